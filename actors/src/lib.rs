@@ -1,0 +1,18 @@
+//! Life: who owns what, who restarts whom, who speaks to whom.
+//!
+//! ```text
+//!   RootActor
+//!     ├── ControlActor        group 0: the catalogue; on its leader: observe, plan, one step
+//!     ├── PartitionActor × P  one replica group and its branches; leader watch
+//!     │     ├── Proposer      stamps, batches, proposes; one per partition
+//!     │     └── BranchActor*  the single activation of a branch:module, on the leader only
+//!     └── FeedActor*          one per followed branch:module on this node
+//! ```
+//!
+//! The door is [`Router`]: it finds the owner, here or on another node, within a deadline.
+
+pub mod limits;
+mod peers;
+pub mod status;
+
+pub use peers::{Inbox, PeerError, Peers};

@@ -1,0 +1,38 @@
+//! Peers: how the routers and feeds of this node speak to those of another. Sockets live in
+//! `node`, which implements [`Peers`] and hands what arrives to an [`Inbox`].
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use model::NodeId;
+pub use raft::{Lane, NetworkError as PeerError};
+
+/// Carries messages to the actors of other nodes.
+pub trait Peers: Send + Sync + 'static {
+    /// Sends a message and waits for its answer. Answers larger than a frame travel in pieces on
+    /// `Lane::Bulk`; the other lanes refuse more than 4 MiB.
+    fn call(
+        &self,
+        to: NodeId,
+        lane: Lane,
+        message: Bytes,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Bytes, PeerError>>;
+
+    /// Sends a message that has no answer. Never waits.
+    ///
+    /// # Errors
+    /// [`PeerError::Unreachable`] or [`PeerError::Full`]: it was not sent.
+    fn cast(&self, to: NodeId, lane: Lane, message: Bytes) -> Result<(), PeerError>;
+}
+
+/// Takes what arrives from other nodes.
+pub trait Inbox: Send + Sync + 'static {
+    /// A call: the answer goes back on the same link. Never fails: what went wrong is inside.
+    fn call(&self, from: NodeId, message: Bytes) -> BoxFuture<'static, Bytes>;
+    /// A cast. Must not block.
+    fn cast(&self, from: NodeId, message: Bytes);
+    /// The link to a peer broke or was made anew: what was cast on it may be lost.
+    fn link_changed(&self, peer: NodeId, up: bool);
+}

@@ -1,0 +1,89 @@
+//! What an operator sees of the cluster: plain data, the same for a table, for JSON and a console.
+
+use serde::{Deserialize, Serialize};
+
+/// The cluster as one node sees it: `GET /api/cluster/status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterStatus {
+    /// The cluster's id, made at bootstrap.
+    pub cluster_id: String,
+    /// The node that answers.
+    pub answered_by: u64,
+    /// The placement table's number.
+    pub placement_epoch: u64,
+    /// What an operator should know now, in words: `open to all`, `no leader for 3 partitions`.
+    pub warnings: Vec<String>,
+    /// All nodes.
+    pub nodes: Vec<NodeStatus>,
+    /// All partitions; group 0 is not among them.
+    pub partitions: Vec<PartitionStatus>,
+    /// The branches that exist or are configured.
+    pub branches: Vec<BranchStatus>,
+}
+
+/// One node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeStatus {
+    /// Its number.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Where clients reach it, `127.0.0.1:3200`.
+    pub http: String,
+    /// Where peers reach it.
+    pub peer: String,
+    /// Whether the answering node has a link to it (always true for itself).
+    pub reachable: bool,
+    /// Partitions it leads.
+    pub leads: u32,
+    /// Partitions it holds a replica of.
+    pub replicas: u32,
+    /// The build it runs.
+    pub version: String,
+}
+
+/// One partition.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PartitionStatus {
+    /// 1 to P.
+    pub id: u16,
+    /// The node that leads it, if one is known.
+    pub leader: Option<u64>,
+    /// The node that should lead it.
+    pub preferred: u64,
+    /// Its Raft term.
+    pub term: u64,
+    /// Its replicas.
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+/// One replica.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplicaStatus {
+    /// Its node.
+    pub node: u64,
+    /// Its number, never reused.
+    pub replica: u64,
+    /// Entries it has not confirmed yet, as the leader knows; `None` where no leader was asked.
+    pub lag: Option<u64>,
+}
+
+/// One branch:module.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BranchStatus {
+    /// The branch.
+    pub branch: String,
+    /// The module.
+    pub module: String,
+    /// Its partition.
+    pub partition: u16,
+    /// The node that leads it, if one is known.
+    pub leader: Option<u64>,
+    /// The module's revision here; `None` if it has no data on this node.
+    pub revision: Option<u64>,
+}

@@ -1,0 +1,178 @@
+//! Command: all that may be asked of a branch, as it stands in the log.
+//!
+//! A command is shaped by a gateway, given an id once, and from then on never changes: the leader
+//! adds time and chance around it (`Batch`), every replica plans and commits it alike.
+//! Append-only: variants and fields are added at the end and gated by the feature level.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::definition::Definition;
+use crate::ids::{BranchKey, CommandId, Timestamp};
+use crate::value::{Object, Value};
+
+/// One question to one branch:module.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Command {
+    /// Its name for ever; see [`CommandId`].
+    pub id: CommandId,
+    /// Whom it asks.
+    pub key: BranchKey,
+    /// Who asked, as the event will show it.
+    pub origin: Arc<Origin>,
+    /// What is asked.
+    pub request: Request,
+}
+
+/// What an event tells about where it came from. Nothing here decides anything but what is shown,
+/// except `client`, which fills a `clientId` field at insert (contract.md 4.3).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Origin {
+    /// JSON `source`: `ws-client`, `rest-crud`, `rest-save`, … or the client's own word.
+    pub source: Option<String>,
+    /// JSON `clientMeta`: the publish's `meta`, as sent.
+    pub client_meta: Option<Value>,
+    /// The client's own event id, used instead of `evt-<uuid>`.
+    pub event_id: Option<String>,
+    /// The socket's id, if the command came over one.
+    pub client: Option<String>,
+    /// The user the client named.
+    pub user: Option<String>,
+    /// Whether event and ack carry the record.
+    pub include_record: bool,
+    /// Whether the event carries a snapshot of the module.
+    pub include_snapshot: bool,
+    /// The publish state the client sent, merged into the one shown.
+    pub publish_state: Option<Value>,
+}
+
+/// What may be asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Request {
+    /// Change records: all verbs or none.
+    Write(Write),
+    /// Take this definition from now on. Sent by the leader, out of the catalogue, before the
+    /// first command that needs it.
+    Define(Arc<Definition>),
+    /// Fill the module's empty tables. Sent by the leader after `Define`. Makes no event: seeds
+    /// are the state at offset 0.
+    Seed(Arc<Seed>),
+    /// Take one number of a sequence without a record.
+    Reserve(Reserve),
+}
+
+/// One or more verbs that succeed together or not at all.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Write {
+    /// In order; a later verb sees what an earlier one did.
+    pub verbs: Vec<Verb>,
+}
+
+/// One change of one record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verb {
+    /// What to do.
+    pub action: Action,
+    /// The table as the client named it: a canonical name or an alias (contract.md 4.5).
+    pub table: String,
+    /// The record as sent.
+    pub record: Object,
+    /// What must hold of the existing record, checked in order, first failure wins.
+    pub guards: Vec<Guard>,
+}
+
+/// The four verbs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Add a record.
+    Insert,
+    /// Change the fields sent of an existing record. JSON also `module:update`.
+    Merge,
+    /// Insert where the key is new, change where it exists.
+    Save,
+    /// Remove a record.
+    Delete,
+}
+
+impl Action {
+    /// Reads `module:insert`, `insert`, `module:update`, …; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.strip_prefix("module:").unwrap_or(text) {
+            "insert" => Some(Self::Insert),
+            "merge" | "update" => Some(Self::Merge),
+            "save" => Some(Self::Save),
+            "delete" => Some(Self::Delete),
+            _ => None,
+        }
+    }
+
+    /// The wire's name, `module:insert` and so on.
+    pub fn wire_name(self) -> &'static str {
+        match self {
+            Self::Insert => "module:insert",
+            Self::Merge => "module:merge",
+            Self::Save => "module:save",
+            Self::Delete => "module:delete",
+        }
+    }
+}
+
+/// A condition of `POST …/save` (contract.md 3.4) or of a new client. The existing record is the
+/// one with the verb's key, else the one `LastKnown` names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Guard {
+    /// The record must exist (`record-not-found`).
+    MustExist,
+    /// The client's business day must be the branch's (`snapshot-mismatch`).
+    SnapshotMarker {
+        /// The day the client believes in, `2026-11-21`; `None` never matches.
+        expected: Option<String>,
+    },
+    /// The record's payment state must be one of these (`payment-state-conflict`).
+    PaymentStateIs(Vec<String>),
+    /// …must not be one of these (`payment-state-rejected`).
+    PaymentStateIsNot(Vec<String>),
+    /// …must be one of these (`payment-state-not-allowed`).
+    PaymentStateAllowed(Vec<String>),
+    /// The record must not have changed after this time (`concurrent-update`).
+    UnmodifiedSince(Timestamp),
+    /// The cursor the client last knew must name an existing record (`stale-cursor`).
+    LastKnown(Value),
+    /// The record must have exactly this version (`version-conflict`), whatever the version rule.
+    VersionIs(u64),
+}
+
+/// Rows for empty tables, as a seed file holds them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Seed {
+    /// The seed file's `tables`: names are matched loosely (contract.md 4.6), a value is an array
+    /// of rows or a single row.
+    pub tables: Object,
+}
+
+/// One number of one sequence.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reserve {
+    /// The table as the client named it.
+    pub table: String,
+    /// The field whose sequence it is.
+    pub field: String,
+}
+
+/// What the leader adds, once, before the log (decision 2): one Raft entry of a partition.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Batch {
+    /// The feature level this batch needs; a replica below it stops (decision 2).
+    pub level: u16,
+    /// The leader's clock when the batch was made.
+    pub stamped: Timestamp,
+    /// Milliseconds of the leader's monotonic clock since its previous batch, 0 for its first:
+    /// advances the partition's log uptime (decision 3).
+    pub elapsed_ms: u64,
+    /// Chance for this batch; each command draws its own from it and its place.
+    #[serde(with = "serde_bytes")]
+    pub entropy: [u8; 16],
+    /// In order.
+    pub commands: Vec<Command>,
+}

@@ -1,0 +1,60 @@
+//! Definition: everything a branch:module knows about itself that did not come from its data.
+//!
+//! The catalogue (group 0) holds the current one; the partition's leader copies it into the
+//! partition's log as a command, so that `plan` sees nothing outside the partition's own state.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::delta::Hash;
+use crate::ids::TableName;
+use crate::schema::Schema;
+use crate::sequence::SequenceRule;
+
+/// One module's rules within one branch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Definition {
+    /// The tables. Shared by all branches of a module.
+    pub schema: Arc<Schema>,
+    /// How much is enforced.
+    pub validation: Validation,
+    /// Which version a client sends.
+    pub version_rule: VersionRule,
+    /// By table and field.
+    pub sequences: BTreeMap<TableName, BTreeMap<String, SequenceRule>>,
+    /// Most outcomes remembered; new commands get `outcomes-full` (429) at this number.
+    pub outcomes_max: u32,
+    /// How long an outcome is remembered at least, in milliseconds of log uptime.
+    pub outcomes_keep_ms: u64,
+}
+
+impl Definition {
+    /// Names this content: two definitions with the same hash are the same.
+    pub fn hash(&self) -> Hash {
+        Hash(*blake3::hash(&crate::codec::encode(self)).as_bytes())
+    }
+}
+
+/// How much is enforced (decision 13).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Validation {
+    /// What the schema says: nullability, enum, length, precision, unique, keys.
+    #[default]
+    Strict,
+    /// As the original: coerced, never refused.
+    Lenient,
+}
+
+/// Which version a client sends (decision 12).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VersionRule {
+    /// The version it read.
+    #[default]
+    Read,
+    /// The version it read plus one, with the replace-on-1 rule of contract.md 5.1.
+    Next,
+}

@@ -1,0 +1,104 @@
+//! Delta: what one accepted command changed; Event: one change of one record, at one offset.
+//!
+//! The events of a branch:module are numbered from 1 without gaps, for ever, and each carries the
+//! BLAKE3 hash of its predecessor, so that two replicas, or a log and its copy, can be compared
+//! by their last hash alone.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::command::Origin;
+use crate::ids::{
+    BranchKey, CommandId, Incarnation, Offset, RecordKey, Revision, TableName, Timestamp,
+};
+use crate::value::Object;
+
+/// A BLAKE3 hash.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+pub struct Hash(#[serde(with = "serde_bytes")] pub [u8; 32]);
+
+impl fmt::Display for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// What an event did to its record, as the wire shows it: a save is an insert or a merge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Effect {
+    /// The record is new.
+    Insert,
+    /// The record changed, or was replaced by the replace-on-1 rule.
+    Merge,
+    /// The record is gone.
+    Delete,
+}
+
+impl Effect {
+    /// The wire's name.
+    pub fn wire_name(self) -> &'static str {
+        match self {
+            Self::Insert => "module:insert",
+            Self::Merge => "module:merge",
+            Self::Delete => "module:delete",
+        }
+    }
+}
+
+/// One change of one record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its place in the branch:module's log (JSON `sequence`).
+    pub offset: Offset,
+    /// The module's revision after it (JSON `version`).
+    pub revision: Revision,
+    /// Commit time; never goes backwards within a branch.
+    pub at: Timestamp,
+    /// `evt-<uuid>`, or the id the client gave.
+    pub id: String,
+    /// The canonical table.
+    pub table: TableName,
+    /// The name the client used, if it was an alias: the wire echoes it.
+    pub table_sent: Option<String>,
+    /// What happened.
+    pub effect: Effect,
+    /// The record's key.
+    pub key: RecordKey,
+    /// The names of the key's fields, in order: with `record` they give `recordRef.primaryKey`.
+    pub key_fields: Arc<[Arc<str>]>,
+    /// The whole record after the change; for a delete, the one removed.
+    pub record: Arc<Object>,
+    /// Which command did it.
+    pub command: CommandId,
+    /// Where the command came from.
+    pub origin: Arc<Origin>,
+    /// The hash of the event before it; all zero for the first.
+    pub previous: Hash,
+}
+
+/// What one accepted command changed: its events, contiguous. Empty for `Define`, `Seed` and
+/// `Reserve`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Delta {
+    /// Whose log.
+    pub key: BranchKey,
+    /// Which life of it.
+    pub incarnation: Incarnation,
+    /// In offset order.
+    pub events: Vec<Arc<Event>>,
+}
+
+impl Delta {
+    /// The offset of the last event, if there is one.
+    pub fn last(&self) -> Option<Offset> {
+        self.events.last().map(|event| event.offset)
+    }
+}

@@ -1,0 +1,181 @@
+//! Reject: every polite "no". Deterministic, replicated, part of the outcome.
+//!
+//! Append-only: a variant's place is part of the format. `code()` is public and stable.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::RecordKey;
+use crate::value::{Object, Value};
+
+/// Why a command was refused. Nothing changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
+pub enum Reject {
+    /// The command names no table.
+    #[error("Missing table name for module event")]
+    MissingTable,
+    /// The table is not registered in the module.
+    #[error("Table \"{table}\" not registered in module \"{module}\"")]
+    UnknownTable {
+        /// As sent.
+        table: String,
+        /// The module asked.
+        module: String,
+    },
+    /// The record lacks a part of its key.
+    #[error("Missing primary key field \"{field}\" for table \"{table}\"")]
+    MissingKey {
+        /// Canonical.
+        table: String,
+        /// The missing part.
+        field: String,
+    },
+    /// There is no such record.
+    #[error("Record not found in table \"{table}\".")]
+    NotFound {
+        /// As sent.
+        table: String,
+        /// The key looked for.
+        key: RecordKey,
+    },
+    /// The version sent is not the one required (contract.md 5.1).
+    #[error("{message}")]
+    VersionConflict {
+        /// As sent.
+        table: String,
+        /// The record.
+        key: RecordKey,
+        /// The version sent, if there was one.
+        expected: Option<u64>,
+        /// The version stored.
+        current: u64,
+        /// The original's words.
+        message: String,
+    },
+    /// Strict: a record with this key exists.
+    #[error("a record with key \"{key}\" already exists in table \"{table}\"")]
+    DuplicateKey {
+        /// Canonical.
+        table: String,
+        /// The key.
+        key: RecordKey,
+    },
+    /// Strict: a field breaks a rule of the schema.
+    #[error("{table}.{field} {rule}, but was {value}")]
+    Invalid {
+        /// Canonical.
+        table: String,
+        /// The field.
+        field: String,
+        /// The rule, as a sentence's middle: `must be at most 10 characters`.
+        rule: String,
+        /// The value sent, as JSON, cut at 200 characters.
+        value: String,
+    },
+    /// Strict: another record has the same value in a unique field or set of fields.
+    #[error("{table}: another record already has {fields} = {value}")]
+    NotUnique {
+        /// Canonical.
+        table: String,
+        /// The fields, joined by `, `.
+        fields: String,
+        /// Their values, as JSON, cut at 200 characters.
+        value: String,
+        /// The record that has it.
+        key: RecordKey,
+    },
+    /// Strict: a foreign key points at nothing, or something still points at the removed record.
+    #[error("{message}")]
+    ForeignKey {
+        /// Canonical.
+        table: String,
+        /// The referencing field.
+        field: String,
+        /// What is wrong, naming both ends.
+        message: String,
+    },
+    /// A guard does not hold.
+    #[error("the record does not meet the condition \"{code}\"")]
+    Guard {
+        /// The public code: `snapshot-mismatch`, `concurrent-update`, …
+        code: String,
+        /// Members of the wire's `details`, besides `code`.
+        details: Object,
+    },
+    /// The same command id came with another payload.
+    #[error("this idempotency key was already used for a different request")]
+    KeyReused,
+    /// Too many outcomes are remembered; retry later.
+    #[error("this module remembers {max} outcomes, its limit; retry later")]
+    OutcomesFull {
+        /// The limit.
+        max: u32,
+    },
+    /// The branch has no definition yet: the leader sends it and asks again.
+    #[error("this module has no definition yet")]
+    Undefined,
+    /// No sequence can be taken: the field is unknown, or its numbers are used up.
+    #[error("{message}")]
+    Sequence {
+        /// What is wrong.
+        message: String,
+    },
+    /// The definition itself is wrong.
+    #[error("{message}")]
+    BadDefinition {
+        /// The public code, such as `cross-module-reference`.
+        code: String,
+        /// What is wrong, naming table and field.
+        message: String,
+    },
+    /// A command that does nothing, or more than is allowed at once.
+    #[error("{message}")]
+    BadCommand {
+        /// What is wrong.
+        message: String,
+    },
+    /// `plan` panicked: a defect of ours, the same on every replica. Nothing changed.
+    #[error("this request ran into a defect of the store and changed nothing")]
+    Defect,
+    /// A record needs a reference the original insists on (`order_line` without `orderId`).
+    #[error("{table} needs \"{field}\"")]
+    MissingField {
+        /// Canonical.
+        table: String,
+        /// The field.
+        field: String,
+    },
+}
+
+impl Reject {
+    /// The public code: stable, kebab-case, the wire's `error` or `details.code`.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::MissingTable => "missing-table-name",
+            Self::UnknownTable { .. } => "table-not-found",
+            Self::MissingKey { .. } => "missing-record-key",
+            Self::NotFound { .. } => "record-not-found",
+            Self::VersionConflict { .. } => "version-conflict",
+            Self::DuplicateKey { .. } => "duplicate-key",
+            Self::Invalid { .. } => "invalid-field",
+            Self::NotUnique { .. } => "not-unique",
+            Self::ForeignKey { .. } => "foreign-key",
+            Self::Guard { code, .. } | Self::BadDefinition { code, .. } => code,
+            Self::KeyReused => "idempotency-key-reused",
+            Self::OutcomesFull { .. } => "outcomes-full",
+            Self::Undefined => "module-not-defined",
+            Self::Sequence { .. } => "sequence-allocation-failed",
+            Self::BadCommand { .. } => "bad-command",
+            Self::Defect => "defect",
+            Self::MissingField { .. } => "missing-field",
+        }
+    }
+
+    /// A value as a message shows it: its JSON, cut at 200 characters.
+    pub fn show(value: &Value) -> String {
+        let json = value.to_json();
+        match json.char_indices().nth(200) {
+            Some((cut, _)) => format!("{}…", &json[..cut]),
+            None => json,
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Schema: a module's tables, normalised from any of the formats the original's users have.
+//!
+//! Readers are in `schema/formats.rs`. What the store does with a field (coercion, defaults, keys,
+//! validation) is in the files beside it.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::TableName;
+use crate::value::Value;
+
+/// A module's tables, in the order shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct Schema {
+    /// In order; names are unique.
+    pub tables: Vec<Arc<Table>>,
+}
+
+impl Schema {
+    /// The table of this canonical name.
+    pub fn table(&self, name: &str) -> Option<&Arc<Table>> {
+        self.tables.iter().find(|table| table.name.as_str() == name)
+    }
+}
+
+/// One table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Table {
+    /// Its canonical name.
+    pub name: TableName,
+    /// What people call it.
+    pub label: String,
+    /// In the order records show them.
+    pub fields: Vec<Field>,
+    /// Names of the fields whose values make the key: all primary keys, else `id`, else the first.
+    pub key: Arc<[Arc<str>]>,
+    /// Whether records carry a version that every change is checked against.
+    pub versioned: bool,
+    /// Sets of fields whose values together are unique, besides unique fields.
+    pub unique: Vec<Vec<Arc<str>>>,
+}
+
+impl Table {
+    /// The field of this name, or whose column has it.
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        self.fields
+            .iter()
+            .find(|field| &*field.name == name)
+            .or_else(|| self.fields.iter().find(|field| &*field.column == name))
+    }
+}
+
+/// One field.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Field {
+    /// Its name in records, for example `shiftId`.
+    pub name: Arc<str>,
+    /// Its snake_case twin, accepted where a record is read, for example `shift_id`.
+    pub column: Arc<str>,
+    /// What it holds.
+    pub kind: Kind,
+    /// Whether `null` is a value.
+    pub nullable: bool,
+    /// Whether it is (part of) the key.
+    pub primary_key: bool,
+    /// Whether no two records may share a value.
+    pub unique: bool,
+    /// Longest text, in characters.
+    pub max_length: Option<u32>,
+    /// Most digits of a decimal.
+    pub precision: Option<u32>,
+    /// Digits of a decimal after the point.
+    pub scale: Option<u32>,
+    /// What stands in where nothing was sent.
+    pub default: Option<Default>,
+    /// The only values allowed, if any are listed.
+    pub allowed: Vec<Value>,
+    /// The record it points at.
+    pub references: Option<Reference>,
+}
+
+/// What a field holds (contract.md 4.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// Text.
+    String,
+    /// A whole number.
+    Integer,
+    /// An exact decimal.
+    Number,
+    /// `true` or `false`.
+    Boolean,
+    /// Any JSON.
+    Json,
+    /// A day, kept as sent.
+    Date,
+    /// A time of day, kept as sent.
+    Time,
+    /// An instant, kept as sent.
+    Timestamp,
+    /// Anything else (`uuid`, …), kept as sent.
+    Opaque,
+}
+
+/// What stands in where nothing was sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Default {
+    /// This value.
+    Value(Value),
+    /// The commit time, as ISO text (`defaultFn: NOW_ISO`, `getdate()`).
+    Now,
+    /// A new uuid.
+    Uuid,
+}
+
+/// A foreign key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reference {
+    /// The table pointed at, as the definition names it; it may not exist (the original's POS
+    /// schema has such) and is then not enforced.
+    pub table: String,
+    /// The field pointed at there.
+    pub field: String,
+    /// Another module, where the definition names one: refused by strict validation.
+    pub module: Option<String>,
+}

@@ -1,0 +1,506 @@
+//! Value: JSON that also survives postcard, with numbers and key order kept exactly as given.
+//!
+//! `0.10` stays `0.10` and `1234567890123456.789` keeps every digit, because a number is its text
+//! until somebody computes with it as a decimal. `serde_json::Value` can promise neither, and
+//! postcard cannot read it back.
+//!
+//! Refused: nesting deeper than [`DEPTH_MAX`], a lone surrogate, anything `serde_json` refuses.
+//! Of a key given twice the last value wins, in the first one's place, as in JavaScript.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use rust_decimal::Decimal;
+use serde::de::{self, DeserializeOwned};
+use serde::ser::{Error as _, SerializeMap, SerializeSeq};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+/// Deepest nesting of arrays and objects that is read.
+pub const DEPTH_MAX: usize = 64;
+/// Longest number that is read, in characters: far beyond any decimal, short of a memory attack.
+pub const NUMBER_CHARS_MAX: usize = 400;
+
+/// One JSON value.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Value {
+    /// `null`
+    #[default]
+    Null,
+    /// `true` or `false`
+    Bool(bool),
+    /// A number, as its text.
+    Number(Number),
+    /// A string.
+    String(String),
+    /// An array.
+    Array(Vec<Value>),
+    /// An object.
+    Object(Object),
+}
+
+/// A JSON number as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Number(Box<str>);
+
+impl Number {
+    /// Takes a text that is a JSON number; `None` when it is not one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let starts = text.bytes().next().is_some_and(|b| b == b'-' || b.is_ascii_digit());
+        let raw = (starts && text.len() <= NUMBER_CHARS_MAX)
+            .then(|| serde_json::from_str::<&RawValue>(text).ok())
+            .flatten()?;
+        (raw.get().len() == text.len()).then(|| Self(text.into()))
+    }
+
+    /// The number as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The exact value, if it has at most 28 digits.
+    pub fn to_decimal(&self) -> Option<Decimal> {
+        Decimal::from_str_exact(&self.0).or_else(|_| Decimal::from_scientific(&self.0)).ok()
+    }
+
+    /// The value as a whole number, if it is one that fits.
+    pub fn to_u64(&self) -> Option<u64> {
+        use rust_decimal::prelude::ToPrimitive;
+        self.0
+            .parse()
+            .ok()
+            .or_else(|| self.to_decimal().filter(|decimal| decimal.fract().is_zero())?.to_u64())
+    }
+}
+
+impl From<u64> for Number {
+    fn from(number: u64) -> Self {
+        Self(number.to_string().into())
+    }
+}
+
+impl From<i64> for Number {
+    fn from(number: i64) -> Self {
+        Self(number.to_string().into())
+    }
+}
+
+impl From<Decimal> for Number {
+    fn from(number: Decimal) -> Self {
+        Self(number.to_string().into())
+    }
+}
+
+impl Value {
+    /// Reads JSON text.
+    ///
+    /// # Errors
+    /// [`BadJson`] with serde_json's reason and place, or that it nests too deep.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, BadJson> {
+        let text = std::str::from_utf8(bytes)
+            .map_err(|error| BadJson(format!("not UTF-8 after {} bytes", error.valid_up_to())))?;
+        let raw: &RawValue = serde_json::from_str(text).map_err(|e| BadJson(e.to_string()))?;
+        from_raw(raw, 0)
+    }
+
+    /// Writes JSON text without spaces.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a Value is always JSON")
+    }
+
+    /// The text of a string.
+    pub fn as_str(&self) -> Option<&str> {
+        if let Self::String(text) = self { Some(text) } else { None }
+    }
+
+    /// The members of an object.
+    pub fn as_object(&self) -> Option<&Object> {
+        if let Self::Object(object) = self { Some(object) } else { None }
+    }
+
+    /// The items of an array.
+    pub fn as_array(&self) -> Option<&[Value]> {
+        if let Self::Array(items) = self { Some(items) } else { None }
+    }
+
+    /// The value of a bool.
+    pub fn as_bool(&self) -> Option<bool> {
+        if let Self::Bool(value) = self { Some(*value) } else { None }
+    }
+
+    /// The number, if it is a whole one that fits.
+    pub fn as_u64(&self) -> Option<u64> {
+        if let Self::Number(number) = self { number.to_u64() } else { None }
+    }
+
+    /// Whether it is `null`.
+    pub fn is_null(&self) -> bool {
+        matches!(self, Self::Null)
+    }
+
+    /// A member of an object; `None` also where this is no object.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.as_object()?.get(name)
+    }
+
+    /// What a string or number key shows as: the text, the number's text; `None` for the rest.
+    pub fn key_text(&self) -> Option<&str> {
+        match self {
+            Self::String(text) => Some(text),
+            Self::Number(number) => Some(number.as_str()),
+            Self::Bool(true) => Some("true"),
+            Self::Bool(false) => Some("false"),
+            Self::Null | Self::Array(_) | Self::Object(_) => None,
+        }
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::String(text.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::String(text)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+
+impl From<u64> for Value {
+    fn from(number: u64) -> Self {
+        Self::Number(number.into())
+    }
+}
+
+impl From<Object> for Value {
+    fn from(object: Object) -> Self {
+        Self::Object(object)
+    }
+}
+
+impl From<Vec<Value>> for Value {
+    fn from(items: Vec<Value>) -> Self {
+        Self::Array(items)
+    }
+}
+
+impl<T: Into<Value>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+/// The members of a JSON object, in the order given. Names are shared text: the records of a
+/// table share the schema's.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Object(Vec<(Arc<str>, Value)>);
+
+impl Object {
+    /// An object without members.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With room for this many members.
+    pub fn with_capacity(members: usize) -> Self {
+        Self(Vec::with_capacity(members))
+    }
+
+    /// The value of a member.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.0.iter().find(|(key, _)| &**key == name).map(|(_, value)| value)
+    }
+
+    /// Sets a member: in its place if it exists, else at the end. Returns the old value.
+    pub fn insert(
+        &mut self,
+        name: impl Into<Arc<str>> + AsRef<str>,
+        value: Value,
+    ) -> Option<Value> {
+        match self.0.iter_mut().find(|(key, _)| **key == *name.as_ref()) {
+            Some((_, old)) => Some(std::mem::replace(old, value)),
+            None => {
+                self.0.push((name.into(), value));
+                None
+            }
+        }
+    }
+
+    /// Takes a member out, keeping the order of the rest.
+    pub fn remove(&mut self, name: &str) -> Option<Value> {
+        let place = self.0.iter().position(|(key, _)| &**key == name)?;
+        Some(self.0.remove(place).1)
+    }
+
+    /// Adds a member known to be new. For building in schema order without a search.
+    pub fn push(&mut self, name: Arc<str>, value: Value) {
+        debug_assert!(self.get(&name).is_none(), "{name} is already a member");
+        self.0.push((name, value));
+    }
+
+    /// The members in order.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&Arc<str>, &Value)> {
+        self.0.iter().map(|(key, value)| (key, value))
+    }
+
+    /// How many members there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<K: Into<Arc<str>> + AsRef<str>, V: Into<Value>> FromIterator<(K, V)> for Object {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(members: I) -> Self {
+        let mut seen = BTreeMap::new();
+        let mut object = Self::new();
+        for (name, value) in members {
+            let (name, value) = (name.into(), value.into());
+            if let Some(&place) = seen.get(&name) {
+                let member: &mut (Arc<str>, Value) = &mut object.0[place];
+                member.1 = value;
+            } else {
+                seen.insert(Arc::clone(&name), object.0.len());
+                object.0.push((name, value));
+            }
+        }
+        object
+    }
+}
+
+impl IntoIterator for Object {
+    type Item = (Arc<str>, Value);
+    type IntoIter = std::vec::IntoIter<(Arc<str>, Value)>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+/// Text that is not the JSON we read, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadJson(pub String);
+
+fn from_raw(raw: &RawValue, depth: usize) -> Result<Value, BadJson> {
+    let text = raw.get();
+    let read = |e: serde_json::Error| BadJson(e.to_string());
+    Ok(match text.as_bytes().first() {
+        Some(b'{') => {
+            deeper(depth)?;
+            let Members(members) = serde_json::from_str(text).map_err(read)?;
+            let members: Result<Vec<_>, _> = members
+                .into_iter()
+                .map(|(name, raw)| Ok((name, from_raw(raw, depth + 1)?)))
+                .collect();
+            Value::Object(members?.into_iter().collect())
+        }
+        Some(b'[') => {
+            deeper(depth)?;
+            let items: Vec<&RawValue> = serde_json::from_str(text).map_err(read)?;
+            Value::Array(
+                items.into_iter().map(|raw| from_raw(raw, depth + 1)).collect::<Result<_, _>>()?,
+            )
+        }
+        Some(b'"') => Value::String(serde_json::from_str(text).map_err(read)?),
+        Some(b't') => Value::Bool(true),
+        Some(b'f') => Value::Bool(false),
+        Some(b'n') => Value::Null,
+        _ if text.len() <= NUMBER_CHARS_MAX => Value::Number(Number(text.into())),
+        _ => return Err(BadJson(format!("a number of more than {NUMBER_CHARS_MAX} characters"))),
+    })
+}
+
+fn deeper(depth: usize) -> Result<(), BadJson> {
+    if depth < DEPTH_MAX { Ok(()) } else { Err(BadJson(format!("nested deeper than {DEPTH_MAX}"))) }
+}
+
+/// An object's members still as text.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<Members<'de>, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        from.deserialize_map(Visitor)
+    }
+}
+
+/// How a value looks to postcard. Append-only.
+#[derive(Serialize, Deserialize)]
+enum Packed<V, O> {
+    Null,
+    Bool(bool),
+    Number(Box<str>),
+    String(String),
+    Array(Vec<V>),
+    Object(O),
+}
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if !to.is_human_readable() {
+            return match self {
+                Self::Null => Packed::<&Value, &Object>::Null,
+                Self::Bool(value) => Packed::Bool(*value),
+                Self::Number(number) => Packed::Number(number.0.clone()),
+                Self::String(text) => Packed::String(text.clone()),
+                Self::Array(items) => Packed::Array(items.iter().collect()),
+                Self::Object(object) => Packed::Object(object),
+            }
+            .serialize(to);
+        }
+        match self {
+            Self::Null => to.serialize_unit(),
+            Self::Bool(value) => to.serialize_bool(*value),
+            Self::Number(number) => {
+                RawValue::from_string(number.0.to_string()).map_err(S::Error::custom)?.serialize(to)
+            }
+            Self::String(text) => to.serialize_str(text),
+            Self::Array(items) => {
+                let mut seq = to.serialize_seq(Some(items.len()))?;
+                items.iter().try_for_each(|item| seq.serialize_element(item))?;
+                seq.end()
+            }
+            Self::Object(object) => object.serialize(to),
+        }
+    }
+}
+
+impl Serialize for Object {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(Some(self.len()))?;
+        self.0.iter().try_for_each(|(name, value)| map.serialize_entry(&**name, value))?;
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        if from.is_human_readable() {
+            let raw = Box::<RawValue>::deserialize(from)?;
+            return from_raw(&raw, 0).map_err(de::Error::custom);
+        }
+        unpack(from)
+    }
+}
+
+fn unpack<'de, D: Deserializer<'de>>(from: D) -> Result<Value, D::Error> {
+    Ok(match Packed::<Value, Object>::deserialize(from)? {
+        Packed::Null => Value::Null,
+        Packed::Bool(value) => Value::Bool(value),
+        Packed::Number(text) => Value::Number(Number(text)),
+        Packed::String(text) => Value::String(text),
+        Packed::Array(items) => Value::Array(items),
+        Packed::Object(object) => Value::Object(object),
+    })
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        if from.is_human_readable() {
+            return match Value::deserialize(from)? {
+                Value::Object(object) => Ok(object),
+                _ => Err(de::Error::custom("expected a JSON object")),
+            };
+        }
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+                let mut members = Vec::with_capacity(map.size_hint().unwrap_or(0).min(1024));
+                while let Some((name, value)) = map.next_entry::<String, Value>()? {
+                    members.push((Arc::from(name), value));
+                }
+                Ok(Object(members))
+            }
+        }
+        from.deserialize_map(Visitor)
+    }
+}
+
+/// Reads a typed value out of a [`Value`], by way of its JSON.
+///
+/// # Errors
+/// The reader's reason, with the field's name.
+pub fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, BadJson> {
+    serde_json::from_str(&value.to_json()).map_err(|error| BadJson(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+
+    #[test]
+    fn numbers_and_order_come_back_as_they_were_given() {
+        let text = r#"{"b":0.10,"a":1234567890123456.789,"c":[1e3,-0],"d":{"z":"ن","y":null}}"#;
+        let value = Value::from_json(text.as_bytes()).unwrap();
+        assert_eq!(value.to_json(), text);
+        assert_eq!(codec::decode::<Value>(&codec::encode(&value)).unwrap(), value);
+    }
+
+    #[test]
+    fn of_a_key_given_twice_the_last_value_wins_in_the_first_place() {
+        let value = Value::from_json(br#"{"a":1,"b":2,"a":3}"#).unwrap();
+        assert_eq!(value.to_json(), r#"{"a":3,"b":2}"#);
+    }
+
+    #[test]
+    fn what_is_too_deep_or_broken_is_refused() {
+        let nest = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
+        assert!(Value::from_json(nest(64).as_bytes()).is_ok());
+        assert_eq!(
+            Value::from_json(nest(65).as_bytes()).unwrap_err().to_string(),
+            "nested deeper than 64"
+        );
+        for bad in ["", "{", r#""\ud800""#, "01", "{\"a\":}", "1 2"] {
+            assert!(Value::from_json(bad.as_bytes()).is_err(), "{bad}");
+        }
+        assert!(Value::from_json(&[b'"', 0xff, b'"']).is_err());
+    }
+
+    #[test]
+    fn a_number_is_exact_as_a_decimal() {
+        let number = Number::parse("0.10").unwrap();
+        assert_eq!(number.to_decimal(), Some(Decimal::new(10, 2)));
+        assert_eq!(Number::parse("1.0").unwrap().to_u64(), Some(1));
+        assert_eq!(Number::parse("1e2").unwrap().to_u64(), Some(100));
+        assert_eq!(Number::parse("-1").unwrap().to_u64(), None);
+        assert!(Number::parse("NaN").is_none() && Number::parse("1 ").is_none());
+    }
+}

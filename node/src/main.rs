@@ -1,0 +1,2 @@
+//! The binary `mishkah`.
+fn main() {}

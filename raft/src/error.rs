@@ -1,0 +1,57 @@
+//! What can go wrong, sorted by who must act (ARCHITECTURE.md, errors).
+
+use std::time::Duration;
+
+use model::NodeId;
+
+/// Why a proposal has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// This replica does not lead; nothing was proposed. The router asks the node hinted at.
+    #[error("this replica does not lead the partition")]
+    NotLeader {
+        /// Who leads, as far as this replica knows.
+        hint: Option<NodeId>,
+    },
+    /// Nothing was proposed and nobody can take it now: no leader, no quorum, shutting down, disk full.
+    #[error("{reason}")]
+    Unavailable {
+        /// In words, for logs and for the client.
+        reason: String,
+        /// When a retry makes sense.
+        retry_after: Duration,
+    },
+    /// It was proposed, and whether it will be committed is not known. Retry with the same id.
+    #[error("the outcome is not known yet; retry with the same id")]
+    Indeterminate,
+    /// This replica is broken and stopped.
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+}
+
+/// Why a linearizable read cannot be served here now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// This replica does not lead.
+    #[error("this replica does not lead the partition")]
+    NotLeader {
+        /// Who leads, as far as this replica knows.
+        hint: Option<NodeId>,
+    },
+    /// A quorum did not confirm the leader in time.
+    #[error("{reason}")]
+    Unavailable {
+        /// In words.
+        reason: String,
+        /// When a retry makes sense.
+        retry_after: Duration,
+    },
+    /// This replica is broken and stopped.
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+}
+
+/// The replica (or the whole disk) cannot go on; operators are told. Never retried.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Fatal(pub String);

@@ -1,0 +1,21 @@
+//! Agreement and durability: replicates bytes between replicas and keeps them on disk.
+//!
+//! This room has never heard of a branch. What it is given are opaque entries; what it promises
+//! is that every replica's [`Machine`] is given the same entries in the same order, and that an
+//! entry is only reported committed once a majority of replicas have it on disk, fsynced.
+//!
+//! ```text
+//!   Groups ── one per node ──┬── Wal     one log file for all groups, one fdatasync per turn
+//!     │                      ├── Checkpoints   the second form of the truth
+//!     │                      └── Store   sled, the working store, never the only copy
+//!     └── ReplicaGroup ── one per partition: propose, read_barrier, members, transfer
+//!            └── openraft ── Network (a trait: sockets live in `node`)
+//! ```
+
+mod error;
+mod machine;
+mod network;
+
+pub use error::{Fatal, ProposeError, ReadError};
+pub use machine::{Answer, Change, Frozen, Machine, Store};
+pub use network::{Lane, Network, NetworkError};

@@ -1,0 +1,1 @@
+//! One binary for every story told against real nodes.
