@@ -11,8 +11,12 @@
 //!
 //! The door is [`Router`]: it finds the owner, here or on another node, within a deadline.
 
+mod door;
 pub mod limits;
 mod peers;
 pub mod status;
 
+pub use door::{
+    Branches, Cursor, Deltas, Follow, FollowItem, RouteError, SharedDelta,
+};
 pub use peers::{Inbox, PeerError, Peers};

@@ -9,10 +9,12 @@
 //! - a refused command changes nothing, and takes no number of a sequence.
 
 pub mod branch;
+pub mod cluster;
 pub mod codec;
 pub mod command;
 pub mod definition;
 pub mod delta;
+pub mod entropy;
 pub mod ids;
 pub mod outcome;
 pub mod partition;
@@ -23,9 +25,13 @@ pub mod sequence;
 pub mod value;
 
 pub use branch::Branch;
+pub use cluster::{
+    BranchConfig, Catalogue, CatalogueEntry, Change, ChangeRefused, ModuleConfig, NodeRecord, Pattern, Placement,
+};
 pub use command::{Action, Batch, Command, Guard, Origin, Request, Reserve, Seed, Verb, Write};
 pub use definition::{Definition, Validation, VersionRule};
 pub use delta::{Delta, Effect, Event, Hash};
+pub use entropy::Entropy;
 pub use ids::{
     BadName, BranchId, BranchKey, CommandId, Incarnation, ModuleId, NodeId, Offset, PartitionId,
     PlacementEpoch, RecordKey, ReplicaId, Revision, TableName, Timestamp,
@@ -34,6 +40,6 @@ pub use outcome::{Accepted, Outcome, Reserved};
 pub use partition::{Applied, Halt, Partition};
 pub use read::{Answer, Events, Head, ModuleSnapshot, Page, PageQuery, Read, ReadLevel};
 pub use reject::Reject;
-pub use schema::{Field, Kind, Reference, Schema, Table};
+pub use schema::{Field, InsertContext, Kind, Reference, Schema, Table};
 pub use sequence::{Piece, SequenceRule};
 pub use value::{BadJson, Number, Object, Value};

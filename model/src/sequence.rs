@@ -33,3 +33,22 @@ pub enum Piece {
         pad: char,
     },
 }
+
+/// The numbering rules of all branches and modules.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SequenceRules {}
+
+impl SequenceRules {
+    /// The rules of one branch:module.
+    pub fn rules_for(
+        &self,
+        branch: &crate::ids::BranchId,
+        module: &crate::ids::ModuleId,
+    ) -> std::collections::BTreeMap<
+        crate::ids::TableName,
+        std::collections::BTreeMap<String, SequenceRule>,
+    > {
+        let _ = (branch, module);
+        std::collections::BTreeMap::new()
+    }
+}

@@ -1,0 +1,133 @@
+//! The door to branches, as the rooms above see it: one trait, so that the gateway's tests can
+//! stand before a branch in memory instead of a cluster.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use model::{
+    Answer, BranchKey, Catalogue, Command, Delta, Incarnation, ModuleSnapshot, Offset, Outcome,
+    Read, ReadLevel, Reject,
+};
+
+use crate::status::ClusterStatus;
+
+/// Every branch of the cluster, wherever it lives.
+pub trait Branches: Send + Sync + 'static {
+    /// Has a command decided by the branch it names, once. Waits at most `REQUEST_DEADLINE`.
+    /// A refusal by the branch is an `Ok(Outcome::Rejected)`.
+    fn submit(&self, command: Command) -> BoxFuture<'static, Result<Outcome, RouteError>>;
+
+    /// Looks something up. A branch:module that was never written to is answered as its
+    /// definition and seed would make it, without being created.
+    fn read(
+        &self,
+        key: BranchKey,
+        read: Read,
+        level: ReadLevel,
+    ) -> BoxFuture<'static, Result<Answer, RouteError>>;
+
+    /// Follows a branch:module: `None` begins with a snapshot of now; a cursor begins with the
+    /// event after it. Nothing is missed or given twice in between.
+    fn follow(
+        &self,
+        key: BranchKey,
+        after: Option<Cursor>,
+    ) -> BoxFuture<'static, Result<Follow, RouteError>>;
+
+    /// This node's copy of the catalogue.
+    fn catalogue(&self) -> Arc<Catalogue>;
+
+    /// The cluster as this node sees it.
+    fn status(&self) -> BoxFuture<'static, ClusterStatus>;
+
+    /// Whether this node can serve: formed, leaders known, not draining. The text says what is
+    /// missing.
+    fn ready(&self) -> Result<(), String>;
+}
+
+/// Why a request has no outcome.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum RouteError {
+    /// There is no such module in the catalogue.
+    #[error("Module \"{0}\" not defined in modules.json")]
+    UnknownModule(String),
+    /// A read was refused by the branch (an unknown table).
+    #[error(transparent)]
+    Rejected(Reject),
+    /// Too many requests wait; nothing was done.
+    #[error("too many requests are waiting for {what}; retry later")]
+    Busy {
+        /// `this branch` or `this node`.
+        what: &'static str,
+        /// When a retry makes sense.
+        retry_after: Duration,
+    },
+    /// Nobody can take it now; nothing was done.
+    #[error("{reason}")]
+    Unavailable {
+        /// In words.
+        reason: String,
+        /// When a retry makes sense.
+        retry_after: Duration,
+    },
+    /// It may or may not have happened: retry with the same id.
+    #[error("the outcome is not known yet; retry with the same id")]
+    Indeterminate,
+}
+
+/// A place in one life of a branch:module's log: the last event seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    /// JSON `epoch`.
+    pub incarnation: Incarnation,
+    /// JSON `sequence`.
+    pub offset: Offset,
+}
+
+/// A followed branch:module.
+pub struct Follow {
+    /// The state to begin with, if the follow began without a cursor, or with one that is too old
+    /// or of another life.
+    pub snapshot: Option<Arc<ModuleSnapshot>>,
+    /// What comes after it.
+    pub stream: Box<dyn Deltas>,
+}
+
+/// The deltas of a followed branch:module. Dropping it ends the follow.
+pub trait Deltas: Send {
+    /// The next item. Cancel-safe. `None`: this node is going away; follow again elsewhere.
+    fn next(&mut self) -> BoxFuture<'_, Option<FollowItem>>;
+}
+
+/// One thing a follower is told.
+#[derive(Debug, Clone)]
+pub enum FollowItem {
+    /// The next change, in order, without gaps.
+    Delta(Arc<SharedDelta>),
+    /// The follower fell so far behind that the log no longer holds what it missed: begin again
+    /// from here.
+    Resync(Arc<ModuleSnapshot>),
+}
+
+/// A delta on its way to many sessions of one node, with room for its rendered frames, so that
+/// they are written once.
+#[derive(Debug)]
+pub struct SharedDelta {
+    /// What changed.
+    pub delta: Arc<Delta>,
+    frames: OnceLock<Vec<Bytes>>,
+}
+
+impl SharedDelta {
+    /// Wraps a delta for its sessions.
+    pub fn new(delta: Arc<Delta>) -> Self {
+        Self { delta, frames: OnceLock::new() }
+    }
+
+    /// The delta's frames, one for each event, rendered by the first session that asks.
+    pub fn frames(&self, render: impl FnOnce(&Delta) -> Vec<Bytes>) -> &[Bytes] {
+        self.frames.get_or_init(|| render(&self.delta))
+    }
+}

@@ -1,0 +1,347 @@
+//! Catalogue: what group 0 replicates: the nodes, who holds which partition, and what the modules
+//! and branches of the whole cluster are.
+//!
+//! Promise: the same entries in the same order give the same catalogue; a change whose id was
+//! already taken changes nothing. Every node holds a copy, as voter or learner.
+//! Refused: it decides nothing about a branch's data. A partition's leader copies what concerns a
+//! branch into the partition's own log.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::command::Seed;
+use crate::definition::{Definition, Validation, VersionRule};
+use crate::ids::{
+    BranchId, BranchKey, ModuleId, NodeId, PartitionId, PlacementEpoch, ReplicaId, TableName,
+    Timestamp,
+};
+use crate::schema::Schema;
+use crate::sequence::SequenceRules;
+use crate::value::Value;
+
+mod placement;
+
+pub use placement::{partition_of, place, replicas_for};
+
+/// Most changes whose ids are remembered, oldest forgotten first: far more than are ever retried.
+const CHANGES_REMEMBERED: usize = 10_000;
+/// Outcomes remembered per branch:module where nothing else was configured.
+pub const OUTCOMES_MAX: u32 = 1_000_000;
+/// How long an outcome is remembered at least, in milliseconds of log uptime: 24 hours.
+pub const OUTCOMES_KEEP_MS: u64 = 24 * 3600 * 1000;
+
+/// What group 0 replicates.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Catalogue {
+    /// Made at bootstrap; empty before.
+    pub cluster_id: String,
+    /// When the cluster was formed.
+    pub formed_at: Timestamp,
+    /// How many partitions there are, for ever; 0 before bootstrap.
+    pub partitions: u16,
+    /// Rises by one with each change of `placements`.
+    pub epoch: PlacementEpoch,
+    /// Rises by one with each change of modules, branches, patterns or sequences.
+    pub revision: u64,
+    /// The nodes.
+    pub nodes: BTreeMap<NodeId, NodeRecord>,
+    /// Who holds what.
+    pub placements: BTreeMap<PartitionId, Placement>,
+    /// The modules, in the order they were added.
+    pub modules: Vec<Arc<ModuleConfig>>,
+    /// The configured branches, in the order they were added.
+    pub branches: Vec<Arc<BranchConfig>>,
+    /// Which modules a branch without an entry has: first pattern that matches its id.
+    pub patterns: Vec<Pattern>,
+    /// Which modules a branch has that no pattern matches.
+    pub default_modules: Vec<ModuleId>,
+    /// The numbering rules of all branches.
+    pub sequences: SequenceRules,
+    /// Ids of changes already taken, oldest first.
+    taken: std::collections::VecDeque<String>,
+}
+
+/// One node, as all others know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// Its number.
+    pub id: NodeId,
+    /// What people call it.
+    pub name: String,
+    /// Where clients reach it.
+    pub http: String,
+    /// Where peers reach it.
+    pub peer: String,
+    /// Names its data directory: a node that comes with another one is not the same node.
+    /// Empty until the node has said so itself.
+    pub data_id: String,
+    /// The build it last started with.
+    pub version: String,
+}
+
+/// Who holds one partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// Its replicas and their nodes.
+    pub replicas: BTreeMap<ReplicaId, NodeId>,
+    /// The replica that should lead.
+    pub preferred: ReplicaId,
+}
+
+impl Placement {
+    /// The replica a node holds.
+    pub fn replica_on(&self, node: NodeId) -> Option<ReplicaId> {
+        self.replicas.iter().find(|(_, held_by)| **held_by == node).map(|(replica, _)| *replica)
+    }
+
+    /// The node that should lead.
+    pub fn preferred_node(&self) -> Option<NodeId> {
+        self.replicas.get(&self.preferred).copied()
+    }
+}
+
+/// One module.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModuleConfig {
+    /// Its id.
+    pub id: ModuleId,
+    /// What people call it.
+    pub label: String,
+    /// What it is for.
+    pub description: String,
+    /// The tables as `GET /api/modules` lists them: the configured ones, then the schema's others.
+    pub tables: Vec<TableName>,
+    /// The definition as it was given, for `GET /api/schema` to show.
+    pub source: Arc<Value>,
+    /// The definition normalised.
+    pub schema: Arc<Schema>,
+    /// How much is enforced.
+    pub validation: Validation,
+    /// Which version clients send.
+    pub version_rule: VersionRule,
+    /// Rows for every branch that has no seed of its own.
+    pub seed: Option<Arc<Seed>>,
+}
+
+/// One configured branch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BranchConfig {
+    /// Its id.
+    pub id: BranchId,
+    /// What people call it.
+    pub label: String,
+    /// Its modules.
+    pub modules: Vec<ModuleId>,
+    /// Rows for its empty tables, by module.
+    pub seeds: BTreeMap<ModuleId, Arc<Seed>>,
+}
+
+/// Which modules the branches have whose id matches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pattern {
+    /// A regular expression over the branch id.
+    pub matches: String,
+    /// Their modules.
+    pub modules: Vec<ModuleId>,
+}
+
+/// One entry of group 0's log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CatalogueEntry {
+    /// Its name for ever; a file read again gives the same id, so it changes nothing.
+    pub id: String,
+    /// The proposer's clock.
+    pub at: Timestamp,
+    /// What changes.
+    pub change: Change,
+}
+
+/// What may change in the catalogue. Append-only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Change {
+    /// The cluster begins: taken once, refused afterwards.
+    Form {
+        /// The cluster's id.
+        cluster_id: String,
+        /// The first nodes.
+        nodes: Vec<NodeRecord>,
+        /// Who holds what; its length is the number of partitions for ever.
+        placements: BTreeMap<PartitionId, Placement>,
+    },
+    /// A node says where it is reached and what its data directory is.
+    Node(NodeRecord),
+    /// A module is added or replaced.
+    Module(Arc<ModuleConfig>),
+    /// A branch is added or replaced.
+    Branch(Arc<BranchConfig>),
+    /// Which modules unlisted branches have.
+    Patterns {
+        /// In order of matching.
+        patterns: Vec<Pattern>,
+        /// Where none matches.
+        defaults: Vec<ModuleId>,
+    },
+    /// The numbering rules.
+    Sequences(SequenceRules),
+}
+
+/// Why a change was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum ChangeRefused {
+    /// There already is a cluster.
+    #[error("this cluster was formed before, as {0}")]
+    AlreadyFormed(String),
+    /// There is no cluster yet.
+    #[error("this cluster is not formed yet")]
+    NotFormed,
+    /// A known node came with another data directory.
+    #[error(
+        "node {0} is known with another data directory; replace the node by command, or give it its old directory"
+    )]
+    OtherData(NodeId),
+}
+
+impl Catalogue {
+    /// Takes one agreed entry.
+    ///
+    /// # Errors
+    /// [`ChangeRefused`]; nothing changed.
+    pub fn apply(&mut self, entry: &CatalogueEntry) -> Result<(), ChangeRefused> {
+        if self.taken.contains(&entry.id) {
+            return Ok(());
+        }
+        match &entry.change {
+            Change::Form { cluster_id, nodes, placements } => {
+                self.form(cluster_id, nodes, placements, entry.at)?;
+            }
+            Change::Node(node) => self.put_node(node)?,
+            Change::Module(module) => replace_or_add(&mut self.modules, module, |m| &m.id),
+            Change::Branch(branch) => replace_or_add(&mut self.branches, branch, |b| &b.id),
+            Change::Patterns { patterns, defaults } => {
+                self.patterns.clone_from(patterns);
+                self.default_modules.clone_from(defaults);
+            }
+            Change::Sequences(rules) => self.sequences = rules.clone(),
+        }
+        if !matches!(entry.change, Change::Form { .. } | Change::Node(_)) {
+            self.revision += 1;
+        }
+        self.taken.push_back(entry.id.clone());
+        if self.taken.len() > CHANGES_REMEMBERED {
+            self.taken.pop_front();
+        }
+        Ok(())
+    }
+
+    fn form(
+        &mut self,
+        cluster_id: &str,
+        nodes: &[NodeRecord],
+        placements: &BTreeMap<PartitionId, Placement>,
+        at: Timestamp,
+    ) -> Result<(), ChangeRefused> {
+        if self.is_formed() {
+            return Err(ChangeRefused::AlreadyFormed(self.cluster_id.clone()));
+        }
+        cluster_id.clone_into(&mut self.cluster_id);
+        self.formed_at = at;
+        self.partitions =
+            u16::try_from(placements.len()).expect("a partition's number is a u16, so is their count");
+        self.placements.clone_from(placements);
+        self.epoch.0 += 1;
+        self.nodes = nodes.iter().map(|node| (node.id, node.clone())).collect();
+        Ok(())
+    }
+
+    fn put_node(&mut self, node: &NodeRecord) -> Result<(), ChangeRefused> {
+        if !self.is_formed() {
+            return Err(ChangeRefused::NotFormed);
+        }
+        if let Some(known) = self.nodes.get(&node.id)
+            && !known.data_id.is_empty()
+            && known.data_id != node.data_id
+        {
+            return Err(ChangeRefused::OtherData(node.id));
+        }
+        self.nodes.insert(node.id, node.clone());
+        Ok(())
+    }
+
+    /// Whether the cluster has begun.
+    pub fn is_formed(&self) -> bool {
+        !self.cluster_id.is_empty()
+    }
+
+    /// The partition of a branch:module; `None` before the cluster is formed.
+    pub fn partition_of(&self, key: &BranchKey) -> Option<PartitionId> {
+        (self.partitions > 0).then(|| partition_of(key, self.partitions))
+    }
+
+    /// A module by its id.
+    pub fn module(&self, id: &ModuleId) -> Option<&Arc<ModuleConfig>> {
+        self.modules.iter().find(|module| module.id == *id)
+    }
+
+    /// A configured branch by its id.
+    pub fn branch(&self, id: &BranchId) -> Option<&Arc<BranchConfig>> {
+        self.branches.iter().find(|branch| branch.id == *id)
+    }
+
+    /// The modules a branch has: configured, else by the first matching pattern, else the
+    /// defaults. Modules that do not exist are left out, so any branch id has an answer.
+    pub fn modules_of(&self, branch: &BranchId) -> Vec<ModuleId> {
+        let listed = match self.branch(branch) {
+            Some(config) => &config.modules,
+            None => self
+                .patterns
+                .iter()
+                .find(|pattern| {
+                    regex_lite::Regex::new(&pattern.matches)
+                        .is_ok_and(|regex| regex.is_match(branch.as_str()))
+                })
+                .map_or(&self.default_modules, |pattern| &pattern.modules),
+        };
+        listed.iter().filter(|id| self.module(id).is_some()).cloned().collect()
+    }
+
+    /// The rules of a branch:module; `None` if there is no such module. Any module may be used by
+    /// any branch (contract.md 6.2: a publish's module need not be in the branch's list).
+    pub fn definition(&self, key: &BranchKey) -> Option<Definition> {
+        let module = self.module(&key.module)?;
+        Some(Definition {
+            schema: Arc::clone(&module.schema),
+            validation: module.validation,
+            version_rule: module.version_rule,
+            sequences: self.sequences.rules_for(&key.branch, &key.module),
+            outcomes_max: OUTCOMES_MAX,
+            outcomes_keep_ms: OUTCOMES_KEEP_MS,
+        })
+    }
+
+    /// The rows a branch:module begins with.
+    pub fn seed(&self, key: &BranchKey) -> Option<Arc<Seed>> {
+        self.branch(&key.branch)
+            .and_then(|branch| branch.seeds.get(&key.module).cloned())
+            .or_else(|| self.module(&key.module)?.seed.clone())
+    }
+
+    /// The branch:modules that are configured, in order: these exist without being written to.
+    pub fn configured(&self) -> impl Iterator<Item = BranchKey> {
+        self.branches.iter().flat_map(|branch| {
+            branch
+                .modules
+                .iter()
+                .filter(|id| self.module(id).is_some())
+                .map(|module| BranchKey::new(branch.id.clone(), module.clone()))
+        })
+    }
+}
+
+fn replace_or_add<T, Id: PartialEq>(list: &mut Vec<Arc<T>>, item: &Arc<T>, id: fn(&T) -> &Id) {
+    match list.iter_mut().find(|old| id(old) == id(item)) {
+        Some(old) => *old = Arc::clone(item),
+        None => list.push(Arc::clone(item)),
+    }
+}
