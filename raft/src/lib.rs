@@ -13,9 +13,17 @@
 //! ```
 
 mod error;
+mod group;
+mod groups;
 mod machine;
 mod network;
+mod timing;
+mod types;
 
 pub use error::{Fatal, ProposeError, ReadError};
-pub use machine::{Answer, Change, Frozen, Machine, Store};
+pub use group::ReplicaGroup;
+pub use groups::{Groups, GroupsConfig, OpenError};
+pub use machine::{Answer, Change, ChunkSink, ChunkSource, Frozen, Machine, Store};
 pub use network::{Lane, Network, NetworkError};
+pub use timing::{Timing, TimingError};
+pub use types::{GroupId, GroupStatus, Member, Proposed};

@@ -1,0 +1,83 @@
+//! The words of this room's door: groups, members, and what a replica says about itself.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use model::{NodeId, PartitionId, ReplicaId};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Fatal;
+use crate::machine::Answer;
+
+/// Names a replica group, the same on every node: 0 is the cluster's own, p is partition p's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct GroupId(pub u16);
+
+impl GroupId {
+    /// Group 0, which keeps the cluster's catalogue.
+    pub const CLUSTER: Self = Self(0);
+}
+
+impl From<PartitionId> for GroupId {
+    fn from(partition: PartitionId) -> Self {
+        Self(partition.0)
+    }
+}
+
+impl fmt::Display for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Where a replica lives. Addresses are no part of it: the catalogue and the link know them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The node that holds the replica.
+    pub node: NodeId,
+}
+
+/// What became of a proposal that was committed and applied here.
+#[derive(Debug, Clone)]
+pub struct Proposed {
+    /// The entry's index in the group's log.
+    pub index: u64,
+    /// What the machine answered.
+    pub answer: Answer,
+}
+
+/// What a replica says about itself, its leader and its group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupStatus {
+    /// This replica.
+    pub replica: ReplicaId,
+    /// Who leads, as far as this replica knows.
+    pub leader: Option<(ReplicaId, NodeId)>,
+    /// Whether this replica leads.
+    pub is_leader: bool,
+    /// The current term; while `is_leader`, what a fenced proposal names.
+    pub term: u64,
+    /// Whether this replica leads and has applied an entry of its own term: its state holds
+    /// everything that was ever acknowledged.
+    pub ready: bool,
+    /// The last index in the log, 0 for an empty one.
+    pub last_log: u64,
+    /// The last index known here to be committed, 0 for none.
+    pub committed: u64,
+    /// The last index applied here, 0 for none.
+    pub applied: u64,
+    /// The index of the last checkpoint, 0 for none.
+    pub checkpoint: u64,
+    /// The log is kept above this index, 0 for the whole log.
+    pub purged: u64,
+    /// Everybody in the group: where it lives and whether it votes.
+    pub members: BTreeMap<ReplicaId, (NodeId, bool)>,
+    /// How many entries each other replica lacks; empty unless this replica leads.
+    pub lag: BTreeMap<ReplicaId, u64>,
+    /// How long ago a quorum last confirmed this leader; `None` unless this replica leads.
+    pub since_quorum: Option<Duration>,
+    /// Why this replica stopped, if it did. It answers nothing any more.
+    pub stopped: Option<Fatal>,
+}
