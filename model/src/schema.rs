@@ -3,12 +3,19 @@
 //! Readers are in `schema/formats.rs`. What the store does with a field (coercion, defaults, keys,
 //! validation) is in the files beside it.
 
+mod foreign;
+mod key;
+mod project;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::TableName;
 use crate::value::Value;
+
+pub use key::KEY_SEPARATOR;
+pub use project::InsertContext;
 
 /// A module's tables, in the order shown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
