@@ -12,9 +12,11 @@
 //!            └── openraft ── Network (a trait: sockets live in `node`)
 //! ```
 
+pub mod disk;
 mod error;
 mod group;
 mod groups;
+pub mod limits;
 mod machine;
 mod network;
 mod timing;

@@ -1,0 +1,83 @@
+//! Device: the few calls on files whose failure, order and delay decide what survives.
+//!
+//! They stand behind a trait so that tests can cut power, fill the disk and fail an fsync at a
+//! chosen call. Everything else (listing, reading, renaming) goes to `std::fs` directly.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
+
+/// What the log asks of a disk.
+pub trait Device: fmt::Debug + Send + Sync + 'static {
+    /// Makes room: afterwards the first `bytes` of the file can be written without meeting a full
+    /// disk, and what was not written yet reads as zeroes.
+    ///
+    /// # Errors
+    /// `StorageFull` (or `QuotaExceeded`) when there is no room.
+    fn preallocate(&self, file: &File, bytes: u64) -> io::Result<()>;
+    /// Writes all bytes at an offset.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Returns when what was written to the file survives a loss of power.
+    ///
+    /// # Errors
+    /// What the system says; the caller never tries again.
+    fn sync(&self, file: &File) -> io::Result<()>;
+    /// Bytes free for us in this directory; for messages only.
+    fn free(&self, dir: &Path) -> u64;
+}
+
+/// The real one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Machinery;
+
+impl Device for Machinery {
+    fn preallocate(&self, file: &File, bytes: u64) -> io::Result<()> {
+        match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+            Ok(()) => Ok(()),
+            // A file system that cannot reserve: writing zeroes reserves as well, only slower.
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => fill(file, bytes),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        file.write_all_at(bytes, offset)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        file.sync_data()
+    }
+
+    fn free(&self, dir: &Path) -> u64 {
+        statvfs(dir).map_or(0, |space| space.f_bavail.saturating_mul(space.f_frsize))
+    }
+}
+
+/// Extends a file with zeroes from its end to `bytes`.
+fn fill(file: &File, bytes: u64) -> io::Result<()> {
+    let zeroes = vec![0u8; 64 << 10];
+    let mut at = file.metadata()?.len();
+    while at < bytes {
+        let piece = zeroes.len().min(usize::try_from(bytes - at).unwrap_or(zeroes.len()));
+        file.write_all_at(&zeroes[..piece], at)?;
+        at += piece as u64;
+    }
+    Ok(())
+}
+
+/// Whether an error says that there is no room, which is refused and tried again, never fatal.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Makes the names in a directory survive a loss of power.
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}

@@ -1,0 +1,1 @@
+//! Record: placeholder of the byte layout of turns and records.

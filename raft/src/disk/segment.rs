@@ -1,0 +1,1 @@
+//! Segment: placeholder of the log's files.
