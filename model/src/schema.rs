@@ -3,9 +3,15 @@
 //! Readers are in `schema/formats.rs`. What the store does with a field (coercion, defaults, keys,
 //! validation) is in the files beside it.
 
+mod aliases;
+mod coerce;
+mod defaults;
 mod foreign;
+mod formats;
 mod key;
 mod project;
+mod seeds;
+mod validate;
 
 use std::sync::Arc;
 
@@ -14,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::TableName;
 use crate::value::Value;
 
+pub use formats::BadSchema;
 pub use key::KEY_SEPARATOR;
 pub use project::InsertContext;
 

@@ -9,27 +9,41 @@ use crate::schema::{Field, Table};
 use crate::value::{Object, Value};
 
 impl Table {
-    /// What was sent for a field: under its name, else, if that is missing, `null` or empty,
-    /// under its column's. References are reduced. `None` where nothing was sent.
+    /// What an insert takes for a field: what was sent under its name, else, where that is
+    /// missing, `null` or empty, under its column's. `None` where nothing was sent.
     pub fn sent_value(&self, sent: &Object, field: &Field) -> Option<Value> {
         let named = sent.get(&field.name);
-        let value = match named {
-            Some(value) if !value.is_null() && value.as_str() != Some("") => Some(value),
-            Some(_) | None => self.twin_value(sent, field).or(named),
-        };
-        value.map(|value| if field.references.is_some() { reduce(value) } else { value.clone() })
+        let full = named.filter(|value| !value.is_null() && value.as_str() != Some(""));
+        full.or_else(|| self.twin_value(sent, field)).or(named).map(|value| field.reduced(value))
+    }
+
+    /// What a merge takes for a field: what was sent under its name, `null` and empty text too,
+    /// else under its column's. `None` where nothing was sent.
+    pub(super) fn patched_value(&self, patch: &Object, field: &Field) -> Option<Value> {
+        let sent = patch.get(&field.name).or_else(|| self.twin_value(patch, field));
+        sent.map(|value| field.reduced(value))
     }
 
     fn twin_value<'a>(&self, sent: &'a Object, field: &Field) -> Option<&'a Value> {
-        if field.column == field.name || self.fields.iter().any(|f| f.name == field.column) {
+        if field.column == field.name {
             return None;
         }
-        sent.get(&field.column)
+        let value = sent.get(&field.column)?;
+        (!self.fields.iter().any(|other| other.name == field.column)).then_some(value)
     }
 }
 
-/// A referenced record becomes its `id`, else its `name`; anything else stays what it is.
-fn reduce(value: &Value) -> Value {
-    let part = |name| value.get(name).filter(|part| part.key_text().is_some_and(|t| !t.is_empty()));
-    part("id").or_else(|| part("name")).unwrap_or(value).clone()
+impl Field {
+    /// In a field that references, a record becomes its `id`, else its `name`; anything else
+    /// stays what it is.
+    fn reduced(&self, value: &Value) -> Value {
+        if self.references.is_none() {
+            return value.clone();
+        }
+        let part = |name| {
+            let part = value.get(name)?;
+            part.key_text().is_some_and(|text| !text.is_empty()).then_some(part)
+        };
+        part("id").or_else(|| part("name")).unwrap_or(value).clone()
+    }
 }

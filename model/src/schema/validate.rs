@@ -1,0 +1,171 @@
+//! Validate: what a strict module accepts in a field, and in which form it is stored.
+//!
+//! Promise: a value that passes is of the field's kind and within the field's rules; one that does
+//! not is refused by [`Reject::Invalid`] naming table, field, rule and value. Nothing is rounded,
+//! cut or guessed. Accepted in two spellings, stored in one: a number sent as text, a boolean sent
+//! as `1`, `"1"` or `"true"`, JSON sent as its text.
+
+use rust_decimal::Decimal;
+
+use crate::ids::Timestamp;
+use crate::reject::Reject;
+use crate::schema::{Field, Kind};
+use crate::value::{Number, Value};
+
+impl Field {
+    /// The value a strict module stores.
+    ///
+    /// # Errors
+    /// [`Reject::Invalid`] with the first rule the value breaks.
+    pub fn validate(&self, table: &str, value: &Value) -> Result<Value, Reject> {
+        if value.is_null() {
+            let nullable = self.nullable.then_some(Value::Null);
+            return nullable.ok_or_else(|| self.invalid(table, "must not be null", value));
+        }
+        let stored = self.of_kind(value).and_then(|stored| {
+            self.check_length(&stored)?;
+            self.check_allowed(&stored)?;
+            Ok(stored)
+        });
+        stored.map_err(|rule| self.invalid(table, rule, value))
+    }
+
+    /// A refusal of this field.
+    pub(super) fn invalid(
+        &self,
+        table: &str,
+        rule: impl Into<String>,
+        value: &Value,
+    ) -> Reject {
+        Reject::Invalid {
+            table: table.to_owned(),
+            field: self.name.to_string(),
+            rule: rule.into(),
+            value: Reject::show(value),
+        }
+    }
+
+    fn of_kind(&self, value: &Value) -> Result<Value, String> {
+        match self.kind {
+            Kind::String => text(value).map(|_| value.clone()),
+            Kind::Integer => self.integer(value),
+            Kind::Number => self.number(value),
+            Kind::Boolean => boolean(value).ok_or_else(|| "must be true or false".to_owned()),
+            Kind::Json => Ok(json(value)),
+            Kind::Date => instant(value, is_day, "must be a day such as \"2026-11-21\""),
+            Kind::Time => instant(value, is_time, "must be a time of day such as \"18:30\""),
+            Kind::Timestamp => instant(
+                value,
+                |text| Timestamp::parse(text).is_some(),
+                "must be an instant such as \"2026-11-21T18:30:00Z\"",
+            ),
+            Kind::Opaque => Ok(value.clone()),
+        }
+    }
+
+    fn integer(&self, value: &Value) -> Result<Value, String> {
+        let rule = || "must be a whole number".to_owned();
+        let number = number(value).ok_or_else(rule)?;
+        let decimal = number.to_decimal().ok_or_else(rule)?;
+        if !decimal.fract().is_zero() {
+            return Err(rule());
+        }
+        Ok(Value::Number(number))
+    }
+
+    fn number(&self, value: &Value) -> Result<Value, String> {
+        let number = number(value).ok_or("must be a number")?;
+        let decimal = number.to_decimal().ok_or("must be a number of at most 28 digits")?;
+        let exact = decimal.normalize();
+        if let Some(scale) = self.scale.or(self.precision.map(|_| 0))
+            && exact.scale() > scale
+        {
+            return Err(format!("must have at most {scale} digits after the point"));
+        }
+        if let Some(precision) = self.precision {
+            let whole = precision.saturating_sub(self.scale.unwrap_or(0));
+            if whole_digits(exact) > whole {
+                return Err(format!("must have at most {whole} digits before the point"));
+            }
+        }
+        Ok(Value::Number(number))
+    }
+
+    fn check_length(&self, value: &Value) -> Result<(), String> {
+        let (Some(max), Some(text)) = (self.max_length, value.as_str()) else { return Ok(()) };
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        // Most texts are short enough in bytes already; only the others are counted.
+        if text.len() <= max || text.chars().count() <= max {
+            return Ok(());
+        }
+        Err(format!("must be at most {max} characters"))
+    }
+
+    fn check_allowed(&self, value: &Value) -> Result<(), String> {
+        if self.allowed.is_empty() || self.allowed.iter().any(|allowed| same(allowed, value)) {
+            return Ok(());
+        }
+        let list: Vec<String> = self.allowed.iter().map(Value::to_json).collect();
+        Err(format!("must be one of {}", list.join(", ")))
+    }
+}
+
+/// `1` and `1.0` are the same number, though not the same text.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => {
+            a == b || a.to_decimal().is_some_and(|a| Some(a) == b.to_decimal())
+        }
+        _ => a == b,
+    }
+}
+
+fn whole_digits(number: Decimal) -> u32 {
+    let whole = number.trunc().abs();
+    if whole.is_zero() { 0 } else { whole.mantissa().ilog10() + 1 }
+}
+
+fn text(value: &Value) -> Result<&str, String> {
+    value.as_str().ok_or_else(|| "must be text".to_owned())
+}
+
+fn number(value: &Value) -> Option<Number> {
+    match value {
+        Value::Number(number) => Some(number.clone()),
+        Value::String(text) => Number::parse(text),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+fn boolean(value: &Value) -> Option<Value> {
+    let text = value.key_text()?;
+    let is = |words: [&str; 2]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    if is(["true", "1"]) {
+        Some(Value::Bool(true))
+    } else {
+        is(["false", "0"]).then_some(Value::Bool(false))
+    }
+}
+
+/// The text of an object or array is read; any other text is JSON as it stands.
+fn json(value: &Value) -> Value {
+    let read = value.as_str().and_then(|text| Value::from_json(text.as_bytes()).ok());
+    match read {
+        Some(read @ (Value::Array(_) | Value::Object(_))) => read,
+        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) | None => {
+            value.clone()
+        }
+    }
+}
+
+fn instant(value: &Value, is: fn(&str) -> bool, rule: &str) -> Result<Value, String> {
+    value.as_str().filter(|text| is(text)).map(|_| value.clone()).ok_or_else(|| rule.to_owned())
+}
+
+fn is_day(text: &str) -> bool {
+    text.parse::<jiff::civil::Date>().is_ok() || Timestamp::parse(text).is_some()
+}
+
+fn is_time(text: &str) -> bool {
+    text.parse::<jiff::civil::Time>().is_ok()
+}
