@@ -40,6 +40,6 @@ pub use outcome::{Accepted, Outcome, Reserved};
 pub use partition::{Applied, Halt, Partition};
 pub use read::{Answer, Events, Head, ModuleSnapshot, Page, PageQuery, Read, ReadLevel};
 pub use reject::Reject;
-pub use schema::{Field, InsertContext, Kind, Reference, Schema, Table};
-pub use sequence::{Piece, SequenceRule};
+pub use schema::{BadSchema, Field, InsertContext, Kind, Reference, Schema, Table};
+pub use sequence::{BadRule, Counters, Piece, SequenceRule, SequenceRules};
 pub use value::{BadJson, Number, Object, Value};

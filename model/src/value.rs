@@ -61,7 +61,12 @@ impl Number {
 
     /// The exact value, if it has at most 28 digits.
     pub fn to_decimal(&self) -> Option<Decimal> {
-        Decimal::from_str_exact(&self.0).or_else(|_| Decimal::from_scientific(&self.0)).ok()
+        match self.0.split_once(['e', 'E']) {
+            None => Decimal::from_str_exact(&self.0).ok(),
+            Some((mantissa, exponent)) => {
+                Decimal::from_str_exact(&shifted(mantissa, exponent.parse().ok()?)?).ok()
+            }
+        }
     }
 
     /// The value as a whole number, if it is one that fits.
@@ -72,6 +77,29 @@ impl Number {
             .ok()
             .or_else(|| self.to_decimal().filter(|decimal| decimal.fract().is_zero())?.to_u64())
     }
+}
+
+/// A number's digits with the point moved, `1.25` by 3 as `1250`; `None` where no decimal reaches.
+/// The decimal library's own reader rounds a long mantissa, which is not what exact means.
+fn shifted(mantissa: &str, by: i32) -> Option<String> {
+    let (sign, digits) = match mantissa.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", mantissa),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let zeros = "0".repeat(usize::try_from(by.unsigned_abs()).ok().filter(|by| *by <= 64)?);
+    let moved = if by < 0 {
+        let whole = format!("{zeros}{whole}");
+        let (whole, small) = whole.split_at(whole.len() - zeros.len());
+        format!("{whole}.{small}{fraction}")
+    } else {
+        let fraction = format!("{fraction}{zeros}");
+        let (large, fraction) = fraction.split_at(zeros.len());
+        format!("{whole}{large}.{fraction}")
+    };
+    let trimmed = moved.trim_end_matches('0').trim_end_matches('.').trim_start_matches('0');
+    let zero = if trimmed.is_empty() || trimmed.starts_with('.') { "0" } else { "" };
+    Some(format!("{sign}{zero}{trimmed}"))
 }
 
 impl From<u64> for Number {
@@ -430,7 +458,11 @@ impl<'de> Deserialize<'de> for Object {
         if from.is_human_readable() {
             return match Value::deserialize(from)? {
                 Value::Object(object) => Ok(object),
-                _ => Err(de::Error::custom("expected a JSON object")),
+                Value::Null
+                | Value::Bool(_)
+                | Value::Number(_)
+                | Value::String(_)
+                | Value::Array(_) => Err(de::Error::custom("expected a JSON object")),
             };
         }
         struct Visitor;
@@ -502,5 +534,19 @@ mod tests {
         assert_eq!(Number::parse("1e2").unwrap().to_u64(), Some(100));
         assert_eq!(Number::parse("-1").unwrap().to_u64(), None);
         assert!(Number::parse("NaN").is_none() && Number::parse("1 ").is_none());
+        for (text, plain) in [
+            ("1.25e3", Some("1250")),
+            ("-12.5E-4", Some("-0.00125")),
+            ("1.5e0", Some("1.5")),
+            ("100e-2", Some("1")),
+            ("0e60", Some("0")),
+            ("1e+2", Some("100")),
+            ("1.00000000000000000000000000000000001e0", None),
+            ("1e64", None),
+            ("1e99999999999", None),
+        ] {
+            let decimal = Number::parse(text).unwrap().to_decimal();
+            assert_eq!(decimal.map(|decimal| decimal.to_string()).as_deref(), plain, "{text}");
+        }
     }
 }

@@ -84,11 +84,9 @@ fn json(value: &Value) -> Value {
         Value::String(text) => {
             Value::from_json(text.as_bytes()).unwrap_or_else(|_| Value::Object(Object::new()))
         }
-        Value::Null
-        | Value::Bool(_)
-        | Value::Number(_)
-        | Value::Array(_)
-        | Value::Object(_) => value.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            value.clone()
+        }
     }
 }
 

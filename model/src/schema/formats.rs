@@ -285,7 +285,10 @@ fn table_references(doc: &Object, fields: &mut [Field]) -> Result<(), Wrong> {
 fn unique_sets(doc: &Object, fields: &[Field]) -> Result<Vec<Vec<Arc<str>>>, Wrong> {
     let mut sets = Vec::new();
     for index in doc.get("indexes").and_then(Value::as_array).unwrap_or_default() {
-        if field::flag(index.as_object().unwrap_or(&Object::new()), "unique") != Ok(Some(true)) {
+        let index = index.as_object().ok_or_else(|| {
+            Wrong::new(format!("the index {} is not an object with columns", index.to_json()))
+        })?;
+        if field::flag(index, "unique").map_err(Wrong::new)? != Some(true) {
             continue;
         }
         let names = index.get("columns").or_else(|| index.get("fields")).and_then(Value::as_array);

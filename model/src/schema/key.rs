@@ -36,9 +36,8 @@ impl Table {
         let mut values = Object::with_capacity(self.key.len());
         for name in self.key.iter() {
             let value = self.field(name).and_then(|field| self.sent_value(record, field));
-            let value = value.filter(|value| !is_empty(value)).ok_or_else(|| Reject::MissingKey {
-                table: self.name.to_string(),
-                field: name.to_string(),
+            let value = value.filter(|value| !is_empty(value)).ok_or_else(|| {
+                Reject::MissingKey { table: self.name.to_string(), field: name.to_string() }
             })?;
             values.push(name.clone(), value);
         }

@@ -31,12 +31,7 @@ impl Field {
     }
 
     /// A refusal of this field.
-    pub(super) fn invalid(
-        &self,
-        table: &str,
-        rule: impl Into<String>,
-        value: &Value,
-    ) -> Reject {
+    pub(super) fn invalid(&self, table: &str, rule: impl Into<String>, value: &Value) -> Reject {
         Reject::Invalid {
             table: table.to_owned(),
             field: self.name.to_string(),
@@ -77,7 +72,7 @@ impl Field {
         let number = number(value).ok_or("must be a number")?;
         let decimal = number.to_decimal().ok_or("must be a number of at most 28 digits")?;
         let exact = decimal.normalize();
-        if let Some(scale) = self.scale.or(self.precision.map(|_| 0))
+        if let Some(scale) = self.scale.or_else(|| self.precision.map(|_| 0))
             && exact.scale() > scale
         {
             return Err(format!("must have at most {scale} digits after the point"));

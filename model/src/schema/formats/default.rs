@@ -10,9 +10,8 @@ use crate::value::{Object, Value};
 /// Reads a field's default; `field` has its kind already.
 pub(super) fn read(field: &Field, doc: &Object) -> Result<Option<Default>, String> {
     if let Some(function) = doc.get("defaultFn") {
-        let wrong = || {
-            format!("defaultFn {} is not known; NOW_ISO and UUID are", function.to_json())
-        };
+        let wrong =
+            || format!("defaultFn {} is not known; NOW_ISO and UUID are", function.to_json());
         let name = function.as_str().ok_or_else(wrong)?;
         return self::function(name).map(Some).ok_or_else(wrong);
     }

@@ -20,7 +20,10 @@ pub(super) fn read(name: &str, doc: &Object) -> Result<Field, String> {
     let sized = match doc.get("type") {
         Some(Value::String(text)) => Type::read(text)?,
         Some(other) => {
-            return Err(format!("its type is {}; a type is text, such as \"text\"", other.to_json()));
+            return Err(format!(
+                "its type is {}; a type is text, such as \"text\"",
+                other.to_json()
+            ));
         }
         None => return Err("it has no type; give one, such as \"text\" or \"integer\"".to_owned()),
     };
@@ -75,7 +78,8 @@ fn allowed(field: &Field, doc: &Object) -> Result<Vec<Value>, String> {
     let Some(list) = doc.get("enum") else { return Ok(Vec::new()) };
     let wrong = || format!("enum is {}; it is a list of values", list.to_json());
     let items = list.as_array().ok_or_else(wrong)?;
-    let read = |item: &Value| if field.kind == Kind::Json { item.clone() } else { field.coerce(item) };
+    let read =
+        |item: &Value| if field.kind == Kind::Json { item.clone() } else { field.coerce(item) };
     Ok(items.iter().map(read).collect())
 }
 

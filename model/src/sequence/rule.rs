@@ -1,0 +1,197 @@
+//! Rule: one sequence's rule, in any of the three formats people have written (contract.md 4.6).
+//!
+//! Parts: `{prefix, suffix, start, padding, padChar, delimiter, counterField}`, joined by the
+//! delimiter. Format: `{prefix, start, format: "{prefix}-{number:05d}"}`. Pattern: `{pattern:
+//! "{branchPrefix}-{seq:6}", start, increment}`. Refused: a text without the number in it, which
+//! would name every record alike; placeholders nobody knows; numbers that are none.
+
+use crate::sequence::{Piece, SequenceRule};
+use crate::value::{Object, Value};
+
+/// Widest padding, in characters: a longer number is unreadable anyway.
+const WIDTH_MAX: u32 = 64;
+/// Members that make an object a rule, whichever the format.
+const RULE_MEMBERS: [&str; 8] =
+    ["start", "prefix", "suffix", "padding", "pad", "format", "pattern", "increment"];
+
+/// A numbering rule that cannot be read: where, what is wrong, what would be right.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("sequence rule {place}: {problem}")]
+pub struct BadRule {
+    /// Which rule, such as `branches.dar.pos.order_header.id`.
+    pub place: String,
+    /// What is wrong and what would be right.
+    pub problem: String,
+}
+
+impl SequenceRule {
+    /// Reads one rule.
+    ///
+    /// # Errors
+    /// [`BadRule`] naming the member that cannot be read.
+    pub fn from_doc(doc: &Value) -> Result<Self, BadRule> {
+        let wrong = |problem| BadRule { place: doc.to_json(), problem };
+        let rule = doc.as_object().ok_or_else(|| wrong("a rule is an object".to_owned()))?;
+        let pattern = pattern(rule).map_err(wrong)?;
+        let increment = number(rule, "increment").map_err(wrong)?.unwrap_or(1);
+        if increment == 0 {
+            return Err(wrong("increment is 0; it is at least 1".to_owned()));
+        }
+        Ok(Self {
+            start: number(rule, "start").map_err(wrong)?.unwrap_or(1),
+            increment,
+            pattern,
+            counter_field: text(rule, "counterField").map_err(wrong)?,
+            shown: doc.clone(),
+        })
+    }
+
+    /// Whether an object is a rule, rather than rules by name.
+    pub(super) fn is_rule(doc: &Object) -> bool {
+        RULE_MEMBERS
+            .iter()
+            .any(|name| doc.get(name).is_some_and(|member| member.as_object().is_none()))
+    }
+}
+
+fn pattern(rule: &Object) -> Result<Vec<Piece>, String> {
+    match text(rule, "pattern")?.map_or_else(|| text(rule, "format"), |text| Ok(Some(text)))? {
+        Some(template) => from_template(rule, &template),
+        None => from_parts(rule),
+    }
+}
+
+/// Prefix, number and suffix, those that are there, joined by the delimiter.
+fn from_parts(rule: &Object) -> Result<Vec<Piece>, String> {
+    let delimiter = text(rule, "delimiter")?.unwrap_or_else(|| "-".to_owned());
+    let mut pieces = Vec::new();
+    if let Some(prefix) = text(rule, "prefix")?.filter(|prefix| !prefix.is_empty()) {
+        pieces.push(Piece::Text(prefix + &delimiter));
+    }
+    pieces.push(number_piece(rule, None)?);
+    if let Some(suffix) = text(rule, "suffix")?.filter(|suffix| !suffix.is_empty()) {
+        pieces.push(Piece::Text(delimiter + &suffix));
+    }
+    Ok(pieces)
+}
+
+/// Reads `{prefix}-{number:05d}` and its kin.
+fn from_template(rule: &Object, template: &str) -> Result<Vec<Piece>, String> {
+    let wrong = |found: &str| {
+        format!(
+            "{template:?} has {found}; known are {{prefix}}, {{suffix}}, {{branchPrefix}} and one \
+             number, such as {{number}}, {{number:05d}} or {{seq:6}}"
+        )
+    };
+    let mut pieces = Vec::new();
+    let push_text = |pieces: &mut Vec<Piece>, text: &str| match pieces.last_mut() {
+        _ if text.is_empty() => {}
+        Some(Piece::Text(before)) => before.push_str(text),
+        Some(Piece::Number { .. } | Piece::BranchPrefix) | None => {
+            pieces.push(Piece::Text(text.to_owned()));
+        }
+    };
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        push_text(&mut pieces, before);
+        let (inside, after) = after.split_once('}').ok_or_else(|| wrong("a brace left open"))?;
+        let (name, size) = inside.split_once(':').map_or((inside, None), |(n, s)| (n, Some(s)));
+        match name.trim() {
+            "prefix" => push_text(&mut pieces, &text(rule, "prefix")?.unwrap_or_default()),
+            "suffix" => push_text(&mut pieces, &text(rule, "suffix")?.unwrap_or_default()),
+            "branchPrefix" => pieces.push(Piece::BranchPrefix),
+            "number" | "seq" => pieces.push(number_piece(rule, size)?),
+            _ => return Err(wrong(&format!("{{{inside}}}"))),
+        }
+        rest = after;
+    }
+    push_text(&mut pieces, rest);
+    let numbers = pieces.iter().filter(|piece| matches!(piece, Piece::Number { .. })).count();
+    if numbers == 1 { Ok(pieces) } else { Err(wrong(&format!("{numbers} numbers"))) }
+}
+
+/// The number's piece; a size in the template wins over the rule's padding.
+fn number_piece(rule: &Object, size: Option<&str>) -> Result<Piece, String> {
+    let width = match size {
+        Some(size) => {
+            let digits = size.trim().trim_end_matches('d');
+            let wrong = || format!("the size {size:?} of the number is none; \"05d\" or \"6\" is");
+            digits.parse::<u64>().map_err(|_| wrong())?
+        }
+        None => number(rule, "padding")?
+            .map_or_else(|| number(rule, "pad"), |n| Ok(Some(n)))?
+            .unwrap_or(0),
+    };
+    let width = u32::try_from(width).ok().filter(|width| *width <= WIDTH_MAX);
+    let width = width.ok_or_else(|| format!("the padding is wider than {WIDTH_MAX} characters"))?;
+    let pad = text(rule, "padChar")?.map_or_else(|| text(rule, "padWith"), |pad| Ok(Some(pad)))?;
+    let pad = pad.and_then(|pad| pad.chars().next()).unwrap_or('0');
+    Ok(Piece::Number { width, pad })
+}
+
+fn text(rule: &Object, name: &str) -> Result<Option<String>, String> {
+    match rule.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Array(_) | Value::Object(_)) => Err(format!("{name} is not text")),
+        Some(value) => Ok(value.key_text().map(str::to_owned)),
+    }
+}
+
+fn number(rule: &Object, name: &str) -> Result<Option<u64>, String> {
+    match rule.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => {
+            let read = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok());
+            let wrong = || format!("{name} is {}; it is a whole number from 0", value.to_json());
+            read.map(Some).ok_or_else(wrong)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(doc: &str) -> Result<SequenceRule, BadRule> {
+        SequenceRule::from_doc(&Value::from_json(doc.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn the_three_formats_render() {
+        for (doc, number, text) in [
+            (r#"{"prefix":"DAR","start":1001,"padding":6}"#, 1020, "DAR-001020"),
+            (r#"{"prefix":"X","pad":4,"padWith":"*","delimiter":"/"}"#, 7, "X/***7"),
+            (r#"{"prefix":"X","delimiter":"","padding":3,"suffix":"Z"}"#, 7, "X007Z"),
+            (r#"{"prefix":"A","suffix":"B"}"#, 7, "A-7-B"),
+            ("{}", 7, "7"),
+            (r#"{"prefix":"INV","start":10000,"format":"{prefix}-{number:05d}"}"#, 42, "INV-00042"),
+            (r#"{"prefix":"INV","format":"{prefix}/{number}","padding":3}"#, 42, "INV/042"),
+            (r#"{"pattern":"{branchPrefix}-{seq:6}","start":1,"increment":2}"#, 9, "B-000009"),
+            (r#"{"pattern":"2026/{seq}"}"#, 9, "2026/9"),
+        ] {
+            assert_eq!(read(doc).unwrap().for_branch("B").render(number), text, "{doc}");
+        }
+        let rule = read(r#"{"start":"1001","increment":5,"counterField":"n"}"#).unwrap();
+        assert_eq!((rule.start, rule.increment), (1001, 5));
+        assert_eq!(rule.counter_field.as_deref(), Some("n"));
+    }
+
+    #[test]
+    fn a_rule_that_cannot_be_says_what_would_be_right() {
+        for (doc, part) in [
+            (r#"{"pattern":"ORDER"}"#, "0 numbers"),
+            (r#"{"pattern":"{seq}{seq}"}"#, "2 numbers"),
+            (r#"{"pattern":"{yyyy}-{seq}"}"#, "{yyyy}"),
+            (r#"{"format":"{number"}"#, "brace left open"),
+            (r#"{"format":"{number:x}"}"#, "\"05d\" or \"6\""),
+            (r#"{"padding":1000}"#, "wider than 64"),
+            (r#"{"start":-1}"#, "start is -1; it is a whole number from 0"),
+            (r#"{"increment":0}"#, "at least 1"),
+            (r#"{"prefix":{}}"#, "prefix is not text"),
+            ("[]", "a rule is an object"),
+        ] {
+            let error = read(doc).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}
