@@ -1,0 +1,1 @@
+//! Every bound of this room, in one table, with units and reasons.
