@@ -11,12 +11,20 @@
 //!
 //! The door is [`Router`]: it finds the owner, here or on another node, within a deadline.
 
+mod branch;
+mod control;
 mod door;
+mod feed;
 pub mod limits;
+mod message;
+mod partition;
 mod peers;
+mod reach;
+mod root;
+mod router;
 pub mod status;
 
-pub use door::{
-    Branches, Cursor, Deltas, Follow, FollowItem, RouteError, SharedDelta,
-};
-pub use peers::{Inbox, PeerError, Peers};
+pub use door::{Branches, Cursor, Deltas, Follow, FollowItem, RouteError, SharedDelta};
+pub use peers::{Inbox, Lane, PeerError, Peers};
+pub use root::{Config, Running, StartError, start};
+pub use router::Router;

@@ -8,8 +8,6 @@ pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 pub const BATCH_COMMANDS_MAX: usize = 512;
 /// Bytes of commands in one Raft entry: an entry must not hold up a heartbeat.
 pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
-/// Raft entries of one partition in flight at once.
-pub const ENTRIES_IN_FLIGHT_MAX: usize = 2;
 /// Commands waiting for one branch; the next is refused with 429.
 pub const BRANCH_PERMITS: usize = 1024;
 /// Commands waiting on one node; the next is refused with 429.
@@ -20,3 +18,14 @@ pub const PASSIVATION_BUFFER_MAX: usize = 64;
 pub const PASSIVATE_AFTER: Duration = Duration::from_secs(300);
 /// Deltas queued for one follower before it is told it lagged.
 pub const FOLLOWER_QUEUE_DELTAS: usize = 256;
+/// How long one attempt waits for its outcome before the same command is sent again: above a
+/// healthy commit by far, below the time in which a new leader is found.
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
+/// Pause between two attempts: a new leader is noticed within it, and nobody spins.
+pub const RETRY_PAUSE: Duration = Duration::from_millis(25);
+/// Events read from the log at once by a follower that catches up.
+pub const CATCH_UP_EVENTS: u32 = 1024;
+/// Feeds one node may have open at another: one for each branch:module followed there.
+pub const FEEDS_MAX: usize = 65_536;
+/// Deltas of one remote feed waiting on this node; beyond it the feed catches up from the log.
+pub const FEED_QUEUE_DELTAS: usize = 1024;

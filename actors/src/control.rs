@@ -1,0 +1,241 @@
+//! ControlActor: group 0 on this node. It forms the cluster once, makes this node known to it,
+//! brings in what this node was started with, and starts the partitions placed here.
+//!
+//! Every turn looks at what is and takes the next step towards what should be; a step that fails
+//! is tried again the next turn. So the order in which nodes start does not matter.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{
+    Catalogue, CatalogueEntry, Change, NodeId, NodeRecord, PartitionId, Placement, ReplicaId,
+    cluster,
+};
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use raft::{GroupId, Groups, Member, ReplicaGroup};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::partition::machine::{PartitionMachine, Published};
+use crate::partition::{self, PartitionActor};
+use crate::reach::Reach;
+use crate::router::changes::Changes;
+use crate::router::{Partition, Partitions};
+
+pub(crate) mod machine;
+
+/// How often it looks again where nothing woke it.
+const TURN: Duration = Duration::from_millis(500);
+/// Most voters of group 0; every other node follows it as a learner (decision 4).
+const VOTERS_MAX: usize = 5;
+
+/// What the control actor is told.
+pub(crate) enum Message {
+    /// Look again.
+    Turn,
+}
+
+/// What it is started with.
+pub(crate) struct Start {
+    pub(crate) node: NodeRecord,
+    /// The first nodes; the lowest of them begins group 0.
+    pub(crate) initial: Vec<NodeRecord>,
+    pub(crate) partitions: u16,
+    pub(crate) entries: Vec<CatalogueEntry>,
+    pub(crate) groups: Groups,
+    pub(crate) group: ReplicaGroup,
+    pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
+    pub(crate) reach: Arc<Reach>,
+    pub(crate) changes: Changes,
+    pub(crate) running: Partitions,
+}
+
+/// Its state.
+pub(crate) struct State {
+    start: Start,
+    begun: bool,
+    /// What this node has to tell the cluster, in order.
+    to_tell: VecDeque<CatalogueEntry>,
+    told_itself: bool,
+    _watches: Vec<AbortOnDropHandle<()>>,
+}
+
+pub(crate) struct ControlActor;
+
+impl Actor for ControlActor {
+    type Msg = Message;
+    type State = State;
+    type Arguments = Start;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Message>,
+        mut start: Start,
+    ) -> Result<State, ActorProcessingErr> {
+        let to_tell = std::mem::take(&mut start.entries).into();
+        let watch = AbortOnDropHandle::new(tokio::spawn(wake(myself, start.catalogue.clone())));
+        Ok(State { start, begun: false, to_tell, told_itself: false, _watches: vec![watch] })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Message>,
+        message: Message,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::Turn => state.turn(&myself).await,
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<Message>,
+        event: SupervisionEvent,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        if let SupervisionEvent::ActorFailed(who, error) = &event {
+            tracing::error!(%error, "a partition actor failed and is started again");
+            state.start.running.forget_actor(who.get_id());
+        }
+        Ok(())
+    }
+}
+
+async fn wake(actor: ActorRef<Message>, mut catalogue: watch::Receiver<Arc<Catalogue>>) {
+    loop {
+        if actor.cast(Message::Turn).is_err() {
+            return;
+        }
+        // A change wakes it; otherwise it looks again after a while.
+        if let Ok(Err(_)) = tokio::time::timeout(TURN, catalogue.changed()).await {
+            return;
+        }
+    }
+}
+
+impl State {
+    async fn turn(&mut self, myself: &ActorRef<Message>) {
+        self.begin_group_0().await;
+        let catalogue = Arc::clone(&self.start.catalogue.borrow());
+        if !catalogue.is_formed() {
+            return self.form().await;
+        }
+        self.start_partitions(&catalogue, myself).await;
+        if self.tell_itself(&catalogue).await {
+            self.tell_the_rest().await;
+        }
+    }
+
+    /// The lowest of the first nodes begins group 0, with all of them, once.
+    async fn begin_group_0(&mut self) {
+        let lowest = self.start.initial.iter().map(|node| node.id).min();
+        if self.begun || lowest != Some(self.start.node.id) {
+            return;
+        }
+        let members = self
+            .start
+            .initial
+            .iter()
+            .take(VOTERS_MAX)
+            .map(|node| (ReplicaId(node.id.0), Member { node: node.id }))
+            .collect();
+        match self.start.group.initialize(members).await {
+            Ok(()) => self.begun = true,
+            Err(error) => tracing::warn!(%error, "group 0 could not be begun yet"),
+        }
+    }
+
+    /// The leader of group 0 proposes the cluster: its id, its nodes, who holds what.
+    async fn form(&self) {
+        if !self.start.group.status().ready {
+            return;
+        }
+        let nodes: Vec<NodeId> = self.start.initial.iter().map(|node| node.id).collect();
+        let change = Change::Form {
+            cluster_id: uuid::Uuid::new_v4().to_string(),
+            nodes: self.start.initial.clone(),
+            placements: cluster::place(self.start.partitions, &nodes, ReplicaId(1)),
+        };
+        if let Err(error) = self.start.changes.make("form".to_owned(), change).await {
+            tracing::warn!(%error, "the cluster could not be formed yet");
+        }
+    }
+
+    /// Makes this node's addresses and data directory known. Whether they are.
+    async fn tell_itself(&mut self, catalogue: &Catalogue) -> bool {
+        let me = &self.start.node;
+        if catalogue.nodes.get(&me.id) == Some(me) || self.told_itself {
+            return true;
+        }
+        let id = format!("node:{}:{}", me.id, uuid::Uuid::now_v7());
+        match self.start.changes.make(id, Change::Node(me.clone())).await {
+            Ok(()) => self.told_itself = true,
+            Err(error) => tracing::warn!(%error, "this node could not make itself known yet"),
+        }
+        self.told_itself
+    }
+
+    async fn tell_the_rest(&mut self) {
+        while let Some(entry) = self.to_tell.front() {
+            if let Err(error) =
+                self.start.changes.make(entry.id.clone(), entry.change.clone()).await
+            {
+                tracing::warn!(%error, entry = entry.id, "a definition could not be brought in yet");
+                return;
+            }
+            self.to_tell.pop_front();
+        }
+    }
+
+    async fn start_partitions(&self, catalogue: &Catalogue, myself: &ActorRef<Message>) {
+        for (partition, placement) in &catalogue.placements {
+            let Some(replica) = placement.replica_on(self.start.node.id) else { continue };
+            if self.start.running.get(*partition).is_some() {
+                continue;
+            }
+            if let Err(error) = self.start_partition(*partition, replica, placement, myself).await {
+                tracing::error!(%partition, %error, "a partition did not start on this node");
+            }
+        }
+    }
+
+    async fn start_partition(
+        &self,
+        partition: PartitionId,
+        replica: ReplicaId,
+        placement: &Placement,
+        myself: &ActorRef<Message>,
+    ) -> Result<(), ActorProcessingErr> {
+        let id = GroupId::from(partition);
+        let (group, published) = match self.start.running.take_replica(partition) {
+            Some(kept) => kept,
+            None => {
+                let published = Published::new();
+                let machine = PartitionMachine::new(Arc::clone(&published));
+                let group = self.start.groups.start(id, replica, Box::new(machine)).await?;
+                (group, published)
+            }
+        };
+        if placement.preferred == replica {
+            group.initialize(members(&placement.replicas)).await?;
+        }
+        let start = partition::Start {
+            partition,
+            group: group.clone(),
+            published: Arc::clone(&published),
+            catalogue: self.start.catalogue.clone(),
+            reach: Arc::clone(&self.start.reach),
+        };
+        let (actor, _) =
+            Actor::spawn_linked(None, PartitionActor, start, myself.get_cell()).await?;
+        self.start.running.put(partition, Partition { actor, group, published });
+        Ok(())
+    }
+}
+
+fn members(replicas: &BTreeMap<ReplicaId, NodeId>) -> BTreeMap<ReplicaId, Member> {
+    replicas.iter().map(|(replica, node)| (*replica, Member { node: *node })).collect()
+}

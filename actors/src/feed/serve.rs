@@ -1,0 +1,67 @@
+//! The other end of a feed: pumps a local branch's deltas to a node that follows it from afar.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{BranchKey, NodeId, Offset};
+use raft::Lane;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::door::SharedDelta;
+use crate::message::{Cast, encode};
+use crate::partition::machine::Published;
+use crate::peers::{PeerError, Peers};
+
+/// How often a feed says where it stands: finds a lost last delta.
+pub(crate) const BEAT: Duration = Duration::from_secs(5);
+
+/// Starts pumping. Returns where the feed begins.
+pub(crate) fn pump(
+    peers: Arc<dyn Peers>,
+    to: NodeId,
+    feed: u64,
+    key: &BranchKey,
+    published: &Published,
+) -> (Offset, AbortOnDropHandle<()>) {
+    let (view, live) = published.tap(key);
+    let offset = view.branch(key).map(|b| b.head().offset).unwrap_or_default();
+    let pump = Pump { peers, to, feed, offset };
+    (offset, AbortOnDropHandle::new(tokio::spawn(pump.run(live))))
+}
+
+struct Pump {
+    peers: Arc<dyn Peers>,
+    to: NodeId,
+    feed: u64,
+    offset: Offset,
+}
+
+impl Pump {
+    async fn run(mut self, mut live: Receiver<Arc<SharedDelta>>) {
+        loop {
+            let sent = match tokio::time::timeout(BEAT, live.recv()).await {
+                Ok(Ok(shared)) => self.push(&shared),
+                Err(_) => self.cast(&Cast::Beat { feed: self.feed, offset: self.offset }),
+                Ok(Err(RecvError::Lagged(_) | RecvError::Closed)) => {
+                    // The follower asks again and mends the gap from the log.
+                    let _ = self.cast(&Cast::Ended { feed: self.feed });
+                    return;
+                }
+            };
+            if sent.is_err() {
+                return; // The link is down or full: the follower notices, and follows again.
+            }
+        }
+    }
+
+    fn push(&mut self, shared: &SharedDelta) -> Result<(), PeerError> {
+        self.offset = shared.delta.last().unwrap_or(self.offset);
+        let delta = (*shared.delta).clone();
+        self.cast(&Cast::Pushed { feed: self.feed, delta })
+    }
+
+    fn cast(&self, cast: &Cast) -> Result<(), PeerError> {
+        self.peers.cast(self.to, Lane::Feed, encode(cast))
+    }
+}

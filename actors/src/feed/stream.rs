@@ -1,0 +1,155 @@
+//! Stream: one follower's way along a branch's log: live where it keeps up, from the log where it
+//! does not. What it misses in the live channel it reads back by cursor, so a slow follower costs
+//! nobody but itself, and nothing is skipped or given twice.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use model::{Answer, BranchKey, Delta, Event, ModuleSnapshot, Read, ReadLevel};
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+
+use crate::door::{Cursor, Deltas, FollowItem, RouteError, SharedDelta};
+use crate::limits::CATCH_UP_EVENTS;
+use crate::router::Router;
+
+/// One follower's way along a branch's log.
+pub(crate) struct Stream {
+    router: Router,
+    key: BranchKey,
+    cursor: Cursor,
+    live: Receiver<Arc<SharedDelta>>,
+    backlog: VecDeque<FollowItem>,
+    /// Whether the log may hold events after the cursor that the live channel will not bring.
+    behind: bool,
+}
+
+impl Stream {
+    /// Continues after `cursor`; `live` was tapped before the state at `cursor` was read, or
+    /// `behind` is set.
+    pub(crate) fn new(
+        router: Router,
+        key: BranchKey,
+        cursor: Cursor,
+        live: Receiver<Arc<SharedDelta>>,
+        behind: bool,
+    ) -> Self {
+        Self { router, key, cursor, live, backlog: VecDeque::new(), behind }
+    }
+
+    async fn next_item(&mut self) -> Option<FollowItem> {
+        loop {
+            if let Some(item) = self.backlog.pop_front() {
+                self.pass(&item);
+                return Some(item);
+            }
+            if self.behind {
+                self.mend().await?;
+                continue;
+            }
+            match self.live.recv().await {
+                Ok(shared) => {
+                    if let Some(item) = self.place(shared) {
+                        self.pass(&item);
+                        return Some(item);
+                    }
+                }
+                Err(RecvError::Lagged(_)) => self.behind = true,
+                Err(RecvError::Closed) => self.reattach().await?,
+            }
+        }
+    }
+
+    /// A live delta: the next one, one already seen, or one after a gap.
+    fn place(&mut self, shared: Arc<SharedDelta>) -> Option<FollowItem> {
+        let first = shared.delta.events.first()?.offset;
+        if shared.delta.incarnation != self.cursor.incarnation || first > self.cursor.offset.next()
+        {
+            self.behind = true;
+            return None;
+        }
+        (first == self.cursor.offset.next()).then_some(FollowItem::Delta(shared))
+    }
+
+    fn pass(&mut self, item: &FollowItem) {
+        match item {
+            FollowItem::Delta(shared) => {
+                self.cursor.offset = shared.delta.last().unwrap_or(self.cursor.offset);
+            }
+            FollowItem::Resync(snapshot) => {
+                self.cursor.incarnation = snapshot.head.incarnation;
+                self.cursor.offset = snapshot.head.offset;
+            }
+        }
+    }
+
+    /// Reads what comes after the cursor from the log. `None`: this node is going away.
+    async fn mend(&mut self) -> Option<()> {
+        let read = Read::Events { after: self.cursor.offset, limit: CATCH_UP_EVENTS };
+        let answer = self.router.look_up(self.key.clone(), read, ReadLevel::Stale).await;
+        match answer {
+            Ok(Answer::Events(found)) if found.incarnation == self.cursor.incarnation => {
+                match found.events {
+                    Some(events) => {
+                        let read_to = events.last().map_or(self.cursor.offset, |e| e.offset);
+                        self.behind = read_to < found.last;
+                        self.backlog.extend(self.deltas(events));
+                    }
+                    None => self.resync().await,
+                }
+            }
+            Ok(_) => self.resync().await,
+            Err(RouteError::UnknownModule(_) | RouteError::Rejected(_)) => return None,
+            Err(
+                RouteError::Busy { .. }
+                | RouteError::Unavailable { .. }
+                | RouteError::Indeterminate,
+            ) => tokio::time::sleep(crate::limits::RETRY_PAUSE).await,
+        }
+        Some(())
+    }
+
+    /// The log no longer holds what was missed: begin again from the state of now.
+    async fn resync(&mut self) {
+        let answer = self.router.look_up(self.key.clone(), Read::Snapshot, ReadLevel::Stale).await;
+        if let Ok(Answer::Snapshot(snapshot)) = answer {
+            self.behind = false;
+            self.backlog.push_back(FollowItem::Resync(snapshot));
+        }
+    }
+
+    /// The live channel ended: the replica was replaced or the feed moved. Tap again, then mend.
+    async fn reattach(&mut self) -> Option<()> {
+        tokio::time::sleep(crate::limits::RETRY_PAUSE).await;
+        self.live = self.router.tap(&self.key).await.ok()?;
+        self.behind = true;
+        Some(())
+    }
+
+    /// Events read from the log, one delta for each command.
+    fn deltas(&self, events: Vec<Arc<Event>>) -> Vec<FollowItem> {
+        let same_command = |a: &Arc<Event>, b: &Arc<Event>| a.command == b.command;
+        events
+            .chunk_by(same_command)
+            .map(|events| {
+                let delta = Delta {
+                    key: self.key.clone(),
+                    incarnation: self.cursor.incarnation,
+                    events: events.to_vec(),
+                };
+                FollowItem::Delta(Arc::new(SharedDelta::new(Arc::new(delta))))
+            })
+            .collect()
+    }
+}
+
+impl Deltas for Stream {
+    fn next(&mut self) -> BoxFuture<'_, Option<FollowItem>> {
+        Box::pin(self.next_item())
+    }
+}
+
+/// The cursor of a snapshot.
+pub(crate) fn cursor_of(snapshot: &ModuleSnapshot) -> Cursor {
+    Cursor { incarnation: snapshot.head.incarnation, offset: snapshot.head.offset }
+}

@@ -1,0 +1,132 @@
+//! What the routers of two nodes say to each other: asks with an answer, casts without one.
+//!
+//! Append-only: these bytes travel between nodes of different builds, behind `model::codec`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::{
+    Answer, BranchKey, CatalogueEntry, ChangeRefused, Command, Delta, NodeId, Offset, Outcome,
+    PartitionId, Read, ReadLevel, Reject,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::status::{BranchStatus, PartitionStatus};
+
+/// A question to another node.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Ask {
+    /// Have this decided; you should lead its partition.
+    Submit(Command),
+    /// Answer this read from your replica.
+    Read { key: BranchKey, read: Read, level: ReadLevel },
+    /// Confirm that you lead, and up to where a reader must have applied.
+    ReadIndex(PartitionId),
+    /// Have group 0 take this change; you should lead it.
+    Change(CatalogueEntry),
+    /// What do you lead, and how far behind are the others?
+    Status,
+    /// Send me this branch's deltas from now on, under this number of mine.
+    Follow { key: BranchKey, feed: u64 },
+}
+
+/// The answer to an [`Ask`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    Outcome(Outcome),
+    Answer(Answer),
+    Index(u64),
+    Changed(Result<(), ChangeRefused>),
+    Status(Leads),
+    Refused(Refusal),
+    Rejected(Reject),
+    /// Where the feed begins: the events after this follow as casts.
+    Following(Offset),
+}
+
+/// What a node leads.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Leads {
+    pub(crate) partitions: Vec<PartitionStatus>,
+    pub(crate) branches: Vec<BranchStatus>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Something another node is told.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Cast {
+    /// The next delta of a feed.
+    Pushed { feed: u64, delta: Delta },
+    /// The feed stands here: finds a lost last delta.
+    Beat { feed: u64, offset: Offset },
+    /// No more of this feed: follow again.
+    Ended { feed: u64 },
+    /// I no longer listen to this feed.
+    Unfollow { feed: u64 },
+}
+
+/// Why a node did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Refusal {
+    /// It does not lead (or hold) the partition; nothing was done.
+    NotLeader { hint: Option<NodeId> },
+    /// Too much waits there; nothing was done.
+    Busy { what: BusyWith },
+    /// Nobody can do it now; nothing was done.
+    Unavailable { reason: String, retry_after: Duration },
+    /// It may or may not have happened.
+    Indeterminate,
+}
+
+/// What is busy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum BusyWith {
+    Branch,
+    Node,
+}
+
+impl From<raft::ProposeError> for Refusal {
+    fn from(error: raft::ProposeError) -> Self {
+        match error {
+            raft::ProposeError::NotLeader { hint } => Self::NotLeader { hint },
+            raft::ProposeError::Unavailable { reason, retry_after } => {
+                Self::Unavailable { reason, retry_after }
+            }
+            raft::ProposeError::Indeterminate => Self::Indeterminate,
+            raft::ProposeError::Fatal(fatal) => Self::from(fatal),
+        }
+    }
+}
+
+impl From<raft::ReadError> for Refusal {
+    fn from(error: raft::ReadError) -> Self {
+        match error {
+            raft::ReadError::NotLeader { hint } => Self::NotLeader { hint },
+            raft::ReadError::Unavailable { reason, retry_after } => {
+                Self::Unavailable { reason, retry_after }
+            }
+            raft::ReadError::Fatal(fatal) => Self::from(fatal),
+        }
+    }
+}
+
+impl From<raft::Fatal> for Refusal {
+    fn from(fatal: raft::Fatal) -> Self {
+        tracing::error!(%fatal, "a replica on this node stopped");
+        Self::Unavailable {
+            reason: "this node's replica stopped; another node must serve this branch".to_owned(),
+            retry_after: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Encodes a message for a peer.
+pub(crate) fn encode<T: Serialize>(message: &T) -> Bytes {
+    model::codec::encode(message).into()
+}
+
+/// Decodes a message of a peer.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, model::codec::CodecError> {
+    model::codec::decode(bytes)
+}

@@ -1,0 +1,360 @@
+//! PartitionActor: one replica group and its branches on this node. It watches who leads. While
+//! this replica does, it holds the proposer and the branch actors of that term; when it no longer
+//! does, they go. Branch actors are reached through it alone, so that none is spoken to while it
+//! is being stopped.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use model::{BranchKey, Catalogue, PartitionId};
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use raft::{GroupStatus, ReplicaGroup};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::branch::{self, BranchActor, Submission};
+use crate::limits::{PASSIVATE_AFTER, PASSIVATION_BUFFER_MAX};
+use crate::message::{BusyWith, Refusal};
+use crate::reach::Reach;
+
+pub(crate) mod machine;
+pub(crate) mod proposer;
+
+use machine::Published;
+use proposer::{Pending, Proposer};
+
+/// How often a leader looks whether branches are idle and whether another node should lead.
+const TICK: Duration = Duration::from_secs(1);
+/// A preferred leader must have been reachable this long before it is given the lead back.
+const PREFERRED_UP_FOR: Duration = Duration::from_secs(10);
+/// A preferred leader may lack at most this many entries.
+const PREFERRED_LAG_MAX: u64 = 64;
+/// After a transfer was tried, it is not tried again for this long.
+const TRANSFER_PAUSE: Duration = Duration::from_secs(60);
+
+/// What a partition actor is told.
+pub(crate) enum Message {
+    /// Have this decided by its branch.
+    Submit(Submission),
+    /// Leader, term or readiness changed.
+    Status(GroupStatus),
+    /// The catalogue changed.
+    Catalogue,
+    /// Time has passed.
+    Tick,
+    /// Give up the lead to whoever is fittest: this node is going away.
+    Drain,
+    /// For tests: make one branch's actor fail.
+    #[cfg(test)]
+    PanicBranch(BranchKey),
+}
+
+/// What a partition actor is started with.
+pub(crate) struct Start {
+    pub(crate) partition: PartitionId,
+    pub(crate) group: ReplicaGroup,
+    pub(crate) published: Arc<Published>,
+    pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
+    pub(crate) reach: Arc<Reach>,
+}
+
+/// Its state.
+pub(crate) struct State {
+    start: Start,
+    leading: Option<Leading>,
+    /// Actors that were told to stop, by actor: what has come for their branch since.
+    stopping: BTreeMap<ActorId, Stopping>,
+    draining: bool,
+    transfer_tried: Option<Instant>,
+    _watches: Vec<AbortOnDropHandle<()>>,
+}
+
+struct Leading {
+    term: u64,
+    proposer: Proposer,
+    branches: BTreeMap<BranchKey, Active>,
+}
+
+struct Active {
+    actor: ActorRef<branch::Message>,
+    used: Instant,
+}
+
+struct Stopping {
+    key: BranchKey,
+    buffered: VecDeque<Submission>,
+}
+
+pub(crate) struct PartitionActor;
+
+impl Actor for PartitionActor {
+    type Msg = Message;
+    type State = State;
+    type Arguments = Start;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Message>,
+        start: Start,
+    ) -> Result<State, ActorProcessingErr> {
+        let watches = vec![
+            AbortOnDropHandle::new(tokio::spawn(watch_status(myself.clone(), start.group.clone()))),
+            AbortOnDropHandle::new(tokio::spawn(watch_catalogue(
+                myself.clone(),
+                start.catalogue.clone(),
+            ))),
+            AbortOnDropHandle::new(tokio::spawn(tick(myself))),
+        ];
+        Ok(State {
+            start,
+            leading: None,
+            stopping: BTreeMap::new(),
+            draining: false,
+            transfer_tried: None,
+            _watches: watches,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Message>,
+        message: Message,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::Submit(submission) => state.submit(&myself, submission).await,
+            Message::Status(status) => state.lead_or_follow(&status),
+            Message::Catalogue => state.define_configured(),
+            Message::Tick => state.tick(),
+            Message::Drain => state.drain(),
+            #[cfg(test)]
+            Message::PanicBranch(key) => {
+                if let Some(active) = state.leading.as_ref().and_then(|l| l.branches.get(&key)) {
+                    let _ = active.actor.cast(branch::Message::Panic);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<Message>,
+        event: SupervisionEvent,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorFailed(who, error) => {
+                tracing::error!(partition = %state.start.partition, %error, "a branch actor failed");
+                metrics::counter!("mishkah_branch_actor_failures_total").increment(1);
+                state.gone(&myself, who.get_id()).await;
+            }
+            SupervisionEvent::ActorTerminated(who, _, _) => {
+                state.gone(&myself, who.get_id()).await;
+            }
+            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
+        }
+        Ok(())
+    }
+}
+
+async fn watch_status(actor: ActorRef<Message>, group: ReplicaGroup) {
+    let mut status = group.watch();
+    let mut last = None;
+    loop {
+        let now = status.borrow_and_update().clone();
+        let shown = (now.term, now.is_leader, now.ready, now.stopped.is_some());
+        if last != Some(shown) {
+            last = Some(shown);
+            if actor.cast(Message::Status(now)).is_err() {
+                return;
+            }
+        }
+        if status.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn watch_catalogue(actor: ActorRef<Message>, mut catalogue: watch::Receiver<Arc<Catalogue>>) {
+    while catalogue.changed().await.is_ok() {
+        if actor.cast(Message::Catalogue).is_err() {
+            return;
+        }
+    }
+}
+
+async fn tick(actor: ActorRef<Message>) {
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        if actor.cast(Message::Tick).is_err() {
+            return;
+        }
+    }
+}
+
+impl State {
+    async fn submit(&mut self, myself: &ActorRef<Message>, submission: Submission) {
+        let key = &submission.command.key;
+        if let Some(stopping) = self.stopping.values_mut().find(|stopping| stopping.key == *key) {
+            if stopping.buffered.len() < PASSIVATION_BUFFER_MAX {
+                stopping.buffered.push_back(submission);
+            } else {
+                submission.waiting.answer(Err(Refusal::Busy { what: BusyWith::Branch }));
+            }
+            return;
+        }
+        let Some(leading) = &mut self.leading else {
+            let hint = self.start.group.status().leader.map(|(_, node)| node);
+            return submission.waiting.answer(Err(Refusal::NotLeader { hint }));
+        };
+        if !leading.branches.contains_key(key) {
+            let actor = match activate(&self.start, leading, key.clone(), myself).await {
+                Ok(actor) => actor,
+                Err(error) => {
+                    tracing::error!(%error, %key, "a branch actor did not start");
+                    return submission.waiting.answer(Err(unavailable("the branch is starting")));
+                }
+            };
+            leading.branches.insert(key.clone(), Active { actor, used: Instant::now() });
+        }
+        let active = leading.branches.get_mut(key).expect("inserted above");
+        active.used = Instant::now();
+        // An actor that just failed drops the message: its caller's router asks again, same id.
+        let _ = active.actor.cast(branch::Message::Submit(submission));
+    }
+
+    fn lead_or_follow(&mut self, status: &GroupStatus) {
+        let term = status.ready.then_some(status.term);
+        if self.leading.as_ref().map(|leading| leading.term) == term {
+            return;
+        }
+        if let Some(former) = self.leading.take() {
+            tracing::info!(partition = %self.start.partition, term = former.term, "no longer leads");
+            former.branches.values().for_each(|active| active.actor.stop(None));
+        }
+        if let Some(term) = term {
+            tracing::info!(partition = %self.start.partition, term, "leads");
+            let published = Arc::clone(&self.start.published);
+            let proposer = Proposer::start(self.start.group.clone(), term, published);
+            self.leading = Some(Leading { term, proposer, branches: BTreeMap::new() });
+            self.define_configured();
+        }
+    }
+
+    /// Configured branches exist without being written to: their definition and seed go into the
+    /// log as soon as somebody leads, and again when the catalogue changes them.
+    fn define_configured(&self) {
+        let Some(leading) = &self.leading else { return };
+        let catalogue = Arc::clone(&self.start.catalogue.borrow());
+        for key in catalogue.configured() {
+            if catalogue.partition_of(&key) != Some(self.start.partition) {
+                continue;
+            }
+            let mut due = branch::due(&key, &catalogue, &self.start.published);
+            if let Some(command) = due.pop() {
+                leading.proposer.hand_in(Pending { before: due, command, waiting: None });
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let Some(leading) = &mut self.leading else { return };
+        let idle: Vec<_> = leading
+            .branches
+            .iter()
+            .filter(|(_, active)| active.used.elapsed() >= PASSIVATE_AFTER)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in idle {
+            let Some(active) = leading.branches.remove(&key) else { continue };
+            // What is queued is still handled; what comes from now on is buffered.
+            if active.actor.drain().is_ok() {
+                let stopping = Stopping { key, buffered: VecDeque::new() };
+                self.stopping.insert(active.actor.get_id(), stopping);
+            }
+        }
+        self.give_back_lead();
+    }
+
+    /// Leaders follow the placement: if another node should lead and can, it is asked to.
+    fn give_back_lead(&mut self) {
+        let catalogue = Arc::clone(&self.start.catalogue.borrow());
+        let Some(placement) = catalogue.placements.get(&self.start.partition) else { return };
+        let preferred = placement.preferred;
+        let status = self.start.group.status();
+        let node = placement.preferred_node();
+        let fit = preferred != status.replica
+            && node.is_some_and(|node| self.start.reach.up_for(node) >= PREFERRED_UP_FOR)
+            && status.members.get(&preferred).is_some_and(|(_, voter)| *voter)
+            && status.lag.get(&preferred).is_some_and(|lag| *lag <= PREFERRED_LAG_MAX)
+            && self.transfer_tried.is_none_or(|at| at.elapsed() >= TRANSFER_PAUSE);
+        if fit && !self.draining {
+            self.transfer(preferred);
+        }
+    }
+
+    fn drain(&mut self) {
+        self.draining = true;
+        let status = self.start.group.status();
+        let fittest = status
+            .members
+            .iter()
+            .filter(|(replica, (_, voter))| *voter && **replica != status.replica)
+            .filter_map(|(replica, _)| Some((status.lag.get(replica)?, *replica)))
+            .min();
+        if let (true, Some((_, replica))) = (status.is_leader, fittest) {
+            self.transfer(replica);
+        }
+    }
+
+    fn transfer(&mut self, to: model::ReplicaId) {
+        self.transfer_tried = Some(Instant::now());
+        let (group, partition) = (self.start.group.clone(), self.start.partition);
+        tokio::spawn(async move {
+            match group.transfer_leader(to).await {
+                Ok(()) => {
+                    tracing::info!(%partition, replica = %to, "asked another replica to lead")
+                }
+                Err(error) => {
+                    tracing::warn!(%partition, %error, "the lead could not be given away")
+                }
+            }
+        });
+    }
+
+    /// A branch actor has ended: what was buffered for it goes to its successor.
+    async fn gone(&mut self, myself: &ActorRef<Message>, id: ActorId) {
+        if let Some(leading) = &mut self.leading {
+            leading.branches.retain(|_, active| active.actor.get_id() != id);
+        }
+        if let Some(stopping) = self.stopping.remove(&id) {
+            for submission in stopping.buffered {
+                self.submit(myself, submission).await;
+            }
+        }
+    }
+}
+
+async fn activate(
+    start: &Start,
+    leading: &Leading,
+    key: BranchKey,
+    myself: &ActorRef<Message>,
+) -> Result<ActorRef<branch::Message>, ractor::SpawnErr> {
+    let start = branch::Start {
+        key,
+        proposer: leading.proposer.clone(),
+        published: Arc::clone(&start.published),
+        catalogue: start.catalogue.clone(),
+    };
+    let (actor, _) = Actor::spawn_linked(None, BranchActor, start, myself.get_cell()).await?;
+    Ok(actor)
+}
+
+fn unavailable(reason: &str) -> Refusal {
+    Refusal::Unavailable { reason: reason.to_owned(), retry_after: Duration::from_millis(100) }
+}

@@ -1,0 +1,228 @@
+//! Proposer: the one hand that writes to a partition's log. It stamps, packs the commands of many
+//! branches into one entry, proposes, and gives each caller its outcome.
+//!
+//! Promise: commands enter the log in the order they were handed in. Everything of one proposer
+//! is fenced by one term: once the leader has changed, nothing of it can be taken any more.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use model::{Applied, Batch, Command, Outcome, Reject, Timestamp, codec, partition};
+use raft::{ProposeError, ReplicaGroup};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::machine::Published;
+use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, NODE_PERMITS};
+use crate::message::{BusyWith, Refusal};
+
+/// Where a command's outcome goes, and what is held until it is known.
+pub(crate) struct Waiting {
+    answer: oneshot::Sender<Result<Outcome, Refusal>>,
+    permits: Vec<OwnedSemaphorePermit>,
+}
+
+impl Waiting {
+    /// A caller that waits. The permit bounds what waits on this node.
+    pub(crate) fn new(
+        permit: OwnedSemaphorePermit,
+    ) -> (Self, oneshot::Receiver<Result<Outcome, Refusal>>) {
+        let (answer, outcome) = oneshot::channel();
+        (Self { answer, permits: vec![permit] }, outcome)
+    }
+
+    /// Holds one more permit until the outcome is known.
+    pub(crate) fn hold(&mut self, permit: OwnedSemaphorePermit) {
+        self.permits.push(permit);
+    }
+
+    /// Answers the caller; one that left needs no answer.
+    pub(crate) fn answer(self, outcome: Result<Outcome, Refusal>) {
+        drop(self.permits);
+        let _ = self.answer.send(outcome);
+    }
+}
+
+/// A command on its way into the log, after those it needs (its branch's definition and seed).
+pub(crate) struct Pending {
+    pub(crate) before: Vec<Command>,
+    pub(crate) command: Command,
+    pub(crate) waiting: Option<Waiting>,
+}
+
+/// The way to a partition's proposer. Dropping the last one lets it finish and end.
+#[derive(Clone)]
+pub(crate) struct Proposer {
+    queue: mpsc::Sender<Pending>,
+    _task: Arc<AbortOnDropHandle<()>>,
+}
+
+impl Proposer {
+    /// Starts proposing for the term this node leads.
+    pub(crate) fn start(group: ReplicaGroup, term: u64, published: Arc<Published>) -> Self {
+        let (queue, incoming) = mpsc::channel(NODE_PERMITS);
+        let work = Work { group, term, published, stamped: None };
+        let task = tokio::spawn(work.run(incoming));
+        Self { queue, _task: Arc::new(AbortOnDropHandle::new(task)) }
+    }
+
+    /// Hands a command in. Never waits: a full queue is answered at once.
+    pub(crate) fn hand_in(&self, pending: Pending) {
+        let refused = match self.queue.try_send(pending) {
+            Ok(()) => return,
+            Err(mpsc::error::TrySendError::Full(pending)) => {
+                (pending, Refusal::Busy { what: BusyWith::Node })
+            }
+            Err(mpsc::error::TrySendError::Closed(pending)) => {
+                (pending, Refusal::NotLeader { hint: None })
+            }
+        };
+        if let (Pending { waiting: Some(waiting), .. }, refusal) = refused {
+            waiting.answer(Err(refusal));
+        }
+    }
+}
+
+struct Work {
+    group: ReplicaGroup,
+    term: u64,
+    published: Arc<Published>,
+    /// When the last batch was stamped, on the monotonic clock.
+    stamped: Option<Instant>,
+}
+
+/// The commands of one entry and who waits for which of them.
+#[derive(Default)]
+struct Packed {
+    commands: Vec<Command>,
+    waiting: Vec<(usize, Waiting)>,
+    bytes: usize,
+}
+
+impl Packed {
+    fn add(&mut self, pending: Pending) {
+        for command in pending.before.into_iter().chain([pending.command]) {
+            self.bytes += rough_bytes(&command);
+            self.commands.push(command);
+        }
+        if let Some(waiting) = pending.waiting {
+            self.waiting.push((self.commands.len() - 1, waiting));
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.commands.len() < BATCH_COMMANDS_MAX && self.bytes < BATCH_BYTES_MAX
+    }
+}
+
+/// A command's size, near enough to bound a batch: exact sizes would cost a second encoding.
+fn rough_bytes(command: &Command) -> usize {
+    match &command.request {
+        model::Request::Write(write) => {
+            write.verbs.iter().map(|verb| 64 + 48 * verb.record.len()).sum()
+        }
+        model::Request::Define(_) | model::Request::Seed(_) => 64 * 1024,
+        model::Request::Reserve(_) => 128,
+    }
+}
+
+impl Work {
+    async fn run(mut self, mut incoming: mpsc::Receiver<Pending>) {
+        while let Some(first) = incoming.recv().await {
+            let mut packed = Packed::default();
+            packed.add(first);
+            while packed.has_room() {
+                match incoming.try_recv() {
+                    Ok(pending) => packed.add(pending),
+                    Err(_) => break,
+                }
+            }
+            self.propose(packed).await;
+        }
+    }
+
+    async fn propose(&mut self, packed: Packed) {
+        let Packed { commands, waiting, .. } = packed;
+        metrics::histogram!("mishkah_batch_commands").record(commands.len() as f64);
+        let batch = self.stamp(commands);
+        let result = self.group.propose(Some(self.term), codec::encode(&batch).into()).await;
+        let refusal = match result {
+            Ok(proposed) => match proposed.answer.0.downcast::<Vec<Applied>>() {
+                Ok(applied) => return self.answer(&applied, waiting),
+                Err(_) => Refusal::Indeterminate,
+            },
+            Err(error) => {
+                if !matches!(error, ProposeError::NotLeader { .. }) {
+                    tracing::warn!(group = %self.group.id(), %error, "a proposal has no outcome");
+                }
+                Refusal::from(error)
+            }
+        };
+        for (_, waiting) in waiting {
+            waiting.answer(Err(refusal.clone()));
+        }
+    }
+
+    fn answer(&self, applied: &[Applied], waiting: Vec<(usize, Waiting)>) {
+        for (place, waiting) in waiting {
+            let Some(applied) = applied.get(place) else {
+                waiting.answer(Err(Refusal::Indeterminate));
+                continue;
+            };
+            match (&applied.outcome, applied.repeated_at) {
+                (Outcome::Rejected(Reject::Undefined), _) => {
+                    waiting.answer(Err(Refusal::Unavailable {
+                        reason: "this module's definition is on its way".to_owned(),
+                        retry_after: Duration::from_millis(20),
+                    }));
+                }
+                (outcome, None) => {
+                    waiting.answer(Ok(outcome.clone()));
+                }
+                (_, Some(_)) => self.answer_from_store(applied.clone(), waiting),
+            }
+        }
+    }
+
+    /// A command decided so long ago that its events left memory: they are read back.
+    fn answer_from_store(&self, applied: Applied, waiting: Waiting) {
+        let published = Arc::clone(&self.published);
+        tokio::task::spawn_blocking(move || {
+            waiting.answer(remembered(&published, applied));
+        });
+    }
+
+    fn stamp(&mut self, commands: Vec<Command>) -> Batch {
+        let now = Instant::now();
+        let elapsed = self.stamped.replace(now).map_or(Duration::ZERO, |last| now - last);
+        Batch {
+            level: partition::LEVEL,
+            stamped: wall_clock(),
+            elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+            entropy: *uuid::Uuid::new_v4().as_bytes(),
+            commands,
+        }
+    }
+}
+
+fn remembered(published: &Published, mut applied: Applied) -> Result<Outcome, Refusal> {
+    let Some((first, count)) = applied.repeated_at else { return Ok(applied.outcome) };
+    let after = model::Offset(first.0 - 1);
+    let events = published.stored_events(&applied.key, after, count as usize)?;
+    if events.len() < count as usize {
+        return Err(Refusal::Unavailable {
+            reason: "the answer to this earlier request is not readable yet".to_owned(),
+            retry_after: Duration::from_secs(1),
+        });
+    }
+    if let Outcome::Accepted(accepted) = &mut applied.outcome {
+        Arc::make_mut(&mut accepted.delta).events = events;
+    }
+    Ok(applied.outcome)
+}
+
+/// This node's wall clock: read here, once per entry, and nowhere else on the write path.
+pub(crate) fn wall_clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,312 @@
+//! Router: the one door to branches. It finds who leads a branch's partition, here or on another
+//! node, and tries within the deadline, always under the same command id: so a caller sees
+//! latency, not the cluster's troubles.
+//!
+//! Promise: `Unavailable` and `Busy` mean nothing was done. Once a command may have reached a
+//! leader and no outcome is known, the answer is `Indeterminate`, never "failed".
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use model::{BranchKey, Catalogue, Command, NodeId, Outcome, PartitionId};
+use parking_lot::{Mutex, RwLock};
+use ractor::{ActorId, ActorRef};
+use raft::{Lane, ReplicaGroup};
+use tokio::sync::{Semaphore, watch};
+
+use crate::branch::Submission;
+use crate::door::RouteError;
+use crate::limits::{ATTEMPT_TIMEOUT, NODE_PERMITS, REQUEST_DEADLINE, RETRY_PAUSE};
+use crate::message::{Ask, BusyWith, Refusal, Reply, decode, encode};
+use crate::partition;
+use crate::partition::machine::Published;
+use crate::partition::proposer::Waiting;
+use crate::peers::{PeerError, Peers};
+use crate::reach::Reach;
+
+mod branches;
+pub(crate) mod changes;
+mod reads;
+mod report;
+
+/// A partition this node holds a replica of.
+#[derive(Clone)]
+pub(crate) struct Partition {
+    pub(crate) actor: ActorRef<partition::Message>,
+    pub(crate) group: ReplicaGroup,
+    pub(crate) published: Arc<Published>,
+}
+
+/// The partitions of this node.
+#[derive(Clone, Default)]
+pub(crate) struct Partitions {
+    running: Arc<RwLock<BTreeMap<PartitionId, Partition>>>,
+    /// Replicas whose actor failed: they wait for their next one.
+    orphaned: Arc<Mutex<BTreeMap<PartitionId, (ReplicaGroup, Arc<Published>)>>>,
+}
+
+impl Partitions {
+    pub(crate) fn get(&self, id: PartitionId) -> Option<Partition> {
+        self.running.read().get(&id).cloned()
+    }
+
+    pub(crate) fn put(&self, id: PartitionId, partition: Partition) {
+        self.running.write().insert(id, partition);
+    }
+
+    pub(crate) fn all(&self) -> Vec<(PartitionId, Partition)> {
+        self.running.read().iter().map(|(id, partition)| (*id, partition.clone())).collect()
+    }
+
+    /// A partition's actor has failed; its replica goes on.
+    pub(crate) fn forget_actor(&self, actor: ActorId) {
+        let mut running = self.running.write();
+        let found = running.iter().find(|(_, p)| p.actor.get_id() == actor).map(|(id, _)| *id);
+        if let Some(id) = found
+            && let Some(partition) = running.remove(&id)
+        {
+            self.orphaned.lock().insert(id, (partition.group, partition.published));
+        }
+    }
+
+    /// The replica that waits for an actor, if there is one.
+    pub(crate) fn take_replica(&self, id: PartitionId) -> Option<(ReplicaGroup, Arc<Published>)> {
+        self.orphaned.lock().remove(&id)
+    }
+}
+
+/// The one door to branches. Cheap to clone.
+#[derive(Clone)]
+pub struct Router(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) node: NodeId,
+    pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
+    pub(crate) partitions: Partitions,
+    pub(crate) peers: Arc<dyn Peers>,
+    pub(crate) reach: Arc<Reach>,
+    pub(crate) changes: changes::Changes,
+    pub(crate) draining: AtomicBool,
+    pub(crate) warnings: Vec<String>,
+    permits: Arc<Semaphore>,
+    /// Who was last seen to lead a partition this node holds no replica of.
+    hints: Mutex<BTreeMap<PartitionId, NodeId>>,
+    pub(crate) feeds: crate::feed::Feeds,
+}
+
+/// What a router is made of.
+pub(crate) struct Parts {
+    pub(crate) node: NodeId,
+    pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
+    pub(crate) partitions: Partitions,
+    pub(crate) peers: Arc<dyn Peers>,
+    pub(crate) reach: Arc<Reach>,
+    pub(crate) changes: changes::Changes,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) feeds: crate::feed::Feeds,
+}
+
+/// What one attempt gave, when it gave no outcome.
+enum Attempt {
+    /// Nothing was done: another attempt is safe and may help.
+    Again(Refusal),
+    /// It may have been done: another attempt under the same id is safe and may tell.
+    Unknown,
+}
+
+impl Router {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self(Arc::new(Inner {
+            node: parts.node,
+            catalogue: parts.catalogue,
+            partitions: parts.partitions,
+            peers: parts.peers,
+            reach: parts.reach,
+            changes: parts.changes,
+            warnings: parts.warnings,
+            feeds: parts.feeds,
+            draining: AtomicBool::new(false),
+            permits: Arc::new(Semaphore::new(NODE_PERMITS)),
+            hints: Mutex::default(),
+        }))
+    }
+
+    /// The partition of a branch:module that exists or could.
+    pub(crate) fn locate(&self, key: &BranchKey) -> Result<PartitionId, RouteError> {
+        let catalogue = self.0.catalogue.borrow();
+        let partition = catalogue.partition_of(key).ok_or_else(|| RouteError::Unavailable {
+            reason: "the cluster is still forming".to_owned(),
+            retry_after: Duration::from_secs(1),
+        })?;
+        if catalogue.module(&key.module).is_none() {
+            return Err(RouteError::UnknownModule(key.module.to_string()));
+        }
+        Ok(partition)
+    }
+
+    pub(crate) async fn decide(&self, mut command: Command) -> Result<Outcome, RouteError> {
+        let partition = self.locate(&command.key)?;
+        // The cluster's own commands have a session that no client can name.
+        if command.id.session.starts_with('@') {
+            command.id.session.insert(0, '@');
+        }
+        let deadline = Instant::now() + REQUEST_DEADLINE;
+        let mut maybe_done = false;
+        loop {
+            let refusal = match self.attempt(partition, &command, deadline).await {
+                Ok(outcome) => return Ok(outcome),
+                Err(Attempt::Again(Refusal::Busy { what })) if !maybe_done => {
+                    return Err(busy(what));
+                }
+                Err(Attempt::Again(refusal)) => refusal,
+                Err(Attempt::Unknown) => {
+                    maybe_done = true;
+                    Refusal::Indeterminate
+                }
+            };
+            if Instant::now() + RETRY_PAUSE >= deadline {
+                return Err(final_word(refusal, maybe_done));
+            }
+            metrics::counter!("mishkah_router_retries_total").increment(1);
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    async fn attempt(
+        &self,
+        partition: PartitionId,
+        command: &Command,
+        deadline: Instant,
+    ) -> Result<Outcome, Attempt> {
+        let Some(leader) = self.leader_of(partition) else {
+            return Err(Attempt::Again(no_leader()));
+        };
+        let timeout = deadline.saturating_duration_since(Instant::now()).min(ATTEMPT_TIMEOUT);
+        if leader == self.0.node {
+            return self.decide_here(partition, command.clone(), timeout).await.map_err(attempt);
+        }
+        let message = encode(&Ask::Submit(command.clone()));
+        let reply = match self.0.peers.call(leader, Lane::Call, message, timeout).await {
+            Ok(reply) => reply,
+            Err(PeerError::NoAnswer { .. }) => {
+                self.forget_leader(partition);
+                return Err(Attempt::Unknown);
+            }
+            Err(PeerError::Unreachable { .. } | PeerError::Full { .. }) => {
+                self.forget_leader(partition);
+                return Err(Attempt::Again(no_leader()));
+            }
+        };
+        match decode(&reply) {
+            Ok(Reply::Outcome(outcome)) => Ok(outcome),
+            Ok(Reply::Refused(refusal)) => {
+                self.learn(partition, &refusal);
+                Err(attempt(refusal))
+            }
+            Ok(_) | Err(_) => Err(Attempt::Unknown),
+        }
+    }
+
+    /// Has a command decided by this node's replica, if it leads.
+    pub(crate) async fn decide_here(
+        &self,
+        partition: PartitionId,
+        command: Command,
+        timeout: Duration,
+    ) -> Result<Outcome, Refusal> {
+        let Some(local) = self.0.partitions.get(partition) else {
+            return Err(Refusal::NotLeader { hint: None });
+        };
+        let permit = Arc::clone(&self.0.permits)
+            .try_acquire_owned()
+            .map_err(|_| Refusal::Busy { what: BusyWith::Node })?;
+        let (waiting, outcome) = Waiting::new(permit);
+        let submission = Submission { command, waiting };
+        if local.actor.cast(partition::Message::Submit(submission)).is_err() {
+            return Err(no_leader());
+        }
+        match tokio::time::timeout(timeout, outcome).await {
+            Ok(Ok(outcome)) => outcome,
+            // The branch's actor failed with the command in its hands, or the log is slow.
+            Ok(Err(_)) | Err(_) => Err(Refusal::Indeterminate),
+        }
+    }
+
+    /// Who leads a partition, as far as this node knows.
+    pub(crate) fn leader_of(&self, partition: PartitionId) -> Option<NodeId> {
+        if let Some(local) = self.0.partitions.get(partition) {
+            return local.group.status().leader.map(|(_, node)| node);
+        }
+        if let Some(hint) = self.0.hints.lock().get(&partition) {
+            return Some(*hint);
+        }
+        let catalogue = self.0.catalogue.borrow();
+        let placement = catalogue.placements.get(&partition)?;
+        let up = |node: &&NodeId| self.0.reach.is_up(**node);
+        placement
+            .preferred_node()
+            .filter(|node| up(&node))
+            .or_else(|| placement.replicas.values().find(up).copied())
+    }
+
+    fn learn(&self, partition: PartitionId, refusal: &Refusal) {
+        if let Refusal::NotLeader { hint } = refusal {
+            let mut hints = self.0.hints.lock();
+            match hint {
+                Some(node) => hints.insert(partition, *node),
+                None => hints.remove(&partition),
+            };
+        }
+    }
+
+    fn forget_leader(&self, partition: PartitionId) {
+        self.0.hints.lock().remove(&partition);
+    }
+
+    /// From now on this node is not ready, and its partitions are led elsewhere where possible.
+    pub(crate) fn drain(&self) {
+        self.0.draining.store(true, Ordering::Release);
+        for (_, partition) in self.0.partitions.all() {
+            // An actor that ended leads nothing.
+            let _ = partition.actor.cast(partition::Message::Drain);
+        }
+    }
+}
+
+fn attempt(refusal: Refusal) -> Attempt {
+    match refusal {
+        Refusal::Indeterminate => Attempt::Unknown,
+        Refusal::NotLeader { .. } | Refusal::Busy { .. } | Refusal::Unavailable { .. } => {
+            Attempt::Again(refusal)
+        }
+    }
+}
+
+fn no_leader() -> Refusal {
+    Refusal::Unavailable {
+        reason: "no leader is known for this branch's partition".to_owned(),
+        retry_after: Duration::from_secs(1),
+    }
+}
+
+fn busy(what: BusyWith) -> RouteError {
+    let what = match what {
+        BusyWith::Branch => "this branch",
+        BusyWith::Node => "this node",
+    };
+    RouteError::Busy { what, retry_after: Duration::from_secs(1) }
+}
+
+pub(crate) fn final_word(refusal: Refusal, maybe_done: bool) -> RouteError {
+    match refusal {
+        _ if maybe_done => RouteError::Indeterminate,
+        Refusal::Indeterminate => RouteError::Indeterminate,
+        Refusal::Busy { what } => busy(what),
+        Refusal::Unavailable { reason, retry_after } => {
+            RouteError::Unavailable { reason, retry_after }
+        }
+        Refusal::NotLeader { .. } => final_word(no_leader(), false),
+    }
+}

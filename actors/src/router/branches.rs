@@ -1,0 +1,176 @@
+//! The router as the rooms above see it, and as other nodes' routers do.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use model::{Answer, BranchKey, Catalogue, Command, NodeId, Outcome, PartitionId, Read, ReadLevel};
+use tokio::sync::broadcast;
+
+use super::Router;
+use super::reads::{Unread, unread};
+use crate::door::{Branches, Cursor, Follow, RouteError, SharedDelta};
+use crate::feed::stream::{Stream, cursor_of};
+use crate::limits::ATTEMPT_TIMEOUT;
+use crate::message::{Ask, Cast, Refusal, Reply, decode, encode};
+use crate::peers::Inbox;
+use crate::status::ClusterStatus;
+
+impl Branches for Router {
+    fn submit(&self, command: Command) -> BoxFuture<'static, Result<Outcome, RouteError>> {
+        let router = self.clone();
+        Box::pin(async move { router.decide(command).await })
+    }
+
+    fn read(
+        &self,
+        key: BranchKey,
+        read: Read,
+        level: ReadLevel,
+    ) -> BoxFuture<'static, Result<Answer, RouteError>> {
+        let router = self.clone();
+        Box::pin(async move { router.look_up(key, read, level).await })
+    }
+
+    fn follow(
+        &self,
+        key: BranchKey,
+        after: Option<Cursor>,
+    ) -> BoxFuture<'static, Result<Follow, RouteError>> {
+        let router = self.clone();
+        Box::pin(async move { router.follow_branch(key, after).await })
+    }
+
+    fn catalogue(&self) -> Arc<Catalogue> {
+        Arc::clone(&self.0.catalogue.borrow())
+    }
+
+    fn status(&self) -> BoxFuture<'static, ClusterStatus> {
+        let router = self.clone();
+        Box::pin(async move { router.report().await })
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.readiness()
+    }
+}
+
+impl Router {
+    /// Every later delta of a branch, from the replica here or from afar.
+    pub(crate) async fn tap(
+        &self,
+        key: &BranchKey,
+    ) -> Result<broadcast::Receiver<Arc<SharedDelta>>, RouteError> {
+        let partition = self.locate(key)?;
+        if let Some(local) = self.0.partitions.get(partition) {
+            return Ok(local.published.tap(key).1);
+        }
+        self.0.feeds.tap(self, key).await.map_err(|error| RouteError::Unavailable {
+            reason: format!("the feed did not start: {error}"),
+            retry_after: std::time::Duration::from_secs(1),
+        })
+    }
+
+    /// Live first, then the state: what happens in between is in both and given once.
+    async fn follow_branch(
+        &self,
+        key: BranchKey,
+        after: Option<Cursor>,
+    ) -> Result<Follow, RouteError> {
+        let live = self.tap(&key).await?;
+        if let Some(cursor) = after {
+            let stream = Stream::new(self.clone(), key, cursor, live, true);
+            return Ok(Follow { snapshot: None, stream: Box::new(stream) });
+        }
+        let answer = self.look_up(key.clone(), Read::Snapshot, ReadLevel::Linearizable).await?;
+        let Answer::Snapshot(snapshot) = answer else {
+            return Err(unread(Refusal::Indeterminate));
+        };
+        let stream = Stream::new(self.clone(), key, cursor_of(&snapshot), live, false);
+        Ok(Follow { snapshot: Some(snapshot), stream: Box::new(stream) })
+    }
+
+    async fn answer(&self, from: NodeId, message: Bytes) -> Reply {
+        let ask = match decode::<Ask>(&message) {
+            Ok(ask) => ask,
+            Err(error) => {
+                return Reply::Refused(Refusal::Unavailable {
+                    reason: format!("this node does not understand: {error}"),
+                    retry_after: std::time::Duration::from_secs(5),
+                });
+            }
+        };
+        match ask {
+            Ask::Submit(command) => self.answer_submit(command).await,
+            Ask::Read { key, read, level } => self.answer_read(key, read, level).await,
+            Ask::ReadIndex(partition) => self.answer_read_index(partition).await,
+            Ask::Change(entry) => match self.0.changes.decide(&entry).await {
+                Ok(result) => Reply::Changed(result),
+                Err(refusal) => Reply::Refused(refusal),
+            },
+            Ask::Status => Reply::Status(self.leads()),
+            Ask::Follow { key, feed } => self.answer_follow(from, &key, feed),
+        }
+    }
+
+    async fn answer_submit(&self, command: Command) -> Reply {
+        let Ok(partition) = self.locate(&command.key) else {
+            return Reply::Refused(Refusal::NotLeader { hint: None });
+        };
+        match self.decide_here(partition, command, ATTEMPT_TIMEOUT).await {
+            Ok(outcome) => Reply::Outcome(outcome),
+            Err(refusal) => Reply::Refused(refusal),
+        }
+    }
+
+    async fn answer_read(&self, key: BranchKey, read: Read, level: ReadLevel) -> Reply {
+        let local = self.locate(&key).ok().and_then(|id| Some((id, self.0.partitions.get(id)?)));
+        let Some((partition, local)) = local else {
+            return Reply::Refused(Refusal::NotLeader { hint: None });
+        };
+        match self.read_here(partition, &local, &key, &read, level).await {
+            Ok(answer) => Reply::Answer(answer),
+            Err(Unread::Rejected(reject)) => Reply::Rejected(reject),
+            Err(Unread::Refused(refusal)) => Reply::Refused(refusal),
+        }
+    }
+
+    async fn answer_read_index(&self, partition: PartitionId) -> Reply {
+        let Some(local) = self.0.partitions.get(partition) else {
+            return Reply::Refused(Refusal::NotLeader { hint: None });
+        };
+        match local.group.read_index().await {
+            Ok(index) => Reply::Index(index),
+            Err(error) => Reply::Refused(error.into()),
+        }
+    }
+
+    fn answer_follow(&self, from: NodeId, key: &BranchKey, feed: u64) -> Reply {
+        let local = self.locate(key).ok().and_then(|id| self.0.partitions.get(id));
+        let begun =
+            local.and_then(|local| self.0.feeds.serve(self, from, feed, key, &local.published));
+        match begun {
+            Some(offset) => Reply::Following(offset),
+            None => Reply::Refused(Refusal::NotLeader { hint: None }),
+        }
+    }
+}
+
+impl Inbox for Router {
+    fn call(&self, from: NodeId, message: Bytes) -> BoxFuture<'static, Bytes> {
+        let router = self.clone();
+        Box::pin(async move { encode(&router.answer(from, message).await) })
+    }
+
+    fn cast(&self, from: NodeId, message: Bytes) {
+        match decode::<Cast>(&message) {
+            Ok(cast) => self.0.feeds.told(from, cast),
+            Err(error) => tracing::warn!(%from, %error, "a message this node does not understand"),
+        }
+    }
+
+    fn link_changed(&self, peer: NodeId, up: bool) {
+        self.0.reach.changed(peer, up);
+        self.0.feeds.link_changed(peer);
+    }
+}

@@ -1,0 +1,196 @@
+//! Reads: a replica here answers once it is as fresh as asked; without one, a node that has one.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use model::{Answer, Branch, BranchKey, PartitionId, Read, ReadLevel};
+use raft::Lane;
+
+use super::{Partition, Router, final_word, no_leader};
+use crate::door::RouteError;
+use crate::limits::{ATTEMPT_TIMEOUT, REQUEST_DEADLINE, RETRY_PAUSE};
+use crate::message::{Ask, Refusal, Reply, decode, encode};
+
+/// What a read can end in without an answer.
+pub(crate) enum Unread {
+    Refused(Refusal),
+    Rejected(model::Reject),
+}
+
+impl From<Refusal> for Unread {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl Router {
+    pub(crate) async fn look_up(
+        &self,
+        key: BranchKey,
+        read: Read,
+        level: ReadLevel,
+    ) -> Result<Answer, RouteError> {
+        let partition = self.locate(&key)?;
+        let deadline = Instant::now() + REQUEST_DEADLINE;
+        loop {
+            let refusal = match self.try_read(partition, &key, &read, level).await {
+                Ok(answer) => return Ok(answer),
+                Err(Unread::Rejected(reject)) => return Err(RouteError::Rejected(reject)),
+                Err(Unread::Refused(refusal)) => refusal,
+            };
+            if Instant::now() + RETRY_PAUSE >= deadline {
+                return Err(unread(refusal));
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    async fn try_read(
+        &self,
+        partition: PartitionId,
+        key: &BranchKey,
+        read: &Read,
+        level: ReadLevel,
+    ) -> Result<Answer, Unread> {
+        if let Some(local) = self.0.partitions.get(partition) {
+            return self.read_here(partition, &local, key, read, level).await;
+        }
+        let holder = self.leader_of(partition).ok_or_else(no_leader)?;
+        let ask = Ask::Read { key: key.clone(), read: read.clone(), level };
+        let reply =
+            self.0.peers.call(holder, Lane::Bulk, encode(&ask), ATTEMPT_TIMEOUT).await.map_err(
+                |_| {
+                    self.forget_leader(partition);
+                    no_leader()
+                },
+            )?;
+        match decode(&reply) {
+            Ok(Reply::Answer(answer)) => Ok(answer),
+            Ok(Reply::Rejected(reject)) => Err(Unread::Rejected(reject)),
+            Ok(Reply::Refused(refusal)) => {
+                self.learn(partition, &refusal);
+                Err(refusal.into())
+            }
+            Ok(_) | Err(_) => Err(no_leader().into()),
+        }
+    }
+
+    /// Answers from this node's replica, once it is as fresh as asked.
+    pub(crate) async fn read_here(
+        &self,
+        partition: PartitionId,
+        local: &Partition,
+        key: &BranchKey,
+        read: &Read,
+        level: ReadLevel,
+    ) -> Result<Answer, Unread> {
+        let view = match level {
+            ReadLevel::Linearizable => {
+                self.catch_up(partition, local).await?;
+                local.published.view()
+            }
+            ReadLevel::Session(offset) => {
+                let seen = |view: &model::Partition| {
+                    view.branch(key).is_some_and(|b| b.head().offset >= offset)
+                };
+                let view = local.published.view();
+                if seen(&view) {
+                    view
+                } else {
+                    self.catch_up(partition, local).await?;
+                    local.published.view()
+                }
+            }
+            ReadLevel::Stale => local.published.view(),
+        };
+        if let Read::Events { after, limit } = read {
+            return self.events(local, &view, key, *after, *limit).await;
+        }
+        let branch = self.branch_or_imagined(&view, key)?;
+        branch.read(read).map_err(Unread::Rejected)
+    }
+
+    /// Waits until this replica has applied everything acknowledged before now.
+    pub(crate) async fn catch_up(
+        &self,
+        partition: PartitionId,
+        local: &Partition,
+    ) -> Result<(), Refusal> {
+        let status = local.group.status();
+        if status.is_leader {
+            local.group.read_barrier().await?;
+            return Ok(());
+        }
+        let Some((_, leader)) = status.leader else { return Err(no_leader()) };
+        let message = encode(&Ask::ReadIndex(partition));
+        let reply = self
+            .0
+            .peers
+            .call(leader, Lane::Call, message, ATTEMPT_TIMEOUT)
+            .await
+            .map_err(|_| no_leader())?;
+        match decode(&reply) {
+            Ok(Reply::Index(index)) => Ok(local.group.wait_applied(index, ATTEMPT_TIMEOUT).await?),
+            Ok(Reply::Refused(refusal)) => Err(refusal),
+            Ok(_) | Err(_) => Err(no_leader()),
+        }
+    }
+
+    /// The branch as it is, or, if it was never written to, as its first write would find it.
+    pub(crate) fn branch_or_imagined(
+        &self,
+        view: &model::Partition,
+        key: &BranchKey,
+    ) -> Result<Branch, Refusal> {
+        if let Some(branch) = view.branch(key) {
+            return Ok(branch.clone());
+        }
+        let catalogue = self.0.catalogue.borrow();
+        let definition = catalogue.definition(key).ok_or_else(|| Refusal::Unavailable {
+            reason: format!("module {:?} is not defined", key.module),
+            retry_after: Duration::from_secs(1),
+        })?;
+        let seed = catalogue.seed(key);
+        let at = catalogue.formed_at;
+        Ok(Branch::imagined(key.clone(), Arc::new(definition), seed.as_deref(), at))
+    }
+
+    /// A stretch of the log: from memory, else from the working store.
+    async fn events(
+        &self,
+        local: &Partition,
+        view: &model::Partition,
+        key: &BranchKey,
+        after: model::Offset,
+        limit: u32,
+    ) -> Result<Answer, Unread> {
+        let branch = self.branch_or_imagined(view, key)?;
+        let head = branch.head();
+        let mut events = branch.events_after(after);
+        if events.is_none() {
+            let (published, wanted) = (Arc::clone(&local.published), key.clone());
+            let stored = tokio::task::spawn_blocking(move || {
+                published.stored_events(&wanted, after, limit as usize)
+            });
+            let stored = stored.await.map_err(|_| no_leader())?.map_err(Refusal::from)?;
+            let joins = stored.first().is_some_and(|event| event.offset == after.next());
+            events = joins.then_some(stored);
+        }
+        if let Some(events) = &mut events {
+            events.truncate(limit as usize);
+        }
+        Ok(Answer::Events(model::Events {
+            incarnation: head.incarnation,
+            last: head.offset,
+            events,
+        }))
+    }
+}
+
+/// A read without an answer changed nothing: it is never "indeterminate".
+pub(crate) fn unread(refusal: Refusal) -> RouteError {
+    match refusal {
+        Refusal::Indeterminate => final_word(no_leader(), false),
+        other => final_word(other, false),
+    }
+}

@@ -1,0 +1,200 @@
+//! Report: what an operator sees of the cluster, put together from what every node leads.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::future::join_all;
+use model::{Catalogue, NodeId, PartitionId, Placement};
+use raft::Lane;
+
+use super::{Partition, Router};
+use crate::message::{Ask, Leads, Reply, decode, encode};
+use crate::status::{BranchStatus, ClusterStatus, NodeStatus, PartitionStatus, ReplicaStatus};
+
+/// How long a node is waited for; one that is down must not hold up the report.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Router {
+    /// What this node leads.
+    pub(crate) fn leads(&self) -> Leads {
+        let catalogue = self.0.catalogue.borrow().clone();
+        let mut leads = Leads { warnings: self.0.warnings.clone(), ..Leads::default() };
+        for (id, local) in self.0.partitions.all() {
+            if let Some(fatal) = local.group.status().stopped {
+                leads.warnings.push(format!("partition {id} stopped on this node: {fatal}"));
+            }
+            if local.group.status().is_leader {
+                leads.partitions.push(partition_status(id, &local, &catalogue));
+                leads.branches.extend(branch_statuses(id, &local, self.0.node));
+            }
+        }
+        leads
+    }
+
+    pub(crate) async fn report(&self) -> ClusterStatus {
+        let catalogue = self.0.catalogue.borrow().clone();
+        let others = catalogue.nodes.keys().filter(|node| **node != self.0.node);
+        let asked = join_all(others.map(|node| self.ask_leads(*node))).await;
+        let mut led: BTreeMap<PartitionId, PartitionStatus> = BTreeMap::new();
+        let mut branches = BTreeMap::new();
+        let mut warnings = Vec::new();
+        let here = (self.0.node, Some(self.leads()));
+        for (node, leads) in asked.into_iter().chain([here]) {
+            let Some(leads) = leads else {
+                warnings.push(format!("node {node} cannot be reached"));
+                continue;
+            };
+            warnings.extend(leads.warnings.into_iter().map(|text| format!("node {node}: {text}")));
+            for status in leads.partitions {
+                let newer =
+                    led.get(&PartitionId(status.id)).is_none_or(|known| known.term < status.term);
+                if newer {
+                    led.insert(PartitionId(status.id), status);
+                }
+            }
+            for status in leads.branches {
+                branches.insert((status.branch.clone(), status.module.clone()), status);
+            }
+        }
+        let missing: Vec<_> =
+            catalogue.placements.keys().filter(|id| !led.contains_key(id)).copied().collect();
+        if !missing.is_empty() {
+            warnings.push(format!("no leader for {} partitions", missing.len()));
+        }
+        for id in missing {
+            led.insert(id, leaderless(id, &catalogue.placements[&id]));
+        }
+        let nodes = self.node_statuses(&catalogue, &led);
+        ClusterStatus {
+            cluster_id: catalogue.cluster_id.clone(),
+            answered_by: self.0.node.0,
+            placement_epoch: catalogue.epoch.0,
+            warnings,
+            nodes,
+            partitions: led.into_values().collect(),
+            branches: branches.into_values().collect(),
+        }
+    }
+
+    async fn ask_leads(&self, node: NodeId) -> (NodeId, Option<Leads>) {
+        let message = encode(&Ask::Status);
+        let reply = self.0.peers.call(node, Lane::Call, message, REPORT_TIMEOUT).await;
+        let leads = match reply.ok().and_then(|bytes| decode(&bytes).ok()) {
+            Some(Reply::Status(leads)) => Some(leads),
+            _ => None,
+        };
+        (node, leads)
+    }
+
+    fn node_statuses(
+        &self,
+        catalogue: &Catalogue,
+        led: &BTreeMap<PartitionId, PartitionStatus>,
+    ) -> Vec<NodeStatus> {
+        let count = |amount: usize| u32::try_from(amount).unwrap_or(u32::MAX);
+        catalogue
+            .nodes
+            .values()
+            .map(|node| NodeStatus {
+                id: node.id.0,
+                name: node.name.clone(),
+                http: node.http.clone(),
+                peer: node.peer.clone(),
+                reachable: node.id == self.0.node || self.0.reach.is_up(node.id),
+                leads: count(led.values().filter(|p| p.leader == Some(node.id.0)).count()),
+                replicas: count(
+                    catalogue
+                        .placements
+                        .values()
+                        .filter(|placement| placement.replica_on(node.id).is_some())
+                        .count(),
+                ),
+                version: node.version.clone(),
+            })
+            .collect()
+    }
+
+    /// Whether this node can serve, and if not, what is missing.
+    pub(crate) fn readiness(&self) -> Result<(), String> {
+        if self.0.draining.load(Ordering::Acquire) {
+            return Err("draining".to_owned());
+        }
+        let catalogue = self.0.catalogue.borrow().clone();
+        if !catalogue.is_formed() {
+            return Err("the cluster is still forming".to_owned());
+        }
+        let leaderless = catalogue
+            .placements
+            .iter()
+            .filter(|(id, placement)| match self.0.partitions.get(**id) {
+                Some(local) => local.group.status().leader.is_none(),
+                None => {
+                    placement.replica_on(self.0.node).is_some() || self.leader_of(**id).is_none()
+                }
+            })
+            .count();
+        if leaderless > 0 {
+            return Err(format!("no leader is known for {leaderless} partitions"));
+        }
+        Ok(())
+    }
+}
+
+fn partition_status(id: PartitionId, local: &Partition, catalogue: &Catalogue) -> PartitionStatus {
+    let status = local.group.status();
+    let preferred = catalogue.placements.get(&id).and_then(Placement::preferred_node);
+    let replicas = status
+        .members
+        .iter()
+        .map(|(replica, (node, _))| ReplicaStatus {
+            node: node.0,
+            replica: replica.0,
+            lag: if *replica == status.replica {
+                Some(0)
+            } else {
+                status.lag.get(replica).copied()
+            },
+        })
+        .collect();
+    PartitionStatus {
+        id: id.0,
+        leader: status.leader.map(|(_, node)| node.0),
+        preferred: preferred.map_or(0, |node| node.0),
+        term: status.term,
+        replicas,
+    }
+}
+
+fn branch_statuses(
+    id: PartitionId,
+    local: &Partition,
+    leader: NodeId,
+) -> impl Iterator<Item = BranchStatus> {
+    let view = local.published.view();
+    let statuses: Vec<_> = view
+        .branches()
+        .map(|branch| BranchStatus {
+            branch: branch.key().branch.to_string(),
+            module: branch.key().module.to_string(),
+            partition: id.0,
+            leader: Some(leader.0),
+            revision: Some(branch.head().revision.0),
+        })
+        .collect();
+    statuses.into_iter()
+}
+
+fn leaderless(id: PartitionId, placement: &Placement) -> PartitionStatus {
+    PartitionStatus {
+        id: id.0,
+        leader: None,
+        preferred: placement.preferred_node().map_or(0, |node| node.0),
+        term: 0,
+        replicas: placement
+            .replicas
+            .iter()
+            .map(|(replica, node)| ReplicaStatus { node: node.0, replica: replica.0, lag: None })
+            .collect(),
+    }
+}
