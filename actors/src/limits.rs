@@ -29,3 +29,6 @@ pub const CATCH_UP_EVENTS: u32 = 1024;
 pub const FEEDS_MAX: usize = 65_536;
 /// Deltas of one remote feed waiting on this node; beyond it the feed catches up from the log.
 pub const FEED_QUEUE_DELTAS: usize = 1024;
+/// Branch:modules one partition may hold: what writes may create is bounded, and 16 partitions
+/// of them are far more than a chain of shops has.
+pub const BRANCHES_PER_PARTITION_MAX: usize = 10_000;

@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::{BranchKey, Catalogue, PartitionId};
+use model::{BranchKey, Catalogue, Outcome, PartitionId, Reject};
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use raft::{GroupStatus, ReplicaGroup};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::branch::{self, BranchActor, Submission};
-use crate::limits::{PASSIVATE_AFTER, PASSIVATION_BUFFER_MAX};
+use crate::limits::{BRANCHES_PER_PARTITION_MAX, PASSIVATE_AFTER, PASSIVATION_BUFFER_MAX};
 use crate::message::{BusyWith, Refusal};
 use crate::reach::Reach;
 
@@ -212,6 +212,9 @@ impl State {
             return submission.waiting.answer(Err(Refusal::NotLeader { hint }));
         };
         if !leading.branches.contains_key(key) {
+            if let Some(reject) = no_room(&self.start, key) {
+                return submission.waiting.answer(Ok(Outcome::Rejected(reject)));
+            }
             let actor = match activate(&self.start, leading, key.clone(), myself).await {
                 Ok(actor) => actor,
                 Err(error) => {
@@ -337,6 +340,17 @@ impl State {
             }
         }
     }
+}
+
+/// Whether a branch that does not exist yet would be one too many.
+fn no_room(start: &Start, key: &BranchKey) -> Option<Reject> {
+    let view = start.published.view();
+    let full = view.branch(key).is_none() && view.branches().count() >= BRANCHES_PER_PARTITION_MAX;
+    full.then(|| Reject::BadCommand {
+        message: format!(
+            "{key} does not exist, and its partition holds {BRANCHES_PER_PARTITION_MAX} branches, the most it may"
+        ),
+    })
 }
 
 async fn activate(
