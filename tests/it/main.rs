@@ -1,1 +1,3 @@
-//! One binary for every story told against real nodes.
+//! One binary for every story told against real nodes, and for the manners of the house.
+
+mod tidy;
