@@ -1,1 +1,4 @@
-//! placeholder
+//! The machine: everything that touches the outside world, assembled once.
+
+pub mod limits;
+pub mod peer;

@@ -1,0 +1,68 @@
+//! Every bound of this room, in one table, with units and reasons.
+
+use std::time::Duration;
+
+/// Longest frame body on the control connection, header included: 4 MiB and the header. Longer
+/// messages would hold up a heartbeat; they travel in pieces on the bulk connection.
+pub const CONTROL_FRAME_BYTES_MAX: usize = CONTROL_PAYLOAD_BYTES_MAX + 16;
+/// Longest payload on the control connection.
+pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Longest piece of a bulk transfer: small enough that transfers take turns.
+pub const BULK_PIECE_BYTES_MAX: usize = 256 * 1024;
+/// Longest message on the bulk connection, all pieces together.
+pub const BULK_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of unfinished bulk messages kept for one connection; a peer that exceeds it is cut.
+pub const BULK_UNFINISHED_BYTES_MAX: usize = 2 * BULK_MESSAGE_BYTES_MAX;
+/// What the kernel may hold unsent of one connection: so much of a bulk transfer is ahead of a
+/// heartbeat at the line.
+pub const SEND_BUFFER_BYTES: usize = 1024 * 1024;
+/// Bytes copied together for one write: a turn. Larger payloads are written as they are.
+pub const TURN_BYTES: usize = 64 * 1024;
+/// Payloads up to this size are copied into the turn's buffer; larger ones are written in place.
+pub const COPY_BYTES_MAX: usize = 16 * 1024;
+/// What a connection's reader asks of the kernel at once.
+pub const READ_BUFFER_BYTES: usize = 16 * 1024;
+
+/// Frames waiting in one lane of one connection.
+pub const LANE_FRAMES_MAX: usize = 4096;
+/// Bytes waiting in the urgent lane: heartbeats and votes are small.
+pub const URGENT_LANE_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes waiting in the log lane: a few of Raft's largest messages.
+pub const LOG_LANE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes waiting in the call lane.
+pub const CALL_LANE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes waiting in the feed lane: past this a feed is told it lost its place.
+pub const FEED_LANE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes waiting in the bulk lane: two of the largest messages.
+pub const BULK_LANE_BYTES_MAX: usize = 2 * BULK_MESSAGE_BYTES_MAX;
+
+/// Calls of this node waiting for one peer's answer on one connection.
+pub const PENDING_CALLS_MAX: usize = 16 * 1024;
+/// Raft calls of one connection being answered here at once: every group has a few.
+pub const RAFT_CALLS_SERVED_MAX: usize = 2048;
+/// Actor calls of one connection being answered here at once.
+pub const ACTOR_CALLS_SERVED_MAX: usize = 4096;
+
+/// How often overdue calls are looked for: a call may be given up this much late.
+pub const SWEEP_EVERY: Duration = Duration::from_millis(50);
+/// A silent peer is asked for a sign of life this often.
+pub const PING_EVERY: Duration = Duration::from_secs(1);
+/// A peer that gave no sign of life for three pings is cut.
+pub const SILENCE_MAX: Duration = Duration::from_secs(3);
+/// How long the kernel may retry bytes a peer does not confirm.
+pub const UNCONFIRMED_MAX: Duration = Duration::from_secs(10);
+/// A hello must be complete by then.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
+/// Longest hello body: names and numbers, with room for later versions.
+pub const HELLO_BYTES_MAX: usize = 1024;
+/// Longest cluster name and data-directory id in a hello, in bytes.
+pub const HELLO_NAME_BYTES_MAX: usize = 128;
+/// Connections being greeted at once; more wait in the kernel's queue.
+pub const GREETINGS_MAX: usize = 64;
+/// First wait before a peer is dialled again; doubles up to [`REDIAL_MAX`], with jitter.
+pub const REDIAL_MIN: Duration = Duration::from_millis(100);
+/// Longest wait before a peer is dialled again.
+pub const REDIAL_MAX: Duration = Duration::from_secs(5);
+/// How long the node with the higher number waits to be dialled before it dials itself: a node
+/// that joins is not yet known by those it knows.
+pub const DIAL_PATIENCE: Duration = Duration::from_secs(3);
