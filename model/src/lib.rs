@@ -16,6 +16,7 @@ pub mod definition;
 pub mod delta;
 pub mod entropy;
 pub mod ids;
+pub mod original;
 pub mod outcome;
 pub mod partition;
 pub mod read;
@@ -36,6 +37,7 @@ pub use ids::{
     BadName, BranchId, BranchKey, CommandId, Incarnation, ModuleId, NodeId, Offset, PartitionId,
     PlacementEpoch, RecordKey, ReplicaId, Revision, TableName, Timestamp,
 };
+pub use original::{BadOriginal, Original, OriginalBranch, OriginalModule, live_data};
 pub use outcome::{Accepted, Outcome, Reserved};
 pub use partition::{Applied, Halt, Partition};
 pub use read::{Answer, Events, Head, ModuleSnapshot, Page, PageQuery, Read, ReadLevel};
