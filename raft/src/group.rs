@@ -1,26 +1,55 @@
 //! ReplicaGroup: one node's door to one group: propose, read, watch, change members.
+//!
+//! Promise: what is acknowledged is on the disks of a majority; a fenced proposal enters the log
+//! only in its own term; a read index is confirmed by a quorum after the call began.
+//! Refused: reads by lease, and proposals while this node's disk takes no writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::ReplicaId;
-use tokio::sync::watch;
+use model::{NodeId, ReplicaId};
+use openraft::errors::{
+    ClientWriteError, ForwardReason, ForwardToLeader, InitializeError, LinearizableReadError,
+    RaftError,
+};
+use openraft::vote::leader_id_std::CommittedLeaderId;
+use openraft::{ChangeMembers, Raft, ReadPolicy};
+use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::consensus::{Entry, Types, Waiter};
+use crate::disk::Wal;
 use crate::error::{Fatal, ProposeError, ReadError};
+use crate::inbox::Inbox;
+use crate::keeper::Request;
+use crate::limits;
+use crate::machine::Answer;
+use crate::replica::Replica;
+use crate::state_machine::Applier;
+use crate::status;
 use crate::types::{GroupId, GroupStatus, Member, Proposed};
 
 /// One node's replica of one group. Cheap to clone.
 #[derive(Clone)]
 pub struct ReplicaGroup(Arc<Inner>);
 
-struct Inner {
-    id: GroupId,
-    replica: ReplicaId,
+pub(crate) struct Inner {
+    pub(crate) id: GroupId,
+    pub(crate) node: NodeId,
+    pub(crate) raft: Raft<Types, Applier>,
+    pub(crate) replica: Arc<Replica>,
+    pub(crate) wal: Arc<Wal>,
+    pub(crate) inbox: Inbox,
+    pub(crate) status: watch::Receiver<GroupStatus>,
+    pub(crate) requests: mpsc::Sender<Request>,
 }
 
 impl ReplicaGroup {
+    pub(crate) fn new(inner: Inner) -> Self {
+        Self(Arc::new(inner))
+    }
+
     /// Which group.
     pub fn id(&self) -> GroupId {
         self.0.id
@@ -28,29 +57,54 @@ impl ReplicaGroup {
 
     /// Which replica of it.
     pub fn replica(&self) -> ReplicaId {
-        self.0.replica
+        ReplicaId(self.0.replica.key.replica)
     }
 
     /// Begins a new group with these voters. Idempotent: an initialised group stays as it is.
     ///
     /// # Errors
-    /// [`ProposeError::Unavailable`] when this replica is not among the members.
+    /// [`ProposeError::Unavailable`] when this replica is not among the members or the disk is full.
     pub async fn initialize(
         &self,
         members: BTreeMap<ReplicaId, Member>,
     ) -> Result<(), ProposeError> {
-        let _ = members;
-        unimplemented!()
+        self.writable()?;
+        let members: BTreeMap<u64, Member> =
+            members.into_iter().map(|(replica, member)| (replica.0, member)).collect();
+        match self.0.raft.initialize(members).await {
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(RaftError::APIError(error @ InitializeError::NotInMembers(_))) => {
+                Err(unavailable(error))
+            }
+            Err(RaftError::Fatal(error)) => Err(self.stopped(&error).into()),
+        }
     }
 
     /// Proposes an entry and waits until it is committed and applied here. With a term the
     /// proposal is fenced: refused unless this replica still leads exactly that term.
     ///
     /// # Errors
-    /// See [`ProposeError`]: only `Indeterminate` leaves open whether the entry counts.
+    /// See [`ProposeError`]: only `Indeterminate` leaves open whether the entry counts. A caller
+    /// that stops waiting after this was first polled must treat it as `Indeterminate` as well.
     pub async fn propose(&self, term: Option<u64>, entry: Bytes) -> Result<Proposed, ProposeError> {
-        let _ = (term, entry);
-        unimplemented!()
+        self.writable()?;
+        let (waiter, answered) = Waiter::new();
+        let mut write = self.0.raft.write(Entry(entry)).responder(waiter);
+        if let Some(term) = term {
+            write = write.with_leader(CommittedLeaderId::new(term));
+        }
+        if let Err(error) = write.await {
+            return Err(self.stopped(&error).into());
+        }
+        match answered.await {
+            Ok(Ok(written)) => {
+                let answer = written.data.0.unwrap_or_else(|| Answer(Arc::new(())));
+                Ok(Proposed { index: written.log_id.index, answer })
+            }
+            Ok(Err(error)) => Err(self.refused(error)),
+            // The core ended with the entry in its hands.
+            Err(_) => Err(ProposeError::Indeterminate),
+        }
     }
 
     /// Leader only: after this, a read of the machine here is linearizable. Returns the index
@@ -59,7 +113,9 @@ impl ReplicaGroup {
     /// # Errors
     /// See [`ReadError`].
     pub async fn read_barrier(&self) -> Result<u64, ReadError> {
-        unimplemented!()
+        let index = self.read_index().await?;
+        self.applied(index).await?;
+        Ok(index)
     }
 
     /// Leader only: the index confirmed by a quorum, without waiting until it is applied. A read
@@ -68,7 +124,22 @@ impl ReplicaGroup {
     /// # Errors
     /// See [`ReadError`].
     pub async fn read_index(&self) -> Result<u64, ReadError> {
-        unimplemented!()
+        match self.0.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+            Ok(linearizer) => Ok(linearizer.read_log_id().index()),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
+                Err(match self.elsewhere(&forward) {
+                    Ok(hint) => ReadError::NotLeader { hint },
+                    Err(reason) => {
+                        ReadError::Unavailable { reason, retry_after: limits::RETRY_AFTER }
+                    }
+                })
+            }
+            Err(RaftError::APIError(error @ LinearizableReadError::QuorumNotEnough(_))) => {
+                let reason = error.to_string();
+                Err(ReadError::Unavailable { reason, retry_after: limits::RETRY_AFTER })
+            }
+            Err(RaftError::Fatal(error)) => Err(self.stopped(&error).into()),
+        }
     }
 
     /// Waits until this replica has applied `index`.
@@ -76,19 +147,34 @@ impl ReplicaGroup {
     /// # Errors
     /// [`ReadError::Unavailable`] when it has not by then.
     pub async fn wait_applied(&self, index: u64, timeout: Duration) -> Result<(), ReadError> {
-        let _ = (index, timeout);
-        unimplemented!()
+        tokio::time::timeout(timeout, self.applied(index)).await.unwrap_or_else(|_| {
+            let applied = self.0.replica.applied().borrow().index;
+            let reason = format!("this replica is at {applied}, {index} is not here yet");
+            Err(ReadError::Unavailable { reason, retry_after: limits::RETRY_AFTER })
+        })
+    }
+
+    async fn applied(&self, index: u64) -> Result<(), ReadError> {
+        let (mut applied, mut status) = (self.0.replica.applied(), self.0.status.clone());
+        tokio::select! {
+            biased;
+            _ = applied.wait_for(|applied| applied.index >= index) => Ok(()),
+            stopped = status.wait_for(|status| status.stopped.is_some()) => {
+                let reason = stopped.ok().and_then(|status| status.stopped.clone());
+                Err(reason.unwrap_or_else(|| Fatal("the replica stopped".to_owned())).into())
+            }
+        }
     }
 
     /// The current values.
     pub fn status(&self) -> GroupStatus {
-        unimplemented!()
+        status::read(&self.0.raft, &self.0.replica)
     }
 
     /// Reports changes of leader, term, readiness, members and stopping at once, and those of the
     /// moving figures (log, applied, lag) a few times a second at most.
     pub fn watch(&self) -> watch::Receiver<GroupStatus> {
-        unimplemented!()
+        self.0.status.clone()
     }
 
     /// Leader only: adds a replica that follows without a vote. Does not wait for it to catch up.
@@ -100,26 +186,46 @@ impl ReplicaGroup {
         replica: ReplicaId,
         member: Member,
     ) -> Result<(), ProposeError> {
-        let _ = (replica, member);
-        unimplemented!()
+        self.writable()?;
+        self.changed(self.0.raft.add_learner(replica.0, member, false).await)
     }
 
     /// Leader only: makes exactly these replicas the voters; former voters leave the group.
     ///
     /// # Errors
-    /// See [`ProposeError`].
+    /// See [`ProposeError`]; `Unavailable` also while an earlier change is under way, or when one
+    /// of them was not added as a learner first.
     pub async fn change_voters(&self, voters: BTreeSet<ReplicaId>) -> Result<(), ProposeError> {
-        let _ = voters;
-        unimplemented!()
+        self.writable()?;
+        let voters: BTreeSet<u64> = voters.into_iter().map(|replica| replica.0).collect();
+        let change = ChangeMembers::ReplaceAllVoters(voters);
+        self.changed(self.0.raft.change_membership(change, false).await)
+    }
+
+    /// Leader only: a replica without a vote leaves the group.
+    ///
+    /// # Errors
+    /// See [`ProposeError`]; `Unavailable` also when it has a vote.
+    pub async fn remove_learner(&self, replica: ReplicaId) -> Result<(), ProposeError> {
+        self.writable()?;
+        let change = ChangeMembers::RemoveNodes(BTreeSet::from([replica.0]));
+        self.changed(self.0.raft.change_membership(change, false).await)
     }
 
     /// Leader only: asks another voter to lead. Returns once it was asked; `watch` tells the rest.
     ///
     /// # Errors
-    /// See [`ProposeError`].
+    /// See [`ProposeError`]; `Unavailable` also when `to` is not a voter.
     pub async fn transfer_leader(&self, to: ReplicaId) -> Result<(), ProposeError> {
-        let _ = to;
-        unimplemented!()
+        let status = self.status();
+        if !status.is_leader {
+            return Err(ProposeError::NotLeader { hint: status.leader.map(|(_, node)| node) });
+        }
+        if !status.members.get(&to).is_some_and(|&(_, voter)| voter) {
+            return Err(unavailable(format!("replica {to} is not a voter of group {}", self.0.id)));
+        }
+        let asked = self.0.raft.trigger().transfer_leader(to.0).await;
+        asked.map_err(|error| self.stopped(&error).into())
     }
 
     /// Writes a checkpoint now and returns when it is durable.
@@ -127,6 +233,65 @@ impl ReplicaGroup {
     /// # Errors
     /// [`Fatal`] when it cannot be written.
     pub async fn checkpoint(&self) -> Result<(), Fatal> {
-        unimplemented!()
+        let (request, done) = oneshot::channel();
+        let gone = || Fatal("the replica stopped".to_owned());
+        self.0.requests.send(request).await.map_err(|_| gone())?;
+        done.await.map_err(|_| gone())?
     }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.0
+    }
+
+    fn writable(&self) -> Result<(), ProposeError> {
+        self.0.wal.writable().map_err(unavailable)
+    }
+
+    fn changed<T>(
+        &self,
+        result: Result<T, RaftError<Types, ClientWriteError<Types>>>,
+    ) -> Result<(), ProposeError> {
+        match result {
+            Ok(_) => Ok(()),
+            Err(RaftError::APIError(error)) => Err(self.refused(error)),
+            Err(RaftError::Fatal(_)) => Err(ProposeError::Indeterminate),
+        }
+    }
+
+    fn refused(&self, error: ClientWriteError<Types>) -> ProposeError {
+        match error {
+            ClientWriteError::ForwardToLeader(forward) => match self.elsewhere(&forward) {
+                Ok(hint) => ProposeError::NotLeader { hint },
+                Err(reason) => unavailable(reason),
+            },
+            ClientWriteError::LogEntryDiscarded(_) => ProposeError::Indeterminate,
+            ClientWriteError::ChangeMembershipError(error) => unavailable(error),
+            ClientWriteError::PreconditionFailed(error) => unavailable(error),
+        }
+    }
+
+    /// Who leads instead; or in words why nobody can answer although this replica leads.
+    fn elsewhere(&self, forward: &ForwardToLeader<Types>) -> Result<Option<NodeId>, String> {
+        match forward.reason {
+            ForwardReason::NotLeader => Ok(forward.leader_node.map(|member| member.node)),
+            ForwardReason::LeadershipTransfer => {
+                let hint = forward.leader_node.map(|member| member.node);
+                match hint.filter(|&node| node != self.0.node) {
+                    Some(node) => Ok(Some(node)),
+                    None => Err(format!("group {} is changing its leader", self.0.id)),
+                }
+            }
+            ForwardReason::LeaseExpired => {
+                Err(format!("the leader of group {} has lost its quorum", self.0.id))
+            }
+        }
+    }
+
+    fn stopped(&self, error: &openraft::errors::Fatal<Types>) -> Fatal {
+        self.0.replica.failure().unwrap_or_else(|| Fatal(error.to_string()))
+    }
+}
+
+fn unavailable(reason: impl std::fmt::Display) -> ProposeError {
+    ProposeError::Unavailable { reason: reason.to_string(), retry_after: limits::RETRY_AFTER }
 }

@@ -12,14 +12,24 @@
 //!            └── openraft ── Network (a trait: sockets live in `node`)
 //! ```
 
+mod consensus;
 pub mod disk;
 mod error;
 mod group;
 mod groups;
+mod inbox;
+mod keeper;
 pub mod limits;
+mod log_storage;
 mod machine;
 mod network;
+mod peer;
+mod replica;
+mod rpc;
+mod state_machine;
+mod status;
 mod timing;
+mod transfer;
 mod types;
 
 pub use error::{Fatal, ProposeError, ReadError};
@@ -28,4 +38,4 @@ pub use groups::{Groups, GroupsConfig, OpenError};
 pub use machine::{Answer, Change, ChunkSink, ChunkSource, Frozen, Machine, Store};
 pub use network::{Lane, Network, NetworkError};
 pub use timing::{Timing, TimingError};
-pub use types::{GroupId, GroupStatus, Member, Proposed};
+pub use types::{DiskCounters, GroupId, GroupStatus, Member, Proposed};

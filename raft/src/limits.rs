@@ -18,6 +18,8 @@ pub const WAL_QUEUE_LENGTH: usize = 16 << 10;
 /// Payload bytes of recent entries kept in memory for all groups together, so that replication to
 /// followers that keep up never reads the disk.
 pub const WAL_CACHE_BYTES: usize = 8 << 20;
+/// Recent entries kept in memory, whatever their size.
+pub const WAL_CACHE_ENTRIES: usize = 64 << 10;
 /// Live bytes of the oldest segment that are rewritten by one turn: bounds what a turn waits for.
 pub const WAL_CARRY_BYTES: usize = 256 << 10;
 /// Sealed segments that may stand before the oldest is emptied by rewriting what still lives in it.
@@ -29,3 +31,51 @@ pub const WAL_TINY_BYTES: usize = 4 << 10;
 pub const WAL_FULL_RETRY: Duration = Duration::from_millis(500);
 /// Most bytes one entry may have: above it a submission is refused, not written.
 pub const WAL_ENTRY_BYTES_MAX: usize = 64 << 20;
+
+// --- replica groups --------------------------------------------------------------------------
+
+/// Entries one append may carry; its bytes are bounded by [`APPEND_BYTES`] as well.
+pub const APPEND_ENTRIES_MAX: u64 = 1024;
+/// Payload bytes of one append, unless a single entry is larger.
+pub const APPEND_BYTES: usize = 1 << 20;
+/// Appends under way to one follower without an answer: covers a round trip, bounds memory.
+pub const APPENDS_IN_FLIGHT: usize = 8;
+/// Messages that may wait for the core of one group before its callers wait.
+pub const CORE_QUEUE_LENGTH: u64 = 4096;
+/// Payload bytes handed to the log and not yet on disk, of all groups together: less than
+/// [`WAL_QUEUE_BYTES`], so that waiting happens where it costs no thread.
+pub const LOG_IN_FLIGHT_BYTES: usize = 6 << 20;
+/// Recent entries of one group kept decoded, for apply and for followers that keep up.
+pub const TAIL_BYTES: usize = 256 << 10;
+/// Entries applied in one go before others may run on the thread.
+pub const APPLY_ENTRIES: usize = 256;
+/// Payload bytes read from the log at once, to be applied.
+pub const APPLY_BYTES: usize = 1 << 20;
+/// Log since the last checkpoint that makes a new one due; a quarter of the state if that is more.
+pub const CHECKPOINT_LOG_BYTES: u64 = 16 << 20;
+/// Checkpoints written at the same time on one node.
+pub const CHECKPOINTS_AT_ONCE: usize = 2;
+/// Wait after a checkpoint that could not be written.
+pub const CHECKPOINT_RETRY: Duration = Duration::from_secs(5);
+/// How often it is asked whose entries keep the oldest log segment alive.
+pub const CHECKPOINT_HOLDING_CHECK: Duration = Duration::from_secs(5);
+/// One message of a checkpoint on its way to another replica.
+pub const CHECKPOINT_PIECE_BYTES: usize = 256 << 10;
+/// Chunks of a checkpoint under way at the same time.
+pub const CHECKPOINT_CHUNKS_IN_FLIGHT: usize = 4;
+/// A piece that is not taken by then is sent again.
+pub const CHECKPOINT_PIECE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A checkpoint that is not installed by then is offered again.
+pub const CHECKPOINT_INSTALL_TIMEOUT: Duration = Duration::from_secs(120);
+/// Requests for a checkpoint that may wait for a group's keeper.
+pub const CHECKPOINT_REQUESTS: usize = 8;
+/// Times a working store is filled anew before the replica gives up on its database.
+pub const STORE_REBUILD_ATTEMPTS: u32 = 3;
+/// Shortest time between two reports of figures that merely move.
+pub const STATUS_INTERVAL: Duration = Duration::from_millis(250);
+/// When it makes sense to try again where nobody knows better.
+pub const RETRY_AFTER: Duration = Duration::from_millis(200);
+/// How often a closing node looks whether its log is still in use, and how long at most.
+pub const CLOSE_LOOK: Duration = Duration::from_millis(5);
+/// See [`CLOSE_LOOK`].
+pub const CLOSE_LOOKS: u32 = 1000;

@@ -81,3 +81,28 @@ pub struct GroupStatus {
     /// Why this replica stopped, if it did. It answers nothing any more.
     pub stopped: Option<Fatal>,
 }
+
+/// What a node's disk did since it was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DiskCounters {
+    /// Turns of the log: each is one write and one fsync.
+    pub turns: u64,
+    /// Times the disk was asked to make the log durable.
+    pub fsyncs: u64,
+    /// Time spent in that.
+    pub fsync_time: Duration,
+    /// Bytes written to the log.
+    pub log_bytes: u64,
+    /// Operations written to the log.
+    pub log_ops: u64,
+    /// Writes refused because the disk was full.
+    pub refused: u64,
+    /// Bytes of log rewritten so that old segments could go.
+    pub carried_bytes: u64,
+    /// Segment files that exist now.
+    pub log_segments: u64,
+    /// Entries read from files because memory no longer held them.
+    pub log_disk_reads: u64,
+    /// Bytes of the working store's files.
+    pub store_bytes: u64,
+}

@@ -1,0 +1,161 @@
+//! Consensus: what this room's words are called in openraft, and how openraft is configured.
+//!
+//! Promise: openraft's types end here and in the files that adapt it; none is in the room's door.
+//! Refused: lease reads, election by a leader that merely restarted, and openraft's own choice of
+//! when to write checkpoints or shorten the log: those are driven by bytes, from `keeper.rs`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use openraft::SnapshotPolicy;
+use openraft::raft::responder::Responder;
+use openraft::vote::leader_id_std::{CommittedLeaderId, LeaderId};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tokio::sync::oneshot;
+
+use crate::limits;
+use crate::machine::Answer;
+use crate::timing::Timing;
+use crate::types::{GroupId, Member};
+
+/// Standard Raft: one leader per term, so a term alone fences a proposal.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Types;
+
+impl openraft::RaftTypeConfig for Types {
+    type D = Entry;
+    type R = Reply;
+    type NodeId = u64;
+    type Node = Member;
+    type Term = u64;
+    type LeaderId = LeaderId<u64, u64>;
+    type Vote = openraft::impls::Vote<Self::LeaderId>;
+    type Payload = openraft::EntryPayload<Entry, u64, Member>;
+    type Entry = openraft::Entry<CommittedLeaderId<u64>, Self::Payload>;
+    type Responder<T>
+        = Waiter<T>
+    where
+        T: Send + 'static;
+    type Batch<T>
+        = openraft::impls::InlineBatch<T>
+    where
+        T: Send + 'static;
+    type AsyncRuntime = openraft::TokioRuntime;
+    type ErrorSource = openraft::impls::BoxedErrorSource;
+}
+
+pub(crate) type LogId = openraft::type_config::alias::LogIdOf<Types>;
+pub(crate) type Vote = openraft::type_config::alias::VoteOf<Types>;
+pub(crate) type LogEntry = openraft::type_config::alias::EntryOf<Types>;
+pub(crate) type Payload = openraft::type_config::alias::PayloadOf<Types>;
+pub(crate) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<Types>;
+pub(crate) type Metrics = openraft::RaftMetrics<Types>;
+
+/// The bytes of one entry, opaque to this room.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Entry(pub(crate) Bytes);
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What applying an entry gave: nothing for openraft's own entries. It never leaves the process;
+/// openraft asks for serde on it and never uses it here, so both directions are errors.
+#[derive(Debug, Clone)]
+pub(crate) struct Reply(pub(crate) Option<Answer>);
+
+impl Serialize for Reply {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("an answer never leaves the process"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Reply {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(serde::de::Error::custom("an answer never comes from outside the process"))
+    }
+}
+
+/// Somebody who waits for a proposal, and may have gone.
+pub(crate) struct Waiter<T>(oneshot::Sender<T>);
+
+impl<T> Waiter<T> {
+    pub(crate) fn new() -> (Self, oneshot::Receiver<T>) {
+        let (tx, rx) = oneshot::channel();
+        (Self(tx), rx)
+    }
+}
+
+impl<T: Send + 'static> Responder<Types, T> for Waiter<T> {
+    fn on_complete(self, result: T) {
+        // A caller that gave up does not listen; its entry counts all the same.
+        let _ = self.0.send(result);
+    }
+}
+
+/// A log id out of its parts.
+pub(crate) fn log_id(term: u64, index: u64) -> LogId {
+    LogId::new_term_index(term, index)
+}
+
+/// The term of a log id.
+pub(crate) fn term_of(id: &LogId) -> u64 {
+    id.committed_leader_id().term
+}
+
+/// openraft's configuration for one group.
+pub(crate) fn config(group: GroupId, timing: &Timing) -> Arc<openraft::Config> {
+    let millis =
+        |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX / 4);
+    let config = openraft::Config {
+        cluster_name: format!("group {group}"),
+        heartbeat_interval: millis(timing.heartbeat),
+        heartbeat_min_interval: Some(millis(timing.heartbeat * 4 / 5)),
+        election_timeout_min: millis(timing.election_min),
+        election_timeout_max: millis(timing.election_max),
+        install_snapshot_timeout: millis(limits::CHECKPOINT_INSTALL_TIMEOUT),
+        max_payload_entries: limits::APPEND_ENTRIES_MAX,
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        api_channel_size: Some(limits::CORE_QUEUE_LENGTH),
+        notification_channel_size: Some(limits::CORE_QUEUE_LENGTH),
+        enable_pre_vote: Some(true),
+        enable_leader_restore: Some(false),
+        backoff: "20ms 40ms 80ms ...400ms".to_owned(),
+        ..openraft::Config::default()
+    };
+    Arc::new(config.validate().expect("a checked timing is within openraft's own bounds"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn every_timing_that_passes_our_check_passes_openrafts() {
+        let ms = Duration::from_millis;
+        for (heartbeat, election_min, election_max) in
+            [(100, 400, 600), (10, 30, 38), (11, 33, 42), (250, 1500, 2500), (1000, 3000, 3750)]
+        {
+            let timing = Timing {
+                heartbeat: ms(heartbeat),
+                election_min: ms(election_min),
+                election_max: ms(election_max),
+            };
+            timing.check().unwrap();
+            config(GroupId(1), &timing);
+        }
+    }
+}

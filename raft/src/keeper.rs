@@ -1,0 +1,101 @@
+//! Keeper: writes a replica's checkpoints when they are due, shortens its log, mends its store.
+//!
+//! Promise: a checkpoint that cannot be written (a full disk) stops nothing; it is tried again.
+//! The log is shortened only below the older of the last two checkpoints.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::Raft;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::consensus::Types;
+use crate::disk::Wal;
+use crate::error::Fatal;
+use crate::limits;
+use crate::replica::Replica;
+use crate::state_machine::Applier;
+
+/// Somebody who wants a checkpoint now, and waits for it.
+pub(crate) type Request = oneshot::Sender<Result<(), Fatal>>;
+
+/// Looks after one replica.
+pub(crate) struct Keeper {
+    pub(crate) replica: Arc<Replica>,
+    pub(crate) raft: Raft<Types, Applier>,
+    pub(crate) wal: Arc<Wal>,
+    /// One for each checkpoint that may be written at a time on this node.
+    pub(crate) permits: Arc<Semaphore>,
+}
+
+impl Keeper {
+    /// Runs until the group is dropped.
+    pub(crate) async fn run(self, mut requests: mpsc::Receiver<Request>) {
+        let mut rest_until = None;
+        loop {
+            let request = tokio::select! {
+                request = requests.recv() => match request {
+                    Some(request) => Some(request),
+                    None => return,
+                },
+                () = self.replica.bell.notified(), if rest_until.is_none() => None,
+                () = tokio::time::sleep_until(rest_until.unwrap_or_else(Instant::now)),
+                    if rest_until.is_some() => None,
+            };
+            let done = self.look_after(request.is_some()).await;
+            rest_until = done.is_err().then(|| Instant::now() + rest());
+            if let Some(request) = request {
+                let _ = request.send(done);
+            }
+            if self.replica.failure().is_some() {
+                let _ = self.raft.shutdown().await;
+                return;
+            }
+        }
+    }
+
+    async fn look_after(&self, wanted: bool) -> Result<(), Fatal> {
+        let lost = self.replica.store.needs_rebuild();
+        if !(lost || wanted || self.replica.checkpoint_due() || self.replica.take_nudge()) {
+            return Ok(());
+        }
+        let checkpoint = self.checkpoint().await;
+        if let Err(error) = &checkpoint {
+            tracing::warn!(group = %self.replica.key, %error, "no checkpoint; trying again later");
+        }
+        if lost && checkpoint.is_ok() {
+            self.mend().await?;
+        }
+        checkpoint
+    }
+
+    async fn checkpoint(&self) -> Result<(), Fatal> {
+        let _permit = self.permits.acquire().await.map_err(stopping)?;
+        let replica = self.replica.clone();
+        let written = tokio::task::spawn_blocking(move || replica.write_checkpoint()).await;
+        written.map_err(stopping)?.map_err(|error| Fatal(error.to_string()))?;
+        // openraft hears of it, and then lets go of the log the older checkpoint covers. That the
+        // core has stopped meanwhile is no failure of the checkpoint.
+        let _ = self.raft.trigger().snapshot().await;
+        if let Some(index) = self.replica.checkpoints.oldest_index(self.replica.key) {
+            let _ = self.raft.trigger().purge_log(index).await;
+        }
+        Ok(())
+    }
+
+    async fn mend(&self) -> Result<(), Fatal> {
+        tracing::warn!(group = %self.replica.key, "the working store was lost; filling it anew");
+        let (replica, wal) = (self.replica.clone(), self.wal.clone());
+        let mended = tokio::task::spawn_blocking(move || replica.rebuild_store(&wal)).await;
+        mended.map_err(stopping)?
+    }
+}
+
+fn rest() -> Duration {
+    limits::CHECKPOINT_RETRY
+}
+
+fn stopping(error: impl std::fmt::Display) -> Fatal {
+    Fatal(format!("the node is stopping: {error}"))
+}

@@ -1,0 +1,134 @@
+//! State machine: a replica, as openraft wants to see it.
+//!
+//! Promise: openraft's task never blocks on the machine: entries are applied on threads that may.
+//! What openraft calls a snapshot is one of our checkpoints, durable before openraft hears of it.
+
+use std::io;
+use std::sync::Arc;
+
+use futures::{FutureExt, Stream, StreamExt};
+use model::codec;
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
+use openraft::{EntryPayload, OptionalSend};
+
+use crate::consensus::{Entry, LogId, StoredMembership, Types};
+use crate::disk::Pinned;
+use crate::error::Fatal;
+use crate::limits;
+use crate::replica::{Item, Replica};
+
+/// A checkpoint on this disk, kept from being collected.
+#[derive(Debug, Clone)]
+pub(crate) struct Checkpointed(pub(crate) Pinned);
+
+type Snapshot = SnapshotOf<Types, Checkpointed>;
+type SnapshotMeta = SnapshotMetaOf<Types>;
+
+/// One replica's machine in openraft's hands.
+pub(crate) struct Applier(pub(crate) Arc<Replica>);
+
+impl Applier {
+    /// Does something that may block, elsewhere.
+    async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Replica) -> Result<T, Fatal> + Send + 'static,
+    ) -> io::Result<T> {
+        let replica = self.0.clone();
+        let done = tokio::task::spawn_blocking(move || work(&replica)).await;
+        done.map_err(io::Error::other)?.map_err(io::Error::other)
+    }
+}
+
+impl RaftStateMachine<Types> for Applier {
+    type SnapshotData = Checkpointed;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        Ok(self.0.state())
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
+    where
+        S: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + OptionalSend,
+    {
+        while let Some(first) = entries.next().await {
+            let mut items: Vec<Item> = vec![first?];
+            let mut bytes = size(&items[0]);
+            while items.len() < limits::APPLY_ENTRIES && bytes < limits::APPLY_BYTES {
+                // Only what is at hand: what must be read from disk can wait for the next round.
+                let Some(Some(next)) = entries.next().now_or_never() else { break };
+                let next = next?;
+                bytes += size(&next);
+                items.push(next);
+            }
+            self.aside(move |replica| replica.apply(items)).await?;
+        }
+        Ok(())
+    }
+
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
+        // The keeper writes checkpoints and then tells openraft: there is one, or nothing to tell.
+        let ready = force || self.0.checkpoints.newest(self.0.key).is_some();
+        ready.then(|| Builder { replica: self.0.clone(), write: force })
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder { replica: self.0.clone(), write: true }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        _: &SnapshotMeta,
+        snapshot: Checkpointed,
+    ) -> io::Result<()> {
+        self.aside(move |replica| {
+            let own = replica.adopt(&snapshot.0).map_err(|error| Fatal(error.to_string()))?;
+            replica.restore(&own)
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
+        self.0.checkpoints.newest(self.0.key).map(snapshot).transpose()
+    }
+}
+
+/// Tells openraft of a checkpoint, and writes it where openraft insists.
+pub(crate) struct Builder {
+    replica: Arc<Replica>,
+    write: bool,
+}
+
+impl RaftSnapshotBuilder<Types> for Builder {
+    type SnapshotData = Checkpointed;
+
+    async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
+        let replica = self.replica.clone();
+        let pinned = if self.write {
+            let written = tokio::task::spawn_blocking(move || replica.write_checkpoint()).await;
+            written.map_err(io::Error::other)?.map_err(io::Error::other)?
+        } else {
+            replica.checkpoints.newest(replica.key)
+        };
+        let pinned = pinned.ok_or_else(|| io::Error::other("nothing was applied yet"))?;
+        snapshot(pinned)
+    }
+}
+
+/// A checkpoint in openraft's words.
+pub(crate) fn snapshot(pinned: Pinned) -> io::Result<Snapshot> {
+    let meta = pinned.meta();
+    let last_log_id = codec::decode(&meta.log_id).map_err(io::Error::other)?;
+    let last_membership = codec::decode(&meta.membership).map_err(io::Error::other)?;
+    let meta = SnapshotMeta { last_log_id: Some(last_log_id), last_membership };
+    Ok(Snapshot { meta, snapshot: Checkpointed(pinned) })
+}
+
+fn size((entry, _): &Item) -> usize {
+    match &entry.payload {
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+        EntryPayload::Normal(Entry(bytes)) => bytes.len(),
+    }
+}

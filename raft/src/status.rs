@@ -1,0 +1,136 @@
+//! Status: what openraft's metrics and the machine say, in this room's words.
+//!
+//! Promise: changes of leader, term, readiness, members and stopping are reported at once; figures
+//! that merely move are reported a few times a second at most, however busy the group is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::ReplicaId;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{Instant as _, Raft};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::consensus::{Metrics, Types};
+use crate::error::Fatal;
+use crate::limits;
+use crate::replica::Replica;
+use crate::state_machine::Applier;
+use crate::types::GroupStatus;
+
+/// The current values.
+pub(crate) fn read(raft: &Raft<Types, Applier>, replica: &Replica) -> GroupStatus {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    translate(&metrics, replica)
+}
+
+fn translate(metrics: &Metrics, replica: &Replica) -> GroupStatus {
+    let membership = metrics.membership_config.membership();
+    let voters: Vec<u64> = membership.voter_ids().collect();
+    let members: BTreeMap<_, _> = membership
+        .nodes()
+        .map(|(&id, member)| (ReplicaId(id), (member.node, voters.contains(&id))))
+        .collect();
+    let leader = metrics.current_leader.map(ReplicaId);
+    let leader = leader.and_then(|id| members.get(&id).map(|&(node, _)| (id, node)));
+    let is_leader = metrics.state.is_leader() && metrics.current_leader == Some(metrics.id);
+    let applied = *replica.applied().borrow();
+    let last_log = metrics.last_log_index.unwrap_or(0);
+    let behind = |matching: Option<u64>| match matching {
+        Some(index) => last_log.saturating_sub(index),
+        None => last_log + 1,
+    };
+    let replication = metrics.replication.iter().flatten().filter(|_| is_leader);
+    let lag = replication
+        .filter(|&(&id, _)| id != metrics.id)
+        .map(|(&id, matching)| (ReplicaId(id), behind(matching.as_ref().map(|log| log.index))))
+        .collect();
+    let acked = metrics.last_quorum_acked.filter(|_| is_leader);
+    let stopped = metrics.running_state.as_ref().err().map(|error| Fatal(error.to_string()));
+    GroupStatus {
+        replica: ReplicaId(metrics.id),
+        leader,
+        is_leader,
+        term: metrics.current_term,
+        ready: is_leader && applied.term == metrics.current_term,
+        last_log,
+        committed: metrics.cluster_committed.map_or(0, |id| id.index),
+        applied: applied.index,
+        checkpoint: metrics.snapshot.map_or(0, |id| id.index),
+        purged: metrics.purged.map_or(0, |id| id.index),
+        members,
+        lag,
+        since_quorum: acked.map(|at| at.elapsed()),
+        stopped: replica.failure().or(stopped),
+    }
+}
+
+/// Whether somebody has to act on the difference.
+fn matters(old: &GroupStatus, new: &GroupStatus) -> bool {
+    old.leader != new.leader
+        || old.is_leader != new.is_leader
+        || old.term != new.term
+        || old.ready != new.ready
+        || old.members != new.members
+        || old.stopped != new.stopped
+}
+
+/// Keeps `watched` up to date until the replica stops.
+pub(crate) async fn follow(
+    raft: Raft<Types, Applier>,
+    replica: Arc<Replica>,
+    watched: watch::Sender<GroupStatus>,
+) {
+    let mut server = raft.server_metrics();
+    let mut data = raft.data_metrics();
+    let mut applied = replica.applied();
+    let mut reported = Instant::now();
+    loop {
+        let (settling, next) = {
+            let last = watched.borrow();
+            (last.is_leader && !last.ready, reported + limits::STATUS_INTERVAL)
+        };
+        let moving = async {
+            let open = data.changed().await.is_ok();
+            tokio::time::sleep_until(next).await;
+            open
+        };
+        let open = tokio::select! {
+            changed = server.changed() => changed.is_ok(),
+            changed = applied.changed(), if settling => changed.is_ok(),
+            open = moving => open,
+        };
+        let now = read(&raft, &replica);
+        watched.send_if_modified(|last| {
+            let report = matters(last, &now) || reported.elapsed() >= limits::STATUS_INTERVAL;
+            if report {
+                reported = Instant::now();
+                *last = now;
+            }
+            report
+        });
+        if !open {
+            settle(&raft, &replica, &watched).await;
+            return;
+        }
+    }
+}
+
+/// The core has ended: says why, as soon as it is known.
+async fn settle(
+    raft: &Raft<Types, Applier>,
+    replica: &Replica,
+    watched: &watch::Sender<GroupStatus>,
+) {
+    let mut last = read(raft, replica);
+    if last.stopped.is_none() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        last = read(raft, replica);
+    }
+    last.stopped.get_or_insert_with(|| Fatal("the replica stopped".to_owned()));
+    (last.is_leader, last.ready) = (false, false);
+    watched.send_replace(last);
+}

@@ -1,0 +1,201 @@
+//! Transfer: a checkpoint on its way from a leader to a replica that lacks too much of the log.
+//!
+//! Promise: only chunks the receiver lacks are sent, also after an attempt that broke off, as long
+//! as the same replica runs; nothing is installed that is not complete, checksummed and durable.
+//! Refused: a checkpoint that could not have come from a leader of the sender's term.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use openraft::raft::SnapshotResponse;
+use openraft::type_config::alias::SnapshotOf;
+use parking_lot::Mutex;
+
+use crate::consensus::{Types, Vote, term_of};
+use crate::disk::{CheckpointError, ChunkInfo, Incoming, Pinned};
+use crate::limits;
+use crate::network::Lane;
+use crate::peer::{CallError, Peer};
+use crate::replica::Replica;
+use crate::rpc::{Body, Refusal, Response};
+use crate::state_machine::{Checkpointed, snapshot};
+
+/// Sends a checkpoint and waits until it is installed there.
+pub(crate) async fn send(
+    peer: &Peer,
+    vote: Vote,
+    Checkpointed(pinned): Checkpointed,
+) -> Result<SnapshotResponse<Types>, CallError> {
+    let manifest = pinned.manifest();
+    let checkpoint = name(&manifest);
+    let begin = Body::CheckpointBegin { vote, manifest };
+    let timeout = limits::CHECKPOINT_PIECE_TIMEOUT;
+    let missing = match peer.call(Lane::Bulk, begin, timeout).await? {
+        Response::CheckpointNeeds(missing) => missing,
+        Response::Checkpoint(response) => return Ok(response),
+        _ => return Err(peer.unexpected()),
+    };
+    let chunks: Vec<ChunkInfo> =
+        pinned.chunks().iter().filter(|chunk| missing.contains(&chunk.hash)).cloned().collect();
+    tracing::info!(
+        index = pinned.meta().index,
+        chunks = pinned.chunks().len(),
+        missing = chunks.len(),
+        "sending a checkpoint"
+    );
+    stream::iter(chunks)
+        .map(|chunk| send_chunk(peer, checkpoint, pinned.clone(), chunk))
+        .buffer_unordered(limits::CHECKPOINT_CHUNKS_IN_FLIGHT)
+        .try_collect::<()>()
+        .await?;
+    let end = Body::CheckpointEnd { vote, checkpoint };
+    match peer.call(Lane::Bulk, end, limits::CHECKPOINT_INSTALL_TIMEOUT).await? {
+        Response::Checkpoint(response) => Ok(response),
+        _ => Err(peer.unexpected()),
+    }
+}
+
+/// Sends the pieces of a chunk one after the other.
+async fn send_chunk(
+    peer: &Peer,
+    checkpoint: u64,
+    pinned: Pinned,
+    chunk: ChunkInfo,
+) -> Result<(), CallError> {
+    let mut offset = 0;
+    loop {
+        let left = usize::try_from(chunk.len - offset).unwrap_or(usize::MAX);
+        let len = left.min(limits::CHECKPOINT_PIECE_BYTES);
+        let (pinned, hash) = (pinned.clone(), chunk.hash);
+        let read = tokio::task::spawn_blocking(move || pinned.piece(hash, offset, len)).await;
+        let bytes = match read {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(error)) => return Err(CallError::Local(error.to_string())),
+            Err(error) => return Err(CallError::Local(error.to_string())),
+        };
+        let sent = bytes.len() as u64;
+        let piece = Body::CheckpointPiece { checkpoint, hash, offset, bytes };
+        match peer.call(Lane::Bulk, piece, limits::CHECKPOINT_PIECE_TIMEOUT).await? {
+            Response::PieceTaken => {}
+            _ => return Err(peer.unexpected()),
+        }
+        offset += sent;
+        if offset >= chunk.len || sent == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// The receiving end of one replica: at most one checkpoint is on its way in.
+#[derive(Clone, Default)]
+pub(crate) struct Arrivals(Arc<Mutex<Option<Arrival>>>);
+
+struct Arrival {
+    checkpoint: u64,
+    incoming: Incoming,
+}
+
+impl Arrivals {
+    /// A checkpoint is offered: which chunks are missing. What an earlier attempt brought is kept.
+    pub(crate) async fn begin(
+        &self,
+        replica: Arc<Replica>,
+        vote: Vote,
+        manifest: Bytes,
+    ) -> Result<Vec<[u8; 32]>, Refusal> {
+        let arrivals = self.0.clone();
+        aside(move || {
+            let checkpoint = name(&manifest);
+            if has(&replica, checkpoint) {
+                return Ok(Vec::new());
+            }
+            let mut arrival = arrivals.lock();
+            if arrival.as_ref().is_none_or(|arrival| arrival.checkpoint != checkpoint) {
+                let incoming = replica.checkpoints.incoming(replica.key, &manifest)?;
+                *arrival = Some(Arrival { checkpoint, incoming });
+            }
+            let arrived = arrival.as_ref().map(|arrival| &arrival.incoming);
+            let term = arrived.map_or(0, |incoming| incoming.meta().term);
+            if term > vote.leader_id.term {
+                *arrival = None;
+                let reason = "the checkpoint is of a later term than its sender".to_owned();
+                return Err(CheckpointError::Piece { reason });
+            }
+            let missing = arrived.map(Incoming::missing).unwrap_or_default();
+            Ok(missing.into_iter().map(|chunk| chunk.hash).collect())
+        })
+        .await
+    }
+
+    /// A piece of a missing chunk.
+    pub(crate) async fn piece(
+        &self,
+        checkpoint: u64,
+        hash: [u8; 32],
+        offset: u64,
+        bytes: Bytes,
+    ) -> Result<(), Refusal> {
+        let arrivals = self.0.clone();
+        aside(move || {
+            let mut arrival = arrivals.lock();
+            match arrival.as_mut().filter(|arrival| arrival.checkpoint == checkpoint) {
+                Some(arrival) => arrival.incoming.put_chunk(hash, offset, &bytes),
+                None => Err(unknown()),
+            }
+        })
+        .await
+    }
+
+    /// Everything came: makes it durable, as this replica's newest checkpoint.
+    pub(crate) async fn end(
+        &self,
+        replica: Arc<Replica>,
+        checkpoint: u64,
+    ) -> Result<SnapshotOf<Types, Checkpointed>, Refusal> {
+        let arrivals = self.0.clone();
+        aside(move || {
+            let mut arrival = arrivals.lock();
+            match arrival.take_if(|arrival| arrival.checkpoint == checkpoint) {
+                Some(whole) => drop(whole.incoming.finish()?),
+                // An earlier attempt was finished, and only its answer lost.
+                None if has(&replica, checkpoint) => {}
+                None => return Err(unknown()),
+            }
+            let pinned = replica.checkpoints.newest(replica.key).ok_or_else(unknown)?;
+            let reason =
+                |error: std::io::Error| CheckpointError::Piece { reason: error.to_string() };
+            let snapshot = snapshot(pinned).map_err(reason)?;
+            let term = snapshot.meta.last_log_id.as_ref().map_or(0, term_of);
+            tracing::info!(group = %replica.key, term, "a checkpoint arrived");
+            Ok(snapshot)
+        })
+        .await
+    }
+}
+
+/// Whether this checkpoint is the newest one here already.
+fn has(replica: &Replica, checkpoint: u64) -> bool {
+    let newest = replica.checkpoints.newest(replica.key);
+    newest.is_some_and(|newest| name(&newest.manifest()) == checkpoint)
+}
+
+fn unknown() -> CheckpointError {
+    CheckpointError::Piece { reason: "no such checkpoint is on its way".to_owned() }
+}
+
+/// Tells checkpoints apart on their way.
+fn name(manifest: &[u8]) -> u64 {
+    let hash = blake3::hash(manifest);
+    hash.as_bytes().iter().take(8).fold(0, |name, &byte| name << 8 | u64::from(byte))
+}
+
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, CheckpointError> + Send + 'static,
+) -> Result<T, Refusal> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(Refusal::Checkpoint(error.to_string())),
+        Err(error) => Err(Refusal::Checkpoint(error.to_string())),
+    }
+}
