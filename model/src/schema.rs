@@ -1,7 +1,10 @@
 //! Schema: a module's tables, normalised from any of the formats the original's users have.
 //!
-//! Readers are in `schema/formats.rs`. What the store does with a field (coercion, defaults, keys,
-//! validation) is in the files beside it.
+//! Readers are in `schema/formats.rs`. What the store does with a record is told from outside in:
+//! `project` (what was sent becomes what is stored) draws on `foreign`, `defaults`, `coerce`
+//! (lenient) and `validate` (strict); `key` names it; `aliases` and `seeds` find its table.
+//!
+//! Refused: nothing here knows other records, so uniqueness and foreign keys are the branch's.
 
 mod aliases;
 mod coerce;
@@ -134,7 +137,7 @@ pub struct Reference {
     /// The table pointed at, as the definition names it; it may not exist (the original's POS
     /// schema has such) and is then not enforced.
     pub table: String,
-    /// The field pointed at there.
+    /// The field pointed at there; it too may not exist, and is then not enforced.
     pub field: String,
     /// Another module, where the definition names one: refused by strict validation.
     pub module: Option<String>,

@@ -324,3 +324,6 @@ fn key_of(fields: &[Field]) -> Arc<[Arc<str>]> {
     let id = fields.iter().find(|field| &*field.name == "id").unwrap_or(&fields[0]);
     [id.name.clone()].into()
 }
+
+#[cfg(test)]
+mod tests;

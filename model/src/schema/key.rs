@@ -19,10 +19,7 @@ impl Table {
             if place > 0 {
                 text.push_str(KEY_SEPARATOR);
             }
-            match value.key_text() {
-                Some(part) => text.push_str(part),
-                None => text.push_str(&value.to_json()),
-            }
+            push_text(&mut text, &value);
         }
         Ok(RecordKey(text.into()))
     }
@@ -45,7 +42,60 @@ impl Table {
     }
 }
 
+/// `1`, `1.0` and `1e0` name the same record, as they do in JavaScript.
+fn push_text(text: &mut String, value: &Value) {
+    match value {
+        Value::Number(number) => match number.to_decimal() {
+            Some(decimal) => text.push_str(&decimal.normalize().to_string()),
+            None => text.push_str(number.as_str()),
+        },
+        Value::String(part) => text.push_str(part),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
+            text.push_str(&value.to_json());
+        }
+    }
+}
+
 /// What stands for nothing in a key: `null`, and the empty text.
 fn is_empty(value: &Value) -> bool {
     value.is_null() || value.as_str() == Some("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::Schema;
+
+    fn key(record: &str) -> Result<RecordKey, Reject> {
+        let doc = r#"[{"name":"t","fields":[
+            {"name":"orderId","type":"text","primaryKey":true,"references":"orders(id)"},
+            {"name":"place","type":"integer","primaryKey":true},
+            {"name":"note","type":"text"}]}]"#;
+        let schema =
+            Schema::from_definition("m", &Value::from_json(doc.as_bytes()).unwrap()).unwrap();
+        let record = Value::from_json(record.as_bytes()).unwrap();
+        schema.tables[0].key_of(record.as_object().unwrap())
+    }
+
+    #[test]
+    fn a_key_is_the_same_however_it_is_sent() {
+        for record in [
+            r#"{"orderId":"o","place":1}"#,
+            r#"{"place":"1","order_id":"o","note":"x"}"#,
+            r#"{"orderId":{"id":"o","name":"n"},"place":1.0}"#,
+            r#"{"orderId":"","order_id":"o","place":1e0}"#,
+        ] {
+            assert_eq!(key(record).unwrap().as_str(), "o::1", "{record}");
+        }
+    }
+
+    #[test]
+    fn a_missing_part_is_named() {
+        for record in [r#"{"orderId":"o"}"#, r#"{"orderId":"o","place":null}"#] {
+            assert_eq!(
+                key(record).unwrap_err().to_string(),
+                "Missing primary key field \"place\" for table \"t\""
+            );
+        }
+    }
 }

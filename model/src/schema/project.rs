@@ -11,7 +11,7 @@ use crate::definition::Validation;
 use crate::entropy::Entropy;
 use crate::ids::{BranchId, Timestamp};
 use crate::reject::Reject;
-use crate::schema::{Field, Kind, Table};
+use crate::schema::{Field, KEY_SEPARATOR, Kind, Table};
 use crate::value::{Object, Value};
 
 /// What an insert may draw on besides the record sent.
@@ -55,7 +55,9 @@ impl Table {
                         Some(value) if field.keeps(&value) => value,
                         Some(_) | None => self.default_of(field, ctx)?,
                     };
-                    field.validate(self.name.as_str(), &value)?
+                    let value = field.validate(self.name.as_str(), &value)?;
+                    self.check_key_part(field, &value)?;
+                    value
                 }
             };
             record.push(field.name.clone(), value);
@@ -101,6 +103,16 @@ impl Table {
         Ok(record)
     }
 
+    /// Two keys of several parts must not join to the same text.
+    fn check_key_part(&self, field: &Field, value: &Value) -> Result<(), Reject> {
+        let several = field.primary_key && self.key.len() > 1;
+        if several && value.as_str().is_some_and(|text| text.contains(KEY_SEPARATOR)) {
+            let rule = format!("must not contain {KEY_SEPARATOR:?}, being one part of the key");
+            return Err(field.invalid(self.name.as_str(), rule, value));
+        }
+        Ok(())
+    }
+
     fn refuse_unknown(&self, sent: &Object) -> Result<(), Reject> {
         let own_version = |name: &str| self.versioned && name == "version";
         match sent.iter().find(|(name, _)| self.field(name).is_none() && !own_version(name)) {
@@ -133,4 +145,186 @@ impl Field {
 /// What the original takes for nothing at insert.
 fn is_nothing(value: &Value) -> bool {
     value.is_null() || value.as_str() == Some("")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::schema::Schema;
+
+    const AT: Timestamp = Timestamp(1_795_220_377_740);
+    const ISO: &str = "2026-11-21T00:19:37.740Z";
+
+    fn table(name: &str) -> std::sync::Arc<Table> {
+        let doc = r#"{"tables":[
+        {"name":"order_header","fields":[
+            {"name":"id","type":"string","primaryKey":true,"nullable":false,"maxLength":64},
+            {"name":"branchId","columnName":"branch_id","type":"string","nullable":false},
+            {"name":"shiftId","columnName":"shift_id","type":"string","nullable":true,
+             "references":{"table":"pos_shift","column":"shift_id"}},
+            {"name":"guests","type":"integer","nullable":false,"defaultValue":1},
+            {"name":"total","type":"decimal","precision":10,"scale":2,"nullable":true},
+            {"name":"paid","type":"boolean","nullable":true},
+            {"name":"openedAt","type":"timestamp","nullable":false},
+            {"name":"closedAt","type":"timestamp","nullable":true},
+            {"name":"clientId","type":"string","nullable":true},
+            {"name":"notes","type":"json","nullable":false,"defaultValue":[]},
+            {"name":"updatedAt","type":"timestamp","nullable":true}]},
+        {"name":"lenient","fields":[
+            {"name":"id","type":"uuid","primaryKey":true},
+            {"name":"text","type":"text","nullable":false},
+            {"name":"maybe","type":"text"},
+            {"name":"count","type":"integer","nullable":false},
+            {"name":"flag","type":"boolean","nullable":false},
+            {"name":"meta","type":"json"},
+            {"name":"seenAt","type":"timestamp","nullable":true},
+            {"name":"seen","type":"timestamp"},
+            {"name":"day","type":"date"},
+            {"name":"time","type":"time"},
+            {"name":"blob","type":"blob"},
+            {"name":"made","type":"DATETIME","default":"getdate()"}]},
+        {"name":"pair","fields":[
+            {"name":"left","type":"text","primaryKey":true,"references":"lenient(id)"},
+            {"name":"right","type":"text","primaryKey":true},
+            {"name":"needed","type":"text","required":true}]}]}"#;
+        let doc = Value::from_json(doc.as_bytes()).unwrap();
+        Schema::from_definition("m", &doc).unwrap().table(name).unwrap().clone()
+    }
+
+    fn object(json: &str) -> Object {
+        Value::from_json(json.as_bytes()).unwrap().as_object().unwrap().clone()
+    }
+
+    fn insert(name: &str, validation: Validation, sent: &Object) -> Result<Object, Reject> {
+        let branch = BranchId::parse("dar").unwrap();
+        let mut entropy = Entropy::new([1; 16], 2);
+        let client = Some("ws-1");
+        let mut ctx =
+            InsertContext { validation, branch: &branch, client, at: AT, entropy: &mut entropy };
+        table(name).project_insert(sent, &mut ctx)
+    }
+
+    fn inserted(name: &str, validation: Validation, sent: &str) -> Result<String, String> {
+        insert(name, validation, &object(sent))
+            .map(|record| Value::from(record).to_json())
+            .map_err(|reject| reject.to_string())
+    }
+
+    fn merged(validation: Validation, current: &str, patch: &str) -> Result<String, String> {
+        table("order_header")
+            .project_merge(&object(current), &object(patch), validation, AT)
+            .map(|record| Value::from(record).to_json())
+            .map_err(|reject| reject.to_string())
+    }
+
+    #[test]
+    fn a_lenient_insert_fills_everything_in_schema_order() {
+        let record = inserted(
+            "order_header",
+            Validation::Lenient,
+            r#"{"total":"7.50","shift_id":{"id":"s","name":"n"},"guests":"","odd":1,"version":4}"#,
+        );
+        assert_eq!(
+            record.unwrap(),
+            format!(
+                r#"{{"id":"id-29070613-dc94-487a-8edf-dbb68349093c","branchId":"dar","shiftId":"s","guests":1,"total":7.50,"paid":null,"openedAt":"{ISO}","closedAt":"{ISO}","clientId":"ws-1","notes":[],"updatedAt":"{ISO}"}}"#
+            )
+        );
+    }
+
+    #[test]
+    fn a_lenient_insert_ends_with_a_value_of_the_kind() {
+        let record = inserted("lenient", Validation::Lenient, r#"{"id":"1"}"#).unwrap();
+        assert_eq!(
+            record,
+            format!(
+                r#"{{"id":"1","text":"","maybe":null,"count":0,"flag":false,"meta":{{}},"seenAt":"{ISO}","seen":"{ISO}","day":"2026-11-21","time":null,"blob":null,"made":"{ISO}"}}"#
+            )
+        );
+    }
+
+    #[test]
+    fn a_strict_insert_stops_where_the_schema_says_nothing() {
+        let record = inserted("order_header", Validation::Strict, r#"{"id":"","total":"7.50"}"#);
+        assert_eq!(
+            record.unwrap(),
+            format!(
+                r#"{{"id":"id-29070613-dc94-487a-8edf-dbb68349093c","branchId":"dar","shiftId":null,"guests":1,"total":7.50,"paid":null,"openedAt":"{ISO}","closedAt":null,"clientId":"ws-1","notes":[],"updatedAt":"{ISO}"}}"#
+            )
+        );
+        for (name, sent, error) in [
+            ("lenient", r#"{"id":"1"}"#, "lenient.text is required, but was missing"),
+            ("pair", r#"{"right":"r"}"#, "pair.left is required, but was missing"),
+            (
+                "pair",
+                r#"{"left":"a::b","right":"r"}"#,
+                "pair.left must not contain \"::\", being one part of the key, but was \"a::b\"",
+            ),
+            ("pair", r#"{"left":"l","needed":null}"#, "pair.needed is required, but was missing"),
+            ("pair", r#"{"odd":1}"#, "pair.odd is not a field of this table, but was 1"),
+            (
+                "order_header",
+                r#"{"total":1.005}"#,
+                "order_header.total must have at most 2 digits after the point, but was 1.005",
+            ),
+        ] {
+            assert_eq!(inserted(name, Validation::Strict, sent), Err(error.to_owned()));
+        }
+        let kept = inserted("order_header", Validation::Strict, r#"{"version":3,"clientId":null}"#);
+        assert!(kept.unwrap().contains(r#""clientId":null"#), "a version is the caller's");
+        let text = inserted("pair", Validation::Strict, r#"{"left":"l","right":"r","needed":""}"#);
+        assert_eq!(text.unwrap(), r#"{"left":"l","right":"r","needed":""}"#);
+    }
+
+    #[test]
+    fn a_merge_changes_what_was_sent_and_stamps_the_time() {
+        let current = r#"{"id":"1","shiftId":"s","total":1,"updatedAt":"old","version":2,"x":1}"#;
+        let patch = r#"{"id":1,"shift_id":{"id":"t"},"total":"2.50","odd":1,"version":9}"#;
+        assert_eq!(
+            merged(Validation::Lenient, current, patch).unwrap(),
+            format!(
+                r#"{{"id":"1","shiftId":"t","total":2.50,"updatedAt":"{ISO}","version":2,"x":1}}"#
+            )
+        );
+        let patch = r#"{"id":"1","total":"","updatedAt":null,"shiftId":null}"#;
+        assert_eq!(
+            merged(Validation::Lenient, current, patch).unwrap(),
+            r#"{"id":"1","shiftId":null,"total":0,"updatedAt":null,"version":2,"x":1}"#
+        );
+    }
+
+    #[test]
+    fn a_strict_merge_refuses_what_the_schema_does_not_allow() {
+        let current = r#"{"id":"1"}"#;
+        for (patch, error) in [
+            (r#"{"odd":1}"#, "order_header.odd is not a field of this table, but was 1"),
+            (r#"{"guests":null}"#, "order_header.guests must not be null, but was null"),
+            (r#"{"guests":1.5}"#, "order_header.guests must be a whole number, but was 1.5"),
+            (r#"{"total":""}"#, "order_header.total must be a number, but was \"\""),
+        ] {
+            assert_eq!(merged(Validation::Strict, current, patch), Err(error.to_owned()));
+        }
+        assert!(merged(Validation::Strict, current, r#"{"id":"1","version":3}"#).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_projected_once_is_not_changed_again(
+            total in "-?[0-9]{1,8}(\\.[0-9]{1,2})?",
+            guests in any::<i32>(),
+            shift in "[a-z]{0,4}",
+            strict: bool,
+        ) {
+            let validation = if strict { Validation::Strict } else { Validation::Lenient };
+            let mut sent = object(r#"{"id":"1","closedAt":"2026-11-21"}"#);
+            sent.insert("total", total.trim_start_matches('0').into());
+            sent.insert("guests", guests.to_string().into());
+            sent.insert("shift_id", shift.into());
+            if let Ok(once) = insert("order_header", validation, &sent) {
+                prop_assert_eq!(insert("order_header", validation, &once), Ok(once));
+            }
+        }
+    }
 }

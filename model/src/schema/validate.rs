@@ -164,3 +164,102 @@ fn is_day(text: &str) -> bool {
 fn is_time(text: &str) -> bool {
     text.parse::<jiff::civil::Time>().is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::schema::Schema;
+
+    fn field(members: &str) -> Field {
+        let doc = format!(r#"[{{"name":"t","fields":[{{"name":"f",{members}}}]}}]"#);
+        let schema =
+            Schema::from_definition("m", &Value::from_json(doc.as_bytes()).unwrap()).unwrap();
+        schema.tables[0].fields[0].clone()
+    }
+
+    fn stored(members: &str, sent: &str) -> Result<String, String> {
+        match field(members).validate("t", &Value::from_json(sent.as_bytes()).unwrap()) {
+            Ok(value) => Ok(value.to_json()),
+            Err(Reject::Invalid { rule, .. }) => Err(rule),
+            Err(other) => Err(other.to_string()),
+        }
+    }
+
+    #[test]
+    fn what_is_right_is_stored_in_one_spelling() {
+        for (members, sent, kept) in [
+            (r#""type":"NVARCHAR(3)""#, r#""سلا""#, r#""سلا""#),
+            (r#""type":"text""#, r#""""#, r#""""#),
+            (r#""type":"text""#, "null", "null"),
+            (r#""type":"int""#, r#""12""#, "12"),
+            (r#""type":"int""#, "1e2", "1e2"),
+            (r#""type":"int""#, "5.0", "5.0"),
+            (r#""type":"DECIMAL(5,2)""#, r#""999.99""#, "999.99"),
+            (r#""type":"DECIMAL(5,2)""#, "-999.990", "-999.990"),
+            (r#""type":"DECIMAL(2,2)""#, "0.99", "0.99"),
+            (r#""type":"decimal""#, "1234567890123456.789", "1234567890123456.789"),
+            (r#""type":"bool""#, r#""TRUE""#, "true"),
+            (r#""type":"bool""#, "0", "false"),
+            (r#""type":"json""#, r#""{\"a\":1}""#, r#"{"a":1}"#),
+            (r#""type":"json""#, r#""words""#, r#""words""#),
+            (r#""type":"date""#, r#""2026-11-21""#, r#""2026-11-21""#),
+            (r#""type":"time""#, r#""18:30""#, r#""18:30""#),
+            (
+                r#""type":"timestamp""#,
+                r#""2026-11-21T18:30:00+02:00""#,
+                r#""2026-11-21T18:30:00+02:00""#,
+            ),
+            (r#""type":"uuid""#, "7", "7"),
+            (r#""type":"text","enum":["a","b"]"#, r#""b""#, r#""b""#),
+            (r#""type":"int","enum":[1,2]"#, "2.0", "2.0"),
+        ] {
+            assert_eq!(stored(members, sent), Ok(kept.to_owned()), "{members} {sent}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_with_its_rule() {
+        for (members, sent, rule) in [
+            (r#""type":"text","nullable":false"#, "null", "must not be null"),
+            (r#""type":"text""#, "7", "must be text"),
+            (r#""type":"NVARCHAR(3)""#, r#""سلام""#, "must be at most 3 characters"),
+            (r#""type":"int""#, "1.5", "must be a whole number"),
+            (r#""type":"int""#, r#""x""#, "must be a whole number"),
+            (r#""type":"decimal""#, r#""1,5""#, "must be a number"),
+            (r#""type":"decimal""#, "1e40", "must be a number of at most 28 digits"),
+            (r#""type":"DECIMAL(5,2)""#, "1.005", "must have at most 2 digits after the point"),
+            (r#""type":"DECIMAL(5,2)""#, "1000", "must have at most 3 digits before the point"),
+            (r#""type":"DECIMAL(5)""#, "1.5", "must have at most 0 digits after the point"),
+            (r#""type":"bool""#, r#""yes""#, "must be true or false"),
+            (r#""type":"date""#, r#""soon""#, "must be a day such as \"2026-11-21\""),
+            (r#""type":"time""#, r#""25:00""#, "must be a time of day such as \"18:30\""),
+            (
+                r#""type":"timestamp""#,
+                "1795220377740",
+                "must be an instant such as \"2026-11-21T18:30:00Z\"",
+            ),
+            (r#""type":"text","enum":["a","b"]"#, r#""c""#, r#"must be one of "a", "b""#),
+        ] {
+            assert_eq!(stored(members, sent), Err(rule.to_owned()), "{members} {sent}");
+        }
+        let refused = field(r#""type":"int""#).validate("t", &Value::from("x")).unwrap_err();
+        assert_eq!(refused.to_string(), "t.f must be a whole number, but was \"x\"");
+        assert_eq!(refused.code(), "invalid-field");
+    }
+
+    proptest! {
+        #[test]
+        fn money_within_its_precision_keeps_every_digit(cents in -9_999_999_i64..=9_999_999) {
+            let sign = if cents < 0 { "-" } else { "" };
+            let sent = format!("{sign}{}.{:02}", cents.abs() / 100, cents.abs() % 100);
+            let field = field(r#""type":"DECIMAL(7,2)""#);
+            for value in [Value::from(sent.as_str()), Value::Number(Number::parse(&sent).unwrap())] {
+                let kept = field.validate("t", &value).unwrap();
+                prop_assert_eq!(kept.to_json(), sent.clone());
+                prop_assert_eq!(field.validate("t", &kept).unwrap(), kept);
+            }
+        }
+    }
+}

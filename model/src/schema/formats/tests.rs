@@ -1,0 +1,238 @@
+//! Every format gives the same schema; what is none is refused in words.
+
+use super::*;
+use crate::codec;
+use crate::schema::{Default, Kind};
+
+fn read(doc: &str) -> Result<Schema, BadSchema> {
+    Schema::from_definition("pos", &Value::from_json(doc.as_bytes()).unwrap())
+}
+
+/// The same two tables in every format of contract.md 4.1.
+const FORMATS: [(&str, &str); 7] = [
+    (
+        "A",
+        r#"{"name":"pos","schema":{"name":"x","version":1,"tables":[
+        {"name":"roles","label":"roles","sqlName":"roles","layout":{"x":0},"fields":[
+          {"name":"id","columnName":"id","type":"string","nullable":false,"primaryKey":true},
+          {"name":"title","columnName":"title","type":"string","nullable":false,"maxLength":40}],
+          "indexes":[{"name":"i","columns":["title"],"unique":true}]},
+        {"name":"users","label":"users","fields":[
+          {"name":"id","columnName":"id","type":"string","nullable":false,"primaryKey":true},
+          {"name":"roleId","columnName":"role_id","type":"string","nullable":true,
+           "references":{"table":"roles","column":"id","onDelete":"CASCADE"}},
+          {"name":"createdAt","columnName":"created_at","type":"timestamp","nullable":true,
+           "default":"now()"}],"indexes":[{"columns":["role_id"]}]}]}}"#,
+    ),
+    (
+        "B",
+        r#"{"version":1,"moduleId":"pos","description":"","tables":{
+        "roles":{"fields":{"id":{"type":"string","primaryKey":true},
+          "title":{"type":"varchar(40)","required":true}},
+          "indexes":[{"fields":["title"],"unique":true}]},
+        "users":{"fields":{"id":{"type":"string","primaryKey":true},
+          "roleId":{"type":"string","references":"roles(id)"},
+          "createdAt":{"type":"timestamp","defaultFn":"NOW"}}}}}"#,
+    ),
+    (
+        "C",
+        r#"{"roles":{"fields":[{"name":"id","type":"TEXT","primaryKey":true},
+          {"name":"title","type":"TEXT","maxLength":40,"required":true}],
+          "indexes":[{"fields":["title"],"unique":true}]},
+        "users":{"fields":[{"name":"id","type":"TEXT","primaryKey":true},
+          {"name":"roleId","type":"TEXT"},
+          {"name":"createdAt","type":"TIMESTAMP","defaultFn":"NOW_ISO"}],
+          "foreignKeys":[{"field":"roleId","references":"roles","referencesField":"id"}]}}"#,
+    ),
+    (
+        "D",
+        r#"{"version":"1.0","description":"x","tables":[
+        {"name":"roles","columns":[{"name":"id","type":"NVARCHAR","primaryKey":true},
+          {"name":"title","type":"NVARCHAR(40)","nullable":false}],
+          "indexes":[{"name":"i","columns":["title"],"unique":true}]},
+        {"name":"users","columns":[{"name":"id","type":"NVARCHAR","primaryKey":true},
+          {"name":"roleId","type":"NVARCHAR","foreignKey":"Roles(ID)"},
+          {"name":"createdAt","type":"DATETIME","default":"getdate()"}]}]}"#,
+    ),
+    (
+        "flat",
+        r#"{"tables":[{"name":"roles","fields":[{"name":"id","type":"text","primaryKey":true},
+          {"name":"title","type":"text","maxLength":40,"nullable":false}],
+          "indexes":[{"columns":["title"],"unique":true}]},
+        {"name":"users","fields":[{"name":"id","type":"text","primaryKey":true},
+          {"name":"roleId","type":"text","references":"roles.id"},
+          {"name":"createdAt","type":"timestamp","default":"(getdate())"}]}]}"#,
+    ),
+    (
+        "list",
+        r#"[{"name":"roles","fields":{"id":{"type":"text","primaryKey":true},
+          "title":{"type":"text","maxLength":40,"nullable":false}},
+          "indexes":[{"columns":["title"],"unique":true}]},
+        {"name":"users","fields":{"id":{"type":"text","primaryKey":true},
+          "roleId":{"type":"text","references":"roles"},
+          "createdAt":{"type":"timestamp","defaultFn":"now_iso"}}}]"#,
+    ),
+    (
+        "list in schema",
+        r#"{"schema":[{"name":"roles","columns":[{"name":"id","type":"text","primaryKey":true},
+          {"name":"title","type":"char(40)","nullable":false}],
+          "indexes":[{"columns":["title"],"unique":true}]},
+        {"name":"users","columns":[{"name":"id","type":"text","primaryKey":true},
+          {"name":"roleId","type":"text","references":{"table":"roles","module":"pos"}},
+          {"name":"createdAt","type":"datetime2","default":"sysdatetime()"}]}]}"#,
+    ),
+];
+
+#[test]
+fn every_format_gives_the_same_schema() {
+    let first = read(FORMATS[0].1).unwrap();
+    assert_eq!(first.tables.len(), 2);
+    let roles = &first.tables[0];
+    assert_eq!(roles.unique, [[Arc::<str>::from("title")]]);
+    assert_eq!(roles.fields[1].max_length, Some(40));
+    let created = &first.tables[1].fields[2];
+    assert_eq!((created.kind, &created.default), (Kind::Timestamp, &Some(Default::Now)));
+    for (name, doc) in FORMATS {
+        assert_eq!(read(doc).as_ref(), Ok(&first), "format {name}");
+    }
+}
+
+#[test]
+fn of_a_table_written_twice_the_last_wins_in_the_first_place() {
+    let schema = read(
+        r#"[{"name":"a","fields":[{"name":"x","type":"text"}]},
+            {"name":"b","fields":[{"name":"x","type":"text"}]},
+            {"name":"a","fields":[{"name":"y","type":"text"}]}]"#,
+    )
+    .unwrap();
+    let tables: Vec<_> =
+        schema.tables.iter().map(|t| (t.name.as_str(), &*t.fields[0].name)).collect();
+    assert_eq!(tables, [("a", "y"), ("b", "x")]);
+}
+
+#[test]
+fn the_key_is_all_primary_keys_else_id_else_the_first_field() {
+    let key = |fields: &str| {
+        let schema = read(&format!(r#"[{{"name":"t","fields":[{fields}]}}]"#)).unwrap();
+        schema.tables[0].key.iter().map(|name| name.to_string()).collect::<Vec<_>>()
+    };
+    let (a, b) = (
+        r#"{"name":"a","type":"text","primaryKey":true}"#,
+        r#"{"name":"b","type":"text","primaryKey":true}"#,
+    );
+    assert_eq!(key(&format!("{a},{b}")), ["a", "b"]);
+    assert_eq!(key(r#"{"name":"a","type":"text"},{"name":"id","type":"text"}"#), ["id"]);
+    assert_eq!(key(r#"{"name":"a","type":"text"},{"name":"b","type":"text"}"#), ["a"]);
+}
+
+#[test]
+fn orders_are_versioned_unless_the_schema_says_otherwise() {
+    let versioned = |table: &str| {
+        let doc = format!(r#"[{{{table},"fields":[{{"name":"id","type":"text"}}]}}]"#);
+        read(&doc).unwrap().tables[0].versioned
+    };
+    assert!(versioned(r#""name":"order_header""#));
+    assert!(versioned(r#""name":"order_line""#));
+    assert!(!versioned(r#""name":"menu_items""#));
+    assert!(versioned(r#""name":"menu_items","versioned":true"#));
+    assert!(!versioned(r#""name":"order_line","versioned":false"#));
+}
+
+#[test]
+fn another_modules_table_is_refused_by_strict() {
+    let schema = read(
+        r#"[{"name":"t","fields":[{"name":"b","type":"text","references":"erp.branches(id)"}]}]"#,
+    )
+    .unwrap();
+    let refused = schema.check_strict().unwrap_err();
+    assert_eq!(refused.code(), "cross-module-reference");
+    assert_eq!(
+        refused.to_string(),
+        "t.b refers to \"branches\" of module \"erp\"; a strict module refers only to its own tables"
+    );
+}
+
+#[test]
+fn what_is_no_definition_is_refused_in_words() {
+    let field = |field: &str| format!(r#"[{{"name":"t","fields":[{field}]}}]"#);
+    for (doc, error) in [
+        ("7".to_owned(), "definition of module \"pos\": there are no tables in it; known are"),
+        ("{}".to_owned(), "definition of module \"pos\": there are no tables in it"),
+        (r#"{"tables":7}"#.to_owned(), "definition of module \"pos\": there are no tables in it"),
+        (r#"{"a":{"b":1}}"#.to_owned(), "definition of module \"pos\": \"a\" has neither fields"),
+        (
+            r#"["users"]"#.to_owned(),
+            "definition of module \"pos\": table 1 of the list is \"users\"",
+        ),
+        (
+            r#"[{"name":"1st","fields":[]}]"#.to_owned(),
+            "definition of module \"pos\", table \"1st\": table name \"1st\" is not allowed: a letter",
+        ),
+        (
+            r#"[{"name":"t"}]"#.to_owned(),
+            "definition of module \"pos\", table \"t\": it has no fields",
+        ),
+        (
+            field(r#""id""#),
+            "definition of module \"pos\", table \"t\": field 1 is \"id\"; a field has a name",
+        ),
+        (
+            field(r#"{"name":"x"}"#),
+            "definition of module \"pos\", table \"t\", field \"x\": it has no type",
+        ),
+        (
+            field(r#"{"name":"","type":"text"}"#),
+            "definition of module \"pos\", table \"t\", field \"\": its name is not allowed",
+        ),
+        (
+            field(r#"{"name":"x","type":"text","nullable":"no"}"#),
+            "definition of module \"pos\", table \"t\", field \"x\": nullable is \"no\"; it is true",
+        ),
+        (
+            field(r#"{"name":"x","type":"text","maxLength":-1}"#),
+            "definition of module \"pos\", table \"t\", field \"x\": maxLength is -1; it is a whole",
+        ),
+        (
+            field(r#"{"name":"x","type":"text"},{"name":"x","type":"text"}"#),
+            "definition of module \"pos\", table \"t\", field \"x\": it is written twice",
+        ),
+        (
+            field(r#"{"name":"x","type":"text","enum":"a"}"#),
+            "definition of module \"pos\", table \"t\", field \"x\": enum is \"a\"; it is a list",
+        ),
+    ] {
+        let found = read(&doc).unwrap_err().to_string();
+        assert!(found.starts_with(error), "{found}");
+    }
+    let index = r#"[{"name":"t","fields":[{"name":"x","type":"text"}],
+        "indexes":[{"columns":["y"],"unique":true}]}]"#;
+    let found = read(index).unwrap_err().to_string();
+    assert!(found.ends_with("a unique index names \"y\", which is no column of it"), "{found}");
+}
+
+#[test]
+fn a_schema_is_pinned_as_bytes() {
+    let schema = read(
+        r#"[{"name":"t","label":"T","versioned":true,"fields":[
+            {"name":"id","type":"text","primaryKey":true,"maxLength":9},
+            {"name":"paidBy","type":"DECIMAL(7,2)","defaultValue":0,"enum":[0,1],
+             "references":"u(k)"}],"indexes":[{"columns":["paid_by"],"unique":true}]}]"#,
+    )
+    .unwrap();
+    let bytes = codec::encode(&schema);
+    assert_eq!(codec::decode::<Schema>(&bytes).unwrap(), schema);
+    #[rustfmt::skip]
+    let golden = [
+        1, 1, // format, one table
+        1, b't', 1, b'T', 2, // name, label, two fields
+        2, b'i', b'd', 2, b'i', b'd', 0, 0, 1, 0, 1, 9, 0, 0, 0, 0, 0, // id
+        6, b'p', b'a', b'i', b'd', b'B', b'y', 7, b'p', b'a', b'i', b'd', b'_', b'b', b'y',
+        2, 1, 0, 0, 0, 1, 7, 1, 2, // kind, flags, precision, scale
+        1, 0, 2, 1, b'0', // default: the value 0
+        2, 2, 1, b'0', 2, 1, b'1', // allowed: 0 and 1
+        1, 1, b'u', 1, b'k', 0, // references u(k)
+        1, 2, b'i', b'd', 1, // key, versioned
+        1, 1, 6, b'p', b'a', b'i', b'd', b'B', b'y', // unique
+    ];
+    assert_eq!(bytes, golden, "golden bytes");
+}
