@@ -4,30 +4,92 @@
 //! Cloning a `Branch` is cheap (its maps share their nodes), so a reader takes a clone and reads
 //! at leisure while writes go on.
 
+mod apply;
+
 use std::sync::Arc;
 
+use crate::checkpoint::write::HashSink;
+use crate::command::{Command, Origin, Request, Seed};
 use crate::definition::Definition;
 use crate::delta::{Event, Hash};
-use crate::ids::{BranchKey, Offset, Timestamp};
-use crate::read::{Answer, Head, Read};
+use crate::entropy::Entropy;
+use crate::event_log::EventLog;
+use crate::ids::{BranchKey, CommandId, Incarnation, Offset, Revision, Timestamp};
+use crate::module::{Module, Numbers, Relations};
+use crate::outcomes::Outcomes;
+use crate::query::page;
+use crate::read::{Answer, Events, Head, ModuleSnapshot, Read};
 use crate::reject::Reject;
+
+pub use crate::module::Reservation;
+pub(crate) use apply::{Stamp, event_hash};
 
 /// One branch:module.
 #[derive(Debug, Clone)]
 pub struct Branch {
-    key: BranchKey,
+    pub(crate) key: BranchKey,
+    pub(crate) definition: Option<Arc<Definition>>,
+    /// Derived from the definition.
+    pub(crate) relations: Arc<Relations>,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) offset: Offset,
+    pub(crate) chain_head: Hash,
+    pub(crate) revision: Revision,
+    pub(crate) last_updated_at: Timestamp,
+    /// Commit time never goes below it.
+    pub(crate) last_commit_at: Timestamp,
+    pub(crate) seeded: bool,
+    pub(crate) module: Module,
+    /// Records in the registered tables.
+    pub(crate) rows: u64,
+    pub(crate) numbers: Numbers,
+    pub(crate) outcomes: Outcomes,
+    pub(crate) events: EventLog,
 }
 
 impl Branch {
-    /// A module that does not exist yet, as a reader sees it: defined, seeded, at offset 0.
+    /// A module without a definition: it refuses everything but one.
+    pub(crate) fn new(key: BranchKey) -> Self {
+        Self {
+            key,
+            definition: None,
+            relations: Arc::default(),
+            incarnation: Incarnation(1),
+            offset: Offset(0),
+            chain_head: Hash::default(),
+            revision: Revision(1),
+            last_updated_at: Timestamp(0),
+            last_commit_at: Timestamp(0),
+            seeded: false,
+            module: Module::default(),
+            rows: 0,
+            numbers: Numbers::default(),
+            outcomes: Outcomes::default(),
+            events: EventLog::default(),
+        }
+    }
+
+    /// A module that does not exist yet, as a reader sees it: defined, seeded, at offset 0. A
+    /// definition that would be refused leaves it undefined.
     pub fn imagined(
         key: BranchKey,
         definition: Arc<Definition>,
-        seed: Option<&crate::command::Seed>,
+        seed: Option<&Seed>,
         at: Timestamp,
     ) -> Self {
-        let _ = (definition, seed, at);
-        Self { key }
+        let mut branch = Self::new(key.clone());
+        let seed = seed.map(|seed| Request::Seed(Arc::new(seed.clone())));
+        let requests = std::iter::once(Request::Define(definition)).chain(seed);
+        for (place, request) in (0..).zip(requests) {
+            let id = CommandId { session: String::new(), request: "imagined".to_owned() };
+            let origin = Arc::new(Origin::default());
+            let command = Command { id, key: key.clone(), origin, request };
+            // Refused: the reader sees what there is without it.
+            if let Ok(changes) = branch.plan(&command, at, Entropy::new([0; 16], place)) {
+                branch.commit(changes, &command);
+            }
+        }
+        branch
     }
 
     /// Whose state this is.
@@ -37,42 +99,84 @@ impl Branch {
 
     /// The rules in force; `None` before the first `Define`.
     pub fn definition(&self) -> Option<&Arc<Definition>> {
-        None
+        self.definition.as_ref()
     }
 
     /// Whether a `Seed` has been taken.
     pub fn seeded(&self) -> bool {
-        false
+        self.seeded
+    }
+
+    /// The newest numbers taken without a record, oldest first.
+    pub fn reservations(&self) -> impl Iterator<Item = &Reservation> {
+        self.numbers.reservations.iter()
     }
 
     /// The counters.
     pub fn head(&self) -> Head {
-        unimplemented!()
+        Head {
+            key: self.key.clone(),
+            incarnation: self.incarnation,
+            offset: self.offset,
+            revision: self.revision,
+            last_updated_at: self.last_updated_at,
+            rows: self.rows,
+        }
     }
 
     /// Answers a lookup.
     ///
     /// # Errors
-    /// [`Reject::UnknownTable`] for a page of a table that is not registered.
+    /// [`Reject::UnknownTable`] for a page of a table that is not registered, and
+    /// [`Reject::Undefined`] before the first `Define`.
     pub fn read(&self, read: &Read) -> Result<Answer, Reject> {
-        let _ = read;
-        unimplemented!()
+        let definition = self.definition.as_ref().ok_or(Reject::Undefined)?;
+        Ok(match read {
+            Read::Snapshot => Answer::Snapshot(Arc::new(self.snapshot(definition))),
+            Read::Page(query) => Answer::Page(page::page(
+                &definition.schema,
+                &self.module,
+                self.key.module.as_str(),
+                query,
+            )?),
+            Read::Head => Answer::Head(self.head()),
+            Read::Events { after, limit } => Answer::Events(Events {
+                incarnation: self.incarnation,
+                last: self.offset,
+                events: self.events.after(
+                    *after,
+                    self.offset,
+                    usize::try_from(*limit).unwrap_or(usize::MAX),
+                ),
+            }),
+        })
+    }
+
+    fn snapshot(&self, definition: &Definition) -> ModuleSnapshot {
+        let tables = definition.schema.tables.iter().map(|table| {
+            let rows = self.module.rows(&table.name).map_or_else(Vec::new, |rows| {
+                rows.iter().map(|(_, row)| Arc::clone(&row.record)).collect()
+            });
+            (table.name.clone(), rows)
+        });
+        ModuleSnapshot { head: self.head(), tables: tables.collect() }
     }
 
     /// The events after an offset that memory still holds; `None` when the next one is no longer
     /// among them (it is in the store then).
     pub fn events_after(&self, after: Offset) -> Option<Vec<Arc<Event>>> {
-        let _ = after;
-        unimplemented!()
+        self.events.after(after, self.offset, usize::MAX)
     }
 
     /// The hash of the last event: equal logs have equal heads.
     pub fn chain_head(&self) -> Hash {
-        unimplemented!()
+        self.chain_head
     }
 
     /// The hash of everything two replicas must agree on.
     pub fn state_hash(&self) -> Hash {
-        unimplemented!()
+        let mut sink = HashSink::default();
+        self.write_state(&mut sink);
+        sink.hash()
     }
 }

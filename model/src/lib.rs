@@ -9,23 +9,32 @@
 //! - a refused command changes nothing, and takes no number of a sequence.
 
 pub mod branch;
+pub mod checkpoint;
 pub mod cluster;
 pub mod codec;
 pub mod command;
 pub mod definition;
 pub mod delta;
 pub mod entropy;
+mod event_log;
 pub mod ids;
+pub mod limits;
+mod module;
 pub mod original;
 pub mod outcome;
+mod outcomes;
 pub mod partition;
+mod query;
 pub mod read;
 pub mod reject;
 pub mod schema;
 pub mod sequence;
+pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod value;
 
-pub use branch::Branch;
+pub use branch::{Branch, Reservation};
 pub use cluster::{
     BranchConfig, Catalogue, CatalogueEntry, Change, ChangeRefused, ModuleConfig, NodeRecord, Pattern, Placement,
 };

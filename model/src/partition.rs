@@ -2,21 +2,38 @@
 //!
 //! Given the same batches in the same order, two partitions are equal, byte for byte.
 
-use crate::branch::Branch;
-use crate::command::Batch;
-use crate::delta::Hash;
+pub(crate) mod schemas;
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+
+use crate::branch::{Branch, Stamp};
+use crate::checkpoint;
+use crate::codec::{self, CodecError};
+use crate::command::{Batch, Command, Request};
+use crate::delta::{Delta, Hash};
+use crate::entropy::Entropy;
 use crate::ids::{BranchKey, Offset};
 use crate::outcome::Outcome;
+use crate::partition::schemas::Schemas;
 
 /// The highest feature level this build can apply.
 pub const LEVEL: u16 = 1;
 
 /// The state one Raft group replicates. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Partition {}
+pub struct Partition {
+    pub(crate) uptime_ms: u64,
+    /// The highest level applied.
+    pub(crate) level: u16,
+    pub(crate) branches: OrdMap<BranchKey, Arc<Branch>>,
+    /// Not part of what replicas agree on: only where equal schemas are found again.
+    pub(crate) schemas: Schemas,
+}
 
 /// What applying one command gave.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Applied {
     /// Whose command it was.
     pub key: BranchKey,
@@ -44,36 +61,85 @@ impl Partition {
     /// # Errors
     /// [`Halt`] when this build must not apply it; nothing changed.
     pub fn apply(&mut self, batch: &Batch) -> Result<Vec<Applied>, Halt> {
-        let _ = batch;
-        unimplemented!()
+        if batch.level > LEVEL {
+            return Err(Halt::Level { needed: batch.level });
+        }
+        self.level = self.level.max(batch.level);
+        self.uptime_ms = self.uptime_ms.saturating_add(batch.elapsed_ms);
+        let applied = (0..).zip(&batch.commands).map(|(place, command)| {
+            let stamp = Stamp {
+                at: batch.stamped,
+                uptime_ms: self.uptime_ms,
+                entropy: Entropy::new(batch.entropy, place),
+            };
+            self.apply_one(command, stamp)
+        });
+        Ok(applied.collect())
+    }
+
+    fn apply_one(&mut self, command: &Command, stamp: Stamp) -> Applied {
+        let shared = self.with_shared_schema(command);
+        let command = shared.as_ref().unwrap_or(command);
+        if let Some(branch) = self.branches.get_mut(&command.key) {
+            return Arc::make_mut(branch).apply(command, stamp);
+        }
+        let mut branch = Branch::new(command.key.clone());
+        let applied = branch.apply(command, stamp);
+        // Only a definition makes a branch: whatever else was asked is asked again after it.
+        if branch.definition().is_some() {
+            self.branches.insert(command.key.clone(), Arc::new(branch));
+        }
+        applied
+    }
+
+    /// A `Define` with the schema this partition already holds, if it holds an equal one.
+    fn with_shared_schema(&mut self, command: &Command) -> Option<Command> {
+        let Request::Define(definition) = &command.request else { return None };
+        let mut definition = (**definition).clone();
+        definition.schema = self.schemas.share(definition.schema);
+        Some(Command { request: Request::Define(Arc::new(definition)), ..command.clone() })
     }
 
     /// One branch's state.
     pub fn branch(&self, key: &BranchKey) -> Option<&Branch> {
-        let _ = key;
-        None
+        self.branches.get(key).map(|branch| &**branch)
     }
 
     /// All branches, in key order.
     pub fn branches(&self) -> impl Iterator<Item = &Branch> {
-        std::iter::empty()
+        self.branches.values().map(|branch| &**branch)
+    }
+
+    /// The log's uptime: the leaders' monotonic time that passed while this log was written.
+    pub fn uptime_ms(&self) -> u64 {
+        self.uptime_ms
     }
 
     /// The hash of everything two replicas must agree on.
     pub fn state_hash(&self) -> Hash {
-        unimplemented!()
+        checkpoint::write::state_hash(self)
     }
 
     /// Lets go of events a store now holds, down to the recent window every branch keeps.
+    ///
+    /// `stored` must not tell of more than the last finished checkpoint holds too: a sealed
+    /// segment that memory let go is only kept by name from then on.
     pub fn forget_events(&mut self, stored: impl Fn(&BranchKey) -> Offset) {
-        let _ = stored;
+        let keys: Vec<BranchKey> = self.branches.keys().cloned().collect();
+        for key in keys {
+            let stored = stored(&key);
+            let branch = self.branches.get_mut(&key).expect("the key was just read");
+            if branch.events.can_forget(stored) {
+                Arc::make_mut(branch).events.forget(stored);
+            }
+        }
     }
 
     /// Writes the whole state as named chunks, in an order and with boundaries that are functions
     /// of the log alone. A chunk whose content did not change has the same bytes as before; a
     /// sealed event segment that memory no longer holds is kept by name.
     pub fn chunks(&self, sink: &mut dyn ChunkSink) {
-        let _ = sink;
+        checkpoint::write::partition(self, sink);
     }
 
     /// Reads back what `chunks` wrote. Old sealed event segments are not loaded into memory.
@@ -81,8 +147,16 @@ impl Partition {
     /// # Errors
     /// What is missing or damaged, by chunk name.
     pub fn from_chunks(source: &dyn ChunkSource) -> Result<Self, BadChunk> {
-        let _ = source;
-        unimplemented!()
+        checkpoint::read::partition(source)
+    }
+
+    /// Reads one event chunk, sealed or tail, so that a store can be filled again. Which chunks
+    /// hold events, [`is_event_chunk`](checkpoint::is_event_chunk) tells.
+    ///
+    /// # Errors
+    /// [`CodecError`] when the bytes are no such chunk.
+    pub fn read_segment(bytes: &[u8]) -> Result<Delta, CodecError> {
+        codec::decode(bytes)
     }
 }
 

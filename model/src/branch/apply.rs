@@ -1,0 +1,249 @@
+//! Apply: one command on one branch, from the remembered answer to the new one.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::branch::Branch;
+use crate::codec;
+use crate::command::{Command, Request};
+use crate::definition::Definition;
+use crate::delta::{Delta, Effect, Event, Hash};
+use crate::entropy::Entropy;
+use crate::ids::{Offset, Revision, Timestamp};
+use crate::module::{Draft, Module, Numbers, Plan, Relations, Setting, define};
+use crate::outcome::{Accepted, Outcome, Reserved};
+use crate::outcomes::{Decision, Remembered, payload_hash};
+use crate::partition::Applied;
+use crate::reject::Reject;
+
+/// What a batch says about each of its commands.
+#[derive(Debug)]
+pub(crate) struct Stamp {
+    pub(crate) at: Timestamp,
+    /// The log's uptime.
+    pub(crate) uptime_ms: u64,
+    pub(crate) entropy: Entropy,
+}
+
+/// A planned command: what only has to be taken over.
+#[derive(Debug)]
+pub(crate) struct Changes {
+    at: Timestamp,
+    module: Module,
+    numbers: Numbers,
+    drafts: Vec<Draft>,
+    definition: Option<(Arc<Definition>, Arc<Relations>)>,
+    seeded: bool,
+    reserved: Option<Reserved>,
+}
+
+impl Branch {
+    /// Decides a command, or tells what was decided about it before.
+    pub(crate) fn apply(&mut self, command: &Command, stamp: Stamp) -> Applied {
+        let payload = payload_hash(command);
+        if let Some(remembered) = self.outcomes.get(&command.id) {
+            return if remembered.payload == payload {
+                self.repeat(remembered)
+            } else {
+                self.refused(Reject::KeyReused)
+            };
+        }
+        if let Err(reject) = self.make_room(command, stamp.uptime_ms) {
+            return self.refused(reject);
+        }
+        let at = stamp.at.max(self.last_commit_at);
+        let (outcome, decision) = match guarded(|| self.plan(command, at, stamp.entropy)) {
+            Ok(changes) => {
+                let first = self.offset.next();
+                let accepted = self.commit(changes, command);
+                let decision = match &accepted.reserved {
+                    Some(reserved) => Decision::Reserved(Box::new(reserved.clone())),
+                    None => Decision::Events { first, count: count(&accepted.delta) },
+                };
+                (Outcome::Accepted(accepted), decision)
+            }
+            Err(Reject::Undefined) => return self.refused(Reject::Undefined),
+            Err(reject) => {
+                (Outcome::Rejected(reject.clone()), Decision::Rejected(Box::new(reject)))
+            }
+        };
+        self.outcomes.remember(&command.id, payload, stamp.uptime_ms, decision);
+        Applied { key: self.key.clone(), outcome, repeated_at: None }
+    }
+
+    fn refused(&self, reject: Reject) -> Applied {
+        let outcome = Outcome::Rejected(reject);
+        Applied { key: self.key.clone(), outcome, repeated_at: None }
+    }
+
+    /// The answer given before, its events read back while memory holds them.
+    fn repeat(&self, remembered: &Remembered) -> Applied {
+        let accepted = |events, reserved| {
+            Outcome::Accepted(Accepted { delta: self.delta(events), reserved, repeated: true })
+        };
+        let (outcome, repeated_at) = match &remembered.decision {
+            Decision::Rejected(reject) => (Outcome::Rejected((**reject).clone()), None),
+            Decision::Reserved(reserved) => {
+                (accepted(Vec::new(), Some((**reserved).clone())), None)
+            }
+            Decision::Events { count: 0, .. } => (accepted(Vec::new(), None), None),
+            Decision::Events { first, count } => {
+                let before = Offset(first.0 - 1);
+                let limit = usize::try_from(*count).unwrap_or(usize::MAX);
+                match self.events.after(before, self.offset, limit) {
+                    Some(events) => (accepted(events, None), None),
+                    None => (accepted(Vec::new(), None), Some((*first, *count))),
+                }
+            }
+        };
+        Applied { key: self.key.clone(), outcome, repeated_at }
+    }
+
+    /// Forgets what was kept long enough; refuses when there is still no room. The leader's own
+    /// commands always pass: one of them may raise the limit.
+    fn make_room(&mut self, command: &Command, uptime_ms: u64) -> Result<(), Reject> {
+        let Some(definition) = &self.definition else { return Ok(()) };
+        self.outcomes.evict(uptime_ms, definition.outcomes_keep_ms);
+        let max = definition.outcomes_max;
+        let full = self.outcomes.len() >= usize::try_from(max).unwrap_or(usize::MAX);
+        match command.request {
+            Request::Write(_) | Request::Reserve(_) if full => Err(Reject::OutcomesFull { max }),
+            Request::Write(_) | Request::Reserve(_) | Request::Define(_) | Request::Seed(_) => {
+                Ok(())
+            }
+        }
+    }
+
+    /// Checks a command and works out what it changes. Changes nothing itself.
+    pub(crate) fn plan(
+        &self,
+        command: &Command,
+        at: Timestamp,
+        entropy: Entropy,
+    ) -> Result<Changes, Reject> {
+        if let Request::Define(definition) = &command.request {
+            return self.plan_define(definition, at);
+        }
+        let definition = self.definition.as_ref().ok_or(Reject::Undefined)?;
+        let setting = Setting {
+            key: &self.key,
+            definition,
+            relations: &self.relations,
+            origin: &command.origin,
+            at,
+            entropy,
+        };
+        let mut plan = Plan::new(setting, self.module.clone(), self.numbers.clone());
+        let mut seeded = self.seeded;
+        let reserved = match &command.request {
+            Request::Write(write) => {
+                plan.write(write)?;
+                None
+            }
+            Request::Reserve(reserve) => {
+                Some(plan.reserve(reserve, &command.id, command.origin.user.as_deref())?)
+            }
+            Request::Seed(seed) => {
+                if !seeded && self.offset == Offset(0) {
+                    plan.seed(seed)?;
+                }
+                seeded = true;
+                None
+            }
+            Request::Define(_) => unreachable!("planned above"),
+        };
+        let (module, numbers, drafts) = plan.finish();
+        Ok(Changes { at, module, numbers, drafts, definition: None, seeded, reserved })
+    }
+
+    fn plan_define(&self, definition: &Arc<Definition>, at: Timestamp) -> Result<Changes, Reject> {
+        let relations = Arc::new(Relations::of(definition));
+        let (module, numbers) = define(
+            &self.key.module,
+            definition,
+            &relations,
+            self.module.clone(),
+            self.numbers.clone(),
+        )?;
+        Ok(Changes {
+            at,
+            module,
+            numbers,
+            drafts: Vec::new(),
+            definition: Some((Arc::clone(definition), relations)),
+            seeded: self.seeded,
+            reserved: None,
+        })
+    }
+
+    /// Takes a plan over. Cannot fail.
+    pub(crate) fn commit(&mut self, changes: Changes, command: &Command) -> Accepted {
+        let first_definition = self.definition.is_none();
+        if let Some((definition, relations)) = changes.definition {
+            self.definition = Some(definition);
+            self.relations = relations;
+        }
+        let seeded_now = changes.seeded && !self.seeded;
+        self.seeded = changes.seeded;
+        self.module = changes.module;
+        self.numbers = changes.numbers;
+        self.last_commit_at = changes.at;
+        if first_definition || seeded_now || !changes.drafts.is_empty() {
+            self.last_updated_at = changes.at;
+        }
+        if changes.drafts.is_empty() {
+            let schema = self.definition.as_ref().map(|definition| &definition.schema);
+            self.rows = schema.map_or(0, |schema| self.module.count(schema));
+        }
+        let events = changes.drafts.into_iter().map(|draft| self.record(draft, command)).collect();
+        Accepted { delta: self.delta(events), reserved: changes.reserved, repeated: false }
+    }
+
+    /// Gives a change its place in the log.
+    fn record(&mut self, draft: Draft, command: &Command) -> Arc<Event> {
+        match draft.effect {
+            Effect::Insert => self.rows += 1,
+            Effect::Merge => {}
+            Effect::Delete => self.rows -= 1,
+        }
+        self.offset = self.offset.next();
+        self.revision = Revision(self.revision.0 + 1);
+        let event = Arc::new(Event {
+            offset: self.offset,
+            revision: self.revision,
+            at: self.last_commit_at,
+            id: draft.id,
+            table: draft.table,
+            table_sent: draft.table_sent,
+            effect: draft.effect,
+            key: draft.key,
+            key_fields: draft.key_fields,
+            record: draft.after.or(draft.before).expect("a change has a record on one side"),
+            command: command.id.clone(),
+            origin: Arc::clone(&command.origin),
+            previous: self.chain_head,
+        });
+        self.chain_head = event_hash(&event);
+        self.events.push(Arc::clone(&event));
+        event
+    }
+
+    fn delta(&self, events: Vec<Arc<Event>>) -> Arc<Delta> {
+        Arc::new(Delta { key: self.key.clone(), incarnation: self.incarnation, events })
+    }
+}
+
+/// The hash the next event carries as `previous`.
+pub(crate) fn event_hash(event: &Event) -> Hash {
+    Hash(*blake3::hash(&codec::encode(event)).as_bytes())
+}
+
+fn count(delta: &Delta) -> u32 {
+    u32::try_from(delta.events.len()).expect("a write has a bounded number of verbs")
+}
+
+/// Runs a plan; a panic in it would recur on every replica and every replay, so it becomes the
+/// answer. Nothing is left half done: a plan only borrows.
+fn guarded<T>(plan: impl FnOnce() -> Result<T, Reject>) -> Result<T, Reject> {
+    catch_unwind(AssertUnwindSafe(plan)).unwrap_or(Err(Reject::Defect))
+}

@@ -1,0 +1,176 @@
+//! Checkpoint: a partition's whole state as named chunks, for a disk or for a replica that lags.
+//!
+//! ```text
+//! partition                                   uptime, level, which branches
+//! schema/<hash>                               one per distinct schema
+//! b/<branch>/<module>/head                    definition, counters, offsets, how many records
+//! b/<branch>/<module>/records/<table>/<page>  the records of 256 ordinals
+//! b/<branch>/<module>/outcomes/<page>         the outcomes of 1024 serials
+//! b/<branch>/<module>/events/<segment>        256 events, sealed: never written differently again
+//! b/<branch>/<module>/events/tail             the events after the last sealed segment
+//! ```
+//!
+//! Promise: names, order, boundaries and bytes are functions of the log alone, so that a page
+//! nobody touched has the bytes it had, and equal replicas have equal checkpoints. A branch id is
+//! percent-encoded; names hold nothing but `[A-Za-z0-9_%/-]`.
+
+pub(crate) mod read;
+pub(crate) mod write;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::definition::{Definition, Validation, VersionRule};
+use crate::delta::Hash;
+use crate::ids::{BranchKey, Incarnation, Offset, RecordKey, Revision, TableName, Timestamp};
+use crate::module::Reservation;
+use crate::outcomes::Remembered;
+use crate::schema::Schema;
+use crate::sequence::{Counters, SequenceRule};
+use crate::value::Object;
+
+const PARTITION: &str = "partition";
+
+/// The chunk `partition`.
+#[derive(Serialize, Deserialize)]
+struct PartitionChunk {
+    uptime_ms: u64,
+    level: u16,
+    branches: Vec<BranchKey>,
+}
+
+/// The chunk `head` of a branch.
+#[derive(Serialize, Deserialize)]
+struct HeadChunk {
+    definition: StoredDefinition,
+    incarnation: Incarnation,
+    offset: Offset,
+    chain_head: Hash,
+    revision: Revision,
+    last_updated_at: Timestamp,
+    last_commit_at: Timestamp,
+    seeded: bool,
+    counters: Counters,
+    rules_made: Vec<(TableName, BTreeMap<String, SequenceRule>)>,
+    reservations: Vec<Reservation>,
+    tables: Vec<TableHead>,
+    outcomes: u64,
+    outcomes_next: u64,
+}
+
+/// A definition, its schema by name: many branches share one.
+#[derive(Serialize, Deserialize)]
+struct StoredDefinition {
+    schema: Hash,
+    validation: Validation,
+    version_rule: VersionRule,
+    sequences: BTreeMap<TableName, BTreeMap<String, SequenceRule>>,
+    outcomes_max: u32,
+    outcomes_keep_ms: u64,
+}
+
+impl StoredDefinition {
+    fn of(definition: &Definition, schema: Hash) -> Self {
+        Self {
+            schema,
+            validation: definition.validation,
+            version_rule: definition.version_rule,
+            sequences: definition.sequences.clone(),
+            outcomes_max: definition.outcomes_max,
+            outcomes_keep_ms: definition.outcomes_keep_ms,
+        }
+    }
+
+    fn with(self, schema: Arc<Schema>) -> Definition {
+        Definition {
+            schema,
+            validation: self.validation,
+            version_rule: self.version_rule,
+            sequences: self.sequences,
+            outcomes_max: self.outcomes_max,
+            outcomes_keep_ms: self.outcomes_keep_ms,
+        }
+    }
+}
+
+/// How much of a table the record pages hold.
+#[derive(Serialize, Deserialize)]
+struct TableHead {
+    name: TableName,
+    next_ordinal: u64,
+    records: u64,
+}
+
+/// One page of records.
+type RecordPage = Vec<(u64, RecordKey, Arc<Object>)>;
+/// One page of outcomes.
+type OutcomePage = Vec<(u64, Remembered)>;
+
+/// Whether a chunk of this name holds events, to be read by
+/// [`Partition::read_segment`](crate::Partition::read_segment).
+pub fn is_event_chunk(name: &str) -> bool {
+    let parts: Vec<&str> = name.split('/').collect();
+    matches!(parts[..], ["b", _, _, "events", _])
+}
+
+fn schema_name(hash: Hash) -> String {
+    format!("schema/{hash}")
+}
+
+/// The folder of a branch's chunks, with its last slash.
+fn folder(key: &BranchKey) -> String {
+    let mut folder = String::from("b/");
+    for byte in key.branch.as_str().bytes() {
+        if byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-' {
+            folder.push(char::from(byte));
+        } else {
+            write!(folder, "%{byte:02X}").expect("a string takes every text");
+        }
+    }
+    folder.push('/');
+    folder.push_str(key.module.as_str());
+    folder.push('/');
+    folder
+}
+
+fn head_name(folder: &str) -> String {
+    format!("{folder}head")
+}
+
+fn record_page_name(folder: &str, table: &TableName, page: u64) -> String {
+    format!("{folder}records/{table}/{page:016x}")
+}
+
+fn outcome_page_name(folder: &str, page: u64) -> String {
+    format!("{folder}outcomes/{page:016x}")
+}
+
+fn segment_name(folder: &str, segment: u64) -> String {
+    format!("{folder}events/{segment:016x}")
+}
+
+fn tail_name(folder: &str) -> String {
+    format!("{folder}events/tail")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{BranchId, ModuleId};
+
+    #[test]
+    fn names_are_safe_whatever_the_branch_is_called() {
+        let key = |branch| {
+            BranchKey::new(BranchId::parse(branch).unwrap(), ModuleId::parse("pos").unwrap())
+        };
+        assert_eq!(folder(&key("lab:test-pad")), "b/lab%3Atest-pad/pos/");
+        assert_eq!(folder(&key("..a%3A")), "b/%2E%2Ea%253A/pos/");
+        assert_eq!(folder(&key("دار")), "b/%D8%AF%D8%A7%D8%B1/pos/");
+        let folder = folder(&key("dar"));
+        assert!(is_event_chunk(&segment_name(&folder, 1)) && is_event_chunk(&tail_name(&folder)));
+        assert!(!is_event_chunk(&head_name(&folder)) && !is_event_chunk(PARTITION));
+    }
+}

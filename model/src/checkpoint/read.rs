@@ -1,0 +1,238 @@
+//! Read: chunks back into a partition, every count and every link of the event chain checked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use crate::branch::{Branch, event_hash};
+use crate::checkpoint::{
+    HeadChunk, OutcomePage, PARTITION, PartitionChunk, RecordPage, TableHead, folder, head_name,
+    outcome_page_name, record_page_name, schema_name, segment_name, tail_name,
+};
+use crate::codec;
+use crate::delta::{Delta, Event, Hash};
+use crate::event_log::EventLog;
+use crate::ids::{BranchKey, TableName};
+use crate::limits::{OUTCOME_PAGE, RECORD_PAGE, SEGMENT_EVENTS};
+use crate::module::{Module, Numbers, Relations, Row, Rows};
+use crate::outcomes::Outcomes;
+use crate::partition::schemas::Schemas;
+use crate::partition::{BadChunk, ChunkSource, LEVEL, Partition};
+use crate::schema::Schema;
+use crate::value::{Object, Value};
+
+/// Reads all of a partition.
+pub(crate) fn partition(source: &dyn ChunkSource) -> Result<Partition, BadChunk> {
+    let mut reader = Reader { source, names: source.names().into_iter().collect() };
+    let chunk: PartitionChunk = reader.must_get(PARTITION)?;
+    if chunk.level > LEVEL {
+        let reason = format!("feature level {}; this build has {LEVEL}", chunk.level);
+        return Err(bad(PARTITION, reason));
+    }
+    let mut partition =
+        Partition { uptime_ms: chunk.uptime_ms, level: chunk.level, ..Partition::default() };
+    for key in chunk.branches {
+        let branch = reader.branch(key.clone(), &mut partition.schemas)?;
+        partition.branches.insert(key, Arc::new(branch));
+    }
+    Ok(partition)
+}
+
+struct Reader<'a> {
+    source: &'a dyn ChunkSource,
+    names: BTreeSet<String>,
+}
+
+impl Reader<'_> {
+    fn must_get<T: DeserializeOwned>(&self, name: &str) -> Result<T, BadChunk> {
+        self.get(name)?.ok_or_else(|| bad(name, "is missing"))
+    }
+
+    fn get<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, BadChunk> {
+        let Some(bytes) = self.source.get(name) else { return Ok(None) };
+        codec::decode(&bytes).map(Some).map_err(|error| bad(name, error.to_string()))
+    }
+
+    fn branch(&mut self, key: BranchKey, schemas: &mut Schemas) -> Result<Branch, BadChunk> {
+        let folder = folder(&key);
+        let head_name = head_name(&folder);
+        let head: HeadChunk = self.must_get(&head_name)?;
+        let schema: Arc<Schema> = self.must_get(&schema_name(head.definition.schema))?;
+        let definition = Arc::new(head.definition.with(schemas.share(schema)));
+        let relations = Arc::new(Relations::of(&definition));
+        let mut module = Module::default();
+        for table in head.tables {
+            let name = table.name.clone();
+            let mut rows = self.rows(&folder, &definition.schema, table)?;
+            rows.index(relations.indexes(&name));
+            module.set_rows(name, rows);
+        }
+        let made = head.rules_made.into_iter();
+        let mut branch = Branch {
+            rows: module.count(&definition.schema),
+            definition: Some(definition),
+            relations,
+            incarnation: head.incarnation,
+            offset: head.offset,
+            chain_head: head.chain_head,
+            revision: head.revision,
+            last_updated_at: head.last_updated_at,
+            last_commit_at: head.last_commit_at,
+            seeded: head.seeded,
+            module,
+            numbers: Numbers {
+                counters: head.counters,
+                made: made.map(|(table, rules)| (table, Arc::new(rules))).collect(),
+                reservations: head.reservations.into_iter().collect(),
+            },
+            outcomes: self.outcomes(&folder, head.outcomes, head.outcomes_next)?,
+            ..Branch::new(key)
+        };
+        branch.events = self.events(&folder, &branch)?;
+        Ok(branch)
+    }
+
+    fn rows(&self, folder: &str, schema: &Schema, head: TableHead) -> Result<Rows, BadChunk> {
+        let mut names = FieldNames::of(schema, &head.name);
+        let mut rows = Rows::starting_at(head.next_ordinal);
+        for page in 0..head.next_ordinal.div_ceil(RECORD_PAGE) {
+            let name = record_page_name(folder, &head.name, page);
+            if !self.names.contains(&name) {
+                continue; // All its records were removed.
+            }
+            for (ordinal, key, record) in self.must_get::<RecordPage>(&name)? {
+                if ordinal / RECORD_PAGE != page || ordinal >= head.next_ordinal {
+                    return Err(bad(&name, format!("has ordinal {ordinal}")));
+                }
+                rows.restore(ordinal, Row { key, record: Arc::new(names.share(&record)) });
+            }
+        }
+        if rows.len() as u64 != head.records {
+            let reason = format!(
+                "says {} has {} records, its pages have {}",
+                head.name,
+                head.records,
+                rows.len()
+            );
+            return Err(bad(&head_name(folder), reason));
+        }
+        Ok(rows)
+    }
+
+    fn outcomes(&self, folder: &str, count: u64, next: u64) -> Result<Outcomes, BadChunk> {
+        let mut outcomes = Outcomes::starting_at(next);
+        let oldest = next.saturating_sub(count);
+        for page in oldest / OUTCOME_PAGE..next.div_ceil(OUTCOME_PAGE) {
+            let name = outcome_page_name(folder, page);
+            if oldest == next {
+                break;
+            }
+            for (serial, remembered) in self.must_get::<OutcomePage>(&name)? {
+                if serial / OUTCOME_PAGE != page || serial >= next {
+                    return Err(bad(&name, format!("has serial {serial}")));
+                }
+                outcomes.restore(serial, remembered);
+            }
+        }
+        if outcomes.len() as u64 != count {
+            let reason = format!("says {count} outcomes, its pages have {}", outcomes.len());
+            return Err(bad(&head_name(folder), reason));
+        }
+        Ok(outcomes)
+    }
+
+    /// The tail and the last sealed segment; that the older ones exist is all that is asked.
+    fn events(&self, folder: &str, branch: &Branch) -> Result<EventLog, BadChunk> {
+        let sealed = branch.offset.0 / SEGMENT_EVENTS;
+        for segment in 1..sealed {
+            let name = segment_name(folder, segment);
+            if !self.names.contains(&name) {
+                return Err(bad(&name, "is missing"));
+            }
+        }
+        let mut log = EventLog::default();
+        let mut chain = Chain::default();
+        if sealed > 0 {
+            let name = segment_name(folder, sealed);
+            let first = (sealed - 1) * SEGMENT_EVENTS + 1;
+            chain.take(&mut log, &name, branch, self.must_get(&name)?, first)?;
+        }
+        let tail = tail_name(folder);
+        if !branch.offset.0.is_multiple_of(SEGMENT_EVENTS) {
+            let first = sealed * SEGMENT_EVENTS + 1;
+            chain.take(&mut log, &tail, branch, self.must_get(&tail)?, first)?;
+        }
+        let held = chain.last.unwrap_or_default();
+        if held != branch.chain_head || chain.count != branch.offset.0.min(held_max(branch)) {
+            return Err(bad(&tail, "does not end in the chain head"));
+        }
+        Ok(log)
+    }
+}
+
+/// How many events a loaded branch holds: the tail's and the last sealed segment's.
+fn held_max(branch: &Branch) -> u64 {
+    let tail = branch.offset.0 % SEGMENT_EVENTS;
+    if branch.offset.0 < SEGMENT_EVENTS { tail } else { tail + SEGMENT_EVENTS }
+}
+
+/// The events read so far, each the child of the one before.
+#[derive(Default)]
+struct Chain {
+    last: Option<Hash>,
+    count: u64,
+}
+
+impl Chain {
+    fn take(
+        &mut self,
+        log: &mut EventLog,
+        name: &str,
+        branch: &Branch,
+        segment: Delta,
+        first: u64,
+    ) -> Result<(), BadChunk> {
+        if segment.key != branch.key || segment.incarnation != branch.incarnation {
+            return Err(bad(name, format!("belongs to {}", segment.key)));
+        }
+        for (place, event) in (first..).zip(segment.events) {
+            self.check(name, place, &event)?;
+            log.push(event);
+        }
+        Ok(())
+    }
+
+    fn check(&mut self, name: &str, place: u64, event: &Event) -> Result<(), BadChunk> {
+        let follows = self.last.is_none_or(|last| last == event.previous);
+        if event.offset.0 != place || !follows {
+            return Err(bad(name, format!("event {} does not follow its chain", event.offset)));
+        }
+        self.last = Some(event_hash(event));
+        self.count += 1;
+        Ok(())
+    }
+}
+
+/// One text per field name, for all records of a table.
+struct FieldNames(BTreeMap<Arc<str>, Arc<str>>);
+
+impl FieldNames {
+    fn of(schema: &Schema, table: &TableName) -> Self {
+        let fields = schema.table(table.as_str()).into_iter().flat_map(|table| &table.fields);
+        Self(fields.map(|field| (Arc::clone(&field.name), Arc::clone(&field.name))).collect())
+    }
+
+    fn share(&mut self, record: &Object) -> Object {
+        let mut shared = Object::with_capacity(record.len());
+        for (name, value) in record.iter() {
+            let name = self.0.entry(Arc::clone(name)).or_insert_with(|| Arc::clone(name));
+            shared.push(Arc::clone(name), Value::clone(value));
+        }
+        shared
+    }
+}
+
+fn bad(name: &str, reason: impl Into<String>) -> BadChunk {
+    BadChunk { name: name.to_owned(), reason: reason.into() }
+}

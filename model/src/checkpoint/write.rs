@@ -1,0 +1,171 @@
+//! Write: a partition into chunks.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::branch::Branch;
+use crate::checkpoint::{
+    HeadChunk, OutcomePage, PARTITION, PartitionChunk, RecordPage, StoredDefinition, TableHead,
+    folder, head_name, outcome_page_name, record_page_name, schema_name, segment_name, tail_name,
+};
+use crate::codec;
+use crate::delta::{Delta, Hash};
+use crate::limits::{OUTCOME_PAGE, RECORD_PAGE, SEGMENT_EVENTS};
+use crate::partition::schemas::schema_hash;
+use crate::partition::{ChunkSink, Partition};
+
+/// Writes all of a partition.
+pub(crate) fn partition(partition: &Partition, sink: &mut dyn ChunkSink) {
+    sink.put(PARTITION, codec::encode(&partition_chunk(partition)));
+    let mut written = BTreeSet::new();
+    for definition in partition.branches().filter_map(Branch::definition) {
+        let hash = schema_hash(&definition.schema);
+        if written.insert(hash) {
+            sink.put(&schema_name(hash), codec::encode(&*definition.schema));
+        }
+    }
+    for branch in partition.branches() {
+        branch.write_state(sink);
+        branch.write_events(sink);
+    }
+}
+
+/// The hash of everything replicas agree on: the counters of the partition, and each branch.
+pub(crate) fn state_hash(partition: &Partition) -> Hash {
+    let mut sink = HashSink::default();
+    sink.put(PARTITION, codec::encode(&partition_chunk(partition)));
+    for branch in partition.branches() {
+        branch.write_state(&mut sink);
+    }
+    sink.hash()
+}
+
+fn partition_chunk(partition: &Partition) -> PartitionChunk {
+    PartitionChunk {
+        uptime_ms: partition.uptime_ms,
+        level: partition.level,
+        branches: partition.branches.keys().cloned().collect(),
+    }
+}
+
+impl Branch {
+    /// Writes everything but the events: those the chain head stands for.
+    pub(crate) fn write_state(&self, sink: &mut dyn ChunkSink) {
+        let folder = folder(&self.key);
+        if let Some(head) = self.head_chunk() {
+            sink.put(&head_name(&folder), codec::encode(&head));
+        }
+        for (table, rows) in self.module.tables() {
+            let rows = rows.iter().map(|(ordinal, row)| {
+                (ordinal / RECORD_PAGE, (ordinal, row.key.clone(), Arc::clone(&row.record)))
+            });
+            pages(rows, |page, rows: RecordPage| {
+                put(sink, &record_page_name(&folder, table, page), &rows);
+            });
+        }
+        let outcomes = self
+            .outcomes
+            .iter()
+            .map(|(serial, remembered)| (serial / OUTCOME_PAGE, (serial, remembered.clone())));
+        pages(outcomes, |page, outcomes: OutcomePage| {
+            put(sink, &outcome_page_name(&folder, page), &outcomes);
+        });
+    }
+
+    fn write_events(&self, sink: &mut dyn ChunkSink) {
+        let folder = folder(&self.key);
+        let sealed = self.offset.0 / SEGMENT_EVENTS;
+        let first_held = self.events.first().map_or(u64::MAX, |first| first.0);
+        for segment in 1..=sealed {
+            let name = segment_name(&folder, segment);
+            if first_held <= (segment - 1) * SEGMENT_EVENTS + 1 {
+                put(sink, &name, &self.segment(segment));
+            } else {
+                sink.keep(&name);
+            }
+        }
+        if !self.offset.0.is_multiple_of(SEGMENT_EVENTS) {
+            put(sink, &tail_name(&folder), &self.segment(sealed + 1));
+        }
+    }
+
+    fn segment(&self, number: u64) -> Delta {
+        Delta {
+            key: self.key.clone(),
+            incarnation: self.incarnation,
+            events: self.events.segment(number),
+        }
+    }
+
+    fn head_chunk(&self) -> Option<HeadChunk> {
+        let definition = self.definition.as_ref()?;
+        let made = self.numbers.made.iter();
+        Some(HeadChunk {
+            definition: StoredDefinition::of(definition, schema_hash(&definition.schema)),
+            incarnation: self.incarnation,
+            offset: self.offset,
+            chain_head: self.chain_head,
+            revision: self.revision,
+            last_updated_at: self.last_updated_at,
+            last_commit_at: self.last_commit_at,
+            seeded: self.seeded,
+            counters: self.numbers.counters.clone(),
+            rules_made: made.map(|(table, rules)| (table.clone(), (**rules).clone())).collect(),
+            reservations: self.numbers.reservations.iter().cloned().collect(),
+            tables: self
+                .module
+                .tables()
+                .map(|(name, rows)| TableHead {
+                    name: name.clone(),
+                    next_ordinal: rows.next(),
+                    records: rows.len() as u64,
+                })
+                .collect(),
+            outcomes: self.outcomes.len() as u64,
+            outcomes_next: self.outcomes.next(),
+        })
+    }
+}
+
+/// Gives out items page by page; they come in page order.
+fn pages<T>(items: impl Iterator<Item = (u64, T)>, mut give: impl FnMut(u64, Vec<T>)) {
+    let (mut current, mut page) = (0, Vec::new());
+    for (number, item) in items {
+        if number != current && !page.is_empty() {
+            give(current, std::mem::take(&mut page));
+        }
+        current = number;
+        page.push(item);
+    }
+    if !page.is_empty() {
+        give(current, page);
+    }
+}
+
+fn put(sink: &mut dyn ChunkSink, name: &str, content: &impl Serialize) {
+    sink.put(name, codec::encode(content));
+}
+
+/// Names and contents, as one hash.
+#[derive(Default)]
+pub(crate) struct HashSink(blake3::Hasher);
+
+impl HashSink {
+    pub(crate) fn hash(&self) -> Hash {
+        Hash(*self.0.finalize().as_bytes())
+    }
+}
+
+impl ChunkSink for HashSink {
+    fn put(&mut self, name: &str, bytes: Vec<u8>) {
+        for part in [name.as_bytes(), &bytes] {
+            self.0.update(&(part.len() as u64).to_le_bytes()).update(part);
+        }
+    }
+
+    fn keep(&mut self, name: &str) {
+        unreachable!("{name}: only events are kept by name, and no state is an event");
+    }
+}

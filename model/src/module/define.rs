@@ -1,0 +1,85 @@
+//! Define: take a definition, the first or a new one. Records stay: those of a table no longer
+//! named are kept unseen, and what breaks a new rule is left until somebody changes it.
+
+use std::collections::BTreeSet;
+
+use crate::definition::{Definition, Validation};
+use crate::ids::{ModuleId, RecordKey};
+use crate::module::relations::Relations;
+use crate::module::rows::{Row, Rows};
+use crate::module::{Module, Numbers};
+use crate::reject::Reject;
+use crate::schema::Table;
+
+/// The module and its sequences under a new definition.
+pub(crate) fn define(
+    module_id: &ModuleId,
+    definition: &Definition,
+    relations: &Relations,
+    mut module: Module,
+    mut numbers: Numbers,
+) -> Result<(Module, Numbers), Reject> {
+    check(module_id, definition)?;
+    for table in &definition.schema.tables {
+        let Some(rows) = module.rows(&table.name) else { continue };
+        let mut rows = under_key(table, rows)?;
+        rows.index(relations.indexes(&table.name));
+        module.set_rows(table.name.clone(), rows);
+    }
+    numbers.pass_records(definition, &module);
+    Ok((module, numbers))
+}
+
+/// Every sequence moves, and a strict module's references end within it.
+fn check(module_id: &ModuleId, definition: &Definition) -> Result<(), Reject> {
+    for (table, rules) in &definition.sequences {
+        if let Some((field, _)) = rules.iter().find(|(_, rule)| rule.increment == 0) {
+            return Err(Reject::BadDefinition {
+                code: "sequence-stands-still".to_owned(),
+                message: format!("the numbers of {table}.{field} have increment 0"),
+            });
+        }
+    }
+    match definition.validation {
+        Validation::Lenient => return Ok(()),
+        Validation::Strict => {}
+    }
+    for table in &definition.schema.tables {
+        for field in &table.fields {
+            let other = field.references.as_ref().and_then(|reference| reference.module.as_deref());
+            if let Some(other) = other.filter(|other| *other != module_id.as_str()) {
+                return Err(Reject::BadDefinition {
+                    code: "cross-module-reference".to_owned(),
+                    message: format!(
+                        "{}.{} references the module \"{other}\"; references end within {module_id}",
+                        table.name, field.name
+                    ),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The rows found by the table's key as it is now defined.
+fn under_key(table: &Table, rows: &Rows) -> Result<Rows, Reject> {
+    let keys: Result<Vec<RecordKey>, Reject> =
+        rows.iter().map(|(_, row)| table.key_of(&row.record)).collect();
+    let bad = |what: String| Reject::BadDefinition {
+        code: "key-change".to_owned(),
+        message: format!("{} cannot have the key ({}): {what}", table.name, table.key.join(", ")),
+    };
+    let keys = keys.map_err(|reject| bad(reject.to_string()))?;
+    if rows.iter().map(|(_, row)| &row.key).eq(keys.iter()) {
+        return Ok(rows.clone());
+    }
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = keys.iter().find(|key| !seen.insert(*key)) {
+        return Err(bad(format!("two records would have \"{twice}\"")));
+    }
+    let mut anew = Rows::starting_at(rows.next());
+    for ((ordinal, row), key) in rows.iter().zip(keys) {
+        anew.restore(ordinal, Row { key, record: row.record.clone() });
+    }
+    Ok(anew)
+}

@@ -1,0 +1,34 @@
+//! Delete: remove a record. Never checked against a version (contract.md 5.1); what still points
+//! at it is checked when the command ends.
+
+use crate::command::Verb;
+use crate::module::plan::Plan;
+use crate::reject::Reject;
+use crate::schema::Table;
+
+impl Plan<'_> {
+    pub(super) fn delete(&mut self, table: &Table, verb: &Verb) -> Result<(), Reject> {
+        let key = table.key_of(&verb.record)?;
+        self.take(table, verb, key.clone())
+            .ok_or_else(|| Reject::NotFound { table: verb.table.clone(), key })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::delta::Effect;
+    use crate::testing::Shop;
+
+    #[test]
+    fn a_record_goes_once_and_its_event_shows_what_went() {
+        let mut shop = Shop::lenient();
+        shop.insert("dishes", r#"{"id":"d","code":"x"}"#).unwrap();
+        let event = shop.delete("dishes", r#"{"id":"d"}"#).unwrap();
+        assert_eq!(event.effect, Effect::Delete);
+        assert_eq!(event.record.get("code").unwrap().as_str(), Some("x"));
+        assert_eq!(shop.branch().head().rows, 0);
+        let reject = shop.delete("dishes", r#"{"id":"d"}"#).unwrap_err();
+        assert_eq!(reject.to_string(), r#"Record not found in table "dishes"."#);
+        assert_eq!(shop.delete("dishes", "{}").unwrap_err().code(), "missing-record-key");
+    }
+}

@@ -1,0 +1,158 @@
+//! Guard: what a client wants to hold of the existing record before its change (contract.md 3.4).
+
+use std::sync::Arc;
+
+use crate::command::{Guard, Verb};
+use crate::ids::{RecordKey, Timestamp};
+use crate::module::plan::Plan;
+use crate::module::version;
+use crate::query::times;
+use crate::reject::Reject;
+use crate::schema::Table;
+use crate::value::{Object, Value};
+
+/// Where a record's payment state may stand, in the order looked at.
+const PAYMENT_STATE: [&str; 4] =
+    ["paymentState", "payment_state", "paymentStateId", "payment_state_id"];
+/// Where a cursor may hold a key.
+const CURSOR: [&str; 7] = ["key", "id", "uuid", "uid", "primaryKey", "primary", "value"];
+
+impl Plan<'_> {
+    /// Checks a verb's guards in order; the first that does not hold refuses the command.
+    pub(super) fn check_guards(&self, table: &Table, verb: &Verb) -> Result<(), Reject> {
+        if verb.guards.is_empty() {
+            return Ok(());
+        }
+        let existing = self.guarded_record(table, verb);
+        let existing = existing.as_deref();
+        for guard in &verb.guards {
+            match guard {
+                Guard::VersionIs(expected) => check_version(table, verb, *expected, existing)?,
+                Guard::MustExist => {
+                    let message = "Existing record required but not found.";
+                    check(existing.is_some(), "record-not-found", || {
+                        [("message", Value::from(message))]
+                    })?;
+                }
+                Guard::SnapshotMarker { expected } => {
+                    let actual = self.at().to_day();
+                    check(expected.as_ref() == Some(&actual), "snapshot-mismatch", || {
+                        [("expected", expected.clone().into()), ("actual", actual.into())]
+                    })?;
+                }
+                Guard::PaymentStateIs(states)
+                | Guard::PaymentStateIsNot(states)
+                | Guard::PaymentStateAllowed(states) => {
+                    check_payment_state(guard, states, existing)?;
+                }
+                Guard::UnmodifiedSince(threshold) => check_time(*threshold, existing)?,
+                Guard::LastKnown(cursor) => {
+                    check(self.named_by(table, cursor).is_some(), "stale-cursor", || {
+                        [("lastKnownId", cursor.clone())]
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The record with the verb's key, else the one a cursor names.
+    fn guarded_record(&self, table: &Table, verb: &Verb) -> Option<Arc<Object>> {
+        let by_key = table.key_of(&verb.record).ok();
+        let found = by_key.and_then(|key| self.module().get(&table.name, &key));
+        found.cloned().or_else(|| {
+            verb.guards.iter().find_map(|guard| match guard {
+                Guard::LastKnown(cursor) => self.named_by(table, cursor),
+                Guard::MustExist
+                | Guard::SnapshotMarker { .. }
+                | Guard::PaymentStateIs(_)
+                | Guard::PaymentStateIsNot(_)
+                | Guard::PaymentStateAllowed(_)
+                | Guard::UnmodifiedSince(_)
+                | Guard::VersionIs(_) => None,
+            })
+        })
+    }
+
+    /// The record a cursor names: a key as text, or an object that holds one or is a key.
+    fn named_by(&self, table: &Table, cursor: &Value) -> Option<Arc<Object>> {
+        let get = |text: &str| self.module().get(&table.name, &RecordKey(text.into())).cloned();
+        if let Some(text) = cursor.key_text() {
+            return get(text);
+        }
+        let object = cursor.as_object()?;
+        let by_member = CURSOR.iter().find_map(|name| match object.get(name)? {
+            Value::Object(key) => self.module().get(&table.name, &table.key_of(key).ok()?).cloned(),
+            value => get(value.key_text()?),
+        });
+        by_member.or_else(|| self.module().get(&table.name, &table.key_of(object).ok()?).cloned())
+    }
+}
+
+fn check<const N: usize>(
+    holds: bool,
+    code: &str,
+    details: impl FnOnce() -> [(&'static str, Value); N],
+) -> Result<(), Reject> {
+    if holds {
+        return Ok(());
+    }
+    Err(Reject::Guard { code: code.to_owned(), details: details().into_iter().collect() })
+}
+
+/// A record that does not exist has version 0.
+fn check_version(
+    table: &Table,
+    verb: &Verb,
+    expected: u64,
+    existing: Option<&Object>,
+) -> Result<(), Reject> {
+    let current = existing.map_or(0, version::stored);
+    if current == expected {
+        return Ok(());
+    }
+    Err(Reject::VersionConflict {
+        table: verb.table.clone(),
+        key: table.key_of(&verb.record).unwrap_or_else(|_| RecordKey("".into())),
+        expected: Some(expected),
+        current,
+        message: version::stale(table.name.as_str(), current, expected),
+    })
+}
+
+/// Only `PaymentStateIs` asks for a record: the others speak of a state where there is one.
+fn check_payment_state(
+    guard: &Guard,
+    states: &[String],
+    existing: Option<&Object>,
+) -> Result<(), Reject> {
+    let actual = existing.and_then(|record| {
+        PAYMENT_STATE.iter().find_map(|name| record.get(name)?.key_text().filter(|t| !t.is_empty()))
+    });
+    let listed = actual.is_some_and(|actual| states.iter().any(|state| state == actual));
+    let (holds, code, word) = match guard {
+        Guard::PaymentStateIs(_) => (listed, "payment-state-conflict", "expected"),
+        Guard::PaymentStateIsNot(_) => (!listed, "payment-state-rejected", "rejected"),
+        Guard::PaymentStateAllowed(_) => {
+            (listed || existing.is_none(), "payment-state-not-allowed", "allowed")
+        }
+        Guard::MustExist
+        | Guard::SnapshotMarker { .. }
+        | Guard::UnmodifiedSince(_)
+        | Guard::LastKnown(_)
+        | Guard::VersionIs(_) => return Ok(()),
+    };
+    check(holds, code, || {
+        let mut listed: Vec<Value> = states.iter().map(|state| state.as_str().into()).collect();
+        let listed = if listed.len() == 1 { listed.remove(0) } else { Value::Array(listed) };
+        [(word, listed), ("actual", actual.into())]
+    })
+}
+
+fn check_time(threshold: Timestamp, existing: Option<&Object>) -> Result<(), Reject> {
+    let updated = existing.and_then(times::updated);
+    let Some(updated) = updated.filter(|updated| *updated > threshold) else { return Ok(()) };
+    check(false, "concurrent-update", || {
+        [("updatedAt", updated.to_iso().into()), ("threshold", threshold.to_iso().into())]
+    })
+}

@@ -1,0 +1,119 @@
+//! Index: which records of a table have these values in these fields.
+//!
+//! One shape for three questions: is the value taken (unique), is there anything to point at (the
+//! far end of a foreign key), does anything still point here (the near end). Several records may
+//! share a value: data that came in before a rule did is carried, never lost.
+
+use std::sync::Arc;
+
+use imbl::OrdSet;
+
+use crate::ids::RecordKey;
+use crate::value::{Object, Value};
+
+/// The fields of one index, in order.
+pub(crate) type IndexFields = Vec<Arc<str>>;
+
+/// Values of a set of fields, each with the keys of the records that have them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Index {
+    entries: OrdSet<(Arc<str>, RecordKey)>,
+}
+
+impl Index {
+    /// Follows one record's change.
+    pub(crate) fn change(
+        &mut self,
+        key: &RecordKey,
+        fields: &[Arc<str>],
+        before: Option<&Object>,
+        after: Option<&Object>,
+    ) {
+        let before = before.and_then(|record| values_text(record, fields));
+        let after = after.and_then(|record| values_text(record, fields));
+        if before == after {
+            return;
+        }
+        if let Some(text) = before {
+            self.entries.remove(&(text, key.clone()));
+        }
+        if let Some(text) = after {
+            self.entries.insert((text, key.clone()));
+        }
+    }
+
+    /// The first record with these values, other than `but`.
+    pub(crate) fn find(&self, text: &Arc<str>, but: Option<&RecordKey>) -> Option<&RecordKey> {
+        let from = (Arc::clone(text), RecordKey("".into()));
+        self.entries
+            .range(from..)
+            .take_while(|(found, _)| found == text)
+            .map(|(_, key)| key)
+            .find(|key| Some(*key) != but)
+    }
+}
+
+/// The values of these fields as one text, equal where the values are; `None` where one of them is
+/// missing or null, for null is equal to nothing.
+pub(crate) fn values_text(record: &Object, fields: &[Arc<str>]) -> Option<Arc<str>> {
+    if let [field] = fields {
+        return record.get(field).and_then(value_text).map(Arc::from);
+    }
+    let texts: Option<Vec<Value>> =
+        fields.iter().map(|field| Some(Value::String(value_text(record.get(field)?)?))).collect();
+    Some(Value::Array(texts?).to_json().into())
+}
+
+/// A value as the text it is compared by: `1.0` and `1` are one number.
+pub(crate) fn value_text(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::Number(number) => Some(match number.to_decimal() {
+            Some(decimal) => decimal.normalize().to_string(),
+            None => number.as_str().to_owned(),
+        }),
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Array(_) | Value::Object(_) => Some(value.to_json()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(json: &str) -> Object {
+        Value::from_json(json.as_bytes()).unwrap().as_object().unwrap().clone()
+    }
+
+    fn text(json: &str, fields: &[&str]) -> Option<Arc<str>> {
+        let fields: IndexFields = fields.iter().map(|name| Arc::from(*name)).collect();
+        values_text(&object(json), &fields)
+    }
+
+    #[test]
+    fn equal_values_have_equal_texts_and_null_has_none() {
+        assert_eq!(text(r#"{"a":1.0}"#, &["a"]), text(r#"{"a":1}"#, &["a"]));
+        assert_eq!(text(r#"{"a":null,"b":1}"#, &["a", "b"]), None);
+        assert_eq!(text(r#"{"b":1}"#, &["a"]), None);
+        assert_ne!(
+            text(r#"{"a":"x\",\"y","b":"z"}"#, &["a", "b"]),
+            text(r#"{"a":"x","b":"y\",\"z"}"#, &["a", "b"]),
+        );
+    }
+
+    #[test]
+    fn a_value_is_found_while_any_record_has_it() {
+        let fields: IndexFields = vec!["a".into()];
+        let mut index = Index::default();
+        let (one, two) = (RecordKey("1".into()), RecordKey("2".into()));
+        let record = object(r#"{"a":"x"}"#);
+        index.change(&one, &fields, None, Some(&record));
+        index.change(&two, &fields, None, Some(&record));
+        let x: Arc<str> = "x".into();
+        assert_eq!(index.find(&x, None), Some(&one));
+        assert_eq!(index.find(&x, Some(&one)), Some(&two));
+        index.change(&two, &fields, Some(&record), None);
+        assert_eq!(index.find(&x, Some(&one)), None);
+        assert_eq!(index.find(&"w".into(), None), None);
+    }
+}

@@ -1,0 +1,143 @@
+//! Integrity: what must hold between records when a command ends (decision 13).
+//!
+//! Only what the command changed is looked at: data that broke a rule before the rule came stays
+//! as it is until somebody changes that very value. Between the verbs of one command anything
+//! may be true, so an order and its lines may be inserted, or removed, in any order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::ids::{RecordKey, TableName};
+use crate::module::index::{value_text, values_text};
+use crate::module::plan::{Draft, Plan};
+use crate::module::relations::{Link, TableRelations};
+use crate::reject::Reject;
+use crate::value::{Object, Value};
+
+/// A record before the command and after it.
+type Change<'a> = (Option<&'a Object>, Option<&'a Object>);
+
+impl Plan<'_> {
+    /// Checks uniqueness and foreign keys over everything the command changed.
+    pub(super) fn check_integrity(&self) -> Result<(), Reject> {
+        for ((table, key), (before, after)) in self.net_changes() {
+            let Some(relations) = self.relations().table(table) else { continue };
+            if let Some(after) = after {
+                self.check_unique(table, key, relations, (before, Some(after)))?;
+                for link in &relations.outgoing {
+                    self.check_points_somewhere(link, (before, Some(after)))?;
+                }
+            }
+            for link in &relations.incoming {
+                self.check_not_pointed_at(link, (before, after))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Each record touched, once: what it was before the command and what it is after it.
+    fn net_changes(&self) -> BTreeMap<(&TableName, &RecordKey), Change<'_>> {
+        let mut changes: BTreeMap<_, Change<'_>> = BTreeMap::new();
+        for Draft { table, key, before, after, .. } in self.drafts() {
+            let change = changes
+                .entry((table, key))
+                .or_insert_with(|| (before.as_deref(), after.as_deref()));
+            change.1 = after.as_deref();
+        }
+        changes
+    }
+
+    fn check_unique(
+        &self,
+        table: &TableName,
+        key: &RecordKey,
+        relations: &TableRelations,
+        (before, after): Change<'_>,
+    ) -> Result<(), Reject> {
+        for &place in &relations.unique {
+            let fields = &self.relations().indexes(table)[place];
+            let text = |record: Option<&Object>| record.and_then(|r| values_text(r, fields));
+            let Some(now) = text(after).filter(|now| text(before).as_ref() != Some(now)) else {
+                continue;
+            };
+            let rows = self.module().rows(table);
+            let index = rows.and_then(|rows| rows.index_at(place));
+            if let Some(other) = index.and_then(|index| index.find(&now, Some(key))) {
+                let after = after.expect("a record without values has no text");
+                let values = fields.iter().map(|f| after.get(f).cloned().unwrap_or_default());
+                return Err(Reject::NotUnique {
+                    table: table.to_string(),
+                    fields: fields.join(", "),
+                    value: match fields.len() {
+                        1 => Reject::show(&values.collect::<Vec<_>>()[0]),
+                        _ => Reject::show(&Value::Array(values.collect())),
+                    },
+                    key: other.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_points_somewhere(
+        &self,
+        link: &Link,
+        (before, after): Change<'_>,
+    ) -> Result<(), Reject> {
+        let value = after.and_then(|record| record.get(&link.near_field));
+        let Some(text) = value.and_then(value_text) else { return Ok(()) };
+        let was = before.and_then(|r| r.get(&link.near_field)).and_then(value_text);
+        if was.as_ref() == Some(&text) || self.exists(link, &text.into()) {
+            return Ok(());
+        }
+        Err(Reject::ForeignKey {
+            table: link.near.to_string(),
+            field: link.near_field.to_string(),
+            message: format!(
+                "{}.{} = {} points at no record: there is none with this {} in {}",
+                link.near,
+                link.near_field,
+                Reject::show(value.expect("a text has a value")),
+                link.far_field,
+                link.far
+            ),
+        })
+    }
+
+    fn check_not_pointed_at(&self, link: &Link, (before, after): Change<'_>) -> Result<(), Reject> {
+        let value = before.and_then(|record| record.get(&link.far_field));
+        let Some(text) = value.and_then(value_text).map(Arc::from) else { return Ok(()) };
+        let now = after.and_then(|record| record.get(&link.far_field)).and_then(value_text);
+        if now.as_deref() == Some(&*text) || self.exists(link, &text) {
+            return Ok(());
+        }
+        let near = self.module().rows(&link.near);
+        let index = near.and_then(|rows| rows.index_at(link.near_index));
+        let Some(referrer) = index.and_then(|index| index.find(&text, None)) else {
+            return Ok(());
+        };
+        Err(Reject::ForeignKey {
+            table: link.near.to_string(),
+            field: link.near_field.to_string(),
+            message: format!(
+                "{}.{} = {} cannot go: record \"{referrer}\" of {} still points at it with {}",
+                link.far,
+                link.far_field,
+                Reject::show(value.expect("a text has a value")),
+                link.near,
+                link.near_field
+            ),
+        })
+    }
+
+    /// Whether the far table has a record with this value.
+    fn exists(&self, link: &Link, text: &Arc<str>) -> bool {
+        let Some(far) = self.module().rows(&link.far) else { return false };
+        match link.far_index {
+            None => far.get(&RecordKey(Arc::clone(text))).is_some(),
+            Some(place) => {
+                far.index_at(place).is_some_and(|index| index.find(text, None).is_some())
+            }
+        }
+    }
+}

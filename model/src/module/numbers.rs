@@ -1,0 +1,184 @@
+//! Numbers: how far each sequence of a branch:module has come, and what was taken of it.
+//!
+//! A number is taken on the plan's copy, so a refused command takes none. Promise: the numbers of
+//! one field never go back; a number whose text is already some record's key is passed over.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use imbl::{OrdMap, Vector};
+use serde::{Deserialize, Serialize};
+
+use crate::definition::Definition;
+use crate::ids::{CommandId, RecordKey, TableName, Timestamp};
+use crate::limits::RESERVATIONS_KEPT;
+use crate::module::Module;
+use crate::module::plan::{Plan, is_empty};
+use crate::reject::Reject;
+use crate::schema::{Kind, Table};
+use crate::sequence::{Counters, SequenceRule};
+use crate::value::{Number, Object, Value};
+
+/// The sequences of one branch:module.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Numbers {
+    /// The last numbers taken.
+    pub(crate) counters: Counters,
+    /// Rules made by a reservation for a field that had none.
+    pub(crate) made: OrdMap<TableName, Arc<BTreeMap<String, SequenceRule>>>,
+    /// The newest reservations, oldest first.
+    pub(crate) reservations: Vector<Reservation>,
+}
+
+/// A number taken without a record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reservation {
+    /// The canonical table.
+    pub table: TableName,
+    /// The field.
+    pub field: String,
+    /// The number.
+    pub value: u64,
+    /// The number as its rule wrote it.
+    pub text: String,
+    /// When.
+    pub at: Timestamp,
+    /// By which command.
+    pub command: CommandId,
+    /// The user the client named.
+    pub user: Option<String>,
+}
+
+impl Numbers {
+    pub(crate) fn reserve(&mut self, reservation: Reservation) {
+        if self.reservations.len() == RESERVATIONS_KEPT {
+            self.reservations.pop_front();
+        }
+        self.reservations.push_back(reservation);
+    }
+
+    /// The rule of a field: the definition's, else one made here.
+    pub(crate) fn rule<'a>(
+        &'a self,
+        definition: &'a Definition,
+        table: &TableName,
+        field: &str,
+    ) -> Option<&'a SequenceRule> {
+        let defined = definition.sequences.get(table).and_then(|fields| fields.get(field));
+        defined.or_else(|| self.made.get(table)?.get(field))
+    }
+
+    pub(crate) fn make(&mut self, table: &TableName, field: &str, rule: SequenceRule) {
+        let fields = self.made.entry(table.clone()).or_default();
+        Arc::make_mut(fields).insert(field.to_owned(), rule);
+    }
+
+    /// How many rules were made here.
+    pub(crate) fn made_count(&self) -> usize {
+        self.made.values().map(|fields| fields.len()).sum()
+    }
+
+    /// Moves each sequence past the highest number among the records there are. Never back.
+    pub(crate) fn pass_records(&mut self, definition: &Definition, module: &Module) {
+        for (table, fields) in &definition.sequences {
+            for (field, rule) in fields {
+                self.pass(table, field, rule, module);
+            }
+        }
+    }
+
+    pub(crate) fn pass(
+        &mut self,
+        table: &TableName,
+        field: &str,
+        rule: &SequenceRule,
+        module: &Module,
+    ) {
+        let Some(rows) = module.rows(table) else { return };
+        let texts = rows.iter().filter_map(|(_, row)| row.record.get(field)?.key_text());
+        if let Some(highest) = texts.filter_map(|text| rule.parse(text)).max() {
+            self.counters.take(table, field, highest);
+        }
+    }
+}
+
+/// A number just taken.
+pub(super) struct Taken {
+    pub(super) value: u64,
+    pub(super) text: String,
+}
+
+impl Plan<'_> {
+    pub(super) fn rule(&self, table: &Table, field: &str) -> Option<&SequenceRule> {
+        self.numbers().rule(self.definition(), &table.name, field)
+    }
+
+    /// Takes the next number of a field.
+    pub(super) fn take_number(
+        &mut self,
+        table: &Table,
+        field: &str,
+        rule: &SequenceRule,
+    ) -> Result<Taken, Reject> {
+        let is_key = table.key.len() == 1 && &*table.key[0] == field;
+        loop {
+            let value = self.numbers().counters.next(&table.name, field, rule)?;
+            self.numbers_mut().counters.take(&table.name, field, value);
+            let text = rule.render(value);
+            if !is_key || !self.has(table, &RecordKey(text.as_str().into())) {
+                return Ok(Taken { value, text });
+            }
+        }
+    }
+
+    /// Fills the empty fields of a record that have a sequence, and the fields for their numbers.
+    /// A field that `keeps` has a value in is left: its number is the record's already.
+    pub(super) fn number(
+        &mut self,
+        table: &Table,
+        record: &mut Object,
+        keeps: Option<&Object>,
+    ) -> Result<(), Reject> {
+        let defined = self.definition().sequences.contains_key(&table.name);
+        if !defined && !self.numbers().made.contains_key(&table.name) {
+            return Ok(());
+        }
+        for field in &table.fields {
+            let Some(rule) = self.rule(table, &field.name) else { continue };
+            let kept = keeps.is_some_and(|kept| !is_empty(kept.get(&field.name)));
+            if kept || !is_empty(table.sent_value(record, field).as_ref()) {
+                continue;
+            }
+            let rule = rule.clone();
+            let taken = self.take_number(table, &field.name, &rule)?;
+            record.insert(Arc::clone(&field.name), as_kind(field.kind, &taken));
+            let counter = rule.counter_field.as_deref().and_then(|name| table.field(name));
+            if let Some(counter) = counter {
+                let value = SequenceRule::counter_value(taken.value);
+                record.insert(Arc::clone(&counter.name), value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there is a record with this key.
+    pub(super) fn has(&self, table: &Table, key: &RecordKey) -> bool {
+        self.module().get(&table.name, key).is_some()
+    }
+}
+
+/// A number as a field of this kind holds it.
+fn as_kind(kind: Kind, taken: &Taken) -> Value {
+    match kind {
+        Kind::Integer | Kind::Number => {
+            Number::parse(&taken.text).map_or_else(|| Value::from(taken.value), Value::Number)
+        }
+        Kind::String
+        | Kind::Boolean
+        | Kind::Json
+        | Kind::Date
+        | Kind::Time
+        | Kind::Timestamp
+        | Kind::Opaque => Value::String(taken.text.clone()),
+    }
+}

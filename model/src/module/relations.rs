@@ -1,0 +1,113 @@
+//! Relations: what a strict definition says must be unique and what must point at what, worked out
+//! once per definition. Derived, never stored: two replicas derive the same.
+//!
+//! A foreign key is enforced where both ends are in this definition. A table it does not know (the
+//! original's POS schema names some) is not enforced; another module is refused by `define`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::definition::{Definition, Validation};
+use crate::ids::TableName;
+use crate::module::index::IndexFields;
+use crate::schema::{Schema, Table};
+
+/// What must be looked up, by table. Empty for a lenient definition.
+#[derive(Debug, Default)]
+pub(crate) struct Relations {
+    tables: BTreeMap<TableName, TableRelations>,
+}
+
+/// One table's part.
+#[derive(Debug, Default)]
+pub(crate) struct TableRelations {
+    indexes: Vec<IndexFields>,
+    /// Places in `indexes` whose values no two records may share.
+    pub(crate) unique: Vec<usize>,
+    /// What this table's records point at.
+    pub(crate) outgoing: Vec<Link>,
+    /// What points at this table's records.
+    pub(crate) incoming: Vec<Link>,
+}
+
+/// One foreign key, from its near end to its far end.
+#[derive(Debug, Clone)]
+pub(crate) struct Link {
+    pub(crate) near: TableName,
+    pub(crate) near_field: Arc<str>,
+    /// Place of the near field's index in the near table.
+    pub(crate) near_index: usize,
+    pub(crate) far: TableName,
+    pub(crate) far_field: Arc<str>,
+    /// Place of the far field's index in the far table; `None` where it is the whole key.
+    pub(crate) far_index: Option<usize>,
+}
+
+impl Relations {
+    pub(crate) fn of(definition: &Definition) -> Self {
+        let mut relations = Self::default();
+        match definition.validation {
+            Validation::Lenient => return relations,
+            Validation::Strict => {}
+        }
+        for table in &definition.schema.tables {
+            relations.add_unique(table);
+        }
+        for table in &definition.schema.tables {
+            relations.add_links(&definition.schema, table);
+        }
+        relations
+    }
+
+    /// The indexes a table has, in their places.
+    pub(crate) fn indexes(&self, table: &TableName) -> &[IndexFields] {
+        self.tables.get(table).map_or(&[], |relations| &relations.indexes)
+    }
+
+    pub(crate) fn table(&self, table: &TableName) -> Option<&TableRelations> {
+        self.tables.get(table)
+    }
+
+    fn add_unique(&mut self, table: &Table) {
+        let fields = table.fields.iter().filter(|field| field.unique);
+        let sets = fields.map(|field| vec![Arc::clone(&field.name)]).chain(table.unique.clone());
+        for set in sets {
+            // The key itself is looked up by key.
+            if !set.is_empty() && set[..] != table.key[..] {
+                let place = self.add_index(&table.name, set);
+                let unique = &mut self.tables.entry(table.name.clone()).or_default().unique;
+                if !unique.contains(&place) {
+                    unique.push(place);
+                }
+            }
+        }
+    }
+
+    fn add_links(&mut self, schema: &Schema, table: &Table) {
+        for field in &table.fields {
+            let Some(reference) = &field.references else { continue };
+            let Some(far) = schema.table(&reference.table) else { continue };
+            let Some(far_field) = far.field(&reference.field) else { continue };
+            let whole_key = far.key.len() == 1 && far.key[0] == far_field.name;
+            let link = Link {
+                near: table.name.clone(),
+                near_field: Arc::clone(&field.name),
+                near_index: self.add_index(&table.name, vec![Arc::clone(&field.name)]),
+                far: far.name.clone(),
+                far_field: Arc::clone(&far_field.name),
+                far_index: (!whole_key)
+                    .then(|| self.add_index(&far.name, vec![Arc::clone(&far_field.name)])),
+            };
+            self.tables.entry(far.name.clone()).or_default().incoming.push(link.clone());
+            self.tables.entry(table.name.clone()).or_default().outgoing.push(link);
+        }
+    }
+
+    fn add_index(&mut self, table: &TableName, fields: IndexFields) -> usize {
+        let indexes = &mut self.tables.entry(table.clone()).or_default().indexes;
+        indexes.iter().position(|known| *known == fields).unwrap_or_else(|| {
+            indexes.push(fields);
+            indexes.len() - 1
+        })
+    }
+}

@@ -1,0 +1,157 @@
+//! Rows: one table's records, in the order they came in, found by key and by index.
+//!
+//! A record's place is its ordinal, given once and never again: a record changed keeps it, one
+//! removed and inserted anew comes last. Cursors and pages rest on that.
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+
+use crate::ids::RecordKey;
+use crate::module::index::{Index, IndexFields};
+use crate::value::Object;
+
+/// One record in its place.
+#[derive(Debug, Clone)]
+pub(crate) struct Row {
+    pub(crate) key: RecordKey,
+    pub(crate) record: Arc<Object>,
+}
+
+/// One table's records.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rows {
+    next: u64,
+    by_ordinal: OrdMap<u64, Row>,
+    by_key: OrdMap<RecordKey, u64>,
+    indexes: Vec<Index>,
+}
+
+impl Rows {
+    /// An empty table whose next record gets this ordinal.
+    pub(crate) fn starting_at(next: u64) -> Self {
+        Self { next, ..Self::default() }
+    }
+
+    pub(crate) fn get(&self, key: &RecordKey) -> Option<&Arc<Object>> {
+        self.by_ordinal.get(self.by_key.get(key)?).map(|row| &row.record)
+    }
+
+    pub(crate) fn ordinal(&self, key: &RecordKey) -> Option<u64> {
+        self.by_key.get(key).copied()
+    }
+
+    pub(crate) fn put(&mut self, key: RecordKey, record: Arc<Object>, fields: &[IndexFields]) {
+        self.indexes.resize_with(fields.len(), Index::default);
+        let ordinal = match self.by_key.get(&key) {
+            Some(&ordinal) => ordinal,
+            None => {
+                self.by_key.insert(key.clone(), self.next);
+                self.next += 1;
+                self.next - 1
+            }
+        };
+        let before = self.by_ordinal.get(&ordinal).map(|row| Arc::clone(&row.record));
+        for (index, fields) in self.indexes.iter_mut().zip(fields) {
+            index.change(&key, fields, before.as_deref(), Some(&record));
+        }
+        self.by_ordinal.insert(ordinal, Row { key, record });
+    }
+
+    pub(crate) fn remove(
+        &mut self,
+        key: &RecordKey,
+        fields: &[IndexFields],
+    ) -> Option<Arc<Object>> {
+        let ordinal = self.by_key.remove(key)?;
+        let row = self.by_ordinal.remove(&ordinal).expect("every key has its place");
+        for (index, fields) in self.indexes.iter_mut().zip(fields) {
+            index.change(key, fields, Some(&row.record), None);
+        }
+        Some(row.record)
+    }
+
+    /// Puts a record back at the ordinal a checkpoint names. Indexes are built afterwards.
+    pub(crate) fn restore(&mut self, ordinal: u64, row: Row) {
+        self.by_key.insert(row.key.clone(), ordinal);
+        self.next = self.next.max(ordinal + 1);
+        self.by_ordinal.insert(ordinal, row);
+    }
+
+    /// Builds the indexes over the records there are.
+    pub(crate) fn index(&mut self, fields: &[IndexFields]) {
+        self.indexes.clear();
+        for fields in fields {
+            let mut index = Index::default();
+            for row in self.by_ordinal.values() {
+                index.change(&row.key, fields, None, Some(&row.record));
+            }
+            self.indexes.push(index);
+        }
+    }
+
+    /// The index at this place of the table's relations; `None` while the table never had a row.
+    pub(crate) fn index_at(&self, place: usize) -> Option<&Index> {
+        self.indexes.get(place)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_ordinal.len()
+    }
+
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// In insertion order.
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (u64, &Row)> {
+        self.by_ordinal.iter().map(|(ordinal, row)| (*ordinal, row))
+    }
+
+    /// In insertion order, those after an ordinal.
+    pub(crate) fn after(&self, ordinal: u64) -> impl DoubleEndedIterator<Item = &Row> {
+        self.by_ordinal.range(ordinal + 1..).map(|(_, row)| row)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> RecordKey {
+        RecordKey(text.into())
+    }
+
+    fn record(n: u64) -> Arc<Object> {
+        Arc::new([("n", n)].into_iter().collect())
+    }
+
+    fn order(rows: &Rows) -> Vec<String> {
+        rows.iter().map(|(_, row)| row.key.to_string()).collect()
+    }
+
+    #[test]
+    fn a_changed_record_keeps_its_place_and_one_inserted_anew_comes_last() {
+        let mut rows = Rows::default();
+        for name in ["c", "a", "b"] {
+            rows.put(key(name), record(1), &[]);
+        }
+        rows.put(key("c"), record(2), &[]);
+        assert_eq!(order(&rows), ["c", "a", "b"]);
+        assert_eq!(rows.get(&key("c")), Some(&record(2)));
+        assert_eq!(rows.remove(&key("c"), &[]), Some(record(2)));
+        assert_eq!(rows.remove(&key("c"), &[]), None);
+        rows.put(key("c"), record(3), &[]);
+        assert_eq!(order(&rows), ["a", "b", "c"]);
+        assert_eq!(rows.ordinal(&key("c")), Some(3), "an ordinal is never given twice");
+    }
+
+    #[test]
+    fn a_copy_stays_as_it_was() {
+        let mut rows = Rows::default();
+        rows.put(key("a"), record(1), &[]);
+        let copy = rows.clone();
+        rows.remove(&key("a"), &[]);
+        assert_eq!((rows.len(), copy.len()), (0, 1));
+    }
+}

@@ -1,0 +1,86 @@
+//! Save: insert where the key is new, change where it exists.
+
+use std::sync::Arc;
+
+use crate::command::Verb;
+use crate::definition::VersionRule;
+use crate::ids::RecordKey;
+use crate::module::plan::{Plan, is_empty};
+use crate::module::version;
+use crate::reject::Reject;
+use crate::schema::Table;
+use crate::value::Object;
+
+impl Plan<'_> {
+    pub(super) fn save(&mut self, table: &Table, verb: &Verb, sent: Object) -> Result<(), Reject> {
+        let existing = table
+            .key_of(&sent)
+            .ok()
+            .and_then(|key| Some((self.module().get(&table.name, &key)?.clone(), key)));
+        let Some((current, key)) = existing else {
+            return self.insert(table, verb, sent);
+        };
+        let replaces = match self.definition().version_rule {
+            VersionRule::Next => table.versioned && version::sent(&verb.record) == Some(1),
+            VersionRule::Read => false,
+        };
+        if replaces {
+            return self.replace(table, verb, sent, key, &current);
+        }
+        self.merge(table, verb, sent)
+    }
+
+    /// The rule for version 1 over any version: the record is made anew out of what was sent. It
+    /// keeps the numbers it was given: a number belongs to its record.
+    fn replace(
+        &mut self,
+        table: &Table,
+        verb: &Verb,
+        mut sent: Object,
+        key: RecordKey,
+        current: &Object,
+    ) -> Result<(), Reject> {
+        self.number(table, &mut sent, Some(current))?;
+        let mut record = table.project_insert(&sent, &mut self.insert_context())?;
+        for field in &table.fields {
+            let kept = self.rule(table, &field.name).and_then(|_| current.get(&field.name));
+            if let Some(value) = kept.filter(|_| is_empty(sent.get(&field.name))) {
+                record.insert(Arc::clone(&field.name), value.clone());
+            }
+        }
+        version::set(table, &mut record, 1);
+        self.put(table, verb, key, record)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::delta::Effect;
+    use crate::testing::{Shop, rule};
+
+    #[test]
+    fn a_new_key_is_inserted_and_a_known_one_changed() {
+        let mut shop = Shop::lenient();
+        assert_eq!(shop.save("dishes", r#"{"id":"d"}"#).unwrap().effect, Effect::Insert);
+        let again = shop.save("dishes", r#"{"id":"d","code":"x"}"#).unwrap();
+        assert_eq!(again.effect, Effect::Merge);
+        let unnamed = shop.save("dishes", r#"{"code":"y"}"#).unwrap();
+        assert!(unnamed.key.as_str().starts_with("id-"), "{}", unnamed.key);
+    }
+
+    #[test]
+    fn a_record_made_anew_keeps_its_number() {
+        let mut shop = Shop::lenient();
+        shop.redefine(|definition| {
+            let table = crate::TableName::parse("order_header").unwrap();
+            definition.sequences.insert(table, [("note".to_owned(), rule("#", 1))].into());
+        })
+        .unwrap();
+        shop.insert("order_header", r#"{"id":"o","n":4}"#).unwrap();
+        let event = shop.save("order_header", r#"{"id":"o","version":1}"#).unwrap();
+        assert_eq!(event.effect, Effect::Merge);
+        assert_eq!(event.record.get("note").unwrap().as_str(), Some("#1"));
+        assert!(event.record.get("n").unwrap().is_null());
+        assert_eq!(shop.reserve("order_header", "note").unwrap(), "#2");
+    }
+}
