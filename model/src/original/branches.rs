@@ -90,7 +90,8 @@ fn read_config(doc: &Value, original: &mut Original) -> Result<(), BadOriginal> 
         for module in &modules {
             if original.module(module).is_none() {
                 original.notes.push(format!(
-                    "branch \"{id}\" has module \"{module}\", which is not loaded: it is absent there"
+                    "branch \"{id}\" has module \"{module}\", which is not loaded: \
+                     it is absent there"
                 ));
             }
         }

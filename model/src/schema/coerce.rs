@@ -60,7 +60,8 @@ fn as_json(text: &str) -> Option<String> {
         None => (unsigned, ""),
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    if whole.is_empty() && fraction.is_empty() {
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    if (whole.is_empty() && fraction.is_empty()) || !digits(whole) || !digits(fraction) {
         return None;
     }
     let whole = whole.trim_start_matches('0');
@@ -124,6 +125,7 @@ mod tests {
             (r#""1e999""#, "null"),
             (r#""Infinity""#, "null"),
             (r#"".""#, "null"),
+            (r#""+-5""#, "null"),
             (r#""1 2""#, "null"),
             ("[5]", "null"),
         ] {

@@ -2,7 +2,7 @@
 
 use crate::ids::RecordKey;
 use crate::reject::Reject;
-use crate::schema::Table;
+use crate::schema::{Field, Kind, Table};
 use crate::value::{Object, Value};
 
 /// What joins the values of a key of several fields.
@@ -32,13 +32,24 @@ impl Table {
     pub fn key_values(&self, record: &Object) -> Result<Object, Reject> {
         let mut values = Object::with_capacity(self.key.len());
         for name in self.key.iter() {
-            let value = self.field(name).and_then(|field| self.sent_value(record, field));
+            let value = self.field(name).and_then(|field| {
+                let value = self.sent_value(record, field)?;
+                Some(field.as_number(&value).unwrap_or(value))
+            });
             let value = value.filter(|value| !is_empty(value)).ok_or_else(|| {
                 Reject::MissingKey { table: self.name.to_string(), field: name.to_string() }
             })?;
             values.push(name.clone(), value);
         }
         Ok(values)
+    }
+}
+
+impl Field {
+    /// A number sent as text names the record that stores it as a number.
+    fn as_number(&self, value: &Value) -> Option<Value> {
+        let numeric = matches!(self.kind, Kind::Integer | Kind::Number);
+        (numeric && !is_empty(value)).then(|| self.coerce(value)).filter(|read| !read.is_null())
     }
 }
 
@@ -82,6 +93,7 @@ mod tests {
         for record in [
             r#"{"orderId":"o","place":1}"#,
             r#"{"place":"1","order_id":"o","note":"x"}"#,
+            r#"{"place":"1.0","orderId":"o"}"#,
             r#"{"orderId":{"id":"o","name":"n"},"place":1.0}"#,
             r#"{"orderId":"","order_id":"o","place":1e0}"#,
         ] {
