@@ -185,3 +185,69 @@ pub struct BadChunk {
     /// What is wrong with it.
     pub reason: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Action, Write};
+    use crate::reject::Reject;
+    use crate::testing::{Shop, verb};
+
+    fn write(shop: &mut Shop) -> Command {
+        let verbs = vec![verb(Action::Insert, "tickets", "{}")];
+        shop.command(Request::Write(Write { verbs }))
+    }
+
+    #[test]
+    fn only_a_definition_makes_a_branch() {
+        let mut shop = Shop::undefined();
+        let command = write(&mut shop);
+        let applied = shop.apply_one(command.clone());
+        assert_eq!(applied.outcome, Outcome::Rejected(Reject::Undefined));
+        assert!(shop.partition.branch(&shop.key).is_none());
+        let define = Request::Define(Arc::new(crate::testing::definition(
+            crate::Validation::Lenient,
+            crate::VersionRule::Next,
+        )));
+        let define = shop.command(define);
+        let applied = shop.apply(vec![define, command]);
+        assert!(matches!(applied[1].outcome, Outcome::Accepted(_)), "nothing was remembered");
+    }
+
+    #[test]
+    fn a_batch_of_a_higher_level_stops_the_replica_and_changes_nothing() {
+        let mut shop = Shop::lenient();
+        let before = shop.partition.state_hash();
+        let batch = Batch {
+            level: LEVEL + 1,
+            stamped: shop.now,
+            elapsed_ms: 5,
+            entropy: [0; 16],
+            commands: vec![write(&mut shop)],
+        };
+        assert_eq!(shop.partition.apply(&batch), Err(Halt::Level { needed: LEVEL + 1 }));
+        assert_eq!(shop.partition.state_hash(), before);
+    }
+
+    #[test]
+    fn a_clone_is_not_disturbed() {
+        let mut shop = Shop::lenient();
+        shop.insert("tickets", "{}").unwrap();
+        let copy = shop.partition.clone();
+        let hash = copy.state_hash();
+        shop.insert("tickets", "{}").unwrap();
+        assert_eq!(copy.state_hash(), hash);
+        assert_ne!(shop.partition.state_hash(), hash);
+    }
+
+    #[test]
+    fn equal_schemas_are_held_once() {
+        let mut shop = Shop::lenient();
+        let schema = Arc::clone(&shop.branch().definition().unwrap().schema);
+        shop.key.branch = crate::BranchId::parse("other").unwrap();
+        let definition =
+            crate::testing::definition(crate::Validation::Strict, crate::VersionRule::Read);
+        shop.run(Request::Define(Arc::new(definition))).unwrap();
+        assert!(Arc::ptr_eq(&shop.branch().definition().unwrap().schema, &schema));
+    }
+}

@@ -247,3 +247,126 @@ fn count(delta: &Delta) -> u32 {
 fn guarded<T>(plan: impl FnOnce() -> Result<T, Reject>) -> Result<T, Reject> {
     catch_unwind(AssertUnwindSafe(plan)).unwrap_or(Err(Reject::Defect))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Action, Write};
+    use crate::testing::{Shop, verb};
+
+    fn insert(shop: &mut Shop, id: &str) -> Command {
+        let verbs = vec![verb(Action::Insert, "tickets", &format!(r#"{{"id":"{id}"}}"#))];
+        shop.command(Request::Write(Write { verbs }))
+    }
+
+    fn accepted(applied: &Applied) -> &Accepted {
+        match &applied.outcome {
+            Outcome::Accepted(accepted) => accepted,
+            Outcome::Rejected(reject) => panic!("{reject}"),
+        }
+    }
+
+    #[test]
+    fn a_repeated_command_changes_nothing_and_gets_its_first_answer() {
+        let mut shop = Shop::lenient();
+        let command = insert(&mut shop, "a");
+        let first = shop.apply_one(command.clone());
+        let other = insert(&mut shop, "b");
+        shop.apply_one(other);
+        let state = shop.branch().state_hash();
+        let mut again = command;
+        again.origin = Arc::new(crate::Origin { user: Some("x".to_owned()), ..Default::default() });
+        let repeated = shop.apply_one(again);
+        assert_eq!(accepted(&repeated).delta, accepted(&first).delta);
+        assert!(accepted(&repeated).repeated && !accepted(&first).repeated);
+        assert_eq!(shop.branch().state_hash(), state);
+    }
+
+    #[test]
+    fn a_repeat_whose_events_left_memory_is_told_where_they_are() {
+        let mut shop = Shop::lenient();
+        let first = insert(&mut shop, "first");
+        shop.apply_one(first.clone());
+        for n in 0..512 {
+            let command = insert(&mut shop, &n.to_string());
+            shop.apply_one(command);
+        }
+        shop.partition.forget_events(|_| Offset(513));
+        let repeated = shop.apply_one(first);
+        assert_eq!(repeated.repeated_at, Some((Offset(1), 1)));
+        assert!(accepted(&repeated).delta.events.is_empty());
+    }
+
+    #[test]
+    fn another_payload_under_the_same_id_is_refused_and_not_remembered() {
+        let mut shop = Shop::lenient();
+        let command = insert(&mut shop, "a");
+        shop.apply_one(command.clone());
+        let mut other = insert(&mut shop, "b");
+        other.id = command.id.clone();
+        assert_eq!(shop.apply_one(other).outcome, Outcome::Rejected(Reject::KeyReused));
+        assert!(accepted(&shop.apply_one(command)).repeated);
+    }
+
+    #[test]
+    fn a_refusal_is_remembered_too() {
+        let mut shop = Shop::lenient();
+        let verbs = vec![verb(Action::Merge, "tickets", r#"{"id":"a"}"#)];
+        let command = shop.command(Request::Write(Write { verbs }));
+        let refused = shop.apply_one(command.clone());
+        shop.insert("tickets", r#"{"id":"a"}"#).unwrap();
+        assert_eq!(shop.apply_one(command).outcome, refused.outcome, "though it could be done now");
+    }
+
+    #[test]
+    fn a_number_taken_is_taken_once() {
+        let mut shop = Shop::lenient();
+        let reserve = crate::Reserve { table: "tickets".to_owned(), field: "number".to_owned() };
+        let command = shop.command(Request::Reserve(reserve));
+        let first = shop.apply_one(command.clone());
+        let again = shop.apply_one(command);
+        assert_eq!(accepted(&again).reserved, accepted(&first).reserved);
+        assert_eq!(shop.reserve("tickets", "number").unwrap(), "2");
+    }
+
+    #[test]
+    fn at_the_limit_new_commands_wait_until_outcomes_are_old_enough() {
+        let mut shop = Shop::lenient();
+        shop.redefine(|definition| definition.outcomes_max = 4).unwrap();
+        shop.insert("tickets", "{}").unwrap();
+        let last = insert(&mut shop, "last");
+        shop.apply_one(last.clone());
+        let full = Reject::OutcomesFull { max: 4 };
+        let refused = insert(&mut shop, "refused");
+        assert_eq!(shop.apply_one(refused.clone()).outcome, Outcome::Rejected(full.clone()));
+        assert!(accepted(&shop.apply_one(last)).repeated, "a repeat always has its answer");
+        shop.redefine(|definition| definition.outcomes_keep_ms = 500).expect("it may raise limits");
+        shop.elapsed_ms = 499;
+        assert_eq!(shop.insert("tickets", "{}").unwrap_err(), full, "never early");
+        shop.elapsed_ms = 1;
+        accepted(&shop.apply_one(refused));
+    }
+
+    #[test]
+    fn commit_time_never_goes_back() {
+        let mut shop = Shop::lenient();
+        let first = shop.insert("tickets", "{}").unwrap().at;
+        shop.now = Timestamp(0);
+        assert_eq!(shop.insert("tickets", "{}").unwrap().at, first);
+        assert_eq!(shop.branch().head().last_updated_at, first);
+    }
+
+    #[test]
+    fn events_chain_by_their_hashes() {
+        let mut shop = Shop::lenient();
+        let one = shop.insert("tickets", "{}").unwrap();
+        let two = shop.insert("tickets", "{}").unwrap();
+        assert_eq!(two.previous, event_hash(&one));
+        assert_eq!(shop.branch().chain_head(), event_hash(&two));
+    }
+
+    #[test]
+    fn a_panic_in_a_plan_is_an_answer() {
+        assert_eq!(guarded::<()>(|| panic!("on purpose")), Err(Reject::Defect));
+    }
+}

@@ -236,3 +236,122 @@ impl FieldNames {
 fn bad(name: &str, reason: impl Into<String>) -> BadChunk {
     BadChunk { name: name.to_owned(), reason: reason.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Offset;
+    use crate::testing::{Chunks, Shop, rule};
+
+    /// A shop with something of everything, `events` events long.
+    fn shop(events: u64) -> Shop {
+        let mut shop = Shop::lenient();
+        shop.redefine(|definition| {
+            let table = TableName::parse("tickets").unwrap();
+            definition.sequences.insert(table, [("number".to_owned(), rule("#", 9))].into());
+            definition.validation = crate::Validation::Strict;
+            definition.outcomes_max = 1_000_000;
+        })
+        .unwrap();
+        shop.seed(r#"{"dishes":[{"id":"d","code":"tea","unknown":[1]}]}"#).unwrap();
+        shop.reserve("dishes", "place").unwrap();
+        shop.insert("tickets", r#"{"nonsense":1}"#).unwrap_err();
+        for n in 0..events {
+            shop.insert("tickets", &format!(r#"{{"id":"{n}"}}"#)).unwrap();
+        }
+        shop
+    }
+
+    fn chunks(partition: &Partition) -> Chunks {
+        let mut chunks = Chunks::default();
+        partition.chunks(&mut chunks);
+        chunks
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_goes_on_alike() {
+        for events in [0, 1, 255, 256, 257, 600] {
+            let mut shop = shop(events);
+            let written = chunks(&shop.partition);
+            let mut read = Partition::from_chunks(&written).unwrap();
+            assert_eq!(read.state_hash(), shop.partition.state_hash(), "{events} events");
+            assert_eq!(chunks(&shop.partition), written, "and the same each time");
+            shop.insert("dishes", r#"{"id":"e","code":"tea"}"#).unwrap_err();
+            std::mem::swap(&mut shop.partition, &mut read);
+            shop.now = crate::Timestamp(shop.now.0 - 1);
+            shop.insert("dishes", r#"{"id":"e","code":"tea"}"#).unwrap_err();
+            shop.insert("tickets", "{}").unwrap();
+            let held = shop.branch().events_after(Offset(events.saturating_sub(256))).unwrap();
+            assert_eq!(held.len() as u64, events.min(256) + 1, "the window is there");
+        }
+    }
+
+    #[test]
+    fn sealed_segments_that_left_memory_are_kept_by_name() {
+        let mut shop = shop(600);
+        let full = chunks(&shop.partition);
+        assert!(full.kept.is_empty());
+        shop.partition.forget_events(|_| Offset(600));
+        let after = chunks(&shop.partition);
+        assert_eq!(after.kept, ["b/dar/pos/events/0000000000000001"]);
+        assert_eq!(
+            shop.partition.state_hash(),
+            Partition::from_chunks(&full).unwrap().state_hash()
+        );
+        let segment = Partition::read_segment(&full.held[&after.kept[0]]).unwrap();
+        assert_eq!((segment.events.len(), segment.last()), (256, Some(Offset(256))));
+    }
+
+    #[test]
+    fn an_untouched_page_has_the_bytes_it_had() {
+        let mut shop = shop(300);
+        let before = chunks(&shop.partition);
+        shop.merge("tickets", r#"{"id":"299","n":1}"#).unwrap();
+        let after = chunks(&shop.partition);
+        let changed =
+            after.held.iter().filter(|(name, bytes)| before.held.get(*name) != Some(*bytes));
+        let names: Vec<_> = changed.map(|(name, _)| name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "b/dar/pos/events/tail",
+                "b/dar/pos/head",
+                "b/dar/pos/outcomes/0000000000000000",
+                "b/dar/pos/records/tickets/0000000000000001",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_missing_or_damaged_is_refused_by_name() {
+        let full = chunks(&shop(600).partition);
+        let names: Vec<String> = full.held.keys().cloned().collect();
+        for name in &names {
+            let mut missing = full.clone();
+            missing.held.remove(name);
+            assert!(Partition::from_chunks(&missing).is_err(), "without {name}");
+            let mut cut = full.clone();
+            cut.held.get_mut(name).unwrap().pop();
+            let old_segment = name.ends_with("events/0000000000000001");
+            assert_eq!(Partition::from_chunks(&cut).is_err(), !old_segment, "{name} cut");
+        }
+        let mut swapped = full.clone();
+        let older = full.held["b/dar/pos/events/0000000000000001"].clone();
+        swapped.held.insert("b/dar/pos/events/0000000000000002".to_owned(), older);
+        let error = Partition::from_chunks(&swapped).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "checkpoint chunk \"b/dar/pos/events/0000000000000002\": event 1 does not follow its chain"
+        );
+    }
+
+    #[test]
+    fn the_records_of_a_table_share_their_names() {
+        let read = Partition::from_chunks(&chunks(&shop(2).partition)).unwrap();
+        let branch = read.branches().next().unwrap();
+        let table = branch.definition().unwrap().schema.table("tickets").unwrap();
+        let (_, row) = branch.module.rows(&table.name).unwrap().iter().next().unwrap();
+        let (name, _) = row.record.iter().next().unwrap();
+        assert!(Arc::ptr_eq(name, &table.fields[0].name));
+    }
+}

@@ -83,3 +83,73 @@ fn under_key(table: &Table, rows: &Rows) -> Result<Rows, Reject> {
     }
     Ok(anew)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::definition::Validation;
+    use crate::reject::Reject;
+    use crate::schema::Schema;
+    use crate::testing::{Shop, table};
+
+    #[test]
+    fn records_of_a_table_no_longer_named_are_kept_unseen() {
+        let mut shop = Shop::lenient();
+        shop.insert("tickets", r#"{"id":"t"}"#).unwrap();
+        let old = shop.branch().definition().unwrap().schema.clone();
+        shop.redefine(|definition| {
+            let tables = old.tables.iter().filter(|table| table.name.as_str() != "tickets");
+            definition.schema = Arc::new(Schema { tables: tables.cloned().collect() });
+        })
+        .unwrap();
+        assert_eq!(shop.branch().head().rows, 0);
+        assert_eq!(shop.insert("tickets", "{}").unwrap_err().code(), "table-not-found");
+        shop.redefine(|definition| definition.schema = old).unwrap();
+        assert_eq!((shop.branch().head().rows, shop.rows("tickets").len()), (1, 1));
+    }
+
+    #[test]
+    fn a_key_changes_only_where_every_record_has_one_of_its_own() {
+        let mut shop = Shop::lenient();
+        shop.insert("tickets", r#"{"id":"a","number":"1"}"#).unwrap();
+        shop.insert("tickets", r#"{"id":"b","number":"2"}"#).unwrap();
+        let by_number = |definition: &mut crate::Definition| {
+            let mut schema = (*definition.schema).clone();
+            let mut tickets = table("tickets", &["id", "number", "n"]);
+            tickets.key = [Arc::from("number")].into();
+            schema.tables[3] = Arc::new(tickets);
+            definition.schema = Arc::new(schema);
+        };
+        shop.redefine(by_number).unwrap();
+        let event = shop.merge("tickets", r#"{"number":"2","n":5}"#).unwrap();
+        assert_eq!(event.record.get("id").unwrap().as_str(), Some("b"));
+        let mut shop = Shop::lenient();
+        shop.insert("tickets", r#"{"id":"a","number":"1"}"#).unwrap();
+        shop.insert("tickets", r#"{"id":"b","number":"1"}"#).unwrap();
+        let reject = shop.redefine(by_number).unwrap_err();
+        assert_eq!(
+            reject.to_string(),
+            r#"tickets cannot have the key (number): two records would have "1""#
+        );
+    }
+
+    #[test]
+    fn strict_refuses_a_reference_into_another_module() {
+        let mut shop = Shop::lenient();
+        let refer = |module: &'static str| {
+            move |definition: &mut crate::Definition| {
+                let mut line = table("order_line", &["id", "dish"]);
+                let mut reference = crate::testing::reference("dishes", "id");
+                reference.module = Some(module.to_owned());
+                line.fields[1].references = Some(reference);
+                definition.schema = Arc::new(Schema { tables: vec![Arc::new(line)] });
+                definition.validation = Validation::Strict;
+            }
+        };
+        let reject = shop.redefine(refer("stock")).unwrap_err();
+        assert_eq!(reject.code(), "cross-module-reference");
+        assert!(matches!(reject, Reject::BadDefinition { .. }));
+        shop.redefine(refer("pos")).expect("its own module is no other");
+    }
+}

@@ -81,11 +81,13 @@ impl Plan<'_> {
             return get(text);
         }
         let object = cursor.as_object()?;
-        let by_member = CURSOR.iter().find_map(|name| match object.get(name)? {
-            Value::Object(key) => self.module().get(&table.name, &table.key_of(key).ok()?).cloned(),
-            value => get(value.key_text()?),
+        let by_key =
+            |key: &Object| self.module().get(&table.name, &table.key_of(key).ok()?).cloned();
+        let by_member = CURSOR.iter().find_map(|name| {
+            let value = object.get(name)?;
+            value.as_object().map_or_else(|| get(value.key_text()?), by_key)
         });
-        by_member.or_else(|| self.module().get(&table.name, &table.key_of(object).ok()?).cloned())
+        by_member.or_else(|| by_key(object))
     }
 }
 
@@ -155,4 +157,114 @@ fn check_time(threshold: Timestamp, existing: Option<&Object>) -> Result<(), Rej
     check(false, "concurrent-update", || {
         [("updatedAt", updated.to_iso().into()), ("threshold", threshold.to_iso().into())]
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Action;
+    use crate::testing::{Shop, guarded, object};
+
+    /// A shop with one paid order of 10:00 on the 21st.
+    fn shop() -> Shop {
+        let mut shop = Shop::lenient();
+        let order = r#"{"id":"o","paymentState":"paid","updatedAt":"2026-11-21T09:00:00Z"}"#;
+        shop.insert("order_header", order).unwrap();
+        shop
+    }
+
+    /// The refusal of a save under these guards, as code and details.
+    fn refusal(json: &str, guards: Vec<Guard>) -> Option<(String, String)> {
+        let verb = guarded(Action::Save, "order_header", json, guards);
+        match shop().verb(verb) {
+            Ok(_) => None,
+            Err(Reject::Guard { code, details }) => Some((code, Value::Object(details).to_json())),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    fn paid(guard: impl Fn(Vec<String>) -> Guard, states: &[&str]) -> Option<String> {
+        let states = states.iter().map(|state| (*state).to_owned()).collect();
+        refusal(r#"{"id":"o","version":1}"#, vec![guard(states)]).map(|(code, _)| code)
+    }
+
+    #[test]
+    fn a_record_that_must_exist() {
+        assert_eq!(refusal(r#"{"id":"o","version":2}"#, vec![Guard::MustExist]), None);
+        let (code, details) = refusal(r#"{"id":"ghost"}"#, vec![Guard::MustExist]).unwrap();
+        assert_eq!(code, "record-not-found");
+        assert_eq!(details, r#"{"message":"Existing record required but not found."}"#);
+    }
+
+    #[test]
+    fn the_business_day_is_the_day_of_the_commit() {
+        let marker = |day: Option<&str>| Guard::SnapshotMarker { expected: day.map(str::to_owned) };
+        assert_eq!(refusal(r#"{"id":"n"}"#, vec![marker(Some("2026-11-21"))]), None);
+        let (code, details) = refusal(r#"{"id":"n"}"#, vec![marker(Some("old"))]).unwrap();
+        assert_eq!(code, "snapshot-mismatch");
+        assert_eq!(details, r#"{"expected":"old","actual":"2026-11-21"}"#);
+        let (_, details) = refusal(r#"{"id":"n"}"#, vec![marker(None)]).unwrap();
+        assert_eq!(details, r#"{"expected":null,"actual":"2026-11-21"}"#);
+    }
+
+    #[test]
+    fn the_payment_state_is_or_is_not_or_is_among() {
+        assert_eq!(paid(Guard::PaymentStateIs, &["paid"]), None);
+        assert_eq!(
+            paid(Guard::PaymentStateIs, &["open"]).as_deref(),
+            Some("payment-state-conflict")
+        );
+        assert_eq!(paid(Guard::PaymentStateIsNot, &["open"]), None);
+        assert_eq!(
+            paid(Guard::PaymentStateIsNot, &["open", "paid"]).as_deref(),
+            Some("payment-state-rejected")
+        );
+        assert_eq!(paid(Guard::PaymentStateAllowed, &["open", "paid"]), None);
+        let refused = refusal(
+            r#"{"id":"o","version":1}"#,
+            vec![Guard::PaymentStateAllowed(vec!["open".to_owned(), "void".to_owned()])],
+        );
+        let (code, details) = refused.unwrap();
+        assert_eq!(code, "payment-state-not-allowed");
+        assert_eq!(details, r#"{"allowed":["open","void"],"actual":"paid"}"#);
+        let states = vec!["open".to_owned()];
+        let new = refusal(r#"{"id":"n"}"#, vec![Guard::PaymentStateAllowed(states.clone())]);
+        assert_eq!(new, None, "a new order has no state yet");
+        assert!(refusal(r#"{"id":"n"}"#, vec![Guard::PaymentStateIs(states)]).is_some());
+    }
+
+    #[test]
+    fn a_record_changed_since_is_refused_with_both_times() {
+        let since = |text| Guard::UnmodifiedSince(Timestamp::parse(text).unwrap());
+        let same = since("2026-11-21T09:00:00Z");
+        assert_eq!(refusal(r#"{"id":"o","version":1}"#, vec![same]), None);
+        let (code, details) =
+            refusal(r#"{"id":"o","version":1}"#, vec![since("2026-11-21")]).unwrap();
+        assert_eq!(code, "concurrent-update");
+        assert_eq!(
+            details,
+            r#"{"updatedAt":"2026-11-21T09:00:00.000Z","threshold":"2026-11-21T00:00:00.000Z"}"#
+        );
+        assert_eq!(refusal(r#"{"id":"n"}"#, vec![since("2020-01-01")]), None);
+    }
+
+    #[test]
+    fn a_cursor_names_the_record_when_the_verb_does_not() {
+        for cursor in [r#"{"key":"o"}"#, r#"{"id":"o"}"#, r#"{"primaryKey":{"id":"o"}}"#] {
+            let cursor = Guard::LastKnown(Value::Object(object(cursor)));
+            assert_eq!(refusal(r#"{"id":"n"}"#, vec![cursor, Guard::MustExist]), None);
+        }
+        let (code, details) =
+            refusal(r#"{"id":"n"}"#, vec![Guard::LastKnown("ghost".into())]).unwrap();
+        assert_eq!(
+            (code.as_str(), details.as_str()),
+            ("stale-cursor", r#"{"lastKnownId":"ghost"}"#)
+        );
+    }
+
+    #[test]
+    fn the_first_guard_that_fails_is_told() {
+        let guards = vec![Guard::LastKnown("ghost".into()), Guard::MustExist];
+        assert_eq!(refusal(r#"{"id":"n"}"#, guards).unwrap().0, "stale-cursor");
+    }
 }

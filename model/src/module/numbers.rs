@@ -182,3 +182,95 @@ fn as_kind(kind: Kind, taken: &Taken) -> Value {
         | Kind::Opaque => Value::String(taken.text.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::command::Action;
+    use crate::testing::{Shop, rule, verb};
+
+    /// A lenient shop whose tickets are numbered `T-5`, `T-6`, …, with the number in `n`.
+    fn shop() -> Shop {
+        numbered(5)
+    }
+
+    fn numbered(start: u64) -> Shop {
+        let mut shop = Shop::lenient();
+        start_at(&mut shop, start);
+        shop
+    }
+
+    fn start_at(shop: &mut Shop, start: u64) {
+        shop.redefine(|definition| {
+            let table = crate::TableName::parse("tickets").unwrap();
+            let mut rule = rule("T-", start);
+            rule.counter_field = Some("n".to_owned());
+            definition.sequences.insert(table, [("id".to_owned(), rule)].into());
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn an_empty_field_gets_the_text_and_the_counter_field_the_number() {
+        let mut shop = shop();
+        for (sent, row) in [
+            ("{}", r#"{"id":"T-5","number":null,"n":5}"#),
+            (r#"{"id":""}"#, r#"{"id":"T-6","number":null,"n":6}"#),
+            (r#"{"id":"mine"}"#, r#"{"id":"mine","number":null,"n":null}"#),
+        ] {
+            shop.insert("tickets", sent).unwrap();
+            assert_eq!(shop.rows("tickets").last().unwrap(), row);
+        }
+        assert_eq!(shop.save("ticket", "{}").unwrap().key.as_str(), "T-7", "by an alias too");
+    }
+
+    #[test]
+    fn a_refused_write_takes_no_number() {
+        let mut shop = shop();
+        let verbs = vec![
+            verb(Action::Insert, "tickets", "{}"),
+            verb(Action::Insert, "tickets", "{}"),
+            verb(Action::Merge, "tickets", r#"{"id":"ghost"}"#),
+        ];
+        shop.write(verbs).unwrap_err();
+        assert_eq!(shop.insert("tickets", "{}").unwrap().key.as_str(), "T-5");
+    }
+
+    #[test]
+    fn a_number_that_is_some_records_key_is_passed_over() {
+        let mut shop = shop();
+        shop.insert("tickets", r#"{"id":"T-5"}"#).unwrap();
+        shop.insert("tickets", r#"{"id":"T-6"}"#).unwrap();
+        assert_eq!(shop.insert("tickets", "{}").unwrap().key.as_str(), "T-7");
+    }
+
+    #[test]
+    fn a_new_rule_starts_after_the_highest_and_never_goes_back() {
+        let mut shop = Shop::lenient();
+        shop.insert("tickets", r#"{"id":"T-40"}"#).unwrap();
+        shop.insert("tickets", r#"{"id":"T-x"}"#).unwrap();
+        start_at(&mut shop, 5);
+        assert_eq!(shop.insert("tickets", "{}").unwrap().key.as_str(), "T-41");
+        start_at(&mut shop, 5);
+        assert_eq!(shop.insert("tickets", "{}").unwrap().key.as_str(), "T-42");
+        start_at(&mut shop, 100);
+        assert_eq!(shop.insert("tickets", "{}").unwrap().key.as_str(), "T-100");
+    }
+
+    #[test]
+    fn a_merge_fills_what_is_still_empty() {
+        let mut shop = Shop::lenient();
+        shop.insert("tickets", r#"{"id":"a"}"#).unwrap();
+        shop.insert("tickets", r#"{"id":"b","number":"old"}"#).unwrap();
+        shop.redefine(|definition| {
+            let table = crate::TableName::parse("tickets").unwrap();
+            definition.sequences.insert(table, [("number".to_owned(), rule("#", 1))].into());
+        })
+        .unwrap();
+        shop.merge("tickets", r#"{"id":"b","n":1}"#).unwrap();
+        shop.merge("tickets", r#"{"id":"a","n":1}"#).unwrap();
+        assert_eq!(
+            shop.rows("tickets"),
+            [r##"{"id":"a","number":"#1","n":1}"##, r#"{"id":"b","number":"old","n":1}"#]
+        );
+    }
+}

@@ -66,3 +66,50 @@ impl Plan<'_> {
         Ok(rule)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::limits::{RESERVATIONS_KEPT, RULES_MADE_MAX};
+    use crate::testing::Shop;
+
+    #[test]
+    fn a_field_without_a_rule_counts_from_one_and_inserts_go_on_from_there() {
+        let mut shop = Shop::lenient();
+        let before = shop.branch().head();
+        assert_eq!(shop.reserve("tickets", "number").unwrap(), "1");
+        assert_eq!(shop.reserve("ticket", "number").unwrap(), "2");
+        assert_eq!(shop.reserve("tickets", "jobNo").unwrap(), "1", "a field of the client's own");
+        assert_eq!(shop.branch().head(), before, "no event tells of it");
+        let event = shop.insert("tickets", r#"{"id":"t"}"#).unwrap();
+        assert_eq!(event.record.get("number").unwrap().as_str(), Some("3"));
+    }
+
+    #[test]
+    fn reservations_are_listed_the_newest_last() {
+        let mut shop = Shop::lenient();
+        for _ in 0..RESERVATIONS_KEPT + 3 {
+            shop.elapsed_ms = 1_000;
+            shop.reserve("tickets", "number").unwrap();
+        }
+        let values: Vec<u64> = shop.branch().reservations().map(|taken| taken.value).collect();
+        assert_eq!(values.len(), RESERVATIONS_KEPT);
+        assert_eq!((values[0], values[RESERVATIONS_KEPT - 1]), (4, 1_003));
+    }
+
+    #[test]
+    fn strict_numbers_only_fields_it_knows_and_lenient_only_so_many() {
+        let mut shop = Shop::strict();
+        assert_eq!(shop.reserve("tickets", "number").unwrap(), "1");
+        let reject = shop.reserve("tickets", "jobNo").unwrap_err();
+        assert_eq!(reject.to_string(), r#"tickets has no field "jobNo""#);
+        let mut shop = Shop::lenient();
+        for n in 0..RULES_MADE_MAX {
+            shop.reserve("tickets", &format!("f{n}")).unwrap();
+        }
+        assert_eq!(
+            shop.reserve("tickets", "one more").unwrap_err().code(),
+            "sequence-allocation-failed"
+        );
+        assert_eq!(shop.reserve("tickets", "f0").unwrap(), "2");
+    }
+}

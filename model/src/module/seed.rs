@@ -42,3 +42,63 @@ impl Plan<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Shop, rule};
+
+    #[test]
+    fn empty_tables_are_filled_without_an_event_and_unknown_fields_stay() {
+        let mut shop = Shop::lenient();
+        let seeds = r#"{"dishes":[{"id":"d1","code":"tea","pricing":{"base":5}},{"id":"d2"}],
+            "orderHeader":{"note":"one row"},"settings":{}}"#;
+        let accepted = shop.seed(seeds).unwrap();
+        assert!(accepted.delta.events.is_empty());
+        let head = shop.branch().head();
+        assert_eq!((head.offset.0, head.revision.0, head.rows), (0, 1, 3));
+        assert_eq!(head.last_updated_at, shop.now);
+        assert!(shop.rows("dishes")[0].contains(r#""pricing":{"base":5}"#));
+        assert!(shop.rows("order_header")[0].ends_with(r#""version":1}"#));
+        assert!(shop.branch().seeded());
+    }
+
+    #[test]
+    fn seeds_come_once_and_never_after_an_event() {
+        let mut shop = Shop::lenient();
+        shop.seed(r#"{"dishes":[{"id":"d1"}]}"#).unwrap();
+        shop.seed(r#"{"tickets":[{"id":"t1"}]}"#).unwrap();
+        assert_eq!(shop.branch().head().rows, 1, "a second seed changes nothing");
+        let mut shop = Shop::lenient();
+        shop.insert("tickets", r#"{"id":"t1"}"#).unwrap();
+        shop.seed(r#"{"dishes":[{"id":"d1"}]}"#).unwrap();
+        assert_eq!(shop.rows("dishes").len(), 0);
+        assert!(shop.branch().seeded());
+    }
+
+    #[test]
+    fn of_rows_with_one_key_the_last_wins_and_numbers_start_after_the_highest() {
+        let mut shop = Shop::lenient();
+        shop.redefine(|definition| {
+            let table = crate::TableName::parse("tickets").unwrap();
+            definition.sequences.insert(table, [("id".to_owned(), rule("T-", 1))].into());
+        })
+        .unwrap();
+        shop.seed(r#"{"tickets":[{"id":"T-7"},{"id":"x","number":"1"},{"id":"x","number":"2"}]}"#)
+            .unwrap();
+        assert_eq!(shop.rows("tickets").len(), 2);
+        assert!(shop.rows("tickets")[1].contains(r#""number":"2""#));
+        assert_eq!(shop.insert("tickets", "{}").unwrap().key.as_str(), "T-8");
+    }
+
+    #[test]
+    fn a_reader_sees_a_module_before_it_exists() {
+        let shop = Shop::lenient();
+        let definition = std::sync::Arc::clone(shop.branch().definition().unwrap());
+        let seed = crate::Seed { tables: crate::testing::object(r#"{"dishes":[{"code":"a"}]}"#) };
+        let imagine =
+            || crate::Branch::imagined(shop.key.clone(), definition.clone(), Some(&seed), shop.now);
+        let branch = imagine();
+        assert_eq!((branch.head().rows, branch.head().offset.0), (1, 0));
+        assert_eq!(branch.state_hash(), imagine().state_hash(), "the same each time");
+    }
+}
