@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use model::{Applied, Batch, BranchKey, Delta, Effect, Event, Offset, Outcome, Partition, codec};
+use model::{
+    Applied, Batch, Branch, BranchKey, Delta, Event, Offset, Outcome, Partition, Read, Request,
+    checkpoint, codec, store,
+};
 use parking_lot::Mutex;
 use raft::{Answer, Change, ChunkSink, ChunkSource, Fatal, Frozen, Store};
 use tokio::sync::broadcast;
@@ -113,7 +115,14 @@ impl raft::Machine for PartitionMachine {
         let applied = self.state.apply(&batch).map_err(|halt| Fatal(halt.to_string()))?;
         let deltas: Vec<_> = applied.iter().filter_map(fresh_delta).collect();
         for delta in &deltas {
-            delta.events.iter().for_each(|event| put_event(&delta.key, event, changes));
+            changes.extend(store::changes(delta).into_iter().map(put_change));
+        }
+        for command in &batch.commands {
+            if let (Request::Seed(_), Some(branch)) =
+                (&command.request, self.state.branch(&command.key))
+            {
+                put_records(branch, &mut |change| changes.push(change));
+            }
         }
         self.published.publish(self.state.clone(), deltas);
         Ok(Answer(Arc::new(applied)))
@@ -176,30 +185,43 @@ fn fresh_delta(applied: &Applied) -> Option<Arc<Delta>> {
     }
 }
 
-fn put_event(key: &BranchKey, event: &Event, changes: &mut Vec<Change>) {
-    changes
-        .push(Change::Put(store::event_key(key, event.offset).into(), codec::encode(event).into()));
-    let record: Bytes = store::record_key(key, &event.table, &event.key).into();
-    changes.push(match event.effect {
-        Effect::Insert | Effect::Merge => Change::Put(record, codec::encode(&*event.record).into()),
-        Effect::Delete => Change::Delete(record),
-    });
+fn put_change(change: store::StoreChange) -> Change {
+    let key = change.key.into();
+    match change.value {
+        Some(value) => Change::Put(key, value.into()),
+        None => Change::Delete(key),
+    }
 }
 
+/// All records of a branch as they are: what a seed or a checkpoint brings makes no events.
+fn put_records(branch: &Branch, put: &mut dyn FnMut(Change)) {
+    let Ok(model::Answer::Snapshot(snapshot)) = branch.read(&Read::Snapshot) else { return };
+    let Some(definition) = branch.definition() else { return };
+    for (name, rows) in &snapshot.tables {
+        let Some(table) = definition.schema.table(name.as_str()) else { continue };
+        for row in rows {
+            let Ok(key) = table.key_of(row) else { continue }; // A stored record has its key.
+            let key = store::record_key(branch.key(), name, &key);
+            put(Change::Put(key.into(), codec::encode(&**row).into()));
+        }
+    }
+}
+
+/// Everything the store holds, out of a checkpoint: all events, then all records as they are.
 fn rebuild_store(
-    _state: &Partition,
-    _source: &dyn ChunkSource,
-    _put: &mut dyn FnMut(Change),
+    state: &Partition,
+    source: &dyn ChunkSource,
+    put: &mut dyn FnMut(Change),
 ) -> Result<(), Fatal> {
+    for name in source.names().into_iter().filter(|name| checkpoint::is_event_chunk(name)) {
+        let bytes = source.get(&name).ok_or_else(|| Fatal(format!("chunk {name:?} is gone")))?;
+        let segment = Partition::read_segment(&bytes)
+            .map_err(|error| Fatal(format!("chunk {name:?}: {error}")))?;
+        for event in &segment.events {
+            let key = store::event_key(&segment.key, event.offset);
+            put(Change::Put(key.into(), codec::encode(&**event).into()));
+        }
+    }
+    state.branches().for_each(|branch| put_records(branch, put));
     Ok(())
-}
-
-mod store {
-    use model::{BranchKey, Offset, RecordKey, TableName};
-    pub(super) fn event_key(key: &BranchKey, offset: Offset) -> Vec<u8> {
-        model::codec::encode(&(key, offset))
-    }
-    pub(super) fn record_key(key: &BranchKey, table: &TableName, record: &RecordKey) -> Vec<u8> {
-        model::codec::encode(&(key, table, record))
-    }
 }
