@@ -1,12 +1,26 @@
 //! Gateway: the doors of one node, as its assembler holds them.
+//!
+//! Draining goes in this order: `readyz` says no, so that balancers look elsewhere; sockets are
+//! closed, spread over a while, each after its last acknowledgement; then the listener closes and
+//! requests under way are finished.
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 
 use actors::Branches;
 use axum::Router;
+use axum::serve::ListenerExt;
 use metrics_exporter_prometheus::PrometheusHandle;
+use model::{Accepted, Answer, BranchKey, Command, ModuleSnapshot, Outcome, Read, ReadLevel};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::error::{ApiError, Problem};
+use crate::limits::{Limits, RENDERS_AT_ONCE};
+use crate::metrics::Counters;
 
 /// What the doors are told when they are built.
 #[derive(Debug, Clone)]
@@ -15,38 +29,52 @@ pub struct GatewayConfig {
     pub server_id: String,
     /// Whether this node listens beyond loopback without authentication.
     pub open_to_all: bool,
+    /// The bounds.
+    pub limits: Limits,
 }
 
 impl GatewayConfig {
     /// The usual doors of a node of this name: its `serverId` is `ws-<node>`.
     pub fn new(node: &str) -> Self {
-        Self { server_id: format!("ws-{node}"), open_to_all: false }
+        Self { server_id: format!("ws-{node}"), open_to_all: false, limits: Limits::default() }
     }
 }
 
 /// The doors of one node. Cheap to clone: clones are the same doors.
 #[derive(Clone)]
 pub struct Gateway {
-    _branches: Arc<dyn Branches>,
+    app: App,
 }
 
 impl Gateway {
-    /// Doors before these branches; `metrics` renders `GET /metrics`.
+    /// Doors before these branches; `metrics` renders `GET /metrics`. The recorder must be
+    /// installed before, as counters are taken here.
     pub fn new(
-        _config: GatewayConfig,
+        config: GatewayConfig,
         branches: Arc<dyn Branches>,
-        _metrics: PrometheusHandle,
+        metrics: PrometheusHandle,
     ) -> Self {
-        Self { _branches: branches }
+        let app = Arc::new(Shared {
+            server_id: config.server_id.into(),
+            branches,
+            metrics,
+            counters: Counters::new(config.open_to_all),
+            seats: Arc::new(Semaphore::new(config.limits.sockets_max)),
+            renders: Arc::new(Semaphore::new(RENDERS_AT_ONCE)),
+            draining: CancellationToken::new(),
+            sockets: TaskTracker::new(),
+            limits: config.limits,
+        });
+        Self { app }
     }
 
     /// Every route, ready to be served or called.
     pub fn routes(&self) -> Router {
-        Router::new()
+        crate::http::routes(Arc::clone(&self.app))
     }
 
-    /// Serves until `shutdown` resolves, then drains; returns when the last connection is gone or
-    /// was cut.
+    /// Serves until `shutdown` resolves, then drains; returns when the last request is answered,
+    /// or has had its time.
     ///
     /// # Errors
     /// What the listener reports.
@@ -54,11 +82,100 @@ impl Gateway {
         &self,
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
-    ) -> std::io::Result<()> {
-        axum::serve(listener, self.routes()).with_graceful_shutdown(shutdown).await
+    ) -> io::Result<()> {
+        let listener = listener.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "a connection could not be told to send at once");
+            }
+        });
+        let drained = CancellationToken::new();
+        let (gateway, done) = (self.clone(), drained.clone());
+        let server = axum::serve(listener, self.routes()).with_graceful_shutdown(async move {
+            shutdown.await;
+            gateway.drain().await;
+            done.cancel();
+        });
+        let drain_max = self.app.limits.drain_max;
+        tokio::select! {
+            served = server => served,
+            () = async { drained.cancelled().await; tokio::time::sleep(drain_max).await } => {
+                tracing::warn!("requests were still under way when their time to finish was over");
+                Ok(())
+            }
+        }
     }
 
-    /// Stops taking new work: `readyz` says so, and every socket is closed once its queue is
-    /// written. Returns when they are gone or have had their time.
-    pub async fn drain(&self) {}
+    /// Stops taking new work: `readyz` says so, and every socket is closed once its last
+    /// acknowledgement is written. Returns when they are gone or have had their time.
+    pub async fn drain(&self) {
+        self.app.draining.cancel();
+        self.app.sockets.close();
+        let limits = &self.app.limits;
+        let patience = limits.drain_spread + limits.drain_max;
+        if tokio::time::timeout(patience, self.app.sockets.wait()).await.is_err() {
+            tracing::warn!(left = self.app.sockets.len(), "sockets did not end in time");
+        }
+    }
+}
+
+/// What all handlers and sockets share.
+pub(crate) type App = Arc<Shared>;
+
+/// What all handlers and sockets share.
+pub(crate) struct Shared {
+    pub(crate) server_id: Arc<str>,
+    pub(crate) branches: Arc<dyn Branches>,
+    pub(crate) metrics: PrometheusHandle,
+    pub(crate) counters: Counters,
+    pub(crate) limits: Limits,
+    /// One permit for each socket.
+    pub(crate) seats: Arc<Semaphore>,
+    /// One permit for each large snapshot being written.
+    pub(crate) renders: Arc<Semaphore>,
+    /// Set for good when the node goes away.
+    pub(crate) draining: CancellationToken,
+    /// The sockets that have not ended.
+    pub(crate) sockets: TaskTracker,
+}
+
+impl Shared {
+    /// Has a command decided; a refusal is an error here.
+    pub(crate) async fn submit(&self, command: Command) -> Result<Accepted, ApiError> {
+        match self.branches.submit(command).await? {
+            Outcome::Accepted(accepted) => Ok(accepted),
+            Outcome::Rejected(reject) => Err(reject.into()),
+        }
+    }
+
+    /// A module's whole state.
+    pub(crate) async fn snapshot(
+        &self,
+        key: BranchKey,
+        level: ReadLevel,
+    ) -> Result<Arc<ModuleSnapshot>, ApiError> {
+        match self.branches.read(key, Read::Snapshot, level).await? {
+            Answer::Snapshot(snapshot) => Ok(snapshot),
+            other @ (Answer::Page(_) | Answer::Head(_) | Answer::Events(_)) => Err(unasked(&other)),
+        }
+    }
+}
+
+/// An answer to another question than the one asked.
+pub(crate) fn unasked(answer: &Answer) -> ApiError {
+    let what = match answer {
+        Answer::Snapshot(_) => "a snapshot",
+        Answer::Page(_) => "a page",
+        Answer::Head(_) => "counters",
+        Answer::Events(_) => "events",
+    };
+    tracing::error!(what, "a read was answered with something else");
+    ApiError::new(Problem::Defect, "the read was answered with something else")
+}
+
+/// Now, as this node's clock has it: for what is shown, never for what is decided.
+pub(crate) fn now() -> model::Timestamp {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    model::Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

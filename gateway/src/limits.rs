@@ -1,1 +1,90 @@
 //! Every bound of this room, in one table, with units and reasons.
+
+use std::time::Duration;
+
+/// Largest body of a request, in bytes (decision 16). Beyond it: 413.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// How long a body may take to arrive: ends those that send a byte a minute.
+pub const BODY_READ_MAX: Duration = Duration::from_secs(15);
+/// Longest path and query, in bytes. Beyond it: 414.
+pub const URI_BYTES_MAX: usize = 8 * 1024;
+/// All header names and values together, in bytes. Beyond it: 431.
+pub const HEADER_BYTES_MAX: usize = 16 * 1024;
+/// Longest idempotency key, request id, client id or event id, in bytes: each is kept for a day.
+pub const ID_BYTES_MAX: usize = 256;
+/// Modules whose counters are read at once for one list of branches.
+pub const HEADS_AT_ONCE: usize = 16;
+
+/// Rows from which a snapshot is rendered away from the threads that serve everybody: below it,
+/// rendering takes about as long as handing it over would.
+pub const ROWS_INLINE_MAX: u64 = 2_000;
+/// Large snapshots rendered at the same time on this node: each may take a core.
+pub const RENDERS_AT_ONCE: usize = 4;
+
+/// Largest message a client may send, in bytes (decision 16).
+pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// What a socket reads at once, in bytes. The library allocates this for every socket, idle ones
+/// too.
+pub const READ_BUFFER_BYTES: usize = 4 * 1024;
+/// What is gathered before the operating system is called, in bytes.
+pub const WRITE_BUFFER_BYTES: usize = 16 * 1024;
+/// Largest snapshot sent as one frame, in bytes: the original's clients take a snapshot as one.
+pub const SNAPSHOT_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Most bytes between a socket's queue and the operating system: one snapshot and the frame
+/// before it.
+pub const WRITE_BUFFER_BYTES_MAX: usize = SNAPSHOT_BYTES_MAX + 8 * 1024 * 1024;
+/// Characters of an unreadable message that are shown back.
+pub const PREVIEW_CHARS: usize = 80;
+
+/// Publishes of one socket that wait for those before them; at this number the socket is not read.
+pub const PUBLISHES_WAITING_MAX: usize = 64;
+/// The same in bytes as they were sent.
+pub const PUBLISH_BYTES_WAITING_MAX: usize = 2 * 1024 * 1024;
+/// Publishes without a known outcome whose event would still be acknowledged.
+pub const UNKNOWN_OUTCOMES_MAX: usize = 64;
+/// How long to wait before following again what could not be followed; doubled for each try.
+pub const FOLLOW_AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// The longest such wait.
+pub const FOLLOW_AGAIN_AFTER_MAX: Duration = Duration::from_secs(5);
+/// How slow a client may take a large frame before it counts as stalled, in bytes a second: a
+/// bad mobile link.
+pub const SLOWEST_BYTES_PER_SECOND: u64 = 16 * 1024;
+/// How long a close frame may take to be written, and to be answered.
+pub const GOODBYE_MAX: Duration = Duration::from_secs(1);
+
+/// The bounds an assembler may set.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Sockets at once; the next is refused with 503.
+    pub sockets_max: usize,
+    /// Frames queued for one socket, besides snapshots. Full: its streams are not pulled.
+    pub outbox_frames_max: usize,
+    /// The same in bytes.
+    pub outbox_bytes_max: usize,
+    /// How often a socket is pinged: below the idle limit of common proxies.
+    pub ping_every: Duration,
+    /// A socket from which nothing came for so long is closed: two pings went unanswered.
+    pub idle_max: Duration,
+    /// A socket that took nothing for so long, and longer for large frames, is closed with 1013.
+    pub stall_max: Duration,
+    /// Over how long the sockets of a draining node are closed, so that they do not all come to
+    /// the next node at once.
+    pub drain_spread: Duration,
+    /// How long requests and sockets have to finish when the node drains.
+    pub drain_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sockets_max: 20_000,
+            outbox_frames_max: 256,
+            outbox_bytes_max: 1024 * 1024,
+            ping_every: Duration::from_secs(25),
+            idle_max: Duration::from_secs(60),
+            stall_max: Duration::from_secs(30),
+            drain_spread: Duration::from_secs(2),
+            drain_max: Duration::from_secs(15),
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Error: the only table from a refusal to its status and code.
+//!
+//! Every refusal, of a request's shape, of the branch, of the way there, becomes a [`Problem`],
+//! and the problem alone says status, code and title. The body keeps the original's members
+//! `error`, `message`, `details` and adds those of RFC 9457.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use actors::RouteError;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use model::{BadName, Object, Reject, Value};
+
+macro_rules! problems {
+    ($($name:ident $status:literal $code:literal $title:literal;)*) => {
+        /// Everything that can be wrong, as a client sees it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Problem {
+            $(#[doc = $title] $name,)*
+        }
+
+        impl Problem {
+            /// All of them, by status.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            fn row(self) -> (u16, &'static str, &'static str) {
+                match self {
+                    $(Self::$name => ($status, $code, $title),)*
+                }
+            }
+        }
+    };
+}
+
+problems! {
+    InvalidJson 400 "invalid-json" "The body is not JSON that is read";
+    InvalidBody 400 "invalid-body" "The body, or a member of it, has the wrong type";
+    InvalidName 400 "invalid-name" "A branch, module or table is named outside the rules";
+    InvalidEncoding 400 "invalid-encoding" "The path or query is not properly percent-encoded";
+    InvalidParameter 400 "invalid-parameter" "A query parameter cannot be read";
+    InvalidHeader 400 "invalid-header" "A header cannot be read";
+    InvalidUpgrade 400 "invalid-upgrade" "The request to become a WebSocket is not complete";
+    InvalidRequestId 400 "invalid-request-id" "A request id is too long";
+    HelloRequired 400 "hello-required" "A frame came that must follow client:hello";
+    MissingModule 400 "missing-module-id" "A publish names no module";
+    MissingTableName 400 "missing-table-name" "The body names no table";
+    MissingRecord 400 "missing-record" "The body has no record";
+    MissingRecordKey 400 "missing-record-key" "A delete names no record";
+    MissingTableOrField 400 "missing-table-or-field" "A sequence is named by table and field";
+    ModuleEventFailed 400 "module-event-failed" "The branch refused the change";
+    SequenceFailed 400 "sequence-allocation-failed" "No number can be taken";
+    NotFound 404 "not-found" "There is nothing under this path";
+    PathNotFound 404 "path-not-found" "The module's snapshot has no such member";
+    ModuleNotFound 404 "module-not-found" "The branch has no such module";
+    TableNotFound 404 "table-not-found" "The module has no such table";
+    RecordNotFound 404 "module-event-failed" "The record to change does not exist";
+    MethodNotAllowed 405 "method-not-allowed" "The path does not take this method";
+    RequestTimeout 408 "request-timeout" "The body took too long to arrive";
+    VersionConflict 409 "version-conflict" "The record was changed by someone else";
+    DuplicateKey 409 "duplicate-key" "A record with this key exists";
+    FullSyncRequired 409 "full-sync-required" "The client's picture is too old: take a snapshot";
+    ConcurrencyConflict 409 "concurrency-conflict" "A condition of the save does not hold";
+    BodyTooLarge 413 "body-too-large" "The body is too large";
+    UriTooLong 414 "uri-too-long" "The path and query are too long";
+    KeyReused 422 "idempotency-key-reused" "The same id came with another request";
+    Busy 429 "busy" "Too many requests wait; nothing was done";
+    OutcomesFull 429 "outcomes-full" "The module remembers as many outcomes as it may";
+    HeadersTooLarge 431 "headers-too-large" "The headers are too large";
+    Defect 500 "defect" "A defect of the store; nothing was changed by this request";
+    NotReady 503 "not-ready" "This node does not serve now";
+    Unavailable 503 "unavailable" "Nobody can take it now; nothing was done";
+    TooManySockets 503 "too-many-sockets" "This node holds as many sockets as it may";
+    OutcomeUnknown 504 "outcome-unknown" "It may or may not have happened: retry with the same id";
+}
+
+impl Problem {
+    /// The HTTP status.
+    pub fn status(self) -> StatusCode {
+        StatusCode::from_u16(self.row().0).expect("the table holds valid statuses")
+    }
+
+    /// The public code: stable, kebab-case, JSON `error`.
+    pub fn code(self) -> &'static str {
+        self.row().1
+    }
+
+    /// What it means, in a few words.
+    pub fn title(self) -> &'static str {
+        self.row().2
+    }
+}
+
+/// The table of problems as docs/protocol.md shows it.
+pub fn markdown() -> String {
+    let mut table = String::from("| Status | `error` | Meaning |\n|---|---|---|\n");
+    for problem in Problem::ALL {
+        let (status, code, title) = problem.row();
+        writeln!(table, "| {status} | `{code}` | {title} |").expect("a String takes all");
+    }
+    table
+}
+
+/// A problem with its particulars.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ApiError {
+    problem: Problem,
+    message: String,
+    members: Object,
+    retry_after: Option<Duration>,
+}
+
+impl ApiError {
+    /// A problem in these words.
+    pub fn new(problem: Problem, message: impl Into<String>) -> Self {
+        Self { problem, message: message.into(), members: Object::new(), retry_after: None }
+    }
+
+    /// With one more member of the body, in the order they are added.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.members.insert(name, value.into());
+        self
+    }
+
+    /// With these `details`.
+    #[must_use]
+    pub fn details<const N: usize>(self, details: [(&'static str, Value); N]) -> Self {
+        self.with("details", details.into_iter().collect::<Object>())
+    }
+
+    #[must_use]
+    fn retry(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        self.details([("retryAfterMs", millis.into())])
+    }
+
+    /// What is wrong.
+    pub fn problem(&self) -> Problem {
+        self.problem
+    }
+
+    /// In words.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// How many seconds to wait before a retry, for the header.
+    pub(crate) fn retry_after_seconds(&self) -> Option<u64> {
+        self.retry_after.map(|after| after.as_millis().div_ceil(1000).max(1) as u64)
+    }
+
+    /// The most telling code: the branch's own where there is one, as frames show it.
+    pub(crate) fn code(&self) -> &str {
+        let own = self.members.get("details").and_then(|details| details.get("code"));
+        own.and_then(Value::as_str).unwrap_or_else(|| self.problem.code())
+    }
+
+    /// The `details`, empty where there are none.
+    pub(crate) fn shown_details(&self) -> Object {
+        self.members.get("details").and_then(Value::as_object).cloned().unwrap_or_default()
+    }
+
+    /// The body of the answer. `instance` is the path asked.
+    pub(crate) fn body(&self, instance: &str) -> Object {
+        let mut body = Object::new();
+        body.insert("error", self.problem.code().into());
+        body.insert("message", self.message.as_str().into());
+        for (name, value) in self.members.iter() {
+            body.insert(name.clone(), value.clone());
+        }
+        if body.get("details").is_none() {
+            body.insert("details", Object::new().into());
+        }
+        body.insert("type", format!("urn:mishkah:error:{}", self.problem.code()).into());
+        body.insert("title", self.problem.title().into());
+        body.insert("status", u64::from(self.problem.row().0).into());
+        body.insert("detail", self.message.as_str().into());
+        body.insert("instance", instance.into());
+        body
+    }
+}
+
+impl IntoResponse for ApiError {
+    /// The status, and the error itself for `http/door` to write the body of.
+    fn into_response(self) -> Response {
+        let mut response = self.problem.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<BadName> for ApiError {
+    fn from(bad: BadName) -> Self {
+        Self::new(Problem::InvalidName, bad.to_string()).details([
+            ("kind", bad.kind.into()),
+            ("given", bad.given.into()),
+            ("rule", bad.rule.into()),
+        ])
+    }
+}
+
+impl From<RouteError> for ApiError {
+    fn from(error: RouteError) -> Self {
+        let message = error.to_string();
+        match error {
+            RouteError::UnknownModule(module) => {
+                Self::new(Problem::ModuleNotFound, message).details([("moduleId", module.into())])
+            }
+            RouteError::Rejected(reject) => reject.into(),
+            RouteError::Busy { retry_after, .. } => {
+                Self::new(Problem::Busy, message).retry(retry_after)
+            }
+            RouteError::Unavailable { retry_after, .. } => {
+                Self::new(Problem::Unavailable, message).retry(retry_after)
+            }
+            RouteError::Indeterminate => {
+                Self::new(Problem::OutcomeUnknown, message).details([("outcome", "unknown".into())])
+            }
+        }
+    }
+}
+
+impl From<Reject> for ApiError {
+    fn from(reject: Reject) -> Self {
+        let (code, message) = (Value::from(reject.code()), reject.to_string());
+        let new = |problem| Self::new(problem, message.clone());
+        let failed = || new(Problem::ModuleEventFailed);
+        let key_text = |key: &model::RecordKey| Value::from(key.as_str());
+        match reject {
+            Reject::VersionConflict { table, key, expected, current, .. } => {
+                new(Problem::VersionConflict).details([
+                    ("table", table.into()),
+                    ("key", key_text(&key)),
+                    ("expectedVersion", expected.into()),
+                    ("currentVersion", current.into()),
+                ])
+            }
+            Reject::NotFound { table, key } => new(Problem::RecordNotFound).details([
+                ("code", code),
+                ("table", table.into()),
+                ("key", key_text(&key)),
+            ]),
+            Reject::DuplicateKey { table, key } => new(Problem::DuplicateKey)
+                .details([("table", table.into()), ("key", key_text(&key))]),
+            Reject::UnknownTable { table, .. } => {
+                new(Problem::TableNotFound).details([("table", table.into())])
+            }
+            Reject::KeyReused => new(Problem::KeyReused),
+            Reject::OutcomesFull { max } => new(Problem::OutcomesFull)
+                .retry(Duration::from_secs(60))
+                .details([("max", u64::from(max).into())]),
+            Reject::Undefined => new(Problem::Unavailable).retry(Duration::from_secs(1)),
+            Reject::Sequence { .. } => new(Problem::SequenceFailed),
+            Reject::Defect => new(Problem::Defect),
+            Reject::Guard { details, .. } => guard(&message, code, details),
+            Reject::MissingKey { table, field } | Reject::MissingField { table, field } => {
+                failed().details([("code", code), ("table", table.into()), ("field", field.into())])
+            }
+            Reject::Invalid { table, field, rule, value } => failed().details([
+                ("code", code),
+                ("table", table.into()),
+                ("field", field.into()),
+                ("rule", rule.into()),
+                ("value", value.into()),
+            ]),
+            Reject::NotUnique { table, fields, key, .. } => failed().details([
+                ("code", code),
+                ("table", table.into()),
+                ("fields", fields.into()),
+                ("key", key_text(&key)),
+            ]),
+            Reject::ForeignKey { table, field, .. } => {
+                failed().details([("code", code), ("table", table.into()), ("field", field.into())])
+            }
+            Reject::MissingTable | Reject::BadDefinition { .. } | Reject::BadCommand { .. } => {
+                failed().details([("code", code)])
+            }
+        }
+    }
+}
+
+/// A condition that does not hold: some mean that the client's whole picture is too old.
+fn guard(message: &str, code: Value, details: Object) -> ApiError {
+    let stale =
+        matches!(code.as_str(), Some("record-not-found" | "snapshot-mismatch" | "stale-cursor"));
+    let problem = if stale { Problem::FullSyncRequired } else { Problem::ConcurrencyConflict };
+    let shown: Object = std::iter::once(("code".into(), code)).chain(details).collect();
+    ApiError::new(problem, message).with("details", shown)
+}

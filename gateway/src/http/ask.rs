@@ -1,0 +1,249 @@
+//! Ask: how requests are read: names in paths, parameters, bodies, headers.
+//!
+//! Promise: whatever is sent, the answer is a value or a 4xx that says what would be right.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use bytes::Bytes;
+use model::{
+    BranchId, BranchKey, CommandId, ModuleConfig, ModuleId, Object, Offset, ReadLevel, Schema,
+    Timestamp, Value,
+};
+
+use crate::auth::{Access, Intent, Principal, authorize};
+use crate::error::{ApiError, Problem};
+use crate::gateway::App;
+use crate::limits::{BODY_READ_MAX, ID_BYTES_MAX};
+
+/// The text a percent-encoded one stands for.
+pub(crate) fn decoded(text: &str) -> Result<String, ApiError> {
+    let bad = || {
+        let message = format!("{text:?} is not properly percent-encoded UTF-8");
+        ApiError::new(Problem::InvalidEncoding, message)
+    };
+    let mut escapes = text.split('%').skip(1);
+    let hex = |escape: &str| {
+        escape.len() >= 2 && escape.bytes().take(2).all(|byte| byte.is_ascii_hexdigit())
+    };
+    if !escapes.all(hex) {
+        return Err(bad());
+    }
+    let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
+    decoded.map(std::borrow::Cow::into_owned).map_err(|_| bad())
+}
+
+/// A branch named in the path, and who asks.
+pub(crate) struct InBranch {
+    pub(crate) principal: Principal,
+    pub(crate) branch: BranchId,
+    pub(crate) level: ReadLevel,
+}
+
+impl InBranch {
+    /// Passes the policy door.
+    pub(crate) fn authorize(&self, intent: Intent) -> Result<(), ApiError> {
+        authorize(&self.principal, &Access::branch(intent, &self.branch))
+    }
+}
+
+impl FromRequestParts<App> for InBranch {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let Ok(principal) = Principal::from_request_parts(parts, app).await;
+        let branch = BranchId::parse(&path_part(parts, app, "branch").await?)?;
+        Ok(Self { principal, branch, level: read_level(&parts.headers)? })
+    }
+}
+
+/// A module of a branch's list, named in the path, and who asks.
+pub(crate) struct InModule {
+    principal: Principal,
+    pub(crate) key: BranchKey,
+    pub(crate) config: Arc<ModuleConfig>,
+    pub(crate) level: ReadLevel,
+}
+
+impl InModule {
+    /// Passes the policy door.
+    pub(crate) fn authorize(&self, intent: Intent) -> Result<(), ApiError> {
+        authorize(&self.principal, &Access::module(intent, &self.key))
+    }
+
+    /// Its tables.
+    pub(crate) fn schema(&self) -> &Schema {
+        &self.config.schema
+    }
+}
+
+impl FromRequestParts<App> for InModule {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let InBranch { principal, branch, level } =
+            InBranch::from_request_parts(parts, app).await?;
+        let module = ModuleId::parse(&path_part(parts, app, "module").await?)?;
+        let catalogue = app.branches.catalogue();
+        let listed = catalogue.modules_of(&branch).contains(&module);
+        let config = catalogue.module(&module).filter(|_| listed).cloned().ok_or_else(|| {
+            let message = format!("branch {branch:?} has no module {module:?}");
+            ApiError::new(Problem::ModuleNotFound, message)
+        })?;
+        Ok(Self { principal, key: BranchKey::new(branch, module), config, level })
+    }
+}
+
+/// One variable part of the path, decoded.
+pub(crate) async fn path_part(
+    parts: &mut Parts,
+    app: &App,
+    name: &str,
+) -> Result<String, ApiError> {
+    let unreadable = |_| ApiError::new(Problem::InvalidEncoding, "the path cannot be read");
+    let params = RawPathParams::from_request_parts(parts, app).await.map_err(unreadable)?;
+    let part = params.iter().find(|(part, _)| *part == name).map(|(_, text)| text.to_owned());
+    Ok(part.unwrap_or_default())
+}
+
+/// The parameters after `?`.
+pub(crate) struct Params(Vec<(String, String)>);
+
+impl FromRequestParts<App> for Params {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+        let query = parts.uri.query().unwrap_or_default();
+        let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((decoded(&name.replace('+', " "))?, decoded(&value.replace('+', " "))?))
+        });
+        pairs.collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl Params {
+    /// The value of the first of these names that has one.
+    pub(crate) fn first(&self, names: &[&str]) -> Option<&str> {
+        names.iter().find_map(|name| self.of(name).find(|value| !value.is_empty()))
+    }
+
+    /// Every item of every list under these names.
+    pub(crate) fn list<'a>(&'a self, names: &'a [&str]) -> impl Iterator<Item = &'a str> {
+        let values = names.iter().flat_map(|name| self.of(name));
+        values.flat_map(|value| value.split(',')).map(str::trim).filter(|item| !item.is_empty())
+    }
+
+    /// A whole number.
+    pub(crate) fn number(&self, names: &[&str]) -> Result<Option<usize>, ApiError> {
+        let Some(text) = self.first(names) else { return Ok(None) };
+        let bad = |_| unreadable(names[0], text, "a whole number from 0");
+        text.parse().map(Some).map_err(bad)
+    }
+
+    /// A time: milliseconds since 1970, or an ISO date.
+    pub(crate) fn time(&self, names: &[&str]) -> Result<Option<Timestamp>, ApiError> {
+        let Some(text) = self.first(names) else { return Ok(None) };
+        let millis = text.parse().ok().filter(|millis| *millis > 1_000_000_000).map(Timestamp);
+        let right = "milliseconds since 1970, or a time such as 2026-11-21T08:00:00Z";
+        millis
+            .or_else(|| Timestamp::parse(text))
+            .map(Some)
+            .ok_or_else(|| unreadable(names[0], text, right))
+    }
+
+    /// Whether a parameter of this name says yes.
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        self.of(name).any(|value| matches!(value, "" | "1" | "true" | "yes"))
+    }
+
+    fn of(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+fn unreadable(name: &str, given: &str, right: &str) -> ApiError {
+    let message = format!("{name} must be {right}, but was {given:?}");
+    ApiError::new(Problem::InvalidParameter, message).details([("parameter", name.into())])
+}
+
+/// A body, read as JSON whatever it says it is; an empty one is `null`.
+pub(crate) struct Body(pub(crate) Value);
+
+impl Body {
+    /// The members, none for an empty body.
+    pub(crate) fn object(self) -> Result<Object, ApiError> {
+        match self.0 {
+            Value::Object(object) => Ok(object),
+            Value::Null => Ok(Object::new()),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                Err(ApiError::new(Problem::InvalidBody, "the body must be a JSON object"))
+            }
+        }
+    }
+}
+
+impl FromRequest<App> for Body {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        let Ok(read) = tokio::time::timeout(BODY_READ_MAX, Bytes::from_request(request, app)).await
+        else {
+            let message = format!("the body did not arrive within {BODY_READ_MAX:?}");
+            return Err(ApiError::new(Problem::RequestTimeout, message));
+        };
+        let bytes = read.map_err(|rejection| {
+            let large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
+            let problem = if large { Problem::BodyTooLarge } else { Problem::InvalidBody };
+            ApiError::new(problem, rejection.body_text())
+        })?;
+        if bytes.is_empty() {
+            return Ok(Self(Value::Null));
+        }
+        let bad = |error: model::BadJson| ApiError::new(Problem::InvalidJson, error.to_string());
+        Value::from_json(&bytes).map(Self).map_err(bad)
+    }
+}
+
+/// What a command is called: by the client's `Idempotency-Key`, else anew.
+pub(crate) struct Named(pub(crate) CommandId);
+
+impl FromRequestParts<App> for Named {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+        let request = match parts.headers.get("idempotency-key") {
+            None => uuid::Uuid::now_v7().to_string(),
+            Some(key) => match key.to_str() {
+                Ok(key) if (1..=ID_BYTES_MAX).contains(&key.len()) => key.to_owned(),
+                Ok(_) | Err(_) => {
+                    let message = format!(
+                        "Idempotency-Key must be 1 to {ID_BYTES_MAX} printable ASCII characters"
+                    );
+                    return Err(ApiError::new(Problem::InvalidHeader, message));
+                }
+            },
+        };
+        Ok(Self(CommandId { session: String::new(), request }))
+    }
+}
+
+/// How fresh the answer must be: header `x-mishkah-read`.
+fn read_level(headers: &HeaderMap) -> Result<ReadLevel, ApiError> {
+    let Some(header) = headers.get("x-mishkah-read") else { return Ok(ReadLevel::default()) };
+    let level = header.to_str().ok().and_then(|text| match text {
+        "linearizable" => Some(ReadLevel::Linearizable),
+        "stale" => Some(ReadLevel::Stale),
+        _ => {
+            let cursor = text.strip_prefix("session=")?;
+            let sequence = cursor.rsplit_once('.').map_or(cursor, |(_, sequence)| sequence);
+            sequence.parse().ok().map(Offset).map(ReadLevel::Session)
+        }
+    });
+    level.ok_or_else(|| {
+        let right = "x-mishkah-read must be linearizable, stale, or session=<cursor>";
+        ApiError::new(Problem::InvalidHeader, right)
+    })
+}

@@ -1,0 +1,157 @@
+//! Branches: which there are, and what each holds. A branch is never made by looking at it.
+
+use std::collections::BTreeSet;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::get;
+use futures::StreamExt as _;
+use futures::stream;
+use model::{Answer, BranchId, BranchKey, Head, ModuleId, Read, ReadLevel};
+use serde::Serialize;
+
+use crate::auth::{Access, Intent, Principal, authorize};
+use crate::error::ApiError;
+use crate::gateway::{App, now};
+use crate::http::BRANCHES;
+use crate::http::ask::{InBranch, Params};
+use crate::http::reply::{json, written};
+use crate::limits::HEADS_AT_ONCE;
+use crate::render;
+use crate::wire::{ModuleMeta, by_id};
+
+/// The branch that is meant where none is named.
+pub(crate) const DEFAULT_BRANCH: &str = "lab:test-pad";
+
+pub(crate) fn routes() -> Router<App> {
+    let mut routes = Router::new().route("/api/state", get(state));
+    for root in BRANCHES {
+        routes = routes
+            .route(root, get(list))
+            .route(&format!("{root}/{{branch}}"), get(snapshot))
+            .route(&format!("{root}/{{branch}}/modules"), get(modules));
+    }
+    routes
+}
+
+#[derive(Serialize)]
+struct Listed {
+    id: BranchId,
+    label: String,
+    modules: Vec<ListedModule>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ListedModule {
+    module_id: ModuleId,
+    version: Option<u64>,
+    meta: Option<ModuleMeta>,
+}
+
+/// The configured branches in their order, then those that came into being by being written to.
+async fn list(State(app): State<App>, principal: Principal) -> Result<Response, ApiError> {
+    #[derive(Serialize)]
+    struct Shape {
+        branches: Vec<Listed>,
+    }
+    authorize(&principal, &Access::cluster(Intent::Read))?;
+    let catalogue = app.branches.catalogue();
+    let mut branches: Vec<(BranchId, String)> =
+        catalogue.branches.iter().map(|b| (b.id.clone(), b.label.clone())).collect();
+    let configured: BTreeSet<BranchId> = branches.iter().map(|(id, _)| id.clone()).collect();
+    let written: BTreeSet<BranchId> = app
+        .branches
+        .status()
+        .await
+        .branches
+        .iter()
+        .filter(|status| status.revision.is_some())
+        .filter_map(|status| BranchId::parse(&status.branch).ok())
+        .filter(|id| !configured.contains(id))
+        .collect();
+    branches.extend(written.into_iter().map(|id| (id.clone(), id.to_string())));
+
+    let listed = branches.into_iter().map(|(id, label)| {
+        let (app, modules) = (App::clone(&app), catalogue.modules_of(&id));
+        async move {
+            let mut shown = Vec::with_capacity(modules.len());
+            for module in modules {
+                let head = head(&app, BranchKey::new(id.clone(), module.clone())).await;
+                shown.push(ListedModule {
+                    module_id: module,
+                    version: head.as_ref().map(|head| head.revision.0),
+                    meta: head.as_ref().map(ModuleMeta::of),
+                });
+            }
+            Listed { id, label, modules: shown }
+        }
+    });
+    let branches = stream::iter(listed).buffered(HEADS_AT_ONCE).collect().await;
+    json(StatusCode::OK, &Shape { branches })
+}
+
+/// A module's counters as the nearest replica has them: a list is a glance, and must not fail
+/// because one partition has no leader.
+async fn head(app: &App, key: BranchKey) -> Option<Head> {
+    match app.branches.read(key, Read::Head, ReadLevel::Stale).await {
+        Ok(Answer::Head(head)) => Some(head),
+        Ok(Answer::Snapshot(_) | Answer::Page(_) | Answer::Events(_)) | Err(_) => None,
+    }
+}
+
+async fn snapshot(State(app): State<App>, place: InBranch) -> Result<Response, ApiError> {
+    place.authorize(Intent::Read)?;
+    of_branch(app, place.branch, place.level).await
+}
+
+/// `GET /api/state?branch=`: a branch as before there were paths for it.
+async fn state(
+    State(app): State<App>,
+    principal: Principal,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let branch = BranchId::parse(params.first(&["branch"]).unwrap_or(DEFAULT_BRANCH))?;
+    authorize(&principal, &Access::branch(Intent::Read, &branch))?;
+    of_branch(app, branch, ReadLevel::default()).await
+}
+
+async fn of_branch(app: App, branch: BranchId, level: ReadLevel) -> Result<Response, ApiError> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Shape<'a, M> {
+        branch_id: &'a BranchId,
+        modules: M,
+        updated_at: String,
+        server_id: &'a str,
+    }
+    let mut modules = Vec::new();
+    for module in app.branches.catalogue().modules_of(&branch) {
+        modules.push(app.snapshot(BranchKey::new(branch.clone(), module), level).await?);
+    }
+    let rows = modules.iter().map(|module| module.head.rows).sum();
+    let server_id = app.server_id.clone();
+    let write = move || {
+        render::bytes(&Shape {
+            branch_id: &branch,
+            modules: by_id(&modules),
+            updated_at: now().to_iso(),
+            server_id: &server_id,
+        })
+    };
+    Ok(written(StatusCode::OK, render::rows(&app.renders, rows, write).await?))
+}
+
+async fn modules(State(app): State<App>, place: InBranch) -> Result<Response, ApiError> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Shape {
+        branch_id: BranchId,
+        modules: Vec<ModuleId>,
+    }
+    place.authorize(Intent::Read)?;
+    let modules = app.branches.catalogue().modules_of(&place.branch);
+    json(StatusCode::OK, &Shape { branch_id: place.branch, modules })
+}

@@ -1,0 +1,132 @@
+//! Door: what every request walks through: limits, sockets, CORS, the body of an error, counting.
+
+use std::any::Any;
+use std::time::{Duration, Instant};
+
+use axum::extract::{Request, State};
+use axum::http::header::{
+    self, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use crate::error::{ApiError, Problem};
+use crate::gateway::App;
+use crate::http::ask::decoded;
+use crate::http::reply::{CURSOR, json};
+use crate::limits::{HEADER_BYTES_MAX, ID_BYTES_MAX, URI_BYTES_MAX};
+use crate::{metrics, ws};
+
+/// Names one request, in its answer and in the log.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const ANY: HeaderValue = HeaderValue::from_static("*");
+const METHODS: HeaderValue = HeaderValue::from_static("GET,POST,PUT,PATCH,DELETE,OPTIONS");
+const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("600");
+const EXPOSED: HeaderValue = HeaderValue::from_static("x-mishkah-cursor,x-request-id,retry-after");
+
+/// Answers one request, whatever becomes of it.
+pub(crate) async fn walk_through(State(app): State<App>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let id = request_id(request.headers());
+    let asked_headers = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+
+    let mut response = match admit(&request) {
+        Err(error) => error.into_response(),
+        Ok(()) if method == Method::OPTIONS => preflight(asked_headers),
+        Ok(()) if ws::is_upgrade(&request) => ws::accept(app, request).await,
+        Ok(()) => next.run(request).await,
+    };
+    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+        response = with_body(&error, &path, response);
+    }
+    finish(response.headers_mut(), &id);
+    let took = began.elapsed();
+    metrics::request(&path, &method, took);
+    record(&method, &path, &id, response.status(), took);
+    response
+}
+
+/// What can be refused before anybody looks at what is asked.
+fn admit(request: &Request) -> Result<(), ApiError> {
+    let uri = request.uri();
+    let long = uri.path_and_query().map_or(0, |both| both.as_str().len());
+    if long > URI_BYTES_MAX {
+        let message = format!("path and query have {long} bytes, at most {URI_BYTES_MAX} are read");
+        return Err(ApiError::new(Problem::UriTooLong, message));
+    }
+    let large: usize =
+        request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if large > HEADER_BYTES_MAX {
+        let message =
+            format!("the headers have {large} bytes, at most {HEADER_BYTES_MAX} are read");
+        return Err(ApiError::new(Problem::HeadersTooLarge, message));
+    }
+    decoded(uri.path())?;
+    if request.method() == Method::HEAD && uri.path().starts_with("/api/") {
+        return Err(ApiError::new(Problem::MethodNotAllowed, "the API does not take HEAD"));
+    }
+    Ok(())
+}
+
+/// The client's own id if it is usable, else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let sent = headers.get(REQUEST_ID).filter(|id| {
+        !id.is_empty() && id.len() <= ID_BYTES_MAX && id.as_bytes().iter().all(u8::is_ascii_graphic)
+    });
+    sent.cloned().unwrap_or_else(|| {
+        HeaderValue::try_from(uuid::Uuid::now_v7().to_string()).expect("a uuid is plain ASCII")
+    })
+}
+
+fn preflight(asked_headers: Option<HeaderValue>) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let headers = response.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked_headers.unwrap_or(ANY));
+    headers.insert(ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS);
+    response
+}
+
+/// An error's answer: its body, and the headers it already has, such as `allow`.
+fn with_body(error: &ApiError, path: &str, bare: Response) -> Response {
+    let mut response = match json(bare.status(), &error.body(path)) {
+        Ok(response) => response,
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    };
+    if let Some(allow) = bare.headers().get(header::ALLOW) {
+        response.headers_mut().insert(header::ALLOW, allow.clone());
+    }
+    if let Some(seconds) = error.retry_after_seconds() {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+fn finish(headers: &mut HeaderMap, id: &HeaderValue) {
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
+    headers.entry(ACCESS_CONTROL_ALLOW_HEADERS).or_insert(ANY);
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    headers.insert(REQUEST_ID, id.clone());
+    debug_assert_eq!(CURSOR.as_str(), "x-mishkah-cursor");
+}
+
+fn record(method: &Method, path: &str, id: &HeaderValue, status: StatusCode, took: Duration) {
+    let (status, ms) = (status.as_u16(), took.as_millis());
+    if status >= 500 {
+        tracing::warn!(%method, path, request_id = ?id, status, ms, "a request failed");
+    } else {
+        tracing::debug!(%method, path, request_id = ?id, status, ms, "a request was answered");
+    }
+}
+
+/// A handler panicked: a defect of ours.
+pub(crate) fn panicked(app: &App, panic: Box<dyn Any + Send>) -> Response {
+    let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    tracing::error!(panic = text, "a request ran into a defect");
+    app.counters.panics.increment(1);
+    ApiError::new(Problem::Defect, "this request ran into a defect of the store").into_response()
+}

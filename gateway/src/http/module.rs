@@ -1,0 +1,109 @@
+//! Module: one module's snapshot, whole or a part of it.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{FromRequestParts, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::Response;
+use axum::routing::get;
+use model::{ModuleSnapshot, Value};
+use serde::Serialize;
+
+use crate::auth::Intent;
+use crate::error::{ApiError, Problem};
+use crate::gateway::App;
+use crate::http::ask::{Body, InModule, path_part};
+use crate::http::reply::{at, written};
+use crate::http::{BRANCHES, nothing_here};
+use crate::render;
+use crate::wire::Module;
+
+pub(crate) fn routes() -> Router<App> {
+    let mut routes = Router::new();
+    for root in BRANCHES {
+        let module = format!("{root}/{{branch}}/modules/{{module}}");
+        routes = routes
+            .route(&module, get(whole).post(echo))
+            .route(&format!("{module}/{{*rest}}"), get(part).fallback(nothing_here));
+    }
+    routes
+}
+
+async fn whole(State(app): State<App>, place: InModule) -> Result<Response, ApiError> {
+    let snapshot = read(&app, place).await?;
+    answer(&app, snapshot, |snapshot| render::bytes(&Module(snapshot))).await
+}
+
+/// `POST`: what was sent, and the state. Changes nothing.
+async fn echo(
+    State(app): State<App>,
+    place: InModule,
+    Body(received): Body,
+) -> Result<Response, ApiError> {
+    #[derive(Serialize)]
+    struct Shape<'a> {
+        received: &'a Value,
+        snapshot: Module<'a>,
+    }
+    let snapshot = read(&app, place).await?;
+    let write = move |snapshot: &ModuleSnapshot| {
+        render::bytes(&Shape { received: &received, snapshot: Module(snapshot) })
+    };
+    answer(&app, snapshot, write).await
+}
+
+/// The path below a module.
+struct Rest(String);
+
+impl FromRequestParts<App> for Rest {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        path_part(parts, app, "rest").await.map(Self)
+    }
+}
+
+/// A member of the snapshot: `version`, `meta/counter`, `tables`, …
+async fn part(
+    State(app): State<App>,
+    place: InModule,
+    Rest(rest): Rest,
+) -> Result<Response, ApiError> {
+    let snapshot = read(&app, place).await?;
+    answer(&app, snapshot, move |snapshot| member(Module(snapshot), &rest)).await
+}
+
+fn member(module: Module<'_>, path: &str) -> Result<bytes::Bytes, ApiError> {
+    let head = &module.0.head;
+    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    match segments[..] {
+        ["moduleId"] => render::bytes(&head.key.module),
+        ["branchId"] => render::bytes(&head.key.branch),
+        ["version"] => render::bytes(&head.revision),
+        ["tables"] => render::bytes(&module.tables()),
+        ["meta"] => render::bytes(&module.meta()),
+        ["meta", "lastUpdatedAt"] => render::bytes(&head.last_updated_at.to_iso()),
+        ["meta", "counter" | "labCounter"] => render::bytes(&head.rows),
+        _ => {
+            let message = format!("a module's snapshot has no {path:?}");
+            Err(ApiError::new(Problem::PathNotFound, message))
+        }
+    }
+}
+
+async fn read(app: &App, place: InModule) -> Result<Arc<ModuleSnapshot>, ApiError> {
+    place.authorize(Intent::Read)?;
+    app.snapshot(place.key, place.level).await
+}
+
+async fn answer<F>(app: &App, snapshot: Arc<ModuleSnapshot>, write: F) -> Result<Response, ApiError>
+where
+    F: FnOnce(&ModuleSnapshot) -> Result<bytes::Bytes, ApiError> + Send + 'static,
+{
+    let (rows, incarnation, offset) =
+        (snapshot.head.rows, snapshot.head.incarnation, snapshot.head.offset);
+    let json = render::rows(&app.renders, rows, move || write(&snapshot)).await?;
+    Ok(at(written(StatusCode::OK, json), incarnation, offset))
+}

@@ -1,0 +1,233 @@
+//! Schema: what modules there are, and what their tables are made of.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::get;
+use model::{
+    BranchId, BranchKey, ModuleConfig, ModuleId, ModuleSnapshot, Object, ReadLevel, TableName,
+    Validation, Value, VersionRule,
+};
+use serde::{Serialize, Serializer};
+
+use crate::auth::{Access, Intent, Principal, authorize};
+use crate::error::ApiError;
+use crate::gateway::App;
+use crate::http::ask::Params;
+use crate::http::branches::DEFAULT_BRANCH;
+use crate::http::reply::{json, written};
+use crate::render;
+use crate::wire::{Members, Module};
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new().route("/api/modules", get(modules)).route("/api/schema", get(schema))
+}
+
+async fn modules(State(app): State<App>, principal: Principal) -> Result<Response, ApiError> {
+    #[derive(Serialize)]
+    struct Shape<'a> {
+        modules: Vec<Listed<'a>>,
+    }
+    #[derive(Serialize)]
+    struct Listed<'a> {
+        id: &'a ModuleId,
+        label: &'a str,
+        description: &'a str,
+        tables: &'a [TableName],
+    }
+    authorize(&principal, &Access::cluster(Intent::Read))?;
+    let catalogue = app.branches.catalogue();
+    let modules = catalogue.modules.iter().map(|module| Listed {
+        id: &module.id,
+        label: &module.label,
+        description: &module.description,
+        tables: &module.tables,
+    });
+    json(StatusCode::OK, &Shape { modules: modules.collect() })
+}
+
+/// What is asked of each module.
+#[derive(Clone, Copy)]
+struct Include {
+    config: bool,
+    schema: bool,
+    seed: bool,
+    live: bool,
+}
+
+impl Include {
+    fn read(params: &Params) -> Self {
+        const NAMES: [&str; 3] = ["include", "include[]", "with"];
+        let asked = |what: &str| params.list(&NAMES).any(|item| item == what);
+        let seed = asked("seed") || params.flag("seed");
+        let live = asked("live") || params.flag("live");
+        let (config, schema) = (asked("config"), asked("schema"));
+        let nothing = !(seed || live || config || schema);
+        Self { config: config || nothing, schema: schema || nothing, seed, live }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shape {
+    branch_id: BranchId,
+    #[serde(serialize_with = "by_id")]
+    modules: Vec<Shown>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Warning>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Warning {
+    module_id: String,
+    warning: &'static str,
+}
+
+/// One module, as far as it was asked for.
+struct Shown {
+    branch: BranchId,
+    config: Arc<ModuleConfig>,
+    include: Include,
+    live: Option<Arc<ModuleSnapshot>>,
+}
+
+fn by_id<S: Serializer>(modules: &[Shown], to: S) -> Result<S::Ok, S::Error> {
+    Members(modules.iter().map(|shown| (&shown.config.id, shown))).serialize(to)
+}
+
+async fn schema(
+    State(app): State<App>,
+    principal: Principal,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let named = params.first(&["branch", "branchId"]).unwrap_or(DEFAULT_BRANCH);
+    let branch_id = BranchId::parse(named)?;
+    authorize(&principal, &Access::branch(Intent::Read, &branch_id))?;
+    let catalogue = app.branches.catalogue();
+    let include = Include::read(&params);
+    let mut asked: Vec<String> =
+        params.list(&["module", "moduleId", "modules"]).map(str::to_owned).collect();
+    if asked.is_empty() {
+        asked = catalogue.modules_of(&branch_id).iter().map(ModuleId::to_string).collect();
+    }
+    let mut shape = Shape { branch_id, modules: Vec::new(), warnings: Vec::new() };
+    for module_id in asked {
+        let known = ModuleId::parse(&module_id).ok();
+        let Some(config) = known.and_then(|id| catalogue.module(&id).cloned()) else {
+            shape.warnings.push(Warning { module_id, warning: "module-not-defined" });
+            continue;
+        };
+        let mut live = None;
+        if include.live {
+            let key = BranchKey::new(shape.branch_id.clone(), config.id.clone());
+            live = app.snapshot(key, ReadLevel::default()).await.ok();
+        }
+        for (asked, found, warning) in [
+            (include.seed, config.seed.is_some(), "seed-not-found"),
+            (include.live, live.is_some(), "live-not-found"),
+        ] {
+            if asked && !found {
+                shape.warnings.push(Warning { module_id: module_id.clone(), warning });
+            }
+        }
+        shape.modules.push(Shown { branch: shape.branch_id.clone(), config, include, live });
+    }
+    let rows = shape.modules.iter().filter_map(|shown| Some(shown.live.as_ref()?.head.rows)).sum();
+    let json = render::rows(&app.renders, rows, move || render::bytes(&shape)).await?;
+    Ok(written(StatusCode::OK, json))
+}
+
+impl Serialize for Shown {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Shape<'a> {
+            module_id: &'a ModuleId,
+            branch_id: &'a BranchId,
+            label: &'a str,
+            description: &'a str,
+            tables: &'a [TableName],
+            #[serde(skip_serializing_if = "Option::is_none")]
+            config: Option<Config<'a>>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            schema: Option<&'a Value>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            schema_source: Option<&'static str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            seed: Option<Option<Seed<'a>>>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            seed_source: Option<Option<&'static str>>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            live: Option<Option<Live<'a>>>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            live_source: Option<Option<&'static str>>,
+        }
+        let Self { branch, config, include, live } = self;
+        let seed = config.seed.as_ref().map(|seed| Seed { tables: &seed.tables });
+        let live = live.as_deref().map(Live);
+        Shape {
+            module_id: &config.id,
+            branch_id: branch,
+            label: &config.label,
+            description: &config.description,
+            tables: &config.tables,
+            config: include.config.then(|| Config::of(config)),
+            schema: include.schema.then_some(&*config.source),
+            schema_source: include.schema.then_some("central"),
+            seed_source: include.seed.then(|| seed.as_ref().map(|_| "central")),
+            seed: include.seed.then_some(seed),
+            live_source: include.live.then(|| live.as_ref().map(|_| "branch")),
+            live: include.live.then_some(live),
+        }
+        .serialize(to)
+    }
+}
+
+/// How a module is set up here.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Config<'a> {
+    label: &'a str,
+    tables: &'a [TableName],
+    description: &'a str,
+    validation: Validation,
+    version_rule: VersionRule,
+}
+
+impl<'a> Config<'a> {
+    fn of(config: &'a ModuleConfig) -> Self {
+        Self {
+            label: &config.label,
+            tables: &config.tables,
+            description: &config.description,
+            validation: config.validation,
+            version_rule: config.version_rule,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Seed<'a> {
+    tables: &'a Object,
+}
+
+/// A snapshot, and when it was last changed.
+struct Live<'a>(&'a ModuleSnapshot);
+
+impl Serialize for Live<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Shape<'a> {
+            #[serde(flatten)]
+            module: Module<'a>,
+            saved_at: String,
+        }
+        let saved_at = self.0.head.last_updated_at.to_iso();
+        Shape { module: Module(self.0), saved_at }.serialize(to)
+    }
+}

@@ -1,0 +1,381 @@
+//! Tables: the records of one table, listed and changed one at a time.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{FromRequestParts, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::Response;
+use axum::routing::get;
+use model::{
+    Action, Answer, Command, CommandId, Object, Origin, Page, PageQuery, Read, Request, Table,
+    TableName, Timestamp, Value, Verb, Write,
+};
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
+
+use crate::auth::Intent;
+use crate::error::{ApiError, Problem};
+use crate::gateway::{App, unasked};
+use crate::http::BRANCHES;
+use crate::http::ask::{Body, InModule, Named, Params, path_part};
+use crate::http::reply::{at, json, written};
+use crate::publish::{event_of, take_object, user_of};
+use crate::render;
+use crate::wire::{Ack, Members, Notice, RecordRef, Shown, record_ref};
+
+pub(crate) fn routes() -> Router<App> {
+    let mut routes = Router::new();
+    for root in BRANCHES {
+        for end in ["", "/records"] {
+            let path = format!("{root}/{{branch}}/modules/{{module}}/tables/{{table}}{end}");
+            let table = get(list).post(insert).patch(merge).put(save).delete(delete);
+            routes = routes.route(&path, table);
+        }
+        let deeper = format!("{root}/{{branch}}/modules/{{module}}/tables/{{table}}/{{*deeper}}");
+        routes = routes.route(&deeper, axum::routing::any(super::nothing_here));
+    }
+    routes
+}
+
+/// A registered table of a module.
+struct InTable {
+    place: InModule,
+    table: Arc<Table>,
+}
+
+impl FromRequestParts<App> for InTable {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let place = InModule::from_request_parts(parts, app).await?;
+        let name = path_part(parts, app, "table").await?;
+        let table = registered(&place, &name)?;
+        Ok(Self { place, table })
+    }
+}
+
+/// The table of exactly this name; the aliases of the socket are not taken here.
+pub(crate) fn registered(place: &InModule, name: &str) -> Result<Arc<Table>, ApiError> {
+    TableName::parse(name)?;
+    place.schema().table(name).cloned().ok_or_else(|| {
+        let message = format!("Table {name:?} not registered in module {:?}", place.key.module);
+        ApiError::new(Problem::TableNotFound, message).details([("table", name.into())])
+    })
+}
+
+async fn list(
+    State(app): State<App>,
+    InTable { place, table }: InTable,
+    params: Params,
+) -> Result<Response, ApiError> {
+    place.authorize(Intent::Read)?;
+    let query = page_query(&table, &params)?;
+    let read = Read::Page(query.clone());
+    let page = match app.branches.read(place.key.clone(), read, place.level).await? {
+        Answer::Page(page) => page,
+        other @ (Answer::Snapshot(_) | Answer::Head(_) | Answer::Events(_)) => {
+            return Err(unasked(&other));
+        }
+    };
+    let rows = page.rows.len() as u64;
+    let write = move || render::bytes(&ShownPage { place: &place, query: &query, page: &page });
+    Ok(written(StatusCode::OK, render::rows(&app.renders, rows, write).await?))
+}
+
+fn page_query(table: &Table, params: &Params) -> Result<PageQuery, ApiError> {
+    const CREATED: [&str; 6] = [
+        "afterCreatedAt",
+        "after_created_at",
+        "since",
+        "begin_date",
+        "create_date",
+        "created_after",
+    ];
+    let text = |names: &[&str]| params.first(names).map(str::to_owned);
+    Ok(PageQuery {
+        table: table.name.to_string(),
+        limit: params.number(&["limit", "take"])?.filter(|limit| *limit > 0),
+        after_key: text(&["afterKey", "cursor"]),
+        after_id: text(&["afterId", "after_id", "after", "lastId"]),
+        created_after: params.time(&CREATED)?,
+        updated_after: params.time(&["updatedAfter", "updated_after"])?,
+        descending: params.first(&["order", "sort"]).is_some_and(|order| {
+            // Any other word is ascending, as it was for the clients that send one.
+            order.eq_ignore_ascii_case("desc")
+        }),
+    })
+}
+
+struct ShownPage<'a> {
+    place: &'a InModule,
+    query: &'a PageQuery,
+    page: &'a Page,
+}
+
+impl Serialize for ShownPage<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Shape<'a, C, R> {
+            branch_id: &'a str,
+            module_id: &'a str,
+            table: &'a str,
+            count: usize,
+            cursor: Option<C>,
+            rows: R,
+            meta: Meta<'a>,
+        }
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Meta<'a> {
+            limit: Option<usize>,
+            order: &'a str,
+            after_id: Option<&'a str>,
+            after_key: Option<&'a str>,
+            after_created_at: Option<String>,
+            updated_after: Option<String>,
+        }
+        let Page { table, key_fields, rows, translations } = self.page;
+        let last_key = rows.last().map(|row| key_of(key_fields, row));
+        let cursor = rows.last().zip(last_key.as_deref());
+        let translation = |place| translations.as_ref().and_then(|all| all.get(place));
+        let key = &self.place.key;
+        Shape {
+            branch_id: key.branch.as_str(),
+            module_id: key.module.as_str(),
+            table: table.as_str(),
+            count: rows.len(),
+            cursor: cursor.map(|(row, key)| record_ref(table.as_str(), key, key_fields, row)),
+            rows: Rows(rows.iter().enumerate().map(|(n, row)| (row, translation(n)))),
+            meta: Meta {
+                limit: self.query.limit,
+                order: if self.query.descending { "desc" } else { "asc" },
+                after_id: self.query.after_id.as_deref(),
+                after_key: self.query.after_key.as_deref(),
+                after_created_at: self.query.created_after.map(Timestamp::to_iso),
+                updated_after: self.query.updated_after.map(Timestamp::to_iso),
+            },
+        }
+        .serialize(to)
+    }
+}
+
+/// Rows, each with its translations as `i18n.lang` where it has some.
+struct Rows<I>(I);
+
+impl<'a, I> Serialize for Rows<I>
+where
+    I: Clone + Iterator<Item = (&'a Arc<Object>, Option<&'a Value>)>,
+{
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.0.clone().map(|(row, lang)| Row { row, lang }))
+    }
+}
+
+struct Row<'a> {
+    row: &'a Object,
+    lang: Option<&'a Value>,
+}
+
+impl Serialize for Row<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let Some(lang) = self.lang else { return self.row.serialize(to) };
+        let mut map = to.serialize_map(Some(self.row.len() + 1))?;
+        self.row.iter().try_for_each(|(name, value)| map.serialize_entry(&**name, value))?;
+        map.serialize_entry("i18n", &Members([("lang", lang)]))?;
+        map.end()
+    }
+}
+
+fn key_of(fields: &[Arc<str>], row: &Object) -> String {
+    let part = |name: &Arc<str>| match row.get(name) {
+        Some(value) => value.key_text().map_or_else(|| value.to_json(), str::to_owned),
+        None => String::new(),
+    };
+    fields.iter().map(part).collect::<Vec<_>>().join("::")
+}
+
+async fn insert(
+    State(app): State<App>,
+    place: InTable,
+    named: Named,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let sent = Sent::read(body.object()?)?;
+    change(&app, place, named, Action::Insert, sent).await
+}
+
+async fn merge(
+    State(app): State<App>,
+    place: InTable,
+    named: Named,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let sent = Sent::read(body.object()?)?;
+    change(&app, place, named, Action::Merge, sent).await
+}
+
+async fn save(
+    State(app): State<App>,
+    place: InTable,
+    named: Named,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let sent = Sent::read(body.object()?)?;
+    change(&app, place, named, Action::Save, sent).await
+}
+
+/// The record to delete is named by the body, else by a parameter that means the field `id`.
+async fn delete(
+    State(app): State<App>,
+    place: InTable,
+    named: Named,
+    params: Params,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let mut sent = Sent::read(body.object()?)?;
+    if sent.record.is_empty() {
+        let id = params.first(&["id", "recordId", "record_id", "key"]).ok_or_else(|| {
+            let message = "name the record in the body, or its id as ?id=";
+            ApiError::new(Problem::MissingRecordKey, message)
+        })?;
+        sent.record.insert("id", id.into());
+    }
+    change(&app, place, named, Action::Delete, sent).await
+}
+
+/// A record as sent: `{record, meta?}`, `{data, meta?}` or the bare record.
+struct Sent {
+    record: Object,
+    meta: Option<Value>,
+    user: Option<String>,
+}
+
+impl Sent {
+    fn read(mut body: Object) -> Result<Self, ApiError> {
+        let wrapped = match body.remove("record") {
+            Some(Value::Object(record)) => Some(record),
+            Some(Value::Null) => Some(Object::new()),
+            Some(Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+                return Err(ApiError::new(Problem::InvalidBody, "record must be an object"));
+            }
+            None => take_object(&mut body, "data"),
+        };
+        let Some(record) = wrapped else {
+            return Ok(Self { record: body, meta: None, user: None });
+        };
+        let meta = body.remove("meta").filter(|meta| !meta.is_null());
+        let user = user_of(&body, meta.as_ref());
+        Ok(Self { record, meta, user })
+    }
+}
+
+async fn change(
+    app: &App,
+    InTable { place, table }: InTable,
+    Named(id): Named,
+    action: Action,
+    sent: Sent,
+) -> Result<Response, ApiError> {
+    place.authorize(Intent::Write)?;
+    let origin = Origin {
+        source: Some("rest-crud".to_owned()),
+        client_meta: sent.meta,
+        user: sent.user,
+        include_record: action != Action::Delete,
+        ..Origin::default()
+    };
+    let command = write(&place, id, origin, verb(&table, action, sent.record));
+    let accepted = app.submit(command).await?;
+    let event = event_of(&accepted)?;
+    let shown = Shown::new(&app.server_id, &place.key, event);
+    let (status, word) = match action {
+        Action::Insert => (StatusCode::CREATED, "created"),
+        Action::Merge => (StatusCode::OK, "updated"),
+        Action::Save if shown.created() => (StatusCode::OK, "created"),
+        Action::Save => (StatusCode::OK, "saved"),
+        Action::Delete => (StatusCode::OK, "deleted"),
+    };
+    let response = if action == Action::Delete {
+        json(status, &Deleted::new(word, &place, &table, &shown))?
+    } else {
+        json(status, &Changed::new(word, &place, &table, &event.record, &shown))?
+    };
+    Ok(at(response, accepted.delta.incarnation, event.offset))
+}
+
+/// One verb without conditions.
+fn verb(table: &Table, action: Action, record: Object) -> Verb {
+    Verb { action, table: table.name.to_string(), record, guards: Vec::new() }
+}
+
+/// A command of one verb.
+pub(crate) fn write(place: &InModule, id: CommandId, origin: Origin, verb: Verb) -> Command {
+    Command {
+        id,
+        key: place.key.clone(),
+        origin: Arc::new(origin),
+        request: Request::Write(Write { verbs: vec![verb] }),
+    }
+}
+
+/// The answer to insert, merge and save.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Changed<'a, A, N> {
+    status: &'a str,
+    branch_id: &'a str,
+    module_id: &'a str,
+    table: &'a str,
+    record: &'a Object,
+    ack: A,
+    notice: N,
+}
+
+impl<'a> Changed<'a, Ack<'a>, Notice<'a>> {
+    pub(crate) fn new(
+        status: &'a str,
+        place: &'a InModule,
+        table: &'a Table,
+        record: &'a Object,
+        shown: &'a Shown<'a>,
+    ) -> Self {
+        Self {
+            status,
+            branch_id: place.key.branch.as_str(),
+            module_id: place.key.module.as_str(),
+            table: table.name.as_str(),
+            record,
+            ack: shown.ack(),
+            notice: shown.notice(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Deleted<'a, R, N, A> {
+    status: &'a str,
+    branch_id: &'a str,
+    module_id: &'a str,
+    table: &'a str,
+    record_ref: R,
+    notice: N,
+    ack: A,
+}
+
+impl<'a> Deleted<'a, RecordRef<'a>, Notice<'a>, Ack<'a>> {
+    fn new(status: &'a str, place: &'a InModule, table: &'a Table, shown: &'a Shown<'a>) -> Self {
+        Self {
+            status,
+            branch_id: place.key.branch.as_str(),
+            module_id: place.key.module.as_str(),
+            table: table.name.as_str(),
+            record_ref: shown.record_ref(),
+            notice: shown.notice(),
+            ack: shown.ack(),
+        }
+    }
+}

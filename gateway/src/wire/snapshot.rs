@@ -1,0 +1,127 @@
+//! Snapshot: a module's whole state as the wire shows it, and the frame that carries several.
+
+use std::sync::Arc;
+
+use model::{BranchId, ModuleSnapshot, Value};
+use serde::{Serialize, Serializer};
+
+use crate::wire::Members;
+
+/// `moduleSnapshot`.
+#[derive(Clone, Copy)]
+pub(crate) struct Module<'a>(pub(crate) &'a ModuleSnapshot);
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ModuleMeta {
+    last_updated_at: String,
+    counter: u64,
+    lab_counter: u64,
+}
+
+impl Module<'_> {
+    /// Its `meta`.
+    pub(crate) fn meta(self) -> ModuleMeta {
+        ModuleMeta::of(&self.0.head)
+    }
+
+    /// Its `tables`.
+    pub(crate) fn tables(&self) -> impl Serialize {
+        Members(self.0.tables.iter().map(|(name, rows)| (name, rows)))
+    }
+}
+
+impl ModuleMeta {
+    /// The `meta` these counters show.
+    pub(crate) fn of(head: &model::Head) -> Self {
+        Self {
+            last_updated_at: head.last_updated_at.to_iso(),
+            counter: head.rows,
+            lab_counter: head.rows,
+        }
+    }
+}
+
+impl Serialize for Module<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Shape<'a, T> {
+            module_id: &'a str,
+            branch_id: &'a str,
+            version: u64,
+            tables: T,
+            meta: ModuleMeta,
+        }
+        let head = &self.0.head;
+        Shape {
+            module_id: head.key.module.as_str(),
+            branch_id: head.key.branch.as_str(),
+            version: head.revision.0,
+            tables: self.tables(),
+            meta: self.meta(),
+        }
+        .serialize(to)
+    }
+}
+
+/// Several modules by their ids.
+pub(crate) fn by_id(modules: &[Arc<ModuleSnapshot>]) -> impl Serialize {
+    Members(modules.iter().map(|module| (&module.head.key.module, Module(module))))
+}
+
+/// `server:snapshot`, with all that is needed to write it elsewhere.
+pub(crate) struct SnapshotFrame {
+    pub(crate) branch: BranchId,
+    pub(crate) modules: Vec<Arc<ModuleSnapshot>>,
+    pub(crate) reason: &'static str,
+    pub(crate) request_id: Option<Value>,
+    pub(crate) server_id: Arc<str>,
+    pub(crate) lang: Option<Value>,
+}
+
+impl SnapshotFrame {
+    /// Rows in all modules: how much work it is to write.
+    pub(crate) fn rows(&self) -> u64 {
+        self.modules.iter().map(|module| module.head.rows).sum()
+    }
+}
+
+impl Serialize for SnapshotFrame {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Shape<'a, M> {
+            r#type: &'a str,
+            branch_id: &'a BranchId,
+            modules: M,
+            full_sync_flags: [(); 0],
+            meta: Meta<'a>,
+        }
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Meta<'a> {
+            reason: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            request_id: Option<&'a Value>,
+            server_id: &'a str,
+            branch_id: &'a BranchId,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            lang: Option<&'a Value>,
+        }
+        Shape {
+            r#type: "server:snapshot",
+            branch_id: &self.branch,
+            modules: by_id(&self.modules),
+            full_sync_flags: [],
+            meta: Meta {
+                reason: self.reason,
+                request_id: self.request_id.as_ref(),
+                server_id: &self.server_id,
+                branch_id: &self.branch,
+                lang: self.lang.as_ref(),
+            },
+        }
+        .serialize(to)
+    }
+}
