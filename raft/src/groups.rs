@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::consensus;
-use crate::disk::{Checkpoints, GroupKey, StoreFiles, Wal, WalConfig};
+use crate::disk::{Checkpoints, Device, GroupKey, Machinery, StoreFiles, Wal, WalConfig};
 use crate::error::Fatal;
 use crate::group::{Inner as GroupInner, ReplicaGroup};
 use crate::inbox::Inbox;
@@ -49,6 +49,8 @@ pub struct GroupsConfig {
     pub checkpoint_log_bytes: u64,
     /// Size of a log segment, preallocated.
     pub log_segment_bytes: u64,
+    /// The disk; tests put a failing one here.
+    pub device: Arc<dyn Device>,
     /// Called once, with the reason, when the whole disk can no longer be trusted: after a failed
     /// fsync nothing that follows can be promised, so the process must end.
     pub on_fatal: Arc<dyn Fn(String) + Send + Sync>,
@@ -67,6 +69,7 @@ impl GroupsConfig {
             timing: Timing::default(),
             checkpoint_log_bytes: limits::CHECKPOINT_LOG_BYTES,
             log_segment_bytes: limits::WAL_SEGMENT_BYTES,
+            device: Arc::new(Machinery),
             on_fatal: Arc::new(on_fatal),
         }
     }
@@ -312,9 +315,7 @@ impl Inner {
         });
         let (state, checkpoint) = restored.await.map_err(fatal)??;
         let log = Log::new(key, shared);
-        if let Some(checkpoint) = checkpoint {
-            log.agree(checkpoint).await.map_err(fatal)?;
-        }
+        log.agree(checkpoint).await?;
         let timing = &self.config.timing;
         let peers = Peers::new(self.network.clone(), group, replica, timing, self.stream_base);
         let config = consensus::config(group, timing);
@@ -390,6 +391,7 @@ fn open_disk(config: &GroupsConfig) -> Result<(Disk, Vec<(GroupId, ReplicaId)>),
     let on_fatal = config.on_fatal.clone();
     let mut log = WalConfig::new(move |reason| on_fatal(reason));
     log.segment_bytes = config.log_segment_bytes;
+    log.device = config.device.clone();
     let (wal, recovered) = Wal::open(&config.dir.join("log"), log).map_err(fatal)?;
     if let Some((file, offset)) = &recovered.cut {
         tracing::warn!(file = %file.display(), offset, "the log's last write was torn and is cut");

@@ -28,6 +28,10 @@ mod replica;
 mod rpc;
 mod state_machine;
 mod status;
+#[cfg(test)]
+mod suite;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod timing;
 mod transfer;
 mod types;

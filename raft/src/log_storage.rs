@@ -80,27 +80,33 @@ impl Log {
         Self(Arc::new(Inner { key, shared, tail: Mutex::default() }))
     }
 
-    /// Makes the log agree with a checkpoint that came from another replica, where a crash kept
-    /// that from happening: entries that contradict it, or lie before a hole, are removed.
-    pub(crate) async fn agree(&self, checkpoint: LogId) -> io::Result<()> {
-        let state = self.state();
-        let Some((last, _)) = state.last else { return Ok(()) };
-        let covers = state.first.is_some_and(|first| first <= checkpoint.index);
-        if !covers || last < checkpoint.index {
+    /// Makes the log agree with the checkpoint the machine was given. Entries that contradict one
+    /// that came from another replica are removed, where a crash kept that from happening.
+    pub(crate) async fn agree(&self, checkpoint: Option<LogId>) -> Result<(), Fatal> {
+        let (group, state) = (self.0.key, self.state());
+        let gone = state.purged.as_ref().map(|(index, _)| *index);
+        if gone > checkpoint.map(|id| id.index) {
+            let gone = gone.unwrap_or(0);
+            return Err(Fatal(format!(
+                "{group}: the log is gone up to {gone} and no checkpoint holds what was there"
+            )));
+        }
+        let (Some(id), Some(first), Some((last, _))) = (checkpoint, state.first, state.last) else {
+            return Ok(());
+        };
+        let index = id.index;
+        if index < first || last < index {
             return Ok(());
         }
-        let index = checkpoint.index;
-        let here = self.read_disk(index..index + 1, usize::MAX).await?;
-        if here.first().is_some_and(|entry| entry.log_id == checkpoint) {
+        let here = self.read_disk(index..index + 1, usize::MAX).await.map_err(fatal)?;
+        if here.first().is_some_and(|entry| entry.log_id == id) {
             return Ok(());
         }
-        tracing::warn!(group = %self.0.key, %checkpoint, "the log contradicts the checkpoint; cut");
-        let group = self.0.key;
-        self.submit_and_wait(vec![
-            Op::TruncateAfter { group, after: None },
-            Op::Purge { group, index, log_id: codec::encode(&checkpoint).into() },
-        ])
-        .await
+        tracing::warn!(%group, checkpoint = %id, "the log contradicts the checkpoint and is cut");
+        let log_id = codec::encode(&id).into();
+        let cut =
+            vec![Op::TruncateAfter { group, after: None }, Op::Purge { group, index, log_id }];
+        self.submit_and_wait(cut).await.map_err(fatal)
     }
 
     fn state(&self) -> GroupLog {
@@ -378,6 +384,10 @@ pub(crate) fn decode(entry: &disk::Entry) -> Result<LogEntry, Fatal> {
         [] => return Err(bad("is empty".to_owned())),
     };
     Ok(LogEntry { log_id: log_id(*term, *index), payload })
+}
+
+fn fatal(error: io::Error) -> Fatal {
+    Fatal(error.to_string())
 }
 
 /// In openraft's words; what can be tried again stays recognisable.

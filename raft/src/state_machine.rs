@@ -18,9 +18,10 @@ use crate::error::Fatal;
 use crate::limits;
 use crate::replica::{Item, Replica};
 
-/// A checkpoint on this disk, kept from being collected.
+/// A checkpoint on this disk, kept from being collected. `None`: the state before the first entry,
+/// which openraft may ask for and which is never sent or installed.
 #[derive(Debug, Clone)]
-pub(crate) struct Checkpointed(pub(crate) Pinned);
+pub(crate) struct Checkpointed(pub(crate) Option<Pinned>);
 
 type Snapshot = SnapshotOf<Types, Checkpointed>;
 type SnapshotMeta = SnapshotMetaOf<Types>;
@@ -83,7 +84,10 @@ impl RaftStateMachine<Types> for Applier {
         snapshot: Checkpointed,
     ) -> io::Result<()> {
         self.aside(move |replica| {
-            let own = replica.adopt(&snapshot.0).map_err(|error| Fatal(error.to_string()))?;
+            let nothing = || Fatal("an empty checkpoint cannot be installed".to_owned());
+            let own = replica
+                .adopt(&snapshot.0.ok_or_else(nothing)?)
+                .map_err(|error| Fatal(error.to_string()))?;
             replica.restore(&own)
         })
         .await?;
@@ -112,8 +116,10 @@ impl RaftSnapshotBuilder<Types> for Builder {
         } else {
             replica.checkpoints.newest(replica.key)
         };
-        let pinned = pinned.ok_or_else(|| io::Error::other("nothing was applied yet"))?;
-        snapshot(pinned)
+        match pinned {
+            Some(pinned) => snapshot(pinned),
+            None => Ok(Snapshot { meta: SnapshotMeta::default(), snapshot: Checkpointed(None) }),
+        }
     }
 }
 
@@ -123,7 +129,7 @@ pub(crate) fn snapshot(pinned: Pinned) -> io::Result<Snapshot> {
     let last_log_id = codec::decode(&meta.log_id).map_err(io::Error::other)?;
     let last_membership = codec::decode(&meta.membership).map_err(io::Error::other)?;
     let meta = SnapshotMeta { last_log_id: Some(last_log_id), last_membership };
-    Ok(Snapshot { meta, snapshot: Checkpointed(pinned) })
+    Ok(Snapshot { meta, snapshot: Checkpointed(Some(pinned)) })
 }
 
 fn size((entry, _): &Item) -> usize {

@@ -27,15 +27,16 @@ pub(crate) async fn send(
     vote: Vote,
     Checkpointed(pinned): Checkpointed,
 ) -> Result<SnapshotResponse<Types>, CallError> {
+    let pinned = pinned.ok_or_else(|| CallError::Local("nothing was applied yet".to_owned()))?;
     let manifest = pinned.manifest();
     let checkpoint = name(&manifest);
     let begin = Body::CheckpointBegin { vote, manifest };
     let timeout = limits::CHECKPOINT_PIECE_TIMEOUT;
-    let missing = match peer.call(Lane::Bulk, begin, timeout).await? {
-        Response::CheckpointNeeds(missing) => missing,
-        Response::Checkpoint(response) => return Ok(response),
-        _ => return Err(peer.unexpected()),
-    };
+    let offered = peer.call(Lane::Bulk, begin, timeout).await?;
+    if let Response::Checkpoint(response) = offered {
+        return Ok(response);
+    }
+    let Response::CheckpointNeeds(missing) = offered else { return Err(peer.unexpected()) };
     let chunks: Vec<ChunkInfo> =
         pinned.chunks().iter().filter(|chunk| missing.contains(&chunk.hash)).cloned().collect();
     tracing::info!(
@@ -50,10 +51,9 @@ pub(crate) async fn send(
         .try_collect::<()>()
         .await?;
     let end = Body::CheckpointEnd { vote, checkpoint };
-    match peer.call(Lane::Bulk, end, limits::CHECKPOINT_INSTALL_TIMEOUT).await? {
-        Response::Checkpoint(response) => Ok(response),
-        _ => Err(peer.unexpected()),
-    }
+    let done = peer.call(Lane::Bulk, end, limits::CHECKPOINT_INSTALL_TIMEOUT).await?;
+    let Response::Checkpoint(response) = done else { return Err(peer.unexpected()) };
+    Ok(response)
 }
 
 /// Sends the pieces of a chunk one after the other.
@@ -76,10 +76,8 @@ async fn send_chunk(
         };
         let sent = bytes.len() as u64;
         let piece = Body::CheckpointPiece { checkpoint, hash, offset, bytes };
-        match peer.call(Lane::Bulk, piece, limits::CHECKPOINT_PIECE_TIMEOUT).await? {
-            Response::PieceTaken => {}
-            _ => return Err(peer.unexpected()),
-        }
+        let taken = peer.call(Lane::Bulk, piece, limits::CHECKPOINT_PIECE_TIMEOUT).await?;
+        let Response::PieceTaken = taken else { return Err(peer.unexpected()) };
         offset += sent;
         if offset >= chunk.len || sent == 0 {
             return Ok(());

@@ -1,0 +1,38 @@
+//! Suite: openraft's own tests of a log and a state machine, run against ours on a real disk.
+
+use std::sync::Arc;
+
+use openraft::StorageError;
+use openraft::testing::log::{StoreBuilder, Suite};
+use tempfile::TempDir;
+
+use crate::consensus::Types;
+use crate::disk::{Checkpoints, GroupKey, StoreFiles, Wal, WalConfig};
+use crate::log_storage::{Log, SharedLog};
+use crate::replica::Replica;
+use crate::state_machine::Applier;
+use crate::testing::Tally;
+
+/// Opens everything anew for each test. What must outlive the test comes last.
+struct Fresh;
+
+impl StoreBuilder<Types, Log, Applier, (StoreFiles, TempDir)> for Fresh {
+    async fn build(&self) -> Result<((StoreFiles, TempDir), Log, Applier), StorageError<Types>> {
+        let dir = tempfile::tempdir().unwrap();
+        let key = GroupKey { group: 1, replica: 1 };
+        let fatal = |reason| panic!("the log stopped: {reason}");
+        let (wal, _) = Wal::open(&dir.path().join("log"), WalConfig::new(fatal)).unwrap();
+        let checkpoints = Checkpoints::open(&dir.path().join("checkpoints")).unwrap();
+        let files = StoreFiles::open(&dir.path().join("store")).unwrap();
+        let store = files.open_group(key).unwrap();
+        let replica = Replica::new(key, Box::new(Tally::new()), checkpoints, store, u64::MAX);
+        replica.restore_newest().unwrap();
+        let log = Log::new(key, SharedLog::new(Arc::new(wal)));
+        Ok(((files, dir), log, Applier(Arc::new(replica))))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn openrafts_own_suite_passes() {
+    Suite::test_all(Fresh).await.unwrap();
+}

@@ -1,0 +1,287 @@
+//! Testing: several nodes in one process, and a machine whose state can be looked at.
+//!
+//! Not part of the product. Promise: what [`MemoryNetwork`] carries passed through the same bytes
+//! as over sockets, and a cut is seen by both sides at once. Refused: nothing is ever reordered on
+//! one lane by accident; delays are the caller's choice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use model::NodeId;
+use parking_lot::Mutex;
+
+use crate::error::Fatal;
+use crate::groups::Groups;
+use crate::machine::{Answer, Change, ChunkSink, ChunkSource, Frozen, Machine, Store};
+use crate::network::{Lane, Network, NetworkError};
+
+/// Connects the [`Groups`] of several nodes in one process.
+#[derive(Clone, Default)]
+pub struct MemoryNetwork(Arc<Wires>);
+
+#[derive(Default)]
+struct Wires {
+    nodes: Mutex<BTreeMap<NodeId, Groups>>,
+    cut: Mutex<BTreeSet<(NodeId, NodeId)>>,
+    delay: Mutex<Duration>,
+    carried: [AtomicU64; 5],
+    bytes: [AtomicU64; 5],
+}
+
+impl MemoryNetwork {
+    /// A network nobody has joined.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What one node sees of it.
+    pub fn door(&self, node: NodeId) -> Arc<dyn Network> {
+        Arc::new(Door { wires: self.0.clone(), node })
+    }
+
+    /// From now on the node can be reached.
+    pub fn join(&self, node: NodeId, groups: Groups) {
+        self.0.nodes.lock().insert(node, groups);
+    }
+
+    /// From now on it cannot.
+    pub fn leave(&self, node: NodeId) {
+        self.0.nodes.lock().remove(&node);
+    }
+
+    /// Nothing passes between two nodes, in either direction; answers under way are lost.
+    pub fn cut(&self, a: NodeId, b: NodeId) {
+        self.0.cut.lock().extend([(a, b), (b, a)]);
+    }
+
+    /// Nothing passes between a node and those that have joined.
+    pub fn isolate(&self, node: NodeId) {
+        let others: Vec<NodeId> = self.0.nodes.lock().keys().copied().collect();
+        others.into_iter().filter(|&other| other != node).for_each(|other| self.cut(node, other));
+    }
+
+    /// Undoes [`MemoryNetwork::cut`].
+    pub fn heal(&self, a: NodeId, b: NodeId) {
+        let mut cut = self.0.cut.lock();
+        cut.remove(&(a, b));
+        cut.remove(&(b, a));
+    }
+
+    /// Undoes every cut.
+    pub fn heal_all(&self) {
+        self.0.cut.lock().clear();
+    }
+
+    /// How long a message is under way.
+    pub fn delay(&self, delay: Duration) {
+        *self.0.delay.lock() = delay;
+    }
+
+    /// Messages carried on a lane, answers not counted.
+    pub fn carried(&self, lane: Lane) -> u64 {
+        self.0.carried[lane as usize].load(Ordering::Relaxed)
+    }
+
+    /// Bytes carried on a lane, answers not counted.
+    pub fn bytes(&self, lane: Lane) -> u64 {
+        self.0.bytes[lane as usize].load(Ordering::Relaxed)
+    }
+}
+
+/// One node's end.
+struct Door {
+    wires: Arc<Wires>,
+    node: NodeId,
+}
+
+impl Wires {
+    fn reach(&self, from: NodeId, to: NodeId) -> Result<Groups, NetworkError> {
+        let unreachable =
+            |reason: &str| NetworkError::Unreachable { node: to, reason: reason.into() };
+        if self.cut.lock().contains(&(from, to)) {
+            return Err(unreachable("the wire is cut"));
+        }
+        self.nodes.lock().get(&to).cloned().ok_or_else(|| unreachable("nobody listens"))
+    }
+
+    async fn carry(
+        self: Arc<Self>,
+        from: NodeId,
+        to: NodeId,
+        lane: Lane,
+        message: Bytes,
+    ) -> Result<Bytes, NetworkError> {
+        self.carried[lane as usize].fetch_add(1, Ordering::Relaxed);
+        self.bytes[lane as usize].fetch_add(message.len() as u64, Ordering::Relaxed);
+        let lost = |reason: String| NetworkError::NoAnswer { node: to, reason };
+        let delay = *self.delay.lock();
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        let groups = self.reach(from, to)?;
+        // A task of its own, as over sockets: who gives up waiting does not stop the work.
+        let handled = tokio::spawn(async move { groups.handle(from, message).await }).await;
+        let answer = handled.map_err(|error| lost(error.to_string()))?;
+        self.reach(from, to).map_err(|error| lost(error.to_string()))?;
+        Ok(answer)
+    }
+}
+
+impl Network for Door {
+    fn call(
+        &self,
+        to: NodeId,
+        lane: Lane,
+        message: Bytes,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Bytes, NetworkError>> {
+        let carried = self.wires.clone().carry(self.node, to, lane, message);
+        async move {
+            tokio::time::timeout(timeout, carried).await.unwrap_or_else(|_| {
+                Err(NetworkError::NoAnswer { node: to, reason: "no answer in time".into() })
+            })
+        }
+        .boxed()
+    }
+}
+
+/// Entries in a sealed chunk of a [`Tally`]'s checkpoint.
+const SEALED: usize = 64;
+
+/// A machine that remembers every entry in order. Its answer is the number of entries so far, as
+/// `u64`. Two entries make it fail: `panic` and `fatal`.
+#[derive(Clone, Default)]
+pub struct Tally(Arc<Mutex<Counted>>);
+
+#[derive(Default)]
+struct Counted {
+    entries: Vec<Bytes>,
+    last_index: u64,
+    /// Whole chunks that a checkpoint holds.
+    kept: usize,
+    /// Whole chunks when it was last frozen.
+    frozen: usize,
+    store: Option<Arc<dyn Store>>,
+    restored: u64,
+    rebuilt: u64,
+}
+
+impl Tally {
+    /// Nothing counted.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many entries it has.
+    pub fn count(&self) -> usize {
+        self.0.lock().entries.len()
+    }
+
+    /// The entries, in order.
+    pub fn entries(&self) -> Vec<Bytes> {
+        self.0.lock().entries.clone()
+    }
+
+    /// How often it was given a checkpoint, and how often the store was filled anew from one.
+    pub fn restored(&self) -> (u64, u64) {
+        let counted = self.0.lock();
+        (counted.restored, counted.rebuilt)
+    }
+
+    /// The working store it was lent.
+    pub fn store(&self) -> Option<Arc<dyn Store>> {
+        self.0.lock().store.clone()
+    }
+}
+
+/// The store's key of the n-th entry.
+fn key(number: usize) -> Bytes {
+    Bytes::copy_from_slice(&(number as u64).to_be_bytes())
+}
+
+impl Machine for Tally {
+    fn apply(
+        &mut self,
+        index: u64,
+        entry: &[u8],
+        changes: &mut Vec<Change>,
+    ) -> Result<Answer, Fatal> {
+        match entry {
+            b"panic" => panic!("asked to"),
+            b"fatal" => return Err(Fatal("asked to".to_owned())),
+            _ => {}
+        }
+        let mut counted = self.0.lock();
+        assert!(index > counted.last_index || counted.last_index == 0, "an entry came twice");
+        let entry = Bytes::copy_from_slice(entry);
+        changes.push(Change::Put(key(counted.entries.len()), entry.clone()));
+        counted.entries.push(entry);
+        counted.last_index = index;
+        Ok(Answer(Arc::new(counted.entries.len() as u64)))
+    }
+
+    fn freeze(&self) -> Box<dyn Frozen> {
+        let mut counted = self.0.lock();
+        counted.frozen = counted.entries.len() / SEALED;
+        Box::new(FrozenTally { entries: counted.entries.clone(), kept: counted.kept })
+    }
+
+    fn restore(
+        &mut self,
+        index: u64,
+        source: &dyn ChunkSource,
+        mut rebuild: Option<&mut dyn FnMut(Change)>,
+    ) -> Result<(), Fatal> {
+        let mut entries = Vec::new();
+        for name in source.names() {
+            let chunk = source.get(&name).ok_or_else(|| Fatal(format!("no chunk {name}")))?;
+            let chunk: Vec<Bytes> =
+                model::codec::decode(&chunk).map_err(|error| Fatal(error.to_string()))?;
+            entries.extend(chunk);
+        }
+        for (number, entry) in entries.iter().enumerate() {
+            if let Some(rebuild) = rebuild.as_mut() {
+                rebuild(Change::Put(key(number), entry.clone()));
+            }
+        }
+        let mut counted = self.0.lock();
+        counted.restored += 1;
+        counted.rebuilt += u64::from(rebuild.is_some());
+        counted.kept = entries.len() / SEALED;
+        counted.entries = entries;
+        counted.last_index = index;
+        Ok(())
+    }
+
+    fn checkpointed(&mut self, _: u64) {
+        let mut counted = self.0.lock();
+        counted.kept = counted.frozen;
+    }
+
+    fn attach(&mut self, store: Arc<dyn Store>) {
+        self.0.lock().store = Some(store);
+    }
+}
+
+struct FrozenTally {
+    entries: Vec<Bytes>,
+    kept: usize,
+}
+
+impl Frozen for FrozenTally {
+    fn write(self: Box<Self>, sink: &mut dyn ChunkSink) {
+        for (number, chunk) in self.entries.chunks(SEALED).enumerate() {
+            let name = format!("entries/{number:08}");
+            if number < self.kept {
+                sink.keep(&name);
+            } else {
+                sink.put(&name, model::codec::encode(chunk));
+            }
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Cluster: nodes with their directories, connected in memory, to be stopped and started at will.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::{NodeId, ReplicaId};
+use parking_lot::Mutex;
+use raft::testing::{MemoryNetwork, Tally};
+use raft::{GroupId, GroupStatus, Groups, GroupsConfig, Member, ProposeError, ReplicaGroup};
+use tempfile::TempDir;
+
+/// Longer than anything takes that happens at all.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Several nodes; node n holds replica `100 * group + n` of every group.
+pub(crate) struct Cluster {
+    pub(crate) network: MemoryNetwork,
+    pub(crate) fatal: Arc<Mutex<Vec<String>>>,
+    dir: TempDir,
+    nodes: BTreeMap<NodeId, Node>,
+    groups: Vec<GroupId>,
+    tune: Box<dyn Fn(&mut GroupsConfig) + Send>,
+}
+
+struct Node {
+    groups: Groups,
+    tallies: BTreeMap<GroupId, Tally>,
+}
+
+/// The replica of a group on a node.
+pub(crate) fn replica(group: GroupId, node: NodeId) -> ReplicaId {
+    ReplicaId(u64::from(group.0) * 100 + node.0)
+}
+
+impl Cluster {
+    /// Starts nodes 1 to `nodes` with these groups on each, begun once and by all.
+    pub(crate) async fn start(nodes: u64, groups: impl IntoIterator<Item = u16>) -> Self {
+        Self::tuned(nodes, groups, |_| ()).await
+    }
+
+    /// The same, with another configuration.
+    pub(crate) async fn tuned(
+        nodes: u64,
+        groups: impl IntoIterator<Item = u16>,
+        tune: impl Fn(&mut GroupsConfig) + Send + 'static,
+    ) -> Self {
+        let mut cluster = Self {
+            network: MemoryNetwork::new(),
+            fatal: Arc::default(),
+            dir: tempfile::tempdir().unwrap(),
+            nodes: BTreeMap::new(),
+            groups: groups.into_iter().map(GroupId).collect(),
+            tune: Box::new(tune),
+        };
+        for node in 1..=nodes {
+            cluster.open(NodeId(node)).await;
+        }
+        for group in cluster.groups.clone() {
+            let members = (1..=nodes)
+                .map(NodeId)
+                .map(|node| (replica(group, node), Member { node }))
+                .collect();
+            cluster.group(NodeId(1), group).initialize(members).await.unwrap();
+        }
+        cluster
+    }
+
+    pub(crate) fn dir(&self, node: NodeId) -> std::path::PathBuf {
+        self.dir.path().join(node.to_string())
+    }
+
+    /// Opens a node that is closed, and starts all groups on it.
+    pub(crate) async fn open(&mut self, node: NodeId) {
+        let fatal = self.fatal.clone();
+        let mut config = GroupsConfig::new(node, self.dir(node), move |reason| {
+            fatal.lock().push(reason);
+        });
+        (self.tune)(&mut config);
+        let groups = Groups::open(config, self.network.door(node)).await.unwrap();
+        self.network.join(node, groups.clone());
+        let mut tallies = BTreeMap::new();
+        for &group in &self.groups {
+            let tally = Tally::new();
+            let machine = Box::new(tally.clone());
+            groups.start(group, replica(group, node), machine).await.unwrap();
+            tallies.insert(group, tally);
+        }
+        self.nodes.insert(node, Node { groups, tallies });
+    }
+
+    /// Stops a node; its directory stays.
+    pub(crate) async fn close(&mut self, node: NodeId) {
+        let stopped = self.nodes.remove(&node).expect("the node runs");
+        self.network.leave(node);
+        stopped.groups.shutdown().await;
+    }
+
+    pub(crate) fn groups(&self, node: NodeId) -> &Groups {
+        &self.nodes[&node].groups
+    }
+
+    pub(crate) fn group(&self, node: NodeId, group: GroupId) -> ReplicaGroup {
+        self.nodes[&node].groups.get(group).expect("the group runs")
+    }
+
+    pub(crate) fn tally(&self, node: NodeId, group: GroupId) -> &Tally {
+        &self.nodes[&node].tallies[&group]
+    }
+
+    pub(crate) fn running(&self) -> Vec<NodeId> {
+        self.nodes.keys().copied().collect()
+    }
+
+    /// Waits until one of the running nodes leads and holds everything.
+    pub(crate) async fn leader(&self, group: GroupId) -> NodeId {
+        self.leader_among(group, &self.running()).await
+    }
+
+    /// The same, asking only some nodes.
+    pub(crate) async fn leader_among(&self, group: GroupId, nodes: &[NodeId]) -> NodeId {
+        patiently("a leader", || async {
+            nodes.iter().copied().find(|&node| self.group(node, group).status().ready)
+        })
+        .await
+    }
+
+    /// Proposes at whoever leads until it is acknowledged. Only for entries that may come twice.
+    pub(crate) async fn propose(&self, group: GroupId, entry: impl Into<Bytes>) -> u64 {
+        self.propose_among(group, entry.into(), &self.running()).await
+    }
+
+    /// The same, without asking one node, whose replica of the group does not run.
+    pub(crate) async fn propose_without(&self, group: GroupId, without: NodeId) -> u64 {
+        let nodes: Vec<NodeId> =
+            self.running().into_iter().filter(|&node| node != without).collect();
+        self.propose_among(group, Bytes::from_static(b"x"), &nodes).await
+    }
+
+    async fn propose_among(&self, group: GroupId, entry: Bytes, nodes: &[NodeId]) -> u64 {
+        patiently("an acknowledgement", || async {
+            let leader = self.leader_among(group, nodes).await;
+            match self.group(leader, group).propose(None, entry.clone()).await {
+                Ok(proposed) => Some(proposed.index),
+                Err(ProposeError::NotLeader { .. } | ProposeError::Unavailable { .. }) => None,
+                Err(error) => panic!("{error}"),
+            }
+        })
+        .await
+    }
+
+    /// Waits until a node's machine has so many entries.
+    pub(crate) async fn counted(&self, node: NodeId, group: GroupId, count: usize) {
+        patiently("entries", || async { (self.tally(node, group).count() >= count).then_some(()) })
+            .await;
+    }
+
+    /// Waits until a node's replica says so of itself.
+    pub(crate) async fn status(
+        &self,
+        node: NodeId,
+        group: GroupId,
+        holds: impl FnMut(&GroupStatus) -> bool,
+    ) -> GroupStatus {
+        let mut watch = self.group(node, group).watch();
+        let status = tokio::time::timeout(PATIENCE, watch.wait_for(holds)).await;
+        status.expect("it never says so").unwrap().clone()
+    }
+}
+
+/// Looks again and again until there is something to see.
+pub(crate) async fn patiently<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> T {
+    let looking = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("never came: {what}"))
+}
+
+/// What was answered, in this test machine's case the number of entries.
+pub(crate) fn number(answer: &raft::Answer) -> u64 {
+    *answer.0.downcast_ref::<u64>().expect("the tally answers a number")
+}

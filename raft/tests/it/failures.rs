@@ -1,0 +1,141 @@
+//! Faults: netsplits, machines that fail, disks that are full.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use model::NodeId;
+use raft::disk::{Device, Machinery};
+use raft::{GroupId, ProposeError, ReadError};
+
+use crate::cluster::{Cluster, PATIENCE, patiently};
+
+const G: GroupId = GroupId(1);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_lost_its_quorum_confirms_nothing_and_its_entries_do_not_count() {
+    let cluster = Cluster::start(3, [1]).await;
+    cluster.propose(G, "before").await;
+    let old = cluster.leader(G).await;
+    let others: Vec<NodeId> = cluster.running().into_iter().filter(|&node| node != old).collect();
+    cluster.network.isolate(old);
+    let group = cluster.group(old, G);
+    let lonely = tokio::spawn({
+        let group = group.clone();
+        async move { group.propose(None, Bytes::from_static(b"lonely")).await }
+    });
+    let read = group.read_barrier().await.unwrap_err();
+    assert!(
+        matches!(read, ReadError::Unavailable { .. } | ReadError::NotLeader { .. }),
+        "{read:?}"
+    );
+    let new = cluster.leader_among(G, &others).await;
+    cluster.group(new, G).propose(None, Bytes::from_static(b"after")).await.unwrap();
+    assert_eq!(cluster.tally(old, G).entries(), ["before"]);
+    cluster.network.heal_all();
+    let outcome = tokio::time::timeout(PATIENCE, lonely).await.unwrap().unwrap().unwrap_err();
+    // Whether it was handed to the log before the quorum was missed is a matter of moments.
+    assert!(
+        matches!(outcome, ProposeError::Indeterminate | ProposeError::Unavailable { .. }),
+        "{outcome:?}"
+    );
+    for node in cluster.running() {
+        cluster.counted(node, G, 2).await;
+        assert_eq!(cluster.tally(node, G).entries(), ["before", "after"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_fails_stops_its_group_and_nothing_else() {
+    for (word, reason) in [("panic", "panic while"), ("fatal", "asked to")] {
+        let cluster = Cluster::start(3, [1, 2]).await;
+        cluster.propose(G, "fine").await;
+        let leader = cluster.leader(G).await;
+        let group = cluster.group(leader, G);
+        let outcome = group.propose(None, Bytes::from_static(word.as_bytes())).await.unwrap_err();
+        assert!(matches!(outcome, ProposeError::Indeterminate | ProposeError::Fatal(_)));
+        for node in cluster.running() {
+            let status = cluster.status(node, G, |status| status.stopped.is_some()).await;
+            let stopped = status.stopped.unwrap();
+            assert!(stopped.0.contains(reason), "{stopped}");
+            assert!(!status.ready);
+        }
+        assert!(matches!(
+            group.propose(None, Bytes::from_static(b"x")).await,
+            Err(ProposeError::Fatal(_))
+        ));
+        assert!(matches!(group.read_barrier().await, Err(ReadError::Fatal(_))));
+        cluster.propose(GroupId(2), "the other group goes on").await;
+        assert!(cluster.fatal.lock().is_empty(), "the disk is not to blame");
+    }
+}
+
+/// A disk without room, on demand.
+#[derive(Debug, Default)]
+struct Small {
+    full: AtomicBool,
+}
+
+impl Device for Small {
+    fn preallocate(&self, file: &File, bytes: u64) -> io::Result<()> {
+        if self.full.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Machinery.preallocate(file, bytes)
+    }
+
+    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        Machinery.write_at(file, bytes, offset)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        Machinery.sync(file)
+    }
+
+    fn free(&self, dir: &Path) -> u64 {
+        Machinery.free(dir)
+    }
+
+    fn nonce(&self) -> u64 {
+        Machinery.nonce()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_proposals_by_name_and_goes_on_once_there_is_room() {
+    let device = Arc::new(Small::default());
+    let small = device.clone();
+    let cluster = Cluster::tuned(1, [1], move |config| {
+        config.log_segment_bytes = 64 << 10;
+        config.device = small.clone();
+    })
+    .await;
+    let leader = cluster.leader(G).await;
+    let group = cluster.group(leader, G);
+    let entry = Bytes::from(vec![7; 4 << 10]);
+    group.propose(None, entry.clone()).await.unwrap();
+    device.full.store(true, Ordering::SeqCst);
+    let mut acknowledged = 1;
+    let reason = loop {
+        match group.propose(None, entry.clone()).await {
+            Ok(_) => acknowledged += 1,
+            Err(ProposeError::Unavailable { reason, .. }) => break reason,
+            Err(error) => panic!("{error:?}"),
+        }
+        assert!(acknowledged < 100, "it never fills");
+    };
+    let dir = cluster.dir(leader);
+    assert!(reason.contains(&dir.display().to_string()), "{reason}");
+    assert!(cluster.groups(leader).writable().is_err());
+    assert_eq!(cluster.tally(leader, G).count(), acknowledged);
+    group.read_barrier().await.unwrap();
+    device.full.store(false, Ordering::SeqCst);
+    patiently("room", || async { cluster.groups(leader).writable().ok() }).await;
+    group.propose(None, entry).await.unwrap();
+    assert_eq!(cluster.tally(leader, G).count(), acknowledged + 1);
+    assert!(group.status().stopped.is_none());
+    assert!(cluster.fatal.lock().is_empty());
+}

@@ -1,0 +1,144 @@
+//! Agreement while nothing fails: elections, proposals, reads, fencing, leadership on request.
+
+use bytes::Bytes;
+use futures::future::join_all;
+use model::NodeId;
+use raft::{GroupId, Lane, ProposeError, ReadError};
+
+use crate::cluster::{Cluster, PATIENCE, number, replica};
+
+const G: GroupId = GroupId(1);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_replicas_apply_the_same_entries_in_the_same_order() {
+    let cluster = Cluster::start(3, [1]).await;
+    let leader = cluster.leader(G).await;
+    let group = cluster.group(leader, G);
+    let proposals = (0..500u32).map(|entry| {
+        let group = group.clone();
+        async move { group.propose(None, Bytes::from(entry.to_string())).await.unwrap() }
+    });
+    let proposed = join_all(proposals).await;
+    let mut indexes: Vec<u64> = proposed.iter().map(|proposed| proposed.index).collect();
+    indexes.sort_unstable();
+    indexes.dedup();
+    assert_eq!(indexes.len(), 500, "each has an index of its own");
+    let entries = cluster.tally(leader, G).entries();
+    assert_eq!(entries.len(), 500, "each counts once");
+    for (asked, proposed) in proposed.iter().enumerate() {
+        let place = usize::try_from(number(&proposed.answer)).unwrap();
+        assert_eq!(entries[place - 1], asked.to_string(), "the answer belongs to the entry");
+    }
+    for node in cluster.running() {
+        cluster.counted(node, G, 500).await;
+        assert_eq!(cluster.tally(node, G).entries(), entries, "node {node}");
+    }
+    assert!(cluster.fatal.lock().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn initializing_again_changes_nothing() {
+    let cluster = Cluster::start(1, [1]).await;
+    cluster.leader(G).await;
+    let group = cluster.group(NodeId(1), G);
+    let before = group.status().members;
+    group.initialize([(replica(G, NodeId(9)), raft::Member { node: NodeId(9) })].into()).await.ok();
+    assert_eq!(group.status().members, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fenced_proposal_is_refused_in_any_other_term() {
+    let cluster = Cluster::start(3, [1]).await;
+    let leader = cluster.leader(G).await;
+    let group = cluster.group(leader, G);
+    let term = group.status().term;
+    group.propose(Some(term), Bytes::from_static(b"mine")).await.unwrap();
+    for other in [term - 1, term + 1] {
+        let refused = group.propose(Some(other), Bytes::from_static(b"late")).await.unwrap_err();
+        assert!(matches!(refused, ProposeError::NotLeader { .. }), "{refused:?}");
+    }
+    assert_eq!(cluster.tally(leader, G).count(), 1);
+
+    let next = NodeId(leader.0 % 3 + 1);
+    group.transfer_leader(replica(G, next)).await.unwrap();
+    cluster.status(next, G, |status| status.ready).await;
+    let group = cluster.group(next, G);
+    let refused = group.propose(Some(term), Bytes::from_static(b"late")).await.unwrap_err();
+    assert!(matches!(refused, ProposeError::NotLeader { .. }), "{refused:?}");
+    let now = group.status().term;
+    assert!(now > term);
+    group.propose(Some(now), Bytes::from_static(b"second")).await.unwrap();
+    assert_eq!(cluster.tally(next, G).entries(), ["mine", "second"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leadership_goes_where_it_is_asked_to_go() {
+    let cluster = Cluster::start(3, [1]).await;
+    let leader = cluster.leader(G).await;
+    let next = NodeId(leader.0 % 3 + 1);
+    let group = cluster.group(leader, G);
+    assert!(group.transfer_leader(replica(G, NodeId(77))).await.is_err(), "not a voter");
+    group.transfer_leader(replica(G, next)).await.unwrap();
+    for node in cluster.running() {
+        let status = cluster
+            .status(node, G, |status| status.leader.is_some_and(|(_, node)| node == next))
+            .await;
+        assert_eq!(status.leader, Some((replica(G, next), next)));
+    }
+    cluster.status(next, G, |status| status.ready).await;
+    let refused = group.propose(None, Bytes::from_static(b"x")).await.unwrap_err();
+    assert_eq!(refused, ProposeError::NotLeader { hint: Some(next) });
+    assert_eq!(
+        group.transfer_leader(replica(G, leader)).await,
+        Err(ProposeError::NotLeader { hint: Some(next) })
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_barrier_sees_every_acknowledged_entry_and_only_at_the_leader() {
+    let cluster = Cluster::start(3, [1]).await;
+    let leader = cluster.leader(G).await;
+    let group = cluster.group(leader, G);
+    for count in 1..=20 {
+        let index = group.propose(None, Bytes::from_static(b"x")).await.unwrap().index;
+        assert!(group.read_barrier().await.unwrap() >= index);
+        assert_eq!(cluster.tally(leader, G).count(), count);
+        let confirmed = group.read_index().await.unwrap();
+        let follower = NodeId(leader.0 % 3 + 1);
+        cluster.group(follower, G).wait_applied(confirmed, PATIENCE).await.unwrap();
+        assert_eq!(cluster.tally(follower, G).count(), count, "a follower's read is as fresh");
+    }
+    let follower = cluster.group(NodeId(leader.0 % 3 + 1), G);
+    assert_eq!(follower.read_barrier().await, Err(ReadError::NotLeader { hint: Some(leader) }));
+    let far = group.status().last_log + 1000;
+    let late = follower.wait_applied(far, std::time::Duration::from_millis(1)).await;
+    assert!(matches!(late, Err(ReadError::Unavailable { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seventeen_groups_on_three_nodes_elect_and_idle() {
+    let cluster = Cluster::start(3, 0..17).await;
+    for group in (0..17).map(GroupId) {
+        let leader = cluster.leader(group).await;
+        let proposed = cluster.group(leader, group).propose(None, Bytes::from_static(b"x")).await;
+        assert_eq!(number(&proposed.unwrap().answer), 1);
+    }
+    let terms: Vec<u64> =
+        (0..17).map(|group| cluster.group(NodeId(1), GroupId(group)).status().term).collect();
+    let beats = cluster.network.carried(Lane::Urgent);
+    crate::cluster::patiently("heartbeats", || async {
+        (cluster.network.carried(Lane::Urgent) > beats + 17 * 40).then_some(())
+    })
+    .await;
+    for group in (0..17).map(GroupId) {
+        for node in cluster.running() {
+            cluster.counted(node, group, 1).await;
+        }
+    }
+    let moved = (0..17)
+        .filter(|&group| {
+            cluster.group(NodeId(1), GroupId(group)).status().term != terms[usize::from(group)]
+        })
+        .count();
+    assert!(moved <= 3, "an idle group keeps its leader; {moved} of 17 did not");
+}

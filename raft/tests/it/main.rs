@@ -1,0 +1,9 @@
+//! The stories of this room: several nodes in one process, real files, real time.
+//!
+//! They assert what happened and in which order, never how long it took.
+
+mod cluster;
+mod failures;
+mod groups;
+mod members;
+mod recovery;

@@ -1,0 +1,163 @@
+//! What is left after a stop: everything acknowledged, on every node, however it is brought there.
+
+use bytes::Bytes;
+use model::NodeId;
+use raft::{GroupId, Lane, Store};
+
+use crate::cluster::{Cluster, patiently};
+
+const G: GroupId = GroupId(1);
+
+fn entry(number: usize) -> Bytes {
+    let mut entry = format!("{number:06}").into_bytes();
+    entry.resize(200, b'.');
+    entry.into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_leader_has_every_acknowledged_entry() {
+    let mut cluster = Cluster::start(3, [1]).await;
+    let first = cluster.leader(G).await;
+    for number in 0..50 {
+        cluster.propose(G, entry(number)).await;
+    }
+    cluster.close(first).await;
+    let second = cluster.leader(G).await;
+    assert_ne!(second, first);
+    let expected: Vec<Bytes> = (0..50).map(entry).collect();
+    assert_eq!(cluster.tally(second, G).entries(), expected);
+    for number in 50..60 {
+        cluster.propose(G, entry(number)).await;
+    }
+    cluster.open(first).await;
+    cluster.counted(first, G, 60).await;
+    assert_eq!(cluster.tally(first, G).entries(), (0..60).map(entry).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_of_all_nodes_everything_is_there() {
+    let mut cluster = Cluster::start(3, [1, 2]).await;
+    for number in 0..100 {
+        cluster.propose(G, entry(number)).await;
+    }
+    cluster.propose(GroupId(2), "other").await;
+    let leader = cluster.leader(G).await;
+    cluster.group(leader, G).checkpoint().await.unwrap();
+    for number in 100..130 {
+        cluster.propose(G, entry(number)).await;
+    }
+    let term = cluster.group(leader, G).status().term;
+    for node in cluster.running() {
+        cluster.close(node).await;
+    }
+    for node in [1, 2, 3].map(NodeId) {
+        cluster.open(node).await;
+        let local = cluster.groups(node).local();
+        assert_eq!(local.len(), 2, "{local:?}");
+    }
+    let expected: Vec<Bytes> = (0..130).map(entry).collect();
+    let leader_now = cluster.leader(G).await;
+    assert!(cluster.group(leader_now, G).status().term > term, "leading is never inherited");
+    for node in cluster.running() {
+        cluster.counted(node, G, 130).await;
+        assert_eq!(cluster.tally(node, G).entries(), expected, "node {node}");
+    }
+    assert_eq!(cluster.tally(leader, G).restored().0, 1, "from its checkpoint");
+    cluster.counted(leader, GroupId(2), 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_replica_leads_at_once_and_comes_back_with_everything() {
+    let mut cluster = Cluster::start(1, [1]).await;
+    for number in 0..20 {
+        cluster.propose(G, entry(number)).await;
+    }
+    cluster.close(NodeId(1)).await;
+    cluster.open(NodeId(1)).await;
+    cluster.leader(G).await;
+    let expected: Vec<Bytes> = (0..20).map(entry).collect();
+    assert_eq!(cluster.tally(NodeId(1), G).entries(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_away_catches_up_by_log_then_by_checkpoint_of_which_only_news_is_sent() {
+    let mut cluster = Cluster::start(3, [1]).await;
+    cluster.leader(G).await;
+    let away = NodeId(3);
+    let mut count = 0;
+    let mut sent = Vec::new();
+    for (round, by_checkpoint) in [(0, false), (1, true), (2, true)] {
+        cluster.close(away).await;
+        for _ in 0..400 {
+            cluster.propose(G, entry(count)).await;
+            count += 1;
+        }
+        if by_checkpoint {
+            forget_log(&cluster, count).await;
+            count += 1;
+        }
+        let before = cluster.network.bytes(Lane::Bulk);
+        cluster.open(away).await;
+        cluster.counted(away, G, count).await;
+        assert_eq!(cluster.tally(away, G).entries(), cluster.tally(NodeId(1), G).entries());
+        sent.push(cluster.network.bytes(Lane::Bulk) - before);
+        assert_eq!(sent[round] > 0, by_checkpoint, "round {round}: {sent:?}");
+        let store = cluster.tally(away, G).store().unwrap();
+        let applied = cluster.group(away, G).status().applied;
+        patiently("the store", || async { (store.stored() >= applied).then_some(()) }).await;
+        let scanned = scan(store).await;
+        assert_eq!(scanned, cluster.tally(away, G).entries(), "round {round}");
+    }
+    assert!(sent[2] < sent[1], "what it has is not sent again: {sent:?}");
+}
+
+/// Writes two checkpoints everywhere, so that the log below the older one goes. Adds one entry.
+async fn forget_log(cluster: &Cluster, count: usize) {
+    for node in cluster.running() {
+        cluster.group(node, G).checkpoint().await.unwrap();
+    }
+    let index = cluster.propose(G, entry(count)).await;
+    for node in cluster.running() {
+        cluster.counted(node, G, count + 1).await;
+        cluster.group(node, G).checkpoint().await.unwrap();
+    }
+    for node in cluster.running() {
+        cluster.status(node, G, |status| status.purged >= index - 1).await;
+    }
+}
+
+async fn scan(store: std::sync::Arc<dyn Store>) -> Vec<Bytes> {
+    let scanned =
+        tokio::task::spawn_blocking(move || store.scan(&[], &[0xff; 9], usize::MAX)).await;
+    scanned.unwrap().unwrap().into_iter().map(|(_, value)| value).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_is_written_by_itself_once_enough_was_applied() {
+    let cluster = Cluster::tuned(1, [1], |config| config.checkpoint_log_bytes = 4 << 10).await;
+    for number in 0..100 {
+        cluster.propose(G, entry(number)).await;
+    }
+    let status = cluster.status(NodeId(1), G, |status| status.purged > 0).await;
+    assert!(status.checkpoint > status.purged, "the log of the last checkpoint stays: {status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_gone_is_filled_anew() {
+    let mut cluster = Cluster::start(1, [1]).await;
+    for number in 0..100 {
+        cluster.propose(G, entry(number)).await;
+    }
+    cluster.group(NodeId(1), G).checkpoint().await.unwrap();
+    cluster.propose(G, entry(100)).await;
+    cluster.close(NodeId(1)).await;
+    std::fs::remove_dir_all(cluster.dir(NodeId(1)).join("store")).unwrap();
+    cluster.open(NodeId(1)).await;
+    cluster.leader(G).await;
+    let tally = cluster.tally(NodeId(1), G);
+    assert_eq!(tally.restored(), (1, 1), "given the checkpoint, and asked to fill the store");
+    assert_eq!(tally.entries(), (0..=100).map(entry).collect::<Vec<_>>());
+    let (store, applied) = (tally.store().unwrap(), cluster.group(NodeId(1), G).status().applied);
+    patiently("the store", || async { (store.stored() >= applied).then_some(()) }).await;
+    assert_eq!(scan(store).await, tally.entries());
+}
