@@ -14,6 +14,8 @@ mod device;
 mod record;
 mod segment;
 mod store;
+#[cfg(test)]
+mod testing;
 mod wal;
 
 pub use checkpoint::{

@@ -32,6 +32,29 @@ pub const WAL_FULL_RETRY: Duration = Duration::from_millis(500);
 /// Most bytes one entry may have: above it a submission is refused, not written.
 pub const WAL_ENTRY_BYTES_MAX: usize = 64 << 20;
 
+// --- the working store (disk/store) ----------------------------------------------------------
+
+/// Jobs that may wait for the store's writer before a caller waits.
+pub const STORE_QUEUE_LENGTH: usize = 64;
+/// How long changes are gathered before they are written: of one key only the last is.
+pub const STORE_GATHER: Duration = Duration::from_secs(1);
+/// Bytes of gathered changes that are written at once.
+pub const STORE_GATHER_BYTES: usize = 4 << 20;
+/// Records of one batch: sled stops every reader and writer of the process for it.
+pub const STORE_BATCH_RECORDS: usize = 256;
+/// Bytes of one batch.
+pub const STORE_BATCH_BYTES: usize = 1 << 20;
+/// Longest value in one piece: a leaf of larger ones would leave the database's synced file.
+pub const STORE_VALUE_BYTES: usize = 32 << 10;
+/// Changes of a rebuild handed over at once.
+pub const STORE_PUT_CHANGES: usize = 256;
+/// Memory for pages of the database.
+pub const STORE_CACHE_BYTES: u64 = 16 << 20;
+/// Size of the database's segments; a power of two. See [`STORE_VALUE_BYTES`].
+pub const STORE_SEGMENT_BYTES: usize = 4 << 20;
+/// Databases that were moved aside and are kept for somebody to look at.
+pub const STORE_BROKEN_KEPT: usize = 2;
+
 // --- replica groups --------------------------------------------------------------------------
 
 /// Entries one append may carry; its bytes are bounded by [`APPEND_BYTES`] as well.

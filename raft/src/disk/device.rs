@@ -3,8 +3,10 @@
 //! They stand behind a trait so that tests can cut power, fill the disk and fail an fsync at a
 //! chosen call. Everything else (listing, reading, renaming) goes to `std::fs` directly.
 
+use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::fs::File;
+use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -24,13 +26,20 @@ pub trait Device: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// What the system says.
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()>;
-    /// Returns when what was written to the file survives a loss of power.
+    /// Returns when what was written to the file, and its length, survive a loss of power.
     ///
     /// # Errors
     /// What the system says; the caller never tries again.
     fn sync(&self, file: &File) -> io::Result<()>;
+    /// Returns when the names in a directory survive a loss of power.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Bytes free for us in this directory; for messages only.
     fn free(&self, dir: &Path) -> u64;
+    /// A number nobody can foresee, so that no payload can imitate what the log writes.
+    fn nonce(&self) -> u64;
 }
 
 /// The real one.
@@ -55,8 +64,16 @@ impl Device for Machinery {
         file.sync_data()
     }
 
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        sync_dir(dir)
+    }
+
     fn free(&self, dir: &Path) -> u64 {
         statvfs(dir).map_or(0, |space| space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
+    fn nonce(&self) -> u64 {
+        RandomState::new().build_hasher().finish()
     }
 }
 

@@ -1,1 +1,352 @@
-//! Record: placeholder of the byte layout of turns and records.
+//! Record: the byte layout of what the log writes. Pure: bytes in, values out.
+//!
+//! All numbers are little-endian. Every checksum is a CRC-32 that starts from the segment's seed, so
+//! bytes of another segment, or of a payload that imitates a turn, never pass for this one's.
+//!
+//! ```text
+//! turn    magic "TURN" | crc of the rest of this head | body bytes | crc of the body | records | 0
+//!   56 B  | floor: oldest segment still needed | predecessor's segment, end, head crc | 0
+//! record  crc of the rest and the payload | payload bytes | kind, 0, group | replica | index | term
+//!   36 B  | payload
+//! ```
+//! A body is records one after the other, then zeroes up to a multiple of eight, which the body's
+//! checksum covers: there is no byte in a turn whose change goes unnoticed.
+
+use bytes::Bytes;
+use crc32fast::Hasher;
+
+use crate::disk::GroupKey;
+
+/// Turns begin at multiples of this.
+pub(super) const ALIGN: usize = 8;
+/// Bytes of a turn's head.
+pub(super) const TURN_HEAD: usize = 56;
+/// Bytes of a record's head.
+pub(super) const RECORD_HEAD: usize = 36;
+/// The first bytes of a turn.
+const TURN_MAGIC: u32 = u32::from_le_bytes(*b"TURN");
+
+/// What a record says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// An entry, and with it the end of every entry that had this index or a later one.
+    Entry,
+    /// A vote.
+    Vote,
+    /// What is known to be committed.
+    Committed,
+    /// Every entry behind `index` is gone.
+    TruncateAfter,
+    /// Every entry is gone.
+    TruncateAll,
+    /// Every entry up to `index` is gone.
+    Purge,
+    /// The replica is gone.
+    Forget,
+    /// An entry that was live when this was written, again, so that an old segment can go.
+    Carried,
+}
+
+impl Kind {
+    fn byte(self) -> u8 {
+        match self {
+            Self::Entry => 1,
+            Self::Vote => 2,
+            Self::Committed => 3,
+            Self::TruncateAfter => 4,
+            Self::TruncateAll => 5,
+            Self::Purge => 6,
+            Self::Forget => 7,
+            Self::Carried => 8,
+        }
+    }
+
+    fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            1 => Self::Entry,
+            2 => Self::Vote,
+            3 => Self::Committed,
+            4 => Self::TruncateAfter,
+            5 => Self::TruncateAll,
+            6 => Self::Purge,
+            7 => Self::Forget,
+            8 => Self::Carried,
+            _ => return None,
+        })
+    }
+}
+
+/// One record. `index` and `term` are zero where the kind has none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) kind: Kind,
+    pub(super) key: GroupKey,
+    pub(super) index: u64,
+    pub(super) term: u64,
+    pub(super) payload: Bytes,
+}
+
+impl Record {
+    /// A record that is about a replica as a whole.
+    pub(super) fn mark(kind: Kind, key: GroupKey, index: u64, payload: Bytes) -> Self {
+        Self { kind, key, index, term: 0, payload }
+    }
+
+    /// Bytes it takes.
+    pub(super) fn size(&self) -> usize {
+        RECORD_HEAD + self.payload.len()
+    }
+}
+
+/// The end of a turn, as its successor remembers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Link {
+    /// The segment it stands in; 0 before the first turn of a log.
+    pub(super) serial: u64,
+    /// Where it ends.
+    pub(super) end: u64,
+    /// The checksum of its head, which covers that of its body.
+    pub(super) crc: u32,
+}
+
+/// The head of a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TurnHead {
+    pub(super) body: usize,
+    pub(super) body_crc: u32,
+    pub(super) records: u32,
+    pub(super) floor: u64,
+    pub(super) prev: Link,
+    /// Its own checksum.
+    pub(super) crc: u32,
+}
+
+fn checksum(seed: u32, bytes: &[u8]) -> u32 {
+    let mut hasher = Hasher::new_with_initial(seed);
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes were sliced"))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes were sliced"))
+}
+
+/// A turn being put together: its bytes, head first.
+#[derive(Debug)]
+pub(super) struct Turn {
+    bytes: Vec<u8>,
+    records: u32,
+}
+
+impl Turn {
+    /// An empty turn; `buffer`'s memory is used again.
+    pub(super) fn new(mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        buffer.resize(TURN_HEAD, 0);
+        Self { bytes: buffer, records: 0 }
+    }
+
+    /// Whether nothing was pushed yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.records == 0
+    }
+
+    /// Bytes the finished turn takes if `more` bytes of records follow.
+    pub(super) fn size_with(&self, more: usize) -> usize {
+        (self.bytes.len() + more).next_multiple_of(ALIGN)
+    }
+
+    /// Adds a record and returns where it begins within the turn.
+    pub(super) fn push(&mut self, record: &Record, seed: u32) -> u64 {
+        let at = self.bytes.len();
+        let len = u32::try_from(record.payload.len()).expect("entry sizes are limited");
+        self.bytes.extend_from_slice(&[0; 4]);
+        self.bytes.extend_from_slice(&len.to_le_bytes());
+        self.bytes.extend_from_slice(&[record.kind.byte(), 0]);
+        self.bytes.extend_from_slice(&record.key.group.to_le_bytes());
+        self.bytes.extend_from_slice(&record.key.replica.to_le_bytes());
+        self.bytes.extend_from_slice(&record.index.to_le_bytes());
+        self.bytes.extend_from_slice(&record.term.to_le_bytes());
+        self.bytes.extend_from_slice(&record.payload);
+        let crc = checksum(seed, &self.bytes[at + 4..]);
+        self.bytes[at..at + 4].copy_from_slice(&crc.to_le_bytes());
+        self.records += 1;
+        at as u64
+    }
+
+    /// Pads the turn and writes its head. Returns the bytes and the head's checksum.
+    pub(super) fn finish(&mut self, seed: u32, floor: u64, prev: Link) -> (&[u8], u32) {
+        self.bytes.resize(self.bytes.len().next_multiple_of(ALIGN), 0);
+        let crc = seal(&mut self.bytes, self.records, seed, floor, prev);
+        (&self.bytes, crc)
+    }
+
+    /// Gives the memory back.
+    pub(super) fn into_buffer(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+/// Writes the head of a turn whose body stands behind it.
+fn seal(turn: &mut [u8], records: u32, seed: u32, floor: u64, prev: Link) -> u32 {
+    let body = u32::try_from(turn.len() - TURN_HEAD).expect("turn sizes are limited");
+    let body_crc = checksum(seed, &turn[TURN_HEAD..]);
+    turn[0..4].copy_from_slice(&TURN_MAGIC.to_le_bytes());
+    turn[8..12].copy_from_slice(&body.to_le_bytes());
+    turn[12..16].copy_from_slice(&body_crc.to_le_bytes());
+    turn[16..20].copy_from_slice(&records.to_le_bytes());
+    turn[20..24].fill(0);
+    turn[24..32].copy_from_slice(&floor.to_le_bytes());
+    turn[32..40].copy_from_slice(&prev.serial.to_le_bytes());
+    turn[40..48].copy_from_slice(&prev.end.to_le_bytes());
+    turn[48..52].copy_from_slice(&prev.crc.to_le_bytes());
+    turn[52..56].fill(0);
+    let crc = checksum(seed, &turn[8..TURN_HEAD]);
+    turn[4..8].copy_from_slice(&crc.to_le_bytes());
+    crc
+}
+
+/// Rewrites the checksums of a valid turn for a segment with another seed. Returns its head's.
+pub(super) fn reseal(turn: &mut [u8], head: &TurnHead, seed: u32, prev: Link) -> u32 {
+    let mut at = TURN_HEAD;
+    for _ in 0..head.records {
+        let end = at + RECORD_HEAD + u32_at(turn, at + 4) as usize;
+        let crc = checksum(seed, &turn[at + 4..end]);
+        turn[at..at + 4].copy_from_slice(&crc.to_le_bytes());
+        at = end;
+    }
+    seal(turn, head.records, seed, head.floor, prev)
+}
+
+/// Reads a turn's head.
+///
+/// # Errors
+/// Why there is none here.
+pub(super) fn turn_head(bytes: &[u8], seed: u32) -> Result<TurnHead, &'static str> {
+    if bytes.len() < TURN_HEAD {
+        return Err("no room for the head of a turn");
+    }
+    if u32_at(bytes, 0) != TURN_MAGIC {
+        return Err("no turn begins here");
+    }
+    let crc = u32_at(bytes, 4);
+    if crc != checksum(seed, &bytes[8..TURN_HEAD]) {
+        return Err("the head of a turn has a wrong checksum");
+    }
+    let prev = Link { serial: u64_at(bytes, 32), end: u64_at(bytes, 40), crc: u32_at(bytes, 48) };
+    Ok(TurnHead {
+        body: u32_at(bytes, 8) as usize,
+        body_crc: u32_at(bytes, 12),
+        records: u32_at(bytes, 16),
+        floor: u64_at(bytes, 24),
+        prev,
+        crc,
+    })
+}
+
+/// Checks a turn's body, which begins at the start of `bytes`, and returns it.
+///
+/// # Errors
+/// Why it is not what was written.
+pub(super) fn turn_body<'a>(
+    bytes: &'a [u8],
+    head: &TurnHead,
+    seed: u32,
+) -> Result<&'a [u8], &'static str> {
+    let body = bytes.get(..head.body).ok_or("the body of a turn is cut off")?;
+    if checksum(seed, body) != head.body_crc {
+        return Err("the body of a turn has a wrong checksum");
+    }
+    Ok(body)
+}
+
+/// A record in a segment's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct View<'a> {
+    pub(super) kind: Kind,
+    pub(super) key: GroupKey,
+    pub(super) index: u64,
+    pub(super) term: u64,
+    pub(super) payload: &'a [u8],
+}
+
+/// Reads the record at the start of `bytes`.
+///
+/// # Errors
+/// Why it is not what was written.
+pub(super) fn view(bytes: &[u8], seed: u32) -> Result<View<'_>, &'static str> {
+    if bytes.len() < RECORD_HEAD {
+        return Err("no room for the head of a record");
+    }
+    let end = RECORD_HEAD + u32_at(bytes, 4) as usize;
+    let whole = bytes.get(..end).ok_or("a record is cut off")?;
+    if u32_at(whole, 0) != checksum(seed, &whole[4..]) {
+        return Err("a record has a wrong checksum");
+    }
+    let kind = Kind::from_byte(whole[8]).ok_or("a record of an unknown kind")?;
+    let group = u16::from_le_bytes([whole[10], whole[11]]);
+    Ok(View {
+        kind,
+        key: GroupKey { group, replica: u64_at(whole, 12) },
+        index: u64_at(whole, 20),
+        term: u64_at(whole, 28),
+        payload: &whole[RECORD_HEAD..],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Record {
+        let key = GroupKey { group: 2, replica: 3 };
+        Record { kind: Kind::Entry, key, index: 4, term: 5, payload: Bytes::from_static(b"dar") }
+    }
+
+    fn as_view(record: &Record) -> View<'_> {
+        let Record { kind, key, index, term, payload } = record;
+        View { kind: *kind, key: *key, index: *index, term: *term, payload }
+    }
+
+    #[test]
+    fn disk_records_and_turns_have_pinned_bytes() {
+        let mut turn = Turn::new(Vec::new());
+        assert_eq!(turn.push(&sample(), 7), TURN_HEAD as u64);
+        let (bytes, crc) = turn.finish(7, 1, Link { serial: 9, end: 64, crc: 11 });
+        assert_eq!(bytes.len() % ALIGN, 0);
+        assert_eq!(crc32fast::hash(bytes), 1_885_365_617, "golden bytes");
+        let head = turn_head(bytes, 7).unwrap();
+        assert_eq!((head.records, head.floor, head.crc), (1, 1, crc));
+        assert_eq!(head.prev, Link { serial: 9, end: 64, crc: 11 });
+        let body = turn_body(&bytes[TURN_HEAD..], &head, 7).unwrap();
+        assert_eq!(view(body, 7), Ok(as_view(&sample())));
+    }
+
+    #[test]
+    fn disk_a_turn_of_another_segment_is_none_of_ours() {
+        let mut turn = Turn::new(Vec::new());
+        turn.push(&sample(), 7);
+        let (bytes, _) = turn.finish(7, 1, Link::default());
+        assert!(turn_head(bytes, 8).is_err());
+        assert!(view(&bytes[TURN_HEAD..], 8).is_err());
+    }
+
+    #[test]
+    fn disk_a_resealed_turn_reads_the_same_under_its_new_seed() {
+        let mut turn = Turn::new(Vec::new());
+        turn.push(&sample(), 7);
+        turn.push(&sample(), 7);
+        let (bytes, _) = turn.finish(7, 1, Link::default());
+        let mut moved = bytes.to_vec();
+        let head = turn_head(bytes, 7).unwrap();
+        reseal(&mut moved, &head, 8, Link { serial: 1, end: 2, crc: 3 });
+        let head = turn_head(&moved, 8).unwrap();
+        let body = turn_body(&moved[TURN_HEAD..], &head, 8).unwrap();
+        assert_eq!(view(body, 8), Ok(as_view(&sample())));
+        assert_eq!(view(&body[sample().size()..], 8), Ok(as_view(&sample())));
+    }
+}

@@ -1,1 +1,303 @@
-//! Segment: placeholder of the log's files.
+//! Segment: one file of the log, from its birth to its end.
+//!
+//! A segment is made under another name: room reserved, head written, fsynced; then renamed, and its
+//! directory fsynced. So a file with a segment's name always has a whole head, and room to write to;
+//! and a full disk is met before any record is. Its bytes are written once, front to back, and never
+//! again: a reader with a handle may go on reading after the file was removed.
+//!
+//! ```text
+//! head 64 B   "mishkahL" | version, 0 | serial | nonce | replaces | floor | 0 | crc of all before
+//! then turns (record.rs), then zeroes
+//! ```
+//! `replaces`: this segment holds all that stood in the segments from that serial on (itself, for
+//! most). `floor`: the oldest segment that was still needed when it was made.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use crate::disk::record::{self, ALIGN, Link, RECORD_HEAD, Record, TURN_HEAD, TurnHead};
+use crate::disk::{Device, WalError};
+
+/// The format this build writes.
+pub(super) const VERSION: u8 = 1;
+/// Bytes of a segment's head.
+pub(super) const HEAD: usize = 64;
+const MAGIC: &[u8; 8] = b"mishkahL";
+const SUFFIX: &str = ".wal";
+const UNFINISHED: &str = ".wal.new";
+
+/// What a segment says about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) serial: u64,
+    pub(super) nonce: u64,
+    pub(super) replaces: u64,
+    pub(super) floor: u64,
+}
+
+impl Head {
+    /// What its checksums start from.
+    pub(super) fn seed(&self) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&self.serial.to_le_bytes());
+        hasher.update(&self.nonce.to_le_bytes());
+        hasher.finalize()
+    }
+
+    pub(super) fn encode(&self) -> [u8; HEAD] {
+        let mut bytes = [0; HEAD];
+        bytes[..8].copy_from_slice(MAGIC);
+        bytes[8] = VERSION;
+        bytes[16..24].copy_from_slice(&self.serial.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.nonce.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.replaces.to_le_bytes());
+        bytes[40..48].copy_from_slice(&self.floor.to_le_bytes());
+        let crc = crc32fast::hash(&bytes[..HEAD - 4]);
+        bytes[HEAD - 4..].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// Reads a head. Formats to come keep the place of magic, version and checksum.
+    fn decode(bytes: &[u8], file: &Path) -> Result<Self, WalError> {
+        let corrupt = |reason: &str| WalError::Corrupt {
+            file: file.to_owned(),
+            offset: 0,
+            reason: reason.to_owned(),
+        };
+        let head: &[u8; HEAD] =
+            bytes.first_chunk().ok_or_else(|| corrupt("no room for the head of a segment"))?;
+        if &head[..8] != MAGIC {
+            return Err(corrupt("not a log segment"));
+        }
+        if crc32fast::hash(&head[..HEAD - 4]).to_le_bytes() != head[HEAD - 4..] {
+            return Err(corrupt("the head of the segment has a wrong checksum"));
+        }
+        if head[8] != VERSION {
+            return Err(WalError::Version {
+                file: file.to_owned(),
+                found: head[8],
+                known: VERSION,
+            });
+        }
+        let number = |at: usize| {
+            u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes were sliced"))
+        };
+        Ok(Self { serial: number(16), nonce: number(24), replaces: number(32), floor: number(40) })
+    }
+}
+
+/// The file of a segment's name.
+pub(super) fn path_of(dir: &Path, serial: u64) -> PathBuf {
+    dir.join(format!("{serial:016}{SUFFIX}"))
+}
+
+/// The serials of the segments in a directory, in order. What a crash left unfinished is removed.
+pub(super) fn list(dir: &Path) -> io::Result<Vec<u64>> {
+    let mut serials = Vec::new();
+    for found in fs::read_dir(dir)? {
+        let found = found?;
+        let name = found.file_name();
+        let Some(name) = name.to_str() else { continue };
+        if name.ends_with(UNFINISHED) {
+            fs::remove_file(found.path())?;
+        } else if let Some(serial) = name.strip_suffix(SUFFIX).and_then(|n| n.parse().ok()) {
+            serials.push(serial);
+        }
+    }
+    serials.sort_unstable();
+    Ok(serials)
+}
+
+/// An open segment.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) head: Head,
+    pub(super) seed: u32,
+    pub(super) path: PathBuf,
+    file: File,
+}
+
+impl Segment {
+    /// Makes a segment of `capacity` bytes. `turns` go behind its head and are as durable as it is.
+    ///
+    /// # Errors
+    /// Nothing is left behind.
+    pub(super) fn create(
+        dir: &Path,
+        head: Head,
+        capacity: u64,
+        turns: &[u8],
+        device: &dyn Device,
+    ) -> io::Result<Self> {
+        let path = path_of(dir, head.serial);
+        let unfinished = dir.join(format!("{:016}{UNFINISHED}", head.serial));
+        let result = (|| {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(&unfinished)?;
+            device.preallocate(&file, capacity)?;
+            let mut bytes = head.encode().to_vec();
+            bytes.extend_from_slice(turns);
+            device.write_at(&file, &bytes, 0)?;
+            device.sync(&file)?;
+            fs::rename(&unfinished, &path)?;
+            device.sync_dir(dir)?;
+            Ok(file)
+        })();
+        match result {
+            Ok(file) => Ok(Self { head, seed: head.seed(), path, file }),
+            Err(error) => {
+                // Best effort: the next open removes it too.
+                let _ = fs::remove_file(&unfinished);
+                Err(error)
+            }
+        }
+    }
+
+    /// What an existing segment says about itself.
+    pub(super) fn peek(dir: &Path, serial: u64) -> Result<Head, WalError> {
+        let path = path_of(dir, serial);
+        let mut bytes = Vec::new();
+        File::open(&path)
+            .and_then(|file| file.take(HEAD as u64).read_to_end(&mut bytes))
+            .map_err(|source| WalError::Io { path: path.clone(), source })?;
+        let head = Head::decode(&bytes, &path)?;
+        if head.serial != serial {
+            let reason = format!("it says it is segment {}", head.serial);
+            return Err(WalError::Corrupt { file: path, offset: 0, reason });
+        }
+        Ok(head)
+    }
+
+    /// Opens an existing segment and reads it whole.
+    pub(super) fn open(dir: &Path, serial: u64) -> Result<(Self, Vec<u8>), WalError> {
+        let path = path_of(dir, serial);
+        let io = |source| WalError::Io { path: path.clone(), source };
+        let head = Self::peek(dir, serial)?;
+        let bytes = fs::read(&path).map_err(io)?;
+        let file = File::open(&path).map_err(io)?;
+        Ok((Self { head, seed: head.seed(), path, file }, bytes))
+    }
+
+    /// Makes more room in a segment nothing was written to yet.
+    pub(super) fn grow(&self, capacity: u64, device: &dyn Device) -> io::Result<()> {
+        device.preallocate(&self.file, capacity)?;
+        device.sync(&self.file)
+    }
+
+    pub(super) fn write(&self, bytes: &[u8], offset: u64, device: &dyn Device) -> io::Result<()> {
+        device.write_at(&self.file, bytes, offset)
+    }
+
+    pub(super) fn sync(&self, device: &dyn Device) -> io::Result<()> {
+        device.sync(&self.file)
+    }
+
+    /// Gives back the room behind the last turn. Failing to is no harm.
+    pub(super) fn seal(&self, end: u64) {
+        if let Err(error) = self.file.set_len(end) {
+            tracing::warn!(file = %self.path.display(), %error, "a full log segment keeps its room");
+        }
+    }
+
+    /// Reads back the record at an offset.
+    pub(super) fn record(&self, offset: u64, payload: usize) -> Result<Record, WalError> {
+        let mut bytes = vec![0; RECORD_HEAD + payload];
+        let corrupt =
+            |reason: String| WalError::Corrupt { file: self.path.clone(), offset, reason };
+        match self.file.read_exact_at(&mut bytes, offset) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(corrupt("a record is cut off".to_owned()));
+            }
+            Err(source) => return Err(WalError::Io { path: self.path.clone(), source }),
+        }
+        let view = record::view(&bytes, self.seed).map_err(|reason| corrupt(reason.to_owned()))?;
+        let (kind, key, index, term) = (view.kind, view.key, view.index, view.term);
+        let payload = Bytes::from(bytes).slice(RECORD_HEAD..);
+        Ok(Record { kind, key, index, term, payload })
+    }
+}
+
+/// What stopped the walk over a segment's turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// Only zeroes follow.
+    Clean,
+    /// Something follows that is no turn. `before_last`: a whole turn stands further on, so this is
+    /// no torn last write.
+    Damage { reason: &'static str, before_last: bool },
+}
+
+/// A turn found in a segment's bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found {
+    pub(super) offset: u64,
+    pub(super) head: TurnHead,
+}
+
+impl Found {
+    /// Where it ends.
+    pub(super) fn end(&self) -> u64 {
+        self.offset + (TURN_HEAD + self.head.body) as u64
+    }
+}
+
+/// All whole turns at the start of a segment, each one linked to the one before it; where they end;
+/// and why. `prev` is the link the first one must have, if that is known.
+pub(super) fn turns(bytes: &[u8], head: &Head, prev: Option<Link>) -> (Vec<Found>, u64, Stop) {
+    let seed = head.seed();
+    let mut found = Vec::new();
+    let mut prev = prev;
+    let mut at = HEAD;
+    loop {
+        let rest = bytes.get(at..).unwrap_or_default();
+        if is_blank(rest) {
+            return (found, at as u64, Stop::Clean);
+        }
+        let turn = match record::turn_head(rest, seed) {
+            Ok(turn) => turn,
+            Err(reason) => {
+                let before_last = a_turn_follows(bytes, head, at);
+                return (found, at as u64, Stop::Damage { reason, before_last });
+            }
+        };
+        let body = &rest[TURN_HEAD..];
+        if let Err(reason) = record::turn_body(body, &turn, seed) {
+            // Whatever stands behind it was begun when it was already durable.
+            let before_last = !is_blank(body.get(turn.body..).unwrap_or_default());
+            return (found, at as u64, Stop::Damage { reason, before_last });
+        }
+        if prev.is_some_and(|prev| prev != turn.prev) {
+            let reason = "the turn before this one is not the one that was written";
+            return (found, at as u64, Stop::Damage { reason, before_last: true });
+        }
+        let this = Found { offset: at as u64, head: turn };
+        prev = Some(Link { serial: head.serial, end: this.end(), crc: turn.crc });
+        at += TURN_HEAD + turn.body;
+        found.push(this);
+    }
+}
+
+/// Whether the head of a turn stands behind `from`: then what stands at `from` was durable before it
+/// was begun. Its own body may be torn.
+fn a_turn_follows(bytes: &[u8], head: &Head, from: usize) -> bool {
+    let seed = head.seed();
+    (from + ALIGN..bytes.len()).step_by(ALIGN).any(|at| {
+        record::turn_head(&bytes[at..], seed)
+            .is_ok_and(|turn| turn.prev.serial == head.serial && turn.prev.end == at as u64)
+    })
+}
+
+/// Whether nothing was ever written here.
+pub(super) fn is_blank(bytes: &[u8]) -> bool {
+    const BLANK: [u8; 4096] = [0; 4096];
+    bytes.chunks(BLANK.len()).all(|piece| piece == &BLANK[..piece.len()])
+}

@@ -1,14 +1,70 @@
 //! Wal: the one log of a node, shared by all its groups.
+//!
+//! **Why one.** What a replica acknowledges must be on disk, and making a disk durable is what costs.
+//! So the entries, votes and marks of all groups go into one sequence of records, written by one
+//! thread: each *turn* takes everything that was submitted meanwhile, writes it once, makes it
+//! durable once, and only then calls back, in order. Nothing waits for a timer; the slower the disk,
+//! the more one turn carries.
+//!
+//! **The format.** The log is a sequence of segment files, numbered by serials that never repeat
+//! (`segment.rs`). A segment is a head and turns; a turn is a head and records (`record.rs`):
+//!
+//! ```text
+//!   0000000000000041.wal              0000000000000042.wal             0000000000000043.wal
+//!   [head|turn|turn|turn]  <--link--  [head|turn|turn|turn|000000]     [head|00000000000000]
+//!    full, cut to its end              current                          next, room reserved
+//! ```
+//!
+//! - Every turn names its predecessor: segment, end, checksum. A turn is only begun when the one
+//!   before it is durable, so a whole turn proves all before it: *damage before the last turn is no
+//!   accident of a stop, it is corruption*, and the log is refused, naming file and offset. Damage in
+//!   the last turn cannot be told from a torn write (nobody was told it is durable unless the call
+//!   returned, and a disk may lose what it acknowledged); it is cut, with a warning.
+//! - Checksums start from a seed drawn from the segment's serial and a number nobody can foresee: no
+//!   payload, and no rest of another file, can pass for a turn.
+//! - Every turn names the oldest segment still needed (the *floor*), so a missing file is noticed.
+//! - On open, the segment with the last turns is copied to a new one and made durable before
+//!   anything is reported; the new one says which segments it replaces.
+//!
+//! **What may go.** A segment nothing lives in is removed once a durable turn has said that it is not
+//! needed. If little lives in the oldest one (a group that rarely writes, a vote, a mark) it is
+//! written again behind the newest turn first, a bounded amount per turn. Only the oldest segment is
+//! ever removed: a record that ends others (a truncation) outlives what it ends.
+//!
+//! **A full disk** is met when room is reserved for the *next* segment, before any record needs it.
+//! From then on [`Wal::writable`] says no, so that nothing new is proposed (or accepted from a
+//! leader), while what is in flight still fits into the current one, whose last sixteenth is kept for
+//! small writes (votes, marks). What does not fit is refused with `StorageFull`: it is not written,
+//! memory takes back what it appended, and what was submitted for that replica on top of it is
+//! refused as well. Reading goes on. Room is looked for at every turn and twice a second.
+//!
+//! **What it refuses**: to go on after a failed write or fsync (what is on disk is not known then: the
+//! `fatal` hook ends the process); to be opened twice; to skip damage; to leave gaps between entries.
+//!
+//! `Committed` is advice: it causes no write of its own, but rides along with the next turn, and its
+//! callback does not wait. After a crash it may be older than what was submitted.
+
+mod index;
+mod recover;
+#[cfg(test)]
+mod tests;
+mod writer;
 
 use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
 
+use crate::disk::wal::index::Source;
+use crate::disk::wal::writer::{Shared, State, Work, Writer};
 use crate::disk::{Device, GroupKey, Machinery};
 use crate::limits;
 
@@ -206,25 +262,98 @@ pub struct WalCounters {
     pub disk_reads: AtomicU64,
 }
 
-/// The one log of a node.
-pub struct Wal {}
+impl Op {
+    /// Whose log it changes.
+    pub fn group(&self) -> GroupKey {
+        match self {
+            Self::Append { group, .. }
+            | Self::Vote { group, .. }
+            | Self::Committed { group, .. }
+            | Self::TruncateAfter { group, .. }
+            | Self::Purge { group, .. }
+            | Self::Forget { group } => *group,
+        }
+    }
+}
+
+/// The one log of a node. Dropping it writes what is queued and waits for that.
+pub struct Wal {
+    shared: Arc<Shared>,
+    dir: PathBuf,
+    thread: Option<JoinHandle<()>>,
+    /// Held while the log is open.
+    _lock: File,
+}
 
 impl Wal {
     /// Opens the log in a directory of its own, which is created if needed.
     ///
     /// # Errors
     /// [`WalError`]: damage is refused, never skipped.
-    pub fn open(dir: &Path, config: WalConfig) -> Result<(Self, Recovered), WalError> {
-        let _ = (dir, config);
-        unimplemented!()
+    pub fn open(dir: &Path, mut config: WalConfig) -> Result<(Self, Recovered), WalError> {
+        config.segment_bytes = config.segment_bytes.max(limits::WAL_SEGMENT_BYTES_MIN);
+        let lock = lock(dir, &*config.device)?;
+        let mut opened = recover::open(dir, &config)?;
+        let recovered = std::mem::take(&mut opened.recovered);
+        let counters = WalCounters::default();
+        counters.segments.store(opened.index.segments.len() as u64, Relaxed);
+        let index = std::mem::take(&mut opened.index);
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State { index, ..State::default() }),
+            wake: Condvar::new(),
+            room: Condvar::new(),
+            counters,
+        });
+        let writer = Writer::new(shared.clone(), dir.to_owned(), config, opened)?;
+        let thread = thread::Builder::new()
+            .name("wal".to_owned())
+            .spawn(move || writer.run())
+            .map_err(|source| WalError::Io { path: dir.to_owned(), source })?;
+        Ok((Self { shared, dir: dir.to_owned(), thread: Some(thread), _lock: lock }, recovered))
     }
 
     /// Hands operations to the log's thread and returns; `done` is called when they are on disk.
     /// What was submitted can be read at once. Submissions are written in the order of the calls.
     /// Blocks only while the queue is full, which means the disk has stalled.
+    ///
+    /// `done` is told `StorageFull` when there was no room (nothing of it is written), `InvalidInput`
+    /// when an entry would leave a gap or is too large, and anything else when the log is dead. For
+    /// advice alone it is called at once.
     pub fn submit(&self, ops: Vec<Op>, done: Done) {
-        let _ = (ops, done);
-        unimplemented!()
+        let mut state = self.shared.state.lock();
+        while state.dead.is_none()
+            && (state.queued_bytes >= limits::WAL_QUEUE_BYTES
+                || state.queue.len() >= limits::WAL_QUEUE_LENGTH)
+        {
+            self.shared.room.wait(&mut state);
+        }
+        let refused = match &state.dead {
+            Some(reason) => Some(writer::dead(reason)),
+            None => state.index.check(&ops).err().map(invalid),
+        };
+        if let Some(error) = refused {
+            drop(state);
+            return done(Err(error));
+        }
+        let mut groups: Vec<(GroupKey, u64)> = Vec::new();
+        for key in ops.iter().map(Op::group) {
+            let refusals = state.index.refusals.get(&key).copied().unwrap_or(0);
+            if !groups.contains(&(key, refusals)) {
+                groups.push((key, refusals));
+            }
+        }
+        state.ticket += 1;
+        let ticket = state.ticket;
+        let advice = ops.iter().all(|op| matches!(op, Op::Committed { .. }));
+        let records = state.index.apply(ops, ticket);
+        if advice {
+            drop(state);
+            return done(Ok(()));
+        }
+        let work = Work { records, ticket, groups, done: Some(done) };
+        state.queued_bytes += work.size();
+        state.queue.push_back(work);
+        self.shared.wake.notify_one();
     }
 
     /// The entries of a range that exist, at least one if there is one, no more than fit into
@@ -238,26 +367,33 @@ impl Wal {
         range: Range<u64>,
         max_bytes: usize,
     ) -> Result<Vec<Entry>, WalError> {
-        let _ = (group, range, max_bytes);
-        unimplemented!()
+        let sources = self.shared.state.lock().index.sources(group, range, max_bytes);
+        let from_disk = sources.iter().filter(|source| matches!(source, Source::Disk { .. }));
+        self.shared.counters.disk_reads.fetch_add(from_disk.count() as u64, Relaxed);
+        sources.into_iter().map(|source| source.read(group)).collect()
     }
 
     /// What the log holds of a replica now, submissions still under way included.
     pub fn state(&self, group: GroupKey) -> GroupLog {
-        let _ = group;
-        unimplemented!()
+        let state = self.shared.state.lock();
+        state.index.groups.get(&group).map(index::Group::log).unwrap_or_default()
     }
 
     /// Payload bytes of a replica's entries: what a checkpoint now would allow to purge.
     pub fn live_bytes(&self, group: GroupKey) -> u64 {
-        let _ = group;
-        unimplemented!()
+        self.shared.state.lock().index.groups.get(&group).map_or(0, |group| group.bytes)
     }
 
     /// The replicas whose entries keep the oldest segment alive, with their bytes in it: those a
     /// checkpoint would help most. Empty while few segments stand.
     pub fn holding(&self) -> Vec<(GroupKey, u64)> {
-        unimplemented!()
+        let state = self.shared.state.lock();
+        match state.index.segments.first_key_value() {
+            Some((serial, _)) if state.index.segments.len() > limits::WAL_CARRY_AFTER_SEGMENTS => {
+                state.index.holders(*serial)
+            }
+            Some(_) | None => Vec::new(),
+        }
     }
 
     /// Whether entries should be proposed (or accepted from a leader) now. Cheap. It says no as soon
@@ -267,11 +403,49 @@ impl Wal {
     /// # Errors
     /// [`WalError::Full`], [`WalError::Dead`].
     pub fn writable(&self) -> Result<(), WalError> {
-        unimplemented!()
+        let state = self.shared.state.lock();
+        if let Some(reason) = &state.dead {
+            return Err(WalError::Dead { reason: reason.clone() });
+        }
+        match state.full {
+            Some((needed, free)) => Err(WalError::Full { dir: self.dir.clone(), needed, free }),
+            None => Ok(()),
+        }
     }
 
     /// What was counted.
     pub fn counters(&self) -> &WalCounters {
-        unimplemented!()
+        &self.shared.counters
+    }
+}
+
+impl Drop for Wal {
+    fn drop(&mut self) {
+        self.shared.state.lock().closed = true;
+        self.shared.wake.notify_one();
+        let Some(thread) = self.thread.take() else { return };
+        // The last owner may be a callback, on the very thread that would be waited for.
+        if thread.thread().id() != thread::current().id() && thread.join().is_err() {
+            tracing::error!("the log's thread panicked at its end");
+        }
+    }
+}
+
+fn invalid(reason: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, reason)
+}
+
+/// Creates the directory if needed and takes it for this process alone.
+fn lock(dir: &Path, device: &dyn Device) -> Result<File, WalError> {
+    let io = |source| WalError::Io { path: dir.to_owned(), source };
+    fs::create_dir_all(dir).map_err(io)?;
+    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        device.sync_dir(parent).map_err(io)?;
+    }
+    let lock = File::create(dir.join("lock")).map_err(io)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(WalError::InUse { dir: dir.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(io(source)),
     }
 }

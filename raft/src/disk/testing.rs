@@ -1,0 +1,97 @@
+//! A disk that fails when told to: full, failing to sync, or losing power.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
+
+use parking_lot::Mutex;
+
+use crate::disk::{Device, Machinery};
+
+/// What a power cut undoes: a file, and what stood in it before each write not yet durable.
+#[derive(Debug)]
+struct Unsynced {
+    file: File,
+    before: Vec<(u64, Vec<u8>)>,
+}
+
+/// Writes really, and remembers what a loss of power would take back instead of syncing.
+#[derive(Debug, Default)]
+pub(crate) struct Faulty {
+    pub(crate) full: AtomicBool,
+    pub(crate) sync_fails: AtomicBool,
+    unsynced: Mutex<HashMap<u64, Unsynced>>,
+}
+
+/// A small generator, so that a seed gives one schedule.
+#[derive(Debug, Clone)]
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn roll(&mut self, below: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)) % below
+    }
+}
+
+impl Faulty {
+    /// Cuts the power: of what was written but not synced, each sector is lost or kept by chance;
+    /// all of it is lost without dice.
+    pub(crate) fn power_cut(&self, mut dice: Option<&mut Dice>) {
+        for (_, lost) in self.unsynced.lock().drain() {
+            for (offset, before) in lost.before.iter().rev() {
+                for (at, sector) in before.chunks(512).enumerate() {
+                    if dice.as_mut().is_none_or(|dice| dice.roll(2) == 0) {
+                        lost.file.write_all_at(sector, offset + at as u64 * 512).unwrap();
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Device for Faulty {
+    fn preallocate(&self, file: &File, bytes: u64) -> io::Result<()> {
+        if self.full.load(SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Machinery.preallocate(file, bytes)
+    }
+
+    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut before = vec![0; bytes.len()];
+        file.read_exact_at(&mut before, offset)?;
+        let mut unsynced = self.unsynced.lock();
+        let entry = unsynced.entry(file.metadata()?.ino());
+        let file_again = file.try_clone()?;
+        let entry = entry.or_insert(Unsynced { file: file_again, before: Vec::new() });
+        entry.before.push((offset, before));
+        Machinery.write_at(file, bytes, offset)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        if self.sync_fails.load(SeqCst) {
+            return Err(io::Error::other("the disk is on fire"));
+        }
+        self.unsynced.lock().remove(&file.metadata()?.ino());
+        Ok(())
+    }
+
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn free(&self, _: &Path) -> u64 {
+        if self.full.load(SeqCst) { 0 } else { u64::MAX }
+    }
+
+    fn nonce(&self) -> u64 {
+        7
+    }
+}

@@ -1,0 +1,257 @@
+//! The log's stories: torn, flipped, killed, filled, emptied, and in random order.
+
+mod faults;
+mod kill;
+mod law;
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::mpsc;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::disk::segment;
+use crate::disk::testing::Faulty;
+
+const ONE: GroupKey = GroupKey { group: 1, replica: 10 };
+const TWO: GroupKey = GroupKey { group: 2, replica: 20 };
+
+/// A log on a disk that can fail, in small segments.
+struct Bench {
+    dir: TempDir,
+    device: Arc<Faulty>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), device: Arc::new(Faulty::default()) }
+    }
+
+    fn config(&self) -> WalConfig {
+        WalConfig {
+            segment_bytes: 4 << 10,
+            cache_bytes: 256,
+            carry_after_segments: 2,
+            device: self.device.clone(),
+            fatal: Box::new(|_| {}),
+        }
+    }
+
+    fn open(&self) -> (Wal, Recovered) {
+        loop {
+            match self.try_open() {
+                // A child process of another test holds all locks between its fork and its exec.
+                Err(WalError::InUse { .. }) => std::thread::yield_now(),
+                opened => return opened.unwrap(),
+            }
+        }
+    }
+
+    fn try_open(&self) -> Result<(Wal, Recovered), WalError> {
+        Wal::open(self.dir.path(), self.config())
+    }
+
+    /// Why it cannot be opened.
+    fn refusal(&self) -> WalError {
+        loop {
+            let error = self.try_open().map(drop).unwrap_err();
+            if !matches!(error, WalError::InUse { .. }) {
+                return error;
+            }
+        }
+    }
+
+    /// The segment files, oldest first.
+    fn files(&self) -> Vec<PathBuf> {
+        let serials = segment::list(self.dir.path()).unwrap();
+        serials.iter().map(|serial| segment::path_of(self.dir.path(), *serial)).collect()
+    }
+}
+
+fn entry(index: u64) -> (u64, u64, Bytes) {
+    (index, 1, Bytes::from(format!("entry {index} of a branch's log")))
+}
+
+fn append(group: GroupKey, indexes: Range<u64>) -> Op {
+    Op::Append { group, entries: indexes.map(entry).collect() }
+}
+
+fn vote(group: GroupKey, vote: &'static str) -> Op {
+    Op::Vote { group, vote: Bytes::from_static(vote.as_bytes()) }
+}
+
+fn purge(group: GroupKey, index: u64) -> Op {
+    Op::Purge { group, index, log_id: Bytes::from(format!("log id {index}")) }
+}
+
+/// Submits without waiting.
+fn begin(wal: &Wal, ops: Vec<Op>) -> mpsc::Receiver<io::Result<()>> {
+    let (told, result) = mpsc::channel();
+    wal.submit(ops, Box::new(move |result| told.send(result).unwrap()));
+    result
+}
+
+/// Submits and waits: one turn of its own.
+fn write(wal: &Wal, ops: Vec<Op>) -> io::Result<()> {
+    begin(wal, ops).recv().unwrap()
+}
+
+fn indexes(wal: &Wal, group: GroupKey) -> Vec<u64> {
+    let entries = wal.read(group, 0..u64::MAX, usize::MAX).unwrap();
+    for found in &entries {
+        assert_eq!((found.index, found.term, found.bytes.clone()), entry(found.index));
+    }
+    entries.iter().map(|found| found.index).collect()
+}
+
+#[test]
+fn disk_what_was_submitted_can_be_read_at_once_and_after_a_restart() {
+    let bench = Bench::new();
+    let (wal, recovered) = bench.open();
+    assert_eq!(recovered, Recovered::default());
+    let first = begin(&wal, vec![append(ONE, 1..4), vote(ONE, "me")]);
+    assert_eq!(indexes(&wal, ONE), [1, 2, 3]);
+    assert_eq!(wal.state(ONE).last, Some((3, 1)));
+    let second = begin(&wal, vec![Op::TruncateAfter { group: ONE, after: Some(2) }]);
+    let committed = Op::Committed { group: ONE, committed: Bytes::from_static(b"2") };
+    write(&wal, vec![committed]).unwrap();
+    write(&wal, vec![append(TWO, 7..9), purge(TWO, 7)]).unwrap();
+    first.recv().unwrap().unwrap();
+    second.recv().unwrap().unwrap();
+    assert_eq!(wal.read(ONE, 1..3, 1).unwrap().len(), 1, "one entry, however small the budget");
+    drop(wal);
+
+    let (wal, recovered) = bench.open();
+    let one = GroupLog {
+        vote: Some(Bytes::from_static(b"me")),
+        committed: Some(Bytes::from_static(b"2")),
+        purged: None,
+        first: Some(1),
+        last: Some((2, 1)),
+    };
+    assert_eq!(recovered.groups[&ONE], one);
+    assert_eq!(recovered.groups[&TWO].purged, Some((7, Bytes::from_static(b"log id 7"))));
+    assert_eq!(recovered.cut, None);
+    assert_eq!((indexes(&wal, ONE), indexes(&wal, TWO)), (vec![1, 2], vec![8]));
+    write(&wal, vec![Op::Forget { group: ONE }]).unwrap();
+    drop(wal);
+    assert_eq!(bench.open().1.groups.keys().copied().collect::<Vec<_>>(), [TWO]);
+}
+
+#[test]
+fn disk_gaps_are_refused_and_change_nothing() {
+    let bench = Bench::new();
+    let (wal, _) = bench.open();
+    write(&wal, vec![append(ONE, 5..7)]).unwrap();
+    for ops in [
+        vec![append(ONE, 8..9)],
+        vec![append(ONE, 6..7)],
+        vec![purge(ONE, 9), append(ONE, 9..10)],
+        vec![Op::TruncateAfter { group: ONE, after: Some(5) }, append(ONE, 7..8)],
+    ] {
+        let error = write(&wal, ops).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    }
+    assert_eq!(indexes(&wal, ONE), [5, 6]);
+    let cut = Op::TruncateAfter { group: ONE, after: Some(5) };
+    write(&wal, vec![cut, append(ONE, 6..8), purge(ONE, 20), append(ONE, 21..22)]).unwrap();
+    assert_eq!(indexes(&wal, ONE), [21]);
+}
+
+#[test]
+fn disk_an_entry_larger_than_a_segment_gets_a_larger_one() {
+    let bench = Bench::new();
+    let (wal, _) = bench.open();
+    let large = Bytes::from(vec![7; 20 << 10]);
+    let entries = vec![(1, 1, large.clone()), (2, 1, large.clone())];
+    write(&wal, vec![append(TWO, 1..2)]).unwrap();
+    write(&wal, vec![Op::Append { group: ONE, entries }]).unwrap();
+    drop(wal);
+    let (wal, _) = bench.open();
+    assert_eq!(wal.read(ONE, 2..3, 1).unwrap()[0].bytes, large);
+    write(&wal, vec![append(TWO, 2..3)]).unwrap();
+}
+
+#[test]
+fn disk_a_log_is_opened_once() {
+    let bench = Bench::new();
+    let (wal, _) = bench.open();
+    assert!(matches!(bench.try_open(), Err(WalError::InUse { .. })));
+    drop(wal);
+    bench.open();
+}
+
+#[test]
+fn disk_a_foreign_version_is_refused_by_name() {
+    let bench = Bench::new();
+    drop(bench.open());
+    let file = bench.files().pop().unwrap();
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[8] = 9;
+    let crc = crc32fast::hash(&bytes[..60]);
+    bytes[60..64].copy_from_slice(&crc.to_le_bytes());
+    fs::write(&file, bytes).unwrap();
+    let error = bench.refusal();
+    assert!(matches!(error, WalError::Version { found: 9, known: 1, .. }), "{error}");
+}
+
+#[test]
+fn disk_a_missing_segment_is_noticed() {
+    let bench = Bench::new();
+    let (wal, _) = bench.open();
+    for index in 1..200 {
+        write(&wal, vec![append(ONE, index..index + 1)]).unwrap();
+    }
+    drop(wal);
+    let files = bench.files();
+    assert!(files.len() > 4);
+    // All but the last two: the current one and the one ahead of it.
+    for file in &files[..files.len() - 2] {
+        let bytes = fs::read(file).unwrap();
+        fs::remove_file(file).unwrap();
+        let error = bench.refusal();
+        assert!(
+            matches!(&error, WalError::Corrupt { file: named, .. } if named == file),
+            "{error}"
+        );
+        fs::write(file, bytes).unwrap();
+    }
+    assert_eq!(indexes(&bench.open().0, ONE).len(), 199);
+}
+
+#[test]
+fn disk_slow_groups_keep_their_entries_while_segments_go() {
+    let bench = Bench::new();
+    let (wal, _) = bench.open();
+    write(&wal, vec![vote(ONE, "me"), append(ONE, 1..6), purge(ONE, 2)]).unwrap();
+    for index in 1..2000 {
+        write(&wal, vec![append(TWO, index..index + 1)]).unwrap();
+        if index % 50 == 0 {
+            write(&wal, vec![purge(TWO, index - 10)]).unwrap();
+        }
+    }
+    assert!(wal.counters().segments.load(Relaxed) < 8, "old segments go");
+    assert!(wal.counters().carried_bytes.load(Relaxed) > 0);
+    assert!(bench.files().len() < 9);
+    assert_eq!(indexes(&wal, ONE), [3, 4, 5]);
+    drop(wal);
+    let (wal, recovered) = bench.open();
+    assert_eq!(recovered.groups[&ONE].vote, Some(Bytes::from_static(b"me")));
+    assert_eq!(recovered.groups[&ONE].purged, Some((2, Bytes::from_static(b"log id 2"))));
+    assert_eq!(indexes(&wal, ONE), [3, 4, 5]);
+    assert_eq!(indexes(&wal, TWO), (1941..2000).collect::<Vec<_>>());
+}
+
+#[test]
+fn disk_one_turn_serves_all_who_wait() {
+    let bench = Bench::new();
+    let (wal, _) = bench.open();
+    let waiting: Vec<_> = (1..2000).map(|at| begin(&wal, vec![append(ONE, at..at + 1)])).collect();
+    for result in waiting {
+        result.recv().unwrap().unwrap();
+    }
+    let counters = wal.counters();
+    assert!(counters.fsyncs.load(Relaxed) < counters.ops.load(Relaxed));
+    assert_eq!(wal.live_bytes(ONE), (1..2000).map(|at| entry(at).2.len() as u64).sum::<u64>());
+}

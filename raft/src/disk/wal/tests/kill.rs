@@ -1,0 +1,111 @@
+//! Killed at any moment: what was acknowledged is there.
+
+use std::env;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::disk::testing::Dice;
+
+const DIR: &str = "MISHKAH_TEST_WAL_DIR";
+const KILLS: u64 = 24;
+const GROUPS: u16 = 3;
+
+fn key(group: u16) -> GroupKey {
+    GroupKey { group, replica: 1 }
+}
+
+fn config() -> WalConfig {
+    let mut config = WalConfig::new(|reason| panic!("{reason}"));
+    config.segment_bytes = 16 << 10;
+    config.carry_after_segments = 2;
+    config
+}
+
+/// Not a test of its own: the process that is killed. It appends as fast as it can, and notes in a
+/// file every entry it was told is on disk.
+#[test]
+fn disk_child_that_is_killed() {
+    let Ok(dir) = env::var(DIR) else { return };
+    let dir = PathBuf::from(dir);
+    let (wal, _) = reopened(&dir.join("wal"));
+    let acks = fs::OpenOptions::new().create(true).append(true).open(dir.join("acks")).unwrap();
+    let acks = Arc::new(acks);
+    loop {
+        for group in 0..GROUPS {
+            let state = wal.state(key(group));
+            let next = state.last.map_or(1, |(last, _)| last + 1);
+            let mut ops = vec![append(key(group), next..next + 1)];
+            if next > 300 && next % 300 == u64::from(group) {
+                ops.push(purge(key(group), next - u64::from(group) * 60 - 40));
+            }
+            let acks = acks.clone();
+            let done = move |result: io::Result<()>| {
+                result.unwrap();
+                (&*acks).write_all(format!("{group} {next}\n").as_bytes()).unwrap();
+            };
+            wal.submit(ops, Box::new(done));
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Opens the log once the child's locks are gone.
+fn reopened(dir: &Path) -> (Wal, Recovered) {
+    loop {
+        match Wal::open(dir, config()) {
+            Err(WalError::InUse { .. }) => std::thread::yield_now(),
+            opened => return opened.unwrap(),
+        }
+    }
+}
+
+/// The highest acknowledged index of each group.
+fn acked(dir: &Path) -> Vec<u64> {
+    let mut highest = vec![0; usize::from(GROUPS)];
+    let text = fs::read_to_string(dir.join("acks")).unwrap_or_default();
+    for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+        let (group, index) = line.trim().split_once(' ').unwrap();
+        let highest: &mut u64 = &mut highest[group.parse::<usize>().unwrap()];
+        *highest = (*highest).max(index.parse().unwrap());
+    }
+    highest
+}
+
+#[test]
+fn disk_every_acknowledged_entry_survives_kill_9() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut dice = Dice(5);
+    let mut seen = 0;
+    for kill in 0..KILLS {
+        let mut child = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "disk::wal::tests::kill::disk_child_that_is_killed", "--nocapture"])
+            .env(DIR, dir.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let begun = Instant::now();
+        while acked(dir.path()).iter().sum::<u64>() <= seen {
+            assert!(begun.elapsed() < Duration::from_secs(60), "no acknowledgement came");
+            assert_eq!(child.try_wait().unwrap(), None, "it ended by itself");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        std::thread::sleep(Duration::from_micros(dice.roll(30_000)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let acked = acked(dir.path());
+        seen = acked.iter().sum();
+        let (wal, _) = reopened(&dir.path().join("wal"));
+        for group in 0..GROUPS {
+            let state = wal.state(key(group));
+            let acked = acked[usize::from(group)];
+            let last = state.last.map_or(0, |(last, _)| last);
+            assert!(last >= acked, "kill {kill}: group {group} has {last}, acked {acked}");
+            let purged = state.purged.map_or(0, |(index, _)| index);
+            assert_eq!(indexes(&wal, key(group)), (purged + 1..=last).collect::<Vec<_>>());
+        }
+    }
+    assert!(seen > KILLS * 20, "{seen} acknowledged");
+}

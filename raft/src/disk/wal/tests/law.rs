@@ -1,0 +1,213 @@
+//! The law: whatever is done to it in whatever order, the log says what a simple model says.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::SeqCst;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::disk::testing::Dice;
+
+/// What the log should hold of one replica.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Told {
+    vote: Option<Bytes>,
+    purged: Option<u64>,
+    entries: BTreeMap<u64, (u64, Bytes)>,
+}
+
+type Model = BTreeMap<GroupKey, Told>;
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Submissions that are under way together: group, what, how much.
+    Submit(Vec<(u16, What, u64)>),
+    Reopen,
+    /// The same, but the disk fails under them; then the power goes, and each unsynced sector is
+    /// kept or lost by the seed.
+    Crash(Vec<(u16, What, u64)>, u64),
+    /// The disk is full or no longer.
+    Full(bool),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum What {
+    Append,
+    Vote,
+    Truncate,
+    Purge,
+    Forget,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let what = prop_oneof![
+        8 => Just(What::Append),
+        2 => Just(What::Vote),
+        2 => Just(What::Truncate),
+        3 => Just(What::Purge),
+        1 => Just(What::Forget),
+    ];
+    let one = (0u16..4, what, 0u64..12);
+    let some = prop::collection::vec(one, 1..8).boxed();
+    let step = prop_oneof![
+        12 => some.clone().prop_map(Step::Submit),
+        2 => Just(Step::Reopen),
+        1 => (some, any::<u64>()).prop_map(|(ops, seed)| Step::Crash(ops, seed)),
+        1 => any::<bool>().prop_map(Step::Full),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+fn key(group: u16) -> GroupKey {
+    GroupKey { group, replica: 1 }
+}
+
+/// The operation that makes sense now, and the model after it.
+fn next(model: &mut Model, group: u16, what: What, much: u64, salt: u64) -> Op {
+    let group = key(group);
+    let told = model.entry(group).or_default();
+    let last = told.entries.keys().next_back().copied().or(told.purged);
+    match what {
+        What::Append => {
+            let from = last.map_or(much, |last| last + 1);
+            let of =
+                |index| (index, salt, Bytes::from(vec![salt as u8; (index * 7 % 90) as usize]));
+            let entries: Vec<_> = (from..=from + much).map(of).collect();
+            told.entries.extend(entries.iter().map(|(i, term, b)| (*i, (*term, b.clone()))));
+            Op::Append { group, entries }
+        }
+        What::Vote => {
+            let vote = Bytes::from(format!("{salt}"));
+            told.vote = Some(vote.clone());
+            Op::Vote { group, vote }
+        }
+        What::Truncate => {
+            let after = last.filter(|last| *last >= much).map(|last| last - much);
+            told.entries.retain(|index, _| after.is_some_and(|after| *index <= after));
+            Op::TruncateAfter { group, after }
+        }
+        What::Purge => {
+            let first = told.entries.keys().next().map(|first| first + much);
+            let index = first.or(last).unwrap_or(0);
+            told.purged = Some(told.purged.map_or(index, |purged| purged.max(index)));
+            told.entries.retain(|at, _| *at > index);
+            purge(group, index)
+        }
+        What::Forget => {
+            model.remove(&group);
+            Op::Forget { group }
+        }
+    }
+}
+
+/// What the log says, in the model's words.
+fn told(wal: &Wal) -> Model {
+    let mut model = Model::new();
+    for group in (0..4).map(key) {
+        let state = wal.state(group);
+        let read = wal.read(group, 0..u64::MAX, usize::MAX).unwrap();
+        let entries: BTreeMap<_, _> =
+            read.into_iter().map(|entry| (entry.index, (entry.term, entry.bytes))).collect();
+        assert_eq!(state.first, entries.keys().next().copied());
+        let purged = state.purged.map(|(index, _)| index);
+        model.insert(group, Told { vote: state.vote, purged, entries });
+    }
+    without_nothing(model)
+}
+
+/// A replica of which nothing is known is the same as none.
+fn without_nothing(mut model: Model) -> Model {
+    model.retain(|_, told| *told != Told::default());
+    model
+}
+
+struct Run {
+    bench: Bench,
+    wal: Option<Wal>,
+    model: Model,
+    salt: u64,
+}
+
+impl Run {
+    fn wal(&self) -> &Wal {
+        self.wal.as_ref().unwrap()
+    }
+
+    fn reopen(&mut self) {
+        self.wal = None;
+        self.wal = Some(self.bench.open().0);
+    }
+
+    fn submit(&mut self, ops: Vec<(u16, What, u64)>) -> (Vec<Model>, Vec<bool>) {
+        let mut after = vec![self.model.clone()];
+        let mut waiting = Vec::new();
+        for (group, what, much) in ops {
+            self.salt += 1;
+            let op = next(&mut self.model, group, what, much, self.salt);
+            waiting.push(begin(self.wal(), vec![op]));
+            after.push(self.model.clone());
+        }
+        let written = waiting.into_iter().map(|result| result.recv().unwrap().is_ok()).collect();
+        (after, written)
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Submit(ops) if self.bench.device.full.load(SeqCst) => {
+                // One by one, and only what is taken back whole when it is refused.
+                for (group, _, much) in ops {
+                    let before = self.model.clone();
+                    let (_, written) = self.submit(vec![(group, What::Append, much)]);
+                    if !written[0] {
+                        self.model = before;
+                    }
+                }
+            }
+            Step::Submit(ops) => {
+                let (_, written) = self.submit(ops);
+                assert!(written.iter().all(|written| *written), "{written:?}");
+            }
+            Step::Reopen => {
+                self.bench.device.full.store(false, SeqCst);
+                self.reopen();
+            }
+            Step::Crash(ops, seed) => {
+                self.bench.device.full.store(false, SeqCst);
+                self.reopen();
+                self.bench.device.sync_fails.store(true, SeqCst);
+                let (after, _) = self.submit(ops);
+                self.wal = None;
+                self.bench.device.power_cut(Some(&mut Dice(seed)));
+                self.bench.device.sync_fails.store(false, SeqCst);
+                self.reopen();
+                self.model = told(self.wal());
+                let expected = after.into_iter().map(without_nothing);
+                assert!(expected.into_iter().any(|model| model == self.model), "{:?}", self.model);
+            }
+            Step::Full(full) => {
+                self.bench.device.full.store(full, SeqCst);
+                if !full {
+                    self.reopen();
+                }
+            }
+        }
+        assert_eq!(told(self.wal()), without_nothing(self.model.clone()));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn disk_the_log_says_what_a_model_says(steps in steps()) {
+        let bench = Bench::new();
+        let wal = Some(bench.open().0);
+        let mut run = Run { bench, wal, model: Model::new(), salt: 0 };
+        for step in steps {
+            run.step(step);
+        }
+        run.bench.device.full.store(false, SeqCst);
+        run.reopen();
+        prop_assert_eq!(told(run.wal()), without_nothing(run.model.clone()));
+    }
+}
