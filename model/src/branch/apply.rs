@@ -158,13 +158,8 @@ impl Branch {
 
     fn plan_define(&self, definition: &Arc<Definition>, at: Timestamp) -> Result<Changes, Reject> {
         let relations = Arc::new(Relations::of(definition));
-        let (module, numbers) = define(
-            &self.key.module,
-            definition,
-            &relations,
-            self.module.clone(),
-            self.numbers.clone(),
-        )?;
+        let (module, numbers) =
+            define(definition, &relations, self.module.clone(), self.numbers.clone())?;
         Ok(Changes {
             at,
             module,

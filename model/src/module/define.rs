@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::definition::{Definition, Validation};
-use crate::ids::{ModuleId, RecordKey};
+use crate::ids::RecordKey;
 use crate::module::relations::Relations;
 use crate::module::rows::{Row, Rows};
 use crate::module::{Module, Numbers};
@@ -13,13 +13,12 @@ use crate::schema::Table;
 
 /// The module and its sequences under a new definition.
 pub(crate) fn define(
-    module_id: &ModuleId,
     definition: &Definition,
     relations: &Relations,
     mut module: Module,
     mut numbers: Numbers,
 ) -> Result<(Module, Numbers), Reject> {
-    check(module_id, definition)?;
+    check(definition)?;
     for table in &definition.schema.tables {
         let Some(rows) = module.rows(&table.name) else { continue };
         let mut rows = under_key(table, rows)?;
@@ -31,7 +30,7 @@ pub(crate) fn define(
 }
 
 /// Every sequence moves, and a strict module's references end within it.
-fn check(module_id: &ModuleId, definition: &Definition) -> Result<(), Reject> {
+fn check(definition: &Definition) -> Result<(), Reject> {
     for (table, rules) in &definition.sequences {
         if let Some((field, _)) = rules.iter().find(|(_, rule)| rule.increment == 0) {
             return Err(Reject::BadDefinition {
@@ -41,24 +40,9 @@ fn check(module_id: &ModuleId, definition: &Definition) -> Result<(), Reject> {
         }
     }
     match definition.validation {
-        Validation::Lenient => return Ok(()),
-        Validation::Strict => {}
+        Validation::Strict => definition.schema.check_strict(),
+        Validation::Lenient => Ok(()),
     }
-    for table in &definition.schema.tables {
-        for field in &table.fields {
-            let other = field.references.as_ref().and_then(|reference| reference.module.as_deref());
-            if let Some(other) = other.filter(|other| *other != module_id.as_str()) {
-                return Err(Reject::BadDefinition {
-                    code: "cross-module-reference".to_owned(),
-                    message: format!(
-                        "{}.{} references the module \"{other}\"; references end within {module_id}",
-                        table.name, field.name
-                    ),
-                });
-            }
-        }
-    }
-    Ok(())
 }
 
 /// The rows found by the table's key as it is now defined.
@@ -88,9 +72,9 @@ fn under_key(table: &Table, rows: &Rows) -> Result<Rows, Reject> {
 mod tests {
     use std::sync::Arc;
 
-    use crate::definition::Validation;
-    use crate::reject::Reject;
+    use crate::ids::TableName;
     use crate::schema::Schema;
+    use crate::sequence::SequenceRule;
     use crate::testing::{Shop, table};
 
     #[test]
@@ -135,21 +119,22 @@ mod tests {
     }
 
     #[test]
-    fn strict_refuses_a_reference_into_another_module() {
-        let mut shop = Shop::lenient();
-        let refer = |module: &'static str| {
-            move |definition: &mut crate::Definition| {
-                let mut line = table("order_line", &["id", "dish"]);
-                let mut reference = crate::testing::reference("dishes", "id");
-                reference.module = Some(module.to_owned());
-                line.fields[1].references = Some(reference);
-                definition.schema = Arc::new(Schema { tables: vec![Arc::new(line)] });
-                definition.validation = Validation::Strict;
-            }
-        };
-        let reject = shop.redefine(refer("stock")).unwrap_err();
-        assert_eq!(reject.code(), "cross-module-reference");
-        assert!(matches!(reject, Reject::BadDefinition { .. }));
-        shop.redefine(refer("pos")).expect("its own module is no other");
+    fn a_bad_definition_is_refused_and_the_old_one_stays() {
+        let mut shop = Shop::strict();
+        let reject = shop.redefine(|definition| {
+            let mut line = table("order_line", &["id", "dish"]);
+            let mut reference = crate::testing::reference("dishes", "id");
+            reference.module = Some("stock".to_owned());
+            line.fields[1].references = Some(reference);
+            definition.schema = Arc::new(Schema { tables: vec![Arc::new(line)] });
+        });
+        assert_eq!(reject.unwrap_err().code(), "cross-module-reference");
+        let reject = shop.redefine(|definition| {
+            let still = SequenceRule { increment: 0, ..SequenceRule::plain() };
+            let table = TableName::parse("tickets").unwrap();
+            definition.sequences.insert(table, [("id".to_owned(), still)].into());
+        });
+        assert_eq!(reject.unwrap_err().code(), "sequence-stands-still");
+        shop.insert("tickets", r#"{"id":"t"}"#).unwrap();
     }
 }

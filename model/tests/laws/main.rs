@@ -1,0 +1,281 @@
+//! Laws: what must hold of any history, tried on histories nobody thought of.
+//!
+//! A history is a list of batches over two branches, one lenient and one strict, with retries,
+//! reused ids, refusals, redefinitions, clocks that go back, and an uptime that lets outcomes
+//! expire. Every law takes a history and judges it by the public door alone.
+
+#![allow(clippy::unwrap_used, reason = "what a test takes for granted it unwraps")]
+
+mod history;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use history::{Held, batches, key, start};
+use model::{
+    Answer, Applied, Batch, BranchKey, Effect, Event, Hash, ModuleSnapshot, Object, Offset,
+    Outcome, Partition, Read, RecordKey, Reject, TableName, codec,
+};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+
+fn apply_all(partition: &mut Partition, batches: &[Batch]) -> Vec<Vec<Applied>> {
+    batches.iter().map(|batch| partition.apply(batch).unwrap()).collect()
+}
+
+fn snapshot(partition: &Partition, key: &BranchKey) -> Arc<ModuleSnapshot> {
+    match partition.branch(key).unwrap().read(&Read::Snapshot).unwrap() {
+        Answer::Snapshot(snapshot) => snapshot,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn fresh_events(applied: &[Vec<Applied>], key: &BranchKey) -> Vec<Arc<Event>> {
+    let accepted =
+        applied.iter().flatten().filter(|applied| applied.key == *key).filter_map(|applied| {
+            match &applied.outcome {
+                Outcome::Accepted(accepted) if !accepted.repeated => Some(accepted),
+                Outcome::Accepted(_) | Outcome::Rejected(_) => None,
+            }
+        });
+    accepted.flat_map(|accepted| accepted.delta.events.clone()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn replay_is_live_and_a_replica_out_of_a_checkpoint_is_both(
+        batches in batches(40),
+        cuts in prop::collection::vec(0..40_usize, 1..4),
+    ) {
+        let mut live = start();
+        let mut other = start();
+        for (index, batch) in batches.iter().enumerate() {
+            let told = live.apply(batch).unwrap();
+            let other_told = other.apply(batch).unwrap();
+            for (one, two) in told.iter().zip(&other_told) {
+                if two.repeated_at.is_none() {
+                    prop_assert_eq!(one, two);
+                }
+            }
+            prop_assert_eq!(live.state_hash(), other.state_hash(), "after batch {}", index);
+            if cuts.contains(&index) {
+                let mut held = Held::default();
+                other.chunks(&mut held);
+                other = Partition::from_chunks(&held).unwrap();
+                let stored: BTreeMap<_, _> =
+                    other.branches().map(|branch| (branch.key().clone(), branch.head())).collect();
+                other.forget_events(|key| stored[key].offset);
+                prop_assert_eq!(live.state_hash(), other.state_hash(), "restored at {}", index);
+            }
+        }
+        let mut replayed = start();
+        let told = apply_all(&mut replayed, &batches);
+        prop_assert_eq!(replayed.state_hash(), live.state_hash());
+        let mut again = start();
+        prop_assert_eq!(apply_all(&mut again, &batches), told);
+    }
+
+    #[test]
+    fn offsets_have_no_gaps_and_each_event_is_the_child_of_the_one_before(batches in batches(40)) {
+        let mut partition = start();
+        let applied = apply_all(&mut partition, &batches);
+        for branch in ["lenient", "strict"] {
+            let key = key(branch);
+            let (mut last, mut revision, mut at) = (Offset(0), 1, i64::MIN);
+            let mut chain = Hash::default();
+            for event in fresh_events(&applied, &key) {
+                prop_assert_eq!(event.offset, last.next());
+                prop_assert_eq!(event.revision.0, revision + 1);
+                prop_assert_eq!(event.previous, chain);
+                prop_assert!(event.at.0 >= at, "time went back");
+                (last, revision, at) = (event.offset, event.revision.0, event.at.0);
+                chain = Hash(*blake3::hash(&codec::encode(&*event)).as_bytes());
+            }
+            let branch = partition.branch(&key).unwrap();
+            prop_assert_eq!(branch.chain_head(), chain);
+            prop_assert_eq!(branch.head().offset, last);
+        }
+    }
+
+    #[test]
+    fn the_events_tell_the_whole_state(batches in batches(40)) {
+        let mut partition = start();
+        let applied = apply_all(&mut partition, &batches);
+        for branch in ["lenient", "strict"] {
+            let key = key(branch);
+            let mut told: BTreeMap<(TableName, RecordKey), Arc<Object>> = BTreeMap::new();
+            for event in fresh_events(&applied, &key) {
+                let place = (event.table.clone(), event.key.clone());
+                let before = match event.effect {
+                    Effect::Delete => told.remove(&place),
+                    Effect::Insert | Effect::Merge => {
+                        told.insert(place, Arc::clone(&event.record))
+                    }
+                };
+                prop_assert_eq!(before.is_none(), event.effect == Effect::Insert);
+            }
+            let snapshot = snapshot(&partition, &key);
+            let rows: usize = snapshot.tables.iter().map(|(_, rows)| rows.len()).sum();
+            prop_assert_eq!(rows, told.len());
+            prop_assert_eq!(snapshot.head.rows, told.len() as u64);
+            let shown: BTreeSet<String> = snapshot.tables.iter().flat_map(|(table, rows)| {
+                rows.iter().map(move |row| format!("{table} {row:?}"))
+            }).collect();
+            let expected: BTreeSet<String> =
+                told.iter().map(|((table, _), row)| format!("{table} {row:?}")).collect();
+            prop_assert_eq!(shown, expected);
+        }
+    }
+
+    #[test]
+    fn a_retry_changes_nothing_and_hears_the_same(batches in batches(12)) {
+        let mut partition = start();
+        for batch in &batches {
+            let first = partition.apply(batch).unwrap();
+            let full = |applied: &Applied| match &applied.outcome {
+                Outcome::Rejected(reject) => matches!(reject, Reject::OutcomesFull { .. }),
+                Outcome::Accepted(_) => false,
+            };
+            if first.iter().any(full) {
+                continue; // Not remembered: a retry may well find room.
+            }
+            let hash = partition.state_hash();
+            let again = Batch { elapsed_ms: 0, entropy: [99; 16], ..batch.clone() };
+            let second = partition.apply(&again).unwrap();
+            for (one, two) in first.iter().zip(&second) {
+                match (&one.outcome, &two.outcome) {
+                    (Outcome::Accepted(one), Outcome::Accepted(two)) => {
+                        prop_assert_eq!(&one.delta, &two.delta);
+                        prop_assert_eq!(&one.reserved, &two.reserved);
+                        prop_assert!(two.repeated);
+                    }
+                    (one, two) => prop_assert_eq!(one, two),
+                }
+            }
+            prop_assert_eq!(partition.state_hash(), hash);
+        }
+    }
+
+    #[test]
+    fn a_refusal_changes_nothing_anybody_sees(batches in batches(30)) {
+        let mut partition = start();
+        for batch in &batches {
+            for command in &batch.commands {
+                let alone = Batch { commands: vec![command.clone()], ..batch.clone() };
+                let before = partition.branch(&command.key).unwrap().clone();
+                let applied = partition.apply(&alone).unwrap();
+                let after = partition.branch(&command.key).unwrap();
+                if matches!(applied[0].outcome, Outcome::Rejected(_)) {
+                    prop_assert_eq!(before.head(), after.head());
+                    prop_assert_eq!(before.chain_head(), after.chain_head());
+                    prop_assert_eq!(
+                        before.read(&Read::Snapshot).unwrap(),
+                        after.read(&Read::Snapshot).unwrap()
+                    );
+                    prop_assert!(before.reservations().eq(after.reservations()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_are_dense(batches in batches(40)) {
+        let mut partition = start();
+        let applied = apply_all(&mut partition, &batches);
+        for branch in ["lenient", "strict"] {
+            let key = key(branch);
+            let mut numbers: BTreeSet<u64> = BTreeSet::new();
+            for event in fresh_events(&applied, &key) {
+                let number = event.key.as_str().strip_prefix("T-").map(|n| n.parse().unwrap());
+                if event.effect == Effect::Insert && event.table.as_str() == "ticket" {
+                    prop_assert!(numbers.insert(number.unwrap()), "{} twice", event.key);
+                }
+            }
+            let reserved = partition.branch(&key).unwrap().reservations();
+            for taken in reserved.filter(|taken| taken.field == "id") {
+                prop_assert!(numbers.insert(taken.value), "{} twice", taken.text);
+            }
+            let expected: BTreeSet<u64> = (100..100 + numbers.len() as u64).collect();
+            prop_assert_eq!(numbers, expected);
+        }
+    }
+
+    #[test]
+    fn strict_holds_between_commands_whatever_was_tried(batches in batches(40)) {
+        let mut partition = start();
+        for batch in &batches {
+            partition.apply(batch).unwrap();
+            let snapshot = snapshot(&partition, &key("strict"));
+            let column = |table: &str, field: &str| -> Vec<String> {
+                let (_, rows) =
+                    snapshot.tables.iter().find(|(name, _)| name.as_str() == table).unwrap();
+                rows.iter()
+                    .filter_map(|row| Some(row.get(field)?.as_str()?.to_owned()))
+                    .collect()
+            };
+            let ids: BTreeSet<String> = column("order_header", "id").into_iter().collect();
+            prop_assert!(column("order_line", "orderId").iter().all(|id| ids.contains(id)));
+            let codes = column("dish", "code");
+            let distinct: BTreeSet<&String> = codes.iter().collect();
+            prop_assert_eq!(distinct.len(), codes.len(), "a code twice");
+            prop_assert!(column("order_line", "dish").iter().all(|code| distinct.contains(code)));
+        }
+    }
+
+    #[test]
+    fn what_is_encoded_decodes_to_itself(batches in batches(6)) {
+        let mut partition = start();
+        for batch in &batches {
+            prop_assert_eq!(&codec::decode::<Batch>(&codec::encode(batch)).unwrap(), batch);
+            for applied in partition.apply(batch).unwrap() {
+                let bytes = codec::encode(&applied.outcome);
+                prop_assert_eq!(codec::decode::<Outcome>(&bytes).unwrap(), applied.outcome);
+            }
+        }
+        for branch in partition.branches() {
+            for event in branch.events_after(Offset(0)).unwrap() {
+                let bytes = codec::encode(&*event);
+                prop_assert_eq!(&codec::decode::<Event>(&bytes).unwrap(), &*event);
+            }
+        }
+    }
+}
+
+/// The histories are no use if nothing happens in them.
+#[test]
+fn the_histories_try_everything() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let (mut codes, mut effects, mut repeated) = (BTreeSet::new(), BTreeSet::new(), 0);
+    for _ in 0..60 {
+        let batches = batches(40).new_tree(&mut runner).unwrap().current();
+        let mut partition = start();
+        for applied in apply_all(&mut partition, &batches).into_iter().flatten() {
+            match applied.outcome {
+                Outcome::Rejected(reject) => {
+                    codes.insert(reject.code().to_owned());
+                }
+                Outcome::Accepted(accepted) => {
+                    repeated += usize::from(accepted.repeated);
+                    effects.extend(accepted.delta.events.iter().map(|e| e.effect.wire_name()));
+                }
+            }
+        }
+    }
+    for code in [
+        "duplicate-key",
+        "foreign-key",
+        "idempotency-key-reused",
+        "invalid-field",
+        "missing-field",
+        "not-unique",
+        "outcomes-full",
+        "record-not-found",
+        "version-conflict",
+    ] {
+        assert!(codes.contains(code), "no history was refused as {code}: {codes:?}");
+    }
+    assert_eq!(effects.len(), 3);
+    assert!(repeated > 0);
+}
