@@ -1,18 +1,67 @@
 //! Store: sled, the working store, never the only copy.
+//!
+//! What the machines of a node wrote lies here some moments behind `apply`, so that old events and
+//! cold records need no memory. It is filled again from a checkpoint and the log whenever there is
+//! doubt. One database and one tree for all replicas; keys begin with group and replica.
+//!
+//! Promise: changes become readable in order, and the mark that tells up to which index they are
+//! is written in the same batch as the last of them. A database that does not open, fails or
+//! panics is moved aside and a new one begun: no write of a client ever fails for it.
+//!
+//! Refused: sled's `flush` does not reach the disk, so it is followed by our own fdatasync; values
+//! above 32 KiB are cut into parts, because sled would put large leaves into files it never syncs.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
 
 use crate::disk::GroupKey;
 use crate::error::Fatal;
+use crate::limits::{STORE_PUT_CHANGES, STORE_QUEUE_LENGTH};
 use crate::machine::{Change, Store};
 
+mod database;
+mod writer;
+
+use database::Database;
+use writer::Job;
+
 /// The working stores of all replicas of a node: one sled database, one writer thread.
-pub struct StoreFiles {}
+pub struct StoreFiles {
+    shared: Arc<Shared>,
+    groups: Mutex<BTreeMap<GroupKey, Arc<GroupStore>>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+/// What the writer and the replicas' stores share.
+struct Shared {
+    dir: PathBuf,
+    /// `None` while not even a new database can be made.
+    database: Mutex<Option<Database>>,
+    /// Rises when the database is replaced.
+    generation: AtomicU64,
+    jobs: SyncSender<Job>,
+}
+
+impl Shared {
+    fn database(&self) -> Result<Database, Fatal> {
+        let database = self.database.lock().clone();
+        database.ok_or_else(|| Fatal(format!("no working store in {}", self.dir.display())))
+    }
+
+    fn send(&self, job: Job) {
+        // The writer ends only with the store; nobody waits for what comes after.
+        let _ = self.jobs.send(job);
+    }
+}
 
 impl StoreFiles {
     /// Opens the database below `dir`. One that does not open is moved aside and a new one started:
@@ -21,8 +70,25 @@ impl StoreFiles {
     /// # Errors
     /// When not even a new one can be made.
     pub fn open(dir: &Path) -> io::Result<Self> {
-        let _ = dir;
-        unimplemented!()
+        let database = match Database::open(dir) {
+            Ok(database) => database,
+            Err(reason) => {
+                tracing::error!(dir = %dir.display(), reason, "the working store is moved aside");
+                database::move_aside(dir)?;
+                Database::open(dir).map_err(io::Error::other)?
+            }
+        };
+        let (jobs, incoming) = sync_channel(STORE_QUEUE_LENGTH);
+        let shared = Arc::new(Shared {
+            dir: dir.to_owned(),
+            database: Mutex::new(Some(database)),
+            generation: AtomicU64::new(0),
+            jobs,
+        });
+        let work = writer::Writer::new(Arc::clone(&shared));
+        let writer =
+            std::thread::Builder::new().name("store".into()).spawn(move || work.run(&incoming))?;
+        Ok(Self { shared, groups: Mutex::default(), writer: Some(writer) })
     }
 
     /// One replica's part of it. The same object for the same replica.
@@ -30,45 +96,97 @@ impl StoreFiles {
     /// # Errors
     /// When not even a new database can be made.
     pub fn open_group(&self, group: GroupKey) -> Result<Arc<GroupStore>, Fatal> {
-        let _ = group;
-        unimplemented!()
+        let mut groups = self.groups.lock();
+        if let Some(store) = groups.get(&group) {
+            return Ok(Arc::clone(store));
+        }
+        let mark = match self.shared.database()?.mark(group) {
+            Ok(mark) => mark,
+            Err(reason) => {
+                self.shared.send(Job::Failed(reason));
+                database::Mark::default()
+            }
+        };
+        let store = Arc::new(GroupStore {
+            group,
+            shared: Arc::clone(&self.shared),
+            progress: Mutex::new(mark.index),
+            moved: Condvar::new(),
+            handed: AtomicU64::new(mark.index),
+            lost: AtomicBool::new(mark.rebuilding),
+            on_lost: Mutex::default(),
+        });
+        groups.insert(group, Arc::clone(&store));
+        self.shared.send(Job::Open(Arc::clone(&store)));
+        Ok(store)
     }
 
     /// Bytes of the database's files.
     pub fn size_on_disk(&self) -> u64 {
-        unimplemented!()
+        self.shared.database().map_or(0, |database| database.size())
+    }
+}
+
+impl Drop for StoreFiles {
+    fn drop(&mut self) {
+        self.shared.send(Job::Stop);
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the working store's writer panicked");
+        }
     }
 }
 
 /// One replica's working store.
-pub struct GroupStore {}
+pub struct GroupStore {
+    group: GroupKey,
+    shared: Arc<Shared>,
+    /// The index up to which changes can be read.
+    progress: Mutex<u64>,
+    moved: Condvar,
+    /// The index up to which changes were handed over.
+    handed: AtomicU64,
+    lost: AtomicBool,
+    on_lost: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
+}
 
 impl GroupStore {
     /// Hands over the changes of an index, to be written within about a second. Changes of an index
     /// already stored are skipped; a store that is lost or being rebuilt ignores them. Blocks only
     /// while the bounded queue is full.
-    pub fn write(&self, index: u64, changes: Vec<Change>) {
-        let _ = (index, changes);
-        unimplemented!()
+    pub fn write(self: &Arc<Self>, index: u64, changes: Vec<Change>) {
+        let new = self.handed.fetch_max(index, Ordering::AcqRel) < index;
+        if new && !self.needs_rebuild() {
+            self.shared.send(Job::Write(Arc::clone(self), index, changes));
+        }
     }
 
     /// Waits until `index` can be read, urging the writer. `false`: it did not come to that in time,
     /// or the store is lost. Blocks.
     pub fn wait(&self, index: u64, timeout: Duration) -> bool {
-        let _ = (index, timeout);
-        unimplemented!()
+        if self.stored() < index {
+            self.shared.send(Job::Urge);
+        }
+        let deadline = Instant::now() + timeout;
+        let mut progress = self.progress.lock();
+        while *progress < index && !self.needs_rebuild() {
+            if self.moved.wait_until(&mut progress, deadline).timed_out() {
+                break;
+            }
+        }
+        *progress >= index
     }
 
     /// Whether what is stored cannot be used: the database was lost, or a rebuild did not finish.
     /// Stays so until [`GroupStore::rebuild`] was finished.
     pub fn needs_rebuild(&self) -> bool {
-        unimplemented!()
+        self.lost.load(Ordering::Acquire)
     }
 
     /// Calls `lost` (on a thread of the store) when the database fails and this replica must rebuild.
     pub fn on_lost(&self, lost: Box<dyn Fn() + Send + Sync>) {
-        let _ = lost;
-        unimplemented!()
+        *self.on_lost.lock() = Some(lost);
     }
 
     /// Empties the replica's part and begins to fill it anew from a checkpoint. Blocks.
@@ -76,43 +194,95 @@ impl GroupStore {
     /// # Errors
     /// When not even a new database can be made.
     pub fn rebuild(self: &Arc<Self>) -> Result<Rebuild, Fatal> {
-        unimplemented!()
+        self.lost.store(true, Ordering::Release);
+        let (reply, begun) = sync_channel(1);
+        self.shared.send(Job::Begin(Arc::clone(self), reply));
+        let generation = begun.recv().map_err(|_| closed())??;
+        Ok(Rebuild { store: Arc::clone(self), generation, changes: Vec::new() })
     }
 
     /// Removes everything of this replica. Blocks.
-    pub fn clear(&self) {
-        unimplemented!()
+    pub fn clear(self: &Arc<Self>) {
+        let (reply, cleared) = sync_channel(1);
+        self.shared.send(Job::Clear(Arc::clone(self), reply));
+        // Without a writer the store is closing, and what is left is skipped when opened again.
+        let _ = cleared.recv();
+    }
+
+    fn moved_to(&self, index: u64) {
+        *self.progress.lock() = index;
+        self.moved.notify_all();
+    }
+
+    /// The database is gone: nothing of this replica is stored any more.
+    fn lose(&self) {
+        self.lost.store(true, Ordering::Release);
+        self.moved_to(0);
+        if let Some(lost) = &*self.on_lost.lock() {
+            lost();
+        }
+    }
+
+    /// A rebuild has brought the store to `index`.
+    fn rebuilt(&self, index: u64) {
+        self.handed.store(index, Ordering::Release);
+        self.lost.store(false, Ordering::Release);
+        self.moved_to(index);
     }
 }
 
 impl Store for GroupStore {
     fn stored(&self) -> u64 {
-        unimplemented!()
+        *self.progress.lock()
     }
 
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>, Fatal> {
-        let _ = (from, to, limit);
-        unimplemented!()
+        let scanned = self.shared.database()?.scan(self.group, from, to, limit);
+        scanned.map_err(|reason| {
+            self.shared.send(Job::Failed(reason.clone()));
+            Fatal(reason)
+        })
     }
 }
 
+fn closed() -> Fatal {
+    Fatal("the working store is closing".into())
+}
+
 /// A working store being filled anew. Dropped before [`Rebuild::finish`], the store still needs one.
-pub struct Rebuild {}
+pub struct Rebuild {
+    store: Arc<GroupStore>,
+    generation: u64,
+    changes: Vec<Change>,
+}
 
 impl Rebuild {
     /// The next change. Blocks while the bounded queue is full. A failing database is noticed at the
     /// end.
     pub fn put(&mut self, change: Change) {
-        let _ = change;
-        unimplemented!()
+        self.changes.push(change);
+        if self.changes.len() >= STORE_PUT_CHANGES {
+            self.hand_over();
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let changes = std::mem::take(&mut self.changes);
+        self.store.shared.send(Job::Put(Arc::clone(&self.store), self.generation, changes));
     }
 
     /// All changes up to `index` were put. Blocks until they can be read.
     ///
     /// # Errors
     /// When the database failed meanwhile: begin again.
-    pub fn finish(self, index: u64) -> Result<(), Fatal> {
-        let _ = index;
-        unimplemented!()
+    pub fn finish(mut self, index: u64) -> Result<(), Fatal> {
+        self.hand_over();
+        let (reply, finished) = sync_channel(1);
+        let job = Job::Finish(Arc::clone(&self.store), self.generation, index, reply);
+        self.store.shared.send(job);
+        finished.recv().map_err(|_| closed())?
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,299 @@
+//! Database: the sled calls, each guarded: an error or a panic of sled is a reason, never ours.
+
+use std::fs::File;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::disk::GroupKey;
+use crate::disk::device::sync_dir;
+use crate::limits::{
+    STORE_BATCH_BYTES, STORE_BATCH_RECORDS, STORE_BROKEN_KEPT, STORE_CACHE_BYTES,
+    STORE_SEGMENT_BYTES, STORE_VALUE_BYTES,
+};
+use crate::machine::Change;
+
+/// What stands behind group and replica in a key.
+const MARK: u8 = 0;
+const DATA: u8 = 1;
+const PART: u8 = 2;
+/// What a data value begins with.
+const WHOLE: u8 = 0;
+const CUT: u8 = 1;
+
+/// How far a replica's part goes.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// Changes up to this index are in.
+    pub(super) index: u64,
+    /// A rebuild began and did not finish.
+    pub(super) rebuilding: bool,
+}
+
+/// An open database. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Database {
+    db: sled::Db,
+    dir: PathBuf,
+    file: Arc<File>,
+}
+
+/// Runs calls of sled; what goes wrong comes back in words.
+fn guarded<T>(calls: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(calls)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the database panicked".to_owned()),
+    }
+}
+
+fn key(group: GroupKey, space: u8, rest: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(11 + rest.len());
+    key.extend(group.group.to_be_bytes());
+    key.extend(group.replica.to_be_bytes());
+    key.push(space);
+    key.extend(rest);
+    key
+}
+
+fn part_key(group: GroupKey, name: &[u8], part: u32) -> Vec<u8> {
+    let mut key = key(group, PART, name);
+    key.extend(part.to_be_bytes());
+    key
+}
+
+/// How many parts a stored value was cut into.
+fn parts_of(value: &[u8]) -> u32 {
+    match value.split_first() {
+        Some((&CUT, count)) => count.try_into().map_or(0, u32::from_be_bytes),
+        _ => 0,
+    }
+}
+
+impl Database {
+    pub(super) fn open(dir: &Path) -> Result<Self, String> {
+        let db = guarded(|| {
+            sled::Config::new()
+                .path(dir)
+                .mode(sled::Mode::HighThroughput)
+                .cache_capacity(STORE_CACHE_BYTES)
+                .segment_size(STORE_SEGMENT_BYTES)
+                .flush_every_ms(None)
+                .use_compression(false)
+                .open()
+        })?;
+        let file = File::open(dir.join("db")).map_err(|error| error.to_string())?;
+        Ok(Self { db, dir: dir.to_owned(), file: Arc::new(file) })
+    }
+
+    pub(super) fn mark(&self, group: GroupKey) -> Result<Mark, String> {
+        let found = guarded(|| self.db.get(key(group, MARK, &[])))?;
+        let Some(bytes) = found else { return Ok(Mark::default()) };
+        let (Some(index), Some(rebuilding)) = (bytes.get(..8), bytes.get(8)) else {
+            return Err("a mark of the working store is damaged".to_owned());
+        };
+        let index = u64::from_be_bytes(index.try_into().expect("eight bytes were taken"));
+        Ok(Mark { index, rebuilding: *rebuilding != 0 })
+    }
+
+    /// Writes changes in order, the mark with the last of them. Not yet durable.
+    pub(super) fn write(
+        &self,
+        group: GroupKey,
+        changes: impl IntoIterator<Item = Change>,
+        mark: Option<Mark>,
+    ) -> Result<(), String> {
+        let mut batch = Batch::default();
+        for change in changes {
+            let (name, value) = match &change {
+                Change::Put(name, value) => (name, Some(value)),
+                Change::Delete(name) => (name, None),
+            };
+            self.replace(&mut batch, group, name, value)?;
+            if batch.is_full() {
+                self.apply(&mut batch)?;
+            }
+        }
+        if let Some(mark) = mark {
+            let mut bytes = mark.index.to_be_bytes().to_vec();
+            bytes.push(u8::from(mark.rebuilding));
+            batch.insert(key(group, MARK, &[]), bytes);
+        }
+        self.apply(&mut batch)
+    }
+
+    fn replace(
+        &self,
+        batch: &mut Batch,
+        group: GroupKey,
+        name: &[u8],
+        value: Option<&Bytes>,
+    ) -> Result<(), String> {
+        let data_key = key(group, DATA, name);
+        let old = guarded(|| self.db.get(&data_key))?;
+        let new_parts = value.map_or(0, |value| {
+            if value.len() <= STORE_VALUE_BYTES {
+                0
+            } else {
+                value.len().div_ceil(STORE_VALUE_BYTES)
+            }
+        });
+        let new_parts = u32::try_from(new_parts).map_err(|_| "a value is too large".to_owned())?;
+        for part in new_parts..old.map_or(0, |old| parts_of(&old)) {
+            batch.remove(part_key(group, name, part));
+        }
+        match value {
+            None => batch.remove(data_key),
+            Some(value) if new_parts == 0 => {
+                let mut whole = Vec::with_capacity(1 + value.len());
+                whole.push(WHOLE);
+                whole.extend(&value[..]);
+                batch.insert(data_key, whole);
+            }
+            Some(value) => {
+                for (part, bytes) in (0..).zip(value.chunks(STORE_VALUE_BYTES)) {
+                    batch.insert(part_key(group, name, part), bytes.to_vec());
+                    if batch.is_full() {
+                        self.apply(batch)?;
+                    }
+                }
+                let mut cut = vec![CUT];
+                cut.extend(new_parts.to_be_bytes());
+                batch.insert(data_key, cut);
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&self, batch: &mut Batch) -> Result<(), String> {
+        let batch = std::mem::take(batch);
+        if batch.records == 0 {
+            return Ok(());
+        }
+        guarded(|| self.db.apply_batch(batch.batch))
+    }
+
+    /// Makes what was written survive, as far as this database can promise it.
+    pub(super) fn sync(&self) -> Result<(), String> {
+        guarded(|| self.db.flush())?;
+        self.file.sync_data().map_err(|error| error.to_string())?;
+        self.sync_blobs().map_err(|error| error.to_string())
+    }
+
+    /// Values are cut so that sled makes no blob files; if it ever does, they are synced here.
+    fn sync_blobs(&self) -> io::Result<()> {
+        let blobs = self.dir.join("blobs");
+        let mut found = 0usize;
+        for entry in blobs.read_dir().into_iter().flatten() {
+            File::open(entry?.path())?.sync_all()?;
+            found += 1;
+        }
+        if found > 0 {
+            tracing::warn!(found, "the working store holds values outside its file");
+            sync_dir(&blobs)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn clear(&self, group: GroupKey) -> Result<(), String> {
+        let prefix = key(group, 0, &[]);
+        let mut batch = Batch::default();
+        for item in self.db.scan_prefix(&prefix[..prefix.len() - 1]).keys() {
+            batch.remove(guarded(|| item)?.to_vec());
+            if batch.is_full() {
+                self.apply(&mut batch)?;
+            }
+        }
+        self.apply(&mut batch)
+    }
+
+    pub(super) fn scan(
+        &self,
+        group: GroupKey,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, String> {
+        let prefix = key(group, DATA, &[]).len();
+        let range = key(group, DATA, from)..key(group, DATA, to);
+        let mut found = Vec::new();
+        let mut items = self.db.range(range);
+        while found.len() < limit {
+            let Some((name, value)) = guarded(|| items.next().transpose())? else { break };
+            let name = Bytes::copy_from_slice(&name[prefix..]);
+            let value = self.whole(group, &name, &value)?;
+            found.push((name, value));
+        }
+        Ok(found)
+    }
+
+    fn whole(&self, group: GroupKey, name: &[u8], value: &[u8]) -> Result<Bytes, String> {
+        let damaged = || "a value of the working store is damaged".to_owned();
+        match value.split_first() {
+            Some((&WHOLE, bytes)) => Ok(Bytes::copy_from_slice(bytes)),
+            Some((&CUT, _)) => {
+                let mut bytes = Vec::new();
+                for part in 0..parts_of(value) {
+                    let part = guarded(|| self.db.get(part_key(group, name, part)))?;
+                    bytes.extend(&part.ok_or_else(damaged)?[..]);
+                }
+                Ok(bytes.into())
+            }
+            Some(_) | None => Err(damaged()),
+        }
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        guarded(|| self.db.size_on_disk()).unwrap_or(0)
+    }
+}
+
+/// A bounded batch: sled stops all readers and writers of the process while it applies one.
+#[derive(Default)]
+struct Batch {
+    batch: sled::Batch,
+    records: usize,
+    bytes: usize,
+}
+
+impl Batch {
+    fn insert(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.records += 1;
+        self.bytes += key.len() + value.len();
+        self.batch.insert(key, value);
+    }
+
+    fn remove(&mut self, key: Vec<u8>) {
+        self.records += 1;
+        self.bytes += key.len();
+        self.batch.remove(key);
+    }
+
+    fn is_full(&self) -> bool {
+        self.records >= STORE_BATCH_RECORDS || self.bytes >= STORE_BATCH_BYTES
+    }
+}
+
+/// Moves a database that is refused out of the way; the oldest moved ones go.
+pub(super) fn move_aside(dir: &Path) -> io::Result<()> {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let parent = dir.parent().unwrap_or(Path::new("."));
+    let aside = |number: u64| parent.join(format!("{name}.broken-{number}"));
+    let mut numbers: Vec<u64> = parent
+        .read_dir()?
+        .filter_map(|entry| {
+            let file = entry.ok()?.file_name().into_string().ok()?;
+            file.strip_prefix(&format!("{name}.broken-"))?.parse().ok()
+        })
+        .collect();
+    numbers.sort_unstable();
+    let next = numbers.last().map_or(1, |last| last + 1);
+    while numbers.len() >= STORE_BROKEN_KEPT {
+        std::fs::remove_dir_all(aside(numbers.remove(0)))?;
+    }
+    std::fs::rename(dir, aside(next))?;
+    sync_dir(parent)
+}

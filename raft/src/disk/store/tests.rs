@@ -1,0 +1,117 @@
+//! Stories about the working store: what it keeps, and what happens when it is lost.
+
+use super::*;
+
+const GROUP: GroupKey = GroupKey { group: 1, replica: 7 };
+const LONG: Duration = Duration::from_secs(60);
+
+fn put(name: &str, value: &str) -> Change {
+    Change::Put(Bytes::copy_from_slice(name.as_bytes()), Bytes::copy_from_slice(value.as_bytes()))
+}
+
+fn all(store: &GroupStore) -> Vec<(String, usize)> {
+    let found = store.scan(b"", b"\xff", 1000).unwrap();
+    let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+    found.iter().map(|(name, value)| (text(name), value.len())).collect()
+}
+
+#[test]
+fn what_was_written_is_there_after_a_restart_up_to_its_mark() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    {
+        let files = StoreFiles::open(&path).unwrap();
+        let store = files.open_group(GROUP).unwrap();
+        store.write(1, vec![put("a", "1"), put("b", "1")]);
+        store.write(2, vec![put("a", "22"), Change::Delete(Bytes::from_static(b"b"))]);
+        assert!(store.wait(2, LONG));
+        store.write(2, vec![put("a", "skipped")]);
+        store.write(3, vec![put("c", "333")]);
+        drop(store);
+    }
+    let files = StoreFiles::open(&path).unwrap();
+    let store = files.open_group(GROUP).unwrap();
+    assert_eq!((store.stored(), store.needs_rebuild()), (3, false));
+    assert_eq!(all(&store), [("a".into(), 2), ("c".into(), 3)]);
+    let other = files.open_group(GroupKey { group: 1, replica: 8 }).unwrap();
+    assert_eq!((other.stored(), all(&other).len()), (0, 0));
+}
+
+#[test]
+fn large_values_are_cut_and_come_back_whole_and_leave_no_parts() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = StoreFiles::open(&dir.path().join("store")).unwrap();
+    let store = files.open_group(GROUP).unwrap();
+    let large = "x".repeat(100_000);
+    store.write(1, vec![put("k", &large)]);
+    assert!(store.wait(1, LONG));
+    assert_eq!(all(&store), [("k".into(), 100_000)]);
+    assert_eq!(dir.path().join("store/blobs").read_dir().unwrap().count(), 0);
+    store.write(2, vec![put("k", "small")]);
+    assert!(store.wait(2, LONG));
+    assert_eq!(all(&store), [("k".into(), 5)]);
+    store.clear();
+    assert_eq!((all(&store).len(), store.stored()), (0, 0));
+}
+
+#[test]
+fn a_rebuild_that_did_not_finish_is_remembered_and_one_that_did_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    {
+        let files = StoreFiles::open(&path).unwrap();
+        let store = files.open_group(GROUP).unwrap();
+        let mut rebuild = store.rebuild().unwrap();
+        rebuild.put(put("a", "1"));
+        store.write(9, vec![put("ignored", "1")]);
+    }
+    let files = StoreFiles::open(&path).unwrap();
+    let store = files.open_group(GROUP).unwrap();
+    assert!(store.needs_rebuild());
+    let mut rebuild = store.rebuild().unwrap();
+    (0..1000).for_each(|n| rebuild.put(put(&format!("{n:04}"), "v")));
+    rebuild.finish(5).unwrap();
+    assert_eq!((store.stored(), store.needs_rebuild(), all(&store).len()), (5, false, 1000));
+    store.write(6, vec![put("next", "v")]);
+    assert!(store.wait(6, LONG));
+}
+
+#[test]
+fn a_directory_full_of_garbage_is_moved_aside_and_begun_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    for round in 1..=4 {
+        std::fs::create_dir_all(&path).unwrap();
+        for name in ["conf", "db"] {
+            std::fs::write(path.join(name), vec![0xAB; 9000]).unwrap();
+        }
+        let files = StoreFiles::open(&path).unwrap();
+        let store = files.open_group(GROUP).unwrap();
+        assert_eq!(store.stored(), 0, "round {round}");
+        store.write(1, vec![put("a", "1")]);
+        assert!(store.wait(1, LONG));
+    }
+    let broken =
+        dir.path().read_dir().unwrap().filter(|entry| {
+            entry.as_ref().unwrap().file_name().to_string_lossy().contains("broken")
+        });
+    assert_eq!(broken.count(), 2, "only the last two are kept");
+}
+
+#[test]
+fn a_database_that_fails_is_replaced_and_its_replicas_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = StoreFiles::open(&dir.path().join("store")).unwrap();
+    let store = files.open_group(GROUP).unwrap();
+    store.write(1, vec![put("a", "1")]);
+    assert!(store.wait(1, LONG));
+    let (told, heard) = sync_channel(1);
+    store.on_lost(Box::new(move || told.send(()).unwrap()));
+    files.shared.send(Job::Failed("a test says so".into()));
+    heard.recv_timeout(LONG).unwrap();
+    assert_eq!((store.stored(), store.needs_rebuild(), store.wait(1, LONG)), (0, true, false));
+    let mut rebuild = store.rebuild().unwrap();
+    rebuild.put(put("a", "1"));
+    rebuild.finish(1).unwrap();
+    assert_eq!((store.stored(), all(&store)), (1, vec![("a".into(), 1)]));
+}
