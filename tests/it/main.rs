@@ -1,3 +1,12 @@
 //! One binary for every story told against real nodes, and for the manners of the house.
 
+mod catch_up;
+mod demo;
+mod deploy;
+mod failover;
+mod live;
+mod operators;
+mod original;
+mod retry;
 mod tidy;
+mod write_and_read;

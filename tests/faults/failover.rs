@@ -1,0 +1,56 @@
+//! Failover: kills the process that leads dar:pos while orders are written through another node,
+//! and prints what was acknowledged, what is there, and the longest silence.
+//!
+//! `--runs N` (1), `--writes N` (1000), `--writers N` (1: the silence is then the outage itself).
+#![allow(clippy::print_stdout, reason = "a drill prints what it measured")]
+
+use anyhow::{Result, ensure};
+use tests::client::Place;
+use tests::drill::{Figures, Options};
+use tests::fleet::Fleet;
+use tests::ledger::{Ledger, Verdict};
+use tests::writer::{Writer, write_together};
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let options = Options::of_this_program(&["--runs", "--writes", "--writers"])?;
+    let runs: u32 = options.value("--runs", 1)?;
+    let writes: usize = options.value("--writes", 1000)?;
+    let writers: usize = options.value("--writers", 1)?;
+
+    println!("run  verdict, longest gap between two acknowledgements");
+    let mut gaps = Figures::default();
+    let mut clean = true;
+    for run in 1..=runs {
+        let (verdict, gap) = drill(writes / writers, writers).await?;
+        println!("{run:>3}  {verdict}; longest gap {gap:.2} s");
+        clean &= verdict.is_clean();
+        gaps.add(gap);
+    }
+    println!("longest gap in seconds: {gaps}");
+    ensure!(clean, "something is wrong: see above");
+    Ok(())
+}
+
+/// One leader's death; the verdict, and the longest silence in seconds.
+async fn drill(writes: usize, writers: usize) -> Result<(Verdict, f64)> {
+    let mut fleet = Fleet::start(3).await?;
+    fleet.leaders_return().await?;
+    let leader = fleet.leader(1, "dar", "pos").await?;
+    let through = fleet.others(leader)[0];
+    let crowd = (0..writers)
+        .map(|n| Writer::new(&format!("drill-{n}"), "dar", fleet.clients(&[through])))
+        .collect();
+    let (progress, writing) = write_together(crowd, writes);
+    progress.reached(writes * writers / 2).await?;
+    fleet.kill(leader)?;
+
+    let mut ledger = Ledger::default();
+    let mut gap = 0.0_f64;
+    for writer in writing.writers().await? {
+        gap = gap.max(writer.longest_gap.as_secs_f64());
+        ledger.merge(writer.ledger);
+    }
+    let rows = fleet.client(through).rows(&Place::pos("dar", "order_header")).await?;
+    Ok((ledger.judge(&rows, "DAR-"), gap))
+}

@@ -1,0 +1,105 @@
+//! Catching up: a follower that was away holds everything again, and proves it by leading.
+
+use anyhow::Result;
+use serde_json::json;
+use tests::client::Place;
+use tests::fleet::{Contents, Fleet};
+use tests::ledger::Ledger;
+use tests::patience::{Look, until};
+use tests::writer::Writer;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_was_away_catches_up_by_the_log() -> Result<()> {
+    let mut fleet = Fleet::start(3).await?;
+    let leader = fleet.leader(1, "dar", "pos").await?;
+    let [away, witness] = fleet.others(leader)[..] else { panic!("three nodes") };
+    let mut story = Story { ledger: Ledger::default(), part: 0 };
+
+    fleet.kill(away)?;
+    story.write(&fleet, &[leader], 100).await?;
+    fleet.restart(away).await?;
+    no_lag(&fleet, leader, away).await?;
+    story.away_leads_alone(&mut fleet, [leader, away, witness]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_was_away_too_long_catches_up_by_a_checkpoint() -> Result<()> {
+    let mut fleet = Fleet::plan(3, Contents::Sample).await?;
+    fleet.tell("--checkpoint-log-mib", 1);
+    fleet.start_all().await?;
+    let leader = fleet.leader(1, "dar", "pos").await?;
+    let [away, witness] = fleet.others(leader)[..] else { panic!("three nodes") };
+    let mut story = Story { ledger: Ledger::default(), part: 0 };
+
+    story.write(&fleet, &[leader], 20).await?;
+    fleet.kill(away)?;
+    // Far more log than is kept: what it lacks is no longer there to be sent entry by entry.
+    for round in 0..4 {
+        write_notes(&fleet, leader, round).await?;
+    }
+    story.write(&fleet, &[leader], 20).await?;
+    fleet.restart(away).await?;
+    no_lag(&fleet, leader, away).await?;
+    assert!(fleet.logged(away).contains("a checkpoint arrived"), "it caught up by the log alone");
+    story.away_leads_alone(&mut fleet, [leader, away, witness]).await
+}
+
+/// Writes 2 MiB into a table beside the orders.
+async fn write_notes(fleet: &Fleet, through: u64, round: usize) -> Result<()> {
+    let notes = Place::pos("dar", "customer_profiles");
+    for n in 0..64 {
+        let text = format!("{round}-{n}-").repeat(8192);
+        let note = json!({ "id": format!("guest-{round}-{n}"), "name": "story", "notes": text });
+        fleet.client(through).insert(&notes, None, &note).await?.ok()?;
+    }
+    Ok(())
+}
+
+/// What was written, part by part.
+struct Story {
+    ledger: Ledger,
+    part: u32,
+}
+
+impl Story {
+    async fn write(&mut self, fleet: &Fleet, through: &[u64], orders: usize) -> Result<()> {
+        self.part += 1;
+        let name = format!("catch-up-{}", self.part);
+        let mut writer = Writer::new(&name, "dar", fleet.clients(through));
+        writer.write_many(orders).await?;
+        self.ledger.merge(writer.ledger);
+        Ok(())
+    }
+
+    /// The one that was away becomes the only node with the last writes: it must have them, and
+    /// all before, on its own disk.
+    async fn away_leads_alone(
+        mut self,
+        fleet: &mut Fleet,
+        [leader, away, witness]: [u64; 3],
+    ) -> Result<()> {
+        fleet.kill(witness)?;
+        self.write(fleet, &[leader], 20).await?;
+        fleet.kill(leader)?;
+        fleet.restart(witness).await?;
+        self.write(fleet, &[witness, away], 20).await?;
+        for node in [witness, away] {
+            let rows = fleet.client(node).rows(&Place::pos("dar", "order_header")).await?;
+            self.ledger.judge(&rows, "DAR-").assert_clean();
+        }
+        Ok(())
+    }
+}
+
+/// Waits until a node's replica of dar:pos lacks nothing.
+async fn no_lag(fleet: &Fleet, asked: u64, node: u64) -> Result<()> {
+    until(&format!("node {node} has caught up"), async || {
+        let status = match fleet.status(asked).await {
+            Ok(status) => status,
+            Err(error) => return Look::NotYet(format!("{error:#}")),
+        };
+        let lag = status.lag_of("dar", "pos", node);
+        Look::when(lag == Some(0), (), || format!("its lag is {lag:?}"))
+    })
+    .await
+}

@@ -1,0 +1,97 @@
+//! The demo, as a newcomer meets it.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tests::client::{Client, Place};
+use tests::demo::Demo;
+use tests::patience::{Look, until};
+use tests::writer::Writer;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn its_lines_work_as_printed() -> Result<()> {
+    let mut demo = Demo::start(3).await?;
+    let said = until("the demo has said what to try", async || {
+        let said = demo.said();
+        let lines = said.lines().filter(|line| line.trim_start().starts_with("curl ")).count();
+        Look::when(lines >= 3, said, || format!("{lines} lines to try"))
+    })
+    .await?;
+    let lines: Vec<&str> =
+        said.lines().map(str::trim).filter(|line| line.starts_with("curl ")).collect();
+    for node in demo.ids() {
+        let base = demo.client(node).base().to_owned();
+        assert!(said.contains(&base), "the demo names {base}:\n{said}");
+        for line in &lines {
+            let reply = as_curl(line, &base).await?;
+            assert!((200..300).contains(&reply), "`{line}` at {base} answered {reply}");
+        }
+    }
+    demo.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopped_and_started_again_it_goes_on_where_it_was() -> Result<()> {
+    let mut demo = Demo::start(3).await?;
+    let mut writer = Writer::new("demo", "dar", vec![demo.client(2)]);
+    writer.write_many(10).await?;
+    demo.stop().await?;
+    demo.start_again().await?;
+    writer.write_many(10).await?;
+    let rows = demo.client(3).rows(&Place::pos("dar", "order_header")).await?;
+    writer.ledger.judge(&rows, "DAR-").assert_clean();
+    demo.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_dies_is_missed_and_started_again() -> Result<()> {
+    let mut demo = Demo::start(3).await?;
+    let before = demo.pids()?;
+    demo.kill(2)?;
+    until("the demo has started node 2 again", async || match demo.pids() {
+        Ok(now) => Look::when(now[1] != before[1], (), || "the old process is there".to_owned()),
+        Err(error) => Look::NotYet(format!("{error:#}")),
+    })
+    .await?;
+    demo.wait_until_ready().await?;
+    assert!(demo.said().contains("node 2"), "it says so:\n{}", demo.said());
+    demo.stop().await
+}
+
+/// Does what curl would, at another node; returns the status.
+async fn as_curl(line: &str, base: &str) -> Result<u16> {
+    let words = shell_words(line);
+    let after = |flag: &str| {
+        words
+            .iter()
+            .position(|word| word == flag)
+            .and_then(|at| words.get(at + 1))
+            .map(String::as_str)
+    };
+    let url = words.iter().find(|word| word.starts_with("http://")).context("a line has a URL")?;
+    let path = url.splitn(4, '/').nth(3).context("a URL has a path")?;
+    let body: Option<Value> = after("-d").map(serde_json::from_str).transpose()?;
+    let method = after("-X").unwrap_or(if body.is_some() { "POST" } else { "GET" });
+    let client = Client::new(base.trim_start_matches("http://").parse()?);
+    let reply = match body {
+        Some(body) => client.send_json(method, &format!("/{path}"), None, &body).await?,
+        None => client.get(&format!("/{path}")).await?,
+    };
+    ensure!(!reply.body.is_null(), "`{line}` answered no JSON");
+    Ok(reply.status)
+}
+
+/// Splits a line as a shell does, as far as the demo's lines go.
+fn shell_words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quote = None;
+    for c in line.chars() {
+        let word = words.last_mut().expect("there is always a word");
+        match (quote, c) {
+            (None, '\'' | '"') => quote = Some(c),
+            (Some(open), _) if open == c => quote = None,
+            (None, ' ') => words.push(String::new()),
+            _ => word.push(c),
+        }
+    }
+    words
+}

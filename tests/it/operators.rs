@@ -1,0 +1,41 @@
+//! Operators: what `mishkah status --json` says of three nodes.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tests::binary::mishkah;
+use tests::fleet::Fleet;
+use tests::status::Status;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_is_spread_and_the_sample_branches_live_apart() -> Result<()> {
+    let fleet = Fleet::start(3).await?;
+    fleet.leaders_return().await?;
+    for node in fleet.ids() {
+        let status = Status(by_command(fleet.client(node).base())?);
+        let partitions = status.list("partitions");
+        assert_eq!(partitions.len(), 16, "partitions of node {node}'s answer");
+        for partition in partitions {
+            assert_eq!(partition["replicas"].as_array().map(Vec::len), Some(3), "{partition}");
+        }
+        let leads = status.leads(&fleet.ids());
+        assert_eq!(leads.iter().sum::<usize>(), 16);
+        assert!(leads.iter().all(|count| [5, 6].contains(count)), "{leads:?}");
+        let leader = |branch| status.leader_of(branch, "pos").context("a sample branch is led");
+        assert_ne!(
+            leader("dar")?,
+            leader("remal")?,
+            "the sample branches are led by different nodes"
+        );
+        assert_eq!(status.list("nodes").len(), 3);
+        assert!(status.list("nodes").iter().all(|node| node["reachable"] == true), "{}", status.0);
+    }
+    Ok(())
+}
+
+/// The answer of the command an operator types.
+fn by_command(node: &str) -> Result<Value> {
+    let done = mishkah()?.args(["status", "--json", "--node", node]).output()?;
+    let said = String::from_utf8_lossy(&done.stderr);
+    ensure!(done.status.success(), "`mishkah status` found something: {}, {said}", done.status);
+    serde_json::from_slice(&done.stdout).context("`mishkah status --json` prints JSON")
+}

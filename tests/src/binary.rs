@@ -1,0 +1,64 @@
+//! Binary: where the program `mishkah` comes from: built once, beside the program that asks, so
+//! that a story never meets yesterday's.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::{env, str};
+
+use anyhow::{Context, Result, ensure};
+
+/// Names a program to use instead.
+const GIVEN: &str = "MISHKAH_BIN";
+
+/// The program, built on the first call.
+///
+/// # Errors
+/// It cannot be built.
+pub fn binary() -> Result<&'static Path> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| find_or_build().map_err(|error| format!("{error:#}")));
+    match built {
+        Ok(path) => Ok(path),
+        Err(error) => Err(anyhow::anyhow!("{error}")),
+    }
+}
+
+/// A call of the program that is told nothing by this process's environment.
+///
+/// # Errors
+/// It cannot be built.
+pub fn mishkah() -> Result<Command> {
+    let mut command = Command::new(binary()?);
+    for (name, _) in env::vars_os().filter(|(name, _)| is_ours(name)) {
+        command.env_remove(name);
+    }
+    Ok(command)
+}
+
+fn is_ours(variable: &OsStr) -> bool {
+    variable.to_str().is_some_and(|name| name.starts_with("MISHKAH_"))
+}
+
+fn find_or_build() -> Result<PathBuf> {
+    if let Some(given) = env::var_os(GIVEN) {
+        return Ok(given.into());
+    }
+    // target/<profile>/deps/it-… or target/<profile>/examples/…
+    let me = env::current_exe()?;
+    let profile = me.ancestors().nth(2).context("this program stands in a target folder")?;
+    let target = profile.parent().context("a profile's folder stands in a target folder")?;
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut build = Command::new(cargo);
+    // The whole workspace's features, so that what a test run compiled is not compiled again.
+    build.args(["build", "--quiet", "--workspace", "--bin", "mishkah", "--target-dir"]).arg(target);
+    build.arg("--manifest-path").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"));
+    if profile.ends_with("release") {
+        build.arg("--release");
+    }
+    let done = build.output().context("cargo cannot be started")?;
+    let said = str::from_utf8(&done.stderr).unwrap_or_default();
+    ensure!(done.status.success(), "mishkah cannot be built:\n{said}");
+    Ok(profile.join("mishkah"))
+}
