@@ -66,3 +66,16 @@ pub const REDIAL_MAX: Duration = Duration::from_secs(5);
 /// How long the node with the higher number waits to be dialled before it dials itself: a node
 /// that joins is not yet known by those it knows.
 pub const DIAL_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Files of a directory of the original that are looked at.
+pub const ORIGINAL_FILES_MAX: usize = 100_000;
+/// Directories within directories of the original that are looked into.
+pub const ORIGINAL_DEPTH_MAX: usize = 16;
+/// Largest file of the original that is read, in bytes: a seed or a schema (decision 16).
+pub const ORIGINAL_FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// How often the catalogue is looked at for nodes and addresses to link with.
+pub const BOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often the metrics' recorder tidies up.
+pub const METRICS_UPKEEP_EVERY: Duration = Duration::from_secs(10);
+/// How long the gateway may take to say goodbye to its clients when the node stops.
+pub const GATEWAY_STOP_MAX: Duration = Duration::from_secs(20);

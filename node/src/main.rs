@@ -1,2 +1,23 @@
 //! The binary `mishkah`.
-fn main() {}
+
+use std::process::ExitCode;
+
+use anyhow::{Context, anyhow};
+use node::cli::Cli;
+
+fn main() -> ExitCode {
+    let cli = Cli::read();
+    run(cli).unwrap_or_else(|error| {
+        Cli::complain(&error);
+        ExitCode::FAILURE
+    })
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime did not start")?
+        .block_on(cli.run())
+        .map_err(|failure| anyhow!("{failure}"))
+}

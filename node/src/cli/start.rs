@@ -1,0 +1,63 @@
+//! Start: one node in the foreground, until it is asked to stop.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use super::{EXIT_DISK, Failure, StartArgs};
+use crate::boot::raise_open_files;
+use crate::config::{Config, Settings, unknown_variables};
+use crate::node::{Node, Sockets};
+use crate::signals::{Signals, input_closed};
+use crate::telemetry;
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  mishkah start --sample
+  mishkah start --original ./data --seeds-only --data /var/lib/mishkah
+  mishkah start --config /etc/mishkah/node.toml
+  mishkah start --node 1 --peers 1=10.0.0.1:3300,2=10.0.0.2:3300,3=10.0.0.3:3300 \\
+      --listen 10.0.0.1:3200 --open
+
+A setting may stand in the file, in its MISHKAH_… variable or in its flag; the later wins.";
+
+pub(super) async fn run(args: StartArgs) -> Result<ExitCode, Failure> {
+    unknown_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))?;
+    let file = match &args.config {
+        Some(path) => Settings::read(path)?,
+        None => Settings::default(),
+    };
+    let config = Config::check(args.settings.over(file))?;
+    telemetry::log(config.log, &config.log_level)
+        .map_err(|error| format!("log_level: {error}; a level such as info, or info,raft=debug"))?;
+    raise_open_files();
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let mut signals = Signals::new()?;
+    let sockets = Sockets::bind(&config)?;
+    let on_fatal = Arc::new(|reason: String| {
+        // Nothing may be promised after this, not even an orderly end.
+        tracing::error!(reason, "the disk can no longer be trusted: this node ends now");
+        std::process::exit(i32::from(EXIT_DISK));
+    });
+    let node = tokio::select! {
+        node = Box::pin(Node::start_on(config, sockets, on_fatal)) => node?,
+        signal = signals.next() => {
+            tracing::info!(signal, "stopped while starting");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    tokio::select! {
+        signal = signals.next() => tracing::info!(signal, "asked to stop"),
+        () = input_closed(), if args.stop_with_input => {
+            tracing::info!("standard input was closed: stopping");
+        }
+    }
+    tokio::select! {
+        () = Box::pin(node.stop()) => {}
+        signal = signals.next() => {
+            tracing::warn!(signal, "asked again: ending at once; nothing acknowledged is lost");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
