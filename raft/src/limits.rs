@@ -32,6 +32,12 @@ pub const WAL_FULL_RETRY: Duration = Duration::from_millis(500);
 /// Most bytes one entry may have: above it a submission is refused, not written.
 pub const WAL_ENTRY_BYTES_MAX: usize = 64 << 20;
 
+// --- checkpoints (disk/checkpoint) -----------------------------------------------------------
+
+/// Checkpoints of a replica that stand: the log reaches back to the older one, so that a damaged
+/// newest one costs nothing.
+pub const CHECKPOINTS_KEPT: usize = 2;
+
 // --- the working store (disk/store) ----------------------------------------------------------
 
 /// Jobs that may wait for the store's writer before a caller waits.

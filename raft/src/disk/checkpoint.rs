@@ -1,12 +1,49 @@
 //! Checkpoint: the second form of the truth.
+//!
+//! A checkpoint is what a machine is made of at one index, as named chunks. A chunk is a file named
+//! by the hash of its content, so what did not change since the last checkpoint is neither written
+//! nor sent again; a manifest lists names, hashes and lengths, and carries a hash of itself.
+//!
+//! ```text
+//!   checkpoints/00007-0000000000000003/          one folder for each replica
+//!       0000000000000011.checkpoint              the older of the last two
+//!       0000000000000012.checkpoint              the newest
+//!       chunks/3f79bb7b...  chunks/a1c9...       shared by both
+//!       incoming-0/                              on its way from another replica
+//! ```
+//!
+//! **Promise.** Every file is written under another name, fsynced, renamed, its directory fsynced, and
+//! read back; the manifest comes last, so a checkpoint is there whole or not at all. The last two are
+//! kept, and the log is only purged below the older one: should the newest turn out to be damaged,
+//! the older one and the log still give the same state. A chunk somebody still reads or sends is not
+//! removed.
+//!
+//! **Refused.** A byte that is not what was written is never handed out: whoever reads checks the
+//! hash, and the error names the file.
 
+mod incoming;
+mod manifest;
+mod shelf;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::GroupKey;
+use crate::disk::checkpoint::shelf::{Shelf, Standing};
+use crate::disk::device::sync_dir;
 use crate::machine::{ChunkSource, Frozen};
+
+pub use incoming::Incoming;
 
 /// What a checkpoint says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,18 +115,36 @@ pub enum CheckpointError {
     },
 }
 
+impl CheckpointError {
+    fn damaged(file: &Path, reason: impl Into<String>) -> Self {
+        Self::Damaged { file: file.to_owned(), reason: reason.into() }
+    }
+
+    fn piece(reason: impl Into<String>) -> Self {
+        Self::Piece { reason: reason.into() }
+    }
+
+    fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { path, source }
+    }
+}
+
 /// All checkpoints of a node. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Checkpoints {}
+pub struct Checkpoints {
+    dir: PathBuf,
+    shelves: Arc<Mutex<BTreeMap<GroupKey, Arc<Shelf>>>>,
+}
 
 impl Checkpoints {
-    /// Opens the directory, which is created if needed, and clears what a crash left half-written.
+    /// Opens the directory, which is created if needed.
     ///
     /// # Errors
     /// When the system refuses.
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
-        let _ = dir;
-        unimplemented!()
+        make_dir(dir)?;
+        Ok(Self { dir: dir.to_owned(), shelves: Arc::default() })
     }
 
     /// Writes a frozen state. When it returns, the checkpoint is durable and was read back, and all
@@ -103,40 +158,39 @@ impl Checkpoints {
         meta: CheckpointMeta,
         frozen: Box<dyn Frozen>,
     ) -> Result<CheckpointId, CheckpointError> {
-        let _ = (group, meta, frozen);
-        unimplemented!()
+        self.shelf(group)?.write(meta, frozen)
     }
 
     /// The newest checkpoint whose every byte is what was written. A damaged one is set aside, with a
     /// warning that names the file, and the older one is taken. Reads everything: for starts.
     ///
     /// # Errors
-    /// When there were checkpoints and all are damaged.
+    /// When there are checkpoints and all are damaged; they stay, so that the next start says so too.
     pub fn latest(&self, group: GroupKey) -> Result<Option<Pinned>, CheckpointError> {
-        let _ = group;
-        unimplemented!()
+        let shelf = self.shelf(group)?;
+        let found = shelf.latest()?;
+        Ok(found.map(|standing| Pinned { shelf, standing }))
     }
 
     /// The newest checkpoint, without reading its chunks: for sending, where hashes are checked.
     pub fn newest(&self, group: GroupKey) -> Option<Pinned> {
-        let _ = group;
-        unimplemented!()
+        let shelf = self.shelf(group).ok()?;
+        let standing = shelf.newest()?;
+        Some(Pinned { shelf, standing })
     }
 
     /// The index below which the log may be purged: that of the older of the last two checkpoints.
     /// `None` until there are two.
     pub fn oldest_index(&self, group: GroupKey) -> Option<u64> {
-        let _ = group;
-        unimplemented!()
+        self.shelf(group).ok()?.oldest_index()
     }
 
-    /// Begins to receive a checkpoint from another replica.
+    /// Begins to receive a checkpoint from another replica. Blocks: what is here already is read.
     ///
     /// # Errors
     /// When the manifest is not one.
     pub fn incoming(&self, group: GroupKey, manifest: &[u8]) -> Result<Incoming, CheckpointError> {
-        let _ = (group, manifest);
-        unimplemented!()
+        Incoming::begin(self.shelf(group)?, manifest)
     }
 
     /// Removes everything of a replica.
@@ -144,91 +198,122 @@ impl Checkpoints {
     /// # Errors
     /// When the system refuses.
     pub fn forget(&self, group: GroupKey) -> Result<(), CheckpointError> {
-        let _ = group;
-        unimplemented!()
+        self.shelves.lock().remove(&group);
+        let dir = self.dir_of(group);
+        match fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(CheckpointError::io(&dir)(error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    fn dir_of(&self, group: GroupKey) -> PathBuf {
+        self.dir.join(format!("{:05}-{:016x}", group.group, group.replica))
+    }
+
+    fn shelf(&self, group: GroupKey) -> Result<Arc<Shelf>, CheckpointError> {
+        let mut shelves = self.shelves.lock();
+        if let Some(shelf) = shelves.get(&group) {
+            return Ok(shelf.clone());
+        }
+        let shelf = Arc::new(Shelf::open(self.dir_of(group), group)?);
+        shelves.insert(group, shelf.clone());
+        Ok(shelf)
     }
 }
 
 /// A checkpoint that is not collected while this handle lives.
 #[derive(Debug, Clone)]
-pub struct Pinned {}
+pub struct Pinned {
+    shelf: Arc<Shelf>,
+    standing: Arc<Standing>,
+}
 
 impl Pinned {
     /// Which.
     pub fn id(&self) -> CheckpointId {
-        unimplemented!()
+        self.standing.id
     }
 
     /// What it says about itself.
     pub fn meta(&self) -> &CheckpointMeta {
-        unimplemented!()
+        &self.standing.manifest.meta
     }
 
     /// The manifest as it is sent to another replica; see [`Checkpoints::incoming`].
     pub fn manifest(&self) -> Bytes {
-        unimplemented!()
+        self.standing.bytes.clone()
     }
 
     /// All chunks, in the order they were written.
     pub fn chunks(&self) -> &[ChunkInfo] {
-        unimplemented!()
+        &self.standing.manifest.chunks
     }
 
-    /// A piece of a chunk, for sending; the receiver checks the hash of the whole.
+    /// A piece of a chunk, for sending; shorter at the chunk's end. The first piece is only given out
+    /// if the whole chunk is what was written. Blocks.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// When the chunk is damaged, none of this checkpoint's, or the system refuses.
     pub fn piece(&self, hash: [u8; 32], offset: u64, len: usize) -> Result<Bytes, CheckpointError> {
-        let _ = (hash, offset, len);
-        unimplemented!()
+        let chunk = self.chunks().iter().find(|chunk| chunk.hash == hash);
+        let chunk = chunk.ok_or_else(|| CheckpointError::piece("no such chunk"))?;
+        if offset == 0 {
+            let mut bytes = Bytes::from(self.shelf.read_chunk(chunk)?);
+            bytes.truncate(len);
+            return Ok(bytes);
+        }
+        let path = self.shelf.chunk_path(&hash);
+        let left = usize::try_from(chunk.len.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; len.min(left)];
+        let read = fs::File::open(&path).and_then(|file| file.read_exact_at(&mut bytes, offset));
+        read.map_err(CheckpointError::io(&path))?;
+        Ok(bytes.into())
     }
 }
 
 impl ChunkSource for Pinned {
     fn get(&self, name: &str) -> Option<Vec<u8>> {
-        let _ = name;
-        unimplemented!()
+        let chunk = self.standing.manifest.chunk(name)?;
+        let read = self.shelf.read_chunk(chunk);
+        read.inspect_err(|error| tracing::error!(name, %error, "a checkpoint's chunk")).ok()
     }
 
     fn names(&self) -> Vec<String> {
-        unimplemented!()
+        self.chunks().iter().map(|chunk| chunk.name.clone()).collect()
     }
 }
 
-/// A checkpoint on its way in. Dropped before [`Incoming::finish`], it leaves nothing behind.
-#[derive(Debug)]
-pub struct Incoming {}
-
-impl Incoming {
-    /// What the sender said about it.
-    pub fn meta(&self) -> &CheckpointMeta {
-        unimplemented!()
+/// Creates a directory whose name survives a loss of power.
+fn make_dir(dir: &Path) -> Result<(), CheckpointError> {
+    if dir.is_dir() {
+        return Ok(());
     }
-
-    /// The chunks that are not here yet, in order.
-    pub fn missing(&self) -> Vec<ChunkInfo> {
-        unimplemented!()
-    }
-
-    /// A piece of a chunk; pieces of one chunk come in order, a repeated one is ignored.
-    ///
-    /// # Errors
-    /// When the piece does not fit, or the chunk it completes has another hash (it starts over).
-    pub fn put_chunk(
-        &mut self,
-        hash: [u8; 32],
-        offset: u64,
-        bytes: &[u8],
-    ) -> Result<(), CheckpointError> {
-        let _ = (hash, offset, bytes);
-        unimplemented!()
-    }
-
-    /// Makes it this replica's newest checkpoint, as durable as one written here.
-    ///
-    /// # Errors
-    /// When something is missing or the system refuses; nothing counts.
-    pub fn finish(self) -> Result<CheckpointId, CheckpointError> {
-        unimplemented!()
-    }
+    let made = fs::create_dir_all(dir).and_then(|()| match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
+        Some(_) | None => Ok(()),
+    });
+    made.map_err(CheckpointError::io(dir))
 }
+
+/// Writes a file whole: under another name, fsynced, renamed. Its directory is the caller's to sync.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(UNFINISHED);
+    let unfinished = PathBuf::from(unfinished);
+    let written = (|| {
+        let file = fs::File::create(&unfinished)?;
+        file.write_all_at(bytes, 0)?;
+        file.sync_all()?;
+        fs::rename(&unfinished, path)
+    })();
+    written.map_err(|error| {
+        // Best effort: the next start removes it too.
+        let _ = fs::remove_file(&unfinished);
+        CheckpointError::io(path)(error)
+    })
+}
+
+/// What a file not yet whole is called.
+const UNFINISHED: &str = ".new";

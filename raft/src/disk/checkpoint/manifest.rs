@@ -1,0 +1,52 @@
+//! Manifest: the list of a checkpoint's chunks, and the hash that proves it whole.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use model::codec;
+use serde::{Deserialize, Serialize};
+
+use crate::disk::{CheckpointError, CheckpointMeta, ChunkInfo};
+
+const HASH: usize = 32;
+
+/// What a checkpoint consists of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Manifest {
+    pub(super) meta: CheckpointMeta,
+    pub(super) chunks: Vec<ChunkInfo>,
+}
+
+impl Manifest {
+    /// A version byte, the list, and the hash of both.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = codec::encode(self);
+        let hash = blake3::hash(&bytes);
+        bytes.extend_from_slice(hash.as_bytes());
+        bytes
+    }
+
+    /// Reads what [`Manifest::encode`] wrote; `file` is where it came from, for the message.
+    pub(super) fn decode(bytes: &[u8], file: &Path) -> Result<Self, CheckpointError> {
+        let cut = bytes.len().checked_sub(HASH);
+        let cut = cut.ok_or_else(|| CheckpointError::damaged(file, "it is cut off"))?;
+        let (list, hash) = bytes.split_at(cut);
+        if blake3::hash(list).as_bytes() != hash {
+            return Err(CheckpointError::damaged(file, "its list has another hash"));
+        }
+        codec::decode(list).map_err(|error| CheckpointError::damaged(file, error.to_string()))
+    }
+
+    /// The chunk of a name.
+    pub(super) fn chunk(&self, name: &str) -> Option<&ChunkInfo> {
+        self.chunks.iter().find(|chunk| chunk.name == name)
+    }
+}
+
+/// A hash as a file's name.
+pub(super) fn hex(hash: &[u8; HASH]) -> String {
+    hash.iter().fold(String::with_capacity(2 * HASH), |mut name, byte| {
+        write!(name, "{byte:02x}").expect("strings can be written to");
+        name
+    })
+}

@@ -1,0 +1,350 @@
+//! Shelf: the folder of one replica's checkpoints: what stands in it, and what may go.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::disk::checkpoint::manifest::{Manifest, hex};
+use crate::disk::checkpoint::{UNFINISHED, make_dir, write_whole};
+use crate::disk::device::sync_dir;
+use crate::disk::{CheckpointError, CheckpointId, CheckpointMeta, ChunkInfo, GroupKey};
+use crate::limits;
+use crate::machine::{ChunkSink, Frozen};
+
+const SUFFIX: &str = ".checkpoint";
+const DAMAGED: &str = ".damaged";
+const INCOMING: &str = "incoming-";
+
+/// A checkpoint on the shelf. It is in use while more than the shelf holds it.
+#[derive(Debug)]
+pub(super) struct Standing {
+    pub(super) id: CheckpointId,
+    pub(super) manifest: Manifest,
+    pub(super) bytes: Bytes,
+}
+
+/// Chunks that are not collected for as long as somebody else holds this.
+pub(super) type Reserved = Arc<BTreeSet<[u8; 32]>>;
+
+#[derive(Debug, Default)]
+struct State {
+    /// Oldest first.
+    standing: Vec<Arc<Standing>>,
+    /// Superseded, but still in use when last looked at.
+    retired: Vec<Arc<Standing>>,
+    /// The chunks of checkpoints on their way in.
+    reserved: Vec<Reserved>,
+    next_serial: u64,
+    next_incoming: u64,
+}
+
+/// One replica's checkpoints.
+#[derive(Debug)]
+pub(super) struct Shelf {
+    dir: PathBuf,
+    group: GroupKey,
+    /// Held while chunks become files here, so that none is collected before its manifest stands.
+    writing: Mutex<()>,
+    state: Mutex<State>,
+}
+
+impl Shelf {
+    /// Looks at what is there, and clears away what a crash left half-done.
+    pub(super) fn open(dir: PathBuf, group: GroupKey) -> Result<Self, CheckpointError> {
+        let mut state = State::default();
+        if dir.is_dir() {
+            let mut serials = clear_up(&dir).map_err(CheckpointError::io(&dir))?;
+            serials.sort_unstable();
+            for serial in serials {
+                state.next_serial = serial + 1;
+                let path = dir.join(format!("{serial:016}{SUFFIX}"));
+                match load(&path, group, serial) {
+                    Ok(standing) => state.standing.push(Arc::new(standing)),
+                    Err(error) => set_aside(&path, &error),
+                }
+            }
+        }
+        Ok(Self { dir, group, writing: Mutex::default(), state: Mutex::new(state) })
+    }
+
+    pub(super) fn newest(&self) -> Option<Arc<Standing>> {
+        self.state.lock().standing.last().cloned()
+    }
+
+    pub(super) fn oldest_index(&self) -> Option<u64> {
+        let state = self.state.lock();
+        let older = state.standing.len().checked_sub(limits::CHECKPOINTS_KEPT)?;
+        Some(state.standing[older].id.index)
+    }
+
+    /// The newest one that is whole. Newer ones that are not are set aside.
+    pub(super) fn latest(&self) -> Result<Option<Arc<Standing>>, CheckpointError> {
+        let all = self.state.lock().standing.clone();
+        let mut damaged: Vec<(CheckpointId, CheckpointError)> = Vec::new();
+        for standing in all.iter().rev() {
+            let mut chunks = standing.manifest.chunks.iter();
+            match chunks.try_for_each(|chunk| self.read_chunk(chunk).map(drop)) {
+                Ok(()) => {
+                    for (id, error) in damaged {
+                        self.state.lock().standing.retain(|standing| standing.id != id);
+                        set_aside(&self.manifest_path(id.serial), &error);
+                    }
+                    return Ok(Some(standing.clone()));
+                }
+                Err(error) => damaged.push((standing.id, error)),
+            }
+        }
+        damaged.into_iter().next().map_or(Ok(None), |(_, error)| Err(error))
+    }
+
+    /// Writes a frozen state.
+    pub(super) fn write(
+        &self,
+        meta: CheckpointMeta,
+        frozen: Box<dyn Frozen>,
+    ) -> Result<CheckpointId, CheckpointError> {
+        let _writing = self.writing.lock();
+        self.make_dirs()?;
+        let before = self.newest();
+        let mut sink =
+            Sink { shelf: self, before, chunks: Vec::new(), new: Vec::new(), error: None };
+        frozen.write(&mut sink);
+        let Sink { chunks, new, error, .. } = sink;
+        let stood = match error {
+            None => self.stand(Manifest { meta, chunks }, &new),
+            Some(error) => Err(error),
+        };
+        self.sweep();
+        stood
+    }
+
+    /// Takes in chunks that were received: they become files here, then their manifest stands.
+    pub(super) fn take_in(
+        &self,
+        manifest: Manifest,
+        received: &[(ChunkInfo, PathBuf)],
+    ) -> Result<CheckpointId, CheckpointError> {
+        let _writing = self.writing.lock();
+        self.make_dirs()?;
+        for (chunk, file) in received {
+            let path = self.chunk_path(&chunk.hash);
+            fs::rename(file, &path).map_err(CheckpointError::io(&path))?;
+        }
+        let new: Vec<ChunkInfo> = received.iter().map(|(chunk, _)| chunk.clone()).collect();
+        let stood = self.stand(manifest, &new);
+        self.sweep();
+        stood
+    }
+
+    /// Makes a manifest stand, all of whose chunks are files here. `new`: those to be read back.
+    fn stand(
+        &self,
+        manifest: Manifest,
+        new: &[ChunkInfo],
+    ) -> Result<CheckpointId, CheckpointError> {
+        let chunks = self.dir.join("chunks");
+        sync_dir(&chunks).map_err(CheckpointError::io(&chunks))?;
+        for chunk in new {
+            self.read_chunk(chunk)?;
+        }
+        let serial = {
+            let mut state = self.state.lock();
+            state.next_serial += 1;
+            state.next_serial - 1
+        };
+        let path = self.manifest_path(serial);
+        write_whole(&path, &manifest.encode())?;
+        sync_dir(&self.dir).map_err(CheckpointError::io(&self.dir))?;
+        let standing = load(&path, self.group, serial)?;
+        if standing.manifest != manifest {
+            return Err(CheckpointError::damaged(&path, "it reads back differently"));
+        }
+        let id = standing.id;
+        let mut state = self.state.lock();
+        state.standing.push(Arc::new(standing));
+        let superseded = state.standing.len().saturating_sub(limits::CHECKPOINTS_KEPT);
+        let superseded: Vec<_> = state.standing.drain(..superseded).collect();
+        state.retired.extend(superseded);
+        Ok(id)
+    }
+
+    /// Removes manifests that were superseded, and chunks that nothing standing, in use or on its
+    /// way in refers to. What cannot be removed now is removed another time.
+    fn sweep(&self) {
+        let mut state = self.state.lock();
+        let manifests: BTreeSet<PathBuf> =
+            state.standing.iter().map(|standing| self.manifest_path(standing.id.serial)).collect();
+        state.retired.retain(|retired| Arc::strong_count(retired) > 1);
+        state.reserved.retain(|reserved| Arc::strong_count(reserved) > 1);
+        let standing = state.standing.iter().chain(&state.retired);
+        let mut needed: BTreeSet<[u8; 32]> =
+            standing.flat_map(|s| s.manifest.chunks.iter().map(|chunk| chunk.hash)).collect();
+        needed.extend(state.reserved.iter().flat_map(|reserved| reserved.iter().copied()));
+        let chunks = self.dir.join("chunks");
+        let needed: BTreeSet<PathBuf> = needed.iter().map(|hash| self.chunk_path(hash)).collect();
+        let is_manifest = |path: &Path| path.to_string_lossy().ends_with(SUFFIX);
+        let swept = remove_files(&self.dir, |path| is_manifest(path) && !manifests.contains(path))
+            .and_then(|()| remove_files(&chunks, |path| !needed.contains(path)));
+        if let Err(error) = swept {
+            tracing::warn!(dir = %self.dir.display(), %error, "old checkpoints stay for now");
+        }
+    }
+
+    /// Reads a chunk and checks that it is what was written.
+    pub(super) fn read_chunk(&self, chunk: &ChunkInfo) -> Result<Vec<u8>, CheckpointError> {
+        let path = self.chunk_path(&chunk.hash);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(CheckpointError::damaged(&path, "it is missing"));
+            }
+            Err(error) => return Err(CheckpointError::io(&path)(error)),
+        };
+        match bytes.len() as u64 == chunk.len && *blake3::hash(&bytes).as_bytes() == chunk.hash {
+            true => Ok(bytes),
+            false => Err(CheckpointError::damaged(&path, "its content has another hash")),
+        }
+    }
+
+    /// Keeps chunks from being collected for as long as what is returned lives, and a place to put
+    /// what comes.
+    pub(super) fn reserve(
+        &self,
+        hashes: BTreeSet<[u8; 32]>,
+    ) -> Result<(Reserved, PathBuf), CheckpointError> {
+        let reserved = Arc::new(hashes);
+        let mut state = self.state.lock();
+        state.reserved.push(reserved.clone());
+        let place = self.dir.join(format!("{INCOMING}{}", state.next_incoming));
+        state.next_incoming += 1;
+        drop(state);
+        make_dir(&place)?;
+        Ok((reserved, place))
+    }
+
+    pub(super) fn chunk_path(&self, hash: &[u8; 32]) -> PathBuf {
+        self.dir.join("chunks").join(hex(hash))
+    }
+
+    fn manifest_path(&self, serial: u64) -> PathBuf {
+        self.dir.join(format!("{serial:016}{SUFFIX}"))
+    }
+
+    fn make_dirs(&self) -> Result<(), CheckpointError> {
+        make_dir(&self.dir)?;
+        make_dir(&self.dir.join("chunks"))?;
+        // They may be there already without their names being durable: an earlier run was killed.
+        let all = self.dir.parent().unwrap_or(&self.dir);
+        sync_dir(all).map_err(CheckpointError::io(all))
+    }
+}
+
+/// Where a machine's chunks go. A sink cannot fail: the first error is kept, and nothing counts.
+struct Sink<'a> {
+    shelf: &'a Shelf,
+    before: Option<Arc<Standing>>,
+    chunks: Vec<ChunkInfo>,
+    /// Those that became files now.
+    new: Vec<ChunkInfo>,
+    error: Option<CheckpointError>,
+}
+
+impl Sink<'_> {
+    fn try_put(&mut self, name: &str, bytes: &[u8]) -> Result<(), CheckpointError> {
+        let hash = *blake3::hash(bytes).as_bytes();
+        let chunk = ChunkInfo { name: name.to_owned(), hash, len: bytes.len() as u64 };
+        let path = self.shelf.chunk_path(&hash);
+        // A file of this name that is damaged is written again.
+        if fs::read(&path).is_ok_and(|found| found == bytes) {
+            self.chunks.push(chunk);
+            return Ok(());
+        }
+        write_whole(&path, bytes)?;
+        self.new.push(chunk.clone());
+        self.chunks.push(chunk);
+        Ok(())
+    }
+
+    fn try_keep(&mut self, name: &str) -> Result<(), CheckpointError> {
+        let before = self.before.as_ref().and_then(|before| before.manifest.chunk(name));
+        let chunk = before.ok_or_else(|| CheckpointError::NotKept { name: name.to_owned() })?;
+        let path = self.shelf.chunk_path(&chunk.hash);
+        let len = fs::metadata(&path).map(|file| file.len());
+        if len.is_ok_and(|len| len == chunk.len) {
+            self.chunks.push(chunk.clone());
+            Ok(())
+        } else {
+            Err(CheckpointError::damaged(&path, "it is missing or cut off"))
+        }
+    }
+
+    fn note(&mut self, result: Result<(), CheckpointError>) {
+        self.error = self.error.take().or_else(|| result.err());
+    }
+}
+
+impl ChunkSink for Sink<'_> {
+    fn put(&mut self, name: &str, bytes: Vec<u8>) {
+        if self.error.is_none() {
+            let result = self.try_put(name, &bytes);
+            self.note(result);
+        }
+    }
+
+    fn keep(&mut self, name: &str) {
+        if self.error.is_none() {
+            let result = self.try_keep(name);
+            self.note(result);
+        }
+    }
+}
+
+/// Reads a manifest.
+fn load(path: &Path, group: GroupKey, serial: u64) -> Result<Standing, CheckpointError> {
+    let bytes = fs::read(path).map_err(CheckpointError::io(path))?;
+    let manifest = Manifest::decode(&bytes, path)?;
+    let id = CheckpointId { group, serial, index: manifest.meta.index };
+    Ok(Standing { id, manifest, bytes: bytes.into() })
+}
+
+/// Gives a damaged manifest another name, for somebody to look at.
+fn set_aside(path: &Path, error: &CheckpointError) {
+    tracing::warn!(checkpoint = %path.display(), %error, "a damaged checkpoint is set aside");
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(DAMAGED);
+    if let Err(error) = fs::rename(path, &aside) {
+        tracing::warn!(checkpoint = %path.display(), %error, "it could not be renamed");
+    }
+}
+
+/// Removes what is unfinished, and returns the serials of the manifests.
+fn clear_up(dir: &Path) -> io::Result<Vec<u64>> {
+    let mut serials = Vec::new();
+    for found in fs::read_dir(dir)? {
+        let path = found?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.ends_with(UNFINISHED) {
+            fs::remove_file(&path)?;
+        } else if name.starts_with(INCOMING) {
+            fs::remove_dir_all(&path)?;
+        } else if let Some(serial) = name.strip_suffix(SUFFIX).and_then(|name| name.parse().ok()) {
+            serials.push(serial);
+        }
+    }
+    Ok(serials)
+}
+
+fn remove_files(dir: &Path, may_go: impl Fn(&Path) -> bool) -> io::Result<()> {
+    for found in fs::read_dir(dir)? {
+        let path = found?.path();
+        if may_go(&path) {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,260 @@
+//! Checkpoints: written, read back, damaged, sent, collected.
+
+use std::collections::BTreeMap;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::machine::ChunkSink;
+
+const ONE: GroupKey = GroupKey { group: 1, replica: 10 };
+const TWO: GroupKey = GroupKey { group: 2, replica: 20 };
+
+/// A frozen state: chunks with content, and chunks kept.
+struct Ice(Vec<(&'static str, Option<Vec<u8>>)>);
+
+impl Frozen for Ice {
+    fn write(self: Box<Self>, sink: &mut dyn ChunkSink) {
+        for (name, bytes) in self.0 {
+            match bytes {
+                Some(bytes) => sink.put(name, bytes),
+                None => sink.keep(name),
+            }
+        }
+    }
+}
+
+fn ice(chunks: &[(&'static str, Option<&str>)]) -> Box<Ice> {
+    let owned = |(name, bytes): &(&'static str, Option<&str>)| {
+        (*name, bytes.map(|bytes| bytes.as_bytes().to_vec()))
+    };
+    Box::new(Ice(chunks.iter().map(owned).collect()))
+}
+
+fn meta(index: u64) -> CheckpointMeta {
+    let text = |what: &str| Bytes::from(format!("{what} {index}"));
+    let (log_id, membership) = (text("log id"), text("members"));
+    CheckpointMeta { index, term: 1, log_id, membership, extra: Bytes::new() }
+}
+
+fn open(dir: &TempDir) -> Checkpoints {
+    Checkpoints::open(&dir.path().join("checkpoints")).unwrap()
+}
+
+fn content(pinned: &Pinned) -> BTreeMap<String, String> {
+    let text = |name: &String| String::from_utf8(pinned.get(name).unwrap()).unwrap();
+    pinned.names().iter().map(|name| (name.clone(), text(name))).collect()
+}
+
+fn content_of(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+}
+
+fn chunk_files(dir: &TempDir, group: GroupKey) -> Vec<PathBuf> {
+    let chunks = open(dir).dir_of(group).join("chunks");
+    let mut files: Vec<_> = fs::read_dir(chunks).unwrap().map(|f| f.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn disk_a_checkpoint_comes_back_and_what_did_not_change_is_not_written_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let checkpoints = open(&dir);
+    assert!(checkpoints.latest(ONE).unwrap().is_none());
+    checkpoints.write(ONE, meta(5), ice(&[("b", Some("bee")), ("a", Some("ay"))])).unwrap();
+    assert_eq!(checkpoints.oldest_index(ONE), None);
+    let written = chunk_files(&dir, ONE);
+    let times = |files: &[PathBuf]| -> Vec<_> {
+        files.iter().map(|file| fs::metadata(file).unwrap().modified().unwrap()).collect()
+    };
+    let before = times(&written);
+    let state = ice(&[("b", None), ("again", Some("ay")), ("empty", Some(""))]);
+    let id = checkpoints.write(ONE, meta(9), state).unwrap();
+    assert_eq!((id.index, checkpoints.oldest_index(ONE)), (9, Some(5)));
+    assert_eq!(times(&written), before);
+    assert_eq!(chunk_files(&dir, ONE).len(), 3);
+
+    let checkpoints = open(&dir);
+    let latest = checkpoints.latest(ONE).unwrap().unwrap();
+    assert_eq!((latest.id(), latest.meta()), (id, &meta(9)));
+    assert_eq!(latest.names(), ["b", "again", "empty"]);
+    assert_eq!(content(&latest), content_of(&[("b", "bee"), ("again", "ay"), ("empty", "")]));
+    assert_eq!(latest.get("a"), None);
+    assert!(checkpoints.latest(TWO).unwrap().is_none());
+}
+
+#[test]
+fn disk_what_cannot_be_kept_counts_for_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let checkpoints = open(&dir);
+    checkpoints.write(ONE, meta(5), ice(&[("a", Some("ay"))])).unwrap();
+    let error = checkpoints.write(ONE, meta(9), ice(&[("x", Some("new")), ("b", None)]));
+    let error = error.unwrap_err();
+    assert!(matches!(&error, CheckpointError::NotKept { name } if name == "b"), "{error}");
+    assert_eq!(checkpoints.newest(ONE).unwrap().meta(), &meta(5));
+    assert_eq!(chunk_files(&dir, ONE).len(), 1, "what it wrote is gone");
+}
+
+#[test]
+fn disk_all_but_the_last_two_go_but_not_what_is_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let checkpoints = open(&dir);
+    let write = |index: u64| {
+        let (own, shared) = (format!("own {index}"), Some("shared"));
+        checkpoints.write(ONE, meta(index), ice(&[("own", Some(&own)), ("s", shared)])).unwrap();
+    };
+    write(1);
+    let pinned = checkpoints.newest(ONE).unwrap();
+    (2..6).for_each(write);
+    assert_eq!(chunk_files(&dir, ONE).len(), 4, "the last two, the one in use, and the shared");
+    assert_eq!(content(&pinned), content_of(&[("own", "own 1"), ("s", "shared")]));
+    drop(pinned);
+    write(6);
+    assert_eq!(chunk_files(&dir, ONE).len(), 3);
+    assert_eq!(open(&dir).oldest_index(ONE), Some(5));
+    checkpoints.forget(ONE).unwrap();
+    assert!(checkpoints.newest(ONE).is_none());
+    assert!(open(&dir).newest(ONE).is_none());
+}
+
+#[test]
+fn disk_a_damaged_newest_checkpoint_gives_way_to_the_older_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |checkpoints: &Checkpoints| {
+        checkpoints.write(ONE, meta(1), ice(&[("a", Some("old")), ("s", Some("same"))])).unwrap();
+        checkpoints.write(ONE, meta(2), ice(&[("a", Some("new")), ("s", None)])).unwrap();
+    };
+    let chunk = |text: &str| {
+        let hash = *blake3::hash(text.as_bytes()).as_bytes();
+        open(&dir).dir_of(ONE).join("chunks").join(manifest::hex(&hash))
+    };
+    for damage in ["flip", "cut", "gone"] {
+        write(&open(&dir));
+        let file = chunk("new");
+        match damage {
+            "flip" => fs::write(&file, "neu").unwrap(),
+            "cut" => fs::write(&file, "n").unwrap(),
+            _ => fs::remove_file(&file).unwrap(),
+        }
+        let checkpoints = open(&dir);
+        let newest = checkpoints.newest(ONE).unwrap();
+        assert_eq!(newest.get("a"), None, "a damaged chunk is never handed out");
+        let latest = checkpoints.latest(ONE).unwrap().unwrap();
+        assert_eq!(latest.meta(), &meta(1), "{damage}");
+        assert_eq!(checkpoints.newest(ONE).unwrap().meta(), &meta(1));
+        assert_eq!(open(&dir).latest(ONE).unwrap().unwrap().meta(), &meta(1));
+    }
+    // What both share: there is nothing to fall back to, and every start says so.
+    write(&open(&dir));
+    let file = chunk("same");
+    fs::write(&file, "sane").unwrap();
+    for _ in 0..2 {
+        let error = open(&dir).latest(ONE).unwrap_err();
+        assert!(error.to_string().contains(&*file.to_string_lossy()), "{error}");
+    }
+}
+
+#[test]
+fn disk_a_manifest_damaged_at_any_byte_gives_way_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let checkpoints = open(&dir);
+    checkpoints.write(ONE, meta(1), ice(&[("a", Some("old"))])).unwrap();
+    checkpoints.write(ONE, meta(2), ice(&[("a", Some("new"))])).unwrap();
+    let path = checkpoints.dir_of(ONE).join("0000000000000001.checkpoint");
+    let bytes = fs::read(&path).unwrap();
+    for at in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1 << (at % 8);
+        fs::write(&path, damaged).unwrap();
+        assert_eq!(open(&dir).latest(ONE).unwrap().unwrap().meta(), &meta(1), "byte {at}");
+        fs::write(&path, &bytes[..at]).unwrap();
+        assert_eq!(open(&dir).latest(ONE).unwrap().unwrap().meta(), &meta(1), "cut at {at}");
+    }
+    fs::write(&path, &bytes).unwrap();
+    assert_eq!(open(&dir).latest(ONE).unwrap().unwrap().meta(), &meta(2));
+}
+
+/// Sends what is missing in pieces of three bytes.
+fn send(from: &Pinned, incoming: &mut Incoming) {
+    for chunk in incoming.missing() {
+        let mut offset = 0;
+        while offset < chunk.len {
+            let piece = from.piece(chunk.hash, offset, 3).unwrap();
+            incoming.put_chunk(chunk.hash, offset, &piece).unwrap();
+            incoming.put_chunk(chunk.hash, offset, &piece).unwrap();
+            offset += piece.len() as u64;
+        }
+    }
+}
+
+#[test]
+fn disk_a_checkpoint_travels_and_only_what_is_missing_is_sent() {
+    let (there, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (sender, receiver) = (open(&there), open(&here));
+    let state = [("a", Some("a long chunk")), ("s", Some("shared")), ("twin", Some("shared"))];
+    let state: Vec<_> = state.into_iter().chain([("empty", Some(""))]).collect();
+    sender.write(ONE, meta(7), ice(&state)).unwrap();
+    receiver.write(TWO, meta(3), ice(&[("mine", Some("shared"))])).unwrap();
+    let pinned = sender.newest(ONE).unwrap();
+    let mut incoming = receiver.incoming(TWO, &pinned.manifest()).unwrap();
+    let missing: Vec<_> = incoming.missing().into_iter().map(|chunk| chunk.name).collect();
+    assert_eq!(missing, ["a"], "the shared one is here, the empty one needs no sending");
+    // What it counts on stays, even though nothing else refers to it any more.
+    receiver.write(TWO, meta(4), ice(&[("mine", Some("other"))])).unwrap();
+    receiver.write(TWO, meta(5), ice(&[("mine", Some("another"))])).unwrap();
+    send(&pinned, &mut incoming);
+    let id = incoming.finish().unwrap();
+    assert_eq!((id.index, id.group), (7, TWO));
+    let latest = open(&here).latest(TWO).unwrap().unwrap();
+    assert_eq!(latest.manifest(), pinned.manifest());
+    assert_eq!(content(&latest), content(&pinned));
+    receiver.write(TWO, meta(8), ice(&[("a", None), ("s", None)])).unwrap();
+}
+
+#[test]
+fn disk_pieces_that_do_not_fit_are_refused_and_leave_nothing() {
+    let (there, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (sender, receiver) = (open(&there), open(&here));
+    sender.write(ONE, meta(7), ice(&[("a", Some("abcdef"))])).unwrap();
+    let pinned = sender.newest(ONE).unwrap();
+    let mut manifest = pinned.manifest().to_vec();
+    manifest[3] ^= 1;
+    assert!(receiver.incoming(ONE, &manifest).is_err());
+    let mut incoming = receiver.incoming(ONE, &pinned.manifest()).unwrap();
+    let hash = incoming.missing()[0].hash;
+    assert!(incoming.put_chunk([0; 32], 0, b"x").is_err());
+    assert!(incoming.put_chunk(hash, 1, b"b").is_err(), "a gap");
+    assert!(incoming.put_chunk(hash, 0, b"abcdefg").is_err(), "too long");
+    incoming.put_chunk(hash, 0, b"abcd").unwrap();
+    assert!(incoming.put_chunk(hash, 4, b"zz").is_err(), "another hash");
+    assert_eq!(incoming.missing().len(), 1);
+    incoming.put_chunk(hash, 0, b"abc").unwrap();
+    incoming.put_chunk(hash, 1, b"bcdef").unwrap();
+    assert!(incoming.missing().is_empty());
+    drop(incoming);
+    assert!(receiver.newest(ONE).is_none());
+    let left = fs::read_dir(receiver.dir_of(ONE)).unwrap().count();
+    assert_eq!(left, 0, "an abandoned transfer leaves nothing");
+    let incoming = receiver.incoming(ONE, &pinned.manifest()).unwrap();
+    assert!(incoming.finish().is_err(), "nothing came");
+    // A sender whose chunk went bad says so instead of sending it.
+    fs::write(chunk_files(&there, ONE).pop().unwrap(), "abcdeg").unwrap();
+    assert!(matches!(pinned.piece(hash, 0, 3), Err(CheckpointError::Damaged { .. })));
+}
+
+#[test]
+fn disk_what_a_crash_left_half_done_is_cleared_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let checkpoints = open(&dir);
+    checkpoints.write(ONE, meta(1), ice(&[("a", Some("ay"))])).unwrap();
+    let folder = checkpoints.dir_of(ONE);
+    fs::write(folder.join("0000000000000001.checkpoint.new"), "half").unwrap();
+    fs::write(folder.join("chunks/abc.new"), "half").unwrap();
+    fs::create_dir(folder.join("incoming-7")).unwrap();
+    let checkpoints = open(&dir);
+    checkpoints.write(ONE, meta(2), ice(&[("a", None)])).unwrap();
+    assert_eq!(checkpoints.oldest_index(ONE), Some(1));
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 3, "two manifests and the chunks");
+    assert_eq!(chunk_files(&dir, ONE).len(), 1);
+}
