@@ -45,6 +45,8 @@ pub(crate) fn routes(app: App) -> Router {
         .with_state(app)
 }
 
+pub(crate) use branches::DEFAULT_BRANCH;
+
 /// The two names the original has for branches.
 const BRANCHES: [&str; 2] = ["/api/branches", "/api/branch"];
 

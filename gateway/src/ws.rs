@@ -1,17 +1,65 @@
 //! Ws: the WebSocket door, on whatever path asks for it.
+//!
+//! `session` decides, as a value, what a frame, an outcome or a delta means; `socket` is the shell
+//! around it that reads, writes and waits; `outbox` is what has yet to be written; `frame` are
+//! the shapes of what the server says besides acknowledgements, events and snapshots.
 
-use axum::extract::Request;
-use axum::response::Response;
+mod frame;
+mod lane;
+mod outbox;
+mod session;
+mod socket;
 
+use std::sync::Arc;
+
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{FromRequestParts as _, Request};
+use axum::http::{HeaderMap, Method, header};
+use axum::response::{IntoResponse as _, Response};
+
+use crate::auth::Principal;
+use crate::error::{ApiError, Problem};
 use crate::gateway::App;
+use crate::limits::{
+    MESSAGE_BYTES_MAX, READ_BUFFER_BYTES, WRITE_BUFFER_BYTES, WRITE_BUFFER_BYTES_MAX,
+};
 
 /// Whether a request asks to become a WebSocket.
 pub(crate) fn is_upgrade(request: &Request) -> bool {
-    let _ = request;
-    false
+    let asks = |headers: &HeaderMap| {
+        let value = headers.get(header::UPGRADE).and_then(|value| value.to_str().ok());
+        value.is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
+    };
+    request.method() == Method::GET && asks(request.headers())
 }
 
 /// Makes a request into a session.
-pub(crate) async fn accept(_app: App, _request: Request) -> Response {
-    Response::default()
+pub(crate) async fn accept(app: App, request: Request) -> Response {
+    let mut parts = request.into_parts().0;
+    let Ok(principal) = Principal::from_request_parts(&mut parts, &()).await;
+    let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+        Ok(upgrade) => upgrade,
+        Err(rejection) => {
+            return ApiError::new(Problem::InvalidUpgrade, rejection.body_text()).into_response();
+        }
+    };
+    if app.draining.is_cancelled() {
+        return ApiError::new(Problem::NotReady, "this node is draining").into_response();
+    }
+    let Ok(seat) = Arc::clone(&app.seats).try_acquire_owned() else {
+        let message = format!("this node holds {} sockets, its limit", app.limits.sockets_max);
+        return ApiError::new(Problem::TooManySockets, message).into_response();
+    };
+    // Held until the session ends, so that draining can wait for it.
+    let tracked = app.sockets.token();
+    upgrade
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
+        .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
+        .max_message_size(MESSAGE_BYTES_MAX)
+        .max_frame_size(MESSAGE_BYTES_MAX)
+        .on_upgrade(move |socket| async move {
+            Box::pin(socket::run(app, principal, socket)).await;
+            drop((seat, tracked));
+        })
 }

@@ -110,15 +110,14 @@ fn guards(body: &Object, marker: Option<&str>) -> Result<Vec<Guard>, ApiError> {
     if says("enforceSnapshot") {
         guards.push(Guard::SnapshotMarker { expected: marker.map(str::to_owned) });
     }
-    let states: [(&[&str], fn(Vec<String>) -> Guard); 3] = [
-        (&["expectedPaymentState", "paymentState"], Guard::PaymentStateIs),
-        (&["rejectPaymentStates"], Guard::PaymentStateIsNot),
-        (&["allowedPaymentStates"], Guard::PaymentStateAllowed),
-    ];
-    for (names, guard) in states {
-        if let Some((name, value)) = first(given, names) {
-            guards.push(guard(words(name, value)?));
-        }
+    if let Some((name, value)) = first(given, &["expectedPaymentState", "paymentState"]) {
+        guards.push(Guard::PaymentStateIs(words(name, value)?));
+    }
+    if let Some((name, value)) = first(given, &["rejectPaymentStates"]) {
+        guards.push(Guard::PaymentStateIsNot(words(name, value)?));
+    }
+    if let Some((name, value)) = first(given, &["allowedPaymentStates"]) {
+        guards.push(Guard::PaymentStateAllowed(words(name, value)?));
     }
     const SINCE: [&str; 3] = ["ifNotModifiedSince", "ifModifiedBefore", "expectedUpdatedAt"];
     if let Some((name, value)) = first(given, &SINCE) {

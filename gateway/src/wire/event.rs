@@ -87,11 +87,6 @@ impl<'a> Shown<'a> {
         record_ref(self.table, event.key.as_str(), &event.key_fields, &event.record)
     }
 
-    /// The commit time.
-    pub(crate) fn at(&self) -> &str {
-        &self.at
-    }
-
     fn meta(&self) -> Meta<'_> {
         let reference = self.record_ref();
         Meta {

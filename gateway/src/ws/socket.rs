@@ -1,0 +1,393 @@
+//! Socket: the shell around a session: it reads, writes, waits, and decides nothing.
+//!
+//! One task for each socket. What fills the queue is asked first and the queue is written last,
+//! so whatever is there at once goes out with one flush; without room nothing is asked, so one
+//! slow reader costs the others nothing and its memory stays within its bounds.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actors::{Deltas, Follow, FollowItem, RouteError, SharedDelta};
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
+use futures::future::BoxFuture;
+use futures::stream::{
+    self, AbortHandle, BoxStream, FuturesUnordered, SelectAll, SplitSink, SplitStream,
+};
+use futures::{SinkExt as _, StreamExt as _};
+use model::{BranchKey, Outcome, ReadLevel};
+use tokio::time::{Sleep, sleep, sleep_until, timeout};
+
+use crate::auth::Principal;
+use crate::error::{ApiError, Problem};
+use crate::gateway::{App, now};
+use crate::limits::{GOODBYE_MAX, SNAPSHOT_BYTES_MAX};
+use crate::metrics::Channel;
+use crate::render;
+use crate::wire::{SnapshotFrame, event_frames};
+use crate::ws::frame;
+use crate::ws::outbox::Outbox;
+use crate::ws::session::{Action, Moment, Session, Ticket};
+
+/// Why a socket ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The client is gone, or said goodbye.
+    Gone,
+    /// The client sent more than may be sent at once.
+    TooLarge,
+    /// Nothing came from the client for too long.
+    Idle,
+    /// The client took nothing for too long.
+    Stalled,
+    /// This node goes away.
+    Leaving,
+}
+
+/// Serves one socket until it ends.
+pub(crate) async fn run(app: App, principal: Principal, socket: WebSocket) {
+    let id = uuid::Uuid::new_v4().to_string();
+    tracing::debug!(socket = id, "a socket opened");
+    app.counters.sockets.increment(1.0);
+    let counted = App::clone(&app);
+    let (mut sink, mut stream) = socket.split();
+    let (session, greeting) =
+        Session::new(id.clone(), Arc::clone(&app.server_id), principal, now());
+    let mut shell = Shell::new(app, session, greeting, spread(&id));
+    let end = shell.serve(&mut sink, &mut stream).await;
+    drop(shell);
+    goodbye(end, sink, stream).await;
+    counted.counters.sockets.decrement(1.0);
+    if end == End::Stalled {
+        counted.counters.stalled.increment(1);
+    }
+    tracing::debug!(socket = id, ?end, "a socket ended");
+}
+
+/// A number from 0 to 1 that differs from socket to socket.
+fn spread(id: &str) -> f64 {
+    let byte = id.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok()).unwrap_or_default();
+    f64::from(byte) / 255.0
+}
+
+/// What a stream gives.
+enum Pulled {
+    Delta(Arc<SharedDelta>),
+    Resync(Arc<model::ModuleSnapshot>),
+    Ended,
+}
+
+type Started = (Ticket, Result<Follow, RouteError>);
+type Decided = (BranchKey, Result<Outcome, RouteError>);
+type Sink = SplitSink<WebSocket, Message>;
+
+struct Shell {
+    app: App,
+    session: Session,
+    outbox: Outbox,
+    /// What the session asked for and that waits for a snapshot being written.
+    todo: VecDeque<Action>,
+    rendering: Option<BoxFuture<'static, Result<Utf8Bytes, ApiError>>>,
+    starting: FuturesUnordered<BoxFuture<'static, Started>>,
+    parked: HashMap<Ticket, Box<dyn Deltas>>,
+    open: HashMap<Ticket, AbortHandle>,
+    follows: SelectAll<BoxStream<'static, (Ticket, Pulled)>>,
+    submits: FuturesUnordered<BoxFuture<'static, Decided>>,
+    heard: Instant,
+    ping_at: Instant,
+    spread: f64,
+    leave_at: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Shell {
+    fn new(app: App, session: Session, greeting: Vec<Action>, spread: f64) -> Self {
+        let now = Instant::now();
+        let ping_at = now + app.limits.ping_every;
+        Self {
+            outbox: Outbox::new(app.limits.outbox_frames_max, app.limits.outbox_bytes_max),
+            app,
+            session,
+            todo: greeting.into(),
+            rendering: None,
+            starting: FuturesUnordered::new(),
+            parked: HashMap::new(),
+            open: HashMap::new(),
+            follows: SelectAll::new(),
+            submits: FuturesUnordered::new(),
+            heard: now,
+            ping_at,
+            spread,
+            leave_at: None,
+            timer: Box::pin(sleep_until(ping_at.into())),
+        }
+    }
+
+    async fn serve(&mut self, sink: &mut Sink, stream: &mut SplitStream<WebSocket>) -> End {
+        loop {
+            self.work_off();
+            if let Some(end) = self.on_time(Instant::now()) {
+                return end;
+            }
+            let (reading, pulling) = (self.may_read(), self.may_pull());
+            let staying = self.leave_at.is_none();
+            let Self { app, outbox, rendering, starting, follows, submits, timer, .. } = &mut *self;
+            // In this order: what is decided, what changed, what is asked, then writing it all.
+            tokio::select! {
+                biased;
+                () = app.draining.cancelled(), if staying => {
+                    let later = app.limits.drain_spread.mul_f64(self.spread);
+                    self.leave_at = Some(Instant::now() + later);
+                }
+                rendered = poll_fn(|context| match rendering {
+                    Some(rendering) => rendering.as_mut().poll(context),
+                    None => std::task::Poll::Pending,
+                }) => self.on_rendered(rendered),
+                Some((key, outcome)) = submits.next(), if !submits.is_empty() => {
+                    self.tell(|session, moment| session.on_outcome(&key, outcome, moment));
+                }
+                Some((ticket, result)) = starting.next(), if !starting.is_empty() => {
+                    self.on_started(ticket, result);
+                }
+                Some((ticket, pulled)) = follows.next(), if pulling && !follows.is_empty() => {
+                    self.on_pulled(ticket, &pulled);
+                }
+                message = stream.next(), if reading => {
+                    if let Some(end) = self.on_message(message) {
+                        return end;
+                    }
+                }
+                written = poll_fn(|context| {
+                    outbox.poll_write(Pin::new(&mut *sink), &app.counters, context)
+                }), if outbox.has_work() => {
+                    if written.is_err() {
+                        return End::Gone;
+                    }
+                }
+                () = timer.as_mut() => {}
+            }
+        }
+    }
+
+    /// Whether the client may ask for more.
+    fn may_read(&self) -> bool {
+        let ready = self.rendering.is_none() && !self.session.is_busy();
+        ready && self.outbox.has_room() && !self.outbox.has_snapshot() && !self.is_leaving()
+    }
+
+    /// Whether the streams may give more.
+    fn may_pull(&self) -> bool {
+        self.rendering.is_none() && self.outbox.has_room() && !self.is_leaving()
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.leave_at.is_some_and(|leave_at| leave_at <= Instant::now())
+    }
+
+    /// Does what its time has come for, and sets the timer for the next.
+    fn on_time(&mut self, now: Instant) -> Option<End> {
+        let limits = &self.app.limits;
+        if !self.may_read() {
+            // The silence is ours.
+            self.heard = now;
+        }
+        let idle_at = self.heard + limits.idle_max;
+        let stalls_at = self.outbox.stalls_at(limits.stall_max);
+        let over_at = self.leave_at.map(|leave_at| leave_at + limits.drain_max);
+        let at_rest = self.session.is_idle() && self.todo.is_empty() && !self.outbox.has_work();
+        if stalls_at.is_some_and(|at| at <= now) {
+            return Some(End::Stalled);
+        }
+        if idle_at <= now {
+            return Some(End::Idle);
+        }
+        if over_at.is_some_and(|at| at <= now) || (self.is_leaving() && at_rest) {
+            return Some(End::Leaving);
+        }
+        if self.ping_at <= now {
+            self.ping_at = now + limits.ping_every;
+            self.outbox.ping();
+        }
+        let leave_at = self.leave_at.filter(|at| *at > now).or(over_at);
+        let next = [stalls_at, leave_at].into_iter().flatten();
+        let next = next.fold(idle_at.min(self.ping_at), Instant::min);
+        // A timer that goes off early costs one turn; resetting it each turn costs every turn.
+        if self.timer.is_elapsed() || next < self.timer.deadline().into_std() {
+            self.timer.as_mut().reset(next.into());
+        }
+        None
+    }
+
+    /// Tells the session something and takes up what it wants done.
+    fn tell(&mut self, what: impl FnOnce(&mut Session, Moment<'_>) -> Vec<Action>) {
+        let catalogue = self.app.branches.catalogue();
+        let moment = Moment { at: now(), catalogue: &catalogue };
+        self.todo.extend(what(&mut self.session, moment));
+    }
+
+    fn on_message(&mut self, message: Option<Result<Message, axum::Error>>) -> Option<End> {
+        self.heard = Instant::now();
+        match message {
+            Some(Ok(Message::Text(text))) => {
+                self.tell(|session, moment| session.on_message(text.as_bytes(), moment));
+            }
+            Some(Ok(Message::Binary(bytes))) => {
+                self.tell(|session, moment| session.on_message(&bytes, moment));
+            }
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+            Some(Ok(Message::Close(_))) | None => return Some(End::Gone),
+            Some(Err(error)) => {
+                let large = error.to_string().contains("Space limit exceeded");
+                return Some(if large { End::TooLarge } else { End::Gone });
+            }
+        }
+        None
+    }
+
+    fn on_started(&mut self, ticket: Ticket, result: Result<Follow, RouteError>) {
+        let result = result.map(|follow| {
+            self.parked.insert(ticket, follow.stream);
+            follow.snapshot
+        });
+        self.tell(|session, moment| session.on_followed(ticket, result, moment));
+    }
+
+    fn on_pulled(&mut self, ticket: Ticket, pulled: &Pulled) {
+        self.tell(|session, moment| match pulled {
+            Pulled::Delta(shared) => session.on_delta(ticket, shared, moment),
+            Pulled::Resync(snapshot) => session.on_resync(ticket, snapshot, moment),
+            Pulled::Ended => session.on_ended(ticket),
+        });
+    }
+
+    /// Does what the session asked for, up to a snapshot that has to be written elsewhere.
+    fn work_off(&mut self) {
+        while self.rendering.is_none() {
+            let Some(action) = self.todo.pop_front() else { return };
+            match action {
+                Action::Send(frame, channel) => self.outbox.push(frame, channel),
+                Action::Snapshot(frame) => self.rendering = Some(self.render(frame)),
+                Action::Follow { ticket, key, after, wait } => {
+                    let branches = Arc::clone(&self.app.branches);
+                    self.starting.push(Box::pin(async move {
+                        if !wait.is_zero() {
+                            sleep(wait).await;
+                        }
+                        (ticket, branches.follow(key, after).await)
+                    }));
+                }
+                Action::Open(ticket) => self.open(ticket),
+                Action::Drop(ticket) => {
+                    self.parked.remove(&ticket);
+                    if let Some(open) = self.open.remove(&ticket) {
+                        open.abort();
+                    }
+                }
+                Action::Submit(command) => {
+                    let key = command.key.clone();
+                    let decided = self.app.branches.submit(command);
+                    self.submits.push(Box::pin(async move { (key, decided.await) }));
+                }
+            }
+        }
+    }
+
+    fn render(&self, frame: SnapshotFrame) -> BoxFuture<'static, Result<Utf8Bytes, ApiError>> {
+        if frame.reason == "resync" {
+            self.app.counters.resyncs.increment(1);
+        }
+        let renders = Arc::clone(&self.app.renders);
+        Box::pin(async move {
+            let rows = frame.rows();
+            let text = render::rows(&renders, rows, move || Ok(frame::text(&frame))).await?;
+            if text.len() > SNAPSHOT_BYTES_MAX {
+                let message = format!(
+                    "the snapshot has {} bytes, at most {SNAPSHOT_BYTES_MAX} are sent as one frame",
+                    text.len()
+                );
+                return Err(ApiError::new(Problem::Defect, message));
+            }
+            Ok(text)
+        })
+    }
+
+    fn on_rendered(&mut self, rendered: Result<Utf8Bytes, ApiError>) {
+        self.rendering = None;
+        match rendered {
+            Ok(frame) => self.outbox.push(frame, Channel::Snapshot),
+            Err(error) => {
+                let waiting = std::mem::take(&mut self.todo);
+                self.tell(|session, moment| session.on_snapshot_failed(&error, moment));
+                self.todo.extend(waiting);
+            }
+        }
+    }
+
+    fn open(&mut self, ticket: Ticket) {
+        let Some(deltas) = self.parked.remove(&ticket) else { return };
+        let app = App::clone(&self.app);
+        let items = stream::unfold(Some(deltas), move |deltas| {
+            let app = App::clone(&app);
+            async move {
+                let mut deltas = deltas?;
+                Some(match deltas.next().await {
+                    Some(FollowItem::Delta(shared)) => {
+                        rendered(&app, &shared).await;
+                        ((ticket, Pulled::Delta(shared)), Some(deltas))
+                    }
+                    Some(FollowItem::Resync(snapshot)) => {
+                        ((ticket, Pulled::Resync(snapshot)), Some(deltas))
+                    }
+                    None => ((ticket, Pulled::Ended), None),
+                })
+            }
+        });
+        let (items, handle) = stream::abortable(items);
+        self.open.insert(ticket, handle);
+        self.follows.push(items.boxed());
+    }
+}
+
+/// Makes sure a delta's frames are written: by the first session that sees it.
+async fn rendered(app: &App, shared: &SharedDelta) {
+    let delta = &shared.delta;
+    let wants = |event: &Arc<model::Event>| event.origin.include_snapshot;
+    let mut snapshot = None;
+    if delta.events.iter().any(wants)
+        && let Some(last) = delta.last()
+    {
+        let level = ReadLevel::Session(last);
+        snapshot = app.snapshot(delta.key.clone(), level).await.ok();
+    }
+    let mut first = false;
+    shared.frames(|delta| {
+        first = true;
+        event_frames(&app.server_id, delta, snapshot.as_deref())
+    });
+    let counters = &app.counters;
+    if first { &counters.deltas_rendered } else { &counters.deltas_shared }.increment(1);
+}
+
+/// Says why, and lets the client answer.
+async fn goodbye(end: End, mut sink: Sink, mut stream: SplitStream<WebSocket>) {
+    let said = match end {
+        End::Gone => None,
+        End::TooLarge => Some((close_code::SIZE, "the message is too large")),
+        End::Idle => Some((close_code::AWAY, "nothing was heard")),
+        End::Stalled => Some((close_code::AGAIN, "nothing was taken; connect again")),
+        End::Leaving => Some((close_code::RESTART, "this node goes away; connect again")),
+    };
+    if let Some((code, reason)) = said {
+        let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
+        if !matches!(timeout(GOODBYE_MAX, sink.send(close)).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+    // The close handshake is driven by reading on; what else comes is not for anybody.
+    let silence = async { while let Some(Ok(_)) = stream.next().await {} };
+    if timeout(GOODBYE_MAX, silence).await.is_err() {
+        tracing::trace!("a client did not answer the goodbye");
+    }
+}
