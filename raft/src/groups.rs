@@ -168,6 +168,7 @@ impl Groups {
         let place = Place { groups: self.clone(), group, kept: false };
         let (started, tasks) = Box::pin(self.0.start(disk, group, replica, machine)).await?;
         place.keep(started.clone(), tasks);
+        alone(&started).await;
         Ok(started)
     }
 
@@ -325,12 +326,8 @@ impl Inner {
 
         let (requests, asked) = mpsc::channel(limits::CHECKPOINT_REQUESTS);
         let (watched, status) = watch::channel(status::read(&raft, &state));
-        let keeper = Keeper {
-            replica: state.clone(),
-            raft: raft.clone(),
-            wal: wal.clone(),
-            permits: self.permits.clone(),
-        };
+        let keeper =
+            Keeper { replica: state.clone(), raft: raft.clone(), permits: self.permits.clone() };
         let tasks = vec![
             tokio::spawn(status::follow(raft.clone(), state.clone(), watched)),
             tokio::spawn(keeper.run(asked)),
@@ -348,7 +345,6 @@ impl Inner {
             status,
             requests,
         });
-        alone(&started).await;
         Ok((started, tasks))
     }
 }

@@ -75,12 +75,11 @@ impl Inbox {
     async fn act(&self, from: ReplicaId, body: Body) -> Result<Response, Refusal> {
         match body {
             Body::Append(turn, request) => self.append(from, turn, request).await,
+            // The log keeps room for votes however full the disk is.
             Body::Vote(request) => {
-                self.writable()?;
                 self.raft.vote(request).await.map(Response::Vote).map_err(stopped)
             }
             Body::PreVote(request) => {
-                self.writable()?;
                 self.raft.pre_vote(request).await.map(Response::Vote).map_err(stopped)
             }
             Body::Transfer(request) => {

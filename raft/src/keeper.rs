@@ -11,7 +11,6 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::consensus::Types;
-use crate::disk::Wal;
 use crate::error::Fatal;
 use crate::limits;
 use crate::replica::Replica;
@@ -24,7 +23,6 @@ pub(crate) type Request = oneshot::Sender<Result<(), Fatal>>;
 pub(crate) struct Keeper {
     pub(crate) replica: Arc<Replica>,
     pub(crate) raft: Raft<Types, Applier>,
-    pub(crate) wal: Arc<Wal>,
     /// One for each checkpoint that may be written at a time on this node.
     pub(crate) permits: Arc<Semaphore>,
 }
@@ -60,18 +58,22 @@ impl Keeper {
         if !(lost || wanted || self.replica.checkpoint_due() || self.replica.take_nudge()) {
             return Ok(());
         }
+        let _permit = self.permits.acquire().await.map_err(stopping)?;
+        if lost {
+            tracing::warn!(group = %self.replica.key, "the working store was lost; filled anew");
+            let replica = self.replica.clone();
+            let mended = tokio::task::spawn_blocking(move || replica.mend_store()).await;
+            let again = || Fatal("the working store could not be filled anew yet".to_owned());
+            mended.map_err(stopping)??.ok_or_else(again)?;
+        }
         let checkpoint = self.checkpoint().await;
         if let Err(error) = &checkpoint {
             tracing::warn!(group = %self.replica.key, %error, "no checkpoint; trying again later");
-        }
-        if lost && checkpoint.is_ok() {
-            self.mend().await?;
         }
         checkpoint
     }
 
     async fn checkpoint(&self) -> Result<(), Fatal> {
-        let _permit = self.permits.acquire().await.map_err(stopping)?;
         let replica = self.replica.clone();
         let written = tokio::task::spawn_blocking(move || replica.write_checkpoint()).await;
         written.map_err(stopping)?.map_err(|error| Fatal(error.to_string()))?;
@@ -82,13 +84,6 @@ impl Keeper {
             let _ = self.raft.trigger().purge_log(index).await;
         }
         Ok(())
-    }
-
-    async fn mend(&self) -> Result<(), Fatal> {
-        tracing::warn!(group = %self.replica.key, "the working store was lost; filling it anew");
-        let (replica, wal) = (self.replica.clone(), self.wal.clone());
-        let mended = tokio::task::spawn_blocking(move || replica.rebuild_store(&wal)).await;
-        mended.map_err(stopping)?
     }
 }
 

@@ -15,12 +15,10 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use crate::consensus::{Entry, LogEntry, LogId, Reply, StoredMembership, Types, term_of};
-use crate::disk::{
-    CheckpointError, CheckpointMeta, Checkpoints, GroupKey, GroupStore, Pinned, Wal,
-};
+use crate::disk::{CheckpointError, CheckpointMeta, Checkpoints, GroupKey, GroupStore, Pinned};
 use crate::error::Fatal;
 use crate::limits;
-use crate::machine::{Change, Machine, Store};
+use crate::machine::{Change, Frozen, Machine, Store};
 
 /// How far a replica is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -56,6 +54,14 @@ struct Seat {
     machine: Box<dyn Machine>,
     applied: Option<LogId>,
     membership: StoredMembership,
+}
+
+/// A state about to be written.
+struct Prepared {
+    meta: CheckpointMeta,
+    frozen: Box<dyn Frozen>,
+    /// What it covers of the bytes counted since the last one.
+    bytes: u64,
 }
 
 impl Replica {
@@ -194,6 +200,11 @@ impl Replica {
 
     fn apply_one(&self, seat: &mut Seat, entry: &LogEntry) -> Result<Reply, Fatal> {
         let id = entry.log_id;
+        if let Some(before) = seat.applied
+            && id.index != before.index + 1
+        {
+            return Err(Fatal(format!("{}: entry {id} came after {before}", self.key)));
+        }
         let mut changes = Vec::new();
         let reply = match &entry.payload {
             EntryPayload::Blank => Reply(None),
@@ -227,34 +238,65 @@ impl Replica {
     /// Writes the present state as a checkpoint and returns it; the newest one if nothing changed
     /// since, none if nothing was ever applied. One at a time.
     pub(crate) fn write_checkpoint(&self) -> Result<Option<Pinned>, CheckpointError> {
-        let newest = self.checkpoints.newest(self.key);
-        let (meta, frozen, bytes) = {
-            let seat = self.seat.lock();
-            let Some(id) = seat.applied else { return Ok(newest) };
-            if newest.as_ref().is_some_and(|newest| newest.meta().index >= id.index) {
-                return Ok(newest);
-            }
-            let meta = CheckpointMeta {
-                index: id.index,
-                term: term_of(&id),
-                log_id: codec::encode(&id).into(),
-                membership: codec::encode(&seat.membership).into(),
-                extra: bytes::Bytes::new(),
-            };
-            (meta, seat.machine.freeze(), self.since_checkpoint.load(Ordering::Relaxed))
-        };
-        let index = meta.index;
-        self.checkpoints.write(self.key, meta, frozen)?;
-        let pinned = self.checkpoints.newest(self.key);
-        if let Some(pinned) = &pinned {
-            self.checkpoint_stands(pinned, bytes);
-        }
+        // Not held while writing: entries are applied meanwhile.
+        let prepared = self.prepare(&self.seat.lock());
+        let Some(prepared) = prepared else { return Ok(self.checkpoints.newest(self.key)) };
+        let index = prepared.meta.index;
+        let pinned = self.write(prepared)?;
         // A failure in it is found by the next apply, which refuses.
         let _ = self.guard("letting go of what a checkpoint holds", || {
             self.seat.lock().machine.checkpointed(index);
             Ok(())
         });
         Ok(pinned)
+    }
+
+    /// The state to be written, unless the newest checkpoint is of this very state.
+    fn prepare(&self, seat: &Seat) -> Option<Prepared> {
+        let id = seat.applied?;
+        let newest = self.checkpoints.newest(self.key);
+        if newest.is_some_and(|newest| newest.meta().index >= id.index) {
+            return None;
+        }
+        let meta = CheckpointMeta {
+            index: id.index,
+            term: term_of(&id),
+            log_id: codec::encode(&id).into(),
+            membership: codec::encode(&seat.membership).into(),
+            extra: bytes::Bytes::new(),
+        };
+        let bytes = self.since_checkpoint.load(Ordering::Relaxed);
+        Some(Prepared { meta, frozen: seat.machine.freeze(), bytes })
+    }
+
+    fn write(&self, prepared: Prepared) -> Result<Option<Pinned>, CheckpointError> {
+        self.checkpoints.write(self.key, prepared.meta, prepared.frozen)?;
+        let pinned = self.checkpoints.newest(self.key);
+        if let Some(pinned) = &pinned {
+            self.checkpoint_stands(pinned, prepared.bytes);
+        }
+        Ok(pinned)
+    }
+
+    /// Fills a lost store anew while the replica runs, from a checkpoint of its very state: nobody
+    /// sees the machine go back. Nothing is applied meanwhile. `None`: the checkpoint could not be
+    /// written, which can be tried again.
+    pub(crate) fn mend_store(&self) -> Result<Option<()>, Fatal> {
+        let mut seat = self.seat.lock();
+        let written = match self.prepare(&seat) {
+            Some(prepared) => self.write(prepared),
+            None => Ok(self.checkpoints.newest(self.key)),
+        };
+        match written {
+            Ok(Some(pinned)) => self
+                .guard("filling the store anew", || self.restore_into(&mut seat, &pinned))
+                .map(|_| Some(())),
+            Ok(None) => self.store.rebuild()?.finish(0).map(Some),
+            Err(error) => {
+                tracing::warn!(group = %self.key, %error, "no checkpoint to fill the store from");
+                Ok(None)
+            }
+        }
     }
 
     /// Counts anew from a checkpoint that covers `bytes` of what was applied.
@@ -287,31 +329,6 @@ impl Replica {
         incoming.finish()?;
         self.checkpoints.newest(self.key).ok_or_else(|| CheckpointError::Piece {
             reason: "the adopted checkpoint is gone".to_owned(),
-        })
-    }
-
-    /// Fills a lost store anew while the replica runs: from the newest checkpoint, then from the
-    /// log, which still holds what came after it.
-    pub(crate) fn rebuild_store(&self, wal: &Wal) -> Result<(), Fatal> {
-        let Some(pinned) = self.checkpoints.newest(self.key) else {
-            return Err(Fatal(format!("{}: no checkpoint to rebuild the store from", self.key)));
-        };
-        self.guard("rebuilding the store", || {
-            let mut seat = self.seat.lock();
-            let Some(upto) = seat.applied else { return Ok(()) };
-            let mut next = self.restore_into(&mut seat, &pinned)?.index + 1;
-            while next <= upto.index {
-                let entries =
-                    wal.read(self.key, next..upto.index + 1, limits::APPLY_BYTES).map_err(fatal)?;
-                let Some(last) = entries.last() else {
-                    return Err(Fatal(format!("{}: log entry {next} is missing", self.key)));
-                };
-                next = last.index + 1;
-                for entry in &entries {
-                    self.apply_one(&mut seat, &crate::log_storage::decode(entry)?)?;
-                }
-            }
-            Ok(())
         })
     }
 

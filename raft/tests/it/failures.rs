@@ -57,12 +57,17 @@ async fn a_machine_that_fails_stops_its_group_and_nothing_else() {
         let group = cluster.group(leader, G);
         let outcome = group.propose(None, Bytes::from_static(word.as_bytes())).await.unwrap_err();
         assert!(matches!(outcome, ProposeError::Indeterminate | ProposeError::Fatal(_)));
-        for node in cluster.running() {
-            let status = cluster.status(node, G, |status| status.stopped.is_some()).await;
-            let stopped = status.stopped.unwrap();
-            assert!(stopped.0.contains(reason), "{stopped}");
-            assert!(!status.ready);
-        }
+        let status = cluster.status(leader, G, |status| status.stopped.is_some()).await;
+        let stopped = status.stopped.unwrap();
+        assert!(stopped.0.contains(reason), "{stopped}");
+        assert!(!status.ready);
+        // The next leader meets the same entry. The third is then alone, and may never learn that
+        // the entry counts.
+        patiently("the next leader's end", || async {
+            let stopped = |&node: &NodeId| cluster.group(node, G).status().stopped.is_some();
+            (cluster.running().iter().filter(|&node| stopped(node)).count() >= 2).then_some(())
+        })
+        .await;
         assert!(matches!(
             group.propose(None, Bytes::from_static(b"x")).await,
             Err(ProposeError::Fatal(_))
