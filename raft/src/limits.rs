@@ -42,6 +42,8 @@ pub const CHECKPOINTS_KEPT: usize = 2;
 
 /// Jobs that may wait for the store's writer before a caller waits.
 pub const STORE_QUEUE_LENGTH: usize = 64;
+/// Bytes of changes that may wait for the store's writer before a caller waits.
+pub const STORE_QUEUE_BYTES: usize = 8 << 20;
 /// How long changes are gathered before they are written: of one key only the last is.
 pub const STORE_GATHER: Duration = Duration::from_secs(1);
 /// Bytes of gathered changes that are written at once.

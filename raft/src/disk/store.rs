@@ -10,6 +10,9 @@
 //!
 //! Refused: sled's `flush` does not reach the disk, so it is followed by our own fdatasync; values
 //! above 32 KiB are cut into parts, because sled would put large leaves into files it never syncs.
+//!
+//! After a loss of power or a kill the store may lag behind its mark's index by what was not flushed,
+//! or be ahead of the mark by parts of later changes: what is applied again writes those again.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,14 +28,14 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::disk::GroupKey;
 use crate::error::Fatal;
-use crate::limits::{STORE_PUT_CHANGES, STORE_QUEUE_LENGTH};
+use crate::limits::{STORE_BATCH_BYTES, STORE_PUT_CHANGES, STORE_QUEUE_BYTES, STORE_QUEUE_LENGTH};
 use crate::machine::{Change, Store};
 
 mod database;
 mod writer;
 
 use database::Database;
-use writer::Job;
+use writer::{Job, size_of};
 
 /// The working stores of all replicas of a node: one sled database, one writer thread.
 pub struct StoreFiles {
@@ -48,6 +51,9 @@ struct Shared {
     database: Mutex<Option<Database>>,
     /// Rises when the database is replaced.
     generation: AtomicU64,
+    /// Bytes of changes that wait for the writer; `None` once it has ended.
+    queued: Mutex<Option<usize>>,
+    room: Condvar,
     jobs: SyncSender<Job>,
 }
 
@@ -55,6 +61,32 @@ impl Shared {
     fn database(&self) -> Result<Database, Fatal> {
         let database = self.database.lock().clone();
         database.ok_or_else(|| Fatal(format!("no working store in {}", self.dir.display())))
+    }
+
+    /// Sends changes to the writer once they may join those that wait. Changes that are larger than
+    /// all that may wait together are sent when none waits.
+    fn hand_over(&self, bytes: usize, job: Job) {
+        let mut queued = self.queued.lock();
+        while queued.is_some_and(|queued| queued > 0 && queued + bytes > STORE_QUEUE_BYTES) {
+            self.room.wait(&mut queued);
+        }
+        let Some(before) = *queued else { return };
+        *queued = Some(before + bytes);
+        drop(queued);
+        self.send(job);
+    }
+
+    /// The writer took changes of this size.
+    fn taken(&self, bytes: usize) {
+        let mut queued = self.queued.lock();
+        *queued = queued.map(|queued| queued - bytes);
+        self.room.notify_all();
+    }
+
+    /// The writer has ended: nobody waits for it any more.
+    fn ended(&self) {
+        *self.queued.lock() = None;
+        self.room.notify_all();
     }
 
     fn send(&self, job: Job) {
@@ -70,19 +102,14 @@ impl StoreFiles {
     /// # Errors
     /// When not even a new one can be made.
     pub fn open(dir: &Path) -> io::Result<Self> {
-        let database = match Database::open(dir) {
-            Ok(database) => database,
-            Err(reason) => {
-                tracing::error!(dir = %dir.display(), reason, "the working store is moved aside");
-                database::move_aside(dir)?;
-                Database::open(dir).map_err(io::Error::other)?
-            }
-        };
+        let database = Database::open_or_begin(dir).map_err(io::Error::other)?;
         let (jobs, incoming) = sync_channel(STORE_QUEUE_LENGTH);
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
             database: Mutex::new(Some(database)),
             generation: AtomicU64::new(0),
+            queued: Mutex::new(Some(0)),
+            room: Condvar::new(),
             jobs,
         });
         let work = writer::Writer::new(Arc::clone(&shared));
@@ -100,10 +127,11 @@ impl StoreFiles {
         if let Some(store) = groups.get(&group) {
             return Ok(Arc::clone(store));
         }
+        let generation = self.shared.generation.load(Ordering::Acquire);
         let mark = match self.shared.database()?.mark(group) {
             Ok(mark) => mark,
             Err(reason) => {
-                self.shared.send(Job::Failed(reason));
+                self.shared.send(Job::Failed(generation, reason));
                 database::Mark::default()
             }
         };
@@ -158,7 +186,8 @@ impl GroupStore {
     pub fn write(self: &Arc<Self>, index: u64, changes: Vec<Change>) {
         let new = self.handed.fetch_max(index, Ordering::AcqRel) < index;
         if new && !self.needs_rebuild() {
-            self.shared.send(Job::Write(Arc::clone(self), index, changes));
+            let bytes = changes.iter().map(size_of).sum();
+            self.shared.hand_over(bytes, Job::Write(Arc::clone(self), index, changes));
         }
     }
 
@@ -198,7 +227,7 @@ impl GroupStore {
         let (reply, begun) = sync_channel(1);
         self.shared.send(Job::Begin(Arc::clone(self), reply));
         let generation = begun.recv().map_err(|_| closed())??;
-        Ok(Rebuild { store: Arc::clone(self), generation, changes: Vec::new() })
+        Ok(Rebuild { store: Arc::clone(self), generation, changes: Vec::new(), bytes: 0 })
     }
 
     /// Removes everything of this replica. Blocks.
@@ -237,9 +266,10 @@ impl Store for GroupStore {
     }
 
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>, Fatal> {
+        let generation = self.shared.generation.load(Ordering::Acquire);
         let scanned = self.shared.database()?.scan(self.group, from, to, limit);
         scanned.map_err(|reason| {
-            self.shared.send(Job::Failed(reason.clone()));
+            self.shared.send(Job::Failed(generation, reason.clone()));
             Fatal(reason)
         })
     }
@@ -254,21 +284,26 @@ pub struct Rebuild {
     store: Arc<GroupStore>,
     generation: u64,
     changes: Vec<Change>,
+    bytes: usize,
 }
 
 impl Rebuild {
     /// The next change. Blocks while the bounded queue is full. A failing database is noticed at the
     /// end.
     pub fn put(&mut self, change: Change) {
+        self.bytes += size_of(&change);
         self.changes.push(change);
-        if self.changes.len() >= STORE_PUT_CHANGES {
+        if self.changes.len() >= STORE_PUT_CHANGES || self.bytes >= STORE_BATCH_BYTES {
             self.hand_over();
         }
     }
 
     fn hand_over(&mut self) {
         let changes = std::mem::take(&mut self.changes);
-        self.store.shared.send(Job::Put(Arc::clone(&self.store), self.generation, changes));
+        self.bytes = 0;
+        let bytes = changes.iter().map(size_of).sum();
+        let job = Job::Put(Arc::clone(&self.store), self.generation, changes);
+        self.store.shared.hand_over(bytes, job);
     }
 
     /// All changes up to `index` were put. Blocks until they can be read.

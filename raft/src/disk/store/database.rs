@@ -59,17 +59,35 @@ fn key(group: GroupKey, space: u8, rest: &[u8]) -> Vec<u8> {
     key
 }
 
-fn part_key(group: GroupKey, name: &[u8], part: u32) -> Vec<u8> {
+fn part_key(group: GroupKey, name: &[u8], cut: Cut, part: u32) -> Vec<u8> {
     let mut key = key(group, PART, name);
+    key.extend(cut.edition.to_be_bytes());
     key.extend(part.to_be_bytes());
     key
 }
 
-/// How many parts a stored value was cut into.
-fn parts_of(value: &[u8]) -> u32 {
-    match value.split_first() {
-        Some((&CUT, count)) => count.try_into().map_or(0, u32::from_be_bytes),
-        _ => 0,
+/// What stands in the place of a value that was cut. A replaced one gets the next edition: who reads
+/// while it is replaced finds all parts of the old one, or none and looks again.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Cut {
+    edition: u32,
+    parts: u32,
+}
+
+impl Cut {
+    fn encode(self) -> Vec<u8> {
+        let mut bytes = vec![CUT];
+        bytes.extend(self.edition.to_be_bytes());
+        bytes.extend(self.parts.to_be_bytes());
+        bytes
+    }
+
+    /// `None`: not a value that was cut.
+    fn decode(value: &[u8]) -> Option<Self> {
+        let (&CUT, numbers) = value.split_first()? else { return None };
+        let (edition, parts) = numbers.split_first_chunk()?;
+        let (edition, parts) = (u32::from_be_bytes(*edition), parts.try_into().ok()?);
+        Some(Self { edition, parts: u32::from_be_bytes(parts) })
     }
 }
 
@@ -85,8 +103,41 @@ impl Database {
                 .use_compression(false)
                 .open()
         })?;
-        let file = File::open(dir.join("db")).map_err(|error| error.to_string())?;
+        let file = sync_files(dir).map_err(|error| error.to_string())?;
         Ok(Self { db, dir: dir.to_owned(), file: Arc::new(file) })
+    }
+
+    /// Opens the database; one that does not open is moved aside and a new one begun. If even that
+    /// fails, there may be no room: what was moved aside goes too.
+    pub(super) fn open_or_begin(dir: &Path) -> Result<Self, String> {
+        let reason = match Self::open(dir) {
+            Ok(database) => return Ok(database),
+            Err(reason) => reason,
+        };
+        tracing::error!(dir = %dir.display(), reason, "the working store does not open");
+        Self::begin_anew(dir)
+    }
+
+    /// Moves what there is aside and begins a new database.
+    pub(super) fn begin_anew(dir: &Path) -> Result<Self, String> {
+        let begin = |kept| {
+            move_aside(dir, kept).map_err(|error| error.to_string())?;
+            Self::open(dir)
+        };
+        begin(STORE_BROKEN_KEPT).or_else(|reason| {
+            tracing::error!(dir = %dir.display(), reason, "no new working store; room is made");
+            begin(0)
+        })
+    }
+
+    /// Lets go of a database that failed, which may panic or never end: that is not waited for.
+    pub(super) fn abandon(self) {
+        let ended = std::thread::Builder::new()
+            .name("store-end".into())
+            .spawn(move || drop(catch_unwind(AssertUnwindSafe(|| drop(self)))));
+        if let Err(error) = ended {
+            tracing::error!(%error, "a failed working store could not be closed");
+        }
     }
 
     pub(super) fn mark(&self, group: GroupKey) -> Result<Mark, String> {
@@ -113,9 +164,7 @@ impl Database {
                 Change::Delete(name) => (name, None),
             };
             self.replace(&mut batch, group, name, value)?;
-            if batch.is_full() {
-                self.apply(&mut batch)?;
-            }
+            self.apply_if_full(&mut batch)?;
         }
         if let Some(mark) = mark {
             let mut bytes = mark.index.to_be_bytes().to_vec();
@@ -134,38 +183,37 @@ impl Database {
     ) -> Result<(), String> {
         let data_key = key(group, DATA, name);
         let old = guarded(|| self.db.get(&data_key))?;
-        let new_parts = value.map_or(0, |value| {
-            if value.len() <= STORE_VALUE_BYTES {
-                0
-            } else {
-                value.len().div_ceil(STORE_VALUE_BYTES)
-            }
-        });
-        let new_parts = u32::try_from(new_parts).map_err(|_| "a value is too large".to_owned())?;
-        for part in new_parts..old.map_or(0, |old| parts_of(&old)) {
-            batch.remove(part_key(group, name, part));
-        }
+        let old = old.and_then(|old| Cut::decode(&old));
         match value {
             None => batch.remove(data_key),
-            Some(value) if new_parts == 0 => {
+            Some(value) if value.len() <= STORE_VALUE_BYTES => {
                 let mut whole = Vec::with_capacity(1 + value.len());
                 whole.push(WHOLE);
                 whole.extend(&value[..]);
                 batch.insert(data_key, whole);
             }
             Some(value) => {
+                let parts = u32::try_from(value.len().div_ceil(STORE_VALUE_BYTES));
+                let parts = parts.map_err(|_| "a value is too large".to_owned())?;
+                let edition = old.map_or(0, |old| old.edition.wrapping_add(1));
+                let cut = Cut { edition, parts };
                 for (part, bytes) in (0..).zip(value.chunks(STORE_VALUE_BYTES)) {
-                    batch.insert(part_key(group, name, part), bytes.to_vec());
-                    if batch.is_full() {
-                        self.apply(batch)?;
-                    }
+                    batch.insert(part_key(group, name, cut, part), bytes.to_vec());
+                    self.apply_if_full(batch)?;
                 }
-                let mut cut = vec![CUT];
-                cut.extend(new_parts.to_be_bytes());
-                batch.insert(data_key, cut);
+                batch.insert(data_key, cut.encode());
             }
         }
+        let old = old.unwrap_or_default();
+        for part in 0..old.parts {
+            batch.remove(part_key(group, name, old, part));
+            self.apply_if_full(batch)?;
+        }
         Ok(())
+    }
+
+    fn apply_if_full(&self, batch: &mut Batch) -> Result<(), String> {
+        if batch.is_full() { self.apply(batch) } else { Ok(()) }
     }
 
     fn apply(&self, batch: &mut Batch) -> Result<(), String> {
@@ -201,11 +249,10 @@ impl Database {
     pub(super) fn clear(&self, group: GroupKey) -> Result<(), String> {
         let prefix = key(group, 0, &[]);
         let mut batch = Batch::default();
-        for item in self.db.scan_prefix(&prefix[..prefix.len() - 1]).keys() {
-            batch.remove(guarded(|| item)?.to_vec());
-            if batch.is_full() {
-                self.apply(&mut batch)?;
-            }
+        let mut keys = self.db.scan_prefix(&prefix[..prefix.len() - 1]).keys();
+        while let Some(key) = guarded(|| keys.next().transpose())? {
+            batch.remove(key.to_vec());
+            self.apply_if_full(&mut batch)?;
         }
         self.apply(&mut batch)
     }
@@ -224,26 +271,54 @@ impl Database {
         while found.len() < limit {
             let Some((name, value)) = guarded(|| items.next().transpose())? else { break };
             let name = Bytes::copy_from_slice(&name[prefix..]);
-            let value = self.whole(group, &name, &value)?;
-            found.push((name, value));
+            if let Some(value) = self.whole(group, &name, value)? {
+                found.push((name, value));
+            }
         }
         Ok(found)
     }
 
-    fn whole(&self, group: GroupKey, name: &[u8], value: &[u8]) -> Result<Bytes, String> {
-        let damaged = || "a value of the working store is damaged".to_owned();
-        match value.split_first() {
-            Some((&WHOLE, bytes)) => Ok(Bytes::copy_from_slice(bytes)),
-            Some((&CUT, _)) => {
-                let mut bytes = Vec::new();
-                for part in 0..parts_of(value) {
-                    let part = guarded(|| self.db.get(part_key(group, name, part)))?;
-                    bytes.extend(&part.ok_or_else(damaged)?[..]);
-                }
-                Ok(bytes.into())
+    /// The value behind what was found, its parts put together. `None`: it was removed meanwhile.
+    fn whole(
+        &self,
+        group: GroupKey,
+        name: &[u8],
+        mut value: sled::IVec,
+    ) -> Result<Option<Bytes>, String> {
+        loop {
+            if let Some((&WHOLE, bytes)) = value.split_first() {
+                return Ok(Some(Bytes::copy_from_slice(bytes)));
             }
-            Some(_) | None => Err(damaged()),
+            let cut = Cut::decode(&value);
+            let cut = cut.ok_or_else(|| "a value of the working store is damaged".to_owned())?;
+            if let Some(bytes) = self.parts(group, name, cut)? {
+                return Ok(Some(bytes));
+            }
+            let again = guarded(|| self.db.get(key(group, DATA, name)))?;
+            match again {
+                None => return Ok(None),
+                Some(again) if again == value => {
+                    return Err("a part of a value of the working store is missing".to_owned());
+                }
+                Some(again) => value = again,
+            }
         }
+    }
+
+    fn parts(&self, group: GroupKey, name: &[u8], cut: Cut) -> Result<Option<Bytes>, String> {
+        let mut bytes = Vec::new();
+        for part in 0..cut.parts {
+            let part = guarded(|| self.db.get(part_key(group, name, cut, part)))?;
+            let Some(part) = part else { return Ok(None) };
+            bytes.extend(&part[..]);
+        }
+        Ok(Some(bytes.into()))
+    }
+
+    /// How many records there are in all.
+    #[cfg(test)]
+    pub(super) fn records(&self) -> usize {
+        self.db.len()
     }
 
     pub(super) fn size(&self) -> u64 {
@@ -277,10 +352,29 @@ impl Batch {
     }
 }
 
-/// Moves a database that is refused out of the way; the oldest moved ones go.
-pub(super) fn move_aside(dir: &Path) -> io::Result<()> {
+/// Makes what sled created survive a loss of power, which sled itself does not see to, and returns
+/// the database's file.
+fn sync_files(dir: &Path) -> io::Result<File> {
+    File::open(dir.join("conf"))?.sync_all()?;
+    let file = File::open(dir.join("db"))?;
+    file.sync_all()?;
+    sync_dir(dir)?;
+    sync_dir(parent_of(dir))?;
+    Ok(file)
+}
+
+fn parent_of(dir: &Path) -> &Path {
+    match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => Path::new("."),
+    }
+}
+
+/// Moves a database that is refused out of the way, and keeps the last `kept` moved ones. That there
+/// is none (somebody removed it) is as good.
+pub(super) fn move_aside(dir: &Path, kept: usize) -> io::Result<()> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let parent = dir.parent().unwrap_or(Path::new("."));
+    let parent = parent_of(dir);
     let aside = |number: u64| parent.join(format!("{name}.broken-{number}"));
     let mut numbers: Vec<u64> = parent
         .read_dir()?
@@ -291,9 +385,12 @@ pub(super) fn move_aside(dir: &Path) -> io::Result<()> {
         .collect();
     numbers.sort_unstable();
     let next = numbers.last().map_or(1, |last| last + 1);
-    while numbers.len() >= STORE_BROKEN_KEPT {
-        std::fs::remove_dir_all(aside(numbers.remove(0)))?;
+    if dir.exists() {
+        std::fs::rename(dir, aside(next))?;
+        numbers.push(next);
     }
-    std::fs::rename(dir, aside(next))?;
+    for number in &numbers[..numbers.len().saturating_sub(kept)] {
+        std::fs::remove_dir_all(aside(*number))?;
+    }
     sync_dir(parent)
 }

@@ -1,6 +1,7 @@
 //! Writer: the one thread that changes the database: gathers for about a second, then writes.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -8,7 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::database::{self, Database, Mark};
+use super::database::{Database, Mark};
 use super::{GroupStore, Shared};
 use crate::disk::GroupKey;
 use crate::error::Fatal;
@@ -24,7 +25,8 @@ pub(super) enum Job {
     Put(Arc<GroupStore>, u64, Vec<Change>),
     Finish(Arc<GroupStore>, u64, u64, SyncSender<Result<(), Fatal>>),
     Clear(Arc<GroupStore>, SyncSender<()>),
-    Failed(String),
+    /// A reader met an error in the database of this generation.
+    Failed(u64, String),
     Stop,
 }
 
@@ -42,6 +44,12 @@ pub(super) struct Writer {
 struct Gathered {
     index: u64,
     changes: BTreeMap<Bytes, Change>,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.shared.ended();
+    }
 }
 
 impl Writer {
@@ -72,13 +80,19 @@ impl Writer {
             Job::Open(store) => {
                 self.groups.insert(store.group, store);
             }
-            Job::Write(store, index, changes) => self.gather(&store, index, changes),
+            Job::Write(store, index, changes) => {
+                self.shared.taken(changes.iter().map(size_of).sum());
+                self.gather(&store, index, changes);
+            }
             Job::Urge => self.write_out(),
             Job::Begin(store, reply) => {
                 let begun = self.begin(&store);
                 let _ = reply.send(begun); // Who no longer waits begins again.
             }
-            Job::Put(store, generation, changes) => self.put(&store, generation, changes),
+            Job::Put(store, generation, changes) => {
+                self.shared.taken(changes.iter().map(size_of).sum());
+                self.put(&store, generation, changes);
+            }
             Job::Finish(store, generation, index, reply) => {
                 let finished = self.finish(&store, generation, index);
                 let _ = reply.send(finished); // Who no longer waits begins again.
@@ -90,7 +104,11 @@ impl Writer {
                 store.moved_to(0);
                 let _ = reply.send(());
             }
-            Job::Failed(reason) => self.replace(&reason),
+            Job::Failed(generation, reason) => {
+                if generation == self.shared.generation.load(Ordering::Acquire) {
+                    self.replace(&reason);
+                }
+            }
             Job::Stop => {}
         }
     }
@@ -103,12 +121,9 @@ impl Writer {
         let gathered = self.gathered.entry(store.group).or_default();
         gathered.index = index;
         for change in changes {
-            let (name, size) = match &change {
-                Change::Put(name, value) => (name.clone(), name.len() + value.len()),
-                Change::Delete(name) => (name.clone(), name.len()),
-            };
-            self.bytes += size;
-            gathered.changes.insert(name, change);
+            self.bytes += size_of(&change);
+            let (Change::Put(name, _) | Change::Delete(name)) = &change;
+            gathered.changes.insert(name.clone(), change);
         }
     }
 
@@ -179,7 +194,8 @@ impl Writer {
     /// Calls the database; if it fails it is replaced. Whether it did not.
     fn attempt(&mut self, calls: impl FnOnce(&Database) -> Result<(), String>) -> bool {
         let result = match self.shared.database() {
-            Ok(database) => calls(&database),
+            Ok(database) => catch_unwind(AssertUnwindSafe(|| calls(&database)))
+                .unwrap_or_else(|_| Err("the working store's writer panicked".to_owned())),
             Err(fatal) => Err(fatal.0),
         };
         match result {
@@ -197,20 +213,24 @@ impl Writer {
         tracing::error!(dir = %dir.display(), reason, "the working store failed and is begun anew");
         self.gathered.clear();
         let mut slot = self.shared.database.lock();
-        *slot = None;
-        let new = database::move_aside(dir)
-            .or_else(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => Ok(()), // Somebody removed the directory.
-                _ => Err(error.to_string()),
-            })
-            .and_then(|()| Database::open(dir));
-        match new {
+        if let Some(failed) = slot.take() {
+            failed.abandon();
+        }
+        match Database::begin_anew(dir) {
             Ok(database) => *slot = Some(database),
             Err(reason) => tracing::error!(reason, "no new working store could be made"),
         }
         drop(slot);
         self.shared.generation.fetch_add(1, Ordering::AcqRel);
         self.groups.values().for_each(|store| store.lose());
+    }
+}
+
+/// Bytes a change takes while it waits.
+pub(super) fn size_of(change: &Change) -> usize {
+    match change {
+        Change::Put(name, value) => name.len() + value.len(),
+        Change::Delete(name) => name.len(),
     }
 }
 
