@@ -32,7 +32,7 @@ const SCHEMA: &str = r#"{"tables": [
 ]}"#;
 
 /// The key of a branch's only module.
-pub fn key(branch: &str) -> BranchKey {
+pub(crate) fn key(branch: &str) -> BranchKey {
     BranchKey::new(BranchId::parse(branch).unwrap(), ModuleId::parse("pos").unwrap())
 }
 
@@ -59,7 +59,7 @@ fn definition(branch: &str, outcomes_max: u32) -> Request {
 }
 
 /// A partition with both branches defined.
-pub fn start() -> Partition {
+pub(crate) fn start() -> Partition {
     let mut partition = Partition::default();
     let define = |branch: &str| command("define", branch, definition(branch, 40));
     let commands = vec![define("lenient"), define("strict")];
@@ -80,7 +80,7 @@ fn command(id: &str, branch: &str, request: Request) -> Command {
 }
 
 /// Up to `most` batches. Later batches repeat earlier commands now and then.
-pub fn batches(most: usize) -> impl Strategy<Value = Vec<Batch>> {
+pub(crate) fn batches(most: usize) -> impl Strategy<Value = Vec<Batch>> {
     let batch = (prop::collection::vec(any_command(), 1..5), -50..200_i64, 0..60_u64, any::<u64>());
     prop::collection::vec(batch, 1..=most).prop_map(|batches| {
         let mut stamped = 1_795_220_000_000;
@@ -201,7 +201,7 @@ fn any_record() -> impl Strategy<Value = (&'static str, Object)> {
 
 /// A checkpoint in memory.
 #[derive(Default)]
-pub struct Held(BTreeMap<String, Vec<u8>>);
+pub(crate) struct Held(BTreeMap<String, Vec<u8>>);
 
 impl ChunkSink for Held {
     fn put(&mut self, name: &str, bytes: Vec<u8>) {

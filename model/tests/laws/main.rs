@@ -24,10 +24,9 @@ fn apply_all(partition: &mut Partition, batches: &[Batch]) -> Vec<Vec<Applied>> 
 }
 
 fn snapshot(partition: &Partition, key: &BranchKey) -> Arc<ModuleSnapshot> {
-    match partition.branch(key).unwrap().read(&Read::Snapshot).unwrap() {
-        Answer::Snapshot(snapshot) => snapshot,
-        other => panic!("{other:?}"),
-    }
+    let answer = partition.branch(key).unwrap().read(&Read::Snapshot).unwrap();
+    let Answer::Snapshot(snapshot) = answer else { panic!("{answer:?}") };
+    snapshot
 }
 
 fn fresh_events(applied: &[Vec<Applied>], key: &BranchKey) -> Vec<Arc<Event>> {
