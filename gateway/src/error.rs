@@ -289,3 +289,93 @@ fn guard(message: &str, code: Value, details: Object) -> ApiError {
     let shown: Object = std::iter::once(("code".into(), code)).chain(details).collect();
     ApiError::new(problem, message).with("details", shown)
 }
+
+#[cfg(test)]
+mod tests {
+    use model::RecordKey;
+
+    use super::*;
+
+    #[test]
+    fn the_documents_show_this_table() {
+        let documents = include_str!("../../docs/protocol.md");
+        assert!(documents.contains(&markdown()), "docs/protocol.md must contain:\n{}", markdown());
+    }
+
+    #[test]
+    fn the_table_is_in_order_and_says_each_code_of_a_status_once() {
+        let rows: Vec<_> = Problem::ALL.iter().map(|problem| problem.row()).collect();
+        assert!(rows.is_sorted_by_key(|row| row.0));
+        for row in &rows {
+            let same = rows.iter().filter(|other| (other.0, other.1) == (row.0, row.1));
+            assert_eq!(same.count(), 1, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_has_the_originals_members_then_the_standards() {
+        let conflict = Reject::VersionConflict {
+            table: "orders".into(),
+            key: RecordKey("o-1".into()),
+            expected: None,
+            current: 3,
+            message: "changed".into(),
+        };
+        let body = Value::from(ApiError::from(conflict).body("/api/x"));
+        assert_eq!(
+            body.to_json(),
+            concat!(
+                r#"{"error":"version-conflict","message":"changed","details":{"table":"orders","#,
+                r#""key":"o-1","expectedVersion":null,"currentVersion":3},"#,
+                r#""type":"urn:mishkah:error:version-conflict","#,
+                r#""title":"The record was changed by someone else","status":409,"#,
+                r#""detail":"changed","instance":"/api/x"}"#,
+            )
+        );
+    }
+
+    #[test]
+    fn refusals_have_their_status_and_say_the_branchs_own_code() {
+        let guard = |code: &str| Reject::Guard { code: code.into(), details: Object::new() };
+        let table = String::new;
+        for (reject, status, code, own) in [
+            (Reject::KeyReused, 422, "idempotency-key-reused", "idempotency-key-reused"),
+            (Reject::OutcomesFull { max: 5 }, 429, "outcomes-full", "outcomes-full"),
+            (Reject::Undefined, 503, "unavailable", "unavailable"),
+            (Reject::Defect, 500, "defect", "defect"),
+            (Reject::MissingTable, 400, "module-event-failed", "missing-table-name"),
+            (guard("stale-cursor"), 409, "full-sync-required", "stale-cursor"),
+            (
+                guard("payment-state-rejected"),
+                409,
+                "concurrency-conflict",
+                "payment-state-rejected",
+            ),
+            (
+                Reject::DuplicateKey { table: table(), key: RecordKey("k".into()) },
+                409,
+                "duplicate-key",
+                "duplicate-key",
+            ),
+            (
+                Reject::NotFound { table: table(), key: RecordKey("k".into()) },
+                404,
+                "module-event-failed",
+                "record-not-found",
+            ),
+        ] {
+            let error = ApiError::from(reject);
+            let problem = error.problem();
+            let shown = (problem.status().as_u16(), problem.code(), error.code());
+            assert_eq!(shown, (status, code, own));
+        }
+    }
+
+    #[test]
+    fn a_retry_is_never_asked_for_at_once() {
+        let busy =
+            |ms| RouteError::Busy { what: "this node", retry_after: Duration::from_millis(ms) };
+        assert_eq!(ApiError::from(busy(10)).retry_after_seconds(), Some(1));
+        assert_eq!(ApiError::from(busy(2001)).retry_after_seconds(), Some(3));
+    }
+}

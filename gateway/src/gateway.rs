@@ -6,13 +6,15 @@
 
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use actors::Branches;
 use axum::Router;
 use axum::serve::ListenerExt;
 use metrics_exporter_prometheus::PrometheusHandle;
-use model::{Accepted, Answer, BranchKey, Command, ModuleSnapshot, Outcome, Read, ReadLevel};
+use model::{
+    Accepted, Answer, BranchKey, Command, ModuleSnapshot, Offset, Outcome, Read, ReadLevel,
+};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -61,6 +63,8 @@ impl Gateway {
             counters: Counters::new(config.open_to_all),
             seats: Arc::new(Semaphore::new(config.limits.sockets_max)),
             renders: Arc::new(Semaphore::new(RENDERS_AT_ONCE)),
+            including: Semaphore::new(1),
+            included: Mutex::new(None),
             draining: CancellationToken::new(),
             sockets: TaskTracker::new(),
             limits: config.limits,
@@ -132,6 +136,10 @@ pub(crate) struct Shared {
     pub(crate) seats: Arc<Semaphore>,
     /// One permit for each large snapshot being written.
     pub(crate) renders: Arc<Semaphore>,
+    /// The turn to read a snapshot that an event is to carry.
+    pub(crate) including: Semaphore,
+    /// The last event such a snapshot was read for.
+    included: Mutex<Option<(BranchKey, Offset)>>,
     /// Set for good when the node goes away.
     pub(crate) draining: CancellationToken,
     /// The sockets that have not ended.
@@ -145,6 +153,13 @@ impl Shared {
             Outcome::Accepted(accepted) => Ok(accepted),
             Outcome::Rejected(reject) => Err(reject.into()),
         }
+    }
+
+    /// Whether no session has read the snapshot yet that this event is to carry.
+    pub(crate) fn is_first_to_include(&self, key: &BranchKey, offset: Offset) -> bool {
+        let mut included = self.included.lock().unwrap_or_else(PoisonError::into_inner);
+        let this = Some((key.clone(), offset));
+        std::mem::replace(&mut *included, this.clone()) != this
     }
 
     /// A module's whole state.

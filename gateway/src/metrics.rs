@@ -38,6 +38,7 @@ impl Channel {
 pub(crate) struct Counters {
     frames: [Counter; 4],
     bytes: [Counter; 4],
+    pub(crate) events: Counter,
     pub(crate) deltas_rendered: Counter,
     pub(crate) deltas_shared: Counter,
     pub(crate) sockets: Gauge,
@@ -56,6 +57,7 @@ impl Counters {
         Self {
             frames: by_channel("ws2_ws_frames_delivered_total"),
             bytes: by_channel("ws2_ws_payload_bytes_total"),
+            events: counter!("ws2_ws_broadcast_events_total", "channel" => "event"),
             deltas_rendered: rendered("rendered"),
             deltas_shared: rendered("shared"),
             sockets: gauge!("mishkah_ws_sockets"),

@@ -355,19 +355,29 @@ async fn rendered(app: &App, shared: &SharedDelta) {
     let delta = &shared.delta;
     let wants = |event: &Arc<model::Event>| event.origin.include_snapshot;
     let mut snapshot = None;
+    let mut turn = None;
     if delta.events.iter().any(wants)
         && let Some(last) = delta.last()
     {
-        let level = ReadLevel::Session(last);
-        snapshot = app.snapshot(delta.key.clone(), level).await.ok();
+        // One session after the other, so that what the first one reads is enough for all.
+        turn = app.including.acquire().await.ok();
+        if app.is_first_to_include(&delta.key, last) {
+            let level = ReadLevel::Session(last);
+            snapshot = app.snapshot(delta.key.clone(), level).await.ok();
+        }
     }
     let mut first = false;
     shared.frames(|delta| {
         first = true;
         event_frames(&app.server_id, delta, snapshot.as_deref())
     });
-    let counters = &app.counters;
-    if first { &counters.deltas_rendered } else { &counters.deltas_shared }.increment(1);
+    drop(turn);
+    if first {
+        app.counters.events.increment(delta.events.len() as u64);
+        app.counters.deltas_rendered.increment(1);
+    } else {
+        app.counters.deltas_shared.increment(1);
+    }
 }
 
 /// Says why, and lets the client answer.

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use actors::{RouteError, SharedDelta};
 use model::{
-    Accepted, Delta, Effect, Hash, Head, Incarnation, ModuleConfig, Offset, Origin, RecordKey,
-    Reject, Revision, Schema, TableName, Validation, VersionRule,
+    Accepted, CommandId, Delta, Effect, Event, Hash, Head, Incarnation, ModuleConfig, Offset,
+    Origin, Outcome, RecordKey, Reject, Revision, Schema, TableName, Validation, VersionRule,
 };
 
 use super::*;

@@ -1,0 +1,406 @@
+//! Fake: branches in memory behind the door: the real heart, without agreement or disk. What a
+//! cluster does to a client (delays, refusals, lagging, moving away) can be ordered.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use actors::status::{BranchStatus, ClusterStatus};
+use actors::{Branches, Cursor, Deltas, Follow, FollowItem, RouteError, SharedDelta};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use model::{
+    Answer, Batch, Branch, BranchConfig, BranchId, BranchKey, Catalogue, Command, CommandId,
+    ModuleConfig, ModuleId, ModuleSnapshot, Offset, Origin, Outcome, Partition, Pattern, Read,
+    ReadLevel, Request, Schema, Seed, Timestamp, Validation, Value, VersionRule,
+};
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
+
+pub(crate) const POS: &str = r#"{"tables":[
+  {"name":"order_header","fields":[
+    {"name":"id","type":"string","primaryKey":true},
+    {"name":"shiftId","columnName":"shift_id","type":"string"},
+    {"name":"statusId","type":"string"},
+    {"name":"paymentState","type":"string"},
+    {"name":"total","type":"number"},
+    {"name":"updatedAt","type":"timestamp"}]},
+  {"name":"tickets","fields":[
+    {"name":"id","type":"string","primaryKey":true},
+    {"name":"title","type":"string","nullable":true},
+    {"name":"data","type":"json","nullable":true},
+    {"name":"createdAt","type":"timestamp"}]},
+  {"name":"thing","fields":[
+    {"name":"a","type":"string","primaryKey":true},
+    {"name":"b","type":"integer","primaryKey":true},
+    {"name":"n","type":"integer","nullable":true}]}]}"#;
+const KDS: &str = r#"{"tables":[{"name":"screens","fields":[
+    {"name":"id","type":"string","primaryKey":true},
+    {"name":"name","type":"string","nullable":false,"maxLength":5}]}]}"#;
+const SEQUENCES: &str = r#"{"version":1,"defaults":{},"branches":{"dar":{"pos":{"order_header":
+    {"id":{"prefix":"DAR","start":1001,"padding":6}}}}}}"#;
+
+/// Everything a test may order.
+#[derive(Default)]
+pub(crate) struct Orders {
+    /// What submits are answered with instead.
+    pub(crate) refuse_submit: Mutex<Option<RouteError>>,
+    /// What reads are answered with instead.
+    pub(crate) refuse_read: Mutex<Option<RouteError>>,
+    /// What follows are answered with instead, once each.
+    pub(crate) refuse_follow: Mutex<Vec<RouteError>>,
+    /// Why the node is not ready.
+    pub(crate) not_ready: Mutex<Option<String>>,
+    /// Reads run into a defect.
+    pub(crate) panic: AtomicBool,
+    /// Outcomes wait for permits.
+    pub(crate) hold_outcomes: AtomicBool,
+    /// Follows begun and not dropped.
+    pub(crate) following: Arc<AtomicU64>,
+}
+
+struct Log {
+    deltas: Vec<Arc<SharedDelta>>,
+    /// Streams that began before this round are told to begin again.
+    resync: u64,
+    /// Streams that began before this round end.
+    end: u64,
+}
+
+struct State {
+    partition: Partition,
+    logs: BTreeMap<BranchKey, Log>,
+    commands: u64,
+    at: i64,
+}
+
+#[derive(Clone)]
+pub(crate) struct Fake(Arc<Inner>);
+
+struct Inner {
+    state: Mutex<State>,
+    changed: watch::Sender<u64>,
+    catalogue: Catalogue,
+    orders: Orders,
+    outcomes: Semaphore,
+}
+
+fn module(id: &str, doc: &str, validation: Validation, seed: Option<&str>) -> Arc<ModuleConfig> {
+    let source = Value::from_json(doc.as_bytes()).unwrap();
+    let schema = Schema::from_definition(id, &source).unwrap();
+    let seed = seed.map(|json| {
+        let tables = Value::from_json(json.as_bytes()).unwrap().as_object().unwrap().clone();
+        Arc::new(Seed { tables })
+    });
+    Arc::new(ModuleConfig {
+        id: ModuleId::parse(id).unwrap(),
+        label: id.to_uppercase(),
+        description: format!("the {id} module"),
+        tables: schema.tables.iter().map(|table| table.name.clone()).collect(),
+        source: Arc::new(source),
+        schema: Arc::new(schema),
+        validation,
+        version_rule: VersionRule::Next,
+        seed,
+    })
+}
+
+fn catalogue() -> Catalogue {
+    let id = |id: &str| ModuleId::parse(id).unwrap();
+    let branch = |name: &str, modules: &[&str]| {
+        Arc::new(BranchConfig {
+            id: BranchId::parse(name).unwrap(),
+            label: format!("Branch {name}"),
+            modules: modules.iter().map(|module| id(module)).collect(),
+            seeds: BTreeMap::new(),
+        })
+    };
+    let mut catalogue = Catalogue::default();
+    let seed = r#"{"thing":[{"a":"x","b":1,"n":5}]}"#;
+    catalogue.modules = vec![
+        module("pos", POS, Validation::Lenient, Some(seed)),
+        module("kds", KDS, Validation::Strict, None),
+        module("spare", POS, Validation::Lenient, None),
+    ];
+    catalogue.branches = vec![branch("dar", &["pos"]), branch("two", &["pos", "kds"])];
+    catalogue.patterns = vec![Pattern { matches: "^lab:".into(), modules: Vec::new() }];
+    catalogue.default_modules = vec![id("pos")];
+    let rules = Value::from_json(SEQUENCES.as_bytes()).unwrap();
+    catalogue.sequences = model::SequenceRules::from_doc(&rules).unwrap();
+    catalogue
+}
+
+impl Fake {
+    pub(crate) fn new() -> Self {
+        let state = State {
+            partition: Partition::default(),
+            logs: BTreeMap::new(),
+            commands: 0,
+            at: 1_795_220_377_740,
+        };
+        Self(Arc::new(Inner {
+            state: Mutex::new(state),
+            changed: watch::channel(0).0,
+            catalogue: catalogue(),
+            orders: Orders::default(),
+            outcomes: Semaphore::new(0),
+        }))
+    }
+
+    pub(crate) fn orders(&self) -> &Orders {
+        &self.0.orders
+    }
+
+    /// Lets one held outcome go.
+    pub(crate) fn release_outcome(&self) {
+        self.0.outcomes.add_permits(1);
+    }
+
+    /// Tells all followers of a module that they fell behind.
+    pub(crate) fn lag(&self, branch: &str, module: &str) {
+        self.log(branch, module, |log| log.resync += 1);
+    }
+
+    /// Ends all follows of a module.
+    pub(crate) fn end_follows(&self, branch: &str, module: &str) {
+        self.log(branch, module, |log| log.end += 1);
+    }
+
+    fn log(&self, branch: &str, module: &str, change: impl FnOnce(&mut Log)) {
+        let mut state = self.0.state.lock();
+        change(state.logs.entry(key(branch, module)).or_insert_with(Log::new));
+        drop(state);
+        self.0.changed.send_modify(|turn| *turn += 1);
+    }
+
+    /// Writes as another gateway's client would.
+    pub(crate) fn write(&self, branch: &str, module: &str, verb: model::Verb) -> Outcome {
+        let request = Request::Write(model::Write { verbs: vec![verb] });
+        let request_id = format!("w{}", self.0.state.lock().commands);
+        self.apply(Command {
+            id: CommandId { session: "elsewhere".into(), request: request_id },
+            key: key(branch, module),
+            origin: Arc::new(Origin { include_record: true, ..Origin::default() }),
+            request,
+        })
+    }
+
+    fn apply(&self, command: Command) -> Outcome {
+        let mut state = self.0.state.lock();
+        let defined = state.partition.branch(&command.key).is_some();
+        let mut commands = Vec::new();
+        if !defined {
+            let definition = self.0.catalogue.definition(&command.key).unwrap();
+            let system = |request, id: &str| Command {
+                id: CommandId {
+                    session: "system".into(),
+                    request: format!("{id}-{}", command.key),
+                },
+                key: command.key.clone(),
+                origin: Arc::default(),
+                request,
+            };
+            commands.push(system(Request::Define(Arc::new(definition)), "define"));
+            if let Some(seed) = self.0.catalogue.seed(&command.key) {
+                commands.push(system(Request::Seed(seed), "seed"));
+            }
+        }
+        let key = command.key.clone();
+        commands.push(command);
+        state.commands += 1;
+        state.at += 10;
+        let mut entropy = [0; 16];
+        entropy[..8].copy_from_slice(&state.commands.to_le_bytes());
+        let batch =
+            Batch { level: 1, stamped: Timestamp(state.at), elapsed_ms: 10, entropy, commands };
+        let applied = state.partition.apply(&batch).unwrap();
+        let outcome = applied.last().unwrap().outcome.clone();
+        if let Outcome::Accepted(accepted) = &outcome
+            && !accepted.repeated
+            && !accepted.delta.events.is_empty()
+        {
+            let log = state.logs.entry(key).or_insert_with(Log::new);
+            log.deltas.push(Arc::new(SharedDelta::new(Arc::clone(&accepted.delta))));
+        }
+        drop(state);
+        self.0.changed.send_modify(|turn| *turn += 1);
+        outcome
+    }
+
+    fn branch(&self, key: &BranchKey) -> Result<Branch, RouteError> {
+        let state = self.0.state.lock();
+        if let Some(branch) = state.partition.branch(key) {
+            return Ok(branch.clone());
+        }
+        let definition = self.0.catalogue.definition(key);
+        let definition =
+            definition.ok_or_else(|| RouteError::UnknownModule(key.module.to_string()))?;
+        let seed = self.0.catalogue.seed(key);
+        let at = Timestamp(state.at);
+        Ok(Branch::imagined(key.clone(), Arc::new(definition), seed.as_deref(), at))
+    }
+
+    fn snapshot(&self, key: &BranchKey) -> Result<Arc<ModuleSnapshot>, RouteError> {
+        match self.branch(key)?.read(&Read::Snapshot).map_err(RouteError::Rejected)? {
+            Answer::Snapshot(snapshot) => Ok(snapshot),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+impl Log {
+    fn new() -> Self {
+        Self { deltas: Vec::new(), resync: 0, end: 0 }
+    }
+}
+
+pub(crate) fn key(branch: &str, module: &str) -> BranchKey {
+    BranchKey::new(BranchId::parse(branch).unwrap(), ModuleId::parse(module).unwrap())
+}
+
+impl Branches for Fake {
+    fn submit(&self, command: Command) -> BoxFuture<'static, Result<Outcome, RouteError>> {
+        let this = self.clone();
+        async move {
+            if let Some(refused) = this.orders().refuse_submit.lock().clone() {
+                return Err(refused);
+            }
+            if this.0.catalogue.module(&command.key.module).is_none() {
+                return Err(RouteError::UnknownModule(command.key.module.to_string()));
+            }
+            let outcome = this.apply(command);
+            if this.orders().hold_outcomes.load(Ordering::SeqCst) {
+                this.0.outcomes.acquire().await.unwrap().forget();
+            }
+            Ok(outcome)
+        }
+        .boxed()
+    }
+
+    fn read(
+        &self,
+        key: BranchKey,
+        read: Read,
+        _: ReadLevel,
+    ) -> BoxFuture<'static, Result<Answer, RouteError>> {
+        let this = self.clone();
+        async move {
+            assert!(!this.orders().panic.load(Ordering::SeqCst), "as ordered");
+            if let Some(refused) = this.orders().refuse_read.lock().clone() {
+                return Err(refused);
+            }
+            this.branch(&key)?.read(&read).map_err(RouteError::Rejected)
+        }
+        .boxed()
+    }
+
+    fn follow(
+        &self,
+        key: BranchKey,
+        after: Option<Cursor>,
+    ) -> BoxFuture<'static, Result<Follow, RouteError>> {
+        let this = self.clone();
+        async move {
+            if let Some(refused) = this.orders().refuse_follow.lock().pop() {
+                return Err(refused);
+            }
+            let now = this.snapshot(&key)?;
+            let (next, snapshot) = match after {
+                Some(cursor) => (cursor.offset.0, None),
+                None => (now.head.offset.0, Some(now)),
+            };
+            let (resync, end) = {
+                let mut state = this.0.state.lock();
+                let log = state.logs.entry(key.clone()).or_insert_with(Log::new);
+                (log.resync, log.end)
+            };
+            this.orders().following.fetch_add(1, Ordering::SeqCst);
+            let changed = this.0.changed.subscribe();
+            let stream = FakeDeltas { fake: this, key, next, changed, resync, end };
+            Ok(Follow { snapshot, stream: Box::new(stream) })
+        }
+        .boxed()
+    }
+
+    fn catalogue(&self) -> Arc<Catalogue> {
+        Arc::new(self.0.catalogue.clone())
+    }
+
+    fn status(&self) -> BoxFuture<'static, ClusterStatus> {
+        let state = self.0.state.lock();
+        let branches = state.partition.branches().map(|branch| BranchStatus {
+            branch: branch.key().branch.to_string(),
+            module: branch.key().module.to_string(),
+            partition: 1,
+            leader: Some(1),
+            revision: Some(branch.head().revision.0),
+        });
+        let status = ClusterStatus {
+            cluster_id: "c-1".into(),
+            answered_by: 1,
+            placement_epoch: 1,
+            warnings: Vec::new(),
+            nodes: Vec::new(),
+            partitions: Vec::new(),
+            branches: branches.collect(),
+        };
+        async move { status }.boxed()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.orders().not_ready.lock().clone().map_or(Ok(()), Err)
+    }
+}
+
+struct FakeDeltas {
+    fake: Fake,
+    key: BranchKey,
+    next: u64,
+    changed: watch::Receiver<u64>,
+    resync: u64,
+    end: u64,
+}
+
+impl FakeDeltas {
+    fn ready(&mut self) -> Option<Option<FollowItem>> {
+        let state = self.fake.0.state.lock();
+        let log = state.logs.get(&self.key)?;
+        if log.end > self.end {
+            return Some(None);
+        }
+        if log.resync > self.resync {
+            self.resync = log.resync;
+            drop(state);
+            let snapshot = self.fake.snapshot(&self.key).unwrap();
+            self.next = snapshot.head.offset.0;
+            return Some(Some(FollowItem::Resync(snapshot)));
+        }
+        let after = Offset(self.next);
+        let delta = log.deltas.iter().find(|d| d.delta.last().is_some_and(|last| last > after))?;
+        self.next = delta.delta.last()?.0;
+        Some(Some(FollowItem::Delta(Arc::clone(delta))))
+    }
+}
+
+impl Deltas for FakeDeltas {
+    fn next(&mut self) -> BoxFuture<'_, Option<FollowItem>> {
+        async move {
+            loop {
+                self.changed.borrow_and_update();
+                if let Some(item) = self.ready() {
+                    return item;
+                }
+                if self.changed.changed().await.is_err() {
+                    return None;
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+impl Drop for FakeDeltas {
+    fn drop(&mut self) {
+        self.fake.orders().following.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,136 @@
+//! Stories of how sockets and doors end: slow readers, silence, draining, limits.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use futures::SinkExt as _;
+use model::{Action, Value, Verb};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::client::{Served, at};
+
+fn insert(n: usize, bytes: usize) -> Verb {
+    let record = [("id", format!("t-{n}")), ("title", "x".repeat(bytes))].into_iter().collect();
+    Verb { action: Action::Insert, table: "tickets".into(), record, guards: Vec::new() }
+}
+
+fn sequence(frame: &Value) -> u64 {
+    at(frame, &["sequence"]).as_u64().unwrap()
+}
+
+async fn until(what: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !what() {
+        assert!(began.elapsed() < Duration::from_secs(10), "it did not come to pass");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_reader_delays_nobody_and_misses_nothing() {
+    let served = Served::new(|_| {}).await;
+    let (mut slow, mut quick) = (served.enter("dar").await, served.enter("dar").await);
+    let (events, began) = (2_000, Instant::now());
+    let fake = served.fake.clone();
+    let writer = tokio::task::spawn_blocking(move || {
+        for n in 0..events {
+            fake.write("dar", "pos", insert(n, 4_000));
+        }
+    });
+    for n in 1..=events as u64 {
+        assert_eq!(sequence(&quick.expect("server:event").await), n);
+    }
+    writer.await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(60));
+    for n in 1..=events as u64 {
+        assert_eq!(sequence(&slow.expect("server:event").await), n);
+    }
+}
+
+#[tokio::test]
+async fn who_takes_nothing_at_all_is_told_to_come_again() {
+    let served = Served::new(|config| config.limits.stall_max = Duration::from_millis(300)).await;
+    let slow = served.enter("dar").await;
+    let following = || served.fake.orders().following.load(Ordering::SeqCst);
+    assert_eq!(following(), 1);
+    for n in 0..4_000 {
+        served.fake.write("dar", "pos", insert(n, 4_000));
+    }
+    until(|| following() == 0).await;
+    drop(slow);
+}
+
+#[tokio::test]
+async fn a_socket_is_pinged_and_one_that_is_dead_is_closed() {
+    let served = Served::new(|config| {
+        config.limits.ping_every = Duration::from_millis(100);
+        config.limits.idle_max = Duration::from_millis(350);
+    })
+    .await;
+    let mut alive = served.open("/ws").await;
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(700) {
+        // Reading answers the pings.
+        let next = tokio::time::timeout(Duration::from_millis(100), alive.message()).await;
+        assert!(!matches!(next, Ok(None | Some(Message::Close(_)))), "{next:?}");
+    }
+    alive.say(r#"{"type":"ping"}"#).await;
+    alive.expect("pong").await;
+
+    let mut dead = served.open("/ws").await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(dead.goodbye().await, (1001, "nothing was heard".into()));
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_ends_the_socket() {
+    let served = Served::new(|_| {}).await;
+    let mut socket = served.open("/ws").await;
+    let large = format!(r#"{{"type":"ping","x":"{}"}}"#, "x".repeat(1024 * 1024));
+    drop(socket.0.send(Message::text(large)).await);
+    let (code, _) = socket.goodbye().await;
+    assert!(code == 1009 || code == 1006, "{code}");
+    served.open("/ws").await;
+}
+
+#[tokio::test]
+async fn a_socket_that_is_gone_follows_nothing_and_frees_its_seat() {
+    let served = Served::new(|config| config.limits.sockets_max = 1).await;
+    let socket = served.enter("two").await;
+    assert_eq!(served.fake.orders().following.load(Ordering::SeqCst), 2);
+    let url = format!("ws://{}/ws", served.address);
+    let refused = tokio_tungstenite::connect_async(&url).await.unwrap_err().to_string();
+    assert!(refused.contains("503"), "{refused}");
+    drop(socket);
+    until(|| served.fake.orders().following.load(Ordering::SeqCst) == 0).await;
+    let mut tries = 0;
+    while tokio_tungstenite::connect_async(&url).await.is_err() {
+        tries += 1;
+        assert!(tries < 100);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn draining_acknowledges_what_is_under_way_then_says_goodbye() {
+    let mut served = Served::new(|_| {}).await;
+    let (mut till, mut idle) = (served.enter("dar").await, served.enter("dar").await);
+    served.fake.orders().hold_outcomes.store(true, Ordering::SeqCst);
+    till.publish("r", r#""table":"tickets","record":{"id":"a"}"#).await;
+    till.expect("server:ack").await;
+    till.expect("server:event").await;
+    idle.expect("server:event").await;
+    till.publish("r2", r#""table":"tickets","action":"merge","record":{"id":"none"}"#).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    served.fake.release_outcome();
+    served.stop.take().unwrap().send(()).unwrap();
+    assert_eq!(idle.goodbye().await.0, 1012);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    served.fake.release_outcome();
+    till.expect("server:log").await;
+    till.expect("server:error").await;
+    assert_eq!(till.goodbye().await, (1012, "this node goes away; connect again".into()));
+    let ended = tokio::time::timeout(Duration::from_secs(5), served.server).await;
+    ended.expect("the server did not end").unwrap().unwrap();
+    assert!(tokio::net::TcpStream::connect(served.address).await.is_err());
+}

@@ -1,0 +1,435 @@
+//! Stories over HTTP: every endpoint, its members in order, and its refusals.
+
+use actors::RouteError;
+use axum::http::StatusCode;
+use std::time::Duration;
+
+use crate::client::{Answered, Rest, members};
+
+const M: &str = "/api/branches/dar/modules/pos";
+
+#[tokio::test]
+async fn health_says_who_and_when() {
+    let rest = Rest::new();
+    let health = rest.get("/healthz").await;
+    assert_eq!(members(&health.body), "status serverId now");
+    assert_eq!(health.text("serverId"), "ws-n1");
+    assert_eq!(rest.get("/api/healthz").await.code(), (404, "not-found"));
+}
+
+#[tokio::test]
+async fn ready_is_no_while_a_leader_is_missing_or_the_node_drains() {
+    let rest = Rest::new();
+    assert_eq!(rest.get("/readyz").await.body.to_json(), r#"{"status":"ready"}"#);
+    let verbose = rest.get("/readyz?verbose").await;
+    assert_eq!(members(&verbose.body), "status serverId sockets modules");
+    *rest.fake.orders().not_ready.lock() = Some("no leader for 3 partitions".into());
+    let refused = rest.get("/readyz").await;
+    assert_eq!(refused.code(), (503, "not-ready"));
+    assert_eq!(refused.text("reason"), "no leader for 3 partitions");
+    *rest.fake.orders().not_ready.lock() = None;
+    rest.gateway.drain().await;
+    assert_eq!(rest.get("/readyz").await.text("reason"), "this node is draining");
+}
+
+#[tokio::test]
+async fn metrics_are_text() {
+    let metrics = Rest::new().send("GET", "/metrics", "", &[]).await;
+    assert_eq!(metrics.status, 200);
+    assert_eq!(metrics.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+}
+
+#[tokio::test]
+async fn every_answer_may_be_read_from_any_origin() {
+    let rest = Rest::new();
+    for path in ["/healthz", "/metrics", "/api/branches", "/nothing"] {
+        let answer = rest.get(path).await;
+        assert_eq!(answer.header("access-control-allow-origin"), "*");
+        assert_eq!(answer.header("access-control-allow-headers"), "*");
+        assert_eq!(
+            answer.header("access-control-allow-methods"),
+            "GET,POST,PUT,PATCH,DELETE,OPTIONS"
+        );
+    }
+    let asked = [("access-control-request-headers", "content-type,x-foo")];
+    let preflight = rest.send("OPTIONS", "/any/path", "", &asked).await;
+    assert_eq!((preflight.status, preflight.raw.as_str()), (204, ""));
+    assert_eq!(preflight.header("access-control-allow-headers"), "content-type,x-foo");
+    assert_eq!(preflight.header("access-control-max-age"), "600");
+}
+
+#[tokio::test]
+async fn what_is_not_there_and_what_is_not_done_there() {
+    let rest = Rest::new();
+    let nothing = rest.get("/api/nothing").await;
+    assert_eq!(
+        members(&nothing.body),
+        "error message path details type title status detail instance"
+    );
+    assert_eq!(nothing.text("path"), "/api/nothing");
+    assert_eq!(rest.get("/branches/dar").await.code(), (404, "not-found"));
+    assert_eq!(rest.get("/api/branches/dar/foo/bar").await.code(), (404, "not-found"));
+    assert_eq!(rest.put("/api/branches/dar", "").await.code(), (405, "method-not-allowed"));
+    assert_eq!(rest.post("/api/schema", "{}").await.code(), (405, "method-not-allowed"));
+    assert_eq!(rest.get(&format!("{M}/sequences")).await.code(), (405, "method-not-allowed"));
+    assert_eq!(rest.put(&format!("{M}/save"), "{}").await.code(), (405, "method-not-allowed"));
+    let head = rest.send("HEAD", &format!("{M}/tables/tickets"), "", &[]).await;
+    assert_eq!((head.status, head.raw.as_str()), (405, ""));
+}
+
+#[tokio::test]
+async fn branches_are_listed_configured_first_then_those_that_were_written_to() {
+    let rest = Rest::new();
+    rest.post("/api/branches/new/modules/pos/tables/tickets", "{}").await;
+    let list = rest.get("/api/branches").await;
+    let branches = list.body.get("branches").and_then(|b| b.as_array()).unwrap();
+    let ids: Vec<_> = branches.iter().map(|b| b.get("id").unwrap().to_json()).collect();
+    assert_eq!(ids, [r#""dar""#, r#""two""#, r#""new""#]);
+    assert_eq!(members(&branches[0]), "id label modules");
+    let module = &branches[0].get("modules").and_then(|m| m.as_array()).unwrap()[0];
+    assert_eq!(members(module), "moduleId version meta");
+    assert_eq!(members(module.get("meta").unwrap()), "lastUpdatedAt counter labCounter");
+    *rest.fake.orders().refuse_read.lock() = Some(RouteError::Indeterminate);
+    let glance = rest.get("/api/branches").await;
+    assert!(glance.raw.contains(r#"{"moduleId":"pos","version":null,"meta":null}"#));
+}
+
+#[tokio::test]
+async fn a_branch_shows_its_modules_and_looking_makes_none() {
+    let rest = Rest::new();
+    let dar = rest.get("/api/branches/dar").await;
+    assert_eq!(members(&dar.body), "branchId modules updatedAt serverId");
+    let pos = dar.body.get("modules").and_then(|m| m.get("pos")).unwrap();
+    assert_eq!(members(pos), "moduleId branchId version tables meta");
+    assert_eq!(members(pos.get("tables").unwrap()), "order_header tickets thing");
+    assert_eq!(rest.get("/api/branch/dar").await.status, 200);
+    assert_eq!(rest.get("/api/state?branch=dar").await.text("branchId"), "dar");
+    assert_eq!(rest.get("/api/state").await.text("branchId"), "lab:test-pad");
+    let modules = rest.get("/api/branches/two/modules").await;
+    assert_eq!(modules.raw, r#"{"branchId":"two","modules":["pos","kds"]}"#);
+    assert_eq!(rest.get("/api/branches/any%20name").await.text("branchId"), "any name");
+    assert!(!rest.get("/api/branches").await.raw.contains("any name"));
+}
+
+#[tokio::test]
+async fn a_module_is_shown_whole_in_parts_and_beside_what_was_sent() {
+    let rest = Rest::new();
+    let whole = rest.get(M).await;
+    assert_eq!(members(&whole.body), "moduleId branchId version tables meta");
+    assert_eq!(whole.header("x-mishkah-cursor"), "1.0");
+    assert_eq!(rest.get(&format!("{M}/version")).await.raw, "1");
+    assert_eq!(rest.get(&format!("{M}/meta/counter")).await.raw, "1");
+    assert_eq!(
+        rest.get(&format!("{M}/tables")).await.raw,
+        r#"{"order_header":[],"tickets":[],"thing":[{"a":"x","b":1,"n":5}]}"#
+    );
+    assert_eq!(rest.get(&format!("{M}/tables2")).await.code(), (404, "path-not-found"));
+    let echo = rest.post(M, r#"{"hello":1.50}"#).await;
+    assert_eq!(members(&echo.body), "received snapshot");
+    assert!(echo.raw.starts_with(r#"{"received":{"hello":1.50},"snapshot":{"moduleId":"pos""#));
+    let none = rest.get("/api/branches/dar/modules/kds").await;
+    assert_eq!(none.code(), (404, "module-not-found"));
+}
+
+#[tokio::test]
+async fn an_insert_answers_with_the_record_and_what_everybody_is_told() {
+    let rest = Rest::new();
+    let path = format!("{M}/tables/tickets");
+    let body = r#"{"record":{"id":"t-1","title":"a","data":{"n":1.10},"unknown":1},
+        "meta":{"source":"till","requestId":"r1"}}"#;
+    let made = rest.post(&path, body).await;
+    assert_eq!(made.status, 201);
+    assert_eq!(members(&made.body), "status branchId moduleId table record ack notice");
+    assert_eq!(made.text("status"), "created");
+    assert_eq!(members(made.body.get("record").unwrap()), "id title data createdAt");
+    assert!(made.raw.contains(r#""data":{"n":1.10}"#), "numbers stay as they are");
+    assert_eq!(made.header("x-mishkah-cursor"), "1.1");
+
+    let ack = made.body.get("ack").unwrap();
+    assert_eq!(
+        members(ack),
+        "type action branchId moduleId version table recordRef eventId sequence publishState \
+         meta entry created"
+    );
+    assert_eq!(members(ack.get("recordRef").unwrap()), "table key primaryKey id");
+    assert_eq!(
+        members(ack.get("publishState").and_then(|s| s.get("dar")).unwrap()),
+        "status updatedAt attempts publishedAt"
+    );
+    assert_eq!(
+        members(ack.get("meta").unwrap()),
+        "serverId branchId moduleId table timestamp source clientMeta recordKey recordId eventId \
+         sequence recordRef"
+    );
+    assert_eq!(
+        members(ack.get("entry").unwrap()),
+        "id table action recordRef meta created deleted record"
+    );
+    assert_eq!(
+        members(made.body.get("notice").unwrap()),
+        "action recordRef eventId sequence version timestamp created deleted meta"
+    );
+    assert_eq!(ack.get("meta").and_then(|m| m.get("source")).unwrap().to_json(), r#""rest-crud""#);
+}
+
+#[tokio::test]
+async fn a_composite_key_has_no_id() {
+    let rest = Rest::new();
+    let made = rest.post(&format!("{M}/tables/thing"), r#"{"a":"y","b":2}"#).await;
+    let ack = made.body.get("ack").unwrap();
+    assert_eq!(
+        ack.get("recordRef").unwrap().to_json(),
+        r#"{"table":"thing","key":"y::2","primaryKey":{"a":"y","b":2}}"#
+    );
+    assert!(ack.get("meta").unwrap().get("recordId").is_none());
+    assert_eq!(ack.get("entry").and_then(|e| e.get("id")).unwrap().to_json(), r#""y::2""#);
+}
+
+#[tokio::test]
+async fn records_are_changed_saved_and_removed() {
+    let rest = Rest::new();
+    let path = format!("{M}/tables/tickets");
+    rest.post(&path, r#"{"id":"t-1","title":"a"}"#).await;
+    rest.post(&path, r#"{"data":{"id":"t-2"}}"#).await;
+    let merged = rest.patch(&path, r#"{"record":{"id":"t-1","title":"b"}}"#).await;
+    assert_eq!((merged.status, merged.text("status")), (200, "updated"));
+    let saved = rest.put(&path, r#"{"record":{"id":"t-1","title":"c"}}"#).await;
+    assert_eq!((saved.status, saved.text("status")), (200, "saved"));
+    assert_eq!(rest.put(&path, r#"{"id":"t-3"}"#).await.text("status"), "created");
+
+    let gone = rest.delete(&format!("{path}?id=t-3"), "").await;
+    assert_eq!(members(&gone.body), "status branchId moduleId table recordRef notice ack");
+    let ack = gone.body.get("ack").unwrap();
+    assert!(members(ack).ends_with("meta entry created deleted"));
+    assert_eq!(
+        members(ack.get("entry").unwrap()),
+        "id table action recordRef meta created deleted"
+    );
+    assert_eq!(rest.delete(&path, r#"{"record":{"id":"t-2"}}"#).await.text("status"), "deleted");
+    let again = rest.delete(&format!("{path}?key=t-3"), "").await;
+    assert_eq!(again.code(), (404, "module-event-failed"));
+    assert_eq!(again.text("message"), r#"Record not found in table "tickets"."#);
+    assert_eq!(rest.delete(&path, "").await.code(), (400, "missing-record-key"));
+    let no_key = rest.patch(&path, r#"{"record":{"title":"x"}}"#).await;
+    assert_eq!(no_key.code(), (400, "module-event-failed"));
+    assert_eq!(no_key.text("message"), r#"Missing primary key field "id" for table "tickets""#);
+    assert_eq!(no_key.detail("code"), "missing-record-key");
+    assert_eq!(rest.post(&path, "").await.status, 201, "an empty body is an empty record");
+}
+
+#[tokio::test]
+async fn a_version_conflict_says_what_was_expected_and_what_is() {
+    let rest = Rest::new();
+    let path = format!("{M}/tables/order_header");
+    rest.post(&path, r#"{"id":"o-1","shiftId":"s"}"#).await;
+    assert_eq!(rest.patch(&path, r#"{"id":"o-1","version":2}"#).await.status, 200);
+    let stale = rest.patch(&path, r#"{"id":"o-1","version":2}"#).await;
+    assert_eq!(stale.code(), (409, "version-conflict"));
+    assert_eq!(
+        stale.body.get("details").unwrap().to_json(),
+        r#"{"table":"order_header","key":"o-1","expectedVersion":2,"currentVersion":2}"#
+    );
+    let missing = rest.patch(&path, r#"{"id":"o-1"}"#).await;
+    assert!(missing.raw.contains(r#""expectedVersion":null,"currentVersion":2"#));
+}
+
+#[tokio::test]
+async fn a_strict_module_says_which_rule_is_broken() {
+    let rest = Rest::new();
+    let path = "/api/branches/two/modules/kds/tables/screens";
+    let long = rest.post(path, r#"{"id":"1","name":"too long"}"#).await;
+    assert_eq!(long.code(), (400, "module-event-failed"));
+    assert_eq!((long.detail("code"), long.detail("field")), ("invalid-field", "name"));
+    rest.post(path, r#"{"id":"1","name":"a"}"#).await;
+    let twice = rest.post(path, r#"{"id":"1","name":"b"}"#).await;
+    assert_eq!(twice.code(), (409, "duplicate-key"));
+}
+
+#[tokio::test]
+async fn a_table_is_listed_by_page() {
+    let rest = Rest::new();
+    let path = format!("{M}/tables/tickets");
+    for id in ["a", "b", "c"] {
+        rest.post(&path, &format!(r#"{{"id":"{id}"}}"#)).await;
+    }
+    let all = rest.get(&path).await;
+    assert_eq!(members(&all.body), "branchId moduleId table count cursor rows meta");
+    assert_eq!(
+        all.body.get("meta").unwrap().to_json(),
+        r#"{"limit":null,"order":"asc","afterId":null,"afterKey":null,"afterCreatedAt":null,"updatedAfter":null}"#
+    );
+    assert_eq!(
+        all.body.get("cursor").unwrap().to_json(),
+        r#"{"table":"tickets","key":"c","primaryKey":{"id":"c"},"id":"c"}"#
+    );
+    let ids = |answer: &Answered| {
+        let rows = answer.body.get("rows").and_then(|rows| rows.as_array()).unwrap().iter();
+        rows.map(|row| row.get("id").unwrap().as_str().unwrap()).collect::<String>()
+    };
+    assert_eq!(ids(&rest.get(&format!("{path}/records?limit=2")).await), "ab");
+    assert_eq!(ids(&rest.get(&format!("{path}?take=0&order=desc")).await), "cba");
+    assert_eq!(ids(&rest.get(&format!("{path}?cursor=a&limit=1")).await), "b");
+    assert_eq!(ids(&rest.get(&format!("{path}?lastId=b")).await), "c");
+    assert_eq!(ids(&rest.get(&format!("{path}?afterId=zzz")).await), "abc");
+    let later = rest.get(&format!("{path}?since=2099-01-01")).await;
+    assert_eq!(later.body.get("cursor").unwrap().to_json(), "null");
+    assert!(later.raw.contains(r#""afterCreatedAt":"2099-01-01T00:00:00.000Z""#));
+    assert_eq!(ids(&rest.get(&format!("{path}?since=1700000000000&limit=1")).await), "a");
+
+    assert_eq!(rest.get(&format!("{M}/tables/nope")).await.code(), (404, "table-not-found"));
+    assert_eq!(rest.get(&format!("{M}/tables/orders")).await.code(), (404, "table-not-found"));
+    assert_eq!(rest.get(&format!("{path}/xyz")).await.code(), (404, "not-found"));
+    for bad in ["limit=x", "limit=-1", "since=soon", "updatedAfter=12"] {
+        let refused = rest.get(&format!("{path}?{bad}")).await;
+        assert_eq!(refused.code(), (400, "invalid-parameter"), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn a_save_keeps_its_conditions() {
+    let rest = Rest::new();
+    let path = format!("{M}/save");
+    let body = |more: &str| format!(r#"{{"table":"order_header","record":{{"id":"o-1"{more}"#);
+    let saved = rest.post(&path, &body(r#"},"dayMarker":"2026-11-21"}"#)).await;
+    assert_eq!(
+        members(&saved.body),
+        "status branchId moduleId table record ack notice snapshotMarker clientSnapshotMarker"
+    );
+    assert_eq!((saved.status, saved.text("status")), (200, "created"));
+    assert_eq!(saved.text("clientSnapshotMarker"), "2026-11-21");
+    let quiet = rest.post(&path, &body(r#","version":2},"includeRecord":false}"#)).await;
+    assert!(quiet.body.get("record").is_some());
+    assert!(quiet.body.get("ack").and_then(|a| a.get("entry")).unwrap().get("record").is_none());
+
+    let ghost =
+        r#"{"table":"tickets","record":{"id":"ghost"},"concurrency":{"requireExisting":true}}"#;
+    let refused = rest.post(&path, ghost).await;
+    assert_eq!(refused.code(), (409, "full-sync-required"));
+    assert_eq!(
+        members(&refused.body),
+        "error message branchId moduleId table details snapshotMarker clientSnapshotMarker \
+         type title status detail instance"
+    );
+    assert_eq!(refused.detail("code"), "record-not-found");
+    let old =
+        r#"{"table":"tickets","record":{"id":"x"},"concurrency":{"requireSnapshotMarker":"old"}}"#;
+    let refused = rest.post(&path, old).await;
+    assert_eq!(
+        (refused.code(), refused.detail("code")),
+        ((409, "full-sync-required"), "snapshot-mismatch")
+    );
+    let since = body(r#","version":3},"guard":{"ifNotModifiedSince":"2020-01-01"}}"#);
+    let refused = rest.post(&path, &since).await;
+    assert_eq!(
+        (refused.code(), refused.detail("code")),
+        ((409, "concurrency-conflict"), "concurrent-update")
+    );
+
+    assert_eq!(rest.post(&path, r#"{"record":{}}"#).await.code(), (400, "missing-table-name"));
+    let unknown = rest.post(&path, r#"{"table":"zz","record":{}}"#).await;
+    assert_eq!(unknown.code(), (404, "table-not-found"));
+    let no_record = rest.post(&path, r#"{"table":"tickets"}"#).await;
+    assert_eq!(no_record.code(), (400, "missing-record"));
+    let conflict = rest.post(&path, &body(r#","version":9}}"#)).await;
+    assert_eq!(conflict.code(), (409, "version-conflict"));
+}
+
+#[tokio::test]
+async fn a_number_is_taken_without_a_record() {
+    let rest = Rest::new();
+    let path = format!("{M}/sequences");
+    let taken = rest.post(&path, r#"{"table":"order_header","field":"id","record":{}}"#).await;
+    assert_eq!(members(&taken.body), "branchId moduleId table field value id rule");
+    assert_eq!((taken.status, taken.text("id")), (200, "DAR-001001"));
+    let made = rest.post(&format!("{M}/tables/order_header"), r#"{"shiftId":"s"}"#).await;
+    assert!(made.raw.contains(r#""record":{"id":"DAR-001002""#), "{}", made.raw);
+    for bad in ["", r#"{"table":"order_header"}"#, r#"{"field":"id"}"#] {
+        assert_eq!(rest.post(&path, bad).await.code(), (400, "missing-table-or-field"));
+    }
+}
+
+#[tokio::test]
+async fn modules_and_their_schemas() {
+    let rest = Rest::new();
+    let modules = rest.get("/api/modules").await;
+    assert!(modules.raw.starts_with(
+        r#"{"modules":[{"id":"pos","label":"POS","description":"the pos module","tables":["order_header","tickets","thing"]}"#
+    ));
+    let schema = rest.get("/api/schema?branch=dar&module=pos").await;
+    assert_eq!(members(&schema.body), "branchId modules");
+    let pos = schema.body.get("modules").and_then(|m| m.get("pos")).unwrap();
+    assert_eq!(
+        members(pos),
+        "moduleId branchId label description tables config schema schemaSource"
+    );
+    let both = rest.get("/api/schema?branch=dar&module=pos,kds&include=seed,live").await;
+    let pos = both.body.get("modules").and_then(|m| m.get("pos")).unwrap();
+    assert_eq!(
+        members(pos),
+        "moduleId branchId label description tables seed seedSource live liveSource"
+    );
+    assert!(members(pos.get("live").unwrap()).ends_with("meta savedAt"));
+    assert!(both.raw.contains(r#""seed":null,"seedSource":null"#), "kds has none");
+    assert!(both.raw.contains(r#""warnings":[{"moduleId":"kds","warning":"seed-not-found"}]"#));
+    let unknown = rest.get("/api/schema?branch=dar&module=zzz").await;
+    assert_eq!(
+        unknown.raw,
+        r#"{"branchId":"dar","modules":{},"warnings":[{"moduleId":"zzz","warning":"module-not-defined"}]}"#
+    );
+}
+
+#[tokio::test]
+async fn the_cluster_shows_itself() {
+    let status = Rest::new().get("/api/cluster/status").await;
+    assert_eq!(
+        members(&status.body),
+        "clusterId answeredBy placementEpoch warnings nodes partitions branches"
+    );
+}
+
+#[tokio::test]
+async fn the_same_key_is_the_same_request() {
+    let rest = Rest::new();
+    let path = format!("{M}/tables/tickets");
+    let key = [("idempotency-key", "k-1")];
+    let first = rest.send("POST", &path, r#"{"title":"a"}"#, &key).await;
+    let again = rest.send("POST", &path, r#"{"title":"a"}"#, &key).await;
+    assert_eq!(first.raw, again.raw);
+    let other = rest.send("POST", &path, r#"{"title":"b"}"#, &key).await;
+    assert_eq!(other.code(), (422, "idempotency-key-reused"));
+    let long = "x".repeat(257);
+    for bad in ["", long.as_str()] {
+        let refused = rest.send("POST", &path, "{}", &[("idempotency-key", bad)]).await;
+        assert_eq!(refused.code(), (400, "invalid-header"));
+    }
+}
+
+#[tokio::test]
+async fn reads_may_be_as_fresh_as_asked() {
+    let rest = Rest::new();
+    for level in ["linearizable", "stale", "session=3", "session=1.3"] {
+        assert_eq!(rest.send("GET", M, "", &[("x-mishkah-read", level)]).await.status, 200);
+    }
+    for bad in ["", "fresh", "session=", "session=x"] {
+        let refused = rest.send("GET", M, "", &[("x-mishkah-read", bad)]).await;
+        assert_eq!(refused.code(), (400, "invalid-header"), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_cluster_cannot_do_now_says_when_to_come_again() {
+    let rest = Rest::new();
+    let path = format!("{M}/tables/tickets");
+    let (retry_after, what) = (Duration::from_millis(1500), "this branch");
+    let refuse = |error| *rest.fake.orders().refuse_submit.lock() = Some(error);
+    refuse(RouteError::Busy { what, retry_after });
+    let busy = rest.post(&path, "{}").await;
+    assert_eq!((busy.code(), busy.header("retry-after")), ((429, "busy"), "2"));
+    refuse(RouteError::Unavailable { reason: "no leader".into(), retry_after });
+    let away = rest.post(&path, "{}").await;
+    assert_eq!((away.code(), away.header("retry-after")), ((503, "unavailable"), "2"));
+    refuse(RouteError::Indeterminate);
+    let unknown = rest.post(&path, "{}").await;
+    assert_eq!((unknown.code(), unknown.detail("outcome")), ((504, "outcome-unknown"), "unknown"));
+    assert_eq!(unknown.status, StatusCode::GATEWAY_TIMEOUT);
+}
