@@ -3,7 +3,7 @@
 //! ```text
 //!   DATA/lock         held by the running node
 //!   DATA/node.json    whose directory it is, written once
-//!   DATA/wal/ checkpoints/ store/     made and read by `raft`
+//!   DATA/raft/    log, checkpoints and store, made and read by `raft`
 //! ```
 //!
 //! Promise: a directory's id is made once and never changes; what is opened belongs to this node
@@ -20,6 +20,8 @@ use serde::{Deserialize, Serialize};
 
 /// The layout this build writes and reads.
 const LAYOUT: u32 = 1;
+/// Where the replicas keep what they must not forget.
+const REPLICAS: &str = "raft";
 
 /// Why a data directory is not opened.
 #[derive(Debug, thiserror::Error)]
@@ -138,9 +140,9 @@ impl DataDir {
         Ok(Self { path: path.to_owned(), data_id: known.data_id, _lock: lock })
     }
 
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Where the replicas keep what they must not forget.
+    pub fn replicas(&self) -> PathBuf {
+        self.path.join(REPLICAS)
     }
 
     /// Its name for ever.
@@ -165,10 +167,10 @@ fn read(file: &Path, bytes: &[u8]) -> Result<NodeFile, BootError> {
 
 /// A log without a name may be anybody's.
 fn refuse_orphan(dir: &Path, file: &Path) -> Result<(), BootError> {
-    if !dir.join("wal").exists() {
+    if !dir.join(REPLICAS).exists() {
         return Ok(());
     }
-    let problem = "it is missing, but there is a log beside it; restore it, or move the directory \
+    let problem = "it is missing, but there are replicas beside it; restore it, or move the directory \
                    away and begin with a new one";
     Err(BootError::Damaged { file: file.to_owned(), problem: problem.to_owned() })
 }
@@ -228,8 +230,8 @@ mod tests {
     fn what_cannot_be_understood_or_written_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let problem = || DataDir::open(dir.path(), NodeId(1), "shop").unwrap_err().to_string();
-        fs::create_dir(dir.path().join("wal")).unwrap();
-        assert!(problem().contains("there is a log beside it"));
+        fs::create_dir(dir.path().join(REPLICAS)).unwrap();
+        assert!(problem().contains("there are replicas beside it"));
         fs::write(dir.path().join("node.json"), "{").unwrap();
         assert!(problem().contains("cannot be read"));
         let later = r#"{"layout":9,"dataId":"x","node":1,"cluster":"shop"}"#;

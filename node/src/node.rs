@@ -107,7 +107,8 @@ pub struct Node {
     doors: JoinHandle<std::io::Result<()>>,
     closing: CancellationToken,
     chores: CancellationToken,
-    _data: DataDir,
+    /// Let go of last: until then nobody else may have the directory.
+    data: DataDir,
 }
 
 impl Node {
@@ -187,7 +188,7 @@ impl Node {
         let doors = tokio::spawn(async move { gateway.serve(http, closed).await });
         tracing::info!(node = %config.node, http = %http_address, peers = %link.address(), "started");
         let http = http_address;
-        Ok(Self { http, link, groups, actors, doors, closing, chores, _data: data })
+        Ok(Self { http, link, groups, actors, doors, closing, chores, data })
     }
 
     /// Where clients dial in.
@@ -210,25 +211,35 @@ impl Node {
         Arc::new(self.actors.router())
     }
 
-    /// Not ready; leaderships handed over; doors closed; everything stopped and synced.
-    pub async fn stop(self) {
+    /// Not ready any more, and leaderships handed over to other nodes, as far as they take them.
+    pub async fn drain(&self) {
         tracing::info!("stopping: handing over");
         self.actors.drain().await;
-        let goodbye = async {
-            self.closing.cancel();
-            match self.doors.await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "the gateway did not end well"),
-                Err(error) => tracing::warn!(%error, "the gateway did not end well"),
-            }
-        };
-        if timeout(GATEWAY_STOP_MAX, goodbye).await.is_err() {
-            tracing::warn!("some clients did not leave in time");
+    }
+
+    /// Drains, closes the doors, stops everything and syncs the disk.
+    pub async fn stop(self) {
+        self.drain().await;
+        self.close().await;
+    }
+
+    /// Stops without handing over: others find out by themselves.
+    pub async fn close(self) {
+        let Self { link, groups, actors, doors, closing, chores, data, .. } = self;
+        closing.cancel();
+        match timeout(GATEWAY_STOP_MAX, doors).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::warn!(%error, "the gateway did not end well"),
+            Ok(Err(error)) => tracing::warn!(%error, "the gateway did not end well"),
+            Err(_) => tracing::warn!("some clients did not leave in time"),
         }
-        self.chores.cancel();
-        self.actors.stop().await;
-        self.groups.shutdown().await;
-        self.link.stop().await;
+        chores.cancel();
+        actors.stop().await;
+        drop(actors);
+        // Before the replicas: they hold the link, and it holds them.
+        link.stop().await;
+        groups.shutdown().await;
+        drop(data);
         tracing::info!("stopped");
     }
 }
@@ -251,7 +262,7 @@ impl Upper<'_> {
         let groups_config = GroupsConfig {
             timing: config.timing,
             checkpoint_log_bytes: config.checkpoint_log_bytes,
-            ..GroupsConfig::new(config.node, self.data.path(), move |reason| on_fatal(reason))
+            ..GroupsConfig::new(config.node, self.data.replicas(), move |reason| on_fatal(reason))
         };
         let groups = Groups::open(groups_config, Arc::new(self.link.clone())).await?;
         self.link.serve_raft(Arc::new(groups.clone()));

@@ -165,19 +165,17 @@ impl PeerLink {
         self.0.address
     }
 
-    /// Says who answers Raft's messages. Only the first call counts.
+    /// Says who answers Raft's messages.
     pub fn serve_raft(&self, raft: Arc<dyn RaftInbox>) {
-        let _ = self.0.served.raft.set(raft);
+        self.0.served.set_raft(raft);
     }
 
-    /// Says who answers the actors' messages, and tells it which links stand already. Only the
-    /// first call counts.
+    /// Says who answers the actors' messages, and tells it which links stand already.
     pub fn serve_actors(&self, inbox: Arc<dyn Inbox>) {
-        if self.0.served.inbox.set(inbox).is_ok() {
-            let remotes: Vec<_> = self.0.remotes.read().values().cloned().collect();
-            for remote in remotes {
-                remote.tell_if_up(&self.0.served);
-            }
+        self.0.served.set_inbox(inbox);
+        let remotes: Vec<_> = self.0.remotes.read().values().cloned().collect();
+        for remote in remotes {
+            remote.tell_if_up(&self.0.served);
         }
     }
 
@@ -192,8 +190,10 @@ impl PeerLink {
         remotes.values().map(state).collect()
     }
 
-    /// Ends all connections and tasks. Calls that wait end at once.
+    /// Ends all connections and tasks, and lets go of those it served. Calls that wait end at
+    /// once.
     pub async fn stop(&self) {
+        self.0.served.clear();
         self.0.stopping.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;

@@ -9,12 +9,20 @@ use tracing_subscriber::filter::ParseError;
 
 use crate::config::LogFormat;
 
+/// A library that tells every step of itself, errors of an orderly end too. What matters of it is
+/// told by `raft`; it is heard only where a filter names it.
+const LIBRARY: &str = "openraft";
+
 /// Begins to log, on standard error. Only the first call of a process counts.
 ///
 /// # Errors
 /// Where the filter cannot be read.
 pub fn log(format: LogFormat, filter: &str) -> Result<(), ParseError> {
-    let filter = EnvFilter::builder().parse(filter)?;
+    let filter = if filter.contains(LIBRARY) {
+        EnvFilter::builder().parse(filter)?
+    } else {
+        EnvFilter::builder().parse(format!("{filter},{LIBRARY}=off"))?
+    };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A subscriber that is set already stays: tests bring their own.
     let _ = match format {

@@ -44,7 +44,10 @@ impl Asked {
         if answer.status() == StatusCode::OK {
             return Ok(());
         }
-        Err(answer.text().await.unwrap_or_default())
+        let code = answer.status();
+        let text = answer.text().await.unwrap_or_default();
+        let problem: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        Err(problem["message"].as_str().map_or_else(|| format!("status {code}"), str::to_owned))
     }
 
     /// The cluster as it sees it: the text as it came, and read.

@@ -49,15 +49,26 @@ pub(super) async fn run(args: StartArgs) -> Result<ExitCode, Failure> {
     };
     tokio::select! {
         signal = signals.next() => tracing::info!(signal, "asked to stop"),
-        () = input_closed(), if args.stop_with_input => {
-            tracing::info!("standard input was closed: stopping");
-        }
+        () = input_closed(), if args.stop_with_input => {}
     }
     tokio::select! {
-        () = Box::pin(node.stop()) => {}
+        () = stop(node, args.stop_with_input) => {}
         signal = signals.next() => {
             tracing::warn!(signal, "asked again: ending at once; nothing acknowledged is lost");
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Hands over and stops. Where whoever started this node is gone, so are the other nodes it
+/// started: there is nobody to hand over to.
+async fn stop(node: Node, stop_with_input: bool) {
+    tokio::select! {
+        biased;
+        () = input_closed(), if stop_with_input => {
+            tracing::info!("standard input was closed: stopping without handing over");
+        }
+        () = node.drain() => {}
+    }
+    Box::pin(node.close()).await;
 }

@@ -161,9 +161,7 @@ impl Remote {
     }
 
     fn tell(&self, served: &Served, up: bool) {
-        if let Some(inbox) = served.inbox.get() {
-            inbox.link_changed(self.node, up);
-        }
+        served.link_changed(self.node, up);
     }
 
     /// Tells an inbox that came later what it missed.

@@ -5,13 +5,14 @@
 //! Refused: calls past the bound, calls whose time is up, calls nobody is there for yet.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use actors::Inbox;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use model::NodeId;
+use parking_lot::RwLock;
 use raft::Lane;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -21,17 +22,43 @@ use super::frame::{Failure, Frame, Kind};
 use super::lanes::Outgoing;
 use crate::limits::{BULK_MESSAGE_BYTES_MAX, CONTROL_PAYLOAD_BYTES_MAX};
 
-/// Whom arriving messages are for. Both come after the link, because they are made with it.
+/// Whom arriving messages are for. Both come after the link, because they are made with it, and
+/// leave with it, because they hold it.
 #[derive(Default)]
 pub(super) struct Served {
-    pub(super) raft: OnceLock<Arc<dyn RaftInbox>>,
-    pub(super) inbox: OnceLock<Arc<dyn Inbox>>,
+    raft: RwLock<Option<Arc<dyn RaftInbox>>>,
+    inbox: RwLock<Option<Arc<dyn Inbox>>>,
 }
 
 impl Served {
+    pub(super) fn set_raft(&self, raft: Arc<dyn RaftInbox>) {
+        *self.raft.write() = Some(raft);
+    }
+
+    pub(super) fn set_inbox(&self, inbox: Arc<dyn Inbox>) {
+        *self.inbox.write() = Some(inbox);
+    }
+
+    /// Lets go of both.
+    pub(super) fn clear(&self) {
+        let raft = self.raft.write().take();
+        let inbox = self.inbox.write().take();
+        // Not under the locks: what ends with them may look in here.
+        drop((raft, inbox));
+    }
+
+    /// Tells the actors about a link.
+    pub(super) fn link_changed(&self, peer: NodeId, up: bool) {
+        let inbox = self.inbox.read().clone();
+        if let Some(inbox) = inbox {
+            inbox.link_changed(peer, up);
+        }
+    }
+
     /// Hands a cast over. One that comes before the actors are there is lost, as a cast may be.
     pub(super) fn cast(&self, from: NodeId, payload: Bytes) {
-        if let Some(inbox) = self.inbox.get() {
+        let inbox = self.inbox.read().clone();
+        if let Some(inbox) = inbox {
             inbox.cast(from, payload);
         }
     }
@@ -53,20 +80,9 @@ impl Served {
             Answering::refuse(connection, &frame, Failure::Busy);
             return None;
         };
-        let (from, payload) = (connection.peer, frame.payload.clone());
-        let work: BoxFuture<'static, Bytes> = match (is_raft, self.raft.get(), self.inbox.get()) {
-            (true, Some(raft), _) => {
-                let raft = Arc::clone(raft);
-                Box::pin(async move { raft.handle(from, payload).await })
-            }
-            (false, _, Some(inbox)) => {
-                let inbox = Arc::clone(inbox);
-                Box::pin(async move { inbox.call(from, payload).await })
-            }
-            (true, None, _) | (false, _, None) => {
-                Answering::refuse(connection, &frame, Failure::Starting);
-                return None;
-            }
+        let Some(work) = self.begin(connection.peer, &frame) else {
+            Answering::refuse(connection, &frame, Failure::Starting);
+            return None;
         };
         let answering = Answering {
             connection: Arc::clone(connection),
@@ -86,6 +102,17 @@ impl Served {
         let ended = connection.ended.clone();
         tokio::spawn(async move { ended.run_until_cancelled(answer).await });
         None
+    }
+
+    /// The work a call asks for, not begun yet; `None` where nobody is there for it.
+    fn begin(&self, from: NodeId, call: &Frame) -> Option<BoxFuture<'static, Bytes>> {
+        let payload = call.payload.clone();
+        if call.kind == Kind::RaftCall {
+            let raft = self.raft.read().clone()?;
+            return Some(Box::pin(async move { raft.handle(from, payload).await }));
+        }
+        let inbox = self.inbox.read().clone()?;
+        Some(Box::pin(async move { inbox.call(from, payload).await }))
     }
 }
 

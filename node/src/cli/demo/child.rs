@@ -40,11 +40,13 @@ pub(super) async fn supervise(
             Ok(mut child) => {
                 let pid = child.id().unwrap_or_default();
                 // Kept here, because waiting for a process closes its input.
-                let _input = child.stdin.take();
+                let input = child.stdin.take();
                 let _ = events.send(Event::Started { node, pid }).await;
                 let how = tokio::select! {
                     ended = child.wait() => describe(ended),
                     () = stopping.cancelled() => {
+                        // All nodes stop: none needs to hand over to another.
+                        drop(input);
                         stop(&mut child, &killing).await;
                         return;
                     }
