@@ -373,7 +373,7 @@ mod tests {
             .map(|group| jittered(16 << 20, GroupKey { group, replica: u64::from(group) + 100 }))
             .collect();
         assert!(due.iter().all(|&bytes| ((16 << 20)..(20 << 20)).contains(&bytes)));
-        let mut distinct = due.clone();
+        let mut distinct = due;
         distinct.sort_unstable();
         distinct.dedup();
         assert!(distinct.len() > 8, "{distinct:?}");

@@ -100,6 +100,10 @@ impl Device for Small {
         Machinery.sync(file)
     }
 
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        Machinery.sync_dir(dir)
+    }
+
     fn free(&self, dir: &Path) -> u64 {
         Machinery.free(dir)
     }
