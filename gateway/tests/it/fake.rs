@@ -55,6 +55,8 @@ pub(crate) struct Orders {
     pub(crate) panic: AtomicBool,
     /// Outcomes wait for permits.
     pub(crate) hold_outcomes: AtomicBool,
+    /// Commands that came.
+    pub(crate) submitted: AtomicU64,
     /// Follows begun and not dropped.
     pub(crate) following: Arc<AtomicU64>,
 }
@@ -269,6 +271,7 @@ impl Branches for Fake {
                 return Err(RouteError::UnknownModule(command.key.module.to_string()));
             }
             let outcome = this.apply(command);
+            this.orders().submitted.fetch_add(1, Ordering::SeqCst);
             if this.orders().hold_outcomes.load(Ordering::SeqCst) {
                 this.0.outcomes.acquire().await.unwrap().forget();
             }

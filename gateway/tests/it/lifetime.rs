@@ -63,13 +63,13 @@ async fn who_takes_nothing_at_all_is_told_to_come_again() {
 #[tokio::test]
 async fn a_socket_is_pinged_and_one_that_is_dead_is_closed() {
     let served = Served::new(|config| {
-        config.limits.ping_every = Duration::from_millis(100);
-        config.limits.idle_max = Duration::from_millis(350);
+        config.limits.ping_every = Duration::from_millis(200);
+        config.limits.idle_max = Duration::from_millis(1_000);
     })
     .await;
     let mut alive = served.open("/ws").await;
     let began = Instant::now();
-    while began.elapsed() < Duration::from_millis(700) {
+    while began.elapsed() < Duration::from_millis(1_800) {
         // Reading answers the pings.
         let next = tokio::time::timeout(Duration::from_millis(100), alive.message()).await;
         assert!(!matches!(next, Ok(None | Some(Message::Close(_)))), "{next:?}");
@@ -78,7 +78,7 @@ async fn a_socket_is_pinged_and_one_that_is_dead_is_closed() {
     alive.expect("pong").await;
 
     let mut dead = served.open("/ws").await;
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
     assert_eq!(dead.goodbye().await, (1001, "nothing was heard".into()));
 }
 
@@ -120,9 +120,10 @@ async fn draining_acknowledges_what_is_under_way_then_says_goodbye() {
     till.expect("server:ack").await;
     till.expect("server:event").await;
     idle.expect("server:event").await;
-    till.publish("r2", r#""table":"tickets","action":"merge","record":{"id":"none"}"#).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
     served.fake.release_outcome();
+    let under_way = r#""table":"tickets","action":"merge","record":{"id":"none"}"#;
+    till.publish("r2", under_way).await;
+    until(|| served.fake.orders().submitted.load(Ordering::SeqCst) == 2).await;
     served.stop.take().unwrap().send(()).unwrap();
     assert_eq!(idle.goodbye().await.0, 1012);
     tokio::time::sleep(Duration::from_millis(50)).await;
