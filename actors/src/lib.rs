@@ -23,6 +23,10 @@ mod reach;
 mod root;
 mod router;
 pub mod status;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use door::{Branches, Cursor, Deltas, Follow, FollowItem, RouteError, SharedDelta};
 pub use peers::{Inbox, Lane, PeerError, Peers};

@@ -1,0 +1,208 @@
+//! Testing: whole trees of actors in one process, connected in memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use model::{
+    Action, BranchId, BranchKey, CatalogueEntry, Change, Command, CommandId, ModuleConfig,
+    ModuleId, NodeId, NodeRecord, Object, Origin, Outcome, Pattern, Request, Schema, Timestamp,
+    Validation, Value, Verb, VersionRule, Write,
+};
+use parking_lot::Mutex;
+use raft::testing::MemoryNetwork;
+use raft::{Groups, GroupsConfig, Lane};
+use tempfile::TempDir;
+
+use crate::{Branches, Inbox, PeerError, Peers, Router, Running};
+
+/// The actors' side of the wires: one inbox a node.
+#[derive(Clone, Default)]
+struct Wires(Arc<Mutex<BTreeMap<NodeId, Arc<dyn Inbox>>>>);
+
+struct Door {
+    node: NodeId,
+    wires: Wires,
+}
+
+impl Door {
+    fn reach(&self, to: NodeId) -> Result<Arc<dyn Inbox>, PeerError> {
+        let inbox = self.wires.0.lock().get(&to).cloned();
+        inbox.ok_or(PeerError::Unreachable { node: to, reason: "nobody listens".into() })
+    }
+}
+
+impl Peers for Door {
+    fn call(
+        &self,
+        to: NodeId,
+        _: Lane,
+        message: Bytes,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Bytes, PeerError>> {
+        let (inbox, from) = (self.reach(to), self.node);
+        Box::pin(async move {
+            let answer = tokio::time::timeout(timeout, inbox?.call(from, message)).await;
+            answer.map_err(|_| PeerError::NoAnswer { node: to, reason: "timeout".into() })
+        })
+    }
+
+    fn cast(&self, to: NodeId, _: Lane, message: Bytes) -> Result<(), PeerError> {
+        self.reach(to)?.cast(self.node, message);
+        Ok(())
+    }
+}
+
+/// One node's tree.
+pub(crate) struct TestNode {
+    pub(crate) id: NodeId,
+    pub(crate) running: Running,
+    groups: Groups,
+    _dir: TempDir,
+}
+
+/// Some nodes, connected.
+pub(crate) struct Cluster {
+    pub(crate) nodes: Vec<TestNode>,
+    network: MemoryNetwork,
+    wires: Wires,
+}
+
+fn record(id: u64) -> NodeRecord {
+    NodeRecord {
+        id: NodeId(id),
+        name: format!("node-{id}"),
+        http: String::new(),
+        peer: String::new(),
+        data_id: format!("data-{id}"),
+        version: "test".into(),
+    }
+}
+
+/// A module `notes` with one table `note {id, text}` for every branch.
+pub(crate) fn notes() -> Vec<CatalogueEntry> {
+    let source = br#"{"tables":{"note":{"fields":{
+        "id":{"type":"string","primaryKey":true},"text":{"type":"string"}}}}}"#;
+    let source = Value::from_json(source).unwrap();
+    let id = ModuleId::parse("notes").unwrap();
+    let module = ModuleConfig {
+        schema: Arc::new(Schema::from_definition("notes", &source).unwrap()),
+        id: id.clone(),
+        label: "Notes".into(),
+        description: String::new(),
+        tables: Vec::new(),
+        source: Arc::new(source),
+        validation: Validation::Lenient,
+        version_rule: VersionRule::Next,
+        seed: None,
+    };
+    let patterns: Vec<Pattern> = Vec::new();
+    let changes =
+        [Change::Module(Arc::new(module)), Change::Patterns { patterns, defaults: vec![id] }];
+    let entry = |(place, change)| CatalogueEntry {
+        id: format!("test:{place}"),
+        at: Timestamp::default(),
+        change,
+    };
+    changes.into_iter().enumerate().map(entry).collect()
+}
+
+impl Cluster {
+    /// Starts this many nodes and waits until each can serve.
+    pub(crate) async fn start(nodes: u64) -> Self {
+        let mut cluster =
+            Self { nodes: Vec::new(), network: MemoryNetwork::new(), wires: Wires::default() };
+        for id in 1..=nodes {
+            cluster.start_node(id, nodes).await;
+        }
+        for node in &cluster.nodes {
+            cluster.ready(&node.running.router()).await;
+        }
+        cluster
+    }
+
+    async fn start_node(&mut self, id: u64, nodes: u64) {
+        let dir = TempDir::new().unwrap();
+        let config = GroupsConfig::new(NodeId(id), dir.path(), |reason| panic!("{reason}"));
+        let groups = Groups::open(config, self.network.door(NodeId(id))).await.unwrap();
+        self.network.join(NodeId(id), groups.clone());
+        let running = crate::start(crate::Config {
+            node: record(id),
+            initial: (1..=nodes).map(record).collect(),
+            partitions: 4,
+            entries: notes(),
+            groups: groups.clone(),
+            peers: Arc::new(Door { node: NodeId(id), wires: self.wires.clone() }),
+            warnings: Vec::new(),
+        });
+        let running = running.await.unwrap();
+        let router = running.router();
+        for other in &self.nodes {
+            router.link_changed(other.id, true);
+            other.running.router().link_changed(NodeId(id), true);
+        }
+        self.wires.0.lock().insert(NodeId(id), Arc::new(router));
+        self.nodes.push(TestNode { id: NodeId(id), running, groups, _dir: dir });
+    }
+
+    async fn ready(&self, router: &Router) {
+        let served = |router: &Router| {
+            router.ready().is_ok() && !router.catalogue().default_modules.is_empty()
+        };
+        wait_until("a node can serve", || served(router)).await;
+    }
+
+    pub(crate) fn router(&self, node: usize) -> Router {
+        self.nodes[node].running.router()
+    }
+
+    /// The node at this place leaves without a word.
+    pub(crate) async fn kill(&mut self, place: usize) -> NodeId {
+        let node = self.nodes.remove(place);
+        self.wires.0.lock().remove(&node.id);
+        self.network.leave(node.id);
+        for other in &self.nodes {
+            other.running.router().link_changed(node.id, false);
+        }
+        node.running.stop().await;
+        node.groups.shutdown().await;
+        node.id
+    }
+}
+
+/// Waits for something that must become true; the limit only keeps a broken test from hanging.
+pub(crate) async fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..3000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("waited a minute in vain until {what}");
+}
+
+pub(crate) fn key(branch: &str) -> BranchKey {
+    BranchKey::new(BranchId::parse(branch).unwrap(), ModuleId::parse("notes").unwrap())
+}
+
+/// An insert of one note.
+pub(crate) fn insert(branch: &str, note: &str, text: &str) -> Command {
+    let record: Object = [("id", note), ("text", text)].into_iter().collect();
+    let verb = Verb { action: Action::Insert, table: "note".into(), record, guards: Vec::new() };
+    Command {
+        id: CommandId { session: String::new(), request: format!("insert-{note}") },
+        key: key(branch),
+        origin: Arc::new(Origin::default()),
+        request: Request::Write(Write { verbs: vec![verb] }),
+    }
+}
+
+/// Submits and expects acceptance; gives the offset of the event.
+pub(crate) async fn accept(router: &Router, command: Command) -> u64 {
+    match router.submit(command).await {
+        Ok(Outcome::Accepted(accepted)) => accepted.delta.last().unwrap().0,
+        other => panic!("expected acceptance, got {other:?}"),
+    }
+}

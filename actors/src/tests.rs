@@ -1,0 +1,127 @@
+//! Stories about life: what a caller sees while actors fail, sleep and move.
+
+use model::{Answer, Outcome, Read, ReadLevel};
+
+use crate::door::{Branches, Cursor, FollowItem, RouteError};
+use crate::partition;
+use crate::testing::{Cluster, accept, insert, key, wait_until};
+
+async fn notes_of(router: &crate::Router, branch: &str) -> Vec<String> {
+    let answer = router.read(key(branch), Read::Snapshot, ReadLevel::Linearizable).await;
+    let Ok(Answer::Snapshot(snapshot)) = answer else { panic!("no snapshot: {answer:?}") };
+    let rows = snapshot.tables.iter().flat_map(|(_, rows)| rows);
+    rows.map(|row| row.get("id").unwrap().as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_node_takes_every_node_shows() {
+    let cluster = Cluster::start(3).await;
+    for place in 0..3 {
+        let note = format!("n{place}");
+        accept(&cluster.router(place), insert("dar", &note, "x")).await;
+    }
+    for place in 0..3 {
+        assert_eq!(notes_of(&cluster.router(place), "dar").await, ["n0", "n1", "n2"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_creates_nothing_and_an_unknown_module_is_named() {
+    let cluster = Cluster::start(1).await;
+    let router = cluster.router(0);
+    assert_eq!(notes_of(&router, "nobody").await, [""; 0]);
+    assert!(router.report().await.branches.is_empty());
+    let mut elsewhere = key("dar");
+    elsewhere.module = model::ModuleId::parse("gym").unwrap();
+    let answer = router.read(elsewhere, Read::Head, ReadLevel::Stale).await;
+    assert_eq!(answer, Err(RouteError::UnknownModule("gym".into())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_actor_that_panics_costs_nobody_anything() {
+    let cluster = Cluster::start(1).await;
+    let router = cluster.router(0);
+    accept(&router, insert("dar", "n1", "before")).await;
+    let partition = router.locate(&key("dar")).unwrap();
+    let actor = router.0.partitions.get(partition).unwrap().actor;
+    actor.cast(partition::Message::PanicBranch(key("dar"))).unwrap();
+    assert_eq!(accept(&router, insert("dar", "n2", "after")).await, 2);
+    assert_eq!(accept(&router, insert("remal", "r1", "elsewhere")).await, 1);
+    assert_eq!(notes_of(&router, "dar").await, ["n1", "n2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_command_through_two_nodes_is_decided_once() {
+    let cluster = Cluster::start(3).await;
+    let first = cluster.router(0).submit(insert("dar", "n1", "x")).await.unwrap();
+    let again = cluster.router(2).submit(insert("dar", "n1", "x")).await.unwrap();
+    let (Outcome::Accepted(first), Outcome::Accepted(again)) = (first, again) else {
+        panic!("both are accepted")
+    };
+    assert_eq!((first.delta.clone(), false, true), (again.delta, first.repeated, again.repeated));
+    let other = cluster.router(1).submit(insert("dar", "n1", "another text")).await.unwrap();
+    assert_eq!(other, Outcome::Rejected(model::Reject::KeyReused));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_on_a_node_without_a_replica_sees_every_delta_once() {
+    let cluster = Cluster::start(2).await;
+    let near = cluster.router(0);
+    // Every branch has one replica; of several branches some live on the other node.
+    for branch in ["a", "b", "c", "d", "e"] {
+        accept(&near, insert(branch, &format!("{branch}-first"), "x")).await;
+        for router in [cluster.router(0), cluster.router(1)] {
+            let mut follow = router.follow(key(branch), None).await.unwrap();
+            let begin = follow.snapshot.unwrap().head.offset.0;
+            for n in 1..=3 {
+                let note = format!("{branch}-{begin}-{n}");
+                accept(&near, insert(branch, &note, "x")).await;
+            }
+            for n in 1..=3 {
+                let Some(FollowItem::Delta(shared)) = follow.stream.next().await else {
+                    panic!("a delta follows")
+                };
+                assert_eq!(shared.delta.last().unwrap().0, begin + n, "branch {branch}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_slept_reads_what_it_missed_from_the_log() {
+    let cluster = Cluster::start(1).await;
+    let router = cluster.router(0);
+    accept(&router, insert("dar", "n0", "x")).await;
+    let mut follow = router.follow(key("dar"), None).await.unwrap();
+    let head = follow.snapshot.take().unwrap().head.clone();
+    let many = crate::limits::FOLLOWER_QUEUE_DELTAS as u64 + 50;
+    for n in 1..=many {
+        accept(&router, insert("dar", &format!("n{n}"), "x")).await;
+    }
+    let cursor = Cursor { incarnation: head.incarnation, offset: head.offset };
+    let mut resumed = router.follow(key("dar"), Some(cursor)).await.unwrap();
+    for stream in [&mut follow.stream, &mut resumed.stream] {
+        for n in 1..=many {
+            let Some(FollowItem::Delta(shared)) = stream.next().await else {
+                panic!("a delta follows")
+            };
+            assert_eq!(shared.delta.last().unwrap().0, head.offset.0 + n);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_go_on_when_the_leader_dies() {
+    let mut cluster = Cluster::start(3).await;
+    accept(&cluster.router(0), insert("dar", "n0", "x")).await;
+    let partition = cluster.router(0).locate(&key("dar")).unwrap();
+    let leader = cluster.router(0).leader_of(partition).unwrap();
+    let place = cluster.nodes.iter().position(|node| node.id == leader).unwrap();
+    cluster.kill(place).await;
+    let router = cluster.router(0);
+    for n in 1..=5 {
+        assert_eq!(accept(&router, insert("dar", &format!("n{n}"), "x")).await, n + 1);
+    }
+    assert_eq!(notes_of(&cluster.router(1), "dar").await.len(), 6);
+    wait_until("every partition has a leader again", || router.ready().is_ok()).await;
+}
