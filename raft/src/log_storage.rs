@@ -4,6 +4,9 @@
 //! group reach the disk in the order they were given; what was appended can be read at once.
 //! Refused: an entry that cannot be decoded is an error that names it, never a gap.
 
+mod record;
+mod tail;
+
 use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
@@ -14,20 +17,16 @@ use bytes::Bytes;
 use futures::{Stream, stream};
 use model::codec;
 use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage};
-use openraft::{EntryPayload, LogState, OptionalSend};
+use openraft::{LogState, OptionalSend};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::consensus::{Entry, LogEntry, LogId, Payload, Types, Vote, log_id};
-use crate::disk::{self, Done, GroupKey, GroupLog, Op, Wal, WalError};
+use self::record::{decode, encode};
+use self::tail::Tail;
+use crate::consensus::{LogEntry, LogId, Types, Vote, log_id};
+use crate::disk::{Done, GroupKey, GroupLog, Op, Wal, WalError};
 use crate::error::Fatal;
 use crate::limits;
-
-/// The format of an entry's bytes in the log.
-const FORMAT: u8 = 1;
-const BLANK: u8 = 0;
-const NORMAL: u8 = 1;
-const MEMBERSHIP: u8 = 2;
 
 /// The node's log, and the room there is in its queue.
 #[derive(Clone)]
@@ -160,8 +159,19 @@ impl RaftLogReader<Types> for Log {
     where
         R: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
-        let range = self.existing(&range);
-        pieces(self.clone(), range)
+        let start = match range.start_bound() {
+            Bound::Included(&index) => index,
+            Bound::Excluded(&index) => index + 1,
+            Bound::Unbounded => 0,
+        };
+        // What was purged existed: to miss it is an error, to ask beyond the end is none.
+        let purged = self.state().purged.map_or(0, |(index, _)| index + 1);
+        let end = match range.end_bound() {
+            Bound::Included(&index) => purged.min(index.saturating_add(1)),
+            Bound::Excluded(&index) => purged.min(index),
+            Bound::Unbounded => purged,
+        };
+        pieces(self.clone(), start..end.max(self.existing(&range).end))
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
@@ -192,15 +202,23 @@ impl Log {
     }
 }
 
-/// The entries of a range, read piece by piece as they are wanted.
+/// The entries of a range, read piece by piece as they are wanted. They are to be applied: a gap
+/// is an error, also at the start.
 fn pieces(log: Log, range: Range<u64>) -> impl Stream<Item = io::Result<LogEntry>> + Send + Unpin {
     let start = (log, range, VecDeque::new());
     Box::pin(stream::try_unfold(start, |(log, mut range, mut ready)| async move {
         if ready.is_empty() {
             ready = log.read(range.clone(), limits::APPLY_BYTES).await?.into();
         }
-        let Some(entry): Option<LogEntry> = ready.pop_front() else { return Ok(None) };
-        range.start = entry.log_id.index + 1;
+        if range.is_empty() {
+            return Ok(None);
+        }
+        let next: Option<LogEntry> = ready.pop_front();
+        let Some(entry) = next.filter(|entry| entry.log_id.index == range.start) else {
+            let reason = format!("{}: log entry {} is gone", log.0.key, range.start);
+            return Err(io::Error::other(reason));
+        };
+        range.start += 1;
         Ok(Some((entry, (log, range, ready))))
     }))
 }
@@ -284,108 +302,6 @@ impl RaftLogStorage<Types> for Log {
     }
 }
 
-/// The last entries, decoded.
-#[derive(Default)]
-struct Tail {
-    entries: VecDeque<LogEntry>,
-    bytes: usize,
-}
-
-impl Tail {
-    fn append(&mut self, entries: Vec<LogEntry>) {
-        for entry in entries {
-            let follows = self.entries.back().map(|last| last.log_id.index + 1);
-            if follows.is_some_and(|index| index != entry.log_id.index) {
-                self.entries.clear();
-                self.bytes = 0;
-            }
-            self.bytes += size(&entry);
-            self.entries.push_back(entry);
-        }
-        while self.bytes > limits::TAIL_BYTES && self.entries.len() > 1 {
-            self.drop_first();
-        }
-    }
-
-    fn drop_first(&mut self) {
-        if let Some(entry) = self.entries.pop_front() {
-            self.bytes -= size(&entry);
-        }
-    }
-
-    fn truncate_after(&mut self, after: Option<u64>) {
-        let stays = |entry: &LogEntry| after.is_some_and(|after| entry.log_id.index <= after);
-        while self.entries.back().is_some_and(|entry| !stays(entry)) {
-            if let Some(entry) = self.entries.pop_back() {
-                self.bytes -= size(&entry);
-            }
-        }
-    }
-
-    fn purge(&mut self, index: u64) {
-        while self.entries.front().is_some_and(|entry| entry.log_id.index <= index) {
-            self.drop_first();
-        }
-    }
-
-    /// The entries of a range, at least one, no more than `max_bytes` otherwise; `None` when the
-    /// first of them is not here.
-    fn get(&self, range: &Range<u64>, max_bytes: usize) -> Option<Vec<LogEntry>> {
-        let first = self.entries.front()?.log_id.index;
-        let skip = usize::try_from(range.start.checked_sub(first)?).ok()?;
-        let mut found: Vec<LogEntry> = Vec::new();
-        let mut bytes = 0;
-        for entry in self.entries.iter().skip(skip) {
-            bytes += size(entry);
-            if entry.log_id.index >= range.end || (!found.is_empty() && bytes > max_bytes) {
-                break;
-            }
-            found.push(entry.clone());
-        }
-        (!found.is_empty()).then_some(found)
-    }
-}
-
-/// What an entry costs in memory, roughly.
-fn size(entry: &LogEntry) -> usize {
-    const ENTRY: usize = 64;
-    match &entry.payload {
-        EntryPayload::Blank | EntryPayload::Membership(_) => ENTRY,
-        EntryPayload::Normal(Entry(bytes)) => ENTRY + bytes.len(),
-    }
-}
-
-fn encode(payload: &Payload) -> Bytes {
-    let (kind, body): (u8, &[u8]) = match payload {
-        EntryPayload::Blank => (BLANK, &[]),
-        EntryPayload::Normal(Entry(bytes)) => (NORMAL, bytes),
-        EntryPayload::Membership(membership) => (MEMBERSHIP, &codec::encode(membership)),
-    };
-    let mut bytes = Vec::with_capacity(2 + body.len());
-    bytes.extend([FORMAT, kind]);
-    bytes.extend(body);
-    bytes.into()
-}
-
-/// An entry as it was appended.
-pub(crate) fn decode(entry: &disk::Entry) -> Result<LogEntry, Fatal> {
-    let disk::Entry { index, term, bytes } = entry;
-    let bad = |reason: String| Fatal(format!("log entry {index} {reason}"));
-    let payload = match *bytes.as_ref() {
-        [FORMAT, BLANK] => EntryPayload::Blank,
-        [FORMAT, NORMAL, ..] => EntryPayload::Normal(Entry(bytes.slice(2..))),
-        [FORMAT, MEMBERSHIP, ref body @ ..] => EntryPayload::Membership(
-            codec::decode(body).map_err(|error| bad(format!("cannot be read: {error}")))?,
-        ),
-        [FORMAT, kind, ..] => return Err(bad(format!("is of an unknown kind, {kind}"))),
-        [format, ..] => {
-            return Err(bad(format!("has format {format}; this build reads format {FORMAT}")));
-        }
-        [] => return Err(bad("is empty".to_owned())),
-    };
-    Ok(LogEntry { log_id: log_id(*term, *index), payload })
-}
-
 fn fatal(error: io::Error) -> Fatal {
     Fatal(error.to_string())
 }
@@ -395,75 +311,4 @@ fn into_io(error: WalError) -> io::Error {
     let full = matches!(error, WalError::Full { .. });
     let kind = if full { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
     io::Error::new(kind, error)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
-    use openraft::entry::RaftEntry;
-
-    use super::*;
-    use crate::types::Member;
-
-    fn entry(index: u64, bytes: &[u8]) -> LogEntry {
-        LogEntry::new_normal(log_id(1, index), Entry(Bytes::copy_from_slice(bytes)))
-    }
-
-    fn indexes(entries: Option<Vec<LogEntry>>) -> Option<Vec<u64>> {
-        entries.map(|entries| entries.iter().map(|entry| entry.log_id.index).collect())
-    }
-
-    #[test]
-    fn every_kind_of_entry_reads_back_and_foreign_bytes_are_refused_by_index() {
-        let membership = openraft::Membership::new(
-            vec![BTreeSet::from([7])],
-            BTreeMap::from([(7, Member::default())]),
-        )
-        .unwrap();
-        for payload in [
-            EntryPayload::Blank,
-            EntryPayload::Normal(Entry(Bytes::from_static(b"x"))),
-            EntryPayload::Membership(membership),
-        ] {
-            let bytes = encode(&payload);
-            let back = decode(&disk::Entry { index: 4, term: 2, bytes }).unwrap();
-            assert_eq!(back, LogEntry { log_id: log_id(2, 4), payload });
-        }
-        for bad in [&b""[..], &[9, 1], &[1, 9], &[1, 2, 3]] {
-            let bytes = Bytes::copy_from_slice(bad);
-            let error = decode(&disk::Entry { index: 4, term: 2, bytes }).unwrap_err();
-            assert!(error.to_string().starts_with("log entry 4 "), "{error}");
-        }
-    }
-
-    #[test]
-    fn the_tail_gives_what_it_has_from_the_first_wanted_on_or_nothing() {
-        let mut tail = Tail::default();
-        assert!(tail.get(&(0..9), usize::MAX).is_none());
-        tail.append((5..9).map(|index| entry(index, b"four")).collect());
-        assert_eq!(indexes(tail.get(&(6..8), usize::MAX)), Some(vec![6, 7]));
-        assert_eq!(indexes(tail.get(&(5..99), usize::MAX)), Some(vec![5, 6, 7, 8]));
-        assert_eq!(indexes(tail.get(&(5..9), 1)), Some(vec![5]), "at least one");
-        assert_eq!(indexes(tail.get(&(4..9), usize::MAX)), None, "4 is not here");
-        assert_eq!(indexes(tail.get(&(9..10), usize::MAX)), None, "9 is not here");
-        tail.truncate_after(Some(6));
-        tail.purge(5);
-        assert_eq!(indexes(tail.get(&(6..9), usize::MAX)), Some(vec![6]));
-        tail.append(vec![entry(20, b"a gap empties it")]);
-        assert_eq!(indexes(tail.get(&(6..9), usize::MAX)), None);
-        tail.truncate_after(None);
-        assert_eq!(tail.bytes, 0);
-    }
-
-    #[test]
-    fn the_tail_is_bounded_by_bytes() {
-        let mut tail = Tail::default();
-        let big = vec![0; limits::TAIL_BYTES / 4];
-        tail.append((0..10).map(|index| entry(index, &big)).collect());
-        assert!(tail.bytes <= limits::TAIL_BYTES);
-        assert_eq!(tail.entries.back().unwrap().log_id.index, 9);
-        tail.append(vec![entry(10, &vec![0; limits::TAIL_BYTES * 2])]);
-        assert_eq!(tail.entries.len(), 1, "the last one always stays");
-    }
 }

@@ -200,11 +200,6 @@ impl Replica {
 
     fn apply_one(&self, seat: &mut Seat, entry: &LogEntry) -> Result<Reply, Fatal> {
         let id = entry.log_id;
-        if let Some(before) = seat.applied
-            && id.index != before.index + 1
-        {
-            return Err(Fatal(format!("{}: entry {id} came after {before}", self.key)));
-        }
         let mut changes = Vec::new();
         let reply = match &entry.payload {
             EntryPayload::Blank => Reply(None),

@@ -8,3 +8,4 @@ mod failures;
 mod groups;
 mod members;
 mod recovery;
+mod storm;

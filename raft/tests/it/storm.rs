@@ -1,0 +1,137 @@
+//! A storm: netsplits, restarts and checkpoints while clients write, from a seed that is printed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::NodeId;
+use parking_lot::Mutex;
+use raft::{GroupId, Groups, ProposeError};
+
+use crate::cluster::Cluster;
+
+const G: GroupId = GroupId(1);
+const CLIENTS: usize = 4;
+const BLOWS: usize = 12;
+
+/// A small generator: one seed, one schedule of blows.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
+
+/// What clients know of what they proposed.
+#[derive(Default)]
+struct Known {
+    acknowledged: BTreeSet<Bytes>,
+    proposed: BTreeSet<Bytes>,
+}
+
+type Doors = Arc<Mutex<BTreeMap<NodeId, Groups>>>;
+
+/// Proposes entries nobody else proposes, each once, wherever it is told the leader is.
+async fn client(number: usize, doors: Doors, known: Arc<Mutex<Known>>, over: Arc<AtomicBool>) {
+    let mut ask = NodeId(1);
+    for count in 0.. {
+        if over.load(Ordering::Relaxed) {
+            return;
+        }
+        let entry = Bytes::from(format!("{number}/{count}"));
+        known.lock().proposed.insert(entry.clone());
+        let group = doors.lock().get(&ask).and_then(|groups| groups.get(G));
+        let Some(group) = group else {
+            ask = NodeId(ask.0 % 3 + 1);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            continue;
+        };
+        let patience = Duration::from_secs(2);
+        match tokio::time::timeout(patience, group.propose(None, entry.clone())).await {
+            Ok(Ok(_)) => drop(known.lock().acknowledged.insert(entry)),
+            Ok(Err(ProposeError::NotLeader { hint })) => {
+                ask = hint.unwrap_or(NodeId(ask.0 % 3 + 1));
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Ok(Err(
+                ProposeError::Unavailable { .. }
+                | ProposeError::Indeterminate
+                | ProposeError::Fatal(_),
+            ))
+            | Err(_) => ask = NodeId(ask.0 % 3 + 1),
+        }
+    }
+}
+
+async fn blow(cluster: &mut Cluster, doors: &Doors, dice: &mut Dice) {
+    let node = NodeId(dice.roll(3) + 1);
+    let runs = cluster.running().contains(&node);
+    match dice.roll(5) {
+        0 => cluster.network.isolate(node),
+        1 => cluster.network.heal_all(),
+        2 if runs => {
+            doors.lock().remove(&node);
+            cluster.close(node).await;
+        }
+        3 if runs => cluster.group(node, G).checkpoint().await.unwrap(),
+        _ if !runs => {
+            cluster.open(node).await;
+            doors.lock().insert(node, cluster.groups(node).clone());
+        }
+        _ => cluster.network.cut(node, NodeId(node.0 % 3 + 1)),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_loses_nothing_that_was_acknowledged_and_doubles_nothing() {
+    let seed = std::env::var("STORM_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) * 2 + 1);
+    println!("STORM_SEED={seed}");
+    let mut dice = Dice(seed);
+    let mut cluster = Cluster::tuned(3, [1], |config| config.checkpoint_log_bytes = 2 << 10).await;
+    let running = cluster.running();
+    let doors: Doors = Arc::default();
+    doors.lock().extend(running.iter().map(|&node| (node, cluster.groups(node).clone())));
+    let (known, over) = (Arc::<Mutex<Known>>::default(), Arc::new(AtomicBool::new(false)));
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|number| tokio::spawn(client(number, doors.clone(), known.clone(), over.clone())))
+        .collect();
+    for _ in 0..BLOWS {
+        blow(&mut cluster, &doors, &mut dice).await;
+        tokio::time::sleep(Duration::from_millis(dice.roll(1500))).await;
+    }
+    over.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.unwrap();
+    }
+    cluster.network.heal_all();
+    for node in running {
+        if !cluster.running().contains(&node) {
+            cluster.open(node).await;
+        }
+    }
+    cluster.propose(G, "calm").await;
+    let leader = cluster.leader(G).await;
+    cluster.group(leader, G).read_barrier().await.unwrap();
+    let entries = cluster.tally(leader, G).entries();
+    for node in cluster.running() {
+        cluster.counted(node, G, entries.len()).await;
+        assert_eq!(cluster.tally(node, G).entries(), entries, "seed {seed}, node {node}");
+    }
+    let known = known.lock();
+    let applied: BTreeSet<Bytes> =
+        entries.iter().filter(|&entry| entry != "calm").cloned().collect();
+    let calm = entries.iter().filter(|&entry| entry == "calm").count();
+    assert_eq!(applied.len() + calm, entries.len(), "seed {seed}: an entry counts twice");
+    let lost: Vec<_> = known.acknowledged.difference(&applied).collect();
+    assert!(lost.is_empty(), "seed {seed}: acknowledged and lost: {lost:?}");
+    let invented: Vec<_> = applied.difference(&known.proposed).collect();
+    assert!(invented.is_empty(), "seed {seed}: {invented:?}");
+    assert!(cluster.fatal.lock().is_empty());
+}
