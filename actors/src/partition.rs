@@ -48,6 +48,9 @@ pub(crate) enum Message {
     /// For tests: make one branch's actor fail.
     #[cfg(test)]
     PanicBranch(BranchKey),
+    /// For tests: every branch counts as idle.
+    #[cfg(test)]
+    PassivateAll,
 }
 
 /// What a partition actor is started with.
@@ -126,8 +129,13 @@ impl Actor for PartitionActor {
             Message::Submit(submission) => state.submit(&myself, submission).await,
             Message::Status(status) => state.lead_or_follow(&status),
             Message::Catalogue => state.define_configured(),
-            Message::Tick => state.tick(),
+            Message::Tick => {
+                state.passivate(PASSIVATE_AFTER);
+                state.give_back_lead();
+            }
             Message::Drain => state.drain(),
+            #[cfg(test)]
+            Message::PassivateAll => state.passivate(Duration::ZERO),
             #[cfg(test)]
             Message::PanicBranch(key) => {
                 if let Some(active) = state.leading.as_ref().and_then(|l| l.branches.get(&key)) {
@@ -264,12 +272,13 @@ impl State {
         }
     }
 
-    fn tick(&mut self) {
+    /// Ends the actors of branches without work for this long. They begin again when asked.
+    fn passivate(&mut self, idle_for: Duration) {
         let Some(leading) = &mut self.leading else { return };
         let idle: Vec<_> = leading
             .branches
             .iter()
-            .filter(|(_, active)| active.used.elapsed() >= PASSIVATE_AFTER)
+            .filter(|(_, active)| active.used.elapsed() >= idle_for)
             .map(|(key, _)| key.clone())
             .collect();
         for key in idle {
@@ -280,13 +289,15 @@ impl State {
                 self.stopping.insert(active.actor.get_id(), stopping);
             }
         }
-        self.give_back_lead();
     }
 
     /// Leaders follow the placement: if another node should lead and can, it is asked to.
     fn give_back_lead(&mut self) {
         let catalogue = Arc::clone(&self.start.catalogue.borrow());
         let Some(placement) = catalogue.placements.get(&self.start.partition) else { return };
+        if self.leading.is_none() || self.draining {
+            return;
+        }
         let preferred = placement.preferred;
         let status = self.start.group.status();
         let node = placement.preferred_node();
@@ -295,7 +306,7 @@ impl State {
             && status.members.get(&preferred).is_some_and(|(_, voter)| *voter)
             && status.lag.get(&preferred).is_some_and(|lag| *lag <= PREFERRED_LAG_MAX)
             && self.transfer_tried.is_none_or(|at| at.elapsed() >= TRANSFER_PAUSE);
-        if fit && !self.draining {
+        if fit {
             self.transfer(preferred);
         }
     }

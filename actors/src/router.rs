@@ -39,12 +39,15 @@ pub(crate) struct Partition {
     pub(crate) published: Arc<Published>,
 }
 
+/// A replica and what its machine shows.
+pub(crate) type Replica = (ReplicaGroup, Arc<Published>);
+
 /// The partitions of this node.
 #[derive(Clone, Default)]
 pub(crate) struct Partitions {
     running: Arc<RwLock<BTreeMap<PartitionId, Partition>>>,
     /// Replicas whose actor failed: they wait for their next one.
-    orphaned: Arc<Mutex<BTreeMap<PartitionId, (ReplicaGroup, Arc<Published>)>>>,
+    orphaned: Arc<Mutex<BTreeMap<PartitionId, Replica>>>,
 }
 
 impl Partitions {

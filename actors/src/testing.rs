@@ -30,7 +30,7 @@ struct Door {
 impl Door {
     fn reach(&self, to: NodeId) -> Result<Arc<dyn Inbox>, PeerError> {
         let inbox = self.wires.0.lock().get(&to).cloned();
-        inbox.ok_or(PeerError::Unreachable { node: to, reason: "nobody listens".into() })
+        inbox.ok_or_else(|| PeerError::Unreachable { node: to, reason: "nobody listens".into() })
     }
 }
 

@@ -51,6 +51,29 @@ async fn a_branch_actor_that_panics_costs_nobody_anything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn calls_that_come_while_an_actor_goes_to_sleep_are_kept() {
+    let cluster = Cluster::start(1).await;
+    let router = cluster.router(0);
+    accept(&router, insert("dar", "n0", "x")).await;
+    let partition = router.locate(&key("dar")).unwrap();
+    let actor = router.0.partitions.get(partition).unwrap().actor;
+    let mut calls = Vec::new();
+    for n in 1..=50 {
+        if n % 5 == 0 {
+            actor.cast(partition::Message::PassivateAll).unwrap();
+        }
+        let (router, note) = (router.clone(), format!("n{n}"));
+        calls.push(tokio::spawn(async move { accept(&router, insert("dar", &note, "x")).await }));
+    }
+    let mut offsets = Vec::new();
+    for call in calls {
+        offsets.push(call.await.unwrap());
+    }
+    offsets.sort_unstable();
+    assert_eq!(offsets, (2..=51).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_same_command_through_two_nodes_is_decided_once() {
     let cluster = Cluster::start(3).await;
     let first = cluster.router(0).submit(insert("dar", "n1", "x")).await.unwrap();

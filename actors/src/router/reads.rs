@@ -189,8 +189,6 @@ impl Router {
 
 /// A read without an answer changed nothing: it is never "indeterminate".
 pub(crate) fn unread(refusal: Refusal) -> RouteError {
-    match refusal {
-        Refusal::Indeterminate => final_word(no_leader(), false),
-        other => final_word(other, false),
-    }
+    let known = if refusal == Refusal::Indeterminate { no_leader() } else { refusal };
+    final_word(known, false)
 }
