@@ -247,8 +247,8 @@ impl Catalogue {
         }
         cluster_id.clone_into(&mut self.cluster_id);
         self.formed_at = at;
-        self.partitions =
-            u16::try_from(placements.len()).expect("a partition's number is a u16, so is their count");
+        self.partitions = u16::try_from(placements.len())
+            .expect("a partition's number is a u16, so is their count");
         self.placements.clone_from(placements);
         self.epoch.0 += 1;
         self.nodes = nodes.iter().map(|node| (node.id, node.clone())).collect();

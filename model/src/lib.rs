@@ -36,7 +36,8 @@ pub mod value;
 
 pub use branch::{Branch, Reservation};
 pub use cluster::{
-    BranchConfig, Catalogue, CatalogueEntry, Change, ChangeRefused, ModuleConfig, NodeRecord, Pattern, Placement,
+    BranchConfig, Catalogue, CatalogueEntry, Change, ChangeRefused, ModuleConfig, NodeRecord,
+    Pattern, Placement,
 };
 pub use command::{Action, Batch, Command, Guard, Origin, Request, Reserve, Seed, Verb, Write};
 pub use definition::{Definition, Validation, VersionRule};

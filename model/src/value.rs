@@ -384,28 +384,20 @@ impl<'de> Deserialize<'de> for Members<'de> {
 }
 
 /// How a value looks to postcard. Append-only.
-#[derive(Serialize, Deserialize)]
-enum Packed<V, O> {
+#[derive(Deserialize)]
+enum Packed {
     Null,
     Bool(bool),
     Number(Box<str>),
     String(String),
-    Array(Vec<V>),
-    Object(O),
+    Array(Vec<Value>),
+    Object(Object),
 }
 
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         if !to.is_human_readable() {
-            return match self {
-                Self::Null => Packed::<&Value, &Object>::Null,
-                Self::Bool(value) => Packed::Bool(*value),
-                Self::Number(number) => Packed::Number(number.0.clone()),
-                Self::String(text) => Packed::String(text.clone()),
-                Self::Array(items) => Packed::Array(items.iter().collect()),
-                Self::Object(object) => Packed::Object(object),
-            }
-            .serialize(to);
+            return self.pack(to);
         }
         match self {
             Self::Null => to.serialize_unit(),
@@ -420,6 +412,21 @@ impl Serialize for Value {
                 seq.end()
             }
             Self::Object(object) => object.serialize(to),
+        }
+    }
+}
+
+impl Value {
+    /// Writes what [`Packed`] reads, without a copy: the places and names are its.
+    fn pack<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        const NAME: &str = "Packed";
+        match self {
+            Self::Null => to.serialize_unit_variant(NAME, 0, "Null"),
+            Self::Bool(value) => to.serialize_newtype_variant(NAME, 1, "Bool", value),
+            Self::Number(number) => to.serialize_newtype_variant(NAME, 2, "Number", &*number.0),
+            Self::String(text) => to.serialize_newtype_variant(NAME, 3, "String", text),
+            Self::Array(items) => to.serialize_newtype_variant(NAME, 4, "Array", items),
+            Self::Object(object) => to.serialize_newtype_variant(NAME, 5, "Object", object),
         }
     }
 }
@@ -443,7 +450,7 @@ impl<'de> Deserialize<'de> for Value {
 }
 
 fn unpack<'de, D: Deserializer<'de>>(from: D) -> Result<Value, D::Error> {
-    Ok(match Packed::<Value, Object>::deserialize(from)? {
+    Ok(match Packed::deserialize(from)? {
         Packed::Null => Value::Null,
         Packed::Bool(value) => Value::Bool(value),
         Packed::Number(text) => Value::Number(Number(text)),
