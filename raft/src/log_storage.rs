@@ -312,3 +312,91 @@ fn into_io(error: WalError) -> io::Error {
     let kind = if full { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
     io::Error::new(kind, error)
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::TryStreamExt;
+    use openraft::entry::RaftEntry;
+    use openraft::storage::RaftLogStorageExt;
+
+    use super::*;
+    use crate::consensus::Entry;
+    use crate::disk::WalConfig;
+
+    const KEY: GroupKey = GroupKey { group: 1, replica: 1 };
+
+    fn open(dir: &tempfile::TempDir) -> Log {
+        let fatal = |reason| panic!("the log stopped: {reason}");
+        let (wal, _) = Wal::open(dir.path(), WalConfig::new(fatal)).unwrap();
+        Log::new(KEY, SharedLog::new(Arc::new(wal)))
+    }
+
+    async fn append(log: &mut Log, indexes: Range<u64>, term: u64) {
+        let entry = |index| LogEntry::new_normal(log_id(term, index), Entry(Bytes::new()));
+        log.blocking_append(indexes.map(entry)).await.unwrap();
+    }
+
+    async fn streamed(log: &mut Log, range: Range<u64>) -> io::Result<Vec<u64>> {
+        let entries: Vec<LogEntry> = log.entries_stream(range).await.try_collect().await?;
+        Ok(entries.iter().map(|entry| entry.log_id.index).collect())
+    }
+
+    #[tokio::test]
+    async fn entries_that_are_gone_are_missed_by_name_when_they_are_to_be_applied() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = open(&dir);
+        append(&mut log, 0..10, 1).await;
+        assert_eq!(streamed(&mut log, 3..6).await.unwrap(), [3, 4, 5]);
+        log.purge(log_id(1, 4)).await.unwrap();
+        assert_eq!(streamed(&mut log, 5..20).await.unwrap(), [5, 6, 7, 8, 9]);
+        let error = streamed(&mut log, 4..6).await.unwrap_err();
+        assert_eq!(error.to_string(), "group 1 replica 1: log entry 4 is gone");
+        log.purge(log_id(1, 9)).await.unwrap();
+        assert!(streamed(&mut log, 9..10).await.is_err(), "also when nothing is left");
+        assert_eq!(streamed(&mut log, 10..12).await.unwrap(), [0u64; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_log_that_contradicts_its_checkpoint_is_cut_and_one_that_agrees_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = open(&dir);
+        append(&mut log, 0..10, 1).await;
+        log.agree(Some(log_id(1, 6))).await.unwrap();
+        assert_eq!(log.get_log_state().await.unwrap().last_log_id, Some(log_id(1, 9)));
+        // A checkpoint of a later term came, and a crash kept the old entries alive.
+        log.agree(Some(log_id(2, 6))).await.unwrap();
+        let state = log.get_log_state().await.unwrap();
+        assert_eq!(state.last_purged_log_id, Some(log_id(2, 6)));
+        assert_eq!(state.last_log_id, Some(log_id(2, 6)));
+        append(&mut log, 7..9, 2).await;
+        assert_eq!(streamed(&mut log, 7..9).await.unwrap(), [7, 8]);
+    }
+
+    #[tokio::test]
+    async fn a_log_that_is_gone_further_than_any_checkpoint_reaches_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = open(&dir);
+        append(&mut log, 0..10, 1).await;
+        log.purge(log_id(1, 4)).await.unwrap();
+        log.agree(Some(log_id(1, 4))).await.unwrap();
+        for short in [None, Some(log_id(1, 3))] {
+            let error = log.agree(short).await.unwrap_err();
+            assert!(error.0.contains("the log is gone up to 4"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn votes_entries_and_advice_are_there_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = open(&dir);
+        let vote = Vote::new_committed(3, 1);
+        log.save_vote(&vote).await.unwrap();
+        log.save_committed(Some(log_id(3, 1))).await.unwrap();
+        append(&mut log, 0..3, 3).await;
+        drop(log);
+        let mut log = open(&dir);
+        assert_eq!(log.read_vote().await.unwrap(), Some(vote));
+        assert_eq!(log.read_committed().await.unwrap(), Some(log_id(3, 1)));
+        assert_eq!(log.try_get_log_entries(..).await.unwrap().len(), 3);
+    }
+}

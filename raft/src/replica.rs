@@ -360,7 +360,12 @@ fn fatal(error: impl std::fmt::Display) -> Fatal {
 
 #[cfg(test)]
 mod tests {
+    use openraft::entry::RaftEntry;
+
     use super::*;
+    use crate::consensus::log_id;
+    use crate::disk::StoreFiles;
+    use crate::testing::Tally;
 
     #[test]
     fn checkpoints_of_a_node_are_spread_but_never_early() {
@@ -372,5 +377,60 @@ mod tests {
         distinct.sort_unstable();
         distinct.dedup();
         assert!(distinct.len() > 8, "{distinct:?}");
+    }
+
+    struct Desk {
+        replica: Replica,
+        tally: Tally,
+        _files: StoreFiles,
+        _dir: tempfile::TempDir,
+    }
+
+    fn desk() -> Desk {
+        let dir = tempfile::tempdir().unwrap();
+        let key = GroupKey { group: 1, replica: 1 };
+        let checkpoints = Checkpoints::open(&dir.path().join("checkpoints")).unwrap();
+        let files = StoreFiles::open(&dir.path().join("store")).unwrap();
+        let store = files.open_group(key).unwrap();
+        let tally = Tally::new();
+        let replica = Replica::new(key, Box::new(tally.clone()), checkpoints, store, 1 << 20);
+        assert_eq!(replica.restore_newest().unwrap(), None);
+        Desk { replica, tally, _files: files, _dir: dir }
+    }
+
+    fn entries(indexes: std::ops::Range<u64>) -> Vec<Item> {
+        let entry = |index: u64| Entry(index.to_string().into());
+        indexes.map(|index| (LogEntry::new_normal(log_id(1, index), entry(index)), None)).collect()
+    }
+
+    #[test]
+    fn a_store_that_was_lost_while_running_is_filled_anew_and_the_machine_does_not_go_back() {
+        let desk = desk();
+        desk.replica.apply(entries(0..100)).unwrap();
+        desk.replica.write_checkpoint().unwrap();
+        desk.replica.apply(entries(100..150)).unwrap();
+        drop(desk.replica.store.rebuild().unwrap());
+        assert!(desk.replica.store.needs_rebuild());
+        assert_eq!(desk.replica.mend_store().unwrap(), Some(()));
+        assert!(!desk.replica.store.needs_rebuild());
+        assert_eq!(desk.replica.state().0, Some(log_id(1, 149)));
+        assert_eq!(desk.tally.count(), 150);
+        desk.replica.apply(entries(150..160)).unwrap();
+        assert!(desk.replica.store.wait(159, std::time::Duration::from_secs(60)));
+        let stored = desk.replica.store.scan(&[], &[0xff; 9], usize::MAX).unwrap();
+        let stored: Vec<bytes::Bytes> = stored.into_iter().map(|(_, value)| value).collect();
+        assert_eq!(stored, desk.tally.entries());
+    }
+
+    #[test]
+    fn after_a_failure_nothing_is_applied_any_more_and_the_reason_stays() {
+        let desk = desk();
+        desk.replica.apply(entries(0..3)).unwrap();
+        let poison = LogEntry::new_normal(log_id(1, 3), Entry("panic".into()));
+        let failure = desk.replica.apply(vec![(poison, None)]).unwrap_err();
+        assert!(failure.0.contains("panic while applying an entry: asked to"), "{failure}");
+        assert_eq!(desk.replica.apply(entries(4..5)), Err(failure.clone()));
+        assert_eq!(desk.replica.failure(), Some(failure));
+        assert_eq!(desk.tally.count(), 3);
     }
 }
