@@ -15,8 +15,8 @@ use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 /// What the log asks of a disk.
 pub trait Device: fmt::Debug + Send + Sync + 'static {
-    /// Makes room: afterwards the first `bytes` of the file can be written without meeting a full
-    /// disk, and what was not written yet reads as zeroes.
+    /// Makes a file `bytes` long: what is new is written with zeroes, so that writing to it later
+    /// neither meets a full disk nor depends on the file system's own records.
     ///
     /// # Errors
     /// `StorageFull` (or `QuotaExceeded`) when there is no room.
@@ -48,12 +48,13 @@ pub struct Machinery;
 
 impl Device for Machinery {
     fn preallocate(&self, file: &File, bytes: u64) -> io::Result<()> {
+        let from = file.metadata()?.len();
         match fallocate(file, FallocateFlags::empty(), 0, bytes) {
-            Ok(()) => Ok(()),
-            // A file system that cannot reserve: writing zeroes reserves as well, only slower.
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => fill(file, bytes),
-            Err(error) => Err(error.into()),
+            // A file system that cannot reserve meets its end while zeroes are written.
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
+            Err(error) => return Err(error.into()),
         }
+        fill(file, from, bytes)
     }
 
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -77,13 +78,13 @@ impl Device for Machinery {
     }
 }
 
-/// Extends a file with zeroes from its end to `bytes`.
-fn fill(file: &File, bytes: u64) -> io::Result<()> {
-    let zeroes = vec![0u8; 64 << 10];
-    let mut at = file.metadata()?.len();
-    while at < bytes {
-        let piece = zeroes.len().min(usize::try_from(bytes - at).unwrap_or(zeroes.len()));
-        file.write_all_at(&zeroes[..piece], at)?;
+/// Writes zeroes from one offset to another.
+fn fill(file: &File, from: u64, to: u64) -> io::Result<()> {
+    static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+    let mut at = from;
+    while at < to {
+        let piece = usize::try_from(to - at).map_or(ZEROES.len(), |left| left.min(ZEROES.len()));
+        file.write_all_at(&ZEROES[..piece], at)?;
         at += piece as u64;
     }
     Ok(())

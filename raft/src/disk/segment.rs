@@ -1,6 +1,6 @@
 //! Segment: one file of the log, from its birth to its end.
 //!
-//! A segment is made under another name: room reserved, head written, fsynced; then renamed, and its
+//! A segment is made under another name: zeroes and head written, fsynced; then renamed, and its
 //! directory fsynced. So a file with a segment's name always has a whole head, and room to write to;
 //! and a full disk is met before any record is. Its bytes are written once, front to back, and never
 //! again: a reader with a handle may go on reading after the file was removed.

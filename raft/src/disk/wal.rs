@@ -12,7 +12,7 @@
 //! ```text
 //!   0000000000000041.wal              0000000000000042.wal             0000000000000043.wal
 //!   [head|turn|turn|turn]  <--link--  [head|turn|turn|turn|000000]     [head|00000000000000]
-//!    full, cut to its end              current                          next, room reserved
+//!    full, cut to its end              current                          next, all zeroes
 //! ```
 //!
 //! - Every turn names its predecessor: segment, end, checksum. A turn is only begun when the one
@@ -26,17 +26,24 @@
 //! - On open, the segment with the last turns is copied to a new one and made durable before
 //!   anything is reported; the new one says which segments it replaces.
 //!
+//! - A segment is written full of zeroes, and made durable, before it is used. Room that is merely
+//!   reserved would have to be turned into written room by each turn, in the file system's own log;
+//!   when that fails because power goes or the disk does, the sync may still say that all is well
+//!   (seen on ext4: one in twenty power cuts lost a turn that had been acknowledged, none in hundreds
+//!   since). It also makes each sync cheaper.
+//!
 //! **What may go.** A segment nothing lives in is removed once a durable turn has said that it is not
 //! needed. If little lives in the oldest one (a group that rarely writes, a vote, a mark) it is
 //! written again behind the newest turn first, a bounded amount per turn. Only the oldest segment is
 //! ever removed: a record that ends others (a truncation) outlives what it ends.
 //!
-//! **A full disk** is met when room is reserved for the *next* segment, before any record needs it.
-//! From then on [`Wal::writable`] says no, so that nothing new is proposed (or accepted from a
-//! leader), while what is in flight still fits into the current one, whose last sixteenth is kept for
-//! small writes (votes, marks). What does not fit is refused with `StorageFull`: it is not written,
-//! memory takes back what it appended, and what was submitted for that replica on top of it is
-//! refused as well. Reading goes on. Room is looked for at every turn and twice a second.
+//! **A full disk** is met when the *next* segment is made, before any record needs it, and at the
+//! latest when half of the current one is used. From then on [`Wal::writable`] says no, so that
+//! nothing new is proposed (or accepted from a leader), while what is in flight still fits into the
+//! current one, whose last sixteenth is kept for small writes (votes, marks). What does not fit is
+//! refused with `StorageFull`: it is not written, memory takes back what it appended, and what was
+//! submitted for that replica on top of it is refused as well. Reading goes on. Room is looked for
+//! when a turn needs it, and twice a second.
 //!
 //! **What it refuses**: to go on after a failed write or fsync (what is on disk is not known then: the
 //! `fatal` hook ends the process); to be opened twice; to skip damage; to leave gaps between entries.
@@ -46,6 +53,7 @@
 
 mod index;
 mod recover;
+mod spare;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -64,6 +72,7 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
 use crate::disk::wal::index::Source;
+use crate::disk::wal::spare::Maker;
 use crate::disk::wal::writer::{Shared, State, Work, Writer};
 use crate::disk::{Device, GroupKey, Machinery};
 use crate::limits;
@@ -280,7 +289,7 @@ impl Op {
 pub struct Wal {
     shared: Arc<Shared>,
     dir: PathBuf,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
     /// Held while the log is open.
     _lock: File,
 }
@@ -302,14 +311,28 @@ impl Wal {
             state: Mutex::new(State { index, ..State::default() }),
             wake: Condvar::new(),
             room: Condvar::new(),
+            order: Condvar::new(),
+            made: Condvar::new(),
             counters,
         });
-        let writer = Writer::new(shared.clone(), dir.to_owned(), config, opened)?;
-        let thread = thread::Builder::new()
-            .name("wal".to_owned())
-            .spawn(move || writer.run())
-            .map_err(|source| WalError::Io { path: dir.to_owned(), source })?;
-        Ok((Self { shared, dir: dir.to_owned(), thread: Some(thread), _lock: lock }, recovered))
+        let maker = Maker {
+            shared: shared.clone(),
+            dir: dir.to_owned(),
+            device: config.device.clone(),
+            segment_bytes: config.segment_bytes,
+        };
+        let writer = Writer::new(shared.clone(), dir.to_owned(), config, opened);
+        let mut wal = Self { shared, dir: dir.to_owned(), threads: Vec::new(), _lock: lock };
+        wal.start("wal", move || writer.run())?;
+        wal.start("wal-spare", move || maker.run())?;
+        Ok((wal, recovered))
+    }
+
+    fn start(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), WalError> {
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
+        let thread = thread.map_err(|source| WalError::Io { path: self.dir.clone(), source })?;
+        self.threads.push(thread);
+        Ok(())
     }
 
     /// Hands operations to the log's thread and returns; `done` is called when they are on disk.
@@ -422,11 +445,12 @@ impl Wal {
 impl Drop for Wal {
     fn drop(&mut self) {
         self.shared.state.lock().closed = true;
-        self.shared.wake.notify_one();
-        let Some(thread) = self.thread.take() else { return };
-        // The last owner may be a callback, on the very thread that would be waited for.
-        if thread.thread().id() != thread::current().id() && thread.join().is_err() {
-            tracing::error!("the log's thread panicked at its end");
+        self.shared.wake.notify_all();
+        for thread in self.threads.drain(..) {
+            // The last owner may be a callback, on the very thread that would be waited for.
+            if thread.thread().id() != thread::current().id() && thread.join().is_err() {
+                tracing::error!("a thread of the log panicked at its end");
+            }
         }
     }
 }

@@ -1,9 +1,8 @@
 //! Writer: the log's one thread. It takes all that is queued, writes it as one turn, makes it
 //! durable with one call, and then, in order, says so.
 //!
-//! It also keeps one segment ahead of the current one, so that a full disk is noticed while there
-//! still is room; empties the oldest segment by writing again what lives in it; and stops for good
-//! at the first write or fsync that fails.
+//! It also moves on to the next segment, empties the oldest one by writing again what lives in it,
+//! and stops for good at the first write or fsync that fails.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -20,6 +19,7 @@ use crate::disk::record::{Kind, Link, RECORD_HEAD, Record, TURN_HEAD, Turn};
 use crate::disk::segment::{HEAD, Head, Segment};
 use crate::disk::wal::index::{Index, Source};
 use crate::disk::wal::recover::Opened;
+use crate::disk::wal::spare::Spare;
 use crate::disk::wal::{Done, WalConfig, WalCounters, WalError};
 use crate::disk::{Device, GroupKey};
 use crate::limits;
@@ -49,6 +49,10 @@ pub(super) struct Shared {
     pub(super) wake: Condvar,
     /// Wakes those who wait for room in the queue.
     pub(super) room: Condvar,
+    /// Wakes the maker of segments.
+    pub(super) order: Condvar,
+    /// Wakes the writer when it waits for a segment.
+    pub(super) made: Condvar,
     pub(super) counters: WalCounters,
 }
 
@@ -63,6 +67,8 @@ pub(super) struct State {
     pub(super) dead: Option<String>,
     /// Bytes needed and free, while there is no next segment.
     pub(super) full: Option<(u64, u64)>,
+    /// The segment after the current one, until the writer takes it.
+    pub(super) spare: Spare,
     /// Replicas of which memory says something the disk was refused: it is said again with the next
     /// turn. `true`: that the replica was forgotten before.
     pub(super) unsaid: BTreeMap<GroupKey, bool>,
@@ -110,8 +116,8 @@ impl Writer {
         dir: PathBuf,
         config: WalConfig,
         opened: Opened,
-    ) -> Result<Self, WalError> {
-        let mut writer = Self {
+    ) -> Self {
+        let writer = Self {
             shared,
             dir,
             device: config.device,
@@ -130,19 +136,22 @@ impl Writer {
             outcomes: Vec::new(),
             refused: BTreeSet::new(),
         };
-        let path = writer.dir.clone();
-        writer.prepare_spare().map_err(|source| WalError::Io { path, source })?;
-        Ok(writer)
+        writer.want_spare(&mut writer.shared.state.lock());
+        writer
     }
 
     /// The thread's body.
     pub(super) fn run(mut self) {
-        let reason = match catch_unwind(AssertUnwindSafe(|| self.serve())) {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => format!("writing to {} failed: {error}", self.dir.display()),
-            Err(_) => "the log's thread panicked".to_owned(),
-        };
-        self.die(&reason);
+        let ended = catch_unwind(AssertUnwindSafe(|| self.serve()));
+        self.shared.state.lock().spare.end();
+        self.shared.order.notify_all();
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                self.die(&format!("writing to {} failed: {error}", self.dir.display()));
+            }
+            Err(_) => self.die("the log's thread panicked"),
+        }
     }
 
     fn serve(&mut self) -> io::Result<()> {
@@ -154,28 +163,23 @@ impl Writer {
             }
             let floor = self.ride_along();
             self.flush(floor)?;
-            if self.spare.is_none() {
-                self.prepare_spare()?;
-            }
         }
         Ok(())
     }
 
     /// Waits for something to do and takes all of it. `None`: closed, and nothing is left.
-    fn take(&self) -> Option<Batch> {
-        let mut state = self.shared.state.lock();
+    fn take(&mut self) -> Option<Batch> {
+        let shared = self.shared.clone();
+        let mut state = shared.state.lock();
         while state.queue.is_empty() && !state.closed {
-            if state.full.is_none() {
-                self.shared.wake.wait(&mut state);
-            } else if self.shared.wake.wait_for(&mut state, limits::WAL_FULL_RETRY).timed_out() {
-                return Some(Batch { floor: self.floor, ..Batch::default() });
-            }
+            shared.wake.wait(&mut state);
         }
         if state.queue.is_empty() && state.index.advised.is_empty() {
             return None;
         }
+        self.spare = self.spare.take().or_else(|| state.spare.take());
         let batch = self.plan(&mut state);
-        self.shared.room.notify_all();
+        shared.room.notify_all();
         Some(batch)
     }
 
@@ -242,6 +246,10 @@ impl Writer {
 
     /// Sees to it that records of this size fit into the turn. `false`: there is no room on the disk.
     fn make_room(&mut self, size: usize) -> io::Result<bool> {
+        // Whether there is a next segment is known while half of this one is left.
+        if self.spare.is_none() && self.turn.size_with(size) as u64 + self.end > self.capacity / 2 {
+            self.spare = self.shared.next_segment(false)?;
+        }
         while !self.fits(size) {
             self.flush(self.floor)?;
             if !self.rotate(size)? {
@@ -374,10 +382,11 @@ impl Writer {
     /// Goes on in the next segment, which gets room for `size` bytes of records. `false`: there is
     /// no room on the disk.
     fn rotate(&mut self, size: usize) -> io::Result<bool> {
-        if self.spare.is_none() {
-            self.prepare_spare()?;
-        }
-        let Some(spare) = self.spare.take() else { return Ok(false) };
+        let next = match self.spare.take() {
+            Some(spare) => Some(spare),
+            None => self.shared.next_segment(true)?,
+        };
+        let Some(spare) = next else { return Ok(false) };
         let needed = (HEAD + TURN_HEAD + size + 8 + self.reserve()) as u64;
         if needed > self.segment_bytes
             && let Err(error) = spare.grow(needed, &*self.device)
@@ -390,36 +399,18 @@ impl Writer {
         self.end = HEAD as u64;
         self.capacity = self.segment_bytes.max(needed);
         let mut state = self.shared.state.lock();
+        self.want_spare(&mut state);
         state.index.add_segment(self.active.clone());
         self.shared.counters.segments.store(state.index.segments.len() as u64, Relaxed);
         Ok(true)
     }
 
-    /// Makes the segment after the current one. When there is no room for it, proposals are refused
-    /// from now on, while what is in flight may use what the current one still has.
-    fn prepare_spare(&mut self) -> io::Result<()> {
+    /// Orders the segment after the current one.
+    fn want_spare(&self, state: &mut State) {
         let serial = self.active.head.serial + 1;
-        let head = Head { serial, nonce: self.device.nonce(), replaces: serial, floor: self.floor };
-        let made = Segment::create(&self.dir, head, self.segment_bytes, &[], &*self.device);
-        let mut state = self.shared.state.lock();
-        match made {
-            Ok(spare) => {
-                if state.full.take().is_some() {
-                    tracing::info!(dir = %self.dir.display(), "the log has room again");
-                }
-                self.spare = Some(spare);
-                Ok(())
-            }
-            Err(error) if is_full(&error) => {
-                let full = (self.segment_bytes, self.device.free(&self.dir));
-                if state.full.replace(full).is_none() {
-                    let (dir, free) = (self.dir.display(), full.1);
-                    tracing::warn!(%dir, needed = full.0, free, "no room for the next log segment");
-                }
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
+        let (nonce, floor) = (self.device.nonce(), self.floor);
+        state.spare.want(Head { serial, nonce, replaces: serial, floor });
+        self.shared.order.notify_all();
     }
 
     /// Says no to a submission because there is no room for it. Memory forgets what it appended;

@@ -9,6 +9,7 @@ use super::*;
 use crate::disk::testing::Dice;
 
 const DIR: &str = "MISHKAH_TEST_WAL_DIR";
+const CHECK: &str = "MISHKAH_TEST_WAL_CHECK";
 const KILLS: u64 = 24;
 const GROUPS: u16 = 3;
 
@@ -73,12 +74,35 @@ fn acked(dir: &Path) -> Vec<u64> {
     highest
 }
 
+/// Opens the log and looks for everything that was acknowledged. How much that was.
+fn check(dir: &Path) -> u64 {
+    let acked = acked(dir);
+    let (wal, _) = reopened(&dir.join("wal"));
+    for group in 0..GROUPS {
+        let state = wal.state(key(group));
+        let acked = acked[usize::from(group)];
+        let last = state.last.map_or(0, |(last, _)| last);
+        assert!(last >= acked, "group {group} has {last}, acknowledged were {acked}");
+        let purged = state.purged.map_or(0, |(index, _)| index);
+        assert_eq!(indexes(&wal, key(group)), (purged + 1..=last).collect::<Vec<_>>());
+    }
+    acked.iter().sum()
+}
+
+/// Not a test of its own: for drills that cut the power under the child, and then want to know.
+#[test]
+fn disk_child_that_checks() {
+    if let Ok(dir) = env::var(CHECK) {
+        eprintln!("{} acknowledged, all there", check(Path::new(&dir)));
+    }
+}
+
 #[test]
 fn disk_every_acknowledged_entry_survives_kill_9() {
     let dir = tempfile::tempdir().unwrap();
     let mut dice = Dice(5);
     let mut seen = 0;
-    for kill in 0..KILLS {
+    for _ in 0..KILLS {
         let mut child = Command::new(env::current_exe().unwrap())
             .args(["--exact", "disk::wal::tests::kill::disk_child_that_is_killed", "--nocapture"])
             .env(DIR, dir.path())
@@ -95,17 +119,7 @@ fn disk_every_acknowledged_entry_survives_kill_9() {
         std::thread::sleep(Duration::from_micros(dice.roll(30_000)));
         child.kill().unwrap();
         child.wait().unwrap();
-        let acked = acked(dir.path());
-        seen = acked.iter().sum();
-        let (wal, _) = reopened(&dir.path().join("wal"));
-        for group in 0..GROUPS {
-            let state = wal.state(key(group));
-            let acked = acked[usize::from(group)];
-            let last = state.last.map_or(0, |(last, _)| last);
-            assert!(last >= acked, "kill {kill}: group {group} has {last}, acked {acked}");
-            let purged = state.purged.map_or(0, |(index, _)| index);
-            assert_eq!(indexes(&wal, key(group)), (purged + 1..=last).collect::<Vec<_>>());
-        }
+        seen = check(dir.path());
     }
     assert!(seen > KILLS * 20, "{seen} acknowledged");
 }
