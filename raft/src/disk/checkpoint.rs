@@ -12,11 +12,11 @@
 //!       incoming-0/                              on its way from another replica
 //! ```
 //!
-//! **Promise.** Every file is written under another name, fsynced, renamed, its directory fsynced, and
-//! read back; the manifest comes last, so a checkpoint is there whole or not at all. The last two are
-//! kept, and the log is only purged below the older one: should the newest turn out to be damaged,
-//! the older one and the log still give the same state. A chunk somebody still reads or sends is not
-//! removed.
+//! **Promise.** Every file is written under another name, fsynced, renamed, its directory fsynced,
+//! and read back; the manifest comes last, so a checkpoint is there whole or not at all. The last
+//! two are kept, and the log is only purged below the older one: should the newest turn out to be
+//! damaged, the older one and the log still give the same state. A chunk somebody still reads or
+//! sends is not removed.
 //!
 //! **Refused.** A byte that is not what was written is never handed out: whoever reads checks the
 //! hash, and the error names the file.
@@ -161,11 +161,12 @@ impl Checkpoints {
         self.shelf(group)?.write(meta, frozen)
     }
 
-    /// The newest checkpoint whose every byte is what was written. A damaged one is set aside, with a
-    /// warning that names the file, and the older one is taken. Reads everything: for starts.
+    /// The newest checkpoint whose every byte is what was written. A damaged one is set aside, with
+    /// a warning that names the file, and the older one is taken. Reads everything: for starts.
     ///
     /// # Errors
-    /// When there are checkpoints and all are damaged; they stay, so that the next start says so too.
+    /// When there are checkpoints and all are damaged; they stay, so that the next start says so
+    /// too.
     pub fn latest(&self, group: GroupKey) -> Result<Option<Pinned>, CheckpointError> {
         let shelf = self.shelf(group)?;
         let found = shelf.latest()?;
@@ -251,8 +252,8 @@ impl Pinned {
         &self.standing.manifest.chunks
     }
 
-    /// A piece of a chunk, for sending; shorter at the chunk's end. The first piece is only given out
-    /// if the whole chunk is what was written. Blocks.
+    /// A piece of a chunk, for sending; shorter at the chunk's end. The first piece is only given
+    /// out if the whole chunk is what was written. Blocks.
     ///
     /// # Errors
     /// When the chunk is damaged, none of this checkpoint's, or the system refuses.
@@ -297,7 +298,8 @@ fn make_dir(dir: &Path) -> Result<(), CheckpointError> {
     made.map_err(CheckpointError::io(dir))
 }
 
-/// Writes a file whole: under another name, fsynced, renamed. Its directory is the caller's to sync.
+/// Writes a file whole: under another name, fsynced, renamed. Its directory is the caller's to
+/// sync.
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(UNFINISHED);

@@ -1,13 +1,13 @@
 //! Record: the byte layout of what the log writes. Pure: bytes in, values out.
 //!
-//! All numbers are little-endian. Every checksum is a CRC-32 that starts from the segment's seed, so
-//! bytes of another segment, or of a payload that imitates a turn, never pass for this one's.
+//! All numbers are little-endian. Every checksum is a CRC-32 that starts from the segment's seed,
+//! so bytes of another segment, or of a payload that imitates a turn, never pass for this one's.
 //!
 //! ```text
 //! turn    magic "TURN" | crc of the rest of this head | body bytes | crc of the body | records | 0
 //!   56 B  | floor: oldest segment still needed | predecessor's segment, end, head crc | 0
-//! record  crc of the rest and the payload | payload bytes | kind, 0, group | replica | index | term
-//!   36 B  | payload
+//! record  crc of the rest and the payload | payload bytes | kind, 0, group | replica | index
+//!   36 B  | term, then the payload
 //! ```
 //! A body is records one after the other, then zeroes up to a multiple of eight, which the body's
 //! checksum covers: there is no byte in a turn whose change goes unnoticed.

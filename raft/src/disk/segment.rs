@@ -1,9 +1,9 @@
 //! Segment: one file of the log, from its birth to its end.
 //!
 //! A segment is made under another name: zeroes and head written, fsynced; then renamed, and its
-//! directory fsynced. So a file with a segment's name always has a whole head, and room to write to;
-//! and a full disk is met before any record is. Its bytes are written once, front to back, and never
-//! again: a reader with a handle may go on reading after the file was removed.
+//! directory fsynced. So a file with a segment's name always has a whole head, and room to write
+//! to; and a full disk is met before any record is. Its bytes are written once, front to back, and
+//! never again: a reader with a handle may go on reading after the file was removed.
 //!
 //! ```text
 //! head 64 B   "mishkahL" | version, 0 | serial | nonce | replaces | floor | 0 | crc of all before
@@ -203,7 +203,8 @@ impl Segment {
     /// Gives back the room behind the last turn. Failing to is no harm.
     pub(super) fn seal(&self, end: u64) {
         if let Err(error) = self.file.set_len(end) {
-            tracing::warn!(file = %self.path.display(), %error, "a full log segment keeps its room");
+            let file = self.path.display();
+            tracing::warn!(%file, %error, "a full log segment keeps its room");
         }
     }
 
@@ -286,8 +287,8 @@ pub(super) fn turns(bytes: &[u8], head: &Head, prev: Option<Link>) -> (Vec<Found
     }
 }
 
-/// Whether the head of a turn stands behind `from`: then what stands at `from` was durable before it
-/// was begun. Its own body may be torn.
+/// Whether the head of a turn stands behind `from`: then what stands at `from` was durable before
+/// it was begun. Its own body may be torn.
 fn a_turn_follows(bytes: &[u8], head: &Head, from: usize) -> bool {
     let seed = head.seed();
     (from + ALIGN..bytes.len()).step_by(ALIGN).any(|at| {

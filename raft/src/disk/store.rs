@@ -11,8 +11,8 @@
 //! Refused: sled's `flush` does not reach the disk, so it is followed by our own fdatasync; values
 //! above 32 KiB are cut into parts, because sled would put large leaves into files it never syncs.
 //!
-//! After a loss of power or a kill the store may lag behind its mark's index by what was not flushed,
-//! or be ahead of the mark by parts of later changes: what is applied again writes those again.
+//! After a kill or a loss of power the store is as of an earlier mark, or ahead of it by parts of
+//! later changes: applying the log again writes those again.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -191,8 +191,8 @@ impl GroupStore {
         }
     }
 
-    /// Waits until `index` can be read, urging the writer. `false`: it did not come to that in time,
-    /// or the store is lost. Blocks.
+    /// Waits until `index` can be read, urging the writer. `false`: it did not come to that in
+    /// time, or the store is lost. Blocks.
     pub fn wait(&self, index: u64, timeout: Duration) -> bool {
         if self.stored() < index {
             self.shared.send(Job::Urge);
@@ -213,7 +213,8 @@ impl GroupStore {
         self.lost.load(Ordering::Acquire)
     }
 
-    /// Calls `lost` (on a thread of the store) when the database fails and this replica must rebuild.
+    /// Calls `lost` (on a thread of the store) when the database fails and this replica must
+    /// rebuild.
     pub fn on_lost(&self, lost: Box<dyn Fn() + Send + Sync>) {
         *self.on_lost.lock() = Some(lost);
     }
@@ -279,7 +280,8 @@ fn closed() -> Fatal {
     Fatal("the working store is closing".into())
 }
 
-/// A working store being filled anew. Dropped before [`Rebuild::finish`], the store still needs one.
+/// A working store being filled anew. Dropped before [`Rebuild::finish`], the store still needs
+/// one.
 pub struct Rebuild {
     store: Arc<GroupStore>,
     generation: u64,
@@ -288,8 +290,8 @@ pub struct Rebuild {
 }
 
 impl Rebuild {
-    /// The next change. Blocks while the bounded queue is full. A failing database is noticed at the
-    /// end.
+    /// The next change. Blocks while the bounded queue is full. A failing database is noticed at
+    /// the end.
     pub fn put(&mut self, change: Change) {
         self.bytes += size_of(&change);
         self.changes.push(change);

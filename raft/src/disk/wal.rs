@@ -1,10 +1,10 @@
 //! Wal: the one log of a node, shared by all its groups.
 //!
-//! **Why one.** What a replica acknowledges must be on disk, and making a disk durable is what costs.
-//! So the entries, votes and marks of all groups go into one sequence of records, written by one
-//! thread: each *turn* takes everything that was submitted meanwhile, writes it once, makes it
-//! durable once, and only then calls back, in order. Nothing waits for a timer; the slower the disk,
-//! the more one turn carries.
+//! **Why one.** What a replica acknowledges must be on disk, and making a disk durable is what
+//! costs. So the entries, votes and marks of all groups go into one sequence of records, written by
+//! one thread: each *turn* takes everything that was submitted meanwhile, writes it once, makes it
+//! durable once, and only then calls back, in order. Nothing waits for a timer; the slower the
+//! disk, the more one turn carries.
 //!
 //! **The format.** The log is a sequence of segment files, numbered by serials that never repeat
 //! (`segment.rs`). A segment is a head and turns; a turn is a head and records (`record.rs`):
@@ -17,11 +17,10 @@
 //!
 //! - Every turn names its predecessor: segment, end, checksum. A turn is only begun when the one
 //!   before it is durable, so a whole turn proves all before it: *damage before the last turn is no
-//!   accident of a stop, it is corruption*, and the log is refused, naming file and offset. Damage in
-//!   the last turn cannot be told from a torn write (nobody was told it is durable unless the call
-//!   returned, and a disk may lose what it acknowledged); it is cut, with a warning.
-//! - Checksums start from a seed drawn from the segment's serial and a number nobody can foresee: no
-//!   payload, and no rest of another file, can pass for a turn.
+//!   accident of a stop, it is corruption*, and the log is refused, naming file and offset. Damage
+//!   in the last turn cannot be told from a torn write; it is cut, with a warning.
+//! - Checksums start from a seed drawn from the segment's serial and a number nobody can foresee:
+//!   no payload, and no rest of another file, can pass for a turn.
 //! - Every turn names the oldest segment still needed (the *floor*), so a missing file is noticed.
 //! - On open, the segment with the last turns is copied to a new one and made durable before
 //!   anything is reported; the new one says which segments it replaces.
@@ -29,13 +28,13 @@
 //! - A segment is written full of zeroes, and made durable, before it is used. Room that is merely
 //!   reserved would have to be turned into written room by each turn, in the file system's own log;
 //!   when that fails because power goes or the disk does, the sync may still say that all is well
-//!   (seen on ext4: one in twenty power cuts lost a turn that had been acknowledged, none in hundreds
-//!   since). It also makes each sync cheaper.
+//!   (seen on ext4: one in twenty power cuts lost a turn that had been acknowledged, none in
+//!   hundreds since). It also makes each sync cheaper.
 //!
-//! **What may go.** A segment nothing lives in is removed once a durable turn has said that it is not
-//! needed. If little lives in the oldest one (a group that rarely writes, a vote, a mark) it is
-//! written again behind the newest turn first, a bounded amount per turn. Only the oldest segment is
-//! ever removed: a record that ends others (a truncation) outlives what it ends.
+//! **What may go.** A segment nothing lives in is removed once a durable turn has said that it is
+//! not needed. If little lives in the oldest one (a group that rarely writes, a vote, a mark) it is
+//! written again behind the newest turn first, a bounded amount per turn. Only the oldest segment
+//! is ever removed: a record that ends others (a truncation) outlives what it ends.
 //!
 //! **A full disk** is met when the *next* segment is made, before any record needs it, and at the
 //! latest when half of the current one is used. From then on [`Wal::writable`] says no, so that
@@ -45,11 +44,12 @@
 //! submitted for that replica on top of it is refused as well. Reading goes on. Room is looked for
 //! when a turn needs it, and twice a second.
 //!
-//! **What it refuses**: to go on after a failed write or fsync (what is on disk is not known then: the
-//! `fatal` hook ends the process); to be opened twice; to skip damage; to leave gaps between entries.
+//! **What it refuses**: to go on after a failed write or fsync (what is on disk is not known then:
+//! the `fatal` hook ends the process); to be opened twice; to skip damage; to leave gaps between
+//! entries.
 //!
-//! `Committed` is advice: it causes no write of its own, but rides along with the next turn, and its
-//! callback does not wait. After a crash it may be older than what was submitted.
+//! `Committed` is advice: it causes no write of its own, but rides along with the next turn, and
+//! its callback does not wait. After a crash it may be older than what was submitted.
 
 mod index;
 mod recover;
@@ -223,7 +223,10 @@ pub enum WalError {
         known: u8,
     },
     /// There is no room for the next segment. Writes are refused until there is; reads go on.
-    #[error("no room for the next log segment in {}: {needed} bytes needed, {free} free", dir.display())]
+    #[error(
+        "no room for the next log segment in {}: {needed} bytes needed, {free} free",
+        dir.display()
+    )]
     Full {
         /// The directory.
         dir: PathBuf,
@@ -339,9 +342,9 @@ impl Wal {
     /// What was submitted can be read at once. Submissions are written in the order of the calls.
     /// Blocks only while the queue is full, which means the disk has stalled.
     ///
-    /// `done` is told `StorageFull` when there was no room (nothing of it is written), `InvalidInput`
-    /// when an entry would leave a gap or is too large, and anything else when the log is dead. For
-    /// advice alone it is called at once.
+    /// `done` is told `StorageFull` when there was no room (nothing of it is written),
+    /// `InvalidInput` when an entry would leave a gap or is too large, and anything else when the
+    /// log is dead. For advice alone it is called at once.
     pub fn submit(&self, ops: Vec<Op>, done: Done) {
         let mut state = self.shared.state.lock();
         while state.dead.is_none()
@@ -419,9 +422,9 @@ impl Wal {
         }
     }
 
-    /// Whether entries should be proposed (or accepted from a leader) now. Cheap. It says no as soon
-    /// as the segment after the current one cannot be preallocated, while what is in flight still
-    /// has room.
+    /// Whether entries should be proposed (or accepted from a leader) now. Cheap. It says no as
+    /// soon as the segment after the current one cannot be made, while what is in flight
+    /// still has room.
     ///
     /// # Errors
     /// [`WalError::Full`], [`WalError::Dead`].

@@ -66,8 +66,8 @@ fn part_key(group: GroupKey, name: &[u8], cut: Cut, part: u32) -> Vec<u8> {
     key
 }
 
-/// What stands in the place of a value that was cut. A replaced one gets the next edition: who reads
-/// while it is replaced finds all parts of the old one, or none and looks again.
+/// What stands in the place of a value that was cut. A replaced one gets the next edition: who
+/// reads while it is replaced finds all parts of the old one, or none and looks again.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Cut {
     edition: u32,
@@ -370,8 +370,8 @@ fn parent_of(dir: &Path) -> &Path {
     }
 }
 
-/// Moves a database that is refused out of the way, and keeps the last `kept` moved ones. That there
-/// is none (somebody removed it) is as good.
+/// Moves a database that is refused out of the way, and keeps the last `kept` moved ones. That
+/// there is none (somebody removed it) is as good.
 pub(super) fn move_aside(dir: &Path, kept: usize) -> io::Result<()> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let parent = parent_of(dir);

@@ -209,8 +209,8 @@ impl Index {
         Ok(())
     }
 
-    /// Applies what was checked, and returns the records that say so. The committed mark gives none:
-    /// it rides along with the next turn.
+    /// Applies what was checked, and returns the records that say so. The committed mark gives
+    /// none: it rides along with the next turn.
     pub(super) fn apply(&mut self, ops: Vec<Op>, ticket: u64) -> Vec<Record> {
         let mut records = Vec::new();
         for op in ops {

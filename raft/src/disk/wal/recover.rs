@@ -43,7 +43,8 @@ struct Walk {
     replay: Replay,
     /// Every segment with something in it, in order.
     segments: Vec<Arc<Segment>>,
-    /// Segments that can go at once: nothing was ever written to them, or another one replaces them.
+    /// Segments that can go at once: nothing was ever written to them, or another one replaces
+    /// them.
     idle: Vec<u64>,
     tail: Option<Tail>,
     highest: u64,
@@ -287,7 +288,8 @@ impl Replay {
         }
     }
 
-    /// Builds the index. What stood in the copied segment now stands in the copy, at the same place.
+    /// Builds the index. What stood in the copied segment now stands in the copy, at the same
+    /// place.
     fn finish(
         self,
         dir: &Path,

@@ -1,8 +1,8 @@
 //! Spare: the segment after the current one, made ahead of need by a thread of its own.
 //!
 //! Making a segment means writing all of it once, which takes longer than any turn should. It also
-//! is where a full disk is met. While there is no room, it is tried again: whenever the writer needs
-//! the segment, and twice a second.
+//! is where a full disk is met. While there is no room, it is tried again: whenever the writer
+//! needs the segment, and twice a second.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -244,7 +244,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Sees to it that records of this size fit into the turn. `false`: there is no room on the disk.
+    /// Sees to it that records of this size fit into the turn. `false`: there is no room on the
+    /// disk.
     fn make_room(&mut self, size: usize) -> io::Result<bool> {
         // Whether there is a next segment is known while half of this one is left.
         if self.spare.is_none() && self.turn.size_with(size) as u64 + self.end > self.capacity / 2 {
