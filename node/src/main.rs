@@ -14,7 +14,10 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    // One thread keeps the cluster together: heartbeats wake no second one. Requests are served,
+    // and entries applied, on threads of their own.
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
         .enable_all()
         .build()
         .context("the runtime did not start")?

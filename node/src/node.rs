@@ -53,6 +53,9 @@ pub enum StartError {
     /// The link to its peers did not start.
     #[error("the link to other nodes did not start: {0}")]
     Link(#[source] std::io::Error),
+    /// The threads of its doors did not start.
+    #[error("the threads that serve clients did not start: {0}")]
+    Doors(#[source] std::io::Error),
     /// Its disk is refused.
     #[error(transparent)]
     Disk(#[from] raft::OpenError),
@@ -105,6 +108,7 @@ pub struct Node {
     groups: Groups,
     actors: Running,
     doors: JoinHandle<std::io::Result<()>>,
+    threads: Threads,
     closing: CancellationToken,
     chores: CancellationToken,
     /// Let go of last: until then nobody else may have the directory.
@@ -138,12 +142,12 @@ impl Node {
         let address = config.listen;
         let listen = |source| StartError::Listen { address, source, advice: String::new() };
         sockets.http.set_nonblocking(true).map_err(listen)?;
-        let http = tokio::net::TcpListener::from_std(sockets.http).map_err(listen)?;
-        let http_address = http.local_addr().map_err(listen)?;
+        let http_address = sockets.http.local_addr().map_err(listen)?;
         tracing::info!(%config, "configured");
         let metrics = telemetry::metrics();
         let is_open = config.open_addresses().next().is_some();
 
+        let threads = Threads::start().map_err(StartError::Doors)?;
         let data = DataDir::open(&config.data, config.node, &config.cluster)?;
         let loaded = load(&config.catalogue)?;
         let told = told_book(&config);
@@ -185,10 +189,13 @@ impl Node {
         let gateway = Gateway::new(doors, router, metrics);
         let closing = CancellationToken::new();
         let closed = closing.clone().cancelled_owned();
-        let doors = tokio::spawn(async move { gateway.serve(http, closed).await });
+        let doors = threads.spawn(async move {
+            let http = tokio::net::TcpListener::from_std(sockets.http)?;
+            gateway.serve(http, closed).await
+        });
         tracing::info!(node = %config.node, http = %http_address, peers = %link.address(), "started");
         let http = http_address;
-        Ok(Self { http, link, groups, actors, doors, closing, chores, data })
+        Ok(Self { http, link, groups, actors, doors, threads, closing, chores, data })
     }
 
     /// Where clients dial in.
@@ -225,7 +232,7 @@ impl Node {
 
     /// Stops without handing over: others find out by themselves.
     pub async fn close(self) {
-        let Self { link, groups, actors, doors, closing, chores, data, .. } = self;
+        let Self { link, groups, actors, doors, threads, closing, chores, data, .. } = self;
         closing.cancel();
         match timeout(GATEWAY_STOP_MAX, doors).await {
             Ok(Ok(Ok(()))) => {}
@@ -233,6 +240,7 @@ impl Node {
             Ok(Err(error)) => tracing::warn!(%error, "the gateway did not end well"),
             Err(_) => tracing::warn!("some clients did not leave in time"),
         }
+        drop(threads);
         chores.cancel();
         actors.stop().await;
         drop(actors);
@@ -241,6 +249,34 @@ impl Node {
         groups.shutdown().await;
         drop(data);
         tracing::info!("stopped");
+    }
+}
+
+/// The threads that serve clients. They are apart from those that keep the cluster together, so
+/// that no amount of requests delays a heartbeat; without clients they sleep.
+struct Threads(Option<tokio::runtime::Runtime>);
+
+impl Threads {
+    fn start() -> std::io::Result<Self> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.thread_name("doors").enable_all().build().map(|runtime| Self(Some(runtime)))
+    }
+
+    fn spawn<F>(&self, work: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.0.as_ref().expect("taken only when dropped").spawn(work)
+    }
+}
+
+impl Drop for Threads {
+    /// A runtime must not wait for its tasks inside another one.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

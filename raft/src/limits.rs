@@ -103,7 +103,7 @@ pub const CHECKPOINT_REQUESTS: usize = 8;
 /// Times a working store is filled anew before the replica gives up on its database.
 pub const STORE_REBUILD_ATTEMPTS: u32 = 3;
 /// Shortest time between two reports of figures that merely move.
-pub const STATUS_INTERVAL: Duration = Duration::from_millis(250);
+pub const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// When it makes sense to try again where nobody knows better.
 pub const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// How often a closing node looks whether its log is still in use, and how long at most.

@@ -1,7 +1,7 @@
 //! Status: what openraft's metrics and the machine say, in this room's words.
 //!
 //! Promise: changes of leader, term, readiness, members and stopping are reported at once; figures
-//! that merely move are reported a few times a second at most, however busy the group is.
+//! that merely move are reported once a second at most, however busy the group is.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
