@@ -35,6 +35,7 @@ async fn main() -> Result<()> {
 /// One leader's death; the verdict, and the longest silence in seconds.
 async fn drill(writes: usize, writers: usize) -> Result<(Verdict, f64)> {
     let mut fleet = Fleet::start(3).await?;
+    fleet.keep_quiet();
     fleet.leaders_return().await?;
     let leader = fleet.leader(1, "dar", "pos").await?;
     let through = fleet.others(leader)[0];

@@ -67,6 +67,7 @@ async fn cut_one(writes: usize, kill_before: bool) -> Result<Verdict> {
     let disk = Disk::new(folder.path(), "node-1")?;
     let (victim, partner, witness) = (1, 2, 3);
     let mut fleet = Fleet::plan(3, Contents::Sample).await?;
+    fleet.keep_quiet();
     fleet.put_data(victim, &disk.path().join("data"));
     fleet.start_all().await?;
     fleet.kill(witness)?;
@@ -95,6 +96,7 @@ async fn cut_one(writes: usize, kill_before: bool) -> Result<Verdict> {
 async fn cut_all(writes: usize, kill_before: bool) -> Result<Verdict> {
     let folder = tempfile::tempdir()?;
     let mut fleet = Fleet::plan(3, Contents::Sample).await?;
+    fleet.keep_quiet();
     let disks = disks_for(&mut fleet, folder.path())?;
     fleet.start_all().await?;
 

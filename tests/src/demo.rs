@@ -16,6 +16,8 @@ use crate::fleet::alone;
 use crate::patience::{Look, until};
 use crate::process::children;
 
+/// How the lines to try begin: by then the demo has seen its cluster form.
+const TOUR: &str = "Try it";
 /// How often another place for the ports is tried.
 const PLACES_TRIED: usize = 100;
 
@@ -24,6 +26,8 @@ pub struct Demo {
     child: Child,
     nodes: u16,
     port: u16,
+    /// How often it was started: each time it says what to try, once.
+    starts: usize,
     home: TempDir,
     _alone: MutexGuard<'static, ()>,
 }
@@ -38,7 +42,7 @@ impl Demo {
         let home = tempfile::tempdir()?;
         let port = free_row(nodes * 2)?;
         let child = launch(nodes, port, home.path())?;
-        let mut demo = Self { child, nodes, port, home, _alone: alone };
+        let mut demo = Self { child, nodes, port, starts: 1, home, _alone: alone };
         demo.wait_until_ready().await?;
         Ok(demo)
     }
@@ -49,6 +53,7 @@ impl Demo {
     /// It ends instead, or takes too long.
     pub async fn start_again(&mut self) -> Result<()> {
         self.child = launch(self.nodes, self.port, self.home.path())?;
+        self.starts += 1;
         self.wait_until_ready().await
     }
 
@@ -71,7 +76,11 @@ impl Demo {
                 bail!("the demo ended ({ended}) before it served:\n{}", self.said());
             }
         }
-        Ok(())
+        until("the demo has said what to try", async || {
+            let is_told = self.said().matches(TOUR).count() == self.starts;
+            Look::when(is_told, (), || self.said())
+        })
+        .await
     }
 
     /// Its nodes.

@@ -2,7 +2,7 @@
 //!
 //! Every node keeps its addresses and its data directory for the life of the fleet. Only one
 //! fleet or cluster runs at a time in this process: three nodes are enough for a small machine.
-//! When a story fails, the end of each node's log is shown.
+//! At its end a fleet prints the end of each node's log, which is shown if the story failed.
 
 use std::fs::{self, OpenOptions};
 use std::net::{SocketAddr, TcpListener};
@@ -43,6 +43,7 @@ pub struct Fleet {
     members: Vec<Member>,
     contents: Contents,
     settings: Vec<String>,
+    is_quiet: bool,
     home: TempDir,
     _alone: MutexGuard<'static, ()>,
 }
@@ -83,12 +84,17 @@ impl Fleet {
                 child: None,
             })
             .collect();
-        Ok(Self { members, contents, settings: Vec::new(), home, _alone: alone })
+        Ok(Self { members, contents, settings: Vec::new(), is_quiet: false, home, _alone: alone })
     }
 
     /// Puts a node's data elsewhere. Before it is started.
     pub fn put_data(&mut self, node: u64, data: &Path) {
         self.member_mut(node).data = data.to_owned();
+    }
+
+    /// Prints no logs at the end: for programs that print what they measured.
+    pub fn keep_quiet(&mut self) {
+        self.is_quiet = true;
     }
 
     /// Tells every node this too, from its next start on.
@@ -309,7 +315,7 @@ impl Fleet {
         &mut self.members[at]
     }
 
-    #[allow(clippy::print_stderr, reason = "a failed story shows what its nodes said")]
+    #[allow(clippy::print_stderr, reason = "a story that fails shows what its nodes said")]
     fn show_logs(&self) {
         for node in self.ids() {
             let text = self.logged(node);
@@ -327,7 +333,7 @@ impl Drop for Fleet {
             let _ = child.kill();
             let _ = child.wait();
         }
-        if std::thread::panicking() {
+        if !self.is_quiet {
             self.show_logs();
         }
     }
