@@ -3,6 +3,8 @@
 //! Promise: a turn takes the most urgent frames first, and at least one frame of every lane that
 //! has any (the floor), so that the least urgent still moves; bulk messages are cut into pieces
 //! that take turns. Every lane is bounded in frames and in bytes.
+//! Refused: making heartbeats wait for company. A linearizable read confirms its leader on the
+//! urgent lane, so a wait there is a wait of every read; idle nodes are cheap enough without it.
 //! Refused: a frame for a full lane, at once. Answers are exempt up to twice the bound: how many
 //! there can be is bounded where calls are taken in, by the permit they carry.
 
