@@ -7,19 +7,23 @@ use tests::demo::Demo;
 use tests::patience::{Look, until};
 use tests::writer::Writer;
 
+const README: &str = include_str!("../../README.md");
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn its_lines_work_as_printed() -> Result<()> {
+async fn the_lines_it_prints_and_those_of_the_readme_work_at_any_node() -> Result<()> {
     let mut demo = Demo::start(3).await?;
-    let said = demo.said();
-    let lines: Vec<&str> =
-        said.lines().map(str::trim).filter(|line| line.starts_with("curl ")).collect();
-    assert!(lines.len() >= 3, "three lines to try:\n{said}");
     for node in demo.ids() {
         let base = demo.client(node).base().to_owned();
-        assert!(said.contains(&base), "the demo names {base}:\n{said}");
-        for line in &lines {
-            let reply = as_curl(line, &base).await?;
-            assert!((200..300).contains(&reply), "`{line}` at {base} answered {reply}");
+        assert!(demo.said().contains(&base), "the demo names {base}:\n{}", demo.said());
+    }
+    for (place, text) in [("the demo", demo.said()), ("README.md", README.to_owned())] {
+        let lines = curl_lines(&text);
+        assert!(lines.len() >= 3, "{place} has three lines to try:\n{text}");
+        for (line, node) in
+            lines.iter().flat_map(|line| demo.ids().into_iter().map(move |node| (line, node)))
+        {
+            let reply = as_curl(line, demo.client(node).base()).await?;
+            assert!((200..300).contains(&reply), "`{line}` at node {node} answered {reply}");
         }
     }
     demo.stop().await
@@ -53,6 +57,17 @@ async fn a_node_that_dies_is_missed_and_started_again() -> Result<()> {
     demo.stop().await
 }
 
+/// The lines that begin with `curl`, each with the lines it goes on in.
+fn curl_lines(text: &str) -> Vec<String> {
+    let whole = text.replace("\\\n", " ");
+    whole
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with("curl "))
+        .map(str::to_owned)
+        .collect()
+}
+
 /// Does what curl would, at another node; returns the status.
 async fn as_curl(line: &str, base: &str) -> Result<u16> {
     let words = shell_words(line);
@@ -63,10 +78,13 @@ async fn as_curl(line: &str, base: &str) -> Result<u16> {
             .and_then(|at| words.get(at + 1))
             .map(String::as_str)
     };
-    let url = words.iter().find(|word| word.starts_with("http://")).context("a line has a URL")?;
-    let path = url.splitn(4, '/').nth(3).context("a URL has a path")?;
+    let host = |word: &&String| word.trim_start_matches("http://").starts_with(['l', '1']);
+    let url = words.iter().skip(1).find(host).context("a line has a URL")?;
+    let url = url.trim_start_matches("http://");
+    let (_, path) = url.split_once('/').context("a URL has a path")?;
     let body: Option<Value> = after("-d").map(serde_json::from_str).transpose()?;
-    let method = after("-X").unwrap_or(if body.is_some() { "POST" } else { "GET" });
+    let usual = if body.is_some() { "POST" } else { "GET" };
+    let method = after("-X").unwrap_or(usual);
     let client = Client::new(base.trim_start_matches("http://").parse()?);
     let reply = match body {
         Some(body) => client.send_json(method, &format!("/{path}"), None, &body).await?,

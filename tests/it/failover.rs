@@ -3,8 +3,9 @@
 use anyhow::Result;
 use tests::client::Place;
 use tests::fleet::Fleet;
-use tests::ledger::Ledger;
-use tests::writer::{Writer, write_together};
+use tests::ledger::{KEY, Ledger};
+use tests::session::Session;
+use tests::writer::{Writer, order, write_together};
 
 /// Writers at once, so that writes are under way whenever the leader dies.
 const WRITERS: usize = 4;
@@ -37,6 +38,75 @@ async fn the_leader_is_killed_and_every_acknowledged_write_is_there_once() -> Re
     fleet.leaders_return().await?;
     let rows = fleet.client(leader).rows(&orders).await?;
     ledger.judge(&rows, "DAR-").assert_clean();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_elsewhere_sees_every_order_once_over_the_leaders_death() -> Result<()> {
+    let mut fleet = Fleet::start(3).await?;
+    let leader = fleet.leader(1, "dar", "pos").await?;
+    let [through, watched] = fleet.others(leader)[..] else { panic!("three nodes") };
+    let (mut session, _) = Session::enter(fleet.http(watched), "dar").await?;
+    let writer = Writer::new("seen", "dar", fleet.clients(&[through]));
+    let (progress, writing) = write_together(vec![writer], ORDERS);
+    progress.reached(ORDERS / 3).await?;
+    fleet.kill(leader)?;
+    let ledger = writing.finish().await?;
+
+    // The orders come by their events, each with its row; a new snapshot would have to be asked for.
+    let mut seen = Vec::new();
+    while seen.len() < ledger.acked() {
+        seen.push(session.wait_for("server:event").await?);
+    }
+    let left = session.drain().await?;
+    seen.extend(left.into_iter().filter(|frame| frame["type"] == "server:event"));
+    let rows: Vec<_> = seen.iter().map(|event| event["entry"]["record"].clone()).collect();
+    ledger.judge(&rows, "DAR-").assert_clean();
+    let sequences: Vec<u64> = seen.iter().filter_map(|event| event["sequence"].as_u64()).collect();
+    assert!(sequences.windows(2).all(|pair| pair[1] == pair[0] + 1), "{sequences:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_asked_to_stop_hands_over_and_nothing_is_lost() -> Result<()> {
+    let mut fleet = Fleet::start(3).await?;
+    let leader = fleet.leader(1, "dar", "pos").await?;
+    let writer = Writer::new("asked", "dar", fleet.clients(&fleet.others(leader)));
+    let (progress, writing) = write_together(vec![writer], ORDERS);
+    progress.reached(ORDERS / 3).await?;
+    fleet.stop(leader).await?;
+    let ledger = writing.finish().await?;
+    for node in fleet.others(leader) {
+        let rows = fleet.client(node).rows(&Place::pos("dar", "order_header")).await?;
+        ledger.judge(&rows, "DAR-").assert_clean();
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_alone_of_three_acknowledges_nothing() -> Result<()> {
+    let mut fleet = Fleet::start(3).await?;
+    let leader = fleet.leader(1, "dar", "pos").await?;
+    for other in fleet.others(leader) {
+        fleet.kill(other)?;
+    }
+    let (alone, orders) = (fleet.client(leader), Place::pos("dar", "order_header"));
+    let mut ledger = Ledger::default();
+    for n in 0..2 {
+        let key = format!("{KEY}alone-{n}");
+        ledger.ask(&key);
+        let reply = alone.insert(&orders, Some(&key), &order(&key)).await?;
+        assert!([503, 504].contains(&reply.status), "answered {}: {}", reply.status, reply.body);
+    }
+
+    // With the others back, the same keys get their outcomes, each once.
+    fleet.start_all().await?;
+    for n in 0..2 {
+        let key = format!("{KEY}alone-{n}");
+        let made = alone.insert(&orders, Some(&key), &order(&key)).await?.ok()?;
+        ledger.ack(&key, made["record"]["id"].as_str().unwrap_or_default());
+    }
+    ledger.judge(&alone.rows(&orders).await?, "DAR-").assert_clean();
     Ok(())
 }
 
