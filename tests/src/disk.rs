@@ -5,6 +5,7 @@
 //! mounted again. Needs root, and touches nothing but its own files.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -17,6 +18,11 @@ const SIZE_BYTES: u64 = 1 << 30;
 /// safe Rust.
 const CUT: &str = "import fcntl,os,struct,sys;\
     fcntl.ioctl(os.open(sys.argv[1],os.O_RDONLY),0x8004587D,struct.pack('I',2))";
+
+/// Written right before a cut, synced and not, to see afterwards that the cut was one.
+const SYNCED: &str = "synced";
+const UNSYNCED: &str = "unsynced";
+const WRITTEN: &[u8] = b"written before the power was cut";
 
 /// A disk whose power can be cut.
 #[derive(Debug)]
@@ -52,16 +58,26 @@ impl Disk {
     /// # Errors
     /// The kernel refuses.
     pub fn cut(&self) -> Result<()> {
+        let mut synced = File::create(self.mount.join(SYNCED))?;
+        synced.write_all(WRITTEN)?;
+        synced.sync_all()?;
+        File::open(&self.mount)?.sync_all()?;
+        fs::write(self.mount.join(UNSYNCED), WRITTEN)?;
         run("python3", |python| python.args(["-c", CUT]).arg(&self.mount))
     }
 
     /// Gives power again: mounts what survived. Nobody may have files open on it.
     ///
     /// # Errors
-    /// It cannot be mounted.
+    /// It cannot be mounted, or the cut was none: what was not synced is there, or what was
+    /// synced is not.
     pub fn restore(&self) -> Result<()> {
         self.unmount()?;
-        self.mount()
+        self.mount()?;
+        let is_there = |name: &str| fs::read(self.mount.join(name)).is_ok_and(|is| is == WRITTEN);
+        ensure!(is_there(SYNCED), "the power cut took what was synced: this disk proves nothing");
+        ensure!(!is_there(UNSYNCED), "the power cut took nothing: this disk proves nothing");
+        Ok(())
     }
 
     fn mount(&self) -> Result<()> {
