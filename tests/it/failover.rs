@@ -53,7 +53,7 @@ async fn a_session_elsewhere_sees_every_order_once_over_the_leaders_death() -> R
     fleet.kill(leader)?;
     let ledger = writing.finish().await?;
 
-    // The orders come by their events, each with its row; a new snapshot would have to be asked for.
+    // The orders come by their events, each with its row.
     let mut seen = Vec::new();
     while seen.len() < ledger.acked() {
         seen.push(session.wait_for("server:event").await?);
