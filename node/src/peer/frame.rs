@@ -1,7 +1,8 @@
 //! Frame: the unit of the peer link: a length, a header of sixteen bytes, a payload.
 //!
 //! ```text
-//!   u32 length of what follows | u8 kind | u8 flags | u8 lane | u8 0 | u64 id | u32 remaining ms | payload
+//!   u32 length of what follows | u8 kind | u8 flags | u8 lane | u8 0 | u64 id
+//!       | u32 remaining ms | payload
 //! ```
 //!
 //! Promise: any bytes decode to a frame or to a named error, never to a panic; a kind this build

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!   u8 tag | u16 length | body
-//!   tag 0  hello    "MISHKAH\0" | u16 min | u16 max | u64 features | u8 class | u64 from | u64 to
-//!                   | u128 boot | u8+bytes data-directory id | u8+bytes cluster name | ignored rest
+//!   tag 0  hello    "MISHKAH\0" | u16 min | u16 max | u64 features | u8 class | u64 from
+//!                   | u64 to | u128 boot | u8+bytes data-directory id | u8+bytes cluster name
+//!                   | ignored rest
 //!   tag >0 refusal  see `Refusal`
 //! ```
 //!
