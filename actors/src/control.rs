@@ -119,6 +119,7 @@ async fn wake(actor: ActorRef<Message>, mut catalogue: watch::Receiver<Arc<Catal
 impl State {
     async fn turn(&mut self, myself: &ActorRef<Message>) {
         self.begin_group_0().await;
+        self.let_all_follow().await;
         let catalogue = Arc::clone(&self.start.catalogue.borrow());
         if !catalogue.is_formed() {
             return self.form().await;
@@ -145,6 +146,26 @@ impl State {
         match self.start.group.initialize(members).await {
             Ok(()) => self.begun = true,
             Err(error) => tracing::warn!(%error, "group 0 could not be begun yet"),
+        }
+    }
+
+    /// Nodes that do not vote in group 0 follow it: its leader adds them.
+    async fn let_all_follow(&self) {
+        let status = self.start.group.status();
+        if !status.ready {
+            return;
+        }
+        for node in &self.start.initial {
+            let replica = ReplicaId(node.id.0);
+            if status.members.contains_key(&replica) {
+                continue;
+            }
+            if let Err(error) =
+                self.start.group.add_learner(replica, Member { node: node.id }).await
+            {
+                tracing::warn!(node = %node.id, %error, "a node does not follow group 0 yet");
+                return;
+            }
         }
     }
 

@@ -148,3 +148,15 @@ async fn writes_go_on_when_the_leader_dies() {
     assert_eq!(notes_of(&cluster.router(1), "dar").await.len(), 6);
     wait_until("every partition has a leader again", || router.ready().is_ok()).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_a_vote_knows_the_cluster_and_serves_every_branch() {
+    let cluster = Cluster::start(6).await;
+    for (place, branch) in (0..6).zip(["a", "b", "c", "d", "e", "f"]) {
+        accept(&cluster.router(place), insert(branch, branch, "x")).await;
+    }
+    let last = cluster.router(5);
+    for branch in ["a", "b", "c", "d", "e", "f"] {
+        assert_eq!(notes_of(&last, branch).await, [branch]);
+    }
+}
