@@ -41,7 +41,7 @@ impl openraft::RaftTypeConfig for Types {
         = openraft::impls::InlineBatch<T>
     where
         T: Send + 'static;
-    type AsyncRuntime = openraft::TokioRuntime;
+    type AsyncRuntime = crate::aligned::Aligned;
     type ErrorSource = openraft::impls::BoxedErrorSource;
 }
 

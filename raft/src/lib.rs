@@ -12,6 +12,7 @@
 //!            └── openraft ── Network (a trait: sockets live in `node`)
 //! ```
 
+mod aligned;
 mod consensus;
 pub mod disk;
 mod error;
