@@ -77,6 +77,8 @@ fn who_reads_while_a_large_value_is_replaced_sees_the_old_or_the_new_one() {
             let text = std::str::from_utf8(&found[0].1).unwrap();
             let whole = (1..60).any(|index| value(index) == text);
             assert!(whole, "{} bytes of {:?}", text.len(), &text[..1]);
+            // A reader that never rests could keep the writer from its lock on a busy machine.
+            std::thread::sleep(Duration::from_millis(1));
         }
     });
     assert!(!store.needs_rebuild());
@@ -193,35 +195,4 @@ fn a_database_that_fails_is_replaced_and_its_replicas_are_told() {
     rebuild.put(put("a", "1"));
     rebuild.finish(1).unwrap();
     assert_eq!((store.stored(), all(&store)), (1, vec![("a".into(), 1)]));
-}
-
-/// Not a story but a measurement, for the idle and loaded memory of a node.
-#[test]
-#[ignore = "a measurement"]
-fn memory_and_room_of_the_store() {
-    let resident = || {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        status.lines().find(|line| line.starts_with("VmRSS")).unwrap().to_owned()
-    };
-    let dir = tempfile::tempdir().unwrap();
-    eprintln!("before: {}", resident());
-    let files = StoreFiles::open(&dir.path().join("store")).unwrap();
-    let du = || {
-        let out = std::process::Command::new("du").arg("-sk").arg(dir.path()).output().unwrap();
-        String::from_utf8(out.stdout).unwrap().trim().to_owned()
-    };
-    eprintln!("empty: {}, {} bytes, du {}", resident(), files.size_on_disk(), du());
-    let store = files.open_group(GROUP).unwrap();
-    for round in 0u64..8 {
-        for index in round * 5_000..(round + 1) * 5_000 {
-            let changes = (0..4).map(|n| put(&format!("{index:08}-{n}"), &"v".repeat(256)));
-            store.write(index + 1, changes.collect());
-        }
-        let begun = Instant::now();
-        assert!(store.wait((round + 1) * 5_000, LONG));
-        let (size, waited) = (files.size_on_disk(), begun.elapsed());
-        eprintln!("20k records more: {}, {size} bytes, du {}, waited {waited:?}", resident(), du());
-    }
-    std::thread::sleep(Duration::from_secs(2));
-    eprintln!("at rest: {}", resident());
 }
