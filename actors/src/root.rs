@@ -74,6 +74,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         reach: Arc::clone(&reach),
         changes: changes.clone(),
         warnings: config.warnings,
+        brought: config.entries.iter().map(|entry| entry.id.clone()).collect(),
         feeds: Feeds::default(),
     });
     let control = control::Start {

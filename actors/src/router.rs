@@ -93,6 +93,8 @@ pub(crate) struct Inner {
     pub(crate) changes: changes::Changes,
     pub(crate) draining: AtomicBool,
     pub(crate) warnings: Vec<String>,
+    /// The ids of the changes this node brings: it can serve once it knows them all itself.
+    pub(crate) brought: Vec<String>,
     permits: Arc<Semaphore>,
     /// Who was last seen to lead a partition this node holds no replica of.
     hints: Mutex<BTreeMap<PartitionId, NodeId>>,
@@ -108,6 +110,8 @@ pub(crate) struct Parts {
     pub(crate) reach: Arc<Reach>,
     pub(crate) changes: changes::Changes,
     pub(crate) warnings: Vec<String>,
+    /// The ids of the changes this node brings: it can serve once it knows them all itself.
+    pub(crate) brought: Vec<String>,
     pub(crate) feeds: crate::feed::Feeds,
 }
 
@@ -129,6 +133,7 @@ impl Router {
             reach: parts.reach,
             changes: parts.changes,
             warnings: parts.warnings,
+            brought: parts.brought,
             feeds: parts.feeds,
             draining: AtomicBool::new(false),
             permits: Arc::new(Semaphore::new(NODE_PERMITS)),

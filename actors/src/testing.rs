@@ -148,10 +148,7 @@ impl Cluster {
     }
 
     async fn ready(&self, router: &Router) {
-        let served = |router: &Router| {
-            router.ready().is_ok() && !router.catalogue().default_modules.is_empty()
-        };
-        wait_until("a node can serve", || served(router)).await;
+        wait_until("a node can serve", || router.ready().is_ok()).await;
     }
 
     pub(crate) fn router(&self, node: usize) -> Router {

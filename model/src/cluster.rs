@@ -209,7 +209,7 @@ impl Catalogue {
     /// # Errors
     /// [`ChangeRefused`]; nothing changed.
     pub fn apply(&mut self, entry: &CatalogueEntry) -> Result<(), ChangeRefused> {
-        if self.taken.contains(&entry.id) {
+        if self.has_taken(&entry.id) {
             return Ok(());
         }
         match &entry.change {
@@ -267,6 +267,11 @@ impl Catalogue {
         }
         self.nodes.insert(node.id, node.clone());
         Ok(())
+    }
+
+    /// Whether a change of this id was taken.
+    pub fn has_taken(&self, id: &str) -> bool {
+        self.taken.iter().any(|taken| taken == id)
     }
 
     /// Whether the cluster has begun.

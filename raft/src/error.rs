@@ -13,7 +13,8 @@ pub enum ProposeError {
         /// Who leads, as far as this replica knows.
         hint: Option<NodeId>,
     },
-    /// Nothing was proposed and nobody can take it now: no leader, no quorum, shutting down, disk full.
+    /// Nothing was proposed and nobody can take it now: no leader, no quorum, a full disk, or the
+    /// node is shutting down.
     #[error("{reason}")]
     Unavailable {
         /// In words, for logs and for the client.

@@ -63,7 +63,7 @@ impl ReplicaGroup {
     /// Begins a new group with these voters. Idempotent: an initialised group stays as it is.
     ///
     /// # Errors
-    /// [`ProposeError::Unavailable`] when this replica is not among the members or the disk is full.
+    /// [`ProposeError::Unavailable`] when this replica is no member, or the disk is full.
     pub async fn initialize(
         &self,
         members: BTreeMap<ReplicaId, Member>,

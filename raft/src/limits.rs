@@ -7,11 +7,11 @@ use std::time::Duration;
 
 // --- the shared log (disk/wal) ---------------------------------------------------------------
 
-/// Size of a log segment, preallocated. Larger: fewer preallocations; smaller: space returns sooner.
+/// Size of a log segment, preallocated. Larger: fewer of them; smaller: space returns sooner.
 pub const WAL_SEGMENT_BYTES: u64 = 16 << 20;
 /// The smallest segment accepted: a header, a turn and the reserve must fit.
 pub const WAL_SEGMENT_BYTES_MIN: u64 = 4 << 10;
-/// Payload bytes that may wait for the log's writer before `submit` blocks. One turn writes them all.
+/// Payload bytes that may wait for the log's writer before `submit` blocks. One turn takes all.
 pub const WAL_QUEUE_BYTES: usize = 8 << 20;
 /// Submissions that may wait for the log's writer before `submit` blocks.
 pub const WAL_QUEUE_LENGTH: usize = 16 << 10;

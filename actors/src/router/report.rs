@@ -124,6 +124,10 @@ impl Router {
         if !catalogue.is_formed() {
             return Err("the cluster is still forming".to_owned());
         }
+        let missing = self.0.brought.iter().filter(|id| !catalogue.has_taken(id)).count();
+        if missing > 0 {
+            return Err(format!("{missing} of the definitions this node brings are not known yet"));
+        }
         let leaderless = catalogue
             .placements
             .iter()

@@ -199,7 +199,7 @@ fn the_real_pos_schema_has_its_tables_in_the_order_clients_know() {
     let original = Original::read(&files).unwrap();
     let pos = &original.module(&id("pos")).unwrap().schema;
     assert_eq!(pos.tables.len(), 45, "46 entries, one of them twice");
-    // 417 fields are written, five of them in the entry of pos_database that the later one replaces.
+    // 417 fields are written, five of them in the entry of pos_database that a later one replaces.
     assert_eq!(pos.tables.iter().map(|table| table.fields.len()).sum::<usize>(), 412);
     let names: Vec<_> = pos.tables.iter().map(|table| table.name.as_str()).collect();
     assert_eq!(&names[..3], ["pos_database", "pos_terminal", "employees"]);
