@@ -7,9 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use model::{
-    Answer, BranchKey, Catalogue, Command, Delta, Incarnation, ModuleSnapshot, Offset, Outcome,
-    Read, ReadLevel, Reject,
+    Answer, BranchKey, Catalogue, Change, ChangeRefused, Command, Delta, Incarnation,
+    ModuleSnapshot, Object, Offset, Outcome, Read, ReadLevel, Reject,
 };
+use serde::{Deserialize, Serialize};
+use tokio::sync::{broadcast, watch};
 
 use crate::status::ClusterStatus;
 
@@ -38,6 +40,19 @@ pub trait Branches: Send + Sync + 'static {
 
     /// This node's copy of the catalogue.
     fn catalogue(&self) -> Arc<Catalogue>;
+
+    /// This node's copy of the catalogue, and each later one.
+    fn catalogues(&self) -> watch::Receiver<Arc<Catalogue>>;
+
+    /// Has group 0 take a change, once under this id. When it returns, this node's copy has it.
+    fn change(&self, id: String, change: Change) -> BoxFuture<'static, Result<(), ChangeError>>;
+
+    /// Says something under a topic, to everybody in the cluster who listens to it. Topics are
+    /// forgotten sooner or later; nothing of them is on a disk.
+    fn publish(&self, post: Post) -> BoxFuture<'static, Result<(), RouteError>>;
+
+    /// Listens to a topic: what was said last, if that is known, and all that follows.
+    fn listen(&self, topic: String) -> BoxFuture<'static, Result<Listening, RouteError>>;
 
     /// The cluster as this node sees it.
     fn status(&self) -> BoxFuture<'static, ClusterStatus>;
@@ -75,6 +90,34 @@ pub enum RouteError {
     /// It may or may not have happened: retry with the same id.
     #[error("the outcome is not known yet; retry with the same id")]
     Indeterminate,
+}
+
+/// Something said under a topic.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Post {
+    /// Where.
+    pub topic: String,
+    /// What: it replaces what was said before.
+    pub data: Object,
+}
+
+/// An open ear for one topic. What is said faster than it is heard is lost; the last word is not.
+pub struct Listening {
+    /// What was said last.
+    pub last: Option<Arc<Post>>,
+    /// What is said from now on.
+    pub next: broadcast::Receiver<Arc<Post>>,
+}
+
+/// Why a change of the catalogue was not made.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ChangeError {
+    /// The catalogue refused it: trying again will not help.
+    #[error(transparent)]
+    Refused(#[from] ChangeRefused),
+    /// It could not be decided now, or its outcome is not known: retry under the same id.
+    #[error("group 0 did not decide: {0}")]
+    Undecided(String),
 }
 
 /// A place in one life of a branch:module's log: the last event seen.

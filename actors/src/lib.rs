@@ -27,8 +27,12 @@ pub mod status;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod topics;
 
-pub use door::{Branches, Cursor, Deltas, Follow, FollowItem, RouteError, SharedDelta};
+pub use door::{
+    Branches, ChangeError, Cursor, Deltas, Follow, FollowItem, Listening, Post, RouteError,
+    SharedDelta,
+};
 pub use peers::{Inbox, Lane, PeerError, Peers};
 pub use root::{Config, Running, StartError, start};
 pub use router::Router;

@@ -29,6 +29,12 @@ pub const CATCH_UP_EVENTS: u32 = 1024;
 pub const FEEDS_MAX: usize = 65_536;
 /// Deltas of one remote feed waiting on this node; beyond it the feed catches up from the log.
 pub const FEED_QUEUE_DELTAS: usize = 1024;
+/// Topics one node knows; beyond it the longest unused are forgotten.
+pub const TOPICS_MAX: usize = 10_000;
+/// Bytes of what was last said under all topics of a node.
+pub const TOPICS_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Posts of one topic queued for one ear before it hears only later ones.
+pub const TOPIC_QUEUE_POSTS: usize = 64;
 /// Branch:modules one partition may hold: what writes may create is bounded, and 16 partitions
 /// of them are far more than a chain of shops has.
 pub const BRANCHES_PER_PARTITION_MAX: usize = 10_000;

@@ -12,7 +12,9 @@ use model::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::door::Post;
 use crate::status::{BranchStatus, PartitionStatus};
+use crate::topics::Stamp;
 
 /// A question to another node.
 #[derive(Debug, Serialize, Deserialize)]
@@ -29,6 +31,10 @@ pub(crate) enum Ask {
     Status,
     /// Send me this branch's deltas from now on, under this number of mine.
     Follow { key: BranchKey, feed: u64 },
+    /// Say this under its topic; you should own it.
+    Post(Post),
+    /// What was said last under this topic? You should own it.
+    LastPost(String),
 }
 
 /// The answer to an [`Ask`].
@@ -43,6 +49,8 @@ pub(crate) enum Reply {
     Rejected(Reject),
     /// Where the feed begins: the events after this follow as casts.
     Following(Offset),
+    Posted,
+    LastPost(Option<(Stamp, Post)>),
 }
 
 /// What a node leads.
@@ -64,6 +72,8 @@ pub(crate) enum Cast {
     Ended { feed: u64 },
     /// I no longer listen to this feed.
     Unfollow { feed: u64 },
+    /// Somebody said this.
+    Posted { stamp: Stamp, post: Post },
 }
 
 /// Why a node did not do what it was asked.

@@ -99,6 +99,7 @@ pub(crate) struct Inner {
     /// Who was last seen to lead a partition this node holds no replica of.
     hints: Mutex<BTreeMap<PartitionId, NodeId>>,
     pub(crate) feeds: crate::feed::Feeds,
+    pub(crate) topics: crate::topics::Topics,
 }
 
 /// What a router is made of.
@@ -135,6 +136,7 @@ impl Router {
             warnings: parts.warnings,
             brought: parts.brought,
             feeds: parts.feeds,
+            topics: crate::topics::Topics::default(),
             draining: AtomicBool::new(false),
             permits: Arc::new(Semaphore::new(NODE_PERMITS)),
             hints: Mutex::default(),

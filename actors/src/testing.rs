@@ -187,12 +187,12 @@ pub(crate) fn key(branch: &str) -> BranchKey {
 /// An insert of one note.
 pub(crate) fn insert(branch: &str, note: &str, text: &str) -> Command {
     let record: Object = [("id", note), ("text", text)].into_iter().collect();
-    let verb = Verb { action: Action::Insert, table: "note".into(), record, guards: Vec::new() };
+    let verb = Verb::new(Action::Insert, "note", record);
     Command {
         id: CommandId { session: String::new(), request: format!("insert-{note}") },
         key: key(branch),
         origin: Arc::new(Origin::default()),
-        request: Request::Write(Write { verbs: vec![verb] }),
+        request: Request::Write(Write::of(vec![verb])),
     }
 }
 

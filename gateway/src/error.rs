@@ -59,6 +59,10 @@ problems! {
     RequestTimeout 408 "request-timeout" "The body took too long to arrive";
     VersionConflict 409 "version-conflict" "The record was changed by someone else";
     DuplicateKey 409 "duplicate-key" "A record with this key exists";
+    LastAckMismatch 409 "last-ack-mismatch" "The log has gone on since the event named as the last";
+    InsertOnly 409 "insert-only-violation" "The tables sent cannot replace those that are there";
+    OrderRefused 422 "order-persist-failed" "The order cannot be saved as it is";
+    HistoryRestoreFailed 404 "history-restore-failed" "There is no such entry in the history";
     FullSyncRequired 409 "full-sync-required" "The client's picture is too old: take a snapshot";
     ConcurrencyConflict 409 "concurrency-conflict" "A condition of the save does not hold";
     BodyTooLarge 413 "body-too-large" "The body is too large";
@@ -246,6 +250,23 @@ impl From<Reject> for ApiError {
                 .details([("table", table.into()), ("key", key_text(&key))]),
             Reject::UnknownTable { table, .. } => {
                 new(Problem::TableNotFound).details([("table", table.into())])
+            }
+            Reject::AtVerb { index, reject } => Self::from(*reject).with("index", u64::from(index)),
+            Reject::LastEvent { expected, received } => {
+                new(Problem::LastAckMismatch).with("expected", expected).with("received", received)
+            }
+            Reject::Order { .. } => new(Problem::OrderRefused),
+            Reject::Replace { reason, details } => {
+                let mut shown = Object::new();
+                shown.insert("ok", false.into());
+                shown.insert("reason", reason.into());
+                details.iter().for_each(|(name, value)| {
+                    shown.insert(name.clone(), value.clone());
+                });
+                new(Problem::InsertOnly).with("details", shown)
+            }
+            Reject::NoHistory { entry } => {
+                new(Problem::HistoryRestoreFailed).with("entryId", entry)
             }
             Reject::KeyReused => new(Problem::KeyReused),
             Reject::OutcomesFull { max } => new(Problem::OutcomesFull)

@@ -170,7 +170,7 @@ impl Shared {
     ) -> Result<Arc<ModuleSnapshot>, ApiError> {
         match self.branches.read(key, Read::Snapshot, level).await? {
             Answer::Snapshot(snapshot) => Ok(snapshot),
-            other @ (Answer::Page(_) | Answer::Head(_) | Answer::Events(_)) => Err(unasked(&other)),
+            other => Err(unasked(&other)),
         }
     }
 }
@@ -182,6 +182,11 @@ pub(crate) fn unasked(answer: &Answer) -> ApiError {
         Answer::Page(_) => "a page",
         Answer::Head(_) => "counters",
         Answer::Events(_) => "events",
+        Answer::Query(_) => "rows",
+        Answer::Orders(_) => "orders",
+        Answer::Sync(_) => "what is missing",
+        Answer::History(_) => "the history",
+        Answer::Log(_) => "the log's head",
     };
     tracing::error!(what, "a read was answered with something else");
     ApiError::new(Problem::Defect, "the read was answered with something else")

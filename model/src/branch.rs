@@ -140,6 +140,9 @@ impl Branch {
                 query,
             )?),
             Read::Head => Answer::Head(self.head()),
+            Read::Query(_) | Read::Orders(_) | Read::Sync(_) | Read::History { .. } | Read::Log => {
+                return Err(Reject::BadCommand { message: "not yet".to_owned() });
+            }
             Read::Events { after, limit } => Answer::Events(Events {
                 incarnation: self.incarnation,
                 last: self.offset,

@@ -22,8 +22,9 @@ use crate::sequence::SequenceRules;
 use crate::value::Value;
 
 mod placement;
+mod writes;
 
-pub use placement::{partition_of, place, replicas_for};
+pub use placement::{partition_of, partition_of_topic, place, replicas_for};
 
 /// Most changes whose ids are remembered, oldest forgotten first: far more than are ever retried.
 const CHANGES_REMEMBERED: usize = 10_000;
@@ -59,6 +60,13 @@ pub struct Catalogue {
     pub default_modules: Vec<ModuleId>,
     /// The numbering rules of all branches.
     pub sequences: SequenceRules,
+    /// Definitions stored by name (contract.md 3.8): `global/<name>` or `branch/<branch>/<module>`.
+    pub schemas: BTreeMap<String, Arc<Value>>,
+    /// Seed files stored by name, the newest twenty; nothing loads them by itself.
+    pub seed_files: BTreeMap<String, Arc<Value>>,
+    /// Which clients are told to begin again from a snapshot (contract.md 3.10), by branch and
+    /// module, `*` for all modules.
+    pub full_sync: BTreeMap<(BranchId, String), FullSyncFlag>,
     /// Ids of changes already taken, oldest first.
     taken: std::collections::VecDeque<String>,
 }
@@ -138,6 +146,29 @@ pub struct BranchConfig {
     pub seeds: BTreeMap<ModuleId, Arc<Seed>>,
 }
 
+/// Tells the clients of a branch that they should begin again from a snapshot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FullSyncFlag {
+    /// `fsync-<uuid>`.
+    pub id: String,
+    /// Whose clients.
+    pub branch: BranchId,
+    /// A module's id, or `*`.
+    pub module: String,
+    /// Whether it stands.
+    pub enabled: bool,
+    /// Why, in the asker's words.
+    pub reason: Option<String>,
+    /// Who, in the asker's words.
+    pub requested_by: Option<String>,
+    /// When it was last set or cleared.
+    pub updated_at: Timestamp,
+    /// What the asker added.
+    pub meta: Option<Value>,
+    /// Who cleared it.
+    pub cleared_by: Option<String>,
+}
+
 /// Which modules the branches have whose id matches.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pattern {
@@ -185,6 +216,35 @@ pub enum Change {
     },
     /// The numbering rules.
     Sequences(SequenceRules),
+    /// A module is added, unless there is one of this id.
+    AddModule(Arc<ModuleConfig>),
+    /// A branch is added, unless there is one of this id.
+    AddBranch(Arc<BranchConfig>),
+    /// A branch gets one more module; an unlisted branch is listed with those it had and this one.
+    GiveModule {
+        /// Whose.
+        branch: BranchId,
+        /// Which.
+        module: ModuleId,
+    },
+    /// A definition is stored by name; the module that was made from it follows it.
+    PutSchema {
+        /// `global/<name>` or `branch/<branch>/<module>`.
+        name: String,
+        /// As it was sent.
+        source: Arc<Value>,
+        /// The module that follows it, if there is one.
+        module: Option<Arc<ModuleConfig>>,
+    },
+    /// A seed file is stored by name.
+    PutSeedFile {
+        /// Its name.
+        name: String,
+        /// As it was sent.
+        seed: Arc<Value>,
+    },
+    /// Full-sync flags are set or cleared, one for each branch and module.
+    FullSync(Vec<FullSyncFlag>),
 }
 
 /// Why a change was not taken.
@@ -201,6 +261,23 @@ pub enum ChangeRefused {
         "node {0} is known with another data directory; replace the node by command, or give it its old directory"
     )]
     OtherData(NodeId),
+    /// There already is a module of this id.
+    #[error("there already is a module {0:?}")]
+    ModuleExists(ModuleId),
+    /// There already is a branch of this id.
+    #[error("there already is a branch {0:?}")]
+    BranchExists(BranchId),
+    /// There is no module of this id.
+    #[error("there is no module {0:?}")]
+    NoModule(ModuleId),
+    /// A list is full.
+    #[error("there are {max} {what} already, the limit")]
+    Full {
+        /// Of what.
+        what: String,
+        /// The limit.
+        max: u32,
+    },
 }
 
 impl Catalogue {
@@ -224,8 +301,18 @@ impl Catalogue {
                 self.default_modules.clone_from(defaults);
             }
             Change::Sequences(rules) => self.sequences = rules.clone(),
+            Change::AddModule(module) => self.add_module(module)?,
+            Change::AddBranch(branch) => self.add_branch(branch)?,
+            Change::GiveModule { branch, module } => self.give_module(branch, module)?,
+            Change::PutSchema { name, source, module } => {
+                self.put_schema(name, source, module.as_ref())?;
+            }
+            Change::PutSeedFile { name, seed } => self.put_seed_file(name, seed),
+            Change::FullSync(flags) => self.put_flags(flags)?,
         }
-        if !matches!(entry.change, Change::Form { .. } | Change::Node(_)) {
+        let about_nodes = matches!(entry.change, Change::Form { .. } | Change::Node(_));
+        if !about_nodes && !matches!(entry.change, Change::FullSync(_) | Change::PutSeedFile { .. })
+        {
             self.revision += 1;
         }
         self.taken.push_back(entry.id.clone());

@@ -60,6 +60,16 @@ pub enum Request {
     Seed(Arc<Seed>),
     /// Take one number of a sequence without a record.
     Reserve(Reserve),
+    /// Save a point-of-sale order with all that belongs to it.
+    SaveOrder(Box<SaveOrder>),
+    /// Empty tables into the history.
+    Purge(Purge),
+    /// Bring records back out of the history.
+    Restore(Restore),
+    /// Begin again from the seed; the rest goes into the history.
+    Reset(Reset),
+    /// Replace whole tables by a client's.
+    Replace(Replace),
 }
 
 /// One or more verbs that succeed together or not at all.
@@ -67,6 +77,16 @@ pub enum Request {
 pub struct Write {
     /// In order; a later verb sees what an earlier one did.
     pub verbs: Vec<Verb>,
+    /// What the id of the log's last event must be, if the client said so: `Some(None)` for a log
+    /// without events (contract.md 3.5, `lastAckId`).
+    pub last_event: Option<Option<String>>,
+}
+
+impl Write {
+    /// These verbs, all or none, whatever the log's last event is.
+    pub fn of(verbs: Vec<Verb>) -> Self {
+        Self { verbs, last_event: None }
+    }
 }
 
 /// One change of one record.
@@ -80,6 +100,15 @@ pub struct Verb {
     pub record: Object,
     /// What must hold of the existing record, checked in order, first failure wins.
     pub guards: Vec<Guard>,
+    /// Where this verb came from, if it tells more than the command's own: its event shows it.
+    pub origin: Option<Arc<Origin>>,
+}
+
+impl Verb {
+    /// A verb without conditions, from wherever its command comes.
+    pub fn new(action: Action, table: impl Into<String>, record: Object) -> Self {
+        Self { action, table: table.into(), record, guards: Vec::new(), origin: None }
+    }
 }
 
 /// The four verbs.
@@ -158,6 +187,94 @@ pub struct Reserve {
     pub table: String,
     /// The field whose sequence it is.
     pub field: String,
+}
+
+/// A point-of-sale order and all its parts, in the schema's names (contract.md 3.7). Saved as one:
+/// parts of the stored order that are not named here are deleted.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SaveOrder {
+    /// `order_header`. Without an `id`, or with one that begins `draft-`, it gets a number.
+    pub header: Object,
+    /// `order_line`; each gets the header's id as `orderId`.
+    pub lines: Vec<Object>,
+    /// `order_payment`, likewise.
+    pub payments: Vec<Object>,
+    /// `order_status_log`, likewise; one is added where none is sent.
+    pub status_logs: Vec<Object>,
+    /// `order_line_status_log`, likewise, by `orderLineId`.
+    pub line_status_logs: Vec<Object>,
+    /// Who did it, for the logs that are added.
+    pub actor: Option<String>,
+}
+
+/// Empty tables into the history (contract.md 3.10).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Purge {
+    /// As the client named them; those that are not registered are skipped.
+    pub tables: Vec<String>,
+    /// Shown in event and history.
+    pub reason: String,
+    /// Shown in event and history.
+    pub requested_by: Option<String>,
+    /// Shown in the event: the original forgot its log then, ours never does.
+    pub reset_events: bool,
+}
+
+/// Bring records back out of the history (contract.md 3.10).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Restore {
+    /// The history entry's id.
+    pub entry: String,
+    /// What happens to the records that are there.
+    pub mode: RestoreMode,
+    /// Shown in the event.
+    pub reason: Option<String>,
+    /// Shown in the event.
+    pub requested_by: Option<String>,
+}
+
+/// How records come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RestoreMode {
+    /// Beside those that are there; a record whose key is taken stays in the history.
+    Append,
+    /// Instead of those that are there.
+    Replace,
+}
+
+impl RestoreMode {
+    /// The wire's name.
+    pub fn wire_name(self) -> &'static str {
+        match self {
+            Self::Append => "append",
+            Self::Replace => "replace",
+        }
+    }
+}
+
+/// Begin again from the seed (contract.md 5.8).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reset {
+    /// What the empty tables are filled with; the asker takes it out of the catalogue.
+    pub seed: Option<Arc<Seed>>,
+    /// Shown in event and history.
+    pub reason: String,
+    /// Shown in event and history.
+    pub requested_by: Option<String>,
+    /// Whether sequences begin again too. Under `strict` a number is never given twice, so this
+    /// only has an effect under `lenient` (decision 14).
+    pub numbers: bool,
+}
+
+/// Replace whole tables by a client's (contract.md 3.9). Without tables it changes nothing, and
+/// its id is taken all the same.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Replace {
+    /// By table: an array of records. Tables that are not named stay as they are.
+    pub tables: Object,
+    /// The revision the client's state has; below the module's it is refused.
+    pub revision: Option<u64>,
 }
 
 /// What the leader adds, once, before the log (decision 2): one Raft entry of a partition.

@@ -1,4 +1,4 @@
-//! Delta: what one accepted command changed; Event: one change of one record, at one offset.
+//! Delta: what one accepted command changed; Event: one change of a record or module, at one offset.
 //!
 //! The events of a branch:module are numbered from 1 without gaps, for ever, and each carries the
 //! BLAKE3 hash of its predecessor, so that two replicas, or a log and its copy, can be compared
@@ -31,7 +31,7 @@ impl fmt::Debug for Hash {
     }
 }
 
-/// What an event did to its record, as the wire shows it: a save is an insert or a merge.
+/// What a change did to its record, as the wire shows it: a save is an insert or a merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Effect {
     /// The record is new.
@@ -53,7 +53,7 @@ impl Effect {
     }
 }
 
-/// One change of one record.
+/// One change of a module, at one offset.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// Its place in the branch:module's log (JSON `sequence`).
@@ -64,6 +64,40 @@ pub struct Event {
     pub at: Timestamp,
     /// `evt-<uuid>`, or the id the client gave.
     pub id: String,
+    /// What changed.
+    pub change: EventChange,
+    /// Its place among the events of its command, where there are several.
+    pub part: Option<Part>,
+    /// Which command did it.
+    pub command: CommandId,
+    /// Where the command came from.
+    pub origin: Arc<Origin>,
+    /// The hash of the event before it; all zero for the first.
+    pub previous: Hash,
+}
+
+impl Event {
+    /// The record it changed, unless it changed the module as a whole.
+    pub fn record(&self) -> Option<&RecordChange> {
+        match &self.change {
+            EventChange::Record(change) => Some(change),
+            EventChange::Module(_) => None,
+        }
+    }
+}
+
+/// What an event changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum EventChange {
+    /// One record.
+    Record(RecordChange),
+    /// Many records by one act on the module.
+    Module(ModuleChange),
+}
+
+/// One change of one record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecordChange {
     /// The canonical table.
     pub table: TableName,
     /// The name the client used, if it was an alias: the wire echoes it.
@@ -76,12 +110,52 @@ pub struct Event {
     pub key_fields: Arc<[Arc<str>]>,
     /// The whole record after the change; for a delete, the one removed.
     pub record: Arc<Object>,
-    /// Which command did it.
-    pub command: CommandId,
-    /// Where the command came from.
-    pub origin: Arc<Origin>,
-    /// The hash of the event before it; all zero for the first.
-    pub previous: Hash,
+}
+
+/// One act on a whole module.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModuleChange {
+    /// Which.
+    pub act: ModuleAct,
+    /// What the wire tells of it, besides where and when: `tables`, `totalRemoved`, `meta`, …
+    pub details: Object,
+    /// Every record it changed, as it is afterwards; `None` for one that is gone. In order, one
+    /// entry for each record.
+    pub records: Vec<(TableName, RecordKey, Option<Arc<Object>>)>,
+}
+
+/// What may be done to a module as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ModuleAct {
+    /// Tables were emptied into the history.
+    Purge,
+    /// Records came back out of the history.
+    Restore,
+    /// The module began again from its seed; the rest went into the history.
+    Reset,
+    /// Whole tables were replaced by a client's (contract.md 3.9).
+    Replace,
+}
+
+impl ModuleAct {
+    /// The wire's name.
+    pub fn wire_name(self) -> &'static str {
+        match self {
+            Self::Purge => "module:purge",
+            Self::Restore => "module:restore",
+            Self::Reset => "module:reset",
+            Self::Replace => "module:replace",
+        }
+    }
+}
+
+/// A place among the events of one command: who sees one of them waits for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// From 0.
+    pub index: u32,
+    /// How many there are.
+    pub count: u32,
 }
 
 /// What one accepted command changed: its events, contiguous. Empty for `Define`, `Seed` and

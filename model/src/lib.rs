@@ -36,12 +36,17 @@ pub mod value;
 
 pub use branch::{Branch, Reservation};
 pub use cluster::{
-    BranchConfig, Catalogue, CatalogueEntry, Change, ChangeRefused, ModuleConfig, NodeRecord,
-    Pattern, Placement,
+    BranchConfig, Catalogue, CatalogueEntry, Change, ChangeRefused, FullSyncFlag, ModuleConfig,
+    NodeRecord, Pattern, Placement,
 };
-pub use command::{Action, Batch, Command, Guard, Origin, Request, Reserve, Seed, Verb, Write};
+pub use command::{
+    Action, Batch, Command, Guard, Origin, Purge, Replace, Request, Reserve, Reset, Restore,
+    RestoreMode, SaveOrder, Seed, Verb, Write,
+};
 pub use definition::{Definition, Validation, VersionRule};
-pub use delta::{Delta, Effect, Event, Hash};
+pub use delta::{
+    Delta, Effect, Event, EventChange, Hash, ModuleAct, ModuleChange, Part, RecordChange,
+};
 pub use entropy::Entropy;
 pub use ids::{
     BadName, BranchId, BranchKey, CommandId, Incarnation, ModuleId, NodeId, Offset, PartitionId,
@@ -50,7 +55,11 @@ pub use ids::{
 pub use original::{BadOriginal, Original, OriginalBranch, OriginalModule, live_data};
 pub use outcome::{Accepted, Outcome, Reserved};
 pub use partition::{Applied, Halt, Partition};
-pub use read::{Answer, Events, Head, ModuleSnapshot, Page, PageQuery, Read, ReadLevel};
+pub use read::{
+    Answer, CursorFate, Events, Filter, Head, HistoryEntry, HistoryTable, LogCursor, LogHead,
+    ModuleSnapshot, Operator, OrderBy, Orders, OrdersQuery, Page, PageQuery, Query, QueryPage,
+    Read, ReadLevel, SyncDelta, SyncQuery, TableDelta,
+};
 pub use reject::Reject;
 pub use schema::{BadSchema, Field, InsertContext, Kind, Reference, Schema, Table};
 pub use sequence::{BadRule, Counters, Piece, SequenceRule, SequenceRules};

@@ -195,7 +195,7 @@ mod tests {
 
     fn write(shop: &mut Shop) -> Command {
         let verbs = vec![verb(Action::Insert, "tickets", "{}")];
-        shop.command(Request::Write(Write { verbs }))
+        shop.command(Request::Write(Write::of(verbs)))
     }
 
     #[test]

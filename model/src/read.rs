@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::delta::Event;
-use crate::ids::{BranchKey, Incarnation, Offset, Revision, TableName, Timestamp};
+use crate::ids::{BranchKey, Incarnation, Offset, RecordKey, Revision, TableName, Timestamp};
 use crate::value::{Object, Value};
 
 /// What is looked up.
@@ -27,6 +27,19 @@ pub enum Read {
         /// At most this many.
         limit: u32,
     },
+    /// Rows of one table that meet conditions.
+    Query(Query),
+    /// Point-of-sale orders with what belongs to them.
+    Orders(OrdersQuery),
+    /// What a client that holds rows up to its cursors lacks.
+    Sync(SyncQuery),
+    /// The history of purges and resets: all entries, or one with its records.
+    History {
+        /// One entry's id.
+        entry: Option<String>,
+    },
+    /// What the event log says about itself.
+    Log,
 }
 
 /// How fresh an answer must be (decision 15).
@@ -60,6 +73,109 @@ pub struct PageQuery {
     pub descending: bool,
 }
 
+/// Rows of one table that meet conditions (contract.md 3.11, and `client:query` of 6.2).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Query {
+    /// A registered name or an alias.
+    pub table: String,
+    /// All must hold.
+    pub filters: Vec<Filter>,
+    /// Fields to sort by, the first first; rows that are equal in all keep their order.
+    pub order_by: Vec<OrderBy>,
+    /// Rows left out at the beginning.
+    pub offset: usize,
+    /// At most this many rows.
+    pub limit: Option<usize>,
+    /// Whether references are written out as `{id, name}` (contract.md 4.4).
+    pub populate: bool,
+}
+
+/// One condition on one field.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Filter {
+    /// The field; a row without it has `null` there.
+    pub field: String,
+    /// How it is compared.
+    pub operator: Operator,
+    /// What with; a list for `In` and `NotIn`.
+    pub value: Value,
+}
+
+/// How a field is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operator {
+    /// The same value of the same type.
+    Is,
+    /// Equal, a number and its text counting as equal.
+    Equal,
+    /// Not `Equal`.
+    NotEqual,
+    /// Greater: numbers by value, everything else by its text.
+    Greater,
+    /// Greater or equal.
+    GreaterOrEqual,
+    /// Less.
+    Less,
+    /// Less or equal.
+    LessOrEqual,
+    /// Equal to one of a list.
+    In,
+    /// Equal to none of a list.
+    NotIn,
+    /// Contains a pattern, in which `%` and `_` stand for anything; upper and lower case are one.
+    Like,
+}
+
+/// One field to sort by.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OrderBy {
+    /// The field.
+    pub field: String,
+    /// Largest first.
+    pub descending: bool,
+}
+
+/// Which orders, and what of them (contract.md 3.7). All words are compared without regard to
+/// upper and lower case; an empty list lets every order pass.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct OrdersQuery {
+    /// Only this one.
+    pub id: Option<String>,
+    /// Leave out orders that are closed, cancelled and so on.
+    pub only_active: bool,
+    /// Only these states.
+    pub statuses: Vec<String>,
+    /// Only these stages.
+    pub stages: Vec<String>,
+    /// Only these types.
+    pub types: Vec<String>,
+    /// Only of these shifts.
+    pub shifts: Vec<String>,
+    /// Only those updated at this time or later.
+    pub updated_from: Option<Timestamp>,
+    /// Only those saved at this time or later.
+    pub saved_from: Option<Timestamp>,
+    /// At most this many, the newest.
+    pub limit: Option<usize>,
+    /// With their `lines`.
+    pub lines: bool,
+    /// With their `payments`.
+    pub payments: bool,
+    /// With their `statusLogs`.
+    pub status_logs: bool,
+    /// Each line with its `statusLogs`.
+    pub line_status_logs: bool,
+}
+
+/// What a client holds (contract.md 3.9 and 5.6).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SyncQuery {
+    /// Only these tables; `None` for those with a cursor, and for all where there is none.
+    pub tables: Option<Vec<String>>,
+    /// By table, everything that may name the last row the client holds.
+    pub cursors: Vec<(String, Vec<String>)>,
+}
+
 /// What comes back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Answer {
@@ -71,6 +187,127 @@ pub enum Answer {
     Head(Head),
     /// For `Read::Events`.
     Events(Events),
+    /// For `Read::Query`.
+    Query(QueryPage),
+    /// For `Read::Orders`.
+    Orders(Orders),
+    /// For `Read::Sync`.
+    Sync(SyncDelta),
+    /// For `Read::History`, newest first.
+    History(Vec<Arc<HistoryEntry>>),
+    /// For `Read::Log`.
+    Log(LogHead),
+}
+
+/// The rows of a query.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QueryPage {
+    /// The canonical table.
+    pub table: TableName,
+    /// In the order asked.
+    pub rows: Vec<Arc<Object>>,
+}
+
+/// Orders, newest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Orders {
+    /// Headers with the parts asked for.
+    pub orders: Vec<Object>,
+    /// How many there are without the limit.
+    pub total: usize,
+}
+
+/// What a client lacks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SyncDelta {
+    /// The counters at the same moment.
+    pub head: Head,
+    /// By table.
+    pub tables: Vec<TableDelta>,
+}
+
+/// The rows of one table after a cursor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TableDelta {
+    /// The canonical table.
+    pub table: TableName,
+    /// The key's field names, for cursors.
+    pub key_fields: Arc<[Arc<str>]>,
+    /// In insertion order.
+    pub rows: Vec<Arc<Object>>,
+    /// The table's last row, returned or not.
+    pub last: Option<Arc<Object>>,
+    /// Rows in the table.
+    pub total: usize,
+    /// What became of the cursor.
+    pub cursor: CursorFate,
+}
+
+/// What became of a table's cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CursorFate {
+    /// None was sent: all rows come back.
+    None,
+    /// Its row was found: the rows after it come back.
+    Matched,
+    /// Its row is gone: all rows come back, and the client should begin again.
+    Missed,
+}
+
+/// Records taken out of a module at once, kept so that they can come back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// `purge-<uuid>`.
+    pub id: String,
+    /// When.
+    pub at: Timestamp,
+    /// Why, in the asker's words.
+    pub reason: String,
+    /// Who, in the asker's words.
+    pub requested_by: Option<String>,
+    /// The module's revision before.
+    pub revision: Revision,
+    /// What was taken out, by table, empty tables too.
+    pub tables: Vec<HistoryTable>,
+}
+
+/// The records of one table in the history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HistoryTable {
+    /// The canonical table.
+    pub table: TableName,
+    /// The names of the key's fields.
+    pub key_fields: Arc<[Arc<str>]>,
+    /// In insertion order.
+    pub records: Vec<Arc<Object>>,
+}
+
+/// What an event log says about itself (contract.md 4.7).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogHead {
+    /// The module's counters.
+    pub head: Head,
+    /// When the first event was committed.
+    pub first_at: Option<Timestamp>,
+    /// The last event.
+    pub last: Option<LogCursor>,
+    /// For each name a table was written under, its last event.
+    pub tables: Vec<(String, LogCursor)>,
+}
+
+/// One event, as a cursor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogCursor {
+    /// The record's key; `None` for a change of the whole module.
+    pub key: Option<RecordKey>,
+    /// The record's `id`, if it has one.
+    pub id: Option<Value>,
+    /// The event's id.
+    pub event_id: String,
+    /// Its place.
+    pub offset: Offset,
+    /// When it was committed.
+    pub at: Timestamp,
 }
 
 /// A module's counters.

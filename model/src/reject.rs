@@ -144,6 +144,42 @@ pub enum Reject {
         /// The field.
         field: String,
     },
+    /// One of several verbs was refused, and so all of them are.
+    #[error("{reject}")]
+    AtVerb {
+        /// Its place, from 0.
+        index: u32,
+        /// Why.
+        reject: Box<Reject>,
+    },
+    /// The log has gone on since the event the client names as the last.
+    #[error("the last event of this module is another than the one named")]
+    LastEvent {
+        /// The log's last event, if there is one.
+        expected: Option<String>,
+        /// What the client named.
+        received: Option<String>,
+    },
+    /// An order that cannot be saved (contract.md 3.7).
+    #[error("{message}")]
+    Order {
+        /// The original's words, beginning with the original's code in capitals.
+        message: String,
+    },
+    /// A client's tables cannot replace ours (contract.md 3.9).
+    #[error("Incoming snapshot violates insert-only policy.")]
+    Replace {
+        /// `version-regression`, `duplicate-primary-key`, …
+        reason: String,
+        /// Members of the wire's `details`, besides `reason`.
+        details: Object,
+    },
+    /// There is no such entry in the history.
+    #[error("History entry not found")]
+    NoHistory {
+        /// The id asked for.
+        entry: String,
+    },
 }
 
 impl Reject {
@@ -167,6 +203,11 @@ impl Reject {
             Self::BadCommand { .. } => "bad-command",
             Self::Defect => "defect",
             Self::MissingField { .. } => "missing-field",
+            Self::AtVerb { reject, .. } => reject.code(),
+            Self::LastEvent { .. } => "last-ack-mismatch",
+            Self::Order { .. } => "order-persist-failed",
+            Self::Replace { .. } => "insert-only-violation",
+            Self::NoHistory { .. } => "history-entry-not-found",
         }
     }
 

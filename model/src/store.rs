@@ -5,7 +5,7 @@
 //! variable length carries its length, so that no two keys meet. Fixed: on disks from now on.
 
 use crate::codec;
-use crate::delta::{Delta, Effect};
+use crate::delta::{Delta, Effect, EventChange};
 use crate::ids::{BranchKey, Offset, RecordKey, TableName};
 
 const EVENT: u8 = b'e';
@@ -54,13 +54,21 @@ pub fn changes(delta: &Delta) -> Vec<StoreChange> {
             key: event_key(&delta.key, event.offset),
             value: Some(codec::encode(&**event)),
         });
-        changes.push(StoreChange {
-            key: record_key(&delta.key, &event.table, &event.key),
-            value: match event.effect {
-                Effect::Insert | Effect::Merge => Some(codec::encode(&*event.record)),
-                Effect::Delete => None,
-            },
-        });
+        match &event.change {
+            EventChange::Record(change) => changes.push(StoreChange {
+                key: record_key(&delta.key, &change.table, &change.key),
+                value: match change.effect {
+                    Effect::Insert | Effect::Merge => Some(codec::encode(&*change.record)),
+                    Effect::Delete => None,
+                },
+            }),
+            EventChange::Module(change) => {
+                changes.extend(change.records.iter().map(|(table, key, record)| StoreChange {
+                    key: record_key(&delta.key, table, key),
+                    value: record.as_deref().map(codec::encode),
+                }));
+            }
+        }
     }
     changes
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::command::{Action, Batch, Command, Guard, Origin, Request, Reserve, Seed, Verb, Write};
 use crate::definition::{Definition, Validation, VersionRule};
-use crate::delta::{Effect, Event, Hash};
+use crate::delta::{Effect, Event, EventChange, Hash, RecordChange};
 use crate::ids::{
     BranchId, BranchKey, CommandId, ModuleId, Offset, RecordKey, Revision, TableName, Timestamp,
 };
@@ -65,12 +65,15 @@ pub(crate) fn event(offset: u64) -> Event {
         revision: Revision(offset + 1),
         at: Timestamp(1_000),
         id: format!("evt-{offset}"),
-        table: TableName::parse("t").unwrap(),
-        table_sent: None,
-        effect: Effect::Insert,
-        key: RecordKey("k".into()),
-        key_fields: [Arc::from("id")].into(),
-        record: Arc::new(object(r#"{"id":"k"}"#)),
+        change: EventChange::Record(RecordChange {
+            table: TableName::parse("t").unwrap(),
+            table_sent: None,
+            effect: Effect::Insert,
+            key: RecordKey("k".into()),
+            key_fields: [Arc::from("id")].into(),
+            record: Arc::new(object(r#"{"id":"k"}"#)),
+        }),
+        part: None,
         command: CommandId { session: "s".to_owned(), request: "r".to_owned() },
         origin: Arc::new(Origin::default()),
         previous: Hash::default(),
@@ -148,7 +151,7 @@ impl Shop {
     }
 
     pub(crate) fn write(&mut self, verbs: Vec<Verb>) -> Result<Accepted, Reject> {
-        self.run(Request::Write(Write { verbs }))
+        self.run(Request::Write(Write::of(verbs)))
     }
 
     /// One verb; its event.
@@ -211,7 +214,7 @@ pub(crate) fn verb(action: Action, table: &str, json: &str) -> Verb {
 
 /// A verb with guards.
 pub(crate) fn guarded(action: Action, table: &str, json: &str, guards: Vec<Guard>) -> Verb {
-    Verb { action, table: table.to_owned(), record: object(json), guards }
+    Verb { guards, ..Verb::new(action, table.to_owned(), object(json)) }
 }
 
 /// Orders with lines, and dishes with a unique code.

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use model::partition::ChunkSink;
 use model::{
     Accepted, Action, Batch, BranchId, BranchKey, Command, CommandId, Definition, Delta, Effect,
-    Event, Guard, Hash, Incarnation, ModuleId, Object, Offset, Origin, Outcome, Partition,
-    RecordKey, Reject, Request, Reserve, Revision, Schema, Seed, TableName, Timestamp, Validation,
-    Value, Verb, VersionRule, Write, codec,
+    Event, EventChange, Guard, Hash, Incarnation, ModuleId, Object, Offset, Origin, Outcome, Part,
+    Partition, RecordChange, RecordKey, Reject, Request, Reserve, Revision, Schema, Seed,
+    TableName, Timestamp, Validation, Value, Verb, VersionRule, Write, codec,
 };
 
 fn object(json: &str) -> Object {
@@ -49,12 +49,15 @@ fn event() -> Event {
         revision: Revision(301),
         at: Timestamp(1_795_220_377_740),
         id: "evt-1".to_owned(),
-        table: TableName::parse("t").unwrap(),
-        table_sent: Some("ts".to_owned()),
-        effect: Effect::Merge,
-        key: RecordKey("7".into()),
-        key_fields: [Arc::from("id")].into(),
-        record: Arc::new(object(r#"{"id":"7","n":0.10,"b":true,"l":[null,{}]}"#)),
+        change: EventChange::Record(RecordChange {
+            table: TableName::parse("t").unwrap(),
+            table_sent: Some("ts".to_owned()),
+            effect: Effect::Merge,
+            key: RecordKey("7".into()),
+            key_fields: [Arc::from("id")].into(),
+            record: Arc::new(object(r#"{"id":"7","n":0.10,"b":true,"l":[null,{}]}"#)),
+        }),
+        part: Some(Part { index: 0, count: 2 }),
         command: id("1"),
         origin: origin(),
         previous: Hash([0xab; 32]),
@@ -78,14 +81,10 @@ fn batch(requests: Vec<Request>) -> Batch {
 }
 
 fn write() -> Request {
-    Request::Write(Write {
-        verbs: vec![Verb {
-            action: Action::Save,
-            table: "t".to_owned(),
-            record: object(r#"{"id":"7"}"#),
-            guards: vec![Guard::MustExist, Guard::VersionIs(2)],
-        }],
-    })
+    Request::Write(Write::of(vec![Verb {
+        guards: vec![Guard::MustExist, Guard::VersionIs(2)],
+        ..Verb::new(Action::Save, "t", object(r#"{"id":"7"}"#))
+    }]))
 }
 
 #[test]
@@ -148,14 +147,7 @@ fn a_checkpoint() {
         outcomes_max: 9,
         outcomes_keep_ms: 1_000,
     };
-    let insert = Request::Write(Write {
-        verbs: vec![Verb {
-            action: Action::Insert,
-            table: "t".to_owned(),
-            record: object("{}"),
-            guards: Vec::new(),
-        }],
-    });
+    let insert = Request::Write(Write::of(vec![Verb::new(Action::Insert, "t", object("{}"))]));
     let reserve = Request::Reserve(Reserve { table: "t".to_owned(), field: "no".to_owned() });
     let mut partition = Partition::default();
     let requests = vec![Request::Define(Arc::new(definition)), insert, reserve, write()];

@@ -123,7 +123,17 @@ fn rough_bytes(command: &Command) -> usize {
         }
         model::Request::Define(_) | model::Request::Seed(_) => 64 * 1024,
         model::Request::Reserve(_) => 128,
+        model::Request::SaveOrder(order) => 64 * 48 * (1 + order.lines.len()),
+        model::Request::Reset(_) => 64 * 1024,
+        model::Request::Replace(replace) => rough_rows(&replace.tables),
+        model::Request::Purge(_) | model::Request::Restore(_) => 512,
     }
+}
+
+/// Large tables go alone: an entry must not hold up a heartbeat.
+fn rough_rows(tables: &model::Object) -> usize {
+    let rows = |value: &model::Value| value.as_array().map_or(1, <[model::Value]>::len);
+    tables.iter().map(|(_, value)| 512 * rows(value)).sum()
 }
 
 impl Work {

@@ -4,14 +4,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use model::{Answer, BranchKey, Catalogue, Command, NodeId, Outcome, PartitionId, Read, ReadLevel};
-use tokio::sync::broadcast;
+use model::{
+    Answer, BranchKey, Catalogue, Change, Command, NodeId, Outcome, PartitionId, Read, ReadLevel,
+};
+use tokio::sync::{broadcast, watch};
 
 use super::Router;
 use super::reads::{Unread, unread};
-use crate::door::{Branches, Cursor, Follow, RouteError, SharedDelta};
+use crate::door::{
+    Branches, ChangeError, Cursor, Follow, Listening, Post, RouteError, SharedDelta,
+};
 use crate::feed::stream::{Stream, cursor_of};
-use crate::limits::ATTEMPT_TIMEOUT;
+use crate::limits::{ATTEMPT_TIMEOUT, REQUEST_DEADLINE};
 use crate::message::{Ask, Cast, Refusal, Reply, decode, encode};
 use crate::peers::Inbox;
 use crate::status::ClusterStatus;
@@ -43,6 +47,37 @@ impl Branches for Router {
 
     fn catalogue(&self) -> Arc<Catalogue> {
         Arc::clone(&self.0.catalogue.borrow())
+    }
+
+    fn catalogues(&self) -> watch::Receiver<Arc<Catalogue>> {
+        self.0.catalogue.clone()
+    }
+
+    fn change(&self, id: String, change: Change) -> BoxFuture<'static, Result<(), ChangeError>> {
+        let router = self.clone();
+        Box::pin(async move {
+            router.0.changes.make(id.clone(), change).await?;
+            let known = |catalogue: &Arc<Catalogue>| catalogue.has_taken(&id);
+            let mut catalogue = router.0.catalogue.clone();
+            let seen = tokio::time::timeout(REQUEST_DEADLINE, catalogue.wait_for(known)).await;
+            match seen {
+                Ok(Ok(_)) => Ok(()),
+                // Agreed, but not here yet: the same id tells once it is.
+                Ok(Err(_)) | Err(_) => {
+                    Err(ChangeError::Undecided("this node lags behind group 0".to_owned()))
+                }
+            }
+        })
+    }
+
+    fn publish(&self, post: Post) -> BoxFuture<'static, Result<(), RouteError>> {
+        let router = self.clone();
+        Box::pin(async move { router.post(post).await })
+    }
+
+    fn listen(&self, topic: String) -> BoxFuture<'static, Result<Listening, RouteError>> {
+        let router = self.clone();
+        Box::pin(async move { Ok(router.listen_to(topic).await) })
     }
 
     fn status(&self) -> BoxFuture<'static, ClusterStatus> {
@@ -110,6 +145,8 @@ impl Router {
             },
             Ask::Status => Reply::Status(self.leads()),
             Ask::Follow { key, feed } => self.answer_follow(from, &key, feed),
+            Ask::Post(post) => self.post_here(post),
+            Ask::LastPost(topic) => self.last_post(&topic),
         }
     }
 
@@ -164,6 +201,7 @@ impl Inbox for Router {
 
     fn cast(&self, from: NodeId, message: Bytes) {
         match decode::<Cast>(&message) {
+            Ok(Cast::Posted { stamp, post }) => self.0.topics.told(stamp, post, message.len()),
             Ok(cast) => self.0.feeds.told(from, cast),
             Err(error) => tracing::warn!(%from, %error, "a message this node does not understand"),
         }
@@ -172,5 +210,8 @@ impl Inbox for Router {
     fn link_changed(&self, peer: NodeId, up: bool) {
         self.0.reach.changed(peer, up);
         self.0.feeds.link_changed(peer);
+        if up {
+            self.catch_up_topics();
+        }
     }
 }

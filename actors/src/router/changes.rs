@@ -6,21 +6,11 @@ use std::time::{Duration, Instant};
 use model::{CatalogueEntry, Change, ChangeRefused, NodeId, codec};
 use raft::{Lane, ReplicaGroup};
 
+use crate::door::ChangeError;
 use crate::limits::REQUEST_DEADLINE;
 use crate::message::{Ask, Refusal, Reply, decode, encode};
 use crate::partition::proposer::wall_clock;
 use crate::peers::Peers;
-
-/// Why a change was not made.
-#[derive(Debug, Clone, thiserror::Error)]
-pub(crate) enum ChangeError {
-    /// The catalogue refused it: trying again will not help.
-    #[error(transparent)]
-    Refused(#[from] ChangeRefused),
-    /// It could not be decided now.
-    #[error("group 0 did not decide: {0}")]
-    Undecided(String),
-}
 
 /// The way of a change into group 0.
 #[derive(Clone)]

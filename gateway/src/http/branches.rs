@@ -98,7 +98,7 @@ async fn list(State(app): State<App>, principal: Principal) -> Result<Response, 
 async fn head(app: &App, key: BranchKey) -> Option<Head> {
     match app.branches.read(key, Read::Head, ReadLevel::Stale).await {
         Ok(Answer::Head(head)) => Some(head),
-        Ok(Answer::Snapshot(_) | Answer::Page(_) | Answer::Events(_)) | Err(_) => None,
+        Ok(_) | Err(_) => None,
     }
 }
 

@@ -63,16 +63,16 @@ async fn save(
     })?;
     let marker = text(&body, &MARKERS);
     let guards = guards(&body, marker.as_deref())?;
-    let verb = Verb { action: Action::Save, table: table.name.to_string(), record, guards };
+    let verb = Verb { guards, ..Verb::new(Action::Save, table.name.to_string(), record) };
     let refused = |error| in_context(error, &place, table.name.as_str(), marker.as_deref());
     let command = write(&place, id, origin(&mut body), verb);
     let accepted = app.submit(command).await.map_err(refused)?;
 
     let event = event_of(&accepted)?;
-    let shown = Shown::new(&app.server_id, &place.key, event);
+    let shown = Shown::of(&app.server_id, &place.key, event)?;
     let status = if shown.created() { "created" } else { "saved" };
     let saved = Saved {
-        changed: Changed::new(status, &place, &table, &event.record, &shown),
+        changed: Changed::new(status, &place, &table, &shown),
         snapshot_marker: event.at.to_day(),
         client_snapshot_marker: marker,
     };

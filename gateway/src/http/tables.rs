@@ -75,9 +75,7 @@ async fn list(
     let read = Read::Page(query.clone());
     let page = match app.branches.read(place.key.clone(), read, place.level).await? {
         Answer::Page(page) => page,
-        other @ (Answer::Snapshot(_) | Answer::Head(_) | Answer::Events(_)) => {
-            return Err(unasked(&other));
-        }
+        other => return Err(unasked(&other)),
     };
     let rows = page.rows.len() as u64;
     let write = move || render::bytes(&ShownPage { place: &place, query: &query, page: &page });
@@ -290,7 +288,7 @@ async fn change(
     let command = write(&place, id, origin, verb(&table, action, sent.record));
     let accepted = app.submit(command).await?;
     let event = event_of(&accepted)?;
-    let shown = Shown::new(&app.server_id, &place.key, event);
+    let shown = Shown::of(&app.server_id, &place.key, event)?;
     let (status, word) = match action {
         Action::Insert => (StatusCode::CREATED, "created"),
         Action::Merge => (StatusCode::OK, "updated"),
@@ -301,14 +299,14 @@ async fn change(
     let response = if action == Action::Delete {
         json(status, &Deleted::new(word, &place, &table, &shown))?
     } else {
-        json(status, &Changed::new(word, &place, &table, &event.record, &shown))?
+        json(status, &Changed::new(word, &place, &table, &shown))?
     };
     Ok(at(response, accepted.delta.incarnation, event.offset))
 }
 
 /// One verb without conditions.
 fn verb(table: &Table, action: Action, record: Object) -> Verb {
-    Verb { action, table: table.name.to_string(), record, guards: Vec::new() }
+    Verb::new(action, table.name.to_string(), record)
 }
 
 /// A command of one verb.
@@ -317,7 +315,7 @@ pub(crate) fn write(place: &InModule, id: CommandId, origin: Origin, verb: Verb)
         id,
         key: place.key.clone(),
         origin: Arc::new(origin),
-        request: Request::Write(Write { verbs: vec![verb] }),
+        request: Request::Write(Write::of(vec![verb])),
     }
 }
 
@@ -339,7 +337,6 @@ impl<'a> Changed<'a, Ack<'a>, Notice<'a>> {
         status: &'a str,
         place: &'a InModule,
         table: &'a Table,
-        record: &'a Object,
         shown: &'a Shown<'a>,
     ) -> Self {
         Self {
@@ -347,7 +344,7 @@ impl<'a> Changed<'a, Ack<'a>, Notice<'a>> {
             branch_id: place.key.branch.as_str(),
             module_id: place.key.module.as_str(),
             table: table.name.as_str(),
-            record,
+            record: shown.record(),
             ack: shown.ack(),
             notice: shown.notice(),
         }

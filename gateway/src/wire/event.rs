@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::{BranchId, BranchKey, Delta, Effect, Event, ModuleSnapshot, Object, Value};
+use model::{
+    BranchId, BranchKey, Delta, Effect, Event, ModuleSnapshot, Object, RecordChange, Value,
+};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use crate::error::{ApiError, Problem};
 use crate::wire::snapshot::Module;
 
 /// `recordRef`.
@@ -60,31 +63,51 @@ pub(crate) struct Shown<'a> {
     server_id: &'a str,
     key: &'a BranchKey,
     event: &'a Event,
+    change: &'a RecordChange,
     at: String,
     table: &'a str,
 }
 
 impl<'a> Shown<'a> {
-    /// An event of this branch, as this server shows it.
-    pub(crate) fn new(server_id: &'a str, key: &'a BranchKey, event: &'a Event) -> Self {
-        let table = event.table_sent.as_deref().unwrap_or(event.table.as_str());
-        Self { server_id, key, event, at: event.at.to_iso(), table }
+    /// A change of one record of this branch, as this server shows it; `None` for a change of the
+    /// whole module.
+    pub(crate) fn new(server_id: &'a str, key: &'a BranchKey, event: &'a Event) -> Option<Self> {
+        let change = event.record()?;
+        let table = change.table_sent.as_deref().unwrap_or(change.table.as_str());
+        Some(Self { server_id, key, event, change, at: event.at.to_iso(), table })
+    }
+
+    /// The same of an event that answers for a verb: it always changed a record.
+    pub(crate) fn of(
+        server_id: &'a str,
+        key: &'a BranchKey,
+        event: &'a Event,
+    ) -> Result<Self, ApiError> {
+        Self::new(server_id, key, event).ok_or_else(|| {
+            tracing::error!("a verb was answered with a change of the whole module");
+            ApiError::new(Problem::Defect, "the change was accepted, but its event is missing")
+        })
+    }
+
+    /// The record after the change; the one removed, if it is gone.
+    pub(crate) fn record(&self) -> &'a Object {
+        &self.change.record
     }
 
     /// Whether the record is new.
     pub(crate) fn created(&self) -> bool {
-        self.event.effect == Effect::Insert
+        self.change.effect == Effect::Insert
     }
 
     /// Whether it is gone.
     fn deleted(&self) -> bool {
-        self.event.effect == Effect::Delete
+        self.change.effect == Effect::Delete
     }
 
     /// `recordRef`.
     pub(crate) fn record_ref(&self) -> RecordRef<'_> {
-        let event = self.event;
-        record_ref(self.table, event.key.as_str(), &event.key_fields, &event.record)
+        let change = self.change;
+        record_ref(self.table, change.key.as_str(), &change.key_fields, &change.record)
     }
 
     fn meta(&self) -> Meta<'_> {
@@ -110,19 +133,19 @@ impl<'a> Shown<'a> {
         Entry {
             id: meta.record_id.map_or(EntryId::Key(meta.record_key), EntryId::Id),
             table: self.table,
-            action: self.event.effect.wire_name(),
+            action: self.change.effect.wire_name(),
             record_ref: meta.record_ref,
             meta,
             created: self.created(),
             deleted: self.deleted(),
-            record: self.event.origin.include_record.then_some(&self.event.record),
+            record: self.event.origin.include_record.then_some(&self.change.record),
         }
     }
 
     /// `notice`.
     pub(crate) fn notice(&self) -> Notice<'_> {
         Notice {
-            action: self.event.effect.wire_name(),
+            action: self.change.effect.wire_name(),
             record_ref: self.record_ref(),
             event_id: &self.event.id,
             sequence: self.event.offset.0,
@@ -137,7 +160,7 @@ impl<'a> Shown<'a> {
     fn frame(&self, r#type: &'static str) -> Frame<'_> {
         Frame {
             r#type,
-            action: self.event.effect.wire_name(),
+            action: self.change.effect.wire_name(),
             branch_id: self.key.branch.as_str(),
             module_id: self.key.module.as_str(),
             version: self.event.revision.0,
@@ -183,7 +206,7 @@ pub(crate) fn event_frames(
     snapshot: Option<&ModuleSnapshot>,
 ) -> Vec<Bytes> {
     let frame = |event: &Arc<Event>| {
-        let shown = Shown::new(server_id, &delta.key, event);
+        let Some(shown) = Shown::new(server_id, &delta.key, event) else { return Bytes::new() };
         serde_json::to_vec(&shown.event(snapshot)).map_or_else(|_| Bytes::new(), Bytes::from)
     };
     delta.events.iter().map(frame).collect()

@@ -6,16 +6,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use actors::status::{BranchStatus, ClusterStatus};
-use actors::{Branches, Cursor, Deltas, Follow, FollowItem, RouteError, SharedDelta};
+use actors::{
+    Branches, ChangeError, Cursor, Deltas, Follow, FollowItem, Listening, Post, RouteError,
+    SharedDelta,
+};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use model::{
-    Answer, Batch, Branch, BranchConfig, BranchId, BranchKey, Catalogue, Command, CommandId,
-    ModuleConfig, ModuleId, ModuleSnapshot, Offset, Origin, Outcome, Partition, Pattern, Read,
-    ReadLevel, Request, Schema, Seed, Timestamp, Validation, Value, VersionRule,
+    Answer, Batch, Branch, BranchConfig, BranchId, BranchKey, Catalogue, CatalogueEntry, Change,
+    Command, CommandId, ModuleConfig, ModuleId, ModuleSnapshot, Offset, Origin, Outcome, Partition,
+    Pattern, Read, ReadLevel, Request, Schema, Seed, Timestamp, Validation, Value, VersionRule,
 };
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, broadcast, watch};
 
 pub(crate) const POS: &str = r#"{"tables":[
   {"name":"order_header","fields":[
@@ -82,9 +85,21 @@ pub(crate) struct Fake(Arc<Inner>);
 struct Inner {
     state: Mutex<State>,
     changed: watch::Sender<u64>,
-    catalogue: Catalogue,
+    catalogue: watch::Sender<Arc<Catalogue>>,
+    topics: Mutex<BTreeMap<String, Topic>>,
     orders: Orders,
     outcomes: Semaphore,
+}
+
+struct Topic {
+    last: Option<Arc<Post>>,
+    tap: broadcast::Sender<Arc<Post>>,
+}
+
+impl Default for Topic {
+    fn default() -> Self {
+        Self { last: None, tap: broadcast::channel(64).0 }
+    }
 }
 
 fn module(id: &str, doc: &str, validation: Validation, seed: Option<&str>) -> Arc<ModuleConfig> {
@@ -143,7 +158,8 @@ impl Fake {
         Self(Arc::new(Inner {
             state: Mutex::new(state),
             changed: watch::channel(0).0,
-            catalogue: catalogue(),
+            catalogue: watch::channel(Arc::new(catalogue())).0,
+            topics: Mutex::default(),
             orders: Orders::default(),
             outcomes: Semaphore::new(0),
         }))
@@ -177,7 +193,7 @@ impl Fake {
 
     /// Writes as another gateway's client would.
     pub(crate) fn write(&self, branch: &str, module: &str, verb: model::Verb) -> Outcome {
-        let request = Request::Write(model::Write { verbs: vec![verb] });
+        let request = Request::Write(model::Write::of(vec![verb]));
         let request_id = format!("w{}", self.0.state.lock().commands);
         self.apply(Command {
             id: CommandId { session: "elsewhere".into(), request: request_id },
@@ -192,7 +208,7 @@ impl Fake {
         let defined = state.partition.branch(&command.key).is_some();
         let mut commands = Vec::new();
         if !defined {
-            let definition = self.0.catalogue.definition(&command.key).unwrap();
+            let definition = self.catalogue().definition(&command.key).unwrap();
             let system = |request, id: &str| Command {
                 id: CommandId {
                     session: "system".into(),
@@ -203,7 +219,7 @@ impl Fake {
                 request,
             };
             commands.push(system(Request::Define(Arc::new(definition)), "define"));
-            if let Some(seed) = self.0.catalogue.seed(&command.key) {
+            if let Some(seed) = self.catalogue().seed(&command.key) {
                 commands.push(system(Request::Seed(seed), "seed"));
             }
         }
@@ -234,10 +250,10 @@ impl Fake {
         if let Some(branch) = state.partition.branch(key) {
             return Ok(branch.clone());
         }
-        let definition = self.0.catalogue.definition(key);
+        let definition = self.catalogue().definition(key);
         let definition =
             definition.ok_or_else(|| RouteError::UnknownModule(key.module.to_string()))?;
-        let seed = self.0.catalogue.seed(key);
+        let seed = self.catalogue().seed(key);
         let at = Timestamp(state.at);
         Ok(Branch::imagined(key.clone(), Arc::new(definition), seed.as_deref(), at))
     }
@@ -267,7 +283,7 @@ impl Branches for Fake {
             if let Some(refused) = this.orders().refuse_submit.lock().clone() {
                 return Err(refused);
             }
-            if this.0.catalogue.module(&command.key.module).is_none() {
+            if this.catalogue().module(&command.key.module).is_none() {
                 return Err(RouteError::UnknownModule(command.key.module.to_string()));
             }
             let outcome = this.apply(command);
@@ -326,7 +342,35 @@ impl Branches for Fake {
     }
 
     fn catalogue(&self) -> Arc<Catalogue> {
-        Arc::new(self.0.catalogue.clone())
+        Arc::clone(&self.0.catalogue.borrow())
+    }
+
+    fn catalogues(&self) -> watch::Receiver<Arc<Catalogue>> {
+        self.0.catalogue.subscribe()
+    }
+
+    fn change(&self, id: String, change: Change) -> BoxFuture<'static, Result<(), ChangeError>> {
+        let entry = CatalogueEntry { id, at: Timestamp(self.0.state.lock().at), change };
+        let mut catalogue = (**self.0.catalogue.borrow()).clone();
+        let result = catalogue.apply(&entry).map_err(ChangeError::from);
+        self.0.catalogue.send_replace(Arc::new(catalogue));
+        async move { result }.boxed()
+    }
+
+    fn publish(&self, post: Post) -> BoxFuture<'static, Result<(), RouteError>> {
+        let post = Arc::new(post);
+        let mut topics = self.0.topics.lock();
+        let topic = topics.entry(post.topic.clone()).or_default();
+        topic.last = Some(Arc::clone(&post));
+        let _ = topic.tap.send(post);
+        async move { Ok(()) }.boxed()
+    }
+
+    fn listen(&self, topic: String) -> BoxFuture<'static, Result<Listening, RouteError>> {
+        let mut topics = self.0.topics.lock();
+        let topic = topics.entry(topic).or_default();
+        let listening = Listening { last: topic.last.clone(), next: topic.tap.subscribe() };
+        async move { Ok(listening) }.boxed()
     }
 
     fn status(&self) -> BoxFuture<'static, ClusterStatus> {

@@ -11,7 +11,7 @@ use crate::client::{Served, at};
 
 fn insert(n: usize, bytes: usize) -> Verb {
     let record = [("id", format!("t-{n}")), ("title", "x".repeat(bytes))].into_iter().collect();
-    Verb { action: Action::Insert, table: "tickets".into(), record, guards: Vec::new() }
+    Verb::new(Action::Insert, "tickets", record)
 }
 
 fn sequence(frame: &Value) -> u64 {

@@ -17,7 +17,7 @@ fn insert(id: &str) -> String {
 /// The same, by somebody else.
 fn elsewhere(id: &str) -> Verb {
     let record = [("id", id)].into_iter().collect();
-    Verb { action: Action::Insert, table: "tickets".into(), record, guards: Vec::new() }
+    Verb::new(Action::Insert, "tickets", record)
 }
 
 fn text<'a>(frame: &'a Value, path: &[&str]) -> &'a str {
@@ -362,8 +362,7 @@ async fn a_large_snapshot_arrives_whole_and_the_events_after_it() {
     let title = "x".repeat(300);
     for n in 0..3_000 {
         let record = [("id", format!("t-{n}")), ("title", title.clone())].into_iter().collect();
-        let verb =
-            Verb { action: Action::Insert, table: "tickets".into(), record, guards: Vec::new() };
+        let verb = Verb::new(Action::Insert, "tickets", record);
         served.fake.write("dar", "pos", verb);
     }
     let mut till = served.open("/ws").await;

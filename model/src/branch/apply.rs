@@ -7,7 +7,7 @@ use crate::branch::Branch;
 use crate::codec;
 use crate::command::{Command, Request};
 use crate::definition::Definition;
-use crate::delta::{Delta, Effect, Event, Hash};
+use crate::delta::{Delta, Effect, Event, EventChange, Hash, Part, RecordChange};
 use crate::entropy::Entropy;
 use crate::ids::{Offset, Revision, Timestamp};
 use crate::module::{Draft, Module, Numbers, Plan, Relations, Setting, define};
@@ -107,10 +107,9 @@ impl Branch {
         let max = definition.outcomes_max;
         let full = self.outcomes.len() >= usize::try_from(max).unwrap_or(usize::MAX);
         match command.request {
-            Request::Write(_) | Request::Reserve(_) if full => Err(Reject::OutcomesFull { max }),
-            Request::Write(_) | Request::Reserve(_) | Request::Define(_) | Request::Seed(_) => {
-                Ok(())
-            }
+            Request::Define(_) | Request::Seed(_) => Ok(()),
+            _ if full => Err(Reject::OutcomesFull { max }),
+            _ => Ok(()),
         }
     }
 
@@ -149,6 +148,13 @@ impl Branch {
                 }
                 seeded = true;
                 None
+            }
+            Request::SaveOrder(_)
+            | Request::Purge(_)
+            | Request::Restore(_)
+            | Request::Reset(_)
+            | Request::Replace(_) => {
+                return Err(Reject::BadCommand { message: "not yet".to_owned() });
             }
             Request::Define(_) => unreachable!("planned above"),
         };
@@ -190,12 +196,16 @@ impl Branch {
             let schema = self.definition.as_ref().map(|definition| &definition.schema);
             self.rows = schema.map_or(0, |schema| self.module.count(schema));
         }
-        let events = changes.drafts.into_iter().map(|draft| self.record(draft, command)).collect();
+        let count =
+            u32::try_from(changes.drafts.len()).expect("a write has a bounded number of verbs");
+        let part = |index| (count > 1).then_some(Part { index, count });
+        let events = (0..).zip(changes.drafts);
+        let events = events.map(|(n, draft)| self.record(draft, part(n), command)).collect();
         Accepted { delta: self.delta(events), reserved: changes.reserved, repeated: false }
     }
 
     /// Gives a change its place in the log.
-    fn record(&mut self, draft: Draft, command: &Command) -> Arc<Event> {
+    fn record(&mut self, draft: Draft, part: Option<Part>, command: &Command) -> Arc<Event> {
         match draft.effect {
             Effect::Insert => self.rows += 1,
             Effect::Merge => {}
@@ -208,14 +218,17 @@ impl Branch {
             revision: self.revision,
             at: self.last_commit_at,
             id: draft.id,
-            table: draft.table,
-            table_sent: draft.table_sent,
-            effect: draft.effect,
-            key: draft.key,
-            key_fields: draft.key_fields,
-            record: draft.after.or(draft.before).expect("a change has a record on one side"),
+            change: EventChange::Record(RecordChange {
+                table: draft.table,
+                table_sent: draft.table_sent,
+                effect: draft.effect,
+                key: draft.key,
+                key_fields: draft.key_fields,
+                record: draft.after.or(draft.before).expect("a change has a record on one side"),
+            }),
+            part,
             command: command.id.clone(),
-            origin: Arc::clone(&command.origin),
+            origin: draft.origin.unwrap_or_else(|| Arc::clone(&command.origin)),
             previous: self.chain_head,
         });
         self.chain_head = event_hash(&event);
@@ -251,7 +264,7 @@ mod tests {
 
     fn insert(shop: &mut Shop, id: &str) -> Command {
         let verbs = vec![verb(Action::Insert, "tickets", &format!(r#"{{"id":"{id}"}}"#))];
-        shop.command(Request::Write(Write { verbs }))
+        shop.command(Request::Write(Write::of(verbs)))
     }
 
     fn accepted(applied: &Applied) -> &Accepted {
@@ -307,7 +320,7 @@ mod tests {
     fn a_refusal_is_remembered_too() {
         let mut shop = Shop::lenient();
         let verbs = vec![verb(Action::Merge, "tickets", r#"{"id":"a"}"#)];
-        let command = shop.command(Request::Write(Write { verbs }));
+        let command = shop.command(Request::Write(Write::of(verbs)));
         let refused = shop.apply_one(command.clone());
         shop.insert("tickets", r#"{"id":"a"}"#).unwrap();
         assert_eq!(shop.apply_one(command).outcome, refused.outcome, "though it could be done now");

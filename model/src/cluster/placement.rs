@@ -26,6 +26,15 @@ pub fn partition_of(key: &BranchKey, partitions: u16) -> PartitionId {
     PartitionId(u16::try_from(place).expect("less than a u16") + 1)
 }
 
+/// The partition whose leader owns a topic, among `partitions`.
+pub fn partition_of_topic(topic: &str, partitions: u16) -> PartitionId {
+    let mut bytes = vec![RULE];
+    bytes.extend(b"topic");
+    bytes.extend(topic.as_bytes());
+    let place = xxh3_64(&bytes) % u64::from(partitions);
+    PartitionId(u16::try_from(place).expect("less than a u16") + 1)
+}
+
 fn score(partition: PartitionId, node: NodeId) -> u64 {
     let mut bytes = vec![RULE];
     bytes.extend(partition.0.to_le_bytes());

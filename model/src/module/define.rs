@@ -107,7 +107,7 @@ mod tests {
         };
         shop.redefine(by_number).unwrap();
         let event = shop.merge("tickets", r#"{"number":"2","n":5}"#).unwrap();
-        assert_eq!(event.record.get("id").unwrap().as_str(), Some("b"));
+        assert_eq!(event.record().unwrap().record.get("id").unwrap().as_str(), Some("b"));
         let mut shop = Shop::lenient();
         shop.insert("tickets", r#"{"id":"a","number":"1"}"#).unwrap();
         shop.insert("tickets", r#"{"id":"b","number":"1"}"#).unwrap();

@@ -24,8 +24,8 @@ mod tests {
         let mut shop = Shop::lenient();
         shop.insert("dishes", r#"{"id":"d","code":"x"}"#).unwrap();
         let event = shop.delete("dishes", r#"{"id":"d"}"#).unwrap();
-        assert_eq!(event.effect, Effect::Delete);
-        assert_eq!(event.record.get("code").unwrap().as_str(), Some("x"));
+        assert_eq!(event.record().unwrap().effect, Effect::Delete);
+        assert_eq!(event.record().unwrap().record.get("code").unwrap().as_str(), Some("x"));
         assert_eq!(shop.branch().head().rows, 0);
         let reject = shop.delete("dishes", r#"{"id":"d"}"#).unwrap_err();
         assert_eq!(reject.to_string(), r#"Record not found in table "dishes"."#);

@@ -69,8 +69,11 @@ mod tests {
     fn a_record_gets_its_defaults_its_version_and_its_event() {
         let mut shop = Shop::lenient();
         let event = shop.insert("order_header", r#"{"note":"two teas","id":"o1"}"#).unwrap();
-        assert_eq!((event.offset.0, event.revision.0, event.effect), (1, 2, Effect::Insert));
-        assert!(event.id.starts_with("evt-") && event.table_sent.is_none());
+        assert_eq!(
+            (event.offset.0, event.revision.0, event.record().unwrap().effect),
+            (1, 2, Effect::Insert)
+        );
+        assert!(event.id.starts_with("evt-") && event.record().unwrap().table_sent.is_none());
         assert_eq!(event.previous, crate::Hash::default());
         let rows = shop.rows("order_header");
         assert_eq!(rows.len(), 1);
@@ -82,8 +85,8 @@ mod tests {
     fn an_alias_is_echoed_and_everything_else_is_canonical() {
         let mut shop = Shop::lenient();
         let event = shop.insert("orders", r#"{"id":"o1"}"#).unwrap();
-        assert_eq!(event.table.as_str(), "order_header");
-        assert_eq!(event.table_sent.as_deref(), Some("orders"));
+        assert_eq!(event.record().unwrap().table.as_str(), "order_header");
+        assert_eq!(event.record().unwrap().table_sent.as_deref(), Some("orders"));
         assert_eq!(shop.rows("order_header").len(), 1);
     }
 
@@ -93,7 +96,7 @@ mod tests {
         shop.insert("order_header", r#"{"id":"o1","note":"tea","n":7}"#).unwrap();
         shop.merge("order_header", r#"{"id":"o1","note":"two teas","version":2}"#).unwrap();
         let event = shop.insert("order_header", r#"{"id":"o1","n":"8","note":""}"#).unwrap();
-        assert_eq!(event.effect, Effect::Merge);
+        assert_eq!(event.record().unwrap().effect, Effect::Merge);
         let rows = shop.rows("order_header");
         assert_eq!(rows.len(), 1);
         assert!(rows[0].starts_with(r#"{"id":"o1","note":"two teas","n":8"#), "{rows:?}");
@@ -115,7 +118,7 @@ mod tests {
     fn the_first_version_is_the_stores_unless_the_schema_and_rule_leave_it_to_the_client() {
         let mut shop = Shop::lenient();
         let event = shop.insert("order_header", r#"{"id":"o1","version":5}"#).unwrap();
-        assert_eq!(event.record.get("version").unwrap().as_u64(), Some(1));
+        assert_eq!(event.record().unwrap().record.get("version").unwrap().as_u64(), Some(1));
         let declared = |rule| {
             let mut shop = Shop::with(Validation::Lenient, rule);
             shop.redefine(|definition| {
@@ -124,7 +127,7 @@ mod tests {
             })
             .unwrap();
             let event = shop.insert("order_header", r#"{"id":"o1","version":5}"#).unwrap();
-            event.record.get("version").unwrap().as_u64()
+            event.record().unwrap().record.get("version").unwrap().as_u64()
         };
         assert_eq!(declared(VersionRule::Next), Some(5));
         assert_eq!(declared(VersionRule::Read), Some(1));
@@ -160,8 +163,14 @@ mod tests {
             verb(Action::Delete, "order_header", r#"{"id":"o1"}"#),
             verb(Action::Save, "order_header", r#"{"id":"o1","note":"y","version":9}"#),
         ];
-        let effects: Vec<_> =
-            shop.write(verbs).unwrap().delta.events.iter().map(|event| event.effect).collect();
+        let effects: Vec<_> = shop
+            .write(verbs)
+            .unwrap()
+            .delta
+            .events
+            .iter()
+            .map(|event| event.record().unwrap().effect)
+            .collect();
         assert_eq!(effects, [Effect::Insert, Effect::Merge, Effect::Delete, Effect::Insert]);
         assert_eq!((shop.branch().head().offset.0, shop.branch().head().rows), (4, 1));
         assert_eq!(shop.write(Vec::new()).unwrap_err().code(), "bad-command");
@@ -182,7 +191,7 @@ mod tests {
             verb(Action::Insert, "dishes", r#"{"id":"a"}"#),
             verb(Action::Insert, "dishes", r#"{"id":"b"}"#),
         ];
-        let mut command = shop.command(Request::Write(Write { verbs }));
+        let mut command = shop.command(Request::Write(Write::of(verbs)));
         let origin = crate::Origin { event_id: Some("evt-mine".to_owned()), ..Default::default() };
         command.origin = std::sync::Arc::new(origin);
         let Outcome::Accepted(accepted) = shop.apply_one(command).outcome else { panic!() };

@@ -39,9 +39,13 @@ mod tests {
         let mut shop = Shop::lenient();
         shop.insert("dishes", r#"{"id":"d","code":"a","kitchen":"hot"}"#).unwrap();
         let event = shop.merge("dishes", r#"{"id":"d","code":"b","colour":1}"#).unwrap();
-        assert_eq!(event.record.get("code").unwrap().as_str(), Some("b"));
-        assert_eq!(event.record.get("kitchen").unwrap().as_str(), Some("hot"));
-        assert_eq!(event.record.get("colour"), None, "lenient drops what it does not know");
+        assert_eq!(event.record().unwrap().record.get("code").unwrap().as_str(), Some("b"));
+        assert_eq!(event.record().unwrap().record.get("kitchen").unwrap().as_str(), Some("hot"));
+        assert_eq!(
+            event.record().unwrap().record.get("colour"),
+            None,
+            "lenient drops what it does not know"
+        );
     }
 
     #[test]

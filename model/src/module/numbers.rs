@@ -220,7 +220,11 @@ mod tests {
             shop.insert("tickets", sent).unwrap();
             assert_eq!(shop.rows("tickets").last().unwrap(), row);
         }
-        assert_eq!(shop.save("ticket", "{}").unwrap().key.as_str(), "T-7", "by an alias too");
+        assert_eq!(
+            shop.save("ticket", "{}").unwrap().record().unwrap().key.as_str(),
+            "T-7",
+            "by an alias too"
+        );
     }
 
     #[test]
@@ -232,7 +236,7 @@ mod tests {
             verb(Action::Merge, "tickets", r#"{"id":"ghost"}"#),
         ];
         shop.write(verbs).unwrap_err();
-        assert_eq!(shop.insert("tickets", "{}").unwrap().key.as_str(), "T-5");
+        assert_eq!(shop.insert("tickets", "{}").unwrap().record().unwrap().key.as_str(), "T-5");
     }
 
     #[test]
@@ -240,7 +244,7 @@ mod tests {
         let mut shop = shop();
         shop.insert("tickets", r#"{"id":"T-5"}"#).unwrap();
         shop.insert("tickets", r#"{"id":"T-6"}"#).unwrap();
-        assert_eq!(shop.insert("tickets", "{}").unwrap().key.as_str(), "T-7");
+        assert_eq!(shop.insert("tickets", "{}").unwrap().record().unwrap().key.as_str(), "T-7");
     }
 
     #[test]
@@ -249,11 +253,11 @@ mod tests {
         shop.insert("tickets", r#"{"id":"T-40"}"#).unwrap();
         shop.insert("tickets", r#"{"id":"T-x"}"#).unwrap();
         start_at(&mut shop, 5);
-        assert_eq!(shop.insert("tickets", "{}").unwrap().key.as_str(), "T-41");
+        assert_eq!(shop.insert("tickets", "{}").unwrap().record().unwrap().key.as_str(), "T-41");
         start_at(&mut shop, 5);
-        assert_eq!(shop.insert("tickets", "{}").unwrap().key.as_str(), "T-42");
+        assert_eq!(shop.insert("tickets", "{}").unwrap().record().unwrap().key.as_str(), "T-42");
         start_at(&mut shop, 100);
-        assert_eq!(shop.insert("tickets", "{}").unwrap().key.as_str(), "T-100");
+        assert_eq!(shop.insert("tickets", "{}").unwrap().record().unwrap().key.as_str(), "T-100");
     }
 
     #[test]

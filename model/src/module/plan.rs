@@ -41,6 +41,8 @@ pub(crate) struct Plan<'a> {
 #[derive(Debug)]
 pub(crate) struct Draft {
     pub(crate) id: String,
+    /// Where its verb came from, if it told more than its command.
+    pub(crate) origin: Option<Arc<Origin>>,
     pub(crate) table: TableName,
     /// The name the client used, if it was another.
     pub(crate) table_sent: Option<String>,
@@ -66,8 +68,11 @@ impl<'a> Plan<'a> {
                 format!("a write of {} verbs; at most {VERBS_MAX} go at once", write.verbs.len());
             return Err(Reject::BadCommand { message });
         }
-        for verb in &write.verbs {
-            self.verb(verb)?;
+        for (index, verb) in (0..).zip(&write.verbs) {
+            self.verb(verb).map_err(|reject| match write.verbs.len() {
+                1 => reject,
+                _ => Reject::AtVerb { index, reject: Box::new(reject) },
+            })?;
         }
         self.check_integrity()
     }
@@ -183,9 +188,13 @@ impl<'a> Plan<'a> {
         key: RecordKey,
         (before, after): (Option<Arc<Object>>, Option<Arc<Object>>),
     ) {
-        // The client names the command's first event; the others of a write get names of ours.
-        let named = self.setting.origin.event_id.clone().filter(|_| self.drafts.is_empty());
+        // The client names the command's first event, and those whose verb has a name of its own;
+        // the others of a write get names of ours.
+        let first = self.setting.origin.event_id.as_ref().filter(|_| self.drafts.is_empty());
+        let own = verb.origin.as_ref().and_then(|origin| origin.event_id.as_ref());
+        let named = own.or(first).cloned();
         self.drafts.push(Draft {
+            origin: verb.origin.clone(),
             id: named.unwrap_or_else(|| format!("evt-{}", self.setting.entropy.uuid4())),
             table: table.name.clone(),
             table_sent: (verb.table != table.name.as_str()).then(|| verb.table.clone()),

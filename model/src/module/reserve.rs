@@ -81,7 +81,7 @@ mod tests {
         assert_eq!(shop.reserve("tickets", "jobNo").unwrap(), "1", "a field of the client's own");
         assert_eq!(shop.branch().head(), before, "no event tells of it");
         let event = shop.insert("tickets", r#"{"id":"t"}"#).unwrap();
-        assert_eq!(event.record.get("number").unwrap().as_str(), Some("3"));
+        assert_eq!(event.record().unwrap().record.get("number").unwrap().as_str(), Some("3"));
     }
 
     #[test]

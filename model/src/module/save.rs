@@ -61,11 +61,18 @@ mod tests {
     #[test]
     fn a_new_key_is_inserted_and_a_known_one_changed() {
         let mut shop = Shop::lenient();
-        assert_eq!(shop.save("dishes", r#"{"id":"d"}"#).unwrap().effect, Effect::Insert);
+        assert_eq!(
+            shop.save("dishes", r#"{"id":"d"}"#).unwrap().record().unwrap().effect,
+            Effect::Insert
+        );
         let again = shop.save("dishes", r#"{"id":"d","code":"x"}"#).unwrap();
-        assert_eq!(again.effect, Effect::Merge);
+        assert_eq!(again.record().unwrap().effect, Effect::Merge);
         let unnamed = shop.save("dishes", r#"{"code":"y"}"#).unwrap();
-        assert!(unnamed.key.as_str().starts_with("id-"), "{}", unnamed.key);
+        assert!(
+            unnamed.record().unwrap().key.as_str().starts_with("id-"),
+            "{}",
+            unnamed.record().unwrap().key
+        );
     }
 
     #[test]
@@ -78,9 +85,9 @@ mod tests {
         .unwrap();
         shop.insert("order_header", r#"{"id":"o","n":4}"#).unwrap();
         let event = shop.save("order_header", r#"{"id":"o","version":1}"#).unwrap();
-        assert_eq!(event.effect, Effect::Merge);
-        assert_eq!(event.record.get("note").unwrap().as_str(), Some("#1"));
-        assert!(event.record.get("n").unwrap().is_null());
+        assert_eq!(event.record().unwrap().effect, Effect::Merge);
+        assert_eq!(event.record().unwrap().record.get("note").unwrap().as_str(), Some("#1"));
+        assert!(event.record().unwrap().record.get("n").unwrap().is_null());
         assert_eq!(shop.reserve("order_header", "note").unwrap(), "#2");
     }
 }

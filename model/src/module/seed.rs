@@ -87,7 +87,7 @@ mod tests {
             .unwrap();
         assert_eq!(shop.rows("tickets").len(), 2);
         assert!(shop.rows("tickets")[1].contains(r#""number":"2""#));
-        assert_eq!(shop.insert("tickets", "{}").unwrap().key.as_str(), "T-8");
+        assert_eq!(shop.insert("tickets", "{}").unwrap().record().unwrap().key.as_str(), "T-8");
     }
 
     #[test]

@@ -139,7 +139,7 @@ mod tests {
     fn change(shop: &mut Shop, action: Action, version: &str) -> Result<u64, Reject> {
         let record = format!(r#"{{"id":"o","note":"new"{version}}}"#);
         let event = shop.verb(crate::testing::verb(action, "order_header", &record))?;
-        Ok(event.record.get("version").unwrap().as_u64().unwrap())
+        Ok(event.record().unwrap().record.get("version").unwrap().as_u64().unwrap())
     }
 
     #[test]
@@ -210,7 +210,7 @@ mod tests {
         let mut shop = at_version(3, VersionRule::Next);
         shop.insert("dishes", r#"{"id":"d"}"#).unwrap();
         let dish = shop.save("dishes", r#"{"id":"d","code":"x"}"#).unwrap();
-        assert_eq!(dish.record.get("version"), None);
+        assert_eq!(dish.record().unwrap().record.get("version"), None);
         shop.delete("order_header", r#"{"id":"o","version":1}"#).unwrap();
     }
 
@@ -223,7 +223,7 @@ mod tests {
                 shop.verb(guarded(Action::Save, "order_header", r#"{"id":"o"}"#, guards))
             };
             assert_eq!(save(1).unwrap_err().code(), "version-conflict");
-            assert_eq!(stored(&save(2).unwrap().record), 3);
+            assert_eq!(stored(&save(2).unwrap().record().unwrap().record), 3);
             assert_eq!(save(0).unwrap_err().code(), "version-conflict", "0 is: not there yet");
         }
     }

@@ -121,8 +121,8 @@ fn place(drawn: Drawn, sent: &mut Vec<Command>) -> Command {
 fn seats(seat: u64) -> Request {
     let record: Object = [("seat", seat)].into_iter().collect();
     let table = "ticket".to_owned();
-    let verb = Verb { action: Action::Insert, table, record, guards: Vec::new() };
-    Request::Write(Write { verbs: vec![verb] })
+    let verb = Verb::new(Action::Insert, table, record);
+    Request::Write(Write::of(vec![verb]))
 }
 
 fn any_command() -> impl Strategy<Value = Drawn> {
@@ -139,7 +139,7 @@ fn any_command() -> impl Strategy<Value = Drawn> {
 fn any_request() -> impl Strategy<Value = Request> {
     let verbs = prop_oneof![3 => prop::collection::vec(any_verb(), 1), 1 => any_verbs()];
     prop_oneof![
-        10 => verbs.prop_map(|verbs| Request::Write(Write { verbs })),
+        10 => verbs.prop_map(|verbs| Request::Write(Write::of(verbs))),
         2 => (0..9_u64).prop_map(seats),
         1 => prop::sample::select(vec![("ticket", "id"), ("ticket", "seat"), ("none", "id")])
             .prop_map(|(table, field)| {
@@ -172,7 +172,7 @@ fn any_verb() -> impl Strategy<Value = Verb> {
         if let Some(version) = version.filter(|_| table.starts_with("order")) {
             record.insert("version", Value::from(version));
         }
-        Verb { action, table: table.to_owned(), record, guards }
+        Verb { guards, ..Verb::new(action, table.to_owned(), record) }
     })
 }
 

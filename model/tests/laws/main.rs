@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use history::{Held, batches, key, start};
 use model::{
-    Answer, Applied, Batch, BranchKey, Effect, Event, Hash, ModuleSnapshot, Object, Offset,
-    Outcome, Partition, Read, RecordKey, Reject, TableName, codec,
+    Answer, Applied, Batch, BranchKey, Effect, Event, EventChange, Hash, ModuleSnapshot, Object,
+    Offset, Outcome, Partition, Read, RecordKey, Reject, TableName, codec,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -106,14 +106,27 @@ proptest! {
             let key = key(branch);
             let mut told: BTreeMap<(TableName, RecordKey), Arc<Object>> = BTreeMap::new();
             for event in fresh_events(&applied, &key) {
-                let place = (event.table.clone(), event.key.clone());
-                let before = match event.effect {
-                    Effect::Delete => told.remove(&place),
-                    Effect::Insert | Effect::Merge => {
-                        told.insert(place, Arc::clone(&event.record))
+                match &event.change {
+                    EventChange::Record(change) => {
+                        let place = (change.table.clone(), change.key.clone());
+                        let before = match change.effect {
+                            Effect::Delete => told.remove(&place),
+                            Effect::Insert | Effect::Merge => {
+                                told.insert(place, Arc::clone(&change.record))
+                            }
+                        };
+                        prop_assert_eq!(before.is_none(), change.effect == Effect::Insert);
                     }
-                };
-                prop_assert_eq!(before.is_none(), event.effect == Effect::Insert);
+                    EventChange::Module(change) => {
+                        for (table, key, record) in &change.records {
+                            let place = (table.clone(), key.clone());
+                            match record {
+                                Some(record) => told.insert(place, Arc::clone(record)),
+                                None => told.remove(&place),
+                            };
+                        }
+                    }
+                }
             }
             let snapshot = snapshot(&partition, &key);
             let rows: usize = snapshot.tables.iter().map(|(_, rows)| rows.len()).sum();
@@ -187,6 +200,7 @@ proptest! {
             let key = key(branch);
             let mut numbers: BTreeSet<u64> = BTreeSet::new();
             for event in fresh_events(&applied, &key) {
+                let Some(event) = event.record() else { continue };
                 let number = event.key.as_str().strip_prefix("T-").map(|n| n.parse().unwrap());
                 if event.effect == Effect::Insert && event.table.as_str() == "ticket" {
                     prop_assert!(numbers.insert(number.unwrap()), "{} twice", event.key);
@@ -257,7 +271,10 @@ fn the_histories_try_everything() {
                 }
                 Outcome::Accepted(accepted) => {
                     repeated += usize::from(accepted.repeated);
-                    effects.extend(accepted.delta.events.iter().map(|e| e.effect.wire_name()));
+                    effects.extend(accepted.delta.events.iter().map(|e| match &e.change {
+                        EventChange::Record(change) => change.effect.wire_name(),
+                        EventChange::Module(change) => change.act.wire_name(),
+                    }));
                 }
             }
         }

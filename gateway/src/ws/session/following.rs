@@ -224,7 +224,7 @@ impl Session {
                 continue;
             }
             if self.lanes.owes(&delta.key, &event.command) {
-                actions.push(self.ack(&delta.key, event));
+                actions.extend(self.ack(&delta.key, event));
             }
             if let Ok(frame) = Utf8Bytes::try_from(frame.clone()) {
                 actions.push(Action::Send(frame, Channel::Event));

@@ -44,8 +44,8 @@ impl Session {
         let id = self.name(request);
         origin.client = Some(self.client().to_owned());
         origin.user = origin.user.or(user);
-        let verb = Verb { action, table, record, guards: Vec::new() };
-        let request = Request::Write(Write { verbs: vec![verb] });
+        let verb = Verb::new(action, table, record);
+        let request = Request::Write(Write::of(vec![verb]));
         let command = Command { id, key: key.clone(), origin: Arc::new(origin), request };
 
         let mut actions = Vec::new();
@@ -99,7 +99,7 @@ impl Session {
             Ok(Outcome::Accepted(_)) if own.acknowledged => None,
             Ok(Outcome::Accepted(accepted)) => match event_of(&accepted) {
                 Ok(event) => {
-                    actions.push(self.ack(key, event));
+                    actions.extend(self.ack(key, event));
                     None
                 }
                 Err(error) => Some(error),
@@ -121,8 +121,8 @@ impl Session {
         actions
     }
 
-    pub(super) fn ack(&self, key: &BranchKey, event: &Event) -> Action {
-        let shown = Shown::new(&self.server_id, key, event);
-        Action::Send(frame::text(&shown.ack()), Channel::Ack)
+    pub(super) fn ack(&self, key: &BranchKey, event: &Event) -> Option<Action> {
+        let shown = Shown::new(&self.server_id, key, event)?;
+        Some(Action::Send(frame::text(&shown.ack()), Channel::Ack))
     }
 }

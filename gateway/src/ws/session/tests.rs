@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use actors::{RouteError, SharedDelta};
 use model::{
-    Accepted, CommandId, Delta, Effect, Event, Hash, Head, Incarnation, ModuleConfig, Offset,
-    Origin, Outcome, RecordKey, Reject, Revision, Schema, TableName, Validation, VersionRule,
+    Accepted, CommandId, Delta, Effect, Event, EventChange, Hash, Head, Incarnation, ModuleConfig,
+    Offset, Origin, Outcome, RecordChange, RecordKey, Reject, Revision, Schema, TableName,
+    Validation, VersionRule,
 };
 
 use super::*;
@@ -121,12 +122,15 @@ fn delta(module: &str, offset: u64, command: &str) -> Delta {
         revision: Revision(offset + 1),
         at: AT,
         id: format!("evt-{offset}"),
-        table: TableName::parse("tickets").unwrap(),
-        table_sent: None,
-        effect: Effect::Insert,
-        key: RecordKey("k".into()),
-        key_fields: ["id".into()].into(),
-        record: Arc::new([("id", "k")].into_iter().collect()),
+        change: EventChange::Record(RecordChange {
+            table: TableName::parse("tickets").unwrap(),
+            table_sent: None,
+            effect: Effect::Insert,
+            key: RecordKey("k".into()),
+            key_fields: ["id".into()].into(),
+            record: Arc::new([("id", "k")].into_iter().collect()),
+        }),
+        part: None,
         command: CommandId { session: session.into(), request: request.into() },
         origin: Arc::new(Origin::default()),
         previous: Hash::default(),

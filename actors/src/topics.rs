@@ -1,0 +1,268 @@
+//! Topics: what clients say to each other, cluster-wide, without a place on any disk.
+//!
+//! One node owns a topic: the leader of the partition its name falls on. It numbers what is said
+//! and gives each other node one copy. All nodes keep the last word, so that the next owner has it.
+//!
+//! Promise: whoever listens hears a topic's posts in one order, the same on every node; a post may
+//! be missed when links break or ears are slow, the last one is not. Memory is bounded.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use model::{NodeId, PartitionId};
+use parking_lot::Mutex;
+use raft::Lane;
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+
+use crate::door::{Listening, Post, RouteError};
+use crate::limits::{
+    ATTEMPT_TIMEOUT, REQUEST_DEADLINE, RETRY_PAUSE, TOPIC_QUEUE_POSTS, TOPICS_BYTES_MAX, TOPICS_MAX,
+};
+use crate::message::{Ask, Cast, Refusal, Reply, decode, encode};
+use crate::router::{Router, final_word};
+
+/// How long to wait before a post that found no room on a link is sent again.
+const SEND_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// The order of posts: the owner's term, then its count. Later is greater.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Stamp {
+    term: u64,
+    count: u64,
+}
+
+/// The topics this node knows.
+#[derive(Clone, Default)]
+pub(crate) struct Topics(Arc<Mutex<Known>>);
+
+#[derive(Default)]
+struct Known {
+    topics: BTreeMap<String, Topic>,
+    /// Of all last posts.
+    bytes: usize,
+    /// Counts this node's own posts.
+    count: u64,
+}
+
+struct Topic {
+    last: Option<(Stamp, Arc<Post>, usize)>,
+    tap: broadcast::Sender<Arc<Post>>,
+    used: Instant,
+}
+
+impl Default for Topic {
+    fn default() -> Self {
+        Self { last: None, tap: broadcast::channel(TOPIC_QUEUE_POSTS).0, used: Instant::now() }
+    }
+}
+
+impl Known {
+    /// Takes a post, unless a later one is known. `bytes` is what it takes.
+    fn take(&mut self, stamp: Stamp, post: Arc<Post>, bytes: usize) {
+        let topic = self.topics.entry(post.topic.clone()).or_default();
+        if topic.last.as_ref().is_some_and(|(known, ..)| *known >= stamp) {
+            return;
+        }
+        let before = topic.last.replace((stamp, Arc::clone(&post), bytes));
+        topic.used = Instant::now();
+        self.bytes += bytes;
+        self.bytes -= before.map_or(0, |(_, _, bytes)| bytes);
+        // Without an ear just now there is nobody to tell.
+        let _ = topic.tap.send(post);
+        self.make_room();
+    }
+
+    /// Forgets the topics longest unused, first those nobody here listens to.
+    fn make_room(&mut self) {
+        while self.topics.len() > TOPICS_MAX || self.bytes > TOPICS_BYTES_MAX {
+            let age = |topic: &Topic| (topic.tap.receiver_count() > 0, topic.used);
+            let oldest = self.topics.iter().min_by_key(|(_, topic)| age(topic));
+            let Some(name) = oldest.map(|(name, _)| name.clone()) else { return };
+            let forgotten = self.topics.remove(&name).and_then(|topic| topic.last);
+            self.bytes -= forgotten.map_or(0, |(_, _, bytes)| bytes);
+        }
+    }
+}
+
+impl Topics {
+    /// What another node says.
+    pub(crate) fn told(&self, stamp: Stamp, post: Post, bytes: usize) {
+        self.0.lock().take(stamp, Arc::new(post), bytes);
+    }
+
+    fn last(&self, topic: &str) -> Option<(Stamp, Arc<Post>)> {
+        let known = self.0.lock();
+        let (stamp, post, _) = known.topics.get(topic)?.last.as_ref()?;
+        Some((*stamp, Arc::clone(post)))
+    }
+
+    /// The topics somebody here listens to.
+    fn heard(&self) -> Vec<String> {
+        let known = self.0.lock();
+        let heard = known.topics.iter().filter(|(_, topic)| topic.tap.receiver_count() > 0);
+        heard.map(|(name, _)| name.clone()).collect()
+    }
+}
+
+impl Router {
+    /// Says something under a topic.
+    pub(crate) async fn post(&self, post: Post) -> Result<(), RouteError> {
+        let deadline = Instant::now() + REQUEST_DEADLINE;
+        loop {
+            let refusal = match self.ask_owner(&post.topic, &Ask::Post(post.clone())).await {
+                Ok(Reply::Posted) => return Ok(()),
+                Ok(Reply::Refused(refusal)) => refusal,
+                Ok(_) => Refusal::Indeterminate,
+                Err(refusal) => refusal,
+            };
+            if Instant::now() + RETRY_PAUSE >= deadline {
+                return Err(final_word(refusal, false));
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    /// Listens to a topic. An owner that cannot be asked is asked when the link to it is back.
+    pub(crate) async fn listen_to(&self, topic: String) -> Listening {
+        let next = {
+            let mut known = self.0.topics.0.lock();
+            known.make_room();
+            known.topics.entry(topic.clone()).or_default().tap.subscribe()
+        };
+        self.ask_last(&topic).await;
+        // What comes between the two is in both: an ear that hears a post twice hears no change.
+        Listening { last: self.0.topics.last(&topic).map(|(_, post)| post), next }
+    }
+
+    /// A link was made anew: what was said over it in between is asked for.
+    pub(crate) fn catch_up_topics(&self) {
+        let heard = self.0.topics.heard();
+        if heard.is_empty() {
+            return;
+        }
+        let router = self.clone();
+        tokio::spawn(async move {
+            for topic in heard {
+                router.ask_last(&topic).await;
+            }
+        });
+    }
+
+    async fn ask_last(&self, topic: &str) {
+        let ask = Ask::LastPost(topic.to_owned());
+        if let Ok(Reply::LastPost(Some((stamp, post)))) = self.ask_owner(topic, &ask).await {
+            let bytes = encode(&post).len();
+            self.0.topics.told(stamp, post, bytes);
+        }
+    }
+
+    async fn ask_owner(&self, topic: &str, ask: &Ask) -> Result<Reply, Refusal> {
+        let unowned = || Refusal::NotLeader { hint: None };
+        let partition = self.partition_of_topic(topic).ok_or_else(unowned)?;
+        let owner = self.leader_of(partition).ok_or_else(unowned)?;
+        if owner == self.0.node {
+            return Ok(match ask {
+                Ask::Post(post) => self.post_here(post.clone()),
+                _ => self.last_post(topic),
+            });
+        }
+        let answer = self.0.peers.call(owner, Lane::Call, encode(ask), ATTEMPT_TIMEOUT).await;
+        let answer = answer.map_err(|_| Refusal::Indeterminate)?;
+        decode(&answer).map_err(|_| Refusal::Indeterminate)
+    }
+
+    fn partition_of_topic(&self, topic: &str) -> Option<PartitionId> {
+        let partitions = self.0.catalogue.borrow().partitions;
+        (partitions > 0).then(|| model::cluster::partition_of_topic(topic, partitions))
+    }
+
+    /// On the owner: what was said last.
+    pub(crate) fn last_post(&self, topic: &str) -> Reply {
+        let last = self.0.topics.last(topic);
+        Reply::LastPost(last.map(|(stamp, post)| (stamp, (*post).clone())))
+    }
+
+    /// On the owner: numbers a post and tells everybody.
+    pub(crate) fn post_here(&self, post: Post) -> Reply {
+        let partition = self.partition_of_topic(&post.topic);
+        let local = partition.and_then(|partition| self.0.partitions.get(partition));
+        let Some(status) = local.map(|local| local.group.status()).filter(|s| s.is_leader) else {
+            return Reply::Refused(Refusal::NotLeader { hint: None });
+        };
+        let topic = post.topic.clone();
+        let mut known = self.0.topics.0.lock();
+        let last = known.topics.get(&topic).and_then(|topic| Some(topic.last.as_ref()?.0));
+        // A later term has the last word, whatever clock or count the owner before had.
+        let term = status.term.max(last.unwrap_or_default().term);
+        known.count = known.count.max(last.unwrap_or_default().count) + 1;
+        let stamp = Stamp { term, count: known.count };
+        let bytes = encode(&Cast::Posted { stamp, post: post.clone() });
+        known.take(stamp, Arc::new(post), bytes.len());
+        // Sent before the lock is let go: two posts leave in the order they were numbered.
+        for node in self.others() {
+            if self.0.peers.cast(node, Lane::Feed, bytes.clone()).is_err() {
+                self.send_again(node, topic.clone());
+            }
+        }
+        Reply::Posted
+    }
+
+    fn others(&self) -> Vec<NodeId> {
+        let catalogue = self.0.catalogue.borrow();
+        catalogue.nodes.keys().copied().filter(|node| *node != self.0.node).collect()
+    }
+
+    /// A link had no room: the last word is sent until it is taken. One that is down asks itself
+    /// when it is back.
+    fn send_again(&self, node: NodeId, topic: String) {
+        let router = self.clone();
+        tokio::spawn(async move {
+            while router.0.reach.is_up(node) {
+                tokio::time::sleep(SEND_AGAIN_AFTER).await;
+                let Some((stamp, post)) = router.0.topics.last(&topic) else { return };
+                let message = encode(&Cast::Posted { stamp, post: (*post).clone() });
+                if router.0.peers.cast(node, Lane::Feed, message).is_ok() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn post(topic: &str, n: u64) -> Post {
+        Post { topic: topic.to_owned(), data: [("n", n)].into_iter().collect() }
+    }
+
+    fn stamp(term: u64, count: u64) -> Stamp {
+        Stamp { term, count }
+    }
+
+    #[test]
+    fn the_later_word_stands_in_whatever_order_the_two_come() {
+        let topics = Topics::default();
+        topics.told(stamp(2, 1), post("t", 2), 10);
+        topics.told(stamp(1, 9), post("t", 1), 10);
+        assert_eq!(*topics.last("t").unwrap().1, post("t", 2));
+        assert_eq!(topics.0.lock().bytes, 10);
+    }
+
+    #[test]
+    fn the_longest_unused_topics_are_forgotten_and_one_that_is_heard_is_not() {
+        let topics = Topics::default();
+        topics.told(stamp(1, 1), post("heard", 0), 1);
+        let _ear = topics.0.lock().topics.get("heard").unwrap().tap.subscribe();
+        for n in 0..TOPICS_MAX as u64 + 5 {
+            topics.told(stamp(1, n), post(&format!("t{n}"), n), 1);
+        }
+        assert_eq!(topics.0.lock().topics.len(), TOPICS_MAX);
+        assert!(topics.last("heard").is_some());
+        topics.told(stamp(9, 0), post("large", 0), TOPICS_BYTES_MAX);
+        assert!(topics.0.lock().bytes <= TOPICS_BYTES_MAX);
+    }
+}

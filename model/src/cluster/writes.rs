@@ -1,0 +1,174 @@
+//! Writes: what clients may change in the catalogue: modules, branches, stored definitions and seed
+//! files, full-sync flags. Everything is bounded, and what exists is never replaced unasked.
+
+use std::sync::Arc;
+
+use crate::cluster::{
+    BranchConfig, Catalogue, ChangeRefused, FullSyncFlag, ModuleConfig, replace_or_add,
+};
+use crate::ids::{BranchId, ModuleId};
+use crate::value::Value;
+
+/// Most modules of a cluster.
+pub(crate) const MODULES_MAX: usize = 1_000;
+/// Most configured branches of a cluster.
+pub(crate) const BRANCHES_MAX: usize = 100_000;
+/// Most definitions stored by name.
+pub(crate) const SCHEMAS_MAX: usize = 1_000;
+/// Seed files kept, the newest by name.
+pub(crate) const SEED_FILES_KEPT: usize = 20;
+/// Most full-sync flags.
+pub(crate) const FLAGS_MAX: usize = 100_000;
+
+impl Catalogue {
+    pub(super) fn add_module(&mut self, module: &Arc<ModuleConfig>) -> Result<(), ChangeRefused> {
+        if self.module(&module.id).is_some() {
+            return Err(ChangeRefused::ModuleExists(module.id.clone()));
+        }
+        room("modules", self.modules.len(), MODULES_MAX)?;
+        self.modules.push(Arc::clone(module));
+        Ok(())
+    }
+
+    pub(super) fn add_branch(&mut self, branch: &Arc<BranchConfig>) -> Result<(), ChangeRefused> {
+        if self.branch(&branch.id).is_some() {
+            return Err(ChangeRefused::BranchExists(branch.id.clone()));
+        }
+        room("branches", self.branches.len(), BRANCHES_MAX)?;
+        self.all_exist(&branch.modules)?;
+        self.branches.push(Arc::clone(branch));
+        Ok(())
+    }
+
+    pub(super) fn give_module(
+        &mut self,
+        branch: &BranchId,
+        module: &ModuleId,
+    ) -> Result<(), ChangeRefused> {
+        self.all_exist(std::slice::from_ref(module))?;
+        let mut config = match self.branch(branch) {
+            Some(config) => (**config).clone(),
+            None => {
+                room("branches", self.branches.len(), BRANCHES_MAX)?;
+                BranchConfig {
+                    id: branch.clone(),
+                    label: branch.to_string(),
+                    modules: self.modules_of(branch),
+                    seeds: std::collections::BTreeMap::new(),
+                }
+            }
+        };
+        if !config.modules.contains(module) {
+            config.modules.push(module.clone());
+        }
+        replace_or_add(&mut self.branches, &Arc::new(config), |branch| &branch.id);
+        Ok(())
+    }
+
+    pub(super) fn put_schema(
+        &mut self,
+        name: &str,
+        source: &Arc<Value>,
+        module: Option<&Arc<ModuleConfig>>,
+    ) -> Result<(), ChangeRefused> {
+        if !self.schemas.contains_key(name) {
+            room("schemas", self.schemas.len(), SCHEMAS_MAX)?;
+        }
+        self.schemas.insert(name.to_owned(), Arc::clone(source));
+        if let Some(module) = module {
+            replace_or_add(&mut self.modules, module, |module| &module.id);
+        }
+        Ok(())
+    }
+
+    pub(super) fn put_seed_file(&mut self, name: &str, seed: &Arc<Value>) {
+        self.seed_files.insert(name.to_owned(), Arc::clone(seed));
+        while self.seed_files.len() > SEED_FILES_KEPT {
+            self.seed_files.pop_first();
+        }
+    }
+
+    pub(super) fn put_flags(&mut self, flags: &[FullSyncFlag]) -> Result<(), ChangeRefused> {
+        room("full-sync flags", self.full_sync.len() + flags.len(), FLAGS_MAX + 1)?;
+        for flag in flags {
+            self.full_sync.insert((flag.branch.clone(), flag.module.clone()), flag.clone());
+        }
+        Ok(())
+    }
+
+    /// The flags of a branch, those of one module and of all (`*`) where a module is named.
+    pub fn flags_of<'a>(
+        &'a self,
+        branch: &'a BranchId,
+        module: Option<&'a str>,
+    ) -> impl Iterator<Item = &'a FullSyncFlag> {
+        let concerns = move |flag: &&FullSyncFlag| {
+            module.is_none_or(|module| flag.module == "*" || flag.module == module)
+        };
+        let first = (branch.clone(), String::new());
+        self.full_sync
+            .range(first..)
+            .take_while(move |((of, _), _)| of == branch)
+            .map(|(_, flag)| flag)
+            .filter(concerns)
+    }
+
+    fn all_exist(&self, modules: &[ModuleId]) -> Result<(), ChangeRefused> {
+        match modules.iter().find(|id| self.module(id).is_none()) {
+            Some(missing) => Err(ChangeRefused::NoModule(missing.clone())),
+            None => Ok(()),
+        }
+    }
+}
+
+fn room(what: &str, there: usize, max: usize) -> Result<(), ChangeRefused> {
+    if there < max {
+        return Ok(());
+    }
+    let max = u32::try_from(max).unwrap_or(u32::MAX);
+    Err(ChangeRefused::Full { what: what.to_owned(), max })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Timestamp;
+
+    fn flag(branch: &str, module: &str) -> FullSyncFlag {
+        FullSyncFlag {
+            id: format!("fsync-{branch}-{module}"),
+            branch: BranchId::parse(branch).unwrap(),
+            module: module.to_owned(),
+            enabled: true,
+            reason: None,
+            requested_by: None,
+            updated_at: Timestamp(0),
+            meta: None,
+            cleared_by: None,
+        }
+    }
+
+    #[test]
+    fn flags_are_found_by_branch_and_module() {
+        let mut catalogue = Catalogue::default();
+        let flags = [flag("dar", "*"), flag("dar", "pos"), flag("dar", "crm"), flag("darb", "*")];
+        catalogue.put_flags(&flags).unwrap();
+        let dar = BranchId::parse("dar").unwrap();
+        let of = |module| catalogue.flags_of(&dar, module).map(|f| f.module.clone()).collect();
+        let (all, pos): (Vec<String>, Vec<String>) = (of(None), of(Some("pos")));
+        assert_eq!(
+            (all, pos),
+            (vec!["*".into(), "crm".into(), "pos".into()], vec!["*".into(), "pos".into()])
+        );
+    }
+
+    #[test]
+    fn only_the_newest_seed_files_are_kept() {
+        let mut catalogue = Catalogue::default();
+        for n in 0..25 {
+            catalogue.put_seed_file(&format!("seeds-{n:02}"), &Arc::new(Value::Null));
+        }
+        assert_eq!(catalogue.seed_files.len(), SEED_FILES_KEPT);
+        assert_eq!(catalogue.seed_files.keys().next().unwrap(), "seeds-05");
+    }
+}
