@@ -15,6 +15,8 @@ mod branch;
 mod control;
 mod door;
 mod feed;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod limits;
 mod message;
 mod partition;

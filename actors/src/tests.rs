@@ -1,8 +1,8 @@
 //! Stories about life: what a caller sees while actors fail, sleep and move.
 
-use model::{Answer, Outcome, Read, ReadLevel};
+use model::{Answer, Change, ChangeRefused, Outcome, Read, ReadLevel, Value};
 
-use crate::door::{Branches, Cursor, FollowItem, RouteError};
+use crate::door::{Branches, ChangeError, Cursor, FollowItem, Listening, Post, RouteError};
 use crate::partition;
 use crate::testing::{Cluster, accept, insert, key, wait_until};
 
@@ -158,5 +158,83 @@ async fn a_node_without_a_vote_knows_the_cluster_and_serves_every_branch() {
     let last = cluster.router(5);
     for branch in ["a", "b", "c", "d", "e", "f"] {
         assert_eq!(notes_of(&last, branch).await, [branch]);
+    }
+}
+
+fn post(topic: &str, n: u64) -> Post {
+    Post { topic: topic.to_owned(), data: [("n", n)].into_iter().collect() }
+}
+
+/// What an ear hears until a topic's post of this number.
+async fn heard(listening: &mut Listening, until: u64) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    while numbers.last() != Some(&until) {
+        let post = listening.next.recv().await.unwrap();
+        numbers.push(post.data.get("n").and_then(Value::as_u64).unwrap());
+    }
+    numbers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_under_a_topic_is_heard_on_every_node_in_one_order() {
+    let cluster = Cluster::start(3).await;
+    for topic in ["a", "b", "c", "d", "e"] {
+        cluster.router(0).publish(post(topic, 0)).await.unwrap();
+        let mut ears = Vec::new();
+        for place in 0..3 {
+            let ear = cluster.router(place).listen(topic.to_owned()).await.unwrap();
+            assert_eq!(*ear.last.as_deref().unwrap(), post(topic, 0), "the last word is known");
+            ears.push(ear);
+        }
+        let posts = (1..=20).map(|n| {
+            let router = cluster.router(usize::try_from(n % 3).unwrap());
+            async move { router.publish(post(topic, n)).await.unwrap() }
+        });
+        futures::future::join_all(posts).await;
+        cluster.router(1).publish(post(topic, 99)).await.unwrap();
+        let first = heard(&mut ears[0], 99).await;
+        assert_eq!(first.len(), 21);
+        for ear in &mut ears[1..] {
+            assert_eq!(heard(ear, 99).await, first, "one order for all");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_word_outlives_the_node_that_owned_the_topic() {
+    let mut cluster = Cluster::start(3).await;
+    let router = cluster.router(0);
+    router.publish(post("t", 1)).await.unwrap();
+    let partition = model::cluster::partition_of_topic("t", router.catalogue().partitions);
+    let owner = router.leader_of(partition).unwrap();
+    let place = cluster.nodes.iter().position(|node| node.id == owner).unwrap();
+    cluster.kill(place).await;
+    for place in 0..2 {
+        let mut ear = cluster.router(place).listen("t".to_owned()).await.unwrap();
+        assert_eq!(*ear.last.as_deref().unwrap(), post("t", place as u64 + 1));
+        cluster.router(1 - place).publish(post("t", place as u64 + 2)).await.unwrap();
+        assert_eq!(heard(&mut ear, place as u64 + 2).await, [place as u64 + 2]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_the_catalogue_is_known_here_when_it_is_made() {
+    let cluster = Cluster::start(3).await;
+    for place in 0..3 {
+        let router = cluster.router(place);
+        let branch = model::BranchConfig {
+            id: key(&format!("b{place}")).branch,
+            label: "New".into(),
+            modules: vec![key("b").module],
+            seeds: std::collections::BTreeMap::new(),
+        };
+        let change = Change::AddBranch(std::sync::Arc::new(branch.clone()));
+        router.change(format!("add-{place}"), change.clone()).await.unwrap();
+        assert!(router.catalogue().branch(&branch.id).is_some());
+        router.change(format!("add-{place}"), change.clone()).await.expect("once under one id");
+        assert_eq!(
+            router.change(format!("again-{place}"), change).await,
+            Err(ChangeError::Refused(ChangeRefused::BranchExists(branch.id)))
+        );
     }
 }

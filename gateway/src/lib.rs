@@ -17,6 +17,8 @@
 
 pub mod auth;
 pub mod error;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod gateway;
 mod http;
 pub mod limits;

@@ -7,7 +7,7 @@
 mod frame;
 mod lane;
 mod outbox;
-mod session;
+pub(crate) mod session;
 mod socket;
 
 use std::sync::Arc;

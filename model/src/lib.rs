@@ -17,6 +17,8 @@ pub mod definition;
 pub mod delta;
 pub mod entropy;
 mod event_log;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod ids;
 pub mod limits;
 mod module;

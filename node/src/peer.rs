@@ -20,6 +20,8 @@ mod calls;
 mod connection;
 mod dial;
 mod frame;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod greet;
 mod hello;
 mod lanes;

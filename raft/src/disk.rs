@@ -11,6 +11,8 @@
 
 mod checkpoint;
 mod device;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod record;
 mod segment;
 mod store;

@@ -7,6 +7,7 @@ mod failover;
 mod live;
 mod operators;
 mod original;
+mod pipelined;
 mod retry;
 mod tidy;
 mod write_and_read;

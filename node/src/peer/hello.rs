@@ -231,6 +231,18 @@ impl Refusal {
     }
 }
 
+/// Reads bytes as a hello and as a refusal.
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) fn read_any(data: &[u8]) {
+    if let Ok(hello) = Hello::decode(data) {
+        let _ = hello.agree(&hello);
+        let _ = hello.encode();
+    }
+    if let Some((tag, body)) = data.split_first() {
+        let _ = Refusal::decode(*tag, body).to_string();
+    }
+}
+
 /// Reads the other side's hello, or its refusal. The caller sets a time limit.
 pub(super) async fn read_hello(from: &mut (impl AsyncRead + Unpin)) -> Result<Hello, GreetError> {
     let mut head = [0; 3];

@@ -150,6 +150,21 @@ impl Turn {
         Self { bytes: buffer, records: 0 }
     }
 
+    /// A turn of records out of any bytes, each with a checksum that holds.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(super) fn of_raw_records(data: &[u8], seed: u32) -> Self {
+        let mut turn = Self::new(Vec::new());
+        for piece in data.chunks(64) {
+            let mut record = vec![0; RECORD_HEAD.max(piece.len())];
+            record[..piece.len()].copy_from_slice(piece);
+            let crc = checksum(seed, &record[4..]);
+            record[..4].copy_from_slice(&crc.to_le_bytes());
+            turn.bytes.extend_from_slice(&record);
+            turn.records += 1;
+        }
+        turn
+    }
+
     /// Whether nothing was pushed yet.
     pub(super) fn is_empty(&self) -> bool {
         self.records == 0

@@ -1,0 +1,4 @@
+//! Drives `model::fuzz::stored` with bytes of the fuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| model::fuzz::stored(data));
