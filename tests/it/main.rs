@@ -5,6 +5,7 @@ mod demo;
 mod deploy;
 mod failover;
 mod live;
+mod malformed;
 mod operators;
 mod original;
 mod pipelined;

@@ -54,7 +54,15 @@ impl Session {
     /// # Errors
     /// The socket broke.
     pub async fn send(&mut self, frame: &Value) -> Result<()> {
-        self.socket.send(Message::text(frame.to_string())).await.context("sending a frame")
+        self.send_text(&frame.to_string()).await
+    }
+
+    /// Sends a text that need not be a frame.
+    ///
+    /// # Errors
+    /// The socket broke.
+    pub async fn send_text(&mut self, text: &str) -> Result<()> {
+        self.socket.send(Message::text(text)).await.context("sending a frame")
     }
 
     /// The next frame, whatever it is.

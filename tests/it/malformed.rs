@@ -1,0 +1,92 @@
+//! Malformed: what no client should send, sent to a real node: every request gets a 4xx in the
+//! documented shape, or is answered as the contract says; the process lives, its memory stays flat.
+
+mod bodies;
+mod raw;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use tests::fleet::Fleet;
+use tests::process::resident_kib;
+use tests::session::Session;
+
+use bodies::{BODIES, ENDPOINTS, frames, large};
+use raw::{Answer, request, send};
+
+/// What a node's memory may grow by over everything here, in KiB: caches fill, nothing piles up.
+const GROWTH_MAX_KIB: u64 = 96 * 1024;
+
+/// An answer that is right: a success, or a refusal in the documented shape.
+fn judge(what: &str, answer: &Answer) {
+    assert!(answer.status < 500, "{what}: {answer:?}");
+    if answer.status < 400 {
+        return;
+    }
+    let body: Value = serde_json::from_slice(&answer.body)
+        .unwrap_or_else(|error| panic!("{what}: {error}: {answer:?}"));
+    assert!(body["error"].as_str().is_some_and(|code| !code.is_empty()), "{what}: {body}");
+    assert!(body["message"].as_str().is_some_and(|text| !text.is_empty()), "{what}: {body}");
+    assert!(body["details"].is_object(), "{what}: {body}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_sent_is_refused_in_words_and_the_node_lives_on() -> Result<()> {
+    let fleet = Fleet::start(1).await?;
+    let (node, pid) = (fleet.http(1), fleet.pid(1)?);
+    // One of each, so that what is made once is there before memory is looked at.
+    for (method, path) in ENDPOINTS {
+        judge(path, &send(node, &request(method, path, &[], b"{}")).await?);
+    }
+    let before = resident_kib(pid)?;
+    let mut sent = ENDPOINTS.len();
+    for (method, path) in ENDPOINTS {
+        for body in BODIES {
+            let what = format!("{method} {path} {:?}", String::from_utf8_lossy(body));
+            judge(&what, &send(node, &request(method, path, &[], body)).await?);
+            sent += 1;
+        }
+    }
+    for (what, bytes) in raw::requests() {
+        // A request that is no HTTP may also be answered by the end of the connection.
+        if let Ok(answer) = send(node, &bytes).await
+            && !answer.body.is_empty()
+        {
+            judge(&what, &answer);
+        }
+        sent += 1;
+    }
+    for (method, path) in ENDPOINTS {
+        judge(path, &send(node, &request(method, path, &[], &large())).await?);
+        sent += 1;
+    }
+    let after = resident_kib(pid)?;
+    println!("{sent} requests; resident {before} KiB before, {after} KiB after");
+    assert!(sent >= 300, "{sent} requests");
+    assert!(after < before + GROWTH_MAX_KIB, "{before} KiB grew to {after} KiB");
+    assert!(fleet.client(1).is_ready().await);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_frame_is_sent_the_socket_goes_on_or_says_why_not() -> Result<()> {
+    let fleet = Fleet::start(1).await?;
+    let frames = frames();
+    for has_entered in [false, true] {
+        let mut session = Session::open(fleet.http(1)).await?;
+        if has_entered {
+            session.send(&json!({ "type": "client:hello", "branchId": "dar" })).await?;
+            session.wait_for("server:snapshot").await?;
+        }
+        for frame in &frames {
+            session.send_text(frame).await?;
+            // Whatever it means, the next question is answered.
+            let answers = session.drain().await?;
+            for answer in answers.iter().filter(|answer| answer["type"] == "server:error") {
+                assert!(answer["code"].is_string() && answer["message"].is_string(), "{answer}");
+            }
+        }
+    }
+    println!("{} frames, before and after a hello", frames.len());
+    assert!(fleet.client(1).is_ready().await);
+    Ok(())
+}
