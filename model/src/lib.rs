@@ -17,6 +17,7 @@ pub mod definition;
 pub mod delta;
 pub mod entropy;
 mod event_log;
+mod history;
 pub mod ids;
 pub mod limits;
 mod module;
