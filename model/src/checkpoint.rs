@@ -6,7 +6,7 @@
 //! b/<branch>/<module>/head                    definition, counters, offsets, how many records
 //! b/<branch>/<module>/records/<table>/<page>  the records of 256 ordinals
 //! b/<branch>/<module>/outcomes/<page>         the outcomes of 1024 serials
-//! b/<branch>/<module>/history/<entry>/head    one entry of the history: when, why, how many records
+//! b/<branch>/<module>/history/<entry>/head    one entry of the history: when, why, how many
 //! b/<branch>/<module>/history/<entry>/<page>  256 of its records
 //! b/<branch>/<module>/events/<segment>        256 events, sealed: never written differently again
 //! b/<branch>/<module>/events/tail             the events after the last sealed segment

@@ -37,10 +37,15 @@ impl Kept {
 impl History {
     /// Adds the newest entry and drops the oldest ones that have no room beside it.
     pub(crate) fn push(&mut self, entry: Arc<HistoryEntry>) {
-        self.kept.push_back(Kept::of(entry));
+        self.restore(entry);
         while self.kept.len() > 1 && self.is_too_large() {
             self.kept.pop_front();
         }
+    }
+
+    /// Puts the next entry back, as a checkpoint names it: what was kept is kept.
+    pub(crate) fn restore(&mut self, entry: Arc<HistoryEntry>) {
+        self.kept.push_back(Kept::of(entry));
     }
 
     fn is_too_large(&self) -> bool {

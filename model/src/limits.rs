@@ -17,6 +17,9 @@ pub const OUTCOME_PAGE: u64 = 1024;
 pub const EVICTIONS_PER_COMMAND: usize = 8;
 /// Tables one command may name: more than any module has.
 pub const TABLES_NAMED_MAX: usize = 256;
+/// Highest revision a client may set: every number up to it is exact in JavaScript, and counting on
+/// from it never ends.
+pub const REVISION_MAX: u64 = (1 << 53) - 1;
 /// Entries a module's history keeps, the newest: a purge and a reset a day for most of a month.
 pub const HISTORY_ENTRIES_MAX: usize = 50;
 /// Records a module's history keeps over all entries. The newest entry is always kept whole, or a

@@ -154,12 +154,8 @@ impl Reader<'_> {
 
     fn history(&self, folder: &str, ids: Vec<String>) -> Result<History, BadChunk> {
         let mut history = History::default();
-        let count = ids.len();
         for id in ids {
-            history.push(Arc::new(self.entry(folder, &id)?));
-        }
-        if history.iter().count() != count {
-            return Err(bad(&head_name(folder), "has a history larger than its limits"));
+            history.restore(Arc::new(self.entry(folder, &id)?));
         }
         Ok(history)
     }

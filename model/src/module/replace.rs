@@ -11,6 +11,7 @@ use crate::command::Replace;
 use crate::definition::Validation;
 use crate::delta::ModuleAct;
 use crate::ids::{RecordKey, Revision, TableName};
+use crate::limits::REVISION_MAX;
 use crate::module::act::{distinct, number};
 use crate::module::plan::{Plan, is_empty};
 use crate::module::version;
@@ -20,11 +21,7 @@ use crate::value::{Object, Value};
 
 impl Plan<'_> {
     pub(crate) fn replace_tables(&mut self, replace: &Replace) -> Result<(), Reject> {
-        let current = self.revision();
-        if let Some(incoming) = replace.revision.filter(|incoming| *incoming < current.0) {
-            let details = [("currentVersion", current.0), ("incomingVersion", incoming)];
-            return Err(refuse("version-regression", details.into_iter().collect()));
-        }
+        self.check_revision(replace)?;
         distinct(replace.tables.iter().map(|(name, _)| &**name))?;
         let before = self.module().clone();
         let schema = &self.definition().schema;
@@ -63,6 +60,21 @@ impl Plan<'_> {
         let revision = replace.revision.map_or_else(|| self.next_revision(), Revision);
         self.draft_act(ModuleAct::Replace, details, touches, revision);
         self.check_integrity()
+    }
+
+    fn check_revision(&self, replace: &Replace) -> Result<(), Reject> {
+        let current = self.revision().0;
+        match replace.revision {
+            Some(incoming) if incoming < current => {
+                let details = [("currentVersion", current), ("incomingVersion", incoming)];
+                Err(refuse("version-regression", details.into_iter().collect()))
+            }
+            Some(incoming) if incoming > REVISION_MAX => {
+                let message = format!("version {incoming}; it is at most {REVISION_MAX}");
+                Err(Reject::BadCommand { message })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// The record a row becomes, under its key.
@@ -186,6 +198,8 @@ mod tests {
             refusal(&mut shop, r#"{"tickets":{"id":"a"}}"#, 900),
             told("invalid-table-format", r#"{"tableName":"tickets"}"#)
         );
+        let above = replace(&mut shop, r#"{"tickets":[]}"#, Some(REVISION_MAX + 1));
+        assert_eq!(above.unwrap_err().code(), "bad-command", "counting on would end some day");
         assert_eq!((shop.branch().head().offset.0, shop.branch().head().rows), (3, 3));
     }
 
