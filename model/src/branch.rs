@@ -14,6 +14,8 @@ use crate::definition::Definition;
 use crate::delta::{Event, Hash};
 use crate::entropy::Entropy;
 use crate::event_log::EventLog;
+use crate::event_log::marks::Marks;
+use crate::history::History;
 use crate::ids::{BranchKey, CommandId, Incarnation, Offset, Revision, Timestamp};
 use crate::module::{Module, Numbers, Relations};
 use crate::outcomes::Outcomes;
@@ -45,6 +47,10 @@ pub struct Branch {
     pub(crate) numbers: Numbers,
     pub(crate) outcomes: Outcomes,
     pub(crate) events: EventLog,
+    /// What the log remembers about itself.
+    pub(crate) marks: Marks,
+    /// What purges and resets took out.
+    pub(crate) history: History,
 }
 
 impl Branch {
@@ -66,6 +72,8 @@ impl Branch {
             numbers: Numbers::default(),
             outcomes: Outcomes::default(),
             events: EventLog::default(),
+            marks: Marks::default(),
+            history: History::default(),
         }
     }
 
@@ -140,7 +148,14 @@ impl Branch {
                 query,
             )?),
             Read::Head => Answer::Head(self.head()),
-            Read::Query(_) | Read::Orders(_) | Read::Sync(_) | Read::History { .. } | Read::Log => {
+            Read::History { entry: None } => {
+                Answer::History(self.history.iter().rev().cloned().collect())
+            }
+            Read::History { entry: Some(id) } => {
+                Answer::History(self.history.get(id).cloned().into_iter().collect())
+            }
+            Read::Log => Answer::Log(self.marks.show(self.head())),
+            Read::Query(_) | Read::Orders(_) | Read::Sync(_) => {
                 return Err(Reject::BadCommand { message: "not yet".to_owned() });
             }
             Read::Events { after, limit } => Answer::Events(Events {

@@ -6,6 +6,8 @@
 //! b/<branch>/<module>/head                    definition, counters, offsets, how many records
 //! b/<branch>/<module>/records/<table>/<page>  the records of 256 ordinals
 //! b/<branch>/<module>/outcomes/<page>         the outcomes of 1024 serials
+//! b/<branch>/<module>/history/<entry>/head    one entry of the history: when, why, how many
+//! b/<branch>/<module>/history/<entry>/<page>  256 of its records
 //! b/<branch>/<module>/events/<segment>        256 events, sealed: never written differently again
 //! b/<branch>/<module>/events/tail             the events after the last sealed segment
 //! ```
@@ -28,6 +30,7 @@ use crate::delta::Hash;
 use crate::ids::{BranchKey, Incarnation, Offset, RecordKey, Revision, TableName, Timestamp};
 use crate::module::Reservation;
 use crate::outcomes::Remembered;
+use crate::read::LogCursor;
 use crate::schema::Schema;
 use crate::sequence::{Counters, SequenceRule};
 use crate::value::Object;
@@ -59,6 +62,11 @@ struct HeadChunk {
     tables: Vec<TableHead>,
     outcomes: u64,
     outcomes_next: u64,
+    log_first_at: Option<Timestamp>,
+    log_last: Option<LogCursor>,
+    log_tables: Vec<(String, LogCursor)>,
+    /// The ids of the history's entries, oldest first.
+    history: Vec<String>,
 }
 
 /// A definition, its schema by name: many branches share one.
@@ -104,6 +112,27 @@ struct TableHead {
     records: u64,
 }
 
+/// The chunk `head` of a history entry: the entry, its records counted.
+#[derive(Serialize, Deserialize)]
+struct EntryChunk {
+    id: String,
+    at: Timestamp,
+    reason: String,
+    requested_by: Option<String>,
+    revision: Revision,
+    tables: Vec<EntryTable>,
+}
+
+/// One table of a history entry.
+#[derive(Serialize, Deserialize)]
+struct EntryTable {
+    name: TableName,
+    key_fields: Arc<[Arc<str>]>,
+    records: u64,
+}
+
+/// One page of a history entry, its tables one after another.
+type EntryPage = Vec<Arc<Object>>;
 /// One page of records.
 type RecordPage = Vec<(u64, RecordKey, Arc<Object>)>;
 /// One page of outcomes.
@@ -142,6 +171,14 @@ fn head_name(folder: &str) -> String {
 
 fn record_page_name(folder: &str, table: &TableName, page: u64) -> String {
     format!("{folder}records/{table}/{page:016x}")
+}
+
+fn entry_name(folder: &str, id: &str) -> String {
+    format!("{folder}history/{id}/head")
+}
+
+fn entry_page_name(folder: &str, id: &str, page: usize) -> String {
+    format!("{folder}history/{id}/{page:016x}")
 }
 
 fn outcome_page_name(folder: &str, page: u64) -> String {

@@ -1,4 +1,4 @@
-//! Delta: what one accepted command changed; Event: one change of a record or module, at one offset.
+//! Delta: what one accepted command changed; Event: one change of a record or module at one offset.
 //!
 //! The events of a branch:module are numbered from 1 without gaps, for ever, and each carries the
 //! BLAKE3 hash of its predecessor, so that two replicas, or a log and its copy, can be compared

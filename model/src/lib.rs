@@ -19,6 +19,7 @@ pub mod entropy;
 mod event_log;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
+mod history;
 pub mod ids;
 pub mod limits;
 mod module;

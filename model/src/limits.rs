@@ -15,6 +15,20 @@ pub const OUTCOME_PAGE: u64 = 1024;
 /// Expired outcomes forgotten by one command: two would keep up, more catches up after a burst,
 /// few enough that no command is slow.
 pub const EVICTIONS_PER_COMMAND: usize = 8;
+/// Tables one command may name: more than any module has.
+pub const TABLES_NAMED_MAX: usize = 256;
+/// Highest revision a client may set: every number up to it is exact in JavaScript, and counting on
+/// from it never ends.
+pub const REVISION_MAX: u64 = (1 << 53) - 1;
+/// Entries a module's history keeps, the newest: a purge and a reset a day for most of a month.
+pub const HISTORY_ENTRIES_MAX: usize = 50;
+/// Records a module's history keeps over all entries. The newest entry is always kept whole, or a
+/// purge would lose what it took.
+pub const HISTORY_RECORDS_MAX: u64 = 100_000;
+/// Bytes of such records, as a checkpoint holds them.
+pub const HISTORY_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Records of one page of a history entry. Part of the checkpoint's format.
+pub const HISTORY_PAGE: usize = 256;
 /// Reservations listed, the newest; older ones are still in the log.
 pub const RESERVATIONS_KEPT: usize = 1_000;
 /// Sequences a module may make by itself, out of reservations for fields without a rule.

@@ -6,6 +6,7 @@
 //! Promise: records keep the order they came in; a write costs the same whatever the number of
 //! records; a table the definition no longer names keeps its records, unseen.
 
+mod act;
 mod define;
 mod delete;
 mod guard;
@@ -14,9 +15,14 @@ mod insert;
 mod integrity;
 mod merge;
 mod numbers;
+mod order;
 mod plan;
+mod purge;
 mod relations;
+mod replace;
 mod reserve;
+mod reset;
+mod restore;
 mod rows;
 mod save;
 mod seed;
@@ -30,10 +36,11 @@ use crate::ids::{RecordKey, TableName};
 use crate::schema::Schema;
 use crate::value::Object;
 
+pub(crate) use act::Act;
 pub(crate) use define::define;
 pub(crate) use numbers::Numbers;
 pub use numbers::Reservation;
-pub(crate) use plan::{Draft, Plan, Setting};
+pub(crate) use plan::{Draft, Plan, Setting, State};
 pub(crate) use relations::Relations;
 pub(crate) use rows::{Row, Rows};
 

@@ -193,7 +193,7 @@ pub enum Answer {
     Orders(Orders),
     /// For `Read::Sync`.
     Sync(SyncDelta),
-    /// For `Read::History`, newest first.
+    /// For `Read::History`, newest first; empty where there is no such entry.
     History(Vec<Arc<HistoryEntry>>),
     /// For `Read::Log`.
     Log(LogHead),

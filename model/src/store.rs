@@ -92,6 +92,28 @@ mod tests {
     use crate::ids::{BranchId, ModuleId};
 
     #[test]
+    fn an_act_on_the_module_changes_every_record_it_names() {
+        let mut shop = crate::testing::Shop::lenient();
+        shop.insert("tickets", r#"{"id":"a"}"#).unwrap();
+        shop.insert("tickets", r#"{"id":"b"}"#).unwrap();
+        let tables = crate::testing::object(r#"{"tickets":[{"id":"b","n":1},{"id":"c"}]}"#);
+        let replace = crate::Replace { tables, revision: None };
+        let accepted = shop.run(crate::Request::Replace(replace)).unwrap();
+        let table = TableName::parse("tickets").unwrap();
+        let record = |id: &str| record_key(&shop.key, &table, &RecordKey(id.into()));
+        let stored = |json| Some(codec::encode(&crate::testing::object(json)));
+        let event = codec::encode(&*accepted.delta.events[0]);
+        let expected = [
+            (event_key(&shop.key, Offset(3)), Some(event)),
+            (record("a"), None),
+            (record("b"), stored(r#"{"id":"b","n":1}"#)),
+            (record("c"), stored(r#"{"id":"c"}"#)),
+        ];
+        let expected = expected.map(|(key, value)| StoreChange { key, value });
+        assert_eq!(changes(&accepted.delta), expected);
+    }
+
+    #[test]
     fn keys_are_pinned_and_sort_by_offset() {
         let branch =
             |name| BranchKey::new(BranchId::parse(name).unwrap(), ModuleId::parse("pos").unwrap());

@@ -194,6 +194,21 @@ impl Shop {
         self.run(Request::Define(Arc::new(definition)))
     }
 
+    /// Runs an act on the module; its event, if it made one.
+    pub(crate) fn act(&mut self, request: Request) -> Result<Option<Arc<Event>>, Reject> {
+        let accepted = self.run(request)?;
+        assert!(accepted.delta.events.len() < 2, "an act is told by one event");
+        Ok(accepted.delta.events.first().cloned())
+    }
+
+    /// The history, newest first.
+    pub(crate) fn history(&self) -> Vec<Arc<crate::HistoryEntry>> {
+        match self.branch().read(&crate::Read::History { entry: None }) {
+            Ok(crate::Answer::History(entries)) => entries,
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub(crate) fn branch(&self) -> &crate::Branch {
         self.partition.branch(&self.key).unwrap()
     }
@@ -277,5 +292,19 @@ impl ChunkSource for Chunks {
 
     fn names(&self) -> Vec<String> {
         self.held.keys().cloned().collect()
+    }
+}
+
+/// A schema out of a definition document.
+pub(crate) fn schema_of(json: &str) -> Arc<Schema> {
+    let doc = Value::from_json(json.as_bytes()).unwrap();
+    Arc::new(Schema::from_definition("pos", &doc).unwrap())
+}
+
+/// A module event's part of the event.
+pub(crate) fn module_change(event: &Event) -> &crate::ModuleChange {
+    match &event.change {
+        EventChange::Module(change) => change,
+        EventChange::Record(change) => panic!("a change of {}", change.key),
     }
 }

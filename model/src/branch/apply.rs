@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use crate::branch::Branch;
 use crate::codec;
-use crate::command::{Command, Request};
+use crate::command::{Command, Origin, Request, Write};
 use crate::definition::Definition;
 use crate::delta::{Delta, Effect, Event, EventChange, Hash, Part, RecordChange};
 use crate::entropy::Entropy;
 use crate::ids::{Offset, Revision, Timestamp};
-use crate::module::{Draft, Module, Numbers, Plan, Relations, Setting, define};
+use crate::module::{Act, Draft, Plan, Relations, Setting, State, define};
 use crate::outcome::{Accepted, Outcome, Reserved};
 use crate::outcomes::{Decision, Remembered, payload_hash};
 use crate::partition::Applied;
@@ -29,9 +29,9 @@ pub(crate) struct Stamp {
 #[derive(Debug)]
 pub(crate) struct Changes {
     at: Timestamp,
-    module: Module,
-    numbers: Numbers,
+    state: State,
     drafts: Vec<Draft>,
+    act: Option<Act>,
     definition: Option<(Arc<Definition>, Arc<Relations>)>,
     seeded: bool,
     reserved: Option<Reserved>,
@@ -106,11 +106,8 @@ impl Branch {
         self.outcomes.evict(uptime_ms, definition.outcomes_keep_ms);
         let max = definition.outcomes_max;
         let full = self.outcomes.len() >= usize::try_from(max).unwrap_or(usize::MAX);
-        match command.request {
-            Request::Define(_) | Request::Seed(_) => Ok(()),
-            _ if full => Err(Reject::OutcomesFull { max }),
-            _ => Ok(()),
-        }
+        let leaders = matches!(command.request, Request::Define(_) | Request::Seed(_));
+        if full && !leaders { Err(Reject::OutcomesFull { max }) } else { Ok(()) }
     }
 
     /// Checks a command and works out what it changes. Changes nothing itself.
@@ -131,46 +128,65 @@ impl Branch {
             origin: &command.origin,
             at,
             entropy,
+            revision: self.revision,
         };
-        let mut plan = Plan::new(setting, self.module.clone(), self.numbers.clone());
-        let mut seeded = self.seeded;
-        let reserved = match &command.request {
+        let mut plan = Plan::new(setting, self.state());
+        let (mut seeded, mut reserved) = (self.seeded, None);
+        match &command.request {
             Request::Write(write) => {
+                self.check_last_event(write)?;
                 plan.write(write)?;
-                None
             }
             Request::Reserve(reserve) => {
-                Some(plan.reserve(reserve, &command.id, command.origin.user.as_deref())?)
+                let user = command.origin.user.as_deref();
+                reserved = Some(plan.reserve(reserve, &command.id, user)?);
             }
             Request::Seed(seed) => {
                 if !seeded && self.offset == Offset(0) {
                     plan.seed(seed)?;
                 }
                 seeded = true;
-                None
             }
-            Request::SaveOrder(_)
-            | Request::Purge(_)
-            | Request::Restore(_)
-            | Request::Reset(_)
-            | Request::Replace(_) => {
-                return Err(Reject::BadCommand { message: "not yet".to_owned() });
-            }
+            Request::SaveOrder(order) => plan.save_order(order)?,
+            Request::Purge(purge) => plan.purge(purge)?,
+            Request::Restore(restore) => plan.restore(restore)?,
+            Request::Reset(reset) => plan.reset(reset)?,
+            Request::Replace(replace) => plan.replace_tables(replace)?,
             Request::Define(_) => unreachable!("planned above"),
-        };
-        let (module, numbers, drafts) = plan.finish();
-        Ok(Changes { at, module, numbers, drafts, definition: None, seeded, reserved })
+        }
+        let (state, drafts, act) = plan.finish();
+        Ok(Changes { at, state, drafts, act, definition: None, seeded, reserved })
+    }
+
+    /// Refuses a write that names another event than the log's last.
+    fn check_last_event(&self, write: &Write) -> Result<(), Reject> {
+        let Some(named) = &write.last_event else { return Ok(()) };
+        let last = self.marks.last_event();
+        if last == named.as_ref() {
+            return Ok(());
+        }
+        Err(Reject::LastEvent { expected: last.cloned(), received: named.clone() })
+    }
+
+    /// What a plan works on, for nothing.
+    fn state(&self) -> State {
+        State {
+            module: self.module.clone(),
+            numbers: self.numbers.clone(),
+            history: self.history.clone(),
+        }
     }
 
     fn plan_define(&self, definition: &Arc<Definition>, at: Timestamp) -> Result<Changes, Reject> {
         let relations = Arc::new(Relations::of(definition));
-        let (module, numbers) =
-            define(definition, &relations, self.module.clone(), self.numbers.clone())?;
+        let mut state = self.state();
+        (state.module, state.numbers) =
+            define(definition, &relations, state.module, state.numbers)?;
         Ok(Changes {
             at,
-            module,
-            numbers,
+            state,
             drafts: Vec::new(),
+            act: None,
             definition: Some((Arc::clone(definition), relations)),
             seeded: self.seeded,
             reserved: None,
@@ -186,10 +202,10 @@ impl Branch {
         }
         let seeded_now = changes.seeded && !self.seeded;
         self.seeded = changes.seeded;
-        self.module = changes.module;
-        self.numbers = changes.numbers;
+        State { module: self.module, numbers: self.numbers, history: self.history } = changes.state;
         self.last_commit_at = changes.at;
-        if first_definition || seeded_now || !changes.drafts.is_empty() {
+        let acted = changes.act.as_ref().is_some_and(Act::changes);
+        if first_definition || seeded_now || acted || !changes.drafts.is_empty() {
             self.last_updated_at = changes.at;
         }
         if changes.drafts.is_empty() {
@@ -200,38 +216,62 @@ impl Branch {
             u32::try_from(changes.drafts.len()).expect("a write has a bounded number of verbs");
         let part = |index| (count > 1).then_some(Part { index, count });
         let events = (0..).zip(changes.drafts);
-        let events = events.map(|(n, draft)| self.record(draft, part(n), command)).collect();
+        let mut events: Vec<_> =
+            events.map(|(n, draft)| self.record(draft, part(n), command)).collect();
+        events.extend(changes.act.map(|act| self.record_act(act, command)));
         Accepted { delta: self.delta(events), reserved: changes.reserved, repeated: false }
     }
 
-    /// Gives a change its place in the log.
+    /// Gives the change of a record its place in the log.
     fn record(&mut self, draft: Draft, part: Option<Part>, command: &Command) -> Arc<Event> {
         match draft.effect {
             Effect::Insert => self.rows += 1,
             Effect::Merge => {}
             Effect::Delete => self.rows -= 1,
         }
-        self.offset = self.offset.next();
         self.revision = Revision(self.revision.0 + 1);
+        let change = EventChange::Record(RecordChange {
+            table: draft.table,
+            table_sent: draft.table_sent,
+            effect: draft.effect,
+            key: draft.key,
+            key_fields: draft.key_fields,
+            record: draft.after.or(draft.before).expect("a change has a record on one side"),
+        });
+        let origin = draft.origin.unwrap_or_else(|| Arc::clone(&command.origin));
+        self.append(draft.id, change, part, command, origin)
+    }
+
+    /// Gives an act on the whole module its place in the log.
+    fn record_act(&mut self, mut act: Act, command: &Command) -> Arc<Event> {
+        self.revision = act.revision;
+        let id = std::mem::take(&mut act.id);
+        let change = EventChange::Module(act.into_change());
+        self.append(id, change, None, command, Arc::clone(&command.origin))
+    }
+
+    fn append(
+        &mut self,
+        id: String,
+        change: EventChange,
+        part: Option<Part>,
+        command: &Command,
+        origin: Arc<Origin>,
+    ) -> Arc<Event> {
+        self.offset = self.offset.next();
         let event = Arc::new(Event {
             offset: self.offset,
             revision: self.revision,
             at: self.last_commit_at,
-            id: draft.id,
-            change: EventChange::Record(RecordChange {
-                table: draft.table,
-                table_sent: draft.table_sent,
-                effect: draft.effect,
-                key: draft.key,
-                key_fields: draft.key_fields,
-                record: draft.after.or(draft.before).expect("a change has a record on one side"),
-            }),
+            id,
+            change,
             part,
             command: command.id.clone(),
-            origin: draft.origin.unwrap_or_else(|| Arc::clone(&command.origin)),
+            origin,
             previous: self.chain_head,
         });
         self.chain_head = event_hash(&event);
+        self.marks.follow(&event);
         self.events.push(Arc::clone(&event));
         event
     }
@@ -259,7 +299,7 @@ fn guarded<T>(plan: impl FnOnce() -> Result<T, Reject>) -> Result<T, Reject> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Action, Write};
+    use crate::command::Action;
     use crate::testing::{Shop, verb};
 
     fn insert(shop: &mut Shop, id: &str) -> Command {

@@ -7,18 +7,22 @@ use serde::de::DeserializeOwned;
 
 use crate::branch::{Branch, event_hash};
 use crate::checkpoint::{
-    HeadChunk, OutcomePage, PARTITION, PartitionChunk, RecordPage, TableHead, folder, head_name,
-    outcome_page_name, record_page_name, schema_name, segment_name, tail_name,
+    EntryChunk, EntryPage, HeadChunk, OutcomePage, PARTITION, PartitionChunk, RecordPage,
+    TableHead, entry_name, entry_page_name, folder, head_name, outcome_page_name, record_page_name,
+    schema_name, segment_name, tail_name,
 };
 use crate::codec;
 use crate::delta::{Delta, Event, Hash};
 use crate::event_log::EventLog;
+use crate::event_log::marks::Marks;
+use crate::history::History;
 use crate::ids::{BranchKey, TableName};
-use crate::limits::{OUTCOME_PAGE, RECORD_PAGE, SEGMENT_EVENTS};
+use crate::limits::{HISTORY_PAGE, OUTCOME_PAGE, RECORD_PAGE, SEGMENT_EVENTS};
 use crate::module::{Module, Numbers, Relations, Row, Rows};
 use crate::outcomes::Outcomes;
 use crate::partition::schemas::Schemas;
 use crate::partition::{BadChunk, ChunkSource, LEVEL, Partition};
+use crate::read::{HistoryEntry, HistoryTable};
 use crate::schema::Schema;
 use crate::value::{Object, Value};
 
@@ -87,6 +91,12 @@ impl Reader<'_> {
                 reservations: head.reservations.into_iter().collect(),
             },
             outcomes: self.outcomes(&folder, head.outcomes, head.outcomes_next)?,
+            marks: Marks {
+                first_at: head.log_first_at,
+                last: head.log_last,
+                tables: head.log_tables.into_iter().collect(),
+            },
+            history: self.history(&folder, head.history)?,
             ..Branch::new(key)
         };
         branch.events = self.events(&folder, &branch)?;
@@ -140,6 +150,46 @@ impl Reader<'_> {
             return Err(bad(&head_name(folder), reason));
         }
         Ok(outcomes)
+    }
+
+    fn history(&self, folder: &str, ids: Vec<String>) -> Result<History, BadChunk> {
+        let mut history = History::default();
+        for id in ids {
+            history.restore(Arc::new(self.entry(folder, &id)?));
+        }
+        Ok(history)
+    }
+
+    fn entry(&self, folder: &str, id: &str) -> Result<HistoryEntry, BadChunk> {
+        let head: EntryChunk = self.must_get(&entry_name(folder, id))?;
+        let total: u64 = head.tables.iter().map(|table| table.records).sum();
+        let mut records = EntryPage::new();
+        while (records.len() as u64) < total {
+            let name = entry_page_name(folder, id, records.len() / HISTORY_PAGE);
+            let page: EntryPage = self.must_get(&name)?;
+            let left = usize::try_from(total).unwrap_or(usize::MAX) - records.len();
+            if page.len() != left.min(HISTORY_PAGE) {
+                return Err(bad(&name, format!("has {} records", page.len())));
+            }
+            records.extend(page);
+        }
+        let mut records = records.into_iter();
+        let tables = head.tables.into_iter().map(|table| HistoryTable {
+            table: table.name,
+            key_fields: table.key_fields,
+            records: records
+                .by_ref()
+                .take(usize::try_from(table.records).unwrap_or(usize::MAX))
+                .collect(),
+        });
+        Ok(HistoryEntry {
+            id: head.id,
+            at: head.at,
+            reason: head.reason,
+            requested_by: head.requested_by,
+            revision: head.revision,
+            tables: tables.collect(),
+        })
     }
 
     /// The tail and the last sealed segment; that the older ones exist is all that is asked.
@@ -284,6 +334,62 @@ mod tests {
             let held = shop.branch().events_after(Offset(events.saturating_sub(256))).unwrap();
             assert_eq!(held.len() as u64, events.min(256) + 1, "the window is there");
         }
+    }
+
+    /// A shop whose tickets went into the history, so many of them.
+    fn purged(tickets: usize) -> Shop {
+        let mut shop = shop(0);
+        let rows = (0..tickets).map(|n| format!(r#"{{"id":"{n}"}}"#)).collect::<Vec<_>>().join(",");
+        let tables = crate::testing::object(&format!(r#"{{"tickets":[{rows}]}}"#));
+        shop.act(crate::Request::Replace(crate::Replace { tables, revision: None })).unwrap();
+        let purge = crate::Purge {
+            tables: vec!["tickets".to_owned(), "order_header".to_owned(), "dishes".to_owned()],
+            reason: "end of day".to_owned(),
+            requested_by: Some("me".to_owned()),
+            reset_events: true,
+        };
+        shop.act(crate::Request::Purge(purge)).unwrap();
+        shop
+    }
+
+    #[test]
+    fn a_history_and_what_the_log_remembers_are_read_back() {
+        let mut shop = purged(600);
+        let (history, log) = (shop.history(), shop.branch().read(&crate::Read::Log).unwrap());
+        let written = chunks(&shop.partition);
+        let pages = written.held.keys().filter(|name| name.contains("/history/")).count();
+        assert_eq!(pages, 4, "a head, and 601 records on three pages");
+        let read = Partition::from_chunks(&written).unwrap();
+        assert_eq!(read.state_hash(), shop.partition.state_hash());
+        let mut before = std::mem::replace(&mut shop.partition, read);
+        assert_eq!(shop.history(), history);
+        assert_eq!(shop.branch().read(&crate::Read::Log).unwrap(), log);
+        std::mem::swap(&mut shop.partition, &mut before);
+        shop.insert("dishes", r#"{"id":"e","code":"tea"}"#).unwrap();
+        let after = chunks(&shop.partition);
+        let entry = |name: &&String| name.contains("/history/");
+        assert!(
+            written.held.keys().filter(entry).all(|name| after.held[name] == written.held[name]),
+            "an entry is written once"
+        );
+    }
+
+    #[test]
+    fn a_history_that_is_missing_or_damaged_is_refused_by_name() {
+        let full = chunks(&purged(300).partition);
+        for name in full.held.keys().filter(|name| name.contains("/history/")) {
+            let mut damaged = full.clone();
+            damaged.held.remove(name);
+            assert!(Partition::from_chunks(&damaged).is_err(), "without {name}");
+            let mut cut = full.clone();
+            cut.held.get_mut(name).unwrap().pop();
+            let error = Partition::from_chunks(&cut).unwrap_err();
+            assert_eq!(&error.name, name);
+        }
+        let mut swapped = full.clone();
+        let names: Vec<_> = full.held.keys().filter(|name| name.contains("/history/")).collect();
+        swapped.held.insert(names[1].clone(), full.held[names[0]].clone());
+        assert!(Partition::from_chunks(&swapped).is_err());
     }
 
     #[test]

@@ -7,14 +7,16 @@ use serde::Serialize;
 
 use crate::branch::Branch;
 use crate::checkpoint::{
-    HeadChunk, OutcomePage, PARTITION, PartitionChunk, RecordPage, StoredDefinition, TableHead,
-    folder, head_name, outcome_page_name, record_page_name, schema_name, segment_name, tail_name,
+    EntryChunk, EntryPage, EntryTable, HeadChunk, OutcomePage, PARTITION, PartitionChunk,
+    RecordPage, StoredDefinition, TableHead, entry_name, entry_page_name, folder, head_name,
+    outcome_page_name, record_page_name, schema_name, segment_name, tail_name,
 };
 use crate::codec;
 use crate::delta::{Delta, Hash};
-use crate::limits::{OUTCOME_PAGE, RECORD_PAGE, SEGMENT_EVENTS};
+use crate::limits::{HISTORY_PAGE, OUTCOME_PAGE, RECORD_PAGE, SEGMENT_EVENTS};
 use crate::partition::schemas::schema_hash;
 use crate::partition::{ChunkSink, Partition};
+use crate::read::HistoryEntry;
 
 /// Writes all of a partition.
 pub(crate) fn partition(partition: &Partition, sink: &mut dyn ChunkSink) {
@@ -72,6 +74,9 @@ impl Branch {
         pages(outcomes, |page, outcomes: OutcomePage| {
             put(sink, &outcome_page_name(&folder, page), &outcomes);
         });
+        for entry in self.history.iter() {
+            write_entry(sink, &folder, entry);
+        }
     }
 
     fn write_events(&self, sink: &mut dyn ChunkSink) {
@@ -125,7 +130,38 @@ impl Branch {
                 .collect(),
             outcomes: self.outcomes.len() as u64,
             outcomes_next: self.outcomes.next(),
+            log_first_at: self.marks.first_at,
+            log_last: self.marks.last.clone(),
+            log_tables: self
+                .marks
+                .tables
+                .iter()
+                .map(|(name, cursor)| (name.clone(), cursor.clone()))
+                .collect(),
+            history: self.history.iter().map(|entry| entry.id.clone()).collect(),
         })
+    }
+}
+
+fn write_entry(sink: &mut dyn ChunkSink, folder: &str, entry: &HistoryEntry) {
+    let tables = entry.tables.iter().map(|table| EntryTable {
+        name: table.table.clone(),
+        key_fields: Arc::clone(&table.key_fields),
+        records: table.records.len() as u64,
+    });
+    let head = EntryChunk {
+        id: entry.id.clone(),
+        at: entry.at,
+        reason: entry.reason.clone(),
+        requested_by: entry.requested_by.clone(),
+        revision: entry.revision,
+        tables: tables.collect(),
+    };
+    put(sink, &entry_name(folder, &entry.id), &head);
+    let records: EntryPage =
+        entry.tables.iter().flat_map(|table| table.records.iter().cloned()).collect();
+    for (page, records) in records.chunks(HISTORY_PAGE).enumerate() {
+        put(sink, &entry_page_name(folder, &entry.id, page), records);
     }
 }
 
@@ -144,7 +180,7 @@ fn pages<T>(items: impl Iterator<Item = (u64, T)>, mut give: impl FnMut(u64, Vec
     }
 }
 
-fn put(sink: &mut dyn ChunkSink, name: &str, content: &impl Serialize) {
+fn put(sink: &mut dyn ChunkSink, name: &str, content: &(impl Serialize + ?Sized)) {
     sink.put(name, codec::encode(content));
 }
 

@@ -44,12 +44,13 @@ impl Index {
 
     /// The first record with these values, other than `but`.
     pub(crate) fn find(&self, text: &Arc<str>, but: Option<&RecordKey>) -> Option<&RecordKey> {
-        let from = (Arc::clone(text), RecordKey("".into()));
-        self.entries
-            .range(from..)
-            .take_while(|(found, _)| found == text)
-            .map(|(_, key)| key)
-            .find(|key| Some(*key) != but)
+        self.all(Arc::clone(text)).find(|key| Some(*key) != but)
+    }
+
+    /// All records with these values, in key order.
+    pub(crate) fn all(&self, text: Arc<str>) -> impl Iterator<Item = &RecordKey> {
+        let from = (Arc::clone(&text), RecordKey("".into()));
+        self.entries.range(from..).take_while(move |(found, _)| *found == text).map(|(_, key)| key)
     }
 }
 

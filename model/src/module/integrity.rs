@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::ids::{RecordKey, TableName};
+use crate::module::act::Touch;
 use crate::module::index::{value_text, values_text};
 use crate::module::plan::{Draft, Plan};
 use crate::module::relations::{Link, TableRelations};
@@ -38,11 +39,14 @@ impl Plan<'_> {
     /// Each record touched, once: what it was before the command and what it is after it.
     fn net_changes(&self) -> BTreeMap<(&TableName, &RecordKey), Change<'_>> {
         let mut changes: BTreeMap<_, Change<'_>> = BTreeMap::new();
-        for Draft { table, key, before, after, .. } in self.drafts() {
-            let change = changes
-                .entry((table, key))
-                .or_insert_with(|| (before.as_deref(), after.as_deref()));
-            change.1 = after.as_deref();
+        let drafts = self.drafts().iter().map(|Draft { table, key, before, after, .. }| {
+            (table, key, before.as_deref(), after.as_deref())
+        });
+        let touches = self.touches().iter().map(|Touch { table, key, before, after }| {
+            (table, key, before.as_deref(), after.as_deref())
+        });
+        for (table, key, before, after) in drafts.chain(touches) {
+            changes.entry((table, key)).or_insert((before, after)).1 = after;
         }
         changes
     }

@@ -1,7 +1,8 @@
 //! Numbers: how far each sequence of a branch:module has come, and what was taken of it.
 //!
 //! A number is taken on the plan's copy, so a refused command takes none. Promise: the numbers of
-//! one field never go back; a number whose text is already some record's key is passed over.
+//! one field never go back, but where a reset of a lenient module says so; a number whose text is
+//! already some record's key is passed over.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use crate::limits::RESERVATIONS_KEPT;
 use crate::module::Module;
 use crate::module::plan::{Plan, is_empty};
 use crate::reject::Reject;
-use crate::schema::{Kind, Table};
+use crate::schema::{Field, Kind, Table};
 use crate::sequence::{Counters, SequenceRule};
 use crate::value::{Number, Object, Value};
 
@@ -87,6 +88,20 @@ impl Numbers {
         }
     }
 
+    /// Lets every sequence begin again; the rules stay. What only a reset of a lenient module does.
+    pub(crate) fn begin_again(&mut self) {
+        self.counters = Counters::default();
+    }
+
+    /// As [`Self::pass_records`], for the rules that were made here.
+    pub(crate) fn pass_made(&mut self, module: &Module) {
+        for (table, fields) in self.made.clone() {
+            for (field, rule) in fields.iter() {
+                self.pass(&table, field, rule, module);
+            }
+        }
+    }
+
     pub(crate) fn pass(
         &mut self,
         table: &TableName,
@@ -150,15 +165,27 @@ impl Plan<'_> {
                 continue;
             }
             let rule = rule.clone();
-            let taken = self.take_number(table, &field.name, &rule)?;
-            record.insert(Arc::clone(&field.name), as_kind(field.kind, &taken));
-            let counter = rule.counter_field.as_deref().and_then(|name| table.field(name));
-            if let Some(counter) = counter {
-                let value = SequenceRule::counter_value(taken.value);
-                record.insert(Arc::clone(&counter.name), value);
-            }
+            self.give(table, field, &rule, record)?;
         }
         Ok(())
+    }
+
+    /// Takes the next number of a field and puts it into a record, and into the field for it.
+    pub(super) fn give(
+        &mut self,
+        table: &Table,
+        field: &Field,
+        rule: &SequenceRule,
+        record: &mut Object,
+    ) -> Result<u64, Reject> {
+        let taken = self.take_number(table, &field.name, rule)?;
+        record.insert(Arc::clone(&field.name), as_kind(field.kind, &taken));
+        let counter = rule.counter_field.as_deref().and_then(|name| table.field(name));
+        if let Some(counter) = counter {
+            let value = SequenceRule::counter_value(taken.value);
+            record.insert(Arc::clone(&counter.name), value);
+        }
+        Ok(taken.value)
     }
 
     /// Whether there is a record with this key.

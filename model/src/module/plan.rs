@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use crate::command::{Action, Origin, Verb, Write};
 use crate::definition::{Definition, Validation};
-use crate::delta::Effect;
+use crate::delta::{Effect, ModuleAct};
 use crate::entropy::Entropy;
-use crate::ids::{BranchKey, RecordKey, TableName, Timestamp};
+use crate::history::History;
+use crate::ids::{BranchKey, RecordKey, Revision, TableName, Timestamp};
 use crate::limits::VERBS_MAX;
+use crate::module::act::{Act, Touch};
 use crate::module::numbers::Numbers;
 use crate::module::relations::Relations;
 use crate::module::{Module, version};
@@ -26,15 +28,32 @@ pub(crate) struct Setting<'a> {
     /// The commit time.
     pub(crate) at: Timestamp,
     pub(crate) entropy: Entropy,
+    /// The module's, before the command.
+    pub(crate) revision: Revision,
+}
+
+/// What a command may change.
+#[derive(Debug, Clone)]
+pub(crate) struct State {
+    pub(crate) module: Module,
+    pub(crate) numbers: Numbers,
+    pub(crate) history: History,
+}
+
+impl Setting<'_> {
+    /// A name for an event whose client gave none.
+    fn event_id(&mut self) -> String {
+        format!("evt-{}", self.entropy.uuid4())
+    }
 }
 
 /// A command half done, on copies.
 #[derive(Debug)]
 pub(crate) struct Plan<'a> {
     setting: Setting<'a>,
-    module: Module,
-    numbers: Numbers,
+    state: State,
     drafts: Vec<Draft>,
+    act: Option<Act>,
 }
 
 /// One change of one record: an event without its place in the log.
@@ -54,8 +73,8 @@ pub(crate) struct Draft {
 }
 
 impl<'a> Plan<'a> {
-    pub(crate) fn new(setting: Setting<'a>, module: Module, numbers: Numbers) -> Self {
-        Self { setting, module, numbers, drafts: Vec::new() }
+    pub(crate) fn new(setting: Setting<'a>, state: State) -> Self {
+        Self { setting, state, drafts: Vec::new(), act: None }
     }
 
     /// Works out every verb in order, then what must hold between records.
@@ -77,7 +96,7 @@ impl<'a> Plan<'a> {
         self.check_integrity()
     }
 
-    fn verb(&mut self, verb: &Verb) -> Result<(), Reject> {
+    pub(super) fn verb(&mut self, verb: &Verb) -> Result<(), Reject> {
         let table = Arc::clone(self.table(&verb.table)?);
         let sent = version::take_out(&table, &verb.record);
         self.check_guards(&table, verb)?;
@@ -100,29 +119,56 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// What was planned: the module and numbers as they will be, and the changes in order.
-    pub(crate) fn finish(self) -> (Module, Numbers, Vec<Draft>) {
-        (self.module, self.numbers, self.drafts)
+    /// What was planned: the state as it will be, the changes of records in order, and the act on
+    /// the whole module. One of the two at most.
+    pub(crate) fn finish(self) -> (State, Vec<Draft>, Option<Act>) {
+        (self.state, self.drafts, self.act)
     }
 
     pub(super) fn module(&self) -> &Module {
-        &self.module
+        &self.state.module
     }
 
     pub(super) fn module_mut(&mut self) -> &mut Module {
-        &mut self.module
+        &mut self.state.module
     }
 
     pub(super) fn numbers_mut(&mut self) -> &mut Numbers {
-        &mut self.numbers
+        &mut self.state.numbers
     }
 
     pub(super) fn module_and_numbers(&mut self) -> (&Module, &mut Numbers) {
-        (&self.module, &mut self.numbers)
+        (&self.state.module, &mut self.state.numbers)
     }
 
     pub(super) fn numbers(&self) -> &Numbers {
-        &self.numbers
+        &self.state.numbers
+    }
+
+    pub(super) fn history(&self) -> &History {
+        &self.state.history
+    }
+
+    pub(super) fn history_mut(&mut self) -> &mut History {
+        &mut self.state.history
+    }
+
+    /// Drafts an act on the whole module; there is one at most.
+    pub(super) fn draft_act(
+        &mut self,
+        act: ModuleAct,
+        details: Object,
+        touches: Vec<Touch>,
+        revision: Revision,
+    ) {
+        let named = self.setting.origin.event_id.clone();
+        let id = named.unwrap_or_else(|| self.setting.event_id());
+        self.act = Some(Act { id, act, details, touches, revision });
+    }
+
+    /// What the act changes of the records.
+    pub(super) fn touches(&self) -> &[Touch] {
+        self.act.as_ref().map_or(&[], |act| &act.touches)
     }
 
     pub(super) fn drafts(&self) -> &[Draft] {
@@ -139,6 +185,15 @@ impl<'a> Plan<'a> {
 
     pub(super) fn at(&self) -> Timestamp {
         self.setting.at
+    }
+
+    /// The module's revision before the command.
+    pub(super) fn revision(&self) -> Revision {
+        self.setting.revision
+    }
+
+    pub(super) fn uuid(&mut self) -> String {
+        self.setting.entropy.uuid4()
     }
 
     pub(super) fn validation(&self) -> Validation {
@@ -166,8 +221,9 @@ impl<'a> Plan<'a> {
     ) -> Result<(), Reject> {
         check_order_id(table, &record)?;
         let record = Arc::new(record);
-        let before = self.module.get(&table.name, &key).cloned();
-        self.module.put(&table.name, key.clone(), Arc::clone(&record), self.setting.relations);
+        let before = self.module().get(&table.name, &key).cloned();
+        let relations = self.setting.relations;
+        self.module_mut().put(&table.name, key.clone(), Arc::clone(&record), relations);
         let effect = if before.is_some() { Effect::Merge } else { Effect::Insert };
         self.draft(table, verb, effect, key, (before, Some(record)));
         Ok(())
@@ -175,7 +231,8 @@ impl<'a> Plan<'a> {
 
     /// Takes a record out of the copy and drafts its event.
     pub(super) fn take(&mut self, table: &Table, verb: &Verb, key: RecordKey) -> Option<()> {
-        let before = self.module.remove(&table.name, &key, self.setting.relations)?;
+        let relations = self.setting.relations;
+        let before = self.module_mut().remove(&table.name, &key, relations)?;
         self.draft(table, verb, Effect::Delete, key, (Some(before), None));
         Some(())
     }
@@ -195,7 +252,7 @@ impl<'a> Plan<'a> {
         let named = own.or(first).cloned();
         self.drafts.push(Draft {
             origin: verb.origin.clone(),
-            id: named.unwrap_or_else(|| format!("evt-{}", self.setting.entropy.uuid4())),
+            id: named.unwrap_or_else(|| self.setting.event_id()),
             table: table.name.clone(),
             table_sent: (verb.table != table.name.as_str()).then(|| verb.table.clone()),
             effect,

@@ -1,5 +1,6 @@
 //! Relations: what a strict definition says must be unique and what must point at what, worked out
-//! once per definition. Derived, never stored: two replicas derive the same.
+//! once per definition; and, in any definition, which rows belong to an order. Derived, never
+//! stored: two replicas derive the same.
 //!
 //! A foreign key is enforced where both ends are in this definition. A table it does not know (the
 //! original's POS schema names some) is not enforced; another module is refused by `define`.
@@ -12,7 +13,12 @@ use crate::ids::TableName;
 use crate::module::index::IndexFields;
 use crate::schema::{Schema, Table};
 
-/// What must be looked up, by table. Empty for a lenient definition.
+/// The tables whose rows are parts of an order, and the field that says of which.
+const ORDER_PARTS: [&str; 4] =
+    ["order_line", "order_payment", "order_status_log", "order_line_status_log"];
+const ORDER: &str = "orderId";
+
+/// What must be looked up, by table. A lenient definition only has its orders' parts.
 #[derive(Debug, Default)]
 pub(crate) struct Relations {
     tables: BTreeMap<TableName, TableRelations>,
@@ -46,6 +52,11 @@ pub(crate) struct Link {
 impl Relations {
     pub(crate) fn of(definition: &Definition) -> Self {
         let mut relations = Self::default();
+        for table in ORDER_PARTS.iter().filter_map(|name| definition.schema.table(name)) {
+            if let Some(field) = table.fields.iter().find(|field| &*field.name == ORDER) {
+                relations.add_index(&table.name, vec![Arc::clone(&field.name)]);
+            }
+        }
         match definition.validation {
             Validation::Lenient => return relations,
             Validation::Strict => {}
@@ -62,6 +73,13 @@ impl Relations {
     /// The indexes a table has, in their places.
     pub(crate) fn indexes(&self, table: &TableName) -> &[IndexFields] {
         self.tables.get(table).map_or(&[], |relations| &relations.indexes)
+    }
+
+    /// The place of a table's index by order, if its rows are parts of orders.
+    pub(crate) fn by_order(&self, table: &TableName) -> Option<usize> {
+        self.indexes(table)
+            .iter()
+            .position(|fields| matches!(&fields[..], [one] if **one == *ORDER))
     }
 
     pub(crate) fn table(&self, table: &TableName) -> Option<&TableRelations> {

@@ -1,12 +1,15 @@
 //! What is read of a small directory, and, where `MISHKAH_ORIGINAL_DATA` names it, of the real one.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::*;
+use crate::command::Request;
 use crate::definition::Validation;
 use crate::entropy::Entropy;
 use crate::ids::Timestamp;
 use crate::schema::{InsertContext, Kind};
+use crate::testing::{Shop, object};
 use crate::value::Object;
 
 const SCHEMA: &str = r#"{"schema":{"tables":[
@@ -364,4 +367,91 @@ fn real_inserts_become_the_records_the_original_answers() {
         let found = inserted(table, sent).replace("1970-01-01T00:00:00.000Z", "NOW");
         assert_eq!(found, record, "{table}");
     }
+}
+
+/// A shop on the real schema, rules and seed of `dar`, where 26 numbers were taken.
+fn dar(original: &Original) -> Shop {
+    let mut shop = Shop::lenient();
+    let branch = BranchId::parse("dar").unwrap();
+    shop.redefine(|definition| {
+        definition.schema = Arc::new(original.module(&id("pos")).unwrap().schema.clone());
+        definition.sequences = original.sequences.rules_for(&branch, &id("pos"));
+    })
+    .unwrap();
+    shop.run(Request::Seed(Arc::new(original.branches[0].seeds[&id("pos")].clone()))).unwrap();
+    (0..26).for_each(|_| drop(shop.reserve("order_header", "id").unwrap()));
+    shop
+}
+
+#[test]
+fn a_real_order_is_stored_as_the_original_stores_it_with_what_it_lost() {
+    let Some(files) = real() else { return };
+    let original = Original::read(&files).unwrap();
+    let mut shop = dar(&original);
+    let order = crate::SaveOrder {
+        header: object(r#"{"id":"draft-1","shiftId":"sh-1","guests":0}"#),
+        lines: vec![object(
+            r#"{"id":"ol-1","itemId":"burger","quantity":2,"unitPrice":50,"total":100,"notes":[]}"#,
+        )],
+        payments: vec![object(r#"{"id":"pp-1","paymentMethodId":"cash","amount":100}"#)],
+        ..crate::SaveOrder::default()
+    };
+    shop.run(Request::SaveOrder(Box::new(order))).unwrap();
+    let (iso, ms) = (shop.now.to_iso(), shop.now.0);
+    // The recording rest-04, the times and what the till's gateway adds taken out; quantity and
+    // price, which the original lost, are kept.
+    let stored = [
+        (
+            "order_header",
+            r#"{"id":"DAR-001027","shiftId":"sh-1","posId":"","posNumber":0,"orderTypeId":"","statusId":"","stageId":"","paymentStateId":"","tableId":null,"customerId":null,"customerAddressId":null,"driverId":null,"openedBy":"","closedBy":null,"openedAt":"ISO","closedAt":"ISO","guests":0,"notes":[],"subtotal":0,"discount":0,"service":0,"tax":0,"deliveryFee":0,"totalDue":0,"totalPaid":0,"metadata":{"invoiceSequence":1027,"sequenceRule":{"prefix":"DAR","start":1001,"padding":6,"counterField":"invoiceSequence"}},"version":1}"#,
+        ),
+        (
+            "order_line",
+            r#"{"id":"ol-1","itemId":"burger","kitchenSectionId":null,"metadata":{},"notes":[],"orderId":"DAR-001027","parentLineId":null,"quantity":2,"statusId":"","total":100,"unitPrice":50,"version":1}"#,
+        ),
+        (
+            "order_payment",
+            r#"{"amount":100,"capturedAt":"ISO","id":"pp-1","orderId":"DAR-001027","paymentMethodId":"cash","reference":null,"shiftId":"sh-1"}"#,
+        ),
+        (
+            "order_status_log",
+            r#"{"actorId":"pos","changedAt":MS,"id":"DAR-001027::status::MS","metadata":{},"orderId":"DAR-001027","paymentStateId":null,"reason":null,"source":null,"stageId":null,"statusId":""}"#,
+        ),
+    ];
+    for (table, record) in stored {
+        let expected = record.replace("ISO", &iso).replace("MS", &ms.to_string());
+        assert_eq!(shop.rows(table), [expected], "{table}");
+    }
+}
+
+#[test]
+fn a_real_day_is_purged_and_begun_again() {
+    let Some(files) = real() else { return };
+    let original = Original::read(&files).unwrap();
+    let mut shop = dar(&original);
+    shop.insert("table_lock", r#"{"id":"from-snap","tableId":"Q"}"#).unwrap();
+    let purge = crate::Purge {
+        tables: ["payments", "table_lock", "zzz"].map(str::to_owned).to_vec(),
+        reason: "purge-live-data".to_owned(),
+        requested_by: None,
+        reset_events: true,
+    };
+    let event = shop.act(Request::Purge(purge)).unwrap().unwrap();
+    assert_eq!(
+        crate::testing::module_change(&event).details.get("tables").unwrap().to_json(),
+        r#"[{"table":"order_payment","status":"empty","removed":0},{"table":"table_lock","status":"cleared","removed":1},{"table":"zzz","status":"skipped","reason":"table-not-registered"}]"#
+    );
+    let order = shop.insert("order_header", r#"{"shiftId":"s"}"#).unwrap();
+    assert_eq!(order.record().unwrap().key.as_str(), "DAR-001027");
+    let reset = crate::Reset {
+        seed: Some(Arc::new(original.branches[0].seeds[&id("pos")].clone())),
+        reason: "branch-api-reset".to_owned(),
+        requested_by: None,
+        numbers: true,
+    };
+    shop.act(Request::Reset(reset)).unwrap().unwrap();
+    let head = shop.branch().head();
+    assert_eq!((head.rows, head.revision.0), (185, 1));
+    let order = shop.insert("order_header", r#"{"shiftId":"s"}"#).unwrap();
+    assert_eq!((order.record().unwrap().key.as_str(), order.revision.0), ("DAR-001001", 2));
 }

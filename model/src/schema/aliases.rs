@@ -20,7 +20,24 @@ const ALIASES: [(&str, &str); 9] = [
     ("order_deliveries", "order_delivery"),
 ];
 
+/// What people who purge say besides, and the table they mean (contract.md 3.10).
+const PURGE_ALIASES: [(&str, &str); 6] = [
+    ("order", "order_header"),
+    ("line", "order_line"),
+    ("lines", "order_line"),
+    ("payment", "order_payment"),
+    ("shift", "pos_shift"),
+    ("shifts", "pos_shift"),
+];
+
 impl Schema {
+    /// The table somebody who purges means: as [`Schema::resolve`], with a few short names more.
+    pub fn purge_table(&self, sent: &str) -> Option<&Arc<Table>> {
+        self.table(sent)
+            .or_else(|| self.aliased(&PURGE_ALIASES, sent))
+            .or_else(|| self.resolve(sent))
+    }
+
     /// The table a client means: the exact name, else an alias, else the name without or with a
     /// final `s`.
     pub fn resolve(&self, sent: &str) -> Option<&Arc<Table>> {
@@ -84,9 +101,27 @@ mod tests {
     }
 
     #[test]
+    fn a_purge_knows_short_names_too() {
+        let schema = schema(&["order_header", "order_line", "order_payment", "pos_shift"]);
+        let name = |sent| schema.purge_table(sent).map(|table| table.name.to_string());
+        for (sent, table) in [
+            ("orders", "order_header"),
+            ("order", "order_header"),
+            ("order_header", "order_header"),
+            ("order_lines", "order_line"),
+            ("payments", "order_payment"),
+            ("shifts", "pos_shift"),
+        ] {
+            assert_eq!(name(sent).as_deref(), Some(table), "{sent}");
+        }
+        assert_eq!(name("zzz"), None);
+    }
+
+    #[test]
     fn an_exact_name_wins_over_an_alias() {
-        let schema = schema(&["order_header", "orders"]);
+        let schema = schema(&["order_header", "orders", "line", "order_line"]);
         assert_eq!(schema.resolve("orders").unwrap().name.as_str(), "orders");
+        assert_eq!(schema.purge_table("line").unwrap().name.as_str(), "line");
     }
 
     #[test]

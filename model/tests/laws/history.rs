@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use model::partition::{ChunkSink, ChunkSource};
 use model::{
-    Action, Batch, BranchId, BranchKey, Command, CommandId, Definition, Guard, ModuleId, Object,
-    Origin, Partition, Piece, Request, Reserve, Schema, SequenceRule, TableName, Timestamp,
-    Validation, Value, Verb, VersionRule, Write,
+    Action, Batch, BranchId, BranchKey, Command, CommandId, Definition, Entropy, Guard, ModuleId,
+    Object, Origin, Partition, Piece, Purge, Replace, Request, Reserve, Reset, Restore,
+    RestoreMode, SaveOrder, Schema, Seed, SequenceRule, TableName, Timestamp, Validation, Value,
+    Verb, VersionRule, Write,
 };
 use proptest::prelude::*;
 
@@ -15,6 +16,7 @@ const SCHEMA: &str = r#"{"tables": [
     {"name": "order_header", "fields": [
         {"name": "id", "type": "string", "primaryKey": true},
         {"name": "note", "type": "string", "nullable": true},
+        {"name": "shiftId", "type": "string", "nullable": true},
         {"name": "updatedAt", "type": "timestamp", "nullable": true}]},
     {"name": "order_line", "fields": [
         {"name": "id", "type": "string", "primaryKey": true},
@@ -28,8 +30,21 @@ const SCHEMA: &str = r#"{"tables": [
         {"name": "code", "type": "string", "nullable": true, "unique": true}]},
     {"name": "ticket", "fields": [
         {"name": "id", "type": "string", "primaryKey": true},
-        {"name": "seat", "type": "integer", "nullable": true}]}
+        {"name": "seat", "type": "integer", "nullable": true}]},
+    {"name": "order_payment", "fields": [
+        {"name": "id", "type": "string", "primaryKey": true},
+        {"name": "orderId", "type": "string", "nullable": true,
+            "references": {"table": "order_header", "column": "id"}}]},
+    {"name": "order_line_status_log", "fields": [
+        {"name": "id", "type": "string", "primaryKey": true},
+        {"name": "orderLineId", "type": "string", "nullable": true,
+            "references": {"table": "order_line", "column": "id"}},
+        {"name": "orderId", "type": "string", "nullable": true}]}
 ]}"#;
+
+/// Good enough for strict; its tickets take numbers.
+const SEED: &str = r#"{"dishes": [{"id": "d0", "code": "c0"}], "order_header": [{"id": "o0"}],
+    "ticket": [{"seat": 1}, {"seat": 2}]}"#;
 
 /// The key of a branch's only module.
 pub(crate) fn key(branch: &str) -> BranchKey {
@@ -85,11 +100,18 @@ pub(crate) fn batches(most: usize) -> impl Strategy<Value = Vec<Batch>> {
     prop::collection::vec(batch, 1..=most).prop_map(|batches| {
         let mut stamped = 1_795_220_000_000;
         let mut sent: Vec<Command> = Vec::new();
+        let mut entries: Vec<String> = Vec::new();
         let batch = |(drawn, moved, elapsed_ms, chance): (Vec<_>, i64, u64, u64)| {
             stamped += moved;
             let mut entropy = [7; 16];
             entropy[..8].copy_from_slice(&chance.to_le_bytes());
-            let commands = drawn.into_iter().map(|drawn| place(drawn, &mut sent)).collect();
+            let mut commands = Vec::new();
+            for (index, drawn) in (0..).zip(drawn) {
+                commands.push(place(drawn, &mut sent, &entries));
+                // What a purge calls its entry is a function of the batch alone.
+                let id = Entropy::new(entropy, index).uuid4();
+                entries.push(format!("purge-{id}"));
+            }
             Batch { level: 1, stamped: Timestamp(stamped), elapsed_ms, entropy, commands }
         };
         batches.into_iter().map(batch).collect()
@@ -102,12 +124,24 @@ enum Drawn {
     New(&'static str, Request),
     Retry(usize),
     Reuse(usize, Request),
+    /// Brings back what one of the latest commands took out, if it was one that did.
+    Restore(&'static str, usize, RestoreMode),
 }
 
-fn place(drawn: Drawn, sent: &mut Vec<Command>) -> Command {
+fn place(drawn: Drawn, sent: &mut Vec<Command>, entries: &[String]) -> Command {
     let earlier = |n: usize, sent: &[Command]| sent.get(n % sent.len().max(1)).cloned();
     let placed = match drawn {
         Drawn::New(branch, request) => command(&sent.len().to_string(), branch, request),
+        Drawn::Restore(branch, back, mode) => {
+            let took_out = |(command, entry): (&Command, &String)| {
+                let request = matches!(&command.request, Request::Purge(_) | Request::Reset(_));
+                (request && command.key == key(branch)).then(|| entry.clone())
+            };
+            let known = sent.iter().zip(entries).rev().filter_map(took_out).nth(back);
+            let entry = known.unwrap_or_else(|| "purge-none".to_owned());
+            let restore = Restore { entry, mode, reason: None, requested_by: None };
+            command(&sent.len().to_string(), branch, Request::Restore(restore))
+        }
         Drawn::Retry(n) => earlier(n, sent).unwrap_or_else(|| command("0", "strict", seats(1))),
         Drawn::Reuse(n, request) => match earlier(n, sent) {
             Some(earlier) => Command { request, ..earlier },
@@ -125,27 +159,108 @@ fn seats(seat: u64) -> Request {
     Request::Write(Write::of(vec![verb]))
 }
 
+fn branch() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["lenient", "strict"])
+}
+
 fn any_command() -> impl Strategy<Value = Drawn> {
-    let branch = prop::sample::select(vec!["lenient", "strict"]);
     prop_oneof![
-        12 => (branch, any_request()).prop_map(|(branch, request)| Drawn::New(branch, request)),
+        16 => (branch(), any_request()).prop_map(|(branch, request)| Drawn::New(branch, request)),
         1 => any::<usize>().prop_map(Drawn::Retry),
         1 => (any::<usize>(), any_request()).prop_map(|(n, request)| Drawn::Reuse(n, request)),
-        1 => (prop::sample::select(vec!["lenient", "strict"]), 5..60_u32)
+        2 => (branch(), 0..3_usize, any::<bool>()).prop_map(|(branch, back, append)| {
+            let mode = if append { RestoreMode::Append } else { RestoreMode::Replace };
+            Drawn::Restore(branch, back, mode)
+        }),
+        1 => (branch(), 5..60_u32)
             .prop_map(|(branch, max)| Drawn::New(branch, definition(branch, max))),
     ]
 }
 
 fn any_request() -> impl Strategy<Value = Request> {
     let verbs = prop_oneof![3 => prop::collection::vec(any_verb(), 1), 1 => any_verbs()];
+    let last_event = prop_oneof![
+        12 => Just(None),
+        1 => Just(Some(None)),
+        1 => Just(Some(Some("evt-mine".to_owned()))),
+    ];
     prop_oneof![
-        10 => verbs.prop_map(|verbs| Request::Write(Write::of(verbs))),
-        2 => (0..9_u64).prop_map(seats),
-        1 => prop::sample::select(vec![("ticket", "id"), ("ticket", "seat"), ("none", "id")])
+        20 => (verbs, last_event)
+            .prop_map(|(verbs, last_event)| Request::Write(Write { verbs, last_event })),
+        2 => any_order(),
+        2 => any_purge(),
+        1 => (any::<bool>(), 0..4_u8).prop_map(|(seeded, odd)| reset(seeded, odd == 0)),
+        2 => any_replace(),
+        4 => (0..9_u64).prop_map(seats),
+        2 => prop::sample::select(vec![("ticket", "id"), ("ticket", "seat"), ("none", "id")])
             .prop_map(|(table, field)| {
                 Request::Reserve(Reserve { table: table.to_owned(), field: field.to_owned() })
             }),
     ]
+}
+
+fn any_order() -> impl Strategy<Value = Request> {
+    let id =
+        prop_oneof![3 => (0..4_u32).prop_map(|n| format!("o{n}")), 1 => Just("draft-1".to_owned())];
+    let version = prop_oneof![1 => Just(None), 3 => (1..4_u64).prop_map(Some)];
+    let shift = prop_oneof![9 => Just("s1"), 1 => Just("")];
+    let few = |prefix: &'static str| {
+        let rows =
+            prop::collection::vec((0..4_u32).prop_map(move |n| format!("{prefix}{n}")), 0..3);
+        rows.prop_map(|ids| ids.into_iter().map(|id| [("id", id)].into_iter().collect()).collect())
+    };
+    (id, version, shift, few("l"), few("p")).prop_map(|(id, version, shift, lines, payments)| {
+        let mut header: Object = [("id", id.as_str()), ("shiftId", shift)].into_iter().collect();
+        if let Some(version) = version {
+            header.insert("version", Value::from(version));
+        }
+        Request::SaveOrder(Box::new(SaveOrder { header, lines, payments, ..SaveOrder::default() }))
+    })
+}
+
+fn any_purge() -> impl Strategy<Value = Request> {
+    let names =
+        vec!["orders", "lines", "payments", "order_line_status_log", "dish", "ticket", "no"];
+    prop::sample::subsequence(names, 0..7).prop_map(|names| {
+        Request::Purge(Purge {
+            tables: names.into_iter().map(str::to_owned).collect(),
+            reason: "end of day".to_owned(),
+            requested_by: None,
+            reset_events: true,
+        })
+    })
+}
+
+fn reset(seeded: bool, numbers: bool) -> Request {
+    let tables = Value::from_json(SEED.as_bytes()).unwrap().as_object().unwrap().clone();
+    let seed = seeded.then(|| Arc::new(Seed { tables }));
+    Request::Reset(Reset { seed, reason: "new day".to_owned(), requested_by: None, numbers })
+}
+
+/// Tables of few rows: a key may come twice, be missing, or point at nothing.
+fn any_replace() -> impl Strategy<Value = Request> {
+    let id = prop_oneof![15 => (0..4_u32).prop_map(|n| Value::String(format!("d{n}"))), 1 => Just(Value::Null)];
+    let row = (id, 0..9_u32).prop_map(|(id, code)| -> Value {
+        let code = Value::String(format!("c{code}"));
+        Value::from([("id", id), ("code", code)].into_iter().collect::<Object>())
+    });
+    let dishes = prop::collection::vec(row, 0..4).prop_map(|rows| ("dish", Value::Array(rows)));
+    let tickets = (0..3_u64).prop_map(|seat| {
+        let row: Object =
+            [("id", Value::from("mine")), ("seat", seat.into())].into_iter().collect();
+        ("ticket", Value::Array(vec![row.into()]))
+    });
+    let table = prop_oneof![
+        6 => dishes,
+        3 => tickets,
+        1 => Just(("lines", Value::Array(Vec::new()))),
+        1 => Just(("orders", Value::Null)),
+        1 => Just(("none", Value::Null)),
+    ];
+    let revision = prop_oneof![3 => Just(None), 1 => (0..200_u64).prop_map(Some)];
+    (prop::collection::vec(table, 0..3), revision).prop_map(|(tables, revision)| {
+        Request::Replace(Replace { tables: tables.into_iter().collect(), revision })
+    })
 }
 
 fn any_verbs() -> impl Strategy<Value = Vec<Verb>> {
@@ -167,12 +282,15 @@ fn any_verb() -> impl Strategy<Value = Verb> {
         1 => Just(vec![Guard::MustExist]),
         1 => (0..3_u64).prop_map(|version| vec![Guard::VersionIs(version)]),
     ];
-    (action, any_record(), version, guard).prop_map(|(action, drawn, version, guards)| {
-        let (table, mut record) = drawn;
+    let named = prop_oneof![15 => Just(false), 1 => Just(true)];
+    (action, any_record(), version, guard, named).prop_map(|drawn| {
+        let (action, (table, mut record), version, guards, named) = drawn;
+        let event_id = Some("evt-mine".to_owned());
+        let origin = named.then(|| Arc::new(Origin { event_id, ..Origin::default() }));
         if let Some(version) = version.filter(|_| table.starts_with("order")) {
             record.insert("version", Value::from(version));
         }
-        Verb { guards, ..Verb::new(action, table.to_owned(), record) }
+        Verb { guards, origin, ..Verb::new(action, table.to_owned(), record) }
     })
 }
 

@@ -1,0 +1,115 @@
+//! History: what purges and resets took out of a module, so that it can come back.
+//!
+//! Bounded in entries, records and bytes by dropping the oldest; the newest entry is always whole.
+//! Entries never change, so that a checkpoint writes each of them once.
+
+use std::sync::Arc;
+
+use imbl::Vector;
+
+use crate::codec;
+use crate::limits::{HISTORY_BYTES_MAX, HISTORY_ENTRIES_MAX, HISTORY_RECORDS_MAX};
+use crate::read::HistoryEntry;
+
+/// The newest entries of one branch:module.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct History {
+    /// Oldest first.
+    kept: Vector<Kept>,
+}
+
+/// An entry with its size.
+#[derive(Debug, Clone)]
+struct Kept {
+    entry: Arc<HistoryEntry>,
+    records: u64,
+    bytes: u64,
+}
+
+impl Kept {
+    fn of(entry: Arc<HistoryEntry>) -> Self {
+        let records = || entry.tables.iter().flat_map(|table| &table.records);
+        let bytes: usize = records().map(|record| codec::encode(&**record).len()).sum();
+        Self { records: records().count() as u64, bytes: bytes as u64, entry }
+    }
+}
+
+impl History {
+    /// Adds the newest entry and drops the oldest ones that have no room beside it.
+    pub(crate) fn push(&mut self, entry: Arc<HistoryEntry>) {
+        self.restore(entry);
+        while self.kept.len() > 1 && self.is_too_large() {
+            self.kept.pop_front();
+        }
+    }
+
+    /// Puts the next entry back, as a checkpoint names it: what was kept is kept.
+    pub(crate) fn restore(&mut self, entry: Arc<HistoryEntry>) {
+        self.kept.push_back(Kept::of(entry));
+    }
+
+    fn is_too_large(&self) -> bool {
+        let sum = |size: fn(&Kept) -> u64| self.kept.iter().map(size).sum::<u64>();
+        self.kept.len() > HISTORY_ENTRIES_MAX
+            || sum(|kept| kept.records) > HISTORY_RECORDS_MAX
+            || sum(|kept| kept.bytes) > HISTORY_BYTES_MAX
+    }
+
+    pub(crate) fn get(&self, id: &str) -> Option<&Arc<HistoryEntry>> {
+        self.iter().find(|entry| entry.id == id)
+    }
+
+    /// Oldest first.
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<HistoryEntry>> {
+        self.kept.iter().map(|kept| &kept.entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Revision, TableName, Timestamp};
+    use crate::read::HistoryTable;
+    use crate::testing::object;
+
+    /// An entry of so many records of about so many bytes.
+    fn entry(id: usize, records: usize, bytes: usize) -> Arc<HistoryEntry> {
+        let record = Arc::new(object(&format!(r#"{{"id":"{}"}}"#, "x".repeat(bytes))));
+        Arc::new(HistoryEntry {
+            id: id.to_string(),
+            at: Timestamp(0),
+            reason: String::new(),
+            requested_by: None,
+            revision: Revision(1),
+            tables: vec![HistoryTable {
+                table: TableName::parse("t").unwrap(),
+                key_fields: [Arc::from("id")].into(),
+                records: vec![record; records],
+            }],
+        })
+    }
+
+    fn ids(history: &History) -> Vec<&str> {
+        history.iter().map(|entry| entry.id.as_str()).collect()
+    }
+
+    #[test]
+    fn the_newest_entries_are_kept() {
+        let mut history = History::default();
+        (0..HISTORY_ENTRIES_MAX + 2).for_each(|id| history.push(entry(id, 1, 1)));
+        assert_eq!(history.iter().count(), HISTORY_ENTRIES_MAX);
+        assert_eq!(ids(&history)[0], "2");
+        assert!(history.get("1").is_none() && history.get("51").is_some());
+    }
+
+    #[test]
+    fn the_oldest_make_room_for_the_newest_which_is_always_whole() {
+        let mut history = History::default();
+        (0..3).for_each(|id| history.push(entry(id, 40_000, 1)));
+        assert_eq!(ids(&history), ["1", "2"], "three would be too many records");
+        history.push(entry(3, 40, 1_000_000));
+        assert_eq!(ids(&history), ["3"], "too large by itself, and kept");
+        history.push(entry(4, 1, 1));
+        assert_eq!(ids(&history), ["4"]);
+    }
+}

@@ -1,0 +1,159 @@
+//! Act: one change of the module as a whole, told by one event (contract.md 6.5).
+//!
+//! What it changed is found by comparing the tables it touched before and after it: first the
+//! records that are gone, then those that came or changed, in their new order. Who takes them over
+//! in this order has the tables as they are, order and all.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::delta::{ModuleAct, ModuleChange};
+use crate::ids::{RecordKey, Revision, TableName};
+use crate::limits::TABLES_NAMED_MAX;
+use crate::module::Module;
+use crate::module::plan::Plan;
+use crate::module::rows::Rows;
+use crate::read::{HistoryEntry, HistoryTable};
+use crate::reject::Reject;
+use crate::schema::Table;
+use crate::value::{Object, Value};
+
+/// An act: an event without its place in the log.
+#[derive(Debug)]
+pub(crate) struct Act {
+    pub(crate) id: String,
+    pub(crate) act: ModuleAct,
+    pub(crate) details: Object,
+    pub(crate) touches: Vec<Touch>,
+    /// The module's after it.
+    pub(crate) revision: Revision,
+}
+
+/// One record an act changed.
+#[derive(Debug)]
+pub(crate) struct Touch {
+    pub(crate) table: TableName,
+    pub(crate) key: RecordKey,
+    pub(crate) before: Option<Arc<Object>>,
+    pub(crate) after: Option<Arc<Object>>,
+}
+
+impl Act {
+    /// Whether the module is another after it: a restore may bring nothing back.
+    pub(crate) fn changes(&self) -> bool {
+        match self.act {
+            ModuleAct::Restore => !self.touches.is_empty(),
+            ModuleAct::Purge | ModuleAct::Reset | ModuleAct::Replace => true,
+        }
+    }
+
+    /// What its event tells.
+    pub(crate) fn into_change(self) -> ModuleChange {
+        let records = self.touches.into_iter().map(|touch| (touch.table, touch.key, touch.after));
+        ModuleChange { act: self.act, details: self.details, records: records.collect() }
+    }
+}
+
+impl Plan<'_> {
+    /// Takes every record out of a table.
+    pub(super) fn empty(&mut self, table: &Table) {
+        let next = match self.module().rows(&table.name) {
+            Some(rows) if rows.len() > 0 => rows.next(),
+            Some(_) | None => return,
+        };
+        self.module_mut().set_rows(table.name.clone(), Rows::starting_at(next));
+    }
+
+    /// How many records a table has.
+    pub(super) fn count(&self, table: &Table) -> usize {
+        self.module().rows(&table.name).map_or(0, |rows| rows.len())
+    }
+
+    /// Puts what these tables hold into the history. The entry's id.
+    pub(super) fn keep(
+        &mut self,
+        tables: &[&Arc<Table>],
+        reason: &str,
+        requested_by: Option<&String>,
+    ) -> String {
+        let id = format!("purge-{}", self.uuid());
+        let tables = tables.iter().map(|table| HistoryTable {
+            table: table.name.clone(),
+            key_fields: Arc::clone(&table.key),
+            records: self.module().rows(&table.name).map_or_else(Vec::new, |rows| {
+                rows.iter().map(|(_, row)| Arc::clone(&row.record)).collect()
+            }),
+        });
+        let entry = Arc::new(HistoryEntry {
+            id: id.clone(),
+            at: self.at(),
+            reason: reason.to_owned(),
+            requested_by: requested_by.cloned(),
+            revision: self.revision(),
+            tables: tables.collect(),
+        });
+        self.history_mut().push(entry);
+        id
+    }
+
+    /// What became of these tables' records since `before`.
+    pub(super) fn touched(&self, before: &Module, tables: &[&Arc<Table>]) -> Vec<Touch> {
+        let mut touches = Vec::new();
+        for table in tables {
+            let (old, new) = (before.rows(&table.name), self.module().rows(&table.name));
+            let touch = |key: &RecordKey, before, after| Touch {
+                table: table.name.clone(),
+                key: key.clone(),
+                before,
+                after,
+            };
+            for (_, row) in old.into_iter().flat_map(|rows| rows.iter()) {
+                if new.and_then(|rows| rows.get(&row.key)).is_none() {
+                    touches.push(touch(&row.key, Some(Arc::clone(&row.record)), None));
+                }
+            }
+            for (place, row) in new.into_iter().flat_map(|rows| rows.iter()) {
+                let same_place = old.and_then(|rows| rows.ordinal(&row.key)) == Some(place);
+                let was = old.and_then(|rows| rows.get(&row.key));
+                if !same_place || was != Some(&row.record) {
+                    touches.push(touch(&row.key, was.cloned(), Some(Arc::clone(&row.record))));
+                }
+            }
+        }
+        touches
+    }
+
+    /// The revision one change on.
+    pub(super) fn next_revision(&self) -> Revision {
+        Revision(self.revision().0 + 1)
+    }
+}
+
+/// What became of one table that was to be emptied, as the wire shows it.
+pub(super) fn emptied(table: &Table, removed: usize) -> Value {
+    let status = if removed > 0 { "cleared" } else { "empty" };
+    let shown: Object = [
+        ("table", Value::from(table.name.as_str())),
+        ("status", status.into()),
+        ("removed", number(removed)),
+    ]
+    .into_iter()
+    .collect();
+    shown.into()
+}
+
+/// A count as a value.
+pub(super) fn number(count: usize) -> Value {
+    Value::from(count as u64)
+}
+
+/// Each name once, in order; refused where there are too many.
+pub(super) fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Result<Vec<&'a str>, Reject> {
+    let mut seen = BTreeSet::new();
+    let names: Vec<&str> = names.filter(|name| seen.insert(*name)).collect();
+    if names.len() > TABLES_NAMED_MAX {
+        let message = format!("{} tables; at most {TABLES_NAMED_MAX} go at once", names.len());
+        return Err(Reject::BadCommand { message });
+    }
+    Ok(names)
+}

@@ -1,0 +1,318 @@
+//! What a till's save does, told on the tables of a real shop made small.
+
+use super::*;
+use crate::command::Request;
+use crate::delta::Effect;
+use crate::outcome::Accepted;
+use crate::sequence::SequenceRule;
+use crate::testing::{Shop, object, schema_of};
+
+const SCHEMA: &str = r#"{"tables":[
+    {"name":"order_header","fields":[
+        {"name":"id","columnName":"order_id","type":"string","primaryKey":true},
+        {"name":"shiftId","columnName":"shift_id","type":"string"},
+        {"name":"statusId","type":"string","nullable":true},
+        {"name":"stageId","type":"string","nullable":true},
+        {"name":"paymentStateId","type":"string","nullable":true},
+        {"name":"invoiceSequence","type":"integer","nullable":true},
+        {"name":"metadata","type":"json","nullable":true}]},
+    {"name":"order_line","fields":[
+        {"name":"id","columnName":"line_id","type":"string","primaryKey":true},
+        {"name":"orderId","columnName":"order_id","type":"string",
+            "references":{"table":"order_header","column":"id"}},
+        {"name":"quantity","type":"decimal","defaultValue":1},
+        {"name":"unitPrice","type":"decimal","defaultValue":0},
+        {"name":"statusId","type":"string","nullable":true}]},
+    {"name":"order_payment","fields":[
+        {"name":"id","type":"string","primaryKey":true},
+        {"name":"orderId","columnName":"order_id","type":"string"},
+        {"name":"amount","type":"decimal","defaultValue":0},
+        {"name":"shiftId","columnName":"shift_id","type":"string"}]},
+    {"name":"order_status_log","fields":[
+        {"name":"id","type":"string","primaryKey":true},
+        {"name":"orderId","columnName":"order_id","type":"string"},
+        {"name":"statusId","type":"string","nullable":true},
+        {"name":"stageId","type":"string","nullable":true},
+        {"name":"paymentStateId","type":"string","nullable":true},
+        {"name":"actorId","type":"string","nullable":true},
+        {"name":"changedAt","type":"timestamp"}]},
+    {"name":"order_line_status_log","fields":[
+        {"name":"id","type":"string","primaryKey":true},
+        {"name":"orderId","columnName":"order_id","type":"string"},
+        {"name":"orderLineId","columnName":"order_line_id","type":"string",
+            "references":{"table":"order_line","column":"id"}},
+        {"name":"statusId","type":"string","nullable":true},
+        {"name":"actorId","type":"string","nullable":true},
+        {"name":"changedAt","type":"timestamp"}]}]}"#;
+
+fn small(mut shop: Shop) -> Shop {
+    shop.redefine(|definition| {
+        definition.schema = schema_of(SCHEMA);
+        let rule = r#"{"prefix":"DAR","start":1001,"padding":6,"counterField":"invoiceSequence"}"#;
+        let rule = SequenceRule::from_doc(&Value::Object(object(rule))).unwrap();
+        let table = crate::TableName::parse("order_header").unwrap();
+        definition.sequences.insert(table, [("id".to_owned(), rule)].into());
+    })
+    .unwrap();
+    shop
+}
+
+fn lenient() -> Shop {
+    small(Shop::lenient())
+}
+
+/// An order out of JSON: `header`, `lines`, `payments`, `statusLogs`, `lineStatusLogs`, `actor`.
+fn save(shop: &mut Shop, json: &str) -> Result<Accepted, Reject> {
+    let doc = object(json);
+    let rows = |name: &str| {
+        let rows = doc.get(name).and_then(Value::as_array).unwrap_or_default();
+        rows.iter().map(|row| row.as_object().unwrap().clone()).collect()
+    };
+    shop.run(Request::SaveOrder(Box::new(SaveOrder {
+        header: doc.get("header").unwrap().as_object().unwrap().clone(),
+        lines: rows("lines"),
+        payments: rows("payments"),
+        status_logs: rows("statusLogs"),
+        line_status_logs: rows("lineStatusLogs"),
+        actor: doc.get("actor").and_then(Value::as_str).map(str::to_owned),
+    })))
+}
+
+/// What an order's events did, in order.
+fn told(accepted: &Accepted) -> Vec<String> {
+    let event = |event: &Arc<crate::Event>| {
+        let change = event.record().unwrap();
+        format!("{} {} {}", change.effect.wire_name(), change.table, change.key)
+    };
+    accepted.delta.events.iter().map(event).collect()
+}
+
+const NEW: &str = r#"{"header":{"id":"draft-1","shiftId":"sh-1","statusId":"open"},
+    "lines":[{"id":"ol-1","quantity":2,"unitPrice":"50.50","statusId":"hot"}],
+    "payments":[{"id":"pp-1","amount":100}]}"#;
+
+#[test]
+fn a_new_order_gets_a_number_and_all_its_rows_by_one_command() {
+    let mut shop = lenient();
+    let accepted = save(&mut shop, NEW).unwrap();
+    let ms = shop.now.0;
+    assert_eq!(
+        told(&accepted),
+        [
+            "module:insert order_header DAR-001001".to_owned(),
+            "module:insert order_line ol-1".to_owned(),
+            "module:insert order_payment pp-1".to_owned(),
+            format!("module:insert order_status_log DAR-001001::status::{ms}"),
+            format!("module:insert order_line_status_log ol-1::status::{ms}"),
+        ]
+    );
+    assert_eq!(
+        shop.rows("order_header"),
+        [
+            r#"{"id":"DAR-001001","shiftId":"sh-1","statusId":"open","stageId":null,"paymentStateId":null,"invoiceSequence":1001,"metadata":{"invoiceSequence":1001,"sequenceRule":{"prefix":"DAR","start":1001,"padding":6,"counterField":"invoiceSequence"}},"version":1}"#
+        ]
+    );
+    assert_eq!(
+        shop.rows("order_line"),
+        [
+            r#"{"id":"ol-1","orderId":"DAR-001001","quantity":2,"unitPrice":50.50,"statusId":"hot","version":1}"#
+        ]
+    );
+    assert_eq!(
+        shop.rows("order_payment"),
+        [r#"{"id":"pp-1","orderId":"DAR-001001","amount":100,"shiftId":"sh-1"}"#]
+    );
+    assert_eq!(
+        shop.rows("order_status_log"),
+        [format!(
+            r#"{{"id":"DAR-001001::status::{ms}","orderId":"DAR-001001","statusId":"open","stageId":null,"paymentStateId":null,"actorId":"pos","changedAt":{ms}}}"#
+        )]
+    );
+    assert_eq!(
+        shop.rows("order_line_status_log"),
+        [format!(
+            r#"{{"id":"ol-1::status::{ms}","orderId":"DAR-001001","orderLineId":"ol-1","statusId":"hot","actorId":"pos","changedAt":{ms}}}"#
+        )]
+    );
+}
+
+#[test]
+fn every_event_knows_its_place_among_those_of_the_order() {
+    let accepted = save(&mut lenient(), NEW).unwrap();
+    let parts: Vec<_> = accepted.delta.events.iter().map(|event| event.part.unwrap()).collect();
+    assert!(parts.iter().zip(0..).all(|(part, n)| (part.index, part.count) == (n, 5)), "{parts:?}");
+    let mut shop = lenient();
+    let alone = shop.insert("order_payment", r#"{"id":"p","orderId":"o"}"#).unwrap();
+    assert_eq!(alone.part, None, "an event alone is no part");
+}
+
+#[test]
+fn what_was_not_sent_again_is_deleted_and_other_orders_are_left() {
+    let mut shop = lenient();
+    save(&mut shop, NEW).unwrap();
+    let other = r#"{"header":{"shiftId":"sh-1"},"lines":[{"id":"other"}]}"#;
+    save(&mut shop, other).unwrap();
+    let first = shop.now.0 - 1;
+    let accepted = save(
+        &mut shop,
+        r#"{"header":{"id":"DAR-001001","shiftId":"sh-1","version":2},
+            "lines":[{"id":"ol-2"},{"id":"ol-1","quantity":3,"version":2}],"actor":"u7"}"#,
+    );
+    let ms = shop.now.0;
+    assert_eq!(
+        told(&accepted.unwrap()),
+        [
+            "module:merge order_header DAR-001001".to_owned(),
+            "module:insert order_line ol-2".to_owned(),
+            "module:merge order_line ol-1".to_owned(),
+            "module:delete order_payment pp-1".to_owned(),
+            format!("module:insert order_status_log DAR-001001::status::{ms}"),
+            format!("module:delete order_status_log DAR-001001::status::{first}"),
+            format!("module:insert order_line_status_log ol-2::status::{ms}"),
+            format!("module:insert order_line_status_log ol-1::status::{ms}"),
+            format!("module:delete order_line_status_log ol-1::status::{first}"),
+        ]
+    );
+    assert_eq!(shop.rows("order_line").len(), 3);
+    assert!(shop.rows("order_line")[0].contains(r#""unitPrice":50.50"#), "not sent, not lost");
+    assert!(shop.rows("order_status_log").iter().any(|row| row.contains(r#""actorId":"u7""#)));
+    let last =
+        r#"{"header":{"id":"DAR-001001","shiftId":"sh-1","version":3},"lines":[{"id":"x"}]}"#;
+    save(&mut shop, last).unwrap();
+    assert_eq!(shop.rows("order_line").len(), 2, "the other order's and the new one");
+}
+
+#[test]
+fn logs_that_are_sent_are_saved_instead_of_made() {
+    let mut shop = lenient();
+    let sent = r#"{"header":{"id":"o","shiftId":"s"},"lines":[{"id":"a"},{"id":"b"}],
+        "statusLogs":[{"id":"log","statusId":"open"}],
+        "lineStatusLogs":[{"id":"a-log","orderLineId":"a"}]}"#;
+    save(&mut shop, sent).unwrap();
+    assert_eq!(shop.rows("order_status_log").len(), 1);
+    let made = format!(r#"{{"id":"b::status::{}","orderId":"o","orderLineId":"b""#, shop.now.0);
+    let logs = shop.rows("order_line_status_log");
+    assert!(logs[0].starts_with(r#"{"id":"a-log","orderId":"o","#) && logs[1].starts_with(&made));
+    assert_eq!(logs.len(), 2);
+}
+
+#[test]
+fn an_order_without_lines_or_shift_and_one_saved_twice_are_refused_in_the_originals_words() {
+    let mut shop = lenient();
+    save(&mut shop, NEW).unwrap();
+    let before = shop.branch().head();
+    for (sent, words) in [
+        (
+            r#"{"header":{"id":"o-2","shiftId":"s"},"lines":[]}"#,
+            "EMPTY_ORDER_NOT_ALLOWED: Order must have at least one order_line",
+        ),
+        (r#"{"header":{"id":"o-2"},"lines":[{}]}"#, "POS order payload requires a shiftId."),
+        (
+            r#"{"header":{"id":"DAR-001001","shiftId":"sh-1","version":1},"lines":[{"id":"ol-1"}]}"#,
+            "DUPLICATE_SAVE_DETECTED: Order with same ID and version already exists",
+        ),
+    ] {
+        let reject = save(&mut shop, sent).unwrap_err();
+        assert_eq!(reject, Reject::Order { message: words.to_owned() });
+    }
+    assert_eq!(shop.branch().head(), before);
+    let more = r#"{"header":{"id":"DAR-001001","shift_id":"sh-2","version":1},
+        "lines":[{"id":"ol-1"},{"id":"ol-2"}]}"#;
+    save(&mut shop, more).expect("a line more is no second time");
+    assert!(shop.rows("order_header")[0].contains(r#""shiftId":"sh-2""#));
+}
+
+#[test]
+fn the_headers_version_is_checked_as_a_save_checks_it() {
+    let mut shop = lenient();
+    save(&mut shop, NEW).unwrap();
+    for (version, expected) in [(r#","version":9"#, Some(9)), ("", None)] {
+        let sent = format!(
+            r#"{{"header":{{"id":"DAR-001001","shiftId":"s"{version}}},"lines":[{{"id":"n"}}]}}"#
+        );
+        match save(&mut shop, &sent) {
+            Err(Reject::VersionConflict { table, expected: told, current, .. }) => {
+                assert_eq!((table.as_str(), told, current), ("order_header", expected, 1));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(shop.rows("order_line").len(), 1);
+    let mut shop = small(Shop::strict());
+    save(&mut shop, NEW).unwrap();
+    let read =
+        r#"{"header":{"id":"DAR-001001","shiftId":"s","version":1},"lines":[{"id":"ol-1"}]}"#;
+    save(&mut shop, read).expect("who sends the version it read sends just that");
+    assert!(save(&mut shop, read).is_err(), "and the order is another now");
+}
+
+#[test]
+fn a_line_without_a_version_changes_the_line_there_is() {
+    let mut shop = lenient();
+    save(&mut shop, NEW).unwrap();
+    for version in 2..4 {
+        let sent = format!(
+            r#"{{"header":{{"id":"DAR-001001","shiftId":"s","version":{version}}},
+                "lines":[{{"id":"ol-1","quantity":{version}}}]}}"#
+        );
+        save(&mut shop, &sent).unwrap();
+        let line = format!(
+            r#"{{"id":"ol-1","orderId":"DAR-001001","quantity":{version},"unitPrice":50.50,"statusId":"hot","version":{version}}}"#
+        );
+        assert_eq!(shop.rows("order_line"), [line]);
+    }
+    let stale = r#"{"header":{"id":"DAR-001001","shiftId":"s","version":4},
+        "lines":[{"id":"ol-1","version":9}]}"#;
+    assert_eq!(save(&mut shop, stale).unwrap_err().code(), "version-conflict");
+    assert!(shop.rows("order_header")[0].ends_with(r#""version":3}"#), "all or nothing");
+}
+
+#[test]
+fn a_refused_order_takes_no_number_and_metadata_that_was_sent_stays() {
+    let mut shop = lenient();
+    let bad = r#"{"header":{"shiftId":"s"},"lines":[{"id":"l"},{"id":"l","version":7}]}"#;
+    save(&mut shop, bad).unwrap_err();
+    let sent = r#"{"header":{"id":"","shiftId":"s","metadata":{"table":4}},"lines":[{}]}"#;
+    save(&mut shop, sent).unwrap();
+    let row = &shop.rows("order_header")[0];
+    assert!(row.contains(r#""metadata":{"table":4,"invoiceSequence":1001,"#), "{row}");
+    assert!(shop.rows("order_line")[0].starts_with(r#"{"id":"id-"#), "a line gets an id");
+}
+
+#[test]
+fn tables_the_module_does_not_have_are_passed_over_and_a_header_is_needed() {
+    let mut shop = Shop::lenient();
+    let accepted = save(&mut shop, NEW).unwrap();
+    assert_eq!(
+        accepted.delta.events.iter().map(|e| e.record().unwrap().effect).collect::<Vec<_>>(),
+        [Effect::Insert, Effect::Insert]
+    );
+    assert!(shop.rows("order_header")[0].starts_with(r#"{"id":"id-"#), "without a rule no number");
+    shop.redefine(|definition| {
+        let mut schema = (*definition.schema).clone();
+        schema.tables.retain(|table| table.name.as_str() != "order_header");
+        definition.schema = Arc::new(schema);
+    })
+    .unwrap();
+    assert_eq!(save(&mut shop, NEW).unwrap_err().code(), "table-not-found");
+}
+
+#[test]
+fn strict_holds_for_the_order_as_a_whole() {
+    let mut shop = small(Shop::strict());
+    save(&mut shop, NEW).unwrap();
+    let at = format!(r#""changedAt":"{}""#, shop.now.to_iso());
+    assert!(shop.rows("order_status_log")[0].contains(&at));
+    let without =
+        r#"{"header":{"id":"DAR-001001","shiftId":"s","version":1},"lines":[{"id":"n"}]}"#;
+    save(&mut shop, without).expect("the line that goes takes its log with it");
+    let unknown = r#"{"header":{"id":"o","shiftId":"s"},"lines":[{"id":"m","qty":2}]}"#;
+    assert_eq!(save(&mut shop, unknown).unwrap_err().code(), "invalid-field");
+}
+
+#[test]
+fn an_order_of_too_many_rows_is_refused() {
+    let lines = vec!["{}"; VERBS_MAX].join(",");
+    let sent = format!(r#"{{"header":{{"shiftId":"s"}},"lines":[{lines}]}}"#);
+    assert_eq!(save(&mut lenient(), &sent).unwrap_err().code(), "bad-command");
+}

@@ -1,0 +1,260 @@
+//! Replace: whole tables by a client's (contract.md 3.9).
+//!
+//! Lenient stores the records as they were sent, fields the schema does not know included, as the
+//! original does; strict makes records of them as an insert would. Nothing is replaced where one
+//! row is not acceptable. Names nobody registered are passed over.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::command::Replace;
+use crate::definition::Validation;
+use crate::delta::ModuleAct;
+use crate::ids::{RecordKey, Revision, TableName};
+use crate::limits::REVISION_MAX;
+use crate::module::act::{distinct, number};
+use crate::module::plan::{Plan, is_empty};
+use crate::module::version;
+use crate::reject::Reject;
+use crate::schema::Table;
+use crate::value::{Object, Value};
+
+impl Plan<'_> {
+    pub(crate) fn replace_tables(&mut self, replace: &Replace) -> Result<(), Reject> {
+        self.check_revision(replace)?;
+        distinct(replace.tables.iter().map(|(name, _)| &**name))?;
+        let before = self.module().clone();
+        let schema = &self.definition().schema;
+        let mut tables: Vec<&Arc<Table>> = Vec::new();
+        let mut seen: BTreeSet<(&TableName, RecordKey)> = BTreeSet::new();
+        for (name, rows) in replace.tables.iter() {
+            let Some(table) = schema.resolve(name) else { continue };
+            let Some(rows) = rows.as_array() else {
+                let details = [("tableName", table.name.as_str())];
+                return Err(refuse("invalid-table-format", details.into_iter().collect()));
+            };
+            // A table named twice, by an alias too, holds the rows of both.
+            if !tables.iter().any(|known| known.name == table.name) {
+                self.empty(table);
+                tables.push(table);
+            }
+            for (index, row) in rows.iter().enumerate() {
+                let (key, record) = self.replacement(table, index, row)?;
+                if !seen.insert((&table.name, key.clone())) {
+                    let details = [("tableName", table.name.as_str()), ("key", key.as_str())];
+                    return Err(refuse("duplicate-primary-key", details.into_iter().collect()));
+                }
+                let relations = self.relations();
+                self.module_mut().put(&table.name, key, Arc::new(record), relations);
+            }
+        }
+        if tables.is_empty() {
+            return Ok(());
+        }
+        let definition = self.definition();
+        let (module, numbers) = self.module_and_numbers();
+        numbers.pass_records(definition, module);
+        let names = tables.iter().map(|table| Value::from(table.name.as_str())).collect();
+        let details = [("tables", Value::Array(names))].into_iter().collect();
+        let touches = self.touched(&before, &tables);
+        let revision = replace.revision.map_or_else(|| self.next_revision(), Revision);
+        self.draft_act(ModuleAct::Replace, details, touches, revision);
+        self.check_integrity()
+    }
+
+    fn check_revision(&self, replace: &Replace) -> Result<(), Reject> {
+        let current = self.revision().0;
+        match replace.revision {
+            Some(incoming) if incoming < current => {
+                let details = [("currentVersion", current), ("incomingVersion", incoming)];
+                Err(refuse("version-regression", details.into_iter().collect()))
+            }
+            Some(incoming) if incoming > REVISION_MAX => {
+                let message = format!("version {incoming}; it is at most {REVISION_MAX}");
+                Err(Reject::BadCommand { message })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The record a row becomes, under its key.
+    fn replacement(
+        &mut self,
+        table: &Table,
+        index: usize,
+        row: &Value,
+    ) -> Result<(RecordKey, Object), Reject> {
+        let nameless = || {
+            let details =
+                [("tableName", Value::from(table.name.as_str())), ("index", number(index))];
+            refuse("missing-primary-key", details.into_iter().collect())
+        };
+        let row = row.as_object().ok_or_else(nameless)?;
+        let parts = table.key_values(row).map_err(|_| nameless())?;
+        let key = table.key_of(row).map_err(|_| nameless())?;
+        let record = match self.validation() {
+            Validation::Lenient => as_sent(table, row, parts),
+            Validation::Strict => {
+                let sent = version::take_out(table, row);
+                let mut record = table.project_insert(&sent, &mut self.insert_context())?;
+                version::set(table, &mut record, version::stored(row));
+                record
+            }
+        };
+        Ok((key, record))
+    }
+}
+
+/// The row itself, its key under the key's own names, sharing the schema's names.
+fn as_sent(table: &Table, row: &Object, key: Object) -> Object {
+    let mut record = Object::with_capacity(row.len());
+    for (name, value) in row.iter() {
+        let own = table.fields.iter().find(|field| field.name == *name);
+        record.push(Arc::clone(own.map_or(name, |field| &field.name)), value.clone());
+    }
+    for (name, value) in key {
+        if is_empty(record.get(&name)) {
+            record.insert(name, value);
+        }
+    }
+    record
+}
+
+fn refuse(reason: &str, details: Object) -> Reject {
+    Reject::Replace { reason: reason.to_owned(), details }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Request;
+    use crate::delta::Event;
+    use crate::testing::{Shop, module_change, object, rule};
+
+    fn replace(
+        shop: &mut Shop,
+        tables: &str,
+        revision: Option<u64>,
+    ) -> Result<Option<Arc<Event>>, Reject> {
+        shop.act(Request::Replace(Replace { tables: object(tables), revision }))
+    }
+
+    fn refusal(shop: &mut Shop, tables: &str, revision: u64) -> (String, String) {
+        match replace(shop, tables, Some(revision)) {
+            Err(Reject::Replace { reason, details }) => (reason, Value::Object(details).to_json()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn shop() -> Shop {
+        let mut shop = Shop::lenient();
+        for id in ["a", "b"] {
+            shop.insert("tickets", &format!(r#"{{"id":"{id}"}}"#)).unwrap();
+        }
+        shop.insert("dishes", r#"{"id":"d"}"#).unwrap();
+        shop
+    }
+
+    #[test]
+    fn given_tables_are_replaced_as_sent_and_the_others_stay() {
+        let mut shop = shop();
+        let sent = r#"{"ticket":[{"id":"b","odd":1},{"id":"c"}],"zzz":7}"#;
+        let event = replace(&mut shop, sent, Some(500)).unwrap().unwrap();
+        assert_eq!(shop.rows("tickets"), [r#"{"id":"b","odd":1}"#, r#"{"id":"c"}"#]);
+        assert_eq!(shop.rows("dishes").len(), 1);
+        let head = shop.branch().head();
+        assert_eq!((head.offset.0, head.revision.0, head.rows), (4, 500, 3));
+        let change = module_change(&event);
+        assert_eq!(Value::Object(change.details.clone()).to_json(), r#"{"tables":["tickets"]}"#);
+        let keys: Vec<_> = change
+            .records
+            .iter()
+            .map(|(_, key, record)| format!("{key} {}", record.is_some()))
+            .collect();
+        assert_eq!(keys, ["a false", "b true", "c true"]);
+        replace(&mut shop, r#"{"tickets":[]}"#, None).unwrap().unwrap();
+        assert_eq!((shop.branch().head().revision.0, shop.rows("tickets").len()), (501, 0));
+    }
+
+    #[test]
+    fn what_is_not_acceptable_is_refused_and_replaces_nothing() {
+        let mut shop = shop();
+        let told = |reason: &str, details: &str| (reason.to_owned(), details.to_owned());
+        assert_eq!(
+            refusal(&mut shop, r#"{"tickets":[]}"#, 2),
+            told("version-regression", r#"{"currentVersion":4,"incomingVersion":2}"#)
+        );
+        assert_eq!(
+            refusal(&mut shop, r#"{"dishes":[],"tickets":[{"id":"a"},{"id":"a"}]}"#, 900),
+            told("duplicate-primary-key", r#"{"tableName":"tickets","key":"a"}"#)
+        );
+        for row in [r#"{"x":1}"#, r#"{"id":""}"#, "7"] {
+            assert_eq!(
+                refusal(&mut shop, &format!(r#"{{"tickets":[{{"id":"c"}},{row}]}}"#), 900),
+                told("missing-primary-key", r#"{"tableName":"tickets","index":1}"#)
+            );
+        }
+        assert_eq!(
+            refusal(&mut shop, r#"{"tickets":{"id":"a"}}"#, 900),
+            told("invalid-table-format", r#"{"tableName":"tickets"}"#)
+        );
+        let above = replace(&mut shop, r#"{"tickets":[]}"#, Some(REVISION_MAX + 1));
+        assert_eq!(above.unwrap_err().code(), "bad-command", "counting on would end some day");
+        assert_eq!((shop.branch().head().offset.0, shop.branch().head().rows), (3, 3));
+    }
+
+    #[test]
+    fn a_table_named_twice_holds_the_rows_of_both() {
+        let mut shop = shop();
+        replace(&mut shop, r#"{"ticket":[{"id":"x"}],"tickets":[{"id":"y"}]}"#, None).unwrap();
+        assert_eq!(shop.rows("tickets"), [r#"{"id":"x"}"#, r#"{"id":"y"}"#]);
+        let sent = r#"{"ticket":[{"id":"x"}],"tickets":[{"id":"x"}]}"#;
+        assert_eq!(refusal(&mut shop, sent, 900).0, "duplicate-primary-key");
+    }
+
+    #[test]
+    fn without_a_table_nothing_happens_but_the_id_is_taken() {
+        let mut shop = shop();
+        let before = shop.branch().head();
+        let request = Request::Replace(Replace { tables: Object::new(), revision: None });
+        let command = shop.command(request);
+        let ticket = |shop: &mut Shop, command| match shop.apply_one(command).outcome {
+            crate::Outcome::Accepted(accepted) => (accepted.repeated, accepted.delta.events.len()),
+            crate::Outcome::Rejected(reject) => panic!("{reject}"),
+        };
+        assert_eq!(ticket(&mut shop, command.clone()), (false, 0));
+        assert_eq!(ticket(&mut shop, command), (true, 0));
+        assert_eq!(replace(&mut shop, r#"{"zzz":[{"id":"a"}]}"#, Some(700)), Ok(None));
+        assert_eq!(shop.branch().head(), before);
+    }
+
+    #[test]
+    fn strict_makes_records_of_the_rows_and_checks_them() {
+        let mut shop = Shop::strict();
+        let event = replace(&mut shop, r#"{"order_header":[{"id":"o","version":7}]}"#, None);
+        event.unwrap().unwrap();
+        let row = &shop.rows("order_header")[0];
+        assert!(row.contains(r#""note":null"#) && row.ends_with(r#""version":7}"#), "{row}");
+        for (sent, code) in [
+            (r#"{"tickets":[{"id":"t","odd":1}]}"#, "invalid-field"),
+            (r#"{"order_line":[{"id":"l","orderId":"ghost"}]}"#, "foreign-key"),
+            (r#"{"dishes":[{"id":"a","code":"x"},{"id":"b","code":"x"}]}"#, "not-unique"),
+        ] {
+            assert_eq!(replace(&mut shop, sent, None).unwrap_err().code(), code);
+        }
+        assert_eq!(shop.branch().head().rows, 1);
+    }
+
+    #[test]
+    fn sequences_go_on_after_the_numbers_that_came() {
+        let mut shop = Shop::lenient();
+        shop.redefine(|definition| {
+            let table = crate::TableName::parse("tickets").unwrap();
+            definition.sequences.insert(table, [("number".to_owned(), rule("#", 1))].into());
+        })
+        .unwrap();
+        replace(&mut shop, r##"{"tickets":[{"id":"a","number":"#40"}]}"##, None).unwrap();
+        shop.insert("tickets", r#"{"id":"b"}"#).unwrap();
+        assert!(shop.rows("tickets")[1].contains("#41"), "{:?}", shop.rows("tickets"));
+    }
+}
