@@ -48,6 +48,8 @@ problems! {
     MissingRecord 400 "missing-record" "The body has no record";
     MissingRecordKey 400 "missing-record-key" "A delete names no record";
     MissingTableOrField 400 "missing-table-or-field" "A sequence is named by table and field";
+    MissingTable 400 "missing-table" "A query names no table";
+    MissingOrder 400 "missing-order-payload" "The body has no order";
     ModuleEventFailed 400 "module-event-failed" "The branch refused the change";
     SequenceFailed 400 "sequence-allocation-failed" "No number can be taken";
     NotFound 404 "not-found" "There is nothing under this path";
@@ -55,18 +57,21 @@ problems! {
     ModuleNotFound 404 "module-not-found" "The branch has no such module";
     TableNotFound 404 "table-not-found" "The module has no such table";
     RecordNotFound 404 "module-event-failed" "The record to change does not exist";
+    HistoryRestoreFailed 404 "history-restore-failed" "There is no such entry in the history";
+    OrderNotFound 404 "order-not-found" "There is no such order";
+    NotSupported 404 "not-supported" "The original has it under this path; this server does not";
     MethodNotAllowed 405 "method-not-allowed" "The path does not take this method";
     RequestTimeout 408 "request-timeout" "The body took too long to arrive";
     VersionConflict 409 "version-conflict" "The record was changed by someone else";
+    OrderVersionConflict 409 "order-version-conflict" "The order was changed by someone else";
     DuplicateKey 409 "duplicate-key" "A record with this key exists";
     LastAckMismatch 409 "last-ack-mismatch" "The log has gone on since the event named as the last";
     InsertOnly 409 "insert-only-violation" "The tables sent cannot replace those that are there";
-    OrderRefused 422 "order-persist-failed" "The order cannot be saved as it is";
-    HistoryRestoreFailed 404 "history-restore-failed" "There is no such entry in the history";
     FullSyncRequired 409 "full-sync-required" "The client's picture is too old: take a snapshot";
     ConcurrencyConflict 409 "concurrency-conflict" "A condition of the save does not hold";
     BodyTooLarge 413 "body-too-large" "The body is too large";
     UriTooLong 414 "uri-too-long" "The path and query are too long";
+    OrderRefused 422 "order-persist-failed" "The order cannot be saved as it is";
     KeyReused 422 "idempotency-key-reused" "The same id came with another request";
     Busy 429 "busy" "Too many requests wait; nothing was done";
     OutcomesFull 429 "outcomes-full" "The module remembers as many outcomes as it may";
@@ -131,6 +136,13 @@ impl ApiError {
     #[must_use]
     pub fn details<const N: usize>(self, details: [(&'static str, Value); N]) -> Self {
         self.with("details", details.into_iter().collect::<Object>())
+    }
+
+    /// The same particulars under another problem, where an endpoint has a code of its own.
+    #[must_use]
+    pub(crate) fn told_as(mut self, problem: Problem) -> Self {
+        self.problem = problem;
+        self
     }
 
     #[must_use]

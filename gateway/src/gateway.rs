@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::error::{ApiError, Problem};
-use crate::limits::{Limits, RENDERS_AT_ONCE};
+use crate::limits::{Limits, RENDERS_AT_ONCE, SYNC_BODIES_AT_ONCE};
 use crate::metrics::Counters;
 
 /// What the doors are told when they are built.
@@ -63,6 +63,7 @@ impl Gateway {
             counters: Counters::new(config.open_to_all),
             seats: Arc::new(Semaphore::new(config.limits.sockets_max)),
             renders: Arc::new(Semaphore::new(RENDERS_AT_ONCE)),
+            large_bodies: Arc::new(Semaphore::new(SYNC_BODIES_AT_ONCE)),
             including: Semaphore::new(1),
             included: Mutex::new(None),
             draining: CancellationToken::new(),
@@ -136,6 +137,8 @@ pub(crate) struct Shared {
     pub(crate) seats: Arc<Semaphore>,
     /// One permit for each large snapshot being written.
     pub(crate) renders: Arc<Semaphore>,
+    /// One permit for each body of whole tables being read.
+    pub(crate) large_bodies: Arc<Semaphore>,
     /// The turn to read a snapshot that an event is to carry.
     pub(crate) including: Semaphore,
     /// The last event such a snapshot was read for.

@@ -5,11 +5,15 @@ mod branches;
 mod cluster;
 mod door;
 mod health;
+mod marker;
 mod module;
+mod orders;
+mod query;
 mod reply;
 mod save;
 mod schema;
 mod sequences;
+mod sync;
 mod tables;
 
 use axum::Router;
@@ -35,6 +39,9 @@ pub(crate) fn routes(app: App) -> Router {
         .merge(tables::routes())
         .merge(save::routes())
         .merge(sequences::routes())
+        .merge(orders::routes())
+        .merge(sync::routes())
+        .merge(query::routes())
         .merge(schema::routes())
         .merge(cluster::routes())
         .fallback(nothing_here)

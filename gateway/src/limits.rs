@@ -4,6 +4,15 @@ use std::time::Duration;
 
 /// Largest body of a request, in bytes (decision 16). Beyond it: 413.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Largest body of a request that carries whole tables, in bytes (decision 16). Beyond it: 413.
+pub const SYNC_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// How long such a body may take to arrive: 32 MiB over a line of 2 Mbit/s.
+pub const SYNC_BODY_READ_MAX: Duration = Duration::from_secs(150);
+/// Such bodies read at the same time on this node, each with a few times its size in memory.
+/// Beyond it: 429.
+pub const SYNC_BODIES_AT_ONCE: usize = 8;
+/// Events of one delta answer: more than a shop makes while a till is away for an hour.
+pub const DELTA_EVENTS_MAX: u32 = 1_000;
 /// How long a body may take to arrive: ends those that send a byte a minute.
 pub const BODY_READ_MAX: Duration = Duration::from_secs(15);
 /// Longest path and query, in bytes. Beyond it: 414.

@@ -19,8 +19,8 @@ use crate::history::History;
 use crate::ids::{BranchKey, CommandId, Incarnation, Offset, Revision, Timestamp};
 use crate::module::{Module, Numbers, Relations};
 use crate::outcomes::Outcomes;
-use crate::query::page;
-use crate::read::{Answer, Events, Head, ModuleSnapshot, Read};
+use crate::query::{orders, page, query, sync};
+use crate::read::{Answer, Events, Head, ModuleSnapshot, Read, SyncDelta};
 use crate::reject::Reject;
 
 pub use crate::module::Reservation;
@@ -135,18 +135,14 @@ impl Branch {
     /// Answers a lookup.
     ///
     /// # Errors
-    /// [`Reject::UnknownTable`] for a page of a table that is not registered, and
+    /// [`Reject::UnknownTable`] for a lookup in a table that is not registered, and
     /// [`Reject::Undefined`] before the first `Define`.
     pub fn read(&self, read: &Read) -> Result<Answer, Reject> {
         let definition = self.definition.as_ref().ok_or(Reject::Undefined)?;
+        let (schema, module_id) = (&definition.schema, self.key.module.as_str());
         Ok(match read {
             Read::Snapshot => Answer::Snapshot(Arc::new(self.snapshot(definition))),
-            Read::Page(query) => Answer::Page(page::page(
-                &definition.schema,
-                &self.module,
-                self.key.module.as_str(),
-                query,
-            )?),
+            Read::Page(asked) => Answer::Page(page::page(schema, &self.module, module_id, asked)?),
             Read::Head => Answer::Head(self.head()),
             Read::History { entry: None } => {
                 Answer::History(self.history.iter().rev().cloned().collect())
@@ -155,9 +151,16 @@ impl Branch {
                 Answer::History(self.history.get(id).cloned().into_iter().collect())
             }
             Read::Log => Answer::Log(self.marks.show(self.head())),
-            Read::Query(_) | Read::Orders(_) | Read::Sync(_) => {
-                return Err(Reject::BadCommand { message: "not yet".to_owned() });
+            Read::Query(asked) => {
+                Answer::Query(query::query(schema, &self.module, module_id, asked)?)
             }
+            Read::Orders(asked) => {
+                Answer::Orders(orders::orders(schema, &self.module, module_id, asked)?)
+            }
+            Read::Sync(asked) => Answer::Sync(SyncDelta {
+                head: self.head(),
+                tables: sync::sync(schema, &self.module, module_id, asked)?,
+            }),
             Read::Events { after, limit } => Answer::Events(Events {
                 incarnation: self.incarnation,
                 last: self.offset,

@@ -3,7 +3,9 @@
 //! Promise: whatever is sent, the answer is a value or a 4xx that says what would be right.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use actors::RouteError;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
@@ -16,7 +18,7 @@ use model::{
 use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::gateway::App;
-use crate::limits::{BODY_READ_MAX, ID_BYTES_MAX};
+use crate::limits::{BODY_READ_MAX, ID_BYTES_MAX, SYNC_BODY_READ_MAX};
 
 /// The text a percent-encoded one stands for.
 pub(crate) fn decoded(text: &str) -> Result<String, ApiError> {
@@ -159,6 +161,16 @@ impl Params {
         self.of(name).any(|value| matches!(value, "" | "1" | "true" | "yes"))
     }
 
+    /// Yes or no, if a parameter of these names says so.
+    pub(crate) fn yes_or_no(&self, names: &[&str]) -> Result<Option<bool>, ApiError> {
+        match self.first(names).map(str::to_lowercase).as_deref() {
+            None => Ok(None),
+            Some("1" | "true" | "yes" | "on") => Ok(Some(true)),
+            Some("0" | "false" | "no" | "off") => Ok(Some(false)),
+            Some(other) => Err(unreadable(names[0], other, "true or false")),
+        }
+    }
+
     fn of(&self, name: &str) -> impl Iterator<Item = &str> {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
@@ -189,22 +201,44 @@ impl FromRequest<App> for Body {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
-        let Ok(read) = tokio::time::timeout(BODY_READ_MAX, Bytes::from_request(request, app)).await
-        else {
-            let message = format!("the body did not arrive within {BODY_READ_MAX:?}");
-            return Err(ApiError::new(Problem::RequestTimeout, message));
-        };
-        let bytes = read.map_err(|rejection| {
-            let large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
-            let problem = if large { Problem::BodyTooLarge } else { Problem::InvalidBody };
-            ApiError::new(problem, rejection.body_text())
-        })?;
-        if bytes.is_empty() {
-            return Ok(Self(Value::Null));
-        }
-        let bad = |error: model::BadJson| ApiError::new(Problem::InvalidJson, error.to_string());
-        Value::from_json(&bytes).map(Self).map_err(bad)
+        read_body(request, app, BODY_READ_MAX).await.map(Self)
     }
+}
+
+/// A body that may carry whole tables: it has longer to arrive, and few are read at once.
+pub(crate) struct LargeBody(pub(crate) Body, pub(crate) Permit);
+
+/// The right to hold such a body, given back when dropped.
+type Permit = tokio::sync::OwnedSemaphorePermit;
+
+impl FromRequest<App> for LargeBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        let Ok(permit) = Arc::clone(&app.large_bodies).try_acquire_owned() else {
+            let retry_after = Duration::from_secs(1);
+            return Err(RouteError::Busy { what: "this node", retry_after }.into());
+        };
+        let body = read_body(request, app, SYNC_BODY_READ_MAX).await?;
+        Ok(Self(Body(body), permit))
+    }
+}
+
+async fn read_body(request: Request, app: &App, patience: Duration) -> Result<Value, ApiError> {
+    let Ok(read) = tokio::time::timeout(patience, Bytes::from_request(request, app)).await else {
+        let message = format!("the body did not arrive within {patience:?}");
+        return Err(ApiError::new(Problem::RequestTimeout, message));
+    };
+    let bytes = read.map_err(|rejection| {
+        let large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
+        let problem = if large { Problem::BodyTooLarge } else { Problem::InvalidBody };
+        ApiError::new(problem, rejection.body_text())
+    })?;
+    if bytes.is_empty() {
+        return Ok(Value::Null);
+    }
+    let bad = |error: model::BadJson| ApiError::new(Problem::InvalidJson, error.to_string());
+    Value::from_json(&bytes).map_err(bad)
 }
 
 /// What a command is called: by the client's `Idempotency-Key`, else anew.
@@ -227,6 +261,17 @@ impl FromRequestParts<App> for Named {
             },
         };
         Ok(Self(CommandId { session: String::new(), request }))
+    }
+}
+
+/// How fresh the answer must be, where no branch is named in the path.
+pub(crate) struct Level(pub(crate) ReadLevel);
+
+impl FromRequestParts<App> for Level {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+        read_level(&parts.headers).map(Self)
     }
 }
 

@@ -13,22 +13,11 @@ use crate::error::{ApiError, Problem};
 use crate::gateway::{App, now};
 use crate::http::BRANCHES;
 use crate::http::ask::{Body, InModule, Named};
+use crate::http::marker::{self, business_day};
 use crate::http::reply::{at, json};
 use crate::http::tables::{Changed, registered, write};
 use crate::publish::{event_of, record, text, user_of};
 use crate::wire::Shown;
-
-/// Every name under which clients send the business day they believe in.
-const MARKERS: [&str; 8] = [
-    "snapshotMarker",
-    "snapshot_marker",
-    "dayMarker",
-    "day_marker",
-    "businessDate",
-    "business_date",
-    "businessDay",
-    "snapshotDay",
-];
 
 pub(crate) fn routes() -> Router<App> {
     let mut routes = Router::new();
@@ -61,7 +50,7 @@ async fn save(
     let record = record(&mut body)?.ok_or_else(|| {
         ApiError::new(Problem::MissingRecord, "send the record as \"record\", an object")
     })?;
-    let marker = text(&body, &MARKERS);
+    let marker = marker::sent(&body);
     let guards = guards(&body, marker.as_deref())?;
     let verb = Verb { guards, ..Verb::new(Action::Save, table.name.to_string(), record) };
     let refused = |error| in_context(error, &place, table.name.as_str(), marker.as_deref());
@@ -73,7 +62,7 @@ async fn save(
     let status = if shown.created() { "created" } else { "saved" };
     let saved = Saved {
         changed: Changed::new(status, &place, &table, &shown),
-        snapshot_marker: event.at.to_day(),
+        snapshot_marker: business_day(event.at),
         client_snapshot_marker: marker,
     };
     let response = json(StatusCode::OK, &saved)?;
@@ -170,7 +159,7 @@ fn in_context(error: ApiError, place: &InModule, table: &str, marker: Option<&st
         .with("moduleId", place.key.module.as_str())
         .with("table", table)
         .with("details", error.shown_details())
-        .with("snapshotMarker", now().to_day())
+        .with("snapshotMarker", business_day(now()))
         .with("clientSnapshotMarker", marker.map(str::to_owned))
 }
 

@@ -187,7 +187,8 @@ impl Serialize for Row<'_> {
     }
 }
 
-fn key_of(fields: &[Arc<str>], row: &Object) -> String {
+/// A row's key as text.
+pub(crate) fn key_of(fields: &[Arc<str>], row: &Object) -> String {
     let part = |name: &Arc<str>| match row.get(name) {
         Some(value) => value.key_text().map_or_else(|| value.to_json(), str::to_owned),
         None => String::new(),

@@ -43,6 +43,10 @@ async fn a_body_that_is_no_json_object_is_refused_everywhere() {
             ("DELETE", format!("{M}/tables/tickets")),
             ("POST", format!("{M}/save")),
             ("POST", format!("{M}/sequences")),
+            ("POST", format!("{M}/orders")),
+            ("POST", "/api/sync/dar/pos".to_owned()),
+            ("POST", "/api/sync/dar/pos/delta".to_owned()),
+            ("POST", "/api/query/module".to_owned()),
         ] {
             let (status, code) = refused(&rest, method, &path, body.to_vec()).await;
             assert_eq!(status, 400);

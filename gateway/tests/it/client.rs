@@ -38,6 +38,13 @@ impl Rest {
         Self { fake, gateway }
     }
 
+    /// Before branches whose module `pos` a till can work on.
+    pub(crate) fn with_till() -> Self {
+        let fake = Fake::with_till();
+        let gateway = gateway(&fake, |_| {});
+        Self { fake, gateway }
+    }
+
     pub(crate) async fn send(
         &self,
         method: &str,

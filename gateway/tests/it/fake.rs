@@ -37,6 +37,47 @@ pub(crate) const POS: &str = r#"{"tables":[
     {"name":"a","type":"string","primaryKey":true},
     {"name":"b","type":"integer","primaryKey":true},
     {"name":"n","type":"integer","nullable":true}]}]}"#;
+/// What a till works on: `pos` with all that belongs to an order.
+const TILL: &str = r#"{"tables":[
+  {"name":"order_header","fields":[
+    {"name":"id","columnName":"order_id","type":"string","primaryKey":true},
+    {"name":"shiftId","columnName":"shift_id","type":"string"},
+    {"name":"orderTypeId","columnName":"order_type_id","type":"string"},
+    {"name":"statusId","columnName":"status_id","type":"string"},
+    {"name":"stageId","columnName":"stage_id","type":"string"},
+    {"name":"totalDue","type":"decimal","defaultValue":0},
+    {"name":"metadata","type":"json"}]},
+  {"name":"order_line","fields":[
+    {"name":"id","columnName":"line_id","type":"string","primaryKey":true},
+    {"name":"itemId","columnName":"item_id","type":"string"},
+    {"name":"orderId","columnName":"order_id","type":"string"},
+    {"name":"quantity","type":"decimal","defaultValue":1},
+    {"name":"unitPrice","type":"decimal"},
+    {"name":"total","type":"decimal"},
+    {"name":"statusId","type":"string"}]},
+  {"name":"order_payment","fields":[
+    {"name":"id","type":"string","primaryKey":true},
+    {"name":"orderId","columnName":"order_id","type":"string"},
+    {"name":"paymentMethodId","type":"string"},
+    {"name":"shiftId","type":"string"},
+    {"name":"amount","type":"decimal"}]},
+  {"name":"order_status_log","fields":[
+    {"name":"id","type":"string","primaryKey":true},
+    {"name":"orderId","type":"string"},
+    {"name":"statusId","type":"string"},
+    {"name":"changedAt","type":"timestamp"}]},
+  {"name":"order_line_status_log","fields":[
+    {"name":"id","type":"string","primaryKey":true},
+    {"name":"orderId","type":"string"},
+    {"name":"orderLineId","type":"string"},
+    {"name":"statusId","type":"string"}]},
+  {"name":"tickets","fields":[
+    {"name":"id","type":"string","primaryKey":true},
+    {"name":"title","type":"string","nullable":true},
+    {"name":"n","type":"decimal","nullable":true}]},
+  {"name":"thing","fields":[
+    {"name":"a","type":"string","primaryKey":true},
+    {"name":"b","type":"integer","primaryKey":true}]}]}"#;
 const KDS: &str = r#"{"tables":[{"name":"screens","fields":[
     {"name":"id","type":"string","primaryKey":true},
     {"name":"name","type":"string","nullable":false,"maxLength":5}]}]}"#;
@@ -163,6 +204,14 @@ impl Fake {
             orders: Orders::default(),
             outcomes: Semaphore::new(0),
         }))
+    }
+
+    /// The same with a module `pos` that a till can work on.
+    pub(crate) fn with_till() -> Self {
+        let fake = Self::new();
+        let till = module("pos", TILL, Validation::Lenient, None);
+        fake.change("till".to_owned(), Change::Module(till)).now_or_never().unwrap().unwrap();
+        fake
     }
 
     pub(crate) fn orders(&self) -> &Orders {

@@ -6,5 +6,8 @@ mod bad_input;
 mod client;
 mod fake;
 mod lifetime;
+mod orders;
+mod query;
 mod rest;
 mod socket;
+mod sync;

@@ -7,6 +7,7 @@ use crate::value::{Object, Value};
 
 const CREATED: [&str; 4] = ["createdAt", "created_at", "createDate", "create_date"];
 const UPDATED: [&str; 4] = ["updatedAt", "updated_at", "modifyDate", "modify_date"];
+const SAVED: [&str; 2] = ["savedAt", "saved_at"];
 /// A number above it is a time in milliseconds; one below is not a time at all.
 const MILLISECONDS_MIN: i64 = 1_000_000_000;
 
@@ -18,6 +19,11 @@ pub(crate) fn created(record: &Object) -> Option<Timestamp> {
 /// When a record was last updated, if it says so.
 pub(crate) fn updated(record: &Object) -> Option<Timestamp> {
     UPDATED.iter().find_map(|name| time(record.get(name)?))
+}
+
+/// When a record was last saved, if it says so.
+pub(crate) fn saved(record: &Object) -> Option<Timestamp> {
+    SAVED.iter().find_map(|name| time(record.get(name)?))
 }
 
 /// Whether a field of this name holds one of these times.

@@ -1,0 +1,288 @@
+//! Orders: point-of-sale orders with all that belongs to them, listed, shown and saved
+//! (contract.md 3.7). Only the module `pos` has them.
+//!
+//! An order is sent as the till knows it and stored in the schema's names; `payload` translates,
+//! `echo` shows what was understood. The branch decides whether it can be saved.
+
+mod echo;
+mod payload;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{FromRequestParts, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::Response;
+use axum::routing::get;
+use model::{
+    Accepted, Answer, Command, Object, Offset, Orders, OrdersQuery, Origin, Read, ReadLevel,
+    Request, Value,
+};
+use serde::Serialize;
+
+use crate::auth::Intent;
+use crate::error::{ApiError, Problem};
+use crate::gateway::{App, now, unasked};
+use crate::http::BRANCHES;
+use crate::http::ask::{Body, InModule, Named, Params, path_part};
+use crate::http::orders::echo::{Saved, normalized};
+use crate::http::orders::payload::Payload;
+use crate::http::reply::{at, json, written};
+use crate::render;
+
+/// The module that has orders.
+const POS: &str = "pos";
+/// The names of the parts, as `include` and `meta.include` have them.
+const PARTS: [&str; 4] = ["lines", "payments", "statuslogs", "linestatuslogs"];
+
+pub(crate) fn routes() -> Router<App> {
+    let mut routes = Router::new();
+    for root in BRANCHES {
+        let path = format!("{root}/{{branch}}/modules/{{module}}/orders");
+        routes =
+            routes.route(&path, get(list).post(save)).route(&format!("{path}/{{order}}"), get(one));
+    }
+    routes
+}
+
+/// Another module has nothing under this path, as before.
+fn only_pos(place: &InModule, problem: Problem) -> Result<(), ApiError> {
+    if place.key.module.as_str() == POS {
+        return Ok(());
+    }
+    let message = format!("only the module {POS:?} has orders, not {:?}", place.key.module);
+    Err(ApiError::new(problem, message))
+}
+
+/// An order named in the path.
+struct OrderId(String);
+
+impl FromRequestParts<App> for OrderId {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        path_part(parts, app, "order").await.map(Self)
+    }
+}
+
+async fn list(
+    State(app): State<App>,
+    place: InModule,
+    params: Params,
+) -> Result<Response, ApiError> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Shape<'a> {
+        branch_id: &'a str,
+        module_id: &'a str,
+        orders: &'a [Object],
+        meta: Meta<'a>,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Meta<'a> {
+        count: usize,
+        total: usize,
+        only_active: bool,
+        include: Vec<&'a str>,
+        limit: Option<usize>,
+    }
+    only_pos(&place, Problem::PathNotFound)?;
+    place.authorize(Intent::Read)?;
+    let query = orders_query(&params)?;
+    let found = read(&app, &place, query.clone(), place.level).await?;
+    let rows = found.orders.iter().map(records_in).sum();
+    let write = move || {
+        let included = [query.lines, query.payments, query.status_logs, query.line_status_logs];
+        let include = PARTS.into_iter().zip(included).filter(|(_, included)| *included);
+        render::bytes(&Shape {
+            branch_id: place.key.branch.as_str(),
+            module_id: place.key.module.as_str(),
+            orders: &found.orders,
+            meta: Meta {
+                count: found.orders.len(),
+                total: found.total,
+                only_active: query.only_active,
+                include: include.map(|(part, _)| part).collect(),
+                limit: query.limit,
+            },
+        })
+    };
+    Ok(written(StatusCode::OK, render::rows(&app.renders, rows, write).await?))
+}
+
+/// How many records an order shows: how much work it is to write.
+fn records_in(order: &Object) -> u64 {
+    let parts = ["lines", "payments", "statusLogs"].iter().filter_map(|part| order.get(part));
+    1 + parts.filter_map(Value::as_array).map(|records| records.len() as u64).sum::<u64>()
+}
+
+fn orders_query(params: &Params) -> Result<OrdersQuery, ApiError> {
+    const INCLUDE: [&str; 2] = ["include", "include[]"];
+    let words = |name: &str| params.list(&[name]).map(str::to_owned).collect();
+    let listed: Vec<String> =
+        params.list(&INCLUDE).map(|part| part.to_lowercase().replace(['_', '-'], "")).collect();
+    let included = |part: &str, flags: &[&str]| {
+        let flag = params.yes_or_no(flags)?;
+        Ok::<_, ApiError>(flag.unwrap_or_else(|| listed.iter().any(|listed| listed == part)))
+    };
+    let [lines, payments, logs, line_logs] = PARTS;
+    Ok(OrdersQuery {
+        id: None,
+        only_active: params.yes_or_no(&["onlyActive"])?.unwrap_or(true),
+        statuses: words("status"),
+        stages: words("stage"),
+        types: words("type"),
+        shifts: words("shiftId"),
+        updated_from: params.time(&["updatedAfter", "updated_after"])?,
+        saved_from: params.time(&["savedAfter", "saved_after"])?,
+        limit: params.number(&["limit", "take"])?.filter(|limit| *limit > 0),
+        lines: included(lines, &["includeLines"])?,
+        payments: included(payments, &["includePayments"])?,
+        status_logs: included(logs, &["includeStatusLogs"])?,
+        line_status_logs: included(line_logs, &["includeLineStatusLogs", "includeLineStatus"])?,
+    })
+}
+
+async fn read(
+    app: &App,
+    place: &InModule,
+    query: OrdersQuery,
+    level: ReadLevel,
+) -> Result<Orders, ApiError> {
+    match app.branches.read(place.key.clone(), Read::Orders(query), level).await? {
+        Answer::Orders(orders) => Ok(orders),
+        other => Err(unasked(&other)),
+    }
+}
+
+/// One order with all that belongs to it.
+async fn whole(
+    app: &App,
+    place: &InModule,
+    id: &str,
+    level: ReadLevel,
+) -> Result<Option<Object>, ApiError> {
+    let query = OrdersQuery {
+        id: Some(id.to_owned()),
+        lines: true,
+        payments: true,
+        status_logs: true,
+        line_status_logs: true,
+        ..OrdersQuery::default()
+    };
+    Ok(read(app, place, query, level).await?.orders.pop())
+}
+
+/// The answer to one order, shown or saved.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct One<'a> {
+    branch_id: &'a str,
+    module_id: &'a str,
+    order_id: &'a str,
+    order: &'a Object,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    normalized: Option<Object>,
+}
+
+impl<'a> One<'a> {
+    fn new(place: &'a InModule, order_id: &'a str, order: &'a Object) -> Self {
+        Self {
+            branch_id: place.key.branch.as_str(),
+            module_id: place.key.module.as_str(),
+            order_id,
+            order,
+            normalized: None,
+        }
+    }
+}
+
+async fn one(
+    State(app): State<App>,
+    place: InModule,
+    OrderId(id): OrderId,
+) -> Result<Response, ApiError> {
+    only_pos(&place, Problem::PathNotFound)?;
+    place.authorize(Intent::Read)?;
+    let order = whole(&app, &place, &id, place.level).await?.ok_or_else(|| {
+        let message = format!("there is no order {id:?}");
+        ApiError::new(Problem::OrderNotFound, message).with("orderId", id.as_str())
+    })?;
+    json(StatusCode::OK, &One::new(&place, &id, &order))
+}
+
+async fn save(
+    State(app): State<App>,
+    place: InModule,
+    Named(id): Named,
+    body: Body,
+) -> Result<Response, ApiError> {
+    only_pos(&place, Problem::NotFound)?;
+    place.authorize(Intent::Write)?;
+    let payload = Payload::read(body.object()?)?;
+    let origin = Origin {
+        source: Some("pos-order-api".to_owned()),
+        user: payload.actor.clone(),
+        include_record: true,
+        ..Origin::default()
+    };
+    let order = payload.save_order(place.schema(), place.config.version_rule)?;
+    let command = Command {
+        id,
+        key: place.key.clone(),
+        origin: Arc::new(origin),
+        request: Request::SaveOrder(Box::new(order)),
+    };
+    let accepted = app.submit(command).await.map_err(as_of_an_order)?;
+    answer(&app, &place, &payload, &accepted).await
+}
+
+/// Tills look for a conflict under a code of this endpoint's own.
+fn as_of_an_order(error: ApiError) -> ApiError {
+    match error.problem() {
+        Problem::VersionConflict => error.told_as(Problem::OrderVersionConflict),
+        _ => error,
+    }
+}
+
+async fn answer(
+    app: &App,
+    place: &InModule,
+    payload: &Payload,
+    accepted: &Accepted,
+) -> Result<Response, ApiError> {
+    let lost = || {
+        tracing::error!("an accepted order is not there");
+        ApiError::new(Problem::Defect, "the order was saved, but is missing from the answer")
+    };
+    let saved = saved(payload, accepted).ok_or_else(lost)?;
+    let reached = accepted.delta.last().unwrap_or(Offset(0));
+    let order = whole(app, place, &saved.id, ReadLevel::Session(reached)).await?;
+    let order = order.ok_or_else(lost)?;
+    let shown =
+        One { normalized: Some(normalized(payload, &saved)), ..One::new(place, &saved.id, &order) };
+    Ok(at(json(StatusCode::CREATED, &shown)?, accepted.delta.incarnation, reached))
+}
+
+/// What the branch made of it: its id, when, and the metadata stored.
+fn saved(payload: &Payload, accepted: &Accepted) -> Option<Saved> {
+    let events = &accepted.delta.events;
+    let header = events.iter().find_map(|event| {
+        let change = event.record().filter(|change| change.table.as_str() == "order_header")?;
+        Some((event.at, change))
+    });
+    match header {
+        Some((at, change)) => Some(Saved {
+            id: change.key.to_string(),
+            at,
+            metadata: change.record.get("metadata").and_then(Value::as_object).cloned(),
+        }),
+        // Nothing of the header changed: it is the one that was sent.
+        None => {
+            let at = events.last().map_or_else(now, |event| event.at);
+            Some(Saved { id: payload.id()?, at, metadata: None })
+        }
+    }
+}

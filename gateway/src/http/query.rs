@@ -1,0 +1,300 @@
+//! Query: rows of one table that meet conditions; and what the original had besides, with the
+//! place to go instead.
+
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::{get, post};
+use model::{
+    Answer, BranchId, BranchKey, Filter, ModuleId, Object, Operator, OrderBy, Query, Read, Value,
+};
+use serde::Serialize;
+
+use crate::auth::{Access, Intent, Principal, authorize};
+use crate::error::{ApiError, Problem};
+use crate::gateway::{App, unasked};
+use crate::http::ask::{Body, Level};
+use crate::http::reply::written;
+use crate::publish::text;
+use crate::render;
+
+/// The language that is meant where none is named, as in the original.
+const FALLBACK_LANG: &str = "ar";
+const OPERATORS: [(Operator, &[&str]); 9] = [
+    (Operator::Equal, &["=", "==", "eq"]),
+    (Operator::NotEqual, &["!=", "<>", "ne"]),
+    (Operator::Greater, &[">", "gt"]),
+    (Operator::GreaterOrEqual, &[">=", "gte"]),
+    (Operator::Less, &["<", "lt"]),
+    (Operator::LessOrEqual, &["<=", "lte"]),
+    (Operator::In, &["in"]),
+    (Operator::NotIn, &["not in", "nin"]),
+    (Operator::Like, &["like"]),
+];
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new()
+        .route("/api/query/module", post(query))
+        .route("/api/query", post(not_supported))
+        .route("/api/query/raw", post(not_supported))
+        .route("/api/schema/database", get(no_database))
+}
+
+/// The original looked into its SQLite file here.
+async fn not_supported(principal: Principal) -> Result<(), ApiError> {
+    authorize(&principal, &Access::cluster(Intent::Read))?;
+    let message = "there is no SQL here; use POST /api/query/module";
+    Err(ApiError::new(Problem::NotSupported, message))
+}
+
+async fn no_database(principal: Principal) -> Result<(), ApiError> {
+    authorize(&principal, &Access::cluster(Intent::Read))?;
+    let message = "there is no SQL database here; use GET /api/schema";
+    Err(ApiError::new(Problem::NotSupported, message))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shape<'a, R> {
+    branch_id: &'a str,
+    module_id: &'a str,
+    table: &'a str,
+    count: usize,
+    rows: R,
+    meta: Meta,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Meta {
+    /// Milliseconds.
+    query_time: u64,
+    limit: Option<usize>,
+    offset: Option<usize>,
+    lang: Option<String>,
+    fallback_lang: String,
+}
+
+async fn query(
+    State(app): State<App>,
+    principal: Principal,
+    Level(level): Level,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let began = Instant::now();
+    let body = body.object()?;
+    let table = text(&body, &["table", "tableName", "targetTable"])
+        .ok_or_else(|| ApiError::new(Problem::MissingTable, "name the table as \"table\""))?;
+    let named = |name: &str| text(&body, &[name]).ok_or_else(|| wrong(name, "given"));
+    let branch = BranchId::parse(&named("branchId")?)?;
+    let key = BranchKey::new(branch, ModuleId::parse(&named("moduleId")?)?);
+    authorize(&principal, &Access::module(Intent::Read, &key))?;
+    let (query, asked) = read(&body, table)?;
+    let page = match app.branches.read(key.clone(), Read::Query(query), level).await? {
+        Answer::Query(page) => page,
+        other => return Err(unasked(&other)),
+    };
+    let rows = page.rows.len() as u64;
+    let write = move || {
+        let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        render::bytes(&Shape {
+            branch_id: key.branch.as_str(),
+            module_id: key.module.as_str(),
+            table: page.table.as_str(),
+            count: page.rows.len(),
+            rows: &page.rows,
+            meta: Meta { query_time: took, ..asked },
+        })
+    };
+    Ok(written(StatusCode::OK, render::rows(&app.renders, rows, write).await?))
+}
+
+/// The query a body asks, and what of it the answer repeats.
+fn read(body: &Object, table: String) -> Result<(Query, Meta), ApiError> {
+    let given = |names: &[&str]| names.iter().find_map(|name| body.get(name));
+    let (limit, offset) = (number(body, "limit")?, number(body, "offset")?);
+    let query = Query {
+        table,
+        filters: given(&["where", "filter"]).map_or(Ok(Vec::new()), filters)?,
+        order_by: given(&["orderBy", "sortBy"]).map_or(Ok(Vec::new()), order_by)?,
+        offset: offset.unwrap_or(0),
+        limit,
+        populate: false,
+    };
+    let meta = Meta {
+        query_time: 0,
+        limit,
+        offset,
+        lang: text(body, &["lang"]),
+        fallback_lang: text(body, &["fallbackLang"]).unwrap_or_else(|| FALLBACK_LANG.to_owned()),
+    };
+    Ok((query, meta))
+}
+
+fn number(body: &Object, name: &str) -> Result<Option<usize>, ApiError> {
+    let Some(value) = body.get(name).filter(|value| !value.is_null()) else { return Ok(None) };
+    let number = value.as_u64().and_then(|number| usize::try_from(number).ok());
+    number.map(Some).ok_or_else(|| wrong(name, "a whole number from 0"))
+}
+
+/// `{field: value | {operator, value}}`, or a list of such.
+fn filters(value: &Value) -> Result<Vec<Filter>, ApiError> {
+    match value {
+        Value::Null => Ok(Vec::new()),
+        Value::Object(fields) => fields.iter().map(|(field, value)| filter(field, value)).collect(),
+        Value::Array(items) => {
+            let each = items.iter().map(|item| match item {
+                Value::Object(_) => filters(item),
+                Value::Null
+                | Value::Bool(_)
+                | Value::Number(_)
+                | Value::String(_)
+                | Value::Array(_) => Err(wrong_where()),
+            });
+            each.collect::<Result<Vec<_>, _>>().map(|filters| filters.concat())
+        }
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => Err(wrong_where()),
+    }
+}
+
+fn wrong_where() -> ApiError {
+    wrong("where", "an object {field: value | {operator, value}}, or an array of such")
+}
+
+fn filter(field: &str, value: &Value) -> Result<Filter, ApiError> {
+    let field = field.to_owned();
+    let Some(word) = value.get("operator") else {
+        return Ok(Filter { field, operator: Operator::Equal, value: value.clone() });
+    };
+    let word = word.as_str().unwrap_or_default().trim().to_lowercase();
+    let known = OPERATORS.iter().find(|(_, words)| words.contains(&word.as_str()));
+    let (operator, _) = known.ok_or_else(|| {
+        let words: Vec<&str> = OPERATORS.iter().map(|(_, words)| words[0]).collect();
+        wrong("operator", &format!("one of {}", words.join(", ")))
+    })?;
+    let value = value.get("value").cloned().unwrap_or_default();
+    if matches!(operator, Operator::In | Operator::NotIn) && value.as_array().is_none() {
+        return Err(wrong("value", "an array for in and not in"));
+    }
+    Ok(Filter { field, operator: *operator, value })
+}
+
+/// `"f"`, `["f", "desc"]`, `{field, direction}` or a list of such.
+fn order_by(value: &Value) -> Result<Vec<OrderBy>, ApiError> {
+    let direction = |word: &Value| word.as_str().and_then(direction);
+    match value {
+        Value::Null => Ok(Vec::new()),
+        Value::Array(items) => match items.as_slice() {
+            [Value::String(field), word] if direction(word).is_some() => {
+                Ok(vec![by(field, direction(word))])
+            }
+            _ => {
+                let each = items.iter().map(one_order);
+                each.collect()
+            }
+        },
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+            one_order(value).map(|one| vec![one])
+        }
+    }
+}
+
+fn one_order(value: &Value) -> Result<OrderBy, ApiError> {
+    let wrong_order =
+        || wrong("orderBy", r#""field", ["field", "desc"], or an array of {field, direction}"#);
+    if let Some(field) = value.as_str() {
+        return Ok(by(field, None));
+    }
+    let fields = value.as_object().ok_or_else(wrong_order)?;
+    let field = fields.get("field").and_then(Value::as_str).ok_or_else(wrong_order)?;
+    match text(fields, &["direction", "dir"]) {
+        None => Ok(by(field, None)),
+        Some(word) => direction(&word).map(|way| by(field, Some(way))).ok_or_else(wrong_order),
+    }
+}
+
+fn by(field: &str, descending: Option<bool>) -> OrderBy {
+    OrderBy { field: field.to_owned(), descending: descending.unwrap_or(false) }
+}
+
+/// Whether a word means largest first.
+fn direction(word: &str) -> Option<bool> {
+    match word.to_lowercase().as_str() {
+        "asc" => Some(false),
+        "desc" => Some(true),
+        _ => None,
+    }
+}
+
+fn wrong(name: &str, right: &str) -> ApiError {
+    ApiError::new(Problem::InvalidBody, format!("{name} must be {right}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(json: &str) -> Result<Query, ApiError> {
+        let body = Value::from_json(json.as_bytes()).unwrap();
+        read(body.as_object().unwrap(), "t".to_owned()).map(|(query, _)| query)
+    }
+
+    #[test]
+    fn conditions_are_read_in_every_form() {
+        let shown = |json: &str| {
+            let one = |filter: Filter| {
+                format!("{} {:?} {}", filter.field, filter.operator, filter.value.to_json())
+            };
+            ask(json).unwrap().filters.into_iter().map(one).collect::<Vec<_>>().join("; ")
+        };
+        assert_eq!(shown(r#"{"where":{"a":1,"b":null}}"#), "a Equal 1; b Equal null");
+        assert_eq!(
+            shown(
+                r#"{"filter":[{"a":{"operator":"NOT IN","value":[1]}},{"a":{"operator":"<>"}}]}"#
+            ),
+            "a NotIn [1]; a NotEqual null"
+        );
+        assert_eq!(shown(r#"{"where":{"a":{"x":1}}}"#), r#"a Equal {"x":1}"#);
+        for (_, words) in OPERATORS {
+            for word in words {
+                let json = format!(r#"{{"where":{{"a":{{"operator":"{word}","value":[]}}}}}}"#);
+                assert_eq!(ask(&json).unwrap().filters.len(), 1, "{word}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_order_is_read_in_every_form() {
+        let shown = |json: &str| {
+            let one = |by: OrderBy| format!("{}{}", by.field, if by.descending { "-" } else { "" });
+            let json = format!(r#"{{"orderBy":{json}}}"#);
+            ask(&json).unwrap().order_by.into_iter().map(one).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(shown(r#""a""#), "a");
+        assert_eq!(shown(r#"["a","DESC"]"#), "a-");
+        assert_eq!(shown(r#"["a","b"]"#), "a b");
+        assert_eq!(shown(r#"[{"field":"a","dir":"desc"},{"field":"b"}]"#), "a- b");
+        assert_eq!(shown(r#"{"field":"a","direction":"asc"}"#), "a");
+        assert_eq!(shown("null"), "");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused() {
+        for bad in [
+            r#"{"where":5}"#,
+            r#"{"where":["a"]}"#,
+            r#"{"where":{"a":{"operator":"between","value":1}}}"#,
+            r#"{"where":{"a":{"operator":"in","value":1}}}"#,
+            r#"{"orderBy":5}"#,
+            r#"{"orderBy":[{"dir":"asc"}]}"#,
+            r#"{"orderBy":{"field":"a","dir":"up"}}"#,
+            r#"{"limit":-1}"#,
+            r#"{"offset":"x"}"#,
+        ] {
+            assert_eq!(ask(bad).unwrap_err().problem(), Problem::InvalidBody, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Sync: a module's whole state to take and to give, and what is missing since (contract.md 3.9).
+//!
+//! Promise: what is shown is the live state; a snapshot given twice under one `mutationId` or
+//! `requestId` is taken once. Refused: a module that does not exist, and the four names under
+//! `/api/sync` that belong to another sync system, which are no branches here.
+
+mod delta;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, FromRequestParts, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::Response;
+use axum::routing::{any, get, post};
+use model::{
+    Answer, BranchId, BranchKey, Command, CommandId, Head, ModuleId, Object, Offset, Origin, Read,
+    ReadLevel, Reject, Replace, Request, Timestamp, Value,
+};
+use serde::Serialize;
+
+use crate::auth::{Access, Intent, Principal, authorize};
+use crate::error::{ApiError, Problem};
+use crate::gateway::{App, unasked};
+use crate::http::ask::{LargeBody, Level, Named, Params, path_part};
+use crate::http::reply::{at, json, written};
+use crate::limits::SYNC_BODY_BYTES_MAX;
+use crate::publish::{short, user_of};
+use crate::render;
+use crate::wire::Module;
+
+/// What another sync system has under `/api/sync`.
+const RESERVED: [&str; 4] = ["stats", "batch-push", "pull-changes", "resolve-conflict"];
+/// The older path, for the module [`POS`] alone.
+const POS_SYNC: &str = "/api/pos-sync";
+/// The branch that is meant where none is named.
+const BRANCH: &str = "default";
+/// The module that is meant where none is named.
+const POS: &str = "pos";
+
+pub(crate) fn routes() -> Router<App> {
+    let mut routes = Router::new();
+    for place in ["/api/sync", "/api/sync/{branch}/{module}", "/api/pos-sync/{branch}"] {
+        routes = routes
+            .route(place, get(whole).post(replace))
+            .route(&format!("{place}/delta"), post(delta::delta));
+    }
+    routes = routes.route("/api/sync/{branch}", get(whole).post(replace));
+    for name in RESERVED {
+        routes = routes.route(&format!("/api/sync/{name}"), any(reserved));
+    }
+    routes.layer(DefaultBodyLimit::max(SYNC_BODY_BYTES_MAX))
+}
+
+/// A module named by the path, by parameters, or not at all, and who asks.
+struct InSync {
+    principal: Principal,
+    key: BranchKey,
+    level: ReadLevel,
+}
+
+impl InSync {
+    /// Passes the policy door.
+    fn authorize(&self, intent: Intent) -> Result<(), ApiError> {
+        authorize(&self.principal, &Access::module(intent, &self.key))
+    }
+}
+
+impl FromRequestParts<App> for InSync {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let Ok(principal) = Principal::from_request_parts(parts, app).await;
+        let params = Params::from_request_parts(parts, app).await?;
+        let (branch, module) =
+            (path_part(parts, app, "branch").await?, path_part(parts, app, "module").await?);
+        let said = |part: String, names: &[&str], otherwise: &str| match part.as_str() {
+            "" => params.first(names).unwrap_or(otherwise).to_owned(),
+            _ => part,
+        };
+        let branch = said(branch, &["branch", "branchId"], BRANCH);
+        let older = parts.uri.path().starts_with(POS_SYNC);
+        if !older && RESERVED.contains(&branch.as_str()) {
+            return Err(not_served());
+        }
+        let module =
+            if older { POS.to_owned() } else { said(module, &["module", "moduleId"], POS) };
+        let key = BranchKey::new(BranchId::parse(&branch)?, ModuleId::parse(&module)?);
+        // Any module may be used by any branch, as by a publish.
+        if app.branches.catalogue().module(&key.module).is_none() {
+            let message = format!("there is no module {:?}", key.module);
+            return Err(ApiError::new(Problem::ModuleNotFound, message)
+                .details([("moduleId", key.module.as_str().into())]));
+        }
+        let Level(level) = Level::from_request_parts(parts, app).await?;
+        Ok(Self { principal, key, level })
+    }
+}
+
+async fn reserved(principal: Principal) -> Result<(), ApiError> {
+    authorize(&principal, &Access::cluster(Intent::Read))?;
+    Err(not_served())
+}
+
+fn not_served() -> ApiError {
+    let message = "this belongs to another sync system, which is not served here; \
+                   use /api/sync/<branch>/<module>, and /delta below it";
+    ApiError::new(Problem::NotSupported, message)
+}
+
+/// `GET`: the whole state.
+async fn whole(State(app): State<App>, place: InSync) -> Result<Response, ApiError> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Shape<'a> {
+        branch_id: &'a str,
+        module_id: &'a str,
+        version: u64,
+        updated_at: String,
+        server_id: &'a str,
+        snapshot: Module<'a>,
+    }
+    place.authorize(Intent::Read)?;
+    let snapshot = app.snapshot(place.key, place.level).await?;
+    let (rows, incarnation, offset) =
+        (snapshot.head.rows, snapshot.head.incarnation, snapshot.head.offset);
+    let server_id = Arc::clone(&app.server_id);
+    let write = move || {
+        let head = &snapshot.head;
+        render::bytes(&Shape {
+            branch_id: head.key.branch.as_str(),
+            module_id: head.key.module.as_str(),
+            version: head.revision.0,
+            updated_at: head.last_updated_at.to_iso(),
+            server_id: &server_id,
+            snapshot: Module(&snapshot),
+        })
+    };
+    let body = render::rows(&app.renders, rows, write).await?;
+    Ok(at(written(StatusCode::OK, body), incarnation, offset))
+}
+
+/// `POST`: tables that replace those of the same name. Without a snapshot nothing changes.
+async fn replace(
+    State(app): State<App>,
+    place: InSync,
+    named: Named,
+    LargeBody(body, _permit): LargeBody,
+) -> Result<Response, ApiError> {
+    place.authorize(Intent::Write)?;
+    let mut body = body.object()?;
+    let mut snapshot = match body.remove("snapshot") {
+        None | Some(Value::Null) => return unchanged(&app, &place).await,
+        Some(Value::Object(snapshot)) => snapshot,
+        Some(Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+            return Err(ApiError::new(Problem::InvalidBody, "snapshot must be an object"));
+        }
+    };
+    let Some(tables) = tables(&mut snapshot)? else {
+        return match missing_table(&app, &place).await? {
+            Some(refused) => Err(refused),
+            None => unchanged(&app, &place).await,
+        };
+    };
+    let revision = match snapshot.get("version") {
+        None | Some(Value::Null) => None,
+        Some(version) => Some(version.as_u64().ok_or_else(|| {
+            ApiError::new(Problem::InvalidBody, "snapshot.version must be a whole number from 0")
+        })?),
+    };
+    let command = Command {
+        id: command_id(&body, &place.key, named)?,
+        key: place.key.clone(),
+        origin: Arc::new(origin(&mut body)),
+        request: Request::Replace(Replace { tables, revision }),
+    };
+    let in_context = |error| in_context(error, &place.key);
+    let accepted = app.submit(command).await.map_err(in_context)?;
+    match accepted.delta.events.last() {
+        None => unchanged(&app, &place).await,
+        Some(event) => {
+            let taken = Taken::new(&place.key, event.revision.0, event.at);
+            let response = json(StatusCode::OK, &taken)?;
+            Ok(at(response, accepted.delta.incarnation, event.offset))
+        }
+    }
+}
+
+/// The tables of a snapshot; `None` where it has none.
+fn tables(snapshot: &mut Object) -> Result<Option<Object>, ApiError> {
+    match snapshot.remove("tables") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Object(tables)) => Ok(Some(tables)),
+        Some(Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+            let right = "snapshot.tables must be an object of tables, each an array of records";
+            Err(ApiError::new(Problem::InvalidBody, right))
+        }
+    }
+}
+
+/// A snapshot is known by its `mutationId` or `requestId`, else as every request is.
+fn command_id(
+    body: &Object,
+    key: &BranchKey,
+    Named(otherwise): Named,
+) -> Result<CommandId, ApiError> {
+    let request = short(body, &["mutationId", "requestId"])?;
+    let session = || format!("sync/{}/{}", key.branch, key.module);
+    Ok(request.map_or(otherwise, |request| CommandId { session: session(), request }))
+}
+
+fn origin(body: &mut Object) -> Origin {
+    let client_meta = body.remove("meta").filter(|meta| !meta.is_null());
+    Origin {
+        source: Some("sync".to_owned()),
+        user: user_of(body, client_meta.as_ref()),
+        client_meta,
+        ..Origin::default()
+    }
+}
+
+/// The answer to a snapshot.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Taken<'a> {
+    status: &'a str,
+    branch_id: &'a str,
+    module_id: &'a str,
+    version: u64,
+    updated_at: String,
+}
+
+impl<'a> Taken<'a> {
+    fn new(key: &'a BranchKey, version: u64, at: Timestamp) -> Self {
+        Self {
+            status: "ok",
+            branch_id: key.branch.as_str(),
+            module_id: key.module.as_str(),
+            version,
+            updated_at: at.to_iso(),
+        }
+    }
+}
+
+/// Nothing was given, so nothing changed.
+async fn unchanged(app: &App, place: &InSync) -> Result<Response, ApiError> {
+    let head: Head = match app.branches.read(place.key.clone(), Read::Head, place.level).await? {
+        Answer::Head(head) => head,
+        other => return Err(unasked(&other)),
+    };
+    let taken = Taken::new(&place.key, head.revision.0, head.last_updated_at);
+    let (incarnation, offset): (_, Offset) = (head.incarnation, head.offset);
+    Ok(at(json(StatusCode::OK, &taken)?, incarnation, offset))
+}
+
+/// What is wrong with a snapshot without tables: the first of ours that has records is missing.
+async fn missing_table(app: &App, place: &InSync) -> Result<Option<ApiError>, ApiError> {
+    let snapshot = app.snapshot(place.key.clone(), place.level).await?;
+    let first = snapshot.tables.iter().find(|(_, rows)| !rows.is_empty());
+    Ok(first.map(|(name, rows)| {
+        let details = [
+            ("tableName", Value::from(name.as_str())),
+            ("currentCount", Value::from(rows.len() as u64)),
+        ];
+        let details = details.into_iter().collect();
+        let reject = Reject::Replace { reason: "missing-table".to_owned(), details };
+        in_context(reject.into(), &place.key)
+    }))
+}
+
+/// A refused snapshot, with whose it was.
+fn in_context(error: ApiError, key: &BranchKey) -> ApiError {
+    if error.problem() != Problem::InsertOnly {
+        return error;
+    }
+    let mut details = error.shown_details();
+    details.insert("branchId", key.branch.as_str().into());
+    details.insert("moduleId", key.module.as_str().into());
+    error.with("details", details)
+}
