@@ -3,10 +3,15 @@
 mod ask;
 mod branches;
 mod cluster;
+mod configure;
+mod definitions;
 mod door;
+mod files;
 mod health;
 mod module;
+mod openapi;
 mod reply;
+mod routes;
 mod save;
 mod schema;
 mod sequences;
@@ -20,7 +25,9 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::error::{ApiError, Problem};
 use crate::gateway::App;
+use crate::http::routes::Routes;
 use crate::limits::BODY_BYTES_MAX;
+use crate::render;
 
 /// Every route of this node.
 pub(crate) fn routes(app: App) -> Router {
@@ -28,15 +35,9 @@ pub(crate) fn routes(app: App) -> Router {
         let app = App::clone(&app);
         move |panic| door::panicked(&app, panic)
     };
-    Router::new()
-        .merge(health::routes())
-        .merge(branches::routes())
-        .merge(module::routes())
-        .merge(tables::routes())
-        .merge(save::routes())
-        .merge(sequences::routes())
-        .merge(schema::routes())
-        .merge(cluster::routes())
+    let (router, told) = resources().finish();
+    app.document.get_or_init(|| render::bytes(&openapi::describe(&told)).unwrap_or_default());
+    router
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -45,7 +46,24 @@ pub(crate) fn routes(app: App) -> Router {
         .with_state(app)
 }
 
+/// Every resource; each says beside its handlers what the document tells of them.
+fn resources() -> Routes {
+    Routes::of("Node")
+        .merge(health::routes())
+        .merge(openapi::routes())
+        .merge(cluster::routes())
+        .merge(branches::routes())
+        .merge(module::routes())
+        .merge(tables::routes())
+        .merge(save::routes())
+        .merge(sequences::routes())
+        .merge(schema::routes())
+        .merge(configure::routes())
+        .merge(definitions::routes())
+}
+
 pub(crate) use branches::DEFAULT_BRANCH;
+pub use files::{File, Files};
 
 /// The two names the original has for branches.
 const BRANCHES: [&str; 2] = ["/api/branches", "/api/branch"];

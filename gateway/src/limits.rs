@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Largest body of a request, in bytes (decision 16). Beyond it: 413.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Largest body with definitions or seeds, in bytes (decision 16).
+pub const LARGE_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How long a body may take to arrive: ends those that send a byte a minute.
 pub const BODY_READ_MAX: Duration = Duration::from_secs(15);
 /// Longest path and query, in bytes. Beyond it: 414.
@@ -12,6 +14,8 @@ pub const URI_BYTES_MAX: usize = 8 * 1024;
 pub const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// Longest idempotency key, request id, client id or event id, in bytes: each is kept for a day.
 pub const ID_BYTES_MAX: usize = 256;
+/// Longest name of a stored definition, in bytes: a file name of the original, without its ending.
+pub const SCHEMA_NAME_BYTES_MAX: usize = 128;
 /// Modules whose counters are read at once for one list of branches.
 pub const HEADS_AT_ONCE: usize = 16;
 

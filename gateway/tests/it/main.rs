@@ -4,7 +4,10 @@
 
 mod bad_input;
 mod client;
+mod configure;
 mod fake;
+mod files;
 mod lifetime;
+mod openapi;
 mod rest;
 mod socket;
