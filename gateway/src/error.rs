@@ -43,7 +43,7 @@ problems! {
     InvalidUpgrade 400 "invalid-upgrade" "The request to become a WebSocket is not complete";
     InvalidRequestId 400 "invalid-request-id" "A request id is too long";
     HelloRequired 400 "hello-required" "A frame came that must follow client:hello";
-    MissingModule 400 "missing-module-id" "A publish names no module";
+    MissingModule 400 "missing-module-id" "No module is named";
     MissingTableName 400 "missing-table-name" "The body names no table";
     MissingRecord 400 "missing-record" "The body has no record";
     MissingRecordKey 400 "missing-record-key" "A delete names no record";

@@ -6,6 +6,9 @@ use std::time::Duration;
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Largest body with definitions or seeds, in bytes (decision 16).
 pub const LARGE_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Largest change of the catalogue, in bytes as it is written to the log, which takes 64 MiB: a
+/// definition is in it as it was sent and as it is understood.
+pub const CHANGE_BYTES_MAX: usize = 48 * 1024 * 1024;
 /// How long a body may take to arrive: ends those that send a byte a minute.
 pub const BODY_READ_MAX: Duration = Duration::from_secs(15);
 /// Longest path and query, in bytes. Beyond it: 414.

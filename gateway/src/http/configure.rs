@@ -24,7 +24,7 @@ use crate::http::ask::{Body, InBranch, Named};
 use crate::http::openapi::op;
 use crate::http::reply::json;
 use crate::http::routes::Routes;
-use crate::limits::ID_BYTES_MAX;
+use crate::limits::{CHANGE_BYTES_MAX, ID_BYTES_MAX};
 use crate::publish::text;
 
 /// Names under which clients send which module they mean.
@@ -111,7 +111,16 @@ impl<'a> Changes<'a> {
     }
 
     /// Has the catalogue take one of them.
+    ///
+    /// # Errors
+    /// Where it is too large, or the catalogue refuses it.
     pub(crate) async fn make(&self, step: &str, change: Change) -> Result<(), ApiError> {
+        let bytes = model::codec::encode(&change).len();
+        if bytes > CHANGE_BYTES_MAX {
+            let message =
+                format!("this would be {bytes} bytes, at most {CHANGE_BYTES_MAX} are kept");
+            return Err(ApiError::new(Problem::BodyTooLarge, message));
+        }
         Ok(self.app.branches.change(format!("{}{step}", self.id), change).await?)
     }
 }

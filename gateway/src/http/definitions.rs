@@ -113,14 +113,15 @@ impl FromRequestParts<App> for Place {
     }
 }
 
+/// A name of a file, not a path.
 fn check_name(name: &str) -> Result<(), ApiError> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    if name.len() <= SCHEMA_NAME_BYTES_MAX && !name.starts_with('.') && name.chars().all(is_plain) {
+    let is_odd = |c: char| c.is_control() || matches!(c, '/' | '\\');
+    if name.len() <= SCHEMA_NAME_BYTES_MAX && !name.starts_with('.') && !name.contains(is_odd) {
         return Ok(());
     }
     let message = format!(
-        "a definition's name has 1 to {SCHEMA_NAME_BYTES_MAX} letters, digits, '_', '-' or '.', \
-         and does not begin with '.'"
+        "a definition's name has 1 to {SCHEMA_NAME_BYTES_MAX} bytes without control characters, \
+         '/' or '\\', and does not begin with '.'"
     );
     Err(ApiError::new(Problem::InvalidPath, message))
 }

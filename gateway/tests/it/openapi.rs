@@ -19,7 +19,7 @@ fn filled(path: &str) -> String {
         ("{module}", "pos"),
         ("{table}", "tickets"),
         ("{rest}", "version"),
-        ("{name}", "pos_schema"),
+        ("{name}", "kept"),
         ("{id}", "1"),
     ]
     .iter()
@@ -97,50 +97,57 @@ async fn answers_and_refusals_have_the_shapes_that_the_document_tells() {
     let rest = Rest::new();
     let document = document(&rest).await;
     let tickets = "/api/branches/{branch}/modules/{module}/tables/{table}";
-    let small = r#"{"tables":[{"name":"t","fields":[{"name":"id"}]}]}"#;
+    let small = r#"{"tables":[{"name":"t","fields":[{"name":"id","type":"text"}]}]}"#;
     let module = format!(r#"{{"id":"m","schema":{small}}}"#);
     let schema = format!(r#"{{"schema":{small}}}"#);
-    for (method, path, body) in [
-        ("post", tickets, r#"{"record":{"id":"t-1","title":"a"},"meta":{"requestId":"r"}}"#),
-        ("post", "/api/modules", &*module),
-        ("post", "/api/branches", r#"{"id":"b","modules":["m"]}"#),
-        ("post", "/api/branches/{branch}/modules", r#"{"id":"m"}"#),
-        ("post", "/api/schemas/global/{name}", &*schema),
-        ("post", "/api/schemas/branch/{branch}/{module}", &*schema),
-        ("post", "/api/seeds", r#"{"branchId":"dar","moduleId":"pos","seeds":{"tickets":[]}}"#),
-        ("patch", tickets, r#"{"id":"t-1","title":"b"}"#),
-        ("put", tickets, r#"{"id":"t-2"}"#),
-        ("delete", tickets, r#"{"id":"t-2"}"#),
-        ("delete", tickets, r#"{"id":"t-2"}"#),
-        ("delete", tickets, ""),
+    for (status, method, path, body) in [
+        (201, "post", tickets, r#"{"record":{"id":"t-1","title":"a"},"meta":{"requestId":"r"}}"#),
+        (201, "post", "/api/modules", &*module),
+        (201, "post", "/api/branches", r#"{"id":"b","modules":["m"]}"#),
+        (200, "post", "/api/branches/{branch}/modules", r#"{"id":"m"}"#),
+        (200, "post", "/api/schemas/global/{name}", &*schema),
+        (200, "post", "/api/schemas/branch/{branch}/{module}", &*schema),
         (
+            200,
+            "post",
+            "/api/seeds",
+            r#"{"branchId":"dar","moduleId":"pos","seeds":{"tickets":[]}}"#,
+        ),
+        (200, "patch", tickets, r#"{"id":"t-1","title":"b"}"#),
+        (200, "put", tickets, r#"{"id":"t-2"}"#),
+        (200, "delete", tickets, r#"{"id":"t-2"}"#),
+        (404, "delete", tickets, r#"{"id":"t-2"}"#),
+        (400, "delete", tickets, ""),
+        (
+            200,
             "post",
             "/api/branches/{branch}/modules/{module}/save",
             r#"{"table":"tickets","record":{"id":"t-3"}}"#,
         ),
         (
+            200,
             "post",
             "/api/branches/{branch}/modules/{module}/sequences",
             r#"{"table":"order_header","field":"id"}"#,
         ),
-        ("post", "/api/branches/{branch}/modules/{module}", "{}"),
-        ("post", "/api/modules", "{}"),
+        (200, "post", "/api/branches/{branch}/modules/{module}", "{}"),
+        (400, "post", "/api/modules", "{}"),
     ] {
-        follows(&rest, &document, method, path, body).await;
+        follows(&rest, &document, status, method, path, body).await;
     }
     for (path, item) in document["paths"].as_object().unwrap() {
         let json = "/get/responses/200/content/application~1json";
         if item.pointer(json).is_some() {
-            follows(&rest, &document, "get", path, "").await;
+            follows(&rest, &document, 200, "get", path, "").await;
         }
     }
-    follows(&rest, &document, "get", "/api/schema", "").await;
 }
 
-async fn follows(rest: &Rest, document: &Value, method: &str, path: &str, body: &str) {
+async fn follows(rest: &Rest, document: &Value, status: u16, method: &str, path: &str, body: &str) {
     let include = if path == "/api/schema" { "?include=seed,live,config,schema" } else { "" };
     let asked = format!("{}{include}", filled(path));
     let answer = rest.send(&method.to_uppercase(), &asked, body, &[]).await;
+    assert_eq!(answer.status, status, "{method} {path}: {}", answer.raw);
     let operation = &document["paths"][path][method];
     let content = &operation["responses"][answer.status.to_string()]["content"];
     let schema = &content["application/json"]["schema"];
