@@ -7,10 +7,10 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use actors::RouteError;
+use actors::{ChangeError, RouteError};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use model::{BadName, Object, Reject, Value};
+use model::{BadName, ChangeRefused, Object, Reject, Value};
 
 macro_rules! problems {
     ($($name:ident $status:literal $code:literal $title:literal;)*) => {
@@ -43,7 +43,7 @@ problems! {
     InvalidUpgrade 400 "invalid-upgrade" "The request to become a WebSocket is not complete";
     InvalidRequestId 400 "invalid-request-id" "A request id is too long";
     HelloRequired 400 "hello-required" "A frame came that must follow client:hello";
-    MissingModule 400 "missing-module-id" "A publish names no module";
+    MissingModule 400 "missing-module-id" "No module is named";
     MissingTableName 400 "missing-table-name" "The body names no table";
     MissingRecord 400 "missing-record" "The body has no record";
     MissingRecordKey 400 "missing-record-key" "A delete names no record";
@@ -52,6 +52,12 @@ problems! {
     MissingOrder 400 "missing-order-payload" "The body has no order";
     ModuleEventFailed 400 "module-event-failed" "The branch refused the change";
     SequenceFailed 400 "sequence-allocation-failed" "No number can be taken";
+    MissingBranch 400 "missing-branch-id" "The body names no branch";
+    MissingSchema 400 "missing-schema" "The body has no definition";
+    ModuleNotRegistered 400 "module-not-registered" "The module that a branch is to have does not exist";
+    InvalidDefinition 400 "invalid-definition" "The definition of a module cannot be taken";
+    InvalidSchemaPath 400 "invalid-schema-fallback-path" "The path leads out of data/";
+    InvalidPath 400 "invalid-path" "A stored definition is named outside the rules";
     NotFound 404 "not-found" "There is nothing under this path";
     PathNotFound 404 "path-not-found" "The module's snapshot has no such member";
     ModuleNotFound 404 "module-not-found" "The branch has no such module";
@@ -60,6 +66,7 @@ problems! {
     HistoryRestoreFailed 404 "history-restore-failed" "There is no such entry in the history";
     OrderNotFound 404 "order-not-found" "There is no such order";
     NotSupported 404 "not-supported" "The original has it under this path; this server does not";
+    SchemaNotFound 404 "schema-not-found" "No definition is stored under this name";
     MethodNotAllowed 405 "method-not-allowed" "The path does not take this method";
     RequestTimeout 408 "request-timeout" "The body took too long to arrive";
     VersionConflict 409 "version-conflict" "The record was changed by someone else";
@@ -69,6 +76,9 @@ problems! {
     InsertOnly 409 "insert-only-violation" "The tables sent cannot replace those that are there";
     FullSyncRequired 409 "full-sync-required" "The client's picture is too old: take a snapshot";
     ConcurrencyConflict 409 "concurrency-conflict" "A condition of the save does not hold";
+    ModuleExists 409 "module-exists" "There is a module of this id";
+    BranchExists 409 "branch-exists" "There is a branch of this id";
+    CatalogueFull 409 "catalogue-full" "There are as many of these as there may be";
     BodyTooLarge 413 "body-too-large" "The body is too large";
     UriTooLong 414 "uri-too-long" "The path and query are too long";
     OrderRefused 422 "order-persist-failed" "The order cannot be saved as it is";
@@ -233,6 +243,35 @@ impl From<RouteError> for ApiError {
             }
             RouteError::Indeterminate => {
                 Self::new(Problem::OutcomeUnknown, message).details([("outcome", "unknown".into())])
+            }
+        }
+    }
+}
+
+impl From<ChangeError> for ApiError {
+    fn from(error: ChangeError) -> Self {
+        let message = error.to_string();
+        let new = |problem| Self::new(problem, message.clone());
+        match error {
+            ChangeError::Refused(ChangeRefused::ModuleExists(id)) => {
+                new(Problem::ModuleExists).with("moduleId", id.as_str())
+            }
+            ChangeError::Refused(ChangeRefused::BranchExists(id)) => {
+                new(Problem::BranchExists).with("branchId", id.as_str())
+            }
+            ChangeError::Refused(ChangeRefused::NoModule(id)) => {
+                new(Problem::ModuleNotFound).with("moduleId", id.as_str())
+            }
+            ChangeError::Refused(ChangeRefused::Full { max, .. }) => {
+                new(Problem::CatalogueFull).details([("max", u64::from(max).into())])
+            }
+            ChangeError::Refused(
+                ChangeRefused::AlreadyFormed(_)
+                | ChangeRefused::NotFormed
+                | ChangeRefused::OtherData(_),
+            ) => new(Problem::Unavailable).retry(Duration::from_secs(1)),
+            ChangeError::Undecided(_) => {
+                new(Problem::OutcomeUnknown).details([("outcome", "unknown".into())])
             }
         }
     }

@@ -6,11 +6,12 @@
 
 use std::future::Future;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use actors::Branches;
 use axum::Router;
 use axum::serve::ListenerExt;
+use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
 use model::{
     Accepted, Answer, BranchKey, Command, ModuleSnapshot, Offset, Outcome, Read, ReadLevel,
@@ -22,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::error::{ApiError, Problem};
 use crate::limits::{Limits, RENDERS_AT_ONCE, SYNC_BODIES_AT_ONCE};
+use crate::http::Files;
 use crate::metrics::Counters;
 
 /// What the doors are told when they are built.
@@ -33,12 +35,19 @@ pub struct GatewayConfig {
     pub open_to_all: bool,
     /// The bounds.
     pub limits: Limits,
+    /// Files that clients may have besides the API.
+    pub files: Option<Arc<dyn Files>>,
 }
 
 impl GatewayConfig {
     /// The usual doors of a node of this name: its `serverId` is `ws-<node>`.
     pub fn new(node: &str) -> Self {
-        Self { server_id: format!("ws-{node}"), open_to_all: false, limits: Limits::default() }
+        Self {
+            server_id: format!("ws-{node}"),
+            open_to_all: false,
+            limits: Limits::default(),
+            files: None,
+        }
     }
 }
 
@@ -69,6 +78,8 @@ impl Gateway {
             draining: CancellationToken::new(),
             sockets: TaskTracker::new(),
             limits: config.limits,
+            files: config.files,
+            document: OnceLock::new(),
         });
         Self { app }
     }
@@ -133,6 +144,9 @@ pub(crate) struct Shared {
     pub(crate) metrics: PrometheusHandle,
     pub(crate) counters: Counters,
     pub(crate) limits: Limits,
+    pub(crate) files: Option<Arc<dyn Files>>,
+    /// The description of every route, written when they are made.
+    pub(crate) document: OnceLock<Bytes>,
     /// One permit for each socket.
     pub(crate) seats: Arc<Semaphore>,
     /// One permit for each large snapshot being written.

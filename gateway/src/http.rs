@@ -3,13 +3,18 @@
 mod ask;
 mod branches;
 mod cluster;
+mod configure;
+mod definitions;
 mod door;
+mod files;
 mod health;
 mod marker;
 mod module;
 mod orders;
 mod query;
+mod openapi;
 mod reply;
+mod routes;
 mod save;
 mod schema;
 mod sequences;
@@ -24,7 +29,9 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::error::{ApiError, Problem};
 use crate::gateway::App;
+use crate::http::routes::Routes;
 use crate::limits::BODY_BYTES_MAX;
+use crate::render;
 
 /// Every route of this node.
 pub(crate) fn routes(app: App) -> Router {
@@ -32,8 +39,23 @@ pub(crate) fn routes(app: App) -> Router {
         let app = App::clone(&app);
         move |panic| door::panicked(&app, panic)
     };
-    Router::new()
+    let (router, told) = resources().finish();
+    app.document.get_or_init(|| render::bytes(&openapi::describe(&told)).unwrap_or_default());
+    router
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(App::clone(&app), door::walk_through))
+        .with_state(app)
+}
+
+/// Every resource; each says beside its handlers what the document tells of them.
+fn resources() -> Routes {
+    Routes::of("Node")
         .merge(health::routes())
+        .merge(openapi::routes())
+        .merge(cluster::routes())
         .merge(branches::routes())
         .merge(module::routes())
         .merge(tables::routes())
@@ -43,16 +65,12 @@ pub(crate) fn routes(app: App) -> Router {
         .merge(sync::routes())
         .merge(query::routes())
         .merge(schema::routes())
-        .merge(cluster::routes())
-        .fallback(nothing_here)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn_with_state(App::clone(&app), door::walk_through))
-        .with_state(app)
+        .merge(configure::routes())
+        .merge(definitions::routes())
 }
 
 pub(crate) use branches::DEFAULT_BRANCH;
+pub use files::{File, Files};
 
 /// The two names the original has for branches.
 const BRANCHES: [&str; 2] = ["/api/branches", "/api/branch"];

@@ -29,3 +29,4 @@ mod wire;
 mod ws;
 
 pub use gateway::{Gateway, GatewayConfig};
+pub use http::{File, Files};

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 /// Largest body of a request, in bytes (decision 16). Beyond it: 413.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// Largest body of a request that carries whole tables, in bytes (decision 16). Beyond it: 413.
-pub const SYNC_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How long such a body may take to arrive: 32 MiB over a line of 2 Mbit/s.
 pub const SYNC_BODY_READ_MAX: Duration = Duration::from_secs(150);
 /// Such bodies read at the same time on this node, each with a few times its size in memory.
@@ -13,6 +11,11 @@ pub const SYNC_BODY_READ_MAX: Duration = Duration::from_secs(150);
 pub const SYNC_BODIES_AT_ONCE: usize = 8;
 /// Events of one delta answer: more than a shop makes while a till is away for an hour.
 pub const DELTA_EVENTS_MAX: u32 = 1_000;
+/// Largest body with whole tables, definitions or seeds, in bytes (decision 16). Beyond it: 413.
+pub const LARGE_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Largest change of the catalogue, in bytes as it is written to the log, which takes 64 MiB: a
+/// definition is in it as it was sent and as it is understood.
+pub const CHANGE_BYTES_MAX: usize = 48 * 1024 * 1024;
 /// How long a body may take to arrive: ends those that send a byte a minute.
 pub const BODY_READ_MAX: Duration = Duration::from_secs(15);
 /// Longest path and query, in bytes. Beyond it: 414.
@@ -21,6 +24,8 @@ pub const URI_BYTES_MAX: usize = 8 * 1024;
 pub const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// Longest idempotency key, request id, client id or event id, in bytes: each is kept for a day.
 pub const ID_BYTES_MAX: usize = 256;
+/// Longest name of a stored definition, in bytes: a file name of the original, without its ending.
+pub const SCHEMA_NAME_BYTES_MAX: usize = 128;
 /// Modules whose counters are read at once for one list of branches.
 pub const HEADS_AT_ONCE: usize = 16;
 

@@ -361,6 +361,12 @@ impl Catalogue {
         self.taken.iter().any(|taken| taken == id)
     }
 
+    /// The id of the last change taken whose id begins so.
+    pub fn taken_under(&self, beginning: &str) -> Option<&str> {
+        let mut newest_first = self.taken.iter().rev().map(String::as_str);
+        newest_first.find(|taken| taken.starts_with(beginning))
+    }
+
     /// Whether the cluster has begun.
     pub fn is_formed(&self) -> bool {
         !self.cluster_id.is_empty()

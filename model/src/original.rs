@@ -14,6 +14,7 @@ mod branches;
 mod files;
 mod live;
 mod modules;
+mod schemas;
 
 use std::collections::BTreeMap;
 
@@ -52,6 +53,8 @@ pub struct Original {
     pub sequences: SequenceRules,
     /// What was left out or added, and why, for people to read.
     pub notes: Vec<String>,
+    /// Every definition in the directory: `global/<file>`, `branch/<branch>/<module>`.
+    pub schemas: BTreeMap<String, Value>,
 }
 
 /// One module that can be loaded.
@@ -106,6 +109,7 @@ impl Original {
         }
         let mut directories = branches::directories(&files, &mut notes);
         let modules = modules::read(&files, &mut directories, &mut notes)?;
+        let schemas = schemas::read(&files, &directories, &mut notes)?;
         let mut original = Self {
             modules,
             branches: Vec::new(),
@@ -113,6 +117,7 @@ impl Original {
             defaults: Vec::new(),
             sequences: SequenceRules::default(),
             notes,
+            schemas,
         };
         branches::read(&files, &directories, &mut original)?;
         if let Some(doc) = files.json(SEQUENCES)? {

@@ -199,6 +199,11 @@ fn changes(source: &str, original: Original) -> Loaded {
     let change = Change::Patterns { patterns, defaults: original.defaults };
     entries.push(entry("patterns", "all", change));
     entries.push(entry("sequences", "all", Change::Sequences(original.sequences)));
+    for (name, source) in original.schemas {
+        let source = Arc::new(source);
+        let change = Change::PutSchema { name: name.clone(), source, module: None };
+        entries.push(entry("schema", &name, change));
+    }
     Loaded { entries, notes: original.notes }
 }
 
@@ -225,7 +230,9 @@ mod tests {
                 "sample:branch:dar",
                 "sample:branch:remal",
                 "sample:patterns:all",
-                "sample:sequences:all"
+                "sample:sequences:all",
+                "sample:schema:global/pos_schema",
+                "sample:schema:global/scratchpad_schema"
             ]
         );
     }
@@ -266,7 +273,7 @@ mod tests {
         let source =
             |seeds_only| CatalogueSource::Original { dir: dir.path().to_owned(), seeds_only };
         let quiet = load(&source(false)).unwrap();
-        assert_eq!(quiet.entries.len(), 6);
+        assert_eq!(quiet.entries.len(), 8);
         assert!(quiet.entries[0].id.starts_with("original:module:pos:"));
 
         write(dir.path(), "branches/dar/modules/pos/live/data.json", "not even JSON");

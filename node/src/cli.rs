@@ -86,6 +86,9 @@ struct DemoArgs {
     /// The first node's HTTP port; the others follow, then the ports between nodes
     #[arg(long, default_value_t = crate::config::HTTP_PORT)]
     port: u16,
+    /// Serve the files of this directory to browsers, besides the API
+    #[arg(long = "static", value_name = "DIR")]
+    static_files: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -54,6 +54,8 @@ pub struct Config {
     pub checkpoint_log_bytes: u64,
     /// Which modules and branches this node brings.
     pub catalogue: CatalogueSource,
+    /// The directory whose files browsers may have.
+    pub static_files: Option<PathBuf>,
     /// Whether it may listen beyond this machine without authentication.
     pub open: bool,
     /// How it logs.
@@ -179,6 +181,7 @@ impl Config {
             )?,
             checkpoint_log_bytes: settings.checkpoint_log_mib.unwrap_or(16) * 1024 * 1024,
             catalogue: catalogue(settings.sample, settings.original, settings.seeds_only)?,
+            static_files: settings.static_files,
             open: settings.open.unwrap_or(false),
             log: settings.log.unwrap_or_default(),
             log_level: settings.log_level.unwrap_or_else(|| "info".to_owned()),
@@ -345,8 +348,8 @@ impl fmt::Display for Config {
             f,
             "node={} name={:?} cluster={:?} data={:?} listen={} peer_listen={} advertise={:?} \
              peers=[{}] partitions={} heartbeat={heartbeat:?} election={election_min:?}-\
-             {election_max:?} checkpoint_log_bytes={} catalogue={:?} open={} log={:?} \
-             log_level={:?}",
+             {election_max:?} checkpoint_log_bytes={} catalogue={:?} static={:?} open={} \
+             log={:?} log_level={:?}",
             self.node,
             self.name,
             self.cluster,
@@ -358,6 +361,7 @@ impl fmt::Display for Config {
             self.partitions,
             self.checkpoint_log_bytes,
             self.catalogue,
+            self.static_files,
             self.open,
             self.log,
             self.log_level,

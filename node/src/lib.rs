@@ -13,6 +13,7 @@ pub mod boot;
 pub mod catalogue;
 pub mod cli;
 pub mod config;
+mod files;
 pub mod limits;
 mod node;
 pub mod peer;

@@ -79,3 +79,5 @@ pub const BOOK_EVERY: Duration = Duration::from_millis(500);
 pub const METRICS_UPKEEP_EVERY: Duration = Duration::from_secs(10);
 /// How long the gateway may take to say goodbye to its clients when the node stops.
 pub const GATEWAY_STOP_MAX: Duration = Duration::from_secs(20);
+/// How much of a file for browsers is read at once, in bytes: what a slow client holds of it.
+pub const STATIC_PIECE_BYTES: usize = 64 * 1024;

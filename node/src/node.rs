@@ -10,10 +10,11 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use actors::{Branches, Running};
-use gateway::{Gateway, GatewayConfig};
+use gateway::{Files, Gateway, GatewayConfig};
 use model::NodeRecord;
 use raft::{Groups, GroupsConfig};
 use tokio::sync::watch;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::boot::{BootError, DataDir};
 use crate::catalogue::{self, CatalogueError, Loaded};
 use crate::config::{CatalogueSource, Config};
+use crate::files::StaticFiles;
 use crate::limits::{BOOK_EVERY, GATEWAY_STOP_MAX, METRICS_UPKEEP_EVERY};
 use crate::peer::{AddressBook, PeerAddress, PeerConfig, PeerLink, Plain};
 use crate::telemetry;
@@ -50,6 +52,14 @@ pub enum StartError {
     /// Its modules and branches cannot be read.
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
+    /// Its files for browsers cannot be had.
+    #[error("cannot serve the files of {dir}: {source}; give a directory with --static")]
+    Files {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The link to its peers did not start.
     #[error("the link to other nodes did not start: {0}")]
     Link(#[source] std::io::Error),
@@ -150,6 +160,7 @@ impl Node {
         let threads = Threads::start().map_err(StartError::Doors)?;
         let data = DataDir::open(&config.data, config.node, &config.cluster)?;
         let loaded = load(&config.catalogue)?;
+        let files = open_files(config.static_files.as_deref())?;
         let told = told_book(&config);
         let (book, followed) = watch::channel(Arc::new(told.clone()));
         let link = PeerLink::start(PeerConfig {
@@ -185,7 +196,8 @@ impl Node {
                 upkeep.run_upkeep();
             }
         }));
-        let doors = GatewayConfig { open_to_all: is_open, ..GatewayConfig::new(&config.name) };
+        let doors =
+            GatewayConfig { open_to_all: is_open, files, ..GatewayConfig::new(&config.name) };
         let gateway = Gateway::new(doors, router, metrics);
         let closing = CancellationToken::new();
         let closed = closing.clone().cancelled_owned();
@@ -399,4 +411,12 @@ async fn keep_book(
             is_new
         });
     }
+}
+
+/// The files that browsers may have.
+fn open_files(dir: Option<&Path>) -> Result<Option<Arc<dyn Files>>, StartError> {
+    let Some(dir) = dir else { return Ok(None) };
+    let files = StaticFiles::open(dir)
+        .map_err(|source| StartError::Files { dir: dir.to_owned(), source })?;
+    Ok(Some(Arc::new(files)))
 }

@@ -2,22 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use axum::routing::get;
 use futures::StreamExt as _;
 use futures::stream;
 use model::{Answer, BranchId, BranchKey, Head, ModuleId, Read, ReadLevel};
 use serde::Serialize;
 
 use crate::auth::{Access, Intent, Principal, authorize};
-use crate::error::ApiError;
+use crate::error::{ApiError, Problem};
 use crate::gateway::{App, now};
-use crate::http::BRANCHES;
 use crate::http::ask::{InBranch, Params};
+use crate::http::openapi::op;
 use crate::http::reply::{json, written};
+use crate::http::routes::Routes;
 use crate::limits::HEADS_AT_ONCE;
 use crate::render;
 use crate::wire::{ModuleMeta, by_id};
@@ -25,15 +24,27 @@ use crate::wire::{ModuleMeta, by_id};
 /// The branch that is meant where none is named.
 pub(crate) const DEFAULT_BRANCH: &str = "lab:test-pad";
 
-pub(crate) fn routes() -> Router<App> {
-    let mut routes = Router::new().route("/api/state", get(state));
-    for root in BRANCHES {
-        routes = routes
-            .route(root, get(list))
-            .route(&format!("{root}/{{branch}}"), get(snapshot))
-            .route(&format!("{root}/{{branch}}/modules"), get(modules));
-    }
-    routes
+pub(crate) fn routes() -> Routes {
+    const LIST: &str = "{branches: [{id: text, label: text, \
+                        modules: [{moduleId: text, version: int?, meta: ModuleMeta?}]}]}";
+    Routes::of("Branches")
+        .path("/api/state")
+        .get(
+            state,
+            op("One branch whole, as before there were paths for it")
+                .query("branch", "text", "Which; `lab:test-pad` where none is named")
+                .answers(200, "BranchSnapshot")
+                .refuses(&[Problem::InvalidName, Problem::Unavailable]),
+        )
+        .in_branches("")
+        .get(list, op("The branches: those configured, then those written to").answers(200, LIST))
+        .in_branches("/{branch}")
+        .get(snapshot, op("One branch whole").answers(200, "BranchSnapshot").reads())
+        .in_branches("/{branch}/modules")
+        .get(
+            modules,
+            op("The modules of a branch").answers(200, "{branchId: text, modules: [text]}"),
+        )
 }
 
 #[derive(Serialize)]
@@ -113,7 +124,7 @@ async fn state(
     principal: Principal,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let branch = BranchId::parse(params.first(&["branch"]).unwrap_or(DEFAULT_BRANCH))?;
+    let branch = BranchId::parse(params.first(&["branch", "branchId"]).unwrap_or(DEFAULT_BRANCH))?;
     authorize(&principal, &Access::branch(Intent::Read, &branch))?;
     of_branch(app, branch, ReadLevel::default()).await
 }

@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use crate::error::{ApiError, Problem};
 use crate::gateway::App;
 use crate::http::ask::decoded;
+use crate::http::files;
 use crate::http::reply::{CURSOR, json};
 use crate::limits::{HEADER_BYTES_MAX, ID_BYTES_MAX, URI_BYTES_MAX};
 use crate::{metrics, ws};
@@ -37,7 +38,10 @@ pub(crate) async fn walk_through(State(app): State<App>, request: Request, next:
         Err(error) => error.into_response(),
         Ok(()) if method == Method::OPTIONS => preflight(asked_headers),
         Ok(()) if ws::is_upgrade(&request) => ws::accept(app, request).await,
-        Ok(()) => next.run(request).await,
+        Ok(()) => match file(&app, &request).await {
+            Some(file) => file,
+            None => next.run(request).await,
+        },
     };
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
         response = with_body(&error, &path, response);
@@ -47,6 +51,12 @@ pub(crate) async fn walk_through(State(app): State<App>, request: Request, next:
     metrics::request(&path, &method, took);
     record(&method, &path, &id, response.status(), took);
     response
+}
+
+/// The file that a request means, if there is one.
+fn file(app: &App, request: &Request) -> impl Future<Output = Option<Response>> + use<> {
+    let asked = files::Asked::of(app, request);
+    async move { asked?.answer().await }
 }
 
 /// What can be refused before anybody looks at what is asked.

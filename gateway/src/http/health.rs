@@ -1,22 +1,34 @@
 //! Health: whether this node lives, whether it serves, and what it counts.
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use serde::Serialize;
 
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, now};
 use crate::http::ask::Params;
+use crate::http::openapi::op;
 use crate::http::reply::json;
+use crate::http::routes::Routes;
 
-pub(crate) fn routes() -> Router<App> {
-    Router::new()
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
+pub(crate) fn routes() -> Routes {
+    Routes::of("Node")
+        .path("/healthz")
+        .get(
+            healthz,
+            op("Whether this node lives").answers(200, "{status: 'ok', serverId: text, now: text}"),
+        )
+        .path("/readyz")
+        .get(
+            readyz,
+            op("Whether this node serves")
+                .query("verbose", "flag", "Say what it holds too")
+                .answers(200, "{status: 'ready', serverId?: text, sockets?: int, modules?: int}")
+                .refuses(&[Problem::NotReady]),
+        )
+        .path("/metrics")
+        .get(metrics, op("What this node counts").answers_in("text/plain", "text"))
 }
 
 async fn healthz(State(app): State<App>) -> Result<Response, ApiError> {

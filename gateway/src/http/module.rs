@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
-use axum::routing::get;
 use model::{ModuleSnapshot, Value};
 use serde::Serialize;
 
@@ -15,20 +13,30 @@ use crate::auth::Intent;
 use crate::error::{ApiError, Problem};
 use crate::gateway::App;
 use crate::http::ask::{Body, InModule, path_part};
+use crate::http::openapi::op;
 use crate::http::reply::{at, written};
-use crate::http::{BRANCHES, nothing_here};
+use crate::http::routes::Routes;
 use crate::render;
 use crate::wire::Module;
 
-pub(crate) fn routes() -> Router<App> {
-    let mut routes = Router::new();
-    for root in BRANCHES {
-        let module = format!("{root}/{{branch}}/modules/{{module}}");
-        routes = routes
-            .route(&module, get(whole).post(echo))
-            .route(&format!("{module}/{{*rest}}"), get(part).fallback(nothing_here));
-    }
-    routes
+pub(crate) fn routes() -> Routes {
+    Routes::of("Modules")
+        .in_branches("/{branch}/modules/{module}")
+        .get(whole, op("A module whole").answers(200, "ModuleSnapshot").reads())
+        .post(
+            echo,
+            op("What was sent, and the module")
+                .about("Changes nothing.")
+                .body("any")
+                .answers(200, "{received: any, snapshot: ModuleSnapshot}")
+                .reads(),
+        )
+        .in_branches("/{branch}/modules/{module}/{*rest}")
+        .get(
+            part,
+            op("A part of a module").answers(200, "any").reads().refuses(&[Problem::PathNotFound]),
+        )
+        .nothing_else()
 }
 
 async fn whole(State(app): State<App>, place: InModule) -> Result<Response, ApiError> {

@@ -9,12 +9,10 @@ mod payload;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
-use axum::routing::get;
 use model::{
     Accepted, Answer, Command, Object, Offset, Orders, OrdersQuery, Origin, Read, ReadLevel,
     Request, Value,
@@ -24,11 +22,12 @@ use serde::Serialize;
 use crate::auth::Intent;
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, now, unasked};
-use crate::http::BRANCHES;
 use crate::http::ask::{Body, InModule, Named, Params, path_part};
 use crate::http::orders::echo::{Saved, normalized};
 use crate::http::orders::payload::Payload;
+use crate::http::openapi::op;
 use crate::http::reply::{at, json, written};
+use crate::http::routes::Routes;
 use crate::render;
 
 /// The module that has orders.
@@ -36,14 +35,49 @@ const POS: &str = "pos";
 /// The names of the parts, as `include` and `meta.include` have them.
 const PARTS: [&str; 4] = ["lines", "payments", "statuslogs", "linestatuslogs"];
 
-pub(crate) fn routes() -> Router<App> {
-    let mut routes = Router::new();
-    for root in BRANCHES {
-        let path = format!("{root}/{{branch}}/modules/{{module}}/orders");
-        routes =
-            routes.route(&path, get(list).post(save)).route(&format!("{path}/{{order}}"), get(one));
-    }
-    routes
+pub(crate) fn routes() -> Routes {
+    const BODY: &str = "{order: {id?: text, shiftId: text, version?: int, lines: [object], \
+                        payments?: [object], *: any}, actorId?: text, userId?: text}";
+    const SAVED: &str = "{branchId: text, moduleId: text, orderId: text, order: Record, \
+                         normalized: object}";
+    Routes::of("Orders")
+        .in_branches("/{branch}/modules/{module}/orders")
+        .get(
+            list,
+            op("The orders, newest first")
+                .about("Only the module `pos` has orders.")
+                .query("onlyActive", "flag", "leave out orders that have ended; true by default")
+                .query("status", "text", "only these states, with commas")
+                .query("stage", "text", "only these stages, with commas")
+                .query("type", "text", "only these types, with commas")
+                .query("shiftId", "text", "only of these shifts, with commas")
+                .query("updatedAfter", "text", "only those updated at this time or later")
+                .query("savedAfter", "text", "only those saved at this time or later")
+                .query("limit", "int", "at most this many; 0 is all")
+                .query("include", "text", "lines, payments, statuslogs, linestatuslogs")
+                .answers(200, "{branchId: text, moduleId: text, orders: [Record], meta: object}")
+                .reads(),
+        )
+        .post(
+            save,
+            op("Save an order with all that belongs to it, whole or not at all")
+                .body(BODY)
+                .answers(201, SAVED)
+                .writes()
+                .refuses(&[
+                    Problem::MissingOrder,
+                    Problem::OrderVersionConflict,
+                    Problem::OrderRefused,
+                ]),
+        )
+        .in_branches("/{branch}/modules/{module}/orders/{order}")
+        .get(
+            one,
+            op("One order with all that belongs to it")
+                .answers(200, "{branchId: text, moduleId: text, orderId: text, order: Record}")
+                .reads()
+                .refuses(&[Problem::OrderNotFound]),
+        )
 }
 
 /// Another module has nothing under this path, as before.

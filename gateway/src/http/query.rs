@@ -3,11 +3,9 @@
 
 use std::time::Instant;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use axum::routing::{get, post};
 use model::{
     Answer, BranchId, BranchKey, Filter, ModuleId, Object, Operator, OrderBy, Query, Read, Value,
 };
@@ -17,7 +15,9 @@ use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, unasked};
 use crate::http::ask::{Body, Level};
+use crate::http::openapi::op;
 use crate::http::reply::written;
+use crate::http::routes::Routes;
 use crate::publish::text;
 use crate::render;
 
@@ -35,12 +35,33 @@ const OPERATORS: [(Operator, &[&str]); 9] = [
     (Operator::Like, &["like"]),
 ];
 
-pub(crate) fn routes() -> Router<App> {
-    Router::new()
-        .route("/api/query/module", post(query))
-        .route("/api/query", post(not_supported))
-        .route("/api/query/raw", post(not_supported))
-        .route("/api/schema/database", get(no_database))
+pub(crate) fn routes() -> Routes {
+    const BODY: &str = "{branchId: text, moduleId: text, table: text, where?: any, orderBy?: any, \
+                        limit?: int, offset?: int}";
+    const ANSWER: &str = "{branchId: text, moduleId: text, table: text, count: int, \
+                          rows: [Record], meta: object}";
+    let sql = || op("The original's SQL: not here").refuses(&[Problem::NotSupported]);
+    Routes::of("Queries")
+        .path("/api/query/module")
+        .post(
+            query,
+            op("Rows of one table that meet conditions")
+                .body(BODY)
+                .answers(200, ANSWER)
+                .reads()
+                .refuses(&[
+                    Problem::MissingTable,
+                    Problem::TableNotFound,
+                    Problem::ModuleNotFound,
+                    Problem::InvalidName,
+                ]),
+        )
+        .path("/api/query")
+        .post(not_supported, sql())
+        .path("/api/query/raw")
+        .post(not_supported, sql())
+        .path("/api/schema/database")
+        .get(no_database, sql())
 }
 
 /// The original looked into its SQLite file here.

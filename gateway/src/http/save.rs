@@ -1,31 +1,46 @@
 //! Save: one record, stored if what the client believes about it still holds.
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use axum::routing::post;
 use model::{Action, Guard, Object, Origin, Timestamp, Value, Verb};
 use serde::Serialize;
 
 use crate::auth::Intent;
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, now};
-use crate::http::BRANCHES;
 use crate::http::ask::{Body, InModule, Named};
 use crate::http::marker::{self, business_day};
+use crate::http::openapi::op;
 use crate::http::reply::{at, json};
+use crate::http::routes::Routes;
 use crate::http::tables::{Changed, registered, write};
 use crate::publish::{event_of, record, text, user_of};
 use crate::wire::Shown;
 
-pub(crate) fn routes() -> Router<App> {
-    let mut routes = Router::new();
-    for root in BRANCHES {
-        let path = format!("{root}/{{branch}}/modules/{{module}}/save");
-        routes = routes.route(&path, post(save));
-    }
-    routes
+pub(crate) fn routes() -> Routes {
+    const BODY: &str = "{table: text, record: Record, meta?: any, source?: text, \
+                        includeRecord?: flag, snapshotMarker?: text, concurrency?: object, *: any}";
+    const ANSWER: &str = "{status: 'created'|'saved', branchId: text, moduleId: text, \
+                          table: text, record: Record, ack: Ack, notice: Notice, \
+                          snapshotMarker: text, clientSnapshotMarker: text?}";
+    const REFUSES: [Problem; 7] = [
+        Problem::MissingTableName,
+        Problem::MissingRecord,
+        Problem::TableNotFound,
+        Problem::ModuleEventFailed,
+        Problem::VersionConflict,
+        Problem::FullSyncRequired,
+        Problem::ConcurrencyConflict,
+    ];
+    Routes::of("Records").in_branches("/{branch}/modules/{module}/save").post(
+        save,
+        op("Save a record if what the client believes of it still holds")
+            .body(BODY)
+            .answers(200, ANSWER)
+            .writes()
+            .refuses(&REFUSES),
+    )
 }
 
 async fn save(

@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use axum::routing::get;
 use model::{
     BranchId, BranchKey, ModuleConfig, ModuleId, ModuleSnapshot, Object, ReadLevel, TableName,
     Validation, Value, VersionRule,
@@ -14,16 +12,41 @@ use model::{
 use serde::{Serialize, Serializer};
 
 use crate::auth::{Access, Intent, Principal, authorize};
-use crate::error::ApiError;
+use crate::error::{ApiError, Problem};
 use crate::gateway::App;
 use crate::http::ask::Params;
 use crate::http::branches::DEFAULT_BRANCH;
+use crate::http::openapi::op;
 use crate::http::reply::{json, written};
+use crate::http::routes::Routes;
 use crate::render;
 use crate::wire::{Members, Module};
 
-pub(crate) fn routes() -> Router<App> {
-    Router::new().route("/api/modules", get(modules)).route("/api/schema", get(schema))
+pub(crate) fn routes() -> Routes {
+    const SCHEMA: &str = "{branchId: text, modules: {*: {moduleId: text, branchId: text, \
+                          label: text, description: text, tables: [text], config?: object, \
+                          schema?: any, schemaSource?: text?, seed?: object?, seedSource?: text?, \
+                          live?: object?, liveSource?: text?}}, \
+                          warnings?: [{moduleId: text, warning: text}]}";
+    Routes::of("Configuration")
+        .path("/api/modules")
+        .get(
+            modules,
+            op("The modules").answers(
+                200,
+                "{modules: [{id: text, label: text, description: text, tables: [text]}]}",
+            ),
+        )
+        .path("/api/schema")
+        .get(
+            schema,
+            op("What the tables of modules are made of")
+                .query("branch", "text", "For which; `lab:test-pad` where none is named")
+                .query("module", "text", "Which, with commas; all where none is named")
+                .query("include", "text", "Of config, schema, seed, live, with commas")
+                .answers(200, SCHEMA)
+                .refuses(&[Problem::InvalidName]),
+        )
 }
 
 async fn modules(State(app): State<App>, principal: Principal) -> Result<Response, ApiError> {
@@ -112,7 +135,7 @@ async fn schema(
     let mut asked: Vec<String> =
         params.list(&["module", "moduleId", "modules"]).map(str::to_owned).collect();
     if asked.is_empty() {
-        asked = catalogue.modules_of(&branch_id).iter().map(ModuleId::to_string).collect();
+        asked = catalogue.modules.iter().map(|module| module.id.to_string()).collect();
     }
     let mut shape = Shape { branch_id, modules: Vec::new(), warnings: Vec::new() };
     for module_id in asked {
@@ -127,6 +150,7 @@ async fn schema(
             live = app.snapshot(key, ReadLevel::default()).await.ok();
         }
         for (asked, found, warning) in [
+            (include.schema, !config.source.is_null(), "schema-not-found"),
             (include.seed, config.seed.is_some(), "seed-not-found"),
             (include.live, live.is_some(), "live-not-found"),
         ] {
@@ -154,9 +178,9 @@ impl Serialize for Shown {
             #[serde(skip_serializing_if = "Option::is_none")]
             config: Option<Config<'a>>,
             #[serde(skip_serializing_if = "Option::is_none")]
-            schema: Option<&'a Value>,
+            schema: Option<Option<&'a Value>>,
             #[serde(skip_serializing_if = "Option::is_none")]
-            schema_source: Option<&'static str>,
+            schema_source: Option<Option<&'static str>>,
             #[serde(skip_serializing_if = "Option::is_none")]
             seed: Option<Option<Seed<'a>>>,
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -169,6 +193,7 @@ impl Serialize for Shown {
         let Self { branch, config, include, live } = self;
         let seed = config.seed.as_ref().map(|seed| Seed { tables: &seed.tables });
         let live = live.as_deref().map(Live);
+        let source = Some(&*config.source).filter(|source| !source.is_null());
         Shape {
             module_id: &config.id,
             branch_id: branch,
@@ -176,8 +201,8 @@ impl Serialize for Shown {
             description: &config.description,
             tables: &config.tables,
             config: include.config.then(|| Config::of(config)),
-            schema: include.schema.then_some(&*config.source),
-            schema_source: include.schema.then_some("central"),
+            schema: include.schema.then_some(source),
+            schema_source: include.schema.then(|| source.map(|_| "central")),
             seed_source: include.seed.then(|| seed.as_ref().map(|_| "central")),
             seed: include.seed.then_some(seed),
             live_source: include.live.then(|| live.as_ref().map(|_| "branch")),

@@ -2,29 +2,33 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use axum::routing::post;
 use model::{Command, Origin, Request, Reserve, Value};
 use serde::Serialize;
 
 use crate::auth::Intent;
 use crate::error::{ApiError, Problem};
 use crate::gateway::App;
-use crate::http::BRANCHES;
 use crate::http::ask::{Body, InModule, Named};
+use crate::http::openapi::op;
 use crate::http::reply::json;
+use crate::http::routes::Routes;
 use crate::publish::{text, user_of};
 
-pub(crate) fn routes() -> Router<App> {
-    let mut routes = Router::new();
-    for root in BRANCHES {
-        let path = format!("{root}/{{branch}}/modules/{{module}}/sequences");
-        routes = routes.route(&path, post(reserve));
-    }
-    routes
+pub(crate) fn routes() -> Routes {
+    const ANSWER: &str = "{branchId: text, moduleId: text, table: text, field: text, \
+                          value: int, id: text, rule: object}";
+    Routes::of("Records").in_branches("/{branch}/modules/{module}/sequences").post(
+        reserve,
+        op("Take a number without a record")
+            .about("A number that belongs to a record is taken with it: leave its field empty.")
+            .body("{table: text, field: text, record?: Record, *: any}")
+            .answers(200, ANSWER)
+            .writes()
+            .refuses(&[Problem::MissingTableOrField, Problem::SequenceFailed]),
+    )
 }
 
 async fn reserve(

@@ -8,12 +8,10 @@ mod delta;
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::{DefaultBodyLimit, FromRequestParts, State};
+use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
-use axum::routing::{any, get, post};
 use model::{
     Answer, BranchId, BranchKey, Command, CommandId, Head, ModuleId, Object, Offset, Origin, Read,
     ReadLevel, Reject, Replace, Request, Timestamp, Value,
@@ -24,8 +22,9 @@ use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, unasked};
 use crate::http::ask::{LargeBody, Level, Named, Params, path_part};
+use crate::http::openapi::{Op, op};
 use crate::http::reply::{at, json, written};
-use crate::limits::SYNC_BODY_BYTES_MAX;
+use crate::http::routes::Routes;
 use crate::publish::{short, user_of};
 use crate::render;
 use crate::wire::Module;
@@ -39,18 +38,50 @@ const BRANCH: &str = "default";
 /// The module that is meant where none is named.
 const POS: &str = "pos";
 
-pub(crate) fn routes() -> Router<App> {
-    let mut routes = Router::new();
-    for place in ["/api/sync", "/api/sync/{branch}/{module}", "/api/pos-sync/{branch}"] {
-        routes = routes
-            .route(place, get(whole).post(replace))
-            .route(&format!("{place}/delta"), post(delta::delta));
+pub(crate) fn routes() -> Routes {
+    const PLACES: [&str; 4] =
+        ["/api/sync", "/api/sync/{branch}", "/api/sync/{branch}/{module}", "/api/pos-sync/{branch}"];
+    let routes = PLACES.into_iter().fold(Routes::of("Whole tables"), whole_at);
+    RESERVED.into_iter().fold(routes, |routes, name| {
+        let none = || op("The second sync system: not here").refuses(&[Problem::NotSupported]);
+        let routes = routes.path(&format!("/api/sync/{name}"));
+        let routes = routes.get(reserved, none()).post(reserved, none());
+        routes.put(reserved, none()).patch(reserved, none()).delete(reserved, none())
+    })
+}
+
+/// A module as a int, and what a client lacks of it, under one of its names.
+fn whole_at(routes: Routes, place: &'static str) -> Routes {
+    const BODY: &str = "{snapshot?: {tables: object, version?: int, *: any}, mutationId?: text, \
+                        requestId?: text, meta?: object}";
+    const DELTA: &str = "{version?: int, tables?: any, lastTableIds?: object, \
+                         snapshotMarker?: text, cursor?: object, *: any}";
+    let named = |op: Op| match place {
+        "/api/sync" => op
+            .query("branch", "text", "the branch; `default` by default")
+            .query("module", "text", "the module; `pos` by default"),
+        _ => op,
+    };
+    let routes = routes
+        .path(place)
+        .large()
+        .get(whole, named(op("The module, whole")).answers(200, "object").reads())
+        .post(
+            replace,
+            named(op("Replace whole tables"))
+                .body(BODY)
+                .answers(200, "object")
+                .writes()
+                .refuses(&[Problem::InsertOnly]),
+        );
+    if place == "/api/sync/{branch}" {
+        return routes;
     }
-    routes = routes.route("/api/sync/{branch}", get(whole).post(replace));
-    for name in RESERVED {
-        routes = routes.route(&format!("/api/sync/{name}"), any(reserved));
-    }
-    routes.layer(DefaultBodyLimit::max(SYNC_BODY_BYTES_MAX))
+    let delta_op = named(op("What a client lacks")).body(DELTA).answers(200, "object").reads();
+    routes
+        .path(&format!("{place}/delta"))
+        .large()
+        .post(delta::delta, delta_op.refuses(&[Problem::TableNotFound]))
 }
 
 /// A module named by the path, by parameters, or not at all, and who asks.

@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
-use axum::routing::get;
 use model::{
     Action, Answer, Command, CommandId, Object, Origin, Page, PageQuery, Read, Request, Table,
     TableName, Timestamp, Value, Verb, Write,
@@ -18,25 +16,51 @@ use serde::{Serialize, Serializer};
 use crate::auth::Intent;
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, unasked};
-use crate::http::BRANCHES;
 use crate::http::ask::{Body, InModule, Named, Params, path_part};
+use crate::http::openapi::op;
 use crate::http::reply::{at, json, written};
+use crate::http::routes::Routes;
 use crate::publish::{event_of, take_object, user_of};
 use crate::render;
 use crate::wire::{Ack, Members, Notice, RecordRef, Shown, record_ref};
 
-pub(crate) fn routes() -> Router<App> {
-    let mut routes = Router::new();
-    for root in BRANCHES {
-        for end in ["", "/records"] {
-            let path = format!("{root}/{{branch}}/modules/{{module}}/tables/{{table}}{end}");
-            let table = get(list).post(insert).patch(merge).put(save).delete(delete);
-            routes = routes.route(&path, table);
-        }
-        let deeper = format!("{root}/{{branch}}/modules/{{module}}/tables/{{table}}/{{*deeper}}");
-        routes = routes.route(&deeper, axum::routing::any(super::nothing_here));
+pub(crate) fn routes() -> Routes {
+    const LIST: &str = "{branchId: text, moduleId: text, table: text, count: int, \
+                        cursor: RecordRef?, rows: [Record], meta: {limit: int?, \
+                        order: 'asc'|'desc', afterId: text?, afterKey: text?, \
+                        afterCreatedAt: text?, updatedAfter: text?}}";
+    const REFUSES: [Problem; 2] = [Problem::ModuleEventFailed, Problem::VersionConflict];
+    let mut routes = Routes::of("Records");
+    for end in ["", "/records"] {
+        let listed = op("The records of a table")
+            .query("limit", "int", "At most so many; 0 is all. Also `take`")
+            .query("afterKey", "text", "Those after the record of this key. Also `cursor`")
+            .query("afterId", "text", "Those after the record of this id. Also `after`, `lastId`")
+            .query("afterCreatedAt", "text", "Those created later. Also `since`")
+            .query("updatedAfter", "text", "Those changed later")
+            .query("order", "'asc'|'desc'", "As stored, or reversed. Also `sort`")
+            .answers(200, LIST)
+            .reads();
+        let writing = |summary| op(summary).body("Sent").writes().refuses(&REFUSES);
+        let named = [Problem::RecordNotFound, Problem::MissingRecordKey];
+        routes = routes
+            .in_branches(&format!("/{{branch}}/modules/{{module}}/tables/{{table}}{end}"))
+            .get(list, listed)
+            .post(insert, writing("Insert a record").answers(201, "Changed"))
+            .patch(
+                merge,
+                writing("Change the fields sent").answers(200, "Changed").refuses(&named[..1]),
+            )
+            .put(save, writing("Insert or change a record").answers(200, "Changed"))
+            .delete(
+                delete,
+                writing("Remove a record")
+                    .query("id", "text", "Which, where the body does not say")
+                    .answers(200, "Deleted")
+                    .refuses(&named),
+            );
     }
-    routes
+    routes.in_branches("/{branch}/modules/{module}/tables/{table}/{*deeper}").nothing()
 }
 
 /// A registered table of a module.

@@ -214,6 +214,11 @@ impl Fake {
         fake
     }
 
+    /// Branches of a cluster that was configured in another way.
+    pub(crate) fn reconfigure(&self, change: impl FnOnce(&mut Catalogue)) {
+        self.0.catalogue.send_modify(|catalogue| change(Arc::make_mut(catalogue)));
+    }
+
     pub(crate) fn orders(&self) -> &Orders {
         &self.0.orders
     }

@@ -4,10 +4,13 @@
 
 mod bad_input;
 mod client;
+mod configure;
 mod fake;
+mod files;
 mod lifetime;
 mod orders;
 mod query;
+mod openapi;
 mod rest;
 mod socket;
 mod sync;

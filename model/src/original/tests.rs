@@ -189,6 +189,9 @@ fn the_real_directory_is_read() {
     assert_eq!(branches, ["dar", "remal", "gim", "clinic-main"]);
     assert_eq!(original.patterns.len(), 3);
     assert_eq!(original.defaults, [id("pos")]);
+    let schemas: Vec<_> = original.schemas.keys().map(String::as_str).collect();
+    assert_eq!(schemas, ["branch/clinic-main/erp", "global/pos_schema"]);
+    assert_eq!(original.schemas["global/pos_schema"], original.modules[0].schema_source);
     assert!(original.notes.iter().any(|note| note.contains("\"gym\" has no central schema")));
     assert!(original.notes.iter().any(|note| note.contains("\"scratchpad\" has no central")));
     let dar = BranchId::parse("dar").unwrap();

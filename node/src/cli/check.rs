@@ -56,6 +56,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
                 let modules: Vec<&str> = defaults.iter().map(|id| id.as_str()).collect();
                 out::line(format!("other branches: modules {}", listed(&modules)));
             }
+            Change::PutSchema { name, .. } => out::line(format!("definition {name}")),
             // What else may change is not read from files.
             _ => {}
         }

@@ -42,20 +42,22 @@ struct Plan {
     nodes: u16,
     data: PathBuf,
     port: u16,
+    static_files: Option<PathBuf>,
 }
 
 impl Plan {
     /// Checks that it can be done.
     fn new(args: DemoArgs) -> Result<Self, Failure> {
         let program = std::env::current_exe()?;
-        let DemoArgs { nodes, data, port } = args;
+        let DemoArgs { nodes, data, port, static_files } = args;
         if port == 0 || u32::from(port) + 2 * u32::from(nodes) > 65_536 {
             return Err(
                 format!("--port {port}: {} ports from there on are needed", 2 * nodes).into()
             );
         }
         let data = std::path::absolute(data)?;
-        let plan = Self { program, nodes, data, port };
+        let static_files = static_files.map(std::path::absolute).transpose()?;
+        let plan = Self { program, nodes, data, port, static_files };
         plan.check_data()?;
         plan.check_ports()?;
         Ok(plan)

@@ -83,6 +83,10 @@ pub struct Settings {
           default_missing_value = "true", value_name = "BOOL",
           value_parser = clap::builder::BoolishValueParser::new())]
     pub seeds_only: Option<bool>,
+    /// Serve the files of this directory to browsers, besides the API
+    #[arg(long = "static", id = "static", env = "MISHKAH_STATIC", value_name = "DIR")]
+    #[serde(rename = "static")]
+    pub static_files: Option<PathBuf>,
     /// Listen beyond this machine although nobody has to log in
     #[arg(long, env = "MISHKAH_OPEN", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_name = "BOOL",
@@ -145,6 +149,7 @@ impl Settings {
             sample: self.sample.or(under.sample),
             original: self.original.or(under.original),
             seeds_only: self.seeds_only.or(under.seeds_only),
+            static_files: self.static_files.or(under.static_files),
             open: self.open.or(under.open),
             log: self.log.or(under.log),
             log_level: self.log_level.or(under.log_level),

@@ -26,10 +26,11 @@ fn every_setting_can_be_told_in_a_file() {
          peer_listen = '127.0.0.1:81'\nadvertise = 'shop.example:80'\n\
          peers = ['1=a:1', '2=b:2', '3=c:3']\npartitions = 64\nheartbeat_ms = 50\n\
          election_min_ms = 200\nelection_max_ms = 300\ncheckpoint_log_mib = 4\nsample = false\n\
-         original = '/o'\nseeds_only = true\nopen = false\nlog = 'json'\nlog_level = 'debug'",
+         original = '/o'\nseeds_only = true\nstatic = '/s'\nopen = false\nlog = 'json'\nlog_level = 'debug'",
     )
     .unwrap();
     assert_eq!(config.peers[&NodeId(3)], "c:3");
+    assert_eq!(config.static_files, Some("/s".into()));
     assert_eq!(config.log, LogFormat::Json);
     assert_eq!(config.http_address(config.listen), "shop.example:80");
     assert_eq!(config.catalogue, CatalogueSource::Original { dir: "/o".into(), seeds_only: true });

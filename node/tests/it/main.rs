@@ -65,6 +65,55 @@ async fn one_node_starts_serves_stops_and_starts_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_node_serves_files_takes_modules_and_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let pages = dir.path().join("pages");
+    std::fs::create_dir_all(pages.join("data")).unwrap();
+    std::fs::write(pages.join("index.html"), "<p>A till</p>").unwrap();
+    std::fs::write(pages.join("data/modules.json"), "{}").unwrap();
+    let missing = Config { static_files: Some(dir.path().join("no")), ..config(dir.path(), 1) };
+    let missing = Box::pin(Node::start(missing)).await.err().unwrap().to_string();
+    assert!(missing.contains("--static"), "{missing}");
+
+    let config = Config { static_files: Some(pages), ..config(dir.path(), 1) };
+    let node = Box::pin(Node::start(config)).await.unwrap();
+    ready(&node).await;
+    sample_is_there(&node).await;
+    assert_eq!(get(&node, "/").await, (200, "<p>A till</p>".to_owned()));
+    assert_eq!(get(&node, "/data/modules.json").await.0, 404);
+    let names = r#"{"global":["pos_schema","scratchpad_schema"],"branches":{}}"#;
+    assert_eq!(get(&node, "/api/schemas").await, (200, names.to_owned()));
+
+    let post = async |path: &str, body: &str| {
+        let url = format!("http://{}{path}", node.http_addr());
+        let sent = reqwest::Client::new().post(url).body(body.to_owned()).send().await.unwrap();
+        (sent.status().as_u16(), sent.text().await.unwrap())
+    };
+    let module = r#"{"id":"Lists","schema":{"tables":[{"name":"list","fields":[{"name":"id","type":"text"}]}]}}"#;
+    let (code, text) = post("/api/modules", module).await;
+    assert_eq!(code, 201, "{text}");
+    assert_eq!(post("/api/modules", module).await.0, 409);
+    let (code, text) = post("/api/branches", r#"{"id":"new","modules":["lists"]}"#).await;
+    assert_eq!(code, 201, "{text}");
+    let (code, text) = post("/api/branches/new/modules/lists/tables/list", r#"{"id":"a"}"#).await;
+    assert_eq!(code, 201, "{text}");
+
+    let (_, metrics) = get(&node, "/metrics").await;
+    for name in [
+        "ws2_http_requests_total{",
+        "ws2_ajax_request_duration_ms_bucket{",
+        "ws2_ajax_request_duration_ms_count{",
+        "ws2_ws_broadcast_events_total{",
+        "ws2_ws_frames_delivered_total{",
+        "ws2_ws_serialization_events_total{",
+        "ws2_ws_payload_bytes_total{",
+    ] {
+        assert!(metrics.contains(name), "{name}: {metrics}");
+    }
+    Box::pin(node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn three_nodes_form_a_cluster_and_one_may_leave() {
     let dir = tempfile::tempdir().unwrap();
     let bind = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();

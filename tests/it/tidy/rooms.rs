@@ -16,7 +16,7 @@ const ROOMS: [(&str, &[&str]); 7] = [
 ];
 
 /// Each library that has a home, and the places that may name it.
-const LIBRARIES: [(&str, &[&str]); 24] = [
+const LIBRARIES: [(&str, &[&str]); 25] = [
     ("openraft", &["raft/"]),
     ("sled", &["raft/src/disk/"]),
     ("crc32fast", &["raft/"]),
@@ -26,6 +26,7 @@ const LIBRARIES: [(&str, &[&str]); 24] = [
     ("tower", &["gateway/"]),
     ("tower_http", &["gateway/"]),
     ("percent_encoding", &["gateway/"]),
+    ("utoipa", &["gateway/"]),
     ("metrics_exporter_prometheus", &["gateway/", "node/"]),
     ("clap", &["node/"]),
     ("toml", &["node/"]),

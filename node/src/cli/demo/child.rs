@@ -1,5 +1,6 @@
 //! Child: one node's process: started, watched, started again, stopped.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -77,6 +78,7 @@ fn start(plan: &Plan, node: u16) -> std::io::Result<Child> {
         .args(["--listen", &plan.http(node), "--peer-listen", &plan.peer(node)])
         .arg("--data")
         .arg(plan.dir(node))
+        .args(plan.static_files.iter().flat_map(|dir| [OsStr::new("--static"), dir.as_os_str()]))
         // Open as long as this process lives: the node stops when it closes.
         .stdin(Stdio::piped())
         .stdout(log.try_clone()?)

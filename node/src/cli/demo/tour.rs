@@ -101,6 +101,7 @@ mod tests {
             nodes,
             data: "/tmp/demo".into(),
             port: 4000,
+            static_files: None,
         };
         let text = lines(&plan(1), &BTreeMap::from([(1, 77)]));
         assert!(!text.contains("4001"), "{text}");

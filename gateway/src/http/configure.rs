@@ -1,0 +1,418 @@
+//! Configure: new modules, new branches, and which modules a branch has. Group 0 takes each change.
+//!
+//! Promise: names are made as the original makes them, then keep to our rules; a definition that
+//! cannot be read is refused naming table and field; a request repeated under its
+//! `Idempotency-Key` changes nothing twice and gets the same answer.
+//! Refused: a path that leads out of `data/`. Paths are shown, and no file is read for them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use model::{
+    BranchConfig, BranchId, Catalogue, Change, ModuleConfig, ModuleId, Object, Schema, TableName,
+    Validation, Value, VersionRule,
+};
+use serde::Serialize;
+
+use crate::auth::{Access, Intent, Principal, authorize};
+use crate::error::{ApiError, Problem};
+use crate::gateway::App;
+use crate::http::ask::{Body, InBranch, Named};
+use crate::http::openapi::op;
+use crate::http::reply::json;
+use crate::http::routes::Routes;
+use crate::limits::{CHANGE_BYTES_MAX, ID_BYTES_MAX};
+use crate::publish::text;
+
+/// Names under which clients send which module they mean.
+const MODULE: [&str; 3] = ["id", "moduleId", "name"];
+/// Names under which clients send which branch they mean.
+const BRANCH: [&str; 3] = ["id", "branchId", "name"];
+
+pub(crate) fn routes() -> Routes {
+    const NEW_MODULE: &str = "{id: text, label?: text, description?: text, tables?: [text], \
+                              schema?: any, schemaFallbackPath?: text, seedFallbackPath?: text, \
+                              validation?: 'strict'|'lenient', versionRule?: 'read'|'next'}";
+    const MODULE_MADE: &str = "{moduleId: text, label: text, tables: [text], \
+                               schemaFallbackPath: text, seedFallbackPath?: text}";
+    const NEW_BRANCH: &str = "{id: text, label?: text, modules?: [text], schemas?: {*: any}}";
+    const FULL: [Problem; 2] = [Problem::InvalidDefinition, Problem::CatalogueFull];
+    Routes::of("Configuration")
+        .path("/api/modules")
+        .large()
+        .post(
+            add_module,
+            op("Make a module")
+                .about(
+                    "`id` is written small, with `_` for spaces. Where `validation` and \
+                     `versionRule` are not sent: strict and read, or as all other modules are.",
+                )
+                .body(NEW_MODULE)
+                .answers(201, MODULE_MADE)
+                .writes()
+                .refuses(&[Problem::MissingModule, Problem::InvalidName])
+                .refuses(&[Problem::InvalidSchemaPath, Problem::ModuleExists])
+                .refuses(&FULL),
+        )
+        .in_branches("")
+        .large()
+        .post(
+            add_branch,
+            op("Make a branch")
+                .body(NEW_BRANCH)
+                .answers(201, "{branchId: text, label: text, modules: [text]}")
+                .writes()
+                .refuses(&[Problem::MissingBranch, Problem::InvalidName])
+                .refuses(&[Problem::ModuleNotRegistered, Problem::BranchExists])
+                .refuses(&FULL),
+        )
+        .in_branches("/{branch}/modules")
+        .large()
+        .post(
+            give_module,
+            op("Give a branch one more module")
+                .body("{id: text, schema?: any}")
+                .answers(200, "{branchId: text, modules: [text]}")
+                .writes()
+                .refuses(&[Problem::MissingModule, Problem::ModuleNotFound])
+                .refuses(&FULL),
+        )
+}
+
+/// Changes of the catalogue that one request makes, each once under the request's key.
+pub(crate) struct Changes<'a> {
+    app: &'a App,
+    id: String,
+}
+
+impl<'a> Changes<'a> {
+    /// The changes of this request.
+    ///
+    /// # Errors
+    /// `idempotency-key-reused` where its key came with another path or body.
+    pub(crate) fn of(
+        app: &'a App,
+        Named(id): &Named,
+        path: &str,
+        body: &Object,
+    ) -> Result<Self, ApiError> {
+        let key = format!("rest:{}:", blake3::hash(id.request.as_bytes()).to_hex());
+        let sent = Value::from(body.clone()).to_json();
+        let id = format!("{key}{}:", blake3::hash(format!("{path}\n{sent}").as_bytes()).to_hex());
+        let catalogue = app.branches.catalogue();
+        if catalogue.taken_under(&key).is_some_and(|taken| !taken.starts_with(&id)) {
+            let message = "this Idempotency-Key came with another request; use a new one";
+            return Err(ApiError::new(Problem::KeyReused, message));
+        }
+        Ok(Self { app, id })
+    }
+
+    /// Has the catalogue take one of them.
+    ///
+    /// # Errors
+    /// Where it is too large, or the catalogue refuses it.
+    pub(crate) async fn make(&self, step: &str, change: Change) -> Result<(), ApiError> {
+        let bytes = model::codec::encode(&change).len();
+        if bytes > CHANGE_BYTES_MAX {
+            let message =
+                format!("this would be {bytes} bytes, at most {CHANGE_BYTES_MAX} are kept");
+            return Err(ApiError::new(Problem::BodyTooLarge, message));
+        }
+        Ok(self.app.branches.change(format!("{}{step}", self.id), change).await?)
+    }
+}
+
+async fn add_module(
+    State(app): State<App>,
+    principal: Principal,
+    named: Named,
+    body: Body,
+) -> Result<Response, ApiError> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Shape<'a> {
+        module_id: &'a ModuleId,
+        label: &'a str,
+        tables: &'a [TableName],
+        schema_fallback_path: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        seed_fallback_path: Option<String>,
+    }
+    authorize(&principal, &Access::cluster(Intent::Write))?;
+    let body = body.object()?;
+    let name = text(&body, &MODULE)
+        .ok_or_else(|| ApiError::new(Problem::MissingModule, "name the module as \"id\""))?;
+    let id = ModuleId::parse(&small(&name))?;
+    let schema_path = path(&body, "schemaFallbackPath")?;
+    let seed_path = path(&body, "seedFallbackPath")?;
+    let schema_path = schema_path.unwrap_or_else(|| format!("data/schemas/{id}.json"));
+    let stored = stored_name(&schema_path);
+    let catalogue = app.branches.catalogue();
+    let sent = body.get("schema").filter(|schema| !schema.is_null());
+    let source = match sent {
+        Some(schema) => Arc::new(schema.clone()),
+        None => catalogue.schemas.get(&stored).cloned().unwrap_or_default(),
+    };
+    let (validation, version_rule) = rules(&catalogue, &body)?;
+    let config = configured(
+        ModuleConfig {
+            label: text(&body, &["label"]).unwrap_or_else(|| id.to_string()),
+            description: text(&body, &["description"]).unwrap_or_default(),
+            tables: table_names(body.get("tables"))?,
+            source: Arc::default(),
+            schema: Arc::default(),
+            validation,
+            version_rule,
+            seed: None,
+            id,
+        },
+        source,
+        true,
+    )?;
+    let changes = Changes::of(&app, &named, "/api/modules", &body)?;
+    let config = Arc::new(config);
+    changes.make("module", Change::AddModule(Arc::clone(&config))).await?;
+    if sent.is_some() {
+        let source = Arc::clone(&config.source);
+        let change = Change::PutSchema { name: stored, source, module: None };
+        changes.make("schema", change).await?;
+    }
+    let shape = Shape {
+        module_id: &config.id,
+        label: &config.label,
+        tables: &config.tables,
+        schema_fallback_path: schema_path,
+        seed_fallback_path: seed_path,
+    };
+    json(StatusCode::CREATED, &shape)
+}
+
+async fn add_branch(
+    State(app): State<App>,
+    principal: Principal,
+    named: Named,
+    body: Body,
+) -> Result<Response, ApiError> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Shape<'a> {
+        branch_id: &'a BranchId,
+        label: &'a str,
+        modules: &'a [ModuleId],
+    }
+    let body = body.object()?;
+    let name = text(&body, &BRANCH)
+        .ok_or_else(|| ApiError::new(Problem::MissingBranch, "name the branch as \"id\""))?;
+    let id = BranchId::parse(&small(&name))?;
+    authorize(&principal, &Access::branch(Intent::Write, &id))?;
+    let catalogue = app.branches.catalogue();
+    let mut modules: Vec<ModuleId> = Vec::new();
+    for name in words("modules", body.get("modules"))? {
+        let module = registered(&catalogue, &name)?;
+        if !modules.contains(&module.id) {
+            modules.push(module.id.clone());
+        }
+    }
+    let schemas = own_schemas(&catalogue, &id, body.get("schemas"))?;
+    let label = text(&body, &["label"]).unwrap_or_else(|| id.to_string());
+    let config = Arc::new(BranchConfig { id, label, modules, seeds: BTreeMap::new() });
+    let changes = Changes::of(&app, &named, "/api/branches", &body)?;
+    changes.make("branch", Change::AddBranch(Arc::clone(&config))).await?;
+    for (name, source) in schemas {
+        let step = format!("schema:{name}");
+        changes.make(&step, Change::PutSchema { name, source, module: None }).await?;
+    }
+    let BranchConfig { id, label, modules, .. } = &*config;
+    json(StatusCode::CREATED, &Shape { branch_id: id, label, modules })
+}
+
+async fn give_module(
+    State(app): State<App>,
+    place: InBranch,
+    named: Named,
+    body: Body,
+) -> Result<Response, ApiError> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Shape {
+        branch_id: BranchId,
+        modules: Vec<ModuleId>,
+    }
+    place.authorize(Intent::Write)?;
+    let body = body.object()?;
+    let name = text(&body, &MODULE)
+        .ok_or_else(|| ApiError::new(Problem::MissingModule, "name the module as \"id\""))?;
+    let catalogue = app.branches.catalogue();
+    let branch = place.branch;
+    let known = ModuleId::parse(&name).ok().and_then(|id| catalogue.module(&id).cloned());
+    let module = known.ok_or_else(|| {
+        let message = format!("there is no module {name:?}");
+        ApiError::new(Problem::ModuleNotFound, message).with("moduleId", name.as_str())
+    })?;
+    let own = body.get("schema").filter(|schema| !schema.is_null());
+    let own = own.map(|schema| Arc::new(schema.clone()));
+    if let Some(source) = &own {
+        configured((*module).clone(), Arc::clone(source), false)?;
+    }
+    let changes = Changes::of(&app, &named, &format!("{branch}/modules"), &body)?;
+    let change = Change::GiveModule { branch: branch.clone(), module: module.id.clone() };
+    changes.make("module", change).await?;
+    if let Some(source) = own {
+        let name = format!("branch/{branch}/{}", module.id);
+        changes.make("schema", Change::PutSchema { name, source, module: None }).await?;
+    }
+    let modules = app.branches.catalogue().modules_of(&branch);
+    json(StatusCode::OK, &Shape { branch_id: branch, modules })
+}
+
+/// A name as the original makes it: small letters, `_` for spaces.
+fn small(name: &str) -> String {
+    name.split_whitespace().collect::<Vec<_>>().join("_").to_lowercase()
+}
+
+/// How much a new module enforces: as sent, else as all other modules agree on, else strictly.
+fn rules(catalogue: &Catalogue, body: &Object) -> Result<(Validation, VersionRule), ApiError> {
+    let others = &catalogue.modules;
+    let all_are = |like: fn(&ModuleConfig) -> bool| {
+        !others.is_empty() && others.iter().all(|module| like(module))
+    };
+    let validation = match text(body, &["validation"]).as_deref() {
+        Some("strict") => Validation::Strict,
+        Some("lenient") => Validation::Lenient,
+        Some(_) => return Err(wrong("validation", "\"strict\" or \"lenient\"")),
+        None if all_are(|module| module.validation == Validation::Lenient) => Validation::Lenient,
+        None => Validation::Strict,
+    };
+    let version_rule = match text(body, &["versionRule"]).as_deref() {
+        Some("read") => VersionRule::Read,
+        Some("next") => VersionRule::Next,
+        Some(_) => return Err(wrong("versionRule", "\"read\" or \"next\"")),
+        None if all_are(|module| module.version_rule == VersionRule::Next) => VersionRule::Next,
+        None => VersionRule::Read,
+    };
+    Ok((validation, version_rule))
+}
+
+/// A module made of this definition. `null` defines no tables: the definition is to follow. Where
+/// the tables were named with it, each must be defined; else those that no longer are go.
+pub(crate) fn configured(
+    mut module: ModuleConfig,
+    source: Arc<Value>,
+    must_define: bool,
+) -> Result<ModuleConfig, ApiError> {
+    if source.is_null() {
+        return Ok(module);
+    }
+    let refused = |message: String, table: Option<String>, field: Option<String>| {
+        ApiError::new(Problem::InvalidDefinition, message).details([
+            ("moduleId", module.id.as_str().into()),
+            ("table", table.into()),
+            ("field", field.into()),
+        ])
+    };
+    let schema = Schema::from_definition(module.id.as_str(), &source)
+        .map_err(|bad| refused(bad.to_string(), bad.table.clone(), bad.field.clone()))?
+        .in_order(&module.tables);
+    if module.validation == Validation::Strict {
+        schema.check_strict().map_err(|reject| refused(reject.to_string(), None, None))?;
+    }
+    let absent = module.tables.iter().find(|table| schema.table(table.as_str()).is_none());
+    if let Some(table) = absent.filter(|_| must_define) {
+        let message = format!("table \"{table}\" is listed in \"tables\" but not defined");
+        return Err(refused(message, Some(table.to_string()), None));
+    }
+    module.tables = schema.tables.iter().map(|table| table.name.clone()).collect();
+    module.schema = Arc::new(schema);
+    module.source = source;
+    Ok(module)
+}
+
+/// Definitions that a branch has of its own: stored by name, and each must be readable.
+fn own_schemas(
+    catalogue: &Catalogue,
+    branch: &BranchId,
+    sent: Option<&Value>,
+) -> Result<Vec<(String, Arc<Value>)>, ApiError> {
+    let none = Object::new();
+    let sent = match sent {
+        None | Some(Value::Null) => &none,
+        Some(value) => {
+            value.as_object().ok_or_else(|| wrong("schemas", "an object of definitions"))?
+        }
+    };
+    let mut stored = Vec::new();
+    for (name, source) in sent.iter() {
+        let module = registered(catalogue, name)?;
+        let source = Arc::new(source.clone());
+        configured((**module).clone(), Arc::clone(&source), false)?;
+        stored.push((format!("branch/{branch}/{}", module.id), source));
+    }
+    Ok(stored)
+}
+
+fn registered<'a>(catalogue: &'a Catalogue, name: &str) -> Result<&'a Arc<ModuleConfig>, ApiError> {
+    let known = ModuleId::parse(name).ok().and_then(|id| catalogue.module(&id));
+    known.ok_or_else(|| {
+        let message = format!("there is no module {name:?}; make it first");
+        ApiError::new(Problem::ModuleNotRegistered, message).with("moduleId", name)
+    })
+}
+
+fn table_names(sent: Option<&Value>) -> Result<Vec<TableName>, ApiError> {
+    let mut tables = Vec::new();
+    for name in words("tables", sent)? {
+        let table = TableName::parse(&name)?;
+        if !tables.contains(&table) {
+            tables.push(table);
+        }
+    }
+    Ok(tables)
+}
+
+/// A list of names: an array, or text with commas.
+fn words(member: &'static str, sent: Option<&Value>) -> Result<Vec<String>, ApiError> {
+    let right = || wrong(member, "a list of names");
+    match sent {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::String(list)) => {
+            let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
+            Ok(names.map(str::to_owned).collect())
+        }
+        Some(Value::Array(items)) => {
+            items.iter().map(|item| item.as_str().map(str::to_owned).ok_or_else(right)).collect()
+        }
+        Some(Value::Bool(_) | Value::Number(_) | Value::Object(_)) => Err(right()),
+    }
+}
+
+/// A path below `data/`, as the original's configuration has them.
+fn path(body: &Object, member: &'static str) -> Result<Option<String>, ApiError> {
+    let Some(path) = text(body, &[member]) else { return Ok(None) };
+    let is_odd = |part: &str| {
+        part.is_empty()
+            || part.starts_with('.')
+            || part.contains(|c: char| c.is_control() || c == '\\')
+    };
+    let inside = path.strip_prefix("data/").filter(|rest| !rest.split('/').any(is_odd));
+    if inside.is_some() && path.len() <= ID_BYTES_MAX {
+        return Ok(Some(path));
+    }
+    let message =
+        format!("{member} is {path:?}; it must lie in data/, such as data/schemas/x.json");
+    let refused = ApiError::new(Problem::InvalidSchemaPath, message);
+    Err(refused.details([("member", member.into()), ("given", path.into())]))
+}
+
+/// Under which name a definition is stored that the original has in a file of this path.
+fn stored_name(path: &str) -> String {
+    let file = path.rsplit('/').next().unwrap_or(path);
+    format!("global/{}", file.strip_suffix(".json").unwrap_or(file))
+}
+
+fn wrong(member: &'static str, right: &str) -> ApiError {
+    let message = format!("{member} must be {right}");
+    ApiError::new(Problem::InvalidBody, message).details([("member", member.into())])
+}

@@ -1,0 +1,124 @@
+//! Routes: a resource's paths and methods, each registered together with what the document of
+//! `/openapi.json` says of it.
+//!
+//! Promise: there is no route that is not described. The router of a resource is made here and
+//! nowhere else, and none of its verbs takes a handler without a description.
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::handler::Handler;
+use axum::routing::{MethodFilter, MethodRouter, any, on};
+
+use crate::gateway::App;
+use crate::http::openapi::{Op, Told};
+use crate::http::{BRANCHES, nothing_here};
+use crate::limits::LARGE_BODY_BYTES_MAX;
+
+/// The routes of one resource.
+pub(crate) struct Routes {
+    router: Router<App>,
+    told: Vec<Told>,
+    tag: &'static str,
+    /// Where the next handlers are registered: a path, and its other names.
+    paths: Vec<String>,
+    is_large: bool,
+}
+
+impl Routes {
+    /// No routes yet; the document shows them under this heading.
+    pub(crate) fn of(tag: &'static str) -> Self {
+        Self { router: Router::new(), told: Vec::new(), tag, paths: Vec::new(), is_large: false }
+    }
+
+    /// What follows is about this path.
+    pub(crate) fn path(mut self, path: &str) -> Self {
+        self.paths = vec![path.to_owned()];
+        self.is_large = false;
+        self
+    }
+
+    /// What follows is about this path below the branches, under both names the original has.
+    pub(crate) fn in_branches(mut self, rest: &str) -> Self {
+        self.paths = BRANCHES.map(|root| format!("{root}{rest}")).to_vec();
+        self.is_large = false;
+        self
+    }
+
+    /// Bodies of what follows, up to the next path, may be as large as definitions are.
+    pub(crate) fn large(mut self) -> Self {
+        self.is_large = true;
+        self
+    }
+
+    /// `GET` of this path, and `HEAD` where the door lets it through.
+    pub(crate) fn get<T: 'static>(self, handler: impl Handler<T, App>, op: Op) -> Self {
+        self.on("get", MethodFilter::GET, handler, op)
+    }
+
+    /// `POST` of this path.
+    pub(crate) fn post<T: 'static>(self, handler: impl Handler<T, App>, op: Op) -> Self {
+        self.on("post", MethodFilter::POST, handler, op)
+    }
+
+    /// `PUT` of this path.
+    pub(crate) fn put<T: 'static>(self, handler: impl Handler<T, App>, op: Op) -> Self {
+        self.on("put", MethodFilter::PUT, handler, op)
+    }
+
+    /// `PATCH` of this path.
+    pub(crate) fn patch<T: 'static>(self, handler: impl Handler<T, App>, op: Op) -> Self {
+        self.on("patch", MethodFilter::PATCH, handler, op)
+    }
+
+    /// `DELETE` of this path.
+    pub(crate) fn delete<T: 'static>(self, handler: impl Handler<T, App>, op: Op) -> Self {
+        self.on("delete", MethodFilter::DELETE, handler, op)
+    }
+
+    fn on<T: 'static>(
+        mut self,
+        method: &'static str,
+        filter: MethodFilter,
+        handler: impl Handler<T, App>,
+        op: Op,
+    ) -> Self {
+        for (place, path) in self.paths.iter().enumerate() {
+            let mut one = on(filter, handler.clone());
+            if self.is_large {
+                one = one.route_layer(DefaultBodyLimit::max(LARGE_BODY_BYTES_MAX));
+            }
+            self.router = self.router.route(path, one);
+            let (path, op) = (path.clone(), op.clone());
+            self.told.push(Told { path, method, tag: self.tag, is_alias: place > 0, op });
+        }
+        self
+    }
+
+    /// There is nothing under this path for any other method: 404 instead of 405.
+    pub(crate) fn nothing_else(mut self) -> Self {
+        for path in &self.paths {
+            self.router = self.router.route(path, MethodRouter::new().fallback(nothing_here));
+        }
+        self
+    }
+
+    /// There is nothing under this path at all, although a more general one would match it.
+    pub(crate) fn nothing(mut self) -> Self {
+        for path in &self.paths {
+            self.router = self.router.route(path, any(nothing_here));
+        }
+        self
+    }
+
+    /// These routes and those of another resource.
+    pub(crate) fn merge(mut self, other: Self) -> Self {
+        self.router = self.router.merge(other.router);
+        self.told.extend(other.told);
+        self
+    }
+
+    /// The router, and what is told of it.
+    pub(crate) fn finish(self) -> (Router<App>, Vec<Told>) {
+        (self.router, self.told)
+    }
+}

@@ -1,0 +1,255 @@
+//! Stories of configuring: modules, branches, stored definitions and seeds, made over HTTP.
+
+use model::{Validation, Value, VersionRule};
+
+use crate::client::{Answered, Rest, members};
+
+/// The definition of the recordings of the original.
+const THING: &str = r#"{"schema":{"tables":[{"name":"thing","fields":[
+    {"name":"a","type":"string","primaryKey":true},
+    {"name":"b","type":"integer","primaryKey":true},
+    {"name":"branchId","type":"string"},
+    {"name":"version","type":"integer","defaultValue":1},
+    {"name":"updatedAt","type":"timestamp"},
+    {"name":"d","type":"date"},
+    {"name":"u","type":"uuid"},
+    {"name":"ok","type":"boolean","defaultValue":true},
+    {"name":"nn","type":"decimal","nullable":true}]}]}}"#;
+const SMALL: &str = r#"{"tables":[{"name":"notes","fields":[{"name":"id","type":"string"}]}]}"#;
+
+/// A cluster whose modules are all as those of an original's directory.
+fn original() -> Rest {
+    let rest = Rest::new();
+    rest.fake.reconfigure(|catalogue| {
+        catalogue.modules.retain(|module| module.validation == Validation::Lenient);
+    });
+    rest
+}
+
+async fn keyed(rest: &Rest, key: &str, path: &str, body: &str) -> Answered {
+    rest.send("POST", path, body, &[("idempotency-key", key)]).await
+}
+
+#[tokio::test]
+async fn a_module_and_a_branch_are_made_and_used_as_on_the_original() {
+    let rest = original();
+    let body = format!(r#"{{"id":"Test Mod","label":"T","tables":["thing"],"schema":{THING}}}"#);
+    let made = rest.post("/api/modules", &body).await;
+    assert_eq!(
+        (made.status, made.raw.as_str()),
+        (
+            201,
+            r#"{"moduleId":"test_mod","label":"T","tables":["thing"],"schemaFallbackPath":"data/schemas/test_mod.json"}"#
+        )
+    );
+    let again = rest.post("/api/modules", r#"{"id":"test_mod"}"#).await;
+    assert_eq!((again.code(), again.text("moduleId")), ((409, "module-exists"), "test_mod"));
+
+    let body = r#"{"id":"New Branch","label":"NB","modules":["test_mod"]}"#;
+    let made = rest.post("/api/branches", body).await;
+    assert_eq!(made.status, 201);
+    assert_eq!(made.raw, r#"{"branchId":"new_branch","label":"NB","modules":["test_mod"]}"#);
+    let again = rest.post("/api/branches", r#"{"id":"new_branch"}"#).await;
+    assert_eq!((again.code(), again.text("branchId")), ((409, "branch-exists"), "new_branch"));
+    let unknown = rest.post("/api/branches", r#"{"id":"nb2","modules":["zzz"]}"#).await;
+    assert_eq!(unknown.code(), (400, "module-not-registered"));
+    assert_eq!(unknown.text("moduleId"), "zzz");
+    assert_eq!(rest.post("/api/branches", "{}").await.code(), (400, "missing-branch-id"));
+    let given = rest.post("/api/branches/new_branch/modules", r#"{"moduleId":"pos"}"#).await;
+    assert_eq!(
+        (given.status, given.raw.as_str()),
+        (200, r#"{"branchId":"new_branch","modules":["test_mod","pos"]}"#)
+    );
+    let unknown = rest.post("/api/branches/new_branch/modules", r#"{"moduleId":"zzz"}"#).await;
+    assert_eq!((unknown.code(), unknown.text("moduleId")), ((404, "module-not-found"), "zzz"));
+
+    let table = "/api/branches/new_branch/modules/test_mod/tables/thing";
+    let first = rest.post(table, r#"{"record":{"a":"x","b":1}}"#).await;
+    let record = first.body.get("record").unwrap();
+    assert_eq!(first.status, 201, "{}", first.raw);
+    assert_eq!(members(record), "a b branchId version updatedAt d u ok nn");
+    assert_eq!(record.get("branchId").and_then(Value::as_str), Some("new_branch"));
+    let key = rest.post(table, r#"{"record":{"a":"y"}}"#).await;
+    assert_eq!(key.status, 201, "part of the key is made up: {}", key.raw);
+    let body = r#"{"record":{"a":"x","b":1,"ok":"off","version":55}}"#;
+    let changed = rest.patch(table, body).await;
+    assert_eq!(changed.status, 200, "{}", changed.raw);
+    assert!(changed.raw.contains(r#""version":55,"#) && changed.raw.contains(r#""ok":false"#));
+    let by_key = rest.delete(&format!("{table}?key=x::1"), "").await;
+    assert_eq!(by_key.code(), (400, "module-event-failed"));
+    assert_eq!(rest.delete(table, r#"{"record":{"a":"x","b":1}}"#).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_new_module_is_strict_unless_all_others_are_not_or_it_says_so() {
+    let rules = |rest: &Rest, id: &str| {
+        let catalogue = actors::Branches::catalogue(&rest.fake);
+        let module = catalogue.modules.iter().find(|module| module.id.as_str() == id).unwrap();
+        (module.validation, module.version_rule)
+    };
+    let (original, mixed) = (original(), Rest::new());
+    for rest in [&original, &mixed] {
+        let body = format!(r#"{{"id":"plain","schema":{SMALL}}}"#);
+        assert_eq!(rest.post("/api/modules", &body).await.status, 201);
+        let body = format!(
+            r#"{{"id":"told","schema":{SMALL},"validation":"strict","versionRule":"read"}}"#
+        );
+        assert_eq!(rest.post("/api/modules", &body).await.status, 201);
+        assert_eq!(rules(rest, "told"), (Validation::Strict, VersionRule::Read));
+    }
+    assert_eq!(rules(&original, "plain"), (Validation::Lenient, VersionRule::Next));
+    assert_eq!(rules(&mixed, "plain"), (Validation::Strict, VersionRule::Next));
+    mixed.fake.reconfigure(|catalogue| catalogue.modules.clear());
+    let body = format!(r#"{{"id":"first","schema":{SMALL}}}"#);
+    assert_eq!(mixed.post("/api/modules", &body).await.status, 201);
+    assert_eq!(rules(&mixed, "first"), (Validation::Strict, VersionRule::Read));
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_module_or_branch_is_said() {
+    let rest = Rest::new();
+    for (path, body, code) in [
+        ("/api/modules", r#"{"label":"x"}"#, "missing-module-id"),
+        ("/api/modules", r#"{"id":"a/b"}"#, "invalid-name"),
+        ("/api/modules", r#"{"id":"../x"}"#, "invalid-name"),
+        ("/api/modules", r#"{"id":"m","tables":5}"#, "invalid-body"),
+        ("/api/modules", r#"{"id":"m","tables":["a b"]}"#, "invalid-name"),
+        ("/api/modules", r#"{"id":"m","validation":"some"}"#, "invalid-body"),
+        ("/api/modules", r#"{"id":"m","versionRule":"some"}"#, "invalid-body"),
+        (
+            "/api/modules",
+            r#"{"id":"m","schemaFallbackPath":"/etc/passwd"}"#,
+            "invalid-schema-fallback-path",
+        ),
+        (
+            "/api/modules",
+            r#"{"id":"m","schemaFallbackPath":"data/../../x.json"}"#,
+            "invalid-schema-fallback-path",
+        ),
+        (
+            "/api/modules",
+            r#"{"id":"m","seedFallbackPath":"seeds/x.json"}"#,
+            "invalid-schema-fallback-path",
+        ),
+        ("/api/branches", r#"{"id":"a/b"}"#, "invalid-name"),
+        ("/api/branches", r#"{"id":".."}"#, "invalid-name"),
+        ("/api/branches", r#"{"id":"b","modules":[5]}"#, "invalid-body"),
+        ("/api/branches", r#"{"id":"b","schemas":[]}"#, "invalid-body"),
+        ("/api/branches", r#"{"id":"b","schemas":{"zzz":{}}}"#, "module-not-registered"),
+        ("/api/branches", r#"{"id":"b","schemas":{"pos":{}}}"#, "invalid-definition"),
+        ("/api/branches/dar/modules", "{}", "missing-module-id"),
+        ("/api/branches/dar/modules", r#"{"id":"pos","schema":5}"#, "invalid-definition"),
+        ("/api/modules", "[]", "invalid-body"),
+        ("/api/modules", "{", "invalid-json"),
+    ] {
+        assert_eq!(rest.post(path, body).await.code(), (400, code), "{path} {body}");
+    }
+    let bad = r#"{"id":"m","schema":{"tables":[{"name":"t","fields":[{"name":"f","type":"text","maxLength":"x"}]}]}}"#;
+    let bad = rest.post("/api/modules", bad).await;
+    assert_eq!(bad.code(), (400, "invalid-definition"));
+    assert_eq!((bad.detail("table"), bad.detail("field")), ("t", "f"));
+    let listed = format!(r#"{{"id":"m","tables":["other"],"schema":{SMALL}}}"#);
+    let listed = rest.post("/api/modules", &listed).await;
+    assert_eq!((listed.code(), listed.detail("table")), ((400, "invalid-definition"), "other"));
+    let elsewhere = r#"{"id":"m","schema":{"tables":[{"name":"t","fields":[{"name":"id","type":"text"},
+        {"name":"x","type":"text","references":{"module":"pos","table":"thing"}}]}]}}"#;
+    let elsewhere = rest.post("/api/modules", elsewhere).await;
+    assert_eq!(elsewhere.code(), (400, "invalid-definition"));
+    assert!(elsewhere.text("message").contains("refers to"), "{}", elsewhere.raw);
+    assert!(!rest.get("/api/modules").await.raw.contains(r#""id":"m""#), "nothing was made");
+}
+
+#[tokio::test]
+async fn a_request_repeated_under_its_key_is_answered_alike_and_another_is_refused() {
+    let rest = Rest::new();
+    let body = format!(r#"{{"id":"m","schema":{SMALL}}}"#);
+    let first = keyed(&rest, "k:1", "/api/modules", &body).await;
+    let again = keyed(&rest, "k:1", "/api/modules", &body).await;
+    assert_eq!((first.status, again.status), (201, 201));
+    assert_eq!(first.raw, again.raw);
+    let other = keyed(&rest, "k:1", "/api/modules", r#"{"id":"n"}"#).await;
+    assert_eq!(other.code(), (422, "idempotency-key-reused"));
+    let elsewhere = keyed(&rest, "k:1", "/api/branches", &body).await;
+    assert_eq!(elsewhere.code(), (422, "idempotency-key-reused"));
+    assert_eq!(keyed(&rest, "k", "/api/modules", r#"{"id":"n"}"#).await.status, 201);
+
+    let seeds = r#"{"branchId":"dar","moduleId":"pos","seeds":{"tickets":[{"id":"1"}]}}"#;
+    let first = keyed(&rest, "s", "/api/seeds", seeds).await;
+    let again = keyed(&rest, "s", "/api/seeds", seeds).await;
+    assert_eq!(first.raw, again.raw, "the file keeps its name");
+    assert_eq!(actors::Branches::catalogue(&rest.fake).seed_files.len(), 1);
+}
+
+#[tokio::test]
+async fn definitions_are_stored_by_name_and_a_module_follows_its_own() {
+    let rest = Rest::new();
+    assert_eq!(rest.get("/api/schemas").await.raw, r#"{"global":[],"branches":{}}"#);
+    let none = rest.get("/api/schemas/branch/dar/pos").await;
+    assert_eq!(none.code(), (404, "schema-not-found"));
+
+    assert_eq!(rest.post("/api/modules", r#"{"id":"later"}"#).await.status, 201);
+    let empty = rest.get("/api/schema?module=later").await;
+    assert!(empty.raw.contains(r#""warning":"schema-not-found""#), "{}", empty.raw);
+    let stored =
+        rest.post("/api/schemas/global/later_schema", &format!(r#"{{"schema":{SMALL}}}"#)).await;
+    assert_eq!(
+        stored.raw,
+        r#"{"success":true,"path":"data/schemas/later_schema.json","message":"Schema saved; module later follows it"}"#
+    );
+    rest.post("/api/branches/dar/modules", r#"{"id":"later"}"#).await;
+    let made = rest.post("/api/branches/dar/modules/later/tables/notes", r#"{"id":"n"}"#).await;
+    assert_eq!(made.status, 201, "{}", made.raw);
+    let bad = r#"{"schema":{"tables":[{"name":"t"}]}}"#;
+    let refused = rest.post("/api/schemas/global/later_schema", bad).await;
+    assert_eq!((refused.code(), refused.detail("table")), ((400, "invalid-definition"), "t"));
+    assert_eq!(rest.post("/api/schemas/global/nobodys", bad).await.status, 200, "only kept");
+
+    let own = format!(r#"{{"schema":{SMALL}}}"#);
+    let stored = rest.post("/api/schemas/branch/lab%3Ax/later", &own).await;
+    assert_eq!(stored.text("path"), "data/branches/lab:x/modules/later/schema/definition.json");
+    let list = rest.get("/api/schemas").await;
+    assert_eq!(list.raw, r#"{"global":["later_schema","nobodys"],"branches":{"lab:x":["later"]}}"#);
+    let shown = rest.get("/api/schemas/branch/lab:x/later").await;
+    assert_eq!(members(&shown.body), "success path schema");
+    for (path, code) in [
+        ("/api/schemas/global/..", "invalid-path"),
+        ("/api/schemas/global/..%2f..%2fmodules", "invalid-path"),
+        ("/api/schemas/global/a%5cb", "invalid-path"),
+        ("/api/schemas/branch/..%2fx/pos", "invalid-name"),
+        ("/api/schemas/branch/dar/..%2fx", "invalid-name"),
+    ] {
+        assert_eq!(rest.get(path).await.code(), (400, code), "{path}");
+        assert_eq!(rest.post(path, &own).await.code(), (400, code), "{path}");
+    }
+    let none = rest.post("/api/schemas/global/x", "{}").await;
+    assert_eq!(none.code(), (400, "missing-schema"));
+}
+
+#[tokio::test]
+async fn seeds_are_kept_and_large_bodies_are_taken_only_where_they_belong() {
+    let rest = Rest::new();
+    let seeds = r#"{"branchId":"dar","moduleId":"pos",
+        "seeds":{"tickets":[{"id":"1"},{"id":"2"}],"thing":[]}}"#;
+    let stored = rest.post("/api/seeds", seeds).await;
+    assert_eq!(members(&stored.body), "success file message tables recordCount");
+    assert!(stored.text("file").starts_with("seeds/seeds-"), "{}", stored.raw);
+    assert!(stored.raw.ends_with(r#""tables":["tickets","thing"],"recordCount":2}"#));
+    for (body, code) in [
+        (r#"{"moduleId":"pos","seeds":{}}"#, (400, "missing-branch-id")),
+        (r#"{"branchId":"dar","seeds":{}}"#, (400, "missing-module-id")),
+        (r#"{"branchId":"dar","moduleId":"zzz","seeds":{}}"#, (404, "module-not-found")),
+        (r#"{"branchId":"dar","moduleId":"pos"}"#, (400, "invalid-body")),
+        (r#"{"branchId":"dar","moduleId":"pos","seeds":{"t":[]}}"#, (404, "table-not-found")),
+        (r#"{"branchId":"dar","moduleId":"pos","seeds":{"thing":[1]}}"#, (400, "invalid-body")),
+    ] {
+        assert_eq!(rest.post("/api/seeds", body).await.code(), code, "{body}");
+    }
+    let pad = " ".repeat(2 * 1024 * 1024);
+    assert_eq!(rest.post("/api/seeds", &format!("{seeds}{pad}")).await.status, 200);
+    let stored = rest.post("/api/schemas/global/x", &format!(r#"{{"schema":{SMALL}}}{pad}"#)).await;
+    assert_eq!(stored.status, 200);
+    let table = "/api/branches/dar/modules/pos/tables/tickets";
+    assert_eq!(rest.post(table, &format!("{{}}{pad}")).await.code(), (413, "body-too-large"));
+    let huge = " ".repeat(33 * 1024 * 1024);
+    assert_eq!(rest.post("/api/seeds", &huge).await.code(), (413, "body-too-large"));
+}

@@ -1,0 +1,170 @@
+//! Stories of the document: it has every route, no other, and answers are as it says.
+
+use serde_json::Value;
+
+use crate::client::Rest;
+
+const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
+
+async fn document(rest: &Rest) -> Value {
+    let answer = rest.get("/openapi.json").await;
+    assert_eq!(answer.header("content-type"), "application/json");
+    serde_json::from_str(&answer.raw).unwrap()
+}
+
+/// A path with something that is there for every name in it.
+fn filled(path: &str) -> String {
+    [
+        ("{branch}", "dar"),
+        ("{module}", "pos"),
+        ("{table}", "tickets"),
+        ("{rest}", "version"),
+        ("{name}", "kept"),
+        ("{id}", "1"),
+    ]
+    .iter()
+    .fold(path.to_owned(), |path, (name, value)| path.replace(name, value))
+}
+
+#[tokio::test]
+async fn what_the_document_tells_is_routed_and_what_it_does_not_tell_is_not() {
+    let rest = Rest::new();
+    let document = document(&rest).await;
+    assert_eq!(document["openapi"], "3.1.0");
+    let paths = document["paths"].as_object().unwrap();
+    assert!(paths.len() > 20, "{}", paths.len());
+    for (path, item) in paths {
+        for method in METHODS {
+            let answer = rest.send(&method.to_uppercase(), &filled(path), "{}", &[]).await;
+            let error = answer.body.get("error").and_then(model::Value::as_str).unwrap_or("");
+            let is_routed = !matches!(error, "not-found" | "method-not-allowed");
+            let is_told = item.get(method).is_some();
+            assert_eq!(is_routed, is_told, "{method} {path}: {} {error}", answer.status);
+        }
+    }
+}
+
+/// Whether a value has this shape; else where it has not.
+fn matches(document: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), String> {
+    if let Some(name) = schema.get("$ref").and_then(Value::as_str) {
+        let named = document.pointer(name.trim_start_matches('#')).unwrap();
+        return matches(document, named, value, at);
+    }
+    if let Some(any) = schema.get("anyOf").and_then(Value::as_array) {
+        let some = any.iter().any(|one| matches(document, one, value, at).is_ok());
+        return if some { Ok(()) } else { Err(format!("{at}: {value}")) };
+    }
+    let words = schema.get("enum").and_then(Value::as_array);
+    let fits = match schema.get("type").and_then(Value::as_str) {
+        None => true,
+        Some("string") => value.is_string() && words.is_none_or(|words| words.contains(value)),
+        Some("integer" | "number") => value.is_number(),
+        Some("boolean") => value.is_boolean(),
+        Some("null") => value.is_null(),
+        Some("array") => value.is_array(),
+        Some("object") => value.is_object(),
+        Some(other) => panic!("{other}"),
+    };
+    if !fits {
+        return Err(format!("{at}: {value} is not {schema}"));
+    }
+    for item in value.as_array().into_iter().flatten() {
+        if let Some(items) = schema.get("items") {
+            matches(document, items, item, &format!("{at}[]"))?;
+        }
+    }
+    let Some(object) = value.as_object() else { return Ok(()) };
+    for name in schema["required"].as_array().into_iter().flatten() {
+        if !object.contains_key(name.as_str().unwrap()) {
+            return Err(format!("{at}.{name} is missing"));
+        }
+    }
+    for (name, member) in object {
+        let at = format!("{at}.{name}");
+        match (schema.pointer(&format!("/properties/{name}")), schema.get("additionalProperties")) {
+            (Some(known), _) | (None, Some(known)) => matches(document, known, member, &at)?,
+            (None, None) if schema.get("properties").is_some() => {
+                return Err(format!("{at} is not told of"));
+            }
+            (None, None) => {}
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn answers_and_refusals_have_the_shapes_that_the_document_tells() {
+    let rest = Rest::new();
+    let document = document(&rest).await;
+    let tickets = "/api/branches/{branch}/modules/{module}/tables/{table}";
+    let small = r#"{"tables":[{"name":"t","fields":[{"name":"id","type":"text"}]}]}"#;
+    let module = format!(r#"{{"id":"m","schema":{small}}}"#);
+    let schema = format!(r#"{{"schema":{small}}}"#);
+    for (status, method, path, body) in [
+        (201, "post", tickets, r#"{"record":{"id":"t-1","title":"a"},"meta":{"requestId":"r"}}"#),
+        (201, "post", "/api/modules", &*module),
+        (201, "post", "/api/branches", r#"{"id":"b","modules":["m"]}"#),
+        (200, "post", "/api/branches/{branch}/modules", r#"{"id":"m"}"#),
+        (200, "post", "/api/schemas/global/{name}", &*schema),
+        (200, "post", "/api/schemas/branch/{branch}/{module}", &*schema),
+        (
+            200,
+            "post",
+            "/api/seeds",
+            r#"{"branchId":"dar","moduleId":"pos","seeds":{"tickets":[]}}"#,
+        ),
+        (200, "patch", tickets, r#"{"id":"t-1","title":"b"}"#),
+        (200, "put", tickets, r#"{"id":"t-2"}"#),
+        (200, "delete", tickets, r#"{"id":"t-2"}"#),
+        (404, "delete", tickets, r#"{"id":"t-2"}"#),
+        (400, "delete", tickets, ""),
+        (
+            200,
+            "post",
+            "/api/branches/{branch}/modules/{module}/save",
+            r#"{"table":"tickets","record":{"id":"t-3"}}"#,
+        ),
+        (
+            200,
+            "post",
+            "/api/branches/{branch}/modules/{module}/sequences",
+            r#"{"table":"order_header","field":"id"}"#,
+        ),
+        (200, "post", "/api/branches/{branch}/modules/{module}", "{}"),
+        (400, "post", "/api/modules", "{}"),
+    ] {
+        follows(&rest, &document, status, method, path, body).await;
+    }
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let json = "/get/responses/200/content/application~1json";
+        if item.pointer(json).is_some() {
+            follows(&rest, &document, 200, "get", path, "").await;
+        }
+    }
+}
+
+async fn follows(rest: &Rest, document: &Value, status: u16, method: &str, path: &str, body: &str) {
+    let include = if path == "/api/schema" { "?include=seed,live,config,schema" } else { "" };
+    let asked = format!("{}{include}", filled(path));
+    let answer = rest.send(&method.to_uppercase(), &asked, body, &[]).await;
+    assert_eq!(answer.status, status, "{method} {path}: {}", answer.raw);
+    let operation = &document["paths"][path][method];
+    let content = &operation["responses"][answer.status.to_string()]["content"];
+    let schema = &content["application/json"]["schema"];
+    assert!(
+        schema.is_object(),
+        "{method} {path} does not tell of {}: {}",
+        answer.status,
+        answer.raw
+    );
+    let value = serde_json::from_str(&answer.raw).unwrap();
+    matches(document, schema, &value, &format!("{method} {path}")).unwrap();
+}
+
+#[tokio::test]
+async fn the_page_for_people_is_one_file() {
+    let page = Rest::new().get("/docs").await;
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    assert!(page.header("content-security-policy").contains("default-src 'none'"));
+    assert!(page.raw.contains("/openapi.json"));
+}
