@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use model::{Answer, Event, Read, ReadLevel, SyncDelta};
+use model::{Answer, Event, EventChange, Offset, Read, ReadLevel, SyncDelta};
 
 use crate::auth::Intent;
 use crate::error::ApiError;
@@ -46,7 +46,7 @@ pub(super) async fn delta(
         .any(|flag| flag.enabled);
     let (incarnation, offset) = (delta.head.incarnation, delta.head.offset);
     let rows = delta.tables.iter().map(|table| table.rows.len() as u64).sum::<u64>()
-        + since.as_ref().map_or(0, |since| since.events.len() as u64);
+        + since.as_ref().map_or(0, |since| since.events.iter().map(records_in).sum());
     let server_id = Arc::clone(&app.server_id);
     let write = move || {
         let since = since.as_ref();
@@ -59,15 +59,27 @@ pub(super) async fn delta(
 /// What happened after a cursor, up to the moment the rows were read.
 pub(super) struct Since {
     pub(super) events: Vec<Arc<Event>>,
+    /// Where the client stands after it has taken them.
+    pub(super) reached: Offset,
     /// There is more than one answer holds.
     pub(super) more: bool,
     /// Why the client must begin again instead.
     pub(super) resync: Option<&'static str>,
 }
 
+/// How many records an event shows.
+fn records_in(event: &Arc<Event>) -> u64 {
+    match &event.change {
+        EventChange::Record(_) => 1,
+        EventChange::Module(change) => change.records.len() as u64,
+    }
+}
+
 async fn since(app: &App, delta: &SyncDelta, cursor: Cursor) -> Result<Since, ApiError> {
     let head = &delta.head;
-    let resync = |reason| Ok(Since { events: Vec::new(), more: false, resync: Some(reason) });
+    let resync = |reason| {
+        Ok(Since { events: Vec::new(), reached: head.offset, more: false, resync: Some(reason) })
+    };
     if cursor.epoch != head.incarnation {
         return resync("epoch-changed");
     }
@@ -84,5 +96,5 @@ async fn since(app: &App, delta: &SyncDelta, cursor: Cursor) -> Result<Since, Ap
     let Some(mut events) = found else { return resync("cursor-too-old") };
     events.retain(|event| event.offset <= head.offset);
     let reached = events.last().map_or(cursor.sequence, |event| event.offset);
-    Ok(Since { events, more: reached < head.offset, resync: None })
+    Ok(Since { events, reached, more: reached < head.offset, resync: None })
 }

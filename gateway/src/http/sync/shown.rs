@@ -69,18 +69,15 @@ pub(super) fn shown<'a>(
         stats: Members(tables().map(|table| (&table.table, Stats::of(table)))),
         client_version: asked.version.as_ref(),
         client_snapshot_marker: asked.marker.as_deref(),
-        cursor: Cursor { epoch: head.incarnation, sequence: reached(head.offset, since) },
+        cursor: Cursor {
+            epoch: head.incarnation,
+            sequence: since.map_or(head.offset, |since| since.reached),
+        },
         since: since.map(|since| {
             let chosen: Vec<&str> = tables().map(|table| table.table.as_str()).collect();
             ShownSince::of(since, asked.chosen.then_some(&chosen[..]))
         }),
     }
-}
-
-/// Where the client stands after it has taken the answer.
-fn reached(now: Offset, since: Option<&Since>) -> Offset {
-    let last = since.filter(|since| since.more).and_then(|since| since.events.last());
-    last.map_or(now, |event| event.offset)
 }
 
 fn last_id(table: &TableDelta) -> Option<String> {
