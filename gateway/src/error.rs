@@ -308,12 +308,8 @@ impl From<Reject> for ApiError {
             }
             Reject::Order { .. } => new(Problem::OrderRefused),
             Reject::Replace { reason, details } => {
-                let mut shown = Object::new();
-                shown.insert("ok", false.into());
-                shown.insert("reason", reason.into());
-                details.iter().for_each(|(name, value)| {
-                    shown.insert(name.clone(), value.clone());
-                });
+                let head = [("ok".into(), Value::from(false)), ("reason".into(), reason.into())];
+                let shown: Object = head.into_iter().chain(details).collect();
                 new(Problem::InsertOnly).with("details", shown)
             }
             Reject::NoHistory { entry } => {

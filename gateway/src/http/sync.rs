@@ -4,7 +4,9 @@
 //! `requestId` is taken once. Refused: a module that does not exist, and the four names under
 //! `/api/sync` that belong to another sync system, which are no branches here.
 
+mod asked;
 mod delta;
+mod shown;
 
 use std::sync::Arc;
 

@@ -260,7 +260,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn numbers_are_ordered_as_they_are(a in -1_000_i64..1_000, b in -1_000_i64..1_000, e in 0_u32..4) {
+        fn numbers_are_ordered_as_they_are(
+            a in -1_000_i64..1_000,
+            b in -1_000_i64..1_000,
+            e in 0_u32..4,
+        ) {
             let shown = |n: i64| Number::parse(&format!("{}e-{e}", n * 10_i64.pow(e))).unwrap();
             let plain = |n: i64| Number::parse(&format!("{n}.0")).unwrap();
             prop_assert_eq!(magnitude(&shown(a)).cmp(&magnitude(&plain(b))), a.cmp(&b));
@@ -268,7 +272,10 @@ mod tests {
         }
 
         #[test]
-        fn a_pattern_made_of_pieces_of_a_text_is_found(text in "[a-d]{0,12}", cuts in prop::collection::vec(0_usize..12, 0..4)) {
+        fn a_pattern_made_of_pieces_of_a_text_is_found(
+            text in "[a-d]{0,12}",
+            cuts in prop::collection::vec(0_usize..12, 0..4),
+        ) {
             let mut cuts: Vec<usize> = cuts.into_iter().filter(|cut| *cut <= text.len()).collect();
             cuts.sort_unstable();
             let mut pieces = Vec::new();

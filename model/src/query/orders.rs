@@ -65,12 +65,12 @@ pub(crate) fn orders(
 type Found<'a> = (&'a str, &'a Object);
 
 fn passes(header: &Object, query: &OrdersQuery) -> bool {
-    let own_status = text(header, &["statusId"]);
-    let status = text(header, &STATUS);
+    let said = text(header, &STATUS);
+    let status = said.or_else(|| text(header, &["statusId"]));
     let ended = |word: &str| ENDED.iter().any(|end| end.eq_ignore_ascii_case(word));
-    let is_ended = status.or(own_status).is_some_and(ended);
-    let open = (status.is_none() && !is_ended).then_some("open");
-    let statuses = [status, own_status, open];
+    let is_ended = status.is_some_and(ended);
+    let open = (said.is_none() && !is_ended).then_some("open");
+    let statuses = [status, open];
     let at_least = |from: Option<Timestamp>, time: fn(&Object) -> Option<Timestamp>| {
         from.is_none_or(|from| time(header).is_some_and(|time| time >= from))
     };
@@ -260,7 +260,7 @@ mod tests {
     fn a_status_of_the_schemas_own_counts_and_leaves_the_order_open() {
         let of = |list| OrdersQuery { statuses: words(list), ..OrdersQuery::default() };
         assert_eq!(ids(&of(&["open"])), "ab", "as recorded: the order that is ready is open");
-        assert_eq!(ids(&of(&["READY"])), "da");
+        assert_eq!(ids(&of(&["READY"])), "a", "the tills' own name goes first");
         assert_eq!(ids(&of(&["closed", "held"])), "ec");
     }
 

@@ -4,6 +4,7 @@
 //! gone says so, and all rows come back. Refused: a table that is not registered. What was changed
 //! or removed before the cursor is not told here; the event log tells that.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::ids::RecordKey;
@@ -35,7 +36,7 @@ pub(crate) fn sync(
         None if cursors.is_empty() => schema.tables.iter().collect(),
         None => cursors.iter().map(|(table, _)| *table).collect(),
     };
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     wanted.retain(|table| seen.insert(&table.name));
     let delta = |table: &Arc<Table>| {
         let cursor = cursors.iter().find(|(of, _)| of.name == table.name);
@@ -89,7 +90,7 @@ mod tests {
     use crate::ids::TableName;
     use crate::module::Relations;
     use crate::testing::{object, schema};
-    use crate::value::Value;
+    use crate::value::{Object, Value};
 
     fn deltas(query: &SyncQuery) -> Vec<String> {
         let schema = schema(&[("dish", &["id", "uid"]), ("order_line", &["id"]), ("tea", &["id"])]);
@@ -107,8 +108,6 @@ mod tests {
         };
         sync(&schema, &module, "pos", query).unwrap().into_iter().map(shown).collect()
     }
-
-    use crate::value::Object;
 
     fn cursor(table: &str, texts: &[&str]) -> (String, Vec<String>) {
         (table.to_owned(), texts.iter().map(|text| (*text).to_owned()).collect())

@@ -46,7 +46,7 @@ pub(super) fn normalized(payload: &Payload, saved: &Saved) -> Object {
     put("discount", sent("discount"));
     put("createdAt", said("createdAt", at.clone()));
     put("updatedAt", at.clone());
-    put("savedAt", at.clone());
+    put("savedAt", at);
     put("allowAdditions", said("allowAdditions", true.into()));
     put("lockLineEdits", said("lockLineEdits", true.into()));
     put("isPersisted", true.into());
