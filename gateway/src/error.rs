@@ -48,6 +48,13 @@ problems! {
     MissingRecord 400 "missing-record" "The body has no record";
     MissingRecordKey 400 "missing-record-key" "A delete names no record";
     MissingTableOrField 400 "missing-table-or-field" "A sequence is named by table and field";
+    MissingBranch 400 "missing-branch-id" "The request names no branch";
+    MissingLastAckId 400 "missing-last-ack-id" "A batch of events must say after which event";
+    InvalidLastAckId 400 "invalid-last-ack-id" "lastAckId must be an event's id or null";
+    InvalidEventPayload 400 "invalid-event-payload" "An event of a batch has the wrong type";
+    UnsupportedEventAction 400 "unsupported-event-action" "A batch of events only inserts";
+    NoTables 400 "no-tables-resolved" "No table is named to be emptied";
+    MissingEntryId 400 "missing-entry-id" "The request names no entry of the history";
     ModuleEventFailed 400 "module-event-failed" "The branch refused the change";
     SequenceFailed 400 "sequence-allocation-failed" "No number can be taken";
     NotFound 404 "not-found" "There is nothing under this path";
@@ -55,18 +62,23 @@ problems! {
     ModuleNotFound 404 "module-not-found" "The branch has no such module";
     TableNotFound 404 "table-not-found" "The module has no such table";
     RecordNotFound 404 "module-event-failed" "The record to change does not exist";
+    HistoryRestoreFailed 404 "history-restore-failed" "There is no such entry to bring back";
+    HistoryEntryNotFound 404 "history-entry-not-found" "There is no such entry in the history";
+    ModulesNotFound 404 "modules-not-found" "The branch has none of these modules";
+    ManagementNotFound 404 "management-endpoint-not-found" "Nothing is managed under this path";
     MethodNotAllowed 405 "method-not-allowed" "The path does not take this method";
     RequestTimeout 408 "request-timeout" "The body took too long to arrive";
     VersionConflict 409 "version-conflict" "The record was changed by someone else";
     DuplicateKey 409 "duplicate-key" "A record with this key exists";
     LastAckMismatch 409 "last-ack-mismatch" "The log has gone on since the event named as the last";
     InsertOnly 409 "insert-only-violation" "The tables sent cannot replace those that are there";
-    OrderRefused 422 "order-persist-failed" "The order cannot be saved as it is";
-    HistoryRestoreFailed 404 "history-restore-failed" "There is no such entry in the history";
     FullSyncRequired 409 "full-sync-required" "The client's picture is too old: take a snapshot";
     ConcurrencyConflict 409 "concurrency-conflict" "A condition of the save does not hold";
+    CatalogueFull 409 "catalogue-full" "There are as many of these as there may be";
+    EventsGone 410 "events-gone" "These events are no longer held: take a snapshot";
     BodyTooLarge 413 "body-too-large" "The body is too large";
     UriTooLong 414 "uri-too-long" "The path and query are too long";
+    OrderRefused 422 "order-persist-failed" "The order cannot be saved as it is";
     KeyReused 422 "idempotency-key-reused" "The same id came with another request";
     Busy 429 "busy" "Too many requests wait; nothing was done";
     OutcomesFull 429 "outcomes-full" "The module remembers as many outcomes as it may";
@@ -138,6 +150,18 @@ impl ApiError {
         self.retry_after = Some(after);
         let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
         self.details([("retryAfterMs", millis.into())])
+    }
+
+    /// The same under another status and code.
+    #[must_use]
+    pub(crate) fn told_as(mut self, problem: Problem) -> Self {
+        self.problem = problem;
+        self
+    }
+
+    /// Whether the body has this member besides those of every error.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.members.get(name).is_some()
     }
 
     /// What is wrong.
@@ -256,15 +280,7 @@ impl From<Reject> for ApiError {
                 new(Problem::LastAckMismatch).with("expected", expected).with("received", received)
             }
             Reject::Order { .. } => new(Problem::OrderRefused),
-            Reject::Replace { reason, details } => {
-                let mut shown = Object::new();
-                shown.insert("ok", false.into());
-                shown.insert("reason", reason.into());
-                details.iter().for_each(|(name, value)| {
-                    shown.insert(name.clone(), value.clone());
-                });
-                new(Problem::InsertOnly).with("details", shown)
-            }
+            Reject::Replace { reason, details } => replacement(&message, reason, details),
             Reject::NoHistory { entry } => {
                 new(Problem::HistoryRestoreFailed).with("entryId", entry)
             }
@@ -300,6 +316,13 @@ impl From<Reject> for ApiError {
             }
         }
     }
+}
+
+/// Tables that cannot replace those that are there.
+fn replacement(message: &str, reason: String, details: Object) -> ApiError {
+    let own = [("ok".into(), Value::from(false)), ("reason".into(), reason.into())];
+    let shown: Object = own.into_iter().chain(details).collect();
+    ApiError::new(Problem::InsertOnly, message).with("details", shown)
 }
 
 /// A condition that does not hold: some mean that the client's whole picture is too old.

@@ -1,12 +1,16 @@
 //! Http: the REST doors. One file for each resource; `door` is what every request walks through.
 
 mod ask;
+mod batch;
 mod branches;
 mod cluster;
 mod door;
+mod events;
 mod health;
+mod manage;
 mod module;
 mod reply;
+mod reset;
 mod save;
 mod schema;
 mod sequences;
@@ -34,6 +38,10 @@ pub(crate) fn routes(app: App) -> Router {
         .merge(module::routes())
         .merge(tables::routes())
         .merge(save::routes())
+        .merge(batch::routes())
+        .merge(events::routes())
+        .merge(reset::routes())
+        .merge(manage::routes())
         .merge(sequences::routes())
         .merge(schema::routes())
         .merge(cluster::routes())

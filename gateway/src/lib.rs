@@ -16,8 +16,10 @@
 //! Refused: this room decides nothing about data. It checks shape, and the branch decides.
 
 pub mod auth;
+mod batch;
 pub mod error;
 mod gateway;
+mod guards;
 mod http;
 pub mod limits;
 mod metrics;

@@ -112,8 +112,9 @@ pub(crate) fn event_of(accepted: &Accepted) -> Result<&Arc<Event>, ApiError> {
     })
 }
 
-/// Ids are remembered for a day: they must be short.
-fn short(frame: &Object, names: &[&str]) -> Result<Option<String>, ApiError> {
+/// The id of the first of these members that has one. Ids are remembered for a day: they must be
+/// short.
+pub(crate) fn short(frame: &Object, names: &[&str]) -> Result<Option<String>, ApiError> {
     match text(frame, names) {
         Some(id) if id.len() > ID_BYTES_MAX => Err(too_long(&id)),
         id => Ok(id),

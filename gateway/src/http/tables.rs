@@ -73,10 +73,8 @@ async fn list(
     place.authorize(Intent::Read)?;
     let query = page_query(&table, &params)?;
     let read = Read::Page(query.clone());
-    let page = match app.branches.read(place.key.clone(), read, place.level).await? {
-        Answer::Page(page) => page,
-        other => return Err(unasked(&other)),
-    };
+    let answer = app.branches.read(place.key.clone(), read, place.level).await?;
+    let Answer::Page(page) = answer else { return Err(unasked(&answer)) };
     let rows = page.rows.len() as u64;
     let write = move || render::bytes(&ShownPage { place: &place, query: &query, page: &page });
     Ok(written(StatusCode::OK, render::rows(&app.renders, rows, write).await?))
@@ -187,7 +185,8 @@ impl Serialize for Row<'_> {
     }
 }
 
-fn key_of(fields: &[Arc<str>], row: &Object) -> String {
+/// A record's key as text.
+pub(crate) fn key_of(fields: &[Arc<str>], row: &Object) -> String {
     let part = |name: &Arc<str>| match row.get(name) {
         Some(value) => value.key_text().map_or_else(|| value.to_json(), str::to_owned),
         None => String::new(),

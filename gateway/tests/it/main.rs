@@ -3,8 +3,11 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects")]
 
 mod bad_input;
+mod batch;
 mod client;
+mod events;
 mod fake;
 mod lifetime;
+mod manage;
 mod rest;
 mod socket;

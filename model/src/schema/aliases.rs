@@ -20,7 +20,24 @@ const ALIASES: [(&str, &str); 9] = [
     ("order_deliveries", "order_delivery"),
 ];
 
+/// What people who purge say besides, and the table they mean (contract.md 3.10).
+const PURGE_ALIASES: [(&str, &str); 6] = [
+    ("order", "order_header"),
+    ("line", "order_line"),
+    ("lines", "order_line"),
+    ("payment", "order_payment"),
+    ("shift", "pos_shift"),
+    ("shifts", "pos_shift"),
+];
+
 impl Schema {
+    /// The table somebody who purges means: as [`Schema::resolve`], with a few short names more.
+    pub fn purge_table(&self, sent: &str) -> Option<&Arc<Table>> {
+        self.table(sent)
+            .or_else(|| self.aliased(&PURGE_ALIASES, sent))
+            .or_else(|| self.resolve(sent))
+    }
+
     /// The table a client means: the exact name, else an alias, else the name without or with a
     /// final `s`.
     pub fn resolve(&self, sent: &str) -> Option<&Arc<Table>> {
