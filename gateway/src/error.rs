@@ -50,9 +50,15 @@ problems! {
     MissingTableOrField 400 "missing-table-or-field" "A sequence is named by table and field";
     MissingTable 400 "missing-table" "A query names no table";
     MissingOrder 400 "missing-order-payload" "The body has no order";
+    MissingLastAckId 400 "missing-last-ack-id" "A batch of events must say after which event";
+    InvalidLastAckId 400 "invalid-last-ack-id" "lastAckId must be an event's id or null";
+    InvalidEventPayload 400 "invalid-event-payload" "An event of a batch has the wrong type";
+    UnsupportedEventAction 400 "unsupported-event-action" "A batch of events only inserts";
+    NoTables 400 "no-tables-resolved" "No table is named to be emptied";
+    MissingEntryId 400 "missing-entry-id" "The request names no entry of the history";
     ModuleEventFailed 400 "module-event-failed" "The branch refused the change";
     SequenceFailed 400 "sequence-allocation-failed" "No number can be taken";
-    MissingBranch 400 "missing-branch-id" "The body names no branch";
+    MissingBranch 400 "missing-branch-id" "The request names no branch";
     MissingSchema 400 "missing-schema" "The body has no definition";
     ModuleNotRegistered 400 "module-not-registered" "The module that a branch is to have does not exist";
     InvalidDefinition 400 "invalid-definition" "The definition of a module cannot be taken";
@@ -63,10 +69,13 @@ problems! {
     ModuleNotFound 404 "module-not-found" "The branch has no such module";
     TableNotFound 404 "table-not-found" "The module has no such table";
     RecordNotFound 404 "module-event-failed" "The record to change does not exist";
-    HistoryRestoreFailed 404 "history-restore-failed" "There is no such entry in the history";
     OrderNotFound 404 "order-not-found" "There is no such order";
     NotSupported 404 "not-supported" "The original has it under this path; this server does not";
     SchemaNotFound 404 "schema-not-found" "No definition is stored under this name";
+    HistoryRestoreFailed 404 "history-restore-failed" "There is no such entry to bring back";
+    HistoryEntryNotFound 404 "history-entry-not-found" "There is no such entry in the history";
+    ModulesNotFound 404 "modules-not-found" "The branch has none of these modules";
+    ManagementNotFound 404 "management-endpoint-not-found" "Nothing is managed under this path";
     MethodNotAllowed 405 "method-not-allowed" "The path does not take this method";
     RequestTimeout 408 "request-timeout" "The body took too long to arrive";
     VersionConflict 409 "version-conflict" "The record was changed by someone else";
@@ -79,6 +88,7 @@ problems! {
     ModuleExists 409 "module-exists" "There is a module of this id";
     BranchExists 409 "branch-exists" "There is a branch of this id";
     CatalogueFull 409 "catalogue-full" "There are as many of these as there may be";
+    EventsGone 410 "events-gone" "These events are no longer held: take a snapshot";
     BodyTooLarge 413 "body-too-large" "The body is too large";
     UriTooLong 414 "uri-too-long" "The path and query are too long";
     OrderRefused 422 "order-persist-failed" "The order cannot be saved as it is";
@@ -160,6 +170,11 @@ impl ApiError {
         self.retry_after = Some(after);
         let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
         self.details([("retryAfterMs", millis.into())])
+    }
+
+    /// Whether the body has this member besides those of every error.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.members.get(name).is_some()
     }
 
     /// What is wrong.
@@ -307,11 +322,7 @@ impl From<Reject> for ApiError {
                 new(Problem::LastAckMismatch).with("expected", expected).with("received", received)
             }
             Reject::Order { .. } => new(Problem::OrderRefused),
-            Reject::Replace { reason, details } => {
-                let head = [("ok".into(), Value::from(false)), ("reason".into(), reason.into())];
-                let shown: Object = head.into_iter().chain(details).collect();
-                new(Problem::InsertOnly).with("details", shown)
-            }
+            Reject::Replace { reason, details } => replacement(&message, reason, details),
             Reject::NoHistory { entry } => {
                 new(Problem::HistoryRestoreFailed).with("entryId", entry)
             }
@@ -347,6 +358,13 @@ impl From<Reject> for ApiError {
             }
         }
     }
+}
+
+/// Tables that cannot replace those that are there.
+fn replacement(message: &str, reason: String, details: Object) -> ApiError {
+    let own = [("ok".into(), Value::from(false)), ("reason".into(), reason.into())];
+    let shown: Object = own.into_iter().chain(details).collect();
+    ApiError::new(Problem::InsertOnly, message).with("details", shown)
 }
 
 /// A condition that does not hold: some mean that the client's whole picture is too old.

@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::error::{ApiError, Problem};
-use crate::limits::{Limits, RENDERS_AT_ONCE, SYNC_BODIES_AT_ONCE};
 use crate::http::Files;
+use crate::limits::{Limits, RENDERS_AT_ONCE, SYNC_BODIES_AT_ONCE};
 use crate::metrics::Counters;
 
 /// What the doors are told when they are built.
@@ -185,10 +185,9 @@ impl Shared {
         key: BranchKey,
         level: ReadLevel,
     ) -> Result<Arc<ModuleSnapshot>, ApiError> {
-        match self.branches.read(key, Read::Snapshot, level).await? {
-            Answer::Snapshot(snapshot) => Ok(snapshot),
-            other => Err(unasked(&other)),
-        }
+        let answer = self.branches.read(key, Read::Snapshot, level).await?;
+        let Answer::Snapshot(snapshot) = answer else { return Err(unasked(&answer)) };
+        Ok(snapshot)
     }
 }
 

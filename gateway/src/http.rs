@@ -1,19 +1,23 @@
 //! Http: the REST doors. One file for each resource; `door` is what every request walks through.
 
 mod ask;
+mod batch;
 mod branches;
 mod cluster;
 mod configure;
 mod definitions;
 mod door;
+mod events;
 mod files;
 mod health;
-mod marker;
+mod manage;
+pub(crate) mod marker;
 mod module;
+mod openapi;
 mod orders;
 mod query;
-mod openapi;
 mod reply;
+mod reset;
 mod routes;
 mod save;
 mod schema;
@@ -60,6 +64,10 @@ fn resources() -> Routes {
         .merge(module::routes())
         .merge(tables::routes())
         .merge(save::routes())
+        .merge(batch::routes())
+        .merge(events::routes())
+        .merge(reset::routes())
+        .merge(manage::routes())
         .merge(sequences::routes())
         .merge(orders::routes())
         .merge(sync::routes())

@@ -16,10 +16,12 @@
 //! Refused: this room decides nothing about data. It checks shape, and the branch decides.
 
 pub mod auth;
+mod batch;
 pub mod error;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod gateway;
+mod guards;
 mod http;
 pub mod limits;
 mod metrics;

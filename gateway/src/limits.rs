@@ -29,6 +29,25 @@ pub const SCHEMA_NAME_BYTES_MAX: usize = 128;
 /// Modules whose counters are read at once for one list of branches.
 pub const HEADS_AT_ONCE: usize = 16;
 
+/// Changes of one batch: they are decided in one turn, and others wait meanwhile.
+pub const BATCH_VERBS_MAX: usize = 500;
+/// Events of one page of the log, where nothing else was asked for.
+pub const EVENTS_PAGE: usize = 100;
+/// Events of one page of the log.
+pub const EVENTS_PAGE_MAX: usize = 1_000;
+/// The same in bytes: a page that reaches it ends there, and has one event at least.
+pub const EVENTS_PAGE_BYTES: usize = 8 * 1024 * 1024;
+/// Records shown of each table in the summary of a history entry.
+pub const HISTORY_SAMPLE: usize = 5;
+/// Tables or modules one request may name: more than any branch has.
+pub const NAMES_MAX: usize = 256;
+/// Longest reason or name of who asked, in bytes: each is kept in the history or the catalogue.
+pub const WORDS_BYTES_MAX: usize = 1024;
+/// Longest `meta` of a full-sync flag, in bytes: every node keeps it in memory.
+pub const FLAG_META_BYTES_MAX: usize = 4 * 1024;
+/// Modules reset at once by one request for a whole branch.
+pub const RESETS_AT_ONCE: usize = 4;
+
 /// Rows from which a snapshot is rendered away from the threads that serve everybody: below it,
 /// rendering takes about as long as handing it over would.
 pub const ROWS_INLINE_MAX: u64 = 2_000;

@@ -4,9 +4,11 @@
 //! Everything here borrows: a frame is written straight out of the rows the branch shares.
 
 mod event;
+mod log_head;
 mod snapshot;
 
-pub(crate) use event::{Ack, Notice, RecordRef, Shown, event_frames, record_ref};
+pub(crate) use event::{Ack, LogLine, Notice, RecordRef, Shown, event_frames, record_ref};
+pub(crate) use log_head::{EventLog, EventMeta, Purged};
 pub(crate) use snapshot::{Module, ModuleMeta, SnapshotFrame, by_id};
 
 use serde::{Serialize, Serializer};

@@ -70,6 +70,23 @@ pub(crate) struct InModule {
 }
 
 impl InModule {
+    /// A module of a branch's list, named in whatever way.
+    pub(crate) fn find(
+        app: &App,
+        principal: Principal,
+        key: BranchKey,
+        level: ReadLevel,
+    ) -> Result<Self, ApiError> {
+        let catalogue = app.branches.catalogue();
+        let listed = catalogue.modules_of(&key.branch).contains(&key.module);
+        let config =
+            catalogue.module(&key.module).filter(|_| listed).cloned().ok_or_else(|| {
+                let message = format!("branch {:?} has no module {:?}", key.branch, key.module);
+                ApiError::new(Problem::ModuleNotFound, message)
+            })?;
+        Ok(Self { principal, key, config, level })
+    }
+
     /// Passes the policy door.
     pub(crate) fn authorize(&self, intent: Intent) -> Result<(), ApiError> {
         authorize(&self.principal, &Access::module(intent, &self.key))
@@ -88,13 +105,7 @@ impl FromRequestParts<App> for InModule {
         let InBranch { principal, branch, level } =
             InBranch::from_request_parts(parts, app).await?;
         let module = ModuleId::parse(&path_part(parts, app, "module").await?)?;
-        let catalogue = app.branches.catalogue();
-        let listed = catalogue.modules_of(&branch).contains(&module);
-        let config = catalogue.module(&module).filter(|_| listed).cloned().ok_or_else(|| {
-            let message = format!("branch {branch:?} has no module {module:?}");
-            ApiError::new(Problem::ModuleNotFound, message)
-        })?;
-        Ok(Self { principal, key: BranchKey::new(branch, module), config, level })
+        Self::find(app, principal, BranchKey::new(branch, module), level)
     }
 }
 

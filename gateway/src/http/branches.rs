@@ -1,13 +1,14 @@
 //! Branches: which there are, and what each holds. A branch is never made by looking at it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use futures::StreamExt as _;
 use futures::stream;
-use model::{Answer, BranchId, BranchKey, Head, ModuleId, Read, ReadLevel};
+use model::{Answer, BranchId, BranchKey, Head, ModuleId, ModuleSnapshot, Read, ReadLevel};
 use serde::Serialize;
 
 use crate::auth::{Access, Intent, Principal, authorize};
@@ -130,29 +131,55 @@ async fn state(
 }
 
 async fn of_branch(app: App, branch: BranchId, level: ReadLevel) -> Result<Response, ApiError> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Shape<'a, M> {
-        branch_id: &'a BranchId,
-        modules: M,
-        updated_at: String,
-        server_id: &'a str,
-    }
-    let mut modules = Vec::new();
-    for module in app.branches.catalogue().modules_of(&branch) {
-        modules.push(app.snapshot(BranchKey::new(branch.clone(), module), level).await?);
-    }
-    let rows = modules.iter().map(|module| module.head.rows).sum();
+    let whole = Whole::read(&app, branch, level).await?;
+    let rows = whole.rows();
     let server_id = app.server_id.clone();
-    let write = move || {
-        render::bytes(&Shape {
-            branch_id: &branch,
-            modules: by_id(&modules),
-            updated_at: now().to_iso(),
-            server_id: &server_id,
-        })
-    };
+    let write = move || render::bytes(&whole.shape(&server_id));
     Ok(written(StatusCode::OK, render::rows(&app.renders, rows, write).await?))
+}
+
+/// A branch with everything in it.
+pub(crate) struct Whole {
+    branch: BranchId,
+    modules: Vec<Arc<ModuleSnapshot>>,
+}
+
+impl Whole {
+    /// Every module of the branch's list.
+    pub(crate) async fn read(
+        app: &App,
+        branch: BranchId,
+        level: ReadLevel,
+    ) -> Result<Self, ApiError> {
+        let mut modules = Vec::new();
+        for module in app.branches.catalogue().modules_of(&branch) {
+            modules.push(app.snapshot(BranchKey::new(branch.clone(), module), level).await?);
+        }
+        Ok(Self { branch, modules })
+    }
+
+    /// Rows in all modules.
+    pub(crate) fn rows(&self) -> u64 {
+        self.modules.iter().map(|module| module.head.rows).sum()
+    }
+
+    /// branchSnapshot.
+    pub(crate) fn shape<'a>(&'a self, server_id: &'a str) -> impl Serialize + 'a {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Shape<'a, M> {
+            branch_id: &'a BranchId,
+            modules: M,
+            updated_at: String,
+            server_id: &'a str,
+        }
+        Shape {
+            branch_id: &self.branch,
+            modules: by_id(&self.modules),
+            updated_at: now().to_iso(),
+            server_id,
+        }
+    }
 }
 
 async fn modules(State(app): State<App>, place: InBranch) -> Result<Response, ApiError> {

@@ -48,6 +48,7 @@ pub(crate) struct Op {
     refuses: Vec<Problem>,
     reads: bool,
     writes: bool,
+    is_gone: bool,
 }
 
 /// Begins to say something of a method: what it does, in a few words.
@@ -61,10 +62,17 @@ pub(crate) fn op(summary: &'static str) -> Op {
         refuses: Vec::new(),
         reads: false,
         writes: false,
+        is_gone: false,
     }
 }
 
 impl Op {
+    /// The original has it, this server does not: it is always refused.
+    pub(crate) fn gone(mut self) -> Self {
+        self.is_gone = true;
+        self.refuses(&[Problem::NotSupported])
+    }
+
     /// What else is worth knowing.
     pub(crate) fn about(mut self, text: &'static str) -> Self {
         self.about = text;
@@ -336,13 +344,14 @@ mod tests {
         for told in told() {
             let which = format!("{} {}", told.method, told.path);
             assert!(!told.op.summary.is_empty(), "{which}");
-            assert!(!told.op.answers.is_empty(), "{which} answers nothing");
+            assert!(told.op.is_gone || !told.op.answers.is_empty(), "{which} answers nothing");
             for name in told.names() {
                 let known = shapes::PATH_PARTS.iter().any(|(part, _)| *part == name);
                 assert!(known, "{which}: say in shapes what {{{name}}} is");
             }
             if matches!(told.method, "post" | "put" | "patch") {
-                assert!(told.op.body.is_some(), "{which} takes no body");
+                let takes = told.op.is_gone || told.op.body.is_some();
+                assert!(takes, "{which} takes no body");
             }
         }
     }

@@ -40,7 +40,7 @@ pub(crate) fn routes() -> Routes {
                         limit?: int, offset?: int}";
     const ANSWER: &str = "{branchId: text, moduleId: text, table: text, count: int, \
                           rows: [Record], meta: object}";
-    let sql = || op("The original's SQL: not here").refuses(&[Problem::NotSupported]);
+    let sql = || op("The original's SQL: not here").gone();
     Routes::of("Queries")
         .path("/api/query/module")
         .post(

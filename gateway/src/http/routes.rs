@@ -110,6 +110,14 @@ impl Routes {
         self
     }
 
+    /// The same, refused in other words.
+    pub(crate) fn nothing_but<T: 'static>(mut self, refusal: impl Handler<T, App>) -> Self {
+        for path in &self.paths {
+            self.router = self.router.route(path, any(refusal.clone()));
+        }
+        self
+    }
+
     /// These routes and those of another resource.
     pub(crate) fn merge(mut self, other: Self) -> Self {
         self.router = self.router.merge(other.router);

@@ -41,11 +41,15 @@ const BRANCH: &str = "default";
 const POS: &str = "pos";
 
 pub(crate) fn routes() -> Routes {
-    const PLACES: [&str; 4] =
-        ["/api/sync", "/api/sync/{branch}", "/api/sync/{branch}/{module}", "/api/pos-sync/{branch}"];
+    const PLACES: [&str; 4] = [
+        "/api/sync",
+        "/api/sync/{branch}",
+        "/api/sync/{branch}/{module}",
+        "/api/pos-sync/{branch}",
+    ];
     let routes = PLACES.into_iter().fold(Routes::of("Whole tables"), whole_at);
     RESERVED.into_iter().fold(routes, |routes, name| {
-        let none = || op("The second sync system: not here").refuses(&[Problem::NotSupported]);
+        let none = || op("The second sync system: not here").gone();
         let routes = routes.path(&format!("/api/sync/{name}"));
         let routes = routes.get(reserved, none()).post(reserved, none());
         routes.put(reserved, none()).patch(reserved, none()).delete(reserved, none())
@@ -59,9 +63,11 @@ fn whole_at(routes: Routes, place: &'static str) -> Routes {
     const DELTA: &str = "{version?: int, tables?: any, lastTableIds?: object, \
                          snapshotMarker?: text, cursor?: object, *: any}";
     let named = |op: Op| match place {
-        "/api/sync" => op
-            .query("branch", "text", "the branch; `default` by default")
-            .query("module", "text", "the module; `pos` by default"),
+        "/api/sync" => op.query("branch", "text", "the branch; `default` by default").query(
+            "module",
+            "text",
+            "the module; `pos` by default",
+        ),
         _ => op,
     };
     let routes = routes

@@ -4,13 +4,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use model::{
-    BranchId, BranchKey, Delta, Effect, Event, ModuleSnapshot, Object, RecordChange, Value,
+    BranchId, BranchKey, Delta, Effect, Event, ModuleSnapshot, Object, Offset, RecordChange, Value,
 };
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::error::{ApiError, Problem};
 use crate::wire::snapshot::Module;
+
+mod log;
+
+pub(crate) use log::LogLine;
 
 /// `recordRef`.
 #[derive(Clone, Copy, Serialize)]
@@ -94,13 +98,28 @@ impl<'a> Shown<'a> {
         &self.change.record
     }
 
+    /// The table as the client named it.
+    pub(crate) fn table(&self) -> &'a str {
+        self.table
+    }
+
+    /// The event's id.
+    pub(crate) fn event_id(&self) -> &'a str {
+        &self.event.id
+    }
+
+    /// The event's place.
+    pub(crate) fn offset(&self) -> Offset {
+        self.event.offset
+    }
+
     /// Whether the record is new.
     pub(crate) fn created(&self) -> bool {
         self.change.effect == Effect::Insert
     }
 
     /// Whether it is gone.
-    fn deleted(&self) -> bool {
+    pub(crate) fn deleted(&self) -> bool {
         self.change.effect == Effect::Delete
     }
 
@@ -188,7 +207,7 @@ impl<'a> Shown<'a> {
     }
 
     /// `server:event`.
-    fn event<'b>(&'b self, snapshot: Option<&'b ModuleSnapshot>) -> EventFrame<'b> {
+    pub(crate) fn event<'b>(&'b self, snapshot: Option<&'b ModuleSnapshot>) -> EventFrame<'b> {
         let wanted = snapshot.filter(|_| self.event.origin.include_snapshot);
         EventFrame {
             frame: self.frame("server:event"),
@@ -296,8 +315,9 @@ pub(crate) struct Ack<'a> {
     deleted: Option<bool>,
 }
 
+/// `server:event`.
 #[derive(Serialize)]
-struct EventFrame<'a> {
+pub(crate) struct EventFrame<'a> {
     #[serde(flatten)]
     frame: Frame<'a>,
     notice: Notice<'a>,

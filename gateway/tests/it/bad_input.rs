@@ -47,6 +47,15 @@ async fn a_body_that_is_no_json_object_is_refused_everywhere() {
             ("POST", "/api/sync/dar/pos".to_owned()),
             ("POST", "/api/sync/dar/pos/delta".to_owned()),
             ("POST", "/api/query/module".to_owned()),
+            ("POST", format!("{M}/events")),
+            ("POST", format!("{M}/events/batch")),
+            ("POST", format!("{M}/batch")),
+            ("POST", format!("{M}/reset")),
+            ("POST", "/api/manage/full-sync".to_owned()),
+            ("DELETE", "/api/manage/full-sync".to_owned()),
+            ("POST", "/api/manage/daily-reset".to_owned()),
+            ("POST", "/api/manage/purge-live-data".to_owned()),
+            ("POST", "/api/manage/purge-history".to_owned()),
         ] {
             let (status, code) = refused(&rest, method, &path, body.to_vec()).await;
             assert_eq!(status, 400);

@@ -143,7 +143,12 @@ impl Default for Topic {
     }
 }
 
-fn module(id: &str, doc: &str, validation: Validation, seed: Option<&str>) -> Arc<ModuleConfig> {
+pub(crate) fn module(
+    id: &str,
+    doc: &str,
+    validation: Validation,
+    seed: Option<&str>,
+) -> Arc<ModuleConfig> {
     let source = Value::from_json(doc.as_bytes()).unwrap();
     let schema = Schema::from_definition(id, &source).unwrap();
     let seed = seed.map(|json| {

@@ -3,14 +3,17 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects")]
 
 mod bad_input;
+mod batch;
 mod client;
 mod configure;
+mod events;
 mod fake;
 mod files;
 mod lifetime;
+mod manage;
+mod openapi;
 mod orders;
 mod query;
-mod openapi;
 mod rest;
 mod socket;
 mod sync;

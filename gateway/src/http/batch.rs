@@ -1,0 +1,142 @@
+//! Batch: many changes of any kind on any tables of a module, all or none.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use model::{Accepted, Command, Incarnation, Object, Offset, Origin, Request};
+use serde::Serialize;
+
+use crate::auth::Intent;
+use crate::batch;
+use crate::error::{ApiError, Problem};
+use crate::gateway::App;
+use crate::http::ask::{Body, InModule, Named};
+use crate::http::openapi::op;
+use crate::http::reply::{at, json};
+use crate::http::routes::Routes;
+use crate::publish::user_of;
+use crate::wire::{RecordRef, Shown};
+
+pub(crate) fn routes() -> Routes {
+    const BODY: &str = "{verbs: [{action: text, table: text, record: Record, expectedVersion?: int, \
+                        includeRecord?: flag, eventId?: text, meta?: any, *: any}], meta?: any}";
+    const ANSWER: &str = "{branchId: text, moduleId: text, version: int, results: [{index: int, \
+                          status: 'created'|'updated'|'deleted', table: text, \
+                          recordRef: RecordRef, record?: Record, eventId: text, sequence: int}], \
+                          cursor: {epoch: int, sequence: int}}";
+    Routes::of("Records").in_branches("/{branch}/modules/{module}/batch").post(
+        change,
+        op("Up to 500 changes of any kind, all or none")
+            .body(BODY)
+            .answers(200, ANSWER)
+            .writes()
+            .refuses(&[
+                Problem::ModuleEventFailed,
+                Problem::VersionConflict,
+                Problem::TableNotFound,
+            ]),
+    )
+}
+
+async fn change(
+    State(app): State<App>,
+    place: InModule,
+    Named(id): Named,
+    body: Body,
+) -> Result<Response, ApiError> {
+    place.authorize(Intent::Write)?;
+    let body = body.object()?;
+    let origin = Origin {
+        source: Some("rest-batch".to_owned()),
+        user: user_of(&body, None),
+        include_record: true,
+        ..Origin::default()
+    };
+    let write = batch::read(body, &origin)?;
+    let asked = write.verbs.len();
+    let command = Command {
+        id,
+        key: place.key.clone(),
+        origin: Arc::new(origin),
+        request: Request::Write(write),
+    };
+    let accepted = app.submit(command).await.map_err(|error| at_its_place(error, asked))?;
+    answer(&app, &place, asked, &accepted)
+}
+
+/// A refusal names the change it is about; the only one there is need not be named by the branch.
+pub(crate) fn at_its_place(error: ApiError, asked: usize) -> ApiError {
+    if asked == 1 && !error.has("index") { error.with("index", 0_u64) } else { error }
+}
+
+fn answer(
+    app: &App,
+    place: &InModule,
+    asked: usize,
+    accepted: &Accepted,
+) -> Result<Response, ApiError> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Shape<'a> {
+        branch_id: &'a str,
+        module_id: &'a str,
+        version: u64,
+        results: Vec<Done<'a>>,
+        cursor: Cursor,
+    }
+    #[derive(Serialize)]
+    struct Cursor {
+        epoch: Incarnation,
+        sequence: Offset,
+    }
+    let events = &accepted.delta.events;
+    let last = events.last().filter(|_| events.len() == asked).ok_or_else(|| {
+        tracing::error!(asked, events = events.len(), "a batch was answered with other events");
+        ApiError::new(Problem::Defect, "the batch was accepted, but some of its events are missing")
+    })?;
+    let shown = |event| Shown::of(&app.server_id, &place.key, event);
+    let shown: Vec<Shown<'_>> = events.iter().map(|e| shown(e)).collect::<Result<_, _>>()?;
+    let (incarnation, offset) = (accepted.delta.incarnation, last.offset);
+    let shape = Shape {
+        branch_id: place.key.branch.as_str(),
+        module_id: place.key.module.as_str(),
+        version: last.revision.0,
+        results: shown.iter().zip(0..).map(|(shown, index)| Done::of(index, shown)).collect(),
+        cursor: Cursor { epoch: incarnation, sequence: offset },
+    };
+    Ok(at(json(StatusCode::OK, &shape)?, incarnation, offset))
+}
+
+/// One change that happened.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Done<'a> {
+    index: u64,
+    status: &'a str,
+    table: &'a str,
+    record_ref: RecordRef<'a>,
+    record: &'a Object,
+    event_id: &'a str,
+    sequence: Offset,
+}
+
+impl<'a> Done<'a> {
+    fn of(index: u64, shown: &'a Shown<'a>) -> Self {
+        let status = match (shown.created(), shown.deleted()) {
+            (true, _) => "created",
+            (false, true) => "deleted",
+            (false, false) => "updated",
+        };
+        Self {
+            index,
+            status,
+            table: shown.table(),
+            record_ref: shown.record_ref(),
+            record: shown.record(),
+            event_id: shown.event_id(),
+            sequence: shown.offset(),
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! History: what purges and resets took out of a module, and how it comes back.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use model::{
+    BranchKey, Command, EventChange, HistoryEntry, HistoryTable, Object, Origin, Request, Restore,
+    RestoreMode, Value,
+};
+use serde::{Serialize, Serializer};
+
+use crate::auth::Intent;
+use crate::error::{ApiError, Problem};
+use crate::gateway::App;
+use crate::http::ask::{Body, InModule, Named, Params};
+use crate::http::manage::{Manager, entries, flag, words};
+use crate::http::reply::{at, json, written};
+use crate::http::tables::key_of;
+use crate::limits::HISTORY_SAMPLE;
+use crate::publish::text;
+use crate::render;
+use crate::wire::record_ref;
+
+/// `GET …/purge-history`: every entry in short, or one with its records.
+pub(super) async fn look(
+    State(app): State<App>,
+    manager: Manager,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let place = manager.module(&app, &Object::new(), Some(&params))?;
+    place.authorize(Intent::Read)?;
+    match params.first(&["entryId", "id"]) {
+        Some(id) => one(&app, &place, id).await,
+        None => all(&app, &place).await,
+    }
+}
+
+async fn all(app: &App, place: &InModule) -> Result<Response, ApiError> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Shape<'a> {
+        branch_id: &'a str,
+        module_id: &'a str,
+        entries: Vec<Summary<'a>>,
+    }
+    let entries = entries(app, &place.key, None).await?;
+    let shape = Shape {
+        branch_id: place.key.branch.as_str(),
+        module_id: place.key.module.as_str(),
+        entries: entries.iter().map(|entry| Summary::of(&place.key, entry)).collect(),
+    };
+    json(StatusCode::OK, &shape)
+}
+
+async fn one(app: &App, place: &InModule, id: &str) -> Result<Response, ApiError> {
+    let entry = entries(app, &place.key, Some(id.to_owned())).await?.pop().ok_or_else(|| {
+        ApiError::new(Problem::HistoryEntryNotFound, format!("the history has no entry {id:?}"))
+            .with("entryId", id)
+    })?;
+    let key = place.key.clone();
+    let rows = total(&entry) as u64;
+    let write = move || render::bytes(&Whole { key: &key, entry: &entry });
+    Ok(written(StatusCode::OK, render::rows(&app.renders, rows, write).await?))
+}
+
+fn total(entry: &HistoryEntry) -> usize {
+    entry.tables.iter().map(|table| table.records.len()).sum()
+}
+
+/// One entry with its records.
+struct Whole<'a> {
+    key: &'a BranchKey,
+    entry: &'a HistoryEntry,
+}
+
+impl Serialize for Whole<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Shape<'a> {
+            branch_id: &'a str,
+            module_id: &'a str,
+            entry_id: &'a str,
+            entry: Entry<'a>,
+            summary: Summary<'a>,
+        }
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Entry<'a> {
+            id: &'a str,
+            r#type: &'a str,
+            branch_id: &'a str,
+            module_id: &'a str,
+            created_at: String,
+            reason: &'a str,
+            requested_by: Option<&'a str>,
+            cleared_tables: Vec<&'a str>,
+            original_version: u64,
+            total_records: usize,
+            tables: Vec<Table<'a>>,
+            summary: Vec<Count<'a>>,
+        }
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Table<'a> {
+            name: &'a str,
+            count: usize,
+            records: &'a [Arc<Object>],
+            primary_key_fields: &'a [Arc<str>],
+            sample: Sample<'a>,
+        }
+        let Self { key, entry } = *self;
+        Shape {
+            branch_id: key.branch.as_str(),
+            module_id: key.module.as_str(),
+            entry_id: &entry.id,
+            entry: Entry {
+                id: &entry.id,
+                r#type: "purge",
+                branch_id: key.branch.as_str(),
+                module_id: key.module.as_str(),
+                created_at: entry.at.to_iso(),
+                reason: &entry.reason,
+                requested_by: entry.requested_by.as_deref(),
+                cleared_tables: entry.tables.iter().map(|table| table.table.as_str()).collect(),
+                original_version: entry.revision.0,
+                total_records: total(entry),
+                tables: entry
+                    .tables
+                    .iter()
+                    .map(|table| Table {
+                        name: table.table.as_str(),
+                        count: table.records.len(),
+                        records: &table.records,
+                        primary_key_fields: &table.key_fields,
+                        sample: Sample(table),
+                    })
+                    .collect(),
+                summary: counts(entry),
+            },
+            summary: Summary::of(key, entry),
+        }
+        .serialize(to)
+    }
+}
+
+/// One entry in short.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Summary<'a> {
+    id: &'a str,
+    branch_id: &'a str,
+    module_id: &'a str,
+    created_at: String,
+    reason: &'a str,
+    requested_by: Option<&'a str>,
+    total_records: usize,
+    tables: Vec<Count<'a>>,
+}
+
+impl<'a> Summary<'a> {
+    pub(super) fn of(key: &'a BranchKey, entry: &'a HistoryEntry) -> Self {
+        Self {
+            id: &entry.id,
+            branch_id: key.branch.as_str(),
+            module_id: key.module.as_str(),
+            created_at: entry.at.to_iso(),
+            reason: &entry.reason,
+            requested_by: entry.requested_by.as_deref(),
+            total_records: total(entry),
+            tables: counts(entry),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Count<'a> {
+    name: &'a str,
+    count: usize,
+    sample: Sample<'a>,
+}
+
+fn counts(entry: &HistoryEntry) -> Vec<Count<'_>> {
+    let count = |table| Count::of(table);
+    entry.tables.iter().map(count).collect()
+}
+
+impl<'a> Count<'a> {
+    fn of(table: &'a HistoryTable) -> Self {
+        let (name, count) = (table.table.as_str(), table.records.len());
+        Self { name, count, sample: Sample(table) }
+    }
+}
+
+/// The first records of a table, by name.
+struct Sample<'a>(&'a HistoryTable);
+
+impl Serialize for Sample<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let HistoryTable { table, key_fields, records } = self.0;
+        let first = records.iter().take(HISTORY_SAMPLE);
+        let named: Vec<_> = first.map(|record| (key_of(key_fields, record), record)).collect();
+        to.collect_seq(
+            named.iter().map(|(key, record)| record_ref(table.as_str(), key, key_fields, record)),
+        )
+    }
+}
+
+/// `POST …/purge-history`: brings the records of one entry back.
+pub(super) async fn restore(
+    State(app): State<App>,
+    manager: Manager,
+    Named(id): Named,
+    body: Body,
+) -> Result<Response, ApiError> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Shape<'a> {
+        branch_id: &'a str,
+        module_id: &'a str,
+        entry_id: &'a str,
+        restored: &'a [Value],
+        total_restored: usize,
+        changed: bool,
+        history_entry: Option<Summary<'a>>,
+        mode: &'a str,
+    }
+    let body = body.object()?;
+    let place = manager.module(&app, &body, None)?;
+    place.authorize(Intent::Write)?;
+    let Asked { entry: entry_id, mode, reason, requested_by } = Asked::read(&body)?;
+    // As it is before: a record that comes back leaves it.
+    let entry = entries(&app, &place.key, Some(entry_id.clone())).await?.pop();
+    let command = Command {
+        id,
+        key: place.key.clone(),
+        origin: Arc::new(Origin { user: requested_by.clone(), ..Origin::default() }),
+        request: Request::Restore(Restore {
+            entry: entry_id.clone(),
+            mode,
+            reason: Some(reason),
+            requested_by,
+        }),
+    };
+    let accepted = app.submit(command).await?;
+    let event = accepted.delta.events.first();
+    let change = event.and_then(|event| match &event.change {
+        EventChange::Module(change) => Some(change),
+        EventChange::Record(_) => None,
+    });
+    let told = |name: &str| change.and_then(|change| change.details.get(name));
+    let back = |change: &model::ModuleChange| {
+        change.records.iter().filter(|(_, _, record)| record.is_some()).count()
+    };
+    let counted = told("totalRestored").and_then(Value::as_u64).map(|total| total as usize);
+    let response = json(
+        StatusCode::OK,
+        &Shape {
+            branch_id: place.key.branch.as_str(),
+            module_id: place.key.module.as_str(),
+            entry_id: &entry_id,
+            restored: told("restored").and_then(Value::as_array).unwrap_or_default(),
+            total_restored: counted.or_else(|| change.map(back)).unwrap_or(0),
+            changed: change.is_some_and(|change| !change.records.is_empty()),
+            history_entry: entry.as_ref().map(|entry| Summary::of(&place.key, entry)),
+            mode: mode.wire_name(),
+        },
+    )?;
+    Ok(match event {
+        Some(event) => at(response, accepted.delta.incarnation, event.offset),
+        None => response,
+    })
+}
+
+/// What is to come back, and how.
+struct Asked {
+    entry: String,
+    mode: RestoreMode,
+    reason: String,
+    requested_by: Option<String>,
+}
+
+impl Asked {
+    fn read(body: &Object) -> Result<Self, ApiError> {
+        let entry = text(body, &["entryId", "id", "historyId", "historyEntryId"]);
+        let entry = entry.ok_or_else(|| {
+            ApiError::new(Problem::MissingEntryId, "name the entry as \"entryId\"")
+        })?;
+        let mode = match text(body, &["mode"]).as_deref() {
+            None | Some("append") => RestoreMode::Append,
+            Some("replace") => RestoreMode::Replace,
+            Some(other) => {
+                let message = format!("mode must be append or replace, but was {other:?}");
+                return Err(ApiError::new(Problem::InvalidBody, message));
+            }
+        };
+        flag(body, "broadcast")?;
+        let reason = words(body, None, "reason")?;
+        Ok(Self {
+            entry,
+            mode,
+            reason: reason.unwrap_or_else(|| "restore-purge-history".to_owned()),
+            requested_by: words(body, None, "requestedBy")?,
+        })
+    }
+}

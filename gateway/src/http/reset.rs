@@ -1,0 +1,82 @@
+//! Reset: a module begins again from its seed. What was there goes into its history.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use model::{BranchKey, Command, CommandId, Origin, ReadLevel, Request, Reset};
+use serde::Serialize;
+
+use crate::auth::Intent;
+use crate::error::{ApiError, Problem};
+use crate::gateway::App;
+use crate::http::ask::{Body, InModule, Named};
+use crate::http::branches::Whole;
+use crate::http::openapi::op;
+use crate::http::reply::{at, written};
+use crate::http::routes::Routes;
+use crate::publish::text;
+use crate::render;
+
+pub(crate) fn routes() -> Routes {
+    let begin = || {
+        op("Begin again from the seed; the records go into the history")
+            .answers(200, "{success: flag, message: text, *: any}")
+            .writes()
+    };
+    Routes::of("Management")
+        .in_branches("/{branch}/modules/{module}/reset")
+        .get(reset, begin())
+        .post(reset, begin().body("{requestedBy?: text}"))
+}
+
+/// `POST`, and as in the original also `GET`: begins again, numbers and all.
+async fn reset(
+    State(app): State<App>,
+    place: InModule,
+    Named(id): Named,
+    body: Body,
+) -> Result<Response, ApiError> {
+    #[derive(Serialize)]
+    struct Shape<S> {
+        success: bool,
+        message: &'static str,
+        #[serde(flatten)]
+        branch: S,
+    }
+    place.authorize(Intent::Write)?;
+    let requested_by = text(&body.object()?, &["requestedBy"]);
+    let reason = "branch-api-reset".to_owned();
+    let asked = command(&app, place.key.clone(), id, (reason, requested_by), true);
+    let accepted = app.submit(asked).await?;
+    let whole = Whole::read(&app, place.key.branch, ReadLevel::default()).await;
+    let whole = whole.map_err(|error| {
+        let message = format!("the module began again, but cannot be shown: {}", error.message());
+        ApiError::new(Problem::OutcomeUnknown, message)
+    })?;
+    let (rows, server_id) = (whole.rows(), app.server_id.clone());
+    let write = move || {
+        let message = "Module reset to initial data and sequence counter reset";
+        render::bytes(&Shape { success: true, message, branch: whole.shape(&server_id) })
+    };
+    let response = written(StatusCode::OK, render::rows(&app.renders, rows, write).await?);
+    Ok(match accepted.delta.last() {
+        Some(offset) => at(response, accepted.delta.incarnation, offset),
+        None => response,
+    })
+}
+
+/// A reset of a module, for a reason and perhaps by somebody, to the seed the catalogue has.
+pub(crate) fn command(
+    app: &App,
+    key: BranchKey,
+    id: CommandId,
+    (reason, requested_by): (String, Option<String>),
+    numbers: bool,
+) -> Command {
+    let seed = app.branches.catalogue().seed(&key);
+    let origin = Origin { user: requested_by.clone(), ..Origin::default() };
+    let request = Request::Reset(Reset { seed, reason, requested_by, numbers });
+    Command { id, key, origin: Arc::new(origin), request }
+}
