@@ -2,6 +2,7 @@
 
 mod ask;
 mod branches;
+mod changes;
 mod cluster;
 mod configure;
 mod definitions;
