@@ -3,6 +3,7 @@
 mod ask;
 mod batch;
 mod branches;
+mod changes;
 mod cluster;
 mod configure;
 mod definitions;

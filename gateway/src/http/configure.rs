@@ -21,10 +21,11 @@ use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::gateway::App;
 use crate::http::ask::{Body, InBranch, Named};
+use crate::http::changes::Changes;
 use crate::http::openapi::op;
 use crate::http::reply::json;
 use crate::http::routes::Routes;
-use crate::limits::{CHANGE_BYTES_MAX, ID_BYTES_MAX};
+use crate::limits::ID_BYTES_MAX;
 use crate::publish::text;
 
 /// Names under which clients send which module they mean.
@@ -80,49 +81,6 @@ pub(crate) fn routes() -> Routes {
                 .refuses(&[Problem::MissingModule, Problem::ModuleNotFound])
                 .refuses(&FULL),
         )
-}
-
-/// Changes of the catalogue that one request makes, each once under the request's key.
-pub(crate) struct Changes<'a> {
-    app: &'a App,
-    id: String,
-}
-
-impl<'a> Changes<'a> {
-    /// The changes of this request.
-    ///
-    /// # Errors
-    /// `idempotency-key-reused` where its key came with another path or body.
-    pub(crate) fn of(
-        app: &'a App,
-        Named(id): &Named,
-        path: &str,
-        body: &Object,
-    ) -> Result<Self, ApiError> {
-        let key = format!("rest:{}:", blake3::hash(id.request.as_bytes()).to_hex());
-        let sent = Value::from(body.clone()).to_json();
-        let id = format!("{key}{}:", blake3::hash(format!("{path}\n{sent}").as_bytes()).to_hex());
-        let catalogue = app.branches.catalogue();
-        if catalogue.taken_under(&key).is_some_and(|taken| !taken.starts_with(&id)) {
-            let message = "this Idempotency-Key came with another request; use a new one";
-            return Err(ApiError::new(Problem::KeyReused, message));
-        }
-        Ok(Self { app, id })
-    }
-
-    /// Has the catalogue take one of them.
-    ///
-    /// # Errors
-    /// Where it is too large, or the catalogue refuses it.
-    pub(crate) async fn make(&self, step: &str, change: Change) -> Result<(), ApiError> {
-        let bytes = model::codec::encode(&change).len();
-        if bytes > CHANGE_BYTES_MAX {
-            let message =
-                format!("this would be {bytes} bytes, at most {CHANGE_BYTES_MAX} are kept");
-            return Err(ApiError::new(Problem::BodyTooLarge, message));
-        }
-        Ok(self.app.branches.change(format!("{}{step}", self.id), change).await?)
-    }
 }
 
 async fn add_module(
@@ -314,7 +272,7 @@ pub(crate) fn configured(
         ])
     };
     let schema = Schema::from_definition(module.id.as_str(), &source)
-        .map_err(|bad| refused(bad.to_string(), bad.table.clone(), bad.field.clone()))?
+        .map_err(|bad| refused(bad.to_string(), bad.table, bad.field))?
         .in_order(&module.tables);
     if module.validation == Validation::Strict {
         schema.check_strict().map_err(|reject| refused(reject.to_string(), None, None))?;

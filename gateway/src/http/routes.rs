@@ -1,6 +1,16 @@
 //! Routes: a resource's paths and methods, each registered together with what the document of
 //! `/openapi.json` says of it.
 //!
+//! ```text
+//!   Routes::of("Records")                                      the heading in the document
+//!       .in_branches("/{branch}/modules/{module}/save")        a path, under both its names
+//!       .post(save, op("Save a record")                        a handler, and what it does
+//!           .body("{table: text, record: Record}")             shapes: see `openapi/notation`
+//!           .answers(200, "Changed")                           named ones: `openapi/shapes`
+//!           .writes()                                          adds idempotency-key, 422, 503 …
+//!           .refuses(&[Problem::MissingRecord]))
+//! ```
+//!
 //! Promise: there is no route that is not described. The router of a resource is made here and
 //! nowhere else, and none of its verbs takes a handler without a description.
 

@@ -371,6 +371,8 @@ async fn modules_and_their_schemas() {
     assert!(members(pos.get("live").unwrap()).ends_with("meta savedAt"));
     assert!(both.raw.contains(r#""seed":null,"seedSource":null"#), "kds has none");
     assert!(both.raw.contains(r#""warnings":[{"moduleId":"kds","warning":"seed-not-found"}]"#));
+    let all = rest.get("/api/schema?branch=dar&seed=1").await;
+    assert_eq!(members(all.body.get("modules").unwrap()), "pos kds spare");
     let unknown = rest.get("/api/schema?branch=dar&module=zzz").await;
     assert_eq!(
         unknown.raw,

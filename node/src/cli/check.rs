@@ -57,8 +57,15 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
                 out::line(format!("other branches: modules {}", listed(&modules)));
             }
             Change::PutSchema { name, .. } => out::line(format!("definition {name}")),
+            Change::Sequences(_) => {}
             // What else may change is not read from files.
-            _ => {}
+            Change::Form { .. }
+            | Change::Node(_)
+            | Change::AddModule(_)
+            | Change::AddBranch(_)
+            | Change::GiveModule { .. }
+            | Change::PutSeedFile { .. }
+            | Change::FullSync(_) => {}
         }
     }
     Ok(ExitCode::SUCCESS)

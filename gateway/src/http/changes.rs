@@ -1,0 +1,54 @@
+//! Changes: what one request changes in the catalogue of the whole cluster.
+//!
+//! Promise: under an `Idempotency-Key` each change is made once, also where the request ended
+//! between two of them. Refused: the same key with another request.
+
+use model::{Change, Object, Value};
+
+use crate::error::{ApiError, Problem};
+use crate::gateway::App;
+use crate::http::ask::Named;
+use crate::limits::CHANGE_BYTES_MAX;
+
+/// Changes of the catalogue that one request makes, each once under the request's key.
+pub(crate) struct Changes<'a> {
+    app: &'a App,
+    id: String,
+}
+
+impl<'a> Changes<'a> {
+    /// The changes of this request.
+    ///
+    /// # Errors
+    /// `idempotency-key-reused` where its key came with another path or body.
+    pub(crate) fn of(
+        app: &'a App,
+        Named(id): &Named,
+        path: &str,
+        body: &Object,
+    ) -> Result<Self, ApiError> {
+        let key = format!("rest:{}:", blake3::hash(id.request.as_bytes()).to_hex());
+        let sent = Value::from(body.clone()).to_json();
+        let id = format!("{key}{}:", blake3::hash(format!("{path}\n{sent}").as_bytes()).to_hex());
+        let catalogue = app.branches.catalogue();
+        if catalogue.taken_under(&key).is_some_and(|taken| !taken.starts_with(&id)) {
+            let message = "this Idempotency-Key came with another request; use a new one";
+            return Err(ApiError::new(Problem::KeyReused, message));
+        }
+        Ok(Self { app, id })
+    }
+
+    /// Has the catalogue take one of them.
+    ///
+    /// # Errors
+    /// Where it is too large, or the catalogue refuses it.
+    pub(crate) async fn make(&self, step: &str, change: Change) -> Result<(), ApiError> {
+        let bytes = model::codec::encode(&change).len();
+        if bytes > CHANGE_BYTES_MAX {
+            let message =
+                format!("this would be {bytes} bytes, at most {CHANGE_BYTES_MAX} are kept");
+            return Err(ApiError::new(Problem::BodyTooLarge, message));
+        }
+        Ok(self.app.branches.change(format!("{}{step}", self.id), change).await?)
+    }
+}
