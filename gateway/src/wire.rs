@@ -4,10 +4,19 @@
 //! Everything here borrows: a frame is written straight out of the rows the branch shares.
 
 mod event;
+mod flag;
+mod module_event;
+mod place;
+mod query;
 mod snapshot;
+mod topic;
 
 pub(crate) use event::{Ack, Notice, RecordRef, Shown, event_frames, record_ref};
+pub(crate) use flag::Directive;
+pub(crate) use place::Place;
+pub(crate) use query::QueryFrame;
 pub(crate) use snapshot::{Module, ModuleMeta, SnapshotFrame, by_id};
+pub(crate) use topic::{SNAPSHOT, Said, Teller, TopicFrame, channel_data, sync_data};
 
 use serde::{Serialize, Serializer};
 

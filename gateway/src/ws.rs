@@ -2,13 +2,16 @@
 //!
 //! `session` decides, as a value, what a frame, an outcome or a delta means; `socket` is the shell
 //! around it that reads, writes and waits; `outbox` is what has yet to be written; `frame` are
-//! the shapes of what the server says besides acknowledgements, events and snapshots.
+//! the shapes of what the server says besides acknowledgements, events and snapshots; `topic` and
+//! `batch` read what clients say.
 
+mod batch;
 mod frame;
 mod lane;
 mod outbox;
 mod session;
 mod socket;
+mod topic;
 
 use std::sync::Arc;
 

@@ -10,14 +10,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use actors::{Deltas, Follow, FollowItem, RouteError, SharedDelta};
+use actors::{
+    Branches, Cursor, Deltas, Follow, FollowItem, Listening, Post, RouteError, SharedDelta,
+};
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use futures::future::BoxFuture;
 use futures::stream::{
     self, AbortHandle, BoxStream, FuturesUnordered, SelectAll, SplitSink, SplitStream,
 };
 use futures::{SinkExt as _, StreamExt as _};
-use model::{BranchKey, Outcome, ReadLevel};
+use model::{Answer, BranchKey, Catalogue, EventChange, ModuleAct, Outcome, Read, ReadLevel};
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::watch;
 use tokio::time::{Sleep, sleep, sleep_until, timeout};
 
 use crate::auth::Principal;
@@ -26,10 +30,10 @@ use crate::gateway::{App, now};
 use crate::limits::{GOODBYE_MAX, SNAPSHOT_BYTES_MAX};
 use crate::metrics::Channel;
 use crate::render;
-use crate::wire::{SnapshotFrame, event_frames};
+use crate::wire::event_frames;
 use crate::ws::frame;
 use crate::ws::outbox::Outbox;
-use crate::ws::session::{Action, Moment, Session, Ticket};
+use crate::ws::session::{Action, Begin, Begun, Large, LogEnd, Moment, Session, Ticket};
 
 /// Why a socket ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,9 +81,14 @@ enum Pulled {
     Delta(Arc<SharedDelta>),
     Resync(Arc<model::ModuleSnapshot>),
     Ended,
+    Post(Arc<Post>),
 }
 
-type Started = (Ticket, Result<Follow, RouteError>);
+/// A follow, and where the log stands, if that was asked.
+type Started = (Ticket, Result<(Follow, Option<LogEnd>), RouteError>);
+type Answered = (Ticket, Result<Answer, RouteError>);
+type Heard = (Ticket, Result<Listening, RouteError>);
+type Said = Result<(), RouteError>;
 type Decided = (BranchKey, Result<Outcome, RouteError>);
 type Sink = SplitSink<WebSocket, Message>;
 
@@ -89,12 +98,16 @@ struct Shell {
     outbox: Outbox,
     /// What the session asked for and that waits for a snapshot being written.
     todo: VecDeque<Action>,
-    rendering: Option<BoxFuture<'static, Result<Utf8Bytes, ApiError>>>,
+    rendering: Option<BoxFuture<'static, Result<(Utf8Bytes, Channel), ApiError>>>,
     starting: FuturesUnordered<BoxFuture<'static, Started>>,
     parked: HashMap<Ticket, Box<dyn Deltas>>,
     open: HashMap<Ticket, AbortHandle>,
     follows: SelectAll<BoxStream<'static, (Ticket, Pulled)>>,
     submits: FuturesUnordered<BoxFuture<'static, Decided>>,
+    reads: FuturesUnordered<BoxFuture<'static, Answered>>,
+    ears: FuturesUnordered<BoxFuture<'static, Heard>>,
+    posts: FuturesUnordered<BoxFuture<'static, Said>>,
+    catalogues: watch::Receiver<Arc<Catalogue>>,
     heard: Instant,
     ping_at: Instant,
     spread: f64,
@@ -106,6 +119,7 @@ impl Shell {
     fn new(app: App, session: Session, greeting: Vec<Action>, spread: f64) -> Self {
         let now = Instant::now();
         let ping_at = now + app.limits.ping_every;
+        let catalogues = app.branches.catalogues();
         Self {
             outbox: Outbox::new(app.limits.outbox_frames_max, app.limits.outbox_bytes_max),
             app,
@@ -117,6 +131,10 @@ impl Shell {
             open: HashMap::new(),
             follows: SelectAll::new(),
             submits: FuturesUnordered::new(),
+            reads: FuturesUnordered::new(),
+            ears: FuturesUnordered::new(),
+            posts: FuturesUnordered::new(),
+            catalogues,
             heard: now,
             ping_at,
             spread,
@@ -133,7 +151,20 @@ impl Shell {
             }
             let (reading, pulling) = (self.may_read(), self.may_pull());
             let staying = self.leave_at.is_none();
-            let Self { app, outbox, rendering, starting, follows, submits, timer, .. } = &mut *self;
+            let Self {
+                app,
+                outbox,
+                rendering,
+                catalogues,
+                timer,
+                starting,
+                follows,
+                submits,
+                reads,
+                ears,
+                posts,
+                ..
+            } = &mut *self;
             // In this order: what is decided, what changed, what is asked, then writing it all.
             tokio::select! {
                 biased;
@@ -147,6 +178,18 @@ impl Shell {
                 }) => self.on_rendered(rendered),
                 Some((key, outcome)) = submits.next(), if !submits.is_empty() => {
                     self.tell(|session, moment| session.on_outcome(&key, outcome, moment));
+                }
+                Some((ticket, answer)) = reads.next(), if !reads.is_empty() => {
+                    self.tell(|session, moment| session.on_answer(ticket, answer, moment));
+                }
+                Some(result) = posts.next(), if !posts.is_empty() => {
+                    self.tell(|session, _| session.on_posted(result));
+                }
+                Some((ticket, result)) = ears.next(), if !ears.is_empty() => {
+                    self.on_listening(ticket, result);
+                }
+                Ok(()) = catalogues.changed() => {
+                    self.tell(|session, moment| session.on_catalogue(moment));
                 }
                 Some((ticket, result)) = starting.next(), if !starting.is_empty() => {
                     self.on_started(ticket, result);
@@ -179,7 +222,8 @@ impl Shell {
 
     /// Whether the streams may give more.
     fn may_pull(&self) -> bool {
-        self.rendering.is_none() && self.outbox.has_room() && !self.is_leaving()
+        let ready = self.rendering.is_none() && !self.session.is_holding();
+        ready && self.outbox.has_room() && !self.is_leaving()
     }
 
     fn is_leaving(&self) -> bool {
@@ -246,12 +290,20 @@ impl Shell {
         None
     }
 
-    fn on_started(&mut self, ticket: Ticket, result: Result<Follow, RouteError>) {
-        let result = result.map(|follow| {
+    fn on_started(&mut self, ticket: Ticket, result: Result<(Follow, Option<LogEnd>), RouteError>) {
+        let result = result.map(|(follow, log)| {
             self.parked.insert(ticket, follow.stream);
-            follow.snapshot
+            Begun { snapshot: follow.snapshot, log }
         });
         self.tell(|session, moment| session.on_followed(ticket, result, moment));
+    }
+
+    fn on_listening(&mut self, ticket: Ticket, result: Result<Listening, RouteError>) {
+        let last = result.map(|listening| {
+            self.pull(ticket, posts(ticket, listening.next).boxed());
+            listening.last
+        });
+        self.tell(|session, _| session.on_listening(ticket, last));
     }
 
     fn on_pulled(&mut self, ticket: Ticket, pulled: &Pulled) {
@@ -259,6 +311,7 @@ impl Shell {
             Pulled::Delta(shared) => session.on_delta(ticket, shared, moment),
             Pulled::Resync(snapshot) => session.on_resync(ticket, snapshot, moment),
             Pulled::Ended => session.on_ended(ticket),
+            Pulled::Post(post) => session.on_post(ticket, Arc::clone(post)),
         });
     }
 
@@ -268,16 +321,26 @@ impl Shell {
             let Some(action) = self.todo.pop_front() else { return };
             match action {
                 Action::Send(frame, channel) => self.outbox.push(frame, channel),
-                Action::Snapshot(frame) => self.rendering = Some(self.render(frame)),
-                Action::Follow { ticket, key, after, wait } => {
+                Action::Write(frame) => self.rendering = Some(self.render(frame)),
+                Action::Follow { ticket, key, begin, wait } => {
                     let branches = Arc::clone(&self.app.branches);
                     self.starting.push(Box::pin(async move {
-                        if !wait.is_zero() {
-                            sleep(wait).await;
-                        }
-                        (ticket, branches.follow(key, after).await)
+                        sleep(wait).await;
+                        (ticket, follow(&*branches, key, begin).await)
                     }));
                 }
+                Action::Read { ticket, key, read, level, wait } => {
+                    let branches = Arc::clone(&self.app.branches);
+                    self.reads.push(Box::pin(async move {
+                        sleep(wait).await;
+                        (ticket, branches.read(key, read, level).await)
+                    }));
+                }
+                Action::Listen { ticket, topic } => {
+                    let heard = self.app.branches.listen(topic);
+                    self.ears.push(Box::pin(async move { (ticket, heard.await) }));
+                }
+                Action::Post(post) => self.posts.push(self.app.branches.publish(post)),
                 Action::Open(ticket) => self.open(ticket),
                 Action::Drop(ticket) => {
                     self.parked.remove(&ticket);
@@ -294,32 +357,33 @@ impl Shell {
         }
     }
 
-    fn render(&self, frame: SnapshotFrame) -> BoxFuture<'static, Result<Utf8Bytes, ApiError>> {
-        if frame.reason == "resync" {
+    fn render(&self, frame: Large) -> BoxFuture<'static, Result<(Utf8Bytes, Channel), ApiError>> {
+        if matches!(&frame, Large::Snapshot(snapshot) if snapshot.reason == "resync") {
             self.app.counters.resyncs.increment(1);
         }
         let renders = Arc::clone(&self.app.renders);
         Box::pin(async move {
             let rows = frame.rows();
-            let text = render::rows(&renders, rows, move || Ok(frame::text(&frame))).await?;
+            let channel = frame.channel();
+            let text = render::rows(&renders, rows, move || Ok(frame.text())).await?;
             if text.len() > SNAPSHOT_BYTES_MAX {
                 let message = format!(
-                    "the snapshot has {} bytes, at most {SNAPSHOT_BYTES_MAX} are sent as one frame",
+                    "the frame has {} bytes, at most {SNAPSHOT_BYTES_MAX} are sent as one",
                     text.len()
                 );
                 return Err(ApiError::new(Problem::Defect, message));
             }
-            Ok(text)
+            Ok((text, channel))
         })
     }
 
-    fn on_rendered(&mut self, rendered: Result<Utf8Bytes, ApiError>) {
+    fn on_rendered(&mut self, rendered: Result<(Utf8Bytes, Channel), ApiError>) {
         self.rendering = None;
         match rendered {
-            Ok(frame) => self.outbox.push(frame, Channel::Snapshot),
+            Ok((frame, channel)) => self.outbox.push(frame, channel),
             Err(error) => {
                 let waiting = std::mem::take(&mut self.todo);
-                self.tell(|session, moment| session.on_snapshot_failed(&error, moment));
+                self.tell(|session, moment| session.on_not_written(&error, moment));
                 self.todo.extend(waiting);
             }
         }
@@ -344,16 +408,105 @@ impl Shell {
                 })
             }
         });
+        self.pull(ticket, items.boxed());
+    }
+
+    fn pull(&mut self, ticket: Ticket, items: BoxStream<'static, (Ticket, Pulled)>) {
         let (items, handle) = stream::abortable(items);
         self.open.insert(ticket, handle);
         self.follows.push(items.boxed());
     }
 }
 
+impl Large {
+    /// How much work it is to write.
+    fn rows(&self) -> u64 {
+        match self {
+            Self::Snapshot(frame) => frame.rows(),
+            Self::Rows(frame) => frame.rows.len() as u64,
+            Self::Topic(frame) => frame.rows(),
+        }
+    }
+
+    fn channel(&self) -> Channel {
+        match self {
+            Self::Snapshot(_) => Channel::Snapshot,
+            Self::Topic(frame) if frame.snapshot.is_some() => Channel::Snapshot,
+            Self::Rows(_) | Self::Topic(_) => Channel::Control,
+        }
+    }
+
+    fn text(&self) -> Utf8Bytes {
+        match self {
+            Self::Snapshot(frame) => frame::text(frame),
+            Self::Rows(frame) => frame::text(frame),
+            Self::Topic(frame) => frame::text(frame),
+        }
+    }
+}
+
+/// Begins a follow where it is to begin, the log asked first where that matters.
+async fn follow(
+    branches: &dyn Branches,
+    key: BranchKey,
+    begin: Begin,
+) -> Result<(Follow, Option<LogEnd>), RouteError> {
+    let log = match begin {
+        Begin::Now => return Ok((branches.follow(key, None).await?, None)),
+        Begin::After(cursor) => return Ok((branches.follow(key, Some(cursor)).await?, None)),
+        Begin::Resume(cursor) => {
+            let read = Read::Events { after: cursor.offset, limit: 1 };
+            match branches.read(key.clone(), read, ReadLevel::Linearizable).await? {
+                Answer::Events(found) => {
+                    let holds = found.events.is_some();
+                    LogEnd { life: found.incarnation, last: found.last, holds }
+                }
+                _ => return Err(RouteError::Indeterminate),
+            }
+        }
+        Begin::Tail => {
+            match branches.read(key.clone(), Read::Head, ReadLevel::Linearizable).await? {
+                Answer::Head(head) => {
+                    LogEnd { life: head.incarnation, last: head.offset, holds: true }
+                }
+                _ => return Err(RouteError::Indeterminate),
+            }
+        }
+    };
+    let cursor = match begin {
+        Begin::Resume(cursor) => cursor,
+        Begin::Now | Begin::After(_) | Begin::Tail => {
+            Cursor { incarnation: log.life, offset: log.last }
+        }
+    };
+    Ok((branches.follow(key, Some(cursor)).await?, Some(log)))
+}
+
+/// What is said under a topic. Who hears too slowly misses some of it, but not the last.
+fn posts(
+    ticket: Ticket,
+    next: Receiver<Arc<Post>>,
+) -> impl futures::Stream<Item = (Ticket, Pulled)> + Send {
+    stream::unfold(Some(next), move |next| async move {
+        let mut next = next?;
+        loop {
+            match next.recv().await {
+                Ok(post) => return Some(((ticket, Pulled::Post(post)), Some(next))),
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return Some(((ticket, Pulled::Ended), None)),
+            }
+        }
+    })
+}
+
 /// Makes sure a delta's frames are written: by the first session that sees it.
 async fn rendered(app: &App, shared: &SharedDelta) {
     let delta = &shared.delta;
-    let wants = |event: &Arc<model::Event>| event.origin.include_snapshot;
+    let begins = |event: &model::Event| match &event.change {
+        EventChange::Module(change) => change.act == ModuleAct::Reset,
+        EventChange::Record(_) => event.origin.include_snapshot,
+    };
+    let wants = |event: &Arc<model::Event>| begins(event);
     let mut snapshot = None;
     let mut turn = None;
     if delta.events.iter().any(wants)
