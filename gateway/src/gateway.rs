@@ -168,10 +168,9 @@ impl Shared {
         key: BranchKey,
         level: ReadLevel,
     ) -> Result<Arc<ModuleSnapshot>, ApiError> {
-        match self.branches.read(key, Read::Snapshot, level).await? {
-            Answer::Snapshot(snapshot) => Ok(snapshot),
-            other => Err(unasked(&other)),
-        }
+        let answer = self.branches.read(key, Read::Snapshot, level).await?;
+        let Answer::Snapshot(snapshot) = answer else { return Err(unasked(&answer)) };
+        Ok(snapshot)
     }
 }
 

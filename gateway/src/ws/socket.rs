@@ -10,17 +10,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use actors::{
-    Branches, Cursor, Deltas, Follow, FollowItem, Listening, Post, RouteError, SharedDelta,
-};
+use actors::{Deltas, Follow, Listening, RouteError};
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use futures::future::BoxFuture;
 use futures::stream::{
     self, AbortHandle, BoxStream, FuturesUnordered, SelectAll, SplitSink, SplitStream,
 };
 use futures::{SinkExt as _, StreamExt as _};
-use model::{Answer, BranchKey, Catalogue, EventChange, ModuleAct, Outcome, Read, ReadLevel};
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use model::{Answer, BranchKey, Catalogue, Outcome};
 use tokio::sync::watch;
 use tokio::time::{Sleep, sleep, sleep_until, timeout};
 
@@ -30,10 +27,10 @@ use crate::gateway::{App, now};
 use crate::limits::{GOODBYE_MAX, SNAPSHOT_BYTES_MAX};
 use crate::metrics::Channel;
 use crate::render;
-use crate::wire::event_frames;
 use crate::ws::frame;
 use crate::ws::outbox::Outbox;
-use crate::ws::session::{Action, Begin, Begun, Large, LogEnd, Moment, Session, Ticket};
+use crate::ws::session::{Action, Begun, Large, LogEnd, Moment, Session, Ticket};
+use crate::ws::source::{Pulled, deltas, follow, posts};
 
 /// Why a socket ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,14 +71,6 @@ pub(crate) async fn run(app: App, principal: Principal, socket: WebSocket) {
 fn spread(id: &str) -> f64 {
     let byte = id.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok()).unwrap_or_default();
     f64::from(byte) / 255.0
-}
-
-/// What a stream gives.
-enum Pulled {
-    Delta(Arc<SharedDelta>),
-    Resync(Arc<model::ModuleSnapshot>),
-    Ended,
-    Post(Arc<Post>),
 }
 
 /// A follow, and where the log stands, if that was asked.
@@ -390,25 +379,9 @@ impl Shell {
     }
 
     fn open(&mut self, ticket: Ticket) {
-        let Some(deltas) = self.parked.remove(&ticket) else { return };
-        let app = App::clone(&self.app);
-        let items = stream::unfold(Some(deltas), move |deltas| {
-            let app = App::clone(&app);
-            async move {
-                let mut deltas = deltas?;
-                Some(match deltas.next().await {
-                    Some(FollowItem::Delta(shared)) => {
-                        rendered(&app, &shared).await;
-                        ((ticket, Pulled::Delta(shared)), Some(deltas))
-                    }
-                    Some(FollowItem::Resync(snapshot)) => {
-                        ((ticket, Pulled::Resync(snapshot)), Some(deltas))
-                    }
-                    None => ((ticket, Pulled::Ended), None),
-                })
-            }
-        });
-        self.pull(ticket, items.boxed());
+        if let Some(parked) = self.parked.remove(&ticket) {
+            self.pull(ticket, deltas(App::clone(&self.app), ticket, parked).boxed());
+        }
     }
 
     fn pull(&mut self, ticket: Ticket, items: BoxStream<'static, (Ticket, Pulled)>) {
@@ -442,94 +415,6 @@ impl Large {
             Self::Rows(frame) => frame::text(frame),
             Self::Topic(frame) => frame::text(frame),
         }
-    }
-}
-
-/// Begins a follow where it is to begin, the log asked first where that matters.
-async fn follow(
-    branches: &dyn Branches,
-    key: BranchKey,
-    begin: Begin,
-) -> Result<(Follow, Option<LogEnd>), RouteError> {
-    let log = match begin {
-        Begin::Now => return Ok((branches.follow(key, None).await?, None)),
-        Begin::After(cursor) => return Ok((branches.follow(key, Some(cursor)).await?, None)),
-        Begin::Resume(cursor) => {
-            let read = Read::Events { after: cursor.offset, limit: 1 };
-            match branches.read(key.clone(), read, ReadLevel::Linearizable).await? {
-                Answer::Events(found) => {
-                    let holds = found.events.is_some();
-                    LogEnd { life: found.incarnation, last: found.last, holds }
-                }
-                _ => return Err(RouteError::Indeterminate),
-            }
-        }
-        Begin::Tail => {
-            match branches.read(key.clone(), Read::Head, ReadLevel::Linearizable).await? {
-                Answer::Head(head) => {
-                    LogEnd { life: head.incarnation, last: head.offset, holds: true }
-                }
-                _ => return Err(RouteError::Indeterminate),
-            }
-        }
-    };
-    let cursor = match begin {
-        Begin::Resume(cursor) => cursor,
-        Begin::Now | Begin::After(_) | Begin::Tail => {
-            Cursor { incarnation: log.life, offset: log.last }
-        }
-    };
-    Ok((branches.follow(key, Some(cursor)).await?, Some(log)))
-}
-
-/// What is said under a topic. Who hears too slowly misses some of it, but not the last.
-fn posts(
-    ticket: Ticket,
-    next: Receiver<Arc<Post>>,
-) -> impl futures::Stream<Item = (Ticket, Pulled)> + Send {
-    stream::unfold(Some(next), move |next| async move {
-        let mut next = next?;
-        loop {
-            match next.recv().await {
-                Ok(post) => return Some(((ticket, Pulled::Post(post)), Some(next))),
-                Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => return Some(((ticket, Pulled::Ended), None)),
-            }
-        }
-    })
-}
-
-/// Makes sure a delta's frames are written: by the first session that sees it.
-async fn rendered(app: &App, shared: &SharedDelta) {
-    let delta = &shared.delta;
-    let begins = |event: &model::Event| match &event.change {
-        EventChange::Module(change) => change.act == ModuleAct::Reset,
-        EventChange::Record(_) => event.origin.include_snapshot,
-    };
-    let wants = |event: &Arc<model::Event>| begins(event);
-    let mut snapshot = None;
-    let mut turn = None;
-    if delta.events.iter().any(wants)
-        && let Some(last) = delta.last()
-    {
-        // One session after the other, so that what the first one reads is enough for all.
-        turn = app.including.acquire().await.ok();
-        if app.is_first_to_include(&delta.key, last) {
-            let level = ReadLevel::Session(last);
-            snapshot = app.snapshot(delta.key.clone(), level).await.ok();
-        }
-    }
-    let mut first = false;
-    shared.frames(|delta| {
-        first = true;
-        event_frames(&app.server_id, delta, snapshot.as_deref())
-    });
-    drop(turn);
-    if first {
-        app.counters.events.increment(delta.events.len() as u64);
-        app.counters.deltas_rendered.increment(1);
-    } else {
-        app.counters.deltas_shared.increment(1);
     }
 }
 

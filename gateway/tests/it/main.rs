@@ -7,4 +7,7 @@ mod client;
 mod fake;
 mod lifetime;
 mod rest;
+mod resume;
 mod socket;
+mod topics;
+mod verbs;

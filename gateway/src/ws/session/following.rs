@@ -249,7 +249,7 @@ impl Session {
         }
         self.read_for_topics(&key, &mut actions);
         let new = events.iter().filter(|event| event.offset > seen);
-        if let Some(reason) = new.filter_map(|event| begins_again(event)).last()
+        if let Some(reason) = new.filter_map(|event| begins_again(event)).next_back()
             && listed
             && self.loading.is_none()
         {

@@ -216,10 +216,12 @@ fn told(actions: &[Action]) -> Vec<String> {
             format!("follow {} as {ticket}{begin}{wait}", key.module)
         }
         Action::Read { ticket, key, read, level, wait } => {
-            let what = match read {
-                Read::Snapshot => "state".to_owned(),
-                Read::Events { after, .. } => format!("events after {after}"),
-                other => format!("{other:?}"),
+            let what = if let Read::Events { after, .. } = read {
+                format!("events after {after}")
+            } else if *read == Read::Snapshot {
+                "state".to_owned()
+            } else {
+                format!("{read:?}")
             };
             let level = match level {
                 ReadLevel::Linearizable => " now".to_owned(),
