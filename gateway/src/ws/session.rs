@@ -288,7 +288,7 @@ impl Session {
             .chain(lang.clone().map(|lang| ("lang", lang)))
             .collect::<Object>();
         let mut actions = Vec::new();
-        self.leave(&mut actions);
+        self.leave(&branch, &mut actions);
         actions.push(self.log(Level::Info, "Client registered", &context, moment.at));
 
         let client = text(frame, &["clientId"]);

@@ -211,8 +211,9 @@ impl Shell {
 
     /// Whether the streams may give more.
     fn may_pull(&self) -> bool {
+        // A topic may show a state with each word: the next is not made before one is taken.
         let ready = self.rendering.is_none() && !self.session.is_holding();
-        ready && self.outbox.has_room() && !self.is_leaving()
+        ready && self.outbox.has_room() && !self.outbox.has_snapshot() && !self.is_leaving()
     }
 
     fn is_leaving(&self) -> bool {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use actors::{Cursor, RouteError, SharedDelta};
 use axum::extract::ws::Utf8Bytes;
 use bytes::Bytes;
-use model::{BranchKey, Event, EventChange, ModuleAct, ModuleSnapshot, Offset, ReadLevel};
+use model::{
+    BranchId, BranchKey, Event, EventChange, ModuleAct, ModuleSnapshot, Offset, ReadLevel,
+};
 
 use super::loading::{Loading, cursor_of, pause};
 use super::{Action, Begin, Begun, Followed, Moment, Session, State, Ticket};
@@ -44,10 +46,12 @@ impl Session {
         actions.push(Action::Follow { ticket, key, begin, wait: Duration::ZERO });
     }
 
-    /// Lets go of the branch the session was in; topics keep what they need.
-    pub(super) fn leave(&mut self, actions: &mut Vec<Action>) {
+    /// Lets go of the branch the session was in, for the next; topics keep what they need.
+    pub(super) fn leave(&mut self, next: &BranchId, actions: &mut Vec<Action>) {
         self.loading = None;
-        self.topics.leave_own();
+        if self.member.as_ref().is_some_and(|member| member.branch != *next) {
+            self.topics.leave_own();
+        }
         let keys: Vec<BranchKey> = self.followed.keys().cloned().collect();
         keys.iter().for_each(|key| self.release(key, actions));
     }
@@ -285,6 +289,11 @@ fn begins_again(event: &Event) -> Option<&'static str> {
 }
 
 impl Followed {
+    /// The last event the client has, by itself or in a snapshot, or that came for it.
+    pub(super) fn known(&self) -> Offset {
+        self.cursor.map_or(self.seen, |cursor| cursor.offset.max(self.seen))
+    }
+
     /// Whether it was asked for and not answered yet.
     pub(super) fn is_new(&self) -> bool {
         matches!(self.state, State::Opening) && self.tries == 0

@@ -78,10 +78,12 @@ impl Session {
         };
         match (&followed.state, followed.cursor) {
             (State::Waits(_), _) => (followed.listed, followed.told) = (true, true),
-            (State::Open | State::Refreshing(_) | State::Refreshed(_), Some(cursor)) => {
+            (State::Open | State::Refreshing(_) | State::Refreshed(_), Some(_)) => {
                 let level = match level {
                     ReadLevel::Linearizable => level,
-                    ReadLevel::Session(_) | ReadLevel::Stale => ReadLevel::Session(cursor.offset),
+                    ReadLevel::Session(_) | ReadLevel::Stale => {
+                        ReadLevel::Session(followed.known())
+                    }
                 };
                 (followed.listed, followed.told) = (true, true);
                 followed.state = State::Refreshing(next);
@@ -128,9 +130,8 @@ impl Session {
         let Some(followed) = self.followed.get_mut(&key) else { return };
         followed.tries = 0;
         let head = &snapshot.head;
-        let follows_on = followed.cursor.is_some_and(|cursor| {
-            cursor.incarnation == head.incarnation && cursor.offset <= head.offset
-        });
+        let life = followed.cursor.map(|cursor| cursor.incarnation);
+        let follows_on = life == Some(head.incarnation) && followed.known() <= head.offset;
         if follows_on {
             followed.state = State::Refreshed(snapshot);
         } else {
@@ -148,11 +149,10 @@ impl Session {
     ) {
         let ticket = self.ticket();
         let Some(followed) = self.followed.get_mut(&key) else { return };
-        let (tries, after) = (followed.tries, followed.cursor);
+        let tries = followed.tries;
         followed.tries += 1;
         followed.state = State::Refreshing(ticket);
-        let level = after.map_or(ReadLevel::Linearizable, |after| ReadLevel::Session(after.offset));
-        let (read, wait) = (Read::Snapshot, pause(tries));
+        let (read, level, wait) = (Read::Snapshot, ReadLevel::Linearizable, pause(tries));
         actions.push(Action::Read { ticket, key, read, level, wait });
         if tries == 0 {
             let request_id = self.loading.as_ref().and_then(|loading| loading.request_id.clone());

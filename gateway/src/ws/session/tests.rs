@@ -12,6 +12,7 @@ use model::{
 use super::*;
 
 mod batches;
+mod laws;
 mod modules;
 mod queries;
 mod resumes;

@@ -204,9 +204,13 @@ impl Session {
     /// Follows the modules a topic is fed from, and has what it said last looked up.
     fn find_feeds(&mut self, name: &str, moment: Moment<'_>, actions: &mut Vec<Action>) {
         let Some(topic) = self.topics.0.get(name).map(|topic| topic.topic.clone()) else { return };
-        let feeds = self.feeds_of(&topic, moment);
+        let mut feeds = self.feeds_of(&topic, moment);
         let keys: Vec<BranchKey> = feeds.iter().map(|feed| feed.key.clone()).collect();
         if let Some(topic) = self.topics.0.get_mut(name) {
+            for feed in &mut feeds {
+                let before = topic.feeds.iter().find(|before| before.key == feed.key);
+                feed.fed = before.and_then(|before| before.fed);
+            }
             topic.feeds = feeds;
         }
         for key in keys {

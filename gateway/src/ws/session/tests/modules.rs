@@ -75,7 +75,7 @@ fn a_state_that_cannot_be_read_now_is_read_later() {
     story.reads(4, "stock", 0);
     let away = RouteError::Unavailable { reason: "no leader".into(), retry_after: Duration::ZERO };
     let told = story.answers(3, Err(away));
-    assert_eq!(told[0], "read state of pos at 1 as 5 in 200ms");
+    assert_eq!(told[0], "read state of pos now as 5 in 200ms");
     assert_eq!(story.reads(5, "pos", 1), ["snapshot module-purge pos@1 stock@0"]);
 }
 
