@@ -256,15 +256,7 @@ impl From<Reject> for ApiError {
                 new(Problem::LastAckMismatch).with("expected", expected).with("received", received)
             }
             Reject::Order { .. } => new(Problem::OrderRefused),
-            Reject::Replace { reason, details } => {
-                let mut shown = Object::new();
-                shown.insert("ok", false.into());
-                shown.insert("reason", reason.into());
-                details.iter().for_each(|(name, value)| {
-                    shown.insert(name.clone(), value.clone());
-                });
-                new(Problem::InsertOnly).with("details", shown)
-            }
+            Reject::Replace { reason, details } => replace(&message, reason, &details),
             Reject::NoHistory { entry } => {
                 new(Problem::HistoryRestoreFailed).with("entryId", entry)
             }
@@ -300,6 +292,17 @@ impl From<Reject> for ApiError {
             }
         }
     }
+}
+
+/// Tables that cannot replace ours.
+fn replace(message: &str, reason: String, details: &Object) -> ApiError {
+    let mut shown = Object::new();
+    shown.insert("ok", false.into());
+    shown.insert("reason", reason.into());
+    details.iter().for_each(|(name, value)| {
+        shown.insert(name.clone(), value.clone());
+    });
+    ApiError::new(Problem::InsertOnly, message).with("details", shown)
 }
 
 /// A condition that does not hold: some mean that the client's whole picture is too old.

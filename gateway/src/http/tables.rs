@@ -73,10 +73,8 @@ async fn list(
     place.authorize(Intent::Read)?;
     let query = page_query(&table, &params)?;
     let read = Read::Page(query.clone());
-    let page = match app.branches.read(place.key.clone(), read, place.level).await? {
-        Answer::Page(page) => page,
-        other => return Err(unasked(&other)),
-    };
+    let answer = app.branches.read(place.key.clone(), read, place.level).await?;
+    let Answer::Page(page) = answer else { return Err(unasked(&answer)) };
     let rows = page.rows.len() as u64;
     let write = move || render::bytes(&ShownPage { place: &place, query: &query, page: &page });
     Ok(written(StatusCode::OK, render::rows(&app.renders, rows, write).await?))
