@@ -197,7 +197,7 @@ impl World {
             Some(Action::Read { ticket, read: Read::Snapshot, level, .. }) => {
                 let at = match level {
                     ReadLevel::Session(least) if !newest => least.0,
-                    _ => last,
+                    ReadLevel::Session(_) | ReadLevel::Linearizable | ReadLevel::Stale => last,
                 };
                 let answer = Ok(Answer::Snapshot(Self::state(at)));
                 self.story.session.on_answer(ticket, answer, moment)
@@ -209,7 +209,7 @@ impl World {
                     model::Events { incarnation: Incarnation(1), last: Offset(last), events };
                 self.story.session.on_answer(ticket, Ok(Answer::Events(found)), moment)
             }
-            _ => return,
+            Some(_) | None => return,
         };
         self.does(actions);
     }
@@ -223,7 +223,7 @@ impl World {
             Some(Action::Read { ticket, .. }) => {
                 self.story.session.on_answer(ticket, Err(RouteError::Indeterminate), moment)
             }
-            _ => return,
+            Some(_) | None => return,
         };
         self.does(actions);
     }
