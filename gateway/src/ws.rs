@@ -1,9 +1,9 @@
 //! Ws: the WebSocket door, on whatever path asks for it.
 //!
 //! `session` decides, as a value, what a frame, an outcome or a delta means; `socket` is the shell
-//! around it that reads, writes and waits; `source` is where its streams come from; `outbox` is what has yet to be written; `frame` are
-//! the shapes of what the server says besides acknowledgements, events and snapshots; `topic` and
-//! `batch` read what clients say.
+//! around it that reads, writes and waits; `source` is where its streams come from; `outbox` is
+//! what has yet to be written; `frame` are the shapes of what the server says besides
+//! acknowledgements, events and snapshots; `topic` and `batch` read what clients say.
 
 mod batch;
 mod frame;

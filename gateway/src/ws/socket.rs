@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actors::{Deltas, Follow, Listening, RouteError};
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use futures::stream::{
     self, AbortHandle, BoxStream, FuturesUnordered, SelectAll, SplitSink, SplitStream,
 };
-use futures::{SinkExt as _, StreamExt as _};
+use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
 use model::{Answer, BranchKey, Catalogue, Outcome};
 use tokio::sync::watch;
 use tokio::time::{Sleep, sleep, sleep_until, timeout};
@@ -73,12 +73,16 @@ fn spread(id: &str) -> f64 {
     f64::from(byte) / 255.0
 }
 
-/// A follow, and where the log stands, if that was asked.
-type Started = (Ticket, Result<(Follow, Option<LogEnd>), RouteError>);
-type Answered = (Ticket, Result<Answer, RouteError>);
-type Heard = (Ticket, Result<Listening, RouteError>);
-type Said = Result<(), RouteError>;
-type Decided = (BranchKey, Result<Outcome, RouteError>);
+/// What the shell was asked to do elsewhere, done.
+enum Done {
+    Decided(BranchKey, Result<Outcome, RouteError>),
+    /// A follow, and where the log stands, if that was asked.
+    Started(Ticket, Result<(Follow, Option<LogEnd>), RouteError>),
+    Answered(Ticket, Result<Answer, RouteError>),
+    Heard(Ticket, Result<Listening, RouteError>),
+    Said(Result<(), RouteError>),
+}
+
 type Sink = SplitSink<WebSocket, Message>;
 
 struct Shell {
@@ -88,14 +92,10 @@ struct Shell {
     /// What the session asked for and that waits for a snapshot being written.
     todo: VecDeque<Action>,
     rendering: Option<BoxFuture<'static, Result<(Utf8Bytes, Channel), ApiError>>>,
-    starting: FuturesUnordered<BoxFuture<'static, Started>>,
+    under_way: FuturesUnordered<BoxFuture<'static, Done>>,
     parked: HashMap<Ticket, Box<dyn Deltas>>,
     open: HashMap<Ticket, AbortHandle>,
     follows: SelectAll<BoxStream<'static, (Ticket, Pulled)>>,
-    submits: FuturesUnordered<BoxFuture<'static, Decided>>,
-    reads: FuturesUnordered<BoxFuture<'static, Answered>>,
-    ears: FuturesUnordered<BoxFuture<'static, Heard>>,
-    posts: FuturesUnordered<BoxFuture<'static, Said>>,
     catalogues: watch::Receiver<Arc<Catalogue>>,
     heard: Instant,
     ping_at: Instant,
@@ -115,14 +115,10 @@ impl Shell {
             session,
             todo: greeting.into(),
             rendering: None,
-            starting: FuturesUnordered::new(),
+            under_way: FuturesUnordered::new(),
             parked: HashMap::new(),
             open: HashMap::new(),
             follows: SelectAll::new(),
-            submits: FuturesUnordered::new(),
-            reads: FuturesUnordered::new(),
-            ears: FuturesUnordered::new(),
-            posts: FuturesUnordered::new(),
             catalogues,
             heard: now,
             ping_at,
@@ -140,21 +136,9 @@ impl Shell {
             }
             let (reading, pulling) = (self.may_read(), self.may_pull());
             let staying = self.leave_at.is_none();
-            let Self {
-                app,
-                outbox,
-                rendering,
-                catalogues,
-                timer,
-                starting,
-                follows,
-                submits,
-                reads,
-                ears,
-                posts,
-                ..
-            } = &mut *self;
-            // In this order: what is decided, what changed, what is asked, then writing it all.
+            let Self { app, outbox, rendering, catalogues, timer, under_way, follows, .. } =
+                &mut *self;
+            // In this order: what is done, what changed, what is asked, then writing it all.
             tokio::select! {
                 biased;
                 () = app.draining.cancelled(), if staying => {
@@ -165,23 +149,9 @@ impl Shell {
                     Some(rendering) => rendering.as_mut().poll(context),
                     None => std::task::Poll::Pending,
                 }) => self.on_rendered(rendered),
-                Some((key, outcome)) = submits.next(), if !submits.is_empty() => {
-                    self.tell(|session, moment| session.on_outcome(&key, outcome, moment));
-                }
-                Some((ticket, answer)) = reads.next(), if !reads.is_empty() => {
-                    self.tell(|session, moment| session.on_answer(ticket, answer, moment));
-                }
-                Some(result) = posts.next(), if !posts.is_empty() => {
-                    self.tell(|session, _| session.on_posted(result));
-                }
-                Some((ticket, result)) = ears.next(), if !ears.is_empty() => {
-                    self.on_listening(ticket, result);
-                }
+                Some(done) = under_way.next(), if !under_way.is_empty() => self.on_done(done),
                 Ok(()) = catalogues.changed() => {
                     self.tell(|session, moment| session.on_catalogue(moment));
-                }
-                Some((ticket, result)) = starting.next(), if !starting.is_empty() => {
-                    self.on_started(ticket, result);
                 }
                 Some((ticket, pulled)) = follows.next(), if pulling && !follows.is_empty() => {
                     self.on_pulled(ticket, &pulled);
@@ -280,6 +250,20 @@ impl Shell {
         None
     }
 
+    fn on_done(&mut self, done: Done) {
+        match done {
+            Done::Decided(key, outcome) => {
+                self.tell(|session, moment| session.on_outcome(&key, outcome, moment));
+            }
+            Done::Started(ticket, result) => self.on_started(ticket, result),
+            Done::Answered(ticket, answer) => {
+                self.tell(|session, moment| session.on_answer(ticket, answer, moment));
+            }
+            Done::Heard(ticket, result) => self.on_listening(ticket, result),
+            Done::Said(result) => self.tell(|session, _| session.on_posted(result)),
+        }
+    }
+
     fn on_started(&mut self, ticket: Ticket, result: Result<(Follow, Option<LogEnd>), RouteError>) {
         let result = result.map(|(follow, log)| {
             self.parked.insert(ticket, follow.stream);
@@ -314,23 +298,27 @@ impl Shell {
                 Action::Write(frame) => self.rendering = Some(self.render(frame)),
                 Action::Follow { ticket, key, begin, wait } => {
                     let branches = Arc::clone(&self.app.branches);
-                    self.starting.push(Box::pin(async move {
-                        sleep(wait).await;
-                        (ticket, follow(&*branches, key, begin).await)
+                    self.under_way.push(Box::pin(async move {
+                        rest(wait).await;
+                        Done::Started(ticket, follow(&*branches, key, begin).await)
                     }));
                 }
                 Action::Read { ticket, key, read, level, wait } => {
                     let branches = Arc::clone(&self.app.branches);
-                    self.reads.push(Box::pin(async move {
-                        sleep(wait).await;
-                        (ticket, branches.read(key, read, level).await)
+                    self.under_way.push(Box::pin(async move {
+                        rest(wait).await;
+                        Done::Answered(ticket, branches.read(key, read, level).await)
                     }));
                 }
                 Action::Listen { ticket, topic } => {
                     let heard = self.app.branches.listen(topic);
-                    self.ears.push(Box::pin(async move { (ticket, heard.await) }));
+                    self.under_way
+                        .push(Box::pin(heard.map(move |heard| Done::Heard(ticket, heard))));
                 }
-                Action::Post(post) => self.posts.push(self.app.branches.publish(post)),
+                Action::Post(post) => {
+                    let said = self.app.branches.publish(post);
+                    self.under_way.push(Box::pin(said.map(Done::Said)));
+                }
                 Action::Open(ticket) => self.open(ticket),
                 Action::Drop(ticket) => {
                     self.parked.remove(&ticket);
@@ -341,7 +329,8 @@ impl Shell {
                 Action::Submit(command) => {
                     let key = command.key.clone();
                     let decided = self.app.branches.submit(command);
-                    self.submits.push(Box::pin(async move { (key, decided.await) }));
+                    let decided = decided.map(move |outcome| Done::Decided(key, outcome));
+                    self.under_way.push(Box::pin(decided));
                 }
             }
         }
@@ -416,6 +405,13 @@ impl Large {
             Self::Rows(frame) => frame::text(frame),
             Self::Topic(frame) => frame::text(frame),
         }
+    }
+}
+
+/// Waits, where there is anything to wait for.
+async fn rest(wait: Duration) {
+    if !wait.is_zero() {
+        sleep(wait).await;
     }
 }
 

@@ -34,7 +34,7 @@ impl Topics {
             for place in places {
                 topic.feeds[place].fed = Some(at);
                 for data in words(topic, place, name, teller, moment) {
-                    tell(topic, name, data, actions);
+                    tell(topic, name, at, data, actions);
                 }
             }
         }
@@ -96,9 +96,9 @@ fn replaced(teller: Teller<'_>) -> Option<Object> {
     Some(data)
 }
 
-fn tell(topic: &mut Subscription, name: &str, data: Object, actions: &mut Vec<Action>) {
+fn tell(topic: &mut Subscription, name: &str, at: Cursor, data: Object, actions: &mut Vec<Action>) {
     match topic.topic {
-        Topic::Sync(_) => topic.keep(data),
+        Topic::Sync(_) => topic.keep(Some(at), data),
         Topic::Table { .. } | Topic::Channel { .. } | Topic::Free => {
             topic.give(name, Last::Own(data), actions);
         }
@@ -153,7 +153,7 @@ impl Session {
                     topic.feeds[place].fed = Some(cursor);
                 }
                 if let Some(data) = last {
-                    tell(topic, name, data, &mut actions);
+                    tell(topic, name, cursor, data, &mut actions);
                 }
             }
         }
@@ -189,10 +189,16 @@ impl Session {
         topic.is_reading = false;
         match result {
             Ok(Answer::Snapshot(snapshot)) => {
-                for word in std::mem::take(&mut topic.words) {
+                let stand = cursor_of(&snapshot);
+                let holds =
+                    |at: Cursor| at.incarnation != stand.incarnation || at.offset <= stand.offset;
+                while let Some((_, word)) = topic.words.pop_front_if(|(at, _)| at.is_none_or(holds))
+                {
                     let frame = show(topic, name, &self.server_id, &word, &snapshot);
                     actions.extend(frame.map(|frame| Action::Write(Large::Topic(frame))));
                 }
+                // What came while this state was read needs a later one.
+                self.read_for_topics(&snapshot.head.key, &mut actions);
             }
             Ok(_) | Err(RouteError::UnknownModule(_) | RouteError::Rejected(_)) => {
                 topic.words.clear();

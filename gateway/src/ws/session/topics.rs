@@ -29,8 +29,8 @@ pub(super) struct Subscription {
     ear: Option<Ticket>,
     /// What was told last.
     pub(super) last: Option<Last>,
-    /// What is to be told once the state it is shown with is there.
-    pub(super) words: VecDeque<Object>,
+    /// What is to be told once the state it is shown with is there, which must hold this event.
+    pub(super) words: VecDeque<(Option<Cursor>, Object)>,
     /// Whether that state is being read.
     pub(super) is_reading: bool,
     /// The state shown last.
@@ -110,11 +110,11 @@ impl Subscription {
     }
 
     /// Keeps a word until the state it is shown with is there.
-    pub(super) fn keep(&mut self, word: Object) {
+    pub(super) fn keep(&mut self, at: Option<Cursor>, word: Object) {
         if self.words.len() == SYNC_WORDS_WAITING_MAX {
             self.words.pop_front();
         }
-        self.words.push_back(word);
+        self.words.push_back((at, word));
     }
 }
 
@@ -284,7 +284,7 @@ impl Session {
         let Some(topic) = self.topics.0.get_mut(&name) else { return actions };
         match topic.topic.clone() {
             Topic::Sync(key) => {
-                topic.keep(post.data.clone());
+                topic.keep(None, post.data.clone());
                 self.read_for_topics(&key, &mut actions);
             }
             Topic::Free | Topic::Channel { .. } | Topic::Table { .. } => {

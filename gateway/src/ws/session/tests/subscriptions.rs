@@ -375,3 +375,24 @@ fn tables_replaced_by_a_word_are_not_told_of_twice_under_its_topic() {
     assert_eq!(told[0], "read state of pos at 2 as 6", "for the topic: {told:?}");
     assert!(story.reads(6, "pos", 2)[0].contains(r#""action":"module:replace""#));
 }
+
+#[test]
+fn a_word_is_not_shown_with_a_state_before_it() {
+    let mut story = Story::live();
+    story.says(&subscribe("sync::dar::pos"));
+    assert_eq!(story.came(1, order(1, Some("till")))[1..], ["read state of pos at 1 as 4"]);
+    assert_eq!(story.came(1, order(2, Some("till"))).len(), 1, "one state at a time is read");
+    let told = story.reads(4, "pos", 1);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(told[1], "read state of pos at 2 as 5");
+    assert!(story.reads(5, "pos", 2)[0].contains(r#""version":3"#));
+}
+
+#[test]
+fn an_ear_that_was_closed_is_opened_again() {
+    let mut story = Story::begin();
+    story.says(&subscribe("t"));
+    let told = told(&story.session.on_ended(1));
+    assert_eq!(told, ["drop 1", "listen to t as 2"]);
+    assert_eq!(story.says_post(2, "t", r#"{"a":1}"#).len(), 1);
+}
