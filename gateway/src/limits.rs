@@ -79,6 +79,21 @@ pub const UNKNOWN_OUTCOMES_MAX: usize = 64;
 pub const FOLLOW_AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// The longest such wait.
 pub const FOLLOW_AGAIN_AFTER_MAX: Duration = Duration::from_secs(5);
+/// Queries of one socket that are being answered; at this number the socket is not read.
+pub const QUERIES_AT_ONCE: usize = 8;
+/// Topics one socket may subscribe to.
+pub const TOPICS_MAX: usize = 200;
+/// Longest name of a topic, in bytes.
+pub const TOPIC_NAME_BYTES_MAX: usize = 256;
+/// Largest data posted under a topic, in bytes as JSON: every subscriber's node keeps the last.
+pub const TOPIC_DATA_BYTES_MAX: usize = 64 * 1024;
+/// Posts of one socket that wait for those before them; at this number the socket is not read.
+pub const POSTS_WAITING_MAX: usize = 64;
+/// Words of one sync topic that wait for the state they are shown with; beyond, the oldest go.
+pub const SYNC_WORDS_WAITING_MAX: usize = 32;
+/// How far back a module's log is searched for what a topic said last, in events.
+pub const RECENT_EVENTS: u32 = 256;
+
 /// How slow a client may take a large frame before it counts as stalled, in bytes a second: a
 /// bad mobile link.
 pub const SLOWEST_BYTES_PER_SECOND: u64 = 16 * 1024;

@@ -1,14 +1,18 @@
 //! Ws: the WebSocket door, on whatever path asks for it.
 //!
 //! `session` decides, as a value, what a frame, an outcome or a delta means; `socket` is the shell
-//! around it that reads, writes and waits; `outbox` is what has yet to be written; `frame` are
-//! the shapes of what the server says besides acknowledgements, events and snapshots.
+//! around it that reads, writes and waits; `source` is where its streams come from; `outbox` is
+//! what has yet to be written; `frame` are the shapes of what the server says besides
+//! acknowledgements, events and snapshots; `topic` and `batch` read what clients say.
 
+mod batch;
 mod frame;
 mod lane;
 mod outbox;
 pub(crate) mod session;
 mod socket;
+mod source;
+mod topic;
 
 use std::sync::Arc;
 

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use model::{
-    BranchId, BranchKey, Delta, Effect, Event, ModuleSnapshot, Object, Offset, RecordChange, Value,
+    BranchId, BranchKey, Delta, Effect, Event, EventChange, Incarnation, ModuleSnapshot, Object,
+    Offset, RecordChange, Value,
 };
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::error::{ApiError, Problem};
+use crate::wire::module_event::ModuleEvent;
+use crate::wire::place::{Batch, Place};
 use crate::wire::snapshot::Module;
 
 mod log;
@@ -70,6 +73,8 @@ pub(crate) struct Shown<'a> {
     change: &'a RecordChange,
     at: String,
     table: &'a str,
+    /// Which life of the log it is of, where that is shown.
+    life: Option<Incarnation>,
 }
 
 impl<'a> Shown<'a> {
@@ -78,7 +83,12 @@ impl<'a> Shown<'a> {
     pub(crate) fn new(server_id: &'a str, key: &'a BranchKey, event: &'a Event) -> Option<Self> {
         let change = event.record()?;
         let table = change.table_sent.as_deref().unwrap_or(change.table.as_str());
-        Some(Self { server_id, key, event, change, at: event.at.to_iso(), table })
+        Some(Self { server_id, key, event, change, at: event.at.to_iso(), table, life: None })
+    }
+
+    /// With its place in this life of the log, as frames show it.
+    pub(crate) fn of_life(self, life: Incarnation) -> Self {
+        Self { life: Some(life), ..self }
     }
 
     /// The same of an event that answers for a verb: it always changed a record.
@@ -96,6 +106,11 @@ impl<'a> Shown<'a> {
     /// The record after the change; the one removed, if it is gone.
     pub(crate) fn record(&self) -> &'a Object {
         &self.change.record
+    }
+
+    /// What was done.
+    pub(crate) fn action(&self) -> &'static str {
+        self.change.effect.wire_name()
     }
 
     /// The table as the client named it.
@@ -129,7 +144,8 @@ impl<'a> Shown<'a> {
         record_ref(self.table, change.key.as_str(), &change.key_fields, &change.record)
     }
 
-    fn meta(&self) -> Meta<'_> {
+    /// `meta`.
+    pub(crate) fn meta(&self) -> Meta<'_> {
         let reference = self.record_ref();
         Meta {
             server_id: self.server_id,
@@ -203,7 +219,12 @@ impl<'a> Shown<'a> {
             frame: self.frame("server:ack"),
             created: self.created(),
             deleted: self.deleted().then_some(true),
+            cursor: self.cursor(),
         }
+    }
+
+    fn cursor(&self) -> Option<Place> {
+        self.life.map(|life| Place::new(life, self.event.offset))
     }
 
     /// `server:event`.
@@ -213,27 +234,43 @@ impl<'a> Shown<'a> {
             frame: self.frame("server:event"),
             notice: self.notice(),
             snapshot: wanted.map(Module),
+            cursor: self.cursor(),
+            batch: Batch::of(self.event),
         }
     }
 }
 
-/// The frames of a delta, one for each event, the same for every session of this node.
-/// `snapshot` goes into those whose publish asked for it.
+/// The frames of a delta, one for each event, the same for every session of this node; an empty
+/// one is not sent. `snapshot` goes into those whose publish asked for it, and into resets.
 pub(crate) fn event_frames(
     server_id: &str,
     delta: &Delta,
     snapshot: Option<&ModuleSnapshot>,
 ) -> Vec<Bytes> {
     let frame = |event: &Arc<Event>| {
-        let Some(shown) = Shown::new(server_id, &delta.key, event) else { return Bytes::new() };
-        serde_json::to_vec(&shown.event(snapshot)).map_or_else(|_| Bytes::new(), Bytes::from)
+        let json = match &event.change {
+            EventChange::Record(_) => {
+                let Some(shown) = Shown::new(server_id, &delta.key, event) else {
+                    return Bytes::new();
+                };
+                serde_json::to_vec(&shown.of_life(delta.incarnation).event(snapshot))
+            }
+            EventChange::Module(change) => {
+                match ModuleEvent::new(server_id, delta, event, change, snapshot) {
+                    Some(shown) => serde_json::to_vec(&shown),
+                    None => return Bytes::new(),
+                }
+            }
+        };
+        json.map_or_else(|_| Bytes::new(), Bytes::from)
     };
     delta.events.iter().map(frame).collect()
 }
 
+/// `meta`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Meta<'a> {
+pub(crate) struct Meta<'a> {
     server_id: &'a str,
     branch_id: &'a str,
     module_id: &'a str,
@@ -313,6 +350,8 @@ pub(crate) struct Ack<'a> {
     created: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     deleted: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<Place>,
 }
 
 /// `server:event`.
@@ -323,6 +362,10 @@ pub(crate) struct EventFrame<'a> {
     notice: Notice<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     snapshot: Option<Module<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<Place>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch: Option<Batch<'a>>,
 }
 
 /// What the client said about publishing, with this branch's own part filled in.

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use model::{BranchId, ModuleSnapshot, Value};
+use model::{BranchId, FullSyncFlag, ModuleSnapshot, Value};
 use serde::{Serialize, Serializer};
 
 use crate::wire::Members;
+use crate::wire::flag::Flag;
+use crate::wire::place::Place;
 
 /// `moduleSnapshot`.
 #[derive(Clone, Copy)]
@@ -78,6 +80,8 @@ pub(crate) struct SnapshotFrame {
     pub(crate) request_id: Option<Value>,
     pub(crate) server_id: Arc<str>,
     pub(crate) lang: Option<Value>,
+    /// The branch's full-sync flags that stand.
+    pub(crate) flags: Vec<FullSyncFlag>,
 }
 
 impl SnapshotFrame {
@@ -91,12 +95,13 @@ impl Serialize for SnapshotFrame {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
-        struct Shape<'a, M> {
+        struct Shape<'a, M, C> {
             r#type: &'a str,
             branch_id: &'a BranchId,
             modules: M,
-            full_sync_flags: [(); 0],
+            full_sync_flags: &'a [Flag<'a>],
             meta: Meta<'a>,
+            cursors: C,
         }
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
@@ -108,19 +113,29 @@ impl Serialize for SnapshotFrame {
             branch_id: &'a BranchId,
             #[serde(skip_serializing_if = "Option::is_none")]
             lang: Option<&'a Value>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            full_sync_required: Option<bool>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            full_sync_flags: Option<&'a [Flag<'a>]>,
         }
+        let flags: Vec<Flag<'_>> = self.flags.iter().map(Flag::of).collect();
+        let place = |head: &model::Head| Place::new(head.incarnation, head.offset);
+        let cursors = self.modules.iter().map(|m| (&m.head.key.module, place(&m.head)));
         Shape {
             r#type: "server:snapshot",
             branch_id: &self.branch,
             modules: by_id(&self.modules),
-            full_sync_flags: [],
+            full_sync_flags: &flags,
             meta: Meta {
                 reason: self.reason,
                 request_id: self.request_id.as_ref(),
                 server_id: &self.server_id,
                 branch_id: &self.branch,
                 lang: self.lang.as_ref(),
+                full_sync_required: (!flags.is_empty()).then_some(true),
+                full_sync_flags: (!flags.is_empty()).then_some(&flags),
             },
+            cursors: Members(cursors),
         }
         .serialize(to)
     }

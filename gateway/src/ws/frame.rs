@@ -1,11 +1,14 @@
 //! Frame: what the server says on a socket besides acknowledgements, events and snapshots.
 
+use std::sync::Arc;
+
 use axum::extract::ws::Utf8Bytes;
-use model::{Object, Timestamp, Value};
-use serde::Serialize;
+use model::{BranchId, BranchKey, Event, Incarnation, ModuleId, Object, Timestamp, Value};
+use serde::{Serialize, Serializer};
 
 use crate::error::ApiError;
 use crate::http::DEFAULT_BRANCH;
+use crate::wire::{Members, Place, RecordRef, Shown};
 
 /// How loud a `server:log` is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -68,7 +71,12 @@ pub(crate) fn log(
 }
 
 /// `server:error`: what the original only logs, so that a client can match it to its request.
-pub(crate) fn error(request_id: Option<&Value>, error: &ApiError) -> Utf8Bytes {
+/// `index` says which verb of a batch it is about.
+pub(crate) fn error(
+    request_id: Option<&Value>,
+    error: &ApiError,
+    index: Option<usize>,
+) -> Utf8Bytes {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Failure<'a> {
@@ -78,12 +86,16 @@ pub(crate) fn error(request_id: Option<&Value>, error: &ApiError) -> Utf8Bytes {
         message: &'a str,
         details: Object,
     }
+    let mut details = error.shown_details();
+    if let Some(index) = index {
+        details.insert("index", (index as u64).into());
+    }
     text(&Failure {
         r#type: "server:error",
         request_id,
         code: error.code(),
         message: error.message(),
-        details: error.shown_details(),
+        details,
     })
 }
 
@@ -95,4 +107,163 @@ pub(crate) fn pong() -> Utf8Bytes {
 /// The answer to `auth`.
 pub(crate) fn auth_ack() -> Utf8Bytes {
     Utf8Bytes::from_static(r#"{"type":"ack","event":"auth"}"#)
+}
+
+/// The answer to `subscribe` and `unsubscribe`.
+pub(crate) fn topic_ack(event: &str, topic: &str) -> Utf8Bytes {
+    #[derive(Serialize)]
+    struct Ack<'a> {
+        r#type: &'a str,
+        event: &'a str,
+        topic: &'a str,
+    }
+    text(&Ack { r#type: "ack", event, topic })
+}
+
+/// What is wrong with a frame about a topic.
+pub(crate) fn topic_error(
+    code: &str,
+    message: &str,
+    topic: Option<&str>,
+    details: Option<&Object>,
+) -> Utf8Bytes {
+    #[derive(Serialize)]
+    struct Failure<'a> {
+        r#type: &'a str,
+        code: &'a str,
+        message: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        topic: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        details: Option<&'a Object>,
+    }
+    text(&Failure { r#type: "error", code, message, topic, details })
+}
+
+/// `server:resumed`: these modules go on after `from`; what is missed reaches to `to`.
+pub(crate) fn resumed(
+    branch: &BranchId,
+    modules: &[(ModuleId, Place, Place)],
+    request_id: Option<&Value>,
+) -> Utf8Bytes {
+    #[derive(Clone, Serialize)]
+    struct Stretch {
+        from: Place,
+        to: Place,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Resumed<'a, M> {
+        r#type: &'a str,
+        branch_id: &'a BranchId,
+        modules: M,
+        request_id: Option<&'a Value>,
+    }
+    let modules =
+        modules.iter().map(|(module, from, to)| (module, Stretch { from: *from, to: *to }));
+    text(&Resumed {
+        r#type: "server:resumed",
+        branch_id: branch,
+        modules: Members(modules),
+        request_id,
+    })
+}
+
+/// `server:resync`: a module cannot go on after its cursor.
+pub(crate) fn resync(branch: &BranchId, module: &str, reason: &str) -> Utf8Bytes {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Resync<'a> {
+        r#type: &'a str,
+        branch_id: &'a BranchId,
+        module_id: &'a str,
+        reason: &'a str,
+    }
+    text(&Resync { r#type: "server:resync", branch_id: branch, module_id: module, reason })
+}
+
+/// `server:batch:ack`: what each verb did.
+pub(crate) fn batch_ack(
+    server_id: &str,
+    key: &BranchKey,
+    life: Incarnation,
+    request_id: Option<&Value>,
+    events: &[Arc<Event>],
+) -> Utf8Bytes {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Ack<'a> {
+        r#type: &'a str,
+        request_id: Option<&'a Value>,
+        branch_id: &'a BranchId,
+        module_id: &'a ModuleId,
+        version: u64,
+        results: Results<'a>,
+        cursor: Place,
+    }
+    let Some(last) = events.last() else { return Utf8Bytes::default() };
+    text(&Ack {
+        r#type: "server:batch:ack",
+        request_id,
+        branch_id: &key.branch,
+        module_id: &key.module,
+        version: last.revision.0,
+        results: Results { server_id, key, events },
+        cursor: Place::new(life, last.offset),
+    })
+}
+
+struct Results<'a> {
+    server_id: &'a str,
+    key: &'a BranchKey,
+    events: &'a [Arc<Event>],
+}
+
+impl Serialize for Results<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Done<'a> {
+            index: usize,
+            action: &'a str,
+            table: &'a str,
+            record_ref: RecordRef<'a>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            record: Option<&'a Object>,
+            event_id: &'a str,
+            sequence: u64,
+            created: bool,
+            deleted: bool,
+        }
+        let shown = self.events.iter().enumerate().filter_map(|(index, event)| {
+            Some((index, event, Shown::new(self.server_id, self.key, event)?))
+        });
+        let shown: Vec<_> = shown.collect();
+        to.collect_seq(shown.iter().map(|(index, event, shown)| Done {
+            index: *index,
+            action: shown.action(),
+            table: shown.table(),
+            record_ref: shown.record_ref(),
+            record: event.origin.include_record.then_some(shown.record()),
+            event_id: &event.id,
+            sequence: event.offset.0,
+            created: shown.created(),
+            deleted: shown.deleted(),
+        }))
+    }
+}
+
+/// `server:query:error`.
+pub(crate) fn query_error(request_id: Option<&Value>, message: &str, at: Timestamp) -> Utf8Bytes {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Failure<'a> {
+        r#type: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        request_id: Option<&'a Value>,
+        error: &'a str,
+        timestamp: String,
+    }
+    let timestamp = at.to_iso();
+    text(&Failure { r#type: "server:query:error", request_id, error: message, timestamp })
 }

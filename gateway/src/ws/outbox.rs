@@ -74,7 +74,7 @@ impl Outbox {
         self.frames.len() < self.frames_max && self.bytes < self.bytes_max
     }
 
-    /// Whether a snapshot waits: the client is not asked for more work before it is under way.
+    /// Whether a snapshot waits: nobody is asked for more before it is under way.
     pub(crate) fn has_snapshot(&self) -> bool {
         self.snapshots > 0
     }

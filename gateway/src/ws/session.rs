@@ -2,58 +2,123 @@
 //! come out; it waits for nothing, asks no clock and touches no socket.
 //!
 //! Invariants:
-//! - a module's events are sent only after a snapshot that holds all before them, in order,
-//!   without a gap: every module of the branch is followed first, then one `server:snapshot` is
-//!   made of what the follows began with, and only then are the streams opened;
+//! - a module's events are sent only after a snapshot that holds all before them, or after the
+//!   cursor the client came with: in order, without a gap, each once;
+//! - a snapshot is of all modules of the branch: what is not followed yet is followed first, of
+//!   what is followed a state is read that is at least as new as what was sent, and meanwhile
+//!   nothing is pulled (`is_holding`);
 //! - what cannot be continued without a gap is begun again: with a snapshot whose reason is
 //!   `resync`;
-//! - publishes are decided in the order they came (`lane`), and acknowledged before their event.
+//! - publishes are decided in the order they came (`lane`), and acknowledged before their event;
+//! - a topic tells of a branch only what may be followed of it, and one that names no branch only
+//!   of the session's own.
 //!
 //! Not kept: other sockets of the branch are not told about a module outside the branch's list
 //! before they publish to it themselves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::Cursor;
+use actors::{Cursor, Post};
 use axum::extract::ws::Utf8Bytes;
 use model::{
-    BranchId, BranchKey, Catalogue, Command, ModuleId, ModuleSnapshot, Object, Timestamp, Value,
+    BranchId, BranchKey, Catalogue, Command, FullSyncFlag, Incarnation, ModuleSnapshot, Object,
+    Offset, Read, ReadLevel, Timestamp, Value,
 };
 
 use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::ApiError;
 use crate::http::DEFAULT_BRANCH;
-use crate::limits::{ID_BYTES_MAX, PREVIEW_CHARS};
+use crate::limits::{ID_BYTES_MAX, POSTS_WAITING_MAX, PREVIEW_CHARS, QUERIES_AT_ONCE};
 use crate::metrics::Channel;
 use crate::publish::{request_id, text, user_of};
-use crate::wire::SnapshotFrame;
+use crate::wire::{QueryFrame, SnapshotFrame, TopicFrame};
 use crate::ws::frame::{self, Level};
 use crate::ws::lane::Lanes;
 
+mod batching;
+mod directives;
+mod feeding;
 mod following;
+mod loading;
+mod posting;
 mod publishing;
+mod querying;
+mod resume;
 #[cfg(test)]
 mod tests;
+mod topics;
 
-/// Names one follow of one session.
+use loading::Loading;
+use querying::Asked;
+use topics::Topics;
+
+/// Names one follow, one read or one ear of one session.
 pub(crate) type Ticket = u64;
 
 /// What the shell must do, in order.
 pub(crate) enum Action {
     /// Queue a frame.
     Send(Utf8Bytes, Channel),
-    /// Write a snapshot and queue it; what comes after it waits until it is written.
-    Snapshot(SnapshotFrame),
+    /// Write a large frame and queue it; what comes after it waits until it is written.
+    Write(Large),
     /// Follow, after waiting for so long, and report with `on_followed`.
-    Follow { ticket: Ticket, key: BranchKey, after: Option<Cursor>, wait: Duration },
+    Follow { ticket: Ticket, key: BranchKey, begin: Begin, wait: Duration },
     /// Begin to take what the follow gives.
     Open(Ticket),
-    /// Let go of the follow.
+    /// Let go of the follow or the ear.
     Drop(Ticket),
+    /// Read, after waiting for so long, and report with `on_answer`.
+    Read { ticket: Ticket, key: BranchKey, read: Read, level: ReadLevel, wait: Duration },
     /// Have it decided, and report with `on_outcome`.
     Submit(Command),
+    /// Listen to a topic: report what was said last, and each later post, with `on_post`.
+    Listen { ticket: Ticket, topic: String },
+    /// Say something, and report with `on_posted`.
+    Post(Post),
+}
+
+/// Frames that may be large.
+pub(crate) enum Large {
+    /// `server:snapshot`.
+    Snapshot(SnapshotFrame),
+    /// `server:query:result`.
+    Rows(QueryFrame),
+    /// A `publish` with a module's state in it.
+    Topic(TopicFrame),
+}
+
+/// Where a follow begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// With a snapshot of now.
+    Now,
+    /// After an event this session has seen.
+    After(Cursor),
+    /// After an event the client says it has seen: first ask whether the log goes on from there.
+    Resume(Cursor),
+    /// With what happens from now on.
+    Tail,
+}
+
+/// What a follow began with.
+#[derive(Default)]
+pub(crate) struct Begun {
+    /// For `Begin::Now`.
+    pub(crate) snapshot: Option<Arc<ModuleSnapshot>>,
+    /// For `Begin::Resume` and `Begin::Tail`: where the log stands.
+    pub(crate) log: Option<LogEnd>,
+}
+
+/// Where a log stands, seen from a cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LogEnd {
+    pub(crate) life: Incarnation,
+    /// Its last event.
+    pub(crate) last: Offset,
+    /// Whether it still holds all after the cursor.
+    pub(crate) holds: bool,
 }
 
 /// What a session is told about the world when something comes in.
@@ -69,9 +134,14 @@ pub(crate) struct Session {
     server_id: Arc<str>,
     principal: Principal,
     member: Option<Member>,
-    followed: BTreeMap<ModuleId, Followed>,
+    followed: BTreeMap<BranchKey, Followed>,
     loading: Option<Loading>,
     lanes: Lanes,
+    topics: Topics,
+    /// The first of them is being said.
+    posts: VecDeque<Post>,
+    asked: BTreeMap<Ticket, Asked>,
+    flags: Vec<FullSyncFlag>,
     tickets: Ticket,
     unnamed: u64,
 }
@@ -89,10 +159,14 @@ struct Followed {
     ticket: Ticket,
     /// Whether it is of the branch's list, and so part of every snapshot.
     listed: bool,
+    /// Whether its events are sent; else only topics are fed from it.
+    told: bool,
     state: State,
-    /// The last event sent, or the snapshot's.
+    /// The last event that came, or the snapshot's.
     cursor: Option<Cursor>,
-    /// How often in a row it could not be followed.
+    /// The last event a snapshot held, or the client said it had: later ones are sent.
+    seen: Offset,
+    /// How often in a row it could not be followed or read.
     tries: u32,
 }
 
@@ -100,15 +174,15 @@ enum State {
     /// Asked for.
     Opening,
     /// Waits for the other modules of a snapshot.
-    Ready(Arc<ModuleSnapshot>),
-    /// Its events are sent.
+    Waits(Arc<ModuleSnapshot>),
+    /// Goes on from the client's cursor, and waits for the other modules.
+    Resumes(Offset),
+    /// Its events come, and a state for the next snapshot is asked for.
+    Refreshing(Ticket),
+    /// Its events come; waits for the other modules.
+    Refreshed(Arc<ModuleSnapshot>),
+    /// Its events come.
     Open,
-}
-
-/// A snapshot that waits for its modules.
-struct Loading {
-    reason: &'static str,
-    request_id: Option<Value>,
 }
 
 impl Session {
@@ -128,6 +202,10 @@ impl Session {
             followed: BTreeMap::new(),
             loading: None,
             lanes: Lanes::default(),
+            topics: Topics::default(),
+            posts: VecDeque::new(),
+            asked: BTreeMap::new(),
+            flags: Vec::new(),
             tickets: 0,
             unnamed: 0,
         };
@@ -137,7 +215,18 @@ impl Session {
     /// Whether the client should not be read now: what it asked first is not there yet, or it has
     /// asked for more than may wait.
     pub(crate) fn is_busy(&self) -> bool {
-        self.lanes.is_full() || self.followed.values().any(Followed::is_new)
+        let asks = self.asked.values().filter(|asked| asked.is_query()).count();
+        self.lanes.is_full()
+            || self.followed.values().any(Followed::is_new)
+            || self.posts.len() >= POSTS_WAITING_MAX
+            || asks >= QUERIES_AT_ONCE
+    }
+
+    /// Whether no stream should be pulled now: a snapshot is on its way that must hold all that
+    /// was sent before it.
+    pub(crate) fn is_holding(&self) -> bool {
+        let holds = |state: &State| matches!(state, State::Refreshing(_) | State::Refreshed(_));
+        self.followed.values().any(|followed| holds(&followed.state))
     }
 
     /// Whether every publish is decided.
@@ -154,8 +243,13 @@ impl Session {
         match frame.get("type").and_then(Value::as_str) {
             Some("client:hello") => self.hello(&frame, moment),
             Some("client:publish") => self.publish(frame, message.len(), moment),
+            Some("client:batch") => self.batch(frame, message.len(), moment),
+            Some("client:query") => self.query(&frame, moment),
             Some("client:request:snapshot") => self.snapshot("explicit-request", &frame, moment),
             Some("client:request:history") => self.snapshot("history-request", &frame, moment),
+            Some("subscribe") => self.subscribe(&frame, moment),
+            Some("unsubscribe") => self.unsubscribe(&frame),
+            Some("publish") => self.post(frame, message.len(), moment),
             Some("ping") => vec![control(frame::pong())],
             Some("pong") => Vec::new(),
             Some("auth") => vec![control(frame::auth_ack())],
@@ -193,7 +287,8 @@ impl Session {
             .into_iter()
             .chain(lang.clone().map(|lang| ("lang", lang)))
             .collect::<Object>();
-        let mut actions = self.leave();
+        let mut actions = Vec::new();
+        self.leave(&branch, &mut actions);
         actions.push(self.log(Level::Info, "Client registered", &context, moment.at));
 
         let client = text(frame, &["clientId"]);
@@ -203,15 +298,12 @@ impl Session {
         }
         let client = client.filter(|id| id.len() <= ID_BYTES_MAX);
         self.member = Some(Member { branch, lang, user: user_of(frame, None), client });
-        self.load(Loading { reason: "initial-sync", request_id }, moment, &mut actions);
+        self.know_flags(moment);
+        let loading = Loading::new("initial-sync", request_id);
+        let loading = Loading { resume: resume::read(frame), ..loading };
+        self.load(loading, ReadLevel::Linearizable, moment, &mut actions);
+        self.find_own_tables(moment, &mut actions);
         actions
-    }
-
-    /// Lets go of the branch the session was in.
-    fn leave(&mut self) -> Vec<Action> {
-        let followed = std::mem::take(&mut self.followed);
-        self.loading = None;
-        followed.into_values().map(|followed| Action::Drop(followed.ticket)).collect()
     }
 
     fn snapshot(
@@ -221,17 +313,33 @@ impl Session {
         moment: Moment<'_>,
     ) -> Vec<Action> {
         let mut actions = Vec::new();
-        self.load(Loading { reason, request_id: request_id(frame) }, moment, &mut actions);
+        let loading = Loading::new(reason, request_id(frame));
+        self.load(loading, ReadLevel::Linearizable, moment, &mut actions);
         actions
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        self.tickets
     }
 
     /// What the original only logs, and a frame the client can match to its request.
     fn failed(&self, request_id: Option<&Value>, error: &ApiError, at: Timestamp) -> Vec<Action> {
+        self.failed_at(request_id, error, None, at)
+    }
+
+    fn failed_at(
+        &self,
+        request_id: Option<&Value>,
+        error: &ApiError,
+        index: Option<usize>,
+        at: Timestamp,
+    ) -> Vec<Action> {
         let context = request_id.map(|id| ("requestId", id.clone())).into_iter();
         let context = context.chain([("code", error.code().into())]).collect();
         vec![
             self.log(Level::Error, error.message(), &context, at),
-            control(frame::error(request_id, error)),
+            control(frame::error(request_id, error, index)),
         ]
     }
 

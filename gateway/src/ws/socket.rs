@@ -8,16 +8,17 @@ use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use actors::{Deltas, Follow, FollowItem, RouteError, SharedDelta};
+use actors::{Deltas, Follow, Listening, RouteError};
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use futures::future::BoxFuture;
 use futures::stream::{
     self, AbortHandle, BoxStream, FuturesUnordered, SelectAll, SplitSink, SplitStream,
 };
-use futures::{SinkExt as _, StreamExt as _};
-use model::{BranchKey, Outcome, ReadLevel};
+use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
+use model::{Answer, BranchKey, Catalogue, Outcome};
+use tokio::sync::watch;
 use tokio::time::{Sleep, sleep, sleep_until, timeout};
 
 use crate::auth::Principal;
@@ -26,10 +27,10 @@ use crate::gateway::{App, now};
 use crate::limits::{GOODBYE_MAX, SNAPSHOT_BYTES_MAX};
 use crate::metrics::Channel;
 use crate::render;
-use crate::wire::{SnapshotFrame, event_frames};
 use crate::ws::frame;
 use crate::ws::outbox::Outbox;
-use crate::ws::session::{Action, Moment, Session, Ticket};
+use crate::ws::session::{Action, Begun, Large, LogEnd, Moment, Session, Ticket};
+use crate::ws::source::{Pulled, deltas, follow, posts};
 
 /// Why a socket ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,15 +73,16 @@ fn spread(id: &str) -> f64 {
     f64::from(byte) / 255.0
 }
 
-/// What a stream gives.
-enum Pulled {
-    Delta(Arc<SharedDelta>),
-    Resync(Arc<model::ModuleSnapshot>),
-    Ended,
+/// What the shell was asked to do elsewhere, done.
+enum Done {
+    Decided(BranchKey, Result<Outcome, RouteError>),
+    /// A follow, and where the log stands, if that was asked.
+    Started(Ticket, Result<(Follow, Option<LogEnd>), RouteError>),
+    Answered(Ticket, Result<Answer, RouteError>),
+    Heard(Ticket, Result<Listening, RouteError>),
+    Said(Result<(), RouteError>),
 }
 
-type Started = (Ticket, Result<Follow, RouteError>);
-type Decided = (BranchKey, Result<Outcome, RouteError>);
 type Sink = SplitSink<WebSocket, Message>;
 
 struct Shell {
@@ -89,12 +91,12 @@ struct Shell {
     outbox: Outbox,
     /// What the session asked for and that waits for a snapshot being written.
     todo: VecDeque<Action>,
-    rendering: Option<BoxFuture<'static, Result<Utf8Bytes, ApiError>>>,
-    starting: FuturesUnordered<BoxFuture<'static, Started>>,
+    rendering: Option<BoxFuture<'static, Result<(Utf8Bytes, Channel), ApiError>>>,
+    under_way: FuturesUnordered<BoxFuture<'static, Done>>,
     parked: HashMap<Ticket, Box<dyn Deltas>>,
     open: HashMap<Ticket, AbortHandle>,
     follows: SelectAll<BoxStream<'static, (Ticket, Pulled)>>,
-    submits: FuturesUnordered<BoxFuture<'static, Decided>>,
+    catalogues: watch::Receiver<Arc<Catalogue>>,
     heard: Instant,
     ping_at: Instant,
     spread: f64,
@@ -106,17 +108,18 @@ impl Shell {
     fn new(app: App, session: Session, greeting: Vec<Action>, spread: f64) -> Self {
         let now = Instant::now();
         let ping_at = now + app.limits.ping_every;
+        let catalogues = app.branches.catalogues();
         Self {
             outbox: Outbox::new(app.limits.outbox_frames_max, app.limits.outbox_bytes_max),
             app,
             session,
             todo: greeting.into(),
             rendering: None,
-            starting: FuturesUnordered::new(),
+            under_way: FuturesUnordered::new(),
             parked: HashMap::new(),
             open: HashMap::new(),
             follows: SelectAll::new(),
-            submits: FuturesUnordered::new(),
+            catalogues,
             heard: now,
             ping_at,
             spread,
@@ -133,8 +136,9 @@ impl Shell {
             }
             let (reading, pulling) = (self.may_read(), self.may_pull());
             let staying = self.leave_at.is_none();
-            let Self { app, outbox, rendering, starting, follows, submits, timer, .. } = &mut *self;
-            // In this order: what is decided, what changed, what is asked, then writing it all.
+            let Self { app, outbox, rendering, catalogues, timer, under_way, follows, .. } =
+                &mut *self;
+            // In this order: what is done, what changed, what is asked, then writing it all.
             tokio::select! {
                 biased;
                 () = app.draining.cancelled(), if staying => {
@@ -145,11 +149,9 @@ impl Shell {
                     Some(rendering) => rendering.as_mut().poll(context),
                     None => std::task::Poll::Pending,
                 }) => self.on_rendered(rendered),
-                Some((key, outcome)) = submits.next(), if !submits.is_empty() => {
-                    self.tell(|session, moment| session.on_outcome(&key, outcome, moment));
-                }
-                Some((ticket, result)) = starting.next(), if !starting.is_empty() => {
-                    self.on_started(ticket, result);
+                Some(done) = under_way.next(), if !under_way.is_empty() => self.on_done(done),
+                Ok(()) = catalogues.changed() => {
+                    self.tell(|session, moment| session.on_catalogue(moment));
                 }
                 Some((ticket, pulled)) = follows.next(), if pulling && !follows.is_empty() => {
                     self.on_pulled(ticket, &pulled);
@@ -179,7 +181,9 @@ impl Shell {
 
     /// Whether the streams may give more.
     fn may_pull(&self) -> bool {
-        self.rendering.is_none() && self.outbox.has_room() && !self.is_leaving()
+        // A topic may show a state with each word: the next is not made before one is taken.
+        let ready = self.rendering.is_none() && !self.session.is_holding();
+        ready && self.outbox.has_room() && !self.outbox.has_snapshot() && !self.is_leaving()
     }
 
     fn is_leaving(&self) -> bool {
@@ -246,12 +250,34 @@ impl Shell {
         None
     }
 
-    fn on_started(&mut self, ticket: Ticket, result: Result<Follow, RouteError>) {
-        let result = result.map(|follow| {
+    fn on_done(&mut self, done: Done) {
+        match done {
+            Done::Decided(key, outcome) => {
+                self.tell(|session, moment| session.on_outcome(&key, outcome, moment));
+            }
+            Done::Started(ticket, result) => self.on_started(ticket, result),
+            Done::Answered(ticket, answer) => {
+                self.tell(|session, moment| session.on_answer(ticket, answer, moment));
+            }
+            Done::Heard(ticket, result) => self.on_listening(ticket, result),
+            Done::Said(result) => self.tell(|session, _| session.on_posted(result)),
+        }
+    }
+
+    fn on_started(&mut self, ticket: Ticket, result: Result<(Follow, Option<LogEnd>), RouteError>) {
+        let result = result.map(|(follow, log)| {
             self.parked.insert(ticket, follow.stream);
-            follow.snapshot
+            Begun { snapshot: follow.snapshot, log }
         });
         self.tell(|session, moment| session.on_followed(ticket, result, moment));
+    }
+
+    fn on_listening(&mut self, ticket: Ticket, result: Result<Listening, RouteError>) {
+        let last = result.map(|listening| {
+            self.pull(ticket, posts(ticket, listening.next).boxed());
+            listening.last
+        });
+        self.tell(|session, _| session.on_listening(ticket, last));
     }
 
     fn on_pulled(&mut self, ticket: Ticket, pulled: &Pulled) {
@@ -259,6 +285,7 @@ impl Shell {
             Pulled::Delta(shared) => session.on_delta(ticket, shared, moment),
             Pulled::Resync(snapshot) => session.on_resync(ticket, snapshot, moment),
             Pulled::Ended => session.on_ended(ticket),
+            Pulled::Post(post) => session.on_post(ticket, Arc::clone(post)),
         });
     }
 
@@ -268,15 +295,29 @@ impl Shell {
             let Some(action) = self.todo.pop_front() else { return };
             match action {
                 Action::Send(frame, channel) => self.outbox.push(frame, channel),
-                Action::Snapshot(frame) => self.rendering = Some(self.render(frame)),
-                Action::Follow { ticket, key, after, wait } => {
+                Action::Write(frame) => self.rendering = Some(self.render(frame)),
+                Action::Follow { ticket, key, begin, wait } => {
                     let branches = Arc::clone(&self.app.branches);
-                    self.starting.push(Box::pin(async move {
-                        if !wait.is_zero() {
-                            sleep(wait).await;
-                        }
-                        (ticket, branches.follow(key, after).await)
+                    self.under_way.push(Box::pin(async move {
+                        rest(wait).await;
+                        Done::Started(ticket, follow(&*branches, key, begin).await)
                     }));
+                }
+                Action::Read { ticket, key, read, level, wait } => {
+                    let branches = Arc::clone(&self.app.branches);
+                    self.under_way.push(Box::pin(async move {
+                        rest(wait).await;
+                        Done::Answered(ticket, branches.read(key, read, level).await)
+                    }));
+                }
+                Action::Listen { ticket, topic } => {
+                    let heard = self.app.branches.listen(topic);
+                    self.under_way
+                        .push(Box::pin(heard.map(move |heard| Done::Heard(ticket, heard))));
+                }
+                Action::Post(post) => {
+                    let said = self.app.branches.publish(post);
+                    self.under_way.push(Box::pin(said.map(Done::Said)));
                 }
                 Action::Open(ticket) => self.open(ticket),
                 Action::Drop(ticket) => {
@@ -288,95 +329,89 @@ impl Shell {
                 Action::Submit(command) => {
                     let key = command.key.clone();
                     let decided = self.app.branches.submit(command);
-                    self.submits.push(Box::pin(async move { (key, decided.await) }));
+                    let decided = decided.map(move |outcome| Done::Decided(key, outcome));
+                    self.under_way.push(Box::pin(decided));
                 }
             }
         }
     }
 
-    fn render(&self, frame: SnapshotFrame) -> BoxFuture<'static, Result<Utf8Bytes, ApiError>> {
-        if frame.reason == "resync" {
+    fn render(&self, frame: Large) -> BoxFuture<'static, Result<(Utf8Bytes, Channel), ApiError>> {
+        if matches!(&frame, Large::Snapshot(snapshot) if snapshot.reason == "resync") {
             self.app.counters.resyncs.increment(1);
         }
         let renders = Arc::clone(&self.app.renders);
         Box::pin(async move {
             let rows = frame.rows();
-            let text = render::rows(&renders, rows, move || Ok(frame::text(&frame))).await?;
+            let channel = frame.channel();
+            let text = render::rows(&renders, rows, move || Ok(frame.text())).await?;
             if text.len() > SNAPSHOT_BYTES_MAX {
                 let message = format!(
-                    "the snapshot has {} bytes, at most {SNAPSHOT_BYTES_MAX} are sent as one frame",
+                    "the frame has {} bytes, at most {SNAPSHOT_BYTES_MAX} are sent as one",
                     text.len()
                 );
                 return Err(ApiError::new(Problem::Defect, message));
             }
-            Ok(text)
+            Ok((text, channel))
         })
     }
 
-    fn on_rendered(&mut self, rendered: Result<Utf8Bytes, ApiError>) {
+    fn on_rendered(&mut self, rendered: Result<(Utf8Bytes, Channel), ApiError>) {
         self.rendering = None;
         match rendered {
-            Ok(frame) => self.outbox.push(frame, Channel::Snapshot),
+            Ok((frame, channel)) => self.outbox.push(frame, channel),
             Err(error) => {
                 let waiting = std::mem::take(&mut self.todo);
-                self.tell(|session, moment| session.on_snapshot_failed(&error, moment));
+                self.tell(|session, moment| session.on_not_written(&error, moment));
                 self.todo.extend(waiting);
             }
         }
     }
 
     fn open(&mut self, ticket: Ticket) {
-        let Some(deltas) = self.parked.remove(&ticket) else { return };
-        let app = App::clone(&self.app);
-        let items = stream::unfold(Some(deltas), move |deltas| {
-            let app = App::clone(&app);
-            async move {
-                let mut deltas = deltas?;
-                Some(match deltas.next().await {
-                    Some(FollowItem::Delta(shared)) => {
-                        rendered(&app, &shared).await;
-                        ((ticket, Pulled::Delta(shared)), Some(deltas))
-                    }
-                    Some(FollowItem::Resync(snapshot)) => {
-                        ((ticket, Pulled::Resync(snapshot)), Some(deltas))
-                    }
-                    None => ((ticket, Pulled::Ended), None),
-                })
-            }
-        });
+        if let Some(parked) = self.parked.remove(&ticket) {
+            self.pull(ticket, deltas(App::clone(&self.app), ticket, parked).boxed());
+        }
+    }
+
+    fn pull(&mut self, ticket: Ticket, items: BoxStream<'static, (Ticket, Pulled)>) {
         let (items, handle) = stream::abortable(items);
         self.open.insert(ticket, handle);
         self.follows.push(items.boxed());
     }
 }
 
-/// Makes sure a delta's frames are written: by the first session that sees it.
-async fn rendered(app: &App, shared: &SharedDelta) {
-    let delta = &shared.delta;
-    let wants = |event: &Arc<model::Event>| event.origin.include_snapshot;
-    let mut snapshot = None;
-    let mut turn = None;
-    if delta.events.iter().any(wants)
-        && let Some(last) = delta.last()
-    {
-        // One session after the other, so that what the first one reads is enough for all.
-        turn = app.including.acquire().await.ok();
-        if app.is_first_to_include(&delta.key, last) {
-            let level = ReadLevel::Session(last);
-            snapshot = app.snapshot(delta.key.clone(), level).await.ok();
+impl Large {
+    /// How much work it is to write.
+    fn rows(&self) -> u64 {
+        match self {
+            Self::Snapshot(frame) => frame.rows(),
+            Self::Rows(frame) => frame.rows.len() as u64,
+            Self::Topic(frame) => frame.rows(),
         }
     }
-    let mut first = false;
-    shared.frames(|delta| {
-        first = true;
-        event_frames(&app.server_id, delta, snapshot.as_deref())
-    });
-    drop(turn);
-    if first {
-        app.counters.events.increment(delta.events.len() as u64);
-        app.counters.deltas_rendered.increment(1);
-    } else {
-        app.counters.deltas_shared.increment(1);
+
+    fn channel(&self) -> Channel {
+        match self {
+            Self::Snapshot(_) => Channel::Snapshot,
+            Self::Topic(frame) if frame.snapshot.is_some() => Channel::Snapshot,
+            Self::Rows(_) | Self::Topic(_) => Channel::Control,
+        }
+    }
+
+    fn text(&self) -> Utf8Bytes {
+        match self {
+            Self::Snapshot(frame) => frame::text(frame),
+            Self::Rows(frame) => frame::text(frame),
+            Self::Topic(frame) => frame::text(frame),
+        }
+    }
+}
+
+/// Waits, where there is anything to wait for.
+async fn rest(wait: Duration) {
+    if !wait.is_zero() {
+        sleep(wait).await;
     }
 }
 

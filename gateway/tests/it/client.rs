@@ -140,7 +140,11 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) async fn new(change: impl FnOnce(&mut GatewayConfig)) -> Self {
-        let fake = Fake::new();
+        Self::before(Fake::new(), change).await
+    }
+
+    /// Doors before these branches: two of them are two nodes of one cluster.
+    pub(crate) async fn before(fake: Fake, change: impl FnOnce(&mut GatewayConfig)) -> Self {
         let gateway = gateway(&fake, change);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

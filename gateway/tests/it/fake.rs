@@ -1,7 +1,7 @@
 //! Fake: branches in memory behind the door: the real heart, without agreement or disk. What a
 //! cluster does to a client (delays, refusals, lagging, moving away) can be ordered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -13,9 +13,10 @@ use actors::{
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use model::{
-    Answer, Batch, Branch, BranchConfig, BranchId, BranchKey, Catalogue, CatalogueEntry, Change,
-    Command, CommandId, ModuleConfig, ModuleId, ModuleSnapshot, Offset, Origin, Outcome, Partition,
-    Pattern, Read, ReadLevel, Request, Schema, Seed, Timestamp, Validation, Value, VersionRule,
+    Accepted, Answer, Batch, Branch, BranchConfig, BranchId, BranchKey, Catalogue, CatalogueEntry,
+    Change, Command, CommandId, Delta, Incarnation, ModuleConfig, ModuleId, ModuleSnapshot, Object,
+    Offset, Origin, Outcome, PageQuery, Partition, Pattern, Query, QueryPage, Read, ReadLevel,
+    Request, Schema, Seed, Timestamp, Validation, Value, VersionRule,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, broadcast, watch};
@@ -128,6 +129,8 @@ struct Inner {
     changed: watch::Sender<u64>,
     catalogue: watch::Sender<Arc<Catalogue>>,
     topics: Mutex<BTreeMap<String, Topic>>,
+    /// Ids of posts that were taken.
+    taken: Mutex<BTreeSet<CommandId>>,
     orders: Orders,
     outcomes: Semaphore,
 }
@@ -206,6 +209,7 @@ impl Fake {
             changed: watch::channel(0).0,
             catalogue: watch::channel(Arc::new(catalogue())).0,
             topics: Mutex::default(),
+            taken: Mutex::default(),
             orders: Orders::default(),
             outcomes: Semaphore::new(0),
         }))
@@ -304,6 +308,26 @@ impl Fake {
         outcome
     }
 
+    /// Takes the id of a post; its tables are no matter here.
+    fn take(&self, command: Command) -> Outcome {
+        let repeated = !self.0.taken.lock().insert(command.id);
+        let (key, incarnation) = (command.key, Incarnation(1));
+        let delta = Arc::new(Delta { key, incarnation, events: Vec::new() });
+        Outcome::Accepted(Accepted { delta, reserved: None, repeated })
+    }
+
+    /// The rows of a table whose fields are these.
+    fn query(&self, key: &BranchKey, query: &Query) -> Result<Answer, RouteError> {
+        let page = PageQuery { table: query.table.clone(), ..PageQuery::default() };
+        let answer = self.branch(key)?.read(&Read::Page(page)).map_err(RouteError::Rejected)?;
+        let Answer::Page(page) = answer else { panic!("{answer:?}") };
+        let fits = |row: &Arc<Object>| {
+            query.filters.iter().all(|filter| row.get(&filter.field) == Some(&filter.value))
+        };
+        let rows = page.rows.into_iter().filter(fits).collect();
+        Ok(Answer::Query(QueryPage { table: page.table, rows }))
+    }
+
     fn branch(&self, key: &BranchKey) -> Result<Branch, RouteError> {
         let state = self.0.state.lock();
         if let Some(branch) = state.partition.branch(key) {
@@ -345,6 +369,9 @@ impl Branches for Fake {
             if this.catalogue().module(&command.key.module).is_none() {
                 return Err(RouteError::UnknownModule(command.key.module.to_string()));
             }
+            if let Request::Replace(_) = &command.request {
+                return Ok(this.take(command));
+            }
             let outcome = this.apply(command);
             this.orders().submitted.fetch_add(1, Ordering::SeqCst);
             if this.orders().hold_outcomes.load(Ordering::SeqCst) {
@@ -366,6 +393,9 @@ impl Branches for Fake {
             assert!(!this.orders().panic.load(Ordering::SeqCst), "as ordered");
             if let Some(refused) = this.orders().refuse_read.lock().clone() {
                 return Err(refused);
+            }
+            if let Read::Query(query) = &read {
+                return this.query(&key, query);
             }
             this.branch(&key)?.read(&read).map_err(RouteError::Rejected)
         }

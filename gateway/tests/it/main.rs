@@ -15,5 +15,8 @@ mod openapi;
 mod orders;
 mod query;
 mod rest;
+mod resume;
 mod socket;
 mod sync;
+mod topics;
+mod verbs;

@@ -38,7 +38,8 @@ async fn any_path_becomes_a_socket_and_the_hello_brings_the_whole_branch() {
     assert_eq!(members(&log), "type level message context ts serverId");
     assert_eq!(text(&log, &["message"]), "Client registered");
     let snapshot = socket.expect("server:snapshot").await;
-    assert_eq!(members(&snapshot), "type branchId modules fullSyncFlags meta");
+    assert_eq!(members(&snapshot), "type branchId modules fullSyncFlags meta cursors");
+    assert_eq!(members(at(&snapshot, &["cursors"])), "kds pos");
     assert_eq!(members(at(&snapshot, &["modules"])), "kds pos");
     assert_eq!(
         members(at(&snapshot, &["modules", "pos"])),
@@ -61,8 +62,9 @@ async fn a_publish_is_acknowledged_to_its_sender_and_told_to_all_of_the_branch()
     assert_eq!(
         members(&ack),
         "type action branchId moduleId version table recordRef eventId sequence publishState meta \
-         entry created"
+         entry created cursor"
     );
+    assert_eq!(at(&ack, &["cursor"]).to_json(), r#"{"epoch":1,"sequence":1}"#);
     assert_eq!(text(&ack, &["meta", "clientMeta", "requestId"]), "r-1");
     assert_eq!(text(&ack, &["meta", "source"]), "ws-client");
     let event = till.next_text().await;
@@ -71,7 +73,7 @@ async fn a_publish_is_acknowledged_to_its_sender_and_told_to_all_of_the_branch()
     assert_eq!(
         members(&event),
         "type action branchId moduleId version table recordRef eventId sequence publishState meta \
-         entry notice"
+         entry notice cursor"
     );
     assert_eq!(text(&event, &["entry", "record", "id"]), "a");
     assert_eq!(text(&event, &["version"]), text(&ack, &["version"]));
@@ -339,7 +341,7 @@ async fn an_event_carries_the_snapshot_its_publish_asked_for() {
     till.publish("r", &format!(r#"{},"includeSnapshot":true"#, insert("a"))).await;
     till.expect("server:ack").await;
     let event = till.expect("server:event").await;
-    assert!(members(&event).ends_with("entry notice snapshot"));
+    assert!(members(&event).ends_with("entry notice snapshot cursor"));
     assert_eq!(text(&event, &["snapshot", "moduleId"]), "pos");
 }
 

@@ -1,112 +1,144 @@
-//! Following: the modules a session sees, from the snapshot each begins with to its last event.
+//! Following: the modules a session sees, from where each begins to its last event.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use actors::{Cursor, RouteError, SharedDelta};
 use axum::extract::ws::Utf8Bytes;
-use model::{BranchKey, ModuleId, ModuleSnapshot};
+use bytes::Bytes;
+use model::{
+    BranchId, BranchKey, Event, EventChange, ModuleAct, ModuleSnapshot, Offset, ReadLevel,
+};
 
-use super::{Action, Followed, Loading, Moment, Session, State, Ticket};
+use super::loading::{Loading, cursor_of, pause};
+use super::{Action, Begin, Begun, Followed, Moment, Session, State, Ticket};
 use crate::auth::{Access, Intent, authorize};
 use crate::error::ApiError;
-use crate::limits::{FOLLOW_AGAIN_AFTER, FOLLOW_AGAIN_AFTER_MAX};
 use crate::metrics::Channel;
-use crate::wire::{SnapshotFrame, event_frames};
+use crate::wire::{Teller, event_frames};
 
 impl Session {
-    /// Follows all modules of the branch's list anew, for a snapshot of them all.
-    pub(super) fn load(&mut self, loading: Loading, moment: Moment<'_>, actions: &mut Vec<Action>) {
-        let Some(member) = &self.member else { return };
-        let branch = member.branch.clone();
-        let listed = moment.catalogue.modules_of(&branch);
-        self.followed.retain(|module, followed| {
-            let keep = !followed.listed && !listed.contains(module);
-            if !keep {
-                actions.push(Action::Drop(followed.ticket));
-            }
-            keep
-        });
-        for module in listed {
-            self.follow(BranchKey::new(branch.clone(), module), true, actions);
-        }
-        self.loading = Some(loading);
-        self.finish_loading(actions);
-    }
-
-    pub(super) fn follow(&mut self, key: BranchKey, listed: bool, actions: &mut Vec<Action>) {
+    /// Follows a module anew. `listed` ones are part of snapshots.
+    pub(super) fn follow(
+        &mut self,
+        key: BranchKey,
+        begin: Begin,
+        listed: bool,
+        actions: &mut Vec<Action>,
+    ) {
         let ticket = self.ticket();
-        let followed = Followed { ticket, listed, state: State::Opening, cursor: None, tries: 0 };
-        self.followed.insert(key.module.clone(), followed);
-        actions.push(Action::Follow { ticket, key, after: None, wait: Duration::ZERO });
+        let cursor = match begin {
+            Begin::Resume(cursor) | Begin::After(cursor) => Some(cursor),
+            Begin::Now | Begin::Tail => None,
+        };
+        let followed = Followed {
+            ticket,
+            listed,
+            told: begin != Begin::Tail,
+            state: State::Opening,
+            cursor,
+            seen: Offset(0),
+            tries: 0,
+        };
+        if let Some(before) = self.followed.insert(key.clone(), followed) {
+            actions.push(Action::Drop(before.ticket));
+        }
+        actions.push(Action::Follow { ticket, key, begin, wait: Duration::ZERO });
     }
 
-    fn ticket(&mut self) -> Ticket {
-        self.tickets += 1;
-        self.tickets
+    /// Lets go of the branch the session was in, for the next; topics keep what they need.
+    pub(super) fn leave(&mut self, next: &BranchId, actions: &mut Vec<Action>) {
+        self.loading = None;
+        if self.member.as_ref().is_some_and(|member| member.branch != *next) {
+            self.topics.leave_own();
+        }
+        let keys: Vec<BranchKey> = self.followed.keys().cloned().collect();
+        keys.iter().for_each(|key| self.release(key, actions));
     }
 
-    /// A follow was answered: with the snapshot it begins with, if it does, or why there is none.
+    /// Lets go of a module, unless a topic is fed from it.
+    pub(super) fn release(&mut self, key: &BranchKey, actions: &mut Vec<Action>) {
+        let Some(followed) = self.followed.get_mut(key) else { return };
+        (followed.listed, followed.told) = (false, false);
+        if !self.topics.are_fed_from(key) {
+            actions.push(Action::Drop(followed.ticket));
+            self.followed.remove(key);
+            return;
+        }
+        match followed.state {
+            State::Refreshing(_) | State::Refreshed(_) => followed.state = State::Open,
+            State::Waits(_) | State::Resumes(_) => {
+                followed.state = State::Open;
+                actions.push(Action::Open(followed.ticket));
+            }
+            State::Opening | State::Open => {}
+        }
+    }
+
+    /// A follow was answered: with what it begins with, or why it does not.
     pub(crate) fn on_followed(
         &mut self,
         ticket: Ticket,
-        result: Result<Option<Arc<ModuleSnapshot>>, RouteError>,
+        result: Result<Begun, RouteError>,
         moment: Moment<'_>,
     ) -> Vec<Action> {
         let mut actions = Vec::new();
-        let Some(module) = self.module_of(ticket) else { return vec![Action::Drop(ticket)] };
-        let Some(followed) = self.followed.get_mut(&module) else { return actions };
+        let Some(key) = self.key_of(ticket) else { return vec![Action::Drop(ticket)] };
+        let listed = self.followed.get(&key).is_some_and(|followed| followed.listed);
         match result {
-            Ok(snapshot) => {
-                followed.tries = 0;
-                let resumed = followed.cursor.is_some();
-                if let Some(snapshot) = &snapshot {
-                    let head = &snapshot.head;
-                    let (incarnation, offset) = (head.incarnation, head.offset);
-                    followed.cursor = Some(Cursor { incarnation, offset });
-                }
-                match snapshot {
-                    Some(_) if resumed && followed.listed => {
-                        self.begin_again(moment, &mut actions);
-                    }
-                    Some(snapshot) if followed.listed => followed.state = State::Ready(snapshot),
-                    Some(_) | None => {
-                        followed.state = State::Open;
-                        actions.push(Action::Open(ticket));
-                    }
-                }
-            }
-            Err(RouteError::UnknownModule(_)) if followed.listed => {
-                self.followed.remove(&module);
-            }
-            Err(error) => self.not_followed(&module, error, moment, &mut actions),
+            Ok(begun) => self.begun(&key, begun, moment, &mut actions),
+            Err(RouteError::UnknownModule(_)) if listed => drop(self.followed.remove(&key)),
+            Err(error) => self.not_followed(&key, error, moment, &mut actions),
         }
-        self.finish_loading(&mut actions);
+        self.finish_loading(moment, &mut actions);
         self.start(&mut actions);
         actions
+    }
+
+    fn begun(
+        &mut self,
+        key: &BranchKey,
+        begun: Begun,
+        moment: Moment<'_>,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(followed) = self.followed.get_mut(key) else { return };
+        followed.tries = 0;
+        if let Some(log) = begun.log {
+            return self.goes_on(key, log, actions);
+        }
+        if let Some(snapshot) = begun.snapshot {
+            followed.cursor = Some(cursor_of(&snapshot));
+            followed.seen = snapshot.head.offset;
+            if followed.listed {
+                followed.state = State::Waits(snapshot);
+                return self.begin_again(moment, actions);
+            }
+        }
+        followed.state = State::Open;
+        actions.push(Action::Open(followed.ticket));
+        self.recall(key, actions);
     }
 
     /// A module cannot be followed now: try again, and tell the client once.
     fn not_followed(
         &mut self,
-        module: &ModuleId,
+        key: &BranchKey,
         error: RouteError,
         moment: Moment<'_>,
         actions: &mut Vec<Action>,
     ) {
-        let Some(branch) = self.member.as_ref().map(|member| member.branch.clone()) else { return };
-        let key = BranchKey::new(branch, module.clone());
-        let Some(followed) = self.followed.get_mut(module) else { return };
+        let Some(followed) = self.followed.get(key) else { return };
         let error = ApiError::from(error);
-        if !followed.listed && followed.cursor.is_none() {
-            self.followed.remove(module);
-            for waiting in self.lanes.give_up(&key) {
-                actions.extend(self.failed(waiting.request_id.as_ref(), &error, moment.at));
+        let (first, told) = (followed.tries == 0, followed.told);
+        if told && !followed.listed && followed.cursor.is_none() {
+            self.followed.remove(key);
+            for waiting in self.lanes.give_up(key) {
+                actions.extend(self.failed(waiting.owed.request_id.as_ref(), &error, moment.at));
             }
             return;
         }
-        let first = followed.tries == 0;
-        self.again(module, key, actions);
+        self.again(key, actions);
         if first {
             let request_id = self.loading.as_ref().and_then(|loading| loading.request_id.clone());
             actions.extend(self.failed(request_id.as_ref(), &error, moment.at));
@@ -114,50 +146,20 @@ impl Session {
     }
 
     /// Follows a module again after a while, from where it is.
-    fn again(&mut self, module: &ModuleId, key: BranchKey, actions: &mut Vec<Action>) {
+    fn again(&mut self, key: &BranchKey, actions: &mut Vec<Action>) {
         let ticket = self.ticket();
-        let Some(followed) = self.followed.get_mut(module) else { return };
-        let wait = FOLLOW_AGAIN_AFTER.saturating_mul(1 << followed.tries.min(16));
+        let resumes = self.loading.as_ref().is_some_and(|loading| loading.resume.is_some());
+        let Some(followed) = self.followed.get_mut(key) else { return };
+        let begin = match followed.cursor {
+            Some(cursor) if resumes && followed.listed => Begin::Resume(cursor),
+            Some(cursor) => Begin::After(cursor),
+            None if followed.told => Begin::Now,
+            None => Begin::Tail,
+        };
+        let wait = pause(followed.tries);
         followed.tries += 1;
         (followed.ticket, followed.state) = (ticket, State::Opening);
-        let (after, wait) = (followed.cursor, wait.min(FOLLOW_AGAIN_AFTER_MAX));
-        actions.push(Action::Follow { ticket, key, after, wait });
-    }
-
-    /// Sends the snapshot once every module of the list is there, and opens their streams.
-    fn finish_loading(&mut self, actions: &mut Vec<Action>) {
-        let Some(member) = &self.member else { return };
-        let listed = || self.followed.values().filter(|followed| followed.listed);
-        if self.loading.is_none() || listed().any(|f| matches!(f.state, State::Opening)) {
-            return;
-        }
-        let Some(Loading { reason, request_id }) = self.loading.take() else { return };
-        let (branch, lang) = (member.branch.clone(), member.lang.clone());
-        let mut modules = Vec::new();
-        let mut open = Vec::new();
-        for followed in self.followed.values_mut() {
-            if let State::Ready(snapshot) = &followed.state {
-                modules.push(Arc::clone(snapshot));
-                open.push(Action::Open(followed.ticket));
-                followed.state = State::Open;
-            }
-        }
-        let server_id = Arc::clone(&self.server_id);
-        let frame = SnapshotFrame { branch, modules, reason, request_id, server_id, lang };
-        actions.push(Action::Snapshot(frame));
-        actions.append(&mut open);
-    }
-
-    /// A snapshot could not be written.
-    pub(crate) fn on_snapshot_failed(&self, error: &ApiError, moment: Moment<'_>) -> Vec<Action> {
-        self.failed(None, error, moment.at)
-    }
-
-    /// The stream cannot go on without a gap.
-    fn begin_again(&mut self, moment: Moment<'_>, actions: &mut Vec<Action>) {
-        if self.loading.is_none() {
-            self.load(Loading { reason: "resync", request_id: None }, moment, actions);
-        }
+        actions.push(Action::Follow { ticket, key: key.clone(), begin, wait });
     }
 
     /// A follow fell too far behind and goes on from this state.
@@ -168,14 +170,15 @@ impl Session {
         moment: Moment<'_>,
     ) -> Vec<Action> {
         let mut actions = Vec::new();
-        let Some(module) = self.module_of(ticket) else { return vec![Action::Drop(ticket)] };
-        let Some(followed) = self.followed.get_mut(&module) else { return actions };
-        if followed.listed {
+        let Some(key) = self.key_of(ticket) else { return vec![Action::Drop(ticket)] };
+        let Some(followed) = self.followed.get_mut(&key) else { return actions };
+        followed.cursor = Some(cursor_of(snapshot));
+        followed.seen = snapshot.head.offset;
+        let listed = followed.listed;
+        self.recall(&key, &mut actions);
+        // No snapshot shows a module that is not listed, so its events simply go on.
+        if listed {
             self.begin_again(moment, &mut actions);
-        } else {
-            // No snapshot shows this module, so its events simply go on.
-            let (incarnation, offset) = (snapshot.head.incarnation, snapshot.head.offset);
-            followed.cursor = Some(Cursor { incarnation, offset });
         }
         actions
     }
@@ -183,11 +186,10 @@ impl Session {
     /// A follow's source went away: follow elsewhere, from where it was.
     pub(crate) fn on_ended(&mut self, ticket: Ticket) -> Vec<Action> {
         let mut actions = vec![Action::Drop(ticket)];
-        let branch = self.member.as_ref().map(|member| member.branch.clone());
-        if let Some((module, branch)) = self.module_of(ticket).zip(branch) {
-            let key = BranchKey::new(branch, module.clone());
-            self.again(&module, key, &mut actions);
+        if let Some(key) = self.key_of(ticket) {
+            self.again(&key, &mut actions);
         }
+        self.listen_again(ticket, &mut actions);
         actions
     }
 
@@ -200,46 +202,98 @@ impl Session {
     ) -> Vec<Action> {
         let delta = &*shared.delta;
         let mut actions = Vec::new();
-        let Some(module) = self.module_of(ticket) else { return vec![Action::Drop(ticket)] };
-        let Some(followed) = self.followed.get_mut(&module) else { return actions };
-        if authorize(&self.principal, &Access::module(Intent::Follow, &delta.key)).is_err() {
-            self.followed.remove(&module);
+        let Some(key) = self.key_of(ticket) else { return vec![Action::Drop(ticket)] };
+        if authorize(&self.principal, &Access::module(Intent::Follow, &key)).is_err() {
+            self.followed.remove(&key);
             return vec![Action::Drop(ticket)];
         }
         let Some((first, last)) = delta.events.first().zip(delta.last()) else { return actions };
+        let Some(followed) = self.followed.get_mut(&key) else { return actions };
         let next = followed.cursor.map(|cursor| (cursor.incarnation, cursor.offset.next()));
-        let gap = next.is_none_or(|(life, next)| life != delta.incarnation || first.offset > next);
-        if gap {
-            tracing::error!(branch = %delta.key.branch, module = %delta.key.module, "a gap in a feed");
+        if next.is_none_or(|(life, next)| life != delta.incarnation || first.offset > next) {
+            tracing::error!(branch = %key.branch, module = %key.module, "a gap in a feed");
             if followed.listed {
+                followed.cursor = None;
                 self.begin_again(moment, &mut actions);
                 return actions;
             }
+            followed.seen = Offset(first.offset.0.saturating_sub(1));
         }
-        let seen = followed.cursor.filter(|_| !gap).map_or(0, |cursor| cursor.offset.0);
+        let came = next.map_or(first.offset, |(_, next)| next).max(first.offset);
         followed.cursor = Some(Cursor { incarnation: delta.incarnation, offset: last });
+        let (listed, told, seen) = (followed.listed, followed.told, followed.seen);
         let frames = shared.frames(|delta| event_frames(&self.server_id, delta, None));
-        for (event, frame) in delta.events.iter().zip(frames) {
-            if event.offset.0 <= seen {
-                continue;
+
+        let skip = delta.events.iter().take_while(|event| event.offset < came).count();
+        let events = delta.events.get(skip..).unwrap_or_default();
+        let mut frames = frames.get(skip..).unwrap_or_default();
+        for events in events.chunk_by(|a, b| a.command == b.command) {
+            let (own, rest) = frames.split_at(events.len().min(frames.len()));
+            frames = rest;
+            if let Some(owed) = self.lanes.owes(&key, events) {
+                actions.extend(self.acknowledge(&owed, &key, delta.incarnation, events));
             }
-            if self.lanes.owes(&delta.key, &event.command) {
-                actions.extend(self.ack(&delta.key, event));
+            let tell = |actions: &mut Vec<Action>| {
+                if told {
+                    actions.extend(events.iter().zip(own).filter_map(|(e, f)| unseen(seen, e, f)));
+                }
+            };
+            // As the original: of a record all are told first, of a whole module topics are.
+            let whole = events.iter().any(|event| event.record().is_none());
+            if !whole {
+                tell(&mut actions);
             }
-            if let Ok(frame) = Utf8Bytes::try_from(frame.clone()) {
-                actions.push(Action::Send(frame, Channel::Event));
+            for event in events {
+                let teller = Teller { server_id: &self.server_id, key: &key, event };
+                self.topics.feed(teller, delta.incarnation, moment, &mut actions);
             }
+            if whole {
+                tell(&mut actions);
+            }
+        }
+        self.read_for_topics(&key, &mut actions);
+        let new = events.iter().filter(|event| event.offset > seen);
+        if let Some(reason) = new.filter_map(|event| begins_again(event)).next_back()
+            && listed
+            && self.loading.is_none()
+        {
+            let level = ReadLevel::Session(last);
+            self.load(Loading::new(reason, None), level, moment, &mut actions);
         }
         actions
     }
 
-    fn module_of(&self, ticket: Ticket) -> Option<ModuleId> {
+    pub(super) fn key_of(&self, ticket: Ticket) -> Option<BranchKey> {
         let mut followed = self.followed.iter();
-        followed.find(|(_, followed)| followed.ticket == ticket).map(|(module, _)| module.clone())
+        followed.find(|(_, followed)| followed.ticket == ticket).map(|(key, _)| key.clone())
+    }
+}
+
+/// The frame of an event that no snapshot held; what is told by a snapshot alone has none.
+fn unseen(seen: Offset, event: &Arc<Event>, frame: &Bytes) -> Option<Action> {
+    let frame = Utf8Bytes::try_from(frame.clone()).ok().filter(|frame| !frame.is_empty())?;
+    (event.offset > seen).then_some(Action::Send(frame, Channel::Event))
+}
+
+/// Why a snapshot follows an event: it changed the module as a whole.
+fn begins_again(event: &Event) -> Option<&'static str> {
+    match &event.change {
+        EventChange::Record(_) => None,
+        EventChange::Module(change) => Some(match change.act {
+            ModuleAct::Purge => "module-purge",
+            ModuleAct::Restore => "module-restore",
+            ModuleAct::Reset => "module-reset",
+            ModuleAct::Replace => "module-replace",
+        }),
     }
 }
 
 impl Followed {
+    /// The last event the client has, by itself or in a snapshot, or that came for it.
+    pub(super) fn known(&self) -> Offset {
+        self.cursor.map_or(self.seen, |cursor| cursor.offset.max(self.seen))
+    }
+
     /// Whether it was asked for and not answered yet.
     pub(super) fn is_new(&self) -> bool {
         matches!(self.state, State::Opening) && self.tries == 0

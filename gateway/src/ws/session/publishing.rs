@@ -3,16 +3,19 @@
 use std::sync::Arc;
 
 use actors::RouteError;
-use model::{BranchKey, Command, CommandId, Event, Object, Outcome, Request, Verb, Write};
+use model::{
+    BranchKey, Command, CommandId, Event, Incarnation, Object, Outcome, Reject, Request, Value,
+    Verb, Write,
+};
 
-use super::{Action, Moment, Session};
+use super::{Action, Begin, Moment, Session};
 use crate::auth::{Access, Intent, authorize};
 use crate::error::{ApiError, Problem};
 use crate::metrics::Channel;
 use crate::publish::{Publish, event_of, request_id};
 use crate::wire::Shown;
 use crate::ws::frame;
-use crate::ws::lane::Waiting;
+use crate::ws::lane::{Owed, Reply, Waiting};
 
 impl Session {
     pub(super) fn publish(
@@ -24,16 +27,12 @@ impl Session {
         let named = request_id(&frame);
         let Some(member) = &self.member else {
             let message = "Client attempted publish before hello handshake";
-            let error = ApiError::new(Problem::HelloRequired, message);
-            return self.failed(named.as_ref(), &error, moment.at);
+            return self.before_hello(named.as_ref(), message, moment);
         };
         let (branch, user) = (member.branch.clone(), member.user.clone());
         let checked = Publish::read(frame, "ws-client").and_then(|publish| {
             let key = BranchKey::new(branch, publish.module.clone());
-            if moment.catalogue.module(&key.module).is_none() {
-                return Err(RouteError::UnknownModule(key.module.to_string()).into());
-            }
-            authorize(&self.principal, &Access::module(Intent::Write, &key))?;
+            self.may_write(&key, moment)?;
             Ok((key, publish))
         });
         let (key, publish) = match checked {
@@ -46,12 +45,41 @@ impl Session {
         origin.user = origin.user.or(user);
         let verb = Verb::new(action, table, record);
         let request = Request::Write(Write::of(vec![verb]));
-        let command = Command { id, key: key.clone(), origin: Arc::new(origin), request };
+        let command = Command { id, key, origin: Arc::new(origin), request };
+        let owed = Owed { request_id: named, reply: Reply::Ack };
+        self.enqueue(Waiting { command, owed, bytes })
+    }
 
+    pub(super) fn before_hello(
+        &self,
+        request_id: Option<&Value>,
+        message: &str,
+        moment: Moment<'_>,
+    ) -> Vec<Action> {
+        let error = ApiError::new(Problem::HelloRequired, message);
+        self.failed(request_id, &error, moment.at)
+    }
+
+    /// Whether there is such a module and this session may change it.
+    pub(super) fn may_write(&self, key: &BranchKey, moment: Moment<'_>) -> Result<(), ApiError> {
+        if moment.catalogue.module(&key.module).is_none() {
+            return Err(RouteError::UnknownModule(key.module.to_string()).into());
+        }
+        authorize(&self.principal, &Access::module(Intent::Write, key))
+    }
+
+    /// Puts a publish to the session's branch into its lane; its module's events will be seen.
+    pub(super) fn enqueue(&mut self, waiting: Waiting) -> Vec<Action> {
         let mut actions = Vec::new();
-        self.lanes.add(Waiting { command, request_id: named, bytes });
-        if !self.followed.contains_key(&key.module) {
-            self.follow(key, false, &mut actions);
+        let key = waiting.command.key.clone();
+        self.lanes.add(waiting);
+        match self.followed.get_mut(&key) {
+            None => self.follow(key, Begin::Now, false, &mut actions),
+            Some(followed) if !followed.told => match followed.cursor {
+                Some(cursor) => (followed.told, followed.seen) = (true, cursor.offset),
+                None => self.follow(key, Begin::Now, false, &mut actions),
+            },
+            Some(_) => {}
         }
         self.start(&mut actions);
         actions
@@ -59,7 +87,7 @@ impl Session {
 
     /// What a publish is called for ever. A client that names itself in its hello may repeat a
     /// request after a reload; else an id holds for this socket only.
-    fn name(&mut self, request: Option<String>) -> CommandId {
+    pub(super) fn name(&mut self, request: Option<String>) -> CommandId {
         match request {
             Some(request) => CommandId { session: self.client().to_owned(), request },
             None => {
@@ -70,19 +98,16 @@ impl Session {
         }
     }
 
-    fn client(&self) -> &str {
+    pub(super) fn client(&self) -> &str {
         let own = self.member.as_ref().and_then(|member| member.client.as_deref());
         own.unwrap_or(&self.id)
     }
 
     /// Submits what may be submitted: not before the module's events would be seen.
     pub(super) fn start(&mut self, actions: &mut Vec<Action>) {
-        let branch = self.member.as_ref().map(|member| &member.branch);
         let followed = &self.followed;
-        let commands = self.lanes.start(|key| {
-            let followed = followed.get(&key.module).filter(|_| branch == Some(&key.branch));
-            followed.is_none_or(|followed| !followed.is_new())
-        });
+        let commands =
+            self.lanes.start(|key| followed.get(key).is_none_or(|followed| !followed.is_new()));
         actions.extend(commands.into_iter().map(Action::Submit));
     }
 
@@ -93,36 +118,64 @@ impl Session {
         result: Result<Outcome, RouteError>,
         moment: Moment<'_>,
     ) -> Vec<Action> {
-        let mut actions = Vec::new();
-        let Some(own) = self.lanes.decided(key) else { return actions };
-        let refused = match result {
-            Ok(Outcome::Accepted(_)) if own.acknowledged => None,
-            Ok(Outcome::Accepted(accepted)) => match event_of(&accepted) {
-                Ok(event) => {
-                    actions.extend(self.ack(key, event));
-                    None
+        let Some(own) = self.lanes.decided(key) else { return Vec::new() };
+        let mut actions = match &own.owed.reply {
+            Reply::Post(posted) => self.on_post_decided(key, posted, result, moment),
+            Reply::Ack | Reply::Batch if own.acknowledged => Vec::new(),
+            Reply::Ack | Reply::Batch => {
+                if result == Err(RouteError::Indeterminate) {
+                    self.lanes.unknown(own.id, own.owed.clone());
                 }
-                Err(error) => Some(error),
-            },
-            Ok(Outcome::Rejected(reject)) => Some(reject.into()),
-            // Its event has come, so it did happen.
-            Err(_) if own.acknowledged => None,
-            Err(error) => {
-                if error == RouteError::Indeterminate {
-                    self.lanes.unknown(own.id);
-                }
-                Some(error.into())
+                self.answer(key, &own.owed, result, moment)
             }
         };
-        if let Some(error) = refused {
-            actions.extend(self.failed(own.request_id.as_ref(), &error, moment.at));
-        }
         self.start(&mut actions);
         actions
     }
 
-    pub(super) fn ack(&self, key: &BranchKey, event: &Event) -> Option<Action> {
-        let shown = Shown::new(&self.server_id, key, event)?;
-        Some(Action::Send(frame::text(&shown.ack()), Channel::Ack))
+    fn answer(
+        &self,
+        key: &BranchKey,
+        owed: &Owed,
+        result: Result<Outcome, RouteError>,
+        moment: Moment<'_>,
+    ) -> Vec<Action> {
+        let request_id = owed.request_id.as_ref();
+        let (error, index) = match result {
+            Ok(Outcome::Accepted(accepted)) => match event_of(&accepted) {
+                Ok(_) => {
+                    let (life, events) = (accepted.delta.incarnation, &accepted.delta.events);
+                    return self.acknowledge(owed, key, life, events).into_iter().collect();
+                }
+                Err(error) => (error, None),
+            },
+            Ok(Outcome::Rejected(Reject::AtVerb { index, reject })) => {
+                (ApiError::from(*reject), Some(index as usize))
+            }
+            Ok(Outcome::Rejected(reject)) => (reject.into(), None),
+            Err(error) => (error.into(), None),
+        };
+        self.failed_at(request_id, &error, index, moment.at)
+    }
+
+    /// The answer to a publish that made these events.
+    pub(super) fn acknowledge(
+        &self,
+        owed: &Owed,
+        key: &BranchKey,
+        life: Incarnation,
+        events: &[Arc<Event>],
+    ) -> Option<Action> {
+        let frame = match &owed.reply {
+            Reply::Ack => {
+                let shown = Shown::new(&self.server_id, key, events.first()?)?;
+                frame::text(&shown.of_life(life).ack())
+            }
+            Reply::Batch => {
+                frame::batch_ack(&self.server_id, key, life, owed.request_id.as_ref(), events)
+            }
+            Reply::Post(_) => return None,
+        };
+        Some(Action::Send(frame, Channel::Ack))
     }
 }

@@ -4,12 +4,19 @@ use std::collections::BTreeMap;
 
 use actors::{RouteError, SharedDelta};
 use model::{
-    Accepted, CommandId, Delta, Effect, Event, EventChange, Hash, Head, Incarnation, ModuleConfig,
-    Offset, Origin, Outcome, RecordChange, RecordKey, Reject, Revision, Schema, TableName,
+    Accepted, Answer, CommandId, Delta, Effect, Event, EventChange, Hash, Head, ModuleConfig,
+    ModuleId, Origin, Outcome, RecordChange, RecordKey, Reject, Revision, Schema, TableName,
     Validation, VersionRule,
 };
 
 use super::*;
+
+mod batches;
+mod laws;
+mod modules;
+mod queries;
+mod resumes;
+mod subscriptions;
 
 const AT: Timestamp = Timestamp(1_795_220_377_740);
 
@@ -28,7 +35,7 @@ impl Story {
                 description: String::new(),
                 tables: Vec::new(),
                 source: Arc::new(Value::Null),
-                schema: Arc::new(Schema::default()),
+                schema: Arc::new(schema()),
                 validation: Validation::Lenient,
                 version_rule: VersionRule::Next,
                 seed: None,
@@ -82,8 +89,34 @@ impl Story {
         ticket: Ticket,
         result: Result<Option<Arc<ModuleSnapshot>>, RouteError>,
     ) -> Vec<String> {
+        self.begins(ticket, result.map(|snapshot| Begun { snapshot, log: None }))
+    }
+
+    fn begins(&mut self, ticket: Ticket, result: Result<Begun, RouteError>) -> Vec<String> {
         let moment = Moment { at: AT, catalogue: &self.catalogue };
         told(&self.session.on_followed(ticket, result, moment))
+    }
+
+    /// The log of a follow stands here.
+    fn stands(&mut self, ticket: Ticket, life: u64, last: u64, holds: bool) -> Vec<String> {
+        let log = LogEnd { life: Incarnation(life), last: Offset(last), holds };
+        self.begins(ticket, Ok(Begun { snapshot: None, log: Some(log) }))
+    }
+
+    /// A module's state was read.
+    fn reads(&mut self, ticket: Ticket, module: &str, offset: u64) -> Vec<String> {
+        self.answers(ticket, Ok(Answer::Snapshot(Arc::new(snapshot(module, offset)))))
+    }
+
+    fn answers(&mut self, ticket: Ticket, result: Result<Answer, RouteError>) -> Vec<String> {
+        let moment = Moment { at: AT, catalogue: &self.catalogue };
+        told(&self.session.on_answer(ticket, result, moment))
+    }
+
+    /// These events came, as one delta.
+    fn came(&mut self, ticket: Ticket, delta: Delta) -> Vec<String> {
+        let moment = Moment { at: AT, catalogue: &self.catalogue };
+        told(&self.session.on_delta(ticket, &SharedDelta::new(Arc::new(delta)), moment))
     }
 
     fn delta(&mut self, ticket: Ticket, module: &str, offset: u64, command: &str) -> Vec<String> {
@@ -96,6 +129,14 @@ impl Story {
         let moment = Moment { at: AT, catalogue: &self.catalogue };
         told(&self.session.on_outcome(&key("dar", module), result, moment))
     }
+}
+
+fn schema() -> Schema {
+    let field = r#"[{"name":"id","type":"string","primaryKey":true}]"#;
+    let table = |name| format!(r#"{{"name":"{name}","fields":{field}}}"#);
+    let tables = ["tickets", "order_header"].map(table).join(",");
+    let doc = Value::from_json(format!("[{tables}]").as_bytes()).unwrap();
+    Schema::from_definition("pos", &doc).unwrap()
 }
 
 fn key(branch: &str, module: &str) -> BranchKey {
@@ -148,19 +189,52 @@ fn told(actions: &[Action]) -> Vec<String> {
     let one = |action: &Action| match action {
         Action::Send(frame, Channel::Event | Channel::Ack) => {
             let frame = Value::from_json(frame.as_bytes()).unwrap();
-            let member = |name| frame.get(name).and_then(Value::key_text).unwrap().to_owned();
-            format!("{} {}", member("type"), member("sequence"))
+            let cursor = frame.get("cursor").unwrap();
+            let of = |object: &Value, name| {
+                object.get(name).and_then(Value::key_text).unwrap().to_owned()
+            };
+            let action = frame.get("action").and_then(Value::as_str).unwrap_or_default();
+            let whole = ["module:purge", "module:restore", "module:reset"].contains(&action);
+            let action = if whole { format!(" {action}") } else { String::new() };
+            format!("{} {}{action}", of(&frame, "type"), of(cursor, "sequence"))
         }
         Action::Send(frame, Channel::Control | Channel::Snapshot) => frame.to_string(),
-        Action::Snapshot(frame) => {
+        Action::Write(Large::Rows(frame)) => serde_json::to_string(frame).unwrap(),
+        Action::Write(Large::Topic(frame)) => serde_json::to_string(frame).unwrap(),
+        Action::Write(Large::Snapshot(frame)) => {
             let at = |m: &Arc<ModuleSnapshot>| format!("{}@{}", m.head.key.module, m.head.offset);
             let modules: Vec<_> = frame.modules.iter().map(at).collect();
             format!("snapshot {} {}", frame.reason, modules.join(" "))
         }
-        Action::Follow { ticket, key, after, wait } => {
-            let after = after.map_or_else(String::new, |c| format!(" after {}", c.offset));
+        Action::Follow { ticket, key, begin, wait } => {
+            let begin = match begin {
+                Begin::Now => String::new(),
+                Begin::After(cursor) => format!(" after {}", cursor.offset),
+                Begin::Resume(cursor) => format!(" resuming {}", cursor.offset),
+                Begin::Tail => " from now".to_owned(),
+            };
             let wait = if wait.is_zero() { String::new() } else { format!(" in {wait:?}") };
-            format!("follow {} as {ticket}{after}{wait}", key.module)
+            format!("follow {} as {ticket}{begin}{wait}", key.module)
+        }
+        Action::Read { ticket, key, read, level, wait } => {
+            let what = if let Read::Events { after, .. } = read {
+                format!("events after {after}")
+            } else if *read == Read::Snapshot {
+                "state".to_owned()
+            } else {
+                format!("{read:?}")
+            };
+            let level = match level {
+                ReadLevel::Linearizable => " now".to_owned(),
+                ReadLevel::Session(offset) => format!(" at {offset}"),
+                ReadLevel::Stale => String::new(),
+            };
+            let wait = if wait.is_zero() { String::new() } else { format!(" in {wait:?}") };
+            format!("read {what} of {}{level} as {ticket}{wait}", key.module)
+        }
+        Action::Listen { ticket, topic } => format!("listen to {topic} as {ticket}"),
+        Action::Post(post) => {
+            format!("say {} {}", post.topic, Value::from(post.data.clone()).to_json())
         }
         Action::Open(ticket) => format!("open {ticket}"),
         Action::Drop(ticket) => format!("drop {ticket}"),
@@ -282,7 +356,7 @@ fn a_module_outside_the_list_is_followed_with_the_first_publish_and_kept() {
     assert_eq!(story.followed(3, "extra", 5), ["open 3", "submit s-1/a to dar:extra"]);
     assert_eq!(story.delta(3, "extra", 6, "s-1/a"), ["server:ack 6", "server:event 6"]);
     let told = story.says(r#"{"type":"client:request:snapshot","requestId":"r"}"#);
-    assert_eq!(told, ["drop 1", "drop 2", "follow pos as 4", "follow stock as 5"]);
+    assert_eq!(told, ["read state of pos now as 4", "read state of stock now as 5"]);
     assert_eq!(story.delta(3, "extra", 7, "x/1"), ["server:event 7"]);
 }
 
@@ -332,24 +406,25 @@ fn a_stream_that_ends_is_taken_up_where_it_was() {
 
 #[test]
 fn what_cannot_go_on_without_a_gap_begins_again_with_a_snapshot() {
-    let begins = ["drop 1", "drop 2", "follow pos as 3", "follow stock as 4"];
     let mut lagged = Story::live();
     let moment = Moment { at: AT, catalogue: &lagged.catalogue };
     let actions = lagged.session.on_resync(1, &snapshot("pos", 9), moment);
-    assert_eq!(told(&actions), begins);
-    lagged.followed(3, "pos", 9);
-    assert_eq!(
-        lagged.followed(4, "stock", 2),
-        ["snapshot resync pos@9 stock@2", "open 3", "open 4"]
-    );
+    assert_eq!(told(&actions), ["read state of pos at 9 as 3", "read state of stock at 0 as 4"]);
+    assert!(lagged.session.is_holding(), "what comes now must come after the snapshot");
+    lagged.reads(3, "pos", 9);
+    assert_eq!(lagged.reads(4, "stock", 2), ["snapshot resync pos@9 stock@2"]);
+    assert!(!lagged.session.is_holding());
 
     let mut gap = Story::live();
-    assert_eq!(gap.delta(1, "pos", 2, "x/2"), begins);
+    assert_eq!(
+        gap.delta(1, "pos", 2, "x/2"),
+        ["drop 1", "follow pos as 3", "read state of stock at 0 as 4"]
+    );
 
     let mut too_old = Story::live();
     too_old.session.on_ended(1);
-    let told = too_old.followed(3, "pos", 50);
-    assert_eq!(told, ["drop 3", "drop 2", "follow pos as 4", "follow stock as 5"]);
+    assert_eq!(too_old.followed(3, "pos", 50), ["read state of stock at 0 as 4"]);
+    assert_eq!(too_old.reads(4, "stock", 0), ["snapshot resync pos@50 stock@0", "open 3"]);
 }
 
 #[test]
@@ -383,7 +458,8 @@ fn what_cannot_be_read_is_said_so_and_the_socket_stays() {
         ("not json", r#""warn" "Received invalid JSON payload" {"preview":"not json"}"#),
         ("123", r#""warn" "Received invalid JSON payload" {"preview":"123"}"#),
         (r#"{"a":1}"#, r#""warn" "Unknown message type" {}"#),
-        (r#"{"type":"subscribe"}"#, r#""warn" "Unknown message type" {"type":"subscribe"}"#),
+        (r#"{"type":"hello"}"#, r#""warn" "Unknown message type" {"type":"hello"}"#),
+        (r#"{"type":"resume"}"#, r#""warn" "Unknown message type" {"type":"resume"}"#),
         (r#"{"type":7}"#, r#""warn" "Unknown message type" {"type":7}"#),
     ] {
         let told = story.says(message);

@@ -1,0 +1,68 @@
+//! Module event: one act on a whole module as `server:event` (contract.md 6.5).
+
+use model::{Delta, Event, ModuleAct, ModuleChange, ModuleSnapshot, Object, Value};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use crate::wire::place::{Batch, Place};
+use crate::wire::snapshot::Module;
+
+/// One act on a whole module.
+pub(crate) struct ModuleEvent<'a> {
+    server_id: &'a str,
+    delta: &'a Delta,
+    event: &'a Event,
+    change: &'a ModuleChange,
+    snapshot: Option<&'a ModuleSnapshot>,
+}
+
+impl<'a> ModuleEvent<'a> {
+    /// As this server shows it; `None` for a replacement, which is told by a snapshot alone.
+    pub(crate) fn new(
+        server_id: &'a str,
+        delta: &'a Delta,
+        event: &'a Event,
+        change: &'a ModuleChange,
+        snapshot: Option<&'a ModuleSnapshot>,
+    ) -> Option<Self> {
+        let shown = change.act != ModuleAct::Replace;
+        shown.then_some(Self { server_id, delta, event, change, snapshot })
+    }
+}
+
+/// The `meta` of an act on a whole module: as it was agreed, and who tells it.
+pub(crate) fn module_meta(server_id: &str, change: &ModuleChange) -> Object {
+    let agreed = change.details.get("meta").and_then(Value::as_object);
+    let mut meta = agreed.cloned().unwrap_or_default();
+    meta.insert("serverId", server_id.into());
+    meta
+}
+
+impl Serialize for ModuleEvent<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let Self { server_id, delta, event, change, snapshot } = self;
+        let own = ["type", "action", "branchId", "moduleId", "version", "meta", "cursor", "batch"];
+        let mut map = to.serialize_map(None)?;
+        map.serialize_entry("type", "server:event")?;
+        map.serialize_entry("action", change.act.wire_name())?;
+        map.serialize_entry("branchId", &delta.key.branch)?;
+        map.serialize_entry("moduleId", &delta.key.module)?;
+        map.serialize_entry("version", &event.revision)?;
+        if change.act == ModuleAct::Reset {
+            map.serialize_entry("snapshot", &snapshot.map(Module))?;
+            map.serialize_entry("record", &())?;
+        }
+        for (name, value) in change.details.iter() {
+            let reset = change.act == ModuleAct::Reset && matches!(&**name, "snapshot" | "record");
+            if !own.contains(&&**name) && !reset {
+                map.serialize_entry(&**name, value)?;
+            }
+        }
+        map.serialize_entry("meta", &module_meta(server_id, change))?;
+        map.serialize_entry("cursor", &Place::new(delta.incarnation, event.offset))?;
+        if let Some(batch) = Batch::of(event) {
+            map.serialize_entry("batch", &batch)?;
+        }
+        map.end()
+    }
+}

@@ -1,0 +1,40 @@
+//! Batching: several verbs in one frame, decided as one.
+
+use std::sync::Arc;
+
+use model::{BranchKey, Command, Object, Origin, Request};
+
+use super::{Action, Moment, Session};
+use crate::publish::request_id;
+use crate::ws::batch;
+use crate::ws::lane::{Owed, Reply, Waiting};
+
+impl Session {
+    pub(super) fn batch(&mut self, frame: Object, bytes: usize, moment: Moment<'_>) -> Vec<Action> {
+        let named = request_id(&frame);
+        let Some(member) = &self.member else {
+            let message = "Client attempted batch before hello handshake";
+            return self.before_hello(named.as_ref(), message, moment);
+        };
+        let branch = member.branch.clone();
+        let from = Origin {
+            source: Some("ws-client".to_owned()),
+            user: member.user.clone(),
+            client: Some(self.client().to_owned()),
+            ..Origin::default()
+        };
+        let read = match batch::read(frame, from) {
+            Ok(read) => read,
+            Err(bad) => return self.failed_at(named.as_ref(), &bad.error, bad.index, moment.at),
+        };
+        let key = BranchKey::new(branch, read.module);
+        if let Err(error) = self.may_write(&key, moment) {
+            return self.failed(named.as_ref(), &error, moment.at);
+        }
+        let id = self.name(read.request);
+        let request = Request::Write(read.write);
+        let command = Command { id, key, origin: Arc::new(read.origin), request };
+        let owed = Owed { request_id: named, reply: Reply::Batch };
+        self.enqueue(Waiting { command, owed, bytes })
+    }
+}

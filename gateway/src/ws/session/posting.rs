@@ -1,0 +1,196 @@
+//! Posting: what clients say under topics. Under a sync topic each word has an id and is said
+//! once: a command takes the id, and replaces the tables the word brings.
+
+use std::sync::Arc;
+
+use actors::{Post, RouteError};
+use model::{
+    BranchKey, Command, CommandId, Object, Origin, Outcome, Reject, Replace, Request, Value,
+};
+
+use super::querying::Asked;
+use super::{Action, Moment, Session, control};
+use crate::auth::{Access, Intent, authorize};
+use crate::error::ApiError;
+use crate::limits::{ID_BYTES_MAX, TOPIC_DATA_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
+use crate::publish::{take_object, text};
+use crate::wire::channel_data;
+use crate::ws::frame;
+use crate::ws::lane::{Owed, Posted, Reply, Waiting};
+use crate::ws::topic::{Channel, POS, Topic, sync_topics};
+
+/// How the names of the commands begin that take the ids of posts.
+pub(super) const TRANS: &str = "trans/";
+
+/// The id of a post.
+pub(super) fn trans_of(data: &Object) -> Option<String> {
+    text(data, &["trans_id", "transId", "mutationId"])
+}
+
+impl Session {
+    pub(super) fn post(
+        &mut self,
+        mut frame: Object,
+        bytes: usize,
+        moment: Moment<'_>,
+    ) -> Vec<Action> {
+        let named = frame.get("topic").and_then(Value::as_str).filter(|name| !name.is_empty());
+        let Some(name) = named.map(str::to_owned) else { return Vec::new() };
+        if name.len() > TOPIC_NAME_BYTES_MAX {
+            let message = format!("a topic's name has at most {TOPIC_NAME_BYTES_MAX} bytes");
+            return vec![control(frame::topic_error("invalid-topic", &message, None, None))];
+        }
+        let data = take_object(&mut frame, "data").unwrap_or_default();
+        let topic = Topic::parse(&name);
+        let access = match &topic {
+            Topic::Sync(key) => return self.post_sync(key.clone(), name, data, bytes, moment),
+            Topic::Table { .. } => {
+                let message = "This topic tells of a table's changes; nobody else speaks here.";
+                let code = "topic-not-writable";
+                return vec![control(frame::topic_error(code, message, Some(&name), None))];
+            }
+            Topic::Channel { branch, .. } => Access::branch(Intent::Write, branch),
+            Topic::Free => Access::cluster(Intent::Write),
+        };
+        if let Err(error) = authorize(&self.principal, &access) {
+            return vec![wrong(error.code(), error.message(), &name)];
+        }
+        if let Some(refusal) = too_large(&data, bytes, &name) {
+            return vec![refusal];
+        }
+        let mut actions = Vec::new();
+        self.say(Post { topic: name, data }, &mut actions);
+        actions
+    }
+
+    /// A post under a sync topic.
+    fn post_sync(
+        &mut self,
+        key: BranchKey,
+        topic: String,
+        mut data: Object,
+        bytes: usize,
+        moment: Moment<'_>,
+    ) -> Vec<Action> {
+        let Some(trans) = trans_of(&data) else {
+            let message = "Publish frames must include a trans_id.";
+            return vec![wrong("missing-trans-id", message, &topic)];
+        };
+        if trans.len() > ID_BYTES_MAX {
+            let message = format!("a trans_id has at most {ID_BYTES_MAX} bytes");
+            return vec![wrong("invalid-request-id", &message, &topic)];
+        }
+        let action = data.get("action").and_then(Value::as_str);
+        if action == Some("create-order") && data.get("order").is_some() {
+            // As the original always answers here.
+            let message = "Incoming snapshot violates insert-only policy.";
+            return vec![control(frame::topic_error("order-persist-failed", message, None, None))];
+        }
+        if let Err(error) = self.may_write(&key, moment) {
+            return vec![wrong(error.code(), error.message(), &topic)];
+        }
+        let mut snapshot = take_object(&mut data, "snapshot").unwrap_or_default();
+        if let Some(refusal) = too_large(&data, bytes, &topic) {
+            return vec![refusal];
+        }
+        let revision = snapshot.get("version").and_then(Value::as_u64);
+        let tables = take_object(&mut snapshot, "tables").unwrap_or_default();
+        let session = format!("{TRANS}{}/{}", key.branch, key.module);
+        let origin = Origin {
+            source: Some("ws-sync".to_owned()),
+            client: Some(self.client().to_owned()),
+            ..Origin::default()
+        };
+        let command = Command {
+            id: CommandId { session, request: trans.clone() },
+            key,
+            origin: Arc::new(origin),
+            request: Request::Replace(Replace { tables, revision }),
+        };
+        let posted = Arc::new(Posted { topic, trans, data });
+        let owed = Owed { request_id: None, reply: Reply::Post(posted) };
+        self.lanes.add(Waiting { command, owed, bytes });
+        let mut actions = Vec::new();
+        self.start(&mut actions);
+        actions
+    }
+
+    /// Whether a post under a sync topic is the first of its id was decided, or not.
+    pub(super) fn on_post_decided(
+        &mut self,
+        key: &BranchKey,
+        posted: &Arc<Posted>,
+        result: Result<Outcome, RouteError>,
+        moment: Moment<'_>,
+    ) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let accepted = match result {
+            Ok(Outcome::Accepted(accepted)) if !accepted.repeated => accepted,
+            Ok(Outcome::Accepted(_) | Outcome::Rejected(Reject::KeyReused)) => {
+                let (ticket, topic) = (self.ticket(), posted.topic.clone());
+                self.asked.insert(ticket, Asked::Duplicate(Arc::clone(posted)));
+                return vec![Action::Listen { ticket, topic }];
+            }
+            Ok(Outcome::Rejected(reject)) => {
+                let replaced = matches!(reject, Reject::Replace { .. });
+                let code = if replaced { "insert-only-violation" } else { "sync-snapshot-failed" };
+                let error = ApiError::from(reject);
+                let (message, details) = (error.message(), error.shown_details());
+                let frame = frame::topic_error(code, message, Some(&posted.topic), Some(&details));
+                return vec![control(frame)];
+            }
+            Err(error) => {
+                let error = ApiError::from(error);
+                return vec![wrong(error.code(), error.message(), &posted.topic)];
+            }
+        };
+        for topic in sync_topics(key) {
+            self.say(Post { topic, data: posted.data.clone() }, &mut actions);
+        }
+        let table = posted.data.get("table").and_then(Value::as_str);
+        if let Some(channel) = table.and_then(Channel::of_table)
+            && key.module.as_str() == POS
+        {
+            let stand = accepted.delta.events.last().map(|event| (event.revision, event.at));
+            let at = moment.at.to_iso();
+            let data = channel_data(&self.server_id, key, &posted.data, stand, channel.name(), &at);
+            let topic = format!("{}:{}", key.branch, channel.name());
+            self.say(Post { topic, data }, &mut actions);
+        }
+        actions
+    }
+
+    /// Says something after all that was said before.
+    fn say(&mut self, post: Post, actions: &mut Vec<Action>) {
+        self.posts.push_back(post.clone());
+        if self.posts.len() == 1 {
+            actions.push(Action::Post(post));
+        }
+    }
+
+    /// A post was said, or not.
+    pub(crate) fn on_posted(&mut self, result: Result<(), RouteError>) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let said = self.posts.pop_front();
+        if let (Err(error), Some(post)) = (result, said) {
+            let error = ApiError::from(error);
+            actions.push(wrong(error.code(), error.message(), &post.topic));
+        }
+        actions.extend(self.posts.front().cloned().map(Action::Post));
+        actions
+    }
+}
+
+fn wrong(code: &str, message: &str, topic: &str) -> Action {
+    control(frame::topic_error(code, message, Some(topic), None))
+}
+
+/// What is said is kept by every node: it must be small. `bytes` is the whole frame.
+fn too_large(data: &Object, bytes: usize, topic: &str) -> Option<Action> {
+    let large = bytes > TOPIC_DATA_BYTES_MAX
+        && Value::from(data.clone()).to_json().len() > TOPIC_DATA_BYTES_MAX;
+    large.then(|| {
+        let message = format!("the data has at most {TOPIC_DATA_BYTES_MAX} bytes as JSON");
+        wrong("topic-data-too-large", &message, topic)
+    })
+}

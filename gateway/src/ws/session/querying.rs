@@ -1,0 +1,173 @@
+//! Querying: rows a client asks for over its socket, and all else a session reads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::RouteError;
+use model::{
+    Answer, BranchKey, Filter, ModuleId, Object, Operator, Query, Read, ReadLevel, Reject, Table,
+    Value,
+};
+
+use super::{Action, Large, Moment, Session, Ticket, control};
+use crate::auth::{Access, Intent, authorize};
+use crate::error::ApiError;
+use crate::publish::{request_id, text};
+use crate::wire::QueryFrame;
+use crate::ws::frame;
+use crate::ws::lane::Posted;
+
+/// What a read was for.
+pub(super) enum Asked {
+    /// `client:query`.
+    Query { request_id: Option<Value>, table: String, single: bool },
+    /// What the topics fed from this module said last.
+    Recall(BranchKey),
+    /// The state a sync topic's words are shown with.
+    State(String),
+    /// What was said when a post's id was first used.
+    Duplicate(Arc<Posted>),
+}
+
+impl Asked {
+    /// Whether the client waits for it.
+    pub(super) fn is_query(&self) -> bool {
+        matches!(self, Self::Query { .. })
+    }
+}
+
+impl Session {
+    pub(super) fn query(&mut self, frame: &Object, moment: Moment<'_>) -> Vec<Action> {
+        let request_id = request_id(frame);
+        let Some(member) = &self.member else {
+            let message = "Client attempted query before hello handshake";
+            return self.before_hello(request_id.as_ref(), message, moment);
+        };
+        let Some(module) = text(frame, &["moduleId", "module"]) else {
+            let problem = crate::error::Problem::MissingModule;
+            let error = ApiError::new(problem, "Module ID missing in query payload");
+            return self.failed(request_id.as_ref(), &error, moment.at);
+        };
+        let key =
+            ModuleId::parse(&module).map(|module| BranchKey::new(member.branch.clone(), module));
+        let read = key.map_err(ApiError::from).and_then(|key| {
+            authorize(&self.principal, &Access::module(Intent::Read, &key))?;
+            let (query, single) = read_query(frame, &key, moment)?;
+            Ok((key, query, single))
+        });
+        let (key, query, single) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                let message = error.message();
+                return vec![control(frame::query_error(request_id.as_ref(), message, moment.at))];
+            }
+        };
+        let table = query.table.clone();
+        let asked = Asked::Query { request_id, table, single };
+        let mut actions = Vec::new();
+        self.ask(asked, key, Read::Query(query), ReadLevel::Linearizable, &mut actions);
+        actions
+    }
+
+    /// Reads something, and remembers what for.
+    pub(super) fn ask(
+        &mut self,
+        asked: Asked,
+        key: BranchKey,
+        read: Read,
+        level: ReadLevel,
+        actions: &mut Vec<Action>,
+    ) {
+        let (ticket, wait) = (self.ticket(), Duration::ZERO);
+        self.asked.insert(ticket, asked);
+        actions.push(Action::Read { ticket, key, read, level, wait });
+    }
+
+    /// A read was answered.
+    pub(crate) fn on_answer(
+        &mut self,
+        ticket: Ticket,
+        result: Result<Answer, RouteError>,
+        moment: Moment<'_>,
+    ) -> Vec<Action> {
+        match self.asked.remove(&ticket) {
+            Some(Asked::Query { request_id, table, single }) => {
+                vec![match result {
+                    Ok(Answer::Query(page)) => Action::Write(Large::Rows(QueryFrame {
+                        request_id,
+                        table,
+                        single,
+                        rows: page.rows,
+                        at: moment.at,
+                    })),
+                    Ok(other) => {
+                        let error = crate::gateway::unasked(&other);
+                        control(frame::query_error(request_id.as_ref(), error.message(), moment.at))
+                    }
+                    Err(error) => {
+                        let message = error.to_string();
+                        control(frame::query_error(request_id.as_ref(), &message, moment.at))
+                    }
+                }]
+            }
+            Some(Asked::Recall(key)) => match result {
+                Ok(Answer::Events(found)) => self.on_recalled(&key, found, moment),
+                // What was said last is not known then; what is said next will be.
+                Ok(_) | Err(_) => Vec::new(),
+            },
+            Some(Asked::State(topic)) => self.on_state(&topic, result),
+            Some(Asked::Duplicate(_)) => Vec::new(),
+            None => self.on_refreshed(ticket, result, moment),
+        }
+    }
+}
+
+/// Reads what a query asks for, and whether it asks for one record.
+fn read_query(
+    frame: &Object,
+    key: &BranchKey,
+    moment: Moment<'_>,
+) -> Result<(Query, bool), ApiError> {
+    let config = moment.catalogue.module(&key.module);
+    let config = config.ok_or_else(|| RouteError::UnknownModule(key.module.to_string()))?;
+    let named = text(frame, &["table", "tableName", "targetTable"]).ok_or(Reject::MissingTable)?;
+    let unknown = || Reject::UnknownTable { table: named.clone(), module: key.module.to_string() };
+    let table = config.schema.resolve(&named).ok_or_else(unknown)?;
+    let single = text(frame, &["queryType"]).as_deref() == Some("get");
+    let mut query = Query {
+        populate: frame.get("populate").and_then(Value::as_bool) != Some(false),
+        ..Query::default()
+    };
+    if single {
+        let id = text(frame, &["id", "recordId"]).ok_or_else(|| {
+            let problem = crate::error::Problem::MissingRecordKey;
+            ApiError::new(problem, "Missing record ID for get query")
+        })?;
+        (query.filters, query.limit) = (by_key(table, &id), Some(1));
+    } else if let Some(filter) = frame.get("filter").and_then(Value::as_object) {
+        let is = |(field, value): (&Arc<str>, &Value)| Filter {
+            field: field.to_string(),
+            operator: Operator::Is,
+            value: value.clone(),
+        };
+        query.filters = filter.iter().map(is).collect();
+    }
+    query.table = named;
+    Ok((query, single))
+}
+
+/// The record whose key, as text, is this.
+fn by_key(table: &Table, id: &str) -> Vec<Filter> {
+    let parts: Vec<&str> = match table.key.len() {
+        1 => vec![id],
+        fields => id.splitn(fields, model::schema::KEY_SEPARATOR).collect(),
+    };
+    let missing = parts.len() < table.key.len();
+    let parts = parts.into_iter().chain(missing.then_some("").into_iter().cycle());
+    let equal = |(field, part): (&Arc<str>, &str)| Filter {
+        field: field.to_string(),
+        operator: Operator::Equal,
+        value: part.into(),
+    };
+    table.key.iter().zip(parts).map(equal).collect()
+}

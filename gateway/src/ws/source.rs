@@ -1,0 +1,130 @@
+//! Source: where a socket's streams come from: follows, and ears for topics. Each session pulls
+//! its own; what is rendered once is shared by all of the node.
+
+use std::sync::Arc;
+
+use actors::{Branches, Cursor, Deltas, Follow, FollowItem, Post, RouteError, SharedDelta};
+use futures::stream::{self, Stream};
+use model::{Answer, BranchKey, Event, EventChange, ModuleAct, Read, ReadLevel};
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+
+use crate::gateway::{App, unasked};
+use crate::wire::event_frames;
+use crate::ws::session::{Begin, LogEnd, Ticket};
+
+/// What a stream gives.
+pub(crate) enum Pulled {
+    /// The next change.
+    Delta(Arc<SharedDelta>),
+    /// The follow goes on from this state.
+    Resync(Arc<model::ModuleSnapshot>),
+    /// The stream is over.
+    Ended,
+    /// Somebody said something.
+    Post(Arc<Post>),
+}
+
+/// The items of a follow, their frames written.
+pub(crate) fn deltas(
+    app: App,
+    ticket: Ticket,
+    deltas: Box<dyn Deltas>,
+) -> impl Stream<Item = (Ticket, Pulled)> + Send {
+    stream::unfold(Some(deltas), move |deltas| {
+        let app = App::clone(&app);
+        async move {
+            let mut deltas = deltas?;
+            Some(match deltas.next().await {
+                Some(FollowItem::Delta(shared)) => {
+                    rendered(&app, &shared).await;
+                    ((ticket, Pulled::Delta(shared)), Some(deltas))
+                }
+                Some(FollowItem::Resync(snapshot)) => {
+                    ((ticket, Pulled::Resync(snapshot)), Some(deltas))
+                }
+                None => ((ticket, Pulled::Ended), None),
+            })
+        }
+    })
+}
+
+/// Begins a follow where it is to begin, the log asked first where that matters.
+pub(crate) async fn follow(
+    branches: &dyn Branches,
+    key: BranchKey,
+    begin: Begin,
+) -> Result<(Follow, Option<LogEnd>), RouteError> {
+    let read = match begin {
+        Begin::Now => return Ok((branches.follow(key, None).await?, None)),
+        Begin::After(cursor) => return Ok((branches.follow(key, Some(cursor)).await?, None)),
+        Begin::Resume(cursor) => Read::Events { after: cursor.offset, limit: 1 },
+        Begin::Tail => Read::Head,
+    };
+    let answer = branches.read(key.clone(), read, ReadLevel::Linearizable).await?;
+    let log = if let Answer::Events(found) = &answer {
+        LogEnd { life: found.incarnation, last: found.last, holds: found.events.is_some() }
+    } else if let Answer::Head(head) = &answer {
+        LogEnd { life: head.incarnation, last: head.offset, holds: true }
+    } else {
+        tracing::error!(error = unasked(&answer).message(), "a follow cannot begin");
+        return Err(RouteError::Indeterminate);
+    };
+    let cursor = match begin {
+        Begin::Resume(cursor) => cursor,
+        Begin::Now | Begin::After(_) | Begin::Tail => {
+            Cursor { incarnation: log.life, offset: log.last }
+        }
+    };
+    Ok((branches.follow(key, Some(cursor)).await?, Some(log)))
+}
+
+/// What is said under a topic. Who hears too slowly misses some of it, but not the last.
+pub(crate) fn posts(
+    ticket: Ticket,
+    next: Receiver<Arc<Post>>,
+) -> impl Stream<Item = (Ticket, Pulled)> + Send {
+    stream::unfold(Some(next), move |next| async move {
+        let mut next = next?;
+        loop {
+            match next.recv().await {
+                Ok(post) => return Some(((ticket, Pulled::Post(post)), Some(next))),
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return Some(((ticket, Pulled::Ended), None)),
+            }
+        }
+    })
+}
+
+/// Makes sure a delta's frames are written: by the first session that sees it.
+async fn rendered(app: &App, shared: &SharedDelta) {
+    let delta = &shared.delta;
+    let begins = |event: &Event| match &event.change {
+        EventChange::Module(change) => change.act == ModuleAct::Reset,
+        EventChange::Record(_) => event.origin.include_snapshot,
+    };
+    let wants = |event: &Arc<Event>| begins(event);
+    let mut snapshot = None;
+    let mut turn = None;
+    if delta.events.iter().any(wants)
+        && let Some(last) = delta.last()
+    {
+        // One session after the other, so that what the first one reads is enough for all.
+        turn = app.including.acquire().await.ok();
+        if app.is_first_to_include(&delta.key, last) {
+            let level = ReadLevel::Session(last);
+            snapshot = app.snapshot(delta.key.clone(), level).await.ok();
+        }
+    }
+    let mut first = false;
+    shared.frames(|delta| {
+        first = true;
+        event_frames(&app.server_id, delta, snapshot.as_deref())
+    });
+    drop(turn);
+    if first {
+        app.counters.events.increment(delta.events.len() as u64);
+        app.counters.deltas_rendered.increment(1);
+    } else {
+        app.counters.deltas_shared.increment(1);
+    }
+}
