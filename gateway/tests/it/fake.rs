@@ -13,10 +13,11 @@ use actors::{
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use model::{
-    Accepted, Answer, Batch, Branch, BranchConfig, BranchId, BranchKey, Catalogue, CatalogueEntry,
-    Change, Command, CommandId, Delta, Incarnation, ModuleConfig, ModuleId, ModuleSnapshot, Object,
-    Offset, Origin, Outcome, PageQuery, Partition, Pattern, Query, QueryPage, Read, ReadLevel,
-    Request, Schema, Seed, Timestamp, Validation, Value, VersionRule,
+    Accepted, Action, Answer, Batch, Branch, BranchConfig, BranchId, BranchKey, Catalogue,
+    CatalogueEntry, Change, Command, CommandId, Delta, Event, EventChange, Incarnation, ModuleAct,
+    ModuleChange, ModuleConfig, ModuleId, ModuleSnapshot, Object, Offset, Origin, Outcome,
+    PageQuery, Partition, Pattern, Query, QueryPage, Read, ReadLevel, Request, Schema, Seed,
+    Timestamp, Validation, Value, Verb, VersionRule,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, broadcast, watch};
@@ -90,6 +91,8 @@ struct Inner {
     topics: Mutex<BTreeMap<String, Topic>>,
     /// Ids of posts that were taken.
     taken: Mutex<BTreeSet<CommandId>>,
+    /// What the next change is told as.
+    told_as: Mutex<Option<EventChange>>,
     orders: Orders,
     outcomes: Semaphore,
 }
@@ -164,6 +167,7 @@ impl Fake {
             catalogue: watch::channel(Arc::new(catalogue())).0,
             topics: Mutex::default(),
             taken: Mutex::default(),
+            told_as: Mutex::default(),
             orders: Orders::default(),
             outcomes: Semaphore::new(0),
         }))
@@ -196,7 +200,7 @@ impl Fake {
     }
 
     /// Writes as another gateway's client would.
-    pub(crate) fn write(&self, branch: &str, module: &str, verb: model::Verb) -> Outcome {
+    pub(crate) fn write(&self, branch: &str, module: &str, verb: Verb) -> Outcome {
         let request = Request::Write(model::Write::of(vec![verb]));
         let request_id = format!("w{}", self.0.state.lock().commands);
         self.apply(Command {
@@ -205,6 +209,15 @@ impl Fake {
             origin: Arc::new(Origin { include_record: true, ..Origin::default() }),
             request,
         })
+    }
+
+    /// Changes a module as a whole, as far as its followers are told: the state is that after an
+    /// insert of a ticket.
+    pub(crate) fn act(&self, branch: &str, module: &str, act: ModuleAct, details: &str) {
+        let details = Value::from_json(details.as_bytes()).unwrap().as_object().unwrap().clone();
+        let change = EventChange::Module(ModuleChange { act, details, records: Vec::new() });
+        *self.0.told_as.lock() = Some(change);
+        self.write(branch, module, Verb::new(Action::Insert, "tickets", Object::new()));
     }
 
     fn apply(&self, command: Command) -> Outcome {
@@ -242,7 +255,12 @@ impl Fake {
             && !accepted.delta.events.is_empty()
         {
             let log = state.logs.entry(key).or_insert_with(Log::new);
-            log.deltas.push(Arc::new(SharedDelta::new(Arc::clone(&accepted.delta))));
+            let mut delta = Arc::clone(&accepted.delta);
+            if let Some(change) = self.0.told_as.lock().take() {
+                let event = Event { change, ..(*delta.events[0]).clone() };
+                delta = Arc::new(Delta { events: vec![Arc::new(event)], ..(*delta).clone() });
+            }
+            log.deltas.push(Arc::new(SharedDelta::new(delta)));
         }
         drop(state);
         self.0.changed.send_modify(|turn| *turn += 1);
