@@ -26,6 +26,7 @@ pub(crate) struct Submission {
 }
 
 /// What a branch actor is told.
+#[cfg_attr(test, allow(clippy::large_enum_variant, reason = "the small one is for tests alone"))]
 pub(crate) enum Message {
     Submit(Submission),
     /// For tests: fail, as a defect would.

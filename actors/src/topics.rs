@@ -163,9 +163,10 @@ impl Router {
         let partition = self.partition_of_topic(topic).ok_or_else(unowned)?;
         let owner = self.leader_of(partition).ok_or_else(unowned)?;
         if owner == self.0.node {
-            return Ok(match ask {
-                Ask::Post(post) => self.post_here(post.clone()),
-                _ => self.last_post(topic),
+            return Ok(if let Ask::Post(post) = ask {
+                self.post_here(post.clone())
+            } else {
+                self.last_post(topic)
             });
         }
         let answer = self.0.peers.call(owner, Lane::Call, encode(ask), ATTEMPT_TIMEOUT).await;

@@ -1,8 +1,9 @@
 //! Auth: the one door every path that shows or changes data goes through.
 //!
-//! Promise: REST, hello, snapshot, delta and publish all call [`authorize`] with who asks and what
-//! for; there is no second place. It allows everything until authentication is configured
-//! (decision 10), and a node then listens on loopback only, unless told otherwise.
+//! Promise: REST, hello, snapshot, delta, publish, query, subscription and post all call
+//! [`authorize`] with who asks and what for; there is no second place. It allows everything until
+//! authentication is configured (decision 10), and a node then listens on loopback only, unless
+//! told otherwise.
 
 use std::convert::Infallible;
 

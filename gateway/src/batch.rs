@@ -70,7 +70,7 @@ pub(crate) fn action(sent: &Object) -> Result<Action, ApiError> {
 fn origin(sent: &mut Object, action: Action, from: &Origin) -> Result<Origin, ApiError> {
     let client_meta = sent.remove("meta").filter(|meta| !meta.is_null());
     let include_record = match sent.get("includeRecord") {
-        None | Some(Value::Null) => action != Action::Delete,
+        None | Some(Value::Null) => from.include_record && action != Action::Delete,
         Some(given) => given.as_bool().ok_or_else(|| wrong("includeRecord", "true or false"))?,
     };
     Ok(Origin {
@@ -79,7 +79,7 @@ fn origin(sent: &mut Object, action: Action, from: &Origin) -> Result<Origin, Ap
         client: from.client.clone(),
         user: user_of(sent, client_meta.as_ref()).or_else(|| from.user.clone()),
         include_record,
-        client_meta,
+        client_meta: client_meta.or_else(|| from.client_meta.clone()),
         ..Origin::default()
     })
 }
@@ -100,6 +100,7 @@ mod tests {
             source: Some("ws-client".into()),
             client: Some("socket-1".into()),
             user: Some("u1".into()),
+            include_record: true,
             ..Origin::default()
         };
         read(body, &from)

@@ -177,6 +177,11 @@ impl ApiError {
         self.members.get(name).is_some()
     }
 
+    /// Which verb of several it is about.
+    pub(crate) fn index(&self) -> Option<u64> {
+        self.members.get("index").and_then(Value::as_u64)
+    }
+
     /// What is wrong.
     pub fn problem(&self) -> Problem {
         self.problem

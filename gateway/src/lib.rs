@@ -3,7 +3,7 @@
 //! ```text
 //!   request ── http/door ── http/<resource> ──┐                 ┌── Branches::submit / read
 //!                                             ├── auth, publish ┤
-//!   socket ─── ws/socket ── ws/session ───────┘                 └── Branches::follow
+//!   socket ─── ws/socket ── ws/session ───────┘                 └── Branches::follow / listen
 //! ```
 //!
 //! Promises:

@@ -185,10 +185,9 @@ async fn read(
     query: OrdersQuery,
     level: ReadLevel,
 ) -> Result<Orders, ApiError> {
-    match app.branches.read(place.key.clone(), Read::Orders(query), level).await? {
-        Answer::Orders(orders) => Ok(orders),
-        other => Err(unasked(&other)),
-    }
+    let answer = app.branches.read(place.key.clone(), Read::Orders(query), level).await?;
+    let Answer::Orders(orders) = answer else { return Err(unasked(&answer)) };
+    Ok(orders)
 }
 
 /// One order with all that belongs to it.
@@ -275,10 +274,10 @@ async fn save(
 
 /// Tills look for a conflict under a code of this endpoint's own.
 fn as_of_an_order(error: ApiError) -> ApiError {
-    match error.problem() {
-        Problem::VersionConflict => error.told_as(Problem::OrderVersionConflict),
-        _ => error,
+    if error.problem() == Problem::VersionConflict {
+        return error.told_as(Problem::OrderVersionConflict);
     }
+    error
 }
 
 async fn answer(

@@ -114,10 +114,8 @@ async fn query(
     let key = BranchKey::new(branch, ModuleId::parse(&named("moduleId")?)?);
     authorize(&principal, &Access::module(Intent::Read, &key))?;
     let (query, asked) = read(&body, table)?;
-    let page = match app.branches.read(key.clone(), Read::Query(query), level).await? {
-        Answer::Query(page) => page,
-        other => return Err(unasked(&other)),
-    };
+    let answer = app.branches.read(key.clone(), Read::Query(query), level).await?;
+    let Answer::Query(page) = answer else { return Err(unasked(&answer)) };
     let rows = page.rows.len() as u64;
     let write = move || {
         let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);

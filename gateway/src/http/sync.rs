@@ -15,7 +15,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
 use model::{
-    Answer, BranchId, BranchKey, Command, CommandId, Head, ModuleId, Object, Offset, Origin, Read,
+    Answer, BranchId, BranchKey, Command, CommandId, ModuleId, Object, Offset, Origin, Read,
     ReadLevel, Reject, Replace, Request, Timestamp, Value,
 };
 use serde::Serialize;
@@ -284,10 +284,8 @@ impl<'a> Taken<'a> {
 
 /// Nothing was given, so nothing changed.
 async fn unchanged(app: &App, place: &InSync) -> Result<Response, ApiError> {
-    let head: Head = match app.branches.read(place.key.clone(), Read::Head, place.level).await? {
-        Answer::Head(head) => head,
-        other => return Err(unasked(&other)),
-    };
+    let answer = app.branches.read(place.key.clone(), Read::Head, place.level).await?;
+    let Answer::Head(head) = answer else { return Err(unasked(&answer)) };
     let taken = Taken::new(&place.key, head.revision.0, head.last_updated_at);
     let (incarnation, offset): (_, Offset) = (head.incarnation, head.offset);
     Ok(at(json(StatusCode::OK, &taken)?, incarnation, offset))

@@ -71,12 +71,8 @@ pub(crate) fn log(
 }
 
 /// `server:error`: what the original only logs, so that a client can match it to its request.
-/// `index` says which verb of a batch it is about.
-pub(crate) fn error(
-    request_id: Option<&Value>,
-    error: &ApiError,
-    index: Option<usize>,
-) -> Utf8Bytes {
+/// `details.index` says which verb of a batch it is about.
+pub(crate) fn error(request_id: Option<&Value>, error: &ApiError) -> Utf8Bytes {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Failure<'a> {
@@ -87,8 +83,8 @@ pub(crate) fn error(
         details: Object,
     }
     let mut details = error.shown_details();
-    if let Some(index) = index {
-        details.insert("index", (index as u64).into());
+    if let Some(index) = error.index() {
+        details.insert("index", index.into());
     }
     text(&Failure {
         r#type: "server:error",

@@ -325,21 +325,11 @@ impl Session {
 
     /// What the original only logs, and a frame the client can match to its request.
     fn failed(&self, request_id: Option<&Value>, error: &ApiError, at: Timestamp) -> Vec<Action> {
-        self.failed_at(request_id, error, None, at)
-    }
-
-    fn failed_at(
-        &self,
-        request_id: Option<&Value>,
-        error: &ApiError,
-        index: Option<usize>,
-        at: Timestamp,
-    ) -> Vec<Action> {
         let context = request_id.map(|id| ("requestId", id.clone())).into_iter();
         let context = context.chain([("code", error.code().into())]).collect();
         vec![
             self.log(Level::Error, error.message(), &context, at),
-            control(frame::error(request_id, error, index)),
+            control(frame::error(request_id, error)),
         ]
     }
 

@@ -1,7 +1,7 @@
 //! Fake: branches in memory behind the door: the real heart, without agreement or disk. What a
 //! cluster does to a client (delays, refusals, lagging, moving away) can be ordered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -13,10 +13,10 @@ use actors::{
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use model::{
-    Accepted, Answer, Batch, Branch, BranchConfig, BranchId, BranchKey, Catalogue, CatalogueEntry,
-    Change, Command, CommandId, Delta, Incarnation, ModuleConfig, ModuleId, ModuleSnapshot, Object,
-    Offset, Origin, Outcome, PageQuery, Partition, Pattern, Query, QueryPage, Read, ReadLevel,
-    Request, Schema, Seed, Timestamp, Validation, Value, VersionRule,
+    Action, Answer, Batch, Branch, BranchConfig, BranchId, BranchKey, Catalogue, CatalogueEntry,
+    Change, Command, CommandId, Delta, Event, EventChange, ModuleAct, ModuleChange, ModuleConfig,
+    ModuleId, ModuleSnapshot, Object, Offset, Origin, Outcome, Partition, Pattern, Read, ReadLevel,
+    Request, Schema, Seed, Timestamp, Validation, Value, Verb, VersionRule,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, broadcast, watch};
@@ -129,8 +129,8 @@ struct Inner {
     changed: watch::Sender<u64>,
     catalogue: watch::Sender<Arc<Catalogue>>,
     topics: Mutex<BTreeMap<String, Topic>>,
-    /// Ids of posts that were taken.
-    taken: Mutex<BTreeSet<CommandId>>,
+    /// What the next change is told as.
+    told_as: Mutex<Option<EventChange>>,
     orders: Orders,
     outcomes: Semaphore,
 }
@@ -209,7 +209,7 @@ impl Fake {
             changed: watch::channel(0).0,
             catalogue: watch::channel(Arc::new(catalogue())).0,
             topics: Mutex::default(),
-            taken: Mutex::default(),
+            told_as: Mutex::default(),
             orders: Orders::default(),
             outcomes: Semaphore::new(0),
         }))
@@ -255,7 +255,7 @@ impl Fake {
     }
 
     /// Writes as another gateway's client would.
-    pub(crate) fn write(&self, branch: &str, module: &str, verb: model::Verb) -> Outcome {
+    pub(crate) fn write(&self, branch: &str, module: &str, verb: Verb) -> Outcome {
         let request = Request::Write(model::Write::of(vec![verb]));
         let request_id = format!("w{}", self.0.state.lock().commands);
         self.apply(Command {
@@ -264,6 +264,15 @@ impl Fake {
             origin: Arc::new(Origin { include_record: true, ..Origin::default() }),
             request,
         })
+    }
+
+    /// Changes a module as a whole, as far as its followers are told: the state is that after an
+    /// insert of a ticket.
+    pub(crate) fn act(&self, branch: &str, module: &str, act: ModuleAct, details: &str) {
+        let details = Value::from_json(details.as_bytes()).unwrap().as_object().unwrap().clone();
+        let change = EventChange::Module(ModuleChange { act, details, records: Vec::new() });
+        *self.0.told_as.lock() = Some(change);
+        self.write(branch, module, Verb::new(Action::Insert, "tickets", Object::new()));
     }
 
     fn apply(&self, command: Command) -> Outcome {
@@ -301,31 +310,16 @@ impl Fake {
             && !accepted.delta.events.is_empty()
         {
             let log = state.logs.entry(key).or_insert_with(Log::new);
-            log.deltas.push(Arc::new(SharedDelta::new(Arc::clone(&accepted.delta))));
+            let mut delta = Arc::clone(&accepted.delta);
+            if let Some(change) = self.0.told_as.lock().take() {
+                let event = Event { change, ..(*delta.events[0]).clone() };
+                delta = Arc::new(Delta { events: vec![Arc::new(event)], ..(*delta).clone() });
+            }
+            log.deltas.push(Arc::new(SharedDelta::new(delta)));
         }
         drop(state);
         self.0.changed.send_modify(|turn| *turn += 1);
         outcome
-    }
-
-    /// Takes the id of a post; its tables are no matter here.
-    fn take(&self, command: Command) -> Outcome {
-        let repeated = !self.0.taken.lock().insert(command.id);
-        let (key, incarnation) = (command.key, Incarnation(1));
-        let delta = Arc::new(Delta { key, incarnation, events: Vec::new() });
-        Outcome::Accepted(Accepted { delta, reserved: None, repeated })
-    }
-
-    /// The rows of a table whose fields are these.
-    fn query(&self, key: &BranchKey, query: &Query) -> Result<Answer, RouteError> {
-        let page = PageQuery { table: query.table.clone(), ..PageQuery::default() };
-        let answer = self.branch(key)?.read(&Read::Page(page)).map_err(RouteError::Rejected)?;
-        let Answer::Page(page) = answer else { panic!("{answer:?}") };
-        let fits = |row: &Arc<Object>| {
-            query.filters.iter().all(|filter| row.get(&filter.field) == Some(&filter.value))
-        };
-        let rows = page.rows.into_iter().filter(fits).collect();
-        Ok(Answer::Query(QueryPage { table: page.table, rows }))
     }
 
     fn branch(&self, key: &BranchKey) -> Result<Branch, RouteError> {
@@ -369,9 +363,6 @@ impl Branches for Fake {
             if this.catalogue().module(&command.key.module).is_none() {
                 return Err(RouteError::UnknownModule(command.key.module.to_string()));
             }
-            if let Request::Replace(_) = &command.request {
-                return Ok(this.take(command));
-            }
             let outcome = this.apply(command);
             this.orders().submitted.fetch_add(1, Ordering::SeqCst);
             if this.orders().hold_outcomes.load(Ordering::SeqCst) {
@@ -393,9 +384,6 @@ impl Branches for Fake {
             assert!(!this.orders().panic.load(Ordering::SeqCst), "as ordered");
             if let Some(refused) = this.orders().refuse_read.lock().clone() {
                 return Err(refused);
-            }
-            if let Read::Query(query) = &read {
-                return this.query(&key, query);
             }
             this.branch(&key)?.read(&read).map_err(RouteError::Rejected)
         }

@@ -130,7 +130,6 @@ async fn what_cannot_be_read_is_refused() {
 }
 
 #[tokio::test]
-#[ignore = "needs Request::Purge, Read::History and Read::Log in the model"]
 async fn tables_are_emptied_into_the_history() {
     let rest = shop().await;
     let body = r#"{"branchId":"dar","requestedBy":"me","reason":"test"}"#;
@@ -184,7 +183,6 @@ async fn tables_are_emptied_into_the_history() {
 }
 
 #[tokio::test]
-#[ignore = "needs Request::{Purge, Restore} and Read::History in the model"]
 async fn what_was_purged_is_listed_shown_and_comes_back() {
     let rest = shop().await;
     let purged = rest.post(PURGE, r#"{"branchId":"dar","requestedBy":"me"}"#).await;
@@ -232,7 +230,6 @@ async fn what_was_purged_is_listed_shown_and_comes_back() {
 }
 
 #[tokio::test]
-#[ignore = "needs Request::Reset and Read::History in the model"]
 async fn a_day_ends_and_the_clients_are_told_to_begin_again() {
     let rest = shop().await;
     let body = r#"{"branchId":"dar","requestedBy":"me"}"#;
@@ -260,7 +257,6 @@ async fn a_day_ends_and_the_clients_are_told_to_begin_again() {
 }
 
 #[tokio::test]
-#[ignore = "needs Request::Reset in the model"]
 async fn a_module_begins_again_from_its_seed_numbers_and_all() {
     let rest = shop().await;
     let orders = format!("{M}/tables/order_header");

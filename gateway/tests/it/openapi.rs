@@ -21,6 +21,7 @@ fn filled(path: &str) -> String {
         ("{rest}", "version"),
         ("{name}", "kept"),
         ("{id}", "1"),
+        ("{order}", "1"),
     ]
     .iter()
     .fold(path.to_owned(), |path, (name, value)| path.replace(name, value))
@@ -137,14 +138,19 @@ async fn answers_and_refusals_have_the_shapes_that_the_document_tells() {
     }
     for (path, item) in document["paths"].as_object().unwrap() {
         let json = "/get/responses/200/content/application~1json";
-        if item.pointer(json).is_some() {
+        // There is no order to show: its shape is told by the stories about orders.
+        if item.pointer(json).is_some() && !path.ends_with("/{order}") {
             follows(&rest, &document, 200, "get", path, "").await;
         }
     }
 }
 
 async fn follows(rest: &Rest, document: &Value, status: u16, method: &str, path: &str, body: &str) {
-    let include = if path == "/api/schema" { "?include=seed,live,config,schema" } else { "" };
+    let include = match path {
+        "/api/schema" => "?include=seed,live,config,schema",
+        "/api/manage/purge-history" if method == "get" => "?branch=dar",
+        _ => "",
+    };
     let asked = format!("{}{include}", filled(path));
     let answer = rest.send(&method.to_uppercase(), &asked, body, &[]).await;
     assert_eq!(answer.status, status, "{method} {path}: {}", answer.raw);

@@ -121,7 +121,6 @@ const ORDER: &str = r#"{"order":{"id":"draft-1","shiftId":"sh-1","type":"dine_in
 const WAITS: &str = "the branch does not save orders yet";
 
 #[tokio::test]
-#[ignore = "the branch does not save orders yet"]
 async fn an_order_is_saved_and_shown_as_it_is_stored() {
     let rest = Rest::with_till();
     let saved = rest.post(&format!("{M}/orders"), ORDER).await;
@@ -146,7 +145,6 @@ async fn an_order_is_saved_and_shown_as_it_is_stored() {
 }
 
 #[tokio::test]
-#[ignore = "the branch does not save orders yet"]
 async fn an_order_that_cannot_be_saved_says_why() {
     let rest = Rest::with_till();
     let path = format!("{M}/orders");
@@ -178,7 +176,6 @@ async fn an_order_that_cannot_be_saved_says_why() {
 }
 
 #[tokio::test]
-#[ignore = "the branch does not save orders yet"]
 async fn the_same_order_sent_again_under_its_key_is_answered_alike() {
     let rest = Rest::with_till();
     let key = [("idempotency-key", "o-1")];

@@ -1,6 +1,6 @@
 //! Stories of clients that come back, to this node or another, with the cursors they had.
 
-use model::{Action, Value, Verb};
+use model::{Action, ModuleAct, Value, Verb};
 
 use crate::client::{Served, Socket, at, members};
 use crate::fake::Fake;
@@ -113,4 +113,42 @@ async fn who_leaves_and_comes_back_under_load_sees_every_event_once() {
         }
     }
     writer.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_module_that_is_changed_as_a_whole_is_told_and_shown_anew_to_everybody() {
+    let served = Served::new(|_| {}).await;
+    let (mut till, mut kitchen) = (served.enter("two").await, served.enter("two").await);
+    let details = r#"{"tables":[],"totalRemoved":0,"meta":{"reason":"r"}}"#;
+    for (n, (act, action, reason)) in [
+        (ModuleAct::Purge, Some("module:purge"), "module-purge"),
+        (ModuleAct::Restore, Some("module:restore"), "module-restore"),
+        (ModuleAct::Reset, Some("module:reset"), "module-reset"),
+        (ModuleAct::Replace, None, "module-replace"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let offset = 2 * n as u64 + 1;
+        served.fake.act("two", "pos", act, details);
+        for socket in [&mut till, &mut kitchen] {
+            if let Some(action) = action {
+                let event = socket.expect("server:event").await;
+                assert_eq!(at(&event, &["action"]).as_str(), Some(action));
+                assert_eq!(at(&event, &["meta", "serverId"]).as_str(), Some("ws-n1"));
+                assert!(event.get("table").is_none());
+                assert_eq!(event.get("snapshot").is_some(), act == ModuleAct::Reset);
+                assert_eq!(sequence(&event), offset);
+            }
+            let snapshot = socket.expect("server:snapshot").await;
+            assert_eq!(at(&snapshot, &["meta", "reason"]).as_str(), Some(reason));
+            assert_eq!(members(at(&snapshot, &["modules"])), "kds pos", "all of the branch");
+            let stands = at(&snapshot, &["cursors", "pos", "sequence"]).as_u64();
+            assert_eq!(stands, Some(offset));
+        }
+        served.fake.write("two", "pos", elsewhere(&format!("after-{n}")));
+        for socket in [&mut till, &mut kitchen] {
+            assert_eq!(sequence(&socket.expect("server:event").await), offset + 1);
+        }
+    }
 }

@@ -251,7 +251,6 @@ async fn a_body_of_whole_tables_may_be_large() {
 }
 
 #[tokio::test]
-#[ignore = "the branch does not replace tables yet"]
 async fn a_snapshot_replaces_the_tables_it_names_once() {
     let rest = shop().await;
     let path = "/api/sync/dar/pos";

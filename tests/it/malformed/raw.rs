@@ -72,9 +72,23 @@ fn unchunked(mut bytes: &[u8]) -> Vec<u8> {
     body
 }
 
+/// A table that takes every method.
+const TABLE: &str = "/api/branches/dar/modules/pos/tables/order_header";
+
 /// Requests whose path, query or headers are wrong.
 pub(super) fn requests() -> Vec<(String, Vec<u8>)> {
-    let mut all = Vec::new();
+    let mut all = wrong_paths();
+    all.extend(wrong_headers());
+    all.extend(no_http());
+    for method in ["PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT", "FOO"] {
+        for path in ["/healthz", "/api/branches", "/api/schema", "/metrics", TABLE] {
+            all.push((format!("{method} {path}"), request(method, path, &[], b"{bad")));
+        }
+    }
+    all
+}
+
+fn wrong_paths() -> Vec<(String, Vec<u8>)> {
     let long = format!("/api/branches/{}", "x".repeat(9_000));
     let paths = [
         "/%E0%A4%A",
@@ -112,10 +126,12 @@ pub(super) fn requests() -> Vec<(String, Vec<u8>)> {
         "*",
         long.as_str(),
     ];
-    for path in paths {
-        all.push((path.chars().take(80).collect(), request("GET", path, &[], b"")));
-    }
-    let table = "/api/branches/dar/modules/pos/tables/order_header";
+    let shown = |path: &str| path.chars().take(80).collect();
+    paths.iter().map(|path| (shown(path), request("GET", path, &[], b""))).collect()
+}
+
+fn wrong_headers() -> Vec<(String, Vec<u8>)> {
+    let mut all = Vec::new();
     let header = |name: &str, value: &str| format!("{name}: {value}");
     let many = "x".repeat(20_000);
     for (name, value) in [
@@ -132,23 +148,23 @@ pub(super) fn requests() -> Vec<(String, Vec<u8>)> {
         ("host", "a b c"),
     ] {
         let line = header(name, value);
-        all.push((name.to_owned(), request("POST", table, &[&line], b"{}")));
+        all.push((name.to_owned(), request("POST", TABLE, &[&line], b"{}")));
     }
     let upgrade = ["connection: upgrade", "upgrade: websocket", "sec-websocket-version: 1"];
     all.push(("a half upgrade".to_owned(), request("GET", "/ws", &upgrade, b"")));
-    for bytes in [
+    all
+}
+
+/// Bytes that are hardly HTTP.
+fn no_http() -> Vec<(String, Vec<u8>)> {
+    let all = [
         &b"\r\n\r\n"[..], b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x00\x01\x02\r\n\r\n",
         b"GET / HTTP/1.1\r\nno colon here\r\n\r\n", b"BREW /coffee HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
         b"POST /api/query/module HTTP/1.1\r\nhost: x\r\ncontent-length: -5\r\n\r\n",
         b"POST /api/query/module HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
         b"GET /healthz HTTP/1.1\r\nhost: x\r\nhost: y\r\nconnection: close\r\nx: \xff\xfe\r\n\r\n",
-    ] {
-        all.push((String::from_utf8_lossy(bytes).into_owned(), bytes.to_vec()));
-    }
-    for method in ["PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT", "FOO"] {
-        for path in ["/healthz", "/api/branches", "/api/schema", "/metrics", table] {
-            all.push((format!("{method} {path}"), request(method, path, &[], b"{bad")));
-        }
-    }
-    all
+    ];
+    all.into_iter()
+        .map(|bytes| (String::from_utf8_lossy(bytes).into_owned(), bytes.to_vec()))
+        .collect()
 }

@@ -29,9 +29,9 @@ pub(super) fn normalized(payload: &Payload, saved: &Saved) -> Object {
     let word = |names: &[&str], otherwise: &str| {
         Value::from(text(order, names).unwrap_or_else(|| otherwise.to_owned()))
     };
-    let said = |name: &str, otherwise: Value| match sent(name) {
-        Value::Null => otherwise,
-        value => value,
+    let said = |name: &str, otherwise: Value| {
+        let value = sent(name);
+        if value.is_null() { otherwise } else { value }
     };
     let mut shown = Object::new();
     let mut put = |name: &'static str, value: Value| drop(shown.insert(name, value));

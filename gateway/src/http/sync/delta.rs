@@ -31,10 +31,8 @@ pub(super) async fn delta(
     place.authorize(Intent::Read)?;
     let asked = Asked::read(&body.object()?)?;
     let read = Read::Sync(asked.query.clone());
-    let delta = match app.branches.read(place.key.clone(), read, place.level).await? {
-        Answer::Sync(delta) => delta,
-        other => return Err(unasked(&other)),
-    };
+    let answer = app.branches.read(place.key.clone(), read, place.level).await?;
+    let Answer::Sync(delta) = answer else { return Err(unasked(&answer)) };
     let since = match asked.cursor {
         Some(cursor) => Some(since(&app, &delta, cursor).await?),
         None => None,
@@ -88,12 +86,12 @@ async fn since(app: &App, delta: &SyncDelta, cursor: Cursor) -> Result<Since, Ap
     }
     let read = Read::Events { after: cursor.sequence, limit: DELTA_EVENTS_MAX };
     let level = ReadLevel::Session(head.offset);
-    let found = match app.branches.read(head.key.clone(), read, level).await? {
-        Answer::Events(found) if found.incarnation == head.incarnation => found.events,
-        Answer::Events(_) => return resync("epoch-changed"),
-        other => return Err(unasked(&other)),
-    };
-    let Some(mut events) = found else { return resync("cursor-too-old") };
+    let answer = app.branches.read(head.key.clone(), read, level).await?;
+    let Answer::Events(found) = answer else { return Err(unasked(&answer)) };
+    if found.incarnation != head.incarnation {
+        return resync("epoch-changed");
+    }
+    let Some(mut events) = found.events else { return resync("cursor-too-old") };
     events.retain(|event| event.offset <= head.offset);
     let reached = events.last().map_or(cursor.sequence, |event| event.offset);
     Ok(Since { events, reached, more: reached < head.offset, resync: None })

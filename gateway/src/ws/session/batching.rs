@@ -25,7 +25,7 @@ impl Session {
         };
         let read = match batch::read(frame, from) {
             Ok(read) => read,
-            Err(bad) => return self.failed_at(named.as_ref(), &bad.error, bad.index, moment.at),
+            Err(error) => return self.failed(named.as_ref(), &error, moment.at),
         };
         let key = BranchKey::new(branch, read.module);
         if let Err(error) = self.may_write(&key, moment) {

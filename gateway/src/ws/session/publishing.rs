@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use actors::RouteError;
 use model::{
-    BranchKey, Command, CommandId, Event, Incarnation, Object, Outcome, Reject, Request, Value,
-    Verb, Write,
+    BranchKey, Command, CommandId, Event, Incarnation, Object, Outcome, Request, Value, Verb, Write,
 };
 
 use super::{Action, Begin, Moment, Session};
@@ -141,21 +140,18 @@ impl Session {
         moment: Moment<'_>,
     ) -> Vec<Action> {
         let request_id = owed.request_id.as_ref();
-        let (error, index) = match result {
+        let error = match result {
             Ok(Outcome::Accepted(accepted)) => match event_of(&accepted) {
                 Ok(_) => {
                     let (life, events) = (accepted.delta.incarnation, &accepted.delta.events);
                     return self.acknowledge(owed, key, life, events).into_iter().collect();
                 }
-                Err(error) => (error, None),
+                Err(error) => error,
             },
-            Ok(Outcome::Rejected(Reject::AtVerb { index, reject })) => {
-                (ApiError::from(*reject), Some(index as usize))
-            }
-            Ok(Outcome::Rejected(reject)) => (reject.into(), None),
-            Err(error) => (error.into(), None),
+            Ok(Outcome::Rejected(reject)) => reject.into(),
+            Err(error) => error.into(),
         };
-        self.failed_at(request_id, &error, index, moment.at)
+        self.failed(request_id, &error, moment.at)
     }
 
     /// The answer to a publish that made these events.

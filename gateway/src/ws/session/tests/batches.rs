@@ -92,7 +92,7 @@ fn a_refused_batch_says_which_verb() {
         r#"{"type":"server:error","requestId":"b","code":"record-not-found","message":"Record not found in table \"tickets\".","details":{"code":"record-not-found","table":"tickets","key":"k","index":1}}"#
     );
     let told = story.says(
-        r#"{"type":"client:batch","moduleId":"pos","requestId":"c","verbs":[{"table":"t"},{}]}"#,
+        r#"{"type":"client:batch","moduleId":"pos","requestId":"c","verbs":[{"table":"t","record":{}},{}]}"#,
     );
     assert!(told[1].contains(r#""requestId":"c","code":"missing-table-name""#), "{told:?}");
     assert!(told[1].contains(r#""index":1"#), "{told:?}");
