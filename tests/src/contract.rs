@@ -11,10 +11,12 @@
 //! - [`play`]: what is sent where; [`wire`]: the sockets and calls under it;
 //! - [`compare`]: two answers side by side; [`names`]: which of their names mean the same;
 //!   [`slack`]: what is compared by its type alone, and what a new answer may have more;
+//! - [`keep`]: our own answers in the form of a recording;
 //! - [`deviations`]: the table; [`verdict`]: the figures and the list of what is left to do.
 
 pub mod compare;
 pub mod deviations;
+pub mod keep;
 pub mod names;
 pub mod play;
 pub mod recording;

@@ -17,9 +17,9 @@ const SHOWN: usize = 80;
 /// Numbers beyond this are milliseconds since 1970.
 const MILLISECONDS: f64 = 1.6e12;
 /// Ends a list of which only the beginning was written down.
-const CUT_LIST: &str = "<<trimmed: ";
+pub(super) const CUT_LIST: &str = "<<trimmed: ";
 /// Stands for the tables that were empty, with their count.
-const CUT_TABLES: &str = "<<trimmed-empty-tables>>";
+pub(super) const CUT_TABLES: &str = "<<trimmed-empty-tables>>";
 /// A list of branches.
 const BRANCHES: &str = "branches";
 /// Members that place what stands below them.
@@ -142,6 +142,11 @@ impl Comparison {
     /// Takes a place in the recordings.
     pub fn stand(&mut self, spot: Spot) {
         self.spot = spot;
+    }
+
+    /// The file a place was taken in.
+    pub fn file(&self) -> &str {
+        &self.spot.file
     }
 
     /// Says what is compared from here on.

@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use super::compare::{Comparison, Difference, Kind, Spot, shown};
+use super::keep::Kept;
 use super::names::Names;
 use super::recording::{Answer, Call, Does, Scenario, Step};
 use super::slack;
@@ -45,6 +46,8 @@ pub struct Played {
     pub differences: Vec<Difference>,
     /// The files played.
     pub files: Vec<String>,
+    /// The same as recordings of what we answered, by file.
+    pub kept: Kept,
 }
 
 struct Socket {
@@ -59,6 +62,7 @@ struct Player {
     sockets: BTreeMap<String, Socket>,
     comparison: Comparison,
     exchanges: usize,
+    kept: Kept,
 }
 
 /// Plays scenarios in order against these nodes; requests and sockets go to each in turn.
@@ -71,7 +75,13 @@ pub async fn play(scenarios: &[Scenario], nodes: &[SocketAddr]) -> Result<Played
     let our_day = day(&health.body["now"]).context("a node tells the time")?;
     let recorded_day = scenarios.iter().find_map(recorded_day).unwrap_or_else(|| our_day.clone());
     let comparison = Comparison::new(Names::new(&recorded_day, &our_day));
-    let mut player = Player { caller, sockets: BTreeMap::new(), comparison, exchanges: 0 };
+    let mut player = Player {
+        caller,
+        sockets: BTreeMap::new(),
+        comparison,
+        exchanges: 0,
+        kept: Kept::default(),
+    };
     let mut files = Vec::new();
     for scenario in scenarios {
         if scenario.is_rehearsal {
@@ -81,7 +91,12 @@ pub async fn play(scenarios: &[Scenario], nodes: &[SocketAddr]) -> Result<Played
         player.scenario(scenario).await;
         files.extend(scenario.name.split('+').map(str::to_owned));
     }
-    Ok(Played { exchanges: player.exchanges, differences: player.comparison.differences, files })
+    Ok(Played {
+        exchanges: player.exchanges,
+        differences: player.comparison.differences,
+        files,
+        kept: player.kept,
+    })
 }
 
 fn day(now: &Value) -> Option<String> {
@@ -90,12 +105,10 @@ fn day(now: &Value) -> Option<String> {
 
 /// The day a scenario was recorded, from the first greeting in it.
 fn recorded_day(scenario: &Scenario) -> Option<String> {
-    scenario.steps.iter().find_map(|step| match &step.does {
-        Does::Call(Call { answer: Some(answer), .. }) => {
-            day(&answer.body["now"]).or_else(|| day(&answer.body["updatedAt"]))
-        }
-        Does::Expect(_, frame) => day(&frame["now"]),
-        _ => None,
+    scenario.steps.iter().find_map(|step| {
+        let body = step.does.answer().map(|answer| &answer.body);
+        let said = body.or_else(|| step.does.expected())?;
+        day(&said["now"]).or_else(|| day(&said["updatedAt"]))
     })
 }
 
@@ -113,12 +126,14 @@ impl Player {
     /// Plays a scenario for the state it leaves.
     async fn rehearse(&mut self, scenario: &Scenario) {
         let exchanges = self.exchanges;
+        let kept = mem::take(&mut self.kept);
         let rehearsal = self.comparison.rehearsal();
         let comparison = mem::replace(&mut self.comparison, rehearsal);
         self.scenario(scenario).await;
         let rehearsal = mem::replace(&mut self.comparison, comparison);
         self.comparison.rehearsed(rehearsal);
         self.exchanges = exchanges;
+        self.kept = kept;
     }
 
     async fn step(&mut self, step: &Step) {
@@ -132,9 +147,10 @@ impl Player {
             Does::Call(call) => {
                 let path = call.path.split('?').next().unwrap_or_default();
                 self.comparison.stand(spot(endpoint(&call.method, path), path));
-                self.call(call).await;
+                self.call(step, call).await;
             }
             Does::Open(client, path) => {
+                self.kept.opened(&step.file, client, path);
                 self.comparison.stand(spot(format!("open {path}"), ""));
                 let node = self.caller.turn();
                 match Wire::open(node, path).await {
@@ -147,17 +163,18 @@ impl Player {
             }
             Does::Send(client, frame) => {
                 self.comparison.stand(spot(format!("send {}", title(frame)), ""));
-                self.send(client, frame).await;
+                self.send(step, client, frame).await;
             }
             Does::Expect(client, frame) => {
                 self.comparison.stand(spot(format!("frame {}", title(frame)), ""));
-                self.expect(client, frame).await;
+                self.expect(step, client, frame).await;
             }
             Does::Close(client) => {
                 self.comparison.stand(spot(String::new(), ""));
                 self.close(client).await;
+                self.kept.closed(&step.file, client);
             }
-            Does::Note => {}
+            Does::Note => self.kept.noted(&step.file, &step.title),
         }
     }
 
@@ -165,7 +182,7 @@ impl Player {
         self.comparison.differs(&[], Kind::Silence, recorded, &format!("{error:#}"));
     }
 
-    async fn call(&mut self, call: &Call) {
+    async fn call(&mut self, step: &Step, call: &Call) {
         self.exchanges += 1;
         let path = self.comparison.names.translate(&call.path);
         let body = self.comparison.names.translate_all(&call.body);
@@ -180,7 +197,11 @@ impl Player {
             Err(error) => return self.fails("an answer", &error),
         };
         match &call.answer {
-            Some(recorded) => self.answers(recorded, &ours),
+            Some(recorded) => {
+                let made = Call { path, body, ..call.clone() };
+                self.kept.called(&step.file, &step.title, &made, &ours);
+                self.answers(recorded, &ours);
+            }
             None => self.comparison.remember(&ours.body),
         }
     }
@@ -219,16 +240,17 @@ impl Player {
         }
     }
 
-    async fn send(&mut self, client: &str, frame: &Value) {
+    async fn send(&mut self, step: &Step, client: &str, frame: &Value) {
         self.exchanges += 1;
         let frame = self.comparison.names.translate_all(frame);
+        self.kept.sent(&step.file, client, &frame);
         let Some(socket) = self.sockets.get_mut(client) else { return };
         if let Err(error) = socket.wire.send(&frame).await {
             self.fails("a frame is taken", &error);
         }
     }
 
-    async fn expect(&mut self, client: &str, recorded: &Value) {
+    async fn expect(&mut self, step: &Step, client: &str, recorded: &Value) {
         self.exchanges += 1;
         let Some(socket) = self.sockets.get_mut(client) else { return };
         let names = &self.comparison.names;
@@ -238,6 +260,7 @@ impl Player {
         let Some((place, ours)) = taken else {
             return self.comparison.differs(&path, Kind::Missing, &shown(recorded), "");
         };
+        self.kept.came(&step.file, client, &ours);
         let last = socket.last.insert(kind, place);
         if let Some(last) = last.filter(|last| *last > place) {
             let ours = format!("it came {} too early", last - place);
@@ -249,6 +272,8 @@ impl Player {
     async fn close(&mut self, client: &str) {
         let Some(mut socket) = self.sockets.remove(client) else { return };
         for frame in socket.wire.rest().await {
+            let file = self.comparison.file().to_owned();
+            self.kept.came(&file, client, &frame);
             self.comparison.remember(&frame);
             if !slack::may_come(&frame) {
                 self.comparison.says(format!("unasked frame {}", title(&frame)));

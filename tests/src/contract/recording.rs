@@ -79,6 +79,18 @@ pub enum Does {
     Note,
 }
 
+impl Does {
+    /// The answer of a call, where it is known.
+    pub fn answer(&self) -> Option<&Answer> {
+        if let Self::Call(call) = self { call.answer.as_ref() } else { None }
+    }
+
+    /// The frame a client is sent.
+    pub fn expected(&self) -> Option<&Value> {
+        if let Self::Expect(_, frame) = self { Some(frame) } else { None }
+    }
+}
+
 /// A request and its answer.
 #[derive(Debug, Clone)]
 pub struct Call {
@@ -112,6 +124,11 @@ pub fn original() -> Option<PathBuf> {
 pub fn transcripts() -> Option<PathBuf> {
     let folder = original()?.parent()?.join(TRANSCRIPTS);
     folder.is_dir().then_some(folder)
+}
+
+/// The recordings of this house, taken on its sample data.
+pub fn own() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(TRANSCRIPTS)
 }
 
 /// The scenarios of a folder in playing order.
@@ -152,10 +169,7 @@ pub fn read_original(folder: &Path) -> Result<Vec<Scenario>> {
     let mut scenarios = read_all(folder)?;
     let of = |name: &&str| scenarios.iter().find(|scenario| scenario.name == **name);
     let steps = REHEARSED.iter().filter_map(of).flat_map(|scenario| scenario.steps.clone());
-    let lives = |step: &Step| match &step.does {
-        Does::Call(call) => call.answer.as_ref().is_none_or(|answer| answer.status.is_some()),
-        _ => true,
-    };
+    let lives = |step: &Step| step.does.answer().is_none_or(|answer| answer.status.is_some());
     let steps = steps.take_while(lives).collect();
     let rehearsal = Scenario { name: "unrecorded".to_owned(), steps, is_rehearsal: true };
     let first = scenarios.iter().position(|scenario| scenario.name == REHEARSED[0]);
@@ -176,7 +190,7 @@ fn read(path: &Path) -> Result<Scenario> {
     let name = short(path);
     let steps = items.iter().enumerate().map(|(at, item)| {
         let does = does(item).with_context(|| format!("{name}#{at}"))?;
-        let title = item["name"].as_str().or(item["note"].as_str()).unwrap_or_default();
+        let title = item["name"].as_str().or_else(|| item["note"].as_str()).unwrap_or_default();
         Ok(Step { file: name.clone(), at, title: title.to_owned(), does })
     });
     let steps = steps.collect::<Result<_>>()?;
@@ -256,10 +270,7 @@ fn winners_first(steps: &mut [Step]) {
     let group = |step: &Step| {
         step.title.starts_with(RACE).then(|| step.title.split('#').next().unwrap_or("").to_owned())
     };
-    let status = |step: &Step| match &step.does {
-        Does::Call(call) => call.answer.as_ref().and_then(|answer| answer.status),
-        _ => None,
-    };
+    let status = |step: &Step| step.does.answer().and_then(|answer| answer.status);
     for run in steps.chunk_by_mut(|a, b| group(a).is_some() && group(a) == group(b)) {
         run.sort_by_key(status);
     }
@@ -267,10 +278,8 @@ fn winners_first(steps: &mut [Step]) {
 
 /// The call behind a note, made again from the event it caused.
 fn unwritten(note: &Step, after: &[Step]) -> Option<Step> {
-    let event = after.iter().find_map(|step| match &step.does {
-        Does::Expect(_, frame) if frame["type"] == "server:event" => Some(frame),
-        _ => None,
-    })?;
+    let mut frames = after.iter().filter_map(|step| step.does.expected());
+    let event = frames.find(|frame| frame["type"] == "server:event")?;
     let place = |name: &str| event[name].as_str().unwrap_or_default();
     let path = format!(
         "/api/branches/{}/modules/{}/tables/{}",

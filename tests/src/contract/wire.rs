@@ -76,12 +76,10 @@ impl Caller {
         let url = format!("http://{}{path}", self.turn());
         let method = reqwest::Method::from_bytes(method.as_bytes())?;
         let mut request = self.http.request(method, url);
-        match body {
-            Value::Null => {}
-            Value::String(text) => {
-                request = request.header(CONTENT_TYPE, "application/json").body(text.clone());
-            }
-            other => request = request.json(other),
+        if let Some(text) = body.as_str() {
+            request = request.header(CONTENT_TYPE, "application/json").body(text.to_owned());
+        } else if !body.is_null() {
+            request = request.json(body);
         }
         if let Some(asked) = asked {
             request = request
@@ -129,12 +127,10 @@ impl Wire {
     /// # Errors
     /// The socket broke.
     pub async fn send(&mut self, frame: &Value) -> Result<()> {
-        let message = match frame {
-            Value::String(text) => match text.strip_prefix(BINARY) {
-                Some(bytes) => Message::binary(bytes.as_bytes().to_vec()),
-                None => Message::text(text.clone()),
-            },
-            other => Message::text(other.to_string()),
+        let text = frame.as_str().map_or_else(|| frame.to_string(), str::to_owned);
+        let message = match text.strip_prefix(BINARY) {
+            Some(bytes) => Message::binary(bytes.as_bytes().to_vec()),
+            None => Message::text(text),
         };
         Ok(timeout(OPEN_PATIENCE, self.socket.send(message)).await??)
     }
