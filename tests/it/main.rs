@@ -1,6 +1,7 @@
 //! One binary for every story told against real nodes, and for the manners of the house.
 
 mod catch_up;
+mod contract;
 mod demo;
 mod deploy;
 mod failover;

@@ -10,6 +10,7 @@
 //!   [`ledger`]: what was acknowledged, and the verdict over what is there;
 //! - [`cluster`]: nodes inside this process; [`fleet`]: nodes as processes, to be killed;
 //!   [`demo`]: as a newcomer starts them; [`binary`]: where their program comes from;
+//! - [`contract`]: recordings of a server played against nodes, and every difference told;
 //! - [`disk`]: a disk whose power can be cut; [`process`]: what the kernel knows of a process;
 //!   [`drill`]: options and figures of the programs in `faults`;
 //! - [`patience`]: waiting for something to become true, with a safety net and a clear message.
@@ -17,6 +18,7 @@
 pub mod binary;
 pub mod client;
 pub mod cluster;
+pub mod contract;
 pub mod demo;
 pub mod disk;
 pub mod drill;

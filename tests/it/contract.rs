@@ -1,0 +1,69 @@
+//! The contract: recordings played against real nodes over real sockets. What differs is either in
+//! the table of `docs/protocol.md` or wrong.
+
+use std::net::SocketAddr;
+
+use anyhow::Result;
+use tests::contract::deviations::Table;
+use tests::contract::play::play;
+use tests::contract::recording::{original, own, read_all, read_original, transcripts};
+use tests::contract::verdict::Verdict;
+use tests::fleet::{Contents, Fleet};
+
+/// Differences that are known to be left: requests and frames not answered yet. With none left,
+/// rows of the table without use are wrong as well.
+const LEFT: usize = 241;
+
+/// Plays what was recorded of the original; says that it skips where there is nothing.
+#[allow(clippy::print_stderr, reason = "a skipped story says so, and figures are always shown")]
+async fn judge(nodes: usize) -> Result<()> {
+    let (Some(data), Some(folder)) = (original(), transcripts()) else {
+        eprintln!("skipped: there are no recordings beside MISHKAH_ORIGINAL_DATA");
+        return Ok(());
+    };
+    let mut fleet = Fleet::plan(nodes, Contents::Original(data)).await?;
+    fleet.keep_quiet();
+    fleet.start_all().await?;
+    let doors: Vec<SocketAddr> = fleet.ids().iter().map(|node| fleet.http(*node)).collect();
+    let played = play(&read_original(&folder)?, &doors).await?;
+    let table = Table::of_the_document()?;
+    let verdict = Verdict::of(played.exchanges, played.differences, &table, &played.files);
+    eprintln!("{}\n{verdict}, on {nodes} nodes", verdict.work());
+    let found = verdict.unexplained.len();
+    assert!(found <= LEFT, "{found} differences, {LEFT} were left");
+    assert!(LEFT > 0 || verdict.is_clean(), "rows without use: {:?}", verdict.unused);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_answers_as_the_original_was_recorded() -> Result<()> {
+    judge(1).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_asked_in_turn_answer_as_the_original_was_recorded() -> Result<()> {
+    judge(3).await
+}
+
+#[allow(clippy::print_stderr, reason = "a skipped story says so")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_the_sample_data_answers_as_it_was_recorded() -> Result<()> {
+    let folder = own();
+    if !folder.is_dir() {
+        eprintln!("skipped: nothing was recorded into {}", folder.display());
+        return Ok(());
+    }
+    let mut fleet = Fleet::plan(1, Contents::Sample).await?;
+    fleet.keep_quiet();
+    fleet.start_all().await?;
+    let played = play(&read_all(&folder)?, &[fleet.http(1)]).await?;
+    let none = Table::default();
+    let verdict = Verdict::of(played.exchanges, played.differences, &none, &played.files);
+    eprintln!("{verdict}, on the sample data");
+    assert!(
+        verdict.is_clean(),
+        "where this is meant, record it again (`cargo run -p tests --example record`):\n{}",
+        verdict.list()
+    );
+    Ok(())
+}
