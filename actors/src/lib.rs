@@ -17,6 +17,7 @@ mod door;
 mod feed;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
+mod heavy;
 pub mod limits;
 mod message;
 mod partition;

@@ -29,6 +29,17 @@ pub const CATCH_UP_EVENTS: u32 = 1024;
 pub const FEEDS_MAX: usize = 65_536;
 /// Deltas of one remote feed waiting on this node; beyond it the feed catches up from the log.
 pub const FEED_QUEUE_DELTAS: usize = 1024;
+/// A command larger than this goes to its leader with the bulk: its events are about as large, and
+/// the lane of calls takes no answer above 4 MiB.
+pub const LARGE_COMMAND_BYTES: usize = 1024 * 1024;
+/// Bytes from which a message is written and read beside the thread that sends heartbeats: below it
+/// that takes a millisecond at most.
+pub const HEAVY_BYTES: usize = 256 * 1024;
+/// Bytes of events in one answer to another node; at least one event is in it.
+pub const CATCH_UP_BYTES: usize = 8 * 1024 * 1024;
+/// A delta larger than this is not pushed to other nodes: they are told where the log stands and
+/// read it.
+pub const PUSHED_BYTES_MAX: usize = 1024 * 1024;
 /// Topics one node knows; beyond it the longest unused are forgotten.
 pub const TOPICS_MAX: usize = 10_000;
 /// Bytes of what was last said under all topics of a node.

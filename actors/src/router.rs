@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use model::{BranchKey, Catalogue, Command, NodeId, Outcome, PartitionId};
+use model::{BranchKey, Catalogue, Command, NodeId, Outcome, PartitionId, Request};
 use parking_lot::{Mutex, RwLock};
 use ractor::{ActorId, ActorRef};
 use raft::{Lane, ReplicaGroup};
@@ -18,11 +18,14 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::branch::Submission;
 use crate::door::RouteError;
-use crate::limits::{ATTEMPT_TIMEOUT, NODE_PERMITS, REQUEST_DEADLINE, RETRY_PAUSE};
+use crate::heavy::heavy;
+use crate::limits::{
+    ATTEMPT_TIMEOUT, LARGE_COMMAND_BYTES, NODE_PERMITS, REQUEST_DEADLINE, RETRY_PAUSE,
+};
 use crate::message::{Ask, BusyWith, Refusal, Reply, decode, encode};
 use crate::partition;
 use crate::partition::machine::Published;
-use crate::partition::proposer::Waiting;
+use crate::partition::proposer::{Waiting, rough_bytes};
 use crate::peers::{PeerError, Peers};
 use crate::reach::Reach;
 
@@ -197,8 +200,9 @@ impl Router {
         if leader == self.0.node {
             return self.decide_here(partition, command.clone(), timeout).await.map_err(attempt);
         }
-        let message = encode(&Ask::Submit(command.clone()));
-        let reply = match self.0.peers.call(leader, Lane::Call, message, timeout).await {
+        let message = heavy(rough_bytes(command), || encode(&Ask::Submit(command.clone())));
+        let lane = lane_of(command, message.len());
+        let reply = match self.0.peers.call(leader, lane, message, timeout).await {
             Ok(reply) => reply,
             Err(PeerError::NoAnswer { .. }) => {
                 self.forget_leader(partition);
@@ -209,7 +213,7 @@ impl Router {
                 return Err(Attempt::Again(no_leader()));
             }
         };
-        match decode(&reply) {
+        match heavy(reply.len(), || decode(&reply)) {
             Ok(Reply::Outcome(outcome)) => Ok(outcome),
             Ok(Reply::Refused(refusal)) => {
                 self.learn(partition, &refusal);
@@ -283,6 +287,16 @@ impl Router {
             let _ = partition.actor.cast(partition::Message::Drain);
         }
     }
+}
+
+/// The lane of a command on its way to its leader: large ones, and those whose answer may be
+/// large, go with the bulk.
+fn lane_of(command: &Command, bytes: usize) -> Lane {
+    let acts_on_module = matches!(
+        command.request,
+        Request::Purge(_) | Request::Restore(_) | Request::Reset(_) | Request::Replace(_)
+    );
+    if acts_on_module || bytes > LARGE_COMMAND_BYTES { Lane::Bulk } else { Lane::Call }
 }
 
 fn attempt(refusal: Refusal) -> Attempt {

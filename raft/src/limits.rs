@@ -69,6 +69,10 @@ pub const STORE_BROKEN_KEPT: usize = 2;
 pub const APPEND_ENTRIES_MAX: u64 = 1024;
 /// Payload bytes of one append, unless a single entry is larger.
 pub const APPEND_BYTES: usize = 1 << 20;
+/// A call larger than this goes over the bulk connection: the other refuses what is much larger.
+pub const LARGE_CALL_BYTES: usize = 2 << 20;
+/// What a large call may count on from a link between nodes, in bytes a second.
+pub const SLOWEST_LINK_BYTES_PER_SECOND: u64 = 4 << 20;
 /// Appends under way to one follower without an answer: covers a round trip, bounds memory.
 pub const APPENDS_IN_FLIGHT: usize = 8;
 /// Messages that may wait for the core of one group before its callers wait.

@@ -116,8 +116,9 @@ impl Peer {
         timeout: Duration,
     ) -> impl Future<Output = Result<Response, CallError>> + Send + use<> {
         let Self { to, node, .. } = *self;
-        let call = Call { group: self.shared.group, from: self.shared.replica, to, body };
-        let answer = self.shared.network.call(node, lane, call.encode(), timeout);
+        let call = Call { group: self.shared.group, from: self.shared.replica, to, body }.encode();
+        let (lane, timeout) = for_size(lane, timeout, call.len());
+        let answer = self.shared.network.call(node, lane, call, timeout);
         async move {
             let bytes = answer.await?;
             match Response::decode(&bytes) {
@@ -271,6 +272,17 @@ impl RaftNetworkV2<Types> for Peer {
             Err(error) => Err(self.failed(RPCTypes::TransferLeader, error, timeout)),
         }
     }
+}
+
+/// Where a message of this size goes, and how long it may take: a large entry travels with the
+/// bulk, where it holds up no other, and has the time it needs on a slow link. Who leads is not at
+/// stake meanwhile: heartbeats go their own way.
+fn for_size(lane: Lane, timeout: Duration, bytes: usize) -> (Lane, Duration) {
+    if bytes <= limits::LARGE_CALL_BYTES {
+        return (lane, timeout);
+    }
+    let slowest = bytes as u64 * 1000 / limits::SLOWEST_LINK_BYTES_PER_SECOND;
+    (Lane::Bulk, timeout + Duration::from_millis(slowest))
 }
 
 type Answered = (

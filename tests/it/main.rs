@@ -5,6 +5,7 @@ mod contract;
 mod demo;
 mod deploy;
 mod failover;
+mod large;
 mod live;
 mod malformed;
 mod operators;

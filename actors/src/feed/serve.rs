@@ -9,6 +9,8 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::door::SharedDelta;
+use crate::heavy::event_bytes;
+use crate::limits::PUSHED_BYTES_MAX;
 use crate::message::{Cast, encode};
 use crate::partition::machine::Published;
 use crate::peers::{PeerError, Peers};
@@ -57,8 +59,17 @@ impl Pump {
 
     fn push(&mut self, shared: &SharedDelta) -> Result<(), PeerError> {
         self.offset = shared.delta.last().unwrap_or(self.offset);
+        let stands = Cast::Beat { feed: self.feed, offset: self.offset };
+        let rough: usize = shared.delta.events.iter().map(|e| event_bytes(&e.change)).sum();
+        if rough > PUSHED_BYTES_MAX {
+            return self.cast(&stands);
+        }
         let delta = (*shared.delta).clone();
-        self.cast(&Cast::Pushed { feed: self.feed, delta })
+        let pushed = encode(&Cast::Pushed { feed: self.feed, delta });
+        if pushed.len() > PUSHED_BYTES_MAX {
+            return self.cast(&stands);
+        }
+        self.peers.cast(self.to, Lane::Feed, pushed)
     }
 
     fn cast(&self, cast: &Cast) -> Result<(), PeerError> {

@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::machine::Published;
+use crate::heavy::heavy;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, NODE_PERMITS};
 use crate::message::{BusyWith, Refusal};
 
@@ -116,7 +117,7 @@ impl Packed {
 }
 
 /// A command's size, near enough to bound a batch: exact sizes would cost a second encoding.
-fn rough_bytes(command: &Command) -> usize {
+pub(crate) fn rough_bytes(command: &Command) -> usize {
     match &command.request {
         model::Request::Write(write) => {
             write.verbs.iter().map(|verb| 64 + 48 * verb.record.len()).sum()
@@ -152,10 +153,11 @@ impl Work {
     }
 
     async fn propose(&mut self, packed: Packed) {
-        let Packed { commands, waiting, .. } = packed;
+        let Packed { commands, waiting, bytes } = packed;
         metrics::histogram!("mishkah_batch_commands").record(commands.len() as f64);
         let batch = self.stamp(commands);
-        let result = self.group.propose(Some(self.term), codec::encode(&batch).into()).await;
+        let entry = heavy(bytes, move || codec::encode(&batch)).into();
+        let result = self.group.propose(Some(self.term), entry).await;
         let refusal = match result {
             Ok(proposed) => match proposed.answer.0.downcast::<Vec<Applied>>() {
                 Ok(applied) => return self.answer(&applied, waiting),

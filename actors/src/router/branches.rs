@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use model::{
-    Answer, BranchKey, Catalogue, Change, Command, NodeId, Outcome, PartitionId, Read, ReadLevel,
+    Answer, BranchKey, Catalogue, Change, Command, Events, NodeId, Outcome, PartitionId, Read,
+    ReadLevel,
 };
 use tokio::sync::{broadcast, watch};
 
@@ -15,7 +16,8 @@ use crate::door::{
     Branches, ChangeError, Cursor, Follow, Listening, Post, RouteError, SharedDelta,
 };
 use crate::feed::stream::{Stream, cursor_of};
-use crate::limits::{ATTEMPT_TIMEOUT, REQUEST_DEADLINE};
+use crate::heavy::{event_bytes, heavy, reply_bytes};
+use crate::limits::{ATTEMPT_TIMEOUT, CATCH_UP_BYTES, REQUEST_DEADLINE};
 use crate::message::{Ask, Cast, Refusal, Reply, decode, encode};
 use crate::peers::Inbox;
 use crate::status::ClusterStatus;
@@ -126,7 +128,7 @@ impl Router {
     }
 
     async fn answer(&self, from: NodeId, message: Bytes) -> Reply {
-        let ask = match decode::<Ask>(&message) {
+        let ask = match heavy(message.len(), || decode::<Ask>(&message)) {
             Ok(ask) => ask,
             Err(error) => {
                 return Reply::Refused(Refusal::Unavailable {
@@ -166,7 +168,7 @@ impl Router {
             return Reply::Refused(Refusal::NotLeader { hint: None });
         };
         match self.read_here(partition, &local, &key, &read, level).await {
-            Ok(answer) => Reply::Answer(answer),
+            Ok(answer) => Reply::Answer(bounded(answer)),
             Err(Unread::Rejected(reject)) => Reply::Rejected(reject),
             Err(Unread::Refused(refusal)) => Reply::Refused(refusal),
         }
@@ -193,10 +195,32 @@ impl Router {
     }
 }
 
+/// An answer that fits on the link: of many large events the first ones. Who asked sees that the
+/// log goes on, and asks again.
+fn bounded(mut answer: Answer) -> Answer {
+    if let Answer::Events(Events { events: Some(events), .. }) = &mut answer {
+        let all = events.iter().map(|event| event_bytes(&event.change)).sum();
+        let fit = heavy(all, || {
+            let mut bytes = 0;
+            let fit = events.iter().take_while(|event| {
+                let before = bytes;
+                bytes += encode(&***event).len();
+                before == 0 || bytes <= CATCH_UP_BYTES
+            });
+            fit.count()
+        });
+        events.truncate(fit);
+    }
+    answer
+}
+
 impl Inbox for Router {
     fn call(&self, from: NodeId, message: Bytes) -> BoxFuture<'static, Bytes> {
         let router = self.clone();
-        Box::pin(async move { encode(&router.answer(from, message).await) })
+        Box::pin(async move {
+            let reply = router.answer(from, message).await;
+            heavy(reply_bytes(&reply), || encode(&reply))
+        })
     }
 
     fn cast(&self, from: NodeId, message: Bytes) {

@@ -8,6 +8,7 @@ use raft::Lane;
 
 use super::{Partition, Router, final_word, no_leader};
 use crate::door::RouteError;
+use crate::heavy::heavy;
 use crate::limits::{ATTEMPT_TIMEOUT, REQUEST_DEADLINE, RETRY_PAUSE};
 use crate::message::{Ask, Refusal, Reply, decode, encode};
 
@@ -64,7 +65,7 @@ impl Router {
                     no_leader()
                 },
             )?;
-        match decode(&reply) {
+        match heavy(reply.len(), || decode(&reply)) {
             Ok(Reply::Answer(answer)) => Ok(answer),
             Ok(Reply::Rejected(reject)) => Err(Unread::Rejected(reject)),
             Ok(Reply::Refused(refusal)) => {
