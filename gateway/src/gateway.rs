@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use actors::Branches;
 use axum::Router;
-use axum::serve::ListenerExt;
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
 use model::{
@@ -99,26 +98,12 @@ impl Gateway {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
-        let listener = listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "a connection could not be told to send at once");
-            }
-        });
-        let drained = CancellationToken::new();
-        let (gateway, done) = (self.clone(), drained.clone());
-        let server = axum::serve(listener, self.routes()).with_graceful_shutdown(async move {
+        let gateway = self.clone();
+        let stop = async move {
             shutdown.await;
             gateway.drain().await;
-            done.cancel();
-        });
-        let drain_max = self.app.limits.drain_max;
-        tokio::select! {
-            served = server => served,
-            () = async { drained.cancelled().await; tokio::time::sleep(drain_max).await } => {
-                tracing::warn!("requests were still under way when their time to finish was over");
-                Ok(())
-            }
-        }
+        };
+        crate::accept::serve(listener, self.routes(), stop, &self.app.limits).await
     }
 
     /// Stops taking new work: `readyz` says so, and every socket is closed once its last

@@ -15,6 +15,7 @@
 //!
 //! Refused: this room decides nothing about data. It checks shape, and the branch decides.
 
+mod accept;
 pub mod auth;
 mod batch;
 pub mod error;

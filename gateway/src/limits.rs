@@ -18,6 +18,11 @@ pub const LARGE_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const CHANGE_BYTES_MAX: usize = 48 * 1024 * 1024;
 /// How long a body may take to arrive: ends those that send a byte a minute.
 pub const BODY_READ_MAX: Duration = Duration::from_secs(15);
+/// Connections served at once; the next one waits in the system's queue. Above the sockets a node
+/// holds, so that requests come through beside them.
+pub const CONNECTIONS_MAX: usize = 24_000;
+/// Pause after a connection could not be taken: usually the process is out of files.
+pub const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// Longest path and query, in bytes. Beyond it: 414.
 pub const URI_BYTES_MAX: usize = 8 * 1024;
 /// All header names and values together, in bytes. Beyond it: 431.
@@ -109,6 +114,9 @@ pub struct Limits {
     pub outbox_frames_max: usize,
     /// The same in bytes.
     pub outbox_bytes_max: usize,
+    /// How long a client may take to say what it wants, and an idle connection may stay without a
+    /// request: above what browsers and proxies keep one for.
+    pub header_read_max: Duration,
     /// How often a socket is pinged: below the idle limit of common proxies.
     pub ping_every: Duration,
     /// A socket from which nothing came for so long is closed: two pings went unanswered.
@@ -128,6 +136,7 @@ impl Default for Limits {
             sockets_max: 20_000,
             outbox_frames_max: 256,
             outbox_bytes_max: 1024 * 1024,
+            header_read_max: Duration::from_secs(90),
             ping_every: Duration::from_secs(25),
             idle_max: Duration::from_secs(60),
             stall_max: Duration::from_secs(30),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures::SinkExt as _;
 use model::{Action, Value, Verb};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::client::{Served, at};
@@ -134,4 +135,21 @@ async fn draining_acknowledges_what_is_under_way_then_says_goodbye() {
     let ended = tokio::time::timeout(Duration::from_secs(5), served.server).await;
     ended.expect("the server did not end").unwrap().unwrap();
     assert!(tokio::net::TcpStream::connect(served.address).await.is_err());
+}
+
+#[tokio::test]
+async fn who_does_not_say_what_he_wants_is_let_go_and_others_are_served() {
+    let short = Duration::from_millis(200);
+    let served = Served::new(|config| config.limits.header_read_max = short).await;
+    let mut slow = tokio::net::TcpStream::connect(served.address).await.unwrap();
+    slow.write_all(b"GET /healthz HTTP/1.1\r\nhost: sh").await.unwrap();
+    let mut said = Vec::new();
+    let mut till = served.enter("dar").await;
+    // The server ends it; a reset counts as well.
+    let _ = slow.read_to_end(&mut said).await;
+    assert!(!String::from_utf8_lossy(&said).starts_with("HTTP/1.1 200"), "{said:?}");
+    // A socket is no request that is late.
+    tokio::time::sleep(short * 2).await;
+    till.say(r#"{"type":"ping"}"#).await;
+    till.expect("pong").await;
 }

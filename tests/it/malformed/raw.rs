@@ -158,7 +158,7 @@ fn wrong_headers() -> Vec<(String, Vec<u8>)> {
 /// Bytes that are hardly HTTP.
 fn no_http() -> Vec<(String, Vec<u8>)> {
     let all = [
-        &b"\r\n\r\n"[..], b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x00\x01\x02\r\n\r\n",
+        &b"\r\n\r\nGET\r\n\r\n"[..], b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x00\x01\x02\r\n\r\n",
         b"GET / HTTP/1.1\r\nno colon here\r\n\r\n", b"BREW /coffee HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
         b"POST /api/query/module HTTP/1.1\r\nhost: x\r\ncontent-length: -5\r\n\r\n",
         b"POST /api/query/module HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",

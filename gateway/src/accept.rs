@@ -1,0 +1,78 @@
+//! Accept: takes connections and serves each on its own, until told to stop.
+//!
+//! Promise: one connection costs others nothing; a client that is slow to say what it wants, or says
+//! nothing more, is let go; connections are bounded, the next one waits in the system's queue.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use crate::limits::{ACCEPT_AGAIN_AFTER, CONNECTIONS_MAX, Limits};
+
+/// Serves these routes until `stop`, then finishes what is under way within the time to drain.
+///
+/// # Errors
+/// None so far: what fails on one connection ends that one, and what fails while accepting is
+/// tried again.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    routes: Router,
+    stop: impl Future<Output = ()>,
+    limits: &Limits,
+) -> io::Result<()> {
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stop => break,
+            accepted = accept(&listener, &places) => accepted,
+        };
+        let (stream, place) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of files, or a client that left at once: neither ends the node.
+                tracing::debug!(%error, "a connection could not be taken");
+                tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
+                continue;
+            }
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection could not be told to send at once");
+        }
+        let mut server = Builder::new(TokioExecutor::new());
+        server.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_read_max);
+        let service = TowerToHyperService::new(routes.clone());
+        let connection =
+            server.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+        let served = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = served.await {
+                tracing::trace!(%error, "a connection ended early");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(limits.drain_max, graceful.shutdown()).await.is_err() {
+        tracing::warn!("requests were still under way when their time to finish was over");
+    }
+    Ok(())
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, place))
+}
