@@ -3,28 +3,108 @@
 //!
 //! Promise: whatever the bytes, each target returns.
 
-use model::{Catalogue, Timestamp, Value};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use actors::RouteError;
+use model::{
+    BranchConfig, BranchId, BranchKey, Catalogue, Change, Head, Incarnation, ModuleConfig,
+    ModuleId, ModuleSnapshot, Offset, Origin, Revision, Schema, Timestamp, Validation, Value,
+    VersionRule,
+};
 
 use crate::auth::Principal;
+use crate::batch;
+use crate::guards;
+use crate::http::fuzz::read_bodies;
 use crate::publish::Publish;
-use crate::ws::session::{Moment, Session};
+use crate::ws::session::{Action, Begun, LogEnd, Moment, Session};
 
-/// A REST body, into the parts of a command.
+/// When everything here happens.
+const AT: Timestamp = Timestamp(1_795_220_377_740);
+/// Actions worked off for one frame: a session that asks for ever is a finding by its time.
+const ACTIONS_MAX: usize = 1_000;
+
+/// A REST body, into the parts of a command or a read, by every reader that might get it.
 pub fn rest_body(data: &[u8]) {
     let Ok(Value::Object(body)) = Value::from_json(data) else { return };
     // A refusal is an answer like any other.
-    let _ = Publish::read(body, "rest");
+    let _ = Publish::read(body.clone(), "rest");
+    let _ = batch::read(body.clone(), &Origin::default());
+    let _ = guards::read(&body, Some("2026-11-21"));
+    read_bodies(&body);
 }
 
-/// The frames of one socket, one a line, into what its session does.
+/// The frames of one socket, one a line, into what its session does. What it follows begins at
+/// once, what it asks cannot be told.
 pub fn socket_frame(data: &[u8]) {
-    let at = Timestamp(1_795_220_377_740);
-    let catalogue = Catalogue::default();
-    let (mut session, _) = Session::new("socket".into(), "ws-1".into(), Principal::Anyone, at);
+    let catalogue = catalogue();
+    let moment = Moment { at: AT, catalogue: &catalogue };
+    let (mut session, _) = Session::new("socket".into(), "ws-1".into(), Principal::Anyone, AT);
     for frame in data.split(|byte| *byte == b'\n') {
-        let moment = Moment { at, catalogue: &catalogue };
-        drop(session.on_message(frame, moment));
+        let mut todo: VecDeque<Action> = session.on_message(frame, moment).into();
+        for _ in 0..ACTIONS_MAX {
+            let Some(action) = todo.pop_front() else { break };
+            match action {
+                Action::Follow { ticket, key, .. } => {
+                    let log = LogEnd { life: Incarnation(1), last: Offset(7), holds: true };
+                    let begun = Begun { snapshot: Some(snapshot(key)), log: Some(log) };
+                    todo.extend(session.on_followed(ticket, Ok(begun), moment));
+                }
+                Action::Submit(command) => {
+                    let unknown = Err(RouteError::Indeterminate);
+                    todo.extend(session.on_outcome(&command.key, unknown, moment));
+                }
+                Action::Send(..)
+                | Action::Write(_)
+                | Action::Open(_)
+                | Action::Drop(_)
+                | Action::Read { .. }
+                | Action::Listen { .. }
+                | Action::Post(_) => {}
+            }
+        }
     }
+}
+
+/// An empty module, some events old.
+fn snapshot(key: BranchKey) -> Arc<ModuleSnapshot> {
+    let (incarnation, offset) = (Incarnation(1), Offset(7));
+    let head =
+        Head { key, incarnation, offset, revision: Revision(8), last_updated_at: AT, rows: 0 };
+    Arc::new(ModuleSnapshot { head, tables: Vec::new() })
+}
+
+/// A branch `dar` with a module `pos` of one table.
+fn catalogue() -> Catalogue {
+    let source =
+        r#"{"tables":[{"name":"t","fields":[{"name":"id","type":"string","primaryKey":true}]}]}"#;
+    let source = Value::from_json(source.as_bytes()).expect("it is JSON");
+    let id = ModuleId::parse("pos").expect("a good name");
+    let module = ModuleConfig {
+        id: id.clone(),
+        label: String::new(),
+        description: String::new(),
+        tables: Vec::new(),
+        schema: Arc::new(Schema::from_definition("pos", &source).expect("a definition")),
+        source: Arc::new(source),
+        validation: Validation::Lenient,
+        version_rule: VersionRule::Next,
+        seed: None,
+    };
+    let branch = BranchConfig {
+        id: BranchId::parse("dar").expect("a good name"),
+        label: String::new(),
+        modules: vec![id],
+        seeds: BTreeMap::new(),
+    };
+    let mut catalogue = Catalogue::default();
+    let changes = [Change::AddModule(Arc::new(module)), Change::AddBranch(Arc::new(branch))];
+    for (id, change) in ["module", "branch"].into_iter().zip(changes) {
+        let entry = model::CatalogueEntry { id: id.to_owned(), at: AT, change };
+        catalogue.apply(&entry).expect("there is room");
+    }
+    catalogue
 }
 
 #[cfg(test)]

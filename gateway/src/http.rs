@@ -10,6 +10,8 @@ mod definitions;
 mod door;
 mod events;
 mod files;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod health;
 mod manage;
 pub(crate) mod marker;

@@ -80,6 +80,12 @@ pub(crate) fn routes() -> Routes {
         )
 }
 
+/// Reads any body, for the fuzzers.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn read_any(body: Object) {
+    let _ = Payload::read(body);
+}
+
 /// Another module has nothing under this path, as before.
 fn only_pos(place: &InModule, problem: Problem) -> Result<(), ApiError> {
     if place.key.module.as_str() == POS {

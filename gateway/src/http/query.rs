@@ -64,6 +64,12 @@ pub(crate) fn routes() -> Routes {
         .get(no_database, sql())
 }
 
+/// Reads any body, for the fuzzers.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn read_any(body: &Object) {
+    let _ = read(body, "t".to_owned());
+}
+
 /// The original looked into its SQLite file here.
 async fn not_supported(principal: Principal) -> Result<(), ApiError> {
     authorize(&principal, &Access::cluster(Intent::Read))?;

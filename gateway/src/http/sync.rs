@@ -92,6 +92,12 @@ fn whole_at(routes: Routes, place: &'static str) -> Routes {
         .post(delta::delta, delta_op.refuses(&[Problem::TableNotFound]))
 }
 
+/// Reads any body, for the fuzzers.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn read_any(body: &Object) {
+    let _ = asked::Asked::read(body);
+}
+
 /// A module named by the path, by parameters, or not at all, and who asks.
 struct InSync {
     principal: Principal,
