@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use actors::Branches;
 use axum::Router;
-use axum::serve::ListenerExt;
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
 use model::{
@@ -23,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::error::{ApiError, Problem};
 use crate::http::Files;
+use crate::intake::{Connections, Intake};
 use crate::limits::{Limits, RENDERS_AT_ONCE, SYNC_BODIES_AT_ONCE};
 use crate::metrics::Counters;
 
@@ -99,14 +99,11 @@ impl Gateway {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
-        let listener = listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "a connection could not be told to send at once");
-            }
-        });
+        let listener = Connections::new(listener, Arc::clone(&self.app.large_bodies));
+        let service = self.routes().into_make_service_with_connect_info::<Intake>();
         let drained = CancellationToken::new();
         let (gateway, done) = (self.clone(), drained.clone());
-        let server = axum::serve(listener, self.routes()).with_graceful_shutdown(async move {
+        let server = axum::serve(listener, service).with_graceful_shutdown(async move {
             shutdown.await;
             gateway.drain().await;
             done.cancel();
@@ -151,7 +148,7 @@ pub(crate) struct Shared {
     pub(crate) seats: Arc<Semaphore>,
     /// One permit for each large snapshot being written.
     pub(crate) renders: Arc<Semaphore>,
-    /// One permit for each body of whole tables being read.
+    /// One permit for each body or message of whole tables being read.
     pub(crate) large_bodies: Arc<Semaphore>,
     /// The turn to read a snapshot that an event is to carry.
     pub(crate) including: Semaphore,
