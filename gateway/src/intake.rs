@@ -183,3 +183,65 @@ impl AsyncWrite for Metered {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::task::JoinHandle;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const MESSAGE: usize = LARGE + 256 * 1024;
+
+    /// A connection over which a large message comes.
+    async fn sending(connections: &mut Connections) -> (Metered, JoinHandle<()>) {
+        let to = connections.local_addr().unwrap();
+        let mut client = TcpStream::connect(to).await.unwrap();
+        let (metered, _) = connections.accept().await;
+        metered.intake.begin();
+        let sends = tokio::task::spawn_local(async move {
+            client.write_all(&vec![b'x'; MESSAGE]).await.unwrap();
+        });
+        (metered, sends)
+    }
+
+    /// Reads the message, or as much of it as may come now.
+    async fn read(from: &mut Metered) -> usize {
+        let (mut bytes, mut count) = (vec![0; 64 * 1024], 0);
+        loop {
+            let next = timeout(Duration::from_millis(200), from.read(&mut bytes)).await;
+            match next {
+                // The client is done and gone, or nothing may come.
+                Ok(Ok(0)) | Err(_) => return count,
+                Ok(next) => count += next.unwrap(),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_message_waits_until_another_is_decided() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut connections = Connections::new(listener, Arc::new(Semaphore::new(1)));
+        let story = async {
+            let (mut first, _sends) = sending(&mut connections).await;
+            let (mut second, _sends) = sending(&mut connections).await;
+            assert_eq!(read(&mut first).await, MESSAGE);
+            assert!(first.intake.is_coming() && !first.intake.is_overdue());
+            let waits = read(&mut second).await;
+            assert!(waits < MESSAGE && second.intake.is_coming(), "{waits}");
+
+            first.intake.delivered();
+            assert!(first.intake.is_deciding() && !first.intake.is_coming());
+            assert_eq!(read(&mut second).await, 0, "it is not decided yet");
+            first.intake.decided();
+            assert!(!first.intake.is_deciding());
+            assert!(waits + read(&mut second).await >= MESSAGE);
+            second.intake.decided();
+            assert!(second.intake.is_coming(), "what is coming keeps its permit");
+        };
+        tokio::task::LocalSet::new().run_until(story).await;
+    }
+}
