@@ -8,13 +8,17 @@ use std::io;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower::ServiceExt as _;
 
+use crate::intake::{Connections, Metered};
 use crate::limits::{ACCEPT_AGAIN_AFTER, CONNECTIONS_MAX, Limits};
 
 /// Serves these routes until `stop`, then finishes what is under way within the time to drain.
@@ -23,7 +27,7 @@ use crate::limits::{ACCEPT_AGAIN_AFTER, CONNECTIONS_MAX, Limits};
 /// None so far: what fails on one connection ends that one, and what fails while accepting is
 /// tried again.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    connections: Connections,
     routes: Router,
     stop: impl Future<Output = ()>,
     limits: &Limits,
@@ -34,7 +38,7 @@ pub(crate) async fn serve(
     loop {
         let accepted = tokio::select! {
             () = &mut stop => break,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(&connections, &places) => accepted,
         };
         let (stream, place) = match accepted {
             Ok(accepted) => accepted,
@@ -45,12 +49,16 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection could not be told to send at once");
-        }
         let mut server = Builder::new(TokioExecutor::new());
         server.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_read_max);
-        let service = TowerToHyperService::new(routes.clone());
+        // A request that becomes a socket takes the count of its connection along.
+        let intake = stream.intake();
+        let service = TowerToHyperService::new(routes.clone().map_request(
+            move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(ConnectInfo(intake.clone()));
+                request
+            },
+        ));
         let connection =
             server.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
         let served = graceful.watch(connection);
@@ -61,7 +69,7 @@ pub(crate) async fn serve(
             drop(place);
         });
     }
-    drop(listener);
+    drop(connections);
     if tokio::time::timeout(limits.drain_max, graceful.shutdown()).await.is_err() {
         tracing::warn!("requests were still under way when their time to finish was over");
     }
@@ -69,10 +77,9 @@ pub(crate) async fn serve(
 }
 
 async fn accept(
-    listener: &TcpListener,
+    connections: &Connections,
     places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<(Metered, OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, place))
+    Ok((connections.accept().await?, place))
 }

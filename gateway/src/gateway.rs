@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::error::{ApiError, Problem};
 use crate::http::Files;
+use crate::intake::Connections;
 use crate::limits::{Limits, RENDERS_AT_ONCE, SYNC_BODIES_AT_ONCE};
 use crate::metrics::Counters;
 
@@ -103,7 +104,8 @@ impl Gateway {
             shutdown.await;
             gateway.drain().await;
         };
-        crate::accept::serve(listener, self.routes(), stop, &self.app.limits).await
+        let connections = Connections::new(listener, Arc::clone(&self.app.large_bodies));
+        crate::accept::serve(connections, self.routes(), stop, &self.app.limits).await
     }
 
     /// Stops taking new work: `readyz` says so, and every socket is closed once its last
@@ -136,7 +138,7 @@ pub(crate) struct Shared {
     pub(crate) seats: Arc<Semaphore>,
     /// One permit for each large snapshot being written.
     pub(crate) renders: Arc<Semaphore>,
-    /// One permit for each body of whole tables being read.
+    /// One permit for each body or message of whole tables being read.
     pub(crate) large_bodies: Arc<Semaphore>,
     /// The turn to read a snapshot that an event is to carry.
     pub(crate) including: Semaphore,

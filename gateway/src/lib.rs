@@ -24,6 +24,7 @@ pub mod fuzz;
 mod gateway;
 mod guards;
 mod http;
+mod intake;
 pub mod limits;
 mod metrics;
 mod publish;

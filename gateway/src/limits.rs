@@ -6,8 +6,8 @@ use std::time::Duration;
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// How long such a body may take to arrive: 32 MiB over a line of 2 Mbit/s.
 pub const SYNC_BODY_READ_MAX: Duration = Duration::from_secs(150);
-/// Such bodies read at the same time on this node, each with a few times its size in memory.
-/// Beyond it: 429.
+/// Such bodies and messages read at the same time on this node, each with a few times its size in
+/// memory. Beyond it: 429 for a body; a socket is read no further until it is its turn.
 pub const SYNC_BODIES_AT_ONCE: usize = 8;
 /// Events of one delta answer: more than a shop makes while a till is away for an hour.
 pub const DELTA_EVENTS_MAX: u32 = 1_000;
@@ -59,7 +59,8 @@ pub const ROWS_INLINE_MAX: u64 = 2_000;
 /// Large snapshots rendered at the same time on this node: each may take a core.
 pub const RENDERS_AT_ONCE: usize = 4;
 
-/// Largest message a client may send, in bytes (decision 16).
+/// Largest message a client may send, in bytes (decision 16). A post with a snapshot under a sync
+/// topic may have `LARGE_BODY_BYTES_MAX`, and counts among `SYNC_BODIES_AT_ONCE`.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// What a socket reads at once, in bytes. The library allocates this for every socket, idle ones
 /// too.

@@ -18,7 +18,7 @@ pub(crate) use log_head::{EventLog, EventMeta, Purged};
 pub(crate) use place::Place;
 pub(crate) use query::QueryFrame;
 pub(crate) use snapshot::{Module, ModuleMeta, SnapshotFrame, by_id};
-pub(crate) use topic::{SNAPSHOT, Said, Teller, TopicFrame, channel_data, sync_data};
+pub(crate) use topic::{SNAPSHOT, Said, Stand, Teller, TopicFrame, channel_data, sync_data};
 
 use serde::{Serialize, Serializer};
 

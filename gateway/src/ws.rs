@@ -17,15 +17,17 @@ mod topic;
 use std::sync::Arc;
 
 use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::{FromRequestParts as _, Request};
+use axum::extract::{ConnectInfo, FromRequestParts as _, Request};
 use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse as _, Response};
 
 use crate::auth::Principal;
 use crate::error::{ApiError, Problem};
 use crate::gateway::App;
+use crate::intake::Intake;
 use crate::limits::{
-    MESSAGE_BYTES_MAX, READ_BUFFER_BYTES, WRITE_BUFFER_BYTES, WRITE_BUFFER_BYTES_MAX,
+    LARGE_BODY_BYTES_MAX, MESSAGE_BYTES_MAX, READ_BUFFER_BYTES, WRITE_BUFFER_BYTES,
+    WRITE_BUFFER_BYTES_MAX,
 };
 
 /// Whether a request asks to become a WebSocket.
@@ -54,16 +56,21 @@ pub(crate) async fn accept(app: App, request: Request) -> Response {
         let message = format!("this node holds {} sockets, its limit", app.limits.sockets_max);
         return ApiError::new(Problem::TooManySockets, message).into_response();
     };
+    // Where nobody counts what comes, nothing large may.
+    let metered = parts.extensions.remove::<ConnectInfo<Intake>>();
+    let message_bytes_max = metered.as_ref().map_or(MESSAGE_BYTES_MAX, |_| LARGE_BODY_BYTES_MAX);
+    let intake = metered.map_or_else(Intake::default, |ConnectInfo(intake)| intake);
     // Held until the session ends, so that draining can wait for it.
     let tracked = app.sockets.token();
     upgrade
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)
         .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
-        .max_message_size(MESSAGE_BYTES_MAX)
-        .max_frame_size(MESSAGE_BYTES_MAX)
+        .max_message_size(message_bytes_max)
+        .max_frame_size(message_bytes_max)
         .on_upgrade(move |socket| async move {
-            Box::pin(socket::run(app, principal, socket)).await;
+            intake.begin();
+            Box::pin(socket::run(app, principal, socket, intake)).await;
             drop((seat, tracked));
         })
 }

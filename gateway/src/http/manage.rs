@@ -242,7 +242,7 @@ async fn entry_of(
     key: &BranchKey,
     change: &model::ModuleChange,
 ) -> Option<Arc<HistoryEntry>> {
-    let meta = change.details.get("meta").and_then(Value::as_object).unwrap_or(&change.details);
+    let meta = change.details.get("meta").and_then(Value::as_object)?;
     let id = meta.get("historyEntryId")?.as_str()?.to_owned();
     entries(app, key, Some(id)).await.ok()?.pop()
 }

@@ -1,6 +1,6 @@
 //! Module event: one act on a whole module as `server:event` (contract.md 6.5).
 
-use model::{Delta, Event, ModuleAct, ModuleChange, ModuleSnapshot, Object, Value};
+use model::{BranchKey, Delta, Event, ModuleAct, ModuleChange, ModuleSnapshot, Object, Value};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -30,18 +30,27 @@ impl<'a> ModuleEvent<'a> {
     }
 }
 
-/// The `meta` of an act on a whole module: as it was agreed, and who tells it.
-pub(crate) fn module_meta(server_id: &str, change: &ModuleChange) -> Object {
+/// The `meta` of an act on a whole module: as it was agreed, and, but for a restore, who tells it.
+pub(crate) fn module_meta(server_id: &str, key: &BranchKey, change: &ModuleChange) -> Object {
     let agreed = change.details.get("meta").and_then(Value::as_object);
     let mut meta = agreed.cloned().unwrap_or_default();
-    meta.insert("serverId", server_id.into());
+    if change.act != ModuleAct::Restore {
+        meta.insert("serverId", server_id.into());
+    }
+    if change.act == ModuleAct::Reset {
+        meta.insert("moduleId", key.module.as_str().into());
+    }
     meta
 }
 
 impl Serialize for ModuleEvent<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let Self { server_id, delta, event, change, snapshot } = self;
-        let own = ["type", "action", "branchId", "moduleId", "version", "meta", "cursor", "batch"];
+        let own = [
+            "type", "action", "branchId", "moduleId", "version", "meta", "cursor", "batch",
+            // A restore says in its meta which entry it is of.
+            "entryId",
+        ];
         let mut map = to.serialize_map(None)?;
         map.serialize_entry("type", "server:event")?;
         map.serialize_entry("action", change.act.wire_name())?;
@@ -58,7 +67,7 @@ impl Serialize for ModuleEvent<'_> {
                 map.serialize_entry(&**name, value)?;
             }
         }
-        map.serialize_entry("meta", &module_meta(server_id, change))?;
+        map.serialize_entry("meta", &module_meta(server_id, &delta.key, change))?;
         map.serialize_entry("cursor", &Place::new(delta.incarnation, event.offset))?;
         if let Some(batch) = Batch::of(event) {
             map.serialize_entry("batch", &batch)?;

@@ -13,6 +13,12 @@ use crate::wire::event::Shown;
 use crate::wire::module_event::module_meta;
 use crate::wire::snapshot::Module;
 
+/// What emptying a table is called.
+const TABLE_PURGE: &str = "table:purge";
+
+/// What an act's `meta` says of the whole module, and not of one table.
+const OF_THE_MODULE: [&str; 4] = ["eventMetaReset", "moduleId", "purgedTables", "totalPurged"];
+
 /// The member that stands for a module's whole state.
 pub(crate) const SNAPSHOT: &str = "snapshot";
 
@@ -140,10 +146,20 @@ impl Teller<'_> {
             EventChange::Module(change) => {
                 let (action, entry) = of_table(change, canonical)?;
                 data.insert("action", action.into());
-                for (member, value) in entry.iter().filter(|(member, _)| &***member != "table") {
+                let of_change = entry.iter().filter(|(member, _)| &***member != "table");
+                let mut members: Vec<_> = of_change.collect();
+                if action == TABLE_PURGE {
+                    // How much is gone comes first there.
+                    members.reverse();
+                }
+                for (member, value) in members {
                     data.insert(Arc::clone(member), value.clone());
                 }
-                data.insert("meta", module_meta(self.server_id, change).into());
+                let mut meta = module_meta(self.server_id, self.key, change);
+                for of_the_module in OF_THE_MODULE {
+                    meta.remove(of_the_module);
+                }
+                data.insert("meta", meta.into());
             }
         }
         Some(data)
@@ -184,10 +200,10 @@ impl Teller<'_> {
 fn of_table<'a>(change: &'a ModuleChange, canonical: &str) -> Option<(&'static str, &'a Object)> {
     let details = &change.details;
     let (action, list) = match change.act {
-        ModuleAct::Purge => ("table:purge", details.get("tables")),
+        ModuleAct::Purge => (TABLE_PURGE, details.get("tables")),
         ModuleAct::Restore => ("table:restore", details.get("restored")),
         ModuleAct::Reset => {
-            ("table:purge", details.get("meta").and_then(|meta| meta.get("purgedTables")))
+            (TABLE_PURGE, details.get("meta").and_then(|meta| meta.get("purgedTables")))
         }
         ModuleAct::Replace => return None,
     };

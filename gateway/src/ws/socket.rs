@@ -24,13 +24,15 @@ use tokio::time::{Sleep, sleep, sleep_until, timeout};
 use crate::auth::Principal;
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, now};
-use crate::limits::{GOODBYE_MAX, SNAPSHOT_BYTES_MAX};
+use crate::intake::Intake;
+use crate::limits::{GOODBYE_MAX, MESSAGE_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use crate::metrics::Channel;
 use crate::render;
 use crate::ws::frame;
 use crate::ws::outbox::Outbox;
 use crate::ws::session::{Action, Begun, Large, LogEnd, Moment, Session, Ticket};
 use crate::ws::source::{Pulled, deltas, follow, posts};
+use crate::ws::topic;
 
 /// Why a socket ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,15 +50,17 @@ enum End {
 }
 
 /// Serves one socket until it ends.
-pub(crate) async fn run(app: App, principal: Principal, socket: WebSocket) {
-    let id = uuid::Uuid::new_v4().to_string();
+pub(crate) async fn run(app: App, principal: Principal, socket: WebSocket, intake: Intake) {
+    let id = uuid::Uuid::new_v4();
+    let spread = f64::from(id.as_bytes()[0]) / 255.0;
+    let id = format!("client-{id}");
     tracing::debug!(socket = id, "a socket opened");
     app.counters.sockets.increment(1.0);
     let counted = App::clone(&app);
     let (mut sink, mut stream) = socket.split();
     let (session, greeting) =
         Session::new(id.clone(), Arc::clone(&app.server_id), principal, now());
-    let mut shell = Shell::new(app, session, greeting, spread(&id));
+    let mut shell = Shell::new(app, session, greeting, intake, spread);
     let end = shell.serve(&mut sink, &mut stream).await;
     drop(shell);
     goodbye(end, sink, stream).await;
@@ -65,12 +69,6 @@ pub(crate) async fn run(app: App, principal: Principal, socket: WebSocket) {
         counted.counters.stalled.increment(1);
     }
     tracing::debug!(socket = id, ?end, "a socket ended");
-}
-
-/// A number from 0 to 1 that differs from socket to socket.
-fn spread(id: &str) -> f64 {
-    let byte = id.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok()).unwrap_or_default();
-    f64::from(byte) / 255.0
 }
 
 /// What the shell was asked to do elsewhere, done.
@@ -88,6 +86,7 @@ type Sink = SplitSink<WebSocket, Message>;
 struct Shell {
     app: App,
     session: Session,
+    intake: Intake,
     outbox: Outbox,
     /// What the session asked for and that waits for a snapshot being written.
     todo: VecDeque<Action>,
@@ -99,13 +98,14 @@ struct Shell {
     catalogues: watch::Receiver<Arc<Catalogue>>,
     heard: Instant,
     ping_at: Instant,
+    /// A number from 0 to 1 that differs from socket to socket.
     spread: f64,
     leave_at: Option<Instant>,
     timer: Pin<Box<Sleep>>,
 }
 
 impl Shell {
-    fn new(app: App, session: Session, greeting: Vec<Action>, spread: f64) -> Self {
+    fn new(app: App, session: Session, greeting: Vec<Action>, intake: Intake, spread: f64) -> Self {
         let now = Instant::now();
         let ping_at = now + app.limits.ping_every;
         let catalogues = app.branches.catalogues();
@@ -113,6 +113,7 @@ impl Shell {
             outbox: Outbox::new(app.limits.outbox_frames_max, app.limits.outbox_bytes_max),
             app,
             session,
+            intake,
             todo: greeting.into(),
             rendering: None,
             under_way: FuturesUnordered::new(),
@@ -131,6 +132,9 @@ impl Shell {
     async fn serve(&mut self, sink: &mut Sink, stream: &mut SplitStream<WebSocket>) -> End {
         loop {
             self.work_off();
+            if self.session.is_idle() {
+                self.intake.decided();
+            }
             if let Some(end) = self.on_time(Instant::now()) {
                 return end;
             }
@@ -175,7 +179,8 @@ impl Shell {
 
     /// Whether the client may ask for more.
     fn may_read(&self) -> bool {
-        let ready = self.rendering.is_none() && !self.session.is_busy();
+        let busy = self.session.is_busy() || self.intake.is_deciding();
+        let ready = self.rendering.is_none() && !busy;
         ready && self.outbox.has_room() && !self.outbox.has_snapshot() && !self.is_leaving()
     }
 
@@ -193,8 +198,11 @@ impl Shell {
     /// Does what its time has come for, and sets the timer for the next.
     fn on_time(&mut self, now: Instant) -> Option<End> {
         let limits = &self.app.limits;
-        if !self.may_read() {
-            // The silence is ours.
+        if self.intake.is_overdue() {
+            return Some(End::Idle);
+        }
+        if !self.may_read() || self.intake.is_coming() {
+            // The silence is ours, or there is none.
             self.heard = now;
         }
         let idle_at = self.heard + limits.idle_max;
@@ -234,12 +242,8 @@ impl Shell {
     fn on_message(&mut self, message: Option<Result<Message, axum::Error>>) -> Option<End> {
         self.heard = Instant::now();
         match message {
-            Some(Ok(Message::Text(text))) => {
-                self.tell(|session, moment| session.on_message(text.as_bytes(), moment));
-            }
-            Some(Ok(Message::Binary(bytes))) => {
-                self.tell(|session, moment| session.on_message(&bytes, moment));
-            }
+            Some(Ok(Message::Text(text))) => return self.on_frame(text.as_bytes()),
+            Some(Ok(Message::Binary(bytes))) => return self.on_frame(&bytes),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
             Some(Ok(Message::Close(_))) | None => return Some(End::Gone),
             Some(Err(error)) => {
@@ -247,6 +251,15 @@ impl Shell {
                 return Some(if large { End::TooLarge } else { End::Gone });
             }
         }
+        None
+    }
+
+    fn on_frame(&mut self, message: &[u8]) -> Option<End> {
+        self.intake.delivered();
+        if message.len() > MESSAGE_BYTES_MAX && !topic::brings_snapshot(message) {
+            return Some(End::TooLarge);
+        }
+        self.tell(|session, moment| session.on_message(message, moment));
         None
     }
 

@@ -1,6 +1,10 @@
 //! Topic: what the name of a topic says about where its words come from (contract.md 6.4).
 
+use std::borrow::Cow;
+
 use model::{BranchId, BranchKey, ModuleId};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 /// Where a topic's words come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +96,18 @@ impl Topic {
         })
     }
 
+    /// Which topics are told of an event first: those of one table, the narrower the earlier.
+    pub(crate) fn rank(&self) -> u8 {
+        match self {
+            Self::Table { module: Some(_), .. } => 0,
+            Self::Table { branch: Some(_), .. } => 1,
+            Self::Table { .. } => 2,
+            Self::Channel { .. } => 3,
+            Self::Sync(_) => 4,
+            Self::Free => 5,
+        }
+    }
+
     /// Whether clients may post under it.
     pub(crate) fn takes_posts(&self) -> bool {
         match self {
@@ -108,6 +124,28 @@ pub(crate) fn sync_topics(key: &BranchKey) -> Vec<String> {
         topics.push(format!("pos:sync:{}", key.branch));
     }
     topics
+}
+
+/// Whether a message is a post with a snapshot under a sync topic. It is only skimmed: nothing of
+/// it is kept.
+pub(crate) fn brings_snapshot(message: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Frame<'a> {
+        #[serde(borrow)]
+        r#type: Cow<'a, str>,
+        #[serde(borrow)]
+        topic: Cow<'a, str>,
+        data: Data,
+    }
+    #[derive(Deserialize)]
+    struct Data {
+        snapshot: Option<IgnoredAny>,
+    }
+    serde_json::from_slice::<Frame<'_>>(message).is_ok_and(|frame| {
+        frame.r#type == "publish"
+            && frame.data.snapshot.is_some()
+            && matches!(Topic::parse(&frame.topic), Topic::Sync(_))
+    })
 }
 
 #[cfg(test)]
@@ -160,5 +198,24 @@ mod tests {
     fn a_module_has_its_sync_topics() {
         assert_eq!(sync_topics(&key("dar", "pos")), ["sync::dar::pos", "pos:sync:dar"]);
         assert_eq!(sync_topics(&key("dar", "crm")), ["sync::dar::crm"]);
+    }
+
+    #[test]
+    fn only_a_snapshot_under_a_sync_topic_may_be_large() {
+        let post = |topic: &str, data: &str| {
+            format!(r#"{{"type":"publish","topic":"{topic}","data":{data}}}"#)
+        };
+        let snapshot = r#"{"trans_id":"t","snapshot":{"tables":{"t":[{}]}}}"#;
+        assert!(brings_snapshot(post("pos:sync:dar", snapshot).as_bytes()));
+        for other in [
+            post("free", snapshot),
+            post("sync::dar::pos", r#"{"trans_id":"t"}"#),
+            post("sync::dar::pos", r#"{"snapshot":null}"#),
+            post("sync::dar::pos", "[]"),
+            post("sync::dar::pos", snapshot).replace("publish", "client:publish"),
+            format!("{}x", post("sync::dar::pos", snapshot)),
+        ] {
+            assert!(!brings_snapshot(other.as_bytes()), "{other}");
+        }
     }
 }

@@ -95,6 +95,28 @@ async fn a_message_that_is_too_large_ends_the_socket() {
 }
 
 #[tokio::test]
+async fn a_snapshot_under_a_sync_topic_may_be_larger_than_other_messages() {
+    let served = Served::new(|_| {}).await;
+    let mut socket = served.open("/ws").await;
+    let large = "x".repeat(4 * 1024 * 1024);
+    let post = |id: &str| {
+        format!(
+            r#"{{"type":"publish","topic":"sync::dar::pos","data":{{"trans_id":"{id}","snapshot":{{"tables":{{}},"x":"{large}"}}}}}}"#
+        )
+    };
+    // More of them than a node takes at once: each gives its place back.
+    for round in 0..10 {
+        socket.0.send(Message::text(post(&round.to_string()))).await.unwrap();
+        socket.say(r#"{"type":"ping"}"#).await;
+        socket.expect("pong").await;
+    }
+    let free = post("y").replace("sync::dar::pos", "free");
+    drop(socket.0.send(Message::text(free)).await);
+    let (code, _) = socket.goodbye().await;
+    assert!(code == 1009 || code == 1006, "{code}");
+}
+
+#[tokio::test]
 async fn a_socket_that_is_gone_follows_nothing_and_frees_its_seat() {
     let served = Served::new(|config| config.limits.sockets_max = 1).await;
     let socket = served.enter("two").await;

@@ -14,7 +14,7 @@ use crate::module::act::{emptied, number};
 use crate::module::plan::Plan;
 use crate::reject::Reject;
 use crate::schema::Table;
-use crate::value::Value;
+use crate::value::{Object, Value};
 
 impl Plan<'_> {
     pub(crate) fn reset(&mut self, reset: &Reset) -> Result<(), Reject> {
@@ -42,15 +42,18 @@ impl Plan<'_> {
             let (module, numbers) = self.module_and_numbers();
             numbers.pass_made(module);
         }
-        let details = [
+        let meta: Object = [
             ("reason", Value::from(reset.reason.as_str())),
             ("requestedBy", reset.requested_by.clone().into()),
             ("historyEntryId", entry.into()),
             ("purgedTables", Value::Array(shown)),
             ("totalPurged", number(removed)),
-        ];
+        ]
+        .into_iter()
+        .collect();
+        let details = [("meta", Value::from(meta))].into_iter().collect();
         let touches = self.touched(&before, &tables);
-        self.draft_act(ModuleAct::Reset, details.into_iter().collect(), touches, Revision(1));
+        self.draft_act(ModuleAct::Reset, details, touches, Revision(1));
         Ok(())
     }
 }
@@ -104,7 +107,7 @@ mod tests {
         assert_eq!(
             details,
             format!(
-                r#"{{"reason":"daily-reset","requestedBy":"me","historyEntryId":"{}","purgedTables":[{{"table":"order_header","status":"empty","removed":0}},{{"table":"order_line","status":"empty","removed":0}},{{"table":"dishes","status":"cleared","removed":2}},{{"table":"tickets","status":"cleared","removed":1}}],"totalPurged":3}}"#,
+                r#"{{"meta":{{"reason":"daily-reset","requestedBy":"me","historyEntryId":"{}","purgedTables":[{{"table":"order_header","status":"empty","removed":0}},{{"table":"order_line","status":"empty","removed":0}},{{"table":"dishes","status":"cleared","removed":2}},{{"table":"tickets","status":"cleared","removed":1}}],"totalPurged":3}}}}"#,
                 history[0].id
             )
         );

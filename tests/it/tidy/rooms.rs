@@ -19,7 +19,7 @@ const ROOMS: [(&str, &[&str]); 7] = [
 const FUZZERS: &str = "tests/fuzz/";
 
 /// Each library that has a home, and the places that may name it.
-const LIBRARIES: [(&str, &[&str]); 26] = [
+const LIBRARIES: [(&str, &[&str]); 27] = [
     ("openraft", &["raft/"]),
     ("sled", &["raft/src/disk/"]),
     ("crc32fast", &["raft/"]),
@@ -28,6 +28,7 @@ const LIBRARIES: [(&str, &[&str]); 26] = [
     ("axum", &["gateway/"]),
     ("tower", &["gateway/"]),
     ("tower_http", &["gateway/"]),
+    ("hyper", &["gateway/"]),
     ("hyper_util", &["gateway/"]),
     ("percent_encoding", &["gateway/"]),
     ("utoipa", &["gateway/"]),

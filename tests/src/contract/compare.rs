@@ -112,6 +112,8 @@ pub struct Comparison {
     told: BTreeSet<String>,
     scenario: usize,
     spot: Spot,
+    /// The topic, where what is compared shows a state of its own.
+    topic: String,
 }
 
 impl Comparison {
@@ -169,6 +171,8 @@ impl Comparison {
 
     /// Compares two values, and remembers which records we have.
     pub fn values(&mut self, root: &str, recorded: &Value, ours: &Value) {
+        let topic = recorded.get("topic").and_then(Value::as_str).unwrap_or_default();
+        self.topic = if slack::is_of_a_state(topic) { topic.to_owned() } else { String::new() };
         self.walk("", &mut vec![root.to_owned()], recorded, ours);
         self.remember(ours);
         let mut told = Vec::new();
@@ -316,7 +320,7 @@ impl Comparison {
             return self.walk(place, path, recorded, ours);
         };
         let kind = path.last().cloned().unwrap_or_default();
-        let here = (place.to_owned(), kind);
+        let here = (format!("{}{place}", self.topic), kind);
         let found = left - right;
         let known = self.distances.entry(here).or_insert(Distance { agreed: found, seen: None });
         #[allow(clippy::float_cmp, reason = "whole numbers")]

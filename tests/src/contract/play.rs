@@ -32,6 +32,14 @@ const NAMED: [(&str, &str); 8] = [
 /// Members by which a frame is told from others of its type, besides the record it is about.
 const TELLING: [&str; 8] =
     ["topic", "table", "requestId", "level", "event", "directive", "branchId", "moduleId"];
+/// What tells the words of one topic from each other.
+const SAID: [&str; 5] = [
+    "/data/mode",
+    "/data/set/action",
+    "/data/set/mutationId",
+    "/data/set/recordRef/key",
+    "/data/set/meta/table",
+];
 /// Where a frame says which request it answers.
 const REQUEST: &str = "/meta/clientMeta/requestId";
 /// How long a day is in a text.
@@ -369,7 +377,15 @@ fn is_counterpart(recorded: &Value, ours: &Value, names: &Names) -> bool {
     };
     let is_answer = recorded.pointer(REQUEST).is_some();
     let is = |name: &str| recorded["type"] == name;
+    // What a topic says is told from what it said before by these.
+    let says = |path: &str| {
+        alike(
+            recorded.pointer(path).unwrap_or(&Value::Null),
+            ours.pointer(path).unwrap_or(&Value::Null),
+        )
+    };
     recorded["type"] == ours["type"]
+        && SAID.iter().all(|path| says(path))
         && TELLING.iter().all(|name| alike(&recorded[*name], &ours[*name]))
         && same(REQUEST)
         && (is_answer || same("/recordRef/key"))
@@ -397,6 +413,9 @@ mod tests {
         assert!(is_counterpart(&event("a"), &event("a"), &names));
         assert!(!is_counterpart(&event("a"), &event("b"), &names));
         assert!(is_counterpart(&event("AAA-000001"), &event("AAA-000002"), &names));
+        let word = |action: &str| json!({ "type": "publish", "data": { "mode": "delta", "set": { "action": action } } });
+        assert!(is_counterpart(&word("a"), &word("a"), &names));
+        assert!(!is_counterpart(&word("a"), &word("b"), &names));
         let log = |level: &str| json!({ "type": "server:log", "level": level });
         assert!(!is_counterpart(&log("warn"), &log("error"), &names));
     }

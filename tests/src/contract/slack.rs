@@ -39,7 +39,7 @@ const ERRORS_MORE: &[&str] =
     &["type", "title", "status", "detail", "instance", "details", "message", "path"];
 /// What any object at this path may have more: the end of the path, and the members.
 const MORE: &[(&str, &[&str])] = &[
-    ("frame", &["cursor", "gap", "resume"]),
+    ("frame", &["cursor", "cursors", "gap", "resume"]),
     ("frame/context", &["requestId", "code", "details"]),
     ("body", &["cursor"]),
     ("ack", &["cursor"]),
@@ -66,6 +66,13 @@ pub fn may_have(path: &[String], recorded: &Value, member: &str) -> bool {
     let is_error = path == ["body"] && recorded["error"].is_string();
     (is_error && ERRORS_MORE.contains(&member))
         || MORE.iter().any(|(end, members)| ends_with(path, end) && members.contains(&member))
+}
+
+/// Whether a topic tells of a state that the original kept apart from the module's own, so that
+/// its versions are at another distance.
+pub fn is_of_a_state(topic: &str) -> bool {
+    let is_of_tables = topic.starts_with("sync-table::") || topic.starts_with("table::");
+    !topic.is_empty() && !is_of_tables
 }
 
 /// Whether a frame may come although none was recorded.
@@ -104,6 +111,8 @@ mod tests {
         assert!(may_have(&path("body"), &error, "title"));
         assert!(!may_have(&path("body"), &answer, "title"));
         assert!(may_have(&path("frame/context"), &answer, "code"));
+        assert!(is_of_a_state("pos:sync:dar") && !is_of_a_state(""));
+        assert!(!is_of_a_state("sync-table::dar::t") && !is_of_a_state("table::t"));
         assert!(may_come(&json!({ "type": "server:error" })));
         assert!(!may_come(&json!({ "type": "server:event" })));
     }

@@ -25,6 +25,9 @@ use crate::http::reset::command;
 use crate::limits::RESETS_AT_ONCE;
 use crate::publish::event_of;
 
+/// Why a flag is raised for a module that began again.
+const FLAG_REASON: &str = "post-reset";
+
 /// `POST …/daily-reset`.
 pub(super) async fn reset(
     State(app): State<App>,
@@ -96,7 +99,7 @@ impl Asked {
             .iter()
             .filter(|done| self.raises_flags && done.outcome.is_ok())
             .map(|done| {
-                let (reason, by) = (Some(self.reason.clone()), self.requested_by.clone());
+                let (reason, by) = (Some(FLAG_REASON.to_owned()), self.requested_by.clone());
                 full_sync::raised(&self.branch, done.module.as_str(), reason, by)
             })
             .collect();

@@ -27,7 +27,10 @@ impl Topics {
         actions: &mut Vec<Action>,
     ) {
         let at = Cursor { incarnation: life, offset: teller.event.offset };
-        for (name, topic) in &mut self.0 {
+        let fed = |topic: &Subscription| topic.feeds.iter().any(|feed| feed.key == *teller.key);
+        let mut topics: Vec<_> = self.0.iter_mut().filter(|(_, topic)| fed(topic)).collect();
+        topics.sort_by_key(|(_, topic)| topic.topic.rank());
+        for (name, topic) in topics {
             let feeds = topic.feeds.iter().enumerate();
             let fits = feeds.filter(|(_, feed)| feed.key == *teller.key && feed.takes(at));
             let places: Vec<usize> = fits.map(|(place, _)| place).collect();
@@ -173,7 +176,8 @@ impl Session {
                 names.push(name.clone());
             }
         }
-        for name in names {
+        // `sync::…` before `pos:sync:…`.
+        for name in names.into_iter().rev() {
             self.ask(Asked::State(name), key.clone(), Read::Snapshot, level, actions);
         }
     }

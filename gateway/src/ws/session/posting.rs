@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use actors::{Post, RouteError};
 use model::{
-    BranchKey, Command, CommandId, Object, Origin, Outcome, Reject, Replace, Request, Value,
+    Answer, BranchKey, Command, CommandId, Object, Origin, Outcome, Read, ReadLevel, Reject,
+    Replace, Request, Value,
 };
 
 use super::querying::Asked;
-use super::{Action, Moment, Session, control};
+use super::{Action, Large, Moment, Session, control};
 use crate::auth::{Access, Intent, authorize};
 use crate::error::ApiError;
 use crate::limits::{ID_BYTES_MAX, TOPIC_DATA_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
 use crate::publish::{take_object, text};
-use crate::wire::channel_data;
+use crate::wire::{Said, Stand, TopicFrame, channel_data, sync_data};
 use crate::ws::frame;
 use crate::ws::lane::{Owed, Posted, Reply, Waiting};
 use crate::ws::topic::{Channel, POS, Topic, sync_topics};
@@ -148,10 +149,69 @@ impl Session {
             self.say(Post { topic, data: posted.data.clone() }, &mut actions);
         }
         let table = posted.data.get("table").and_then(Value::as_str);
-        if let Some(channel) = table.and_then(Channel::of_table)
-            && key.module.as_str() == POS
-        {
-            let stand = accepted.delta.events.last().map(|event| (event.revision, event.at));
+        if key.module.as_str() == POS && table.and_then(Channel::of_table).is_some() {
+            let changed = accepted.delta.events.last().map(|event| (event.revision, event.at));
+            if changed.is_some() {
+                actions.extend(self.tell_channel(key, posted, changed, moment));
+            } else {
+                let asked = Asked::Stand(key.clone(), Arc::clone(posted));
+                let level = ReadLevel::Linearizable;
+                self.ask(asked, key.clone(), Read::Head, level, &mut actions);
+            }
+        }
+        actions
+    }
+
+    /// Answers a post whose id was used before: with what was said then, that it was, and the
+    /// module's state, which is read first.
+    pub(super) fn repeat(
+        &mut self,
+        posted: &Posted,
+        last: Option<&Post>,
+        actions: &mut Vec<Action>,
+    ) {
+        let data = repeated(posted, last);
+        let topic = posted.topic.clone();
+        match Topic::parse(&topic) {
+            Topic::Sync(key) if self.may_read(&key) => {
+                let asked = Asked::Repeat { topic, data };
+                self.ask(asked, key, Read::Snapshot, ReadLevel::Linearizable, actions);
+            }
+            Topic::Sync(_) | Topic::Table { .. } | Topic::Channel { .. } | Topic::Free => {
+                actions.push(control(frame::text(&TopicFrame::new(&topic, Said::Bare(data)))));
+            }
+        }
+    }
+
+    fn may_read(&self, key: &BranchKey) -> bool {
+        authorize(&self.principal, &Access::module(Intent::Read, key)).is_ok()
+    }
+
+    /// The state such an answer is shown with came, or could not be read.
+    pub(super) fn on_repeated(
+        &self,
+        topic: String,
+        data: Object,
+        result: Result<Answer, RouteError>,
+    ) -> Action {
+        let Ok(Answer::Snapshot(snapshot)) = result else {
+            return control(frame::text(&TopicFrame::new(&topic, Said::Bare(data))));
+        };
+        let said = Said::Bare(sync_data(&self.server_id, &data, &snapshot.head));
+        Action::Write(Large::Topic(TopicFrame { topic, said, snapshot: Some(snapshot) }))
+    }
+
+    /// Tells a channel of a post under a sync topic, completed by where the module stands.
+    pub(super) fn tell_channel(
+        &mut self,
+        key: &BranchKey,
+        posted: &Posted,
+        stand: Stand,
+        moment: Moment<'_>,
+    ) -> Vec<Action> {
+        let table = posted.data.get("table").and_then(Value::as_str);
+        let mut actions = Vec::new();
+        if let Some(channel) = table.and_then(Channel::of_table) {
             let at = moment.at.to_iso();
             let data = channel_data(&self.server_id, key, &posted.data, stand, channel.name(), &at);
             let topic = format!("{}:{}", key.branch, channel.name());
@@ -193,4 +253,22 @@ fn too_large(data: &Object, bytes: usize, topic: &str) -> Option<Action> {
         let message = format!("the data has at most {TOPIC_DATA_BYTES_MAX} bytes as JSON");
         wrong("topic-data-too-large", &message, topic)
     })
+}
+
+/// What is said again of a post whose id was used before, and that it was.
+fn repeated(posted: &Posted, last: Option<&Post>) -> Object {
+    let first = last
+        .map(|last| &last.data)
+        .filter(|data| trans_of(data).as_deref() == Some(posted.trans.as_str()));
+    let mut data = first.unwrap_or(&posted.data).clone();
+    let mutation = |data: &Object| data.get("mutationId").cloned().unwrap_or_default();
+    let (before, now) = (first.map(mutation).unwrap_or_default(), mutation(&posted.data));
+    let mut meta = data.get("meta").and_then(Value::as_object).cloned().unwrap_or_default();
+    meta.insert("duplicateTrans", true.into());
+    meta.insert("transId", posted.trans.as_str().into());
+    meta.insert("previousMutationId", before);
+    meta.insert("ackedMutationId", now.clone());
+    data.insert("mutationId", now);
+    data.insert("meta", meta.into());
+    data
 }

@@ -27,6 +27,10 @@ pub(super) enum Asked {
     State(String),
     /// What was said when a post's id was first used.
     Duplicate(Arc<Posted>),
+    /// The state such a post is answered with.
+    Repeat { topic: String, data: Object },
+    /// Where the module stands that a channel is told of.
+    Stand(BranchKey, Arc<Posted>),
 }
 
 impl Asked {
@@ -117,6 +121,15 @@ impl Session {
             },
             Some(Asked::State(topic)) => self.on_state(&topic, result),
             Some(Asked::Duplicate(_)) => Vec::new(),
+            Some(Asked::Repeat { topic, data }) => vec![self.on_repeated(topic, data, result)],
+            Some(Asked::Stand(key, posted)) => {
+                let stand = match result {
+                    Ok(Answer::Head(head)) => Some((head.revision, head.last_updated_at)),
+                    // It is told without, then.
+                    Ok(_) | Err(_) => None,
+                };
+                self.tell_channel(&key, &posted, stand, moment)
+            }
             None => self.on_refreshed(ticket, result, moment),
         }
     }

@@ -263,7 +263,9 @@ impl Session {
     ) -> Vec<Action> {
         if let Some(Asked::Duplicate(posted)) = self.asked.remove(&ticket) {
             let last = result.ok().flatten();
-            return vec![Action::Drop(ticket), repeat(&posted, last.as_deref())];
+            let mut actions = vec![Action::Drop(ticket)];
+            self.repeat(&posted, last.as_deref(), &mut actions);
+            return actions;
         }
         match result {
             Ok(Some(last)) => self.on_post(ticket, last),
@@ -308,22 +310,4 @@ impl Session {
         let mut topics = self.topics.0.iter();
         topics.find(|(_, topic)| topic.ear == Some(ticket)).map(|(name, _)| name.clone())
     }
-}
-
-/// The answer to a post whose id was used before: what was said then, and that it was.
-fn repeat(posted: &crate::ws::lane::Posted, last: Option<&Post>) -> Action {
-    let first = last
-        .map(|last| &last.data)
-        .filter(|data| super::posting::trans_of(data).as_deref() == Some(posted.trans.as_str()));
-    let mut data = first.unwrap_or(&posted.data).clone();
-    let mutation = |data: &Object| data.get("mutationId").cloned().unwrap_or_default();
-    let (before, now) = (first.map(mutation).unwrap_or_default(), mutation(&posted.data));
-    let mut meta = data.get("meta").and_then(Value::as_object).cloned().unwrap_or_default();
-    meta.insert("duplicateTrans", true.into());
-    meta.insert("transId", posted.trans.as_str().into());
-    meta.insert("previousMutationId", before);
-    meta.insert("ackedMutationId", now.clone());
-    data.insert("mutationId", now);
-    data.insert("meta", meta.into());
-    control(frame::text(&TopicFrame::new(&posted.topic, Said::Bare(data))))
 }

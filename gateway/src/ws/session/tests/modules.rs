@@ -107,7 +107,7 @@ fn a_reset_carries_the_state_it_began_again_with() {
     assert_eq!(
         told,
         [
-            r#"{"type":"server:event","action":"module:reset","branchId":"dar","moduleId":"pos","version":3,"snapshot":{"moduleId":"pos","branchId":"dar","version":3,"tables":{},"meta":{"lastUpdatedAt":"2026-11-21T00:19:37.740Z","counter":0,"labCounter":0}},"record":null,"meta":{"reason":"daily-reset","serverId":"ws-a"},"cursor":{"epoch":1,"sequence":2}}"#
+            r#"{"type":"server:event","action":"module:reset","branchId":"dar","moduleId":"pos","version":3,"snapshot":{"moduleId":"pos","branchId":"dar","version":3,"tables":{},"meta":{"lastUpdatedAt":"2026-11-21T00:19:37.740Z","counter":0,"labCounter":0}},"record":null,"meta":{"reason":"daily-reset","serverId":"ws-a","moduleId":"pos"},"cursor":{"epoch":1,"sequence":2}}"#
         ]
     );
     assert_eq!(text(&act(ModuleAct::Replace, 2, "{}"), None), [""]);

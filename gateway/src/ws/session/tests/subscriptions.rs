@@ -112,10 +112,10 @@ fn a_table_is_told_of_under_each_of_its_names() {
     assert_eq!(told.len(), 4, "{told:?}");
     assert_eq!(told[0], "server:event 1");
     assert_eq!(
-        told[1],
+        told[2],
         r#"{"type":"publish","topic":"sync-table::dar::orders","data":{"mode":"snapshot","snapshot":{"type":"table:update","branchId":"dar","moduleId":"pos","table":"orders","action":"module:insert","recordRef":{"table":"orders","key":"k","primaryKey":{"id":"k"},"id":"k"},"eventId":"evt-1","sequence":1,"version":2,"timestamp":"2026-11-21T00:19:37.740Z","created":true,"deleted":false,"meta":{"serverId":"ws-a","branchId":"dar","moduleId":"pos","table":"orders","timestamp":"2026-11-21T00:19:37.740Z","recordKey":"k","recordId":"k","eventId":"evt-1","sequence":1,"recordRef":{"table":"orders","key":"k","primaryKey":{"id":"k"},"id":"k"}}}}}"#
     );
-    assert!(told[2].contains(r#""moduleId":"pos","table":"order_header","action""#), "{told:?}");
+    assert!(told[1].contains(r#""moduleId":"pos","table":"order_header","action""#), "{told:?}");
     let told = story.came(1, order(2, None));
     assert!(
         told[1].contains(r#""mode":"delta","set":{"eventId":"evt-2","sequence":2"#),
@@ -134,7 +134,7 @@ fn a_purge_is_told_to_the_tables_it_emptied_before_the_event() {
     assert_eq!(
         told[..2],
         [
-            r#"{"type":"publish","topic":"table::tickets","data":{"mode":"snapshot","snapshot":{"type":"table:update","branchId":"dar","moduleId":"pos","table":"tickets","action":"table:purge","status":"cleared","removed":2,"meta":{"reason":"r","serverId":"ws-a"}}}}"#,
+            r#"{"type":"publish","topic":"table::tickets","data":{"mode":"snapshot","snapshot":{"type":"table:update","branchId":"dar","moduleId":"pos","table":"tickets","action":"table:purge","removed":2,"status":"cleared","meta":{"reason":"r","serverId":"ws-a"}}}}"#,
             "server:event 1 module:purge",
         ]
     );
@@ -284,6 +284,11 @@ fn ticket(repeated: bool) -> Result<Outcome, RouteError> {
     Ok(Outcome::Accepted(Accepted { delta, reserved: None, repeated }))
 }
 
+/// The ticket an action names last.
+fn number_of(action: &str) -> Ticket {
+    action.rsplit_once(' ').unwrap().1.parse().unwrap()
+}
+
 #[test]
 fn a_word_under_a_sync_topic_takes_its_id_and_is_said_once() {
     let mut story = Story::begin();
@@ -297,12 +302,17 @@ fn a_word_under_a_sync_topic_takes_its_id_and_is_said_once() {
         r#"{"trans_id":"t1","action":"notify","mutationId":"m1","meta":{"x":1},"table":"orders"}"#;
     assert_eq!(story.says(&post("sync::dar::pos", said)), ["submit trans/dar/pos/t1 to dar:pos"]);
     let first = story.outcome("pos", ticket(false));
-    assert_eq!(first, [format!("say sync::dar::pos {said}")]);
+    let [say, read] = &first[..] else { panic!("{first:?}") };
+    assert_eq!(*say, format!("say sync::dar::pos {said}"));
+    assert!(read.starts_with("read "), "{read}");
+    let stand: Ticket = number_of(read);
     assert_eq!(told(&story.session.on_posted(Ok(()))), [format!("say pos:sync:dar {said}")]);
+    assert!(story.session.on_posted(Ok(())).is_empty());
+    let head = Ok(Answer::Head(snapshot("pos", 7).head));
     assert_eq!(
-        told(&story.session.on_posted(Ok(()))),
+        story.answers(stand, head),
         [
-            r#"say dar:pos:kds:orders {"type":"branch:delta","branchId":"dar","moduleId":"pos","action":"notify","mutationId":"m1","meta":{"branchId":"dar","moduleId":"pos","serverId":"ws-a","x":1},"topic":"pos:kds:orders","publishedAt":"2026-11-21T00:19:37.740Z"}"#
+            r#"say dar:pos:kds:orders {"type":"branch:delta","branchId":"dar","moduleId":"pos","action":"notify","version":8,"mutationId":"m1","meta":{"branchId":"dar","moduleId":"pos","serverId":"ws-a","version":8,"updatedAt":"2026-11-21T00:19:37.740Z","x":1},"topic":"pos:kds:orders","publishedAt":"2026-11-21T00:19:37.740Z"}"#
         ]
     );
     assert!(story.session.on_posted(Ok(())).is_empty());
@@ -312,14 +322,17 @@ fn a_word_under_a_sync_topic_takes_its_id_and_is_said_once() {
         story.says(&post("sync::dar::pos", again));
         let told_listen = story.outcome("pos", outcome);
         let [listen] = &told_listen[..] else { panic!("{told_listen:?}") };
-        let number: Ticket = listen.rsplit_once(' ').unwrap().1.parse().unwrap();
+        let number = number_of(listen);
         let data = Value::from_json(said.as_bytes()).unwrap().as_object().unwrap().clone();
         let last = Arc::new(Post { topic: "sync::dar::pos".into(), data });
+        let actions = told(&story.session.on_listening(number, Ok(Some(last))));
+        let [dropped, read] = &actions[..] else { panic!("{actions:?}") };
+        assert_eq!(*dropped, format!("drop {number}"));
+        let read = number_of(read);
         assert_eq!(
-            told(&story.session.on_listening(number, Ok(Some(last)))),
+            story.reads(read, "pos", 7),
             [
-                format!("drop {number}"),
-                r#"{"type":"publish","topic":"sync::dar::pos","data":{"trans_id":"t1","action":"notify","mutationId":"m2","meta":{"x":1,"duplicateTrans":true,"transId":"t1","previousMutationId":"m1","ackedMutationId":"m2"},"table":"orders"}}"#.to_owned(),
+                r#"{"type":"publish","topic":"sync::dar::pos","data":{"action":"notify","branchId":"dar","moduleId":"pos","version":8,"snapshot":{"moduleId":"pos","branchId":"dar","version":8,"tables":{},"meta":{"lastUpdatedAt":"2026-11-21T00:19:37.740Z","counter":0,"labCounter":0}},"mutationId":"m2","meta":{"branchId":"dar","moduleId":"pos","serverId":"ws-a","version":8,"updatedAt":"2026-11-21T00:19:37.740Z","x":1,"duplicateTrans":true,"transId":"t1","previousMutationId":"m1","ackedMutationId":"m2"},"trans_id":"t1","table":"orders"}}"#
             ]
         );
     }
