@@ -125,7 +125,7 @@ async fn a_delta_has_the_rows_after_each_cursor() {
     let thing = rest.post(DELTA, r#"{"tables":["thing"]}"#).await;
     assert_eq!(
         json(&thing, &["lastTableRefs", "thing"]),
-        r#"{"key":"x::2","primaryKey":{"a":"x","b":2}}"#
+        r#"{"key":"x::2","primaryKey":{"a":"x","b":"2"}}"#
     );
     assert_eq!(rest.post(DELTA, r#"{"tables":["zz"]}"#).await.code(), (404, "table-not-found"));
     for bad in [r#"{"tables":"x"}"#, r#"{"lastTableIds":5}"#, r#"{"resume":{"epoch":1}}"#, "[]"] {
