@@ -34,7 +34,7 @@ impl<'a> EventLog<'a> {
             last_closed_date: (),
             last: Last::of(log),
             updated_at: log.head.last_updated_at.to_iso(),
-            cursors: Cursors::of(log),
+            cursors: Cursors::of(log, Vec::new()),
         }
     }
 }
@@ -54,11 +54,12 @@ pub(crate) struct EventMeta<'a> {
 }
 
 impl<'a> EventMeta<'a> {
-    /// After this purge, if it removed anything.
+    /// After this purge, if it removed anything: the tables it emptied have no last record.
     pub(crate) fn of(log: &'a LogHead, purged: Option<Purged<'a>>) -> Self {
+        let emptied = purged.as_ref().map_or_else(Vec::new, |purged| purged.tables.clone());
         Self {
             last: Last::of(log),
-            cursors: Cursors::of(log),
+            cursors: Cursors::of(log, emptied),
             live_created_at: log.first_at.map(Timestamp::to_iso),
             updated_at: log.head.last_updated_at.to_iso(),
             purge_state: purged,
@@ -109,9 +110,9 @@ struct Cursors<'a> {
 }
 
 impl<'a> Cursors<'a> {
-    fn of(log: &'a LogHead) -> Self {
+    fn of(log: &'a LogHead, emptied: Vec<&'a str>) -> Self {
         Self {
-            table_cursors: TableCursors(&log.tables),
+            table_cursors: TableCursors { of: &log.tables, emptied },
             last_served_table_ids: Empty {},
             last_client_table_ids: Empty {},
             last_snapshot_marker: (),
@@ -124,7 +125,11 @@ impl<'a> Cursors<'a> {
 #[derive(Serialize)]
 struct Empty {}
 
-struct TableCursors<'a>(&'a [(String, LogCursor)]);
+struct TableCursors<'a> {
+    of: &'a [(String, LogCursor)],
+    /// Tables that are not shown.
+    emptied: Vec<&'a str>,
+}
 
 impl Serialize for TableCursors<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
@@ -137,7 +142,8 @@ impl Serialize for TableCursors<'_> {
             sequence: u64,
             updated_at: String,
         }
-        to.collect_map(self.0.iter().map(|(table, cursor)| {
+        let shown = self.of.iter().filter(|(table, _)| !self.emptied.contains(&table.as_str()));
+        to.collect_map(shown.map(|(table, cursor)| {
             let shape = Shape {
                 key: cursor.key.as_ref().map(RecordKey::as_str),
                 id: cursor.id.as_ref(),

@@ -163,6 +163,8 @@ async fn tables_are_emptied_into_the_history() {
     );
     assert_eq!(at(meta, &["totalEvents"]).as_u64(), Some(4), "the log goes on");
     assert_eq!(members(at(meta, &["purgeState"])), "at reason requestedBy tables");
+    let cursors = members(at(meta, &["tableCursors"]));
+    assert_eq!(cursors, "tickets", "the tables emptied have no last record");
     let entry = at(&purged.body, &["historyEntry"]);
     assert_eq!(
         members(entry),

@@ -12,6 +12,8 @@ use serde_json::Value;
 const FAR: &str = "2090";
 /// How long an id is that was made by chance.
 const UUID: usize = 36;
+/// No run was before this, in milliseconds since 1970, which are within ids of logs.
+const MILLISECONDS: &str = "1600000000000";
 
 /// One part of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +22,8 @@ enum Piece<'a> {
     Plain(&'a str),
     /// A moment: `2026-11-21T00:23:19.881Z`, or with `-` throughout, as in a file's name.
     Time(&'a str),
+    /// A moment in milliseconds: `1795220601017`.
+    Millis(&'a str),
     /// A day: `2026-11-21`.
     Day(&'a str),
     /// What stands before it, and an id made by chance.
@@ -50,7 +54,7 @@ impl Names {
     /// A recorded text as we would say it.
     pub fn translate(&self, text: &str) -> String {
         let say = |piece: &Piece<'_>| match *piece {
-            Piece::Plain(text) | Piece::Time(text) => text.to_owned(),
+            Piece::Plain(text) | Piece::Time(text) | Piece::Millis(text) => text.to_owned(),
             Piece::Day(day) if day == self.recorded_day => self.our_day.clone(),
             Piece::Day(day) => day.to_owned(),
             Piece::Made(before, made) | Piece::Number(before, made) => {
@@ -94,12 +98,20 @@ impl Names {
         true
     }
 
+    /// Forgets which numbers of sequences mean the same: a reset lets them begin again.
+    pub fn forget_numbers(&mut self) {
+        let is_number = |name: &str| matches!(pieces(name)[..], [Piece::Number(..)]);
+        self.bound.retain(|name, _| !is_number(name));
+        self.taken.retain(|name| !is_number(name));
+    }
+
     fn meets(&self, recorded: Piece<'_>, ours: Piece<'_>) -> bool {
         match (recorded, ours) {
             (Piece::Time(left), Piece::Time(right)) => {
                 let (now, too) = (self.recorded_day.as_str(), self.our_day.as_str());
                 left == right || ((now..FAR).contains(&left) && (too..FAR).contains(&right))
             }
+            (Piece::Millis(_), Piece::Millis(_)) => true,
             (Piece::Day(left), Piece::Day(right)) => {
                 left == right || (left == self.recorded_day && right >= self.our_day.as_str())
             }
@@ -123,7 +135,7 @@ impl Names {
 fn whole(piece: Piece<'_>) -> Option<String> {
     match piece {
         Piece::Made(before, made) | Piece::Number(before, made) => Some(format!("{before}{made}")),
-        Piece::Plain(_) | Piece::Time(_) | Piece::Day(_) => None,
+        Piece::Plain(_) | Piece::Time(_) | Piece::Millis(_) | Piece::Day(_) => None,
     }
 }
 
@@ -155,6 +167,9 @@ fn piece(word: &str) -> Piece<'_> {
         |length: usize| word.len().checked_sub(length).and_then(|at| word.split_at_checked(at));
     if has_form(word, "0000-00-00") {
         return Piece::Day(word);
+    }
+    if has_form(word, "0000000000000") && word > MILLISECONDS {
+        return Piece::Millis(word);
     }
     if let Some((before, made)) = split(UUID)
         && is_uuid(made)
@@ -226,6 +241,23 @@ mod tests {
         assert!(names.matches("2025-01-07T10:00:00.000Z", "2025-01-07T10:00:00.000Z"));
         assert!(names.matches("2026-11-21", "2030-01-02"));
         assert_eq!(names.translate("2026-11-21"), "2030-01-02");
+    }
+
+    #[test]
+    fn a_time_within_an_id_is_any_time() {
+        let mut names = names();
+        assert!(names.matches("a::status::1795220601017", "a::status::1795254630627"));
+        assert!(!names.matches("a::status::1795220601017", "a::status::1"));
+    }
+
+    #[test]
+    fn numbers_may_begin_again() {
+        let mut names = names();
+        assert!(names.matches("AAA-000007", "AAA-000003") && names.matches(FIRST, SECOND));
+        assert!(!names.may_match("AAA-000003", "AAA-000003"), "it is taken");
+        names.forget_numbers();
+        assert!(names.matches("AAA-000003", "AAA-000003"));
+        assert!(!names.matches(SECOND, SECOND), "others are kept");
     }
 
     #[test]

@@ -44,6 +44,8 @@ const SAID: [&str; 5] = [
 const REQUEST: &str = "/meta/clientMeta/requestId";
 /// How long a day is in a text.
 const DAY: usize = "2026-11-21".len();
+/// How the path of a call ends that lets numbers begin again.
+const RESET: &str = "/reset";
 
 /// What a play found.
 #[derive(Debug, Default)]
@@ -204,6 +206,9 @@ impl Player {
             Ok(ours) => ours,
             Err(error) => return self.fails("an answer", &error),
         };
+        if path.split('?').next().is_some_and(|path| path.ends_with(RESET)) {
+            self.comparison.names.forget_numbers();
+        }
         match &call.answer {
             Some(recorded) => {
                 let made = Call { path, body, ..call.clone() };

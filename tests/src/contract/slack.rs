@@ -28,6 +28,7 @@ const COUNTS: &[(&str, &str)] = &[
     ("restored/*", "duplicates"),
     ("restored/*", "skipped"),
     ("tables/*", "count"),
+    ("summary/*", "count"),
 ];
 /// Members that depend on the run at the end of these paths only.
 const OF_A_CALL: &[(&str, &str)] = &[("/sequences", "value")];

@@ -23,6 +23,8 @@ pub(super) struct Asked {
     pub(super) query: SyncQuery,
     /// Whether it chose tables: only their changes are told then.
     pub(super) chosen: bool,
+    /// Whether all tables are asked for, beside those with a cursor.
+    pub(super) everything: bool,
     pub(super) marker: Option<String>,
     pub(super) version: Option<Value>,
     pub(super) cursor: Option<Cursor>,
@@ -44,12 +46,12 @@ impl Asked {
             None => Vec::new(),
             Some((name, value)) => by_table(name, value)?,
         };
-        let mut tables = None;
+        let (mut tables, mut everything) = (None, false);
         if let Some((name, value)) = first(&TABLES) {
             if let Value::Object(_) = value {
-                let named = by_table(name, value)?;
-                tables = Some(named.iter().map(|(table, _)| table.clone()).collect());
-                cursors.extend(named);
+                // As documented; it never chose tables, so its clients expect all of them.
+                cursors.extend(by_table(name, value)?);
+                everything = true;
             } else {
                 tables = Some(names(name, value)?).filter(|names: &Vec<String>| !names.is_empty());
             }
@@ -62,6 +64,8 @@ impl Asked {
         Ok(Self {
             query: SyncQuery { tables, cursors },
             chosen,
+            // Where the log is asked, it tells everything.
+            everything: everything && cursor.is_none(),
             marker: marker::sent(body),
             version: first(&VERSIONS).map(|(_, version)| version.clone()),
             cursor,
@@ -162,8 +166,11 @@ mod tests {
         let documented =
             r#"{"tables":{"a":{"lastId":"x","cursor":{"updatedAt":"2025-01-07"}},"b":{}}}"#;
         assert_eq!(cursors(documented), "a=x b=");
-        let tables = read(documented).unwrap().query.tables.unwrap();
-        assert_eq!(tables, ["a", "b"], "one without a row is asked for whole");
+        let asked = read(documented).unwrap();
+        assert_eq!((asked.query.tables, asked.chosen), (None, false));
+        assert!(asked.everything, "all tables come");
+        let with_log = r#"{"tables":{"a":{"lastId":"x"}},"resume":{"epoch":1,"sequence":5}}"#;
+        assert!(!read(with_log).unwrap().everything);
     }
 
     #[test]

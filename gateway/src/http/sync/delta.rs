@@ -30,7 +30,14 @@ pub(super) async fn delta(
 ) -> Result<Response, ApiError> {
     place.authorize(Intent::Read)?;
     let asked = Asked::read(&body.object()?)?;
-    let read = Read::Sync(asked.query.clone());
+    let mut query = asked.query.clone();
+    if asked.everything
+        && let Some(config) = app.branches.catalogue().module(&place.key.module)
+    {
+        let names = config.schema.tables.iter().map(|table| table.name.to_string());
+        query.tables = Some(names.collect());
+    }
+    let read = Read::Sync(query);
     let answer = app.branches.read(place.key.clone(), read, place.level).await?;
     let Answer::Sync(delta) = answer else { return Err(unasked(&answer)) };
     let since = match asked.cursor {

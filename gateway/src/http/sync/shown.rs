@@ -84,23 +84,27 @@ fn last_id(table: &TableDelta) -> Option<String> {
     table.last.as_ref().map(|row| key_of(&table.key_fields, row))
 }
 
-/// A table's last row, named.
+/// A table's last row, named by texts: what a client sends back as a cursor.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct LastRef<'a> {
     key: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a Value>,
+    id: Option<&'a str>,
     primary_key: Object,
 }
 
 impl<'a> LastRef<'a> {
     fn of(table: &'a TableDelta) -> Option<Self> {
         let row = table.last.as_ref()?;
-        let part = |name: &Arc<str>| (Arc::clone(name), row.get(name).cloned().unwrap_or_default());
+        let part = |name: &Arc<str>| {
+            let value = row.get(name).cloned().unwrap_or_default();
+            let text = value.key_text().map(Value::from);
+            (Arc::clone(name), text.unwrap_or(value))
+        };
         Some(Self {
             key: key_of(&table.key_fields, row),
-            id: row.get("id").filter(|id| !id.is_null()),
+            id: row.get("id").and_then(Value::key_text),
             primary_key: table.key_fields.iter().map(part).collect(),
         })
     }
