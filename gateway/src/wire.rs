@@ -13,7 +13,7 @@ mod snapshot;
 mod topic;
 
 pub(crate) use event::{Ack, LogLine, Notice, RecordRef, Shown, event_frames, record_ref};
-pub(crate) use flag::Directive;
+pub(crate) use flag::{Directive, Flag};
 pub(crate) use log_head::{EventLog, EventMeta, Purged};
 pub(crate) use place::Place;
 pub(crate) use query::QueryFrame;

@@ -10,10 +10,6 @@ use tests::contract::recording::{original, own, read_all, read_original, transcr
 use tests::contract::verdict::Verdict;
 use tests::fleet::{Contents, Fleet};
 
-/// Differences that are known to be left: requests and frames not answered yet. With none left,
-/// rows of the table without use are wrong as well.
-const LEFT: usize = 268;
-
 /// Plays what was recorded of the original; says that it skips where there is nothing.
 #[allow(clippy::print_stderr, reason = "a skipped story says so, and figures are always shown")]
 async fn judge(nodes: usize) -> Result<()> {
@@ -29,9 +25,7 @@ async fn judge(nodes: usize) -> Result<()> {
     let table = Table::of_the_document()?;
     let verdict = Verdict::of(played.exchanges, played.differences, &table, &played.files);
     eprintln!("{}\n{verdict}, on {nodes} nodes", verdict.work());
-    let found = verdict.unexplained.len();
-    assert!(found <= LEFT, "{found} differences, {LEFT} were left");
-    assert!(LEFT > 0 || verdict.is_clean(), "rows without use: {:?}", verdict.unused);
+    assert!(verdict.is_clean(), "{verdict}; rows without use: {:?}", verdict.unused);
     Ok(())
 }
 

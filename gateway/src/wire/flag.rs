@@ -32,6 +32,11 @@ impl<'a> Flag<'a> {
             cleared_by: flag.cleared_by.as_deref(),
         }
     }
+
+    /// The same, shown with another reason.
+    pub(crate) fn because(self, reason: &'a str) -> Self {
+        Self { reason: Some(reason), ..self }
+    }
 }
 
 /// `server:directive`.

@@ -17,13 +17,14 @@ use crate::auth::{Access, Intent, authorize};
 use crate::error::{ApiError, Problem};
 use crate::gateway::App;
 use crate::http::ask::{Body, Named};
-use crate::http::manage::full_sync::{self, Flag};
+use crate::http::manage::full_sync;
 use crate::http::manage::history::Summary;
 use crate::http::manage::{Manager, branch, entry_of, flag, names, words};
 use crate::http::reply::json;
 use crate::http::reset::command;
 use crate::limits::RESETS_AT_ONCE;
 use crate::publish::event_of;
+use crate::wire::Flag;
 
 /// Why a flag is raised for a module that began again.
 const FLAG_REASON: &str = "post-reset";
@@ -142,7 +143,8 @@ impl Asked {
                 reset_at: Some(reset.at.to_iso()),
                 status: "ok",
                 history_entry: reset.entry.as_ref().map(|entry| Summary::of(key, entry)),
-                full_sync_flag: flag(done).map(Flag::of),
+                // The answer shows the asker's reason, the directive that is sent another.
+                full_sync_flag: flag(done).map(|flag| Flag::of(flag).because(&self.reason)),
                 error: failed.clone(),
                 ..Shown::failed(done.module.as_str(), "")
             },

@@ -7,7 +7,7 @@ use actors::ChangeError;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use model::{BranchId, Catalogue, Change, FullSyncFlag, ModuleId, Object, Timestamp, Value};
+use model::{BranchId, Catalogue, Change, FullSyncFlag, ModuleId, Object, Value};
 use serde::Serialize;
 
 use crate::auth::{Access, Intent, authorize};
@@ -19,6 +19,7 @@ use crate::http::reply::{json, written};
 use crate::limits::FLAG_META_BYTES_MAX;
 use crate::publish::text;
 use crate::render;
+use crate::wire::Flag;
 
 /// Means every module of a branch.
 const ALL: &str = "*";
@@ -210,35 +211,4 @@ pub(super) async fn put(app: &App, name: String, flags: Vec<FullSyncFlag>) -> Re
         ChangeError::Undecided(_) => ApiError::new(Problem::OutcomeUnknown, error.to_string())
             .details([("outcome", "unknown".into())]),
     })
-}
-
-/// A flag.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Flag<'a> {
-    id: &'a str,
-    branch_id: &'a str,
-    module_id: &'a str,
-    enabled: bool,
-    reason: Option<&'a str>,
-    requested_by: Option<&'a str>,
-    updated_at: String,
-    meta: Option<&'a Value>,
-    cleared_by: Option<&'a str>,
-}
-
-impl<'a> Flag<'a> {
-    pub(super) fn of(flag: &'a FullSyncFlag) -> Self {
-        Self {
-            id: &flag.id,
-            branch_id: flag.branch.as_str(),
-            module_id: &flag.module,
-            enabled: flag.enabled,
-            reason: flag.reason.as_deref(),
-            requested_by: flag.requested_by.as_deref(),
-            updated_at: Timestamp::to_iso(flag.updated_at),
-            meta: flag.meta.as_ref(),
-            cleared_by: flag.cleared_by.as_deref(),
-        }
-    }
 }
