@@ -1,7 +1,8 @@
 //! Accept: takes connections and serves each on its own, until told to stop.
 //!
-//! Promise: one connection costs others nothing; a client that is slow to say what it wants, or says
-//! nothing more, is let go; connections are bounded, the next one waits in the system's queue.
+//! Promise: one connection costs others nothing; a client that is slow to say what it wants, or
+//! says nothing more, is let go; connections are bounded, and the next one waits in the system's
+//! queue.
 
 use std::future::Future;
 use std::io;

@@ -389,14 +389,17 @@ fn is_counterpart(recorded: &Value, ours: &Value, names: &Names) -> bool {
             ours.pointer(path).unwrap_or(&Value::Null),
         )
     };
+    // What names its request answers no other; the original's errors do not.
+    let asked = |path: &str| recorded.pointer(path).is_none() || same(path);
     recorded["type"] == ours["type"]
         && SAID.iter().all(|path| says(path))
         && TELLING.iter().all(|name| alike(&recorded[*name], &ours[*name]))
         && same(REQUEST)
         && (is_answer || same("/recordRef/key"))
         && (!is("server:event") || recorded["recordRef"].is_object() || same("/action"))
+        && ["/context/requestId", "/meta/requestId", "/requestId"].iter().all(|path| asked(path))
         && (!is("server:log")
-            || recorded["level"] == "error"
+            || (recorded["level"] == "error" && asked("/context/code"))
             || (same("/message") && same("/context/type")))
 }
 
