@@ -241,7 +241,7 @@ async fn a_day_ends_and_the_clients_are_told_to_begin_again() {
     assert_eq!(members(&done.body), "branchId requestedBy reason results");
     let result = &list(&done, "results")[0];
     assert_eq!(members(result), "moduleId version resetAt status historyEntry fullSyncFlag");
-    assert_eq!(at(result, &["fullSyncFlag", "reason"]).as_str(), Some("post-reset"));
+    assert_eq!(at(result, &["fullSyncFlag", "reason"]).as_str(), Some("daily-reset"));
     assert_eq!(at(result, &["historyEntry", "totalRecords"]).as_u64(), Some(4));
     assert_eq!(rest.get(&format!("{M}/meta/counter")).await.raw, "1", "the seed is there");
     let again = rest.send("POST", "/api/manage/daily-reset", body, &key).await;
