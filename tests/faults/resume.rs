@@ -42,8 +42,10 @@ async fn main() -> Result<()> {
     let writing = write(&fleet, rate, &stop);
 
     let mut down = None;
-    for connection in 1..=connections {
-        let kill_now = kills > 0 && connection % (connections / kills).max(1) == 0;
+    let mut turn = 0;
+    while subscriber.connections < connections {
+        turn += 1;
+        let kill_now = kills > 0 && turn % (connections / kills).max(1) == 0;
         if kill_now {
             if let Some(node) = down.take() {
                 fleet.restart(node).await?;
