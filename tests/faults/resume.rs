@@ -54,10 +54,7 @@ async fn main() -> Result<()> {
             let leader = fleet.leader(asked, "dar", "pos").await?;
             fleet.kill(leader)?;
             down = Some(leader);
-            println!(
-                "{connection:>4}  killed node {leader}, which led; {} events",
-                subscriber.seen
-            );
+            println!("{turn:>4}  killed node {leader}, which led; {} events", subscriber.seen);
         }
         let node = fleet.ids()[chance.below(3)];
         let stay = Duration::from_millis(chance.below(120) as u64);
