@@ -315,7 +315,7 @@ fn no_leader() -> Refusal {
     }
 }
 
-fn busy(what: BusyWith) -> RouteError {
+pub(crate) fn busy(what: BusyWith) -> RouteError {
     let what = match what {
         BusyWith::Branch => "this branch",
         BusyWith::Node => "this node",

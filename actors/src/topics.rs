@@ -4,9 +4,10 @@
 //! and gives each other node one copy. All nodes keep the last word, so that the next owner has it.
 //!
 //! Promise: whoever listens hears a topic's posts in one order, the same on every node; a post may
-//! be missed when links break or ears are slow, the last one is not. Memory is bounded.
+//! be missed when links break or ears are slow, the last one is not. Memory is bounded: beyond the
+//! bound the topics nobody here listens to are forgotten, and no more ears are lent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,8 +21,8 @@ use crate::door::{Listening, Post, RouteError};
 use crate::limits::{
     ATTEMPT_TIMEOUT, REQUEST_DEADLINE, RETRY_PAUSE, TOPIC_QUEUE_POSTS, TOPICS_BYTES_MAX, TOPICS_MAX,
 };
-use crate::message::{Ask, Cast, Refusal, Reply, decode, encode};
-use crate::router::{Router, final_word};
+use crate::message::{Ask, BusyWith, Cast, Refusal, Reply, decode, encode};
+use crate::router::{Router, busy, final_word};
 
 /// How long to wait before a post that found no room on a link is sent again.
 const SEND_AGAIN_AFTER: Duration = Duration::from_millis(200);
@@ -44,6 +45,8 @@ struct Known {
     bytes: usize,
     /// Counts this node's own posts.
     count: u64,
+    /// By node, the topics whose last word found no room on the link to it.
+    unsent: BTreeMap<NodeId, BTreeSet<String>>,
 }
 
 struct Topic {
@@ -55,6 +58,12 @@ struct Topic {
 impl Default for Topic {
     fn default() -> Self {
         Self { last: None, tap: broadcast::channel(TOPIC_QUEUE_POSTS).0, used: Instant::now() }
+    }
+}
+
+impl Topic {
+    fn is_heard(&self) -> bool {
+        self.tap.receiver_count() > 0
     }
 }
 
@@ -74,15 +83,39 @@ impl Known {
         self.make_room();
     }
 
-    /// Forgets the topics longest unused, first those nobody here listens to.
+    /// Forgets topics nobody here listens to, the longest unused first, and some more than needed,
+    /// so that the next ones find room. Of topics that are heard at most the last word is forgotten.
     fn make_room(&mut self) {
-        while self.topics.len() > TOPICS_MAX || self.bytes > TOPICS_BYTES_MAX {
-            let age = |topic: &Topic| (topic.tap.receiver_count() > 0, topic.used);
-            let oldest = self.topics.iter().min_by_key(|(_, topic)| age(topic));
-            let Some(name) = oldest.map(|(name, _)| name.clone()) else { return };
-            let forgotten = self.topics.remove(&name).and_then(|topic| topic.last);
-            self.bytes -= forgotten.map_or(0, |(_, _, bytes)| bytes);
+        if self.topics.len() <= TOPICS_MAX && self.bytes <= TOPICS_BYTES_MAX {
+            return;
         }
+        let age = |(name, topic): (&String, &Topic)| (topic.is_heard(), topic.used, name.clone());
+        let mut oldest: Vec<_> = self.topics.iter().map(age).collect();
+        oldest.sort_unstable();
+        let (count, bytes) = (TOPICS_MAX - TOPICS_MAX / 8, TOPICS_BYTES_MAX / 8 * 7);
+        for (is_heard, _, name) in oldest {
+            if (is_heard || self.topics.len() <= count) && self.bytes <= bytes {
+                return;
+            }
+            let last = if is_heard {
+                self.topics.get_mut(&name).and_then(|topic| topic.last.take())
+            } else {
+                self.topics.remove(&name).and_then(|topic| topic.last)
+            };
+            self.bytes -= last.map_or(0, |(_, _, bytes)| bytes);
+        }
+    }
+
+    /// An ear for a topic; none where every topic there may be is heard.
+    fn lend_ear(&mut self, topic: &str) -> Option<broadcast::Receiver<Arc<Post>>> {
+        if !self.topics.contains_key(topic) && self.topics.len() >= TOPICS_MAX {
+            let is_unheard = |topic: &Topic| !topic.is_heard();
+            let unheard = self.topics.iter().filter(|(_, topic)| is_unheard(topic));
+            let oldest = unheard.min_by_key(|(_, topic)| topic.used)?.0.clone();
+            let last = self.topics.remove(&oldest).and_then(|topic| topic.last);
+            self.bytes -= last.map_or(0, |(_, _, bytes)| bytes);
+        }
+        Some(self.topics.entry(topic.to_owned()).or_default().tap.subscribe())
     }
 }
 
@@ -125,15 +158,13 @@ impl Router {
     }
 
     /// Listens to a topic. An owner that cannot be asked is asked when the link to it is back.
-    pub(crate) async fn listen_to(&self, topic: String) -> Listening {
-        let next = {
-            let mut known = self.0.topics.0.lock();
-            known.make_room();
-            known.topics.entry(topic.clone()).or_default().tap.subscribe()
-        };
+    /// Busy where this node hears as many topics as it may.
+    pub(crate) async fn listen_to(&self, topic: String) -> Result<Listening, RouteError> {
+        let ear = self.0.topics.0.lock().lend_ear(&topic);
+        let next = ear.ok_or_else(|| busy(BusyWith::Node))?;
         self.ask_last(&topic).await;
         // What comes between the two is in both: an ear that hears a post twice hears no change.
-        Listening { last: self.0.topics.last(&topic).map(|(_, post)| post), next }
+        Ok(Listening { last: self.0.topics.last(&topic).map(|(_, post)| post), next })
     }
 
     /// A link was made anew: what was said over it in between is asked for.
@@ -204,7 +235,7 @@ impl Router {
         // Sent before the lock is let go: two posts leave in the order they were numbered.
         for node in self.others() {
             if self.0.peers.cast(node, Lane::Feed, bytes.clone()).is_err() {
-                self.send_again(node, topic.clone());
+                self.send_again(&mut known, node, topic.clone());
             }
         }
         Reply::Posted
@@ -216,24 +247,48 @@ impl Router {
     }
 
     /// A link had no room: the last word is sent until it is taken. One that is down asks itself
-    /// when it is back.
-    fn send_again(&self, node: NodeId, topic: String) {
+    /// when it is back. One task for each node, whatever the number of posts.
+    fn send_again(&self, known: &mut Known, node: NodeId, topic: String) {
+        let unsent = known.unsent.entry(node).or_default();
+        let is_sending = !unsent.is_empty();
+        unsent.insert(topic);
+        if is_sending {
+            return;
+        }
         let router = self.clone();
         tokio::spawn(async move {
-            while router.0.reach.is_up(node) {
+            loop {
                 tokio::time::sleep(SEND_AGAIN_AFTER).await;
-                let Some((stamp, post)) = router.0.topics.last(&topic) else { return };
-                let message = encode(&Cast::Posted { stamp, post: (*post).clone() });
-                if router.0.peers.cast(node, Lane::Feed, message).is_ok() {
+                let mut known = router.0.topics.0.lock();
+                if !router.0.reach.is_up(node) || router.send_unsent(&mut known, node) {
+                    known.unsent.remove(&node);
                     return;
                 }
             }
         });
     }
+
+    /// Whether a node has now been sent the last word of all topics it lacks.
+    fn send_unsent(&self, known: &mut Known, node: NodeId) -> bool {
+        while let Some(topic) = known.unsent.get(&node).and_then(BTreeSet::first).cloned() {
+            let last = known.topics.get(&topic).and_then(|topic| topic.last.as_ref());
+            let message = last.map(|(stamp, post, _)| {
+                encode(&Cast::Posted { stamp: *stamp, post: (**post).clone() })
+            });
+            let sent = message.map(|message| self.0.peers.cast(node, Lane::Feed, message));
+            if sent.is_some_and(|sent| sent.is_err()) {
+                return false;
+            }
+            known.unsent.get_mut(&node).map(|unsent| unsent.remove(&topic));
+        }
+        true
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::broadcast::error::TryRecvError;
+
     use super::*;
 
     fn post(topic: &str, n: u64) -> Post {
@@ -254,16 +309,33 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_unused_topics_are_forgotten_and_one_that_is_heard_is_not() {
+    fn the_longest_unused_topics_are_forgotten_and_those_that_are_heard_are_not() {
         let topics = Topics::default();
+        let lend = |name: &str| topics.0.lock().lend_ear(name);
         topics.told(stamp(1, 1), post("heard", 0), 1);
-        let _ear = topics.0.lock().topics.get("heard").unwrap().tap.subscribe();
+        let _ear = lend("heard").unwrap();
         for n in 0..TOPICS_MAX as u64 + 5 {
             topics.told(stamp(1, n), post(&format!("t{n}"), n), 1);
+            assert!(topics.0.lock().topics.len() <= TOPICS_MAX);
         }
-        assert_eq!(topics.0.lock().topics.len(), TOPICS_MAX);
-        assert!(topics.last("heard").is_some());
-        topics.told(stamp(9, 0), post("large", 0), TOPICS_BYTES_MAX);
+        assert!(topics.last("heard").is_some() && topics.last("t0").is_none());
+        assert!(topics.last(&format!("t{}", TOPICS_MAX + 4)).is_some());
+        topics.told(stamp(9, 0), post("large", 0), TOPICS_BYTES_MAX + 1);
         assert!(topics.0.lock().bytes <= TOPICS_BYTES_MAX);
+        assert!(topics.0.lock().topics.get("heard").unwrap().is_heard());
+    }
+
+    #[test]
+    fn where_every_topic_is_heard_no_more_ears_are_lent_and_none_is_taken_back() {
+        let topics = Topics::default();
+        let lend = |name: &str| topics.0.lock().lend_ear(name);
+        let mut ears: Vec<_> = (0..TOPICS_MAX).map(|n| lend(&n.to_string()).unwrap()).collect();
+        assert!(lend("one more").is_none());
+        assert!(lend("7").is_some(), "a topic that is heard anyway");
+        topics.told(stamp(1, 1), post("unheard", 0), 1);
+        assert!(topics.0.lock().topics.len() <= TOPICS_MAX);
+        assert!(ears.iter_mut().all(|ear| ear.try_recv() == Err(TryRecvError::Empty)));
+        ears.pop();
+        assert!(lend("one more").is_some());
     }
 }

@@ -62,13 +62,15 @@ impl Stream {
 
     /// A live delta: the next one, one already seen, or one after a gap.
     fn place(&mut self, shared: Arc<SharedDelta>) -> Option<FollowItem> {
-        let first = shared.delta.events.first()?.offset;
-        if shared.delta.incarnation != self.cursor.incarnation || first > self.cursor.offset.next()
-        {
-            self.behind = true;
-            return None;
+        let (first, last) = (shared.delta.events.first()?.offset, shared.delta.last()?);
+        let next = self.cursor.offset.next();
+        let same_life = shared.delta.incarnation == self.cursor.incarnation;
+        if same_life && first == next {
+            return Some(FollowItem::Delta(shared));
         }
-        (first == self.cursor.offset.next()).then_some(FollowItem::Delta(shared))
+        // One that begins in the middle of what was seen holds something new as well.
+        self.behind = !same_life || last >= next;
+        None
     }
 
     fn pass(&mut self, item: &FollowItem) {

@@ -79,7 +79,7 @@ impl Branches for Router {
 
     fn listen(&self, topic: String) -> BoxFuture<'static, Result<Listening, RouteError>> {
         let router = self.clone();
-        Box::pin(async move { Ok(router.listen_to(topic).await) })
+        Box::pin(async move { router.listen_to(topic).await })
     }
 
     fn status(&self) -> BoxFuture<'static, ClusterStatus> {
