@@ -8,7 +8,7 @@
 
 use anyhow::Result;
 use serde_json::Value;
-use tests::contract::play::play;
+use tests::contract::play;
 use tests::contract::recording::{Call, Does, Scenario, own, read_all, transcripts};
 use tests::drill::Options;
 use tests::fleet::{Contents, Fleet};
@@ -33,7 +33,7 @@ async fn main() -> Result<()> {
     let mut fleet = Fleet::plan(1, Contents::Sample).await?;
     fleet.keep_quiet();
     fleet.start_all().await?;
-    let played = play(&scenarios, &[fleet.http(1)]).await?;
+    let played = play::record(&scenarios, &[fleet.http(1)]).await?;
     let written = played.kept.write(&into)?;
     println!("{} exchanges; wrote {}", played.exchanges, written.join(", "));
     Ok(())

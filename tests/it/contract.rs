@@ -39,25 +39,31 @@ async fn three_nodes_asked_in_turn_answer_as_the_original_was_recorded() -> Resu
     judge(3).await
 }
 
-#[allow(clippy::print_stderr, reason = "a skipped story says so")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_with_the_sample_data_answers_as_it_was_recorded() -> Result<()> {
-    let folder = own();
-    if !folder.is_dir() {
-        eprintln!("skipped: nothing was recorded into {}", folder.display());
-        return Ok(());
-    }
-    let mut fleet = Fleet::plan(1, Contents::Sample).await?;
+/// Plays what was recorded on the sample data.
+#[allow(clippy::print_stderr, reason = "figures are always shown")]
+async fn judge_the_sample(nodes: usize) -> Result<()> {
+    let mut fleet = Fleet::plan(nodes, Contents::Sample).await?;
     fleet.keep_quiet();
     fleet.start_all().await?;
-    let played = play(&read_all(&folder)?, &[fleet.http(1)]).await?;
+    let doors: Vec<SocketAddr> = fleet.ids().iter().map(|node| fleet.http(*node)).collect();
+    let played = play(&read_all(&own())?, &doors).await?;
     let none = Table::default();
     let verdict = Verdict::of(played.exchanges, played.differences, &none, &played.files);
-    eprintln!("{verdict}, on the sample data");
+    eprintln!("{verdict}, on the sample data, on {nodes} nodes");
     assert!(
         verdict.is_clean(),
         "where this is meant, record it again (`cargo run -p tests --example record`):\n{}",
         verdict.list()
     );
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_the_sample_data_answers_as_it_was_recorded() -> Result<()> {
+    judge_the_sample(1).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_with_the_sample_data_answer_as_was_recorded_at_one() -> Result<()> {
+    judge_the_sample(3).await
 }

@@ -1,8 +1,9 @@
 //! Play: sends what was sent, to one node or to each in turn, and compares what comes back.
 //!
-//! On a socket every recorded frame is looked for among those of its type, in order; frames of
-//! other types may come between. One that does not come is a difference, and so is one that was
-//! not recorded: neither stops the play.
+//! On a socket every recorded frame is looked for among those of its type, in order, and what a
+//! topic says among what that topic says: order between topics is not promised, each has a node of
+//! its own. Frames of other types may come between. One that does not come is a difference, and
+//! so is one that was not recorded: neither stops the play.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -56,13 +57,15 @@ pub struct Played {
     pub differences: Vec<Difference>,
     /// The files played.
     pub files: Vec<String>,
-    /// The same as recordings of what we answered, by file.
+    /// What was written down, by file.
     pub kept: Kept,
 }
 
 struct Socket {
+    /// The file it was recorded in; calls of another may be made meanwhile.
+    file: String,
     wire: Wire,
-    /// Of each type, the place of the frame taken last.
+    /// Of each type and topic, the place of the frame taken last.
     last: BTreeMap<String, usize>,
 }
 
@@ -72,7 +75,8 @@ struct Player {
     sockets: BTreeMap<String, Socket>,
     comparison: Comparison,
     exchanges: usize,
-    kept: Kept,
+    /// What came, where it is written down.
+    record: Option<Kept>,
 }
 
 /// Plays scenarios in order against these nodes; requests and sockets go to each in turn.
@@ -80,6 +84,23 @@ struct Player {
 /// # Errors
 /// The first node does not answer at all.
 pub async fn play(scenarios: &[Scenario], nodes: &[SocketAddr]) -> Result<Played> {
+    perform(scenarios, nodes, None).await
+}
+
+/// Plays as [`play`] and writes down what was asked and all that came of it: after each step every
+/// socket is listened to until it is quiet, so that frames stand after what caused them.
+///
+/// # Errors
+/// As [`play`].
+pub async fn record(scenarios: &[Scenario], nodes: &[SocketAddr]) -> Result<Played> {
+    perform(scenarios, nodes, Some(Kept::default())).await
+}
+
+async fn perform(
+    scenarios: &[Scenario],
+    nodes: &[SocketAddr],
+    record: Option<Kept>,
+) -> Result<Played> {
     let mut caller = Caller::new(nodes)?;
     let health = caller.call("GET", "/healthz", &Value::Null, None).await?;
     let our_day = day(&health.body["now"]).context("a node tells the time")?;
@@ -90,7 +111,7 @@ pub async fn play(scenarios: &[Scenario], nodes: &[SocketAddr]) -> Result<Played
         sockets: BTreeMap::new(),
         comparison,
         exchanges: 0,
-        kept: Kept::default(),
+        record,
     };
     let mut files = Vec::new();
     for scenario in scenarios {
@@ -105,7 +126,7 @@ pub async fn play(scenarios: &[Scenario], nodes: &[SocketAddr]) -> Result<Played
         exchanges: player.exchanges,
         differences: player.comparison.differences,
         files,
-        kept: player.kept,
+        kept: player.record.unwrap_or_default(),
     })
 }
 
@@ -136,14 +157,31 @@ impl Player {
     /// Plays a scenario for the state it leaves.
     async fn rehearse(&mut self, scenario: &Scenario) {
         let exchanges = self.exchanges;
-        let kept = mem::take(&mut self.kept);
+        let record = self.record.take();
         let rehearsal = self.comparison.rehearsal();
         let comparison = mem::replace(&mut self.comparison, rehearsal);
         self.scenario(scenario).await;
         let rehearsal = mem::replace(&mut self.comparison, comparison);
         self.comparison.rehearsed(rehearsal);
         self.exchanges = exchanges;
-        self.kept = kept;
+        self.record = record;
+    }
+
+    /// Writes down, where this is recorded.
+    fn note(&mut self, write: impl FnOnce(&mut Kept)) {
+        if let Some(kept) = &mut self.record {
+            write(kept);
+        }
+    }
+
+    /// Writes down what comes to every socket until it is quiet, where this is recorded.
+    async fn settle(&mut self) {
+        let Some(kept) = &mut self.record else { return };
+        for (client, socket) in &mut self.sockets {
+            for frame in socket.wire.settle().await {
+                kept.came(&socket.file, client, &frame);
+            }
+        }
     }
 
     async fn step(&mut self, step: &Step) {
@@ -160,12 +198,13 @@ impl Player {
                 self.call(step, call).await;
             }
             Does::Open(client, path) => {
-                self.kept.opened(&step.file, client, path);
+                self.note(|kept| kept.opened(&step.file, client, path));
                 self.comparison.stand(spot(format!("open {path}"), ""));
                 let node = self.caller.turn();
                 match Wire::open(node, path).await {
                     Ok(wire) => {
-                        let socket = Socket { wire, last: BTreeMap::new() };
+                        let file = step.file.clone();
+                        let socket = Socket { file, wire, last: BTreeMap::new() };
                         self.sockets.insert(client.clone(), socket);
                     }
                     Err(error) => self.fails("a socket", &error),
@@ -177,14 +216,17 @@ impl Player {
             }
             Does::Expect(client, frame) => {
                 self.comparison.stand(spot(format!("frame {}", title(frame)), ""));
-                self.expect(step, client, frame).await;
+                self.expect(client, frame).await;
             }
             Does::Close(client) => {
                 self.comparison.stand(spot(String::new(), ""));
                 self.close(client).await;
-                self.kept.closed(&step.file, client);
+                self.note(|kept| kept.closed(&step.file, client));
             }
-            Does::Note => self.kept.noted(&step.file, &step.title),
+            Does::Note => self.note(|kept| kept.noted(&step.file, &step.title)),
+        }
+        if !matches!(step.does, Does::Expect(..) | Does::Note) {
+            self.settle().await;
         }
     }
 
@@ -212,7 +254,7 @@ impl Player {
         match &call.answer {
             Some(recorded) => {
                 let made = Call { path, body, ..call.clone() };
-                self.kept.called(&step.file, &step.title, &made, &ours);
+                self.note(|kept| kept.called(&step.file, &step.title, &made, &ours));
                 self.answers(recorded, &ours);
             }
             None => self.comparison.remember(&ours.body),
@@ -256,14 +298,14 @@ impl Player {
     async fn send(&mut self, step: &Step, client: &str, frame: &Value) {
         self.exchanges += 1;
         let frame = self.comparison.names.translate_all(frame);
-        self.kept.sent(&step.file, client, &frame);
+        self.note(|kept| kept.sent(&step.file, client, &frame));
         let Some(socket) = self.sockets.get_mut(client) else { return };
         if let Err(error) = socket.wire.send(&frame).await {
             self.fails("a frame is taken", &error);
         }
     }
 
-    async fn expect(&mut self, step: &Step, client: &str, recorded: &Value) {
+    async fn expect(&mut self, client: &str, recorded: &Value) {
         self.exchanges += 1;
         let Some(socket) = self.sockets.get_mut(client) else { return };
         let names = &self.comparison.names;
@@ -273,8 +315,7 @@ impl Player {
         let Some((place, ours)) = taken else {
             return self.comparison.differs(&path, Kind::Missing, &shown(recorded), "");
         };
-        self.kept.came(&step.file, client, &ours);
-        let last = socket.last.insert(kind, place);
+        let last = socket.last.insert(stream(recorded), place);
         if let Some(last) = last.filter(|last| *last > place) {
             let ours = format!("it came {} too early", last - place);
             self.comparison.differs(&path, Kind::Order, &title(recorded), &ours);
@@ -285,8 +326,6 @@ impl Player {
     async fn close(&mut self, client: &str) {
         let Some(mut socket) = self.sockets.remove(client) else { return };
         for frame in socket.wire.rest().await {
-            let file = self.comparison.file().to_owned();
-            self.kept.came(&file, client, &frame);
             self.comparison.remember(&frame);
             if !slack::may_come(&frame) {
                 self.comparison.says(format!("unasked frame {}", title(&frame)));
@@ -346,6 +385,11 @@ fn endpoint(method: &str, path: &str) -> String {
 
 fn kind(frame: &Value) -> String {
     frame["type"].as_str().unwrap_or("?").to_owned()
+}
+
+/// Within which frames keep their order.
+fn stream(frame: &Value) -> String {
+    format!("{} {}", kind(frame), frame["topic"].as_str().unwrap_or_default())
 }
 
 /// A frame in a few words.

@@ -24,6 +24,8 @@ const FRAME_PATIENCE: Duration = Duration::from_millis(2000);
 const FRAME_IMPATIENCE: Duration = Duration::from_millis(300);
 /// See [`FRAME_IMPATIENCE`].
 const MISSES: usize = 2;
+/// How long nothing comes on a socket that is quiet.
+const QUIET: Duration = Duration::from_millis(250);
 /// How long a socket may take to open.
 const OPEN_PATIENCE: Duration = Duration::from_secs(5);
 /// Headers of an answer that matter.
@@ -158,6 +160,17 @@ impl Wire {
         }
         *self.misses.entry(kind.to_owned()).or_default() += 1;
         None
+    }
+
+    /// What comes until nothing does for a while. It can still be taken.
+    pub async fn settle(&mut self) -> Vec<Value> {
+        let mut came = Vec::new();
+        while let Ok(Some(frame)) = timeout(QUIET, self.read()).await {
+            self.came += 1;
+            self.passed.push_back((self.came, frame.clone()));
+            came.push(frame);
+        }
+        came
     }
 
     /// What came and was not taken, up to the answer to a ping.
