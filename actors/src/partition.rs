@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::{BranchKey, Catalogue, Outcome, PartitionId, Reject};
+use model::{BranchKey, Catalogue, Outcome, Partition, PartitionId, Reject};
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use raft::{GroupStatus, ReplicaGroup};
 use tokio::sync::watch;
@@ -220,7 +220,9 @@ impl State {
             return submission.waiting.answer(Err(Refusal::NotLeader { hint }));
         };
         if !leading.branches.contains_key(key) {
-            if let Some(reject) = no_room(&self.start, key) {
+            if let Some(reject) =
+                no_room(&self.start.published.view(), key, BRANCHES_PER_PARTITION_MAX)
+            {
                 return submission.waiting.answer(Ok(Outcome::Rejected(reject)));
             }
             let actor = match activate(&self.start, leading, key.clone(), myself).await {
@@ -354,12 +356,11 @@ impl State {
 }
 
 /// Whether a branch that does not exist yet would be one too many.
-fn no_room(start: &Start, key: &BranchKey) -> Option<Reject> {
-    let view = start.published.view();
-    let full = view.branch(key).is_none() && view.branches().count() >= BRANCHES_PER_PARTITION_MAX;
+fn no_room(view: &Partition, key: &BranchKey, most: usize) -> Option<Reject> {
+    let full = view.branch(key).is_none() && view.branches().count() >= most;
     full.then(|| Reject::BadCommand {
         message: format!(
-            "{key} does not exist, and its partition holds {BRANCHES_PER_PARTITION_MAX} branches, the most it may"
+            "{key} does not exist, and its partition holds {most} branches, the most it may"
         ),
     })
 }
@@ -382,4 +383,20 @@ async fn activate(
 
 fn unavailable(reason: &str) -> Refusal {
     Refusal::Unavailable { reason: reason.to_owned(), retry_after: Duration::from_millis(100) }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{BranchId, ModuleId};
+
+    use super::*;
+
+    #[test]
+    fn writes_make_only_so_many_branches() {
+        let key = BranchKey::new(BranchId::parse("dar").unwrap(), ModuleId::parse("pos").unwrap());
+        let view = Partition::default();
+        assert_eq!(no_room(&view, &key, 1), None);
+        let refused = no_room(&view, &key, 0).unwrap().to_string();
+        assert!(refused.contains("holds 0 branches, the most it may"), "{refused}");
+    }
 }

@@ -84,7 +84,8 @@ impl Known {
     }
 
     /// Forgets topics nobody here listens to, the longest unused first, and some more than needed,
-    /// so that the next ones find room. Of topics that are heard at most the last word is forgotten.
+    /// so that the next ones find room. Of topics that are heard at most the last word is
+    /// forgotten.
     fn make_room(&mut self) {
         if self.topics.len() <= TOPICS_MAX && self.bytes <= TOPICS_BYTES_MAX {
             return;

@@ -6,6 +6,7 @@ mod branches;
 mod changes;
 mod cluster;
 mod configure;
+mod decimals;
 mod definitions;
 mod door;
 mod events;

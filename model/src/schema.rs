@@ -8,6 +8,7 @@
 
 mod aliases;
 mod coerce;
+mod decimals;
 mod defaults;
 mod foreign;
 mod formats;

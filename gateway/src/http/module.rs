@@ -13,6 +13,7 @@ use crate::auth::Intent;
 use crate::error::{ApiError, Problem};
 use crate::gateway::App;
 use crate::http::ask::{Body, InModule, path_part};
+use crate::http::decimals::Decimals;
 use crate::http::openapi::op;
 use crate::http::reply::{at, written};
 use crate::http::routes::Routes;
@@ -22,25 +23,34 @@ use crate::wire::Module;
 pub(crate) fn routes() -> Routes {
     Routes::of("Modules")
         .in_branches("/{branch}/modules/{module}")
-        .get(whole, op("A module whole").answers(200, "ModuleSnapshot").reads())
+        .get(whole, op("A module whole").answers(200, "ModuleSnapshot").reads().shows_decimals())
         .post(
             echo,
             op("What was sent, and the module")
                 .about("Changes nothing.")
                 .body("any")
                 .answers(200, "{received: any, snapshot: ModuleSnapshot}")
-                .reads(),
+                .reads()
+                .shows_decimals(),
         )
         .in_branches("/{branch}/modules/{module}/{*rest}")
         .get(
             part,
-            op("A part of a module").answers(200, "any").reads().refuses(&[Problem::PathNotFound]),
+            op("A part of a module")
+                .answers(200, "any")
+                .reads()
+                .shows_decimals()
+                .refuses(&[Problem::PathNotFound]),
         )
         .nothing_else()
 }
 
-async fn whole(State(app): State<App>, place: InModule) -> Result<Response, ApiError> {
-    let snapshot = read(&app, place).await?;
+async fn whole(
+    State(app): State<App>,
+    place: InModule,
+    decimals: Decimals,
+) -> Result<Response, ApiError> {
+    let snapshot = read(&app, place, decimals).await?;
     answer(&app, snapshot, |snapshot| render::bytes(&Module(snapshot))).await
 }
 
@@ -48,6 +58,7 @@ async fn whole(State(app): State<App>, place: InModule) -> Result<Response, ApiE
 async fn echo(
     State(app): State<App>,
     place: InModule,
+    decimals: Decimals,
     Body(received): Body,
 ) -> Result<Response, ApiError> {
     #[derive(Serialize)]
@@ -55,7 +66,7 @@ async fn echo(
         received: &'a Value,
         snapshot: Module<'a>,
     }
-    let snapshot = read(&app, place).await?;
+    let snapshot = read(&app, place, decimals).await?;
     let write = move |snapshot: &ModuleSnapshot| {
         render::bytes(&Shape { received: &received, snapshot: Module(snapshot) })
     };
@@ -77,9 +88,10 @@ impl FromRequestParts<App> for Rest {
 async fn part(
     State(app): State<App>,
     place: InModule,
+    decimals: Decimals,
     Rest(rest): Rest,
 ) -> Result<Response, ApiError> {
-    let snapshot = read(&app, place).await?;
+    let snapshot = read(&app, place, decimals).await?;
     answer(&app, snapshot, move |snapshot| member(Module(snapshot), &rest)).await
 }
 
@@ -101,9 +113,14 @@ fn member(module: Module<'_>, path: &str) -> Result<bytes::Bytes, ApiError> {
     }
 }
 
-async fn read(app: &App, place: InModule) -> Result<Arc<ModuleSnapshot>, ApiError> {
+async fn read(
+    app: &App,
+    place: InModule,
+    decimals: Decimals,
+) -> Result<Arc<ModuleSnapshot>, ApiError> {
     place.authorize(Intent::Read)?;
-    app.snapshot(place.key, place.level).await
+    let snapshot = app.snapshot(place.key.clone(), place.level).await?;
+    Ok(decimals.module(place.schema(), snapshot))
 }
 
 async fn answer<F>(app: &App, snapshot: Arc<ModuleSnapshot>, write: F) -> Result<Response, ApiError>

@@ -22,6 +22,7 @@ use utoipa::openapi::{
 
 use crate::error::Problem;
 use crate::gateway::App;
+use crate::http::decimals;
 use crate::http::reply::written;
 use crate::http::routes::Routes;
 
@@ -48,6 +49,7 @@ pub(crate) struct Op {
     refuses: Vec<Problem>,
     reads: bool,
     writes: bool,
+    decimals: bool,
     is_gone: bool,
 }
 
@@ -62,6 +64,7 @@ pub(crate) fn op(summary: &'static str) -> Op {
         refuses: Vec::new(),
         reads: false,
         writes: false,
+        decimals: false,
         is_gone: false,
     }
 }
@@ -120,6 +123,12 @@ impl Op {
         self
     }
 
+    /// It shows records, decimals as `x-mishkah-decimals` says.
+    pub(crate) fn shows_decimals(mut self) -> Self {
+        self.decimals = true;
+        self
+    }
+
     /// It changes something, once for each `idempotency-key`.
     pub(crate) fn writes(mut self) -> Self {
         self.writes = true;
@@ -139,6 +148,7 @@ impl Op {
         also(path.contains("{table}"), &[Problem::TableNotFound]);
         also(!self.query.is_empty(), &[Problem::InvalidParameter]);
         also(self.reads || self.writes, &[Problem::InvalidHeader, Problem::Busy]);
+        also(self.decimals, &[Problem::InvalidHeader]);
         also(self.reads || self.writes, &[Problem::Unavailable]);
         also(self.writes, &[Problem::KeyReused, Problem::OutcomeUnknown]);
         let body = [Problem::InvalidJson, Problem::InvalidBody, Problem::BodyTooLarge];
@@ -256,7 +266,9 @@ fn headers(op: &Op) -> impl Iterator<Item = (&'static str, &'static str)> {
         "idempotency-key",
         "1 to 256 printable ASCII characters; the same key is the same request, done once",
     ));
-    read.into_iter().chain(key)
+    let decimals =
+        op.decimals.then_some((decimals::HEADER, "How exact decimals are written: number or text"));
+    read.into_iter().chain(key).chain(decimals)
 }
 
 /// A shape of ours.

@@ -15,6 +15,7 @@ use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, unasked};
 use crate::http::ask::{Body, Level};
+use crate::http::decimals::Decimals;
 use crate::http::openapi::op;
 use crate::http::reply::written;
 use crate::http::routes::Routes;
@@ -49,6 +50,7 @@ pub(crate) fn routes() -> Routes {
                 .body(BODY)
                 .answers(200, ANSWER)
                 .reads()
+                .shows_decimals()
                 .refuses(&[
                     Problem::MissingTable,
                     Problem::TableNotFound,
@@ -109,6 +111,7 @@ async fn query(
     State(app): State<App>,
     principal: Principal,
     Level(level): Level,
+    decimals: Decimals,
     body: Body,
 ) -> Result<Response, ApiError> {
     let began = Instant::now();
@@ -121,7 +124,10 @@ async fn query(
     authorize(&principal, &Access::module(Intent::Read, &key))?;
     let (query, asked) = read(&body, table)?;
     let answer = app.branches.read(key.clone(), Read::Query(query), level).await?;
-    let Answer::Query(page) = answer else { return Err(unasked(&answer)) };
+    let Answer::Query(mut page) = answer else { return Err(unasked(&answer)) };
+    if let Some(config) = app.branches.catalogue().module(&key.module) {
+        decimals.rows(&config.schema, page.table.as_str(), &mut page.rows);
+    }
     let rows = page.rows.len() as u64;
     let write = move || {
         let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);

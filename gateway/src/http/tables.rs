@@ -17,6 +17,7 @@ use crate::auth::Intent;
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, unasked};
 use crate::http::ask::{Body, InModule, Named, Params, path_part};
+use crate::http::decimals::Decimals;
 use crate::http::openapi::op;
 use crate::http::reply::{at, json, written};
 use crate::http::routes::Routes;
@@ -40,7 +41,8 @@ pub(crate) fn routes() -> Routes {
             .query("updatedAfter", "text", "Those changed later")
             .query("order", "'asc'|'desc'", "As stored, or reversed. Also `sort`")
             .answers(200, LIST)
-            .reads();
+            .reads()
+            .shows_decimals();
         let writing = |summary| op(summary).body("Sent").writes().refuses(&REFUSES);
         let named = [Problem::RecordNotFound, Problem::MissingRecordKey];
         routes = routes
@@ -92,13 +94,15 @@ pub(crate) fn registered(place: &InModule, name: &str) -> Result<Arc<Table>, Api
 async fn list(
     State(app): State<App>,
     InTable { place, table }: InTable,
+    decimals: Decimals,
     params: Params,
 ) -> Result<Response, ApiError> {
     place.authorize(Intent::Read)?;
     let query = page_query(&table, &params)?;
     let read = Read::Page(query.clone());
     let answer = app.branches.read(place.key.clone(), read, place.level).await?;
-    let Answer::Page(page) = answer else { return Err(unasked(&answer)) };
+    let Answer::Page(mut page) = answer else { return Err(unasked(&answer)) };
+    decimals.rows(place.schema(), table.name.as_str(), &mut page.rows);
     let rows = page.rows.len() as u64;
     let write = move || render::bytes(&ShownPage { place: &place, query: &query, page: &page });
     Ok(written(StatusCode::OK, render::rows(&app.renders, rows, write).await?))

@@ -419,6 +419,33 @@ async fn reads_may_be_as_fresh_as_asked() {
 }
 
 #[tokio::test]
+async fn decimals_are_texts_for_those_who_ask() {
+    let rest = Rest::new();
+    rest.post(&format!("{M}/tables/order_header"), r#"{"id":"l","total":10.50}"#).await;
+    let asked = r#"{"branchId":"dar","moduleId":"pos","table":"order_header"}"#;
+    for (method, path, body, place) in [
+        ("GET", format!("{M}/tables/order_header"), "", "/rows/0"),
+        ("GET", M.to_owned(), "", "/tables/order_header/0"),
+        ("GET", format!("{M}/tables"), "", "/order_header/0"),
+        ("POST", "/api/query/module".to_owned(), asked, "/rows/0"),
+    ] {
+        let read = async |as_what| {
+            let answer = rest.send(method, &path, body, &[("x-mishkah-decimals", as_what)]).await;
+            let row = place.split('/').skip(1).fold(&answer.body, |value, step| {
+                let place = step.parse().ok();
+                let item = place.and_then(|place: usize| value.as_array()?.get(place));
+                item.or_else(|| value.get(step)).expect("a row was asked for")
+            });
+            row.get("total").map(model::Value::to_json)
+        };
+        assert_eq!(read("number").await.as_deref(), Some("10.50"), "{path}");
+        assert_eq!(read("text").await.as_deref(), Some("\"10.50\""), "{path}");
+    }
+    let refused = rest.send("GET", M, "", &[("x-mishkah-decimals", "float")]).await;
+    assert_eq!(refused.code(), (400, "invalid-header"));
+}
+
+#[tokio::test]
 async fn what_the_cluster_cannot_do_now_says_when_to_come_again() {
     let rest = Rest::new();
     let path = format!("{M}/tables/tickets");

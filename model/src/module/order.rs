@@ -128,6 +128,9 @@ impl Plan<'_> {
                 row.remove(&field.column);
                 row.insert(Arc::clone(&field.name), saved.id.clone());
             }
+            if name == LINE {
+                self.add_total(&table, &mut row);
+            }
             let guards = self.as_stored(&table, &row);
             self.verb(&Verb { guards, ..Verb::new(Action::Save, name, row) })?;
             let draft = self.drafts().last().expect("a save drafts its event");
@@ -138,6 +141,27 @@ impl Plan<'_> {
             self.take(&table, &Verb::new(Action::Delete, name, Object::new()), key);
         }
         Ok(stored)
+    }
+
+    /// A line costs its quantity times its price, as they will be stored, where no total was sent.
+    fn add_total(&self, table: &Table, line: &mut Object) {
+        let Some(field) = table.field("total") else { return };
+        if !is_empty(table.sent_value(line, field).as_ref()) {
+            return;
+        }
+        let key = table.key_of(line).ok();
+        let stored = key.and_then(|key| self.module().get(&table.name, &key));
+        let of = |name: &str| {
+            let sent = table.field(name).and_then(|field| table.sent_value(line, field));
+            sent.filter(|sent| !is_empty(Some(sent)))
+                .or_else(|| stored.and_then(|stored| stored.get(name).cloned()))
+        };
+        let total =
+            of("quantity").zip(of("unitPrice")).and_then(|(count, price)| count.times(&price));
+        if let Some(total) = total {
+            line.remove(&field.column);
+            line.insert(Arc::clone(&field.name), total);
+        }
     }
 
     /// The condition that says the version of a row sent without one.

@@ -121,7 +121,31 @@ pub(super) const RULES: &[Rule] = &[
             ("docs/protocol.md", "| `not-found` |\n"),
         ]],
     },
+    Rule {
+        name: "every story a document names is told",
+        check: stories,
+        wrong: &[Wrong {
+            files: &[
+                (
+                    "docs/protocol.md",
+                    "| Rule | Stories |\n|---|---|\n| a | `it_is_told` `it_is_not` |\n",
+                ),
+                ("tests/it/a.rs", "//! A.\n\nfn it_is_told() {}\n"),
+            ],
+            at: ("docs/protocol.md", 3),
+        }],
+        fine: &[&[
+            (
+                "docs/protocol.md",
+                "`no_story`\n| Rule | Stories |\n|---|---|\n| a `b` | `it_is_told` |\n\n`no`\n",
+            ),
+            ("tests/it/a.rs", "//! A.\n\nfn it_is_told() {}\n"),
+        ]],
+    },
 ];
+
+/// How a table begins that names stories in its last column.
+const STORIES: &str = "| Rule | Stories |";
 
 fn each_line<'a>(file: &'a File, words: &'a [&str]) -> impl Iterator<Item = (usize, &'a str)> {
     file.text.lines().enumerate().flat_map(move |(at, line)| {
@@ -211,6 +235,25 @@ fn decisions(tree: &Tree) -> Vec<Finding> {
 fn is_code(text: &str) -> bool {
     text.contains('-')
         && text.split('-').all(|w| !w.is_empty() && w.chars().all(|c| c.is_ascii_lowercase()))
+}
+
+fn stories(tree: &Tree) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for file in tree.files.iter().filter(|file| file.path.ends_with(".md")) {
+        let lines = file.text.lines().enumerate().skip_while(|(_, line)| *line != STORIES);
+        for (at, line) in lines.skip(2).take_while(|(_, line)| line.starts_with('|')) {
+            let named = line.rsplit('|').nth(1).unwrap_or_default();
+            for story in named.split('`').skip(1).step_by(2) {
+                let told = format!("fn {story}()");
+                let mut code = tree.files.iter().filter(|file| file.path.ends_with(".rs"));
+                if !code.any(|file| file.text.contains(&told)) {
+                    let right = "the name of a test, as the code has it";
+                    found.push(file.finding(at + 1, format!("no story {story}"), right));
+                }
+            }
+        }
+    }
+    found
 }
 
 fn codes(tree: &Tree) -> Vec<Finding> {

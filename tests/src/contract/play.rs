@@ -106,13 +106,7 @@ async fn perform(
     let our_day = day(&health.body["now"]).context("a node tells the time")?;
     let recorded_day = scenarios.iter().find_map(recorded_day).unwrap_or_else(|| our_day.clone());
     let comparison = Comparison::new(Names::new(&recorded_day, &our_day));
-    let mut player = Player {
-        caller,
-        sockets: BTreeMap::new(),
-        comparison,
-        exchanges: 0,
-        record,
-    };
+    let mut player = Player { caller, sockets: BTreeMap::new(), comparison, exchanges: 0, record };
     let mut files = Vec::new();
     for scenario in scenarios {
         if scenario.is_rehearsal {

@@ -5,9 +5,7 @@
 
 use model::{Number, Object, Timestamp, Value};
 
-use crate::http::orders::payload::{
-    PAYMENT_STATE, Payload, STAGE, STATUS, TYPE, logs, number, total_of,
-};
+use crate::http::orders::payload::{PAYMENT_STATE, Payload, STAGE, STATUS, TYPE, logs, number};
 use crate::publish::text;
 
 /// Who did it, where nobody is named.
@@ -91,7 +89,7 @@ fn line_of(payload: &Payload, saved: &Saved, line: &Object) -> Object {
     let quantity = of_number(number(line, &["qty", "quantity", "count"]), 1);
     let price = of_number(number(line, &["price", "unitPrice", "unit_price"]), 0);
     let total = number(line, &["total", "lineTotal"]).map(Value::Number);
-    let total = total.or_else(|| total_of(Some(&quantity), Some(&price)));
+    let total = total.or_else(|| quantity.times(&price));
     let section = text(line, &["kitchenSectionId", "kitchen_section_id", "kitchenSection"]);
     let mut shown = Object::new();
     let mut put = |name: &'static str, value: Value| drop(shown.insert(name, value));

@@ -214,12 +214,6 @@ impl Payload {
             or_else(&mut line, table, "quantity", 1_u64.into());
             or_else(&mut line, table, "statusId", STATUS.into());
         }
-        if line.get("total").is_none()
-            && table.field("total").is_some()
-            && let Some(total) = total_of(line.get("quantity"), line.get("unitPrice"))
-        {
-            line.insert("total", total);
-        }
         line
     }
 
@@ -320,12 +314,6 @@ fn as_number(value: &Value) -> Option<Number> {
     Number::parse(value.key_text()?.trim())
 }
 
-/// Quantity times price, exactly; `None` where one is not known.
-pub(super) fn total_of(quantity: Option<&Value>, price: Option<&Value>) -> Option<Value> {
-    let (quantity, price) = (as_number(quantity?)?.to_decimal()?, as_number(price?)?.to_decimal()?);
-    Some(Value::Number(quantity.checked_mul(price)?.into()))
-}
-
 /// A value for a field that must have one and was not sent.
 fn or_else(record: &mut Object, table: &Table, name: &'static str, value: Value) {
     let needed = table.field(name).is_some_and(|field| !field.nullable);
@@ -416,7 +404,7 @@ mod tests {
             shown(&order.lines[0]),
             concat!(
                 r#"{"id":"ol-1","itemId":"burger","kitchenSectionId":"k1","quantity":2,"#,
-                r#""unitPrice":50.25,"version":1,"statusId":"open","total":100.50}"#,
+                r#""unitPrice":50.25,"version":1,"statusId":"open"}"#,
             )
         );
         assert_eq!(

@@ -45,9 +45,20 @@ const SCHEMA: &str = r#"{"tables":[
         {"name":"actorId","type":"string","nullable":true},
         {"name":"changedAt","type":"timestamp"}]}]}"#;
 
-fn small(mut shop: Shop) -> Shop {
+fn small(shop: Shop) -> Shop {
+    defined(shop, SCHEMA)
+}
+
+/// A shop whose lines have a total.
+fn shop_with_totals() -> Shop {
+    let price = r#"{"name":"unitPrice","type":"decimal","defaultValue":0}"#;
+    let total = r#"{"name":"total","columnName":"line_total","type":"decimal","defaultValue":0}"#;
+    defined(Shop::lenient(), &SCHEMA.replace(price, &format!("{price},{total}")))
+}
+
+fn defined(mut shop: Shop, schema: &str) -> Shop {
     shop.redefine(|definition| {
-        definition.schema = schema_of(SCHEMA);
+        definition.schema = schema_of(schema);
         let rule = r#"{"prefix":"DAR","start":1001,"padding":6,"counterField":"invoiceSequence"}"#;
         let rule = SequenceRule::from_doc(&Value::Object(object(rule))).unwrap();
         let table = crate::TableName::parse("order_header").unwrap();
@@ -315,4 +326,27 @@ fn an_order_of_too_many_rows_is_refused() {
     let lines = vec!["{}"; VERBS_MAX].join(",");
     let sent = format!(r#"{{"header":{{"shiftId":"s"}},"lines":[{lines}]}}"#);
     assert_eq!(save(&mut lenient(), &sent).unwrap_err().code(), "bad-command");
+}
+
+#[test]
+fn a_line_costs_quantity_times_price_as_they_are_stored() {
+    let mut shop = shop_with_totals();
+    let mut version = 0;
+    let mut total = |shop: &mut Shop, line: &str| {
+        version += 1;
+        let header = format!(r#"{{"id":"DAR-001001","shiftId":"s","version":{version}}}"#);
+        save(shop, &format!(r#"{{"header":{header},"lines":[{line}]}}"#)).unwrap();
+        let row = shop.rows("order_line").remove(0);
+        let row = Value::from_json(row.as_bytes()).unwrap();
+        row.get("total").unwrap().to_json()
+    };
+    assert_eq!(total(&mut shop, r#"{"id":"ol","quantity":2,"unitPrice":"50.25"}"#), "100.50");
+    assert_eq!(total(&mut shop, r#"{"id":"ol","quantity":3}"#), "150.75", "by the stored price");
+    assert_eq!(total(&mut shop, r#"{"id":"ol","unitPrice":1.1}"#), "3.3", "of the stored count");
+    assert_eq!(
+        total(&mut shop, r#"{"id":"ol","quantity":4,"total":5}"#),
+        "5",
+        "a total that was sent stays"
+    );
+    assert_eq!(total(&mut shop, r#"{"id":"ol","total":""}"#), "4.4");
 }
