@@ -15,19 +15,12 @@ pub fn peer_frame(data: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::path::Path;
+#[path = "../../../tests/fuzz/seeds.rs"]
+mod seeds;
 
-    /// Gives every seed of a corpus to its target.
-    fn all(corpus: &str, target: fn(&[u8])) {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus").join(corpus);
-        let seeds: Vec<_> = fs::read_dir(&dir).unwrap().map(|seed| seed.unwrap().path()).collect();
-        assert!(!seeds.is_empty(), "{} has no seeds", dir.display());
-        for seed in seeds {
-            target(&fs::read(seed).unwrap());
-        }
-    }
+#[cfg(test)]
+mod tests {
+    use super::seeds::all;
 
     #[test]
     fn the_corpus_of_peer_frame_is_taken_without_harm() {
