@@ -1,0 +1,325 @@
+//! History: all that was seen from outside while the storm went on, as plain records.
+//!
+//! Promise: an operation is written down before it is sent and once more when its outcome is
+//! known; one without outcome stays [`Outcome::Unknown`], which is *maybe*, never *no*. Nothing in
+//! here knows how it was gathered, so that the properties can judge a history written by hand.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Microseconds since the run began, on one monotonic clock.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Moment(pub u64);
+
+/// A node's number, from 1.
+pub type NodeId = u64;
+
+/// A branch:module.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Place {
+    /// The branch.
+    pub branch: String,
+    /// The module.
+    pub module: String,
+}
+
+/// Where in a module's log something stands. Ordered by epoch, then sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Cursor {
+    /// Which life of the log.
+    pub epoch: u64,
+    /// Which event of it, from 1; 0 is before the first.
+    pub sequence: u64,
+}
+
+/// What a client asked for. Every write puts its operation's id into field `op` of each row it
+/// writes, so that the log tells which operations happened, and how often.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Act {
+    /// Register: sets the value, whatever it was. Table `registers`.
+    Put {
+        /// The register.
+        key: String,
+        /// Unique in the run.
+        value: u64,
+    },
+    /// Register: sets the value if its version is this.
+    Cas {
+        /// The register.
+        key: String,
+        /// Unique in the run.
+        value: u64,
+        /// The version it must have.
+        expected: u64,
+    },
+    /// Register: reads value and version, linearizably.
+    Get {
+        /// The register.
+        key: String,
+    },
+    /// Adds one element to each of several lists, all or none. Table `elements`.
+    Append {
+        /// The lists.
+        lists: Vec<String>,
+        /// Unique in the run.
+        element: u64,
+    },
+    /// Reads all lists of the place at one moment.
+    ReadLists,
+    /// Moves money between two accounts by one batch with both versions. Table `accounts`.
+    Transfer {
+        /// Who pays.
+        from: String,
+        /// Who is paid.
+        to: String,
+        /// How much, above 0.
+        amount: i64,
+    },
+    /// Reads all accounts of the place at one moment.
+    ReadBalances,
+    /// Inserts a ticket whose number the store takes. Table `tickets`.
+    Ticket,
+    /// Adds one to a counter whose version was read before. Table `counters`.
+    Increment {
+        /// The counter.
+        key: String,
+        /// The version that was read.
+        expected: u64,
+        /// The value written: the one read, plus one.
+        value: u64,
+    },
+    /// Takes one piece from stock, guarded by the version read. Table `stock`.
+    TakePiece {
+        /// The item.
+        item: String,
+        /// The version that was read.
+        expected: u64,
+        /// Pieces left after it: never below 0.
+        left: i64,
+    },
+    /// The first write to a branch that does not exist yet. Table `registers`, key `first`.
+    FirstWrite {
+        /// Unique in the run.
+        value: u64,
+    },
+}
+
+impl Act {
+    /// Whether it changes nothing.
+    pub fn is_read(&self) -> bool {
+        matches!(self, Self::Get { .. } | Self::ReadLists | Self::ReadBalances)
+    }
+
+    /// How many events it makes when it happens.
+    pub fn events(&self) -> usize {
+        match self {
+            Self::Get { .. } | Self::ReadLists | Self::ReadBalances => 0,
+            Self::Append { lists, .. } => lists.len(),
+            Self::Transfer { .. } => 2,
+            Self::Put { .. }
+            | Self::Cas { .. }
+            | Self::Ticket
+            | Self::Increment { .. }
+            | Self::TakePiece { .. }
+            | Self::FirstWrite { .. } => 1,
+        }
+    }
+}
+
+/// One attempt at an operation. Attempts of one operation carry the same idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The node asked.
+    pub node: NodeId,
+    /// When.
+    pub at: Moment,
+}
+
+/// One operation of one client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Op {
+    /// Unique in the run; the idempotency key of every attempt.
+    pub id: String,
+    /// The client; it has one operation at a time.
+    pub client: u32,
+    /// On what.
+    pub place: Place,
+    /// What.
+    pub act: Act,
+    /// Who was asked and when, in order; never empty.
+    pub attempts: Vec<Attempt>,
+    /// Before the first attempt was sent.
+    pub invoked: Moment,
+    /// After the answer came, or when waiting ended.
+    pub completed: Moment,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What came of an operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Acknowledged: it happened, once.
+    Done(Reply),
+    /// Refused by a rule (version conflict, …): it did not happen.
+    Refused {
+        /// The store's code, such as `version-conflict`.
+        code: String,
+    },
+    /// No answer, or one that says so: it may have happened, or may yet.
+    Unknown {
+        /// What was known last.
+        why: String,
+    },
+}
+
+impl Outcome {
+    /// The answer of an acknowledged operation.
+    pub fn reply(&self) -> Option<&Reply> {
+        if let Self::Done(reply) = self { Some(reply) } else { None }
+    }
+}
+
+/// What an acknowledgement says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// Where the write's last event stands.
+    pub cursor: Option<Cursor>,
+    /// The record's version after it.
+    pub version: Option<u64>,
+    /// What was read, or taken.
+    pub seen: Seen,
+}
+
+/// What a reply shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Seen {
+    /// Nothing to judge.
+    #[default]
+    Nothing,
+    /// A register's value and version, `None` if it was never set.
+    Register(Option<(u64, u64)>),
+    /// Each list's elements in the order they came in.
+    Lists(BTreeMap<String, Vec<u64>>),
+    /// Each account's balance.
+    Balances(BTreeMap<String, i64>),
+    /// The number taken.
+    Number(u64),
+}
+
+/// What a subscriber was told, in the order it came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// The subscriber; over all its connections it follows one place.
+    pub subscriber: u32,
+    /// Its how-manieth connection, from 1.
+    pub connection: u32,
+    /// The node it was connected to.
+    pub node: NodeId,
+    /// When it came.
+    pub at: Moment,
+    /// What it follows.
+    pub place: Place,
+    /// What was said.
+    pub word: Word,
+}
+
+/// What a subscriber can be told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Word {
+    /// An event.
+    Event {
+        /// Where it stands.
+        cursor: Cursor,
+        /// Its id.
+        id: String,
+        /// The operation named in its row, if one is.
+        op: Option<String>,
+        /// Which of how many of its batch, from 1; `(1, 1)` where it came alone.
+        of_batch: (u32, u32),
+    },
+    /// The whole state at a place in the log: what follows begins after it.
+    Snapshot {
+        /// Where.
+        cursor: Cursor,
+        /// Whether the subscriber was told why it cannot continue (`server:resync`).
+        is_told: bool,
+    },
+    /// It continues exactly where its cursor stood.
+    Resumed {
+        /// Where.
+        cursor: Cursor,
+    },
+}
+
+/// One event of a module's log, read at the end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logged {
+    /// Where it stands.
+    pub cursor: Cursor,
+    /// Its id.
+    pub id: String,
+    /// The table.
+    pub table: String,
+    /// The record's key.
+    pub key: String,
+    /// The operation named in its row, if one is.
+    pub op: Option<String>,
+    /// The row after it, as JSON; nothing for a delete.
+    pub row: Option<serde_json::Value>,
+}
+
+/// What one replica says of itself at the end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replica {
+    /// The node it is on.
+    pub node: NodeId,
+    /// The partition.
+    pub partition: u16,
+    /// The index it has applied.
+    pub applied: u64,
+    /// The hash of its state at that index.
+    pub state_hash: String,
+    /// What is wrong with the chain of its events; nothing when every link holds.
+    pub broken_chain: Option<String>,
+}
+
+/// A fault as it happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// Its kind, such as `kill-leader`.
+    pub kind: String,
+    /// The nodes it struck.
+    pub nodes: Vec<NodeId>,
+    /// When it struck.
+    pub from: Moment,
+    /// When it was healed.
+    pub until: Moment,
+    /// What was done, in words.
+    pub words: String,
+    /// The nodes that had no majority meanwhile and must have acknowledged nothing, from
+    /// `minority_from` on; empty where a majority was everywhere.
+    pub minority: Vec<NodeId>,
+    /// From when on the minority must be silent: later than `from` by what was under way.
+    pub minority_from: Moment,
+}
+
+/// Everything the properties judge.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// All operations, by invocation.
+    pub ops: Vec<Op>,
+    /// All words, by subscriber and time.
+    pub heard: Vec<Heard>,
+    /// The logs after the end, by place and by the node that was asked.
+    pub logs: Vec<(NodeId, Place, Vec<Logged>)>,
+    /// The replicas after the end.
+    pub replicas: Vec<Replica>,
+    /// The faults.
+    pub faults: Vec<Fault>,
+    /// What all accounts of each place hold together, from the beginning.
+    pub deposits: BTreeMap<String, i64>,
+}

@@ -1,0 +1,3 @@
+//! The program `mishkah-chaos`.
+
+fn main() {}

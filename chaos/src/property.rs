@@ -1,0 +1,50 @@
+//! Property: what must hold of every history, one file each. A property judges [`Evidence`] alone
+//! and never asks how it came to be.
+
+use serde::Serialize;
+
+use crate::history::Evidence;
+
+/// Violations shown of one property; the count tells of all.
+pub const SHOWN_MAX: usize = 10;
+
+/// What a property says of a history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// The property's name, such as `no-lost-acknowledgement`.
+    pub property: &'static str,
+    /// What it promises, in a sentence.
+    pub promise: &'static str,
+    /// How many facts were checked: none means that the history says nothing about it.
+    pub checked: u64,
+    /// How many were wrong.
+    pub violations: u64,
+    /// The first of them, in words that name operation, place and moment.
+    pub shown: Vec<String>,
+}
+
+impl Verdict {
+    /// A verdict nothing speaks against yet.
+    pub fn new(property: &'static str, promise: &'static str) -> Self {
+        Self { property, promise, checked: 0, violations: 0, shown: Vec::new() }
+    }
+
+    /// Counts a fact, and what is wrong with it.
+    pub fn check(&mut self, wrong: Option<String>) {
+        self.checked += 1;
+        if let Some(wrong) = wrong {
+            self.violations += 1;
+            if self.shown.len() < SHOWN_MAX {
+                self.shown.push(wrong);
+            }
+        }
+    }
+
+    /// Whether nothing speaks against it.
+    pub fn holds(&self) -> bool {
+        self.violations == 0
+    }
+}
+
+/// A property.
+pub type Judge = fn(&Evidence) -> Verdict;
