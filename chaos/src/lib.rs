@@ -1,4 +1,17 @@
-//! The storm: what clients do, what goes wrong, and an oracle that judges what may be seen.
+//! The storm: real nodes under seeded faults, a recorded history, and properties that judge it.
+//!
+//! Promise: what a run did can be done again from its seed, and what it says is drawn from the
+//! history alone. The storm leaves nothing behind and touches no network but its own.
 
+pub mod arena;
+pub mod client;
+pub mod collect;
+pub mod dice;
+pub mod ground;
 pub mod history;
+pub mod nemesis;
 pub mod property;
+pub mod report;
+pub mod run;
+pub mod scenario;
+pub mod workload;

@@ -1,3 +1,240 @@
-//! The program `mishkah-chaos`.
+//! The program `mishkah-chaos`: runs storms over real nodes and says what held.
 
-fn main() {}
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use chaos::arena::Plan;
+use chaos::ground::{self, Ground};
+use chaos::nemesis::{KINDS, Kind, Needs};
+use chaos::run::{self, Order, Progress};
+use chaos::{report, scenario};
+use clap::{Args, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Storms over a cluster of real nodes: seeded faults, a recorded history, a verdict on each
+/// promise of the store.
+#[derive(Debug, Parser)]
+#[command(name = "mishkah-chaos", version, after_help = "Examples:
+  mishkah-chaos run                                 five minutes of every fault this machine allows
+  mishkah-chaos run --seed 7 --minutes 30           the same storm again, and longer
+  mishkah-chaos run --scenario power                only power cuts
+  mishkah-chaos run --scenario kill-leader,delay    only these faults
+  mishkah-chaos kinds                               what there is")]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Run a storm; exits with 1 if a promise was broken, with 3 if the run proves nothing
+    Run(Box<RunOptions>),
+    /// List the faults and scenarios, and whether this machine allows them
+    Kinds {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct RunOptions {
+    /// The seed of everything left to chance [default: a fresh one, which is printed]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How long faults go on
+    #[arg(long, default_value_t = 5.0)]
+    minutes: f64,
+    /// A scenario, or faults with commas between
+    #[arg(long, default_value = "all")]
+    scenario: String,
+    /// The node's program [default: `mishkah` beside this one]
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// How many nodes
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(3..=5))]
+    nodes: u64,
+    /// How many clients write, one operation at a time each
+    #[arg(long, default_value_t = 16)]
+    writers: u32,
+    /// How many clients listen
+    #[arg(long, default_value_t = 8)]
+    subscribers: u32,
+    /// How long a writer rests after each operation, in milliseconds
+    #[arg(long, default_value_t = 10)]
+    rest_ms: u64,
+    /// On loopback, also where namespaces can be made
+    #[arg(long)]
+    loopback: bool,
+    /// Count the run as valid only if each fault happened at least this often
+    #[arg(long, default_value_t = 0)]
+    each_at_least: usize,
+    /// A bug of a build with the feature `mutants`, by name
+    #[arg(long)]
+    mutant: Option<String>,
+    /// Where report, plot and logs go
+    #[arg(long, value_name = "DIR", default_value = "storm-report")]
+    out: PathBuf,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[tokio::main]
+async fn main() -> Result<ExitCode> {
+    match Cli::parse().command {
+        Task::Run(options) => run_storm(*options).await,
+        Task::Kinds { json } => list_kinds(json),
+    }
+}
+
+async fn run_storm(mut options: RunOptions) -> Result<ExitCode> {
+    if let Some(work) = ground::enclosed_work() {
+        return storm(&options, Ground::Namespaces, &work).await;
+    }
+    let work = tempfile::Builder::new().prefix("mishkah-storm-").tempdir()?;
+    let missing = if options.loopback {
+        Some("--loopback was given".to_owned())
+    } else {
+        ground::missing()
+    };
+    let Some(missing) = missing else {
+        let seed = fresh_seed().to_string();
+        let more = if options.seed.is_some() { vec![] } else { vec!["--seed".to_owned(), seed] };
+        let inside = ground::enclose(work.path(), &more)?;
+        return Ok(ExitCode::from(u8::try_from(inside.code().unwrap_or(1)).unwrap_or(1)));
+    };
+    let skipped: Vec<&str> =
+        KINDS.iter().filter(|k| k.needs == Needs::Namespaces).map(|k| k.name).collect();
+    say(&format!("on loopback, because {missing}; skipped: {}", skipped.join(", ")));
+    options.seed = Some(options.seed.unwrap_or_else(fresh_seed));
+    storm(&options, Ground::Loopback, work.path()).await
+}
+
+async fn storm(options: &RunOptions, ground: Ground, work: &Path) -> Result<ExitCode> {
+    let seed = options.seed.context("a storm has a seed")?;
+    let binary = match &options.binary {
+        Some(binary) => binary.clone(),
+        None => std::env::current_exe()?.with_file_name("mishkah"),
+    };
+    if !binary.is_file() {
+        bail!("{} is not there: cargo build --release -p node, or --binary", binary.display());
+    }
+    let kinds = scenario::kinds(&options.scenario, ground)?;
+    say(&format!("seed {seed}, {} kinds of faults, {} minutes", kinds.len(), options.minutes));
+    let order = Order {
+        plan: Plan {
+            ground,
+            nodes: options.nodes,
+            binary: binary.canonicalize()?,
+            work: work.to_owned(),
+            seed,
+            mutant: options.mutant.clone(),
+        },
+        storm: Duration::from_secs_f64(options.minutes * 60.0),
+        kinds: kinds.clone(),
+        writers: options.writers,
+        subscribers: options.subscribers,
+        rest: Duration::from_millis(options.rest_ms),
+    };
+    let bar = ProgressBar::new(order.storm.as_secs());
+    bar.set_style(ProgressStyle::with_template(
+        "{bar:20} {elapsed_precise} of {len} s · {msg}",
+    )?);
+    let tell = |progress: &Progress<'_>| {
+        bar.set_position(progress.elapsed.as_secs());
+        bar.set_message(report::line(progress));
+    };
+    let outcome = tokio::select! {
+        outcome = run::run(&order, &tell) => outcome,
+        _ = tokio::signal::ctrl_c() => bail!("interrupted: nothing is said about the store"),
+    };
+    bar.finish_and_clear();
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            keep(work, &options.out)?;
+            return Err(error);
+        }
+    };
+    let judged = report::Judged::new(outcome, &kinds, options.each_at_least, repeat(options, seed));
+    keep(work, &options.out)?;
+    judged.write(&options.out)?;
+    if options.json { say(&judged.json()?) } else { say(&judged.text()) }
+    say(&format!("report, plot and logs: {}", options.out.display()));
+    Ok(ExitCode::from(judged.exit_code()))
+}
+
+/// The one command that repeats a run.
+fn repeat(options: &RunOptions, seed: u64) -> String {
+    let mut words = format!(
+        "mishkah-chaos run --seed {seed} --minutes {} --scenario {} --nodes {} --writers {} \
+         --subscribers {} --rest-ms {}",
+        options.minutes,
+        options.scenario,
+        options.nodes,
+        options.writers,
+        options.subscribers,
+        options.rest_ms
+    );
+    if options.loopback {
+        words.push_str(" --loopback");
+    }
+    if let Some(mutant) = &options.mutant {
+        words.push_str(&format!(" --mutant {mutant}"));
+    }
+    words
+}
+
+/// Keeps what the nodes logged.
+fn keep(work: &Path, out: &Path) -> Result<()> {
+    fs::create_dir_all(out)?;
+    for entry in fs::read_dir(work)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "log")
+            && let Some(name) = path.file_name()
+        {
+            fs::copy(&path, out.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+fn list_kinds(json: bool) -> Result<ExitCode> {
+    let missing = ground::missing();
+    let is_allowed = |kind: &Kind| kind.needs == Needs::Nothing || missing.is_none();
+    if json {
+        let list: Vec<_> = KINDS
+            .iter()
+            .map(|kind| {
+                serde_json::json!({"name": kind.name, "about": kind.about,
+                                   "allowed": is_allowed(kind)})
+            })
+            .collect();
+        say(&serde_json::to_string_pretty(&list)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    for kind in &KINDS {
+        let mark = if is_allowed(kind) { " " } else { "-" };
+        say(&format!("{mark} {:<16} {}", kind.name, kind.about));
+    }
+    for (name, about) in scenario::SCENARIOS {
+        say(&format!("  {name:<16} scenario: {about}"));
+    }
+    if let Some(missing) = missing {
+        say(&format!("\n- is not possible here: {missing}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn fresh_seed() -> u64 {
+    uuid::Uuid::new_v4().as_u64_pair().0 >> 12
+}
+
+#[allow(clippy::print_stdout, reason = "a program says what it found")]
+fn say(text: &str) {
+    println!("{text}");
+}

@@ -1,0 +1,113 @@
+//! Disk: a filesystem of its own for one node. Its power can be cut, and it can be filled.
+//!
+//! An ext4 in a file, mounted through a loop device. A cut drops everything that was not synced;
+//! two marks written right before it show afterwards that the cut was one.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use rustix::fs::{FallocateFlags, fallocate};
+
+use super::tools::{Tools, run};
+
+/// Room for one node's files; the file is sparse.
+const SIZE_BYTES: u64 = 1 << 30;
+const SYNCED: &str = "synced";
+const UNSYNCED: &str = "unsynced";
+const BALLOON: &str = "balloon";
+const WRITTEN: &[u8] = b"written before the power was cut";
+
+/// A disk whose power can be cut.
+#[derive(Debug)]
+pub struct Disk {
+    image: PathBuf,
+    mount: PathBuf,
+}
+
+impl Disk {
+    /// Makes and mounts an empty disk in a folder.
+    ///
+    /// # Errors
+    /// No root, no ext4, or no loop device is free.
+    pub fn new(folder: &Path, name: &str) -> Result<Self> {
+        let disk = Self {
+            image: folder.join(format!("{name}.img")),
+            mount: folder.join(format!("{name}.disk")),
+        };
+        fs::create_dir_all(&disk.mount)?;
+        File::create(&disk.image)?.set_len(SIZE_BYTES)?;
+        run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&disk.image))?;
+        disk.mount()?;
+        Ok(disk)
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.mount
+    }
+
+    /// Cuts its power. Whoever still writes to it gets errors from here on.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(super) fn cut(&self, tools: &Tools) -> Result<()> {
+        let mut synced = File::create(self.mount.join(SYNCED))?;
+        synced.write_all(WRITTEN)?;
+        synced.sync_all()?;
+        File::open(&self.mount)?.sync_all()?;
+        fs::write(self.mount.join(UNSYNCED), WRITTEN)?;
+        run(Command::new(&tools.tool).arg("cut").arg(&self.mount))?;
+        Ok(())
+    }
+
+    /// Gives power again: mounts what survived. Nobody may have files open on it.
+    ///
+    /// # Errors
+    /// It cannot be mounted, or the cut was none.
+    pub fn restore(&self) -> Result<()> {
+        run(Command::new("umount").arg(&self.mount))?;
+        self.mount()?;
+        let is_there = |name: &str| fs::read(self.mount.join(name)).is_ok_and(|is| is == WRITTEN);
+        ensure!(is_there(SYNCED), "the power cut took what was synced: this disk proves nothing");
+        ensure!(!is_there(UNSYNCED), "the power cut took nothing: this disk proves nothing");
+        Ok(())
+    }
+
+    /// Leaves no room on it.
+    ///
+    /// # Errors
+    /// It cannot be filled.
+    pub fn fill(&self) -> Result<()> {
+        let balloon = File::create(self.mount.join(BALLOON))?;
+        let about = rustix::fs::statvfs(&self.mount)?;
+        let mut free = about.f_bfree * about.f_frsize;
+        while free >= about.f_frsize {
+            let held = balloon.metadata()?.len();
+            if fallocate(&balloon, FallocateFlags::empty(), held, free).is_err() {
+                free /= 2;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the room back.
+    ///
+    /// # Errors
+    /// The disk does not answer.
+    pub fn empty(&self) -> Result<()> {
+        match fs::remove_file(self.mount.join(BALLOON)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).context("giving room back")
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    fn mount(&self) -> Result<()> {
+        run(Command::new("mount").args(["-o", "loop"]).arg(&self.image).arg(&self.mount))?;
+        Ok(())
+    }
+}

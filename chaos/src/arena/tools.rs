@@ -1,0 +1,86 @@
+//! Tools: the two small C programs of the storm, compiled where it takes place, and the pages of
+//! memory by which they are told what to do.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+/// Room of a page; more than either program reads.
+const PAGE_BYTES: u64 = 8192;
+
+/// The compiled tools.
+#[derive(Debug)]
+pub(super) struct Tools {
+    /// The library loaded into nodes.
+    pub(super) preload: PathBuf,
+    /// The switch, and what cuts a disk's power.
+    pub(super) tool: PathBuf,
+}
+
+impl Tools {
+    /// Compiles them into a folder.
+    ///
+    /// # Errors
+    /// There is no C compiler.
+    pub(super) fn build(folder: &Path) -> Result<Self> {
+        let preload = compile(
+            folder,
+            "preload",
+            include_str!("../native/preload.c"),
+            &["-shared", "-fPIC", "-ldl"],
+        )?;
+        let tool = compile(folder, "tool", include_str!("../native/tool.c"), &[])?;
+        Ok(Self { preload, tool })
+    }
+}
+
+fn compile(folder: &Path, name: &str, text: &str, flags: &[&str]) -> Result<PathBuf> {
+    let source = folder.join(format!("{name}.c"));
+    let made = folder.join(name);
+    fs::write(&source, text)?;
+    run(Command::new("cc").arg("-O2").arg("-o").arg(&made).arg(&source).args(flags))
+        .context("a C compiler is needed (Debian: apt-get install gcc)")?;
+    Ok(made)
+}
+
+/// Runs a program to its end.
+///
+/// # Errors
+/// It cannot be started or fails, with what it said.
+pub(super) fn run(command: &mut Command) -> Result<String> {
+    let done = command.output().with_context(|| format!("running {command:?}"))?;
+    let said = String::from_utf8_lossy(&done.stderr);
+    ensure!(done.status.success(), "{command:?} failed: {}", said.trim());
+    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
+/// A page of numbers that one of the tools has mapped.
+#[derive(Debug)]
+pub(super) struct Page {
+    file: File,
+    /// Where it is.
+    pub(super) path: PathBuf,
+}
+
+impl Page {
+    /// An empty page.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(super) fn new(path: PathBuf) -> Result<Self> {
+        let file = File::create(&path)?;
+        file.set_len(PAGE_BYTES)?;
+        Ok(Self { file, path })
+    }
+
+    /// Sets the number at a place, counted in numbers.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(super) fn set(&self, at: usize, number: i64) -> Result<()> {
+        Ok(self.file.write_all_at(&number.to_ne_bytes(), at as u64 * 8)?)
+    }
+}

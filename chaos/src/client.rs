@@ -1,0 +1,130 @@
+//! Client: what is asked of the store, and what its answers mean.
+//!
+//! Promise: an answer is taken for what the protocol says of it and no more. 4xx: it did not
+//! happen. 429 and 503: nothing was done, by this attempt. Anything else that is no success, and
+//! silence, is *maybe*.
+
+mod rest;
+mod socket;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+pub use rest::Rest;
+pub use socket::Socket;
+
+use crate::history::{Cursor, Place};
+
+/// How long one attempt may take: shorter than a node's own limit, so that some are abandoned
+/// whose outcome the node would still have told.
+pub const ATTEMPT_TIME: Duration = Duration::from_secs(4);
+/// How long a look at a node may take.
+const LOOK_TIME: Duration = Duration::from_secs(2);
+
+/// A change to one record.
+#[derive(Debug, Clone)]
+pub struct Verb {
+    /// `insert`, `merge` or `save`.
+    pub action: &'static str,
+    /// The table.
+    pub table: &'static str,
+    /// The record, or the fields to change.
+    pub record: Value,
+    /// The version the record must have.
+    pub expected: Option<u64>,
+}
+
+/// What is asked.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// Changes; several are all or none.
+    Write(Vec<Verb>),
+    /// The rows whose fields have these values, linearizably.
+    Rows {
+        /// The table.
+        table: &'static str,
+        /// The values by field.
+        wanted: Value,
+    },
+}
+
+/// What an attempt brought.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// It happened.
+    Written(Written),
+    /// The rows.
+    Rows(Vec<Value>),
+    /// It was refused by a rule: it did not happen.
+    Refused(String),
+    /// Nothing was done, by this attempt.
+    NotNow(String),
+    /// It may have happened, or may yet.
+    Maybe(String),
+}
+
+/// What an acknowledgement says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written {
+    /// Where the last event stands.
+    pub cursor: Option<Cursor>,
+    /// The first record after it, where it is shown.
+    pub record: Value,
+}
+
+/// A client of HTTP that waits no longer than [`LOOK_TIME`] for an answer.
+///
+/// # Errors
+/// This machine cannot open one.
+pub fn plain() -> Result<reqwest::Client> {
+    Ok(reqwest::Client::builder().no_proxy().timeout(LOOK_TIME).build()?)
+}
+
+/// Whether a node serves.
+pub async fn is_ready(client: &reqwest::Client, http: &str) -> bool {
+    let asked = client.get(format!("http://{http}/readyz")).send().await;
+    asked.is_ok_and(|answer| answer.status().is_success())
+}
+
+/// Reads JSON from a node.
+///
+/// # Errors
+/// No answer, or no success.
+pub async fn get(client: &reqwest::Client, http: &str, path: &str) -> Result<Value> {
+    let answer = client.get(format!("http://{http}{path}")).send().await?.error_for_status()?;
+    Ok(serde_json::from_str(&answer.text().await?)?)
+}
+
+/// Where a module is found.
+pub(crate) fn module_path(place: &Place) -> String {
+    format!("/api/branches/{}/modules/{}", place.branch, place.module)
+}
+
+/// The cursor of an answer or frame.
+pub(crate) fn cursor_of(value: &Value) -> Option<Cursor> {
+    Some(Cursor { epoch: value["epoch"].as_u64()?, sequence: value["sequence"].as_u64()? })
+}
+
+/// A verb as both doors take it in a batch.
+fn verb_json(verb: &Verb) -> Value {
+    let mut json = json!({
+        "action": format!("module:{}", verb.action),
+        "table": verb.table,
+        "record": verb.record,
+    });
+    if let Some(expected) = verb.expected {
+        json["expectedVersion"] = expected.into();
+    }
+    json
+}
+
+/// A verb's record, which carries the version it must have where it comes alone.
+fn record_json(verb: &Verb) -> Value {
+    let mut record = verb.record.clone();
+    if let Some(expected) = verb.expected {
+        record["version"] = expected.into();
+    }
+    record
+}

@@ -1,0 +1,134 @@
+//! Rest: the door for single calls.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::{
+    ATTEMPT_TIME, Answer, Request, Verb, Written, cursor_of, module_path, record_json, verb_json,
+};
+use crate::history::{Cursor, Place};
+
+/// A client of all nodes; its connections are kept.
+#[derive(Debug, Clone)]
+pub struct Rest {
+    http: reqwest::Client,
+}
+
+impl Rest {
+    /// A client.
+    ///
+    /// # Errors
+    /// This machine cannot open one.
+    pub fn new() -> Result<Self> {
+        Ok(Self { http: reqwest::Client::builder().no_proxy().timeout(ATTEMPT_TIME).build()? })
+    }
+
+    /// Asks a node, under a key: the same key is the same request.
+    pub async fn ask(&self, node: &str, place: &Place, key: &str, request: &Request) -> Answer {
+        let module = module_path(place);
+        let (method, path, body) = match request {
+            Request::Write(verbs) => match verbs.as_slice() {
+                [verb] => {
+                    let path = format!("{module}/tables/{}", verb.table);
+                    (method(verb), path, json!({"record": record_json(verb)}))
+                }
+                several => {
+                    let verbs: Vec<Value> = several.iter().map(verb_json).collect();
+                    ("POST", format!("{module}/batch"), json!({"verbs": verbs}))
+                }
+            },
+            Request::Rows { table, wanted } => (
+                "POST",
+                "/api/query/module".to_owned(),
+                json!({"branchId": place.branch, "moduleId": place.module, "table": table,
+                       "where": wanted}),
+            ),
+        };
+        self.call(node, method, &path, key, &body).await
+    }
+
+    /// Sends a body and reads what the answer means.
+    pub async fn call(
+        &self,
+        node: &str,
+        method: &str,
+        path: &str,
+        key: &str,
+        body: &Value,
+    ) -> Answer {
+        let method = match method {
+            "PUT" => reqwest::Method::PUT,
+            "PATCH" => reqwest::Method::PATCH,
+            _ => reqwest::Method::POST,
+        };
+        let request = self
+            .http
+            .request(method, format!("http://{node}{path}"))
+            .header("idempotency-key", key)
+            .header("content-type", "application/json")
+            .body(body.to_string());
+        let response = match request.send().await {
+            Ok(response) => response,
+            // Who was never connected was told nothing.
+            Err(error) if error.is_connect() => return Answer::NotNow(format!("{error:#}")),
+            Err(error) => return Answer::Maybe(format!("{error:#}")),
+        };
+        let status = response.status().as_u16();
+        let cursor = response.headers().get("x-mishkah-cursor").and_then(|value| {
+            let (epoch, sequence) = value.to_str().ok()?.split_once('.')?;
+            Some(Cursor { epoch: epoch.parse().ok()?, sequence: sequence.parse().ok()? })
+        });
+        match response.text().await {
+            Ok(text) => meaning(status, cursor, &text),
+            Err(error) if (200..300).contains(&status) => Answer::Maybe(format!("{error:#}")),
+            Err(error) => Answer::Maybe(format!("{status}, then {error:#}")),
+        }
+    }
+}
+
+fn method(verb: &Verb) -> &'static str {
+    match verb.action {
+        "insert" => "POST",
+        "merge" => "PATCH",
+        _ => "PUT",
+    }
+}
+
+fn meaning(status: u16, cursor: Option<Cursor>, text: &str) -> Answer {
+    let body: Value = match serde_json::from_str(text) {
+        Ok(body) => body,
+        Err(error) => return Answer::Maybe(format!("{status} without JSON: {error}")),
+    };
+    let code = body["error"].as_str().unwrap_or("no code").to_owned();
+    match status {
+        200..300 => match body.get("rows").and_then(Value::as_array) {
+            Some(rows) => Answer::Rows(rows.clone()),
+            None => {
+                let first = &body["results"][0]["record"];
+                let record = if first.is_null() { body["record"].clone() } else { first.clone() };
+                Answer::Written(Written { cursor: cursor.or_else(|| cursor_of(&body["cursor"])), record })
+            }
+        },
+        408 | 429 | 503 => Answer::NotNow(code),
+        400..500 => Answer::Refused(code),
+        _ => Answer::Maybe(format!("{status} {code}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_means_what_the_protocol_says_and_no_more() {
+        let of = |status, text: &str| meaning(status, None, text);
+        assert!(matches!(of(200, r#"{"record":{"id":"a"}}"#), Answer::Written(_)));
+        assert!(matches!(of(200, r#"{"rows":[]}"#), Answer::Rows(rows) if rows.is_empty()));
+        let refused = of(409, r#"{"error":"version-conflict"}"#);
+        assert_eq!(refused, Answer::Refused("version-conflict".to_owned()));
+        assert!(matches!(of(503, r#"{"error":"unavailable"}"#), Answer::NotNow(_)));
+        assert!(matches!(of(504, r#"{"error":"outcome-unknown"}"#), Answer::Maybe(_)));
+        assert!(matches!(of(500, "{}"), Answer::Maybe(_)));
+        assert!(matches!(of(200, r#"{"rec"#), Answer::Maybe(_)));
+    }
+}

@@ -1,0 +1,149 @@
+//! Collect: what the nodes themselves say after the storm: the logs of all places, read from every
+//! node, and each replica's state and chain.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use crate::client::{get, module_path};
+use crate::history::{Cursor, Logged, NodeId, Place, Replica};
+
+/// Events asked for at once: as many as the store gives.
+const PAGE: u64 = 1000;
+/// How long the nodes may take to come to the same state after the last fault is healed.
+const SETTLE_TIME: Duration = Duration::from_secs(30);
+/// How long one answer may take: a chain is walked from its beginning.
+const ANSWER_TIME: Duration = Duration::from_secs(60);
+
+/// One node's door, with patience for long answers.
+fn client() -> Result<reqwest::Client> {
+    Ok(reqwest::Client::builder().no_proxy().timeout(ANSWER_TIME).build()?)
+}
+
+/// A node: number, and where clients reach it.
+pub type Door = (NodeId, String);
+
+/// The log of every place as every node shows it.
+///
+/// # Errors
+/// A node does not answer, or answers otherwise.
+pub async fn logs(
+    nodes: &[Door],
+    places: &[Place],
+) -> Result<Vec<(NodeId, Place, Vec<Logged>)>> {
+    let client = client()?;
+    let mut logs = Vec::new();
+    for (node, http) in nodes {
+        for place in places {
+            let log = log(&client, http, place)
+                .await
+                .with_context(|| format!("reading the log of {} at node {node}", place.name()))?;
+            logs.push((*node, place.clone(), log));
+        }
+    }
+    Ok(logs)
+}
+
+async fn log(client: &reqwest::Client, http: &str, place: &Place) -> Result<Vec<Logged>> {
+    let mut logged: Vec<Logged> = Vec::new();
+    loop {
+        let after = logged.last().map_or(0, |last| last.cursor.sequence);
+        let path = format!("{}/events?after={after}&limit={PAGE}", module_path(place));
+        let page = match get(client, http, &path).await {
+            Ok(page) => page,
+            // A branch that was asked for and never came to be has no log.
+            Err(error) if is_absent(&error) => return Ok(logged),
+            Err(error) => return Err(error),
+        };
+        let epoch = page["epoch"].as_u64().context("the log has an epoch")?;
+        let events = page["events"].as_array().context("the log has events")?;
+        for event in events {
+            logged.push(read(epoch, event)?);
+        }
+        if events.is_empty() || page["last"] == event_sequence(events) {
+            return Ok(logged);
+        }
+    }
+}
+
+fn event_sequence(events: &[Value]) -> Value {
+    events.last().map_or(Value::Null, |last| last["sequence"].clone())
+}
+
+fn is_absent(error: &anyhow::Error) -> bool {
+    let status = error.downcast_ref::<reqwest::Error>().and_then(reqwest::Error::status);
+    status == Some(reqwest::StatusCode::NOT_FOUND)
+}
+
+fn read(epoch: u64, event: &Value) -> Result<Logged> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let sequence = event["sequence"].as_u64().context("an event has a sequence")?;
+    let record = &event["record"];
+    Ok(Logged {
+        cursor: Cursor { epoch, sequence },
+        id: text(&event["id"]).context("an event has an id")?,
+        table: text(&event["table"]).unwrap_or_default(),
+        key: text(&event["recordRef"]["key"]).unwrap_or_default(),
+        op: text(&record["op"]),
+        row: (!record.is_null()).then(|| record.clone()),
+    })
+}
+
+/// Every replica's state, once all of a partition have applied the same; chains are verified.
+///
+/// # Errors
+/// They do not come to the same index in time, or a node does not answer.
+pub async fn replicas(nodes: &[Door]) -> Result<Vec<Replica>> {
+    let client = client()?;
+    let end = Instant::now() + SETTLE_TIME;
+    loop {
+        let found = look(&client, nodes, "").await?;
+        let settled = found.iter().all(|one| {
+            let mut same = found.iter().filter(|other| other.partition == one.partition);
+            same.all(|other| other.applied == one.applied)
+        });
+        if settled {
+            return look(&client, nodes, "?verify=true").await;
+        }
+        if Instant::now() > end {
+            let shown: Vec<_> = found.iter().map(|r| (r.partition, r.node, r.applied)).collect();
+            bail!("after {SETTLE_TIME:?} the replicas have not applied the same: {shown:?}");
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn look(client: &reqwest::Client, nodes: &[Door], query: &str) -> Result<Vec<Replica>> {
+    let mut found = Vec::new();
+    for (node, http) in nodes {
+        let answer = get(client, http, &format!("/api/cluster/replicas{query}"))
+            .await
+            .with_context(|| format!("asking node {node} for its replicas"))?;
+        for replica in answer["replicas"].as_array().context("the answer has replicas")? {
+            found.push(Replica {
+                node: *node,
+                partition: u16::try_from(replica["partition"].as_u64().context("a number")?)?,
+                applied: replica["applied"].as_u64().context("an index")?,
+                state_hash: replica["stateHash"].as_str().context("a hash")?.to_owned(),
+                broken_chain: replica["brokenChain"].as_str().map(str::to_owned),
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// Who leads a place, as any node that answers knows.
+pub async fn leader(nodes: &[Door], place: &Place) -> Option<NodeId> {
+    let client = crate::client::plain().ok()?;
+    for (_, http) in nodes {
+        let Ok(status) = get(&client, http, "/api/cluster/status").await else { continue };
+        let branches = status["branches"].as_array()?;
+        let of = |b: &&Value| b["branch"] == *place.branch && b["module"] == *place.module;
+        if let Some(leader) = branches.iter().find(of).and_then(|b| b["leader"].as_u64()) {
+            return Some(leader);
+        }
+    }
+    None
+}

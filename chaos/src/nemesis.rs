@@ -1,0 +1,158 @@
+//! Nemesis: the faults, each by name: how it strikes, how long it lasts, how it is healed.
+//!
+//! Promise: a fault does what its name says or the strike fails and is not counted; healing leaves
+//! every node running and every wire, disk and clock as they were.
+
+mod bits;
+mod strike;
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::arena::{Arena, Illness, Link};
+use crate::dice::Dice;
+use crate::history::NodeId;
+
+/// How long nodes may take to serve after everything is healed.
+pub const RECOVERY_TIME: Duration = Duration::from_secs(60);
+
+/// What a fault needs of the ground.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing but processes of one's own.
+    Nothing,
+    /// Namespaces: wires, or a disk for each node.
+    Namespaces,
+}
+
+/// A kind of fault.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does, for people.
+    pub about: &'static str,
+    /// What it needs.
+    pub needs: Needs,
+    /// How long it lasts, in milliseconds, from and to.
+    pub lasts_ms: (u64, u64),
+    /// Whether it goes together with another.
+    pub is_mild: bool,
+}
+
+const fn harsh(name: &'static str, needs: Needs, lasts_ms: (u64, u64), about: &'static str) -> Kind {
+    Kind { name, about, needs, lasts_ms, is_mild: false }
+}
+
+const fn mild(name: &'static str, needs: Needs, lasts_ms: (u64, u64), about: &'static str) -> Kind {
+    Kind { name, about, needs, lasts_ms, is_mild: true }
+}
+
+/// All kinds.
+pub const KINDS: [Kind; 31] = {
+    use Needs::{Namespaces as Own, Nothing as Any};
+    [
+        harsh("kill-follower", Any, (500, 4000), "kill -9 a node that does not lead"),
+        harsh("kill-leader", Any, (500, 4000), "kill -9 the leader"),
+        harsh("kill-majority", Any, (500, 3000), "kill -9 all nodes but one"),
+        harsh("kill-all", Any, (200, 1500), "kill -9 all nodes at once"),
+        harsh("pause-leader", Any, (1000, 8000), "stop the leader's process, and let it go on"),
+        harsh("rolling-restart", Any, (0, 0), "stop and start one node after another"),
+        harsh("restart-leader", Any, (500, 2000), "stop the leader well, and start it again"),
+        harsh("empty-disk", Any, (500, 2000), "kill a node; it comes back with nothing on its disk"),
+        harsh("flip-wal", Any, (200, 1000), "flip a bit in a killed node's log"),
+        harsh("flip-checkpoint", Any, (200, 1000), "flip a bit in a killed node's checkpoint"),
+        harsh("flip-store", Any, (200, 1000), "flip a bit in a killed node's store"),
+        harsh("sync-error", Any, (500, 3000), "every sync of one node fails"),
+        harsh("write-error", Any, (500, 3000), "every write to a file fails on one node"),
+        harsh("memory-kill", Any, (500, 3000), "a node gets no more memory"),
+        harsh("checkpoint-cut", Any, (300, 1500), "kill a node again while it catches up"),
+        mild("slow-sync", Any, (3000, 8000), "every sync of one node takes long"),
+        mild("clock-ahead", Any, (2000, 6000), "a node's wall clock is an hour ahead"),
+        mild("clock-behind", Any, (2000, 6000), "a node's wall clock is an hour behind"),
+        mild("starve", Any, (3000, 8000), "a node gets a fifth of the processor"),
+        harsh("disk-full", Own, (1000, 5000), "a node's disk is full"),
+        harsh("power-one", Own, (500, 2000), "a node's power is cut: what was not synced is gone"),
+        harsh("power-all", Own, (500, 1500), "all nodes' power is cut at once"),
+        harsh("isolate-leader", Own, (2000, 8000), "the leader reaches no other node"),
+        harsh("split", Own, (2000, 8000), "one node on this side, the others on that"),
+        harsh("ring", Own, (2000, 8000), "two nodes reach each other only through the third"),
+        harsh("one-way", Own, (2000, 8000), "a node hears the others, and they do not hear it"),
+        harsh("peer-port", Own, (2000, 6000), "the port for peers is closed between two nodes"),
+        mild("delay", Own, (3000, 8000), "packets between nodes are 20 to 60 ms late"),
+        mild("loss", Own, (3000, 8000), "5 to 20 of a hundred packets between nodes are lost"),
+        mild("twice", Own, (3000, 8000), "many packets between nodes arrive twice and out of order"),
+        mild("narrow", Own, (3000, 8000), "one megabit a second between nodes"),
+    ]
+};
+
+/// A kind by name.
+pub fn kind(name: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| kind.name == name)
+}
+
+/// Whom a fault is aimed at.
+#[derive(Debug)]
+pub struct Aim {
+    /// Who leads the place that is watched; any node where nobody is known to.
+    pub leader: NodeId,
+    /// For what the fault leaves to chance.
+    pub dice: Dice,
+}
+
+/// A fault that has struck.
+#[derive(Debug)]
+pub struct Struck {
+    /// Its kind.
+    pub kind: &'static Kind,
+    /// The nodes it struck.
+    pub nodes: Vec<NodeId>,
+    /// What was done, in words.
+    pub words: String,
+    /// The nodes cut off from every majority.
+    pub minority: Vec<NodeId>,
+    /// What goes on while it lasts, and ends when this is dropped.
+    duty: Option<tokio::task::JoinHandle<()>>,
+}
+
+/// Strikes.
+///
+/// # Errors
+/// The fault could not be made; the arena may be left half struck: heal it.
+pub async fn strike(arena: &mut Arena, kind: &'static Kind, aim: Aim) -> Result<Struck> {
+    strike::Strike { arena, kind, aim }.strike().await
+}
+
+impl Struck {
+    /// Ends what goes on by itself.
+    pub fn end(self) {
+        if let Some(duty) = self.duty {
+            duty.abort();
+        }
+    }
+}
+
+/// Heals everything: wires, disks, clocks; lets paused nodes go on and starts those that are gone.
+///
+/// # Errors
+/// A node does not come back: a violation, not a trouble of the arena.
+pub async fn heal_all(arena: &mut Arena) -> Result<()> {
+    if let Some(network) = &arena.network {
+        network.set_all(Link::default())?;
+    }
+    let illnesses =
+        [Illness::SyncFails, Illness::SyncIsSlow, Illness::WriteFails, Illness::ClockIsOff];
+    for member in &mut arena.members {
+        for illness in illnesses {
+            member.suffer(illness, 0)?;
+        }
+        if let Ok(disk) = member.disk() {
+            disk.empty()?;
+        }
+        if member.is_running() {
+            member.signal(rustix::process::Signal::CONT)?;
+        }
+    }
+    arena.start_all(RECOVERY_TIME).await
+}

@@ -1,0 +1,184 @@
+//! Report: what a run found, for people as text and a picture, for programs as JSON.
+
+mod plot;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::nemesis::Kind;
+use crate::run::{Outcome, Progress};
+
+/// Exit codes of a run.
+const HELD: u8 = 0;
+const BROKEN: u8 = 1;
+const PROVES_NOTHING: u8 = 3;
+
+/// A run with its verdict.
+#[derive(Debug, Serialize)]
+pub struct Judged {
+    /// What was found.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// How often each fault happened.
+    pub faults_by_kind: BTreeMap<&'static str, usize>,
+    /// Why the run proves less than it should.
+    pub invalid: Vec<String>,
+    /// The command that repeats it.
+    pub repeat: String,
+}
+
+/// One line while it goes on.
+pub fn line(progress: &Progress<'_>) -> String {
+    let tally = progress.tally;
+    let of = |counted: &std::sync::atomic::AtomicU64| counted.load(Ordering::Relaxed);
+    format!(
+        "{} faults, now {} · {} acked, {} unknown, {} heard",
+        progress.faults,
+        progress.now,
+        of(&tally.acked),
+        of(&tally.unknown),
+        of(&tally.heard)
+    )
+}
+
+impl Judged {
+    /// Counts the faults, and says what is missing of what was asked for.
+    pub fn new(outcome: Outcome, kinds: &[&'static Kind], at_least: usize, repeat: String) -> Self {
+        let mut by_kind: BTreeMap<&'static str, usize> =
+            kinds.iter().map(|kind| (kind.name, 0)).collect();
+        for (kind, count) in &mut by_kind {
+            *count = outcome.faults.iter().filter(|fault| fault.kind == *kind).count();
+        }
+        let mut invalid: Vec<String> = by_kind
+            .iter()
+            .filter(|(_, count)| **count < at_least)
+            .map(|(kind, count)| format!("{kind} happened {count} times, not {at_least}"))
+            .collect();
+        for verdict in outcome.verdicts.iter().filter(|verdict| verdict.checked == 0) {
+            // A property about faults that were not asked for has nothing to say.
+            if verdict.property != "minority-silent" {
+                invalid.push(format!("nothing was checked of {}", verdict.property));
+            }
+        }
+        Self { outcome, faults_by_kind: by_kind, invalid, repeat }
+    }
+
+    /// 0: every promise held; 1: one was broken; 3: the run proves less than it should.
+    pub fn exit_code(&self) -> u8 {
+        let broken = self.outcome.verdicts.iter().any(|verdict| !verdict.holds());
+        if broken || !self.outcome.troubles.is_empty() {
+            BROKEN
+        } else if self.invalid.is_empty() {
+            HELD
+        } else {
+            PROVES_NOTHING
+        }
+    }
+
+    /// As JSON.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn json(&self) -> Result<String> {
+        Ok(serde_json::to_string_pretty(self)?)
+    }
+
+    /// Writes `report.txt`, `report.json` and `report.svg` into a folder.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        fs::create_dir_all(folder)?;
+        fs::write(folder.join("report.txt"), self.text())?;
+        fs::write(folder.join("report.json"), self.json()?)?;
+        fs::write(folder.join("report.svg"), plot::svg(&self.outcome))?;
+        Ok(())
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        self.figures(&mut text);
+        self.faults(&mut text);
+        self.verdicts(&mut text);
+        let _ = writeln!(text, "\nagain: {}", self.repeat);
+        text
+    }
+
+    fn figures(&self, text: &mut String) {
+        let f = &self.outcome.figures;
+        let _ = writeln!(
+            text,
+            "{} writes acknowledged ({} repeated), {} reads, {} refused, {} unknown; {} words \
+             heard; {} faults in {} s",
+            f.acked,
+            f.repeated,
+            f.read,
+            f.refused,
+            f.unknown,
+            f.heard,
+            self.outcome.faults.len(),
+            f.seconds
+        );
+        let per_write = f.cpu_ms as f64 * 1000.0 / f.acked.max(1) as f64;
+        let per_second = f.acked as f64 / f.seconds.max(1) as f64;
+        let _ = writeln!(
+            text,
+            "{per_second:.0} writes a second; {per_write:.0} µs of processor time of all nodes for \
+             each, reads and listening included"
+        );
+    }
+
+    fn faults(&self, text: &mut String) {
+        let _ = writeln!(
+            text,
+            "\n{:<16} {:>5}   longest time without a write: {:>8} {:>8} {:>8}  (ms)",
+            "fault", "count", "median", "p99", "max"
+        );
+        for (kind, count) in &self.faults_by_kind {
+            let mut gaps: Vec<u64> = self.outcome.gaps.iter().filter(|g| g.kind == *kind)
+                .map(|g| g.micros / 1000).collect();
+            gaps.sort_unstable();
+            let at = |of_hundred: usize| match gaps.len() {
+                0 => "-".to_owned(),
+                len => gaps[((len * of_hundred).div_ceil(100)).clamp(1, len) - 1].to_string(),
+            };
+            let _ = writeln!(
+                text,
+                "{kind:<16} {count:>5} {:>39} {:>8} {:>8}",
+                at(50), at(99), at(100)
+            );
+            for why in self.outcome.missed.get(*kind).into_iter().flatten().take(1) {
+                let missed = self.outcome.missed[*kind].len();
+                let _ = writeln!(text, "    could not be made {missed} times: {why}");
+            }
+        }
+    }
+
+    fn verdicts(&self, text: &mut String) {
+        let _ = writeln!(text);
+        for verdict in &self.outcome.verdicts {
+            let word = if verdict.holds() { "holds " } else { "BROKEN" };
+            let _ = writeln!(
+                text,
+                "{word} {:<28} {:>8} checked, {} wrong",
+                verdict.property, verdict.checked, verdict.violations
+            );
+            for shown in &verdict.shown {
+                let _ = writeln!(text, "         {shown}");
+            }
+        }
+        for trouble in &self.outcome.troubles {
+            let _ = writeln!(text, "BROKEN {trouble}");
+        }
+        for invalid in &self.invalid {
+            let _ = writeln!(text, "the run proves less than it should: {invalid}");
+        }
+    }
+}

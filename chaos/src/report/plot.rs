@@ -1,0 +1,64 @@
+//! Plot: writes over time with the faults below, as a picture that needs nothing else.
+
+use std::fmt::Write as _;
+
+use crate::run::Outcome;
+
+const WIDTH: f64 = 1200.0;
+const CHART: f64 = 240.0;
+const LEFT: f64 = 130.0;
+const ROW: f64 = 14.0;
+
+/// The picture.
+pub(super) fn svg(outcome: &Outcome) -> String {
+    let seconds = outcome.acked_each_second.len().max(1) as f64;
+    let most = outcome.acked_each_second.iter().copied().max().unwrap_or(1).max(1) as f64;
+    let x = |second: f64| LEFT + second / seconds * (WIDTH - LEFT - 10.0);
+    let mut kinds: Vec<&str> = outcome.faults.iter().map(|fault| fault.kind.as_str()).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    let height = CHART + 40.0 + kinds.len() as f64 * ROW;
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
+         font-family=\"sans-serif\" font-size=\"11\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
+         <text x=\"8\" y=\"20\">writes a second</text>\n\
+         <text x=\"8\" y=\"36\" fill=\"#666\">most: {most}</text>\n"
+    );
+    let mut path = format!("M {LEFT} {CHART}");
+    for (second, acked) in outcome.acked_each_second.iter().enumerate() {
+        let y = CHART - *acked as f64 / most * (CHART - 20.0);
+        let _ = write!(path, " L {:.1} {y:.1}", x(second as f64 + 0.5));
+    }
+    let _ = writeln!(
+        svg,
+        "<path d=\"{path} L {:.1} {CHART} Z\" fill=\"#b7d3ee\" stroke=\"#2b6cb0\"/>",
+        x(seconds)
+    );
+    for minute in 0..=(seconds / 60.0) as u64 {
+        let at = x(minute as f64 * 60.0);
+        let _ = writeln!(
+            svg,
+            "<text x=\"{at:.1}\" y=\"{:.1}\" fill=\"#666\">{minute} min</text>",
+            CHART + 14.0
+        );
+    }
+    for (row, kind) in kinds.iter().enumerate() {
+        let y = CHART + 24.0 + row as f64 * ROW;
+        let _ = writeln!(svg, "<text x=\"8\" y=\"{:.1}\">{kind}</text>", y + 10.0);
+        for fault in outcome.faults.iter().filter(|fault| fault.kind == *kind) {
+            let from = x(fault.from.0 as f64 / 1e6);
+            let until = x(fault.until.0 as f64 / 1e6);
+            let _ = writeln!(
+                svg,
+                "<rect x=\"{from:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{:.1}\" \
+                 fill=\"#c53030\"><title>{}</title></rect>",
+                (until - from).max(2.0),
+                ROW - 4.0,
+                fault.words.replace('&', "&amp;").replace('<', "&lt;")
+            );
+        }
+    }
+    svg.push_str("</svg>\n");
+    svg
+}

@@ -1,0 +1,320 @@
+//! Run: one storm from beginning to end: raise, set up, strike and heal, demand that everything
+//! goes on, gather what is known, judge.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use tokio::time::{Instant, sleep};
+
+use crate::arena::{Arena, Plan};
+use crate::collect;
+use crate::dice::Dice;
+use crate::history::{Evidence, Fault, Moment, NodeId, Place};
+use crate::nemesis::{self, Aim, Kind};
+use crate::property::{self, Verdict};
+use crate::workload::{self, Book, Crew, Running, Tally};
+
+/// How long the workload runs before the first fault.
+const CALM: Duration = Duration::from_secs(3);
+/// After everything is healed, this many writes must be acknowledged anew, in this time.
+const LIVELY_WRITES: u64 = 20;
+const LIVELY_TIME: Duration = Duration::from_secs(30);
+/// A strike lands while requests are under way: what a node cut off may still answer is over then.
+const UNDER_WAY: Duration = Duration::from_millis(500);
+/// Of a hundred faults, those that a mild one goes along with.
+const TOGETHER: u64 = 25;
+
+/// What a run is to do.
+#[derive(Debug)]
+pub struct Order {
+    /// Where, with what.
+    pub plan: Plan,
+    /// How long faults go on.
+    pub storm: Duration,
+    /// The kinds of faults, in a deck that is dealt anew when it is empty.
+    pub kinds: Vec<&'static Kind>,
+    /// Writers and subscribers.
+    pub writers: u32,
+    /// Subscribers.
+    pub subscribers: u32,
+    /// How long a writer rests after each operation.
+    pub rest: Duration,
+}
+
+/// What a run found.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    /// What each property says.
+    pub verdicts: Vec<Verdict>,
+    /// All faults.
+    pub faults: Vec<Fault>,
+    /// Strikes that could not be made, by kind, with why.
+    pub missed: BTreeMap<String, Vec<String>>,
+    /// What was counted.
+    pub figures: Figures,
+    /// Writes acknowledged in each second.
+    pub acked_each_second: Vec<u64>,
+    /// The longest times without an acknowledged write.
+    pub gaps: Vec<property::Gap>,
+    /// What went wrong besides: a node that did not come back, a cluster that did not go on.
+    pub troubles: Vec<String>,
+}
+
+/// What was counted.
+#[derive(Debug, Default, Serialize)]
+pub struct Figures {
+    /// Writes acknowledged, and reads answered.
+    pub acked: u64,
+    /// Reads answered.
+    pub read: u64,
+    /// Refused by a rule, or nothing was done.
+    pub refused: u64,
+    /// Of unknown outcome.
+    pub unknown: u64,
+    /// Asked again although answered.
+    pub repeated: u64,
+    /// Words heard by subscribers.
+    pub heard: u64,
+    /// Seconds from the first write to the last.
+    pub seconds: u64,
+    /// Processor time of all nodes, in milliseconds.
+    pub cpu_ms: u64,
+}
+
+/// How a run goes on, told as it does.
+#[derive(Debug)]
+pub struct Progress<'a> {
+    /// Since the storm began.
+    pub elapsed: Duration,
+    /// Faults so far.
+    pub faults: usize,
+    /// What goes on now.
+    pub now: &'a str,
+    /// What was counted so far.
+    pub tally: &'a Tally,
+}
+
+/// Runs a storm.
+///
+/// # Errors
+/// The arena cannot be made: nothing is said about the store then.
+pub async fn run(order: &Order, tell: &dyn Fn(&Progress<'_>)) -> Result<Outcome> {
+    let mut arena = Arena::raise(&order.plan).context("making the arena")?;
+    arena.start_all(nemesis::RECOVERY_TIME).await.context("starting the nodes")?;
+    let nodes: Vec<(NodeId, String)> =
+        arena.members.iter().map(|member| (member.id, member.http.clone())).collect();
+    workload::set_up(&nodes).await.context("setting up")?;
+    let crew = Crew {
+        nodes: nodes.clone(),
+        writers: order.writers,
+        subscribers: order.subscribers,
+        seed: order.plan.seed,
+        rest: order.rest,
+    };
+    let begin = Instant::now();
+    let cpu_before = arena.cpu_ms();
+    let running = workload::start(crew, begin)?;
+    let mut storm = Storm {
+        order,
+        arena: &mut arena,
+        nodes,
+        running: &running,
+        dice: Dice::new(order.plan.seed),
+        begin,
+        faults: Vec::new(),
+        missed: BTreeMap::new(),
+        troubles: Vec::new(),
+        tell,
+    };
+    storm.rage().await;
+    let Storm { nodes, faults, missed, mut troubles, .. } = storm;
+    let cpu_ms = arena.cpu_ms() - cpu_before;
+    let figures = count(running.tally(), begin, cpu_ms);
+    let book = running.stop().await;
+    let evidence = gather(&nodes, book, faults, &mut troubles).await;
+    let outcome = judge(evidence, missed, figures, troubles);
+    arena.keep_logs(&order.plan.work).context("keeping the nodes' logs")?;
+    Ok(outcome)
+}
+
+fn count(tally: &Tally, begin: Instant, cpu_ms: u64) -> Figures {
+    let of = |counted: &std::sync::atomic::AtomicU64| {
+        counted.load(std::sync::atomic::Ordering::Relaxed)
+    };
+    Figures {
+        acked: of(&tally.acked),
+        read: of(&tally.read),
+        refused: of(&tally.refused),
+        unknown: of(&tally.unknown),
+        repeated: of(&tally.repeated),
+        heard: of(&tally.heard),
+        seconds: begin.elapsed().as_secs(),
+        cpu_ms,
+    }
+}
+
+/// The part with the faults.
+struct Storm<'a> {
+    order: &'a Order,
+    arena: &'a mut Arena,
+    nodes: Vec<(NodeId, String)>,
+    running: &'a Running,
+    dice: Dice,
+    begin: Instant,
+    faults: Vec<Fault>,
+    missed: BTreeMap<String, Vec<String>>,
+    troubles: Vec<String>,
+    tell: &'a dyn Fn(&Progress<'_>),
+}
+
+impl Storm<'_> {
+    async fn rage(&mut self) {
+        self.wait(CALM, "calm").await;
+        let mut deck: Vec<&'static Kind> = Vec::new();
+        while self.begin.elapsed() < self.order.storm && self.troubles.is_empty() {
+            if deck.is_empty() {
+                deck.clone_from(&self.order.kinds);
+                self.dice.shuffle(&mut deck);
+            }
+            let Some(kind) = deck.pop() else { break };
+            self.one_fault(kind).await;
+        }
+        self.demand_life("after the last fault").await;
+    }
+
+    async fn one_fault(&mut self, kind: &'static Kind) {
+        let mild: Vec<&'static Kind> = self
+            .order
+            .kinds
+            .iter()
+            .copied()
+            .filter(|other| other.is_mild && other.name != kind.name)
+            .collect();
+        let mut kinds = vec![kind];
+        if !mild.is_empty() && self.dice.percent(TOGETHER) {
+            kinds.insert(0, self.dice.pick(&mild));
+        }
+        let lasts = self.dice.between(kind.lasts_ms.0, kind.lasts_ms.1);
+        let mut struck = Vec::new();
+        for kind in kinds {
+            let aim = self.aim().await;
+            let from = self.running.now();
+            (self.tell)(&self.progress(kind.name));
+            match nemesis::strike(self.arena, kind, aim).await {
+                Ok(done) => struck.push((from, self.running.now(), done)),
+                Err(error) => {
+                    self.missed.entry(kind.name.to_owned()).or_default().push(format!("{error:#}"));
+                }
+            }
+        }
+        if !struck.is_empty() {
+            self.wait(Duration::from_millis(lasts), kind.name).await;
+        }
+        let until = self.running.now();
+        for (from, done, struck) in struck {
+            let fault = Fault {
+                kind: struck.kind.name.to_owned(),
+                nodes: struck.nodes.clone(),
+                from,
+                until,
+                words: struck.words.clone(),
+                minority: struck.minority.clone(),
+                minority_from: Moment(done.0 + UNDER_WAY.as_micros() as u64),
+            };
+            struck.end();
+            self.faults.push(fault);
+        }
+        if let Err(error) = nemesis::heal_all(self.arena).await {
+            self.troubles.push(format!("after {}: {error:#}", kind.name));
+            return;
+        }
+        self.demand_life(kind.name).await;
+        let pause = self.dice.between(500, 3000);
+        self.wait(Duration::from_millis(pause), "calm").await;
+    }
+
+    async fn aim(&mut self) -> Aim {
+        let places = workload::places();
+        let place: &Place = self.dice.pick(&places);
+        let leader = collect::leader(&self.nodes, place).await;
+        let any = self.dice.pick(&self.nodes).0;
+        let dice = Dice::of(self.dice.throw(), 0);
+        Aim { leader: leader.unwrap_or(any), dice }
+    }
+
+    /// Writes must be acknowledged again.
+    async fn demand_life(&mut self, after: &str) {
+        let acked = || self.running.tally().acked.load(std::sync::atomic::Ordering::Relaxed);
+        let wanted = acked() + LIVELY_WRITES;
+        let end = Instant::now() + LIVELY_TIME;
+        while acked() < wanted {
+            if Instant::now() > end {
+                self.troubles.push(format!(
+                    "{after}: {LIVELY_TIME:?} after everything was healed, {LIVELY_WRITES} writes \
+                     were not acknowledged"
+                ));
+                return;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn progress<'b>(&'b self, now: &'b str) -> Progress<'b> {
+        Progress {
+            elapsed: self.begin.elapsed(),
+            faults: self.faults.len(),
+            now,
+            tally: self.running.tally(),
+        }
+    }
+
+    async fn wait(&self, time: Duration, now: &str) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            (self.tell)(&self.progress(now));
+            sleep(Duration::from_millis(250).min(end - Instant::now())).await;
+        }
+    }
+}
+
+async fn gather(
+    nodes: &[(NodeId, String)],
+    book: Book,
+    faults: Vec<Fault>,
+    troubles: &mut Vec<String>,
+) -> Evidence {
+    let mut places = workload::places();
+    places.extend(book.places);
+    troubles.extend(book.contradictions.into_iter().map(|told| format!("told in two ways: {told}")));
+    let mut keep = |error: anyhow::Error| troubles.push(format!("{error:#}"));
+    let replicas = collect::replicas(nodes).await.map_err(&mut keep).unwrap_or_default();
+    let logs = collect::logs(nodes, &places).await.map_err(&mut keep).unwrap_or_default();
+    let mut ops = book.ops;
+    ops.sort_by_key(|op| op.invoked);
+    let deposits = workload::deposits();
+    Evidence { ops, heard: book.heard, logs, replicas, faults, deposits }
+}
+
+fn judge(
+    evidence: Evidence,
+    missed: BTreeMap<String, Vec<String>>,
+    figures: Figures,
+    troubles: Vec<String>,
+) -> Outcome {
+    let verdicts = property::all().into_iter().map(|judge| judge(&evidence)).collect();
+    let gaps = property::gaps(&evidence);
+    let mut acked_each_second = Vec::new();
+    for op in &evidence.ops {
+        if op.outcome.reply().is_some() && !op.act.is_read() {
+            let second = usize::try_from(op.completed.0 / 1_000_000).unwrap_or(0);
+            if acked_each_second.len() <= second {
+                acked_each_second.resize(second + 1, 0);
+            }
+            acked_each_second[second] += 1;
+        }
+    }
+    let faults = evidence.faults;
+    Outcome { verdicts, faults, missed, figures, acked_each_second, gaps, troubles }
+}

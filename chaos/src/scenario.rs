@@ -1,0 +1,83 @@
+//! Scenario: which faults a storm deals out.
+
+use anyhow::{Result, bail, ensure};
+
+use crate::ground::Ground;
+use crate::nemesis::{KINDS, Kind, Needs, kind};
+
+/// The scenarios by name.
+pub const SCENARIOS: [(&str, &str); 7] = [
+    ("all", "every fault this machine allows"),
+    ("kills", "killed nodes, one and many"),
+    ("leaders", "leaders killed, paused, isolated and restarted"),
+    ("network", "cuts, delay, loss, duplicates, little bandwidth"),
+    ("disks", "disks that fail, lie, fill up and dawdle"),
+    ("power", "power cuts of one node and of all"),
+    ("machines", "clocks, memory, processor"),
+];
+
+/// The kinds of a scenario, or of a list of names, as far as the ground allows them.
+///
+/// # Errors
+/// A name is not known, or the ground allows none of them.
+pub fn kinds(name: &str, ground: Ground) -> Result<Vec<&'static Kind>> {
+    let names: Vec<&str> = match name {
+        "all" => KINDS.iter().map(|kind| kind.name).collect(),
+        "kills" => vec!["kill-follower", "kill-leader", "kill-majority", "kill-all"],
+        "leaders" => vec!["kill-leader", "pause-leader", "isolate-leader", "restart-leader"],
+        "network" => vec![
+            "isolate-leader",
+            "split",
+            "ring",
+            "one-way",
+            "peer-port",
+            "delay",
+            "loss",
+            "twice",
+            "narrow",
+        ],
+        "disks" => vec![
+            "sync-error",
+            "write-error",
+            "slow-sync",
+            "disk-full",
+            "flip-wal",
+            "flip-checkpoint",
+            "flip-store",
+            "empty-disk",
+        ],
+        "power" => vec!["power-one", "power-all"],
+        "machines" => vec!["clock-ahead", "clock-behind", "starve", "memory-kill"],
+        names => names.split(',').map(str::trim).collect(),
+    };
+    let mut kinds = Vec::new();
+    for name in names {
+        let Some(kind) = kind(name) else {
+            bail!("there is no fault or scenario `{name}`: see mishkah-chaos kinds");
+        };
+        if kind.needs == Needs::Nothing || ground == Ground::Namespaces {
+            kinds.push(kind);
+        }
+    }
+    ensure!(!kinds.is_empty(), "none of these faults can be made on loopback");
+    Ok(kinds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scenario_names_faults_there_are() {
+        for (name, _) in SCENARIOS {
+            assert!(!kinds(name, Ground::Namespaces).unwrap().is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn loopback_leaves_out_what_it_cannot_do() {
+        assert!(kinds("all", Ground::Loopback).unwrap().iter().all(|k| k.needs == Needs::Nothing));
+        assert!(kinds("power", Ground::Loopback).is_err());
+        assert!(kinds("earthquake", Ground::Loopback).is_err());
+    }
+}

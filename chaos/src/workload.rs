@@ -1,0 +1,178 @@
+//! Workload: clients that do what a chain of shops does, through every node and both doors, while
+//! the storm goes on; and write all of it down.
+//!
+//! Each client has one operation at a time. An operation that gets no clear answer is asked again,
+//! under the same id, at another node; three of ten are asked again although they were answered.
+
+mod acts;
+mod records;
+mod setup;
+mod subscriber;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+pub use setup::{definition, set_up};
+
+use crate::history::{Heard, Moment, NodeId, Op, Place};
+
+/// The module everything happens in.
+pub const MODULE: &str = "storm";
+/// Branches that are there from the beginning.
+pub const BRANCHES: u64 = 4;
+/// How long one generation of keys is written to: bounds how much is judged at once.
+const GENERATION: Duration = Duration::from_secs(15);
+
+/// Who takes part.
+#[derive(Debug, Clone)]
+pub struct Crew {
+    /// The nodes: number, and where clients reach it.
+    pub nodes: Vec<(NodeId, String)>,
+    /// Writers; every second one over a socket.
+    pub writers: u32,
+    /// Subscribers.
+    pub subscribers: u32,
+    /// For everything the clients leave to chance.
+    pub seed: u64,
+    /// How long a writer rests after each operation.
+    pub rest: Duration,
+}
+
+/// What everybody shares.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    crew: Crew,
+    begin: Instant,
+    is_over: AtomicBool,
+    /// Elements and values: each is unique in the run.
+    unique: AtomicU64,
+    tally: Tally,
+    book: Mutex<Book>,
+}
+
+/// What was counted.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Writes acknowledged.
+    pub acked: AtomicU64,
+    /// Reads answered.
+    pub read: AtomicU64,
+    /// Operations refused by a rule.
+    pub refused: AtomicU64,
+    /// Operations whose outcome is not known.
+    pub unknown: AtomicU64,
+    /// Operations asked again although they were answered.
+    pub repeated: AtomicU64,
+    /// Words subscribers heard.
+    pub heard: AtomicU64,
+}
+
+/// What was written down.
+#[derive(Debug, Default)]
+pub struct Book {
+    /// All operations, by completion.
+    pub ops: Vec<Op>,
+    /// All words, by subscriber and time.
+    pub heard: Vec<Heard>,
+    /// Places made by operations.
+    pub places: Vec<Place>,
+    /// Operations asked twice that were answered in two ways.
+    pub contradictions: Vec<String>,
+}
+
+/// Clients at work.
+#[derive(Debug)]
+pub struct Running {
+    stage: Arc<Stage>,
+    tasks: JoinSet<()>,
+}
+
+/// Sets the crew to work.
+///
+/// # Errors
+/// This machine cannot open clients.
+pub fn start(crew: Crew, begin: Instant) -> Result<Running> {
+    let stage = Arc::new(Stage {
+        crew,
+        begin,
+        is_over: AtomicBool::new(false),
+        unique: AtomicU64::new(1),
+        tally: Tally::default(),
+        book: Mutex::default(),
+    });
+    let mut tasks = JoinSet::new();
+    for number in 1..=stage.crew.writers {
+        tasks.spawn(writer::Writer::new(&stage, number)?.work());
+    }
+    for number in 1..=stage.crew.subscribers {
+        tasks.spawn(subscriber::Subscriber::new(&stage, number).listen());
+    }
+    Ok(Running { stage, tasks })
+}
+
+impl Running {
+    /// What was counted so far.
+    pub fn tally(&self) -> &Tally {
+        &self.stage.tally
+    }
+
+    /// Now, as the history counts.
+    pub fn now(&self) -> Moment {
+        self.stage.now()
+    }
+
+    /// Lets everybody finish what is under way, and takes what was written down.
+    pub async fn stop(mut self) -> Book {
+        self.stage.is_over.store(true, Ordering::Relaxed);
+        while self.tasks.join_next().await.is_some() {}
+        let mut book = self.stage.book();
+        std::mem::take(&mut *book)
+    }
+}
+
+impl Stage {
+    fn now(&self) -> Moment {
+        Moment(u64::try_from(self.begin.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    fn unique(&self) -> u64 {
+        self.unique.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn generation(&self) -> u64 {
+        self.begin.elapsed().as_secs() / GENERATION.as_secs()
+    }
+
+    fn book(&self) -> std::sync::MutexGuard<'_, Book> {
+        // Nobody leaves the book half written; who fell while holding it left it whole.
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn http(&self, node: NodeId) -> &str {
+        let found = self.crew.nodes.iter().find(|(number, _)| *number == node);
+        found.map_or("", |(_, http)| http)
+    }
+}
+
+/// The places that are there from the beginning.
+pub fn places() -> Vec<Place> {
+    (1..=BRANCHES)
+        .map(|number| Place { branch: format!("storm-{number}"), module: MODULE.to_owned() })
+        .collect()
+}
+
+/// What all accounts of each place hold together, by the place's name.
+pub fn deposits() -> BTreeMap<String, i64> {
+    places().iter().map(|place| (place.name(), setup::ACCOUNTS * setup::BALANCE)).collect()
+}

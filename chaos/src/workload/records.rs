@@ -1,0 +1,69 @@
+//! Records: rows as they were read, and the names of what is in them.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+/// The table of accounts.
+pub(super) const ACCOUNT_ROWS: &str = "accounts";
+/// Lists of a generation.
+const LISTS: [&str; 4] = ["a", "b", "c", "d"];
+
+/// Rows that were read.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Rows {
+    /// The generation asked for, where lists were read.
+    pub(super) generation: u64,
+    /// The rows, in the order they came in.
+    pub(super) rows: Vec<Value>,
+}
+
+impl Rows {
+    /// The row of a key.
+    pub(super) fn find(&self, key: &str) -> Option<&Value> {
+        self.rows.iter().find(|row| row["id"] == key)
+    }
+
+    /// A number of a row, and the row's version.
+    pub(super) fn number(&self, key: &str, field: &str) -> (i64, u64) {
+        let row = self.find(key).unwrap_or(&Value::Null);
+        (row[field].as_i64().unwrap_or(0), row["version"].as_u64().unwrap_or(0))
+    }
+
+    /// Each list of the generation, also the empty ones.
+    pub(super) fn lists(&self) -> BTreeMap<String, Vec<u64>> {
+        let mut lists: BTreeMap<String, Vec<u64>> =
+            list_names(self.generation).into_iter().map(|name| (name, Vec::new())).collect();
+        for row in &self.rows {
+            let (Some(list), Some(element)) = (row["list"].as_str(), row["element"].as_u64())
+            else {
+                continue;
+            };
+            lists.entry(list.to_owned()).or_default().push(element);
+        }
+        lists
+    }
+}
+
+/// The lists of a generation.
+pub(super) fn list_names(generation: u64) -> Vec<String> {
+    LISTS.iter().map(|list| format!("g{generation}-{list}")).collect()
+}
+
+/// A list's generation and name within it.
+pub(super) fn list_parts(list: &str) -> (u64, &str) {
+    let (generation, name) = list.split_once('-').unwrap_or((list, ""));
+    (generation.trim_start_matches('g').parse().unwrap_or(0), name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_names_its_generation() {
+        for name in list_names(12) {
+            assert_eq!(list_parts(&name).0, 12, "{name}");
+        }
+    }
+}

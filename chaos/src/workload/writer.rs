@@ -1,0 +1,308 @@
+//! Writer: one client. It does one thing after another and writes down what it was told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::records::{Rows, list_names};
+use super::{MODULE, Stage, acts, places, setup};
+use crate::client::{Answer, Request, Rest, Socket};
+use crate::dice::Dice;
+use crate::history::{Act, Attempt, Cursor, NodeId, Op, Outcome, Place, Reply, Seen};
+
+/// How often an operation is asked for before its outcome counts as unknown.
+const ATTEMPTS: usize = 5;
+/// How often it is asked where nothing was done each time: a cluster without a leader says so fast.
+const NOT_NOW_ATTEMPTS: usize = 40;
+/// Between two attempts.
+const BEFORE_AGAIN: Duration = Duration::from_millis(150);
+/// Of a hundred operations, those asked again although they were answered.
+const REPEATED: u64 = 30;
+/// Registers of a generation.
+const REGISTERS: u64 = 3;
+/// Of a thousand operations, those that make a branch.
+const NEW_BRANCHES_PER_MILLE: u64 = 1;
+
+/// One client.
+#[derive(Debug)]
+pub(super) struct Writer {
+    stage: Arc<Stage>,
+    number: u32,
+    dice: Dice,
+    rest: Rest,
+    place: Place,
+    by_socket: bool,
+    socket: Option<Socket>,
+    cursor: Option<Cursor>,
+    done: u64,
+}
+
+impl Writer {
+    /// A client with a place of its own to begin with.
+    ///
+    /// # Errors
+    /// This machine cannot open it.
+    pub(super) fn new(stage: &Arc<Stage>, number: u32) -> Result<Self> {
+        let places = places();
+        let place = places[number as usize % places.len()].clone();
+        Ok(Self {
+            stage: Arc::clone(stage),
+            number,
+            dice: Dice::of(stage.crew.seed, u64::from(number)),
+            rest: Rest::new()?,
+            place,
+            // Both doors for every place.
+            by_socket: (number as usize / places.len()) % 2 == 1,
+            socket: None,
+            cursor: None,
+            done: 0,
+        })
+    }
+
+    /// Works until the storm is over.
+    pub(super) async fn work(mut self) {
+        while !self.stage.is_over() {
+            self.one_act().await;
+            sleep(self.stage.crew.rest).await;
+        }
+    }
+
+    async fn one_act(&mut self) {
+        let nothing = Rows::default();
+        match self.dice.between(0, 999) {
+            n if n < NEW_BRANCHES_PER_MILLE => self.new_branch().await,
+            0..400 => self.register().await,
+            400..500 => {
+                let mut lists = list_names(self.stage.generation());
+                self.dice.shuffle(&mut lists);
+                lists.truncate(self.dice.between(2, 3) as usize);
+                let element = self.stage.unique();
+                self.op(Act::Append { lists, element }, &nothing).await;
+            }
+            500..540 => {
+                let rows = Rows { generation: self.stage.generation(), rows: Vec::new() };
+                self.op(Act::ReadLists, &rows).await;
+            }
+            540..680 => self.transfer().await,
+            680..800 => {
+                self.op(Act::Ticket, &nothing).await;
+            }
+            800..900 => self.increment().await,
+            _ => self.take_piece().await,
+        }
+    }
+
+    async fn register(&mut self) {
+        let number = self.dice.between(1, REGISTERS);
+        let key = format!("g{}-r{number}", self.stage.generation());
+        let reply = self.op(Act::Get { key: key.clone() }, &Rows::default()).await;
+        let Some(Reply { seen: Seen::Register(found), .. }) = reply else { return };
+        let expected = found.map_or(0, |(_, version)| version);
+        let value = self.stage.unique();
+        self.op(Act::Cas { key, value, expected }, &Rows::default()).await;
+    }
+
+    async fn transfer(&mut self) {
+        let Some((_, rows)) = self.op_with_rows(Act::ReadBalances, &Rows::default()).await else {
+            return;
+        };
+        let mut accounts: Vec<i64> = (0..setup::ACCOUNTS).collect();
+        self.dice.shuffle(&mut accounts);
+        let (from, to) = (format!("a{}", accounts[0]), format!("a{}", accounts[1]));
+        let amount = self.dice.between(1, 5).cast_signed();
+        self.op(Act::Transfer { from, to, amount }, &rows).await;
+    }
+
+    async fn increment(&mut self) {
+        let key = format!("c{}", self.dice.between(0, setup::COUNTERS - 1));
+        let Some(rows) = self.look("counters", &key).await else { return };
+        let (value, expected) = rows.number(&key, "value");
+        let value = value.cast_unsigned() + 1;
+        self.op(Act::Increment { key, expected, value }, &rows).await;
+    }
+
+    async fn take_piece(&mut self) {
+        let item = format!("s{}", self.dice.between(0, setup::COUNTERS - 1));
+        let Some(rows) = self.look("stock", &item).await else { return };
+        let (left, expected) = rows.number(&item, "left");
+        if left > 0 {
+            self.op(Act::TakePiece { item, expected, left: left - 1 }, &rows).await;
+        }
+    }
+
+    /// Reads a row without writing it down.
+    async fn look(&mut self, table: &'static str, key: &str) -> Option<Rows> {
+        let node = self.any_node();
+        let request = Request::Rows { table, wanted: json!({"id": key}) };
+        let http = self.stage.http(node);
+        match self.rest.ask(http, &self.place, "look", &request).await {
+            Answer::Rows(rows) if !rows.is_empty() => Some(Rows { generation: 0, rows }),
+            Answer::Rows(_)
+            | Answer::Written(_)
+            | Answer::Refused(_)
+            | Answer::NotNow(_)
+            | Answer::Maybe(_) => None,
+        }
+    }
+
+    async fn new_branch(&mut self) {
+        let number = self.stage.unique();
+        let place = Place { branch: format!("new-{number}"), module: MODULE.to_owned() };
+        let body = json!({"id": place.branch, "modules": [MODULE]});
+        let node = self.any_node();
+        let made =
+            self.rest.call(self.stage.http(node), "POST", "/api/branches", &place.branch, &body);
+        if !matches!(made.await, Answer::Written(_)) {
+            return;
+        }
+        self.stage.book().places.push(place.clone());
+        let (home, by_socket) = (std::mem::replace(&mut self.place, place), self.by_socket);
+        self.by_socket = false;
+        self.op(Act::FirstWrite { value: number }, &Rows::default()).await;
+        self.place = home;
+        self.by_socket = by_socket;
+    }
+
+    async fn op(&mut self, act: Act, rows: &Rows) -> Option<Reply> {
+        self.op_with_rows(act, rows).await.map(|(reply, _)| reply)
+    }
+
+    /// Does an act and writes it down; its reply and rows, if it was acknowledged.
+    async fn op_with_rows(&mut self, act: Act, rows: &Rows) -> Option<(Reply, Rows)> {
+        self.done += 1;
+        let id = format!("{}-{}-{}", self.stage.crew.seed, self.number, self.done);
+        let request = acts::request(&id, &act, rows);
+        let invoked = self.stage.now();
+        let (attempts, answer) = self.insist(&id, &request).await;
+        let completed = self.stage.now();
+        let mut shown = Rows { generation: rows.generation, rows: Vec::new() };
+        let outcome = match answer {
+            Answer::Written(written) => Outcome::Done(acts::acknowledged(&act, &written)),
+            Answer::Rows(found) => {
+                shown.rows = found;
+                Outcome::Done(acts::read(&act, &shown))
+            }
+            Answer::Refused(code) | Answer::NotNow(code) => Outcome::Refused { code },
+            Answer::Maybe(why) => Outcome::Unknown { why },
+        };
+        self.count(&act, &outcome);
+        let reply = outcome.reply().cloned();
+        let (client, place) = (self.number, self.place.clone());
+        let op = Op { id, client, place, act, attempts, invoked, completed, outcome };
+        self.stage.book().ops.push(op);
+        reply.map(|reply| (reply, shown))
+    }
+
+    fn count(&self, act: &Act, outcome: &Outcome) {
+        let tally = &self.stage.tally;
+        let counted: &AtomicU64 = match outcome {
+            Outcome::Done(_) if act.is_read() => &tally.read,
+            Outcome::Done(_) => &tally.acked,
+            Outcome::Refused { .. } => &tally.refused,
+            Outcome::Unknown { .. } => &tally.unknown,
+        };
+        counted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Asks until there is a clear answer, or patience ends. What one attempt left open stays
+    /// open: a later "not now" does not close it.
+    async fn insist(&mut self, id: &str, request: &Request) -> (Vec<Attempt>, Answer) {
+        let mut attempts = Vec::new();
+        let mut open = None;
+        let (mut asked, mut turned_away) = (0, 0);
+        while asked < ATTEMPTS && turned_away < NOT_NOW_ATTEMPTS {
+            let node = self.any_node();
+            attempts.push(Attempt { node, at: self.stage.now() });
+            match self.attempt(node, id, request).await {
+                Answer::NotNow(_) if self.stage.is_over() => break,
+                Answer::NotNow(_) => turned_away += 1,
+                Answer::Maybe(why) => {
+                    asked += 1;
+                    open = Some(why);
+                }
+                clear @ (Answer::Written(_) | Answer::Rows(_) | Answer::Refused(_)) => {
+                    let clear = self.maybe_repeat(id, request, &mut attempts, clear).await;
+                    return (attempts, clear);
+                }
+            }
+            sleep(BEFORE_AGAIN).await;
+        }
+        (attempts, open.map_or_else(|| Answer::NotNow("unavailable".to_owned()), Answer::Maybe))
+    }
+
+    /// Asks again, at another node, for what was acknowledged: it must be told the same.
+    async fn maybe_repeat(
+        &mut self,
+        id: &str,
+        request: &Request,
+        attempts: &mut Vec<Attempt>,
+        first: Answer,
+    ) -> Answer {
+        let is_write = matches!(first, Answer::Written(_));
+        if !is_write || !self.dice.percent(REPEATED) {
+            return first;
+        }
+        let node = self.any_node();
+        attempts.push(Attempt { node, at: self.stage.now() });
+        let again = self.attempt(node, id, request).await;
+        let same = match (&first, &again) {
+            (Answer::Written(first), Answer::Written(again)) => first.cursor == again.cursor,
+            (_, Answer::NotNow(_) | Answer::Maybe(_)) => true,
+            (_, Answer::Refused(_) | Answer::Rows(_) | Answer::Written(_)) => false,
+        };
+        self.stage.tally.repeated.fetch_add(1, Ordering::Relaxed);
+        if !same {
+            let told = format!("{id} on {}: first {first:?}, then {again:?}", self.place.name());
+            self.stage.book().contradictions.push(told);
+        }
+        first
+    }
+
+    async fn attempt(&mut self, node: NodeId, id: &str, request: &Request) -> Answer {
+        match request {
+            Request::Write(verbs) if self.by_socket => {
+                if let Err(error) = self.connect(node).await {
+                    return Answer::NotNow(format!("{error:#}"));
+                }
+                let Some(socket) = self.socket.as_mut() else {
+                    return Answer::NotNow("no socket".to_owned());
+                };
+                let answer = socket.write(&self.place, id, verbs, &mut self.cursor).await;
+                if matches!(answer, Answer::Maybe(_)) {
+                    self.socket = None;
+                }
+                answer
+            }
+            Request::Write(_) | Request::Rows { .. } => {
+                self.rest.ask(self.stage.http(node), &self.place, id, request).await
+            }
+        }
+    }
+
+    /// Has a session at this node: a client with a socket keeps it while it is asked of the same
+    /// node, and otherwise comes back after its cursor.
+    async fn connect(&mut self, node: NodeId) -> Result<()> {
+        if self.socket.as_ref().is_some_and(|socket| socket.node == node) {
+            return Ok(());
+        }
+        self.socket = None;
+        let client = format!("writer-{}", self.number);
+        let http = self.stage.http(node).to_owned();
+        self.socket = Some(Socket::open((node, &http), &self.place, &client, self.cursor).await?);
+        Ok(())
+    }
+
+    fn any_node(&mut self) -> NodeId {
+        // A session is kept for a while: opening one costs more than a write.
+        if let Some(socket) = &self.socket
+            && self.dice.percent(80)
+        {
+            return socket.node;
+        }
+        self.dice.pick(&self.stage.crew.nodes).0
+    }
+}
