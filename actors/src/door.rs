@@ -13,7 +13,7 @@ use model::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, watch};
 
-use crate::status::ClusterStatus;
+use crate::status::{ClusterStatus, LocalReplicas};
 
 /// Every branch of the cluster, wherever it lives.
 pub trait Branches: Send + Sync + 'static {
@@ -56,6 +56,10 @@ pub trait Branches: Send + Sync + 'static {
 
     /// The cluster as this node sees it.
     fn status(&self) -> BoxFuture<'static, ClusterStatus>;
+
+    /// The replicas this node holds itself, each with a hash of its whole state. `verify`: their
+    /// logs are walked too, from the oldest event held. Takes as long as reading all of that does.
+    fn replicas(&self, verify: bool) -> BoxFuture<'static, LocalReplicas>;
 
     /// Whether this node can serve: formed, leaders known, not draining. The text says what is
     /// missing.

@@ -49,3 +49,5 @@ pub const TOPIC_QUEUE_POSTS: usize = 64;
 /// Branch:modules one partition may hold: what writes may create is bounded, and 16 partitions
 /// of them are far more than a chain of shops has.
 pub const BRANCHES_PER_PARTITION_MAX: usize = 10_000;
+/// Stored events read at once while a log is verified.
+pub const VERIFY_EVENTS: usize = 1024;

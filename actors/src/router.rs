@@ -32,6 +32,7 @@ use crate::reach::Reach;
 mod branches;
 pub(crate) mod changes;
 mod reads;
+mod replicas;
 mod report;
 
 /// A partition this node holds a replica of.

@@ -87,3 +87,43 @@ pub struct BranchStatus {
     /// The module's revision here; `None` if it has no data on this node.
     pub revision: Option<u64>,
 }
+
+/// What a node holds itself: `GET /api/cluster/replicas`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalReplicas {
+    /// The node that answers.
+    pub node: u64,
+    /// Its replicas, by partition.
+    pub replicas: Vec<LocalReplica>,
+}
+
+/// One replica as its own node sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalReplica {
+    /// Its partition, 1 to P.
+    pub partition: u16,
+    /// The index of the last entry applied.
+    pub applied: u64,
+    /// BLAKE3, in hex, of everything that replicas agree on, at exactly that index. Replicas of a
+    /// partition that have applied the same have the same.
+    pub state_hash: String,
+    /// Where a log is not the one that was written, if that was looked for and found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken_chain: Option<BrokenLog>,
+}
+
+/// The first event of a replica that does not fit its log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BrokenLog {
+    /// The branch.
+    pub branch: String,
+    /// The module.
+    pub module: String,
+    /// The event.
+    pub sequence: u64,
+    /// What differs, in words.
+    pub reason: String,
+}

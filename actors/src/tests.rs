@@ -238,3 +238,53 @@ async fn a_change_of_the_catalogue_is_known_here_when_it_is_made() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_show_one_state_and_whole_logs() {
+    let cluster = Cluster::start(3).await;
+    let router = cluster.router(0);
+    for n in 0..600 {
+        accept(&router, insert("dar", &format!("n{n}"), "x")).await;
+    }
+    let partition = router.locate(&key("dar")).unwrap();
+    let states = async || {
+        let mut states = Vec::new();
+        for place in 0..3 {
+            let own = cluster.router(place).own_replicas(true).await;
+            assert_eq!((own.node, own.replicas.len()), (cluster.nodes[place].id.0, 4));
+            assert!(own.replicas.iter().all(|replica| replica.broken_chain.is_none()), "{own:?}");
+            let replica = own.replicas.into_iter().find(|own| own.partition == partition.0);
+            let replica = replica.unwrap();
+            states.push((replica.applied, replica.state_hash));
+        }
+        states
+    };
+    // Followers hear of the last entry with the next message.
+    let applied = |place: usize| {
+        cluster.router(place).0.partitions.get(partition).unwrap().group.status().applied
+    };
+    wait_until("all have applied the same", || (1..3).all(|n| applied(n) == applied(0))).await;
+    let before = states().await;
+    assert_eq!(before[0], before[1]);
+    assert_eq!(before[0], before[2]);
+    // The first events leave memory where a checkpoint and the store hold them.
+    let first = |place: usize| {
+        let view = cluster.router(place).0.partitions.get(partition).unwrap().published.view();
+        view.branch(&key("dar")).unwrap().first_event().unwrap().0
+    };
+    let group = cluster.router(1).0.partitions.get(partition).unwrap().group;
+    for n in 600..620 {
+        accept(&router, insert("dar", &format!("n{n}"), "x")).await;
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        group.checkpoint().await.unwrap();
+        if first(1) > 1 {
+            break;
+        }
+    }
+    wait_until("all have applied the same", || (1..3).all(|n| applied(n) == applied(0))).await;
+    assert_eq!((first(0), first(1)), (1, 257));
+    // What is let go of is published with the next entry: the walk goes from disk into memory.
+    let after = states().await;
+    assert_eq!(after[0], after[1]);
+    assert_ne!(after[0], before[0]);
+}

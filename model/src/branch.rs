@@ -189,6 +189,11 @@ impl Branch {
         self.events.after(after, self.offset, usize::MAX)
     }
 
+    /// The oldest event that memory holds; `None` where it holds none.
+    pub fn first_event(&self) -> Option<Offset> {
+        self.events.first()
+    }
+
     /// The hash of the last event: equal logs have equal heads.
     pub fn chain_head(&self) -> Hash {
         self.chain_head

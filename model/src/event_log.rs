@@ -3,6 +3,7 @@
 //! Events leave in whole sealed segments, so that a segment is either here or it is not. Promise:
 //! whatever has left, at least [`EVENTS_KEPT_MIN`] of the newest are here (or all there are).
 
+pub(crate) mod chain;
 pub(crate) mod marks;
 
 use std::sync::Arc;

@@ -51,6 +51,7 @@ pub use delta::{
     Delta, Effect, Event, EventChange, Hash, ModuleAct, ModuleChange, Part, RecordChange,
 };
 pub use entropy::Entropy;
+pub use event_log::chain::{BrokenChain, Chain};
 pub use ids::{
     BadName, BranchId, BranchKey, CommandId, Incarnation, ModuleId, NodeId, Offset, PartitionId,
     PlacementEpoch, RecordKey, ReplicaId, Revision, TableName, Timestamp,

@@ -1,8 +1,8 @@
 //! Catching up: a follower that was away holds everything again, and proves it by leading.
 
 use anyhow::Result;
-use serde_json::json;
-use tests::client::Place;
+use serde_json::{Value, json};
+use tests::client::{Place, Reply};
 use tests::fleet::{Contents, Fleet};
 use tests::ledger::Ledger;
 use tests::patience::{Look, until};
@@ -19,6 +19,7 @@ async fn a_follower_that_was_away_catches_up_by_the_log() -> Result<()> {
     story.write(&fleet, &[leader], 100).await?;
     fleet.restart(away).await?;
     no_lag(&fleet, leader, away).await?;
+    same_state(&fleet).await?;
     story.away_leads_alone(&mut fleet, [leader, away, witness]).await
 }
 
@@ -41,6 +42,11 @@ async fn a_follower_that_was_away_too_long_catches_up_by_a_checkpoint() -> Resul
     fleet.restart(away).await?;
     no_lag(&fleet, leader, away).await?;
     assert!(fleet.logged(away).contains("a checkpoint arrived"), "it caught up by the log alone");
+    same_state(&fleet).await?;
+    // What it was sent and what it wrote itself since are the same after a restart as well.
+    fleet.kill(away)?;
+    fleet.restart(away).await?;
+    same_state(&fleet).await?;
     story.away_leads_alone(&mut fleet, [leader, away, witness]).await
 }
 
@@ -100,6 +106,33 @@ async fn no_lag(fleet: &Fleet, asked: u64, node: u64) -> Result<()> {
         };
         let lag = status.lag_of("dar", "pos", node);
         Look::when(lag == Some(0), (), || format!("its lag is {lag:?}"))
+    })
+    .await
+}
+
+/// Waits until all nodes have applied the same, and holds them to the same state and whole logs.
+async fn same_state(fleet: &Fleet) -> Result<()> {
+    until("all nodes have applied the same", async || {
+        let mut shown: Vec<Vec<Value>> = Vec::new();
+        for node in fleet.ids() {
+            let path = "/api/cluster/replicas?verify=true";
+            match fleet.client(node).get(path).await.and_then(Reply::ok) {
+                Ok(own) => shown.push(own["replicas"].as_array().cloned().unwrap_or_default()),
+                Err(error) => return Look::NotYet(format!("{error:#}")),
+            }
+        }
+        let applied = |replicas: &[Value]| -> Vec<Value> {
+            replicas.iter().map(|replica| replica["applied"].clone()).collect()
+        };
+        if shown.iter().any(|replicas| applied(replicas) != applied(&shown[0])) {
+            return Look::NotYet("entries are under way".to_owned());
+        }
+        assert!(!shown[0].is_empty());
+        for replicas in &shown {
+            assert!(replicas.iter().all(|one| one.get("brokenChain").is_none()), "{replicas:?}");
+            assert_eq!(*replicas, shown[0], "the same entries gave another state");
+        }
+        Look::Done(())
     })
     .await
 }

@@ -5,6 +5,7 @@
 //! Refused: nothing here decides anything; `model::Partition` does.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -24,6 +25,8 @@ type Tap = broadcast::Sender<Arc<SharedDelta>>;
 /// What a replica's machine shows the rest of the node.
 pub(crate) struct Published {
     view: ArcSwap<Partition>,
+    /// The index `view` stands at; changed together with it, under the lock of `taps`.
+    at: AtomicU64,
     taps: Mutex<BTreeMap<BranchKey, Tap>>,
     store: OnceLock<Arc<dyn Store>>,
 }
@@ -32,6 +35,7 @@ impl Published {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             view: ArcSwap::from_pointee(Partition::default()),
+            at: AtomicU64::new(0),
             taps: Mutex::default(),
             store: OnceLock::new(),
         })
@@ -40,6 +44,12 @@ impl Published {
     /// The state after the last entry applied here.
     pub(crate) fn view(&self) -> Arc<Partition> {
         self.view.load_full()
+    }
+
+    /// The state after the last entry applied here, and that entry's index.
+    pub(crate) fn standing(&self) -> (u64, Arc<Partition>) {
+        let _unchanged = self.taps.lock();
+        (self.at.load(Ordering::Relaxed), self.view())
     }
 
     /// The state of now, and every later delta of the branch.
@@ -77,8 +87,9 @@ impl Published {
             .map_err(|error| Fatal(format!("the working store holds a bad event: {error}")))
     }
 
-    fn publish(&self, view: Partition, deltas: Vec<Arc<Delta>>) {
+    fn publish(&self, index: u64, view: Partition, deltas: Vec<Arc<Delta>>) {
         let mut taps = self.taps.lock();
+        self.at.store(index, Ordering::Relaxed);
         self.view.store(Arc::new(view));
         for delta in deltas {
             let Some(tap) = taps.get(&delta.key) else { continue };
@@ -107,7 +118,7 @@ impl PartitionMachine {
 impl raft::Machine for PartitionMachine {
     fn apply(
         &mut self,
-        _index: u64,
+        index: u64,
         entry: &[u8],
         changes: &mut Vec<Change>,
     ) -> Result<Answer, Fatal> {
@@ -124,7 +135,7 @@ impl raft::Machine for PartitionMachine {
                 put_records(branch, &mut |change| changes.push(change));
             }
         }
-        self.published.publish(self.state.clone(), deltas);
+        self.published.publish(index, self.state.clone(), deltas);
         Ok(Answer(Arc::new(applied)))
     }
 
@@ -135,7 +146,7 @@ impl raft::Machine for PartitionMachine {
 
     fn restore(
         &mut self,
-        _index: u64,
+        index: u64,
         source: &dyn ChunkSource,
         rebuild: Option<&mut dyn FnMut(Change)>,
     ) -> Result<(), Fatal> {
@@ -146,6 +157,7 @@ impl raft::Machine for PartitionMachine {
         let mut taps = self.published.taps.lock();
         // Followers of the state that was replaced begin again from their cursors.
         taps.clear();
+        self.published.at.store(index, Ordering::Relaxed);
         self.published.view.store(Arc::new(self.state.clone()));
         Ok(())
     }
@@ -224,4 +236,117 @@ fn rebuild_store(
     }
     state.branches().for_each(|branch| put_records(branch, put));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use model::{Command, CommandId, Definition, Origin, Schema, Timestamp, Value, partition};
+    use raft::Machine as _;
+
+    use super::*;
+    use crate::testing::{insert, key};
+
+    /// A checkpoint in memory.
+    #[derive(Default)]
+    struct Chunks(BTreeMap<String, Vec<u8>>);
+
+    impl ChunkSink for Chunks {
+        fn put(&mut self, name: &str, bytes: Vec<u8>) {
+            self.0.insert(name.to_owned(), bytes);
+        }
+
+        fn keep(&mut self, name: &str) {
+            assert!(self.0.contains_key(name), "{name} was written before");
+        }
+    }
+
+    impl ChunkSource for Chunks {
+        fn get(&self, name: &str) -> Option<Vec<u8>> {
+            self.0.get(name).cloned()
+        }
+
+        fn names(&self) -> Vec<String> {
+            self.0.keys().cloned().collect()
+        }
+    }
+
+    fn define() -> Command {
+        let tables = br#"{"tables":{"note":{"fields":{"id":{"type":"string","primaryKey":true}}}}}"#;
+        let schema = Schema::from_definition("notes", &Value::from_json(tables).unwrap()).unwrap();
+        let definition = Definition {
+            schema: Arc::new(schema),
+            validation: model::Validation::Lenient,
+            version_rule: model::VersionRule::Next,
+            sequences: BTreeMap::new(),
+            outcomes_max: 100,
+            outcomes_keep_ms: 1000,
+        };
+        Command {
+            id: CommandId { session: "@".to_owned(), request: "define".to_owned() },
+            key: key("dar"),
+            origin: Arc::new(Origin::default()),
+            request: Request::Define(Arc::new(definition)),
+        }
+    }
+
+    fn entry(index: u64) -> Vec<u8> {
+        let command =
+            if index == 1 { define() } else { insert("dar", &format!("n{}", index / 2), "x") };
+        codec::encode(&Batch {
+            level: partition::LEVEL,
+            stamped: Timestamp(1_000 + i64::try_from(index).unwrap()),
+            elapsed_ms: 7,
+            entropy: [3; 16],
+            commands: vec![command],
+        })
+    }
+
+    struct Replica(PartitionMachine);
+
+    impl Replica {
+        fn new() -> Self {
+            Self(PartitionMachine::new(Published::new()))
+        }
+
+        fn apply(&mut self, indexes: std::ops::RangeInclusive<u64>) {
+            for index in indexes {
+                self.0.apply(index, &entry(index), &mut Vec::new()).unwrap();
+            }
+        }
+
+        fn checkpoint(&self, into: &mut Chunks) {
+            self.0.freeze().write(into);
+        }
+
+        fn standing(&self) -> (u64, String) {
+            let (index, state) = self.0.published.standing();
+            (index, state.state_hash().to_string())
+        }
+    }
+
+    #[test]
+    fn a_state_and_its_hash_are_the_same_however_a_replica_came_to_them() {
+        let mut live = Replica::new();
+        live.apply(1..=700);
+        let mut checkpoint = Chunks::default();
+        live.checkpoint(&mut checkpoint);
+        live.0.state.forget_events(|_| Offset(300));
+        let mut installed = Replica::new();
+        installed.0.restore(700, &checkpoint, None).unwrap();
+        assert_eq!(installed.standing(), live.standing());
+        live.apply(701..=900);
+        let mut replayed = Replica::new();
+        replayed.apply(1..=900);
+        installed.apply(701..=900);
+        assert_eq!(installed.standing(), live.standing(), "by a checkpoint and the log after it");
+        assert_eq!(replayed.standing(), live.standing(), "by the whole log");
+        live.checkpoint(&mut checkpoint);
+        let mut restarted = Replica::new();
+        restarted.0.restore(900, &checkpoint, None).unwrap();
+        assert_eq!(restarted.standing(), live.standing(), "by its own checkpoint");
+        replayed.apply(901..=901);
+        assert_ne!(replayed.standing().1, live.standing().1, "a repeat alone moves the time");
+    }
 }

@@ -20,7 +20,7 @@ use crate::heavy::{event_bytes, heavy, reply_bytes};
 use crate::limits::{ATTEMPT_TIMEOUT, CATCH_UP_BYTES, REQUEST_DEADLINE};
 use crate::message::{Ask, Cast, Refusal, Reply, decode, encode};
 use crate::peers::Inbox;
-use crate::status::ClusterStatus;
+use crate::status::{ClusterStatus, LocalReplicas};
 
 impl Branches for Router {
     fn submit(&self, command: Command) -> BoxFuture<'static, Result<Outcome, RouteError>> {
@@ -85,6 +85,11 @@ impl Branches for Router {
     fn status(&self) -> BoxFuture<'static, ClusterStatus> {
         let router = self.clone();
         Box::pin(async move { router.report().await })
+    }
+
+    fn replicas(&self, verify: bool) -> BoxFuture<'static, LocalReplicas> {
+        let router = self.clone();
+        Box::pin(async move { router.own_replicas(verify).await })
     }
 
     fn ready(&self) -> Result<(), String> {

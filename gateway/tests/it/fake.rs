@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use actors::status::{BranchStatus, ClusterStatus};
+use actors::status::{BranchStatus, BrokenLog, ClusterStatus, LocalReplica, LocalReplicas};
 use actors::{
     Branches, ChangeError, Cursor, Deltas, Follow, FollowItem, Listening, Post, RouteError,
     SharedDelta,
@@ -469,6 +469,23 @@ impl Branches for Fake {
             branches: branches.collect(),
         };
         async move { status }.boxed()
+    }
+
+    fn replicas(&self, verify: bool) -> BoxFuture<'static, LocalReplicas> {
+        let state = self.0.state.lock();
+        let broken = BrokenLog {
+            branch: "dar".into(),
+            module: "pos".into(),
+            sequence: 7,
+            reason: "it stands where 6 is due".into(),
+        };
+        let replica = LocalReplica {
+            partition: 1,
+            applied: state.commands,
+            state_hash: state.partition.state_hash().to_string(),
+            broken_chain: verify.then_some(broken),
+        };
+        async move { LocalReplicas { node: 1, replicas: vec![replica] } }.boxed()
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -390,6 +390,25 @@ async fn the_cluster_shows_itself() {
 }
 
 #[tokio::test]
+async fn a_node_shows_the_state_of_its_own_replicas_and_what_is_wrong_with_them() {
+    let rest = Rest::new();
+    let replica = async |path: &str| {
+        let answer = rest.get(path).await;
+        assert_eq!((answer.status, members(&answer.body)), (200, "node replicas".to_owned()));
+        answer.body.get("replicas").unwrap().as_array().unwrap()[0].clone()
+    };
+    let before = replica("/api/cluster/replicas").await;
+    assert_eq!(members(&before), "partition applied stateHash");
+    let hash = before.get("stateHash").unwrap().as_str().unwrap();
+    assert!(hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{hash}");
+    let path = format!("{M}/tables/tickets");
+    assert_eq!(rest.send("POST", &path, r#"{"title":"a"}"#, &[]).await.status, 201);
+    let after = replica("/api/cluster/replicas?verify=true").await;
+    assert_ne!(after.get("stateHash"), before.get("stateHash"));
+    assert_eq!(members(after.get("brokenChain").unwrap()), "branch module sequence reason");
+}
+
+#[tokio::test]
 async fn the_same_key_is_the_same_request() {
     let rest = Rest::new();
     let path = format!("{M}/tables/tickets");

@@ -1,0 +1,69 @@
+//! Replicas: what this node holds itself, so that it can be compared with what others hold.
+//!
+//! Promise: a hash and its index are of one moment. Nothing waits for it: it is worked out from a
+//! copy of the state, on a thread that may block.
+
+use model::{Branch, BrokenChain, Chain, Offset};
+
+use super::{Partition, Router};
+use crate::limits::VERIFY_EVENTS;
+use crate::partition::machine::Published;
+use crate::status::{BrokenLog, LocalReplica, LocalReplicas};
+
+impl Router {
+    /// This node's replicas; `verify`: their logs are walked too.
+    pub(crate) async fn own_replicas(&self, verify: bool) -> LocalReplicas {
+        let mut replicas = Vec::new();
+        for (id, local) in self.0.partitions.all() {
+            let looked = tokio::task::spawn_blocking(move || look(id.0, &local, verify)).await;
+            match looked {
+                Ok(replica) => replicas.push(replica),
+                Err(error) => tracing::error!(partition = %id, %error, "a state has no hash"),
+            }
+        }
+        LocalReplicas { node: self.0.node.0, replicas }
+    }
+}
+
+/// Blocks for as long as it takes to read all of the replica.
+fn look(partition: u16, local: &Partition, verify: bool) -> LocalReplica {
+    // Entries that do not concern the machine move this index too; asked first, so that the
+    // state is never older than it.
+    let applied = local.group.status().applied;
+    let (index, state) = local.published.standing();
+    let broken = |branch: &Branch| {
+        let BrokenChain { offset, reason } = walk(&local.published, branch).err()?;
+        Some(BrokenLog {
+            branch: branch.key().branch.to_string(),
+            module: branch.key().module.to_string(),
+            sequence: offset.0,
+            reason,
+        })
+    };
+    LocalReplica {
+        partition,
+        applied: applied.max(index),
+        state_hash: state.state_hash().to_string(),
+        broken_chain: if verify { state.branches().find_map(broken) } else { None },
+    }
+}
+
+/// Walks a log from the oldest event held: first those that left memory, then those in it.
+fn walk(published: &Published, branch: &Branch) -> Result<(), BrokenChain> {
+    let mut chain = Chain::default();
+    let first = branch.first_event().unwrap_or(Offset(1));
+    let mut after = Offset(0);
+    while after.next() < first {
+        let limit = usize::try_from(first.0 - after.next().0).unwrap_or(usize::MAX);
+        let stored = published.stored_events(branch.key(), after, limit.min(VERIFY_EVENTS));
+        let unreadable =
+            |fatal: raft::Fatal| BrokenChain { offset: after.next(), reason: fatal.to_string() };
+        let stored = stored.map_err(unreadable)?;
+        let Some(last) = stored.last() else { break };
+        after = last.offset;
+        stored.iter().filter(|event| event.offset < first).try_for_each(|e| chain.follow(e))?;
+    }
+    let held = branch.events_after(Offset(first.0.saturating_sub(1))).unwrap_or_default();
+    held.iter().try_for_each(|event| chain.follow(event))?;
+    chain.end(branch)
+}
