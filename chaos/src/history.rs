@@ -26,6 +26,13 @@ pub struct Place {
     pub module: String,
 }
 
+impl Place {
+    /// `branch:module`, as [`Evidence::deposits`] and reports name it.
+    pub fn name(&self) -> String {
+        format!("{}:{}", self.branch, self.module)
+    }
+}
+
 /// Where in a module's log something stands. Ordered by epoch, then sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Cursor {

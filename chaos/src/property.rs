@@ -5,6 +5,14 @@ use serde::Serialize;
 
 use crate::history::Evidence;
 
+mod at_most_once;
+mod book;
+#[cfg(test)]
+mod examples;
+mod no_lost_acknowledgement;
+mod no_phantom;
+pub mod rows;
+
 /// Violations shown of one property; the count tells of all.
 pub const SHOWN_MAX: usize = 10;
 
@@ -48,3 +56,8 @@ impl Verdict {
 
 /// A property.
 pub type Judge = fn(&Evidence) -> Verdict;
+
+/// All properties, in the order a report shows them.
+pub fn all() -> Vec<Judge> {
+    vec![no_lost_acknowledgement::judge, no_phantom::judge, at_most_once::judge]
+}
