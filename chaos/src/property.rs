@@ -9,9 +9,12 @@ mod at_most_once;
 mod book;
 #[cfg(test)]
 mod examples;
+mod linearizable;
 mod no_lost_acknowledgement;
 mod no_phantom;
+mod registers;
 pub mod rows;
+mod wgl;
 
 /// Violations shown of one property; the count tells of all.
 pub const SHOWN_MAX: usize = 10;
@@ -59,5 +62,10 @@ pub type Judge = fn(&Evidence) -> Verdict;
 
 /// All properties, in the order a report shows them.
 pub fn all() -> Vec<Judge> {
-    vec![no_lost_acknowledgement::judge, no_phantom::judge, at_most_once::judge]
+    vec![
+        no_lost_acknowledgement::judge,
+        no_phantom::judge,
+        at_most_once::judge,
+        linearizable::judge,
+    ]
 }

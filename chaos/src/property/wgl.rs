@@ -10,7 +10,7 @@
 use std::collections::HashSet;
 
 /// Possibilities looked at for one answer.
-pub(super) const MOST: usize = 200_000;
+pub(super) const MOST: usize = 100_000;
 
 /// A register: nothing and version 0 before the first write.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
