@@ -14,6 +14,7 @@ mod no_lost_acknowledgement;
 mod no_phantom;
 mod registers;
 pub mod rows;
+mod second_opinion;
 mod wgl;
 
 /// Violations shown of one property; the count tells of all.
@@ -67,5 +68,6 @@ pub fn all() -> Vec<Judge> {
         no_phantom::judge,
         at_most_once::judge,
         linearizable::judge,
+        second_opinion::judge,
     ]
 }
