@@ -6,15 +6,18 @@ use serde::Serialize;
 use crate::history::Evidence;
 
 mod at_most_once;
+mod bank;
 mod book;
 #[cfg(test)]
 mod examples;
 mod linearizable;
+mod lists;
 mod no_lost_acknowledgement;
 mod no_phantom;
 mod registers;
 pub mod rows;
 mod second_opinion;
+mod timeline;
 mod wgl;
 
 /// Violations shown of one property; the count tells of all.
@@ -69,5 +72,7 @@ pub fn all() -> Vec<Judge> {
         at_most_once::judge,
         linearizable::judge,
         second_opinion::judge,
+        lists::judge,
+        bank::judge,
     ]
 }

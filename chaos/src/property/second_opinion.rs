@@ -21,6 +21,10 @@ const SPANS_AIM: usize = 60;
 
 /// Judges it.
 pub(super) fn judge(evidence: &Evidence) -> Verdict {
+    compare(evidence, by_the_other)
+}
+
+fn compare(evidence: &Evidence, other: fn(&Window) -> bool) -> Verdict {
     let promise = "Two checkers, made apart, say the same of every register.";
     let mut verdict = Verdict::new("linearizable-second-opinion", promise);
     for ((place, key), history) in histories(evidence) {
@@ -37,7 +41,7 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
                 all_seen = false;
                 continue;
             }
-            let theirs = by_the_other(&window);
+            let theirs = other(&window);
             apart &= theirs;
             let agree = theirs == (ours == Answer::Linear);
             verdict.check((!agree).then(|| {
@@ -206,6 +210,19 @@ mod tests {
         assert_holds(judge, &evidence(right, vec![written(1, "a", 7, 1)]), 1);
         let wrong = vec![op("b", get(), 7, 8, saw_register(7, 1))];
         assert_holds(judge, &evidence(wrong, vec![]), 1);
+    }
+
+    #[test]
+    fn where_they_differ_one_of_them_is_wrong() {
+        let right = vec![op("b", get(), 7, 8, saw(crate::history::Seen::Register(None)))];
+        let strict: fn(&Evidence) -> Verdict = |evidence| compare(evidence, |_| false);
+        assert_wrong(strict, &evidence(right, vec![]), "the other false");
+        let stale = vec![op("b", get(), 7, 8, saw_register(7, 1))];
+        let blind: fn(&Evidence) -> Verdict = |evidence| compare(evidence, |_| true);
+        let verdict = blind(&evidence(stale, vec![]));
+        assert_eq!(verdict.violations, 2, "{verdict:#?}");
+        assert!(verdict.shown[0].contains("the other true"), "{verdict:#?}");
+        assert!(verdict.shown[1].contains("every window is right"), "{verdict:#?}");
     }
 
     #[test]
