@@ -8,6 +8,8 @@ use crate::history::Evidence;
 mod at_most_once;
 mod bank;
 mod book;
+mod counters_and_stock;
+mod events;
 #[cfg(test)]
 mod examples;
 mod linearizable;
@@ -17,6 +19,7 @@ mod no_phantom;
 mod registers;
 pub mod rows;
 mod second_opinion;
+mod sequences;
 mod timeline;
 mod wgl;
 
@@ -74,5 +77,8 @@ pub fn all() -> Vec<Judge> {
         second_opinion::judge,
         lists::judge,
         bank::judge,
+        sequences::judge,
+        counters_and_stock::judge,
+        events::judge,
     ]
 }

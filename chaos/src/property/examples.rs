@@ -115,7 +115,6 @@ pub(super) fn evidence(ops: Vec<Op>, log: Vec<Logged>) -> Evidence {
     Evidence { ops, logs, ..Evidence::default() }
 }
 
-#[allow(dead_code, reason = "soon")]
 /// What subscriber 1 was told over a connection to node 1.
 pub(super) fn heard(connection: u32, word: Word) -> Heard {
     Heard { subscriber: 1, connection, node: 1, at: Moment(0), place: place(), word }
