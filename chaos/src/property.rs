@@ -5,6 +5,24 @@ use serde::Serialize;
 
 use crate::history::Evidence;
 
+mod at_most_once;
+mod bank;
+mod book;
+mod counters_and_stock;
+mod events;
+#[cfg(test)]
+mod examples;
+mod linearizable;
+mod lists;
+mod no_lost_acknowledgement;
+mod no_phantom;
+mod registers;
+pub mod rows;
+mod second_opinion;
+mod sequences;
+mod timeline;
+mod wgl;
+
 /// Violations shown of one property; the count tells of all.
 pub const SHOWN_MAX: usize = 10;
 
@@ -48,3 +66,19 @@ impl Verdict {
 
 /// A property.
 pub type Judge = fn(&Evidence) -> Verdict;
+
+/// All properties, in the order a report shows them.
+pub fn all() -> Vec<Judge> {
+    vec![
+        no_lost_acknowledgement::judge,
+        no_phantom::judge,
+        at_most_once::judge,
+        linearizable::judge,
+        second_opinion::judge,
+        lists::judge,
+        bank::judge,
+        sequences::judge,
+        counters_and_stock::judge,
+        events::judge,
+    ]
+}

@@ -1,0 +1,75 @@
+//! Book: one evidence, found again by operation and by place.
+//!
+//! Promise: every property looks things up in the same way. Of several readings of a place's log
+//! the longest counts here; that all are alike is a property of its own.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::history::{Evidence, Logged, Moment, Op, Place};
+
+/// Operations and logs of one evidence, by name.
+pub(super) struct Book<'a> {
+    ops: HashMap<&'a str, &'a Op>,
+    logs: BTreeMap<&'a Place, &'a [Logged]>,
+    rows: HashMap<&'a str, Vec<(&'a Place, &'a Logged)>>,
+}
+
+impl<'a> Book<'a> {
+    /// Opens it.
+    pub(super) fn of(evidence: &'a Evidence) -> Self {
+        let mut logs: BTreeMap<&Place, &[Logged]> = BTreeMap::new();
+        for (_, place, log) in &evidence.logs {
+            let held = logs.entry(place).or_default();
+            if log.len() > held.len() {
+                *held = log;
+            }
+        }
+        let mut rows: HashMap<&str, Vec<_>> = HashMap::new();
+        for (place, log) in &logs {
+            for logged in *log {
+                if let Some(op) = &logged.op {
+                    rows.entry(op).or_default().push((*place, logged));
+                }
+            }
+        }
+        let ops = evidence.ops.iter().map(|op| (op.id.as_str(), op)).collect();
+        Self { ops, logs, rows }
+    }
+
+    /// An operation by its id.
+    pub(super) fn op(&self, id: &str) -> Option<&'a Op> {
+        self.ops.get(id).copied()
+    }
+
+    /// A place's log, nothing where none was read.
+    pub(super) fn log(&self, place: &Place) -> Option<&'a [Logged]> {
+        self.logs.get(place).copied()
+    }
+
+    /// All logs, by place.
+    pub(super) fn logs(&self) -> impl Iterator<Item = (&'a Place, &'a [Logged])> + '_ {
+        self.logs.iter().map(|(place, log)| (*place, *log))
+    }
+
+    /// The events that name an operation, anywhere.
+    pub(super) fn rows(&self, op: &str) -> &[(&'a Place, &'a Logged)] {
+        self.rows.get(op).map_or(&[], Vec::as_slice)
+    }
+
+    /// The events of an operation in its place.
+    pub(super) fn rows_of(&self, op: &'a Op) -> impl Iterator<Item = &'a Logged> + '_ {
+        let here = self.rows(&op.id).iter().filter(|(place, _)| **place == op.place);
+        here.map(|(_, logged)| *logged)
+    }
+}
+
+/// An operation in words: id, act, place and when.
+pub(super) fn told(op: &Op) -> String {
+    let (from, to) = (when(op.invoked), when(op.completed));
+    format!("{} ({:?} on {}, {from} to {to})", op.id, op.act, op.place.name())
+}
+
+/// A moment in seconds since the run began.
+pub(super) fn when(moment: Moment) -> String {
+    format!("{}.{:06} s", moment.0 / 1_000_000, moment.0 % 1_000_000)
+}

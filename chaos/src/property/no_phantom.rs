@@ -1,0 +1,166 @@
+//! No phantom: nothing is in the log that nobody asked for, or that was refused.
+//!
+//! Promise: every event that names an operation is held against what that operation asked. Events
+//! that name none prepare a place: they may stand before its first operation and nowhere else.
+
+use super::book::{Book, told};
+use super::{Verdict, rows};
+use crate::history::{Act, Evidence, Logged, Op, Outcome, Place};
+
+/// Judges it.
+pub(super) fn judge(evidence: &Evidence) -> Verdict {
+    let promise = "Every event in the log was asked for, was not refused, and says what was asked.";
+    let mut verdict = Verdict::new("no-phantom", promise);
+    let book = Book::of(evidence);
+    for (place, log) in book.logs() {
+        let mut begun = false;
+        for logged in log {
+            let wrong = match &logged.op {
+                Some(op) => named(&book, place, logged, op),
+                None if begun => Some("an event after the first operation names none".to_owned()),
+                None => None,
+            };
+            begun |= logged.op.is_some();
+            verdict.check(wrong.map(|why| {
+                let (at, table) = (logged.cursor, &logged.table);
+                format!("{} {at:?} {table}/{}: {why}", place.name(), logged.key)
+            }));
+        }
+    }
+    verdict
+}
+
+fn named(book: &Book<'_>, place: &Place, logged: &Logged, id: &str) -> Option<String> {
+    let Some(op) = book.op(id) else {
+        return Some(format!("nobody asked for {id}"));
+    };
+    if op.place != *place {
+        return Some(format!("it was asked for elsewhere: {}", told(op)));
+    }
+    if let Outcome::Refused { code } = &op.outcome {
+        return Some(format!("it was refused ({code}): {}", told(op)));
+    }
+    (!says_what_was_asked(op, logged)).then(|| format!("it is not what was asked: {}", told(op)))
+}
+
+fn says_what_was_asked(op: &Op, logged: &Logged) -> bool {
+    let stands = |table: &str, key: &str| logged.table == table && logged.key == key;
+    let has = |field, number: i128| rows::number(logged, field) == Some(number);
+    match &op.act {
+        Act::Get { .. } | Act::ReadLists | Act::ReadBalances => false,
+        Act::Put { key, value } | Act::Cas { key, value, .. } => {
+            stands(rows::REGISTERS, key) && has(rows::VALUE, (*value).into())
+        }
+        Act::FirstWrite { value } => {
+            stands(rows::REGISTERS, rows::FIRST) && has(rows::VALUE, (*value).into())
+        }
+        Act::Append { lists, element } => {
+            let list = rows::text(logged, rows::LIST);
+            logged.table == rows::ELEMENTS
+                && list.is_some_and(|list| lists.iter().any(|asked| asked == list))
+                && has(rows::ELEMENT, (*element).into())
+        }
+        Act::Transfer { from, to, .. } => {
+            (stands(rows::ACCOUNTS, from) || stands(rows::ACCOUNTS, to))
+                && rows::number(logged, rows::BALANCE).is_some()
+        }
+        Act::Ticket => {
+            logged.table == rows::TICKETS && rows::number_at_end(logged, rows::NUMBER).is_some()
+        }
+        Act::Increment { key, value, .. } => {
+            stands(rows::COUNTERS, key) && has(rows::VALUE, (*value).into())
+        }
+        Act::TakePiece { item, left, .. } => {
+            stands(rows::STOCK, item) && has(rows::LEFT, (*left).into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::property::examples::*;
+
+    fn one(act: Act, outcome: Outcome, logged: Logged) -> Evidence {
+        evidence(vec![op("a", act, 0, 5, outcome)], vec![logged])
+    }
+
+    #[test]
+    fn what_was_asked_and_not_refused_holds() {
+        let item = || "tea".to_owned();
+        let ops = vec![
+            op("a", put(7), 0, 5, done(2)),
+            op("b", append(&["x", "y"], 9), 5, 9, unknown()),
+            op("c", transfer("p", "q", 3), 5, 9, unknown()),
+            op("d", Act::Ticket, 5, 9, unknown()),
+            op("e", Act::TakePiece { item: item(), expected: 1, left: 4 }, 5, 9, unknown()),
+            op("f", Act::Increment { key: item(), expected: 1, value: 1 }, 5, 9, unknown()),
+            op("g", Act::FirstWrite { value: 3 }, 5, 9, unknown()),
+            op("h", cas(4, 1), 5, 9, refused()),
+        ];
+        let log = vec![
+            row(1, rows::ACCOUNTS, "p", None, r#"{"balance":10}"#),
+            written(2, "a", 7, 1),
+            element(3, "b", "x", 9),
+            element(4, "b", "y", 9),
+            row(5, rows::ACCOUNTS, "p", Some("c"), r#"{"balance":7}"#),
+            row(6, rows::TICKETS, "t", Some("d"), r#"{"number":"T-1"}"#),
+            row(7, rows::STOCK, "tea", Some("e"), r#"{"left":4}"#),
+            row(8, rows::COUNTERS, "tea", Some("f"), r#"{"value":1}"#),
+            row(9, rows::REGISTERS, "first", Some("g"), r#"{"value":3}"#),
+        ];
+        assert_holds(judge, &evidence(ops, log), 9);
+    }
+
+    #[test]
+    fn what_nobody_asked_for_is_a_phantom() {
+        let log = vec![written(1, "ghost", 7, 1)];
+        assert_wrong(judge, &evidence(vec![], log), "nobody asked for ghost");
+        let mut elsewhere = op("a", put(7), 0, 5, unknown());
+        elsewhere.place.branch = "other".to_owned();
+        let log = vec![written(1, "a", 7, 1)];
+        assert_wrong(judge, &evidence(vec![elsewhere], log), "asked for elsewhere");
+    }
+
+    #[test]
+    fn what_was_refused_may_not_happen() {
+        let happened = one(put(7), refused(), written(1, "a", 7, 1));
+        assert_wrong(judge, &happened, "it was refused (version-conflict)");
+    }
+
+    #[test]
+    fn an_event_without_operation_stands_only_at_the_beginning() {
+        let late = row(2, rows::REGISTERS, "r", None, r#"{"value":1}"#);
+        let ops = vec![op("a", put(7), 0, 5, unknown())];
+        let log = vec![written(1, "a", 7, 1), late];
+        assert_wrong(judge, &evidence(ops, log), "names none");
+    }
+
+    #[test]
+    fn an_event_says_what_was_asked() {
+        let says = "not what was asked";
+        let event = |table, key: &str, fields: &str| row(1, table, key, Some("a"), fields);
+        let register = |key, fields| event(rows::REGISTERS, key, fields);
+        for (act, logged) in [
+            (put(7), written(1, "a", 8, 1)),
+            (put(7), register("s", r#"{"value":7}"#)),
+            (cas(7, 1), written(1, "a", 8, 1)),
+            (Act::FirstWrite { value: 1 }, written(1, "a", 1, 1)),
+            (append(&["x"], 9), element(1, "a", "x", 8)),
+            (append(&["x"], 9), element(1, "a", "y", 9)),
+            (transfer("p", "q", 3), event(rows::ACCOUNTS, "z", r#"{"balance":3}"#)),
+            (Act::Ticket, event(rows::TICKETS, "t", "{}")),
+            (
+                Act::Increment { key: "c".to_owned(), expected: 1, value: 2 },
+                event(rows::COUNTERS, "c", r#"{"value":3}"#),
+            ),
+            (
+                Act::TakePiece { item: "i".to_owned(), expected: 1, left: 2 },
+                event(rows::STOCK, "i", r#"{"left":1}"#),
+            ),
+            (get(), written(1, "a", 8, 1)),
+        ] {
+            assert_wrong(judge, &one(act, unknown(), logged), says);
+        }
+    }
+}

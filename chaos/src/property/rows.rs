@@ -1,0 +1,83 @@
+//! Rows: the tables and fields the workload writes and the properties read, named once for both.
+//!
+//! Promise: a number is read alike whether the store shows it as a number or as a text. Every row
+//! of the workload has [`OP`]; rows that prepare a place (accounts, stock, counters, registers)
+//! have none and are written before the first operation of that place.
+
+use crate::history::Logged;
+
+/// Registers: one row per key, with [`VALUE`].
+pub const REGISTERS: &str = "registers";
+/// One row per list and element, under any key, with [`LIST`] and [`ELEMENT`].
+pub const ELEMENTS: &str = "elements";
+/// Accounts: one row per key, with [`BALANCE`].
+pub const ACCOUNTS: &str = "accounts";
+/// One row per ticket, under any key, with [`NUMBER`] taken by the store.
+pub const TICKETS: &str = "tickets";
+/// Counters: one row per key, with [`VALUE`].
+pub const COUNTERS: &str = "counters";
+/// Stock: one row per item, with [`LEFT`].
+pub const STOCK: &str = "stock";
+
+/// The key of the register that the first write to a branch sets.
+pub const FIRST: &str = "first";
+
+/// The id of the operation that wrote the row.
+pub const OP: &str = "op";
+/// The record's version, set by the store.
+pub const VERSION: &str = "version";
+/// What a register or counter holds.
+pub const VALUE: &str = "value";
+/// The list an element belongs to.
+pub const LIST: &str = "list";
+/// The element.
+pub const ELEMENT: &str = "element";
+/// What an account holds.
+pub const BALANCE: &str = "balance";
+/// A ticket's number.
+pub const NUMBER: &str = "number";
+/// Pieces left of an item.
+pub const LEFT: &str = "left";
+
+/// A whole number of a row; nothing where the row has none under this name.
+pub fn number(logged: &Logged, field: &str) -> Option<i128> {
+    let value = logged.row.as_ref()?.get(field)?;
+    let whole = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from));
+    whole.or_else(|| value.as_str()?.parse().ok())
+}
+
+/// The number at the end of a field: of `7`, `"7"` and `"T-0007"` it is 7.
+pub fn number_at_end(logged: &Logged, field: &str) -> Option<i128> {
+    number(logged, field).or_else(|| {
+        let text = logged.row.as_ref()?.get(field)?.as_str()?;
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+        text[digits..].parse().ok()
+    })
+}
+
+/// A text of a row.
+pub fn text<'a>(logged: &'a Logged, field: &str) -> Option<&'a str> {
+    logged.row.as_ref()?.get(field)?.as_str()
+}
+
+/// The record's version after the event.
+pub fn version(logged: &Logged) -> Option<u64> {
+    number(logged, VERSION).and_then(|version| version.try_into().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::property::examples::row;
+
+    #[test]
+    fn a_number_is_read_alike_however_it_is_shown() {
+        for (shown, is) in [(r#"7"#, Some(7)), (r#""7""#, Some(7)), (r#""x""#, None)] {
+            let logged = row(1, STOCK, "tea", None, &format!(r#"{{"left":{shown}}}"#));
+            assert_eq!(number(&logged, LEFT), is, "{shown}");
+        }
+        let ticket = row(1, TICKETS, "t", None, r#"{"number":"T-0007"}"#);
+        assert_eq!(number_at_end(&ticket, NUMBER), Some(7));
+        assert_eq!(number_at_end(&ticket, VALUE), None);
+    }
+}

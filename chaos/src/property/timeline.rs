@@ -1,0 +1,87 @@
+//! Timeline: between which places of a log a read must have been made.
+//!
+//! Promise: a read of a whole place shows its log up to one event. That event is not before what
+//! was acknowledged when the read was asked for, not after what was asked for when it was answered,
+//! and not inside a batch. Sequences count; that a log has one epoch is a property of its own.
+
+use std::collections::HashSet;
+
+use super::book::Book;
+use crate::history::{Evidence, Logged, Moment, Place};
+
+/// A place's log in time.
+pub(super) struct Timeline {
+    /// When how much of the log had been acknowledged.
+    acknowledged: Vec<(Moment, u64)>,
+    /// When how much of the log had been asked for.
+    asked: Vec<(Moment, u64)>,
+    /// Events after which a batch goes on.
+    inside: HashSet<u64>,
+    /// The last event.
+    last: u64,
+}
+
+impl Timeline {
+    /// Of a place and its log.
+    pub(super) fn of(evidence: &Evidence, book: &Book<'_>, place: &Place, log: &[Logged]) -> Self {
+        let writes = evidence.ops.iter().filter(|op| op.place == *place && !op.act.is_read());
+        let acknowledged = writes.filter(|op| op.outcome.reply().is_some()).filter_map(|op| {
+            let last = book.rows_of(op).map(|logged| logged.cursor.sequence).max()?;
+            Some((op.completed, last))
+        });
+        let mut asked = Vec::with_capacity(log.len());
+        let mut latest = Moment(0);
+        for logged in log {
+            let op = logged.op.as_ref().and_then(|op| book.op(op));
+            latest = latest.max(op.map_or(Moment(0), |op| op.invoked));
+            asked.push((latest, logged.cursor.sequence));
+        }
+        let goes_on = |pair: &&[Logged]| pair[0].op.is_some() && pair[0].op == pair[1].op;
+        let inside = log.windows(2).filter(goes_on).map(|pair| pair[0].cursor.sequence).collect();
+        Self {
+            acknowledged: rising(acknowledged.collect()),
+            asked,
+            inside,
+            last: log.last().map_or(0, |logged| logged.cursor.sequence),
+        }
+    }
+
+    /// The last event that was acknowledged before this moment.
+    pub(super) fn floor(&self, asked: Moment) -> u64 {
+        before(&self.acknowledged, asked)
+    }
+
+    /// The last event that was asked for, with all before it, up to this moment.
+    pub(super) fn ceiling(&self, answered: Moment) -> u64 {
+        let later = self.asked.partition_point(|(asked, _)| *asked <= answered);
+        later.checked_sub(1).map_or(0, |at| self.asked[at].1)
+    }
+
+    /// Whether no batch goes on after this event.
+    pub(super) fn is_whole(&self, sequence: u64) -> bool {
+        !self.inside.contains(&sequence)
+    }
+
+    /// The first event from this one on after which no batch goes on.
+    pub(super) fn whole_from(&self, sequence: u64) -> u64 {
+        let mut sequences = sequence..=self.last.max(sequence);
+        sequences.find(|at| self.is_whole(*at)).unwrap_or(sequence)
+    }
+}
+
+/// Steps in time, each at least as high as those before it.
+pub(super) fn rising(mut steps: Vec<(Moment, u64)>) -> Vec<(Moment, u64)> {
+    steps.sort_unstable();
+    let mut highest = 0;
+    for (_, sequence) in &mut steps {
+        highest = highest.max(*sequence);
+        *sequence = highest;
+    }
+    steps
+}
+
+/// How high the steps had risen before this moment.
+pub(super) fn before(steps: &[(Moment, u64)], moment: Moment) -> u64 {
+    let at = steps.partition_point(|(when, _)| *when < moment);
+    at.checked_sub(1).map_or(0, |at| steps[at].1)
+}
