@@ -8,15 +8,19 @@ use crate::history::Evidence;
 mod at_most_once;
 mod bank;
 mod book;
+mod chain_intact;
 mod counters_and_stock;
 mod events;
 #[cfg(test)]
 mod examples;
 mod linearizable;
 mod lists;
+mod logs_equal;
+mod minority_silent;
 mod no_lost_acknowledgement;
 mod no_phantom;
 mod registers;
+mod replicas_equal;
 pub mod rows;
 mod second_opinion;
 mod sequences;
@@ -80,5 +84,9 @@ pub fn all() -> Vec<Judge> {
         sequences::judge,
         counters_and_stock::judge,
         events::judge,
+        logs_equal::judge,
+        replicas_equal::judge,
+        chain_intact::judge,
+        minority_silent::judge,
     ]
 }
