@@ -8,6 +8,7 @@ use crate::history::Evidence;
 mod at_most_once;
 mod bank;
 mod book;
+mod bounded_unavailability;
 mod chain_intact;
 mod counters_and_stock;
 mod events;
@@ -26,6 +27,8 @@ mod second_opinion;
 mod sequences;
 mod timeline;
 mod wgl;
+
+pub use bounded_unavailability::{GAP_MAX, Gap, HEAL_MAX, gaps};
 
 /// Violations shown of one property; the count tells of all.
 pub const SHOWN_MAX: usize = 10;
@@ -88,5 +91,38 @@ pub fn all() -> Vec<Judge> {
         replicas_equal::judge,
         chain_intact::judge,
         minority_silent::judge,
+        bounded_unavailability::judge,
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_property_is_asked_and_has_a_name_of_its_own() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/property");
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let texts = files.map(|file| std::fs::read_to_string(file).unwrap());
+        let judges = texts.filter(|text| text.contains("pub(super) fn judge(")).count();
+        let verdicts: Vec<_> = all().iter().map(|judge| judge(&Evidence::default())).collect();
+        let names: BTreeSet<_> = verdicts.iter().map(|verdict| verdict.property).collect();
+        assert_eq!((verdicts.len(), names.len()), (judges, judges), "{names:?}");
+    }
+
+    #[test]
+    fn a_verdict_counts_all_and_shows_the_first() {
+        let mut verdict = Verdict::new("a", "b");
+        verdict.check(None);
+        assert!(verdict.holds());
+        for at in 0..20 {
+            verdict.check(Some(at.to_string()));
+        }
+        assert!(!verdict.holds());
+        assert_eq!((verdict.checked, verdict.violations), (21, 20));
+        assert_eq!((verdict.shown.len(), verdict.shown[0].as_str()), (SHOWN_MAX, "0"));
+    }
 }
