@@ -14,6 +14,8 @@ mod counters_and_stock;
 mod events;
 #[cfg(test)]
 mod examples;
+#[cfg(test)]
+mod honest;
 mod linearizable;
 mod lists;
 mod logs_equal;
@@ -25,6 +27,8 @@ mod replicas_equal;
 pub mod rows;
 mod second_opinion;
 mod sequences;
+#[cfg(test)]
+mod tests;
 mod timeline;
 mod wgl;
 
@@ -93,36 +97,4 @@ pub fn all() -> Vec<Judge> {
         minority_silent::judge,
         bounded_unavailability::judge,
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-    use std::path::Path;
-
-    use super::*;
-
-    #[test]
-    fn every_property_is_asked_and_has_a_name_of_its_own() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/property");
-        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-        let texts = files.map(|file| std::fs::read_to_string(file).unwrap());
-        let judges = texts.filter(|text| text.contains("pub(super) fn judge(")).count();
-        let verdicts: Vec<_> = all().iter().map(|judge| judge(&Evidence::default())).collect();
-        let names: BTreeSet<_> = verdicts.iter().map(|verdict| verdict.property).collect();
-        assert_eq!((verdicts.len(), names.len()), (judges, judges), "{names:?}");
-    }
-
-    #[test]
-    fn a_verdict_counts_all_and_shows_the_first() {
-        let mut verdict = Verdict::new("a", "b");
-        verdict.check(None);
-        assert!(verdict.holds());
-        for at in 0..20 {
-            verdict.check(Some(at.to_string()));
-        }
-        assert!(!verdict.holds());
-        assert_eq!((verdict.checked, verdict.violations), (21, 20));
-        assert_eq!((verdict.shown.len(), verdict.shown[0].as_str()), (SHOWN_MAX, "0"));
-    }
 }

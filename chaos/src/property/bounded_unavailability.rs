@@ -1,4 +1,4 @@
-//! Bounded unavailability: while a majority is there writes go on, and after a fault they come back.
+//! Bounded unavailability: writes go on while a majority is there, and come back after a fault.
 //!
 //! Promise: time counts from the moment a write was wanted until any write of the place was
 //! acknowledged; a place nobody writes to is not missed. While a fault leaves a majority it is at
