@@ -53,25 +53,24 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
     let promise = "Writes go on while a majority is there, and come back after every fault.";
     let mut verdict = Verdict::new("bounded-unavailability", promise);
     let nodes = nodes(evidence);
-    for gap in gaps(evidence) {
-        if leaves_majority(evidence, gap.fault, nodes) {
-            let fault = &evidence.faults[gap.fault];
-            let wrong = gap.micros > GAP_MAX;
-            verdict.check(wrong.then(|| {
-                let (long, from) = (when(Moment(gap.micros)), when(fault.from));
-                format!("{}: no write for {long} in {} from {from}", gap.place, gap.kind)
-            }));
-        }
-    }
     let places = demands(evidence);
     for (index, fault) in evidence.faults.iter().enumerate() {
+        let is_majority = leaves_majority(evidence, fault, nodes);
         for (place, demand) in &places {
-            let Some(came) = comes_back(evidence, index, demand) else { continue };
-            verdict.check((!came).then(|| {
-                let (place, kind, until) = (place.name(), &fault.kind, when(fault.until));
-                let limit = when(Moment(HEAL_MAX));
-                format!("{place}: no write within {limit} after {kind} was healed at {until}")
-            }));
+            let name = place.name();
+            if is_majority && let Some(gap) = demand.longest(fault.from.0, end(evidence, fault)) {
+                let wrong = gap > GAP_MAX;
+                verdict.check(wrong.then(|| {
+                    let (long, from) = (when(Moment(gap)), when(fault.from));
+                    format!("{name}: no write for {long} in {} from {from}", fault.kind)
+                }));
+            }
+            if let Some(came) = comes_back(evidence, index, demand) {
+                verdict.check((!came).then(|| {
+                    let (limit, until) = (when(Moment(HEAL_MAX)), when(fault.until));
+                    format!("{name}: no write within {limit} after {} ended at {until}", fault.kind)
+                }));
+            }
         }
     }
     verdict
@@ -88,12 +87,17 @@ fn nodes(evidence: &Evidence) -> usize {
 }
 
 /// Whether a majority is untouched by this fault and all others that ran at the same time.
-fn leaves_majority(evidence: &Evidence, index: usize, nodes: usize) -> bool {
-    let fault = &evidence.faults[index];
-    let (from, until) = (fault.from.0, fault.until.0 + HEAL_MAX);
-    let meanwhile = evidence.faults.iter().filter(|it| it.from.0 < until && it.until.0 >= from);
+fn leaves_majority(evidence: &Evidence, fault: &Fault, nodes: usize) -> bool {
+    let is_meanwhile = |it: &&Fault| it.from < fault.until && it.until > fault.from;
+    let meanwhile = evidence.faults.iter().filter(is_meanwhile).chain([fault]);
     let hurt: BTreeSet<NodeId> = meanwhile.flat_map(hurt).copied().collect();
     hurt.len() * 2 < nodes
+}
+
+/// Until when a fault is to be felt: some time after it was healed, or until the next one strikes.
+fn end(evidence: &Evidence, fault: &Fault) -> u64 {
+    let later = evidence.faults.iter().map(|it| it.from.0).filter(|from| *from >= fault.until.0);
+    later.min().unwrap_or(u64::MAX).min(fault.until.0 + HEAL_MAX)
 }
 
 /// The nodes that can be no part of a majority: those cut off, or else those struck.
@@ -106,14 +110,12 @@ fn comes_back(evidence: &Evidence, index: usize, demand: &Demand) -> Option<bool
     let healed = evidence.faults[index].until.0;
     let wanted = demand.wanted(healed)?;
     let limit = wanted + HEAL_MAX;
+    let came = demand.acknowledged_after(wanted).is_some_and(|came| came <= limit);
     let is_other = |(at, fault): (usize, &Fault)| {
         at != index && fault.from.0 < limit && fault.until.0 > healed
     };
-    if evidence.faults.iter().enumerate().any(is_other) {
-        return None;
-    }
-    let came = demand.acknowledged_after(wanted).is_some_and(|came| came <= limit);
-    (came || demand.end() >= limit).then_some(came)
+    let is_alone = !evidence.faults.iter().enumerate().any(is_other);
+    (came || (is_alone && demand.end() >= limit)).then_some(came)
 }
 
 /// When a place was wanted, and when it took a write.
@@ -232,6 +234,10 @@ mod tests {
         let mut split = story(&[1, 2, 3], every_second(60..95));
         split.faults[0].minority = vec![3];
         assert_wrong(judge, &split, "no write for 36.000000 s");
+        // One after the other: each is judged until the next one strikes.
+        let mut next = story(&[1], every_second(60..95));
+        next.faults.push(fault("kill", &[2], 101 * SECOND, 102 * SECOND));
+        assert_wrong(judge, &next, "no write for 36.000000 s in kill from 50.000000 s");
         // Two faults at once leave none.
         let mut both = story(&[1], every_second(60..95));
         both.faults.push(fault("pause", &[2], 70 * SECOND, 80 * SECOND));
@@ -241,7 +247,7 @@ mod tests {
     #[test]
     fn silence_after_a_fault_was_healed_is_wrong() {
         let evidence = story(&[1, 2], every_second(50..120));
-        assert_wrong(judge, &evidence, "no write within 15.000000 s after kill was healed");
+        assert_wrong(judge, &evidence, "no write within 15.000000 s after kill ended");
         // Unless another one strikes meanwhile, or nobody asks any more.
         let mut next = story(&[1, 2], every_second(50..120));
         next.faults.push(fault("kill", &[1, 2], 110 * SECOND, 119 * SECOND));
