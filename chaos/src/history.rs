@@ -327,6 +327,6 @@ pub struct Evidence {
     pub replicas: Vec<Replica>,
     /// The faults.
     pub faults: Vec<Fault>,
-    /// What all accounts of each place hold together, from the beginning.
+    /// What all accounts of each place hold together, from the beginning, by [`Place::name`].
     pub deposits: BTreeMap<String, i64>,
 }

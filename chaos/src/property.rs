@@ -8,20 +8,31 @@ use crate::history::Evidence;
 mod at_most_once;
 mod bank;
 mod book;
+mod bounded_unavailability;
+mod chain_intact;
 mod counters_and_stock;
 mod events;
 #[cfg(test)]
 mod examples;
+#[cfg(test)]
+mod honest;
 mod linearizable;
 mod lists;
+mod logs_equal;
+mod minority_silent;
 mod no_lost_acknowledgement;
 mod no_phantom;
 mod registers;
+mod replicas_equal;
 pub mod rows;
 mod second_opinion;
 mod sequences;
+#[cfg(test)]
+mod tests;
 mod timeline;
 mod wgl;
+
+pub use bounded_unavailability::{GAP_MAX, Gap, HEAL_MAX, gaps};
 
 /// Violations shown of one property; the count tells of all.
 pub const SHOWN_MAX: usize = 10;
@@ -80,5 +91,10 @@ pub fn all() -> Vec<Judge> {
         sequences::judge,
         counters_and_stock::judge,
         events::judge,
+        logs_equal::judge,
+        replicas_equal::judge,
+        chain_intact::judge,
+        minority_silent::judge,
+        bounded_unavailability::judge,
     ]
 }

@@ -1,7 +1,8 @@
 //! Examples: histories written by hand, in few words, for the tests of the properties.
 
 use crate::history::{
-    Act, Attempt, Cursor, Evidence, Heard, Logged, Moment, Op, Outcome, Place, Reply, Seen, Word,
+    Act, Attempt, Cursor, Evidence, Fault, Heard, Logged, Moment, NodeId, Op, Outcome, Place,
+    Replica, Reply, Seen, Word,
 };
 use crate::property::Judge;
 
@@ -118,6 +119,24 @@ pub(super) fn evidence(ops: Vec<Op>, log: Vec<Logged>) -> Evidence {
 /// What subscriber 1 was told over a connection to node 1.
 pub(super) fn heard(connection: u32, word: Word) -> Heard {
     Heard { subscriber: 1, connection, node: 1, at: Moment(0), place: place(), word }
+}
+
+/// A replica whose chain holds.
+pub(super) fn replica(node: NodeId, partition: u16, applied: u64, hash: &str) -> Replica {
+    Replica { node, partition, applied, state_hash: hash.to_owned(), broken_chain: None }
+}
+
+/// A fault that leaves a majority everywhere.
+pub(super) fn fault(kind: &str, nodes: &[NodeId], from: u64, until: u64) -> Fault {
+    Fault {
+        kind: kind.to_owned(),
+        nodes: nodes.to_vec(),
+        from: Moment(from),
+        until: Moment(until),
+        words: String::new(),
+        minority: Vec::new(),
+        minority_from: Moment(from),
+    }
 }
 
 /// Nothing speaks against it, and so many facts were checked.

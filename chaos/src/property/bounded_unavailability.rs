@@ -1,0 +1,258 @@
+//! Bounded unavailability: writes go on while a majority is there, and come back after a fault.
+//!
+//! Promise: time counts from the moment a write was wanted until any write of the place was
+//! acknowledged; a place nobody writes to is not missed. While a fault leaves a majority it is at
+//! most [`GAP_MAX`], and after any fault, if no other strikes meanwhile, at most [`HEAL_MAX`].
+//! Refusals: where clients stopped asking before the limit passed nothing is said.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::Verdict;
+use super::book::when;
+use crate::history::{Evidence, Fault, Moment, NodeId, Place};
+
+/// Longest time without an acknowledged write while a majority is there, in microseconds.
+pub const GAP_MAX: u64 = 30_000_000;
+/// Longest time until a write is acknowledged after a fault was healed, in microseconds.
+pub const HEAL_MAX: u64 = 15_000_000;
+
+/// How long a place took no write because of a fault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Gap {
+    /// The fault's kind.
+    pub kind: String,
+    /// Which of the evidence's faults it was, from 0.
+    pub fault: usize,
+    /// The place, as `branch:module`.
+    pub place: String,
+    /// The longest time in which a write was wanted and none acknowledged, in microseconds, from
+    /// when the fault struck until [`HEAL_MAX`] after it was healed.
+    pub micros: u64,
+}
+
+/// How long each fault kept each place from being written to. A place in which nobody wanted to
+/// write meanwhile is left out.
+pub fn gaps(evidence: &Evidence) -> Vec<Gap> {
+    let places = demands(evidence);
+    let mut gaps = Vec::new();
+    for (index, fault) in evidence.faults.iter().enumerate() {
+        for (place, demand) in &places {
+            if let Some(micros) = demand.longest(fault.from.0, fault.until.0 + HEAL_MAX) {
+                let (kind, place) = (fault.kind.clone(), place.name());
+                gaps.push(Gap { kind, fault: index, place, micros });
+            }
+        }
+    }
+    gaps
+}
+
+/// Judges it.
+pub(super) fn judge(evidence: &Evidence) -> Verdict {
+    let promise = "Writes go on while a majority is there, and come back after every fault.";
+    let mut verdict = Verdict::new("bounded-unavailability", promise);
+    let nodes = nodes(evidence);
+    let places = demands(evidence);
+    for (index, fault) in evidence.faults.iter().enumerate() {
+        let is_majority = leaves_majority(evidence, fault, nodes);
+        for (place, demand) in &places {
+            let name = place.name();
+            if is_majority && let Some(gap) = demand.longest(fault.from.0, end(evidence, fault)) {
+                let wrong = gap > GAP_MAX;
+                verdict.check(wrong.then(|| {
+                    let (long, from) = (when(Moment(gap)), when(fault.from));
+                    format!("{name}: no write for {long} in {} from {from}", fault.kind)
+                }));
+            }
+            if let Some(came) = comes_back(evidence, index, demand) {
+                verdict.check((!came).then(|| {
+                    let (limit, until) = (when(Moment(HEAL_MAX)), when(fault.until));
+                    format!("{name}: no write within {limit} after {} ended at {until}", fault.kind)
+                }));
+            }
+        }
+    }
+    verdict
+}
+
+/// How many nodes there are: the highest number anybody speaks of.
+fn nodes(evidence: &Evidence) -> usize {
+    let replicas = evidence.replicas.iter().map(|replica| replica.node);
+    let asked = evidence.ops.iter().flat_map(|op| op.attempts.iter().map(|attempt| attempt.node));
+    let read = evidence.logs.iter().map(|(node, _, _)| *node);
+    let struck = evidence.faults.iter().flat_map(|fault| fault.nodes.iter().copied());
+    let highest = replicas.chain(asked).chain(read).chain(struck).max().unwrap_or_default();
+    usize::try_from(highest).unwrap_or(usize::MAX)
+}
+
+/// Whether a majority is untouched by this fault and all others that ran at the same time.
+fn leaves_majority(evidence: &Evidence, fault: &Fault, nodes: usize) -> bool {
+    let is_meanwhile = |it: &&Fault| it.from < fault.until && it.until > fault.from;
+    let meanwhile = evidence.faults.iter().filter(is_meanwhile).chain([fault]);
+    let hurt: BTreeSet<NodeId> = meanwhile.flat_map(hurt).copied().collect();
+    hurt.len() * 2 < nodes
+}
+
+/// Until when a fault is to be felt: some time after it was healed, or until the next one strikes.
+fn end(evidence: &Evidence, fault: &Fault) -> u64 {
+    let later = evidence.faults.iter().map(|it| it.from.0).filter(|from| *from >= fault.until.0);
+    later.min().unwrap_or(u64::MAX).min(fault.until.0 + HEAL_MAX)
+}
+
+/// The nodes that can be no part of a majority: those cut off, or else those struck.
+fn hurt(fault: &Fault) -> &[NodeId] {
+    if fault.minority.is_empty() { &fault.nodes } else { &fault.minority }
+}
+
+/// Whether writes came back after a fault; nothing where it cannot be said.
+fn comes_back(evidence: &Evidence, index: usize, demand: &Demand) -> Option<bool> {
+    let healed = evidence.faults[index].until.0;
+    let wanted = demand.wanted(healed)?;
+    let limit = wanted + HEAL_MAX;
+    let came = demand.acknowledged_after(wanted).is_some_and(|came| came <= limit);
+    let is_other = |(at, fault): (usize, &Fault)| {
+        at != index && fault.from.0 < limit && fault.until.0 > healed
+    };
+    let is_alone = !evidence.faults.iter().enumerate().any(is_other);
+    (came || (is_alone && demand.end() >= limit)).then_some(came)
+}
+
+/// When a place was wanted, and when it took a write.
+#[derive(Default)]
+struct Demand {
+    /// When writes were acknowledged, in order.
+    acknowledged: Vec<u64>,
+    /// When writes were asked for, in order, and until when at least one of them was waited for.
+    asked: Vec<(u64, u64)>,
+}
+
+fn demands(evidence: &Evidence) -> BTreeMap<&Place, Demand> {
+    let mut places: BTreeMap<&Place, Demand> = BTreeMap::new();
+    for op in evidence.ops.iter().filter(|op| !op.act.is_read()) {
+        let demand = places.entry(&op.place).or_default();
+        demand.asked.push((op.invoked.0, op.completed.0));
+        demand.acknowledged.extend(op.outcome.reply().map(|_| op.completed.0));
+    }
+    for demand in places.values_mut() {
+        demand.acknowledged.sort_unstable();
+        demand.asked.sort_unstable();
+        let mut until = 0;
+        for (_, to) in &mut demand.asked {
+            until = until.max(*to);
+            *to = until;
+        }
+    }
+    places
+}
+
+impl Demand {
+    /// From when on, not before this moment, a write was wanted.
+    fn wanted(&self, from: u64) -> Option<u64> {
+        let later = self.asked.partition_point(|(asked, _)| *asked <= from);
+        let is_waited_for = later.checked_sub(1).is_some_and(|at| self.asked[at].1 > from);
+        if is_waited_for { Some(from) } else { self.asked.get(later).map(|(asked, _)| *asked) }
+    }
+
+    /// When the first write after this moment was acknowledged.
+    fn acknowledged_after(&self, moment: u64) -> Option<u64> {
+        let at = self.acknowledged.partition_point(|when| *when <= moment);
+        self.acknowledged.get(at).copied()
+    }
+
+    /// When nobody waited any more.
+    fn end(&self) -> u64 {
+        self.asked.last().map_or(0, |(_, until)| *until)
+    }
+
+    /// The longest time in which a write was wanted and none acknowledged.
+    fn longest(&self, from: u64, until: u64) -> Option<u64> {
+        let until = until.min(self.end());
+        let mut longest = None;
+        let mut at = from;
+        while let Some(wanted) = self.wanted(at).filter(|wanted| *wanted < until) {
+            let came = self.acknowledged_after(wanted).unwrap_or(u64::MAX);
+            longest = longest.max(Some(came.min(until) - wanted));
+            at = came;
+        }
+        longest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::{Op, Outcome};
+    use crate::property::examples::*;
+
+    const SECOND: u64 = 1_000_000;
+
+    fn write(from: u64, to: u64, outcome: Outcome) -> Op {
+        op(&format!("w{from}"), put(from), from * SECOND, to * SECOND, outcome)
+    }
+
+    /// Writes of one second each, one after the other, acknowledged outside these seconds.
+    fn every_second(silent: std::ops::Range<u64>) -> Vec<Op> {
+        let outcome = |at| if silent.contains(&at) { unknown() } else { done(at) };
+        (0..200).map(|at| write(at, at + 1, outcome(at))).collect()
+    }
+
+    /// Three nodes, of which these are struck from second 50 to second 100.
+    fn story(nodes: &[NodeId], ops: Vec<Op>) -> Evidence {
+        let replicas = (1..=3).map(|node| replica(node, 1, 1, "x")).collect();
+        let faults = vec![fault("kill", nodes, 50 * SECOND, 100 * SECOND)];
+        Evidence { ops, replicas, faults, ..Evidence::default() }
+    }
+
+    #[test]
+    fn writes_that_go_on_or_come_back_hold() {
+        assert_holds(judge, &story(&[1], every_second(0..0)), 2);
+        assert_holds(judge, &story(&[1], every_second(60..88)), 2);
+        // Without a majority there may be silence, but not for long afterwards.
+        assert_holds(judge, &story(&[1, 2], every_second(50..112)), 1);
+    }
+
+    #[test]
+    fn the_longest_gap_of_each_fault_is_told() {
+        let gap =
+            |micros| Gap { kind: "kill".to_owned(), fault: 0, place: "b:m".to_owned(), micros };
+        let evidence = story(&[1], every_second(60..70));
+        assert_eq!(gaps(&evidence), [gap(11 * SECOND)]);
+        assert_eq!(gaps(&story(&[1], every_second(0..0))), [gap(SECOND)]);
+        // What was wanted before the fault counts from the fault on.
+        let before = vec![write(40, 65, done(1))];
+        assert_eq!(gaps(&story(&[1], before)), [gap(15 * SECOND)]);
+        // Nobody wanted to write, or nobody waited any longer.
+        assert_eq!(gaps(&story(&[1], vec![write(10, 20, done(1))])), []);
+        assert_eq!(gaps(&story(&[1], vec![write(60, 65, unknown())])), [gap(5 * SECOND)]);
+    }
+
+    #[test]
+    fn silence_for_long_though_a_majority_is_there_is_wrong() {
+        let evidence = story(&[1], every_second(60..95));
+        assert_wrong(judge, &evidence, "b:m: no write for 36.000000 s in kill from 50.000000 s");
+        let mut split = story(&[1, 2, 3], every_second(60..95));
+        split.faults[0].minority = vec![3];
+        assert_wrong(judge, &split, "no write for 36.000000 s");
+        // One after the other: each is judged until the next one strikes.
+        let mut next = story(&[1], every_second(60..95));
+        next.faults.push(fault("kill", &[2], 101 * SECOND, 102 * SECOND));
+        assert_wrong(judge, &next, "no write for 36.000000 s in kill from 50.000000 s");
+        // Two faults at once leave none.
+        let mut both = story(&[1], every_second(60..95));
+        both.faults.push(fault("pause", &[2], 70 * SECOND, 80 * SECOND));
+        assert!(judge(&both).holds());
+    }
+
+    #[test]
+    fn silence_after_a_fault_was_healed_is_wrong() {
+        let evidence = story(&[1, 2], every_second(50..120));
+        assert_wrong(judge, &evidence, "no write within 15.000000 s after kill ended");
+        // Unless another one strikes meanwhile, or nobody asks any more.
+        let mut next = story(&[1, 2], every_second(50..120));
+        next.faults.push(fault("kill", &[1, 2], 110 * SECOND, 119 * SECOND));
+        assert_holds(judge, &next, 1);
+        let ends = every_second(50..120).into_iter().take(110).collect();
+        assert_holds(judge, &story(&[1, 2], ends), 0);
+    }
+}

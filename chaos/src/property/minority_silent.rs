@@ -1,0 +1,74 @@
+//! Minority silent: who cannot reach a majority says nothing is done, and shows no state.
+//!
+//! Promise: every operation whose last attempt went to a node of a minority, and was asked and
+//! ended while it was one, is judged, reads too. Who answered earlier attempts nobody knows.
+
+use super::Verdict;
+use super::book::{told, when};
+use crate::history::{Evidence, Fault, Op, Outcome};
+
+/// Judges it.
+pub(super) fn judge(evidence: &Evidence) -> Verdict {
+    let promise = "A node without a majority acknowledges nothing.";
+    let mut verdict = Verdict::new("minority-silent", promise);
+    for fault in evidence.faults.iter().filter(|fault| !fault.minority.is_empty()) {
+        for op in evidence.ops.iter().filter(|op| is_inside(op, fault)) {
+            let wrong = matches!(op.outcome, Outcome::Done(_));
+            verdict.check(wrong.then(|| {
+                let (op, kind) = (told(op), &fault.kind);
+                let (from, until) = (when(fault.minority_from), when(fault.until));
+                let nodes = &fault.minority;
+                format!("{op}: acknowledged by one of {nodes:?} in {kind}, {from} to {until}")
+            }));
+        }
+    }
+    verdict
+}
+
+fn is_inside(op: &Op, fault: &Fault) -> bool {
+    op.attempts.last().is_some_and(|last| {
+        fault.minority.contains(&last.node)
+            && last.at >= fault.minority_from
+            && op.completed <= fault.until
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::{Attempt, Moment};
+    use crate::property::examples::*;
+
+    /// Nodes 1 and 2 are cut off from 100 to 200, and must be silent from 110 on.
+    fn story(attempts: &[(u64, u64)], completed: u64, outcome: Outcome) -> Evidence {
+        let mut asked = op("a", put(7), 0, completed, outcome);
+        asked.attempts =
+            attempts.iter().map(|(node, at)| Attempt { node: *node, at: Moment(*at) }).collect();
+        let mut cut = fault("netsplit", &[1, 2], 100, 200);
+        cut.minority = vec![1, 2];
+        cut.minority_from = Moment(110);
+        Evidence { faults: vec![cut], ..evidence(vec![asked], vec![]) }
+    }
+
+    #[test]
+    fn silence_holds_and_what_others_answer() {
+        assert_holds(judge, &story(&[(1, 120)], 150, unknown()), 1);
+        assert_holds(judge, &story(&[(2, 120)], 150, refused()), 1);
+        for (attempts, completed) in [
+            (&[(3, 120)][..], 150),
+            (&[(1, 105)], 150),
+            (&[(1, 120)], 201),
+            (&[(1, 120), (3, 130)], 150),
+        ] {
+            assert_holds(judge, &story(attempts, completed, done(1)), 0);
+        }
+    }
+
+    #[test]
+    fn an_acknowledgement_of_a_minority_is_wrong() {
+        let words = "acknowledged by one of [1, 2] in netsplit";
+        assert_wrong(judge, &story(&[(1, 120)], 150, done(1)), words);
+        assert_wrong(judge, &story(&[(3, 90), (2, 110)], 200, done(1)), words);
+        assert_wrong(judge, &story(&[(1, 120)], 150, saw_register(7, 1)), words);
+    }
+}
