@@ -117,6 +117,8 @@ fn verb_json(verb: &Verb) -> Value {
     if let Some(expected) = verb.expected {
         json["expectedVersion"] = expected.into();
     }
+    // Subscribers are then told whose operation it was.
+    json["includeRecord"] = true.into();
     json
 }
 

@@ -11,7 +11,7 @@ use std::process::{Command, ExitStatus};
 use anyhow::{Context, Result};
 
 /// Set for the process inside.
-const ENCLOSED: &str = "MISHKAH_CHAOS_ENCLOSED";
+const ENCLOSED: &str = "STORM_ENCLOSED";
 /// What a storm in namespaces calls.
 const TOOLS: [&str; 6] = ["unshare", "nsenter", "ip", "mount", "umount", "mkfs.ext4"];
 

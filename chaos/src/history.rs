@@ -209,7 +209,8 @@ pub enum Seen {
     Nothing,
     /// A register's value and version, `None` if it was never set.
     Register(Option<(u64, u64)>),
-    /// Each list's elements in the order they came in.
+    /// The elements of each list that was asked for, in the order they came in; of an empty one
+    /// too.
     Lists(BTreeMap<String, Vec<u64>>),
     /// Each account's balance.
     Balances(BTreeMap<String, i64>),

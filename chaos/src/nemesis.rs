@@ -17,6 +17,9 @@ use crate::history::NodeId;
 /// How long nodes may take to serve after everything is healed.
 pub const RECOVERY_TIME: Duration = Duration::from_secs(60);
 
+/// What a node says that finds its files damaged.
+const DAMAGED: &str = "damaged";
+
 /// What a fault needs of the ground.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
@@ -154,5 +157,19 @@ pub async fn heal_all(arena: &mut Arena) -> Result<()> {
             member.signal(rustix::process::Signal::CONT)?;
         }
     }
-    arena.start_all(RECOVERY_TIME).await
+    start_or_replace(arena).await
+}
+
+/// Starts what does not run. A node that finds its own files damaged says so and serves nothing;
+/// it is then given an empty disk, as an operator would, and takes everything from the others.
+async fn start_or_replace(arena: &mut Arena) -> Result<()> {
+    let Err(error) = arena.start_all(RECOVERY_TIME).await else { return Ok(()) };
+    let mut is_replaced = false;
+    for member in &mut arena.members {
+        if !member.is_running() && member.last_words().contains(DAMAGED) {
+            member.forget_everything()?;
+            is_replaced = true;
+        }
+    }
+    if is_replaced { arena.start_all(RECOVERY_TIME).await } else { Err(error) }
 }

@@ -142,9 +142,7 @@ impl Judged {
             "fault", "count", "median", "p99", "max"
         );
         for (kind, count) in &self.faults_by_kind {
-            let mut gaps: Vec<u64> = self.outcome.gaps.iter().filter(|g| g.kind == *kind)
-                .map(|g| g.micros / 1000).collect();
-            gaps.sort_unstable();
+            let gaps = self.gaps_ms(kind);
             let at = |of_hundred: usize| match gaps.len() {
                 0 => "-".to_owned(),
                 len => gaps[((len * of_hundred).div_ceil(100)).clamp(1, len) - 1].to_string(),
@@ -159,6 +157,18 @@ impl Judged {
                 let _ = writeln!(text, "    could not be made {missed} times: {why}");
             }
         }
+    }
+
+    /// For each fault of a kind, how long the place that suffered most took no write; in order.
+    fn gaps_ms(&self, kind: &str) -> Vec<u64> {
+        let mut worst: BTreeMap<usize, u64> = BTreeMap::new();
+        for gap in self.outcome.gaps.iter().filter(|gap| gap.kind == kind) {
+            let ms = worst.entry(gap.fault).or_default();
+            *ms = gap.micros.div_ceil(1000).max(*ms);
+        }
+        let mut gaps: Vec<u64> = worst.into_values().collect();
+        gaps.sort_unstable();
+        gaps
     }
 
     fn verdicts(&self, text: &mut String) {

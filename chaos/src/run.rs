@@ -57,13 +57,11 @@ pub struct Outcome {
     /// Writes acknowledged in each second.
     pub acked_each_second: Vec<u64>,
     /// The longest times without an acknowledged write.
-    pub gaps: Vec<Gap>,
+    pub gaps: Vec<property::Gap>,
     /// What went wrong besides: a node that did not come back, a cluster that did not go on.
     pub troubles: Vec<String>,
 }
 
-#[derive(Debug, Serialize)]
-pub struct Gap { pub kind: String, pub micros: u64 }
 /// What was counted.
 #[derive(Debug, Default, Serialize)]
 pub struct Figures {
@@ -135,7 +133,12 @@ pub async fn run(order: &Order, tell: &dyn Fn(&Progress<'_>)) -> Result<Outcome>
     let cpu_ms = arena.cpu_ms() - cpu_before;
     let figures = count(running.tally(), begin, cpu_ms);
     let book = running.stop().await;
-    let evidence = gather(&nodes, book, faults, &mut troubles).await;
+    // A node that did not come back is told of; what the others know is judged all the same.
+    let there: Vec<(NodeId, String)> = nodes
+        .into_iter()
+        .filter(|(node, _)| arena.member(*node).is_running())
+        .collect();
+    let evidence = gather(&there, book, faults, &mut troubles).await;
     let outcome = judge(evidence, missed, figures, troubles);
     arena.keep_logs(&order.plan.work).context("keeping the nodes' logs")?;
     Ok(outcome)
@@ -306,7 +309,7 @@ fn judge(
     troubles: Vec<String>,
 ) -> Outcome {
     let verdicts = property::all().into_iter().map(|judge| judge(&evidence)).collect();
-    let gaps = Vec::new();
+    let gaps = property::gaps(&evidence);
     let mut acked_each_second = Vec::new();
     for op in &evidence.ops {
         if op.outcome.reply().is_some() && !op.act.is_read() {

@@ -179,85 +179,84 @@ impl Strike<'_> {
     }
 
     fn wires(&mut self, name: &str) -> Result<Struck> {
-        let leader = self.aim.leader;
-        let one = self.any();
-        let others = |one: NodeId, all: &[NodeId]| -> Vec<NodeId> {
-            all.iter().copied().filter(|node| *node != one).collect()
-        };
-        let all = self.arena.ids();
-        let dice = &mut self.aim.dice;
-        let network = self.arena.network()?;
-        let cut_off = |one: NodeId| -> Result<()> {
-            for other in others(one, &all) {
-                network.set(one, other, Link::CUT)?;
-                network.set(other, one, Link::CUT)?;
-            }
-            Ok(())
-        };
-        let (mut minority, words) = (Vec::new(), match name {
-            "isolate-leader" => {
-                cut_off(leader)?;
-                format!("{leader} reaches no other node")
-            }
+        match name {
+            "isolate-leader" => self.cut_off(self.aim.leader),
             "split" => {
-                cut_off(one)?;
-                format!("{one} on this side, the others on that")
+                let one = self.any();
+                self.cut_off(one)
             }
+            "ring" | "one-way" | "peer-port" => self.cut_some(name),
+            "delay" | "loss" | "twice" | "narrow" => self.spoil(name),
+            other => bail!("there is no fault of the name {other}"),
+        }
+    }
+
+    fn cut_off(&self, one: NodeId) -> Result<Struck> {
+        let network = self.arena.network()?;
+        for other in self.but(one) {
+            network.set(one, other, Link::CUT)?;
+            network.set(other, one, Link::CUT)?;
+        }
+        let struck = self.struck(vec![one], format!("{one} and the others do not reach each other"));
+        Ok(Struck { minority: vec![one], ..struck })
+    }
+
+    fn but(&self, one: NodeId) -> Vec<NodeId> {
+        self.arena.ids().into_iter().filter(|node| *node != one).collect()
+    }
+
+    fn cut_some(&mut self, name: &str) -> Result<Struck> {
+        let one = self.any();
+        let rest = self.but(one);
+        let other = *self.aim.dice.pick(&rest);
+        let network = self.arena.network()?;
+        let words = match name {
             "ring" => {
-                let rest = others(one, &all);
                 let (a, b) = (rest[0], rest[1]);
                 network.set(a, b, Link::CUT)?;
                 network.set(b, a, Link::CUT)?;
-                format!("{a} and {b} reach each other only through {one}")
+                format!("{a} and {b} do not reach each other; both reach {one}")
             }
             "one-way" => {
-                for other in others(one, &all) {
+                for other in rest {
                     network.set(one, other, Link::CUT)?;
                 }
                 format!("{one} hears the others, and they do not hear it")
             }
-            "peer-port" => {
-                let other = *dice.pick(&others(one, &all));
+            _ => {
                 let link = Link { closed_port: PEER_PORT, ..Link::default() };
                 network.set(one, other, link)?;
                 network.set(other, one, link)?;
                 format!("{one} and {other} do not reach each other's port for peers")
             }
+        };
+        Ok(self.struck(vec![one], words))
+    }
+
+    fn spoil(&mut self, name: &str) -> Result<Struck> {
+        let dice = &mut self.aim.dice;
+        let calm = Link::default();
+        let (link, words) = match name {
             "delay" => {
                 let ms = dice.between(20, 60).cast_signed();
-                let (delay_us, jitter_us) = (ms * 1000, ms * 500);
-                network.set_all(Link { delay_us, jitter_us, ..Link::default() })?;
-                format!("packets are {ms} ms late, and up to half of it more")
+                let link = Link { delay_us: ms * 1000, jitter_us: ms * 500, ..calm };
+                (link, format!("packets are {ms} ms late, and up to half of it more"))
             }
             "loss" => {
                 let percent = dice.between(5, 20).cast_signed();
-                network.set_all(Link { loss_ppm: percent * 10_000, ..Link::default() })?;
-                format!("{percent} of a hundred packets are lost")
+                let link = Link { loss_ppm: percent * 10_000, ..calm };
+                (link, format!("{percent} of a hundred packets are lost"))
             }
             "twice" => {
-                let (twice_ppm, jitter_us) = (400_000, 5_000);
-                network.set_all(Link { twice_ppm, jitter_us, ..Link::default() })?;
-                "40 of a hundred packets arrive twice, up to 5 ms late".to_owned()
+                let link = Link { twice_ppm: 400_000, jitter_us: 5_000, ..calm };
+                (link, "40 of a hundred packets arrive twice, up to 5 ms late".to_owned())
             }
-            "narrow" => {
-                network.set_all(Link { bytes_per_second: 125_000, ..Link::default() })?;
-                "one megabit a second in each direction".to_owned()
+            _ => {
+                let link = Link { bytes_per_second: 125_000, ..calm };
+                (link, "one megabit a second in each direction".to_owned())
             }
-            other => bail!("there is no fault of the name {other}"),
-        });
-        let nodes = match name {
-            "isolate-leader" => {
-                minority.push(leader);
-                vec![leader]
-            }
-            "split" => {
-                minority.push(one);
-                vec![one]
-            }
-            "one-way" | "ring" | "peer-port" => vec![one],
-            _ => all,
         };
-        let struck = self.struck(nodes, words);
-        Ok(Struck { minority, ..struck })
+        self.arena.network()?.set_all(link)?;
+        Ok(self.struck(self.arena.ids(), words))
     }
 }
