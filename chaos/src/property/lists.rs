@@ -162,6 +162,13 @@ mod tests {
     }
 
     #[test]
+    fn what_meets_in_one_moment_may_have_been_in_either_order() {
+        assert_holds(judge, &story(vec![(10, 15, lists(&[]))]), 1);
+        let just_asked = lists(&[("x", &[1, 2]), ("y", &[1])]);
+        assert_holds(judge, &story(vec![(11, 20, just_asked)]), 1);
+    }
+
+    #[test]
     fn a_list_in_another_order_is_wrong() {
         let other = vec![(51, 55, lists(&[("x", &[2, 1]), ("y", &[1, 3])]))];
         assert_wrong(judge, &story(other), "element 0 of x is 2");

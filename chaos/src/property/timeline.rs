@@ -57,15 +57,10 @@ impl Timeline {
         later.checked_sub(1).map_or(0, |at| self.asked[at].1)
     }
 
-    /// Whether no batch goes on after this event.
-    pub(super) fn is_whole(&self, sequence: u64) -> bool {
-        !self.inside.contains(&sequence)
-    }
-
     /// The first event from this one on after which no batch goes on.
     pub(super) fn whole_from(&self, sequence: u64) -> u64 {
         let mut sequences = sequence..=self.last.max(sequence);
-        sequences.find(|at| self.is_whole(*at)).unwrap_or(sequence)
+        sequences.find(|at| !self.inside.contains(at)).unwrap_or(sequence)
     }
 }
 
