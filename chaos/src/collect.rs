@@ -29,10 +29,7 @@ pub type Door = (NodeId, String);
 ///
 /// # Errors
 /// A node does not answer, or answers otherwise.
-pub async fn logs(
-    nodes: &[Door],
-    places: &[Place],
-) -> Result<Vec<(NodeId, Place, Vec<Logged>)>> {
+pub async fn logs(nodes: &[Door], places: &[Place]) -> Result<Vec<(NodeId, Place, Vec<Logged>)>> {
     let client = client()?;
     let mut logs = Vec::new();
     for (node, http) in nodes {

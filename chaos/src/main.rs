@@ -17,12 +17,16 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Storms over a cluster of real nodes: seeded faults, a recorded history, a verdict on each
 /// promise of the store.
 #[derive(Debug, Parser)]
-#[command(name = "mishkah-chaos", version, after_help = "Examples:
+#[command(
+    name = "mishkah-chaos",
+    version,
+    after_help = "Examples:
   mishkah-chaos run                                 five minutes of every fault this machine allows
   mishkah-chaos run --seed 7 --minutes 30           the same storm again, and longer
   mishkah-chaos run --scenario power                only power cuts
   mishkah-chaos run --scenario kill-leader,delay    only these faults
-  mishkah-chaos kinds                               what there is")]
+  mishkah-chaos kinds                               what there is"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Task,
@@ -96,11 +100,8 @@ async fn run_storm(mut options: RunOptions) -> Result<ExitCode> {
         return storm(&options, Ground::Namespaces, &work).await;
     }
     let work = tempfile::Builder::new().prefix("mishkah-storm-").tempdir()?;
-    let missing = if options.loopback {
-        Some("--loopback was given".to_owned())
-    } else {
-        ground::missing()
-    };
+    let missing =
+        if options.loopback { Some("--loopback was given".to_owned()) } else { ground::missing() };
     let Some(missing) = missing else {
         let seed = fresh_seed().to_string();
         let more = if options.seed.is_some() { vec![] } else { vec!["--seed".to_owned(), seed] };
@@ -141,9 +142,7 @@ async fn storm(options: &RunOptions, ground: Ground, work: &Path) -> Result<Exit
         rest: Duration::from_millis(options.rest_ms),
     };
     let bar = ProgressBar::new(order.storm.as_secs());
-    bar.set_style(ProgressStyle::with_template(
-        "{bar:20} {elapsed_precise} of {len} s · {msg}",
-    )?);
+    bar.set_style(ProgressStyle::with_template("{bar:20} {elapsed_precise} of {len} s · {msg}")?);
     let tell = |progress: &Progress<'_>| {
         bar.set_position(progress.elapsed.as_secs());
         bar.set_message(report::line(progress));
@@ -163,7 +162,11 @@ async fn storm(options: &RunOptions, ground: Ground, work: &Path) -> Result<Exit
     let judged = report::Judged::new(outcome, &kinds, options.each_at_least, repeat(options, seed));
     keep(work, &options.out)?;
     judged.write(&options.out)?;
-    if options.json { say(&judged.json()?) } else { say(&judged.text()) }
+    if options.json {
+        say(&judged.json()?)
+    } else {
+        say(&judged.text())
+    }
     say(&format!("report, plot and logs: {}", options.out.display()));
     Ok(ExitCode::from(judged.exit_code()))
 }

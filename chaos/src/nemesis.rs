@@ -6,6 +6,7 @@
 mod bits;
 mod strike;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -44,7 +45,12 @@ pub struct Kind {
     pub is_mild: bool,
 }
 
-const fn harsh(name: &'static str, needs: Needs, lasts_ms: (u64, u64), about: &'static str) -> Kind {
+const fn harsh(
+    name: &'static str,
+    needs: Needs,
+    lasts_ms: (u64, u64),
+    about: &'static str,
+) -> Kind {
     Kind { name, about, needs, lasts_ms, is_mild: false }
 }
 
@@ -63,7 +69,12 @@ pub const KINDS: [Kind; 31] = {
         harsh("pause-leader", Any, (1000, 8000), "stop the leader's process, and let it go on"),
         harsh("rolling-restart", Any, (0, 0), "stop and start one node after another"),
         harsh("restart-leader", Any, (500, 2000), "stop the leader well, and start it again"),
-        harsh("empty-disk", Any, (500, 2000), "kill a node; it comes back with nothing on its disk"),
+        harsh(
+            "empty-disk",
+            Any,
+            (500, 2000),
+            "a node comes back with an empty disk, and is not let in",
+        ),
         harsh("flip-wal", Any, (200, 1000), "flip a bit in a killed node's log"),
         harsh("flip-checkpoint", Any, (200, 1000), "flip a bit in a killed node's checkpoint"),
         harsh("flip-store", Any, (200, 1000), "flip a bit in a killed node's store"),
@@ -85,7 +96,12 @@ pub const KINDS: [Kind; 31] = {
         harsh("peer-port", Own, (2000, 6000), "the port for peers is closed between two nodes"),
         mild("delay", Own, (3000, 8000), "packets between nodes are 20 to 60 ms late"),
         mild("loss", Own, (3000, 8000), "5 to 20 of a hundred packets between nodes are lost"),
-        mild("twice", Own, (3000, 8000), "many packets between nodes arrive twice and out of order"),
+        mild(
+            "twice",
+            Own,
+            (3000, 8000),
+            "many packets between nodes arrive twice and out of order",
+        ),
         mild("narrow", Own, (3000, 8000), "one megabit a second between nodes"),
     ]
 };
@@ -115,8 +131,19 @@ pub struct Struck {
     pub words: String,
     /// The nodes cut off from every majority.
     pub minority: Vec<NodeId>,
-    /// What goes on while it lasts, and ends when this is dropped.
+    /// What goes on while it lasts.
     duty: Option<tokio::task::JoinHandle<()>>,
+    /// What gives a node back what was taken from it.
+    mend: Option<Mend>,
+}
+
+/// What gives a node back what was taken from it.
+#[derive(Debug)]
+enum Mend {
+    /// Its old directory, put away there.
+    Directory { node: NodeId, away: PathBuf },
+    /// A bit as it was.
+    Bit { node: NodeId, bit: bits::Bit },
 }
 
 /// Strikes.
@@ -129,8 +156,8 @@ pub async fn strike(arena: &mut Arena, kind: &'static Kind, aim: Aim) -> Result<
 
 impl Struck {
     /// Ends what goes on by itself.
-    pub fn end(self) {
-        if let Some(duty) = self.duty {
+    pub fn end(&self) {
+        if let Some(duty) = &self.duty {
             duty.abort();
         }
     }
@@ -140,7 +167,7 @@ impl Struck {
 ///
 /// # Errors
 /// A node does not come back: a violation, not a trouble of the arena.
-pub async fn heal_all(arena: &mut Arena) -> Result<()> {
+pub async fn heal_all(arena: &mut Arena, struck: &[Struck]) -> Result<()> {
     if let Some(network) = &arena.network {
         network.set_all(Link::default())?;
     }
@@ -157,19 +184,30 @@ pub async fn heal_all(arena: &mut Arena) -> Result<()> {
             member.signal(rustix::process::Signal::CONT)?;
         }
     }
-    start_or_replace(arena).await
+    start_or_mend(arena, struck).await
 }
 
-/// Starts what does not run. A node that finds its own files damaged says so and serves nothing;
-/// it is then given an empty disk, as an operator would, and takes everything from the others.
-async fn start_or_replace(arena: &mut Arena) -> Result<()> {
-    let Err(error) = arena.start_all(RECOVERY_TIME).await else { return Ok(()) };
-    let mut is_replaced = false;
-    for member in &mut arena.members {
-        if !member.is_running() && member.last_words().contains(DAMAGED) {
-            member.forget_everything()?;
-            is_replaced = true;
+/// Starts what does not run. A node that finds its own files damaged says so and serves nothing:
+/// it is given the bit back, as from a copy. One with an empty disk is not let in by the others:
+/// it is given its old directory back.
+async fn start_or_mend(arena: &mut Arena, struck: &[Struck]) -> Result<()> {
+    for mend in struck.iter().filter_map(|struck| struck.mend.as_ref()) {
+        if let Mend::Directory { node, away } = mend {
+            let member = arena.member(*node);
+            member.kill()?;
+            member.remember(away)?;
         }
     }
-    if is_replaced { arena.start_all(RECOVERY_TIME).await } else { Err(error) }
+    let Err(error) = arena.start_all(RECOVERY_TIME).await else { return Ok(()) };
+    let mut is_mended = false;
+    for mend in struck.iter().filter_map(|struck| struck.mend.as_ref()) {
+        if let Mend::Bit { node, bit } = mend {
+            let member = arena.member(*node);
+            if !member.is_running() && member.last_words().contains(DAMAGED) {
+                bit.flip()?;
+                is_mended = true;
+            }
+        }
+    }
+    if is_mended { arena.start_all(RECOVERY_TIME).await } else { Err(error) }
 }

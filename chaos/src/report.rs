@@ -147,11 +147,8 @@ impl Judged {
                 0 => "-".to_owned(),
                 len => gaps[((len * of_hundred).div_ceil(100)).clamp(1, len) - 1].to_string(),
             };
-            let _ = writeln!(
-                text,
-                "{kind:<16} {count:>5} {:>39} {:>8} {:>8}",
-                at(50), at(99), at(100)
-            );
+            let _ =
+                writeln!(text, "{kind:<16} {count:>5} {:>39} {:>8} {:>8}", at(50), at(99), at(100));
             for why in self.outcome.missed.get(*kind).into_iter().flatten().take(1) {
                 let missed = self.outcome.missed[*kind].len();
                 let _ = writeln!(text, "    could not be made {missed} times: {why}");

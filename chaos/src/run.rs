@@ -134,10 +134,8 @@ pub async fn run(order: &Order, tell: &dyn Fn(&Progress<'_>)) -> Result<Outcome>
     let figures = count(running.tally(), begin, cpu_ms);
     let book = running.stop().await;
     // A node that did not come back is told of; what the others know is judged all the same.
-    let there: Vec<(NodeId, String)> = nodes
-        .into_iter()
-        .filter(|(node, _)| arena.member(*node).is_running())
-        .collect();
+    let there: Vec<(NodeId, String)> =
+        nodes.into_iter().filter(|(node, _)| arena.member(*node).is_running()).collect();
     let evidence = gather(&there, book, faults, &mut troubles).await;
     let outcome = judge(evidence, missed, figures, troubles);
     arena.keep_logs(&order.plan.work).context("keeping the nodes' logs")?;
@@ -145,9 +143,8 @@ pub async fn run(order: &Order, tell: &dyn Fn(&Progress<'_>)) -> Result<Outcome>
 }
 
 fn count(tally: &Tally, begin: Instant, cpu_ms: u64) -> Figures {
-    let of = |counted: &std::sync::atomic::AtomicU64| {
-        counted.load(std::sync::atomic::Ordering::Relaxed)
-    };
+    let of =
+        |counted: &std::sync::atomic::AtomicU64| counted.load(std::sync::atomic::Ordering::Relaxed);
     Figures {
         acked: of(&tally.acked),
         read: of(&tally.read),
@@ -218,7 +215,8 @@ impl Storm<'_> {
             self.wait(Duration::from_millis(lasts), kind.name).await;
         }
         let until = self.running.now();
-        for (from, done, struck) in struck {
+        for (from, done, struck) in &struck {
+            let (from, done) = (*from, *done);
             let fault = Fault {
                 kind: struck.kind.name.to_owned(),
                 nodes: struck.nodes.clone(),
@@ -231,7 +229,8 @@ impl Storm<'_> {
             struck.end();
             self.faults.push(fault);
         }
-        if let Err(error) = nemesis::heal_all(self.arena).await {
+        let struck: Vec<_> = struck.into_iter().map(|(_, _, struck)| struck).collect();
+        if let Err(error) = nemesis::heal_all(self.arena, &struck).await {
             self.troubles.push(format!("after {}: {error:#}", kind.name));
             return;
         }
@@ -292,7 +291,12 @@ async fn gather(
 ) -> Evidence {
     let mut places = workload::places();
     places.extend(book.places);
-    troubles.extend(book.contradictions.into_iter().map(|told| format!("told in two ways: {told}")));
+    let told = book.contradictions;
+    if !told.is_empty() {
+        let shown = told.iter().take(property::SHOWN_MAX).map(|it| format!("\n         {it}"));
+        let shown: String = shown.collect();
+        troubles.push(format!("{} operations were told two things:{shown}", told.len()));
+    }
     let mut keep = |error: anyhow::Error| troubles.push(format!("{error:#}"));
     let replicas = collect::replicas(nodes).await.map_err(&mut keep).unwrap_or_default();
     let logs = collect::logs(nodes, &places).await.map_err(&mut keep).unwrap_or_default();

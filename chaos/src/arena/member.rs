@@ -1,7 +1,7 @@
 //! Member: one node: its process, its disk, and the page by which it can be made ill.
 
 use std::fs::{self, File, OpenOptions};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -209,14 +209,33 @@ impl Member {
         lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
     }
 
-    /// Throws everything away that it must not forget.
+    /// Puts everything away that it must not forget; returns where.
     ///
     /// # Errors
     /// It runs, or has nothing.
-    pub fn forget_everything(&self) -> Result<()> {
+    pub fn forget_everything(&self) -> Result<PathBuf> {
         ensure!(self.child.is_none(), "node {} runs", self.id);
-        fs::remove_dir_all(&self.data)?;
-        // What is gone stays gone, also when the power is cut next.
+        let away = self.data.with_extension("away");
+        fs::rename(&self.data, &away)?;
+        self.sync_parent()?;
+        Ok(away)
+    }
+
+    /// Gives it back what was put away, instead of what it has now.
+    ///
+    /// # Errors
+    /// It runs, or nothing was put away there.
+    pub fn remember(&self, away: &Path) -> Result<()> {
+        ensure!(self.child.is_none(), "node {} runs", self.id);
+        if self.data.exists() {
+            fs::remove_dir_all(&self.data)?;
+        }
+        fs::rename(away, &self.data)?;
+        self.sync_parent()
+    }
+
+    /// What is gone stays gone, also when the power is cut next.
+    fn sync_parent(&self) -> Result<()> {
         if let Some(parent) = self.data.parent() {
             File::open(parent)?.sync_all()?;
         }

@@ -106,7 +106,10 @@ fn meaning(status: u16, cursor: Option<Cursor>, text: &str) -> Answer {
             None => {
                 let first = &body["results"][0]["record"];
                 let record = if first.is_null() { body["record"].clone() } else { first.clone() };
-                Answer::Written(Written { cursor: cursor.or_else(|| cursor_of(&body["cursor"])), record })
+                Answer::Written(Written {
+                    cursor: cursor.or_else(|| cursor_of(&body["cursor"])),
+                    record,
+                })
             }
         },
         408 | 429 | 503 => Answer::NotNow(code),

@@ -123,9 +123,10 @@ fn answer(frame: &Value, place: &Place, id: &str, cursor: &mut Option<Cursor>) -
     let of_place = frame["moduleId"] == *place.module;
     let stands = cursor_of(&frame["cursor"]);
     match frame["type"].as_str()? {
-        "server:ack" if frame["eventId"] == id => {
-            Some(Answer::Written(Written { cursor: stands, record: frame["entry"]["record"].clone() }))
-        }
+        "server:ack" if frame["eventId"] == id => Some(Answer::Written(Written {
+            cursor: stands,
+            record: frame["entry"]["record"].clone(),
+        })),
         "server:batch:ack" if frame["requestId"] == id => Some(Answer::Written(Written {
             cursor: stands,
             record: frame["results"][0]["record"].clone(),

@@ -1,5 +1,6 @@
 //! Bits: flips one bit of one file, as a bad disk would.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -12,11 +13,11 @@ use crate::dice::Dice;
 /// and must then be taken for one that never was.
 const SPARED_BYTES: u64 = 256 << 10;
 
-/// Flips one bit of a file below a folder, or not in the end of any; returns which, in words.
+/// Flips one bit of a file below a folder, or not in the end of any; returns which.
 ///
 /// # Errors
 /// There is no file with enough in it.
-pub(super) fn flip(folder: &Path, spare_the_end: bool, dice: &mut Dice) -> Result<String> {
+pub(super) fn flip(folder: &Path, spare_the_end: bool, dice: &mut Dice) -> Result<Bit> {
     let mut files = Vec::new();
     gather(folder, &mut files).with_context(|| format!("looking below {}", folder.display()))?;
     files.sort();
@@ -30,16 +31,41 @@ pub(super) fn flip(folder: &Path, spare_the_end: bool, dice: &mut Dice) -> Resul
         }
     }
     ensure!(!long_enough.is_empty(), "there is not enough in {} yet", folder.display());
-    let (path, file, written) = dice.pick(&long_enough);
-    let at = dice.between(0, written - 1);
-    let bit = dice.between(0, 7);
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, at)?;
-    byte[0] ^= 1 << bit;
-    file.write_all_at(&byte, at)?;
-    file.sync_all()?;
-    let name = path.strip_prefix(folder).unwrap_or(path);
-    Ok(format!("bit {bit} of byte {at} of {}", name.display()))
+    let (path, _, written) = dice.pick(&long_enough);
+    let (at, bit) = (dice.between(0, written - 1), dice.between(0, 7));
+    let bit = Bit { path: path.clone(), at, bit };
+    bit.flip()?;
+    Ok(bit)
+}
+
+/// A bit on a disk.
+#[derive(Debug, Clone)]
+pub(super) struct Bit {
+    path: PathBuf,
+    at: u64,
+    bit: u64,
+}
+
+impl Bit {
+    /// Makes it the other one.
+    ///
+    /// # Errors
+    /// The file is not there any more, or shorter.
+    pub(super) fn flip(&self) -> Result<()> {
+        let file = File::options().read(true).write(true).open(&self.path)?;
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, self.at)?;
+        byte[0] ^= 1 << self.bit;
+        file.write_all_at(&byte, self.at)?;
+        Ok(file.sync_all()?)
+    }
+}
+
+impl fmt::Display for Bit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.path.file_name().unwrap_or_default().display();
+        write!(f, "bit {} of byte {} of {name}", self.bit, self.at)
+    }
 }
 
 fn gather(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {

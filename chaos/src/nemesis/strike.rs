@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use rustix::process::{Signal, kill_process};
 use tokio::time::sleep;
 
-use super::{Aim, Kind, RECOVERY_TIME, Struck, bits};
+use super::{Aim, Kind, Mend, RECOVERY_TIME, Struck, bits};
 use crate::arena::{Arena, Illness, Link};
 use crate::history::NodeId;
 
@@ -64,7 +64,7 @@ impl Strike<'_> {
     }
 
     fn struck(&self, nodes: Vec<NodeId>, words: String) -> Struck {
-        Struck { kind: self.kind, nodes, words, minority: Vec::new(), duty: None }
+        Struck { kind: self.kind, nodes, words, minority: Vec::new(), duty: None, mend: None }
     }
 
     fn others(&self) -> Vec<NodeId> {
@@ -113,17 +113,21 @@ impl Strike<'_> {
 
     fn empty_disk(&mut self) -> Result<Struck> {
         let node = self.any();
-        self.arena.member(node).kill()?;
-        self.arena.member(node).forget_everything()?;
-        Ok(self.struck(vec![node], format!("killed {node} and emptied its disk")))
+        let member = self.arena.member(node);
+        member.kill()?;
+        let away = member.forget_everything()?;
+        member.start()?;
+        let struck = self.struck(vec![node], format!("{node} came back with an empty disk"));
+        Ok(Struck { mend: Some(Mend::Directory { node, away }), ..struck })
     }
 
     fn flip(&mut self, what: &str, spare_the_end: bool) -> Result<Struck> {
         let node = self.any();
         self.arena.member(node).kill()?;
         let data = self.arena.member(node).data.clone();
-        let words = bits::flip(&data.join(what), spare_the_end, &mut self.aim.dice)?;
-        Ok(self.struck(vec![node], format!("killed {node} and flipped {words}")))
+        let bit = bits::flip(&data.join(what), spare_the_end, &mut self.aim.dice)?;
+        let struck = self.struck(vec![node], format!("killed {node} and flipped {bit}"));
+        Ok(Struck { mend: Some(Mend::Bit { node, bit }), ..struck })
     }
 
     fn ill(&mut self, illness: Illness, number: i64, words: &str) -> Result<Struck> {
@@ -197,7 +201,8 @@ impl Strike<'_> {
             network.set(one, other, Link::CUT)?;
             network.set(other, one, Link::CUT)?;
         }
-        let struck = self.struck(vec![one], format!("{one} and the others do not reach each other"));
+        let struck =
+            self.struck(vec![one], format!("{one} and the others do not reach each other"));
         Ok(Struck { minority: vec![one], ..struck })
     }
 

@@ -95,25 +95,25 @@ pub(super) fn acknowledged(act: &Act, written: &Written) -> Reply {
 
 /// What rows show.
 pub(super) fn read(act: &Act, rows: &Rows) -> Reply {
-    let seen = match act {
-        Act::Get { key } => Seen::Register(rows.find(key).map(|row| {
-            (row["value"].as_u64().unwrap_or(0), row["version"].as_u64().unwrap_or(0))
-        })),
-        Act::ReadLists => Seen::Lists(rows.lists()),
-        Act::ReadBalances => {
-            let balance = |row: &Value| {
-                Some((row["id"].as_str()?.to_owned(), row["balance"].as_i64()?))
-            };
-            Seen::Balances(rows.rows.iter().filter_map(balance).collect::<BTreeMap<_, _>>())
-        }
-        Act::Put { .. }
-        | Act::Cas { .. }
-        | Act::Append { .. }
-        | Act::Transfer { .. }
-        | Act::Ticket
-        | Act::Increment { .. }
-        | Act::TakePiece { .. }
-        | Act::FirstWrite { .. } => Seen::Nothing,
-    };
+    let seen =
+        match act {
+            Act::Get { key } => Seen::Register(rows.find(key).map(|row| {
+                (row["value"].as_u64().unwrap_or(0), row["version"].as_u64().unwrap_or(0))
+            })),
+            Act::ReadLists => Seen::Lists(rows.lists()),
+            Act::ReadBalances => {
+                let balance =
+                    |row: &Value| Some((row["id"].as_str()?.to_owned(), row["balance"].as_i64()?));
+                Seen::Balances(rows.rows.iter().filter_map(balance).collect::<BTreeMap<_, _>>())
+            }
+            Act::Put { .. }
+            | Act::Cas { .. }
+            | Act::Append { .. }
+            | Act::Transfer { .. }
+            | Act::Ticket
+            | Act::Increment { .. }
+            | Act::TakePiece { .. }
+            | Act::FirstWrite { .. } => Seen::Nothing,
+        };
     Reply { cursor: None, version: None, seen }
 }

@@ -86,8 +86,9 @@ impl Subscriber {
             Some("server:event") if frame["moduleId"] == **module => self.event(frame),
             Some("server:snapshot") => cursor_of(&frame["cursors"][module])
                 .map(|cursor| Word::Snapshot { cursor, is_told: self.is_told }),
-            Some("server:resumed") => cursor_of(&frame["modules"][module]["from"])
-                .map(|cursor| Word::Resumed { cursor }),
+            Some("server:resumed") => {
+                cursor_of(&frame["modules"][module]["from"]).map(|cursor| Word::Resumed { cursor })
+            }
             Some("server:resync") if frame["moduleId"] == **module => {
                 self.is_told = true;
                 None
