@@ -23,6 +23,7 @@ mod history;
 pub mod ids;
 pub mod limits;
 mod module;
+pub mod mutant;
 pub mod original;
 pub mod outcome;
 mod outcomes;

@@ -15,6 +15,7 @@ use crate::command::{Batch, Command, Request};
 use crate::delta::{Delta, Hash};
 use crate::entropy::Entropy;
 use crate::ids::{BranchKey, Offset};
+use crate::mutant::{self, Mutant};
 use crate::outcome::Outcome;
 use crate::partition::schemas::Schemas;
 
@@ -66,6 +67,11 @@ impl Partition {
         }
         self.level = self.level.max(batch.level);
         self.uptime_ms = self.uptime_ms.saturating_add(batch.elapsed_ms);
+        if mutant::is(Mutant::ReuseSequenceNumberAfterFailover)
+            && batch.entropy.starts_with(&mutant::FIRST_OF_TERM)
+        {
+            self.forget_last_numbers();
+        }
         let applied = (0..).zip(&batch.commands).map(|(place, command)| {
             let stamp = Stamp {
                 at: batch.stamped,
@@ -90,6 +96,22 @@ impl Partition {
             self.branches.insert(command.key.clone(), Arc::new(branch));
         }
         applied
+    }
+
+    /// What [`Mutant::ReuseSequenceNumberAfterFailover`] does: every counter goes one step back.
+    fn forget_last_numbers(&mut self) {
+        let keys: Vec<BranchKey> = self.branches.keys().cloned().collect();
+        for key in keys {
+            let Some(branch) = self.branches.get_mut(&key) else { continue };
+            let counters = &mut Arc::make_mut(branch).numbers.counters;
+            let taken: Vec<_> = counters
+                .iter()
+                .map(|(table, field, last)| (table.clone(), field.to_owned(), last))
+                .collect();
+            for (table, field, last) in taken {
+                counters.reset(&table, &field, last.checked_sub(1));
+            }
+        }
     }
 
     /// A `Define` with the schema this partition already holds, if it holds an equal one.

@@ -20,6 +20,10 @@ use std::time::Duration;
 use model::NodeId;
 use raft::Timing;
 
+/// Names the one thing this node does wrong on purpose; see `model::mutant`.
+#[cfg(feature = "mutants")]
+pub(crate) const MUTANT: &str = "MISHKAH_MUTANT";
+
 pub use settings::{LogFormat, Settings, unknown_variables};
 
 /// The default HTTP port.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use model::mutant::{self, Mutant};
 use model::{NodeId, ReplicaId};
 use openraft::errors::{
     ClientWriteError, ForwardReason, ForwardToLeader, InitializeError, LinearizableReadError,
@@ -124,6 +125,9 @@ impl ReplicaGroup {
     /// # Errors
     /// See [`ReadError`].
     pub async fn read_index(&self) -> Result<u64, ReadError> {
+        if mutant::is(Mutant::ReadFromDeposedLeader) && self.status().is_leader {
+            return Ok(self.status().applied);
+        }
         match self.0.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
             Ok(linearizer) => Ok(linearizer.read_log_id().index()),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {

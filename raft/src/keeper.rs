@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::mutant::{self, Mutant};
 use openraft::Raft;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
@@ -80,7 +81,14 @@ impl Keeper {
         // openraft hears of it, and then lets go of the log the older checkpoint covers. That the
         // core has stopped meanwhile is no failure of the checkpoint.
         let _ = self.raft.trigger().snapshot().await;
-        if let Some(index) = self.replica.checkpoints.oldest_index(self.replica.key) {
+        let (checkpoints, key) = (&self.replica.checkpoints, self.replica.key);
+        let mut below = checkpoints.oldest_index(key);
+        if mutant::is(Mutant::PurgeWalBeforeCheckpointDurable) {
+            // openraft lets go of nothing above the last checkpoint it has heard of.
+            tokio::time::sleep(limits::RETRY_AFTER).await;
+            below = checkpoints.newest(key).map(|newest| newest.meta().index);
+        }
+        if let Some(index) = below {
             let _ = self.raft.trigger().purge_log(index).await;
         }
         Ok(())

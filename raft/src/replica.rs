@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use model::codec;
+use model::mutant::{self, Mutant};
 use openraft::EntryPayload;
 use openraft::storage::ApplyResponder;
 use parking_lot::Mutex;
@@ -209,6 +210,11 @@ impl Replica {
             }
             EntryPayload::Normal(Entry(bytes)) => {
                 self.since_checkpoint.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                // What the store holds was applied before this process began.
+                let again = || id.index <= self.store.stored();
+                if mutant::is(Mutant::ApplyTwiceAfterRestart) && again() {
+                    seat.machine.apply(id.index, bytes, &mut Vec::new())?;
+                }
                 Reply(Some(seat.machine.apply(id.index, bytes, &mut changes)?))
             }
         };

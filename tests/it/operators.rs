@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tests::binary::mishkah;
+use tests::binary::{binary, mishkah};
 use tests::fleet::Fleet;
 use tests::status::Status;
 
@@ -29,6 +29,19 @@ async fn leadership_is_spread_and_the_sample_branches_live_apart() -> Result<()>
         assert_eq!(status.list("nodes").len(), 3);
         assert!(status.list("nodes").iter().all(|node| node["reachable"] == true), "{}", status.0);
     }
+    Ok(())
+}
+
+#[test]
+fn the_program_as_it_is_built_has_no_mutants_in_it() -> Result<()> {
+    // In two pieces, so that this program may be searched as well.
+    let name = "skip-directory-fsync";
+    let done = mishkah()?.arg("start").env("MISHKAH_MUTANT", name).output()?;
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(!done.status.success() && said.contains("MISHKAH_MUTANT"), "{said}");
+    let program = std::fs::read(binary()?)?;
+    assert!(program.windows(14).any(|bytes| bytes == b"MISHKAH_LISTEN"), "it can be searched");
+    assert!(!program.windows(name.len()).any(|bytes| bytes == name.as_bytes()));
     Ok(())
 }
 

@@ -273,7 +273,8 @@ mod tests {
     }
 
     fn define() -> Command {
-        let tables = br#"{"tables":{"note":{"fields":{"id":{"type":"string","primaryKey":true}}}}}"#;
+        let tables =
+            br#"{"tables":{"note":{"fields":{"id":{"type":"string","primaryKey":true}}}}}"#;
         let schema = Schema::from_definition("notes", &Value::from_json(tables).unwrap()).unwrap();
         let definition = Definition {
             schema: Arc::new(schema),

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use model::mutant::{self, Mutant};
 use model::{Applied, Batch, Command, Outcome, Reject, Timestamp, codec, partition};
 use raft::{ProposeError, ReplicaGroup};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -153,9 +154,14 @@ impl Work {
     }
 
     async fn propose(&mut self, packed: Packed) {
-        let Packed { commands, waiting, bytes } = packed;
+        let Packed { commands, mut waiting, bytes } = packed;
         metrics::histogram!("mishkah_batch_commands").record(commands.len() as f64);
         let batch = self.stamp(commands);
+        if mutant::is(Mutant::AcknowledgeBeforeCommit)
+            && let Ok(applied) = model::Partition::clone(&self.published.view()).apply(&batch)
+        {
+            self.answer(&applied, std::mem::take(&mut waiting));
+        }
         let entry = heavy(bytes, move || codec::encode(&batch)).into();
         let result = self.group.propose(Some(self.term), entry).await;
         let refusal = match result {
@@ -206,12 +212,17 @@ impl Work {
 
     fn stamp(&mut self, commands: Vec<Command>) -> Batch {
         let now = Instant::now();
-        let elapsed = self.stamped.replace(now).map_or(Duration::ZERO, |last| now - last);
+        let last = self.stamped.replace(now);
+        let elapsed = last.map_or(Duration::ZERO, |last| now - last);
+        let mut entropy = *uuid::Uuid::new_v4().as_bytes();
+        if mutant::is(Mutant::ReuseSequenceNumberAfterFailover) && last.is_none() {
+            entropy[..8].copy_from_slice(&mutant::FIRST_OF_TERM);
+        }
         Batch {
             level: partition::LEVEL,
             stamped: wall_clock(),
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
-            entropy: *uuid::Uuid::new_v4().as_bytes(),
+            entropy,
             commands,
         }
     }

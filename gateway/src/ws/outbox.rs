@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::ws::{Message, Utf8Bytes};
 use futures::Sink;
+use model::mutant::{self, Mutant};
 
 use crate::limits::SLOWEST_BYTES_PER_SECOND;
 use crate::metrics::{Channel, Counters};
@@ -47,7 +48,10 @@ impl Outbox {
 
     /// Adds a text frame; an empty one is none.
     pub(crate) fn push(&mut self, frame: Utf8Bytes, channel: Channel) {
-        if !frame.is_empty() {
+        let lost = mutant::is(Mutant::DropEventWhenQueueFull)
+            && channel == Channel::Event
+            && self.is_full();
+        if !frame.is_empty() && !lost {
             self.add(Message::Text(frame), channel);
         }
     }
@@ -67,11 +71,21 @@ impl Outbox {
             self.bytes += length(&frame);
         }
         self.frames.push_back((frame, channel));
+        if mutant::is(Mutant::ReorderTwoEvents)
+            && let [.., earlier @ (_, Channel::Event), later @ (_, Channel::Event)] =
+                self.frames.make_contiguous()
+        {
+            std::mem::swap(earlier, later);
+        }
     }
 
     /// Whether more may be asked for.
     pub(crate) fn has_room(&self) -> bool {
-        self.frames.len() < self.frames_max && self.bytes < self.bytes_max
+        !self.is_full() || mutant::is(Mutant::DropEventWhenQueueFull)
+    }
+
+    fn is_full(&self) -> bool {
+        self.frames.len() >= self.frames_max || self.bytes >= self.bytes_max
     }
 
     /// Whether a snapshot waits: nobody is asked for more before it is under way.

@@ -19,6 +19,7 @@ use crate::history::History;
 use crate::ids::{BranchKey, TableName};
 use crate::limits::{HISTORY_PAGE, OUTCOME_PAGE, RECORD_PAGE, SEGMENT_EVENTS};
 use crate::module::{Module, Numbers, Relations, Row, Rows};
+use crate::mutant::{self, Mutant};
 use crate::outcomes::Outcomes;
 use crate::partition::schemas::Schemas;
 use crate::partition::{BadChunk, ChunkSource, LEVEL, Partition};
@@ -132,6 +133,9 @@ impl Reader<'_> {
 
     fn outcomes(&self, folder: &str, count: u64, next: u64) -> Result<Outcomes, BadChunk> {
         let mut outcomes = Outcomes::starting_at(next);
+        if mutant::is(Mutant::ForgetExactlyOnceInCheckpoint) {
+            return Ok(outcomes);
+        }
         let oldest = next.saturating_sub(count);
         for page in oldest / OUTCOME_PAGE..next.div_ceil(OUTCOME_PAGE) {
             let name = outcome_page_name(folder, page);

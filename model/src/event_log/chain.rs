@@ -1,7 +1,7 @@
 //! Chain: whether the events of a log, read in order, are children of one another, up to its head.
 //!
 //! Promise: an event that was changed, left out, doubled or put elsewhere breaks the chain, by its
-//! own hash or by its successor's. Refused: to judge what stands before the first event it is given.
+//! own hash or by its successor's. Refused: to judge what stands before the first event given.
 
 use crate::branch::{Branch, event_hash};
 use crate::delta::{Event, Hash};

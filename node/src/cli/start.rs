@@ -29,6 +29,8 @@ pub(super) async fn run(args: StartArgs) -> Result<ExitCode, Failure> {
     let config = Config::check(args.settings.over(file))?;
     telemetry::log(config.log, &config.log_level)
         .map_err(|error| format!("log_level: {error}; a level such as info, or info,raft=debug"))?;
+    #[cfg(feature = "mutants")]
+    choose_mutant()?;
     raise_open_files();
     for warning in config.warnings() {
         tracing::warn!("{warning}");
@@ -58,6 +60,19 @@ pub(super) async fn run(args: StartArgs) -> Result<ExitCode, Failure> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Takes the mutant that the environment names, and says so where nobody can miss it.
+#[cfg(feature = "mutants")]
+fn choose_mutant() -> Result<(), Failure> {
+    let Some(name) = std::env::var_os(crate::config::MUTANT) else { return Ok(()) };
+    let name = name.to_string_lossy();
+    model::mutant::choose(&name)?;
+    tracing::warn!(
+        mutant = %name,
+        "A MUTANT IS ACTIVE: this node breaks a promise on purpose; it must hold no data that counts"
+    );
+    Ok(())
 }
 
 /// Hands over and stops. Where whoever started this node is gone, so are the other nodes it

@@ -12,7 +12,13 @@ use super::ConfigError;
 const PREFIX: &str = "MISHKAH_";
 /// Variables of ours that are no settings of a node: the configuration's path, which node the
 /// client verbs ask, and what tests are told.
-const OTHER_VARIABLES: [&str; 3] = ["MISHKAH_CONFIG", "MISHKAH_URL", "MISHKAH_ORIGINAL_DATA"];
+const OTHER_VARIABLES: &[&str] = &[
+    "MISHKAH_CONFIG",
+    "MISHKAH_URL",
+    "MISHKAH_ORIGINAL_DATA",
+    #[cfg(feature = "mutants")]
+    super::MUTANT,
+];
 /// Names further apart than this are not suggested.
 const SIMILAR_MIN: f64 = 0.75;
 
@@ -173,7 +179,7 @@ pub(super) fn names() -> BTreeMap<String, String> {
 /// [`ConfigError::Unknown`] with the nearest known name.
 pub fn unknown_variables(set: impl Iterator<Item = String>) -> Result<(), ConfigError> {
     let known: Vec<String> =
-        names().into_values().chain(OTHER_VARIABLES.map(str::to_owned)).collect();
+        names().into_values().chain(OTHER_VARIABLES.iter().map(|&name| name.to_owned())).collect();
     for name in set.filter(|name| name.starts_with(PREFIX)) {
         if !known.contains(&name) {
             return Err(unknown("environment", &name, known.into_iter()));

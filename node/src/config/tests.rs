@@ -101,3 +101,25 @@ fn open_and_even_clusters_are_warned_about() {
     assert!(even.warnings()[0].contains("odd number"), "{:?}", even.warnings());
     assert_eq!(even.peer_listen.to_string(), "127.0.0.1:1");
 }
+
+/// Whether a node may be told of a mutant, by what it says to the variable.
+fn refused_mutant() -> Option<String> {
+    let set = ["MISHKAH_MUTANT".to_owned()].into_iter();
+    unknown_variables(set).err().map(|error| error.to_string())
+}
+
+#[cfg(not(feature = "mutants"))]
+#[test]
+fn a_node_as_it_is_released_refuses_to_be_a_mutant() {
+    assert!(refused_mutant().is_some_and(|refused| refused.contains("MISHKAH_MUTANT")));
+}
+
+#[cfg(feature = "mutants")]
+#[test]
+fn a_node_may_be_told_of_any_mutant_that_is_documented_and_of_no_other() {
+    assert_eq!(refused_mutant(), None);
+    let table = include_str!("../../../docs/mutants.md");
+    let told: Vec<&str> =
+        table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    assert_eq!(told, model::mutant::ALL.map(|(name, _)| name));
+}

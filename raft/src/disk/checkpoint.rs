@@ -35,6 +35,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use model::mutant::{self, Mutant};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -307,7 +308,9 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
     let written = (|| {
         let file = fs::File::create(&unfinished)?;
         file.write_all_at(bytes, 0)?;
-        file.sync_all()?;
+        if !mutant::is(Mutant::PurgeWalBeforeCheckpointDurable) {
+            file.sync_all()?;
+        }
         fs::rename(&unfinished, path)
     })();
     written.map_err(|error| {

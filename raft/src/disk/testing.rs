@@ -1,13 +1,14 @@
 //! A disk that fails when told to: full, failing to sync, or losing power.
 
-use std::collections::HashMap;
-use std::fs::File;
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 
+use model::mutant::{self, Mutant};
 use parking_lot::Mutex;
 
 use crate::disk::{Device, Machinery};
@@ -25,6 +26,8 @@ pub(crate) struct Faulty {
     pub(crate) full: AtomicBool,
     pub(crate) sync_fails: AtomicBool,
     unsynced: Mutex<HashMap<u64, Unsynced>>,
+    /// By directory, the names of segments in it that are durable.
+    names: Mutex<HashMap<PathBuf, HashSet<PathBuf>>>,
 }
 
 /// A small generator, so that a seed gives one schedule.
@@ -42,7 +45,7 @@ impl Dice {
 
 impl Faulty {
     /// Cuts the power: of what was written but not synced, each sector is lost or kept by chance;
-    /// all of it is lost without dice.
+    /// all of it is lost without dice. Names are lost with their files.
     pub(crate) fn power_cut(&self, mut dice: Option<&mut Dice>) {
         for (_, lost) in self.unsynced.lock().drain() {
             for (offset, before) in lost.before.iter().rev() {
@@ -53,7 +56,19 @@ impl Faulty {
                 }
             }
         }
+        for (dir, durable) in &*self.names.lock() {
+            for name in segments_in(dir).unwrap().difference(durable) {
+                fs::remove_file(name).unwrap();
+            }
+        }
     }
+}
+
+/// Log segments and nothing else: a directory asked about may hold other people's files too.
+fn segments_in(dir: &Path) -> io::Result<HashSet<PathBuf>> {
+    let is_segment = |path: &PathBuf| path.extension().is_some_and(|suffix| suffix == "wal");
+    let paths = fs::read_dir(dir)?.map(|entry| Ok(entry?.path()));
+    paths.filter(|path| path.as_ref().map_or(true, is_segment)).collect()
 }
 
 impl Device for Faulty {
@@ -83,7 +98,12 @@ impl Device for Faulty {
         Ok(())
     }
 
-    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut names = self.names.lock();
+        let durable = names.entry(dir.to_owned()).or_default();
+        if !mutant::is(Mutant::SkipDirectoryFsync) {
+            *durable = segments_in(dir)?;
+        }
         Ok(())
     }
 

@@ -47,6 +47,8 @@ impl Cluster {
         groups: impl IntoIterator<Item = u16>,
         tune: impl Fn(&mut GroupsConfig) + Send + 'static,
     ) -> Self {
+        #[cfg(feature = "mutants")]
+        crate::mutants::choose();
         let mut cluster = Self {
             network: MemoryNetwork::new(),
             fatal: Arc::default(),

@@ -7,5 +7,7 @@ mod cluster;
 mod failures;
 mod groups;
 mod members;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod recovery;
 mod storm;

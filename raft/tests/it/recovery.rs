@@ -143,6 +143,31 @@ async fn a_checkpoint_is_written_by_itself_once_enough_was_applied() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_newest_checkpoint_that_is_lost_costs_nothing() {
+    let mut cluster = Cluster::start(1, [1]).await;
+    let node = NodeId(1);
+    for round in 0..3 {
+        for number in 0..20 {
+            cluster.propose(G, entry(round * 20 + number)).await;
+        }
+        cluster.group(node, G).checkpoint().await.unwrap();
+    }
+    cluster.status(node, G, |status| status.purged > 0).await;
+    // Longer than it takes to cut too much, were that done.
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    cluster.close(node).await;
+    let shelf = std::fs::read_dir(cluster.dir(node).join("checkpoints")).unwrap();
+    let shelf = shelf.map(|found| found.unwrap().path()).next().unwrap();
+    let files = std::fs::read_dir(shelf).unwrap().map(|found| found.unwrap().path());
+    let newest = files.filter(|file| file.extension().is_some_and(|e| e == "checkpoint")).max();
+    std::fs::write(newest.unwrap(), b"").unwrap();
+    cluster.open(node).await;
+    cluster.leader(G).await;
+    let expected: Vec<Bytes> = (0..60).map(entry).collect();
+    assert_eq!(cluster.tally(node, G).entries(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_gone_is_filled_anew() {
     let mut cluster = Cluster::start(1, [1]).await;
     for number in 0..100 {

@@ -3,6 +3,8 @@
 mod faults;
 mod kill;
 mod law;
+#[cfg(feature = "mutants")]
+mod mutants;
 
 use std::fs;
 use std::path::PathBuf;
@@ -25,6 +27,8 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        #[cfg(feature = "mutants")]
+        mutants::choose();
         Self { dir: tempfile::tempdir().unwrap(), device: Arc::new(Faulty::default()) }
     }
 

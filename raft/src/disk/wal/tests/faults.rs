@@ -123,6 +123,22 @@ fn disk_damage_is_noticed_by_readers_too() {
 }
 
 #[test]
+fn disk_what_was_acknowledged_survives_a_power_cut() {
+    let bench = Bench::new();
+    let (wal, _) = bench.open();
+    write(&wal, vec![vote(ONE, "me")]).unwrap();
+    for index in 1..200 {
+        write(&wal, vec![append(ONE, index..index + 1)]).unwrap();
+    }
+    assert!(bench.files().len() > 2, "it went through several segments");
+    drop(wal);
+    bench.device.power_cut(None);
+    let (wal, recovered) = bench.open();
+    assert_eq!(recovered.groups[&ONE].vote, Some(Bytes::from_static(b"me")));
+    assert_eq!(indexes(&wal, ONE), (1..200).collect::<Vec<_>>());
+}
+
+#[test]
 fn disk_what_was_reported_after_a_kill_survives_the_next_power_cut() {
     let bench = Bench::new();
     let (wal, _) = bench.open();
