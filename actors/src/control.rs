@@ -124,6 +124,7 @@ impl State {
         if !catalogue.is_formed() {
             return self.form().await;
         }
+        self.learn_what_there_is().await;
         self.start_partitions(&catalogue, myself).await;
         if self.tell_itself(&catalogue).await {
             self.tell_the_rest().await;
@@ -182,6 +183,16 @@ impl State {
         };
         if let Err(error) = self.start.changes.make("form".to_owned(), change).await {
             tracing::warn!(%error, "the cluster could not be formed yet");
+        }
+    }
+
+    /// Before this node denies anything to a client, it has heard the whole catalogue once.
+    async fn learn_what_there_is(&self) {
+        if self.start.changes.knows() {
+            return;
+        }
+        if let Err(refusal) = self.start.changes.catch_up().await {
+            tracing::info!(?refusal, "the catalogue is not complete on this node yet");
         }
     }
 

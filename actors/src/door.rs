@@ -44,6 +44,14 @@ pub trait Branches: Send + Sync + 'static {
     /// This node's copy of the catalogue, and each later one.
     fn catalogues(&self) -> watch::Receiver<Arc<Catalogue>>;
 
+    /// Whether there is anything to tell from this node's copy of the catalogue: one that began
+    /// with nothing has to hear from group 0 first, or it would deny what there is.
+    fn knows(&self) -> bool;
+
+    /// Brings this node's copy of the catalogue up to now: what was agreed on before, by whatever
+    /// node, is in it afterwards. For those about to say that there is no such thing.
+    fn catch_up(&self) -> BoxFuture<'static, Result<(), RouteError>>;
+
     /// Has group 0 take a change, once under this id. When it returns, this node's copy has it.
     fn change(&self, id: String, change: Change) -> BoxFuture<'static, Result<(), ChangeError>>;
 

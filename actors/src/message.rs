@@ -35,6 +35,8 @@ pub(crate) enum Ask {
     Post(Post),
     /// What was said last under this topic? You should own it.
     LastPost(String),
+    /// Confirm that you lead group 0, and up to where a reader must have applied.
+    CatalogueIndex,
 }
 
 /// The answer to an [`Ask`].

@@ -65,7 +65,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let group_0 = config.groups.start(GroupId::CLUSTER, ReplicaId(id.0), Box::new(machine)).await?;
     let reach = Arc::new(Reach::default());
     let partitions = Partitions::default();
-    let changes = Changes::new(id, group_0.clone(), Arc::clone(&config.peers));
+    let knows = catalogue.borrow().is_formed();
+    let changes = Changes::new(id, group_0.clone(), Arc::clone(&config.peers), knows);
     let router = Router::new(Parts {
         node: id,
         catalogue: catalogue.clone(),

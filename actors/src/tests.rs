@@ -38,6 +38,22 @@ async fn a_read_creates_nothing_and_an_unknown_module_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_the_catalogue_that_was_brought_up_to_now_has_what_was_agreed_before() {
+    let cluster = Cluster::start(3).await;
+    for (turn, maker) in [0, 1, 2, 0, 1].into_iter().enumerate() {
+        let id = format!("late-{turn}");
+        let nothing = Change::Patterns { patterns: vec![], defaults: vec![] };
+        cluster.router(maker).change(id.clone(), nothing).await.unwrap();
+        for place in 0..3 {
+            let router = cluster.router(place);
+            assert!(router.knows());
+            Branches::catch_up(&router).await.unwrap();
+            assert!(router.catalogue().has_taken(&id), "{id} at {place}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_branch_actor_that_panics_costs_nobody_anything() {
     let cluster = Cluster::start(1).await;
     let router = cluster.router(0);

@@ -166,7 +166,7 @@ impl ApiError {
     }
 
     #[must_use]
-    fn retry(mut self, after: Duration) -> Self {
+    pub(crate) fn retry(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
         let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
         self.details([("retryAfterMs", millis.into())])

@@ -55,6 +55,15 @@ impl Branches for Router {
         self.0.catalogue.clone()
     }
 
+    fn knows(&self) -> bool {
+        self.0.changes.knows()
+    }
+
+    fn catch_up(&self) -> BoxFuture<'static, Result<(), RouteError>> {
+        let router = self.clone();
+        Box::pin(async move { router.0.changes.catch_up().await.map_err(unread) })
+    }
+
     fn change(&self, id: String, change: Change) -> BoxFuture<'static, Result<(), ChangeError>> {
         let router = self.clone();
         Box::pin(async move {
@@ -148,6 +157,10 @@ impl Router {
             Ask::ReadIndex(partition) => self.answer_read_index(partition).await,
             Ask::Change(entry) => match self.0.changes.decide(&entry).await {
                 Ok(result) => Reply::Changed(result),
+                Err(refusal) => Reply::Refused(refusal),
+            },
+            Ask::CatalogueIndex => match self.0.changes.index().await {
+                Ok(index) => Reply::Index(index),
                 Err(refusal) => Reply::Refused(refusal),
             },
             Ask::Status => Reply::Status(self.leads()),

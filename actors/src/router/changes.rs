@@ -1,16 +1,18 @@
 //! Changes: how a change of the catalogue reaches the leader of group 0, from any node.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use model::{CatalogueEntry, Change, ChangeRefused, NodeId, codec};
 use raft::{Lane, ReplicaGroup};
 
 use crate::door::ChangeError;
-use crate::limits::REQUEST_DEADLINE;
+use crate::limits::{ATTEMPT_TIMEOUT, REQUEST_DEADLINE};
 use crate::message::{Ask, Refusal, Reply, decode, encode};
 use crate::partition::proposer::wall_clock;
 use crate::peers::Peers;
+use crate::router::no_leader;
 
 /// The way of a change into group 0.
 #[derive(Clone)]
@@ -18,11 +20,67 @@ pub(crate) struct Changes {
     node: NodeId,
     group: ReplicaGroup,
     peers: Arc<dyn Peers>,
+    heard: Arc<Heard>,
+}
+
+/// What this node has heard from the leader of group 0 since it was started.
+struct Heard {
+    /// Whether its copy of the catalogue has ever been complete: on its disk, or confirmed.
+    knows: AtomicBool,
+    /// When the last confirmation was asked for: who came before that is served by it.
+    asked_at: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl Changes {
-    pub(crate) fn new(node: NodeId, group: ReplicaGroup, peers: Arc<dyn Peers>) -> Self {
-        Self { node, group, peers }
+    /// `knows`: the copy on this node's disk is of a formed cluster.
+    pub(crate) fn new(
+        node: NodeId,
+        group: ReplicaGroup,
+        peers: Arc<dyn Peers>,
+        knows: bool,
+    ) -> Self {
+        let heard =
+            Heard { knows: AtomicBool::new(knows), asked_at: tokio::sync::Mutex::default() };
+        Self { node, group, peers, heard: Arc::new(heard) }
+    }
+
+    /// Whether the copy here can be answered from.
+    pub(crate) fn knows(&self) -> bool {
+        self.heard.knows.load(Ordering::Acquire)
+    }
+
+    /// Brings the copy here up to now. However many ask at once, group 0 is asked one at a time.
+    pub(crate) async fn catch_up(&self) -> Result<(), Refusal> {
+        let came = Instant::now();
+        let mut asked_at = self.heard.asked_at.lock().await;
+        if asked_at.is_some_and(|asked| asked >= came) {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let index = self.confirmed_index().await?;
+        self.group.wait_applied(index, ATTEMPT_TIMEOUT).await?;
+        *asked_at = Some(began);
+        self.heard.knows.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    async fn confirmed_index(&self) -> Result<u64, Refusal> {
+        let Some((_, leader)) = self.group.status().leader else { return Err(no_leader()) };
+        if leader == self.node {
+            return self.index().await;
+        }
+        let message = encode(&Ask::CatalogueIndex);
+        let answer = self.peers.call(leader, Lane::Bulk, message, ATTEMPT_TIMEOUT).await;
+        match answer.map(|answer| decode(&answer)) {
+            Ok(Ok(Reply::Index(index))) => Ok(index),
+            Ok(Ok(Reply::Refused(refusal))) => Err(refusal),
+            Ok(Ok(_) | Err(_)) | Err(_) => Err(no_leader()),
+        }
+    }
+
+    /// On the leader of group 0: the index that a reader must have applied.
+    pub(crate) async fn index(&self) -> Result<u64, Refusal> {
+        Ok(self.group.read_index().await?)
     }
 
     /// Has group 0 take a change; tries again, under the same id, until the deadline.

@@ -28,7 +28,7 @@ pub struct Gap {
     /// The place, as `branch:module`.
     pub place: String,
     /// The longest time in which a write was wanted and none acknowledged, in microseconds, from
-    /// when the fault struck until [`HEAL_MAX`] after it was healed.
+    /// when the fault struck until the next one did, or [`HEAL_MAX`] after it was healed.
     pub micros: u64,
 }
 
@@ -39,7 +39,7 @@ pub fn gaps(evidence: &Evidence) -> Vec<Gap> {
     let mut gaps = Vec::new();
     for (index, fault) in evidence.faults.iter().enumerate() {
         for (place, demand) in &places {
-            if let Some(micros) = demand.longest(fault.from.0, fault.until.0 + HEAL_MAX) {
+            if let Some(micros) = demand.longest(fault.from.0, end(evidence, fault)) {
                 let (kind, place) = (fault.kind.clone(), place.name());
                 gaps.push(Gap { kind, fault: index, place, micros });
             }

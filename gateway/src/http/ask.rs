@@ -105,7 +105,13 @@ impl FromRequestParts<App> for InModule {
         let InBranch { principal, branch, level } =
             InBranch::from_request_parts(parts, app).await?;
         let module = ModuleId::parse(&path_part(parts, app, "module").await?)?;
-        Self::find(app, principal, BranchKey::new(branch, module), level)
+        let key = BranchKey::new(branch, module);
+        if let Ok(found) = Self::find(app, principal.clone(), key.clone(), level) {
+            return Ok(found);
+        }
+        // It may have been made at another node a moment ago.
+        app.branches.catch_up().await?;
+        Self::find(app, principal, key, level)
     }
 }
 

@@ -22,6 +22,8 @@ use crate::{metrics, ws};
 
 /// Names one request, in its answer and in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// When a node that began with nothing is worth asking again.
+const HEARING_TIME: Duration = Duration::from_secs(1);
 const ANY: HeaderValue = HeaderValue::from_static("*");
 const METHODS: HeaderValue = HeaderValue::from_static("GET,POST,PUT,PATCH,DELETE,OPTIONS");
 const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("600");
@@ -34,7 +36,7 @@ pub(crate) async fn walk_through(State(app): State<App>, request: Request, next:
     let id = request_id(request.headers());
     let asked_headers = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
 
-    let mut response = match admit(&request) {
+    let mut response = match admit(&request).and_then(|()| knows_enough(&app, &request)) {
         Err(error) => error.into_response(),
         Ok(()) if method == Method::OPTIONS => preflight(asked_headers),
         Ok(()) if ws::is_upgrade(&request) => ws::accept(app, request).await,
@@ -77,6 +79,17 @@ fn admit(request: &Request) -> Result<(), ApiError> {
     decoded(uri.path())?;
     if request.method() == Method::HEAD && uri.path().starts_with("/api/") {
         return Err(ApiError::new(Problem::MethodNotAllowed, "the API does not take HEAD"));
+    }
+    Ok(())
+}
+
+/// A node that began with nothing says so, until it has heard what there is: it would deny it.
+fn knows_enough(app: &App, request: &Request) -> Result<(), ApiError> {
+    let path = request.uri().path();
+    let is_asked = path.starts_with("/api/") && !path.starts_with("/api/cluster/");
+    if (is_asked || ws::is_upgrade(request)) && !app.branches.knows() {
+        let message = "this node has not heard yet which branches and modules there are";
+        return Err(ApiError::new(Problem::NotReady, message).retry(HEARING_TIME));
     }
     Ok(())
 }

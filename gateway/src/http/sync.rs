@@ -134,6 +134,9 @@ impl FromRequestParts<App> for InSync {
         let key = BranchKey::new(BranchId::parse(&branch)?, ModuleId::parse(&module)?);
         // Any module may be used by any branch, as by a publish.
         if app.branches.catalogue().module(&key.module).is_none() {
+            app.branches.catch_up().await?;
+        }
+        if app.branches.catalogue().module(&key.module).is_none() {
             let message = format!("there is no module {:?}", key.module);
             return Err(ApiError::new(Problem::ModuleNotFound, message)
                 .details([("moduleId", key.module.as_str().into())]));

@@ -96,6 +96,10 @@ pub(crate) struct Orders {
     pub(crate) refuse_follow: Mutex<Vec<RouteError>>,
     /// Why the node is not ready.
     pub(crate) not_ready: Mutex<Option<String>>,
+    /// The node has not heard of anything yet.
+    pub(crate) knows_nothing: AtomicBool,
+    /// The catalogue as it is at other nodes.
+    pub(crate) late_catalogue: Mutex<Option<Arc<Catalogue>>>,
     /// Reads run into a defect.
     pub(crate) panic: AtomicBool,
     /// Outcomes wait for permits.
@@ -343,6 +347,14 @@ impl Fake {
     }
 }
 
+impl Fake {
+    /// The node has an empty copy of the catalogue; what there is, is known elsewhere.
+    pub(crate) fn fall_behind(&self) {
+        let all = self.0.catalogue.send_replace(Arc::default());
+        *self.orders().late_catalogue.lock() = Some(all);
+    }
+}
+
 impl Log {
     fn new() -> Self {
         Self { deltas: Vec::new(), resync: 0, end: 0 }
@@ -414,6 +426,21 @@ impl Branches for Fake {
             let changed = this.0.changed.subscribe();
             let stream = FakeDeltas { fake: this, key, next, changed, resync, end };
             Ok(Follow { snapshot, stream: Box::new(stream) })
+        }
+        .boxed()
+    }
+
+    fn knows(&self) -> bool {
+        !self.orders().knows_nothing.load(Ordering::SeqCst)
+    }
+
+    fn catch_up(&self) -> BoxFuture<'static, Result<(), RouteError>> {
+        let this = self.clone();
+        async move {
+            if let Some(late) = this.orders().late_catalogue.lock().take() {
+                this.0.catalogue.send_replace(late);
+            }
+            Ok(())
         }
         .boxed()
     }

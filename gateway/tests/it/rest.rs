@@ -2,6 +2,7 @@
 
 use actors::RouteError;
 use axum::http::StatusCode;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::client::{Answered, Rest, members};
@@ -30,6 +31,34 @@ async fn ready_is_no_while_a_leader_is_missing_or_the_node_drains() {
     *rest.fake.orders().not_ready.lock() = None;
     rest.gateway.drain().await;
     assert_eq!(rest.get("/readyz").await.text("reason"), "this node is draining");
+}
+
+#[tokio::test]
+async fn a_node_that_has_heard_nothing_denies_nothing() {
+    let rest = Rest::new();
+    rest.fake.orders().knows_nothing.store(true, Ordering::SeqCst);
+    for path in [M, "/api/branches", "/api/sync/dar/pos", "/api/branches/no/modules/such"] {
+        let refused = rest.get(path).await;
+        assert_eq!(refused.code(), (503, "not-ready"), "{path}");
+        assert_eq!(refused.header("retry-after"), "1");
+    }
+    let upgrade = [("connection", "upgrade"), ("upgrade", "websocket")];
+    assert_eq!(rest.send("GET", "/ws", "", &upgrade).await.status, 503);
+    for path in ["/healthz", "/api/cluster/status", "/metrics"] {
+        assert_eq!(rest.get(path).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_another_node_made_a_moment_ago_is_not_denied() {
+    for path in [M, "/api/sync/dar/pos"] {
+        let rest = Rest::new();
+        rest.fake.fall_behind();
+        assert_eq!(rest.get(path).await.status, 200, "{path}");
+    }
+    let rest = Rest::new();
+    let answer = rest.get("/api/branches/dar/modules/such").await;
+    assert_eq!(answer.code(), (404, "module-not-found"));
 }
 
 #[tokio::test]
