@@ -9,6 +9,7 @@ pub mod collect;
 pub mod dice;
 pub mod ground;
 pub mod history;
+pub mod mutants;
 pub mod nemesis;
 pub mod property;
 pub mod report;

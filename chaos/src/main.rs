@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use chaos::arena::Plan;
 use chaos::ground::{self, Ground};
+use chaos::mutants::{Hunt, MUTANTS};
 use chaos::nemesis::{KINDS, Kind, Needs};
 use chaos::run::{self, Order, Progress};
 use chaos::{report, scenario};
@@ -36,6 +37,8 @@ struct Cli {
 enum Task {
     /// Run a storm; exits with 1 if a promise was broken, with 3 if the run proves nothing
     Run(Box<RunOptions>),
+    /// Put builds with a bug on purpose through storms; exits with 1 if one is not caught
+    Mutants(Box<MutantsOptions>),
     /// List the faults and scenarios, and whether this machine allows them
     Kinds {
         /// As JSON
@@ -87,10 +90,36 @@ struct RunOptions {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+struct MutantsOptions {
+    /// The node's program, built with `--features mutants`
+    #[arg(long, value_name = "FILE")]
+    binary: PathBuf,
+    /// Only these, with commas between [default: all that show on this ground]
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// On loopback, also where namespaces can be made
+    #[arg(long)]
+    loopback: bool,
+    /// Rounds of each at most, each of another seed
+    #[arg(long, default_value_t = 4)]
+    rounds: u32,
+    /// The first round's seed
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Where the reports go
+    #[arg(long, value_name = "DIR", default_value = "mutants-report")]
+    out: PathBuf,
+    /// Print what was found as JSON
+    #[arg(long)]
+    json: bool,
+}
+
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
     match Cli::parse().command {
         Task::Run(options) => run_storm(*options).await,
+        Task::Mutants(options) => hunt_mutants(&options),
         Task::Kinds { json } => list_kinds(json),
     }
 }
@@ -204,6 +233,49 @@ fn keep(work: &Path, out: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn hunt_mutants(options: &MutantsOptions) -> Result<ExitCode> {
+    for name in &options.only {
+        if !MUTANTS.iter().any(|mutant| mutant.name == name) {
+            let names: Vec<&str> = MUTANTS.iter().map(|mutant| mutant.name).collect();
+            bail!("there is no mutant `{name}`; there are {}", names.join(", "));
+        }
+    }
+    let loopback = options.loopback || ground::missing().is_some();
+    let hunt = Hunt {
+        binary: options.binary.clone(),
+        loopback,
+        rounds: options.rounds,
+        seed: options.seed,
+        out: options.out.clone(),
+    };
+    let mut found = Vec::new();
+    for mutant in &MUTANTS {
+        let is_wanted = options.only.is_empty() || options.only.iter().any(|n| n == mutant.name);
+        if !is_wanted {
+            continue;
+        }
+        if loopback && !mutant.on_loopback {
+            say(&format!("skipped {}: only namespaces show it", mutant.name));
+            continue;
+        }
+        let one = hunt.one(mutant)?;
+        if !options.json {
+            let by = if one.caught_by.is_empty() {
+                "NOT CAUGHT".to_owned()
+            } else {
+                one.caught_by.join(", ")
+            };
+            say(&format!("{:<38} {:>4} s, {} rounds  {by}", one.mutant, one.seconds, one.rounds));
+        }
+        found.push(one);
+    }
+    if options.json {
+        say(&serde_json::to_string_pretty(&found)?);
+    }
+    let is_all = !found.is_empty() && found.iter().all(|one| !one.caught_by.is_empty());
+    Ok(if is_all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn list_kinds(json: bool) -> Result<ExitCode> {

@@ -5,13 +5,16 @@
 use anyhow::{Context, Result, bail};
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async, connect_async};
 
 use super::{ATTEMPT_TIME, Answer, Verb, Written, cursor_of, verb_json};
 use crate::history::{Cursor, NodeId, Place};
+
+/// What a slow reader holds unread, in bytes.
+const SMALL_BUFFER: u32 = 4096;
 
 type Wire = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -36,7 +39,37 @@ impl Socket {
     ) -> Result<Self> {
         let opened = timeout(ATTEMPT_TIME, connect_async(format!("ws://{http}/ws"))).await;
         let (wire, _) = opened.context("the node does not answer")??;
-        let mut socket = Self { node, wire };
+        Self::enter(Self { node, wire }, place, client, after).await
+    }
+
+    /// Opens a session of one who takes little at a time: what it does not read soon waits at the
+    /// node, not in the machine's buffers.
+    ///
+    /// # Errors
+    /// See [`Socket::open`].
+    pub async fn open_slow(
+        (node, http): (NodeId, &str),
+        place: &Place,
+        client: &str,
+        after: Option<Cursor>,
+    ) -> Result<Self> {
+        let opened = timeout(ATTEMPT_TIME, async {
+            let socket = TcpSocket::new_v4()?;
+            socket.set_recv_buffer_size(SMALL_BUFFER)?;
+            let stream = socket.connect(http.parse()?).await?;
+            let url = format!("ws://{http}/ws");
+            Ok::<_, anyhow::Error>(client_async(url, MaybeTlsStream::Plain(stream)).await?.0)
+        });
+        let wire = opened.await.context("the node does not answer")??;
+        Self::enter(Self { node, wire }, place, client, after).await
+    }
+
+    async fn enter(
+        mut socket: Self,
+        place: &Place,
+        client: &str,
+        after: Option<Cursor>,
+    ) -> Result<Self> {
         let mut hello = json!({"type": "client:hello", "branchId": place.branch,
                                "clientId": client, "role": "storm"});
         if let Some(Cursor { epoch, sequence }) = after {

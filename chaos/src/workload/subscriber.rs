@@ -59,25 +59,40 @@ impl Subscriber {
         let node = self.dice.pick(&self.stage.crew.nodes).0;
         let client = format!("subscriber-{}", self.number);
         let http = self.stage.http(node).to_owned();
-        let Ok(mut socket) = Socket::open((node, &http), &self.place, &client, self.cursor).await
-        else {
-            return sleep(BEFORE_AGAIN).await;
+        let (door, after) = ((node, http.as_str()), self.cursor);
+        let opened = if self.is_slow() {
+            Socket::open_slow(door, &self.place, &client, after).await
+        } else {
+            Socket::open(door, &self.place, &client, after).await
         };
+        let Ok(mut socket) = opened else { return sleep(BEFORE_AGAIN).await };
         self.connection += 1;
         self.is_told = false;
         let seconds = self.dice.between(STAY_SECONDS.0, STAY_SECONDS.1);
         let end = Instant::now() + Duration::from_secs(seconds);
+        let naps_at = Instant::now() + Duration::from_secs(seconds / 4);
+        let mut has_napped = !self.is_slow();
         while Instant::now() < end {
             if self.stage.is_over() && end - Instant::now() > AFTER_THE_END {
                 return;
             }
             let patience = SILENCE.min(end - Instant::now()).min(Duration::from_secs(1));
+            if !has_napped && Instant::now() > naps_at && !self.stage.is_over() {
+                has_napped = true;
+                let half = Duration::from_secs(seconds / 2);
+                sleep(half).await;
+            }
             match timeout(patience, socket.next()).await {
                 Ok(Ok(frame)) => self.hear(node, &frame),
                 Ok(Err(_)) => return sleep(BEFORE_AGAIN).await,
                 Err(_) => {}
             }
         }
+    }
+
+    /// Three of eight take little at a time, and nothing at all for half of each stay.
+    fn is_slow(&self) -> bool {
+        self.number % 8 > 4
     }
 
     fn hear(&mut self, node: NodeId, frame: &Value) {
