@@ -1,7 +1,7 @@
 //! Minority silent: who cannot reach a majority says nothing is done, and shows no state.
 //!
-//! Promise: every operation whose last attempt went to a node of a minority, and was asked and
-//! ended while it was one, is judged, reads too. Who answered earlier attempts nobody knows.
+//! Promise: every attempt that went to a node of a minority, and was asked and ended while it was
+//! one, is judged, those to read too. An attempt that was followed by another had no answer.
 
 use super::Verdict;
 use super::book::{told, when};
@@ -12,8 +12,9 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
     let promise = "A node without a majority acknowledges nothing.";
     let mut verdict = Verdict::new("minority-silent", promise);
     for fault in evidence.faults.iter().filter(|fault| !fault.minority.is_empty()) {
-        for op in evidence.ops.iter().filter(|op| is_inside(op, fault)) {
-            let wrong = matches!(op.outcome, Outcome::Done(_));
+        let attempts = evidence.ops.iter().flat_map(|op| inside(op, fault));
+        for (op, is_last) in attempts {
+            let wrong = is_last && matches!(op.outcome, Outcome::Done(_));
             verdict.check(wrong.then(|| {
                 let (op, kind) = (told(op), &fault.kind);
                 let (from, until) = (when(fault.minority_from), when(fault.until));
@@ -25,11 +26,14 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
     verdict
 }
 
-fn is_inside(op: &Op, fault: &Fault) -> bool {
-    op.attempts.last().is_some_and(|last| {
-        fault.minority.contains(&last.node)
-            && last.at >= fault.minority_from
-            && op.completed <= fault.until
+/// The attempts at an operation that were made at a minority; whether each was the last.
+fn inside<'a>(op: &'a Op, fault: &Fault) -> impl Iterator<Item = (&'a Op, bool)> {
+    let ends = op.attempts.iter().skip(1).map(|next| Some(next.at)).chain([None]);
+    op.attempts.iter().zip(ends).filter_map(move |(attempt, next)| {
+        let is_inside = fault.minority.contains(&attempt.node)
+            && attempt.at >= fault.minority_from
+            && next.unwrap_or(op.completed) <= fault.until;
+        is_inside.then_some((op, next.is_none()))
     })
 }
 
@@ -54,14 +58,12 @@ mod tests {
     fn silence_holds_and_what_others_answer() {
         assert_holds(judge, &story(&[(1, 120)], 150, unknown()), 1);
         assert_holds(judge, &story(&[(2, 120)], 150, refused()), 1);
-        for (attempts, completed) in [
-            (&[(3, 120)][..], 150),
-            (&[(1, 105)], 150),
-            (&[(1, 120)], 201),
-            (&[(1, 120), (3, 130)], 150),
-        ] {
+        for (attempts, completed) in
+            [(&[(3, 120)][..], 150), (&[(1, 105)], 150), (&[(1, 120)], 201)]
+        {
             assert_holds(judge, &story(attempts, completed, done(1)), 0);
         }
+        assert_holds(judge, &story(&[(1, 120), (3, 130)], 150, done(1)), 1);
     }
 
     #[test]

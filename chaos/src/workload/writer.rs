@@ -247,8 +247,11 @@ impl Writer {
             return first;
         }
         let node = self.any_node();
-        attempts.push(Attempt { node, at: self.stage.now() });
+        let at = self.stage.now();
         let again = self.attempt(node, id, request).await;
+        if matches!(again, Answer::Written(_)) {
+            attempts.push(Attempt { node, at });
+        }
         let same = match (&first, &again) {
             (Answer::Written(first), Answer::Written(again)) => first.cursor == again.cursor,
             (_, Answer::NotNow(_) | Answer::Maybe(_)) => true,

@@ -203,7 +203,11 @@ pub enum WalError {
         dir: PathBuf,
     },
     /// The file is not what was written.
-    #[error("log file {} is damaged at offset {offset}: {reason}", file.display())]
+    #[error(
+        "log file {} is damaged at offset {offset}: {reason}; nothing was changed. Bring this node's \
+         data directory back from a copy: the other replicas hold what is missing in it",
+        file.display()
+    )]
     Corrupt {
         /// The file.
         file: PathBuf,
