@@ -1,0 +1,3 @@
+//! Simulate: stub.
+
+fn main() {}
