@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::partition::machine::{PartitionMachine, Published};
+use crate::partition::proposer::chance;
 use crate::partition::{self, PartitionActor};
 use crate::reach::Reach;
 use crate::router::changes::Changes;
@@ -176,7 +177,7 @@ impl State {
         }
         let nodes: Vec<NodeId> = self.start.initial.iter().map(|node| node.id).collect();
         let change = Change::Form {
-            cluster_id: uuid::Uuid::new_v4().to_string(),
+            cluster_id: chance().to_string(),
             nodes: self.start.initial.clone(),
             placements: cluster::place(self.start.partitions, &nodes, ReplicaId(1)),
         };
@@ -191,7 +192,7 @@ impl State {
         if catalogue.nodes.get(&me.id) == Some(me) || self.told_itself {
             return true;
         }
-        let id = format!("node:{}:{}", me.id, uuid::Uuid::now_v7());
+        let id = format!("node:{}:{}", me.id, chance());
         match self.start.changes.make(id, Change::Node(me.clone())).await {
             Ok(()) => self.told_itself = true,
             Err(error) => tracing::warn!(%error, "this node could not make itself known yet"),

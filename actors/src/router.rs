@@ -8,13 +8,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use model::{BranchKey, Catalogue, Command, NodeId, Outcome, PartitionId, Request};
 use parking_lot::{Mutex, RwLock};
 use ractor::{ActorId, ActorRef};
 use raft::{Lane, ReplicaGroup};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
 use crate::branch::Submission;
 use crate::door::RouteError;

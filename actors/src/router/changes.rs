@@ -1,10 +1,11 @@
 //! Changes: how a change of the catalogue reaches the leader of group 0, from any node.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use model::{CatalogueEntry, Change, ChangeRefused, NodeId, codec};
 use raft::{Lane, ReplicaGroup};
+use tokio::time::Instant;
 
 use crate::door::ChangeError;
 use crate::limits::REQUEST_DEADLINE;

@@ -86,7 +86,13 @@ impl Maker {
     pub(super) fn attempt(&self) {
         let wanted = self.shared.state.lock().spare.wanted;
         if let Some(head) = wanted {
-            self.attempted(Segment::create(&self.dir, head, self.segment_bytes, &[], &*self.device));
+            self.attempted(Segment::create(
+                &self.dir,
+                head,
+                self.segment_bytes,
+                &[],
+                &*self.device,
+            ));
         }
     }
 
