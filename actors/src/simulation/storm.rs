@@ -1,0 +1,398 @@
+//! Storm: one run: the cluster forms, clients work while faults strike, all is healed, and what is
+//! left is judged.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::NodeId;
+use parking_lot::Mutex;
+use raft::disk::{Ending, Failing, Flipped, Kept, flip};
+use raft::simulated::Dice;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::fleet::{Fatality, Fleet};
+use super::network::USUAL;
+use super::oracle;
+use super::schedule::{Fault, NODES, PARTITIONS, Strike, Victim, schedule};
+use super::workload::{Act, BRANCHES, CLIENTS, Clients, Known, Memory};
+use super::{Plan, Report};
+use crate::Branches;
+
+/// How long a formed cluster may take to be whole again once nothing is wrong any more.
+const HEALED_WITHIN: Duration = Duration::from_secs(60);
+/// How long a first start may take.
+const FORMED_WITHIN: Duration = Duration::from_secs(60);
+/// How long a process that ended by itself stays down.
+const RESTART: Duration = Duration::from_millis(700);
+/// Pause of whoever waits for something.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What the tasks of a run share.
+struct Storm {
+    fleet: Arc<Fleet>,
+    began: Instant,
+    report: Mutex<Report>,
+    dice: Mutex<Dice>,
+    /// Bits that are turned over, by node.
+    flipped: Mutex<Vec<(u64, Flipped)>>,
+}
+
+/// Runs a plan where virtual time is current.
+pub(super) async fn run(plan: Plan) -> std::io::Result<Report> {
+    let (fatal, ends) = mpsc::unbounded_channel();
+    let fleet = Arc::new(Fleet::new(plan.seed, fatal)?);
+    let began = Instant::now();
+    let storm = Arc::new(Storm {
+        fleet: fleet.clone(),
+        began,
+        report: Mutex::default(),
+        dice: Mutex::new(Dice(plan.seed ^ 0x570E)),
+        flipped: Mutex::default(),
+    });
+    for node in 1..=NODES {
+        storm.bring_up(node).await;
+    }
+    tokio::spawn(storm.clone().bury(ends));
+    let clients = Arc::new(Clients { fleet, memory: Mutex::default(), began });
+    if storm.formed().await {
+        let working: Vec<_> = (1..=CLIENTS)
+            .map(|client| tokio::spawn(clients.clone().run(client, plan.seed, plan.length)))
+            .collect();
+        if plan.faults {
+            for strike in schedule(plan.seed, plan.length) {
+                tokio::time::sleep_until(began + strike.at).await;
+                tokio::spawn(storm.clone().strike(strike));
+            }
+        }
+        for work in working {
+            if let Err(error) = work.await {
+                storm.wrong(format!("a client failed: {error}"));
+            }
+        }
+        tokio::time::sleep_until(began + plan.length).await;
+        storm.heal_and_judge(&clients).await;
+    }
+    Ok(storm.finish(&clients.memory.lock()))
+}
+
+impl Storm {
+    fn tell(&self, words: String) {
+        let at = self.began.elapsed().as_secs_f64();
+        self.report.lock().story.push(format!("{at:9.3} {words}"));
+    }
+
+    fn wrong(&self, words: String) {
+        self.tell(format!("WRONG: {words}"));
+        self.report.lock().violations.push(words);
+    }
+
+    /// Waits until something holds; `false`: it did not in time.
+    async fn until(&self, within: Duration, mut holds: impl FnMut() -> bool) -> bool {
+        let deadline = Instant::now() + within;
+        while !holds() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        true
+    }
+
+    async fn formed(&self) -> bool {
+        let fleet = &self.fleet;
+        let ready =
+            || (1..=NODES).all(|id| fleet.router(id).is_some_and(|router| router.ready().is_ok()));
+        let formed = self.until(FORMED_WITHIN, ready).await;
+        if formed {
+            self.tell("the cluster has formed".into());
+        } else {
+            self.wrong("liveness: the cluster did not form".into());
+        }
+        formed
+    }
+
+    /// Starts a node. What it refuses because of a bit turned over is turned back first.
+    async fn bring_up(&self, node: u64) {
+        for _ in 0..3 {
+            let Err(reason) = self.fleet.start(node).await else {
+                self.tell(format!("node {node} runs"));
+                return;
+            };
+            self.tell(format!("node {node} refuses to start: {reason}"));
+            self.report.lock().refusals += 1;
+            let mut flipped = self.flipped.lock();
+            let mine = flipped.iter().position(|(whose, _)| *whose == node);
+            match mine.map(|place| flipped.swap_remove(place)) {
+                Some((_, bit)) => {
+                    // The file may have been set aside meanwhile: then it is read by nobody.
+                    let _ = bit.turn();
+                }
+                None => {
+                    drop(flipped);
+                    self.wrong(format!("node {node} refuses to start: {reason}"));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Ends nodes whose log cannot go on, as their processes would, and starts them again.
+    async fn bury(self: Arc<Self>, mut ends: mpsc::UnboundedReceiver<Fatality>) {
+        while let Some((node, life, reason)) = ends.recv().await {
+            if self.fleet.life(node) != life {
+                continue;
+            }
+            self.tell(format!("node {node} ends: {reason}"));
+            // What stands on a disk whose sync failed is as unknown as after a loss of power.
+            if self.end(node, Ending::Power) {
+                let storm = self.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(RESTART).await;
+                    storm.bring_up(node).await;
+                });
+            }
+        }
+    }
+
+    /// Ends a node's life; whether it ran.
+    fn end(&self, node: u64, ending: Ending) -> bool {
+        match self.fleet.end(node, ending) {
+            Ok(dir) => {
+                let ended = dir.is_some();
+                self.report.lock().lives += u64::from(ended);
+                ended
+            }
+            Err(error) => {
+                self.wrong(format!("the simulated disk of node {node} failed: {error}"));
+                false
+            }
+        }
+    }
+
+    fn who(&self, victim: Victim) -> u64 {
+        match victim {
+            Victim::Node(node) => node,
+            Victim::Leader(group) => self.fleet.leader(group).unwrap_or(1),
+        }
+    }
+
+    async fn strike(self: Arc<Self>, strike: Strike) {
+        *self.report.lock().faults.entry(strike.fault.kind()).or_default() += 1;
+        self.tell(format!("{strike}"));
+        match strike.fault {
+            Fault::Kill(victim) => self.down(&[self.who(victim)], Ending::Kill, strike).await,
+            Fault::Power(victim) | Fault::Flip(victim, _) | Fault::StoreGone(victim) => {
+                self.down(&[self.who(victim)], Ending::Power, strike).await;
+            }
+            Fault::PowerAll => self.down(&[1, 2, 3], Ending::Power, strike).await,
+            Fault::Torn(victim, calls) => {
+                self.fleet.with(self.who(victim), |up| up.disk.lose_power_after(calls));
+            }
+            Fault::DiskFails(victim) => {
+                let (writes, node) = (strike.lasts.as_millis() % 2 == 0, self.who(victim));
+                self.fleet.fail(node, Failing { writes, syncs: !writes, full: false });
+            }
+            Fault::Full(victim) => {
+                let node = self.who(victim);
+                self.fleet.fail(node, Failing { full: true, ..Failing::default() });
+                tokio::time::sleep(strike.lasts).await;
+                self.fleet.fail(node, Failing::default());
+            }
+            Fault::SlowDisk(victim, most) => {
+                let node = self.who(victim);
+                self.fleet.pace(node, most);
+                tokio::time::sleep(strike.lasts).await;
+                self.fleet.pace(node, 3);
+            }
+            Fault::Isolate(victim) => {
+                let node = self.who(victim);
+                let others = (1..=NODES).filter(|other| *other != node);
+                let pairs = others.flat_map(|other| [(node, other), (other, node)]).collect();
+                self.cut(node, pairs, strike.lasts).await;
+            }
+            Fault::OneWay(from, to) => self.cut(from, vec![(from, to)], strike.lasts).await,
+            Fault::Late(most) => {
+                self.fleet.wires.delay((USUAL.0, Duration::from_millis(most)));
+                tokio::time::sleep(strike.lasts).await;
+                self.fleet.wires.delay(USUAL);
+            }
+            Fault::Lossy(per_mille) => {
+                self.fleet.wires.lose(per_mille);
+                tokio::time::sleep(strike.lasts).await;
+                self.fleet.wires.lose(0);
+            }
+        }
+    }
+
+    /// Ends nodes together, does to their files what the fault says, and starts them again.
+    async fn down(&self, nodes: &[u64], ending: Ending, strike: Strike) {
+        let ended: Vec<u64> =
+            nodes.iter().copied().filter(|node| self.end(*node, ending)).collect();
+        for &node in &ended {
+            let Some(dir) = self.fleet.dir(node) else { continue };
+            match strike.fault {
+                Fault::Flip(_, kept) => self.turn_a_bit(node, &dir, kept),
+                Fault::StoreGone(_) => self.fleet.room.clear(&dir.join("store")),
+                Fault::Kill(_)
+                | Fault::Power(_)
+                | Fault::PowerAll
+                | Fault::Torn(..)
+                | Fault::Isolate(_)
+                | Fault::OneWay(..)
+                | Fault::Late(_)
+                | Fault::Lossy(_)
+                | Fault::Full(_)
+                | Fault::DiskFails(_)
+                | Fault::SlowDisk(..) => {}
+            }
+        }
+        tokio::time::sleep(strike.lasts).await;
+        for node in ended {
+            self.bring_up(node).await;
+        }
+    }
+
+    fn turn_a_bit(&self, node: u64, dir: &std::path::Path, kept: Kept) {
+        match flip(dir, kept, &mut self.dice.lock()) {
+            Ok(Some(flipped)) => {
+                self.tell(format!("node {node}: a bit turns over: {flipped:?}"));
+                self.flipped.lock().push((node, flipped));
+            }
+            Ok(None) => self.tell(format!("node {node} keeps nothing of {kept:?} yet")),
+            Err(error) => self.wrong(format!("no bit of node {node} could be turned: {error}")),
+        }
+    }
+
+    async fn cut(&self, node: u64, pairs: Vec<(u64, u64)>, lasts: Duration) {
+        for (from, to) in &pairs {
+            self.fleet.wires.cut(NodeId(*from), NodeId(*to));
+        }
+        self.fleet.notice_links(node);
+        tokio::time::sleep(lasts).await;
+        for (from, to) in &pairs {
+            self.fleet.wires.heal(NodeId(*from), NodeId(*to));
+        }
+        self.fleet.notice_links(node);
+    }
+
+    /// Undoes every fault, then demands that the cluster is whole again, and judges.
+    async fn heal_and_judge(&self, clients: &Clients) {
+        self.tell("everything is healed".into());
+        // Faults that still last end by themselves within this time.
+        let healing = Instant::now();
+        let mut whole = false;
+        while healing.elapsed() < HEALED_WITHIN && !whole {
+            self.heal().await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            whole = self.alive(clients).await;
+        }
+        self.report.lock().healed_after = healing.elapsed();
+        if !whole {
+            self.wrong(format!("liveness: {}", self.what_is_missing()));
+        }
+        match oracle::held(&self.fleet).await {
+            Ok(held) => {
+                for wrong in oracle::judge(&clients.memory.lock(), &held) {
+                    self.wrong(wrong);
+                }
+            }
+            Err(reason) => self.wrong(format!("liveness: {reason}")),
+        }
+    }
+
+    async fn heal(&self) {
+        for (from, to) in self.fleet.wires.cut_off() {
+            self.fleet.wires.heal(from, to);
+        }
+        self.fleet.wires.delay(USUAL);
+        self.fleet.wires.lose(0);
+        let up = self.fleet.up();
+        for node in 1..=NODES {
+            self.fleet.fail(node, Failing::default());
+            self.fleet.pace(node, 3);
+            self.fleet.notice_links(node);
+            if !up.contains(&node) {
+                self.bring_up(node).await;
+            }
+        }
+    }
+
+    /// Whether every node takes a fresh write and read for every branch, and replicas are equal.
+    async fn alive(&self, clients: &Clients) -> bool {
+        let mut dice = self.dice.lock().clone();
+        for node in 1..=NODES {
+            for branch in BRANCHES {
+                let name = format!("last-{node}-{branch}-{}", dice.next());
+                clients.write(&mut dice, name.clone(), branch, Act::Note, node).await;
+                let memory = clients.memory.lock();
+                let done = |op: &&super::workload::Op| op.id.request == name;
+                let known = memory.ops.iter().rev().find(done).map(|op| op.known.clone());
+                if !matches!(known, Some(Known::Done(_))) {
+                    return false;
+                }
+                drop(memory);
+                if !clients.read_head(branch, node).await {
+                    return false;
+                }
+            }
+        }
+        *self.dice.lock() = dice;
+        self.until(Duration::from_secs(10), || self.equal()).await
+    }
+
+    fn equal(&self) -> bool {
+        (0..=PARTITIONS).all(|group| {
+            let at = |node| {
+                let group = raft::GroupId(group);
+                self.fleet.with(node, |up| Some(up.groups.get(group)?.status().applied)).flatten()
+            };
+            let first = at(1);
+            first.is_some() && (2..=NODES).all(|node| at(node) == first)
+        })
+    }
+
+    fn what_is_missing(&self) -> String {
+        let mut words = Vec::new();
+        for node in 1..=NODES {
+            let Some(router) = self.fleet.router(node) else {
+                words.push(format!("node {node} does not run"));
+                continue;
+            };
+            if let Err(reason) = router.ready() {
+                words.push(format!("node {node}: {reason}"));
+            }
+            self.fleet.with(node, |up| {
+                for (id, group) in up.groups.all() {
+                    let status = group.status();
+                    words.push(format!(
+                        "node {node} group {id}: term {} leader {:?} log {} committed {} \
+                         applied {} stopped {:?}",
+                        status.term,
+                        status.leader,
+                        status.last_log,
+                        status.committed,
+                        status.applied,
+                        status.stopped
+                    ));
+                }
+            });
+        }
+        words.join("; ")
+    }
+
+    fn finish(&self, memory: &Memory) -> Report {
+        let mut report = std::mem::take(&mut *self.report.lock());
+        for op in &memory.ops {
+            match op.known {
+                Known::Done(_) => report.acknowledged += 1,
+                Known::Refused(_) => report.refused += 1,
+                Known::Unknown => report.unknown += 1,
+            }
+        }
+        report.reads = memory.reads;
+        report.messages = self.fleet.wires.counts();
+        report.virtual_time = self.began.elapsed();
+        report
+    }
+}
