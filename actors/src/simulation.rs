@@ -10,9 +10,11 @@
 //! working store write goes to files in memory that do not lose what was not synced; a node is
 //! never paused; its wall clock never jumps; sockets and JSON are not here.
 //!
-//! What is not closed: the order in which tokio's `select!` looks at its branches, and the order
-//! of hash maps in libraries. Two runs of one seed have the same faults at the same virtual times,
-//! and may differ in who leads then.
+//! What is not closed: the order in which tokio wakes those who watch one value (it is the seed's
+//! too where tokio is built with `--cfg tokio_unstable`), the order of hash maps in libraries, and
+//! sled's own threads, which decide how long its files are. Two runs of one seed have the same
+//! faults at the same virtual times, and may differ in who leads then;
+//! [`Report::first_difference`] says where they part.
 
 mod fleet;
 mod network;
@@ -37,6 +39,15 @@ pub struct Plan {
     pub length: Duration,
     /// Whether faults strike at all.
     pub faults: bool,
+    /// Whether the disks lie about what is durable: then the oracle must speak.
+    pub lying: bool,
+}
+
+impl Plan {
+    /// A seed under faults.
+    pub fn new(seed: u64, length: Duration) -> Self {
+        Self { seed, length, faults: true, lying: false }
+    }
 }
 
 /// What came of a run.
@@ -54,8 +65,10 @@ pub struct Report {
     pub unknown: u64,
     /// Linearizable reads answered.
     pub reads: u64,
-    /// Messages carried and lost by the wires.
-    pub messages: (u64, u64),
+    /// Messages carried by the wires, lost, and carried with pieces of checkpoints.
+    pub messages: (u64, u64, u64),
+    /// Replicas whose log was shortened below a checkpoint by the end.
+    pub purged: u64,
     /// Starts a node refused because of what it found on its disk.
     pub refusals: u64,
     /// Lives of nodes that ended.
@@ -64,8 +77,23 @@ pub struct Report {
     pub virtual_time: Duration,
     /// Virtual time from the end of the faults until all replicas were equal.
     pub healed_after: Duration,
-    /// What happened, with virtual times.
-    pub story: Vec<String>,
+    /// What happened to the nodes, with virtual times.
+    pub story: Vec<(Duration, String)>,
+    /// The story and every write with its answer, by virtual time.
+    pub steps: Vec<(Duration, String)>,
+}
+
+impl Report {
+    /// Where two runs part: the first step in which they differ, of both.
+    pub fn first_difference(&self, other: &Self) -> Option<(String, String)> {
+        let shown = |step: Option<&(Duration, String)>| match step {
+            Some((at, words)) => format!("{:.6} {words}", at.as_secs_f64()),
+            None => "nothing more".to_owned(),
+        };
+        let steps = self.steps.len().max(other.steps.len());
+        let at = (0..steps).find(|&at| self.steps.get(at) != other.steps.get(at))?;
+        Some((shown(self.steps.get(at)), shown(other.steps.get(at))))
+    }
 }
 
 /// Runs one seed on this thread.
@@ -74,7 +102,10 @@ pub struct Report {
 /// When the machine refuses a runtime or room for files.
 pub fn run(plan: Plan) -> std::io::Result<Report> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_time().start_paused(true).build()?;
+    builder.enable_time().start_paused(true);
+    #[cfg(tokio_unstable)]
+    builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&plan.seed.to_le_bytes()));
+    let runtime = builder.build()?;
     let report = runtime.block_on(async {
         raft::simulated::begin(plan.seed);
         Box::pin(storm::run(plan)).await

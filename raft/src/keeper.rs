@@ -34,6 +34,7 @@ impl Keeper {
         let mut rest_until = None;
         loop {
             let request = tokio::select! {
+                biased;
                 request = requests.recv() => match request {
                     Some(request) => Some(request),
                     None => return,

@@ -24,7 +24,7 @@ use crate::{Router, Running};
 /// Size of a log segment: small, so that many come and go.
 const SEGMENT_BYTES: u64 = 128 << 10;
 /// Log after which a checkpoint is due: small, so that many are written and sent.
-const CHECKPOINT_BYTES: u64 = 48 << 10;
+const CHECKPOINT_BYTES: u64 = 12 << 10;
 /// How soon a broken link is noticed, and a new one made.
 const LINK_NOTICED: Duration = Duration::from_millis(300);
 
@@ -55,6 +55,8 @@ pub(super) struct Fleet {
     pub(super) wires: Wires,
     pub(super) room: SimulatedRoom,
     dice: Mutex<Dice>,
+    /// Disks say that what they were given is durable, and do nothing for it.
+    lying: bool,
     fatal: mpsc::UnboundedSender<Fatality>,
 }
 
@@ -70,12 +72,16 @@ fn record(id: u64) -> NodeRecord {
 }
 
 impl Fleet {
-    pub(super) fn new(seed: u64, fatal: mpsc::UnboundedSender<Fatality>) -> std::io::Result<Self> {
+    pub(super) fn new(
+        plan: super::Plan,
+        fatal: mpsc::UnboundedSender<Fatality>,
+    ) -> std::io::Result<Self> {
+        let (seed, lying) = (plan.seed, plan.lying);
         let room = SimulatedRoom::new()?;
         let node = |id: u64| (id, Node { dir: room.place(&format!("{id}-0")), life: 0, up: None });
         let nodes = Mutex::new((1..=NODES).map(node).collect());
         let (wires, dice) = (Wires::new(seed ^ 0x0001_3155), Mutex::new(Dice(seed ^ 0xF1EE7)));
-        Ok(Self { nodes, wires, room, dice, fatal })
+        Ok(Self { nodes, wires, room, dice, lying, fatal })
     }
 
     /// Begins a node's life. `Err`: what it keeps is refused, in words.
@@ -89,6 +95,7 @@ impl Fleet {
             (node.dir.clone(), node.life)
         };
         let disk = Arc::new(SimulatedDisk::new(self.roll()));
+        disk.fail(self.sound());
         let pace = Arc::new(Mutex::new(3));
         let fatal = self.fatal.clone();
         let mut config = GroupsConfig::new(NodeId(id), dir, move |reason| {
@@ -220,6 +227,11 @@ impl Fleet {
         };
         let found = nodes.iter().filter_map(|(id, node)| Some((leads(node)?, *id)));
         found.max().map(|(_, id)| id)
+    }
+
+    /// What a disk does when no fault strikes it.
+    pub(super) fn sound(&self) -> Failing {
+        Failing { lies: self.lying, ..Failing::default() }
     }
 
     pub(super) fn fail(&self, id: u64, failing: Failing) {

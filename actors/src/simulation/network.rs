@@ -45,6 +45,7 @@ struct State {
     last: BTreeMap<(NodeId, NodeId, u8), Instant>,
     carried: u64,
     lost: u64,
+    bulk: u64,
 }
 
 /// All wires. Cheap to clone.
@@ -69,6 +70,7 @@ impl Wires {
             last: BTreeMap::new(),
             carried: 0,
             lost: 0,
+            bulk: 0,
         })))
     }
 
@@ -119,10 +121,10 @@ impl Wires {
         self.0.lock().lost_per_mille = per_mille;
     }
 
-    /// Messages carried and lost.
-    pub(super) fn counts(&self) -> (u64, u64) {
+    /// Messages carried, lost, and carried with checkpoints.
+    pub(super) fn counts(&self) -> (u64, u64, u64) {
         let state = self.0.lock();
-        (state.carried, state.lost)
+        (state.carried, state.lost, state.bulk)
     }
 
     /// The nodes whose wires are cut in any direction.
@@ -154,6 +156,7 @@ impl Wires {
         let due = after.map_or(due, |after| due.max(after));
         state.last.insert((from, to, lane as u8), due);
         state.carried += 1;
+        state.bulk += u64::from(lane == Lane::Bulk);
         Fate::Arrives(due)
     }
 

@@ -41,7 +41,7 @@ struct Storm {
 /// Runs a plan where virtual time is current.
 pub(super) async fn run(plan: Plan) -> std::io::Result<Report> {
     let (fatal, ends) = mpsc::unbounded_channel();
-    let fleet = Arc::new(Fleet::new(plan.seed, fatal)?);
+    let fleet = Arc::new(Fleet::new(plan, fatal)?);
     let began = Instant::now();
     let storm = Arc::new(Storm {
         fleet: fleet.clone(),
@@ -78,8 +78,9 @@ pub(super) async fn run(plan: Plan) -> std::io::Result<Report> {
 
 impl Storm {
     fn tell(&self, words: String) {
-        let at = self.began.elapsed().as_secs_f64();
-        self.report.lock().story.push(format!("{at:9.3} {words}"));
+        let words = words.replace(&self.fleet.room.shown(), "");
+        let at = self.began.elapsed();
+        self.report.lock().story.push((at, words));
     }
 
     fn wrong(&self, words: String) {
@@ -177,7 +178,28 @@ impl Storm {
         }
     }
 
+    /// Whether the node it is meant for runs.
+    fn strikes_somebody(&self, fault: Fault) -> bool {
+        let up = self.fleet.up();
+        match fault {
+            Fault::Kill(victim)
+            | Fault::Power(victim)
+            | Fault::Torn(victim, _)
+            | Fault::Flip(victim, _)
+            | Fault::StoreGone(victim)
+            | Fault::Isolate(victim)
+            | Fault::Full(victim)
+            | Fault::DiskFails(victim)
+            | Fault::SlowDisk(victim, _) => up.contains(&self.who(victim)),
+            Fault::PowerAll => !up.is_empty(),
+            Fault::OneWay(..) | Fault::Late(_) | Fault::Lossy(_) => true,
+        }
+    }
+
     async fn strike(self: Arc<Self>, strike: Strike) {
+        if !self.strikes_somebody(strike.fault) {
+            return self.tell(format!("strikes nobody: {strike}"));
+        }
         *self.report.lock().faults.entry(strike.fault.kind()).or_default() += 1;
         self.tell(format!("{strike}"));
         match strike.fault {
@@ -191,13 +213,13 @@ impl Storm {
             }
             Fault::DiskFails(victim) => {
                 let (writes, node) = (strike.lasts.as_millis() % 2 == 0, self.who(victim));
-                self.fleet.fail(node, Failing { writes, syncs: !writes, full: false });
+                self.fleet.fail(node, Failing { writes, syncs: !writes, ..self.fleet.sound() });
             }
             Fault::Full(victim) => {
                 let node = self.who(victim);
-                self.fleet.fail(node, Failing { full: true, ..Failing::default() });
+                self.fleet.fail(node, Failing { full: true, ..self.fleet.sound() });
                 tokio::time::sleep(strike.lasts).await;
-                self.fleet.fail(node, Failing::default());
+                self.fleet.fail(node, self.fleet.sound());
             }
             Fault::SlowDisk(victim, most) => {
                 let node = self.who(victim);
@@ -309,7 +331,7 @@ impl Storm {
         self.fleet.wires.lose(0);
         let up = self.fleet.up();
         for node in 1..=NODES {
-            self.fleet.fail(node, Failing::default());
+            self.fleet.fail(node, self.fleet.sound());
             self.fleet.pace(node, 3);
             self.fleet.notice_links(node);
             if !up.contains(&node) {
@@ -391,6 +413,19 @@ impl Storm {
             }
         }
         report.reads = memory.reads;
+        for op in &memory.ops {
+            let words = format!("{} {:?} {:?}", op.id.request, op.attempts, op.known);
+            report.steps.push((op.completed, words));
+        }
+        report.steps.extend(report.story.iter().cloned());
+        report.steps.sort();
+        for node in 1..=NODES {
+            self.fleet.with(node, |up| {
+                for group in up.groups.all().into_values() {
+                    report.purged += u64::from(group.status().purged > 0);
+                }
+            });
+        }
         report.messages = self.fleet.wires.counts();
         report.virtual_time = self.began.elapsed();
         report

@@ -42,6 +42,11 @@ impl SimulatedRoom {
         self.0.path().join(name)
     }
 
+    /// Its path, as messages show it.
+    pub fn shown(&self) -> String {
+        self.0.path().display().to_string()
+    }
+
     /// Removes a place that is no longer needed.
     pub fn clear(&self, place: &Path) {
         // What is still open in it goes with the room.
@@ -58,6 +63,8 @@ pub struct Failing {
     pub writes: bool,
     /// Syncing fails.
     pub syncs: bool,
+    /// Syncing says that all is well and does nothing.
+    pub lies: bool,
 }
 
 /// How a node ends.
@@ -228,6 +235,7 @@ impl Device for SimulatedDisk {
             return Err(io::Error::from_raw_os_error(5));
         }
         match Self::call(&mut state, b's', 0, &[]) {
+            (true, true) if state.failing.lies => Ok(()),
             (true, true) => {
                 state.unsynced.remove(&file.metadata()?.ino());
                 Ok(())
