@@ -13,7 +13,7 @@ use raft::simulated::Dice;
 pub(super) const NODES: u64 = 3;
 /// Partitions of it; group 0 is one more group.
 pub(super) const PARTITIONS: u16 = 2;
-/// The first fault: the cluster has formed by then.
+/// The first fault, for most seeds: the cluster has formed by then. Others strike while it does.
 const CALM: Duration = Duration::from_secs(4);
 
 /// Whom a fault strikes.
@@ -102,7 +102,8 @@ pub fn schedule(seed: u64, length: Duration) -> Vec<Strike> {
     let mut dice = Dice(seed ^ 0x005E_ED0F_FA17);
     let (ms, s) = (Duration::from_millis, Duration::from_secs);
     let mut strikes = Vec::new();
-    let mut at = CALM + dice.between(ms(0), s(2));
+    let calm = if dice.chance(250) { Duration::ZERO } else { CALM };
+    let mut at = calm + dice.between(ms(0), s(2));
     while at < length {
         let fault = draw(&mut dice);
         let lasts = match fault {

@@ -21,8 +21,10 @@ use crate::Branches;
 
 /// How long a formed cluster may take to be whole again once nothing is wrong any more.
 const HEALED_WITHIN: Duration = Duration::from_secs(60);
-/// How long a first start may take.
-const FORMED_WITHIN: Duration = Duration::from_secs(60);
+/// How long replicas may take to start before it is said that they refuse to.
+const MENDED_AFTER: Duration = Duration::from_secs(5);
+/// How long clients wait for the cluster to form before they begin.
+const FORMED_WITHIN: Duration = Duration::from_secs(3);
 /// How long a process that ended by itself stays down.
 const RESTART: Duration = Duration::from_millis(700);
 /// Pause of whoever waits for something.
@@ -55,24 +57,20 @@ pub(super) async fn run(plan: Plan) -> std::io::Result<Report> {
     }
     tokio::spawn(storm.clone().bury(ends));
     let clients = Arc::new(Clients { fleet, memory: Mutex::default(), began });
-    if storm.formed().await {
-        let working: Vec<_> = (1..=CLIENTS)
-            .map(|client| tokio::spawn(clients.clone().run(client, plan.seed, plan.length)))
-            .collect();
-        if plan.faults {
-            for strike in schedule(plan.seed, plan.length) {
-                tokio::time::sleep_until(began + strike.at).await;
-                tokio::spawn(storm.clone().strike(strike));
-            }
-        }
-        for work in working {
-            if let Err(error) = work.await {
-                storm.wrong(format!("a client failed: {error}"));
-            }
-        }
-        tokio::time::sleep_until(began + plan.length).await;
-        storm.heal_and_judge(&clients).await;
+    if plan.faults {
+        tokio::spawn(storm.clone().follow(schedule(plan.seed, plan.length)));
     }
+    storm.formed().await;
+    let working: Vec<_> = (1..=CLIENTS)
+        .map(|client| tokio::spawn(clients.clone().run(client, plan.seed, plan.length)))
+        .collect();
+    for work in working {
+        if let Err(error) = work.await {
+            storm.wrong(format!("a client failed: {error}"));
+        }
+    }
+    tokio::time::sleep_until(began + plan.length).await;
+    storm.heal_and_judge(&clients).await;
     Ok(storm.finish(&clients.memory.lock()))
 }
 
@@ -100,17 +98,21 @@ impl Storm {
         true
     }
 
-    async fn formed(&self) -> bool {
+    /// Strikes when it is time to.
+    async fn follow(self: Arc<Self>, strikes: Vec<Strike>) {
+        for strike in strikes {
+            tokio::time::sleep_until(self.began + strike.at).await;
+            tokio::spawn(self.clone().strike(strike));
+        }
+    }
+
+    async fn formed(&self) {
         let fleet = &self.fleet;
         let ready =
             || (1..=NODES).all(|id| fleet.router(id).is_some_and(|router| router.ready().is_ok()));
-        let formed = self.until(FORMED_WITHIN, ready).await;
-        if formed {
+        if self.until(FORMED_WITHIN, ready).await {
             self.tell("the cluster has formed".into());
-        } else {
-            self.wrong("liveness: the cluster did not form".into());
         }
-        formed
     }
 
     /// Starts a node. What it refuses because of a bit turned over is turned back first.
@@ -125,10 +127,7 @@ impl Storm {
             let mut flipped = self.flipped.lock();
             let mine = flipped.iter().position(|(whose, _)| *whose == node);
             match mine.map(|place| flipped.swap_remove(place)) {
-                Some((_, bit)) => {
-                    // The file may have been set aside meanwhile: then it is read by nobody.
-                    let _ = bit.turn();
-                }
+                Some((_, bit)) => self.turn_back(node, &bit),
                 None => {
                     drop(flipped);
                     self.wrong(format!("node {node} refuses to start: {reason}"));
@@ -286,6 +285,30 @@ impl Storm {
         }
     }
 
+    fn turn_back(&self, node: u64, bit: &Flipped) {
+        let Some(dir) = self.fleet.dir(node) else { return };
+        if let Err(error) = bit.turn_back(&dir) {
+            self.tell(format!("node {node}: {bit:?} is no more: {error}"));
+        }
+    }
+
+    /// A replica that refuses what it keeps stays away while its node runs. Once all else is well,
+    /// what was turned over on its disk is turned back, as an operator would bring a good copy.
+    async fn mend_disks(&self) {
+        let flipped = std::mem::take(&mut *self.flipped.lock());
+        for (node, bit) in flipped {
+            let groups = self.fleet.with(node, |up| up.groups.all().len()).unwrap_or(0);
+            if groups > usize::from(PARTITIONS) {
+                continue;
+            }
+            self.tell(format!("node {node} serves {groups} groups only; {bit:?} is turned back"));
+            self.report.lock().refusals += 1;
+            self.end(node, Ending::Kill);
+            self.turn_back(node, &bit);
+            self.bring_up(node).await;
+        }
+    }
+
     async fn cut(&self, node: u64, pairs: Vec<(u64, u64)>, lasts: Duration) {
         for (from, to) in &pairs {
             self.fleet.wires.cut(NodeId(*from), NodeId(*to));
@@ -306,6 +329,9 @@ impl Storm {
         let mut whole = false;
         while healing.elapsed() < HEALED_WITHIN && !whole {
             self.heal().await;
+            if healing.elapsed() > MENDED_AFTER {
+                self.mend_disks().await;
+            }
             tokio::time::sleep(Duration::from_secs(1)).await;
             whole = self.alive(clients).await;
         }

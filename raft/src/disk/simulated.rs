@@ -90,7 +90,7 @@ pub enum Kept {
 /// A bit that was turned over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flipped {
-    /// In this file.
+    /// In this file, seen from where the node keeps everything.
     pub file: PathBuf,
     /// At this byte.
     pub offset: u64,
@@ -98,12 +98,22 @@ pub struct Flipped {
 }
 
 impl Flipped {
-    /// Turns it back.
+    /// Turns it back, also where the file was set aside for being damaged.
     ///
     /// # Errors
     /// What the system says; the file may be gone.
-    pub fn turn(&self) -> io::Result<()> {
-        let file = File::options().read(true).write(true).open(&self.file)?;
+    pub fn turn_back(&self, dir: &Path) -> io::Result<()> {
+        let file = dir.join(&self.file);
+        let mut aside = file.clone().into_os_string();
+        aside.push(".damaged");
+        if !file.exists() {
+            fs::rename(aside, &file)?;
+        }
+        self.turn(dir)
+    }
+
+    fn turn(&self, dir: &Path) -> io::Result<()> {
+        let file = File::options().read(true).write(true).open(dir.join(&self.file))?;
         let mut byte = [0];
         file.read_exact_at(&mut byte, self.offset)?;
         file.write_all_at(&[byte[0] ^ (1 << self.bit)], self.offset)
@@ -300,8 +310,9 @@ pub fn flip(dir: &Path, what: Kept, dice: &mut Dice) -> io::Result<Option<Flippe
     let (file, from, to) = places.swap_remove(chosen);
     let offset = from + dice.roll(to - from);
     let bit = u8::try_from(dice.roll(8)).unwrap_or(0);
+    let file = file.strip_prefix(dir).map_err(io::Error::other)?.to_owned();
     let flipped = Flipped { file, offset, bit };
-    flipped.turn()?;
+    flipped.turn(dir)?;
     Ok(Some(flipped))
 }
 
