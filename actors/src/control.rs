@@ -241,9 +241,6 @@ impl State {
                 (group, published)
             }
         };
-        if placement.preferred == replica {
-            group.initialize(members(&placement.replicas)).await?;
-        }
         let start = partition::Start {
             partition,
             group: group.clone(),
@@ -251,10 +248,33 @@ impl State {
             catalogue: self.start.catalogue.clone(),
             reach: Arc::clone(&self.start.reach),
         };
+        match self.begin(start, replica, placement, myself).await {
+            Ok(actor) => {
+                self.start.running.put(partition, Partition { actor, group, published });
+                Ok(())
+            }
+            Err(error) => {
+                // The replica runs, and a group runs only once: the next turn takes it from there.
+                self.start.running.keep_replica(partition, (group, published));
+                Err(error)
+            }
+        }
+    }
+
+    /// Begins the group, if that is for this replica to do, and starts the actor of a running one.
+    async fn begin(
+        &self,
+        start: partition::Start,
+        replica: ReplicaId,
+        placement: &Placement,
+        myself: &ActorRef<Message>,
+    ) -> Result<ActorRef<partition::Message>, ActorProcessingErr> {
+        if placement.preferred == replica {
+            start.group.initialize(members(&placement.replicas)).await?;
+        }
         let (actor, _) =
             Actor::spawn_linked(None, PartitionActor, start, myself.get_cell()).await?;
-        self.start.running.put(partition, Partition { actor, group, published });
-        Ok(())
+        Ok(actor)
     }
 }
 

@@ -74,8 +74,13 @@ impl Partitions {
         if let Some(id) = found
             && let Some(partition) = running.remove(&id)
         {
-            self.orphaned.lock().insert(id, (partition.group, partition.published));
+            self.keep_replica(id, (partition.group, partition.published));
         }
+    }
+
+    /// Keeps a replica that runs and has no actor until one is started.
+    pub(crate) fn keep_replica(&self, id: PartitionId, replica: Replica) {
+        self.orphaned.lock().insert(id, replica);
     }
 
     /// The replica that waits for an actor, if there is one.

@@ -18,6 +18,9 @@ use crate::disk::segment::{self, Segment};
 use crate::disk::{Device, Machinery};
 use crate::simulated::Dice;
 
+#[cfg(test)]
+mod tests;
+
 /// What a loss of power takes or keeps as a whole.
 const SECTOR: usize = 512;
 /// Where memory is a file system.
