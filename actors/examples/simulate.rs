@@ -27,8 +27,16 @@ struct Asked {
 }
 
 fn asked() -> Result<Asked, String> {
-    let mut asked =
-        Asked { seed: 1, seeds: 1, seconds: 60, faults: true, first_failure: false, story: false };
+    let mut asked = Asked {
+        seed: 1,
+        seeds: 1,
+        seconds: 60,
+        faults: true,
+        lying: false,
+        twice: false,
+        first_failure: false,
+        story: false,
+    };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number = || -> Result<u64, String> {

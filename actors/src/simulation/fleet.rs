@@ -25,6 +25,8 @@ use crate::{Router, Running};
 const SEGMENT_BYTES: u64 = 128 << 10;
 /// Log after which a checkpoint is due: small, so that many are written and sent.
 const CHECKPOINT_BYTES: u64 = 12 << 10;
+/// How long until a log has noticed that its disk is full.
+const NOTICED: Duration = Duration::from_secs(1);
 /// How soon a broken link is noticed, and a new one made.
 const LINK_NOTICED: Duration = Duration::from_millis(300);
 
@@ -86,6 +88,11 @@ impl Fleet {
 
     /// Begins a node's life. `Err`: what it keeps is refused, in words.
     pub(super) async fn start(&self, id: u64) -> Result<(), String> {
+        self.start_on(id, self.sound()).await
+    }
+
+    /// Begins a node's life on a disk that fails like this once it was opened.
+    pub(super) async fn start_on(&self, id: u64, failing: Failing) -> Result<(), String> {
         let (dir, life) = {
             let nodes = self.nodes.lock();
             let node = &nodes[&id];
@@ -113,6 +120,10 @@ impl Fleet {
         let door = self.wires.door(NodeId(id), life);
         let opened = Groups::open(config, door.clone()).await;
         let groups = opened.map_err(|error| error.to_string())?;
+        if failing != self.sound() {
+            disk.fail(failing);
+            tokio::time::sleep(NOTICED).await;
+        }
         self.wires.join(NodeId(id), groups.clone());
         let running = crate::start(crate::Config {
             node: record(id),

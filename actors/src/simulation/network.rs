@@ -34,15 +34,22 @@ struct Ends {
     inbox: Option<Arc<dyn Inbox>>,
 }
 
+/// One lane in one direction. Its chance is its own, so that what goes on elsewhere at the same
+/// moment does not change it.
+struct Way {
+    dice: Dice,
+    /// When the last message arrives.
+    last: Instant,
+}
+
 struct State {
     ends: BTreeMap<NodeId, Ends>,
     /// From, to: since when nothing passes.
     cut: BTreeMap<(NodeId, NodeId), Instant>,
     delay: (Duration, Duration),
     lost_per_mille: u64,
-    dice: Dice,
-    /// When the last message of a lane arrives.
-    last: BTreeMap<(NodeId, NodeId, u8), Instant>,
+    seed: u64,
+    lanes: BTreeMap<(NodeId, NodeId, u8), Way>,
     carried: u64,
     lost: u64,
     bulk: u64,
@@ -66,8 +73,8 @@ impl Wires {
             cut: BTreeMap::new(),
             delay: USUAL,
             lost_per_mille: 0,
-            dice: Dice(seed),
-            last: BTreeMap::new(),
+            seed,
+            lanes: BTreeMap::new(),
             carried: 0,
             lost: 0,
             bulk: 0,
@@ -145,16 +152,19 @@ impl Wires {
         if !state.ends.contains_key(&to) {
             return Fate::Refused("nobody listens");
         }
-        let lost = state.lost_per_mille;
-        if may_lose && state.dice.chance(lost) {
+        let (seed, lost, (least, most)) = (state.seed, state.lost_per_mille, state.delay);
+        let now = Instant::now();
+        let way = state.lanes.entry((from, to, lane as u8)).or_insert_with(|| Way {
+            dice: Dice(seed ^ (from.0 << 40 | to.0 << 20 | lane as u64)),
+            last: now,
+        });
+        let (is_lost, late) = (way.dice.chance(lost), way.dice.between(least, most));
+        if may_lose && is_lost {
             state.lost += 1;
             return Fate::Swallowed;
         }
-        let (least, most) = state.delay;
-        let due = Instant::now() + state.dice.between(least, most);
-        let after = state.last.get(&(from, to, lane as u8)).map(|last| *last + APART);
-        let due = after.map_or(due, |after| due.max(after));
-        state.last.insert((from, to, lane as u8), due);
+        let due = (now + late).max(way.last + APART);
+        way.last = due;
         state.carried += 1;
         state.bulk += u64::from(lane == Lane::Bulk);
         Fate::Arrives(due)

@@ -8,10 +8,14 @@ use model::{
     CommandId, Effect, Event, EventChange, Hash, Object, Offset, Origin, RecordChange, RecordKey,
     Revision, TableName, Timestamp, Value,
 };
+use raft::disk::{Ending, Failing};
 
+use super::fleet::Fleet;
 use super::oracle::{Held, Log, judge};
 use super::workload::{Act, Known, Memory, Op};
 use super::{Plan, Report, run, schedule};
+use crate::Branches;
+use crate::testing::wait_until;
 
 /// Virtual time under faults of each seed here; the long runs are the example's.
 const LENGTH: Duration = Duration::from_secs(20);
@@ -84,6 +88,31 @@ fn disks_that_lie_about_what_is_durable_are_found_out() {
         report.violations.iter().any(|wrong| wrong.starts_with("lost") || wrong.contains("refuses"))
     });
     assert!(found.is_some(), "twenty seeds on lying disks, and nothing was lost");
+}
+
+#[test]
+fn a_node_that_starts_on_a_full_disk_serves_once_there_is_room() {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        raft::simulated::begin(1);
+        let (fatal, _ends) = tokio::sync::mpsc::unbounded_channel();
+        let fleet = Fleet::new(Plan::new(1, LENGTH), fatal).unwrap();
+        for node in 1..=3 {
+            fleet.start(node).await.unwrap();
+        }
+        let ready = |node| fleet.router(node).is_some_and(|router| router.ready().is_ok());
+        wait_until("the cluster has formed", || (1..=3).all(ready)).await;
+        for node in 1..=3 {
+            fleet.end(node, Ending::Kill).unwrap();
+            let full = Failing { full: true, ..Failing::default() };
+            fleet.start_on(node, full).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            fleet.fail(node, Failing::default());
+            wait_until("the node serves again", || ready(node)).await;
+        }
+    });
+    raft::simulated::end();
 }
 
 fn object(members: &[(&str, &str)]) -> Object {

@@ -44,10 +44,12 @@ fn lives(seed: u64, lying: bool) -> String {
     for life in 1..8 {
         let disk = Arc::new(SimulatedDisk::new(dice.next()));
         disk.fail(Failing { lies: lying, ..Failing::default() });
-        if dice.chance(600) {
+        let tears = dice.chance(600);
+        if tears {
             disk.lose_power_after(dice.roll(60));
         }
         let wal = open(&dir, &disk);
+        assert!(tears || wal.is_some(), "the log is refused");
         if let Some(wal) = &wal {
             *told.lock() = found(wal, &told);
             let first = told.lock().keys().last().map_or(1, |last| last + 1);
