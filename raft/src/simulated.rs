@@ -20,7 +20,7 @@ pub struct Dice(pub u64);
 
 impl Dice {
     /// The next number, any of 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -29,7 +29,7 @@ impl Dice {
 
     /// A number below another, which is above 0.
     pub fn roll(&mut self, below: u64) -> u64 {
-        self.next() % below
+        self.number() % below
     }
 
     /// Whether something happens that does so this often in a thousand.
@@ -76,7 +76,7 @@ pub fn age() -> Option<Duration> {
 
 /// The next number of the seed; `None` where nothing is simulated.
 pub fn number() -> Option<u64> {
-    RUN.with(|place| place.borrow_mut().as_mut().map(|run| run.dice.next()))
+    RUN.with(|place| place.borrow_mut().as_mut().map(|run| run.dice.number()))
 }
 
 /// Milliseconds since 1970 by virtual time; `None` where nothing is simulated.

@@ -59,7 +59,7 @@ pub(super) struct Fleet {
     dice: Mutex<Dice>,
     /// Disks say that what they were given is durable, and do nothing for it.
     lying: bool,
-    fatal: mpsc::UnboundedSender<Fatality>,
+    fatal: mpsc::Sender<Fatality>,
 }
 
 fn record(id: u64) -> NodeRecord {
@@ -74,10 +74,7 @@ fn record(id: u64) -> NodeRecord {
 }
 
 impl Fleet {
-    pub(super) fn new(
-        plan: super::Plan,
-        fatal: mpsc::UnboundedSender<Fatality>,
-    ) -> std::io::Result<Self> {
+    pub(super) fn new(plan: super::Plan, fatal: mpsc::Sender<Fatality>) -> std::io::Result<Self> {
         let (seed, lying) = (plan.seed, plan.lying);
         let room = SimulatedRoom::new()?;
         let node = |id: u64| (id, Node { dir: room.place(&format!("{id}-0")), life: 0, up: None });
@@ -107,7 +104,7 @@ impl Fleet {
         let fatal = self.fatal.clone();
         let mut config = GroupsConfig::new(NodeId(id), dir, move |reason| {
             // Nobody listens once the run is over.
-            let _ = fatal.send((id, life, reason));
+            let _ = fatal.try_send((id, life, reason));
         });
         config.device = disk.clone();
         config.log_segment_bytes = SEGMENT_BYTES;
@@ -193,7 +190,7 @@ impl Fleet {
     }
 
     fn roll(&self) -> u64 {
-        self.dice.lock().next()
+        self.dice.lock().number()
     }
 
     /// The router of a node, if it runs.

@@ -27,6 +27,8 @@ const MENDED_AFTER: Duration = Duration::from_secs(5);
 const FORMED_WITHIN: Duration = Duration::from_secs(3);
 /// How long a process that ended by itself stays down.
 const RESTART: Duration = Duration::from_millis(700);
+/// Logs that may end before one is buried.
+const FATALITIES: usize = 64;
 /// Pause of whoever waits for something.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -42,7 +44,7 @@ struct Storm {
 
 /// Runs a plan where virtual time is current.
 pub(super) async fn run(plan: Plan) -> std::io::Result<Report> {
-    let (fatal, ends) = mpsc::unbounded_channel();
+    let (fatal, ends) = mpsc::channel(FATALITIES);
     let fleet = Arc::new(Fleet::new(plan, fatal)?);
     let began = Instant::now();
     let storm = Arc::new(Storm {
@@ -138,7 +140,7 @@ impl Storm {
     }
 
     /// Ends nodes whose log cannot go on, as their processes would, and starts them again.
-    async fn bury(self: Arc<Self>, mut ends: mpsc::UnboundedReceiver<Fatality>) {
+    async fn bury(self: Arc<Self>, mut ends: mpsc::Receiver<Fatality>) {
         while let Some((node, life, reason)) = ends.recv().await {
             if self.fleet.life(node) != life {
                 continue;
@@ -211,7 +213,7 @@ impl Storm {
                 self.fleet.with(self.who(victim), |up| up.disk.lose_power_after(calls));
             }
             Fault::DiskFails(victim) => {
-                let (writes, node) = (strike.lasts.as_millis() % 2 == 0, self.who(victim));
+                let (writes, node) = (strike.lasts.as_millis().is_multiple_of(2), self.who(victim));
                 self.fleet.fail(node, Failing { writes, syncs: !writes, ..self.fleet.sound() });
             }
             Fault::Full(victim) => {
@@ -371,16 +373,9 @@ impl Storm {
         let mut dice = self.dice.lock().clone();
         for node in 1..=NODES {
             for branch in BRANCHES {
-                let name = format!("last-{node}-{branch}-{}", dice.next());
+                let name = format!("last-{node}-{branch}-{}", dice.number());
                 clients.write(&mut dice, name.clone(), branch, Act::Note, node).await;
-                let memory = clients.memory.lock();
-                let done = |op: &&super::workload::Op| op.id.request == name;
-                let known = memory.ops.iter().rev().find(done).map(|op| op.known.clone());
-                if !matches!(known, Some(Known::Done(_))) {
-                    return false;
-                }
-                drop(memory);
-                if !clients.read_head(branch, node).await {
+                if !clients.is_done(&name) || !clients.read_head(branch, node).await {
                     return false;
                 }
             }

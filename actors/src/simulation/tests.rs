@@ -96,7 +96,7 @@ fn a_node_that_starts_on_a_full_disk_serves_once_there_is_room() {
     let runtime = builder.enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         raft::simulated::begin(1);
-        let (fatal, _ends) = tokio::sync::mpsc::unbounded_channel();
+        let (fatal, _ends) = tokio::sync::mpsc::channel(8);
         let fleet = Fleet::new(Plan::new(1, LENGTH), fatal).unwrap();
         for node in 1..=3 {
             fleet.start(node).await.unwrap();

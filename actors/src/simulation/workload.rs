@@ -67,7 +67,7 @@ pub(super) struct Op {
 pub(super) struct Memory {
     pub(super) ops: Vec<Op>,
     /// By branch: the highest offset that was acknowledged.
-    acknowledged: BTreeMap<&'static str, u64>,
+    pub(super) acknowledged: BTreeMap<&'static str, u64>,
     pub(super) reads: u64,
     pub(super) unread: u64,
     pub(super) wrong: Vec<String>,
@@ -225,6 +225,13 @@ impl Clients {
         }
         let completed = self.now();
         memory.ops.push(Op { id, branch, act, attempts, invoked, completed, known });
+    }
+
+    /// Whether a write was acknowledged.
+    pub(super) fn is_done(&self, request: &str) -> bool {
+        let memory = self.memory.lock();
+        let op = memory.ops.iter().rev().find(|op| op.id.request == request);
+        op.is_some_and(|op| matches!(op.known, Known::Done(_)))
     }
 
     async fn attempt(&self, node: u64, command: Command) -> Known {

@@ -269,7 +269,7 @@ impl Device for SimulatedDisk {
     }
 
     fn nonce(&self) -> u64 {
-        self.0.lock().dice.as_mut().map_or(7, Dice::next)
+        self.0.lock().dice.as_mut().map_or(7, Dice::number)
     }
 }
 

@@ -42,7 +42,7 @@ fn lives(seed: u64, lying: bool) -> String {
     let (mut dir, told) = (room.place("0"), Told::default());
     let mut trace = String::new();
     for life in 1..8 {
-        let disk = Arc::new(SimulatedDisk::new(dice.next()));
+        let disk = Arc::new(SimulatedDisk::new(dice.number()));
         disk.fail(Failing { lies: lying, ..Failing::default() });
         let tears = dice.chance(600);
         if tears {
