@@ -370,7 +370,8 @@ impl Storm {
 
     /// Whether every node takes a fresh write and read for every branch, and replicas are equal.
     async fn alive(&self, clients: &Clients) -> bool {
-        let mut dice = self.dice.lock().clone();
+        // Each round asks under ids of its own.
+        let mut dice = Dice(self.dice.lock().number());
         for node in 1..=NODES {
             for branch in BRANCHES {
                 let name = format!("last-{node}-{branch}-{}", dice.number());
@@ -380,7 +381,6 @@ impl Storm {
                 }
             }
         }
-        *self.dice.lock() = dice;
         self.until(Duration::from_secs(10), || self.equal()).await
     }
 
