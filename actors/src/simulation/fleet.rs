@@ -168,6 +168,20 @@ impl Fleet {
         Ok(Some(next))
     }
 
+    /// Ends every node in peace, so that nothing of them outlives the run.
+    pub(super) async fn shut(&self) {
+        let ups: Vec<Up> = {
+            let mut nodes = self.nodes.lock();
+            nodes.values_mut().filter_map(|node| node.up.take()).collect()
+        };
+        for up in ups {
+            up.ended.cancel();
+            up.running.stop().await;
+            up.groups.shutdown().await;
+        }
+        (1..=NODES).for_each(|id| self.wires.leave(NodeId(id)));
+    }
+
     /// After a while the routers hear which of a node's links stand.
     pub(super) fn notice_links(&self, id: u64) {
         let wires = self.wires.clone();

@@ -73,7 +73,9 @@ pub(super) async fn run(plan: Plan) -> std::io::Result<Report> {
     }
     tokio::time::sleep_until(began + plan.length).await;
     storm.heal_and_judge(&clients).await;
-    Ok(storm.finish(&clients.memory.lock()))
+    let report = storm.finish(&clients.memory.lock());
+    storm.fleet.shut().await;
+    Ok(report)
 }
 
 impl Storm {
