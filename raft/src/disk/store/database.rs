@@ -327,7 +327,7 @@ impl Database {
     /// The edition of a value that was cut.
     #[cfg(test)]
     pub(super) fn edition(&self, group: GroupKey, name: &[u8]) -> Option<u32> {
-        let found = guarded(|| self.db.get(key(group, DATA, name))).unwrap();
+        let found = guarded(|| self.db.get(key(group, DATA, name))).ok().flatten();
         found.and_then(|value| Cut::decode(&value)).map(|cut| cut.edition)
     }
 
