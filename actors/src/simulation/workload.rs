@@ -113,9 +113,10 @@ pub(super) fn catalogue() -> Vec<CatalogueEntry> {
     };
     let patterns: Vec<Pattern> = Vec::new();
     let changes = [
+        // First the rules: what is written between the module and them would take no number.
+        Change::Sequences(SequenceRules::from_doc(&rules).expect("a good rule")),
         Change::Module(Arc::new(module)),
         Change::Patterns { patterns, defaults: vec![id] },
-        Change::Sequences(SequenceRules::from_doc(&rules).expect("a good rule")),
     ];
     let entry = |(place, change)| CatalogueEntry {
         id: format!("simulated:{place}"),
