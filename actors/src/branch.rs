@@ -3,11 +3,12 @@
 //! proposer. It never awaits the log.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use model::{BranchKey, Catalogue, Command, CommandId, Origin, Request};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
 use crate::limits::BRANCH_PERMITS;
 use crate::message::{BusyWith, Refusal};

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::partition::machine::{PartitionMachine, Published};
+use crate::partition::proposer::chance;
 use crate::partition::{self, PartitionActor};
 use crate::reach::Reach;
 use crate::router::changes::Changes;
@@ -177,7 +178,7 @@ impl State {
         }
         let nodes: Vec<NodeId> = self.start.initial.iter().map(|node| node.id).collect();
         let change = Change::Form {
-            cluster_id: uuid::Uuid::new_v4().to_string(),
+            cluster_id: chance().to_string(),
             nodes: self.start.initial.clone(),
             placements: cluster::place(self.start.partitions, &nodes, ReplicaId(1)),
         };
@@ -202,7 +203,7 @@ impl State {
         if catalogue.nodes.get(&me.id) == Some(me) || self.told_itself {
             return true;
         }
-        let id = format!("node:{}:{}", me.id, uuid::Uuid::now_v7());
+        let id = format!("node:{}:{}", me.id, chance());
         match self.start.changes.make(id, Change::Node(me.clone())).await {
             Ok(()) => self.told_itself = true,
             Err(error) => tracing::warn!(%error, "this node could not make itself known yet"),
@@ -251,9 +252,6 @@ impl State {
                 (group, published)
             }
         };
-        if placement.preferred == replica {
-            group.initialize(members(&placement.replicas)).await?;
-        }
         let start = partition::Start {
             partition,
             group: group.clone(),
@@ -261,10 +259,33 @@ impl State {
             catalogue: self.start.catalogue.clone(),
             reach: Arc::clone(&self.start.reach),
         };
+        match self.begin(start, replica, placement, myself).await {
+            Ok(actor) => {
+                self.start.running.put(partition, Partition { actor, group, published });
+                Ok(())
+            }
+            Err(error) => {
+                // The replica runs, and a group runs only once: the next turn takes it from there.
+                self.start.running.keep_replica(partition, (group, published));
+                Err(error)
+            }
+        }
+    }
+
+    /// Begins the group, if that is for this replica to do, and starts the actor of a running one.
+    async fn begin(
+        &self,
+        start: partition::Start,
+        replica: ReplicaId,
+        placement: &Placement,
+        myself: &ActorRef<Message>,
+    ) -> Result<ActorRef<partition::Message>, ActorProcessingErr> {
+        if placement.preferred == replica {
+            start.group.initialize(members(&placement.replicas)).await?;
+        }
         let (actor, _) =
             Actor::spawn_linked(None, PartitionActor, start, myself.get_cell()).await?;
-        self.start.running.put(partition, Partition { actor, group, published });
-        Ok(())
+        Ok(actor)
     }
 }
 

@@ -25,6 +25,8 @@ mod peers;
 mod reach;
 mod root;
 mod router;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 pub mod status;
 #[cfg(test)]
 mod testing;

@@ -1,10 +1,11 @@
 //! Reach: which peers this node has a link to, and since when.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use model::NodeId;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 /// Which peers this node has a link to.
 #[derive(Default)]

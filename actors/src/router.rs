@@ -8,13 +8,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use model::{BranchKey, Catalogue, Command, NodeId, Outcome, PartitionId, Request};
 use parking_lot::{Mutex, RwLock};
 use ractor::{ActorId, ActorRef};
 use raft::{Lane, ReplicaGroup};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
 use crate::branch::Submission;
 use crate::door::RouteError;
@@ -74,8 +75,13 @@ impl Partitions {
         if let Some(id) = found
             && let Some(partition) = running.remove(&id)
         {
-            self.orphaned.lock().insert(id, (partition.group, partition.published));
+            self.keep_replica(id, (partition.group, partition.published));
         }
+    }
+
+    /// Keeps a replica that runs and has no actor until one is started.
+    pub(crate) fn keep_replica(&self, id: PartitionId, replica: Replica) {
+        self.orphaned.lock().insert(id, replica);
     }
 
     /// The replica that waits for an actor, if there is one.

@@ -9,13 +9,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use model::{NodeId, PartitionId};
 use parking_lot::Mutex;
 use raft::Lane;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 
 use crate::door::{Listening, Post, RouteError};
 use crate::limits::{

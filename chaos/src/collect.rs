@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::client::{get, module_path};
 use crate::history::{Cursor, Logged, NodeId, Place, Replica};
+use crate::workload::PAD;
 
 /// Events asked for at once: as many as the store gives.
 const PAGE: u64 = 1000;
@@ -77,14 +78,18 @@ fn is_absent(error: &anyhow::Error) -> bool {
 fn read(epoch: u64, event: &Value) -> Result<Logged> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let sequence = event["sequence"].as_u64().context("an event has a sequence")?;
-    let record = &event["record"];
+    let mut record = event["record"].clone();
+    if let Some(fields) = record.as_object_mut() {
+        // It is there for its size, and each event is held as often as there are nodes.
+        fields.remove(PAD);
+    }
     Ok(Logged {
         cursor: Cursor { epoch, sequence },
         id: text(&event["id"]).context("an event has an id")?,
         table: text(&event["table"]).unwrap_or_default(),
         key: text(&event["recordRef"]["key"]).unwrap_or_default(),
         op: text(&record["op"]),
-        row: (!record.is_null()).then(|| record.clone()),
+        row: (!record.is_null()).then_some(record),
     })
 }
 

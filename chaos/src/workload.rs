@@ -19,6 +19,7 @@ use anyhow::Result;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+pub(crate) use setup::PAD;
 pub use setup::{definition, set_up};
 
 use crate::history::{Heard, Moment, NodeId, Op, Place};

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec;
 use crate::command::Origin;
 use crate::ids::{
     BranchKey, CommandId, Incarnation, Offset, RecordKey, Revision, TableName, Timestamp,
@@ -77,6 +78,11 @@ pub struct Event {
 }
 
 impl Event {
+    /// What the next event of its log carries as `previous`.
+    pub fn hash(&self) -> Hash {
+        Hash(*blake3::hash(&codec::encode(self)).as_bytes())
+    }
+
     /// The record it changed, unless it changed the module as a whole.
     pub fn record(&self) -> Option<&RecordChange> {
         match &self.change {

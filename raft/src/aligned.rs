@@ -21,6 +21,15 @@ const GRID: Duration = Duration::from_millis(20);
 
 static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
+/// Where the grid begins.
+fn began() -> Instant {
+    #[cfg(any(test, feature = "testing"))]
+    if let Some(age) = crate::simulated::age() {
+        return Instant::now() - age;
+    }
+    *BEGAN
+}
+
 /// openraft's runtime, its waits aligned.
 #[derive(Debug)]
 pub(crate) struct Aligned(Tokio);
@@ -32,7 +41,10 @@ impl AsyncRuntime for Aligned {
     type Instant = Instant;
     type TimeoutError = <Tokio as AsyncRuntime>::TimeoutError;
     type Timeout<R, T: Future<Output = R> + OptionalSend> = <Tokio as AsyncRuntime>::Timeout<R, T>;
+    #[cfg(not(any(test, feature = "testing")))]
     type ThreadLocalRng = <Tokio as AsyncRuntime>::ThreadLocalRng;
+    #[cfg(any(test, feature = "testing"))]
+    type ThreadLocalRng = rand::rngs::StdRng;
     type Mpsc = <Tokio as AsyncRuntime>::Mpsc;
     type Watch = <Tokio as AsyncRuntime>::Watch;
     type Oneshot = <Tokio as AsyncRuntime>::Oneshot;
@@ -55,7 +67,7 @@ impl AsyncRuntime for Aligned {
         if deadline < Instant::now() + GRID / 2 {
             return Tokio::sleep_until(deadline);
         }
-        let since = deadline - *BEGAN;
+        let since = deadline - began();
         let past = since.as_nanos() % GRID.as_nanos();
         let left = if past == 0 { 0 } else { GRID.as_nanos() - past };
         let left = u64::try_from(left).expect("less than the grid");
@@ -81,6 +93,9 @@ impl AsyncRuntime for Aligned {
     }
 
     fn thread_rng() -> Self::ThreadLocalRng {
+        #[cfg(any(test, feature = "testing"))]
+        return crate::simulated::generator();
+        #[cfg(not(any(test, feature = "testing")))]
         Tokio::thread_rng()
     }
 

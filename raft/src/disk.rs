@@ -15,6 +15,8 @@ mod device;
 pub mod fuzz;
 mod record;
 mod segment;
+#[cfg(any(test, feature = "testing"))]
+mod simulated;
 mod store;
 #[cfg(test)]
 mod testing;
@@ -24,6 +26,8 @@ pub use checkpoint::{
     CheckpointError, CheckpointId, CheckpointMeta, Checkpoints, ChunkInfo, Incoming, Pinned,
 };
 pub use device::{Device, Machinery};
+#[cfg(any(test, feature = "testing"))]
+pub use simulated::{Ending, Failing, Flipped, Kept, SimulatedDisk, SimulatedRoom, flip};
 pub use store::{GroupStore, Rebuild, StoreFiles};
 pub use wal::{Done, Entry, GroupLog, Op, Recovered, Wal, WalConfig, WalCounters, WalError};
 

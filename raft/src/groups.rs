@@ -15,10 +15,11 @@ use bytes::Bytes;
 use model::{NodeId, ReplicaId};
 use openraft::Raft;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
-pub use self::config::{GroupsConfig, OpenError};
+pub use self::config::{GroupsConfig, OpenError, Pace};
+use crate::blocking::blocking;
 use crate::consensus;
 use crate::disk::{Checkpoints, GroupKey, StoreFiles, Wal, WalConfig};
 use crate::error::Fatal;
@@ -75,8 +76,11 @@ impl Groups {
     pub async fn open(config: GroupsConfig, network: Arc<dyn Network>) -> Result<Self, OpenError> {
         config.timing.check()?;
         let opening = config.clone();
-        let opened = tokio::task::spawn_blocking(move || open_disk(&opening)).await;
-        let (disk, local) = opened.map_err(fatal)??;
+        let opened = blocking(move || open_disk(&opening)).await;
+        let (disk, local, turns) = opened.map_err(fatal)??;
+        if let (Some(turns), Some(pace)) = (turns, config.pace.clone()) {
+            tokio::spawn(turn(Arc::downgrade(&disk.log.wal), turns, pace));
+        }
         let groups = Self(Arc::new(Inner {
             config,
             network,
@@ -84,7 +88,7 @@ impl Groups {
             local,
             running: Mutex::default(),
             permits: Arc::new(Semaphore::new(limits::CHECKPOINTS_AT_ONCE)),
-            stream_base: std::hash::RandomState::new().build_hasher().finish() >> 1,
+            stream_base: unforeseen() >> 1,
             nudging: Mutex::new(None),
         }));
         let nudging = tokio::spawn(nudge(Arc::downgrade(&groups.0)));
@@ -186,7 +190,7 @@ impl Groups {
         let disk = self.disk()?;
         let key = GroupKey { group: group.0, replica: replica.0 };
         disk.log.forget(key).await.map_err(fatal)?;
-        let removed = tokio::task::spawn_blocking(move || {
+        let removed = blocking(move || {
             disk.store.open_group(key)?.clear();
             disk.checkpoints.forget(key).map_err(fatal)
         });
@@ -208,7 +212,7 @@ impl Groups {
             }
             tokio::time::sleep(limits::CLOSE_LOOK).await;
         }
-        if let Err(error) = tokio::task::spawn_blocking(move || drop(disk)).await {
+        if let Err(error) = blocking(move || drop(disk)).await {
             tracing::error!(%error, "closing the disk failed");
         }
     }
@@ -258,7 +262,7 @@ impl Inner {
         let wal = shared.wal.clone();
         let key = GroupKey { group: group.0, replica: replica.0 };
         let due = self.config.checkpoint_log_bytes;
-        let restored = tokio::task::spawn_blocking(move || {
+        let restored = blocking(move || {
             let store = store.open_group(key)?;
             let state = Replica::new(key, machine, checkpoints, store, due);
             let checkpoint = state.restore_newest()?;
@@ -332,12 +336,32 @@ impl Drop for Place {
     }
 }
 
+/// What was opened, what it holds, and what rings when a log without threads waits for a turn.
+type Opened = (Disk, Vec<(GroupId, ReplicaId)>, Option<Arc<Notify>>);
+
+/// Does the turns of a log without threads, until it is closed.
+async fn turn(wal: std::sync::Weak<Wal>, bell: Arc<Notify>, pace: Pace) {
+    loop {
+        // Unasked it looks whether a full disk has room again.
+        let _ = tokio::time::timeout(limits::WAL_FULL_RETRY, bell.notified()).await;
+        tokio::time::sleep(pace()).await;
+        match wal.upgrade() {
+            Some(wal) => wal.turn(),
+            None => return,
+        }
+    }
+}
+
 /// Blocks.
-fn open_disk(config: &GroupsConfig) -> Result<(Disk, Vec<(GroupId, ReplicaId)>), Fatal> {
+fn open_disk(config: &GroupsConfig) -> Result<Opened, Fatal> {
     let on_fatal = config.on_fatal.clone();
     let mut log = WalConfig::new(move |reason| on_fatal(reason));
     log.segment_bytes = config.log_segment_bytes;
     log.device = config.device.clone();
+    let bell = config.pace.is_some().then(|| Arc::new(Notify::new()));
+    if let Some(bell) = bell.clone() {
+        log.by_hand = Some(Box::new(move || bell.notify_one()));
+    }
     let (wal, recovered) = Wal::open(&config.dir.join("log"), log).map_err(fatal)?;
     if let Some((file, offset)) = &recovered.cut {
         tracing::warn!(file = %file.display(), offset, "the log's last write was torn and is cut");
@@ -351,7 +375,7 @@ fn open_disk(config: &GroupsConfig) -> Result<(Disk, Vec<(GroupId, ReplicaId)>),
         .map(|(key, _)| (GroupId(key.group), ReplicaId(key.replica)))
         .collect();
     let log = SharedLog::new(Arc::new(wal));
-    Ok((Disk { log, checkpoints, store: Arc::new(store) }, local))
+    Ok((Disk { log, checkpoints, store: Arc::new(store) }, local, bell))
 }
 
 /// Asks the replicas whose entries keep the oldest segment alive for checkpoints.
@@ -367,6 +391,15 @@ async fn nudge(groups: std::sync::Weak<Inner>) {
             }
         }
     }
+}
+
+/// A number no earlier process of this node began with.
+fn unforeseen() -> u64 {
+    #[cfg(any(test, feature = "testing"))]
+    if let Some(number) = crate::simulated::number() {
+        return number;
+    }
+    std::hash::RandomState::new().build_hasher().finish()
 }
 
 fn fatal(error: impl std::fmt::Display) -> Fatal {

@@ -11,6 +11,7 @@ use openraft::Raft;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::blocking::blocking;
 use crate::consensus::Types;
 use crate::error::Fatal;
 use crate::limits;
@@ -34,6 +35,7 @@ impl Keeper {
         let mut rest_until = None;
         loop {
             let request = tokio::select! {
+                biased;
                 request = requests.recv() => match request {
                     Some(request) => Some(request),
                     None => return,
@@ -63,7 +65,7 @@ impl Keeper {
         if lost {
             tracing::warn!(group = %self.replica.key, "the working store was lost; filled anew");
             let replica = self.replica.clone();
-            let mended = tokio::task::spawn_blocking(move || replica.mend_store()).await;
+            let mended = blocking(move || replica.mend_store()).await;
             let again = || Fatal("the working store could not be filled anew yet".to_owned());
             mended.map_err(stopping)??.ok_or_else(again)?;
         }
@@ -76,7 +78,7 @@ impl Keeper {
 
     async fn checkpoint(&self) -> Result<(), Fatal> {
         let replica = self.replica.clone();
-        let written = tokio::task::spawn_blocking(move || replica.write_checkpoint()).await;
+        let written = blocking(move || replica.write_checkpoint()).await;
         written.map_err(stopping)?.map_err(|error| Fatal(error.to_string()))?;
         // openraft hears of it, and then lets go of the log the older checkpoint covers. That the
         // core has stopped meanwhile is no failure of the checkpoint.

@@ -13,6 +13,7 @@
 //! ```
 
 mod aligned;
+mod blocking;
 mod consensus;
 pub mod disk;
 mod error;
@@ -27,6 +28,8 @@ mod network;
 mod peer;
 mod replica;
 mod rpc;
+#[cfg(any(test, feature = "testing"))]
+pub mod simulated;
 mod state_machine;
 mod status;
 #[cfg(test)]
@@ -37,9 +40,10 @@ mod timing;
 mod transfer;
 mod types;
 
+pub use blocking::blocking;
 pub use error::{Fatal, ProposeError, ReadError};
 pub use group::ReplicaGroup;
-pub use groups::{Groups, GroupsConfig, OpenError};
+pub use groups::{Groups, GroupsConfig, OpenError, Pace};
 pub use machine::{Answer, Change, ChunkSink, ChunkSource, Frozen, Machine, Store};
 pub use network::{Lane, Network, NetworkError};
 pub use timing::{Timing, TimingError};

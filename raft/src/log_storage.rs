@@ -23,6 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use self::record::{decode, encode};
 use self::tail::Tail;
+use crate::blocking::blocking;
 use crate::consensus::{LogEntry, LogId, Types, Vote, log_id};
 use crate::disk::{Done, GroupKey, GroupLog, Op, Wal, WalError};
 use crate::error::Fatal;
@@ -129,7 +130,7 @@ impl Log {
 
     async fn read_disk(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<LogEntry>> {
         let (wal, key) = (self.0.shared.wal.clone(), self.0.key);
-        let read = tokio::task::spawn_blocking(move || wal.read(key, range, max_bytes)).await;
+        let read = blocking(move || wal.read(key, range, max_bytes)).await;
         let entries = read.map_err(io::Error::other)?.map_err(into_io)?;
         entries.iter().map(|entry| decode(entry).map_err(io::Error::other)).collect()
     }

@@ -252,6 +252,7 @@ impl RaftNetworkV2<Types> for Peer {
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let sending = transfer::send(self, vote, snapshot.snapshot);
         tokio::select! {
+            biased;
             sent = sending => sent.map_err(|error| {
                 let timeout = self.shared.call_timeout;
                 StreamingError::from(self.failed(RPCTypes::InstallSnapshot, error, timeout))

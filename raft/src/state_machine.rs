@@ -12,6 +12,7 @@ use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::{EntryPayload, OptionalSend};
 
+use crate::blocking::blocking;
 use crate::consensus::{Entry, LogId, StoredMembership, Types};
 use crate::disk::Pinned;
 use crate::error::Fatal;
@@ -36,7 +37,7 @@ impl Applier {
         work: impl FnOnce(&Replica) -> Result<T, Fatal> + Send + 'static,
     ) -> io::Result<T> {
         let replica = self.0.clone();
-        let done = tokio::task::spawn_blocking(move || work(&replica)).await;
+        let done = blocking(move || work(&replica)).await;
         done.map_err(io::Error::other)?.map_err(io::Error::other)
     }
 }
@@ -111,7 +112,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let replica = self.replica.clone();
         let pinned = if self.write {
-            let written = tokio::task::spawn_blocking(move || replica.write_checkpoint()).await;
+            let written = blocking(move || replica.write_checkpoint()).await;
             written.map_err(io::Error::other)?.map_err(io::Error::other)?
         } else {
             replica.checkpoints.newest(replica.key)

@@ -99,6 +99,7 @@ pub(crate) async fn follow(
             open
         };
         let open = tokio::select! {
+            biased;
             changed = server.changed() => changed.is_ok(),
             changed = applied.changed(), if settling => changed.is_ok(),
             open = moving => open,

@@ -12,6 +12,7 @@ use openraft::raft::SnapshotResponse;
 use openraft::type_config::alias::SnapshotOf;
 use parking_lot::Mutex;
 
+use crate::blocking::blocking;
 use crate::consensus::{Types, Vote, term_of};
 use crate::disk::{CheckpointError, ChunkInfo, Incoming, Pinned};
 use crate::limits;
@@ -68,7 +69,7 @@ async fn send_chunk(
         let left = usize::try_from(chunk.len - offset).unwrap_or(usize::MAX);
         let len = left.min(limits::CHECKPOINT_PIECE_BYTES);
         let (pinned, hash) = (pinned.clone(), chunk.hash);
-        let read = tokio::task::spawn_blocking(move || pinned.piece(hash, offset, len)).await;
+        let read = blocking(move || pinned.piece(hash, offset, len)).await;
         let bytes = match read {
             Ok(Ok(bytes)) => bytes,
             Ok(Err(error)) => return Err(CallError::Local(error.to_string())),
@@ -191,7 +192,7 @@ fn name(manifest: &[u8]) -> u64 {
 async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, CheckpointError> + Send + 'static,
 ) -> Result<T, Refusal> {
-    match tokio::task::spawn_blocking(work).await {
+    match blocking(work).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(Refusal::Checkpoint(error.to_string())),
         Err(error) => Err(Refusal::Checkpoint(error.to_string())),

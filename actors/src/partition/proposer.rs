@@ -5,12 +5,13 @@
 //! is fenced by one term: once the leader has changed, nothing of it can be taken any more.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::mutant::{self, Mutant};
 use model::{Applied, Batch, Command, Outcome, Reject, Timestamp, codec, partition};
 use raft::{ProposeError, ReplicaGroup};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::machine::Published;
@@ -205,16 +206,16 @@ impl Work {
     /// A command decided so long ago that its events left memory: they are read back.
     fn answer_from_store(&self, applied: Applied, waiting: Waiting) {
         let published = Arc::clone(&self.published);
-        tokio::task::spawn_blocking(move || {
+        tokio::spawn(raft::blocking(move || {
             waiting.answer(remembered(&published, applied));
-        });
+        }));
     }
 
     fn stamp(&mut self, commands: Vec<Command>) -> Batch {
         let now = Instant::now();
         let last = self.stamped.replace(now);
         let elapsed = last.map_or(Duration::ZERO, |last| now - last);
-        let mut entropy = *uuid::Uuid::new_v4().as_bytes();
+        let mut entropy = *chance().as_bytes();
         if mutant::is(Mutant::ReuseSequenceNumberAfterFailover) && last.is_none() {
             entropy[..8].copy_from_slice(&mutant::FIRST_OF_TERM);
         }
@@ -244,8 +245,21 @@ fn remembered(published: &Published, mut applied: Applied) -> Result<Outcome, Re
     Ok(applied.outcome)
 }
 
+/// A number nobody can foresee.
+pub(crate) fn chance() -> uuid::Uuid {
+    #[cfg(any(test, feature = "simulation"))]
+    if let (Some(high), Some(low)) = (raft::simulated::number(), raft::simulated::number()) {
+        return uuid::Uuid::from_u64_pair(high, low);
+    }
+    uuid::Uuid::new_v4()
+}
+
 /// This node's wall clock: read here, once per entry, and nowhere else on the write path.
 pub(crate) fn wall_clock() -> Timestamp {
+    #[cfg(any(test, feature = "simulation"))]
+    if let Some(millis) = raft::simulated::wall_millis() {
+        return Timestamp(i64::try_from(millis).unwrap_or(i64::MAX));
+    }
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

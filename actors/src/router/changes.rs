@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use model::{CatalogueEntry, Change, ChangeRefused, NodeId, codec};
 use raft::{Lane, ReplicaGroup};
+use tokio::time::Instant;
 
 use crate::door::ChangeError;
 use crate::limits::{ATTEMPT_TIMEOUT, REQUEST_DEADLINE};

@@ -1,10 +1,11 @@
 //! Reads: a replica here answers once it is as fresh as asked; without one, a node that has one.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use model::{Answer, Branch, BranchKey, PartitionId, Read, ReadLevel};
 use raft::Lane;
+use tokio::time::Instant;
 
 use super::{Partition, Router, final_word, no_leader};
 use crate::door::RouteError;
@@ -170,9 +171,8 @@ impl Router {
         let mut events = branch.events_after(after);
         if events.is_none() {
             let (published, wanted) = (Arc::clone(&local.published), key.clone());
-            let stored = tokio::task::spawn_blocking(move || {
-                published.stored_events(&wanted, after, limit as usize)
-            });
+            let stored =
+                raft::blocking(move || published.stored_events(&wanted, after, limit as usize));
             let stored = stored.await.map_err(|_| no_leader())?.map_err(Refusal::from)?;
             let joins = stored.first().is_some_and(|event| event.offset == after.next());
             events = joins.then_some(stored);

@@ -164,7 +164,7 @@ impl Strike<'_> {
         let nodes = self.others();
         let node = *self.aim.dice.pick(&nodes);
         self.arena.member(node).kill()?;
-        sleep(Duration::from_millis(self.aim.dice.between(2000, 5000))).await;
+        sleep(Duration::from_millis(self.aim.dice.between(20_000, 30_000))).await;
         self.arena.member(node).start()?;
         sleep(Duration::from_millis(self.aim.dice.between(50, 600))).await;
         self.arena.member(node).kill()?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::records::{ACCOUNT_ROWS, Rows, list_parts};
+use super::setup::{PAD, PAD_BYTES};
 use crate::client::{Request, Verb, Written};
 use crate::history::{Act, Reply, Seen};
 
@@ -21,7 +22,9 @@ pub(super) fn request(id: &str, act: &Act, rows: &Rows) -> Request {
             write("insert", "registers", json!({"id": key, "value": value}), None)
         }
         Act::Cas { key, value, expected } => {
-            write("merge", "registers", json!({"id": key, "value": value}), Some(*expected))
+            let pad = "x".repeat(PAD_BYTES);
+            let record = json!({"id": key, "value": value, PAD: pad});
+            write("merge", "registers", record, Some(*expected))
         }
         Act::Get { key } => Request::Rows { table: "registers", wanted: json!({"id": key}) },
         Act::Append { lists, element } => Request::Write(

@@ -16,6 +16,10 @@ pub(super) const BALANCE: i64 = 100;
 pub(super) const COUNTERS: u64 = 4;
 /// Pieces of each item at first.
 const PIECES: i64 = 1_000_000;
+/// A field that makes the log grow, so that checkpoints are made, and needed, within a storm.
+pub(crate) const PAD: &str = "pad";
+/// Bytes in it.
+pub(super) const PAD_BYTES: usize = 8 << 10;
 /// How long the cluster may take until all of it is there.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -31,7 +35,7 @@ pub fn definition() -> Value {
         json!({"name": name, "versioned": versioned, "fields": all})
     };
     json!({"tables": [
-        table("registers", true, &[("value", "integer")]),
+        table("registers", true, &[("value", "integer"), (PAD, "text")]),
         table("elements", false,
               &[("generation", "integer"), ("list", "string"), ("element", "integer")]),
         table("accounts", true, &[("balance", "integer")]),

@@ -4,7 +4,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::branch::Branch;
-use crate::codec;
 use crate::command::{Command, Origin, Request, Write};
 use crate::definition::Definition;
 use crate::delta::{Delta, Effect, Event, EventChange, Hash, Part, RecordChange};
@@ -283,7 +282,7 @@ impl Branch {
 
 /// The hash the next event carries as `previous`.
 pub(crate) fn event_hash(event: &Event) -> Hash {
-    Hash(*blake3::hash(&codec::encode(event)).as_bytes())
+    event.hash()
 }
 
 fn count(delta: &Delta) -> u32 {

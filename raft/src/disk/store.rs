@@ -55,6 +55,8 @@ struct Shared {
     queued: Mutex<Option<usize>>,
     room: Condvar,
     jobs: SyncSender<Job>,
+    /// For simulations: the writer, where it has no thread.
+    hand: Mutex<Option<writer::Writer>>,
 }
 
 impl Shared {
@@ -90,6 +92,9 @@ impl Shared {
     }
 
     fn send(&self, job: Job) {
+        if let Some(writer) = &mut *self.hand.lock() {
+            return writer.do_now(job);
+        }
         // The writer ends only with the store; nobody waits for what comes after.
         let _ = self.jobs.send(job);
     }
@@ -111,8 +116,14 @@ impl StoreFiles {
             queued: Mutex::new(Some(0)),
             room: Condvar::new(),
             jobs,
+            hand: Mutex::default(),
         });
         let work = writer::Writer::new(Arc::clone(&shared));
+        #[cfg(any(test, feature = "testing"))]
+        if crate::simulated::is_on() {
+            *shared.hand.lock() = Some(work);
+            return Ok(Self { shared, groups: Mutex::default(), writer: None });
+        }
         let writer =
             std::thread::Builder::new().name("store".into()).spawn(move || work.run(&incoming))?;
         Ok(Self { shared, groups: Mutex::default(), writer: Some(writer) })
@@ -158,6 +169,8 @@ impl StoreFiles {
 impl Drop for StoreFiles {
     fn drop(&mut self) {
         self.shared.send(Job::Stop);
+        // It holds what holds it.
+        drop(self.shared.hand.lock().take());
         if let Some(writer) = self.writer.take()
             && writer.join().is_err()
         {

@@ -178,6 +178,9 @@ pub struct WalConfig {
     pub device: Arc<dyn Device>,
     /// Called once, with words, when the log cannot go on: the process must exit.
     pub fatal: Box<dyn Fn(String) + Send + Sync>,
+    /// For simulations: the log has no threads. This is called when something waits for
+    /// [`Wal::turn`].
+    pub by_hand: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl WalConfig {
@@ -189,6 +192,7 @@ impl WalConfig {
             carry_after_segments: limits::WAL_CARRY_AFTER_SEGMENTS,
             device: Arc::new(Machinery),
             fatal: Box::new(fatal),
+            by_hand: None,
         }
     }
 }
@@ -292,11 +296,19 @@ impl Op {
     }
 }
 
+/// A log without threads.
+struct Hand {
+    writer: Mutex<Writer>,
+    waits: Box<dyn Fn() + Send + Sync>,
+}
+
 /// The one log of a node. Dropping it writes what is queued and waits for that.
 pub struct Wal {
     shared: Arc<Shared>,
     dir: PathBuf,
     threads: Vec<JoinHandle<()>>,
+    /// What the threads would do, where there are none.
+    hand: Option<Hand>,
     /// Held while the log is open.
     _lock: File,
 }
@@ -328,10 +340,17 @@ impl Wal {
             device: config.device.clone(),
             segment_bytes: config.segment_bytes,
         };
-        let writer = Writer::new(shared.clone(), dir.to_owned(), config, opened);
-        let mut wal = Self { shared, dir: dir.to_owned(), threads: Vec::new(), _lock: lock };
-        wal.start("wal", move || writer.run())?;
-        wal.start("wal-spare", move || maker.run())?;
+        let waits = config.by_hand.take();
+        let mut writer = Writer::new(shared.clone(), dir.to_owned(), config, opened);
+        let (dir, threads) = (dir.to_owned(), Vec::new());
+        let mut wal = Self { shared, dir, threads, hand: None, _lock: lock };
+        if let Some(waits) = waits {
+            writer.maker = Some(maker);
+            wal.hand = Some(Hand { writer: Mutex::new(writer), waits });
+        } else {
+            wal.start("wal", move || writer.run())?;
+            wal.start("wal-spare", move || maker.run())?;
+        }
         Ok((wal, recovered))
     }
 
@@ -384,6 +403,17 @@ impl Wal {
         state.queued_bytes += work.size();
         state.queue.push_back(work);
         self.shared.wake.notify_one();
+        drop(state);
+        if let Some(hand) = &self.hand {
+            (hand.waits)();
+        }
+    }
+
+    /// Without threads: does what waits, here and now, and calls back.
+    pub fn turn(&self) {
+        if let Some(hand) = &self.hand {
+            hand.writer.lock().turn();
+        }
     }
 
     /// The entries of a range that exist, at least one if there is one, no more than fit into
@@ -453,6 +483,7 @@ impl Drop for Wal {
     fn drop(&mut self) {
         self.shared.state.lock().closed = true;
         self.shared.wake.notify_all();
+        self.turn();
         for thread in self.threads.drain(..) {
             // The last owner may be a callback, on the very thread that would be waited for.
             if thread.thread().id() != thread::current().id() && thread.join().is_err() {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::NodeId;
 
@@ -29,7 +30,12 @@ pub struct GroupsConfig {
     /// Called once, with the reason, when the whole disk can no longer be trusted: after a failed
     /// fsync nothing that follows can be promised, so the process must end.
     pub on_fatal: Arc<dyn Fn(String) + Send + Sync>,
+    /// For simulations: the log has no threads; this is how long the disk takes for a turn.
+    pub pace: Option<Pace>,
 }
+
+/// How long a disk takes for its next turn.
+pub type Pace = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 impl GroupsConfig {
     /// The defaults.
@@ -46,6 +52,7 @@ impl GroupsConfig {
             log_segment_bytes: limits::WAL_SEGMENT_BYTES,
             device: Arc::new(Machinery),
             on_fatal: Arc::new(on_fatal),
+            pace: None,
         }
     }
 }

@@ -61,7 +61,11 @@ const EFFECTS: [(&str, &[&str], &[&str]); 6] = [
         &["TcpListener", "TcpStream", "TcpSocket", "UdpSocket", "UnixStream", "UnixListener"],
         &["node/src/", "gateway/src/"],
     ),
-    ("environment and arguments", &["std::env", "env::var", "env::args"], &["node/src/"]),
+    (
+        "environment and arguments",
+        &["std::env", "env::var", "env::args"],
+        &["node/src/", "actors/examples/"],
+    ),
     (
         "other processes and signals",
         &["std::process", "tokio::process", "tokio::signal"],

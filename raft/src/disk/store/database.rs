@@ -5,6 +5,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 
@@ -39,6 +40,8 @@ pub(super) struct Database {
     db: sled::Db,
     dir: PathBuf,
     file: Arc<File>,
+    /// The edition of the next value that is cut.
+    editions: Arc<AtomicU32>,
 }
 
 /// Runs calls of sled; what goes wrong comes back in words.
@@ -66,8 +69,9 @@ fn part_key(group: GroupKey, name: &[u8], cut: Cut, part: u32) -> Vec<u8> {
     key
 }
 
-/// What stands in the place of a value that was cut. A replaced one gets the next edition: who
-/// reads while it is replaced finds all parts of the old one, or none and looks again.
+/// What stands in the place of a value that was cut. Each gets an edition no other value had since
+/// the database was opened: who reads while it is replaced, however slowly and however often, finds
+/// all parts of the old one, or misses one and looks again.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Cut {
     edition: u32,
@@ -104,7 +108,8 @@ impl Database {
                 .open()
         })?;
         let file = sync_files(dir).map_err(|error| error.to_string())?;
-        Ok(Self { db, dir: dir.to_owned(), file: Arc::new(file) })
+        let editions = Arc::new(AtomicU32::new(0));
+        Ok(Self { db, dir: dir.to_owned(), file: Arc::new(file), editions })
     }
 
     /// Opens the database; one that does not open is moved aside and a new one begun. If even that
@@ -195,7 +200,11 @@ impl Database {
             Some(value) => {
                 let parts = u32::try_from(value.len().div_ceil(STORE_VALUE_BYTES));
                 let parts = parts.map_err(|_| "a value is too large".to_owned())?;
-                let edition = old.map_or(0, |old| old.edition.wrapping_add(1));
+                let next = || self.editions.fetch_add(1, Ordering::Relaxed);
+                // What an earlier process wrote may have any.
+                let taken = old.map(|old| old.edition);
+                let edition = Some(next()).filter(|edition| taken != Some(*edition));
+                let edition = edition.unwrap_or_else(next);
                 let cut = Cut { edition, parts };
                 for (part, bytes) in (0..).zip(value.chunks(STORE_VALUE_BYTES)) {
                     batch.insert(part_key(group, name, cut, part), bytes.to_vec());
@@ -313,6 +322,13 @@ impl Database {
             bytes.extend(&part[..]);
         }
         Ok(Some(bytes.into()))
+    }
+
+    /// The edition of a value that was cut.
+    #[cfg(test)]
+    pub(super) fn edition(&self, group: GroupKey, name: &[u8]) -> Option<u32> {
+        let found = guarded(|| self.db.get(key(group, DATA, name))).ok().flatten();
+        found.and_then(|value| Cut::decode(&value)).map(|cut| cut.edition)
     }
 
     /// How many records there are in all.

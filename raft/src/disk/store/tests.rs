@@ -88,6 +88,30 @@ fn who_reads_while_a_large_value_is_replaced_sees_the_old_or_the_new_one() {
 }
 
 #[test]
+fn no_edition_of_a_large_value_comes_twice_whatever_stood_between() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let mut seen = std::collections::BTreeSet::new();
+    let files = StoreFiles::open(&path).unwrap();
+    let store = files.open_group(GROUP).unwrap();
+    let mut index = 0;
+    let mut write = |change| {
+        index += 1;
+        store.write(index, vec![change]);
+        assert!(store.wait(index, LONG));
+    };
+    for _ in 0..4 {
+        for size in [200_000, 10, 90_000] {
+            write(put("k", &"x".repeat(size)));
+            let edition = files.shared.database().unwrap().edition(GROUP, b"k");
+            assert!(edition.is_none_or(|edition| seen.insert(edition)), "{edition:?} came twice");
+        }
+        write(Change::Delete(Bytes::from_static(b"k")));
+    }
+    assert_eq!(seen.len(), 8);
+}
+
+#[test]
 fn a_directory_that_was_deleted_is_begun_anew_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");

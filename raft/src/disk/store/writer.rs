@@ -16,6 +16,9 @@ use crate::error::Fatal;
 use crate::limits::{STORE_GATHER, STORE_GATHER_BYTES};
 use crate::machine::Change;
 
+/// Bytes gathered by a writer without a thread.
+const BY_HAND_BYTES: usize = 4 << 10;
+
 /// What the writer is asked.
 pub(super) enum Job {
     Open(Arc<GroupStore>),
@@ -72,6 +75,15 @@ impl Writer {
             if self.bytes >= STORE_GATHER_BYTES {
                 self.write_out();
             }
+        }
+    }
+
+    /// Without a thread: what was gathered is written once it is a page or somebody waits.
+    pub(super) fn do_now(&mut self, job: Job) {
+        let stops = matches!(job, Job::Stop);
+        self.take(job);
+        if stops || self.bytes >= BY_HAND_BYTES {
+            self.write_out();
         }
     }
 

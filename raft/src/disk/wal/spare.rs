@@ -82,6 +82,20 @@ impl Maker {
         }
     }
 
+    /// Without a thread: makes what is wanted, if there is room.
+    pub(super) fn attempt(&self) {
+        let wanted = self.shared.state.lock().spare.wanted;
+        if let Some(head) = wanted {
+            self.attempted(Segment::create(
+                &self.dir,
+                head,
+                self.segment_bytes,
+                &[],
+                &*self.device,
+            ));
+        }
+    }
+
     /// Hands over what came of it. Whether the disk is full.
     fn attempted(&self, made: io::Result<Segment>) -> bool {
         let free = self.device.free(&self.dir);

@@ -39,6 +39,7 @@ impl Bench {
             carry_after_segments: 2,
             device: self.device.clone(),
             fatal: Box::new(|_| {}),
+            by_hand: None,
         }
     }
 

@@ -20,7 +20,7 @@ use crate::disk::record::{Kind, Link, RECORD_HEAD, Record, TURN_HEAD, Turn};
 use crate::disk::segment::{HEAD, Head, Segment};
 use crate::disk::wal::index::{Index, Source};
 use crate::disk::wal::recover::Opened;
-use crate::disk::wal::spare::Spare;
+use crate::disk::wal::spare::{Maker, Spare};
 use crate::disk::wal::{Done, WalConfig, WalCounters, WalError};
 use crate::disk::{Device, GroupKey};
 use crate::limits;
@@ -109,6 +109,9 @@ pub(super) struct Writer {
     outcomes: Vec<(Done, Option<io::Error>)>,
     /// Replicas something of which was refused in this batch.
     refused: BTreeSet<GroupKey>,
+    /// Where there are no threads: makes segments when they are needed.
+    pub(super) maker: Option<Maker>,
+    ended: bool,
 }
 
 impl Writer {
@@ -136,6 +139,8 @@ impl Writer {
             placed: Vec::new(),
             outcomes: Vec::new(),
             refused: BTreeSet::new(),
+            maker: None,
+            ended: false,
         };
         writer.want_spare(&mut writer.shared.state.lock());
         writer
@@ -144,6 +149,33 @@ impl Writer {
     /// The thread's body.
     pub(super) fn run(mut self) {
         let ended = catch_unwind(AssertUnwindSafe(|| self.serve()));
+        self.end(ended);
+    }
+
+    /// Without a thread: does what waits and returns.
+    pub(super) fn turn(&mut self) {
+        if self.ended {
+            return;
+        }
+        if let Some(maker) = &self.maker {
+            maker.attempt();
+        }
+        let state = self.shared.state.lock();
+        let waits = !state.queue.is_empty() || state.closed;
+        drop(state);
+        if !waits {
+            return;
+        }
+        let ended = match catch_unwind(AssertUnwindSafe(|| self.step())) {
+            Ok(Ok(true)) => return,
+            Ok(other) => Ok(other.map(|_| ())),
+            Err(panic) => Err(panic),
+        };
+        self.end(ended);
+    }
+
+    fn end(&mut self, ended: std::thread::Result<io::Result<()>>) {
+        self.ended = true;
         self.shared.state.lock().spare.end();
         self.shared.order.notify_all();
         match ended {
@@ -156,16 +188,32 @@ impl Writer {
     }
 
     fn serve(&mut self) -> io::Result<()> {
-        while let Some(batch) = self.take() {
-            self.batch = batch;
-            self.refused.clear();
-            while let Some(work) = self.batch.works.pop_front() {
-                self.admit(work)?;
-            }
-            let floor = self.ride_along();
-            self.flush(floor)?;
-        }
+        while self.step()? {}
         Ok(())
+    }
+
+    /// One batch. `false`: the log is closed and nothing is left.
+    fn step(&mut self) -> io::Result<bool> {
+        let Some(batch) = self.take() else { return Ok(false) };
+        self.batch = batch;
+        self.refused.clear();
+        while let Some(work) = self.batch.works.pop_front() {
+            self.admit(work)?;
+        }
+        let floor = self.ride_along();
+        self.flush(floor)?;
+        Ok(true)
+    }
+
+    /// The segment after the current one; see [`Shared::next_segment`].
+    fn next_segment(&self, again: bool) -> io::Result<Option<Segment>> {
+        match &self.maker {
+            Some(maker) => {
+                maker.attempt();
+                self.shared.next_segment(false)
+            }
+            None => self.shared.next_segment(again),
+        }
     }
 
     /// Waits for something to do and takes all of it. `None`: closed, and nothing is left.
@@ -250,7 +298,7 @@ impl Writer {
     fn make_room(&mut self, size: usize) -> io::Result<bool> {
         // Whether there is a next segment is known while half of this one is left.
         if self.spare.is_none() && self.turn.size_with(size) as u64 + self.end > self.capacity / 2 {
-            self.spare = self.shared.next_segment(false)?;
+            self.spare = self.next_segment(false)?;
         }
         while !self.fits(size) {
             self.flush(self.floor)?;
@@ -388,7 +436,7 @@ impl Writer {
     fn rotate(&mut self, size: usize) -> io::Result<bool> {
         let next = match self.spare.take() {
             Some(spare) => Some(spare),
-            None => self.shared.next_segment(true)?,
+            None => self.next_segment(true)?,
         };
         let Some(spare) = next else { return Ok(false) };
         let needed = (HEAD + TURN_HEAD + size + 8 + self.reserve()) as u64;

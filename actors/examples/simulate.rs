@@ -1,0 +1,178 @@
+//! Simulate: runs seeds of the simulation one after the other and says what came of each.
+//!
+//! `simulate [--seed S] [--seeds N] [--seconds T] [--no-faults] [--lying-disks] [--twice]
+//! [--first-failure] [--story]`
+//!
+//! Promise: a seed that fails is told with what was wrong and the one command that repeats it; the
+//! exit code is 1 then. With `--twice` each seed runs twice and the first step in which the runs
+//! differ is told. Refused: options it does not know.
+
+#![allow(clippy::print_stdout, reason = "a program that prints")]
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use actors::simulation::{Plan, Report, run};
+
+/// What was asked.
+struct Asked {
+    seed: u64,
+    seeds: u64,
+    seconds: u64,
+    faults: bool,
+    lying: bool,
+    twice: bool,
+    first_failure: bool,
+    story: bool,
+}
+
+fn asked() -> Result<Asked, String> {
+    let mut asked = Asked {
+        seed: 1,
+        seeds: 1,
+        seconds: 60,
+        faults: true,
+        lying: false,
+        twice: false,
+        first_failure: false,
+        story: false,
+    };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut number = || -> Result<u64, String> {
+            let text = words.next().ok_or_else(|| format!("{word} needs a number"))?;
+            text.parse().map_err(|_| format!("{word} {text}: not a number"))
+        };
+        match word.as_str() {
+            "--seed" => asked.seed = number()?,
+            "--seeds" => asked.seeds = number()?,
+            "--seconds" => asked.seconds = number()?,
+            "--no-faults" => asked.faults = false,
+            "--lying-disks" => asked.lying = true,
+            "--twice" => asked.twice = true,
+            "--first-failure" => asked.first_failure = true,
+            "--story" => asked.story = true,
+            other => return Err(format!("{other} is not known")),
+        }
+    }
+    Ok(asked)
+}
+
+/// Sums over all seeds.
+#[derive(Default)]
+struct Sums {
+    seeds: u64,
+    failed: Vec<u64>,
+    acknowledged: u64,
+    unknown: u64,
+    reads: u64,
+    lives: u64,
+    refusals: u64,
+    lost: u64,
+    bulk: u64,
+    purged: u64,
+    virtual_time: Duration,
+    slowest_healing: Duration,
+    faults: BTreeMap<&'static str, u64>,
+}
+
+impl Sums {
+    fn add(&mut self, seed: u64, report: &Report) {
+        self.seeds += 1;
+        if !report.violations.is_empty() {
+            self.failed.push(seed);
+        }
+        self.acknowledged += report.acknowledged;
+        self.unknown += report.unknown;
+        self.reads += report.reads;
+        self.lives += report.lives;
+        self.refusals += report.refusals;
+        self.lost += report.messages.1;
+        self.bulk += report.messages.2;
+        self.purged += report.purged;
+        self.virtual_time += report.virtual_time;
+        self.slowest_healing = self.slowest_healing.max(report.healed_after);
+        for (kind, count) in &report.faults {
+            *self.faults.entry(kind).or_default() += count;
+        }
+    }
+
+    fn print(&self, wall: Duration) {
+        println!(
+            "{} seeds, {:.0} virtual s, {:.1} s: {} writes acknowledged, {} unknown, {} reads",
+            self.seeds,
+            self.virtual_time.as_secs_f64(),
+            wall.as_secs_f64(),
+            self.acknowledged,
+            self.unknown,
+            self.reads
+        );
+        println!(
+            "{} lives ended, {} starts refused, {} messages lost, {} with checkpoints, {} logs \
+             shortened, slowest healing {:.1} s",
+            self.lives,
+            self.refusals,
+            self.lost,
+            self.bulk,
+            self.purged,
+            self.slowest_healing.as_secs_f64()
+        );
+        let faults = self.faults.iter().map(|(kind, count)| format!("{kind} {count}"));
+        println!("faults: {}", faults.collect::<Vec<_>>().join(", "));
+        println!("violated in {} seeds {:?}", self.failed.len(), self.failed);
+    }
+}
+
+/// Tells of one seed.
+fn tell(asked: &Asked, seed: u64, report: &Report, wall: Duration) {
+    if asked.story {
+        for (at, words) in &report.story {
+            println!("  {:9.3} {words}", at.as_secs_f64());
+        }
+    }
+    let holds = report.violations.is_empty();
+    println!(
+        "seed {seed}: {} after {:.0} virtual s in {:.2} s, {} acknowledged, {} lives ended",
+        if holds { "holds" } else { "VIOLATED" },
+        report.virtual_time.as_secs_f64(),
+        wall.as_secs_f64(),
+        report.acknowledged,
+        report.lives
+    );
+    report.violations.iter().for_each(|wrong| println!("  {wrong}"));
+    if !holds {
+        println!(
+            "  again: cargo run --release -p actors --example simulate -- --seed {seed} \
+             --seconds {} --story",
+            asked.seconds
+        );
+    }
+}
+
+fn main() -> Result<(), String> {
+    let asked = asked()?;
+    let (began, mut sums) = (Instant::now(), Sums::default());
+    for seed in asked.seed..asked.seed + asked.seeds {
+        let length = Duration::from_secs(asked.seconds);
+        let plan = Plan { faults: asked.faults, lying: asked.lying, ..Plan::new(seed, length) };
+        let failed = |error: std::io::Error| format!("seed {seed} could not be run: {error}");
+        let one = Instant::now();
+        let report = run(plan).map_err(failed)?;
+        tell(&asked, seed, &report, one.elapsed());
+        sums.add(seed, &report);
+        if asked.twice {
+            match report.first_difference(&run(plan).map_err(failed)?) {
+                None => println!("  twice the same in {} steps", report.steps.len()),
+                Some((one, other)) => println!("  they part: {one} | {other}"),
+            }
+        }
+        if asked.first_failure && !report.violations.is_empty() {
+            break;
+        }
+    }
+    sums.print(began.elapsed());
+    match sums.failed.len() {
+        0 => Ok(()),
+        failed => Err(format!("{failed} seeds are violated")),
+    }
+}
