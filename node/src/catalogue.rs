@@ -168,7 +168,9 @@ fn changes(source: &str, original: Original) -> Loaded {
         let hash = blake3::hash(&model::codec::encode(&change)).to_hex();
         CatalogueEntry { id: format!("{source}:{kind}:{name}:{hash}"), at, change }
     };
-    let mut entries = Vec::new();
+    // First: a module that can be written to before its rules are known would number by others.
+    let rules = entry("sequences", "all", Change::Sequences(original.sequences));
+    let mut entries = vec![rules];
     for module in original.modules {
         let seed = module.seed().map(Arc::new);
         let config = ModuleConfig {
@@ -198,7 +200,6 @@ fn changes(source: &str, original: Original) -> Loaded {
     let patterns = patterns.map(|(matches, modules)| Pattern { matches, modules }).collect();
     let change = Change::Patterns { patterns, defaults: original.defaults };
     entries.push(entry("patterns", "all", change));
-    entries.push(entry("sequences", "all", Change::Sequences(original.sequences)));
     for (name, source) in original.schemas {
         let source = Arc::new(source);
         let change = Change::PutSchema { name: name.clone(), source, module: None };
@@ -225,12 +226,12 @@ mod tests {
         assert_eq!(
             kinds,
             [
+                "sample:sequences:all",
                 "sample:module:pos",
                 "sample:module:scratchpad",
                 "sample:branch:dar",
                 "sample:branch:remal",
                 "sample:patterns:all",
-                "sample:sequences:all",
                 "sample:schema:global/pos_schema",
                 "sample:schema:global/scratchpad_schema"
             ]
