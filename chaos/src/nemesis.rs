@@ -21,6 +21,9 @@ pub const RECOVERY_TIME: Duration = Duration::from_secs(60);
 /// What a node says that finds its files damaged.
 const DAMAGED: &str = "damaged";
 
+/// How long a node with a flipped bit may take to serve or to refuse.
+const REFUSAL_TIME: Duration = Duration::from_secs(12);
+
 /// What a fault needs of the ground.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
@@ -187,8 +190,8 @@ pub async fn heal_all(arena: &mut Arena, struck: &[Struck]) -> Result<()> {
     start_or_mend(arena, struck).await
 }
 
-/// Starts what does not run. A node that finds its own files damaged says so and serves nothing:
-/// it is given the bit back, as from a copy. One with an empty disk is not let in by the others:
+/// Starts what does not run. A node that finds its own files damaged says so and does not serve
+/// what is in them: it is given the bit back, as from a copy. One with an empty disk is not let in by the others:
 /// it is given its old directory back.
 async fn start_or_mend(arena: &mut Arena, struck: &[Struck]) -> Result<()> {
     for mend in struck.iter().filter_map(|struck| struck.mend.as_ref()) {
@@ -198,16 +201,19 @@ async fn start_or_mend(arena: &mut Arena, struck: &[Struck]) -> Result<()> {
             member.remember(away)?;
         }
     }
-    let Err(error) = arena.start_all(RECOVERY_TIME).await else { return Ok(()) };
+    let is_flipped = struck.iter().any(|struck| matches!(struck.mend, Some(Mend::Bit { .. })));
+    let patience = if is_flipped { REFUSAL_TIME } else { RECOVERY_TIME };
+    let Err(error) = arena.start_all(patience).await else { return Ok(()) };
     let mut is_mended = false;
     for mend in struck.iter().filter_map(|struck| struck.mend.as_ref()) {
         if let Mend::Bit { node, bit } = mend {
             let member = arena.member(*node);
-            if !member.is_running() && member.last_words().contains(DAMAGED) {
+            if member.says(DAMAGED) {
+                member.kill()?;
                 bit.flip()?;
                 is_mended = true;
             }
         }
     }
-    if is_mended { arena.start_all(RECOVERY_TIME).await } else { Err(error) }
+    if is_mended || is_flipped { arena.start_all(RECOVERY_TIME).await } else { Err(error) }
 }

@@ -68,6 +68,8 @@ pub struct Member {
     child: Option<Child>,
     /// Processor time of its earlier lives.
     spent_ms: u64,
+    /// Where in its log its present life begins.
+    log_from: usize,
 }
 
 impl Member {
@@ -86,6 +88,7 @@ impl Member {
             mutant,
             child: None,
             spent_ms: 0,
+            log_from: 0,
         }
     }
 
@@ -104,6 +107,7 @@ impl Member {
     pub fn start(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "node {} runs already", self.id);
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
+        self.log_from = usize::try_from(log.metadata()?.len())?;
         let mut command = match self.disk {
             Some(_) => {
                 let mut inside = Command::new("nsenter");
@@ -200,6 +204,12 @@ impl Member {
     /// Processor time since the beginning, over all its lives, in milliseconds.
     pub fn cpu_ms(&mut self) -> u64 {
         self.spent_ms + self.alive_ms()
+    }
+
+    /// Whether it has said a word since it was last started.
+    pub fn says(&self, word: &str) -> bool {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        text.get(self.log_from..).unwrap_or_default().contains(word)
     }
 
     /// The end of its log.
