@@ -191,8 +191,8 @@ pub async fn heal_all(arena: &mut Arena, struck: &[Struck]) -> Result<()> {
 }
 
 /// Starts what does not run. A node that finds its own files damaged says so and does not serve
-/// what is in them: it is given the bit back, as from a copy. One with an empty disk is not let in by the others:
-/// it is given its old directory back.
+/// what is in them: it is given the bit back, as from a copy. One with an empty disk is not let in
+/// by the others: it is given its old directory back.
 async fn start_or_mend(arena: &mut Arena, struck: &[Struck]) -> Result<()> {
     for mend in struck.iter().filter_map(|struck| struck.mend.as_ref()) {
         if let Mend::Directory { node, away } = mend {
