@@ -14,7 +14,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use super::tools::{Tools, run};
 
 /// Room for one node's files; the file is sparse.
-const SIZE_BYTES: u64 = 1 << 30;
+const SIZE_BYTES: u64 = 8 << 30;
 const SYNCED: &str = "synced";
 const UNSYNCED: &str = "unsynced";
 const BALLOON: &str = "balloon";

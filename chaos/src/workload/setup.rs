@@ -19,7 +19,7 @@ const PIECES: i64 = 1_000_000;
 /// A field that makes the log grow, so that checkpoints are made, and needed, within a storm.
 pub(crate) const PAD: &str = "pad";
 /// Bytes in it.
-pub(super) const PAD_BYTES: usize = 8 << 10;
+pub(super) const PAD_BYTES: usize = 4 << 10;
 /// How long the cluster may take until all of it is there.
 const PATIENCE: Duration = Duration::from_secs(60);
 
