@@ -107,7 +107,7 @@ pub enum CheckpointError {
         reason: String,
     },
     /// The system refused something.
-    #[error("checkpoint file {} cannot be used", path.display())]
+    #[error("checkpoint file {} cannot be used: {source}", path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,

@@ -250,7 +250,7 @@ pub enum WalError {
         reason: String,
     },
     /// The system refused something that is neither.
-    #[error("{} cannot be used", path.display())]
+    #[error("{} cannot be used: {source}", path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
