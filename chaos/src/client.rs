@@ -74,7 +74,7 @@ pub struct Written {
     pub record: Value,
 }
 
-/// A client of HTTP that waits no longer than [`LOOK_TIME`] for an answer.
+/// A client of HTTP that waits two seconds for an answer and no longer.
 ///
 /// # Errors
 /// This machine cannot open one.
