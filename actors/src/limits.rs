@@ -19,7 +19,8 @@ pub const PASSIVATE_AFTER: Duration = Duration::from_secs(300);
 /// Deltas queued for one follower before it is told it lagged.
 pub const FOLLOWER_QUEUE_DELTAS: usize = 256;
 /// How long one attempt waits for its outcome before the same command is sent again: above a
-/// healthy commit by far, below the time in which a new leader is found.
+/// healthy commit by far. An attempt at a leader that lost its office ends when its successor is
+/// known.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
 /// Pause between two attempts: a new leader is noticed within it, and nobody spins.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(25);

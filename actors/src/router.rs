@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use model::{BranchKey, Catalogue, Command, NodeId, Outcome, PartitionId, Request};
 use parking_lot::{Mutex, RwLock};
 use ractor::{ActorId, ActorRef};
@@ -209,7 +210,7 @@ impl Router {
         }
         let message = heavy(rough_bytes(command), || encode(&Ask::Submit(command.clone())));
         let lane = lane_of(command, message.len());
-        let reply = match self.0.peers.call(leader, lane, message, timeout).await {
+        let reply = match self.ask_leader(partition, leader, lane, message, timeout).await {
             Ok(reply) => reply,
             Err(PeerError::NoAnswer { .. }) => {
                 self.forget_leader(partition);
@@ -227,6 +228,27 @@ impl Router {
                 Err(attempt(refusal))
             }
             Ok(_) | Err(_) => Err(Attempt::Unknown),
+        }
+    }
+
+    /// Asks the leader of a partition. One that has lost its office meanwhile, because it hangs or
+    /// is cut off, is waited for no longer than until its successor is known here.
+    pub(crate) async fn ask_leader(
+        &self,
+        partition: PartitionId,
+        leader: NodeId,
+        lane: Lane,
+        message: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, PeerError> {
+        let call = self.0.peers.call(leader, lane, message, timeout);
+        let Some(local) = self.0.partitions.get(partition) else { return call.await };
+        tokio::select! {
+            biased;
+            reply = call => reply,
+            () = local.group.led_by_another(leader) => {
+                Err(PeerError::NoAnswer { node: leader, reason: "another node leads now".to_owned() })
+            }
         }
     }
 

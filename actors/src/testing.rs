@@ -18,9 +18,10 @@ use tempfile::TempDir;
 
 use crate::{Branches, Inbox, PeerError, Peers, Router, Running};
 
-/// The actors' side of the wires: one inbox a node.
+/// The actors' side of the wires: one inbox a node, and the nodes that hang: they take what is
+/// sent to them and never answer.
 #[derive(Clone, Default)]
-struct Wires(Arc<Mutex<BTreeMap<NodeId, Arc<dyn Inbox>>>>);
+struct Wires(Arc<Mutex<BTreeMap<NodeId, Arc<dyn Inbox>>>>, Arc<Mutex<Vec<NodeId>>>);
 
 struct Door {
     node: NodeId,
@@ -43,6 +44,9 @@ impl Peers for Door {
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes, PeerError>> {
         let (inbox, from) = (self.reach(to), self.node);
+        if self.wires.1.lock().contains(&to) {
+            return Box::pin(std::future::pending());
+        }
         Box::pin(async move {
             let answer = tokio::time::timeout(timeout, inbox?.call(from, message)).await;
             answer.map_err(|_| PeerError::NoAnswer { node: to, reason: "timeout".into() })
@@ -153,6 +157,14 @@ impl Cluster {
 
     pub(crate) fn router(&self, node: usize) -> Router {
         self.nodes[node].running.router()
+    }
+
+    /// The node at this place takes what is sent to it and never answers again; its replicas hear
+    /// nothing and are not heard.
+    pub(crate) fn hang(&self, place: usize) {
+        let node = self.nodes[place].id;
+        self.wires.1.lock().push(node);
+        self.network.isolate(node);
     }
 
     /// The node at this place leaves without a word.

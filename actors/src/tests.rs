@@ -1,5 +1,7 @@
 //! Stories about life: what a caller sees while actors fail, sleep and move.
 
+use std::time::Duration;
+
 use model::{Answer, Change, ChangeRefused, Outcome, Read, ReadLevel, Value};
 
 use crate::door::{Branches, ChangeError, Cursor, FollowItem, Listening, Post, RouteError};
@@ -51,6 +53,21 @@ async fn a_copy_of_the_catalogue_that_was_brought_up_to_now_has_what_was_agreed_
             assert!(router.catalogue().has_taken(&id), "{id} at {place}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_hangs_is_waited_for_until_another_leads_and_no_longer() {
+    let cluster = Cluster::start(3).await;
+    accept(&cluster.router(0), insert("dar", "n1", "before")).await;
+    let partition = cluster.router(0).locate(&key("dar")).unwrap();
+    let leader = cluster.router(0).leader_of(partition).unwrap();
+    let place = cluster.nodes.iter().position(|node| node.id == leader).unwrap();
+    let follower = cluster.router((place + 1) % 3);
+    cluster.hang(place);
+    // It would be waited for without end; the limit only keeps a broken test from hanging.
+    let taken = accept(&follower, insert("dar", "n2", "while it hangs"));
+    assert_eq!(tokio::time::timeout(Duration::from_secs(30), taken).await, Ok(2));
+    assert_eq!(notes_of(&follower, "dar").await, ["n1", "n2"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

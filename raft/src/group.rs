@@ -175,6 +175,16 @@ impl ReplicaGroup {
         status::read(&self.0.raft, &self.0.replica)
     }
 
+    /// Waits until another node than this one is known to lead; for ever if none comes to.
+    pub async fn led_by_another(&self, than: NodeId) {
+        let mut status = self.0.status.clone();
+        let is_another =
+            |status: &GroupStatus| status.leader.is_some_and(|(_, leader)| leader != than);
+        if status.wait_for(is_another).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
     /// Reports changes of leader, term, readiness, members and stopping at once, and those of the
     /// moving figures (log, applied, lag) a few times a second at most.
     pub fn watch(&self) -> watch::Receiver<GroupStatus> {

@@ -126,9 +126,7 @@ impl Router {
         let Some((_, leader)) = status.leader else { return Err(no_leader()) };
         let message = encode(&Ask::ReadIndex(partition));
         let reply = self
-            .0
-            .peers
-            .call(leader, Lane::Call, message, ATTEMPT_TIMEOUT)
+            .ask_leader(partition, leader, Lane::Call, message, ATTEMPT_TIMEOUT)
             .await
             .map_err(|_| no_leader())?;
         match decode(&reply) {
