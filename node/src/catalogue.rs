@@ -275,7 +275,7 @@ mod tests {
             |seeds_only| CatalogueSource::Original { dir: dir.path().to_owned(), seeds_only };
         let quiet = load(&source(false)).unwrap();
         assert_eq!(quiet.entries.len(), 8);
-        assert!(quiet.entries[0].id.starts_with("original:module:pos:"));
+        assert!(quiet.entries[1].id.starts_with("original:module:pos:"));
 
         write(dir.path(), "branches/dar/modules/pos/live/data.json", "not even JSON");
         write(dir.path(), "hybrid.sqlite", "");
