@@ -125,8 +125,8 @@ impl State {
         if !catalogue.is_formed() {
             return self.form().await;
         }
-        self.learn_what_there_is().await;
         self.start_partitions(&catalogue, myself).await;
+        self.learn_what_there_is().await;
         if self.tell_itself(&catalogue).await {
             self.tell_the_rest().await;
         }

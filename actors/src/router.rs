@@ -337,7 +337,7 @@ fn attempt(refusal: Refusal) -> Attempt {
     }
 }
 
-pub(crate) fn no_leader() -> Refusal {
+fn no_leader() -> Refusal {
     Refusal::Unavailable {
         reason: "no leader is known for this branch's partition".to_owned(),
         retry_after: Duration::from_secs(1),

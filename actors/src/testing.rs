@@ -19,9 +19,9 @@ use tempfile::TempDir;
 use crate::{Branches, Inbox, PeerError, Peers, Router, Running};
 
 /// The actors' side of the wires: one inbox a node, and the nodes that hang: they take what is
-/// sent to them and never answer.
+/// sent to them and never answer; how much it was is counted.
 #[derive(Clone, Default)]
-struct Wires(Arc<Mutex<BTreeMap<NodeId, Arc<dyn Inbox>>>>, Arc<Mutex<Vec<NodeId>>>);
+struct Wires(Arc<Mutex<BTreeMap<NodeId, Arc<dyn Inbox>>>>, Arc<Mutex<BTreeMap<NodeId, usize>>>);
 
 struct Door {
     node: NodeId,
@@ -44,7 +44,8 @@ impl Peers for Door {
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes, PeerError>> {
         let (inbox, from) = (self.reach(to), self.node);
-        if self.wires.1.lock().contains(&to) {
+        if let Some(taken) = self.wires.1.lock().get_mut(&to) {
+            *taken += 1;
             return Box::pin(std::future::pending());
         }
         Box::pin(async move {
@@ -163,8 +164,13 @@ impl Cluster {
     /// nothing and are not heard.
     pub(crate) fn hang(&self, place: usize) {
         let node = self.nodes[place].id;
-        self.wires.1.lock().push(node);
+        self.wires.1.lock().insert(node, 0);
         self.network.isolate(node);
+    }
+
+    /// How many calls a node that hangs has taken.
+    pub(crate) fn taken(&self, place: usize) -> usize {
+        self.wires.1.lock().get(&self.nodes[place].id).copied().unwrap_or_default()
     }
 
     /// The node at this place leaves without a word.

@@ -56,6 +56,20 @@ async fn a_copy_of_the_catalogue_that_was_brought_up_to_now_has_what_was_agreed_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn however_many_would_catch_up_a_leader_that_hangs_is_asked_once() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.router(0).0.changes.leader().unwrap();
+    let place = cluster.nodes.iter().position(|node| node.id == leader).unwrap();
+    let follower = cluster.router((place + 1) % 3);
+    cluster.hang(place);
+    let all = (0..50).map(|_| Branches::catch_up(&follower));
+    let answers = futures::future::join_all(all).await;
+    assert_eq!(answers.len(), 50);
+    assert_eq!(cluster.taken(place), 1, "the others have the first one's answer, or a successor's");
+    while Branches::catch_up(&follower).await.is_err() {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_hangs_is_waited_for_until_another_leads_and_no_longer() {
     let cluster = Cluster::start(3).await;
     accept(&cluster.router(0), insert("dar", "n1", "before")).await;

@@ -13,7 +13,6 @@ use crate::limits::{ATTEMPT_TIMEOUT, REQUEST_DEADLINE};
 use crate::message::{Ask, Refusal, Reply, decode, encode};
 use crate::partition::proposer::wall_clock;
 use crate::peers::Peers;
-use crate::router::no_leader;
 
 /// The way of a change into group 0.
 #[derive(Clone)]
@@ -28,8 +27,8 @@ pub(crate) struct Changes {
 struct Heard {
     /// Whether its copy of the catalogue has ever been complete: on its disk, or confirmed.
     knows: AtomicBool,
-    /// When the last confirmation was asked for: who came before that is served by it.
-    asked_at: tokio::sync::Mutex<Option<Instant>>,
+    /// The last time group 0 was asked: when, and what came of it.
+    round: tokio::sync::Mutex<Option<(Instant, Result<(), Refusal>)>>,
 }
 
 impl Changes {
@@ -40,8 +39,7 @@ impl Changes {
         peers: Arc<dyn Peers>,
         knows: bool,
     ) -> Self {
-        let heard =
-            Heard { knows: AtomicBool::new(knows), asked_at: tokio::sync::Mutex::default() };
+        let heard = Heard { knows: AtomicBool::new(knows), round: tokio::sync::Mutex::default() };
         Self { node, group, peers, heard: Arc::new(heard) }
     }
 
@@ -50,33 +48,48 @@ impl Changes {
         self.heard.knows.load(Ordering::Acquire)
     }
 
-    /// Brings the copy here up to now. However many ask at once, group 0 is asked one at a time.
+    /// Brings the copy here up to now. Group 0 is asked one at a time, and who came before it was
+    /// asked has that round's answer, a refusal too: nobody waits for more than two rounds, however
+    /// many ask and however long group 0 is silent.
     pub(crate) async fn catch_up(&self) -> Result<(), Refusal> {
         let came = Instant::now();
-        let mut asked_at = self.heard.asked_at.lock().await;
-        if asked_at.is_some_and(|asked| asked >= came) {
-            return Ok(());
+        // Held while group 0 is asked: to wait for it is to wait for that answer.
+        let mut round = self.heard.round.lock().await;
+        if let Some((began, answer)) = &*round
+            && *began >= came
+        {
+            return answer.clone();
         }
         let began = Instant::now();
-        let index = self.confirmed_index().await?;
-        self.group.wait_applied(index, ATTEMPT_TIMEOUT).await?;
-        *asked_at = Some(began);
-        self.heard.knows.store(true, Ordering::Release);
-        Ok(())
+        let asked = tokio::time::timeout(ATTEMPT_TIMEOUT, self.ask_group_0()).await;
+        let answer = asked.unwrap_or_else(|_| Err(silent()));
+        if answer.is_ok() {
+            self.heard.knows.store(true, Ordering::Release);
+        }
+        *round = Some((began, answer.clone()));
+        answer
     }
 
-    async fn confirmed_index(&self) -> Result<u64, Refusal> {
-        let Some((_, leader)) = self.group.status().leader else { return Err(no_leader()) };
-        if leader == self.node {
-            return self.index().await;
-        }
-        let message = encode(&Ask::CatalogueIndex);
-        let answer = self.peers.call(leader, Lane::Bulk, message, ATTEMPT_TIMEOUT).await;
-        match answer.map(|answer| decode(&answer)) {
-            Ok(Ok(Reply::Index(index))) => Ok(index),
-            Ok(Ok(Reply::Refused(refusal))) => Err(refusal),
-            Ok(Ok(_) | Err(_)) | Err(_) => Err(no_leader()),
-        }
+    /// Waits until the copy here has all that group 0 had agreed on when it was asked.
+    async fn ask_group_0(&self) -> Result<(), Refusal> {
+        let leader = self.leader().ok_or_else(silent)?;
+        let index = if leader == self.node {
+            self.index().await?
+        } else {
+            let message = encode(&Ask::CatalogueIndex);
+            let answer = self.peers.call(leader, Lane::Bulk, message, ATTEMPT_TIMEOUT).await;
+            match answer.map(|answer| decode(&answer)) {
+                Ok(Ok(Reply::Index(index))) => index,
+                Ok(Ok(Reply::Refused(refusal))) => return Err(refusal),
+                Ok(Ok(_) | Err(_)) | Err(_) => return Err(silent()),
+            }
+        };
+        Ok(self.group.wait_applied(index, ATTEMPT_TIMEOUT).await?)
+    }
+
+    /// Who leads group 0, as far as this node knows.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        self.group.status().leader.map(|(_, leader)| leader)
     }
 
     /// On the leader of group 0: the index that a reader must have applied.
@@ -90,8 +103,8 @@ impl Changes {
         let deadline = Instant::now() + REQUEST_DEADLINE;
         let mut why = "no leader is known".to_owned();
         while Instant::now() < deadline {
-            match self.group.status().leader {
-                Some((_, leader)) => match self.ask(leader, &entry).await {
+            match self.leader() {
+                Some(leader) => match self.ask(leader, &entry).await {
                     Ok(result) => return Ok(result?),
                     Err(refusal) => why = format!("{refusal:?}"),
                 },
@@ -131,5 +144,12 @@ impl Changes {
         let proposed = self.group.propose(None, codec::encode(entry).into()).await?;
         let result = proposed.answer.0.downcast::<Result<(), ChangeRefused>>();
         result.map(|result| (*result).clone()).map_err(|_| Refusal::Indeterminate)
+    }
+}
+
+fn silent() -> Refusal {
+    Refusal::Unavailable {
+        reason: "nobody confirms now what the cluster holds".to_owned(),
+        retry_after: Duration::from_secs(1),
     }
 }
