@@ -5,7 +5,6 @@
 //! Refused: nothing here decides anything; `model::Partition` does.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -25,18 +24,24 @@ type Tap = broadcast::Sender<Arc<SharedDelta>>;
 /// What a replica's machine shows the rest of the node.
 pub(crate) struct Published {
     view: ArcSwap<Partition>,
-    /// The index `view` stands at; changed together with it, under the lock of `taps`.
-    at: AtomicU64,
-    taps: Mutex<BTreeMap<BranchKey, Tap>>,
+    /// Held while `view` is replaced.
+    live: Mutex<Live>,
     store: OnceLock<Arc<dyn Store>>,
+}
+
+/// What changes together with the state.
+#[derive(Default)]
+struct Live {
+    /// The index of the entry after which the state is so.
+    index: u64,
+    taps: BTreeMap<BranchKey, Tap>,
 }
 
 impl Published {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             view: ArcSwap::from_pointee(Partition::default()),
-            at: AtomicU64::new(0),
-            taps: Mutex::default(),
+            live: Mutex::default(),
             store: OnceLock::new(),
         })
     }
@@ -48,8 +53,8 @@ impl Published {
 
     /// The state after the last entry applied here, and that entry's index.
     pub(crate) fn standing(&self) -> (u64, Arc<Partition>) {
-        let _unchanged = self.taps.lock();
-        (self.at.load(Ordering::Relaxed), self.view())
+        let live = self.live.lock();
+        (live.index, self.view())
     }
 
     /// The state of now, and every later delta of the branch.
@@ -57,7 +62,7 @@ impl Published {
         &self,
         key: &BranchKey,
     ) -> (Arc<Partition>, broadcast::Receiver<Arc<SharedDelta>>) {
-        let mut taps = self.taps.lock();
+        let taps = &mut self.live.lock().taps;
         let receiver = match taps.get(key) {
             Some(tap) => tap.subscribe(),
             None => {
@@ -88,14 +93,14 @@ impl Published {
     }
 
     fn publish(&self, index: u64, view: Partition, deltas: Vec<Arc<Delta>>) {
-        let mut taps = self.taps.lock();
-        self.at.store(index, Ordering::Relaxed);
+        let mut live = self.live.lock();
+        live.index = index;
         self.view.store(Arc::new(view));
         for delta in deltas {
-            let Some(tap) = taps.get(&delta.key) else { continue };
+            let Some(tap) = live.taps.get(&delta.key) else { continue };
             let key = delta.key.clone();
             if tap.send(Arc::new(SharedDelta::new(delta))).is_err() {
-                taps.remove(&key); // The last follower left.
+                live.taps.remove(&key); // The last follower left.
             }
         }
     }
@@ -154,10 +159,9 @@ impl raft::Machine for PartitionMachine {
         if let Some(put) = rebuild {
             rebuild_store(&self.state, source, put)?;
         }
-        let mut taps = self.published.taps.lock();
+        let mut live = self.published.live.lock();
         // Followers of the state that was replaced begin again from their cursors.
-        taps.clear();
-        self.published.at.store(index, Ordering::Relaxed);
+        *live = Live { index, taps: BTreeMap::new() };
         self.published.view.store(Arc::new(self.state.clone()));
         Ok(())
     }

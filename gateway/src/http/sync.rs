@@ -133,10 +133,11 @@ impl FromRequestParts<App> for InSync {
             if older { POS.to_owned() } else { said(module, &["module", "moduleId"], POS) };
         let key = BranchKey::new(BranchId::parse(&branch)?, ModuleId::parse(&module)?);
         // Any module may be used by any branch, as by a publish.
-        if app.branches.catalogue().module(&key.module).is_none() {
+        let is_known = || app.branches.catalogue().module(&key.module).is_some();
+        if !is_known() {
             app.branches.catch_up().await?;
         }
-        if app.branches.catalogue().module(&key.module).is_none() {
+        if !is_known() {
             let message = format!("there is no module {:?}", key.module);
             return Err(ApiError::new(Problem::ModuleNotFound, message)
                 .details([("moduleId", key.module.as_str().into())]));
