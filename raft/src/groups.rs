@@ -393,8 +393,8 @@ async fn nudge(groups: std::sync::Weak<Inner>) {
     }
 }
 
-/// A number no earlier process of this node began with.
-fn unforeseen() -> u64 {
+/// A number no earlier process of this node began with; the seed's next where one is given.
+pub(crate) fn unforeseen() -> u64 {
     #[cfg(any(test, feature = "testing"))]
     if let Some(number) = crate::simulated::number() {
         return number;

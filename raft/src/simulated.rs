@@ -87,9 +87,5 @@ pub fn wall_millis() -> Option<u64> {
 
 /// What openraft draws its waits from: the seed, or chance where nothing is simulated.
 pub(crate) fn generator() -> StdRng {
-    let seed = number().unwrap_or_else(|| {
-        use std::hash::{BuildHasher, Hasher};
-        std::hash::RandomState::new().build_hasher().finish()
-    });
-    StdRng::seed_from_u64(seed)
+    StdRng::seed_from_u64(crate::groups::unforeseen())
 }

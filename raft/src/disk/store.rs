@@ -55,7 +55,8 @@ struct Shared {
     queued: Mutex<Option<usize>>,
     room: Condvar,
     jobs: SyncSender<Job>,
-    /// For simulations: the writer, where it has no thread.
+    /// The writer, where it has no thread.
+    #[cfg(any(test, feature = "testing"))]
     hand: Mutex<Option<writer::Writer>>,
 }
 
@@ -92,6 +93,7 @@ impl Shared {
     }
 
     fn send(&self, job: Job) {
+        #[cfg(any(test, feature = "testing"))]
         if let Some(writer) = &mut *self.hand.lock() {
             return writer.do_now(job);
         }
@@ -116,6 +118,7 @@ impl StoreFiles {
             queued: Mutex::new(Some(0)),
             room: Condvar::new(),
             jobs,
+            #[cfg(any(test, feature = "testing"))]
             hand: Mutex::default(),
         });
         let work = writer::Writer::new(Arc::clone(&shared));
@@ -170,6 +173,7 @@ impl Drop for StoreFiles {
     fn drop(&mut self) {
         self.shared.send(Job::Stop);
         // It holds what holds it.
+        #[cfg(any(test, feature = "testing"))]
         drop(self.shared.hand.lock().take());
         if let Some(writer) = self.writer.take()
             && writer.join().is_err()

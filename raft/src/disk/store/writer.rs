@@ -17,6 +17,7 @@ use crate::limits::{STORE_GATHER, STORE_GATHER_BYTES};
 use crate::machine::Change;
 
 /// Bytes gathered by a writer without a thread.
+#[cfg(any(test, feature = "testing"))]
 const BY_HAND_BYTES: usize = 4 << 10;
 
 /// What the writer is asked.
@@ -79,6 +80,7 @@ impl Writer {
     }
 
     /// Without a thread: what was gathered is written once it is a page or somebody waits.
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn do_now(&mut self, job: Job) {
         let stops = matches!(job, Job::Stop);
         self.take(job);
