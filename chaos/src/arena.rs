@@ -8,7 +8,7 @@ mod member;
 mod network;
 mod tools;
 
-use std::fs;
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -193,15 +193,13 @@ impl Arena {
         self.members.iter_mut().map(Member::cpu_ms).sum()
     }
 
-    /// Keeps the nodes' logs in another folder.
-    ///
-    /// # Errors
-    /// They cannot be copied.
-    pub fn keep_logs(&self, folder: &Path) -> Result<()> {
-        for member in &self.members {
-            fs::copy(&member.log, folder.join(format!("node-{}.log", member.id)))?;
-        }
-        Ok(())
+    /// What all nodes hold on their disks, in MiB, by what it is for.
+    pub fn disk_mib(&self) -> BTreeMap<&'static str, u64> {
+        let of = |part: &'static str| {
+            let bytes = |member: &Member| disk::bytes(&member.data.join("raft").join(part));
+            (part, self.members.iter().map(bytes).sum::<u64>() >> 20)
+        };
+        ["log", "checkpoints", "store"].map(of).into()
     }
 }
 

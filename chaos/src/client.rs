@@ -1,8 +1,8 @@
 //! Client: what is asked of the store, and what its answers mean.
 //!
 //! Promise: an answer is taken for what the protocol says of it and no more. 4xx: it did not
-//! happen. 429 and 503: nothing was done, by this attempt. Anything else that is no success, and
-//! silence, is *maybe*.
+//! happen. 429 and 503: nothing was done, by this attempt. 500: the store owns a defect. Anything
+//! else that is no success, and silence, is *maybe*.
 
 mod rest;
 mod socket;
@@ -19,7 +19,7 @@ use crate::history::{Cursor, Place};
 
 /// How long one attempt may take: shorter than a node's own limit, so that some are abandoned
 /// whose outcome the node would still have told.
-pub const ATTEMPT_TIME: Duration = Duration::from_secs(4);
+pub const ATTEMPT_TIME: Duration = Duration::from_secs(2);
 /// How long a look at a node may take.
 const LOOK_TIME: Duration = Duration::from_secs(2);
 
@@ -63,6 +63,8 @@ pub enum Answer {
     NotNow(String),
     /// It may have happened, or may yet.
     Maybe(String),
+    /// The store says of itself that it is wrong: it may have happened.
+    Defect(String),
 }
 
 /// What an acknowledgement says.

@@ -129,11 +129,22 @@ async fn look(client: &reqwest::Client, nodes: &[Door], query: &str) -> Result<V
                 partition: u16::try_from(replica["partition"].as_u64().context("a number")?)?,
                 applied: replica["applied"].as_u64().context("an index")?,
                 state_hash: replica["stateHash"].as_str().context("a hash")?.to_owned(),
-                broken_chain: replica["brokenChain"].as_str().map(str::to_owned),
+                broken_chain: broken_chain(replica),
             });
         }
     }
     Ok(found)
+}
+
+/// What a node says is wrong with a replica's chain; an answer that cannot be read is wrong too.
+fn broken_chain(replica: &Value) -> Option<String> {
+    let broken = replica.get("brokenChain").filter(|broken| !broken.is_null())?;
+    Some(match (&broken["branch"], &broken["module"], &broken["sequence"], &broken["reason"]) {
+        (Value::String(branch), Value::String(module), Value::Number(at), Value::String(why)) => {
+            format!("{branch}:{module} at event {at}: {why}")
+        }
+        _ => broken.to_string(),
+    })
 }
 
 /// Who leads a place, as any node that answers knows.
@@ -148,4 +159,20 @@ pub async fn leader(nodes: &[Door], place: &Place) -> Option<NodeId> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_that_a_node_calls_broken_is_broken() {
+        let said = |broken: Value| broken_chain(&serde_json::json!({"brokenChain": broken}));
+        let broken = serde_json::json!({"branch": "b", "module": "m", "sequence": 7,
+                                        "reason": "does not follow"});
+        assert_eq!(said(broken).unwrap(), "b:m at event 7: does not follow");
+        assert_eq!(said(Value::Bool(true)).unwrap(), "true");
+        assert_eq!(said(Value::Null), None);
+        assert_eq!(broken_chain(&serde_json::json!({"partition": 1})), None);
+    }
 }

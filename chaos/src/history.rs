@@ -45,7 +45,7 @@ pub struct Cursor {
 /// What a client asked for. Every write puts its operation's id into field `op` of each row it
 /// writes, so that the log tells which operations happened, and how often.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Act {
+pub enum Intent {
     /// Register: sets the value, whatever it was. Table `registers`.
     Put {
         /// The register.
@@ -114,7 +114,7 @@ pub enum Act {
     },
 }
 
-impl Act {
+impl Intent {
     /// Whether it changes nothing.
     pub fn is_read(&self) -> bool {
         matches!(self, Self::Get { .. } | Self::ReadLists | Self::ReadBalances)
@@ -155,7 +155,7 @@ pub struct Op {
     /// On what.
     pub place: Place,
     /// What.
-    pub act: Act,
+    pub intent: Intent,
     /// Who was asked and when, in order; never empty.
     pub attempts: Vec<Attempt>,
     /// Before the first attempt was sent.

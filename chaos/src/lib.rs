@@ -15,4 +15,5 @@ pub mod property;
 pub mod report;
 pub mod run;
 pub mod scenario;
+pub mod trouble;
 pub mod workload;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -14,6 +15,9 @@ use chaos::run::{self, Order, Progress};
 use chaos::{report, scenario};
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// Between two lines of progress where no bar can be drawn, in seconds.
+const LINE_EVERY_S: u64 = 30;
 
 /// Storms over a cluster of real nodes: seeded faults, a recorded history, a verdict on each
 /// promise of the store.
@@ -139,7 +143,7 @@ async fn run_storm(mut options: RunOptions) -> Result<ExitCode> {
     };
     let skipped: Vec<&str> =
         KINDS.iter().filter(|k| k.needs == Needs::Namespaces).map(|k| k.name).collect();
-    say(&format!("on loopback, because {missing}; skipped: {}", skipped.join(", ")));
+    remark(&format!("on loopback, because {missing}; skipped: {}", skipped.join(", ")));
     options.seed = Some(options.seed.unwrap_or_else(fresh_seed));
     storm(&options, Ground::Loopback, work.path()).await
 }
@@ -154,7 +158,7 @@ async fn storm(options: &RunOptions, ground: Ground, work: &Path) -> Result<Exit
         bail!("{} is not there: cargo build --release -p node, or --binary", binary.display());
     }
     let kinds = scenario::kinds(&options.scenario, ground)?;
-    say(&format!("seed {seed}, {} kinds of faults, {} minutes", kinds.len(), options.minutes));
+    remark(&format!("seed {seed}, {} kinds of faults, {} minutes", kinds.len(), options.minutes));
     let order = Order {
         plan: Plan {
             ground,
@@ -172,9 +176,20 @@ async fn storm(options: &RunOptions, ground: Ground, work: &Path) -> Result<Exit
     };
     let bar = ProgressBar::new(order.storm.as_secs());
     bar.set_style(ProgressStyle::with_template("{bar:20} {elapsed_precise} of {len} s · {msg}")?);
+    let told = AtomicU64::new(0);
     let tell = |progress: &Progress<'_>| {
-        bar.set_position(progress.elapsed.as_secs());
+        let seconds = progress.elapsed.as_secs();
+        bar.set_position(seconds);
         bar.set_message(report::line(progress));
+        // Where no bar can be drawn a line now and then says that it goes on.
+        if bar.is_hidden() && seconds >= told.load(Ordering::Relaxed) + LINE_EVERY_S {
+            told.store(seconds, Ordering::Relaxed);
+            remark(&format!(
+                "{seconds} of {} s · {}",
+                order.storm.as_secs(),
+                report::line(progress)
+            ));
+        }
     };
     let outcome = tokio::select! {
         outcome = run::run(&order, &tell) => outcome,
@@ -196,7 +211,7 @@ async fn storm(options: &RunOptions, ground: Ground, work: &Path) -> Result<Exit
     } else {
         say(&judged.text())
     }
-    say(&format!("report, plot and logs: {}", options.out.display()));
+    remark(&format!("report, plot and logs: {}", options.out.display()));
     Ok(ExitCode::from(judged.exit_code()))
 }
 
@@ -257,7 +272,7 @@ fn hunt_mutants(options: &MutantsOptions) -> Result<ExitCode> {
             continue;
         }
         if loopback && !mutant.on_loopback {
-            say(&format!("skipped {}: only namespaces show it", mutant.name));
+            remark(&format!("skipped {}: only namespaces show it", mutant.name));
             continue;
         }
         let one = hunt.one(mutant)?;
@@ -307,6 +322,12 @@ fn list_kinds(json: bool) -> Result<ExitCode> {
 
 fn fresh_seed() -> u64 {
     uuid::Uuid::new_v4().as_u64_pair().0 >> 12
+}
+
+/// What is beside the result, so that the result alone can be read by a program.
+#[allow(clippy::print_stderr, reason = "a program says how it goes on")]
+fn remark(text: &str) {
+    eprintln!("{text}");
 }
 
 #[allow(clippy::print_stdout, reason = "a program says what it found")]

@@ -109,6 +109,14 @@ pub const KINDS: [Kind; 31] = {
     ]
 };
 
+impl Kind {
+    /// Whether a node it struck may end of it.
+    pub fn ends_nodes(&self) -> bool {
+        let spares = ["pause-leader", "isolate-leader", "split", "ring", "one-way", "peer-port"];
+        !self.is_mild && !spares.contains(&self.name)
+    }
+}
+
 /// A kind by name.
 pub fn kind(name: &str) -> Option<&'static Kind> {
     KINDS.iter().find(|kind| kind.name == name)

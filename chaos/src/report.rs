@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -35,15 +34,10 @@ pub struct Judged {
 
 /// One line while it goes on.
 pub fn line(progress: &Progress<'_>) -> String {
-    let tally = progress.tally;
-    let of = |counted: &std::sync::atomic::AtomicU64| counted.load(Ordering::Relaxed);
+    let counts = progress.counts;
     format!(
         "{} faults, now {} · {} acked, {} unknown, {} heard",
-        progress.faults,
-        progress.now,
-        of(&tally.acked),
-        of(&tally.unknown),
-        of(&tally.heard)
+        progress.faults, progress.now, counts.acked, counts.unknown, counts.heard
     )
 }
 
@@ -60,9 +54,10 @@ impl Judged {
             .filter(|(_, count)| **count < at_least)
             .map(|(kind, count)| format!("{kind} happened {count} times, not {at_least}"))
             .collect();
+        let no_minority = outcome.faults.iter().all(|fault| fault.minority.is_empty());
         for verdict in outcome.verdicts.iter().filter(|verdict| verdict.checked == 0) {
-            // A property about faults that were not asked for has nothing to say.
-            if verdict.property != "minority-silent" {
+            // Where nobody was cut off nobody had to be silent.
+            if !(no_minority && verdict.property == "minority-silent") {
                 invalid.push(format!("nothing was checked of {}", verdict.property));
             }
         }
@@ -113,26 +108,30 @@ impl Judged {
 
     fn figures(&self, text: &mut String) {
         let f = &self.outcome.figures;
+        let counts = f.counts;
         let _ = writeln!(
             text,
             "{} writes acknowledged ({} repeated), {} reads, {} refused, {} unknown; {} words \
              heard; {} faults in {} s",
-            f.acked,
-            f.repeated,
-            f.read,
-            f.refused,
-            f.unknown,
-            f.heard,
+            counts.acked,
+            counts.repeated,
+            counts.read,
+            counts.refused,
+            counts.unknown,
+            counts.heard,
             self.outcome.faults.len(),
             f.seconds
         );
-        let per_write = f.cpu_ms as f64 * 1000.0 / f.acked.max(1) as f64;
-        let per_second = f.acked as f64 / f.seconds.max(1) as f64;
+        let per_write = f.cpu_ms as f64 * 1000.0 / counts.acked.max(1) as f64;
+        let per_second = counts.acked as f64 / f.seconds.max(1) as f64;
         let _ = writeln!(
             text,
             "{per_second:.0} writes a second; {per_write:.0} µs of processor time of all nodes for \
              each, reads and listening included"
         );
+        let disk: Vec<String> =
+            f.disk_mib.iter().map(|(part, mib)| format!("{part} {mib} MiB")).collect();
+        let _ = writeln!(text, "on the disks of all nodes at the end: {}", disk.join(", "));
     }
 
     fn faults(&self, text: &mut String) {
@@ -182,7 +181,7 @@ impl Judged {
             }
         }
         for trouble in &self.outcome.troubles {
-            let _ = writeln!(text, "BROKEN {trouble}");
+            let _ = writeln!(text, "BROKEN {}", trouble.words);
         }
         for invalid in &self.invalid {
             let _ = writeln!(text, "the run proves less than it should: {invalid}");

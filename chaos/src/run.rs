@@ -12,9 +12,10 @@ use crate::arena::{Arena, Plan};
 use crate::collect;
 use crate::dice::Dice;
 use crate::history::{Evidence, Fault, Moment, NodeId, Place};
-use crate::nemesis::{self, Aim, Kind};
+use crate::nemesis::{self, Aim, Kind, Struck};
 use crate::property::{self, Verdict};
-use crate::workload::{self, Book, Crew, Running, Tally};
+use crate::trouble::{Trouble, What};
+use crate::workload::{self, Book, Counts, Crew, Running};
 
 /// How long the workload runs before the first fault.
 const CALM: Duration = Duration::from_secs(3);
@@ -58,29 +59,22 @@ pub struct Outcome {
     pub acked_each_second: Vec<u64>,
     /// The longest times without an acknowledged write.
     pub gaps: Vec<property::Gap>,
-    /// What went wrong besides: a node that did not come back, a cluster that did not go on.
-    pub troubles: Vec<String>,
+    /// What went wrong besides.
+    pub troubles: Vec<Trouble>,
 }
 
 /// What was counted.
 #[derive(Debug, Default, Serialize)]
 pub struct Figures {
-    /// Writes acknowledged, and reads answered.
-    pub acked: u64,
-    /// Reads answered.
-    pub read: u64,
-    /// Refused by a rule, or nothing was done.
-    pub refused: u64,
-    /// Of unknown outcome.
-    pub unknown: u64,
-    /// Asked again although answered.
-    pub repeated: u64,
-    /// Words heard by subscribers.
-    pub heard: u64,
+    /// By the clients.
+    #[serde(flatten)]
+    pub counts: Counts,
     /// Seconds from the first write to the last.
     pub seconds: u64,
     /// Processor time of all nodes, in milliseconds.
     pub cpu_ms: u64,
+    /// What all nodes hold on their disks at the end, in MiB, by what it is for.
+    pub disk_mib: BTreeMap<&'static str, u64>,
 }
 
 /// How a run goes on, told as it does.
@@ -93,7 +87,7 @@ pub struct Progress<'a> {
     /// What goes on now.
     pub now: &'a str,
     /// What was counted so far.
-    pub tally: &'a Tally,
+    pub counts: Counts,
 }
 
 /// Runs a storm.
@@ -130,31 +124,18 @@ pub async fn run(order: &Order, tell: &dyn Fn(&Progress<'_>)) -> Result<Outcome>
     };
     storm.rage().await;
     let Storm { nodes, faults, missed, mut troubles, .. } = storm;
-    let cpu_ms = arena.cpu_ms() - cpu_before;
-    let figures = count(running.tally(), begin, cpu_ms);
+    let figures = Figures {
+        counts: running.counts(),
+        seconds: begin.elapsed().as_secs(),
+        cpu_ms: arena.cpu_ms() - cpu_before,
+        disk_mib: arena.disk_mib(),
+    };
     let book = running.stop().await;
-    // A node that did not come back is told of; what the others know is judged all the same.
+    // A node that is not there is told of; what the others know is judged all the same.
     let there: Vec<(NodeId, String)> =
         nodes.into_iter().filter(|(node, _)| arena.member(*node).is_running()).collect();
     let evidence = gather(&there, book, faults, &mut troubles).await;
-    let outcome = judge(evidence, missed, figures, troubles);
-    arena.keep_logs(&order.plan.work).context("keeping the nodes' logs")?;
-    Ok(outcome)
-}
-
-fn count(tally: &Tally, begin: Instant, cpu_ms: u64) -> Figures {
-    let of =
-        |counted: &std::sync::atomic::AtomicU64| counted.load(std::sync::atomic::Ordering::Relaxed);
-    Figures {
-        acked: of(&tally.acked),
-        read: of(&tally.read),
-        refused: of(&tally.refused),
-        unknown: of(&tally.unknown),
-        repeated: of(&tally.repeated),
-        heard: of(&tally.heard),
-        seconds: begin.elapsed().as_secs(),
-        cpu_ms,
-    }
+    Ok(judge(evidence, missed, figures, troubles))
 }
 
 /// The part with the faults.
@@ -167,7 +148,7 @@ struct Storm<'a> {
     begin: Instant,
     faults: Vec<Fault>,
     missed: BTreeMap<String, Vec<String>>,
-    troubles: Vec<String>,
+    troubles: Vec<Trouble>,
     tell: &'a dyn Fn(&Progress<'_>),
 }
 
@@ -183,10 +164,30 @@ impl Storm<'_> {
             let Some(kind) = deck.pop() else { break };
             self.one_fault(kind).await;
         }
-        self.demand_life("after the last fault").await;
+        self.demand_life("the last fault").await;
+        self.miss(&[]);
+    }
+
+    /// The nodes that ended although none of these faults may have ended them.
+    fn miss(&mut self, struck: &[Struck]) {
+        for member in &mut self.arena.members {
+            let may_end =
+                |struck: &Struck| struck.kind.ends_nodes() && struck.nodes.contains(&member.id);
+            if struck.iter().any(may_end) || member.is_running() {
+                continue;
+            }
+            let kinds: Vec<&str> = struck.iter().map(|struck| struck.kind.name).collect();
+            let words = format!(
+                "node {} ended by itself under {kinds:?}:\n{}",
+                member.id,
+                member.last_words()
+            );
+            self.troubles.push(What::EndedByItself.told(words));
+        }
     }
 
     async fn one_fault(&mut self, kind: &'static Kind) {
+        self.miss(&[]);
         let mild: Vec<&'static Kind> = self
             .order
             .kinds
@@ -230,8 +231,10 @@ impl Storm<'_> {
             self.faults.push(fault);
         }
         let struck: Vec<_> = struck.into_iter().map(|(_, _, struck)| struck).collect();
+        self.miss(&struck);
         if let Err(error) = nemesis::heal_all(self.arena, &struck).await {
-            self.troubles.push(format!("after {}: {error:#}", kind.name));
+            let words = format!("after {}: {error:#}", kind.name);
+            self.troubles.push(What::DoesNotComeBack.told(words));
             return;
         }
         self.demand_life(kind.name).await;
@@ -250,16 +253,15 @@ impl Storm<'_> {
 
     /// Writes must be acknowledged again.
     async fn demand_life(&mut self, after: &str) {
-        let acked = || self.running.tally().acked.load(std::sync::atomic::Ordering::Relaxed);
-        let wanted = acked() + LIVELY_WRITES;
+        let wanted = self.running.counts().acked + LIVELY_WRITES;
         let end = Instant::now() + LIVELY_TIME;
-        while acked() < wanted {
+        while self.running.counts().acked < wanted {
             if Instant::now() > end {
-                self.troubles.push(format!(
-                    "{after}: {LIVELY_TIME:?} after everything was healed, {LIVELY_WRITES} writes \
-                     were not acknowledged"
-                ));
-                return;
+                let words = format!(
+                    "after {after}: {LIVELY_TIME:?} after everything was healed, {LIVELY_WRITES} \
+                     writes were not acknowledged"
+                );
+                return self.troubles.push(What::DoesNotGoOn.told(words));
             }
             sleep(Duration::from_millis(20)).await;
         }
@@ -270,7 +272,7 @@ impl Storm<'_> {
             elapsed: self.begin.elapsed(),
             faults: self.faults.len(),
             now,
-            tally: self.running.tally(),
+            counts: self.running.counts(),
         }
     }
 
@@ -287,17 +289,19 @@ async fn gather(
     nodes: &[(NodeId, String)],
     book: Book,
     faults: Vec<Fault>,
-    troubles: &mut Vec<String>,
+    troubles: &mut Vec<Trouble>,
 ) -> Evidence {
     let mut places = workload::places();
     places.extend(book.places);
-    let told = book.contradictions;
+    let told = book.impossible;
     if !told.is_empty() {
         let shown = told.iter().take(property::SHOWN_MAX).map(|it| format!("\n         {it}"));
         let shown: String = shown.collect();
-        troubles.push(format!("{} operations were told two things:{shown}", told.len()));
+        let words = format!("{} answers cannot be right:{shown}", told.len());
+        troubles.push(What::ImpossibleAnswers.told(words));
     }
-    let mut keep = |error: anyhow::Error| troubles.push(format!("{error:#}"));
+    let mut keep =
+        |error: anyhow::Error| troubles.push(What::CannotBeRead.told(format!("{error:#}")));
     let replicas = collect::replicas(nodes).await.map_err(&mut keep).unwrap_or_default();
     let logs = collect::logs(nodes, &places).await.map_err(&mut keep).unwrap_or_default();
     let mut ops = book.ops;
@@ -310,7 +314,7 @@ fn judge(
     evidence: Evidence,
     missed: BTreeMap<String, Vec<String>>,
     figures: Figures,
-    troubles: Vec<String>,
+    troubles: Vec<Trouble>,
 ) -> Outcome {
     // Without the logs nothing can be said; that they could not be read is among the troubles.
     let judges = if evidence.logs.is_empty() { Vec::new() } else { property::all() };
@@ -318,7 +322,7 @@ fn judge(
     let gaps = property::gaps(&evidence);
     let mut acked_each_second = Vec::new();
     for op in &evidence.ops {
-        if op.outcome.reply().is_some() && !op.act.is_read() {
+        if op.outcome.reply().is_some() && !op.intent.is_read() {
             let second = usize::try_from(op.completed.0 / 1_000_000).unwrap_or(0);
             if acked_each_second.len() <= second {
                 acked_each_second.resize(second + 1, 0);

@@ -4,7 +4,7 @@
 //! Each client has one operation at a time. An operation that gets no clear answer is asked again,
 //! under the same id, at another node; three of ten are asked again although they were answered.
 
-mod acts;
+mod intents;
 mod records;
 mod setup;
 mod subscriber;
@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
+use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -58,21 +59,32 @@ pub(crate) struct Stage {
     book: Mutex<Book>,
 }
 
-/// What was counted.
+/// What is counted while it happens.
 #[derive(Debug, Default)]
-pub struct Tally {
+struct Tally {
+    acked: AtomicU64,
+    read: AtomicU64,
+    refused: AtomicU64,
+    unknown: AtomicU64,
+    repeated: AtomicU64,
+    heard: AtomicU64,
+}
+
+/// What was counted.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Counts {
     /// Writes acknowledged.
-    pub acked: AtomicU64,
+    pub acked: u64,
     /// Reads answered.
-    pub read: AtomicU64,
-    /// Operations refused by a rule.
-    pub refused: AtomicU64,
+    pub read: u64,
+    /// Operations refused by a rule, and those of which nothing was done.
+    pub refused: u64,
     /// Operations whose outcome is not known.
-    pub unknown: AtomicU64,
+    pub unknown: u64,
     /// Operations asked again although they were answered.
-    pub repeated: AtomicU64,
+    pub repeated: u64,
     /// Words subscribers heard.
-    pub heard: AtomicU64,
+    pub heard: u64,
 }
 
 /// What was written down.
@@ -84,8 +96,9 @@ pub struct Book {
     pub heard: Vec<Heard>,
     /// Places made by operations.
     pub places: Vec<Place>,
-    /// Operations asked twice that were answered in two ways.
-    pub contradictions: Vec<String>,
+    /// Answers that cannot be right: a second one unlike the first, a refusal nothing can deserve,
+    /// a defect the store owns.
+    pub impossible: Vec<String>,
 }
 
 /// Clients at work.
@@ -120,8 +133,17 @@ pub fn start(crew: Crew, begin: Instant) -> Result<Running> {
 
 impl Running {
     /// What was counted so far.
-    pub fn tally(&self) -> &Tally {
-        &self.stage.tally
+    pub fn counts(&self) -> Counts {
+        let tally = &self.stage.tally;
+        let of = |counted: &AtomicU64| counted.load(Ordering::Relaxed);
+        Counts {
+            acked: of(&tally.acked),
+            read: of(&tally.read),
+            refused: of(&tally.refused),
+            unknown: of(&tally.unknown),
+            repeated: of(&tally.repeated),
+            heard: of(&tally.heard),
+        }
     }
 
     /// Now, as the history counts.

@@ -114,6 +114,7 @@ fn meaning(status: u16, cursor: Option<Cursor>, text: &str) -> Answer {
         },
         408 | 429 | 503 => Answer::NotNow(code),
         400..500 => Answer::Refused(code),
+        500 => Answer::Defect(text.to_owned()),
         _ => Answer::Maybe(format!("{status} {code}")),
     }
 }
@@ -131,7 +132,8 @@ mod tests {
         assert_eq!(refused, Answer::Refused("version-conflict".to_owned()));
         assert!(matches!(of(503, r#"{"error":"unavailable"}"#), Answer::NotNow(_)));
         assert!(matches!(of(504, r#"{"error":"outcome-unknown"}"#), Answer::Maybe(_)));
-        assert!(matches!(of(500, "{}"), Answer::Maybe(_)));
+        assert!(matches!(of(500, "{}"), Answer::Defect(_)));
+        assert!(matches!(of(507, "{}"), Answer::Maybe(_)));
         assert!(matches!(of(200, r#"{"rec"#), Answer::Maybe(_)));
     }
 }

@@ -168,6 +168,7 @@ fn answer(frame: &Value, place: &Place, id: &str, cursor: &mut Option<Cursor>) -
             let code = frame["code"].as_str().unwrap_or("no code").to_owned();
             Some(match code.as_str() {
                 "outcome-unknown" => Answer::Maybe(code),
+                "defect" => Answer::Defect(frame.to_string()),
                 "unavailable" | "busy" | "outcomes-full" | "not-ready" | "module-not-defined" => {
                     Answer::NotNow(code)
                 }

@@ -12,7 +12,7 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
     let promise = "No operation happened twice, and none in part.";
     let mut verdict = Verdict::new("at-most-once", promise);
     let book = Book::of(evidence);
-    for op in evidence.ops.iter().filter(|op| !op.act.is_read()) {
+    for op in evidence.ops.iter().filter(|op| !op.intent.is_read()) {
         verdict.check(wrong(&book, op).map(|why| format!("{}: {why}", told(op))));
     }
     verdict
@@ -20,7 +20,7 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
 
 fn wrong(book: &Book<'_>, op: &Op) -> Option<String> {
     let found = book.rows(&op.id);
-    let (has, wants) = (found.len(), op.act.events());
+    let (has, wants) = (found.len(), op.intent.events());
     let cursors: Vec<_> = found.iter().map(|(_, logged)| logged.cursor).collect();
     if has > wants {
         return Some(format!("{has} events instead of {wants}: {cursors:?}"));

@@ -11,7 +11,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::book::{Book, told};
 use super::timeline::Timeline;
 use super::{Verdict, rows};
-use crate::history::{Act, Evidence, Logged, Op, Outcome, Place, Seen};
+use crate::history::{Evidence, Intent, Logged, Op, Outcome, Place, Seen};
 
 /// Judges it.
 pub(super) fn judge(evidence: &Evidence) -> Verdict {
@@ -20,21 +20,21 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
     let book = Book::of(evidence);
     let mut banks: BTreeMap<&Place, Vec<&Op>> = BTreeMap::new();
     for op in &evidence.ops {
-        match op.act {
-            Act::Transfer { .. } => drop(banks.entry(&op.place).or_default()),
-            Act::ReadBalances if matches!(op.outcome, Outcome::Done(_)) => {
+        match op.intent {
+            Intent::Transfer { .. } => drop(banks.entry(&op.place).or_default()),
+            Intent::ReadBalances if matches!(op.outcome, Outcome::Done(_)) => {
                 banks.entry(&op.place).or_default().push(op);
             }
-            Act::ReadBalances
-            | Act::Put { .. }
-            | Act::Cas { .. }
-            | Act::Get { .. }
-            | Act::Append { .. }
-            | Act::ReadLists
-            | Act::Ticket
-            | Act::Increment { .. }
-            | Act::TakePiece { .. }
-            | Act::FirstWrite { .. } => {}
+            Intent::ReadBalances
+            | Intent::Put { .. }
+            | Intent::Cas { .. }
+            | Intent::Get { .. }
+            | Intent::Append { .. }
+            | Intent::ReadLists
+            | Intent::Ticket
+            | Intent::Increment { .. }
+            | Intent::TakePiece { .. }
+            | Intent::FirstWrite { .. } => {}
         }
     }
     for (place, reads) in banks {
@@ -104,7 +104,7 @@ fn mark_of(account: &str, balance: i128) -> u64 {
 
 /// What is wrong with one side of a transfer.
 fn moved(op: &Op, account: &str, was: Option<i128>, now: i128) -> Option<String> {
-    let Act::Transfer { from, to, amount } = &op.act else { return None };
+    let Intent::Transfer { from, to, amount } = &op.intent else { return None };
     let amount = i128::from(*amount);
     let Some(was) = was else {
         return Some(format!("{account} was opened by a transfer"));
@@ -168,7 +168,9 @@ mod tests {
             op("a", transfer("p", "q", 3), 0, 10, done(4)),
             op("b", transfer("q", "p", 1), 20, 30, unknown()),
         ];
-        ops.extend(read.map(|(from, to, outcome)| op("r", Act::ReadBalances, from, to, outcome)));
+        ops.extend(
+            read.map(|(from, to, outcome)| op("r", Intent::ReadBalances, from, to, outcome)),
+        );
         let mut story = evidence(ops, log);
         story.deposits.insert(place().name(), 20);
         story

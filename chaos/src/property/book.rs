@@ -63,10 +63,10 @@ impl<'a> Book<'a> {
     }
 }
 
-/// An operation in words: id, act, place and when.
+/// An operation in words: id, intent, place and when.
 pub(super) fn told(op: &Op) -> String {
     let (from, to) = (when(op.invoked), when(op.completed));
-    format!("{} ({:?} on {}, {from} to {to})", op.id, op.act, op.place.name())
+    format!("{} ({:?} on {}, {from} to {to})", op.id, op.intent, op.place.name())
 }
 
 /// A moment in seconds since the run began.

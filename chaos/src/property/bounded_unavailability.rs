@@ -129,7 +129,7 @@ struct Demand {
 
 fn demands(evidence: &Evidence) -> BTreeMap<&Place, Demand> {
     let mut places: BTreeMap<&Place, Demand> = BTreeMap::new();
-    for op in evidence.ops.iter().filter(|op| !op.act.is_read()) {
+    for op in evidence.ops.iter().filter(|op| !op.intent.is_read()) {
         let demand = places.entry(&op.place).or_default();
         demand.asked.push((op.invoked.0, op.completed.0));
         demand.acknowledged.extend(op.outcome.reply().map(|_| op.completed.0));

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::book::{Book, told};
 use super::{Verdict, rows};
-use crate::history::{Act, Evidence, Logged, Op};
+use crate::history::{Evidence, Intent, Logged, Op};
 
 /// Judges it.
 pub(super) fn judge(evidence: &Evidence) -> Verdict {
@@ -33,7 +33,7 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
         }
     }
     for op in evidence.ops.iter().filter(|op| op.outcome.reply().is_some()) {
-        if matches!(op.act, Act::TakePiece { .. } | Act::Increment { .. }) {
+        if matches!(op.intent, Intent::TakePiece { .. } | Intent::Increment { .. }) {
             let times = book.rows_of(op).count();
             let wrong = times != 1;
             verdict.check(wrong.then(|| format!("{}: acknowledged, done {times} times", told(op))));
@@ -123,17 +123,17 @@ fn follow(
 
 /// The version an operation was guarded by.
 fn expected(op: &Op) -> Option<u64> {
-    match op.act {
-        Act::Increment { expected, .. } | Act::TakePiece { expected, .. } => Some(expected),
-        Act::Put { .. }
-        | Act::Cas { .. }
-        | Act::Get { .. }
-        | Act::Append { .. }
-        | Act::ReadLists
-        | Act::Transfer { .. }
-        | Act::ReadBalances
-        | Act::Ticket
-        | Act::FirstWrite { .. } => None,
+    match op.intent {
+        Intent::Increment { expected, .. } | Intent::TakePiece { expected, .. } => Some(expected),
+        Intent::Put { .. }
+        | Intent::Cas { .. }
+        | Intent::Get { .. }
+        | Intent::Append { .. }
+        | Intent::ReadLists
+        | Intent::Transfer { .. }
+        | Intent::ReadBalances
+        | Intent::Ticket
+        | Intent::FirstWrite { .. } => None,
     }
 }
 
@@ -149,13 +149,13 @@ mod tests {
     use crate::property::examples::*;
 
     fn increment(id: &str, expected: u64, value: u64, sequence: u64) -> Op {
-        let act = Act::Increment { key: "c".to_owned(), expected, value };
-        op(id, act, 0, 5, done(sequence))
+        let intent = Intent::Increment { key: "c".to_owned(), expected, value };
+        op(id, intent, 0, 5, done(sequence))
     }
 
     fn take(id: &str, expected: u64, left: i64, sequence: u64) -> Op {
-        let act = Act::TakePiece { item: "tea".to_owned(), expected, left };
-        op(id, act, 0, 5, done(sequence))
+        let intent = Intent::TakePiece { item: "tea".to_owned(), expected, left };
+        op(id, intent, 0, 5, done(sequence))
     }
 
     fn counter(sequence: u64, op: Option<&str>, value: u64, version: u64) -> Logged {

@@ -1,7 +1,7 @@
 //! Examples: histories written by hand, in few words, for the tests of the properties.
 
 use crate::history::{
-    Act, Attempt, Cursor, Evidence, Fault, Heard, Logged, Moment, NodeId, Op, Outcome, Place,
+    Attempt, Cursor, Evidence, Fault, Heard, Intent, Logged, Moment, NodeId, Op, Outcome, Place,
     Replica, Reply, Seen, Word,
 };
 use crate::property::Judge;
@@ -48,12 +48,12 @@ pub(super) fn unknown() -> Outcome {
 }
 
 /// An operation asked of node 1.
-pub(super) fn op(id: &str, act: Act, from: u64, to: u64, outcome: Outcome) -> Op {
+pub(super) fn op(id: &str, intent: Intent, from: u64, to: u64, outcome: Outcome) -> Op {
     Op {
         id: id.to_owned(),
         client: 1,
         place: place(),
-        act,
+        intent,
         attempts: vec![Attempt { node: 1, at: Moment(from) }],
         invoked: Moment(from),
         completed: Moment(to),
@@ -62,28 +62,28 @@ pub(super) fn op(id: &str, act: Act, from: u64, to: u64, outcome: Outcome) -> Op
 }
 
 /// A put to the register `r`.
-pub(super) fn put(value: u64) -> Act {
-    Act::Put { key: "r".to_owned(), value }
+pub(super) fn put(value: u64) -> Intent {
+    Intent::Put { key: "r".to_owned(), value }
 }
 
 /// A guarded put to the register `r`.
-pub(super) fn cas(value: u64, expected: u64) -> Act {
-    Act::Cas { key: "r".to_owned(), value, expected }
+pub(super) fn cas(value: u64, expected: u64) -> Intent {
+    Intent::Cas { key: "r".to_owned(), value, expected }
 }
 
 /// A read of the register `r`.
-pub(super) fn get() -> Act {
-    Act::Get { key: "r".to_owned() }
+pub(super) fn get() -> Intent {
+    Intent::Get { key: "r".to_owned() }
 }
 
 /// An append to these lists.
-pub(super) fn append(lists: &[&str], element: u64) -> Act {
-    Act::Append { lists: lists.iter().map(|list| (*list).to_owned()).collect(), element }
+pub(super) fn append(lists: &[&str], element: u64) -> Intent {
+    Intent::Append { lists: lists.iter().map(|list| (*list).to_owned()).collect(), element }
 }
 
 /// A transfer.
-pub(super) fn transfer(from: &str, to: &str, amount: i64) -> Act {
-    Act::Transfer { from: from.to_owned(), to: to.to_owned(), amount }
+pub(super) fn transfer(from: &str, to: &str, amount: i64) -> Intent {
+    Intent::Transfer { from: from.to_owned(), to: to.to_owned(), amount }
 }
 
 /// An event; its id is `e` and its sequence.

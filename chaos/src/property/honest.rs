@@ -10,7 +10,7 @@ use super::examples::{at, fault, replica};
 use super::rows;
 use super::wgl::tests::Dice;
 use crate::history::{
-    Act, Attempt, Evidence, Heard, Logged, Moment, Op, Outcome, Place, Reply, Seen, Word,
+    Attempt, Evidence, Heard, Intent, Logged, Moment, Op, Outcome, Place, Reply, Seen, Word,
 };
 
 /// Clients at once.
@@ -122,32 +122,32 @@ impl Store {
         let value = index as u64;
         let key = format!("r{}", dice.below(3));
         let version = self.has(rows::REGISTERS, &key).1;
-        let act = match dice.below(12) {
-            0 | 1 => Act::Put { key, value },
-            2 => Act::Cas { key, value, expected: version },
-            3 | 4 => Act::Get { key },
-            5 => Act::Append { lists: vec!["x".to_owned(), "y".to_owned()], element: value },
-            6 => Act::Append { lists: vec!["y".to_owned()], element: value },
-            7 => Act::ReadLists,
-            8 => Act::Transfer { from: "p".to_owned(), to: "q".to_owned(), amount: 1 },
-            9 => Act::ReadBalances,
-            10 => Act::Ticket,
+        let intent = match dice.below(12) {
+            0 | 1 => Intent::Put { key, value },
+            2 => Intent::Cas { key, value, expected: version },
+            3 | 4 => Intent::Get { key },
+            5 => Intent::Append { lists: vec!["x".to_owned(), "y".to_owned()], element: value },
+            6 => Intent::Append { lists: vec!["y".to_owned()], element: value },
+            7 => Intent::ReadLists,
+            8 => Intent::Transfer { from: "p".to_owned(), to: "q".to_owned(), amount: 1 },
+            9 => Intent::ReadBalances,
+            10 => Intent::Ticket,
             _ if dice.below(2) == 0 => {
                 let (value, expected) = self.has(rows::COUNTERS, "c");
                 let value = u64::try_from(value).expect("it counts up") + 1;
-                Act::Increment { key: "c".to_owned(), expected, value }
+                Intent::Increment { key: "c".to_owned(), expected, value }
             }
             _ => {
                 let (left, expected) = self.has(rows::STOCK, "tea");
                 let left = i64::try_from(left).expect("there is not so much") - 1;
-                Act::TakePiece { item: "tea".to_owned(), expected, left }
+                Intent::TakePiece { item: "tea".to_owned(), expected, left }
             }
         };
         Op {
             id: format!("op-{index}"),
             client,
             place: self.place.clone(),
-            act,
+            intent,
             attempts: vec![Attempt { node: 1 + dice.below(3), at: Moment(now) }],
             invoked: Moment(now),
             completed: Moment(now),
@@ -181,62 +181,62 @@ impl Store {
         let id = Some(op.id.as_str());
         let mut seen = Seen::Nothing;
         let mut version = None;
-        match &op.act {
-            Act::Put { key, value } => {
+        match &op.intent {
+            Intent::Put { key, value } => {
                 version = Some(self.write(rows::REGISTERS, key, id, (*value).into()));
             }
-            Act::Cas { key, value, expected } => {
+            Intent::Cas { key, value, expected } => {
                 if self.has(rows::REGISTERS, key).1 != *expected {
                     return super::examples::refused();
                 }
                 version = Some(self.write(rows::REGISTERS, key, id, (*value).into()));
             }
-            Act::Get { key } => {
+            Intent::Get { key } => {
                 let (value, version) = self.has(rows::REGISTERS, key);
                 let value = u64::try_from(value).expect("values are above nothing");
                 seen = Seen::Register((version > 0).then_some((value, version)));
             }
-            Act::Append { lists, element } => {
+            Intent::Append { lists, element } => {
                 for list in lists {
                     self.lists.entry(list.clone()).or_default().push(*element);
                     let row = json!({ rows::LIST: list, rows::ELEMENT: element });
                     self.log(rows::ELEMENTS, &format!("{list}-{element}"), id, row);
                 }
             }
-            Act::ReadLists => seen = Seen::Lists(self.lists.clone()),
-            Act::Transfer { from, to, amount } => {
+            Intent::ReadLists => seen = Seen::Lists(self.lists.clone()),
+            Intent::Transfer { from, to, amount } => {
                 let (payer, paid) =
                     (self.has(rows::ACCOUNTS, from).0, self.has(rows::ACCOUNTS, to).0);
                 self.write(rows::ACCOUNTS, from, id, payer - i128::from(*amount));
                 self.write(rows::ACCOUNTS, to, id, paid + i128::from(*amount));
             }
-            Act::ReadBalances => {
+            Intent::ReadBalances => {
                 let accounts = self.held.iter().filter(|((table, _), _)| *table == rows::ACCOUNTS);
                 let balance = |number: i128| i64::try_from(number).expect("there is not so much");
                 seen = Seen::Balances(
                     accounts.map(|((_, key), (it, _))| (key.clone(), balance(*it))).collect(),
                 );
             }
-            Act::Ticket => {
+            Intent::Ticket => {
                 self.tickets += 1;
                 seen = Seen::Number(self.tickets);
                 self.write(rows::TICKETS, &op.id, id, self.tickets.into());
             }
-            Act::Increment { key, expected, value } => {
+            Intent::Increment { key, expected, value } => {
                 if self.has(rows::COUNTERS, key).1 != *expected {
                     return super::examples::refused();
                 }
                 version = Some(self.write(rows::COUNTERS, key, id, (*value).into()));
             }
-            Act::TakePiece { item, expected, left } => {
+            Intent::TakePiece { item, expected, left } => {
                 if self.has(rows::STOCK, item).1 != *expected {
                     return super::examples::refused();
                 }
                 version = Some(self.write(rows::STOCK, item, id, (*left).into()));
             }
-            Act::FirstWrite { .. } => {}
+            Intent::FirstWrite { .. } => {}
         }
-        let cursor = (!op.act.is_read()).then(|| at(self.log.len() as u64));
+        let cursor = (!op.intent.is_read()).then(|| at(self.log.len() as u64));
         Outcome::Done(Reply { cursor, version, seen })
     }
 

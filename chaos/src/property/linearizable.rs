@@ -57,7 +57,7 @@ fn wrong(place: &Place, key: &str, history: &History<'_>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::{Act, Seen};
+    use crate::history::{Intent, Seen};
     use crate::property::examples::*;
     use crate::property::rows;
 
@@ -71,7 +71,7 @@ mod tests {
             op("e", get(), 10, 11, saw_register(8, 2)),
             op("f", get(), 10, 11, unknown()),
             op("g", put(3), 10, 11, unknown()),
-            op("h", Act::FirstWrite { value: 1 }, 10, 11, done_as(4, 1)),
+            op("h", Intent::FirstWrite { value: 1 }, 10, 11, done_as(4, 1)),
         ];
         let first = row(4, rows::REGISTERS, "first", Some("h"), r#"{"value":1,"version":1}"#);
         let log = vec![written(1, "a", 7, 1), written(2, "b", 8, 2), first];
@@ -136,7 +136,7 @@ mod tests {
     fn registers_and_places_are_apart() {
         let mut elsewhere = op("b", get(), 4, 5, saw(Seen::Register(None)));
         elsewhere.place.branch = "other".to_owned();
-        let other = Act::Get { key: "s".to_owned() };
+        let other = Intent::Get { key: "s".to_owned() };
         let ops = vec![
             op("a", put(7), 0, 1, done_as(1, 1)),
             elsewhere,

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::book::{Book, told};
 use super::timeline::{Timeline, before, rising};
 use super::{Verdict, rows};
-use crate::history::{Act, Evidence, Logged, Moment, Op, Outcome, Place, Seen};
+use crate::history::{Evidence, Intent, Logged, Moment, Op, Outcome, Place, Seen};
 
 /// Judges it.
 pub(super) fn judge(evidence: &Evidence) -> Verdict {
@@ -17,7 +17,7 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
     let mut verdict = Verdict::new("lists", promise);
     let book = Book::of(evidence);
     let mut places: BTreeMap<&Place, Vec<&Op>> = BTreeMap::new();
-    for op in evidence.ops.iter().filter(|op| op.act == Act::ReadLists) {
+    for op in evidence.ops.iter().filter(|op| op.intent == Intent::ReadLists) {
         if matches!(op.outcome, Outcome::Done(_)) {
             places.entry(&op.place).or_default().push(op);
         }
@@ -135,7 +135,7 @@ mod tests {
             op("d", append(&["x"], 4), 60, 70, unknown()),
         ];
         for (at, (from, to, outcome)) in reads.into_iter().enumerate() {
-            ops.push(op(&format!("r{at}"), Act::ReadLists, from, to, outcome));
+            ops.push(op(&format!("r{at}"), Intent::ReadLists, from, to, outcome));
         }
         let log = vec![
             element(1, "a", "x", 1),

@@ -12,7 +12,7 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
     let promise = "Every acknowledged write is in the log, at the cursor it was told.";
     let mut verdict = Verdict::new("no-lost-acknowledgement", promise);
     let book = Book::of(evidence);
-    for op in evidence.ops.iter().filter(|op| !op.act.is_read()) {
+    for op in evidence.ops.iter().filter(|op| !op.intent.is_read()) {
         if let Some(reply) = op.outcome.reply() {
             verdict.check(wrong(&book, op, reply).map(|why| format!("{}: {why}", told(op))));
         }
@@ -25,7 +25,7 @@ fn wrong<'a>(book: &Book<'a>, op: &'a Op, reply: &Reply) -> Option<String> {
         return Some("acknowledged, but no log of its place was read".to_owned());
     }
     let found: Vec<_> = book.rows_of(op).collect();
-    let (has, wants) = (found.len(), op.act.events());
+    let (has, wants) = (found.len(), op.intent.events());
     if has != wants {
         return Some(format!("acknowledged, but the log has {has} of its {wants} events"));
     }

@@ -5,7 +5,7 @@
 
 use super::book::{Book, told};
 use super::{Verdict, rows};
-use crate::history::{Act, Evidence, Logged, Op, Outcome, Place};
+use crate::history::{Evidence, Intent, Logged, Op, Outcome, Place};
 
 /// Judges it.
 pub(super) fn judge(evidence: &Evidence) -> Verdict {
@@ -46,31 +46,31 @@ fn named(book: &Book<'_>, place: &Place, logged: &Logged, id: &str) -> Option<St
 fn says_what_was_asked(op: &Op, logged: &Logged) -> bool {
     let stands = |table: &str, key: &str| logged.table == table && logged.key == key;
     let has = |field, number: i128| rows::number(logged, field) == Some(number);
-    match &op.act {
-        Act::Get { .. } | Act::ReadLists | Act::ReadBalances => false,
-        Act::Put { key, value } | Act::Cas { key, value, .. } => {
+    match &op.intent {
+        Intent::Get { .. } | Intent::ReadLists | Intent::ReadBalances => false,
+        Intent::Put { key, value } | Intent::Cas { key, value, .. } => {
             stands(rows::REGISTERS, key) && has(rows::VALUE, (*value).into())
         }
-        Act::FirstWrite { value } => {
+        Intent::FirstWrite { value } => {
             stands(rows::REGISTERS, rows::FIRST) && has(rows::VALUE, (*value).into())
         }
-        Act::Append { lists, element } => {
+        Intent::Append { lists, element } => {
             let list = rows::text(logged, rows::LIST);
             logged.table == rows::ELEMENTS
                 && list.is_some_and(|list| lists.iter().any(|asked| asked == list))
                 && has(rows::ELEMENT, (*element).into())
         }
-        Act::Transfer { from, to, .. } => {
+        Intent::Transfer { from, to, .. } => {
             (stands(rows::ACCOUNTS, from) || stands(rows::ACCOUNTS, to))
                 && rows::number(logged, rows::BALANCE).is_some()
         }
-        Act::Ticket => {
+        Intent::Ticket => {
             logged.table == rows::TICKETS && rows::number_at_end(logged, rows::NUMBER).is_some()
         }
-        Act::Increment { key, value, .. } => {
+        Intent::Increment { key, value, .. } => {
             stands(rows::COUNTERS, key) && has(rows::VALUE, (*value).into())
         }
-        Act::TakePiece { item, left, .. } => {
+        Intent::TakePiece { item, left, .. } => {
             stands(rows::STOCK, item) && has(rows::LEFT, (*left).into())
         }
     }
@@ -81,8 +81,8 @@ mod tests {
     use super::*;
     use crate::property::examples::*;
 
-    fn one(act: Act, outcome: Outcome, logged: Logged) -> Evidence {
-        evidence(vec![op("a", act, 0, 5, outcome)], vec![logged])
+    fn one(intent: Intent, outcome: Outcome, logged: Logged) -> Evidence {
+        evidence(vec![op("a", intent, 0, 5, outcome)], vec![logged])
     }
 
     #[test]
@@ -92,10 +92,10 @@ mod tests {
             op("a", put(7), 0, 5, done(2)),
             op("b", append(&["x", "y"], 9), 5, 9, unknown()),
             op("c", transfer("p", "q", 3), 5, 9, unknown()),
-            op("d", Act::Ticket, 5, 9, unknown()),
-            op("e", Act::TakePiece { item: item(), expected: 1, left: 4 }, 5, 9, unknown()),
-            op("f", Act::Increment { key: item(), expected: 1, value: 1 }, 5, 9, unknown()),
-            op("g", Act::FirstWrite { value: 3 }, 5, 9, unknown()),
+            op("d", Intent::Ticket, 5, 9, unknown()),
+            op("e", Intent::TakePiece { item: item(), expected: 1, left: 4 }, 5, 9, unknown()),
+            op("f", Intent::Increment { key: item(), expected: 1, value: 1 }, 5, 9, unknown()),
+            op("g", Intent::FirstWrite { value: 3 }, 5, 9, unknown()),
             op("h", cas(4, 1), 5, 9, refused()),
         ];
         let log = vec![
@@ -141,26 +141,26 @@ mod tests {
         let says = "not what was asked";
         let event = |table, key: &str, fields: &str| row(1, table, key, Some("a"), fields);
         let register = |key, fields| event(rows::REGISTERS, key, fields);
-        for (act, logged) in [
+        for (intent, logged) in [
             (put(7), written(1, "a", 8, 1)),
             (put(7), register("s", r#"{"value":7}"#)),
             (cas(7, 1), written(1, "a", 8, 1)),
-            (Act::FirstWrite { value: 1 }, written(1, "a", 1, 1)),
+            (Intent::FirstWrite { value: 1 }, written(1, "a", 1, 1)),
             (append(&["x"], 9), element(1, "a", "x", 8)),
             (append(&["x"], 9), element(1, "a", "y", 9)),
             (transfer("p", "q", 3), event(rows::ACCOUNTS, "z", r#"{"balance":3}"#)),
-            (Act::Ticket, event(rows::TICKETS, "t", "{}")),
+            (Intent::Ticket, event(rows::TICKETS, "t", "{}")),
             (
-                Act::Increment { key: "c".to_owned(), expected: 1, value: 2 },
+                Intent::Increment { key: "c".to_owned(), expected: 1, value: 2 },
                 event(rows::COUNTERS, "c", r#"{"value":3}"#),
             ),
             (
-                Act::TakePiece { item: "i".to_owned(), expected: 1, left: 2 },
+                Intent::TakePiece { item: "i".to_owned(), expected: 1, left: 2 },
                 event(rows::STOCK, "i", r#"{"left":1}"#),
             ),
             (get(), written(1, "a", 8, 1)),
         ] {
-            assert_wrong(judge, &one(act, unknown(), logged), says);
+            assert_wrong(judge, &one(intent, unknown(), logged), says);
         }
     }
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::book::Book;
 use super::rows;
 use super::wgl::{Deed, Register, Span};
-use crate::history::{Act, Evidence, Op, Outcome, Place, Seen};
+use crate::history::{Evidence, Intent, Op, Outcome, Place, Seen};
 
 /// The code of a refusal that tells of another version.
 const CONFLICT: &str = "version-conflict";
@@ -33,7 +33,7 @@ pub(super) fn histories(evidence: &Evidence) -> BTreeMap<(&Place, &str), History
     let begun = beginnings(&book);
     let mut found: BTreeMap<(&Place, &str), History<'_>> = BTreeMap::new();
     for op in &evidence.ops {
-        let Some(key) = key(&op.act) else { continue };
+        let Some(key) = key(&op.intent) else { continue };
         let history = found.entry((&op.place, key)).or_insert_with(|| History {
             start: begun.get(&(&op.place, key)).copied().unwrap_or_default(),
             ..History::default()
@@ -66,17 +66,17 @@ fn beginnings<'a>(book: &Book<'a>) -> HashMap<(&'a Place, &'a str), Register> {
 }
 
 /// The register an operation is about.
-fn key(act: &Act) -> Option<&str> {
-    match act {
-        Act::Put { key, .. } | Act::Cas { key, .. } | Act::Get { key } => Some(key),
-        Act::FirstWrite { .. } => Some(rows::FIRST),
-        Act::Append { .. }
-        | Act::ReadLists
-        | Act::Transfer { .. }
-        | Act::ReadBalances
-        | Act::Ticket
-        | Act::Increment { .. }
-        | Act::TakePiece { .. } => None,
+fn key(intent: &Intent) -> Option<&str> {
+    match intent {
+        Intent::Put { key, .. } | Intent::Cas { key, .. } | Intent::Get { key } => Some(key),
+        Intent::FirstWrite { .. } => Some(rows::FIRST),
+        Intent::Append { .. }
+        | Intent::ReadLists
+        | Intent::Transfer { .. }
+        | Intent::ReadBalances
+        | Intent::Ticket
+        | Intent::Increment { .. }
+        | Intent::TakePiece { .. } => None,
     }
 }
 
@@ -92,8 +92,8 @@ enum Deeds {
 fn deed(book: &Book<'_>, op: &Op) -> Deeds {
     let logged = book.rows_of(op).next();
     let version = match &op.outcome {
-        Outcome::Refused { code } => return refusal(&op.act, code),
-        Outcome::Unknown { .. } if op.act.is_read() => return Deeds::None,
+        Outcome::Refused { code } => return refusal(&op.intent, code),
+        Outcome::Unknown { .. } if op.intent.is_read() => return Deeds::None,
         Outcome::Unknown { .. } if logged.is_none() && book.log(&op.place).is_some() => {
             return Deeds::None;
         }
@@ -101,14 +101,14 @@ fn deed(book: &Book<'_>, op: &Op) -> Deeds {
         Outcome::Done(reply) => reply.version,
     };
     let version = version.or_else(|| logged.and_then(rows::version));
-    match &op.act {
-        Act::Put { value, .. } | Act::FirstWrite { value } => {
+    match &op.intent {
+        Intent::Put { value, .. } | Intent::FirstWrite { value } => {
             Deeds::One(Deed::Put { value: *value, version })
         }
-        Act::Cas { value, expected, .. } => {
+        Intent::Cas { value, expected, .. } => {
             Deeds::One(Deed::Cas { value: *value, expected: *expected, version })
         }
-        Act::Get { .. } => match op.outcome.reply().map(|reply| &reply.seen) {
+        Intent::Get { .. } => match op.outcome.reply().map(|reply| &reply.seen) {
             Some(Seen::Register(seen)) => {
                 let register =
                     seen.map(|(value, version)| Register { value: Some(value), version });
@@ -118,19 +118,19 @@ fn deed(book: &Book<'_>, op: &Op) -> Deeds {
                 Deeds::Unread
             }
         },
-        Act::Append { .. }
-        | Act::ReadLists
-        | Act::Transfer { .. }
-        | Act::ReadBalances
-        | Act::Ticket
-        | Act::Increment { .. }
-        | Act::TakePiece { .. } => Deeds::None,
+        Intent::Append { .. }
+        | Intent::ReadLists
+        | Intent::Transfer { .. }
+        | Intent::ReadBalances
+        | Intent::Ticket
+        | Intent::Increment { .. }
+        | Intent::TakePiece { .. } => Deeds::None,
     }
 }
 
 /// A refused guarded write tells of the version too; other refusals tell nothing.
-fn refusal(act: &Act, code: &str) -> Deeds {
-    if let Act::Cas { expected, .. } = act
+fn refusal(intent: &Intent, code: &str) -> Deeds {
+    if let Intent::Cas { expected, .. } = intent
         && code == CONFLICT
     {
         return Deeds::One(Deed::Conflict { expected: *expected });

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::book::{Book, told};
 use super::{Verdict, rows};
-use crate::history::{Act, Evidence, Op, Outcome, Place, Seen};
+use crate::history::{Evidence, Intent, Op, Outcome, Place, Seen};
 
 /// Judges it.
 pub(super) fn judge(evidence: &Evidence) -> Verdict {
@@ -27,7 +27,7 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
         }
     }
     let mut given: HashMap<(&Place, u64), &Op> = HashMap::new();
-    for op in evidence.ops.iter().filter(|op| op.act == Act::Ticket) {
+    for op in evidence.ops.iter().filter(|op| op.intent == Intent::Ticket) {
         if matches!(op.outcome, Outcome::Done(_)) {
             let wrong = taken(&book, op, &mut given);
             verdict.check(wrong.map(|why| format!("{}: {why}", told(op))));
@@ -65,12 +65,12 @@ mod tests {
     }
 
     fn asked(id: &str, number: u64) -> Op {
-        op(id, Act::Ticket, 0, 5, saw(Seen::Number(number)))
+        op(id, Intent::Ticket, 0, 5, saw(Seen::Number(number)))
     }
 
     #[test]
     fn numbers_in_a_row_hold() {
-        let ops = vec![asked("a", 1), op("b", Act::Ticket, 0, 5, unknown()), asked("c", 3)];
+        let ops = vec![asked("a", 1), op("b", Intent::Ticket, 0, 5, unknown()), asked("c", 3)];
         let log = vec![ticket(1, "a", 1), ticket(2, "b", 2), ticket(4, "c", 3)];
         assert_holds(judge, &evidence(ops, log), 5);
         let mut elsewhere = asked("d", 1);
@@ -98,7 +98,7 @@ mod tests {
     fn the_number_told_is_the_one_in_the_log() {
         let ops = vec![asked("a", 2)];
         assert_wrong(judge, &evidence(ops, vec![ticket(1, "a", 1)]), "in the log it has 1");
-        let ops = vec![op("a", Act::Ticket, 0, 5, done(1))];
+        let ops = vec![op("a", Intent::Ticket, 0, 5, done(1))];
         assert_wrong(judge, &evidence(ops, vec![ticket(1, "a", 1)]), "without its number");
     }
 }

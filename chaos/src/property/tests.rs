@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::honest::run;
 use super::*;
-use crate::history::{Act, Cursor, Logged, Moment, Outcome, Place, Seen, Word};
+use crate::history::{Cursor, Intent, Logged, Moment, Outcome, Place, Seen, Word};
 
 /// The properties that do not hold.
 fn broken(evidence: &Evidence) -> BTreeSet<&'static str> {
@@ -67,8 +67,8 @@ fn a_long_run_is_judged_in_a_moment() {
 }
 
 /// Takes an acknowledged event out of the log of a place, as if it had never been.
-fn lose(evidence: &mut Evidence, act: fn(&Act) -> bool) {
-    let is_lost = |op: &&crate::history::Op| act(&op.act) && op.outcome.reply().is_some();
+fn lose(evidence: &mut Evidence, intent: fn(&Intent) -> bool) {
+    let is_lost = |op: &&crate::history::Op| intent(&op.intent) && op.outcome.reply().is_some();
     let lost = evidence.ops.iter().filter(is_lost).nth(5).unwrap().id.clone();
     change_logs(evidence, |log| {
         log.retain(|logged| logged.op.as_ref() != Some(&lost));
@@ -98,11 +98,11 @@ fn change_answer(evidence: &mut Evidence, mut change: impl FnMut(&mut Seen) -> b
 type Lie = (&'static str, fn(&mut Evidence));
 
 const LIES: &[Lie] = &[
-    ("no-lost-acknowledgement", |it| lose(it, |act| matches!(act, Act::Put { .. }))),
-    ("lists", |it| lose(it, |act| matches!(act, Act::Append { .. }))),
-    ("sequences", |it| lose(it, |act| matches!(act, Act::Ticket))),
-    ("bank", |it| lose(it, |act| matches!(act, Act::Transfer { .. }))),
-    ("counters-and-stock", |it| lose(it, |act| matches!(act, Act::Increment { .. }))),
+    ("no-lost-acknowledgement", |it| lose(it, |intent| matches!(intent, Intent::Put { .. }))),
+    ("lists", |it| lose(it, |intent| matches!(intent, Intent::Append { .. }))),
+    ("sequences", |it| lose(it, |intent| matches!(intent, Intent::Ticket))),
+    ("bank", |it| lose(it, |intent| matches!(intent, Intent::Transfer { .. }))),
+    ("counters-and-stock", |it| lose(it, |intent| matches!(intent, Intent::Increment { .. }))),
     ("no-phantom", |it| {
         let refused = it.ops.iter().find(|op| matches!(op.outcome, Outcome::Refused { .. }));
         let (id, place) = refused.map(|op| (op.id.clone(), op.place.clone())).unwrap();

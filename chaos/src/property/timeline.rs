@@ -24,7 +24,7 @@ pub(super) struct Timeline {
 impl Timeline {
     /// Of a place and its log.
     pub(super) fn of(evidence: &Evidence, book: &Book<'_>, place: &Place, log: &[Logged]) -> Self {
-        let writes = evidence.ops.iter().filter(|op| op.place == *place && !op.act.is_read());
+        let writes = evidence.ops.iter().filter(|op| op.place == *place && !op.intent.is_read());
         let acknowledged = writes.filter(|op| op.outcome.reply().is_some()).filter_map(|op| {
             let last = book.rows_of(op).map(|logged| logged.cursor.sequence).max()?;
             Some((op.completed, last))

@@ -343,8 +343,8 @@ pub(super) mod tests {
         let mut asked: Vec<(u64, u64, u64, u64)> = Vec::new();
         for value in 1..=count {
             let from = dice.below(12);
-            let acts = from + dice.below(5);
-            asked.push((acts, from, acts + dice.below(5), value));
+            let starts = from + dice.below(5);
+            asked.push((starts, from, starts + dice.below(5), value));
         }
         asked.sort_unstable();
         let mut state = Register::default();

@@ -72,7 +72,7 @@ async fn insist(rest: &Rest, http: &str, path: &str, key: &str, body: &Value) ->
         match rest.call(http, "POST", path, key, body).await {
             Answer::Written(_) | Answer::Rows(_) => return Ok(()),
             other if Instant::now() > end => bail!("{path} is not taken: {other:?}"),
-            Answer::Refused(_) | Answer::NotNow(_) | Answer::Maybe(_) => {
+            Answer::Refused(_) | Answer::NotNow(_) | Answer::Maybe(_) | Answer::Defect(_) => {
                 sleep(Duration::from_millis(100)).await;
             }
         }
@@ -94,7 +94,7 @@ async fn fill(rest: &Rest, http: &str, place: &Place) -> Result<()> {
         match rest.ask(http, place, &key, &Request::Write(verbs.clone())).await {
             Answer::Written(_) | Answer::Rows(_) => return Ok(()),
             other if Instant::now() > end => bail!("{} cannot be filled: {other:?}", place.name()),
-            Answer::Refused(_) | Answer::NotNow(_) | Answer::Maybe(_) => {
+            Answer::Refused(_) | Answer::NotNow(_) | Answer::Maybe(_) | Answer::Defect(_) => {
                 sleep(Duration::from_millis(100)).await;
             }
         }

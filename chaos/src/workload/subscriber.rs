@@ -96,15 +96,19 @@ impl Subscriber {
     }
 
     fn hear(&mut self, node: NodeId, frame: &Value) {
-        let module = &self.place.module;
+        let module = self.place.module.as_str();
         let word = match frame["type"].as_str() {
-            Some("server:event") if frame["moduleId"] == **module => self.event(frame),
-            Some("server:snapshot") => cursor_of(&frame["cursors"][module])
-                .map(|cursor| Word::Snapshot { cursor, is_told: self.is_told }),
+            Some("server:event") if frame["moduleId"] == *module => self.event(frame),
+            Some("server:snapshot") => {
+                let is_told =
+                    std::mem::take(&mut self.is_told) || frame["meta"]["reason"] == "resync";
+                cursor_of(&frame["cursors"][module])
+                    .map(|cursor| Word::Snapshot { cursor, is_told })
+            }
             Some("server:resumed") => {
                 cursor_of(&frame["modules"][module]["from"]).map(|cursor| Word::Resumed { cursor })
             }
-            Some("server:resync") if frame["moduleId"] == **module => {
+            Some("server:resync") if frame["moduleId"] == *module => {
                 self.is_told = true;
                 None
             }

@@ -9,10 +9,10 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::records::{Rows, list_names};
-use super::{MODULE, Stage, acts, places, setup};
+use super::{MODULE, Stage, intents, places, setup};
 use crate::client::{Answer, Request, Rest, Socket};
 use crate::dice::Dice;
-use crate::history::{Act, Attempt, Cursor, NodeId, Op, Outcome, Place, Reply, Seen};
+use crate::history::{Attempt, Cursor, Intent, NodeId, Op, Outcome, Place, Reply, Seen};
 
 /// How often an operation is asked for before its outcome counts as unknown.
 const ATTEMPTS: usize = 5;
@@ -24,6 +24,8 @@ const BEFORE_AGAIN: Duration = Duration::from_millis(150);
 const REPEATED: u64 = 30;
 /// Registers of a generation.
 const REGISTERS: u64 = 3;
+/// What a store may refuse of what is asked here; everything asked of is there and well formed.
+const DESERVED: [&str; 2] = ["version-conflict", "duplicate-key"];
 /// Of a thousand operations, those that make a branch.
 const NEW_BRANCHES_PER_MILLE: u64 = 1;
 
@@ -66,12 +68,12 @@ impl Writer {
     /// Works until the storm is over.
     pub(super) async fn work(mut self) {
         while !self.stage.is_over() {
-            self.one_act().await;
+            self.one_operation().await;
             sleep(self.stage.crew.rest).await;
         }
     }
 
-    async fn one_act(&mut self) {
+    async fn one_operation(&mut self) {
         let nothing = Rows::default();
         match self.dice.between(0, 999) {
             n if n < NEW_BRANCHES_PER_MILLE => self.new_branch().await,
@@ -81,15 +83,15 @@ impl Writer {
                 self.dice.shuffle(&mut lists);
                 lists.truncate(self.dice.between(2, 3) as usize);
                 let element = self.stage.unique();
-                self.op(Act::Append { lists, element }, &nothing).await;
+                self.op(Intent::Append { lists, element }, &nothing).await;
             }
             500..540 => {
                 let rows = Rows { generation: self.stage.generation(), rows: Vec::new() };
-                self.op(Act::ReadLists, &rows).await;
+                self.op(Intent::ReadLists, &rows).await;
             }
             540..680 => self.transfer().await,
             680..800 => {
-                self.op(Act::Ticket, &nothing).await;
+                self.op(Intent::Ticket, &nothing).await;
             }
             800..900 => self.increment().await,
             _ => self.take_piece().await,
@@ -99,22 +101,23 @@ impl Writer {
     async fn register(&mut self) {
         let number = self.dice.between(1, REGISTERS);
         let key = format!("g{}-r{number}", self.stage.generation());
-        let reply = self.op(Act::Get { key: key.clone() }, &Rows::default()).await;
+        let reply = self.op(Intent::Get { key: key.clone() }, &Rows::default()).await;
         let Some(Reply { seen: Seen::Register(found), .. }) = reply else { return };
         let expected = found.map_or(0, |(_, version)| version);
         let value = self.stage.unique();
-        self.op(Act::Cas { key, value, expected }, &Rows::default()).await;
+        self.op(Intent::Cas { key, value, expected }, &Rows::default()).await;
     }
 
     async fn transfer(&mut self) {
-        let Some((_, rows)) = self.op_with_rows(Act::ReadBalances, &Rows::default()).await else {
+        let Some((_, rows)) = self.op_with_rows(Intent::ReadBalances, &Rows::default()).await
+        else {
             return;
         };
         let mut accounts: Vec<i64> = (0..setup::ACCOUNTS).collect();
         self.dice.shuffle(&mut accounts);
         let (from, to) = (format!("a{}", accounts[0]), format!("a{}", accounts[1]));
         let amount = self.dice.between(1, 5).cast_signed();
-        self.op(Act::Transfer { from, to, amount }, &rows).await;
+        self.op(Intent::Transfer { from, to, amount }, &rows).await;
     }
 
     async fn increment(&mut self) {
@@ -122,7 +125,7 @@ impl Writer {
         let Some(rows) = self.look("counters", &key).await else { return };
         let (value, expected) = rows.number(&key, "value");
         let value = value.cast_unsigned() + 1;
-        self.op(Act::Increment { key, expected, value }, &rows).await;
+        self.op(Intent::Increment { key, expected, value }, &rows).await;
     }
 
     async fn take_piece(&mut self) {
@@ -130,7 +133,7 @@ impl Writer {
         let Some(rows) = self.look("stock", &item).await else { return };
         let (left, expected) = rows.number(&item, "left");
         if left > 0 {
-            self.op(Act::TakePiece { item, expected, left: left - 1 }, &rows).await;
+            self.op(Intent::TakePiece { item, expected, left: left - 1 }, &rows).await;
         }
     }
 
@@ -138,14 +141,14 @@ impl Writer {
     async fn look(&mut self, table: &'static str, key: &str) -> Option<Rows> {
         let node = self.any_node();
         let request = Request::Rows { table, wanted: json!({"id": key}) };
-        let http = self.stage.http(node);
-        match self.rest.ask(http, &self.place, "look", &request).await {
+        match self.attempt(node, "look", &request).await {
             Answer::Rows(rows) if !rows.is_empty() => Some(Rows { generation: 0, rows }),
             Answer::Rows(_)
             | Answer::Written(_)
             | Answer::Refused(_)
             | Answer::NotNow(_)
-            | Answer::Maybe(_) => None,
+            | Answer::Maybe(_)
+            | Answer::Defect(_) => None,
         }
     }
 
@@ -156,51 +159,53 @@ impl Writer {
         let node = self.any_node();
         let made =
             self.rest.call(self.stage.http(node), "POST", "/api/branches", &place.branch, &body);
-        if !matches!(made.await, Answer::Written(_)) {
+        let made = made.await;
+        self.doubt(&place.branch, &made);
+        if !matches!(made, Answer::Written(_)) {
             return;
         }
         self.stage.book().places.push(place.clone());
         let (home, by_socket) = (std::mem::replace(&mut self.place, place), self.by_socket);
         self.by_socket = false;
-        self.op(Act::FirstWrite { value: number }, &Rows::default()).await;
+        self.op(Intent::FirstWrite { value: number }, &Rows::default()).await;
         self.place = home;
         self.by_socket = by_socket;
     }
 
-    async fn op(&mut self, act: Act, rows: &Rows) -> Option<Reply> {
-        self.op_with_rows(act, rows).await.map(|(reply, _)| reply)
+    async fn op(&mut self, intent: Intent, rows: &Rows) -> Option<Reply> {
+        self.op_with_rows(intent, rows).await.map(|(reply, _)| reply)
     }
 
-    /// Does an act and writes it down; its reply and rows, if it was acknowledged.
-    async fn op_with_rows(&mut self, act: Act, rows: &Rows) -> Option<(Reply, Rows)> {
+    /// Does an intent and writes it down; its reply and rows, if it was acknowledged.
+    async fn op_with_rows(&mut self, intent: Intent, rows: &Rows) -> Option<(Reply, Rows)> {
         self.done += 1;
         let id = format!("{}-{}-{}", self.stage.crew.seed, self.number, self.done);
-        let request = acts::request(&id, &act, rows);
+        let request = intents::request(&id, &intent, rows);
         let invoked = self.stage.now();
         let (attempts, answer) = self.insist(&id, &request).await;
         let completed = self.stage.now();
         let mut shown = Rows { generation: rows.generation, rows: Vec::new() };
         let outcome = match answer {
-            Answer::Written(written) => Outcome::Done(acts::acknowledged(&act, &written)),
+            Answer::Written(written) => Outcome::Done(intents::acknowledged(&intent, &written)),
             Answer::Rows(found) => {
                 shown.rows = found;
-                Outcome::Done(acts::read(&act, &shown))
+                Outcome::Done(intents::read(&intent, &shown))
             }
             Answer::Refused(code) | Answer::NotNow(code) => Outcome::Refused { code },
-            Answer::Maybe(why) => Outcome::Unknown { why },
+            Answer::Maybe(why) | Answer::Defect(why) => Outcome::Unknown { why },
         };
-        self.count(&act, &outcome);
+        self.count(&intent, &outcome);
         let reply = outcome.reply().cloned();
         let (client, place) = (self.number, self.place.clone());
-        let op = Op { id, client, place, act, attempts, invoked, completed, outcome };
+        let op = Op { id, client, place, intent, attempts, invoked, completed, outcome };
         self.stage.book().ops.push(op);
         reply.map(|reply| (reply, shown))
     }
 
-    fn count(&self, act: &Act, outcome: &Outcome) {
+    fn count(&self, intent: &Intent, outcome: &Outcome) {
         let tally = &self.stage.tally;
         let counted: &AtomicU64 = match outcome {
-            Outcome::Done(_) if act.is_read() => &tally.read,
+            Outcome::Done(_) if intent.is_read() => &tally.read,
             Outcome::Done(_) => &tally.acked,
             Outcome::Refused { .. } => &tally.refused,
             Outcome::Unknown { .. } => &tally.unknown,
@@ -220,7 +225,7 @@ impl Writer {
             match self.attempt(node, id, request).await {
                 Answer::NotNow(_) if self.stage.is_over() => break,
                 Answer::NotNow(_) => turned_away += 1,
-                Answer::Maybe(why) => {
+                Answer::Maybe(why) | Answer::Defect(why) => {
                     asked += 1;
                     open = Some(why);
                 }
@@ -254,18 +259,39 @@ impl Writer {
         }
         let same = match (&first, &again) {
             (Answer::Written(first), Answer::Written(again)) => first.cursor == again.cursor,
-            (_, Answer::NotNow(_) | Answer::Maybe(_)) => true,
+            (_, Answer::NotNow(_) | Answer::Maybe(_) | Answer::Defect(_)) => true,
             (_, Answer::Refused(_) | Answer::Rows(_) | Answer::Written(_)) => false,
         };
         self.stage.tally.repeated.fetch_add(1, Ordering::Relaxed);
         if !same {
             let told = format!("{id} on {}: first {first:?}, then {again:?}", self.place.name());
-            self.stage.book().contradictions.push(told);
+            self.stage.book().impossible.push(told);
         }
         first
     }
 
     async fn attempt(&mut self, node: NodeId, id: &str, request: &Request) -> Answer {
+        let answer = self.ask(node, id, request).await;
+        self.doubt(id, &answer);
+        answer
+    }
+
+    /// Writes an answer down that cannot be right.
+    fn doubt(&self, id: &str, answer: &Answer) {
+        let words = match answer {
+            Answer::Refused(code) if !DESERVED.contains(&code.as_str()) => code,
+            Answer::Defect(words) => words,
+            Answer::Refused(_)
+            | Answer::Written(_)
+            | Answer::Rows(_)
+            | Answer::NotNow(_)
+            | Answer::Maybe(_) => return,
+        };
+        let told = format!("{id} on {}: {words}", self.place.name());
+        self.stage.book().impossible.push(told);
+    }
+
+    async fn ask(&mut self, node: NodeId, id: &str, request: &Request) -> Answer {
         match request {
             Request::Write(verbs) if self.by_socket => {
                 if let Err(error) = self.connect(node).await {
