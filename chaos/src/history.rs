@@ -5,6 +5,9 @@
 //! here knows how it was gathered, so that the properties can judge a history written by hand.
 
 use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write as _};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -330,4 +333,22 @@ pub struct Evidence {
     pub faults: Vec<Fault>,
     /// What all accounts of each place hold together, from the beginning, by [`Place::name`].
     pub deposits: BTreeMap<String, i64>,
+}
+
+impl Evidence {
+    /// Writes the operations into a file, one JSON object a line.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn keep_ops(&self, file: &Path) -> io::Result<()> {
+        if let Some(folder) = file.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let mut lines = BufWriter::new(File::create(file)?);
+        for op in &self.ops {
+            serde_json::to_writer(&mut lines, op)?;
+            lines.write_all(b"\n")?;
+        }
+        lines.flush()
+    }
 }

@@ -89,6 +89,9 @@ struct RunOptions {
     /// Where report, plot and logs go
     #[arg(long, value_name = "DIR", default_value = "storm-report")]
     out: PathBuf,
+    /// Also keep every operation with its attempts, one JSON object a line, in `history.jsonl`
+    #[arg(long)]
+    keep_history: bool,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -173,6 +176,7 @@ async fn storm(options: &RunOptions, ground: Ground, work: &Path) -> Result<Exit
         writers: options.writers,
         subscribers: options.subscribers,
         rest: Duration::from_millis(options.rest_ms),
+        history: options.keep_history.then(|| options.out.join("history.jsonl")),
     };
     let bar = ProgressBar::new(order.storm.as_secs());
     bar.set_style(ProgressStyle::with_template("{bar:20} {elapsed_precise} of {len} s · {msg}")?);

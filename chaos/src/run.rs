@@ -2,6 +2,7 @@
 //! goes on, gather what is known, judge.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -42,6 +43,8 @@ pub struct Order {
     pub subscribers: u32,
     /// How long a writer rests after each operation.
     pub rest: Duration,
+    /// Where every operation is kept, if anywhere.
+    pub history: Option<PathBuf>,
 }
 
 /// What a run found.
@@ -135,6 +138,9 @@ pub async fn run(order: &Order, tell: &dyn Fn(&Progress<'_>)) -> Result<Outcome>
     let there: Vec<(NodeId, String)> =
         nodes.into_iter().filter(|(node, _)| arena.member(*node).is_running()).collect();
     let evidence = gather(&there, book, faults, &mut troubles).await;
+    if let Some(file) = &order.history {
+        evidence.keep_ops(file).context("keeping the history")?;
+    }
     Ok(judge(evidence, missed, figures, troubles))
 }
 
