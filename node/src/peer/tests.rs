@@ -133,6 +133,47 @@ async fn ask(
     Peers::call(&from.link, NodeId(to), lane, Bytes::from_static(message), SOON).await
 }
 
+/// Reaches nobody, and counts how often that was tried.
+#[derive(Default)]
+struct Nowhere(AtomicUsize);
+
+impl Transport for Nowhere {
+    fn dial(&self, _address: String) -> BoxFuture<'static, std::io::Result<Stream>> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async { Err(std::io::ErrorKind::ConnectionRefused.into()) })
+    }
+
+    fn accept(
+        &self,
+        _socket: tokio::net::TcpStream,
+    ) -> BoxFuture<'static, std::io::Result<Stream>> {
+        Box::pin(async { Err(std::io::ErrorKind::ConnectionRefused.into()) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_is_long_gone_is_dialled_every_second_by_either_side() {
+    for (node, peer) in [(1, 2), (2, 1)] {
+        let nowhere = Arc::new(Nowhere::default());
+        let (_book, receiver) = watch::channel(Arc::new(book(&[(peer, "nowhere:1")])));
+        let link = PeerLink::start(PeerConfig {
+            node: NodeId(node),
+            cluster: "shop".into(),
+            data_id: "data".into(),
+            listener: listener().0,
+            book: receiver,
+            transport: Arc::clone(&nowhere) as Arc<dyn Transport>,
+        })
+        .unwrap();
+        sleep(Duration::from_secs(120)).await;
+        let before = nowhere.0.load(Ordering::Relaxed);
+        sleep(Duration::from_secs(60)).await;
+        let tries = nowhere.0.load(Ordering::Relaxed) - before;
+        assert!((35..=130).contains(&tries), "node {node} dialled {tries} times in a minute");
+        link.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn calls_and_casts_go_both_ways() {
     let (one, two) = pair();
