@@ -111,7 +111,7 @@ impl Feeds {
             Cast::Unfollow { feed } => {
                 self.0.served.lock().remove(&(from, feed));
             }
-            Cast::Posted { .. } => tracing::warn!("a post is no matter of a feed"),
+            Cast::Posted { .. } | Cast::Leaving => tracing::warn!("this is no matter of a feed"),
         }
     }
 

@@ -76,6 +76,8 @@ pub(crate) enum Cast {
     Unfollow { feed: u64 },
     /// Somebody said this.
     Posted { stamp: Stamp, post: Post },
+    /// I stop soon: give me no lead.
+    Leaving,
 }
 
 /// Why a node did not do what it was asked.

@@ -132,9 +132,16 @@ impl Actor for PartitionActor {
             Message::Catalogue => state.define_configured(),
             Message::Tick => {
                 state.passivate(PASSIVATE_AFTER);
-                state.give_back_lead();
+                if state.draining {
+                    state.hand_over(); // What it was given back in the meantime.
+                } else {
+                    state.give_back_lead();
+                }
             }
-            Message::Drain => state.drain(),
+            Message::Drain => {
+                state.draining = true;
+                state.hand_over();
+            }
             #[cfg(test)]
             Message::PassivateAll => state.passivate(Duration::ZERO),
             #[cfg(test)]
@@ -298,14 +305,17 @@ impl State {
     fn give_back_lead(&mut self) {
         let catalogue = Arc::clone(&self.start.catalogue.borrow());
         let Some(placement) = catalogue.placements.get(&self.start.partition) else { return };
-        if self.leading.is_none() || self.draining {
+        if self.leading.is_none() {
             return;
         }
         let preferred = placement.preferred;
         let status = self.start.group.status();
         let node = placement.preferred_node();
         let fit = preferred != status.replica
-            && node.is_some_and(|node| self.start.reach.up_for(node) >= PREFERRED_UP_FOR)
+            && node.is_some_and(|node| {
+                let reach = &self.start.reach;
+                reach.may_lead(node) && reach.up_for(node) >= PREFERRED_UP_FOR
+            })
             && status.members.get(&preferred).is_some_and(|(_, voter)| *voter)
             && status.lag.get(&preferred).is_some_and(|lag| *lag <= PREFERRED_LAG_MAX)
             && self.transfer_tried.is_none_or(|at| at.elapsed() >= TRANSFER_PAUSE);
@@ -314,13 +324,14 @@ impl State {
         }
     }
 
-    fn drain(&mut self) {
-        self.draining = true;
+    /// Asks the fittest other replica to lead, if this one does.
+    fn hand_over(&mut self) {
         let status = self.start.group.status();
         let fittest = status
             .members
             .iter()
             .filter(|(replica, (_, voter))| *voter && **replica != status.replica)
+            .filter(|(_, (node, _))| self.start.reach.may_lead(*node))
             .filter_map(|(replica, _)| Some((status.lag.get(replica)?, *replica)))
             .min();
         if let (true, Some((_, replica))) = (status.is_leader, fittest) {

@@ -24,7 +24,7 @@ use crate::heavy::heavy;
 use crate::limits::{
     ATTEMPT_TIMEOUT, LARGE_COMMAND_BYTES, NODE_PERMITS, REQUEST_DEADLINE, RETRY_PAUSE,
 };
-use crate::message::{Ask, BusyWith, Refusal, Reply, decode, encode};
+use crate::message::{Ask, BusyWith, Cast, Refusal, Reply, decode, encode};
 use crate::partition;
 use crate::partition::machine::Published;
 use crate::partition::proposer::{Waiting, rough_bytes};
@@ -311,6 +311,11 @@ impl Router {
     /// From now on this node is not ready, and its partitions are led elsewhere where possible.
     pub(crate) fn drain(&self) {
         self.0.draining.store(true, Ordering::Release);
+        let leaving = encode(&Cast::Leaving);
+        for node in self.0.catalogue.borrow().nodes.keys().filter(|node| **node != self.0.node) {
+            // Who is not linked gives nobody a lead, and asks anew when it is.
+            let _ = self.0.peers.cast(*node, Lane::Call, leaving.clone());
+        }
         for (_, partition) in self.0.partitions.all() {
             // An actor that ended leads nothing.
             let _ = partition.actor.cast(partition::Message::Drain);

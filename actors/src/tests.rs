@@ -6,6 +6,7 @@ use model::{Answer, Change, ChangeRefused, Outcome, Read, ReadLevel, Value};
 
 use crate::door::{Branches, ChangeError, Cursor, FollowItem, Listening, Post, RouteError};
 use crate::partition;
+use crate::peers::Inbox as _;
 use crate::testing::{Cluster, accept, insert, key, wait_until};
 
 async fn notes_of(router: &crate::Router, branch: &str) -> Vec<String> {
@@ -194,6 +195,30 @@ async fn writes_go_on_when_the_leader_dies() {
     }
     assert_eq!(notes_of(&cluster.router(1), "dar").await.len(), 6);
     wait_until("every partition has a leader again", || router.ready().is_ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_about_to_stop_keeps_no_lead_that_it_is_given_back() {
+    let cluster = Cluster::start(3).await;
+    let leaver = &cluster.nodes[0];
+    leaver.running.drain().await;
+    for other in &cluster.nodes[1..] {
+        let router = other.running.router();
+        wait_until("the others know", || !router.0.reach.may_lead(leaver.id)).await;
+    }
+    // One that did not hear of it in time gives a lead back.
+    let partition = cluster.router(0).locate(&key("dar")).unwrap();
+    let group_of = |place: usize| cluster.router(place).0.partitions.get(partition).unwrap().group;
+    let leader = (1..3).find(|place| group_of(*place).status().is_leader).unwrap();
+    let back = group_of(0).status().replica;
+    group_of(leader).transfer_leader(back).await.unwrap();
+    let term = group_of(leader).status().term;
+    let was_led_there = || group_of(1).status().term >= term + 2;
+    wait_until("it led, and does no more", || was_led_there() && !group_of(0).status().is_leader)
+        .await;
+    // A new link is a new start.
+    cluster.router(1).link_changed(leaver.id, true);
+    assert!(cluster.router(1).0.reach.may_lead(leaver.id));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -67,6 +67,8 @@ pub const REDIAL_MAX: Duration = Duration::from_secs(1);
 /// How long the node with the higher number waits to be dialled before it dials itself: a node
 /// that joins is not yet known by those it knows.
 pub const DIAL_PATIENCE: Duration = Duration::from_millis(500);
+/// The same, of a node that has just started: long enough for one that starts with it.
+pub const FIRST_DIAL_PATIENCE: Duration = Duration::from_millis(50);
 
 /// Files of a directory of the original that are looked at.
 pub const ORIGINAL_FILES_MAX: usize = 100_000;

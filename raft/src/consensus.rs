@@ -131,7 +131,7 @@ pub(crate) fn config(group: GroupId, timing: &Timing) -> Arc<openraft::Config> {
         notification_channel_size: Some(limits::CORE_QUEUE_LENGTH),
         enable_pre_vote: Some(true),
         enable_leader_restore: Some(false),
-        backoff: "20ms 40ms 80ms ...400ms".to_owned(),
+        backoff: "20ms 40ms 80ms ...160ms".to_owned(),
         ..openraft::Config::default()
     };
     Arc::new(config.validate().expect("a checked timing is within openraft's own bounds"))

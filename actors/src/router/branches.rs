@@ -244,6 +244,7 @@ impl Inbox for Router {
     fn cast(&self, from: NodeId, message: Bytes) {
         match decode::<Cast>(&message) {
             Ok(Cast::Posted { stamp, post }) => self.0.topics.told(stamp, post, message.len()),
+            Ok(Cast::Leaving) => self.0.reach.leaves(from),
             Ok(cast) => self.0.feeds.told(from, cast),
             Err(error) => tracing::warn!(%from, %error, "a message this node does not understand"),
         }

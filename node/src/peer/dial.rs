@@ -1,7 +1,8 @@
 //! Dial: keeps the two connections to one peer up, for as long as the address book names it.
 //!
 //! The node with the lower number dials; the other waits to be dialled and dials itself only when
-//! that does not happen, as when it joins a cluster that does not know it yet.
+//! that does not happen: when it joins a cluster that does not know it yet, and when it has just
+//! started, while those that missed it try only now and then.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,15 +12,17 @@ use tokio::time::timeout;
 use super::hello::{Class, GreetError, Refusal};
 use super::remote::{Occupied, Remote};
 use super::{PeerAddress, Shared};
-use crate::limits::{DIAL_PATIENCE, REDIAL_MAX, REDIAL_MIN};
+use crate::limits::{DIAL_PATIENCE, FIRST_DIAL_PATIENCE, REDIAL_MAX, REDIAL_MIN};
 
 impl Shared {
     /// Keeps one connection up; ends only by being cancelled.
     pub(super) async fn keep_dialled(self: Arc<Self>, remote: Arc<Remote>, class: Class) {
         let mut book = self.book.clone();
         let mut wait = REDIAL_MIN;
+        let mut patience = FIRST_DIAL_PATIENCE;
         loop {
-            self.until_due(&remote, class).await;
+            self.until_due(&remote, class, patience).await;
+            patience = DIAL_PATIENCE;
             let address = book.borrow_and_update().get(&remote.node).cloned();
             if let Some(address) = address {
                 match self.dial(&remote, class, address.address.clone()).await {
@@ -38,7 +41,7 @@ impl Shared {
     }
 
     /// Waits until this node should dial.
-    async fn until_due(&self, remote: &Remote, class: Class) {
+    async fn until_due(&self, remote: &Remote, class: Class, patience: Duration) {
         let mut occupied = remote.occupied.subscribe();
         let is_missing = |now: &Occupied| match class {
             Class::Control => !now.control,
@@ -51,7 +54,7 @@ impl Shared {
                 return;
             }
             let dialled = occupied.wait_for(|now| !is_missing(now));
-            if timeout(DIAL_PATIENCE, dialled).await.is_err() {
+            if timeout(patience, dialled).await.is_err() {
                 return;
             }
         }

@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::hello::{FEATURES, Hello, read_hello};
 use super::*;
-use crate::limits::{CONTROL_PAYLOAD_BYTES_MAX, LANE_FRAMES_MAX};
+use crate::limits::{CONTROL_PAYLOAD_BYTES_MAX, DIAL_PATIENCE, LANE_FRAMES_MAX};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -151,20 +151,28 @@ impl Transport for Nowhere {
     }
 }
 
+fn start_nowhere(
+    node: u64,
+    peer: u64,
+    nowhere: &Arc<Nowhere>,
+) -> (watch::Sender<Arc<AddressBook>>, PeerLink) {
+    let (sender, receiver) = watch::channel(Arc::new(book(&[(peer, "nowhere:1")])));
+    let link = PeerLink::start(PeerConfig {
+        node: NodeId(node),
+        cluster: "shop".into(),
+        data_id: "data".into(),
+        listener: listener().0,
+        book: receiver,
+        transport: Arc::clone(nowhere) as Arc<dyn Transport>,
+    });
+    (sender, link.unwrap())
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_is_long_gone_is_dialled_every_second_by_either_side() {
     for (node, peer) in [(1, 2), (2, 1)] {
         let nowhere = Arc::new(Nowhere::default());
-        let (_book, receiver) = watch::channel(Arc::new(book(&[(peer, "nowhere:1")])));
-        let link = PeerLink::start(PeerConfig {
-            node: NodeId(node),
-            cluster: "shop".into(),
-            data_id: "data".into(),
-            listener: listener().0,
-            book: receiver,
-            transport: Arc::clone(&nowhere) as Arc<dyn Transport>,
-        })
-        .unwrap();
+        let (_book, link) = start_nowhere(node, peer, &nowhere);
         sleep(Duration::from_secs(120)).await;
         let before = nowhere.0.load(Ordering::Relaxed);
         sleep(Duration::from_secs(60)).await;
@@ -172,6 +180,14 @@ async fn a_peer_that_is_long_gone_is_dialled_every_second_by_either_side() {
         assert!((35..=130).contains(&tries), "node {node} dialled {tries} times in a minute");
         link.stop().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_starts_dials_before_it_would_lose_patience() {
+    let nowhere = Arc::new(Nowhere::default());
+    let (_book, _link) = start_nowhere(2, 1, &nowhere);
+    sleep(DIAL_PATIENCE - Duration::from_millis(1)).await;
+    assert!(nowhere.0.load(Ordering::Relaxed) > 0);
 }
 
 #[tokio::test]
