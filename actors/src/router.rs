@@ -167,8 +167,20 @@ impl Router {
         Ok(partition)
     }
 
+    /// The same, and a module that is not known here may have been made elsewhere a moment ago:
+    /// it is denied only by what the cluster has agreed on.
+    pub(crate) async fn find(&self, key: &BranchKey) -> Result<PartitionId, RouteError> {
+        match self.locate(key) {
+            Err(RouteError::UnknownModule(_)) => {
+                self.0.changes.catch_up().await.map_err(reads::unread)?;
+                self.locate(key)
+            }
+            known => known,
+        }
+    }
+
     pub(crate) async fn decide(&self, mut command: Command) -> Result<Outcome, RouteError> {
-        let partition = self.locate(&command.key)?;
+        let partition = self.find(&command.key).await?;
         // The cluster's own commands have a session that no client can name.
         if command.id.session.starts_with('@') {
             command.id.session.insert(0, '@');

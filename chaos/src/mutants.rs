@@ -40,7 +40,7 @@ pub const MUTANTS: [Mutant; 11] = [
     mutant("acknowledge-before-commit", "kill-leader,pause-leader", 0.5, true),
     mutant("acknowledge-before-fsync", "power-all", 0.5, false),
     mutant("read-from-deposed-leader", "pause-leader", 0.7, true),
-    mutant("forget-exactly-once-in-checkpoint", "checkpoint-cut", 1.5, true),
+    mutant("forget-exactly-once-in-checkpoint", "kill-follower,kill-leader", 0.7, true),
     mutant("skip-directory-fsync", "power-all,power-one", 0.7, false),
     mutant("drop-event-when-queue-full", "slow-sync", 0.7, true),
     mutant("reorder-two-events", "slow-sync", 0.3, true),

@@ -62,14 +62,14 @@ const fn mild(name: &'static str, needs: Needs, lasts_ms: (u64, u64), about: &'s
 }
 
 /// All kinds.
-pub const KINDS: [Kind; 31] = {
+pub const KINDS: [Kind; 32] = {
     use Needs::{Namespaces as Own, Nothing as Any};
     [
         harsh("kill-follower", Any, (500, 4000), "kill -9 a node that does not lead"),
         harsh("kill-leader", Any, (500, 4000), "kill -9 the leader"),
         harsh("kill-majority", Any, (500, 3000), "kill -9 all nodes but one"),
         harsh("kill-all", Any, (200, 1500), "kill -9 all nodes at once"),
-        harsh("pause-leader", Any, (1000, 8000), "stop the leader's process, and let it go on"),
+        harsh("pause-leader", Any, (1000, 20_000), "stop the leader's process, and let it go on"),
         harsh("rolling-restart", Any, (0, 0), "stop and start one node after another"),
         harsh("restart-leader", Any, (500, 2000), "stop the leader well, and start it again"),
         harsh(
@@ -90,6 +90,7 @@ pub const KINDS: [Kind; 31] = {
         mild("clock-behind", Any, (2000, 6000), "a node's wall clock is an hour behind"),
         mild("starve", Any, (3000, 8000), "a node gets a fifth of the processor"),
         harsh("disk-full", Own, (1000, 5000), "a node's disk is full"),
+        harsh("disks-full", Own, (1000, 5000), "the disks of all nodes are full"),
         harsh("power-one", Own, (500, 2000), "a node's power is cut: what was not synced is gone"),
         harsh("power-all", Own, (500, 1500), "all nodes' power is cut at once"),
         harsh("isolate-leader", Own, (2000, 8000), "the leader reaches no other node"),

@@ -41,6 +41,7 @@ pub fn kinds(name: &str, ground: Ground) -> Result<Vec<&'static Kind>> {
             "write-error",
             "slow-sync",
             "disk-full",
+            "disks-full",
             "flip-wal",
             "flip-checkpoint",
             "flip-store",

@@ -112,7 +112,7 @@ impl Router {
         &self,
         key: &BranchKey,
     ) -> Result<broadcast::Receiver<Arc<SharedDelta>>, RouteError> {
-        let partition = self.locate(key)?;
+        let partition = self.find(key).await?;
         if let Some(local) = self.0.partitions.get(partition) {
             return Ok(local.published.tap(key).1);
         }

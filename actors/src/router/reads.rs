@@ -32,7 +32,7 @@ impl Router {
         read: Read,
         level: ReadLevel,
     ) -> Result<Answer, RouteError> {
-        let partition = self.locate(&key)?;
+        let partition = self.find(&key).await?;
         let deadline = Instant::now() + REQUEST_DEADLINE;
         loop {
             let refusal = match self.try_read(partition, &key, &read, level).await {

@@ -53,7 +53,11 @@ impl Strike<'_> {
             "memory-kill" => self.memory(),
             "starve" => self.starve(),
             "checkpoint-cut" => self.checkpoint_cut().await,
-            "disk-full" => self.disk_full(),
+            "disk-full" => {
+                let node = self.any();
+                self.fill(vec![node])
+            }
+            "disks-full" => self.fill(self.arena.ids()),
             "power-one" => {
                 let node = self.any();
                 self.power(vec![node])
@@ -171,10 +175,11 @@ impl Strike<'_> {
         Ok(self.struck(vec![node], format!("killed {node}, and again while it caught up")))
     }
 
-    fn disk_full(&mut self) -> Result<Struck> {
-        let node = self.any();
-        self.arena.member(node).disk()?.fill()?;
-        Ok(self.struck(vec![node], format!("the disk of {node} is full")))
+    fn fill(&mut self, nodes: Vec<NodeId>) -> Result<Struck> {
+        for node in &nodes {
+            self.arena.member(*node).disk()?.fill()?;
+        }
+        Ok(self.struck(nodes.clone(), format!("the disks of {nodes:?} are full")))
     }
 
     fn power(&mut self, nodes: Vec<NodeId>) -> Result<Struck> {

@@ -40,6 +40,8 @@ pub(super) struct Writer {
     by_socket: bool,
     socket: Option<Socket>,
     cursor: Option<Cursor>,
+    /// The node that was just asked in vain.
+    avoided: Option<NodeId>,
     done: u64,
 }
 
@@ -61,6 +63,7 @@ impl Writer {
             by_socket: (number as usize / places.len()) % 2 == 1,
             socket: None,
             cursor: None,
+            avoided: None,
             done: 0,
         })
     }
@@ -222,7 +225,8 @@ impl Writer {
         while asked < ATTEMPTS && turned_away < NOT_NOW_ATTEMPTS {
             let node = self.any_node();
             attempts.push(Attempt { node, at: self.stage.now() });
-            match self.attempt(node, id, request).await {
+            let answer = self.attempt(node, id, request).await;
+            match answer {
                 Answer::NotNow(_) if self.stage.is_over() => break,
                 Answer::NotNow(_) => turned_away += 1,
                 Answer::Maybe(why) | Answer::Defect(why) => {
@@ -234,6 +238,7 @@ impl Writer {
                     return (attempts, clear);
                 }
             }
+            self.avoided = Some(node);
             sleep(BEFORE_AGAIN).await;
         }
         (attempts, open.map_or_else(|| Answer::NotNow("unavailable".to_owned()), Answer::Maybe))
@@ -326,12 +331,16 @@ impl Writer {
     }
 
     fn any_node(&mut self) -> NodeId {
+        // Who had no use of a node asks another one next.
+        let avoided = self.avoided.take();
         // A session is kept for a while: opening one costs more than a write.
-        if let Some(socket) = &self.socket
+        if let Some(socket) = self.socket.as_ref().filter(|socket| Some(socket.node) != avoided)
             && self.dice.percent(80)
         {
             return socket.node;
         }
-        self.dice.pick(&self.stage.crew.nodes).0
+        let nodes = &self.stage.crew.nodes;
+        let others = nodes.iter().map(|(node, _)| *node).filter(|node| Some(*node) != avoided);
+        *self.dice.pick(&others.collect::<Vec<_>>())
     }
 }
