@@ -66,8 +66,9 @@ impl Keeper {
             tracing::warn!(group = %self.replica.key, "the working store was lost; filled anew");
             let replica = self.replica.clone();
             let mended = blocking(move || replica.mend_store()).await;
-            let again = || Fatal("the working store could not be filled anew yet".to_owned());
-            mended.map_err(stopping)??.ok_or_else(again)?;
+            if !mended.map_err(stopping)?? {
+                return Err(Fatal("the working store could not be filled anew yet".to_owned()));
+            }
         }
         let checkpoint = self.checkpoint().await;
         if let Err(error) = &checkpoint {

@@ -90,7 +90,7 @@ pub const APPLY_BYTES: usize = 1 << 20;
 pub const CHECKPOINT_LOG_BYTES: u64 = 16 << 20;
 /// Checkpoints written at the same time on one node.
 pub const CHECKPOINTS_AT_ONCE: usize = 2;
-/// Wait after a checkpoint that could not be written.
+/// Wait after a checkpoint that could not be written, or a working store that could not be filled.
 pub const CHECKPOINT_RETRY: Duration = Duration::from_secs(5);
 /// How often it is asked whose entries keep the oldest log segment alive.
 pub const CHECKPOINT_HOLDING_CHECK: Duration = Duration::from_secs(5);
@@ -104,8 +104,6 @@ pub const CHECKPOINT_PIECE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const CHECKPOINT_INSTALL_TIMEOUT: Duration = Duration::from_secs(120);
 /// Requests for a checkpoint that may wait for a group's keeper.
 pub const CHECKPOINT_REQUESTS: usize = 8;
-/// Times a working store is filled anew before the replica gives up on its database.
-pub const STORE_REBUILD_ATTEMPTS: u32 = 3;
 /// Shortest time between two reports of figures that merely move.
 pub const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// When it makes sense to try again where nobody knows better.

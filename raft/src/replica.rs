@@ -2,7 +2,8 @@
 //!
 //! Promise: entries reach the machine one after the other, each once; a panic or an error in it
 //! stops this replica and nothing else, and nothing is applied after that. Everything here blocks
-//! and is called from threads that may. Refused: applying anything out of order.
+//! and is called from threads that may. A working store that fails, as on a full disk, stops
+//! nothing: it stays lost until the keeper has filled it. Refused: applying anything out of order.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -127,11 +128,12 @@ impl Replica {
     pub(crate) fn restore_newest(&self) -> Result<Option<LogId>, Fatal> {
         match self.checkpoints.latest(self.key).map_err(fatal)? {
             Some(pinned) => self.restore(&pinned).map(Some),
-            None if self.store.needs_rebuild() => {
-                self.store.rebuild()?.finish(0)?;
+            None => {
+                if self.store.needs_rebuild() {
+                    self.filled(self.begin_empty_store());
+                }
                 Ok(None)
             }
-            None => Ok(None),
         }
     }
 
@@ -161,23 +163,32 @@ impl Replica {
         Ok(id)
     }
 
-    /// Restores the machine and fills its store anew. A database that fails meanwhile is replaced
-    /// by an empty one, so that it can be tried again.
+    /// Restores the machine, and fills its store anew if that can be done now.
     fn restore_both(&self, seat: &mut Seat, pinned: &Pinned) -> Result<(), Fatal> {
         let index = pinned.meta().index;
-        let mut attempt = 1;
-        loop {
-            let mut rebuild = self.store.rebuild()?;
-            let mut put = |change: Change| rebuild.put(change);
-            seat.machine.restore(index, pinned, Some(&mut put))?;
-            match rebuild.finish(index) {
-                Ok(()) => return Ok(()),
-                Err(error) if attempt == limits::STORE_REBUILD_ATTEMPTS => return Err(error),
-                Err(error) => {
-                    tracing::warn!(group = %self.key, %error, "rebuilding the store failed; again");
-                    attempt += 1;
-                }
+        let filled = match self.store.rebuild() {
+            Ok(mut rebuild) => {
+                let mut put = |change: Change| rebuild.put(change);
+                seat.machine.restore(index, pinned, Some(&mut put))?;
+                rebuild.finish(index)
             }
+            Err(error) => {
+                seat.machine.restore(index, pinned, None)?;
+                Err(error)
+            }
+        };
+        self.filled(filled);
+        Ok(())
+    }
+
+    fn begin_empty_store(&self) -> Result<(), Fatal> {
+        self.store.rebuild()?.finish(0)
+    }
+
+    /// A store that could not be filled stays lost; the keeper, which was told, tries again.
+    fn filled(&self, filled: Result<(), Fatal>) {
+        if let Err(error) = filled {
+            tracing::warn!(group = %self.key, %error, "the working store cannot be filled now");
         }
     }
 
@@ -280,24 +291,24 @@ impl Replica {
     }
 
     /// Fills a lost store anew while the replica runs, from a checkpoint of its very state: nobody
-    /// sees the machine go back. Nothing is applied meanwhile. `None`: the checkpoint could not be
-    /// written, which can be tried again.
-    pub(crate) fn mend_store(&self) -> Result<Option<()>, Fatal> {
+    /// sees the machine go back. Nothing is applied meanwhile. `false`: the checkpoint could not be
+    /// written or the store not be filled, which can be tried again.
+    pub(crate) fn mend_store(&self) -> Result<bool, Fatal> {
         let mut seat = self.seat.lock();
         let written = match self.prepare(&seat) {
             Some(prepared) => self.write(prepared),
             None => Ok(self.checkpoints.newest(self.key)),
         };
         match written {
-            Ok(Some(pinned)) => self
-                .guard("filling the store anew", || self.restore_into(&mut seat, &pinned))
-                .map(|_| Some(())),
-            Ok(None) => self.store.rebuild()?.finish(0).map(Some),
+            Ok(Some(pinned)) => {
+                self.guard("filling the store anew", || self.restore_into(&mut seat, &pinned))?;
+            }
+            Ok(None) => self.filled(self.begin_empty_store()),
             Err(error) => {
                 tracing::warn!(group = %self.key, %error, "no checkpoint to fill the store from");
-                Ok(None)
             }
         }
+        Ok(!self.store.needs_rebuild())
     }
 
     /// Counts anew from a checkpoint that covers `bytes` of what was applied.
@@ -388,7 +399,9 @@ mod tests {
     struct Desk {
         replica: Replica,
         tally: Tally,
-        _files: StoreFiles,
+        /// Whether the disk has no room for what a store is filled with.
+        is_full: Arc<AtomicBool>,
+        _files: Arc<StoreFiles>,
         _dir: tempfile::TempDir,
     }
 
@@ -396,12 +409,52 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let key = GroupKey { group: 1, replica: 1 };
         let checkpoints = Checkpoints::open(&dir.path().join("checkpoints")).unwrap();
-        let files = StoreFiles::open(&dir.path().join("store")).unwrap();
+        let files = Arc::new(StoreFiles::open(&dir.path().join("store")).unwrap());
         let store = files.open_group(key).unwrap();
-        let tally = Tally::new();
-        let replica = Replica::new(key, Box::new(tally.clone()), checkpoints, store, 1 << 20);
+        let (tally, is_full) = (Tally::new(), Arc::new(AtomicBool::new(false)));
+        let machine = OnFullDisk(tally.clone(), files.clone(), is_full.clone());
+        let replica = Replica::new(key, Box::new(machine), checkpoints, store, 1 << 20);
         assert_eq!(replica.restore_newest().unwrap(), None);
-        Desk { replica, tally, _files: files, _dir: dir }
+        Desk { replica, tally, is_full, _files: files, _dir: dir }
+    }
+
+    /// A tally whose store fails each time it is filled, while the disk is full.
+    struct OnFullDisk(Tally, Arc<StoreFiles>, Arc<AtomicBool>);
+
+    impl Machine for OnFullDisk {
+        fn apply(
+            &mut self,
+            index: u64,
+            entry: &[u8],
+            changes: &mut Vec<Change>,
+        ) -> Result<crate::machine::Answer, Fatal> {
+            self.0.apply(index, entry, changes)
+        }
+
+        fn freeze(&self) -> Box<dyn Frozen> {
+            self.0.freeze()
+        }
+
+        fn restore(
+            &mut self,
+            index: u64,
+            source: &dyn crate::machine::ChunkSource,
+            rebuild: Option<&mut dyn FnMut(Change)>,
+        ) -> Result<(), Fatal> {
+            self.0.restore(index, source, rebuild)?;
+            if self.2.load(Ordering::Relaxed) {
+                self.1.fail();
+            }
+            Ok(())
+        }
+
+        fn checkpointed(&mut self, index: u64) {
+            self.0.checkpointed(index);
+        }
+
+        fn attach(&mut self, store: Arc<dyn Store>) {
+            self.0.attach(store);
+        }
     }
 
     fn entries(indexes: std::ops::Range<u64>) -> Vec<Item> {
@@ -417,7 +470,7 @@ mod tests {
         desk.replica.apply(entries(100..150)).unwrap();
         drop(desk.replica.store.rebuild().unwrap());
         assert!(desk.replica.store.needs_rebuild());
-        assert_eq!(desk.replica.mend_store().unwrap(), Some(()));
+        assert!(desk.replica.mend_store().unwrap());
         assert!(!desk.replica.store.needs_rebuild());
         assert_eq!(desk.replica.state().0, Some(log_id(1, 149)));
         assert_eq!(desk.tally.count(), 150);
@@ -426,6 +479,26 @@ mod tests {
         let stored = desk.replica.store.scan(&[], &[0xff; 9], usize::MAX).unwrap();
         let stored: Vec<bytes::Bytes> = stored.into_iter().map(|(_, value)| value).collect();
         assert_eq!(stored, desk.tally.entries());
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_filled_stops_no_replica_and_is_filled_once_it_can_be() {
+        let desk = desk();
+        desk.replica.apply(entries(0..100)).unwrap();
+        desk.replica.write_checkpoint().unwrap();
+        drop(desk.replica.store.rebuild().unwrap());
+        desk.is_full.store(true, Ordering::Relaxed);
+        for _ in 0..10 {
+            assert!(!desk.replica.mend_store().unwrap());
+        }
+        desk.replica.apply(entries(100..150)).unwrap();
+        assert_eq!((desk.replica.failure(), desk.tally.count()), (None, 150));
+        assert!(desk.replica.restore_newest().unwrap().is_some(), "it also starts so");
+        desk.replica.apply(entries(100..150)).unwrap();
+        desk.is_full.store(false, Ordering::Relaxed);
+        assert!(desk.replica.mend_store().unwrap());
+        let stored = desk.replica.store.scan(&[], &[0xff; 9], usize::MAX).unwrap();
+        assert_eq!(stored.len(), 150);
     }
 
     #[test]

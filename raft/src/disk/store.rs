@@ -169,6 +169,15 @@ impl StoreFiles {
     }
 }
 
+#[cfg(test)]
+impl StoreFiles {
+    /// The database fails now.
+    pub(crate) fn fail(&self) {
+        let generation = self.shared.generation.load(Ordering::Acquire);
+        self.shared.send(Job::Failed(generation, "a test says so".into()));
+    }
+}
+
 impl Drop for StoreFiles {
     fn drop(&mut self) {
         self.shared.send(Job::Stop);

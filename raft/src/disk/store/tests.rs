@@ -212,7 +212,7 @@ fn a_database_that_fails_is_replaced_and_its_replicas_are_told() {
     assert!(store.wait(1, LONG));
     let (told, heard) = sync_channel(1);
     store.on_lost(Box::new(move || told.send(()).unwrap()));
-    files.shared.send(Job::Failed(0, "a test says so".into()));
+    files.fail();
     heard.recv_timeout(LONG).unwrap();
     assert_eq!((store.stored(), store.needs_rebuild(), store.wait(1, LONG)), (0, true, false));
     let mut rebuild = store.rebuild().unwrap();
