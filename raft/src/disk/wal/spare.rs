@@ -120,6 +120,8 @@ impl Maker {
                 true
             }
             Err(error) => {
+                // No longer a matter of room: the next who writes meets it, and the log ends.
+                state.full = None;
                 state.spare.wanted = None;
                 state.spare.failed = Some(error);
                 false

@@ -232,6 +232,27 @@ fn disk_a_full_disk_refuses_writes_and_goes_on_when_there_is_room() {
 }
 
 #[test]
+fn disk_an_error_that_comes_while_the_disk_is_full_ends_the_log() {
+    let bench = Bench::new();
+    let (told, heard) = std::sync::mpsc::channel();
+    let mut config = bench.config();
+    config.fatal = Box::new(move |reason| told.send(reason).unwrap());
+    let (wal, _) = Wal::open(bench.dir.path(), config).unwrap();
+    bench.device.full.store(true, SeqCst);
+    let mut next = 1;
+    while write(&wal, vec![append(ONE, next..next + 9)]).is_ok() {
+        next += 9;
+    }
+    bench.device.sync_fails.store(true, SeqCst);
+    bench.device.full.store(false, SeqCst);
+    until("another error", || !matches!(wal.writable(), Err(WalError::Full { .. })));
+    let error = write(&wal, vec![append(ONE, next..next + 9)]).unwrap_err();
+    assert_ne!(error.kind(), io::ErrorKind::StorageFull, "{error}");
+    assert!(heard.recv().unwrap().contains("on fire"));
+    assert!(matches!(wal.writable(), Err(WalError::Dead { .. })));
+}
+
+#[test]
 fn disk_what_was_refused_together_is_said_again_once_there_is_room() {
     let bench = Bench::new();
     let (wal, _) = bench.open();
