@@ -194,6 +194,12 @@ pub async fn heal_all(arena: &mut Arena, struck: &[Struck]) -> Result<()> {
         }
         if member.is_running() {
             member.signal(rustix::process::Signal::CONT)?;
+            // It may have needed none while it could have none.
+            if let Err(error) = member.feed_memory()
+                && member.is_running()
+            {
+                return Err(error);
+            }
         }
     }
     start_or_mend(arena, struck).await

@@ -188,8 +188,20 @@ impl Member {
     /// # Errors
     /// It does not run.
     pub fn starve_of_memory(&self) -> Result<()> {
-        let limit = Rlimit { current: Some(1 << 20), maximum: Some(1 << 20) };
-        prlimit(Some(self.pid()?), Resource::As, limit)?;
+        self.limit_memory(Some(1 << 20))
+    }
+
+    /// Lets it have as much memory as there is.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn feed_memory(&self) -> Result<()> {
+        self.limit_memory(None)
+    }
+
+    fn limit_memory(&self, bytes: Option<u64>) -> Result<()> {
+        // Only the soft limit: it can be taken back without privileges.
+        prlimit(Some(self.pid()?), Resource::As, Rlimit { current: bytes, maximum: None })?;
         Ok(())
     }
 
