@@ -8,7 +8,8 @@
 use std::env;
 use std::process::{Command, ExitStatus};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Set for the process inside.
 const ENCLOSED: &str = "STORM_ENCLOSED";
@@ -57,12 +58,32 @@ pub fn missing() -> Option<String> {
 /// finds its folder by [`enclosed_work`].
 ///
 /// # Errors
-/// It cannot be started.
-pub fn enclose(work: &std::path::Path, more: &[String]) -> Result<ExitStatus> {
+/// It cannot be started, or this program was told to end: then what is inside is ended too.
+pub async fn enclose(work: &std::path::Path, more: &[String]) -> Result<ExitStatus> {
     let program = env::current_exe().context("this program has a file")?;
     let mut inside = unshare();
     inside.arg(program).args(env::args_os().skip(1)).args(more).env(ENCLOSED, work);
-    inside.status().context("starting inside")
+    let mut inside = tokio::process::Command::from(inside).spawn().context("starting inside")?;
+    tokio::select! {
+        status = inside.wait() => status.context("waiting for what is inside"),
+        told = told_to_end() => {
+            told?;
+            inside.kill().await.context("ending what is inside")?;
+            bail!("told to end: nothing is said about the store")
+        }
+    }
+}
+
+/// Waits until somebody ends this program, from the terminal or with SIGTERM.
+///
+/// # Errors
+/// Signals cannot be waited for.
+pub async fn told_to_end() -> Result<()> {
+    let mut terminated = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted.context("waiting for SIGINT"),
+        _ = terminated.recv() => Ok(()),
+    }
 }
 
 /// The folder that was made for the process inside; nothing in any other process.

@@ -141,7 +141,7 @@ async fn run_storm(mut options: RunOptions) -> Result<ExitCode> {
     let Some(missing) = missing else {
         let seed = fresh_seed().to_string();
         let more = if options.seed.is_some() { vec![] } else { vec!["--seed".to_owned(), seed] };
-        let inside = ground::enclose(work.path(), &more)?;
+        let inside = ground::enclose(work.path(), &more).await?;
         return Ok(ExitCode::from(u8::try_from(inside.code().unwrap_or(1)).unwrap_or(1)));
     };
     let skipped: Vec<&str> =
@@ -197,7 +197,7 @@ async fn storm(options: &RunOptions, ground: Ground, work: &Path) -> Result<Exit
     };
     let outcome = tokio::select! {
         outcome = run::run(&order, &tell) => outcome,
-        _ = tokio::signal::ctrl_c() => bail!("interrupted: nothing is said about the store"),
+        _ = ground::told_to_end() => bail!("told to end: nothing is said about the store"),
     };
     bar.finish_and_clear();
     let outcome = match outcome {
