@@ -140,10 +140,10 @@ impl Arena {
         for node in nodes {
             self.member(*node).kill()?;
         }
-        for node in nodes {
-            self.member(*node).disk()?.restore()?;
-        }
-        Ok(())
+        // All have power again, whatever is wrong with one.
+        let restored: Vec<Result<()>> =
+            nodes.iter().map(|node| self.member(*node).disk()?.restore()).collect();
+        restored.into_iter().collect()
     }
 
     /// Starts every node that does not run, and waits until all serve. Returns nodes that ended

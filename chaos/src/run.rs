@@ -206,7 +206,7 @@ impl Storm<'_> {
             kinds.insert(0, *self.dice.pick(&mild));
         }
         let lasts = self.dice.between(kind.lasts_ms.0, kind.lasts_ms.1);
-        let mut struck = Vec::new();
+        let (mut struck, mut is_half) = (Vec::new(), false);
         for kind in kinds {
             let aim = self.aim().await;
             let from = self.running.now();
@@ -214,6 +214,7 @@ impl Storm<'_> {
             match nemesis::strike(self.arena, kind, aim).await {
                 Ok(done) => struck.push((from, self.running.now(), done)),
                 Err(error) => {
+                    is_half = true;
                     self.missed.entry(kind.name.to_owned()).or_default().push(format!("{error:#}"));
                 }
             }
@@ -237,7 +238,10 @@ impl Storm<'_> {
             self.faults.push(fault);
         }
         let struck: Vec<_> = struck.into_iter().map(|(_, _, struck)| struck).collect();
-        self.miss(&struck);
+        // A strike that came to nothing may have ended a node on the way.
+        if !is_half {
+            self.miss(&struck);
+        }
         if let Err(error) = nemesis::heal_all(self.arena, &struck).await {
             let words = format!("after {}: {error:#}", kind.name);
             self.troubles.push(What::DoesNotComeBack.told(words));

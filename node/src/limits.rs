@@ -61,8 +61,8 @@ pub const HELLO_NAME_BYTES_MAX: usize = 128;
 pub const GREETINGS_MAX: usize = 64;
 /// First wait before a peer is dialled again; doubles up to [`REDIAL_MAX`], with jitter.
 pub const REDIAL_MIN: Duration = Duration::from_millis(100);
-/// Longest wait before a peer is dialled again. One that comes back takes its clients in at once and
-/// cannot serve them before it is linked: this is what they wait for.
+/// Longest wait before a peer is dialled again. One that comes back takes its clients in at once
+/// and cannot serve them before it is linked: this is what they wait for.
 pub const REDIAL_MAX: Duration = Duration::from_secs(1);
 /// How long the node with the higher number waits to be dialled before it dials itself: a node
 /// that joins is not yet known by those it knows.

@@ -55,11 +55,17 @@ impl Disk {
     /// # Errors
     /// The kernel refuses.
     pub(super) fn cut(&self, tools: &Tools) -> Result<()> {
+        // ext4 writes a file out at once that is cut short and written anew: the mark that must be
+        // lost is a new file each time.
+        let unsynced = self.mount.join(UNSYNCED);
+        if unsynced.exists() {
+            fs::remove_file(&unsynced)?;
+        }
         let mut synced = File::create(self.mount.join(SYNCED))?;
         synced.write_all(WRITTEN)?;
         synced.sync_all()?;
         File::open(&self.mount)?.sync_all()?;
-        fs::write(self.mount.join(UNSYNCED), WRITTEN)?;
+        fs::write(unsynced, WRITTEN)?;
         run(Command::new(&tools.tool).arg("cut").arg(&self.mount))?;
         Ok(())
     }
