@@ -52,3 +52,6 @@ pub const TOPIC_QUEUE_POSTS: usize = 64;
 pub const BRANCHES_PER_PARTITION_MAX: usize = 10_000;
 /// Stored events read at once while a log is verified.
 pub const VERIFY_EVENTS: usize = 1024;
+/// How long a working store may take to be filled anew while a log is verified: its replica tries
+/// that every five seconds.
+pub const VERIFY_PATIENCE: Duration = Duration::from_secs(20);

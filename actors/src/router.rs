@@ -34,7 +34,7 @@ use crate::reach::Reach;
 mod branches;
 pub(crate) mod changes;
 mod reads;
-mod replicas;
+pub(crate) mod replicas;
 mod report;
 
 /// A partition this node holds a replica of.
@@ -325,7 +325,7 @@ impl Router {
         self.0.draining.store(true, Ordering::Release);
         let leaving = encode(&Cast::Leaving);
         for node in self.0.catalogue.borrow().nodes.keys().filter(|node| **node != self.0.node) {
-            // Who is not linked gives nobody a lead, and asks anew when it is.
+            // A peer that is linked only later gives no lead before the link has stood for a while.
             let _ = self.0.peers.cast(*node, Lane::Call, leaving.clone());
         }
         for (_, partition) in self.0.partitions.all() {

@@ -65,16 +65,18 @@ impl Keeper {
         if lost {
             tracing::warn!(group = %self.replica.key, "the working store was lost; filled anew");
             let replica = self.replica.clone();
-            let mended = blocking(move || replica.mend_store()).await;
-            if !mended.map_err(stopping)?? {
-                return Err(Fatal("the working store could not be filled anew yet".to_owned()));
-            }
+            blocking(move || replica.mend_store()).await.map_err(stopping)??;
         }
+        // Also where the store stays lost: it is filled from a checkpoint, and the log is shortened.
         let checkpoint = self.checkpoint().await;
         if let Err(error) = &checkpoint {
             tracing::warn!(group = %self.replica.key, %error, "no checkpoint; trying again later");
         }
-        checkpoint
+        checkpoint?;
+        if self.replica.store.needs_rebuild() {
+            return Err(Fatal("the working store could not be filled anew yet".to_owned()));
+        }
+        Ok(())
     }
 
     async fn checkpoint(&self) -> Result<(), Fatal> {

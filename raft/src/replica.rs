@@ -291,9 +291,9 @@ impl Replica {
     }
 
     /// Fills a lost store anew while the replica runs, from a checkpoint of its very state: nobody
-    /// sees the machine go back. Nothing is applied meanwhile. `false`: the checkpoint could not be
-    /// written or the store not be filled, which can be tried again.
-    pub(crate) fn mend_store(&self) -> Result<bool, Fatal> {
+    /// sees the machine go back. Nothing is applied meanwhile. Where the checkpoint cannot be written
+    /// or the store not be filled the store stays lost, and it can be tried again.
+    pub(crate) fn mend_store(&self) -> Result<(), Fatal> {
         let mut seat = self.seat.lock();
         let written = match self.prepare(&seat) {
             Some(prepared) => self.write(prepared),
@@ -308,7 +308,7 @@ impl Replica {
                 tracing::warn!(group = %self.key, %error, "no checkpoint to fill the store from");
             }
         }
-        Ok(!self.store.needs_rebuild())
+        Ok(())
     }
 
     /// Counts anew from a checkpoint that covers `bytes` of what was applied.
@@ -470,7 +470,7 @@ mod tests {
         desk.replica.apply(entries(100..150)).unwrap();
         drop(desk.replica.store.rebuild().unwrap());
         assert!(desk.replica.store.needs_rebuild());
-        assert!(desk.replica.mend_store().unwrap());
+        desk.replica.mend_store().unwrap();
         assert!(!desk.replica.store.needs_rebuild());
         assert_eq!(desk.replica.state().0, Some(log_id(1, 149)));
         assert_eq!(desk.tally.count(), 150);
@@ -489,14 +489,16 @@ mod tests {
         drop(desk.replica.store.rebuild().unwrap());
         desk.is_full.store(true, Ordering::Relaxed);
         for _ in 0..10 {
-            assert!(!desk.replica.mend_store().unwrap());
+            desk.replica.mend_store().unwrap();
+            assert!(desk.replica.store.needs_rebuild());
         }
         desk.replica.apply(entries(100..150)).unwrap();
         assert_eq!((desk.replica.failure(), desk.tally.count()), (None, 150));
         assert!(desk.replica.restore_newest().unwrap().is_some(), "it also starts so");
         desk.replica.apply(entries(100..150)).unwrap();
         desk.is_full.store(false, Ordering::Relaxed);
-        assert!(desk.replica.mend_store().unwrap());
+        desk.replica.mend_store().unwrap();
+        assert!(!desk.replica.store.needs_rebuild());
         let stored = desk.replica.store.scan(&[], &[0xff; 9], usize::MAX).unwrap();
         assert_eq!(stored.len(), 150);
     }

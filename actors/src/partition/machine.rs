@@ -245,11 +245,15 @@ fn rebuild_store(
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::time::Duration;
 
     use model::{Command, CommandId, Definition, Origin, Schema, Timestamp, Value, partition};
     use raft::Machine as _;
 
+    use bytes::Bytes;
+
     use super::*;
+    use crate::router::replicas::whole_log;
     use crate::testing::{insert, key};
 
     /// A checkpoint in memory.
@@ -329,6 +333,62 @@ mod tests {
             let (index, state) = self.0.published.standing();
             (index, state.state_hash().to_string())
         }
+    }
+
+    /// A working store that cannot be read so many times.
+    #[derive(Default)]
+    struct Shelf {
+        rows: Mutex<BTreeMap<Bytes, Bytes>>,
+        failures: Mutex<usize>,
+    }
+
+    impl Store for Shelf {
+        fn stored(&self) -> u64 {
+            u64::MAX
+        }
+
+        fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>, Fatal> {
+            let mut failures = self.failures.lock();
+            if *failures > 0 {
+                *failures -= 1;
+                return Err(Fatal("corrupt".to_owned()));
+            }
+            let rows = self.rows.lock();
+            let found = rows.iter().filter(|(key, _)| key[..] >= *from && key[..] < *to);
+            Ok(found.take(limit).map(|(key, value)| (key.clone(), value.clone())).collect())
+        }
+    }
+
+    #[test]
+    fn a_log_is_broken_only_by_what_stays_unreadable() {
+        let (mut live, shelf) = (Replica::new(), Arc::new(Shelf::default()));
+        live.0.attach(shelf.clone());
+        let mut changes = Vec::new();
+        for index in 1..=700 {
+            live.0.apply(index, &entry(index), &mut changes).unwrap();
+        }
+        for change in changes {
+            if let Change::Put(key, value) = change {
+                shelf.rows.lock().insert(key, value);
+            }
+        }
+        live.0.state.forget_events(|_| Offset(300));
+        live.apply(701..=702);
+        let (_, state) = live.0.published.standing();
+        let branch = state.branch(&key("dar")).unwrap();
+        assert!(branch.first_event() > Some(Offset(1)), "some have left memory");
+        let verify = |patience| whole_log(&live.0.published, branch, patience);
+        assert_eq!(verify(Duration::ZERO), Ok(()));
+        *shelf.failures.lock() = 1;
+        assert_eq!(verify(Duration::ZERO).unwrap_err().reason, "corrupt");
+        *shelf.failures.lock() = 3;
+        assert_eq!(verify(Duration::from_secs(60)), Ok(()), "it was filled anew meanwhile");
+        shelf.rows.lock().clear();
+        let missing = verify(Duration::ZERO).unwrap_err();
+        assert_eq!(
+            (missing.offset, &*missing.reason),
+            (Offset(1), "the working store does not hold it")
+        );
     }
 
     #[test]

@@ -3,10 +3,12 @@
 //! Promise: a hash and its index are of one moment. Nothing waits for it: it is worked out from a
 //! copy of the state, on a thread that may block.
 
+use std::time::{Duration, Instant};
+
 use model::{Branch, BrokenChain, Chain, Offset};
 
 use super::{Partition, Router};
-use crate::limits::VERIFY_EVENTS;
+use crate::limits::{RETRY_PAUSE, VERIFY_EVENTS, VERIFY_PATIENCE};
 use crate::partition::machine::Published;
 use crate::status::{BrokenLog, LocalReplica, LocalReplicas};
 
@@ -32,7 +34,8 @@ fn look(partition: u16, local: &Partition, verify: bool) -> LocalReplica {
     let applied = local.group.status().applied;
     let (index, state) = local.published.standing();
     let broken = |branch: &Branch| {
-        let BrokenChain { offset, reason } = walk(&local.published, branch).err()?;
+        let walked = whole_log(&local.published, branch, VERIFY_PATIENCE);
+        let BrokenChain { offset, reason } = walked.err()?;
         Some(BrokenLog {
             branch: branch.key().branch.to_string(),
             module: branch.key().module.to_string(),
@@ -48,8 +51,38 @@ fn look(partition: u16, local: &Partition, verify: bool) -> LocalReplica {
     }
 }
 
+/// Walks a log, again where the working store could not be read on the way: it is filled anew by
+/// itself. After `patience` what cannot be read counts as broken.
+pub(crate) fn whole_log(
+    published: &Published,
+    branch: &Branch,
+    patience: Duration,
+) -> Result<(), BrokenChain> {
+    let end = Instant::now() + patience;
+    loop {
+        match walk(published, branch) {
+            Ok(()) => return Ok(()),
+            Err(Stop::Unreadable(_)) if Instant::now() < end => std::thread::sleep(RETRY_PAUSE),
+            Err(Stop::Unreadable(broken) | Stop::Broken(broken)) => return Err(broken),
+        }
+    }
+}
+
+/// Why a walk ended early.
+enum Stop {
+    /// The store did not give what it should hold.
+    Unreadable(BrokenChain),
+    Broken(BrokenChain),
+}
+
+impl From<BrokenChain> for Stop {
+    fn from(broken: BrokenChain) -> Self {
+        Self::Broken(broken)
+    }
+}
+
 /// Walks a log from the oldest event held: first those that left memory, then those in it.
-fn walk(published: &Published, branch: &Branch) -> Result<(), BrokenChain> {
+fn walk(published: &Published, branch: &Branch) -> Result<(), Stop> {
     let mut chain = Chain::default();
     let first = branch.first_event().unwrap_or(Offset(1));
     let mut after = Offset(0);
@@ -57,13 +90,15 @@ fn walk(published: &Published, branch: &Branch) -> Result<(), BrokenChain> {
         let limit = usize::try_from(first.0 - after.next().0).unwrap_or(usize::MAX);
         let stored = published.stored_events(branch.key(), after, limit.min(VERIFY_EVENTS));
         let unreadable =
-            |fatal: raft::Fatal| BrokenChain { offset: after.next(), reason: fatal.to_string() };
-        let stored = stored.map_err(unreadable)?;
-        let Some(last) = stored.last() else { break };
+            |reason: String| Stop::Unreadable(BrokenChain { offset: after.next(), reason });
+        let stored = stored.map_err(|fatal| unreadable(fatal.to_string()))?;
+        let Some(last) = stored.last() else {
+            return Err(unreadable("the working store does not hold it".to_owned()));
+        };
         after = last.offset;
         stored.iter().filter(|event| event.offset < first).try_for_each(|e| chain.follow(e))?;
     }
     let held = branch.events_after(Offset(first.0.saturating_sub(1))).unwrap_or_default();
     held.iter().try_for_each(|event| chain.follow(event))?;
-    chain.end(branch)
+    Ok(chain.end(branch)?)
 }
