@@ -364,7 +364,7 @@ mod tests {
         let (mut live, shelf) = (Replica::new(), Arc::new(Shelf::default()));
         live.0.attach(shelf.clone());
         let mut changes = Vec::new();
-        for index in 1..=700 {
+        for index in 1..=1100 {
             live.0.apply(index, &entry(index), &mut changes).unwrap();
         }
         for change in changes {
@@ -373,7 +373,7 @@ mod tests {
             }
         }
         live.0.state.forget_events(|_| Offset(300));
-        live.apply(701..=702);
+        live.apply(1101..=1102);
         let (_, state) = live.0.published.standing();
         let branch = state.branch(&key("dar")).unwrap();
         assert!(branch.first_event() > Some(Offset(1)), "some have left memory");
