@@ -133,21 +133,16 @@ impl Arena {
     /// # Errors
     /// A node has no disk of its own, or the cut was none.
     pub fn cut_power(&mut self, nodes: &[NodeId]) -> Result<()> {
-        for node in nodes {
-            let at = usize::try_from(node - 1)?;
-            self.members[at].disk()?.cut(&self.tools)?;
-        }
-        for node in nodes {
-            self.member(*node).kill()?;
-        }
+        let struck = || self.members.iter().filter(|member| nodes.contains(&member.id));
         // All have power again, whatever is wrong with one.
+        let cut: Vec<Result<()>> = struck().map(|one| one.disk()?.cut(&self.tools)).collect();
+        let killed: Vec<Result<()>> = nodes.iter().map(|node| self.member(*node).kill()).collect();
         let restored: Vec<Result<()>> =
             nodes.iter().map(|node| self.member(*node).disk()?.restore()).collect();
-        restored.into_iter().collect()
+        cut.into_iter().chain(killed).chain(restored).collect()
     }
 
-    /// Starts every node that does not run, and waits until all serve. Returns nodes that ended
-    /// while they were waited for, with what they said last.
+    /// Starts every node that does not run, and waits until all serve.
     ///
     /// # Errors
     /// They do not come to serve within the time.

@@ -63,7 +63,8 @@ pub async fn enclose(work: &std::path::Path, more: &[String]) -> Result<ExitStat
     let program = env::current_exe().context("this program has a file")?;
     let mut inside = unshare();
     inside.arg(program).args(env::args_os().skip(1)).args(more).env(ENCLOSED, work);
-    let mut inside = tokio::process::Command::from(inside).spawn().context("starting inside")?;
+    let mut inside = tokio::process::Command::from(inside);
+    let mut inside = inside.kill_on_drop(true).spawn().context("starting inside")?;
     tokio::select! {
         status = inside.wait() => status.context("waiting for what is inside"),
         told = told_to_end() => {

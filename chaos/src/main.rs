@@ -1,9 +1,9 @@
 //! The program `mishkah-chaos`: runs storms over real nodes and says what held.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -180,14 +180,14 @@ async fn storm(options: &RunOptions, ground: Ground, work: &Path) -> Result<Exit
     };
     let bar = ProgressBar::new(order.storm.as_secs());
     bar.set_style(ProgressStyle::with_template("{bar:20} {elapsed_precise} of {len} s · {msg}")?);
-    let told = AtomicU64::new(0);
+    let told = Cell::new(0);
     let tell = |progress: &Progress<'_>| {
         let seconds = progress.elapsed.as_secs();
         bar.set_position(seconds);
         bar.set_message(report::line(progress));
         // Where no bar can be drawn a line now and then says that it goes on.
-        if bar.is_hidden() && seconds >= told.load(Ordering::Relaxed) + LINE_EVERY_S {
-            told.store(seconds, Ordering::Relaxed);
+        if bar.is_hidden() && seconds >= told.get() + LINE_EVERY_S {
+            told.set(seconds);
             remark(&format!(
                 "{seconds} of {} s · {}",
                 order.storm.as_secs(),

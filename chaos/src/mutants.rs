@@ -111,23 +111,24 @@ impl Hunt {
         let ended = storm.stdout(Stdio::null()).status().context("starting a storm")?;
         ensure!(report.exists(), "the storm for {} ended with {ended}", mutant.name);
         let said: Value = serde_json::from_str(&std::fs::read_to_string(report)?)?;
-        Ok(against(&said))
+        against(&said)
     }
 }
 
 /// What a report has against a build.
-fn against(report: &Value) -> Vec<String> {
+fn against(report: &Value) -> Result<Vec<String>> {
     let list = |name: &str| report[name].as_array().cloned().unwrap_or_default();
     let broken = list("verdicts").into_iter().filter(|v| v["violations"].as_u64() > Some(0));
     let mut against: Vec<String> =
         broken.filter_map(|v| v["property"].as_str().map(str::to_owned)).collect();
     if against.is_empty() {
         let speaks = |trouble: &Trouble| trouble.what.speaks_against_the_build();
-        let troubles = list("troubles").into_iter().map(serde_json::from_value);
-        let troubles = troubles.filter_map(Result::ok).filter(speaks);
+        let troubles: Vec<Trouble> =
+            serde_json::from_value(list("troubles").into()).context("reading the troubles")?;
+        let troubles = troubles.into_iter().filter(speaks);
         against.extend(troubles.filter_map(|it| Some(it.words.lines().next()?.to_owned())));
     }
-    against
+    Ok(against)
 }
 
 #[cfg(test)]
@@ -149,17 +150,20 @@ mod tests {
 
     #[test]
     fn a_mutant_is_caught_by_what_the_report_says_is_broken() {
-        let report = |text: &str| serde_json::from_str(text).unwrap();
+        let against_text = |text: &str| against(&serde_json::from_str(text).unwrap());
         let held = r#"{"verdicts":[{"property":"bank","violations":0}],"troubles":[]}"#;
-        assert!(against(&report(held)).is_empty());
+        assert!(against_text(held).unwrap().is_empty());
         let broken = r#"{"verdicts":[{"property":"bank","violations":2}],"troubles":[]}"#;
-        assert_eq!(against(&report(broken)), ["bank"]);
+        assert_eq!(against_text(broken).unwrap(), ["bank"]);
         let with = |what: What| {
             let trouble = what.told("node 1 ended\nwith words");
-            against(&serde_json::json!({"verdicts": [], "troubles": [trouble]}))
+            against(&serde_json::json!({"verdicts": [], "troubles": [trouble]})).unwrap()
         };
         assert_eq!(with(What::EndedByItself), ["node 1 ended"]);
         // A slow machine may do the same.
         assert!(with(What::DoesNotGoOn).is_empty());
+        // What this program cannot read is no acquittal.
+        let unread = r#"{"verdicts":[],"troubles":[{"what":"another","words":"new"}]}"#;
+        against_text(unread).unwrap_err();
     }
 }

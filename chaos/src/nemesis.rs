@@ -46,19 +46,33 @@ pub struct Kind {
     pub lasts_ms: (u64, u64),
     /// Whether it goes together with another.
     pub is_mild: bool,
+    /// Whether a node it struck may end of it.
+    pub ends_nodes: bool,
 }
 
+/// What a node may end of.
 const fn harsh(
     name: &'static str,
     needs: Needs,
     lasts_ms: (u64, u64),
     about: &'static str,
 ) -> Kind {
-    Kind { name, about, needs, lasts_ms, is_mild: false }
+    Kind { name, about, needs, lasts_ms, is_mild: false, ends_nodes: true }
 }
 
+/// What every node must live through.
+const fn sparing(
+    name: &'static str,
+    needs: Needs,
+    lasts_ms: (u64, u64),
+    about: &'static str,
+) -> Kind {
+    Kind { ends_nodes: false, ..harsh(name, needs, lasts_ms, about) }
+}
+
+/// What goes together with another.
 const fn mild(name: &'static str, needs: Needs, lasts_ms: (u64, u64), about: &'static str) -> Kind {
-    Kind { name, about, needs, lasts_ms, is_mild: true }
+    Kind { is_mild: true, ..sparing(name, needs, lasts_ms, about) }
 }
 
 /// All kinds.
@@ -69,7 +83,7 @@ pub const KINDS: [Kind; 32] = {
         harsh("kill-leader", Any, (500, 4000), "kill -9 the leader"),
         harsh("kill-majority", Any, (500, 3000), "kill -9 all nodes but one"),
         harsh("kill-all", Any, (200, 1500), "kill -9 all nodes at once"),
-        harsh("pause-leader", Any, (1000, 20_000), "stop the leader's process, and let it go on"),
+        sparing("pause-leader", Any, (1000, 20_000), "stop the leader's process, and let it go on"),
         harsh("rolling-restart", Any, (0, 0), "stop and start one node after another"),
         harsh("restart-leader", Any, (500, 2000), "stop the leader well, and start it again"),
         harsh(
@@ -93,11 +107,11 @@ pub const KINDS: [Kind; 32] = {
         harsh("disks-full", Own, (1000, 5000), "the disks of all nodes are full"),
         harsh("power-one", Own, (500, 2000), "a node's power is cut: what was not synced is gone"),
         harsh("power-all", Own, (500, 1500), "all nodes' power is cut at once"),
-        harsh("isolate-leader", Own, (2000, 8000), "the leader reaches no other node"),
-        harsh("split", Own, (2000, 8000), "one node on this side, the others on that"),
-        harsh("ring", Own, (2000, 8000), "two nodes reach each other only through the third"),
-        harsh("one-way", Own, (2000, 8000), "a node hears the others, and they do not hear it"),
-        harsh("peer-port", Own, (2000, 6000), "the port for peers is closed between two nodes"),
+        sparing("isolate-leader", Own, (2000, 8000), "the leader reaches no other node"),
+        sparing("split", Own, (2000, 8000), "one node on this side, the others on that"),
+        sparing("ring", Own, (2000, 8000), "two nodes reach each other only through the third"),
+        sparing("one-way", Own, (2000, 8000), "a node hears the others, and they do not hear it"),
+        sparing("peer-port", Own, (2000, 6000), "the port for peers is closed between two nodes"),
         mild("delay", Own, (3000, 8000), "packets between nodes are 20 to 60 ms late"),
         mild("loss", Own, (3000, 8000), "5 to 20 of a hundred packets between nodes are lost"),
         mild(
@@ -109,14 +123,6 @@ pub const KINDS: [Kind; 32] = {
         mild("narrow", Own, (3000, 8000), "one megabit a second between nodes"),
     ]
 };
-
-impl Kind {
-    /// Whether a node it struck may end of it.
-    pub fn ends_nodes(&self) -> bool {
-        let spares = ["pause-leader", "isolate-leader", "split", "ring", "one-way", "peer-port"];
-        !self.is_mild && !spares.contains(&self.name)
-    }
-}
 
 /// A kind by name.
 pub fn kind(name: &str) -> Option<&'static Kind> {

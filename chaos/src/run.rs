@@ -169,16 +169,24 @@ impl Storm<'_> {
             }
             let Some(kind) = deck.pop() else { break };
             self.one_fault(kind).await;
+            self.miss_in_calm();
         }
         self.demand_life("the last fault").await;
-        self.miss(&[]);
+        self.miss_in_calm();
+    }
+
+    /// The nodes that ended under nothing; after a trouble that is no news.
+    fn miss_in_calm(&mut self) {
+        if self.troubles.is_empty() {
+            self.miss(&[]);
+        }
     }
 
     /// The nodes that ended although none of these faults may have ended them.
     fn miss(&mut self, struck: &[Struck]) {
         for member in &mut self.arena.members {
             let may_end =
-                |struck: &Struck| struck.kind.ends_nodes() && struck.nodes.contains(&member.id);
+                |struck: &Struck| struck.kind.ends_nodes && struck.nodes.contains(&member.id);
             if struck.iter().any(may_end) || member.is_running() {
                 continue;
             }
@@ -193,7 +201,6 @@ impl Storm<'_> {
     }
 
     async fn one_fault(&mut self, kind: &'static Kind) {
-        self.miss(&[]);
         let mild: Vec<&'static Kind> = self
             .order
             .kinds

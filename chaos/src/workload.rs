@@ -23,7 +23,7 @@ use tokio::time::Instant;
 pub(crate) use setup::PAD;
 pub use setup::{definition, set_up};
 
-use crate::history::{Heard, Moment, NodeId, Op, Place};
+use crate::history::{Heard, Moment, NodeId, Op, Outcome, Place};
 
 /// The module everything happens in.
 pub const MODULE: &str = "storm";
@@ -55,19 +55,7 @@ pub(crate) struct Stage {
     is_over: AtomicBool,
     /// Elements and values: each is unique in the run.
     unique: AtomicU64,
-    tally: Tally,
     book: Mutex<Book>,
-}
-
-/// What is counted while it happens.
-#[derive(Debug, Default)]
-struct Tally {
-    acked: AtomicU64,
-    read: AtomicU64,
-    refused: AtomicU64,
-    unknown: AtomicU64,
-    repeated: AtomicU64,
-    heard: AtomicU64,
 }
 
 /// What was counted.
@@ -87,9 +75,23 @@ pub struct Counts {
     pub heard: u64,
 }
 
+impl Counts {
+    fn add(&mut self, op: &Op) {
+        let counted = match op.outcome {
+            Outcome::Done(_) if op.intent.is_read() => &mut self.read,
+            Outcome::Done(_) => &mut self.acked,
+            Outcome::Refused { .. } => &mut self.refused,
+            Outcome::Unknown { .. } => &mut self.unknown,
+        };
+        *counted += 1;
+    }
+}
+
 /// What was written down.
 #[derive(Debug, Default)]
 pub struct Book {
+    /// How much of each.
+    pub counts: Counts,
     /// All operations, by completion.
     pub ops: Vec<Op>,
     /// All words, by subscriber and time.
@@ -118,7 +120,6 @@ pub fn start(crew: Crew, begin: Instant) -> Result<Running> {
         begin,
         is_over: AtomicBool::new(false),
         unique: AtomicU64::new(1),
-        tally: Tally::default(),
         book: Mutex::default(),
     });
     let mut tasks = JoinSet::new();
@@ -134,16 +135,7 @@ pub fn start(crew: Crew, begin: Instant) -> Result<Running> {
 impl Running {
     /// What was counted so far.
     pub fn counts(&self) -> Counts {
-        let tally = &self.stage.tally;
-        let of = |counted: &AtomicU64| counted.load(Ordering::Relaxed);
-        Counts {
-            acked: of(&tally.acked),
-            read: of(&tally.read),
-            refused: of(&tally.refused),
-            unknown: of(&tally.unknown),
-            repeated: of(&tally.repeated),
-            heard: of(&tally.heard),
-        }
+        self.stage.book().counts
     }
 
     /// Now, as the history counts.

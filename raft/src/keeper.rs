@@ -67,7 +67,7 @@ impl Keeper {
             let replica = self.replica.clone();
             blocking(move || replica.mend_store()).await.map_err(stopping)??;
         }
-        // Also where the store stays lost: it is filled from a checkpoint, and the log is shortened.
+        // Also where the store stays lost: it is filled from a checkpoint, and the log is cut.
         let checkpoint = self.checkpoint().await;
         if let Err(error) = &checkpoint {
             tracing::warn!(group = %self.replica.key, %error, "no checkpoint; trying again later");

@@ -291,8 +291,8 @@ impl Replica {
     }
 
     /// Fills a lost store anew while the replica runs, from a checkpoint of its very state: nobody
-    /// sees the machine go back. Nothing is applied meanwhile. Where the checkpoint cannot be written
-    /// or the store not be filled the store stays lost, and it can be tried again.
+    /// sees the machine go back. Nothing is applied meanwhile. Where the checkpoint cannot be
+    /// written or the store not be filled the store stays lost, and it can be tried again.
     pub(crate) fn mend_store(&self) -> Result<(), Fatal> {
         let mut seat = self.seat.lock();
         let written = match self.prepare(&seat) {

@@ -45,9 +45,10 @@ fn a_calm_cluster_answers_everything() {
 #[test]
 fn seeds_that_once_failed_hold() {
     for line in include_str!("../../simulation-seeds.txt").lines() {
-        let seed = line.split('#').next().unwrap().trim();
-        if !seed.is_empty() {
-            held(Plan::new(seed.parse().unwrap(), LENGTH));
+        let mut numbers = line.split('#').next().unwrap().split_whitespace();
+        if let Some(seed) = numbers.next() {
+            let length = numbers.next().map_or(LENGTH, |s| Duration::from_secs(s.parse().unwrap()));
+            held(Plan::new(seed.parse().unwrap(), length));
         }
     }
 }

@@ -123,18 +123,10 @@ fn follow(
 
 /// The version an operation was guarded by.
 fn expected(op: &Op) -> Option<u64> {
-    match op.intent {
-        Intent::Increment { expected, .. } | Intent::TakePiece { expected, .. } => Some(expected),
-        Intent::Put { .. }
-        | Intent::Cas { .. }
-        | Intent::Get { .. }
-        | Intent::Append { .. }
-        | Intent::ReadLists
-        | Intent::Transfer { .. }
-        | Intent::ReadBalances
-        | Intent::Ticket
-        | Intent::FirstWrite { .. } => None,
+    if let Intent::Increment { expected, .. } | Intent::TakePiece { expected, .. } = op.intent {
+        return Some(expected);
     }
+    None
 }
 
 fn ends(held: &Held) -> Option<String> {

@@ -77,22 +77,9 @@ fn verb(
 /// What an acknowledgement shows.
 pub(super) fn acknowledged(intent: &Intent, written: &Written) -> Reply {
     let record = &written.record;
-    let seen = match intent {
-        Intent::Ticket => record["number"]
-            .as_str()
-            .and_then(|number| number.parse().ok())
-            .map_or(Seen::Nothing, Seen::Number),
-        Intent::Put { .. }
-        | Intent::Cas { .. }
-        | Intent::Get { .. }
-        | Intent::Append { .. }
-        | Intent::ReadLists
-        | Intent::Transfer { .. }
-        | Intent::ReadBalances
-        | Intent::Increment { .. }
-        | Intent::TakePiece { .. }
-        | Intent::FirstWrite { .. } => Seen::Nothing,
-    };
+    let number = || record["number"].as_str()?.parse().ok();
+    let is_ticket = matches!(intent, Intent::Ticket);
+    let seen = is_ticket.then(number).flatten().map_or(Seen::Nothing, Seen::Number);
     Reply { cursor: written.cursor, version: record["version"].as_u64(), seen }
 }
 

@@ -1,7 +1,6 @@
 //! Subscriber: follows one place, now at this node, now at that one, and writes down every word.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -121,7 +120,6 @@ impl Subscriber {
             }
             Word::Resumed { .. } => {}
         }
-        self.stage.tally.heard.fetch_add(1, Ordering::Relaxed);
         let heard = Heard {
             subscriber: self.number,
             connection: self.connection,
@@ -130,7 +128,9 @@ impl Subscriber {
             place: self.place.clone(),
             word,
         };
-        self.stage.book().heard.push(heard);
+        let mut book = self.stage.book();
+        book.counts.heard += 1;
+        book.heard.push(heard);
     }
 
     fn event(&self, frame: &Value) -> Option<Word> {

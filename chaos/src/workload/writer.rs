@@ -1,7 +1,6 @@
 //! Writer: one client. It does one thing after another and writes down what it was told.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -197,23 +196,14 @@ impl Writer {
             Answer::Refused(code) | Answer::NotNow(code) => Outcome::Refused { code },
             Answer::Maybe(why) | Answer::Defect(why) => Outcome::Unknown { why },
         };
-        self.count(&intent, &outcome);
         let reply = outcome.reply().cloned();
         let (client, place) = (self.number, self.place.clone());
         let op = Op { id, client, place, intent, attempts, invoked, completed, outcome };
-        self.stage.book().ops.push(op);
+        let mut book = self.stage.book();
+        book.counts.add(&op);
+        book.ops.push(op);
+        drop(book);
         reply.map(|reply| (reply, shown))
-    }
-
-    fn count(&self, intent: &Intent, outcome: &Outcome) {
-        let tally = &self.stage.tally;
-        let counted: &AtomicU64 = match outcome {
-            Outcome::Done(_) if intent.is_read() => &tally.read,
-            Outcome::Done(_) => &tally.acked,
-            Outcome::Refused { .. } => &tally.refused,
-            Outcome::Unknown { .. } => &tally.unknown,
-        };
-        counted.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Asks until there is a clear answer, or patience ends. What one attempt left open stays
@@ -267,11 +257,13 @@ impl Writer {
             (_, Answer::NotNow(_) | Answer::Maybe(_) | Answer::Defect(_)) => true,
             (_, Answer::Refused(_) | Answer::Rows(_) | Answer::Written(_)) => false,
         };
-        self.stage.tally.repeated.fetch_add(1, Ordering::Relaxed);
+        let mut book = self.stage.book();
+        book.counts.repeated += 1;
         if !same {
             let told = format!("{id} on {}: first {first:?}, then {again:?}", self.place.name());
-            self.stage.book().impossible.push(told);
+            book.impossible.push(told);
         }
+        drop(book);
         first
     }
 
