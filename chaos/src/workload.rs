@@ -2,7 +2,7 @@
 //! the storm goes on; and write all of it down.
 //!
 //! Each client has one operation at a time. An operation that gets no clear answer is asked again,
-//! under the same id, at another node; three of ten are asked again although they were answered.
+//! under the same id, at another node; so are three of ten that were answered.
 
 mod intents;
 mod records;

@@ -39,7 +39,7 @@ pub(super) struct Writer {
     by_socket: bool,
     socket: Option<Socket>,
     cursor: Option<Cursor>,
-    /// The node that was just asked in vain.
+    /// The node that must not be asked next.
     avoided: Option<NodeId>,
     done: u64,
 }
@@ -246,6 +246,7 @@ impl Writer {
         if !is_write || !self.dice.percent(REPEATED) {
             return first;
         }
+        self.avoided = attempts.last().map(|attempt| attempt.node);
         let node = self.any_node();
         let at = self.stage.now();
         let again = self.attempt(node, id, request).await;
@@ -323,7 +324,7 @@ impl Writer {
     }
 
     fn any_node(&mut self) -> NodeId {
-        // Who had no use of a node asks another one next.
+        // Who had no use of a node, or asks again, asks another one next.
         let avoided = self.avoided.take();
         // A session is kept for a while: opening one costs more than a write.
         if let Some(socket) = self.socket.as_ref().filter(|socket| Some(socket.node) != avoided)
