@@ -61,6 +61,7 @@ pub struct Running {
 /// [`StartError`], with what to do about it where something can be done.
 pub async fn start(config: Config) -> Result<Running, StartError> {
     let (machine, catalogue) = CatalogueMachine::new();
+    let standing = machine.standing();
     let id = config.node.id;
     let group_0 = config.groups.start(GroupId::CLUSTER, ReplicaId(id.0), Box::new(machine)).await?;
     let reach = Arc::new(Reach::default());
@@ -70,6 +71,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let router = Router::new(Parts {
         node: id,
         catalogue: catalogue.clone(),
+        standing,
         partitions: partitions.clone(),
         peers: config.peers,
         reach: Arc::clone(&reach),

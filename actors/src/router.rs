@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::branch::Submission;
+use crate::control::machine::Standing;
 use crate::door::RouteError;
 use crate::heavy::heavy;
 use crate::limits::{
@@ -98,6 +99,8 @@ pub struct Router(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) node: NodeId,
     pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
+    /// Where group 0 stands here.
+    pub(crate) standing: Standing,
     pub(crate) partitions: Partitions,
     pub(crate) peers: Arc<dyn Peers>,
     pub(crate) reach: Arc<Reach>,
@@ -117,6 +120,8 @@ pub(crate) struct Inner {
 pub(crate) struct Parts {
     pub(crate) node: NodeId,
     pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
+    /// Where group 0 stands here.
+    pub(crate) standing: Standing,
     pub(crate) partitions: Partitions,
     pub(crate) peers: Arc<dyn Peers>,
     pub(crate) reach: Arc<Reach>,
@@ -140,6 +145,7 @@ impl Router {
         Self(Arc::new(Inner {
             node: parts.node,
             catalogue: parts.catalogue,
+            standing: parts.standing,
             partitions: parts.partitions,
             peers: parts.peers,
             reach: parts.reach,

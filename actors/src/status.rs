@@ -94,7 +94,7 @@ pub struct BranchStatus {
 pub struct LocalReplicas {
     /// The node that answers.
     pub node: u64,
-    /// Its replicas, by partition.
+    /// Its replicas, by partition, group 0 first.
     pub replicas: Vec<LocalReplica>,
 }
 
@@ -102,7 +102,7 @@ pub struct LocalReplicas {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LocalReplica {
-    /// Its partition, 1 to P.
+    /// Its partition, 1 to P, or 0: group 0, which holds the catalogue.
     pub partition: u16,
     /// The index of the last entry applied.
     pub applied: u64,

@@ -288,7 +288,7 @@ pub struct Logged {
 pub struct Replica {
     /// The node it is on.
     pub node: NodeId,
-    /// The partition.
+    /// The partition; 0 is group 0.
     pub partition: u16,
     /// The index it has applied.
     pub applied: u64,

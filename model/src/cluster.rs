@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::Seed;
 use crate::definition::{Definition, Validation, VersionRule};
+use crate::delta::Hash;
 use crate::ids::{
     BranchId, BranchKey, ModuleId, NodeId, PartitionId, PlacementEpoch, ReplicaId, TableName,
     Timestamp,
@@ -365,6 +366,11 @@ impl Catalogue {
     pub fn taken_under(&self, beginning: &str) -> Option<&str> {
         let mut newest_first = self.taken.iter().rev().map(String::as_str);
         newest_first.find(|taken| taken.starts_with(beginning))
+    }
+
+    /// BLAKE3 of all of it: nodes that have applied the same entries have the same.
+    pub fn state_hash(&self) -> Hash {
+        Hash(*blake3::hash(&crate::codec::encode(self)).as_bytes())
     }
 
     /// Whether the cluster has begun.

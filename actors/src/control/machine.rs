@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use model::{Catalogue, CatalogueEntry, codec};
+use parking_lot::Mutex;
 use raft::{Answer, Change, ChunkSink, ChunkSource, Fatal, Frozen, Store};
 use tokio::sync::watch;
 
@@ -13,31 +14,54 @@ const CHUNK: &str = "catalogue";
 pub(crate) struct CatalogueMachine {
     state: Catalogue,
     published: watch::Sender<Arc<Catalogue>>,
+    standing: Standing,
+}
+
+/// The catalogue after the last entry applied here, and that entry's index. Of entries that do
+/// not concern the machine it does not hear.
+#[derive(Clone, Default)]
+pub(crate) struct Standing(Arc<Mutex<(u64, Arc<Catalogue>)>>);
+
+impl Standing {
+    /// Both, of one moment.
+    pub(crate) fn now(&self) -> (u64, Arc<Catalogue>) {
+        self.0.lock().clone()
+    }
 }
 
 impl CatalogueMachine {
     pub(crate) fn new() -> (Self, watch::Receiver<Arc<Catalogue>>) {
         let (published, watched) = watch::channel(Arc::default());
-        (Self { state: Catalogue::default(), published }, watched)
+        let standing = Standing::default();
+        (Self { state: Catalogue::default(), published, standing }, watched)
     }
 
-    fn publish(&self) {
-        self.published.send_replace(Arc::new(self.state.clone()));
+    /// Where it stands, as long as it lives.
+    pub(crate) fn standing(&self) -> Standing {
+        self.standing.clone()
+    }
+
+    fn publish(&self, index: u64) {
+        let state = Arc::new(self.state.clone());
+        *self.standing.0.lock() = (index, Arc::clone(&state));
+        self.published.send_replace(state);
     }
 }
 
 impl raft::Machine for CatalogueMachine {
     fn apply(
         &mut self,
-        _index: u64,
+        index: u64,
         entry: &[u8],
         _changes: &mut Vec<Change>,
     ) -> Result<Answer, Fatal> {
         let entry: CatalogueEntry =
             codec::decode(entry).map_err(|error| Fatal(error.to_string()))?;
         let result = self.state.apply(&entry);
-        if result.is_ok() {
-            self.publish();
+        match result {
+            Ok(()) => self.publish(index),
+            // A change that is refused changes nothing but how far this is.
+            Err(_) => self.standing.0.lock().0 = index,
         }
         Ok(Answer(Arc::new(result)))
     }
@@ -48,14 +72,14 @@ impl raft::Machine for CatalogueMachine {
 
     fn restore(
         &mut self,
-        _index: u64,
+        index: u64,
         source: &dyn ChunkSource,
         _rebuild: Option<&mut dyn FnMut(Change)>,
     ) -> Result<(), Fatal> {
         let bytes =
             source.get(CHUNK).ok_or_else(|| Fatal(format!("a checkpoint without {CHUNK:?}")))?;
         self.state = codec::decode(&bytes).map_err(|error| Fatal(error.to_string()))?;
-        self.publish();
+        self.publish(index);
         Ok(())
     }
 

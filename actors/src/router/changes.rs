@@ -43,6 +43,11 @@ impl Changes {
         Self { node, group, peers, heard: Arc::new(heard) }
     }
 
+    /// The last entry of group 0 applied here.
+    pub(crate) fn applied(&self) -> u64 {
+        self.group.status().applied
+    }
+
     /// Whether the copy here can be answered from.
     pub(crate) fn knows(&self) -> bool {
         self.heard.knows.load(Ordering::Acquire)

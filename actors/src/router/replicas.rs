@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use model::{Branch, BrokenChain, Chain, Offset};
+use model::{Branch, BrokenChain, Chain, Hash, Offset};
 
 use super::{Partition, Router};
 use crate::limits::{RETRY_PAUSE, VERIFY_EVENTS, VERIFY_PATIENCE};
@@ -13,9 +13,11 @@ use crate::partition::machine::Published;
 use crate::status::{BrokenLog, LocalReplica, LocalReplicas};
 
 impl Router {
-    /// This node's replicas; `verify`: their logs are walked too.
+    /// This node's replicas, that of group 0 first; `verify`: their logs are walked too.
     pub(crate) async fn own_replicas(&self, verify: bool) -> LocalReplicas {
-        let mut replicas = Vec::new();
+        let (applied, hash) = self.group_0();
+        let (state_hash, broken_chain) = (hash.to_string(), None);
+        let mut replicas = vec![LocalReplica { partition: 0, applied, state_hash, broken_chain }];
         for (id, local) in self.0.partitions.all() {
             let looked = tokio::task::spawn_blocking(move || look(id.0, &local, verify)).await;
             match looked {
@@ -24,6 +26,15 @@ impl Router {
             }
         }
         LocalReplicas { node: self.0.node.0, replicas }
+    }
+
+    /// How far group 0 has applied here, and the hash of the catalogue at exactly that index. It
+    /// has no events, and so no chain.
+    pub(crate) fn group_0(&self) -> (u64, Hash) {
+        // Asked first, for the same reason as below.
+        let applied = self.0.changes.applied();
+        let (index, catalogue) = self.0.standing.now();
+        (applied.max(index), catalogue.state_hash())
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) type Log = Vec<Arc<Event>>;
 pub(super) struct Held {
     /// By branch, then node.
     pub(super) logs: BTreeMap<&'static str, BTreeMap<u64, Log>>,
-    /// By partition, then node: applied index and state hash.
+    /// By partition, 0 for group 0, then node: applied index and state hash.
     pub(super) states: BTreeMap<u16, BTreeMap<u64, (u64, Hash)>>,
 }
 
@@ -37,6 +37,7 @@ pub(super) async fn held(fleet: &Fleet) -> Result<Held, String> {
     let mut held = Held::default();
     for node in 1..=NODES {
         let router = fleet.router(node).ok_or_else(|| format!("node {node} does not run"))?;
+        held.states.entry(0).or_default().insert(node, router.group_0());
         for (partition, running) in router.0.partitions.all() {
             let (applied, view) = (running.group.status().applied, running.published.view());
             let states = held.states.entry(partition.0).or_default();
