@@ -63,9 +63,12 @@ impl Keeper {
         }
         let _permit = self.permits.acquire().await.map_err(stopping)?;
         if lost {
-            tracing::warn!(group = %self.replica.key, "the working store was lost; filled anew");
+            tracing::warn!(group = %self.replica.key, "the working store was lost; it is filled");
             let replica = self.replica.clone();
-            blocking(move || replica.mend_store()).await.map_err(stopping)??;
+            let mended = blocking(move || replica.mend_store()).await.map_err(stopping)?;
+            if let Err(error) = mended {
+                tracing::warn!(group = %self.replica.key, %error, "the store cannot be filled now");
+            }
         }
         // Also where the store stays lost: it is filled from a checkpoint, and the log is cut.
         let checkpoint = self.checkpoint().await;

@@ -44,6 +44,8 @@ pub const CHECKPOINTS_KEPT: usize = 2;
 pub const STORE_QUEUE_LENGTH: usize = 64;
 /// Bytes of changes that may wait for the store's writer before a caller waits.
 pub const STORE_QUEUE_BYTES: usize = 8 << 20;
+/// Bytes of changes of one replica that are kept while its store is rebuilt before a caller waits.
+pub const STORE_KEPT_BYTES: usize = 16 << 20;
 /// How long changes are gathered before they are written: of one key only the last is.
 pub const STORE_GATHER: Duration = Duration::from_secs(1);
 /// Bytes of gathered changes that are written at once.

@@ -39,17 +39,12 @@ pub trait Machine: Send + 'static {
     /// The state at this moment, cheaply, to be written out by another thread.
     fn freeze(&self) -> Box<dyn Frozen>;
 
-    /// Replaces the state by a checkpoint's. `rebuild`: the store was empty or did not match;
-    /// every change that makes it up goes into `changes`.
+    /// Replaces the state by a checkpoint's. The store is filled by itself, where it lacks any of
+    /// that; see [`Frozen::fill`].
     ///
     /// # Errors
     /// [`Fatal`] when the checkpoint is not one of this machine's.
-    fn restore(
-        &mut self,
-        index: u64,
-        source: &dyn ChunkSource,
-        rebuild: Option<&mut dyn FnMut(Change)>,
-    ) -> Result<(), Fatal>;
+    fn restore(&mut self, index: u64, source: &dyn ChunkSource) -> Result<(), Fatal>;
 
     /// A checkpoint of the frozen state has become durable: what it holds may leave memory.
     fn checkpointed(&mut self, index: u64);
@@ -62,6 +57,16 @@ pub trait Machine: Send + 'static {
 pub trait Frozen: Send {
     /// Writes it as named chunks; see `model::Partition::chunks`.
     fn write(self: Box<Self>, sink: &mut dyn ChunkSink);
+
+    /// Puts everything the working store holds of this state, out of `source`, a checkpoint of it,
+    /// where memory no longer has it. Takes long; entries are applied to the machine meanwhile. By
+    /// default nothing: the machine puts nothing into its store.
+    ///
+    /// # Errors
+    /// [`Fatal`] when the checkpoint cannot be read: nothing stops, it is tried again.
+    fn fill(&self, _source: &dyn ChunkSource, _put: &mut dyn FnMut(Change)) -> Result<(), Fatal> {
+        Ok(())
+    }
 }
 
 /// One change of the working store. Keys are the machine's own; the group is added here.

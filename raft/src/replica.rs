@@ -3,7 +3,8 @@
 //! Promise: entries reach the machine one after the other, each once; a panic or an error in it
 //! stops this replica and nothing else, and nothing is applied after that. Everything here blocks
 //! and is called from threads that may. A working store that fails, as on a full disk, stops
-//! nothing: it stays lost until the keeper has filled it. Refused: applying anything out of order.
+//! nothing: it stays lost until the keeper has filled it, while entries are applied. Refused:
+//! applying anything out of order.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::consensus::{Entry, LogEntry, LogId, Reply, StoredMembership, Types, t
 use crate::disk::{CheckpointError, CheckpointMeta, Checkpoints, GroupKey, GroupStore, Pinned};
 use crate::error::Fatal;
 use crate::limits;
-use crate::machine::{Change, Frozen, Machine, Store};
+use crate::machine::{Frozen, Machine, Store};
 
 /// How far a replica is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -130,7 +131,7 @@ impl Replica {
             Some(pinned) => self.restore(&pinned).map(Some),
             None => {
                 if self.store.needs_rebuild() {
-                    self.filled(self.begin_empty_store());
+                    self.bell.notify_one();
                 }
                 Ok(None)
             }
@@ -152,44 +153,15 @@ impl Replica {
         let damaged = |error| Fatal(format!("{}: checkpoint {}: {error}", self.key, meta.index));
         let id: LogId = codec::decode(&meta.log_id).map_err(damaged)?;
         let membership = codec::decode(&meta.membership).map_err(damaged)?;
-        if self.store.needs_rebuild() || self.store.stored() < meta.index {
-            self.restore_both(seat, pinned)?;
-        } else {
-            seat.machine.restore(meta.index, pinned, None)?;
+        seat.machine.restore(meta.index, pinned)?;
+        // What is between is handed to no store any more.
+        if self.store.stored() < meta.index {
+            self.store.lose();
         }
         seat.applied = Some(id);
         seat.membership = membership;
         self.advance(id);
         Ok(id)
-    }
-
-    /// Restores the machine, and fills its store anew if that can be done now.
-    fn restore_both(&self, seat: &mut Seat, pinned: &Pinned) -> Result<(), Fatal> {
-        let index = pinned.meta().index;
-        let filled = match self.store.rebuild() {
-            Ok(mut rebuild) => {
-                let mut put = |change: Change| rebuild.put(change);
-                seat.machine.restore(index, pinned, Some(&mut put))?;
-                rebuild.finish(index)
-            }
-            Err(error) => {
-                seat.machine.restore(index, pinned, None)?;
-                Err(error)
-            }
-        };
-        self.filled(filled);
-        Ok(())
-    }
-
-    fn begin_empty_store(&self) -> Result<(), Fatal> {
-        self.store.rebuild()?.finish(0)
-    }
-
-    /// A store that could not be filled stays lost; the keeper, which was told, tries again.
-    fn filled(&self, filled: Result<(), Fatal>) {
-        if let Err(error) = filled {
-            tracing::warn!(group = %self.key, %error, "the working store cannot be filled now");
-        }
     }
 
     /// Applies entries in order and answers their proposers.
@@ -290,25 +262,27 @@ impl Replica {
         Ok(pinned)
     }
 
-    /// Fills a lost store anew while the replica runs, from a checkpoint of its very state: nobody
-    /// sees the machine go back. Nothing is applied meanwhile. Where the checkpoint cannot be
-    /// written or the store not be filled the store stays lost, and it can be tried again.
+    /// Fills a lost store anew, from a checkpoint of the present state. Entries are applied
+    /// meanwhile: what they change is kept for the store, and follows.
+    ///
+    /// # Errors
+    /// The checkpoint cannot be written, or the store not be filled now: it stays lost, nothing
+    /// else happened, and it can be tried again.
     pub(crate) fn mend_store(&self) -> Result<(), Fatal> {
-        let mut seat = self.seat.lock();
-        let written = match self.prepare(&seat) {
-            Some(prepared) => self.write(prepared),
-            None => Ok(self.checkpoints.newest(self.key)),
+        let mut rebuild = self.store.rebuild()?;
+        let (index, prepared, frozen) = {
+            let seat = self.seat.lock();
+            let Some(id) = seat.applied else { return rebuild.finish(0) };
+            (id.index, self.prepare(&seat), seat.machine.freeze())
         };
-        match written {
-            Ok(Some(pinned)) => {
-                self.guard("filling the store anew", || self.restore_into(&mut seat, &pinned))?;
-            }
-            Ok(None) => self.filled(self.begin_empty_store()),
-            Err(error) => {
-                tracing::warn!(group = %self.key, %error, "no checkpoint to fill the store from");
-            }
-        }
-        Ok(())
+        let newest = match prepared {
+            Some(prepared) => self.write(prepared).map_err(fatal)?,
+            None => self.checkpoints.newest(self.key),
+        };
+        let of_it = newest.filter(|newest| newest.meta().index == index);
+        let pinned = of_it.ok_or_else(|| fatal("another checkpoint came meanwhile"))?;
+        frozen.fill(&pinned, &mut |change| rebuild.put(change))?;
+        rebuild.finish(index)
     }
 
     /// Counts anew from a checkpoint that covers `bytes` of what was applied.
@@ -377,11 +351,15 @@ fn fatal(error: impl std::fmt::Display) -> Fatal {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
     use openraft::entry::RaftEntry;
 
     use super::*;
     use crate::consensus::log_id;
     use crate::disk::StoreFiles;
+    use crate::machine::{Change, ChunkSink, ChunkSource};
     use crate::testing::Tally;
 
     #[test]
@@ -397,11 +375,10 @@ mod tests {
     }
 
     struct Desk {
-        replica: Replica,
+        replica: Arc<Replica>,
         tally: Tally,
-        /// Whether the disk has no room for what a store is filled with.
-        is_full: Arc<AtomicBool>,
-        _files: Arc<StoreFiles>,
+        filling: Filling,
+        files: Arc<StoreFiles>,
         _dir: tempfile::TempDir,
     }
 
@@ -411,55 +388,77 @@ mod tests {
         let checkpoints = Checkpoints::open(&dir.path().join("checkpoints")).unwrap();
         let files = Arc::new(StoreFiles::open(&dir.path().join("store")).unwrap());
         let store = files.open_group(key).unwrap();
-        let (tally, is_full) = (Tally::new(), Arc::new(AtomicBool::new(false)));
-        let machine = OnFullDisk(tally.clone(), files.clone(), is_full.clone());
+        let (tally, filling): (_, Filling) = (Tally::new(), Arc::new(Mutex::new(Box::new(|| ()))));
+        let machine = Watched { tally: tally.clone(), filling: filling.clone() };
         let replica = Replica::new(key, Box::new(machine), checkpoints, store, 1 << 20);
         assert_eq!(replica.restore_newest().unwrap(), None);
-        Desk { replica, tally, is_full, _files: files, _dir: dir }
+        Desk { replica: Arc::new(replica), tally, filling, files, _dir: dir }
     }
 
-    /// A tally whose store fails each time it is filled, while the disk is full.
-    struct OnFullDisk(Tally, Arc<StoreFiles>, Arc<AtomicBool>);
+    /// What a test does in the middle of filling a store.
+    type Filling = Arc<Mutex<Box<dyn Fn() + Send>>>;
 
-    impl Machine for OnFullDisk {
+    /// A tally whose store is filled while a test does something.
+    struct Watched {
+        tally: Tally,
+        filling: Filling,
+    }
+
+    struct WatchedFrozen {
+        frozen: Box<dyn Frozen>,
+        filling: Filling,
+    }
+
+    impl Frozen for WatchedFrozen {
+        fn write(self: Box<Self>, sink: &mut dyn ChunkSink) {
+            self.frozen.write(sink);
+        }
+
+        fn fill(&self, source: &dyn ChunkSource, put: &mut dyn FnMut(Change)) -> Result<(), Fatal> {
+            self.frozen.fill(source, put)?;
+            (self.filling.lock())();
+            Ok(())
+        }
+    }
+
+    impl Machine for Watched {
         fn apply(
             &mut self,
             index: u64,
             entry: &[u8],
             changes: &mut Vec<Change>,
         ) -> Result<crate::machine::Answer, Fatal> {
-            self.0.apply(index, entry, changes)
+            self.tally.apply(index, entry, changes)
         }
 
         fn freeze(&self) -> Box<dyn Frozen> {
-            self.0.freeze()
+            let filling = Arc::clone(&self.filling);
+            Box::new(WatchedFrozen { frozen: self.tally.freeze(), filling })
         }
 
-        fn restore(
-            &mut self,
-            index: u64,
-            source: &dyn crate::machine::ChunkSource,
-            rebuild: Option<&mut dyn FnMut(Change)>,
-        ) -> Result<(), Fatal> {
-            self.0.restore(index, source, rebuild)?;
-            if self.2.load(Ordering::Relaxed) {
-                self.1.fail();
-            }
-            Ok(())
+        fn restore(&mut self, index: u64, source: &dyn ChunkSource) -> Result<(), Fatal> {
+            self.tally.restore(index, source)
         }
 
         fn checkpointed(&mut self, index: u64) {
-            self.0.checkpointed(index);
+            self.tally.checkpointed(index);
         }
 
         fn attach(&mut self, store: Arc<dyn Store>) {
-            self.0.attach(store);
+            self.tally.attach(store);
         }
     }
 
     fn entries(indexes: std::ops::Range<u64>) -> Vec<Item> {
         let entry = |index: u64| Entry(index.to_string().into());
         indexes.map(|index| (LogEntry::new_normal(log_id(1, index), entry(index)), None)).collect()
+    }
+
+    /// What the store holds once it has come to an entry.
+    fn stored(desk: &Desk, index: u64) -> Vec<Bytes> {
+        assert!(desk.replica.store.wait(index, Duration::from_secs(60)));
+        let stored = desk.replica.store.scan(&[], &[0xff; 9], usize::MAX).unwrap();
+        stored.into_iter().map(|(_, value)| value).collect()
     }
 
     #[test]
@@ -473,12 +472,45 @@ mod tests {
         desk.replica.mend_store().unwrap();
         assert!(!desk.replica.store.needs_rebuild());
         assert_eq!(desk.replica.state().0, Some(log_id(1, 149)));
-        assert_eq!(desk.tally.count(), 150);
+        assert_eq!((desk.tally.count(), desk.tally.restored()), (150, (0, 1)));
         desk.replica.apply(entries(150..160)).unwrap();
-        assert!(desk.replica.store.wait(159, std::time::Duration::from_secs(60)));
-        let stored = desk.replica.store.scan(&[], &[0xff; 9], usize::MAX).unwrap();
-        let stored: Vec<bytes::Bytes> = stored.into_iter().map(|(_, value)| value).collect();
-        assert_eq!(stored, desk.tally.entries());
+        assert_eq!(stored(&desk, 159), desk.tally.entries());
+    }
+
+    #[test]
+    fn entries_are_applied_while_a_store_is_filled_and_follow_into_it() {
+        let desk = desk();
+        desk.replica.apply(entries(0..100)).unwrap();
+        desk.replica.store.lose();
+        let (begun, is_begun) = std::sync::mpsc::channel();
+        let (applied, is_applied) = std::sync::mpsc::channel();
+        *desk.filling.lock() = Box::new(move || {
+            begun.send(()).unwrap();
+            is_applied.recv_timeout(Duration::from_secs(60)).expect("applied while it is filled");
+        });
+        let replica = Arc::clone(&desk.replica);
+        let mending = std::thread::spawn(move || replica.mend_store());
+        is_begun.recv().unwrap();
+        desk.replica.apply(entries(100..200)).unwrap();
+        applied.send(()).unwrap();
+        mending.join().unwrap().unwrap();
+        desk.replica.apply(entries(200..250)).unwrap();
+        assert_eq!(stored(&desk, 249), desk.tally.entries());
+    }
+
+    #[test]
+    fn a_store_that_is_lost_while_it_is_filled_is_filled_once_more() {
+        let desk = desk();
+        desk.replica.apply(entries(0..100)).unwrap();
+        desk.replica.store.lose();
+        let store = desk.replica.store.clone();
+        *desk.filling.lock() = Box::new(move || store.lose());
+        desk.replica.mend_store().unwrap_err();
+        assert!(desk.replica.store.needs_rebuild());
+        *desk.filling.lock() = Box::new(|| ());
+        desk.replica.apply(entries(100..150)).unwrap();
+        desk.replica.mend_store().unwrap();
+        assert_eq!(stored(&desk, 149), desk.tally.entries());
     }
 
     #[test]
@@ -486,21 +518,20 @@ mod tests {
         let desk = desk();
         desk.replica.apply(entries(0..100)).unwrap();
         desk.replica.write_checkpoint().unwrap();
-        drop(desk.replica.store.rebuild().unwrap());
-        desk.is_full.store(true, Ordering::Relaxed);
+        desk.replica.store.lose();
+        let files = Arc::clone(&desk.files);
+        *desk.filling.lock() = Box::new(move || files.fail());
         for _ in 0..10 {
-            desk.replica.mend_store().unwrap();
+            desk.replica.mend_store().unwrap_err();
             assert!(desk.replica.store.needs_rebuild());
         }
         desk.replica.apply(entries(100..150)).unwrap();
         assert_eq!((desk.replica.failure(), desk.tally.count()), (None, 150));
         assert!(desk.replica.restore_newest().unwrap().is_some(), "it also starts so");
         desk.replica.apply(entries(100..150)).unwrap();
-        desk.is_full.store(false, Ordering::Relaxed);
+        *desk.filling.lock() = Box::new(|| ());
         desk.replica.mend_store().unwrap();
-        assert!(!desk.replica.store.needs_rebuild());
-        let stored = desk.replica.store.scan(&[], &[0xff; 9], usize::MAX).unwrap();
-        assert_eq!(stored.len(), 150);
+        assert_eq!(stored(&desk, 149).len(), 150);
     }
 
     #[test]

@@ -228,15 +228,11 @@ impl Machine for Tally {
     fn freeze(&self) -> Box<dyn Frozen> {
         let mut counted = self.0.lock();
         counted.frozen = counted.entries.len() / SEALED;
-        Box::new(FrozenTally { entries: counted.entries.clone(), kept: counted.kept })
+        let (entries, kept) = (counted.entries.clone(), counted.kept);
+        Box::new(FrozenTally { entries, kept, tally: self.clone() })
     }
 
-    fn restore(
-        &mut self,
-        index: u64,
-        source: &dyn ChunkSource,
-        mut rebuild: Option<&mut dyn FnMut(Change)>,
-    ) -> Result<(), Fatal> {
+    fn restore(&mut self, index: u64, source: &dyn ChunkSource) -> Result<(), Fatal> {
         let mut entries = Vec::new();
         for name in source.names() {
             let chunk = source.get(&name).ok_or_else(|| Fatal(format!("no chunk {name}")))?;
@@ -244,14 +240,8 @@ impl Machine for Tally {
                 model::codec::decode(&chunk).map_err(|error| Fatal(error.to_string()))?;
             entries.extend(chunk);
         }
-        for (number, entry) in entries.iter().enumerate() {
-            if let Some(rebuild) = rebuild.as_mut() {
-                rebuild(Change::Put(key(number), entry.clone()));
-            }
-        }
         let mut counted = self.0.lock();
         counted.restored += 1;
-        counted.rebuilt += u64::from(rebuild.is_some());
         counted.kept = entries.len() / SEALED;
         counted.entries = entries;
         counted.last_index = index;
@@ -271,6 +261,7 @@ impl Machine for Tally {
 struct FrozenTally {
     entries: Vec<Bytes>,
     kept: usize,
+    tally: Tally,
 }
 
 impl Frozen for FrozenTally {
@@ -283,5 +274,13 @@ impl Frozen for FrozenTally {
                 sink.put(&name, model::codec::encode(chunk));
             }
         }
+    }
+
+    fn fill(&self, _: &dyn ChunkSource, put: &mut dyn FnMut(Change)) -> Result<(), Fatal> {
+        self.tally.0.lock().rebuilt += 1;
+        for (number, entry) in self.entries.iter().enumerate() {
+            put(Change::Put(key(number), entry.clone()));
+        }
+        Ok(())
     }
 }

@@ -70,12 +70,7 @@ impl raft::Machine for CatalogueMachine {
         Box::new(FrozenCatalogue(self.state.clone()))
     }
 
-    fn restore(
-        &mut self,
-        index: u64,
-        source: &dyn ChunkSource,
-        _rebuild: Option<&mut dyn FnMut(Change)>,
-    ) -> Result<(), Fatal> {
+    fn restore(&mut self, index: u64, source: &dyn ChunkSource) -> Result<(), Fatal> {
         let bytes =
             source.get(CHUNK).ok_or_else(|| Fatal(format!("a checkpoint without {CHUNK:?}")))?;
         self.state = codec::decode(&bytes).map_err(|error| Fatal(error.to_string()))?;

@@ -149,16 +149,8 @@ impl raft::Machine for PartitionMachine {
         Box::new(FrozenPartition(self.state.clone()))
     }
 
-    fn restore(
-        &mut self,
-        index: u64,
-        source: &dyn ChunkSource,
-        rebuild: Option<&mut dyn FnMut(Change)>,
-    ) -> Result<(), Fatal> {
+    fn restore(&mut self, index: u64, source: &dyn ChunkSource) -> Result<(), Fatal> {
         self.state = Partition::from_chunks(source).map_err(|error| Fatal(error.to_string()))?;
-        if let Some(put) = rebuild {
-            rebuild_store(&self.state, source, put)?;
-        }
         let mut live = self.published.live.lock();
         // Followers of the state that was replaced begin again from their cursors.
         *live = Live { index, taps: BTreeMap::new() };
@@ -188,6 +180,22 @@ struct FrozenPartition(Partition);
 impl Frozen for FrozenPartition {
     fn write(self: Box<Self>, sink: &mut dyn ChunkSink) {
         self.0.chunks(sink);
+    }
+
+    /// All events, then all records as they are.
+    fn fill(&self, source: &dyn ChunkSource, put: &mut dyn FnMut(Change)) -> Result<(), Fatal> {
+        for name in source.names().into_iter().filter(|name| checkpoint::is_event_chunk(name)) {
+            let bytes =
+                source.get(&name).ok_or_else(|| Fatal(format!("chunk {name:?} is gone")))?;
+            let segment = Partition::read_segment(&bytes)
+                .map_err(|error| Fatal(format!("chunk {name:?}: {error}")))?;
+            for event in &segment.events {
+                let key = store::event_key(&segment.key, event.offset);
+                put(Change::Put(key.into(), codec::encode(&**event).into()));
+            }
+        }
+        self.0.branches().for_each(|branch| put_records(branch, put));
+        Ok(())
     }
 }
 
@@ -221,25 +229,6 @@ fn put_records(branch: &Branch, put: &mut dyn FnMut(Change)) {
             put(Change::Put(key.into(), codec::encode(&**row).into()));
         }
     }
-}
-
-/// Everything the store holds, out of a checkpoint: all events, then all records as they are.
-fn rebuild_store(
-    state: &Partition,
-    source: &dyn ChunkSource,
-    put: &mut dyn FnMut(Change),
-) -> Result<(), Fatal> {
-    for name in source.names().into_iter().filter(|name| checkpoint::is_event_chunk(name)) {
-        let bytes = source.get(&name).ok_or_else(|| Fatal(format!("chunk {name:?} is gone")))?;
-        let segment = Partition::read_segment(&bytes)
-            .map_err(|error| Fatal(format!("chunk {name:?}: {error}")))?;
-        for event in &segment.events {
-            let key = store::event_key(&segment.key, event.offset);
-            put(Change::Put(key.into(), codec::encode(&**event).into()));
-        }
-    }
-    state.branches().for_each(|branch| put_records(branch, put));
-    Ok(())
 }
 
 #[cfg(test)]
@@ -399,7 +388,7 @@ mod tests {
         live.checkpoint(&mut checkpoint);
         live.0.state.forget_events(|_| Offset(300));
         let mut installed = Replica::new();
-        installed.0.restore(700, &checkpoint, None).unwrap();
+        installed.0.restore(700, &checkpoint).unwrap();
         assert_eq!(installed.standing(), live.standing());
         live.apply(701..=900);
         let mut replayed = Replica::new();
@@ -409,7 +398,7 @@ mod tests {
         assert_eq!(replayed.standing(), live.standing(), "by the whole log");
         live.checkpoint(&mut checkpoint);
         let mut restarted = Replica::new();
-        restarted.0.restore(900, &checkpoint, None).unwrap();
+        restarted.0.restore(900, &checkpoint).unwrap();
         assert_eq!(restarted.standing(), live.standing(), "by its own checkpoint");
         replayed.apply(901..=901);
         assert_ne!(replayed.standing().1, live.standing().1, "a repeat alone moves the time");

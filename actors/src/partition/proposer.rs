@@ -172,7 +172,7 @@ impl Work {
             },
             Err(error) => {
                 if !matches!(error, ProposeError::NotLeader { .. }) {
-                    tracing::warn!(group = %self.group.id(), %error, "a proposal has no outcome");
+                    tracing::debug!(group = %self.group.id(), %error, "a proposal has no outcome");
                 }
                 Refusal::from(error)
             }

@@ -1,8 +1,9 @@
 //! Store: sled, the working store, never the only copy.
 //!
 //! What the machines of a node wrote lies here some moments behind `apply`, so that old events and
-//! cold records need no memory. It is filled again from a checkpoint and the log whenever there is
-//! doubt. One database and one tree for all replicas; keys begin with group and replica.
+//! cold records need no memory. It is filled again from a checkpoint and the log, while entries are
+//! applied, whenever there is doubt. One database and one tree for all replicas; keys begin with
+//! group and replica.
 //!
 //! Promise: changes become readable in order, and the mark that tells up to which index they are
 //! is written in the same batch as the last of them. A database that does not open, fails or
@@ -28,7 +29,9 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::disk::GroupKey;
 use crate::error::Fatal;
-use crate::limits::{STORE_BATCH_BYTES, STORE_PUT_CHANGES, STORE_QUEUE_BYTES, STORE_QUEUE_LENGTH};
+use crate::limits::{
+    STORE_BATCH_BYTES, STORE_KEPT_BYTES, STORE_PUT_CHANGES, STORE_QUEUE_BYTES, STORE_QUEUE_LENGTH,
+};
 use crate::machine::{Change, Store};
 
 mod database;
@@ -66,11 +69,11 @@ impl Shared {
         database.ok_or_else(|| Fatal(format!("no working store in {}", self.dir.display())))
     }
 
-    /// Sends changes to the writer once they may join those that wait. Changes that are larger than
-    /// all that may wait together are sent when none waits.
-    fn hand_over(&self, bytes: usize, job: Job) {
+    /// Sends changes to the writer once they and those that wait are no more than `most`. Changes
+    /// that are larger than that are sent when none waits.
+    fn hand_over(&self, bytes: usize, most: usize, job: Job) {
         let mut queued = self.queued.lock();
-        while queued.is_some_and(|queued| queued > 0 && queued + bytes > STORE_QUEUE_BYTES) {
+        while queued.is_some_and(|queued| queued > 0 && queued + bytes > most) {
             self.room.wait(&mut queued);
         }
         let Some(before) = *queued else { return };
@@ -156,6 +159,8 @@ impl StoreFiles {
             moved: Condvar::new(),
             handed: AtomicU64::new(mark.index),
             lost: AtomicBool::new(mark.rebuilding),
+            later: Mutex::default(),
+            moved_on: Condvar::new(),
             on_lost: Mutex::default(),
         });
         groups.insert(group, Arc::clone(&store));
@@ -202,18 +207,33 @@ pub struct GroupStore {
     /// The index up to which changes were handed over.
     handed: AtomicU64,
     lost: AtomicBool,
+    /// While it is rebuilt.
+    later: Mutex<Option<Later>>,
+    /// Rung when `later` is no more.
+    moved_on: Condvar,
     on_lost: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
 }
 
 impl GroupStore {
     /// Hands over the changes of an index, to be written within about a second. Changes of an index
-    /// already stored are skipped; a store that is lost or being rebuilt ignores them. Blocks only
-    /// while the bounded queue is full.
+    /// already stored are skipped; while the store is rebuilt they are kept until that is finished,
+    /// and a store that is lost ignores them. Blocks only while as much waits as may. One at a time.
     pub fn write(self: &Arc<Self>, index: u64, changes: Vec<Change>) {
-        let new = self.handed.fetch_max(index, Ordering::AcqRel) < index;
-        if new && !self.needs_rebuild() {
-            let bytes = changes.iter().map(size_of).sum();
-            self.shared.hand_over(bytes, Job::Write(Arc::clone(self), index, changes));
+        let bytes = changes.iter().map(size_of).sum();
+        if self.handed.fetch_max(index, Ordering::AcqRel) >= index {
+            return;
+        }
+        let mut later = self.later.lock();
+        while later.as_ref().is_some_and(|later| later.is_full_for(bytes)) {
+            self.moved_on.wait(&mut later);
+        }
+        if let Some(later) = &mut *later {
+            return later.keep(bytes, index, changes);
+        }
+        drop(later);
+        if !self.needs_rebuild() {
+            let job = Job::Write(Arc::clone(self), index, changes);
+            self.shared.hand_over(bytes, STORE_QUEUE_BYTES, job);
         }
     }
 
@@ -245,15 +265,18 @@ impl GroupStore {
         *self.on_lost.lock() = Some(lost);
     }
 
-    /// Empties the replica's part and begins to fill it anew from a checkpoint. Blocks.
+    /// Empties the replica's part and begins to fill it anew from a checkpoint. What is written from
+    /// now on is kept and follows when that is finished: the checkpoint's state is to be taken after
+    /// this. Blocks. One at a time.
     ///
     /// # Errors
     /// When not even a new database can be made.
     pub fn rebuild(self: &Arc<Self>) -> Result<Rebuild, Fatal> {
-        self.lost.store(true, Ordering::Release);
+        self.hold_nothing();
         let (reply, begun) = sync_channel(1);
         self.shared.send(Job::Begin(Arc::clone(self), reply));
         let generation = begun.recv().map_err(|_| closed())??;
+        *self.later.lock() = Some(Later::default());
         Ok(Rebuild { store: Arc::clone(self), generation, changes: Vec::new(), bytes: 0 })
     }
 
@@ -270,20 +293,55 @@ impl GroupStore {
         self.moved.notify_all();
     }
 
-    /// The database is gone: nothing of this replica is stored any more.
-    fn lose(&self) {
-        self.lost.store(true, Ordering::Release);
+    /// Nothing that is stored can be used any more: the database is gone, or what comes next does
+    /// not follow it. A rebuild under way comes to nothing.
+    pub fn lose(&self) {
+        self.keep_no_more();
+        self.hold_nothing();
         self.moved_to(0);
         if let Some(lost) = &*self.on_lost.lock() {
             lost();
         }
     }
 
-    /// A rebuild has brought the store to `index`.
-    fn rebuilt(&self, index: u64) {
-        self.handed.store(index, Ordering::Release);
+    /// A rebuild has brought the store to `index`: what was kept meanwhile, to be written next.
+    /// `None`: it was lost again.
+    fn rebuilt(&self, index: u64) -> Option<Vec<(u64, Vec<Change>)>> {
+        let mut later = self.later.lock();
+        let kept = later.take()?.changes;
         self.lost.store(false, Ordering::Release);
         self.moved_to(index);
+        self.moved_on.notify_all();
+        Some(kept.into_iter().filter(|&(at, _)| at > index).collect())
+    }
+
+    fn hold_nothing(&self) {
+        self.lost.store(true, Ordering::Release);
+        // Whatever is applied next is new to it.
+        self.handed.store(0, Ordering::Release);
+    }
+
+    fn keep_no_more(&self) {
+        *self.later.lock() = None;
+        self.moved_on.notify_all();
+    }
+}
+
+/// What is written while the store is rebuilt.
+#[derive(Default)]
+struct Later {
+    bytes: usize,
+    changes: Vec<(u64, Vec<Change>)>,
+}
+
+impl Later {
+    fn is_full_for(&self, bytes: usize) -> bool {
+        self.bytes > 0 && self.bytes + bytes > STORE_KEPT_BYTES
+    }
+
+    fn keep(&mut self, bytes: usize, index: u64, changes: Vec<Change>) {
+        self.bytes += bytes;
+        self.changes.push((index, changes));
     }
 }
 
@@ -331,19 +389,27 @@ impl Rebuild {
         self.bytes = 0;
         let bytes = changes.iter().map(size_of).sum();
         let job = Job::Put(Arc::clone(&self.store), self.generation, changes);
-        self.store.shared.hand_over(bytes, job);
+        // Room is left for what is applied: that must not wait for a rebuild.
+        self.store.shared.hand_over(bytes, STORE_QUEUE_BYTES / 2, job);
     }
 
-    /// All changes up to `index` were put. Blocks until they can be read.
+    /// All changes up to `index` were put. Blocks until they can be read; what was written since
+    /// follows by itself.
     ///
     /// # Errors
-    /// When the database failed meanwhile: begin again.
+    /// When the store was lost meanwhile: begin again.
     pub fn finish(mut self, index: u64) -> Result<(), Fatal> {
         self.hand_over();
         let (reply, finished) = sync_channel(1);
         let job = Job::Finish(Arc::clone(&self.store), self.generation, index, reply);
         self.store.shared.send(job);
         finished.recv().map_err(|_| closed())?
+    }
+}
+
+impl Drop for Rebuild {
+    fn drop(&mut self) {
+        self.store.keep_no_more();
     }
 }
 

@@ -180,9 +180,9 @@ async fn a_store_that_is_gone_is_filled_anew() {
     cluster.open(NodeId(1)).await;
     cluster.leader(G).await;
     let tally = cluster.tally(NodeId(1), G);
-    assert_eq!(tally.restored(), (1, 1), "given the checkpoint, and asked to fill the store");
     assert_eq!(tally.entries(), (0..=100).map(entry).collect::<Vec<_>>());
     let (store, applied) = (tally.store().unwrap(), cluster.group(NodeId(1), G).status().applied);
     patiently("the store", || async { (store.stored() >= applied).then_some(()) }).await;
     assert_eq!(scan(store).await, tally.entries());
+    assert_eq!(tally.restored(), (1, 1), "given the checkpoint, and asked to fill the store");
 }

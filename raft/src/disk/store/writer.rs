@@ -197,12 +197,11 @@ impl Writer {
             database.write(store.group, [], Some(mark))?;
             database.sync()
         });
-        if finished {
-            store.rebuilt(index);
-            Ok(())
-        } else {
-            Err(failed())
+        let kept = if finished { store.rebuilt(index) } else { None };
+        for (index, changes) in kept.ok_or_else(failed)? {
+            self.gather(store, index, changes);
         }
+        Ok(())
     }
 
     /// Calls the database; if it fails it is replaced. Whether it did not.
@@ -249,5 +248,5 @@ pub(super) fn size_of(change: &Change) -> usize {
 }
 
 fn failed() -> Fatal {
-    Fatal("the working store failed meanwhile".into())
+    Fatal("the working store was lost meanwhile".into())
 }
