@@ -141,12 +141,15 @@ impl Changes {
         }
     }
 
-    /// On the leader of group 0: proposes the change.
+    /// On the leader of group 0: proposes the change. What a majority does not take in time, as
+    /// where there is none, has no outcome; the same id may be asked again.
     pub(crate) async fn decide(
         &self,
         entry: &CatalogueEntry,
     ) -> Result<Result<(), ChangeRefused>, Refusal> {
-        let proposed = self.group.propose(None, codec::encode(entry).into()).await?;
+        let proposal = self.group.propose(None, codec::encode(entry).into());
+        let proposed = tokio::time::timeout(ATTEMPT_TIMEOUT, proposal).await;
+        let proposed = proposed.map_err(|_| Refusal::Indeterminate)??;
         let result = proposed.answer.0.downcast::<Result<(), ChangeRefused>>();
         result.map(|result| (*result).clone()).map_err(|_| Refusal::Indeterminate)
     }
