@@ -217,7 +217,8 @@ pub struct GroupStore {
 impl GroupStore {
     /// Hands over the changes of an index, to be written within about a second. Changes of an index
     /// already stored are skipped; while the store is rebuilt they are kept until that is finished,
-    /// and a store that is lost ignores them. Blocks only while as much waits as may. One at a time.
+    /// and a store that is lost ignores them. Blocks only while as much waits as may. One caller at
+    /// a time.
     pub fn write(self: &Arc<Self>, index: u64, changes: Vec<Change>) {
         let bytes = changes.iter().map(size_of).sum();
         if self.handed.fetch_max(index, Ordering::AcqRel) >= index {
@@ -265,9 +266,9 @@ impl GroupStore {
         *self.on_lost.lock() = Some(lost);
     }
 
-    /// Empties the replica's part and begins to fill it anew from a checkpoint. What is written from
-    /// now on is kept and follows when that is finished: the checkpoint's state is to be taken after
-    /// this. Blocks. One at a time.
+    /// Empties the replica's part and begins to fill it anew from a checkpoint. What is written
+    /// from now on is kept and follows when that is finished: the checkpoint's state is to be taken
+    /// after this. Blocks. One at a time.
     ///
     /// # Errors
     /// When not even a new database can be made.
