@@ -1,5 +1,7 @@
 //! Stories about life: what a caller sees while actors fail, sleep and move.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Answer, Change, ChangeRefused, Outcome, Read, ReadLevel, Value};
@@ -289,26 +291,43 @@ async fn the_last_word_outlives_the_node_that_owned_the_topic() {
     }
 }
 
+fn add_branch(name: &str) -> Change {
+    Change::AddBranch(Arc::new(model::BranchConfig {
+        id: key(name).branch,
+        label: "New".into(),
+        modules: vec![key(name).module],
+        seeds: BTreeMap::new(),
+    }))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_the_catalogue_is_known_here_when_it_is_made() {
     let cluster = Cluster::start(3).await;
     for place in 0..3 {
         let router = cluster.router(place);
-        let branch = model::BranchConfig {
-            id: key(&format!("b{place}")).branch,
-            label: "New".into(),
-            modules: vec![key("b").module],
-            seeds: std::collections::BTreeMap::new(),
-        };
-        let change = Change::AddBranch(std::sync::Arc::new(branch.clone()));
+        let branch = key(&format!("b{place}")).branch;
+        let change = add_branch(branch.as_str());
         router.change(format!("add-{place}"), change.clone()).await.unwrap();
-        assert!(router.catalogue().branch(&branch.id).is_some());
+        assert!(router.catalogue().branch(&branch).is_some());
         router.change(format!("add-{place}"), change.clone()).await.expect("once under one id");
         assert_eq!(
             router.change(format!("again-{place}"), change).await,
-            Err(ChangeError::Refused(ChangeRefused::BranchExists(branch.id)))
+            Err(ChangeError::Refused(ChangeRefused::BranchExists(branch)))
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_whose_leader_hangs_is_made_by_the_next() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.router(0).0.changes.leader().unwrap();
+    let place = cluster.nodes.iter().position(|node| node.id == leader).unwrap();
+    let follower = cluster.router((place + 1) % 3);
+    cluster.hang(place);
+    // The limit only keeps a broken test from hanging.
+    let made = follower.change("add".to_owned(), add_branch("new"));
+    tokio::time::timeout(Duration::from_secs(60), made).await.unwrap().unwrap();
+    assert_eq!(cluster.taken(place), 1, "it was asked, and left when its successor was known");
 }
 
 #[tokio::test(flavor = "multi_thread")]

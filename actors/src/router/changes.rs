@@ -78,18 +78,36 @@ impl Changes {
     /// Waits until the copy here has all that group 0 had agreed on when it was asked.
     async fn ask_group_0(&self) -> Result<(), Refusal> {
         let leader = self.leader().ok_or_else(silent)?;
-        let index = if leader == self.node {
-            self.index().await?
-        } else {
-            let message = encode(&Ask::CatalogueIndex);
-            let answer = self.peers.call(leader, Lane::Bulk, message, ATTEMPT_TIMEOUT).await;
-            match answer.map(|answer| decode(&answer)) {
-                Ok(Ok(Reply::Index(index))) => index,
-                Ok(Ok(Reply::Refused(refusal))) => return Err(refusal),
-                Ok(Ok(_) | Err(_)) | Err(_) => return Err(silent()),
-            }
-        };
+        let asked = self.while_it_leads(leader, self.ask_index(leader)).await;
+        let index = asked.ok_or_else(silent)??;
         Ok(self.group.wait_applied(index, ATTEMPT_TIMEOUT).await?)
+    }
+
+    async fn ask_index(&self, leader: NodeId) -> Result<u64, Refusal> {
+        if leader == self.node {
+            return self.index().await;
+        }
+        let message = encode(&Ask::CatalogueIndex);
+        let answer = self.peers.call(leader, Lane::Bulk, message, ATTEMPT_TIMEOUT).await;
+        match answer.map(|answer| decode(&answer)) {
+            Ok(Ok(Reply::Index(index))) => Ok(index),
+            Ok(Ok(Reply::Refused(refusal))) => Err(refusal),
+            Ok(Ok(_) | Err(_)) | Err(_) => Err(silent()),
+        }
+    }
+
+    /// What a leader of group 0 answers. `None`: another node leads now; one that hangs or is cut
+    /// off is waited for no longer than until its successor is known here.
+    async fn while_it_leads<T>(
+        &self,
+        leader: NodeId,
+        asked: impl Future<Output = T> + Send,
+    ) -> Option<T> {
+        tokio::select! {
+            biased;
+            answer = asked => Some(answer),
+            () = self.group.led_by_another(leader) => None,
+        }
     }
 
     /// Who leads group 0, as far as this node knows.
@@ -109,10 +127,14 @@ impl Changes {
         let mut why = "no leader is known".to_owned();
         while Instant::now() < deadline {
             match self.leader() {
-                Some(leader) => match self.ask(leader, &entry).await {
-                    Ok(result) => return Ok(result?),
-                    Err(refusal) => why = format!("{refusal:?}"),
-                },
+                Some(leader) => {
+                    let asked = self.while_it_leads(leader, self.ask(leader, &entry));
+                    match tokio::time::timeout_at(deadline, asked).await {
+                        Ok(Some(Ok(result))) => return Ok(result?),
+                        Ok(Some(Err(refusal))) => why = format!("{refusal:?}"),
+                        Ok(None) | Err(_) => why = format!("node {leader} did not answer"),
+                    }
+                }
                 None => "no leader is known".clone_into(&mut why),
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -131,7 +153,7 @@ impl Changes {
         let message = encode(&Ask::Change(entry.clone()));
         let answer = self
             .peers
-            .call(leader, Lane::Bulk, message, REQUEST_DEADLINE)
+            .call(leader, Lane::Bulk, message, ATTEMPT_TIMEOUT)
             .await
             .map_err(|_| Refusal::Indeterminate)?;
         match decode(&answer) {
