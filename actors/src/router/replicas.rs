@@ -63,7 +63,7 @@ fn look(partition: u16, local: &Partition, verify: bool) -> LocalReplica {
 }
 
 /// Walks a log, again where the working store could not be read on the way: it is filled anew by
-/// itself. After `patience` what cannot be read counts as broken.
+/// itself. After `patience` what cannot be read counts as broken. Blocks.
 pub(crate) fn whole_log(
     published: &Published,
     branch: &Branch,

@@ -387,8 +387,7 @@ impl Rebuild {
 
     fn hand_over(&mut self) {
         let changes = std::mem::take(&mut self.changes);
-        self.bytes = 0;
-        let bytes = changes.iter().map(size_of).sum();
+        let bytes = std::mem::take(&mut self.bytes);
         let job = Job::Put(Arc::clone(&self.store), self.generation, changes);
         // Room is left for what is applied: that must not wait for a rebuild.
         self.store.shared.hand_over(bytes, STORE_QUEUE_BYTES / 2, job);
