@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::sync_channel;
 
 use bytes::Bytes;
 
@@ -37,11 +39,54 @@ pub(super) struct Mark {
 /// An open database. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Database {
-    db: sled::Db,
+    db: Arc<Held>,
     dir: PathBuf,
     file: Arc<File>,
     /// The edition of the next value that is cut.
     editions: Arc<AtomicU32>,
+}
+
+/// The database as long as anybody uses it; some may still read what was abandoned.
+struct Held {
+    /// `None` when it is being dropped.
+    db: Option<sled::Db>,
+    abandoned: AtomicBool,
+}
+
+impl Deref for Held {
+    type Target = sled::Db;
+
+    fn deref(&self) -> &sled::Db {
+        self.db.as_ref().expect("only drop takes it")
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.abandoned.load(Ordering::Acquire) {
+            let thread = std::thread::Builder::new().name("store-end".into());
+            drop_elsewhere(self.db.take(), |end| thread.spawn(end).map(drop));
+        }
+    }
+}
+
+/// Drops what may panic or never end on a thread of its own. Where there is none, as without
+/// memory, it is never dropped.
+fn drop_elsewhere<T: Send + 'static>(
+    failed: T,
+    spawn: impl FnOnce(Box<dyn FnOnce() + Send>) -> io::Result<()>,
+) {
+    // Not given to the thread as it begins: a thread that does not would drop it here.
+    let (give, given) = sync_channel(1);
+    let end = move || drop(catch_unwind(AssertUnwindSafe(|| drop(given.recv()))));
+    let left = match spawn(Box::new(end)) {
+        Ok(()) => give.send(failed).err().map(|unsent| unsent.0),
+        Err(error) => {
+            tracing::error!(%error, "a failed working store stays in memory until the node ends");
+            Some(failed)
+        }
+    };
+    std::mem::forget(left);
 }
 
 /// Runs calls of sled; what goes wrong comes back in words.
@@ -109,6 +154,7 @@ impl Database {
         })?;
         let file = sync_files(dir).map_err(|error| error.to_string())?;
         let editions = Arc::new(AtomicU32::new(0));
+        let db = Arc::new(Held { db: Some(db), abandoned: AtomicBool::new(false) });
         Ok(Self { db, dir: dir.to_owned(), file: Arc::new(file), editions })
     }
 
@@ -135,14 +181,9 @@ impl Database {
         })
     }
 
-    /// Lets go of a database that failed, which may panic or never end: that is not waited for.
+    /// Lets go of a database that failed. Who still reads it is not disturbed.
     pub(super) fn abandon(self) {
-        let ended = std::thread::Builder::new()
-            .name("store-end".into())
-            .spawn(move || drop(catch_unwind(AssertUnwindSafe(|| drop(self)))));
-        if let Err(error) = ended {
-            tracing::error!(%error, "a failed working store could not be closed");
-        }
+        self.db.abandoned.store(true, Ordering::Release);
     }
 
     pub(super) fn mark(&self, group: GroupKey) -> Result<Mark, String> {
@@ -409,4 +450,34 @@ pub(super) fn move_aside(dir: &Path, kept: usize) -> io::Result<()> {
         std::fs::remove_dir_all(aside(*number))?;
     }
     sync_dir(parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its end would not be waited for.
+    struct Endless(Arc<AtomicBool>);
+
+    impl Drop for Endless {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+
+    #[test]
+    fn what_failed_is_never_dropped_by_who_lets_go_of_it() {
+        let dropped = Arc::new(AtomicBool::new(false));
+        let no_memory = |_| Err(io::ErrorKind::OutOfMemory.into());
+        drop_elsewhere(Endless(dropped.clone()), no_memory);
+        assert!(!dropped.load(Ordering::Acquire), "and without a thread by nobody");
+        let mut thread = None;
+        let spawn = |end| {
+            thread = Some(std::thread::spawn(end));
+            Ok(())
+        };
+        drop_elsewhere(Endless(dropped.clone()), spawn);
+        thread.unwrap().join().unwrap();
+        assert!(dropped.load(Ordering::Acquire));
+    }
 }
