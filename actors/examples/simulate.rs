@@ -1,11 +1,8 @@
 //! Simulate: runs seeds of the simulation one after the other and says what came of each.
 //!
-//! `simulate [--seed S] [--seeds N] [--seconds T] [--no-faults] [--lying-disks] [--twice]
-//! [--first-failure] [--story]`
-//!
 //! Promise: a seed that fails is told with what was wrong and the one command that repeats it; the
 //! exit code is 1 then. With `--twice` each seed runs twice and the first step in which the runs
-//! differ is told. Refused: options it does not know.
+//! differ is told.
 
 #![allow(clippy::print_stdout, reason = "a program that prints")]
 
@@ -13,49 +10,60 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use actors::simulation::{Plan, Report, run};
+use clap::Parser;
 
-/// What was asked.
+/// Runs a whole cluster in one thread, under virtual time, with faults out of a seed, and judges it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "simulate",
+    after_help = "Examples:
+  simulate --seeds 200                  seeds 1 to 200, a virtual minute each
+  simulate --seed 137 --story           one seed, and everything that happened in it
+  simulate --seed 137 --twice           whether it happens the same way twice"
+)]
 struct Asked {
+    /// The first seed
+    #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// How many seeds
+    #[arg(long, default_value_t = 1)]
     seeds: u64,
+    /// How long faults and clients go on in each, in virtual seconds
+    #[arg(long, default_value_t = 60)]
     seconds: u64,
-    faults: bool,
-    lying: bool,
+    /// Only clients, no faults
+    #[arg(long)]
+    no_faults: bool,
+    /// Disks also say that they synced what they did not: writes may be lost
+    #[arg(long)]
+    lying_disks: bool,
+    /// Run each seed twice and tell the first step that differs
+    #[arg(long)]
     twice: bool,
+    /// End with the first seed that is violated
+    #[arg(long)]
     first_failure: bool,
+    /// Tell everything that happened
+    #[arg(long)]
     story: bool,
 }
 
-fn asked() -> Result<Asked, String> {
-    let mut asked = Asked {
-        seed: 1,
-        seeds: 1,
-        seconds: 60,
-        faults: true,
-        lying: false,
-        twice: false,
-        first_failure: false,
-        story: false,
-    };
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let mut number = || -> Result<u64, String> {
-            let text = words.next().ok_or_else(|| format!("{word} needs a number"))?;
-            text.parse().map_err(|_| format!("{word} {text}: not a number"))
-        };
-        match word.as_str() {
-            "--seed" => asked.seed = number()?,
-            "--seeds" => asked.seeds = number()?,
-            "--seconds" => asked.seconds = number()?,
-            "--no-faults" => asked.faults = false,
-            "--lying-disks" => asked.lying = true,
-            "--twice" => asked.twice = true,
-            "--first-failure" => asked.first_failure = true,
-            "--story" => asked.story = true,
-            other => return Err(format!("{other} is not known")),
-        }
+impl Asked {
+    fn plan(&self, seed: u64) -> Plan {
+        let length = Duration::from_secs(self.seconds);
+        Plan { faults: !self.no_faults, lying: self.lying_disks, ..Plan::new(seed, length) }
     }
-    Ok(asked)
+
+    /// What runs one of the seeds again, and tells all of it.
+    fn again(&self, seed: u64) -> String {
+        let no_faults = if self.no_faults { " --no-faults" } else { "" };
+        let lying = if self.lying_disks { " --lying-disks" } else { "" };
+        format!(
+            "cargo run --release -p actors --example simulate -- --seed {seed} --seconds \
+             {}{no_faults}{lying} --story",
+            self.seconds
+        )
+    }
 }
 
 /// Sums over all seeds.
@@ -141,20 +149,15 @@ fn tell(asked: &Asked, seed: u64, report: &Report, wall: Duration) {
     );
     report.violations.iter().for_each(|wrong| println!("  {wrong}"));
     if !holds {
-        println!(
-            "  again: cargo run --release -p actors --example simulate -- --seed {seed} \
-             --seconds {} --story",
-            asked.seconds
-        );
+        println!("  again: {}", asked.again(seed));
     }
 }
 
 fn main() -> Result<(), String> {
-    let asked = asked()?;
+    let asked = Asked::parse();
     let (began, mut sums) = (Instant::now(), Sums::default());
     for seed in asked.seed..asked.seed + asked.seeds {
-        let length = Duration::from_secs(asked.seconds);
-        let plan = Plan { faults: asked.faults, lying: asked.lying, ..Plan::new(seed, length) };
+        let plan = asked.plan(seed);
         let failed = |error: std::io::Error| format!("seed {seed} could not be run: {error}");
         let one = Instant::now();
         let report = run(plan).map_err(failed)?;
