@@ -149,7 +149,8 @@ impl Checkpoints {
     }
 
     /// Writes a frozen state. When it returns, the checkpoint is durable and was read back, and all
-    /// but the last two are gone. Blocks for long; one at a time per replica.
+    /// but the last two are gone, this one too if two of later entries stand. Blocks for long; one
+    /// at a time per replica.
     ///
     /// # Errors
     /// Nothing counts; the earlier checkpoints stand.

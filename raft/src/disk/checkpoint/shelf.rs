@@ -28,12 +28,17 @@ pub(super) struct Standing {
     pub(super) bytes: Bytes,
 }
 
+fn age(standing: &Arc<Standing>) -> (u64, u64) {
+    (standing.id.index, standing.id.serial)
+}
+
 /// Chunks that are not collected for as long as somebody else holds this.
 pub(super) type Reserved = Arc<BTreeSet<[u8; 32]>>;
 
 #[derive(Debug, Default)]
 struct State {
-    /// Oldest first.
+    /// By the last entry they contain, oldest first. That is not the order in which they came:
+    /// while one was written here, one of a later entry may have come from another replica.
     standing: Vec<Arc<Standing>>,
     /// Superseded, but still in use when last looked at.
     retired: Vec<Arc<Standing>>,
@@ -68,6 +73,7 @@ impl Shelf {
                     Err(error) => set_aside(&path, &error),
                 }
             }
+            state.standing.sort_by_key(age);
         }
         Ok(Self { dir, group, writing: Mutex::default(), state: Mutex::new(state) })
     }
@@ -167,6 +173,7 @@ impl Shelf {
         let id = standing.id;
         let mut state = self.state.lock();
         state.standing.push(Arc::new(standing));
+        state.standing.sort_by_key(age);
         let superseded = state.standing.len().saturating_sub(limits::CHECKPOINTS_KEPT);
         let superseded: Vec<_> = state.standing.drain(..superseded).collect();
         state.retired.extend(superseded);

@@ -213,6 +213,27 @@ fn disk_a_checkpoint_travels_and_only_what_is_missing_is_sent() {
 }
 
 #[test]
+fn disk_the_newest_checkpoint_is_that_of_the_latest_entry_in_whatever_order_they_came() {
+    let (there, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (sender, receiver) = (open(&there), open(&here));
+    sender.write(ONE, meta(70), ice(&[("late", Some("state"))])).unwrap();
+    receiver.write(ONE, meta(30), ice(&[("early", Some("state"))])).unwrap();
+    let pinned = sender.newest(ONE).unwrap();
+    let mut incoming = receiver.incoming(ONE, &pinned.manifest()).unwrap();
+    send(&pinned, &mut incoming);
+    incoming.finish().unwrap();
+    // A state that was frozen before the other one came is only written now.
+    receiver.write(ONE, meta(50), ice(&[("early", Some("other"))])).unwrap();
+    for receiver in [receiver, open(&here)] {
+        assert_eq!(receiver.newest(ONE).unwrap().meta().index, 70);
+        assert_eq!(receiver.latest(ONE).unwrap().unwrap().meta().index, 70);
+        assert_eq!(receiver.oldest_index(ONE), Some(50));
+    }
+    // What was let go of when the late one came is still there to be kept.
+    open(&here).write(ONE, meta(80), ice(&[("late", None)])).unwrap();
+}
+
+#[test]
 fn disk_pieces_that_do_not_fit_are_refused_and_leave_nothing() {
     let (there, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (sender, receiver) = (open(&there), open(&here));
