@@ -2,7 +2,7 @@
 //!
 //! Promise: a seed that fails is told with what was wrong and the one command that repeats it; the
 //! exit code is 1 then. With `--twice` each seed runs twice and the first step in which the runs
-//! differ is told.
+//! differ is told. Refused: options it does not know.
 
 #![allow(clippy::print_stdout, reason = "a program that prints")]
 
@@ -10,60 +10,67 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use actors::simulation::{Plan, Report, run};
-use clap::Parser;
 
-/// Runs a whole cluster in one thread, under virtual time, with faults out of a seed, and judges it.
-#[derive(Debug, Parser)]
-#[command(
-    name = "simulate",
-    after_help = "Examples:
-  simulate --seeds 200                  seeds 1 to 200, a virtual minute each
-  simulate --seed 137 --story           one seed, and everything that happened in it
-  simulate --seed 137 --twice           whether it happens the same way twice"
-)]
+const HELP: &str = "\
+Runs a whole cluster in one thread, under virtual time, with faults out of a seed, and judges it.
+
+  --seed S          the first seed [default: 1]
+  --seeds N         how many seeds [default: 1]
+  --seconds T       how long faults and clients go on in each, in virtual seconds [default: 60]
+  --no-faults       only clients
+  --lying-disks     disks also say that they synced what they did not: writes may be lost
+  --twice           run each seed twice and tell the first step that differs
+  --first-failure   end with the first seed that is violated
+  --story           tell everything that happened
+
+Examples:
+  simulate --seeds 200            seeds 1 to 200, a virtual minute each
+  simulate --seed 137 --story     one seed, and everything that happened in it";
+
+/// What was asked.
 struct Asked {
-    /// The first seed
-    #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many seeds
-    #[arg(long, default_value_t = 1)]
     seeds: u64,
-    /// How long faults and clients go on in each, in virtual seconds
-    #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Only clients, no faults
-    #[arg(long)]
-    no_faults: bool,
-    /// Disks also say that they synced what they did not: writes may be lost
-    #[arg(long)]
-    lying_disks: bool,
-    /// Run each seed twice and tell the first step that differs
-    #[arg(long)]
+    faults: bool,
+    lying: bool,
     twice: bool,
-    /// End with the first seed that is violated
-    #[arg(long)]
     first_failure: bool,
-    /// Tell everything that happened
-    #[arg(long)]
     story: bool,
 }
 
-impl Asked {
-    fn plan(&self, seed: u64) -> Plan {
-        let length = Duration::from_secs(self.seconds);
-        Plan { faults: !self.no_faults, lying: self.lying_disks, ..Plan::new(seed, length) }
+/// `None`: how to ask.
+fn asked() -> Result<Option<Asked>, String> {
+    let mut asked = Asked {
+        seed: 1,
+        seeds: 1,
+        seconds: 60,
+        faults: true,
+        lying: false,
+        twice: false,
+        first_failure: false,
+        story: false,
+    };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut number = || -> Result<u64, String> {
+            let text = words.next().ok_or_else(|| format!("{word} needs a number"))?;
+            text.parse().map_err(|_| format!("{word} {text}: not a number"))
+        };
+        match word.as_str() {
+            "--seed" => asked.seed = number()?,
+            "--seeds" => asked.seeds = number()?,
+            "--seconds" => asked.seconds = number()?,
+            "--no-faults" => asked.faults = false,
+            "--lying-disks" => asked.lying = true,
+            "--twice" => asked.twice = true,
+            "--first-failure" => asked.first_failure = true,
+            "--story" => asked.story = true,
+            "--help" | "-h" => return Ok(None),
+            other => return Err(format!("{other} is not known; --help says what is")),
+        }
     }
-
-    /// What runs one of the seeds again, and tells all of it.
-    fn again(&self, seed: u64) -> String {
-        let no_faults = if self.no_faults { " --no-faults" } else { "" };
-        let lying = if self.lying_disks { " --lying-disks" } else { "" };
-        format!(
-            "cargo run --release -p actors --example simulate -- --seed {seed} --seconds \
-             {}{no_faults}{lying} --story",
-            self.seconds
-        )
-    }
+    Ok(Some(asked))
 }
 
 /// Sums over all seeds.
@@ -149,15 +156,25 @@ fn tell(asked: &Asked, seed: u64, report: &Report, wall: Duration) {
     );
     report.violations.iter().for_each(|wrong| println!("  {wrong}"));
     if !holds {
-        println!("  again: {}", asked.again(seed));
+        let no_faults = if asked.faults { "" } else { " --no-faults" };
+        let lying = if asked.lying { " --lying-disks" } else { "" };
+        println!(
+            "  again: cargo run --release -p actors --example simulate -- --seed {seed} \
+             --seconds {}{no_faults}{lying} --story",
+            asked.seconds
+        );
     }
 }
 
 fn main() -> Result<(), String> {
-    let asked = Asked::parse();
+    let Some(asked) = asked()? else {
+        println!("{HELP}");
+        return Ok(());
+    };
     let (began, mut sums) = (Instant::now(), Sums::default());
     for seed in asked.seed..asked.seed + asked.seeds {
-        let plan = asked.plan(seed);
+        let length = Duration::from_secs(asked.seconds);
+        let plan = Plan { faults: asked.faults, lying: asked.lying, ..Plan::new(seed, length) };
         let failed = |error: std::io::Error| format!("seed {seed} could not be run: {error}");
         let one = Instant::now();
         let report = run(plan).map_err(failed)?;
