@@ -36,6 +36,7 @@ use crate::rpc::{Call, Refusal, Response};
 use crate::state_machine::Applier;
 use crate::status;
 use crate::types::{DiskCounters, GroupId};
+use crate::verifier::Verifier;
 
 /// All replicas of one node. Cheap to clone.
 #[derive(Clone)]
@@ -48,6 +49,8 @@ struct Inner {
     local: Vec<(GroupId, ReplicaId)>,
     running: Mutex<HashMap<GroupId, Slot>>,
     permits: Arc<Semaphore>,
+    /// Held by the replica whose chunks are looked at.
+    verifying: Arc<Semaphore>,
     /// No earlier process of this node counted streams of appends from here.
     stream_base: u64,
     nudging: Mutex<Option<JoinHandle<()>>>,
@@ -88,6 +91,7 @@ impl Groups {
             local,
             running: Mutex::default(),
             permits: Arc::new(Semaphore::new(limits::CHECKPOINTS_AT_ONCE)),
+            verifying: Arc::new(Semaphore::new(1)),
             stream_base: unforeseen() >> 1,
             nudging: Mutex::new(None),
         }));
@@ -266,13 +270,16 @@ impl Inner {
             let store = store.open_group(key)?;
             let state = Replica::new(key, machine, checkpoints, store, due);
             let checkpoint = state.restore_newest()?;
-            Ok::<_, Fatal>((Arc::new(state), checkpoint))
+            let doubted = state.checkpoints.doubted(key).map_err(fatal)?;
+            Ok::<_, Fatal>((Arc::new(state), checkpoint, doubted))
         });
-        let (state, checkpoint) = restored.await.map_err(fatal)??;
+        let (state, checkpoint, doubted) = restored.await.map_err(fatal)??;
         let log = Log::new(key, shared);
         log.agree(checkpoint).await?;
         let timing = &self.config.timing;
         let peers = Peers::new(self.network.clone(), group, replica, timing, self.stream_base);
+        let (looked_at, permit) = (state.clone(), self.verifying.clone());
+        let verifier = Verifier { replica: looked_at, peers: peers.clone(), permit, doubted };
         let config = consensus::config(group, timing);
         let applier = Applier(state.clone());
         let raft = Raft::new(replica.0, config, peers, log, applier).await;
@@ -285,6 +292,7 @@ impl Inner {
         let tasks = vec![
             tokio::spawn(status::follow(raft.clone(), state.clone(), watched)),
             tokio::spawn(keeper.run(asked)),
+            tokio::spawn(verifier.run()),
         ];
         let patience = timing.call_timeout();
         let inbox = Inbox::new(raft.clone(), state.clone(), wal.clone(), patience);
@@ -378,13 +386,18 @@ fn open_disk(config: &GroupsConfig) -> Result<Opened, Fatal> {
     Ok((Disk { log, checkpoints, store: Arc::new(store) }, local, bell))
 }
 
-/// Asks the replicas whose entries keep the oldest segment alive for checkpoints.
+/// Asks the replicas whose entries keep the oldest segment alive for checkpoints, and ends a node
+/// whose working store hangs.
 async fn nudge(groups: std::sync::Weak<Inner>) {
     loop {
         tokio::time::sleep(limits::CHECKPOINT_HOLDING_CHECK).await;
         let Some(inner) = groups.upgrade() else { return };
         let groups = Groups(inner);
         let Ok(disk) = groups.disk() else { return };
+        if disk.store.is_stuck(limits::STORE_PATIENCE) {
+            let reason = "the working store's writer does not come back from the database";
+            return (groups.0.config.on_fatal)(reason.to_owned());
+        }
         for (key, _) in disk.log.wal.holding().into_iter().take(limits::CHECKPOINTS_AT_ONCE) {
             if let Some(group) = groups.get(GroupId(key.group)) {
                 group.inner().replica.nudge();

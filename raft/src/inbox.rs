@@ -17,12 +17,14 @@ use openraft::raft::{AppendEntriesRequest, SnapshotResponse};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::blocking::blocking;
 use crate::consensus::{Types, Vote};
 use crate::disk::Wal;
 use crate::replica::Replica;
 use crate::rpc::{Body, Call, Refusal, Response, Turn};
 use crate::state_machine::Applier;
 use crate::transfer::Arrivals;
+use crate::verifier;
 
 /// The receiving end of one replica.
 pub(crate) struct Inbox {
@@ -104,6 +106,17 @@ impl Inbox {
                 let done = self.raft.install_full_snapshot(vote, snapshot).await;
                 done.map(Response::Checkpoint).map_err(|error| Refusal::Stopped(error.to_string()))
             }
+            Body::ChunkPiece { hash, offset } => self.chunk_piece(hash, offset).await,
+        }
+    }
+
+    async fn chunk_piece(&self, hash: [u8; 32], offset: u64) -> Result<Response, Refusal> {
+        let replica = self.replica.clone();
+        let read = blocking(move || verifier::piece(&replica, hash, offset)).await;
+        match read {
+            Ok(Ok(bytes)) => Ok(Response::ChunkPiece(bytes)),
+            Ok(Err(error)) => Err(Refusal::Checkpoint(error.to_string())),
+            Err(error) => Err(Refusal::Checkpoint(error.to_string())),
         }
     }
 

@@ -39,6 +39,7 @@ pub mod testing;
 mod timing;
 mod transfer;
 mod types;
+mod verifier;
 
 pub use blocking::blocking;
 pub use error::{Fatal, ProposeError, ReadError};

@@ -60,6 +60,9 @@ pub const STORE_VALUE_BYTES: usize = 32 << 10;
 pub const STORE_PUT_CHANGES: usize = 256;
 /// Memory for pages of the database.
 pub const STORE_CACHE_BYTES: u64 = 16 << 20;
+/// A writer that is at one thing for longer never comes back: the longest, emptying what a large
+/// replica has, takes seconds.
+pub const STORE_PATIENCE: Duration = Duration::from_mins(2);
 /// Size of the database's segments; a power of two. See [`STORE_VALUE_BYTES`].
 pub const STORE_SEGMENT_BYTES: usize = 4 << 20;
 /// Databases that were moved aside and are kept for somebody to look at.

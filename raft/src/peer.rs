@@ -21,7 +21,7 @@ use openraft::raft::{
 };
 use openraft::{OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
 
-use crate::consensus::{Types, Vote};
+use crate::consensus::{StoredMembership, Types, Vote};
 use crate::limits;
 use crate::network::{Lane, Network, NetworkError};
 use crate::rpc::{Body, Call, Refusal, Response, Turn};
@@ -60,6 +60,12 @@ impl Peers {
             call_timeout: timing.call_timeout(),
             streams: AtomicU64::new(stream_base),
         }))
+    }
+
+    /// The ways to all others of a membership, for what is large.
+    pub(crate) fn others(&self, membership: &StoredMembership) -> Vec<Peer> {
+        let others = membership.nodes().filter(|&(&id, _)| id != self.0.replica.0);
+        others.map(|(&id, member)| self.peer(id, member, Lane::Bulk)).collect()
     }
 
     fn peer(&self, to: u64, member: &Member, lane: Lane) -> Peer {

@@ -21,7 +21,7 @@ use crate::consensus::{Entry, LogEntry, LogId, Reply, StoredMembership, Types, t
 use crate::disk::{CheckpointError, CheckpointMeta, Checkpoints, GroupKey, GroupStore, Pinned};
 use crate::error::Fatal;
 use crate::limits;
-use crate::machine::{Frozen, Machine, Store};
+use crate::machine::{ChunkSource, Frozen, Machine, Store};
 
 /// How far a replica is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -125,42 +125,49 @@ impl Replica {
         self.nudged.swap(false, Ordering::Relaxed)
     }
 
-    /// Gives the machine its newest checkpoint, if there is one. Returns that checkpoint's log id.
+    /// Gives the machine its newest checkpoint of which it reads no damaged chunk, if there is one.
+    /// Returns that checkpoint's log id.
     pub(crate) fn restore_newest(&self) -> Result<Option<LogId>, Fatal> {
-        match self.checkpoints.latest(self.key).map_err(fatal)? {
-            Some(pinned) => self.restore(&pinned).map(Some),
-            None => {
-                if self.store.needs_rebuild() {
-                    self.bell.notify_one();
-                }
-                Ok(None)
-            }
+        let restored = self.guard("restoring the newest checkpoint", || {
+            let mut seat = self.seat.lock();
+            let load = |pinned: &Pinned| self.load(&mut seat, pinned);
+            let loaded = self.checkpoints.load(self.key, load).map_err(fatal)?;
+            let Some((pinned, loaded)) = loaded else { return Ok(None) };
+            loaded?;
+            self.stand_at(&mut seat, &pinned).map(Some)
+        })?;
+        if restored.is_none() && self.store.needs_rebuild() {
+            self.bell.notify_one();
         }
+        Ok(restored)
     }
 
     /// Replaces the machine's state by a checkpoint's.
     pub(crate) fn restore(&self, pinned: &Pinned) -> Result<LogId, Fatal> {
-        let id = self.guard("restoring a checkpoint", || {
+        self.guard("restoring a checkpoint", || {
             let mut seat = self.seat.lock();
-            self.restore_into(&mut seat, pinned)
-        })?;
-        self.checkpoint_stands(pinned, u64::MAX);
-        Ok(id)
+            self.load(&mut seat, pinned).map_err(fatal)??;
+            self.stand_at(&mut seat, pinned)
+        })
     }
 
-    fn restore_into(&self, seat: &mut Seat, pinned: &Pinned) -> Result<LogId, Fatal> {
+    fn load(&self, seat: &mut Seat, pinned: &Pinned) -> Result<Result<(), Fatal>, CheckpointError> {
+        pinned.read(|source| seat.machine.restore(pinned.meta().index, source))
+    }
+
+    /// The machine's state is a checkpoint's now.
+    fn stand_at(&self, seat: &mut Seat, pinned: &Pinned) -> Result<LogId, Fatal> {
         let meta = pinned.meta();
         let damaged = |error| Fatal(format!("{}: checkpoint {}: {error}", self.key, meta.index));
         let id: LogId = codec::decode(&meta.log_id).map_err(damaged)?;
-        let membership = codec::decode(&meta.membership).map_err(damaged)?;
-        seat.machine.restore(meta.index, pinned)?;
+        seat.membership = codec::decode(&meta.membership).map_err(damaged)?;
+        seat.applied = Some(id);
         // What is between is handed to no store any more.
         if self.store.stored() < meta.index {
             self.store.lose();
         }
-        seat.applied = Some(id);
-        seat.membership = membership;
         self.advance(id);
+        self.checkpoint_stands(pinned, u64::MAX);
         Ok(id)
     }
 
@@ -281,7 +288,9 @@ impl Replica {
         };
         let of_it = newest.filter(|newest| newest.meta().index == index);
         let pinned = of_it.ok_or_else(|| fatal("another checkpoint came meanwhile"))?;
-        frozen.fill(&pinned, &mut |change| rebuild.put(change))?;
+        let fill =
+            |source: &dyn ChunkSource| frozen.fill(source, &mut |change| rebuild.put(change));
+        pinned.read(fill).map_err(fatal)??;
         rebuild.finish(index)
     }
 
@@ -359,7 +368,7 @@ mod tests {
     use super::*;
     use crate::consensus::log_id;
     use crate::disk::StoreFiles;
-    use crate::machine::{Change, ChunkSink, ChunkSource};
+    use crate::machine::{Change, ChunkSink};
     use crate::testing::Tally;
 
     #[test]

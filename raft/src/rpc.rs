@@ -42,6 +42,8 @@ pub(crate) enum Body {
     CheckpointPiece { checkpoint: u64, hash: [u8; 32], offset: u64, bytes: Bytes },
     /// Everything was sent: install it.
     CheckpointEnd { vote: Vote, checkpoint: u64 },
+    /// A piece of a chunk that is damaged at the sender's.
+    ChunkPiece { hash: [u8; 32], offset: u64 },
 }
 
 /// The place of an append among those sent without waiting for each other's answers.
@@ -65,6 +67,8 @@ pub(crate) enum Response {
     PieceTaken,
     Checkpoint(SnapshotResponse<Types>),
     Refused(Refusal),
+    /// From the offset that was asked on.
+    ChunkPiece(Bytes),
 }
 
 /// Why a call was not acted upon.

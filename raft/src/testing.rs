@@ -199,6 +199,10 @@ impl Tally {
     }
 }
 
+/// Name and content of a chunk every checkpoint of a [`Tally`] has and none reads when it is
+/// restored, as those of old events.
+pub const UNREAD: &str = "read by nobody at a start";
+
 /// The store's key of the n-th entry.
 fn key(number: usize) -> Bytes {
     Bytes::copy_from_slice(&(number as u64).to_be_bytes())
@@ -234,7 +238,7 @@ impl Machine for Tally {
 
     fn restore(&mut self, index: u64, source: &dyn ChunkSource) -> Result<(), Fatal> {
         let mut entries = Vec::new();
-        for name in source.names() {
+        for name in source.names().into_iter().filter(|name| name != UNREAD) {
             let chunk = source.get(&name).ok_or_else(|| Fatal(format!("no chunk {name}")))?;
             let chunk: Vec<Bytes> =
                 model::codec::decode(&chunk).map_err(|error| Fatal(error.to_string()))?;
@@ -266,6 +270,7 @@ struct FrozenTally {
 
 impl Frozen for FrozenTally {
     fn write(self: Box<Self>, sink: &mut dyn ChunkSink) {
+        sink.put(UNREAD, UNREAD.as_bytes().to_vec());
         for (number, chunk) in self.entries.chunks(SEALED).enumerate() {
             let name = format!("entries/{number:08}");
             if number < self.kept {

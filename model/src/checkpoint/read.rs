@@ -293,6 +293,8 @@ fn bad(name: &str, reason: impl Into<String>) -> BadChunk {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
     use crate::ids::Offset;
     use crate::testing::{Chunks, Shop, rule};
@@ -320,6 +322,30 @@ mod tests {
         let mut chunks = Chunks::default();
         partition.chunks(&mut chunks);
         chunks
+    }
+
+    /// Counts the event segments that are read.
+    struct Counted<'a>(&'a Chunks, Cell<u64>);
+
+    impl ChunkSource for Counted<'_> {
+        fn get(&self, name: &str) -> Option<Vec<u8>> {
+            self.1.set(self.1.get() + u64::from(crate::checkpoint::is_event_chunk(name)));
+            self.0.get(name)
+        }
+
+        fn names(&self) -> Vec<String> {
+            self.0.names()
+        }
+    }
+
+    #[test]
+    fn however_many_events_there_are_the_last_two_segments_are_read() {
+        for events in [SEGMENT_EVENTS + 1, 8 * SEGMENT_EVENTS + 1] {
+            let written = chunks(&shop(events).partition);
+            let counted = Counted(&written, Cell::new(0));
+            Partition::from_chunks(&counted).unwrap();
+            assert_eq!(counted.1.get(), 2, "{events} events");
+        }
     }
 
     #[test]

@@ -19,10 +19,12 @@
 //! sends is not removed.
 //!
 //! **Refused.** A byte that is not what was written is never handed out: whoever reads checks the
-//! hash, and the error names the file.
+//! hash, and the error names the file. A start reads what it loads into memory; the rest is looked
+//! at afterwards, and mended from another replica.
 
 mod incoming;
 mod manifest;
+mod pinned;
 mod shelf;
 #[cfg(test)]
 mod tests;
@@ -38,13 +40,15 @@ use bytes::Bytes;
 use model::mutant::{self, Mutant};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use crate::disk::GroupKey;
-use crate::disk::checkpoint::shelf::{Shelf, Standing};
+use crate::disk::checkpoint::shelf::Shelf;
 use crate::disk::device::sync_dir;
-use crate::machine::{ChunkSource, Frozen};
+use crate::machine::Frozen;
 
 pub use incoming::Incoming;
+pub use pinned::Pinned;
 
 /// What a checkpoint says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,23 +167,40 @@ impl Checkpoints {
         self.shelf(group)?.write(meta, frozen)
     }
 
-    /// The newest checkpoint whose every byte is what was written. A damaged one is set aside, with
-    /// a warning that names the file, and the older one is taken. Reads everything: for starts.
+    /// Hands the newest checkpoint to `load`. Where that says it is damaged, it is set aside, with a
+    /// warning that names the file, and the older one is handed over. What `load` does not read is
+    /// not looked at, so that a start takes no longer the more history there is: see
+    /// [`Checkpoints::doubted`].
     ///
     /// # Errors
     /// When there are checkpoints and all are damaged; they stay, so that the next start says so
     /// too.
-    pub fn latest(&self, group: GroupKey) -> Result<Option<Pinned>, CheckpointError> {
+    pub fn load<T>(
+        &self,
+        group: GroupKey,
+        mut load: impl FnMut(&Pinned) -> Result<T, CheckpointError>,
+    ) -> Result<Option<(Pinned, T)>, CheckpointError> {
         let shelf = self.shelf(group)?;
-        let found = shelf.latest()?;
-        Ok(found.map(|standing| Pinned { shelf, standing }))
+        shelf.load(|standing| {
+            let pinned = Pinned::new(shelf.clone(), standing.clone());
+            load(&pinned).map(|loaded| (pinned, loaded))
+        })
+    }
+
+    /// Rung when chunks of the newest checkpoint should be looked at: after a start, which read
+    /// only some, and when somebody met a damaged one.
+    ///
+    /// # Errors
+    /// When the system refuses to look at the replica's folder.
+    pub fn doubted(&self, group: GroupKey) -> Result<Arc<Notify>, CheckpointError> {
+        Ok(self.shelf(group)?.doubted.clone())
     }
 
     /// The newest checkpoint, without reading its chunks: for sending, where hashes are checked.
     pub fn newest(&self, group: GroupKey) -> Option<Pinned> {
         let shelf = self.shelf(group).ok()?;
         let standing = shelf.newest()?;
-        Some(Pinned { shelf, standing })
+        Some(Pinned::new(shelf, standing))
     }
 
     /// The index below which the log may be purged: that of the older of the last two checkpoints.
@@ -223,68 +244,6 @@ impl Checkpoints {
         let shelf = Arc::new(Shelf::open(self.dir_of(group), group)?);
         shelves.insert(group, shelf.clone());
         Ok(shelf)
-    }
-}
-
-/// A checkpoint that is not collected while this handle lives.
-#[derive(Debug, Clone)]
-pub struct Pinned {
-    shelf: Arc<Shelf>,
-    standing: Arc<Standing>,
-}
-
-impl Pinned {
-    /// Which.
-    pub fn id(&self) -> CheckpointId {
-        self.standing.id
-    }
-
-    /// What it says about itself.
-    pub fn meta(&self) -> &CheckpointMeta {
-        &self.standing.manifest.meta
-    }
-
-    /// The manifest as it is sent to another replica; see [`Checkpoints::incoming`].
-    pub fn manifest(&self) -> Bytes {
-        self.standing.bytes.clone()
-    }
-
-    /// All chunks, in the order they were written.
-    pub fn chunks(&self) -> &[ChunkInfo] {
-        &self.standing.manifest.chunks
-    }
-
-    /// A piece of a chunk, for sending; shorter at the chunk's end. The first piece is only given
-    /// out if the whole chunk is what was written. Blocks.
-    ///
-    /// # Errors
-    /// When the chunk is damaged, none of this checkpoint's, or the system refuses.
-    pub fn piece(&self, hash: [u8; 32], offset: u64, len: usize) -> Result<Bytes, CheckpointError> {
-        let chunk = self.chunks().iter().find(|chunk| chunk.hash == hash);
-        let chunk = chunk.ok_or_else(|| CheckpointError::piece("no such chunk"))?;
-        if offset == 0 {
-            let mut bytes = Bytes::from(self.shelf.read_chunk(chunk)?);
-            bytes.truncate(len);
-            return Ok(bytes);
-        }
-        let path = self.shelf.chunk_path(&hash);
-        let left = usize::try_from(chunk.len.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; len.min(left)];
-        let read = fs::File::open(&path).and_then(|file| file.read_exact_at(&mut bytes, offset));
-        read.map_err(CheckpointError::io(&path))?;
-        Ok(bytes.into())
-    }
-}
-
-impl ChunkSource for Pinned {
-    fn get(&self, name: &str) -> Option<Vec<u8>> {
-        let chunk = self.standing.manifest.chunk(name)?;
-        let read = self.shelf.read_chunk(chunk);
-        read.inspect_err(|error| tracing::error!(name, %error, "a checkpoint's chunk")).ok()
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.chunks().iter().map(|chunk| chunk.name.clone()).collect()
     }
 }
 

@@ -1,7 +1,10 @@
 //! What is left after a stop: everything acknowledged, on every node, however it is brought there.
 
+use std::path::PathBuf;
+
 use bytes::Bytes;
 use model::NodeId;
+use raft::testing::UNREAD;
 use raft::{GroupId, Lane, Store};
 
 use crate::cluster::{Cluster, patiently};
@@ -165,6 +168,32 @@ async fn a_newest_checkpoint_that_is_lost_costs_nothing() {
     cluster.leader(G).await;
     let expected: Vec<Bytes> = (0..60).map(entry).collect();
     assert_eq!(cluster.tally(node, G).entries(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_start_reads_is_mended_from_another_replica_while_this_one_serves() {
+    let mut cluster = Cluster::start(3, [1]).await;
+    cluster.propose(G, entry(0)).await;
+    for node in cluster.running() {
+        cluster.counted(node, G, 1).await;
+        cluster.group(node, G).checkpoint().await.unwrap();
+    }
+    for damage in ["flip", "cut", "gone"] {
+        cluster.close(NodeId(3)).await;
+        let shelf = std::fs::read_dir(cluster.dir(NodeId(3)).join("checkpoints")).unwrap();
+        let chunks = shelf.map(|found| found.unwrap().path()).next().unwrap().join("chunks");
+        let mut files = std::fs::read_dir(chunks).unwrap().map(|found| found.unwrap().path());
+        let whole = |file: &PathBuf| std::fs::read(file).is_ok_and(|b| b == UNREAD.as_bytes());
+        let file = files.find(whole).unwrap();
+        match damage {
+            "flip" => std::fs::write(&file, UNREAD.to_uppercase()).unwrap(),
+            "cut" => std::fs::write(&file, "r").unwrap(),
+            _ => std::fs::remove_file(&file).unwrap(),
+        }
+        cluster.open(NodeId(3)).await;
+        cluster.counted(NodeId(3), G, 1).await;
+        patiently("the chunk", || async { whole(&file).then_some(()) }).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::disk::checkpoint::manifest::{Manifest, hex};
 use crate::disk::checkpoint::{UNFINISHED, make_dir, write_whole};
@@ -56,6 +57,8 @@ pub(super) struct Shelf {
     /// Held while chunks become files here, so that none is collected before its manifest stands.
     writing: Mutex<()>,
     state: Mutex<State>,
+    /// Rung when the newest one's chunks should be looked at.
+    pub(super) doubted: Arc<Notify>,
 }
 
 impl Shelf {
@@ -75,7 +78,8 @@ impl Shelf {
             }
             state.standing.sort_by_key(age);
         }
-        Ok(Self { dir, group, writing: Mutex::default(), state: Mutex::new(state) })
+        let (writing, state) = (Mutex::default(), Mutex::new(state));
+        Ok(Self { dir, group, writing, state, doubted: Arc::default() })
     }
 
     pub(super) fn newest(&self) -> Option<Arc<Standing>> {
@@ -88,19 +92,23 @@ impl Shelf {
         Some(state.standing[older].id.index)
     }
 
-    /// The newest one that is whole. Newer ones that are not are set aside.
-    pub(super) fn latest(&self) -> Result<Option<Arc<Standing>>, CheckpointError> {
+    /// What `load` makes of the newest one that it does not find damaged. Newer ones are set aside.
+    pub(super) fn load<T>(
+        &self,
+        mut load: impl FnMut(&Arc<Standing>) -> Result<T, CheckpointError>,
+    ) -> Result<Option<T>, CheckpointError> {
         let all = self.state.lock().standing.clone();
         let mut damaged: Vec<(CheckpointId, CheckpointError)> = Vec::new();
         for standing in all.iter().rev() {
-            let mut chunks = standing.manifest.chunks.iter();
-            match chunks.try_for_each(|chunk| self.read_chunk(chunk).map(drop)) {
-                Ok(()) => {
+            match load(standing) {
+                Ok(loaded) => {
                     for (id, error) in damaged {
                         self.state.lock().standing.retain(|standing| standing.id != id);
                         set_aside(&self.manifest_path(id.serial), &error);
                     }
-                    return Ok(Some(standing.clone()));
+                    // It read what it needed: the rest is looked at while the replica serves.
+                    self.doubted.notify_one();
+                    return Ok(Some(loaded));
                 }
                 Err(error) => damaged.push((standing.id, error)),
             }
@@ -218,6 +226,15 @@ impl Shelf {
         }
     }
 
+    /// Writes a chunk again that is not what was written.
+    pub(super) fn mend(&self, chunk: &ChunkInfo, bytes: &[u8]) -> Result<(), CheckpointError> {
+        let _writing = self.writing.lock();
+        write_whole(&self.chunk_path(&chunk.hash), bytes)?;
+        let chunks = self.dir.join("chunks");
+        sync_dir(&chunks).map_err(CheckpointError::io(&chunks))?;
+        self.read_chunk(chunk).map(drop)
+    }
+
     /// Keeps chunks from being collected for as long as what is returned lives, and a place to put
     /// what comes.
     pub(super) fn reserve(
@@ -286,6 +303,7 @@ impl Sink<'_> {
             self.chunks.push(chunk.clone());
             Ok(())
         } else {
+            self.shelf.doubted.notify_one();
             Err(CheckpointError::damaged(&path, "it is missing or cut off"))
         }
     }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use futures::FutureExt;
 use tempfile::TempDir;
 
 use super::*;
-use crate::machine::ChunkSink;
+use crate::machine::{ChunkSink, ChunkSource};
 
 const ONE: GroupKey = GroupKey { group: 1, replica: 10 };
 const TWO: GroupKey = GroupKey { group: 2, replica: 20 };
@@ -42,8 +43,33 @@ fn open(dir: &TempDir) -> Checkpoints {
 }
 
 fn content(pinned: &Pinned) -> BTreeMap<String, String> {
-    let text = |name: &String| String::from_utf8(pinned.get(name).unwrap()).unwrap();
-    pinned.names().iter().map(|name| (name.clone(), text(name))).collect()
+    let all: Option<BTreeMap<_, _>> = pinned
+        .read(|source| {
+            let text = |name: &String| String::from_utf8(source.get(name)?).ok();
+            source.names().iter().map(|name| Some((name.clone(), text(name)?))).collect()
+        })
+        .unwrap();
+    all.unwrap()
+}
+
+/// The newest checkpoint of which the chunks that are read are whole.
+fn load(
+    checkpoints: &Checkpoints,
+    group: GroupKey,
+    is_read: impl Fn(&str) -> bool,
+) -> Result<Option<Pinned>, CheckpointError> {
+    let read = |source: &dyn ChunkSource| {
+        source.names().iter().filter(|name| is_read(name)).for_each(|name| drop(source.get(name)));
+    };
+    let loaded = checkpoints.load(group, |pinned| pinned.read(read))?;
+    Ok(loaded.map(|(pinned, ())| pinned))
+}
+
+fn load_whole(
+    checkpoints: &Checkpoints,
+    group: GroupKey,
+) -> Result<Option<Pinned>, CheckpointError> {
+    load(checkpoints, group, |_| true)
 }
 
 fn content_of(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -61,7 +87,7 @@ fn chunk_files(dir: &TempDir, group: GroupKey) -> Vec<PathBuf> {
 fn disk_a_checkpoint_comes_back_and_what_did_not_change_is_not_written_again() {
     let dir = tempfile::tempdir().unwrap();
     let checkpoints = open(&dir);
-    assert!(checkpoints.latest(ONE).unwrap().is_none());
+    assert!(load_whole(&checkpoints, ONE).unwrap().is_none());
     checkpoints.write(ONE, meta(5), ice(&[("b", Some("bee")), ("a", Some("ay"))])).unwrap();
     assert_eq!(checkpoints.oldest_index(ONE), None);
     let written = chunk_files(&dir, ONE);
@@ -76,12 +102,13 @@ fn disk_a_checkpoint_comes_back_and_what_did_not_change_is_not_written_again() {
     assert_eq!(chunk_files(&dir, ONE).len(), 3);
 
     let checkpoints = open(&dir);
-    let latest = checkpoints.latest(ONE).unwrap().unwrap();
+    let latest = load_whole(&checkpoints, ONE).unwrap().unwrap();
     assert_eq!((latest.id(), latest.meta()), (id, &meta(9)));
-    assert_eq!(latest.names(), ["b", "again", "empty"]);
+    let names: Vec<_> = latest.chunks().iter().map(|chunk| chunk.name.as_str()).collect();
+    assert_eq!(names, ["b", "again", "empty"]);
     assert_eq!(content(&latest), content_of(&[("b", "bee"), ("again", "ay"), ("empty", "")]));
-    assert_eq!(latest.get("a"), None);
-    assert!(checkpoints.latest(TWO).unwrap().is_none());
+    assert_eq!(latest.read(|source| source.get("a")).unwrap(), None, "it has none of this name");
+    assert!(load_whole(&checkpoints, TWO).unwrap().is_none());
 }
 
 #[test]
@@ -139,20 +166,70 @@ fn disk_a_damaged_newest_checkpoint_gives_way_to_the_older_one() {
         }
         let checkpoints = open(&dir);
         let newest = checkpoints.newest(ONE).unwrap();
-        assert_eq!(newest.get("a"), None, "a damaged chunk is never handed out");
-        let latest = checkpoints.latest(ONE).unwrap().unwrap();
+        let mut handed_out = None;
+        newest.read(|source| handed_out = source.get("a")).unwrap_err();
+        assert_eq!(handed_out, None, "a damaged chunk is never handed out");
+        let latest = load_whole(&checkpoints, ONE).unwrap().unwrap();
         assert_eq!(latest.meta(), &meta(1), "{damage}");
         assert_eq!(checkpoints.newest(ONE).unwrap().meta(), &meta(1));
-        assert_eq!(open(&dir).latest(ONE).unwrap().unwrap().meta(), &meta(1));
+        assert_eq!(load_whole(&open(&dir), ONE).unwrap().unwrap().meta(), &meta(1));
     }
     // What both share: there is nothing to fall back to, and every start says so.
     write(&open(&dir));
     let file = chunk("same");
     fs::write(&file, "sane").unwrap();
     for _ in 0..2 {
-        let error = open(&dir).latest(ONE).unwrap_err();
+        let error = load_whole(&open(&dir), ONE).unwrap_err();
         assert!(error.to_string().contains(&*file.to_string_lossy()), "{error}");
     }
+}
+
+#[test]
+fn disk_a_start_looks_at_what_it_reads_and_the_rest_is_mended_later() {
+    let dir = tempfile::tempdir().unwrap();
+    for index in [1, 2] {
+        let chunks = [("state", Some("state")), ("old", Some("events")), ("new", Some("more"))];
+        open(&dir).write(ONE, meta(index), ice(&chunks)).unwrap();
+    }
+    let file = |text: &str| {
+        let hash = *blake3::hash(text.as_bytes()).as_bytes();
+        open(&dir).dir_of(ONE).join("chunks").join(manifest::hex(&hash))
+    };
+    fs::write(file("events"), "damage").unwrap();
+    let checkpoints = open(&dir);
+    let loaded = load(&checkpoints, ONE, |name| name == "state").unwrap().unwrap();
+    assert_eq!(loaded.meta(), &meta(2));
+    let damaged = |chunk: &&ChunkInfo| loaded.verify(chunk).is_err();
+    let found: Vec<ChunkInfo> = loaded.chunks().iter().filter(damaged).cloned().collect();
+    let [old] = &*found else { panic!("{found:?}") };
+    assert_eq!(old.name, "old");
+    let error = loaded.verify(old).unwrap_err();
+    assert!(error.to_string().contains(&*file("events").to_string_lossy()), "{error}");
+    assert!(loaded.piece(old.hash, 0, 3).is_err(), "nor is it sent");
+    loaded.mend(old, b"other damage").unwrap_err();
+    assert_eq!(fs::read(file("events")).unwrap(), b"damage");
+    loaded.mend(old, b"events").unwrap();
+    assert_eq!(loaded.chunks().iter().filter(damaged).count(), 0);
+    load_whole(&open(&dir), ONE).unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn disk_whoever_meets_damage_and_every_start_rings_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let checkpoints = open(&dir);
+    let rung = || checkpoints.doubted(ONE).unwrap().notified().now_or_never().is_some();
+    load_whole(&checkpoints, ONE).unwrap();
+    checkpoints.write(ONE, meta(1), ice(&[("a", Some("ay"))])).unwrap();
+    assert!(!rung(), "there is nothing to look at");
+    let loaded = load_whole(&checkpoints, ONE).unwrap().unwrap();
+    assert!(rung() && !rung(), "a start");
+    fs::write(chunk_files(&dir, ONE).pop().unwrap(), "a").unwrap();
+    loaded.read(|source| source.get("a")).unwrap_err();
+    assert!(rung() && !rung(), "a reader");
+    loaded.piece(loaded.chunks()[0].hash, 0, 1).unwrap_err();
+    assert!(rung() && !rung(), "a sender");
+    checkpoints.write(ONE, meta(2), ice(&[("a", None)])).unwrap_err();
+    assert!(rung() && !rung(), "a writer that keeps it");
 }
 
 #[test]
@@ -167,12 +244,12 @@ fn disk_a_manifest_damaged_at_any_byte_gives_way_too() {
         let mut damaged = bytes.clone();
         damaged[at] ^= 1 << (at % 8);
         fs::write(&path, damaged).unwrap();
-        assert_eq!(open(&dir).latest(ONE).unwrap().unwrap().meta(), &meta(1), "byte {at}");
+        assert_eq!(load_whole(&open(&dir), ONE).unwrap().unwrap().meta(), &meta(1), "byte {at}");
         fs::write(&path, &bytes[..at]).unwrap();
-        assert_eq!(open(&dir).latest(ONE).unwrap().unwrap().meta(), &meta(1), "cut at {at}");
+        assert_eq!(load_whole(&open(&dir), ONE).unwrap().unwrap().meta(), &meta(1), "cut at {at}");
     }
     fs::write(&path, &bytes).unwrap();
-    assert_eq!(open(&dir).latest(ONE).unwrap().unwrap().meta(), &meta(2));
+    assert_eq!(load_whole(&open(&dir), ONE).unwrap().unwrap().meta(), &meta(2));
 }
 
 /// Sends what is missing in pieces of three bytes.
@@ -206,7 +283,7 @@ fn disk_a_checkpoint_travels_and_only_what_is_missing_is_sent() {
     send(&pinned, &mut incoming);
     let id = incoming.finish().unwrap();
     assert_eq!((id.index, id.group), (7, TWO));
-    let latest = open(&here).latest(TWO).unwrap().unwrap();
+    let latest = load_whole(&open(&here), TWO).unwrap().unwrap();
     assert_eq!(latest.manifest(), pinned.manifest());
     assert_eq!(content(&latest), content(&pinned));
     receiver.write(TWO, meta(8), ice(&[("a", None), ("s", None)])).unwrap();
@@ -226,7 +303,7 @@ fn disk_the_newest_checkpoint_is_that_of_the_latest_entry_in_whatever_order_they
     receiver.write(ONE, meta(50), ice(&[("early", Some("other"))])).unwrap();
     for receiver in [receiver, open(&here)] {
         assert_eq!(receiver.newest(ONE).unwrap().meta().index, 70);
-        assert_eq!(receiver.latest(ONE).unwrap().unwrap().meta().index, 70);
+        assert_eq!(load_whole(&receiver, ONE).unwrap().unwrap().meta().index, 70);
         assert_eq!(receiver.oldest_index(ONE), Some(50));
     }
     // What was let go of when the late one came is still there to be kept.

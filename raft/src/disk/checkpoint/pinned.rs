@@ -1,0 +1,130 @@
+//! Pinned: a checkpoint somebody reads, sends or mends.
+//!
+//! Promise: while a handle lives, none of its chunks is collected; a chunk that is not what was
+//! written is never handed out, and whoever meets one rings for it to be looked after.
+
+use std::cell::RefCell;
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::disk::checkpoint::shelf::{Shelf, Standing};
+use crate::disk::{CheckpointError, CheckpointId, CheckpointMeta, ChunkInfo};
+use crate::machine::ChunkSource;
+
+/// A checkpoint that is not collected while this handle lives.
+#[derive(Debug, Clone)]
+pub struct Pinned {
+    shelf: Arc<Shelf>,
+    standing: Arc<Standing>,
+}
+
+impl Pinned {
+    pub(super) fn new(shelf: Arc<Shelf>, standing: Arc<Standing>) -> Self {
+        Self { shelf, standing }
+    }
+
+    /// Which.
+    pub fn id(&self) -> CheckpointId {
+        self.standing.id
+    }
+
+    /// What it says about itself.
+    pub fn meta(&self) -> &CheckpointMeta {
+        &self.standing.manifest.meta
+    }
+
+    /// The manifest as it is sent to another replica; see `Checkpoints::incoming`.
+    pub fn manifest(&self) -> Bytes {
+        self.standing.bytes.clone()
+    }
+
+    /// All chunks, in the order they were written.
+    pub fn chunks(&self) -> &[ChunkInfo] {
+        &self.standing.manifest.chunks
+    }
+
+    /// Lends the chunks to `reader`. Blocks.
+    ///
+    /// # Errors
+    /// When one that it asked for is damaged, the first: what it made of that counts for nothing.
+    pub fn read<T>(
+        &self,
+        reader: impl FnOnce(&dyn ChunkSource) -> T,
+    ) -> Result<T, CheckpointError> {
+        let reading = Reading { pinned: self, damage: RefCell::default() };
+        let made = reader(&reading);
+        reading.damage.into_inner().map_or(Ok(made), Err)
+    }
+
+    /// A piece of a chunk, for sending; shorter at the chunk's end. The first piece is only given
+    /// out if the whole chunk is what was written. Blocks.
+    ///
+    /// # Errors
+    /// When the chunk is damaged, none of this checkpoint's, or the system refuses.
+    pub fn piece(&self, hash: [u8; 32], offset: u64, len: usize) -> Result<Bytes, CheckpointError> {
+        let chunk = self.chunks().iter().find(|chunk| chunk.hash == hash);
+        let chunk = chunk.ok_or_else(|| CheckpointError::piece("no such chunk"))?;
+        if offset == 0 {
+            let mut bytes = Bytes::from(self.chunk(chunk)?);
+            bytes.truncate(len);
+            return Ok(bytes);
+        }
+        let path = self.shelf.chunk_path(&hash);
+        let left = usize::try_from(chunk.len.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; len.min(left)];
+        let read = fs::File::open(&path).and_then(|file| file.read_exact_at(&mut bytes, offset));
+        read.map_err(CheckpointError::io(&path))?;
+        Ok(bytes.into())
+    }
+
+    /// Whether a chunk is what was written. Reads all of it.
+    ///
+    /// # Errors
+    /// What is wrong with it, naming the file.
+    pub fn verify(&self, chunk: &ChunkInfo) -> Result<(), CheckpointError> {
+        self.shelf.read_chunk(chunk).map(drop)
+    }
+
+    /// Writes a damaged chunk again, out of bytes that came from another replica. When it returns,
+    /// they are durable and were read back.
+    ///
+    /// # Errors
+    /// When the bytes are not that chunk's, or the system refuses: nothing changed.
+    pub fn mend(&self, chunk: &ChunkInfo, bytes: &[u8]) -> Result<(), CheckpointError> {
+        if *blake3::hash(bytes).as_bytes() != chunk.hash {
+            return Err(CheckpointError::piece("the chunk that came has another hash"));
+        }
+        self.shelf.mend(chunk, bytes)
+    }
+
+    fn chunk(&self, chunk: &ChunkInfo) -> Result<Vec<u8>, CheckpointError> {
+        self.shelf.read_chunk(chunk).inspect_err(|_| self.shelf.doubted.notify_one())
+    }
+}
+
+/// A checkpoint's chunks while somebody reads them.
+struct Reading<'a> {
+    pinned: &'a Pinned,
+    /// The first that was not what was written.
+    damage: RefCell<Option<CheckpointError>>,
+}
+
+impl ChunkSource for Reading<'_> {
+    fn get(&self, name: &str) -> Option<Vec<u8>> {
+        let chunk = self.pinned.standing.manifest.chunk(name)?;
+        match self.pinned.chunk(chunk) {
+            Ok(bytes) => Some(bytes),
+            Err(error) => {
+                self.damage.borrow_mut().get_or_insert(error);
+                None
+            }
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.pinned.chunks().iter().map(|chunk| chunk.name.clone()).collect()
+    }
+}
