@@ -156,6 +156,11 @@ impl Cluster {
         wait_until("a node can serve", || router.ready().is_ok()).await;
     }
 
+    /// Where a node stands among the nodes.
+    pub(crate) fn place_of(&self, id: NodeId) -> usize {
+        self.nodes.iter().position(|node| node.id == id).expect("a node of this cluster")
+    }
+
     pub(crate) fn router(&self, node: usize) -> Router {
         self.nodes[node].running.router()
     }

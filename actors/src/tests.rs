@@ -62,7 +62,7 @@ async fn a_copy_of_the_catalogue_that_was_brought_up_to_now_has_what_was_agreed_
 async fn however_many_would_catch_up_a_leader_that_hangs_is_asked_once() {
     let cluster = Cluster::start(3).await;
     let leader = cluster.router(0).0.changes.leader().unwrap();
-    let place = cluster.nodes.iter().position(|node| node.id == leader).unwrap();
+    let place = cluster.place_of(leader);
     let follower = cluster.router((place + 1) % 3);
     cluster.hang(place);
     let all = (0..50).map(|_| Branches::catch_up(&follower));
@@ -78,7 +78,7 @@ async fn a_leader_that_hangs_is_waited_for_until_another_leads_and_no_longer() {
     accept(&cluster.router(0), insert("dar", "n1", "before")).await;
     let partition = cluster.router(0).locate(&key("dar")).unwrap();
     let leader = cluster.router(0).leader_of(partition).unwrap();
-    let place = cluster.nodes.iter().position(|node| node.id == leader).unwrap();
+    let place = cluster.place_of(leader);
     let follower = cluster.router((place + 1) % 3);
     cluster.hang(place);
     // It would be waited for without end; the limit only keeps a broken test from hanging.
@@ -189,7 +189,7 @@ async fn writes_go_on_when_the_leader_dies() {
     accept(&cluster.router(0), insert("dar", "n0", "x")).await;
     let partition = cluster.router(0).locate(&key("dar")).unwrap();
     let leader = cluster.router(0).leader_of(partition).unwrap();
-    let place = cluster.nodes.iter().position(|node| node.id == leader).unwrap();
+    let place = cluster.place_of(leader);
     cluster.kill(place).await;
     let router = cluster.router(0);
     for n in 1..=5 {
@@ -281,7 +281,7 @@ async fn the_last_word_outlives_the_node_that_owned_the_topic() {
     router.publish(post("t", 1)).await.unwrap();
     let partition = model::cluster::partition_of_topic("t", router.catalogue().partitions);
     let owner = router.leader_of(partition).unwrap();
-    let place = cluster.nodes.iter().position(|node| node.id == owner).unwrap();
+    let place = cluster.place_of(owner);
     cluster.kill(place).await;
     for place in 0..2 {
         let mut ear = cluster.router(place).listen("t".to_owned()).await.unwrap();
@@ -321,7 +321,7 @@ async fn a_change_of_the_catalogue_is_known_here_when_it_is_made() {
 async fn a_change_whose_leader_hangs_is_made_by_the_next() {
     let cluster = Cluster::start(3).await;
     let leader = cluster.router(0).0.changes.leader().unwrap();
-    let place = cluster.nodes.iter().position(|node| node.id == leader).unwrap();
+    let place = cluster.place_of(leader);
     let follower = cluster.router((place + 1) % 3);
     cluster.hang(place);
     // The limit only keeps a broken test from hanging.

@@ -54,8 +54,8 @@ impl Verifier {
     /// The chunks of the newest checkpoint that are not what was written.
     async fn damaged(&self) -> Result<Vec<ChunkInfo>, Fatal> {
         let mut damaged = Vec::new();
-        let Some(pinned) = self.newest() else { return Ok(damaged) };
         let _permit = self.permit.acquire().await.map_err(fatal)?;
+        let Some(pinned) = self.newest() else { return Ok(damaged) };
         for chunk in pinned.chunks() {
             let begun = Instant::now();
             let (reading, read) = (pinned.clone(), chunk.clone());
