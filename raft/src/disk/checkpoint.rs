@@ -167,9 +167,9 @@ impl Checkpoints {
         self.shelf(group)?.write(meta, frozen)
     }
 
-    /// Hands the newest checkpoint to `load`. Where that says it is damaged, it is set aside, with a
-    /// warning that names the file, and the older one is handed over. What `load` does not read is
-    /// not looked at, so that a start takes no longer the more history there is: see
+    /// Hands the newest checkpoint to `load`. Where that says it is damaged, it is set aside, with
+    /// a warning that names the file, and the older one is handed over. What `load` does not read
+    /// is not looked at, so that a start takes no longer the more history there is: see
     /// [`Checkpoints::doubted`].
     ///
     /// # Errors
