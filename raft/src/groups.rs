@@ -386,18 +386,13 @@ fn open_disk(config: &GroupsConfig) -> Result<Opened, Fatal> {
     Ok((Disk { log, checkpoints, store: Arc::new(store) }, local, bell))
 }
 
-/// Asks the replicas whose entries keep the oldest segment alive for checkpoints, and ends a node
-/// whose working store hangs.
+/// Asks the replicas whose entries keep the oldest segment alive for checkpoints.
 async fn nudge(groups: std::sync::Weak<Inner>) {
     loop {
         tokio::time::sleep(limits::CHECKPOINT_HOLDING_CHECK).await;
         let Some(inner) = groups.upgrade() else { return };
         let groups = Groups(inner);
         let Ok(disk) = groups.disk() else { return };
-        if disk.store.is_stuck(limits::STORE_PATIENCE) {
-            let reason = "the working store's writer does not come back from the database";
-            return (groups.0.config.on_fatal)(reason.to_owned());
-        }
         for (key, _) in disk.log.wal.holding().into_iter().take(limits::CHECKPOINTS_AT_ONCE) {
             if let Some(group) = groups.get(GroupId(key.group)) {
                 group.inner().replica.nudge();

@@ -60,9 +60,6 @@ pub const STORE_VALUE_BYTES: usize = 32 << 10;
 pub const STORE_PUT_CHANGES: usize = 256;
 /// Memory for pages of the database.
 pub const STORE_CACHE_BYTES: u64 = 16 << 20;
-/// A writer that is at one thing for longer never comes back: the longest, emptying what a large
-/// replica has, takes seconds.
-pub const STORE_PATIENCE: Duration = Duration::from_mins(2);
 /// Size of the database's segments; a power of two. See [`STORE_VALUE_BYTES`].
 pub const STORE_SEGMENT_BYTES: usize = 4 << 20;
 /// Databases that were moved aside and are kept for somebody to look at.
@@ -99,6 +96,8 @@ pub const CHECKPOINTS_AT_ONCE: usize = 2;
 pub const CHECKPOINT_RETRY: Duration = Duration::from_secs(5);
 /// How often it is asked whose entries keep the oldest log segment alive.
 pub const CHECKPOINT_HOLDING_CHECK: Duration = Duration::from_secs(5);
+/// Wait before the other replicas are asked once more for chunks that are damaged here.
+pub const CHUNK_RETRY: Duration = Duration::from_mins(1);
 /// One message of a checkpoint on its way to another replica.
 pub const CHECKPOINT_PIECE_BYTES: usize = 256 << 10;
 /// Chunks of a checkpoint under way at the same time.

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use futures::FutureExt;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep};
 
@@ -41,20 +42,29 @@ impl Verifier {
     }
 
     async fn look(&self) -> Result<(), Fatal> {
-        let mut damaged = self.damaged().await?;
+        let mut known = None;
         loop {
-            damaged = self.mend(damaged).await?;
-            if damaged.is_empty() {
+            let permit = self.permit.acquire().await.map_err(fatal)?;
+            let damaged = match known.take() {
+                Some(damaged) => damaged,
+                None => self.damaged().await?,
+            };
+            let left = self.mend(damaged).await?;
+            drop(permit);
+            if left.is_empty() {
                 return Ok(());
             }
-            sleep(limits::CHECKPOINT_RETRY).await;
+            let group = self.replica.key;
+            tracing::warn!(%group, chunks = left.len(), "damaged chunks are not mended yet");
+            sleep(limits::CHUNK_RETRY).await;
+            // Somebody may have met another one.
+            known = self.doubted.notified().now_or_never().is_none().then_some(left);
         }
     }
 
     /// The chunks of the newest checkpoint that are not what was written.
     async fn damaged(&self) -> Result<Vec<ChunkInfo>, Fatal> {
         let mut damaged = Vec::new();
-        let _permit = self.permit.acquire().await.map_err(fatal)?;
         let Some(pinned) = self.newest() else { return Ok(damaged) };
         for chunk in pinned.chunks() {
             let begun = Instant::now();
@@ -85,17 +95,19 @@ impl Verifier {
     /// Whether one of the other replicas had it.
     async fn mend_chunk(&self, pinned: &Pinned, chunk: &ChunkInfo) -> Result<bool, Fatal> {
         let group = self.replica.key;
-        for peer in self.peers.others(&self.replica.state().1) {
+        let replica = self.replica.clone();
+        let membership = blocking(move || replica.state().1).await.map_err(fatal)?;
+        for peer in self.peers.others(&membership) {
+            let name = &chunk.name;
             let bytes = match fetch(&peer, chunk).await {
                 Ok(bytes) => bytes,
                 Err(error) => {
-                    tracing::debug!(%group, chunk = chunk.name, %error, "it is not there");
+                    tracing::debug!(%group, chunk = name, %error, "it is not there");
                     continue;
                 }
             };
-            let (mending, chunk) = (pinned.clone(), chunk.clone());
-            let name = chunk.name.clone();
-            match blocking(move || mending.mend(&chunk, &bytes)).await.map_err(fatal)? {
+            let (mending, mended) = (pinned.clone(), chunk.clone());
+            match blocking(move || mending.mend(&mended, &bytes)).await.map_err(fatal)? {
                 Ok(()) => {
                     tracing::info!(%group, chunk = name, "a damaged chunk was mended");
                     return Ok(true);

@@ -19,8 +19,8 @@
 //! sends is not removed.
 //!
 //! **Refused.** A byte that is not what was written is never handed out: whoever reads checks the
-//! hash, and the error names the file. A start reads what it loads into memory; the rest is looked
-//! at afterwards, and mended from another replica.
+//! hash, and the error names the file. A start reads what it loads into memory and what the newest
+//! has that the older lacks; the rest is looked at afterwards, and mended from another replica.
 
 mod incoming;
 mod manifest;
@@ -168,8 +168,9 @@ impl Checkpoints {
     }
 
     /// Hands the newest checkpoint to `load`. Where that says it is damaged, it is set aside, with
-    /// a warning that names the file, and the older one is handed over. What `load` does not read
-    /// is not looked at, so that a start takes no longer the more history there is: see
+    /// a warning that names the file, and the older one is handed over; so it is where a chunk is
+    /// damaged that the older one lacks. What both share and `load` does not read is not looked
+    /// at, so that a start takes no longer the more history there is: see
     /// [`Checkpoints::doubted`].
     ///
     /// # Errors

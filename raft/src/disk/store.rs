@@ -57,8 +57,6 @@ struct Shared {
     /// Bytes of changes that wait for the writer; `None` once it has ended.
     queued: Mutex<Option<usize>>,
     room: Condvar,
-    /// Since when the writer has been at what it does now.
-    busy_since: Mutex<Option<Instant>>,
     jobs: SyncSender<Job>,
     /// The writer, where it has no thread.
     #[cfg(any(test, feature = "testing"))]
@@ -122,7 +120,6 @@ impl StoreFiles {
             generation: AtomicU64::new(0),
             queued: Mutex::new(Some(0)),
             room: Condvar::new(),
-            busy_since: Mutex::default(),
             jobs,
             #[cfg(any(test, feature = "testing"))]
             hand: Mutex::default(),
@@ -169,13 +166,6 @@ impl StoreFiles {
         groups.insert(group, Arc::clone(&store));
         self.shared.send(Job::Open(Arc::clone(&store)));
         Ok(store)
-    }
-
-    /// Whether the writer has been at one thing for longer than this: a call of the database that
-    /// never returns, as one that waits for a thread that could not be started. What is applied
-    /// waits for the writer, so that a node whose writer is stuck must end.
-    pub fn is_stuck(&self, patience: Duration) -> bool {
-        self.shared.busy_since.lock().is_some_and(|since| since.elapsed() > patience)
     }
 
     /// Bytes of the database's files.

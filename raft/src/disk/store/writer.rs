@@ -68,7 +68,6 @@ impl Writer {
                 None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(due) => jobs.recv_timeout(due),
             };
-            *self.shared.busy_since.lock() = Some(Instant::now());
             match job {
                 Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return self.write_out(),
                 Ok(job) => self.take(job),
@@ -77,7 +76,6 @@ impl Writer {
             if self.bytes >= STORE_GATHER_BYTES {
                 self.write_out();
             }
-            *self.shared.busy_since.lock() = None;
         }
     }
 
