@@ -22,6 +22,9 @@ pub const FOLLOWER_QUEUE_DELTAS: usize = 256;
 /// healthy commit by far. An attempt at a leader that lost its office ends when its successor is
 /// known.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a read waits for a replica that lags before it goes to the leader: above what a healthy
+/// one lags. One that just started may have the log of minutes before it.
+pub const LAG_PATIENCE: Duration = Duration::from_millis(100);
 /// Pause between two attempts: a new leader is noticed within it, and nobody spins.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(25);
 /// Events read from the log at once by a follower that catches up.

@@ -170,7 +170,12 @@ impl Cluster {
     pub(crate) fn hang(&self, place: usize) {
         let node = self.nodes[place].id;
         self.wires.1.lock().insert(node, 0);
-        self.network.isolate(node);
+        self.deafen(place);
+    }
+
+    /// The replicas of the node at this place hear nothing and are not heard; the node still is.
+    pub(crate) fn deafen(&self, place: usize) {
+        self.network.isolate(self.nodes[place].id);
     }
 
     /// How many calls a node that hangs has taken.

@@ -184,6 +184,21 @@ async fn a_follower_that_slept_reads_what_it_missed_from_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_reads_at_a_replica_that_lags_is_answered_by_the_leader() {
+    let cluster = Cluster::start(3).await;
+    accept(&cluster.router(0), insert("dar", "n1", "before")).await;
+    let partition = cluster.router(0).locate(&key("dar")).unwrap();
+    let leader = cluster.router(0).leader_of(partition).unwrap();
+    let place = cluster.place_of(leader);
+    let follower = (place + 1) % 3;
+    let knows = || cluster.router(follower).leader_of(partition) == Some(leader);
+    wait_until("the follower knows the leader", knows).await;
+    cluster.deafen(follower);
+    accept(&cluster.router(place), insert("dar", "n2", "after")).await;
+    assert_eq!(notes_of(&cluster.router(follower), "dar").await, ["n1", "n2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn writes_go_on_when_the_leader_dies() {
     let mut cluster = Cluster::start(3).await;
     accept(&cluster.router(0), insert("dar", "n0", "x")).await;

@@ -1,4 +1,5 @@
-//! Reads: a replica here answers once it is as fresh as asked; without one, a node that has one.
+//! Reads: a replica here answers once it is as fresh as asked. Without one, or where it lags, the
+//! leader does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +11,14 @@ use tokio::time::Instant;
 use super::{Partition, Router, final_word, no_leader};
 use crate::door::RouteError;
 use crate::heavy::heavy;
-use crate::limits::{ATTEMPT_TIMEOUT, REQUEST_DEADLINE, RETRY_PAUSE};
+use crate::limits::{ATTEMPT_TIMEOUT, LAG_PATIENCE, REQUEST_DEADLINE, RETRY_PAUSE};
 use crate::message::{Ask, Refusal, Reply, decode, encode};
 
 /// What a read can end in without an answer.
 pub(crate) enum Unread {
     Refused(Refusal),
+    /// The leader is known, and this replica does not have yet what was acknowledged.
+    Lags(Refusal),
     Rejected(model::Reject),
 }
 
@@ -38,7 +41,7 @@ impl Router {
             let refusal = match self.try_read(partition, &key, &read, level).await {
                 Ok(answer) => return Ok(answer),
                 Err(Unread::Rejected(reject)) => return Err(RouteError::Rejected(reject)),
-                Err(Unread::Refused(refusal)) => refusal,
+                Err(Unread::Refused(refusal) | Unread::Lags(refusal)) => refusal,
             };
             if Instant::now() + RETRY_PAUSE >= deadline {
                 return Err(unread(refusal));
@@ -55,7 +58,10 @@ impl Router {
         level: ReadLevel,
     ) -> Result<Answer, Unread> {
         if let Some(local) = self.0.partitions.get(partition) {
-            return self.read_here(partition, &local, key, read, level).await;
+            match self.read_here(partition, &local, key, read, level).await {
+                Err(Unread::Lags(_)) => {}
+                done => return done,
+            }
         }
         let holder = self.leader_of(partition).ok_or_else(no_leader)?;
         let ask = Ask::Read { key: key.clone(), read: read.clone(), level };
@@ -117,22 +123,25 @@ impl Router {
         &self,
         partition: PartitionId,
         local: &Partition,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Unread> {
         let status = local.group.status();
         if status.is_leader {
-            local.group.read_barrier().await?;
+            local.group.read_barrier().await.map_err(Refusal::from)?;
             return Ok(());
         }
-        let Some((_, leader)) = status.leader else { return Err(no_leader()) };
+        let Some((_, leader)) = status.leader else { return Err(no_leader().into()) };
         let message = encode(&Ask::ReadIndex(partition));
         let reply = self
             .ask_leader(partition, leader, Lane::Call, message, ATTEMPT_TIMEOUT)
             .await
             .map_err(|_| no_leader())?;
         match decode(&reply) {
-            Ok(Reply::Index(index)) => Ok(local.group.wait_applied(index, ATTEMPT_TIMEOUT).await?),
-            Ok(Reply::Refused(refusal)) => Err(refusal),
-            Ok(_) | Err(_) => Err(no_leader()),
+            Ok(Reply::Index(index)) => {
+                let applied = local.group.wait_applied(index, LAG_PATIENCE).await;
+                applied.map_err(|error| Unread::Lags(error.into()))
+            }
+            Ok(Reply::Refused(refusal)) => Err(refusal.into()),
+            Ok(_) | Err(_) => Err(no_leader().into()),
         }
     }
 
