@@ -96,21 +96,27 @@ pub(super) fn path_of(dir: &Path, serial: u64) -> PathBuf {
     dir.join(format!("{serial:016}{SUFFIX}"))
 }
 
-/// The serials of the segments in a directory, in order. What a crash left unfinished is removed.
+/// The serials of the segments in a directory, in order.
 pub(super) fn list(dir: &Path) -> io::Result<Vec<u64>> {
     let mut serials = Vec::new();
     for found in fs::read_dir(dir)? {
-        let found = found?;
-        let name = found.file_name();
-        let Some(name) = name.to_str() else { continue };
-        if name.ends_with(UNFINISHED) {
-            fs::remove_file(found.path())?;
-        } else if let Some(serial) = name.strip_suffix(SUFFIX).and_then(|n| n.parse().ok()) {
-            serials.push(serial);
-        }
+        let name = found?.file_name();
+        let stem = name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
+        serials.extend(stem.and_then(|stem| stem.parse::<u64>().ok()));
     }
     serials.sort_unstable();
     Ok(serials)
+}
+
+/// Removes what a crash left unfinished. Nobody may be making a segment there.
+pub(super) fn remove_unfinished(dir: &Path) -> io::Result<()> {
+    for found in fs::read_dir(dir)? {
+        let path = found?.path();
+        if path.to_str().is_some_and(|path| path.ends_with(UNFINISHED)) {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// An open segment.

@@ -102,8 +102,9 @@ fn remove(dir: &Path, serials: &[u64]) -> std::io::Result<()> {
 
 /// Reads, checks and replays all segments in order.
 fn walk(dir: &Path) -> Result<Walk, WalError> {
-    let serials =
-        segment::list(dir).map_err(|source| WalError::Io { path: dir.to_owned(), source })?;
+    let io = |source| WalError::Io { path: dir.to_owned(), source };
+    segment::remove_unfinished(dir).map_err(io)?;
+    let serials = segment::list(dir).map_err(io)?;
     let mut heads = Vec::new();
     for serial in serials {
         heads.push(Segment::peek(dir, serial)?);

@@ -310,3 +310,15 @@ fn disk_a_really_full_disk() {
     assert!(unmounted.success());
     outcome.unwrap();
 }
+
+#[test]
+fn disk_what_a_crash_left_unfinished_is_removed_by_the_next_open_and_by_nobody_else() {
+    let bench = Bench::new();
+    drop(bench.open());
+    let unfinished = bench.dir.path().join("0000000000000099.wal.new");
+    fs::write(&unfinished, b"half a segment").unwrap();
+    assert!(!bench.files().is_empty());
+    assert!(unfinished.exists(), "somebody may be making it");
+    drop(bench.open());
+    assert!(!unfinished.exists());
+}
