@@ -156,6 +156,13 @@ impl Cluster {
         wait_until("a node can serve", || router.ready().is_ok()).await;
     }
 
+    /// The place of the node that leads a branch's partition.
+    pub(crate) fn leader_of(&self, branch: &str) -> usize {
+        let router = self.router(0);
+        let partition = router.locate(&key(branch)).unwrap();
+        self.place_of(router.leader_of(partition).expect("somebody leads"))
+    }
+
     /// Where a node stands among the nodes.
     pub(crate) fn place_of(&self, id: NodeId) -> usize {
         self.nodes.iter().position(|node| node.id == id).expect("a node of this cluster")

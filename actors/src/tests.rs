@@ -7,6 +7,7 @@ use std::time::Duration;
 use model::{Answer, Change, ChangeRefused, Outcome, Read, ReadLevel, Value};
 
 use crate::door::{Branches, ChangeError, Cursor, FollowItem, Listening, Post, RouteError};
+use crate::message::{Ask, Refusal, Reply, decode, encode};
 use crate::partition;
 use crate::peers::Inbox as _;
 use crate::testing::{Cluster, accept, insert, key, wait_until};
@@ -76,9 +77,7 @@ async fn however_many_would_catch_up_a_leader_that_hangs_is_asked_once() {
 async fn a_leader_that_hangs_is_waited_for_until_another_leads_and_no_longer() {
     let cluster = Cluster::start(3).await;
     accept(&cluster.router(0), insert("dar", "n1", "before")).await;
-    let partition = cluster.router(0).locate(&key("dar")).unwrap();
-    let leader = cluster.router(0).leader_of(partition).unwrap();
-    let place = cluster.place_of(leader);
+    let place = cluster.leader_of("dar");
     let follower = cluster.router((place + 1) % 3);
     cluster.hang(place);
     // It would be waited for without end; the limit only keeps a broken test from hanging.
@@ -187,24 +186,26 @@ async fn a_follower_that_slept_reads_what_it_missed_from_the_log() {
 async fn who_reads_at_a_replica_that_lags_is_answered_by_the_leader() {
     let cluster = Cluster::start(3).await;
     accept(&cluster.router(0), insert("dar", "n1", "before")).await;
-    let partition = cluster.router(0).locate(&key("dar")).unwrap();
-    let leader = cluster.router(0).leader_of(partition).unwrap();
-    let place = cluster.place_of(leader);
-    let follower = (place + 1) % 3;
-    let knows = || cluster.router(follower).leader_of(partition) == Some(leader);
-    wait_until("the follower knows the leader", knows).await;
+    let place = cluster.leader_of("dar");
+    let (leader, follower) = (cluster.nodes[place].id, (place + 1) % 3);
+    // Both have the first note, so both know who leads.
+    assert_eq!(notes_of(&cluster.router(follower), "dar").await, ["n1"]);
     cluster.deafen(follower);
     accept(&cluster.router(place), insert("dar", "n2", "after")).await;
     assert_eq!(notes_of(&cluster.router(follower), "dar").await, ["n1", "n2"]);
+    // Whoever took it for the leader is told who is.
+    let (key, read, level) = (key("dar"), Read::Snapshot, ReadLevel::Linearizable);
+    let ask = encode(&Ask::Read { key, read, level });
+    let answer = cluster.router(follower).call(leader, ask).await;
+    let Ok(Reply::Refused(refusal)) = decode(&answer) else { panic!("it lags") };
+    assert_eq!(refusal, Refusal::NotLeader { hint: Some(leader) });
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_go_on_when_the_leader_dies() {
     let mut cluster = Cluster::start(3).await;
     accept(&cluster.router(0), insert("dar", "n0", "x")).await;
-    let partition = cluster.router(0).locate(&key("dar")).unwrap();
-    let leader = cluster.router(0).leader_of(partition).unwrap();
-    let place = cluster.place_of(leader);
+    let place = cluster.leader_of("dar");
     cluster.kill(place).await;
     let router = cluster.router(0);
     for n in 1..=5 {

@@ -188,7 +188,10 @@ impl Router {
         match self.read_here(partition, &local, &key, &read, level).await {
             Ok(answer) => Reply::Answer(bounded(answer)),
             Err(Unread::Rejected(reject)) => Reply::Rejected(reject),
-            Err(Unread::Refused(refusal) | Unread::Lags(refusal)) => Reply::Refused(refusal),
+            Err(Unread::Refused(refusal)) => Reply::Refused(refusal),
+            Err(Unread::Lags { leader }) => {
+                Reply::Refused(Refusal::NotLeader { hint: Some(leader) })
+            }
         }
     }
 

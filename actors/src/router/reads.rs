@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Answer, Branch, BranchKey, PartitionId, Read, ReadLevel};
+use model::{Answer, Branch, BranchKey, NodeId, PartitionId, Read, ReadLevel};
 use raft::Lane;
 use tokio::time::Instant;
 
@@ -17,8 +17,10 @@ use crate::message::{Ask, Refusal, Reply, decode, encode};
 /// What a read can end in without an answer.
 pub(crate) enum Unread {
     Refused(Refusal),
-    /// The leader is known, and this replica does not have yet what was acknowledged.
-    Lags(Refusal),
+    /// This replica does not have yet what was acknowledged; the leader, who said so, does.
+    Lags {
+        leader: NodeId,
+    },
     Rejected(model::Reject),
 }
 
@@ -41,7 +43,8 @@ impl Router {
             let refusal = match self.try_read(partition, &key, &read, level).await {
                 Ok(answer) => return Ok(answer),
                 Err(Unread::Rejected(reject)) => return Err(RouteError::Rejected(reject)),
-                Err(Unread::Refused(refusal) | Unread::Lags(refusal)) => refusal,
+                Err(Unread::Refused(refusal)) => refusal,
+                Err(Unread::Lags { leader }) => Refusal::NotLeader { hint: Some(leader) },
             };
             if Instant::now() + RETRY_PAUSE >= deadline {
                 return Err(unread(refusal));
@@ -57,13 +60,13 @@ impl Router {
         read: &Read,
         level: ReadLevel,
     ) -> Result<Answer, Unread> {
-        if let Some(local) = self.0.partitions.get(partition) {
-            match self.read_here(partition, &local, key, read, level).await {
-                Err(Unread::Lags(_)) => {}
+        let holder = match self.0.partitions.get(partition) {
+            Some(local) => match self.read_here(partition, &local, key, read, level).await {
+                Err(Unread::Lags { leader }) => leader,
                 done => return done,
-            }
-        }
-        let holder = self.leader_of(partition).ok_or_else(no_leader)?;
+            },
+            None => self.leader_of(partition).ok_or_else(no_leader)?,
+        };
         let ask = Ask::Read { key: key.clone(), read: read.clone(), level };
         let reply =
             self.0.peers.call(holder, Lane::Bulk, encode(&ask), ATTEMPT_TIMEOUT).await.map_err(
@@ -138,7 +141,7 @@ impl Router {
         match decode(&reply) {
             Ok(Reply::Index(index)) => {
                 let applied = local.group.wait_applied(index, LAG_PATIENCE).await;
-                applied.map_err(|error| Unread::Lags(error.into()))
+                applied.map_err(|_| Unread::Lags { leader })
             }
             Ok(Reply::Refused(refusal)) => Err(refusal.into()),
             Ok(_) | Err(_) => Err(no_leader().into()),
