@@ -130,8 +130,10 @@ impl Replica {
     pub(crate) fn restore_newest(&self) -> Result<Option<LogId>, Fatal> {
         let restored = self.guard("restoring the newest checkpoint", || {
             let mut seat = self.seat.lock();
-            let load = |pinned: &Pinned| self.load(&mut seat, pinned);
-            let loaded = self.checkpoints.load(self.key, load).map_err(fatal)?;
+            let restore = |meta: &CheckpointMeta, source: &dyn ChunkSource| {
+                seat.machine.restore(meta.index, source)
+            };
+            let loaded = self.checkpoints.load(self.key, restore).map_err(fatal)?;
             let Some((pinned, loaded)) = loaded else { return Ok(None) };
             loaded?;
             self.stand_at(&mut seat, &pinned).map(Some)
@@ -146,13 +148,10 @@ impl Replica {
     pub(crate) fn restore(&self, pinned: &Pinned) -> Result<LogId, Fatal> {
         self.guard("restoring a checkpoint", || {
             let mut seat = self.seat.lock();
-            self.load(&mut seat, pinned).map_err(fatal)??;
+            let index = pinned.meta().index;
+            pinned.read(|source| seat.machine.restore(index, source)).map_err(fatal)??;
             self.stand_at(&mut seat, pinned)
         })
-    }
-
-    fn load(&self, seat: &mut Seat, pinned: &Pinned) -> Result<Result<(), Fatal>, CheckpointError> {
-        pinned.read(|source| seat.machine.restore(pinned.meta().index, source))
     }
 
     /// The machine's state is a checkpoint's now.

@@ -29,7 +29,7 @@ mod shelf;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -43,9 +43,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::disk::GroupKey;
-use crate::disk::checkpoint::shelf::Shelf;
+use crate::disk::checkpoint::shelf::{Shelf, Standing};
 use crate::disk::device::sync_dir;
-use crate::machine::Frozen;
+use crate::machine::{ChunkSource, Frozen};
 
 pub use incoming::Incoming;
 pub use pinned::Pinned;
@@ -167,11 +167,10 @@ impl Checkpoints {
         self.shelf(group)?.write(meta, frozen)
     }
 
-    /// Hands the newest checkpoint to `load`. Where that says it is damaged, it is set aside, with
-    /// a warning that names the file, and the older one is handed over; so it is where a chunk is
-    /// damaged that the older one lacks. What both share and `load` does not read is not looked
-    /// at, so that a start takes no longer the more history there is: see
-    /// [`Checkpoints::doubted`].
+    /// Lends the chunks of the newest checkpoint to `load`. Where one is damaged that it reads, or
+    /// that the older checkpoint lacks, the newest is set aside, with a warning that names the
+    /// file, and the older one is lent. What both share and `load` does not read is not looked at,
+    /// so that a start takes no longer the more history there is: see [`Checkpoints::doubted`].
     ///
     /// # Errors
     /// When there are checkpoints and all are damaged; they stay, so that the next start says so
@@ -179,12 +178,18 @@ impl Checkpoints {
     pub fn load<T>(
         &self,
         group: GroupKey,
-        mut load: impl FnMut(&Pinned) -> Result<T, CheckpointError>,
+        mut load: impl FnMut(&CheckpointMeta, &dyn ChunkSource) -> T,
     ) -> Result<Option<(Pinned, T)>, CheckpointError> {
         let shelf = self.shelf(group)?;
-        shelf.load(|standing| {
+        shelf.load(|standing, older| {
             let pinned = Pinned::new(shelf.clone(), standing.clone());
-            load(&pinned).map(|loaded| (pinned, loaded))
+            let hashes = |older: &Standing| older.manifest.chunks.iter().map(|c| c.hash).collect();
+            let known: Option<BTreeSet<[u8; 32]>> = older.map(hashes);
+            let is_new = |chunk: &ChunkInfo| {
+                known.as_ref().is_some_and(|known| !known.contains(&chunk.hash))
+            };
+            let loaded = pinned.read_and_verify(|source| load(pinned.meta(), source), is_new)?;
+            Ok((pinned, loaded))
         })
     }
 

@@ -4,6 +4,7 @@
 //! written is never handed out, and whoever meets one rings for it to be looked after.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -54,9 +55,24 @@ impl Pinned {
         &self,
         reader: impl FnOnce(&dyn ChunkSource) -> T,
     ) -> Result<T, CheckpointError> {
-        let reading = Reading { pinned: self, damage: RefCell::default() };
+        self.read_and_verify(reader, |_| false)
+    }
+
+    /// The same, and reads also what `matters` and `reader` did not ask for.
+    pub(super) fn read_and_verify<T>(
+        &self,
+        reader: impl FnOnce(&dyn ChunkSource) -> T,
+        matters: impl Fn(&ChunkInfo) -> bool,
+    ) -> Result<T, CheckpointError> {
+        let reading =
+            Reading { pinned: self, read: RefCell::default(), damage: RefCell::default() };
         let made = reader(&reading);
-        reading.damage.into_inner().map_or(Ok(made), Err)
+        let Reading { read, damage, .. } = reading;
+        damage.into_inner().map_or(Ok(()), Err)?;
+        let read = read.into_inner();
+        let unread = self.chunks().iter().filter(|chunk| !read.contains(&chunk.hash));
+        unread.filter(|chunk| matters(chunk)).try_for_each(|chunk| self.verify(chunk))?;
+        Ok(made)
     }
 
     /// A piece of a chunk, for sending; shorter at the chunk's end. The first piece is only given
@@ -108,6 +124,8 @@ impl Pinned {
 /// A checkpoint's chunks while somebody reads them.
 struct Reading<'a> {
     pinned: &'a Pinned,
+    /// What was asked for.
+    read: RefCell<BTreeSet<[u8; 32]>>,
     /// The first that was not what was written.
     damage: RefCell<Option<CheckpointError>>,
 }
@@ -115,6 +133,7 @@ struct Reading<'a> {
 impl ChunkSource for Reading<'_> {
     fn get(&self, name: &str) -> Option<Vec<u8>> {
         let chunk = self.pinned.standing.manifest.chunk(name)?;
+        self.read.borrow_mut().insert(chunk.hash);
         match self.pinned.chunk(chunk) {
             Ok(bytes) => Some(bytes),
             Err(error) => {

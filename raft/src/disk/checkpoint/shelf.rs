@@ -93,21 +93,16 @@ impl Shelf {
     }
 
     /// What `load` makes of the newest one that it does not find damaged. Newer ones are set aside.
-    /// Also where what `load` does not read is damaged, as long as the older one and the log still
-    /// give the same: what both share is looked at later.
+    /// `load` is also given the next older one.
     pub(super) fn load<T>(
         &self,
-        mut load: impl FnMut(&Arc<Standing>) -> Result<T, CheckpointError>,
+        mut load: impl FnMut(&Arc<Standing>, Option<&Standing>) -> Result<T, CheckpointError>,
     ) -> Result<Option<T>, CheckpointError> {
         let all = self.state.lock().standing.clone();
         let mut damaged: Vec<(CheckpointId, CheckpointError)> = Vec::new();
         for (place, standing) in all.iter().enumerate().rev() {
-            let loaded = load(standing).and_then(|loaded| {
-                let older = place.checked_sub(1).map(|place| &all[place]);
-                older.map_or(Ok(()), |older| self.verify_news(standing, older))?;
-                Ok(loaded)
-            });
-            match loaded {
+            let older = place.checked_sub(1).map(|place| &*all[place]);
+            match load(standing, older) {
                 Ok(loaded) => {
                     for (id, error) in damaged {
                         self.state.lock().standing.retain(|standing| standing.id != id);
@@ -121,13 +116,6 @@ impl Shelf {
             }
         }
         damaged.into_iter().next().map_or(Ok(None), |(_, error)| Err(error))
-    }
-
-    /// Reads the chunks of one that an older one lacks.
-    fn verify_news(&self, one: &Standing, older: &Standing) -> Result<(), CheckpointError> {
-        let known: BTreeSet<_> = older.manifest.chunks.iter().map(|chunk| chunk.hash).collect();
-        let mut news = one.manifest.chunks.iter().filter(|chunk| !known.contains(&chunk.hash));
-        news.try_for_each(|chunk| self.read_chunk(chunk).map(drop))
     }
 
     /// Writes a frozen state.

@@ -6,7 +6,7 @@ use futures::FutureExt;
 use tempfile::TempDir;
 
 use super::*;
-use crate::machine::{ChunkSink, ChunkSource};
+use crate::machine::ChunkSink;
 
 const ONE: GroupKey = GroupKey { group: 1, replica: 10 };
 const TWO: GroupKey = GroupKey { group: 2, replica: 20 };
@@ -58,10 +58,10 @@ fn load(
     group: GroupKey,
     is_read: impl Fn(&str) -> bool,
 ) -> Result<Option<Pinned>, CheckpointError> {
-    let read = |source: &dyn ChunkSource| {
+    let read = |_: &CheckpointMeta, source: &dyn ChunkSource| {
         source.names().iter().filter(|name| is_read(name)).for_each(|name| drop(source.get(name)));
     };
-    let loaded = checkpoints.load(group, |pinned| pinned.read(read))?;
+    let loaded = checkpoints.load(group, read)?;
     Ok(loaded.map(|(pinned, ())| pinned))
 }
 
