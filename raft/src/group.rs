@@ -15,11 +15,12 @@ use openraft::errors::{
     ClientWriteError, ForwardReason, ForwardToLeader, InitializeError, LinearizableReadError,
     RaftError,
 };
+use openraft::raft::ClientWriteResponse;
 use openraft::vote::leader_id_std::CommittedLeaderId;
 use openraft::{ChangeMembers, Raft, ReadPolicy};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::consensus::{Entry, Types, Waiter};
+use crate::consensus::{Entry, Metrics, Types, Waiter};
 use crate::disk::Wal;
 use crate::error::{Fatal, ProposeError, ReadError};
 use crate::inbox::Inbox;
@@ -201,7 +202,7 @@ impl ReplicaGroup {
         member: Member,
     ) -> Result<(), ProposeError> {
         self.writable()?;
-        self.changed(self.0.raft.add_learner(replica.0, member, false).await)
+        self.changed(self.0.raft.add_learner(replica.0, member, false).await).await
     }
 
     /// Leader only: makes exactly these replicas the voters; former voters leave the group.
@@ -213,7 +214,7 @@ impl ReplicaGroup {
         self.writable()?;
         let voters: BTreeSet<u64> = voters.into_iter().map(|replica| replica.0).collect();
         let change = ChangeMembers::ReplaceAllVoters(voters);
-        self.changed(self.0.raft.change_membership(change, false).await)
+        self.changed(self.0.raft.change_membership(change, false).await).await
     }
 
     /// Leader only: a replica without a vote leaves the group.
@@ -223,7 +224,7 @@ impl ReplicaGroup {
     pub async fn remove_learner(&self, replica: ReplicaId) -> Result<(), ProposeError> {
         self.writable()?;
         let change = ChangeMembers::RemoveNodes(BTreeSet::from([replica.0]));
-        self.changed(self.0.raft.change_membership(change, false).await)
+        self.changed(self.0.raft.change_membership(change, false).await).await
     }
 
     /// Leader only: asks another voter to lead. Returns once it was asked; `watch` tells the rest.
@@ -261,12 +262,21 @@ impl ReplicaGroup {
         self.0.wal.writable().map_err(unavailable)
     }
 
-    fn changed<T>(
+    /// A change of members has ended: waits until the status here tells it too.
+    async fn changed(
         &self,
-        result: Result<T, RaftError<Types, ClientWriteError<Types>>>,
+        result: Result<ClientWriteResponse<Types>, RaftError<Types, ClientWriteError<Types>>>,
     ) -> Result<(), ProposeError> {
         match result {
-            Ok(_) => Ok(()),
+            Ok(written) => {
+                let told = |metrics: &Metrics| {
+                    metrics.membership_config.log_id().as_ref() >= Some(&written.log_id)
+                };
+                let waiting = self.0.raft.wait(Some(limits::STATUS_INTERVAL));
+                // A core that stops meanwhile undoes nothing.
+                let _ = waiting.metrics(told, "the new members").await;
+                Ok(())
+            }
             Err(RaftError::APIError(error)) => Err(self.refused(error)),
             Err(RaftError::Fatal(_)) => Err(ProposeError::Indeterminate),
         }
