@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use model::{
     Catalogue, CatalogueEntry, Change, NodeId, NodeRecord, PartitionId, Placement, ReplicaId,
     cluster,
@@ -30,6 +31,9 @@ pub(crate) mod machine;
 const TURN: Duration = Duration::from_millis(500);
 /// Most voters of group 0; every other node follows it as a learner (decision 4).
 const VOTERS_MAX: usize = 5;
+
+/// Partitions that start at once: while one waits for the disk, another reads what came.
+const PARTITIONS_AT_ONCE: usize = 4;
 
 /// What the control actor is told.
 pub(crate) enum Message {
@@ -224,15 +228,16 @@ impl State {
     }
 
     async fn start_partitions(&self, catalogue: &Catalogue, myself: &ActorRef<Message>) {
-        for (partition, placement) in &catalogue.placements {
-            let Some(replica) = placement.replica_on(self.start.node.id) else { continue };
-            if self.start.running.get(*partition).is_some() {
-                continue;
-            }
-            if let Err(error) = self.start_partition(*partition, replica, placement, myself).await {
+        let mine = catalogue.placements.iter().filter_map(|(&partition, placement)| {
+            let replica = placement.replica_on(self.start.node.id)?;
+            self.start.running.get(partition).is_none().then_some((partition, replica, placement))
+        });
+        let start = async |(partition, replica, placement)| {
+            if let Err(error) = self.start_partition(partition, replica, placement, myself).await {
                 tracing::error!(%partition, %error, "a partition did not start on this node");
             }
-        }
+        };
+        futures::stream::iter(mine).for_each_concurrent(PARTITIONS_AT_ONCE, start).await;
     }
 
     async fn start_partition(

@@ -4,6 +4,7 @@
 //! Refused: a state directory another process uses, and a log that is not what was written.
 
 mod config;
+mod starts;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hasher};
@@ -19,6 +20,8 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub use self::config::{GroupsConfig, OpenError, Pace};
+use self::starts::Starting;
+pub(crate) use self::starts::Starts;
 use crate::blocking::blocking;
 use crate::consensus;
 use crate::disk::{Checkpoints, GroupKey, StoreFiles, Wal, WalConfig};
@@ -51,6 +54,7 @@ struct Inner {
     permits: Arc<Semaphore>,
     /// Held by the replica whose chunks are looked at.
     verifying: Arc<Semaphore>,
+    starts: Starts,
     /// No earlier process of this node counted streams of appends from here.
     stream_base: u64,
     nudging: Mutex<Option<JoinHandle<()>>>,
@@ -92,6 +96,7 @@ impl Groups {
             running: Mutex::default(),
             permits: Arc::new(Semaphore::new(limits::CHECKPOINTS_AT_ONCE)),
             verifying: Arc::new(Semaphore::new(1)),
+            starts: Starts::default(),
             stream_base: unforeseen() >> 1,
             nudging: Mutex::new(None),
         }));
@@ -123,7 +128,8 @@ impl Groups {
             }
             std::collections::hash_map::Entry::Vacant(place) => place.insert(Slot::Starting),
         };
-        let place = Place { groups: self.clone(), group, kept: false };
+        let starting = self.0.starts.begin();
+        let place = Place { groups: self.clone(), group, kept: false, _starting: starting };
         let (started, tasks) = Box::pin(self.0.start(disk, group, replica, machine)).await?;
         place.keep(started.clone(), tasks);
         alone(&started).await;
@@ -278,8 +284,13 @@ impl Inner {
         log.agree(checkpoint).await?;
         let timing = &self.config.timing;
         let peers = Peers::new(self.network.clone(), group, replica, timing, self.stream_base);
-        let (looked_at, permit) = (state.clone(), self.verifying.clone());
-        let verifier = Verifier { replica: looked_at, peers: peers.clone(), permit, doubted };
+        let verifier = Verifier {
+            replica: state.clone(),
+            peers: peers.clone(),
+            permit: self.verifying.clone(),
+            starts: self.starts.clone(),
+            doubted,
+        };
         let config = consensus::config(group, timing);
         let applier = Applier(state.clone());
         let raft = Raft::new(replica.0, config, peers, log, applier).await;
@@ -287,8 +298,12 @@ impl Inner {
 
         let (requests, asked) = mpsc::channel(limits::CHECKPOINT_REQUESTS);
         let (watched, status) = watch::channel(status::read(&raft, &state));
-        let keeper =
-            Keeper { replica: state.clone(), raft: raft.clone(), permits: self.permits.clone() };
+        let keeper = Keeper {
+            replica: state.clone(),
+            raft: raft.clone(),
+            permits: self.permits.clone(),
+            starts: self.starts.clone(),
+        };
         let tasks = vec![
             tokio::spawn(status::follow(raft.clone(), state.clone(), watched)),
             tokio::spawn(keeper.run(asked)),
@@ -327,6 +342,7 @@ struct Place {
     groups: Groups,
     group: GroupId,
     kept: bool,
+    _starting: Starting,
 }
 
 impl Place {

@@ -1,7 +1,8 @@
 //! Keeper: writes a replica's checkpoints when they are due, shortens its log, mends its store.
 //!
 //! Promise: a checkpoint that cannot be written (a full disk) stops nothing; it is tried again.
-//! The log is shortened only below the older of the last two checkpoints.
+//! The log is shortened only below the older of the last two checkpoints. A lost store is filled
+//! when no replica of the node is starting: those need the disk first.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 use crate::blocking::blocking;
 use crate::consensus::Types;
 use crate::error::Fatal;
+use crate::groups::Starts;
 use crate::limits;
 use crate::replica::Replica;
 use crate::state_machine::Applier;
@@ -27,6 +29,7 @@ pub(crate) struct Keeper {
     pub(crate) raft: Raft<Types, Applier>,
     /// One for each checkpoint that may be written at a time on this node.
     pub(crate) permits: Arc<Semaphore>,
+    pub(crate) starts: Starts,
 }
 
 impl Keeper {
@@ -60,6 +63,9 @@ impl Keeper {
         let lost = self.replica.store.needs_rebuild();
         if !(lost || wanted || self.replica.checkpoint_due() || self.replica.take_nudge()) {
             return Ok(());
+        }
+        if lost {
+            self.starts.none().await;
         }
         let _permit = self.permits.acquire().await.map_err(stopping)?;
         if lost {

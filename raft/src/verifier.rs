@@ -3,7 +3,8 @@
 //! Promise: every chunk of the newest checkpoint is read once after a start, and again when
 //! somebody meets a damaged one; what is damaged is fetched from another replica by its hash, and
 //! tried again until it is mended or no longer needed. Refused: haste. One replica of a node is
-//! looked at at a time, half of the time, for clients and the log share the disk.
+//! looked at at a time, half of the time, and none while one starts, for clients and the log share
+//! the disk.
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use tokio::time::{Instant, sleep};
 use crate::blocking::blocking;
 use crate::disk::{CheckpointError, ChunkInfo, Pinned};
 use crate::error::Fatal;
+use crate::groups::Starts;
 use crate::limits;
 use crate::network::Lane;
 use crate::peer::{CallError, Peer, Peers};
@@ -27,6 +29,7 @@ pub(crate) struct Verifier {
     pub(crate) peers: Peers,
     /// The one that looks, of all replicas of this node.
     pub(crate) permit: Arc<Semaphore>,
+    pub(crate) starts: Starts,
     pub(crate) doubted: Arc<Notify>,
 }
 
@@ -67,6 +70,7 @@ impl Verifier {
         let mut damaged = Vec::new();
         let Some(pinned) = self.newest() else { return Ok(damaged) };
         for chunk in pinned.chunks() {
+            self.starts.none().await;
             let begun = Instant::now();
             let (reading, read) = (pinned.clone(), chunk.clone());
             let verified = blocking(move || reading.verify(&read)).await.map_err(fatal)?;

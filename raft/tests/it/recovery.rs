@@ -1,13 +1,18 @@
 //! What is left after a stop: everything acknowledged, on every node, however it is brought there.
 
 use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use model::NodeId;
-use raft::testing::UNREAD;
-use raft::{GroupId, Lane, Store};
+use raft::testing::{Tally, UNREAD};
+use raft::{
+    Answer, Change, ChunkSource, Fatal, Frozen, GroupId, Groups, GroupsConfig, Lane, Machine, Store,
+};
 
-use crate::cluster::{Cluster, patiently};
+use crate::cluster::{Cluster, patiently, replica};
 
 const G: GroupId = GroupId(1);
 
@@ -129,7 +134,7 @@ async fn forget_log(cluster: &Cluster, count: usize) {
     }
 }
 
-async fn scan(store: std::sync::Arc<dyn Store>) -> Vec<Bytes> {
+async fn scan(store: Arc<dyn Store>) -> Vec<Bytes> {
     let scanned =
         tokio::task::spawn_blocking(move || store.scan(&[], &[0xff; 9], usize::MAX)).await;
     scanned.unwrap().unwrap().into_iter().map(|(_, value)| value).collect()
@@ -157,7 +162,7 @@ async fn a_newest_checkpoint_that_is_lost_costs_nothing() {
     }
     cluster.status(node, G, |status| status.purged > 0).await;
     // Longer than it takes to cut too much, were that done.
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
     cluster.close(node).await;
     let shelf = std::fs::read_dir(cluster.dir(node).join("checkpoints")).unwrap();
     let shelf = shelf.map(|found| found.unwrap().path()).next().unwrap();
@@ -214,4 +219,59 @@ async fn a_store_that_is_gone_is_filled_anew() {
     patiently("the store", || async { (store.stored() >= applied).then_some(()) }).await;
     assert_eq!(scan(store).await, tally.entries());
     assert_eq!(tally.restored(), (1, 1), "given the checkpoint, and asked to fill the store");
+}
+
+/// A machine that takes as long to start as somebody wants.
+struct Slow {
+    tally: Tally,
+    goes_on: mpsc::Receiver<()>,
+}
+
+impl Machine for Slow {
+    fn apply(&mut self, at: u64, entry: &[u8], to: &mut Vec<Change>) -> Result<Answer, Fatal> {
+        self.tally.apply(at, entry, to)
+    }
+
+    fn freeze(&self) -> Box<dyn Frozen> {
+        self.tally.freeze()
+    }
+
+    fn restore(&mut self, index: u64, source: &dyn ChunkSource) -> Result<(), Fatal> {
+        self.tally.restore(index, source)
+    }
+
+    fn checkpointed(&mut self, index: u64) {
+        self.tally.checkpointed(index);
+    }
+
+    fn attach(&mut self, store: Arc<dyn Store>) {
+        self.goes_on.recv().unwrap();
+        self.tally.attach(store);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_store_is_filled_while_another_replica_of_the_node_starts() {
+    let mut cluster = Cluster::start(1, [1]).await;
+    let node = NodeId(1);
+    cluster.propose(G, entry(0)).await;
+    cluster.group(node, G).checkpoint().await.unwrap();
+    cluster.close(node).await;
+    std::fs::remove_dir_all(cluster.dir(node).join("store")).unwrap();
+    let config = GroupsConfig::new(node, cluster.dir(node), |reason| panic!("{reason}"));
+    let groups = Groups::open(config, cluster.network.door(node)).await.unwrap();
+
+    let (go_on, goes_on) = mpsc::channel();
+    let slow = Box::new(Slow { tally: Tally::new(), goes_on });
+    let mut starting = Box::pin(groups.start(GroupId(2), replica(GroupId(2), node), slow));
+    assert!(starting.as_mut().now_or_never().is_none());
+    let tally = Tally::new();
+    groups.start(G, replica(G, node), Box::new(tally.clone())).await.unwrap();
+    // Longer than it takes to fill it, were that done.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(tally.restored(), (1, 0));
+    go_on.send(()).unwrap();
+    starting.await.unwrap();
+    patiently("the store", || async { (tally.restored() == (1, 1)).then_some(()) }).await;
+    groups.shutdown().await;
 }
