@@ -318,6 +318,15 @@ pub struct Fault {
     pub minority_from: Moment,
 }
 
+/// A time in which the disk under all nodes stood still, for whatever reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stall {
+    /// When a write to it began.
+    pub from: Moment,
+    /// When it was synced.
+    pub until: Moment,
+}
+
 /// Everything the properties judge.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
@@ -331,6 +340,8 @@ pub struct Evidence {
     pub replicas: Vec<Replica>,
     /// The faults.
     pub faults: Vec<Fault>,
+    /// When the disk under all nodes stood still, in order; judged by nothing, shown beside gaps.
+    pub stalls: Vec<Stall>,
     /// What all accounts of each place hold together, from the beginning, by [`Place::name`].
     pub deposits: BTreeMap<String, i64>,
 }

@@ -11,6 +11,7 @@ pub mod ground;
 pub mod history;
 pub mod mutants;
 pub mod nemesis;
+pub mod probe;
 pub mod property;
 pub mod report;
 pub mod run;

@@ -11,6 +11,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::nemesis::Kind;
+use crate::property::Gap;
 use crate::run::{Outcome, Progress};
 
 /// Exit codes of a run.
@@ -132,22 +133,31 @@ impl Judged {
         let disk: Vec<String> =
             f.disk_mib.iter().map(|(part, mib)| format!("{part} {mib} MiB")).collect();
         let _ = writeln!(text, "on the disks of all nodes at the end: {}", disk.join(", "));
+        let stalls = self.outcome.stalls.iter().map(|stall| stall.until.0 - stall.from.0);
+        let (count, longest, all) = (stalls.len(), stalls.clone().max(), stalls.sum::<u64>());
+        let _ = writeln!(
+            text,
+            "the disk under all nodes stood still {count} times, at most {} ms, {} ms in all",
+            longest.unwrap_or(0).div_ceil(1000),
+            all.div_ceil(1000)
+        );
     }
 
     fn faults(&self, text: &mut String) {
         let _ = writeln!(
             text,
-            "\n{:<16} {:>5}   longest time without a write: {:>8} {:>8} {:>8}  (ms)",
-            "fault", "count", "median", "p99", "max"
+            "\n{:<16} {:>5}   longest time without a write, ms: {:>7} {:>7} {:>7}   \
+             less the disk's stalls: {:>7} {:>7} {:>7}",
+            "fault", "count", "median", "p99", "max", "median", "p99", "max"
         );
         for (kind, count) in &self.faults_by_kind {
-            let gaps = self.gaps_ms(kind);
-            let at = |of_hundred: usize| match gaps.len() {
-                0 => "-".to_owned(),
-                len => gaps[((len * of_hundred).div_ceil(100)).clamp(1, len) - 1].to_string(),
-            };
-            let _ =
-                writeln!(text, "{kind:<16} {count:>5} {:>39} {:>8} {:>8}", at(50), at(99), at(100));
+            let [all, steady] = [|gap: &Gap| gap.micros, |gap: &Gap| gap.steady_micros]
+                .map(|micros| percentiles(&self.gaps_ms(kind, micros)));
+            let _ = writeln!(
+                text,
+                "{kind:<16} {count:>5} {:>42} {:>7} {:>7} {:>34} {:>7} {:>7}",
+                all[0], all[1], all[2], steady[0], steady[1], steady[2]
+            );
             for why in self.outcome.missed.get(*kind).into_iter().flatten().take(1) {
                 let missed = self.outcome.missed[*kind].len();
                 let _ = writeln!(text, "    could not be made {missed} times: {why}");
@@ -156,11 +166,11 @@ impl Judged {
     }
 
     /// For each fault of a kind, how long the place that suffered most took no write; in order.
-    fn gaps_ms(&self, kind: &str) -> Vec<u64> {
+    fn gaps_ms(&self, kind: &str, micros: impl Fn(&Gap) -> u64) -> Vec<u64> {
         let mut worst: BTreeMap<usize, u64> = BTreeMap::new();
         for gap in self.outcome.gaps.iter().filter(|gap| gap.kind == kind) {
             let ms = worst.entry(gap.fault).or_default();
-            *ms = gap.micros.div_ceil(1000).max(*ms);
+            *ms = micros(gap).div_ceil(1000).max(*ms);
         }
         let mut gaps: Vec<u64> = worst.into_values().collect();
         gaps.sort_unstable();
@@ -187,4 +197,13 @@ impl Judged {
             let _ = writeln!(text, "the run proves less than it should: {invalid}");
         }
     }
+}
+
+/// Median, p99 and maximum of figures in order.
+fn percentiles(figures: &[u64]) -> [String; 3] {
+    let len = figures.len();
+    [50, 99, 100].map(|of_hundred| match len {
+        0 => "-".to_owned(),
+        _ => figures[((len * of_hundred).div_ceil(100)).clamp(1, len) - 1].to_string(),
+    })
 }

@@ -12,8 +12,9 @@ use tokio::time::{Instant, sleep};
 use crate::arena::{Arena, Plan};
 use crate::collect;
 use crate::dice::Dice;
-use crate::history::{Evidence, Fault, Moment, NodeId, Place};
+use crate::history::{Evidence, Fault, Moment, NodeId, Place, Stall};
 use crate::nemesis::{self, Aim, Kind, Struck};
+use crate::probe::Probe;
 use crate::property::{self, Verdict};
 use crate::trouble::{Trouble, What};
 use crate::workload::{self, Book, Counts, Crew, Running};
@@ -62,6 +63,8 @@ pub struct Outcome {
     pub acked_each_second: Vec<u64>,
     /// The longest times without an acknowledged write.
     pub gaps: Vec<property::Gap>,
+    /// When the disk under all nodes stood still.
+    pub stalls: Vec<Stall>,
     /// What went wrong besides.
     pub troubles: Vec<Trouble>,
 }
@@ -112,6 +115,7 @@ pub async fn run(order: &Order, tell: &dyn Fn(&Progress<'_>)) -> Result<Outcome>
     };
     let begin = Instant::now();
     let cpu_before = arena.cpu_ms();
+    let probe = Probe::start(&order.plan.work, begin.into_std()).context("starting the probe")?;
     let running = workload::start(crew, begin)?;
     let mut storm = Storm {
         order,
@@ -133,11 +137,12 @@ pub async fn run(order: &Order, tell: &dyn Fn(&Progress<'_>)) -> Result<Outcome>
         cpu_ms: arena.cpu_ms() - cpu_before,
         disk_mib: arena.disk_mib(),
     };
+    let stalls = probe.stop().context("probing the disk under all nodes")?;
     let book = running.stop().await;
     // A node that is not there is told of; what the others know is judged all the same.
     let there: Vec<(NodeId, String)> =
         nodes.into_iter().filter(|(node, _)| arena.member(*node).is_running()).collect();
-    let evidence = gather(&there, book, faults, &mut troubles).await;
+    let evidence = gather(&there, book, faults, stalls, &mut troubles).await;
     if let Some(file) = &order.history {
         evidence.keep_ops(file).context("keeping the history")?;
     }
@@ -306,6 +311,7 @@ async fn gather(
     nodes: &[(NodeId, String)],
     book: Book,
     faults: Vec<Fault>,
+    stalls: Vec<Stall>,
     troubles: &mut Vec<Trouble>,
 ) -> Evidence {
     let mut places = workload::places();
@@ -324,7 +330,7 @@ async fn gather(
     let mut ops = book.ops;
     ops.sort_by_key(|op| op.invoked);
     let deposits = workload::deposits();
-    Evidence { ops, heard: book.heard, logs, replicas, faults, deposits }
+    Evidence { ops, heard: book.heard, logs, replicas, faults, stalls, deposits }
 }
 
 fn judge(
@@ -347,6 +353,6 @@ fn judge(
             acked_each_second[second] += 1;
         }
     }
-    let faults = evidence.faults;
-    Outcome { verdicts, faults, missed, figures, acked_each_second, gaps, troubles }
+    let Evidence { faults, stalls, .. } = evidence;
+    Outcome { verdicts, faults, missed, figures, acked_each_second, gaps, stalls, troubles }
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::Verdict;
 use super::book::when;
-use crate::history::{Evidence, Fault, Moment, NodeId, Place};
+use crate::history::{Evidence, Fault, Moment, NodeId, Place, Stall};
 
 /// Longest time without an acknowledged write while a majority is there, in microseconds.
 pub const GAP_MAX: u64 = 30_000_000;
@@ -30,6 +30,8 @@ pub struct Gap {
     /// The longest time in which a write was wanted and none acknowledged, in microseconds, from
     /// when the fault struck until the next one did, or [`HEAL_MAX`] after it was healed.
     pub micros: u64,
+    /// The same without the times in which the disk under all nodes stood still.
+    pub steady_micros: u64,
 }
 
 /// How long each fault kept each place from being written to. A place in which nobody wanted to
@@ -39,9 +41,12 @@ pub fn gaps(evidence: &Evidence) -> Vec<Gap> {
     let mut gaps = Vec::new();
     for (index, fault) in evidence.faults.iter().enumerate() {
         for (place, demand) in &places {
-            if let Some(micros) = demand.longest(fault.from.0, end(evidence, fault)) {
+            let until = end(evidence, fault);
+            if let Some(micros) = demand.longest(fault.from.0, until, &[]) {
+                let steady_micros =
+                    demand.longest(fault.from.0, until, &evidence.stalls).unwrap_or(micros);
                 let (kind, place) = (fault.kind.clone(), place.name());
-                gaps.push(Gap { kind, fault: index, place, micros });
+                gaps.push(Gap { kind, fault: index, place, micros, steady_micros });
             }
         }
     }
@@ -58,7 +63,8 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
         let is_majority = leaves_majority(evidence, fault, nodes);
         for (place, demand) in &places {
             let name = place.name();
-            if is_majority && let Some(gap) = demand.longest(fault.from.0, end(evidence, fault)) {
+            let gap = demand.longest(fault.from.0, end(evidence, fault), &[]);
+            if let Some(gap) = gap.filter(|_| is_majority) {
                 let wrong = gap > GAP_MAX;
                 verdict.check(wrong.then(|| {
                     let (long, from) = (when(Moment(gap)), when(fault.from));
@@ -165,18 +171,25 @@ impl Demand {
         self.asked.last().map_or(0, |(_, until)| *until)
     }
 
-    /// The longest time in which a write was wanted and none acknowledged.
-    fn longest(&self, from: u64, until: u64) -> Option<u64> {
+    /// The longest time in which a write was wanted and none acknowledged, without these stalls.
+    fn longest(&self, from: u64, until: u64, stalls: &[Stall]) -> Option<u64> {
         let until = until.min(self.end());
         let mut longest = None;
         let mut at = from;
         while let Some(wanted) = self.wanted(at).filter(|wanted| *wanted < until) {
             let came = self.acknowledged_after(wanted).unwrap_or(u64::MAX);
-            longest = longest.max(Some(came.min(until) - wanted));
+            let came_by = came.min(until);
+            let stalled: u64 = stalls.iter().map(|stall| overlap(stall, wanted, came_by)).sum();
+            longest = longest.max(Some(came_by - wanted - stalled));
             at = came;
         }
         longest
     }
+}
+
+/// How much of the time between two moments is in a stall.
+fn overlap(stall: &Stall, from: u64, until: u64) -> u64 {
+    stall.until.0.min(until).saturating_sub(stall.from.0.max(from))
 }
 
 #[cfg(test)]
@@ -214,14 +227,24 @@ mod tests {
 
     #[test]
     fn the_longest_gap_of_each_fault_is_told() {
-        let gap =
-            |micros| Gap { kind: "kill".to_owned(), fault: 0, place: "b:m".to_owned(), micros };
+        let steady = |micros, steady_micros| {
+            let (kind, place) = ("kill".to_owned(), "b:m".to_owned());
+            Gap { kind, fault: 0, place, micros, steady_micros }
+        };
+        let gap = |micros| steady(micros, micros);
         let evidence = story(&[1], every_second(60..70));
         assert_eq!(gaps(&evidence), [gap(11 * SECOND)]);
         assert_eq!(gaps(&story(&[1], every_second(0..0))), [gap(SECOND)]);
         // What was wanted before the fault counts from the fault on.
         let before = vec![write(40, 65, done(1))];
         assert_eq!(gaps(&story(&[1], before)), [gap(15 * SECOND)]);
+        // The longest one may be another without what the disk under all nodes took.
+        let (mut stalled, mut ops) = (evidence, every_second(60..70));
+        ops.extend(every_second(80..85));
+        let stall =
+            |from, until| Stall { from: Moment(from * SECOND), until: Moment(until * SECOND) };
+        stalled.stalls = vec![stall(40, 45), stall(58, 62), stall(65, 68), stall(90, 91)];
+        assert_eq!(gaps(&stalled), [steady(11 * SECOND, 6 * SECOND)]);
         // Nobody wanted to write, or nobody waited any longer.
         assert_eq!(gaps(&story(&[1], vec![write(10, 20, done(1))])), []);
         assert_eq!(gaps(&story(&[1], vec![write(60, 65, unknown())])), [gap(5 * SECOND)]);
