@@ -1,4 +1,5 @@
-//! Probe: the disk under all nodes, written to beside them, so that its stalls are told from theirs.
+//! Probe: the disk under all nodes, written to beside them, so that its stalls are told from the
+//! silences of the store.
 //!
 //! All nodes of a storm share one machine, and on many machines others share its disk: no store
 //! acknowledges a write while that disk stands still. Promise: a stall is what a write of a few
