@@ -262,7 +262,8 @@ impl ReplicaGroup {
         self.0.wal.writable().map_err(unavailable)
     }
 
-    /// A change of members has ended: waits until the status here tells it too.
+    /// A change of members has ended: waits, for a second at most, until [`ReplicaGroup::status`]
+    /// tells it too. [`ReplicaGroup::watch`] may follow a moment later.
     async fn changed(
         &self,
         result: Result<ClientWriteResponse<Types>, RaftError<Types, ClientWriteError<Types>>>,

@@ -1,8 +1,8 @@
 //! Keeper: writes a replica's checkpoints when they are due, shortens its log, mends its store.
 //!
 //! Promise: a checkpoint that cannot be written (a full disk) stops nothing; it is tried again.
-//! The log is shortened only below the older of the last two checkpoints. A lost store is filled
-//! when no replica of the node is starting: those need the disk first.
+//! The log is shortened only below the older of the last two checkpoints. Before a
+//! lost store is filled, replicas of the node that start go first: they need the disk.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,7 +65,7 @@ impl Keeper {
             return Ok(());
         }
         if lost {
-            self.starts.none().await;
+            self.starts.let_go_first().await;
         }
         let _permit = self.permits.acquire().await.map_err(stopping)?;
         if lost {

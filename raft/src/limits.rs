@@ -96,6 +96,9 @@ pub const CHECKPOINTS_AT_ONCE: usize = 2;
 pub const CHECKPOINT_RETRY: Duration = Duration::from_secs(5);
 /// How often it is asked whose entries keep the oldest log segment alive.
 pub const CHECKPOINT_HOLDING_CHECK: Duration = Duration::from_secs(5);
+/// How long filling a store and verifying chunks let replicas that start go first: many times what
+/// a start takes that succeeds.
+pub const START_PATIENCE: Duration = Duration::from_secs(30);
 /// Wait before the other replicas are asked once more for chunks that are damaged here.
 pub const CHUNK_RETRY: Duration = Duration::from_mins(1);
 /// One message of a checkpoint on its way to another replica.

@@ -3,8 +3,8 @@
 //! Promise: every chunk of the newest checkpoint is read once after a start, and again when
 //! somebody meets a damaged one; what is damaged is fetched from another replica by its hash, and
 //! tried again until it is mended or no longer needed. Refused: haste. One replica of a node is
-//! looked at at a time, half of the time, and none while one starts, for clients and the log share
-//! the disk.
+//! looked at at a time, half of the time, after those that start, for clients and the log share the
+//! disk.
 
 use std::sync::Arc;
 
@@ -68,9 +68,9 @@ impl Verifier {
     /// The chunks of the newest checkpoint that are not what was written.
     async fn damaged(&self) -> Result<Vec<ChunkInfo>, Fatal> {
         let mut damaged = Vec::new();
+        self.starts.let_go_first().await;
         let Some(pinned) = self.newest() else { return Ok(damaged) };
         for chunk in pinned.chunks() {
-            self.starts.none().await;
             let begun = Instant::now();
             let (reading, read) = (pinned.clone(), chunk.clone());
             let verified = blocking(move || reading.verify(&read)).await.map_err(fatal)?;

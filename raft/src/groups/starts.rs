@@ -1,12 +1,16 @@
 //! Starts: how many replicas of a node are starting, so that what can wait does.
 //!
-//! Promise: whoever waits for none goes on once none is starting. A replica that starts reads its
-//! state and its log from the disk while its group may lack a majority; the filling of a store and
-//! the verifying of chunks would take that disk from it. Refused: an order among those that start.
+//! A replica that starts reads its state and its log from the disk while its group may lack a
+//! majority; the filling of a store and the verifying of chunks would take that disk from it.
+//! Promise: whoever lets them go first goes on once none is starting, or after a while: a start
+//! that is refused is tried again for ever. Refused: an order among those that start.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::limits;
 
 /// The count of one node. Cheap to clone.
 #[derive(Clone, Default)]
@@ -21,15 +25,42 @@ impl Starts {
         Starting(self.clone())
     }
 
-    /// Waits until none is starting.
-    pub(crate) async fn none(&self) {
-        // It cannot be closed while it is borrowed.
-        let _ = self.0.subscribe().wait_for(|&count| count == 0).await;
+    /// Waits until none is starting, for [`limits::START_PATIENCE`] at most.
+    pub(crate) async fn let_go_first(&self) {
+        let mut count = self.0.subscribe();
+        // Both other ends are no failures: it took too long, or the node is closed.
+        let _ = timeout(limits::START_PATIENCE, count.wait_for(|&count| count == 0)).await;
     }
 }
 
 impl Drop for Starting {
     fn drop(&mut self) {
         self.0.0.send_modify(|count| *count -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_start_go_first_but_not_for_ever() {
+        let starts = Starts::default();
+        assert!(starts.let_go_first().now_or_never().is_some());
+        let (one, other) = (starts.begin(), starts.begin());
+        let mut waiting = Box::pin(starts.let_go_first());
+        assert!(waiting.as_mut().now_or_never().is_none());
+        drop(one);
+        assert!(waiting.as_mut().now_or_never().is_none());
+        drop(other);
+        assert!(waiting.now_or_never().is_some());
+
+        let _stays = starts.begin();
+        let begun = Instant::now();
+        starts.let_go_first().await;
+        assert!(begun.elapsed() >= limits::START_PATIENCE);
     }
 }
