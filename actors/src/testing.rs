@@ -13,7 +13,7 @@ use model::{
 };
 use parking_lot::Mutex;
 use raft::testing::MemoryNetwork;
-use raft::{Groups, GroupsConfig, Lane};
+use raft::{Groups, GroupsConfig, Lane, Timing};
 use tempfile::TempDir;
 
 use crate::{Branches, Inbox, PeerError, Peers, Router, Running};
@@ -73,6 +73,7 @@ pub(crate) struct Cluster {
     pub(crate) nodes: Vec<TestNode>,
     network: MemoryNetwork,
     wires: Wires,
+    timing: Timing,
 }
 
 fn record(id: u64) -> NodeRecord {
@@ -117,8 +118,13 @@ pub(crate) fn notes() -> Vec<CatalogueEntry> {
 impl Cluster {
     /// Starts this many nodes and waits until each can serve.
     pub(crate) async fn start(nodes: u64) -> Self {
-        let mut cluster =
-            Self { nodes: Vec::new(), network: MemoryNetwork::new(), wires: Wires::default() };
+        Self::timed(nodes, Timing::default()).await
+    }
+
+    /// The same, with other elections.
+    pub(crate) async fn timed(nodes: u64, timing: Timing) -> Self {
+        let (network, wires) = (MemoryNetwork::new(), Wires::default());
+        let mut cluster = Self { nodes: Vec::new(), network, wires, timing };
         for id in 1..=nodes {
             cluster.start_node(id, nodes).await;
         }
@@ -130,7 +136,8 @@ impl Cluster {
 
     async fn start_node(&mut self, id: u64, nodes: u64) {
         let dir = TempDir::new().unwrap();
-        let config = GroupsConfig::new(NodeId(id), dir.path(), |reason| panic!("{reason}"));
+        let mut config = GroupsConfig::new(NodeId(id), dir.path(), |reason| panic!("{reason}"));
+        config.timing = self.timing;
         let groups = Groups::open(config, self.network.door(NodeId(id))).await.unwrap();
         self.network.join(NodeId(id), groups.clone());
         let running = crate::start(crate::Config {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Answer, Change, ChangeRefused, Outcome, Read, ReadLevel, Value};
+use raft::Timing;
 
 use crate::door::{Branches, ChangeError, Cursor, FollowItem, Listening, Post, RouteError};
 use crate::message::{Ask, Refusal, Reply, decode, encode};
@@ -184,11 +185,14 @@ async fn a_follower_that_slept_reads_what_it_missed_from_the_log() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_reads_at_a_replica_that_lags_is_answered_by_the_leader() {
-    let cluster = Cluster::start(3).await;
+    // Who hears nobody does not campaign while this test runs.
+    let (election_min, election_max) = (Duration::from_secs(20), Duration::from_secs(30));
+    let timing = Timing { election_min, election_max, ..Timing::default() };
+    let cluster = Cluster::timed(3, timing).await;
     accept(&cluster.router(0), insert("dar", "n1", "before")).await;
     let place = cluster.leader_of("dar");
     let (leader, follower) = (cluster.nodes[place].id, (place + 1) % 3);
-    // Both have the first note, so both know who leads.
+    // Wherever that was read, the follower knows who leads.
     assert_eq!(notes_of(&cluster.router(follower), "dar").await, ["n1"]);
     cluster.deafen(follower);
     accept(&cluster.router(place), insert("dar", "n2", "after")).await;

@@ -68,13 +68,13 @@ impl Router {
             None => self.leader_of(partition).ok_or_else(no_leader)?,
         };
         let ask = Ask::Read { key: key.clone(), read: read.clone(), level };
-        let reply =
-            self.0.peers.call(holder, Lane::Bulk, encode(&ask), ATTEMPT_TIMEOUT).await.map_err(
-                |_| {
-                    self.forget_leader(partition);
-                    no_leader()
-                },
-            )?;
+        let reply = self
+            .ask_leader(partition, holder, Lane::Bulk, encode(&ask), ATTEMPT_TIMEOUT)
+            .await
+            .map_err(|_| {
+                self.forget_leader(partition);
+                no_leader()
+            })?;
         match heavy(reply.len(), || decode(&reply)) {
             Ok(Reply::Answer(answer)) => Ok(answer),
             Ok(Reply::Rejected(reject)) => Err(Unread::Rejected(reject)),
