@@ -3,7 +3,8 @@
 //!
 //! All nodes of a storm share one machine, and on many machines others share its disk: no store
 //! acknowledges a write while that disk stands still. Promise: a stall is what a write of a few
-//! bytes and its sync took here, whoever caused it; the report shows both, with and without.
+//! bytes and its sync took here, whoever caused it, the nodes included; the report shows both, with
+//! and without, and what the store itself took is between them.
 //! Refused: an excuse. No property is judged by it.
 
 use std::fs::File;
@@ -21,12 +22,15 @@ const REST: Duration = Duration::from_millis(20);
 /// From when on a write stalls: a hundred times what one takes on an idle disk.
 const STALL_MIN: Duration = Duration::from_millis(50);
 
+/// What it met, in order, and why it ended before it was told to.
+pub type Probed = (Vec<Stall>, Option<io::Error>);
+
 /// Writes until it is asked what it met.
 #[derive(Debug)]
 pub struct Probe {
     /// Dropped to end it.
     over: Sender<()>,
-    stalls: JoinHandle<io::Result<Vec<Stall>>>,
+    probed: JoinHandle<Probed>,
 }
 
 impl Probe {
@@ -38,30 +42,30 @@ impl Probe {
     pub fn start(folder: &Path, begin: Instant) -> io::Result<Self> {
         let file = File::create(folder.join("probe"))?;
         let (over, is_over) = channel();
+        let write = move || file.write_all_at(&[0; 512], 0).and_then(|()| file.sync_data());
         let watch = move || {
             let mut stalls = Vec::new();
             while is_over.recv_timeout(REST) == Err(RecvTimeoutError::Timeout) {
                 let from = begin.elapsed();
-                file.write_all_at(&[0; 512], 0)?;
-                file.sync_data()?;
+                if let Err(error) = write() {
+                    return (stalls, Some(error));
+                }
                 let until = begin.elapsed();
                 if until - from >= STALL_MIN {
                     stalls.push(Stall { from: moment(from), until: moment(until) });
                 }
             }
-            Ok(stalls)
+            (stalls, None)
         };
-        let stalls = std::thread::Builder::new().name("probe".to_owned()).spawn(watch)?;
-        Ok(Self { over, stalls })
+        let probed = std::thread::Builder::new().name("probe".to_owned()).spawn(watch)?;
+        Ok(Self { over, probed })
     }
 
-    /// Ends it. What it met, in order.
-    ///
-    /// # Errors
-    /// The disk refused a write.
-    pub fn stop(self) -> io::Result<Vec<Stall>> {
+    /// Ends it.
+    pub fn stop(self) -> Probed {
         drop(self.over);
-        self.stalls.join().unwrap_or_else(|_| Err(io::Error::other("the probe panicked")))
+        let panicked = || (Vec::new(), Some(io::Error::other("the probe panicked")));
+        self.probed.join().unwrap_or_else(|_| panicked())
     }
 }
 
@@ -80,7 +84,8 @@ mod tests {
         while std::fs::read(folder.path().join("probe")).unwrap().is_empty() {
             std::thread::yield_now();
         }
-        let stalls = probe.stop().unwrap();
+        let (stalls, error) = probe.stop();
+        assert!(error.is_none(), "{error:?}");
         assert!(stalls.iter().all(|stall| stall.until.0 - stall.from.0 >= 50_000), "{stalls:?}");
         assert!(Probe::start(&folder.path().join("gone"), Instant::now()).is_err());
     }

@@ -141,6 +141,9 @@ impl Judged {
             longest.unwrap_or(0).div_ceil(1000),
             all.div_ceil(1000)
         );
+        if let Some(error) = &self.outcome.unprobed {
+            let _ = writeln!(text, "what came later is not known: the probe ended, {error}");
+        }
     }
 
     fn faults(&self, text: &mut String) {

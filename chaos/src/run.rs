@@ -65,6 +65,8 @@ pub struct Outcome {
     pub gaps: Vec<property::Gap>,
     /// When the disk under all nodes stood still.
     pub stalls: Vec<Stall>,
+    /// Why that is not known to the end.
+    pub unprobed: Option<String>,
     /// What went wrong besides.
     pub troubles: Vec<Trouble>,
 }
@@ -137,8 +139,8 @@ pub async fn run(order: &Order, tell: &dyn Fn(&Progress<'_>)) -> Result<Outcome>
         cpu_ms: arena.cpu_ms() - cpu_before,
         disk_mib: arena.disk_mib(),
     };
-    let stalls = probe.stop().context("probing the disk under all nodes")?;
     let book = running.stop().await;
+    let (stalls, unprobed) = probe.stop();
     // A node that is not there is told of; what the others know is judged all the same.
     let there: Vec<(NodeId, String)> =
         nodes.into_iter().filter(|(node, _)| arena.member(*node).is_running()).collect();
@@ -146,7 +148,8 @@ pub async fn run(order: &Order, tell: &dyn Fn(&Progress<'_>)) -> Result<Outcome>
     if let Some(file) = &order.history {
         evidence.keep_ops(file).context("keeping the history")?;
     }
-    Ok(judge(evidence, missed, figures, troubles))
+    let unprobed = unprobed.map(|error| error.to_string());
+    Ok(Outcome { unprobed, ..judge(evidence, missed, figures, troubles) })
 }
 
 /// The part with the faults.
@@ -354,5 +357,15 @@ fn judge(
         }
     }
     let Evidence { faults, stalls, .. } = evidence;
-    Outcome { verdicts, faults, missed, figures, acked_each_second, gaps, stalls, troubles }
+    Outcome {
+        verdicts,
+        faults,
+        missed,
+        figures,
+        acked_each_second,
+        gaps,
+        stalls,
+        unprobed: None,
+        troubles,
+    }
 }

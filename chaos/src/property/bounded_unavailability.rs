@@ -30,7 +30,8 @@ pub struct Gap {
     /// The longest time in which a write was wanted and none acknowledged, in microseconds, from
     /// when the fault struck until the next one did, or [`HEAL_MAX`] after it was healed.
     pub micros: u64,
-    /// The same without the times in which the disk under all nodes stood still.
+    /// The same without the times in which the disk under all nodes stood still. A lower bound:
+    /// a stall may have held up nobody, and the nodes' own writing is among what causes them.
     pub steady_micros: u64,
 }
 
