@@ -52,7 +52,7 @@ impl Probe {
                 }
                 let until = begin.elapsed();
                 if until - from >= STALL_MIN {
-                    stalls.push(Stall { from: moment(from), until: moment(until) });
+                    stalls.push(Stall { from: Moment::after(from), until: Moment::after(until) });
                 }
             }
             (stalls, None)
@@ -67,10 +67,6 @@ impl Probe {
         let panicked = || (Vec::new(), Some(io::Error::other("the probe panicked")));
         self.probed.join().unwrap_or_else(|_| panicked())
     }
-}
-
-fn moment(since: Duration) -> Moment {
-    Moment(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -149,7 +149,7 @@ pub async fn run(order: &Order, tell: &dyn Fn(&Progress<'_>)) -> Result<Outcome>
         evidence.keep_ops(file).context("keeping the history")?;
     }
     let unprobed = unprobed.map(|error| error.to_string());
-    Ok(Outcome { unprobed, ..judge(evidence, missed, figures, troubles) })
+    Ok(judge(evidence, missed, figures, unprobed, troubles))
 }
 
 /// The part with the faults.
@@ -340,6 +340,7 @@ fn judge(
     evidence: Evidence,
     missed: BTreeMap<String, Vec<String>>,
     figures: Figures,
+    unprobed: Option<String>,
     troubles: Vec<Trouble>,
 ) -> Outcome {
     // Without the logs nothing can be said; that they could not be read is among the troubles.
@@ -365,7 +366,7 @@ fn judge(
         acked_each_second,
         gaps,
         stalls,
-        unprobed: None,
+        unprobed,
         troubles,
     }
 }

@@ -1,8 +1,8 @@
 //! Keeper: writes a replica's checkpoints when they are due, shortens its log, mends its store.
 //!
 //! Promise: a checkpoint that cannot be written (a full disk) stops nothing; it is tried again.
-//! The log is shortened only below the older of the last two checkpoints. Before a
-//! lost store is filled, replicas of the node that start go first: they need the disk.
+//! The log is shortened only below the older of the last two checkpoints. Before a lost store is
+//! filled, replicas of the node that start go first: they need the disk.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -42,12 +42,15 @@ pub fn gaps(evidence: &Evidence) -> Vec<Gap> {
     let mut gaps = Vec::new();
     for (index, fault) in evidence.faults.iter().enumerate() {
         for (place, demand) in &places {
-            let until = end(evidence, fault);
-            if let Some(micros) = demand.longest(fault.from.0, until, &[]) {
-                let steady_micros =
-                    demand.longest(fault.from.0, until, &evidence.stalls).unwrap_or(micros);
+            let (mut longest, mut steady) = (None, 0);
+            for (wanted, came) in demand.silences(fault.from.0, end(evidence, fault)) {
+                let micros = came - wanted;
+                longest = longest.max(Some(micros));
+                steady = steady.max(micros - stalled(&evidence.stalls, wanted, came));
+            }
+            if let Some(micros) = longest {
                 let (kind, place) = (fault.kind.clone(), place.name());
-                gaps.push(Gap { kind, fault: index, place, micros, steady_micros });
+                gaps.push(Gap { kind, fault: index, place, micros, steady_micros: steady });
             }
         }
     }
@@ -64,8 +67,8 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
         let is_majority = leaves_majority(evidence, fault, nodes);
         for (place, demand) in &places {
             let name = place.name();
-            let gap = demand.longest(fault.from.0, end(evidence, fault), &[]);
-            if let Some(gap) = gap.filter(|_| is_majority) {
+            let silences = demand.silences(fault.from.0, end(evidence, fault));
+            if is_majority && let Some(gap) = silences.map(|(wanted, came)| came - wanted).max() {
                 let wrong = gap > GAP_MAX;
                 verdict.check(wrong.then(|| {
                     let (long, from) = (when(Moment(gap)), when(fault.from));
@@ -172,25 +175,23 @@ impl Demand {
         self.asked.last().map_or(0, |(_, until)| *until)
     }
 
-    /// The longest time in which a write was wanted and none acknowledged, without these stalls.
-    fn longest(&self, from: u64, until: u64, stalls: &[Stall]) -> Option<u64> {
+    /// When a write was wanted, and when the next one was acknowledged or nobody waited any more.
+    fn silences(&self, from: u64, until: u64) -> impl Iterator<Item = (u64, u64)> {
         let until = until.min(self.end());
-        let mut longest = None;
         let mut at = from;
-        while let Some(wanted) = self.wanted(at).filter(|wanted| *wanted < until) {
-            let came = self.acknowledged_after(wanted).unwrap_or(u64::MAX);
-            let came_by = came.min(until);
-            let stalled: u64 = stalls.iter().map(|stall| overlap(stall, wanted, came_by)).sum();
-            longest = longest.max(Some(came_by - wanted - stalled));
-            at = came;
-        }
-        longest
+        std::iter::from_fn(move || {
+            let wanted = self.wanted(at).filter(|wanted| *wanted < until)?;
+            at = self.acknowledged_after(wanted).unwrap_or(u64::MAX);
+            Some((wanted, at.min(until)))
+        })
     }
 }
 
-/// How much of the time between two moments is in a stall.
-fn overlap(stall: &Stall, from: u64, until: u64) -> u64 {
-    stall.until.0.min(until).saturating_sub(stall.from.0.max(from))
+/// How much of the time between two moments the disk stood still. Stalls are in order.
+fn stalled(stalls: &[Stall], from: u64, until: u64) -> u64 {
+    let first = stalls.partition_point(|stall| stall.until.0 <= from);
+    let meanwhile = stalls[first..].iter().take_while(|stall| stall.from.0 < until);
+    meanwhile.map(|stall| stall.until.0.min(until) - stall.from.0.max(from)).sum()
 }
 
 #[cfg(test)]
@@ -240,12 +241,14 @@ mod tests {
         let before = vec![write(40, 65, done(1))];
         assert_eq!(gaps(&story(&[1], before)), [gap(15 * SECOND)]);
         // The longest one may be another without what the disk under all nodes took.
-        let (mut stalled, mut ops) = (evidence, every_second(60..70));
-        ops.extend(every_second(80..85));
         let stall =
             |from, until| Stall { from: Moment(from * SECOND), until: Moment(until * SECOND) };
+        let mut stalled = evidence;
+        stalled.ops[80..84].iter_mut().for_each(|op| op.outcome = unknown());
         stalled.stalls = vec![stall(40, 45), stall(58, 62), stall(65, 68), stall(90, 91)];
         assert_eq!(gaps(&stalled), [steady(11 * SECOND, 6 * SECOND)]);
+        stalled.stalls[2] = stall(65, 72);
+        assert_eq!(gaps(&stalled), [steady(11 * SECOND, 5 * SECOND)]);
         // Nobody wanted to write, or nobody waited any longer.
         assert_eq!(gaps(&story(&[1], vec![write(10, 20, done(1))])), []);
         assert_eq!(gaps(&story(&[1], vec![write(60, 65, unknown())])), [gap(5 * SECOND)]);
