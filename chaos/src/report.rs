@@ -183,10 +183,14 @@ impl Judged {
     fn verdicts(&self, text: &mut String) {
         let _ = writeln!(text);
         for verdict in &self.outcome.verdicts {
-            let word = if verdict.holds() { "holds " } else { "BROKEN" };
+            let word = match verdict.checked {
+                _ if !verdict.holds() => "BROKEN",
+                0 => "-",
+                _ => "holds",
+            };
             let _ = writeln!(
                 text,
-                "{word} {:<28} {:>8} checked, {} wrong",
+                "{word:<6} {:<28} {:>8} checked, {} wrong",
                 verdict.property, verdict.checked, verdict.violations
             );
             for shown in &verdict.shown {
@@ -209,4 +213,54 @@ fn percentiles(figures: &[u64]) -> [String; 3] {
         0 => "-".to_owned(),
         _ => figures[((len * of_hundred).div_ceil(100)).clamp(1, len) - 1].to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::property::Verdict;
+    use crate::run::Figures;
+    use crate::trouble::What;
+
+    fn verdict(property: &'static str, checked: u64, violations: u64) -> Verdict {
+        Verdict { checked, violations, ..Verdict::new(property, "a promise") }
+    }
+
+    fn judged(verdicts: Vec<Verdict>) -> Judged {
+        let outcome = Outcome {
+            verdicts,
+            faults: Vec::new(),
+            missed: BTreeMap::new(),
+            figures: Figures::default(),
+            acked_each_second: Vec::new(),
+            gaps: Vec::new(),
+            stalls: Vec::new(),
+            unprobed: None,
+            troubles: Vec::new(),
+        };
+        Judged::new(outcome, &[], 0, String::new())
+    }
+
+    #[test]
+    fn a_promise_of_which_nothing_was_checked_is_not_said_to_hold() {
+        let nobody_cut_off = judged(vec![verdict("bank", 5, 0), verdict("minority-silent", 0, 0)]);
+        let text = nobody_cut_off.text();
+        assert!(text.contains("\nholds  bank "), "{text}");
+        assert!(text.contains("\n-      minority-silent "), "{text}");
+        assert_eq!(nobody_cut_off.exit_code(), HELD);
+        // Of every other there is something to check in every run.
+        let unseen = judged(vec![verdict("bank", 0, 0)]);
+        assert_eq!(unseen.invalid, ["nothing was checked of bank"]);
+        assert_eq!(unseen.exit_code(), PROVES_NOTHING);
+    }
+
+    #[test]
+    fn what_is_broken_counts_more_than_what_is_not_known() {
+        let broken = judged(vec![verdict("bank", 5, 1), verdict("events", 0, 0)]);
+        assert!(broken.text().contains("\nBROKEN bank "));
+        assert_eq!(broken.exit_code(), BROKEN);
+        let mut troubled = judged(vec![verdict("bank", 5, 0)]);
+        troubled.outcome.troubles.push(What::DoesNotGoOn.told("no more writes".to_owned()));
+        assert_eq!(troubled.exit_code(), BROKEN);
+    }
 }
