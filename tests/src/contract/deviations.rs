@@ -206,6 +206,55 @@ mod tests {
         assert!(Table::of(&text).is_err());
     }
 
+    /// The first cells of the table under a heading of the document, without backticks.
+    fn first_cells(heading: &str) -> Vec<String> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(DOCUMENT);
+        let text = fs::read_to_string(path).unwrap();
+        let lines = text.lines().skip_while(|line| *line != heading).skip(1);
+        let rows = lines.take_while(|line| !line.starts_with('#')).filter(|l| l.starts_with('|'));
+        rows.skip(2)
+            .map(|row| row.split('|').nth(1).unwrap().trim().trim_matches('`').to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn every_step_that_is_cited_is_described() {
+        let described = first_cells("### 5.1 What the recordings ask");
+        let is_described = |file: &str, step: usize| {
+            described.iter().any(|cell| {
+                let (of, steps) = cell.split_once('#').unwrap();
+                of == file && has_step(steps, step)
+            })
+        };
+        for row in Table::of_the_document().unwrap().rows {
+            let cited = (0..1000).filter(|step| row.steps != "*" && has_step(&row.steps, *step));
+            for step in cited.filter(|_| row.file != "*") {
+                let files = [row.file.clone(), row.file.replace('*', "1")];
+                let is_known = files.iter().any(|file| is_described(file, step));
+                assert!(is_known, "{}: step {step} is not in 5.1", row.place);
+            }
+        }
+    }
+
+    #[test]
+    fn every_rule_that_is_cited_is_described() {
+        let described = first_cells("### 5.2 The rules cited");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(DOCUMENT);
+        let text = fs::read_to_string(path).unwrap();
+        let lines = text.lines().skip_while(|line| !line.starts_with(HEAD)).skip(2);
+        let mut checked = 0;
+        for line in lines.take_while(|line| line.starts_with('|')) {
+            let because = line.trim().trim_end_matches('|').rsplit(" | ").next().unwrap();
+            for part in because.split([',', ':']).map(str::trim) {
+                if RULES.iter().any(|rule| part.starts_with(rule)) {
+                    assert!(described.iter().any(|rule| rule == part), "{part}: not in 5.2");
+                    checked += 1;
+                }
+            }
+        }
+        assert!(checked > 0);
+    }
+
     #[test]
     fn a_form_with_stars_matches() {
         assert!(matches("a*c", "abc") && matches("*", "") && matches("a*", "abc"));
