@@ -64,6 +64,8 @@ problems! {
     InvalidDefinition 400 "invalid-definition" "The definition of a module cannot be taken";
     InvalidSchemaPath 400 "invalid-schema-fallback-path" "The path leads out of data/";
     InvalidPath 400 "invalid-path" "A stored definition is named outside the rules";
+    OriginNotAllowed 403 "origin-not-allowed" "A page of a foreign origin may not change anything here";
+    HostNotAllowed 403 "host-not-allowed" "This node is not reached under this host name";
     NotFound 404 "not-found" "There is nothing under this path";
     PathNotFound 404 "path-not-found" "The module's snapshot has no such member";
     ModuleNotFound 404 "module-not-found" "The branch has no such module";

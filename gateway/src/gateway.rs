@@ -25,6 +25,7 @@ use crate::http::Files;
 use crate::intake::Connections;
 use crate::limits::{Limits, RENDERS_AT_ONCE, SYNC_BODIES_AT_ONCE};
 use crate::metrics::Counters;
+use crate::origins::{AllowedOrigins, OriginPolicy, host_and_port};
 
 /// What the doors are told when they are built.
 #[derive(Debug, Clone)]
@@ -33,6 +34,12 @@ pub struct GatewayConfig {
     pub server_id: String,
     /// Whether this node listens beyond loopback without authentication.
     pub open_to_all: bool,
+    /// The origins whose pages may change data, besides this node's own.
+    pub allowed_origins: AllowedOrigins,
+    /// Whether it listens on loopback: only hosts known as its own are then answered.
+    pub checks_host: bool,
+    /// Where clients are told to reach it, `HOST:PORT`, if that is not where it listens.
+    pub advertised: Option<String>,
     /// The bounds.
     pub limits: Limits,
     /// Files that clients may have besides the API.
@@ -45,6 +52,9 @@ impl GatewayConfig {
         Self {
             server_id: format!("ws-{node}"),
             open_to_all: false,
+            allowed_origins: AllowedOrigins::default(),
+            checks_host: true,
+            advertised: None,
             limits: Limits::default(),
             files: None,
         }
@@ -65,11 +75,18 @@ impl Gateway {
         branches: Arc<dyn Branches>,
         metrics: PrometheusHandle,
     ) -> Self {
+        let own_hosts = config.advertised.as_deref().and_then(host_and_port);
+        let origins = OriginPolicy {
+            allowed: config.allowed_origins,
+            checks_host: config.checks_host,
+            own_hosts: own_hosts.into_iter().map(|(host, _)| host).collect(),
+        };
         let app = Arc::new(Shared {
             server_id: config.server_id.into(),
             branches,
             metrics,
-            counters: Counters::new(config.open_to_all),
+            counters: Counters::new(config.open_to_all, origins.allowed.is_every()),
+            origins,
             seats: Arc::new(Semaphore::new(config.limits.sockets_max)),
             renders: Arc::new(Semaphore::new(RENDERS_AT_ONCE)),
             large_bodies: Arc::new(Semaphore::new(SYNC_BODIES_AT_ONCE)),
@@ -130,6 +147,7 @@ pub(crate) struct Shared {
     pub(crate) branches: Arc<dyn Branches>,
     pub(crate) metrics: PrometheusHandle,
     pub(crate) counters: Counters,
+    pub(crate) origins: OriginPolicy,
     pub(crate) limits: Limits,
     pub(crate) files: Option<Arc<dyn Files>>,
     /// The description of every route, written when they are made.

@@ -27,6 +27,7 @@ mod http;
 mod intake;
 pub mod limits;
 mod metrics;
+mod origins;
 mod publish;
 mod render;
 mod wire;
@@ -34,3 +35,4 @@ mod ws;
 
 pub use gateway::{Gateway, GatewayConfig};
 pub use http::{File, Files};
+pub use origins::{AllowedOrigins, WebOrigin};

@@ -45,15 +45,19 @@ pub(crate) struct Counters {
     pub(crate) stalled: Counter,
     pub(crate) resyncs: Counter,
     pub(crate) panics: Counter,
+    /// Requests of foreign pages, and under foreign hosts, that were refused.
+    pub(crate) foreign_origins: Counter,
+    pub(crate) foreign_hosts: Counter,
 }
 
 impl Counters {
-    pub(crate) fn new(open_to_all: bool) -> Self {
+    pub(crate) fn new(open_to_all: bool, all_origins: bool) -> Self {
         let by_channel = |name: &'static str| {
             Channel::ALL.map(|channel| counter!(name, "channel" => channel.name()))
         };
         let rendered = |result: &'static str| counter!("ws2_ws_serialization_events_total", "channel" => "event", "result" => result);
         gauge!("mishkah_open_to_all").set(if open_to_all { 1.0 } else { 0.0 });
+        gauge!("mishkah_all_origins_allowed").set(if all_origins { 1.0 } else { 0.0 });
         Self {
             frames: by_channel("ws2_ws_frames_delivered_total"),
             bytes: by_channel("ws2_ws_payload_bytes_total"),
@@ -64,6 +68,8 @@ impl Counters {
             stalled: counter!("mishkah_ws_stalled_total"),
             resyncs: counter!("mishkah_ws_resyncs_total"),
             panics: counter!("mishkah_http_panics_total"),
+            foreign_origins: counter!("mishkah_http_foreign_total", "by" => "origin"),
+            foreign_hosts: counter!("mishkah_http_foreign_total", "by" => "host"),
         }
     }
 

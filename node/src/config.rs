@@ -17,6 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use gateway::AllowedOrigins;
 use model::NodeId;
 use raft::Timing;
 
@@ -60,6 +61,8 @@ pub struct Config {
     pub catalogue: CatalogueSource,
     /// The directory whose files browsers may have.
     pub static_files: Option<PathBuf>,
+    /// The origins whose pages may change data, besides the node's own.
+    pub allowed_origins: AllowedOrigins,
     /// Whether it may listen beyond this machine without authentication.
     pub open: bool,
     /// How it logs.
@@ -186,6 +189,11 @@ impl Config {
             checkpoint_log_bytes: settings.checkpoint_log_mib.unwrap_or(16) * 1024 * 1024,
             catalogue: catalogue(settings.sample, settings.original, settings.seeds_only)?,
             static_files: settings.static_files,
+            allowed_origins: match settings.allowed_origins {
+                Some(list) => AllowedOrigins::parse(&list)
+                    .map_err(|problem| value("allowed_origins", problem))?,
+                None => AllowedOrigins::default(),
+            },
             open: settings.open.unwrap_or(false),
             log: settings.log.unwrap_or_default(),
             log_level: settings.log_level.unwrap_or_else(|| "info".to_owned()),
@@ -231,6 +239,13 @@ impl Config {
         let open = self.open_addresses().map(|(setting, address)| {
             format!("{} is open to all: {setting} = {address}, and nobody has to log in", self.name)
         });
+        let origins = self.allowed_origins.is_every().then(|| {
+            format!(
+                "{} lets pages of every origin change data: allowed_origins = *, and any page that \
+                 is opened where this node can be reached may do so",
+                self.name
+            )
+        });
         let even = self.peers.len().is_multiple_of(2).then(|| {
             format!(
                 "{} first nodes survive no more losses than {}: use an odd number",
@@ -238,7 +253,7 @@ impl Config {
                 self.peers.len() - 1
             )
         });
-        open.chain(even).collect()
+        open.chain(origins).chain(even).collect()
     }
 
     /// Where clients reach a node that listens at `bound`.
@@ -352,8 +367,8 @@ impl fmt::Display for Config {
             f,
             "node={} name={:?} cluster={:?} data={:?} listen={} peer_listen={} advertise={:?} \
              peers=[{}] partitions={} heartbeat={heartbeat:?} election={election_min:?}-\
-             {election_max:?} checkpoint_log_bytes={} catalogue={:?} static={:?} open={} \
-             log={:?} log_level={:?}",
+             {election_max:?} checkpoint_log_bytes={} catalogue={:?} static={:?} \
+             allowed_origins=[{}] open={} log={:?} log_level={:?}",
             self.node,
             self.name,
             self.cluster,
@@ -366,6 +381,7 @@ impl fmt::Display for Config {
             self.checkpoint_log_bytes,
             self.catalogue,
             self.static_files,
+            self.allowed_origins,
             self.open,
             self.log,
             self.log_level,

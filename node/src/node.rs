@@ -196,8 +196,14 @@ impl Node {
                 upkeep.run_upkeep();
             }
         }));
-        let doors =
-            GatewayConfig { open_to_all: is_open, files, ..GatewayConfig::new(&config.name) };
+        let doors = GatewayConfig {
+            open_to_all: is_open,
+            allowed_origins: config.allowed_origins.clone(),
+            checks_host: http_address.ip().is_loopback(),
+            advertised: config.advertise.clone(),
+            files,
+            ..GatewayConfig::new(&config.name)
+        };
         let gateway = Gateway::new(doors, router, metrics);
         let closing = CancellationToken::new();
         let closed = closing.clone().cancelled_owned();

@@ -32,6 +32,8 @@ async fn main() -> Result<()> {
 
     let mut fleet = Fleet::plan(1, Contents::Sample).await?;
     fleet.keep_quiet();
+    // Recordings have the original's headers, which let every origin read.
+    fleet.tell("--allow-origin", "*");
     fleet.start_all().await?;
     let played = play::record(&scenarios, &[fleet.http(1)]).await?;
     let written = played.kept.write(&into)?;

@@ -19,6 +19,8 @@ async fn judge(nodes: usize) -> Result<()> {
     };
     let mut fleet = Fleet::plan(nodes, Contents::Original(data)).await?;
     fleet.keep_quiet();
+    // Recordings have the original's headers, which let every origin read.
+    fleet.tell("--allow-origin", "*");
     fleet.start_all().await?;
     let doors: Vec<SocketAddr> = fleet.ids().iter().map(|node| fleet.http(*node)).collect();
     let played = play(&read_original(&folder)?, &doors).await?;
@@ -44,6 +46,8 @@ async fn three_nodes_asked_in_turn_answer_as_the_original_was_recorded() -> Resu
 async fn judge_the_sample(nodes: usize) -> Result<()> {
     let mut fleet = Fleet::plan(nodes, Contents::Sample).await?;
     fleet.keep_quiet();
+    // Recordings have the original's headers, which let every origin read.
+    fleet.tell("--allow-origin", "*");
     fleet.start_all().await?;
     let doors: Vec<SocketAddr> = fleet.ids().iter().map(|node| fleet.http(*node)).collect();
     let played = play(&read_all(&own())?, &doors).await?;

@@ -1,5 +1,6 @@
 //! One binary for every story told against real nodes, and for the manners of the house.
 
+mod browser;
 mod catch_up;
 mod contract;
 mod demo;

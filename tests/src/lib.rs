@@ -13,9 +13,11 @@
 //! - [`contract`]: recordings of a server played against nodes, and every difference told;
 //! - [`disk`]: a disk whose power can be cut; [`process`]: what the kernel knows of a process;
 //!   [`drill`]: options and figures of the programs in `faults`;
+//! - [`browser`]: a real browser, and an attacker's server for it to visit;
 //! - [`patience`]: waiting for something to become true, with a safety net and a clear message.
 
 pub mod binary;
+pub mod browser;
 pub mod client;
 pub mod cluster;
 pub mod contract;

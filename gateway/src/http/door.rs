@@ -1,4 +1,5 @@
-//! Door: what every request walks through: limits, sockets, CORS, the body of an error, counting.
+//! Door: what every request walks through: limits, origins, sockets, CORS, the body of an error,
+//! counting.
 
 use std::any::Any;
 use std::time::{Duration, Instant};
@@ -6,7 +7,7 @@ use std::time::{Duration, Instant};
 use axum::extract::{Request, State};
 use axum::http::header::{
     self, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, VARY,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
@@ -18,6 +19,7 @@ use crate::http::ask::decoded;
 use crate::http::files;
 use crate::http::reply::{CURSOR, json};
 use crate::limits::{HEADER_BYTES_MAX, ID_BYTES_MAX, URI_BYTES_MAX};
+use crate::origins::Sender;
 use crate::{metrics, ws};
 
 /// Names one request, in its answer and in the log.
@@ -27,6 +29,12 @@ const HEARING_TIME: Duration = Duration::from_secs(1);
 const ANY: HeaderValue = HeaderValue::from_static("*");
 const METHODS: HeaderValue = HeaderValue::from_static("GET,POST,PUT,PATCH,DELETE,OPTIONS");
 const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("600");
+const BY_ORIGIN: HeaderValue = HeaderValue::from_static("origin");
+const YES: HeaderValue = HeaderValue::from_static("true");
+/// A browser asks so whether a page of the internet may call a server on a local network.
+const LOCAL_NETWORK_ASKED: HeaderName =
+    HeaderName::from_static("access-control-request-private-network");
+const LOCAL_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 const EXPOSED: HeaderValue = HeaderValue::from_static("x-mishkah-cursor,x-request-id,retry-after");
 
 /// Answers one request, whatever becomes of it.
@@ -34,11 +42,14 @@ pub(crate) async fn walk_through(State(app): State<App>, request: Request, next:
     let began = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let id = request_id(request.headers());
-    let asked_headers = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    // Before anything is answered: what a foreign page may not do, it does not learn either.
+    let reader = reader(&app, &request);
+    let grant = Grant::of(&app, reader.as_ref().ok());
+    let admitted = reader.map(drop).and_then(|()| admit(&request));
 
-    let mut response = match admit(&request).and_then(|()| knows_enough(&app, &request)) {
+    let mut response = match admitted.and_then(|()| knows_enough(&app, &request)) {
         Err(error) => error.into_response(),
-        Ok(()) if method == Method::OPTIONS => preflight(asked_headers),
+        Ok(()) if method == Method::OPTIONS => preflight(&grant, request.headers()),
         Ok(()) if ws::is_upgrade(&request) => ws::accept(app, request).await,
         Ok(()) => match file(&app, &request).await {
             Some(file) => file,
@@ -48,11 +59,42 @@ pub(crate) async fn walk_through(State(app): State<App>, request: Request, next:
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
         response = with_body(&error, &path, response);
     }
-    finish(response.headers_mut(), &id);
+    finish(response.headers_mut(), &grant, &id);
     let took = began.elapsed();
     metrics::request(&path, &method, took);
     record(&method, &path, &id, response.status(), took);
     response
+}
+
+/// Whose request it is, if it may be made at all; what is refused is counted.
+fn reader(app: &App, request: &Request) -> Result<Sender, ApiError> {
+    let checked = app.origins.check(request, ws::is_upgrade(request));
+    match checked.as_ref().map_err(ApiError::problem) {
+        Err(Problem::HostNotAllowed) => app.counters.foreign_hosts.increment(1),
+        Err(_) => app.counters.foreign_origins.increment(1),
+        Ok(_) => {}
+    }
+    checked
+}
+
+/// Who may read an answer besides the node's own pages: what CORS headers say.
+enum Grant {
+    /// Every page, as in the original.
+    Everybody,
+    /// Pages of this origin, as it was sent.
+    Origin(HeaderValue),
+    /// No other page.
+    Nobody,
+}
+
+impl Grant {
+    fn of(app: &App, sender: Option<&Sender>) -> Self {
+        match sender {
+            _ if app.origins.allowed.is_every() => Self::Everybody,
+            Some(Sender::Allowed(origin)) => Self::Origin(origin.clone()),
+            Some(Sender::Unnamed | Sender::Foreign(_)) | None => Self::Nobody,
+        }
+    }
 }
 
 /// The file that a request means, if there is one.
@@ -104,11 +146,20 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     })
 }
 
-fn preflight(asked_headers: Option<HeaderValue>) -> Response {
+/// The answer to a browser that asks before it sends. Without a grant it says nothing of one, and
+/// the browser sends nothing.
+fn preflight(grant: &Grant, asked: &HeaderMap) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
+    if matches!(grant, Grant::Nobody) {
+        return response;
+    }
     let headers = response.headers_mut();
-    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked_headers.unwrap_or(ANY));
+    let wanted = asked.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.unwrap_or(ANY));
     headers.insert(ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS);
+    if asked.contains_key(LOCAL_NETWORK_ASKED) {
+        headers.insert(LOCAL_NETWORK, YES);
+    }
     response
 }
 
@@ -127,11 +178,25 @@ fn with_body(error: &ApiError, path: &str, bare: Response) -> Response {
     response
 }
 
-fn finish(headers: &mut HeaderMap, id: &HeaderValue) {
-    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
-    headers.entry(ACCESS_CONTROL_ALLOW_HEADERS).or_insert(ANY);
-    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+fn finish(headers: &mut HeaderMap, grant: &Grant, id: &HeaderValue) {
+    let allowed = match grant {
+        Grant::Everybody => Some(ANY),
+        // A cache must not give one origin's answer to another.
+        Grant::Origin(origin) => {
+            headers.append(VARY, BY_ORIGIN);
+            Some(origin.clone())
+        }
+        Grant::Nobody => {
+            headers.append(VARY, BY_ORIGIN);
+            None
+        }
+    };
+    if let Some(allowed) = allowed {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+        headers.entry(ACCESS_CONTROL_ALLOW_HEADERS).or_insert(ANY);
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    }
     headers.insert(REQUEST_ID, id.clone());
     debug_assert_eq!(CURSOR.as_str(), "x-mishkah-cursor");
 }

@@ -361,6 +361,7 @@ mod tests {
                 let known = shapes::PATH_PARTS.iter().any(|(part, _)| *part == name);
                 assert!(known, "{which}: say in shapes what {{{name}}} is");
             }
+            assert!(!(told.method == "get" && told.op.writes), "{which}: a GET changes nothing");
             if matches!(told.method, "post" | "put" | "patch") {
                 let takes = told.op.is_gone || told.op.body.is_some();
                 assert!(takes, "{which} takes no body");

@@ -20,18 +20,14 @@ use crate::publish::text;
 use crate::render;
 
 pub(crate) fn routes() -> Routes {
-    let begin = || {
-        op("Begin again from the seed; the records go into the history")
-            .answers(200, "{success: flag, message: text, *: any}")
-            .writes()
-    };
-    Routes::of("Management")
-        .in_branches("/{branch}/modules/{module}/reset")
-        .get(reset, begin())
-        .post(reset, begin().body("{requestedBy?: text}"))
+    let begin = op("Begin again from the seed; the records go into the history")
+        .body("{requestedBy?: text}")
+        .answers(200, "{success: flag, message: text, *: any}")
+        .writes();
+    Routes::of("Management").in_branches("/{branch}/modules/{module}/reset").post(reset, begin)
 }
 
-/// `POST`, and as in the original also `GET`: begins again, numbers and all.
+/// Begins again, numbers and all. The original also takes `GET`, which any image of any page sends.
 async fn reset(
     State(app): State<App>,
     place: InModule,

@@ -176,7 +176,7 @@ mod tests {
     }
 
     fn write(outbox: &mut Outbox, sink: &mut Narrow) -> Poll<Result<(), ()>> {
-        let counters = Counters::new(false);
+        let counters = Counters::new(false, false);
         let mut context = Context::from_waker(noop_waker_ref());
         outbox.poll_write(Pin::new(sink), &counters, &mut context)
     }

@@ -47,7 +47,7 @@ async fn files_are_given_with_their_kind_and_for_a_day() {
         assert_eq!((file.status, file.raw.as_str()), (200, text), "{path}");
         assert_eq!(file.header("content-type"), kind);
         assert_eq!(file.header("cache-control"), "public, max-age=86400");
-        assert_eq!(file.header("access-control-allow-origin"), "*");
+        assert_eq!(file.header("vary"), "origin");
         assert_eq!(file.header("content-length"), text.len().to_string());
         let head = rest.send("HEAD", path, "", &[]).await;
         assert_eq!((head.status, head.raw.as_str()), (200, ""));

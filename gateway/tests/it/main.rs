@@ -13,6 +13,7 @@ mod lifetime;
 mod manage;
 mod openapi;
 mod orders;
+mod origins;
 mod query;
 mod rest;
 mod resume;

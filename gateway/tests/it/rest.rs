@@ -69,25 +69,6 @@ async fn metrics_are_text() {
 }
 
 #[tokio::test]
-async fn every_answer_may_be_read_from_any_origin() {
-    let rest = Rest::new();
-    for path in ["/healthz", "/metrics", "/api/branches", "/nothing"] {
-        let answer = rest.get(path).await;
-        assert_eq!(answer.header("access-control-allow-origin"), "*");
-        assert_eq!(answer.header("access-control-allow-headers"), "*");
-        assert_eq!(
-            answer.header("access-control-allow-methods"),
-            "GET,POST,PUT,PATCH,DELETE,OPTIONS"
-        );
-    }
-    let asked = [("access-control-request-headers", "content-type,x-foo")];
-    let preflight = rest.send("OPTIONS", "/any/path", "", &asked).await;
-    assert_eq!((preflight.status, preflight.raw.as_str()), (204, ""));
-    assert_eq!(preflight.header("access-control-allow-headers"), "content-type,x-foo");
-    assert_eq!(preflight.header("access-control-max-age"), "600");
-}
-
-#[tokio::test]
 async fn what_is_not_there_and_what_is_not_done_there() {
     let rest = Rest::new();
     let nothing = rest.get("/api/nothing").await;

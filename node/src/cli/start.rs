@@ -13,7 +13,8 @@ use crate::telemetry;
 pub(super) const EXAMPLES: &str = "\
 Examples:
   mishkah start --sample
-  mishkah start --original ./data --seeds-only --data /var/lib/mishkah
+  mishkah start --original ./data --seeds-only --data /var/lib/mishkah --allow-origin '*'
+  mishkah start --sample --allow-origin https://shop.example --allow-origin loopback
   mishkah start --config /etc/mishkah/node.toml
   mishkah start --node 1 --peers 1=10.0.0.1:3300,2=10.0.0.2:3300,3=10.0.0.3:3300 \\
       --listen 10.0.0.1:3200 --open

@@ -93,6 +93,16 @@ pub struct Settings {
     #[arg(long = "static", id = "static", env = "MISHKAH_STATIC", value_name = "DIR")]
     #[serde(rename = "static")]
     pub static_files: Option<PathBuf>,
+    /// An origin whose pages may change data, besides the node's own; may be given several times:
+    /// https://shop.example, `loopback` for pages of this machine, `*` for all [default: loopback]
+    #[arg(
+        long = "allow-origin",
+        id = "allowed_origins",
+        env = "MISHKAH_ALLOWED_ORIGINS",
+        value_name = "ORIGIN",
+        value_delimiter = ','
+    )]
+    pub allowed_origins: Option<Vec<String>>,
     /// Listen beyond this machine although nobody has to log in
     #[arg(long, env = "MISHKAH_OPEN", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_name = "BOOL",
@@ -156,6 +166,7 @@ impl Settings {
             original: self.original.or(under.original),
             seeds_only: self.seeds_only.or(under.seeds_only),
             static_files: self.static_files.or(under.static_files),
+            allowed_origins: self.allowed_origins.or(under.allowed_origins),
             open: self.open.or(under.open),
             log: self.log.or(under.log),
             log_level: self.log_level.or(under.log_level),

@@ -26,11 +26,13 @@ fn every_setting_can_be_told_in_a_file() {
          peer_listen = '127.0.0.1:81'\nadvertise = 'shop.example:80'\n\
          peers = ['1=a:1', '2=b:2', '3=c:3']\npartitions = 64\nheartbeat_ms = 50\n\
          election_min_ms = 200\nelection_max_ms = 300\ncheckpoint_log_mib = 4\nsample = false\n\
-         original = '/o'\nseeds_only = true\nstatic = '/s'\nopen = false\nlog = 'json'\nlog_level = 'debug'",
+         original = '/o'\nseeds_only = true\nstatic = '/s'\n\
+         allowed_origins = ['https://shop.example', 'loopback']\nopen = false\nlog = 'json'\nlog_level = 'debug'",
     )
     .unwrap();
     assert_eq!(config.peers[&NodeId(3)], "c:3");
     assert_eq!(config.static_files, Some("/s".into()));
+    assert_eq!(config.allowed_origins.to_string(), "loopback, https://shop.example");
     assert_eq!(config.log, LogFormat::Json);
     assert_eq!(config.http_address(config.listen), "shop.example:80");
     assert_eq!(config.catalogue, CatalogueSource::Original { dir: "/o".into(), seeds_only: true });
@@ -83,6 +85,8 @@ fn what_cannot_be_is_refused_by_name() {
         ("heartbeat_ms = 200", "election"),
         ("sample = true\noriginal = 'd'", "not both"),
         ("seeds_only = true", "belongs to --original"),
+        ("allowed_origins = ['shop.example']", "is not an origin"),
+        ("allowed_origins = ['null']", "hides where it is from"),
         ("name = ''", "1 to 64 bytes"),
         ("listen = '0.0.0.0:3200'", "say --open"),
         ("peer_listen = '[::]:3200'", "say --open"),
@@ -97,6 +101,8 @@ fn open_and_even_clusters_are_warned_about() {
     let open = file("listen = '0.0.0.0:1'\nopen = true").unwrap();
     assert_eq!(open.warnings().len(), 1);
     assert_eq!(open.http_address(open.listen), "127.0.0.1:1");
+    let every = file("allowed_origins = ['*']").unwrap();
+    assert!(every.warnings()[0].contains("every origin"), "{:?}", every.warnings());
     let even = file("peers = ['1=127.0.0.1:1', '2=127.0.0.1:2']").unwrap();
     assert!(even.warnings()[0].contains("odd number"), "{:?}", even.warnings());
     assert_eq!(even.peer_listen.to_string(), "127.0.0.1:1");

@@ -17,7 +17,7 @@ pub(super) struct Answer {
 
 /// A request with a body.
 pub(super) fn request(method: &str, path: &str, headers: &[&str], body: &[u8]) -> Vec<u8> {
-    let mut bytes = format!("{method} {path} HTTP/1.1\r\nhost: shop\r\nconnection: close\r\n");
+    let mut bytes = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
     bytes.push_str(&format!("content-length: {}\r\n", body.len()));
     for header in headers {
         bytes.push_str(header);
@@ -159,9 +159,9 @@ fn wrong_headers() -> Vec<(String, Vec<u8>)> {
 fn no_http() -> Vec<(String, Vec<u8>)> {
     let all = [
         &b"\r\n\r\nGET\r\n\r\n"[..], b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x00\x01\x02\r\n\r\n",
-        b"GET / HTTP/1.1\r\nno colon here\r\n\r\n", b"BREW /coffee HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
-        b"POST /api/query/module HTTP/1.1\r\nhost: x\r\ncontent-length: -5\r\n\r\n",
-        b"POST /api/query/module HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"GET / HTTP/1.1\r\nno colon here\r\n\r\n", b"BREW /coffee HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+        b"POST /api/query/module HTTP/1.1\r\nhost: localhost\r\ncontent-length: -5\r\n\r\n",
+        b"POST /api/query/module HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
         b"GET /healthz HTTP/1.1\r\nhost: x\r\nhost: y\r\nconnection: close\r\nx: \xff\xfe\r\n\r\n",
     ];
     all.into_iter()
