@@ -122,7 +122,8 @@ pub enum Operator {
     In,
     /// Equal to none of a list.
     NotIn,
-    /// Contains a pattern, in which `%` and `_` stand for anything; upper and lower case are one.
+    /// Contains a pattern, in which `%` and `_` stand for anything; upper and lower case are one,
+    /// and so are the spellings of an Arabic word (`query/letters`).
     Like,
 }
 
@@ -135,8 +136,8 @@ pub struct OrderBy {
     pub descending: bool,
 }
 
-/// Which orders, and what of them (contract.md 3.7). All words are compared without regard to
-/// upper and lower case; an empty list lets every order pass.
+/// Which orders, and what of them (contract.md 3.7). All words are compared as `Operator::Like`
+/// compares letters; an empty list lets every order pass.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct OrdersQuery {
     /// Only this one.

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use crate::ids::{RecordKey, Timestamp};
 use crate::module::Module;
+use crate::query::letters::folded;
 use crate::query::times;
 use crate::read::{Orders, OrdersQuery};
 use crate::reject::Reject;
@@ -90,8 +91,8 @@ fn is_wanted(word: Option<&str>, list: &[String]) -> bool {
 }
 
 fn is_one_of(word: &str, list: &[String]) -> bool {
-    let word = word.to_lowercase();
-    list.iter().any(|wanted| wanted.to_lowercase() == word)
+    let word = folded(word);
+    list.iter().any(|wanted| folded(wanted) == word)
 }
 
 /// The first of these members that says something: a text, a number, or an object's `id`.

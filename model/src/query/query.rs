@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use crate::ids::RecordKey;
 use crate::module::{Module, Row};
-use crate::query::compare::{Rank, holds};
+use crate::query::compare::{Condition, Rank};
 use crate::query::populate::Populate;
 use crate::read::{Filter, Operator, Query, QueryPage};
 use crate::reject::Reject;
 use crate::schema::{Schema, Table};
-use crate::value::{Object, Value};
+use crate::value::Object;
 
 /// Answers a query.
 pub(crate) fn query(
@@ -41,12 +41,8 @@ pub(crate) fn query(
 /// The rows that meet all conditions, in the order asked.
 fn meeting<'a>(module: &'a Module, table: &Table, query: &Query) -> Vec<&'a Arc<Object>> {
     let Some(rows) = module.rows(&table.name) else { return Vec::new() };
-    let meets = |record: &&Arc<Object>| {
-        query.filters.iter().all(|filter| {
-            let value = record.get(&filter.field).unwrap_or(&Value::Null);
-            holds(filter.operator, value, &filter.value)
-        })
-    };
+    let conditions: Vec<Condition<'_>> = query.filters.iter().map(Condition::new).collect();
+    let meets = |record: &&Arc<Object>| conditions.iter().all(|condition| condition.holds(record));
     if let Some(key) = key_asked(table, &query.filters) {
         return rows.get(&key).filter(meets).into_iter().collect();
     }
@@ -88,6 +84,7 @@ mod tests {
     use crate::module::Relations;
     use crate::read::OrderBy;
     use crate::testing::{object, schema};
+    use crate::value::Value;
 
     fn ids(query: &Query) -> String {
         let schema = schema(&[("dish", &["id", "name", "n"])]);

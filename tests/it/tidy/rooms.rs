@@ -19,7 +19,7 @@ const ROOMS: [(&str, &[&str]); 7] = [
 const FUZZERS: &str = "tests/fuzz/";
 
 /// Each library that has a home, and the places that may name it.
-const LIBRARIES: [(&str, &[&str]); 27] = [
+const LIBRARIES: [(&str, &[&str]); 29] = [
     ("openraft", &["raft/"]),
     ("sled", &["raft/src/disk/"]),
     ("crc32fast", &["raft/"]),
@@ -44,6 +44,8 @@ const LIBRARIES: [(&str, &[&str]); 27] = [
     ("tokio_tungstenite", &["gateway/", "node/", "tests/", "chaos/"]),
     ("anyhow", &["node/", "tests/", "chaos/"]),
     ("postcard", &["model/src/codec.rs"]),
+    ("icu_casemap", &["model/src/query/letters.rs"]),
+    ("icu_normalizer", &["model/src/query/letters.rs"]),
     ("imbl", &["model/"]),
     ("jiff", &["model/"]),
     ("rust_decimal", &["model/"]),
