@@ -10,7 +10,7 @@ use std::time::Duration;
 use actors::{ChangeError, RouteError};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use model::{BadName, ChangeRefused, Object, Reject, Value};
+use model::{BadJson, BadName, ChangeRefused, Object, Reject, Value};
 
 macro_rules! problems {
     ($($name:ident $status:literal $code:literal $title:literal;)*) => {
@@ -42,6 +42,7 @@ problems! {
     InvalidHeader 400 "invalid-header" "A header cannot be read";
     InvalidUpgrade 400 "invalid-upgrade" "The request to become a WebSocket is not complete";
     InvalidRequestId 400 "invalid-request-id" "A request id is too long";
+    UnknownMessage 400 "unknown-message-type" "A frame's type is none that is known";
     HelloRequired 400 "hello-required" "A frame came that must follow client:hello";
     MissingModule 400 "missing-module-id" "No module is named";
     MissingTableName 400 "missing-table-name" "The body names no table";
@@ -236,6 +237,18 @@ impl IntoResponse for ApiError {
         let mut response = self.problem.status().into_response();
         response.extensions_mut().insert(self);
         response
+    }
+}
+
+impl From<BadJson> for ApiError {
+    fn from(bad: BadJson) -> Self {
+        let number = |n: usize| Value::from(u64::try_from(n).unwrap_or(u64::MAX));
+        Self::new(Problem::InvalidJson, bad.to_string()).details([
+            ("path", bad.path.into()),
+            ("line", number(bad.line)),
+            ("column", number(bad.column)),
+            ("byte", number(bad.byte)),
+        ])
     }
 }
 

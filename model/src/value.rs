@@ -17,6 +17,10 @@ use serde::ser::{Error as _, SerializeMap, SerializeSeq};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+mod place;
+
+pub use place::BadJson;
+
 /// Deepest nesting of arrays and objects that is read.
 pub const DEPTH_MAX: usize = 64;
 /// Longest number that is read, in characters: far beyond any decimal, short of a memory attack.
@@ -124,12 +128,19 @@ impl Value {
     /// Reads JSON text.
     ///
     /// # Errors
-    /// [`BadJson`] with serde_json's reason and place, or that it nests too deep.
+    /// [`BadJson`] with serde_json's reason, or that it nests too deep, and the place.
     pub fn from_json(bytes: &[u8]) -> Result<Self, BadJson> {
         let text = std::str::from_utf8(bytes)
-            .map_err(|error| BadJson(format!("not UTF-8 after {} bytes", error.valid_up_to())))?;
-        let raw: &RawValue = serde_json::from_str(text).map_err(|e| BadJson(e.to_string()))?;
-        from_raw(raw, 0)
+            .map_err(|error| BadJson::at(bytes, error.valid_up_to(), "not UTF-8"))?;
+        let raw: &RawValue =
+            serde_json::from_str(text).map_err(|error| BadJson::of_reader(bytes, 0, &error))?;
+        from_raw(raw, 0, text)
+    }
+
+    /// The text or number under a path of member names, also out of text that
+    /// [`from_json`](Self::from_json) refuses: for telling its sender which request was refused.
+    pub fn find_in_json(bytes: &[u8], path: &[&str]) -> Option<Self> {
+        place::scalar(bytes, path)
     }
 
     /// Writes JSON text without spaces.
@@ -324,42 +335,40 @@ impl IntoIterator for Object {
     }
 }
 
-/// Text that is not the JSON we read, and why.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct BadJson(pub String);
-
-fn from_raw(raw: &RawValue, depth: usize) -> Result<Value, BadJson> {
+/// Reads a part of `whole`; only that says where in it something is wrong.
+fn from_raw(raw: &RawValue, depth: usize, whole: &str) -> Result<Value, BadJson> {
     let text = raw.get();
-    let read = |e: serde_json::Error| BadJson(e.to_string());
+    // A raw value is a slice of the text it was read from.
+    let begin = || (text.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
+    let bad = |reason: String| BadJson::at(whole.as_bytes(), begin(), reason);
+    let read = |error: serde_json::Error| BadJson::of_reader(whole.as_bytes(), begin(), &error);
+    let deeper = || match depth < DEPTH_MAX {
+        true => Ok(()),
+        false => Err(bad(format!("nested deeper than {DEPTH_MAX}"))),
+    };
     Ok(match text.as_bytes().first() {
         Some(b'{') => {
-            deeper(depth)?;
+            deeper()?;
             let Members(members) = serde_json::from_str(text).map_err(read)?;
             let members: Result<Vec<_>, _> = members
                 .into_iter()
-                .map(|(name, raw)| Ok((name, from_raw(raw, depth + 1)?)))
+                .map(|(name, raw)| Ok((name, from_raw(raw, depth + 1, whole)?)))
                 .collect();
             Value::Object(members?.into_iter().collect())
         }
         Some(b'[') => {
-            deeper(depth)?;
+            deeper()?;
             let items: Vec<&RawValue> = serde_json::from_str(text).map_err(read)?;
-            Value::Array(
-                items.into_iter().map(|raw| from_raw(raw, depth + 1)).collect::<Result<_, _>>()?,
-            )
+            let items = items.into_iter().map(|raw| from_raw(raw, depth + 1, whole));
+            Value::Array(items.collect::<Result<_, _>>()?)
         }
         Some(b'"') => Value::String(serde_json::from_str(text).map_err(read)?),
         Some(b't') => Value::Bool(true),
         Some(b'f') => Value::Bool(false),
         Some(b'n') => Value::Null,
         _ if text.len() <= NUMBER_CHARS_MAX => Value::Number(Number(text.into())),
-        _ => return Err(BadJson(format!("a number of more than {NUMBER_CHARS_MAX} characters"))),
+        _ => return Err(bad(format!("a number of more than {NUMBER_CHARS_MAX} characters"))),
     })
-}
-
-fn deeper(depth: usize) -> Result<(), BadJson> {
-    if depth < DEPTH_MAX { Ok(()) } else { Err(BadJson(format!("nested deeper than {DEPTH_MAX}"))) }
 }
 
 /// An object's members still as text.
@@ -450,7 +459,7 @@ impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         if from.is_human_readable() {
             let raw = Box::<RawValue>::deserialize(from)?;
-            return from_raw(&raw, 0).map_err(de::Error::custom);
+            return from_raw(&raw, 0, raw.get()).map_err(de::Error::custom);
         }
         unpack(from)
     }
@@ -504,7 +513,8 @@ impl<'de> Deserialize<'de> for Object {
 /// # Errors
 /// The reader's reason, with the field's name.
 pub fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, BadJson> {
-    serde_json::from_str(&value.to_json()).map_err(|error| BadJson(error.to_string()))
+    let json = value.to_json();
+    serde_json::from_str(&json).map_err(|error| BadJson::of_reader(json.as_bytes(), 0, &error))
 }
 
 #[cfg(test)]
@@ -530,10 +540,8 @@ mod tests {
     fn what_is_too_deep_or_broken_is_refused() {
         let nest = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
         assert!(Value::from_json(nest(64).as_bytes()).is_ok());
-        assert_eq!(
-            Value::from_json(nest(65).as_bytes()).unwrap_err().to_string(),
-            "nested deeper than 64"
-        );
+        let deep = Value::from_json(nest(65).as_bytes()).unwrap_err();
+        assert_eq!(deep.reason, "nested deeper than 64");
         for bad in ["", "{", r#""\ud800""#, "01", "{\"a\":}", "1 2"] {
             assert!(Value::from_json(bad.as_bytes()).is_err(), "{bad}");
         }

@@ -254,8 +254,7 @@ async fn read_body(request: Request, app: &App, patience: Duration) -> Result<Va
     if bytes.is_empty() {
         return Ok(Value::Null);
     }
-    let bad = |error: model::BadJson| ApiError::new(Problem::InvalidJson, error.to_string());
-    Value::from_json(&bytes).map_err(bad)
+    Value::from_json(&bytes).map_err(ApiError::from)
 }
 
 /// What a command is called: by the client's `Idempotency-Key`, else anew.

@@ -28,9 +28,9 @@ use model::{
 };
 
 use crate::auth::{Access, Intent, Principal, authorize};
-use crate::error::ApiError;
+use crate::error::{ApiError, Problem};
 use crate::http::DEFAULT_BRANCH;
-use crate::limits::{ID_BYTES_MAX, POSTS_WAITING_MAX, PREVIEW_CHARS, QUERIES_AT_ONCE};
+use crate::limits::{ID_BYTES_MAX, POSTS_WAITING_MAX, QUERIES_AT_ONCE};
 use crate::metrics::Channel;
 use crate::publish::{request_id, text, user_of};
 use crate::wire::{QueryFrame, SnapshotFrame, TopicFrame};
@@ -49,6 +49,7 @@ mod resume;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod unreadable;
 
 use loading::Loading;
 use querying::Asked;
@@ -238,7 +239,8 @@ impl Session {
     pub(crate) fn on_message(&mut self, message: &[u8], moment: Moment<'_>) -> Vec<Action> {
         let frame = match Value::from_json(message) {
             Ok(Value::Object(frame)) => frame,
-            Ok(_) | Err(_) => return vec![self.unreadable(message, moment.at)],
+            Ok(_) => return vec![self.not_a_frame(message, moment.at)],
+            Err(error) => return self.unreadable(message, error, moment.at),
         };
         match frame.get("type").and_then(Value::as_str) {
             Some("client:hello") => self.hello(&frame, moment),
@@ -253,26 +255,13 @@ impl Session {
             Some("ping") => vec![control(frame::pong())],
             Some("pong") => Vec::new(),
             Some("auth") => vec![control(frame::auth_ack())],
-            Some(_) | None => {
-                let context = frame.get("type").map(|word| ("type", word.clone()));
-                let context = context.into_iter().collect();
-                vec![self.log(Level::Warn, "Unknown message type", &context, moment.at)]
-            }
+            Some(_) | None => self.unknown(&frame, moment.at),
         }
-    }
-
-    fn unreadable(&self, message: &[u8], at: Timestamp) -> Action {
-        let preview: String =
-            String::from_utf8_lossy(message).chars().take(PREVIEW_CHARS).collect();
-        let context = [("preview", preview)].into_iter().collect();
-        self.log(Level::Warn, "Received invalid JSON payload", &context, at)
     }
 
     fn hello(&mut self, frame: &Object, moment: Moment<'_>) -> Vec<Action> {
         let request_id = request_id(frame);
-        let named = frame.get("branchId").and_then(Value::as_str).filter(|name| !name.is_empty());
-        let branch = BranchId::parse(named.unwrap_or(DEFAULT_BRANCH)).map_err(ApiError::from);
-        let branch = branch.and_then(|branch| {
+        let branch = named_branch(frame).and_then(|branch| {
             authorize(&self.principal, &Access::branch(Intent::Follow, &branch))?;
             Ok(branch)
         });
@@ -313,7 +302,14 @@ impl Session {
         moment: Moment<'_>,
     ) -> Vec<Action> {
         let mut actions = Vec::new();
-        let loading = Loading::new(reason, request_id(frame));
+        let request_id = request_id(frame);
+        if self.member.is_none() && request_id.is_some() {
+            // The original says nothing here, also in its log.
+            let message = "Client requested a snapshot before hello handshake";
+            let error = ApiError::new(Problem::HelloRequired, message);
+            return vec![control(frame::error(request_id.as_ref(), &error))];
+        }
+        let loading = Loading::new(reason, request_id);
         self.load(loading, ReadLevel::Linearizable, moment, &mut actions);
         actions
     }
@@ -336,6 +332,19 @@ impl Session {
     fn log(&self, level: Level, message: &str, context: &Object, at: Timestamp) -> Action {
         control(frame::log(&self.server_id, level, message, context, at))
     }
+}
+
+/// The branch a hello names: the default one where it names none.
+fn named_branch(frame: &Object) -> Result<BranchId, ApiError> {
+    let named = match frame.get("branchId") {
+        None | Some(Value::Null) => DEFAULT_BRANCH,
+        Some(Value::String(name)) if name.is_empty() => DEFAULT_BRANCH,
+        Some(Value::String(name)) => name,
+        Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+            return Err(ApiError::new(Problem::InvalidBody, "branchId must be a text"));
+        }
+    };
+    BranchId::parse(named).map_err(ApiError::from)
 }
 
 fn control(frame: Utf8Bytes) -> Action {

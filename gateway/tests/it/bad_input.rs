@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use model::Value;
+
 use crate::client::{Rest, members};
 
 const M: &str = "/api/branches/dar/modules/pos";
@@ -64,6 +66,19 @@ async fn a_body_that_is_no_json_object_is_refused_everywhere() {
     }
     let (_, code) = refused(&rest, "POST", M, deep.into_bytes()).await;
     assert_eq!(code, "invalid-json");
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_read_names_member_and_position() {
+    let rest = Rest::new();
+    let body = "{\"record\":{\"id\":\"a\",\n\"note\":\"x\\ud83d\"}}";
+    let answer = rest.post(&format!("{M}/tables/tickets"), body).await;
+    assert_eq!(answer.code(), (400, "invalid-json"));
+    assert!(answer.text("message").contains("record.note, at line 2 column"), "{}", answer.raw);
+    assert_eq!(answer.detail("path"), "record.note");
+    let details = answer.body.get("details").unwrap();
+    assert_eq!(details.get("line").and_then(Value::as_u64), Some(2));
+    assert_eq!(details.get("byte").and_then(Value::as_u64), Some(36));
 }
 
 #[tokio::test]

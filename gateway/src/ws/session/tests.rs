@@ -17,6 +17,7 @@ mod modules;
 mod queries;
 mod resumes;
 mod subscriptions;
+mod unreadable;
 
 const AT: Timestamp = Timestamp(1_795_220_377_740);
 
