@@ -89,8 +89,8 @@ pub const FOLLOW_AGAIN_AFTER_MAX: Duration = Duration::from_secs(5);
 pub const QUERIES_AT_ONCE: usize = 8;
 /// Topics one socket may subscribe to.
 pub const TOPICS_MAX: usize = 200;
-/// Longest name of a topic, in bytes.
-pub const TOPIC_NAME_BYTES_MAX: usize = 256;
+/// Longest name of a topic, in bytes: above `sync-table::{b}::{m}::{t}` with the longest names.
+pub const TOPIC_NAME_BYTES_MAX: usize = 512;
 /// Largest data posted under a topic, in bytes as JSON: every subscriber's node keeps the last.
 pub const TOPIC_DATA_BYTES_MAX: usize = 64 * 1024;
 /// Posts of one socket that wait for those before them; at this number the socket is not read.

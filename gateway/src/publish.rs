@@ -98,6 +98,13 @@ pub(crate) fn text(object: &Object, names: &[&str]) -> Option<String> {
     texts.map(str::trim).find(|text| !text.is_empty()).map(str::to_owned)
 }
 
+/// The branch named by the first of these members that names one, as it is: a branch's name may
+/// begin and end with spaces.
+pub(crate) fn branch_name(object: &Object, names: &[&str]) -> Option<String> {
+    let mut texts = names.iter().filter_map(|name| object.get(name)?.key_text());
+    texts.find(|text| !text.is_empty()).map(str::to_owned)
+}
+
 /// The user the client names.
 pub(crate) fn user_of(body: &Object, meta: Option<&Value>) -> Option<String> {
     let in_meta = || text(meta?.as_object()?, &["userId"]);

@@ -24,7 +24,7 @@ use crate::http::openapi::op;
 use crate::http::reply::{json, written};
 use crate::http::routes::Routes;
 use crate::limits::SCHEMA_NAME_BYTES_MAX;
-use crate::publish::text;
+use crate::publish::{branch_name, text};
 use crate::render;
 
 pub(crate) fn routes() -> Routes {
@@ -227,7 +227,8 @@ async fn seed(
         let missing = move || ApiError::new(problem, format!("send \"{name}\""));
         text(&body, &[name]).ok_or_else(missing)
     };
-    let branch = BranchId::parse(&need("branchId", Problem::MissingBranch)?)?;
+    let missing = || ApiError::new(Problem::MissingBranch, "send \"branchId\"");
+    let branch = BranchId::parse(&branch_name(&body, &["branchId"]).ok_or_else(missing)?)?;
     let module = ModuleId::parse(&need("moduleId", Problem::MissingModule)?)?;
     authorize(&principal, &Access::branch(Intent::Write, &branch))?;
     let catalogue = app.branches.catalogue();

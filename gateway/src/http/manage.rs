@@ -13,7 +13,7 @@ use crate::http::ask::{InModule, Params};
 use crate::http::openapi::op;
 use crate::http::routes::Routes;
 use crate::limits::{NAMES_MAX, WORDS_BYTES_MAX};
-use crate::publish::text;
+use crate::publish::{branch_name, text};
 use actors::RouteError;
 use axum::extract::{FromRequestParts, State};
 use axum::http::Uri;
@@ -150,7 +150,7 @@ impl Manager {
 /// The branch a body, or else the parameters, name.
 fn branch(body: &Object, params: Option<&Params>) -> Result<BranchId, ApiError> {
     const NAMES: [&str; 2] = ["branchId", "branch"];
-    let name = text(body, &NAMES).or_else(|| said(params, &NAMES));
+    let name = branch_name(body, &NAMES).or_else(|| said(params, &NAMES));
     let name = name
         .ok_or_else(|| ApiError::new(Problem::MissingBranch, "name the branch as \"branchId\""))?;
     Ok(BranchId::parse(&name)?)

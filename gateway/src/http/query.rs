@@ -19,7 +19,7 @@ use crate::http::decimals::Decimals;
 use crate::http::openapi::op;
 use crate::http::reply::written;
 use crate::http::routes::Routes;
-use crate::publish::text;
+use crate::publish::{branch_name, text};
 use crate::render;
 
 /// The language that is meant where none is named, as in the original.
@@ -119,7 +119,8 @@ async fn query(
     let table = text(&body, &["table", "tableName", "targetTable"])
         .ok_or_else(|| ApiError::new(Problem::MissingTable, "name the table as \"table\""))?;
     let named = |name: &str| text(&body, &[name]).ok_or_else(|| wrong(name, "given"));
-    let branch = BranchId::parse(&named("branchId")?)?;
+    let branch = branch_name(&body, &["branchId"]).ok_or_else(|| wrong("branchId", "given"))?;
+    let branch = BranchId::parse(&branch)?;
     let key = BranchKey::new(branch, ModuleId::parse(&named("moduleId")?)?);
     authorize(&principal, &Access::module(Intent::Read, &key))?;
     let (query, asked) = read(&body, table)?;

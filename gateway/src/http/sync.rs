@@ -1,8 +1,9 @@
 //! Sync: a module's whole state to take and to give, and what is missing since (contract.md 3.9).
 //!
 //! Promise: what is shown is the live state; a snapshot given twice under one `mutationId` or
-//! `requestId` is taken once. Refused: a module that does not exist, and the four names under
-//! `/api/sync` that belong to another sync system, which are no branches here.
+//! `requestId` is taken once. Refused: a module that does not exist, and the four paths right under
+//! `/api/sync` that belong to another sync system. A branch that has one of their names is reached
+//! with its module in the path, and by `?branch=`.
 
 mod asked;
 mod delta;
@@ -124,11 +125,12 @@ impl FromRequestParts<App> for InSync {
             "" => params.first(names).unwrap_or(otherwise).to_owned(),
             _ => part,
         };
-        let branch = said(branch, &["branch", "branchId"], BRANCH);
         let older = parts.uri.path().starts_with(POS_SYNC);
-        if !older && RESERVED.contains(&branch.as_str()) {
+        // The same path written with escapes is the same path.
+        if !older && module.is_empty() && RESERVED.contains(&branch.as_str()) {
             return Err(not_served());
         }
+        let branch = said(branch, &["branch", "branchId"], BRANCH);
         let module =
             if older { POS.to_owned() } else { said(module, &["module", "moduleId"], POS) };
         let key = BranchKey::new(BranchId::parse(&branch)?, ModuleId::parse(&module)?);

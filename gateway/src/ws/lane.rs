@@ -27,6 +27,8 @@ pub(crate) enum Reply {
 /// What a client posted under a sync topic.
 pub(crate) struct Posted {
     pub(crate) topic: String,
+    /// The module it was taken for.
+    pub(crate) key: BranchKey,
     pub(crate) trans: String,
     /// What it said, without the snapshot.
     pub(crate) data: Object,

@@ -1,8 +1,14 @@
-//! Topic: what the name of a topic says about where its words come from (contract.md 6.4).
+//! Topic: what the name of a topic says about where its messages come from (contract.md 6.4).
+//!
+//! A branch's name may contain `:` and `::`, a module's and a table's may not. Names are therefore
+//! read from the right, and a few still have two readings: `sync-table::a::pos::t` is table `t` of
+//! module `pos` of branch `a`, or table `t` of branch `a::pos`. `Topic::resolve` chooses by what
+//! exists; what clients may say under a name is decided by all its readings, so that it does not
+//! depend on what exists where and when.
 
 use std::borrow::Cow;
 
-use model::{BranchId, BranchKey, ModuleId};
+use model::{BranchId, BranchKey, Catalogue, ModuleId};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -16,9 +22,14 @@ pub(crate) enum Topic {
     Channel { branch: BranchId, channel: Channel },
     /// From publishes over sockets and from clients: `sync::{b}::{m}`, `pos:sync:{b}`.
     Sync(BranchKey),
+    /// From nowhere: it begins as the topics of tables do and names no table that could be.
+    Reserved,
     /// From clients alone.
     Free,
 }
+
+/// How the topics of tables begin: one that names a branch, and one of the session's own.
+const TABLE_PREFIXES: [&str; 2] = ["sync-table::", "table::"];
 
 /// The channels of a branch that tills and kitchens share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,25 +70,80 @@ impl Channel {
 pub(crate) const POS: &str = "pos";
 
 impl Topic {
-    /// Reads a topic's name. What names no branch, module or table that could be is free.
-    pub(crate) fn parse(name: &str) -> Self {
-        Self::table(name)
-            .or_else(|| Self::sync(name))
-            .or_else(|| Self::channel(name))
-            .unwrap_or(Self::Free)
+    /// All that a topic's name can mean, whether it exists or not: at least one reading, at most
+    /// two. Where nothing else decides, the earlier one is meant.
+    pub(crate) fn readings(name: &str) -> Vec<Self> {
+        let mut readings = Self::tables(name);
+        readings.extend(Self::sync(name));
+        readings.extend(Self::channel(name));
+        if readings.is_empty() {
+            let reserved = TABLE_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+            readings.push(if reserved { Self::Reserved } else { Self::Free });
+        }
+        readings
     }
 
-    fn table(name: &str) -> Option<Self> {
-        let parts: Vec<&str> = name.split("::").collect();
-        let (branch, module, table) = match parts[..] {
-            ["table", table] => (None, None, table),
-            ["sync-table", branch, table] => (Some(branch), None, table),
-            ["sync-table", branch, module, table] => (Some(branch), Some(module), table),
-            _ => return None,
+    /// What a topic's name means where this exists: the reading of a configured branch, else of
+    /// one that a pattern names, else of any module there is, else the earlier one.
+    pub(crate) fn resolve(name: &str, catalogue: &Catalogue) -> Self {
+        let mut readings = Self::readings(name).into_iter();
+        let first = readings.next().unwrap_or(Self::Free);
+        readings.fold(first, |best, next| {
+            let is_better = next.evidence(catalogue) > best.evidence(catalogue);
+            if is_better { next } else { best }
+        })
+    }
+
+    /// How much of what a reading names exists.
+    fn evidence(&self, catalogue: &Catalogue) -> u8 {
+        let listed = |branch: &BranchId, found: bool| match (found, catalogue.branch(branch)) {
+            (true, Some(_)) => 3,
+            (true, None) => 2,
+            (false, _) => 0,
         };
-        let branch = branch.map(BranchId::parse).transpose().ok()?;
-        let module = module.map(ModuleId::parse).transpose().ok()?;
-        Some(Self::Table { branch, module, table: table.to_owned() })
+        let of_module = |branch: &BranchId, module: &ModuleId| {
+            let is_listed = catalogue.modules_of(branch).contains(module);
+            listed(branch, is_listed).max(u8::from(catalogue.module(module).is_some()))
+        };
+        let has = |module: &ModuleId, table: &str| {
+            catalogue.module(module).is_some_and(|module| module.schema.resolve(table).is_some())
+        };
+        match self {
+            Self::Table { branch: Some(branch), module: Some(module), table } => {
+                if has(module, table) { of_module(branch, module) } else { 0 }
+            }
+            Self::Table { branch: Some(branch), module: None, table } => {
+                let mut modules = catalogue.modules_of(branch).into_iter();
+                listed(branch, modules.any(|module| has(&module, table)))
+            }
+            Self::Sync(key) => of_module(&key.branch, &key.module),
+            Self::Channel { branch, .. } => {
+                let mut modules = catalogue.modules_of(branch).into_iter();
+                listed(branch, modules.any(|module| module.as_str() == POS))
+            }
+            Self::Table { branch: None, .. } | Self::Reserved | Self::Free => 0,
+        }
+    }
+
+    fn tables(name: &str) -> Vec<Self> {
+        let of = |branch: Option<&str>, module: Option<&str>, table: &str| {
+            // No table's name or alias has a colon.
+            if table.is_empty() || table.contains(':') {
+                return None;
+            }
+            let branch = branch.map(BranchId::parse).transpose().ok()?;
+            let module = module.map(ModuleId::parse).transpose().ok()?;
+            Some(Self::Table { branch, module, table: table.to_owned() })
+        };
+        if let Some(table) = name.strip_prefix("table::") {
+            return of(None, None, table).into_iter().collect();
+        }
+        let rest = name.strip_prefix("sync-table::").and_then(|rest| rest.rsplit_once("::"));
+        let Some((place, table)) = rest else { return Vec::new() };
+        let with_module = place
+            .rsplit_once("::")
+            .and_then(|(branch, module)| of(Some(branch), Some(module), table));
+        with_module.into_iter().chain(of(Some(place), None, table)).collect()
     }
 
     fn sync(name: &str) -> Option<Self> {
@@ -104,14 +170,14 @@ impl Topic {
             Self::Table { .. } => 2,
             Self::Channel { .. } => 3,
             Self::Sync(_) => 4,
-            Self::Free => 5,
+            Self::Reserved | Self::Free => 5,
         }
     }
 
     /// Whether clients may post under it.
     pub(crate) fn takes_posts(&self) -> bool {
         match self {
-            Self::Table { .. } => false,
+            Self::Table { .. } | Self::Reserved => false,
             Self::Channel { .. } | Self::Sync(_) | Self::Free => true,
         }
     }
@@ -124,6 +190,11 @@ pub(crate) fn sync_topics(key: &BranchKey) -> Vec<String> {
         topics.push(format!("pos:sync:{}", key.branch));
     }
     topics
+}
+
+/// The topic of a branch's channel.
+pub(crate) fn channel_topic(branch: &BranchId, channel: Channel) -> String {
+    format!("{branch}:{}", channel.name())
 }
 
 /// Whether a message is a post with a snapshot under a sync topic. It is only skimmed: nothing of
@@ -144,78 +215,9 @@ pub(crate) fn brings_snapshot(message: &[u8]) -> bool {
     serde_json::from_slice::<Frame<'_>>(message).is_ok_and(|frame| {
         frame.r#type == "publish"
             && frame.data.snapshot.is_some()
-            && matches!(Topic::parse(&frame.topic), Topic::Sync(_))
+            && Topic::readings(&frame.topic).iter().any(|topic| matches!(topic, Topic::Sync(_)))
     })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(branch: &str, module: &str) -> BranchKey {
-        BranchKey::new(BranchId::parse(branch).unwrap(), ModuleId::parse(module).unwrap())
-    }
-
-    #[test]
-    fn a_name_says_where_its_words_come_from() {
-        let branch = |name: &str| BranchId::parse(name).unwrap();
-        let table = |branch, module: Option<&str>, table: &str| Topic::Table {
-            branch,
-            module: module.map(|module| ModuleId::parse(module).unwrap()),
-            table: table.to_owned(),
-        };
-        for (name, topic) in [
-            ("table::orders", table(None, None, "orders")),
-            ("sync-table::dar::orders", table(Some(branch("dar")), None, "orders")),
-            ("sync-table::lab:a::pos::t", table(Some(branch("lab:a")), Some("pos"), "t")),
-            ("sync::lab:a::pos", Topic::Sync(key("lab:a", "pos"))),
-            ("pos:sync:dar", Topic::Sync(key("dar", "pos"))),
-            (
-                "lab:a:pos:kds:orders",
-                Topic::Channel { branch: branch("lab:a"), channel: Channel::Orders },
-            ),
-            (
-                "dar:pos:payments",
-                Topic::Channel { branch: branch("dar"), channel: Channel::Payments },
-            ),
-            ("dar:kds:delivery:updates", Topic::Free),
-            ("sync::dar::POS", Topic::Free),
-            (":pos:payments", Topic::Free),
-            ("free:topic", Topic::Free),
-        ] {
-            assert_eq!(Topic::parse(name), topic, "{name}");
-        }
-    }
-
-    #[test]
-    fn only_an_alias_is_told_of_in_a_channel() {
-        assert_eq!(Channel::of_table("orders"), Some(Channel::Orders));
-        assert_eq!(Channel::of_table("payments"), Some(Channel::Payments));
-        assert_eq!(Channel::of_table("order_header"), None);
-    }
-
-    #[test]
-    fn a_module_has_its_sync_topics() {
-        assert_eq!(sync_topics(&key("dar", "pos")), ["sync::dar::pos", "pos:sync:dar"]);
-        assert_eq!(sync_topics(&key("dar", "crm")), ["sync::dar::crm"]);
-    }
-
-    #[test]
-    fn only_a_snapshot_under_a_sync_topic_may_be_large() {
-        let post = |topic: &str, data: &str| {
-            format!(r#"{{"type":"publish","topic":"{topic}","data":{data}}}"#)
-        };
-        let snapshot = r#"{"trans_id":"t","snapshot":{"tables":{"t":[{}]}}}"#;
-        assert!(brings_snapshot(post("pos:sync:dar", snapshot).as_bytes()));
-        for other in [
-            post("free", snapshot),
-            post("sync::dar::pos", r#"{"trans_id":"t"}"#),
-            post("sync::dar::pos", r#"{"snapshot":null}"#),
-            post("sync::dar::pos", "[]"),
-            post("sync::dar::pos", snapshot).replace("publish", "client:publish"),
-            format!("{}x", post("sync::dar::pos", snapshot)),
-        ] {
-            assert!(!brings_snapshot(other.as_bytes()), "{other}");
-        }
-    }
-}
+mod tests;

@@ -11,6 +11,7 @@ mod fake;
 mod files;
 mod lifetime;
 mod manage;
+mod names;
 mod openapi;
 mod orders;
 mod origins;

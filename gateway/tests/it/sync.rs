@@ -54,21 +54,24 @@ async fn a_module_that_does_not_exist_is_not_found() {
 }
 
 #[tokio::test]
-async fn the_names_of_another_sync_system_are_no_branches() {
+async fn the_paths_of_another_sync_system_are_no_branches() {
     let rest = Rest::with_till();
     for (method, path) in [
         ("GET", "/api/sync/stats"),
         ("POST", "/api/sync/batch-push"),
         ("GET", "/api/sync/pull-changes?since=2025-01-01"),
         ("POST", "/api/sync/resolve-conflict"),
-        ("GET", "/api/sync/stats/pos"),
-        ("POST", "/api/sync/stats/pos/delta"),
-        ("GET", "/api/sync?branch=batch-push"),
+        ("GET", "/api/sync/%73tats"),
     ] {
         let answer = rest.send(method, path, "{}", &[]).await;
         assert_eq!(answer.code(), (404, "not-supported"), "{method} {path}");
     }
-    assert_eq!(rest.get("/api/pos-sync/stats").await.status, 200, "there it is a branch's name");
+    for path in ["/api/pos-sync/stats", "/api/sync/stats/pos", "/api/sync?branch=batch-push"] {
+        assert_eq!(rest.get(path).await.status, 200, "{path}: there it is a branch's name");
+    }
+    for path in ["/api/sync/stats/pos/delta", "/api/sync/delta?branch=stats"] {
+        assert_eq!(rest.post(path, "{}").await.text("branchId"), "stats", "{path}");
+    }
 }
 
 #[tokio::test]

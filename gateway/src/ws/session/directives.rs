@@ -1,4 +1,5 @@
-//! Directives: full-sync flags of the session's branch, told when they change.
+//! Directives: full-sync flags of the session's branch, told when they change; and topics that
+//! wait for what they tell of to exist.
 
 use model::FullSyncFlag;
 
@@ -23,8 +24,10 @@ impl Session {
     pub(crate) fn on_catalogue(&mut self, moment: Moment<'_>) -> Vec<Action> {
         let now = self.flags_of(moment);
         let new = now.iter().filter(|flag| !self.flags.contains(flag));
-        let told = new.map(|flag| control(frame::text(&Directive::of(flag)))).collect();
+        let mut actions: Vec<_> =
+            new.map(|flag| control(frame::text(&Directive::of(flag)))).collect();
         self.flags = now;
-        told
+        self.find_missing_feeds(moment, &mut actions);
+        actions
     }
 }

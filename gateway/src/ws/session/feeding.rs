@@ -62,7 +62,7 @@ fn words(
         }
         Topic::Channel { channel, .. } => of_channel(*channel, teller, moment),
         Topic::Sync(_) => teller.sync().or_else(|| replaced(teller)).into_iter().collect(),
-        Topic::Free => {
+        Topic::Reserved | Topic::Free => {
             tracing::error!(name, "a free topic was fed");
             Vec::new()
         }
@@ -102,7 +102,7 @@ fn replaced(teller: Teller<'_>) -> Option<Object> {
 fn tell(topic: &mut Subscription, name: &str, at: Cursor, data: Object, actions: &mut Vec<Action>) {
     match topic.topic {
         Topic::Sync(_) => topic.keep(Some(at), data),
-        Topic::Table { .. } | Topic::Channel { .. } | Topic::Free => {
+        Topic::Table { .. } | Topic::Channel { .. } | Topic::Reserved | Topic::Free => {
             topic.give(name, Last::Own(data), actions);
         }
     }

@@ -12,16 +12,19 @@ use model::{
 use super::querying::Asked;
 use super::{Action, Large, Moment, Session, control};
 use crate::auth::{Access, Intent, authorize};
-use crate::error::ApiError;
+use crate::error::{ApiError, Problem};
 use crate::limits::{ID_BYTES_MAX, TOPIC_DATA_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
-use crate::publish::{take_object, text};
+use crate::publish::{request_id, take_object, text};
 use crate::wire::{Said, Stand, TopicFrame, channel_data, sync_data};
 use crate::ws::frame;
 use crate::ws::lane::{Owed, Posted, Reply, Waiting};
-use crate::ws::topic::{Channel, POS, Topic, sync_topics};
+use crate::ws::topic::{Channel, POS, Topic, channel_topic, sync_topics};
 
 /// How the names of the commands begin that take the ids of posts.
 pub(super) const TRANS: &str = "trans/";
+
+/// Said of a post under a sync topic without an id, as the original says it.
+const MISSING_TRANS_ID: &str = "Publish frames must include a trans_id.";
 
 /// The id of a post.
 pub(super) fn trans_of(data: &Object) -> Option<String> {
@@ -36,23 +39,30 @@ impl Session {
         moment: Moment<'_>,
     ) -> Vec<Action> {
         let named = frame.get("topic").and_then(Value::as_str).filter(|name| !name.is_empty());
-        let Some(name) = named.map(str::to_owned) else { return Vec::new() };
+        let Some(name) = named.map(str::to_owned) else {
+            return self.without_topic(&frame, moment);
+        };
         if name.len() > TOPIC_NAME_BYTES_MAX {
             let message = format!("a topic's name has at most {TOPIC_NAME_BYTES_MAX} bytes");
             return vec![control(frame::topic_error("invalid-topic", &message, None, None))];
         }
         let data = take_object(&mut frame, "data").unwrap_or_default();
-        let topic = Topic::parse(&name);
-        let access = match &topic {
+        // What may be said is what every reading of the name allows, whichever is meant here.
+        let readings = Topic::readings(&name);
+        if readings.iter().any(|topic| !topic.takes_posts()) {
+            let message = "This topic tells of a table's changes; nobody else speaks here.";
+            return vec![wrong("topic-not-writable", message, &name)];
+        }
+        let meant = Topic::resolve(&name, moment.catalogue);
+        let access = match &meant {
             Topic::Sync(key) => return self.post_sync(key.clone(), name, data, bytes, moment),
-            Topic::Table { .. } => {
-                let message = "This topic tells of a table's changes; nobody else speaks here.";
-                let code = "topic-not-writable";
-                return vec![control(frame::topic_error(code, message, Some(&name), None))];
-            }
             Topic::Channel { branch, .. } => Access::branch(Intent::Write, branch),
-            Topic::Free => Access::cluster(Intent::Write),
+            Topic::Free | Topic::Reserved | Topic::Table { .. } => Access::cluster(Intent::Write),
         };
+        if readings.iter().any(|topic| matches!(topic, Topic::Sync(_))) && trans_of(&data).is_none()
+        {
+            return vec![wrong("missing-trans-id", MISSING_TRANS_ID, &name)];
+        }
         if let Err(error) = authorize(&self.principal, &access) {
             return vec![wrong(error.code(), error.message(), &name)];
         }
@@ -61,6 +71,21 @@ impl Session {
         }
         let mut actions = Vec::new();
         self.say(Post { topic: name, data }, &mut actions);
+        actions
+    }
+
+    /// A post that names no topic: without a request id it is not answered, as in the original,
+    /// unless what stands for the topic is no text.
+    fn without_topic(&self, frame: &Object, moment: Moment<'_>) -> Vec<Action> {
+        let message = "topic must be a text with the name of a topic";
+        let mut actions = Vec::new();
+        if frame.get("topic").is_some_and(|topic| !topic.is_null()) {
+            actions.push(control(frame::topic_error("invalid-topic", message, None, None)));
+        }
+        if let Some(id) = request_id(frame) {
+            let error = ApiError::new(Problem::InvalidBody, message);
+            actions.extend(self.failed(Some(&id), &error, moment.at));
+        }
         actions
     }
 
@@ -74,8 +99,7 @@ impl Session {
         moment: Moment<'_>,
     ) -> Vec<Action> {
         let Some(trans) = trans_of(&data) else {
-            let message = "Publish frames must include a trans_id.";
-            return vec![wrong("missing-trans-id", message, &topic)];
+            return vec![wrong("missing-trans-id", MISSING_TRANS_ID, &topic)];
         };
         if trans.len() > ID_BYTES_MAX {
             let message = format!("a trans_id has at most {ID_BYTES_MAX} bytes");
@@ -104,11 +128,11 @@ impl Session {
         };
         let command = Command {
             id: CommandId { session, request: trans.clone() },
-            key,
+            key: key.clone(),
             origin: Arc::new(origin),
             request: Request::Replace(Replace { tables, revision }),
         };
-        let posted = Arc::new(Posted { topic, trans, data });
+        let posted = Arc::new(Posted { topic, key, trans, data });
         let owed = Owed { request_id: None, reply: Reply::Post(posted) };
         self.lanes.add(Waiting { command, owed, bytes });
         let mut actions = Vec::new();
@@ -172,14 +196,11 @@ impl Session {
     ) {
         let data = repeated(posted, last);
         let topic = posted.topic.clone();
-        match Topic::parse(&topic) {
-            Topic::Sync(key) if self.may_read(&key) => {
-                let asked = Asked::Repeat { topic, data };
-                self.ask(asked, key, Read::Snapshot, ReadLevel::Linearizable, actions);
-            }
-            Topic::Sync(_) | Topic::Table { .. } | Topic::Channel { .. } | Topic::Free => {
-                actions.push(control(frame::text(&TopicFrame::new(&topic, Said::Bare(data)))));
-            }
+        if self.may_read(&posted.key) {
+            let (asked, key) = (Asked::Repeat { topic, data }, posted.key.clone());
+            self.ask(asked, key, Read::Snapshot, ReadLevel::Linearizable, actions);
+        } else {
+            actions.push(control(frame::text(&TopicFrame::new(&topic, Said::Bare(data)))));
         }
     }
 
@@ -214,7 +235,7 @@ impl Session {
         if let Some(channel) = table.and_then(Channel::of_table) {
             let at = moment.at.to_iso();
             let data = channel_data(&self.server_id, key, &posted.data, stand, channel.name(), &at);
-            let topic = format!("{}:{}", key.branch, channel.name());
+            let topic = channel_topic(&key.branch, channel);
             self.say(Post { topic, data }, &mut actions);
         }
         actions

@@ -147,7 +147,7 @@ impl Session {
                 None,
             ))];
         }
-        let topic = Topic::parse(name);
+        let topic = Topic::resolve(name, moment.catalogue);
         if let Err(error) = self.may_hear(&topic) {
             let (code, message) = (error.code(), error.message());
             return vec![control(frame::topic_error(code, message, Some(name), None))];
@@ -171,7 +171,7 @@ impl Session {
             }
             Topic::Sync(key) => Access::module(Intent::Follow, key),
             Topic::Table { branch: None, .. } => return Ok(()),
-            Topic::Free => Access::cluster(Intent::Follow),
+            Topic::Reserved | Topic::Free => Access::cluster(Intent::Follow),
         };
         authorize(&self.principal, &access)
     }
@@ -251,7 +251,24 @@ impl Session {
                 let known = catalogue.module(&key.module).map(|_| feed(key.clone(), None));
                 known.into_iter().collect()
             }
-            Topic::Free => Vec::new(),
+            Topic::Reserved | Topic::Free => Vec::new(),
+        }
+    }
+
+    /// The catalogue changed: topics of what did not exist when they were subscribed to are read
+    /// again, and fed if it exists now. What a topic is fed from already stays.
+    pub(super) fn find_missing_feeds(&mut self, moment: Moment<'_>, actions: &mut Vec<Action>) {
+        let silent = self.topics.0.iter().filter(|(_, topic)| topic.feeds.is_empty());
+        let names: Vec<String> = silent.map(|(name, _)| name.clone()).collect();
+        for name in names {
+            let resolved = Topic::resolve(&name, moment.catalogue);
+            if self.feeds_of(&resolved, moment).is_empty() || self.may_hear(&resolved).is_err() {
+                continue;
+            }
+            if let Some(topic) = self.topics.0.get_mut(&name) {
+                topic.topic = resolved;
+            }
+            self.find_feeds(&name, moment, actions);
         }
     }
 
@@ -289,7 +306,7 @@ impl Session {
                 topic.keep(None, post.data.clone());
                 self.read_for_topics(&key, &mut actions);
             }
-            Topic::Free | Topic::Channel { .. } | Topic::Table { .. } => {
+            Topic::Free | Topic::Channel { .. } | Topic::Table { .. } | Topic::Reserved => {
                 topic.give(&name, Last::Post(post), &mut actions);
             }
         }

@@ -59,7 +59,7 @@ fn a_subscription_needs_a_topic_and_is_acknowledged() {
         ["drop 1", r#"{"type":"ack","event":"unsubscribe","topic":"free:topic"}"#]
     );
     assert_eq!(story.says_post(1, "free:topic", "{}"), ["drop 1"]);
-    assert!(story.says(&subscribe(&"x".repeat(257)))[0].contains("invalid-topic"));
+    assert!(story.says(&subscribe(&"x".repeat(513)))[0].contains("invalid-topic"));
     for n in 0..crate::limits::TOPICS_MAX {
         assert_eq!(story.says(&subscribe(&n.to_string())).len(), 2);
     }
@@ -408,4 +408,82 @@ fn an_ear_that_was_closed_is_opened_again() {
     let told = told(&story.session.on_ended(1));
     assert_eq!(told, ["drop 1", "listen to t as 2"]);
     assert_eq!(story.says_post(2, "t", r#"{"a":1}"#).len(), 1);
+}
+
+/// Another branch of the list, with `pos` and `stock`.
+fn with_branch(story: &mut Story, name: &str) {
+    let modules = ["pos", "stock"].map(|id| ModuleId::parse(id).unwrap()).into();
+    story.catalogue.branches.push(Arc::new(model::BranchConfig {
+        id: BranchId::parse(name).unwrap(),
+        label: name.into(),
+        modules,
+        seeds: BTreeMap::new(),
+    }));
+}
+
+/// What comes of the catalogue that is there now.
+fn catalogue_changes(story: &mut Story) -> Vec<String> {
+    let moment = Moment { at: AT, catalogue: &story.catalogue };
+    told(&story.session.on_catalogue(moment))
+}
+
+#[test]
+fn a_branch_with_colons_has_all_its_topics() {
+    for name in ["cairo::zamalek", "a:", ":a", "::", "sync-table", "sync-table::x", "api", "دار"]
+    {
+        for topic in [
+            format!("sync-table::{name}::pos::tickets"),
+            format!("sync-table::{name}::tickets"),
+            format!("sync::{name}::pos"),
+            format!("pos:sync:{name}"),
+            format!("{name}:pos:kds:orders"),
+        ] {
+            let mut story = Story::begin();
+            with_branch(&mut story, name);
+            let told = story.says(&subscribe(&topic));
+            let feeds = told.iter().filter(|line| line.starts_with("follow pos")).count();
+            assert_eq!((told[0].clone(), feeds), (ack(&topic), 1), "{topic}: {told:?}");
+        }
+    }
+}
+
+#[test]
+fn no_client_speaks_as_a_table_of_any_branch() {
+    let mut story = Story::begin();
+    with_branch(&mut story, "cairo::zamalek");
+    let forged = r#"{"type":"table:update","branchId":"cairo::zamalek","table":"tickets"}"#;
+    for topic in [
+        "sync-table::cairo::zamalek::pos::tickets",
+        "sync-table::cairo::zamalek::tickets",
+        "sync-table::nowhere::at::all::pos::tickets",
+        "sync-table::a/b::pos::tickets",
+        "sync-table::x",
+        "table::a::b",
+        "table::",
+    ] {
+        let told = story.says(&post(topic, forged));
+        assert!(told.len() == 1 && told[0].contains("topic-not-writable"), "{topic}: {told:?}");
+    }
+}
+
+#[test]
+fn a_channel_that_may_be_a_sync_topic_needs_an_id() {
+    let mut story = Story::begin();
+    with_branch(&mut story, "pos:sync:a");
+    let topic = "pos:sync:a:pos:payments";
+    assert!(story.says(&post(topic, r#"{"x":1}"#))[0].contains("missing-trans-id"));
+    let said = story.says(&post(topic, r#"{"x":1,"trans_id":"t"}"#));
+    assert_eq!(said, [format!(r#"say {topic} {{"x":1,"trans_id":"t"}}"#)]);
+}
+
+#[test]
+fn a_topic_of_what_comes_to_exist_later_is_fed_then() {
+    let mut story = Story::begin();
+    let topic = "sync-table::new::branch::tickets";
+    assert_eq!(story.says(&subscribe(topic)), [ack(topic)]);
+    assert!(catalogue_changes(&mut story).is_empty());
+    with_branch(&mut story, "new::branch");
+    let told = catalogue_changes(&mut story);
+    assert_eq!(told, ["follow pos as 1 from now", "follow stock as 2 from now"]);
+    assert!(catalogue_changes(&mut story).is_empty());
 }

@@ -1,0 +1,94 @@
+//! Names: every branch name that the rules allow works in every path, parameter and body.
+
+use model::Value;
+
+use crate::client::{Rest, Served, at};
+
+/// Names that mean something else somewhere, or that have to be escaped.
+const NAMES: [&str; 19] = [
+    "cairo::zamalek",
+    "a:",
+    ":a",
+    "::",
+    "dar:test-pad",
+    "api",
+    "modules",
+    "branches",
+    "stats",
+    "batch-push",
+    "delta",
+    "sync-table",
+    "table",
+    "50% off?",
+    "#1 & co",
+    "..%2f",
+    " two words ",
+    "دار السلام",
+    "🏪",
+];
+
+fn escaped(name: &str) -> String {
+    name.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+#[tokio::test]
+async fn every_branch_name_works_in_paths_parameters_and_bodies() {
+    let rest = Rest::with_till();
+    for name in NAMES {
+        let branch = escaped(name);
+        let base = format!("/api/branches/{branch}/modules/pos");
+        let record =
+            rest.post(&format!("{base}/tables/tickets"), r#"{"record":{"id":"t1"}}"#).await;
+        assert_eq!((record.status, record.text("branchId")), (201, name), "{}", record.raw);
+        for path in [
+            format!("/api/branches/{branch}"),
+            format!("/api/branch/{branch}"),
+            format!("/api/state?branch={branch}"),
+            base.clone(),
+            format!("{base}/tables/tickets"),
+            format!("{base}/events"),
+            format!("{base}/events?after=0"),
+            format!("{base}/orders"),
+            format!("/api/sync?branch={branch}&module=pos"),
+            format!("/api/sync/{branch}/pos"),
+            format!("/api/pos-sync/{branch}"),
+            format!("/api/schema?branch={branch}"),
+            format!("/api/manage/full-sync?branch={branch}"),
+            format!("/api/manage/purge-history?branch={branch}&module=pos"),
+        ] {
+            let answer = rest.get(&path).await;
+            let shown = answer.body.get("branchId").and_then(Value::as_str);
+            assert_eq!((answer.status, shown), (200, Some(name)), "{path}: {}", answer.raw);
+        }
+        let quoted = Value::from(name).to_json();
+        let query = format!(r#"{{"branchId":{quoted},"moduleId":"pos","table":"tickets"}}"#);
+        let found = rest.post("/api/query/module", &query).await;
+        assert_eq!(at(&found.body, &["rows"]).as_array().map(<[_]>::len), Some(1), "{}", found.raw);
+        let delta = rest.post(&format!("/api/sync/{branch}/pos/delta"), "{}").await;
+        assert_eq!(delta.text("branchId"), name);
+    }
+}
+
+#[tokio::test]
+async fn every_branch_name_works_in_topics() {
+    let served = Served::new(|_| {}).await;
+    for name in NAMES {
+        let quoted = |topic: &str| Value::from(topic).to_json();
+        let mut board = served.open("/ws").await;
+        let mut forger = served.open("/ws").await;
+        let topic = format!("sync-table::{name}::pos::tickets");
+        board.say(&format!(r#"{{"type":"subscribe","topic":{}}}"#, quoted(&topic))).await;
+        board.expect("ack").await;
+        let forged = r#"{"type":"table:update","forged":true}"#;
+        let post = format!(r#"{{"type":"publish","topic":{},"data":{forged}}}"#, quoted(&topic));
+        forger.say(&post).await;
+        let refused = forger.expect("error").await;
+        assert_eq!(at(&refused, &["code"]).as_str(), Some("topic-not-writable"), "{name}");
+        let id = Value::from("t1");
+        let record = [("id", id)].into_iter().collect();
+        let verb = model::Verb::new(model::Action::Insert, "tickets", record);
+        served.fake.write(name, "pos", verb);
+        let told = board.expect("publish").await;
+        assert_eq!(at(&told, &["data", "snapshot", "branchId"]).as_str(), Some(name));
+    }
+}
