@@ -27,10 +27,10 @@ impl<'a> Condition<'a> {
     /// Whether it holds for a row; one without the field has `null` there.
     pub(crate) fn holds(&self, record: &Object) -> bool {
         let value = record.get(&self.filter.field).unwrap_or(&Value::Null);
-        match self.filter.operator {
-            Operator::Like => self.pattern.as_ref().is_some_and(|pattern| pattern.is_in(value)),
-            operator => holds(operator, value, &self.filter.value),
+        if self.filter.operator == Operator::Like {
+            return self.pattern.as_ref().is_some_and(|pattern| pattern.is_in(value));
         }
+        holds(self.filter.operator, value, &self.filter.value)
     }
 }
 
