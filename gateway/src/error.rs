@@ -93,6 +93,7 @@ problems! {
     CatalogueFull 409 "catalogue-full" "There are as many of these as there may be";
     EventsGone 410 "events-gone" "These events are no longer held: take a snapshot";
     BodyTooLarge 413 "body-too-large" "The body is too large";
+    SnapshotTooLarge 413 "snapshot-too-large" "The snapshot is larger than this node sends: read it in pages";
     UriTooLong 414 "uri-too-long" "The path and query are too long";
     OrderRefused 422 "order-persist-failed" "The order cannot be saved as it is";
     KeyReused 422 "idempotency-key-reused" "The same id came with another request";

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+mod table;
+
+pub use table::markdown;
+
 /// Largest body of a request, in bytes (decision 16). Beyond it: 413.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// How long such a body may take to arrive: 32 MiB over a line of 2 Mbit/s.
@@ -67,11 +71,16 @@ pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 pub const READ_BUFFER_BYTES: usize = 4 * 1024;
 /// What is gathered before the operating system is called, in bytes.
 pub const WRITE_BUFFER_BYTES: usize = 16 * 1024;
-/// Largest snapshot sent as one frame, in bytes: the original's clients take a snapshot as one.
-pub const SNAPSHOT_BYTES_MAX: usize = 128 * 1024 * 1024;
-/// Most bytes between a socket's queue and the operating system: one snapshot and the frame
-/// before it.
-pub const WRITE_BUFFER_BYTES_MAX: usize = SNAPSHOT_BYTES_MAX + 8 * 1024 * 1024;
+/// Largest snapshot or answer of many rows that is written at once, in bytes; larger ones are
+/// written in pieces as they are sent.
+pub const WHOLE_BYTES_MAX: usize = 1024 * 1024;
+/// Largest piece of such a text, in bytes: what a socket holds of a snapshot.
+pub const PIECE_BYTES: usize = 64 * 1024;
+/// Pieces a socket writes before it lets others of its thread have their turn.
+pub const PIECES_A_TURN: usize = 4;
+/// Most bytes between a socket's queue and the operating system: the largest frame that is not
+/// written in pieces, an event with a module's state.
+pub const WRITE_BUFFER_BYTES_MAX: usize = 136 * 1024 * 1024;
 /// Characters of an unreadable message that are shown back.
 pub const PREVIEW_CHARS: usize = 80;
 
@@ -115,6 +124,8 @@ pub struct Limits {
     pub outbox_frames_max: usize,
     /// The same in bytes.
     pub outbox_bytes_max: usize,
+    /// Largest snapshot that is sent, in bytes of its JSON. Beyond it: `snapshot-too-large`.
+    pub snapshot_bytes_max: u64,
     /// How long a client may take to say what it wants, and an idle connection may stay without a
     /// request: above what browsers and proxies keep one for.
     pub header_read_max: Duration,
@@ -137,6 +148,7 @@ impl Default for Limits {
             sockets_max: 20_000,
             outbox_frames_max: 256,
             outbox_bytes_max: 1024 * 1024,
+            snapshot_bytes_max: 512 * 1024 * 1024,
             header_read_max: Duration::from_secs(90),
             ping_every: Duration::from_secs(25),
             idle_max: Duration::from_secs(60),

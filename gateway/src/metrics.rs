@@ -78,6 +78,12 @@ impl Counters {
         self.frames[channel as usize].increment(1);
         self.bytes[channel as usize].increment(bytes as u64);
     }
+
+    /// A piece of a frame was given to a socket; the frame is counted with its last one.
+    pub(crate) fn piece(&self, channel: Channel, bytes: usize, is_last: bool) {
+        self.frames[channel as usize].increment(u64::from(is_last));
+        self.bytes[channel as usize].increment(bytes as u64);
+    }
 }
 
 /// A request was answered.

@@ -1,11 +1,20 @@
-//! Render: from a shape to its bytes, large ones away from the threads that serve everybody.
+//! Render: from a shape to its bytes, large ones away from the threads that serve everybody, and
+//! modules of any size piece by piece.
+
+mod pieces;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
+use model::ModuleSnapshot;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use crate::error::{ApiError, Problem};
+use crate::gateway::App;
 use crate::limits::ROWS_INLINE_MAX;
+
+pub(crate) use pieces::{Lists, Mark, Pieces, Written, written};
 
 /// Writes a small shape.
 pub(crate) fn bytes(shape: &impl Serialize) -> Result<Bytes, ApiError> {
@@ -32,4 +41,23 @@ where
             Err(ApiError::new(Problem::Defect, "the answer could not be written"))
         }
     }
+}
+
+/// Writes a shape that shows modules. `write` is given their outlines: it must show no rows but
+/// theirs.
+pub(crate) async fn modules<F>(
+    app: &App,
+    modules: Vec<Arc<ModuleSnapshot>>,
+    write: F,
+) -> Result<Written, ApiError>
+where
+    F: FnOnce(Vec<Arc<ModuleSnapshot>>) -> Result<Bytes, ApiError> + Send + 'static,
+{
+    let count = modules.iter().map(|module| module.head.rows).sum();
+    let outline = move || {
+        let mark = Mark::new();
+        let outline = write(mark.modules(&modules))?;
+        Pieces::new(&outline, &mark, Lists::Modules(modules))
+    };
+    written(&app.renders, count, app.limits.snapshot_bytes_max, outline).await
 }

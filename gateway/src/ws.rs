@@ -16,10 +16,16 @@ mod topic;
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{ConnectInfo, FromRequestParts as _, Request};
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::auth::Principal;
 use crate::error::{ApiError, Problem};
@@ -43,12 +49,18 @@ pub(crate) fn is_upgrade(request: &Request) -> bool {
 pub(crate) async fn accept(app: App, request: Request) -> Response {
     let mut parts = request.into_parts().0;
     let Ok(principal) = Principal::from_request_parts(&mut parts, &()).await;
-    let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
-        Ok(upgrade) => upgrade,
-        Err(rejection) => {
-            return ApiError::new(Problem::InvalidUpgrade, rejection.body_text()).into_response();
-        }
+    // axum checks the request; the connection is taken as the library has it, since axum's own
+    // socket cannot send a message in several frames.
+    let upgrade = parts.extensions.get::<OnUpgrade>().cloned();
+    if let Err(rejection) = WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+        return ApiError::new(Problem::InvalidUpgrade, rejection.body_text()).into_response();
+    }
+    let key = parts.headers.get(header::SEC_WEBSOCKET_KEY);
+    let (Some(upgrade), Some(key)) = (upgrade, key) else {
+        let message = "this connection cannot become a WebSocket";
+        return ApiError::new(Problem::InvalidUpgrade, message).into_response();
     };
+    let accepted = accepted(key);
     if app.draining.is_cancelled() {
         return ApiError::new(Problem::NotReady, "this node is draining").into_response();
     }
@@ -62,15 +74,35 @@ pub(crate) async fn accept(app: App, request: Request) -> Response {
     let intake = metered.map_or_else(Intake::default, |ConnectInfo(intake)| intake);
     // Held until the session ends, so that draining can wait for it.
     let tracked = app.sockets.token();
-    upgrade
+    let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)
         .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
-        .max_message_size(message_bytes_max)
-        .max_frame_size(message_bytes_max)
-        .on_upgrade(move |socket| async move {
-            intake.begin();
-            Box::pin(socket::run(app, principal, socket, intake)).await;
-            drop((seat, tracked));
-        })
+        .max_message_size(Some(message_bytes_max))
+        .max_frame_size(Some(message_bytes_max));
+    tokio::spawn(async move {
+        match upgrade.await {
+            Ok(upgraded) => {
+                let io = TokioIo::new(upgraded);
+                let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+                intake.begin();
+                Box::pin(socket::run(app, principal, socket, intake)).await;
+            }
+            Err(error) => tracing::debug!(%error, "a connection ended before it was a WebSocket"),
+        }
+        drop((seat, tracked));
+    });
+    accepted
+}
+
+/// The answer that makes a connection a WebSocket.
+fn accepted(key: &HeaderValue) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes()));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept.expect("base64 is plain ASCII"));
+    response
 }

@@ -32,6 +32,9 @@ pub const HTTP_PORT: u16 = 3200;
 /// The port peers are expected on where a node has peers and none was given.
 const PEER_PORT: u16 = 3300;
 
+/// Largest snapshot where none is given, in MiB.
+const SNAPSHOT_MAX_MIB: u64 = 512;
+
 /// What a node is told, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -57,6 +60,8 @@ pub struct Config {
     pub timing: Timing,
     /// Log written before a checkpoint is due, at least.
     pub checkpoint_log_bytes: u64,
+    /// Largest snapshot that clients are sent, in bytes.
+    pub snapshot_bytes_max: u64,
     /// Which modules and branches this node brings.
     pub catalogue: CatalogueSource,
     /// The directory whose files browsers may have.
@@ -187,6 +192,10 @@ impl Config {
                 settings.election_max_ms,
             )?,
             checkpoint_log_bytes: settings.checkpoint_log_mib.unwrap_or(16) * 1024 * 1024,
+            snapshot_bytes_max: settings
+                .snapshot_max_mib
+                .unwrap_or(SNAPSHOT_MAX_MIB)
+                .saturating_mul(1024 * 1024),
             catalogue: catalogue(settings.sample, settings.original, settings.seeds_only)?,
             static_files: settings.static_files,
             allowed_origins: match settings.allowed_origins {
@@ -218,6 +227,9 @@ impl Config {
         }
         if self.checkpoint_log_bytes < 1024 * 1024 {
             return Err(value("checkpoint_log_mib", "at least 1"));
+        }
+        if self.snapshot_bytes_max == 0 {
+            return Err(value("snapshot_max_mib", "at least 1"));
         }
         if !self.open
             && let Some((setting, address)) = self.open_addresses().next()
@@ -367,8 +379,8 @@ impl fmt::Display for Config {
             f,
             "node={} name={:?} cluster={:?} data={:?} listen={} peer_listen={} advertise={:?} \
              peers=[{}] partitions={} heartbeat={heartbeat:?} election={election_min:?}-\
-             {election_max:?} checkpoint_log_bytes={} catalogue={:?} static={:?} \
-             allowed_origins=[{}] open={} log={:?} log_level={:?}",
+             {election_max:?} checkpoint_log_bytes={} snapshot_bytes_max={} catalogue={:?} \
+             static={:?} allowed_origins=[{}] open={} log={:?} log_level={:?}",
             self.node,
             self.name,
             self.cluster,
@@ -379,6 +391,7 @@ impl fmt::Display for Config {
             peers.join(", "),
             self.partitions,
             self.checkpoint_log_bytes,
+            self.snapshot_bytes_max,
             self.catalogue,
             self.static_files,
             self.allowed_origins,

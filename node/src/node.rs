@@ -196,7 +196,7 @@ impl Node {
                 upkeep.run_upkeep();
             }
         }));
-        let doors = GatewayConfig {
+        let mut doors = GatewayConfig {
             open_to_all: is_open,
             allowed_origins: config.allowed_origins.clone(),
             checks_host: http_address.ip().is_loopback(),
@@ -204,6 +204,7 @@ impl Node {
             files,
             ..GatewayConfig::new(&config.name)
         };
+        doors.limits.snapshot_bytes_max = config.snapshot_bytes_max;
         let gateway = Gateway::new(doors, router, metrics);
         let closing = CancellationToken::new();
         let closed = closing.clone().cancelled_owned();

@@ -47,8 +47,20 @@ pub fn cpu(pid: u32) -> Result<Duration> {
 /// # Errors
 /// It does not run.
 pub fn resident_kib(pid: u32) -> Result<u64> {
+    memory_kib(pid, "VmRSS:")
+}
+
+/// The most memory a process has held so far, in KiB.
+///
+/// # Errors
+/// It does not run.
+pub fn peak_kib(pid: u32) -> Result<u64> {
+    memory_kib(pid, "VmHWM:")
+}
+
+fn memory_kib(pid: u32, name: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kib = line.context("a process has memory")?.trim().trim_end_matches(" kB");
     Ok(kib.parse()?)
 }

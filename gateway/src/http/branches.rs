@@ -16,7 +16,7 @@ use crate::error::{ApiError, Problem};
 use crate::gateway::{App, now};
 use crate::http::ask::{InBranch, Params};
 use crate::http::openapi::op;
-use crate::http::reply::{json, written};
+use crate::http::reply::{json, shown};
 use crate::http::routes::Routes;
 use crate::limits::HEADS_AT_ONCE;
 use crate::render;
@@ -131,11 +131,10 @@ async fn state(
 }
 
 async fn of_branch(app: App, branch: BranchId, level: ReadLevel) -> Result<Response, ApiError> {
-    let whole = Whole::read(&app, branch, level).await?;
-    let rows = whole.rows();
+    let Whole { branch, modules } = Whole::read(&app, branch, level).await?;
     let server_id = app.server_id.clone();
-    let write = move || render::bytes(&whole.shape(&server_id));
-    Ok(written(StatusCode::OK, render::rows(&app.renders, rows, write).await?))
+    let write = move |modules| render::bytes(&Whole { branch, modules }.shape(&server_id));
+    Ok(shown(StatusCode::OK, render::modules(&app, modules, write).await?))
 }
 
 /// A branch with everything in it.

@@ -15,7 +15,7 @@ use crate::gateway::App;
 use crate::http::ask::{Body, InModule, path_part};
 use crate::http::decimals::Decimals;
 use crate::http::openapi::op;
-use crate::http::reply::{at, written};
+use crate::http::reply::{at, shown};
 use crate::http::routes::Routes;
 use crate::render;
 use crate::wire::Module;
@@ -127,8 +127,7 @@ async fn answer<F>(app: &App, snapshot: Arc<ModuleSnapshot>, write: F) -> Result
 where
     F: FnOnce(&ModuleSnapshot) -> Result<bytes::Bytes, ApiError> + Send + 'static,
 {
-    let (rows, incarnation, offset) =
-        (snapshot.head.rows, snapshot.head.incarnation, snapshot.head.offset);
-    let json = render::rows(&app.renders, rows, move || write(&snapshot)).await?;
-    Ok(at(written(StatusCode::OK, json), incarnation, offset))
+    let (incarnation, offset) = (snapshot.head.incarnation, snapshot.head.offset);
+    let answer = render::modules(app, vec![snapshot], move |outline| write(&outline[0])).await?;
+    Ok(at(shown(StatusCode::OK, answer), incarnation, offset))
 }

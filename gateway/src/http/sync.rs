@@ -16,8 +16,8 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
 use model::{
-    Answer, BranchId, BranchKey, Command, CommandId, ModuleId, Object, Offset, Origin, Read,
-    ReadLevel, Reject, Replace, Request, Timestamp, Value,
+    Answer, BranchId, BranchKey, Command, CommandId, ModuleId, ModuleSnapshot, Object, Offset,
+    Origin, Read, ReadLevel, Reject, Replace, Request, Timestamp, Value,
 };
 use serde::Serialize;
 
@@ -26,7 +26,7 @@ use crate::error::{ApiError, Problem};
 use crate::gateway::{App, unasked};
 use crate::http::ask::{LargeBody, Level, Named, Params, path_part};
 use crate::http::openapi::{Op, op};
-use crate::http::reply::{at, json, written};
+use crate::http::reply::{at, json, shown};
 use crate::http::routes::Routes;
 use crate::publish::{short, user_of};
 use crate::render;
@@ -174,22 +174,21 @@ async fn whole(State(app): State<App>, place: InSync) -> Result<Response, ApiErr
     }
     place.authorize(Intent::Read)?;
     let snapshot = app.snapshot(place.key, place.level).await?;
-    let (rows, incarnation, offset) =
-        (snapshot.head.rows, snapshot.head.incarnation, snapshot.head.offset);
+    let (incarnation, offset) = (snapshot.head.incarnation, snapshot.head.offset);
     let server_id = Arc::clone(&app.server_id);
-    let write = move || {
-        let head = &snapshot.head;
+    let write = move |outline: Vec<Arc<ModuleSnapshot>>| {
+        let head = &outline[0].head;
         render::bytes(&Shape {
             branch_id: head.key.branch.as_str(),
             module_id: head.key.module.as_str(),
             version: head.revision.0,
             updated_at: head.last_updated_at.to_iso(),
             server_id: &server_id,
-            snapshot: Module(&snapshot),
+            snapshot: Module(&outline[0]),
         })
     };
-    let body = render::rows(&app.renders, rows, write).await?;
-    Ok(at(written(StatusCode::OK, body), incarnation, offset))
+    let answer = render::modules(&app, vec![snapshot], write).await?;
+    Ok(at(shown(StatusCode::OK, answer), incarnation, offset))
 }
 
 /// `POST`: tables that replace those of the same name. Without a snapshot nothing changes.

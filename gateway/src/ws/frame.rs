@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::extract::ws::Utf8Bytes;
 use model::{BranchId, BranchKey, Event, Incarnation, ModuleId, Object, Timestamp, Value};
 use serde::{Serialize, Serializer};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::error::ApiError;
 use crate::http::DEFAULT_BRANCH;

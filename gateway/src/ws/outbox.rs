@@ -1,6 +1,8 @@
 //! Outbox: what has yet to be written to one socket, bounded by count and bytes.
 //!
-//! Promise: frames leave in the order they came, and one leaves only when the sink took it.
+//! Promise: frames leave in the order they came, and one leaves only when the sink took it. A large
+//! snapshot is one message in many frames, each written when the sink takes it; no other message
+//! comes between them, pings and pongs may.
 //! When it has no room, its owner stops what fills it; what is already under way still fits, so
 //! nothing is ever thrown away.
 
@@ -9,16 +11,29 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use axum::extract::ws::{Message, Utf8Bytes};
 use futures::Sink;
 use model::mutant::{self, Mutant};
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-use crate::limits::SLOWEST_BYTES_PER_SECOND;
+use crate::error::{ApiError, Problem};
+use crate::limits::{PIECES_A_TURN, SLOWEST_BYTES_PER_SECOND};
 use crate::metrics::{Channel, Counters};
+use crate::render::Pieces;
+
+/// What is to be sent.
+enum Item {
+    Frame(Message),
+    /// One message in pieces, and whether its first frame is gone.
+    Pieces(Box<Pieces>, bool),
+}
 
 /// What has yet to be written.
 pub(crate) struct Outbox {
-    frames: VecDeque<(Message, Channel)>,
+    frames: VecDeque<(Item, Channel)>,
+    /// Pings: they go before the frames, also between the pieces of one message.
+    pings: usize,
     /// Of the frames that are no snapshots.
     bytes: usize,
     snapshots: usize,
@@ -36,6 +51,7 @@ impl Outbox {
     pub(crate) fn new(frames_max: usize, bytes_max: usize) -> Self {
         Self {
             frames: VecDeque::new(),
+            pings: 0,
             bytes: 0,
             snapshots: 0,
             frames_max,
@@ -52,25 +68,33 @@ impl Outbox {
             && channel == Channel::Event
             && self.is_full();
         if !frame.is_empty() && !lost {
-            self.add(Message::Text(frame), channel);
+            self.add(Item::Frame(Message::Text(frame)), channel);
         }
+    }
+
+    /// Adds a message that is written piece by piece; it counts as a snapshot.
+    pub(crate) fn push_pieces(&mut self, pieces: Box<Pieces>) {
+        self.add(Item::Pieces(pieces, false), Channel::Snapshot);
     }
 
     /// Adds a protocol ping.
     pub(crate) fn ping(&mut self) {
-        self.add(Message::Ping(bytes::Bytes::new()), Channel::Control);
+        if !self.has_work() {
+            self.moved = Instant::now();
+        }
+        self.pings = 1;
     }
 
-    fn add(&mut self, frame: Message, channel: Channel) {
+    fn add(&mut self, item: Item, channel: Channel) {
         if !self.has_work() {
             self.moved = Instant::now();
         }
         if channel == Channel::Snapshot {
             self.snapshots += 1;
-        } else {
-            self.bytes += length(&frame);
+        } else if let Item::Frame(frame) = &item {
+            self.bytes += frame.len();
         }
-        self.frames.push_back((frame, channel));
+        self.frames.push_back((item, channel));
         if mutant::is(Mutant::ReorderTwoEvents)
             && let [.., earlier @ (_, Channel::Event), later @ (_, Channel::Event)] =
                 self.frames.make_contiguous()
@@ -95,7 +119,7 @@ impl Outbox {
 
     /// Whether there is anything to write or to flush.
     pub(crate) fn has_work(&self) -> bool {
-        self.unflushed || !self.frames.is_empty()
+        self.unflushed || self.pings > 0 || !self.frames.is_empty()
     }
 
     /// When this socket counts as stalled, unless it takes something before.
@@ -110,35 +134,67 @@ impl Outbox {
         mut sink: Pin<&mut S>,
         counters: &Counters,
         context: &mut Context<'_>,
-    ) -> Poll<Result<(), E>>
+    ) -> Poll<Result<(), WriteError<E>>>
     where
         S: Sink<Message, Error = E>,
     {
-        while !self.frames.is_empty() {
-            ready!(sink.as_mut().poll_ready(context))?;
-            let Some((frame, channel)) = self.frames.pop_front() else { break };
-            let size = length(&frame);
-            if channel == Channel::Snapshot {
-                self.snapshots -= 1;
-            } else {
-                self.bytes -= size;
+        let mut pieces = 0;
+        while self.pings > 0 || !self.frames.is_empty() {
+            ready!(sink.as_mut().poll_ready(context)).map_err(WriteError::Sink)?;
+            // Writing a piece takes a while: others of this thread have their turn in between.
+            if pieces == PIECES_A_TURN {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
             }
-            counters.frame(channel, size);
-            sink.as_mut().start_send(frame)?;
+            let Some(frame) = self.next(counters).map_err(|_| WriteError::Defect)? else { break };
+            pieces += usize::from(matches!(frame, Message::Frame(_)));
+            let size = frame.len();
+            sink.as_mut().start_send(frame).map_err(WriteError::Sink)?;
             (self.unflushed, self.in_sink, self.moved) = (true, size, Instant::now());
         }
-        ready!(sink.poll_flush(context))?;
+        ready!(sink.poll_flush(context)).map_err(WriteError::Sink)?;
         (self.unflushed, self.in_sink, self.moved) = (false, 0, Instant::now());
         Poll::Ready(Ok(()))
     }
+
+    /// The frame to be sent next.
+    fn next(&mut self, counters: &Counters) -> Result<Option<Message>, ApiError> {
+        if self.pings > 0 {
+            self.pings = 0;
+            counters.frame(Channel::Control, 0);
+            return Ok(Some(Message::Ping(bytes::Bytes::new())));
+        }
+        if let Some((Item::Pieces(pieces, has_begun), channel)) = self.frames.front_mut() {
+            let Some((piece, is_last)) = pieces.next()? else {
+                return Err(ApiError::new(Problem::Defect, "a snapshot ended before its end"));
+            };
+            // Between the first and the last frame of a message all others continue it.
+            let kind = if std::mem::replace(has_begun, true) { Data::Continue } else { Data::Text };
+            counters.piece(*channel, piece.len(), is_last);
+            if is_last {
+                self.frames.pop_front();
+                self.snapshots -= 1;
+            }
+            return Ok(Some(Message::Frame(Frame::message(piece, OpCode::Data(kind), is_last))));
+        }
+        let Some((Item::Frame(frame), channel)) = self.frames.pop_front() else { return Ok(None) };
+        if channel == Channel::Snapshot {
+            self.snapshots -= 1;
+        } else {
+            self.bytes -= frame.len();
+        }
+        counters.frame(channel, frame.len());
+        Ok(Some(frame))
+    }
 }
 
-fn length(frame: &Message) -> usize {
-    match frame {
-        Message::Text(text) => text.len(),
-        Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
-        Message::Close(_) => 0,
-    }
+/// Why nothing more can be written.
+#[derive(Debug)]
+pub(crate) enum WriteError<E> {
+    /// The connection is gone.
+    Sink(E),
+    /// A message that has begun cannot be finished.
+    Defect,
 }
 
 #[cfg(test)]
@@ -175,7 +231,7 @@ mod tests {
         }
     }
 
-    fn write(outbox: &mut Outbox, sink: &mut Narrow) -> Poll<Result<(), ()>> {
+    fn write(outbox: &mut Outbox, sink: &mut Narrow) -> Poll<Result<(), WriteError<()>>> {
         let counters = Counters::new(false, false);
         let mut context = Context::from_waker(noop_waker_ref());
         outbox.poll_write(Pin::new(sink), &counters, &mut context)

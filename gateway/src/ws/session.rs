@@ -21,11 +21,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::{Cursor, Post};
-use axum::extract::ws::Utf8Bytes;
 use model::{
     BranchId, BranchKey, Catalogue, Command, FullSyncFlag, Incarnation, ModuleSnapshot, Object,
     Offset, Read, ReadLevel, Timestamp, Value,
 };
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};

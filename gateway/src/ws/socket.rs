@@ -11,28 +11,35 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actors::{Deltas, Follow, Listening, RouteError};
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use futures::future::BoxFuture;
 use futures::stream::{
     self, AbortHandle, BoxStream, FuturesUnordered, SelectAll, SplitSink, SplitStream,
 };
 use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
-use model::{Answer, BranchKey, Catalogue, Outcome};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use model::{Answer, BranchKey, Catalogue, Outcome, Value};
 use tokio::sync::watch;
 use tokio::time::{Sleep, sleep, sleep_until, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
 use crate::auth::Principal;
-use crate::error::{ApiError, Problem};
+use crate::error::ApiError;
 use crate::gateway::{App, now};
 use crate::intake::Intake;
-use crate::limits::{GOODBYE_MAX, MESSAGE_BYTES_MAX, SNAPSHOT_BYTES_MAX};
+use crate::limits::{GOODBYE_MAX, MESSAGE_BYTES_MAX};
 use crate::metrics::Channel;
-use crate::render;
-use crate::ws::frame;
+use crate::render::{self, Lists, Mark, Pieces, Written};
 use crate::ws::outbox::Outbox;
 use crate::ws::session::{Action, Begun, Large, LogEnd, Moment, Session, Ticket};
 use crate::ws::source::{Pulled, deltas, follow, posts};
 use crate::ws::topic;
+
+/// A connection that has become a WebSocket.
+pub(crate) type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// Why a socket ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +90,9 @@ enum Done {
 
 type Sink = SplitSink<WebSocket, Message>;
 
+/// A large frame and where it goes; or which request it answers, and why it cannot be written.
+type Rendered = Result<(Written, Channel), (Option<Value>, ApiError)>;
+
 struct Shell {
     app: App,
     session: Session,
@@ -90,7 +100,7 @@ struct Shell {
     outbox: Outbox,
     /// What the session asked for and that waits for a snapshot being written.
     todo: VecDeque<Action>,
-    rendering: Option<BoxFuture<'static, Result<(Utf8Bytes, Channel), ApiError>>>,
+    rendering: Option<BoxFuture<'static, Rendered>>,
     under_way: FuturesUnordered<BoxFuture<'static, Done>>,
     parked: HashMap<Ticket, Box<dyn Deltas>>,
     open: HashMap<Ticket, AbortHandle>,
@@ -239,17 +249,16 @@ impl Shell {
         self.todo.extend(what(&mut self.session, moment));
     }
 
-    fn on_message(&mut self, message: Option<Result<Message, axum::Error>>) -> Option<End> {
+    fn on_message(&mut self, message: Option<tungstenite::Result<Message>>) -> Option<End> {
         self.heard = Instant::now();
         match message {
             Some(Ok(Message::Text(text))) => return self.on_frame(text.as_bytes()),
             Some(Ok(Message::Binary(bytes))) => return self.on_frame(&bytes),
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+            // Whole messages only are given, never a raw frame.
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
             Some(Ok(Message::Close(_))) | None => return Some(End::Gone),
-            Some(Err(error)) => {
-                let large = error.to_string().contains("Space limit exceeded");
-                return Some(if large { End::TooLarge } else { End::Gone });
-            }
+            Some(Err(tungstenite::Error::Capacity(_))) => return Some(End::TooLarge),
+            Some(Err(_)) => return Some(End::Gone),
         }
         None
     }
@@ -349,33 +358,33 @@ impl Shell {
         }
     }
 
-    fn render(&self, frame: Large) -> BoxFuture<'static, Result<(Utf8Bytes, Channel), ApiError>> {
+    fn render(&self, frame: Large) -> BoxFuture<'static, Rendered> {
         if matches!(&frame, Large::Snapshot(snapshot) if snapshot.reason == "resync") {
             self.app.counters.resyncs.increment(1);
         }
-        let renders = Arc::clone(&self.app.renders);
+        let app = App::clone(&self.app);
         Box::pin(async move {
-            let rows = frame.rows();
-            let channel = frame.channel();
-            let text = render::rows(&renders, rows, move || Ok(frame.text())).await?;
-            if text.len() > SNAPSHOT_BYTES_MAX {
-                let message = format!(
-                    "the frame has {} bytes, at most {SNAPSHOT_BYTES_MAX} are sent as one",
-                    text.len()
-                );
-                return Err(ApiError::new(Problem::Defect, message));
-            }
-            Ok((text, channel))
+            let (rows, channel) = (frame.rows(), frame.channel());
+            let request_id = frame.request_id().cloned();
+            let max = app.limits.snapshot_bytes_max;
+            let written = render::written(&app.renders, rows, max, move || frame.pieces()).await;
+            written.map(|written| (written, channel)).map_err(|error| (request_id, error))
         })
     }
 
-    fn on_rendered(&mut self, rendered: Result<(Utf8Bytes, Channel), ApiError>) {
+    fn on_rendered(&mut self, rendered: Rendered) {
         self.rendering = None;
         match rendered {
-            Ok((frame, channel)) => self.outbox.push(frame, channel),
-            Err(error) => {
+            Ok((Written::Pieces(pieces, _), _)) => self.outbox.push_pieces(pieces),
+            Ok((Written::Whole(text), channel)) => {
+                // JSON is text: the writer gives nothing else.
+                let text = Utf8Bytes::try_from(text).unwrap_or_default();
+                self.outbox.push(text, channel);
+            }
+            Err((request_id, error)) => {
                 let waiting = std::mem::take(&mut self.todo);
-                self.tell(|session, moment| session.on_not_written(&error, moment));
+                let failed = (request_id.as_ref(), &error);
+                self.tell(|session, moment| session.on_not_written(failed.0, failed.1, moment));
                 self.todo.extend(waiting);
             }
         }
@@ -412,12 +421,36 @@ impl Large {
         }
     }
 
-    fn text(&self) -> Utf8Bytes {
+    /// The request it answers.
+    fn request_id(&self) -> Option<&Value> {
         match self {
-            Self::Snapshot(frame) => frame::text(frame),
-            Self::Rows(frame) => frame::text(frame),
-            Self::Topic(frame) => frame::text(frame),
+            Self::Snapshot(frame) => frame.request_id.as_ref(),
+            Self::Rows(frame) => frame.request_id.as_ref(),
+            Self::Topic(_) => None,
         }
+    }
+
+    /// Its text, its rows to be written one after the other.
+    fn pieces(self) -> Result<Pieces, ApiError> {
+        let mark = Mark::new();
+        let (outline, lists) = match self {
+            Self::Snapshot(mut frame) => {
+                let modules = std::mem::take(&mut frame.modules);
+                frame.modules = mark.modules(&modules);
+                (render::bytes(&frame)?, Lists::Modules(modules))
+            }
+            Self::Topic(mut frame) => {
+                let modules: Vec<_> = frame.snapshot.take().into_iter().collect();
+                frame.snapshot = mark.modules(&modules).pop();
+                (render::bytes(&frame)?, Lists::Modules(modules))
+            }
+            Self::Rows(mut frame) => {
+                let rows = std::mem::take(&mut frame.rows);
+                frame.rows = mark.list(0, &rows);
+                (render::bytes(&frame)?, Lists::Rows(rows))
+            }
+        };
+        Pieces::new(&outline, &mark, lists)
     }
 }
 
@@ -432,10 +465,10 @@ async fn rest(wait: Duration) {
 async fn goodbye(end: End, mut sink: Sink, mut stream: SplitStream<WebSocket>) {
     let said = match end {
         End::Gone => None,
-        End::TooLarge => Some((close_code::SIZE, "the message is too large")),
-        End::Idle => Some((close_code::AWAY, "nothing was heard")),
-        End::Stalled => Some((close_code::AGAIN, "nothing was taken; connect again")),
-        End::Leaving => Some((close_code::RESTART, "this node goes away; connect again")),
+        End::TooLarge => Some((CloseCode::Size, "the message is too large")),
+        End::Idle => Some((CloseCode::Away, "nothing was heard")),
+        End::Stalled => Some((CloseCode::Again, "nothing was taken; connect again")),
+        End::Leaving => Some((CloseCode::Restart, "this node goes away; connect again")),
     };
     if let Some((code, reason)) = said {
         let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));

@@ -76,6 +76,9 @@ pub struct Settings {
     /// Log written before a checkpoint is due, at least [default: 16]
     #[arg(long, env = "MISHKAH_CHECKPOINT_LOG_MIB", value_name = "MIB")]
     pub checkpoint_log_mib: Option<u64>,
+    /// Largest snapshot clients are sent, over sockets and REST; larger ones are refused [default: 512]
+    #[arg(long, env = "MISHKAH_SNAPSHOT_MAX_MIB", value_name = "MIB")]
+    pub snapshot_max_mib: Option<u64>,
     /// Bring the sample data: two branches, a menu, tables, orders
     #[arg(long, env = "MISHKAH_SAMPLE", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_name = "BOOL",
@@ -162,6 +165,7 @@ impl Settings {
             election_min_ms: self.election_min_ms.or(under.election_min_ms),
             election_max_ms: self.election_max_ms.or(under.election_max_ms),
             checkpoint_log_mib: self.checkpoint_log_mib.or(under.checkpoint_log_mib),
+            snapshot_max_mib: self.snapshot_max_mib.or(under.snapshot_max_mib),
             sample: self.sample.or(under.sample),
             original: self.original.or(under.original),
             seeds_only: self.seeds_only.or(under.seeds_only),

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::{Cursor, RouteError, SharedDelta};
-use axum::extract::ws::Utf8Bytes;
 use bytes::Bytes;
 use model::{
     BranchId, BranchKey, Event, EventChange, ModuleAct, ModuleSnapshot, Offset, ReadLevel,
 };
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::loading::{Loading, cursor_of, pause};
 use super::{Action, Begin, Begun, Followed, Moment, Session, State, Ticket};

@@ -208,8 +208,13 @@ impl Session {
     }
 
     /// A snapshot or another large frame could not be written.
-    pub(crate) fn on_not_written(&self, error: &ApiError, moment: Moment<'_>) -> Vec<Action> {
-        self.failed(None, error, moment.at)
+    pub(crate) fn on_not_written(
+        &self,
+        request_id: Option<&Value>,
+        error: &ApiError,
+        moment: Moment<'_>,
+    ) -> Vec<Action> {
+        self.failed(request_id, error, moment.at)
     }
 
     /// The stream cannot go on without a gap.

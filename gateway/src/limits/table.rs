@@ -1,0 +1,160 @@
+//! Table: the limits a client can meet, as docs/protocol.md shows them, with the values they have.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::{
+    BATCH_VERBS_MAX, BODY_BYTES_MAX, BODY_READ_MAX, CONNECTIONS_MAX, DELTA_EVENTS_MAX, EVENTS_PAGE,
+    EVENTS_PAGE_BYTES, EVENTS_PAGE_MAX, FLAG_META_BYTES_MAX, HEADER_BYTES_MAX, ID_BYTES_MAX,
+    LARGE_BODY_BYTES_MAX, Limits, MESSAGE_BYTES_MAX, NAMES_MAX, PIECE_BYTES, POSTS_WAITING_MAX,
+    PUBLISH_BYTES_WAITING_MAX, PUBLISHES_WAITING_MAX, QUERIES_AT_ONCE, RECENT_EVENTS,
+    SCHEMA_NAME_BYTES_MAX, SLOWEST_BYTES_PER_SECOND, SYNC_BODIES_AT_ONCE, SYNC_BODY_READ_MAX,
+    SYNC_WORDS_WAITING_MAX, TOPIC_DATA_BYTES_MAX, TOPIC_NAME_BYTES_MAX, TOPICS_MAX, URI_BYTES_MAX,
+    WHOLE_BYTES_MAX, WORDS_BYTES_MAX,
+};
+
+fn bytes(count: usize) -> String {
+    const KIB: usize = 1024;
+    match count {
+        _ if count.is_multiple_of(KIB * KIB) => format!("{} MiB", count / KIB / KIB),
+        _ if count.is_multiple_of(KIB) => format!("{} KiB", count / KIB),
+        _ => format!("{count} bytes"),
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{} s", time.as_secs())
+}
+
+fn two(first: String, second: String) -> String {
+    format!("{first}; {second}")
+}
+
+/// What is limited, to what, and what a client sees beyond it.
+type Row = (&'static str, String, &'static str);
+
+/// Of requests.
+fn requests(usual: &Limits) -> Vec<Row> {
+    vec![
+        ("Body of a request", bytes(BODY_BYTES_MAX), "413 `body-too-large`"),
+        (
+            "Body with whole tables, a definition or seeds",
+            format!("{}, {SYNC_BODIES_AT_ONCE} at once on a node", bytes(LARGE_BODY_BYTES_MAX)),
+            "413 `body-too-large`; 429 `busy`",
+        ),
+        (
+            "Time for a body to arrive; for such a large one",
+            two(seconds(BODY_READ_MAX), seconds(SYNC_BODY_READ_MAX)),
+            "408 `request-timeout`",
+        ),
+        (
+            "Time for a request's head to arrive",
+            seconds(usual.header_read_max),
+            "the connection ends",
+        ),
+        ("Path and query", bytes(URI_BYTES_MAX), "414 `uri-too-long`"),
+        ("Headers of a request", bytes(HEADER_BYTES_MAX), "431 `headers-too-large`"),
+        (
+            "An `idempotency-key`, a request's, client's or event's id",
+            bytes(ID_BYTES_MAX),
+            "400 `invalid-header`, `invalid-request-id`",
+        ),
+        ("Changes of one batch", BATCH_VERBS_MAX.to_string(), "400"),
+        (
+            "Events of a page of the log",
+            format!("{EVENTS_PAGE}, up to {EVENTS_PAGE_MAX} or {}", bytes(EVENTS_PAGE_BYTES)),
+            "the page ends: ask for the next",
+        ),
+        ("Events of one delta", DELTA_EVENTS_MAX.to_string(), "`more:true`: ask again"),
+        ("Tables or modules one request names", NAMES_MAX.to_string(), "400"),
+        (
+            "`reason`, `requestedBy`; `meta` of a flag",
+            two(bytes(WORDS_BYTES_MAX), bytes(FLAG_META_BYTES_MAX)),
+            "400",
+        ),
+        ("Name of a stored definition", bytes(SCHEMA_NAME_BYTES_MAX), "400 `invalid-path`"),
+    ]
+}
+
+/// Of snapshots and sockets.
+fn sockets(usual: &Limits) -> Vec<Row> {
+    let snapshot = usize::try_from(usual.snapshot_bytes_max).unwrap_or(usize::MAX);
+    vec![
+        (
+            "A snapshot, and a module or branch read whole",
+            format!("{}, a setting (`snapshot_max_mib`)", bytes(snapshot)),
+            "413 or `server:error` `snapshot-too-large`",
+        ),
+        (
+            "A snapshot sent in one frame; a frame of a larger one",
+            two(bytes(WHOLE_BYTES_MAX), bytes(PIECE_BYTES)),
+            "it comes in several frames",
+        ),
+        (
+            "A message of a client; one with `data.snapshot`",
+            two(bytes(MESSAGE_BYTES_MAX), bytes(LARGE_BODY_BYTES_MAX)),
+            "close code 1009",
+        ),
+        (
+            "Publishes of a socket that wait",
+            format!("{PUBLISHES_WAITING_MAX} or {}", bytes(PUBLISH_BYTES_WAITING_MAX)),
+            "the socket is read when some are decided",
+        ),
+        (
+            "Queries of a socket; words under topics that wait",
+            format!("{QUERIES_AT_ONCE}; {POSTS_WAITING_MAX}"),
+            "the socket is read when some are answered",
+        ),
+        ("Topics of a socket", TOPICS_MAX.to_string(), "`error` `too-many-topics`"),
+        ("Name of a topic", bytes(TOPIC_NAME_BYTES_MAX), "`error` `invalid-topic`"),
+        ("Data under a topic", bytes(TOPIC_DATA_BYTES_MAX), "`error` `topic-data-too-large`"),
+        (
+            "Words of a sync topic that wait for the state",
+            SYNC_WORDS_WAITING_MAX.to_string(),
+            "the oldest are left out",
+        ),
+        (
+            "How far back a topic's last word is looked for",
+            format!("{RECENT_EVENTS} events"),
+            "it begins with the next one",
+        ),
+        (
+            "Frames that wait for a slow socket",
+            format!("{} or {}", usual.outbox_frames_max, bytes(usual.outbox_bytes_max)),
+            "changes wait in the log",
+        ),
+        ("Silence of a client", seconds(usual.idle_max), "close code 1001"),
+        (
+            "Time in which a client takes nothing",
+            format!(
+                "{}, and 1 s more for each {} of a frame",
+                seconds(usual.stall_max),
+                bytes(usize::try_from(SLOWEST_BYTES_PER_SECOND).unwrap_or(usize::MAX))
+            ),
+            "close code 1013",
+        ),
+        ("Sockets of a node", usual.sockets_max.to_string(), "503 `too-many-sockets`"),
+        ("Connections of a node", CONNECTIONS_MAX.to_string(), "the next one waits"),
+    ]
+}
+
+/// The table as docs/protocol.md shows it.
+pub fn markdown() -> String {
+    let mut table = String::from("| Of what | At most | Beyond it |\n|---|---|---|\n");
+    let usual = Limits::default();
+    for (what, limit, beyond) in requests(&usual).into_iter().chain(sockets(&usual)) {
+        writeln!(table, "| {what} | {limit} | {beyond} |").expect("a String takes all");
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documents_show_every_limit_with_its_value() {
+        let documents = include_str!("../../../docs/protocol.md");
+        assert!(documents.contains(&markdown()), "docs/protocol.md must contain:\n{}", markdown());
+    }
+}
