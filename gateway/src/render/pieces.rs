@@ -1,7 +1,8 @@
 //! Pieces: JSON text with many rows in it, written piece by piece as it is sent.
 //!
 //! The text is first written with a mark in the place of each list's rows: its outline, small
-//! whatever the rows are. The rows are written into it one after the other, when they are asked for.
+//! whatever the rows are. The rows are written into it one after the other, when they are asked
+//! for.
 //!
 //! Promise: the pieces are the text as it would be written at once, and none is larger than
 //! `PIECE_BYTES`; beside what is shown, which is shared, memory holds the outline, one piece and

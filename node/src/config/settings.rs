@@ -76,7 +76,7 @@ pub struct Settings {
     /// Log written before a checkpoint is due, at least [default: 16]
     #[arg(long, env = "MISHKAH_CHECKPOINT_LOG_MIB", value_name = "MIB")]
     pub checkpoint_log_mib: Option<u64>,
-    /// Largest snapshot clients are sent, over sockets and REST; larger ones are refused [default: 512]
+    /// Largest snapshot clients are sent, over sockets and REST [default: 512]
     #[arg(long, env = "MISHKAH_SNAPSHOT_MAX_MIB", value_name = "MIB")]
     pub snapshot_max_mib: Option<u64>,
     /// Bring the sample data: two branches, a menu, tables, orders
