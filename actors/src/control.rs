@@ -169,7 +169,7 @@ impl State {
             if let Err(error) =
                 self.start.group.add_learner(replica, Member { node: node.id }).await
             {
-                tracing::warn!(node = %node.id, %error, "a node does not follow group 0 yet");
+                tracing::warn!(node = node.id.0, %error, "a node does not follow group 0 yet");
                 return;
             }
         }
@@ -234,7 +234,7 @@ impl State {
         });
         let start = async |(partition, replica, placement)| {
             if let Err(error) = self.start_partition(partition, replica, placement, myself).await {
-                tracing::error!(%partition, %error, "a partition did not start on this node");
+                tracing::error!(partition = partition.0, %error, "a partition did not start on this node");
             }
         };
         futures::stream::iter(mine).for_each_concurrent(PARTITIONS_AT_ONCE, start).await;

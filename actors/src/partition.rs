@@ -162,7 +162,7 @@ impl Actor for PartitionActor {
     ) -> Result<(), ActorProcessingErr> {
         match event {
             SupervisionEvent::ActorFailed(who, error) => {
-                tracing::error!(partition = %state.start.partition, %error, "a branch actor failed");
+                tracing::error!(partition = state.start.partition.0, %error, "a branch actor failed");
                 metrics::counter!("mishkah_branch_actor_failures_total").increment(1);
                 state.gone(&myself, who.get_id()).await;
             }
@@ -254,11 +254,15 @@ impl State {
             return;
         }
         if let Some(former) = self.leading.take() {
-            tracing::info!(partition = %self.start.partition, term = former.term, "no longer leads");
+            tracing::info!(
+                partition = self.start.partition.0,
+                term = former.term,
+                "no longer leads"
+            );
             former.branches.values().for_each(|active| active.actor.stop(None));
         }
         if let Some(term) = term {
-            tracing::info!(partition = %self.start.partition, term, "leads");
+            tracing::info!(partition = self.start.partition.0, term, "leads");
             let published = Arc::clone(&self.start.published);
             let proposer = Proposer::start(self.start.group.clone(), term, published);
             self.leading = Some(Leading { term, proposer, branches: BTreeMap::new() });
@@ -345,10 +349,14 @@ impl State {
         tokio::spawn(async move {
             match group.transfer_leader(to).await {
                 Ok(()) => {
-                    tracing::info!(%partition, replica = %to, "asked another replica to lead")
+                    tracing::info!(
+                        partition = partition.0,
+                        replica = to.0,
+                        "asked another replica to lead"
+                    )
                 }
                 Err(error) => {
-                    tracing::warn!(%partition, %error, "the lead could not be given away")
+                    tracing::warn!(partition = partition.0, %error, "the lead could not be given away")
                 }
             }
         });

@@ -25,6 +25,12 @@ pub trait Peers: Send + Sync + 'static {
     /// # Errors
     /// [`PeerError::Unreachable`] or [`PeerError::Full`]: it was not sent.
     fn cast(&self, to: NodeId, lane: Lane, message: Bytes) -> Result<(), PeerError>;
+
+    /// The nodes there is no link to, each with the reason in words: it refuses this node, or
+    /// cannot be reached. What is not known is left out.
+    fn troubles(&self) -> Vec<(NodeId, String)> {
+        Vec::new()
+    }
 }
 
 /// Takes what arrives from other nodes.

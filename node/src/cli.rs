@@ -1,8 +1,8 @@
 //! Cli: the verbs of `mishkah`, and nothing they do.
 //!
-//! Exit codes: 0 done; 1 failed, with the reason and what to do on standard error; 2 not
-//! understood; 3 `status` found something an operator should look at; 4 `status` got no answer;
-//! 74 the disk can no longer be trusted.
+//! Exit codes, as `mishkah help` tells them: 0 done; 1 failed, with the reason and what to do on
+//! standard error; 2 not understood; 3 `status` found something an operator should look at; 4
+//! `status` got no answer; 74 the disk can no longer be trusted.
 
 mod ask;
 mod check;
@@ -42,7 +42,11 @@ Examples:
   mishkah demo                                  three nodes on this machine, with sample data
   mishkah start --sample                        one node on http://127.0.0.1:3200
   mishkah status                                who leads what, and what needs attention
-  mishkah watch --branch dar                    a branch's changes as they happen";
+  mishkah watch --branch dar                    a branch's changes as they happen
+
+Exit codes: 0 done; 1 failed, and the reason is on standard error; 2 not understood; of `status`: 3
+something needs attention, 4 no node answered; of `start`: 74 the disk can no longer be trusted. A
+reader that leaves early, as in `mishkah status | head -1`, changes none of them.";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -147,13 +151,14 @@ impl Cli {
     /// # Errors
     /// [`Failure`] with what to do.
     pub async fn run(self) -> Result<ExitCode, Failure> {
-        match self.verb {
+        let code = match self.verb {
             Verb::Start(args) => Box::pin(start::run(*args)).await,
             Verb::Demo(args) => Box::pin(demo::run(args)).await,
             Verb::Status(args) => status::run(&args).await,
             Verb::Watch(args) => Box::pin(watch::run(&args)).await,
             Verb::CheckOriginal(args) => check::run(&args),
-        }
+        }?;
+        out::failure().map_or(Ok(code), |reason| Err(reason.into()))
     }
 }
 

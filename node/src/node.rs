@@ -212,7 +212,7 @@ impl Node {
             let http = tokio::net::TcpListener::from_std(sockets.http)?;
             gateway.serve(http, closed).await
         });
-        tracing::info!(node = %config.node, http = %http_address, peers = %link.address(), "started");
+        tracing::info!(node = config.node.0, http = %http_address, peers = %link.address(), "started");
         let http = http_address;
         Ok(Self { http, link, groups, actors, doors, threads, closing, chores, data })
     }

@@ -244,6 +244,11 @@ impl Peers for PeerLink {
         let connection = self.0.carrier(to, lane)?;
         connection.cast(lane, message).map_err(|error| explain(to, error))
     }
+
+    fn troubles(&self) -> Vec<(NodeId, String)> {
+        let down = self.links().into_iter().filter(|link| !link.up);
+        down.filter_map(|link| Some((link.node, link.trouble?))).collect()
+    }
 }
 
 fn explain(node: NodeId, error: CallFailed) -> NetworkError {

@@ -27,7 +27,11 @@ pub fn log(format: LogFormat, filter: &str) -> Result<(), ParseError> {
     } else {
         EnvFilter::builder().parse(format!("{filter},{LIBRARY}=off"))?
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // A log that nobody reads any more must not end what it tells of.
+        .log_internal_errors(false);
     // A subscriber that is set already stays: tests bring their own.
     let _ = match format {
         LogFormat::Human => {

@@ -159,7 +159,7 @@ impl Groups {
         let call = match Call::decode(&message) {
             Ok(call) => call,
             Err(error) => {
-                tracing::warn!(%from, %error, "a message that cannot be read");
+                tracing::warn!(from = from.0, %error, "a message that cannot be read");
                 return Response::Refused(Refusal::Damaged(error.to_string())).encode();
             }
         };

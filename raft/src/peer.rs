@@ -131,7 +131,7 @@ impl Peer {
                 Ok(Response::Refused(refusal)) => Err(CallError::Refused { to, refusal }),
                 Ok(response) => Ok(response),
                 Err(error) => {
-                    tracing::warn!(%to, %node, %error, "an answer that cannot be read");
+                    tracing::warn!(to = to.0, node = node.0, %error, "an answer that cannot be read");
                     Err(CallError::Unexpected { to })
                 }
             }

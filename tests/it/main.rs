@@ -2,6 +2,7 @@
 
 mod browser;
 mod catch_up;
+mod command_line;
 mod contract;
 mod demo;
 mod deploy;

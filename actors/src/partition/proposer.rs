@@ -172,7 +172,7 @@ impl Work {
             },
             Err(error) => {
                 if !matches!(error, ProposeError::NotLeader { .. }) {
-                    tracing::debug!(group = %self.group.id(), %error, "a proposal has no outcome");
+                    tracing::debug!(group = self.group.id().0, %error, "a proposal has no outcome");
                 }
                 Refusal::from(error)
             }

@@ -249,7 +249,9 @@ impl Inbox for Router {
             Ok(Cast::Posted { stamp, post }) => self.0.topics.told(stamp, post, message.len()),
             Ok(Cast::Leaving) => self.0.reach.leaves(from),
             Ok(cast) => self.0.feeds.told(from, cast),
-            Err(error) => tracing::warn!(%from, %error, "a message this node does not understand"),
+            Err(error) => {
+                tracing::warn!(from = from.0, %error, "a message this node does not understand")
+            }
         }
     }
 

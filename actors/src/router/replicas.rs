@@ -22,7 +22,7 @@ impl Router {
             let looked = tokio::task::spawn_blocking(move || look(id.0, &local, verify)).await;
             match looked {
                 Ok(replica) => replicas.push(replica),
-                Err(error) => tracing::error!(partition = %id, %error, "a state has no hash"),
+                Err(error) => tracing::error!(partition = id.0, %error, "a state has no hash"),
             }
         }
         LocalReplicas { node: self.0.node.0, replicas }

@@ -38,11 +38,13 @@ impl Router {
         let asked = join_all(others.map(|node| self.ask_leads(*node))).await;
         let mut led: BTreeMap<PartitionId, PartitionStatus> = BTreeMap::new();
         let mut branches = BTreeMap::new();
-        let mut warnings = Vec::new();
+        let troubles: BTreeMap<NodeId, String> = self.0.peers.troubles().into_iter().collect();
+        let mut warnings = self.standing(&catalogue, &troubles);
         let here = (self.0.node, Some(self.leads()));
         for (node, leads) in asked.into_iter().chain([here]) {
             let Some(leads) = leads else {
-                warnings.push(format!("node {node} cannot be reached"));
+                let why = troubles.get(&node).map_or_else(String::new, |why| format!(" ({why})"));
+                warnings.push(format!("node {node} cannot be reached{why}"));
                 continue;
             };
             warnings.extend(leads.warnings.into_iter().map(|text| format!("node {node}: {text}")));
@@ -75,6 +77,27 @@ impl Router {
             partitions: led.into_values().collect(),
             branches: branches.into_values().collect(),
         }
+    }
+
+    /// What is wrong with this node's own place: it has none, or the cluster does not know it.
+    fn standing(&self, catalogue: &Catalogue, troubles: &BTreeMap<NodeId, String>) -> Vec<String> {
+        let node = self.0.node;
+        if catalogue.is_formed() {
+            let is_member = catalogue.nodes.contains_key(&node);
+            let stranger = || {
+                format!(
+                    "node {node} is not a member of cluster {}: it serves nothing",
+                    catalogue.cluster_id
+                )
+            };
+            return (!is_member).then(stranger).into_iter().collect();
+        }
+        let alone = format!(
+            "node {node} is in no cluster yet: it serves nothing until a majority of the first \
+             nodes it was given (peers) has formed one, or has taken it in"
+        );
+        let reasons = troubles.iter().map(|(peer, why)| format!("node {peer}: {why}"));
+        std::iter::once(alone).chain(reasons).collect()
     }
 
     async fn ask_leads(&self, node: NodeId) -> (NodeId, Option<Leads>) {

@@ -152,6 +152,8 @@ pub(super) async fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
         Formed::Ready(status, pids) => {
             tour::show(&plan, &status, &pids);
             tokio::select! {
+                // Whoever was to read this is gone, and would be the one to stop it.
+                () = std::future::ready(()), if out::is_closed() => {}
                 () = tell(&plan, &mut happened) => {}
                 signal = signals.next() => out::note(format!("- {signal}")),
             }

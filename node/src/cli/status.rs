@@ -14,7 +14,8 @@ Examples:
   mishkah status --node http://127.0.0.1:3202
   mishkah status --json | jq '.partitions[] | select(.leader == null)'
 
-Exit codes: 0 all is well; 3 something needs attention; 4 no answer.";
+Exit codes: 0 all is well; 3 something needs attention: a warning, a node that has formed no cluster,
+that the others refuse, or that is no member; 4 no node answered.";
 
 pub(super) async fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
     let (text, status) = match Asked::new(&args.node.url).status().await {

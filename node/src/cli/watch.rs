@@ -24,6 +24,7 @@ pub(super) async fn run(args: &WatchArgs) -> Result<ExitCode, Failure> {
     let mut was_connected = false;
     loop {
         match follow(&url, args, &mut was_connected).await {
+            Ok(()) if out::is_closed() => return Ok(ExitCode::SUCCESS),
             Ok(()) => out::note(format!("- {url} closed the connection; trying again")),
             Err(error) if was_connected => {
                 out::note(format!("- the connection to {url} broke ({error}); trying again"));
@@ -51,7 +52,12 @@ async fn follow(
     out::note(format!("- following {} at {url}; Ctrl-C ends it", args.branch));
     while let Some(frame) = socket.next().await {
         match frame? {
-            Message::Text(text) => out::line(shown(text.as_str(), args.full)),
+            Message::Text(text) => {
+                out::line(shown(text.as_str(), args.full));
+                if out::is_closed() {
+                    return Ok(());
+                }
+            }
             Message::Close(_) => return Ok(()),
             Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
         }

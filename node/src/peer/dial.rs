@@ -70,9 +70,11 @@ fn report(remote: &Remote, address: &PeerAddress, error: &GreetError) {
     }
     let (peer, address) = (remote.node, &address.address);
     match error {
-        GreetError::Broken(_) => tracing::info!(%peer, address, reason = text, "not reached yet"),
+        GreetError::Broken(_) => {
+            tracing::info!(peer = peer.0, address, reason = text, "not reached yet")
+        }
         GreetError::NotAHello(_) | GreetError::RefusedByPeer(_) | GreetError::RefusedHere(_) => {
-            tracing::error!(%peer, address, reason = text, "cannot be linked");
+            tracing::error!(peer = peer.0, address, reason = text, "cannot be linked");
         }
     }
     *trouble = Some(text);

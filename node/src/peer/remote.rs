@@ -127,7 +127,7 @@ impl Remote {
         }
         if connection.class == Class::Control {
             *self.trouble.lock() = None;
-            tracing::info!(peer = %self.node, "linked");
+            tracing::info!(peer = self.node.0, "linked");
             self.tell(served, true);
         }
         self.tell_dialling();
@@ -149,14 +149,14 @@ impl Remote {
         };
         self.tell_dialling();
         if connection.class == Class::Bulk {
-            tracing::debug!(peer = %self.node, reason, "bulk connection lost");
+            tracing::debug!(peer = self.node.0, reason, "bulk connection lost");
             return;
         }
         if let Some(bulk) = bulk {
             bulk.end("the control connection ended");
         }
         *self.trouble.lock() = Some(reason.to_owned());
-        tracing::warn!(peer = %self.node, reason, "link lost");
+        tracing::warn!(peer = self.node.0, reason, "link lost");
         self.tell(served, false);
     }
 

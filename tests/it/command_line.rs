@@ -1,0 +1,151 @@
+//! The command line as scripts and operators use it: pipes that close early, exit codes, logs.
+
+use std::fs::File;
+use std::io::pipe;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Output, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tests::binary::mishkah;
+use tests::fleet::{Contents, Fleet, alone};
+use tests::patience::{Look, until};
+
+/// What `status` ends with when there are warnings.
+const WARNINGS: Option<i32> = Some(3);
+
+/// Runs a command whose reader has left before the first line.
+fn unread(arguments: &[&str]) -> Result<Output> {
+    let (reader, writer) = pipe()?;
+    drop(reader);
+    Ok(mishkah()?.args(arguments).stdout(writer).output()?)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_leaves_changes_no_exit_code() -> Result<()> {
+    let mut fleet = Fleet::plan(1, Contents::Sample).await?;
+    fleet.tell("--allow-origin", "*");
+    fleet.start_all().await?;
+    let node = fleet.client(1).base().to_owned();
+    for (arguments, code) in [
+        (vec!["help"], 0),
+        (vec!["help", "start"], 0),
+        (vec!["--version"], 0),
+        // Every origin is allowed, which is warned about.
+        (vec!["status", "--node", &node], 3),
+        (vec!["status", "--json", "--node", &node], 3),
+        (vec!["watch", "--node", &node], 0),
+    ] {
+        let done = unread(&arguments)?;
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(!said.contains("panicked") && !said.contains("pipe"), "{arguments:?}: {said}");
+    }
+    let full = File::options().write(true).open("/dev/full")?;
+    let done = mishkah()?.args(["status", "--node", &node]).stdout(full).output()?;
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot be written"), "{said}");
+    Ok(())
+}
+
+/// A node's process, killed when it is dropped.
+struct Started(Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts a node that may never come to serve.
+fn start(
+    home: &Path,
+    cluster: &str,
+    node: usize,
+    http: SocketAddr,
+    peers: &[(usize, SocketAddr)],
+) -> Result<Started> {
+    let peers: Vec<String> = peers.iter().map(|(id, peer)| format!("{id}={peer}")).collect();
+    let log = File::create(home.join(format!("log-{cluster}-{node}")))?;
+    let mut command = mishkah()?;
+    command
+        .args(["start", "--cluster", cluster, "--node", &node.to_string()])
+        .args(["--peers", &peers.join(","), "--listen", &http.to_string()])
+        .arg("--data")
+        .arg(home.join(format!("{cluster}-{node}")))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log);
+    Ok(Started(command.spawn()?))
+}
+
+fn addresses(count: usize) -> Result<Vec<SocketAddr>> {
+    let held: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+    held.iter().map(|listener| Ok(listener.local_addr()?)).collect()
+}
+
+/// Waits until `status` says this and ends with 3.
+async fn says(node: SocketAddr, part: &str) -> Result<()> {
+    let mut command = mishkah()?;
+    command.args(["status", "--node", &node.to_string()]);
+    until(&format!("status of {node} says {part:?}"), async || match command.output() {
+        Ok(done) => {
+            let text = String::from_utf8_lossy(&done.stdout).into_owned();
+            let is_told = text.contains(part) && done.status.code() == WARNINGS;
+            Look::when(is_told, (), || format!("{}: {text}", done.status))
+        }
+        Err(error) => Look::NotYet(error.to_string()),
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_of_a_node_in_no_cluster_says_why_and_fails() -> Result<()> {
+    let _alone = alone().await;
+    let home = tempfile::tempdir()?;
+    let all = addresses(6)?;
+    let peers = [(1, all[3]), (2, all[4]), (3, all[5])];
+    let one = start(home.path(), "one", 1, all[0], &peers)?;
+    says(all[0], "node 1 is in no cluster yet").await?;
+    says(all[0], "not formed yet").await?;
+    // The second is told of another cluster: it refuses, and is refused.
+    let other = start(home.path(), "other", 2, all[1], &peers)?;
+    says(all[0], "belongs to cluster \"other\"").await?;
+    says(all[1], "belongs to cluster \"one\"").await?;
+    drop((one, other));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn json_logs_have_numbers_and_polls_are_no_warnings() -> Result<()> {
+    let mut fleet = Fleet::plan(3, Contents::Sample).await?;
+    fleet.tell("--log", "json");
+    fleet.tell("--log-level", "debug");
+    fleet.start_all().await?;
+    fleet.leaders_return().await?;
+    fleet.kill(3)?;
+    fleet.client(1).get("/api/branches").await?.ok()?;
+    fleet.restart(3).await?;
+    let mut polls = 0;
+    for node in fleet.ids() {
+        for line in fleet.logged(node).lines() {
+            let entry: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
+            let members = entry.as_object().context("a line is an object")?;
+            for (name, value) in members {
+                let is_number = value.as_str().is_some_and(|text| text.parse::<f64>().is_ok());
+                ensure!(!is_number, "{name} is a number in quotes: {line}");
+            }
+            if entry["path"] == "/readyz" {
+                assert_eq!(entry["level"], "DEBUG", "{line}");
+                polls += 1;
+            }
+        }
+    }
+    assert!(polls > 0, "the nodes were polled");
+    fleet.keep_quiet();
+    Ok(())
+}
