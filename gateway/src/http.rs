@@ -14,6 +14,7 @@ mod files;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod health;
+mod home;
 mod manage;
 pub(crate) mod marker;
 mod module;
@@ -62,6 +63,7 @@ pub(crate) fn routes(app: App) -> Router {
 fn resources() -> Routes {
     Routes::of("Node")
         .merge(health::routes())
+        .merge(home::routes())
         .merge(openapi::routes())
         .merge(cluster::routes())
         .merge(branches::routes())

@@ -8,8 +8,8 @@ mod notation;
 mod shapes;
 
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use utoipa::openapi::path::{
     HttpMethod, Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn, Paths,
 };
@@ -23,6 +23,7 @@ use utoipa::openapi::{
 use crate::error::Problem;
 use crate::gateway::App;
 use crate::http::decimals;
+use crate::http::home;
 use crate::http::reply::written;
 use crate::http::routes::Routes;
 
@@ -307,13 +308,7 @@ async fn document(State(app): State<App>) -> Response {
 
 /// Everything the page needs is in it; it asks nobody but this node.
 async fn page() -> Response {
-    const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
-    const POLICY: HeaderValue = HeaderValue::from_static(
-        "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
-         connect-src 'self'; base-uri 'none'; form-action 'none'",
-    );
-    let headers = [(header::CONTENT_TYPE, HTML), (header::CONTENT_SECURITY_POLICY, POLICY)];
-    (headers, include_str!("openapi/page.html")).into_response()
+    home::page(include_str!("openapi/page.html"))
 }
 
 #[cfg(test)]

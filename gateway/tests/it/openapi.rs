@@ -174,3 +174,30 @@ async fn the_page_for_people_is_one_file() {
     assert!(page.header("content-security-policy").contains("default-src 'none'"));
     assert!(page.raw.contains("/openapi.json"));
 }
+
+#[tokio::test]
+async fn the_first_page_is_in_arabic_or_english_and_loads_nothing() {
+    let rest = Rest::new();
+    for (path, accepted, begins) in [
+        ("/", "en", "<html lang=\"en\" dir=\"ltr\">"),
+        ("/", "ar-EG,en;q=0.5", "<html lang=\"ar\" dir=\"rtl\">"),
+        ("/?lang=ar", "en", "<html lang=\"ar\" dir=\"rtl\">"),
+    ] {
+        let page = rest.send("GET", path, "", &[("accept-language", accepted)]).await;
+        assert_eq!(page.status, 200);
+        assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+        assert!(page.raw.contains(begins), "{path} {accepted}");
+        for (outside, text) in [("src=", "files"), ("@import", "styles"), ("url(", "images")] {
+            assert!(!page.raw.contains(outside), "{text}");
+        }
+        assert!(page.raw.contains("href=\"/docs\"") && page.raw.contains("/readyz"));
+        // Scripts and styles run by a nonce that no other answer has.
+        let policy = page.header("content-security-policy");
+        let nonce =
+            policy.split("'nonce-").nth(1).and_then(|rest| rest.split('\'').next()).unwrap();
+        assert_eq!(page.raw.matches(nonce).count(), 2);
+        assert!(!policy.contains("unsafe"), "{policy}");
+        let again = rest.get(path).await;
+        assert!(!again.header("content-security-policy").contains(nonce));
+    }
+}
