@@ -4,6 +4,7 @@
 //! What follows from a route itself is not said again: the names in its path, the headers, and
 //! what every request of its kind may be refused with.
 
+mod examples;
 mod notation;
 mod shapes;
 
@@ -206,6 +207,9 @@ impl Told {
         }
         for (name, shape, text) in &op.query {
             let parameter = parameter(name, ParameterIn::Query, text).schema(Some(read(shape)));
+            // Without it the route asks for it: the example is to work as it stands.
+            let is_needed = matches!(*name, "branch" | "module");
+            let parameter = parameter.example(is_needed.then(|| examples::word(name)));
             operation = operation.parameter(parameter);
         }
         for (header, text) in headers(op) {
@@ -213,12 +217,19 @@ impl Told {
             operation = operation.parameter(parameter);
         }
         if let Some(shape) = op.body {
-            let content = ContentBuilder::new().schema(Some(read(shape))).build();
+            let example = examples::body(self.method, &self.path, shape);
+            let content =
+                ContentBuilder::new().schema(Some(read(shape))).example(Some(example)).build();
             let body = RequestBodyBuilder::new().content(JSON, content).build();
             operation = operation.request_body(Some(body));
         }
         for (status, media, shape) in &op.answers {
-            let content = ContentBuilder::new().schema(Some(read(shape))).build();
+            let example = match *media {
+                JSON => examples::answer(self.method, &self.path, shape),
+                media => examples::text(media),
+            };
+            let content =
+                ContentBuilder::new().schema(Some(read(shape))).example(Some(example)).build();
             let answer = ResponseBuilder::new().description(op.summary).content(*media, content);
             operation = operation.response(status.to_string(), answer.build());
         }
@@ -255,7 +266,7 @@ fn parameter(name: &str, place: ParameterIn, text: &str) -> ParameterBuilder {
 fn in_path(name: &str) -> Parameter {
     let text = shapes::PATH_PARTS.iter().find(|(part, _)| *part == name).map_or("", |part| part.1);
     let parameter = parameter(name, ParameterIn::Path, text).required(Required::True);
-    parameter.schema(Some(read("text"))).build()
+    parameter.schema(Some(read("text"))).example(Some(examples::word(name))).build()
 }
 
 fn headers(op: &Op) -> impl Iterator<Item = (&'static str, &'static str)> {

@@ -167,6 +167,50 @@ async fn follows(rest: &Rest, document: &Value, status: u16, method: &str, path:
     matches(document, schema, &value, &format!("{method} {path}")).unwrap();
 }
 
+/// Asserts that a content has an example of its own shape.
+fn has_example(document: &Value, content: &Value, at: &str) {
+    let example = content.get("example").unwrap_or_else(|| panic!("{at} has no example"));
+    matches(document, &content["schema"], example, at).unwrap();
+}
+
+#[tokio::test]
+async fn every_route_has_an_example_of_its_shape() {
+    let document = document(&Rest::new()).await;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let at = format!("{method} {path}");
+            let body = &operation["requestBody"]["content"]["application/json"];
+            if body.is_object() {
+                has_example(&document, body, &format!("the body of {at}"));
+            }
+            for (status, answer) in operation["responses"].as_object().unwrap() {
+                for content in answer["content"].as_object().into_iter().flatten() {
+                    if status.starts_with('2') {
+                        has_example(&document, content.1, &format!("{status} of {at}"));
+                    }
+                }
+            }
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                let is_named = parameter["in"] != "path" || parameter["example"].is_string();
+                assert!(is_named, "{at}: {parameter}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_kept_example_belongs_to_a_route() {
+    let kept = include_str!("../../src/http/openapi/examples.json");
+    let kept: Value = serde_json::from_str(kept).unwrap();
+    let rest = Rest::new();
+    let document = futures::executor::block_on(document(&rest));
+    for which in kept.as_object().unwrap().keys() {
+        let (method, path) = which.split_once(' ').unwrap();
+        let operation = &document["paths"][path][method.to_lowercase()];
+        assert!(operation.is_object(), "{which} is no route");
+    }
+}
+
 #[tokio::test]
 async fn the_page_for_people_is_one_file() {
     let page = Rest::new().get("/docs").await;
