@@ -20,7 +20,7 @@ use crate::publish::user_of;
 use crate::wire::{RecordRef, Shown};
 
 pub(crate) fn routes() -> Routes {
-    const BODY: &str = "{verbs: [{action: text, table: text, record: Record, expectedVersion?: int, \
+    const BODY: &str = "{requestId?: text, verbs: [{action: text, table: text, record: Record, expectedVersion?: int, \
                         includeRecord?: flag, eventId?: text, meta?: any, *: any}], meta?: any}";
     const ANSWER: &str = "{branchId: text, moduleId: text, version: int, results: [{index: int, \
                           status: 'created'|'updated'|'deleted', table: text, \

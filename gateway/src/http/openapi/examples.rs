@@ -98,9 +98,9 @@ fn object(name: &str, schema: &Value, depth: usize) -> Value {
     let mut object: Map<String, Value> =
         members.map(|(name, schema)| (name.clone(), value(name, schema, depth + 1))).collect();
     let others = &schema["additionalProperties"];
-    if object.is_empty() && others.is_object() && !others["type"].is_null() {
-        object.insert(member_of(name).to_owned(), value(name, others, depth + 1));
-    } else if object.is_empty() && others["$ref"].is_string() {
+    // `*: any` says nothing of what there is; any other shape does.
+    let is_told = others["type"].is_string() || others["$ref"].is_string();
+    if object.is_empty() && is_told {
         object.insert(member_of(name).to_owned(), value(name, others, depth + 1));
     } else if object.is_empty() && matches!(name, "where" | "primaryKey" | "recordRef") {
         object.insert("id".to_owned(), json!("DAR-001001"));
