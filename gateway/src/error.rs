@@ -72,6 +72,7 @@ problems! {
     ModuleNotFound 404 "module-not-found" "The branch has no such module";
     TableNotFound 404 "table-not-found" "The module has no such table";
     RecordNotFound 404 "module-event-failed" "The record to change does not exist";
+    NoSuchRecord 404 "record-not-found" "There is no record of this key";
     OrderNotFound 404 "order-not-found" "There is no such order";
     NotSupported 404 "not-supported" "The original has it under this path; this server does not";
     SchemaNotFound 404 "schema-not-found" "No definition is stored under this name";

@@ -46,8 +46,6 @@ pub const EVENTS_PAGE: usize = 100;
 pub const EVENTS_PAGE_MAX: usize = 1_000;
 /// The same in bytes: a page that reaches it ends there, and has one event at least.
 pub const EVENTS_PAGE_BYTES: usize = 8 * 1024 * 1024;
-/// Records shown of each table in the summary of a history entry.
-pub const HISTORY_SAMPLE: usize = 5;
 /// Tables or modules one request may name: more than any branch has.
 pub const NAMES_MAX: usize = 256;
 /// Longest reason or name of who asked, in bytes: each is kept in the history or the catalogue.

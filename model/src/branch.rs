@@ -142,7 +142,10 @@ impl Branch {
         let (schema, module_id) = (&definition.schema, self.key.module.as_str());
         Ok(match read {
             Read::Snapshot => Answer::Snapshot(Arc::new(self.snapshot(definition))),
-            Read::Page(asked) => Answer::Page(page::page(schema, &self.module, module_id, asked)?),
+            Read::Page(asked) => {
+                let place = (module_id, self.incarnation);
+                Answer::Page(page::page(schema, &self.module, place, asked)?)
+            }
             Read::Head => Answer::Head(self.head()),
             Read::History { entry: None } => {
                 Answer::History(self.history.iter().rev().cloned().collect())

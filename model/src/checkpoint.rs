@@ -5,6 +5,7 @@
 //! schema/<hash>                               one per distinct schema
 //! b/<branch>/<module>/head                    definition, counters, offsets, how many records
 //! b/<branch>/<module>/records/<table>/<page>  the records of 256 ordinals
+//! b/<branch>/<module>/removed/<table>         names and ordinals of the rows it lost lately
 //! b/<branch>/<module>/outcomes/<page>         the outcomes of 1024 serials
 //! b/<branch>/<module>/history/<entry>/head    one entry of the history: when, why, how many
 //! b/<branch>/<module>/history/<entry>/<page>  256 of its records
@@ -128,6 +129,7 @@ struct EntryChunk {
 struct EntryTable {
     name: TableName,
     key_fields: Arc<[Arc<str>]>,
+    first_keys: Vec<RecordKey>,
     records: u64,
 }
 
@@ -135,6 +137,8 @@ struct EntryTable {
 type EntryPage = Vec<Arc<Object>>;
 /// One page of records.
 type RecordPage = Vec<(u64, RecordKey, Arc<Object>)>;
+/// The rows a table lost lately, the first removed in front.
+type RemovedChunk = Vec<(Arc<str>, u64)>;
 /// One page of outcomes.
 type OutcomePage = Vec<(u64, Remembered)>;
 
@@ -171,6 +175,10 @@ fn head_name(folder: &str) -> String {
 
 fn record_page_name(folder: &str, table: &TableName, page: u64) -> String {
     format!("{folder}records/{table}/{page:016x}")
+}
+
+fn removed_name(folder: &str, table: &TableName) -> String {
+    format!("{folder}removed/{table}")
 }
 
 fn entry_name(folder: &str, id: &str) -> String {

@@ -84,6 +84,7 @@ mod tests {
             tables: vec![HistoryTable {
                 table: TableName::parse("t").unwrap(),
                 key_fields: [Arc::from("id")].into(),
+                first_keys: Vec::new(),
                 records: vec![record; records],
             }],
         })

@@ -145,7 +145,8 @@ impl fmt::Display for BranchKey {
     }
 }
 
-/// A record's primary-key values as text, joined by `::` (contract.md section 2).
+/// A record's primary-key values as one text, equal exactly where the values are (decision 17).
+/// Made by [`Table::key_of`](crate::Table::key_of) and its siblings alone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RecordKey(pub Arc<str>);

@@ -22,6 +22,7 @@ pub mod fuzz;
 mod history;
 pub mod ids;
 pub mod limits;
+mod magnitude;
 mod module;
 pub mod mutant;
 pub mod original;
@@ -62,8 +63,8 @@ pub use outcome::{Accepted, Outcome, Reserved};
 pub use partition::{Applied, Halt, Partition};
 pub use read::{
     Answer, CursorFate, Events, Filter, Head, HistoryEntry, HistoryTable, LogCursor, LogHead,
-    ModuleSnapshot, Operator, OrderBy, Orders, OrdersQuery, Page, PageQuery, Query, QueryPage,
-    Read, ReadLevel, SyncDelta, SyncQuery, TableDelta,
+    ModuleSnapshot, Operator, OrderBy, Orders, OrdersQuery, Page, PageCursor, PageQuery, Place,
+    Query, QueryPage, Read, ReadLevel, SyncDelta, SyncQuery, TableDelta,
 };
 pub use reject::Reject;
 pub use schema::{BadSchema, Field, InsertContext, Kind, Reference, Schema, Table};

@@ -29,7 +29,17 @@ pub const HISTORY_RECORDS_MAX: u64 = 100_000;
 pub const HISTORY_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// Records of one page of a history entry. Part of the checkpoint's format.
 pub const HISTORY_PAGE: usize = 256;
+/// Records of a history entry's table that are named where the entry is shown in short.
+pub const HISTORY_SAMPLE: usize = 5;
 /// Reservations listed, the newest; older ones are still in the log.
 pub const RESERVATIONS_KEPT: usize = 1_000;
 /// Sequences a module may make by itself, out of reservations for fields without a rule.
 pub const RULES_MADE_MAX: usize = 256;
+/// Digits and places up to which a number in a key is written without an exponent: beyond every
+/// amount and bar code, short of a key of hundreds of zeros. Part of the keys' format.
+pub const PLAIN_DIGITS_MAX: usize = 64;
+/// Names of removed rows a table remembers the places of, the newest, so that a list goes on from a
+/// row that is gone: more than go while somebody turns a page, half a megabyte at most in practice.
+pub const REMOVED_NAMES_MAX: usize = 4_096;
+/// Longest such name, in bytes; a row with a longer one is not remembered.
+pub const REMOVED_NAME_BYTES_MAX: usize = 256;

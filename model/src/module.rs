@@ -19,6 +19,7 @@ mod order;
 mod plan;
 mod purge;
 mod relations;
+mod removed;
 mod replace;
 mod reserve;
 mod reset;
@@ -42,6 +43,7 @@ pub(crate) use numbers::Numbers;
 pub use numbers::Reservation;
 pub(crate) use plan::{Draft, Plan, Setting, State};
 pub(crate) use relations::Relations;
+pub(crate) use removed::has_id;
 pub(crate) use rows::{Row, Rows};
 
 /// The records of one branch:module.

@@ -61,7 +61,10 @@ pub struct PageQuery {
     pub table: String,
     /// At most this many rows; `None` or 0 is all.
     pub limit: Option<usize>,
-    /// Rows after the one with this record key; an unknown key is ignored.
+    /// Rows after this place of the table; goes before the other two. One of another life of the
+    /// log is ignored.
+    pub after_place: Option<Place>,
+    /// Rows after the one with this record key; an unknown key is ignored. Goes before `after_id`.
     pub after_key: Option<String>,
     /// Rows after the one whose key, `id`, `uid` or `uuid` is this; an unknown one is ignored.
     pub after_id: Option<String>,
@@ -69,8 +72,17 @@ pub struct PageQuery {
     pub created_after: Option<Timestamp>,
     /// Only rows updated after this time; rows without one are left out.
     pub updated_after: Option<Timestamp>,
-    /// Newest stored last (`false`) or first (`true`), after filtering.
+    /// Newest stored last (`false`) or first (`true`). "After" is in this order.
     pub descending: bool,
+}
+
+/// A place in a table's order. It stays a place when the row there is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Which life of the log counted it.
+    pub incarnation: Incarnation,
+    /// The row's number in the table, given once.
+    pub ordinal: u64,
 }
 
 /// Rows of one table that meet conditions (contract.md 3.11, and `client:query` of 6.2).
@@ -78,6 +90,8 @@ pub struct PageQuery {
 pub struct Query {
     /// A registered name or an alias.
     pub table: String,
+    /// Only the record with this key, as the wire shows keys.
+    pub key: Option<String>,
     /// All must hold.
     pub filters: Vec<Filter>,
     /// Fields to sort by, the first first; rows that are equal in all keep their order.
@@ -173,8 +187,9 @@ pub struct OrdersQuery {
 pub struct SyncQuery {
     /// Only these tables; `None` for those with a cursor, and for all where there is none.
     pub tables: Option<Vec<String>>,
-    /// By table, everything that may name the last row the client holds.
-    pub cursors: Vec<(String, Vec<String>)>,
+    /// By table, everything that may name the last row the client holds: its key or an id, the
+    /// key's values as a list, or its fields as an object.
+    pub cursors: Vec<(String, Vec<Value>)>,
 }
 
 /// What comes back.
@@ -236,8 +251,8 @@ pub struct TableDelta {
     pub key_fields: Arc<[Arc<str>]>,
     /// In insertion order.
     pub rows: Vec<Arc<Object>>,
-    /// The table's last row, returned or not.
-    pub last: Option<Arc<Object>>,
+    /// The table's last row, returned or not, and its key.
+    pub last: Option<(RecordKey, Arc<Object>)>,
     /// Rows in the table.
     pub total: usize,
     /// What became of the cursor.
@@ -279,6 +294,8 @@ pub struct HistoryTable {
     pub table: TableName,
     /// The names of the key's fields.
     pub key_fields: Arc<[Arc<str>]>,
+    /// The keys of the first records, at most [`HISTORY_SAMPLE`](crate::limits::HISTORY_SAMPLE).
+    pub first_keys: Vec<RecordKey>,
     /// In insertion order.
     pub records: Vec<Arc<Object>>,
 }
@@ -346,8 +363,22 @@ pub struct Page {
     pub key_fields: Arc<[Arc<str>]>,
     /// The rows, in the order asked.
     pub rows: Vec<Arc<Object>>,
+    /// Where the last of them stands: what goes on from here.
+    pub cursor: Option<PageCursor>,
+    /// Whether the cursor that was sent names a row that is or was lately there; `None` where none
+    /// was sent.
+    pub cursor_matched: Option<bool>,
     /// For each row its translations `{<lang>: {fields}}`, where `{table}_lang` is registered.
     pub translations: Option<Vec<Value>>,
+}
+
+/// The row a page ended with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageCursor {
+    /// Its key.
+    pub key: RecordKey,
+    /// Its place.
+    pub place: Place,
 }
 
 /// A stretch of the event log.

@@ -25,7 +25,6 @@ use crate::ids::TableName;
 use crate::value::Value;
 
 pub use formats::BadSchema;
-pub use key::KEY_SEPARATOR;
 pub use project::InsertContext;
 
 /// A module's tables, in the order shown.

@@ -194,6 +194,17 @@ impl Value {
         }
     }
 
+    /// The text it is compared and named by in keys and indexes: a number's one spelling, so that
+    /// `1.0` and `1` are one; `None` for `null`, which is equal to nothing.
+    pub fn name_text(&self) -> Option<String> {
+        match self {
+            Self::Null => None,
+            Self::Number(number) => Some(number.canonical().into_owned()),
+            Self::String(text) => Some(text.clone()),
+            Self::Bool(_) | Self::Array(_) | Self::Object(_) => Some(self.to_json()),
+        }
+    }
+
     /// The product of two numbers, given as numbers or as texts of them, exactly; `None` where one
     /// is none, or the product has more than 28 digits.
     pub fn times(&self, other: &Self) -> Option<Self> {

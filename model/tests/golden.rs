@@ -228,12 +228,13 @@ fn a_history_and_a_log_on_their_way_to_another_node() {
         tables: vec![HistoryTable {
             table: TableName::parse("t").unwrap(),
             key_fields: [Arc::from("id")].into(),
+            first_keys: vec![RecordKey("7".into())],
             records: vec![Arc::new(object(r#"{"id":"7"}"#))],
         }],
     };
     assert_eq!(
         hex(&codec::encode(&Answer::History(vec![Arc::new(entry)]))),
-        "020701016598c2c8b7bf680377687901026d65ac02010174010269640101026964030137"
+        "020701016598c2c8b7bf680377687901026d65ac02010174010269640101370101026964030137"
     );
     let cursor = LogCursor {
         key: Some(RecordKey("7".into())),
@@ -302,14 +303,15 @@ fn a_checkpoint() {
         "b/dar/pos/events/tail 7a025dbea9c3214d\n\
          b/dar/pos/head b01871663ddca33c\n\
          b/dar/pos/history/purge-b3297052-cbd5-49f2-b5cb-e45bd62f4126/0000000000000000 2859fc0f396595b3\n\
-         b/dar/pos/history/purge-b3297052-cbd5-49f2-b5cb-e45bd62f4126/head 021deb4f814f0392\n\
+         b/dar/pos/history/purge-b3297052-cbd5-49f2-b5cb-e45bd62f4126/head 73476fc67fc7bae6\n\
          b/dar/pos/outcomes/0000000000000000 1722f7f4e72302da\n\
          b/dar/pos/records/t/0000000000000000 9bf99f478ffa8adc\n\
+         b/dar/pos/removed/t 7bfa8e35d361f5bb\n\
          partition e2e42b31cba9f7a3\n\
          schema/56bc3bf06c7e239cc6ebfe1b63f9b452538ed7f38532972553153ff347a4b588 56bc3bf06c7e239c"
     );
     assert_eq!(
         partition.state_hash().to_string(),
-        "e8b501133b38ff5452b60c5f4dbf30c59b16f0097c78be47570bd713a995a13b"
+        "67b51312b0d635f6aec014ca3b4fe27ee27ee906c971d1d148300a746823be5d"
     );
 }

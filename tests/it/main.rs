@@ -7,6 +7,7 @@ mod contract;
 mod demo;
 mod deploy;
 mod failover;
+mod keys;
 mod large;
 mod live;
 mod malformed;

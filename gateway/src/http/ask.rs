@@ -193,7 +193,8 @@ impl Params {
     }
 }
 
-fn unreadable(name: &str, given: &str, right: &str) -> ApiError {
+/// A refusal of a parameter: what was given, and what would be right.
+pub(crate) fn unreadable(name: &str, given: &str, right: &str) -> ApiError {
     let message = format!("{name} must be {right}, but was {given:?}");
     ApiError::new(Problem::InvalidParameter, message).details([("parameter", name.into())])
 }

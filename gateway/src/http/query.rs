@@ -150,6 +150,7 @@ fn read(body: &Object, table: String) -> Result<(Query, Meta), ApiError> {
     let (limit, offset) = (number(body, "limit")?, number(body, "offset")?);
     let query = Query {
         table,
+        key: None,
         filters: given(&["where", "filter"]).map_or(Ok(Vec::new()), filters)?,
         order_by: given(&["orderBy", "sortBy"]).map_or(Ok(Vec::new()), order_by)?,
         offset: offset.unwrap_or(0),

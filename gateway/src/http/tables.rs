@@ -1,5 +1,7 @@
 //! Tables: the records of one table, listed and changed one at a time.
 
+mod record;
+
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, State};
@@ -7,8 +9,8 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
 use model::{
-    Action, Answer, Command, CommandId, Object, Origin, Page, PageQuery, Read, Request, Table,
-    TableName, Timestamp, Value, Verb, Write,
+    Action, Answer, Command, CommandId, Incarnation, Object, Origin, Page, PageQuery, Place, Read,
+    RecordKey, Reject, Request, Table, TableName, Timestamp, Value, Verb, Write,
 };
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
@@ -16,7 +18,7 @@ use serde::{Serialize, Serializer};
 use crate::auth::Intent;
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, unasked};
-use crate::http::ask::{Body, InModule, Named, Params, path_part};
+use crate::http::ask::{Body, InModule, Named, Params, path_part, unreadable};
 use crate::http::decimals::Decimals;
 use crate::http::openapi::op;
 use crate::http::reply::{at, json, written};
@@ -27,19 +29,22 @@ use crate::wire::{Ack, Members, Notice, RecordRef, Shown, record_ref};
 
 pub(crate) fn routes() -> Routes {
     const LIST: &str = "{branchId: text, moduleId: text, table: text, count: int, \
-                        cursor: RecordRef?, rows: [Record], meta: {limit: int?, \
+                        cursor: PageCursor?, rows: [Record], meta: {limit: int?, \
                         order: 'asc'|'desc', afterId: text?, afterKey: text?, \
-                        afterCreatedAt: text?, updatedAfter: text?}}";
+                        afterCreatedAt: text?, updatedAfter: text?, cursorMatched?: flag}}";
+    const ONE: &str =
+        "{branchId: text, moduleId: text, table: text, recordRef: RecordRef, record: Record}";
     const REFUSES: [Problem; 2] = [Problem::ModuleEventFailed, Problem::VersionConflict];
     let mut routes = Routes::of("Records");
     for end in ["", "/records"] {
         let listed = op("The records of a table")
             .query("limit", "int", "At most so many; 0 is all. Also `take`")
+            .query("afterPosition", "text", "Those after this place: `cursor.position`")
             .query("afterKey", "text", "Those after the record of this key. Also `cursor`")
             .query("afterId", "text", "Those after the record of this id. Also `after`, `lastId`")
             .query("afterCreatedAt", "text", "Those created later. Also `since`")
             .query("updatedAfter", "text", "Those changed later")
-            .query("order", "'asc'|'desc'", "As stored, or reversed. Also `sort`")
+            .query("order", "'asc'|'desc'", "Oldest or newest first; `after` is in it. Also `sort`")
             .answers(200, LIST)
             .reads()
             .shows_decimals();
@@ -62,7 +67,21 @@ pub(crate) fn routes() -> Routes {
                     .refuses(&named),
             );
     }
-    routes.in_branches("/{branch}/modules/{module}/tables/{table}/{*deeper}").nothing()
+    for end in ["", "/records"] {
+        let path = format!("/{{branch}}/modules/{{module}}/tables/{{table}}{end}/{{key}}");
+        let one = op("One record by its key")
+            .about("The header `etag` is the record's version, where it has one.")
+            .answers(200, ONE)
+            .reads()
+            .refuses(&[Problem::NoSuchRecord])
+            .shows_decimals();
+        routes = routes
+            .in_branches(&path)
+            .get(record::read, one)
+            .in_branches(&format!("{path}/{{*deeper}}"))
+            .nothing();
+    }
+    routes
 }
 
 /// A registered table of a module.
@@ -121,6 +140,7 @@ fn page_query(table: &Table, params: &Params) -> Result<PageQuery, ApiError> {
     Ok(PageQuery {
         table: table.name.to_string(),
         limit: params.number(&["limit", "take"])?.filter(|limit| *limit > 0),
+        after_place: place_after(params)?,
         after_key: text(&["afterKey", "cursor"]),
         after_id: text(&["afterId", "after_id", "after", "lastId"]),
         created_after: params.time(&CREATED)?,
@@ -130,6 +150,18 @@ fn page_query(table: &Table, params: &Params) -> Result<PageQuery, ApiError> {
             order.eq_ignore_ascii_case("desc")
         }),
     })
+}
+
+/// `afterPosition`: where an earlier answer's `cursor.position` says it ended.
+fn place_after(params: &Params) -> Result<Option<Place>, ApiError> {
+    const NAME: &str = "afterPosition";
+    let Some(text) = params.first(&[NAME]) else { return Ok(None) };
+    let place = text.split_once('.').and_then(|(incarnation, ordinal)| {
+        let incarnation = Incarnation(incarnation.parse().ok()?);
+        Some(Place { incarnation, ordinal: ordinal.parse().ok()? })
+    });
+    let right = "the cursor.position of an earlier answer";
+    place.map(Some).ok_or_else(|| unreadable(NAME, text, right))
 }
 
 struct ShownPage<'a> {
@@ -160,10 +192,20 @@ impl Serialize for ShownPage<'_> {
             after_key: Option<&'a str>,
             after_created_at: Option<String>,
             updated_after: Option<String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            cursor_matched: Option<bool>,
         }
-        let Page { table, key_fields, rows, translations } = self.page;
-        let last_key = rows.last().map(|row| key_of(key_fields, row));
-        let cursor = rows.last().zip(last_key.as_deref());
+        #[derive(Serialize)]
+        struct Ended<'a> {
+            #[serde(flatten)]
+            row: RecordRef<'a>,
+            position: String,
+        }
+        let Page { table, key_fields, rows, cursor, cursor_matched, translations } = self.page;
+        let ended = rows.last().zip(cursor.as_ref()).map(|(row, cursor)| Ended {
+            row: record_ref(table.as_str(), cursor.key.as_str(), key_fields, row),
+            position: format!("{}.{}", cursor.place.incarnation, cursor.place.ordinal),
+        });
         let translation = |place| translations.as_ref().and_then(|all| all.get(place));
         let key = &self.place.key;
         Shape {
@@ -171,7 +213,7 @@ impl Serialize for ShownPage<'_> {
             module_id: key.module.as_str(),
             table: table.as_str(),
             count: rows.len(),
-            cursor: cursor.map(|(row, key)| record_ref(table.as_str(), key, key_fields, row)),
+            cursor: ended,
             rows: Rows(rows.iter().enumerate().map(|(n, row)| (row, translation(n)))),
             meta: Meta {
                 limit: self.query.limit,
@@ -180,6 +222,7 @@ impl Serialize for ShownPage<'_> {
                 after_key: self.query.after_key.as_deref(),
                 after_created_at: self.query.created_after.map(Timestamp::to_iso),
                 updated_after: self.query.updated_after.map(Timestamp::to_iso),
+                cursor_matched: *cursor_matched,
             },
         }
         .serialize(to)
@@ -213,15 +256,6 @@ impl Serialize for Row<'_> {
     }
 }
 
-/// A row's key as text.
-pub(crate) fn key_of(fields: &[Arc<str>], row: &Object) -> String {
-    let part = |name: &Arc<str>| match row.get(name) {
-        Some(value) => value.key_text().map_or_else(|| value.to_json(), str::to_owned),
-        None => String::new(),
-    };
-    fields.iter().map(part).collect::<Vec<_>>().join("::")
-}
-
 async fn insert(
     State(app): State<App>,
     place: InTable,
@@ -252,7 +286,8 @@ async fn save(
     change(&app, place, named, Action::Save, sent).await
 }
 
-/// The record to delete is named by the body, else by a parameter that means the field `id`.
+/// The record to delete is named by the body, else by a parameter that means the field `id`, or the
+/// key where that is another.
 async fn delete(
     State(app): State<App>,
     place: InTable,
@@ -266,7 +301,10 @@ async fn delete(
             let message = "name the record in the body, or its id as ?id=";
             ApiError::new(Problem::MissingRecordKey, message)
         })?;
-        sent.record.insert("id", id.into());
+        sent.record = place.table.fields_named(id).ok_or_else(|| Reject::NotFound {
+            table: place.table.name.to_string(),
+            key: RecordKey(id.into()),
+        })?;
     }
     change(&app, place, named, Action::Delete, sent).await
 }

@@ -9,6 +9,7 @@ mod configure;
 mod events;
 mod fake;
 mod files;
+mod keys;
 mod large;
 mod lifetime;
 mod manage;

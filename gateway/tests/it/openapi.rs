@@ -22,6 +22,7 @@ fn filled(path: &str) -> String {
         ("{name}", "kept"),
         ("{id}", "1"),
         ("{order}", "1"),
+        ("{key}", "t-1"),
     ]
     .iter()
     .fold(path.to_owned(), |path, (name, value)| path.replace(name, value))
@@ -140,6 +141,8 @@ async fn answers_and_refusals_have_the_shapes_that_the_document_tells() {
         let json = "/get/responses/200/content/application~1json";
         // There is no order to show: its shape is told by the stories about orders.
         if item.pointer(json).is_some() && !path.ends_with("/{order}") {
+            // The one record that is read: a reset may have taken it.
+            rest.put(&filled(tickets), r#"{"id":"t-1"}"#).await;
             follows(&rest, &document, 200, "get", path, "").await;
         }
     }

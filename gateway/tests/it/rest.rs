@@ -270,7 +270,7 @@ async fn a_table_is_listed_by_page() {
     );
     assert_eq!(
         all.body.get("cursor").unwrap().to_json(),
-        r#"{"table":"tickets","key":"c","primaryKey":{"id":"c"},"id":"c"}"#
+        r#"{"table":"tickets","key":"c","primaryKey":{"id":"c"},"id":"c","position":"1.2"}"#
     );
     let ids = |answer: &Answered| {
         let rows = answer.body.get("rows").and_then(|rows| rows.as_array()).unwrap().iter();
@@ -288,7 +288,7 @@ async fn a_table_is_listed_by_page() {
 
     assert_eq!(rest.get(&format!("{M}/tables/nope")).await.code(), (404, "table-not-found"));
     assert_eq!(rest.get(&format!("{M}/tables/orders")).await.code(), (404, "table-not-found"));
-    assert_eq!(rest.get(&format!("{path}/xyz")).await.code(), (404, "not-found"));
+    assert_eq!(rest.get(&format!("{path}/xyz")).await.code(), (404, "record-not-found"));
     for bad in ["limit=x", "limit=-1", "since=soon", "updatedAfter=12"] {
         let refused = rest.get(&format!("{path}?{bad}")).await;
         assert_eq!(refused.code(), (400, "invalid-parameter"), "{bad}");

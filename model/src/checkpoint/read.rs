@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use crate::branch::{Branch, event_hash};
 use crate::checkpoint::{
     EntryChunk, EntryPage, HeadChunk, OutcomePage, PARTITION, PartitionChunk, RecordPage,
-    TableHead, entry_name, entry_page_name, folder, head_name, outcome_page_name, record_page_name,
-    schema_name, segment_name, tail_name,
+    RemovedChunk, TableHead, entry_name, entry_page_name, folder, head_name, outcome_page_name,
+    record_page_name, removed_name, schema_name, segment_name, tail_name,
 };
 use crate::codec;
 use crate::delta::{Delta, Event, Hash};
@@ -119,6 +119,15 @@ impl Reader<'_> {
                 rows.restore(ordinal, Row { key, record: Arc::new(names.share(&record)) });
             }
         }
+        let name = removed_name(folder, &head.name);
+        if self.names.contains(&name) {
+            for (row, ordinal) in self.must_get::<RemovedChunk>(&name)? {
+                if ordinal >= head.next_ordinal {
+                    return Err(bad(&name, format!("has ordinal {ordinal}")));
+                }
+                rows.restore_removed(row, ordinal);
+            }
+        }
         if rows.len() as u64 != head.records {
             let reason = format!(
                 "says {} has {} records, its pages have {}",
@@ -181,6 +190,7 @@ impl Reader<'_> {
         let tables = head.tables.into_iter().map(|table| HistoryTable {
             table: table.name,
             key_fields: table.key_fields,
+            first_keys: table.first_keys,
             records: records
                 .by_ref()
                 .take(usize::try_from(table.records).unwrap_or(usize::MAX))

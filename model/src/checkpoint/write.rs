@@ -8,8 +8,9 @@ use serde::Serialize;
 use crate::branch::Branch;
 use crate::checkpoint::{
     EntryChunk, EntryPage, EntryTable, HeadChunk, OutcomePage, PARTITION, PartitionChunk,
-    RecordPage, StoredDefinition, TableHead, entry_name, entry_page_name, folder, head_name,
-    outcome_page_name, record_page_name, schema_name, segment_name, tail_name,
+    RecordPage, RemovedChunk, StoredDefinition, TableHead, entry_name, entry_page_name, folder,
+    head_name, outcome_page_name, record_page_name, removed_name, schema_name, segment_name,
+    tail_name,
 };
 use crate::codec;
 use crate::delta::{Delta, Hash};
@@ -66,6 +67,11 @@ impl Branch {
             pages(rows, |page, rows: RecordPage| {
                 put(sink, &record_page_name(&folder, table, page), &rows);
             });
+        }
+        for (table, rows) in self.module.tables().filter(|(_, rows)| !rows.removed().is_empty()) {
+            let removed = rows.removed().iter().map(|(name, ordinal)| (Arc::clone(name), ordinal));
+            let removed: RemovedChunk = removed.collect();
+            put(sink, &removed_name(&folder, table), &removed);
         }
         let outcomes = self
             .outcomes
@@ -147,6 +153,7 @@ fn write_entry(sink: &mut dyn ChunkSink, folder: &str, entry: &HistoryEntry) {
     let tables = entry.tables.iter().map(|table| EntryTable {
         name: table.table.clone(),
         key_fields: Arc::clone(&table.key_fields),
+        first_keys: table.first_keys.clone(),
         records: table.records.len() as u64,
     });
     let head = EntryChunk {

@@ -9,10 +9,9 @@ use std::sync::Arc;
 
 use crate::delta::{ModuleAct, ModuleChange};
 use crate::ids::{RecordKey, Revision, TableName};
-use crate::limits::TABLES_NAMED_MAX;
+use crate::limits::{HISTORY_SAMPLE, TABLES_NAMED_MAX};
 use crate::module::Module;
 use crate::module::plan::Plan;
-use crate::module::rows::Rows;
 use crate::read::{HistoryEntry, HistoryTable};
 use crate::reject::Reject;
 use crate::schema::Table;
@@ -57,11 +56,11 @@ impl Act {
 impl Plan<'_> {
     /// Takes every record out of a table.
     pub(super) fn empty(&mut self, table: &Table) {
-        let next = match self.module().rows(&table.name) {
-            Some(rows) if rows.len() > 0 => rows.next(),
+        let emptied = match self.module().rows(&table.name) {
+            Some(rows) if rows.len() > 0 => rows.emptied(),
             Some(_) | None => return,
         };
-        self.module_mut().set_rows(table.name.clone(), Rows::starting_at(next));
+        self.module_mut().set_rows(table.name.clone(), emptied);
     }
 
     /// How many records a table has.
@@ -80,6 +79,9 @@ impl Plan<'_> {
         let tables = tables.iter().map(|table| HistoryTable {
             table: table.name.clone(),
             key_fields: Arc::clone(&table.key),
+            first_keys: self.module().rows(&table.name).map_or_else(Vec::new, |rows| {
+                rows.iter().take(HISTORY_SAMPLE).map(|(_, row)| row.key.clone()).collect()
+            }),
             records: self.module().rows(&table.name).map_or_else(Vec::new, |rows| {
                 rows.iter().map(|(_, row)| Arc::clone(&row.record)).collect()
             }),

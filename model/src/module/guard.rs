@@ -74,20 +74,12 @@ impl Plan<'_> {
         })
     }
 
-    /// The record a cursor names: a key as text, or an object that holds one or is a key.
+    /// The record a cursor names: a key, or an object that holds one.
     fn named_by(&self, table: &Table, cursor: &Value) -> Option<Arc<Object>> {
-        let get = |text: &str| self.module().get(&table.name, &RecordKey(text.into())).cloned();
-        if let Some(text) = cursor.key_text() {
-            return get(text);
-        }
-        let object = cursor.as_object()?;
-        let by_key =
-            |key: &Object| self.module().get(&table.name, &table.key_of(key).ok()?).cloned();
-        let by_member = CURSOR.iter().find_map(|name| {
-            let value = object.get(name)?;
-            value.as_object().map_or_else(|| get(value.key_text()?), by_key)
-        });
-        by_member.or_else(|| by_key(object))
+        let named =
+            |value: &Value| self.module().get(&table.name, &table.key_meant(value)?).cloned();
+        let by_member = || CURSOR.iter().find_map(|name| named(cursor.get(name)?));
+        by_member().or_else(|| named(cursor))
     }
 }
 

@@ -58,24 +58,11 @@ impl Index {
 /// missing or null, for null is equal to nothing.
 pub(crate) fn values_text(record: &Object, fields: &[Arc<str>]) -> Option<Arc<str>> {
     if let [field] = fields {
-        return record.get(field).and_then(value_text).map(Arc::from);
+        return record.get(field).and_then(Value::name_text).map(Arc::from);
     }
     let texts: Option<Vec<Value>> =
-        fields.iter().map(|field| Some(Value::String(value_text(record.get(field)?)?))).collect();
+        fields.iter().map(|field| Some(Value::String(record.get(field)?.name_text()?))).collect();
     Some(Value::Array(texts?).to_json().into())
-}
-
-/// A value as the text it is compared by: `1.0` and `1` are one number.
-pub(crate) fn value_text(value: &Value) -> Option<String> {
-    match value {
-        Value::Null => None,
-        Value::Number(number) => Some(match number.to_decimal() {
-            Some(decimal) => decimal.normalize().to_string(),
-            None => number.as_str().to_owned(),
-        }),
-        Value::String(text) => Some(text.clone()),
-        Value::Bool(_) | Value::Array(_) | Value::Object(_) => Some(value.to_json()),
-    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::ids::{RecordKey, TableName};
 use crate::module::act::Touch;
-use crate::module::index::{value_text, values_text};
+use crate::module::index::values_text;
 use crate::module::plan::{Draft, Plan};
 use crate::module::relations::{Link, TableRelations};
 use crate::reject::Reject;
@@ -89,8 +89,8 @@ impl Plan<'_> {
         (before, after): Change<'_>,
     ) -> Result<(), Reject> {
         let value = after.and_then(|record| record.get(&link.near_field));
-        let Some(text) = value.and_then(value_text) else { return Ok(()) };
-        let was = before.and_then(|r| r.get(&link.near_field)).and_then(value_text);
+        let Some(text) = value.and_then(Value::name_text) else { return Ok(()) };
+        let was = before.and_then(|r| r.get(&link.near_field)).and_then(Value::name_text);
         if was.as_ref() == Some(&text) || self.exists(link, &text.into()) {
             return Ok(());
         }
@@ -110,8 +110,8 @@ impl Plan<'_> {
 
     fn check_not_pointed_at(&self, link: &Link, (before, after): Change<'_>) -> Result<(), Reject> {
         let value = before.and_then(|record| record.get(&link.far_field));
-        let Some(text) = value.and_then(value_text).map(Arc::from) else { return Ok(()) };
-        let now = after.and_then(|record| record.get(&link.far_field)).and_then(value_text);
+        let Some(text) = value.and_then(Value::name_text).map(Arc::from) else { return Ok(()) };
+        let now = after.and_then(|record| record.get(&link.far_field)).and_then(Value::name_text);
         if now.as_deref() == Some(&*text) || self.exists(link, &text) {
             return Ok(());
         }

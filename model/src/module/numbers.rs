@@ -140,7 +140,8 @@ impl Plan<'_> {
             let value = self.numbers().counters.next(&table.name, field, rule)?;
             self.numbers_mut().counters.take(&table.name, field, value);
             let text = rule.render(value);
-            if !is_key || !self.has(table, &RecordKey(text.as_str().into())) {
+            let taken = || table.key_named(&text).is_some_and(|key| self.has(table, &key));
+            if !is_key || !taken() {
                 return Ok(Taken { value, text });
             }
         }

@@ -13,7 +13,6 @@ use crate::command::{Action, Guard, SaveOrder, Verb};
 use crate::definition::{Validation, VersionRule};
 use crate::ids::RecordKey;
 use crate::limits::VERBS_MAX;
-use crate::module::index::value_text;
 use crate::module::plan::{Plan, is_empty};
 use crate::module::version;
 use crate::reject::Reject;
@@ -179,7 +178,7 @@ impl Plan<'_> {
         let found = table.and_then(|table| {
             let place = self.relations().by_order(&table.name)?;
             let index = self.module().rows(&table.name)?.index_at(place)?;
-            let text: Arc<str> = value_text(id)?.into();
+            let text: Arc<str> = id.name_text()?.into();
             Some(index.all(text).cloned().collect())
         });
         found.unwrap_or_default()
@@ -220,11 +219,11 @@ impl Plan<'_> {
             return logs;
         };
         let Some(field) = table.field("orderLineId") else { return logs };
-        let told = logs.iter().filter_map(|log| value_text(&table.sent_value(log, field)?));
+        let told = logs.iter().filter_map(|log| table.sent_value(log, field)?.name_text());
         let told: BTreeSet<String> = told.collect();
         for line in lines {
             let Some(id) = id_field(of).and_then(|field| line.get(&field.name)) else { continue };
-            if value_text(id).is_some_and(|id| told.contains(&id)) {
+            if id.name_text().is_some_and(|id| told.contains(&id)) {
                 continue;
             }
             let mut log = self.status_log(table, id, order.actor.as_deref());
@@ -240,7 +239,7 @@ impl Plan<'_> {
     fn status_log(&self, table: &Table, of: &Value, actor: Option<&str>) -> Object {
         let at = self.at();
         let mut log = Object::new();
-        let of = value_text(of).unwrap_or_default();
+        let of = of.name_text().unwrap_or_default();
         if let Some(field) = id_field(table) {
             log.insert(Arc::clone(&field.name), format!("{of}::status::{}", at.0).into());
         }

@@ -1,14 +1,18 @@
 //! Rows: one table's records, in the order they came in, found by key and by index.
 //!
 //! A record's place is its ordinal, given once and never again: a record changed keeps it, one
-//! removed and inserted anew comes last. Cursors and pages rest on that.
+//! removed and inserted anew comes last. Cursors and pages rest on that, also where the row a
+//! cursor names was removed lately.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use imbl::OrdMap;
 
 use crate::ids::RecordKey;
+use crate::limits::REMOVED_NAMES_MAX;
 use crate::module::index::{Index, IndexFields};
+use crate::module::removed::{Removed, has_id};
 use crate::value::Object;
 
 /// One record in its place.
@@ -25,6 +29,7 @@ pub(crate) struct Rows {
     by_ordinal: OrdMap<u64, Row>,
     by_key: OrdMap<RecordKey, u64>,
     indexes: Vec<Index>,
+    removed: Removed,
 }
 
 impl Rows {
@@ -37,8 +42,40 @@ impl Rows {
         self.by_ordinal.get(self.by_key.get(key)?).map(|row| &row.record)
     }
 
+    /// No rows, the next ordinal as it was, and the newest of them remembered as removed.
+    pub(crate) fn emptied(&self) -> Self {
+        let mut removed = self.removed.clone();
+        let skipped = self.len().saturating_sub(REMOVED_NAMES_MAX);
+        for (ordinal, row) in self.iter().skip(skipped) {
+            removed.remember(ordinal, &row.key, &row.record);
+        }
+        Self { next: self.next, removed, ..Self::default() }
+    }
+
+    /// A record with its key as it is stored.
+    pub(crate) fn row(&self, key: &RecordKey) -> Option<&Row> {
+        self.by_ordinal.get(self.by_key.get(key)?)
+    }
+
     pub(crate) fn ordinal(&self, key: &RecordKey) -> Option<u64> {
         self.by_key.get(key).copied()
+    }
+
+    /// The ordinal of the row a client means that names it by its key or by an id, also one that
+    /// was removed lately.
+    pub(crate) fn ordinal_named(&self, key: Option<&RecordKey>, name: &str) -> Option<u64> {
+        let there = key.and_then(|key| self.ordinal(key));
+        let removed = || {
+            let by_key = key.and_then(|key| self.removed.ordinal(key.as_str()));
+            by_key.or_else(|| self.removed.ordinal(name))
+        };
+        let by_id = || self.iter().find(|(_, row)| has_id(&row.record, name));
+        there.or_else(removed).or_else(|| by_id().map(|(ordinal, _)| ordinal))
+    }
+
+    /// The names and places of the rows removed lately, the first removed in front.
+    pub(crate) fn removed(&self) -> &Removed {
+        &self.removed
     }
 
     pub(crate) fn put(&mut self, key: RecordKey, record: Arc<Object>, fields: &[IndexFields]) {
@@ -47,6 +84,7 @@ impl Rows {
             Some(&ordinal) => ordinal,
             None => {
                 self.by_key.insert(key.clone(), self.next);
+                self.removed.forget(&key, &record);
                 self.next += 1;
                 self.next - 1
             }
@@ -68,6 +106,7 @@ impl Rows {
         for (index, fields) in self.indexes.iter_mut().zip(fields) {
             index.change(key, fields, Some(&row.record), None);
         }
+        self.removed.remember(ordinal, key, &row.record);
         Some(row.record)
     }
 
@@ -76,6 +115,11 @@ impl Rows {
         self.by_key.insert(row.key.clone(), ordinal);
         self.next = self.next.max(ordinal + 1);
         self.by_ordinal.insert(ordinal, row);
+    }
+
+    /// Remembers a removed row again, as a checkpoint names it; in the order they were removed.
+    pub(crate) fn restore_removed(&mut self, name: Arc<str>, ordinal: u64) {
+        self.removed.push(name, ordinal);
     }
 
     /// Builds the indexes over the records there are.
@@ -110,7 +154,12 @@ impl Rows {
 
     /// In insertion order, those after an ordinal.
     pub(crate) fn after(&self, ordinal: u64) -> impl DoubleEndedIterator<Item = &Row> {
-        self.by_ordinal.range(ordinal + 1..).map(|(_, row)| row)
+        self.by_ordinal.range((Bound::Excluded(ordinal), Bound::Unbounded)).map(|(_, row)| row)
+    }
+
+    /// In insertion order, those before an ordinal.
+    pub(crate) fn before(&self, ordinal: u64) -> impl DoubleEndedIterator<Item = &Row> {
+        self.by_ordinal.range(..ordinal).map(|(_, row)| row)
     }
 }
 

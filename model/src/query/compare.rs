@@ -6,6 +6,7 @@
 
 use std::cmp::Ordering;
 
+use crate::magnitude::Magnitude;
 use crate::query::letters::folded;
 use crate::read::{Filter, Operator};
 use crate::value::{Number, Object, Value};
@@ -54,7 +55,7 @@ fn holds(operator: Operator, value: &Value, with: &Value) -> bool {
 /// The same value of the same type; `1` and `1.0` are one number.
 fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
-        (Value::Number(a), Value::Number(b)) => magnitude(a) == magnitude(b),
+        (Value::Number(a), Value::Number(b)) => Magnitude::of(a) == Magnitude::of(b),
         (Value::Array(a), Value::Array(b)) => {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
         }
@@ -69,9 +70,8 @@ fn same(a: &Value, b: &Value) -> bool {
 fn equal(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(number), Value::String(text))
-        | (Value::String(text), Value::Number(number)) => {
-            Number::parse(text.trim()).is_some_and(|said| magnitude(&said) == magnitude(number))
-        }
+        | (Value::String(text), Value::Number(number)) => Number::parse(text.trim())
+            .is_some_and(|said| Magnitude::of(&said) == Magnitude::of(number)),
         _ => same(a, b),
     }
 }
@@ -89,7 +89,7 @@ fn compare(a: &Value, b: &Value) -> Option<Ordering> {
     if let (Some(a), Some(b)) = (number(a), number(b))
         && (matches!(a, Said::Number(_)) || matches!(b, Said::Number(_)))
     {
-        return Some(magnitude(a.get()).cmp(&magnitude(b.get())));
+        return Some(Magnitude::of(a.get()).cmp(&Magnitude::of(b.get())));
     }
     Some(text(a)?.cmp(&text(b)?))
 }
@@ -173,63 +173,11 @@ impl Rank {
         match value {
             None | Some(Value::Null) => Self::Nothing,
             Some(Value::Bool(truth)) => Self::Truth(*truth),
-            Some(Value::Number(number)) => Self::Number(magnitude(number)),
+            Some(Value::Number(number)) => Self::Number(Magnitude::of(number)),
             Some(Value::String(text)) => Self::Text(text.clone()),
             Some(other @ (Value::Array(_) | Value::Object(_))) => Self::Other(other.to_json()),
         }
     }
-}
-
-/// A number so that it can be compared exactly: equal numbers are equal, and the order is theirs.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Magnitude {
-    negative: bool,
-    /// How many digits stand before the point, where the first one is not zero.
-    scale: i64,
-    /// Without zeros at either end; empty for zero.
-    digits: String,
-}
-
-impl Ord for Magnitude {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let sign = |n: &Self| match (n.digits.is_empty(), n.negative) {
-            (true, _) => 0,
-            (false, true) => -1,
-            (false, false) => 1,
-        };
-        sign(self).cmp(&sign(other)).then_with(|| {
-            let size = self.scale.cmp(&other.scale).then_with(|| self.digits.cmp(&other.digits));
-            if self.negative { size.reverse() } else { size }
-        })
-    }
-}
-
-impl PartialOrd for Magnitude {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-fn magnitude(number: &Number) -> Magnitude {
-    let (negative, unsigned) = match number.as_str().strip_prefix('-') {
-        Some(unsigned) => (true, unsigned),
-        None => (false, number.as_str()),
-    };
-    let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let all = format!("{whole}{fraction}");
-    let significant = all.trim_start_matches('0');
-    let digits = significant.trim_end_matches('0').to_owned();
-    if digits.is_empty() {
-        return Magnitude { negative: false, scale: 0, digits };
-    }
-    let before_point = i64::try_from(whole.len()).unwrap_or(i64::MAX);
-    let zeros = i64::try_from(all.len() - significant.len()).unwrap_or(i64::MAX);
-    // An exponent beyond all measure is as large as can be counted.
-    let beyond = if exponent.starts_with('-') { i64::MIN } else { i64::MAX };
-    let exponent = exponent.parse().unwrap_or(beyond);
-    let scale = exponent.saturating_add(before_point.saturating_sub(zeros));
-    Magnitude { negative, scale, digits }
 }
 
 #[cfg(test)]
@@ -308,8 +256,9 @@ mod tests {
         ) {
             let shown = |n: i64| Number::parse(&format!("{}e-{e}", n * 10_i64.pow(e))).unwrap();
             let plain = |n: i64| Number::parse(&format!("{n}.0")).unwrap();
-            prop_assert_eq!(magnitude(&shown(a)).cmp(&magnitude(&plain(b))), a.cmp(&b));
-            prop_assert_eq!(magnitude(&shown(a)) == magnitude(&plain(b)), a == b);
+            let (one, two) = (Magnitude::of(&shown(a)), Magnitude::of(&plain(b)));
+            prop_assert_eq!(one.cmp(&two), a.cmp(&b));
+            prop_assert_eq!(one == two, a == b);
         }
 
         #[test]

@@ -9,10 +9,11 @@
 //! last, and those that are equal keep the order they came in. Refused: a module without headers.
 //! A table of lines, payments or logs that is not registered is an empty one.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use crate::ids::{RecordKey, Timestamp};
+use crate::ids::Timestamp;
 use crate::module::Module;
 use crate::query::letters::folded;
 use crate::query::times;
@@ -46,8 +47,8 @@ pub(crate) fn orders(
     let mut found: Vec<Found<'_>> = match (module.rows(&table.name), &query.id) {
         (None, _) => Vec::new(),
         (Some(rows), Some(id)) => {
-            let header = rows.get(&RecordKey(id.as_str().into()));
-            header.into_iter().map(|header| (id.as_str(), &**header)).collect()
+            let row = table.key_named(id).and_then(|key| rows.row(&key));
+            row.into_iter().map(|row| (row.key.as_str(), &*row.record)).collect()
         }
         (Some(rows), None) => {
             rows.iter().map(|(_, row)| (row.key.as_str(), &*row.record)).collect()
@@ -104,6 +105,22 @@ fn text<'a>(record: &'a Object, names: &[&str]) -> Option<&'a str> {
     names.iter().find_map(|name| said(record.get(name)?))
 }
 
+/// The record these members name, as its key has it: a number in its one spelling.
+fn owner<'a>(record: &'a Object, names: &[&str]) -> Option<Cow<'a, str>> {
+    let said = |value: &'a Value| match value.get("id").unwrap_or(value) {
+        Value::Number(number) => Some(number.canonical()),
+        text @ (Value::Null
+        | Value::Bool(_)
+        | Value::String(_)
+        | Value::Array(_)
+        | Value::Object(_)) => {
+            let text = text.key_text()?.trim();
+            (!text.is_empty()).then_some(Cow::Borrowed(text))
+        }
+    };
+    names.iter().find_map(|name| said(record.get(name)?))
+}
+
 fn updated(header: &Object) -> Option<Timestamp> {
     times::updated(header).or_else(|| times::saved(header))
 }
@@ -113,7 +130,7 @@ fn saved(header: &Object) -> Option<Timestamp> {
 }
 
 /// Records of one table by what they belong to.
-type Belonging<'a> = BTreeMap<&'a str, Vec<&'a Object>>;
+type Belonging<'a> = BTreeMap<Cow<'a, str>, Vec<&'a Object>>;
 
 /// What belongs to the orders found; `None` for what was not asked for.
 struct Parts<'a> {
@@ -125,7 +142,8 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     fn of(schema: &Schema, module: &'a Module, query: &OrdersQuery, found: &[Found<'a>]) -> Self {
-        let wanted: Belonging<'a> = found.iter().map(|(key, _)| (*key, Vec::new())).collect();
+        let wanted: Belonging<'a> =
+            found.iter().map(|(key, _)| (Cow::Borrowed(*key), Vec::new())).collect();
         let of_orders = |table: &str| {
             let mut belonging = wanted.clone();
             gather(schema, module, table, &ORDER, &mut belonging);
@@ -135,7 +153,7 @@ impl<'a> Parts<'a> {
         let payments = query.payments.then(|| of_orders("order_payment"));
         let logs = query.status_logs.then(|| of_orders("order_status_log"));
         let line_logs = lines.as_ref().filter(|_| query.line_status_logs).map(|lines| {
-            let ids = lines.values().flatten().filter_map(|line| text(line, &["id"]));
+            let ids = lines.values().flatten().filter_map(|line| owner(line, &["id"]));
             let mut logs: Belonging<'a> = ids.map(|id| (id, Vec::new())).collect();
             gather(schema, module, "order_line_status_log", &LINE, &mut logs);
             logs
@@ -162,7 +180,7 @@ impl<'a> Parts<'a> {
     fn line(&self, line: &Object) -> Object {
         let mut line = line.clone();
         if let Some(logs) = &self.line_logs {
-            let logs = list(text(&line, &["id"]).and_then(|id| logs.get(id)));
+            let logs = list(owner(&line, &["id"]).and_then(|id| logs.get(&*id)));
             line.insert("statusLogs", logs);
         }
         line
@@ -179,7 +197,7 @@ fn gather<'a>(
 ) {
     let rows = schema.table(table).and_then(|table| module.rows(&table.name));
     for (_, row) in rows.into_iter().flat_map(|rows| rows.iter()) {
-        if let Some(owner) = text(&row.record, names).and_then(|owner| to.get_mut(owner)) {
+        if let Some(owner) = owner(&row.record, names).and_then(|owner| to.get_mut(&*owner)) {
             owner.push(&row.record);
         }
     }
@@ -195,7 +213,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::ids::TableName;
+    use crate::ids::{RecordKey, TableName};
     use crate::module::Relations;
     use crate::testing::{object, schema};
 

@@ -43,6 +43,10 @@ fn meeting<'a>(module: &'a Module, table: &Table, query: &Query) -> Vec<&'a Arc<
     let Some(rows) = module.rows(&table.name) else { return Vec::new() };
     let conditions: Vec<Condition<'_>> = query.filters.iter().map(Condition::new).collect();
     let meets = |record: &&Arc<Object>| conditions.iter().all(|condition| condition.holds(record));
+    if let Some(key) = &query.key {
+        let key = table.key_named(key);
+        return key.and_then(|key| rows.get(&key)).filter(meets).into_iter().collect();
+    }
     if let Some(key) = key_asked(table, &query.filters) {
         return rows.get(&key).filter(meets).into_iter().collect();
     }
@@ -57,8 +61,7 @@ fn meeting<'a>(module: &'a Module, table: &Table, query: &Query) -> Vec<&'a Arc<
 fn key_asked(table: &Table, filters: &[Filter]) -> Option<RecordKey> {
     let [key] = &table.key[..] else { return None };
     let names = |filter: &&Filter| filter.operator == Operator::Is && filter.field == **key;
-    let text = filters.iter().find(names)?.value.as_str()?;
-    Some(RecordKey(text.into()))
+    table.key_named(filters.iter().find(names)?.value.as_str()?)
 }
 
 fn sorted<'a>(rows: impl Iterator<Item = &'a Arc<Object>>, query: &Query) -> Vec<&'a Arc<Object>> {

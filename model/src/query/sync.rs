@@ -7,11 +7,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::ids::RecordKey;
-use crate::module::{Module, Row, Rows};
+use crate::module::{Module, Row, Rows, has_id};
 use crate::read::{CursorFate, SyncQuery, TableDelta};
 use crate::reject::Reject;
 use crate::schema::{Schema, Table};
+use crate::value::Value;
 
 /// Answers a sync query, table by table.
 pub(crate) fn sync(
@@ -26,7 +26,7 @@ pub(crate) fn sync(
             module: module_id.to_owned(),
         })
     };
-    let cursors: Vec<(&Arc<Table>, &[String])> = query
+    let cursors: Vec<(&Arc<Table>, &[Value])> = query
         .cursors
         .iter()
         .map(|(name, cursor)| Ok((named(name)?, cursor.as_slice())))
@@ -45,41 +45,40 @@ pub(crate) fn sync(
     Ok(wanted.into_iter().map(delta).collect())
 }
 
-fn table_delta(module: &Module, table: &Table, cursor: &[String]) -> TableDelta {
+fn table_delta(module: &Module, table: &Table, cursor: &[Value]) -> TableDelta {
     let none = Rows::default();
     let rows = module.rows(&table.name).map_or(&none, |rows| &**rows);
-    let place = last_named(rows, cursor);
+    let place = last_named(table, rows, cursor);
     let fate = match place {
         Some(_) => CursorFate::Matched,
         // There is nothing to have missed in an empty table.
         None if cursor.is_empty() || rows.len() == 0 => CursorFate::None,
         None => CursorFate::Missed,
     };
-    let all = || rows.iter().map(|(_, row)| &row.record);
+    let all = || rows.iter().map(|(_, row)| row);
     TableDelta {
         table: table.name.clone(),
         key_fields: Arc::clone(&table.key),
         rows: match place {
             Some(ordinal) => rows.after(ordinal).map(|row| Arc::clone(&row.record)).collect(),
-            None => all().map(Arc::clone).collect(),
+            None => all().map(|row| Arc::clone(&row.record)).collect(),
         },
-        last: all().next_back().map(Arc::clone),
+        last: all().next_back().map(|row| (row.key.clone(), Arc::clone(&row.record))),
         total: rows.len(),
         cursor: fate,
     }
 }
 
-/// The ordinal of the last row that any part of the cursor names.
-fn last_named(rows: &Rows, cursor: &[String]) -> Option<u64> {
-    let by_key = cursor.iter().filter_map(|text| rows.ordinal(&RecordKey(text.as_str().into())));
+/// The ordinal of the last row that any part of the cursor names. A row that was removed is a miss:
+/// its client still holds it, and is not told here that it went.
+fn last_named(table: &Table, rows: &Rows, cursor: &[Value]) -> Option<u64> {
+    let by_key = cursor.iter().filter_map(|value| rows.ordinal(&table.key_meant(value)?));
     by_key.max().or_else(|| {
-        let named = |row: &Row| {
-            let texts = ["id", "uuid", "uid"].iter().filter_map(|name| row.record.get(name));
-            texts.filter_map(|value| value.key_text()).any(|text| cursor.iter().any(|c| c == text))
-        };
-        if cursor.is_empty() {
+        let names: Vec<String> = cursor.iter().filter_map(Value::name_text).collect();
+        if names.is_empty() {
             return None;
         }
+        let named = |row: &Row| names.iter().any(|name| has_id(&row.record, name));
         rows.iter().rev().find(|(_, row)| named(row)).map(|(ordinal, _)| ordinal)
     })
 }
@@ -87,10 +86,10 @@ fn last_named(rows: &Rows, cursor: &[String]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::TableName;
+    use crate::ids::{RecordKey, TableName};
     use crate::module::Relations;
     use crate::testing::{object, schema};
-    use crate::value::{Object, Value};
+    use crate::value::Object;
 
     fn deltas(query: &SyncQuery) -> Vec<String> {
         let schema = schema(&[("dish", &["id", "uid"]), ("order_line", &["id"]), ("tea", &["id"])]);
@@ -103,14 +102,14 @@ mod tests {
         let shown = |delta: TableDelta| {
             let id = |row: &Object| row.get("id").and_then(Value::as_str).unwrap().to_owned();
             let rows: String = delta.rows.iter().map(|row| id(row)).collect();
-            let last = delta.last.map_or_else(|| "-".to_owned(), |row| id(&row));
+            let last = delta.last.map_or_else(|| "-".to_owned(), |(_, row)| id(&row));
             format!("{} {rows} of {} to {last} {:?}", delta.table, delta.total, delta.cursor)
         };
         sync(&schema, &module, "pos", query).unwrap().into_iter().map(shown).collect()
     }
 
-    fn cursor(table: &str, texts: &[&str]) -> (String, Vec<String>) {
-        (table.to_owned(), texts.iter().map(|text| (*text).to_owned()).collect())
+    fn cursor(table: &str, texts: &[&str]) -> (String, Vec<Value>) {
+        (table.to_owned(), texts.iter().map(|text| Value::from(*text)).collect())
     }
 
     #[test]

@@ -20,11 +20,11 @@ pub(crate) fn translations(
     rows: &[&Row],
 ) -> Option<Vec<Value>> {
     let lang_table = schema.table(&format!("{}_lang", table.name))?;
-    let mut by_key: BTreeMap<&str, Object> = BTreeMap::new();
+    let mut by_key: BTreeMap<String, Object> = BTreeMap::new();
     let points_at = reference(lang_table, table);
     if let (Some(lang_rows), Some(points_at)) = (module.rows(&lang_table.name), &points_at) {
         for (_, row) in lang_rows.iter() {
-            let key = row.record.get(points_at).and_then(Value::key_text);
+            let key = row.record.get(points_at).and_then(Value::name_text);
             let lang = LANGUAGE.iter().find_map(|name| row.record.get(name)?.key_text());
             if let (Some(key), Some(lang)) = (key, lang) {
                 let texts = texts(lang_table, points_at, &row.record);
@@ -93,10 +93,18 @@ mod tests {
         put("dishes_lang", "a", r#"{"id":"a","dishes_id":"1","lang":"ar","name":"شوربة"}"#);
         put("dishes_lang", "b", r#"{"id":"b","dishes_id":"1","lang":"en","name":"soup"}"#);
         let query = PageQuery { table: "dishes".to_owned(), ..PageQuery::default() };
-        let found = page(&schema, &module, "pos", &query).unwrap().translations.unwrap();
+        let found = page(&schema, &module, ("pos", crate::ids::Incarnation(1)), &query)
+            .unwrap()
+            .translations
+            .unwrap();
         assert_eq!(found[0].to_json(), r#"{"ar":{"name":"شوربة"},"en":{"name":"soup"}}"#);
         assert_eq!(found[1].to_json(), "{}");
         let lang = PageQuery { table: "dishes_lang".to_owned(), ..PageQuery::default() };
-        assert_eq!(page(&schema, &module, "pos", &lang).unwrap().translations, None);
+        assert_eq!(
+            page(&schema, &module, ("pos", crate::ids::Incarnation(1)), &lang)
+                .unwrap()
+                .translations,
+            None
+        );
     }
 }

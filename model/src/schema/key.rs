@@ -1,4 +1,23 @@
-//! Key: the values that name a record within its table.
+//! Key: the values that name a record within its table, and the one text for them.
+//!
+//! Everybody who needs a record's key asks here: records as they are sent and as they are stored,
+//! and texts a client sends to name a record it was told of (decision 17).
+//!
+//! ```text
+//! one field        its text as it is                                  north::bar
+//! several fields   their texts joined by `::`                         north::7
+//!                  … where that could be read in two ways, or says
+//!                  `~:` or `~~`: each `:` beside another or at an
+//!                  edge of its text as `~:`, and a `~` that would be
+//!                  read as such a mark as `~~`                        A~:::1
+//! a number         without exponent and useless zeros                 1.5
+//! ```
+//!
+//! Promise: different values have different keys, whatever characters they hold, and a key is read
+//! back to the values it was made of. Refused: a text that is no key of the table as it would be
+//! written here; nothing is guessed from the left or the right.
+
+use std::borrow::Cow;
 
 use crate::ids::RecordKey;
 use crate::reject::Reject;
@@ -6,22 +25,19 @@ use crate::schema::{Field, Kind, Table};
 use crate::value::{Object, Value};
 
 /// What joins the values of a key of several fields.
-pub const KEY_SEPARATOR: &str = "::";
+const SEPARATOR: &str = "::";
+/// Before a `:` that joins nothing, and before itself.
+const MARK: char = '~';
 
 impl Table {
-    /// The key of a record as sent or as stored: its key fields' values joined by `::`.
+    /// The key of a record as sent or as stored.
     ///
     /// # Errors
     /// [`Reject::MissingKey`] naming the first key field without a value.
     pub fn key_of(&self, record: &Object) -> Result<RecordKey, Reject> {
-        let mut text = String::new();
-        for (place, (_, value)) in self.key_values(record)?.into_iter().enumerate() {
-            if place > 0 {
-                text.push_str(KEY_SEPARATOR);
-            }
-            push_text(&mut text, &value);
-        }
-        Ok(RecordKey(text.into()))
+        let values = self.key_values(record)?;
+        let parts: Vec<String> = values.iter().filter_map(|(_, value)| value.name_text()).collect();
+        Ok(RecordKey(joined(&parts).into()))
     }
 
     /// The key fields with their values, as the wire's `primaryKey` shows them: one sent as
@@ -34,7 +50,7 @@ impl Table {
         for name in self.key.iter() {
             let value = self.field(name).and_then(|field| {
                 let value = self.sent_value(record, field)?;
-                Some(field.as_number(&value).unwrap_or(value))
+                Some(field.as_key(&value).unwrap_or(value))
             });
             let value = value.filter(|value| !is_empty(value)).ok_or_else(|| {
                 Reject::MissingKey { table: self.name.to_string(), field: name.to_string() }
@@ -43,28 +59,61 @@ impl Table {
         }
         Ok(values)
     }
+
+    /// The key a client names by its text, a number in any spelling; `None` where no record of this
+    /// table can have it.
+    pub fn key_named(&self, text: &str) -> Option<RecordKey> {
+        self.key_of(&self.fields_named(text)?).ok()
+    }
+
+    /// The key fields with the texts of their values, read from a key as it is written here; `None`
+    /// where it is none.
+    pub fn fields_named(&self, text: &str) -> Option<Object> {
+        let parts = split(text, self.key.len())?;
+        let values = parts.into_iter().map(|part| Value::String(part.into_owned()));
+        Some(self.key.iter().cloned().zip(values).collect())
+    }
+
+    /// The key a client names by whatever value: its text or number, the values of its fields as a
+    /// list, or an object with its fields.
+    pub fn key_meant(&self, value: &Value) -> Option<RecordKey> {
+        match value {
+            Value::Object(fields) => self.key_of(fields).ok(),
+            Value::Array(values) if values.len() == self.key.len() => {
+                let fields = self.key.iter().cloned().zip(values.iter().cloned());
+                self.key_of(&fields.collect()).ok()
+            }
+            Value::Array(_) => None,
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                self.key_named(&value.name_text()?)
+            }
+        }
+    }
 }
 
 impl Field {
-    /// A number sent as text names the record that stores it as a number.
-    fn as_number(&self, value: &Value) -> Option<Value> {
-        let numeric = matches!(self.kind, Kind::Integer | Kind::Number);
-        (numeric && !is_empty(value)).then(|| self.coerce(value)).filter(|read| !read.is_null())
+    /// A value sent in another form than it is stored in names the record that stores it; `None`
+    /// where the form sent is the only one.
+    fn as_key(&self, value: &Value) -> Option<Value> {
+        let read = match self.kind {
+            Kind::Integer | Kind::Number => (!is_empty(value)).then(|| self.coerce(value)),
+            Kind::Boolean => truth(value).map(Value::Bool),
+            Kind::Json => {
+                let read = Value::from_json(value.as_str()?.as_bytes()).ok();
+                read.filter(|read| matches!(read, Value::Array(_) | Value::Object(_)))
+            }
+            Kind::String | Kind::Date | Kind::Time | Kind::Timestamp | Kind::Opaque => None,
+        };
+        read.filter(|read| !read.is_null())
     }
 }
 
-/// `1`, `1.0` and `1e0` name the same record, as they do in JavaScript.
-fn push_text(text: &mut String, value: &Value) {
-    match value {
-        Value::Number(number) => match number.to_decimal() {
-            Some(decimal) => text.push_str(&decimal.normalize().to_string()),
-            None => text.push_str(number.as_str()),
-        },
-        Value::String(part) => text.push_str(part),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
-            text.push_str(&value.to_json());
-        }
-    }
+/// A boolean as it may be sent; `None` where it is none.
+fn truth(value: &Value) -> Option<bool> {
+    let text = value.key_text()?;
+    let is = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    let yes = is(&["true", "1", "yes", "on"]);
+    (yes || is(&["false", "0", "no", "off"])).then_some(yes)
 }
 
 /// What stands for nothing in a key: `null`, and the empty text.
@@ -72,8 +121,108 @@ fn is_empty(value: &Value) -> bool {
     value.is_null() || value.as_str() == Some("")
 }
 
+/// The text of a key; no part is empty.
+fn joined(parts: &[String]) -> String {
+    if let [one] = parts {
+        return one.clone();
+    }
+    let plain = parts.join(SEPARATOR);
+    if !is_marked(&plain) && split_plain(&plain, parts.len()).is_some() {
+        return plain;
+    }
+    let marked: Vec<String> = parts.iter().map(|part| marked(part)).collect();
+    marked.join(SEPARATOR)
+}
+
+/// The parts of a key of so many fields.
+fn split(text: &str, count: usize) -> Option<Vec<Cow<'_, str>>> {
+    if count == 1 {
+        return (!text.is_empty()).then(|| vec![Cow::Borrowed(text)]);
+    }
+    if !is_marked(text) {
+        let parts = split_plain(text, count)?;
+        return Some(parts.into_iter().map(Cow::Borrowed).collect());
+    }
+    let parts = split_marked(text);
+    // Only as it would be written: marks that are not needed may be a client's own joining.
+    let is_ours =
+        parts.len() == count && !parts.iter().any(String::is_empty) && joined(&parts) == text;
+    is_ours.then(|| parts.into_iter().map(Cow::Owned).collect())
+}
+
+/// Whether a text holds a mark, so that it is read with marks.
+fn is_marked(text: &str) -> bool {
+    text.contains("~:") || text.contains("~~")
+}
+
+/// The only so many parts the text can be joined of; `None` where there are several ways, or none.
+fn split_plain(text: &str, count: usize) -> Option<Vec<&str>> {
+    // Taken as early as possible and as late as possible, the cuts are the same if there is but
+    // one way.
+    let (mut rest, mut early) = (text, Vec::with_capacity(count));
+    for _ in 1..count {
+        let start = rest.chars().next()?.len_utf8();
+        let cut = start + rest.get(start..)?.find(SEPARATOR)?;
+        early.push(&rest[..cut]);
+        rest = &rest[cut + SEPARATOR.len()..];
+    }
+    early.push(rest);
+    let (mut rest, mut late) = (text, Vec::with_capacity(count));
+    for _ in 1..count {
+        let end = rest.len() - rest.chars().next_back()?.len_utf8();
+        let cut = rest.get(..end)?.rfind(SEPARATOR)?;
+        late.push(&rest[cut + SEPARATOR.len()..]);
+        rest = &rest[..cut];
+    }
+    late.push(rest);
+    late.reverse();
+    (early == late && !early.iter().any(|part| part.is_empty())).then_some(early)
+}
+
+/// A part so that nothing in it is read as the separator or a mark.
+fn marked(part: &str) -> String {
+    let mut text = String::with_capacity(part.len() + 4);
+    let (mut before, mut rest) = (None, part.chars().peekable());
+    while let Some(char) = rest.next() {
+        let next = rest.peek().copied();
+        let is_read_as_mark = match char {
+            ':' => matches!(before, None | Some(':')) || matches!(next, None | Some(':')),
+            MARK => matches!(next, None | Some(':' | MARK)),
+            _ => false,
+        };
+        if is_read_as_mark {
+            text.push(MARK);
+        }
+        text.push(char);
+        before = Some(char);
+    }
+    text
+}
+
+fn split_marked(text: &str) -> Vec<String> {
+    let (mut parts, mut part) = (Vec::new(), String::new());
+    let mut rest = text.chars().peekable();
+    while let Some(char) = rest.next() {
+        match (char, rest.peek()) {
+            (MARK, Some(&literal @ (':' | MARK))) => {
+                part.push(literal);
+                rest.next();
+            }
+            (':', Some(':')) => {
+                parts.push(std::mem::take(&mut part));
+                rest.next();
+            }
+            _ => part.push(char),
+        }
+    }
+    parts.push(part);
+    parts
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::schema::Schema;
 
@@ -108,6 +257,97 @@ mod tests {
                 key(record).unwrap_err().to_string(),
                 "Missing primary key field \"place\" for table \"t\""
             );
+        }
+    }
+
+    /// A table whose key has so many text fields.
+    fn texts(count: usize) -> Table {
+        let field = |n| format!(r#"{{"name":"f{n}","type":"text","primaryKey":true}}"#);
+        let fields: Vec<String> = (0..count).map(field).collect();
+        let doc = format!(r#"[{{"name":"t","fields":[{}]}}]"#, fields.join(","));
+        let doc = Value::from_json(doc.as_bytes()).unwrap();
+        (*Schema::from_definition("m", &doc).unwrap().tables[0]).clone()
+    }
+
+    fn key_of_texts(parts: &[&str]) -> String {
+        let fields = parts.iter().enumerate().map(|(n, part)| (format!("f{n}"), *part));
+        texts(parts.len()).key_of(&fields.collect()).unwrap().to_string()
+    }
+
+    #[test]
+    fn a_key_is_marked_only_where_it_could_be_misread() {
+        for (parts, key) in [
+            (&["a", "b"][..], "a::b"),
+            (&["a:b", "c:d"], "a:b::c:d"),
+            (&["~a", "b~c"], "~a::b~c"),
+            (&[":a", "b:"], ":a::b:"),
+            (&["A:", "1"], "A~:::1"),
+            (&["A", ":1"], "A::~:1"),
+            (&["north", "bar::1"], "north::bar~:~:1"),
+            (&["north::bar", "1"], "north~:~:bar::1"),
+            (&["a~", "b"], "a~~::b"),
+            (&["a~~b", "c"], "a~~~b::c"),
+            (&["north", "bar", "1"], "north::bar::1"),
+            (&["%3A", "\\:"], "%3A::\\:"),
+        ] {
+            assert_eq!(key_of_texts(parts), key);
+        }
+        assert_eq!(key_of_texts(&["a::b~:"]), "a::b~:", "a single field is its text");
+    }
+
+    #[test]
+    fn what_a_client_joined_itself_and_can_be_misread_names_nothing() {
+        let named = |text: &str| texts(2).key_named(text).map(|key| key.to_string());
+        assert_eq!(named("a::b").as_deref(), Some("a::b"));
+        assert_eq!(named("A~:::1").as_deref(), Some("A~:::1"));
+        for text in ["A:::1", "north::bar::1", "a", "", "::", "a::", "::b", "a~~::b::c", "a~:b::c"]
+        {
+            assert_eq!(named(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_found_in_any_spelling_of_its_numbers_and_truths() {
+        let doc = r#"[{"name":"t","fields":[
+            {"name":"code","type":"decimal","primaryKey":true},
+            {"name":"open","type":"boolean","primaryKey":true}]}]"#;
+        let schema =
+            Schema::from_definition("m", &Value::from_json(doc.as_bytes()).unwrap()).unwrap();
+        let table = &schema.tables[0];
+        for text in ["6221031490017::true", "6221031490017.0::1", "6.221031490017e12::yes"] {
+            assert_eq!(table.key_named(text).unwrap().as_str(), "6221031490017::true", "{text}");
+        }
+        for json in ["[6221031490017.00,true]", r#"{"code":"6221031490017","open":"1"}"#] {
+            let value = Value::from_json(json.as_bytes()).unwrap();
+            assert_eq!(table.key_meant(&value).unwrap().as_str(), "6221031490017::true", "{json}");
+        }
+        assert_eq!(texts(1).key_named("1.0").unwrap().as_str(), "1.0", "texts are texts");
+    }
+
+    /// Texts made of what keys are made of.
+    fn any_part() -> impl Strategy<Value = String> {
+        prop_oneof![4 => "[:~a1%\\\\]{1,6}", 1 => "\\PC{1,5}", 1 => Just("ن".to_owned())]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_key_is_read_back_to_its_values(parts in prop::collection::vec(any_part(), 1..4)) {
+            let table = texts(parts.len());
+            let fields = parts.iter().enumerate().map(|(n, part)| (format!("f{n}"), part.as_str()));
+            let fields: Object = fields.collect();
+            let key = table.key_of(&fields).unwrap();
+            prop_assert_eq!(table.fields_named(key.as_str()), Some(fields));
+            prop_assert_eq!(table.key_named(key.as_str()), Some(key));
+        }
+
+        #[test]
+        fn a_text_is_read_only_as_it_is_written(text in any_part(), count in 1_usize..4) {
+            let table = texts(count);
+            if let Some(key) = table.key_named(&text) {
+                prop_assert_eq!(key.as_str(), text);
+            }
         }
     }
 }

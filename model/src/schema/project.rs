@@ -11,7 +11,7 @@ use crate::definition::Validation;
 use crate::entropy::Entropy;
 use crate::ids::{BranchId, Timestamp};
 use crate::reject::Reject;
-use crate::schema::{Field, KEY_SEPARATOR, Kind, Table};
+use crate::schema::{Field, Kind, Table};
 use crate::value::{Object, Value};
 
 /// What an insert may draw on besides the record sent.
@@ -55,9 +55,7 @@ impl Table {
                         Some(value) if field.keeps(&value) => value,
                         Some(_) | None => self.default_of(field, ctx)?,
                     };
-                    let value = field.validate(self.name.as_str(), &value)?;
-                    self.check_key_part(field, &value)?;
-                    value
+                    field.validate(self.name.as_str(), &value)?
                 }
             };
             record.push(field.name.clone(), value);
@@ -101,16 +99,6 @@ impl Table {
             }
         }
         Ok(record)
-    }
-
-    /// Two keys of several parts must not join to the same text.
-    fn check_key_part(&self, field: &Field, value: &Value) -> Result<(), Reject> {
-        let several = field.primary_key && self.key.len() > 1;
-        if several && value.as_str().is_some_and(|text| text.contains(KEY_SEPARATOR)) {
-            let rule = format!("must not contain {KEY_SEPARATOR:?}, being one part of the key");
-            return Err(field.invalid(self.name.as_str(), rule, value));
-        }
-        Ok(())
     }
 
     fn refuse_unknown(&self, sent: &Object) -> Result<(), Reject> {
@@ -257,11 +245,6 @@ mod tests {
         for (name, sent, error) in [
             ("lenient", r#"{"id":"1"}"#, "lenient.text is required, but was missing"),
             ("pair", r#"{"right":"r"}"#, "pair.left is required, but was missing"),
-            (
-                "pair",
-                r#"{"left":"a::b","right":"r"}"#,
-                "pair.left must not contain \"::\", being one part of the key, but was \"a::b\"",
-            ),
             ("pair", r#"{"left":"l","needed":null}"#, "pair.needed is required, but was missing"),
             ("pair", r#"{"odd":1}"#, "pair.odd is not a field of this table, but was 1"),
             (

@@ -44,7 +44,8 @@ const MORE: &[(&str, &[&str])] = &[
     ("frame/context", &["requestId", "code", "details"]),
     ("body", &["cursor"]),
     ("ack", &["cursor"]),
-    ("meta", &["cursor"]),
+    ("meta", &["cursor", "cursorMatched"]),
+    ("body/cursor", &["position"]),
 ];
 /// Frames of ours that may come between those recorded.
 const FRAMES_MORE: &[&str] = &["server:error", "server:resumed"];

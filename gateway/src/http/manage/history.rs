@@ -17,8 +17,6 @@ use crate::gateway::App;
 use crate::http::ask::{Body, InModule, Named, Params};
 use crate::http::manage::{Manager, entries, flag, words};
 use crate::http::reply::{at, json, written};
-use crate::http::tables::key_of;
-use crate::limits::HISTORY_SAMPLE;
 use crate::publish::text;
 use crate::render;
 use crate::wire::record_ref;
@@ -199,11 +197,10 @@ struct Sample<'a>(&'a HistoryTable);
 
 impl Serialize for Sample<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let HistoryTable { table, key_fields, records } = self.0;
-        let first = records.iter().take(HISTORY_SAMPLE);
-        let named: Vec<_> = first.map(|record| (key_of(key_fields, record), record)).collect();
+        let HistoryTable { table, key_fields, first_keys, records } = self.0;
+        let named = first_keys.iter().zip(records);
         to.collect_seq(
-            named.iter().map(|(key, record)| record_ref(table.as_str(), key, key_fields, record)),
+            named.map(|(key, record)| record_ref(table.as_str(), key.as_str(), key_fields, record)),
         )
     }
 }

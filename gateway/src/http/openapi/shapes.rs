@@ -12,6 +12,7 @@ pub(super) const PATH_PARTS: &[(&str, &str)] = &[
     ("table", "A table's registered name, such as `order_header`"),
     ("rest", "A member of the module's snapshot: `version`, `meta`, `meta/counter`, `tables`"),
     ("name", "A stored definition's name, such as `pos_schema`"),
+    ("key", "A record's key, as `recordRef.key` shows it, percent-encoded where needed"),
     ("id", "An id"),
     ("order", "An order's id, such as `DAR-001001`"),
 ];
@@ -27,6 +28,11 @@ pub(super) const NAMED: &[(&str, &str)] = &[
     (
         "RecordRef",
         "{table: text, key: text, primaryKey: {*: any}, id?: any, uuid?: any, uid?: any}",
+    ),
+    (
+        "PageCursor",
+        "{table: text, key: text, primaryKey: {*: any}, id?: any, uuid?: any, uid?: any, \
+         position: text}",
     ),
     ("ModuleMeta", "{lastUpdatedAt: text, counter: int, labCounter: int}"),
     (

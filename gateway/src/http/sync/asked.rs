@@ -3,7 +3,6 @@
 //! Refused: what is there and cannot be read. A `cursor` that is no place in a log is somebody
 //! else's and is passed over.
 
-use model::schema::KEY_SEPARATOR;
 use model::{Incarnation, Object, Offset, SyncQuery, Value};
 use serde::Serialize;
 
@@ -82,46 +81,42 @@ fn names(name: &str, value: &Value) -> Result<Vec<String>, ApiError> {
 }
 
 /// By table, everything that may name the last row the client holds.
-fn by_table(name: &str, value: &Value) -> Result<Vec<(String, Vec<String>)>, ApiError> {
+fn by_table(name: &str, value: &Value) -> Result<Vec<(String, Vec<Value>)>, ApiError> {
     let tables = value.as_object().ok_or_else(|| wrong(name, "an object by table"))?;
-    Ok(tables.iter().map(|(table, value)| (table.to_string(), texts(value))).collect())
+    Ok(tables.iter().map(|(table, value)| (table.to_string(), names_of_row(value))).collect())
 }
 
-/// Every text by which a cursor may name its row.
-fn texts(value: &Value) -> Vec<String> {
+/// Everything by which a cursor may name its row: keys and ids, and the values of a key of several
+/// fields, as a list or, as `recordRef.primaryKey` shows them, an object.
+fn names_of_row(value: &Value) -> Vec<Value> {
     const NAMES: [&str; 9] =
         ["lastId", "key", "id", "uuid", "uid", "primaryKey", "primary", "value", "cursor"];
-    let joined = |parts: Vec<&Value>| {
-        let parts: Option<Vec<&str>> = parts.into_iter().map(Value::key_text).collect();
-        parts.map(|parts| parts.join(KEY_SEPARATOR))
-    };
-    let mut texts: Vec<String> = match value {
+    let mut names: Vec<Value> = match value {
         Value::Object(members) => {
             let named = NAMES.iter().filter_map(|name| members.get(name));
-            let mut found: Vec<String> = named.flat_map(texts_within).collect();
-            // The values of a key of several fields, as `recordRef.primaryKey` shows them.
-            let key = members.get("primaryKey").and_then(Value::as_object);
-            found.extend(key.and_then(|key| joined(key.iter().map(|(_, part)| part).collect())));
+            let mut found: Vec<Value> = named.flat_map(names_within).collect();
+            let key = members.get("primaryKey").filter(|key| key.as_object().is_some());
+            found.extend(key.cloned());
             found
         }
-        Value::Array(parts) => joined(parts.iter().collect()).into_iter().collect(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            value.key_text().map(str::to_owned).into_iter().collect()
+        Value::Null => Vec::new(),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            vec![value.clone()]
         }
     };
-    texts.retain(|text| !text.is_empty());
-    texts
+    names.retain(|name| name.as_str() != Some(""));
+    names
 }
 
-/// A member of a cursor: a text, the parts of a key, or once more an object.
-fn texts_within(value: &Value) -> Vec<String> {
+/// A member of a cursor: a name, or once more an object.
+fn names_within(value: &Value) -> Vec<Value> {
     match value {
         Value::Object(members) => {
             let ids = ["key", "id", "uuid", "uid"].iter().filter_map(|name| members.get(name));
-            ids.filter_map(Value::key_text).map(str::to_owned).collect()
+            ids.filter(|id| id.key_text().is_some()).cloned().collect()
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            texts(value)
+            names_of_row(value)
         }
     }
 }
@@ -153,7 +148,10 @@ mod tests {
     }
 
     fn cursors(json: &str) -> String {
-        let shown = |(table, texts): &(String, Vec<String>)| format!("{table}={}", texts.join(","));
+        let shown = |(table, names): &(String, Vec<Value>)| {
+            let names: Vec<String> = names.iter().filter_map(Value::name_text).collect();
+            format!("{table}={}", names.join(","))
+        };
         read(json).unwrap().query.cursors.iter().map(shown).collect::<Vec<_>>().join(" ")
     }
 
@@ -162,7 +160,7 @@ mod tests {
         assert_eq!(cursors(r#"{"lastTableIds":{"a":"x","b":7,"c":null,"d":""}}"#), "a=x b=7 c= d=");
         assert_eq!(cursors(r#"{"lastIds":{"a":{"id":"x","uuid":"y","other":"z"}}}"#), "a=x,y");
         let composite = r#"{"tableCursors":{"a":{"primaryKey":{"k":"x","n":1}},"b":["x",1]}}"#;
-        assert_eq!(cursors(composite), "a=x::1 b=x::1");
+        assert_eq!(cursors(composite), r#"a={"k":"x","n":1} b=["x",1]"#);
         let documented =
             r#"{"tables":{"a":{"lastId":"x","cursor":{"updatedAt":"2025-01-07"}},"b":{}}}"#;
         assert_eq!(cursors(documented), "a=x b=");

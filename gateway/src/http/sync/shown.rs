@@ -12,7 +12,6 @@ use crate::gateway::now;
 use crate::http::marker::business_day;
 use crate::http::sync::asked::{Asked, Cursor};
 use crate::http::sync::delta::Since;
-use crate::http::tables::key_of;
 use crate::wire::{Members, RecordRef, record_ref};
 
 #[derive(Serialize)]
@@ -80,15 +79,15 @@ pub(super) fn shown<'a>(
     }
 }
 
-fn last_id(table: &TableDelta) -> Option<String> {
-    table.last.as_ref().map(|row| key_of(&table.key_fields, row))
+fn last_id(table: &TableDelta) -> Option<&str> {
+    table.last.as_ref().map(|(key, _)| key.as_str())
 }
 
 /// A table's last row, named by texts: what a client sends back as a cursor.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct LastRef<'a> {
-    key: String,
+    key: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a str>,
     primary_key: Object,
@@ -96,14 +95,14 @@ struct LastRef<'a> {
 
 impl<'a> LastRef<'a> {
     fn of(table: &'a TableDelta) -> Option<Self> {
-        let row = table.last.as_ref()?;
+        let (key, row) = table.last.as_ref()?;
         let part = |name: &Arc<str>| {
             let value = row.get(name).cloned().unwrap_or_default();
             let text = value.key_text().map(Value::from);
             (Arc::clone(name), text.unwrap_or(value))
         };
         Some(Self {
-            key: key_of(&table.key_fields, row),
+            key: key.as_str(),
             id: row.get("id").and_then(Value::key_text),
             primary_key: table.key_fields.iter().map(part).collect(),
         })

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use actors::RouteError;
 use model::{
-    Answer, BranchKey, Filter, ModuleId, Object, Operator, Query, Read, ReadLevel, Reject, Table,
-    Value,
+    Answer, BranchKey, Filter, ModuleId, Object, Operator, Query, Read, ReadLevel, Reject, Value,
 };
 
 use super::{Action, Large, Moment, Session, Ticket, control};
@@ -145,7 +144,7 @@ fn read_query(
     let config = config.ok_or_else(|| RouteError::UnknownModule(key.module.to_string()))?;
     let named = text(frame, &["table", "tableName", "targetTable"]).ok_or(Reject::MissingTable)?;
     let unknown = || Reject::UnknownTable { table: named.clone(), module: key.module.to_string() };
-    let table = config.schema.resolve(&named).ok_or_else(unknown)?;
+    config.schema.resolve(&named).ok_or_else(unknown)?;
     let single = text(frame, &["queryType"]).as_deref() == Some("get");
     let mut query = Query {
         populate: frame.get("populate").and_then(Value::as_bool) != Some(false),
@@ -156,7 +155,7 @@ fn read_query(
             let problem = crate::error::Problem::MissingRecordKey;
             ApiError::new(problem, "Missing record ID for get query")
         })?;
-        (query.filters, query.limit) = (by_key(table, &id), Some(1));
+        (query.key, query.limit) = (Some(id), Some(1));
     } else if let Some(filter) = frame.get("filter").and_then(Value::as_object) {
         let is = |(field, value): (&Arc<str>, &Value)| Filter {
             field: field.to_string(),
@@ -167,20 +166,4 @@ fn read_query(
     }
     query.table = named;
     Ok((query, single))
-}
-
-/// The record whose key, as text, is this.
-fn by_key(table: &Table, id: &str) -> Vec<Filter> {
-    let parts: Vec<&str> = match table.key.len() {
-        1 => vec![id],
-        fields => id.splitn(fields, model::schema::KEY_SEPARATOR).collect(),
-    };
-    let missing = parts.len() < table.key.len();
-    let parts = parts.into_iter().chain(missing.then_some("").into_iter().cycle());
-    let equal = |(field, part): (&Arc<str>, &str)| Filter {
-        field: field.to_string(),
-        operator: Operator::Equal,
-        value: part.into(),
-    };
-    table.key.iter().zip(parts).map(equal).collect()
 }

@@ -1,0 +1,73 @@
+//! Record: one record, read by the key the wire shows it under.
+
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use model::{Answer, Object, Query, Read, RecordKey, Value};
+use serde::Serialize;
+
+use super::InTable;
+use crate::auth::Intent;
+use crate::error::{ApiError, Problem};
+use crate::gateway::{App, unasked};
+use crate::http::ask::path_part;
+use crate::http::decimals::Decimals;
+use crate::http::reply::json;
+use crate::wire::{RecordRef, record_ref};
+
+/// A record's key, the last part of the path.
+pub(super) struct KeyPart(String);
+
+impl FromRequestParts<App> for KeyPart {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        path_part(parts, app, "key").await.map(Self)
+    }
+}
+
+/// `GET …/tables/{table}/{key}`.
+pub(super) async fn read(
+    State(app): State<App>,
+    InTable { place, table }: InTable,
+    KeyPart(sent): KeyPart,
+    decimals: Decimals,
+) -> Result<Response, ApiError> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Shape<'a> {
+        branch_id: &'a str,
+        module_id: &'a str,
+        table: &'a str,
+        record_ref: RecordRef<'a>,
+        record: &'a Object,
+    }
+    place.authorize(Intent::Read)?;
+    let name = table.name.as_str();
+    let query = Query { table: name.to_owned(), key: Some(sent.clone()), ..Query::default() };
+    let answer = app.branches.read(place.key.clone(), Read::Query(query), place.level).await?;
+    let Answer::Query(mut page) = answer else { return Err(unasked(&answer)) };
+    let key = table.key_named(&sent).unwrap_or_else(|| RecordKey(sent.into()));
+    decimals.rows(place.schema(), name, &mut page.rows);
+    let Some(record) = page.rows.first() else {
+        let message = format!("{name} has no record of the key {:?}", key.as_str());
+        let details = [("table", name.into()), ("key", key.as_str().into())];
+        return Err(ApiError::new(Problem::NoSuchRecord, message).details(details));
+    };
+    let mut response = json(
+        StatusCode::OK,
+        &Shape {
+            branch_id: place.key.branch.as_str(),
+            module_id: place.key.module.as_str(),
+            table: name,
+            record_ref: record_ref(name, key.as_str(), &table.key, record),
+            record,
+        },
+    )?;
+    let version = record.get("version").and_then(Value::as_u64);
+    if let Some(etag) = version.and_then(|v| HeaderValue::try_from(format!("\"{v}\"")).ok()) {
+        response.headers_mut().insert(header::ETAG, etag);
+    }
+    Ok(response)
+}
