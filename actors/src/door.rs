@@ -173,16 +173,22 @@ pub struct SharedDelta {
     /// What changed.
     pub delta: Arc<Delta>,
     frames: OnceLock<Vec<Bytes>>,
+    with_records: OnceLock<Vec<Bytes>>,
 }
 
 impl SharedDelta {
     /// Wraps a delta for its sessions.
     pub fn new(delta: Arc<Delta>) -> Self {
-        Self { delta, frames: OnceLock::new() }
+        Self { delta, frames: OnceLock::new(), with_records: OnceLock::new() }
     }
 
     /// The delta's frames, one for each event, rendered by the first session that asks.
     pub fn frames(&self, render: impl FnOnce(&Delta) -> Vec<Bytes>) -> &[Bytes] {
         self.frames.get_or_init(|| render(&self.delta))
+    }
+
+    /// The same frames with the record of every event, for sessions that asked for records.
+    pub fn frames_with_records(&self, render: impl FnOnce(&Delta) -> Vec<Bytes>) -> &[Bytes] {
+        self.with_records.get_or_init(|| render(&self.delta))
     }
 }

@@ -75,6 +75,8 @@ pub(crate) struct Shown<'a> {
     table: &'a str,
     /// Which life of the log it is of, where that is shown.
     life: Option<Incarnation>,
+    /// Whether the record is shown whatever the publish said.
+    with_record: bool,
 }
 
 impl<'a> Shown<'a> {
@@ -83,12 +85,18 @@ impl<'a> Shown<'a> {
     pub(crate) fn new(server_id: &'a str, key: &'a BranchKey, event: &'a Event) -> Option<Self> {
         let change = event.record()?;
         let table = change.table_sent.as_deref().unwrap_or(change.table.as_str());
-        Some(Self { server_id, key, event, change, at: event.at.to_iso(), table, life: None })
+        let at = event.at.to_iso();
+        Some(Self { server_id, key, event, change, at, table, life: None, with_record: false })
     }
 
     /// With its place in this life of the log, as frames show it.
     pub(crate) fn of_life(self, life: Incarnation) -> Self {
         Self { life: Some(life), ..self }
+    }
+
+    /// With its record, whatever the publish said.
+    fn with_record(self, with_record: bool) -> Self {
+        Self { with_record, ..self }
     }
 
     /// The same of an event that answers for a verb: it always changed a record.
@@ -173,7 +181,8 @@ impl<'a> Shown<'a> {
             meta,
             created: self.created(),
             deleted: self.deleted(),
-            record: self.event.origin.include_record.then_some(&self.change.record),
+            record: (self.with_record || self.event.origin.include_record)
+                .then_some(&self.change.record),
         }
     }
 
@@ -241,11 +250,13 @@ impl<'a> Shown<'a> {
 }
 
 /// The frames of a delta, one for each event, the same for every session of this node; an empty
-/// one is not sent. `snapshot` goes into those whose publish asked for it, and into resets.
+/// one is not sent. `snapshot` goes into those whose publish asked for it, and into resets; the
+/// record into those whose publish asked for it, or into all.
 pub(crate) fn event_frames(
     server_id: &str,
     delta: &Delta,
     snapshot: Option<&ModuleSnapshot>,
+    with_records: bool,
 ) -> Vec<Bytes> {
     let frame = |event: &Arc<Event>| {
         let json = match &event.change {
@@ -253,7 +264,8 @@ pub(crate) fn event_frames(
                 let Some(shown) = Shown::new(server_id, &delta.key, event) else {
                     return Bytes::new();
                 };
-                serde_json::to_vec(&shown.of_life(delta.incarnation).event(snapshot))
+                let shown = shown.of_life(delta.incarnation).with_record(with_records);
+                serde_json::to_vec(&shown.event(snapshot))
             }
             EventChange::Module(change) => {
                 match ModuleEvent::new(server_id, delta, event, change, snapshot) {

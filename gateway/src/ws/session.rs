@@ -153,6 +153,8 @@ struct Member {
     lang: Option<Value>,
     user: Option<String>,
     client: Option<String>,
+    /// Whether every event is to carry its record.
+    records: bool,
 }
 
 /// A module this session follows.
@@ -286,7 +288,13 @@ impl Session {
             actions.push(self.log(Level::Warn, &message, &Object::new(), moment.at));
         }
         let client = client.filter(|id| id.len() <= ID_BYTES_MAX);
-        self.member = Some(Member { branch, lang, user: user_of(frame, None), client });
+        let records = given("records").unwrap_or(Value::Bool(false));
+        if records.as_bool().is_none() {
+            let message = "records is not used: it must be true or false";
+            actions.push(self.log(Level::Warn, message, &Object::new(), moment.at));
+        }
+        let records = records.as_bool() == Some(true);
+        self.member = Some(Member { branch, lang, user: user_of(frame, None), client, records });
         self.know_flags(moment);
         let loading = Loading::new("initial-sync", request_id);
         let loading = Loading { resume: resume::read(frame), ..loading };

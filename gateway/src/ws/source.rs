@@ -118,8 +118,14 @@ async fn rendered(app: &App, shared: &SharedDelta) {
     let mut first = false;
     shared.frames(|delta| {
         first = true;
-        event_frames(&app.server_id, delta, snapshot.as_deref())
+        event_frames(&app.server_id, delta, snapshot.as_deref(), false)
     });
+    if snapshot.is_some() {
+        // Only here is it known; without one, those who ask for records write their own.
+        shared.frames_with_records(|delta| {
+            event_frames(&app.server_id, delta, snapshot.as_deref(), true)
+        });
+    }
     drop(turn);
     if first {
         app.counters.events.increment(delta.events.len() as u64);

@@ -222,7 +222,13 @@ impl Session {
         let came = next.map_or(first.offset, |(_, next)| next).max(first.offset);
         followed.cursor = Some(Cursor { incarnation: delta.incarnation, offset: last });
         let (listed, told, seen) = (followed.listed, followed.told, followed.seen);
-        let frames = shared.frames(|delta| event_frames(&self.server_id, delta, None));
+        let with_records = self.member.as_ref().is_some_and(|member| member.records);
+        let render =
+            |delta: &model::Delta| event_frames(&self.server_id, delta, None, with_records);
+        let frames = match with_records {
+            true => shared.frames_with_records(render),
+            false => shared.frames(render),
+        };
 
         let skip = delta.events.iter().take_while(|event| event.offset < came).count();
         let events = delta.events.get(skip..).unwrap_or_default();

@@ -15,7 +15,7 @@ pub(super) fn act(act: ModuleAct, offset: u64, details: &str) -> Delta {
 }
 
 fn text(delta: &Delta, snapshot: Option<&ModuleSnapshot>) -> Vec<String> {
-    let frames = crate::wire::event_frames("ws-a", delta, snapshot);
+    let frames = crate::wire::event_frames("ws-a", delta, snapshot, false);
     frames.iter().map(|frame| String::from_utf8(frame.to_vec()).unwrap()).collect()
 }
 
