@@ -35,12 +35,18 @@ pub(crate) fn routes() -> Routes {
             op("One branch whole, as before there were paths for it")
                 .query("branch", "text", "Which; `lab:test-pad` where none is named")
                 .answers(200, "BranchSnapshot")
-                .refuses(&[Problem::InvalidName, Problem::Unavailable]),
+                .refuses(&[Problem::InvalidName, Problem::SnapshotTooLarge, Problem::Unavailable]),
         )
         .in_branches("")
         .get(list, op("The branches: those configured, then those written to").answers(200, LIST))
         .in_branches("/{branch}")
-        .get(snapshot, op("One branch whole").answers(200, "BranchSnapshot").reads())
+        .get(
+            snapshot,
+            op("One branch whole")
+                .answers(200, "BranchSnapshot")
+                .reads()
+                .refuses(&[Problem::SnapshotTooLarge]),
+        )
         .in_branches("/{branch}/modules")
         .get(
             modules,

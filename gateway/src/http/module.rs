@@ -23,7 +23,14 @@ use crate::wire::Module;
 pub(crate) fn routes() -> Routes {
     Routes::of("Modules")
         .in_branches("/{branch}/modules/{module}")
-        .get(whole, op("A module whole").answers(200, "ModuleSnapshot").reads().shows_decimals())
+        .get(
+            whole,
+            op("A module whole")
+                .answers(200, "ModuleSnapshot")
+                .reads()
+                .shows_decimals()
+                .refuses(&[Problem::SnapshotTooLarge]),
+        )
         .post(
             echo,
             op("What was sent, and the module")
@@ -40,7 +47,7 @@ pub(crate) fn routes() -> Routes {
                 .answers(200, "any")
                 .reads()
                 .shows_decimals()
-                .refuses(&[Problem::PathNotFound]),
+                .refuses(&[Problem::PathNotFound, Problem::SnapshotTooLarge]),
         )
         .nothing_else()
 }

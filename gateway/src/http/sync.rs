@@ -74,7 +74,13 @@ fn whole_at(routes: Routes, place: &'static str) -> Routes {
     let routes = routes
         .path(place)
         .large()
-        .get(whole, named(op("The module, whole")).answers(200, "object").reads())
+        .get(
+            whole,
+            named(op("The module, whole"))
+                .answers(200, "object")
+                .reads()
+                .refuses(&[Problem::SnapshotTooLarge]),
+        )
         .post(
             replace,
             named(op("Replace whole tables"))

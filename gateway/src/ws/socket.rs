@@ -48,6 +48,8 @@ enum End {
     Gone,
     /// The client sent more than may be sent at once.
     TooLarge,
+    /// The client sent a text that is not UTF-8.
+    NotText,
     /// Nothing came from the client for too long.
     Idle,
     /// The client took nothing for too long.
@@ -258,6 +260,7 @@ impl Shell {
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
             Some(Ok(Message::Close(_))) | None => return Some(End::Gone),
             Some(Err(tungstenite::Error::Capacity(_))) => return Some(End::TooLarge),
+            Some(Err(tungstenite::Error::Utf8(_))) => return Some(End::NotText),
             Some(Err(_)) => return Some(End::Gone),
         }
         None
@@ -466,6 +469,7 @@ async fn goodbye(end: End, mut sink: Sink, mut stream: SplitStream<WebSocket>) {
     let said = match end {
         End::Gone => None,
         End::TooLarge => Some((CloseCode::Size, "the message is too large")),
+        End::NotText => Some((CloseCode::Invalid, "a text message is not UTF-8")),
         End::Idle => Some((CloseCode::Away, "nothing was heard")),
         End::Stalled => Some((CloseCode::Again, "nothing was taken; connect again")),
         End::Leaving => Some((CloseCode::Restart, "this node goes away; connect again")),

@@ -36,6 +36,7 @@ impl Raw {
         Self(stream)
     }
 
+    /// A text frame with these bytes.
     async fn say(&mut self, text: &[u8]) {
         let length = u8::try_from(text.len()).unwrap();
         // One text frame, masked with zeros.
@@ -146,5 +147,19 @@ async fn a_large_module_is_read_over_rest_as_it_is() {
         assert_eq!(answer.status, 200);
         assert_eq!(answer.header("content-length"), answer.raw.len().to_string(), "{path}");
         assert_eq!(at(&answer.body, tickets).as_array().map(<[_]>::len), Some(30), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_text_that_is_not_utf_8_ends_the_socket_and_says_so() {
+    let served = Served::new(|_| {}).await;
+    let mut socket = Raw::open(&served).await;
+    socket.say(b"{\"type\":\"ping\",\"x\":\"\xff\"}").await;
+    loop {
+        let (_, kind, bytes) = socket.frame().await;
+        if kind == 8 {
+            assert_eq!(bytes[..2], 1007_u16.to_be_bytes());
+            break;
+        }
     }
 }
