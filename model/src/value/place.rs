@@ -9,6 +9,10 @@ use super::{DEPTH_MAX, Value};
 /// Longest path that is shown, in bytes.
 const PATH_BYTES_MAX: usize = 256;
 
+/// What the reader calls a text that was cut inside a character of two escapes.
+const HALF_PAIRS: [&str; 2] =
+    ["unexpected end of hex escape", "lone leading surrogate in hex escape"];
+
 /// Text that is not the JSON we read: why, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadJson {
@@ -55,7 +59,8 @@ impl BadJson {
         let at = begin + line_start + error.column().saturating_sub(1);
         let words = error.to_string();
         let reason = words.rsplit_once(" at line ").map_or(words.as_str(), |(reason, _)| reason);
-        Self::at(whole, at, reason)
+        let is_half = HALF_PAIRS.contains(&reason);
+        Self::at(whole, at, if is_half { "half of a surrogate pair" } else { reason })
     }
 }
 
@@ -237,7 +242,7 @@ mod tests {
             "[1] x",
         ];
         let words = [
-            "unexpected end of hex escape in record.lines[1].note, at line 1 column 54",
+            "half of a surrogate pair in record.lines[1].note, at line 1 column 54",
             "invalid number in a.b, at line 3 column 9",
             "expected value in a[2], at line 1 column 11",
             "EOF while parsing a value at line 1 column 1",
