@@ -168,6 +168,7 @@ fn text_of(name: &str) -> Value {
         "reason" => "end of day",
         "requestedBy" | "userId" => "manager",
         "source" => "rest",
+        "position" | "afterPosition" => "1.12",
         "epoch" => "1",
         "error" => "version-conflict",
         "type" => "urn:mishkah:error:version-conflict",
