@@ -58,3 +58,5 @@ pub const VERIFY_EVENTS: usize = 1024;
 /// How long a working store may take to be filled anew while a log is verified: its replica tries
 /// that every five seconds.
 pub const VERIFY_PATIENCE: Duration = Duration::from_secs(20);
+/// Remembered outcomes that gave way before their time, for one line in the log.
+pub const DISPLACED_PER_LINE: u64 = 100_000;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{BranchKey, Catalogue, Command, NodeId, Outcome, PartitionId, Request};
+use model::{BranchKey, Catalogue, Command, NodeId, Outcome, PartitionId, Request, SERVER_SESSION};
 use parking_lot::{Mutex, RwLock};
 use ractor::{ActorId, ActorRef};
 use raft::{Lane, ReplicaGroup};
@@ -31,6 +31,7 @@ use crate::partition::machine::Published;
 use crate::partition::proposer::{Waiting, rough_bytes};
 use crate::peers::{PeerError, Peers};
 use crate::reach::Reach;
+use crate::status::FileBudget;
 
 mod branches;
 pub(crate) mod changes;
@@ -107,6 +108,7 @@ pub(crate) struct Inner {
     pub(crate) changes: changes::Changes,
     pub(crate) draining: AtomicBool,
     pub(crate) warnings: Vec<String>,
+    pub(crate) files: Option<FileBudget>,
     /// The ids of the changes this node brings: it can serve once it knows them all itself.
     pub(crate) brought: Vec<String>,
     permits: Arc<Semaphore>,
@@ -127,6 +129,7 @@ pub(crate) struct Parts {
     pub(crate) reach: Arc<Reach>,
     pub(crate) changes: changes::Changes,
     pub(crate) warnings: Vec<String>,
+    pub(crate) files: Option<FileBudget>,
     /// The ids of the changes this node brings: it can serve once it knows them all itself.
     pub(crate) brought: Vec<String>,
     pub(crate) feeds: crate::feed::Feeds,
@@ -151,6 +154,7 @@ impl Router {
             reach: parts.reach,
             changes: parts.changes,
             warnings: parts.warnings,
+            files: parts.files,
             brought: parts.brought,
             feeds: parts.feeds,
             topics: crate::topics::Topics::default(),
@@ -188,7 +192,7 @@ impl Router {
     pub(crate) async fn decide(&self, mut command: Command) -> Result<Outcome, RouteError> {
         let partition = self.find(&command.key).await?;
         // The cluster's own commands have a session that no client can name.
-        if command.id.session.starts_with('@') {
+        if command.id.session.starts_with('@') && command.id.session != SERVER_SESSION {
             command.id.session.insert(0, '@');
         }
         let deadline = Instant::now() + REQUEST_DEADLINE;

@@ -103,6 +103,7 @@ pub(crate) fn notes() -> Vec<CatalogueEntry> {
         validation: Validation::Lenient,
         version_rule: VersionRule::Next,
         seed: None,
+        dedup: model::DedupLimits::default(),
     };
     let patterns: Vec<Pattern> = Vec::new();
     let changes =
@@ -148,6 +149,7 @@ impl Cluster {
             groups: groups.clone(),
             peers: Arc::new(Door { node: NodeId(id), wires: self.wires.clone() }),
             warnings: Vec::new(),
+            files: None,
         });
         let running = running.await.unwrap();
         let router = running.router();

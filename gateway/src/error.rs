@@ -349,9 +349,10 @@ impl From<Reject> for ApiError {
                 new(Problem::HistoryRestoreFailed).with("entryId", entry)
             }
             Reject::KeyReused => new(Problem::KeyReused),
-            Reject::OutcomesFull { max } => new(Problem::OutcomesFull)
-                .retry(Duration::from_secs(60))
-                .details([("max", u64::from(max).into())]),
+            Reject::Earlier { code } => earlier(&message, &code),
+            Reject::OutcomesFull { max_bytes, retry_after_ms } => new(Problem::OutcomesFull)
+                .retry(Duration::from_millis(retry_after_ms))
+                .details([("maxBytes", max_bytes.into()), ("retryAfterMs", retry_after_ms.into())]),
             Reject::Undefined => new(Problem::Unavailable).retry(Duration::from_secs(1)),
             Reject::Sequence { .. } => new(Problem::SequenceFailed),
             Reject::Defect => new(Problem::Defect),
@@ -380,6 +381,29 @@ impl From<Reject> for ApiError {
             }
         }
     }
+}
+
+/// A refusal of which only the code is still known.
+fn earlier(message: &str, code: &str) -> ApiError {
+    let problem = match code {
+        "version-conflict" => Problem::VersionConflict,
+        "record-not-found" => Problem::RecordNotFound,
+        "duplicate-key" => Problem::DuplicateKey,
+        "table-not-found" => Problem::TableNotFound,
+        "last-ack-mismatch" => Problem::LastAckMismatch,
+        "order-persist-failed" => Problem::OrderRefused,
+        "insert-only-violation" => Problem::InsertOnly,
+        "history-entry-not-found" => Problem::HistoryRestoreFailed,
+        "sequence-allocation-failed" => Problem::SequenceFailed,
+        "snapshot-mismatch" | "stale-cursor" => Problem::FullSyncRequired,
+        "payment-state-conflict"
+        | "payment-state-rejected"
+        | "payment-state-not-allowed"
+        | "concurrent-update" => Problem::ConcurrencyConflict,
+        "defect" => Problem::Defect,
+        _ => Problem::ModuleEventFailed,
+    };
+    ApiError::new(problem, message).details([("code", code.into())])
 }
 
 /// Tables that cannot replace those that are there.
@@ -448,7 +472,12 @@ mod tests {
         let table = String::new;
         for (reject, status, code, own) in [
             (Reject::KeyReused, 422, "idempotency-key-reused", "idempotency-key-reused"),
-            (Reject::OutcomesFull { max: 5 }, 429, "outcomes-full", "outcomes-full"),
+            (
+                Reject::OutcomesFull { max_bytes: 5, retry_after_ms: 1 },
+                429,
+                "outcomes-full",
+                "outcomes-full",
+            ),
             (Reject::Undefined, 503, "unavailable", "unavailable"),
             (Reject::Defect, 500, "defect", "defect"),
             (Reject::MissingTable, 400, "module-event-failed", "missing-table-name"),

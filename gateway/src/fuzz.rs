@@ -91,6 +91,7 @@ fn catalogue() -> Catalogue {
         validation: Validation::Lenient,
         version_rule: VersionRule::Next,
         seed: None,
+        dedup: model::DedupLimits::default(),
     };
     let branch = BranchConfig {
         id: BranchId::parse("dar").expect("a good name"),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::checkpoint::write::HashSink;
 use crate::command::{Command, Origin, Request, Seed};
+use crate::dedup::{Dedup, DedupUse};
 use crate::definition::Definition;
 use crate::delta::{Event, Hash};
 use crate::entropy::Entropy;
@@ -18,7 +19,6 @@ use crate::event_log::marks::Marks;
 use crate::history::History;
 use crate::ids::{BranchKey, CommandId, Incarnation, Offset, Revision, Timestamp};
 use crate::module::{Module, Numbers, Relations};
-use crate::outcomes::Outcomes;
 use crate::query::{orders, page, query, sync};
 use crate::read::{Answer, Events, Head, ModuleSnapshot, Read, SyncDelta};
 use crate::reject::Reject;
@@ -45,7 +45,7 @@ pub struct Branch {
     /// Records in the registered tables.
     pub(crate) rows: u64,
     pub(crate) numbers: Numbers,
-    pub(crate) outcomes: Outcomes,
+    pub(crate) dedup: Dedup,
     pub(crate) events: EventLog,
     /// What the log remembers about itself.
     pub(crate) marks: Marks,
@@ -70,7 +70,7 @@ impl Branch {
             module: Module::default(),
             rows: 0,
             numbers: Numbers::default(),
-            outcomes: Outcomes::default(),
+            dedup: Dedup::default(),
             events: EventLog::default(),
             marks: Marks::default(),
             history: History::default(),
@@ -113,6 +113,11 @@ impl Branch {
     /// Whether a `Seed` has been taken.
     pub fn seeded(&self) -> bool {
         self.seeded
+    }
+
+    /// How full its dedup table is.
+    pub fn dedup(&self) -> DedupUse {
+        self.dedup.used()
     }
 
     /// The newest numbers taken without a record, oldest first.

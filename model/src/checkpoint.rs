@@ -6,7 +6,7 @@
 //! b/<branch>/<module>/head                    definition, counters, offsets, how many records
 //! b/<branch>/<module>/records/<table>/<page>  the records of 256 ordinals
 //! b/<branch>/<module>/removed/<table>         names and ordinals of the rows it lost lately
-//! b/<branch>/<module>/outcomes/<page>         the outcomes of 1024 serials
+//! b/<branch>/<module>/dedup/<queue>/<page>    the decisions of 1024 serials; queue: client, server
 //! b/<branch>/<module>/history/<entry>/head    one entry of the history: when, why, how many
 //! b/<branch>/<module>/history/<entry>/<page>  256 of its records
 //! b/<branch>/<module>/events/<segment>        256 events, sealed: never written differently again
@@ -26,11 +26,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dedup::DedupLimits;
 use crate::definition::{Definition, Validation, VersionRule};
 use crate::delta::Hash;
 use crate::ids::{BranchKey, Incarnation, Offset, RecordKey, Revision, TableName, Timestamp};
 use crate::module::Reservation;
-use crate::outcomes::Remembered;
 use crate::read::LogCursor;
 use crate::schema::Schema;
 use crate::sequence::{Counters, SequenceRule};
@@ -61,8 +61,7 @@ struct HeadChunk {
     rules_made: Vec<(TableName, BTreeMap<String, SequenceRule>)>,
     reservations: Vec<Reservation>,
     tables: Vec<TableHead>,
-    outcomes: u64,
-    outcomes_next: u64,
+    dedup: DedupHead,
     log_first_at: Option<Timestamp>,
     log_last: Option<LogCursor>,
     log_tables: Vec<(String, LogCursor)>,
@@ -77,8 +76,7 @@ struct StoredDefinition {
     validation: Validation,
     version_rule: VersionRule,
     sequences: BTreeMap<TableName, BTreeMap<String, SequenceRule>>,
-    outcomes_max: u32,
-    outcomes_keep_ms: u64,
+    dedup: DedupLimits,
 }
 
 impl StoredDefinition {
@@ -88,8 +86,7 @@ impl StoredDefinition {
             validation: definition.validation,
             version_rule: definition.version_rule,
             sequences: definition.sequences.clone(),
-            outcomes_max: definition.outcomes_max,
-            outcomes_keep_ms: definition.outcomes_keep_ms,
+            dedup: definition.dedup,
         }
     }
 
@@ -99,10 +96,46 @@ impl StoredDefinition {
             validation: self.validation,
             version_rule: self.version_rule,
             sequences: self.sequences,
-            outcomes_max: self.outcomes_max,
-            outcomes_keep_ms: self.outcomes_keep_ms,
+            dedup: self.dedup,
         }
     }
+}
+
+/// How much the pages of the dedup table hold.
+#[derive(Serialize, Deserialize)]
+struct DedupHead {
+    client: QueueHead,
+    server: QueueHead,
+    displaced: u64,
+    codes: Vec<String>,
+}
+
+/// How much the pages of one queue hold.
+#[derive(Serialize, Deserialize)]
+struct QueueHead {
+    entries: u64,
+    next: u64,
+}
+
+/// One page of decisions.
+#[derive(Serialize, Deserialize)]
+struct DedupPage {
+    /// The serial of the first.
+    first: u64,
+    /// One after another, 36 bytes each.
+    #[serde(with = "serde_bytes")]
+    entries: Vec<u8>,
+    /// What is kept beside some of them, by serial.
+    beside: Vec<Beside>,
+}
+
+/// What does not fit into an entry.
+#[derive(Serialize, Deserialize)]
+struct Beside {
+    serial: u64,
+    is_refusal: bool,
+    #[serde(with = "serde_bytes")]
+    bytes: Vec<u8>,
 }
 
 /// How much of a table the record pages hold.
@@ -139,8 +172,6 @@ type EntryPage = Vec<Arc<Object>>;
 type RecordPage = Vec<(u64, RecordKey, Arc<Object>)>;
 /// The rows a table lost lately, the first removed in front.
 type RemovedChunk = Vec<(Arc<str>, u64)>;
-/// One page of outcomes.
-type OutcomePage = Vec<(u64, Remembered)>;
 
 /// Whether a chunk of this name holds events, to be read by
 /// [`Partition::read_segment`](crate::Partition::read_segment).
@@ -189,8 +220,8 @@ fn entry_page_name(folder: &str, id: &str, page: usize) -> String {
     format!("{folder}history/{id}/{page:016x}")
 }
 
-fn outcome_page_name(folder: &str, page: u64) -> String {
-    format!("{folder}outcomes/{page:016x}")
+fn dedup_page_name(folder: &str, queue: &str, page: u64) -> String {
+    format!("{folder}dedup/{queue}/{page:016x}")
 }
 
 fn segment_name(folder: &str, segment: u64) -> String {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::command::Seed;
+use crate::dedup::DedupLimits;
 use crate::definition::{Definition, Validation, VersionRule};
 use crate::delta::Hash;
 use crate::ids::{
@@ -29,10 +30,6 @@ pub use placement::{partition_of, partition_of_topic, place, replicas_for};
 
 /// Most changes whose ids are remembered, oldest forgotten first: far more than are ever retried.
 const CHANGES_REMEMBERED: usize = 10_000;
-/// Outcomes remembered per branch:module where nothing else was configured.
-pub const OUTCOMES_MAX: u32 = 1_000_000;
-/// How long an outcome is remembered at least, in milliseconds of log uptime: 24 hours.
-pub const OUTCOMES_KEEP_MS: u64 = 24 * 3600 * 1000;
 
 /// What group 0 replicates.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -132,6 +129,8 @@ pub struct ModuleConfig {
     pub version_rule: VersionRule,
     /// Rows for every branch that has no seed of its own.
     pub seed: Option<Arc<Seed>>,
+    /// How much each branch remembers of what it decided.
+    pub dedup: DedupLimits,
 }
 
 /// One configured branch.
@@ -419,8 +418,7 @@ impl Catalogue {
             validation: module.validation,
             version_rule: module.version_rule,
             sequences: self.sequences.rules_for(&key.branch, &key.module),
-            outcomes_max: OUTCOMES_MAX,
-            outcomes_keep_ms: OUTCOMES_KEEP_MS,
+            dedup: module.dedup,
         })
     }
 

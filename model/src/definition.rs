@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dedup::DedupLimits;
 use crate::delta::Hash;
 use crate::ids::TableName;
 use crate::schema::Schema;
@@ -24,10 +25,8 @@ pub struct Definition {
     pub version_rule: VersionRule,
     /// By table and field.
     pub sequences: BTreeMap<TableName, BTreeMap<String, SequenceRule>>,
-    /// Most outcomes remembered; new commands get `outcomes-full` (429) at this number.
-    pub outcomes_max: u32,
-    /// How long an outcome is remembered at least, in milliseconds of log uptime.
-    pub outcomes_keep_ms: u64,
+    /// How much is remembered of what was decided.
+    pub dedup: DedupLimits,
 }
 
 impl Definition {

@@ -169,10 +169,34 @@ impl fmt::Display for RecordKey {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CommandId {
     /// The client's id or session; empty where the request id alone names the command, as with
-    /// the REST header `Idempotency-Key`.
+    /// the REST header `Idempotency-Key`. With one `@` in front: a server's own; see
+    /// [`Self::is_server_named`].
     pub session: String,
     /// The request's id within the session, 1 to 256 bytes.
     pub request: String,
+}
+
+/// The session of commands whose clients gave no id: a server made it up.
+pub const SERVER_SESSION: &str = "@server";
+
+impl CommandId {
+    /// The id of a command that its client did not name. The text must be one no other request
+    /// has, such as a UUID.
+    pub fn server_named(request: impl Into<String>) -> Self {
+        Self { session: SERVER_SESSION.to_owned(), request: request.into() }
+    }
+
+    /// The id of a command that a client named, within its session. A session that begins with `@`
+    /// gets one more of them, so that no client speaks as a server.
+    pub fn of_client(session: &str, request: impl Into<String>) -> Self {
+        let at = if session.starts_with('@') { "@" } else { "" };
+        Self { session: format!("{at}{session}"), request: request.into() }
+    }
+
+    /// Whether a server made the id up, so that no client can repeat the command later.
+    pub fn is_server_named(&self) -> bool {
+        self.session.starts_with('@') && !self.session.starts_with("@@")
+    }
 }
 
 impl fmt::Display for CommandId {

@@ -9,10 +9,12 @@
 //! - a refused command changes nothing, and takes no number of a sequence.
 
 pub mod branch;
+mod canonical;
 pub mod checkpoint;
 pub mod cluster;
 pub mod codec;
 pub mod command;
+mod dedup;
 pub mod definition;
 pub mod delta;
 pub mod entropy;
@@ -27,7 +29,6 @@ mod module;
 pub mod mutant;
 pub mod original;
 pub mod outcome;
-mod outcomes;
 pub mod partition;
 mod query;
 pub mod read;
@@ -40,6 +41,7 @@ mod testing;
 pub mod value;
 
 pub use branch::{Branch, Reservation};
+pub use canonical::hash as canonical_hash;
 pub use cluster::{
     BranchConfig, Catalogue, CatalogueEntry, Change, ChangeRefused, FullSyncFlag, ModuleConfig,
     NodeRecord, Pattern, Placement,
@@ -48,6 +50,7 @@ pub use command::{
     Action, Batch, Command, Guard, Origin, Purge, Replace, Request, Reserve, Reset, Restore,
     RestoreMode, SaveOrder, Seed, Verb, Write,
 };
+pub use dedup::{DedupLimits, DedupUse};
 pub use definition::{Definition, Validation, VersionRule};
 pub use delta::{
     Delta, Effect, Event, EventChange, Hash, ModuleAct, ModuleChange, Part, RecordChange,
@@ -56,7 +59,7 @@ pub use entropy::Entropy;
 pub use event_log::chain::{BrokenChain, Chain};
 pub use ids::{
     BadName, BranchId, BranchKey, CommandId, Incarnation, ModuleId, NodeId, Offset, PartitionId,
-    PlacementEpoch, RecordKey, ReplicaId, Revision, TableName, Timestamp,
+    PlacementEpoch, RecordKey, ReplicaId, Revision, SERVER_SESSION, TableName, Timestamp,
 };
 pub use original::{BadOriginal, Original, OriginalBranch, OriginalModule, live_data};
 pub use outcome::{Accepted, Outcome, Reserved};

@@ -10,11 +10,33 @@ pub const EVENTS_KEPT_MIN: usize = 256;
 pub const SEGMENT_EVENTS: u64 = 256;
 /// Ordinals of one record page. Part of the checkpoint's format.
 pub const RECORD_PAGE: u64 = 256;
-/// Serials of one page of outcomes. Part of the checkpoint's format.
-pub const OUTCOME_PAGE: u64 = 1024;
-/// Expired outcomes forgotten by one command: two would keep up, more catches up after a burst,
+/// Serials of one page of the dedup table. Part of the checkpoint's format.
+pub const DEDUP_PAGE: u64 = 1024;
+/// What one remembered decision counts for in the bound of the dedup table, in bytes: its entry
+/// and its part of the index and the trees; a test and an example keep it true.
+pub const DEDUP_ENTRY_BYTES: usize = 48;
+/// Lowest bound of a dedup table that may be set, in bytes: some thousand entries.
+pub const DEDUP_BYTES_MIN: u64 = 64 * 1024;
+/// Highest bound of a dedup table that may be set, in bytes: some three hundred million entries.
+pub const DEDUP_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
+/// What a client named may give way at the bound when it is so old, in milliseconds of log uptime.
+pub const DEDUP_GIVE_WAY_MS: u64 = 3_600_000;
+/// How long what a server named is kept, in milliseconds of log uptime: nobody can repeat it later.
+pub const DEDUP_SERVER_KEEP_MS: u64 = 60_000;
+/// The same, at the bound: longer than the server itself retries (its request's deadline, 10 s).
+pub const DEDUP_SERVER_KEEP_MIN_MS: u64 = 15_000;
+/// Expired decisions forgotten by one command: two would keep up, more catches up after a burst,
 /// few enough that no command is slow.
 pub const EVICTIONS_PER_COMMAND: usize = 8;
+/// Decisions that may give way for one command: one keeps up; more, where the bound was lowered.
+pub const DEDUP_DISPLACED_AT_ONCE: usize = 1024;
+/// Bytes of refusals kept whole, the newest; of older ones the code is known. Besides the bound.
+pub const REFUSALS_BYTES_MAX: usize = 1024 * 1024;
+/// Different codes of refusals told apart once the refusals themselves are gone: twice what there
+/// are.
+pub const REFUSAL_CODES_MAX: usize = 256;
+/// What a reserved number counts for besides its own bytes: its place in the tree.
+pub const RESERVED_EXTRA_BYTES: usize = 64;
 /// Tables one command may name: more than any module has.
 pub const TABLES_NAMED_MAX: usize = 256;
 /// Highest revision a client may set: every number up to it is exact in JavaScript, and counting on

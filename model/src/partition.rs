@@ -43,6 +43,8 @@ pub struct Applied {
     pub outcome: Outcome,
     /// First offset and number of events to read back from the store, for such a command.
     pub repeated_at: Option<(Offset, u32)>,
+    /// How many older decisions of clients gave way for this one before their time.
+    pub displaced: u64,
 }
 
 /// An entry this build must not apply: it stops the replica, with these words.

@@ -104,11 +104,16 @@ pub enum Reject {
     /// The same command id came with another payload.
     #[error("this idempotency key was already used for a different request")]
     KeyReused,
-    /// Too many outcomes are remembered; retry later.
-    #[error("this module remembers {max} outcomes, its limit; retry later")]
+    /// As many outcomes are remembered as may be, and none is old enough to give way.
+    #[error(
+        "this module remembers outcomes of {max_bytes} bytes, its bound, and none of them may go \
+         yet; retry later"
+    )]
     OutcomesFull {
-        /// The limit.
-        max: u32,
+        /// The bound.
+        max_bytes: u64,
+        /// When the oldest may go, in milliseconds of log uptime from now.
+        retry_after_ms: u64,
     },
     /// The branch has no definition yet: the leader sends it and asks again.
     #[error("this module has no definition yet")]
@@ -180,6 +185,12 @@ pub enum Reject {
         /// The id asked for.
         entry: String,
     },
+    /// A repeat of a command that was refused so long ago that only the code is still known.
+    #[error("this request was refused before, as {code}; its details are no longer kept")]
+    Earlier {
+        /// The code it was refused with.
+        code: String,
+    },
 }
 
 impl Reject {
@@ -208,6 +219,7 @@ impl Reject {
             Self::Order { .. } => "order-persist-failed",
             Self::Replace { .. } => "insert-only-violation",
             Self::NoHistory { .. } => "history-entry-not-found",
+            Self::Earlier { code } => code,
         }
     }
 

@@ -251,8 +251,7 @@ pub(crate) fn definition(validation: Validation, version_rule: VersionRule) -> D
         validation,
         version_rule,
         sequences: BTreeMap::new(),
-        outcomes_max: 1_000,
-        outcomes_keep_ms: 1_000,
+        dedup: crate::DedupLimits { bytes_max: 480_000, keep_ms: 1_000 },
     }
 }
 

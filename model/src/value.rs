@@ -410,6 +410,9 @@ impl<'de> Deserialize<'de> for Members<'de> {
     }
 }
 
+/// The type and variant under which a number is given to a serializer that is not for people.
+pub(crate) const PACKED_NUMBER: (&str, &str) = ("Packed", "Number");
+
 /// How a value looks to postcard. Append-only.
 #[derive(Deserialize)]
 enum Packed {
@@ -446,11 +449,13 @@ impl Serialize for Value {
 impl Value {
     /// Writes what [`Packed`] reads, without a copy: the places and names are its.
     fn pack<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        const NAME: &str = "Packed";
+        const NAME: &str = PACKED_NUMBER.0;
         match self {
             Self::Null => to.serialize_unit_variant(NAME, 0, "Null"),
             Self::Bool(value) => to.serialize_newtype_variant(NAME, 1, "Bool", value),
-            Self::Number(number) => to.serialize_newtype_variant(NAME, 2, "Number", &*number.0),
+            Self::Number(number) => {
+                to.serialize_newtype_variant(NAME, 2, PACKED_NUMBER.1, &*number.0)
+            }
             Self::String(text) => to.serialize_newtype_variant(NAME, 3, "String", text),
             Self::Array(items) => to.serialize_newtype_variant(NAME, 4, "Array", items),
             Self::Object(object) => to.serialize_newtype_variant(NAME, 5, "Object", object),

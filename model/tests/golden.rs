@@ -1,7 +1,7 @@
 //! Golden bytes: what stands in logs, checkpoints and on the peer link, pinned. A change here is a
 //! change of format: it needs a new version or a new feature level, never a new expectation.
 //!
-//! Version 1 is no longer read; these are the bytes of version 2.
+//! Versions 1 and 2 are no longer read; these are the bytes of version 3.
 
 #![allow(clippy::unwrap_used, reason = "what a test takes for granted it unwraps")]
 
@@ -11,12 +11,12 @@ use std::sync::Arc;
 
 use model::partition::ChunkSink;
 use model::{
-    Accepted, Action, Answer, Batch, BranchId, BranchKey, Command, CommandId, Definition, Delta,
-    Effect, Event, EventChange, Guard, Hash, Head, HistoryEntry, HistoryTable, Incarnation,
-    LogCursor, LogHead, ModuleAct, ModuleChange, ModuleId, Object, Offset, Origin, Outcome, Part,
-    Partition, Purge, Read, RecordChange, RecordKey, Reject, Replace, Request, Reserve, Reset,
-    Restore, RestoreMode, Revision, SaveOrder, Schema, Seed, TableName, Timestamp, Validation,
-    Value, Verb, VersionRule, Write, codec,
+    Accepted, Action, Answer, Batch, BranchId, BranchKey, Command, CommandId, DedupLimits,
+    Definition, Delta, Effect, Event, EventChange, Guard, Hash, Head, HistoryEntry, HistoryTable,
+    Incarnation, LogCursor, LogHead, ModuleAct, ModuleChange, ModuleId, Object, Offset, Origin,
+    Outcome, Part, Partition, Purge, Read, RecordChange, RecordKey, Reject, Replace, Request,
+    Reserve, Reset, Restore, RestoreMode, Revision, SaveOrder, Schema, Seed, TableName, Timestamp,
+    Validation, Value, Verb, VersionRule, Write, codec,
 };
 
 fn object(json: &str) -> Object {
@@ -95,7 +95,7 @@ fn write() -> Request {
 fn an_event() {
     assert_eq!(
         hex(&codec::encode(&event())),
-        "02ac02ad0298c2c8b7bf68056576742d31000174010274730101370102696404026964030137016e02\
+        "03ac02ad0298c2c8b7bf68056576742d31000174010274730101370102696404026964030137016e02\
          04302e313001620101016c040200050001000201730131010472657374010000000001000020ababab\
          ababababababababababababababababababababababababababababab",
     );
@@ -115,12 +115,12 @@ fn an_event_of_the_whole_module() {
     let event = Event { change: EventChange::Module(change), part: None, ..event() };
     assert_eq!(
         hex(&codec::encode(&event)),
-        "02ac02ad0298c2c8b7bf68056576742d31010301067461626c65730401030174020174013700017401\
+        "03ac02ad0298c2c8b7bf68056576742d31010301067461626c65730401030174020174013700017401\
          3801010269640301380001730131010472657374010000000001000020abababababababababababab\
          abababababababababababababababababababab",
     );
     let acts = [ModuleAct::Purge, ModuleAct::Restore, ModuleAct::Reset, ModuleAct::Replace];
-    assert_eq!(hex(&codec::encode(&acts)), "0200010203");
+    assert_eq!(hex(&codec::encode(&acts)), "0300010203");
 }
 
 fn purge() -> Request {
@@ -166,7 +166,7 @@ fn a_batch_of_acts_and_orders() {
     ];
     assert_eq!(
         hex(&codec::encode(&batch(requests))),
-        "020198c2c8b7bf688001100303030303030303030303030303030307017301310364617203706f7301\
+        "030198c2c8b7bf688001100303030303030303030303030303030307017301310364617203706f7301\
          04726573740100000000010000040102696403016f010102696403016c010102696403017001010269\
          64030173010102696403026c73010175017301320364617203706f7301047265737401000000000100\
          00050101740377687901026d6501017301330364617203706f73010472657374010000000001000006\
@@ -184,7 +184,7 @@ fn a_batch() {
     let seed = Request::Seed(Arc::new(Seed { tables: object(r#"{"t":[]}"#) }));
     assert_eq!(
         hex(&codec::encode(&batch(vec![write(), reserve, seed]))),
-        "020198c2c8b7bf688001100303030303030303030303030303030303017301310364617203706f7301\
+        "030198c2c8b7bf688001100303030303030303030303030303030303017301310364617203706f7301\
          0472657374010000000001000000010201740102696403013702000702000001730132036461720370\
          6f730104726573740100000000010000030174026e6f017301330364617203706f7301047265737401\
          00000000010000020101740400",
@@ -198,9 +198,9 @@ fn an_outcome() {
         reserved: None,
         repeated: true,
     });
-    assert_eq!(hex(&codec::encode(&accepted)), "02000364617203706f7301000001");
-    let rejected = Outcome::Rejected(Reject::OutcomesFull { max: 300 });
-    assert_eq!(hex(&codec::encode(&rejected)), "02010bac02");
+    assert_eq!(hex(&codec::encode(&accepted)), "03000364617203706f7301000001");
+    let rejected = Outcome::Rejected(Reject::OutcomesFull { max_bytes: 300, retry_after_ms: 5 });
+    assert_eq!(hex(&codec::encode(&rejected)), "03010bac0205");
     let rejects = [
         Reject::LastEvent { expected: Some("a".to_owned()), received: None },
         Reject::Order { message: "no".to_owned() },
@@ -209,7 +209,7 @@ fn an_outcome() {
     ];
     assert_eq!(
         hex(&codec::encode(&rejects)),
-        "02130101610014026e6f150377687901036b6579030137160165"
+        "03130101610014026e6f150377687901036b6579030137160165"
     );
 }
 
@@ -217,7 +217,7 @@ fn an_outcome() {
 fn a_history_and_a_log_on_their_way_to_another_node() {
     let reads =
         [Read::History { entry: None }, Read::History { entry: Some("e".to_owned()) }, Read::Log];
-    assert_eq!(hex(&codec::encode(&reads)), "0207000701016508");
+    assert_eq!(hex(&codec::encode(&reads)), "0307000701016508");
     let at = Timestamp(1_795_220_377_740);
     let entry = HistoryEntry {
         id: "e".to_owned(),
@@ -234,7 +234,7 @@ fn a_history_and_a_log_on_their_way_to_another_node() {
     };
     assert_eq!(
         hex(&codec::encode(&Answer::History(vec![Arc::new(entry)]))),
-        "020701016598c2c8b7bf680377687901026d65ac02010174010269640101370101026964030137"
+        "030701016598c2c8b7bf680377687901026d65ac02010174010269640101370101026964030137"
     );
     let cursor = LogCursor {
         key: Some(RecordKey("7".into())),
@@ -258,7 +258,7 @@ fn a_history_and_a_log_on_their_way_to_another_node() {
     };
     assert_eq!(
         hex(&codec::encode(&Answer::Log(log))),
-        "02080364617203706f7301ac02ad0298c2c8b7bf68020198c2c8b7bf68010101370103013705657674\
+        "03080364617203706f7301ac02ad0298c2c8b7bf68020198c2c8b7bf68010101370103013705657674\
          2d31ac0298c2c8b7bf680102747301013701030137056576742d31ac0298c2c8b7bf68",
     );
 }
@@ -285,8 +285,7 @@ fn a_checkpoint() {
         validation: Validation::Lenient,
         version_rule: VersionRule::Next,
         sequences: BTreeMap::new(),
-        outcomes_max: 9,
-        outcomes_keep_ms: 1_000,
+        dedup: DedupLimits { bytes_max: 9_000, keep_ms: 1_000 },
     };
     let insert = Request::Write(Write::of(vec![Verb::new(Action::Insert, "t", object("{}"))]));
     let reserve = Request::Reserve(Reserve { table: "t".to_owned(), field: "no".to_owned() });
@@ -300,18 +299,17 @@ fn a_checkpoint() {
     let lines: Vec<String> = names.0.iter().map(|(name, hash)| format!("{name} {hash}")).collect();
     assert_eq!(
         lines.join("\n"),
-        "b/dar/pos/events/tail 7a025dbea9c3214d\n\
-         b/dar/pos/head b01871663ddca33c\n\
-         b/dar/pos/history/purge-b3297052-cbd5-49f2-b5cb-e45bd62f4126/0000000000000000 2859fc0f396595b3\n\
-         b/dar/pos/history/purge-b3297052-cbd5-49f2-b5cb-e45bd62f4126/head 73476fc67fc7bae6\n\
-         b/dar/pos/outcomes/0000000000000000 1722f7f4e72302da\n\
-         b/dar/pos/records/t/0000000000000000 9bf99f478ffa8adc\n\
-         b/dar/pos/removed/t 7bfa8e35d361f5bb\n\
-         partition e2e42b31cba9f7a3\n\
-         schema/56bc3bf06c7e239cc6ebfe1b63f9b452538ed7f38532972553153ff347a4b588 56bc3bf06c7e239c"
+        "b/dar/pos/dedup/client/0000000000000000 50f951aed2a88e64\n\
+         b/dar/pos/events/tail 2b1d1d5be4919c02\n\
+         b/dar/pos/head 586c6e9ca02d7ace\n\
+         b/dar/pos/history/purge-b3297052-cbd5-49f2-b5cb-e45bd62f4126/0000000000000000 9f48401b8a06cb0b\n\
+         b/dar/pos/history/purge-b3297052-cbd5-49f2-b5cb-e45bd62f4126/head b777f890f27bd587\n\
+         b/dar/pos/records/t/0000000000000000 461daa211ed0950b\n\
+         partition 5c3c4b64cde28a83\n\
+         schema/d211bdd405f2a44807f001be3189c66ecfae8770d1dc713f24487db272291306 d211bdd405f2a448"
     );
     assert_eq!(
         partition.state_hash().to_string(),
-        "67b51312b0d635f6aec014ca3b4fe27ee27ee906c971d1d148300a746823be5d"
+        "8e9089fa0428a8a7fb50ee45336b08eb749b09ecf99b597d764d859d5ee9a3d1"
     );
 }

@@ -183,6 +183,7 @@ fn changes(source: &str, original: Original) -> Loaded {
             validation: Validation::Lenient,
             version_rule: VersionRule::Next,
             seed,
+            dedup: model::DedupLimits::default(),
         };
         entries.push(entry("module", module.id.as_str(), Change::Module(Arc::new(config))));
     }

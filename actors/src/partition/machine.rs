@@ -17,7 +17,7 @@ use raft::{Answer, Change, ChunkSink, ChunkSource, Fatal, Frozen, Store};
 use tokio::sync::broadcast;
 
 use crate::door::SharedDelta;
-use crate::limits::FOLLOWER_QUEUE_DELTAS;
+use crate::limits::{DISPLACED_PER_LINE, FOLLOWER_QUEUE_DELTAS};
 
 type Tap = broadcast::Sender<Arc<SharedDelta>>;
 
@@ -129,6 +129,7 @@ impl raft::Machine for PartitionMachine {
     ) -> Result<Answer, Fatal> {
         let batch: Batch = codec::decode(entry).map_err(|error| Fatal(error.to_string()))?;
         let applied = self.state.apply(&batch).map_err(|halt| Fatal(halt.to_string()))?;
+        warn_of_displaced(&self.state, &applied);
         let deltas: Vec<_> = applied.iter().filter_map(fresh_delta).collect();
         for delta in &deltas {
             changes.extend(store::changes(delta).into_iter().map(put_change));
@@ -196,6 +197,25 @@ impl Frozen for FrozenPartition {
         }
         self.0.branches().for_each(|branch| put_records(branch, put));
         Ok(())
+    }
+}
+
+/// Decisions that gave way before their time are counted, and told now and then.
+fn warn_of_displaced(state: &Partition, applied: &[Applied]) {
+    for one in applied.iter().filter(|one| one.displaced > 0) {
+        metrics::counter!("mishkah_dedup_displaced_total").increment(one.displaced);
+        let total = state.branch(&one.key).map_or(0, |branch| branch.dedup().displaced);
+        // The first of them, and then one line for so many.
+        if total / DISPLACED_PER_LINE != (total - one.displaced.min(total)) / DISPLACED_PER_LINE
+            || total == one.displaced
+        {
+            tracing::warn!(
+                branch = %one.key,
+                displaced = total,
+                "the dedup table is full: the oldest outcomes over an hour old give way before \
+                 their 24 hours; raise the module's dedupBytes"
+            );
+        }
     }
 }
 
@@ -278,8 +298,7 @@ mod tests {
             validation: model::Validation::Lenient,
             version_rule: model::VersionRule::Next,
             sequences: BTreeMap::new(),
-            outcomes_max: 100,
-            outcomes_keep_ms: 1000,
+            dedup: model::DedupLimits::default(),
         };
         Command {
             id: CommandId { session: "@".to_owned(), request: "define".to_owned() },

@@ -110,6 +110,7 @@ pub(super) fn catalogue() -> Vec<CatalogueEntry> {
         validation: Validation::Strict,
         version_rule: VersionRule::Read,
         seed: None,
+        dedup: model::DedupLimits::default(),
     };
     let patterns: Vec<Pattern> = Vec::new();
     let changes = [

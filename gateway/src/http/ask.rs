@@ -265,10 +265,10 @@ impl FromRequestParts<App> for Named {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
-        let request = match parts.headers.get("idempotency-key") {
-            None => uuid::Uuid::now_v7().to_string(),
+        let id = match parts.headers.get("idempotency-key") {
+            None => CommandId::server_named(uuid::Uuid::now_v7()),
             Some(key) => match key.to_str() {
-                Ok(key) if (1..=ID_BYTES_MAX).contains(&key.len()) => key.to_owned(),
+                Ok(key) if (1..=ID_BYTES_MAX).contains(&key.len()) => CommandId::of_client("", key),
                 Ok(_) | Err(_) => {
                     let message = format!(
                         "Idempotency-Key must be 1 to {ID_BYTES_MAX} printable ASCII characters"
@@ -277,7 +277,7 @@ impl FromRequestParts<App> for Named {
                 }
             },
         };
-        Ok(Self(CommandId { session: String::new(), request }))
+        Ok(Self(id))
     }
 }
 

@@ -3,7 +3,7 @@
 //! Promise: under an `Idempotency-Key` each change is made once, also where the request ended
 //! between two of them. Refused: the same key with another request.
 
-use model::{Change, Object, Value};
+use model::{Change, Object};
 
 use crate::error::{ApiError, Problem};
 use crate::gateway::App;
@@ -28,8 +28,8 @@ impl<'a> Changes<'a> {
         body: &Object,
     ) -> Result<Self, ApiError> {
         let key = format!("rest:{}:", blake3::hash(id.request.as_bytes()).to_hex());
-        let sent = Value::from(body.clone()).to_json();
-        let id = format!("{key}{}:", blake3::hash(format!("{path}\n{sent}").as_bytes()).to_hex());
+        // Of what the body means: a client may write its request anew, in another order.
+        let id = format!("{key}{}:", model::canonical_hash(&(path, body)));
         let catalogue = app.branches.catalogue();
         if catalogue.taken_under(&key).is_some_and(|taken| !taken.starts_with(&id)) {
             let message = "this Idempotency-Key came with another request; use a new one";

@@ -11,9 +11,10 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use model::limits::{DEDUP_BYTES_MAX, DEDUP_BYTES_MIN};
 use model::{
-    BranchConfig, BranchId, Catalogue, Change, ModuleConfig, ModuleId, Object, Schema, TableName,
-    Validation, Value, VersionRule,
+    BranchConfig, BranchId, Catalogue, Change, DedupLimits, ModuleConfig, ModuleId, Object, Schema,
+    TableName, Validation, Value, VersionRule,
 };
 use serde::Serialize;
 
@@ -36,7 +37,8 @@ const BRANCH: [&str; 3] = ["id", "branchId", "name"];
 pub(crate) fn routes() -> Routes {
     const NEW_MODULE: &str = "{id: text, label?: text, description?: text, tables?: [text], \
                               schema?: any, schemaFallbackPath?: text, seedFallbackPath?: text, \
-                              validation?: 'strict'|'lenient', versionRule?: 'read'|'next'}";
+                              validation?: 'strict'|'lenient', versionRule?: 'read'|'next', \
+                              dedupBytes?: int}";
     const MODULE_MADE: &str = "{moduleId: text, label: text, tables: [text], \
                                schemaFallbackPath: text, seedFallbackPath?: text}";
     const NEW_BRANCH: &str = "{id: text, label?: text, modules?: [text], schemas?: {*: any}}";
@@ -49,7 +51,9 @@ pub(crate) fn routes() -> Routes {
             op("Make a module")
                 .about(
                     "`id` is written small, with `_` for spaces. Where `validation` and \
-                     `versionRule` are not sent: strict and read, or as all other modules are.",
+                     `versionRule` are not sent: strict and read, or as all other modules are. \
+                     `dedupBytes` bounds what each branch remembers of its decisions, at 48 bytes \
+                     a request: 64 KiB to 16 GiB, 192,000,000 where it is not sent.",
                 )
                 .body(NEW_MODULE)
                 .answers(201, MODULE_MADE)
@@ -125,6 +129,7 @@ async fn add_module(
             validation,
             version_rule,
             seed: None,
+            dedup: dedup_limits(&body)?,
             id,
         },
         source,
@@ -252,6 +257,21 @@ fn rules(catalogue: &Catalogue, body: &Object) -> Result<(Validation, VersionRul
         None => VersionRule::Read,
     };
     Ok((validation, version_rule))
+}
+
+/// How much each branch remembers of its decisions.
+fn dedup_limits(body: &Object) -> Result<DedupLimits, ApiError> {
+    let limits = DedupLimits::default();
+    let sent = match body.get("dedupBytes") {
+        None | Some(Value::Null) => return Ok(limits),
+        Some(sent) => sent,
+    };
+    let allowed = DEDUP_BYTES_MIN..=DEDUP_BYTES_MAX;
+    let bytes_max = sent.as_u64().filter(|bytes| allowed.contains(bytes)).ok_or_else(|| {
+        let right = format!("a number of bytes from {DEDUP_BYTES_MIN} to {DEDUP_BYTES_MAX}");
+        wrong("dedupBytes", &right)
+    })?;
+    Ok(DedupLimits { bytes_max, ..limits })
 }
 
 /// A module made of this definition. `null` defines no tables: the definition is to follow. Where

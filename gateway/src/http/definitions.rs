@@ -238,7 +238,8 @@ async fn seed(
     })?;
     let counts = rows_by_table(config, body.get("seeds"))?;
     let sent = Arc::new(Value::from(body.clone()));
-    let mark = blake3::hash(format!("{}{}", named.0, sent.to_json()).as_bytes()).to_hex();
+    let meaning = model::canonical_hash(&*sent);
+    let mark = blake3::hash(format!("{}{meaning}", named.0).as_bytes()).to_hex();
     let mut file = format!("seeds/seeds-{}-{}.json", now().0, &mark[..8]);
     let changes = Changes::of(&app, &named, "/api/seeds", &body)?;
     let change = Change::PutSeedFile { name: file.clone(), seed: Arc::clone(&sent) };
@@ -246,7 +247,11 @@ async fn seed(
     // A repeated request was stored before, under the name it had then.
     let catalogue = app.branches.catalogue();
     if !catalogue.seed_files.contains_key(&file) {
-        let same = catalogue.seed_files.iter().rev().find(|(_, stored)| **stored == sent);
+        let same = catalogue
+            .seed_files
+            .iter()
+            .rev()
+            .find(|(_, stored)| model::canonical_hash(&***stored) == meaning);
         file = same.map_or(file, |(name, _)| name.clone());
     }
     let shape = Shape {

@@ -95,7 +95,7 @@ pub(crate) struct Orders {
     /// What follows are answered with instead, once each.
     pub(crate) refuse_follow: Mutex<Vec<RouteError>>,
     /// Why the node is not ready.
-    pub(crate) not_ready: Mutex<Option<String>>,
+    pub(crate) not_ready: Mutex<Option<actors::NotReady>>,
     /// The node has not heard of anything yet.
     pub(crate) knows_nothing: AtomicBool,
     /// The catalogue as it is at other nodes.
@@ -172,6 +172,7 @@ pub(crate) fn module(
         validation,
         version_rule: VersionRule::Next,
         seed,
+        dedup: model::DedupLimits::default(),
     })
 }
 
@@ -491,6 +492,7 @@ impl Branches for Fake {
             answered_by: 1,
             placement_epoch: 1,
             warnings: Vec::new(),
+            files: None,
             nodes: Vec::new(),
             partitions: Vec::new(),
             branches: branches.collect(),
@@ -515,7 +517,7 @@ impl Branches for Fake {
         async move { LocalReplicas { node: 1, replicas: vec![replica] } }.boxed()
     }
 
-    fn ready(&self) -> Result<(), String> {
+    fn ready(&self) -> Result<(), actors::NotReady> {
         self.orders().not_ready.lock().clone().map_or(Ok(()), Err)
     }
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use crate::branch::Branch;
 use crate::command::{Command, Origin, Request, Write};
+use crate::dedup::{Decided, payload_hash};
 use crate::definition::Definition;
 use crate::delta::{Delta, Effect, Event, EventChange, Hash, Part, RecordChange};
 use crate::entropy::Entropy;
 use crate::ids::{Offset, Revision, Timestamp};
 use crate::module::{Act, Draft, Plan, Relations, Setting, State, define};
 use crate::outcome::{Accepted, Outcome, Reserved};
-use crate::outcomes::{Decision, Remembered, payload_hash};
 use crate::partition::Applied;
 use crate::reject::Reject;
 
@@ -40,73 +40,75 @@ impl Branch {
     /// Decides a command, or tells what was decided about it before.
     pub(crate) fn apply(&mut self, command: &Command, stamp: Stamp) -> Applied {
         let payload = payload_hash(command);
-        if let Some(remembered) = self.outcomes.get(&command.id) {
-            return if remembered.payload == payload {
-                self.repeat(remembered)
+        if let Some(found) = self.dedup.get(&command.id) {
+            return if found.is_about(payload) {
+                self.repeat(found.decided())
             } else {
                 self.refused(Reject::KeyReused)
             };
         }
-        if let Err(reject) = self.make_room(command, stamp.uptime_ms) {
-            return self.refused(reject);
-        }
+        let displaced = match self.make_room(command, stamp.uptime_ms) {
+            Ok(displaced) => displaced,
+            Err(reject) => return self.refused(reject),
+        };
         let at = stamp.at.max(self.last_commit_at);
-        let (outcome, decision) = match guarded(|| self.plan(command, at, stamp.entropy)) {
+        let (outcome, decided) = match guarded(|| self.plan(command, at, stamp.entropy)) {
             Ok(changes) => {
                 let first = self.offset.next();
                 let accepted = self.commit(changes, command);
-                let decision = match &accepted.reserved {
-                    Some(reserved) => Decision::Reserved(Box::new(reserved.clone())),
-                    None => Decision::Events { first, count: count(&accepted.delta) },
+                let decided = match &accepted.reserved {
+                    Some(reserved) => Decided::Reserved(reserved.clone()),
+                    None => Decided::Events { first, count: count(&accepted.delta) },
                 };
-                (Outcome::Accepted(accepted), decision)
+                (Outcome::Accepted(accepted), decided)
             }
             Err(Reject::Undefined) => return self.refused(Reject::Undefined),
-            Err(reject) => {
-                (Outcome::Rejected(reject.clone()), Decision::Rejected(Box::new(reject)))
-            }
+            Err(reject) => (Outcome::Rejected(reject.clone()), Decided::Rejected(reject)),
         };
-        self.outcomes.remember(&command.id, payload, stamp.uptime_ms, decision);
-        Applied { key: self.key.clone(), outcome, repeated_at: None }
+        self.dedup.remember(&command.id, payload, stamp.uptime_ms, &decided);
+        Applied { key: self.key.clone(), outcome, repeated_at: None, displaced }
     }
 
     fn refused(&self, reject: Reject) -> Applied {
         let outcome = Outcome::Rejected(reject);
-        Applied { key: self.key.clone(), outcome, repeated_at: None }
+        Applied { key: self.key.clone(), outcome, repeated_at: None, displaced: 0 }
     }
 
     /// The answer given before, its events read back while memory holds them.
-    fn repeat(&self, remembered: &Remembered) -> Applied {
+    fn repeat(&self, decided: Decided) -> Applied {
         let accepted = |events, reserved| {
             Outcome::Accepted(Accepted { delta: self.delta(events), reserved, repeated: true })
         };
-        let (outcome, repeated_at) = match &remembered.decision {
-            Decision::Rejected(reject) => (Outcome::Rejected((**reject).clone()), None),
-            Decision::Reserved(reserved) => {
-                (accepted(Vec::new(), Some((**reserved).clone())), None)
-            }
-            Decision::Events { count: 0, .. } => (accepted(Vec::new(), None), None),
-            Decision::Events { first, count } => {
+        let (outcome, repeated_at) = match decided {
+            Decided::Rejected(reject) => (Outcome::Rejected(reject), None),
+            Decided::Reserved(reserved) => (accepted(Vec::new(), Some(reserved)), None),
+            Decided::Events { count: 0, .. } => (accepted(Vec::new(), None), None),
+            Decided::Events { first, count } => {
                 let before = Offset(first.0 - 1);
-                let limit = usize::try_from(*count).unwrap_or(usize::MAX);
+                let limit = usize::try_from(count).unwrap_or(usize::MAX);
                 match self.events.after(before, self.offset, limit) {
                     Some(events) => (accepted(events, None), None),
-                    None => (accepted(Vec::new(), None), Some((*first, *count))),
+                    None => (accepted(Vec::new(), None), Some((first, count))),
                 }
             }
         };
-        Applied { key: self.key.clone(), outcome, repeated_at }
+        Applied { key: self.key.clone(), outcome, repeated_at, displaced: 0 }
     }
 
-    /// Forgets what was kept long enough; refuses when there is still no room. The leader's own
-    /// commands always pass: one of them may raise the limit.
-    fn make_room(&mut self, command: &Command, uptime_ms: u64) -> Result<(), Reject> {
-        let Some(definition) = &self.definition else { return Ok(()) };
-        self.outcomes.evict(uptime_ms, definition.outcomes_keep_ms);
-        let max = definition.outcomes_max;
-        let full = self.outcomes.len() >= usize::try_from(max).unwrap_or(usize::MAX);
+    /// Forgets what was kept long enough, and at the bound what may give way; gives how many gave
+    /// way. Refuses when there is still no room. The leader's own commands always pass: one of
+    /// them may raise the bound.
+    fn make_room(&mut self, command: &Command, uptime_ms: u64) -> Result<u64, Reject> {
+        let Some(definition) = &self.definition else { return Ok(0) };
+        let limits = definition.dedup;
         let leaders = matches!(command.request, Request::Define(_) | Request::Seed(_));
-        if full && !leaders { Err(Reject::OutcomesFull { max }) } else { Ok(()) }
+        match self.dedup.make_room(&limits, uptime_ms) {
+            Ok(displaced) => Ok(displaced),
+            Err(_) if leaders => Ok(0),
+            Err(retry_after_ms) => {
+                Err(Reject::OutcomesFull { max_bytes: limits.bytes_max, retry_after_ms })
+            }
+        }
     }
 
     /// Checks a command and works out what it changes. Changes nothing itself.
@@ -377,21 +379,39 @@ mod tests {
     }
 
     #[test]
-    fn at_the_limit_new_commands_wait_until_outcomes_are_old_enough() {
+    fn at_the_bound_new_commands_wait_until_outcomes_may_go() {
         let mut shop = Shop::lenient();
-        shop.redefine(|definition| definition.outcomes_max = 4).unwrap();
+        let limits =
+            |entries: u64, keep_ms| crate::DedupLimits { bytes_max: entries * 48, keep_ms };
+        shop.redefine(|definition| definition.dedup = limits(4, 1_000)).unwrap();
         shop.insert("tickets", "{}").unwrap();
         let last = insert(&mut shop, "last");
         shop.apply_one(last.clone());
-        let full = Reject::OutcomesFull { max: 4 };
+        let full = |retry_after_ms| Reject::OutcomesFull { max_bytes: 4 * 48, retry_after_ms };
         let refused = insert(&mut shop, "refused");
-        assert_eq!(shop.apply_one(refused.clone()).outcome, Outcome::Rejected(full.clone()));
+        let refusal = Outcome::Rejected(full(1_000));
+        assert_eq!(shop.apply_one(refused.clone()).outcome, refusal);
         assert!(accepted(&shop.apply_one(last)).repeated, "a repeat always has its answer");
-        shop.redefine(|definition| definition.outcomes_keep_ms = 500).expect("it may raise limits");
+        shop.redefine(|definition| definition.dedup = limits(4, 500)).expect("it may raise limits");
         shop.elapsed_ms = 499;
-        assert_eq!(shop.insert("tickets", "{}").unwrap_err(), full, "never early");
+        assert_eq!(shop.insert("tickets", "{}").unwrap_err(), full(100), "never early");
         shop.elapsed_ms = 1;
         accepted(&shop.apply_one(refused));
+    }
+
+    #[test]
+    fn a_retry_written_anew_is_the_same_retry() {
+        let mut shop = Shop::lenient();
+        let write =
+            |json: &str| Request::Write(Write::of(vec![verb(Action::Save, "tickets", json)]));
+        let first =
+            shop.command(write(r#"{"id":"a","n":1.50,"more":{"x":1,"y":[{"p":1,"q":2}]}}"#));
+        shop.apply_one(first.clone());
+        let anew = write(r#"{"more":{"y":[{"q":2,"p":1}],"x":1},"n":1.5,"id":"a"}"#);
+        let again = Command { request: anew, ..first.clone() };
+        assert!(accepted(&shop.apply_one(again)).repeated);
+        let other = Command { request: write(r#"{"id":"a","n":2}"#), ..first };
+        assert_eq!(shop.apply_one(other).outcome, Outcome::Rejected(Reject::KeyReused));
     }
 
     #[test]

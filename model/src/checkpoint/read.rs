@@ -7,20 +7,20 @@ use serde::de::DeserializeOwned;
 
 use crate::branch::{Branch, event_hash};
 use crate::checkpoint::{
-    EntryChunk, EntryPage, HeadChunk, OutcomePage, PARTITION, PartitionChunk, RecordPage,
-    RemovedChunk, TableHead, entry_name, entry_page_name, folder, head_name, outcome_page_name,
-    record_page_name, removed_name, schema_name, segment_name, tail_name,
+    DedupHead, DedupPage, EntryChunk, EntryPage, HeadChunk, PARTITION, PartitionChunk, QueueHead,
+    RecordPage, RemovedChunk, TableHead, dedup_page_name, entry_name, entry_page_name, folder,
+    head_name, record_page_name, removed_name, schema_name, segment_name, tail_name,
 };
 use crate::codec;
+use crate::dedup::{Dedup, ENTRY_BYTES, Entry, Queue};
 use crate::delta::{Delta, Event, Hash};
 use crate::event_log::EventLog;
 use crate::event_log::marks::Marks;
 use crate::history::History;
 use crate::ids::{BranchKey, TableName};
-use crate::limits::{HISTORY_PAGE, OUTCOME_PAGE, RECORD_PAGE, SEGMENT_EVENTS};
+use crate::limits::{DEDUP_PAGE, HISTORY_PAGE, RECORD_PAGE, SEGMENT_EVENTS};
 use crate::module::{Module, Numbers, Relations, Row, Rows};
 use crate::mutant::{self, Mutant};
-use crate::outcomes::Outcomes;
 use crate::partition::schemas::Schemas;
 use crate::partition::{BadChunk, ChunkSource, LEVEL, Partition};
 use crate::read::{HistoryEntry, HistoryTable};
@@ -91,7 +91,7 @@ impl Reader<'_> {
                 made: made.map(|(table, rules)| (table, Arc::new(rules))).collect(),
                 reservations: head.reservations.into_iter().collect(),
             },
-            outcomes: self.outcomes(&folder, head.outcomes, head.outcomes_next)?,
+            dedup: self.dedup(&folder, head.dedup)?,
             marks: Marks {
                 first_at: head.log_first_at,
                 last: head.log_last,
@@ -140,29 +140,47 @@ impl Reader<'_> {
         Ok(rows)
     }
 
-    fn outcomes(&self, folder: &str, count: u64, next: u64) -> Result<Outcomes, BadChunk> {
-        let mut outcomes = Outcomes::starting_at(next);
+    fn dedup(&self, folder: &str, head: DedupHead) -> Result<Dedup, BadChunk> {
         if mutant::is(Mutant::ForgetExactlyOnceInCheckpoint) {
-            return Ok(outcomes);
+            return Ok(Dedup::default());
         }
-        let oldest = next.saturating_sub(count);
-        for page in oldest / OUTCOME_PAGE..next.div_ceil(OUTCOME_PAGE) {
-            let name = outcome_page_name(folder, page);
-            if oldest == next {
-                break;
+        Ok(Dedup {
+            client: self.decisions(folder, "client", &head.client)?,
+            server: self.decisions(folder, "server", &head.server)?,
+            displaced: head.displaced,
+            codes: head.codes.into_iter().map(Arc::from).collect(),
+        })
+    }
+
+    fn decisions(
+        &self,
+        folder: &str,
+        queue_name: &str,
+        head: &QueueHead,
+    ) -> Result<Queue, BadChunk> {
+        let oldest = head.next.saturating_sub(head.entries);
+        let mut queue = Queue::starting_at(oldest);
+        while queue.next() < head.next {
+            let name = dedup_page_name(folder, queue_name, queue.next() / DEDUP_PAGE);
+            let page: DedupPage = self.must_get(&name)?;
+            let (entries, rest) = page.entries.as_chunks::<ENTRY_BYTES>();
+            let last = queue.next() + entries.len() as u64;
+            let end = head.next.min((queue.next() / DEDUP_PAGE + 1) * DEDUP_PAGE);
+            if page.first != queue.next() || last != end || !rest.is_empty() {
+                return Err(bad(
+                    &name,
+                    format!("has {} decisions from {}", entries.len(), page.first),
+                ));
             }
-            for (serial, remembered) in self.must_get::<OutcomePage>(&name)? {
-                if serial / OUTCOME_PAGE != page || serial >= next {
-                    return Err(bad(&name, format!("has serial {serial}")));
-                }
-                outcomes.restore(serial, remembered);
+            for bytes in entries {
+                let entry = Entry::from_bytes(bytes);
+                queue.push(entry.ok_or_else(|| bad(&name, "has a decision that is none"))?);
+            }
+            for beside in page.beside {
+                queue.keep_beside(beside.serial, beside.bytes.into(), beside.is_refusal);
             }
         }
-        if outcomes.len() as u64 != count {
-            let reason = format!("says {count} outcomes, its pages have {}", outcomes.len());
-            return Err(bad(&head_name(folder), reason));
-        }
-        Ok(outcomes)
+        Ok(queue)
     }
 
     fn history(&self, folder: &str, ids: Vec<String>) -> Result<History, BadChunk> {
@@ -316,7 +334,7 @@ mod tests {
             let table = TableName::parse("tickets").unwrap();
             definition.sequences.insert(table, [("number".to_owned(), rule("#", 9))].into());
             definition.validation = crate::Validation::Strict;
-            definition.outcomes_max = 1_000_000;
+            definition.dedup.bytes_max = 48_000_000;
         })
         .unwrap();
         shop.seed(r#"{"dishes":[{"id":"d","code":"tea","unknown":[1]}]}"#).unwrap();
@@ -460,9 +478,9 @@ mod tests {
         assert_eq!(
             names,
             [
+                "b/dar/pos/dedup/client/0000000000000000",
                 "b/dar/pos/events/tail",
                 "b/dar/pos/head",
-                "b/dar/pos/outcomes/0000000000000000",
                 "b/dar/pos/records/tickets/0000000000000001",
             ]
         );

@@ -7,14 +7,15 @@ use serde::Serialize;
 
 use crate::branch::Branch;
 use crate::checkpoint::{
-    EntryChunk, EntryPage, EntryTable, HeadChunk, OutcomePage, PARTITION, PartitionChunk,
-    RecordPage, RemovedChunk, StoredDefinition, TableHead, entry_name, entry_page_name, folder,
-    head_name, outcome_page_name, record_page_name, removed_name, schema_name, segment_name,
-    tail_name,
+    Beside, DedupHead, DedupPage, EntryChunk, EntryPage, EntryTable, HeadChunk, PARTITION,
+    PartitionChunk, QueueHead, RecordPage, RemovedChunk, StoredDefinition, TableHead,
+    dedup_page_name, entry_name, entry_page_name, folder, head_name, record_page_name,
+    removed_name, schema_name, segment_name, tail_name,
 };
 use crate::codec;
+use crate::dedup::Queue;
 use crate::delta::{Delta, Hash};
-use crate::limits::{HISTORY_PAGE, OUTCOME_PAGE, RECORD_PAGE, SEGMENT_EVENTS};
+use crate::limits::{DEDUP_PAGE, HISTORY_PAGE, RECORD_PAGE, SEGMENT_EVENTS};
 use crate::partition::schemas::schema_hash;
 use crate::partition::{ChunkSink, Partition};
 use crate::read::HistoryEntry;
@@ -73,13 +74,9 @@ impl Branch {
             let removed: RemovedChunk = removed.collect();
             put(sink, &removed_name(&folder, table), &removed);
         }
-        let outcomes = self
-            .outcomes
-            .iter()
-            .map(|(serial, remembered)| (serial / OUTCOME_PAGE, (serial, remembered.clone())));
-        pages(outcomes, |page, outcomes: OutcomePage| {
-            put(sink, &outcome_page_name(&folder, page), &outcomes);
-        });
+        for (name, queue) in [("client", &self.dedup.client), ("server", &self.dedup.server)] {
+            write_decisions(sink, &folder, name, queue);
+        }
         for entry in self.history.iter() {
             write_entry(sink, &folder, entry);
         }
@@ -134,8 +131,12 @@ impl Branch {
                     records: rows.len() as u64,
                 })
                 .collect(),
-            outcomes: self.outcomes.len() as u64,
-            outcomes_next: self.outcomes.next(),
+            dedup: DedupHead {
+                client: queue_head(&self.dedup.client),
+                server: queue_head(&self.dedup.server),
+                displaced: self.dedup.displaced,
+                codes: self.dedup.codes.iter().map(|code| (**code).to_owned()).collect(),
+            },
             log_first_at: self.marks.first_at,
             log_last: self.marks.last.clone(),
             log_tables: self
@@ -147,6 +148,26 @@ impl Branch {
             history: self.history.iter().map(|entry| entry.id.clone()).collect(),
         })
     }
+}
+
+fn queue_head(queue: &Queue) -> QueueHead {
+    QueueHead { entries: queue.len() as u64, next: queue.next() }
+}
+
+fn write_decisions(sink: &mut dyn ChunkSink, folder: &str, name: &str, queue: &Queue) {
+    let entries = queue.iter().map(|(serial, entry)| (serial / DEDUP_PAGE, (serial, *entry)));
+    pages(entries, |page, decisions| {
+        let beside = decisions.iter().filter_map(|(serial, entry)| {
+            let bytes = queue.beside(*serial)?.to_vec();
+            Some(Beside { serial: *serial, is_refusal: entry.is_refusal(), bytes })
+        });
+        let content = DedupPage {
+            first: decisions.first().map_or(0, |(serial, _)| *serial),
+            beside: beside.collect(),
+            entries: decisions.iter().flat_map(|(_, entry)| entry.to_bytes()).collect(),
+        };
+        put(sink, &dedup_page_name(folder, name, page), &content);
+    });
 }
 
 fn write_entry(sink: &mut dyn ChunkSink, folder: &str, entry: &HistoryEntry) {

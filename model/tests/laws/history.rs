@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use model::partition::{ChunkSink, ChunkSource};
 use model::{
-    Action, Batch, BranchId, BranchKey, Command, CommandId, Definition, Entropy, Guard, ModuleId,
-    Object, Origin, Partition, Piece, Purge, Replace, Request, Reserve, Reset, Restore,
-    RestoreMode, SaveOrder, Schema, Seed, SequenceRule, TableName, Timestamp, Validation, Value,
-    Verb, VersionRule, Write,
+    Action, Batch, BranchId, BranchKey, Command, CommandId, DedupLimits, Definition, Entropy,
+    Guard, ModuleId, Object, Origin, Partition, Piece, Purge, Replace, Request, Reserve, Reset,
+    Restore, RestoreMode, SaveOrder, Schema, Seed, SequenceRule, TableName, Timestamp, Validation,
+    Value, Verb, VersionRule, Write,
 };
 use proptest::prelude::*;
 
@@ -51,7 +51,7 @@ pub(crate) fn key(branch: &str) -> BranchKey {
     BranchKey::new(BranchId::parse(branch).unwrap(), ModuleId::parse("pos").unwrap())
 }
 
-fn definition(branch: &str, outcomes_max: u32) -> Request {
+fn definition(branch: &str, remembered: u64) -> Request {
     let doc = Value::from_json(SCHEMA.as_bytes()).unwrap();
     let number = Piece::Number { width: 0, pad: '0' };
     let rule = SequenceRule {
@@ -68,8 +68,7 @@ fn definition(branch: &str, outcomes_max: u32) -> Request {
             TableName::parse("ticket").unwrap(),
             BTreeMap::from([("id".to_owned(), rule)]),
         )]),
-        outcomes_max,
-        outcomes_keep_ms: 500,
+        dedup: DedupLimits { bytes_max: remembered * 48, keep_ms: 500 },
     }))
 }
 
@@ -172,7 +171,7 @@ fn any_command() -> impl Strategy<Value = Drawn> {
             let mode = if append { RestoreMode::Append } else { RestoreMode::Replace };
             Drawn::Restore(branch, back, mode)
         }),
-        1 => (branch(), 5..60_u32)
+        1 => (branch(), 5..60_u64)
             .prop_map(|(branch, max)| Drawn::New(branch, definition(branch, max))),
     ]
 }

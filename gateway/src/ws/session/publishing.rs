@@ -88,11 +88,10 @@ impl Session {
     /// request after a reload; else an id holds for this socket only.
     pub(super) fn name(&mut self, request: Option<String>) -> CommandId {
         match request {
-            Some(request) => CommandId { session: self.client().to_owned(), request },
+            Some(request) => CommandId::of_client(self.client(), request),
             None => {
                 self.unnamed += 1;
-                let session = format!("{}/unnamed", self.id);
-                CommandId { session, request: self.unnamed.to_string() }
+                CommandId::server_named(format!("{}/{}", self.id, self.unnamed))
             }
         }
     }

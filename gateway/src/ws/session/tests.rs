@@ -40,6 +40,7 @@ impl Story {
                 validation: Validation::Lenient,
                 version_rule: VersionRule::Next,
                 seed: None,
+                dedup: model::DedupLimits::default(),
             })
         };
         let id = |id: &str| ModuleId::parse(id).unwrap();
@@ -346,7 +347,7 @@ fn a_client_that_names_itself_may_repeat_a_request_after_a_reload() {
     assert_eq!(story.says(&publish("pos", "a")), ["submit till-7/a to remal:pos"]);
     let unnamed = r#"{"type":"client:publish","moduleId":"stock","table":"t"}"#;
     assert_eq!(story.says(unnamed), ["follow stock as 2"], "not yet: it would miss its event");
-    assert_eq!(story.followed(2, "stock", 0), ["open 2", "submit s-1/unnamed/1 to remal:stock"]);
+    assert_eq!(story.followed(2, "stock", 0), ["open 2", "submit @server/s-1/1 to remal:stock"]);
 }
 
 #[test]

@@ -1,0 +1,386 @@
+//! Canonical: bytes that are equal for whatever means the same, however it was written.
+//!
+//! The members of every object are put in one order, and a number is its value: `1.0`, `1` and `1e0`
+//! are equal, as a client that writes its request anew may send any of them. A number of more than
+//! 28 digits is its text. Nothing reads these bytes back; they are only hashed.
+
+use rust_decimal::Decimal;
+use serde::ser::{self, Serialize};
+
+use crate::delta::Hash;
+use crate::value::Number;
+
+/// Names what a value means: two have the same hash where they differ only in how they are written.
+pub fn hash<T: Serialize>(value: &T) -> Hash {
+    Hash(*blake3::hash(&bytes(value)).as_bytes())
+}
+
+/// The canonical bytes of a value.
+///
+/// # Panics
+/// When a type cannot be written at all: none of ours refuses.
+pub(crate) fn bytes<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut writer = Writer(Vec::with_capacity(256));
+    value.serialize(&mut writer).expect("our types can all be written");
+    writer.0
+}
+
+struct Writer(Vec<u8>);
+
+/// A type's own complaint while it is written.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refused(String);
+
+impl ser::Error for Refused {
+    fn custom<T: std::fmt::Display>(reason: T) -> Self {
+        Self(reason.to_string())
+    }
+}
+
+impl Writer {
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) -> Result<(), Refused> {
+        self.0.extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    fn put_text(&mut self, text: &[u8]) -> Result<(), Refused> {
+        self.put((text.len() as u64).to_le_bytes())?;
+        self.0.extend_from_slice(text);
+        Ok(())
+    }
+}
+
+/// The items of a list, tuple or struct: their number comes last.
+struct Items<'a> {
+    writer: &'a mut Writer,
+    count: u64,
+}
+
+impl Items<'_> {
+    fn item<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), Refused> {
+        self.count += 1;
+        item.serialize(&mut *self.writer)
+    }
+
+    fn finish(self) -> Result<(), Refused> {
+        self.writer.put(self.count.to_le_bytes())
+    }
+}
+
+/// The members of a map, put in order at its end.
+struct Members<'a> {
+    writer: &'a mut Writer,
+    /// Where each member begins.
+    starts: Vec<usize>,
+}
+
+impl<'a> ser::Serializer for &'a mut Writer {
+    type Ok = ();
+    type Error = Refused;
+    type SerializeSeq = Items<'a>;
+    type SerializeTuple = Items<'a>;
+    type SerializeTupleStruct = Items<'a>;
+    type SerializeTupleVariant = Items<'a>;
+    type SerializeMap = Members<'a>;
+    type SerializeStruct = Items<'a>;
+    type SerializeStructVariant = Items<'a>;
+
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+
+    fn serialize_bool(self, value: bool) -> Result<(), Refused> {
+        self.put([u8::from(value)])
+    }
+
+    fn serialize_i8(self, value: i8) -> Result<(), Refused> {
+        self.serialize_i64(value.into())
+    }
+
+    fn serialize_i16(self, value: i16) -> Result<(), Refused> {
+        self.serialize_i64(value.into())
+    }
+
+    fn serialize_i32(self, value: i32) -> Result<(), Refused> {
+        self.serialize_i64(value.into())
+    }
+
+    fn serialize_i64(self, value: i64) -> Result<(), Refused> {
+        self.put(value.to_le_bytes())
+    }
+
+    fn serialize_u8(self, value: u8) -> Result<(), Refused> {
+        self.serialize_u64(value.into())
+    }
+
+    fn serialize_u16(self, value: u16) -> Result<(), Refused> {
+        self.serialize_u64(value.into())
+    }
+
+    fn serialize_u32(self, value: u32) -> Result<(), Refused> {
+        self.serialize_u64(value.into())
+    }
+
+    fn serialize_u64(self, value: u64) -> Result<(), Refused> {
+        self.put(value.to_le_bytes())
+    }
+
+    fn serialize_f32(self, value: f32) -> Result<(), Refused> {
+        self.put(value.to_bits().to_le_bytes())
+    }
+
+    fn serialize_f64(self, value: f64) -> Result<(), Refused> {
+        self.put(value.to_bits().to_le_bytes())
+    }
+
+    fn serialize_char(self, value: char) -> Result<(), Refused> {
+        self.put(u32::from(value).to_le_bytes())
+    }
+
+    fn serialize_str(self, text: &str) -> Result<(), Refused> {
+        self.put_text(text.as_bytes())
+    }
+
+    fn serialize_bytes(self, bytes: &[u8]) -> Result<(), Refused> {
+        self.put_text(bytes)
+    }
+
+    fn serialize_none(self) -> Result<(), Refused> {
+        self.put([0])
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Refused> {
+        self.put([1])?;
+        value.serialize(self)
+    }
+
+    fn serialize_unit(self) -> Result<(), Refused> {
+        Ok(())
+    }
+
+    fn serialize_unit_struct(self, _: &'static str) -> Result<(), Refused> {
+        Ok(())
+    }
+
+    fn serialize_unit_variant(
+        self,
+        _: &'static str,
+        place: u32,
+        _: &'static str,
+    ) -> Result<(), Refused> {
+        self.put(place.to_le_bytes())
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Result<(), Refused> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        place: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Result<(), Refused> {
+        self.put(place.to_le_bytes())?;
+        let start = self.0.len();
+        value.serialize(&mut *self)?;
+        if (name, variant) == crate::value::PACKED_NUMBER {
+            // What was just written is the number's text behind its length.
+            let text = String::from_utf8_lossy(&self.0[start + 8..]).into_owned();
+            self.0.truncate(start);
+            self.put_text(value_of(text).as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn serialize_seq(self, _: Option<usize>) -> Result<Items<'a>, Refused> {
+        Ok(Items { writer: self, count: 0 })
+    }
+
+    fn serialize_tuple(self, _: usize) -> Result<Items<'a>, Refused> {
+        Ok(Items { writer: self, count: 0 })
+    }
+
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Items<'a>, Refused> {
+        Ok(Items { writer: self, count: 0 })
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        place: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Items<'a>, Refused> {
+        self.put(place.to_le_bytes())?;
+        Ok(Items { writer: self, count: 0 })
+    }
+
+    fn serialize_map(self, _: Option<usize>) -> Result<Members<'a>, Refused> {
+        Ok(Members { writer: self, starts: Vec::new() })
+    }
+
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Items<'a>, Refused> {
+        Ok(Items { writer: self, count: 0 })
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        place: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Items<'a>, Refused> {
+        self.put(place.to_le_bytes())?;
+        Ok(Items { writer: self, count: 0 })
+    }
+}
+
+/// A number's value, if it has at most 28 digits; else its text.
+fn value_of(text: String) -> String {
+    match Number::parse(&text).and_then(|number| number.to_decimal()) {
+        Some(decimal) if decimal.is_zero() => Decimal::ZERO.to_string(),
+        Some(decimal) => decimal.normalize().to_string(),
+        None => text,
+    }
+}
+
+macro_rules! items {
+    ($($trait:ident $method:ident;)*) => {
+        $(impl ser::$trait for Items<'_> {
+            type Ok = ();
+            type Error = Refused;
+
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+                self.item(value)
+            }
+
+            fn end(self) -> Result<(), Refused> {
+                self.finish()
+            }
+        })*
+    };
+}
+
+items! {
+    SerializeSeq serialize_element;
+    SerializeTuple serialize_element;
+    SerializeTupleStruct serialize_field;
+    SerializeTupleVariant serialize_field;
+}
+
+macro_rules! fields {
+    ($($trait:ident)*) => {
+        $(impl ser::$trait for Items<'_> {
+            type Ok = ();
+            type Error = Refused;
+
+            fn serialize_field<T: Serialize + ?Sized>(
+                &mut self,
+                _: &'static str,
+                value: &T,
+            ) -> Result<(), Refused> {
+                self.item(value)
+            }
+
+            fn end(self) -> Result<(), Refused> {
+                self.finish()
+            }
+        })*
+    };
+}
+
+fields!(SerializeStruct SerializeStructVariant);
+
+impl ser::SerializeMap for Members<'_> {
+    type Ok = ();
+    type Error = Refused;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Refused> {
+        self.starts.push(self.writer.0.len());
+        key.serialize(&mut *self.writer)
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+        value.serialize(&mut *self.writer)
+    }
+
+    fn end(self) -> Result<(), Refused> {
+        let count = self.starts.len() as u64;
+        if let Some(first) = self.starts.first().copied() {
+            let written = self.writer.0.split_off(first);
+            let ends = self.starts.iter().skip(1).map(|next| next - first).chain([written.len()]);
+            let mut members: Vec<&[u8]> = self
+                .starts
+                .iter()
+                .zip(ends)
+                .map(|(start, end)| &written[start - first..end])
+                .collect();
+            members.sort_unstable();
+            members.iter().for_each(|member| self.writer.0.extend_from_slice(member));
+        }
+        self.writer.put(count.to_le_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::Value;
+
+    fn of(json: &str) -> Vec<u8> {
+        bytes(&Value::from_json(json.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn the_order_of_members_does_not_count_at_any_depth() {
+        let one = of(r#"{"a":1,"b":[{"x":true,"y":{"p":null,"q":"r"}}]}"#);
+        let two = of(r#"{"b":[{"y":{"q":"r","p":null},"x":true}],"a":1}"#);
+        assert_eq!(one, two);
+    }
+
+    #[test]
+    fn the_order_of_items_does() {
+        assert_ne!(of("[1,2]"), of("[2,1]"));
+    }
+
+    #[test]
+    fn a_number_is_its_value() {
+        for (one, two) in [("1.0", "1"), ("1e2", "100.00"), ("-0", "0.0"), ("0.10", "0.1")] {
+            assert_eq!(of(one), of(two), "{one} {two}");
+        }
+    }
+
+    #[test]
+    fn what_differs_has_other_bytes() {
+        let all = [
+            "1",
+            "2",
+            r#""1""#,
+            "null",
+            "false",
+            "true",
+            "[]",
+            "{}",
+            "[[]]",
+            "[[],[]]",
+            r#"{"a":1}"#,
+            r#"{"a":"1"}"#,
+            r#"{"a":1,"b":1}"#,
+            r#"{"b":1}"#,
+            r#"["a"]"#,
+            r#"["a",""]"#,
+            r#"["","a"]"#,
+            "0.10000000000000000000000000000000000001",
+            "0.10000000000000000000000000000000000002",
+        ];
+        let distinct: std::collections::BTreeSet<_> = all.iter().map(|json| of(json)).collect();
+        assert_eq!(distinct.len(), all.len());
+    }
+}

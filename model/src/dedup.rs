@@ -1,0 +1,236 @@
+//! Dedup: what was decided about every command of late, so that a retry gets the same answer
+//! (decision record 13).
+//!
+//! Two queues. What clients named is kept as long as the definition says, by the log's own uptime;
+//! what servers named for them is kept a minute, because nobody can repeat it later. Both share one
+//! bound in bytes. At the bound server-named decisions go first, then the oldest of clients that
+//! are over an hour old; only then is a new command refused, and told when room comes.
+
+mod entry;
+mod index;
+mod queue;
+
+use std::sync::Arc;
+
+use imbl::Vector;
+use serde::{Deserialize, Serialize};
+
+use crate::codec;
+use crate::ids::{CommandId, Offset};
+use crate::limits::{
+    DEDUP_DISPLACED_AT_ONCE, DEDUP_ENTRY_BYTES, DEDUP_GIVE_WAY_MS, DEDUP_SERVER_KEEP_MIN_MS,
+    DEDUP_SERVER_KEEP_MS, EVICTIONS_PER_COMMAND, REFUSAL_CODES_MAX,
+};
+use crate::outcome::Reserved;
+use crate::reject::Reject;
+
+pub(crate) use entry::{ENTRY_BYTES, Entry, PayloadHash, payload_hash};
+pub(crate) use queue::Queue;
+
+/// How much a branch:module remembers of what it decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DedupLimits {
+    /// Most bytes the decisions may take, at 48 an entry; new commands are refused with
+    /// `outcomes-full` (429) when nothing may give way.
+    pub bytes_max: u64,
+    /// How long what a client named is kept at least, in milliseconds of log uptime.
+    pub keep_ms: u64,
+}
+
+impl Default for DedupLimits {
+    /// Four million entries, 24 hours.
+    fn default() -> Self {
+        Self { bytes_max: 4_000_000 * DEDUP_ENTRY_BYTES as u64, keep_ms: 24 * 3600 * 1000 }
+    }
+}
+
+/// How full a branch:module's dedup table is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DedupUse {
+    /// Decisions remembered.
+    pub entries: u64,
+    /// Bytes they count for.
+    pub bytes: u64,
+    /// How many decisions of clients gave way before their time, ever.
+    pub displaced: u64,
+}
+
+/// The decisions of one branch:module.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Dedup {
+    /// What clients named.
+    pub(crate) client: Queue,
+    /// What servers named.
+    pub(crate) server: Queue,
+    /// How many of the clients' gave way before their time, ever.
+    pub(crate) displaced: u64,
+    /// The codes of refusals, in the order they first came; entries know their places.
+    pub(crate) codes: Vector<Arc<str>>,
+}
+
+/// What was decided, as whoever repeats a command is answered.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Decided {
+    Events { first: Offset, count: u32 },
+    Reserved(Reserved),
+    Rejected(Reject),
+}
+
+/// A decision found by its id.
+pub(crate) struct Found<'a> {
+    dedup: &'a Dedup,
+    queue: &'a Queue,
+    serial: u64,
+    entry: &'a Entry,
+}
+
+impl Found<'_> {
+    /// Whether it was about the same content.
+    pub(crate) fn is_about(&self, payload: PayloadHash) -> bool {
+        self.entry.payload == payload
+    }
+
+    pub(crate) fn decided(&self) -> Decided {
+        match self.entry.decision() {
+            entry::Decision::Events { first, count } => Decided::Events { first, count },
+            entry::Decision::Reserved => match self.queue.reserved(self.serial) {
+                Some(reserved) => Decided::Reserved(reserved),
+                // Kept as long as its entry: only a defect loses it.
+                None => Decided::Rejected(Reject::Defect),
+            },
+            entry::Decision::Rejected { code } => {
+                let earlier = || {
+                    let code = self.dedup.codes.get(code as usize);
+                    Reject::Earlier { code: code.map_or("request-refused", |code| code).to_owned() }
+                };
+                Decided::Rejected(self.queue.refusal(self.serial).unwrap_or_else(earlier))
+            }
+        }
+    }
+}
+
+impl Dedup {
+    pub(crate) fn get(&self, id: &CommandId) -> Option<Found<'_>> {
+        let queue = if id.is_server_named() { &self.server } else { &self.client };
+        let (serial, entry) = queue.get(&entry::id_hash(id))?;
+        Some(Found { dedup: self, queue, serial, entry })
+    }
+
+    pub(crate) fn remember(
+        &mut self,
+        id: &CommandId,
+        payload: PayloadHash,
+        uptime_ms: u64,
+        decided: &Decided,
+    ) {
+        let (decision, beside) = match decided {
+            Decided::Events { first, count } => {
+                (entry::Decision::Events { first: *first, count: *count }, None)
+            }
+            Decided::Reserved(reserved) => {
+                (entry::Decision::Reserved, Some((codec::encode(reserved), false)))
+            }
+            Decided::Rejected(reject) => {
+                let code = self.place_of_code(reject.code());
+                (entry::Decision::Rejected { code }, Some((codec::encode(reject), true)))
+            }
+        };
+        let queue = if id.is_server_named() { &mut self.server } else { &mut self.client };
+        let serial = queue.push(Entry::new(id, payload, uptime_ms, decision));
+        if let Some((bytes, is_refusal)) = beside {
+            queue.keep_beside(serial, bytes.into(), is_refusal);
+        }
+    }
+
+    /// Codes are few; past a bound they are not told apart any more.
+    fn place_of_code(&mut self, code: &str) -> u32 {
+        let place = self.codes.iter().position(|known| **known == *code);
+        let place = place.unwrap_or_else(|| {
+            if self.codes.len() < REFUSAL_CODES_MAX {
+                self.codes.push_back(code.into());
+                return self.codes.len() - 1;
+            }
+            REFUSAL_CODES_MAX // Nothing is found there.
+        });
+        u32::try_from(place).unwrap_or(u32::MAX)
+    }
+
+    /// Forgets a few of what was kept long enough, and, where the bound in bytes is met, what may
+    /// give way. Gives how many gave way before their time.
+    ///
+    /// # Errors
+    /// After how many milliseconds of log uptime room comes, where there is none now.
+    pub(crate) fn make_room(&mut self, limits: &DedupLimits, uptime_ms: u64) -> Result<u64, u64> {
+        for _ in 0..EVICTIONS_PER_COMMAND {
+            let server = pop_over(&mut self.server, uptime_ms, server_keep(limits));
+            let client = pop_over(&mut self.client, uptime_ms, limits.keep_ms);
+            if !server && !client {
+                break;
+            }
+        }
+        let mut displaced = 0;
+        for _ in 0..DEDUP_DISPLACED_AT_ONCE {
+            if self.has_room(limits) {
+                break;
+            }
+            // Nobody repeats what a server named once its request is over.
+            if pop_over(&mut self.server, uptime_ms, server_give_way(limits)) {
+                continue;
+            }
+            if !pop_over(&mut self.client, uptime_ms, give_way(limits)) {
+                break;
+            }
+            displaced += 1;
+        }
+        self.displaced += displaced;
+        if self.has_room(limits) { Ok(displaced) } else { Err(self.room_comes(limits, uptime_ms)) }
+    }
+
+    fn has_room(&self, limits: &DedupLimits) -> bool {
+        let bytes = self.client.bytes() + self.server.bytes();
+        bytes + DEDUP_ENTRY_BYTES as u64 <= limits.bytes_max
+    }
+
+    /// When the next entry may give way.
+    fn room_comes(&self, limits: &DedupLimits, uptime_ms: u64) -> u64 {
+        let wait = |queue: &Queue, keep_ms: u64| {
+            queue.oldest().map(|oldest| keep_ms.saturating_sub(oldest.age_ms(uptime_ms)))
+        };
+        let server = wait(&self.server, server_give_way(limits));
+        let client = wait(&self.client, give_way(limits));
+        // Without entries no room ever comes: the bound is below one entry.
+        server.into_iter().chain(client).min().unwrap_or(limits.keep_ms)
+    }
+
+    pub(crate) fn used(&self) -> DedupUse {
+        DedupUse {
+            entries: (self.client.len() + self.server.len()) as u64,
+            bytes: self.client.bytes() + self.server.bytes(),
+            displaced: self.displaced,
+        }
+    }
+}
+
+/// Forgets the oldest if it is so old.
+fn pop_over(queue: &mut Queue, uptime_ms: u64, keep_ms: u64) -> bool {
+    let over = queue.oldest().is_some_and(|oldest| oldest.age_ms(uptime_ms) >= keep_ms);
+    if over {
+        queue.pop();
+    }
+    over
+}
+
+fn give_way(limits: &DedupLimits) -> u64 {
+    limits.keep_ms.min(DEDUP_GIVE_WAY_MS)
+}
+
+fn server_keep(limits: &DedupLimits) -> u64 {
+    limits.keep_ms.min(DEDUP_SERVER_KEEP_MS)
+}
+
+fn server_give_way(limits: &DedupLimits) -> u64 {
+    limits.keep_ms.min(DEDUP_SERVER_KEEP_MIN_MS)
+}
+
+#[cfg(test)]
+mod tests;
