@@ -69,9 +69,30 @@ pub trait Branches: Send + Sync + 'static {
     /// logs are walked too, from the oldest event held. Takes as long as reading all of that does.
     fn replicas(&self, verify: bool) -> BoxFuture<'static, LocalReplicas>;
 
-    /// Whether this node can serve: formed, leaders known, not draining. The text says what is
-    /// missing.
-    fn ready(&self) -> Result<(), String>;
+    /// Whether this node can serve: formed, a majority of each partition at work, not draining.
+    ///
+    /// # Errors
+    /// What is missing.
+    fn ready(&self) -> Result<(), NotReady>;
+}
+
+/// Why a node does not serve now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct NotReady {
+    /// Stable: `draining`, `forming`, `definitions-missing`, `no-majority`.
+    pub reason: &'static str,
+    /// In words.
+    pub message: String,
+    /// Partitions that have no majority at work, of those this node serves.
+    pub without_leader: usize,
+}
+
+impl NotReady {
+    /// For a reason that is not about partitions.
+    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), without_leader: 0 }
+    }
 }
 
 /// Why a request has no outcome.

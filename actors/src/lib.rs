@@ -35,8 +35,8 @@ mod tests;
 mod topics;
 
 pub use door::{
-    Branches, ChangeError, Cursor, Deltas, Follow, FollowItem, Listening, Post, RouteError,
-    SharedDelta,
+    Branches, ChangeError, Cursor, Deltas, Follow, FollowItem, Listening, NotReady, Post,
+    RouteError, SharedDelta,
 };
 pub use peers::{Inbox, Lane, PeerError, Peers};
 pub use root::{Config, Running, StartError, start};

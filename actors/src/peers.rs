@@ -10,8 +10,8 @@ pub use raft::{Lane, NetworkError as PeerError};
 
 /// Carries messages to the actors of other nodes.
 pub trait Peers: Send + Sync + 'static {
-    /// Sends a message and waits for its answer. Answers larger than a frame travel in pieces on
-    /// `Lane::Bulk`; the other lanes refuse more than 4 MiB.
+    /// Sends a message and waits for its answer. Messages of more than 4 MiB need `Lane::Bulk`;
+    /// answers of any size that is ever given come back whatever the lane of their call was.
     fn call(
         &self,
         to: NodeId,

@@ -15,6 +15,7 @@ use crate::peers::Peers;
 use crate::reach::Reach;
 use crate::router::changes::Changes;
 use crate::router::{Partitions, Parts, Router};
+use crate::status::FileBudget;
 
 /// How long a drain waits for other nodes to take the lead.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -36,6 +37,8 @@ pub struct Config {
     pub peers: Arc<dyn Peers>,
     /// What an operator should know about how this node was started.
     pub warnings: Vec<String>,
+    /// How this process shares out its open files, if it has seen to that.
+    pub files: Option<FileBudget>,
 }
 
 /// Why this room did not start.
@@ -77,6 +80,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         reach: Arc::clone(&reach),
         changes: changes.clone(),
         warnings: config.warnings,
+        files: config.files,
         brought: config.entries.iter().map(|entry| entry.id.clone()).collect(),
         feeds: Feeds::default(),
     });

@@ -14,12 +14,27 @@ pub struct ClusterStatus {
     pub placement_epoch: u64,
     /// What an operator should know now, in words: `open to all`, `no leader for 3 partitions`.
     pub warnings: Vec<String>,
+    /// How the answering node shares out its open files, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<FileBudget>,
     /// All nodes.
     pub nodes: Vec<NodeStatus>,
     /// All partitions; group 0 is not among them.
     pub partitions: Vec<PartitionStatus>,
     /// The branches that exist or are configured.
     pub branches: Vec<BranchStatus>,
+}
+
+/// How a process shares out its open files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FileBudget {
+    /// How many it may have (`RLIMIT_NOFILE`).
+    pub file_limit: u64,
+    /// How many are kept for the log, checkpoints, the store and peers.
+    pub reserved: u64,
+    /// Connections of clients at once; the next wait in the system's queue.
+    pub connections_max: u64,
 }
 
 /// One node.

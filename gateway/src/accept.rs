@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::ServiceExt as _;
 
 use crate::intake::{Connections, Metered};
-use crate::limits::{ACCEPT_AGAIN_AFTER, CONNECTIONS_MAX, Limits};
+use crate::limits::{ACCEPT_AGAIN_AFTER, Limits};
 
 /// Serves these routes until `stop`, then finishes what is under way within the time to drain.
 ///
@@ -34,7 +34,7 @@ pub(crate) async fn serve(
     limits: &Limits,
 ) -> io::Result<()> {
     let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Arc::new(Semaphore::new(limits.connections_max));
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = tokio::select! {

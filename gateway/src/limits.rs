@@ -118,6 +118,9 @@ pub const GOODBYE_MAX: Duration = Duration::from_secs(1);
 pub struct Limits {
     /// Sockets at once; the next is refused with 503.
     pub sockets_max: usize,
+    /// Connections at once, sockets among them; the next waits in the system's queue. A node sets
+    /// it to what its open files leave.
+    pub connections_max: usize,
     /// Frames queued for one socket, besides snapshots. Full: its streams are not pulled.
     pub outbox_frames_max: usize,
     /// The same in bytes.
@@ -144,6 +147,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             sockets_max: 20_000,
+            connections_max: CONNECTIONS_MAX,
             outbox_frames_max: 256,
             outbox_bytes_max: 1024 * 1024,
             snapshot_bytes_max: 512 * 1024 * 1024,

@@ -187,19 +187,6 @@ fn write(dir: &Path, file: &Path, node: &NodeFile) -> std::io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Lets this process have as many open files as it may: every client is one.
-pub fn raise_open_files() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current == limit.maximum {
-        return;
-    }
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::debug!(%error, "the number of open files stays as it is");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

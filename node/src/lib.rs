@@ -13,6 +13,7 @@ pub mod boot;
 pub mod catalogue;
 pub mod cli;
 pub mod config;
+pub mod file_limit;
 mod files;
 pub mod limits;
 mod node;

@@ -11,8 +11,24 @@ pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const BULK_PIECE_BYTES_MAX: usize = 256 * 1024;
 /// Longest message on the bulk connection, all pieces together.
 pub const BULK_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Bytes of unfinished bulk messages kept for one connection; a peer that exceeds it is cut.
-pub const BULK_UNFINISHED_BYTES_MAX: usize = 2 * BULK_MESSAGE_BYTES_MAX;
+/// Longest answer to a call, on either connection: a module's snapshot of the largest size that is
+/// sent to a client (512 MiB as JSON), and half as much. Longer ones fail by name.
+pub const ANSWER_BYTES_MAX: usize = 768 * 1024 * 1024;
+/// Answers above this size travel in pieces, whatever lane their call came in, and wait for room.
+pub const LARGE_ANSWER_BYTES: usize = 1024 * 1024;
+/// Bytes of large answers on their way over one connection at once: the longest, or many; more
+/// wait for their turn.
+pub const LARGE_ANSWERS_BYTES_AT_ONCE: usize = ANSWER_BYTES_MAX;
+/// The unit in which that room is counted.
+pub const ROOM_UNIT_BYTES: usize = 64 * 1024;
+/// Calls of the bulk lane of one connection worked on at once; more wait before they begin, so
+/// that the answers held in memory have a bound.
+pub const BULK_CALLS_AT_ONCE: usize = 64;
+/// How long a call waits for the next piece of an answer that is coming, if its own deadline is
+/// sooner.
+pub const NEXT_PIECE_MAX: Duration = Duration::from_secs(4);
+/// Bytes of unfinished messages kept for one connection; a peer that exceeds it is cut.
+pub const UNFINISHED_BYTES_MAX: usize = 2 * BULK_MESSAGE_BYTES_MAX + LARGE_ANSWERS_BYTES_AT_ONCE;
 /// What the kernel may hold unsent of one connection: so much of a bulk transfer is ahead of a
 /// heartbeat at the line.
 pub const SEND_BUFFER_BYTES: usize = 1024 * 1024;
@@ -84,3 +100,14 @@ pub const METRICS_UPKEEP_EVERY: Duration = Duration::from_secs(10);
 pub const GATEWAY_STOP_MAX: Duration = Duration::from_secs(20);
 /// How much of a file for browsers is read at once, in bytes: what a slow client holds of it.
 pub const STATIC_PIECE_BYTES: usize = 64 * 1024;
+/// Open files kept for the log, checkpoints, the store and the process itself, before any client:
+/// a small log's segments (16), checkpoints written and read at once (8), the store (8), files for
+/// browsers being read (16), listeners, timers and the rest (24), and as many again to be safe.
+pub const FILES_RESERVED: u64 = 96;
+/// Open files kept for one peer: two connections, and two while they are made anew.
+pub const FILES_PER_PEER: u64 = 4;
+/// One part in so many of all files is kept besides: where there are many files there is much data,
+/// and a long log has many segments.
+pub const FILES_RESERVED_PART: u64 = 16;
+/// Fewest connections a node is started for.
+pub const CONNECTIONS_MIN: u64 = 16;

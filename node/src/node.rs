@@ -13,6 +13,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use actors::status::FileBudget;
 use actors::{Branches, Running};
 use gateway::{Files, Gateway, GatewayConfig};
 use model::NodeRecord;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::boot::{BootError, DataDir};
 use crate::catalogue::{self, CatalogueError, Loaded};
 use crate::config::{CatalogueSource, Config};
+use crate::file_limit::{self, TooFewFiles};
 use crate::files::StaticFiles;
 use crate::limits::{BOOK_EVERY, GATEWAY_STOP_MAX, METRICS_UPKEEP_EVERY};
 use crate::peer::{AddressBook, PeerAddress, PeerConfig, PeerLink, Plain};
@@ -46,6 +48,9 @@ pub enum StartError {
         /// What to do.
         advice: String,
     },
+    /// It may have too few open files.
+    #[error(transparent)]
+    OpenFiles(#[from] TooFewFiles),
     /// Its data directory is refused.
     #[error(transparent)]
     Data(#[from] BootError),
@@ -156,6 +161,8 @@ impl Node {
         tracing::info!(%config, "configured");
         let metrics = telemetry::metrics();
         let is_open = config.open_addresses().next().is_some();
+        // Before anything is opened: what is not enough now is not enough later.
+        let files_budget = file_limit::budget(file_limit::raise_open_files(), config.peers.len())?;
 
         let threads = Threads::start().map_err(StartError::Doors)?;
         let data = DataDir::open(&config.data, config.node, &config.cluster)?;
@@ -172,7 +179,13 @@ impl Node {
             transport: Arc::new(Plain),
         })
         .map_err(StartError::Link)?;
-        let upper = Upper { config: &config, http: http_address, data: &data, link: &link };
+        let upper = Upper {
+            config: &config,
+            http: http_address,
+            data: &data,
+            link: &link,
+            files: files_budget,
+        };
         let (groups, actors) = match Box::pin(upper.start(loaded, on_fatal)).await {
             Ok(started) => started,
             Err(error) => {
@@ -196,15 +209,7 @@ impl Node {
                 upkeep.run_upkeep();
             }
         }));
-        let mut doors = GatewayConfig {
-            open_to_all: is_open,
-            allowed_origins: config.allowed_origins.clone(),
-            checks_host: http_address.ip().is_loopback(),
-            advertised: config.advertise.clone(),
-            files,
-            ..GatewayConfig::new(&config.name)
-        };
-        doors.limits.snapshot_bytes_max = config.snapshot_bytes_max;
+        let doors = gateway_config(&config, files, files_budget, is_open);
         let gateway = Gateway::new(doors, router, metrics);
         let closing = CancellationToken::new();
         let closed = closing.clone().cancelled_owned();
@@ -271,6 +276,19 @@ impl Node {
     }
 }
 
+/// What the gateway is told: connections up to what the open files leave.
+fn gateway_config(
+    config: &Config,
+    files: Option<Arc<dyn Files>>,
+    budget: FileBudget,
+    open_to_all: bool,
+) -> GatewayConfig {
+    let mut told = GatewayConfig { open_to_all, files, ..GatewayConfig::new(&config.name) };
+    let connections = usize::try_from(budget.connections_max).unwrap_or(usize::MAX);
+    told.limits.connections_max = told.limits.connections_max.min(connections);
+    told
+}
+
 /// The threads that serve clients. They are apart from those that keep the cluster together, so
 /// that no amount of requests delays a heartbeat; without clients they sleep.
 struct Threads(Option<tokio::runtime::Runtime>);
@@ -305,6 +323,7 @@ struct Upper<'a> {
     http: SocketAddr,
     data: &'a DataDir,
     link: &'a PeerLink,
+    files: FileBudget,
 }
 
 impl Upper<'_> {
@@ -329,6 +348,7 @@ impl Upper<'_> {
             groups: groups.clone(),
             peers: Arc::new(self.link.clone()),
             warnings: config.warnings(),
+            files: Some(self.files),
         })
         .await;
         match started {

@@ -13,7 +13,7 @@ use model::{NodeId, ReplicaId};
 use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::RaftError;
-use openraft::raft::{AppendEntriesRequest, SnapshotResponse};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -131,7 +131,7 @@ impl Inbox {
         }
         let Some(turn) = turn else {
             let answer = self.raft.append_entries(request).await;
-            return answer.map(Response::Append).map_err(stopped);
+            return self.appended(answer);
         };
         if !self.turns.wait(from, turn, self.patience).await {
             return Err(Refusal::OutOfTurn);
@@ -144,6 +144,17 @@ impl Inbox {
             Some(answer) => answer,
             None => appending.await,
         };
+        self.appended(answer)
+    }
+
+    /// Notes that a leader was heard, unless it is one of an earlier term.
+    fn appended(
+        &self,
+        answer: Result<AppendEntriesResponse<Types>, RaftError<Types>>,
+    ) -> Result<Response, Refusal> {
+        if !matches!(answer, Ok(AppendEntriesResponse::HigherVote(_)) | Err(_)) {
+            self.replica.hear_leader();
+        }
         answer.map(Response::Append).map_err(stopped)
     }
 

@@ -119,3 +119,13 @@ pub const RETRY_AFTER: Duration = Duration::from_millis(200);
 pub const CLOSE_LOOK: Duration = Duration::from_millis(5);
 /// See [`CLOSE_LOOK`].
 pub const CLOSE_LOOKS: u32 = 1000;
+
+/// After this long without a sign of its leader (or, of a leader, of a quorum) a replica says that
+/// its group has no majority: above what an election takes, so that a failover is not told as one,
+/// and short enough to be told within two seconds.
+pub const LEADER_SILENCE_MAX: Duration = Duration::from_millis(1_500);
+/// How long a file that cannot be opened for want of files or memory is tried again at once, by a
+/// thread that may block; past it the caller does what it does on a full disk.
+pub const SHORTAGE_WAIT: Duration = Duration::from_millis(500);
+/// Pause between two such tries.
+pub const SHORTAGE_PAUSE: Duration = Duration::from_millis(20);

@@ -9,6 +9,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use model::codec;
 use model::mutant::{self, Mutant};
@@ -16,6 +17,7 @@ use openraft::EntryPayload;
 use openraft::storage::ApplyResponder;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::consensus::{Entry, LogEntry, LogId, Reply, StoredMembership, Types, term_of};
 use crate::disk::{CheckpointError, CheckpointMeta, Checkpoints, GroupKey, GroupStore, Pinned};
@@ -46,6 +48,8 @@ pub(crate) struct Replica {
     due_at: AtomicU64,
     due_min: u64,
     failure: Mutex<Option<Fatal>>,
+    /// When a leader was last heard here; at first, when this replica started.
+    heard_leader: Mutex<Instant>,
     /// Somebody else would be helped by a checkpoint of this replica.
     nudged: AtomicBool,
     /// Rung when the keeper has something to do.
@@ -90,6 +94,7 @@ impl Replica {
             due_at: AtomicU64::new(jittered(due_min, key)),
             due_min,
             failure: Mutex::new(None),
+            heard_leader: Mutex::new(Instant::now()),
             nudged: AtomicBool::new(false),
             bell,
         }
@@ -97,6 +102,16 @@ impl Replica {
 
     pub(crate) fn applied(&self) -> watch::Receiver<Applied> {
         self.applied.subscribe()
+    }
+
+    /// A leader this replica accepts was heard.
+    pub(crate) fn hear_leader(&self) {
+        *self.heard_leader.lock() = Instant::now();
+    }
+
+    /// How long no leader was heard.
+    pub(crate) fn leader_silence(&self) -> Duration {
+        self.heard_leader.lock().elapsed()
     }
 
     /// What openraft asks first.

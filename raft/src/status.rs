@@ -24,10 +24,12 @@ use crate::types::GroupStatus;
 pub(crate) fn read(raft: &Raft<Types, Applier>, replica: &Replica) -> GroupStatus {
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
-    translate(&metrics, replica)
+    // Where elections are slower than usual, so is what is taken for silence.
+    let patience = Duration::from_millis(raft.config().election_timeout_max) * 5 / 2;
+    translate(&metrics, replica, patience)
 }
 
-fn translate(metrics: &Metrics, replica: &Replica) -> GroupStatus {
+fn translate(metrics: &Metrics, replica: &Replica, patience: Duration) -> GroupStatus {
     let membership = metrics.membership_config.membership();
     let voters: Vec<u64> = membership.voter_ids().collect();
     let members: BTreeMap<_, _> = membership
@@ -49,6 +51,14 @@ fn translate(metrics: &Metrics, replica: &Replica) -> GroupStatus {
         .map(|(&id, matching)| (ReplicaId(id), behind(matching.as_ref().map(|log| log.index))))
         .collect();
     let acked = metrics.last_quorum_acked.filter(|_| is_leader);
+    let since_quorum = acked.map(|at| at.elapsed());
+    let recent = |since: Duration| since < limits::LEADER_SILENCE_MAX.max(patience);
+    let has_quorum = match leader {
+        // Alone it is its own majority, and asks nobody.
+        Some(_) if is_leader => voters.len() <= 1 || since_quorum.is_some_and(recent),
+        Some(_) => recent(replica.leader_silence()),
+        None => false,
+    };
     let stopped = metrics.running_state.as_ref().err().map(|error| Fatal(error.to_string()));
     GroupStatus {
         replica: ReplicaId(metrics.id),
@@ -63,7 +73,8 @@ fn translate(metrics: &Metrics, replica: &Replica) -> GroupStatus {
         purged: metrics.purged.map_or(0, |id| id.index),
         members,
         lag,
-        since_quorum: acked.map(|at| at.elapsed()),
+        since_quorum,
+        has_quorum,
         stopped: replica.failure().or(stopped),
     }
 }
@@ -132,6 +143,6 @@ async fn settle(
         last = read(raft, replica);
     }
     last.stopped.get_or_insert_with(|| Fatal("the replica stopped".to_owned()));
-    (last.is_leader, last.ready) = (false, false);
+    (last.is_leader, last.ready, last.has_quorum) = (false, false, false);
     watched.send_replace(last);
 }

@@ -78,6 +78,10 @@ pub struct GroupStatus {
     pub lag: BTreeMap<ReplicaId, u64>,
     /// How long ago a quorum last confirmed this leader; `None` unless this replica leads.
     pub since_quorum: Option<Duration>,
+    /// Whether a majority is at work, as far as this replica can tell: a leader was confirmed by a
+    /// quorum of late, a follower heard from its leader of late. `leader` alone says who led last:
+    /// it stays so while nobody can take its place.
+    pub has_quorum: bool,
     /// Why this replica stopped, if it did. It answers nothing any more.
     pub stopped: Option<Fatal>,
 }

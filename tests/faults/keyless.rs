@@ -63,7 +63,7 @@ fn write(address: SocketAddr, writer: usize, writes: usize, refused: &AtomicUsiz
                  {{\"id\":\"k-{id}\",\"name\":\"T{n}\"}}}}"
             );
             requests.push_str(&format!(
-                "POST /api/branches/dar/modules/pos/save HTTP/1.1\r\nhost: localhost\r\n\
+                "POST /api/branches/dar/modules/pos/save HTTP/1.1\r\nhost: 127.0.0.1\r\n\
                  content-length: {}\r\n\r\n{body}",
                 body.len()
             ));
@@ -84,7 +84,8 @@ fn answer(stream: &mut TcpStream, held: &mut Vec<u8>) -> Result<u16> {
         if let Some(head) = held.windows(4).position(|four| four == b"\r\n\r\n") {
             let text = String::from_utf8_lossy(&held[..head]).to_lowercase();
             let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
-            let end = head + 4 + length.context("an answer has a length")?.trim().parse::<usize>()?;
+            let end =
+                head + 4 + length.context("an answer has a length")?.trim().parse::<usize>()?;
             if held.len() >= end {
                 held.drain(..end);
                 return Ok(text.split(' ').nth(1).context("an answer has a status")?.parse()?);

@@ -7,6 +7,9 @@ use anyhow::Result;
 use node::Config;
 use node::config::Settings;
 
+/// Nodes of a large cluster.
+const PEERS: usize = 32;
+
 #[test]
 fn every_example_configuration_is_one() -> Result<()> {
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
@@ -15,6 +18,18 @@ fn every_example_configuration_is_one() -> Result<()> {
     for example in examples {
         Config::check(Settings::read(&example)?)?;
     }
+    Ok(())
+}
+
+#[test]
+fn the_service_may_open_what_the_limits_promise() -> Result<()> {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/systemd/mishkah.service");
+    let unit = fs::read_to_string(unit)?;
+    let limit = unit.lines().find_map(|line| line.strip_prefix("LimitNOFILE="));
+    let limit: u64 = limit.expect("the unit sets a limit").parse()?;
+    let budget = node::file_limit::budget(limit, PEERS)?;
+    let unlimited = node::file_limit::budget(1 << 24, PEERS)?;
+    assert_eq!(budget.connections_max, unlimited.connections_max);
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! One binary for every story told against real nodes, and for the manners of the house.
 
+mod answers;
 mod browser;
 mod catch_up;
 mod command_line;
@@ -7,6 +8,7 @@ mod contract;
 mod demo;
 mod deploy;
 mod failover;
+mod few_files;
 mod keys;
 mod large;
 mod live;
@@ -14,6 +16,7 @@ mod malformed;
 mod operators;
 mod original;
 mod pipelined;
+mod readiness;
 mod retry;
 mod tidy;
 mod write_and_read;

@@ -43,6 +43,7 @@ pub struct Fleet {
     members: Vec<Member>,
     contents: Contents,
     settings: Vec<String>,
+    file_limit: Option<u32>,
     is_quiet: bool,
     home: TempDir,
     _alone: MutexGuard<'static, ()>,
@@ -84,7 +85,15 @@ impl Fleet {
                 child: None,
             })
             .collect();
-        Ok(Self { members, contents, settings: Vec::new(), is_quiet: false, home, _alone: alone })
+        Ok(Self {
+            members,
+            contents,
+            settings: Vec::new(),
+            file_limit: None,
+            is_quiet: false,
+            home,
+            _alone: alone,
+        })
     }
 
     /// Puts a node's data elsewhere. Before it is started.
@@ -100,6 +109,11 @@ impl Fleet {
     /// Tells every node this too, from its next start on.
     pub fn tell(&mut self, setting: &str, value: impl ToString) {
         self.settings.extend([setting.to_owned(), value.to_string()]);
+    }
+
+    /// Lets every node have so many open files, from its next start on.
+    pub fn limit_files(&mut self, most: u32) {
+        self.file_limit = Some(most);
     }
 
     /// What a node has logged since it first started.
@@ -196,7 +210,21 @@ impl Fleet {
             command.args(["--node", &node.to_string(), "--peers", &peers.join(",")]);
         }
         command.args(&self.settings);
-        Ok(command)
+        Ok(self.limited(command))
+    }
+
+    /// The same command, under the limit of open files: set before the program begins.
+    fn limited(&self, command: Command) -> Command {
+        let Some(most) = self.file_limit else { return command };
+        let mut limited = Command::new("sh");
+        limited.args(["-c", "ulimit -n \"$0\"; exec \"$@\"", &most.to_string()]);
+        limited.arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            if let Some(value) = value {
+                limited.env(name, value);
+            }
+        }
+        limited
     }
 
     /// Waits until a node serves.

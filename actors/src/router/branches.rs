@@ -13,7 +13,7 @@ use tokio::sync::{broadcast, watch};
 use super::Router;
 use super::reads::{Unread, unread};
 use crate::door::{
-    Branches, ChangeError, Cursor, Follow, Listening, Post, RouteError, SharedDelta,
+    Branches, ChangeError, Cursor, Follow, Listening, NotReady, Post, RouteError, SharedDelta,
 };
 use crate::feed::stream::{Stream, cursor_of};
 use crate::heavy::{event_bytes, heavy, reply_bytes};
@@ -101,7 +101,7 @@ impl Branches for Router {
         Box::pin(async move { router.own_replicas(verify).await })
     }
 
-    fn ready(&self) -> Result<(), String> {
+    fn ready(&self) -> Result<(), NotReady> {
         self.readiness()
     }
 }

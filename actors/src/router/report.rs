@@ -9,6 +9,7 @@ use model::{Catalogue, NodeId, PartitionId, Placement};
 use raft::Lane;
 
 use super::{Partition, Router};
+use crate::door::NotReady;
 use crate::message::{Ask, Leads, Reply, decode, encode};
 use crate::status::{BranchStatus, ClusterStatus, NodeStatus, PartitionStatus, ReplicaStatus};
 
@@ -24,8 +25,11 @@ impl Router {
             if let Some(fatal) = local.group.status().stopped {
                 leads.warnings.push(format!("partition {id} stopped on this node: {fatal}"));
             }
-            if local.group.status().is_leader {
+            let status = local.group.status();
+            // A leader without a quorum leads nothing, whatever it was last told.
+            if status.is_leader && status.has_quorum {
                 leads.partitions.push(partition_status(id, &local, &catalogue));
+                leads.warnings.extend(displaced(&local));
                 leads.branches.extend(branch_statuses(id, &local, self.0.node));
             }
         }
@@ -73,6 +77,7 @@ impl Router {
             answered_by: self.0.node.0,
             placement_epoch: catalogue.epoch.0,
             warnings,
+            files: self.0.files,
             nodes,
             partitions: led.into_values().collect(),
             branches: branches.into_values().collect(),
@@ -139,32 +144,41 @@ impl Router {
     }
 
     /// Whether this node can serve, and if not, what is missing.
-    pub(crate) fn readiness(&self) -> Result<(), String> {
+    pub(crate) fn readiness(&self) -> Result<(), NotReady> {
         if self.0.draining.load(Ordering::Acquire) {
-            return Err("draining".to_owned());
+            return Err(NotReady::new("draining", "this node is draining"));
         }
         let catalogue = self.0.catalogue.borrow().clone();
         if !catalogue.is_formed() {
-            return Err("the cluster is still forming".to_owned());
+            return Err(NotReady::new("forming", "the cluster is still forming"));
         }
         let missing = self.0.brought.iter().filter(|id| !catalogue.has_taken(id)).count();
         if missing > 0 {
-            return Err(format!("{missing} of the definitions this node brings are not known yet"));
+            let message =
+                format!("{missing} of the definitions this node brings are not known yet");
+            return Err(NotReady::new("definitions-missing", message));
         }
-        let leaderless = catalogue
-            .placements
-            .iter()
-            .filter(|(id, placement)| match self.0.partitions.get(**id) {
-                Some(local) => local.group.status().leader.is_none(),
-                None => {
-                    placement.replica_on(self.0.node).is_some() || self.leader_of(**id).is_none()
-                }
-            })
-            .count();
-        if leaderless > 0 {
-            return Err(format!("no leader is known for {leaderless} partitions"));
+        let serves = |(id, placement): &(&PartitionId, &Placement)| self.serves(**id, placement);
+        let without_leader =
+            catalogue.placements.iter().filter(|partition| !serves(partition)).count();
+        if without_leader > 0 {
+            let message = format!("{without_leader} partitions have no majority at work");
+            return Err(NotReady { reason: "no-majority", message, without_leader });
         }
         Ok(())
+    }
+
+    /// Whether a majority of a partition is at work, as far as this node can tell: by its own
+    /// replica, else by whom it is linked with.
+    fn serves(&self, id: PartitionId, placement: &Placement) -> bool {
+        if let Some(local) = self.0.partitions.get(id) {
+            return local.group.status().has_quorum;
+        }
+        let is_up = |node: &&NodeId| self.0.reach.is_up(**node);
+        let up = placement.replicas.values().filter(is_up).count();
+        placement.replica_on(self.0.node).is_none()
+            && up > placement.replicas.len() / 2
+            && self.leader_of(id).is_some()
     }
 }
 
@@ -191,6 +205,21 @@ fn partition_status(id: PartitionId, local: &Partition, catalogue: &Catalogue) -
         term: status.term,
         replicas,
     }
+}
+
+/// Which branches forgot outcomes before their time, for want of room.
+fn displaced(local: &Partition) -> Vec<String> {
+    let view = local.published.view();
+    let forgetful = view.branches().filter_map(|branch| {
+        let displaced = branch.dedup().displaced;
+        (displaced > 0).then(|| {
+            format!(
+                "{}: {displaced} outcomes gave way before their 24 hours; raise dedupBytes",
+                branch.key()
+            )
+        })
+    });
+    forgetful.collect()
 }
 
 fn branch_statuses(

@@ -130,6 +130,7 @@ impl Fleet {
             groups: groups.clone(),
             peers: door,
             warnings: Vec::new(),
+            files: None,
         });
         let running = match running.await {
             Ok(running) => running,

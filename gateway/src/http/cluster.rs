@@ -20,6 +20,7 @@ pub(crate) fn routes() -> Routes {
             op("The cluster as this node sees it").answers(
                 200,
                 "{clusterId: text, answeredBy: int, placementEpoch: int, warnings: [text], \
+                 files?: {fileLimit: int, reserved: int, connectionsMax: int}, \
                  nodes: [object], partitions: [object], branches: [object], *: any}",
             ),
         )

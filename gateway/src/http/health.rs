@@ -1,5 +1,6 @@
 //! Health: whether this node lives, whether it serves, and what it counts.
 
+use actors::NotReady;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -56,14 +57,16 @@ async fn readyz(State(app): State<App>, params: Params) -> Result<Response, ApiE
         #[serde(skip_serializing_if = "Option::is_none")]
         modules: Option<usize>,
     }
-    let reason = if app.draining.is_cancelled() {
-        Some("this node is draining".to_owned())
+    let missing = if app.draining.is_cancelled() {
+        Err(NotReady::new("draining", "this node is draining"))
     } else {
-        app.branches.ready().err()
+        app.branches.ready()
     };
-    if let Some(reason) = reason {
-        let not_ready = ApiError::new(Problem::NotReady, reason.as_str());
-        return Err(not_ready.with("reason", reason));
+    if let Err(NotReady { reason, message, without_leader }) = missing {
+        let not_ready = ApiError::new(Problem::NotReady, message).with("reason", reason);
+        return Err(
+            not_ready.details([("partitionsWithoutLeader", (without_leader as u64).into())])
+        );
     }
     let verbose = params.flag("verbose");
     json(

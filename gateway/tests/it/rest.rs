@@ -24,13 +24,19 @@ async fn ready_is_no_while_a_leader_is_missing_or_the_node_drains() {
     assert_eq!(rest.get("/readyz").await.body.to_json(), r#"{"status":"ready"}"#);
     let verbose = rest.get("/readyz?verbose").await;
     assert_eq!(members(&verbose.body), "status serverId sockets modules");
-    *rest.fake.orders().not_ready.lock() = Some("no leader for 3 partitions".into());
+    let missing = actors::NotReady {
+        reason: "no-majority",
+        message: "3 partitions have no majority at work".to_owned(),
+        without_leader: 3,
+    };
+    *rest.fake.orders().not_ready.lock() = Some(missing);
     let refused = rest.get("/readyz").await;
     assert_eq!(refused.code(), (503, "not-ready"));
-    assert_eq!(refused.text("reason"), "no leader for 3 partitions");
+    assert_eq!(refused.text("reason"), "no-majority");
+    assert_eq!(refused.body.get("details").unwrap().to_json(), r#"{"partitionsWithoutLeader":3}"#);
     *rest.fake.orders().not_ready.lock() = None;
     rest.gateway.drain().await;
-    assert_eq!(rest.get("/readyz").await.text("reason"), "this node is draining");
+    assert_eq!(rest.get("/readyz").await.text("reason"), "draining");
 }
 
 #[tokio::test]

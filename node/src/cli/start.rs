@@ -4,7 +4,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::{EXIT_DISK, Failure, StartArgs};
-use crate::boot::raise_open_files;
 use crate::config::{Config, Settings, unknown_variables};
 use crate::node::{Node, Sockets};
 use crate::signals::{Signals, input_closed};
@@ -32,7 +31,6 @@ pub(super) async fn run(args: StartArgs) -> Result<ExitCode, Failure> {
         .map_err(|error| format!("log_level: {error}; a level such as info, or info,raft=debug"))?;
     #[cfg(feature = "mutants")]
     choose_mutant()?;
-    raise_open_files();
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }

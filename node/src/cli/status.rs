@@ -46,6 +46,12 @@ fn render(status: &ClusterStatus) -> String {
         status.placement_epoch,
         status.answered_by
     ));
+    if let Some(files) = status.files {
+        text.push_str(&format!(
+            "open files {}, of which {} are kept for the log and peers; connections at most {}\n",
+            files.file_limit, files.reserved, files.connections_max
+        ));
+    }
     text.push_str(&format!("\n{}\n", nodes(status)));
     text.push_str(&format!("\n{}\n", partitions(status)));
     text.push_str(&format!("\n{}", branches(status)));
@@ -141,6 +147,7 @@ mod tests {
             answered_by: 2,
             placement_epoch: 1,
             warnings: vec!["no leader for 1 partition".into()],
+            files: None,
             nodes: vec![NodeStatus {
                 id: 1,
                 name: "node-1".into(),

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::frame::Failure;
-use crate::limits::PENDING_CALLS_MAX;
+use crate::limits::{NEXT_PIECE_MAX, PENDING_CALLS_MAX};
 
 /// Why a call ended without an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl From<Failure> for CallFailed {
             Failure::Unsupported => Self::NotSent("its build does not know such calls".into()),
             Failure::Expired => Self::NotSent("the deadline had passed on arrival".into()),
             Failure::Dropped => Self::NoAnswer("it gave the call up".into()),
-            Failure::TooLarge => Self::NoAnswer("its answer is too large for the lane".into()),
+            Failure::TooLarge => Self::NoAnswer("its answer is larger than any may be".into()),
         }
     }
 }
@@ -95,6 +95,13 @@ impl Calls {
         let call = self.waiting.lock().by_id.remove(&id);
         if let Some(call) = call {
             let _ = call.result.send(result);
+        }
+    }
+
+    /// A piece of a call's answer has come: the rest is waited for a while longer.
+    pub(super) fn progress(&self, id: u64, now: Instant) {
+        if let Some(call) = self.waiting.lock().by_id.get_mut(&id) {
+            call.deadline = call.deadline.max(now + NEXT_PIECE_MAX);
         }
     }
 

@@ -34,9 +34,10 @@ use super::lanes::{Lanes, NotQueued, Outgoing};
 use super::serve::{Answering, Served};
 use super::transport::Stream;
 use crate::limits::{
-    ACTOR_CALLS_SERVED_MAX, BULK_MESSAGE_BYTES_MAX, BULK_PIECE_BYTES_MAX,
-    BULK_UNFINISHED_BYTES_MAX, CONTROL_FRAME_BYTES_MAX, CONTROL_PAYLOAD_BYTES_MAX, COPY_BYTES_MAX,
-    RAFT_CALLS_SERVED_MAX, READ_BUFFER_BYTES, TURN_BYTES,
+    ACTOR_CALLS_SERVED_MAX, ANSWER_BYTES_MAX, BULK_CALLS_AT_ONCE, BULK_MESSAGE_BYTES_MAX,
+    BULK_PIECE_BYTES_MAX, CONTROL_FRAME_BYTES_MAX, CONTROL_PAYLOAD_BYTES_MAX, COPY_BYTES_MAX,
+    LARGE_ANSWERS_BYTES_AT_ONCE, RAFT_CALLS_SERVED_MAX, READ_BUFFER_BYTES, ROOM_UNIT_BYTES,
+    TURN_BYTES, UNFINISHED_BYTES_MAX,
 };
 
 /// Why a connection ended.
@@ -68,6 +69,10 @@ pub(super) struct Connection {
     pub(super) actor_permits: Arc<Semaphore>,
     /// Raft calls of the peer that may still be taken in.
     pub(super) raft_permits: Arc<Semaphore>,
+    /// Bulk calls of the peer that may still be worked on.
+    pub(super) bulk_work: Arc<Semaphore>,
+    /// The room for large answers, in units of [`ROOM_UNIT_BYTES`].
+    pub(super) answer_room: Arc<Semaphore>,
     /// Ends handlers whose answers nobody can be given any more.
     pub(super) ended: CancellationToken,
     began: Instant,
@@ -130,6 +135,8 @@ impl Connection {
             calls: Calls::new(),
             actor_permits: Arc::new(Semaphore::new(ACTOR_CALLS_SERVED_MAX)),
             raft_permits: Arc::new(Semaphore::new(RAFT_CALLS_SERVED_MAX)),
+            bulk_work: Arc::new(Semaphore::new(BULK_CALLS_AT_ONCE)),
+            answer_room: Arc::new(Semaphore::new(LARGE_ANSWERS_BYTES_AT_ONCE / ROOM_UNIT_BYTES)),
             ended: CancellationToken::new(),
             began: Instant::now(),
             heard_ms: AtomicU64::new(0),
@@ -265,6 +272,9 @@ impl Connection {
                 Ok(frame) => frame,
                 Err(error) => return Ended::Protocol(error.to_string()),
             };
+            if frame.more && frame.kind == Kind::Answer {
+                self.calls.progress(frame.id, Instant::now());
+            }
             match unfinished.add(frame) {
                 Ok(Some(whole)) => {
                     if let Some(call) = self.take_in(whole, served) {
@@ -368,7 +378,8 @@ impl Unfinished {
             let message = self.messages.entry(name).or_default();
             message.extend_from_slice(&frame.payload);
             self.bytes += frame.payload.len();
-            if message.len() > BULK_MESSAGE_BYTES_MAX || self.bytes > BULK_UNFINISHED_BYTES_MAX {
+            let most = if direction == 1 { ANSWER_BYTES_MAX } else { BULK_MESSAGE_BYTES_MAX };
+            if message.len() > most || self.bytes > UNFINISHED_BYTES_MAX {
                 return Err("a message in pieces is too large".to_owned());
             }
             return Ok(None);

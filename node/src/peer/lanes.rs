@@ -41,12 +41,17 @@ pub(super) struct Outgoing {
     pub(super) payload: Bytes,
     /// An answer's place among the calls being served; free once the answer is written.
     pub(super) permit: Option<OwnedSemaphorePermit>,
+    /// A large answer's part of the room for those; free once the answer is written.
+    pub(super) room: Option<OwnedSemaphorePermit>,
 }
+
+/// What a message holds until its last piece is written: its permit and its room.
+pub(super) type HeldPermits = [Option<OwnedSemaphorePermit>; 2];
 
 impl Outgoing {
     /// A message without deadline and permit.
     pub(super) fn new(kind: Kind, lane: Lane, id: u64, payload: Bytes) -> Self {
-        Self { kind, lane, id, deadline: None, payload, permit: None }
+        Self { kind, lane, id, deadline: None, payload, permit: None, room: None }
     }
 }
 
@@ -95,7 +100,9 @@ impl Lanes {
         if full && message.permit.is_none() {
             return Err(NotQueued::Full);
         }
-        if queue.bytes + message.payload.len() > 2 * LANE_BYTES_MAX[place] {
+        // A large answer has waited for its room.
+        let is_too_much = queue.bytes + message.payload.len() > 2 * LANE_BYTES_MAX[place];
+        if is_too_much && message.room.is_none() {
             message.kind = Kind::Failed;
             message.payload = Failure::Dropped.to_payload();
         }
@@ -107,7 +114,7 @@ impl Lanes {
     }
 
     /// Waits until there is something to write and takes a turn's worth of it.
-    pub(super) async fn take_turn(&self, turn: &mut Vec<(Frame, Option<OwnedSemaphorePermit>)>) {
+    pub(super) async fn take_turn(&self, turn: &mut Vec<(Frame, HeldPermits)>) {
         loop {
             self.state.lock().take_turn(turn);
             if !turn.is_empty() {
@@ -126,15 +133,15 @@ impl Lanes {
 }
 
 impl State {
-    fn take_turn(&mut self, turn: &mut Vec<(Frame, Option<OwnedSemaphorePermit>)>) {
+    fn take_turn(&mut self, turn: &mut Vec<(Frame, HeldPermits)>) {
         let mut left = TURN_BYTES;
         for queue in &mut self.lanes {
             let mut is_first = true;
             while (is_first || left > 0)
-                && let Some((frame, permit)) = queue.take_piece()
+                && let Some((frame, permits)) = queue.take_piece()
             {
                 left = left.saturating_sub(frame.payload.len().max(1));
-                turn.push((frame, permit));
+                turn.push((frame, permits));
                 is_first = false;
             }
         }
@@ -143,7 +150,7 @@ impl State {
 
 impl Queue {
     /// The next message, or a piece of it; the rest of a cut message goes to the back.
-    fn take_piece(&mut self) -> Option<(Frame, Option<OwnedSemaphorePermit>)> {
+    fn take_piece(&mut self) -> Option<(Frame, HeldPermits)> {
         let mut message = self.messages.pop_front()?;
         let mut frame = Frame {
             kind: message.kind,
@@ -158,11 +165,11 @@ impl Queue {
             frame.more = true;
             self.bytes -= frame.payload.len();
             self.messages.push_back(message);
-            return Some((frame, None));
+            return Some((frame, [None, None]));
         }
         self.bytes -= message.payload.len();
         frame.payload = message.payload;
-        Some((frame, message.permit))
+        Some((frame, [message.permit, message.room]))
     }
 }
 

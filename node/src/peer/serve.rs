@@ -6,6 +6,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actors::Inbox;
 use bytes::Bytes;
@@ -15,12 +16,13 @@ use model::NodeId;
 use parking_lot::RwLock;
 use raft::Lane;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use super::RaftInbox;
 use super::connection::Connection;
 use super::frame::{Failure, Frame, Kind};
 use super::lanes::Outgoing;
-use crate::limits::{BULK_MESSAGE_BYTES_MAX, CONTROL_PAYLOAD_BYTES_MAX};
+use crate::limits::{ANSWER_BYTES_MAX, LARGE_ANSWER_BYTES, ROOM_UNIT_BYTES};
 
 /// Whom arriving messages are for. Both come after the link, because they are made with it, and
 /// leave with it, because they hold it.
@@ -90,10 +92,19 @@ impl Served {
             id: frame.id,
             permit: Some(permit),
         };
+        let deadline = Instant::now() + Duration::from_millis(frame.remaining_ms.into());
+        let bulk =
+            (frame.lane == Lane::Bulk && !is_raft).then(|| Arc::clone(&connection.bulk_work));
         let answer = async move {
+            // What a call of the bulk lane brings up may be large: so many at once. A closed
+            // semaphore would be a defect; it is never closed.
+            let _at_work = match bulk {
+                Some(bulk) => bulk.acquire_owned().await.ok(),
+                None => None,
+            };
             // A panic in the handler is its own; the guard answers for it.
             if let Ok(payload) = AssertUnwindSafe(work).catch_unwind().await {
-                answering.answer(payload);
+                answering.answer(payload, deadline).await;
             }
         };
         if is_raft {
@@ -135,21 +146,32 @@ pub(super) struct Answering {
 }
 
 impl Answering {
-    fn answer(mut self, payload: Bytes) {
-        let most = match self.lane {
-            Lane::Urgent | Lane::Log | Lane::Call | Lane::Feed => CONTROL_PAYLOAD_BYTES_MAX,
-            Lane::Bulk => BULK_MESSAGE_BYTES_MAX,
-        };
-        if payload.len() > most {
-            self.send(Kind::Failed, Failure::TooLarge.to_payload());
-        } else {
-            self.send(Kind::Answer, payload);
+    /// Sends the answer. How large it is, nobody knew when the call was sent: a large one goes in
+    /// pieces behind everything that is urgent on this connection, once there is room for it.
+    async fn answer(mut self, payload: Bytes, deadline: Instant) {
+        if payload.len() > ANSWER_BYTES_MAX {
+            return self.send(Kind::Failed, Failure::TooLarge.to_payload(), None);
+        }
+        if payload.len() <= LARGE_ANSWER_BYTES {
+            return self.send(Kind::Answer, payload, None);
+        }
+        let units = payload.len().div_ceil(ROOM_UNIT_BYTES);
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.connection.answer_room).acquire_many_owned(units);
+        match tokio::time::timeout_at(deadline, room).await {
+            Ok(Ok(room)) => {
+                self.lane = Lane::Bulk;
+                self.send(Kind::Answer, payload, Some(room));
+            }
+            // Nobody waits for it any more.
+            Ok(Err(_)) | Err(_) => self.send(Kind::Failed, Failure::Dropped.to_payload(), None),
         }
     }
 
-    fn send(&mut self, kind: Kind, payload: Bytes) {
+    fn send(&mut self, kind: Kind, payload: Bytes, room: Option<OwnedSemaphorePermit>) {
         let permit = self.permit.take();
-        let message = Outgoing { permit, ..Outgoing::new(kind, self.lane, self.id, payload) };
+        let new = Outgoing::new(kind, self.lane, self.id, payload);
+        let message = Outgoing { permit, room, ..new };
         // A closed connection has told the caller already.
         let _ = self.connection.lanes.put(message);
     }
@@ -168,7 +190,7 @@ impl Answering {
 impl Drop for Answering {
     fn drop(&mut self) {
         if self.permit.is_some() {
-            self.send(Kind::Failed, Failure::Dropped.to_payload());
+            self.send(Kind::Failed, Failure::Dropped.to_payload(), None);
         }
     }
 }

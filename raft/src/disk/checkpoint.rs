@@ -44,7 +44,7 @@ use tokio::sync::Notify;
 
 use crate::disk::GroupKey;
 use crate::disk::checkpoint::shelf::{Shelf, Standing};
-use crate::disk::device::sync_dir;
+use crate::disk::device::{opened, sync_dir};
 use crate::machine::{ChunkSource, Frozen};
 
 pub use incoming::Incoming;
@@ -272,7 +272,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
     unfinished.push(UNFINISHED);
     let unfinished = PathBuf::from(unfinished);
     let written = (|| {
-        let file = fs::File::create(&unfinished)?;
+        let file = opened(|| fs::File::create(&unfinished))?;
         file.write_all_at(bytes, 0)?;
         if !mutant::is(Mutant::PurgeWalBeforeCheckpointDurable) {
             file.sync_all()?;

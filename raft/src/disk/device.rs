@@ -10,9 +10,12 @@ use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::Instant;
 
 use model::mutant::{self, Mutant};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
+
+use crate::limits::{SHORTAGE_PAUSE, SHORTAGE_WAIT};
 
 /// What the log asks of a disk.
 pub trait Device: fmt::Debug + Send + Sync + 'static {
@@ -91,9 +94,44 @@ fn fill(file: &File, from: u64, to: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether an error says that there is no room, which is refused and tried again, never fatal.
+/// Whether an error says that there is no room, or that a file could not be opened for want of
+/// something that comes back: refused and tried again, never fatal.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        || error.get_ref().is_some_and(|inner| inner.is::<Shortage>())
+}
+
+/// A file was not opened because the process or the system is out of files or memory. That says
+/// nothing about the disk: nothing was written, and nothing that was is in doubt.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}; it is tried again")]
+struct Shortage(io::Error);
+
+/// Whether an error says that the process or the system is out of something for now.
+fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let short = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN, Errno::INTR];
+    error.raw_os_error().is_some_and(|code| short.iter().any(|errno| errno.raw_os_error() == code))
+}
+
+/// Opens a file, or whatever else needs one, and waits a while where there is none to be had.
+/// Never to be used for an fsync: one that failed must not be tried again.
+///
+/// # Errors
+/// What the system says; where it was a shortage to the end, one that [`is_full`] knows.
+pub(super) fn opened<T>(mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let until = Instant::now() + SHORTAGE_WAIT;
+    loop {
+        match open() {
+            Err(error) if is_shortage(&error) => {
+                if Instant::now() >= until {
+                    return Err(io::Error::other(Shortage(error)));
+                }
+                std::thread::sleep(SHORTAGE_PAUSE);
+            }
+            done => return done,
+        }
+    }
 }
 
 /// Makes the names in a directory survive a loss of power.
@@ -101,5 +139,31 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     if mutant::is(Mutant::SkipDirectoryFsync) {
         return Ok(());
     }
-    File::open(dir)?.sync_all()
+    opened(|| File::open(dir))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_opened_for_now_is_opened_later() {
+        let mut left = 3;
+        let open = || {
+            left -= 1;
+            if left > 0 { Err(io::Error::from_raw_os_error(24)) } else { Ok(left) }
+        };
+        assert_eq!(opened(open).unwrap(), 0);
+    }
+
+    #[test]
+    fn out_of_files_is_no_reason_to_distrust_the_disk() {
+        for code in [24, 23, 12, 11, 4] {
+            let error = opened(|| Err::<(), _>(io::Error::from_raw_os_error(code))).unwrap_err();
+            assert!(is_full(&error), "{error}");
+        }
+        let broken = opened(|| Err::<(), _>(io::Error::from_raw_os_error(5))).unwrap_err();
+        assert!(!is_full(&broken));
+        assert_eq!(broken.raw_os_error(), Some(5));
+    }
 }

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use model::mutant::{self, Mutant};
 
+use crate::disk::device::opened;
 use crate::disk::record::{self, ALIGN, Link, RECORD_HEAD, Record, TURN_HEAD, TurnHead};
 use crate::disk::{Device, WalError};
 
@@ -143,12 +144,14 @@ impl Segment {
         let path = path_of(dir, head.serial);
         let unfinished = dir.join(format!("{:016}{UNFINISHED}", head.serial));
         let result = (|| {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .open(&unfinished)?;
+            let file = opened(|| {
+                OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .create(true)
+                    .truncate(true)
+                    .open(&unfinished)
+            })?;
             device.preallocate(&file, capacity)?;
             let mut bytes = head.encode().to_vec();
             bytes.extend_from_slice(turns);
@@ -175,7 +178,7 @@ impl Segment {
     pub(super) fn peek(dir: &Path, serial: u64) -> Result<Head, WalError> {
         let path = path_of(dir, serial);
         let mut bytes = Vec::new();
-        File::open(&path)
+        opened(|| File::open(&path))
             .and_then(|file| file.take(HEAD as u64).read_to_end(&mut bytes))
             .map_err(|source| WalError::Io { path: path.clone(), source })?;
         let head = Head::decode(&bytes, &path)?;
@@ -191,8 +194,8 @@ impl Segment {
         let path = path_of(dir, serial);
         let io = |source| WalError::Io { path: path.clone(), source };
         let head = Self::peek(dir, serial)?;
-        let bytes = fs::read(&path).map_err(io)?;
-        let file = File::open(&path).map_err(io)?;
+        let bytes = opened(|| fs::read(&path)).map_err(io)?;
+        let file = opened(|| File::open(&path)).map_err(io)?;
         Ok((Self { head, seed: head.seed(), path, file }, bytes))
     }
 

@@ -232,7 +232,8 @@ pub enum WalError {
     },
     /// There is no room for the next segment. Writes are refused until there is; reads go on.
     #[error(
-        "no room for the next log segment in {}: {needed} bytes needed, {free} free",
+        "no room for the next log segment in {}: {needed} bytes needed, {free} free (where that is \
+         enough, the process is out of open files or memory: its log says so)",
         dir.display()
     )]
     Full {

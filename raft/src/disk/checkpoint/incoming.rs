@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::disk::checkpoint::manifest::{Manifest, hex};
 use crate::disk::checkpoint::shelf::{Reserved, Shelf};
+use crate::disk::device::opened;
 use crate::disk::{CheckpointError, CheckpointId, CheckpointMeta, ChunkInfo};
 
 /// A chunk on its way in.
@@ -106,7 +107,7 @@ impl Incoming {
         let io = |error| CheckpointError::io(&path)(error);
         let file = match arriving.file.take() {
             Some(file) => file,
-            None => File::create(&path).map_err(io)?,
+            None => opened(|| File::create(&path)).map_err(io)?,
         };
         file.write_all_at(new, arriving.received).map_err(io)?;
         arriving.hasher.update(new);

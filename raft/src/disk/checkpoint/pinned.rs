@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::disk::checkpoint::shelf::{Shelf, Standing};
+use crate::disk::device::opened;
 use crate::disk::{CheckpointError, CheckpointId, CheckpointMeta, ChunkInfo};
 use crate::machine::ChunkSource;
 
@@ -91,7 +92,8 @@ impl Pinned {
         let path = self.shelf.chunk_path(&hash);
         let left = usize::try_from(chunk.len.saturating_sub(offset)).unwrap_or(usize::MAX);
         let mut bytes = vec![0; len.min(left)];
-        let read = fs::File::open(&path).and_then(|file| file.read_exact_at(&mut bytes, offset));
+        let read = opened(|| fs::File::open(&path))
+            .and_then(|file| file.read_exact_at(&mut bytes, offset));
         read.map_err(CheckpointError::io(&path))?;
         Ok(bytes.into())
     }

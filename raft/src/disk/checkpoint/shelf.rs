@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use crate::disk::checkpoint::manifest::{Manifest, hex};
 use crate::disk::checkpoint::{UNFINISHED, make_dir, write_whole};
-use crate::disk::device::sync_dir;
+use crate::disk::device::{opened, sync_dir};
 use crate::disk::{CheckpointError, CheckpointId, CheckpointMeta, ChunkInfo, GroupKey};
 use crate::limits;
 use crate::machine::{ChunkSink, Frozen};
@@ -215,7 +215,7 @@ impl Shelf {
     /// Reads a chunk and checks that it is what was written.
     pub(super) fn read_chunk(&self, chunk: &ChunkInfo) -> Result<Vec<u8>, CheckpointError> {
         let path = self.chunk_path(&chunk.hash);
-        let bytes = match fs::read(&path) {
+        let bytes = match opened(|| fs::read(&path)) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(CheckpointError::damaged(&path, "it is missing"));
@@ -333,7 +333,7 @@ impl ChunkSink for Sink<'_> {
 
 /// Reads a manifest.
 fn load(path: &Path, group: GroupKey, serial: u64) -> Result<Standing, CheckpointError> {
-    let bytes = fs::read(path).map_err(CheckpointError::io(path))?;
+    let bytes = opened(|| fs::read(path)).map_err(CheckpointError::io(path))?;
     let manifest = Manifest::decode(&bytes, path)?;
     let id = CheckpointId { group, serial, index: manifest.meta.index };
     Ok(Standing { id, manifest, bytes: bytes.into() })

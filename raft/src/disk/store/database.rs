@@ -12,7 +12,7 @@ use std::sync::mpsc::sync_channel;
 use bytes::Bytes;
 
 use crate::disk::GroupKey;
-use crate::disk::device::sync_dir;
+use crate::disk::device::{opened, sync_dir};
 use crate::limits::{
     STORE_BATCH_BYTES, STORE_BATCH_RECORDS, STORE_BROKEN_KEPT, STORE_CACHE_BYTES,
     STORE_SEGMENT_BYTES, STORE_VALUE_BYTES,
@@ -286,7 +286,8 @@ impl Database {
         let blobs = self.dir.join("blobs");
         let mut found = 0usize;
         for entry in blobs.read_dir().into_iter().flatten() {
-            File::open(entry?.path())?.sync_all()?;
+            let path = entry?.path();
+            opened(|| File::open(&path))?.sync_all()?;
             found += 1;
         }
         if found > 0 {
@@ -412,8 +413,8 @@ impl Batch {
 /// Makes what sled created survive a loss of power, which sled itself does not see to, and returns
 /// the database's file.
 fn sync_files(dir: &Path) -> io::Result<File> {
-    File::open(dir.join("conf"))?.sync_all()?;
-    let file = File::open(dir.join("db"))?;
+    opened(|| File::open(dir.join("conf")))?.sync_all()?;
+    let file = opened(|| File::open(dir.join("db")))?;
     file.sync_all()?;
     sync_dir(dir)?;
     sync_dir(parent_of(dir))?;

@@ -115,7 +115,7 @@ impl Maker {
             Err(error) if is_full(&error) => {
                 let needed = self.segment_bytes;
                 if state.full.replace((needed, free)).is_none() {
-                    tracing::warn!(%dir, needed, free, "no room for the next log segment");
+                    tracing::warn!(%dir, needed, free, %error, "no room for the next log segment");
                 }
                 true
             }
