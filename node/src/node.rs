@@ -160,7 +160,6 @@ impl Node {
         let http_address = sockets.http.local_addr().map_err(listen)?;
         tracing::info!(%config, "configured");
         let metrics = telemetry::metrics();
-        let is_open = config.open_addresses().next().is_some();
         // Before anything is opened: what is not enough now is not enough later.
         let files_budget = file_limit::budget(file_limit::raise_open_files(), config.peers.len())?;
 
@@ -209,7 +208,7 @@ impl Node {
                 upkeep.run_upkeep();
             }
         }));
-        let doors = gateway_config(&config, files, files_budget, is_open);
+        let doors = gateway_config(&config, http_address, files, files_budget);
         let gateway = Gateway::new(doors, router, metrics);
         let closing = CancellationToken::new();
         let closed = closing.clone().cancelled_owned();
@@ -279,11 +278,18 @@ impl Node {
 /// What the gateway is told: connections up to what the open files leave.
 fn gateway_config(
     config: &Config,
+    http: SocketAddr,
     files: Option<Arc<dyn Files>>,
     budget: FileBudget,
-    open_to_all: bool,
 ) -> GatewayConfig {
-    let mut told = GatewayConfig { open_to_all, files, ..GatewayConfig::new(&config.name) };
+    let mut told = GatewayConfig {
+        open_to_all: config.open_addresses().next().is_some(),
+        allowed_origins: config.allowed_origins.clone(),
+        checks_host: http.ip().is_loopback(),
+        advertised: config.advertise.clone(),
+        files,
+        ..GatewayConfig::new(&config.name)
+    };
     let connections = usize::try_from(budget.connections_max).unwrap_or(usize::MAX);
     told.limits.connections_max = told.limits.connections_max.min(connections);
     told
