@@ -28,7 +28,7 @@ use crate::catalogue::{self, CatalogueError, Loaded};
 use crate::config::{CatalogueSource, Config};
 use crate::file_limit::{self, TooFewFiles};
 use crate::files::StaticFiles;
-use crate::limits::{BOOK_EVERY, GATEWAY_STOP_MAX, METRICS_UPKEEP_EVERY};
+use crate::limits::{BOOK_EVERY, GATEWAY_STOP_MAX, LISTEN_BACKLOG, METRICS_UPKEEP_EVERY};
 use crate::peer::{AddressBook, PeerAddress, PeerConfig, PeerLink, Plain};
 use crate::telemetry;
 
@@ -109,10 +109,12 @@ impl Sockets {
                 StartError::Listen { address, source, advice }
             })
         };
-        Ok(Self {
-            http: bind(config.listen, "--listen")?,
-            peer: bind(config.peer_listen, "--peer-listen")?,
-        })
+        let http = bind(config.listen, "--listen")?;
+        // What is not accepted for now waits here; where the queue is full, clients hang instead.
+        if let Err(error) = rustix::net::listen(&http, LISTEN_BACKLOG) {
+            tracing::debug!(%error, "the queue of new connections stays as it is");
+        }
+        Ok(Self { http, peer: bind(config.peer_listen, "--peer-listen")? })
     }
 }
 

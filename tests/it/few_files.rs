@@ -63,8 +63,9 @@ async fn a_crowd_of_connections_takes_no_file_from_the_log() -> Result<()> {
         |n: usize| json!({ "record": { "id": format!("t-{n}"), "name": "T", "note": note } });
     assert_eq!(ask(&mut first, &places.path(), &record(0))?.0, 201);
 
-    let crowd: Vec<TcpStream> =
-        (0..IDLE).filter_map(|_| TcpStream::connect(fleet.http(1)).ok()).collect();
+    let soon = Duration::from_secs(5);
+    let connect = |_| TcpStream::connect_timeout(&fleet.http(1), soon);
+    let crowd: Vec<TcpStream> = (0..IDLE).map(connect).collect::<Result<_, _>>()?;
     let mut acknowledged = 1;
     for n in 1..=WRITES {
         let (status, body) = ask(&mut first, &places.path(), &record(n))?;
