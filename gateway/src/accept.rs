@@ -2,7 +2,7 @@
 //!
 //! Promise: one connection costs others nothing; a client that is slow to say what it wants, or
 //! says nothing more, is let go; connections are bounded, and the next one waits in the system's
-//! queue.
+//! queue. While one waits, those that have not said a word yet give way.
 
 use std::future::Future;
 use std::io;
@@ -16,11 +16,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt as _;
 
-use crate::intake::{Connections, Metered};
-use crate::limits::{ACCEPT_AGAIN_AFTER, Limits};
+use crate::intake::{Connections, Intake, Metered};
+use crate::limits::{ACCEPT_AGAIN_AFTER, Limits, SILENCE_MAX_WHEN_FULL};
 
 /// Serves these routes until `stop`, then finishes what is under way within the time to drain.
 ///
@@ -35,11 +35,12 @@ pub(crate) async fn serve(
 ) -> io::Result<()> {
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(limits.connections_max));
+    let (short, is_short) = watch::channel(false);
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = tokio::select! {
             () = &mut stop => break,
-            accepted = accept(&connections, &places) => accepted,
+            accepted = accept(&connections, &places, &short) => accepted,
         };
         let (stream, place) = match accepted {
             Ok(accepted) => accepted,
@@ -54,6 +55,7 @@ pub(crate) async fn serve(
         server.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_read_max);
         // A request that becomes a socket takes the count of its connection along.
         let intake = stream.intake();
+        let gives_way = gives_way(intake.clone(), is_short.clone());
         let service = TowerToHyperService::new(routes.clone().map_request(
             move |mut request: Request<Incoming>| {
                 request.extensions_mut().insert(ConnectInfo(intake.clone()));
@@ -64,8 +66,11 @@ pub(crate) async fn serve(
             server.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
         let served = graceful.watch(connection);
         tokio::spawn(async move {
-            if let Err(error) = served.await {
-                tracing::trace!(%error, "a connection ended early");
+            tokio::select! {
+                ended = served => if let Err(error) = ended {
+                    tracing::trace!(%error, "a connection ended early");
+                },
+                () = gives_way => tracing::debug!("a silent connection gave way to another"),
             }
             drop(place);
         });
@@ -80,7 +85,30 @@ pub(crate) async fn serve(
 async fn accept(
     connections: &Connections,
     places: &Arc<Semaphore>,
+    short: &watch::Sender<bool>,
 ) -> io::Result<(Metered, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
-    Ok((connections.accept().await?, place))
+    // Said only where it changes: every connection listens.
+    let say = |is_short| {
+        short.send_if_modified(|was| std::mem::replace(was, is_short) != is_short);
+    };
+    let place = match Arc::clone(places).try_acquire_owned() {
+        Ok(place) => place,
+        Err(_) => {
+            say(true);
+            Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?
+        }
+    };
+    let accepted = connections.accept().await?;
+    say(places.available_permits() == 0);
+    Ok((accepted, place))
+}
+
+/// Ends when a connection must make room for another: all places are taken, and nothing ever came
+/// over it. One that has asked for something once is never taken from its client.
+async fn gives_way(intake: Intake, mut is_short: watch::Receiver<bool>) {
+    tokio::time::sleep(SILENCE_MAX_WHEN_FULL).await;
+    // Where the acceptor has ended, nobody needs the place.
+    if is_short.wait_for(|is_short| *is_short).await.is_err() || !intake.is_silent() {
+        std::future::pending::<()>().await;
+    }
 }

@@ -43,6 +43,12 @@ impl Intake {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether nothing has come over it yet.
+    pub(crate) fn is_silent(&self) -> bool {
+        let state = self.state();
+        !state.is_socket && state.bytes == 0
+    }
+
     /// From here on what comes is messages.
     pub(crate) fn begin(&self) {
         let mut state = self.state();

@@ -25,6 +25,9 @@ pub const BODY_READ_MAX: Duration = Duration::from_secs(15);
 /// Connections served at once; the next one waits in the system's queue. Above the sockets a node
 /// holds, so that requests come through beside them.
 pub const CONNECTIONS_MAX: usize = 24_000;
+/// How long a connection may say nothing from its beginning while all places are taken and another
+/// waits: a client that wants something says so at once.
+pub const SILENCE_MAX_WHEN_FULL: Duration = Duration::from_secs(1);
 /// Pause after a connection could not be taken: usually the process is out of files.
 pub const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// Longest path and query, in bytes. Beyond it: 414.

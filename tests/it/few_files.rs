@@ -74,6 +74,10 @@ async fn a_crowd_of_connections_takes_no_file_from_the_log() -> Result<()> {
     }
     assert!(acknowledged > WRITES / 2, "most writes go through: {acknowledged}");
 
+    // Those that never said a word give way to one that does.
+    let late = json!({ "id": "t-late", "name": "T" });
+    fleet.client(1).insert(&places, None, &late).await?.ok()?;
+    acknowledged += 1;
     drop(crowd);
     fleet.wait_until_ready(1).await?;
     let rows = fleet.client(1).rows(&places).await?;
