@@ -2,7 +2,7 @@
 //!
 //! Promise: one connection costs others nothing; a client that is slow to say what it wants, or
 //! says nothing more, is let go; connections are bounded, and the next one waits in the system's
-//! queue. While one waits, those that have not said a word yet give way.
+//! queue. While all places are taken, those that have not said a word give way.
 
 use std::future::Future;
 use std::io;

@@ -396,10 +396,9 @@ fn earlier(message: &str, code: &str) -> ApiError {
         "history-entry-not-found" => Problem::HistoryRestoreFailed,
         "sequence-allocation-failed" => Problem::SequenceFailed,
         "snapshot-mismatch" | "stale-cursor" => Problem::FullSyncRequired,
-        "payment-state-conflict"
-        | "payment-state-rejected"
-        | "payment-state-not-allowed"
-        | "concurrent-update" => Problem::ConcurrencyConflict,
+        condition if condition.contains("payment") || condition.contains("concurrent") => {
+            Problem::ConcurrencyConflict
+        }
         "defect" => Problem::Defect,
         _ => Problem::ModuleEventFailed,
     };

@@ -3,6 +3,8 @@
 //!
 //! `cargo run --release -p tests --example keyless [writes]`
 
+#![allow(clippy::print_stdout, reason = "it prints what it measured")]
+
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;

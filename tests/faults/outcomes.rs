@@ -1,7 +1,9 @@
 //! Why this example: three million writes that no client named, applied to one module, must end
 //! without a refusal and with memory flat; and it prints what a remembered outcome takes.
 //!
-//! `cargo run --release -p model --example keyless [writes]`
+//! `cargo run --release -p tests --example outcomes [writes]`
+
+#![allow(clippy::print_stdout, reason = "it prints what it measured")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
