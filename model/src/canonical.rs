@@ -1,8 +1,8 @@
 //! Canonical: bytes that are equal for whatever means the same, however it was written.
 //!
 //! The members of every object are put in one order, and a number is its value: `1.0`, `1` and
-//! `1e0` are equal, as a client that writes its request anew may send any of them. A number of more than
-//! 28 digits is its text. Nothing reads these bytes back; they are only hashed.
+//! `1e0` are equal, as a client that writes its request anew may send any of them. A number of more
+//! than 28 digits is its text. Nothing reads these bytes back; they are only hashed.
 
 use rust_decimal::Decimal;
 use serde::ser::{self, Serialize};

@@ -7,6 +7,9 @@ use actors::status::FileBudget;
 
 use crate::limits::{CONNECTIONS_MIN, FILES_PER_PEER, FILES_RESERVED, FILES_RESERVED_PART};
 
+/// What stands for no limit: more than any process uses.
+const UNLIMITED: u64 = 1 << 32;
+
 /// The system lets this process open too few files.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
@@ -30,8 +33,7 @@ pub fn raise_open_files() -> u64 {
         }
         limit = getrlimit(Resource::Nofile);
     }
-    // Without a limit, what the system has is the limit, and more than is ever used.
-    limit.current.unwrap_or(u64::from(u32::MAX))
+    limit.current.unwrap_or(UNLIMITED)
 }
 
 /// How so many files are shared out, on a node that knows of so many peers at its start.
