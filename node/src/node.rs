@@ -294,6 +294,7 @@ fn gateway_config(
     };
     let connections = usize::try_from(budget.connections_max).unwrap_or(usize::MAX);
     told.limits.connections_max = told.limits.connections_max.min(connections);
+    told.limits.snapshot_bytes_max = config.snapshot_bytes_max;
     told
 }
 

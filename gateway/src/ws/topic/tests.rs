@@ -45,6 +45,7 @@ fn catalogue(branches: &[&str]) -> Catalogue {
         validation: Validation::Strict,
         version_rule: VersionRule::Read,
         seed: None,
+        dedup: model::DedupLimits::default(),
     };
     let config = |name: &str| BranchConfig {
         id: branch(name),
