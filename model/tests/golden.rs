@@ -303,13 +303,14 @@ fn a_checkpoint() {
          b/dar/pos/events/tail 2b1d1d5be4919c02\n\
          b/dar/pos/head 586c6e9ca02d7ace\n\
          b/dar/pos/history/purge-b3297052-cbd5-49f2-b5cb-e45bd62f4126/0000000000000000 9f48401b8a06cb0b\n\
-         b/dar/pos/history/purge-b3297052-cbd5-49f2-b5cb-e45bd62f4126/head b777f890f27bd587\n\
+         b/dar/pos/history/purge-b3297052-cbd5-49f2-b5cb-e45bd62f4126/head 31c2df391e284506\n\
          b/dar/pos/records/t/0000000000000000 461daa211ed0950b\n\
+         b/dar/pos/removed/t e054e496b7b744bc\n\
          partition 5c3c4b64cde28a83\n\
          schema/d211bdd405f2a44807f001be3189c66ecfae8770d1dc713f24487db272291306 d211bdd405f2a448"
     );
     assert_eq!(
         partition.state_hash().to_string(),
-        "8e9089fa0428a8a7fb50ee45336b08eb749b09ecf99b597d764d859d5ee9a3d1"
+        "77eb63eb89784bfe79bf9a1321dc34d19c88aca2ceccebf7b55ab3b721fc4c00"
     );
 }
