@@ -58,6 +58,7 @@ problems! {
     NoTables 400 "no-tables-resolved" "No table is named to be emptied";
     MissingEntryId 400 "missing-entry-id" "The request names no entry of the history";
     ModuleEventFailed 400 "module-event-failed" "The branch refused the change";
+    InvalidSequence 400 "invalid-sequence" "A sequence cannot have this rule or counter";
     SequenceFailed 400 "sequence-allocation-failed" "No number can be taken";
     MissingBranch 400 "missing-branch-id" "The request names no branch";
     MissingSchema 400 "missing-schema" "The body has no definition";
@@ -85,6 +86,9 @@ problems! {
     VersionConflict 409 "version-conflict" "The record was changed by someone else";
     OrderVersionConflict 409 "order-version-conflict" "The order was changed by someone else";
     DuplicateKey 409 "duplicate-key" "A record with this key exists";
+    PartOfAnother 409 "part-of-another-record" "A part that was sent belongs to another record";
+    DuplicatePart 409 "duplicate-part" "Two parts were sent under one key";
+    WouldRepeat 409 "sequence-would-repeat" "A lower counter would give numbers a second time";
     LastAckMismatch 409 "last-ack-mismatch" "The log has gone on since the event named as the last";
     InsertOnly 409 "insert-only-violation" "The tables sent cannot replace those that are there";
     FullSyncRequired 409 "full-sync-required" "The client's picture is too old: take a snapshot";
@@ -336,6 +340,10 @@ impl From<Reject> for ApiError {
             ]),
             Reject::DuplicateKey { table, key } => new(Problem::DuplicateKey)
                 .details([("table", table.into()), ("key", key_text(&key))]),
+            Reject::PartOfAnother { .. }
+            | Reject::DuplicatePart { .. }
+            | Reject::BadSequence { .. }
+            | Reject::WouldRepeat { .. } => part_or_sequence(reject, &message),
             Reject::UnknownTable { table, .. } => {
                 new(Problem::TableNotFound).details([("table", table.into())])
             }
@@ -391,6 +399,10 @@ fn earlier(message: &str, code: &str) -> ApiError {
         "duplicate-key" => Problem::DuplicateKey,
         "table-not-found" => Problem::TableNotFound,
         "last-ack-mismatch" => Problem::LastAckMismatch,
+        "part-of-another-record" => Problem::PartOfAnother,
+        "duplicate-part" => Problem::DuplicatePart,
+        "sequence-would-repeat" => Problem::WouldRepeat,
+        "invalid-sequence" => Problem::InvalidSequence,
         "order-persist-failed" => Problem::OrderRefused,
         "insert-only-violation" => Problem::InsertOnly,
         "history-entry-not-found" => Problem::HistoryRestoreFailed,
@@ -403,6 +415,49 @@ fn earlier(message: &str, code: &str) -> ApiError {
         _ => Problem::ModuleEventFailed,
     };
     ApiError::new(problem, message).details([("code", code.into())])
+}
+
+/// A part that cannot be saved with its record, or a sequence that cannot be set.
+fn part_or_sequence(reject: Reject, message: &str) -> ApiError {
+    let new = |problem, details: Vec<(&'static str, Value)>| {
+        let details: Object = details.into_iter().collect();
+        ApiError::new(problem, message).with("details", details)
+    };
+    if let Reject::PartOfAnother { table, key, parent, holder } = reject {
+        let key = Value::from(key.as_str());
+        return new(
+            Problem::PartOfAnother,
+            vec![
+                ("table", table.into()),
+                ("key", key),
+                ("holder", holder.into()),
+                ("holderTable", parent.into()),
+            ],
+        );
+    }
+    if let Reject::DuplicatePart { table, key } = reject {
+        let key = Value::from(key.as_str());
+        return new(Problem::DuplicatePart, vec![("table", table.into()), ("key", key)]);
+    }
+    if let Reject::WouldRepeat { table, field, highest, asked } = reject {
+        return new(
+            Problem::WouldRepeat,
+            vec![
+                ("table", table.into()),
+                ("field", field.into()),
+                ("highest", highest.into()),
+                ("asked", asked.into()),
+            ],
+        );
+    }
+    let Reject::BadSequence { table, field, problem } = reject else {
+        // Its caller tells the others apart.
+        return new(Problem::Defect, Vec::new());
+    };
+    new(
+        Problem::InvalidSequence,
+        vec![("table", table.into()), ("field", field.into()), ("problem", problem.into())],
+    )
 }
 
 /// Tables that cannot replace those that are there.

@@ -208,6 +208,7 @@ pub(crate) fn unasked(answer: &Answer) -> ApiError {
         Answer::Sync(_) => "what is missing",
         Answer::History(_) => "the history",
         Answer::Log(_) => "the log's head",
+        Answer::Sequences(_) => "sequences",
     };
     tracing::error!(what, "a read was answered with something else");
     ApiError::new(Problem::Defect, "the read was answered with something else")

@@ -20,10 +20,10 @@ use crate::history::History;
 use crate::ids::{BranchKey, CommandId, Incarnation, Offset, Revision, Timestamp};
 use crate::module::{Module, Numbers, Relations};
 use crate::query::{orders, page, query, sync};
-use crate::read::{Answer, Events, Head, ModuleSnapshot, Read, SyncDelta};
+use crate::read::{Answer, Events, Head, ModuleSnapshot, Read, SequenceState, SyncDelta};
 use crate::reject::Reject;
 
-pub use crate::module::Reservation;
+pub use crate::module::{IgnoredLeap, Reservation, RuleSource};
 pub(crate) use apply::{Stamp, event_hash};
 
 /// One branch:module.
@@ -125,6 +125,31 @@ impl Branch {
         self.numbers.reservations.iter()
     }
 
+    /// Numbers among the records that their sequences do not follow.
+    pub fn ignored_leaps(&self) -> impl Iterator<Item = &Arc<IgnoredLeap>> {
+        self.numbers.leaps.values()
+    }
+
+    /// The sequences, by table and field; none before the first `Define`.
+    pub fn sequences(&self) -> Vec<SequenceState> {
+        let Some(definition) = &self.definition else { return Vec::new() };
+        let all = self.numbers.all(definition).into_iter();
+        all.map(|((table, field), (rule, source))| SequenceState {
+            table: table.clone(),
+            field: field.to_owned(),
+            rule: rule.clone(),
+            source,
+            last: self.numbers.counters.last(table, field),
+            next: self.numbers.counters.next(table, field, rule).ok(),
+            ignored: self
+                .numbers
+                .leaps
+                .get(&(table.clone(), Arc::from(field)))
+                .map(|leap| (**leap).clone()),
+        })
+        .collect()
+    }
+
     /// The counters.
     pub fn head(&self) -> Head {
         Head {
@@ -159,6 +184,7 @@ impl Branch {
                 Answer::History(self.history.get(id).cloned().into_iter().collect())
             }
             Read::Log => Answer::Log(self.marks.show(self.head())),
+            Read::Sequences => Answer::Sequences(self.sequences()),
             Read::Query(asked) => {
                 Answer::Query(query::query(schema, &self.module, module_id, asked)?)
             }

@@ -30,7 +30,7 @@ use crate::dedup::DedupLimits;
 use crate::definition::{Definition, Validation, VersionRule};
 use crate::delta::Hash;
 use crate::ids::{BranchKey, Incarnation, Offset, RecordKey, Revision, TableName, Timestamp};
-use crate::module::Reservation;
+use crate::module::{IgnoredLeap, Reservation};
 use crate::read::LogCursor;
 use crate::schema::Schema;
 use crate::sequence::{Counters, SequenceRule};
@@ -60,6 +60,8 @@ struct HeadChunk {
     counters: Counters,
     rules_made: Vec<(TableName, BTreeMap<String, SequenceRule>)>,
     reservations: Vec<Reservation>,
+    rules_set: Vec<(TableName, BTreeMap<String, SequenceRule>)>,
+    leaps: Vec<IgnoredLeap>,
     tables: Vec<TableHead>,
     dedup: DedupHead,
     log_first_at: Option<Timestamp>,

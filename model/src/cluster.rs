@@ -417,7 +417,7 @@ impl Catalogue {
             schema: Arc::clone(&module.schema),
             validation: module.validation,
             version_rule: module.version_rule,
-            sequences: self.sequences.rules_for(&key.branch, &key.module),
+            sequences: self.sequences.rules_with(&key.branch, &key.module, &module.schema),
             dedup: module.dedup,
         })
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::definition::Definition;
 use crate::ids::{BranchKey, CommandId, Timestamp};
+use crate::sequence::SequenceRule;
 use crate::value::{Object, Value};
 
 /// One question to one branch:module.
@@ -70,6 +71,8 @@ pub enum Request {
     Reset(Reset),
     /// Replace whole tables by a client's.
     Replace(Replace),
+    /// Give a sequence another rule, or set its counter.
+    SetSequence(Box<SetSequence>),
 }
 
 /// One or more verbs that succeed together or not at all.
@@ -189,20 +192,51 @@ pub struct Reserve {
     pub field: String,
 }
 
-/// A point-of-sale order and all its parts, in the schema's names (contract.md 3.7). Saved as one:
-/// parts of the stored order that are not named here are deleted.
+/// Another rule for a sequence, or another place for its counter; at least one of the two.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SetSequence {
+    /// The table as the client named it.
+    pub table: String,
+    /// The field whose sequence it is.
+    pub field: String,
+    /// The rule from now on; `None` leaves the one there is.
+    pub rule: Option<SequenceRule>,
+    /// Where the counter is set; `None` leaves it where it is.
+    pub counter: Option<CounterAt>,
+    /// Whether the counter may be set lower, so that numbers may be given a second time.
+    pub allow_reuse: bool,
+    /// Shown in the event.
+    pub reason: Option<String>,
+    /// Shown in the event.
+    pub requested_by: Option<String>,
+}
+
+/// Where a counter is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CounterAt {
+    /// This was the last number taken.
+    Last(u64),
+    /// This is the next number.
+    Next(u64),
+}
+
+/// A point-of-sale order and its parts, in the schema's names (contract.md 3.7). Saved as one.
+///
+/// A list of parts that is `None` was not sent: the stored parts stay. One that is there, even
+/// empty, replaces them: stored parts of the order that it does not name are deleted.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SaveOrder {
     /// `order_header`. Without an `id`, or with one that begins `draft-`, it gets a number.
     pub header: Object,
-    /// `order_line`; each gets the header's id as `orderId`.
-    pub lines: Vec<Object>,
+    /// `order_line`; each gets the header's id as `orderId`. A new order must have some.
+    pub lines: Option<Vec<Object>>,
     /// `order_payment`, likewise.
-    pub payments: Vec<Object>,
-    /// `order_status_log`, likewise; one is added where none is sent.
-    pub status_logs: Vec<Object>,
-    /// `order_line_status_log`, likewise, by `orderLineId`.
-    pub line_status_logs: Vec<Object>,
+    pub payments: Option<Vec<Object>>,
+    /// `order_status_log`, likewise; one is added where none is sent and the state changed.
+    pub status_logs: Option<Vec<Object>>,
+    /// `order_line_status_log` of each line, at the line's place in `lines`; shorter where the
+    /// last lines have none. Each gets the line's id as `orderLineId`.
+    pub line_status_logs: Vec<Option<Vec<Object>>>,
     /// Who did it, for the logs that are added.
     pub actor: Option<String>,
 }

@@ -141,6 +141,8 @@ pub enum ModuleAct {
     Reset,
     /// Whole tables were replaced by a client's (contract.md 3.9).
     Replace,
+    /// A sequence got another rule or its counter was set; no record is another.
+    Sequence,
 }
 
 impl ModuleAct {
@@ -151,6 +153,7 @@ impl ModuleAct {
             Self::Restore => "module:restore",
             Self::Reset => "module:reset",
             Self::Replace => "module:replace",
+            Self::Sequence => "module:sequence",
         }
     }
 }

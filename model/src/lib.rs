@@ -40,15 +40,15 @@ pub mod store;
 mod testing;
 pub mod value;
 
-pub use branch::{Branch, Reservation};
+pub use branch::{Branch, IgnoredLeap, Reservation, RuleSource};
 pub use canonical::hash as canonical_hash;
 pub use cluster::{
     BranchConfig, Catalogue, CatalogueEntry, Change, ChangeRefused, FullSyncFlag, ModuleConfig,
     NodeRecord, Pattern, Placement,
 };
 pub use command::{
-    Action, Batch, Command, Guard, Origin, Purge, Replace, Request, Reserve, Reset, Restore,
-    RestoreMode, SaveOrder, Seed, Verb, Write,
+    Action, Batch, Command, CounterAt, Guard, Origin, Purge, Replace, Request, Reserve, Reset,
+    Restore, RestoreMode, SaveOrder, Seed, SetSequence, Verb, Write,
 };
 pub use dedup::{DedupLimits, DedupUse};
 pub use definition::{Definition, Validation, VersionRule};
@@ -67,9 +67,9 @@ pub use partition::{Applied, Halt, Partition};
 pub use read::{
     Answer, CursorFate, Events, Filter, Head, HistoryEntry, HistoryTable, LogCursor, LogHead,
     ModuleSnapshot, Operator, OrderBy, Orders, OrdersQuery, Page, PageCursor, PageQuery, Place,
-    Query, QueryPage, Read, ReadLevel, SyncDelta, SyncQuery, TableDelta,
+    Query, QueryPage, Read, ReadLevel, SequenceState, SyncDelta, SyncQuery, TableDelta,
 };
 pub use reject::Reject;
-pub use schema::{BadSchema, Field, InsertContext, Kind, Reference, Schema, Table};
+pub use schema::{BadSchema, Field, InsertContext, Kind, Reference, Rounding, Schema, Table};
 pub use sequence::{BadRule, Counters, Piece, SequenceRule, SequenceRules};
 pub use value::{BadJson, Number, Object, Value};

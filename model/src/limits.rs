@@ -65,3 +65,10 @@ pub const PLAIN_DIGITS_MAX: usize = 64;
 pub const REMOVED_NAMES_MAX: usize = 4_096;
 /// Longest such name, in bytes; a row with a longer one is not remembered.
 pub const REMOVED_NAME_BYTES_MAX: usize = 256;
+/// Highest number of a sequence: 15 digits, exact for every client that reads numbers as doubles.
+pub const SEQUENCE_NUMBER_MAX: u64 = 999_999_999_999_999;
+/// How far over its counter a number that was written by somebody else is still followed: a shop
+/// writes no million of orders between two looks, a slip of a finger easily does.
+pub const SEQUENCE_LEAP_MAX: u64 = 1_000_000;
+/// Numbers passed over at once because they are keys of records already: taking one stays quick.
+pub const NUMBERS_PASSED_MAX: u64 = 100_000;

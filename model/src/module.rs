@@ -27,6 +27,7 @@ mod restore;
 mod rows;
 mod save;
 mod seed;
+mod sequence;
 mod version;
 
 use std::sync::Arc;
@@ -40,7 +41,7 @@ use crate::value::Object;
 pub(crate) use act::Act;
 pub(crate) use define::define;
 pub(crate) use numbers::Numbers;
-pub use numbers::Reservation;
+pub use numbers::{IgnoredLeap, Reservation, RuleSource};
 pub(crate) use plan::{Draft, Plan, Setting, State};
 pub(crate) use relations::Relations;
 pub(crate) use removed::has_id;

@@ -15,6 +15,7 @@ use crate::command::{Batch, Command, Request};
 use crate::delta::{Delta, Hash};
 use crate::entropy::Entropy;
 use crate::ids::{BranchKey, Offset};
+use crate::module::IgnoredLeap;
 use crate::mutant::{self, Mutant};
 use crate::outcome::Outcome;
 use crate::partition::schemas::Schemas;
@@ -45,6 +46,8 @@ pub struct Applied {
     pub repeated_at: Option<(Offset, u32)>,
     /// How many older decisions of clients gave way for this one before their time.
     pub displaced: u64,
+    /// Numbers that came with it and are not followed, for the log to tell of.
+    pub leaps: Vec<Arc<IgnoredLeap>>,
 }
 
 /// An entry this build must not apply: it stops the replica, with these words.

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::delta::Event;
 use crate::ids::{BranchKey, Incarnation, Offset, RecordKey, Revision, TableName, Timestamp};
+use crate::module::{IgnoredLeap, RuleSource};
+use crate::sequence::SequenceRule;
 use crate::value::{Object, Value};
 
 /// What is looked up.
@@ -40,6 +42,8 @@ pub enum Read {
     },
     /// What the event log says about itself.
     Log,
+    /// The sequences and their counters.
+    Sequences,
 }
 
 /// How fresh an answer must be (decision 15).
@@ -213,6 +217,8 @@ pub enum Answer {
     History(Vec<Arc<HistoryEntry>>),
     /// For `Read::Log`.
     Log(LogHead),
+    /// For `Read::Sequences`, by table and field.
+    Sequences(Vec<SequenceState>),
 }
 
 /// The rows of a query.
@@ -390,4 +396,23 @@ pub struct Events {
     pub last: Offset,
     /// In order, contiguous, from `after + 1`. `None`: they are no longer held; take a snapshot.
     pub events: Option<Vec<Arc<Event>>>,
+}
+
+/// One sequence: its rule, and where it stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SequenceState {
+    /// The canonical table.
+    pub table: TableName,
+    /// The field.
+    pub field: String,
+    /// The rule in force.
+    pub rule: SequenceRule,
+    /// Who made the rule.
+    pub source: RuleSource,
+    /// The last number taken or followed; `None` before the first.
+    pub last: Option<u64>,
+    /// The next number; `None` where they are used up.
+    pub next: Option<u64>,
+    /// A number among the records that is too far over the counter to be followed.
+    pub ignored: Option<IgnoredLeap>,
 }

@@ -191,6 +191,54 @@ pub enum Reject {
         /// The code it was refused with.
         code: String,
     },
+    /// A part that was sent is stored as a part of another record, which would lose it.
+    #[error(
+        "{table} \"{key}\" is a part of {parent} \"{holder}\"; a part is not taken from another \
+         record: send it under an id of its own"
+    )]
+    PartOfAnother {
+        /// The part's table, canonical.
+        table: String,
+        /// The part.
+        key: RecordKey,
+        /// The table of the record that holds it.
+        parent: String,
+        /// The key of the record that holds it.
+        holder: String,
+    },
+    /// A sequence cannot have this rule or counter.
+    #[error("the sequence of {table}.{field}: {problem}")]
+    BadSequence {
+        /// Canonical.
+        table: String,
+        /// The field.
+        field: String,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+    /// A counter would be lowered, so that numbers would be given a second time.
+    #[error(
+        "the sequence of {table}.{field} stands at {highest}; a lower counter would give numbers a \
+         second time: send \"allowReuse\": true if that is meant"
+    )]
+    WouldRepeat {
+        /// Canonical.
+        table: String,
+        /// The field.
+        field: String,
+        /// The highest number used.
+        highest: u64,
+        /// The last number as asked for.
+        asked: u64,
+    },
+    /// Two parts of one record were sent under one key.
+    #[error("two parts of {table} were sent as \"{key}\"; each needs an id of its own")]
+    DuplicatePart {
+        /// The parts' table, canonical.
+        table: String,
+        /// The key of both.
+        key: RecordKey,
+    },
 }
 
 impl Reject {
@@ -220,6 +268,10 @@ impl Reject {
             Self::Replace { .. } => "insert-only-violation",
             Self::NoHistory { .. } => "history-entry-not-found",
             Self::Earlier { code } => code,
+            Self::PartOfAnother { .. } => "part-of-another-record",
+            Self::BadSequence { .. } => "invalid-sequence",
+            Self::WouldRepeat { .. } => "sequence-would-repeat",
+            Self::DuplicatePart { .. } => "duplicate-part",
         }
     }
 

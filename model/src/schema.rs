@@ -7,6 +7,7 @@
 //! Refused: nothing here knows other records, so uniqueness and foreign keys are the branch's.
 
 mod aliases;
+mod amount;
 mod coerce;
 mod decimals;
 mod defaults;
@@ -22,8 +23,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::TableName;
+use crate::sequence::SequenceRule;
 use crate::value::Value;
 
+pub use amount::Rounding;
+pub(crate) use amount::product;
 pub use formats::BadSchema;
 pub use project::InsertContext;
 
@@ -95,6 +99,11 @@ pub struct Field {
     pub allowed: Vec<Value>,
     /// The record it points at.
     pub references: Option<Reference>,
+    /// How an amount that the store derives is made to fit `scale`.
+    pub rounding: Rounding,
+    /// How its numbers are made, where the definition says so; the numbering rules of the cluster
+    /// and of the branch hold instead. A branch's prefix is not in its place yet.
+    pub sequence: Option<Arc<SequenceRule>>,
 }
 
 /// What a field holds (contract.md 4.2).

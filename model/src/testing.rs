@@ -47,6 +47,8 @@ pub(crate) fn table(name: &str, fields: &[&str]) -> Table {
         default: None,
         allowed: Vec::new(),
         references: None,
+        rounding: crate::schema::Rounding::default(),
+        sequence: None,
     };
     Table {
         name: TableName::parse(name).unwrap(),

@@ -208,8 +208,7 @@ impl Value {
     /// The product of two numbers, given as numbers or as texts of them, exactly; `None` where one
     /// is none, or the product has more than 28 digits.
     pub fn times(&self, other: &Self) -> Option<Self> {
-        let decimal = |value: &Self| Number::parse(value.key_text()?.trim())?.to_decimal();
-        Some(Self::Number(decimal(self)?.checked_mul(decimal(other)?)?.into()))
+        crate::schema::product(self, other)
     }
 }
 

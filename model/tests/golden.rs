@@ -121,6 +121,7 @@ fn an_event_of_the_whole_module() {
     );
     let acts = [ModuleAct::Purge, ModuleAct::Restore, ModuleAct::Reset, ModuleAct::Replace];
     assert_eq!(hex(&codec::encode(&acts)), "0300010203");
+    assert_eq!(hex(&codec::encode(&ModuleAct::Sequence)), "0304");
 }
 
 fn purge() -> Request {
@@ -140,10 +141,10 @@ fn replace(json: &str) -> Request {
 fn a_batch_of_acts_and_orders() {
     let order = SaveOrder {
         header: object(r#"{"id":"o"}"#),
-        lines: vec![object(r#"{"id":"l"}"#)],
-        payments: vec![object(r#"{"id":"p"}"#)],
-        status_logs: vec![object(r#"{"id":"s"}"#)],
-        line_status_logs: vec![object(r#"{"id":"ls"}"#)],
+        lines: Some(vec![object(r#"{"id":"l"}"#)]),
+        payments: Some(vec![object(r#"{"id":"p"}"#)]),
+        status_logs: None,
+        line_status_logs: vec![None, Some(vec![object(r#"{"id":"ls"}"#)])],
         actor: Some("u".to_owned()),
     };
     let restore = |mode| {
@@ -167,14 +168,14 @@ fn a_batch_of_acts_and_orders() {
     assert_eq!(
         hex(&codec::encode(&batch(requests))),
         "030198c2c8b7bf688001100303030303030303030303030303030307017301310364617203706f7301\
-         04726573740100000000010000040102696403016f010102696403016c010102696403017001010269\
-         64030173010102696403026c73010175017301320364617203706f7301047265737401000000000100\
-         00050101740377687901026d6501017301330364617203706f73010472657374010000000001000006\
-         0770757267652d3100010377687900017301340364617203706f730104726573740100000000010000\
-         060770757267652d3101010377687900017301350364617203706f7301047265737401000000000100\
-         0007010101740400037768790001017301360364617203706f73010472657374010000000001000008\
-         0101740401050102696403013801ac02017301370364617203706f7301047265737401000000000100\
-         00000100017401026964030137000101047265737401000000000100000101056576742d31",
+         04726573740100000000010000040102696403016f01010102696403016c0101010269640301700002\
+         0001010102696403026c73010175017301320364617203706f73010472657374010000000001000005\
+         0101740377687901026d6501017301330364617203706f730104726573740100000000010000060770\
+         757267652d3100010377687900017301340364617203706f7301047265737401000000000100000607\
+         70757267652d3101010377687900017301350364617203706f73010472657374010000000001000007\
+         010101740400037768790001017301360364617203706f730104726573740100000000010000080101\
+         740401050102696403013801ac02017301370364617203706f73010472657374010000000001000000\
+         0100017401026964030137000101047265737401000000000100000101056576742d31",
     );
 }
 
@@ -299,18 +300,18 @@ fn a_checkpoint() {
     let lines: Vec<String> = names.0.iter().map(|(name, hash)| format!("{name} {hash}")).collect();
     assert_eq!(
         lines.join("\n"),
-        "b/dar/pos/dedup/client/0000000000000000 50f951aed2a88e64\n\
+        "b/dar/pos/dedup/client/0000000000000000 ba12802a0444aed7\n\
          b/dar/pos/events/tail 2b1d1d5be4919c02\n\
-         b/dar/pos/head 586c6e9ca02d7ace\n\
+         b/dar/pos/head 8dbfa9e89b980bee\n\
          b/dar/pos/history/purge-b3297052-cbd5-49f2-b5cb-e45bd62f4126/0000000000000000 9f48401b8a06cb0b\n\
          b/dar/pos/history/purge-b3297052-cbd5-49f2-b5cb-e45bd62f4126/head 31c2df391e284506\n\
          b/dar/pos/records/t/0000000000000000 461daa211ed0950b\n\
          b/dar/pos/removed/t e054e496b7b744bc\n\
          partition 5c3c4b64cde28a83\n\
-         schema/d211bdd405f2a44807f001be3189c66ecfae8770d1dc713f24487db272291306 d211bdd405f2a448"
+         schema/754381dba70ed18cd9651d955116ec4dd9c74a418dff3c5c36bc029a510b3122 754381dba70ed18c"
     );
     assert_eq!(
         partition.state_hash().to_string(),
-        "77eb63eb89784bfe79bf9a1321dc34d19c88aca2ceccebf7b55ab3b721fc4c00"
+        "b518b2620b3ab9fcef45508b3038b762ef2d179acd635815bc00088fa3f865b1"
     );
 }

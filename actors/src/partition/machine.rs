@@ -130,6 +130,7 @@ impl raft::Machine for PartitionMachine {
         let batch: Batch = codec::decode(entry).map_err(|error| Fatal(error.to_string()))?;
         let applied = self.state.apply(&batch).map_err(|halt| Fatal(halt.to_string()))?;
         warn_of_displaced(&self.state, &applied);
+        applied.iter().for_each(tell_leaps);
         let deltas: Vec<_> = applied.iter().filter_map(fresh_delta).collect();
         for delta in &deltas {
             changes.extend(store::changes(delta).into_iter().map(put_change));
@@ -220,6 +221,21 @@ fn warn_of_displaced(state: &Partition, applied: &[Applied]) {
 }
 
 /// What a command newly changed; a remembered answer changed nothing now.
+/// Tells of numbers that a command brought and their sequences do not follow.
+fn tell_leaps(applied: &Applied) {
+    for leap in &applied.leaps {
+        tracing::warn!(
+            branch = %applied.key.branch,
+            module = %applied.key.module,
+            table = %leap.table,
+            field = leap.field,
+            id = leap.text,
+            counter = leap.counter,
+            "a number is too far over its sequence's counter and is not followed"
+        );
+    }
+}
+
 fn fresh_delta(applied: &Applied) -> Option<Arc<Delta>> {
     match &applied.outcome {
         Outcome::Accepted(accepted) if !accepted.repeated && !accepted.delta.events.is_empty() => {

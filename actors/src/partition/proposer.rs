@@ -126,7 +126,13 @@ pub(crate) fn rough_bytes(command: &Command) -> usize {
         }
         model::Request::Define(_) | model::Request::Seed(_) => 64 * 1024,
         model::Request::Reserve(_) => 128,
-        model::Request::SaveOrder(order) => 64 * 48 * (1 + order.lines.len()),
+        model::Request::SetSequence(_) => 1024,
+        model::Request::SaveOrder(order) => {
+            let parts = [&order.lines, &order.payments, &order.status_logs];
+            let sent: usize = parts.into_iter().flatten().map(Vec::len).sum();
+            let logs: usize = order.line_status_logs.iter().flatten().map(Vec::len).sum();
+            64 * 48 * (1 + sent + logs)
+        }
         model::Request::Reset(_) => 64 * 1024,
         model::Request::Replace(replace) => rough_rows(&replace.tables),
         model::Request::Purge(_) | model::Request::Restore(_) => 512,

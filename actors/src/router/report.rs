@@ -15,6 +15,8 @@ use crate::status::{BranchStatus, ClusterStatus, NodeStatus, PartitionStatus, Re
 
 /// How long a node is waited for; one that is down must not hold up the report.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Sequences a report tells of for each partition; `GET …/sequences` of a module tells of all.
+const LEAPS_TOLD_MAX: usize = 5;
 
 impl Router {
     /// What this node leads.
@@ -31,6 +33,7 @@ impl Router {
                 leads.partitions.push(partition_status(id, &local, &catalogue));
                 leads.warnings.extend(displaced(&local));
                 leads.branches.extend(branch_statuses(id, &local, self.0.node));
+                leads.warnings.extend(ignored_leaps(&local));
             }
         }
         leads
@@ -239,6 +242,23 @@ fn branch_statuses(
         })
         .collect();
     statuses.into_iter()
+}
+
+/// Sequences that do not follow a number among their records, the first few in words.
+fn ignored_leaps(local: &Partition) -> Vec<String> {
+    let view = local.published.view();
+    let all = view.branches().flat_map(|branch| {
+        let key = branch.key();
+        branch.ignored_leaps().map(move |leap| {
+            let (table, field) = (&leap.table, &leap.field);
+            format!(
+                "sequence {table}.{field} of {}/{} stands at {} and does not follow {:?}; \
+                 PUT /api/branches/{}/modules/{}/sequences/{table}/{field} sets it",
+                key.branch, key.module, leap.counter, leap.text, key.branch, key.module
+            )
+        })
+    });
+    all.take(LEAPS_TOLD_MAX).collect()
 }
 
 fn leaderless(id: PartitionId, placement: &Placement) -> PartitionStatus {

@@ -67,6 +67,8 @@ pub(crate) fn routes() -> Routes {
                 .refuses(&[
                     Problem::MissingOrder,
                     Problem::OrderVersionConflict,
+                    Problem::PartOfAnother,
+                    Problem::DuplicatePart,
                     Problem::OrderRefused,
                 ]),
         )
@@ -300,8 +302,9 @@ async fn answer(
     let reached = accepted.delta.last().unwrap_or(Offset(0));
     let order = whole(app, place, &saved.id, ReadLevel::Session(reached)).await?;
     let order = order.ok_or_else(lost)?;
-    let shown =
-        One { normalized: Some(normalized(payload, &saved)), ..One::new(place, &saved.id, &order) };
+    let lines = place.schema().table("order_line").map(|table| &**table);
+    let normalized = Some(normalized(payload, &saved, lines));
+    let shown = One { normalized, ..One::new(place, &saved.id, &order) };
     Ok(at(json(StatusCode::CREATED, &shown)?, accepted.delta.incarnation, reached))
 }
 

@@ -205,7 +205,7 @@ fn of_table<'a>(change: &'a ModuleChange, canonical: &str) -> Option<(&'static s
         ModuleAct::Reset => {
             (TABLE_PURGE, details.get("meta").and_then(|meta| meta.get("purgedTables")))
         }
-        ModuleAct::Replace => return None,
+        ModuleAct::Replace | ModuleAct::Sequence => return None,
     };
     let mut entries = list?.as_array()?.iter().filter_map(Value::as_object);
     let entry = entries.find(|entry| {

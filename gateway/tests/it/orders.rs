@@ -166,13 +166,67 @@ async fn an_order_that_cannot_be_saved_says_why() {
     assert!(again.text("message").starts_with("DUPLICATE_SAVE_DETECTED"), "{}", again.raw);
     let changed = rest.post(&path, &order(2, r#"{"id":"ol-1","qty":3,"version":2}"#)).await;
     assert_eq!(changed.status, 201, "{}", changed.raw);
-    assert!(changed.raw.contains(r#""payments":[]"#), "what is not sent is no longer there");
+    assert!(changed.raw.contains(r#""payments":[{"id":"pp-1""#), "a list not sent leaves them");
     let stale = rest.post(&path, &order(9, r#"{"id":"ol-1"}"#)).await;
     assert_eq!(stale.code(), (409, "order-version-conflict"));
     assert_eq!(
         stale.body.get("details").unwrap().to_json(),
         r#"{"table":"order_header","key":"DAR-001001","expectedVersion":9,"currentVersion":2}"#
     );
+}
+
+#[tokio::test]
+async fn a_part_of_another_order_is_not_taken() {
+    let rest = Rest::with_till();
+    let path = format!("{M}/orders");
+    let order = |id: &str, lines: &str, more: &str| {
+        let head = format!(r#""id":"{id}","shiftId":"s""#);
+        format!(r#"{{"order":{{{head},"lines":[{lines}]{more}}}}}"#)
+    };
+    let lines = r#"{"id":"1","qty":1,"price":5},{"id":"2","qty":1,"price":5}"#;
+    let payment = r#","payments":[{"id":"1","method":"cash","amount":10}]"#;
+    let first = rest.post(&path, &order("T1", lines, payment)).await;
+    assert_eq!(first.status, 201, "{}", first.raw);
+    let before = rest.get(&format!("{path}/T1")).await.raw;
+    for (sent, details) in [
+        (
+            order("T2", lines, payment),
+            r#"{"table":"order_line","key":"1","holder":"T1","holderTable":"order_header"}"#,
+        ),
+        (
+            order("T2", r#"{"id":"x"}"#, payment),
+            r#"{"table":"order_payment","key":"1","holder":"T1","holderTable":"order_header"}"#,
+        ),
+    ] {
+        let refused = rest.post(&path, &sent).await;
+        assert_eq!(refused.code(), (409, "part-of-another-record"));
+        assert!(refused.text("message").contains("\"T1\""), "{}", refused.raw);
+        assert_eq!(refused.body.get("details").unwrap().to_json(), details);
+    }
+    let twice = rest.post(&path, &order("T3", r#"{"id":"x"},{"id":"x"}"#, "")).await;
+    assert_eq!(twice.code(), (409, "duplicate-part"));
+    assert_eq!(rest.get(&format!("{path}/T1")).await.raw, before, "nothing changed");
+    assert_eq!(rest.get(&format!("{path}/T2")).await.status, 404);
+}
+
+#[tokio::test]
+async fn an_order_without_lists_keeps_its_parts() {
+    let rest = Rest::with_till();
+    let path = format!("{M}/orders");
+    assert_eq!(rest.post(&path, ORDER).await.status, 201);
+    let sent = r#"{"order":{"id":"DAR-001001","shiftId":"sh-1","version":2,"status":"held"}}"#;
+    let changed = rest.post(&path, sent).await;
+    assert_eq!(changed.status, 201, "{}", changed.raw);
+    let order = changed.body.get("order").unwrap();
+    let count = |name: &str| at(order, &[name]).as_array().unwrap().len();
+    assert_eq!((count("lines"), count("payments"), count("statusLogs")), (1, 1, 2));
+    assert_eq!(at(order, &["metadata", "linesCount"]).as_u64(), Some(1));
+    let empty = r#"{"order":{"id":"DAR-001001","shiftId":"sh-1","version":3,"payments":[]}}"#;
+    let emptied = rest.post(&path, empty).await;
+    assert!(emptied.raw.contains(r#""payments":[]"#), "{}", emptied.raw);
+    let new = rest.post(&path, r#"{"order":{"id":"o-9","shiftId":"s"}}"#).await;
+    assert_eq!(new.code(), (422, "order-persist-failed"));
+    assert!(new.text("message").starts_with("EMPTY_ORDER_NOT_ALLOWED"));
 }
 
 #[tokio::test]

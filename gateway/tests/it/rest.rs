@@ -87,7 +87,7 @@ async fn what_is_not_there_and_what_is_not_done_there() {
     assert_eq!(rest.get("/api/branches/dar/foo/bar").await.code(), (404, "not-found"));
     assert_eq!(rest.put("/api/branches/dar", "").await.code(), (405, "method-not-allowed"));
     assert_eq!(rest.post("/api/schema", "{}").await.code(), (405, "method-not-allowed"));
-    assert_eq!(rest.get(&format!("{M}/sequences")).await.code(), (405, "method-not-allowed"));
+    assert_eq!(rest.put(&format!("{M}/sequences"), "{}").await.code(), (405, "method-not-allowed"));
     assert_eq!(rest.put(&format!("{M}/save"), "{}").await.code(), (405, "method-not-allowed"));
     let head = rest.send("HEAD", &format!("{M}/tables/tickets"), "", &[]).await;
     assert_eq!((head.status, head.raw.as_str()), (405, ""));
@@ -362,6 +362,69 @@ async fn a_number_is_taken_without_a_record() {
     for bad in ["", r#"{"table":"order_header"}"#, r#"{"field":"id"}"#] {
         assert_eq!(rest.post(&path, bad).await.code(), (400, "missing-table-or-field"));
     }
+}
+
+#[tokio::test]
+async fn sequences_are_shown_and_set() {
+    let rest = Rest::new();
+    let path = format!("{M}/sequences");
+    let shown = rest.get(&path).await;
+    assert_eq!(members(&shown.body), "branchId moduleId sequences");
+    let line = &shown.body.get("sequences").and_then(|list| list.as_array()).unwrap()[0];
+    assert_eq!(members(line), "table field rule source last next nextId ignored");
+    assert!(shown.raw.contains(r#""source":"configuration","last":null,"next":1001"#));
+
+    let own = r#"{"prefix":"INV","start":10000,"format":"{prefix}-{number:05d}"}"#;
+    let key = [("idempotency-key", "seq-1")];
+    let set = rest.send("PUT", &format!("{path}/order_header/id"), own, &key).await;
+    assert_eq!(set.status, 200, "{}", set.raw);
+    assert!(
+        set.raw.contains(r#""source":"request","last":null,"next":10000,"nextId":"INV-10000""#)
+    );
+    let again = rest.send("PUT", &format!("{path}/order_header/id"), own, &key).await;
+    assert_eq!((again.status, &again.raw), (200, &set.raw));
+    assert!(rest.get(&path).await.raw.contains(r#""nextId":"INV-10000""#));
+    let made = rest.post(&format!("{M}/tables/order_header"), r#"{"shiftId":"s"}"#).await;
+    assert!(made.raw.contains(r#""record":{"id":"INV-10000""#), "{}", made.raw);
+
+    let absurd = r#"{"id":"INV-18446744073709551615","shiftId":"s"}"#;
+    assert_eq!(rest.post(&format!("{M}/tables/order_header"), absurd).await.status, 201);
+    let shown = rest.get(&path).await;
+    assert!(shown.raw.contains(r#""ignored":{"id":"INV-18446744073709551615","counter":10000"#));
+    let mend = rest.put(&format!("{path}/order_header/id"), r#"{"last":10500}"#).await;
+    assert!(mend.raw.contains(r#""nextId":"INV-10501","ignored":null"#), "{}", mend.raw);
+    let lower = rest.put(&format!("{path}/order_header/id"), r#"{"next":10001}"#).await;
+    assert_eq!(lower.code(), (409, "sequence-would-repeat"));
+    assert!(lower.raw.contains(r#""highest":10500,"asked":10000"#), "{}", lower.raw);
+    let lower = r#"{"next":10001,"allowReuse":true,"reason":"a slip","requestedBy":"me"}"#;
+    assert_eq!(rest.put(&format!("{path}/order_header/id"), lower).await.status, 200);
+    let log = rest.get(&format!("{M}/events?after=0")).await;
+    assert!(log.raw.contains(r#""action":"module:sequence""#), "{}", log.raw);
+    assert!(log.raw.contains(r#""reason":"a slip","requestedBy":"me""#), "{}", log.raw);
+}
+
+#[tokio::test]
+async fn a_sequence_that_cannot_be_is_refused_in_words() {
+    let rest = Rest::new();
+    let path = format!("{M}/sequences");
+    for (field, body, word) in [
+        ("id", r#"{"prefx":"A"}"#, "known are prefix"),
+        ("id", r#"{"format":"{year}-{number}"}"#, "{year}"),
+        ("id", r#"{"pattern":"none"}"#, "0 numbers"),
+        ("id", r#"{"padding":16}"#, "15 digits"),
+        ("id", r#"{"last":1000000000000000}"#, "15 digits"),
+        ("id", r#"{"last":-1}"#, "whole number"),
+        ("id", r#"{"last":1,"next":2}"#, "one of them"),
+        ("id", r#"{"allowReuse":"yes","last":1}"#, "true or false"),
+        ("id", "{}", "send a rule"),
+        ("id", r#"{"prefix":"A","counterField":"nobody"}"#, "nobody"),
+    ] {
+        let refused = rest.put(&format!("{path}/order_header/{field}"), body).await;
+        assert_eq!(refused.code(), (400, "invalid-sequence"), "{body}: {}", refused.raw);
+        assert!(refused.text("message").contains(word), "{}", refused.raw);
+    }
+    let unknown = rest.put(&format!("{path}/nothing/id"), r#"{"prefix":"A"}"#).await;
+    assert_eq!(unknown.code(), (404, "table-not-found"));
 }
 
 #[tokio::test]

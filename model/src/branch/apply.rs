@@ -52,9 +52,11 @@ impl Branch {
             Err(reject) => return self.refused(reject),
         };
         let at = stamp.at.max(self.last_commit_at);
+        let mut leaps = Vec::new();
         let (outcome, decided) = match guarded(|| self.plan(command, at, stamp.entropy)) {
             Ok(changes) => {
                 let first = self.offset.next();
+                leaps = changes.state.numbers.new_leaps(&self.numbers);
                 let accepted = self.commit(changes, command);
                 let decided = match &accepted.reserved {
                     Some(reserved) => Decided::Reserved(reserved.clone()),
@@ -66,12 +68,18 @@ impl Branch {
             Err(reject) => (Outcome::Rejected(reject.clone()), Decided::Rejected(reject)),
         };
         self.dedup.remember(&command.id, payload, stamp.uptime_ms, &decided);
-        Applied { key: self.key.clone(), outcome, repeated_at: None, displaced }
+        Applied { key: self.key.clone(), outcome, repeated_at: None, displaced, leaps }
     }
 
     fn refused(&self, reject: Reject) -> Applied {
         let outcome = Outcome::Rejected(reject);
-        Applied { key: self.key.clone(), outcome, repeated_at: None, displaced: 0 }
+        Applied {
+            key: self.key.clone(),
+            outcome,
+            repeated_at: None,
+            displaced: 0,
+            leaps: Vec::new(),
+        }
     }
 
     /// The answer given before, its events read back while memory holds them.
@@ -92,7 +100,7 @@ impl Branch {
                 }
             }
         };
-        Applied { key: self.key.clone(), outcome, repeated_at, displaced: 0 }
+        Applied { key: self.key.clone(), outcome, repeated_at, displaced: 0, leaps: Vec::new() }
     }
 
     /// Forgets what was kept long enough, and at the bound what may give way; gives how many gave
@@ -153,6 +161,7 @@ impl Branch {
             Request::Restore(restore) => plan.restore(restore)?,
             Request::Reset(reset) => plan.reset(reset)?,
             Request::Replace(replace) => plan.replace_tables(replace)?,
+            Request::SetSequence(set) => plan.set_sequence(set)?,
             Request::Define(_) => unreachable!("planned above"),
         }
         let (state, drafts, act) = plan.finish();
@@ -182,7 +191,7 @@ impl Branch {
         let relations = Arc::new(Relations::of(definition));
         let mut state = self.state();
         (state.module, state.numbers) =
-            define(definition, &relations, state.module, state.numbers)?;
+            define(definition, &relations, state.module, state.numbers, at)?;
         Ok(Changes {
             at,
             state,

@@ -19,7 +19,7 @@ use crate::event_log::marks::Marks;
 use crate::history::History;
 use crate::ids::{BranchKey, TableName};
 use crate::limits::{DEDUP_PAGE, HISTORY_PAGE, RECORD_PAGE, SEGMENT_EVENTS};
-use crate::module::{Module, Numbers, Relations, Row, Rows};
+use crate::module::{IgnoredLeap, Module, Numbers, Relations, Row, Rows};
 use crate::mutant::{self, Mutant};
 use crate::partition::schemas::Schemas;
 use crate::partition::{BadChunk, ChunkSource, LEVEL, Partition};
@@ -73,7 +73,10 @@ impl Reader<'_> {
             rows.index(relations.indexes(&name));
             module.set_rows(name, rows);
         }
-        let made = head.rules_made.into_iter();
+        let (made, set) = (head.rules_made.into_iter(), head.rules_set.into_iter());
+        let leap = |leap: IgnoredLeap| {
+            ((leap.table.clone(), Arc::from(leap.field.as_str())), Arc::new(leap))
+        };
         let mut branch = Branch {
             rows: module.count(&definition.schema),
             definition: Some(definition),
@@ -90,6 +93,8 @@ impl Reader<'_> {
                 counters: head.counters,
                 made: made.map(|(table, rules)| (table, Arc::new(rules))).collect(),
                 reservations: head.reservations.into_iter().collect(),
+                set: set.map(|(table, rules)| (table, Arc::new(rules))).collect(),
+                leaps: head.leaps.into_iter().map(leap).collect(),
             },
             dedup: self.dedup(&folder, head.dedup)?,
             marks: Marks {

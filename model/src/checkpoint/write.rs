@@ -109,7 +109,7 @@ impl Branch {
 
     fn head_chunk(&self) -> Option<HeadChunk> {
         let definition = self.definition.as_ref()?;
-        let made = self.numbers.made.iter();
+        let (made, set) = (self.numbers.made.iter(), self.numbers.set.iter());
         Some(HeadChunk {
             definition: StoredDefinition::of(definition, schema_hash(&definition.schema)),
             incarnation: self.incarnation,
@@ -122,6 +122,8 @@ impl Branch {
             counters: self.numbers.counters.clone(),
             rules_made: made.map(|(table, rules)| (table.clone(), (**rules).clone())).collect(),
             reservations: self.numbers.reservations.iter().cloned().collect(),
+            rules_set: set.map(|(table, rules)| (table.clone(), (**rules).clone())).collect(),
+            leaps: self.numbers.leaps.values().map(|leap| (**leap).clone()).collect(),
             tables: self
                 .module
                 .tables()

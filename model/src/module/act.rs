@@ -42,6 +42,8 @@ impl Act {
     pub(crate) fn changes(&self) -> bool {
         match self.act {
             ModuleAct::Restore => !self.touches.is_empty(),
+            // No record is another.
+            ModuleAct::Sequence => false,
             ModuleAct::Purge | ModuleAct::Reset | ModuleAct::Replace => true,
         }
     }

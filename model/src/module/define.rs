@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::definition::{Definition, Validation};
-use crate::ids::RecordKey;
+use crate::ids::{RecordKey, Timestamp};
 use crate::module::relations::Relations;
 use crate::module::rows::{Row, Rows};
 use crate::module::{Module, Numbers};
@@ -17,6 +17,7 @@ pub(crate) fn define(
     relations: &Relations,
     mut module: Module,
     mut numbers: Numbers,
+    at: Timestamp,
 ) -> Result<(Module, Numbers), Reject> {
     check(definition)?;
     for table in &definition.schema.tables {
@@ -25,7 +26,7 @@ pub(crate) fn define(
         rows.index(relations.indexes(&table.name));
         module.set_rows(table.name.clone(), rows);
     }
-    numbers.pass_records(definition, &module);
+    numbers.pass_records(definition, &module, at);
     Ok((module, numbers))
 }
 

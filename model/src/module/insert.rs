@@ -35,6 +35,7 @@ impl Plan<'_> {
         match self.validation() {
             Validation::Strict => Err(Reject::DuplicateKey { table: table.name.to_string(), key }),
             Validation::Lenient => {
+                self.refuse_taken_part(table, &sent)?;
                 let record = amend(table, &current, &sent, &record);
                 self.put(table, verb, key, record)
             }

@@ -1,8 +1,12 @@
 //! Numbers: how far each sequence of a branch:module has come, and what was taken of it.
 //!
 //! A number is taken on the plan's copy, so a refused command takes none. Promise: the numbers of
-//! one field never go back, but where a reset of a lenient module says so; a number whose text is
-//! already some record's key is passed over.
+//! one field never go back, but where a reset of a lenient module or a mending says so; a number
+//! whose text is already some record's key is passed over.
+//!
+//! A sequence follows the numbers of records it did not number itself (imported ones, those with an
+//! id of their own): only what its rule would write, of at most 15 digits, and at most a million
+//! over its counter. What is further away is noted and told, and does not end numbering.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::definition::Definition;
 use crate::ids::{CommandId, RecordKey, TableName, Timestamp};
-use crate::limits::RESERVATIONS_KEPT;
+use crate::limits::{
+    NUMBERS_PASSED_MAX, RESERVATIONS_KEPT, SEQUENCE_LEAP_MAX, SEQUENCE_NUMBER_MAX,
+};
 use crate::module::Module;
 use crate::module::plan::{Plan, is_empty};
 use crate::reject::Reject;
@@ -25,10 +31,31 @@ use crate::value::{Number, Object, Value};
 pub(crate) struct Numbers {
     /// The last numbers taken.
     pub(crate) counters: Counters,
+    /// Rules set by a request, which hold instead of the definition's.
+    pub(crate) set: OrdMap<TableName, Arc<BTreeMap<String, SequenceRule>>>,
     /// Rules made by a reservation for a field that had none.
     pub(crate) made: OrdMap<TableName, Arc<BTreeMap<String, SequenceRule>>>,
     /// The newest reservations, oldest first.
     pub(crate) reservations: Vector<Reservation>,
+    /// Numbers that are too far over their counters to be followed, one for each sequence.
+    pub(crate) leaps: OrdMap<(TableName, Arc<str>), Arc<IgnoredLeap>>,
+}
+
+/// A number in a record that its sequence does not follow: one absurd value must not end numbering.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IgnoredLeap {
+    /// The canonical table.
+    pub table: TableName,
+    /// The field.
+    pub field: String,
+    /// The number as the record has it, `DAR-5000000`.
+    pub text: String,
+    /// The number.
+    pub number: u64,
+    /// Where the counter stood.
+    pub counter: u64,
+    /// When it was seen.
+    pub at: Timestamp,
 }
 
 /// A number taken without a record.
@@ -58,15 +85,16 @@ impl Numbers {
         self.reservations.push_back(reservation);
     }
 
-    /// The rule of a field: the definition's, else one made here.
+    /// The rule of a field: one set by a request, else the definition's, else one made here.
     pub(crate) fn rule<'a>(
         &'a self,
         definition: &'a Definition,
         table: &TableName,
         field: &str,
     ) -> Option<&'a SequenceRule> {
-        let defined = definition.sequences.get(table).and_then(|fields| fields.get(field));
-        defined.or_else(|| self.made.get(table)?.get(field))
+        let set = self.set.get(table).and_then(|fields| fields.get(field));
+        let defined = || definition.sequences.get(table).and_then(|fields| fields.get(field));
+        set.or_else(defined).or_else(|| self.made.get(table)?.get(field))
     }
 
     pub(crate) fn make(&mut self, table: &TableName, field: &str, rule: SequenceRule) {
@@ -74,46 +102,147 @@ impl Numbers {
         Arc::make_mut(fields).insert(field.to_owned(), rule);
     }
 
-    /// How many rules were made here.
-    pub(crate) fn made_count(&self) -> usize {
-        self.made.values().map(|fields| fields.len()).sum()
+    pub(crate) fn set(&mut self, table: &TableName, field: &str, rule: SequenceRule) {
+        let fields = self.set.entry(table.clone()).or_default();
+        Arc::make_mut(fields).insert(field.to_owned(), rule);
     }
 
-    /// Moves each sequence past the highest number among the records there are. Never back.
-    pub(crate) fn pass_records(&mut self, definition: &Definition, module: &Module) {
-        for (table, fields) in &definition.sequences {
-            for (field, rule) in fields {
-                self.pass(table, field, rule, module);
+    /// How many rules were made and set here.
+    pub(crate) fn own_count(&self) -> usize {
+        self.made.values().chain(self.set.values()).map(|fields| fields.len()).sum()
+    }
+
+    /// Every sequence there is, by table and field, under the rule in force and who made it.
+    pub(crate) fn all<'a>(
+        &'a self,
+        definition: &'a Definition,
+    ) -> BTreeMap<(&'a TableName, &'a str), (&'a SequenceRule, RuleSource)> {
+        let mut found = BTreeMap::new();
+        let made = self.made.iter().map(|(table, rules)| (table, &**rules, RuleSource::Made));
+        let defined = definition.sequences.iter();
+        let defined = defined.map(|(table, rules)| (table, rules, RuleSource::Defined));
+        let set = self.set.iter().map(|(table, rules)| (table, &**rules, RuleSource::Set));
+        // A later one holds instead of an earlier one.
+        for (table, rules, source) in made.chain(defined).chain(set) {
+            for (field, rule) in rules {
+                found.insert((table, field.as_str()), (rule, source));
             }
+        }
+        found
+    }
+
+    /// Whether a table has a sequence.
+    pub(crate) fn has_rules(&self, definition: &Definition, table: &TableName) -> bool {
+        definition.sequences.contains_key(table)
+            || self.made.contains_key(table)
+            || self.set.contains_key(table)
+    }
+
+    /// Moves each sequence past the numbers among the records there are. Never back, and past no
+    /// number that is too far over its counter.
+    pub(crate) fn pass_records(&mut self, definition: &Definition, module: &Module, at: Timestamp) {
+        let all: Vec<_> = self.all(definition).into_iter().map(owned).collect();
+        for (table, field, rule) in all {
+            self.pass(definition, (&table, &field), &rule, module, at);
         }
     }
 
     /// Lets every sequence begin again; the rules stay. What only a reset of a lenient module does.
     pub(crate) fn begin_again(&mut self) {
         self.counters = Counters::default();
-    }
-
-    /// As [`Self::pass_records`], for the rules that were made here.
-    pub(crate) fn pass_made(&mut self, module: &Module) {
-        for (table, fields) in self.made.clone() {
-            for (field, rule) in fields.iter() {
-                self.pass(&table, field, rule, module);
-            }
-        }
+        self.leaps = OrdMap::new();
     }
 
     pub(crate) fn pass(
         &mut self,
-        table: &TableName,
-        field: &str,
+        definition: &Definition,
+        (table, field): (&TableName, &str),
         rule: &SequenceRule,
         module: &Module,
+        at: Timestamp,
     ) {
+        // What is not among the records any more is told no longer.
+        self.leaps.remove(&(table.clone(), Arc::from(field)));
         let Some(rows) = module.rows(table) else { return };
-        let texts = rows.iter().filter_map(|(_, row)| row.record.get(field)?.key_text());
-        if let Some(highest) = texts.filter_map(|text| rule.parse(text)).max() {
-            self.counters.take(table, field, highest);
+        let kind = kind_of(definition, table, field);
+        let last = self.counters.last(table, field);
+        let found = rows.iter().filter_map(|(_, row)| {
+            let number = number_in(rule, kind, row.record.get(field)?)?;
+            last.is_none_or(|last| number > last).then_some(number)
+        });
+        let mut found: Vec<u64> = found.collect();
+        // From below, so that many numbers in a row are followed however many they are.
+        found.sort_unstable();
+        self.follow((table, field), rule, &found, at);
+    }
+
+    /// Follows numbers that records carry, lowest first, up to the first one too far away.
+    fn follow(
+        &mut self,
+        (table, field): (&TableName, &str),
+        rule: &SequenceRule,
+        numbers: &[u64],
+        at: Timestamp,
+    ) {
+        for number in numbers {
+            let last = self.counters.last(table, field).unwrap_or(0);
+            let counter = last.max(rule.start.saturating_sub(1));
+            let leaps = number.saturating_sub(counter) > SEQUENCE_LEAP_MAX;
+            if *number <= SEQUENCE_NUMBER_MAX && !leaps {
+                self.counters.take(table, field, *number);
+                continue;
+            }
+            let highest = numbers.last().copied().unwrap_or(*number);
+            let leap = IgnoredLeap {
+                table: table.clone(),
+                field: field.to_owned(),
+                text: rule.render(highest),
+                number: highest,
+                counter,
+                at,
+            };
+            self.leaps.insert((table.clone(), Arc::from(field)), Arc::new(leap));
+            return;
         }
+    }
+
+    /// The leaps that are new since an earlier state.
+    pub(crate) fn new_leaps(&self, before: &Self) -> Vec<Arc<IgnoredLeap>> {
+        let is_new = |leap: &&Arc<IgnoredLeap>| {
+            let key = (leap.table.clone(), Arc::from(leap.field.as_str()));
+            before.leaps.get(&key).is_none_or(|known| known.number != leap.number)
+        };
+        self.leaps.values().filter(is_new).cloned().collect()
+    }
+}
+
+/// Who made a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RuleSource {
+    /// A request: it holds instead of the definition's.
+    Set,
+    /// The module's definition, or the numbering rules of the cluster.
+    Defined,
+    /// A reservation, for a field that had no rule.
+    Made,
+}
+
+fn owned(
+    ((table, field), (rule, _)): ((&TableName, &str), (&SequenceRule, RuleSource)),
+) -> (TableName, String, SequenceRule) {
+    (table.clone(), field.to_owned(), rule.clone())
+}
+
+fn kind_of(definition: &Definition, table: &TableName, field: &str) -> Option<Kind> {
+    let table = definition.schema.table(table.as_str())?;
+    table.fields.iter().find(|known| *known.name == *field).map(|field| field.kind)
+}
+
+/// The number that a value carries, if its sequence would write just this value.
+fn number_in(rule: &SequenceRule, kind: Option<Kind>, value: &Value) -> Option<u64> {
+    match kind {
+        Some(Kind::Integer | Kind::Number) => value.as_u64(),
+        Some(_) | None => rule.parse(value.key_text()?),
     }
 }
 
@@ -136,7 +265,7 @@ impl Plan<'_> {
         rule: &SequenceRule,
     ) -> Result<Taken, Reject> {
         let is_key = table.key.len() == 1 && &*table.key[0] == field;
-        loop {
+        for _ in 0..NUMBERS_PASSED_MAX {
             let value = self.numbers().counters.next(&table.name, field, rule)?;
             self.numbers_mut().counters.take(&table.name, field, value);
             let text = rule.render(value);
@@ -144,6 +273,31 @@ impl Plan<'_> {
             if !is_key || !taken() {
                 return Ok(Taken { value, text });
             }
+        }
+        let message = format!(
+            "the next {NUMBERS_PASSED_MAX} numbers of {}.{field} are keys of records already; set \
+             its counter higher",
+            table.name
+        );
+        Err(Reject::Sequence { message })
+    }
+
+    /// Lets the sequences of a table follow the numbers that a record brings of its own.
+    pub(super) fn learn_numbers(&mut self, table: &Table, record: &Object) {
+        if !self.numbers().has_rules(self.definition(), &table.name) {
+            return;
+        }
+        for field in &table.fields {
+            let Some(rule) = self.rule(table, &field.name) else { continue };
+            let number = record.get(&field.name);
+            let number = number.and_then(|value| number_in(rule, Some(field.kind), value));
+            let last = self.numbers().counters.last(&table.name, &field.name);
+            let Some(number) = number.filter(|number| last.is_none_or(|last| *number > last))
+            else {
+                continue;
+            };
+            let (rule, at) = (rule.clone(), self.at());
+            self.numbers_mut().follow((&table.name, &field.name), &rule, &[number], at);
         }
     }
 
@@ -155,8 +309,7 @@ impl Plan<'_> {
         record: &mut Object,
         keeps: Option<&Object>,
     ) -> Result<(), Reject> {
-        let defined = self.definition().sequences.contains_key(&table.name);
-        if !defined && !self.numbers().made.contains_key(&table.name) {
+        if !self.numbers().has_rules(self.definition(), &table.name) {
             return Ok(());
         }
         for field in &table.fields {

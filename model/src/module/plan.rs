@@ -220,6 +220,7 @@ impl<'a> Plan<'a> {
         record: Object,
     ) -> Result<(), Reject> {
         check_order_id(table, &record)?;
+        self.learn_numbers(table, &record);
         let record = Arc::new(record);
         let before = self.module().get(&table.name, &key).cloned();
         let relations = self.setting.relations;

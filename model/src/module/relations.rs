@@ -13,10 +13,11 @@ use crate::ids::TableName;
 use crate::module::index::IndexFields;
 use crate::schema::{Schema, Table};
 
-/// The tables whose rows are parts of an order, and the field that says of which.
-const ORDER_PARTS: [&str; 4] =
+/// The tables whose rows are parts of an order.
+pub(super) const ORDER_PARTS: [&str; 4] =
     ["order_line", "order_payment", "order_status_log", "order_line_status_log"];
-const ORDER: &str = "orderId";
+/// The field of a part that says of which order it is.
+pub(super) const ORDER: &str = "orderId";
 
 /// What must be looked up, by table. A lenient definition only has its orders' parts.
 #[derive(Debug, Default)]

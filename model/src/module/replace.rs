@@ -52,8 +52,9 @@ impl Plan<'_> {
             return Ok(());
         }
         let definition = self.definition();
+        let at = self.at();
         let (module, numbers) = self.module_and_numbers();
-        numbers.pass_records(definition, module);
+        numbers.pass_records(definition, module, at);
         let names = tables.iter().map(|table| Value::from(table.name.as_str())).collect();
         let details = [("tables", Value::Array(names))].into_iter().collect();
         let touches = self.touched(&before, &tables);

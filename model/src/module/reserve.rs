@@ -54,15 +54,16 @@ impl Plan<'_> {
     }
 
     fn make_rule(&mut self, table: &Table, field: &str) -> Result<SequenceRule, Reject> {
-        if self.numbers().made_count() >= RULES_MADE_MAX {
+        if self.numbers().own_count() >= RULES_MADE_MAX {
             return Err(Reject::Sequence {
                 message: format!("this module made {RULES_MADE_MAX} sequences already"),
             });
         }
         let rule = SequenceRule::plain();
+        let (definition, at) = (self.definition(), self.at());
         let (module, numbers) = self.module_and_numbers();
         numbers.make(&table.name, field, rule.clone());
-        numbers.pass(&table.name, field, &rule, module);
+        numbers.pass(definition, (&table.name, field), &rule, module, at);
         Ok(rule)
     }
 }

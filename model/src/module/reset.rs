@@ -38,10 +38,6 @@ impl Plan<'_> {
         if let Some(seed) = &reset.seed {
             self.seed(seed)?;
         }
-        if begins_again {
-            let (module, numbers) = self.module_and_numbers();
-            numbers.pass_made(module);
-        }
         let meta: Object = [
             ("reason", Value::from(reset.reason.as_str())),
             ("requestedBy", reset.requested_by.clone().into()),

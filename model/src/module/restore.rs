@@ -39,8 +39,9 @@ impl Plan<'_> {
             shown.push(show(kept, restore.mode, &counts));
         }
         let definition = self.definition();
+        let at = self.at();
         let (module, numbers) = self.module_and_numbers();
-        numbers.pass_records(definition, module);
+        numbers.pass_records(definition, module, at);
         let meta: Object = [
             ("reason", Value::from(restore.reason.clone())),
             ("requestedBy", restore.requested_by.clone().into()),

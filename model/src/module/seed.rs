@@ -23,8 +23,9 @@ impl Plan<'_> {
             }
         }
         let definition = self.definition();
+        let at = self.at();
         let (module, numbers) = self.module_and_numbers();
-        numbers.pass_records(definition, module);
+        numbers.pass_records(definition, module, at);
         Ok(())
     }
 

@@ -393,10 +393,10 @@ fn a_real_order_is_stored_as_the_original_stores_it_with_what_it_lost() {
     let mut shop = dar(&original);
     let order = crate::SaveOrder {
         header: object(r#"{"id":"draft-1","shiftId":"sh-1","guests":0}"#),
-        lines: vec![object(
+        lines: Some(vec![object(
             r#"{"id":"ol-1","itemId":"burger","quantity":2,"unitPrice":50,"total":100,"notes":[]}"#,
-        )],
-        payments: vec![object(r#"{"id":"pp-1","paymentMethodId":"cash","amount":100}"#)],
+        )]),
+        payments: Some(vec![object(r#"{"id":"pp-1","paymentMethodId":"cash","amount":100}"#)]),
         ..crate::SaveOrder::default()
     };
     shop.run(Request::SaveOrder(Box::new(order))).unwrap();

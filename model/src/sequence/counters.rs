@@ -1,7 +1,7 @@
 //! Counters: the last number taken of each sequence of one branch:module.
 //!
 //! Promise: `next` only looks, so a refused write takes nothing; numbers rise, by at least the
-//! rule's increment, and never below its start. Cloning is cheap. Refused: passing 2⁶⁴.
+//! rule's increment, and never below its start. Cloning is cheap. Refused: more than 15 digits.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use imbl::OrdMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::ids::TableName;
+use crate::limits::SEQUENCE_NUMBER_MAX;
 use crate::reject::Reject;
 use crate::sequence::SequenceRule;
 
@@ -27,11 +28,17 @@ impl Counters {
     /// # Errors
     /// [`Reject::Sequence`] when the numbers are used up.
     pub fn next(&self, table: &TableName, field: &str, rule: &SequenceRule) -> Result<u64, Reject> {
-        let Some(last) = self.last(table, field) else { return Ok(rule.start) };
-        let next = last.checked_add(rule.increment).ok_or_else(|| Reject::Sequence {
-            message: format!("the numbers of {table}.{field} are used up: the last was {last}"),
-        })?;
-        Ok(next.max(rule.start))
+        let last = self.last(table, field);
+        let next = match last {
+            Some(last) => last.checked_add(rule.increment).map(|next| next.max(rule.start)),
+            None => Some(rule.start),
+        };
+        next.filter(|next| *next <= SEQUENCE_NUMBER_MAX).ok_or_else(|| {
+            let last = last.unwrap_or_default();
+            Reject::Sequence {
+                message: format!("the numbers of {table}.{field} are used up: the last was {last}"),
+            }
+        })
     }
 
     /// Notes that a number was taken. A counter is never lowered.
@@ -40,7 +47,7 @@ impl Counters {
         *last = (*last).max(number);
     }
 
-    /// Sets a counter, lower too: what a reset of a lenient module does.
+    /// Sets a counter, lower too: what a reset of a lenient module and a mending do.
     pub fn reset(&mut self, table: &TableName, field: &str, last: Option<u64>) {
         let key = (table.clone(), Arc::from(field));
         match last {
@@ -100,7 +107,7 @@ mod tests {
     fn used_up_numbers_are_refused() {
         let table = TableName::parse("t").unwrap();
         let mut counters = Counters::default();
-        counters.take(&table, "id", u64::MAX);
+        counters.take(&table, "id", SEQUENCE_NUMBER_MAX);
         let refused = counters.next(&table, "id", &rule(1, 1)).unwrap_err();
         assert_eq!(refused.code(), "sequence-allocation-failed");
     }

@@ -5,14 +5,34 @@
 //! "{branchPrefix}-{seq:6}", start, increment}`. Refused: a text without the number in it, which
 //! would name every record alike; placeholders nobody knows; numbers that are none.
 
+use crate::limits::SEQUENCE_NUMBER_MAX;
+use crate::schema::{Field, Kind};
 use crate::sequence::{Piece, SequenceRule};
 use crate::value::{Object, Value};
 
 /// Widest padding, in characters: a longer number is unreadable anyway.
 const WIDTH_MAX: u32 = 64;
+/// Most digits of a number.
+const DIGITS_MAX: u32 = 15;
 /// Members that make an object a rule, whichever the format.
 const RULE_MEMBERS: [&str; 8] =
     ["start", "prefix", "suffix", "padding", "pad", "format", "pattern", "increment"];
+/// Members a rule may have where none is passed over.
+const MEMBERS: [&str; 13] = [
+    "prefix",
+    "suffix",
+    "start",
+    "increment",
+    "format",
+    "pattern",
+    "padding",
+    "pad",
+    "padChar",
+    "padWith",
+    "delimiter",
+    "counterField",
+    "description",
+];
 
 /// A numbering rule that cannot be read: where, what is wrong, what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,12 +66,88 @@ impl SequenceRule {
         })
     }
 
+    /// Reads one rule that is asked for now, rather than found in a file: nothing of it is passed
+    /// over, and its numbers have at most 15 digits.
+    ///
+    /// # Errors
+    /// [`BadRule`] naming the member that is unknown, has no effect, or is out of bounds.
+    pub fn asked(doc: &Value) -> Result<Self, BadRule> {
+        let wrong = |problem| BadRule { place: doc.to_json(), problem };
+        let rule = Self::from_doc(doc)?;
+        let members = doc.as_object().expect("a rule is an object");
+        if let Some((name, _)) = members.iter().find(|(name, _)| !MEMBERS.contains(&&***name)) {
+            let known = MEMBERS.join(", ");
+            return Err(wrong(format!("{name:?} is no member of a rule; known are {known}")));
+        }
+        no_effect(members).map_err(wrong)?;
+        let width = rule.pattern.iter().map(|piece| match piece {
+            Piece::Number { width, .. } => *width,
+            Piece::Text(_) | Piece::BranchPrefix => 0,
+        });
+        if width.max().unwrap_or(0) > DIGITS_MAX {
+            return Err(wrong(format!("its numbers are padded to more than {DIGITS_MAX} digits")));
+        }
+        for (name, value) in [("start", rule.start), ("increment", rule.increment)] {
+            if value > SEQUENCE_NUMBER_MAX {
+                return Err(wrong(format!("{name} is {value}, more than {DIGITS_MAX} digits")));
+            }
+        }
+        Ok(rule)
+    }
+
+    /// Whether a field can hold what this rule writes.
+    ///
+    /// # Errors
+    /// What is wrong and what would be right.
+    pub fn check_field(&self, field: &Field) -> Result<(), String> {
+        match field.kind {
+            Kind::Integer | Kind::Number => {
+                let plain = matches!(self.pattern[..], [Piece::Number { width: 0, .. }]);
+                let wrong = "it holds numbers: its rule has no text around them and no padding";
+                if plain { Ok(()) } else { Err(wrong.to_owned()) }
+            }
+            Kind::String | Kind::Opaque => {
+                let length = self.render(self.start).chars().count();
+                match field.max_length.and_then(|max| usize::try_from(max).ok()) {
+                    Some(max) if length > max => {
+                        Err(format!("it holds {max} characters, and the rule writes {length}"))
+                    }
+                    Some(_) | None => Ok(()),
+                }
+            }
+            Kind::Boolean | Kind::Json | Kind::Date | Kind::Time | Kind::Timestamp => {
+                Err("only a field of text or of numbers has a sequence".to_owned())
+            }
+        }
+    }
+
     /// Whether an object is a rule, rather than rules by name.
     pub(super) fn is_rule(doc: &Object) -> bool {
         RULE_MEMBERS
             .iter()
             .any(|name| doc.get(name).is_some_and(|member| member.as_object().is_none()))
     }
+}
+
+/// Refuses members that say nothing beside a template: what is passed over is not what was meant.
+fn no_effect(rule: &Object) -> Result<(), String> {
+    let said = |name: &str| rule.get(name).is_some_and(|value| !value.is_null());
+    if said("pattern") && said("format") {
+        return Err("it has a pattern and a format; one of them is right".to_owned());
+    }
+    let template = text(rule, "pattern")?.map_or_else(|| text(rule, "format"), |t| Ok(Some(t)))?;
+    let Some(template) = template else { return Ok(()) };
+    for name in ["prefix", "suffix"] {
+        if said(name) && !template.contains(&format!("{{{name}}}")) {
+            return Err(format!(
+                "{template:?} has no place for the {name}: write {{{name}}} in it"
+            ));
+        }
+    }
+    if said("delimiter") {
+        return Err(format!("the delimiter stands in {template:?} itself"));
+    }
+    Ok(())
 }
 
 fn pattern(rule: &Object) -> Result<Vec<Piece>, String> {
@@ -174,6 +270,25 @@ mod tests {
         let rule = read(r#"{"start":"1001","increment":5,"counterField":"n"}"#).unwrap();
         assert_eq!((rule.start, rule.increment), (1001, 5));
         assert_eq!(rule.counter_field.as_deref(), Some("n"));
+    }
+
+    #[test]
+    fn nothing_of_a_rule_that_is_asked_for_is_passed_over() {
+        let asked = |doc: &str| SequenceRule::asked(&Value::from_json(doc.as_bytes()).unwrap());
+        for (doc, part) in [
+            (r#"{"prefx":"A"}"#, "\"prefx\" is no member of a rule; known are prefix, suffix"),
+            (r#"{"prefix":"A","format":"{number}"}"#, "no place for the prefix"),
+            (r#"{"delimiter":"/","pattern":"{seq}"}"#, "delimiter"),
+            (r#"{"pattern":"{seq}","format":"{number}"}"#, "one of them"),
+            (r#"{"padding":16}"#, "more than 15 digits"),
+            (r#"{"start":1000000000000000}"#, "start is 1000000000000000"),
+            (r#"{"format":"{year}-{number}"}"#, "{year}"),
+        ] {
+            let error = asked(doc).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+        let rule = asked(r#"{"prefix":"INV","start":10000,"format":"{prefix}-{number:05d}"}"#);
+        assert_eq!(rule.unwrap().render(10000), "INV-10000");
     }
 
     #[test]

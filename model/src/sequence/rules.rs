@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{BranchId, ModuleId, TableName};
+use crate::schema::Schema;
 use crate::sequence::{BadRule, SequenceRule, prefix_of};
 use crate::value::{Object, Value};
 
@@ -68,11 +69,34 @@ impl SequenceRules {
         for rules in self.defaults.get(module).into_iter().chain(own) {
             found.extend(rules.iter().map(|(table, fields)| (table.clone(), fields.clone())));
         }
-        let prefix = self.prefixes.get(branch).cloned().unwrap_or_else(|| prefix_of(branch));
+        let prefix = self.prefix(branch);
         for rule in found.values_mut().flat_map(BTreeMap::values_mut) {
             *rule = rule.for_branch(&prefix);
         }
         found
+    }
+
+    /// The rules of one branch:module whose definition has some of its own: what is configured for
+    /// a field holds instead of what its definition says.
+    pub fn rules_with(&self, branch: &BranchId, module: &ModuleId, schema: &Schema) -> TableRules {
+        let prefix = self.prefix(branch);
+        let mut found = TableRules::new();
+        for table in &schema.tables {
+            for field in &table.fields {
+                let Some(rule) = &field.sequence else { continue };
+                let fields = found.entry(table.name.clone()).or_default();
+                fields.insert(field.name.to_string(), rule.for_branch(&prefix));
+            }
+        }
+        for (table, fields) in self.rules_for(branch, module) {
+            found.entry(table).or_default().extend(fields);
+        }
+        found
+    }
+
+    /// The prefix of a branch.
+    pub fn prefix(&self, branch: &BranchId) -> String {
+        self.prefixes.get(branch).cloned().unwrap_or_else(|| prefix_of(branch))
     }
 
     fn read_branch(&mut self, name: &str, doc: &Value) -> Result<(), BadRule> {

@@ -79,6 +79,7 @@ fn follows(revision: u64, event: &Event) -> bool {
             ModuleAct::Restore => now == revision + u64::from(!change.records.is_empty()),
             ModuleAct::Reset => now == 1,
             ModuleAct::Replace => now >= revision,
+            ModuleAct::Sequence => now == revision,
         },
     }
 }

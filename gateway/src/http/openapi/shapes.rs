@@ -10,6 +10,7 @@ pub(super) const PATH_PARTS: &[(&str, &str)] = &[
     ("branch", "A branch's id, percent-encoded where needed: `dar`, `lab:test-pad`"),
     ("module", "A module's id, such as `pos`"),
     ("table", "A table's registered name, such as `order_header`"),
+    ("field", "A field of a table, such as `id`"),
     ("rest", "A member of the module's snapshot: `version`, `meta`, `meta/counter`, `tables`"),
     ("name", "A stored definition's name, such as `pos_schema`"),
     ("key", "A record's key, as `recordRef.key` shows it, percent-encoded where needed"),

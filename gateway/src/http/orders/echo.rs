@@ -3,7 +3,7 @@
 //! Every member is there, with what was sent or what stands for it. It is only shown: what is
 //! stored is the payload's work, and the branch's.
 
-use model::{Number, Object, Timestamp, Value};
+use model::{Number, Object, Table, Timestamp, Value};
 
 use crate::http::orders::payload::{PAYMENT_STATE, Payload, STAGE, STATUS, TYPE, logs, number};
 use crate::publish::text;
@@ -19,8 +19,8 @@ pub(super) struct Saved {
     pub(super) metadata: Option<Object>,
 }
 
-/// The order as it was understood.
-pub(super) fn normalized(payload: &Payload, saved: &Saved) -> Object {
+/// The order as it was understood; `table` is the one its lines are stored in.
+pub(super) fn normalized(payload: &Payload, saved: &Saved, table: Option<&Table>) -> Object {
     let order = &payload.order;
     let at = millis(saved.at);
     let sent = |name: &str| order.get(name).cloned().unwrap_or_default();
@@ -55,7 +55,8 @@ pub(super) fn normalized(payload: &Payload, saved: &Saved) -> Object {
     put("posLabel", payload.of_pos("posLabel", "pos_label"));
     put("posNumber", payload.of_pos("posNumber", "pos_number"));
     put("metadata", saved.metadata.clone().unwrap_or_else(|| payload.metadata()).into());
-    put("payments", Value::Array(payload.payments.iter().cloned().map(Value::Object).collect()));
+    let payments = payload.payments.iter().flatten().cloned().map(Value::Object);
+    put("payments", Value::Array(payments.collect()));
     put("customerId", sent("customerId"));
     put("customerAddressId", sent("customerAddressId"));
     put("customerName", said("customerName", "".into()));
@@ -65,7 +66,11 @@ pub(super) fn normalized(payload: &Payload, saved: &Saved) -> Object {
     if let Some(version) = number(order, &["version"]) {
         put("version", Value::Number(version));
     }
-    let lines = payload.lines.iter().map(|line| Value::Object(line_of(payload, saved, line)));
+    let lines = payload
+        .lines
+        .iter()
+        .flatten()
+        .map(|line| Value::Object(line_of(payload, saved, line, table)));
     put("lines", Value::Array(lines.collect()));
     put("notes", said("notes", Value::Array(Vec::new())));
     put("statusLogs", status_logs(payload, saved));
@@ -81,7 +86,7 @@ fn table_ids(order: &Object) -> Value {
     }
 }
 
-fn line_of(payload: &Payload, saved: &Saved, line: &Object) -> Object {
+fn line_of(payload: &Payload, saved: &Saved, line: &Object, table: Option<&Table>) -> Object {
     let sent = |names: &[&str]| names.iter().find_map(|name| line.get(name)).cloned();
     let at = millis(saved.at);
     let id = text(line, &["id"]);
@@ -89,7 +94,10 @@ fn line_of(payload: &Payload, saved: &Saved, line: &Object) -> Object {
     let quantity = of_number(number(line, &["qty", "quantity", "count"]), 1);
     let price = of_number(number(line, &["price", "unitPrice", "unit_price"]), 0);
     let total = number(line, &["total", "lineTotal"]).map(Value::Number);
-    let total = total.or_else(|| quantity.times(&price));
+    let total = total.or_else(|| match table.and_then(|table| table.field("total")) {
+        Some(field) => field.product("order_line", &quantity, &price).ok().flatten(),
+        None => quantity.times(&price),
+    });
     let section = text(line, &["kitchenSectionId", "kitchen_section_id", "kitchenSection"]);
     let mut shown = Object::new();
     let mut put = |name: &'static str, value: Value| drop(shown.insert(name, value));
@@ -169,7 +177,7 @@ fn line_logs(payload: &Payload, saved: &Saved, line: &Object) -> Value {
 
 fn each_or_one(of: &Object, log: impl Fn(&Object) -> Object) -> Value {
     // The payload was read before: its logs are records.
-    let sent = logs(of).unwrap_or_default();
+    let sent = logs(of).ok().flatten().unwrap_or_default();
     let none = [Object::new()];
     let sent = if sent.is_empty() { none.as_slice() } else { sent.as_slice() };
     Value::Array(sent.iter().map(|sent| Value::Object(log(sent))).collect())
@@ -212,7 +220,7 @@ mod tests {
         let body = Value::from_json(json.as_bytes()).unwrap().as_object().unwrap().clone();
         let payload = Payload::read(body).unwrap();
         let at = Timestamp(1_795_220_601_017);
-        normalized(&payload, &Saved { id: "DAR-001027".to_owned(), at, metadata: None })
+        normalized(&payload, &Saved { id: "DAR-001027".to_owned(), at, metadata: None }, None)
     }
 
     fn member(object: &Object, name: &str) -> String {

@@ -68,8 +68,10 @@ const METADATA_VERSION: u64 = 2;
 /// An order as sent.
 pub(super) struct Payload {
     pub(super) order: Object,
-    pub(super) lines: Vec<Object>,
-    pub(super) payments: Vec<Object>,
+    /// `None` where no list was sent.
+    pub(super) lines: Option<Vec<Object>>,
+    /// `None` where no list was sent.
+    pub(super) payments: Option<Vec<Object>>,
     /// Who did it.
     pub(super) actor: Option<String>,
 }
@@ -114,32 +116,28 @@ impl Payload {
             "order_line_status_log",
         ]
         .map(table);
-        let mut line_logs = Vec::new();
-        for sent in &self.lines {
-            for mut record in logs(sent)? {
-                if let Some(line_id) = sent.get("id") {
-                    record.insert("orderLineId", line_id.clone());
-                }
-                line_logs.push(record);
-            }
-        }
         let in_names = |table: Option<&Table>, names, records: Vec<Object>| -> Vec<Object> {
             // What no table can hold is not stored.
             let Some(table) = table else { return Vec::new() };
             records.iter().map(|record| named(table, record, names)).collect()
         };
+        let mut line_logs = Vec::new();
+        for sent in self.lines.iter().flatten() {
+            line_logs.push(logs(sent)?.map(|logs| in_names(line_log, LOG, logs)));
+        }
+        let each = |records: &Option<Vec<Object>>, of: &dyn Fn(&Object) -> Object| {
+            records.as_ref().map(|records| records.iter().map(of).collect::<Vec<_>>())
+        };
         Ok(SaveOrder {
             header: header.map_or_else(Object::new, |table| self.header(table)),
-            lines: match line {
-                Some(table) => self.lines.iter().map(|sent| self.line(table, sent, rule)).collect(),
-                None => self.lines.clone(),
-            },
-            payments: match payment {
-                Some(table) => self.payments.iter().map(|sent| self.payment(table, sent)).collect(),
-                None => self.payments.clone(),
-            },
-            status_logs: in_names(log, LOG, logs(&self.order)?),
-            line_status_logs: in_names(line_log, LOG, line_logs),
+            lines: each(&self.lines, &|sent| {
+                line.map_or_else(|| sent.clone(), |table| self.line(table, sent, rule))
+            }),
+            payments: each(&self.payments, &|sent| {
+                payment.map_or_else(|| sent.clone(), |table| self.payment(table, sent))
+            }),
+            status_logs: logs(&self.order)?.map(|logs| in_names(log, LOG, logs)),
+            line_status_logs: line_logs,
             actor: self.actor.clone(),
         })
     }
@@ -160,7 +158,9 @@ impl Payload {
             }
         }
         let mut header = named(table, &sent, HEADER);
-        if table.field("metadata").is_some() {
+        // Where neither is sent, what is stored of the order stays as it is.
+        let told = self.lines.is_some() || self.order.get("metadata").is_some();
+        if told && table.field("metadata").is_some() {
             header.insert("metadata", self.metadata().into());
         }
         if self.is_new() {
@@ -189,7 +189,9 @@ impl Payload {
         let mut metadata = sent.cloned().unwrap_or_default();
         let notes = self.order.get("notes").and_then(Value::as_array).map_or(0, <[Value]>::len);
         metadata.insert("version", METADATA_VERSION.into());
-        metadata.insert("linesCount", (self.lines.len() as u64).into());
+        if let Some(lines) = &self.lines {
+            metadata.insert("linesCount", (lines.len() as u64).into());
+        }
         metadata.insert("notesCount", (notes as u64).into());
         metadata.insert("posId", self.of_pos("posId", "pos_id"));
         metadata.insert("posLabel", self.of_pos("posLabel", "pos_label"));
@@ -229,23 +231,24 @@ impl Payload {
     }
 }
 
-/// A list of records within another; none where there is no list.
-fn records(of: &Object, name: &str) -> Result<Vec<Object>, ApiError> {
+/// A list of records within another; `None` where no list was sent, which is not an empty one.
+fn records(of: &Object, name: &str) -> Result<Option<Vec<Object>>, ApiError> {
     let wrong = || {
         let message = format!("{name} must be an array of objects");
         ApiError::new(Problem::InvalidBody, message)
     };
     match of.get(name) {
-        None | Some(Value::Null) => Ok(Vec::new()),
+        None | Some(Value::Null) => Ok(None),
         Some(list) => {
             let items = list.as_array().ok_or_else(wrong)?.iter();
-            items.map(|item| item.as_object().cloned().ok_or_else(wrong)).collect()
+            let records = items.map(|item| item.as_object().cloned().ok_or_else(wrong));
+            records.collect::<Result<_, _>>().map(Some)
         }
     }
 }
 
 /// The status logs of an order or of a line.
-pub(super) fn logs(of: &Object) -> Result<Vec<Object>, ApiError> {
+pub(super) fn logs(of: &Object) -> Result<Option<Vec<Object>>, ApiError> {
     records(of, "statusLogs")
 }
 
@@ -401,21 +404,21 @@ mod tests {
             )
         );
         assert_eq!(
-            shown(&order.lines[0]),
+            shown(&order.lines.unwrap()[0]),
             concat!(
                 r#"{"id":"ol-1","itemId":"burger","kitchenSectionId":"k1","quantity":2,"#,
                 r#""unitPrice":50.25,"version":1,"statusId":"open"}"#,
             )
         );
         assert_eq!(
-            shown(&order.payments[0]),
+            shown(&order.payments.unwrap()[0]),
             r#"{"id":"pp-1","amount":100,"paymentMethodId":"cash","shiftId":"sh-1"}"#
         );
         assert_eq!(
-            shown(&order.line_status_logs[0]),
-            r#"{"orderLineId":"ol-1","statusId":"open","changedAt":"2026-11-21T00:23:21.017Z"}"#
+            shown(&order.line_status_logs[0].as_ref().unwrap()[0]),
+            r#"{"statusId":"open","changedAt":"2026-11-21T00:23:21.017Z"}"#
         );
-        assert!(order.status_logs.is_empty(), "the schema has no table for them");
+        assert_eq!(order.status_logs, None);
     }
 
     #[test]
@@ -428,13 +431,22 @@ mod tests {
         let names =
             |record: &Object| record.iter().map(|(name, _)| &**name).collect::<Vec<_>>().join(" ");
         assert_eq!(names(&order.header), "id shiftId version metadata");
-        assert_eq!(
-            shown(&order.lines[0]),
-            r#"{"id":"l","itemId":"burger","quantity":"3","version":2}"#
-        );
-        assert_eq!(names(&order.lines[1]), "id version");
+        assert_eq!(order.payments, None, "a list that is not sent is no empty one");
+        let lines = order.lines.unwrap();
+        assert_eq!(shown(&lines[0]), r#"{"id":"l","itemId":"burger","quantity":"3","version":2}"#);
+        assert_eq!(names(&lines[1]), "id version");
         let read = save(r#"{"id":"o","lines":[{"id":"l"}]}"#, VersionRule::Read);
-        assert_eq!(names(&read.lines[0]), "id quantity statusId", "no version is made up");
+        assert_eq!(names(&read.lines.unwrap()[0]), "id quantity statusId", "no version is made up");
+    }
+
+    #[test]
+    fn an_order_sent_without_its_lines_keeps_what_was_known_of_it() {
+        let order =
+            save(r#"{"id":"o-1","shiftId":"s","version":2,"payments":[]}"#, VersionRule::Next);
+        assert_eq!((order.lines, order.payments), (None, Some(Vec::new())));
+        assert_eq!(shown(&order.header), r#"{"id":"o-1","shiftId":"s","version":2}"#);
+        let order = save(r#"{"id":"o","lines":null,"payments":null}"#, VersionRule::Next);
+        assert_eq!((order.lines, order.payments), (None, None), "null is nothing sent");
     }
 
     #[test]
@@ -446,7 +458,9 @@ mod tests {
         );
         let text = |name: &str| order.header.get(name).and_then(Value::as_str).unwrap();
         assert_eq!((text("orderTypeId"), text("statusId")), ("a", "held"));
-        assert!(shown(&order.lines[0]).starts_with(r#"{"quantity":1,"unitPrice":2,"total":7"#));
+        assert!(
+            shown(&order.lines.unwrap()[0]).starts_with(r#"{"quantity":1,"unitPrice":2,"total":7"#)
+        );
     }
 
     #[test]

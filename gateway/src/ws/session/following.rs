@@ -285,12 +285,14 @@ fn unseen(seen: Offset, event: &Arc<Event>, frame: &Bytes) -> Option<Action> {
 fn begins_again(event: &Event) -> Option<&'static str> {
     match &event.change {
         EventChange::Record(_) => None,
-        EventChange::Module(change) => Some(match change.act {
-            ModuleAct::Purge => "module-purge",
-            ModuleAct::Restore => "module-restore",
-            ModuleAct::Reset => "module-reset",
-            ModuleAct::Replace => "module-replace",
-        }),
+        EventChange::Module(change) => match change.act {
+            ModuleAct::Purge => Some("module-purge"),
+            ModuleAct::Restore => Some("module-restore"),
+            ModuleAct::Reset => Some("module-reset"),
+            ModuleAct::Replace => Some("module-replace"),
+            // No record is another.
+            ModuleAct::Sequence => None,
+        },
     }
 }
 

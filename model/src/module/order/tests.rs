@@ -72,19 +72,22 @@ fn lenient() -> Shop {
     small(Shop::lenient())
 }
 
-/// An order out of JSON: `header`, `lines`, `payments`, `statusLogs`, `lineStatusLogs`, `actor`.
+/// An order out of JSON: `header`, `lines` with `statusLogs`, `payments`, `statusLogs`, `actor`.
 fn save(shop: &mut Shop, json: &str) -> Result<Accepted, Reject> {
     let doc = object(json);
-    let rows = |name: &str| {
-        let rows = doc.get(name).and_then(Value::as_array).unwrap_or_default();
+    let all = |rows: &[Value]| -> Vec<Object> {
         rows.iter().map(|row| row.as_object().unwrap().clone()).collect()
     };
+    let rows = |of: &Object, name: &str| of.get(name).and_then(Value::as_array).map(all);
+    let mut lines = rows(&doc, "lines");
+    let logs = lines.iter().flatten().map(|line| rows(line, "statusLogs")).collect();
+    lines.iter_mut().flatten().for_each(|line| drop(line.remove("statusLogs")));
     shop.run(Request::SaveOrder(Box::new(SaveOrder {
         header: doc.get("header").unwrap().as_object().unwrap().clone(),
-        lines: rows("lines"),
-        payments: rows("payments"),
-        status_logs: rows("statusLogs"),
-        line_status_logs: rows("lineStatusLogs"),
+        lines,
+        payments: rows(&doc, "payments"),
+        status_logs: rows(&doc, "statusLogs"),
+        line_status_logs: logs,
         actor: doc.get("actor").and_then(Value::as_str).map(str::to_owned),
     })))
 }
@@ -166,8 +169,9 @@ fn what_was_not_sent_again_is_deleted_and_other_orders_are_left() {
     let first = shop.now.0 - 1;
     let accepted = save(
         &mut shop,
-        r#"{"header":{"id":"DAR-001001","shiftId":"sh-1","version":2},
-            "lines":[{"id":"ol-2"},{"id":"ol-1","quantity":3,"version":2}],"actor":"u7"}"#,
+        r#"{"header":{"id":"DAR-001001","shiftId":"sh-1","version":2},"payments":[],
+            "lines":[{"id":"ol-2"},{"id":"ol-1","quantity":3,"version":2,"statusLogs":[]}],
+            "statusLogs":[],"actor":"u7"}"#,
     );
     let ms = shop.now.0;
     assert_eq!(
@@ -196,9 +200,8 @@ fn what_was_not_sent_again_is_deleted_and_other_orders_are_left() {
 #[test]
 fn logs_that_are_sent_are_saved_instead_of_made() {
     let mut shop = lenient();
-    let sent = r#"{"header":{"id":"o","shiftId":"s"},"lines":[{"id":"a"},{"id":"b"}],
-        "statusLogs":[{"id":"log","statusId":"open"}],
-        "lineStatusLogs":[{"id":"a-log","orderLineId":"a"}]}"#;
+    let sent = r#"{"header":{"id":"o","shiftId":"s"},"lines":[{"id":"a","statusLogs":[{"id":"a-log"}]},{"id":"b"}],
+        "statusLogs":[{"id":"log","statusId":"open"}]}"#;
     save(&mut shop, sent).unwrap();
     assert_eq!(shop.rows("order_status_log").len(), 1);
     let made = format!(r#"{{"id":"b::status::{}","orderId":"o","orderLineId":"b""#, shop.now.0);
@@ -349,4 +352,137 @@ fn a_line_costs_quantity_times_price_as_they_are_stored() {
         "a total that was sent stays"
     );
     assert_eq!(total(&mut shop, r#"{"id":"ol","total":""}"#), "4.4");
+}
+
+/// Another order of the same shop, which keeps what it has.
+const OTHER: &str = r#"{"header":{"id":"T1","shiftId":"s","version":1},
+    "lines":[{"id":"1","statusLogs":[{"id":"k1"}]},{"id":"2"}],
+    "payments":[{"id":"1"}],"statusLogs":[{"id":"g1"}]}"#;
+
+#[test]
+fn a_part_of_another_order_is_refused_and_nothing_changes() {
+    for shop in [Shop::lenient(), Shop::strict()] {
+        let mut shop = small(shop);
+        save(&mut shop, &OTHER.replace(r#","version":1"#, "")).unwrap();
+        let before = shop.branch().head();
+        for (parts, table, key, holder) in [
+            (r#""lines":[{"id":"1"},{"id":"2"}],"payments":[{"id":"1"}]"#, "order_line", "1", "T1"),
+            (r#""lines":[{"id":"x"},{"id":"2"}]"#, "order_line", "2", "T1"),
+            (r#""lines":[{"id":"x"}],"payments":[{"id":"1"}]"#, "order_payment", "1", "T1"),
+            (r#""lines":[{"id":"x"}],"statusLogs":[{"id":"g1"}]"#, "order_status_log", "g1", "T1"),
+            (
+                r#""lines":[{"id":"x","statusLogs":[{"id":"k1"}]}]"#,
+                "order_line_status_log",
+                "k1",
+                "1",
+            ),
+        ] {
+            let sent = format!(r#"{{"header":{{"id":"T2","shiftId":"s"}},{parts}}}"#);
+            let reject = save(&mut shop, &sent).unwrap_err();
+            let Reject::PartOfAnother { table: of, key: named, holder: told, .. } = reject else {
+                panic!("{reject:?}");
+            };
+            assert_eq!((&*of, named.as_str(), &*told), (table, key, holder));
+        }
+        assert_eq!(shop.branch().head(), before);
+    }
+}
+
+#[test]
+fn two_parts_of_one_id_in_one_order_are_refused() {
+    let mut shop = lenient();
+    for parts in [
+        r#""lines":[{"id":"1"},{"id":"1"}]"#,
+        r#""lines":[{"id":1},{"id":"1"}]"#,
+        r#""lines":[{"id":"1"}],"payments":[{"id":"p"},{"id":"p"}]"#,
+        r#""lines":[{"id":"1"}],"statusLogs":[{"id":"g"},{"id":"g"}]"#,
+        r#""lines":[{"id":"1","statusLogs":[{"id":"k"}]},{"id":"2","statusLogs":[{"id":"k"}]}]"#,
+    ] {
+        let sent = format!(r#"{{"header":{{"shiftId":"s"}},{parts}}}"#);
+        assert_eq!(save(&mut shop, &sent).unwrap_err().code(), "duplicate-part", "{parts}");
+    }
+    assert_eq!(shop.branch().head().offset.0, 0);
+    save(&mut shop, r#"{"header":{"shiftId":"s"},"lines":[{},{}]}"#).expect("each gets its own id");
+}
+
+#[test]
+fn a_list_that_is_not_sent_leaves_the_stored_parts() {
+    let mut shop = lenient();
+    save(&mut shop, OTHER).unwrap();
+    let rows = |shop: &Shop| {
+        ["order_line", "order_payment", "order_status_log", "order_line_status_log"]
+            .map(|table| shop.rows(table))
+    };
+    let before = rows(&shop);
+    let header = |version: u32, more: &str| {
+        format!(r#"{{"header":{{"id":"T1","shiftId":"s","version":{version}}}{more}}}"#)
+    };
+    let told = told(&save(&mut shop, &header(2, "")).unwrap());
+    assert_eq!(told, ["module:merge order_header T1"], "the lines stay, and are not touched");
+    assert_eq!(rows(&shop), before);
+    let lines = r#","lines":[{"id":"1","version":2},{"id":"2","version":2}]"#;
+    save(&mut shop, &header(3, lines)).unwrap();
+    let after = rows(&shop);
+    assert_eq!(after[1..], before[1..], "payments and logs were not sent");
+    save(&mut shop, &header(4, r#","payments":[],"statusLogs":[{"id":"g2"}]"#)).unwrap();
+    let after = rows(&shop);
+    assert_eq!((after[0].len(), after[1].len(), after[2].len()), (2, 0, 1));
+    assert!(after[2][0].starts_with(r#"{"id":"g2""#), "a list that was sent replaces them");
+    let empty = save(&mut shop, &header(5, r#","lines":[]"#)).unwrap_err();
+    assert!(empty.to_string().starts_with("EMPTY_ORDER_NOT_ALLOWED"));
+    for new in [r#"{"id":"new","shiftId":"s"}"#, r#"{"id":"draft-T1","shiftId":"s"}"#] {
+        let reject = save(&mut shop, &format!(r#"{{"header":{new}}}"#)).unwrap_err();
+        assert!(reject.to_string().starts_with("EMPTY_ORDER_NOT_ALLOWED"), "{new}");
+    }
+}
+
+#[test]
+fn a_log_is_added_where_a_state_changed_and_none_was_sent() {
+    let mut shop = lenient();
+    save(&mut shop, OTHER).unwrap();
+    let sent = r#"{"header":{"id":"T1","shiftId":"s","version":2,"statusId":"ready"},
+        "lines":[{"id":"1","version":2,"statusId":"done"},{"id":"2","version":2}]}"#;
+    save(&mut shop, sent).unwrap();
+    let count = |table: &str| shop.rows(table).len();
+    assert_eq!((count("order_status_log"), count("order_line_status_log")), (2, 3));
+    let again = sent.replace(r#""version":2"#, r#""version":3"#);
+    save(&mut shop, &again).unwrap();
+    let count = |table: &str| shop.rows(table).len();
+    assert_eq!((count("order_status_log"), count("order_line_status_log")), (2, 3));
+}
+
+#[test]
+fn an_insert_does_not_take_a_part_of_another_order() {
+    let mut shop = lenient();
+    save(&mut shop, OTHER).unwrap();
+    let taken = shop.insert("order_line", r#"{"id":"1","order_id":"T2"}"#).unwrap_err();
+    assert_eq!(taken.code(), "part-of-another-record");
+    shop.insert("order_line", r#"{"id":"1","orderId":"T1","quantity":4}"#).unwrap();
+    shop.merge("order_line", r#"{"id":"1","orderId":"T2","version":2}"#)
+        .expect("a merge moves it, as it says");
+}
+
+#[test]
+fn a_derived_total_has_its_fields_scale_in_both_modes() {
+    for (validation, rounding, total) in [
+        (Shop::lenient(), "", "4.33"),
+        (Shop::strict(), "", "4.33"),
+        (Shop::strict(), r#","rounding":"down""#, "4.32"),
+    ] {
+        let price = r#"{"name":"unitPrice","type":"decimal","defaultValue":0}"#;
+        let field =
+            format!(r#"{{"name":"total","type":"DECIMAL(14,2)","defaultValue":0{rounding}}}"#);
+        let mut shop = defined(validation, &SCHEMA.replace(price, &format!("{price},{field}")));
+        let sent = r#"{"header":{"id":"o","shiftId":"s"},
+            "lines":[{"id":"l","quantity":0.333,"unitPrice":12.99}]}"#;
+        save(&mut shop, sent).unwrap();
+        assert!(shop.rows("order_line")[0].contains(&format!(r#""total":{total},"#)));
+        let long = r#"{"header":{"id":"p","shiftId":"s"},
+            "lines":[{"id":"m","quantity":1234567890123456789,"unitPrice":1234567890123456789}]}"#;
+        let refused = save(&mut shop, long).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("order_line.total must be a number of at most 28"),
+            "{refused}"
+        );
+    }
 }

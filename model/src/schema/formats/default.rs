@@ -67,6 +67,12 @@ fn literal(field: &Field, value: &Value) -> Result<Default, String> {
     if read.is_null() && !value.is_null() {
         return Err(format!("the default {} is not a number", value.to_json()));
     }
+    if let Value::Number(number) = &read {
+        // Nobody sends a default: it is derived, and fits its field.
+        let fitted = field.fitted_default(number);
+        let too_long = || format!("the default {} has more than 28 digits", value.to_json());
+        return fitted.map(|number| Default::Value(Value::Number(number))).ok_or_else(too_long);
+    }
     Ok(Default::Value(read))
 }
 

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use crate::schema::aliases::snake_case;
 use crate::schema::formats::types::Type;
 use crate::schema::formats::{default, reference};
-use crate::schema::{Field, Kind};
+use crate::schema::{Field, Kind, Rounding};
+use crate::sequence::SequenceRule;
 use crate::value::{Object, Value};
 
 /// Longest field name, in bytes.
@@ -43,7 +44,10 @@ pub(super) fn read(name: &str, doc: &Object) -> Result<Field, String> {
         default: None,
         allowed: Vec::new(),
         references: None,
+        rounding: rounding(sized.kind, doc)?,
+        sequence: None,
     };
+    field.sequence = sequence(&field, doc)?;
     field.default = default::read(&field, doc)?;
     field.allowed = allowed(&field, doc)?;
     if let Some(target) = doc.get("references").or_else(|| doc.get("foreignKey")) {
@@ -81,6 +85,45 @@ fn allowed(field: &Field, doc: &Object) -> Result<Vec<Value>, String> {
     let read =
         |item: &Value| if field.kind == Kind::Json { item.clone() } else { field.coerce(item) };
     Ok(items.iter().map(read).collect())
+}
+
+/// How the field's numbers are made: `true` for 1, 2, 3, …, else a rule.
+fn sequence(field: &Field, doc: &Object) -> Result<Option<Arc<SequenceRule>>, String> {
+    let rule = match doc.get("sequence") {
+        None | Some(Value::Null | Value::Bool(false)) => return Ok(None),
+        Some(Value::Bool(true)) => SequenceRule::plain(),
+        Some(rule @ Value::Object(_)) => {
+            SequenceRule::asked(rule).map_err(|bad| format!("its sequence: {}", bad.problem))?
+        }
+        Some(other) => {
+            return Err(format!(
+                "its sequence is {}; it is true or a rule such as {{\"prefix\": \"INV\"}}",
+                other.to_json()
+            ));
+        }
+    };
+    rule.check_field(field).map_err(|problem| format!("its sequence cannot be: {problem}"))?;
+    Ok(Some(Arc::new(rule)))
+}
+
+/// How derived amounts are rounded, as a field of numbers may say.
+fn rounding(kind: Kind, doc: &Object) -> Result<Rounding, String> {
+    let said = match doc.get("rounding") {
+        None | Some(Value::Null) => return Ok(Rounding::default()),
+        Some(said) => said,
+    };
+    match kind {
+        Kind::Integer | Kind::Number => {}
+        Kind::String
+        | Kind::Boolean
+        | Kind::Json
+        | Kind::Date
+        | Kind::Time
+        | Kind::Timestamp
+        | Kind::Opaque => return Err("rounding is said of numbers only".to_owned()),
+    }
+    let known = said.as_str().and_then(Rounding::parse);
+    known.ok_or_else(|| format!("rounding is {}; known are {}", said.to_json(), Rounding::NAMES))
 }
 
 /// A member that is `true` or `false`.

@@ -225,12 +225,13 @@ fn a_schema_is_pinned_as_bytes() {
     let golden = [
         3, 1, // format, one table
         1, b't', 1, b'T', 2, // name, label, two fields
-        2, b'i', b'd', 2, b'i', b'd', 0, 0, 1, 0, 1, 9, 0, 0, 0, 0, 0, // id
+        2, b'i', b'd', 2, b'i', b'd', 0, 0, 1, 0, 1, 9, 0, 0, 0, 0, 0, 0, 0, // id
         6, b'p', b'a', b'i', b'd', b'B', b'y', 7, b'p', b'a', b'i', b'd', b'_', b'b', b'y',
         2, 1, 0, 0, 0, 1, 7, 1, 2, // kind, flags, precision, scale
         1, 0, 2, 1, b'0', // default: the value 0
         2, 2, 1, b'0', 2, 1, b'1', // allowed: 0 and 1
         1, 1, b'u', 1, b'k', 0, // references u(k)
+        0, 0, // rounding, no sequence
         1, 2, b'i', b'd', 1, // key, versioned
         1, 1, 6, b'p', b'a', b'i', b'd', b'B', b'y', // unique
     ];

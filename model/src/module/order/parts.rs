@@ -1,0 +1,152 @@
+//! Parts: the rows that belong to an order, saved with it.
+//!
+//! Promise: an order's save changes parts of that order and no other's. A part stored with another
+//! order is refused, naming the order that holds it; so are two parts sent under one key, of which
+//! one would be lost.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{HEADER, LINE, Saved, SavedPart};
+use crate::command::{Action, Guard, Verb};
+use crate::ids::RecordKey;
+use crate::module::plan::{Plan, is_empty};
+use crate::module::relations::{ORDER, ORDER_PARTS};
+use crate::module::version;
+use crate::reject::Reject;
+use crate::schema::Table;
+use crate::value::{Object, Value};
+
+impl Plan<'_> {
+    /// Saves the rows of one kind and deletes those of the order that were not sent. The rows as
+    /// stored; none where the module has no such table.
+    pub(super) fn replace_parts(
+        &mut self,
+        name: &str,
+        sent: Vec<Object>,
+        saved: &Saved,
+    ) -> Result<Vec<SavedPart>, Reject> {
+        let Some(table) = self.definition().schema.table(name).cloned() else {
+            return Ok(Vec::new());
+        };
+        let before = self.parts(name, &saved.id);
+        let (kept, stored) = self.save_parts(&table, sent, saved)?;
+        self.take_parts(&table, before.into_iter().filter(|key| !kept.contains(key)));
+        Ok(stored)
+    }
+
+    /// Saves rows of one kind and deletes none. Their keys, and the rows as stored.
+    pub(super) fn save_parts(
+        &mut self,
+        table: &Table,
+        mut sent: Vec<Object>,
+        saved: &Saved,
+    ) -> Result<(BTreeSet<RecordKey>, Vec<SavedPart>), Reject> {
+        // First, for the order's id may be a part of the row's key.
+        if let Some(field) = table.field(ORDER) {
+            for row in &mut sent {
+                row.remove(&field.column);
+                row.insert(Arc::clone(&field.name), saved.id.clone());
+            }
+        }
+        refuse_same_keys(table, &sent)?;
+        for row in &sent {
+            self.refuse_part_of_another(table, row, ORDER, (HEADER, &saved.id))?;
+        }
+        let (mut kept, mut stored) = (BTreeSet::new(), Vec::new());
+        for mut row in sent {
+            if table.name.as_str() == LINE {
+                self.add_total(table, &mut row)?;
+            }
+            let guards = self.as_stored(table, &row);
+            self.verb(&Verb { guards, ..Verb::new(Action::Save, table.name.as_str(), row) })?;
+            let draft = self.drafts().last().expect("a save drafts its event");
+            let record = Arc::clone(draft.after.as_ref().expect("a save leaves a record"));
+            kept.insert(draft.key.clone());
+            stored.push(SavedPart { before: draft.before.clone(), record });
+        }
+        Ok((kept, stored))
+    }
+
+    /// Deletes these rows of one kind.
+    pub(super) fn take_parts(&mut self, table: &Table, keys: impl Iterator<Item = RecordKey>) {
+        for key in keys {
+            self.take(table, &Verb::new(Action::Delete, table.name.as_str(), Object::new()), key);
+        }
+    }
+
+    /// Refuses a row that is stored as a part of another record than `parent`, by the field that
+    /// names its record. A part nobody holds may be taken.
+    pub(super) fn refuse_part_of_another(
+        &self,
+        table: &Table,
+        row: &Object,
+        field: &str,
+        (parent, id): (&str, &Value),
+    ) -> Result<(), Reject> {
+        // A row without a key gets one of its own.
+        let Ok(key) = table.key_of(row) else { return Ok(()) };
+        let stored = self.module().get(&table.name, &key);
+        let holder = stored.and_then(|stored| stored.get(field));
+        let Some(holder) = holder.filter(|holder| !is_empty(Some(holder))) else { return Ok(()) };
+        let (holder, own) = (holder.name_text().unwrap_or_default(), id.name_text());
+        if own.as_ref() == Some(&holder) {
+            return Ok(());
+        }
+        Err(Reject::PartOfAnother {
+            table: table.name.to_string(),
+            key,
+            parent: parent.to_owned(),
+            holder,
+        })
+    }
+
+    /// Refuses to insert a part of an order over one that another order holds. A merge or a save
+    /// that names the new order moves the part, as it says.
+    pub(in crate::module) fn refuse_taken_part(
+        &self,
+        table: &Table,
+        sent: &Object,
+    ) -> Result<(), Reject> {
+        let is_part = ORDER_PARTS.contains(&table.name.as_str());
+        let field = table.field(ORDER).filter(|_| is_part);
+        let order = field.and_then(|field| table.sent_value(sent, field));
+        match order.filter(|order| !is_empty(Some(order))) {
+            Some(order) => self.refuse_part_of_another(table, sent, ORDER, (HEADER, &order)),
+            None => Ok(()),
+        }
+    }
+
+    /// The keys of an order's rows of one kind, in key order.
+    pub(super) fn parts(&self, name: &str, id: &Value) -> Vec<RecordKey> {
+        let table = self.definition().schema.table(name);
+        let found = table.and_then(|table| {
+            let place = self.relations().by_order(&table.name)?;
+            let index = self.module().rows(&table.name)?.index_at(place)?;
+            let text: Arc<str> = id.name_text()?.into();
+            Some(index.all(text).cloned().collect())
+        });
+        found.unwrap_or_default()
+    }
+
+    /// The condition that says the version of a row sent without one.
+    fn as_stored(&self, table: &Table, row: &Object) -> Vec<Guard> {
+        let known = table.key_of(row).ok().and_then(|key| self.module().get(&table.name, &key));
+        match known.filter(|_| table.versioned && version::sent(row).is_none()) {
+            Some(stored) => vec![Guard::VersionIs(version::stored(stored))],
+            None => Vec::new(),
+        }
+    }
+}
+
+/// Refuses rows of which two have one key.
+pub(super) fn refuse_same_keys(table: &Table, rows: &[Object]) -> Result<(), Reject> {
+    let mut seen = BTreeSet::new();
+    let keys = rows.iter().filter_map(|row| table.key_of(row).ok());
+    for key in keys {
+        if !seen.insert(key.clone()) {
+            return Err(Reject::DuplicatePart { table: table.name.to_string(), key });
+        }
+    }
+    Ok(())
+}
