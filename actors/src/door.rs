@@ -101,6 +101,9 @@ pub enum RouteError {
     /// There is no such module in the catalogue.
     #[error("Module \"{0}\" not defined in modules.json")]
     UnknownModule(String),
+    /// No branch of this name is configured, and nothing says that there may be one.
+    #[error("there is no branch {0:?}; make it with POST /api/branches")]
+    UnknownBranch(String),
     /// A read was refused by the branch (an unknown table).
     #[error(transparent)]
     Rejected(Reject),

@@ -171,17 +171,20 @@ impl Router {
             reason: "the cluster is still forming".to_owned(),
             retry_after: Duration::from_secs(1),
         })?;
+        if !catalogue.knows_branch(&key.branch) {
+            return Err(RouteError::UnknownBranch(key.branch.to_string()));
+        }
         if catalogue.module(&key.module).is_none() {
             return Err(RouteError::UnknownModule(key.module.to_string()));
         }
         Ok(partition)
     }
 
-    /// The same, and a module that is not known here may have been made elsewhere a moment ago:
+    /// The same, and a branch or module that is not known here may have been made elsewhere a moment ago:
     /// it is denied only by what the cluster has agreed on.
     pub(crate) async fn find(&self, key: &BranchKey) -> Result<PartitionId, RouteError> {
         match self.locate(key) {
-            Err(RouteError::UnknownModule(_)) => {
+            Err(RouteError::UnknownModule(_) | RouteError::UnknownBranch(_)) => {
                 self.0.changes.catch_up().await.map_err(reads::unread)?;
                 self.locate(key)
             }

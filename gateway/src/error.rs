@@ -70,6 +70,7 @@ problems! {
     HostNotAllowed 403 "host-not-allowed" "This node is not reached under this host name";
     NotFound 404 "not-found" "There is nothing under this path";
     PathNotFound 404 "path-not-found" "The module's snapshot has no such member";
+    BranchNotFound 404 "branch-not-found" "There is no such branch";
     ModuleNotFound 404 "module-not-found" "The branch has no such module";
     TableNotFound 404 "table-not-found" "The module has no such table";
     RecordNotFound 404 "module-event-failed" "The record to change does not exist";
@@ -274,6 +275,9 @@ impl From<RouteError> for ApiError {
         match error {
             RouteError::UnknownModule(module) => {
                 Self::new(Problem::ModuleNotFound, message).details([("moduleId", module.into())])
+            }
+            RouteError::UnknownBranch(branch) => {
+                Self::new(Problem::BranchNotFound, message).with("branchId", branch)
             }
             RouteError::Rejected(reject) => reject.into(),
             RouteError::Busy { retry_after, .. } => {

@@ -15,6 +15,7 @@ mod files;
 pub(crate) mod fuzz;
 mod health;
 mod home;
+pub(crate) mod known;
 mod manage;
 pub(crate) mod marker;
 mod module;
@@ -27,6 +28,7 @@ mod routes;
 mod save;
 mod schema;
 mod sequences;
+mod settings;
 mod sync;
 mod tables;
 
@@ -80,6 +82,7 @@ fn resources() -> Routes {
         .merge(query::routes())
         .merge(schema::routes())
         .merge(configure::routes())
+        .merge(settings::routes())
         .merge(definitions::routes())
 }
 

@@ -245,6 +245,43 @@ pub enum Change {
     },
     /// Full-sync flags are set or cleared, one for each branch and module.
     FullSync(Vec<FullSyncFlag>),
+    /// What a module is called and how much it enforces; its definition stays.
+    SetModule {
+        /// Which.
+        module: ModuleId,
+        /// What changes.
+        settings: ModuleSettings,
+    },
+}
+
+/// What may change of a module besides its definition; `None` stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModuleSettings {
+    /// What people call it.
+    pub label: Option<String>,
+    /// What it is for.
+    pub description: Option<String>,
+    /// How much is enforced.
+    pub validation: Option<Validation>,
+    /// Which version clients send.
+    pub version_rule: Option<VersionRule>,
+}
+
+impl ModuleSettings {
+    /// The module with these settings.
+    #[must_use]
+    pub fn of(&self, module: &ModuleConfig) -> ModuleConfig {
+        let mut module = module.clone();
+        if let Some(label) = &self.label {
+            module.label.clone_from(label);
+        }
+        if let Some(description) = &self.description {
+            module.description.clone_from(description);
+        }
+        module.validation = self.validation.unwrap_or(module.validation);
+        module.version_rule = self.version_rule.unwrap_or(module.version_rule);
+        module
+    }
 }
 
 /// Why a change was not taken.
@@ -309,6 +346,7 @@ impl Catalogue {
             }
             Change::PutSeedFile { name, seed } => self.put_seed_file(name, seed),
             Change::FullSync(flags) => self.put_flags(flags)?,
+            Change::SetModule { module, settings } => self.set_module(module, settings)?,
         }
         let about_nodes = matches!(entry.change, Change::Form { .. } | Change::Node(_));
         if !about_nodes && !matches!(entry.change, Change::FullSync(_) | Change::PutSeedFile { .. })
@@ -397,16 +435,27 @@ impl Catalogue {
     pub fn modules_of(&self, branch: &BranchId) -> Vec<ModuleId> {
         let listed = match self.branch(branch) {
             Some(config) => &config.modules,
-            None => self
-                .patterns
-                .iter()
-                .find(|pattern| {
-                    regex_lite::Regex::new(&pattern.matches)
-                        .is_ok_and(|regex| regex.is_match(branch.as_str()))
-                })
-                .map_or(&self.default_modules, |pattern| &pattern.modules),
+            None => {
+                let pattern = self.pattern_of(branch);
+                pattern.map_or(&self.default_modules, |pattern| &pattern.modules)
+            }
         };
         listed.iter().filter(|id| self.module(id).is_some()).cloned().collect()
+    }
+
+    /// Whether a branch of this id is configured, or could be: by a pattern that matches it, or
+    /// because the defaults give every other branch its modules.
+    pub fn knows_branch(&self, branch: &BranchId) -> bool {
+        !self.default_modules.is_empty()
+            || self.branch(branch).is_some()
+            || self.pattern_of(branch).is_some()
+    }
+
+    fn pattern_of(&self, branch: &BranchId) -> Option<&Pattern> {
+        self.patterns.iter().find(|pattern| {
+            regex_lite::Regex::new(&pattern.matches)
+                .is_ok_and(|regex| regex.is_match(branch.as_str()))
+        })
     }
 
     /// The rules of a branch:module; `None` if there is no such module. Any module may be used by

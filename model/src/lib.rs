@@ -44,7 +44,7 @@ pub use branch::{Branch, IgnoredLeap, Reservation, RuleSource};
 pub use canonical::hash as canonical_hash;
 pub use cluster::{
     BranchConfig, Catalogue, CatalogueEntry, Change, ChangeRefused, FullSyncFlag, ModuleConfig,
-    NodeRecord, Pattern, Placement,
+    ModuleSettings, NodeRecord, Pattern, Placement,
 };
 pub use command::{
     Action, Batch, Command, CounterAt, Guard, Origin, Purge, Replace, Request, Reserve, Reset,

@@ -28,7 +28,7 @@ use crate::value::Value;
 
 pub use amount::Rounding;
 pub(crate) use amount::product;
-pub use formats::BadSchema;
+pub use formats::{BadSchema, ReadSchema};
 pub use project::InsertContext;
 
 /// A module's tables, in the order shown.

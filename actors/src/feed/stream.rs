@@ -101,7 +101,11 @@ impl Stream {
                 }
             }
             Ok(_) => self.resync().await,
-            Err(RouteError::UnknownModule(_) | RouteError::Rejected(_)) => return None,
+            Err(
+                RouteError::UnknownBranch(_)
+                | RouteError::UnknownModule(_)
+                | RouteError::Rejected(_),
+            ) => return None,
             Err(
                 RouteError::Busy { .. }
                 | RouteError::Unavailable { .. }

@@ -253,6 +253,7 @@ impl Clients {
                 RouteError::Busy { .. }
                 | RouteError::Unavailable { .. }
                 | RouteError::Indeterminate
+                | RouteError::UnknownBranch(_)
                 | RouteError::UnknownModule(_)
                 | RouteError::Rejected(_),
             ) => Known::Unknown,

@@ -37,6 +37,22 @@ pub(crate) fn decoded(text: &str) -> Result<String, ApiError> {
     decoded.map(std::borrow::Cow::into_owned).map_err(|_| bad())
 }
 
+/// Says no where no branch of this name is configured and nothing says that there may be one. It
+/// may have been made at another node a moment ago, so the cluster is asked first.
+///
+/// # Errors
+/// `branch-not-found`, or that the cluster could not be asked.
+pub(crate) async fn branch_exists(app: &App, branch: &BranchId) -> Result<(), ApiError> {
+    if app.branches.catalogue().knows_branch(branch) {
+        return Ok(());
+    }
+    app.branches.catch_up().await?;
+    if app.branches.catalogue().knows_branch(branch) {
+        return Ok(());
+    }
+    Err(RouteError::UnknownBranch(branch.to_string()).into())
+}
+
 /// A branch named in the path, and who asks.
 pub(crate) struct InBranch {
     pub(crate) principal: Principal,
@@ -57,6 +73,7 @@ impl FromRequestParts<App> for InBranch {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let Ok(principal) = Principal::from_request_parts(parts, app).await;
         let branch = BranchId::parse(&path_part(parts, app, "branch").await?)?;
+        branch_exists(app, &branch).await?;
         Ok(Self { principal, branch, level: read_level(&parts.headers)? })
     }
 }
@@ -78,6 +95,9 @@ impl InModule {
         level: ReadLevel,
     ) -> Result<Self, ApiError> {
         let catalogue = app.branches.catalogue();
+        if !catalogue.knows_branch(&key.branch) {
+            return Err(RouteError::UnknownBranch(key.branch.to_string()).into());
+        }
         let listed = catalogue.modules_of(&key.branch).contains(&key.module);
         let config =
             catalogue.module(&key.module).filter(|_| listed).cloned().ok_or_else(|| {
@@ -186,6 +206,11 @@ impl Params {
             Some("0" | "false" | "no" | "off") => Ok(Some(false)),
             Some(other) => Err(unreadable(names[0], other, "true or false")),
         }
+    }
+
+    /// The names sent, in the order they came.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
     }
 
     fn of(&self, name: &str) -> impl Iterator<Item = &str> {

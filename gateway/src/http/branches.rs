@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, now};
-use crate::http::ask::{InBranch, Params};
+use crate::http::ask::{InBranch, Params, branch_exists};
 use crate::http::openapi::op;
 use crate::http::reply::{json, shown};
 use crate::http::routes::Routes;
@@ -35,7 +35,8 @@ pub(crate) fn routes() -> Routes {
             op("One branch whole, as before there were paths for it")
                 .query("branch", "text", "Which; `lab:test-pad` where none is named")
                 .answers(200, "BranchSnapshot")
-                .refuses(&[Problem::InvalidName, Problem::SnapshotTooLarge, Problem::Unavailable]),
+                .refuses(&[Problem::InvalidName, Problem::BranchNotFound])
+                .refuses(&[Problem::SnapshotTooLarge, Problem::Unavailable]),
         )
         .in_branches("")
         .get(list, op("The branches: those configured, then those written to").answers(200, LIST))
@@ -133,6 +134,7 @@ async fn state(
 ) -> Result<Response, ApiError> {
     let branch = BranchId::parse(params.first(&["branch", "branchId"]).unwrap_or(DEFAULT_BRANCH))?;
     authorize(&principal, &Access::branch(Intent::Read, &branch))?;
+    branch_exists(&app, &branch).await?;
     of_branch(app, branch, ReadLevel::default()).await
 }
 

@@ -13,8 +13,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use model::limits::{DEDUP_BYTES_MAX, DEDUP_BYTES_MIN};
 use model::{
-    BranchConfig, BranchId, Catalogue, Change, DedupLimits, ModuleConfig, ModuleId, Object, Schema,
-    TableName, Validation, Value, VersionRule,
+    BadSchema, BranchConfig, BranchId, Catalogue, Change, DedupLimits, ModuleConfig, ModuleId,
+    Object, Schema, TableName, Validation, Value, VersionRule,
 };
 use serde::Serialize;
 
@@ -23,6 +23,7 @@ use crate::error::{ApiError, Problem};
 use crate::gateway::App;
 use crate::http::ask::{Body, InBranch, Named};
 use crate::http::changes::Changes;
+use crate::http::known;
 use crate::http::openapi::op;
 use crate::http::reply::json;
 use crate::http::routes::Routes;
@@ -40,7 +41,9 @@ pub(crate) fn routes() -> Routes {
                               validation?: 'strict'|'lenient', versionRule?: 'read'|'next', \
                               dedupBytes?: int}";
     const MODULE_MADE: &str = "{moduleId: text, label: text, tables: [text], \
-                               schemaFallbackPath: text, seedFallbackPath?: text}";
+                               schemaFallbackPath: text, seedFallbackPath?: text, \
+                               validation: 'strict'|'lenient', versionRule: 'read'|'next', \
+                               warnings?: [text]}";
     const NEW_BRANCH: &str = "{id: text, label?: text, modules?: [text], schemas?: {*: any}}";
     const FULL: [Problem; 2] = [Problem::InvalidDefinition, Problem::CatalogueFull];
     Routes::of("Configuration")
@@ -51,7 +54,8 @@ pub(crate) fn routes() -> Routes {
             op("Make a module")
                 .about(
                     "`id` is written small, with `_` for spaces. Where `validation` and \
-                     `versionRule` are not sent: strict and read, or as all other modules are. \
+                     `versionRule` are not sent, the module is strict, and clients send the \
+                     version they read. \
                      `dedupBytes` bounds what each branch remembers of its decisions, at 48 bytes \
                      a request: 64 KiB to 16 GiB, 192,000,000 where it is not sent.",
                 )
@@ -68,7 +72,7 @@ pub(crate) fn routes() -> Routes {
             add_branch,
             op("Make a branch")
                 .body(NEW_BRANCH)
-                .answers(201, "{branchId: text, label: text, modules: [text]}")
+                .answers(201, "{branchId: text, label: text, modules: [text], warnings?: [text]}")
                 .writes()
                 .refuses(&[Problem::MissingBranch, Problem::InvalidName])
                 .refuses(&[Problem::ModuleNotRegistered, Problem::BranchExists])
@@ -80,7 +84,7 @@ pub(crate) fn routes() -> Routes {
             give_module,
             op("Give a branch one more module")
                 .body("{id: text, schema?: any}")
-                .answers(200, "{branchId: text, modules: [text]}")
+                .answers(200, "{branchId: text, modules: [text], warnings?: [text]}")
                 .writes()
                 .refuses(&[Problem::MissingModule, Problem::ModuleNotFound])
                 .refuses(&FULL),
@@ -102,6 +106,10 @@ async fn add_module(
         schema_fallback_path: String,
         #[serde(skip_serializing_if = "Option::is_none")]
         seed_fallback_path: Option<String>,
+        validation: Validation,
+        version_rule: VersionRule,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
     }
     authorize(&principal, &Access::cluster(Intent::Write))?;
     let body = body.object()?;
@@ -118,8 +126,10 @@ async fn add_module(
         Some(schema) => Arc::new(schema.clone()),
         None => catalogue.schemas.get(&stored).cloned().unwrap_or_default(),
     };
-    let (validation, version_rule) = rules(&catalogue, &body)?;
-    let config = configured(
+    let (validation, version_rule) = rules(&body)?;
+    let validation = validation.unwrap_or_default();
+    let mut warnings = known::NEW_MODULE.members(&body, validation)?;
+    let made = configured(
         ModuleConfig {
             label: text(&body, &["label"]).unwrap_or_else(|| id.to_string()),
             description: text(&body, &["description"]).unwrap_or_default(),
@@ -127,7 +137,7 @@ async fn add_module(
             source: Arc::default(),
             schema: Arc::default(),
             validation,
-            version_rule,
+            version_rule: version_rule.unwrap_or_default(),
             seed: None,
             dedup: dedup_limits(&body)?,
             id,
@@ -135,8 +145,9 @@ async fn add_module(
         source,
         true,
     )?;
+    warnings.extend(made.warnings);
     let changes = Changes::of(&app, &named, "/api/modules", &body)?;
-    let config = Arc::new(config);
+    let config = Arc::new(made.config);
     changes.make("module", Change::AddModule(Arc::clone(&config))).await?;
     if sent.is_some() {
         let source = Arc::clone(&config.source);
@@ -149,6 +160,9 @@ async fn add_module(
         tables: &config.tables,
         schema_fallback_path: schema_path,
         seed_fallback_path: seed_path,
+        validation: config.validation,
+        version_rule: config.version_rule,
+        warnings,
     };
     json(StatusCode::CREATED, &shape)
 }
@@ -165,6 +179,8 @@ async fn add_branch(
         branch_id: &'a BranchId,
         label: &'a str,
         modules: &'a [ModuleId],
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
     }
     let body = body.object()?;
     let name = text(&body, &BRANCH)
@@ -179,7 +195,8 @@ async fn add_branch(
             modules.push(module.id.clone());
         }
     }
-    let schemas = own_schemas(&catalogue, &id, body.get("schemas"))?;
+    let mut warnings = known::NEW_BRANCH.members(&body, strictest(&catalogue, &modules))?;
+    let schemas = own_schemas(&catalogue, &id, body.get("schemas"), &mut warnings)?;
     let label = text(&body, &["label"]).unwrap_or_else(|| id.to_string());
     let config = Arc::new(BranchConfig { id, label, modules, seeds: BTreeMap::new() });
     let changes = Changes::of(&app, &named, "/api/branches", &body)?;
@@ -189,7 +206,15 @@ async fn add_branch(
         changes.make(&step, Change::PutSchema { name, source, module: None }).await?;
     }
     let BranchConfig { id, label, modules, .. } = &*config;
-    json(StatusCode::CREATED, &Shape { branch_id: id, label, modules })
+    json(StatusCode::CREATED, &Shape { branch_id: id, label, modules, warnings })
+}
+
+/// A branch is lenient where all its modules are: that is a branch of the original.
+fn strictest(catalogue: &Catalogue, modules: &[ModuleId]) -> Validation {
+    let mut configs = modules.iter().filter_map(|id| catalogue.module(id)).peekable();
+    let lenient =
+        configs.peek().is_some() && configs.all(|module| module.validation == Validation::Lenient);
+    if lenient { Validation::Lenient } else { Validation::Strict }
 }
 
 async fn give_module(
@@ -203,6 +228,8 @@ async fn give_module(
     struct Shape {
         branch_id: BranchId,
         modules: Vec<ModuleId>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
     }
     place.authorize(Intent::Write)?;
     let body = body.object()?;
@@ -215,10 +242,11 @@ async fn give_module(
         let message = format!("there is no module {name:?}");
         ApiError::new(Problem::ModuleNotFound, message).with("moduleId", name.as_str())
     })?;
+    let mut warnings = known::GIVEN_MODULE.members(&body, module.validation)?;
     let own = body.get("schema").filter(|schema| !schema.is_null());
     let own = own.map(|schema| Arc::new(schema.clone()));
     if let Some(source) = &own {
-        configured((*module).clone(), Arc::clone(source), false)?;
+        warnings.extend(configured((*module).clone(), Arc::clone(source), false)?.warnings);
     }
     let changes = Changes::of(&app, &named, &format!("{branch}/modules"), &body)?;
     let change = Change::GiveModule { branch: branch.clone(), module: module.id.clone() };
@@ -228,7 +256,7 @@ async fn give_module(
         changes.make("schema", Change::PutSchema { name, source, module: None }).await?;
     }
     let modules = app.branches.catalogue().modules_of(&branch);
-    json(StatusCode::OK, &Shape { branch_id: branch, modules })
+    json(StatusCode::OK, &Shape { branch_id: branch, modules, warnings })
 }
 
 /// A name as the original makes it: small letters, `_` for spaces.
@@ -236,26 +264,20 @@ fn small(name: &str) -> String {
     name.split_whitespace().collect::<Vec<_>>().join("_").to_lowercase()
 }
 
-/// How much a new module enforces: as sent, else as all other modules agree on, else strictly.
-fn rules(catalogue: &Catalogue, body: &Object) -> Result<(Validation, VersionRule), ApiError> {
-    let others = &catalogue.modules;
-    let all_are = |like: fn(&ModuleConfig) -> bool| {
-        !others.is_empty() && others.iter().all(|module| like(module))
+/// What a body says of how much a module enforces, and of which version clients send.
+pub(crate) fn rules(body: &Object) -> Result<(Option<Validation>, Option<VersionRule>), ApiError> {
+    let one_of = |member: &'static str, words: [&'static str; 2]| match body.get(member) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => {
+            let place = words.iter().position(|word| value.as_str() == Some(word));
+            let right = || wrong(member, &format!("{:?} or {:?}", words[0], words[1]));
+            place.map(Some).ok_or_else(right)
+        }
     };
-    let validation = match text(body, &["validation"]).as_deref() {
-        Some("strict") => Validation::Strict,
-        Some("lenient") => Validation::Lenient,
-        Some(_) => return Err(wrong("validation", "\"strict\" or \"lenient\"")),
-        None if all_are(|module| module.validation == Validation::Lenient) => Validation::Lenient,
-        None => Validation::Strict,
-    };
-    let version_rule = match text(body, &["versionRule"]).as_deref() {
-        Some("read") => VersionRule::Read,
-        Some("next") => VersionRule::Next,
-        Some(_) => return Err(wrong("versionRule", "\"read\" or \"next\"")),
-        None if all_are(|module| module.version_rule == VersionRule::Next) => VersionRule::Next,
-        None => VersionRule::Read,
-    };
+    let validation = one_of("validation", ["strict", "lenient"])?
+        .map(|place| [Validation::Strict, Validation::Lenient][place]);
+    let version_rule = one_of("versionRule", ["read", "next"])?
+        .map(|place| [VersionRule::Read, VersionRule::Next][place]);
     Ok((validation, version_rule))
 }
 
@@ -274,15 +296,24 @@ fn dedup_limits(body: &Object) -> Result<DedupLimits, ApiError> {
     Ok(DedupLimits { bytes_max, ..limits })
 }
 
+/// A module made of a definition, and what whoever sent it is warned of.
+pub(crate) struct Configured {
+    pub(crate) config: ModuleConfig,
+    pub(crate) warnings: Vec<String>,
+}
+
 /// A module made of this definition. `null` defines no tables: the definition is to follow. Where
 /// the tables were named with it, each must be defined; else those that no longer are go.
+///
+/// # Errors
+/// `invalid-definition`: there are no tables in it, or, in a strict module, anything is wrong with it.
 pub(crate) fn configured(
     mut module: ModuleConfig,
     source: Arc<Value>,
     must_define: bool,
-) -> Result<ModuleConfig, ApiError> {
+) -> Result<Configured, ApiError> {
     if source.is_null() {
-        return Ok(module);
+        return Ok(Configured { config: module, warnings: Vec::new() });
     }
     let refused = |message: String, table: Option<String>, field: Option<String>| {
         ApiError::new(Problem::InvalidDefinition, message).details([
@@ -291,12 +322,24 @@ pub(crate) fn configured(
             ("field", field.into()),
         ])
     };
-    let schema = Schema::from_definition(module.id.as_str(), &source)
-        .map_err(|bad| refused(bad.to_string(), bad.table, bad.field))?
-        .in_order(&module.tables);
-    if module.validation == Validation::Strict {
-        schema.check_strict().map_err(|reject| refused(reject.to_string(), None, None))?;
+    let as_refused = |bad: BadSchema| refused(bad.to_string(), bad.table, bad.field);
+    let read = Schema::read(module.id.as_str(), &source).map_err(as_refused)?;
+    let (schema, warnings) = match module.validation {
+        Validation::Strict => {
+            let notes = read.notes.iter().map(ToString::to_string).collect();
+            let schema = read.strict().map_err(as_refused)?;
+            schema.check_strict().map_err(|reject| refused(reject.to_string(), None, None))?;
+            (schema, notes)
+        }
+        Validation::Lenient => {
+            let warnings: Vec<String> = read.warnings().map(ToString::to_string).collect();
+            (read.schema, warnings)
+        }
+    };
+    for warning in &warnings {
+        tracing::warn!(%warning, "a definition was taken as far as it can be");
     }
+    let schema = schema.in_order(&module.tables);
     let absent = module.tables.iter().find(|table| schema.table(table.as_str()).is_none());
     if let Some(table) = absent.filter(|_| must_define) {
         let message = format!("table \"{table}\" is listed in \"tables\" but not defined");
@@ -305,7 +348,7 @@ pub(crate) fn configured(
     module.tables = schema.tables.iter().map(|table| table.name.clone()).collect();
     module.schema = Arc::new(schema);
     module.source = source;
-    Ok(module)
+    Ok(Configured { config: module, warnings })
 }
 
 /// Definitions that a branch has of its own: stored by name, and each must be readable.
@@ -313,6 +356,7 @@ fn own_schemas(
     catalogue: &Catalogue,
     branch: &BranchId,
     sent: Option<&Value>,
+    warnings: &mut Vec<String>,
 ) -> Result<Vec<(String, Arc<Value>)>, ApiError> {
     let none = Object::new();
     let sent = match sent {
@@ -325,7 +369,7 @@ fn own_schemas(
     for (name, source) in sent.iter() {
         let module = registered(catalogue, name)?;
         let source = Arc::new(source.clone());
-        configured((**module).clone(), Arc::clone(&source), false)?;
+        warnings.extend(configured((**module).clone(), Arc::clone(&source), false)?.warnings);
         stored.push((format!("branch/{branch}/{}", module.id), source));
     }
     Ok(stored)

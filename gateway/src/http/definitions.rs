@@ -11,15 +11,16 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
-use model::{BranchId, Catalogue, Change, ModuleConfig, ModuleId, Object, Value};
+use model::{BranchId, Catalogue, Change, ModuleConfig, ModuleId, Object, Validation, Value};
 use serde::Serialize;
 
 use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, now};
-use crate::http::ask::{Body, Named, path_part};
+use crate::http::ask::{Body, Named, branch_exists, path_part};
 use crate::http::changes::Changes;
 use crate::http::configure::configured;
+use crate::http::known;
 use crate::http::openapi::op;
 use crate::http::reply::{json, written};
 use crate::http::routes::Routes;
@@ -29,7 +30,8 @@ use crate::render;
 
 pub(crate) fn routes() -> Routes {
     const SHOWN: &str = "{success: flag, path: text, schema: any}";
-    const STORED: &str = "{success: flag, path: text, message: text}";
+    const STORED: &str = "{success: flag, path: text, message: text, changed: flag, \
+                          warnings?: [text]}";
     const REFUSES: [Problem; 3] =
         [Problem::MissingSchema, Problem::InvalidDefinition, Problem::CatalogueFull];
     let mut routes = Routes::of("Configuration").path("/api/schemas").get(
@@ -107,6 +109,7 @@ impl FromRequestParts<App> for Place {
             return Ok(Self { principal, name: format!("global/{name}"), file, branch: None });
         }
         let branch = BranchId::parse(&path_part(parts, app, "branch").await?)?;
+        branch_exists(app, &branch).await?;
         let module = ModuleId::parse(&path_part(parts, app, "module").await?)?;
         let name = format!("branch/{branch}/{module}");
         let file = format!("data/branches/{branch}/modules/{module}/schema/definition.json");
@@ -176,6 +179,9 @@ async fn store(
         success: bool,
         path: &'a str,
         message: &'a str,
+        changed: bool,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
     }
     place.authorize(Intent::Write)?;
     let body = body.object()?;
@@ -186,18 +192,31 @@ async fn store(
         return Err(missing());
     }
     let source = Arc::new(sent.clone());
-    let module = follower(&app.branches.catalogue(), &place.name)
-        .map(|module| configured((*module).clone(), Arc::clone(&source), false).map(Arc::new))
-        .transpose()?;
-    let followed = module.as_ref().map(|module| module.id.clone());
+    let catalogue = app.branches.catalogue();
+    let old = follower(&catalogue, &place.name);
+    // What no module follows is only kept, for whoever asks for it: then nothing can be refused.
+    let validation = old.as_ref().map_or(Validation::Lenient, |module| module.validation);
+    let mut warnings = known::STORED_DEFINITION.members(&body, validation)?;
+    let module = match &old {
+        None => None,
+        Some(old) => {
+            let made = configured((**old).clone(), Arc::clone(&source), false)?;
+            warnings.extend(made.warnings);
+            Some(Arc::new(made.config))
+        }
+    };
+    let is_stored = catalogue.schemas.get(&place.name).is_some_and(|stored| *stored == source);
+    let changed = !is_stored || module != old;
+    let message = match &module {
+        _ if !changed => "Nothing changed: this definition is stored already".to_owned(),
+        Some(module) => format!("Schema saved; module {} follows it", module.id),
+        None => "Schema saved; no module follows it, so nothing else changes".to_owned(),
+    };
     let changes = Changes::of(&app, &named, &place.name, &body)?;
     let name = place.name.clone();
     changes.make("schema", Change::PutSchema { name, source, module }).await?;
-    let message = match followed {
-        Some(module) => format!("Schema saved; module {module} follows it"),
-        None => "Schema saved".to_owned(),
-    };
-    json(StatusCode::OK, &Shape { success: true, path: &place.file, message: &message })
+    let (path, message) = (place.file.as_str(), message.as_str());
+    json(StatusCode::OK, &Shape { success: true, path, message, changed, warnings })
 }
 
 /// The module that follows the definition of this name.
@@ -231,6 +250,7 @@ async fn seed(
     let branch = BranchId::parse(&branch_name(&body, &["branchId"]).ok_or_else(missing)?)?;
     let module = ModuleId::parse(&need("moduleId", Problem::MissingModule)?)?;
     authorize(&principal, &Access::branch(Intent::Write, &branch))?;
+    branch_exists(&app, &branch).await?;
     let catalogue = app.branches.catalogue();
     let config = catalogue.module(&module).ok_or_else(|| {
         let message = format!("there is no module {module:?}");

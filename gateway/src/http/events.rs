@@ -17,6 +17,7 @@ use crate::auth::Intent;
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, now, unasked};
 use crate::http::ask::{Body, InModule, Named, Params};
+use crate::http::known;
 use crate::http::openapi::op;
 use crate::http::reply::{at, written};
 use crate::http::routes::Routes;
@@ -83,8 +84,9 @@ async fn look(
     params: Params,
 ) -> Result<Response, ApiError> {
     place.authorize(Intent::Read)?;
+    let warnings = known::EVENTS.params(&params, place.config.validation)?;
     if params.first(&["after", "limit"]).is_some() {
-        return list(&app, &place, &params).await;
+        return list(&app, &place, &params, warnings).await;
     }
     let log = log_head(&app, &place, place.level).await?;
     // The module is never older than its log: who goes on from the log misses nothing.
@@ -95,7 +97,8 @@ async fn look(
     let snapshot = app.snapshot(place.key.clone(), level).await?;
     let (incarnation, offset) = (snapshot.head.incarnation, snapshot.head.offset);
     let (server_id, rows) = (app.server_id.clone(), snapshot.head.rows);
-    let write = move || render::bytes(&Looked { server_id: &server_id, log: &log, snapshot });
+    let write =
+        move || render::bytes(&Looked { server_id: &server_id, log: &log, snapshot, warnings });
     let json = render::rows(&app.renders, rows, write).await?;
     Ok(at(written(StatusCode::OK, json), incarnation, offset))
 }
@@ -115,6 +118,7 @@ struct Looked<'a> {
     server_id: &'a str,
     log: &'a LogHead,
     snapshot: Arc<ModuleSnapshot>,
+    warnings: Vec<String>,
 }
 
 impl Serialize for Looked<'_> {
@@ -130,6 +134,8 @@ impl Serialize for Looked<'_> {
             events: Vec<Object>,
             event_log: EventLog<'a>,
             snapshot: Module<'a>,
+            #[serde(skip_serializing_if = "<[String]>::is_empty")]
+            warnings: &'a [String],
         }
         let head = &self.snapshot.head;
         Shape {
@@ -141,6 +147,7 @@ impl Serialize for Looked<'_> {
             events: databases(&self.snapshot),
             event_log: EventLog::of(self.log, now()),
             snapshot: Module(&self.snapshot),
+            warnings: &self.warnings,
         }
         .serialize(to)
     }
@@ -157,7 +164,12 @@ fn databases(snapshot: &ModuleSnapshot) -> Vec<Object> {
 }
 
 /// The events after an offset.
-async fn list(app: &App, place: &InModule, params: &Params) -> Result<Response, ApiError> {
+async fn list(
+    app: &App,
+    place: &InModule,
+    params: &Params,
+    warnings: Vec<String>,
+) -> Result<Response, ApiError> {
     let after = params.number(&["after"])?.and_then(|after| u64::try_from(after).ok());
     let after = Offset(after.unwrap_or_default());
     let limit = params.number(&["limit"])?.unwrap_or(EVENTS_PAGE);
@@ -202,6 +214,7 @@ async fn list(app: &App, place: &InModule, params: &Params) -> Result<Response, 
             count: lines.len(),
             last,
             events: lines,
+            warnings,
         };
         Ok((render::bytes(&listed)?, incarnation, seen))
     };
@@ -219,6 +232,8 @@ struct Listed<'a> {
     count: usize,
     last: Offset,
     events: Vec<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 /// `POST`: one publish, as a socket takes it.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::auth::Principal;
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, unasked};
-use crate::http::ask::{InModule, Params};
+use crate::http::ask::{InModule, Params, branch_exists};
 use crate::http::openapi::op;
 use crate::http::routes::Routes;
 use crate::limits::{NAMES_MAX, WORDS_BYTES_MAX};
@@ -133,7 +133,7 @@ impl FromRequestParts<App> for Manager {
 
 impl Manager {
     /// The module a body, or else the parameters, name.
-    fn module(
+    async fn module(
         self,
         app: &App,
         body: &Object,
@@ -141,6 +141,7 @@ impl Manager {
     ) -> Result<InModule, ApiError> {
         const NAMES: [&str; 3] = ["moduleId", "module", "targetModule"];
         let branch = branch(body, params)?;
+        branch_exists(app, &branch).await?;
         let name = text(body, &NAMES).or_else(|| said(params, &NAMES));
         let module = ModuleId::parse(name.as_deref().unwrap_or(DEFAULT_MODULE))?;
         InModule::find(app, self.0, BranchKey::new(branch, module), ReadLevel::default())

@@ -146,6 +146,7 @@ impl Op {
             }
         };
         also(path.contains('{'), &[Problem::InvalidName, Problem::InvalidEncoding]);
+        also(path.contains("{branch}"), &[Problem::BranchNotFound]);
         also(path.contains("{module}"), &[Problem::ModuleNotFound]);
         also(path.contains("{table}"), &[Problem::TableNotFound]);
         also(!self.query.is_empty(), &[Problem::InvalidParameter]);

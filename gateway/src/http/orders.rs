@@ -23,6 +23,7 @@ use crate::auth::Intent;
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, now, unasked};
 use crate::http::ask::{Body, InModule, Named, Params, path_part};
+use crate::http::known;
 use crate::http::openapi::op;
 use crate::http::orders::echo::{Saved, normalized};
 use crate::http::orders::payload::Payload;
@@ -120,6 +121,8 @@ async fn list(
         module_id: &'a str,
         orders: &'a [Object],
         meta: Meta<'a>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
     }
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -132,6 +135,7 @@ async fn list(
     }
     only_pos(&place, Problem::PathNotFound)?;
     place.authorize(Intent::Read)?;
+    let warnings = known::ORDERS.params(&params, place.config.validation)?;
     let query = orders_query(&params)?;
     let found = read(&app, &place, query.clone(), place.level).await?;
     let rows = found.orders.iter().map(records_in).sum();
@@ -149,6 +153,7 @@ async fn list(
                 include: include.map(|(part, _)| part).collect(),
                 limit: query.limit,
             },
+            warnings,
         })
     };
     Ok(written(StatusCode::OK, render::rows(&app.renders, rows, write).await?))

@@ -7,15 +7,17 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use model::{
-    Answer, BranchId, BranchKey, Filter, ModuleId, Object, Operator, OrderBy, Query, Read, Value,
+    Answer, BranchId, BranchKey, Filter, Kind, ModuleConfig, ModuleId, Object, Operator, OrderBy,
+    Query, Read, Validation, Value,
 };
 use serde::Serialize;
 
 use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, unasked};
-use crate::http::ask::{Body, Level};
+use crate::http::ask::{Body, Level, branch_exists};
 use crate::http::decimals::Decimals;
+use crate::http::known;
 use crate::http::openapi::op;
 use crate::http::reply::written;
 use crate::http::routes::Routes;
@@ -40,7 +42,7 @@ pub(crate) fn routes() -> Routes {
     const BODY: &str = "{branchId: text, moduleId: text, table: text, where?: any, orderBy?: any, \
                         limit?: int, offset?: int}";
     const ANSWER: &str = "{branchId: text, moduleId: text, table: text, count: int, \
-                          rows: [Record], meta: object}";
+                          rows: [Record], meta: object, warnings?: [text]}";
     let sql = || op("The original's SQL: not here").gone();
     Routes::of("Queries")
         .path("/api/query/module")
@@ -54,6 +56,7 @@ pub(crate) fn routes() -> Routes {
                 .refuses(&[
                     Problem::MissingTable,
                     Problem::TableNotFound,
+                    Problem::BranchNotFound,
                     Problem::ModuleNotFound,
                     Problem::InvalidName,
                 ]),
@@ -94,6 +97,8 @@ struct Shape<'a, R> {
     count: usize,
     rows: R,
     meta: Meta,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -105,6 +110,12 @@ struct Meta {
     offset: Option<usize>,
     lang: Option<String>,
     fallback_lang: String,
+}
+
+/// What of a query the answer repeats, and what its sender is warned of.
+struct Repeated {
+    meta: Meta,
+    warnings: Vec<String>,
 }
 
 async fn query(
@@ -123,7 +134,11 @@ async fn query(
     let branch = BranchId::parse(&branch)?;
     let key = BranchKey::new(branch, ModuleId::parse(&named("moduleId")?)?);
     authorize(&principal, &Access::module(Intent::Read, &key))?;
-    let (query, asked) = read(&body, table)?;
+    branch_exists(&app, &key.branch).await?;
+    let (query, mut asked) = read(&body, table)?;
+    if let Some(config) = app.branches.catalogue().module(&key.module) {
+        asked.warnings = unknown(&body, &query, config)?;
+    }
     let answer = app.branches.read(key.clone(), Read::Query(query), level).await?;
     let Answer::Query(mut page) = answer else { return Err(unasked(&answer)) };
     if let Some(config) = app.branches.catalogue().module(&key.module) {
@@ -138,14 +153,15 @@ async fn query(
             table: page.table.as_str(),
             count: page.rows.len(),
             rows: &page.rows,
-            meta: Meta { query_time: took, ..asked },
+            meta: Meta { query_time: took, ..asked.meta },
+            warnings: asked.warnings,
         })
     };
     Ok(written(StatusCode::OK, render::rows(&app.renders, rows, write).await?))
 }
 
 /// The query a body asks, and what of it the answer repeats.
-fn read(body: &Object, table: String) -> Result<(Query, Meta), ApiError> {
+fn read(body: &Object, table: String) -> Result<(Query, Repeated), ApiError> {
     let given = |names: &[&str]| names.iter().find_map(|name| body.get(name));
     let (limit, offset) = (number(body, "limit")?, number(body, "offset")?);
     let query = Query {
@@ -164,7 +180,69 @@ fn read(body: &Object, table: String) -> Result<(Query, Meta), ApiError> {
         lang: text(body, &["lang"]),
         fallback_lang: text(body, &["fallbackLang"]).unwrap_or_else(|| FALLBACK_LANG.to_owned()),
     };
-    Ok((query, meta))
+    Ok((query, Repeated { meta, warnings: Vec::new() }))
+}
+
+/// What a query says that nothing knows: members, and fields its table does not have. A strict
+/// module refuses the first of them, a lenient one warns of all.
+fn unknown(body: &Object, query: &Query, config: &ModuleConfig) -> Result<Vec<String>, ApiError> {
+    let validation = config.validation;
+    let mut warnings = known::QUERY.members(body, validation)?;
+    let given = |names: &[&str]| names.iter().find_map(|name| body.get(name));
+    for value in each_condition(given(&["where", "filter"])) {
+        if let Some(condition) = value.as_object().filter(|of| of.get("operator").is_some()) {
+            warnings.extend(known::CONDITION.members(condition, validation)?);
+        }
+    }
+    if let Some(by) = given(&["orderBy", "sortBy"]) {
+        let one = std::slice::from_ref(by);
+        for by in by.as_array().unwrap_or(one).iter().filter_map(Value::as_object) {
+            warnings.extend(known::ORDER_BY.members(by, validation)?);
+        }
+    }
+    // Which table is missing is said by whoever looks for it.
+    let Some(table) = config.schema.resolve(&query.table) else { return Ok(warnings) };
+    let fields = query.filters.iter().map(|filter| (&filter.field, Some(filter)));
+    let fields = fields.chain(query.order_by.iter().map(|by| (&by.field, None)));
+    for (name, filter) in fields {
+        let field = table.field(name);
+        let message = match (field, filter) {
+            (None, _) if name != "version" => {
+                let known: Vec<&str> = table.fields.iter().map(|field| &*field.name).collect();
+                let (table, known) = (&table.name, known.join(", "));
+                format!("{name:?} is no field of table \"{table}\"; known are {known}")
+            }
+            // Only a condition of another form is meant by an object: it could equal nothing.
+            (Some(field), Some(Filter { operator: Operator::Equal, value, .. }))
+                if field.kind != Kind::Json && value.as_object().is_some() =>
+            {
+                let shown = value.to_json();
+                format!(
+                    "the condition {shown} on {name:?} is not known; known is {{operator, value}}"
+                )
+            }
+            _ => continue,
+        };
+        match validation {
+            Validation::Lenient => warnings.push(message),
+            Validation::Strict => {
+                let refused = ApiError::new(Problem::InvalidBody, message);
+                return Err(refused.details([("field", name.as_str().into())]));
+            }
+        }
+    }
+    Ok(warnings)
+}
+
+/// The conditions of a query, one by one.
+fn each_condition(conditions: Option<&Value>) -> Vec<&Value> {
+    match conditions {
+        Some(Value::Object(fields)) => fields.iter().map(|(_, value)| value).collect(),
+        Some(Value::Array(items)) => {
+            items.iter().flat_map(|item| each_condition(Some(item))).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn number(body: &Object, name: &str) -> Result<Option<usize>, ApiError> {

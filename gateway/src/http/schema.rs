@@ -1,20 +1,21 @@
 //! Schema: what modules there are, and what their tables are made of.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use model::{
-    BranchId, BranchKey, ModuleConfig, ModuleId, ModuleSnapshot, Object, ReadLevel, TableName,
-    Validation, Value, VersionRule,
+    BadSchema, BranchId, BranchKey, ModuleConfig, ModuleId, ModuleSnapshot, Object, ReadLevel,
+    Schema, TableName, Validation, Value, VersionRule,
 };
 use serde::{Serialize, Serializer};
 
 use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::gateway::App;
-use crate::http::ask::Params;
+use crate::http::ask::{Params, branch_exists};
 use crate::http::branches::DEFAULT_BRANCH;
 use crate::http::openapi::op;
 use crate::http::reply::{json, written};
@@ -27,7 +28,7 @@ pub(crate) fn routes() -> Routes {
                           label: text, description: text, tables: [text], config?: object, \
                           schema?: any, schemaSource?: text?, seed?: object?, seedSource?: text?, \
                           live?: object?, liveSource?: text?}}, \
-                          warnings?: [{moduleId: text, warning: text}]}";
+                          warnings?: [{moduleId: text, warning: text, table?: text, field?: text}]}";
     Routes::of("Configuration")
         .path("/api/modules")
         .get(
@@ -45,7 +46,7 @@ pub(crate) fn routes() -> Routes {
                 .query("module", "text", "Which, with commas; all where none is named")
                 .query("include", "text", "Of config, schema, seed, live, with commas")
                 .answers(200, SCHEMA)
-                .refuses(&[Problem::InvalidName]),
+                .refuses(&[Problem::InvalidName, Problem::BranchNotFound]),
         )
 }
 
@@ -107,7 +108,37 @@ struct Shape {
 #[serde(rename_all = "camelCase")]
 struct Warning {
     module_id: String,
-    warning: &'static str,
+    warning: Cow<'static, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    table: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+}
+
+impl Warning {
+    fn new(module_id: String, warning: impl Into<Cow<'static, str>>) -> Self {
+        Self { module_id, warning: warning.into(), table: None, field: None }
+    }
+
+    /// What of a module's definition could not be taken.
+    fn of(note: &BadSchema) -> Self {
+        let (table, field) = (note.table.clone(), note.field.clone());
+        Self { table, field, ..Self::new(note.module.clone(), note.to_string()) }
+    }
+}
+
+/// What whoever reads a definition is warned of. It is read again: the catalogue keeps it as sent.
+fn of_definition(config: &ModuleConfig) -> Vec<Warning> {
+    if config.source.is_null() {
+        return Vec::new();
+    }
+    match Schema::read(config.id.as_str(), &config.source) {
+        Err(bad) => vec![Warning::of(&bad)],
+        Ok(read) => match config.validation {
+            Validation::Strict => read.notes.iter().map(Warning::of).collect(),
+            Validation::Lenient => read.warnings().map(Warning::of).collect(),
+        },
+    }
 }
 
 /// One module, as far as it was asked for.
@@ -127,9 +158,12 @@ async fn schema(
     principal: Principal,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let named = params.first(&["branch", "branchId"]).unwrap_or(DEFAULT_BRANCH);
-    let branch_id = BranchId::parse(named)?;
+    let named = params.first(&["branch", "branchId"]);
+    let branch_id = BranchId::parse(named.unwrap_or(DEFAULT_BRANCH))?;
     authorize(&principal, &Access::branch(Intent::Read, &branch_id))?;
+    if named.is_some() {
+        branch_exists(&app, &branch_id).await?;
+    }
     let catalogue = app.branches.catalogue();
     let include = Include::read(&params);
     let mut asked: Vec<String> =
@@ -141,7 +175,7 @@ async fn schema(
     for module_id in asked {
         let known = ModuleId::parse(&module_id).ok();
         let Some(config) = known.and_then(|id| catalogue.module(&id).cloned()) else {
-            shape.warnings.push(Warning { module_id, warning: "module-not-defined" });
+            shape.warnings.push(Warning::new(module_id, "module-not-defined"));
             continue;
         };
         let mut live = None;
@@ -155,8 +189,11 @@ async fn schema(
             (include.live, live.is_some(), "live-not-found"),
         ] {
             if asked && !found {
-                shape.warnings.push(Warning { module_id: module_id.clone(), warning });
+                shape.warnings.push(Warning::new(module_id.clone(), warning));
             }
+        }
+        if include.schema {
+            shape.warnings.extend(of_definition(&config));
         }
         shape.modules.push(Shown { branch: shape.branch_id.clone(), config, include, live });
     }

@@ -24,7 +24,7 @@ use serde::Serialize;
 use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, unasked};
-use crate::http::ask::{LargeBody, Level, Named, Params, path_part};
+use crate::http::ask::{LargeBody, Level, Named, Params, branch_exists, path_part};
 use crate::http::openapi::{Op, op};
 use crate::http::reply::{at, json, shown};
 use crate::http::routes::Routes;
@@ -140,6 +140,7 @@ impl FromRequestParts<App> for InSync {
         let module =
             if older { POS.to_owned() } else { said(module, &["module", "moduleId"], POS) };
         let key = BranchKey::new(BranchId::parse(&branch)?, ModuleId::parse(&module)?);
+        branch_exists(app, &key.branch).await?;
         // Any module may be used by any branch, as by a publish.
         let is_known = || app.branches.catalogue().module(&key.module).is_some();
         if !is_known() {

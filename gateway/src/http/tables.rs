@@ -10,7 +10,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use model::{
     Action, Answer, Command, CommandId, Incarnation, Object, Origin, Page, PageQuery, Place, Read,
-    RecordKey, Reject, Request, Table, TableName, Timestamp, Value, Verb, Write,
+    RecordKey, Reject, Request, Table, TableName, Timestamp, Validation, Value, Verb, Write,
 };
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
@@ -20,6 +20,7 @@ use crate::error::{ApiError, Problem};
 use crate::gateway::{App, unasked};
 use crate::http::ask::{Body, InModule, Named, Params, path_part, unreadable};
 use crate::http::decimals::Decimals;
+use crate::http::known;
 use crate::http::openapi::op;
 use crate::http::reply::{at, json, written};
 use crate::http::routes::Routes;
@@ -31,7 +32,8 @@ pub(crate) fn routes() -> Routes {
     const LIST: &str = "{branchId: text, moduleId: text, table: text, count: int, \
                         cursor: PageCursor?, rows: [Record], meta: {limit: int?, \
                         order: 'asc'|'desc', afterId: text?, afterKey: text?, \
-                        afterCreatedAt: text?, updatedAfter: text?, cursorMatched?: flag}}";
+                        afterCreatedAt: text?, updatedAfter: text?, cursorMatched?: flag}, \
+                        warnings?: [text]}";
     const ONE: &str =
         "{branchId: text, moduleId: text, table: text, recordRef: RecordRef, record: Record}";
     const REFUSES: [Problem; 2] = [Problem::ModuleEventFailed, Problem::VersionConflict];
@@ -63,6 +65,7 @@ pub(crate) fn routes() -> Routes {
                 delete,
                 writing("Remove a record")
                     .query("id", "text", "Which, where the body does not say")
+                    .query("version", "int", "The version that was read: a strict module checks it")
                     .answers(200, "Deleted")
                     .refuses(&named),
             );
@@ -117,13 +120,18 @@ async fn list(
     params: Params,
 ) -> Result<Response, ApiError> {
     place.authorize(Intent::Read)?;
+    let validation = place.config.validation;
+    let mut warnings = known::RECORDS.params(&params, validation)?;
     let query = page_query(&table, &params)?;
+    warnings.extend(other_order(&params, validation)?);
     let read = Read::Page(query.clone());
     let answer = app.branches.read(place.key.clone(), read, place.level).await?;
     let Answer::Page(mut page) = answer else { return Err(unasked(&answer)) };
     decimals.rows(place.schema(), table.name.as_str(), &mut page.rows);
     let rows = page.rows.len() as u64;
-    let write = move || render::bytes(&ShownPage { place: &place, query: &query, page: &page });
+    let write = move || {
+        render::bytes(&ShownPage { place: &place, query: &query, page: &page, warnings: &warnings })
+    };
     Ok(written(StatusCode::OK, render::rows(&app.renders, rows, write).await?))
 }
 
@@ -164,10 +172,26 @@ fn place_after(params: &Params) -> Result<Option<Place>, ApiError> {
     place.map(Some).ok_or_else(|| unreadable(NAME, text, right))
 }
 
+/// A word for the order that is neither of the two: the clients that send one see what is stored.
+fn other_order(params: &Params, validation: Validation) -> Result<Option<String>, ApiError> {
+    let is_known =
+        |word: &&str| ["asc", "desc"].iter().any(|known| word.eq_ignore_ascii_case(known));
+    let Some(word) = params.first(&["order", "sort"]).filter(|word| !is_known(word)) else {
+        return Ok(None);
+    };
+    let message = format!("order must be asc or desc, but was {word:?}");
+    match validation {
+        Validation::Lenient => Ok(Some(message)),
+        Validation::Strict => Err(ApiError::new(Problem::InvalidParameter, message)
+            .details([("parameter", "order".into())])),
+    }
+}
+
 struct ShownPage<'a> {
     place: &'a InModule,
     query: &'a PageQuery,
     page: &'a Page,
+    warnings: &'a [String],
 }
 
 impl Serialize for ShownPage<'_> {
@@ -182,6 +206,8 @@ impl Serialize for ShownPage<'_> {
             cursor: Option<C>,
             rows: R,
             meta: Meta<'a>,
+            #[serde(skip_serializing_if = "<[String]>::is_empty")]
+            warnings: &'a [String],
         }
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
@@ -224,6 +250,7 @@ impl Serialize for ShownPage<'_> {
                 updated_after: self.query.updated_after.map(Timestamp::to_iso),
                 cursor_matched: *cursor_matched,
             },
+            warnings: self.warnings,
         }
         .serialize(to)
     }
@@ -305,6 +332,9 @@ async fn delete(
             table: place.table.name.to_string(),
             key: RecordKey(id.into()),
         })?;
+    }
+    if let Some(version) = params.first(&["version"]) {
+        sent.record.insert("version", version.into());
     }
     change(&app, place, named, Action::Delete, sent).await
 }

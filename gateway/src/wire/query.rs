@@ -14,6 +14,8 @@ pub(crate) struct QueryFrame {
     pub(crate) single: bool,
     pub(crate) rows: Vec<Arc<Object>>,
     pub(crate) at: Timestamp,
+    /// What of the query was passed over.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Serialize for QueryFrame {
@@ -34,6 +36,8 @@ impl Serialize for QueryFrame {
             query_type: &'a str,
             result: Found<'a>,
             timestamp: String,
+            #[serde(skip_serializing_if = "<[String]>::is_empty")]
+            warnings: &'a [String],
         }
         let result =
             if self.single { Found::One(self.rows.first()) } else { Found::All(&self.rows) };
@@ -44,6 +48,7 @@ impl Serialize for QueryFrame {
             query_type: if self.single { "get" } else { "list" },
             result,
             timestamp: self.at.to_iso(),
+            warnings: &self.warnings,
         }
         .serialize(to)
     }

@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use actors::{Cursor, Post};
 use model::{
-    BranchId, BranchKey, Catalogue, Command, FullSyncFlag, Incarnation, ModuleSnapshot, Object,
-    Offset, Read, ReadLevel, Timestamp, Value,
+    BranchId, BranchKey, Catalogue, Command, FullSyncFlag, Incarnation, ModuleId, ModuleSnapshot,
+    Object, Offset, Read, ReadLevel, Timestamp, Value,
 };
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -270,6 +270,29 @@ impl Session {
         let branch = match branch {
             Ok(branch) => branch,
             Err(error) => return self.failed(request_id.as_ref(), &error, moment.at),
+        };
+        if !moment.catalogue.knows_branch(&branch) {
+            // Only the cluster may deny it: the read asks what has been agreed on since.
+            let module = moment.catalogue.modules.first().map(|module| module.id.clone());
+            let module = module.or_else(|| ModuleId::parse("pos").ok());
+            if let Some(module) = module {
+                let (asked, key) =
+                    (Asked::Hello(Box::new(frame.clone())), BranchKey::new(branch, module));
+                let mut actions = Vec::new();
+                self.ask(asked, key, Read::Head, ReadLevel::Stale, &mut actions);
+                return actions;
+            }
+        }
+        self.enter(frame, moment)
+    }
+
+    /// Enters the branch of a hello that was not refused.
+    fn enter(&mut self, frame: &Object, moment: Moment<'_>) -> Vec<Action> {
+        let request_id = request_id(frame);
+        let named = frame.get("branchId").and_then(Value::as_str).filter(|name| !name.is_empty());
+        let branch = match BranchId::parse(named.unwrap_or(DEFAULT_BRANCH)) {
+            Ok(branch) => branch,
+            Err(error) => return self.failed(request_id.as_ref(), &error.into(), moment.at),
         };
         let given = |name| frame.get(name).filter(|value| !value.is_null()).cloned();
         let role = given("role").unwrap_or_else(|| "unknown".into());

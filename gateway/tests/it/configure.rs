@@ -33,13 +33,15 @@ async fn keyed(rest: &Rest, key: &str, path: &str, body: &str) -> Answered {
 #[tokio::test]
 async fn a_module_and_a_branch_are_made_and_used_as_on_the_original() {
     let rest = original();
-    let body = format!(r#"{{"id":"Test Mod","label":"T","tables":["thing"],"schema":{THING}}}"#);
+    let body = format!(
+        r#"{{"id":"Test Mod","label":"T","tables":["thing"],"schema":{THING},"validation":"lenient","versionRule":"next"}}"#
+    );
     let made = rest.post("/api/modules", &body).await;
     assert_eq!(
         (made.status, made.raw.as_str()),
         (
             201,
-            r#"{"moduleId":"test_mod","label":"T","tables":["thing"],"schemaFallbackPath":"data/schemas/test_mod.json"}"#
+            r#"{"moduleId":"test_mod","label":"T","tables":["thing"],"schemaFallbackPath":"data/schemas/test_mod.json","validation":"lenient","versionRule":"next"}"#
         )
     );
     let again = rest.post("/api/modules", r#"{"id":"test_mod"}"#).await;
@@ -82,28 +84,153 @@ async fn a_module_and_a_branch_are_made_and_used_as_on_the_original() {
 }
 
 #[tokio::test]
-async fn a_new_module_is_strict_unless_all_others_are_not_or_it_says_so() {
+async fn a_new_module_is_strict_and_read_unless_it_says_otherwise() {
     let rules = |rest: &Rest, id: &str| {
         let catalogue = actors::Branches::catalogue(&rest.fake);
         let module = catalogue.modules.iter().find(|module| module.id.as_str() == id).unwrap();
         (module.validation, module.version_rule)
     };
-    let (original, mixed) = (original(), Rest::new());
-    for rest in [&original, &mixed] {
+    for rest in [original(), Rest::new()] {
         let body = format!(r#"{{"id":"plain","schema":{SMALL}}}"#);
-        assert_eq!(rest.post("/api/modules", &body).await.status, 201);
+        let made = rest.post("/api/modules", &body).await;
+        assert_eq!((made.status, made.text("validation")), (201, "strict"), "{}", made.raw);
+        assert_eq!(made.text("versionRule"), "read");
+        assert_eq!(rules(&rest, "plain"), (Validation::Strict, VersionRule::Read));
         let body = format!(
-            r#"{{"id":"told","schema":{SMALL},"validation":"strict","versionRule":"read"}}"#
+            r#"{{"id":"told","schema":{SMALL},"validation":"lenient","versionRule":"next"}}"#
         );
-        assert_eq!(rest.post("/api/modules", &body).await.status, 201);
-        assert_eq!(rules(rest, "told"), (Validation::Strict, VersionRule::Read));
+        let made = rest.post("/api/modules", &body).await;
+        assert_eq!((made.status, made.text("validation")), (201, "lenient"), "{}", made.raw);
+        assert_eq!(rules(&rest, "told"), (Validation::Lenient, VersionRule::Next));
     }
-    assert_eq!(rules(&original, "plain"), (Validation::Lenient, VersionRule::Next));
-    assert_eq!(rules(&mixed, "plain"), (Validation::Strict, VersionRule::Next));
-    mixed.fake.reconfigure(|catalogue| catalogue.modules.clear());
-    let body = format!(r#"{{"id":"first","schema":{SMALL}}}"#);
-    assert_eq!(mixed.post("/api/modules", &body).await.status, 201);
-    assert_eq!(rules(&mixed, "first"), (Validation::Strict, VersionRule::Read));
+}
+
+#[tokio::test]
+async fn the_settings_of_a_module_are_changed_by_patch() {
+    let rest = Rest::new();
+    let body = r#"{"validation":"lenient","versionRule":"next","label":"Screens"}"#;
+    let changed = rest.patch("/api/modules/kds", body).await;
+    assert_eq!((changed.status, changed.text("validation")), (200, "lenient"), "{}", changed.raw);
+    assert_eq!((changed.text("label"), changed.text("versionRule")), ("Screens", "next"));
+    let back = rest.patch("/api/modules/kds", r#"{"validation":"strict"}"#).await;
+    assert_eq!((back.text("label"), back.text("validation")), ("Screens", "strict"));
+    let gone = rest.patch("/api/modules/gone", "{}").await;
+    assert_eq!(gone.code(), (404, "module-not-found"));
+    let unknown = rest.patch("/api/modules/kds", r#"{"validaton":"lenient"}"#).await;
+    assert_eq!(unknown.code(), (400, "invalid-body"));
+    assert!(unknown.text("message").contains("known are label, description"), "{}", unknown.raw);
+    for body in [r#"{"validation":5}"#, r#"{"versionRule":"latest"}"#] {
+        assert_eq!(rest.patch("/api/modules/kds", body).await.code(), (400, "invalid-body"));
+    }
+    let sloppy = r#"{"id":"sloppy","validation":"lenient","schema":{"tables":[{"name":"t",
+        "fields":[{"name":"id","type":"text"}],"indexes":[{"columns":["gone"],"unique":true}]}]}}"#;
+    let made = rest.post("/api/modules", sloppy).await;
+    assert_eq!(made.status, 201, "{}", made.raw);
+    assert!(made.raw.contains(r#"a unique index names \"gone\""#), "{}", made.raw);
+    let strict = rest.patch("/api/modules/sloppy", r#"{"validation":"strict"}"#).await;
+    assert_eq!(strict.code(), (400, "invalid-definition"));
+    let shown = rest.get("/api/schema?module=sloppy").await;
+    assert!(shown.raw.contains(r#""table":"t""#) && shown.raw.contains("gone"), "{}", shown.raw);
+}
+
+#[tokio::test]
+async fn what_is_not_known_is_refused_or_warned_of() {
+    let rest = Rest::new();
+    // `kds` is strict, `pos` is lenient.
+    for (method, path, body) in [
+        ("GET", "/api/branches/two/modules/kds/tables/screens?limt=5", ""),
+        ("GET", "/api/branches/two/modules/kds/tables/screens?order=newest", ""),
+        ("GET", "/api/branches/two/modules/kds/events?afterr=5", ""),
+        ("POST", "/api/modules", r#"{"id":"m","validaton":"lenient"}"#),
+        ("POST", "/api/branches", r#"{"id":"b","module":["pos"]}"#),
+        ("POST", "/api/branches/two/modules", r#"{"id":"kds","shcema":{}}"#),
+        (
+            "POST",
+            "/api/query/module",
+            r#"{"branchId":"two","moduleId":"kds","table":"screens","were":{}}"#,
+        ),
+        (
+            "POST",
+            "/api/query/module",
+            r#"{"branchId":"two","moduleId":"kds","table":"screens","where":{"colour":1}}"#,
+        ),
+        (
+            "POST",
+            "/api/query/module",
+            r#"{"branchId":"two","moduleId":"kds","table":"screens","where":{"id":{"op":">","value":1}}}"#,
+        ),
+        (
+            "POST",
+            "/api/query/module",
+            r#"{"branchId":"two","moduleId":"kds","table":"screens","orderBy":"colour"}"#,
+        ),
+    ] {
+        let refused = rest.send(method, path, body, &[]).await;
+        assert_eq!(refused.status, 400, "{path} {body}: {}", refused.raw);
+        assert!(
+            refused.text("message").contains("known")
+                || refused.text("message").contains("asc or desc"),
+            "{}",
+            refused.raw
+        );
+        let lenient = (path.replace("/two/", "/dar/").replace("/kds/", "/pos/"), body);
+        let path = lenient.0.replace("screens", "tickets");
+        let body = lenient
+            .1
+            .replace(r#""two""#, r#""dar""#)
+            .replace("kds", "pos")
+            .replace("screens", "tickets")
+            .replace(r#""id":"m""#, r#""id":"m","validation":"lenient""#)
+            .replace(r#""id":"b""#, r#""id":"b","modules":["pos"]"#);
+        let warned = rest.send(method, &path, &body, &[]).await;
+        assert!(matches!(warned.status, 200 | 201), "{path} {body}: {}", warned.raw);
+        assert!(warned.raw.contains(r#""warnings":[""#), "{path} {body}: {}", warned.raw);
+    }
+    let quiet = rest.get("/api/branches/dar/modules/pos/tables/tickets?limit=5&take=5").await;
+    assert!(!quiet.raw.contains("warnings"), "{}", quiet.raw);
+}
+
+#[tokio::test]
+async fn a_stored_definition_says_whether_anything_changed() {
+    let rest = Rest::new();
+    let body = format!(r#"{{"schema":{SMALL}}}"#);
+    let kept = rest.post("/api/schemas/global/nobodys", &body).await;
+    assert!(kept.text("message").contains("no module follows it"), "{}", kept.raw);
+    let again = rest.post("/api/schemas/global/nobodys", &body).await;
+    assert!(again.text("message").starts_with("Nothing changed"), "{}", again.raw);
+    assert_eq!(again.body.get("changed").and_then(Value::as_bool), Some(false));
+}
+
+#[tokio::test]
+async fn an_unknown_branch_is_not_found_anywhere() {
+    let rest = Rest::new();
+    rest.fake.reconfigure(|catalogue| catalogue.default_modules.clear());
+    let query = r#"{"branchId":"nowhere","moduleId":"pos","table":"tickets"}"#;
+    for (method, path, body) in [
+        ("GET", "/api/branches/nowhere", ""),
+        ("GET", "/api/branches/nowhere/modules", ""),
+        ("GET", "/api/branches/nowhere/modules/pos", ""),
+        ("GET", "/api/branches/nowhere/modules/pos/tables/tickets", ""),
+        ("POST", "/api/branches/nowhere/modules/pos/tables/tickets", r#"{"title":"x"}"#),
+        ("POST", "/api/branches/nowhere/modules/pos/events", "{}"),
+        ("POST", "/api/branches/nowhere/modules/pos/reset", ""),
+        ("POST", "/api/branches/nowhere/modules", r#"{"id":"pos"}"#),
+        ("GET", "/api/state?branch=nowhere", ""),
+        ("GET", "/api/schema?branch=nowhere", ""),
+        ("GET", "/api/sync/nowhere/pos", ""),
+        ("POST", "/api/sync/nowhere/pos/delta", "{}"),
+        ("POST", "/api/query/module", query),
+        ("GET", "/api/manage/full-sync?branch=nowhere", ""),
+        ("POST", "/api/manage/full-sync", r#"{"branchId":"nowhere"}"#),
+        ("POST", "/api/manage/daily-reset", r#"{"branchId":"nowhere"}"#),
+        ("POST", "/api/manage/purge-live-data", r#"{"branchId":"nowhere"}"#),
+        ("POST", "/api/seeds", r#"{"branchId":"nowhere","moduleId":"pos","seeds":{}}"#),
+    ] {
+        let answered = rest.send(method, path, body, &[]).await;
+        assert_eq!(answered.code(), (404, "branch-not-found"), "{method} {path}");
+    }
+    assert_eq!(rest.get("/api/branches/lab:1").await.status, 200, "a pattern names it");
+    assert_eq!(rest.get("/api/branches/dar").await.status, 200);
 }
 
 #[tokio::test]
@@ -170,7 +297,7 @@ async fn a_request_repeated_under_its_key_is_answered_alike_and_another_is_refus
     assert_eq!(first.raw, again.raw);
     let other = keyed(&rest, "k:1", "/api/modules", r#"{"id":"n"}"#).await;
     assert_eq!(other.code(), (422, "idempotency-key-reused"));
-    let elsewhere = keyed(&rest, "k:1", "/api/branches", &body).await;
+    let elsewhere = keyed(&rest, "k:1", "/api/branches", r#"{"id":"m"}"#).await;
     assert_eq!(elsewhere.code(), (422, "idempotency-key-reused"));
     assert_eq!(keyed(&rest, "k", "/api/modules", r#"{"id":"n"}"#).await.status, 201);
 
@@ -195,7 +322,7 @@ async fn definitions_are_stored_by_name_and_a_module_follows_its_own() {
         rest.post("/api/schemas/global/later_schema", &format!(r#"{{"schema":{SMALL}}}"#)).await;
     assert_eq!(
         stored.raw,
-        r#"{"success":true,"path":"data/schemas/later_schema.json","message":"Schema saved; module later follows it"}"#
+        r#"{"success":true,"path":"data/schemas/later_schema.json","message":"Schema saved; module later follows it","changed":true}"#
     );
     rest.post("/api/branches/dar/modules", r#"{"id":"later"}"#).await;
     let made = rest.post("/api/branches/dar/modules/later/tables/notes", r#"{"id":"n"}"#).await;

@@ -282,14 +282,16 @@ impl Fake {
 
     fn apply(&self, command: Command) -> Outcome {
         let mut state = self.0.state.lock();
-        let defined = state.partition.branch(&command.key).is_some();
+        let branch = state.partition.branch(&command.key);
+        let wanted = self.catalogue().definition(&command.key).unwrap();
+        let defined = branch.and_then(Branch::definition).is_some_and(|now| **now == wanted);
         let mut commands = Vec::new();
         if !defined {
-            let definition = self.catalogue().definition(&command.key).unwrap();
+            let definition = wanted;
             let system = |request, id: &str| Command {
                 id: CommandId {
                     session: "system".into(),
-                    request: format!("{id}-{}", command.key),
+                    request: format!("{id}-{}-{}", command.key, self.catalogue().revision),
                 },
                 key: command.key.clone(),
                 origin: Arc::default(),
@@ -332,6 +334,9 @@ impl Fake {
         if let Some(branch) = state.partition.branch(key) {
             return Ok(branch.clone());
         }
+        if !self.catalogue().knows_branch(&key.branch) {
+            return Err(RouteError::UnknownBranch(key.branch.to_string()));
+        }
         let definition = self.catalogue().definition(key);
         let definition =
             definition.ok_or_else(|| RouteError::UnknownModule(key.module.to_string()))?;
@@ -372,6 +377,9 @@ impl Branches for Fake {
         async move {
             if let Some(refused) = this.orders().refuse_submit.lock().clone() {
                 return Err(refused);
+            }
+            if !this.catalogue().knows_branch(&command.key.branch) {
+                return Err(RouteError::UnknownBranch(command.key.branch.to_string()));
             }
             if this.catalogue().module(&command.key.module).is_none() {
                 return Err(RouteError::UnknownModule(command.key.module.to_string()));

@@ -378,3 +378,18 @@ async fn a_large_snapshot_arrives_whole_and_the_events_after_it() {
     let event = till.expect("server:event").await;
     assert_eq!(text(&event, &["sequence"]), (known + 1).to_string());
 }
+
+#[tokio::test]
+async fn a_hello_to_an_unknown_branch_is_refused_and_the_socket_stays() {
+    let served = Served::new(|_| {}).await;
+    served.fake.reconfigure(|catalogue| catalogue.default_modules.clear());
+    let mut socket = served.open("/ws").await;
+    socket.say(r#"{"type":"client:hello","branchId":"nowhere","requestId":"h"}"#).await;
+    socket.expect("server:log").await;
+    let error = socket.expect("server:error").await;
+    assert_eq!(error.get("code").and_then(Value::as_str), Some("branch-not-found"));
+    assert_eq!(error.get("requestId").and_then(Value::as_str), Some("h"));
+    socket.say(r#"{"type":"client:hello","branchId":"dar"}"#).await;
+    socket.expect("server:log").await;
+    socket.expect("server:snapshot").await;
+}

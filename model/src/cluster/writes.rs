@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use crate::cluster::{
-    BranchConfig, Catalogue, ChangeRefused, FullSyncFlag, ModuleConfig, replace_or_add,
+    BranchConfig, Catalogue, ChangeRefused, FullSyncFlag, ModuleConfig, ModuleSettings,
+    replace_or_add,
 };
 use crate::ids::{BranchId, ModuleId};
 use crate::value::Value;
@@ -27,6 +28,19 @@ impl Catalogue {
         }
         room("modules", self.modules.len(), MODULES_MAX)?;
         self.modules.push(Arc::clone(module));
+        Ok(())
+    }
+
+    pub(super) fn set_module(
+        &mut self,
+        module: &ModuleId,
+        settings: &ModuleSettings,
+    ) -> Result<(), ChangeRefused> {
+        let Some(config) = self.module(module) else {
+            return Err(ChangeRefused::NoModule(module.clone()));
+        };
+        let config = Arc::new(settings.of(config));
+        replace_or_add(&mut self.modules, &config, |module| &module.id);
         Ok(())
     }
 

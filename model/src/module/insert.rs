@@ -10,7 +10,6 @@ use std::sync::Arc;
 use crate::command::Verb;
 use crate::definition::Validation;
 use crate::module::plan::{Plan, is_empty};
-use crate::module::version;
 use crate::reject::Reject;
 use crate::schema::Table;
 use crate::value::Object;
@@ -26,10 +25,12 @@ impl Plan<'_> {
         if !known {
             self.number(table, &mut sent, None)?;
         }
+        let lock = self.lock(table);
+        lock.fill(table, &mut sent, self.first_version(table, verb));
         let mut record = table.project_insert(&sent, &mut self.insert_context())?;
         let key = table.key_of(&record)?;
         let Some(current) = self.module().get(&table.name, &key).cloned() else {
-            version::set(table, &mut record, self.first_version(table, verb));
+            lock.set(&mut record, self.first_version(table, verb));
             return self.put(table, verb, key, record);
         };
         match self.validation() {

@@ -3,7 +3,6 @@
 use crate::command::Verb;
 use crate::ids::RecordKey;
 use crate::module::plan::Plan;
-use crate::module::version;
 use crate::reject::Reject;
 use crate::schema::Table;
 use crate::value::Object;
@@ -25,7 +24,7 @@ impl Plan<'_> {
         let next = self.next_version(table, verb, &key, &current)?;
         let mut record = table.project_merge(&current, &sent, self.validation(), self.at())?;
         self.number(table, &mut record, Some(&current))?;
-        version::set(table, &mut record, next);
+        self.lock(table).set(&mut record, next);
         self.put(table, verb, key, record)
     }
 }

@@ -10,10 +10,10 @@ use crate::entropy::Entropy;
 use crate::history::History;
 use crate::ids::{BranchKey, RecordKey, Revision, TableName, Timestamp};
 use crate::limits::VERBS_MAX;
+use crate::module::Module;
 use crate::module::act::{Act, Touch};
 use crate::module::numbers::Numbers;
 use crate::module::relations::Relations;
-use crate::module::{Module, version};
 use crate::reject::Reject;
 use crate::schema::{InsertContext, Table};
 use crate::value::{Object, Value};
@@ -98,7 +98,7 @@ impl<'a> Plan<'a> {
 
     pub(super) fn verb(&mut self, verb: &Verb) -> Result<(), Reject> {
         let table = Arc::clone(self.table(&verb.table)?);
-        let sent = version::take_out(&table, &verb.record);
+        let sent = self.lock(&table).take_out(&verb.record);
         self.check_guards(&table, verb)?;
         match verb.action {
             Action::Insert => self.insert(&table, verb, sent),

@@ -96,9 +96,11 @@ impl Plan<'_> {
         let record = match self.validation() {
             Validation::Lenient => as_sent(table, row, parts),
             Validation::Strict => {
-                let sent = version::take_out(table, row);
+                let (lock, version) = (self.lock(table), version::stored(row));
+                let mut sent = lock.take_out(row);
+                lock.fill(table, &mut sent, version);
                 let mut record = table.project_insert(&sent, &mut self.insert_context())?;
-                version::set(table, &mut record, version::stored(row));
+                lock.set(&mut record, version);
                 record
             }
         };

@@ -18,6 +18,8 @@ impl Plan<'_> {
             .ok()
             .and_then(|key| Some((self.module().get(&table.name, &key)?.clone(), key)));
         let Some((current, key)) = existing else {
+            let key = table.key_of(&sent).unwrap_or_else(|_| RecordKey("".into()));
+            self.check_last_version(table, verb, &key, None)?;
             return self.insert(table, verb, sent);
         };
         let replaces = match self.definition().version_rule {
@@ -41,6 +43,7 @@ impl Plan<'_> {
         current: &Object,
     ) -> Result<(), Reject> {
         self.number(table, &mut sent, Some(current))?;
+        self.lock(table).fill(table, &mut sent, 1);
         let mut record = table.project_insert(&sent, &mut self.insert_context())?;
         for field in &table.fields {
             let kept = self.rule(table, &field.name).and_then(|_| current.get(&field.name));
@@ -48,7 +51,7 @@ impl Plan<'_> {
                 record.insert(Arc::clone(&field.name), value.clone());
             }
         }
-        version::set(table, &mut record, 1);
+        self.lock(table).set(&mut record, 1);
         self.put(table, verb, key, record)
     }
 }

@@ -36,7 +36,7 @@ impl Plan<'_> {
             self.number(table, &mut sent, None)?;
         }
         let mut record = table.project_seed(&sent, &mut self.insert_context())?;
-        version::set(table, &mut record, version::stored(row));
+        self.lock(table).set(&mut record, version::stored(row));
         let key = table.key_of(&record)?;
         let relations = self.relations();
         self.module_mut().put(&table.name, key, Arc::new(record), relations);

@@ -2,7 +2,9 @@
 //!
 //! `next`: a client sends the version its change makes, which is the stored one plus one; and 1
 //! over 1 is let pass, as the original does. `read`: a client sends the version it read. In both
-//! a change makes the stored version rise by one, and only versioned tables are checked.
+//! a change makes the stored version rise by one. A strict module's records all have a version: one
+//! that is sent is checked, and versioned tables require it. A lenient module only knows versioned
+//! tables, as the original.
 
 use std::sync::{Arc, LazyLock};
 
@@ -10,29 +12,63 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
 use crate::command::{Guard, Verb};
-use crate::definition::VersionRule;
+use crate::definition::{Definition, Validation, VersionRule};
 use crate::ids::RecordKey;
 use crate::module::plan::Plan;
 use crate::reject::Reject;
-use crate::schema::Table;
+use crate::schema::{Kind, Table};
 use crate::value::{Object, Value};
 
 /// The member that holds it. One text for all records of tables whose schema does not name it.
 static VERSION: LazyLock<Arc<str>> = LazyLock::new(|| "version".into());
 
-/// What was sent, without the version where the table is versioned: there the store sets it.
-pub(super) fn take_out(table: &Table, record: &Object) -> Object {
-    let mut record = record.clone();
-    if table.versioned {
-        record.remove(&VERSION);
-    }
-    record
+/// Whether the records of a table have a version, and whether a change must name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lock {
+    /// They have none; a field named `version` is a field like any other.
+    None,
+    /// A version that is sent must be the right one.
+    Checked,
+    /// A change must send the version.
+    Required,
 }
 
-/// Sets the version of a record, at the end where the schema has no place for it.
-pub(super) fn set(table: &Table, record: &mut Object, version: u64) {
-    if table.versioned {
-        record.insert(Arc::clone(&VERSION), Value::from(version));
+impl Lock {
+    /// The lock of a table under this definition.
+    pub(crate) fn of(definition: &Definition, table: &Table) -> Self {
+        match definition.validation {
+            _ if table.versioned => Self::Required,
+            Validation::Lenient => Self::None,
+            // A text called `version` (a recipe's "v2") is data: the store keeps no number there.
+            Validation::Strict => match table.field(&VERSION).map(|field| field.kind) {
+                None | Some(Kind::Integer | Kind::Number) => Self::Checked,
+                Some(_) => Self::None,
+            },
+        }
+    }
+
+    /// What was sent, without the version where the store sets it.
+    pub(crate) fn take_out(self, record: &Object) -> Object {
+        let mut record = record.clone();
+        if self != Self::None {
+            record.remove(&VERSION);
+        }
+        record
+    }
+
+    /// Sets the version of a record, at the end where the schema has no place for it.
+    pub(crate) fn set(self, record: &mut Object, version: u64) {
+        if self != Self::None {
+            record.insert(Arc::clone(&VERSION), Value::from(version));
+        }
+    }
+
+    /// Puts a version into what an insert projects, where the schema has a field for it: that field
+    /// may be required, and the store is who fills it.
+    pub(crate) fn fill(self, table: &Table, sent: &mut Object, version: u64) {
+        if self != Self::None && table.fields.iter().any(|field| field.name == *VERSION) {
+            sent.insert(Arc::clone(&VERSION), Value::from(version));
+        }
     }
 }
 
@@ -47,7 +83,7 @@ pub(super) fn sent(record: &Object) -> Option<u64> {
 }
 
 /// The version stored: at least 1.
-pub(super) fn stored(record: &Object) -> u64 {
+pub(crate) fn stored(record: &Object) -> u64 {
     sent(record).unwrap_or(1)
 }
 
@@ -70,9 +106,11 @@ impl Plan<'_> {
         current: &Object,
     ) -> Result<u64, Reject> {
         let current = stored(current);
-        if !table.versioned {
+        let lock = self.lock(table);
+        if lock == Lock::None {
             return Ok(current);
         }
+        self.readable(table, &verb.record)?;
         let conflict = |message| Reject::VersionConflict {
             table: verb.table.clone(),
             key: key.clone(),
@@ -83,7 +121,8 @@ impl Plan<'_> {
         let Some(sent) = sent(&verb.record) else {
             // A condition on the version has said what the body leaves out.
             let said = verb.guards.iter().any(|guard| matches!(guard, Guard::VersionIs(_)));
-            return if said { Ok(current + 1) } else { Err(conflict(missing(table))) };
+            let may_pass = said || lock == Lock::Checked;
+            return if may_pass { Ok(current + 1) } else { Err(conflict(missing(table))) };
         };
         let fits = match self.definition().version_rule {
             VersionRule::Read => sent == current,
@@ -95,10 +134,82 @@ impl Plan<'_> {
             Err(conflict(stale(table.name.as_str(), current, sent)))
         }
     }
+
+    /// Checks the version a strict module's record is removed with, or saved anew with. A removal
+    /// need not name one; it makes none, so under `next` the version read is as right as the next.
+    pub(super) fn check_last_version(
+        &self,
+        table: &Table,
+        verb: &Verb,
+        key: &RecordKey,
+        current: Option<&Object>,
+    ) -> Result<(), Reject> {
+        match self.definition().validation {
+            Validation::Lenient => return Ok(()),
+            Validation::Strict if self.lock(table) == Lock::None => return Ok(()),
+            Validation::Strict => self.readable(table, &verb.record)?,
+        }
+        let (sent, current) = (sent(&verb.record), current.map(stored));
+        let fits = match (sent, current, self.definition().version_rule) {
+            (None, _, _) => true,
+            (Some(sent), Some(current), VersionRule::Read) => sent == current,
+            (Some(sent), Some(current), VersionRule::Next) => {
+                sent == current || sent == current + 1
+            }
+            // A record of that version was read, and is gone. A new one may say that it is the first.
+            (Some(sent), None, VersionRule::Read) => sent == 1,
+            (Some(_), None, VersionRule::Next) => true,
+        };
+        if fits {
+            return Ok(());
+        }
+        let current = current.unwrap_or(0);
+        Err(Reject::VersionConflict {
+            table: verb.table.clone(),
+            key: key.clone(),
+            expected: sent,
+            current,
+            message: stale(table.name.as_str(), current, sent.unwrap_or(0)),
+        })
+    }
+
+    /// The lock of a table's records.
+    pub(super) fn lock(&self, table: &Table) -> Lock {
+        Lock::of(self.definition(), table)
+    }
+
+    /// Refuses a version that a strict module cannot read; `null` and 0 are none.
+    fn readable(&self, table: &Table, record: &Object) -> Result<(), Reject> {
+        let value = match record.get(&VERSION) {
+            None | Some(Value::Null) => return Ok(()),
+            Some(value) => value,
+        };
+        let whole = match value {
+            Value::Number(number) => number.to_decimal(),
+            Value::String(text) => text.trim().parse::<Decimal>().ok(),
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+        };
+        let is_whole = whole.is_some_and(|number| {
+            number.fract().is_zero() && !number.is_sign_negative() && number.to_u64().is_some()
+        });
+        match self.definition().validation {
+            Validation::Strict if !is_whole => Err(Reject::Invalid {
+                table: table.name.to_string(),
+                field: VERSION.to_string(),
+                rule: "must be the version that was read, a whole number".to_owned(),
+                value: Reject::show(value),
+            }),
+            Validation::Strict | Validation::Lenient => Ok(()),
+        }
+    }
 }
 
 fn friendly(table: &str) -> &'static str {
-    if table == "order_header" { "order" } else { "order item" }
+    match table {
+        "order_header" => "order",
+        "order_line" => "order item",
+        _ => "record",
+    }
 }
 
 fn missing(table: &Table) -> String {
@@ -236,5 +347,62 @@ mod tests {
         for none in [r#"{"version":0.5}"#, r#"{"version":true}"#, r#"{"version":null}"#, "{}"] {
             assert_eq!(read(none), None, "{none}");
         }
+    }
+
+    #[test]
+    fn a_strict_module_checks_a_version_on_every_table() {
+        let mut shop = Shop::strict();
+        let made = shop.insert("dishes", r#"{"id":"d","version":9}"#).unwrap();
+        let version = |event: &crate::delta::Event| {
+            event.record().unwrap().record.get("version").and_then(Value::as_u64)
+        };
+        assert_eq!(version(&made), Some(1), "the store counts");
+        let changed = shop.merge("dishes", r#"{"id":"d","kitchen":"bar","version":1}"#).unwrap();
+        assert_eq!(version(&changed), Some(2));
+        for stale in ["1", "3"] {
+            let record = format!(r#"{{"id":"d","version":{stale}}}"#);
+            for refused in [
+                shop.merge("dishes", &record),
+                shop.save("dishes", &record),
+                shop.delete("dishes", &record),
+            ] {
+                assert_eq!(refused.unwrap_err().code(), "version-conflict", "{stale}");
+            }
+        }
+        let unread = shop.merge("dishes", r#"{"id":"d","version":"two"}"#).unwrap_err();
+        assert!(unread.to_string().contains("must be the version that was read"), "{unread}");
+        assert_eq!(version(&shop.merge("dishes", r#"{"id":"d"}"#).unwrap()), Some(3));
+        shop.delete("dishes", r#"{"id":"d","version":3}"#).unwrap();
+        let gone = shop.save("dishes", r#"{"id":"d","version":3}"#).unwrap_err();
+        assert_eq!(gone.code(), "version-conflict", "what was read is gone");
+        shop.save("dishes", r#"{"id":"d","version":1}"#).unwrap();
+    }
+
+    #[test]
+    fn a_strict_versioned_table_requires_the_version() {
+        let mut shop = Shop::strict();
+        shop.insert("order_header", r#"{"id":"o"}"#).unwrap();
+        let refused = shop.merge("order_header", r#"{"id":"o","note":"x"}"#).unwrap_err();
+        assert_eq!(refused.code(), "version-conflict");
+        shop.merge("order_header", r#"{"id":"o","note":"x","version":1}"#).unwrap();
+    }
+
+    #[test]
+    fn a_field_called_version_is_filled_or_left_by_its_kind() {
+        let mut shop = Shop::strict();
+        shop.redefine(|definition| {
+            let doc = r#"{"tables":{"a":{"fields":{"id":{"type":"text"},
+                "version":{"type":"integer","nullable":false}}},
+                "b":{"fields":{"id":{"type":"text"},"version":{"type":"text"}}}}}"#;
+            let doc = Value::from_json(doc.as_bytes()).unwrap();
+            let schema = crate::schema::Schema::from_definition("pos", &doc).unwrap();
+            definition.schema = Arc::new(schema);
+        })
+        .unwrap();
+        let made = shop.insert("a", r#"{"id":"x"}"#).unwrap();
+        assert_eq!(made.record().unwrap().record.get("version"), Some(&Value::from(1_u64)));
+        let made = shop.insert("b", r#"{"id":"x","version":"v2"}"#).unwrap();
+        assert_eq!(made.record().unwrap().record.get("version"), Some(&Value::from("v2")));
+        shop.merge("b", r#"{"id":"x","version":"v3"}"#).unwrap();
     }
 }

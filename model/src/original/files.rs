@@ -86,18 +86,20 @@ pub(super) fn module_id(file: &str, place: &str, name: &str) -> Result<ModuleId,
     ModuleId::parse(name).map_err(|error| BadOriginal::new(file, format!("{place}: {error}")))
 }
 
-/// A list of table names; nothing where there is no list.
+/// A list of table names; nothing where there is no list. A name no table can have is noted: what
+/// the definition calls so is left out too.
 pub(super) fn table_names(
     file: &str,
     place: &str,
     list: Option<&Value>,
+    notes: &mut Vec<String>,
 ) -> Result<Vec<TableName>, BadOriginal> {
-    let wrong = |error| BadOriginal::new(file, format!("{place}: {error}"));
     let mut tables: Vec<TableName> = Vec::new();
     for name in names(file, place, list)? {
-        let name = TableName::parse(name).map_err(wrong)?;
-        if !tables.contains(&name) {
-            tables.push(name);
+        match TableName::parse(name) {
+            Ok(name) if !tables.contains(&name) => tables.push(name),
+            Ok(_) => {}
+            Err(error) => notes.push(format!("{file}: {place}: {error}: it is left out")),
         }
     }
     Ok(tables)

@@ -95,11 +95,12 @@ fn build(
     notes: &mut Vec<String>,
 ) -> Result<OriginalModule, BadOriginal> {
     let place = format!("modules.{id}.tables");
-    let listed = table_names(MODULES, &place, doc.get("tables"))?;
+    let listed = table_names(MODULES, &place, doc.get("tables"), notes)?;
     let source = files.json(path)?.unwrap_or_default();
-    let schema = Schema::from_definition(id.as_str(), &source)
-        .map_err(|error| BadOriginal::new(path, error.to_string()))?
-        .in_order(&listed);
+    let read = Schema::read(id.as_str(), &source)
+        .map_err(|error| BadOriginal::new(path, error.to_string()))?;
+    notes.extend(read.warnings().map(|warning| format!("{path}: {warning}")));
+    let schema = read.schema.in_order(&listed);
     for absent in listed.iter().filter(|table| schema.table(table.as_str()).is_none()) {
         notes.push(format!(
             "table \"{absent}\" of module \"{id}\" is listed in {MODULES} but not defined in \

@@ -119,9 +119,9 @@ fn what_cannot_be_read_names_file_and_place() {
         ),
         (
             "schemas/pos.json",
-            r#"{"schema":{"tables":[{"name":"a","fields":[{"name":"id"}]}]}}"#,
-            "schemas/pos.json: definition of module \"pos\", table \"a\", field \"id\": it has no \
-             type; give one, such as \"text\" or \"integer\"",
+            r#"{"schema":{"tables":[{"name":"a","fields":[]}]}}"#,
+            "schemas/pos.json: definition of module \"pos\", table \"a\": it has no fields; give it \
+             \"fields\" or \"columns\"",
         ),
         (
             "branches.config.json",

@@ -4,8 +4,8 @@
 //! order or spelling (field name or its snake_case twin) was sent. A merge changes only what was
 //! sent, and never the key. Lenient drops what the schema does not know, strict refuses it.
 //!
-//! Versions are the caller's: a `version` the schema does not declare is passed over here, in a
-//! versioned table by strict too; one the schema declares is a field like any other.
+//! Versions are the caller's: a `version` the schema does not declare is passed over here, by strict
+//! too; one the schema declares is a field like any other.
 
 use crate::definition::Validation;
 use crate::entropy::Entropy;
@@ -102,7 +102,7 @@ impl Table {
     }
 
     fn refuse_unknown(&self, sent: &Object) -> Result<(), Reject> {
-        let own_version = |name: &str| self.versioned && name == "version";
+        let own_version = |name: &str| name == "version";
         match sent.iter().find(|(name, _)| self.field(name).is_none() && !own_version(name)) {
             None => Ok(()),
             Some((name, value)) => Err(Reject::Invalid {

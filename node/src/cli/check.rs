@@ -65,7 +65,8 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
             | Change::AddBranch(_)
             | Change::GiveModule { .. }
             | Change::PutSeedFile { .. }
-            | Change::FullSync(_) => {}
+            | Change::FullSync(_)
+            | Change::SetModule { .. } => {}
         }
     }
     Ok(ExitCode::SUCCESS)

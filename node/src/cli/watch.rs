@@ -24,8 +24,9 @@ pub(super) async fn run(args: &WatchArgs) -> Result<ExitCode, Failure> {
     let mut was_connected = false;
     loop {
         match follow(&url, args, &mut was_connected).await {
-            Ok(()) if out::is_closed() => return Ok(ExitCode::SUCCESS),
-            Ok(()) => out::note(format!("- {url} closed the connection; trying again")),
+            Ok(None) if out::is_closed() => return Ok(ExitCode::SUCCESS),
+            Ok(None) => out::note(format!("- {url} closed the connection; trying again")),
+            Ok(Some(refused)) => return Err(refused.into()),
             Err(error) if was_connected => {
                 out::note(format!("- the connection to {url} broke ({error}); trying again"));
             }
@@ -40,11 +41,12 @@ pub(super) async fn run(args: &WatchArgs) -> Result<ExitCode, Failure> {
     }
 }
 
+/// Follows the branch until the connection ends, or until the node says why it cannot.
 async fn follow(
     url: &str,
     args: &WatchArgs,
     was_connected: &mut bool,
-) -> Result<(), tokio_tungstenite::tungstenite::Error> {
+) -> Result<Option<String>, tokio_tungstenite::tungstenite::Error> {
     let (mut socket, _) = connect_async(url).await?;
     *was_connected = true;
     let hello = json!({"type": "client:hello", "branchId": args.branch, "role": "watch"});
@@ -53,16 +55,27 @@ async fn follow(
     while let Some(frame) = socket.next().await {
         match frame? {
             Message::Text(text) => {
+                if let Some(refused) = refused(text.as_str()) {
+                    return Ok(Some(refused));
+                }
                 out::line(shown(text.as_str(), args.full));
                 if out::is_closed() {
-                    return Ok(());
+                    return Ok(None);
                 }
             }
-            Message::Close(_) => return Ok(()),
+            Message::Close(_) => return Ok(None),
             Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
         }
     }
-    Ok(())
+    Ok(None)
+}
+
+/// What a frame says against the branch that was asked for: waiting would not bring it.
+fn refused(text: &str) -> Option<String> {
+    let frame = serde_json::from_str::<Value>(text).ok()?;
+    let of_hello = matches!(frame["code"].as_str(), Some("branch-not-found" | "invalid-name"));
+    let refused = frame["type"] == "server:error" && of_hello;
+    refused.then(|| frame["message"].as_str().unwrap_or("there is no such branch").to_owned())
 }
 
 /// A frame as it came, except that a snapshot is summed up.
@@ -97,6 +110,14 @@ fn shown(text: &str, full: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_branch_that_is_not_there_ends_the_watch() {
+        let refusal = r#"{"type":"server:error","code":"branch-not-found","message":"no dar"}"#;
+        assert_eq!(refused(refusal).as_deref(), Some("no dar"));
+        assert_eq!(refused(r#"{"type":"server:error","code":"busy","message":"later"}"#), None);
+        assert_eq!(refused(r#"{"type":"server:snapshot"}"#), None);
+    }
 
     #[test]
     fn a_snapshot_is_summed_up_and_everything_else_is_shown_as_it_came() {

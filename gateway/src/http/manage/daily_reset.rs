@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::auth::{Access, Intent, authorize};
 use crate::error::{ApiError, Problem};
 use crate::gateway::App;
-use crate::http::ask::{Body, Named};
+use crate::http::ask::{Body, Named, branch_exists};
 use crate::http::manage::full_sync;
 use crate::http::manage::history::Summary;
 use crate::http::manage::{Manager, branch, entry_of, flag, names, words};
@@ -37,7 +37,7 @@ pub(super) async fn reset(
     body: Body,
 ) -> Result<Response, ApiError> {
     let body = body.object()?;
-    let asked = Asked::read(&app, &body)?;
+    let asked = Asked::read(&app, &body).await?;
     for module in &asked.modules {
         let key = BranchKey::new(asked.branch.clone(), module.clone());
         authorize(&principal, &Access::module(Intent::Write, &key))?;
@@ -60,8 +60,9 @@ struct Asked {
 }
 
 impl Asked {
-    fn read(app: &App, body: &Object) -> Result<Self, ApiError> {
+    async fn read(app: &App, body: &Object) -> Result<Self, ApiError> {
         let branch = branch(body, None)?;
+        branch_exists(app, &branch).await?;
         let listed = app.branches.catalogue().modules_of(&branch);
         let named = names(body, &["modules", "moduleIds", "moduleId", "module"])?;
         let (mut modules, mut unknown) = (Vec::new(), Vec::new());

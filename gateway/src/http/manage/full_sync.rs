@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::auth::{Access, Intent, authorize};
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, now};
-use crate::http::ask::{Body, Named, Params};
+use crate::http::ask::{Body, Named, Params, branch_exists};
 use crate::http::manage::{Manager, branch, flag, names, words};
 use crate::http::reply::{json, written};
 use crate::limits::FLAG_META_BYTES_MAX;
@@ -42,7 +42,10 @@ pub(super) async fn list(
     let branch = params.first(&["branchId", "branch"]).map(BranchId::parse).transpose()?;
     let module = params.first(&["moduleId", "module"]).map(str::to_owned);
     match &branch {
-        Some(branch) => authorize(&principal, &Access::branch(Intent::Read, branch))?,
+        Some(branch) => {
+            authorize(&principal, &Access::branch(Intent::Read, branch))?;
+            branch_exists(&app, branch).await?;
+        }
         None => authorize(&principal, &Access::cluster(Intent::Read))?,
     }
     let catalogue = app.branches.catalogue();
@@ -132,6 +135,7 @@ impl Asked {
         meta: Option<Value>,
     ) -> Result<Response, ApiError> {
         authorize(&principal, &Access::branch(Intent::Write, &self.branch))?;
+        branch_exists(app, &self.branch).await?;
         let flags = self.modules.iter().map(|module| FullSyncFlag {
             meta: meta.clone(),
             ..raised(&self.branch, module, self.reason.clone(), self.requested_by.clone())
@@ -147,6 +151,7 @@ impl Asked {
         request: &str,
     ) -> Result<Response, ApiError> {
         authorize(&principal, &Access::branch(Intent::Write, &self.branch))?;
+        branch_exists(app, &self.branch).await?;
         let at = now();
         let cleared: Vec<FullSyncFlag> = self
             .flags(&app.branches.catalogue())

@@ -27,7 +27,7 @@ pub(super) async fn look(
     manager: Manager,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let place = manager.module(&app, &Object::new(), Some(&params))?;
+    let place = manager.module(&app, &Object::new(), Some(&params)).await?;
     place.authorize(Intent::Read)?;
     match params.first(&["entryId", "id"]) {
         Some(id) => one(&app, &place, id).await,
@@ -225,7 +225,7 @@ pub(super) async fn restore(
         mode: &'a str,
     }
     let body = body.object()?;
-    let place = manager.module(&app, &body, None)?;
+    let place = manager.module(&app, &body, None).await?;
     place.authorize(Intent::Write)?;
     let Asked { entry: entry_id, mode, reason, requested_by } = Asked::read(&body)?;
     // As it is before: a record that comes back leaves it.

@@ -35,7 +35,7 @@ pub(super) async fn purge(
     body: Body,
 ) -> Result<Response, ApiError> {
     let body = body.object()?;
-    let place = manager.module(&app, &body, None)?;
+    let place = manager.module(&app, &body, None).await?;
     place.authorize(Intent::Write)?;
     let asked = Asked::read(&body, place.schema())?;
     let command = Command {

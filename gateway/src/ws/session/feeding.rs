@@ -204,7 +204,12 @@ impl Session {
                 // What came while this state was read needs a later one.
                 self.read_for_topics(&snapshot.head.key, &mut actions);
             }
-            Ok(_) | Err(RouteError::UnknownModule(_) | RouteError::Rejected(_)) => {
+            Ok(_)
+            | Err(
+                RouteError::UnknownBranch(_)
+                | RouteError::UnknownModule(_)
+                | RouteError::Rejected(_),
+            ) => {
                 topic.words.clear();
             }
             Err(

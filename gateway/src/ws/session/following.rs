@@ -87,7 +87,9 @@ impl Session {
         let listed = self.followed.get(&key).is_some_and(|followed| followed.listed);
         match result {
             Ok(begun) => self.begun(&key, begun, moment, &mut actions),
-            Err(RouteError::UnknownModule(_)) if listed => drop(self.followed.remove(&key)),
+            Err(RouteError::UnknownModule(_) | RouteError::UnknownBranch(_)) if listed => {
+                drop(self.followed.remove(&key))
+            }
             Err(error) => self.not_followed(&key, error, moment, &mut actions),
         }
         self.finish_loading(moment, &mut actions);

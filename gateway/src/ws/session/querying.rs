@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use actors::RouteError;
 use model::{
-    Answer, BranchKey, Filter, ModuleId, Object, Operator, Query, Read, ReadLevel, Reject, Value,
+    Answer, BranchKey, Filter, ModuleId, Object, Operator, Query, Read, ReadLevel, Reject,
+    Validation, Value,
 };
 
 use super::{Action, Large, Moment, Session, Ticket, control};
 use crate::auth::{Access, Intent, authorize};
 use crate::error::ApiError;
+use crate::http::known;
 use crate::publish::{request_id, text};
 use crate::wire::QueryFrame;
 use crate::ws::frame;
@@ -19,7 +21,9 @@ use crate::ws::lane::Posted;
 /// What a read was for.
 pub(super) enum Asked {
     /// `client:query`.
-    Query { request_id: Option<Value>, table: String, single: bool },
+    Query { request_id: Option<Value>, table: String, single: bool, warnings: Vec<String> },
+    /// Whether there is the branch of a hello: it may have been made at another node.
+    Hello(Box<Object>),
     /// What the topics fed from this module said last.
     Recall(BranchKey),
     /// The state a sync topic's words are shown with.
@@ -55,10 +59,10 @@ impl Session {
             ModuleId::parse(&module).map(|module| BranchKey::new(member.branch.clone(), module));
         let read = key.map_err(ApiError::from).and_then(|key| {
             authorize(&self.principal, &Access::module(Intent::Read, &key))?;
-            let (query, single) = read_query(frame, &key, moment)?;
-            Ok((key, query, single))
+            let read = read_query(frame, &key, moment)?;
+            Ok((key, read))
         });
-        let (key, query, single) = match read {
+        let (key, (query, single, warnings)) = match read {
             Ok(read) => read,
             Err(error) => {
                 let message = error.message();
@@ -66,7 +70,7 @@ impl Session {
             }
         };
         let table = query.table.clone();
-        let asked = Asked::Query { request_id, table, single };
+        let asked = Asked::Query { request_id, table, single, warnings };
         let mut actions = Vec::new();
         self.ask(asked, key, Read::Query(query), ReadLevel::Linearizable, &mut actions);
         actions
@@ -94,7 +98,7 @@ impl Session {
         moment: Moment<'_>,
     ) -> Vec<Action> {
         match self.asked.remove(&ticket) {
-            Some(Asked::Query { request_id, table, single }) => {
+            Some(Asked::Query { request_id, table, single, warnings }) => {
                 vec![match result {
                     Ok(Answer::Query(page)) => Action::Write(Large::Rows(QueryFrame {
                         request_id,
@@ -102,6 +106,7 @@ impl Session {
                         single,
                         rows: page.rows,
                         at: moment.at,
+                        warnings,
                     })),
                     Ok(other) => {
                         let error = crate::gateway::unasked(&other);
@@ -113,6 +118,12 @@ impl Session {
                     }
                 }]
             }
+            Some(Asked::Hello(frame)) => match result {
+                Err(error @ RouteError::UnknownBranch(_)) => {
+                    self.failed(request_id(&frame).as_ref(), &error.into(), moment.at)
+                }
+                Ok(_) | Err(_) => self.enter(&frame, moment),
+            },
             Some(Asked::Recall(key)) => match result {
                 Ok(Answer::Events(found)) => self.on_recalled(&key, found, moment),
                 // What was said last is not known then; what is said next will be.
@@ -139,12 +150,14 @@ fn read_query(
     frame: &Object,
     key: &BranchKey,
     moment: Moment<'_>,
-) -> Result<(Query, bool), ApiError> {
+) -> Result<(Query, bool, Vec<String>), ApiError> {
     let config = moment.catalogue.module(&key.module);
     let config = config.ok_or_else(|| RouteError::UnknownModule(key.module.to_string()))?;
     let named = text(frame, &["table", "tableName", "targetTable"]).ok_or(Reject::MissingTable)?;
     let unknown = || Reject::UnknownTable { table: named.clone(), module: key.module.to_string() };
-    config.schema.resolve(&named).ok_or_else(unknown)?;
+    let table = config.schema.resolve(&named).ok_or_else(unknown)?;
+    let validation = config.validation;
+    let mut warnings = known::SOCKET_QUERY.members(frame, validation)?;
     let single = text(frame, &["queryType"]).as_deref() == Some("get");
     let mut query = Query {
         populate: frame.get("populate").and_then(Value::as_bool) != Some(false),
@@ -163,7 +176,17 @@ fn read_query(
             value: value.clone(),
         };
         query.filters = filter.iter().map(is).collect();
+        let unknown = |name: &&Arc<str>| table.field(name).is_none() && &***name != "version";
+        for name in filter.iter().map(|(name, _)| name).filter(unknown) {
+            let message = format!("{name:?} is no field of table \"{}\"", table.name);
+            match validation {
+                Validation::Lenient => warnings.push(message),
+                Validation::Strict => {
+                    return Err(ApiError::new(crate::error::Problem::InvalidBody, message));
+                }
+            }
+        }
     }
     query.table = named;
-    Ok((query, single))
+    Ok((query, single, warnings))
 }

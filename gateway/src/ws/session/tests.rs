@@ -52,6 +52,7 @@ impl Story {
         };
         let mut catalogue = Catalogue::default();
         catalogue.modules = ["pos", "stock", "extra"].map(module).into();
+        catalogue.patterns = vec![model::Pattern { matches: "^lab:".into(), modules: Vec::new() }];
         catalogue.branches = vec![
             Arc::new(branch("dar", vec![id("pos"), id("stock")])),
             Arc::new(branch("remal", vec![id("pos")])),
@@ -134,7 +135,8 @@ impl Story {
 }
 
 fn schema() -> Schema {
-    let field = r#"[{"name":"id","type":"string","primaryKey":true}]"#;
+    let field =
+        r#"[{"name":"id","type":"string","primaryKey":true},{"name":"n","type":"integer"}]"#;
     let table = |name| format!(r#"{{"name":"{name}","fields":{field}}}"#);
     let tables = ["tickets", "order_header"].map(table).join(",");
     let doc = Value::from_json(format!("[{tables}]").as_bytes()).unwrap();

@@ -84,7 +84,8 @@ mod tests {
     fn default(field: &str) -> Result<Option<Default>, String> {
         let doc = format!(r#"[{{"name":"t","fields":[{{"name":"f",{field}}}]}}]"#);
         let doc = Value::from_json(doc.as_bytes()).unwrap();
-        Schema::from_definition("m", &doc)
+        Schema::read("m", &doc)
+            .and_then(crate::schema::ReadSchema::strict)
             .map(|schema| schema.tables[0].fields[0].default.clone())
             .map_err(|error| error.to_string())
     }

@@ -2,58 +2,114 @@
 //!
 //! The formats differ in where fields stand, hardly in what they say, so one reader knows all
 //! members: `nullable` and `required`, `foreignKey` and `references`, `default` in three
-//! spellings. Unknown members (`comment`, `layout`, …) are passed over.
+//! spellings. What cannot be read is noted and left out; the field itself always loads.
 
 use std::sync::Arc;
 
 use crate::schema::aliases::snake_case;
 use crate::schema::formats::types::Type;
-use crate::schema::formats::{default, reference};
-use crate::schema::{Field, Kind, Rounding};
+use crate::schema::formats::{default, known, reference};
+use crate::schema::{Default, Field, Kind, Rounding};
 use crate::sequence::SequenceRule;
 use crate::value::{Object, Value};
 
 /// Longest field name, in bytes.
 pub(super) const FIELD_NAME_BYTES_MAX: usize = 128;
 
+/// What is said of one field: what cannot be, and what is only worth knowing.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    pub(super) problems: Vec<String>,
+    pub(super) advice: Vec<String>,
+}
+
 /// Reads one field under a name already found.
-pub(super) fn read(name: &str, doc: &Object) -> Result<Field, String> {
-    let sized = match doc.get("type") {
-        Some(Value::String(text)) => Type::read(text)?,
-        Some(other) => {
-            return Err(format!(
-                "its type is {}; a type is text, such as \"text\"",
-                other.to_json()
-            ));
-        }
-        None => return Err("it has no type; give one, such as \"text\" or \"integer\"".to_owned()),
-    };
-    let primary_key = flag(doc, "primaryKey")?.unwrap_or(false);
-    let required = flag(doc, "required")?.unwrap_or(false);
-    let nullable = flag(doc, "nullable")?.unwrap_or(true);
+pub(super) fn read(name: &str, doc: &Object, notes: &mut Notes) -> Field {
+    notes.problems.extend(known::FIELD.check(doc));
+    let sized = sized(doc, &mut notes.problems);
+    let said = &mut notes.problems;
+    let primary_key = flag(doc, "primaryKey", said).unwrap_or(false);
+    let required = flag(doc, "required", said).unwrap_or(false);
+    let nullable = flag(doc, "nullable", said).unwrap_or(true);
+    flag(doc, "index", said);
     let mut field = Field {
         name: name.into(),
-        column: column(name, doc)?,
+        column: column(name, doc, said),
         kind: sized.kind,
         nullable: nullable && !primary_key && !required,
         primary_key,
-        unique: flag(doc, "unique")?.unwrap_or(false),
-        max_length: count(doc, "maxLength")?.or(sized.max_length),
-        precision: count(doc, "precision")?.or(sized.precision),
-        scale: count(doc, "scale")?.or(sized.scale),
+        unique: flag(doc, "unique", said).unwrap_or(false),
+        max_length: count(doc, "maxLength", said).or(sized.max_length),
+        precision: count(doc, "precision", said).or(sized.precision),
+        scale: count(doc, "scale", said).or(sized.scale),
         default: None,
         allowed: Vec::new(),
         references: None,
-        rounding: rounding(sized.kind, doc)?,
+        rounding: Rounding::default(),
         sequence: None,
     };
-    field.sequence = sequence(&field, doc)?;
-    field.default = default::read(&field, doc)?;
-    field.allowed = allowed(&field, doc)?;
-    if let Some(target) = doc.get("references").or_else(|| doc.get("foreignKey")) {
-        field.references = Some(reference::read(target)?);
+    match rounding(sized.kind, doc) {
+        Ok(rounding) => field.rounding = rounding,
+        Err(problem) => said.push(problem),
     }
-    Ok(field)
+    match sequence(&field, doc) {
+        Ok(sequence) => field.sequence = sequence,
+        Err(problem) => said.push(problem),
+    }
+    field.allowed = allowed(&field, doc, said);
+    match default::read(&field, doc) {
+        Ok(default) => field.default = default,
+        Err(problem) => said.push(problem),
+    }
+    // A default that the field's own rules refuse would refuse every record that needs it.
+    if let Some(Default::Value(value)) = &field.default
+        && !value.is_null()
+        && let Err(reject) = field.validate("", value)
+    {
+        let said = reject.to_string();
+        let rule = said.split_once(' ').map_or(said.as_str(), |(_, rule)| rule);
+        notes.advice.push(format!("its default {rule}"));
+    }
+    if let Some(target) = doc.get("references").or_else(|| doc.get("foreignKey"))
+        && !target.is_null()
+    {
+        match reference::read(target, notes) {
+            Ok(reference) => field.references = Some(reference),
+            Err(problem) => notes.problems.push(problem),
+        }
+    }
+    field
+}
+
+/// The type; where none is written, that of the values listed, else any.
+fn sized(doc: &Object, problems: &mut Vec<String>) -> Type {
+    match doc.get("type") {
+        Some(Value::String(text)) => {
+            let (read, problem) = Type::read(text);
+            problems.extend(problem);
+            read
+        }
+        Some(Value::Null) | None => {
+            let values = doc.get("enum").and_then(Value::as_array).unwrap_or_default();
+            problems.push(match values {
+                [] => "it has no type; give one, such as \"text\" or \"integer\"".to_owned(),
+                _ => "its enum has no type; give one, such as \"text\" or \"integer\"".to_owned(),
+            });
+            let all = |is: fn(&Value) -> bool| !values.is_empty() && values.iter().all(is);
+            Type::of(if all(|value| value.as_str().is_some()) {
+                Kind::String
+            } else if all(|value| matches!(value, Value::Number(_))) {
+                Kind::Number
+            } else {
+                Kind::Opaque
+            })
+        }
+        Some(other) => {
+            let shown = other.to_json();
+            problems.push(format!("its type is {shown}; a type is text, such as \"text\""));
+            Type::of(Kind::Opaque)
+        }
+    }
 }
 
 /// A field's name: any text people can read, not longer than the limit.
@@ -68,23 +124,40 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
 
 /// The column as given, else the snake_case twin of a camelCase name. A name in any other style
 /// (`ID`, `Patient_Code`) has no twin.
-fn column(name: &str, doc: &Object) -> Result<Arc<str>, String> {
+fn column(name: &str, doc: &Object, problems: &mut Vec<String>) -> Arc<str> {
     match doc.get("columnName").or_else(|| doc.get("column")) {
-        Some(Value::String(column)) => Ok(column.as_str().into()),
-        Some(other) => Err(format!("its columnName is {}; a name is text", other.to_json())),
-        None if name.starts_with(char::is_lowercase) => Ok(snake_case(name).into()),
-        None => Ok(name.into()),
+        Some(Value::String(column)) => return column.as_str().into(),
+        Some(Value::Null) | None => {}
+        Some(other) => {
+            problems.push(format!("its columnName is {}; a name is text", other.to_json()));
+        }
     }
+    if name.starts_with(char::is_lowercase) { snake_case(name).into() } else { name.into() }
 }
 
-/// The listed values, read as the field's kind.
-fn allowed(field: &Field, doc: &Object) -> Result<Vec<Value>, String> {
-    let Some(list) = doc.get("enum") else { return Ok(Vec::new()) };
-    let wrong = || format!("enum is {}; it is a list of values", list.to_json());
-    let items = list.as_array().ok_or_else(wrong)?;
-    let read =
-        |item: &Value| if field.kind == Kind::Json { item.clone() } else { field.coerce(item) };
-    Ok(items.iter().map(read).collect())
+/// The listed values, read as the field's kind; those of `ENUM('new','paid')` too.
+fn allowed(field: &Field, doc: &Object, problems: &mut Vec<String>) -> Vec<Value> {
+    let listed = match doc.get("enum") {
+        None | Some(Value::Null) => return of_type(doc, problems),
+        Some(Value::Array(items)) => items,
+        Some(other) => {
+            problems.push(format!("enum is {}; it is a list of values", other.to_json()));
+            return Vec::new();
+        }
+    };
+    if listed.is_empty() {
+        problems.push("enum is empty: no value would be allowed".to_owned());
+    }
+    let mut values = Vec::with_capacity(listed.len());
+    for item in listed.iter() {
+        let read = if field.kind == Kind::Json { item.clone() } else { field.coerce(item) };
+        if read.is_null() != item.is_null() {
+            problems.push(format!("enum lists {}, which is no value of its type", item.to_json()));
+        } else if !values.contains(&read) {
+            values.push(read);
+        }
+    }
+    values
 }
 
 /// How the field's numbers are made: `true` for 1, 2, 3, …, else a rule.
@@ -126,21 +199,44 @@ fn rounding(kind: Kind, doc: &Object) -> Result<Rounding, String> {
     known.ok_or_else(|| format!("rounding is {}; known are {}", said.to_json(), Rounding::NAMES))
 }
 
-/// A member that is `true` or `false`.
-pub(super) fn flag(doc: &Object, name: &str) -> Result<Option<bool>, String> {
+fn of_type(doc: &Object, problems: &mut Vec<String>) -> Vec<Value> {
+    let text = doc.get("type").and_then(Value::as_str).unwrap_or_default().trim();
+    let is_enum = text.get(..4).is_some_and(|word| word.eq_ignore_ascii_case("enum"));
+    if !is_enum {
+        return Vec::new();
+    }
+    let inside = text.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')'));
+    let inside = inside.map_or("", |(inside, _)| inside);
+    let quoted = |part: &str| part.trim().trim_matches(['\'', '"']).to_owned();
+    let values: Vec<Value> =
+        inside.split(',').map(quoted).filter(|value| !value.is_empty()).map(Value::from).collect();
+    if values.is_empty() {
+        problems.push("it is an enum without values; list them as \"enum\"".to_owned());
+    }
+    values
+}
+
+/// A member that is `true` or `false`; anything else is noted and says nothing.
+pub(super) fn flag(doc: &Object, name: &str, problems: &mut Vec<String>) -> Option<bool> {
     match doc.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Bool(value)) => Ok(Some(*value)),
-        Some(other) => Err(format!("{name} is {}; it is true or false", other.to_json())),
+        None | Some(Value::Null) => None,
+        Some(Value::Bool(value)) => Some(*value),
+        Some(other) => {
+            problems.push(format!("{name} is {}; it is true or false", other.to_json()));
+            None
+        }
     }
 }
 
-fn count(doc: &Object, name: &str) -> Result<Option<u32>, String> {
+fn count(doc: &Object, name: &str, problems: &mut Vec<String>) -> Option<u32> {
     match doc.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => match value.as_u64().and_then(|count| u32::try_from(count).ok()) {
-            Some(count) => Ok(Some(count)),
-            None => Err(format!("{name} is {}; it is a whole number", value.to_json())),
-        },
+        None | Some(Value::Null) => None,
+        Some(value) => {
+            let count = value.as_u64().and_then(|count| u32::try_from(count).ok());
+            if count.is_none() {
+                problems.push(format!("{name} is {}; it is a whole number", value.to_json()));
+            }
+            count
+        }
     }
 }

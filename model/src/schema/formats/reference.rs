@@ -7,11 +7,17 @@
 
 use std::sync::Arc;
 
+use crate::schema::formats::field::Notes;
+use crate::schema::formats::{Wrong, known};
 use crate::schema::{Reference, Table};
 use crate::value::{Object, Value};
 
 /// Reads `"Roles(ID)"`, `"roles"`, `"erp.roles(id)"` or `{table, column|field, module}`.
-pub(super) fn read(value: &Value) -> Result<Reference, String> {
+pub(super) fn read(value: &Value, notes: &mut Notes) -> Result<Reference, String> {
+    if let Value::Object(doc) = value {
+        notes.problems.extend(known::REFERENCE.check(doc));
+        note_actions(doc, notes);
+    }
     let wrong = || {
         format!(
             "the reference {} cannot be read; right are \"Roles(ID)\" and \
@@ -44,16 +50,54 @@ fn in_object(doc: &Object) -> Option<Reference> {
     })
 }
 
-/// Gives every reference its target's canonical table and field names.
-pub(super) fn settle(module: &str, tables: &mut [Table]) {
+/// Notes what a strict module does not do: a record that others point at stays, whatever is written.
+pub(super) fn note_actions(doc: &Object, notes: &mut Notes) {
+    for name in ["onDelete", "onUpdate"] {
+        let Some(action) = doc.get(name).and_then(Value::as_str) else { continue };
+        let word = action.trim().to_ascii_uppercase().replace('_', " ");
+        if !matches!(word.as_str(), "" | "RESTRICT" | "NO ACTION") {
+            notes.advice.push(format!(
+                "{name} {action:?} is not done: what is pointed at cannot be removed (RESTRICT)"
+            ));
+        }
+    }
+}
+
+/// Gives every reference its target's canonical table and field names. What points nowhere is noted.
+pub(super) fn settle(module: &str, tables: &mut [Table]) -> Vec<Wrong> {
     let known: Vec<Arc<Table>> = tables.iter().cloned().map(Arc::new).collect();
+    let mut notes = Vec::new();
     for table in tables {
         for field in &mut table.fields {
             if let Some(reference) = &mut field.references {
                 settle_one(module, &known, reference);
+                if let Some(problem) = dangling(&known, reference) {
+                    let wrong = Wrong::in_field(&field.name, problem);
+                    notes.push(wrong.in_table(table.name.as_str()));
+                }
             }
         }
     }
+    notes
+}
+
+/// What is wrong with a reference whose target is not there. Other modules are not looked into.
+fn dangling(known: &[Arc<Table>], reference: &Reference) -> Option<String> {
+    if reference.module.is_some() {
+        return None;
+    }
+    let Some(target) = find(known, &reference.table) else {
+        return Some(format!("it refers to table {:?}, which is not defined", reference.table));
+    };
+    let has = target.fields.iter().any(|field| *field.name == *reference.field);
+    let said = || {
+        format!(
+            "it refers to {:?} of table {:?}, which has no such field",
+            reference.field,
+            target.name.as_str()
+        )
+    };
+    (!has).then(said)
 }
 
 fn settle_one(module: &str, known: &[Arc<Table>], reference: &mut Reference) {
@@ -93,6 +137,7 @@ fn find<'a>(known: &'a [Arc<Table>], name: &str) -> Option<&'a Arc<Table>> {
 
 #[cfg(test)]
 mod tests {
+    use super::Notes;
     use crate::schema::Schema;
     use crate::value::Value;
 
@@ -146,7 +191,7 @@ mod tests {
     fn what_is_no_reference_is_refused() {
         for bad in [r#"7"#, r#""""#, r#"{"column":"id"}"#, r#""Roles(ID""#] {
             let value = Value::from_json(bad.as_bytes()).unwrap();
-            assert!(super::read(&value).is_err(), "{bad}");
+            assert!(super::read(&value, &mut Notes::default()).is_err(), "{bad}");
         }
     }
 }

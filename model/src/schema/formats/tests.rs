@@ -4,6 +4,18 @@ use super::*;
 use crate::codec;
 use crate::schema::{Default, Kind};
 
+/// As a strict module reads it.
+fn strictly(doc: &str) -> Result<Schema, BadSchema> {
+    Schema::read("pos", &Value::from_json(doc.as_bytes()).unwrap()).and_then(ReadSchema::strict)
+}
+
+/// What a lenient module loads of it, and what it is warned of.
+fn leniently(doc: &str) -> (Schema, Vec<String>) {
+    let read = Schema::read("pos", &Value::from_json(doc.as_bytes()).unwrap()).unwrap();
+    let warnings = read.warnings().map(ToString::to_string).collect();
+    (read.schema, warnings)
+}
+
 fn read(doc: &str) -> Result<Schema, BadSchema> {
     Schema::from_definition("pos", &Value::from_json(doc.as_bytes()).unwrap())
 }
@@ -93,7 +105,7 @@ fn every_format_gives_the_same_schema() {
     let created = &first.tables[1].fields[2];
     assert_eq!((created.kind, &created.default), (Kind::Timestamp, &Some(Default::Now)));
     for (name, doc) in FORMATS {
-        assert_eq!(read(doc).as_ref(), Ok(&first), "format {name}");
+        assert_eq!(strictly(doc).as_ref(), Ok(&first), "format {name}");
     }
 }
 
@@ -201,13 +213,196 @@ fn what_is_no_definition_is_refused_in_words() {
             "definition of module \"pos\", table \"t\", field \"x\": enum is \"a\"; it is a list",
         ),
     ] {
-        let found = read(&doc).unwrap_err().to_string();
+        let found = strictly(&doc).unwrap_err().to_string();
         assert!(found.starts_with(error), "{found}");
     }
     let index = r#"[{"name":"t","fields":[{"name":"x","type":"text"}],
         "indexes":[{"columns":["y"],"unique":true}]}]"#;
-    let found = read(index).unwrap_err().to_string();
+    let found = strictly(index).unwrap_err().to_string();
     assert!(found.ends_with("a unique index names \"y\", which is no column of it"), "{found}");
+}
+
+/// Words that are also members of definitions.
+const WORDS: [&str; 6] = ["tables", "columns", "fields", "schema", "name", "type"];
+
+#[test]
+fn tables_and_fields_may_have_the_names_of_members() {
+    let list = |fields: &str| {
+        let items: Vec<String> =
+            WORDS.iter().map(|word| format!(r#"{{"name":"{word}","type":"text"}}"#)).collect();
+        format!(r#""{fields}":[{}]"#, items.join(","))
+    };
+    let map = |fields: &str| {
+        let items: Vec<String> =
+            WORDS.iter().map(|word| format!(r#""{word}":{{"type":"text"}}"#)).collect();
+        format!(r#""{fields}":{{{}}}"#, items.join(","))
+    };
+    let tables: Vec<&[&str]> = WORDS.chunks(1).chain([&WORDS[..]]).collect();
+    for words in tables {
+        for fields in [list("fields"), list("columns"), map("fields"), map("columns")] {
+            let named: Vec<String> =
+                words.iter().map(|word| format!(r#""{word}":{{{fields}}}"#)).collect();
+            let listed: Vec<String> =
+                words.iter().map(|word| format!(r#"{{"name":"{word}",{fields}}}"#)).collect();
+            let (named, listed) = (named.join(","), listed.join(","));
+            for doc in [
+                format!(r#"{{"schema":{{"name":"x","tables":[{listed}]}}}}"#),
+                format!(r#"{{"schema":{{"tables":{{{named}}}}}}}"#),
+                format!(r#"{{"schema":[{listed}]}}"#),
+                format!(r#"{{"schema":{{{named}}}}}"#),
+                format!(r#"{{"version":1,"tables":{{{named}}}}}"#),
+                format!(r#"{{"tables":[{listed}]}}"#),
+                format!("{{{named}}}"),
+                format!("[{listed}]"),
+            ] {
+                let schema = strictly(&doc).unwrap_or_else(|error| panic!("{error}: {doc}"));
+                let found: Vec<&str> = schema.tables.iter().map(|t| t.name.as_str()).collect();
+                assert_eq!(found, words, "{doc}");
+                let names: Vec<&str> = schema.tables[0].fields.iter().map(|f| &*f.name).collect();
+                assert_eq!(names, WORDS, "{doc}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_table_named_columns_has_a_field_of_its_own() {
+    let schema = strictly(r#"{"tables":{"columns":{"fields":{"id":{"type":"text"}}}}}"#).unwrap();
+    assert_eq!(schema.tables[0].name.as_str(), "columns");
+    assert_eq!(&*schema.tables[0].fields[0].name, "id");
+    let schema = strictly(r#"{"tables":{"columns":{"fields":{"type":"text"}}}}"#).unwrap();
+    assert_eq!(
+        (schema.tables[0].name.as_str(), &*schema.tables[0].fields[0].name),
+        ("tables", "fields")
+    );
+}
+
+#[test]
+fn what_may_mean_two_things_is_refused_in_words() {
+    for (doc, words) in [
+        (
+            r#"{"tables":{"columns":{"fields":{"type":"x","id":{"type":"text"}}}}}"#,
+            "tables stand under \"tables\" and as members of the definition itself",
+        ),
+        (
+            r#"{"tables":[{"name":"a","fields":[]}],"b":{"fields":{"id":{"type":"text"}}}}"#,
+            "tables stand under \"tables\" and as members of the definition itself",
+        ),
+        (
+            r#"{"schema":[{"name":"a"}],"tables":[{"name":"a"}]}"#,
+            "tables stand under \"schema\" and under \"tables\"",
+        ),
+        (
+            r#"[{"name":"t","fields":[{"name":"id","type":"text"}],"columns":[]}]"#,
+            "it has both \"fields\" and \"columns\": which are meant?",
+        ),
+    ] {
+        let doc = Value::from_json(doc.as_bytes()).unwrap();
+        let error = Schema::read("pos", &doc).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn lenient_loads_what_is_meant_and_warns_of_the_rest() {
+    let table = |fields: &str, more: &str| {
+        format!(
+            r#"[{{"name":"t","fields":[{{"name":"id","type":"text","primaryKey":true}}{fields}]{more}}},
+                {{"name":"u","fields":[{{"name":"id","type":"text","primaryKey":true}}]}}]"#
+        )
+    };
+    for (fields, more, warning) in [
+        (
+            "",
+            r#","indexes":[{"name":"i","columns":["gone"],"unique":true}]"#,
+            r#"unique index "i" names "gone", which is no column"#,
+        ),
+        (
+            "",
+            r#","indexes":[{"columns":["id","gone"]}]"#,
+            r#"an index names "gone", which is no column"#,
+        ),
+        ("", r#","indexes":[{"name":"i","unique":true}]"#, r#"unique index "i" names no columns"#),
+        ("", r#","indexes":["id"]"#, "is not an object with columns"),
+        ("", r#","indexes":{"i":["id"]}"#, "it is a list of indexes"),
+        (
+            "",
+            r#","foreignKeys":[{"field":"gone","references":"u"}]"#,
+            "names no field of this table",
+        ),
+        (
+            "",
+            r#","foreignKeys":[{"field":"id","references":"gone"}]"#,
+            r#"refers to table "gone", which is not defined"#,
+        ),
+        ("", r#","foreignKeys":{"id":"u"}"#, "it is a list of foreign keys"),
+        ("", r#","primaryKey":["id","gone"]"#, r#"its primaryKey names "gone", which is no field"#),
+        ("", r#","versioned":"yes""#, "versioned is"),
+        ("", r#","colour":"red""#, r#""colour" is not known of a table; known are"#),
+        (
+            r#",{"name":"f","type":"text","references":"gone(id)"}"#,
+            "",
+            r#"refers to table "gone", which is not defined"#,
+        ),
+        (
+            r#",{"name":"f","type":"text","references":"u(gone)"}"#,
+            "",
+            r#"refers to "gone" of table "u""#,
+        ),
+        (r#",{"name":"f","type":"text","references":7}"#, "", "the reference 7 cannot be read"),
+        (r#",{"name":"f","enum":["a","b"]}"#, "", "its enum has no type"),
+        (
+            r#",{"name":"f","type":"integer","enum":["a"]}"#,
+            "",
+            r#"enum lists "a", which is no value of its type"#,
+        ),
+        (r#",{"name":"f","type":"text","enum":[]}"#, "", "enum is empty"),
+        (r#",{"name":"f","type":"enum"}"#, "", "an enum without values"),
+        (r#",{"name":"f"}"#, "", "it has no type"),
+        (r#",{"name":"f","type":"quantity"}"#, "", r#"the type "quantity" is not known"#),
+        (
+            r#",{"name":"f","type":"text","maxLenght":5}"#,
+            "",
+            r#""maxLenght" is not known of a field"#,
+        ),
+        (r#",{"name":"f","type":"integer","default":"many"}"#, "", "is not a number"),
+        (r#",{"name":"f","type":"text"},{"name":"f","type":"integer"}"#, "", "it is written twice"),
+        (
+            r#",{"name":"f","type":"text","columnName":"id"}"#,
+            "",
+            r#"its column "id" is also a name of field "id""#,
+        ),
+        (r#",{"type":"text"}"#, "", "field 2 is"),
+        (
+            r#",{"name":"t2","type":"text"}]},{"name":"t","fields":[{"name":"id","type":"text"}"#,
+            "",
+            "it is written twice; the last one is taken",
+        ),
+        (
+            r#"]},{"name":"1st","fields":[{"name":"id","type":"text"}"#,
+            "",
+            r#"table "1st": table name "1st" is not allowed"#,
+        ),
+    ] {
+        let doc = table(fields, more);
+        let refused = strictly(&doc).unwrap_err().to_string();
+        assert!(refused.contains(warning), "{refused} for {doc}");
+        let (schema, warnings) = leniently(&doc);
+        assert_eq!(schema.tables.len(), 2, "{doc}");
+        assert_eq!(schema.tables[0].field("id").unwrap().kind, Kind::String, "{doc}");
+        assert!(warnings.iter().any(|said| said.contains(warning)), "{warnings:?} for {doc}");
+        assert!(warnings[0].contains("table \"t\"") || warnings[0].contains("1st"), "{warnings:?}");
+    }
+}
+
+#[test]
+fn a_key_may_be_named_by_the_table() {
+    let doc = r#"[{"name":"t","primaryKey":["b","a"],"fields":[{"name":"a","type":"text"},
+        {"name":"b","type":"text"},{"name":"kind","type":"ENUM('x','y')"}]}]"#;
+    let schema = strictly(doc).unwrap();
+    assert_eq!(*schema.tables[0].key, [Arc::<str>::from("b"), Arc::from("a")]);
+    assert!(schema.tables[0].fields[0].primary_key && !schema.tables[0].fields[0].nullable);
+    assert_eq!(schema.tables[0].fields[2].allowed, [Value::from("x"), Value::from("y")]);
 }
 
 #[test]

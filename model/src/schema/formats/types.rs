@@ -1,8 +1,8 @@
 //! Types: the type names of SQL dialects and of hand-written schemas, as [`Kind`]s.
 //!
 //! Case and spaces do not matter. A size belongs to text (`NVARCHAR(60)`), precision and scale to
-//! decimals (`DECIMAL(18,2)`); elsewhere (`INT(11)`) they say nothing and are passed over. A name
-//! nobody knows (`uuid`, `blob`, …) is [`Kind::Opaque`], as in the original.
+//! decimals (`DECIMAL(18,2)`); elsewhere (`INT(11)`) they say nothing and are passed over. `uuid`,
+//! `blob`, `any` and the like are [`Kind::Opaque`]; so is a name nobody knows, which is noted.
 
 use crate::schema::Kind;
 
@@ -20,9 +20,24 @@ pub(super) struct Type {
 }
 
 impl Type {
-    /// Reads a type name.
-    pub(super) fn read(text: &str) -> Result<Self, String> {
+    /// A kind without any size.
+    pub(super) fn of(kind: Kind) -> Self {
+        Self { kind, max_length: None, precision: None, scale: None }
+    }
+
+    /// Reads a type name as far as it can be, and says what cannot.
+    pub(super) fn read(text: &str) -> (Self, Option<String>) {
         let lower = text.trim().to_lowercase();
+        let base = lower.split_once('(').map_or(lower.as_str(), |(base, _)| base).trim();
+        match (Self::exact(text, &lower), known(base)) {
+            (Ok(read), Some(_)) => (read, None),
+            (Err(_), None) if !base.is_empty() => (Self::of(Kind::Opaque), Some(unknown(text))),
+            (Ok(read), None) => (read, Some(unknown(text))),
+            (Err(problem), kind) => (Self::of(kind.unwrap_or(Kind::Opaque)), Some(problem)),
+        }
+    }
+
+    fn exact(text: &str, lower: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
                 "the type {text:?} cannot be read; a type is a name such as \"text\", \
@@ -34,17 +49,19 @@ impl Type {
                 let (inside, _) = rest.split_once(')').ok_or_else(wrong)?;
                 (base.trim(), inside)
             }
-            None => (lower.as_str(), ""),
+            None => (lower, ""),
         };
         if base.is_empty() {
             return Err(wrong());
         }
-        let kind = kind(base);
-        let mut read = Self { kind, max_length: None, precision: None, scale: None };
+        let mut read = Self::of(known(base).unwrap_or(Kind::Opaque));
+        if base == "enum" {
+            return Ok(read); // What is in parentheses are its values.
+        }
         let mut sizes = sizes.split(',').map(str::trim);
         let first = sizes.next().filter(|size| !size.is_empty() && *size != "max");
         let size = |text: &str| text.parse::<u32>().map_err(|_| wrong());
-        match kind {
+        match read.kind {
             Kind::String => read.max_length = first.map(size).transpose()?,
             Kind::Number => {
                 read.precision = first.map(size).transpose()?;
@@ -62,9 +79,17 @@ impl Type {
     }
 }
 
-fn kind(base: &str) -> Kind {
+fn unknown(text: &str) -> String {
+    format!(
+        "the type {text:?} is not known; known are text, integer, decimal, boolean, json, date, \
+         time, timestamp, uuid, blob, any, and SQL's names for them"
+    )
+}
+
+/// The kind of a type name; `None` of one that nobody knows.
+fn known(base: &str) -> Option<Kind> {
     let first = base.split_whitespace().next().unwrap_or(base);
-    match first {
+    Some(match first {
         "char" | "character" | "varchar" | "varchar2" | "text" | "string" | "nchar"
         | "nvarchar" | "nvarchar2" | "ntext" | "tinytext" | "mediumtext" | "longtext"
         | "citext" | "clob" | "enum" => Kind::String,
@@ -77,9 +102,11 @@ fn kind(base: &str) -> Kind {
         "date" => Kind::Date,
         "time" => Kind::Time,
         "datetime" | "datetime2" | "datetimeoffset" | "smalldatetime" => Kind::Timestamp,
+        "uuid" | "guid" | "uniqueidentifier" | "blob" | "tinyblob" | "mediumblob" | "longblob"
+        | "binary" | "varbinary" | "bytea" | "image" | "xml" | "array" | "any" => Kind::Opaque,
         _ if base.contains("timestamp") => Kind::Timestamp,
-        _ => Kind::Opaque,
-    }
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -107,15 +134,18 @@ mod tests {
             ("uuid", Kind::Opaque, None, None, None),
         ] {
             let read = Type { kind, max_length, precision, scale };
-            assert_eq!(Type::read(text), Ok(read), "{text}");
+            assert_eq!(Type::read(text), (read, None), "{text}");
         }
     }
 
     #[test]
     fn a_type_that_cannot_be_read_says_what_would_be_right() {
         for bad in ["", "(60)", "NVARCHAR(60", "NVARCHAR(many)", "DECIMAL(18,x)"] {
-            let error = Type::read(bad).unwrap_err();
-            assert!(error.contains("DECIMAL(18,2)"), "{error}");
+            let (_, error) = Type::read(bad);
+            assert!(error.unwrap().contains("DECIMAL(18,2)"), "{bad}");
         }
+        let (read, error) = Type::read("quantity");
+        assert_eq!(read.kind, Kind::Opaque);
+        assert!(error.unwrap().starts_with("the type \"quantity\" is not known; known are text"));
     }
 }

@@ -1,0 +1,206 @@
+//! Known: the members and parameters each kind of request has, in one table, so that none is passed
+//! over in silence.
+//!
+//! Promise: what a strict module's request says beyond its row here is 400 and names what is known;
+//! a lenient module's request is answered with `warnings` besides. A new member is added to its row.
+
+use model::{Object, Validation, Value};
+
+use crate::error::{ApiError, Problem};
+use crate::http::ask::Params;
+
+/// One kind of request and what it may say.
+pub(crate) struct Known {
+    /// What people call it.
+    what: &'static str,
+    /// The names, the first of each synonyms first.
+    names: &'static [&'static str],
+}
+
+/// `POST /api/modules`.
+pub(crate) const NEW_MODULE: Known = Known {
+    what: "a new module",
+    names: &[
+        "id",
+        "moduleId",
+        "name",
+        "label",
+        "description",
+        "tables",
+        "schema",
+        "schemaFallbackPath",
+        "seedFallbackPath",
+        "validation",
+        "versionRule",
+        "dedupBytes",
+    ],
+};
+/// `PATCH /api/modules/{module}`.
+pub(crate) const MODULE_SETTINGS: Known = Known {
+    what: "the settings of a module",
+    names: &["label", "description", "validation", "versionRule"],
+};
+/// `POST /api/branches`.
+pub(crate) const NEW_BRANCH: Known = Known {
+    what: "a new branch",
+    names: &["id", "branchId", "name", "label", "modules", "schemas"],
+};
+/// `POST /api/branches/{branch}/modules`.
+pub(crate) const GIVEN_MODULE: Known =
+    Known { what: "a module of a branch", names: &["id", "moduleId", "name", "schema"] };
+/// `POST /api/schemas/…`.
+pub(crate) const STORED_DEFINITION: Known =
+    Known { what: "a stored definition", names: &["schema"] };
+/// `POST /api/query/module`.
+pub(crate) const QUERY: Known = Known {
+    what: "a query",
+    names: &[
+        "branchId",
+        "moduleId",
+        "table",
+        "tableName",
+        "targetTable",
+        "where",
+        "filter",
+        "orderBy",
+        "sortBy",
+        "limit",
+        "offset",
+        "lang",
+        "fallbackLang",
+    ],
+};
+/// One condition of a query.
+pub(crate) const CONDITION: Known = Known { what: "a condition", names: &["operator", "value"] };
+/// One field to sort by.
+pub(crate) const ORDER_BY: Known = Known { what: "orderBy", names: &["field", "direction", "dir"] };
+/// `client:query`.
+pub(crate) const SOCKET_QUERY: Known = Known {
+    what: "a query",
+    names: &[
+        "type",
+        "branchId",
+        "moduleId",
+        "module",
+        "table",
+        "tableName",
+        "targetTable",
+        "queryType",
+        "id",
+        "recordId",
+        "filter",
+        "populate",
+        "requestId",
+    ],
+};
+/// `GET …/tables/{table}`.
+pub(crate) const RECORDS: Known = Known {
+    what: "a list of records",
+    names: &[
+        "limit",
+        "take",
+        "afterPosition",
+        "afterKey",
+        "cursor",
+        "afterId",
+        "after_id",
+        "after",
+        "lastId",
+        "afterCreatedAt",
+        "after_created_at",
+        "since",
+        "begin_date",
+        "create_date",
+        "created_after",
+        "updatedAfter",
+        "updated_after",
+        "order",
+        "sort",
+        "lang",
+        "locale",
+        "fallback",
+        "fallbackLang",
+    ],
+};
+/// `GET …/orders`.
+pub(crate) const ORDERS: Known = Known {
+    what: "a list of orders",
+    names: &[
+        "onlyActive",
+        "status",
+        "stage",
+        "type",
+        "shiftId",
+        "updatedAfter",
+        "updated_after",
+        "savedAfter",
+        "saved_after",
+        "limit",
+        "take",
+        "include",
+        "include[]",
+        "includeLines",
+        "includePayments",
+        "includeStatusLogs",
+        "includeLineStatusLogs",
+    ],
+};
+/// `GET …/events`.
+pub(crate) const EVENTS: Known =
+    Known { what: "a list of events", names: &["after", "limit", "epoch"] };
+
+impl Known {
+    /// What a body says beyond it: 400 where that is strict, else a warning for each.
+    ///
+    /// # Errors
+    /// `invalid-body` naming the first unknown member and those that are known.
+    pub(crate) fn members(
+        &self,
+        body: &Object,
+        validation: Validation,
+    ) -> Result<Vec<String>, ApiError> {
+        self.check(body.iter().map(|(name, _)| &**name), validation, |name, message| {
+            ApiError::new(Problem::InvalidBody, message)
+                .details([("member", name.into()), ("known", self.listed())])
+        })
+    }
+
+    /// What the parameters of a request say beyond it: as [`Known::members`].
+    ///
+    /// # Errors
+    /// `invalid-parameter` naming the first unknown parameter and those that are known.
+    pub(crate) fn params(
+        &self,
+        params: &Params,
+        validation: Validation,
+    ) -> Result<Vec<String>, ApiError> {
+        self.check(params.names(), validation, |name, message| {
+            ApiError::new(Problem::InvalidParameter, message)
+                .details([("parameter", name.into()), ("known", self.listed())])
+        })
+    }
+
+    fn listed(&self) -> Value {
+        let names: Vec<Value> = self.names.iter().copied().map(Value::from).collect();
+        Value::Array(names.into())
+    }
+
+    fn check<'a>(
+        &self,
+        sent: impl Iterator<Item = &'a str>,
+        validation: Validation,
+        refused: impl FnOnce(&'a str, String) -> ApiError,
+    ) -> Result<Vec<String>, ApiError> {
+        let mut unknown = sent.filter(|name| !self.names.contains(name));
+        let said = |name: &str| {
+            format!("{name:?} is not known of {}; known are {}", self.what, self.names.join(", "))
+        };
+        match validation {
+            Validation::Strict => match unknown.next() {
+                Some(name) => Err(refused(name, said(name))),
+                None => Ok(Vec::new()),
+            },
+            Validation::Lenient => Ok(unknown.map(said).collect()),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Known: the members each part of a definition may have, in one table. What is not in it is told of:
+//! a strict module refuses it, a lenient one loads without it and warns.
+
+use crate::value::Object;
+
+/// One kind of part, what it is called, and its members.
+pub(super) struct Known {
+    what: &'static str,
+    members: &'static [&'static str],
+}
+
+/// The definition as a whole, and what it may wrap as `schema`.
+pub(super) const DOCUMENT: Known = Known {
+    what: "a definition",
+    members: &[
+        "$schema",
+        "comment",
+        "description",
+        "id",
+        "label",
+        "meta",
+        "module",
+        "moduleId",
+        "name",
+        "notes",
+        "schema",
+        "tables",
+        "title",
+        "version",
+    ],
+};
+/// A table.
+pub(super) const TABLE: Known = Known {
+    what: "a table",
+    members: &[
+        "classCode",
+        "columns",
+        "comment",
+        "description",
+        "fields",
+        "foreignKeys",
+        "indexes",
+        "label",
+        "layout",
+        "name",
+        "notes",
+        "primaryKey",
+        "sqlName",
+        "title",
+        "versioned",
+    ],
+};
+/// A field.
+pub(super) const FIELD: Known = Known {
+    what: "a field",
+    members: &[
+        "column",
+        "columnName",
+        "comment",
+        "default",
+        "defaultFn",
+        "defaultValue",
+        "description",
+        "enum",
+        "foreignKey",
+        "index",
+        "label",
+        "maxLength",
+        "name",
+        "notes",
+        "nullable",
+        "precision",
+        "primaryKey",
+        "references",
+        "required",
+        "rounding",
+        "scale",
+        "sequence",
+        "title",
+        "type",
+        "unique",
+    ],
+};
+/// An index.
+pub(super) const INDEX: Known = Known {
+    what: "an index",
+    members: &["columns", "comment", "description", "fields", "name", "notes", "unique"],
+};
+/// An entry of `foreignKeys`.
+pub(super) const FOREIGN_KEY: Known = Known {
+    what: "a foreign key",
+    members: &[
+        "column",
+        "comment",
+        "field",
+        "module",
+        "name",
+        "onDelete",
+        "onUpdate",
+        "references",
+        "referencesField",
+    ],
+};
+/// A reference written as an object.
+pub(super) const REFERENCE: Known = Known {
+    what: "a reference",
+    members: &["column", "comment", "field", "module", "name", "onDelete", "onUpdate", "table"],
+};
+
+impl Known {
+    /// Whether it has a member of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.members.contains(&name)
+    }
+
+    /// What is said of one that it does not have.
+    pub(super) fn unknown(&self, name: &str) -> String {
+        format!("{name:?} is not known of {}; known are {}", self.what, self.members.join(", "))
+    }
+
+    /// What is said of each member of a part that it does not have.
+    pub(super) fn check<'a>(&'a self, doc: &'a Object) -> impl Iterator<Item = String> + 'a {
+        let unknown = doc.iter().map(|(name, _)| &**name).filter(|name| !self.has(name));
+        unknown.map(|name| self.unknown(name))
+    }
+}
