@@ -117,7 +117,12 @@ pub(crate) fn due(key: &BranchKey, catalogue: &Catalogue, published: &Published)
         && branch.and_then(|branch| branch.definition()).is_none_or(|current| **current != wanted)
     {
         let name = format!("define:{}:{}", catalogue.revision, wanted.hash());
-        commands.push(own(key, name, Request::Define(Arc::new(wanted))));
+        let request = if catalogue.filled.contains(&key.module) {
+            Request::Fill(Arc::new(wanted))
+        } else {
+            Request::Define(Arc::new(wanted))
+        };
+        commands.push(own(key, name, request));
     }
     if let Some(seed) = catalogue.seed(key)
         && branch.is_none_or(|branch| !branch.seeded())

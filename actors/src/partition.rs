@@ -3,7 +3,7 @@
 //! does, they go. Branch actors are reached through it alone, so that none is spoken to while it
 //! is being stopped.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -275,7 +275,11 @@ impl State {
     fn define_configured(&self) {
         let Some(leading) = &self.leading else { return };
         let catalogue = Arc::clone(&self.start.catalogue.borrow());
-        for key in catalogue.configured() {
+        // A branch that came into being by being written to follows its module as well.
+        let view = self.start.published.view();
+        let mut keys: BTreeSet<model::BranchKey> = catalogue.configured().collect();
+        keys.extend(view.branches().map(|branch| branch.key().clone()));
+        for key in keys {
             if catalogue.partition_of(&key) != Some(self.start.partition) {
                 continue;
             }

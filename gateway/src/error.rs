@@ -94,6 +94,7 @@ problems! {
     InsertOnly 409 "insert-only-violation" "The tables sent cannot replace those that are there";
     FullSyncRequired 409 "full-sync-required" "The client's picture is too old: take a snapshot";
     ConcurrencyConflict 409 "concurrency-conflict" "A condition of the save does not hold";
+    RecordsDoNotFit 409 "records-do-not-fit" "Stored records do not satisfy the definition";
     ModuleExists 409 "module-exists" "There is a module of this id";
     BranchExists 409 "branch-exists" "There is a branch of this id";
     CatalogueFull 409 "catalogue-full" "There are as many of these as there may be";

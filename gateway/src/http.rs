@@ -1,5 +1,6 @@
 //! Http: the REST doors. One file for each resource; `door` is what every request walks through.
 
+mod adoption;
 mod ask;
 mod batch;
 mod branches;

@@ -183,6 +183,7 @@ impl Branch {
             Read::History { entry: Some(id) } => {
                 Answer::History(self.history.get(id).cloned().into_iter().collect())
             }
+            Read::Fit { definition, fill } => Answer::Fit(self.fit(definition, *fill)),
             Read::Log => Answer::Log(self.marks.show(self.head())),
             Read::Sequences => Answer::Sequences(self.sequences()),
             Read::Query(asked) => {

@@ -6,7 +6,7 @@
 //! Refused: it decides nothing about a branch's data. A partition's leader copies what concerns a
 //! branch into the partition's own log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -65,6 +65,8 @@ pub struct Catalogue {
     /// Which clients are told to begin again from a snapshot (contract.md 3.10), by branch and
     /// module, `*` for all modules.
     pub full_sync: BTreeMap<(BranchId, String), FullSyncFlag>,
+    /// Modules whose definition brings the records of every branch up to it.
+    pub filled: BTreeSet<ModuleId>,
     /// Ids of changes already taken, oldest first.
     taken: std::collections::VecDeque<String>,
 }
@@ -235,6 +237,8 @@ pub enum Change {
         source: Arc<Value>,
         /// The module that follows it, if there is one.
         module: Option<Arc<ModuleConfig>>,
+        /// Whether its records are brought up to it.
+        fill: bool,
     },
     /// A seed file is stored by name.
     PutSeedFile {
@@ -265,6 +269,8 @@ pub struct ModuleSettings {
     pub validation: Option<Validation>,
     /// Which version clients send.
     pub version_rule: Option<VersionRule>,
+    /// Whether records are brought up to what is enforced then.
+    pub fill: bool,
 }
 
 impl ModuleSettings {
@@ -341,8 +347,11 @@ impl Catalogue {
             Change::AddModule(module) => self.add_module(module)?,
             Change::AddBranch(branch) => self.add_branch(branch)?,
             Change::GiveModule { branch, module } => self.give_module(branch, module)?,
-            Change::PutSchema { name, source, module } => {
+            Change::PutSchema { name, source, module, fill } => {
                 self.put_schema(name, source, module.as_ref())?;
+                if let Some(module) = module {
+                    self.set_filled(&module.id, *fill);
+                }
             }
             Change::PutSeedFile { name, seed } => self.put_seed_file(name, seed),
             Change::FullSync(flags) => self.put_flags(flags)?,

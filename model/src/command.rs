@@ -73,6 +73,8 @@ pub enum Request {
     Replace(Replace),
     /// Give a sequence another rule, or set its counter.
     SetSequence(Box<SetSequence>),
+    /// Take this definition from now on, and bring the records up to it. Sent as `Define` is.
+    Fill(Arc<Definition>),
 }
 
 /// One or more verbs that succeed together or not at all.

@@ -65,9 +65,9 @@ pub use original::{BadOriginal, Original, OriginalBranch, OriginalModule, live_d
 pub use outcome::{Accepted, Outcome, Reserved};
 pub use partition::{Applied, Halt, Partition};
 pub use read::{
-    Answer, CursorFate, Events, Filter, Head, HistoryEntry, HistoryTable, LogCursor, LogHead,
-    ModuleSnapshot, Operator, OrderBy, Orders, OrdersQuery, Page, PageCursor, PageQuery, Place,
-    Query, QueryPage, Read, ReadLevel, SequenceState, SyncDelta, SyncQuery, TableDelta,
+    Answer, CursorFate, Events, Filter, Fit, Head, HistoryEntry, HistoryTable, LogCursor, LogHead,
+    Misfit, ModuleSnapshot, Operator, OrderBy, Orders, OrdersQuery, Page, PageCursor, PageQuery,
+    Place, Query, QueryPage, Read, ReadLevel, SequenceState, SyncDelta, SyncQuery, TableDelta,
 };
 pub use reject::Reject;
 pub use schema::{BadSchema, Field, InsertContext, Kind, Reference, Rounding, Schema, Table};

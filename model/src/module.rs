@@ -9,6 +9,7 @@
 mod act;
 mod define;
 mod delete;
+pub(crate) mod fit;
 mod guard;
 mod index;
 mod insert;

@@ -121,10 +121,17 @@ impl Partition {
 
     /// A `Define` with the schema this partition already holds, if it holds an equal one.
     fn with_shared_schema(&mut self, command: &Command) -> Option<Command> {
-        let Request::Define(definition) = &command.request else { return None };
+        let (Request::Define(definition) | Request::Fill(definition)) = &command.request else {
+            return None;
+        };
         let mut definition = (**definition).clone();
         definition.schema = self.schemas.share(definition.schema);
-        Some(Command { request: Request::Define(Arc::new(definition)), ..command.clone() })
+        let definition = Arc::new(definition);
+        let request = match &command.request {
+            Request::Fill(_) => Request::Fill(definition),
+            _ => Request::Define(definition),
+        };
+        Some(Command { request, ..command.clone() })
     }
 
     /// One branch's state.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::definition::Definition;
 use crate::delta::Event;
 use crate::ids::{BranchKey, Incarnation, Offset, RecordKey, Revision, TableName, Timestamp};
 use crate::module::{IgnoredLeap, RuleSource};
@@ -44,6 +45,13 @@ pub enum Read {
     Log,
     /// The sequences and their counters.
     Sequences,
+    /// Whether the records satisfy a definition.
+    Fit {
+        /// Which is to be taken.
+        definition: Arc<Definition>,
+        /// Whether they may be brought up to it.
+        fill: bool,
+    },
 }
 
 /// How fresh an answer must be (decision 15).
@@ -219,6 +227,34 @@ pub enum Answer {
     Log(LogHead),
     /// For `Read::Sequences`, by table and field.
     Sequences(Vec<SequenceState>),
+    /// For `Read::Fit`.
+    Fit(Fit),
+}
+
+/// Whether records satisfy a definition.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Fit {
+    /// Whether the branch:module has taken it already.
+    pub adopted: bool,
+    /// The first records that do not satisfy it; it is refused if there are any.
+    pub misfits: Vec<Misfit>,
+}
+
+/// One record that does not satisfy a definition.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Misfit {
+    /// Canonical.
+    pub table: String,
+    /// Which record.
+    pub key: RecordKey,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl std::fmt::Display for Misfit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} \"{}\": {}", self.table, self.key, self.problem)
+    }
 }
 
 /// The rows of a query.

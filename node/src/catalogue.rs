@@ -203,7 +203,7 @@ fn changes(source: &str, original: Original) -> Loaded {
     entries.push(entry("patterns", "all", change));
     for (name, source) in original.schemas {
         let source = Arc::new(source);
-        let change = Change::PutSchema { name: name.clone(), source, module: None };
+        let change = Change::PutSchema { name: name.clone(), source, module: None, fill: false };
         entries.push(entry("schema", &name, change));
     }
     Loaded { entries, notes: original.notes }

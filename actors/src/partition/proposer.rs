@@ -124,7 +124,7 @@ pub(crate) fn rough_bytes(command: &Command) -> usize {
         model::Request::Write(write) => {
             write.verbs.iter().map(|verb| 64 + 48 * verb.record.len()).sum()
         }
-        model::Request::Define(_) | model::Request::Seed(_) => 64 * 1024,
+        model::Request::Define(_) | model::Request::Fill(_) | model::Request::Seed(_) => 64 * 1024,
         model::Request::Reserve(_) => 128,
         model::Request::SetSequence(_) => 1024,
         model::Request::SaveOrder(order) => {

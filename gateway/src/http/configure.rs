@@ -151,7 +151,7 @@ async fn add_module(
     changes.make("module", Change::AddModule(Arc::clone(&config))).await?;
     if sent.is_some() {
         let source = Arc::clone(&config.source);
-        let change = Change::PutSchema { name: stored, source, module: None };
+        let change = Change::PutSchema { name: stored, source, module: None, fill: false };
         changes.make("schema", change).await?;
     }
     let shape = Shape {
@@ -203,7 +203,7 @@ async fn add_branch(
     changes.make("branch", Change::AddBranch(Arc::clone(&config))).await?;
     for (name, source) in schemas {
         let step = format!("schema:{name}");
-        changes.make(&step, Change::PutSchema { name, source, module: None }).await?;
+        changes.make(&step, Change::PutSchema { name, source, module: None, fill: false }).await?;
     }
     let BranchConfig { id, label, modules, .. } = &*config;
     json(StatusCode::CREATED, &Shape { branch_id: id, label, modules, warnings })
@@ -253,7 +253,9 @@ async fn give_module(
     changes.make("module", change).await?;
     if let Some(source) = own {
         let name = format!("branch/{branch}/{}", module.id);
-        changes.make("schema", Change::PutSchema { name, source, module: None }).await?;
+        changes
+            .make("schema", Change::PutSchema { name, source, module: None, fill: false })
+            .await?;
     }
     let modules = app.branches.catalogue().modules_of(&branch);
     json(StatusCode::OK, &Shape { branch_id: branch, modules, warnings })

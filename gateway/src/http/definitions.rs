@@ -17,7 +17,8 @@ use serde::Serialize;
 use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, now};
-use crate::http::ask::{Body, Named, branch_exists, path_part};
+use crate::http::adoption::{self, Adoption};
+use crate::http::ask::{Body, Named, Params, branch_exists, path_part};
 use crate::http::changes::Changes;
 use crate::http::configure::configured;
 use crate::http::known;
@@ -32,8 +33,12 @@ pub(crate) fn routes() -> Routes {
     const SHOWN: &str = "{success: flag, path: text, schema: any}";
     const STORED: &str = "{success: flag, path: text, message: text, changed: flag, \
                           warnings?: [text]}";
-    const REFUSES: [Problem; 3] =
-        [Problem::MissingSchema, Problem::InvalidDefinition, Problem::CatalogueFull];
+    const REFUSES: [Problem; 4] = [
+        Problem::MissingSchema,
+        Problem::InvalidDefinition,
+        Problem::RecordsDoNotFit,
+        Problem::CatalogueFull,
+    ];
     let mut routes = Routes::of("Configuration").path("/api/schemas").get(
         list,
         op("The stored definitions").answers(200, "{global: [text], branches: {*: [text]}}"),
@@ -55,6 +60,7 @@ pub(crate) fn routes() -> Routes {
                         "A module follows what is stored for the whole cluster as `<id>` or \
                          `<id>_schema`. What is stored for a branch is only kept.",
                     )
+                    .query("fill", "text", "`defaults`: stored records are brought up to it")
                     .body("{schema: any}")
                     .answers(200, STORED)
                     .writes()
@@ -172,6 +178,7 @@ async fn store(
     State(app): State<App>,
     place: Place,
     named: Named,
+    params: Params,
     body: Body,
 ) -> Result<Response, ApiError> {
     #[derive(Serialize)]
@@ -205,6 +212,11 @@ async fn store(
             Some(Arc::new(made.config))
         }
     };
+    let fill = adoption::fill(&params)?;
+    let adoption = match &module {
+        Some(module) => Some(Adoption::check(&app, module, fill).await?),
+        None => None,
+    };
     let is_stored = catalogue.schemas.get(&place.name).is_some_and(|stored| *stored == source);
     let changed = !is_stored || module != old;
     let message = match &module {
@@ -214,7 +226,10 @@ async fn store(
     };
     let changes = Changes::of(&app, &named, &place.name, &body)?;
     let name = place.name.clone();
-    changes.make("schema", Change::PutSchema { name, source, module }).await?;
+    changes.make("schema", Change::PutSchema { name, source, module, fill }).await?;
+    if let Some(adoption) = adoption {
+        warnings.extend(adoption.taken(&app).await);
+    }
     let (path, message) = (place.file.as_str(), message.as_str());
     json(StatusCode::OK, &Shape { success: true, path, message, changed, warnings })
 }

@@ -15,6 +15,7 @@ use serde::{Serialize, Serializer};
 use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::gateway::App;
+use crate::http::adoption;
 use crate::http::ask::{Params, branch_exists};
 use crate::http::branches::DEFAULT_BRANCH;
 use crate::http::openapi::op;
@@ -37,6 +38,11 @@ pub(crate) fn routes() -> Routes {
                 200,
                 "{modules: [{id: text, label: text, description: text, tables: [text]}]}",
             ),
+        )
+        .path("/api/definition-schema")
+        .get(
+            definition_schema,
+            op("The JSON Schema of definitions in the native format").answers(200, "object"),
         )
         .path("/api/schema")
         .get(
@@ -71,6 +77,13 @@ async fn modules(State(app): State<App>, principal: Principal) -> Result<Respons
         tables: &module.tables,
     });
     json(StatusCode::OK, &Shape { modules: modules.collect() })
+}
+
+/// For editors, and for whoever writes definitions by program.
+async fn definition_schema(principal: Principal) -> Result<Response, ApiError> {
+    authorize(&principal, &Access::cluster(Intent::Read))?;
+    let schema: &'static [u8] = include_bytes!("definition_schema.json");
+    Ok(written(StatusCode::OK, schema.into()))
 }
 
 /// What is asked of each module.
@@ -194,6 +207,12 @@ async fn schema(
         }
         if include.schema {
             shape.warnings.extend(of_definition(&config));
+        }
+        // Only where one branch is asked about: whether it follows is found by looking at its records.
+        if named.is_some() && catalogue.modules_of(&shape.branch_id).contains(&config.id) {
+            let key = BranchKey::new(shape.branch_id.clone(), config.id.clone());
+            let said = adoption::standing(&app, &key).await;
+            shape.warnings.extend(said.map(|said| Warning::new(module_id.clone(), said)));
         }
         shape.modules.push(Shown { branch: shape.branch_id.clone(), config, include, live });
     }

@@ -16,7 +16,8 @@ use serde::Serialize;
 use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::gateway::App;
-use crate::http::ask::{Body, Named, path_part};
+use crate::http::adoption::{self, Adoption};
+use crate::http::ask::{Body, Named, Params, path_part};
 use crate::http::changes::Changes;
 use crate::http::configure::{configured, rules};
 use crate::http::known;
@@ -35,11 +36,12 @@ pub(crate) fn routes() -> Routes {
         change,
         op("Change what a module is called and enforces")
             .about("What is not sent stays. All branches of the module follow.")
+            .query("fill", "text", "`defaults`: records are brought up to what is enforced then")
             .body(SETTINGS)
             .answers(200, MODULE)
             .writes()
             .refuses(&[Problem::InvalidName, Problem::ModuleNotFound])
-            .refuses(&[Problem::InvalidDefinition]),
+            .refuses(&[Problem::InvalidDefinition, Problem::RecordsDoNotFit]),
     )
 }
 
@@ -72,6 +74,7 @@ async fn change(
     State(app): State<App>,
     OfCluster { principal, config }: OfCluster,
     named: Named,
+    params: Params,
     body: Body,
 ) -> Result<Response, ApiError> {
     #[derive(Serialize)]
@@ -89,7 +92,9 @@ async fn change(
     authorize(&principal, &Access::cluster(Intent::Write))?;
     let body = body.object()?;
     let (validation, version_rule) = rules(&body)?;
+    let fill = adoption::fill(&params)?;
     let settings = ModuleSettings {
+        fill,
         label: text(&body, &["label"]),
         description: text(&body, &["description"]),
         validation,
@@ -99,11 +104,14 @@ async fn change(
     let mut warnings = known::MODULE_SETTINGS.members(&body, wanted.validation)?;
     // Its definition was read leniently, perhaps: a strict module is asked more of.
     let source = Arc::clone(&wanted.source);
-    warnings.extend(configured(wanted, source, false)?.warnings);
+    let made = configured(wanted, source, false)?;
+    warnings.extend(made.warnings);
+    let adoption = Adoption::check(&app, &Arc::new(made.config), fill).await?;
     let path = format!("/api/modules/{}", config.id);
     let changes = Changes::of(&app, &named, &path, &body)?;
     let change = Change::SetModule { module: config.id.clone(), settings };
     changes.make("settings", change).await?;
+    warnings.extend(adoption.taken(&app).await);
     let catalogue = app.branches.catalogue();
     let config = catalogue.module(&config.id).unwrap_or(&config);
     let shape = Shape {

@@ -381,3 +381,50 @@ async fn seeds_are_kept_and_large_bodies_are_taken_only_where_they_belong() {
     let huge = " ".repeat(33 * 1024 * 1024);
     assert_eq!(rest.post("/api/seeds", &huge).await.code(), (413, "body-too-large"));
 }
+
+#[tokio::test]
+async fn a_definition_records_do_not_satisfy_is_refused_or_filled() {
+    let rest = Rest::new();
+    let old = r#"{"tables":{"staff":{"fields":{"id":{"type":"text","primaryKey":true},"name":{"type":"text"}}}}}"#;
+    let made = rest.post("/api/modules", &format!(r#"{{"id":"hr","schema":{old}}}"#)).await;
+    assert_eq!(made.status, 201, "{}", made.raw);
+    for branch in ["dar", "two"] {
+        let path = format!("/api/branches/{branch}/modules");
+        assert_eq!(rest.post(&path, r#"{"id":"hr"}"#).await.status, 200);
+    }
+    let table = "/api/branches/dar/modules/hr/tables/staff";
+    for id in 0..12 {
+        let record = format!(r#"{{"id":"{id}","name":"Mona"}}"#);
+        assert_eq!(rest.post(table, &record).await.status, 201);
+    }
+    let new = r#"{"schema":{"tables":{"staff":{"fields":{"id":{"type":"text","primaryKey":true},
+        "name":{"type":"text"},"tier":{"type":"text","required":true,"default":"'gold'"}}}}}}"#;
+    let refused = rest.post("/api/schemas/global/hr", new).await;
+    assert_eq!(refused.code(), (409, "records-do-not-fit"), "{}", refused.raw);
+    let records = refused.body.get("details").unwrap().get("records").unwrap();
+    let records = records.as_array().unwrap();
+    assert_eq!(records.len(), 10, "the first ten");
+    for (member, value) in [("branchId", "dar"), ("table", "staff"), ("key", "0")] {
+        assert_eq!(records[0].get(member).and_then(Value::as_str), Some(value));
+    }
+    assert!(!rest.get("/api/schema?module=hr").await.raw.contains("tier"), "nothing changed");
+    let odd = rest.post("/api/schemas/global/hr?fill=nulls", new).await;
+    assert_eq!(odd.code(), (400, "invalid-parameter"));
+
+    let filled = rest.post("/api/schemas/global/hr?fill=defaults", new).await;
+    assert_eq!(filled.status, 200, "{}", filled.raw);
+    assert!(!filled.raw.contains("warnings"), "{}", filled.raw);
+    let rows = rest.get(table).await;
+    assert_eq!(rows.raw.matches(r#""tier":"gold""#).count(), 12, "{}", rows.raw);
+
+    let unique =
+        new.replace(r#""name":{"type":"text"}"#, r#""name":{"type":"text","unique":true}"#);
+    for path in ["/api/schemas/global/hr", "/api/schemas/global/hr?fill=defaults"] {
+        assert_eq!(rest.post(path, &unique).await.code(), (409, "records-do-not-fit"));
+    }
+    let lenient = rest.patch("/api/modules/hr", r#"{"validation":"lenient"}"#).await;
+    assert_eq!(lenient.status, 200, "{}", lenient.raw);
+    rest.post(table, r#"{"id":"odd","name":5}"#).await;
+    let strict = rest.patch("/api/modules/hr", r#"{"validation":"strict"}"#).await;
+    assert_eq!(strict.code(), (409, "records-do-not-fit"), "{}", strict.raw);
+}

@@ -329,6 +329,31 @@ impl Fake {
         outcome
     }
 
+    /// Has every branch there is take its definition, as its leader does.
+    fn follow_catalogue(&self) {
+        let catalogue = self.catalogue();
+        let mut state = self.0.state.lock();
+        let keys: Vec<BranchKey> =
+            state.partition.branches().map(|branch| branch.key().clone()).collect();
+        for key in keys {
+            let Some(wanted) = catalogue.definition(&key) else { continue };
+            let now = state.partition.branch(&key).and_then(Branch::definition);
+            if now.is_some_and(|now| **now == wanted) {
+                continue;
+            }
+            let fills = catalogue.filled.contains(&key.module);
+            let wanted = Arc::new(wanted);
+            let request = if fills { Request::Fill(wanted) } else { Request::Define(wanted) };
+            let name = format!("define-{key}-{}", catalogue.revision);
+            let id = CommandId { session: "system".into(), request: name };
+            let command = Command { id, key, origin: Arc::default(), request };
+            let (stamped, entropy) = (Timestamp(state.at), [9; 16]);
+            let commands = vec![command];
+            let batch = Batch { level: 1, stamped, elapsed_ms: 0, entropy, commands };
+            state.partition.apply(&batch).unwrap();
+        }
+    }
+
     fn branch(&self, key: &BranchKey) -> Result<Branch, RouteError> {
         let state = self.0.state.lock();
         if let Some(branch) = state.partition.branch(key) {
@@ -467,6 +492,7 @@ impl Branches for Fake {
         let mut catalogue = (**self.0.catalogue.borrow()).clone();
         let result = catalogue.apply(&entry).map_err(ChangeError::from);
         self.0.catalogue.send_replace(Arc::new(catalogue));
+        self.follow_catalogue();
         async move { result }.boxed()
     }
 

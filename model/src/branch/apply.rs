@@ -7,13 +7,15 @@ use crate::branch::Branch;
 use crate::command::{Command, Origin, Request, Write};
 use crate::dedup::{Decided, payload_hash};
 use crate::definition::Definition;
-use crate::delta::{Delta, Effect, Event, EventChange, Hash, Part, RecordChange};
+use crate::delta::{Delta, Effect, Event, EventChange, Hash, ModuleAct, Part, RecordChange};
 use crate::entropy::Entropy;
-use crate::ids::{Offset, Revision, Timestamp};
-use crate::module::{Act, Draft, Plan, Relations, Setting, State, define};
+use crate::ids::{Offset, RecordKey, Revision, Timestamp};
+use crate::module::{Act, Draft, Module, Plan, Relations, Setting, State, define, fit};
 use crate::outcome::{Accepted, Outcome, Reserved};
 use crate::partition::Applied;
+use crate::read::{Fit, Misfit};
 use crate::reject::Reject;
+use crate::value::Value;
 
 /// What a batch says about each of its commands.
 #[derive(Debug)]
@@ -109,7 +111,8 @@ impl Branch {
     fn make_room(&mut self, command: &Command, uptime_ms: u64) -> Result<u64, Reject> {
         let Some(definition) = &self.definition else { return Ok(0) };
         let limits = definition.dedup;
-        let leaders = matches!(command.request, Request::Define(_) | Request::Seed(_));
+        let leaders =
+            matches!(command.request, Request::Define(_) | Request::Fill(_) | Request::Seed(_));
         match self.dedup.make_room(&limits, uptime_ms) {
             Ok(displaced) => Ok(displaced),
             Err(_) if leaders => Ok(0),
@@ -126,8 +129,10 @@ impl Branch {
         at: Timestamp,
         entropy: Entropy,
     ) -> Result<Changes, Reject> {
-        if let Request::Define(definition) = &command.request {
-            return self.plan_define(definition, at);
+        match &command.request {
+            Request::Define(definition) => return self.plan_define(definition, None, at),
+            Request::Fill(definition) => return self.plan_define(definition, Some(entropy), at),
+            _ => {}
         }
         let definition = self.definition.as_ref().ok_or(Reject::Undefined)?;
         let setting = Setting {
@@ -162,7 +167,7 @@ impl Branch {
             Request::Reset(reset) => plan.reset(reset)?,
             Request::Replace(replace) => plan.replace_tables(replace)?,
             Request::SetSequence(set) => plan.set_sequence(set)?,
-            Request::Define(_) => unreachable!("planned above"),
+            Request::Define(_) | Request::Fill(_) => unreachable!("planned above"),
         }
         let (state, drafts, act) = plan.finish();
         Ok(Changes { at, state, drafts, act, definition: None, seeded, reserved })
@@ -187,20 +192,93 @@ impl Branch {
         }
     }
 
-    fn plan_define(&self, definition: &Arc<Definition>, at: Timestamp) -> Result<Changes, Reject> {
+    /// What taking a definition changes; with entropy, records are brought up to it first. A branch
+    /// whose records do not satisfy it keeps the one it has.
+    fn plan_define(
+        &self,
+        definition: &Arc<Definition>,
+        fill: Option<Entropy>,
+        at: Timestamp,
+    ) -> Result<Changes, Reject> {
+        let (found, changes) = self.adopted(definition, fill, at)?;
+        if found.is_empty() { Ok(changes) } else { Err(fit::refusal(&found)) }
+    }
+
+    /// The same, and the records that do not satisfy it.
+    fn adopted(
+        &self,
+        definition: &Arc<Definition>,
+        fill: Option<Entropy>,
+        at: Timestamp,
+    ) -> Result<(Vec<Misfit>, Changes), Reject> {
         let relations = Arc::new(Relations::of(definition));
         let mut state = self.state();
+        // Under the new keys and indexes first: a record is filled where it will stand.
         (state.module, state.numbers) =
             define(definition, &relations, state.module, state.numbers, at)?;
-        Ok(Changes {
+        let (mut found, mut act) = (Vec::new(), None);
+        if let Some(old) = &self.definition {
+            if let Some(mut entropy) = fill {
+                act = self.fill((old, definition), &relations, &mut state.module, at, &mut entropy);
+                let numbers = std::mem::take(&mut state.numbers);
+                (state.module, state.numbers) =
+                    define(definition, &relations, state.module, numbers, at)?;
+            }
+            let relations = (&*self.relations, &*relations);
+            found = fit::misfits((old, definition), relations, &state.module);
+        }
+        let changes = Changes {
             at,
             state,
             drafts: Vec::new(),
-            act: None,
+            act,
             definition: Some((Arc::clone(definition), relations)),
             seeded: self.seeded,
             reserved: None,
-        })
+        };
+        Ok((found, changes))
+    }
+
+    /// The act that brings records up to a definition; none where they are.
+    fn fill(
+        &self,
+        definitions: (&Definition, &Definition),
+        relations: &Relations,
+        module: &mut Module,
+        at: Timestamp,
+        entropy: &mut Entropy,
+    ) -> Option<Act> {
+        let id = format!("evt-{}", entropy.uuid4());
+        let context = || {
+            let branch = self.key.branch.clone();
+            fit::Context { branch, at, entropy: Entropy::new(entropy.bytes(), 0) }
+        };
+        let touches = fit::fill(definitions, relations, module, context);
+        let mut tables: Vec<&str> = touches.iter().map(|touch| touch.table.as_str()).collect();
+        tables.dedup();
+        let tables = Value::Array(tables.into_iter().map(Value::from).collect::<Vec<_>>().into());
+        let details = [("tables", tables)].into_iter().collect();
+        let revision = Revision(self.revision.0 + 1);
+        let act = Act { id, act: ModuleAct::Replace, details, touches, revision };
+        (!act.touches.is_empty()).then_some(act)
+    }
+
+    /// Whether the records satisfy a definition, which nothing takes yet.
+    pub(crate) fn fit(&self, definition: &Arc<Definition>, fill: bool) -> Fit {
+        if self.definition.as_ref().is_some_and(|now| now == definition) {
+            return Fit { adopted: true, misfits: Vec::new() };
+        }
+        let entropy = fill.then(|| Entropy::new([0; 16], 0));
+        let misfits = match self.adopted(definition, entropy, self.last_commit_at) {
+            Ok((found, _)) => found,
+            // The key cannot change: that is about a table as a whole.
+            Err(reject) => vec![Misfit {
+                table: String::new(),
+                key: RecordKey("".into()),
+                problem: reject.to_string(),
+            }],
+        };
+        Fit { adopted: false, misfits }
     }
 
     /// Takes a plan over. Cannot fail.

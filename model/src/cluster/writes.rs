@@ -41,7 +41,19 @@ impl Catalogue {
         };
         let config = Arc::new(settings.of(config));
         replace_or_add(&mut self.modules, &config, |module| &module.id);
+        if settings.validation.is_some() {
+            self.set_filled(module, settings.fill);
+        }
         Ok(())
+    }
+
+    /// Says how branches take a module's definition from now on.
+    pub(super) fn set_filled(&mut self, module: &ModuleId, fill: bool) {
+        if fill {
+            self.filled.insert(module.clone());
+        } else {
+            self.filled.remove(module);
+        }
     }
 
     pub(super) fn add_branch(&mut self, branch: &Arc<BranchConfig>) -> Result<(), ChangeRefused> {

@@ -7,6 +7,8 @@
 //! Versions are the caller's: a `version` the schema does not declare is passed over here, by strict
 //! too; one the schema declares is a field like any other.
 
+use std::sync::Arc;
+
 use crate::definition::Validation;
 use crate::entropy::Entropy;
 use crate::ids::{BranchId, Timestamp};
@@ -99,6 +101,31 @@ impl Table {
             }
         }
         Ok(record)
+    }
+
+    /// The record brought up to this table: missing fields get their defaults, values are read as
+    /// their field's type where nothing is lost, and what strict does not know is left out. What
+    /// cannot be brought up stays as it is.
+    pub(crate) fn project_fill(&self, stored: &Object, ctx: &mut InsertContext<'_>) -> Object {
+        let strict = ctx.validation == Validation::Strict;
+        let mut record = Object::with_capacity(stored.len() + self.fields.len());
+        for field in &self.fields {
+            let had = stored.get(&field.name).cloned().or_else(|| self.sent_value(stored, field));
+            let value = match had {
+                Some(value) if value.is_null() && (field.nullable || !strict) => Some(value),
+                Some(value) if !value.is_null() => Some(field.of_kind(&value).unwrap_or(value)),
+                Some(_) | None => self.default_of(field, ctx).ok(),
+            };
+            if let Some(value) = value {
+                record.push(field.name.clone(), value);
+            }
+        }
+        for (name, value) in stored.iter().filter(|(name, _)| !strict || &***name == "version") {
+            if record.get(name).is_none() {
+                record.push(Arc::clone(name), value.clone());
+            }
+        }
+        record
     }
 
     fn refuse_unknown(&self, sent: &Object) -> Result<(), Reject> {

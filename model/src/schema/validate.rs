@@ -40,7 +40,8 @@ impl Field {
         }
     }
 
-    fn of_kind(&self, value: &Value) -> Result<Value, String> {
+    /// A value as this kind of field stores it, if it is one, whatever else the field asks.
+    pub(super) fn of_kind(&self, value: &Value) -> Result<Value, String> {
         match self.kind {
             Kind::String => text(value).map(|_| value.clone()),
             Kind::Integer => self.integer(value),

@@ -1,0 +1,172 @@
+//! Adoption: whether the records of a module's branches satisfy what it is to become, asked before the
+//! catalogue takes the change, and whether every branch took it, asked after.
+//!
+//! Promise: a definition that records do not satisfy changes nothing, and the first of them are named. A
+//! record written between the question and the change keeps its branch on the old definition, which is
+//! told; it never makes two replicas differ, for the branch itself decides.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream;
+use model::{
+    Answer, BranchId, BranchKey, Catalogue, Definition, Fit, ModuleConfig, ModuleId, Read,
+    ReadLevel, Value,
+};
+
+use crate::error::{ApiError, Problem};
+use crate::gateway::{App, unasked};
+use crate::http::ask::Params;
+use crate::limits::{ADOPTION_WAIT, HEADS_AT_ONCE, MISFITS_SHOWN};
+
+/// How soon a branch is asked again whether it took a definition.
+const ASK_EVERY: Duration = Duration::from_millis(25);
+
+/// What a module is to become, and the branches that hold it.
+pub(crate) struct Adoption {
+    branches: Vec<(BranchKey, Arc<Definition>)>,
+    fill: bool,
+}
+
+/// Whether records may be brought up to a definition: `?fill=defaults`.
+pub(crate) fn fill(params: &Params) -> Result<bool, ApiError> {
+    match params.first(&["fill"]) {
+        None => Ok(false),
+        Some("defaults") => Ok(true),
+        Some(other) => {
+            let message = format!("fill must be defaults, but was {other:?}");
+            let refused = ApiError::new(Problem::InvalidParameter, message);
+            Err(refused.details([("parameter", "fill".into())]))
+        }
+    }
+}
+
+impl Adoption {
+    /// Asks every branch of the module whether its records satisfy what it is to become.
+    ///
+    /// # Errors
+    /// `records-do-not-fit` naming the first records that do not; or that a branch could not be asked.
+    pub(crate) async fn check(
+        app: &App,
+        module: &Arc<ModuleConfig>,
+        fill: bool,
+    ) -> Result<Self, ApiError> {
+        let mut wanted = (*app.branches.catalogue()).clone();
+        if let Some(old) = wanted.modules.iter_mut().find(|old| old.id == module.id) {
+            *old = Arc::clone(module);
+        }
+        let branches = holders(app, &wanted, &module.id).await;
+        let adoption = Self { branches, fill };
+        let mut shown: Vec<Value> = Vec::new();
+        for (key, fit) in adoption.ask(app, ReadLevel::Linearizable).await? {
+            for misfit in fit.misfits {
+                let record = [
+                    ("branchId", Value::from(key.branch.as_str())),
+                    ("table", misfit.table.into()),
+                    ("key", misfit.key.as_str().into()),
+                    ("problem", misfit.problem.into()),
+                ];
+                shown.push(Value::Object(record.into_iter().collect()));
+            }
+        }
+        if shown.is_empty() {
+            return Ok(adoption);
+        }
+        shown.truncate(MISFITS_SHOWN);
+        let remedy = if fill {
+            "defaults do not bring them up to it; change these records first"
+        } else {
+            "change these records, or send ?fill=defaults to bring them up to it"
+        };
+        let message = format!(
+            "stored records of module {:?} do not satisfy this; {remedy}",
+            module.id.as_str()
+        );
+        Err(ApiError::new(Problem::RecordsDoNotFit, message).details([
+            ("code", "records-do-not-fit".into()),
+            ("moduleId", module.id.as_str().into()),
+            ("records", Value::Array(shown.into())),
+        ]))
+    }
+
+    /// Waits until every branch took the change; what is said of those that did not.
+    pub(crate) async fn taken(&self, app: &App) -> Vec<String> {
+        let until = tokio::time::Instant::now() + ADOPTION_WAIT;
+        loop {
+            let asked = self.ask(app, ReadLevel::Linearizable).await;
+            let late: Vec<(BranchKey, Fit)> = match asked {
+                Ok(asked) => asked.into_iter().filter(|(_, fit)| !fit.adopted).collect(),
+                Err(error) => {
+                    return vec![format!("not all branches could be asked: {}", error.message())];
+                }
+            };
+            if late.is_empty() {
+                return Vec::new();
+            }
+            if tokio::time::Instant::now() >= until {
+                return late.iter().map(|(key, fit)| kept(key, fit)).collect();
+            }
+            tokio::time::sleep(ASK_EVERY).await;
+        }
+    }
+
+    async fn ask(&self, app: &App, level: ReadLevel) -> Result<Vec<(BranchKey, Fit)>, ApiError> {
+        let asked = self.branches.iter().map(|(key, definition)| {
+            let read = Read::Fit { definition: Arc::clone(definition), fill: self.fill };
+            let (app, key) = (App::clone(app), key.clone());
+            async move {
+                match app.branches.read(key.clone(), read, level).await? {
+                    Answer::Fit(fit) => Ok((key, fit)),
+                    other => Err(unasked(&other)),
+                }
+            }
+        });
+        let answers: Vec<Result<_, ApiError>> =
+            stream::iter(asked).buffered(HEADS_AT_ONCE).collect().await;
+        answers.into_iter().collect()
+    }
+}
+
+/// The branches that hold a module: configured ones, and those that were written to.
+async fn holders(
+    app: &App,
+    wanted: &Catalogue,
+    module: &ModuleId,
+) -> Vec<(BranchKey, Arc<Definition>)> {
+    let mut keys: Vec<BranchKey> =
+        wanted.configured().filter(|key| key.module == *module).collect();
+    let status = app.branches.status().await;
+    let written = status.branches.iter().filter(|status| status.revision.is_some());
+    for status in written.filter(|status| status.module == module.as_str()) {
+        let Ok(branch) = BranchId::parse(&status.branch) else { continue };
+        let key = BranchKey::new(branch, module.clone());
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    let of = |key: BranchKey| Some((key.clone(), Arc::new(wanted.definition(&key)?)));
+    keys.into_iter().filter_map(of).collect()
+}
+
+/// What is said of a branch that keeps an old definition.
+fn kept(key: &BranchKey, fit: &Fit) -> String {
+    let why = match fit.misfits.first() {
+        Some(misfit) => format!("a record does not satisfy the new one: {misfit}"),
+        None => "it has not taken the new one yet".to_owned(),
+    };
+    format!("branch \"{}\" keeps the definition it had: {why}", key.branch)
+}
+
+/// What is said of a branch whose records do not let it take its module's definition; nothing of one
+/// that cannot be asked now.
+pub(crate) async fn standing(app: &App, key: &BranchKey) -> Option<String> {
+    let catalogue = app.branches.catalogue();
+    let definition = Arc::new(catalogue.definition(key)?);
+    let fill = catalogue.filled.contains(&key.module);
+    let read = Read::Fit { definition, fill };
+    match app.branches.read(key.clone(), read, ReadLevel::Stale).await {
+        Ok(Answer::Fit(fit)) if !fit.adopted && !fit.misfits.is_empty() => Some(kept(key, &fit)),
+        Ok(_) | Err(_) => None,
+    }
+}

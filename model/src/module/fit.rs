@@ -1,0 +1,349 @@
+//! Fit: whether stored records satisfy a definition, and what brings them up to it.
+//!
+//! Only what the new definition asks for and the old one did not is looked at: what broke a rule
+//! before stays until somebody changes it. A field that may be null and has no default is satisfied by
+//! its absence. Filling gives missing fields their defaults, reads values as their new type where
+//! nothing is lost by it, and leaves out fields that a strict definition no longer has; whatever
+//! else does not fit is never changed, so that a definition is refused rather than data guessed.
+
+use std::sync::Arc;
+
+use crate::definition::{Definition, Validation};
+use crate::ids::RecordKey;
+use crate::module::Module;
+use crate::module::act::Touch;
+use crate::module::index::{value_text, values_text};
+use crate::module::relations::{Link, Relations};
+use crate::module::version::{Lock, stored};
+use crate::read::Misfit;
+use crate::reject::Reject;
+use crate::schema::{Default, InsertContext, Table};
+use crate::value::{Object, Value};
+
+/// Records named where a definition is refused.
+pub(crate) const MISFITS_SHOWN: usize = 10;
+
+/// The first records that satisfied the old definition and do not satisfy the new one. `module` holds
+/// them under the new one's keys and indexes.
+pub(crate) fn misfits(
+    (old, new): (&Definition, &Definition),
+    (was, relations): (&Relations, &Relations),
+    module: &Module,
+) -> Vec<Misfit> {
+    let mut found = Vec::new();
+    for table in &new.schema.tables {
+        let Some(rows) = module.rows(&table.name) else { continue };
+        let before = old.schema.table(table.name.as_str());
+        for (_, row) in rows.iter() {
+            let mut problems = problems(table, &row.record, new.validation);
+            if let Some(before) = before.filter(|_| !problems.is_empty()) {
+                let known = self::problems(before, &row.record, old.validation);
+                problems.retain(|problem| !known.contains(problem));
+            }
+            let between = between((was, relations), module, table, (&row.key, &row.record));
+            for problem in problems.into_iter().chain(between) {
+                found.push(Misfit { table: table.name.to_string(), key: row.key.clone(), problem });
+                if found.len() == MISFITS_SHOWN {
+                    return found;
+                }
+            }
+        }
+    }
+    found
+}
+
+/// What of one record a definition's table does not allow.
+fn problems(table: &Table, record: &Object, validation: Validation) -> Vec<String> {
+    let mut problems = Vec::new();
+    for field in &table.fields {
+        match (record.get(&field.name), validation) {
+            (None, _) => {
+                let no_default = matches!(&field.default, None | Some(Default::Value(Value::Null)));
+                if &*field.name != "version" && !(field.nullable && no_default) {
+                    problems.push(format!("{} is missing", field.name));
+                }
+            }
+            (Some(value), Validation::Strict) => {
+                if let Err(reject) = field.validate(table.name.as_str(), value) {
+                    problems.push(reject.to_string());
+                }
+            }
+            (Some(value), Validation::Lenient) => {
+                if field.coerce(value) != *value {
+                    let shown = Reject::show(value);
+                    problems.push(format!("{} is not of its type, but {shown}", field.name));
+                }
+            }
+        }
+    }
+    if validation == Validation::Strict {
+        for (name, _) in record.iter() {
+            if &**name != "version" && !table.fields.iter().any(|field| field.name == *name) {
+                problems.push(format!("{name} is no field of this table"));
+            }
+        }
+    }
+    problems
+}
+
+/// What of one record a new rule between records does not allow.
+fn between(
+    (was, relations): (&Relations, &Relations),
+    module: &Module,
+    table: &Table,
+    (key, record): (&RecordKey, &Object),
+) -> Vec<String> {
+    let mut problems = Vec::new();
+    let (Some(rules), Some(rows)) = (relations.table(&table.name), module.rows(&table.name)) else {
+        return problems;
+    };
+    let (indexes, old_indexes) = (relations.indexes(&table.name), was.indexes(&table.name));
+    let old = was.table(&table.name);
+    for &place in &rules.unique {
+        let fields = &indexes[place];
+        let held = old.is_some_and(|old| old.unique.iter().any(|at| old_indexes[*at] == *fields));
+        let text = values_text(record, fields).filter(|_| !held);
+        let other = text.and_then(|text| rows.index_at(place)?.find(&text, Some(key)).cloned());
+        if let Some(other) = other {
+            let fields = fields.join(", ");
+            problems.push(format!("{fields} is not unique: record \"{other}\" has the same"));
+        }
+    }
+    for link in &rules.outgoing {
+        let same = |held: &Link| {
+            held.near_field == link.near_field
+                && held.far == link.far
+                && held.far_field == link.far_field
+        };
+        let held = old.is_some_and(|old| old.outgoing.iter().any(same));
+        let value = record.get(&link.near_field).filter(|_| !held);
+        if let Some(text) = value.and_then(value_text)
+            && !points_somewhere(link, module, &text.as_str().into())
+        {
+            problems.push(format!(
+                "{} = \"{text}\" points at no record of {}",
+                link.near_field, link.far
+            ));
+        }
+    }
+    problems
+}
+
+fn points_somewhere(link: &Link, module: &Module, text: &Arc<str>) -> bool {
+    let Some(far) = module.rows(&link.far) else { return false };
+    match link.far_index {
+        None => far.get(&RecordKey(Arc::clone(text))).is_some(),
+        Some(place) => far.index_at(place).is_some_and(|index| index.find(text, None).is_some()),
+    }
+}
+
+/// Brings every record that lacks something up to a definition; what was changed, in order.
+pub(crate) fn fill(
+    (old, new): (&Definition, &Definition),
+    relations: &Relations,
+    module: &mut Module,
+    mut context: impl FnMut() -> crate::module::fit::Context,
+) -> Vec<Touch> {
+    let mut touches = Vec::new();
+    for table in &new.schema.tables {
+        let Some(rows) = module.rows(&table.name).cloned() else { continue };
+        let (lock, was) = (Lock::of(new, table), old.schema.table(table.name.as_str()));
+        for (_, row) in rows.iter() {
+            let problems = problems(table, &row.record, new.validation);
+            let known = was.map(|was| self::problems(was, &row.record, old.validation));
+            let known = known.unwrap_or_default();
+            if problems.iter().all(|problem| known.contains(problem)) {
+                continue;
+            }
+            let mut context = context();
+            let mut ctx = InsertContext {
+                validation: new.validation,
+                branch: &context.branch,
+                client: None,
+                at: context.at,
+                entropy: &mut context.entropy,
+            };
+            let mut record = table.project_fill(&row.record, &mut ctx);
+            if record == *row.record {
+                continue;
+            }
+            lock.set(&mut record, stored(&row.record) + 1);
+            let (before, after) = (Arc::clone(&row.record), Arc::new(record));
+            module.put(&table.name, row.key.clone(), Arc::clone(&after), relations);
+            touches.push(Touch {
+                table: table.name.clone(),
+                key: row.key.clone(),
+                before: Some(before),
+                after: Some(after),
+            });
+        }
+    }
+    touches
+}
+
+/// What a default may draw on.
+pub(crate) struct Context {
+    pub(crate) branch: crate::ids::BranchId,
+    pub(crate) at: crate::ids::Timestamp,
+    pub(crate) entropy: crate::entropy::Entropy,
+}
+
+/// How a definition is refused whose records do not fit.
+pub(crate) fn refusal(found: &[Misfit]) -> Reject {
+    let shown: Vec<String> = found.iter().map(ToString::to_string).collect();
+    Reject::BadDefinition {
+        code: "records-do-not-fit".to_owned(),
+        message: format!("stored records do not satisfy this definition: {}", shown.join("; ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::Request;
+    use crate::definition::{Definition, Validation};
+    use crate::outcome::Accepted;
+    use crate::read::{Answer, Read};
+    use crate::reject::Reject;
+    use crate::schema::Schema;
+    use crate::testing::Shop;
+    use crate::value::Value;
+
+    const OLD: &str = r#"{"tables":{
+        "staff":{"fields":{"id":{"type":"text","primaryKey":true},"name":{"type":"text"},
+            "phone":{"type":"text"},"room":{"type":"text"}}},
+        "rooms":{"fields":{"id":{"type":"text","primaryKey":true}}}}}"#;
+
+    fn schema(doc: &str) -> Arc<Schema> {
+        let doc = Value::from_json(doc.as_bytes()).unwrap();
+        Arc::new(Schema::from_definition("pos", &doc).unwrap())
+    }
+
+    fn shop(validation: Validation) -> Shop {
+        let mut shop = match validation {
+            Validation::Strict => Shop::strict(),
+            Validation::Lenient => Shop::lenient(),
+        };
+        shop.redefine(|definition| definition.schema = schema(OLD)).unwrap();
+        for id in 0..12 {
+            let record = format!(r#"{{"id":"{id}","name":"Mona","phone":"5","room":"r"}}"#);
+            shop.insert("staff", &record).unwrap();
+        }
+        shop
+    }
+
+    /// The old table with one field changed or added, or one of its members.
+    fn changed(field: &str, more: &str) -> Arc<Schema> {
+        let mut fields = String::new();
+        for old in ["id", "name", "phone", "room"] {
+            if !field.starts_with(&format!("\"{old}\"")) && !field.contains(&format!("-{old}")) {
+                let key = if old == "id" { r#","primaryKey":true"# } else { "" };
+                fields.push_str(&format!(r#""{old}":{{"type":"text"{key}}},"#));
+            }
+        }
+        let field = field.split(" -").next().unwrap();
+        schema(&format!(
+            r#"{{"tables":{{"staff":{{"fields":{{{fields}{field}}}{more}}},
+            "rooms":{{"fields":{{"id":{{"type":"text","primaryKey":true}}}}}}}}}}"#
+        ))
+    }
+
+    fn take(shop: &mut Shop, new: Arc<Schema>, fill: bool) -> Result<Accepted, Reject> {
+        let mut definition: Definition = (**shop.branch().definition().unwrap()).clone();
+        definition.schema = new;
+        let definition = Arc::new(definition);
+        let read = Read::Fit { definition: Arc::clone(&definition), fill };
+        let Ok(Answer::Fit(fit)) = shop.branch().read(&read) else { panic!("an answer") };
+        let request = if fill { Request::Fill(definition) } else { Request::Define(definition) };
+        let taken = shop.run(request);
+        assert_eq!(fit.misfits.is_empty(), taken.is_ok(), "the look and the command agree");
+        taken
+    }
+
+    #[test]
+    fn records_that_do_not_satisfy_a_definition_refuse_it() {
+        for (field, more, problem) in [
+            (r#""tier":{"type":"text","default":"'gold'"}"#, "", "tier is missing"),
+            (r#""mobile":{"type":"text","nullable":false} -phone"#, "", "mobile is missing"),
+            (r#""name":{"type":"text","maxLength":3}"#, "", "must be at most 3 characters"),
+            (r#""name":{"type":"text","enum":["Ali"]}"#, "", "must be one of"),
+            (r#""name":{"type":"integer"}"#, "", "must be a whole number"),
+            (r#""name":{"type":"text","unique":true}"#, "", "name is not unique"),
+            (
+                r#""room":{"type":"text","references":"rooms(id)"}"#,
+                "",
+                "points at no record of rooms",
+            ),
+            (
+                r#""name":{"type":"text"}"#,
+                r#","indexes":[{"columns":["name","room"],"unique":true}]"#,
+                "name, room is not unique",
+            ),
+        ] {
+            let mut shop = shop(Validation::Strict);
+            let before = shop.rows("staff");
+            let refused = take(&mut shop, changed(field, more), false).unwrap_err();
+            assert_eq!(refused.code(), "records-do-not-fit", "{field}: {refused}");
+            assert!(refused.to_string().contains(problem), "{field}: {refused}");
+            assert_eq!(shop.rows("staff"), before);
+            shop.insert("staff", r#"{"id":"new","name":"Omar","phone":"6","room":"r"}"#).unwrap();
+        }
+    }
+
+    #[test]
+    fn filling_brings_records_up_to_a_definition_and_tells_it() {
+        for validation in [Validation::Strict, Validation::Lenient] {
+            let mut shop = shop(validation);
+            let new = changed(r#""tier":{"type":"text","default":"'gold'"}"#, "");
+            assert!(take(&mut shop, Arc::clone(&new), false).is_err());
+            let taken = take(&mut shop, new, true).unwrap();
+            assert_eq!(taken.delta.events.len(), 1, "one event tells of all");
+            assert!(shop.rows("staff").iter().all(|row| row.contains(r#""tier":"gold""#)));
+            let rows = shop.rows("staff");
+            let version = r#""version":2"#;
+            let is_strict = validation == Validation::Strict;
+            assert!(rows.iter().all(|row| row.contains(version) == is_strict), "{rows:?}");
+        }
+    }
+
+    #[test]
+    fn a_renamed_column_is_filled_from_its_old_name() {
+        let mut shop = shop(Validation::Strict);
+        let field = r#""mobile":{"type":"text","columnName":"phone","nullable":false} -phone"#;
+        let new = changed(field, "");
+        assert!(take(&mut shop, Arc::clone(&new), false).is_err());
+        take(&mut shop, new, true).unwrap();
+        let rows = shop.rows("staff");
+        assert!(rows[0].contains(r#""mobile":"5""#) && !rows[0].contains("phone"), "{rows:?}");
+    }
+
+    #[test]
+    fn filling_guesses_nothing() {
+        for field in [
+            r#""name":{"type":"text","maxLength":3}"#,
+            r#""name":{"type":"text","unique":true}"#,
+            r#""must":{"type":"integer","nullable":false}"#,
+            r#""name":{"type":"integer"}"#,
+        ] {
+            let mut shop = shop(Validation::Strict);
+            let before = shop.rows("staff");
+            assert!(take(&mut shop, changed(field, ""), true).is_err(), "{field}");
+            assert_eq!(shop.rows("staff"), before);
+        }
+        let mut shop = shop(Validation::Strict);
+        take(&mut shop, changed(r#""phone":{"type":"integer"}"#, ""), true).unwrap();
+        take(&mut shop, changed(r#""phone":{"type":"integer"},"note":{"type":"text"}"#, ""), false)
+            .unwrap();
+    }
+
+    #[test]
+    fn a_module_that_becomes_strict_asks_more_of_its_records() {
+        let mut shop = shop(Validation::Lenient);
+        shop.insert("staff", r#"{"id":"x","name":5}"#).unwrap();
+        let refused = shop.redefine(|definition| definition.validation = Validation::Strict);
+        assert_eq!(refused.unwrap_err().code(), "records-do-not-fit");
+        shop.merge("staff", r#"{"id":"x","name":"five"}"#).unwrap();
+        shop.redefine(|definition| definition.validation = Validation::Strict).unwrap();
+    }
+}
