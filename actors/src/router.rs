@@ -180,8 +180,8 @@ impl Router {
         Ok(partition)
     }
 
-    /// The same, and a branch or module that is not known here may have been made elsewhere a moment ago:
-    /// it is denied only by what the cluster has agreed on.
+    /// The same, and a branch or module that is not known here may have been made elsewhere a
+    /// moment ago: it is denied only by what the cluster has agreed on.
     pub(crate) async fn find(&self, key: &BranchKey) -> Result<PartitionId, RouteError> {
         match self.locate(key) {
             Err(RouteError::UnknownModule(_) | RouteError::UnknownBranch(_)) => {

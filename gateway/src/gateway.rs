@@ -209,6 +209,7 @@ pub(crate) fn unasked(answer: &Answer) -> ApiError {
         Answer::History(_) => "the history",
         Answer::Log(_) => "the log's head",
         Answer::Sequences(_) => "sequences",
+        Answer::Fit(_) => "whether records fit",
     };
     tracing::error!(what, "a read was answered with something else");
     ApiError::new(Problem::Defect, "the read was answered with something else")

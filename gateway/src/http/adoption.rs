@@ -1,15 +1,15 @@
-//! Adoption: whether the records of a module's branches satisfy what it is to become, asked before the
-//! catalogue takes the change, and whether every branch took it, asked after.
+//! Adoption: whether the records of a module's branches satisfy what it is to become, asked before
+//! the catalogue takes the change, and whether every branch took it, asked after.
 //!
-//! Promise: a definition that records do not satisfy changes nothing, and the first of them are named. A
-//! record written between the question and the change keeps its branch on the old definition, which is
-//! told; it never makes two replicas differ, for the branch itself decides.
+//! Promise: a definition that records do not satisfy changes nothing, and the first of them are
+//! named. A record written between the question and the change keeps its branch on the old
+//! definition, which is told; it never makes two replicas differ, for the branch itself decides.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
-use futures::stream;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _, stream};
 use model::{
     Answer, BranchId, BranchKey, Catalogue, Definition, Fit, ModuleConfig, ModuleId, Read,
     ReadLevel, Value,
@@ -46,7 +46,8 @@ impl Adoption {
     /// Asks every branch of the module whether its records satisfy what it is to become.
     ///
     /// # Errors
-    /// `records-do-not-fit` naming the first records that do not; or that a branch could not be asked.
+    /// `records-do-not-fit` naming the first records that do not; or that a branch could not be
+    /// asked.
     pub(crate) async fn check(
         app: &App,
         module: &Arc<ModuleConfig>,
@@ -112,16 +113,18 @@ impl Adoption {
     }
 
     async fn ask(&self, app: &App, level: ReadLevel) -> Result<Vec<(BranchKey, Fit)>, ApiError> {
-        let asked = self.branches.iter().map(|(key, definition)| {
+        let mut asked: Vec<BoxFuture<'static, Result<(BranchKey, Fit), ApiError>>> = Vec::new();
+        for (key, definition) in &self.branches {
             let read = Read::Fit { definition: Arc::clone(definition), fill: self.fill };
             let (app, key) = (App::clone(app), key.clone());
-            async move {
+            let ask = async move {
                 match app.branches.read(key.clone(), read, level).await? {
                     Answer::Fit(fit) => Ok((key, fit)),
                     other => Err(unasked(&other)),
                 }
-            }
-        });
+            };
+            asked.push(ask.boxed());
+        }
         let answers: Vec<Result<_, ApiError>> =
             stream::iter(asked).buffered(HEADS_AT_ONCE).collect().await;
         answers.into_iter().collect()
@@ -158,8 +161,8 @@ fn kept(key: &BranchKey, fit: &Fit) -> String {
     format!("branch \"{}\" keeps the definition it had: {why}", key.branch)
 }
 
-/// What is said of a branch whose records do not let it take its module's definition; nothing of one
-/// that cannot be asked now.
+/// What is said of a branch whose records do not let it take its module's definition; nothing of
+/// one that cannot be asked now.
 pub(crate) async fn standing(app: &App, key: &BranchKey) -> Option<String> {
     let catalogue = app.branches.catalogue();
     let definition = Arc::new(catalogue.definition(key)?);

@@ -308,7 +308,8 @@ pub(crate) struct Configured {
 /// the tables were named with it, each must be defined; else those that no longer are go.
 ///
 /// # Errors
-/// `invalid-definition`: there are no tables in it, or, in a strict module, anything is wrong with it.
+/// `invalid-definition`: there are no tables in it, or, in a strict module, anything is wrong with
+/// it.
 pub(crate) fn configured(
     mut module: ModuleConfig,
     source: Arc<Value>,

@@ -2,7 +2,8 @@
 //! over in silence.
 //!
 //! Promise: what a strict module's request says beyond its row here is 400 and names what is known;
-//! a lenient module's request is answered with `warnings` besides. A new member is added to its row.
+//! a lenient module's request is answered with `warnings` besides. A new member is added to its
+//! row.
 
 use model::{Object, Validation, Value};
 

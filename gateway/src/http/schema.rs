@@ -208,7 +208,8 @@ async fn schema(
         if include.schema {
             shape.warnings.extend(of_definition(&config));
         }
-        // Only where one branch is asked about: whether it follows is found by looking at its records.
+        // Only where one branch is asked about: whether it follows is found by looking at its
+        // records.
         if named.is_some() && catalogue.modules_of(&shape.branch_id).contains(&config.id) {
             let key = BranchKey::new(shape.branch_id.clone(), config.id.clone());
             let said = adoption::standing(&app, &key).await;

@@ -1,5 +1,5 @@
-//! Stories of `docs/definitions.md`: every example in it is read, by the store and by the JSON Schema
-//! that editors get, and both say the same.
+//! Stories of `docs/definitions.md`: every example in it is read, by the store and by the JSON
+//! Schema that editors get, and both say the same.
 
 use model::{Schema, Value};
 

@@ -1,10 +1,11 @@
 //! Fit: whether stored records satisfy a definition, and what brings them up to it.
 //!
 //! Only what the new definition asks for and the old one did not is looked at: what broke a rule
-//! before stays until somebody changes it. A field that may be null and has no default is satisfied by
-//! its absence. Filling gives missing fields their defaults, reads values as their new type where
-//! nothing is lost by it, and leaves out fields that a strict definition no longer has; whatever
-//! else does not fit is never changed, so that a definition is refused rather than data guessed.
+//! before stays until somebody changes it. A field that may be null and has no default is satisfied
+//! by its absence. Filling gives missing fields their defaults, reads values as their new type
+//! where nothing is lost by it, and leaves out fields that a strict definition no longer has;
+//! whatever else does not fit is never changed, so that a definition is refused rather than data
+//! guessed.
 
 use std::sync::Arc;
 
@@ -23,8 +24,8 @@ use crate::value::{Object, Value};
 /// Records named where a definition is refused.
 pub(crate) const MISFITS_SHOWN: usize = 10;
 
-/// The first records that satisfied the old definition and do not satisfy the new one. `module` holds
-/// them under the new one's keys and indexes.
+/// The first records that satisfied the old definition and do not satisfy the new one. `module`
+/// holds them under the new one's keys and indexes.
 pub(crate) fn misfits(
     (old, new): (&Definition, &Definition),
     (was, relations): (&Relations, &Relations),

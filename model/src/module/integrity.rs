@@ -229,12 +229,12 @@ mod tests {
 
     #[test]
     fn what_was_wrong_before_the_rule_stays_until_it_is_touched() {
-        let mut shop = Shop::lenient();
-        shop.insert("dishes", r#"{"id":"1","code":"tea"}"#).unwrap();
-        shop.insert("dishes", r#"{"id":"2","code":"tea"}"#).unwrap();
-        shop.insert("order_line", r#"{"id":"l","orderId":"ghost"}"#).unwrap();
-        shop.redefine(|definition| definition.validation = crate::Validation::Strict).unwrap();
-        shop.merge("order_line", r#"{"id":"l","n":2,"version":2}"#).unwrap();
+        // A seed is taken as it is.
+        let mut shop = Shop::strict();
+        let seed = r#"{"dishes":[{"id":"1","code":"tea"},{"id":"2","code":"tea"}],
+            "order_line":[{"id":"l","orderId":"ghost"}]}"#;
+        shop.seed(seed).unwrap();
+        shop.merge("order_line", r#"{"id":"l","n":2,"version":1}"#).unwrap();
         shop.merge("dishes", r#"{"id":"2","kitchen":"bar"}"#).unwrap();
         shop.delete("dishes", r#"{"id":"1"}"#).unwrap();
         assert!(shop.insert("dishes", r#"{"id":"3","code":"tea"}"#).is_err());

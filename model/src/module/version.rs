@@ -156,7 +156,8 @@ impl Plan<'_> {
             (Some(sent), Some(current), VersionRule::Next) => {
                 sent == current || sent == current + 1
             }
-            // A record of that version was read, and is gone. A new one may say that it is the first.
+            // A record of that version was read, and is gone. A new one may say that it is the
+            // first.
             (Some(sent), None, VersionRule::Read) => sent == 1,
             (Some(_), None, VersionRule::Next) => true,
         };

@@ -2,8 +2,8 @@
 //!
 //! Told apart by shape alone (contract.md 4.1): `{schema: {tables: […]}}`, `{tables: {name:
 //! {fields: {…}}}}`, `{name: {fields: […]}}`, `{tables: [{columns: […]}]}`, and a plain list of
-//! tables, at the top or under `tables`. Of a table or field written twice the last one wins, in the
-//! first one's place.
+//! tables, at the top or under `tables`. Of a table or field written twice the last one wins, in
+//! the first one's place.
 //!
 //! Promise: what is wrong is noted, naming table and field and what would be right, and everything
 //! else loads; whoever asked decides whether notes are warnings (lenient) or a refusal (strict).

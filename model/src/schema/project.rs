@@ -4,8 +4,8 @@
 //! order or spelling (field name or its snake_case twin) was sent. A merge changes only what was
 //! sent, and never the key. Lenient drops what the schema does not know, strict refuses it.
 //!
-//! Versions are the caller's: a `version` the schema does not declare is passed over here, by strict
-//! too; one the schema declares is a field like any other.
+//! Versions are the caller's: a `version` the schema does not declare is passed over here, by
+//! strict too; one the schema declares is a field like any other.
 
 use std::sync::Arc;
 

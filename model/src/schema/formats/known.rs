@@ -1,5 +1,5 @@
-//! Known: the members each part of a definition may have, in one table. What is not in it is told of:
-//! a strict module refuses it, a lenient one loads without it and warns.
+//! Known: the members each part of a definition may have, in one table. What is not in it is told
+//! of: a strict module refuses it, a lenient one loads without it and warns.
 
 use crate::value::Object;
 

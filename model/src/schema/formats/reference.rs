@@ -50,7 +50,8 @@ fn in_object(doc: &Object) -> Option<Reference> {
     })
 }
 
-/// Notes what a strict module does not do: a record that others point at stays, whatever is written.
+/// Notes what a strict module does not do: a record that others point at stays, whatever is
+/// written.
 pub(super) fn note_actions(doc: &Object, notes: &mut Notes) {
     for name in ["onDelete", "onUpdate"] {
         let Some(action) = doc.get(name).and_then(Value::as_str) else { continue };
@@ -63,7 +64,8 @@ pub(super) fn note_actions(doc: &Object, notes: &mut Notes) {
     }
 }
 
-/// Gives every reference its target's canonical table and field names. What points nowhere is noted.
+/// Gives every reference its target's canonical table and field names. What points nowhere is
+/// noted.
 pub(super) fn settle(module: &str, tables: &mut [Table]) -> Vec<Wrong> {
     let known: Vec<Arc<Table>> = tables.iter().cloned().map(Arc::new).collect();
     let mut notes = Vec::new();

@@ -1,9 +1,11 @@
 //! Shape: where in a definition its tables stand, found by what the parts are and not by what they
-//! are called: tables and fields may be named `tables`, `columns`, `fields`, `schema`, `name`, `type`.
+//! are called: tables and fields may be named `tables`, `columns`, `fields`, `schema`, `name`,
+//! `type`.
 //!
 //! A part is taken for a table if it has fields: a list of objects with names, or an object some of
 //! whose members have a type. Where tables stand in two places the definition is refused in words.
-//! Where none is found the likeliest place is read, so that the complaint names what is wrong there.
+//! Where none is found the likeliest place is read, so that the complaint names what is wrong
+//! there.
 
 use crate::reject::Reject;
 use crate::schema::formats::{Wrong, known};
