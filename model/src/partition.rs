@@ -127,10 +127,8 @@ impl Partition {
         let mut definition = (**definition).clone();
         definition.schema = self.schemas.share(definition.schema);
         let definition = Arc::new(definition);
-        let request = match &command.request {
-            Request::Fill(_) => Request::Fill(definition),
-            _ => Request::Define(definition),
-        };
+        let fills = matches!(command.request, Request::Fill(_));
+        let request = if fills { Request::Fill(definition) } else { Request::Define(definition) };
         Some(Command { request, ..command.clone() })
     }
 

@@ -87,7 +87,7 @@ impl Adoption {
         Err(ApiError::new(Problem::RecordsDoNotFit, message).details([
             ("code", "records-do-not-fit".into()),
             ("moduleId", module.id.as_str().into()),
-            ("records", Value::Array(shown.into())),
+            ("records", Value::Array(shown)),
         ]))
     }
 
@@ -118,10 +118,9 @@ impl Adoption {
             let read = Read::Fit { definition: Arc::clone(definition), fill: self.fill };
             let (app, key) = (App::clone(app), key.clone());
             let ask = async move {
-                match app.branches.read(key.clone(), read, level).await? {
-                    Answer::Fit(fit) => Ok((key, fit)),
-                    other => Err(unasked(&other)),
-                }
+                let answer = app.branches.read(key.clone(), read, level).await?;
+                let Answer::Fit(fit) = answer else { return Err(unasked(&answer)) };
+                Ok((key, fit))
             };
             asked.push(ask.boxed());
         }

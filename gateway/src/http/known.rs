@@ -183,7 +183,7 @@ impl Known {
 
     fn listed(&self) -> Value {
         let names: Vec<Value> = self.names.iter().copied().map(Value::from).collect();
-        Value::Array(names.into())
+        Value::Array(names)
     }
 
     fn check<'a>(

@@ -129,10 +129,11 @@ impl Branch {
         at: Timestamp,
         entropy: Entropy,
     ) -> Result<Changes, Reject> {
-        match &command.request {
-            Request::Define(definition) => return self.plan_define(definition, None, at),
-            Request::Fill(definition) => return self.plan_define(definition, Some(entropy), at),
-            _ => {}
+        if let Request::Define(definition) = &command.request {
+            return self.plan_define(definition, None, at);
+        }
+        if let Request::Fill(definition) = &command.request {
+            return self.plan_define(definition, Some(entropy), at);
         }
         let definition = self.definition.as_ref().ok_or(Reject::Undefined)?;
         let setting = Setting {
@@ -256,7 +257,7 @@ impl Branch {
         let touches = fit::fill(definitions, relations, module, context);
         let mut tables: Vec<&str> = touches.iter().map(|touch| touch.table.as_str()).collect();
         tables.dedup();
-        let tables = Value::Array(tables.into_iter().map(Value::from).collect::<Vec<_>>().into());
+        let tables = Value::Array(tables.into_iter().map(Value::from).collect());
         let details = [("tables", tables)].into_iter().collect();
         let revision = Revision(self.revision.0 + 1);
         let act = Act { id, act: ModuleAct::Replace, details, touches, revision };

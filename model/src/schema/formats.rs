@@ -181,7 +181,7 @@ impl Wrong {
         Self { field: Some(name.to_owned()), ..Self::new(problem) }
     }
 
-    fn as_advice(mut self) -> Self {
+    fn only_advice(mut self) -> Self {
         self.is_advice = true;
         self
     }

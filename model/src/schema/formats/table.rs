@@ -49,7 +49,7 @@ fn fields(doc: &Object, notes: &mut Vec<Wrong>) -> Result<Vec<Field>, Wrong> {
         return Err(Wrong::new(problem));
     }
     let mut read: Vec<Field> = Vec::new();
-    match fields.filter(is_many).or(columns.filter(is_many)) {
+    match fields.filter(is_many).or_else(|| columns.filter(is_many)) {
         Some(Value::Array(items)) => {
             for (place, item) in items.iter().enumerate() {
                 match item.get("name").and_then(Value::as_str) {
@@ -88,7 +88,7 @@ fn add(fields: &mut Vec<Field>, name: &str, doc: &Value, notes: &mut Vec<Wrong>)
     let mut said = field::Notes::default();
     let field = field::read(name, doc, &mut said);
     notes.extend(said.problems.into_iter().map(|problem| Wrong::in_field(name, problem)));
-    notes.extend(said.advice.into_iter().map(|said| Wrong::in_field(name, said).as_advice()));
+    notes.extend(said.advice.into_iter().map(|said| Wrong::in_field(name, said).only_advice()));
     match fields.iter_mut().find(|known| &*known.name == name) {
         // As of tables: the last one wins, in the first one's place.
         Some(known) => {
@@ -166,7 +166,7 @@ fn foreign_keys(doc: &Object, fields: &mut [Field], notes: &mut Vec<Wrong>) {
             Err(problem) => said.problems.push(problem),
         }
         notes.extend(said.problems.into_iter().map(|problem| Wrong::in_field(name, problem)));
-        notes.extend(said.advice.into_iter().map(|said| Wrong::in_field(name, said).as_advice()));
+        notes.extend(said.advice.into_iter().map(|said| Wrong::in_field(name, said).only_advice()));
     }
 }
 
