@@ -13,7 +13,7 @@ use crate::definition::{Definition, Validation};
 use crate::ids::RecordKey;
 use crate::module::Module;
 use crate::module::act::Touch;
-use crate::module::index::{value_text, values_text};
+use crate::module::index::values_text;
 use crate::module::relations::{Link, Relations};
 use crate::module::version::{Lock, stored};
 use crate::read::Misfit;
@@ -118,7 +118,7 @@ fn between(
         };
         let held = old.is_some_and(|old| old.outgoing.iter().any(same));
         let value = record.get(&link.near_field).filter(|_| !held);
-        if let Some(text) = value.and_then(value_text)
+        if let Some(text) = value.and_then(Value::name_text)
             && !points_somewhere(link, module, &text.as_str().into())
         {
             problems.push(format!(
