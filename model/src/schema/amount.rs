@@ -259,7 +259,8 @@ mod tests {
     fn field(members: &str) -> Result<Field, String> {
         let doc = format!(r#"[{{"name":"t","fields":[{{"name":"f",{members}}}]}}]"#);
         let doc = Value::from_json(doc.as_bytes()).unwrap();
-        let schema = Schema::from_definition("m", &doc).map_err(|error| error.to_string())?;
+        let read = Schema::read("m", &doc).and_then(crate::schema::ReadSchema::strict);
+        let schema = read.map_err(|error| error.to_string())?;
         Ok(schema.tables[0].fields[0].clone())
     }
 
