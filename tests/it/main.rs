@@ -19,4 +19,5 @@ mod pipelined;
 mod readiness;
 mod retry;
 mod tidy;
+mod tutorial;
 mod write_and_read;

@@ -6,7 +6,7 @@
 
 use std::env;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// The attacker's host name.
@@ -36,40 +37,79 @@ pub fn chromium() -> Option<PathBuf> {
     all.into_iter().find(|path| path.is_file())
 }
 
+/// The attacker's web server, on this machine.
+pub struct ForeignServer {
+    port: u16,
+    reported: mpsc::Receiver<Value>,
+    server: JoinHandle<()>,
+}
+
+impl ForeignServer {
+    /// Starts it: `/page` is this page, `/report` takes what a page reports, and requests for
+    /// anything else are handed on to `node`.
+    ///
+    /// # Errors
+    /// There is no free port.
+    pub async fn start(page: String, node: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        let (reports, reported) = mpsc::channel(REPORTS);
+        let server = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                // A browser opens connections it never uses: each fails by itself.
+                tokio::spawn(serve(stream, page.clone(), node, reports.clone()));
+            }
+        });
+        Ok(Self { port, reported, server })
+    }
+
+    /// Where pages send what they report, as seen by a page of this machine.
+    pub fn report_url(&self) -> String {
+        format!("http://127.0.0.1:{}/report", self.port)
+    }
+
+    /// Shows a page in the browser and returns what is reported first.
+    ///
+    /// # Errors
+    /// The browser cannot be started, or no page reports in time.
+    pub async fn first_report(&mut self, program: &Path, url: &str) -> Result<Value> {
+        let profile = tempfile::tempdir()?;
+        let mut browser = Command::new(program)
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"])
+            .args(["--disable-background-networking", "--disable-component-update"])
+            .args(["--no-first-run", "--disable-sync", "--no-proxy-server"])
+            .args(["--disable-dev-shm-usage", "--remote-debugging-port=0"])
+            .arg(format!("--host-resolver-rules=MAP {FOREIGN_HOST} 127.0.0.1"))
+            .arg(format!("--user-data-dir={}", profile.path().display()))
+            .arg(url)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .context("starting the browser")?;
+        let report = timeout(REPORT_TIMEOUT, self.reported.recv()).await;
+        // Its helper processes end with it; the profile's folder can only then be removed.
+        let _ = browser.kill().await;
+        report.context("the page did not report in time")?.context("the server ended")
+    }
+}
+
+impl Drop for ForeignServer {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
 /// Shows a page of a foreign origin in the browser and returns what it reports to `/report`.
 /// Requests for anything but the page and the report are handed on to `node`.
 ///
 /// # Errors
 /// The browser cannot be started, or its page does not report in time.
-pub async fn visit(program: &PathBuf, page: String, node: SocketAddr) -> Result<Value> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let port = listener.local_addr()?.port();
-    let (reports, mut reported) = mpsc::channel(REPORTS);
-    let server = tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            // A browser opens connections it never uses: each fails by itself.
-            tokio::spawn(serve(stream, page.clone(), node, reports.clone()));
-        }
-    });
-    let profile = tempfile::tempdir()?;
-    let mut browser = Command::new(program)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
-        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
-        .args(["--no-proxy-server", "--disable-dev-shm-usage", "--remote-debugging-port=0"])
-        .arg(format!("--host-resolver-rules=MAP {FOREIGN_HOST} 127.0.0.1"))
-        .arg(format!("--user-data-dir={}", profile.path().display()))
-        .arg(format!("http://{FOREIGN_HOST}:{port}/page"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .context("starting the browser")?;
-    let report = timeout(REPORT_TIMEOUT, reported.recv()).await;
-    // Its helper processes end with it; the profile's folder can only then be removed.
-    let _ = browser.kill().await;
-    server.abort();
-    report.context("the page did not report in time")?.context("the server ended")
+pub async fn visit(program: &Path, page: String, node: SocketAddr) -> Result<Value> {
+    let mut server = ForeignServer::start(page, node).await?;
+    let url = format!("http://{FOREIGN_HOST}:{}/page", server.port);
+    server.first_report(program, &url).await
 }
 
 /// Answers one request, then closes.

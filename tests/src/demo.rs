@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -29,6 +29,8 @@ pub struct Demo {
     /// How often it was started: each time it says what to try, once.
     starts: usize,
     home: TempDir,
+    /// What its nodes serve to browsers, if anything.
+    files: Option<PathBuf>,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -38,11 +40,23 @@ impl Demo {
     /// # Errors
     /// It ends instead, or takes too long.
     pub async fn start(nodes: u16) -> Result<Self> {
+        Self::start_serving(nodes, None).await
+    }
+
+    /// Starts a demo whose nodes also serve the files of a folder.
+    ///
+    /// # Errors
+    /// It ends instead, or takes too long.
+    pub async fn start_with_files(nodes: u16, files: &Path) -> Result<Self> {
+        Self::start_serving(nodes, Some(files.to_owned())).await
+    }
+
+    async fn start_serving(nodes: u16, files: Option<PathBuf>) -> Result<Self> {
         let alone = alone().await;
         let home = tempfile::tempdir()?;
         let port = free_row(nodes * 2)?;
-        let child = launch(nodes, port, home.path())?;
-        let mut demo = Self { child, nodes, port, starts: 1, home, _alone: alone };
+        let child = launch(nodes, port, home.path(), files.as_deref())?;
+        let mut demo = Self { child, nodes, port, starts: 1, home, files, _alone: alone };
         demo.wait_until_ready().await?;
         Ok(demo)
     }
@@ -52,7 +66,7 @@ impl Demo {
     /// # Errors
     /// It ends instead, or takes too long.
     pub async fn start_again(&mut self) -> Result<()> {
-        self.child = launch(self.nodes, self.port, self.home.path())?;
+        self.child = launch(self.nodes, self.port, self.home.path(), self.files.as_deref())?;
         self.starts += 1;
         self.wait_until_ready().await
     }
@@ -160,11 +174,14 @@ impl Drop for Demo {
     }
 }
 
-fn launch(nodes: u16, port: u16, home: &Path) -> Result<Child> {
+fn launch(nodes: u16, port: u16, home: &Path, files: Option<&Path>) -> Result<Child> {
     let said = File::options().create(true).append(true).open(home.join("said"))?;
     let mut command = mishkah()?;
     command.args(["demo", "--nodes", &nodes.to_string(), "--port", &port.to_string()]);
     command.arg("--data").arg(home.join("data"));
+    if let Some(files) = files {
+        command.arg("--static").arg(files);
+    }
     command.stdin(Stdio::null()).stdout(Stdio::from(said.try_clone()?)).stderr(Stdio::from(said));
     command.spawn().context("starting the demo")
 }
