@@ -44,31 +44,30 @@ impl Writer {
         Ok(())
     }
 
+    /// Begins something of so many parts. Their number stands first, so that no two values have the
+    /// same bytes: each part is read from the left without knowing what follows.
+    fn put_len(&mut self, len: Option<usize>) -> Result<(), Refused> {
+        let len = len.ok_or_else(|| Refused("a list whose length is not known".to_owned()))?;
+        self.put((len as u64).to_le_bytes())
+    }
+
     fn put_text(&mut self, text: &[u8]) -> Result<(), Refused> {
-        self.put((text.len() as u64).to_le_bytes())?;
+        self.put_len(Some(text.len()))?;
         self.0.extend_from_slice(text);
         Ok(())
     }
 }
 
-/// The items of a list, tuple or struct: their number comes last.
-struct Items<'a> {
-    writer: &'a mut Writer,
-    count: u64,
-}
+/// The items of a list, tuple or struct, behind their number.
+struct Items<'a>(&'a mut Writer);
 
 impl Items<'_> {
     fn item<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), Refused> {
-        self.count += 1;
-        item.serialize(&mut *self.writer)
-    }
-
-    fn finish(self) -> Result<(), Refused> {
-        self.writer.put(self.count.to_le_bytes())
+        item.serialize(&mut *self.0)
     }
 }
 
-/// The members of a map, put in order at its end.
+/// The members of a map, behind their number, put in order when all are written.
 struct Members<'a> {
     writer: &'a mut Writer,
     /// Where each member begins.
@@ -199,16 +198,17 @@ impl<'a> ser::Serializer for &'a mut Writer {
         Ok(())
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Items<'a>, Refused> {
-        Ok(Items { writer: self, count: 0 })
+    fn serialize_seq(self, len: Option<usize>) -> Result<Items<'a>, Refused> {
+        self.put_len(len)?;
+        Ok(Items(self))
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<Items<'a>, Refused> {
-        Ok(Items { writer: self, count: 0 })
+    fn serialize_tuple(self, len: usize) -> Result<Items<'a>, Refused> {
+        self.serialize_seq(Some(len))
     }
 
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Items<'a>, Refused> {
-        Ok(Items { writer: self, count: 0 })
+    fn serialize_tuple_struct(self, _: &'static str, len: usize) -> Result<Items<'a>, Refused> {
+        self.serialize_seq(Some(len))
     }
 
     fn serialize_tuple_variant(
@@ -216,18 +216,19 @@ impl<'a> ser::Serializer for &'a mut Writer {
         _: &'static str,
         place: u32,
         _: &'static str,
-        _: usize,
+        len: usize,
     ) -> Result<Items<'a>, Refused> {
         self.put(place.to_le_bytes())?;
-        Ok(Items { writer: self, count: 0 })
+        self.serialize_seq(Some(len))
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Members<'a>, Refused> {
+    fn serialize_map(self, len: Option<usize>) -> Result<Members<'a>, Refused> {
+        self.put_len(len)?;
         Ok(Members { writer: self, starts: Vec::new() })
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Items<'a>, Refused> {
-        Ok(Items { writer: self, count: 0 })
+    fn serialize_struct(self, _: &'static str, len: usize) -> Result<Items<'a>, Refused> {
+        self.serialize_seq(Some(len))
     }
 
     fn serialize_struct_variant(
@@ -235,10 +236,10 @@ impl<'a> ser::Serializer for &'a mut Writer {
         _: &'static str,
         place: u32,
         _: &'static str,
-        _: usize,
+        len: usize,
     ) -> Result<Items<'a>, Refused> {
         self.put(place.to_le_bytes())?;
-        Ok(Items { writer: self, count: 0 })
+        self.serialize_seq(Some(len))
     }
 }
 
@@ -262,7 +263,7 @@ macro_rules! items {
             }
 
             fn end(self) -> Result<(), Refused> {
-                self.finish()
+                Ok(())
             }
         })*
     };
@@ -290,7 +291,7 @@ macro_rules! fields {
             }
 
             fn end(self) -> Result<(), Refused> {
-                self.finish()
+                Ok(())
             }
         })*
     };
@@ -312,7 +313,6 @@ impl ser::SerializeMap for Members<'_> {
     }
 
     fn end(self) -> Result<(), Refused> {
-        let count = self.starts.len() as u64;
         if let Some(first) = self.starts.first().copied() {
             let written = self.writer.0.split_off(first);
             let ends = self.starts.iter().skip(1).map(|next| next - first).chain([written.len()]);
@@ -325,7 +325,7 @@ impl ser::SerializeMap for Members<'_> {
             members.sort_unstable();
             members.iter().for_each(|member| self.writer.0.extend_from_slice(member));
         }
-        self.writer.put(count.to_le_bytes())
+        Ok(())
     }
 }
 

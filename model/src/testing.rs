@@ -196,6 +196,16 @@ impl Shop {
         self.run(Request::Define(Arc::new(definition)))
     }
 
+    /// The same shop, whose tickets are numbered `T-5`, `T-6`, ….
+    pub(crate) fn numbered(mut self) -> Self {
+        self.redefine(|definition| {
+            let table = TableName::parse("tickets").unwrap();
+            definition.sequences.insert(table, [("id".to_owned(), rule("T-", 5))].into());
+        })
+        .unwrap();
+        self
+    }
+
     /// Runs an act on the module; its event, if it made one.
     pub(crate) fn act(&mut self, request: Request) -> Result<Option<Arc<Event>>, Reject> {
         let accepted = self.run(request)?;

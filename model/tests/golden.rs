@@ -300,7 +300,7 @@ fn a_checkpoint() {
     let lines: Vec<String> = names.0.iter().map(|(name, hash)| format!("{name} {hash}")).collect();
     assert_eq!(
         lines.join("\n"),
-        "b/dar/pos/dedup/client/0000000000000000 ba12802a0444aed7\n\
+        "b/dar/pos/dedup/client/0000000000000000 56114a1718672b2c\n\
          b/dar/pos/events/tail 2b1d1d5be4919c02\n\
          b/dar/pos/head 8dbfa9e89b980bee\n\
          b/dar/pos/history/purge-b3297052-cbd5-49f2-b5cb-e45bd62f4126/0000000000000000 9f48401b8a06cb0b\n\
@@ -312,6 +312,6 @@ fn a_checkpoint() {
     );
     assert_eq!(
         partition.state_hash().to_string(),
-        "b518b2620b3ab9fcef45508b3038b762ef2d179acd635815bc00088fa3f865b1"
+        "393e02a33df67b1d96d46b1b672f623884892af818494a2f380a3555f7e5a742"
     );
 }

@@ -220,7 +220,6 @@ fn warn_of_displaced(state: &Partition, applied: &[Applied]) {
     }
 }
 
-/// What a command newly changed; a remembered answer changed nothing now.
 /// Tells of numbers that a command brought and their sequences do not follow.
 fn tell_leaps(applied: &Applied) {
     for leap in &applied.leaps {
@@ -236,6 +235,7 @@ fn tell_leaps(applied: &Applied) {
     }
 }
 
+/// What a command newly changed; a remembered answer changed nothing now.
 fn fresh_delta(applied: &Applied) -> Option<Arc<Delta>> {
     match &applied.outcome {
         Outcome::Accepted(accepted) if !accepted.repeated && !accepted.delta.events.is_empty() => {

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
     use crate::command::{Request, Restore, RestoreMode, Seed};
     use crate::delta::Event;
-    use crate::testing::{Shop, module_change, object, rule};
+    use crate::testing::{Shop, module_change, object};
 
     const SEED: &str = r#"{"dishes":[{"id":"d1","extra":1},{"code":"no id"}]}"#;
 
@@ -68,15 +68,6 @@ mod tests {
         let reason = "daily-reset".to_owned();
         let reset = Reset { seed, reason, requested_by: Some("me".to_owned()), numbers };
         shop.act(Request::Reset(reset)).unwrap().expect("a reset is always told")
-    }
-
-    fn numbered(mut shop: Shop) -> Shop {
-        shop.redefine(|definition| {
-            let table = crate::TableName::parse("tickets").unwrap();
-            definition.sequences.insert(table, [("id".to_owned(), rule("T-", 5))].into());
-        })
-        .unwrap();
-        shop
     }
 
     fn next(shop: &mut Shop) -> String {
@@ -132,7 +123,7 @@ mod tests {
 
     #[test]
     fn sequences_begin_again_only_when_asked_and_only_where_lenient() {
-        let mut shop = numbered(Shop::lenient());
+        let mut shop = Shop::lenient().numbered();
         assert_eq!((next(&mut shop), next(&mut shop)), ("T-5".to_owned(), "T-6".to_owned()));
         reset(&mut shop, None, false);
         assert_eq!(next(&mut shop), "T-7");
@@ -140,7 +131,7 @@ mod tests {
         assert_eq!(next(&mut shop), "T-5");
         reset(&mut shop, Some(r#"{"tickets":[{"id":"T-20"},{"number":"x"}]}"#), true);
         assert_eq!(next(&mut shop), "T-21", "after the highest of the seed");
-        let mut shop = numbered(Shop::strict());
+        let mut shop = Shop::strict().numbered();
         next(&mut shop);
         reset(&mut shop, None, true);
         assert_eq!(next(&mut shop), "T-6", "strict never gives a number twice");

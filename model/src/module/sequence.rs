@@ -152,7 +152,7 @@ fn bad(table: &Table, field: &str, problem: String) -> Reject {
 mod tests {
     use super::*;
     use crate::command::{Replace, Request};
-    use crate::testing::{Shop, module_change, object, rule};
+    use crate::testing::{Shop, module_change, object};
 
     fn set(shop: &mut Shop, set: SetSequence) -> Result<Option<Object>, Reject> {
         let event = shop.act(Request::SetSequence(Box::new(set)))?;
@@ -176,19 +176,10 @@ mod tests {
         shop.insert("tickets", "{}").unwrap().record().unwrap().key.as_str().to_owned()
     }
 
-    fn numbered(mut shop: Shop) -> Shop {
-        shop.redefine(|definition| {
-            let table = crate::TableName::parse("tickets").unwrap();
-            definition.sequences.insert(table, [("id".to_owned(), rule("T-", 5))].into());
-        })
-        .unwrap();
-        shop
-    }
-
     #[test]
     fn one_absurd_id_does_not_end_numbering() {
         for absurd in ["T-18446744073709551615", "T-9999999999999999", "T-5000000"] {
-            let mut shop = numbered(Shop::lenient());
+            let mut shop = Shop::lenient().numbered();
             shop.insert("tickets", &format!(r#"{{"id":"{absurd}"}}"#)).unwrap();
             assert_eq!(next(&mut shop), "T-5", "inserted");
             let rows = format!(r#"{{"tickets":[{{"id":"{absurd}"}},{{"id":"T-7"}}]}}"#);
@@ -200,13 +191,13 @@ mod tests {
         }
         let mut shop = Shop::lenient();
         shop.insert("tickets", r#"{"id":"T-18446744073709551615"}"#).unwrap();
-        let mut shop = numbered(shop);
+        let mut shop = shop.numbered();
         assert_eq!(next(&mut shop), "T-5", "there before the rule");
     }
 
     #[test]
     fn a_sequence_follows_ids_its_rule_would_write() {
-        let mut shop = numbered(Shop::lenient());
+        let mut shop = Shop::lenient().numbered();
         for (id, follows) in [("T-40", "T-41"), ("T-0090", "T-42"), ("X-80", "T-43")] {
             shop.insert("tickets", &format!(r#"{{"id":"{id}"}}"#)).unwrap();
             assert_eq!(next(&mut shop), follows, "{id}");
@@ -221,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_counter_is_mended_by_an_event_and_lowered_only_when_asked() {
-        let mut shop = numbered(Shop::strict());
+        let mut shop = Shop::strict().numbered();
         shop.insert("tickets", r#"{"id":"T-900000"}"#).unwrap();
         let last = |last| Some(CounterAt::Last(last));
         let refused = set(&mut shop, asked(None, last(20), false)).unwrap_err();
@@ -253,12 +244,12 @@ mod tests {
 
     #[test]
     fn a_rule_that_was_set_holds_instead_of_the_definitions() {
-        let mut shop = numbered(Shop::strict());
+        let mut shop = Shop::strict().numbered();
         next(&mut shop);
         let own = r#"{"prefix":"N","start":100,"format":"{prefix}/{number:04d}"}"#;
         set(&mut shop, asked(Some(own), None, false)).unwrap();
         assert_eq!(next(&mut shop), "N/0100");
-        let mut shop = numbered(shop);
+        let mut shop = shop.numbered();
         assert_eq!(next(&mut shop), "N/0101", "a new definition does not undo it");
         assert_eq!(shop.branch().sequences().len(), 1);
         let refused = set(&mut shop, asked(Some(r#"{"counterField":"x"}"#), None, false));

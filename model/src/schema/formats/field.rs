@@ -185,15 +185,8 @@ fn rounding(kind: Kind, doc: &Object) -> Result<Rounding, String> {
         None | Some(Value::Null) => return Ok(Rounding::default()),
         Some(said) => said,
     };
-    match kind {
-        Kind::Integer | Kind::Number => {}
-        Kind::String
-        | Kind::Boolean
-        | Kind::Json
-        | Kind::Date
-        | Kind::Time
-        | Kind::Timestamp
-        | Kind::Opaque => return Err("rounding is said of numbers only".to_owned()),
+    if !matches!(kind, Kind::Integer | Kind::Number) {
+        return Err("rounding is said of numbers only".to_owned());
     }
     let known = said.as_str().and_then(Rounding::parse);
     known.ok_or_else(|| format!("rounding is {}; known are {}", said.to_json(), Rounding::NAMES))
