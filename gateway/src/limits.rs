@@ -42,8 +42,6 @@ pub const SCHEMA_NAME_BYTES_MAX: usize = 128;
 pub const HEADS_AT_ONCE: usize = 16;
 /// How long the branches of a module may take to follow a new definition before it is answered.
 pub const ADOPTION_WAIT: Duration = Duration::from_secs(3);
-/// Records named where a definition is refused because of them.
-pub const MISFITS_SHOWN: usize = 10;
 
 /// Changes of one batch: they are decided in one turn, and others wait meanwhile.
 pub const BATCH_VERBS_MAX: usize = 500;

@@ -72,3 +72,5 @@ pub const SEQUENCE_NUMBER_MAX: u64 = 999_999_999_999_999;
 pub const SEQUENCE_LEAP_MAX: u64 = 1_000_000;
 /// Numbers passed over at once because they are keys of records already: taking one stays quick.
 pub const NUMBERS_PASSED_MAX: u64 = 100_000;
+/// Records named where a definition is refused because of them: enough to see what is wrong.
+pub const MISFITS_SHOWN: usize = 10;

@@ -10,13 +10,12 @@ use raft::Lane;
 
 use super::{Partition, Router};
 use crate::door::NotReady;
+use crate::limits::BRANCH_WARNINGS_MAX;
 use crate::message::{Ask, Leads, Reply, decode, encode};
 use crate::status::{BranchStatus, ClusterStatus, NodeStatus, PartitionStatus, ReplicaStatus};
 
 /// How long a node is waited for; one that is down must not hold up the report.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Sequences a report tells of for each partition; `GET …/sequences` of a module tells of all.
-const LEAPS_TOLD_MAX: usize = 5;
 
 impl Router {
     /// What this node leads.
@@ -222,7 +221,7 @@ fn displaced(local: &Partition) -> Vec<String> {
             )
         })
     });
-    forgetful.collect()
+    forgetful.take(BRANCH_WARNINGS_MAX).collect()
 }
 
 fn branch_statuses(
@@ -258,7 +257,7 @@ fn ignored_leaps(local: &Partition) -> Vec<String> {
             )
         })
     });
-    all.take(LEAPS_TOLD_MAX).collect()
+    all.take(BRANCH_WARNINGS_MAX).collect()
 }
 
 fn leaderless(id: PartitionId, placement: &Placement) -> PartitionStatus {

@@ -5,11 +5,13 @@
 //! named. A record written between the question and the change keeps its branch on the old
 //! definition, which is told; it never makes two replicas differ, for the branch itself decides.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, stream};
+use model::limits::MISFITS_SHOWN;
 use model::{
     Answer, BranchId, BranchKey, Catalogue, Definition, Fit, ModuleConfig, ModuleId, Read,
     ReadLevel, Value,
@@ -18,14 +20,17 @@ use model::{
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, unasked};
 use crate::http::ask::Params;
-use crate::limits::{ADOPTION_WAIT, HEADS_AT_ONCE, MISFITS_SHOWN};
+use crate::limits::{ADOPTION_WAIT, HEADS_AT_ONCE};
 
 /// How soon a branch is asked again whether it took a definition.
 const ASK_EVERY: Duration = Duration::from_millis(25);
 
+/// A branch of the module, and the definition it is to have.
+type Holder = (BranchKey, Arc<Definition>);
+
 /// What a module is to become, and the branches that hold it.
 pub(crate) struct Adoption {
-    branches: Vec<(BranchKey, Arc<Definition>)>,
+    branches: Vec<Holder>,
     fill: bool,
 }
 
@@ -60,7 +65,7 @@ impl Adoption {
         let branches = holders(app, &wanted, &module.id).await;
         let adoption = Self { branches, fill };
         let mut shown: Vec<Value> = Vec::new();
-        for (key, fit) in adoption.ask(app, ReadLevel::Linearizable).await? {
+        for (key, fit) in adoption.ask(app, &adoption.branches).await? {
             for misfit in fit.misfits {
                 let record = [
                     ("branchId", Value::from(key.branch.as_str())),
@@ -94,8 +99,10 @@ impl Adoption {
     /// Waits until every branch took the change; what is said of those that did not.
     pub(crate) async fn taken(&self, app: &App) -> Vec<String> {
         let until = tokio::time::Instant::now() + ADOPTION_WAIT;
+        // Who took it is not asked again.
+        let mut waiting = self.branches.clone();
         loop {
-            let asked = self.ask(app, ReadLevel::Linearizable).await;
+            let asked = self.ask(app, &waiting).await;
             let late: Vec<(BranchKey, Fit)> = match asked {
                 Ok(asked) => asked.into_iter().filter(|(_, fit)| !fit.adopted).collect(),
                 Err(error) => {
@@ -108,16 +115,20 @@ impl Adoption {
             if tokio::time::Instant::now() >= until {
                 return late.iter().map(|(key, fit)| kept(key, fit)).collect();
             }
+            let late: BTreeSet<&BranchKey> = late.iter().map(|(key, _)| key).collect();
+            waiting.retain(|(key, _)| late.contains(key));
             tokio::time::sleep(ASK_EVERY).await;
         }
     }
 
-    async fn ask(&self, app: &App, level: ReadLevel) -> Result<Vec<(BranchKey, Fit)>, ApiError> {
+    /// What the records of these branches are to the definition, as of now.
+    async fn ask(&self, app: &App, branches: &[Holder]) -> Result<Vec<(BranchKey, Fit)>, ApiError> {
         let mut asked: Vec<BoxFuture<'static, Result<(BranchKey, Fit), ApiError>>> = Vec::new();
-        for (key, definition) in &self.branches {
+        for (key, definition) in branches {
             let read = Read::Fit { definition: Arc::clone(definition), fill: self.fill };
             let (app, key) = (App::clone(app), key.clone());
             let ask = async move {
+                let level = ReadLevel::Linearizable;
                 let answer = app.branches.read(key.clone(), read, level).await?;
                 let Answer::Fit(fit) = answer else { return Err(unasked(&answer)) };
                 Ok((key, fit))
@@ -131,21 +142,14 @@ impl Adoption {
 }
 
 /// The branches that hold a module: configured ones, and those that were written to.
-async fn holders(
-    app: &App,
-    wanted: &Catalogue,
-    module: &ModuleId,
-) -> Vec<(BranchKey, Arc<Definition>)> {
-    let mut keys: Vec<BranchKey> =
+async fn holders(app: &App, wanted: &Catalogue, module: &ModuleId) -> Vec<Holder> {
+    let mut keys: BTreeSet<BranchKey> =
         wanted.configured().filter(|key| key.module == *module).collect();
     let status = app.branches.status().await;
     let written = status.branches.iter().filter(|status| status.revision.is_some());
     for status in written.filter(|status| status.module == module.as_str()) {
         let Ok(branch) = BranchId::parse(&status.branch) else { continue };
-        let key = BranchKey::new(branch, module.clone());
-        if !keys.contains(&key) {
-            keys.push(key);
-        }
+        keys.insert(BranchKey::new(branch, module.clone()));
     }
     let of = |key: BranchKey| Some((key.clone(), Arc::new(wanted.definition(&key)?)));
     keys.into_iter().filter_map(of).collect()

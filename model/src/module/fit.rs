@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::definition::{Definition, Validation};
 use crate::ids::RecordKey;
+use crate::limits::MISFITS_SHOWN;
 use crate::module::Module;
 use crate::module::act::Touch;
 use crate::module::index::values_text;
@@ -20,9 +21,6 @@ use crate::read::Misfit;
 use crate::reject::Reject;
 use crate::schema::{Default, InsertContext, Table};
 use crate::value::{Object, Value};
-
-/// Records named where a definition is refused.
-pub(crate) const MISFITS_SHOWN: usize = 10;
 
 /// The first records that satisfied the old definition and do not satisfy the new one. `module`
 /// holds them under the new one's keys and indexes.
