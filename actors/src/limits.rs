@@ -60,5 +60,5 @@ pub const VERIFY_EVENTS: usize = 1024;
 pub const VERIFY_PATIENCE: Duration = Duration::from_secs(20);
 /// Remembered outcomes that gave way before their time, for one line in the log.
 pub const DISPLACED_PER_LINE: u64 = 100_000;
-/// Warnings of one kind about the branches of a partition that a report holds: enough to look there.
+/// Warnings of one kind about the branches of a partition in a report: enough to look there.
 pub const BRANCH_WARNINGS_MAX: usize = 5;
