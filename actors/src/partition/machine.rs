@@ -112,11 +112,39 @@ pub(crate) struct PartitionMachine {
     published: Arc<Published>,
     /// The state last written to a checkpoint that is not durable yet.
     frozen: Arc<Mutex<Option<Partition>>>,
+    /// What the last durable checkpoint holds and memory may still hold too.
+    checkpointed: Option<Checkpointed>,
+}
+
+/// The events that a durable checkpoint holds.
+struct Checkpointed {
+    /// The index of the last entry in it.
+    index: u64,
+    /// The last event of every branch in it.
+    heads: BTreeMap<BranchKey, Offset>,
 }
 
 impl PartitionMachine {
     pub(crate) fn new(published: Arc<Published>) -> Self {
-        Self { state: Partition::default(), published, frozen: Arc::default() }
+        Self {
+            state: Partition::default(),
+            published,
+            frozen: Arc::default(),
+            checkpointed: None,
+        }
+    }
+
+    /// Lets go of the events that both the last checkpoint and the working store hold. The store
+    /// is about a second behind, more while it is busy: what it lacks now leaves memory with a
+    /// later entry. If it waited for a checkpoint that finds the store ahead of it, a node that is
+    /// never at rest would hold all its events.
+    fn forget_stored_events(&mut self) {
+        let Some(Checkpointed { index, .. }) = &self.checkpointed else { return };
+        if self.published.store.get().is_none_or(|store| store.stored() < *index) {
+            return;
+        }
+        let Some(Checkpointed { heads, .. }) = self.checkpointed.take() else { return };
+        self.state.forget_events(|key| heads.get(key).copied().unwrap_or_default());
     }
 }
 
@@ -129,6 +157,7 @@ impl raft::Machine for PartitionMachine {
     ) -> Result<Answer, Fatal> {
         let batch: Batch = codec::decode(entry).map_err(|error| Fatal(error.to_string()))?;
         let applied = self.state.apply(&batch).map_err(|halt| Fatal(halt.to_string()))?;
+        self.forget_stored_events();
         warn_of_displaced(&self.state, &applied);
         applied.iter().for_each(tell_leaps);
         let deltas: Vec<_> = applied.iter().filter_map(fresh_delta).collect();
@@ -157,18 +186,15 @@ impl raft::Machine for PartitionMachine {
         // Followers of the state that was replaced begin again from their cursors.
         *live = Live { index, taps: BTreeMap::new() };
         self.published.view.store(Arc::new(self.state.clone()));
+        self.checkpointed = None;
         Ok(())
     }
 
     fn checkpointed(&mut self, index: u64) {
         let Some(frozen) = self.frozen.lock().take() else { return };
-        let behind = |store: &Arc<dyn Store>| store.stored() < index;
-        if self.published.store.get().is_none_or(behind) {
-            return; // The store does not hold them yet; the next checkpoint lets them go.
-        }
-        self.state.forget_events(|key| {
-            frozen.branch(key).map(|branch| branch.head().offset).unwrap_or_default()
-        });
+        let heads = frozen.branches().map(|branch| (branch.key().clone(), branch.head().offset));
+        self.checkpointed = Some(Checkpointed { index, heads: heads.collect() });
+        self.forget_stored_events();
     }
 
     fn attach(&mut self, store: Arc<dyn Store>) {
@@ -359,16 +385,17 @@ mod tests {
         }
     }
 
-    /// A working store that cannot be read so many times.
+    /// A working store that cannot be read so many times, and lacks so many of the newest entries.
     #[derive(Default)]
     struct Shelf {
         rows: Mutex<BTreeMap<Bytes, Bytes>>,
         failures: Mutex<usize>,
+        lag: Mutex<u64>,
     }
 
     impl Store for Shelf {
         fn stored(&self) -> u64 {
-            u64::MAX
+            u64::MAX - *self.lag.lock()
         }
 
         fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>, Fatal> {
@@ -413,6 +440,26 @@ mod tests {
             (missing.offset, &*missing.reason),
             (Offset(1), "the working store does not hold it")
         );
+    }
+
+    #[test]
+    fn events_leave_memory_once_a_checkpoint_and_the_store_hold_them() {
+        let (mut live, shelf) = (Replica::new(), Arc::new(Shelf::default()));
+        live.0.attach(shelf.clone());
+        live.apply(1..=1400);
+        let first = |live: &Replica| {
+            let state = live.0.published.view();
+            state.branch(&key("dar")).unwrap().first_event()
+        };
+        *shelf.lag.lock() = u64::MAX - 1399;
+        let mut checkpoint = Chunks::default();
+        live.checkpoint(&mut checkpoint);
+        live.0.checkpointed(1400);
+        live.apply(1401..=1401);
+        assert_eq!(first(&live), Some(Offset(1)), "the store lacks one of them");
+        *shelf.lag.lock() = u64::MAX - 1400;
+        live.apply(1402..=1402);
+        assert_eq!(first(&live), Some(Offset(257)), "no second checkpoint was needed");
     }
 
     #[test]
