@@ -70,6 +70,16 @@ impl Table {
             .find(|field| &*field.name == name)
             .or_else(|| self.fields.iter().find(|field| &*field.column == name))
     }
+
+    /// The field that names the record each row is a part of, and the table of that record: the
+    /// first whose reference cascades. None where that field belongs to the key, for a row cannot
+    /// then be another record's.
+    pub(crate) fn parent(&self) -> Option<(&Field, &str)> {
+        let cascading = |field: &Field| field.references.as_ref().is_some_and(|to| to.cascades);
+        let field = self.fields.iter().find(|field| cascading(field))?;
+        let table = field.references.as_ref()?.table.as_str();
+        (!field.primary_key).then_some((field, table))
+    }
 }
 
 /// One field.
@@ -141,7 +151,7 @@ pub enum Default {
 }
 
 /// A foreign key.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reference {
     /// The table pointed at, as the definition names it; it may not exist (the original's POS
     /// schema has such) and is then not enforced.
@@ -150,4 +160,7 @@ pub struct Reference {
     pub field: String,
     /// Another module, where the definition names one: refused by strict validation.
     pub module: Option<String>,
+    /// Whether the definition says `onDelete: CASCADE`: what points is a part of what it points
+    /// at, and means nothing without it.
+    pub cascades: bool,
 }

@@ -269,7 +269,7 @@ pub(crate) fn definition(validation: Validation, version_rule: VersionRule) -> D
 
 /// A foreign key within the module.
 pub(crate) fn reference(table: &str, field: &str) -> Reference {
-    Reference { table: table.to_owned(), field: field.to_owned(), module: None }
+    Reference { table: table.to_owned(), field: field.to_owned(), ..Reference::default() }
 }
 
 /// A sequence `<prefix><number>`.

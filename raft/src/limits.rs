@@ -88,7 +88,8 @@ pub const TAIL_BYTES: usize = 256 << 10;
 pub const APPLY_ENTRIES: usize = 256;
 /// Payload bytes read from the log at once, to be applied.
 pub const APPLY_BYTES: usize = 1 << 20;
-/// Log since the last checkpoint that makes a new one due; a quarter of the state if that is more.
+/// Log since the last checkpoint that makes a new one due; a quarter of what the last one had to
+/// write if that is more.
 pub const CHECKPOINT_LOG_BYTES: u64 = 16 << 20;
 /// Checkpoints written at the same time on one node.
 pub const CHECKPOINTS_AT_ONCE: usize = 2;

@@ -181,7 +181,7 @@ impl Replica {
             self.store.lose();
         }
         self.advance(id);
-        self.checkpoint_stands(pinned, u64::MAX);
+        self.checkpoint_stands(u64::MAX);
         Ok(id)
     }
 
@@ -277,8 +277,8 @@ impl Replica {
     fn write(&self, prepared: Prepared) -> Result<Option<Pinned>, CheckpointError> {
         self.checkpoints.write(self.key, prepared.meta, prepared.frozen)?;
         let pinned = self.checkpoints.newest(self.key);
-        if let Some(pinned) = &pinned {
-            self.checkpoint_stands(pinned, prepared.bytes);
+        if pinned.is_some() {
+            self.checkpoint_stands(prepared.bytes);
         }
         Ok(pinned)
     }
@@ -309,9 +309,11 @@ impl Replica {
     }
 
     /// Counts anew from a checkpoint that covers `bytes` of what was applied.
-    fn checkpoint_stands(&self, pinned: &Pinned, bytes: u64) {
-        let state: u64 = pinned.chunks().iter().map(|chunk| chunk.len).sum();
-        self.due_at.store(jittered(self.due_min.max(state / 4), self.key), Ordering::Relaxed);
+    fn checkpoint_stands(&self, bytes: u64) {
+        // Not the whole state: old events are in it, which no checkpoint writes again, and memory
+        // holds what came since the last one.
+        let written = self.checkpoints.written_bytes(self.key);
+        self.due_at.store(jittered(self.due_min.max(written / 4), self.key), Ordering::Relaxed);
         let count = |since: u64| Some(since.saturating_sub(bytes));
         let _ = self.since_checkpoint.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count);
     }

@@ -26,6 +26,7 @@ impl Plan<'_> {
             VersionRule::Next => table.versioned && version::sent(&verb.record) == Some(1),
             VersionRule::Read => false,
         };
+        self.refuse_taken_part(table, &sent)?;
         if replaces {
             return self.replace(table, verb, sent, key, &current);
         }
@@ -59,7 +60,7 @@ impl Plan<'_> {
 #[cfg(test)]
 mod tests {
     use crate::delta::Effect;
-    use crate::testing::{Shop, rule};
+    use crate::testing::{Shop, rule, schema_of};
 
     #[test]
     fn a_new_key_is_inserted_and_a_known_one_changed() {
@@ -76,6 +77,33 @@ mod tests {
             "{}",
             unnamed.record().unwrap().key
         );
+    }
+
+    #[test]
+    fn neither_a_save_nor_an_insert_takes_a_part_of_another_record() {
+        for mut shop in [Shop::lenient(), Shop::strict()] {
+            shop.redefine(|definition| {
+                definition.schema = schema_of(
+                    r#"[{"name":"bills","fields":[{"name":"id","type":"text","primaryKey":true}]},
+                        {"name":"items","fields":[{"name":"id","type":"text","primaryKey":true},
+                            {"name":"bill","type":"text",
+                             "references":{"table":"bills","column":"id","onDelete":"CASCADE"}},
+                            {"name":"note","type":"text","nullable":true}]}]"#,
+                );
+            })
+            .unwrap();
+            shop.insert("bills", r#"{"id":"A"}"#).unwrap();
+            shop.insert("bills", r#"{"id":"B"}"#).unwrap();
+            shop.save("items", r#"{"id":"1","bill":"A"}"#).unwrap();
+            let taken = shop.save("items", r#"{"id":"1","bill":"B"}"#).unwrap_err();
+            assert_eq!(taken.code(), "part-of-another-record");
+            assert!(taken.to_string().contains(r#"a part of bills "A""#), "{taken}");
+            assert!(shop.insert("items", r#"{"id":"1","bill":"B"}"#).is_err());
+            assert!(shop.rows("items")[0].contains(r#""bill":"A""#), "nothing changed");
+            shop.save("items", r#"{"id":"1","bill":"A","note":"x"}"#).unwrap();
+            shop.save("items", r#"{"id":"1","note":"y"}"#).expect("it stays where it is");
+            shop.merge("items", r#"{"id":"1","bill":"B"}"#).expect("a merge moves it, as it says");
+        }
     }
 
     #[test]

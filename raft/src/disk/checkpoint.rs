@@ -215,6 +215,12 @@ impl Checkpoints {
         self.shelf(group).ok()?.oldest_index()
     }
 
+    /// Bytes that the newest checkpoint had to write: its manifest, and the chunks that the one
+    /// before it lacks. 0 where there is none.
+    pub fn written_bytes(&self, group: GroupKey) -> u64 {
+        self.shelf(group).map_or(0, |shelf| shelf.written_bytes())
+    }
+
     /// Begins to receive a checkpoint from another replica. Blocks: what is here already is read.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ pub struct GroupsConfig {
     /// How soon a silent leader is replaced.
     pub timing: Timing,
     /// A checkpoint is due once this much log has been written since the last one, or a quarter
-    /// of the state if that is more.
+    /// of what the last one had to write if that is more.
     pub checkpoint_log_bytes: u64,
     /// Size of a log segment, preallocated.
     pub log_segment_bytes: u64,

@@ -101,18 +101,18 @@ impl Plan<'_> {
         })
     }
 
-    /// Refuses to insert a part of an order over one that another order holds. A merge or a save
-    /// that names the new order moves the part, as it says.
+    /// Refuses to insert or save a part over one that another record holds: who sends it means a
+    /// new one, and numbers its parts anew for each parent. A merge moves the part, as it says.
     pub(in crate::module) fn refuse_taken_part(
         &self,
         table: &Table,
         sent: &Object,
     ) -> Result<(), Reject> {
         let is_part = ORDER_PARTS.contains(&table.name.as_str());
-        let field = table.field(ORDER).filter(|_| is_part);
-        let order = field.and_then(|field| table.sent_value(sent, field));
-        match order.filter(|order| !is_empty(Some(order))) {
-            Some(order) => self.refuse_part_of_another(table, sent, ORDER, (HEADER, &order)),
+        let order = table.field(ORDER).filter(|_| is_part).map(|field| (field, HEADER));
+        let Some((field, parent)) = order.or_else(|| table.parent()) else { return Ok(()) };
+        match table.sent_value(sent, field).filter(|id| !is_empty(Some(id))) {
+            Some(id) => self.refuse_part_of_another(table, sent, &field.name, (parent, &id)),
             None => Ok(()),
         }
     }

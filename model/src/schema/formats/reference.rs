@@ -38,7 +38,7 @@ fn in_text(text: &str) -> Option<Reference> {
         Some((table, rest)) => (table, rest.trim().strip_suffix(')')?),
         None => (text, ""),
     };
-    Some(Reference { table: table.trim().into(), field: field.trim().into(), module: None })
+    Some(Reference { table: table.trim().into(), field: field.trim().into(), ..Reference::default() })
 }
 
 fn in_object(doc: &Object) -> Option<Reference> {
@@ -47,7 +47,14 @@ fn in_object(doc: &Object) -> Option<Reference> {
         table: text("table")?,
         field: text("column").or_else(|| text("field")).unwrap_or_default(),
         module: text("module"),
+        cascades: cascades(doc),
     })
+}
+
+/// Whether what points goes with what it points at: it is a part of it.
+pub(super) fn cascades(doc: &Object) -> bool {
+    let action = doc.get("onDelete").and_then(Value::as_str);
+    action.is_some_and(|action| action.trim().eq_ignore_ascii_case("cascade"))
 }
 
 /// Notes what a strict module does not do: a record that others point at stays, whatever is

@@ -161,6 +161,7 @@ fn foreign_keys(doc: &Object, fields: &mut [Field], notes: &mut Vec<Wrong>) {
                 if let Some(module) = item.get("module").and_then(Value::as_str) {
                     read.module = Some(module.to_owned());
                 }
+                read.cascades |= item.as_object().is_some_and(reference::cascades);
                 field.references = Some(read);
             }
             Err(problem) => said.problems.push(problem),

@@ -32,7 +32,7 @@ const FORMATS: [(&str, &str); 7] = [
         {"name":"users","label":"users","fields":[
           {"name":"id","columnName":"id","type":"string","nullable":false,"primaryKey":true},
           {"name":"roleId","columnName":"role_id","type":"string","nullable":true,
-           "references":{"table":"roles","column":"id","onDelete":"CASCADE"}},
+           "references":{"table":"roles","column":"id","onDelete":"RESTRICT"}},
           {"name":"createdAt","columnName":"created_at","type":"timestamp","nullable":true,
            "default":"now()"}],"indexes":[{"columns":["role_id"]}]}]}}"#,
     ),
@@ -401,6 +401,30 @@ fn a_key_may_be_named_by_the_table() {
 }
 
 #[test]
+fn a_reference_that_cascades_names_the_record_that_a_row_is_a_part_of() {
+    let parent = |doc: &str| {
+        let schema = read(doc).unwrap();
+        let (field, table) = schema.tables[1].parent()?;
+        Some((field.name.to_string(), table.to_owned()))
+    };
+    let bills = r#"{"name":"bills","fields":[{"name":"id","type":"text","primaryKey":true}]}"#;
+    let lines = |key: &str, reference: &str, beside: &str| {
+        format!(
+            r#"[{bills},{{"name":"lines","fields":[{{"name":"id","type":"text","primaryKey":true}},
+                {{"name":"bill","type":"text"{key}{reference}}}]{beside}}}]"#
+        )
+    };
+    let to = |action: &str| format!(r#","references":{{"table":"bills","onDelete":"{action}"}}"#);
+    let found = Some(("bill".to_owned(), "bills".to_owned()));
+    assert_eq!(parent(&lines("", &to("cascade"), "")), found);
+    let beside = r#","foreignKeys":[{"field":"bill","references":"bills","onDelete":"CASCADE"}]"#;
+    assert_eq!(parent(&lines("", "", beside)), found);
+    assert_eq!(parent(&lines("", &to("RESTRICT"), "")), None);
+    let in_key = lines(r#","primaryKey":true"#, &to("CASCADE"), "");
+    assert_eq!(parent(&in_key), None, "a row cannot be another record's");
+}
+
+#[test]
 fn a_schema_is_pinned_as_bytes() {
     let schema = read(
         r#"[{"name":"t","label":"T","versioned":true,"fields":[
@@ -420,7 +444,7 @@ fn a_schema_is_pinned_as_bytes() {
         2, 1, 0, 0, 0, 1, 7, 1, 2, // kind, flags, precision, scale
         1, 0, 2, 1, b'0', // default: the value 0
         2, 2, 1, b'0', 2, 1, b'1', // allowed: 0 and 1
-        1, 1, b'u', 1, b'k', 0, // references u(k)
+        1, 1, b'u', 1, b'k', 0, 0, // references u(k), does not cascade
         0, 0, // rounding, no sequence
         1, 2, b'i', b'd', 1, // key, versioned
         1, 1, 6, b'p', b'a', b'i', b'd', b'B', b'y', // unique

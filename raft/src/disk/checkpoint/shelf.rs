@@ -92,6 +92,19 @@ impl Shelf {
         Some(state.standing[older].id.index)
     }
 
+    /// Bytes that the newest one had to write: its manifest, and the chunks that the next older one
+    /// lacks. 0 where none stands.
+    pub(super) fn written_bytes(&self) -> u64 {
+        let standing = self.state.lock().standing.clone();
+        let Some((newest, older)) = standing.split_last() else { return 0 };
+        let chunks = |standing: &Arc<Standing>| {
+            standing.manifest.chunks.iter().map(|chunk| chunk.hash).collect()
+        };
+        let shared: BTreeSet<[u8; 32]> = older.last().map(chunks).unwrap_or_default();
+        let new = newest.manifest.chunks.iter().filter(|chunk| !shared.contains(&chunk.hash));
+        new.map(|chunk| chunk.len).sum::<u64>() + newest.bytes.len() as u64
+    }
+
     /// What `load` makes of the newest one that it does not find damaged. Newer ones are set aside.
     /// `load` is also given the next older one.
     pub(super) fn load<T>(

@@ -84,6 +84,20 @@ fn chunk_files(dir: &TempDir, group: GroupKey) -> Vec<PathBuf> {
 }
 
 #[test]
+fn what_a_checkpoint_had_to_write_is_what_the_one_before_lacks() {
+    let dir = TempDir::new().unwrap();
+    let checkpoints = open(&dir);
+    assert_eq!(checkpoints.written_bytes(ONE), 0);
+    let old = "an old event ".repeat(100);
+    checkpoints.write(ONE, meta(1), ice(&[("e", Some(&old)), ("r", Some("one"))])).unwrap();
+    let first = checkpoints.written_bytes(ONE);
+    assert!(first > 1_300, "{first}");
+    checkpoints.write(ONE, meta(2), ice(&[("e", None), ("r", Some("two!"))])).unwrap();
+    let manifest = checkpoints.newest(ONE).unwrap().manifest().len() as u64;
+    assert_eq!(checkpoints.written_bytes(ONE), 4 + manifest);
+}
+
+#[test]
 fn disk_a_checkpoint_comes_back_and_what_did_not_change_is_not_written_again() {
     let dir = tempfile::tempdir().unwrap();
     let checkpoints = open(&dir);
