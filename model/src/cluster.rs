@@ -269,6 +269,8 @@ pub struct ModuleSettings {
     pub validation: Option<Validation>,
     /// Which version clients send.
     pub version_rule: Option<VersionRule>,
+    /// How much its branches remember of what they decided.
+    pub dedup: Option<DedupLimits>,
     /// Whether records are brought up to what is enforced then.
     pub fill: bool,
 }
@@ -286,6 +288,7 @@ impl ModuleSettings {
         }
         module.validation = self.validation.unwrap_or(module.validation);
         module.version_rule = self.version_rule.unwrap_or(module.version_rule);
+        module.dedup = self.dedup.unwrap_or(module.dedup);
         module
     }
 }

@@ -194,15 +194,16 @@ pub struct Reserve {
     pub field: String,
 }
 
-/// Another rule for a sequence, or another place for its counter; at least one of the two.
+/// Another rule for a sequence, or none of its own any more, or another place for its counter; at
+/// least one of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SetSequence {
     /// The table as the client named it.
     pub table: String,
     /// The field whose sequence it is.
     pub field: String,
-    /// The rule from now on; `None` leaves the one there is.
-    pub rule: Option<SequenceRule>,
+    /// What becomes of the rule.
+    pub rule: RuleChange,
     /// Where the counter is set; `None` leaves it where it is.
     pub counter: Option<CounterAt>,
     /// Whether the counter may be set lower, so that numbers may be given a second time.
@@ -211,6 +212,17 @@ pub struct SetSequence {
     pub reason: Option<String>,
     /// Shown in the event.
     pub requested_by: Option<String>,
+}
+
+/// What a request makes of a sequence's rule.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum RuleChange {
+    /// The one there is stays.
+    Keep,
+    /// This one from now on, instead of the definition's.
+    Set(SequenceRule),
+    /// One that a request set goes: the definition's holds again, if it has one.
+    Remove,
 }
 
 /// Where a counter is set.

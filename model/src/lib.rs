@@ -48,7 +48,7 @@ pub use cluster::{
 };
 pub use command::{
     Action, Batch, Command, CounterAt, Guard, Origin, Purge, Replace, Request, Reserve, Reset,
-    Restore, RestoreMode, SaveOrder, Seed, SetSequence, Verb, Write,
+    Restore, RestoreMode, RuleChange, SaveOrder, Seed, SetSequence, Verb, Write,
 };
 pub use dedup::{DedupLimits, DedupUse};
 pub use definition::{Definition, Validation, VersionRule};

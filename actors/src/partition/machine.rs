@@ -126,12 +126,7 @@ struct Checkpointed {
 
 impl PartitionMachine {
     pub(crate) fn new(published: Arc<Published>) -> Self {
-        Self {
-            state: Partition::default(),
-            published,
-            frozen: Arc::default(),
-            checkpointed: None,
-        }
+        Self { state: Partition::default(), published, frozen: Arc::default(), checkpointed: None }
     }
 
     /// Lets go of the events that both the last checkpoint and the working store hold. The store

@@ -139,7 +139,7 @@ async fn add_module(
             validation,
             version_rule: version_rule.unwrap_or_default(),
             seed: None,
-            dedup: dedup_limits(&body)?,
+            dedup: dedup_limits(&body)?.unwrap_or_default(),
             id,
         },
         source,
@@ -283,11 +283,10 @@ pub(crate) fn rules(body: &Object) -> Result<(Option<Validation>, Option<Version
     Ok((validation, version_rule))
 }
 
-/// How much each branch remembers of its decisions.
-fn dedup_limits(body: &Object) -> Result<DedupLimits, ApiError> {
-    let limits = DedupLimits::default();
+/// How much each branch remembers of its decisions, where the request says so.
+pub(crate) fn dedup_limits(body: &Object) -> Result<Option<DedupLimits>, ApiError> {
     let sent = match body.get("dedupBytes") {
-        None | Some(Value::Null) => return Ok(limits),
+        None | Some(Value::Null) => return Ok(None),
         Some(sent) => sent,
     };
     let allowed = DEDUP_BYTES_MIN..=DEDUP_BYTES_MAX;
@@ -295,7 +294,7 @@ fn dedup_limits(body: &Object) -> Result<DedupLimits, ApiError> {
         let right = format!("a number of bytes from {DEDUP_BYTES_MIN} to {DEDUP_BYTES_MAX}");
         wrong("dedupBytes", &right)
     })?;
-    Ok(DedupLimits { bytes_max, ..limits })
+    Ok(Some(DedupLimits { bytes_max, ..DedupLimits::default() }))
 }
 
 /// A module made of a definition, and what whoever sent it is warned of.

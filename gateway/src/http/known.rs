@@ -39,7 +39,7 @@ pub(crate) const NEW_MODULE: Known = Known {
 /// `PATCH /api/modules/{module}`.
 pub(crate) const MODULE_SETTINGS: Known = Known {
     what: "the settings of a module",
-    names: &["label", "description", "validation", "versionRule"],
+    names: &["label", "description", "validation", "versionRule", "dedupBytes"],
 };
 /// `POST /api/branches`.
 pub(crate) const NEW_BRANCH: Known = Known {

@@ -11,8 +11,8 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
 use model::{
-    Answer, Command, CounterAt, IgnoredLeap, Object, Origin, Read, ReadLevel, Request, Reserve,
-    RuleSource, SequenceRule, SequenceState, SetSequence, Value,
+    Accepted, Answer, Command, CommandId, CounterAt, IgnoredLeap, Object, Origin, Read, ReadLevel,
+    Request, Reserve, RuleChange, RuleSource, SequenceRule, SequenceState, SetSequence, Value,
 };
 use serde::Serialize;
 
@@ -75,6 +75,17 @@ pub(crate) fn routes() -> Routes {
                 .refuses(&[Problem::InvalidSequence, Problem::TableNotFound])
                 .refuses(&[Problem::WouldRepeat]),
         )
+        .delete(
+            remove,
+            op("Let the definition's rule hold again")
+                .about(
+                    "Removes the rule that a request set; the counter stays. The answer has the \
+                     sequence as it is now, and none where nothing else gives the field a rule.",
+                )
+                .answers(200, "{branchId: text, moduleId: text, sequences: [object]}")
+                .writes()
+                .refuses(&[Problem::InvalidSequence, Problem::TableNotFound]),
+        )
 }
 
 /// A sequence named in the path.
@@ -90,6 +101,25 @@ impl FromRequestParts<App> for Which {
         let table = path_part(parts, app, "table").await?;
         Ok(Self { table, field: path_part(parts, app, "field").await? })
     }
+}
+
+impl Which {
+    /// Whether this is the sequence named, in any of the names of its table and field.
+    fn is(&self, place: &InModule, state: &SequenceState) -> bool {
+        let table = place.schema().resolve(&self.table);
+        let field = table.and_then(|table| table.field(&self.field));
+        let field = field.map_or(&*self.field, |field| &*field.name);
+        table.is_some_and(|table| state.table == table.name) && state.field == field
+    }
+}
+
+/// Sequences as they are shown.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Sequences<'a> {
+    branch_id: &'a str,
+    module_id: &'a str,
+    sequences: Vec<Shown<'a>>,
 }
 
 /// One sequence as it is shown.
@@ -157,13 +187,6 @@ async fn read(
 }
 
 async fn list(State(app): State<App>, place: InModule) -> Result<Response, ApiError> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Shape<'a> {
-        branch_id: &'a str,
-        module_id: &'a str,
-        sequences: Vec<Shown<'a>>,
-    }
     place.authorize(Intent::Read)?;
     let mut states = read(&app, &place, place.level).await?;
     // The module's log takes a new definition with its next command: until then it is shown here.
@@ -191,7 +214,7 @@ async fn list(State(app): State<App>, place: InModule) -> Result<Response, ApiEr
         }
     }
     states.sort_by(|a, b| (&a.table, &a.field).cmp(&(&b.table, &b.field)));
-    let shape = Shape {
+    let shape = Sequences {
         branch_id: place.key.branch.as_str(),
         module_id: place.key.module.as_str(),
         sequences: states.iter().map(|state| Shown::of(&place, state)).collect(),
@@ -214,30 +237,15 @@ async fn set(
         #[serde(flatten)]
         sequence: Shown<'a>,
     }
-    place.authorize(Intent::Write)?;
     let body = body.object()?;
     let mut asked = asked(&which, &body)?;
     let prefix = app.branches.catalogue().sequences.prefix(&place.key.branch);
-    asked.rule = asked.rule.map(|rule| rule.for_branch(&prefix));
-    let origin =
-        Origin { source: Some("rest".to_owned()), user: user_of(&body, None), ..Origin::default() };
-    let command = Command {
-        id,
-        key: place.key.clone(),
-        origin: Arc::new(origin),
-        request: Request::SetSequence(Box::new(asked)),
-    };
-    let accepted = app.submit(command).await?;
-    let reached = accepted.delta.last();
-    let level = reached.map_or(ReadLevel::Linearizable, ReadLevel::Session);
-    let states = read(&app, &place, level).await?;
-    let table = place.schema().resolve(&which.table).map(|table| &**table);
-    let field = table.and_then(|table| table.field(&which.field));
-    let field = field.map_or(&*which.field, |field| &*field.name);
-    let same = |state: &&SequenceState| {
-        table.is_some_and(|table| state.table == table.name) && state.field == field
-    };
-    let state = states.iter().find(same).ok_or_else(|| {
+    if let RuleChange::Set(rule) = asked.rule {
+        asked.rule = RuleChange::Set(rule.for_branch(&prefix));
+    }
+    let done = command(&app, &place, id, user_of(&body, None), asked).await?;
+    let states = read(&app, &place, done.level()).await?;
+    let state = states.iter().find(|state| which.is(&place, state)).ok_or_else(|| {
         tracing::error!("a sequence that was set is not there");
         ApiError::new(Problem::Defect, "the sequence was set, but is missing from the answer")
     })?;
@@ -246,11 +254,64 @@ async fn set(
         module_id: place.key.module.as_str(),
         sequence: Shown::of(&place, state),
     };
-    let response = json(StatusCode::OK, &shape)?;
-    Ok(match reached {
-        Some(reached) => at(response, accepted.delta.incarnation, reached),
-        None => response,
-    })
+    Ok(done.mark(json(StatusCode::OK, &shape)?))
+}
+
+async fn remove(
+    State(app): State<App>,
+    place: InModule,
+    which: Which,
+    Named(id): Named,
+) -> Result<Response, ApiError> {
+    let asked = SetSequence {
+        table: which.table.clone(),
+        field: which.field.clone(),
+        rule: RuleChange::Remove,
+        counter: None,
+        allow_reuse: false,
+        reason: None,
+        requested_by: None,
+    };
+    let done = command(&app, &place, id, None, asked).await?;
+    let states = read(&app, &place, done.level()).await?;
+    let holds = states.iter().filter(|state| which.is(&place, state));
+    let shape = Sequences {
+        branch_id: place.key.branch.as_str(),
+        module_id: place.key.module.as_str(),
+        sequences: holds.map(|state| Shown::of(&place, state)).collect(),
+    };
+    Ok(done.mark(json(StatusCode::OK, &shape)?))
+}
+
+/// What became of a request that sets or removes.
+struct Done(Accepted);
+
+impl Done {
+    /// What a reader needs to see it.
+    fn level(&self) -> ReadLevel {
+        self.0.delta.last().map_or(ReadLevel::Linearizable, ReadLevel::Session)
+    }
+
+    fn mark(&self, response: Response) -> Response {
+        match self.0.delta.last() {
+            Some(reached) => at(response, self.0.delta.incarnation, reached),
+            None => response,
+        }
+    }
+}
+
+async fn command(
+    app: &App,
+    place: &InModule,
+    id: CommandId,
+    user: Option<String>,
+    asked: SetSequence,
+) -> Result<Done, ApiError> {
+    place.authorize(Intent::Write)?;
+    let origin = Origin { source: Some("rest".to_owned()), user, ..Origin::default() };
+    let request = Request::SetSequence(Box::new(asked));
+    let command = Command { id, key: place.key.clone(), origin: Arc::new(origin), request };
+    Ok(Done(app.submit(command).await?))
 }
 
 /// What a request asks of a sequence: a rule, a place of its counter, or both.
@@ -297,12 +358,16 @@ fn asked(which: &Which, body: &Object) -> Result<SetSequence, ApiError> {
             wrong(format!("allowReuse is {}; it is true or false", value.to_json()))
         })?,
     };
-    let rule = if rule.is_empty() { None } else { Some(Value::from(rule)) };
-    let rule = rule.map(|rule| SequenceRule::asked(&rule)).transpose();
+    let rule = if rule.is_empty() {
+        RuleChange::Keep
+    } else {
+        let rule = SequenceRule::asked(&Value::from(rule));
+        RuleChange::Set(rule.map_err(|bad| wrong(bad.problem))?)
+    };
     Ok(SetSequence {
         table: which.table.clone(),
         field: which.field.clone(),
-        rule: rule.map_err(|bad| wrong(bad.problem))?,
+        rule,
         counter,
         allow_reuse,
         reason: text(body, &["reason"]),

@@ -19,7 +19,7 @@ use crate::gateway::App;
 use crate::http::adoption::{self, Adoption};
 use crate::http::ask::{Body, Named, Params, path_part};
 use crate::http::changes::Changes;
-use crate::http::configure::{configured, rules};
+use crate::http::configure::{configured, dedup_limits, rules};
 use crate::http::known;
 use crate::http::openapi::op;
 use crate::http::reply::json;
@@ -28,10 +28,11 @@ use crate::publish::text;
 
 pub(crate) fn routes() -> Routes {
     const SETTINGS: &str = "{label?: text, description?: text, \
-                            validation?: 'strict'|'lenient', versionRule?: 'read'|'next'}";
+                            validation?: 'strict'|'lenient', versionRule?: 'read'|'next', \
+                            dedupBytes?: int}";
     const MODULE: &str = "{moduleId: text, label: text, description: text, tables: [text], \
                           validation: 'strict'|'lenient', versionRule: 'read'|'next', \
-                          warnings?: [text]}";
+                          dedupBytes: int, warnings?: [text]}";
     Routes::of("Configuration").path("/api/modules/{module}").patch(
         change,
         op("Change what a module is called and enforces")
@@ -86,6 +87,7 @@ async fn change(
         tables: &'a [TableName],
         validation: Validation,
         version_rule: VersionRule,
+        dedup_bytes: u64,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         warnings: Vec<String>,
     }
@@ -99,6 +101,7 @@ async fn change(
         description: text(&body, &["description"]),
         validation,
         version_rule,
+        dedup: dedup_limits(&body)?,
     };
     let wanted = settings.of(&config);
     let mut warnings = known::MODULE_SETTINGS.members(&body, wanted.validation)?;
@@ -121,6 +124,7 @@ async fn change(
         tables: &config.tables,
         validation: config.validation,
         version_rule: config.version_rule,
+        dedup_bytes: config.dedup.bytes_max,
         warnings,
     };
     json(StatusCode::OK, &shape)

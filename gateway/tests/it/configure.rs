@@ -114,6 +114,10 @@ async fn the_settings_of_a_module_are_changed_by_patch() {
     assert_eq!((changed.text("label"), changed.text("versionRule")), ("Screens", "next"));
     let back = rest.patch("/api/modules/kds", r#"{"validation":"strict"}"#).await;
     assert_eq!((back.text("label"), back.text("validation")), ("Screens", "strict"));
+    let bound = rest.patch("/api/modules/kds", r#"{"dedupBytes":65536}"#).await;
+    assert!(bound.raw.contains(r#""dedupBytes":65536"#), "{}", bound.raw);
+    let small = rest.patch("/api/modules/kds", r#"{"dedupBytes":10}"#).await;
+    assert_eq!(small.code(), (400, "invalid-body"));
     let gone = rest.patch("/api/modules/gone", "{}").await;
     assert_eq!(gone.code(), (404, "module-not-found"));
     let unknown = rest.patch("/api/modules/kds", r#"{"validaton":"lenient"}"#).await;

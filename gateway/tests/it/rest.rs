@@ -401,6 +401,20 @@ async fn sequences_are_shown_and_set() {
     let log = rest.get(&format!("{M}/events?after=0")).await;
     assert!(log.raw.contains(r#""action":"module:sequence""#), "{}", log.raw);
     assert!(log.raw.contains(r#""reason":"a slip","requestedBy":"me""#), "{}", log.raw);
+
+    let undone = rest.delete(&format!("{path}/order_header/id"), "").await;
+    assert_eq!(members(&undone.body), "branchId moduleId sequences");
+    assert!(
+        undone.raw.contains(r#""source":"configuration","last":10000,"next":10001"#),
+        "{}",
+        undone.raw
+    );
+    let again = rest.delete(&format!("{path}/order_header/id"), "").await;
+    assert_eq!((again.status, &again.raw), (200, &undone.raw));
+    let unknown = rest.delete(&format!("{path}/order_header/nothing"), "").await;
+    assert_eq!(unknown.code(), (400, "invalid-sequence"));
+    let gone = rest.delete(&format!("{path}/nothing/id"), "").await;
+    assert_eq!(gone.code(), (404, "table-not-found"));
 }
 
 #[tokio::test]

@@ -107,6 +107,15 @@ impl Numbers {
         Arc::make_mut(fields).insert(field.to_owned(), rule);
     }
 
+    /// Lets the definition's rule hold again.
+    pub(crate) fn unset(&mut self, table: &TableName, field: &str) {
+        let Some(fields) = self.set.get_mut(table) else { return };
+        Arc::make_mut(fields).remove(field);
+        if fields.is_empty() {
+            self.set.remove(table);
+        }
+    }
+
     /// How many rules were made and set here.
     pub(crate) fn own_count(&self) -> usize {
         self.made.values().chain(self.set.values()).map(|fields| fields.len()).sum()

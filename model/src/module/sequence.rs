@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::command::{CounterAt, SetSequence};
+use crate::command::{CounterAt, RuleChange, SetSequence};
 use crate::definition::Validation;
 use crate::delta::ModuleAct;
 use crate::limits::{RULES_MADE_MAX, SEQUENCE_NUMBER_MAX};
@@ -25,25 +25,34 @@ impl Plan<'_> {
         let field = self.sequence_field(&table, &set.field)?;
         let before = self.numbers().counters.last(&table.name, &field);
         let old = self.rule(&table, &field).cloned();
-        if let Some(rule) = &set.rule {
-            self.set_rule(&table, &field, rule)?;
+        match &set.rule {
+            RuleChange::Keep => {}
+            RuleChange::Set(rule) => self.set_rule(&table, &field, rule)?,
+            RuleChange::Remove => self.numbers_mut().unset(&table.name, &field),
         }
-        let Some(rule) = self.rule(&table, &field).cloned() else {
-            return Err(bad(&table, &field, "it has no rule yet; send one".to_owned()));
-        };
-        if let Some(counter) = set.counter {
-            self.set_counter(&table, &field, &rule, counter, set.allow_reuse)?;
+        let rule = self.rule(&table, &field).cloned();
+        match (&rule, set.counter) {
+            (Some(rule), Some(counter)) => {
+                self.set_counter(&table, &field, rule, counter, set.allow_reuse)?;
+            }
+            // Of a rule that a request set, none may be left.
+            (None, _) if old.is_none() => {
+                let right = "it has no rule; PUT one, or name a sequence that GET shows".to_owned();
+                return Err(bad(&table, &field, right));
+            }
+            (Some(_) | None, _) => {}
         }
         let last = self.numbers().counters.last(&table.name, &field);
-        if old.as_ref() == Some(&rule) && before == last {
+        if old == rule && before == last {
             return Ok(());
         }
-        let next = self.numbers().counters.next(&table.name, &field, &rule).ok();
+        let next = |rule| self.numbers().counters.next(&table.name, &field, rule).ok();
+        let next = rule.as_ref().and_then(next);
         // Under one name: a client must not take it for a change of a record of the table.
         let numbering: Object = [
             ("table", Value::from(table.name.as_str())),
             ("field", field.as_str().into()),
-            ("rule", rule.shown.clone()),
+            ("rule", rule.map(|rule| rule.shown).into()),
             ("lastBefore", before.into()),
             ("last", last.into()),
             ("next", next.into()),
@@ -160,7 +169,9 @@ mod tests {
     }
 
     fn asked(rule: Option<&str>, counter: Option<CounterAt>, allow_reuse: bool) -> SetSequence {
-        let rule = rule.map(|rule| SequenceRule::asked(&Value::Object(object(rule))).unwrap());
+        let rule = rule.map_or(RuleChange::Keep, |rule| {
+            RuleChange::Set(SequenceRule::asked(&Value::Object(object(rule))).unwrap())
+        });
         SetSequence {
             table: "ticket".to_owned(),
             field: "id".to_owned(),
@@ -254,5 +265,10 @@ mod tests {
         assert_eq!(shop.branch().sequences().len(), 1);
         let refused = set(&mut shop, asked(Some(r#"{"counterField":"x"}"#), None, false));
         assert_eq!(refused.unwrap_err().code(), "invalid-sequence");
+        let remove = SetSequence { rule: RuleChange::Remove, ..asked(None, None, false) };
+        let told = set(&mut shop, remove.clone()).unwrap().unwrap();
+        assert!(Value::from(told).to_json().contains(r#""rule":{"start":"#));
+        assert_eq!(next(&mut shop), "T-102", "the definition's again; the counter goes on");
+        assert_eq!(set(&mut shop, remove).unwrap(), None, "there is none of its own any more");
     }
 }

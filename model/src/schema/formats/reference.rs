@@ -38,7 +38,11 @@ fn in_text(text: &str) -> Option<Reference> {
         Some((table, rest)) => (table, rest.trim().strip_suffix(')')?),
         None => (text, ""),
     };
-    Some(Reference { table: table.trim().into(), field: field.trim().into(), ..Reference::default() })
+    Some(Reference {
+        table: table.trim().into(),
+        field: field.trim().into(),
+        ..Reference::default()
+    })
 }
 
 fn in_object(doc: &Object) -> Option<Reference> {
