@@ -2,8 +2,12 @@
 //!
 //! Promise: heartbeats and votes go on the urgent lane and never wait behind entries; entries are
 //! sent without waiting for each other and answered in order; a call is given up before the
-//! election it could delay. Refused: nothing is queued here; the link's bounds are the bounds.
+//! election it could delay. An answer never speaks for an append that was sent after it: openraft
+//! takes all appends that end at the same entry as answered by the first answer, and would confirm
+//! a read by one that is older than the read. Refused: nothing is queued here; the link's bounds are
+//! the bounds.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,8 +24,9 @@ use openraft::raft::{
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
+use parking_lot::Mutex;
 
-use crate::consensus::{StoredMembership, Types, Vote};
+use crate::consensus::{LogId, StoredMembership, Types, Vote};
 use crate::limits;
 use crate::network::{Lane, Network, NetworkError};
 use crate::rpc::{Body, Call, Refusal, Response, Turn};
@@ -212,24 +217,29 @@ impl RaftNetworkV2<Types> for Peer {
         }
         let stream = self.shared.streams.fetch_add(1, Ordering::Relaxed);
         let peer = self.clone();
+        let unanswered = Unanswered::default();
+        let sent = unanswered.clone();
         let answers = input
             .enumerate()
             .map(move |(number, request)| {
                 let previous = request.prev_log_id;
                 let last = request.entries.last().map(|entry| entry.log_id).or(previous);
+                sent.push(last);
                 let call = peer.append(Some(Turn { stream, number: number as u64 }), request);
                 async move { Ok((call.await?, previous, last)) }
             })
             .buffered(limits::APPENDS_IN_FLIGHT);
         // After the first answer that is not a full success, what follows it is void.
-        let results = answers.scan(true, |go_on, answer| {
+        let results = answers.scan(true, move |go_on, answer| {
             let item = go_on.then(|| {
                 let (item, whole) = judge(answer);
                 *go_on = whole;
-                item
+                let next_says_it = unanswered.next_ends_there_too();
+                (!(whole && next_says_it)).then_some(item)
             });
             async move { item }
         });
+        let results = results.filter_map(|item| async move { item });
         Box::pin(async move { Ok(results.boxed()) })
     }
 
@@ -292,11 +302,31 @@ fn for_size(lane: Lane, timeout: Duration, bytes: usize) -> (Lane, Duration) {
     (Lane::Bulk, timeout + Duration::from_millis(slowest))
 }
 
-type Answered = (
-    AppendEntriesResponse<Types>,
-    Option<crate::consensus::LogId>,
-    Option<crate::consensus::LogId>,
-);
+/// Where the appends of a stream end that are sent and not answered, oldest first.
+///
+/// openraft counts an answer "everything up to entry 7 is here" for each append that ends at 7 or
+/// before, and takes the time at which the last of them was sent as a moment at which the quorum
+/// still followed. An append without entries, sent to tell of a commit, ends where the one before it
+/// ends. After a pause the answer to the former could so confirm the latter, and with it a read
+/// that came in between, although another leader was elected meanwhile. The former's answer is
+/// therefore left out: the latter's says the same.
+#[derive(Clone, Default)]
+struct Unanswered(Arc<Mutex<VecDeque<Option<LogId>>>>);
+
+impl Unanswered {
+    fn push(&self, last: Option<LogId>) {
+        self.0.lock().push_back(last);
+    }
+
+    /// The oldest was answered: whether the next one ends at the same entry.
+    fn next_ends_there_too(&self) -> bool {
+        let mut unanswered = self.0.lock();
+        let answered = unanswered.pop_front();
+        answered.is_some_and(|last| unanswered.front() == Some(&last))
+    }
+}
+
+type Answered = (AppendEntriesResponse<Types>, Option<LogId>, Option<LogId>);
 
 /// The answer in openraft's words, and whether the stream goes on after it.
 fn judge(answer: Rpc<Answered>) -> (Rpc<StreamAppendResult<Types>>, bool) {

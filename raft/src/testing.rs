@@ -14,6 +14,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use model::NodeId;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use crate::error::Fatal;
 use crate::groups::Groups;
@@ -29,6 +30,7 @@ struct Wires {
     nodes: Mutex<BTreeMap<NodeId, Groups>>,
     cut: Mutex<BTreeSet<(NodeId, NodeId)>>,
     delay: Mutex<Duration>,
+    held: Mutex<BTreeMap<(NodeId, NodeId, Lane), Arc<Hold>>>,
     carried: [AtomicU64; 5],
     bytes: [AtomicU64; 5],
 }
@@ -82,6 +84,18 @@ impl MemoryNetwork {
         *self.0.delay.lock() = delay;
     }
 
+    /// From now on the answers to what one node asks another on a lane are held back, however long
+    /// that takes and whatever is cut meanwhile: as if the node that asks were paused.
+    pub fn hold_answers(&self, from: NodeId, to: NodeId, lane: Lane) -> HeldAnswers {
+        let hold = Arc::new(Hold {
+            asked: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            gate: Semaphore::new(0),
+        });
+        self.0.held.lock().insert((from, to, lane), hold.clone());
+        HeldAnswers { wires: self.0.clone(), hold }
+    }
+
     /// Messages carried on a lane, answers not counted.
     pub fn carried(&self, lane: Lane) -> u64 {
         self.0.carried[lane as usize].load(Ordering::Relaxed)
@@ -90,6 +104,36 @@ impl MemoryNetwork {
     /// Bytes carried on a lane, answers not counted.
     pub fn bytes(&self, lane: Lane) -> u64 {
         self.0.bytes[lane as usize].load(Ordering::Relaxed)
+    }
+}
+
+struct Hold {
+    asked: AtomicU64,
+    answered: AtomicU64,
+    gate: Semaphore,
+}
+
+/// Answers that are held back.
+pub struct HeldAnswers {
+    wires: Arc<Wires>,
+    hold: Arc<Hold>,
+}
+
+impl HeldAnswers {
+    /// How much was asked since.
+    pub fn asked(&self) -> u64 {
+        self.hold.asked.load(Ordering::SeqCst)
+    }
+
+    /// How many answers are held, or were.
+    pub fn answered(&self) -> u64 {
+        self.hold.answered.load(Ordering::SeqCst)
+    }
+
+    /// Lets them all arrive now, and later ones as they come.
+    pub fn release(self) {
+        self.wires.held.lock().retain(|_, hold| !Arc::ptr_eq(hold, &self.hold));
+        self.hold.gate.close();
     }
 }
 
@@ -141,10 +185,19 @@ impl Network for Door {
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes, NetworkError>> {
         let carried = self.wires.clone().carry(self.node, to, lane, message);
+        let hold = self.wires.held.lock().get(&(self.node, to, lane)).cloned();
+        if let Some(hold) = &hold {
+            hold.asked.fetch_add(1, Ordering::SeqCst);
+        }
         async move {
-            tokio::time::timeout(timeout, carried).await.unwrap_or_else(|_| {
+            let answer = tokio::time::timeout(timeout, carried).await.unwrap_or_else(|_| {
                 Err(NetworkError::NoAnswer { node: to, reason: "no answer in time".into() })
-            })
+            })?;
+            if let Some(hold) = hold {
+                hold.answered.fetch_add(1, Ordering::SeqCst);
+                let _ = hold.gate.acquire().await; // It is closed when the answer may arrive.
+            }
+            Ok(answer)
         }
         .boxed()
     }

@@ -11,6 +11,8 @@ const ROWS: usize = 500;
 const TEXT: usize = 10_000;
 /// How often a request is sent, under the same key, until it has an answer.
 const TRIES: usize = 3;
+/// Lines of one order, of the same size.
+const LINES: usize = 100;
 /// Characters of one very large record.
 const LARGE_TEXT: usize = 5_000_000;
 
@@ -70,6 +72,36 @@ async fn a_large_answer_to_a_small_request_comes_through_any_node() -> Result<()
         assert_eq!(found.await?.status, 200);
         let events = client.get("/api/branches/dar/modules/pos/events?limit=1000").await?;
         assert_eq!(events.status, 200, "{}", events.body);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_order_and_a_large_history_entry_come_through_any_node() -> Result<()> {
+    let fleet = Fleet::start(3).await?;
+    let leader = fleet.leader(1, "dar", "pos").await?;
+    let text = "x".repeat(TEXT);
+    let line = |n| json!({ "id": format!("L-{n}"), "qty": 1, "price": 1, "notes": text });
+    let lines: Vec<Value> = (0..LINES).map(line).collect();
+    let order = json!({ "order": { "id": "T1", "shiftId": "s", "lines": lines } });
+    let path = "/api/branches/dar/modules/pos/orders";
+    ask(&fleet.client(leader), "POST", path, "o-1", &order).await?;
+    let others = fleet.others(leader);
+    for (version, node) in (2..).zip(&others) {
+        let order = json!({ "id": "T1", "shiftId": "s", "version": version, "status": "ready" });
+        let (key, body) = (format!("o-{version}"), json!({ "order": order }));
+        let saved = ask(&fleet.client(*node), "POST", path, &key, &body).await?;
+        let lines = saved["order"]["lines"].as_array().map_or(0, Vec::len);
+        assert_eq!(lines, LINES, "the lines that were not sent are in the answer");
+    }
+    let purge = json!({ "branchId": "dar" });
+    let client = fleet.client(others[0]);
+    let purged = ask(&client, "POST", "/api/manage/purge-live-data", "p-1", &purge).await?;
+    let entry = purged["historyEntry"]["id"].as_str().unwrap_or_default();
+    let path = format!("/api/manage/purge-history?branch=dar&module=pos&entryId={entry}");
+    for node in others {
+        let shown = fleet.client(node).get(&path).await?.ok()?;
+        assert!(shown.to_string().len() > LINES * TEXT, "the entry has its records");
     }
     Ok(())
 }

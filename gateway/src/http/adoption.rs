@@ -113,7 +113,9 @@ impl Adoption {
                 return Vec::new();
             }
             if tokio::time::Instant::now() >= until {
-                return late.iter().map(|(key, fit)| kept(key, fit)).collect();
+                let told: Vec<String> = late.iter().map(|(key, fit)| kept(key, fit)).collect();
+                told.iter().for_each(|told| tracing::warn!("{told}"));
+                return told;
             }
             let late: BTreeSet<&BranchKey> = late.iter().map(|(key, _)| key).collect();
             waiting.retain(|(key, _)| late.contains(key));

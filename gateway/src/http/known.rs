@@ -123,6 +123,12 @@ pub(crate) const RECORDS: Known = Known {
         "fallbackLang",
     ],
 };
+/// `POST`, `PATCH`, `PUT …/tables/{table}` with the record in a member of its own.
+pub(crate) const WRITTEN: Known =
+    Known { what: "a record's write", names: &["record", "data", "meta", "userId"] };
+/// `DELETE …/tables/{table}`.
+pub(crate) const REMOVED: Known =
+    Known { what: "a record's removal", names: &["id", "recordId", "record_id", "key", "version"] };
 /// `GET …/orders`.
 pub(crate) const ORDERS: Known = Known {
     what: "a list of orders",

@@ -24,7 +24,7 @@ use crate::http::known;
 use crate::http::openapi::op;
 use crate::http::reply::{at, json, written};
 use crate::http::routes::Routes;
-use crate::publish::{event_of, take_object, user_of};
+use crate::publish::{event_of, user_of};
 use crate::render;
 use crate::wire::{Ack, Members, Notice, RecordRef, Shown, record_ref};
 
@@ -289,7 +289,7 @@ async fn insert(
     named: Named,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let sent = Sent::read(body.object()?)?;
+    let sent = place.sent(body.object()?)?;
     change(&app, place, named, Action::Insert, sent).await
 }
 
@@ -299,7 +299,7 @@ async fn merge(
     named: Named,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let sent = Sent::read(body.object()?)?;
+    let sent = place.sent(body.object()?)?;
     change(&app, place, named, Action::Merge, sent).await
 }
 
@@ -309,7 +309,7 @@ async fn save(
     named: Named,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let sent = Sent::read(body.object()?)?;
+    let sent = place.sent(body.object()?)?;
     change(&app, place, named, Action::Save, sent).await
 }
 
@@ -322,7 +322,8 @@ async fn delete(
     params: Params,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let mut sent = Sent::read(body.object()?)?;
+    known::REMOVED.params(&params, place.place.config.validation)?;
+    let mut sent = place.sent(body.object()?)?;
     if sent.record.is_empty() {
         let id = params.first(&["id", "recordId", "record_id", "key"]).ok_or_else(|| {
             let message = "name the record in the body, or its id as ?id=";
@@ -346,22 +347,37 @@ struct Sent {
     user: Option<String>,
 }
 
-impl Sent {
-    fn read(mut body: Object) -> Result<Self, ApiError> {
-        let wrapped = match body.remove("record") {
-            Some(Value::Object(record)) => Some(record),
-            Some(Value::Null) => Some(Object::new()),
+impl InTable {
+    /// Reads a record as sent.
+    fn sent(&self, mut body: Object) -> Result<Sent, ApiError> {
+        let Some(name) = self.wrapper(&body) else {
+            return Ok(Sent { record: body, meta: None, user: None });
+        };
+        let record = match body.remove(name) {
+            Some(Value::Object(record)) => record,
+            Some(Value::Null) | None => Object::new(),
             Some(Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
                 return Err(ApiError::new(Problem::InvalidBody, "record must be an object"));
             }
-            None => take_object(&mut body, "data"),
-        };
-        let Some(record) = wrapped else {
-            return Ok(Self { record: body, meta: None, user: None });
         };
         let meta = body.remove("meta").filter(|meta| !meta.is_null());
         let user = user_of(&body, meta.as_ref());
-        Ok(Self { record, meta, user })
+        known::WRITTEN.members(&body, self.place.config.validation)?;
+        Ok(Sent { record, meta, user })
+    }
+
+    /// The member that holds the record; `None` where the body is the record. A table may have
+    /// fields named so: they are meant where other fields of the table stand beside them, or where
+    /// what they hold is no record.
+    fn wrapper(&self, body: &Object) -> Option<&'static str> {
+        let is_own = |name: &str| self.table.field(name).is_some();
+        let beside = |name| body.iter().any(|(other, _)| **other != *name && is_own(other));
+        let is_object = |name| body.get(name).is_some_and(|sent| sent.as_object().is_some());
+        let wraps = |name| !is_own(name) || (is_object(name) && !beside(name));
+        if body.get("record").is_some() && wraps("record") {
+            return Some("record");
+        }
+        (is_object("data") && wraps("data")).then_some("data")
     }
 }
 

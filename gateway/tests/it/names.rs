@@ -2,7 +2,7 @@
 
 use model::Value;
 
-use crate::client::{Rest, Served, at};
+use crate::client::{Answered, Rest, Served, at};
 
 /// Names that mean something else somewhere, or that have to be escaped.
 const NAMES: [&str; 19] = [
@@ -91,4 +91,34 @@ async fn every_branch_name_works_in_topics() {
         let told = board.expect("publish").await;
         assert_eq!(at(&told, &["data", "snapshot", "branchId"]).as_str(), Some(name));
     }
+}
+
+#[tokio::test]
+async fn a_field_named_as_the_member_that_holds_a_record_is_written_as_a_field() {
+    let rest = Rest::new();
+    let schema = r#"{"id":"vinyl","schema":{"tables":{"albums":{"fields":{"id":{"type":"text"},
+        "record":{"type":"json","nullable":true},"data":{"type":"text","nullable":true}}}}}}"#;
+    assert_eq!(rest.post("/api/modules", schema).await.status, 201);
+    assert_eq!(rest.post("/api/branches/dar/modules", r#"{"id":"vinyl"}"#).await.status, 200);
+    let path = "/api/branches/dar/modules/vinyl/tables/albums";
+    let stored = |answer: &Answered| answer.body.get("record").unwrap().to_json();
+    for (sent, held) in [
+        (
+            r#"{"id":"1","record":{"side":"A"}}"#,
+            r#"{"id":"1","record":{"side":"A"},"data":null,"version":1}"#,
+        ),
+        (r#"{"id":"2","record":7}"#, r#"{"id":"2","record":7,"data":null,"version":1}"#),
+        (r#"{"id":"3","data":"x"}"#, r#"{"id":"3","record":null,"data":"x","version":1}"#),
+        (
+            r#"{"record":{"id":"4","record":8},"meta":{"a":1},"userId":"u"}"#,
+            r#"{"id":"4","record":8,"data":null,"version":1}"#,
+        ),
+    ] {
+        let made = rest.post(path, sent).await;
+        assert_eq!((made.status, stored(&made).as_str()), (201, held), "{sent}: {}", made.raw);
+    }
+    let slip = r#"{"record":{"id":"5"},"verson":3}"#;
+    assert_eq!(rest.post(path, slip).await.code(), (400, "invalid-body"));
+    let slip = rest.delete(&format!("{path}?id=1&verson=7"), "").await;
+    assert_eq!(slip.code(), (400, "invalid-parameter"));
 }

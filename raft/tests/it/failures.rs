@@ -5,11 +5,12 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use model::NodeId;
 use raft::disk::{Device, Machinery};
-use raft::{GroupId, ProposeError, ReadError};
+use raft::{GroupId, Lane, ProposeError, ReadError};
 
 use crate::cluster::{Cluster, PATIENCE, patiently};
 
@@ -46,6 +47,45 @@ async fn a_leader_that_lost_its_quorum_confirms_nothing_and_its_entries_do_not_c
         cluster.counted(node, G, 2).await;
         assert_eq!(cluster.tally(node, G).entries(), ["before", "after"]);
     }
+}
+
+/// The leader is paused with the answers to its last entry on their way. When it goes on, one of
+/// them commits the entry, and the commit is at once told to the node whose answer comes next: that
+/// answer is of before the pause, and confirms nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_to_an_earlier_append_does_not_confirm_a_later_one() {
+    let cluster = Cluster::start(3, [1]).await;
+    cluster.propose(G, "before").await;
+    let old = cluster.leader(G).await;
+    let others: Vec<NodeId> = cluster.running().into_iter().filter(|&node| node != old).collect();
+    for &node in &others {
+        cluster.counted(node, G, 1).await;
+    }
+    let first = cluster.network.hold_answers(old, others[0], Lane::Log);
+    let second = cluster.network.hold_answers(old, others[1], Lane::Log);
+    let group = cluster.group(old, G);
+    let paused = tokio::spawn({
+        let group = group.clone();
+        async move { group.propose(None, Bytes::from_static(b"paused")).await }
+    });
+    patiently("both have answered", || async {
+        (first.answered() == 1 && second.answered() == 1).then_some(())
+    })
+    .await;
+    cluster.network.isolate(old);
+    let new = cluster.leader_among(G, &others).await;
+    let after = cluster.group(new, G).propose(None, Bytes::from_static(b"after")).await.unwrap();
+    let read = tokio::spawn(async move { group.read_index().await });
+    // The read is in the leader's hands before the answers arrive.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    first.release();
+    patiently("the commit is told", || async { (second.asked() == 2).then_some(()) }).await;
+    second.release();
+    let read = tokio::time::timeout(PATIENCE, read).await.unwrap().unwrap();
+    assert!(read.is_err(), "{read:?}: entry {} was acknowledged before", after.index);
+    cluster.network.heal_all();
+    // It was committed by the first leader: whether that is told depends on who hears what first.
+    let _ = tokio::time::timeout(PATIENCE, paused).await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
