@@ -371,9 +371,9 @@ impl InTable {
     /// what they hold is no record.
     fn wrapper(&self, body: &Object) -> Option<&'static str> {
         let is_own = |name: &str| self.table.field(name).is_some();
-        let beside = |name| body.iter().any(|(other, _)| **other != *name && is_own(other));
-        let is_object = |name| body.get(name).is_some_and(|sent| sent.as_object().is_some());
-        let wraps = |name| !is_own(name) || (is_object(name) && !beside(name));
+        let beside = |name: &str| body.iter().any(|(other, _)| **other != *name && is_own(other));
+        let is_object = |name: &str| body.get(name).is_some_and(|sent| sent.as_object().is_some());
+        let wraps = |name: &str| !is_own(name) || (is_object(name) && !beside(name));
         if body.get("record").is_some() && wraps("record") {
             return Some("record");
         }
