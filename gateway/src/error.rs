@@ -389,11 +389,19 @@ impl From<Reject> for ApiError {
             Reject::ForeignKey { table, field, .. } => {
                 failed().details([("code", code), ("table", table.into()), ("field", field.into())])
             }
-            Reject::MissingTable | Reject::BadDefinition { .. } | Reject::BadCommand { .. } => {
-                failed().details([("code", code)])
-            }
+            Reject::BadDefinition { code, .. } => bad_definition(&message, &code),
+            Reject::MissingTable | Reject::BadCommand { .. } => failed().details([("code", code)]),
         }
     }
+}
+
+/// A definition that cannot be, or one that stored records do not satisfy.
+fn bad_definition(message: &str, code: &str) -> ApiError {
+    let problem = match code {
+        "records-do-not-fit" => Problem::RecordsDoNotFit,
+        _ => Problem::ModuleEventFailed,
+    };
+    ApiError::new(problem, message).details([("code", code.into())])
 }
 
 /// A refusal of which only the code is still known.
@@ -405,6 +413,7 @@ fn earlier(message: &str, code: &str) -> ApiError {
         "table-not-found" => Problem::TableNotFound,
         "last-ack-mismatch" => Problem::LastAckMismatch,
         "part-of-another-record" => Problem::PartOfAnother,
+        "records-do-not-fit" => Problem::RecordsDoNotFit,
         "duplicate-part" => Problem::DuplicatePart,
         "sequence-would-repeat" => Problem::WouldRepeat,
         "invalid-sequence" => Problem::InvalidSequence,

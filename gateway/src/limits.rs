@@ -81,8 +81,11 @@ pub const WHOLE_BYTES_MAX: usize = 1024 * 1024;
 pub const PIECE_BYTES: usize = 64 * 1024;
 /// Pieces a socket writes before it lets others of its thread have their turn.
 pub const PIECES_A_TURN: usize = 4;
-/// Most bytes between a socket's queue and the operating system: the largest frame that is not
-/// written in pieces, an event with a module's state.
+/// Largest event with a module's state, in bytes: it is not written in pieces. A larger one comes
+/// without the state.
+pub const EVENT_FRAME_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Most bytes between a socket's queue and the operating system: well above the largest frame that
+/// is not written in pieces, an event with a large record.
 pub const WRITE_BUFFER_BYTES_MAX: usize = 136 * 1024 * 1024;
 /// Characters of an unreadable message that are shown back.
 pub const PREVIEW_CHARS: usize = 80;

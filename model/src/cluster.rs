@@ -30,6 +30,9 @@ pub use placement::{partition_of, partition_of_topic, place, replicas_for};
 
 /// Most changes whose ids are remembered, oldest forgotten first: far more than are ever retried.
 const CHANGES_REMEMBERED: usize = 10_000;
+/// Of one definition out of a file, so many versions are: nodes may bring different ones for a
+/// while.
+const VERSIONS_REMEMBERED: usize = 16;
 
 /// What group 0 replicates.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -67,7 +70,11 @@ pub struct Catalogue {
     pub full_sync: BTreeMap<(BranchId, String), FullSyncFlag>,
     /// Modules whose definition brings the records of every branch up to it.
     pub filled: BTreeSet<ModuleId>,
-    /// Ids of changes already taken, oldest first.
+    /// The last changes taken of each definition that nodes bring out of files, by its name, oldest
+    /// first. A node that starts again brings them again: if they were forgotten like others, what
+    /// requests changed since would be undone.
+    brought: BTreeMap<String, std::collections::VecDeque<String>>,
+    /// Ids of other changes already taken, oldest first.
     taken: std::collections::VecDeque<String>,
 }
 
@@ -189,6 +196,28 @@ pub struct CatalogueEntry {
     pub at: Timestamp,
     /// What changes.
     pub change: Change,
+}
+
+impl CatalogueEntry {
+    /// Whether a node brought it out of a file, and will again when it starts.
+    fn is_brought(&self) -> bool {
+        match &self.change {
+            Change::Module(_)
+            | Change::Branch(_)
+            | Change::Patterns { .. }
+            | Change::Sequences(_) => true,
+            // Requests store definitions too, under ids of theirs.
+            Change::PutSchema { .. } => !self.id.starts_with("rest:"),
+            Change::Form { .. }
+            | Change::Node(_)
+            | Change::AddModule(_)
+            | Change::AddBranch(_)
+            | Change::GiveModule { .. }
+            | Change::PutSeedFile { .. }
+            | Change::FullSync(_)
+            | Change::SetModule { .. } => false,
+        }
+    }
 }
 
 /// What may change in the catalogue. Append-only.
@@ -340,7 +369,11 @@ impl Catalogue {
                 self.form(cluster_id, nodes, placements, entry.at)?;
             }
             Change::Node(node) => self.put_node(node)?,
-            Change::Module(module) => replace_or_add(&mut self.modules, module, |m| &m.id),
+            Change::Module(module) => {
+                replace_or_add(&mut self.modules, module, |m| &m.id);
+                // Nobody asked for records to be brought up to this one.
+                self.set_filled(&module.id, false);
+            }
             Change::Branch(branch) => replace_or_add(&mut self.branches, branch, |b| &b.id),
             Change::Patterns { patterns, defaults } => {
                 self.patterns.clone_from(patterns);
@@ -365,11 +398,25 @@ impl Catalogue {
         {
             self.revision += 1;
         }
+        self.remember(entry);
+        Ok(())
+    }
+
+    /// Remembers a change as taken: of a definition that nodes bring out of files the last few for
+    /// ever, of requests as long as a retry may come.
+    fn remember(&mut self, entry: &CatalogueEntry) {
+        if let Some((name, _)) = entry.id.rsplit_once(':').filter(|_| entry.is_brought()) {
+            let versions = self.brought.entry(name.to_owned()).or_default();
+            versions.push_back(entry.id.clone());
+            if versions.len() > VERSIONS_REMEMBERED {
+                versions.pop_front();
+            }
+            return;
+        }
         self.taken.push_back(entry.id.clone());
         if self.taken.len() > CHANGES_REMEMBERED {
             self.taken.pop_front();
         }
-        Ok(())
     }
 
     fn form(
@@ -408,7 +455,9 @@ impl Catalogue {
 
     /// Whether a change of this id was taken.
     pub fn has_taken(&self, id: &str) -> bool {
-        self.taken.iter().any(|taken| taken == id)
+        let brought = id.rsplit_once(':').and_then(|(name, _)| self.brought.get(name));
+        brought.is_some_and(|taken| taken.iter().any(|taken| taken == id))
+            || self.taken.iter().any(|taken| taken == id)
     }
 
     /// The id of the last change taken whose id begins so.

@@ -275,6 +275,8 @@ pub struct Restore {
     pub entry: String,
     /// What happens to the records that are there.
     pub mode: RestoreMode,
+    /// Whether records of an earlier definition are brought up to the present one.
+    pub fill: bool,
     /// Shown in the event.
     pub reason: Option<String>,
     /// Shown in the event.

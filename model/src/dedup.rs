@@ -168,7 +168,7 @@ impl Dedup {
                 break;
             }
         }
-        let mut displaced = 0;
+        let (mut displaced, mut may_give_way) = (0, true);
         for _ in 0..DEDUP_DISPLACED_AT_ONCE {
             if self.has_room(limits) {
                 break;
@@ -177,13 +177,19 @@ impl Dedup {
             if pop_over(&mut self.server, uptime_ms, server_give_way(limits)) {
                 continue;
             }
-            if !pop_over(&mut self.client, uptime_ms, give_way(limits)) {
+            may_give_way = pop_over(&mut self.client, uptime_ms, give_way(limits));
+            if !may_give_way {
                 break;
             }
             displaced += 1;
         }
         self.displaced += displaced;
-        if self.has_room(limits) { Ok(displaced) } else { Err(self.room_comes(limits, uptime_ms)) }
+        // After the bound was lowered more may give way than one command should wait for: the next
+        // ones go on with it. Each leaves many more than it adds.
+        if may_give_way || self.has_room(limits) {
+            return Ok(displaced);
+        }
+        Err(self.room_comes(limits, uptime_ms))
     }
 
     fn has_room(&self, limits: &DedupLimits) -> bool {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream;
 use model::{Answer, BranchId, BranchKey, Head, ModuleId, ModuleSnapshot, Read, ReadLevel};
@@ -19,7 +20,7 @@ use crate::http::openapi::op;
 use crate::http::reply::{json, shown};
 use crate::http::routes::Routes;
 use crate::limits::HEADS_AT_ONCE;
-use crate::render;
+use crate::render::{self, Written};
 use crate::wire::{ModuleMeta, by_id};
 
 /// The branch that is meant where none is named.
@@ -139,10 +140,10 @@ async fn state(
 }
 
 async fn of_branch(app: App, branch: BranchId, level: ReadLevel) -> Result<Response, ApiError> {
-    let Whole { branch, modules } = Whole::read(&app, branch, level).await?;
     let server_id = app.server_id.clone();
-    let write = move |modules| render::bytes(&Whole { branch, modules }.shape(&server_id));
-    Ok(shown(StatusCode::OK, render::modules(&app, modules, write).await?))
+    let whole = Whole::read(&app, branch, level).await?;
+    let answer = whole.written(&app, move |whole| render::bytes(&whole.shape(&server_id))).await?;
+    Ok(shown(StatusCode::OK, answer))
 }
 
 /// A branch with everything in it.
@@ -165,9 +166,14 @@ impl Whole {
         Ok(Self { branch, modules })
     }
 
-    /// Rows in all modules.
-    pub(crate) fn rows(&self) -> u64 {
-        self.modules.iter().map(|module| module.head.rows).sum()
+    /// Writes an answer that shows it.
+    pub(crate) async fn written(
+        self,
+        app: &App,
+        write: impl FnOnce(&Self) -> Result<Bytes, ApiError> + Send + 'static,
+    ) -> Result<Written, ApiError> {
+        let Self { branch, modules } = self;
+        render::modules(app, modules, move |modules| write(&Self { branch, modules })).await
     }
 
     /// branchSnapshot.

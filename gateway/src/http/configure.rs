@@ -187,6 +187,8 @@ async fn add_branch(
         .ok_or_else(|| ApiError::new(Problem::MissingBranch, "name the branch as \"id\""))?;
     let id = BranchId::parse(&small(&name))?;
     authorize(&principal, &Access::branch(Intent::Write, &id))?;
+    // A module may have been made at another node a moment ago.
+    app.branches.catch_up().await?;
     let catalogue = app.branches.catalogue();
     let mut modules: Vec<ModuleId> = Vec::new();
     for name in words("modules", body.get("modules"))? {
@@ -235,6 +237,7 @@ async fn give_module(
     let body = body.object()?;
     let name = text(&body, &MODULE)
         .ok_or_else(|| ApiError::new(Problem::MissingModule, "name the module as \"id\""))?;
+    app.branches.catch_up().await?;
     let catalogue = app.branches.catalogue();
     let branch = place.branch;
     let known = ModuleId::parse(&name).ok().and_then(|id| catalogue.module(&id).cloned());

@@ -199,6 +199,8 @@ async fn store(
         return Err(missing());
     }
     let source = Arc::new(sent.clone());
+    // The module that follows it may have been made, or changed, at another node a moment ago.
+    app.branches.catch_up().await?;
     let catalogue = app.branches.catalogue();
     let old = follower(&catalogue, &place.name);
     // What no module follows is only kept, for whoever asks for it: then nothing can be refused.
@@ -265,6 +267,7 @@ async fn seed(
     let branch = BranchId::parse(&branch_name(&body, &["branchId"]).ok_or_else(missing)?)?;
     let module = ModuleId::parse(&need("moduleId", Problem::MissingModule)?)?;
     authorize(&principal, &Access::branch(Intent::Write, &branch))?;
+    app.branches.catch_up().await?;
     branch_exists(&app, &branch).await?;
     let catalogue = app.branches.catalogue();
     let config = catalogue.module(&module).ok_or_else(|| {

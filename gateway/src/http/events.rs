@@ -19,7 +19,7 @@ use crate::gateway::{App, now, unasked};
 use crate::http::ask::{Body, InModule, Named, Params};
 use crate::http::known;
 use crate::http::openapi::op;
-use crate::http::reply::{at, written};
+use crate::http::reply::{at, shown, written};
 use crate::http::routes::Routes;
 use crate::limits::{EVENTS_PAGE, EVENTS_PAGE_BYTES, EVENTS_PAGE_MAX};
 use crate::publish::{Publish, event_of};
@@ -96,11 +96,14 @@ async fn look(
     };
     let snapshot = app.snapshot(place.key.clone(), level).await?;
     let (incarnation, offset) = (snapshot.head.incarnation, snapshot.head.offset);
-    let (server_id, rows) = (app.server_id.clone(), snapshot.head.rows);
-    let write =
-        move || render::bytes(&Looked { server_id: &server_id, log: &log, snapshot, warnings });
-    let json = render::rows(&app.renders, rows, write).await?;
-    Ok(at(written(StatusCode::OK, json), incarnation, offset))
+    let server_id = app.server_id.clone();
+    let events = databases(&snapshot);
+    let write = move |outline: Vec<Arc<ModuleSnapshot>>| {
+        let snapshot = Arc::clone(&outline[0]);
+        render::bytes(&Looked { server_id: &server_id, log: &log, events, snapshot, warnings })
+    };
+    let answer = render::modules(&app, vec![snapshot], write).await?;
+    Ok(at(shown(StatusCode::OK, answer), incarnation, offset))
 }
 
 /// What the log says of itself.
@@ -117,6 +120,7 @@ pub(crate) async fn log_head(
 struct Looked<'a> {
     server_id: &'a str,
     log: &'a LogHead,
+    events: Vec<Object>,
     snapshot: Arc<ModuleSnapshot>,
     warnings: Vec<String>,
 }
@@ -131,7 +135,7 @@ impl Serialize for Looked<'_> {
             version: u64,
             updated_at: String,
             server_id: &'a str,
-            events: Vec<Object>,
+            events: &'a [Object],
             event_log: EventLog<'a>,
             snapshot: Module<'a>,
             #[serde(skip_serializing_if = "<[String]>::is_empty")]
@@ -144,7 +148,7 @@ impl Serialize for Looked<'_> {
             version: head.revision.0,
             updated_at: head.last_updated_at.to_iso(),
             server_id: self.server_id,
-            events: databases(&self.snapshot),
+            events: &self.events,
             event_log: EventLog::of(self.log, now()),
             snapshot: Module(&self.snapshot),
             warnings: &self.warnings,
@@ -262,17 +266,19 @@ async fn publish(
         true => app.snapshot(place.key.clone(), ReadLevel::Session(offset)).await.ok(),
         false => None,
     };
-    let rows = snapshot.as_ref().map_or(0, |snapshot| snapshot.head.rows);
     let (server_id, key, event) = (app.server_id.clone(), place.key, Arc::clone(event));
-    let write = move || {
+    let write = move |outline: Vec<Arc<ModuleSnapshot>>| {
         let shown = Shown::of(&server_id, &key, &event)?;
-        render::bytes(&Published { shown: &shown, snapshot: snapshot.as_deref() })
+        let snapshot = outline.first().map(|snapshot| &**snapshot);
+        render::bytes(&Published { shown: &shown, snapshot })
     };
-    Ok(at(
-        written(StatusCode::OK, render::rows(&app.renders, rows, write).await?),
-        incarnation,
-        offset,
-    ))
+    let modules = Vec::from_iter(snapshot);
+    let answer = match render::modules(&app, modules, write.clone()).await {
+        // The same here: it is larger than may be sent.
+        Err(_) => render::modules(&app, Vec::new(), write).await?,
+        answer => answer?,
+    };
+    Ok(at(shown(StatusCode::OK, answer), incarnation, offset))
 }
 
 struct Published<'a> {

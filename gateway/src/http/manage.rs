@@ -35,7 +35,7 @@ pub(crate) fn routes() -> Routes {
                          enabled?: flag, meta?: any, *: any}";
     const FLAGGED: &str = "{branchId: text, flags: [object], enabled: flag}";
     const RESTORE: &str = "{branchId: text, moduleId?: text, entryId: text, \
-                           mode?: 'append'|'replace', reason?: text, requestedBy?: text, *: any}";
+                           mode?: 'append'|'replace', fill?: 'defaults', reason?: text, requestedBy?: text, *: any}";
     let set = || {
         op("Tell clients to begin again from a snapshot, or no longer")
             .body(FLAGS)
@@ -144,6 +144,9 @@ impl Manager {
         branch_exists(app, &branch).await?;
         let name = text(body, &NAMES).or_else(|| said(params, &NAMES));
         let module = ModuleId::parse(name.as_deref().unwrap_or(DEFAULT_MODULE))?;
+        if app.branches.catalogue().module(&module).is_none() {
+            app.branches.catch_up().await?;
+        }
         InModule::find(app, self.0, BranchKey::new(branch, module), ReadLevel::default())
     }
 }

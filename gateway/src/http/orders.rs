@@ -274,7 +274,7 @@ async fn save(
         include_record: true,
         ..Origin::default()
     };
-    let order = payload.save_order(place.schema(), place.config.version_rule)?;
+    let order = payload.save_order(place.schema())?;
     let command = Command {
         id,
         key: place.key.clone(),

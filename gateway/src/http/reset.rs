@@ -14,7 +14,7 @@ use crate::gateway::App;
 use crate::http::ask::{Body, InModule, Named};
 use crate::http::branches::Whole;
 use crate::http::openapi::op;
-use crate::http::reply::{at, written};
+use crate::http::reply::{at, shown};
 use crate::http::routes::Routes;
 use crate::publish::text;
 use crate::render;
@@ -51,12 +51,12 @@ async fn reset(
         let message = format!("the module began again, but cannot be shown: {}", error.message());
         ApiError::new(Problem::OutcomeUnknown, message)
     })?;
-    let (rows, server_id) = (whole.rows(), app.server_id.clone());
-    let write = move || {
+    let server_id = app.server_id.clone();
+    let write = move |whole: &Whole| {
         let message = "Module reset to initial data and sequence counter reset";
         render::bytes(&Shape { success: true, message, branch: whole.shape(&server_id) })
     };
-    let response = written(StatusCode::OK, render::rows(&app.renders, rows, write).await?);
+    let response = shown(StatusCode::OK, whole.written(&app, write).await?);
     Ok(match accepted.delta.last() {
         Some(offset) => at(response, accepted.delta.incarnation, offset),
         None => response,

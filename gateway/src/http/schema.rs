@@ -19,7 +19,7 @@ use crate::http::adoption;
 use crate::http::ask::{Params, branch_exists};
 use crate::http::branches::DEFAULT_BRANCH;
 use crate::http::openapi::op;
-use crate::http::reply::{json, written};
+use crate::http::reply::{json, shown, written};
 use crate::http::routes::Routes;
 use crate::render;
 use crate::wire::{Members, Module};
@@ -217,9 +217,15 @@ async fn schema(
         }
         shape.modules.push(Shown { branch: shape.branch_id.clone(), config, include, live });
     }
-    let rows = shape.modules.iter().filter_map(|shown| Some(shown.live.as_ref()?.head.rows)).sum();
-    let json = render::rows(&app.renders, rows, move || render::bytes(&shape)).await?;
-    Ok(written(StatusCode::OK, json))
+    let live = shape.modules.iter().filter_map(|shown| shown.live.clone()).collect();
+    let write = move |outlines: Vec<Arc<ModuleSnapshot>>| {
+        let mut outlines = outlines.into_iter();
+        for shown in shape.modules.iter_mut().filter(|shown| shown.live.is_some()) {
+            shown.live = outlines.next();
+        }
+        render::bytes(&shape)
+    };
+    Ok(shown(StatusCode::OK, render::modules(&app, live, write).await?))
 }
 
 impl Serialize for Shown {

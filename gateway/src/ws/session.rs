@@ -219,7 +219,9 @@ impl Session {
     /// asked for more than may wait.
     pub(crate) fn is_busy(&self) -> bool {
         let asks = self.asked.values().filter(|asked| asked.is_query()).count();
-        self.lanes.is_full()
+        // What comes after a hello is about the branch it enters.
+        self.asked.values().any(|asked| matches!(asked, Asked::Hello(_)))
+            || self.lanes.is_full()
             || self.followed.values().any(Followed::is_new)
             || self.posts.len() >= POSTS_WAITING_MAX
             || asks >= QUERIES_AT_ONCE

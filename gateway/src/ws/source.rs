@@ -4,11 +4,15 @@
 use std::sync::Arc;
 
 use actors::{Branches, Cursor, Deltas, Follow, FollowItem, Post, RouteError, SharedDelta};
+use bytes::Bytes;
 use futures::stream::{self, Stream};
-use model::{Answer, BranchKey, Event, EventChange, ModuleAct, Read, ReadLevel};
+use model::{
+    Answer, BranchKey, Delta, Event, EventChange, ModuleAct, ModuleSnapshot, Read, ReadLevel,
+};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use crate::gateway::{App, unasked};
+use crate::limits::EVENT_FRAME_BYTES_MAX;
 use crate::wire::event_frames;
 use crate::ws::session::{Begin, LogEnd, Ticket};
 
@@ -95,6 +99,22 @@ pub(crate) fn posts(
     })
 }
 
+/// The frames of a delta; without the module's state where that makes one larger than a socket takes
+/// in one frame. Whoever wants it asks for a snapshot, which comes in pieces.
+fn fitting_frames(
+    app: &App,
+    delta: &Delta,
+    snapshot: Option<&ModuleSnapshot>,
+    with_records: bool,
+) -> Vec<Bytes> {
+    let frames = |snapshot| event_frames(&app.server_id, delta, snapshot, with_records);
+    let whole = frames(snapshot);
+    match whole.iter().any(|frame| frame.len() > EVENT_FRAME_BYTES_MAX) {
+        true if snapshot.is_some() => frames(None),
+        true | false => whole,
+    }
+}
+
 /// Makes sure a delta's frames are written: by the first session that sees it.
 async fn rendered(app: &App, shared: &SharedDelta) {
     let delta = &shared.delta;
@@ -118,13 +138,11 @@ async fn rendered(app: &App, shared: &SharedDelta) {
     let mut first = false;
     shared.frames(|delta| {
         first = true;
-        event_frames(&app.server_id, delta, snapshot.as_deref(), false)
+        fitting_frames(app, delta, snapshot.as_deref(), false)
     });
     if snapshot.is_some() {
         // Only here is it known; without one, those who ask for records write their own.
-        shared.frames_with_records(|delta| {
-            event_frames(&app.server_id, delta, snapshot.as_deref(), true)
-        });
+        shared.frames_with_records(|delta| fitting_frames(app, delta, snapshot.as_deref(), true));
     }
     drop(turn);
     if first {

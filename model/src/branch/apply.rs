@@ -226,7 +226,8 @@ impl Branch {
                     define(definition, &relations, state.module, numbers, at)?;
             }
             let relations = (&*self.relations, &*relations);
-            found = fit::misfits((old, definition), relations, &state.module);
+            let filled = act.as_ref().map_or(&[][..], |act: &Act| &act.touches);
+            found = fit::misfits((old, definition), relations, &state.module, filled);
         }
         let changes = Changes {
             at,

@@ -102,7 +102,18 @@ impl Catalogue {
         }
         self.schemas.insert(name.to_owned(), Arc::clone(source));
         if let Some(module) = module {
-            replace_or_add(&mut self.modules, module, |module| &module.id);
+            // Whoever stored it may not have known yet what was set since: only the definition
+            // comes from there.
+            let module = match self.module(&module.id) {
+                Some(now) => Arc::new(ModuleConfig {
+                    tables: module.tables.clone(),
+                    source: Arc::clone(&module.source),
+                    schema: Arc::clone(&module.schema),
+                    ..(**now).clone()
+                }),
+                None => Arc::clone(module),
+            };
+            replace_or_add(&mut self.modules, &module, |module| &module.id);
         }
         Ok(())
     }

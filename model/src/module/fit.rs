@@ -5,8 +5,9 @@
 //! by its absence. Filling gives missing fields their defaults, reads values as their new type
 //! where nothing is lost by it, and leaves out fields that a strict definition no longer has;
 //! whatever else does not fit is never changed, so that a definition is refused rather than data
-//! guessed.
+//! guessed. A table that is no longer defined must be empty: what nobody sees any more is lost.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::definition::{Definition, Validation};
@@ -23,13 +24,16 @@ use crate::schema::{Default, InsertContext, Table};
 use crate::value::{Object, Value};
 
 /// The first records that satisfied the old definition and do not satisfy the new one. `module`
-/// holds them under the new one's keys and indexes.
+/// holds them under the new one's keys and indexes; `filled` were changed to satisfy the new one.
 pub(crate) fn misfits(
     (old, new): (&Definition, &Definition),
     (was, relations): (&Relations, &Relations),
     module: &Module,
+    filled: &[Touch],
 ) -> Vec<Misfit> {
-    let mut found = Vec::new();
+    let mut found = without_table(old, new, module);
+    found.truncate(MISFITS_SHOWN);
+    let filled: BTreeSet<_> = filled.iter().map(|touch| (&touch.table, &touch.key)).collect();
     for table in &new.schema.tables {
         let Some(rows) = module.rows(&table.name) else { continue };
         let before = old.schema.table(table.name.as_str());
@@ -39,10 +43,12 @@ pub(crate) fn misfits(
                 let known = self::problems(before, &row.record, old.validation);
                 problems.retain(|problem| !known.contains(problem));
             }
+            // What holds between records was true of what was stored, not of what was filled in.
+            let was = (!filled.contains(&(&table.name, &row.key))).then_some(was);
             let between = between((was, relations), module, table, (&row.key, &row.record));
             for problem in problems.into_iter().chain(between) {
                 found.push(Misfit { table: table.name.to_string(), key: row.key.clone(), problem });
-                if found.len() == MISFITS_SHOWN {
+                if found.len() >= MISFITS_SHOWN {
                     return found;
                 }
             }
@@ -51,8 +57,24 @@ pub(crate) fn misfits(
     found
 }
 
+/// The first record of each table that the new definition does not have.
+fn without_table(old: &Definition, new: &Definition, module: &Module) -> Vec<Misfit> {
+    let gone =
+        old.schema.tables.iter().filter(|table| new.schema.table(table.name.as_str()).is_none());
+    let first = |table: &Arc<Table>| {
+        let rows = module.rows(&table.name)?;
+        let (_, row) = rows.iter().next()?;
+        let problem = format!(
+            "its table is no longer defined; remove its {} records first, or keep the table",
+            rows.len()
+        );
+        Some(Misfit { table: table.name.to_string(), key: row.key.clone(), problem })
+    };
+    gone.filter_map(first).collect()
+}
+
 /// What of one record a definition's table does not allow.
-fn problems(table: &Table, record: &Object, validation: Validation) -> Vec<String> {
+pub(crate) fn problems(table: &Table, record: &Object, validation: Validation) -> Vec<String> {
     let mut problems = Vec::new();
     for field in &table.fields {
         match (record.get(&field.name), validation) {
@@ -87,7 +109,7 @@ fn problems(table: &Table, record: &Object, validation: Validation) -> Vec<Strin
 
 /// What of one record a new rule between records does not allow.
 fn between(
-    (was, relations): (&Relations, &Relations),
+    (was, relations): (Option<&Relations>, &Relations),
     module: &Module,
     table: &Table,
     (key, record): (&RecordKey, &Object),
@@ -96,8 +118,9 @@ fn between(
     let (Some(rules), Some(rows)) = (relations.table(&table.name), module.rows(&table.name)) else {
         return problems;
     };
-    let (indexes, old_indexes) = (relations.indexes(&table.name), was.indexes(&table.name));
-    let old = was.table(&table.name);
+    let indexes = relations.indexes(&table.name);
+    let old_indexes = was.map_or(&[][..], |was| was.indexes(&table.name));
+    let old = was.and_then(|was| was.table(&table.name));
     for &place in &rules.unique {
         let fields = &indexes[place];
         let held = old.is_some_and(|old| old.unique.iter().any(|at| old_indexes[*at] == *fields));
@@ -344,5 +367,23 @@ mod tests {
         assert_eq!(refused.unwrap_err().code(), "records-do-not-fit");
         shop.merge("staff", r#"{"id":"x","name":"five"}"#).unwrap();
         shop.redefine(|definition| definition.validation = Validation::Strict).unwrap();
+    }
+
+    #[test]
+    fn what_is_filled_in_keeps_the_rules_between_records() {
+        let doc = |code: &str| {
+            schema(&format!(
+                r#"{{"tables":{{"staff":{{"fields":{{"id":{{"type":"text","primaryKey":true}},
+                    {code}}}}}}}}}"#
+            ))
+        };
+        let mut shop = Shop::strict();
+        let free = r#""code":{"type":"text","unique":true,"nullable":true}"#;
+        shop.redefine(|definition| definition.schema = doc(free)).unwrap();
+        shop.insert("staff", r#"{"id":"1"}"#).unwrap();
+        shop.insert("staff", r#"{"id":"2"}"#).unwrap();
+        let same = r#""code":{"type":"text","unique":true,"nullable":false,"default":"'x'"}"#;
+        let refused = take(&mut shop, doc(same), true).unwrap_err();
+        assert!(refused.to_string().contains("code is not unique"), "{refused}");
     }
 }

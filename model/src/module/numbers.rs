@@ -249,10 +249,15 @@ fn kind_of(definition: &Definition, table: &TableName, field: &str) -> Option<Ki
 
 /// The number that a value carries, if its sequence would write just this value.
 fn number_in(rule: &SequenceRule, kind: Option<Kind>, value: &Value) -> Option<u64> {
-    match kind {
+    let number = match kind {
         Some(Kind::Integer | Kind::Number) => value.as_u64(),
         Some(_) | None => rule.parse(value.key_text()?),
-    }
+    };
+    // In steps of ten from 1000 it writes no 1005, and nothing below its start.
+    let is_of_rule = |number: &u64| {
+        number.checked_sub(rule.start).is_some_and(|on| on % rule.increment.max(1) == 0)
+    };
+    number.filter(is_of_rule)
 }
 
 /// A number just taken.

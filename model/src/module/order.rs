@@ -122,20 +122,44 @@ impl Plan<'_> {
         Ok(Saved { id, before: draft.before.clone(), header })
     }
 
-    /// A line costs its quantity times its price, as they will be stored, where no total was sent.
+    /// A line that is new has a quantity and a state, whatever was sent: what its till means by
+    /// saying nothing.
+    fn begin_line(&self, table: &Table, line: &mut Object) {
+        if table.key_of(line).is_ok_and(|key| self.has(table, &key)) {
+            return;
+        }
+        for (name, value) in [("quantity", Value::from(1_u64)), ("statusId", "open".into())] {
+            if let Some(field) = table.field(name)
+                && table.sent_value(line, field).is_none()
+            {
+                line.insert(Arc::clone(&field.name), value);
+            }
+        }
+    }
+
+    /// A line costs its quantity times its price, as they will be stored, where no total was sent
+    /// and one of them was, or none is stored.
     fn add_total(&self, table: &Table, line: &mut Object) -> Result<(), Reject> {
         let Some(field) = table.field("total") else { return Ok(()) };
-        if !is_empty(table.sent_value(line, field).as_ref()) {
+        let total = table.sent_value(line, field);
+        if !is_empty(total.as_ref()) {
             return Ok(());
         }
         let key = table.key_of(line).ok();
         let stored = key.and_then(|key| self.module().get(&table.name, &key));
-        let of = |name: &str| {
+        let sent = |name: &str| {
             let sent = table.field(name).and_then(|field| table.sent_value(line, field));
             sent.filter(|sent| !is_empty(Some(sent)))
-                .or_else(|| stored.and_then(|stored| stored.get(name).cloned()))
         };
-        let Some((count, price)) = of("quantity").zip(of("unitPrice")) else { return Ok(()) };
+        let has_total = stored.is_some_and(|stored| !is_empty(stored.get(&field.name)));
+        let (count, price) = (sent("quantity"), sent("unitPrice"));
+        // An empty one asks for it to be worked out.
+        if has_total && total.is_none() && count.is_none() && price.is_none() {
+            return Ok(());
+        }
+        let of = |sent: Option<Value>, name| sent.or_else(|| stored?.get(name).cloned());
+        let (count, price) = (of(count, "quantity"), of(price, "unitPrice"));
+        let Some((count, price)) = count.zip(price) else { return Ok(()) };
         if let Some(total) = field.product(table.name.as_str(), &count, &price)? {
             line.remove(&field.column);
             line.insert(Arc::clone(&field.name), total);

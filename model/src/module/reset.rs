@@ -114,6 +114,7 @@ mod tests {
         let restore = Restore {
             entry: shop.history()[0].id.clone(),
             mode: RestoreMode::Replace,
+            fill: false,
             reason: None,
             requested_by: None,
         };

@@ -1,12 +1,18 @@
 //! Restore: bring records back out of the history (contract.md 3.10). The entry stays there.
+//!
+//! The definition may be another one than when they were taken away. A strict module takes none that
+//! does not satisfy it: they are brought up to it where that is asked for.
 
 use std::sync::Arc;
 
 use crate::command::{Restore, RestoreMode};
+use crate::definition::Validation;
 use crate::delta::ModuleAct;
-use crate::module::act::number;
+use crate::limits::MISFITS_SHOWN;
+use crate::module::act::{Touch, number};
+use crate::module::fit;
 use crate::module::plan::Plan;
-use crate::read::HistoryTable;
+use crate::read::{HistoryTable, Misfit};
 use crate::reject::Reject;
 use crate::schema::Table;
 use crate::value::{Object, Value};
@@ -31,7 +37,7 @@ impl Plan<'_> {
             let counts = match schema.table(kept.table.as_str()) {
                 Some(table) => {
                     tables.push(table);
-                    self.restore_table(table, kept, restore.mode)
+                    self.restore_table(table, kept, restore)
                 }
                 None => Counts { skipped: kept.records.len(), ..Counts::default() },
             };
@@ -57,22 +63,48 @@ impl Plan<'_> {
             ("meta", meta.into()),
         ];
         let touches = self.touched(&before, &tables);
+        self.refuse_misfits(&touches)?;
         let same = touches.is_empty();
         let revision = if same { self.revision() } else { self.next_revision() };
         self.draft_act(ModuleAct::Restore, details.into_iter().collect(), touches, revision);
         self.check_integrity()
     }
 
-    fn restore_table(&mut self, table: &Table, kept: &HistoryTable, mode: RestoreMode) -> Counts {
-        match mode {
+    /// What comes back into a strict module is what it would take now.
+    fn refuse_misfits(&self, touches: &[Touch]) -> Result<(), Reject> {
+        let definition = self.definition();
+        match definition.validation {
+            Validation::Lenient => return Ok(()),
+            Validation::Strict => {}
+        }
+        let found = touches.iter().filter_map(|touch| Some((touch, touch.after.as_deref()?)));
+        let found = found.flat_map(|(touch, record)| {
+            let table = definition.schema.table(touch.table.as_str());
+            let problems = table.map(|table| fit::problems(table, record, Validation::Strict));
+            problems.unwrap_or_default().into_iter().map(|problem| Misfit {
+                table: touch.table.to_string(),
+                key: touch.key.clone(),
+                problem,
+            })
+        });
+        let found: Vec<Misfit> = found.take(MISFITS_SHOWN).collect();
+        if found.is_empty() { Ok(()) } else { Err(fit::refusal(&found)) }
+    }
+
+    fn restore_table(&mut self, table: &Table, kept: &HistoryTable, restore: &Restore) -> Counts {
+        match restore.mode {
             RestoreMode::Append => {}
             RestoreMode::Replace => self.empty(table),
         }
         let mut counts = Counts::default();
         let relations = self.relations();
         for record in &kept.records {
+            let record = match restore.fill {
+                true => Arc::new(table.project_fill(record, &mut self.insert_context())),
+                false => Arc::clone(record),
+            };
             // The key may have changed since, and the record may have none now.
-            let Ok(key) = table.key_of(record) else {
+            let Ok(key) = table.key_of(&record) else {
                 counts.skipped += 1;
                 continue;
             };
@@ -80,7 +112,7 @@ impl Plan<'_> {
                 counts.duplicates += 1;
                 continue;
             }
-            self.module_mut().put(&table.name, key, Arc::clone(record), relations);
+            self.module_mut().put(&table.name, key, record, relations);
             counts.restored += 1;
         }
         counts
@@ -132,6 +164,7 @@ mod tests {
         let request = Restore {
             entry: entry.to_owned(),
             mode,
+            fill: false,
             reason: Some("oops".to_owned()),
             requested_by: None,
         };
@@ -257,5 +290,38 @@ mod tests {
         assert_eq!(reject.code(), "not-unique");
         restore(&mut shop, &entry, RestoreMode::Replace).unwrap();
         assert_eq!(keys(&shop), ["a"]);
+    }
+
+    #[test]
+    fn what_comes_back_satisfies_the_definition_of_now_or_is_brought_up_to_it() {
+        let mut shop = Shop::strict();
+        shop.insert("dishes", r#"{"id":"a","code":"x"}"#).unwrap();
+        purge(&mut shop, &["dishes"]);
+        let entry = shop.history()[0].id.clone();
+        shop.redefine(|definition| {
+            let mut schema = (*definition.schema).clone();
+            let dishes = schema.tables.iter_mut().find(|table| table.name.as_str() == "dishes");
+            let mut tier = table("t", &["id", "tier"]).fields.remove(1);
+            tier.nullable = false;
+            tier.default = Some(crate::schema::Default::Value("gold".into()));
+            Arc::make_mut(dishes.unwrap()).fields.push(tier);
+            definition.schema = Arc::new(schema);
+        })
+        .unwrap();
+        let restore = |fill| {
+            let (mode, reason) = (RestoreMode::Append, None);
+            Request::Restore(Restore {
+                entry: entry.clone(),
+                mode,
+                fill,
+                reason,
+                requested_by: None,
+            })
+        };
+        let refused = shop.act(restore(false)).unwrap_err();
+        assert_eq!(refused.code(), "records-do-not-fit");
+        assert!(refused.to_string().contains("tier is missing"), "{refused}");
+        shop.act(restore(true)).unwrap();
+        assert!(shop.rows("dishes")[0].contains(r#""tier":"gold""#));
     }
 }

@@ -28,7 +28,7 @@ impl Plan<'_> {
         match &set.rule {
             RuleChange::Keep => {}
             RuleChange::Set(rule) => self.set_rule(&table, &field, rule)?,
-            RuleChange::Remove => self.numbers_mut().unset(&table.name, &field),
+            RuleChange::Remove => self.remove_rule(&table, &field),
         }
         let rule = self.rule(&table, &field).cloned();
         match (&rule, set.counter) {
@@ -104,6 +104,15 @@ impl Plan<'_> {
         // Records may carry numbers of the new rule already.
         numbers.pass(definition, (&table.name, field), rule, module, at);
         Ok(())
+    }
+
+    /// Lets the definition's rule hold again, past the numbers that its records carry already.
+    fn remove_rule(&mut self, table: &Table, field: &str) {
+        self.numbers_mut().unset(&table.name, field);
+        let Some(rule) = self.rule(table, field).cloned() else { return };
+        let (definition, at) = (self.definition(), self.at());
+        let (module, numbers) = self.module_and_numbers();
+        numbers.pass(definition, (&table.name, field), &rule, module, at);
     }
 
     fn set_counter(
@@ -270,5 +279,18 @@ mod tests {
         assert!(Value::from(told).to_json().contains(r#""rule":{"start":"#));
         assert_eq!(next(&mut shop), "T-102", "the definition's again; the counter goes on");
         assert_eq!(set(&mut shop, remove).unwrap(), None, "there is none of its own any more");
+    }
+
+    #[test]
+    fn a_rule_that_holds_again_gives_no_number_twice() {
+        let mut shop = Shop::strict().numbered();
+        let numbers: Vec<String> = (0..3).map(|_| next(&mut shop)).collect();
+        assert_eq!(numbers, ["T-5", "T-6", "T-7"]);
+        let own = asked(Some(r#"{"prefix":"X"}"#), Some(CounterAt::Next(1)), true);
+        set(&mut shop, own).unwrap();
+        assert_eq!(next(&mut shop), "X-1");
+        set(&mut shop, SetSequence { rule: RuleChange::Remove, ..asked(None, None, false) })
+            .unwrap();
+        assert_eq!(next(&mut shop), "T-8");
     }
 }

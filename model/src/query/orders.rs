@@ -114,7 +114,7 @@ fn owner<'a>(record: &'a Object, names: &[&str]) -> Option<Cow<'a, str>> {
         | Value::String(_)
         | Value::Array(_)
         | Value::Object(_)) => {
-            let text = text.key_text()?.trim();
+            let text = text.key_text()?;
             (!text.is_empty()).then_some(Cow::Borrowed(text))
         }
     };

@@ -138,7 +138,7 @@ fn place(drawn: Drawn, sent: &mut Vec<Command>, entries: &[String]) -> Command {
             };
             let known = sent.iter().zip(entries).rev().filter_map(took_out).nth(back);
             let entry = known.unwrap_or_else(|| "purge-none".to_owned());
-            let restore = Restore { entry, mode, reason: None, requested_by: None };
+            let restore = Restore { entry, mode, fill: false, reason: None, requested_by: None };
             command(&sent.len().to_string(), branch, Request::Restore(restore))
         }
         Drawn::Retry(n) => earlier(n, sent).unwrap_or_else(|| command("0", "strict", seats(1))),

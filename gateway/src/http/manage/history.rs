@@ -227,7 +227,7 @@ pub(super) async fn restore(
     let body = body.object()?;
     let place = manager.module(&app, &body, None).await?;
     place.authorize(Intent::Write)?;
-    let Asked { entry: entry_id, mode, reason, requested_by } = Asked::read(&body)?;
+    let Asked { entry: entry_id, mode, fill, reason, requested_by } = Asked::read(&body)?;
     // As it is before: a record that comes back leaves it.
     let entry = entries(&app, &place.key, Some(entry_id.clone())).await?.pop();
     let command = Command {
@@ -237,6 +237,7 @@ pub(super) async fn restore(
         request: Request::Restore(Restore {
             entry: entry_id.clone(),
             mode,
+            fill,
             reason: Some(reason),
             requested_by,
         }),
@@ -275,6 +276,7 @@ pub(super) async fn restore(
 struct Asked {
     entry: String,
     mode: RestoreMode,
+    fill: bool,
     reason: String,
     requested_by: Option<String>,
 }
@@ -293,11 +295,20 @@ impl Asked {
                 return Err(ApiError::new(Problem::InvalidBody, message));
             }
         };
+        let fill = match text(body, &["fill"]).as_deref() {
+            None => false,
+            Some("defaults") => true,
+            Some(other) => {
+                let message = format!("fill must be defaults, but was {other:?}");
+                return Err(ApiError::new(Problem::InvalidBody, message));
+            }
+        };
         flag(body, "broadcast")?;
         let reason = words(body, None, "reason")?;
         Ok(Self {
             entry,
             mode,
+            fill,
             reason: reason.unwrap_or_else(|| "restore-purge-history".to_owned()),
             requested_by: words(body, None, "requestedBy")?,
         })

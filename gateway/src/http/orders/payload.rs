@@ -6,7 +6,7 @@
 //! what the till keeps for itself is left out; nothing here depends on a clock, so the same order
 //! sent again is the same command.
 
-use model::{Field, Kind, Number, Object, SaveOrder, Schema, Table, Timestamp, Value, VersionRule};
+use model::{Field, Kind, Number, Object, SaveOrder, Schema, Table, Timestamp, Value};
 
 use crate::error::{ApiError, Problem};
 use crate::publish::text;
@@ -102,11 +102,7 @@ impl Payload {
     }
 
     /// What is to be saved.
-    pub(super) fn save_order(
-        &self,
-        schema: &Schema,
-        rule: VersionRule,
-    ) -> Result<SaveOrder, ApiError> {
+    pub(super) fn save_order(&self, schema: &Schema) -> Result<SaveOrder, ApiError> {
         let table = |name| schema.table(name).map(|table| &**table);
         let [header, line, payment, log, line_log] = [
             "order_header",
@@ -131,7 +127,7 @@ impl Payload {
         Ok(SaveOrder {
             header: header.map_or_else(Object::new, |table| self.header(table)),
             lines: each(&self.lines, &|sent| {
-                line.map_or_else(|| sent.clone(), |table| self.line(table, sent, rule))
+                line.map_or_else(|| sent.clone(), |table| named(table, sent, LINE))
             }),
             payments: each(&self.payments, &|sent| {
                 payment.map_or_else(|| sent.clone(), |table| self.payment(table, sent))
@@ -203,20 +199,6 @@ impl Payload {
         let order = [name, twin].iter().find_map(|name| self.order.get(name));
         let metadata = || self.order.get("metadata").and_then(|metadata| metadata.get(name));
         order.or_else(metadata).cloned().unwrap_or_default()
-    }
-
-    fn line(&self, table: &Table, sent: &Object, rule: VersionRule) -> Object {
-        let mut line = named(table, sent, LINE);
-        let is_new = number(sent, &["version"]).is_none();
-        if is_new {
-            // It is a line as the till now has it, whatever was stored of it before.
-            if table.versioned && rule == VersionRule::Next {
-                line.insert("version", 1_u64.into());
-            }
-            or_else(&mut line, table, "quantity", 1_u64.into());
-            or_else(&mut line, table, "statusId", STATUS.into());
-        }
-        line
     }
 
     fn payment(&self, table: &Table, sent: &Object) -> Object {
@@ -371,11 +353,11 @@ mod tests {
         Value::from_json(json.as_bytes()).unwrap().as_object().unwrap().clone()
     }
 
-    fn save(json: &str, rule: VersionRule) -> SaveOrder {
+    fn save(json: &str) -> SaveOrder {
         let source = Value::from_json(SCHEMA.as_bytes()).unwrap();
         let schema = Schema::from_definition("pos", &source).unwrap();
         let payload = Payload::read(object(&format!(r#"{{"order":{json}}}"#))).unwrap();
-        payload.save_order(&schema, rule).unwrap()
+        payload.save_order(&schema).unwrap()
     }
 
     fn shown(record: &Object) -> String {
@@ -391,7 +373,6 @@ mod tests {
             "lines":[{"id":"ol-1","itemId":"burger","qty":2,"price":50.25,"name":{"ar":"x"},
                 "kitchenSectionId":"k1","statusLogs":[{"status":"open","at":1795220601017}]}],
             "payments":[{"id":"pp-1","method":"cash","amount":100}]}"#,
-            VersionRule::Next,
         );
         assert_eq!(
             shown(&order.header),
@@ -407,7 +388,7 @@ mod tests {
             shown(&order.lines.unwrap()[0]),
             concat!(
                 r#"{"id":"ol-1","itemId":"burger","kitchenSectionId":"k1","quantity":2,"#,
-                r#""unitPrice":50.25,"version":1,"statusId":"open"}"#,
+                r#""unitPrice":50.25}"#,
             )
         );
         assert_eq!(
@@ -426,7 +407,6 @@ mod tests {
         let order = save(
             r#"{"id":"o-1","shiftId":"s","version":2,"createdAt":5000000000,
             "lines":[{"id":"l","item_id":{"id":"burger"},"qty":"3","version":2},{"id":"m","version":3}]}"#,
-            VersionRule::Next,
         );
         let names =
             |record: &Object| record.iter().map(|(name, _)| &**name).collect::<Vec<_>>().join(" ");
@@ -435,17 +415,16 @@ mod tests {
         let lines = order.lines.unwrap();
         assert_eq!(shown(&lines[0]), r#"{"id":"l","itemId":"burger","quantity":"3","version":2}"#);
         assert_eq!(names(&lines[1]), "id version");
-        let read = save(r#"{"id":"o","lines":[{"id":"l"}]}"#, VersionRule::Read);
-        assert_eq!(names(&read.lines.unwrap()[0]), "id quantity statusId", "no version is made up");
+        let read = save(r#"{"id":"o","lines":[{"id":"l"}]}"#);
+        assert_eq!(names(&read.lines.unwrap()[0]), "id", "nothing is made up");
     }
 
     #[test]
     fn an_order_sent_without_its_lines_keeps_what_was_known_of_it() {
-        let order =
-            save(r#"{"id":"o-1","shiftId":"s","version":2,"payments":[]}"#, VersionRule::Next);
+        let order = save(r#"{"id":"o-1","shiftId":"s","version":2,"payments":[]}"#);
         assert_eq!((order.lines, order.payments), (None, Some(Vec::new())));
         assert_eq!(shown(&order.header), r#"{"id":"o-1","shiftId":"s","version":2}"#);
-        let order = save(r#"{"id":"o","lines":null,"payments":null}"#, VersionRule::Next);
+        let order = save(r#"{"id":"o","lines":null,"payments":null}"#);
         assert_eq!((order.lines, order.payments), (None, None), "null is nothing sent");
     }
 
@@ -454,7 +433,6 @@ mod tests {
         let order = save(
             r#"{"id":"o","order_type_id":"a","type":"b","statusId":"","status":"held",
             "lines":[{"quantity":1,"qty":9,"unitPrice":2,"price":9,"total":7}]}"#,
-            VersionRule::Next,
         );
         let text = |name: &str| order.header.get(name).and_then(Value::as_str).unwrap();
         assert_eq!((text("orderTypeId"), text("statusId")), ("a", "held"));

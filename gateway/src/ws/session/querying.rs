@@ -119,10 +119,16 @@ impl Session {
                 }]
             }
             Some(Asked::Hello(frame)) => match result {
-                Err(error @ RouteError::UnknownBranch(_)) => {
-                    self.failed(request_id(&frame).as_ref(), &error.into(), moment.at)
+                // What was asked of it is refused by the branch itself: it is there.
+                Ok(_) | Err(RouteError::UnknownModule(_) | RouteError::Rejected(_)) => {
+                    self.enter(&frame, moment)
                 }
-                Ok(_) | Err(_) => self.enter(&frame, moment),
+                Err(
+                    error @ (RouteError::UnknownBranch(_)
+                    | RouteError::Busy { .. }
+                    | RouteError::Unavailable { .. }
+                    | RouteError::Indeterminate),
+                ) => self.failed(request_id(&frame).as_ref(), &error.into(), moment.at),
             },
             Some(Asked::Recall(key)) => match result {
                 Ok(Answer::Events(found)) => self.on_recalled(&key, found, moment),
@@ -145,6 +151,12 @@ impl Session {
     }
 }
 
+/// A record's key, as it is: one may begin or end with spaces.
+fn key_of(frame: &Object, names: &[&str]) -> Option<String> {
+    let mut texts = names.iter().filter_map(|name| frame.get(name)?.key_text());
+    texts.find(|text| !text.is_empty()).map(str::to_owned)
+}
+
 /// Reads what a query asks for, and whether it asks for one record.
 fn read_query(
     frame: &Object,
@@ -164,7 +176,7 @@ fn read_query(
         ..Query::default()
     };
     if single {
-        let id = text(frame, &["id", "recordId"]).ok_or_else(|| {
+        let id = key_of(frame, &["id", "recordId"]).ok_or_else(|| {
             let problem = crate::error::Problem::MissingRecordKey;
             ApiError::new(problem, "Missing record ID for get query")
         })?;

@@ -136,13 +136,25 @@ impl Plan<'_> {
         log
     }
 
+    /// This name, or the first of those numbered after it that no record has: two logs of one
+    /// moment are two logs.
+    fn unused(&self, table: &Table, name: String) -> String {
+        let is_taken = |name: &str| table.key_named(name).is_some_and(|key| self.has(table, &key));
+        let numbered = (2..).map(|number: u32| format!("{name}-{number}"));
+        std::iter::once(name.clone())
+            .chain(numbered)
+            .find(|name| !is_taken(name))
+            .expect("there are more names than records")
+    }
+
     /// A log nobody sent: whose state, when, and by whom.
     fn status_log(&self, table: &Table, of: &Value, actor: Option<&str>) -> Object {
         let at = self.at();
         let mut log = Object::new();
         let of = of.name_text().unwrap_or_default();
         if let Some(field) = id_field(table) {
-            log.insert(Arc::clone(&field.name), format!("{of}::status::{}", at.0).into());
+            let name = format!("{of}::status::{}", at.0);
+            log.insert(Arc::clone(&field.name), self.unused(table, name).into());
         }
         let strict = match self.validation() {
             Validation::Strict => true,

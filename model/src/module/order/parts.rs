@@ -56,6 +56,7 @@ impl Plan<'_> {
         let (mut kept, mut stored) = (BTreeSet::new(), Vec::new());
         for mut row in sent {
             if table.name.as_str() == LINE {
+                self.begin_line(table, &mut row);
                 self.add_total(table, &mut row)?;
             }
             let guards = self.as_stored(table, &row);

@@ -302,6 +302,7 @@ fn tables_the_module_does_not_have_are_passed_over_and_a_header_is_needed() {
         [Effect::Insert, Effect::Insert]
     );
     assert!(shop.rows("order_header")[0].starts_with(r#"{"id":"id-"#), "without a rule no number");
+    let mut shop = Shop::lenient();
     shop.redefine(|definition| {
         let mut schema = (*definition.schema).clone();
         schema.tables.retain(|table| table.name.as_str() != "order_header");
@@ -351,7 +352,23 @@ fn a_line_costs_quantity_times_price_as_they_are_stored() {
         "5",
         "a total that was sent stays"
     );
+    assert_eq!(total(&mut shop, r#"{"id":"ol"}"#), "5", "of amounts nothing was said");
     assert_eq!(total(&mut shop, r#"{"id":"ol","total":""}"#), "4.4");
+}
+
+#[test]
+fn two_logs_of_one_moment_are_two() {
+    let mut shop = lenient();
+    save(&mut shop, OTHER).unwrap();
+    let at = shop.now;
+    for (version, state) in [(2, "ready"), (3, "served")] {
+        shop.now = at;
+        let header = format!(
+            r#"{{"header":{{"id":"T1","shiftId":"s","version":{version},"statusId":"{state}"}}}}"#
+        );
+        save(&mut shop, &header).unwrap();
+    }
+    assert_eq!(shop.rows("order_status_log").len(), 3, "{:?}", shop.rows("order_status_log"));
 }
 
 /// Another order of the same shop, which keeps what it has.
