@@ -4,8 +4,8 @@
 //! sent without waiting for each other and answered in order; a call is given up before the
 //! election it could delay. An answer never speaks for an append that was sent after it: openraft
 //! takes all appends that end at the same entry as answered by the first answer, and would confirm
-//! a read by one that is older than the read. Refused: nothing is queued here; the link's bounds are
-//! the bounds.
+//! a read by one that is older than the read.
+//! Refused: nothing is queued here; the link's bounds are the bounds.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -306,8 +306,8 @@ fn for_size(lane: Lane, timeout: Duration, bytes: usize) -> (Lane, Duration) {
 ///
 /// openraft counts an answer "everything up to entry 7 is here" for each append that ends at 7 or
 /// before, and takes the time at which the last of them was sent as a moment at which the quorum
-/// still followed. An append without entries, sent to tell of a commit, ends where the one before it
-/// ends. After a pause the answer to the former could so confirm the latter, and with it a read
+/// still followed. An append without entries, sent to tell of a commit, ends where the one before
+/// it ends. After a pause the answer to the former could so confirm the latter, and with it a read
 /// that came in between, although another leader was elected meanwhile. The former's answer is
 /// therefore left out: the latter's says the same.
 #[derive(Clone, Default)]

@@ -219,8 +219,8 @@ impl Session {
     /// asked for more than may wait.
     pub(crate) fn is_busy(&self) -> bool {
         let asks = self.asked.values().filter(|asked| asked.is_query()).count();
-        // What comes after a hello is about the branch it enters.
-        self.asked.values().any(|asked| matches!(asked, Asked::Hello(_)))
+        // What comes after a hello is about the branch it enters; frames are taken in their order.
+        self.asked.values().any(|asked| matches!(asked, Asked::Hello(_) | Asked::Frame(..)))
             || self.lanes.is_full()
             || self.followed.values().any(Followed::is_new)
             || self.posts.len() >= POSTS_WAITING_MAX
@@ -246,16 +246,42 @@ impl Session {
             Ok(_) => return vec![self.not_a_frame(message, moment.at)],
             Err(error) => return self.unreadable(message, error, moment.at),
         };
+        if let Some(key) = self.unknown_module(&frame, moment) {
+            // Only the cluster may deny it: it may have been made at another node a moment ago.
+            let (asked, mut actions) = (Asked::Frame(Box::new(frame), message.len()), Vec::new());
+            self.ask(asked, key, Read::Head, ReadLevel::Stale, &mut actions);
+            return actions;
+        }
+        self.on_frame(frame, message.len(), moment)
+    }
+
+    /// The module a frame works on, if it is not known here.
+    fn unknown_module(&self, frame: &Object, moment: Moment<'_>) -> Option<BranchKey> {
+        const ABOUT_A_MODULE: [&str; 3] = ["client:publish", "client:batch", "client:query"];
+        let kind = frame.get("type").and_then(Value::as_str)?;
+        let member = self.member.as_ref().filter(|_| ABOUT_A_MODULE.contains(&kind))?;
+        let module = ModuleId::parse(&text(frame, &["moduleId", "module"])?).ok()?;
+        let is_known = moment.catalogue.module(&module).is_some();
+        (!is_known).then(|| BranchKey::new(member.branch.clone(), module))
+    }
+
+    /// A frame of so many bytes.
+    pub(super) fn on_frame(
+        &mut self,
+        frame: Object,
+        bytes: usize,
+        moment: Moment<'_>,
+    ) -> Vec<Action> {
         match frame.get("type").and_then(Value::as_str) {
             Some("client:hello") => self.hello(&frame, moment),
-            Some("client:publish") => self.publish(frame, message.len(), moment),
-            Some("client:batch") => self.batch(frame, message.len(), moment),
+            Some("client:publish") => self.publish(frame, bytes, moment),
+            Some("client:batch") => self.batch(frame, bytes, moment),
             Some("client:query") => self.query(&frame, moment),
             Some("client:request:snapshot") => self.snapshot("explicit-request", &frame, moment),
             Some("client:request:history") => self.snapshot("history-request", &frame, moment),
             Some("subscribe") => self.subscribe(&frame, moment),
             Some("unsubscribe") => self.unsubscribe(&frame),
-            Some("publish") => self.post(frame, message.len(), moment),
+            Some("publish") => self.post(frame, bytes, moment),
             Some("ping") => vec![control(frame::pong())],
             Some("pong") => Vec::new(),
             Some("auth") => vec![control(frame::auth_ack())],

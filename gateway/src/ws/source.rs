@@ -99,8 +99,8 @@ pub(crate) fn posts(
     })
 }
 
-/// The frames of a delta; without the module's state where that makes one larger than a socket takes
-/// in one frame. Whoever wants it asks for a snapshot, which comes in pieces.
+/// The frames of a delta; without the module's state where that makes one larger than is sent in
+/// one frame. Whoever wants it asks for a snapshot, which comes in pieces.
 fn fitting_frames(
     app: &App,
     delta: &Delta,

@@ -431,6 +431,9 @@ impl Branches for Fake {
             if let Some(refused) = this.orders().refuse_read.lock().clone() {
                 return Err(refused);
             }
+            if this.branch(&key).is_err() {
+                this.catch_up().await?; // As the router does before it denies anything.
+            }
             this.branch(&key)?.read(&read).map_err(RouteError::Rejected)
         }
         .boxed()

@@ -393,3 +393,19 @@ async fn a_hello_to_an_unknown_branch_is_refused_and_the_socket_stays() {
     socket.expect("server:log").await;
     socket.expect("server:snapshot").await;
 }
+
+#[tokio::test]
+async fn a_module_made_at_another_node_a_moment_ago_is_not_denied_to_a_socket() {
+    let served = Served::new(|_| {}).await;
+    let mut till = served.enter("dar").await;
+    served.fake.fall_behind();
+    till.publish("r-1", &insert("a")).await;
+    let ack = till.expect("server:ack").await;
+    assert_eq!(text(&ack, &["meta", "clientMeta", "requestId"]), "r-1");
+    let unknown =
+        r#"{"type":"client:publish","moduleId":"such","table":"t","record":{},"requestId":"r-2"}"#;
+    till.expect("server:event").await;
+    till.say(unknown).await;
+    let message = r#"Module "such" not defined in modules.json"#;
+    failed(&mut till, "r-2", "module-not-found", message).await;
+}

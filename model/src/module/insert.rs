@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::command::Verb;
+use crate::command::{Action, Verb};
 use crate::definition::Validation;
 use crate::module::plan::{Plan, is_empty};
 use crate::reject::Reject;
@@ -36,7 +36,7 @@ impl Plan<'_> {
         match self.validation() {
             Validation::Strict => Err(Reject::DuplicateKey { table: table.name.to_string(), key }),
             Validation::Lenient => {
-                self.refuse_taken_part(table, &sent)?;
+                self.refuse_taken_part(table, Action::Insert, &sent)?;
                 let record = amend(table, &current, &sent, &record);
                 self.put(table, verb, key, record)
             }

@@ -1,7 +1,7 @@
 //! Restore: bring records back out of the history (contract.md 3.10). The entry stays there.
 //!
-//! The definition may be another one than when they were taken away. A strict module takes none that
-//! does not satisfy it: they are brought up to it where that is asked for.
+//! The definition may be another one than when they were taken away. A strict module takes none
+//! that does not satisfy it: they are brought up to it where that is asked for.
 
 use std::sync::Arc;
 

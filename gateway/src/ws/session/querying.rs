@@ -24,6 +24,8 @@ pub(super) enum Asked {
     Query { request_id: Option<Value>, table: String, single: bool, warnings: Vec<String> },
     /// Whether there is the branch of a hello: it may have been made at another node.
     Hello(Box<Object>),
+    /// Whether there is the module of a frame of so many bytes.
+    Frame(Box<Object>, usize),
     /// What the topics fed from this module said last.
     Recall(BranchKey),
     /// The state a sync topic's words are shown with.
@@ -130,6 +132,8 @@ impl Session {
                     | RouteError::Indeterminate),
                 ) => self.failed(request_id(&frame).as_ref(), &error.into(), moment.at),
             },
+            // Whether it is there is known now; why it cannot be read, if so, its own answer tells.
+            Some(Asked::Frame(frame, bytes)) => self.on_frame(*frame, bytes, moment),
             Some(Asked::Recall(key)) => match result {
                 Ok(Answer::Events(found)) => self.on_recalled(&key, found, moment),
                 // What was said last is not known then; what is said next will be.

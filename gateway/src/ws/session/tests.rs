@@ -373,7 +373,14 @@ fn a_module_that_cannot_be_followed_refuses_its_publishes() {
     assert!(told[1].contains(r#""requestId":"a","code":"unavailable""#), "{told:?}");
     assert!(story.session.is_idle());
     assert_eq!(
-        story.says(&publish("nomodule", "b"))[1],
+        story.says(&publish("nomodule", "b")).len(),
+        1,
+        "the cluster is asked whether there is such a module"
+    );
+    assert!(story.session.is_busy());
+    let unknown = RouteError::UnknownModule("nomodule".into());
+    assert_eq!(
+        story.answers(4, Err(unknown))[1],
         r#"{"type":"server:error","requestId":"b","code":"module-not-found","message":"Module \"nomodule\" not defined in modules.json","details":{"moduleId":"nomodule"}}"#
     );
 }

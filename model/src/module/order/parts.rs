@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::{HEADER, LINE, Saved, SavedPart};
 use crate::command::{Action, Guard, Verb};
+use crate::definition::Validation;
 use crate::ids::RecordKey;
 use crate::module::plan::{Plan, is_empty};
 use crate::module::relations::{ORDER, ORDER_PARTS};
@@ -104,14 +105,22 @@ impl Plan<'_> {
 
     /// Refuses to insert or save a part over one that another record holds: who sends it means a
     /// new one, and numbers its parts anew for each parent. A merge moves the part, as it says.
+    ///
+    /// The original's clients move parts by a save, and insert links over links: in a lenient module
+    /// only an insert of a part of an order is refused.
     pub(in crate::module) fn refuse_taken_part(
         &self,
         table: &Table,
+        action: Action,
         sent: &Object,
     ) -> Result<(), Reject> {
         let is_part = ORDER_PARTS.contains(&table.name.as_str());
         let order = table.field(ORDER).filter(|_| is_part).map(|field| (field, HEADER));
-        let Some((field, parent)) = order.or_else(|| table.parent()) else { return Ok(()) };
+        let parent = match self.validation() {
+            Validation::Strict => order.or_else(|| table.parent()),
+            Validation::Lenient => order.filter(|_| action == Action::Insert),
+        };
+        let Some((field, parent)) = parent else { return Ok(()) };
         match table.sent_value(sent, field).filter(|id| !is_empty(Some(id))) {
             Some(id) => self.refuse_part_of_another(table, sent, &field.name, (parent, &id)),
             None => Ok(()),
