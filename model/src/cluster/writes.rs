@@ -169,6 +169,8 @@ fn room(what: &str, there: usize, max: usize) -> Result<(), ChangeRefused> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::{CatalogueEntry, Change, ModuleSettings};
+    use crate::definition::{Validation, VersionRule};
     use crate::ids::Timestamp;
 
     fn flag(branch: &str, module: &str) -> FullSyncFlag {
@@ -207,5 +209,75 @@ mod tests {
         }
         assert_eq!(catalogue.seed_files.len(), SEED_FILES_KEPT);
         assert_eq!(catalogue.seed_files.keys().next().unwrap(), "seeds-05");
+    }
+
+    fn module(label: &str) -> ModuleConfig {
+        let definition = crate::testing::definition(Validation::Strict, VersionRule::Read);
+        ModuleConfig {
+            id: ModuleId::parse("pos").unwrap(),
+            label: label.to_owned(),
+            description: String::new(),
+            tables: Vec::new(),
+            source: Arc::new(Value::default()),
+            schema: definition.schema,
+            validation: Validation::Strict,
+            version_rule: VersionRule::Read,
+            seed: None,
+            dedup: crate::DedupLimits::default(),
+        }
+    }
+
+    /// Settings that change the label and the validation.
+    fn settings(label: &str, validation: Validation) -> Change {
+        let settings = ModuleSettings {
+            label: Some(label.to_owned()),
+            description: None,
+            validation: Some(validation),
+            version_rule: None,
+            dedup: None,
+            fill: true,
+        };
+        Change::SetModule { module: ModuleId::parse("pos").unwrap(), settings }
+    }
+
+    fn take(catalogue: &mut Catalogue, id: &str, change: Change) {
+        let entry = CatalogueEntry { id: id.to_owned(), at: Timestamp(0), change };
+        catalogue.apply(&entry).unwrap();
+    }
+
+    #[test]
+    fn what_nodes_bring_out_of_files_is_taken_once_however_much_changes_later() {
+        let mut catalogue = Catalogue::default();
+        let brought = || Change::Module(Arc::new(module("as in the file")));
+        take(&mut catalogue, "original:module:pos:a1", brought());
+        for n in 0..=10_000 {
+            let change = settings("as set", Validation::Strict);
+            take(&mut catalogue, &format!("rest:{n}:settings"), change);
+        }
+        assert!(!catalogue.has_taken("rest:0:settings"), "the first of the others is forgotten");
+        assert!(catalogue.has_taken("original:module:pos:a1"));
+        take(&mut catalogue, "original:module:pos:a1", brought());
+        assert_eq!(catalogue.modules[0].label, "as set", "a node that starts again undoes nothing");
+        take(&mut catalogue, "original:module:pos:b2", brought());
+        assert_eq!(catalogue.modules[0].label, "as in the file", "another file is another change");
+        assert!(catalogue.has_taken("original:module:pos:a1"), "other nodes may still bring it");
+    }
+
+    #[test]
+    fn a_definition_stored_by_who_did_not_know_the_settings_leaves_them() {
+        let mut catalogue = Catalogue::default();
+        take(&mut catalogue, "original:module:pos:a1", Change::Module(Arc::new(module("old"))));
+        take(&mut catalogue, "rest:1:settings", settings("new", Validation::Lenient));
+        let (name, source) = ("global/pos".to_owned(), Arc::new(Value::from("a definition")));
+        let follower = ModuleConfig { source: Arc::clone(&source), ..module("old") };
+        let follower = Some(Arc::new(follower));
+        let change = Change::PutSchema { name, source, module: follower, fill: true };
+        take(&mut catalogue, "rest:2:schema", change);
+        let now = &catalogue.modules[0];
+        assert_eq!((now.label.as_str(), now.validation), ("new", Validation::Lenient));
+        assert_eq!(*now.source, Value::from("a definition"));
+        assert_eq!(catalogue.filled.len(), 1);
+        take(&mut catalogue, "original:module:pos:b2", Change::Module(Arc::new(module("file"))));
+        assert!(catalogue.filled.is_empty(), "nobody asked to bring records up to that one");
     }
 }

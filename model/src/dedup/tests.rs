@@ -54,6 +54,17 @@ fn at_the_bound_the_oldest_over_an_hour_give_way() {
 }
 
 #[test]
+fn a_lowered_bound_refuses_nothing_while_outcomes_may_give_way() {
+    let (mut dedup, lowered) = (Dedup::default(), limits(10));
+    (0..5_000).for_each(|n| remember(&mut dedup, &id(n), 0));
+    for n in 0..6 {
+        assert!(dedup.make_room(&lowered, 2 * HOUR).is_ok(), "command {n}");
+        remember(&mut dedup, &id(10_000 + n), 2 * HOUR);
+    }
+    assert_eq!(dedup.used().entries, 10);
+}
+
+#[test]
 fn what_a_server_named_gives_way_before_a_clients() {
     let (mut dedup, limits) = (Dedup::default(), limits(2));
     remember(&mut dedup, &id(1), 0);

@@ -106,8 +106,8 @@ impl Plan<'_> {
     /// Refuses to insert or save a part over one that another record holds: who sends it means a
     /// new one, and numbers its parts anew for each parent. A merge moves the part, as it says.
     ///
-    /// The original's clients move parts by a save, and insert links over links: in a lenient module
-    /// only an insert of a part of an order is refused.
+    /// The original's clients move parts by a save, and insert links over links: a lenient module
+    /// refuses only an insert of a part of an order.
     pub(in crate::module) fn refuse_taken_part(
         &self,
         table: &Table,
