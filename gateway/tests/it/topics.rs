@@ -162,3 +162,26 @@ async fn a_subscriber_that_reads_nothing_delays_nobody() {
     }
     writer.await.unwrap();
 }
+
+#[tokio::test]
+async fn a_topic_is_read_again_when_its_branch_comes_to_be() {
+    use actors::Branches as _;
+    let served = Served::new(|_| {}).await;
+    // Else there is a branch of any name.
+    let no_defaults = Change::Patterns { patterns: Vec::new(), defaults: Vec::new() };
+    served.fake.change("no-defaults".into(), no_defaults).await.unwrap();
+    let mut board = served.open("/ws").await;
+    let topic = "sync-table::a::pos::tickets";
+    subscribe(&mut board, topic).await;
+    let branch = model::BranchConfig {
+        id: model::BranchId::parse("a::pos").unwrap(),
+        label: "a::pos".to_owned(),
+        modules: vec![model::ModuleId::parse("pos").unwrap()],
+        seeds: std::collections::BTreeMap::new(),
+    };
+    let change = Change::AddBranch(std::sync::Arc::new(branch));
+    served.fake.change("make".to_owned(), change).await.unwrap();
+    served.fake.write("a::pos", "pos", ticket("a"));
+    let heard = heard(&mut board, topic).await;
+    assert_eq!(at(&heard, &["snapshot", "recordRef", "key"]).as_str(), Some("a"));
+}

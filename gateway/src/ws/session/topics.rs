@@ -227,7 +227,11 @@ impl Session {
 
     fn feeds_of(&self, topic: &Topic, moment: Moment<'_>) -> Vec<Feed> {
         let catalogue = moment.catalogue;
-        let feed = |key, table| Feed { key, table, fed: None };
+        // Nothing feeds what is not there; another reading of the name may come to be.
+        let feed = |key: BranchKey, table| {
+            let exists = catalogue.knows_branch(&key.branch);
+            exists.then_some(Feed { key, table, fed: None })
+        };
         match topic {
             Topic::Table { branch, module, table } => {
                 let own = self.member.as_ref().map(|member| &member.branch);
@@ -238,17 +242,18 @@ impl Session {
                 };
                 let found = modules.into_iter().filter_map(|module| {
                     let table = catalogue.module(&module)?.schema.resolve(table)?.name.clone();
-                    Some(feed(BranchKey::new(branch.clone(), module), Some(table)))
+                    feed(BranchKey::new(branch.clone(), module), Some(table))
                 });
                 found.collect()
             }
             Topic::Channel { branch, .. } => {
                 let modules = catalogue.modules_of(branch).into_iter();
                 let pos = modules.filter(|module| module.as_str() == POS);
-                pos.map(|module| feed(BranchKey::new(branch.clone(), module), None)).collect()
+                pos.filter_map(|module| feed(BranchKey::new(branch.clone(), module), None))
+                    .collect()
             }
             Topic::Sync(key) => {
-                let known = catalogue.module(&key.module).map(|_| feed(key.clone(), None));
+                let known = catalogue.module(&key.module).and_then(|_| feed(key.clone(), None));
                 known.into_iter().collect()
             }
             Topic::Reserved | Topic::Free => Vec::new(),
