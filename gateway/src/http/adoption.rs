@@ -81,9 +81,11 @@ impl Adoption {
         }
         shown.truncate(MISFITS_SHOWN);
         let remedy = if fill {
-            "defaults do not bring them up to it; change these records first"
+            "defaults do not bring them up to it: give a field that is missing a default, or the \
+             name of the field it was as its columnName; or change these records first"
         } else {
-            "change these records, or send ?fill=defaults to bring them up to it"
+            "change these records, or send ?fill=defaults: missing fields get their defaults, or \
+             what stands under their columnName; what is no field any more is left out"
         };
         let message = format!(
             "stored records of module {:?} do not satisfy this; {remedy}",

@@ -206,6 +206,7 @@ async fn store(
     // What no module follows is only kept, for whoever asks for it: then nothing can be refused.
     let validation = old.as_ref().map_or(Validation::Lenient, |module| module.validation);
     let mut warnings = known::STORED_DEFINITION.members(&body, validation)?;
+    warnings.extend(known::DEFINING.params(&params, validation)?);
     let module = match &old {
         None => None,
         Some(old) => {

@@ -126,6 +126,10 @@ pub(crate) const RECORDS: Known = Known {
 /// `POST`, `PATCH`, `PUT …/tables/{table}` with the record in a member of its own.
 pub(crate) const WRITTEN: Known =
     Known { what: "a record's write", names: &["record", "data", "meta", "userId"] };
+/// Parameters of a record's write.
+pub(crate) const WRITING: Known = Known { what: "a record's write", names: &["version"] };
+/// Parameters of a change of a definition.
+pub(crate) const DEFINING: Known = Known { what: "a change of a definition", names: &["fill"] };
 /// `DELETE …/tables/{table}`.
 pub(crate) const REMOVED: Known =
     Known { what: "a record's removal", names: &["id", "recordId", "record_id", "key", "version"] };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use model::{BranchKey, Command, CommandId, Origin, ReadLevel, Request, Reset};
+use model::{BranchKey, Command, CommandId, Origin, ReadLevel, Request, Reset, Validation};
 use serde::Serialize;
 
 use crate::auth::Intent;
@@ -52,8 +52,11 @@ async fn reset(
         ApiError::new(Problem::OutcomeUnknown, message)
     })?;
     let server_id = app.server_id.clone();
+    let message = match place.config.validation {
+        Validation::Lenient => "Module reset to initial data and sequence counter reset",
+        Validation::Strict => "Module reset to initial data; its numbers go on",
+    };
     let write = move |whole: &Whole| {
-        let message = "Module reset to initial data and sequence counter reset";
         render::bytes(&Shape { success: true, message, branch: whole.shape(&server_id) })
     };
     let response = shown(StatusCode::OK, whole.written(&app, write).await?);

@@ -94,6 +94,7 @@ async fn change(
     authorize(&principal, &Access::cluster(Intent::Write))?;
     let body = body.object()?;
     let (validation, version_rule) = rules(&body)?;
+    known::DEFINING.params(&params, Validation::Strict)?;
     let fill = adoption::fill(&params)?;
     let settings = ModuleSettings {
         fill,

@@ -17,7 +17,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use model::{
     Answer, BranchId, BranchKey, Command, CommandId, ModuleId, ModuleSnapshot, Object, Offset,
-    Origin, Read, ReadLevel, Reject, Replace, Request, Timestamp, Value,
+    Origin, Read, ReadLevel, Reject, Replace, Request, Timestamp, Validation, Value,
 };
 use serde::Serialize;
 
@@ -208,7 +208,17 @@ async fn replace(
     place.authorize(Intent::Write)?;
     let mut body = body.object()?;
     let mut snapshot = match body.remove("snapshot") {
-        None | Some(Value::Null) => return unchanged(&app, &place).await,
+        None | Some(Value::Null) => {
+            let catalogue = app.branches.catalogue();
+            let module = catalogue.module(&place.key.module);
+            let strict = module.is_some_and(|it| it.validation == Validation::Strict);
+            if strict && body.get("tables").is_some() {
+                let right = "send the tables as \"snapshot\": {\"tables\": …}; they replace what \
+                             is stored of these tables (to add records, POST M/batch)";
+                return Err(ApiError::new(Problem::InvalidBody, right));
+            }
+            return unchanged(&app, &place).await;
+        }
         Some(Value::Object(snapshot)) => snapshot,
         Some(Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
             return Err(ApiError::new(Problem::InvalidBody, "snapshot must be an object"));

@@ -5,12 +5,14 @@ mod record;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, State};
-use axum::http::StatusCode;
+use axum::http::header::IF_MATCH;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use model::{
     Action, Answer, Command, CommandId, Incarnation, Object, Origin, Page, PageQuery, Place, Read,
-    RecordKey, Reject, Request, Table, TableName, Timestamp, Validation, Value, Verb, Write,
+    RecordKey, Reject, Request, Table, TableName, Timestamp, Validation, Value, Verb, VersionRule,
+    Write,
 };
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
@@ -287,9 +289,12 @@ async fn insert(
     State(app): State<App>,
     place: InTable,
     named: Named,
+    params: Params,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     let sent = place.sent(body.object()?)?;
+    let sent = place.with_version(sent, &known::WRITING, &params, &headers)?;
     change(&app, place, named, Action::Insert, sent).await
 }
 
@@ -297,9 +302,12 @@ async fn merge(
     State(app): State<App>,
     place: InTable,
     named: Named,
+    params: Params,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     let sent = place.sent(body.object()?)?;
+    let sent = place.with_version(sent, &known::WRITING, &params, &headers)?;
     change(&app, place, named, Action::Merge, sent).await
 }
 
@@ -307,9 +315,12 @@ async fn save(
     State(app): State<App>,
     place: InTable,
     named: Named,
+    params: Params,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     let sent = place.sent(body.object()?)?;
+    let sent = place.with_version(sent, &known::WRITING, &params, &headers)?;
     change(&app, place, named, Action::Save, sent).await
 }
 
@@ -320,9 +331,9 @@ async fn delete(
     place: InTable,
     named: Named,
     params: Params,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    known::REMOVED.params(&params, place.place.config.validation)?;
     let mut sent = place.sent(body.object()?)?;
     if sent.record.is_empty() {
         let id = params.first(&["id", "recordId", "record_id", "key"]).ok_or_else(|| {
@@ -334,9 +345,7 @@ async fn delete(
             key: RecordKey(id.into()),
         })?;
     }
-    if let Some(version) = params.first(&["version"]) {
-        sent.record.insert("version", version.into());
-    }
+    let sent = place.with_version(sent, &known::REMOVED, &params, &headers)?;
     change(&app, place, named, Action::Delete, sent).await
 }
 
@@ -366,6 +375,43 @@ impl InTable {
         Ok(Sent { record, meta, user })
     }
 
+    /// The record with the version that `?version=` or `if-match` names beside it.
+    fn with_version(
+        &self,
+        mut sent: Sent,
+        known: &known::Known,
+        params: &Params,
+        headers: &HeaderMap,
+    ) -> Result<Sent, ApiError> {
+        let config = &self.place.config;
+        known.params(params, config.validation)?;
+        let in_header = if_match(headers)?.map(|read| match config.version_rule {
+            VersionRule::Read => read,
+            // Its clients say which version their change makes.
+            VersionRule::Next => read.saturating_add(1),
+        });
+        let Some(version) =
+            in_header.map(Value::from).or_else(|| Some(params.first(&["version"])?.into()))
+        else {
+            return Ok(sent);
+        };
+        if config.validation == Validation::Lenient && !self.table.versioned {
+            let message = format!(
+                "a version cannot be checked: table {} of this lenient module keeps none",
+                self.table.name
+            );
+            return Err(ApiError::new(Problem::InvalidParameter, message)
+                .details([("parameter", "version".into())]));
+        }
+        let own = sent.record.get("version").and_then(Value::key_text).map(str::to_owned);
+        if own.is_some_and(|own| Some(&*own) != version.key_text()) {
+            let message = "the record and the request name different versions; send one of them";
+            return Err(ApiError::new(Problem::InvalidBody, message));
+        }
+        sent.record.insert("version", version);
+        Ok(sent)
+    }
+
     /// The member that holds the record; `None` where the body is the record. A table may have
     /// fields named so: they are meant where other fields of the table stand beside them, or where
     /// what they hold is no record.
@@ -379,6 +425,21 @@ impl InTable {
         }
         (is_object("data") && wraps("data")).then_some("data")
     }
+}
+
+/// The version that `if-match` names, as an `etag` shows it; none for `*`, whatever it is.
+fn if_match(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+    let Some(sent) = headers.get(IF_MATCH) else { return Ok(None) };
+    let text = sent.to_str().unwrap_or_default().trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    let version = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')?.parse().ok());
+    let wrong = || {
+        let message = format!("if-match must be the etag of a record, such as \"3\", not {text}");
+        ApiError::new(Problem::InvalidHeader, message)
+    };
+    version.map(Some).ok_or_else(wrong)
 }
 
 async fn change(

@@ -122,3 +122,40 @@ async fn a_field_named_as_the_member_that_holds_a_record_is_written_as_a_field()
     let slip = rest.delete(&format!("{path}?id=1&verson=7"), "").await;
     assert_eq!(slip.code(), (400, "invalid-parameter"));
 }
+
+#[tokio::test]
+async fn a_version_is_checked_wherever_a_request_names_it() {
+    let rest = Rest::new();
+    let path = "/api/branches/two/modules/kds/tables/screens";
+    assert_eq!(rest.post(path, r#"{"id":"s","name":"a"}"#).await.status, 201);
+    let change = r#"{"id":"s","name":"b"}"#;
+    let stale = [("if-match", "\"7\"")];
+    let refused = rest.send("PATCH", path, change, &stale).await;
+    assert_eq!(refused.code(), (409, "version-conflict"));
+    let refused = rest.patch(&format!("{path}?version=7"), change).await;
+    assert_eq!(refused.code(), (409, "version-conflict"));
+    let refused = rest.send("DELETE", &format!("{path}?id=s"), "", &stale).await;
+    assert_eq!(refused.code(), (409, "version-conflict"));
+    let current = [("if-match", "\"1\"")];
+    assert_eq!(rest.send("PATCH", path, change, &current).await.status, 200);
+    let odd = rest.send("PATCH", path, change, &[("if-match", "two")]).await;
+    assert_eq!(odd.code(), (400, "invalid-header"));
+    let two = r#"{"id":"s","name":"c","version":1}"#;
+    assert_eq!(rest.send("PATCH", path, two, &[("if-match", "\"2\"")]).await.status, 400);
+    assert_eq!(rest.patch(&format!("{path}?verson=2"), change).await.status, 400);
+    let lenient = "/api/branches/dar/modules/pos/tables/tickets";
+    assert_eq!(rest.post(lenient, r#"{"id":"t"}"#).await.status, 201);
+    let unchecked = rest.send("PATCH", lenient, r#"{"id":"t","title":"x"}"#, &current).await;
+    assert_eq!(unchecked.code(), (400, "invalid-parameter"), "nothing is ignored silently");
+}
+
+#[tokio::test]
+async fn a_strict_module_passes_over_no_table_that_is_sent() {
+    let rest = Rest::new();
+    let unknown = r#"{"snapshot":{"tables":{"scrns":[{"id":"s","name":"a"}]}}}"#;
+    assert_eq!(rest.post("/api/sync/two/kds", unknown).await.code(), (404, "table-not-found"));
+    let bare = r#"{"tables":{"screens":[{"id":"s","name":"a"}]}}"#;
+    let refused = rest.post("/api/sync/two/kds", bare).await;
+    assert_eq!(refused.code(), (400, "invalid-body"));
+    assert!(refused.text("message").contains("M/batch"), "{}", refused.raw);
+}

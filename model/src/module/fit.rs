@@ -100,7 +100,10 @@ pub(crate) fn problems(table: &Table, record: &Object, validation: Validation) -
     if validation == Validation::Strict {
         for (name, _) in record.iter() {
             if &**name != "version" && !table.fields.iter().any(|field| field.name == *name) {
-                problems.push(format!("{name} is no field of this table"));
+                problems.push(format!(
+                    "{name} is no field of this table; filling leaves its value out, unless a \
+                     field names it as its columnName"
+                ));
             }
         }
     }

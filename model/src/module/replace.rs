@@ -2,7 +2,7 @@
 //!
 //! Lenient stores the records as they were sent, fields the schema does not know included, as the
 //! original does; strict makes records of them as an insert would. Nothing is replaced where one
-//! row is not acceptable. Names nobody registered are passed over.
+//! row is not acceptable. Lenient passes names over that nobody registered; strict refuses them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,16 +19,15 @@ use crate::reject::Reject;
 use crate::schema::Table;
 use crate::value::{Object, Value};
 
-impl Plan<'_> {
+impl<'a> Plan<'a> {
     pub(crate) fn replace_tables(&mut self, replace: &Replace) -> Result<(), Reject> {
         self.check_revision(replace)?;
         distinct(replace.tables.iter().map(|(name, _)| &**name))?;
         let before = self.module().clone();
-        let schema = &self.definition().schema;
         let mut tables: Vec<&Arc<Table>> = Vec::new();
         let mut seen: BTreeSet<(&TableName, RecordKey)> = BTreeSet::new();
         for (name, rows) in replace.tables.iter() {
-            let Some(table) = schema.resolve(name) else { continue };
+            let Some(table) = self.replaced_table(name)? else { continue };
             let Some(rows) = rows.as_array() else {
                 let details = [("tableName", table.name.as_str())];
                 return Err(refuse("invalid-table-format", details.into_iter().collect()));
@@ -61,6 +60,14 @@ impl Plan<'_> {
         let revision = replace.revision.map_or_else(|| self.next_revision(), Revision);
         self.draft_act(ModuleAct::Replace, details, touches, revision);
         self.check_integrity()
+    }
+
+    /// The table of this name; none where a lenient module passes it over.
+    fn replaced_table(&self, name: &str) -> Result<Option<&'a Arc<Table>>, Reject> {
+        match self.validation() {
+            Validation::Strict => self.table(name).map(Some),
+            Validation::Lenient => Ok(self.definition().schema.resolve(name)),
+        }
     }
 
     fn check_revision(&self, replace: &Replace) -> Result<(), Reject> {

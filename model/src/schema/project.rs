@@ -16,6 +16,9 @@ use crate::reject::Reject;
 use crate::schema::{Field, Kind, Table};
 use crate::value::{Object, Value};
 
+/// Fields that a refusal of an unknown one names.
+const FIELDS_NAMED: usize = 16;
+
 /// What an insert may draw on besides the record sent.
 #[derive(Debug)]
 pub struct InsertContext<'a> {
@@ -128,6 +131,13 @@ impl Table {
         record
     }
 
+    /// The names of its fields, the first of them where they are many.
+    fn field_names(&self) -> String {
+        let shown = self.fields.iter().take(FIELDS_NAMED).map(|field| &*field.name);
+        let names = shown.collect::<Vec<_>>().join(", ");
+        if self.fields.len() > FIELDS_NAMED { format!("{names}, …") } else { names }
+    }
+
     fn refuse_unknown(&self, sent: &Object) -> Result<(), Reject> {
         let own_version = |name: &str| name == "version";
         match sent.iter().find(|(name, _)| self.field(name).is_none() && !own_version(name)) {
@@ -135,7 +145,7 @@ impl Table {
             Some((name, value)) => Err(Reject::Invalid {
                 table: self.name.to_string(),
                 field: name.to_string(),
-                rule: "is not a field of this table".to_owned(),
+                rule: format!("is not a field of this table, which has {}", self.field_names()),
                 value: Reject::show(value),
             }),
         }
@@ -273,7 +283,11 @@ mod tests {
             ("lenient", r#"{"id":"1"}"#, "lenient.text is required, but was missing"),
             ("pair", r#"{"right":"r"}"#, "pair.left is required, but was missing"),
             ("pair", r#"{"left":"l","needed":null}"#, "pair.needed is required, but was missing"),
-            ("pair", r#"{"odd":1}"#, "pair.odd is not a field of this table, but was 1"),
+            (
+                "pair",
+                r#"{"odd":1}"#,
+                "pair.odd is not a field of this table, which has left, right, needed, but was 1",
+            ),
             (
                 "order_header",
                 r#"{"total":1.005}"#,
@@ -309,7 +323,11 @@ mod tests {
     fn a_strict_merge_refuses_what_the_schema_does_not_allow() {
         let current = r#"{"id":"1"}"#;
         for (patch, error) in [
-            (r#"{"odd":1}"#, "order_header.odd is not a field of this table, but was 1"),
+            (
+                r#"{"odd":1}"#,
+                "order_header.odd is not a field of this table, which has id, branchId, shiftId, \
+                 guests, total, paid, openedAt, closedAt, clientId, notes, updatedAt, but was 1",
+            ),
             (r#"{"guests":null}"#, "order_header.guests must not be null, but was null"),
             (r#"{"guests":1.5}"#, "order_header.guests must be a whole number, but was 1.5"),
             (r#"{"total":""}"#, "order_header.total must be a number, but was \"\""),
