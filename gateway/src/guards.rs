@@ -9,6 +9,23 @@ use crate::publish::text;
 
 /// The names of the member that holds the conditions.
 const NAMES: [&str; 4] = ["concurrency", "expected", "guard", "guards"];
+/// The conditions there are.
+const CONDITIONS: [&str; 13] = [
+    "requireExisting",
+    "disallowCreate",
+    "requireSnapshotMarker",
+    "enforceSnapshot",
+    "expectedPaymentState",
+    "paymentState",
+    "rejectPaymentStates",
+    "allowedPaymentStates",
+    "ifNotModifiedSince",
+    "ifModifiedBefore",
+    "expectedUpdatedAt",
+    "lastKnownId",
+    "expectedVersion",
+];
+
 /// The conditions of `concurrency`, in the order in which the first that fails is told.
 pub(crate) fn read(body: &Object, marker: Option<&str>) -> Result<Vec<Guard>, ApiError> {
     let mut guards = Vec::new();
@@ -17,6 +34,10 @@ pub(crate) fn read(body: &Object, marker: Option<&str>) -> Result<Vec<Guard>, Ap
         None => &none,
         Some((name, value)) => value.as_object().ok_or_else(|| wrong(name, "an object"))?,
     };
+    if let Some((unknown, _)) = given.iter().find(|(name, _)| !CONDITIONS.contains(&&***name)) {
+        let message = format!("{unknown:?} is no condition; known are {}", CONDITIONS.join(", "));
+        return Err(ApiError::new(Problem::InvalidBody, message));
+    }
     let says = |name| given.get(name).and_then(Value::as_bool) == Some(true);
     if says("requireExisting") || says("disallowCreate") {
         guards.push(Guard::MustExist);
@@ -126,6 +147,7 @@ mod tests {
             r#"{"concurrency":{"paymentState":{}}}"#,
             r#"{"concurrency":{"expectedUpdatedAt":"soon"}}"#,
             r#"{"concurrency":{"expectedVersion":-1}}"#,
+            r#"{"concurrency":{"expectedVerison":1}}"#,
         ] {
             assert_eq!(conditions(bad).unwrap_err().problem(), Problem::InvalidBody, "{bad}");
         }

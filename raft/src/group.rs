@@ -139,8 +139,8 @@ impl ReplicaGroup {
                     }
                 })
             }
-            Err(RaftError::APIError(error @ LinearizableReadError::QuorumNotEnough(_))) => {
-                let reason = error.to_string();
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
+                let reason = "no majority of the replicas answers now".to_owned();
                 Err(ReadError::Unavailable { reason, retry_after: limits::RETRY_AFTER })
             }
             Err(RaftError::Fatal(error)) => Err(self.stopped(&error).into()),

@@ -126,6 +126,45 @@ pub(crate) const RECORDS: Known = Known {
 /// `POST`, `PATCH`, `PUT …/tables/{table}` with the record in a member of its own.
 pub(crate) const WRITTEN: Known =
     Known { what: "a record's write", names: &["record", "data", "meta", "userId"] };
+/// `POST /api/manage/purge-live-data`.
+pub(crate) const PURGE: Known = Known {
+    what: "a purge",
+    names: &[
+        "branchId",
+        "branch",
+        "moduleId",
+        "module",
+        "targetModule",
+        "tables",
+        "table",
+        "tableNames",
+        "targetTables",
+        "transactionTables",
+        "purgeTables",
+        "resetEvents",
+        "broadcast",
+        "reason",
+        "requestedBy",
+        "userId",
+    ],
+};
+/// `POST /api/manage/daily-reset`.
+pub(crate) const RESET: Known = Known {
+    what: "a reset",
+    names: &[
+        "branchId",
+        "branch",
+        "modules",
+        "moduleIds",
+        "moduleId",
+        "module",
+        "reason",
+        "requestedBy",
+        "userId",
+        "flagFullSync",
+        "broadcast",
+    ],
+};
 /// Parameters of a record's write.
 pub(crate) const WRITING: Known = Known { what: "a record's write", names: &["version"] };
 /// Parameters of a change of a definition.

@@ -385,6 +385,11 @@ impl InTable {
     ) -> Result<Sent, ApiError> {
         let config = &self.place.config;
         known.params(params, config.validation)?;
+        if params.names().any(|name| name == "version") && params.first(&["version"]).is_none() {
+            let message = "version must be the version that was read, but is empty";
+            return Err(ApiError::new(Problem::InvalidParameter, message)
+                .details([("parameter", "version".into())]));
+        }
         let in_header = if_match(headers)?.map(|read| match config.version_rule {
             VersionRule::Read => read,
             // Its clients say which version their change makes.

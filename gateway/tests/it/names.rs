@@ -143,10 +143,33 @@ async fn a_version_is_checked_wherever_a_request_names_it() {
     let two = r#"{"id":"s","name":"c","version":1}"#;
     assert_eq!(rest.send("PATCH", path, two, &[("if-match", "\"2\"")]).await.status, 400);
     assert_eq!(rest.patch(&format!("{path}?verson=2"), change).await.status, 400);
+    for none in [r#"{"id":"s","name":"d","version":0}"#, r#"{"id":"s","name":"d","version":"0"}"#] {
+        assert_eq!(rest.patch(path, none).await.status, 400, "{none}");
+    }
+    for none in ["version=0", "version="] {
+        assert_eq!(rest.delete(&format!("{path}?id=s&{none}"), "").await.status, 400, "{none}");
+    }
     let lenient = "/api/branches/dar/modules/pos/tables/tickets";
     assert_eq!(rest.post(lenient, r#"{"id":"t"}"#).await.status, 201);
     let unchecked = rest.send("PATCH", lenient, r#"{"id":"t","title":"x"}"#, &current).await;
     assert_eq!(unchecked.code(), (400, "invalid-parameter"), "nothing is ignored silently");
+}
+
+#[tokio::test]
+async fn a_slip_in_what_destroys_destroys_nothing() {
+    let rest = Rest::new();
+    for (path, body) in [
+        ("/api/manage/purge-live-data", r#"{"branchId":"dar","tabels":["tickets"]}"#),
+        ("/api/manage/daily-reset", r#"{"branchId":"dar","modlues":["pos"]}"#),
+        (
+            "/api/branches/two/modules/kds/save",
+            r#"{"table":"screens","record":{"id":"s"},"concurrency":{"expectedVerison":9}}"#,
+        ),
+    ] {
+        let refused = rest.post(path, body).await;
+        assert_eq!(refused.code(), (400, "invalid-body"), "{path}: {}", refused.raw);
+        assert!(refused.text("message").contains("known are"), "{}", refused.raw);
+    }
 }
 
 #[tokio::test]

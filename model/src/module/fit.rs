@@ -20,7 +20,7 @@ use crate::module::relations::{Link, Relations};
 use crate::module::version::{Lock, stored};
 use crate::read::Misfit;
 use crate::reject::Reject;
-use crate::schema::{Default, InsertContext, Table};
+use crate::schema::{Default, Field, InsertContext, Table};
 use crate::value::{Object, Value};
 
 /// The first records that satisfied the old definition and do not satisfy the new one. `module`
@@ -80,19 +80,24 @@ pub(crate) fn problems(table: &Table, record: &Object, validation: Validation) -
         match (record.get(&field.name), validation) {
             (None, _) => {
                 let no_default = matches!(&field.default, None | Some(Default::Value(Value::Null)));
-                if &*field.name != "version" && !(field.nullable && no_default) {
+                // It was called so before.
+                let old = record
+                    .get(&field.column)
+                    .filter(|_| table.field(&field.column).is_some_and(|it| it.name == field.name));
+                if old.is_some() && field.column != field.name {
+                    problems.push(format!("{} is still called {}", field.name, field.column));
+                } else if &*field.name != "version" && !(field.nullable && no_default) {
                     problems.push(format!("{} is missing", field.name));
                 }
             }
-            (Some(value), Validation::Strict) => {
-                if let Err(reject) = field.validate(table.name.as_str(), value) {
-                    problems.push(reject.to_string());
-                }
-            }
+            (Some(value), Validation::Strict) => match field.validate(table.name.as_str(), value) {
+                Err(reject) => problems.push(reject.to_string()),
+                Ok(stored) if stored != *value => problems.push(of_other_type(field, value)),
+                Ok(_) => {}
+            },
             (Some(value), Validation::Lenient) => {
                 if field.coerce(value) != *value {
-                    let shown = Reject::show(value);
-                    problems.push(format!("{} is not of its type, but {shown}", field.name));
+                    problems.push(of_other_type(field, value));
                 }
             }
         }
@@ -108,6 +113,11 @@ pub(crate) fn problems(table: &Table, record: &Object, validation: Validation) -
         }
     }
     problems
+}
+
+/// A value that the field would store in another way.
+fn of_other_type(field: &Field, value: &Value) -> String {
+    format!("{} is not of its type, but {}", field.name, Reject::show(value))
 }
 
 /// What of one record a new rule between records does not allow.
@@ -388,5 +398,50 @@ mod tests {
         let same = r#""code":{"type":"text","unique":true,"nullable":false,"default":"'x'"}"#;
         let refused = take(&mut shop, doc(same), true).unwrap_err();
         assert!(refused.to_string().contains("code is not unique"), "{refused}");
+    }
+
+    #[test]
+    fn a_value_of_another_type_does_not_fit_and_is_read_anew_when_filled() {
+        let doc = |a: &str| {
+            schema(&format!(
+                r#"{{"tables":{{"staff":{{"fields":{{"id":{{"type":"text","primaryKey":true}},
+                    "a":{a}}}}}}}}}"#
+            ))
+        };
+        for (a, sent, stored) in [
+            (r#"{"type":"integer","nullable":true}"#, r#""12""#, "12"),
+            (r#"{"type":"boolean","nullable":true}"#, r#""true""#, "true"),
+            (r#"{"type":"json","nullable":true}"#, r#""{\"b\":1}""#, r#"{"b":1}"#),
+        ] {
+            let mut shop = Shop::strict();
+            let text = doc(r#"{"type":"text","nullable":true}"#);
+            shop.redefine(|definition| definition.schema = text).unwrap();
+            shop.insert("staff", &format!(r#"{{"id":"1","a":{sent}}}"#)).unwrap();
+            let refused = take(&mut shop, doc(a), false).unwrap_err();
+            assert!(refused.to_string().contains("a is not of its type"), "{refused}");
+            take(&mut shop, doc(a), true).unwrap();
+            let row = shop.rows("staff").remove(0);
+            assert!(row.contains(&format!(r#""a":{stored}"#)), "{row}");
+        }
+        let mut shop = Shop::strict();
+        let text = doc(r#"{"type":"text","nullable":true}"#);
+        shop.redefine(|definition| definition.schema = text).unwrap();
+        shop.insert("staff", r#"{"id":"1","a":"1.50"}"#).unwrap();
+        shop.insert("staff", r#"{"id":"2","a":"1.5"}"#).unwrap();
+        let unique = doc(r#"{"type":"decimal","scale":2,"unique":true,"nullable":true}"#);
+        let refused = take(&mut shop, unique, true).unwrap_err();
+        assert!(refused.to_string().contains("a is not unique"), "{refused}");
+    }
+
+    #[test]
+    fn a_lenient_module_that_is_filled_keeps_no_old_name_and_makes_nothing_up() {
+        let mut shop = shop(Validation::Lenient);
+        let renamed = r#""mobile":{"type":"text","columnName":"phone"} -phone"#;
+        take(&mut shop, changed(renamed, ""), true).unwrap();
+        let row = shop.rows("staff").remove(0);
+        assert!(row.contains(r#""mobile":"5""#) && !row.contains("phone"), "{row}");
+        let needed = r#""age":{"type":"integer","nullable":false}"#;
+        let refused = take(&mut shop, changed(needed, ""), true).unwrap_err();
+        assert!(refused.to_string().contains("age is missing"), "{refused}");
     }
 }

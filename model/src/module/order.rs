@@ -28,6 +28,8 @@ const LINE: &str = "order_line";
 const PAYMENT: &str = "order_payment";
 const STATUS_LOG: &str = "order_status_log";
 const LINE_STATUS_LOG: &str = "order_line_status_log";
+/// The field that says which line a log is of.
+const OF_LINE: &str = "orderLineId";
 /// What an order not yet saved is called by its till.
 const DRAFT: &str = "draft-";
 

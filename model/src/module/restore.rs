@@ -12,6 +12,7 @@ use crate::limits::MISFITS_SHOWN;
 use crate::module::act::{Touch, number};
 use crate::module::fit;
 use crate::module::plan::Plan;
+use crate::module::version;
 use crate::read::{HistoryTable, Misfit};
 use crate::reject::Reject;
 use crate::schema::Table;
@@ -91,6 +92,14 @@ impl Plan<'_> {
         if found.is_empty() { Ok(()) } else { Err(fit::refusal(&found)) }
     }
 
+    /// The record brought up to the present definition.
+    fn filled(&mut self, table: &Table, record: &Object) -> Object {
+        let version = version::stored(record);
+        let mut record = table.project_fill(record, &mut self.insert_context());
+        self.lock(table).set(&mut record, version);
+        record
+    }
+
     fn restore_table(&mut self, table: &Table, kept: &HistoryTable, restore: &Restore) -> Counts {
         match restore.mode {
             RestoreMode::Append => {}
@@ -100,7 +109,7 @@ impl Plan<'_> {
         let relations = self.relations();
         for record in &kept.records {
             let record = match restore.fill {
-                true => Arc::new(table.project_fill(record, &mut self.insert_context())),
+                true => Arc::new(self.filled(table, record)),
                 false => Arc::clone(record),
             };
             // The key may have changed since, and the record may have none now.

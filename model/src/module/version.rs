@@ -110,7 +110,7 @@ impl Plan<'_> {
         if lock == Lock::None {
             return Ok(current);
         }
-        self.readable(table, &verb.record)?;
+        self.readable(table, &verb.record, true)?;
         let conflict = |message| Reject::VersionConflict {
             table: verb.table.clone(),
             key: key.clone(),
@@ -147,7 +147,7 @@ impl Plan<'_> {
         match self.definition().validation {
             Validation::Lenient => return Ok(()),
             Validation::Strict if self.lock(table) == Lock::None => return Ok(()),
-            Validation::Strict => self.readable(table, &verb.record)?,
+            Validation::Strict => self.readable(table, &verb.record, current.is_some())?,
         }
         let (sent, current) = (sent(&verb.record), current.map(stored));
         let fits = match (sent, current, self.definition().version_rule) {
@@ -179,8 +179,9 @@ impl Plan<'_> {
         Lock::of(self.definition(), table)
     }
 
-    /// Refuses a version that a strict module cannot read; `null` and 0 are none.
-    fn readable(&self, table: &Table, record: &Object) -> Result<(), Reject> {
+    /// Refuses a version that a strict module cannot read; `null` is none, and so is 0 of a record
+    /// that is not there yet.
+    fn readable(&self, table: &Table, record: &Object, is_there: bool) -> Result<(), Reject> {
         let value = match record.get(&VERSION) {
             None | Some(Value::Null) => return Ok(()),
             Some(value) => value,
@@ -191,7 +192,9 @@ impl Plan<'_> {
             Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
         };
         let is_whole = whole.is_some_and(|number| {
-            number.fract().is_zero() && !number.is_sign_negative() && number.to_u64().is_some()
+            number.fract().is_zero()
+                && !number.is_sign_negative()
+                && number.to_u64().is_some_and(|version| version > 0 || !is_there)
         });
         match self.definition().validation {
             Validation::Strict if !is_whole => Err(Reject::Invalid {

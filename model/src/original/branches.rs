@@ -152,8 +152,28 @@ fn adopt(original: &mut Original, directory: &Directory, seed: Option<Seed>) {
         branch.modules.push(module.clone());
     }
     if let Some(seed) = seed {
-        branch.seeds.insert(module.clone(), seed);
+        branch.seeds.insert(module.clone(), seed.clone());
+        note_rows_left_out(original, directory, &seed);
     }
+}
+
+/// Tells of rows that name no record: they are left out when the branch is filled.
+fn note_rows_left_out(original: &mut Original, directory: &Directory, seed: &Seed) {
+    let Some(module) = original.module(&directory.module) else { return };
+    let mut notes = Vec::new();
+    for (table, rows) in module.schema.seed_rows(seed) {
+        // A key that is not said at all is made up.
+        let nameless = |row: &&&Object| {
+            let odd = |value: &Value| value.name_text().is_none_or(|text| text.is_empty());
+            table.key.iter().any(|name| row.get(name).is_some_and(odd))
+        };
+        let count = rows.iter().filter(nameless).count();
+        if count > 0 {
+            let (root, table) = (&directory.root, &table.name);
+            notes.push(format!("{root}: {count} rows of {table} have no key and are left out"));
+        }
+    }
+    original.notes.extend(notes);
 }
 
 /// The modules of a branch nobody configured: by the first pattern that matches, else the defaults.

@@ -117,13 +117,16 @@ impl Table {
             let value = match had {
                 Some(value) if value.is_null() && (field.nullable || !strict) => Some(value),
                 Some(value) if !value.is_null() => Some(field.of_kind(&value).unwrap_or(value)),
+                Some(_) | None if !strict && !field.nullable && field.default.is_none() => None,
                 Some(_) | None => self.default_of(field, ctx).ok(),
             };
             if let Some(value) = value {
                 record.push(field.name.clone(), value);
             }
         }
-        for (name, value) in stored.iter().filter(|(name, _)| !strict || &***name == "version") {
+        let renamed = |name: &str| self.fields.iter().any(|field| *field.column == *name);
+        let stays = |name: &str| name == "version" || (!strict && !renamed(name));
+        for (name, value) in stored.iter().filter(|(name, _)| stays(name)) {
             if record.get(name).is_none() {
                 record.push(Arc::clone(name), value.clone());
             }

@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use futures::stream;
 use model::{
     BranchId, BranchKey, CommandId, EventChange, FullSyncFlag, HistoryEntry, ModuleId, Object,
-    Timestamp,
+    Timestamp, Validation,
 };
 use serde::Serialize;
 
@@ -17,6 +17,7 @@ use crate::auth::{Access, Intent, authorize};
 use crate::error::{ApiError, Problem};
 use crate::gateway::App;
 use crate::http::ask::{Body, Named, branch_exists};
+use crate::http::known;
 use crate::http::manage::full_sync;
 use crate::http::manage::history::Summary;
 use crate::http::manage::{Manager, branch, entry_of, flag, names, words};
@@ -61,6 +62,8 @@ struct Asked {
 
 impl Asked {
     async fn read(app: &App, body: &Object) -> Result<Self, ApiError> {
+        // Also of lenient modules: what is not named here means all.
+        known::RESET.members(body, Validation::Strict)?;
         let branch = branch(body, None)?;
         branch_exists(app, &branch).await?;
         let listed = app.branches.catalogue().modules_of(&branch);

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use model::{
     Command, Event, EventChange, LogHead, ModuleChange, Object, Origin, Purge, ReadLevel, Request,
-    Schema,
+    Schema, Validation,
 };
 use serde::Serialize;
 
@@ -16,6 +16,7 @@ use crate::error::{ApiError, Problem};
 use crate::gateway::App;
 use crate::http::ask::{Body, InModule, Named};
 use crate::http::events::log_head;
+use crate::http::known;
 use crate::http::manage::history::Summary;
 use crate::http::manage::{Manager, entry_of, flag, names, words};
 use crate::http::reply::{at, json};
@@ -80,6 +81,8 @@ struct Table {
 
 impl Asked {
     fn read(body: &Object, schema: &Schema) -> Result<Self, ApiError> {
+        // Also of a lenient module: what is not named here means all.
+        known::PURGE.members(body, Validation::Strict)?;
         let defaults = DEFAULTS.map(str::to_owned);
         let named = names(body, &TABLES)?.unwrap_or_else(|| defaults.to_vec());
         let mut tables: Vec<Table> = Vec::new();

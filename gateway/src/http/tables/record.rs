@@ -4,7 +4,7 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use model::{Answer, Object, Query, Read, RecordKey, Value};
+use model::{Answer, Object, Query, Read, RecordKey, Validation, Value};
 use serde::Serialize;
 
 use super::InTable;
@@ -65,7 +65,10 @@ pub(super) async fn read(
             record,
         },
     )?;
-    let version = record.get("version").and_then(Value::as_u64);
+    // A record of before its module was strict has none yet, and counts as the first.
+    let first = place.config.validation == Validation::Strict && table.field("version").is_none();
+    let stored = record.get("version");
+    let version = stored.map_or_else(|| first.then_some(1), Value::as_u64);
     if let Some(etag) = version.and_then(|v| HeaderValue::try_from(format!("\"{v}\"")).ok()) {
         response.headers_mut().insert(header::ETAG, etag);
     }

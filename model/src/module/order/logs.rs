@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::parts::refuse_same_keys;
-use super::{LINE, LINE_STATUS_LOG, STATUS_LOG, Saved, SavedPart, copy, id_field};
+use super::{LINE, LINE_STATUS_LOG, OF_LINE, STATUS_LOG, Saved, SavedPart, copy, id_field};
 use crate::command::SaveOrder;
 use crate::definition::Validation;
 use crate::ids::RecordKey;
@@ -23,8 +23,6 @@ const ACTOR: &str = "pos";
 const ORDER_STATE: [&str; 3] = ["statusId", "stageId", "paymentStateId"];
 /// What a line's state is.
 const LINE_STATE: [&str; 1] = ["statusId"];
-/// The field that says which line a log is of.
-const OF_LINE: &str = "orderLineId";
 
 impl Plan<'_> {
     /// The order's logs as sent, else one that tells of the state saved.

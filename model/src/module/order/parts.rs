@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{HEADER, LINE, Saved, SavedPart};
+use super::{HEADER, LINE, LINE_STATUS_LOG, OF_LINE, Saved, SavedPart};
 use crate::command::{Action, Guard, Verb};
 use crate::definition::Validation;
 use crate::ids::RecordKey;
@@ -120,11 +120,15 @@ impl Plan<'_> {
             Validation::Strict => order.or_else(|| table.parent()),
             Validation::Lenient => order.filter(|_| action == Action::Insert),
         };
-        let Some((field, parent)) = parent else { return Ok(()) };
-        match table.sent_value(sent, field).filter(|id| !is_empty(Some(id))) {
-            Some(id) => self.refuse_part_of_another(table, sent, &field.name, (parent, &id)),
-            None => Ok(()),
+        // A line's log is a part of its line, and of the order through that.
+        let of_line = parent.filter(|_| table.name.as_str() == LINE_STATUS_LOG);
+        let of_line = of_line.and_then(|_| table.field(OF_LINE)).map(|field| (field, LINE));
+        for (field, parent) in parent.into_iter().chain(of_line) {
+            if let Some(id) = table.sent_value(sent, field).filter(|id| !is_empty(Some(id))) {
+                self.refuse_part_of_another(table, sent, &field.name, (parent, &id))?;
+            }
         }
+        Ok(())
     }
 
     /// The keys of an order's rows of one kind, in key order.

@@ -474,6 +474,9 @@ fn an_insert_does_not_take_a_part_of_another_order() {
     save(&mut shop, OTHER).unwrap();
     let taken = shop.insert("order_line", r#"{"id":"1","order_id":"T2"}"#).unwrap_err();
     assert_eq!(taken.code(), "part-of-another-record");
+    let log = r#"{"id":"k1","orderLineId":"2"}"#;
+    let taken = shop.insert("order_line_status_log", log).unwrap_err();
+    assert!(taken.to_string().contains(r#"a part of order_line "1""#), "{taken}");
     shop.insert("order_line", r#"{"id":"1","orderId":"T1","quantity":4}"#).unwrap();
     shop.merge("order_line", r#"{"id":"1","orderId":"T2","version":2}"#)
         .expect("a merge moves it, as it says");
