@@ -9,8 +9,10 @@ use crate::publish::text;
 
 /// The names of the member that holds the conditions.
 const NAMES: [&str; 4] = ["concurrency", "expected", "guard", "guards"];
-/// The conditions there are.
-const CONDITIONS: [&str; 13] = [
+/// The conditions there are, and `lookup`, by which the original's clients say how they found the
+/// record.
+const CONDITIONS: [&str; 14] = [
+    "lookup",
     "requireExisting",
     "disallowCreate",
     "requireSnapshotMarker",
