@@ -41,24 +41,37 @@ async fn three_nodes_asked_in_turn_answer_as_the_original_was_recorded() -> Resu
     judge(3).await
 }
 
+/// How often the sample's recordings are played at most. A reset raises its flag after the module
+/// began again, so the snapshot that its sockets get in between shows it or not: both are right,
+/// and one of them was recorded.
+const PLAYS: usize = 4;
+
 /// Plays what was recorded on the sample data.
 #[allow(clippy::print_stderr, reason = "figures are always shown")]
 async fn judge_the_sample(nodes: usize) -> Result<()> {
-    let mut fleet = Fleet::plan(nodes, Contents::Sample).await?;
-    fleet.keep_quiet();
-    // Recordings have the original's headers, which let every origin read.
-    fleet.tell("--allow-origin", "*");
-    fleet.start_all().await?;
-    let doors: Vec<SocketAddr> = fleet.ids().iter().map(|node| fleet.http(*node)).collect();
-    let played = play(&read_all(&own())?, &doors).await?;
-    let none = Table::default();
-    let verdict = Verdict::of(played.exchanges, played.differences, &none, &played.files);
-    eprintln!("{verdict}, on the sample data, on {nodes} nodes");
-    assert!(
-        verdict.is_clean(),
-        "where this is meant, record it again (`cargo run -p tests --example record`):\n{}",
-        verdict.list()
-    );
+    for plays in 1..=PLAYS {
+        let mut fleet = Fleet::plan(nodes, Contents::Sample).await?;
+        fleet.keep_quiet();
+        // Recordings have the original's headers, which let every origin read.
+        fleet.tell("--allow-origin", "*");
+        fleet.start_all().await?;
+        let doors: Vec<SocketAddr> = fleet.ids().iter().map(|node| fleet.http(*node)).collect();
+        let played = play(&read_all(&own())?, &doors).await?;
+        let none = Table::default();
+        let verdict = Verdict::of(played.exchanges, played.differences, &none, &played.files);
+        eprintln!("{verdict}, on the sample data, on {nodes} nodes");
+        let list = verdict.list().to_string();
+        let of_a_flag =
+            |line: &str| line.contains("server:snapshot") && line.contains("/fullSyncFlags/");
+        if !verdict.is_clean() && list.lines().all(of_a_flag) && plays < PLAYS {
+            continue;
+        }
+        assert!(
+            verdict.is_clean(),
+            "where this is meant, record it again (`cargo run -p tests --example record`):\n{list}"
+        );
+        break;
+    }
     Ok(())
 }
 
