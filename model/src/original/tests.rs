@@ -402,7 +402,7 @@ fn a_real_order_is_stored_as_the_original_stores_it_with_what_it_lost() {
     shop.run(Request::SaveOrder(Box::new(order))).unwrap();
     let (iso, ms) = (shop.now.to_iso(), shop.now.0);
     // The recording rest-04, the times and what the till's gateway adds taken out; quantity and
-    // price, which the original lost, are kept.
+    // price, which the original lost, are kept; a new line is open, as its till means.
     let stored = [
         (
             "order_header",
@@ -410,7 +410,7 @@ fn a_real_order_is_stored_as_the_original_stores_it_with_what_it_lost() {
         ),
         (
             "order_line",
-            r#"{"id":"ol-1","itemId":"burger","kitchenSectionId":null,"metadata":{},"notes":[],"orderId":"DAR-001027","parentLineId":null,"quantity":2,"statusId":"","total":100,"unitPrice":50,"version":1}"#,
+            r#"{"id":"ol-1","itemId":"burger","kitchenSectionId":null,"metadata":{},"notes":[],"orderId":"DAR-001027","parentLineId":null,"quantity":2,"statusId":"open","total":100,"unitPrice":50,"version":1}"#,
         ),
         (
             "order_payment",
