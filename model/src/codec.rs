@@ -7,7 +7,7 @@
 use serde::{Serialize, de::DeserializeOwned};
 
 /// The version this build writes.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 
 /// Bytes that are not what they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn what_is_encoded_is_decoded_and_carries_its_version() {
         let bytes = encode(&("dar", 7u64));
-        assert_eq!(bytes, [3, 3, b'd', b'a', b'r', 7], "golden bytes");
+        assert_eq!(bytes, [4, 3, b'd', b'a', b'r', 7], "golden bytes");
         assert_eq!(decode::<(String, u64)>(&bytes), Ok(("dar".to_owned(), 7)));
     }
 
@@ -82,6 +82,6 @@ mod tests {
     fn foreign_and_damaged_bytes_are_refused_by_name() {
         assert!(matches!(decode::<u64>(&[]), Err(CodecError::Empty { .. })));
         assert_eq!(decode::<u64>(&[9, 1]), Err(CodecError::Version { what: "u64", found: 9 }));
-        assert!(matches!(decode::<u64>(&[3, 1, 1]), Err(CodecError::Damaged { .. })));
+        assert!(matches!(decode::<u64>(&[VERSION, 1, 1]), Err(CodecError::Damaged { .. })));
     }
 }

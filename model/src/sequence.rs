@@ -183,7 +183,7 @@ mod tests {
             ..rule(vec![Piece::Text("A".into()), Piece::Number { width: 6, pad: '0' }])
         };
         let bytes = codec::encode(&rule);
-        assert_eq!(bytes, [3, 1, 1, 2, 0, 1, b'A', 1, 6, 1, b'0', 0, 0], "golden bytes");
+        assert_eq!(bytes, [4, 1, 1, 2, 0, 1, b'A', 1, 6, 1, b'0', 0, 0], "golden bytes");
         assert_eq!(codec::decode::<SequenceRule>(&bytes).unwrap(), rule);
     }
 

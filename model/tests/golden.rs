@@ -95,7 +95,7 @@ fn write() -> Request {
 fn an_event() {
     assert_eq!(
         hex(&codec::encode(&event())),
-        "03ac02ad0298c2c8b7bf68056576742d31000174010274730101370102696404026964030137016e02\
+        "04ac02ad0298c2c8b7bf68056576742d31000174010274730101370102696404026964030137016e02\
          04302e313001620101016c040200050001000201730131010472657374010000000001000020ababab\
          ababababababababababababababababababababababababababababab",
     );
@@ -115,13 +115,13 @@ fn an_event_of_the_whole_module() {
     let event = Event { change: EventChange::Module(change), part: None, ..event() };
     assert_eq!(
         hex(&codec::encode(&event)),
-        "03ac02ad0298c2c8b7bf68056576742d31010301067461626c65730401030174020174013700017401\
+        "04ac02ad0298c2c8b7bf68056576742d31010301067461626c65730401030174020174013700017401\
          3801010269640301380001730131010472657374010000000001000020abababababababababababab\
          abababababababababababababababababababab",
     );
     let acts = [ModuleAct::Purge, ModuleAct::Restore, ModuleAct::Reset, ModuleAct::Replace];
-    assert_eq!(hex(&codec::encode(&acts)), "0300010203");
-    assert_eq!(hex(&codec::encode(&ModuleAct::Sequence)), "0304");
+    assert_eq!(hex(&codec::encode(&acts)), "0400010203");
+    assert_eq!(hex(&codec::encode(&ModuleAct::Sequence)), "0404");
 }
 
 fn purge() -> Request {
@@ -167,7 +167,7 @@ fn a_batch_of_acts_and_orders() {
     ];
     assert_eq!(
         hex(&codec::encode(&batch(requests))),
-        "030198c2c8b7bf688001100303030303030303030303030303030307017301310364617203706f7301\
+        "040198c2c8b7bf688001100303030303030303030303030303030307017301310364617203706f7301\
          04726573740100000000010000040102696403016f01010102696403016c0101010269640301700002\
          0001010102696403026c73010175017301320364617203706f73010472657374010000000001000005\
          0101740377687901026d6501017301330364617203706f730104726573740100000000010000060770\
@@ -185,7 +185,7 @@ fn a_batch() {
     let seed = Request::Seed(Arc::new(Seed { tables: object(r#"{"t":[]}"#) }));
     assert_eq!(
         hex(&codec::encode(&batch(vec![write(), reserve, seed]))),
-        "030198c2c8b7bf688001100303030303030303030303030303030303017301310364617203706f7301\
+        "040198c2c8b7bf688001100303030303030303030303030303030303017301310364617203706f7301\
          0472657374010000000001000000010201740102696403013702000702000001730132036461720370\
          6f730104726573740100000000010000030174026e6f017301330364617203706f7301047265737401\
          00000000010000020101740400",
@@ -199,9 +199,9 @@ fn an_outcome() {
         reserved: None,
         repeated: true,
     });
-    assert_eq!(hex(&codec::encode(&accepted)), "03000364617203706f7301000001");
+    assert_eq!(hex(&codec::encode(&accepted)), "04000364617203706f7301000001");
     let rejected = Outcome::Rejected(Reject::OutcomesFull { max_bytes: 300, retry_after_ms: 5 });
-    assert_eq!(hex(&codec::encode(&rejected)), "03010bac0205");
+    assert_eq!(hex(&codec::encode(&rejected)), "04010bac0205");
     let rejects = [
         Reject::LastEvent { expected: Some("a".to_owned()), received: None },
         Reject::Order { message: "no".to_owned() },
@@ -210,7 +210,7 @@ fn an_outcome() {
     ];
     assert_eq!(
         hex(&codec::encode(&rejects)),
-        "03130101610014026e6f150377687901036b6579030137160165"
+        "04130101610014026e6f150377687901036b6579030137160165"
     );
 }
 
@@ -218,7 +218,7 @@ fn an_outcome() {
 fn a_history_and_a_log_on_their_way_to_another_node() {
     let reads =
         [Read::History { entry: None }, Read::History { entry: Some("e".to_owned()) }, Read::Log];
-    assert_eq!(hex(&codec::encode(&reads)), "0307000701016508");
+    assert_eq!(hex(&codec::encode(&reads)), "0407000701016508");
     let at = Timestamp(1_795_220_377_740);
     let entry = HistoryEntry {
         id: "e".to_owned(),
@@ -235,7 +235,7 @@ fn a_history_and_a_log_on_their_way_to_another_node() {
     };
     assert_eq!(
         hex(&codec::encode(&Answer::History(vec![Arc::new(entry)]))),
-        "030701016598c2c8b7bf680377687901026d65ac02010174010269640101370101026964030137"
+        "040701016598c2c8b7bf680377687901026d65ac02010174010269640101370101026964030137"
     );
     let cursor = LogCursor {
         key: Some(RecordKey("7".into())),
@@ -259,7 +259,7 @@ fn a_history_and_a_log_on_their_way_to_another_node() {
     };
     assert_eq!(
         hex(&codec::encode(&Answer::Log(log))),
-        "03080364617203706f7301ac02ad0298c2c8b7bf68020198c2c8b7bf68010101370103013705657674\
+        "04080364617203706f7301ac02ad0298c2c8b7bf68020198c2c8b7bf68010101370103013705657674\
          2d31ac0298c2c8b7bf680102747301013701030137056576742d31ac0298c2c8b7bf68",
     );
 }
@@ -300,18 +300,18 @@ fn a_checkpoint() {
     let lines: Vec<String> = names.0.iter().map(|(name, hash)| format!("{name} {hash}")).collect();
     assert_eq!(
         lines.join("\n"),
-        "b/dar/pos/dedup/client/0000000000000000 56114a1718672b2c\n\
-         b/dar/pos/events/tail 2b1d1d5be4919c02\n\
-         b/dar/pos/head 8dbfa9e89b980bee\n\
-         b/dar/pos/history/purge-b3297052-cbd5-49f2-b5cb-e45bd62f4126/0000000000000000 9f48401b8a06cb0b\n\
-         b/dar/pos/history/purge-b3297052-cbd5-49f2-b5cb-e45bd62f4126/head 31c2df391e284506\n\
-         b/dar/pos/records/t/0000000000000000 461daa211ed0950b\n\
-         b/dar/pos/removed/t e054e496b7b744bc\n\
-         partition 5c3c4b64cde28a83\n\
-         schema/754381dba70ed18cd9651d955116ec4dd9c74a418dff3c5c36bc029a510b3122 754381dba70ed18c"
+        "b/dar/pos/dedup/client/0000000000000000 8b28f71f751e08f4\n\
+         b/dar/pos/events/tail 5d57f2334366ec5f\n\
+         b/dar/pos/head 3c039b5934379096\n\
+         b/dar/pos/history/purge-b3297052-cbd5-49f2-b5cb-e45bd62f4126/0000000000000000 9b64185a459e73ee\n\
+         b/dar/pos/history/purge-b3297052-cbd5-49f2-b5cb-e45bd62f4126/head 008f2e634d7af4a1\n\
+         b/dar/pos/records/t/0000000000000000 3d4174f643f57d40\n\
+         b/dar/pos/removed/t 02693af0226a65fa\n\
+         partition 7ed950570a1c8bfd\n\
+         schema/43a2150463c41572abad0b5d59cec422b2318e9f8cfbb34a5d1221c79b9a2f10 43a2150463c41572"
     );
     assert_eq!(
         partition.state_hash().to_string(),
-        "393e02a33df67b1d96d46b1b672f623884892af818494a2f380a3555f7e5a742"
+        "0781875c148728eec4942d50b633cd6e5b087ac731f503d43f54458fa56419a6"
     );
 }

@@ -119,7 +119,7 @@ mod tests {
             counters.take(&TableName::parse(table).unwrap(), field, last);
         }
         let bytes = codec::encode(&counters);
-        assert_eq!(&bytes[..3], [3, 3, 1], "three counters, in order");
+        assert_eq!(&bytes[..3], [4, 3, 1], "three counters, in order");
         assert_eq!(codec::decode::<Counters>(&bytes).unwrap(), counters);
     }
 }
