@@ -201,22 +201,13 @@ pub struct CatalogueEntry {
 impl CatalogueEntry {
     /// Whether a node brought it out of a file, and will again when it starts.
     fn is_brought(&self) -> bool {
-        match &self.change {
-            Change::Module(_)
-            | Change::Branch(_)
-            | Change::Patterns { .. }
-            | Change::Sequences(_) => true,
-            // Requests store definitions too, under ids of theirs.
-            Change::PutSchema { .. } => !self.id.starts_with("rest:"),
-            Change::Form { .. }
-            | Change::Node(_)
-            | Change::AddModule(_)
-            | Change::AddBranch(_)
-            | Change::GiveModule { .. }
-            | Change::PutSeedFile { .. }
-            | Change::FullSync(_)
-            | Change::SetModule { .. } => false,
-        }
+        let of_files = matches!(
+            self.change,
+            Change::Module(_) | Change::Branch(_) | Change::Patterns { .. } | Change::Sequences(_)
+        );
+        // Requests store definitions too, under ids of theirs.
+        let stores = matches!(self.change, Change::PutSchema { .. });
+        of_files || (stores && !self.id.starts_with("rest:"))
     }
 }
 

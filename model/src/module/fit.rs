@@ -81,10 +81,7 @@ pub(crate) fn problems(table: &Table, record: &Object, validation: Validation) -
             (None, _) => {
                 let no_default = matches!(&field.default, None | Some(Default::Value(Value::Null)));
                 // It was called so before.
-                let old = record
-                    .get(&field.column)
-                    .filter(|_| table.field(&field.column).is_some_and(|it| it.name == field.name));
-                if old.is_some() && field.column != field.name {
+                if table.twin_value(record, field).is_some() {
                     problems.push(format!("{} is still called {}", field.name, field.column));
                 } else if &*field.name != "version" && !(field.nullable && no_default) {
                     problems.push(format!("{} is missing", field.name));

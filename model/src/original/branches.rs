@@ -6,6 +6,7 @@ use crate::command::Seed;
 use crate::ids::{BranchId, ModuleId};
 use crate::original::files::{BadOriginal, Files, decoded, module_ids, text};
 use crate::original::{BRANCHES, MODULES, Original, OriginalBranch, seed_of};
+use crate::schema::Schema;
 use crate::value::{Object, Value};
 
 /// One module's directory of one branch.
@@ -153,15 +154,15 @@ fn adopt(original: &mut Original, directory: &Directory, seed: Option<Seed>) {
     }
     if let Some(seed) = seed {
         branch.seeds.insert(module.clone(), seed.clone());
-        note_rows_left_out(original, directory, &seed);
+        let found = original.module(module).map(|it| rows_left_out(&it.schema, root, &seed));
+        original.notes.extend(found.unwrap_or_default());
     }
 }
 
-/// Tells of rows that name no record: they are left out when the branch is filled.
-fn note_rows_left_out(original: &mut Original, directory: &Directory, seed: &Seed) {
-    let Some(module) = original.module(&directory.module) else { return };
+/// What is said of a seed's rows that name no record: they are left out when a branch is filled.
+pub(super) fn rows_left_out(schema: &Schema, place: &str, seed: &Seed) -> Vec<String> {
     let mut notes = Vec::new();
-    for (table, rows) in module.schema.seed_rows(seed) {
+    for (table, rows) in schema.seed_rows(seed) {
         // A key that is not said at all is made up.
         let nameless = |row: &&&Object| {
             let odd = |value: &Value| value.name_text().is_none_or(|text| text.is_empty());
@@ -169,11 +170,11 @@ fn note_rows_left_out(original: &mut Original, directory: &Directory, seed: &See
         };
         let count = rows.iter().filter(nameless).count();
         if count > 0 {
-            let (root, table) = (&directory.root, &table.name);
-            notes.push(format!("{root}: {count} rows of {table} have no key and are left out"));
+            let table = &table.name;
+            notes.push(format!("{place}: {count} rows of {table} have no key and are left out"));
         }
     }
-    original.notes.extend(notes);
+    notes
 }
 
 /// The modules of a branch nobody configured: by the first pattern that matches, else the defaults.

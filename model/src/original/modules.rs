@@ -1,7 +1,7 @@
 //! Modules: `modules.json`, the schema files it names, and definitions that only a branch has.
 
 use crate::ids::{ModuleId, TableName};
-use crate::original::branches::Directory;
+use crate::original::branches::{Directory, rows_left_out};
 use crate::original::files::{BadOriginal, Files, central, module_id, table_names, text};
 use crate::original::{MODULES, OriginalModule};
 use crate::schema::Schema;
@@ -111,8 +111,14 @@ fn build(
         None => None,
         Some(path) => {
             let seed = files.seed(path)?;
-            if seed.is_none() {
-                notes.push(format!("the central seed of module \"{id}\", {path}, is not there"));
+            match seed.as_ref().map(super::seed_of) {
+                None => {
+                    notes
+                        .push(format!("the central seed of module \"{id}\", {path}, is not there"));
+                }
+                Some(rows) => {
+                    notes.extend(rows.into_iter().flat_map(|it| rows_left_out(&schema, path, &it)));
+                }
             }
             seed
         }

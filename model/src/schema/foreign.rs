@@ -24,7 +24,8 @@ impl Table {
         sent.map(|value| field.reduced(value))
     }
 
-    fn twin_value<'a>(&self, sent: &'a Object, field: &Field) -> Option<&'a Value> {
+    /// What stands under the name of a field's column, unless another field has that very name.
+    pub(crate) fn twin_value<'a>(&self, sent: &'a Object, field: &Field) -> Option<&'a Value> {
         if field.column == field.name {
             return None;
         }

@@ -111,14 +111,21 @@ impl Table {
     /// cannot be brought up stays as it is.
     pub(crate) fn project_fill(&self, stored: &Object, ctx: &mut InsertContext<'_>) -> Object {
         let strict = ctx.validation == Validation::Strict;
+        // Where nothing says what a field holds, a lenient insert makes something up.
+        let mut said = InsertContext {
+            validation: Validation::Strict,
+            branch: ctx.branch,
+            client: ctx.client,
+            at: ctx.at,
+            entropy: ctx.entropy,
+        };
         let mut record = Object::with_capacity(stored.len() + self.fields.len());
         for field in &self.fields {
             let had = stored.get(&field.name).cloned().or_else(|| self.sent_value(stored, field));
             let value = match had {
                 Some(value) if value.is_null() && (field.nullable || !strict) => Some(value),
                 Some(value) if !value.is_null() => Some(field.of_kind(&value).unwrap_or(value)),
-                Some(_) | None if !strict && !field.nullable && field.default.is_none() => None,
-                Some(_) | None => self.default_of(field, ctx).ok(),
+                Some(_) | None => self.default_of(field, &mut said).ok(),
             };
             if let Some(value) = value {
                 record.push(field.name.clone(), value);
