@@ -275,7 +275,9 @@ async fn publish(
     let modules = Vec::from_iter(snapshot);
     let answer = match render::modules(&app, modules, write.clone()).await {
         // The same here: it is larger than may be sent.
-        Err(_) => render::modules(&app, Vec::new(), write).await?,
+        Err(error) if error.problem() == Problem::SnapshotTooLarge => {
+            render::modules(&app, Vec::new(), write).await?
+        }
         answer => answer?,
     };
     Ok(at(shown(StatusCode::OK, answer), incarnation, offset))

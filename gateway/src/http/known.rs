@@ -165,6 +165,28 @@ pub(crate) const RESET: Known = Known {
         "broadcast",
     ],
 };
+/// `concurrency` of a save; `lookup` is how the original's clients say how they found the record.
+pub(crate) const CONDITIONS: Known = Known {
+    what: "the conditions of a write",
+    names: &[
+        "requireExisting",
+        "disallowCreate",
+        "requireSnapshotMarker",
+        "enforceSnapshot",
+        "expectedPaymentState",
+        "paymentState",
+        "rejectPaymentStates",
+        "allowedPaymentStates",
+        "ifNotModifiedSince",
+        "ifModifiedBefore",
+        "expectedUpdatedAt",
+        "lastKnownId",
+        "expectedVersion",
+        "lookup",
+    ],
+};
+/// Parameters of an insert, which has none.
+pub(crate) const INSERTING: Known = Known { what: "an insert", names: &[] };
 /// Parameters of a record's write.
 pub(crate) const WRITING: Known = Known { what: "a record's write", names: &["version"] };
 /// Parameters of a change of a definition.
@@ -242,8 +264,12 @@ impl Known {
         refused: impl FnOnce(&'a str, String) -> ApiError,
     ) -> Result<Vec<String>, ApiError> {
         let mut unknown = sent.filter(|name| !self.names.contains(name));
-        let said = |name: &str| {
-            format!("{name:?} is not known of {}; known are {}", self.what, self.names.join(", "))
+        let said = |name: &str| match self.names {
+            [] => format!("{name:?} is not known of {}, which has none", self.what),
+            names => {
+                let known = names.join(", ");
+                format!("{name:?} is not known of {}; known are {known}", self.what)
+            }
         };
         match validation {
             Validation::Strict => match unknown.next() {

@@ -46,11 +46,13 @@ async fn reset(
     let reason = "branch-api-reset".to_owned();
     let asked = command(&app, place.key.clone(), id, (reason, requested_by), true);
     let accepted = app.submit(asked).await?;
-    let whole = Whole::read(&app, place.key.branch, ReadLevel::default()).await;
-    let whole = whole.map_err(|error| {
+    // It is done: no answer may read as if it were not.
+    let unshown = |error: ApiError| {
         let message = format!("the module began again, but cannot be shown: {}", error.message());
         ApiError::new(Problem::OutcomeUnknown, message)
-    })?;
+    };
+    let whole = Whole::read(&app, place.key.branch, ReadLevel::default()).await;
+    let whole = whole.map_err(unshown)?;
     let server_id = app.server_id.clone();
     let message = match place.config.validation {
         Validation::Lenient => "Module reset to initial data and sequence counter reset",
@@ -59,7 +61,7 @@ async fn reset(
     let write = move |whole: &Whole| {
         render::bytes(&Shape { success: true, message, branch: whole.shape(&server_id) })
     };
-    let response = shown(StatusCode::OK, whole.written(&app, write).await?);
+    let response = shown(StatusCode::OK, whole.written(&app, write).await.map_err(unshown)?);
     Ok(match accepted.delta.last() {
         Some(offset) => at(response, accepted.delta.incarnation, offset),
         None => response,

@@ -294,7 +294,11 @@ async fn insert(
     body: Body,
 ) -> Result<Response, ApiError> {
     let sent = place.sent(body.object()?)?;
-    let sent = place.with_version(sent, &known::WRITING, &params, &headers)?;
+    known::INSERTING.params(&params, place.place.config.validation)?;
+    if if_match(&headers)?.is_some() {
+        let message = "if-match names a stored version; an insert makes a record that is not there";
+        return Err(ApiError::new(Problem::InvalidHeader, message));
+    }
     change(&app, place, named, Action::Insert, sent).await
 }
 
@@ -307,7 +311,7 @@ async fn merge(
     body: Body,
 ) -> Result<Response, ApiError> {
     let sent = place.sent(body.object()?)?;
-    let sent = place.with_version(sent, &known::WRITING, &params, &headers)?;
+    let sent = place.with_version(sent, Action::Merge, &params, &headers)?;
     change(&app, place, named, Action::Merge, sent).await
 }
 
@@ -320,7 +324,7 @@ async fn save(
     body: Body,
 ) -> Result<Response, ApiError> {
     let sent = place.sent(body.object()?)?;
-    let sent = place.with_version(sent, &known::WRITING, &params, &headers)?;
+    let sent = place.with_version(sent, Action::Save, &params, &headers)?;
     change(&app, place, named, Action::Save, sent).await
 }
 
@@ -345,7 +349,7 @@ async fn delete(
             key: RecordKey(id.into()),
         })?;
     }
-    let sent = place.with_version(sent, &known::REMOVED, &params, &headers)?;
+    let sent = place.with_version(sent, Action::Delete, &params, &headers)?;
     change(&app, place, named, Action::Delete, sent).await
 }
 
@@ -379,11 +383,12 @@ impl InTable {
     fn with_version(
         &self,
         mut sent: Sent,
-        known: &known::Known,
+        action: Action,
         params: &Params,
         headers: &HeaderMap,
     ) -> Result<Sent, ApiError> {
-        let config = &self.place.config;
+        let (config, removes) = (&self.place.config, action == Action::Delete);
+        let known = if removes { &known::REMOVED } else { &known::WRITING };
         known.params(params, config.validation)?;
         if params.names().any(|name| name == "version") && params.first(&["version"]).is_none() {
             let message = "version must be the version that was read, but is empty";
@@ -391,20 +396,18 @@ impl InTable {
                 .details([("parameter", "version".into())]));
         }
         let in_header = if_match(headers)?.map(|read| match config.version_rule {
-            VersionRule::Read => read,
-            // Its clients say which version their change makes.
-            VersionRule::Next => read.saturating_add(1),
+            // Its clients say which version their change makes; a removal makes none.
+            VersionRule::Next if !removes => read.saturating_add(1),
+            VersionRule::Next | VersionRule::Read => read,
         });
         let Some(version) =
             in_header.map(Value::from).or_else(|| Some(params.first(&["version"])?.into()))
         else {
             return Ok(sent);
         };
-        if config.validation == Validation::Lenient && !self.table.versioned {
-            let message = format!(
-                "a version cannot be checked: table {} of this lenient module keeps none",
-                self.table.name
-            );
+        if config.validation == Validation::Lenient && (removes || !self.table.versioned) {
+            let message = "a version cannot be checked: a lenient module has versions in versioned \
+                           tables only, and checks no removal";
             return Err(ApiError::new(Problem::InvalidParameter, message)
                 .details([("parameter", "version".into())]));
         }

@@ -163,3 +163,26 @@ async fn a_text_that_is_not_utf_8_ends_the_socket_and_says_so() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_event_whose_state_is_too_large_for_a_frame_comes_without_it() {
+    let served = Served::new(|_| {}).await;
+    let mut till = served.enter("dar").await;
+    let publish = |id: &str| {
+        format!(
+            r#"{{"type":"client:publish","moduleId":"pos","table":"tickets","includeSnapshot":true,
+            "record":{{"id":"{id}"}}}}"#
+        )
+    };
+    till.say(&publish("small")).await;
+    till.expect("server:ack").await;
+    assert!(till.expect("server:event").await.get("snapshot").is_some());
+    drop(till);
+    (0..340).for_each(|n| drop(served.fake.write("dar", "pos", large(n))));
+    let mut till = served.enter("dar").await;
+    till.say(&publish("large")).await;
+    till.expect("server:ack").await;
+    let event = till.expect("server:event").await;
+    assert!(event.get("snapshot").is_none(), "of 34 MB");
+    assert_eq!(at(&event, &["recordRef", "key"]).as_str(), Some("large"));
+}

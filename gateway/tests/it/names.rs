@@ -149,6 +149,26 @@ async fn a_version_is_checked_wherever_a_request_names_it() {
     for none in ["version=0", "version="] {
         assert_eq!(rest.delete(&format!("{path}?id=s&{none}"), "").await.status, 400, "{none}");
     }
+    assert_eq!(rest.send("POST", path, r#"{"id":"u","name":"a"}"#, &current).await.status, 400);
+    // Where clients send the version their change makes, an etag is still the one that was read.
+    let next = r#"{"id":"nexts","versionRule":"next","schema":{"tables":{"t":{"fields":{
+        "id":{"type":"text"},"n":{"type":"integer","nullable":true}}}}}}"#;
+    assert_eq!(rest.post("/api/modules", next).await.status, 201);
+    assert_eq!(rest.post("/api/branches/two/modules", r#"{"id":"nexts"}"#).await.status, 200);
+    let nexts = "/api/branches/two/modules/nexts/tables/t";
+    assert_eq!(rest.post(nexts, r#"{"id":"1"}"#).await.status, 201);
+    let first = [("if-match", "\"1\"")];
+    let changed = rest.send("PATCH", nexts, r#"{"id":"1","n":5}"#, &first).await;
+    assert_eq!(changed.status, 200, "{}", changed.raw);
+    for (method, target, body) in [
+        ("PATCH", nexts.to_owned(), r#"{"id":"1","n":6}"#),
+        ("DELETE", format!("{nexts}?id=1"), ""),
+    ] {
+        let stale = rest.send(method, &target, body, &first).await;
+        assert_eq!(stale.code(), (409, "version-conflict"), "{method}");
+    }
+    let second = [("if-match", "\"2\"")];
+    assert_eq!(rest.send("DELETE", &format!("{nexts}?id=1"), "", &second).await.status, 200);
     let lenient = "/api/branches/dar/modules/pos/tables/tickets";
     assert_eq!(rest.post(lenient, r#"{"id":"t"}"#).await.status, 201);
     let unchecked = rest.send("PATCH", lenient, r#"{"id":"t","title":"x"}"#, &current).await;

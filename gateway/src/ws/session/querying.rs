@@ -120,20 +120,15 @@ impl Session {
                     }
                 }]
             }
-            Some(Asked::Hello(frame)) => match result {
-                // What was asked of it is refused by the branch itself: it is there.
-                Ok(_) | Err(RouteError::UnknownModule(_) | RouteError::Rejected(_)) => {
-                    self.enter(&frame, moment)
-                }
-                Err(
-                    error @ (RouteError::UnknownBranch(_)
-                    | RouteError::Busy { .. }
-                    | RouteError::Unavailable { .. }
-                    | RouteError::Indeterminate),
-                ) => self.failed(request_id(&frame).as_ref(), &error.into(), moment.at),
+            Some(Asked::Hello(frame)) => match without_branch(result) {
+                Some(error) => self.failed(request_id(&frame).as_ref(), &error, moment.at),
+                None => self.enter(&frame, moment),
             },
-            // Whether it is there is known now; why it cannot be read, if so, its own answer tells.
-            Some(Asked::Frame(frame, bytes)) => self.on_frame(*frame, bytes, moment),
+            Some(Asked::Frame(frame, bytes)) => match without_branch(result) {
+                Some(error) => self.failed(request_id(&frame).as_ref(), &error, moment.at),
+                // Whether there is the module is known here now: the frame's own answer tells.
+                None => self.on_frame(*frame, bytes, moment),
+            },
             Some(Asked::Recall(key)) => match result {
                 Ok(Answer::Events(found)) => self.on_recalled(&key, found, moment),
                 // What was said last is not known then; what is said next will be.
@@ -152,6 +147,19 @@ impl Session {
             }
             None => self.on_refreshed(ticket, result, moment),
         }
+    }
+}
+
+/// Why it is not known that the branch is there, which was asked about: it is not, or the cluster
+/// could not say.
+fn without_branch(result: Result<Answer, RouteError>) -> Option<ApiError> {
+    match result.err()? {
+        error @ (RouteError::UnknownBranch(_)
+        | RouteError::Busy { .. }
+        | RouteError::Unavailable { .. }
+        | RouteError::Indeterminate) => Some(error.into()),
+        // The branch itself refused what was asked of it.
+        RouteError::UnknownModule(_) | RouteError::Rejected(_) => None,
     }
 }
 

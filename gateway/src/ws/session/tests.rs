@@ -378,9 +378,13 @@ fn a_module_that_cannot_be_followed_refuses_its_publishes() {
         "the cluster is asked whether there is such a module"
     );
     assert!(story.session.is_busy());
+    let away = RouteError::Unavailable { reason: "no leader".into(), retry_after: Duration::ZERO };
+    let told = story.answers(4, Err(away));
+    assert!(told[1].contains(r#""requestId":"b","code":"unavailable""#), "unknown is an answer");
+    story.says(&publish("nomodule", "b"));
     let unknown = RouteError::UnknownModule("nomodule".into());
     assert_eq!(
-        story.answers(4, Err(unknown))[1],
+        story.answers(5, Err(unknown))[1],
         r#"{"type":"server:error","requestId":"b","code":"module-not-found","message":"Module \"nomodule\" not defined in modules.json","details":{"moduleId":"nomodule"}}"#
     );
 }
