@@ -5,24 +5,30 @@
 
 use std::sync::Arc;
 
-use model::{Action, Object, Origin, Value, Verb, Write};
+use model::{Action, Object, Origin, Validation, Value, Verb, Write};
 
 use crate::error::{ApiError, Problem};
 use crate::guards;
-use crate::http::marker;
+use crate::http::{known, marker};
 use crate::limits::BATCH_VERBS_MAX;
 use crate::publish::{record, short, text, user_of};
 
 /// Reads `{verbs: [{action, table, record, …}]}`. What a change does not say of where it comes
 /// from, `from` says.
-pub(crate) fn read(mut body: Object, from: &Origin) -> Result<Write, ApiError> {
+pub(crate) fn read(
+    mut body: Object,
+    from: &Origin,
+    validation: Validation,
+) -> Result<Write, ApiError> {
+    // A strict module refuses members that nobody reads.
+    known::BATCH.members(&body, validation)?;
     let verbs = match body.remove("verbs") {
         Some(Value::Array(verbs)) if (1..=BATCH_VERBS_MAX).contains(&verbs.len()) => verbs,
         given => return Err(not_a_batch(given.as_ref())),
     };
     let read = verbs.into_iter().zip(0_u64..).map(|(verb, index)| {
         let verb = match verb {
-            Value::Object(verb) => read_verb(verb, from),
+            Value::Object(verb) => read_verb(verb, from, validation),
             Value::Null
             | Value::Bool(_)
             | Value::Number(_)
@@ -44,7 +50,8 @@ fn not_a_batch(given: Option<&Value>) -> ApiError {
         .details([("max", u64::try_from(BATCH_VERBS_MAX).unwrap_or(u64::MAX).into())])
 }
 
-fn read_verb(mut sent: Object, from: &Origin) -> Result<Verb, ApiError> {
+fn read_verb(mut sent: Object, from: &Origin, validation: Validation) -> Result<Verb, ApiError> {
+    known::VERB.members(&sent, validation)?;
     let action = action(&sent)?;
     let table = text(&sent, &["table", "tableName", "targetTable"])
         .ok_or_else(|| ApiError::new(Problem::MissingTableName, "name the table as \"table\""))?;
@@ -103,7 +110,7 @@ mod tests {
             include_record: true,
             ..Origin::default()
         };
-        read(body, &from)
+        read(body, &from, Validation::Strict)
     }
 
     #[test]

@@ -29,8 +29,8 @@ const ACTIONS_MAX: usize = 1_000;
 pub fn rest_body(data: &[u8]) {
     let Ok(Value::Object(body)) = Value::from_json(data) else { return };
     // A refusal is an answer like any other.
-    let _ = Publish::read(body.clone(), "rest");
-    let _ = batch::read(body.clone(), &Origin::default());
+    let _ = Publish::read(body.clone(), "rest", |_| Validation::Strict);
+    let _ = batch::read(body.clone(), &Origin::default(), Validation::Strict);
     let _ = guards::read(&body, Some("2026-11-21"));
     read_bodies(&body);
 }

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use model::{Accepted, Action, Event, ModuleId, Object, Origin, Reject, Value};
+use model::{Accepted, Action, Event, ModuleId, Object, Origin, Reject, Validation, Value};
 
 use crate::error::{ApiError, Problem};
+use crate::http::known;
 use crate::limits::ID_BYTES_MAX;
 
 /// A publish whose shape is right.
@@ -21,12 +22,17 @@ pub(crate) struct Publish {
 }
 
 impl Publish {
-    /// Reads a publish.
-    pub(crate) fn read(mut frame: Object, default_source: &str) -> Result<Self, ApiError> {
+    /// Reads a publish; `validation` tells how strictly a module reads.
+    pub(crate) fn read(
+        mut frame: Object,
+        default_source: &str,
+        validation: impl Fn(&ModuleId) -> Validation,
+    ) -> Result<Self, ApiError> {
         let module = text(&frame, &["moduleId", "module"]).ok_or_else(|| {
             ApiError::new(Problem::MissingModule, "Module ID missing in publish payload")
         })?;
         let module = ModuleId::parse(&module)?;
+        known::PUBLISH.members(&frame, validation(&module))?;
         let event_id = short(&frame, &["eventId", "id"])?;
         let request = match request_id(&frame) {
             Some(id) => Some(id_text(&id)?),
@@ -154,6 +160,7 @@ mod tests {
                 "meta":{"requestId":"mine","userId":"u1"},"includeRecord":true}"#,
             ),
             "ws-client",
+            |_| Validation::Strict,
         )
         .unwrap();
         assert_eq!((publish.module.as_str(), publish.table.as_str()), ("pos", "orders"));
@@ -167,7 +174,8 @@ mod tests {
 
     #[test]
     fn the_id_is_the_metas_then_the_frames_then_the_events() {
-        let request = |json: &str| Publish::read(frame(json), "x").unwrap().request;
+        let request =
+            |json: &str| Publish::read(frame(json), "x", |_| Validation::Strict).unwrap().request;
         let with = |more: &str| format!(r#"{{"moduleId":"pos","table":"t"{more}}}"#);
         assert_eq!(request(&with(r#","requestId":5,"eventId":"e""#)).as_deref(), Some("5"));
         assert_eq!(request(&with(r#","eventId":"e""#)).as_deref(), Some("e"));
@@ -176,7 +184,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_in_the_originals_words() {
-        let refused = |json: &str| Publish::read(frame(json), "x").unwrap_err();
+        let refused =
+            |json: &str| Publish::read(frame(json), "x", |_| Validation::Strict).unwrap_err();
         assert_eq!(refused("{}").message(), "Module ID missing in publish payload");
         assert_eq!(
             refused(r#"{"moduleId":"pos"}"#).message(),

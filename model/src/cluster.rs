@@ -477,6 +477,12 @@ impl Catalogue {
         self.modules.iter().find(|module| module.id == *id)
     }
 
+    /// How strictly a module reads what it is sent. What is sent to a module that is not known is
+    /// refused for that alone.
+    pub fn validation_of(&self, id: &ModuleId) -> Validation {
+        self.module(id).map_or(Validation::Lenient, |module| module.validation)
+    }
+
     /// A configured branch by its id.
     pub fn branch(&self, id: &BranchId) -> Option<&Arc<BranchConfig>> {
         self.branches.iter().find(|branch| branch.id == *id)

@@ -18,6 +18,7 @@ use model::{
 use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::gateway::App;
+use crate::http::known;
 use crate::limits::{BODY_READ_MAX, ID_BYTES_MAX, SYNC_BODY_READ_MAX};
 
 /// The text a percent-encoded one stands for.
@@ -132,6 +133,22 @@ impl FromRequestParts<App> for InModule {
         // It may have been made at another node a moment ago.
         app.branches.catch_up().await?;
         Self::find(app, principal, key, level)
+    }
+}
+
+/// No parameters: a strict module's request that sends some means what it would not get.
+pub(crate) struct NoParams;
+
+impl FromRequestParts<App> for NoParams {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let params = Params::from_request_parts(parts, app).await?;
+        if !params.0.is_empty() {
+            let module = ModuleId::parse(&path_part(parts, app, "module").await?)?;
+            known::NONE.params(&params, app.branches.catalogue().validation_of(&module))?;
+        }
+        Ok(Self)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::auth::Intent;
 use crate::batch;
 use crate::error::{ApiError, Problem};
 use crate::gateway::App;
-use crate::http::ask::{Body, InModule, Named};
+use crate::http::ask::{Body, InModule, Named, NoParams};
 use crate::http::openapi::op;
 use crate::http::reply::{at, json};
 use crate::http::routes::Routes;
@@ -43,6 +43,7 @@ pub(crate) fn routes() -> Routes {
 async fn change(
     State(app): State<App>,
     place: InModule,
+    _: NoParams,
     Named(id): Named,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -54,7 +55,7 @@ async fn change(
         include_record: true,
         ..Origin::default()
     };
-    let write = batch::read(body, &origin)?;
+    let write = batch::read(body, &origin, place.config.validation)?;
     let asked = write.verbs.len();
     let command = Command {
         id,

@@ -212,7 +212,7 @@ async fn add_branch(
 }
 
 /// A branch is lenient where all its modules are: that is a branch of the original.
-fn strictest(catalogue: &Catalogue, modules: &[ModuleId]) -> Validation {
+pub(crate) fn strictest(catalogue: &Catalogue, modules: &[ModuleId]) -> Validation {
     let mut configs = modules.iter().filter_map(|id| catalogue.module(id)).peekable();
     let lenient =
         configs.peek().is_some() && configs.all(|module| module.validation == Validation::Lenient);

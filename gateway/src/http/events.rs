@@ -16,7 +16,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::auth::Intent;
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, now, unasked};
-use crate::http::ask::{Body, InModule, Named, Params};
+use crate::http::ask::{Body, InModule, Named, NoParams, Params};
 use crate::http::known;
 use crate::http::openapi::op;
 use crate::http::reply::{at, shown, written};
@@ -244,13 +244,15 @@ struct Listed<'a> {
 async fn publish(
     State(app): State<App>,
     place: InModule,
+    _: NoParams,
     Named(id): Named,
     body: Body,
 ) -> Result<Response, ApiError> {
     place.authorize(Intent::Write)?;
     let mut frame = body.object()?;
     frame.insert("moduleId", place.key.module.as_str().into());
-    let Publish { table, action, record, origin, .. } = Publish::read(frame, "rest")?;
+    let Publish { table, action, record, origin, .. } =
+        Publish::read(frame, "rest", |_| place.config.validation)?;
     let wants_snapshot = origin.include_snapshot;
     let command = Command {
         id,

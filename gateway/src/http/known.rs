@@ -10,6 +10,10 @@ use model::{Object, Validation, Value};
 use crate::error::{ApiError, Problem};
 use crate::http::ask::Params;
 
+/// Each warning lists what is known: a request of unknown names only would be answered by a
+/// hundred times its size.
+const WARNINGS_MAX: usize = 20;
+
 /// One kind of request and what it may say.
 pub(crate) struct Known {
     /// What people call it.
@@ -185,6 +189,276 @@ pub(crate) const CONDITIONS: Known = Known {
         "lookup",
     ],
 };
+/// `POST …/save`.
+pub(crate) const SAVED: Known = Known {
+    what: "a save",
+    names: &[
+        "table",
+        "tableName",
+        "targetTable",
+        "record",
+        "data",
+        "meta",
+        "source",
+        "userId",
+        "requestId",
+        "includeRecord",
+        "snapshotMarker",
+        "snapshot_marker",
+        "dayMarker",
+        "day_marker",
+        "businessDate",
+        "business_date",
+        "businessDay",
+        "snapshotDay",
+        "concurrency",
+        "expected",
+        "guard",
+        "guards",
+        "lastKnownId",
+    ],
+};
+/// `POST …/batch`, and `client:batch` beside what a frame says of itself.
+pub(crate) const BATCH: Known = Known {
+    what: "a batch",
+    names: &[
+        "verbs",
+        "requestId",
+        "meta",
+        "userId",
+        "type",
+        "branchId",
+        "moduleId",
+        "module",
+        "source",
+        "includeRecord",
+    ],
+};
+/// One change of a batch.
+pub(crate) const VERB: Known = Known {
+    what: "a change of a batch",
+    names: &[
+        "action",
+        "table",
+        "tableName",
+        "targetTable",
+        "record",
+        "data",
+        "expectedVersion",
+        "includeRecord",
+        "eventId",
+        "meta",
+        "source",
+        "userId",
+        "snapshotMarker",
+        "snapshot_marker",
+        "dayMarker",
+        "day_marker",
+        "businessDate",
+        "business_date",
+        "businessDay",
+        "snapshotDay",
+        "concurrency",
+        "expected",
+        "guard",
+        "guards",
+        "lastKnownId",
+    ],
+};
+/// `POST …/events`, and `client:publish` beside what a frame says of itself.
+pub(crate) const PUBLISH: Known = Known {
+    what: "a publish",
+    names: &[
+        "action",
+        "table",
+        "tableName",
+        "targetTable",
+        "record",
+        "data",
+        "meta",
+        "source",
+        "userId",
+        "requestId",
+        "eventId",
+        "id",
+        "includeRecord",
+        "includeSnapshot",
+        "publishState",
+        "type",
+        "branchId",
+        "moduleId",
+        "module",
+    ],
+};
+/// `POST …/events/batch`.
+pub(crate) const INGESTED: Known = Known {
+    what: "a batch of events",
+    names: &["lastAckId", "events", "requestId", "userId", "meta", "branchId", "moduleId"],
+};
+/// One event of `POST …/events/batch`: what an insert says, and what an event that was read says
+/// of where it stood, which a client may send back.
+pub(crate) const INGESTED_EVENT: Known = Known {
+    what: "an event to be taken in",
+    names: &[
+        "action",
+        "table",
+        "tableName",
+        "targetTable",
+        "record",
+        "data",
+        "meta",
+        "source",
+        "userId",
+        "eventId",
+        "id",
+        "includeRecord",
+        "publishState",
+        "branchId",
+        "moduleId",
+        "recordRef",
+        "version",
+        "sequence",
+        "createdAt",
+        "recordedAt",
+        "serverId",
+    ],
+};
+/// `POST …/orders`, around the order.
+pub(crate) const SAVED_ORDER: Known = Known {
+    what: "an order's save",
+    names: &["order", "data", "record", "actorId", "userId", "requestId", "meta"],
+};
+/// `POST …/sequences`.
+pub(crate) const RESERVE: Known = Known {
+    what: "a number to take",
+    names: &["table", "tableName", "field", "fieldName", "record", "meta", "userId", "requestId"],
+};
+/// `POST …/reset`.
+pub(crate) const MODULE_RESET: Known =
+    Known { what: "a module's reset", names: &["requestedBy", "requestId"] };
+/// `GET …/purge-history`.
+pub(crate) const HISTORY: Known = Known {
+    what: "a question for the history",
+    names: &["branchId", "branch", "moduleId", "module", "targetModule", "entryId", "id"],
+};
+/// `POST …/purge-history`.
+pub(crate) const RESTORE: Known = Known {
+    what: "a restoration",
+    names: &[
+        "branchId",
+        "branch",
+        "moduleId",
+        "module",
+        "targetModule",
+        "entryId",
+        "id",
+        "historyId",
+        "historyEntryId",
+        "mode",
+        "fill",
+        "broadcast",
+        "reason",
+        "requestedBy",
+        "userId",
+    ],
+};
+/// `POST`, `PATCH` and `DELETE …/full-sync`.
+pub(crate) const FULL_SYNC: Known = Known {
+    what: "a full-sync flag",
+    names: &[
+        "branchId",
+        "branch",
+        "modules",
+        "moduleIds",
+        "moduleId",
+        "module",
+        "reason",
+        "requestedBy",
+        "userId",
+        "meta",
+        "status",
+        "action",
+        "enabled",
+    ],
+};
+/// `POST /api/sync/…`.
+pub(crate) const REPLACE: Known = Known {
+    what: "a replacement of tables",
+    names: &["snapshot", "mutationId", "requestId", "meta", "userId", "source"],
+};
+/// The snapshot within it.
+pub(crate) const REPLACED: Known = Known {
+    what: "a snapshot to be stored",
+    names: &["tables", "version", "branchId", "moduleId", "meta", "updatedAt", "savedAt"],
+};
+/// `POST /api/sync/…/delta`.
+pub(crate) const DELTA: Known = Known {
+    what: "what is missing",
+    names: &[
+        "tables",
+        "tableNames",
+        "requestTables",
+        "includeTables",
+        "tablesRequested",
+        "lastTableIds",
+        "lastIds",
+        "tableCursors",
+        "version",
+        "clientVersion",
+        "snapshotVersion",
+        "snapshotMarker",
+        "snapshot_marker",
+        "dayMarker",
+        "day_marker",
+        "businessDate",
+        "business_date",
+        "businessDay",
+        "snapshotDay",
+        "cursor",
+        "resume",
+        "branchId",
+        "moduleId",
+        "requestId",
+        "meta",
+        "lang",
+    ],
+};
+/// `GET /api/schema`.
+pub(crate) const SCHEMA: Known = Known {
+    what: "a question for definitions",
+    names: &[
+        "branch",
+        "branchId",
+        "module",
+        "moduleId",
+        "modules",
+        "include",
+        "include[]",
+        "with",
+        "seed",
+        "live",
+    ],
+};
+/// `client:hello`; the original takes, and passes over, what it says of a history.
+pub(crate) const HELLO: Known = Known {
+    what: "a hello",
+    names: &[
+        "type",
+        "branchId",
+        "role",
+        "userId",
+        "clientId",
+        "lang",
+        "records",
+        "resume",
+        "requestId",
+        "historyLimit",
+        "requestSnapshot",
+        "requestHistory",
+    ],
+};
+/// Parameters of a request that has none.
+pub(crate) const NONE: Known = Known { what: "this request", names: &[] };
 /// Parameters of an insert, which has none.
 pub(crate) const INSERTING: Known = Known { what: "an insert", names: &[] };
 /// Parameters of a record's write.
@@ -276,7 +550,7 @@ impl Known {
                 Some(name) => Err(refused(name, said(name))),
                 None => Ok(Vec::new()),
             },
-            Validation::Lenient => Ok(unknown.map(said).collect()),
+            Validation::Lenient => Ok(unknown.take(WARNINGS_MAX).map(said).collect()),
         }
     }
 }

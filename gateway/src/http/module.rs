@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::auth::Intent;
 use crate::error::{ApiError, Problem};
 use crate::gateway::App;
-use crate::http::ask::{Body, InModule, path_part};
+use crate::http::ask::{Body, InModule, NoParams, path_part};
 use crate::http::decimals::Decimals;
 use crate::http::openapi::op;
 use crate::http::reply::{at, shown};
@@ -55,6 +55,7 @@ pub(crate) fn routes() -> Routes {
 async fn whole(
     State(app): State<App>,
     place: InModule,
+    _: NoParams,
     decimals: Decimals,
 ) -> Result<Response, ApiError> {
     let snapshot = read(&app, place, decimals).await?;
@@ -65,6 +66,7 @@ async fn whole(
 async fn echo(
     State(app): State<App>,
     place: InModule,
+    _: NoParams,
     decimals: Decimals,
     Body(received): Body,
 ) -> Result<Response, ApiError> {
@@ -95,6 +97,7 @@ impl FromRequestParts<App> for Rest {
 async fn part(
     State(app): State<App>,
     place: InModule,
+    _: NoParams,
     decimals: Decimals,
     Rest(rest): Rest,
 ) -> Result<Response, ApiError> {

@@ -22,7 +22,7 @@ use serde::Serialize;
 use crate::auth::Intent;
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, now, unasked};
-use crate::http::ask::{Body, InModule, Named, Params, path_part};
+use crate::http::ask::{Body, InModule, Named, NoParams, Params, path_part};
 use crate::http::known;
 use crate::http::openapi::op;
 use crate::http::orders::echo::{Saved, normalized};
@@ -248,6 +248,7 @@ impl<'a> One<'a> {
 async fn one(
     State(app): State<App>,
     place: InModule,
+    _: NoParams,
     OrderId(id): OrderId,
 ) -> Result<Response, ApiError> {
     only_pos(&place, Problem::PathNotFound)?;
@@ -262,12 +263,15 @@ async fn one(
 async fn save(
     State(app): State<App>,
     place: InModule,
+    _: NoParams,
     Named(id): Named,
     body: Body,
 ) -> Result<Response, ApiError> {
     only_pos(&place, Problem::NotFound)?;
     place.authorize(Intent::Write)?;
-    let payload = Payload::read(body.object()?)?;
+    let body = body.object()?;
+    known::SAVED_ORDER.members(&body, place.config.validation)?;
+    let payload = Payload::read(body)?;
     let origin = Origin {
         source: Some("pos-order-api".to_owned()),
         user: payload.actor.clone(),

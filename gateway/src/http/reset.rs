@@ -11,8 +11,9 @@ use serde::Serialize;
 use crate::auth::Intent;
 use crate::error::{ApiError, Problem};
 use crate::gateway::App;
-use crate::http::ask::{Body, InModule, Named};
+use crate::http::ask::{Body, InModule, Named, NoParams};
 use crate::http::branches::Whole;
+use crate::http::known;
 use crate::http::openapi::op;
 use crate::http::reply::{at, shown};
 use crate::http::routes::Routes;
@@ -31,6 +32,7 @@ pub(crate) fn routes() -> Routes {
 async fn reset(
     State(app): State<App>,
     place: InModule,
+    _: NoParams,
     Named(id): Named,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -42,7 +44,9 @@ async fn reset(
         branch: S,
     }
     place.authorize(Intent::Write)?;
-    let requested_by = text(&body.object()?, &["requestedBy"]);
+    let body = body.object()?;
+    known::MODULE_RESET.members(&body, place.config.validation)?;
+    let requested_by = text(&body, &["requestedBy"]);
     let reason = "branch-api-reset".to_owned();
     let asked = command(&app, place.key.clone(), id, (reason, requested_by), true);
     let accepted = app.submit(asked).await?;

@@ -10,7 +10,8 @@ use crate::auth::Intent;
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, now};
 use crate::guards;
-use crate::http::ask::{Body, InModule, Named};
+use crate::http::ask::{Body, InModule, Named, NoParams};
+use crate::http::known;
 use crate::http::marker::{self, business_day};
 use crate::http::openapi::op;
 use crate::http::reply::{at, json};
@@ -47,6 +48,7 @@ pub(crate) fn routes() -> Routes {
 async fn save(
     State(app): State<App>,
     place: InModule,
+    _: NoParams,
     Named(id): Named,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -60,6 +62,7 @@ async fn save(
     }
     place.authorize(Intent::Write)?;
     let mut body = body.object()?;
+    known::SAVED.members(&body, place.config.validation)?;
     let name = text(&body, &["table", "tableName", "targetTable"])
         .ok_or_else(|| ApiError::new(Problem::MissingTableName, "name the table as \"table\""))?;
     let table = registered(&place, &name)?;

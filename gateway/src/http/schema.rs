@@ -18,6 +18,8 @@ use crate::gateway::App;
 use crate::http::adoption;
 use crate::http::ask::{Params, branch_exists};
 use crate::http::branches::DEFAULT_BRANCH;
+use crate::http::configure::strictest;
+use crate::http::known;
 use crate::http::openapi::op;
 use crate::http::reply::{json, shown, written};
 use crate::http::routes::Routes;
@@ -29,7 +31,7 @@ pub(crate) fn routes() -> Routes {
                           label: text, description: text, tables: [text], config?: object, \
                           schema?: any, schemaSource?: text?, seed?: object?, seedSource?: text?, \
                           live?: object?, liveSource?: text?}}, \
-                          warnings?: [{moduleId: text, warning: text, table?: text, field?: text}]}";
+                          warnings?: [{moduleId?: text, warning: text, table?: text, field?: text}]}";
     Routes::of("Configuration")
         .path("/api/modules")
         .get(
@@ -120,6 +122,8 @@ struct Shape {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Warning {
+    /// Empty where it is about the request.
+    #[serde(skip_serializing_if = "String::is_empty")]
     module_id: String,
     warning: Cow<'static, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -184,7 +188,10 @@ async fn schema(
     if asked.is_empty() {
         asked = catalogue.modules.iter().map(|module| module.id.to_string()).collect();
     }
-    let mut shape = Shape { branch_id, modules: Vec::new(), warnings: Vec::new() };
+    let ids: Vec<ModuleId> = asked.iter().filter_map(|id| ModuleId::parse(id).ok()).collect();
+    let unknown = known::SCHEMA.params(&params, strictest(&catalogue, &ids))?;
+    let warnings = unknown.into_iter().map(|said| Warning::new(String::new(), said)).collect();
+    let mut shape = Shape { branch_id, modules: Vec::new(), warnings };
     for module_id in asked {
         let known = ModuleId::parse(&module_id).ok();
         let Some(config) = known.and_then(|id| catalogue.module(&id).cloned()) else {

@@ -19,7 +19,8 @@ use serde::Serialize;
 use crate::auth::Intent;
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, unasked};
-use crate::http::ask::{Body, InModule, Named, path_part};
+use crate::http::ask::{Body, InModule, Named, NoParams, path_part};
+use crate::http::known;
 use crate::http::openapi::op;
 use crate::http::reply::{at, json};
 use crate::http::routes::Routes;
@@ -186,7 +187,7 @@ async fn read(
     Ok(states)
 }
 
-async fn list(State(app): State<App>, place: InModule) -> Result<Response, ApiError> {
+async fn list(State(app): State<App>, place: InModule, _: NoParams) -> Result<Response, ApiError> {
     place.authorize(Intent::Read)?;
     let mut states = read(&app, &place, place.level).await?;
     // The module's log takes a new definition with its next command: until then it is shown here.
@@ -225,6 +226,7 @@ async fn list(State(app): State<App>, place: InModule) -> Result<Response, ApiEr
 async fn set(
     State(app): State<App>,
     place: InModule,
+    _: NoParams,
     which: Which,
     Named(id): Named,
     body: Body,
@@ -260,6 +262,7 @@ async fn set(
 async fn remove(
     State(app): State<App>,
     place: InModule,
+    _: NoParams,
     which: Which,
     Named(id): Named,
 ) -> Result<Response, ApiError> {
@@ -378,6 +381,7 @@ fn asked(which: &Which, body: &Object) -> Result<SetSequence, ApiError> {
 async fn reserve(
     State(app): State<App>,
     place: InModule,
+    _: NoParams,
     Named(id): Named,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -394,6 +398,7 @@ async fn reserve(
     }
     place.authorize(Intent::Write)?;
     let body = body.object()?;
+    known::RESERVE.members(&body, place.config.validation)?;
     let table = text(&body, &["table", "tableName"]);
     let Some((table, field)) = table.zip(text(&body, &["field", "fieldName"])) else {
         let message = "name the sequence by \"table\" and \"field\"";

@@ -25,6 +25,7 @@ use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, unasked};
 use crate::http::ask::{LargeBody, Level, Named, Params, branch_exists, path_part};
+use crate::http::known;
 use crate::http::openapi::{Op, op};
 use crate::http::reply::{at, json, shown};
 use crate::http::routes::Routes;
@@ -207,16 +208,15 @@ async fn replace(
 ) -> Result<Response, ApiError> {
     place.authorize(Intent::Write)?;
     let mut body = body.object()?;
+    let validation = app.branches.catalogue().validation_of(&place.key.module);
+    if validation == Validation::Strict && body.get("tables").is_some() {
+        let right = "send the tables as \"snapshot\": {\"tables\": …}; they replace what is \
+                     stored of these tables (to add records, POST M/batch)";
+        return Err(ApiError::new(Problem::InvalidBody, right));
+    }
+    known::REPLACE.members(&body, validation)?;
     let mut snapshot = match body.remove("snapshot") {
         None | Some(Value::Null) => {
-            let catalogue = app.branches.catalogue();
-            let module = catalogue.module(&place.key.module);
-            let strict = module.is_some_and(|it| it.validation == Validation::Strict);
-            if strict && body.get("tables").is_some() {
-                let right = "send the tables as \"snapshot\": {\"tables\": …}; they replace what \
-                             is stored of these tables (to add records, POST M/batch)";
-                return Err(ApiError::new(Problem::InvalidBody, right));
-            }
             return unchanged(&app, &place).await;
         }
         Some(Value::Object(snapshot)) => snapshot,
@@ -224,6 +224,7 @@ async fn replace(
             return Err(ApiError::new(Problem::InvalidBody, "snapshot must be an object"));
         }
     };
+    known::REPLACED.members(&snapshot, validation)?;
     let Some(tables) = tables(&mut snapshot)? else {
         return match missing_table(&app, &place).await? {
             Some(refused) => Err(refused),

@@ -1,6 +1,6 @@
 //! Batch: several verbs in one frame, made into one command's parts: all or none.
 
-use model::{ModuleId, Object, Origin, Value, Write};
+use model::{ModuleId, Object, Origin, Validation, Value, Write};
 
 use crate::error::{ApiError, Problem};
 use crate::limits::ID_BYTES_MAX;
@@ -18,8 +18,13 @@ pub(crate) struct Batch {
 }
 
 /// Reads `{moduleId, requestId, meta?, verbs:[{action, table, record, …}]}`; `from` is who asks,
-/// where the frame does not say it better. What is wrong with one verb tells its `index`.
-pub(crate) fn read(mut frame: Object, from: Origin) -> Result<Batch, ApiError> {
+/// where the frame does not say it better, and `validation` how strictly a module reads. What is
+/// wrong with one verb tells its `index`.
+pub(crate) fn read(
+    mut frame: Object,
+    from: Origin,
+    validation: impl Fn(&ModuleId) -> Validation,
+) -> Result<Batch, ApiError> {
     let module = text(&frame, &["moduleId", "module"]).ok_or_else(|| {
         ApiError::new(Problem::MissingModule, "Module ID missing in batch payload")
     })?;
@@ -37,7 +42,7 @@ pub(crate) fn read(mut frame: Object, from: Origin) -> Result<Batch, ApiError> {
         include_record: frame.get("includeRecord").and_then(Value::as_bool) == Some(true),
         ..from
     };
-    let write = crate::batch::read(frame, &origin)?;
+    let write = crate::batch::read(frame, &origin, validation(&module))?;
     Ok(Batch { module, write, origin, request })
 }
 
@@ -49,7 +54,7 @@ mod tests {
 
     fn read_json(json: &str) -> Result<Batch, ApiError> {
         let frame = Value::from_json(json.as_bytes()).unwrap().as_object().unwrap().clone();
-        read(frame, Origin::default())
+        read(frame, Origin::default(), |_| Validation::Strict)
     }
 
     #[test]

@@ -23,13 +23,13 @@ use std::time::Duration;
 use actors::{Cursor, Post};
 use model::{
     BranchId, BranchKey, Catalogue, Command, FullSyncFlag, Incarnation, ModuleId, ModuleSnapshot,
-    Object, Offset, Read, ReadLevel, Timestamp, Value,
+    Object, Offset, Read, ReadLevel, Timestamp, Validation, Value,
 };
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
-use crate::http::DEFAULT_BRANCH;
+use crate::http::{DEFAULT_BRANCH, known};
 use crate::limits::{ID_BYTES_MAX, POSTS_WAITING_MAX, QUERIES_AT_ONCE};
 use crate::metrics::Channel;
 use crate::publish::{request_id, text, user_of};
@@ -333,6 +333,11 @@ impl Session {
         self.leave(&branch, &mut actions);
         actions.push(self.log(Level::Info, "Client registered", &context, moment.at));
 
+        // Told, whatever the modules: a hello is never refused for what it says besides.
+        let unknown = known::HELLO.members(frame, Validation::Lenient).unwrap_or_default();
+        if let Some(first) = unknown.first() {
+            actions.push(self.log(Level::Warn, first, &Object::new(), moment.at));
+        }
         let client = text(frame, &["clientId"]);
         if client.as_ref().is_some_and(|id| id.len() > ID_BYTES_MAX) {
             let message = format!("clientId is not used: it has more than {ID_BYTES_MAX} bytes");

@@ -195,6 +195,49 @@ async fn what_is_not_known_is_refused_or_warned_of() {
 }
 
 #[tokio::test]
+async fn a_strict_modules_write_refuses_what_nobody_reads() {
+    const M: &str = "/api/branches/two/modules/kds";
+    let rest = Rest::new();
+    // Each with the name that is wrong; the same without it is none of these refusals.
+    for (path, body) in [
+        ("/batch", r#"{"vrbs":[],"verbs":[{"table":"screens","record":{"id":"s"}}]}"#),
+        ("/batch", r#"{"verbs":[{"table":"screens","record":{"id":"s"},"expectdVersion":3}]}"#),
+        ("/save", r#"{"table":"screens","record":{"id":"s"},"expectedVersion":3}"#),
+        ("/save?version=3", r#"{"table":"screens","record":{"id":"s"}}"#),
+        ("/events", r#"{"table":"screens","record":{"id":"s"},"expectedVersion":3}"#),
+        ("/events/batch", r#"{"lastAckId":null,"evnts":[]}"#),
+        ("/events/batch", r#"{"lastAckId":null,"events":[{"tabel":"screens"}]}"#),
+        ("/sequences", r#"{"table":"screens","field":"id","count":5}"#),
+        ("/reset", r#"{"keepRecords":true}"#),
+        ("SYNC", r#"{"snapshot":{"tables":{},"rows":{}}}"#),
+        ("SYNC", r#"{"snapshot":{"tables":{}},"merge":true}"#),
+        ("SYNC/delta", r#"{"lastTableId":{"screens":"s"}}"#),
+        ("MANAGE/full-sync", r#"{"branchId":"two","modul":"kds"}"#),
+        ("MANAGE/purge-history", r#"{"branchId":"two","moduleId":"kds","entryId":"e","md":"x"}"#),
+    ] {
+        let url = match path.strip_prefix("SYNC") {
+            Some(rest) => format!("/api/sync/two/kds{rest}"),
+            None => match path.strip_prefix("MANAGE") {
+                Some(rest) => format!("/api/manage{rest}"),
+                None => format!("{M}{path}"),
+            },
+        };
+        let refused = rest.post(&url, body).await;
+        assert_eq!(refused.status, 400, "{url} {body}: {}", refused.raw);
+        assert!(refused.text("message").contains("is not known of"), "{url}: {}", refused.raw);
+    }
+    for path in ["", "/version", "/sequences", "/tables/screens/s", "/events?form=9"] {
+        let joint = if path.contains('?') { "&" } else { "?" };
+        let refused = rest.get(&format!("{M}{path}{joint}colour=red")).await;
+        assert_eq!(refused.code(), (400, "invalid-parameter"), "{path}: {}", refused.raw);
+    }
+    let schema = rest.get("/api/schema?module=kds&branches=two").await;
+    assert_eq!(schema.code(), (400, "invalid-parameter"));
+    let lenient = rest.get("/api/schema?module=pos&branches=two").await;
+    assert!(lenient.raw.contains(r#""warning":"\"branches\" is not known"#), "{}", lenient.raw);
+}
+
+#[tokio::test]
 async fn a_stored_definition_says_whether_anything_changed() {
     let rest = Rest::new();
     let body = format!(r#"{{"schema":{SMALL}}}"#);

@@ -6,16 +6,19 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use model::{Action, Command, Event, Object, Origin, ReadLevel, Request, Value, Verb, Write};
+use model::{
+    Action, Command, Event, Object, Origin, ReadLevel, Request, Validation, Value, Verb, Write,
+};
 use serde::Serialize;
 
 use crate::auth::Intent;
 use crate::batch;
 use crate::error::{ApiError, Problem};
 use crate::gateway::App;
-use crate::http::ask::{Body, InModule, Named};
+use crate::http::ask::{Body, InModule, Named, NoParams};
 use crate::http::batch::at_its_place;
 use crate::http::events::{as_event_failed, log_head};
+use crate::http::known;
 use crate::http::reply::{at, json};
 use crate::publish::{record, short, text, user_of};
 
@@ -26,13 +29,16 @@ const SOURCE: &str = "rest-batch";
 pub(super) async fn ingest(
     State(app): State<App>,
     place: InModule,
+    _: NoParams,
     Named(id): Named,
     body: Body,
 ) -> Result<Response, ApiError> {
     place.authorize(Intent::Write)?;
     let mut body = body.object()?;
+    let validation = place.config.validation;
+    known::INGESTED.members(&body, validation)?;
     let last_ack = last_ack(&body)?;
-    let verbs = verbs(&mut body)?;
+    let verbs = verbs(&mut body, validation)?;
     if verbs.is_empty() {
         return nothing(&app, &place, last_ack).await;
     }
@@ -74,7 +80,7 @@ fn last_ack(body: &Object) -> Result<Option<String>, ApiError> {
     }
 }
 
-fn verbs(body: &mut Object) -> Result<Vec<Verb>, ApiError> {
+fn verbs(body: &mut Object, validation: Validation) -> Result<Vec<Verb>, ApiError> {
     let events = match body.remove("events") {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::Array(events)) => events,
@@ -84,7 +90,7 @@ fn verbs(body: &mut Object) -> Result<Vec<Verb>, ApiError> {
     };
     let read = events.into_iter().zip(0_u64..).map(|(event, index)| {
         let verb = match event {
-            Value::Object(event) => verb(event),
+            Value::Object(event) => verb(event, validation),
             Value::Null
             | Value::Bool(_)
             | Value::Number(_)
@@ -98,7 +104,8 @@ fn verbs(body: &mut Object) -> Result<Vec<Verb>, ApiError> {
     read.collect()
 }
 
-fn verb(mut event: Object) -> Result<Verb, ApiError> {
+fn verb(mut event: Object, validation: Validation) -> Result<Verb, ApiError> {
+    known::INGESTED_EVENT.members(&event, validation)?;
     let word = text(&event, &["action"]);
     if !matches!(batch::action(&event), Ok(Action::Insert)) {
         let message = "a batch of events only inserts: action must be module:insert";

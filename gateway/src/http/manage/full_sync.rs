@@ -14,6 +14,8 @@ use crate::auth::{Access, Intent, authorize};
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, now};
 use crate::http::ask::{Body, Named, Params, branch_exists};
+use crate::http::configure::strictest;
+use crate::http::known;
 use crate::http::manage::{Manager, branch, flag, names, words};
 use crate::http::reply::{json, written};
 use crate::limits::FLAG_META_BYTES_MAX;
@@ -75,7 +77,7 @@ pub(super) async fn set(
     body: Body,
 ) -> Result<Response, ApiError> {
     let body = body.object()?;
-    let asked = Asked::read(&body, None)?;
+    let asked = Asked::read(&app, &body, None)?;
     let disable = text(&body, &["status", "action"]).is_some_and(|word| word == "disable");
     if disable || flag(&body, "enabled")? == Some(false) {
         return asked.clear(&app, manager, &id.request).await;
@@ -97,7 +99,7 @@ pub(super) async fn clear(
     body: Body,
 ) -> Result<Response, ApiError> {
     let body = body.object()?;
-    Asked::read(&body, Some(&params))?.clear(&app, manager, &id.request).await
+    Asked::read(&app, &body, Some(&params))?.clear(&app, manager, &id.request).await
 }
 
 /// Whose flags, and who asks.
@@ -109,7 +111,14 @@ struct Asked {
 }
 
 impl Asked {
-    fn read(body: &Object, params: Option<&Params>) -> Result<Self, ApiError> {
+    fn read(app: &App, body: &Object, params: Option<&Params>) -> Result<Self, ApiError> {
+        let branch = branch(body, params)?;
+        let catalogue = app.branches.catalogue();
+        let validation = strictest(&catalogue, &catalogue.modules_of(&branch));
+        known::FULL_SYNC.members(body, validation)?;
+        if let Some(params) = params {
+            known::FULL_SYNC.params(params, validation)?;
+        }
         let of_params =
             || params.map(|params| params.list(&MODULES).map(str::to_owned).collect::<Vec<_>>());
         let mut modules = names(body, &MODULES)?.or_else(of_params).unwrap_or_default();
@@ -120,7 +129,7 @@ impl Asked {
             ModuleId::parse(module)?;
         }
         Ok(Self {
-            branch: branch(body, params)?,
+            branch,
             modules,
             reason: words(body, params, "reason")?,
             requested_by: words(body, params, "requestedBy")?,

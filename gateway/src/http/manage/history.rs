@@ -15,6 +15,7 @@ use crate::auth::Intent;
 use crate::error::{ApiError, Problem};
 use crate::gateway::App;
 use crate::http::ask::{Body, InModule, Named, Params};
+use crate::http::known;
 use crate::http::manage::{Manager, entries, flag, words};
 use crate::http::reply::{at, json, written};
 use crate::publish::text;
@@ -29,6 +30,7 @@ pub(super) async fn look(
 ) -> Result<Response, ApiError> {
     let place = manager.module(&app, &Object::new(), Some(&params)).await?;
     place.authorize(Intent::Read)?;
+    known::HISTORY.params(&params, place.config.validation)?;
     match params.first(&["entryId", "id"]) {
         Some(id) => one(&app, &place, id).await,
         None => all(&app, &place).await,
@@ -227,6 +229,7 @@ pub(super) async fn restore(
     let body = body.object()?;
     let place = manager.module(&app, &body, None).await?;
     place.authorize(Intent::Write)?;
+    known::RESTORE.members(&body, place.config.validation)?;
     let Asked { entry: entry_id, mode, fill, reason, requested_by } = Asked::read(&body)?;
     // As it is before: a record that comes back leaves it.
     let entry = entries(&app, &place.key, Some(entry_id.clone())).await?.pop();

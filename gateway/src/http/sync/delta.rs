@@ -15,6 +15,7 @@ use crate::auth::Intent;
 use crate::error::ApiError;
 use crate::gateway::{App, unasked};
 use crate::http::ask::LargeBody;
+use crate::http::known;
 use crate::http::reply::{at, written};
 use crate::http::sync::InSync;
 use crate::http::sync::asked::{Asked, Cursor};
@@ -29,7 +30,9 @@ pub(super) async fn delta(
     LargeBody(body, _permit): LargeBody,
 ) -> Result<Response, ApiError> {
     place.authorize(Intent::Read)?;
-    let asked = Asked::read(&body.object()?)?;
+    let body = body.object()?;
+    known::DELTA.members(&body, app.branches.catalogue().validation_of(&place.key.module))?;
+    let asked = Asked::read(&body)?;
     let mut query = asked.query.clone();
     if asked.everything
         && let Some(config) = app.branches.catalogue().module(&place.key.module)

@@ -11,7 +11,7 @@ use super::InTable;
 use crate::auth::Intent;
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, unasked};
-use crate::http::ask::path_part;
+use crate::http::ask::{NoParams, path_part};
 use crate::http::decimals::Decimals;
 use crate::http::reply::json;
 use crate::wire::{RecordRef, record_ref};
@@ -31,6 +31,7 @@ impl FromRequestParts<App> for KeyPart {
 pub(super) async fn read(
     State(app): State<App>,
     InTable { place, table }: InTable,
+    _: NoParams,
     KeyPart(sent): KeyPart,
     decimals: Decimals,
 ) -> Result<Response, ApiError> {

@@ -23,7 +23,8 @@ impl Session {
             client: Some(self.client().to_owned()),
             ..Origin::default()
         };
-        let read = match batch::read(frame, from) {
+        let validation = |module: &_| moment.catalogue.validation_of(module);
+        let read = match batch::read(frame, from, validation) {
             Ok(read) => read,
             Err(error) => return self.failed(named.as_ref(), &error, moment.at),
         };

@@ -29,7 +29,8 @@ impl Session {
             return self.before_hello(named.as_ref(), message, moment);
         };
         let (branch, user) = (member.branch.clone(), member.user.clone());
-        let checked = Publish::read(frame, "ws-client").and_then(|publish| {
+        let validation = |module: &_| moment.catalogue.validation_of(module);
+        let checked = Publish::read(frame, "ws-client", validation).and_then(|publish| {
             let key = BranchKey::new(branch, publish.module.clone());
             self.may_write(&key, moment)?;
             Ok((key, publish))

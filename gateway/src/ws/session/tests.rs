@@ -274,6 +274,32 @@ fn after_the_hello_comes_the_log_then_one_snapshot_of_all_modules() {
 }
 
 #[test]
+fn what_a_hello_says_that_nobody_reads_is_told() {
+    let mut story = Story::begin();
+    let told = story.says(r#"{"type":"client:hello","branchId":"dar","record":true}"#);
+    assert!(told[1].contains(r#""level":"warn""#), "{}", told[1]);
+    assert!(
+        told[1].contains(r#"\"record\" is not known of a hello; known are type"#),
+        "{}",
+        told[1]
+    );
+    assert_eq!(told[2..], ["follow pos as 1", "follow stock as 2"]);
+}
+
+#[test]
+fn a_strict_modules_frame_refuses_what_nobody_reads() {
+    let mut story = Story::live();
+    Arc::make_mut(&mut story.catalogue.modules[1]).validation = Validation::Strict;
+    let refused = |story: &mut Story, frame: &str| story.says(frame).pop().unwrap_or_default();
+    let publish = r#"{"type":"client:publish","requestId":"p","moduleId":"stock","table":"tickets","record":{},"expectedVersion":3}"#;
+    let batch = r#"{"type":"client:batch","requestId":"b","moduleId":"stock","verbs":[{"table":"t","record":{},"versio":1}]}"#;
+    for (frame, name) in [(publish, "expectedVersion"), (batch, "versio")] {
+        let told = refused(&mut story, frame);
+        assert!(told.contains(&format!(r#"\"{name}\" is not known"#)), "{told}");
+    }
+}
+
+#[test]
 fn a_branch_without_modules_has_an_empty_snapshot_at_once() {
     let mut story = Story::begin();
     assert_eq!(
