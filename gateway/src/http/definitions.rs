@@ -11,7 +11,7 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
-use model::{BranchId, Catalogue, Change, ModuleConfig, ModuleId, Object, Validation, Value};
+use model::{BranchId, Catalogue, Change, ModuleConfig, ModuleId, Object, Seed, Validation, Value};
 use serde::Serialize;
 
 use crate::auth::{Access, Intent, Principal, authorize};
@@ -75,7 +75,8 @@ pub(crate) fn routes() -> Routes {
             .body("{branchId: text, moduleId: text, seeds: {*: [Record]}}")
             .answers(
                 200,
-                "{success: flag, file: text, message: text, tables: [text], recordCount: int}",
+                "{success: flag, file: text, message: text, tables: [text], recordCount: int, \
+                 warnings?: [text]}",
             )
             .writes()
             .refuses(&[Problem::MissingBranch, Problem::MissingModule, Problem::InvalidName])
@@ -258,6 +259,8 @@ async fn seed(
         message: &'a str,
         tables: Vec<&'a str>,
         record_count: usize,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
     }
     let body = body.object()?;
     let need = |name: &'static str, problem| {
@@ -276,6 +279,7 @@ async fn seed(
         ApiError::new(Problem::ModuleNotFound, message).with("moduleId", module.as_str())
     })?;
     let counts = rows_by_table(config, body.get("seeds"))?;
+    let warnings = rows_without_key(config, body.get("seeds"))?;
     let sent = Arc::new(Value::from(body.clone()));
     let meaning = model::canonical_hash(&*sent);
     let mark = blake3::hash(format!("{}{meaning}", named.0).as_bytes()).to_hex();
@@ -299,8 +303,25 @@ async fn seed(
         message: "Seeds saved",
         tables: counts.iter().map(|(name, _)| name.as_str()).collect(),
         record_count: counts.iter().map(|(_, rows)| rows).sum(),
+        warnings,
     };
     json(StatusCode::OK, &shape)
+}
+
+/// Rows that no branch would be filled with: 400 where the module is strict, else a warning for
+/// each table.
+fn rows_without_key(module: &ModuleConfig, seeds: Option<&Value>) -> Result<Vec<String>, ApiError> {
+    let tables = seeds.and_then(Value::as_object).cloned().unwrap_or_default();
+    let mut warnings = Vec::new();
+    for (table, count) in module.schema.seed_rows_left_out(&Seed { tables }) {
+        let message = format!("{count} rows of {table} have an empty or unreadable key");
+        if module.validation == Validation::Strict {
+            let details = [("member", "seeds".into()), ("table", table.as_str().into())];
+            return Err(ApiError::new(Problem::InvalidBody, message).details(details));
+        }
+        warnings.push(format!("{message}: they are left out when a branch is filled"));
+    }
+    Ok(warnings)
 }
 
 /// The tables of a seed, and how many rows each has.

@@ -25,6 +25,8 @@ use crate::http::ask::decoded;
 
 /// The node's own paths, which no file may stand before.
 const OURS: [&str; 3] = ["/metrics", "/healthz", "/readyz"];
+/// Ask again each time, by the tag that was told.
+const ASK: HeaderValue = HeaderValue::from_static("no-cache");
 /// A day, as the original says.
 const KEEP: HeaderValue = HeaderValue::from_static("public, max-age=86400");
 const AS_SAID: HeaderValue = HeaderValue::from_static("nosniff");
@@ -132,7 +134,9 @@ fn respond(is_head: bool, known: Option<&HeaderValue>, kind: &'static str, file:
         Body::from_stream(file.content).into_response()
     };
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, KEEP);
+    // A page that was edited is seen at the next look; what it loads is asked for once a day.
+    let keep = if kind.starts_with("text/html") { ASK } else { KEEP };
+    headers.insert(header::CACHE_CONTROL, keep);
     headers.insert(header::ETAG, HeaderValue::try_from(tag).expect("numbers are plain ASCII"));
     if !is_known {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));

@@ -80,9 +80,22 @@ pub(crate) fn routes() -> Routes {
             .reads()
             .refuses(&[Problem::NoSuchRecord])
             .shows_decimals();
+        let changing = |summary| {
+            op(summary)
+                .body("Sent")
+                .query("version", "int", "The version that was read; `if-match` says the same")
+                .writes()
+                .refuses(&REFUSES)
+                .refuses(&[Problem::RecordNotFound])
+        };
         routes = routes
             .in_branches(&path)
             .get(record::read, one)
+            .patch(
+                record::merge,
+                changing("Change the fields sent of one record").answers(200, "Changed"),
+            )
+            .delete(record::remove, changing("Remove one record").answers(200, "Deleted"))
             .in_branches(&format!("{path}/{{*deeper}}"))
             .nothing();
     }

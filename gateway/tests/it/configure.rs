@@ -419,6 +419,12 @@ async fn seeds_are_kept_and_large_bodies_are_taken_only_where_they_belong() {
     ] {
         assert_eq!(rest.post("/api/seeds", body).await.code(), code, "{body}");
     }
+    let keyless = r#"{"branchId":"dar","moduleId":"pos","seeds":{"tickets":[{"id":""}]}}"#;
+    let warned = rest.post("/api/seeds", keyless).await;
+    assert!(warned.raw.contains("1 rows of tickets have an empty"), "{}", warned.raw);
+    let keyless = r#"{"branchId":"two","moduleId":"kds","seeds":{"screens":[{"id":""}]}}"#;
+    let refused = rest.post("/api/seeds", keyless).await;
+    assert_eq!((refused.code(), refused.detail("table")), ((400, "invalid-body"), "screens"));
     let pad = " ".repeat(2 * 1024 * 1024);
     assert_eq!(rest.post("/api/seeds", &format!("{seeds}{pad}")).await.status, 200);
     let stored = rest.post("/api/schemas/global/x", &format!(r#"{{"schema":{SMALL}}}{pad}"#)).await;

@@ -35,7 +35,7 @@ fn with_files(names: &'static [&'static str]) -> Rest {
 }
 
 #[tokio::test]
-async fn files_are_given_with_their_kind_and_for_a_day() {
+async fn files_are_given_with_their_kind_and_how_long_they_keep() {
     let rest = with_files(&["index.html", "pos/app.js", "a b.PNG", "x.unknown"]);
     for (path, kind, text) in [
         ("/", "text/html; charset=utf-8", "index.html"),
@@ -46,7 +46,8 @@ async fn files_are_given_with_their_kind_and_for_a_day() {
         let file = rest.get(path).await;
         assert_eq!((file.status, file.raw.as_str()), (200, text), "{path}");
         assert_eq!(file.header("content-type"), kind);
-        assert_eq!(file.header("cache-control"), "public, max-age=86400");
+        let keep = if path == "/" { "no-cache" } else { "public, max-age=86400" };
+        assert_eq!(file.header("cache-control"), keep, "{path}");
         assert_eq!(file.header("vary"), "origin");
         assert_eq!(file.header("content-length"), text.len().to_string());
         let head = rest.send("HEAD", path, "", &[]).await;

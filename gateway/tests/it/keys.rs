@@ -67,6 +67,28 @@ async fn a_record_is_read_by_its_key_and_its_version_is_its_etag() {
 }
 
 #[tokio::test]
+async fn a_record_is_changed_and_removed_by_its_key() {
+    let rest = Rest::new();
+    let tickets = format!("{M}/tables/tickets");
+    for id in ["a", "b::c", "50%"] {
+        rest.post(&tickets, &format!(r#"{{"id":"{id}","title":"x"}}"#)).await;
+        let one = format!("{tickets}/{}", encoded(id));
+        let changed = rest.patch(&one, r#"{"title":"y"}"#).await;
+        assert_eq!(changed.status, 200, "{}", changed.raw);
+        assert_eq!(at(&rest.get(&one).await.body, &["record", "title"]).as_str(), Some("y"));
+        let wrapped =
+            rest.patch(&one, &format!(r#"{{"record":{{"id":"{id}","title":"z"}}}}"#)).await;
+        assert_eq!(at(&wrapped.body, &["record", "title"]).as_str(), Some("z"));
+        let other = rest.patch(&one, r#"{"id":"other","title":"w"}"#).await;
+        assert_eq!(other.code(), (400, "invalid-body"));
+        assert!(other.text("message").contains("what was sent is other"), "{}", other.raw);
+        assert_eq!(rest.delete(&one, "").await.status, 200);
+        assert_eq!(rest.get(&one).await.code(), (404, "record-not-found"));
+        assert_eq!(rest.delete(&one, "").await.status, 404);
+    }
+}
+
+#[tokio::test]
 async fn newest_first_is_read_page_by_page() {
     let rest = Rest::new();
     let path = format!("{M}/tables/tickets");

@@ -161,20 +161,10 @@ fn adopt(original: &mut Original, directory: &Directory, seed: Option<Seed>) {
 
 /// What is said of a seed's rows that name no record: they are left out when a branch is filled.
 pub(super) fn rows_left_out(schema: &Schema, place: &str, seed: &Seed) -> Vec<String> {
-    let mut notes = Vec::new();
-    for (table, rows) in schema.seed_rows(seed) {
-        // A key that is not said at all is made up.
-        let nameless = |row: &&&Object| {
-            let odd = |value: &Value| value.name_text().is_none_or(|text| text.is_empty());
-            table.key.iter().any(|name| row.get(name).is_some_and(odd))
-        };
-        let count = rows.iter().filter(nameless).count();
-        if count > 0 {
-            let table = &table.name;
-            notes.push(format!("{place}: {count} rows of {table} have no key and are left out"));
-        }
-    }
-    notes
+    let left_out = schema.seed_rows_left_out(seed).into_iter();
+    let note =
+        |(table, count)| format!("{place}: {count} rows of {table} have no key and are left out");
+    left_out.map(note).collect()
 }
 
 /// The modules of a branch nobody configured: by the first pattern that matches, else the defaults.

@@ -1,17 +1,17 @@
-//! Record: one record, read by the key the wire shows it under.
+//! Record: one record, read, changed and removed by the key the wire shows it under.
 
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
-use model::{Answer, Object, Query, Read, RecordKey, Validation, Value};
+use model::{Action, Answer, Object, Query, Read, RecordKey, Reject, Table, Validation, Value};
 use serde::Serialize;
 
-use super::InTable;
+use super::{InTable, change};
 use crate::auth::Intent;
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, unasked};
-use crate::http::ask::{NoParams, path_part};
+use crate::http::ask::{Body, Named, NoParams, Params, path_part};
 use crate::http::decimals::Decimals;
 use crate::http::reply::json;
 use crate::wire::{RecordRef, record_ref};
@@ -74,4 +74,54 @@ pub(super) async fn read(
         response.headers_mut().insert(header::ETAG, etag);
     }
     Ok(response)
+}
+
+/// `PATCH …/tables/{table}/{key}`.
+pub(super) async fn merge(
+    State(app): State<App>,
+    place: InTable,
+    KeyPart(key): KeyPart,
+    named: Named,
+    params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let mut sent = place.sent(body.object()?)?;
+    name(&place.table, &key, &mut sent.record)?;
+    let sent = place.with_version(sent, Action::Merge, &params, &headers)?;
+    change(&app, place, named, Action::Merge, sent).await
+}
+
+/// `DELETE …/tables/{table}/{key}`.
+pub(super) async fn remove(
+    State(app): State<App>,
+    place: InTable,
+    KeyPart(key): KeyPart,
+    named: Named,
+    params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let mut sent = place.sent(body.object()?)?;
+    name(&place.table, &key, &mut sent.record)?;
+    let sent = place.with_version(sent, Action::Delete, &params, &headers)?;
+    change(&app, place, named, Action::Delete, sent).await
+}
+
+/// Gives a record the key the path names; what it says of its key itself must agree.
+fn name(table: &Table, key: &str, record: &mut Object) -> Result<(), ApiError> {
+    let unknown = || Reject::NotFound { table: table.name.to_string(), key: RecordKey(key.into()) };
+    let fields = table.fields_named(key).ok_or_else(unknown)?;
+    for (field, value) in fields.iter() {
+        if record.get(field).is_none_or(Value::is_null) {
+            record.insert(field.clone(), value.clone());
+        }
+    }
+    let (named, said) = (table.key_of(&fields)?, table.key_of(record)?);
+    if named == said {
+        return Ok(());
+    }
+    let message = format!("the path names the record {named}, but what was sent is {said}");
+    let details = [("key", named.as_str().into()), ("sent", said.as_str().into())];
+    Err(ApiError::new(Problem::InvalidBody, message).details(details))
 }
