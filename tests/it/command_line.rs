@@ -149,3 +149,45 @@ async fn json_logs_have_numbers_and_polls_are_no_warnings() -> Result<()> {
     fleet.keep_quiet();
     Ok(())
 }
+
+/// The number is another's, or a mistake of whoever imported it: the counter stays, and an operator
+/// is told until it is set.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_shows_a_number_that_a_sequence_does_not_follow() -> Result<()> {
+    let mut fleet = Fleet::plan(1, Contents::Sample).await?;
+    fleet.start_all().await?;
+    let (client, node) = (fleet.client(1), fleet.client(1).base().to_owned());
+    let definition = serde_json::json!({"id": "bills", "schema": {"tables": [{
+        "name": "bill",
+        "fields": [{"name": "id", "type": "string", "primaryKey": true,
+                    "sequence": {"prefix": "B"}}],
+    }]}});
+    client.send_json("POST", "/api/modules", None, &definition).await?.ok()?;
+    client
+        .send_json(
+            "POST",
+            "/api/branches",
+            None,
+            &serde_json::json!({"id": "n", "modules": ["bills"]}),
+        )
+        .await?
+        .ok()?;
+    let bills = "/api/branches/n/modules/bills/tables/bill";
+    let first = client.send_json("POST", bills, None, &serde_json::json!({})).await?.ok()?;
+    let id = first.pointer("/record/id").and_then(Value::as_str).context("it has an id")?;
+    let absurd = id.replace(|digit: char| digit.is_ascii_digit(), "") + "999999999999999";
+    client.send_json("POST", bills, None, &serde_json::json!({"id": absurd})).await?.ok()?;
+    let told = mishkah()?.args(["status", "--node", &node]).output()?;
+    let text = String::from_utf8_lossy(&told.stdout);
+    assert_eq!(told.status.code(), WARNINGS, "{text}");
+    let said = format!("bill.id of n/bills stands at 1 and does not follow \"{absurd}\"");
+    assert!(text.contains(&said), "{text}");
+    let counter = serde_json::json!({"next": 2});
+    client
+        .send_json("PUT", "/api/branches/n/modules/bills/sequences/bill/id", None, &counter)
+        .await?
+        .ok()?;
+    let told = mishkah()?.args(["status", "--node", &node]).output()?;
+    assert!(!String::from_utf8_lossy(&told.stdout).contains("does not follow"));
+    Ok(())
+}
