@@ -420,7 +420,7 @@ async fn sequences_are_shown_and_set() {
 #[tokio::test]
 async fn a_sequence_that_cannot_be_is_refused_in_words() {
     let rest = Rest::new();
-    let path = format!("{M}/sequences");
+    let (path, long) = (format!("{M}/sequences"), "x".repeat(65));
     for (field, body, word) in [
         ("id", r#"{"prefx":"A"}"#, "known are prefix"),
         ("id", r#"{"format":"{year}-{number}"}"#, "{year}"),
@@ -432,6 +432,8 @@ async fn a_sequence_that_cannot_be_is_refused_in_words() {
         ("id", r#"{"allowReuse":"yes","last":1}"#, "true or false"),
         ("id", "{}", "send a rule"),
         ("id", r#"{"prefix":"A","counterField":"nobody"}"#, "nobody"),
+        ("id", &format!(r#"{{"prefix":"{long}"}}"#), "its prefix has 65 bytes; at most 64"),
+        ("id", &format!(r#"{{"format":"{long}{{number}}"}}"#), "its format has 73 bytes"),
     ] {
         let refused = rest.put(&format!("{path}/order_header/{field}"), body).await;
         assert_eq!(refused.code(), (400, "invalid-sequence"), "{body}: {}", refused.raw);
