@@ -17,6 +17,7 @@ mod reference;
 mod shape;
 mod table;
 mod types;
+mod unenforced;
 
 use std::fmt;
 use std::sync::Arc;
