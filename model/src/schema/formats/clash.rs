@@ -1,7 +1,7 @@
 //! Clash: statements of a definition that cannot both be true, or that no record can keep.
 //!
-//! Promise: each is noted once, where it is written, and the rest loads as if the one that says
-//! less had not been written. What only says one thing twice is no clash.
+//! Promise: each is noted once, where it is written. The rest loads as if nobody had looked, but
+//! for a size that cannot be and a second index. What only says one thing twice is no clash.
 
 use std::sync::Arc;
 
@@ -87,8 +87,8 @@ pub(super) fn sizes(doc: &Object, sized: &mut Type, problems: &mut Vec<String>) 
 /// Values listed by the type and by `enum`.
 pub(super) fn listed(values: &[Value], doc: &Object, problems: &mut Vec<String>) {
     let of_type = of_type(doc, &mut Vec::new());
-    let all_in = |some: &[Value], others: &[Value]| some.iter().all(|one| others.contains(one));
-    if !of_type.is_empty() && !(all_in(&of_type, values) && all_in(values, &of_type)) {
+    let differ = |some: &[Value], others: &[Value]| some.iter().any(|one| !others.contains(one));
+    if !of_type.is_empty() && (differ(&of_type, values) || differ(values, &of_type)) {
         problems.push("its type and its enum list different values; list them once".to_owned());
     }
 }

@@ -52,7 +52,9 @@ fn named(field: &Field, value: &Value, problems: &mut Vec<String>) -> Result<Def
 fn written(field: &Field, value: &Value, problems: &mut Vec<String>) -> Result<Default, String> {
     match value {
         Value::String(text) => sql(field, text, problems),
-        value => literal(field, value, problems),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            literal(field, value, problems)
+        }
     }
 }
 

@@ -94,7 +94,8 @@ pub(super) fn settle(module: &str, tables: &mut [Table]) -> Vec<Wrong> {
     notes
 }
 
-/// What is wrong with a reference whose target is not there, or not one record. Other modules are not looked into.
+/// What is wrong with a reference whose target is not there, or not one record. Other modules are
+/// not looked into.
 fn dangling(known: &[Arc<Table>], reference: &Reference) -> Option<String> {
     if reference.module.is_some() {
         return None;
