@@ -67,6 +67,11 @@ pub const REMOVED_NAMES_MAX: usize = 4_096;
 pub const REMOVED_NAME_BYTES_MAX: usize = 256;
 /// Highest number of a sequence: 15 digits, exact for every client that reads numbers as doubles.
 pub const SEQUENCE_NUMBER_MAX: u64 = 999_999_999_999_999;
+/// Longest text of a sequence's rule, and longest text around its number, in bytes: it stands in
+/// every record that is numbered, and in keys and URLs.
+pub const SEQUENCE_TEXT_BYTES_MAX: usize = 64;
+/// Longest description of a sequence's rule, in bytes: a few sentences.
+pub const SEQUENCE_NOTE_BYTES_MAX: usize = 1024;
 /// How far over its counter a number that was written by somebody else is still followed: a shop
 /// writes no million of orders between two looks, a slip of a finger easily does.
 pub const SEQUENCE_LEAP_MAX: u64 = 1_000_000;

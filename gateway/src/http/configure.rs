@@ -329,7 +329,7 @@ pub(crate) fn configured(
     };
     let as_refused = |bad: BadSchema| refused(bad.to_string(), bad.table, bad.field);
     let read = Schema::read(module.id.as_str(), &source).map_err(as_refused)?;
-    let (schema, warnings) = match module.validation {
+    let (schema, mut warnings) = match module.validation {
         Validation::Strict => {
             let notes = read.notes.iter().map(ToString::to_string).collect();
             let schema = read.strict().map_err(as_refused)?;
@@ -343,6 +343,14 @@ pub(crate) fn configured(
     };
     for warning in &warnings {
         tracing::warn!(%warning, "a definition was taken as far as it can be");
+    }
+    if module.validation == Validation::Lenient {
+        let id = module.id.as_str();
+        warnings.extend(schema.unenforced(id).iter().map(ToString::to_string));
+        // A line for each table would bury what else the log says.
+        if let Some(warning) = schema.unenforced_in_short(id) {
+            tracing::warn!("{warning}");
+        }
     }
     let schema = schema.in_order(&module.tables);
     let absent = module.tables.iter().find(|table| schema.table(table.as_str()).is_none());

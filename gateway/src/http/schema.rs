@@ -153,7 +153,10 @@ fn of_definition(config: &ModuleConfig) -> Vec<Warning> {
         Err(bad) => vec![Warning::of(&bad)],
         Ok(read) => match config.validation {
             Validation::Strict => read.notes.iter().map(Warning::of).collect(),
-            Validation::Lenient => read.warnings().map(Warning::of).collect(),
+            Validation::Lenient => {
+                let unenforced = read.schema.unenforced(config.id.as_str());
+                read.warnings().chain(&unenforced).map(Warning::of).collect()
+            }
         },
     }
 }

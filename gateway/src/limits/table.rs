@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use model::limits::{SEQUENCE_NOTE_BYTES_MAX, SEQUENCE_TEXT_BYTES_MAX};
+
 use super::{
     BATCH_VERBS_MAX, BODY_BYTES_MAX, BODY_READ_MAX, CONNECTIONS_MAX, DELTA_EVENTS_MAX,
     EVENT_FRAME_BYTES_MAX, EVENTS_PAGE, EVENTS_PAGE_BYTES, EVENTS_PAGE_MAX, FLAG_META_BYTES_MAX,
@@ -71,6 +73,11 @@ fn requests(usual: &Limits) -> Vec<Row> {
             "`reason`, `requestedBy`; `meta` of a flag",
             two(bytes(WORDS_BYTES_MAX), bytes(FLAG_META_BYTES_MAX)),
             "400",
+        ),
+        (
+            "A text of a sequence's rule, and all around its number; its `description`",
+            two(bytes(SEQUENCE_TEXT_BYTES_MAX), bytes(SEQUENCE_NOTE_BYTES_MAX)),
+            "400 `invalid-sequence`, `invalid-definition`",
         ),
         ("Name of a stored definition", bytes(SCHEMA_NAME_BYTES_MAX), "400 `invalid-path`"),
     ]

@@ -138,6 +138,44 @@ async fn the_settings_of_a_module_are_changed_by_patch() {
 }
 
 #[tokio::test]
+async fn a_lenient_module_says_once_a_table_which_rules_it_does_not_check() {
+    let rest = Rest::new();
+    let schema = r#"{"tables":{"people":{"fields":{"id":{"type":"text","primaryKey":true},
+        "phone":{"type":"text","unique":true},"name":{"type":"text","required":true}}},
+        "notes":{"fields":{"id":{"type":"text","primaryKey":true},"text":{"type":"text"}}}}}"#;
+    let body = format!(r#"{{"id":"crm","validation":"lenient","schema":{schema}}}"#);
+    let said = "does not check unique (phone), required (name); PATCH /api/modules/crm with";
+    let made = rest.post("/api/modules", &body).await;
+    assert_eq!(made.status, 201, "{}", made.raw);
+    let shown = rest.get("/api/schema?module=crm").await;
+    let stored = rest.post("/api/schemas/global/crm", &format!(r#"{{"schema":{schema}}}"#)).await;
+    for answer in [&made, &shown, &stored] {
+        let warnings = answer.body.get("warnings").and_then(Value::as_array).unwrap();
+        assert_eq!(warnings.len(), 1, "the other table has no such rule: {}", answer.raw);
+        assert!(answer.raw.contains(said), "{}", answer.raw);
+    }
+    assert!(shown.raw.contains(r#""table":"people""#), "{}", shown.raw);
+    let strict = rest.patch("/api/modules/crm", r#"{"validation":"strict"}"#).await;
+    assert!(strict.status == 200 && !strict.raw.contains("warnings"), "{}", strict.raw);
+    assert!(!rest.get("/api/schema?module=crm").await.raw.contains("warnings"));
+}
+
+#[tokio::test]
+async fn a_definition_that_contradicts_itself_is_refused_naming_table_and_field() {
+    let rest = Rest::new();
+    let schema = r#"{"tables":{"t":{"fields":{"id":{"type":"text","primaryKey":true},
+        "tier":{"type":"text","enum":["a"],"default":"'b'"}}}}}"#;
+    let refused = rest.post("/api/modules", &format!(r#"{{"id":"m","schema":{schema}}}"#)).await;
+    assert_eq!(refused.code(), (400, "invalid-definition"));
+    assert_eq!((refused.detail("table"), refused.detail("field")), ("t", "tier"));
+    assert!(refused.text("message").ends_with(r#"its default "b" must be one of "a""#));
+    let body = format!(r#"{{"id":"m","validation":"lenient","schema":{schema}}}"#);
+    let warned = rest.post("/api/modules", &body).await;
+    assert_eq!(warned.status, 201, "{}", warned.raw);
+    assert!(warned.raw.contains(r#"field \"tier\": its default"#), "{}", warned.raw);
+}
+
+#[tokio::test]
 async fn what_is_not_known_is_refused_or_warned_of() {
     let rest = Rest::new();
     // `kds` is strict, `pos` is lenient.

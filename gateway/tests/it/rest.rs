@@ -420,7 +420,7 @@ async fn sequences_are_shown_and_set() {
 #[tokio::test]
 async fn a_sequence_that_cannot_be_is_refused_in_words() {
     let rest = Rest::new();
-    let path = format!("{M}/sequences");
+    let (path, long) = (format!("{M}/sequences"), "x".repeat(65));
     for (field, body, word) in [
         ("id", r#"{"prefx":"A"}"#, "known are prefix"),
         ("id", r#"{"format":"{year}-{number}"}"#, "{year}"),
@@ -432,6 +432,8 @@ async fn a_sequence_that_cannot_be_is_refused_in_words() {
         ("id", r#"{"allowReuse":"yes","last":1}"#, "true or false"),
         ("id", "{}", "send a rule"),
         ("id", r#"{"prefix":"A","counterField":"nobody"}"#, "nobody"),
+        ("id", &format!(r#"{{"prefix":"{long}"}}"#), "its prefix has 65 bytes; at most 64"),
+        ("id", &format!(r#"{{"format":"{long}{{number}}"}}"#), "its format has 73 bytes"),
     ] {
         let refused = rest.put(&format!("{path}/order_header/{field}"), body).await;
         assert_eq!(refused.code(), (400, "invalid-sequence"), "{body}: {}", refused.raw);
@@ -439,6 +441,45 @@ async fn a_sequence_that_cannot_be_is_refused_in_words() {
     }
     let unknown = rest.put(&format!("{path}/nothing/id"), r#"{"prefix":"A"}"#).await;
     assert_eq!(unknown.code(), (404, "table-not-found"));
+}
+
+#[tokio::test]
+async fn a_sequence_of_a_definition_numbers_what_an_insert_leaves_empty() {
+    let rest = Rest::new();
+    let of = |no: &str| {
+        format!(
+            r#"{{"id":"shop","schema":{{"tables":{{"bills":{{"fields":{{
+                "id":{{"type":"text","primaryKey":true,
+                    "sequence":{{"prefix":"INV","start":1001,"counterField":"copy"}}}},
+                "copy":{{"type":"integer"}},"no":{no}}}}}}}}}}}"#
+        )
+    };
+    for (no, word) in [
+        (r#"{"type":"integer","sequence":{"prefix":"N"}}"#, "it holds numbers"),
+        (r#"{"type":"integer","sequence":true,"default":7}"#, "a sequence and a default"),
+        (r#"{"type":"date","sequence":true}"#, "only a field of text or of numbers"),
+        (r#"{"type":"varchar(3)","sequence":{"prefix":"ABC"}}"#, "it holds 3 characters"),
+    ] {
+        let refused = rest.post("/api/modules", &of(no)).await;
+        assert_eq!(refused.code(), (400, "invalid-definition"), "{no}");
+        assert_eq!((refused.detail("table"), refused.detail("field")), ("bills", "no"));
+        assert!(refused.text("message").contains(word), "{}", refused.raw);
+    }
+    let made = rest.post("/api/modules", &of(r#"{"type":"integer","sequence":true}"#)).await;
+    assert_eq!(made.status, 201, "{}", made.raw);
+    rest.post("/api/branches/dar/modules", r#"{"id":"shop"}"#).await;
+    let module = "/api/branches/dar/modules/shop";
+    for (sent, stored) in [
+        ("{}", r#""record":{"id":"INV-1001","copy":1001,"no":1"#),
+        (r#"{"no":5}"#, r#""record":{"id":"INV-1002","copy":1002,"no":5"#),
+        (r#"{"id":"INV-1010"}"#, r#""record":{"id":"INV-1010","copy":null,"no":6"#),
+        ("{}", r#""record":{"id":"INV-1011","copy":1011,"no":7"#),
+    ] {
+        let made = rest.post(&format!("{module}/tables/bills"), sent).await;
+        assert!(made.status == 201 && made.raw.contains(stored), "{sent}: {}", made.raw);
+    }
+    let shown = rest.get(&format!("{module}/sequences")).await;
+    assert_eq!(shown.raw.matches(r#""source":"definition""#).count(), 2, "{}", shown.raw);
 }
 
 #[tokio::test]

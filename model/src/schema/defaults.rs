@@ -95,7 +95,7 @@ impl Field {
     }
 
     /// The commit time as this kind of field shows it.
-    fn moment(&self, at: Timestamp) -> Value {
+    pub(super) fn moment(&self, at: Timestamp) -> Value {
         match self.kind {
             Kind::Date => at.to_day().into(),
             Kind::Time => at.to_iso()[11..19].into(),

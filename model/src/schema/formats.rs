@@ -9,6 +9,7 @@
 //! else loads; whoever asked decides whether notes are warnings (lenient) or a refusal (strict).
 //! Refused at once: what has no tables, or tables in two places.
 
+mod clash;
 mod default;
 mod field;
 mod known;
@@ -16,6 +17,7 @@ mod reference;
 mod shape;
 mod table;
 mod types;
+mod unenforced;
 
 use std::fmt;
 use std::sync::Arc;

@@ -22,12 +22,21 @@ impl Field {
             let nullable = self.nullable.then_some(Value::Null);
             return nullable.ok_or_else(|| self.invalid(table, "must not be null", value));
         }
-        let stored = self.of_kind(value).and_then(|stored| {
-            self.check_length(&stored)?;
-            self.check_allowed(&stored)?;
-            Ok(stored)
-        });
-        stored.map_err(|rule| self.invalid(table, rule, value))
+        self.stored(value).map_err(|rule| self.invalid(table, rule, value))
+    }
+
+    /// A value other than `null` as it is stored, or the first rule of this field that it breaks.
+    pub(super) fn stored(&self, value: &Value) -> Result<Value, String> {
+        let stored = self.sized(value)?;
+        self.check_allowed(&stored)?;
+        Ok(stored)
+    }
+
+    /// The same, whatever values are listed.
+    pub(super) fn sized(&self, value: &Value) -> Result<Value, String> {
+        let stored = self.of_kind(value)?;
+        self.check_length(&stored)?;
+        Ok(stored)
     }
 
     /// A refusal of this field.

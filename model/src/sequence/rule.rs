@@ -5,7 +5,7 @@
 //! "{branchPrefix}-{seq:6}", start, increment}`. Refused: a text without the number in it, which
 //! would name every record alike; placeholders nobody knows; numbers that are none.
 
-use crate::limits::SEQUENCE_NUMBER_MAX;
+use crate::limits::{SEQUENCE_NOTE_BYTES_MAX, SEQUENCE_NUMBER_MAX, SEQUENCE_TEXT_BYTES_MAX};
 use crate::schema::{Field, Kind};
 use crate::sequence::{Piece, SequenceRule};
 use crate::value::{Object, Value};
@@ -80,6 +80,7 @@ impl SequenceRule {
             return Err(wrong(format!("{name:?} is no member of a rule; known are {known}")));
         }
         no_effect(members).map_err(wrong)?;
+        short(members, &rule.pattern).map_err(wrong)?;
         let width = rule.pattern.iter().map(|piece| match piece {
             Piece::Number { width, .. } => *width,
             Piece::Text(_) | Piece::BranchPrefix => 0,
@@ -146,6 +147,31 @@ fn no_effect(rule: &Object) -> Result<(), String> {
     }
     if said("delimiter") {
         return Err(format!("the delimiter stands in {template:?} itself"));
+    }
+    Ok(())
+}
+
+/// Refuses texts that are too long, each by itself and all around the number.
+fn short(rule: &Object, pattern: &[Piece]) -> Result<(), String> {
+    for (name, value) in rule.iter() {
+        let bytes = value.as_str().map_or(0, str::len);
+        let max = match &**name {
+            "description" => SEQUENCE_NOTE_BYTES_MAX,
+            _ => SEQUENCE_TEXT_BYTES_MAX,
+        };
+        if bytes > max {
+            return Err(format!("its {name} has {bytes} bytes; at most {max} are allowed"));
+        }
+    }
+    let around = pattern.iter().map(|piece| match piece {
+        Piece::Text(text) => text.len(),
+        Piece::Number { .. } | Piece::BranchPrefix => 0,
+    });
+    let (bytes, max) = (around.sum::<usize>(), SEQUENCE_TEXT_BYTES_MAX);
+    if bytes > max {
+        return Err(format!(
+            "the text around its number has {bytes} bytes; at most {max} are allowed"
+        ));
     }
     Ok(())
 }
@@ -275,6 +301,7 @@ mod tests {
     #[test]
     fn nothing_of_a_rule_that_is_asked_for_is_passed_over() {
         let asked = |doc: &str| SequenceRule::asked(&Value::from_json(doc.as_bytes()).unwrap());
+        let (long, half, note) = ("x".repeat(65), "x".repeat(40), "x".repeat(1025));
         for (doc, part) in [
             (r#"{"prefx":"A"}"#, "\"prefx\" is no member of a rule; known are prefix, suffix"),
             (r#"{"prefix":"A","format":"{number}"}"#, "no place for the prefix"),
@@ -283,6 +310,13 @@ mod tests {
             (r#"{"padding":16}"#, "more than 15 digits"),
             (r#"{"start":1000000000000000}"#, "start is 1000000000000000"),
             (r#"{"format":"{year}-{number}"}"#, "{year}"),
+            (&format!(r#"{{"suffix":"{long}"}}"#), "its suffix has 65 bytes; at most 64"),
+            (&format!(r#"{{"format":"{long}{{number}}"}}"#), "its format has 73 bytes"),
+            (
+                &format!(r#"{{"prefix":"{half}","suffix":"{half}"}}"#),
+                "the text around its number has 82 bytes; at most 64",
+            ),
+            (&format!(r#"{{"description":"{note}"}}"#), "its description has 1025 bytes"),
         ] {
             let error = asked(doc).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");

@@ -4,26 +4,73 @@
 //! `newid()`, `'ar'`, `((0))`); `defaultFn` names a function. A value is read as the field's kind
 //! once, here, so that a record never has to.
 
+use crate::ids::Timestamp;
 use crate::schema::{Default, Field, Kind};
 use crate::value::{Object, Value};
 
-/// Reads a field's default; `field` has its kind already.
-pub(super) fn read(field: &Field, doc: &Object) -> Result<Option<Default>, String> {
-    if let Some(function) = doc.get("defaultFn") {
-        let wrong =
-            || format!("defaultFn {} is not known; NOW_ISO and UUID are", function.to_json());
-        let name = function.as_str().ok_or_else(wrong)?;
-        return self::function(name).map(Some).ok_or_else(wrong);
+/// Reads a field's default; `field` has its kind, its sizes and its listed values already. A
+/// default that the field's own rules refuse is noted and taken: lenient uses it.
+pub(super) fn read(field: &Field, doc: &Object, problems: &mut Vec<String>) -> Option<Default> {
+    let mut first: Option<(&str, Default)> = None;
+    for (name, reader) in SPELLINGS {
+        let Some(value) = doc.get(name) else { continue };
+        let mut said = Vec::new();
+        match (reader(field, value, &mut said), &first) {
+            (Ok(default), None) => {
+                problems.append(&mut said);
+                first = Some((name, default));
+            }
+            (Err(problem), None) => {
+                problems.push(problem);
+                return None;
+            }
+            (Ok(other), Some((before, default))) if !value.is_null() && other != *default => {
+                problems.push(format!(
+                    "its {before} and its {name} say different things; one of them is right"
+                ));
+            }
+            (Ok(_) | Err(_), Some(_)) => {}
+        }
     }
-    if let Some(value) = doc.get("defaultValue") {
-        return literal(field, value).map(Some);
-    }
-    match doc.get("default") {
-        Some(Value::String(text)) => sql(field, text).map(Some),
-        Some(value) => literal(field, value).map(Some),
-        None => Ok(None),
+    first.map(|(_, default)| default)
+}
+
+/// The members a default may stand in, the one that counts first, and how each is read.
+const SPELLINGS: [(&str, Reader); 3] =
+    [("defaultFn", named), ("defaultValue", literal), ("default", written)];
+
+/// Reads one member; what it notes is wrong and taken all the same.
+type Reader = fn(&Field, &Value, &mut Vec<String>) -> Result<Default, String>;
+
+fn named(field: &Field, value: &Value, problems: &mut Vec<String>) -> Result<Default, String> {
+    let wrong = || format!("defaultFn {} is not known; NOW_ISO and UUID are", value.to_json());
+    let default = value.as_str().and_then(function).ok_or_else(wrong)?;
+    problems.extend(misfit(field, &default));
+    Ok(default)
+}
+
+fn written(field: &Field, value: &Value, problems: &mut Vec<String>) -> Result<Default, String> {
+    match value {
+        Value::String(text) => sql(field, text, problems),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            literal(field, value, problems)
+        }
     }
 }
+
+/// What of a value that is made at each insert its field does not allow, whenever that is.
+fn misfit(field: &Field, default: &Default) -> Option<String> {
+    let (what, value) = match default {
+        Default::Value(_) => return None,
+        Default::Now => ("the time of the insert", field.moment(SOME_TIME)),
+        Default::Uuid => ("a new uuid", Value::from(SOME_UUID)),
+    };
+    field.stored(&value).err().map(|rule| format!("its default, {what}, {rule}"))
+}
+
+/// As long as any other of this century.
+const SOME_TIME: Timestamp = Timestamp(1_795_220_377_740);
+const SOME_UUID: &str = "00000000-0000-4000-8000-000000000000";
 
 fn function(name: &str) -> Option<Default> {
     let name = name.to_ascii_lowercase();
@@ -37,20 +84,29 @@ fn function(name: &str) -> Option<Default> {
     }
 }
 
-fn sql(field: &Field, text: &str) -> Result<Default, String> {
+fn sql(field: &Field, text: &str, problems: &mut Vec<String>) -> Result<Default, String> {
     let mut text = text.trim();
     while let Some(inner) = text.strip_prefix('(').and_then(|t| t.strip_suffix(')')) {
         text = inner.trim();
     }
     if let Some(quoted) = quoted(text) {
-        return literal(field, &Value::from(quoted));
+        return literal(field, &Value::from(quoted), problems);
     }
     // A text field may well default to the word "now": only a call is a function there.
     let called = text.ends_with("()") || field.kind != Kind::String;
     match called.then(|| function(text)).flatten() {
-        Some(default) => Ok(default),
-        None if text.eq_ignore_ascii_case("null") => Ok(Default::Value(Value::Null)),
-        None => literal(field, &Value::from(text)),
+        Some(default) => {
+            problems.extend(misfit(field, &default));
+            Ok(default)
+        }
+        None if text.eq_ignore_ascii_case("null") => {
+            if !field.nullable {
+                let problem = "its default is NULL, which is no value of it; leave the default out";
+                problems.push(problem.to_owned());
+            }
+            Ok(Default::Value(Value::Null))
+        }
+        None => literal(field, &Value::from(text), problems),
     }
 }
 
@@ -62,16 +118,23 @@ fn quoted(text: &str) -> Option<String> {
 }
 
 /// A JSON default stays as it is, even where it is text.
-fn literal(field: &Field, value: &Value) -> Result<Default, String> {
-    let read = if field.kind == Kind::Json { value.clone() } else { field.coerce(value) };
-    if read.is_null() && !value.is_null() {
+fn literal(field: &Field, value: &Value, problems: &mut Vec<String>) -> Result<Default, String> {
+    if value.is_null() {
+        return Ok(Default::Value(Value::Null));
+    }
+    let mut read = if field.kind == Kind::Json { value.clone() } else { field.coerce(value) };
+    if read.is_null() {
         return Err(format!("the default {} is not a number", value.to_json()));
     }
     if let Value::Number(number) = &read {
         // Nobody sends a default: it is derived, and fits its field.
-        let fitted = field.fitted_default(number);
         let too_long = || format!("the default {} has more than 28 digits", value.to_json());
-        return fitted.map(|number| Default::Value(Value::Number(number))).ok_or_else(too_long);
+        read = Value::Number(field.fitted_default(number).ok_or_else(too_long)?);
+    }
+    // What is no number may be read as something that was not meant: as sent, it says more.
+    let asked = if matches!(read, Value::Number(_)) { &read } else { value };
+    if let Err(rule) = field.stored(asked) {
+        problems.push(format!("its default {} {rule}", value.to_json()));
     }
     Ok(Default::Value(read))
 }

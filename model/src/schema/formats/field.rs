@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use crate::schema::aliases::snake_case;
 use crate::schema::formats::types::Type;
-use crate::schema::formats::{default, known, reference};
-use crate::schema::{Default, Field, Kind, Rounding};
+use crate::schema::formats::{clash, default, known, reference};
+use crate::schema::{Field, Kind, Rounding};
 use crate::sequence::SequenceRule;
 use crate::value::{Object, Value};
 
@@ -26,8 +26,10 @@ pub(super) struct Notes {
 /// Reads one field under a name already found.
 pub(super) fn read(name: &str, doc: &Object, notes: &mut Notes) -> Field {
     notes.problems.extend(known::FIELD.check(doc));
-    let sized = sized(doc, &mut notes.problems);
+    let mut sized = sized(doc, &mut notes.problems);
     let said = &mut notes.problems;
+    clash::sizes(doc, &mut sized, said);
+    clash::members(doc, said);
     let primary_key = flag(doc, "primaryKey", said).unwrap_or(false);
     let required = flag(doc, "required", said).unwrap_or(false);
     let nullable = flag(doc, "nullable", said).unwrap_or(true);
@@ -39,9 +41,9 @@ pub(super) fn read(name: &str, doc: &Object, notes: &mut Notes) -> Field {
         nullable: nullable && !primary_key && !required,
         primary_key,
         unique: flag(doc, "unique", said).unwrap_or(false),
-        max_length: count(doc, "maxLength", said).or(sized.max_length),
-        precision: count(doc, "precision", said).or(sized.precision),
-        scale: count(doc, "scale", said).or(sized.scale),
+        max_length: sized.max_length,
+        precision: sized.precision,
+        scale: sized.scale,
         default: None,
         allowed: Vec::new(),
         references: None,
@@ -57,19 +59,7 @@ pub(super) fn read(name: &str, doc: &Object, notes: &mut Notes) -> Field {
         Err(problem) => said.push(problem),
     }
     field.allowed = allowed(&field, doc, said);
-    match default::read(&field, doc) {
-        Ok(default) => field.default = default,
-        Err(problem) => said.push(problem),
-    }
-    // A default that the field's own rules refuse would refuse every record that needs it.
-    if let Some(Default::Value(value)) = &field.default
-        && !value.is_null()
-        && let Err(reject) = field.validate("", value)
-    {
-        let said = reject.to_string();
-        let rule = said.split_once(' ').map_or(said.as_str(), |(_, rule)| rule);
-        notes.advice.push(format!("its default {rule}"));
-    }
+    field.default = default::read(&field, doc, said);
     if let Some(target) = doc.get("references").or_else(|| doc.get("foreignKey"))
         && !target.is_null()
     {
@@ -150,13 +140,26 @@ fn allowed(field: &Field, doc: &Object, problems: &mut Vec<String>) -> Vec<Value
     }
     let mut values = Vec::with_capacity(listed.len());
     for item in listed.iter() {
+        let shown = item.to_json();
         let read = if field.kind == Kind::Json { item.clone() } else { field.coerce(item) };
         if read.is_null() != item.is_null() {
-            problems.push(format!("enum lists {}, which is no value of its type", item.to_json()));
-        } else if !values.contains(&read) {
-            values.push(read);
+            problems.push(format!("enum lists {shown}, which is no value of its type"));
+            continue;
         }
+        if values.contains(&read) {
+            problems.push(format!("enum lists {shown} twice"));
+            continue;
+        }
+        if item.is_null() && !field.nullable {
+            problems.push("enum lists null, which is no value of it; leave it out".to_owned());
+        } else if !item.is_null()
+            && let Err(rule) = field.sized(item)
+        {
+            problems.push(format!("enum lists {shown}, but a value {rule}"));
+        }
+        values.push(read);
     }
+    clash::listed(&values, doc, problems);
     values
 }
 
@@ -192,7 +195,8 @@ fn rounding(kind: Kind, doc: &Object) -> Result<Rounding, String> {
     known.ok_or_else(|| format!("rounding is {}; known are {}", said.to_json(), Rounding::NAMES))
 }
 
-fn of_type(doc: &Object, problems: &mut Vec<String>) -> Vec<Value> {
+/// The values of a type such as `ENUM('new','paid')`.
+pub(super) fn of_type(doc: &Object, problems: &mut Vec<String>) -> Vec<Value> {
     let text = doc.get("type").and_then(Value::as_str).unwrap_or_default().trim();
     let is_enum = text.get(..4).is_some_and(|word| word.eq_ignore_ascii_case("enum"));
     if !is_enum {
@@ -221,13 +225,21 @@ pub(super) fn flag(doc: &Object, name: &str, problems: &mut Vec<String>) -> Opti
     }
 }
 
-fn count(doc: &Object, name: &str, problems: &mut Vec<String>) -> Option<u32> {
+/// A member that is a whole number from `least`; anything else is noted and says nothing.
+pub(super) fn count(
+    doc: &Object,
+    name: &str,
+    least: u32,
+    problems: &mut Vec<String>,
+) -> Option<u32> {
     match doc.get(name) {
         None | Some(Value::Null) => None,
         Some(value) => {
             let count = value.as_u64().and_then(|count| u32::try_from(count).ok());
+            let count = count.filter(|count| *count >= least);
             if count.is_none() {
-                problems.push(format!("{name} is {}; it is a whole number", value.to_json()));
+                let shown = value.to_json();
+                problems.push(format!("{name} is {shown}; it is a whole number from {least}"));
             }
             count
         }

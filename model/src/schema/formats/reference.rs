@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::schema::formats::field::Notes;
 use crate::schema::formats::{Wrong, known};
-use crate::schema::{Reference, Table};
+use crate::schema::{Field, Reference, Table};
 use crate::value::{Object, Value};
 
 /// Reads `"Roles(ID)"`, `"roles"`, `"erp.roles(id)"` or `{table, column|field, module}`.
@@ -94,7 +94,8 @@ pub(super) fn settle(module: &str, tables: &mut [Table]) -> Vec<Wrong> {
     notes
 }
 
-/// What is wrong with a reference whose target is not there. Other modules are not looked into.
+/// What is wrong with a reference whose target is not there, or not one record. Other modules are
+/// not looked into.
 fn dangling(known: &[Arc<Table>], reference: &Reference) -> Option<String> {
     if reference.module.is_some() {
         return None;
@@ -102,15 +103,21 @@ fn dangling(known: &[Arc<Table>], reference: &Reference) -> Option<String> {
     let Some(target) = find(known, &reference.table) else {
         return Some(format!("it refers to table {:?}, which is not defined", reference.table));
     };
-    let has = target.fields.iter().any(|field| *field.name == *reference.field);
-    let said = || {
-        format!(
-            "it refers to {:?} of table {:?}, which has no such field",
-            reference.field,
-            target.name.as_str()
-        )
-    };
-    (!has).then(said)
+    let what = || format!("it refers to {:?} of table {:?}", reference.field, target.name.as_str());
+    match target.fields.iter().find(|field| *field.name == *reference.field) {
+        None => Some(format!("{}, which has no such field", what())),
+        Some(field) if !names_one(target, field) => Some(format!(
+            "{}, which several records may have alike; make it unique, or refer to a field that is",
+            what()
+        )),
+        Some(_) => None,
+    }
+}
+
+/// Whether no two records of the table have the same value in this field.
+fn names_one(table: &Table, field: &Field) -> bool {
+    let alone = |set: &[Arc<str>]| matches!(set, [only] if *only == field.name);
+    field.unique || alone(&table.key) || table.unique.iter().any(|set| alone(set))
 }
 
 fn settle_one(module: &str, known: &[Arc<Table>], reference: &mut Reference) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::ids::TableName;
 use crate::reject::Reject;
-use crate::schema::formats::{Wrong, field, known, reference};
+use crate::schema::formats::{Wrong, clash, field, known, reference};
 use crate::schema::{Field, Table};
 use crate::value::{Object, Value};
 
@@ -30,14 +30,16 @@ pub(super) fn read(name: &str, doc: &Object, notes: &mut Vec<Wrong>) -> Result<T
     let versioned = field::flag(doc, "versioned", &mut problems);
     notes.extend(problems.into_iter().map(Wrong::new));
     let label = doc.get("label").or_else(|| doc.get("title")).and_then(Value::as_str);
-    Ok(Table {
+    let table = Table {
         label: label.unwrap_or(name).to_owned(),
         key,
         versioned: versioned.unwrap_or_else(|| VERSIONED.contains(&name)),
         name: table_name,
         fields,
         unique,
-    })
+    };
+    notes.extend(clash::table(doc, &table));
+    Ok(table)
 }
 
 fn fields(doc: &Object, notes: &mut Vec<Wrong>) -> Result<Vec<Field>, Wrong> {
@@ -162,6 +164,14 @@ fn foreign_keys(doc: &Object, fields: &mut [Field], notes: &mut Vec<Wrong>) {
                     read.module = Some(module.to_owned());
                 }
                 read.cascades |= item.as_object().is_some_and(reference::cascades);
+                if let Some(before) = &field.references
+                    && !clash::same_table(before, &read)
+                {
+                    said.problems.push(format!(
+                        "it refers to {:?} and, in foreignKeys, to {:?}; it refers to one",
+                        before.table, read.table
+                    ));
+                }
                 field.references = Some(read);
             }
             Err(problem) => said.problems.push(problem),
@@ -182,7 +192,9 @@ fn key(doc: &Object, fields: &mut [Field], notes: &mut Vec<Wrong>) -> Arc<[Arc<s
     for name in names {
         match name.as_str().and_then(|name| meant(fields, name)) {
             Some(field) if !key.contains(&field.name) => key.push(Arc::clone(&field.name)),
-            Some(_) => {}
+            Some(field) => {
+                notes.push(Wrong::new(format!("its primaryKey names {:?} twice", &*field.name)));
+            }
             None => {
                 let shown = name.to_json();
                 let problem = format!("its primaryKey names {shown}, which is no field of it");
@@ -214,7 +226,7 @@ fn unique_sets(doc: &Object, fields: &[Field], notes: &mut Vec<Wrong>) -> Vec<Ve
             return Vec::new();
         }
     };
-    let mut sets = Vec::new();
+    let mut indexes = clash::Indexes::new();
     for index in list.iter() {
         let Some(index) = index.as_object() else {
             let shown = index.to_json();
@@ -224,28 +236,44 @@ fn unique_sets(doc: &Object, fields: &[Field], notes: &mut Vec<Wrong>) -> Vec<Ve
         notes.extend(known::INDEX.check(index).map(Wrong::new));
         let mut problems = Vec::new();
         let unique = field::flag(index, "unique", &mut problems) == Some(true);
-        let set = index_fields(index, unique, fields, &mut problems);
+        let name = index.get("name").and_then(Value::as_str);
+        if let Err(problem) = indexes.named(name) {
+            problems.push(problem);
+        } else {
+            let what = index_called(name, unique);
+            let set = index_fields(index, &what, fields, &mut problems);
+            // An index that lost a column would say more than was meant: it goes as a whole.
+            if let Some(set) = set.filter(|_| unique) {
+                problems.extend(indexes.take(&what, set).err());
+            }
+        }
         notes.extend(problems.into_iter().map(Wrong::new));
-        // An index that lost a column would say more than was meant: it goes as a whole.
-        sets.extend(set.filter(|_| unique));
     }
-    sets
+    indexes.into_sets()
+}
+
+/// What an index is called in a note.
+fn index_called(name: Option<&str>, unique: bool) -> String {
+    match (unique, name) {
+        (true, Some(name)) => format!("unique index {name:?}"),
+        (true, None) => "a unique index".to_owned(),
+        (false, Some(name)) => format!("index {name:?}"),
+        (false, None) => "an index".to_owned(),
+    }
 }
 
 /// The fields of one index; `None` where one of them is missing.
 fn index_fields(
     index: &Object,
-    unique: bool,
+    what: &str,
     fields: &[Field],
     problems: &mut Vec<String>,
 ) -> Option<Vec<Arc<str>>> {
-    let name = index.get("name").and_then(Value::as_str);
-    let what = match (unique, name) {
-        (true, Some(name)) => format!("unique index {name:?}"),
-        (true, None) => "a unique index".to_owned(),
-        (false, Some(name)) => format!("index {name:?}"),
-        (false, None) => "an index".to_owned(),
-    };
+    if let (Some(columns), Some(fields)) = (index.get("columns"), index.get("fields"))
+        && columns != fields
+    {
+        problems.push(format!("{what} has both \"fields\" and \"columns\"; give it one of them"));
+    }
     let names: Vec<&Value> = match index.get("columns").or_else(|| index.get("fields")) {
         Some(Value::Array(names)) => names.iter().collect(),
         Some(name @ Value::String(_)) => vec![name],
@@ -255,15 +283,19 @@ fn index_fields(
         problems.push(format!("{what} names no columns; give it \"columns\", a list of names"));
         return None;
     }
-    let mut set = Vec::with_capacity(names.len());
-    for name in &names {
+    let (mut set, mut is_whole) = (Vec::with_capacity(names.len()), true);
+    for name in names {
+        let shown = name.to_json();
         match name.as_str().and_then(|name| meant(fields, name)) {
+            Some(field) if set.contains(&field.name) => {
+                problems.push(format!("{what} names {shown} twice"));
+            }
             Some(field) => set.push(Arc::clone(&field.name)),
             None => {
-                let shown = name.to_json();
                 problems.push(format!("{what} names {shown}, which is no column of it"));
+                is_whole = false;
             }
         }
     }
-    (set.len() == names.len()).then_some(set)
+    is_whole.then_some(set)
 }

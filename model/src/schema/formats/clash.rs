@@ -1,0 +1,222 @@
+//! Clash: statements of a definition that cannot both be true, or that no record can keep.
+//!
+//! Promise: each is noted once, where it is written. The rest loads as if nobody had looked, but
+//! for a size that cannot be and a second index. What only says one thing twice is no clash.
+
+use std::sync::Arc;
+
+use crate::schema::formats::field::{Notes, count, of_type};
+use crate::schema::formats::types::Type;
+use crate::schema::formats::{Wrong, reference};
+use crate::schema::{Default, Field, Kind, Reference, Table};
+use crate::value::{Object, Value};
+
+/// Members of one field that contradict each other, whatever it holds.
+pub(super) fn members(doc: &Object, problems: &mut Vec<String>) {
+    if is_true(doc, "nullable") {
+        // Of a key it says less to say that it is required.
+        if is_true(doc, "primaryKey") {
+            problems.push(NULLABLE_KEY.to_owned());
+        } else if is_true(doc, "required") {
+            let problem =
+                "it is required and nullable; a required field has no null, leave one out";
+            problems.push(problem.to_owned());
+        }
+    }
+    let text = |name: &str| doc.get(name).and_then(Value::as_str);
+    if let (Some(one), Some(other)) = (text("columnName"), text("column"))
+        && one != other
+    {
+        problems.push(format!("its columnName is {one:?} and its column {other:?}; it has one"));
+    }
+    let read = |name: &str| {
+        let target = doc.get(name).filter(|target| !target.is_null())?;
+        reference::read(target, &mut Notes::default()).ok()
+    };
+    if let (Some(one), Some(other)) = (read("references"), read("foreignKey"))
+        && !same_table(&one, &other)
+    {
+        let problem = "its references and its foreignKey name different tables; it refers to one";
+        problems.push(problem.to_owned());
+    }
+}
+
+/// What is said of a field that may be null and is part of the key.
+pub(super) const NULLABLE_KEY: &str =
+    "it is part of the key and nullable; a key has no null, leave nullable out";
+
+fn is_true(doc: &Object, name: &str) -> bool {
+    doc.get(name).and_then(Value::as_bool) == Some(true)
+}
+
+/// Whether two references, as written, may mean one table: of `a.b` either name may be it.
+pub(super) fn same_table(one: &Reference, other: &Reference) -> bool {
+    let other = other.table.to_lowercase();
+    one.table.to_lowercase().split('.').any(|name| other.split('.').any(|part| part == name))
+}
+
+/// The sizes of a field: its members, else what its type says. A size that cannot be goes.
+pub(super) fn sizes(doc: &Object, sized: &mut Type, problems: &mut Vec<String>) {
+    let mut size = |name: &str, least: u32, of_type: Option<u32>| {
+        let said = count(doc, name, least, problems);
+        if let (Some(said), Some(of_type)) = (said, of_type)
+            && said != of_type
+        {
+            problems
+                .push(format!("its {name} is {said}, and its type says {of_type}; say it once"));
+        }
+        if said.is_none() && of_type.is_some_and(|size| size < least) {
+            problems.push(format!("its type says that its {name} is 0; it is at least {least}"));
+        }
+        said.or(of_type).filter(|size| *size >= least)
+    };
+    sized.max_length = size("maxLength", 1, sized.max_length);
+    sized.precision = size("precision", 1, sized.precision);
+    sized.scale = size("scale", 0, sized.scale);
+    if let (Some(precision), Some(scale)) = (sized.precision, sized.scale)
+        && scale > precision
+    {
+        problems.push(format!(
+            "its scale {scale} is more than its precision {precision}, which counts all digits, \
+             those after the point too"
+        ));
+        sized.precision = None;
+    }
+}
+
+/// Values listed by the type and by `enum`.
+pub(super) fn listed(values: &[Value], doc: &Object, problems: &mut Vec<String>) {
+    let of_type = of_type(doc, &mut Vec::new());
+    let differ = |some: &[Value], others: &[Value]| some.iter().any(|one| !others.contains(one));
+    if !of_type.is_empty() && (differ(&of_type, values) || differ(values, &of_type)) {
+        problems.push("its type and its enum list different values; list them once".to_owned());
+    }
+}
+
+/// What a whole table says that cannot be: of its fields, its key and its versions.
+pub(super) fn table(doc: &Object, table: &Table) -> Vec<Wrong> {
+    let mut notes = Vec::new();
+    for field in &table.fields {
+        let said = sequence(table, field);
+        notes.extend(said.into_iter().map(|problem| Wrong::in_field(&field.name, problem)));
+    }
+    notes.extend(key(doc, table));
+    let version = table.fields.iter().find(|field| &*field.name == "version");
+    if let Some(field) = version.filter(|_| is_true(doc, "versioned"))
+        && !matches!(field.kind, Kind::Integer | Kind::Number)
+    {
+        let problem = "the table is versioned, and a version is a whole number: make it an integer";
+        notes.push(Wrong::in_field(&field.name, problem.to_owned()));
+    }
+    notes
+}
+
+/// What contradicts that a field gets the next number where nothing is sent.
+fn sequence(table: &Table, field: &Field) -> Vec<String> {
+    let mut problems = Vec::new();
+    let Some(rule) = &field.sequence else { return problems };
+    if !matches!(field.default, None | Some(Default::Value(Value::Null))) {
+        let problem = "it has a sequence and a default; what is left empty gets the next number";
+        problems.push(problem.to_owned());
+    }
+    if let Some(reference) = &field.references {
+        problems.push(format!(
+            "it has a sequence, and refers to {:?}, where no record has a number that is new",
+            reference.table
+        ));
+    }
+    if !field.allowed.is_empty() {
+        let problem = "it has a sequence and an enum, which would end the numbers; leave one out";
+        problems.push(problem.to_owned());
+    }
+    if let Some(name) = rule.counter_field.as_deref().filter(|name| table.field(name).is_none()) {
+        problems
+            .push(format!("its sequence's counterField is {name:?}; the table has no such field"));
+    }
+    problems
+}
+
+/// What contradicts that the key names one record.
+fn key(doc: &Object, table: &Table) -> Vec<Wrong> {
+    let mut notes = Vec::new();
+    let is_listed = doc.get("primaryKey").is_some_and(|key| !key.is_null());
+    let names: Vec<String> = table.key.iter().map(|name| format!("{name:?}")).collect();
+    for field in &table.fields {
+        let in_key = table.key.contains(&field.name);
+        let member = member(doc, &field.name);
+        let marked = member.is_some_and(|member| is_true(member, "primaryKey"));
+        let nullable = member.is_some_and(|member| is_true(member, "nullable"));
+        if is_listed && marked && !in_key {
+            let problem = format!(
+                "it is marked primaryKey, but the table's primaryKey is {}; say it once",
+                names.join(", ")
+            );
+            notes.push(Wrong::in_field(&field.name, problem));
+        }
+        if is_listed && in_key && nullable && !marked {
+            notes.push(Wrong::in_field(&field.name, NULLABLE_KEY.to_owned()));
+        }
+        let is_constant = matches!(&field.default, Some(Default::Value(value)) if !value.is_null());
+        if field.primary_key && in_key && table.key.len() == 1 && is_constant {
+            let problem = "it is the key and has a default, but no two records have the same key";
+            notes.push(Wrong::in_field(&field.name, problem.to_owned()));
+        }
+    }
+    notes
+}
+
+/// How a field of this name is written.
+fn member<'a>(table: &'a Object, name: &str) -> Option<&'a Object> {
+    let fields = ["fields", "columns"].into_iter().filter_map(|many| table.get(many));
+    let found = fields.filter_map(|fields| match fields {
+        Value::Array(items) => items.iter().rev().find(|item| {
+            item.get("name").and_then(Value::as_str).is_some_and(|written| written == name)
+        }),
+        Value::Object(members) => members.get(name),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    });
+    found.filter_map(Value::as_object).next()
+}
+
+/// What an index says that one before it says, or says otherwise.
+pub(super) struct Indexes {
+    names: Vec<String>,
+    sets: Vec<Vec<Arc<str>>>,
+}
+
+impl Indexes {
+    /// None yet.
+    pub(super) fn new() -> Self {
+        Self { names: Vec::new(), sets: Vec::new() }
+    }
+
+    /// Whether an index of this name may still be: of two with one name the first is taken.
+    pub(super) fn named(&mut self, name: Option<&str>) -> Result<(), String> {
+        let Some(name) = name else { return Ok(()) };
+        if self.names.iter().any(|known| known == name) {
+            return Err(format!("two indexes are called {name:?}; the first is taken"));
+        }
+        self.names.push(name.to_owned());
+        Ok(())
+    }
+
+    /// Takes the fields of a unique index, unless one before it has the same.
+    pub(super) fn take(&mut self, what: &str, set: Vec<Arc<str>>) -> Result<(), String> {
+        let same = |known: &Vec<Arc<str>>| {
+            known.len() == set.len() && known.iter().all(|field| set.contains(field))
+        };
+        if self.sets.iter().any(same) {
+            return Err(format!("{what} has the same fields as one before it; say it once"));
+        }
+        self.sets.push(set);
+        Ok(())
+    }
+
+    /// The sets taken.
+    pub(super) fn into_sets(self) -> Vec<Vec<Arc<str>>> {
+        self.sets
+    }
+}
+
+#[cfg(test)]
+mod tests;
