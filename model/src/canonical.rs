@@ -2,13 +2,14 @@
 //!
 //! The members of every object are put in one order, and a number is its value: `1.0`, `1` and
 //! `1e0` are equal, as a client that writes its request anew may send any of them. A number of more
-//! than 28 digits is its text. Nothing reads these bytes back; they are only hashed.
+//! than 28 digits is its text. Nothing reads these bytes back; they are only hashed. Where
+//! JSON is a name, it has a canonical text instead.
 
 use rust_decimal::Decimal;
 use serde::ser::{self, Serialize};
 
 use crate::delta::Hash;
-use crate::value::Number;
+use crate::value::{Number, Object, Value};
 
 /// Names what a value means: two have the same hash where they differ only in how they are written.
 pub fn hash<T: Serialize>(value: &T) -> Hash {
@@ -23,6 +24,26 @@ pub(crate) fn bytes<T: Serialize>(value: &T) -> Vec<u8> {
     let mut writer = Writer(Vec::with_capacity(256));
     value.serialize(&mut writer).expect("our types can all be written");
     writer.0
+}
+
+/// JSON with the members of each object by name, and each number in its one spelling.
+pub(crate) fn spelled(value: &Value) -> Value {
+    match value {
+        Value::Number(number) => {
+            Number::parse(&number.canonical()).map_or_else(|| value.clone(), Value::Number)
+        }
+        Value::Array(items) => Value::Array(items.iter().map(spelled).collect()),
+        Value::Object(members) => {
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_unstable_by_key(|(name, _)| *name);
+            let mut sorted = Object::with_capacity(members.len());
+            for (name, value) in members {
+                sorted.push(name.clone(), spelled(value));
+            }
+            Value::Object(sorted)
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) => value.clone(),
+    }
 }
 
 struct Writer(Vec<u8>);
@@ -332,7 +353,6 @@ impl ser::SerializeMap for Members<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::value::Value;
 
     fn of(json: &str) -> Vec<u8> {
         bytes(&Value::from_json(json.as_bytes()).unwrap())

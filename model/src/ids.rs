@@ -291,16 +291,16 @@ impl Timestamp {
 
     /// Reads an ISO 8601 instant (`Z` or an offset) or a plain day; `None` when it is neither.
     pub fn parse(text: &str) -> Option<Self> {
+        Self::instant(text).map(|time| Self(time.as_millisecond()))
+    }
+
+    /// Reads the same, to the last digit.
+    pub(crate) fn instant(text: &str) -> Option<jiff::Timestamp> {
         if let Ok(time) = text.parse::<jiff::Timestamp>() {
-            return Some(Self(time.as_millisecond()));
+            return Some(time);
         }
-        if let Ok(time) = text.parse::<jiff::civil::DateTime>() {
-            return time
-                .to_zoned(jiff::tz::TimeZone::UTC)
-                .ok()
-                .map(|zoned| Self(zoned.timestamp().as_millisecond()));
-        }
-        None
+        let time: jiff::civil::DateTime = text.parse().ok()?;
+        time.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
     }
 }
 

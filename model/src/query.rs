@@ -1,6 +1,7 @@
 //! Query: lookups over one module's records, on a copy that no write disturbs.
 
 mod compare;
+mod condition;
 mod letters;
 pub(crate) mod orders;
 pub(crate) mod page;

@@ -2,7 +2,8 @@
 //!
 //! Readers are in `schema/formats.rs`. What the store does with a record is told from outside in:
 //! `project` (what was sent becomes what is stored) draws on `foreign`, `defaults`, `coerce`
-//! (lenient) and `validate` (strict); `key` names it; `aliases` and `seeds` find its table.
+//! (lenient) and `validate` (strict); `key` names it by what its values say (`spelling`); `aliases`
+//! and `seeds` find its table.
 //!
 //! Refused: nothing here knows other records, so uniqueness and foreign keys are the branch's.
 
@@ -16,6 +17,7 @@ mod formats;
 mod key;
 mod project;
 mod seeds;
+mod spelling;
 mod validate;
 
 use std::sync::Arc;
@@ -30,6 +32,7 @@ pub use amount::Rounding;
 pub(crate) use amount::product;
 pub use formats::{BadSchema, ReadSchema};
 pub use project::InsertContext;
+pub(crate) use spelling::Said;
 
 /// A module's tables, in the order shown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]

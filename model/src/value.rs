@@ -195,13 +195,15 @@ impl Value {
     }
 
     /// The text it is compared and named by in keys and indexes: a number's one spelling, so that
-    /// `1.0` and `1` are one; `None` for `null`, which is equal to nothing.
+    /// `1.0` and `1` are one, and a list's or object's too; `None` for `null`, which is equal to
+    /// nothing. Of a field, [`Kind::name_text`](crate::Kind::name_text) is asked instead.
     pub fn name_text(&self) -> Option<String> {
         match self {
             Self::Null => None,
             Self::Number(number) => Some(number.canonical().into_owned()),
             Self::String(text) => Some(text.clone()),
-            Self::Bool(_) | Self::Array(_) | Self::Object(_) => Some(self.to_json()),
+            Self::Bool(_) => Some(self.to_json()),
+            Self::Array(_) | Self::Object(_) => Some(crate::canonical::spelled(self).to_json()),
         }
     }
 

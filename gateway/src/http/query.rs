@@ -7,8 +7,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use model::{
-    Answer, BranchId, BranchKey, Filter, Kind, ModuleConfig, ModuleId, Object, Operator, OrderBy,
-    Query, Read, Validation, Value,
+    Answer, BranchId, BranchKey, Field, Filter, Kind, ModuleConfig, ModuleId, Object, Operator,
+    OrderBy, Query, Read, Validation, Value,
 };
 use serde::Serialize;
 
@@ -183,8 +183,8 @@ fn read(body: &Object, table: String) -> Result<(Query, Repeated), ApiError> {
     Ok((query, Repeated { meta, warnings: Vec::new() }))
 }
 
-/// What a query says that nothing knows: members, and fields its table does not have. A strict
-/// module refuses the first of them, a lenient one warns of all.
+/// What a query says that nothing knows: members, fields its table does not have, and values that
+/// cannot be of their type. A strict module refuses the first of them, a lenient one warns of all.
 fn unknown(body: &Object, query: &Query, config: &ModuleConfig) -> Result<Vec<String>, ApiError> {
     let validation = config.validation;
     let mut warnings = known::QUERY.members(body, validation)?;
@@ -214,13 +214,17 @@ fn unknown(body: &Object, query: &Query, config: &ModuleConfig) -> Result<Vec<St
             }
             // Only a condition of another form is meant by an object: it could equal nothing.
             (Some(field), Some(Filter { operator: Operator::Equal, value, .. }))
-                if field.kind != Kind::Json && value.as_object().is_some() =>
+                if is_unknown_form(field, value) =>
             {
                 let shown = value.to_json();
                 format!(
                     "the condition {shown} on {name:?} is not known; known is {{operator, value}}"
                 )
             }
+            (_, Some(filter)) => match filter.misread(table, validation) {
+                Some(message) => message,
+                None => continue,
+            },
             _ => continue,
         };
         match validation {
@@ -232,6 +236,13 @@ fn unknown(body: &Object, query: &Query, config: &ModuleConfig) -> Result<Vec<St
         }
     }
     Ok(warnings)
+}
+
+/// Whether a condition is an object that no value of the field can be: neither JSON nor a record
+/// that a reference stands for.
+fn is_unknown_form(field: &Field, value: &Value) -> bool {
+    let is_record = field.references.is_some() && value.get("id").is_some();
+    field.kind != Kind::Json && value.as_object().is_some() && !is_record
 }
 
 /// The conditions of a query, one by one.

@@ -6,16 +6,16 @@ use crate::client::{Answered, Rest, Served, at};
 
 const M: &str = "/api/branches/dar/modules/pos";
 
-fn key(answer: &Answered) -> String {
+pub(crate) fn key(answer: &Answered) -> String {
     at(&answer.body, &["ack", "recordRef", "key"]).as_str().unwrap().to_owned()
 }
 
 /// A text as a part of a path or a parameter.
-fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
-fn seen(answer: &Answered, field: &str) -> Vec<String> {
+pub(crate) fn seen(answer: &Answered, field: &str) -> Vec<String> {
     let rows = answer.body.get("rows").and_then(Value::as_array).unwrap();
     rows.iter().map(|row| row.get(field).and_then(Value::key_text).unwrap().to_owned()).collect()
 }

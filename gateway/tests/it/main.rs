@@ -22,6 +22,7 @@ mod query;
 mod rest;
 mod resume;
 mod socket;
+mod spellings;
 mod sync;
 mod topics;
 mod verbs;

@@ -15,7 +15,7 @@ use crate::ids::RecordKey;
 use crate::limits::MISFITS_SHOWN;
 use crate::module::Module;
 use crate::module::act::Touch;
-use crate::module::index::values_text;
+use crate::module::index::{names, values_text};
 use crate::module::relations::{Link, Relations};
 use crate::module::version::{Lock, stored};
 use crate::read::Misfit;
@@ -137,7 +137,7 @@ fn between(
         let text = values_text(record, fields).filter(|_| !held);
         let other = text.and_then(|text| rows.index_at(place)?.find(&text, Some(key)).cloned());
         if let Some(other) = other {
-            let fields = fields.join(", ");
+            let fields = names(fields);
             problems.push(format!("{fields} is not unique: record \"{other}\" has the same"));
         }
     }
@@ -146,11 +146,12 @@ fn between(
             held.near_field == link.near_field
                 && held.far == link.far
                 && held.far_field == link.far_field
+                && held.kind == link.kind
         };
         let held = old.is_some_and(|old| old.outgoing.iter().any(same));
         let value = record.get(&link.near_field).filter(|_| !held);
-        if let Some(text) = value.and_then(Value::name_text)
-            && !points_somewhere(link, module, &text.as_str().into())
+        if let Some(text) = value.and_then(|value| link.text(value))
+            && !points_somewhere(link, module, &text)
         {
             problems.push(format!(
                 "{} = \"{text}\" points at no record of {}",

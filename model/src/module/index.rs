@@ -9,10 +9,32 @@ use std::sync::Arc;
 use imbl::OrdSet;
 
 use crate::ids::RecordKey;
+use crate::schema::{Kind, Table};
 use crate::value::{Object, Value};
 
 /// The fields of one index, in order.
-pub(crate) type IndexFields = Vec<Arc<str>>;
+pub(crate) type IndexFields = Vec<IndexField>;
+
+/// A field of an index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct IndexField {
+    pub(crate) name: Arc<str>,
+    /// What its values are read as: the kind of the field, or of the one it points at.
+    pub(crate) kind: Kind,
+}
+
+impl IndexField {
+    /// A field of a table, as its own kind.
+    pub(crate) fn of(table: &Table, name: &Arc<str>) -> Self {
+        let kind = table.field(name).map_or(Kind::Opaque, |field| field.kind);
+        Self { name: Arc::clone(name), kind }
+    }
+
+    /// The text of its value in a record; `None` where there is none, or null.
+    fn text(&self, record: &Object) -> Option<String> {
+        self.kind.name_text(record.get(&self.name)?)
+    }
+}
 
 /// Values of a set of fields, each with the keys of the records that have them.
 #[derive(Debug, Clone, Default)]
@@ -25,7 +47,7 @@ impl Index {
     pub(crate) fn change(
         &mut self,
         key: &RecordKey,
-        fields: &[Arc<str>],
+        fields: &[IndexField],
         before: Option<&Object>,
         after: Option<&Object>,
     ) {
@@ -54,14 +76,20 @@ impl Index {
     }
 }
 
+/// The names of these fields, for people.
+pub(crate) fn names(fields: &[IndexField]) -> String {
+    let names: Vec<&str> = fields.iter().map(|field| &*field.name).collect();
+    names.join(", ")
+}
+
 /// The values of these fields as one text, equal where the values are; `None` where one of them is
 /// missing or null, for null is equal to nothing.
-pub(crate) fn values_text(record: &Object, fields: &[Arc<str>]) -> Option<Arc<str>> {
+pub(crate) fn values_text(record: &Object, fields: &[IndexField]) -> Option<Arc<str>> {
     if let [field] = fields {
-        return record.get(field).and_then(Value::name_text).map(Arc::from);
+        return field.text(record).map(Arc::from);
     }
     let texts: Option<Vec<Value>> =
-        fields.iter().map(|field| Some(Value::String(record.get(field)?.name_text()?))).collect();
+        fields.iter().map(|field| field.text(record).map(Value::String)).collect();
     Some(Value::Array(texts?).to_json().into())
 }
 
@@ -74,7 +102,8 @@ mod tests {
     }
 
     fn text(json: &str, fields: &[&str]) -> Option<Arc<str>> {
-        let fields: IndexFields = fields.iter().map(|name| Arc::from(*name)).collect();
+        let field = |name: &&str| IndexField { name: Arc::from(*name), kind: Kind::Opaque };
+        let fields: IndexFields = fields.iter().map(field).collect();
         values_text(&object(json), &fields)
     }
 
@@ -91,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_value_is_found_while_any_record_has_it() {
-        let fields: IndexFields = vec!["a".into()];
+        let fields = vec![IndexField { name: "a".into(), kind: Kind::String }];
         let mut index = Index::default();
         let (one, two) = (RecordKey("1".into()), RecordKey("2".into()));
         let record = object(r#"{"a":"x"}"#);

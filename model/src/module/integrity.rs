@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::ids::{RecordKey, TableName};
 use crate::module::act::Touch;
-use crate::module::index::values_text;
+use crate::module::index::{names, values_text};
 use crate::module::plan::{Draft, Plan};
 use crate::module::relations::{Link, TableRelations};
 use crate::reject::Reject;
@@ -68,10 +68,10 @@ impl Plan<'_> {
             let index = rows.and_then(|rows| rows.index_at(place));
             if let Some(other) = index.and_then(|index| index.find(&now, Some(key))) {
                 let after = after.expect("a record without values has no text");
-                let values = fields.iter().map(|f| after.get(f).cloned().unwrap_or_default());
+                let values = fields.iter().map(|f| after.get(&f.name).cloned().unwrap_or_default());
                 return Err(Reject::NotUnique {
                     table: table.to_string(),
-                    fields: fields.join(", "),
+                    fields: names(fields),
                     value: match fields.len() {
                         1 => Reject::show(&values.collect::<Vec<_>>()[0]),
                         _ => Reject::show(&Value::Array(values.collect())),
@@ -89,9 +89,9 @@ impl Plan<'_> {
         (before, after): Change<'_>,
     ) -> Result<(), Reject> {
         let value = after.and_then(|record| record.get(&link.near_field));
-        let Some(text) = value.and_then(Value::name_text) else { return Ok(()) };
-        let was = before.and_then(|r| r.get(&link.near_field)).and_then(Value::name_text);
-        if was.as_ref() == Some(&text) || self.exists(link, &text.into()) {
+        let Some(text) = value.and_then(|value| link.text(value)) else { return Ok(()) };
+        let was = before.and_then(|record| link.text(record.get(&link.near_field)?));
+        if was.as_ref() == Some(&text) || self.exists(link, &text) {
             return Ok(());
         }
         Err(Reject::ForeignKey {
@@ -110,9 +110,9 @@ impl Plan<'_> {
 
     fn check_not_pointed_at(&self, link: &Link, (before, after): Change<'_>) -> Result<(), Reject> {
         let value = before.and_then(|record| record.get(&link.far_field));
-        let Some(text) = value.and_then(Value::name_text).map(Arc::from) else { return Ok(()) };
-        let now = after.and_then(|record| record.get(&link.far_field)).and_then(Value::name_text);
-        if now.as_deref() == Some(&*text) || self.exists(link, &text) {
+        let Some(text) = value.and_then(|value| link.text(value)) else { return Ok(()) };
+        let now = after.and_then(|record| link.text(record.get(&link.far_field)?));
+        if now.as_ref() == Some(&text) || self.exists(link, &text) {
             return Ok(());
         }
         let near = self.module().rows(&link.near);
@@ -238,6 +238,70 @@ mod tests {
         shop.merge("dishes", r#"{"id":"2","kitchen":"bar"}"#).unwrap();
         shop.delete("dishes", r#"{"id":"1"}"#).unwrap();
         assert!(shop.insert("dishes", r#"{"id":"3","code":"tea"}"#).is_err());
+    }
+
+    /// Days keyed by an instant, and visits that point at them, unique by what they cost.
+    fn diary(mut shop: Shop) -> Shop {
+        let doc = r#"[
+            {"name":"days","fields":[{"name":"at","type":"timestamp","primaryKey":true},
+                {"name":"note","type":"text"}]},
+            {"name":"visits","fields":[{"name":"id","type":"text","primaryKey":true},
+                {"name":"day","type":"timestamp",
+                    "references":{"table":"days","column":"at","onDelete":"CASCADE"}},
+                {"name":"paid","type":"boolean"},{"name":"sum","type":"decimal"}],
+             "indexes":[{"name":"one","columns":["paid","sum"],"unique":true}]}]"#;
+        let doc = crate::Value::from_json(doc.as_bytes()).unwrap();
+        let schema = crate::Schema::from_definition("pos", &doc).unwrap();
+        shop.redefine(|definition| definition.schema = schema.into()).unwrap();
+        shop
+    }
+
+    #[test]
+    fn a_record_is_one_in_any_spelling_of_its_key_and_so_is_what_points_at_it() {
+        let mut shop = diary(Shop::strict());
+        shop.insert("days", r#"{"at":"2026-01-01T10:00:00Z","note":"a"}"#).unwrap();
+        for at in ["2026-01-01T10:00:00.000Z", "2026-01-01T12:00:00+02:00"] {
+            let reject = shop.insert("days", &format!(r#"{{"at":"{at}"}}"#)).unwrap_err();
+            assert_eq!(reject.code(), "duplicate-key", "{at}");
+            let visit = format!(r#"{{"id":"{at}","day":"{at}"}}"#);
+            shop.insert("visits", &visit).unwrap();
+        }
+        let first = r#"{"at":"2026-01-01T13:00:00+03:00"}"#;
+        assert_eq!(shop.delete("days", first).unwrap_err().code(), "foreign-key");
+        let moved = r#"{"id":"2026-01-01T10:00:00.000Z","day":"2026-01-01T11:00:00+01:00"}"#;
+        let reject = shop.insert("visits", moved).unwrap_err();
+        assert_eq!(reject.code(), "duplicate-key", "of the same day, so it is no other's part");
+        for at in ["2026-01-01T10:00:00.000Z", "2026-01-01T12:00:00+02:00"] {
+            shop.delete("visits", &format!(r#"{{"id":"{at}"}}"#)).unwrap();
+        }
+        let event = shop.delete("days", first).unwrap();
+        let gone = event.record().unwrap();
+        assert_eq!(gone.key.as_str(), "2026-01-01T10:00:00.000Z");
+        let at = gone.record.get("at").unwrap().as_str();
+        assert_eq!(at, Some("2026-01-01T10:00:00Z"), "stored as it was sent");
+    }
+
+    #[test]
+    fn a_unique_set_is_taken_in_any_spelling() {
+        let mut shop = diary(Shop::strict());
+        shop.insert("visits", r#"{"id":"a","paid":true,"sum":1.50}"#).unwrap();
+        let again = r#"{"id":"b","paid":"1","sum":"1.5"}"#;
+        assert_eq!(shop.insert("visits", again).unwrap_err().code(), "not-unique");
+    }
+
+    #[test]
+    fn a_seed_and_a_lenient_merge_know_a_record_in_any_spelling_too() {
+        let mut shop = diary(Shop::lenient());
+        let seed = r#"{"days":[{"at":"2026-01-01T10:00:00Z"},{"at":"2026-01-01T12:00:00+02:00"},
+            {"at":"some day"}]}"#;
+        shop.seed(seed).unwrap();
+        assert_eq!(shop.branch().head().rows, 2);
+        let event = shop.merge("days", r#"{"at":"2026-01-01T10:00:00.0Z","note":"b"}"#).unwrap();
+        let merged = event.record().unwrap();
+        assert_eq!(merged.key.as_str(), "2026-01-01T10:00:00.000Z");
+        let event = shop.merge("days", r#"{"at":"some day","note":"c"}"#).unwrap();
+        assert_eq!(event.record().unwrap().key.as_str(), "some day");
+        assert_eq!(shop.branch().head().rows, 2);
     }
 
     #[test]

@@ -10,12 +10,15 @@ use std::sync::Arc;
 
 use crate::definition::{Definition, Validation};
 use crate::ids::TableName;
-use crate::module::index::IndexFields;
-use crate::schema::{Schema, Table};
+use crate::module::index::{IndexField, IndexFields};
+use crate::schema::{Kind, Schema, Table};
+use crate::value::Value;
 
 /// The tables whose rows are parts of an order.
 pub(super) const ORDER_PARTS: [&str; 4] =
     ["order_line", "order_payment", "order_status_log", "order_line_status_log"];
+/// The table of the orders themselves.
+const HEADERS: &str = "order_header";
 /// The field of a part that says of which order it is.
 pub(super) const ORDER: &str = "orderId";
 
@@ -48,6 +51,15 @@ pub(crate) struct Link {
     pub(crate) far_field: Arc<str>,
     /// Place of the far field's index in the far table; `None` where it is the whole key.
     pub(crate) far_index: Option<usize>,
+    /// What both ends' values are read as.
+    pub(crate) kind: Kind,
+}
+
+impl Link {
+    /// The text of a value at either end; `None` for null, which points at nothing.
+    pub(crate) fn text(&self, value: &Value) -> Option<Arc<str>> {
+        self.kind.name_text(value).map(Arc::from)
+    }
 }
 
 impl Relations {
@@ -55,7 +67,10 @@ impl Relations {
         let mut relations = Self::default();
         for table in ORDER_PARTS.iter().filter_map(|name| definition.schema.table(name)) {
             if let Some(field) = table.fields.iter().find(|field| &*field.name == ORDER) {
-                relations.add_index(&table.name, vec![Arc::clone(&field.name)]);
+                let headers = definition.schema.table(HEADERS);
+                let kind = headers.map_or(field.kind, |headers| headers.name_kind());
+                let field = IndexField { name: Arc::clone(&field.name), kind };
+                relations.add_index(&table.name, vec![field]);
             }
         }
         match definition.validation {
@@ -76,11 +91,13 @@ impl Relations {
         self.tables.get(table).map_or(&[], |relations| &relations.indexes)
     }
 
-    /// The place of a table's index by order, if its rows are parts of orders.
-    pub(crate) fn by_order(&self, table: &TableName) -> Option<usize> {
-        self.indexes(table)
-            .iter()
-            .position(|fields| matches!(&fields[..], [one] if **one == *ORDER))
+    /// The place of a table's index by order, if its rows are parts of orders, and what an order's
+    /// id is read as.
+    pub(crate) fn by_order(&self, table: &TableName) -> Option<(usize, Kind)> {
+        self.indexes(table).iter().enumerate().find_map(|(place, fields)| match &fields[..] {
+            [one] if *one.name == *ORDER => Some((place, one.kind)),
+            _ => None,
+        })
     }
 
     pub(crate) fn table(&self, table: &TableName) -> Option<&TableRelations> {
@@ -93,7 +110,8 @@ impl Relations {
         for set in sets {
             // The key itself is looked up by key.
             if !set.is_empty() && set[..] != table.key[..] {
-                let place = self.add_index(&table.name, set);
+                let fields = set.iter().map(|name| IndexField::of(table, name)).collect();
+                let place = self.add_index(&table.name, fields);
                 let unique = &mut self.tables.entry(table.name.clone()).or_default().unique;
                 if !unique.contains(&place) {
                     unique.push(place);
@@ -108,14 +126,16 @@ impl Relations {
             let Some(far) = schema.table(&reference.table) else { continue };
             let Some(far_field) = far.field(&reference.field) else { continue };
             let whole_key = far.key.len() == 1 && far.key[0] == far_field.name;
+            let kind = far_field.kind;
+            let by = |name: &Arc<str>| vec![IndexField { name: Arc::clone(name), kind }];
             let link = Link {
                 near: table.name.clone(),
                 near_field: Arc::clone(&field.name),
-                near_index: self.add_index(&table.name, vec![Arc::clone(&field.name)]),
+                near_index: self.add_index(&table.name, by(&field.name)),
                 far: far.name.clone(),
                 far_field: Arc::clone(&far_field.name),
-                far_index: (!whole_key)
-                    .then(|| self.add_index(&far.name, vec![Arc::clone(&far_field.name)])),
+                far_index: (!whole_key).then(|| self.add_index(&far.name, by(&far_field.name))),
+                kind,
             };
             self.tables.entry(far.name.clone()).or_default().incoming.push(link.clone());
             self.tables.entry(table.name.clone()).or_default().outgoing.push(link);

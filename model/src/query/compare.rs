@@ -8,52 +8,11 @@ use std::cmp::Ordering;
 
 use crate::magnitude::Magnitude;
 use crate::query::letters::folded;
-use crate::read::{Filter, Operator};
-use crate::value::{Number, Object, Value};
-
-/// A condition, prepared to be asked of many rows.
-pub(crate) struct Condition<'a> {
-    filter: &'a Filter,
-    /// The pattern, where the operator takes one.
-    pattern: Option<Pattern>,
-}
-
-impl<'a> Condition<'a> {
-    pub(crate) fn new(filter: &'a Filter) -> Self {
-        let is_pattern = filter.operator == Operator::Like;
-        let pattern = is_pattern.then(|| Pattern::new(&filter.value)).flatten();
-        Self { filter, pattern }
-    }
-
-    /// Whether it holds for a row; one without the field has `null` there.
-    pub(crate) fn holds(&self, record: &Object) -> bool {
-        let value = record.get(&self.filter.field).unwrap_or(&Value::Null);
-        if self.filter.operator == Operator::Like {
-            return self.pattern.as_ref().is_some_and(|pattern| pattern.is_in(value));
-        }
-        holds(self.filter.operator, value, &self.filter.value)
-    }
-}
-
-/// Whether a condition holds for a value.
-fn holds(operator: Operator, value: &Value, with: &Value) -> bool {
-    let ordered = |wanted: fn(Ordering) -> bool| compare(value, with).is_some_and(wanted);
-    match operator {
-        Operator::Is => same(value, with),
-        Operator::Equal => equal(value, with),
-        Operator::NotEqual => !equal(value, with),
-        Operator::Greater => ordered(Ordering::is_gt),
-        Operator::GreaterOrEqual => ordered(Ordering::is_ge),
-        Operator::Less => ordered(Ordering::is_lt),
-        Operator::LessOrEqual => ordered(Ordering::is_le),
-        Operator::In => one_of(value, with),
-        Operator::NotIn => !one_of(value, with),
-        Operator::Like => Pattern::new(with).is_some_and(|pattern| pattern.is_in(value)),
-    }
-}
+use crate::schema::{Kind, Said};
+use crate::value::{Number, Value};
 
 /// The same value of the same type; `1` and `1.0` are one number.
-fn same(a: &Value, b: &Value) -> bool {
+pub(super) fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => Magnitude::of(a) == Magnitude::of(b),
         (Value::Array(a), Value::Array(b)) => {
@@ -67,7 +26,7 @@ fn same(a: &Value, b: &Value) -> bool {
 }
 
 /// The same, or a number and a text that says it.
-fn equal(a: &Value, b: &Value) -> bool {
+pub(super) fn equal(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(number), Value::String(text))
         | (Value::String(text), Value::Number(number)) => Number::parse(text.trim())
@@ -76,18 +35,11 @@ fn equal(a: &Value, b: &Value) -> bool {
     }
 }
 
-fn one_of(value: &Value, list: &Value) -> bool {
-    match list.as_array() {
-        Some(items) => items.iter().any(|item| equal(value, item)),
-        None => equal(value, list),
-    }
-}
-
 /// Which is greater: numbers by value, a number and a text that says one too, everything else by
 /// its text. `null` is neither greater nor less than anything.
-fn compare(a: &Value, b: &Value) -> Option<Ordering> {
+pub(super) fn compare(a: &Value, b: &Value) -> Option<Ordering> {
     if let (Some(a), Some(b)) = (number(a), number(b))
-        && (matches!(a, Said::Number(_)) || matches!(b, Said::Number(_)))
+        && (matches!(a, Digits::Number(_)) || matches!(b, Digits::Number(_)))
     {
         return Some(Magnitude::of(a.get()).cmp(&Magnitude::of(b.get())));
     }
@@ -95,12 +47,12 @@ fn compare(a: &Value, b: &Value) -> Option<Ordering> {
 }
 
 /// A number, as itself or as the text that says it.
-enum Said<'a> {
+enum Digits<'a> {
     Number(&'a Number),
     Text(Number),
 }
 
-impl Said<'_> {
+impl Digits<'_> {
     fn get(&self) -> &Number {
         match self {
             Self::Number(number) => number,
@@ -109,10 +61,10 @@ impl Said<'_> {
     }
 }
 
-fn number(value: &Value) -> Option<Said<'_>> {
+fn number(value: &Value) -> Option<Digits<'_>> {
     match value {
-        Value::Number(number) => Some(Said::Number(number)),
-        Value::String(text) => Number::parse(text.trim()).map(Said::Text),
+        Value::Number(number) => Some(Digits::Number(number)),
+        Value::String(text) => Number::parse(text.trim()).map(Digits::Text),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     }
 }
@@ -128,17 +80,17 @@ fn text(value: &Value) -> Option<String> {
 
 /// The pieces of a pattern, which follow one another in a text that has it. `%` and `_` stand for
 /// anything, either end is open, and letters are compared in their folded form.
-struct Pattern(Vec<String>);
+pub(super) struct Pattern(Vec<String>);
 
 impl Pattern {
     /// Reads a pattern; `None` for `null`, which nothing is like. Pieces are folded after they are
     /// cut: a sign that folding turns into `%` stands for itself.
-    fn new(pattern: &Value) -> Option<Self> {
+    pub(super) fn new(pattern: &Value) -> Option<Self> {
         let pattern = text(pattern)?;
         Some(Self(pattern.split(['%', '_']).map(|piece| folded(piece).into_owned()).collect()))
     }
 
-    fn is_in(&self, value: &Value) -> bool {
+    pub(super) fn is_in(&self, value: &Value) -> bool {
         let Some(text) = text(value) else { return false };
         let text = folded(&text);
         // The leftmost place of each piece leaves the most room for those after it.
@@ -153,7 +105,8 @@ impl Pattern {
     }
 }
 
-/// Where a value stands in a sorted list: `null` first, then truth, numbers, texts, the rest.
+/// Where a value stands in a sorted list: `null` first, then truth, numbers, times, texts, the
+/// rest.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rank {
     /// `null`, or nothing at all.
@@ -162,6 +115,10 @@ pub(crate) enum Rank {
     Truth(bool),
     /// By value.
     Number(Magnitude),
+    /// The earliest first.
+    Instant(jiff::Timestamp),
+    /// The earliest first.
+    Time(jiff::civil::Time),
     /// By its characters.
     Text(String),
     /// Lists and objects, by their JSON.
@@ -169,7 +126,15 @@ pub(crate) enum Rank {
 }
 
 impl Rank {
-    pub(crate) fn of(value: Option<&Value>) -> Self {
+    /// The rank of a value of some kind, in whatever spelling.
+    pub(crate) fn of(kind: Kind, value: Option<&Value>) -> Self {
+        match value.and_then(|value| kind.said(value)) {
+            Some(Said::Truth(truth)) => return Self::Truth(truth),
+            Some(Said::Number(number)) => return Self::Number(Magnitude::of(&number)),
+            Some(Said::Instant(at)) => return Self::Instant(at),
+            Some(Said::Time(time)) => return Self::Time(time),
+            Some(Said::Json(_)) | None => {}
+        }
         match value {
             None | Some(Value::Null) => Self::Nothing,
             Some(Value::Bool(truth)) => Self::Truth(*truth),
@@ -190,46 +155,10 @@ mod tests {
         Value::from_json(json.as_bytes()).unwrap()
     }
 
-    fn ask(operator: Operator, left: &str, right: &str) -> bool {
-        holds(operator, &value(left), &value(right))
-    }
-
-    #[test]
-    fn the_same_is_stricter_than_equal() {
-        use Operator::{Equal, Is, NotEqual};
-        assert!(ask(Is, "1", "1.0") && !ask(Is, "1", r#""1""#) && ask(Is, "null", "null"));
-        assert!(ask(Equal, "1", r#""1.00""#) && ask(Equal, r#"" 5 ""#, "5"));
-        assert!(!ask(Equal, "1", "true") && !ask(Equal, "0", "null") && !ask(Equal, "0", r#""""#));
-        assert!(ask(NotEqual, "1", "2") && !ask(NotEqual, r#""2""#, "2"));
-        assert!(ask(Is, r#"{"a":[1]}"#, r#"{"a":[1.0]}"#) && !ask(Is, "[1]", "[1,2]"));
-    }
-
-    #[test]
-    fn numbers_are_ordered_by_value_and_texts_by_their_letters() {
-        use Operator::{Greater, GreaterOrEqual, Less, LessOrEqual};
-        assert!(ask(Greater, "10", "9") && ask(Greater, r#""10""#, "9") && ask(Less, "-2", "-1"));
-        assert!(ask(Less, r#""10""#, r#""9""#), "two texts are texts");
-        assert!(ask(Greater, r#""2026-11-22""#, r#""2026-11-21T00:00""#));
-        assert!(ask(GreaterOrEqual, "1.0", "1") && ask(LessOrEqual, "1", "1.0"));
-        assert!(ask(
-            Greater,
-            "1234567890123456789012345678901.5",
-            "1234567890123456789012345678901"
-        ));
-        assert!(!ask(Less, "null", "1") && !ask(Greater, "1", "null"));
-    }
-
-    #[test]
-    fn a_list_holds_what_is_equal_to_one_of_it() {
-        use Operator::{In, NotIn};
-        assert!(ask(In, "2", r#"["1","2"]"#) && !ask(In, "3", "[1,2]") && ask(In, "3", "3"));
-        assert!(ask(NotIn, "3", "[1,2]") && !ask(NotIn, "null", "[null]") && !ask(In, "3", "[]"));
-    }
-
     #[test]
     fn a_pattern_is_open_at_both_ends_and_blind_to_forms() {
         let like = |text: &str, pattern: &str| {
-            holds(Operator::Like, &Value::from(text), &Value::from(pattern))
+            Pattern::new(&Value::from(pattern)).unwrap().is_in(&Value::from(text))
         };
         assert!(like("Grilled Fish", "fish") && like("Grilled Fish", "g%F") && like("x", ""));
         assert!(like("ab", "a_b"), "as in the original, _ stands for any number of letters");
@@ -239,10 +168,11 @@ mod tests {
         assert!(like("أحمد علي", "احمد") && like("احمد", "أَحْمَد") && like("شقة ١٢", "شقه 12"));
         assert!(like("Straße", "STRASSE") && like("ﬁsh", "FI%H") && like("ＡＢＣ", "b"));
         assert!(like("50％ off", "50％ off") && !like("50 percent off", "50％off"));
-        assert!(holds(Operator::Like, &value("125"), &Value::from("١٢")));
+        assert!(Pattern::new(&"١٢".into()).unwrap().is_in(&value("125")));
         assert!(like("a.c", ".") && !like("abc", "a.c"), "nothing else is special");
-        assert!(holds(Operator::Like, &value("125"), &Value::from("2")));
-        assert!(!holds(Operator::Like, &Value::Null, &Value::from("%")));
+        assert!(Pattern::new(&"2".into()).unwrap().is_in(&value("125")));
+        assert!(!Pattern::new(&"%".into()).unwrap().is_in(&Value::Null));
+        assert!(Pattern::new(&Value::Null).is_none());
         let (text, pattern) = ("a".repeat(100_000), "a%".repeat(20_000) + "b");
         assert!(!like(&text, &pattern), "and in no time");
     }
@@ -275,7 +205,7 @@ mod tests {
                 from = cut;
             }
             let pattern = Value::from(pieces.join("%"));
-            prop_assert!(holds(Operator::Like, &Value::from(text.as_str()), &pattern));
+            prop_assert!(Pattern::new(&pattern).unwrap().is_in(&Value::from(text.as_str())));
         }
     }
 }

@@ -9,7 +9,6 @@
 //! last, and those that are equal keep the order they came in. Refused: a module without headers.
 //! A table of lines, payments or logs that is not registered is an empty one.
 
-use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -19,12 +18,13 @@ use crate::query::letters::folded;
 use crate::query::times;
 use crate::read::{Orders, OrdersQuery};
 use crate::reject::Reject;
-use crate::schema::Schema;
-use crate::value::{Object, Value};
+use crate::schema::{Kind, Schema, Table};
+use crate::value::{Number, Object, Value};
 
 /// What an order is no longer active with.
 const ENDED: [&str; 7] =
     ["closed", "complete", "completed", "cancelled", "void", "refunded", "returned"];
+const HEADERS: &str = "order_header";
 const STATUS: [&str; 3] = ["status", "status_id", "state"];
 const STAGE: [&str; 4] = ["fulfillmentStage", "stage", "stage_id", "stageId"];
 const TYPE: [&str; 5] = ["type", "orderType", "order_type", "order_type_id", "orderTypeId"];
@@ -39,7 +39,6 @@ pub(crate) fn orders(
     module_id: &str,
     query: &OrdersQuery,
 ) -> Result<Orders, Reject> {
-    const HEADERS: &str = "order_header";
     let table = schema.table(HEADERS).ok_or_else(|| Reject::UnknownTable {
         table: HEADERS.to_owned(),
         module: module_id.to_owned(),
@@ -67,56 +66,80 @@ pub(crate) fn orders(
 type Found<'a> = (&'a str, &'a Object);
 
 fn passes(header: &Object, query: &OrdersQuery) -> bool {
-    let said = text(header, &STATUS);
-    let status = said.or_else(|| text(header, &["statusId"]));
-    let ended = |word: &str| ENDED.iter().any(|end| end.eq_ignore_ascii_case(word));
+    let said = Word::of(header, &STATUS);
+    let status = said.or_else(|| Word::of(header, &["statusId"]));
+    let ended = |word: Word<'_>| ENDED.iter().any(|end| end.eq_ignore_ascii_case(word.text()));
     let is_ended = status.is_some_and(ended);
-    let open = (said.is_none() && !is_ended).then_some("open");
+    let open = (said.is_none() && !is_ended).then_some(Word::Text("open"));
     let statuses = [status, open];
     let at_least = |from: Option<Timestamp>, time: fn(&Object) -> Option<Timestamp>| {
         from.is_none_or(|from| time(header).is_some_and(|time| time >= from))
     };
     !(query.only_active && is_ended)
         && (query.statuses.is_empty()
-            || statuses.into_iter().flatten().any(|word| is_one_of(word, &query.statuses)))
-        && is_wanted(Some(text(header, &STAGE).unwrap_or("new")), &query.stages)
-        && is_wanted(Some(text(header, &TYPE).unwrap_or("dine_in")), &query.types)
-        && is_wanted(text(header, &SHIFT), &query.shifts)
+            || statuses.into_iter().flatten().any(|word| word.is_one_of(&query.statuses)))
+        && is_wanted(Word::of(header, &STAGE).or(Some(Word::Text("new"))), &query.stages)
+        && is_wanted(Word::of(header, &TYPE).or(Some(Word::Text("dine_in"))), &query.types)
+        && is_wanted(Word::of(header, &SHIFT), &query.shifts)
         && at_least(query.updated_from, updated)
         && at_least(query.saved_from, saved)
 }
 
 /// Whether a word passes a list; an empty list lets everything pass.
-fn is_wanted(word: Option<&str>, list: &[String]) -> bool {
-    list.is_empty() || word.is_some_and(|word| is_one_of(word, list))
+fn is_wanted(word: Option<Word<'_>>, list: &[String]) -> bool {
+    list.is_empty() || word.is_some_and(|word| word.is_one_of(list))
 }
 
-fn is_one_of(word: &str, list: &[String]) -> bool {
-    let word = folded(word);
-    list.iter().any(|wanted| folded(wanted) == word)
+/// What a header says of itself.
+#[derive(Clone, Copy)]
+enum Word<'a> {
+    Text(&'a str),
+    Number(&'a Number),
 }
 
-/// The first of these members that says something: a text, a number, or an object's `id`.
-fn text<'a>(record: &'a Object, names: &[&str]) -> Option<&'a str> {
-    let said = |value: &'a Value| {
-        let text = value.get("id").unwrap_or(value).key_text()?.trim();
-        (!text.is_empty()).then_some(text)
-    };
-    names.iter().find_map(|name| said(record.get(name)?))
-}
+impl<'a> Word<'a> {
+    /// The first of these members that says something: a text, a number, or an object's `id`.
+    fn of(record: &'a Object, names: &[&str]) -> Option<Self> {
+        let said = |value: &'a Value| {
+            let value = value.get("id").unwrap_or(value);
+            if let Value::Number(number) = value {
+                return Some(Self::Number(number));
+            }
+            value.key_text().map(|text| Self::Text(text.trim()))
+        };
+        let mut words = names.iter().filter_map(|name| said(record.get(name)?));
+        words.find(|word| !word.text().is_empty())
+    }
 
-/// The record these members name, as its key has it: a number in its one spelling.
-fn owner<'a>(record: &'a Object, names: &[&str]) -> Option<Cow<'a, str>> {
-    let said = |value: &'a Value| match value.get("id").unwrap_or(value) {
-        Value::Number(number) => Some(number.canonical()),
-        text @ (Value::Null
-        | Value::Bool(_)
-        | Value::String(_)
-        | Value::Array(_)
-        | Value::Object(_)) => {
-            let text = text.key_text()?;
-            (!text.is_empty()).then_some(Cow::Borrowed(text))
+    fn text(self) -> &'a str {
+        match self {
+            Self::Text(text) => text,
+            Self::Number(number) => number.as_str(),
         }
+    }
+
+    /// Whether it is one of these: a number in any spelling, a text as people type it.
+    fn is_one_of(self, list: &[String]) -> bool {
+        match self {
+            Self::Text(text) => {
+                let text = folded(text);
+                list.iter().any(|wanted| folded(wanted) == text)
+            }
+            Self::Number(number) => {
+                let mut wanted = list.iter().filter_map(|wanted| Number::parse(wanted));
+                wanted.any(|wanted| wanted.canonical() == number.canonical())
+            }
+        }
+    }
+}
+
+/// The record these members name, as the key of a table has it.
+fn owner(table: Option<&Table>, record: &Object, names: &[&str]) -> Option<String> {
+    let kind = table.map_or(Kind::Opaque, Table::name_kind);
+    let said = |value: &Value| {
+        let value = value.get("id").unwrap_or(value);
+        let is_name = value.key_text().is_some_and(|text| !text.is_empty());
+        is_name.then(|| kind.name_text(value)).flatten()
     };
     names.iter().find_map(|name| said(record.get(name)?))
 }
@@ -130,10 +153,11 @@ fn saved(header: &Object) -> Option<Timestamp> {
 }
 
 /// Records of one table by what they belong to.
-type Belonging<'a> = BTreeMap<Cow<'a, str>, Vec<&'a Object>>;
+type Belonging<'a> = BTreeMap<String, Vec<&'a Object>>;
 
 /// What belongs to the orders found; `None` for what was not asked for.
 struct Parts<'a> {
+    line_table: Option<&'a Table>,
     lines: Option<Belonging<'a>>,
     line_logs: Option<Belonging<'a>>,
     payments: Option<Belonging<'a>>,
@@ -141,24 +165,39 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    fn of(schema: &Schema, module: &'a Module, query: &OrdersQuery, found: &[Found<'a>]) -> Self {
+    fn of(
+        schema: &'a Schema,
+        module: &'a Module,
+        query: &OrdersQuery,
+        found: &[Found<'a>],
+    ) -> Self {
+        let table = |name: &str| schema.table(name).map(|table| &**table);
+        let (headers, line_table) = (table(HEADERS), table("order_line"));
+        let gather = |name: &str, by: &[&str], of: Option<&Table>, to: &mut Belonging<'a>| {
+            let rows = table(name).and_then(|table| module.rows(&table.name));
+            for (_, row) in rows.into_iter().flat_map(|rows| rows.iter()) {
+                if let Some(list) = owner(of, &row.record, by).and_then(|id| to.get_mut(&id)) {
+                    list.push(&row.record);
+                }
+            }
+        };
         let wanted: Belonging<'a> =
-            found.iter().map(|(key, _)| (Cow::Borrowed(*key), Vec::new())).collect();
-        let of_orders = |table: &str| {
+            found.iter().map(|(key, _)| ((*key).to_owned(), Vec::new())).collect();
+        let of_orders = |name: &str| {
             let mut belonging = wanted.clone();
-            gather(schema, module, table, &ORDER, &mut belonging);
+            gather(name, &ORDER, headers, &mut belonging);
             belonging
         };
         let lines = query.lines.then(|| of_orders("order_line"));
         let payments = query.payments.then(|| of_orders("order_payment"));
         let logs = query.status_logs.then(|| of_orders("order_status_log"));
         let line_logs = lines.as_ref().filter(|_| query.line_status_logs).map(|lines| {
-            let ids = lines.values().flatten().filter_map(|line| owner(line, &["id"]));
+            let ids = lines.values().flatten().filter_map(|line| owner(line_table, line, &["id"]));
             let mut logs: Belonging<'a> = ids.map(|id| (id, Vec::new())).collect();
-            gather(schema, module, "order_line_status_log", &LINE, &mut logs);
+            gather("order_line_status_log", &LINE, line_table, &mut logs);
             logs
         });
-        Self { lines, line_logs, payments, logs }
+        Self { line_table, lines, line_logs, payments, logs }
     }
 
     /// A header with its parts.
@@ -180,26 +219,10 @@ impl<'a> Parts<'a> {
     fn line(&self, line: &Object) -> Object {
         let mut line = line.clone();
         if let Some(logs) = &self.line_logs {
-            let logs = list(owner(&line, &["id"]).and_then(|id| logs.get(&*id)));
+            let logs = list(owner(self.line_table, &line, &["id"]).and_then(|id| logs.get(&id)));
             line.insert("statusLogs", logs);
         }
         line
-    }
-}
-
-/// Adds the records of a table to what they belong to, in the order they came in.
-fn gather<'a>(
-    schema: &Schema,
-    module: &'a Module,
-    table: &str,
-    names: &[&str],
-    to: &mut Belonging<'a>,
-) {
-    let rows = schema.table(table).and_then(|table| module.rows(&table.name));
-    for (_, row) in rows.into_iter().flat_map(|rows| rows.iter()) {
-        if let Some(owner) = owner(&row.record, names).and_then(|owner| to.get_mut(&*owner)) {
-            owner.push(&row.record);
-        }
     }
 }
 
@@ -236,7 +259,7 @@ mod tests {
             r#"{"id":"b","shiftId":"s2","statusId":"","stageId":"paid","orderTypeId":"delivery"}"#,
             r#"{"id":"c","shiftId":"s2","statusId":"Closed"}"#,
             r#"{"id":"d","status":"void","statusId":"ready","updatedAt":"2026-11-21T10:00:00Z"}"#,
-            r#"{"id":"e","state":"held","savedAt":1795260000000,"updatedAt":null}"#,
+            r#"{"id":"e","state":"held","shiftId":7.0,"savedAt":1795260000000,"updatedAt":null}"#,
         ] {
             put("order_header", header);
         }
@@ -254,7 +277,10 @@ mod tests {
     }
 
     fn ids(query: &OrdersQuery) -> String {
-        found(query).iter().map(|order| text(order, &["id"]).unwrap().to_owned()).collect()
+        found(query)
+            .iter()
+            .map(|order| Word::of(order, &["id"]).unwrap().text().to_owned())
+            .collect()
     }
 
     fn words(list: &[&str]) -> Vec<String> {
@@ -291,6 +317,8 @@ mod tests {
         assert_eq!(ids(&delivery), "b");
         let shift = OrdersQuery { shifts: words(&["S2"]), ..OrdersQuery::default() };
         assert_eq!(ids(&shift), "bc");
+        let number = OrdersQuery { shifts: words(&["7"]), ..OrdersQuery::default() };
+        assert_eq!(ids(&number), "e", "a number in any spelling");
     }
 
     #[test]

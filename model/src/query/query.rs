@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use crate::ids::RecordKey;
 use crate::module::{Module, Row};
-use crate::query::compare::{Condition, Rank};
+use crate::query::compare::Rank;
+use crate::query::condition::{Condition, stored_as};
 use crate::query::populate::Populate;
-use crate::read::{Filter, Operator, Query, QueryPage};
+use crate::read::{Query, QueryPage};
 use crate::reject::Reject;
 use crate::schema::{Schema, Table};
 use crate::value::Object;
@@ -41,32 +42,39 @@ pub(crate) fn query(
 /// The rows that meet all conditions, in the order asked.
 fn meeting<'a>(module: &'a Module, table: &Table, query: &Query) -> Vec<&'a Arc<Object>> {
     let Some(rows) = module.rows(&table.name) else { return Vec::new() };
-    let conditions: Vec<Condition<'_>> = query.filters.iter().map(Condition::new).collect();
+    let conditions: Vec<Condition<'_>> =
+        query.filters.iter().map(|filter| Condition::new(filter, table)).collect();
     let meets = |record: &&Arc<Object>| conditions.iter().all(|condition| condition.holds(record));
     if let Some(key) = &query.key {
         let key = table.key_named(key);
         return key.and_then(|key| rows.get(&key)).filter(meets).into_iter().collect();
     }
-    if let Some(key) = key_asked(table, &query.filters) {
+    if let Some(key) = key_asked(table, &conditions) {
         return rows.get(&key).filter(meets).into_iter().collect();
     }
     let found = rows.iter().map(|(_, Row { record, .. })| record).filter(meets);
     if query.order_by.is_empty() {
         return found.collect();
     }
-    sorted(found, query)
+    sorted(found, table, query)
 }
 
 /// The key of the only row that can meet the conditions, where one of them names it.
-fn key_asked(table: &Table, filters: &[Filter]) -> Option<RecordKey> {
+fn key_asked(table: &Table, conditions: &[Condition<'_>]) -> Option<RecordKey> {
     let [key] = &table.key[..] else { return None };
-    let names = |filter: &&Filter| filter.operator == Operator::Is && filter.field == **key;
-    table.key_named(filters.iter().find(names)?.value.as_str()?)
+    let named = conditions.iter().filter(|condition| condition.field == &**key);
+    let value = named.filter_map(Condition::only).next()?;
+    table.key_of(&[(Arc::clone(key), value.clone())].into_iter().collect()).ok()
 }
 
-fn sorted<'a>(rows: impl Iterator<Item = &'a Arc<Object>>, query: &Query) -> Vec<&'a Arc<Object>> {
+fn sorted<'a>(
+    rows: impl Iterator<Item = &'a Arc<Object>>,
+    table: &Table,
+    query: &Query,
+) -> Vec<&'a Arc<Object>> {
+    let fields: Vec<_> = query.order_by.iter().map(|by| stored_as(table, &by.field)).collect();
     let ranks = |record: &Object| -> Vec<Rank> {
-        query.order_by.iter().map(|by| Rank::of(record.get(&by.field))).collect()
+        fields.iter().map(|(field, kind)| Rank::of(*kind, record.get(field))).collect()
     };
     let mut ranked: Vec<_> = rows.map(|record| (ranks(record), record)).collect();
     ranked.sort_by(|(a, _), (b, _)| {
@@ -85,7 +93,7 @@ mod tests {
     use super::*;
     use crate::ids::TableName;
     use crate::module::Relations;
-    use crate::read::OrderBy;
+    use crate::read::{Filter, Operator, OrderBy};
     use crate::testing::{object, schema};
     use crate::value::Value;
 
@@ -123,8 +131,10 @@ mod tests {
             filter("name", Operator::Like, r#""t%A""#),
         ];
         assert_eq!(ids(&Query { filters: both, ..all() }), "c");
-        let strict = vec![filter("n", Operator::Is, r#""3""#)];
-        assert_eq!(ids(&Query { filters: strict, ..all() }), "");
+        let text = vec![filter("n", Operator::Is, r#""3.0""#)];
+        assert_eq!(ids(&Query { filters: text, ..all() }), "ac", "a number as a text says it");
+        let number = vec![filter("name", Operator::Is, "3")];
+        assert_eq!(ids(&Query { filters: number, ..all() }), "");
         let missing = vec![filter("colour", Operator::Is, "null")];
         assert_eq!(ids(&Query { filters: missing, ..all() }), "abcd", "no value is null");
         assert_eq!(ids(&Query { table: "dishs".to_owned(), ..all() }), "abcd", "an alias");

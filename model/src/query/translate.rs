@@ -24,7 +24,7 @@ pub(crate) fn translations(
     let points_at = reference(lang_table, table);
     if let (Some(lang_rows), Some(points_at)) = (module.rows(&lang_table.name), &points_at) {
         for (_, row) in lang_rows.iter() {
-            let key = row.record.get(points_at).and_then(Value::name_text);
+            let key = row.record.get(points_at).and_then(|to| table.name_kind().name_text(to));
             let lang = LANGUAGE.iter().find_map(|name| row.record.get(name)?.key_text());
             if let (Some(key), Some(lang)) = (key, lang) {
                 let texts = texts(lang_table, points_at, &row.record);

@@ -5,20 +5,28 @@
 //! number becomes that number, digit for digit. Two of the original's accidents are not repeated:
 //! an array is never a number, and a number too big for a client becomes `null` at once.
 
+use crate::schema::spelling::truth;
 use crate::schema::{Field, Kind};
 use crate::value::{Number, Object, Value};
 
 impl Field {
     /// The value a lenient module stores. `null` stays `null`.
     pub fn coerce(&self, value: &Value) -> Value {
+        self.kind.coerced(value)
+    }
+}
+
+impl Kind {
+    /// What a value becomes in a lenient field of this kind.
+    pub(super) fn coerced(self, value: &Value) -> Value {
         if value.is_null() {
             return Value::Null;
         }
-        match self.kind {
-            Kind::Integer | Kind::Number => number(value).map_or(Value::Null, Value::Number),
-            Kind::Boolean => Value::Bool(truth(value)),
-            Kind::Json => json(value),
-            Kind::String | Kind::Date | Kind::Time | Kind::Timestamp | Kind::Opaque => {
+        match self {
+            Self::Integer | Self::Number => number(value).map_or(Value::Null, Value::Number),
+            Self::Boolean => Value::Bool(truth(value) == Some(true)),
+            Self::Json => json(value),
+            Self::String | Self::Date | Self::Time | Self::Timestamp | Self::Opaque => {
                 value.clone()
             }
         }
@@ -73,11 +81,6 @@ fn as_json(text: &str) -> Option<String> {
 /// Clients read numbers as doubles: one beyond them is no number to anybody.
 fn finite(number: Number) -> Option<Number> {
     number.as_str().parse::<f64>().is_ok_and(f64::is_finite).then_some(number)
-}
-
-fn truth(value: &Value) -> bool {
-    const TRUE: [&str; 4] = ["1", "true", "yes", "on"];
-    value.key_text().is_some_and(|text| TRUE.iter().any(|yes| text.eq_ignore_ascii_case(yes)))
 }
 
 fn json(value: &Value) -> Value {
@@ -139,6 +142,7 @@ mod tests {
         for (kind, sent, stored) in [
             ("boolean", r#""Yes""#, "true"),
             ("boolean", "1", "true"),
+            ("boolean", "1.0", "true"),
             ("boolean", r#""no""#, "false"),
             ("boolean", "{}", "false"),
             ("json", r#""{\"a\":1}""#, r#"{"a":1}"#),

@@ -37,7 +37,7 @@ impl Table {
 impl Field {
     /// In a field that references, a record becomes its `id`, else its `name`; anything else
     /// stays what it is.
-    fn reduced(&self, value: &Value) -> Value {
+    pub(crate) fn reduced(&self, value: &Value) -> Value {
         if self.references.is_none() {
             return value.clone();
         }

@@ -11,6 +11,8 @@
 //!                  edge of its text as `~:`, and a `~` that would be
 //!                  read as such a mark as `~~`                        A~:::1
 //! a number         without exponent and useless zeros                 1.5
+//! an instant       in UTC, with milliseconds          2026-11-21T18:30:00.000Z
+//! JSON             without spaces, members by name              {"a":1,"b":2}
 //! ```
 //!
 //! Promise: different values have different keys, whatever characters they hold, and a key is read
@@ -18,10 +20,12 @@
 //! written here; nothing is guessed from the left or the right.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use crate::ids::RecordKey;
 use crate::reject::Reject;
-use crate::schema::{Field, Kind, Table};
+use crate::schema::spelling::is_empty;
+use crate::schema::{Field, Table};
 use crate::value::{Object, Value};
 
 /// What joins the values of a key of several fields.
@@ -35,8 +39,9 @@ impl Table {
     /// # Errors
     /// [`Reject::MissingKey`] naming the first key field without a value.
     pub fn key_of(&self, record: &Object) -> Result<RecordKey, Reject> {
-        let values = self.key_values(record)?;
-        let parts: Vec<String> = values.iter().filter_map(|(_, value)| value.name_text()).collect();
+        let values = self.sent_key(record)?;
+        let parts: Vec<String> =
+            values.iter().filter_map(|(field, value)| field.kind.name_text(value)).collect();
         Ok(RecordKey(joined(&parts).into()))
     }
 
@@ -47,21 +52,29 @@ impl Table {
     /// [`Reject::MissingKey`] naming the first key field without a value.
     pub fn key_values(&self, record: &Object) -> Result<Object, Reject> {
         let mut values = Object::with_capacity(self.key.len());
-        for name in self.key.iter() {
-            let value = self.field(name).and_then(|field| {
-                let value = self.sent_value(record, field)?;
-                Some(field.as_key(&value).unwrap_or(value))
-            });
-            let value = value.filter(|value| !is_empty(value)).ok_or_else(|| {
-                Reject::MissingKey { table: self.name.to_string(), field: name.to_string() }
-            })?;
-            values.push(name.clone(), value);
+        let sent = self.sent_key(record)?;
+        for (name, (field, value)) in self.key.iter().zip(sent) {
+            values.push(name.clone(), field.as_stored(value));
         }
         Ok(values)
     }
 
-    /// The key a client names by its text, a number in any spelling; `None` where no record of this
-    /// table can have it.
+    /// The key fields, each with its value as it was sent.
+    fn sent_key(&self, record: &Object) -> Result<Vec<(&Field, Value)>, Reject> {
+        let value = |name: &Arc<str>| {
+            let field = self.field(name)?;
+            let value = self.sent_value(record, field)?;
+            (!is_empty(&value)).then_some((field, value))
+        };
+        let missing = |name: &str| Reject::MissingKey {
+            table: self.name.to_string(),
+            field: name.to_owned(),
+        };
+        self.key.iter().map(|name| value(name).ok_or_else(|| missing(name))).collect()
+    }
+
+    /// The key a client names by its text, in any spelling of its values; `None` where no record
+    /// of this table can have it.
     pub fn key_named(&self, text: &str) -> Option<RecordKey> {
         self.key_of(&self.fields_named(text)?).ok()
     }
@@ -89,36 +102,6 @@ impl Table {
             }
         }
     }
-}
-
-impl Field {
-    /// A value sent in another form than it is stored in names the record that stores it; `None`
-    /// where the form sent is the only one.
-    fn as_key(&self, value: &Value) -> Option<Value> {
-        let read = match self.kind {
-            Kind::Integer | Kind::Number => (!is_empty(value)).then(|| self.coerce(value)),
-            Kind::Boolean => truth(value).map(Value::Bool),
-            Kind::Json => {
-                let read = Value::from_json(value.as_str()?.as_bytes()).ok();
-                read.filter(|read| matches!(read, Value::Array(_) | Value::Object(_)))
-            }
-            Kind::String | Kind::Date | Kind::Time | Kind::Timestamp | Kind::Opaque => None,
-        };
-        read.filter(|read| !read.is_null())
-    }
-}
-
-/// A boolean as it may be sent; `None` where it is none.
-fn truth(value: &Value) -> Option<bool> {
-    let text = value.key_text()?;
-    let is = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
-    let yes = is(&["true", "1", "yes", "on"]);
-    (yes || is(&["false", "0", "no", "off"])).then_some(yes)
-}
-
-/// What stands for nothing in a key: `null`, and the empty text.
-fn is_empty(value: &Value) -> bool {
-    value.is_null() || value.as_str() == Some("")
 }
 
 /// The text of a key; no part is empty.

@@ -9,6 +9,7 @@ use rust_decimal::Decimal;
 
 use crate::ids::Timestamp;
 use crate::reject::Reject;
+use crate::schema::spelling::word;
 use crate::schema::{Field, Kind};
 use crate::value::{Number, Value};
 
@@ -143,7 +144,7 @@ fn number(value: &Value) -> Option<Number> {
 }
 
 fn boolean(value: &Value) -> Option<Value> {
-    let text = value.key_text()?;
+    let text = word(value)?;
     let is = |words: [&str; 2]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
     if is(["true", "1"]) {
         Some(Value::Bool(true))
@@ -212,6 +213,7 @@ mod tests {
             (r#""type":"decimal""#, "1234567890123456.789", "1234567890123456.789"),
             (r#""type":"bool""#, r#""TRUE""#, "true"),
             (r#""type":"bool""#, "0", "false"),
+            (r#""type":"bool""#, "1.0", "true"),
             (r#""type":"json""#, r#""{\"a\":1}""#, r#"{"a":1}"#),
             (r#""type":"json""#, r#""words""#, r#""words""#),
             (r#""type":"date""#, r#""2026-11-21""#, r#""2026-11-21""#),

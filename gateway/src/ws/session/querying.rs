@@ -200,9 +200,16 @@ fn read_query(
             value: value.clone(),
         };
         query.filters = filter.iter().map(is).collect();
-        let unknown = |name: &&Arc<str>| table.field(name).is_none() && &***name != "version";
-        for name in filter.iter().map(|(name, _)| name).filter(unknown) {
-            let message = format!("{name:?} is no field of table \"{}\"", table.name);
+        for filter in &query.filters {
+            let name = &filter.field;
+            let is_unknown = table.field(name).is_none() && name != "version";
+            let message = match is_unknown {
+                true => format!("{name:?} is no field of table \"{}\"", table.name),
+                false => match filter.misread(table, validation) {
+                    Some(message) => message,
+                    None => continue,
+                },
+            };
             match validation {
                 Validation::Lenient => warnings.push(message),
                 Validation::Strict => {

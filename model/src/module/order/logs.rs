@@ -69,7 +69,7 @@ impl Plan<'_> {
         let (Some(table), Some(of)) = (schema.table(LINE_STATUS_LOG), schema.table(LINE)) else {
             return Ok(());
         };
-        let stored = self.line_logs(table, saved);
+        let stored = self.line_logs(table, of, saved);
         let mut logs = Vec::new();
         // Lines whose stored logs stay, beside what is added.
         let mut stays: BTreeSet<String> = BTreeSet::new();
@@ -79,7 +79,7 @@ impl Plan<'_> {
         for (place, line) in lines.iter().enumerate() {
             let id = id_field(of).and_then(|field| line.record.get(&field.name)).cloned();
             let Some(id) = id else { continue };
-            let text = id.name_text().unwrap_or_default();
+            let text = of.name_kind().name_text(&id).unwrap_or_default();
             let sent = order.line_status_logs.get(place).and_then(Option::as_ref);
             for log in sent.into_iter().flatten() {
                 let mut log = log.clone();
@@ -112,11 +112,16 @@ impl Plan<'_> {
     }
 
     /// The stored logs of the order's lines, by line.
-    fn line_logs(&self, table: &Table, saved: &Saved) -> BTreeMap<String, Vec<RecordKey>> {
+    fn line_logs(
+        &self,
+        table: &Table,
+        of: &Table,
+        saved: &Saved,
+    ) -> BTreeMap<String, Vec<RecordKey>> {
         let mut logs: BTreeMap<String, Vec<RecordKey>> = BTreeMap::new();
         for key in self.parts(LINE_STATUS_LOG, &saved.id) {
             let log = self.module().get(&table.name, &key);
-            let line = log.and_then(|log| log.get(OF_LINE)?.name_text());
+            let line = log.and_then(|log| of.name_kind().name_text(log.get(OF_LINE)?));
             logs.entry(line.unwrap_or_default()).or_default().push(key);
         }
         logs

@@ -15,7 +15,7 @@ use crate::module::plan::{Plan, is_empty};
 use crate::module::relations::{ORDER, ORDER_PARTS};
 use crate::module::version;
 use crate::reject::Reject;
-use crate::schema::Table;
+use crate::schema::{Kind, Table};
 use crate::value::{Object, Value};
 
 impl Plan<'_> {
@@ -91,7 +91,8 @@ impl Plan<'_> {
         let stored = self.module().get(&table.name, &key);
         let holder = stored.and_then(|stored| stored.get(field));
         let Some(holder) = holder.filter(|holder| !is_empty(Some(holder))) else { return Ok(()) };
-        let (holder, own) = (holder.name_text().unwrap_or_default(), id.name_text());
+        let kind = self.kind_named(table, field, parent);
+        let (holder, own) = (kind.name_text(holder).unwrap_or_default(), kind.name_text(id));
         if own.as_ref() == Some(&holder) {
             return Ok(());
         }
@@ -101,6 +102,18 @@ impl Plan<'_> {
             parent: parent.to_owned(),
             holder,
         })
+    }
+
+    /// What the values of a field that names its record are read as: that of the field pointed at,
+    /// else of that table's key, as a record is named by its id.
+    fn kind_named(&self, table: &Table, field: &str, parent: &str) -> Kind {
+        let schema = &self.definition().schema;
+        let own = table.field(field);
+        let to = own.and_then(|own| own.references.as_ref());
+        let far = to.and_then(|to| schema.table(&to.table)?.field(&to.field));
+        let by_key = || schema.table(parent).map(|parent| parent.name_kind());
+        let kind = far.map(|far| far.kind).or_else(by_key);
+        kind.or_else(|| own.map(|own| own.kind)).unwrap_or(Kind::Opaque)
     }
 
     /// Refuses to insert or save a part over one that another record holds: who sends it means a
@@ -135,9 +148,9 @@ impl Plan<'_> {
     pub(super) fn parts(&self, name: &str, id: &Value) -> Vec<RecordKey> {
         let table = self.definition().schema.table(name);
         let found = table.and_then(|table| {
-            let place = self.relations().by_order(&table.name)?;
+            let (place, kind) = self.relations().by_order(&table.name)?;
             let index = self.module().rows(&table.name)?.index_at(place)?;
-            let text: Arc<str> = id.name_text()?.into();
+            let text: Arc<str> = kind.name_text(id)?.into();
             Some(index.all(text).cloned().collect())
         });
         found.unwrap_or_default()

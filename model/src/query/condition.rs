@@ -1,0 +1,176 @@
+//! Condition: what a query asks of a field, read as the field's type.
+//!
+//! Promise: a value finds what a write of the same spelling names, in any spelling it is stored in
+//! (decision 17). What cannot be read as the field's kind is compared as it stands: a lenient
+//! module may hold such values too.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+use crate::definition::Validation;
+use crate::query::compare::{Pattern, compare, equal, same};
+use crate::read::{Filter, Operator};
+use crate::schema::{Field, Kind, Said, Table};
+use crate::value::{Object, Value};
+
+/// The field that every strict record has, also where the definition does not name it.
+const VERSION: &str = "version";
+
+/// The name a field is stored under, and the kind its values are read as: it may be named by its
+/// column too.
+pub(super) fn stored_as<'a>(table: &'a Table, name: &'a str) -> (&'a str, Kind) {
+    match table.field(name) {
+        Some(field) => (&field.name, field.kind),
+        None if name == VERSION => (name, Kind::Integer),
+        None => (name, Kind::Opaque),
+    }
+}
+
+/// A condition, prepared to be asked of many rows.
+pub(crate) struct Condition<'a> {
+    pub(super) field: &'a str,
+    kind: Kind,
+    /// The field, where it points at a record.
+    reference: Option<&'a Field>,
+    pub(super) operator: Operator,
+    with: With,
+}
+
+/// What a field is compared with.
+enum With {
+    /// For `In` and `NotIn` any of several, else the only one.
+    Values(Vec<Operand>),
+    /// None where nothing can be like it.
+    Pattern(Option<Pattern>),
+}
+
+/// A value, and what it says as one of the field's kind.
+struct Operand {
+    value: Value,
+    said: Option<Said>,
+}
+
+impl<'a> Condition<'a> {
+    /// Reads a condition on a table.
+    pub(crate) fn new(filter: &'a Filter, table: &'a Table) -> Self {
+        let (field, kind) = stored_as(table, &filter.field);
+        let reference = table.field(field).filter(|field| field.references.is_some());
+        let meant = |value: &Value| {
+            let value = reduced(reference, value).into_owned();
+            Operand { said: kind.said(&value), value }
+        };
+        let with = if filter.operator == Operator::Like {
+            With::Pattern(Pattern::new(&filter.value))
+        } else {
+            With::Values(values(filter).iter().map(meant).collect())
+        };
+        Self { field, kind, reference, operator: filter.operator, with }
+    }
+
+    /// Whether it holds for a row; one without the field has `null` there.
+    pub(crate) fn holds(&self, record: &Object) -> bool {
+        let value = record.get(self.field).unwrap_or(&Value::Null);
+        let values = match &self.with {
+            With::Pattern(pattern) => {
+                return pattern.as_ref().is_some_and(|pattern| pattern.is_in(value));
+            }
+            With::Values(values) => values,
+        };
+        let value = &*reduced(self.reference, value);
+        let said = self.kind.said(value);
+        let stored = (value, said.as_ref());
+        let any = |is: &dyn Fn(&Operand) -> bool| values.iter().any(is);
+        let ordered = |wanted: fn(Ordering) -> bool| {
+            any(&|with| with.compared(stored, self.kind).is_some_and(wanted))
+        };
+        match self.operator {
+            Operator::Is => any(&|with| with.is(stored, same)),
+            Operator::Equal | Operator::In => any(&|with| with.is(stored, equal)),
+            Operator::NotEqual | Operator::NotIn => !any(&|with| with.is(stored, equal)),
+            Operator::Greater => ordered(Ordering::is_gt),
+            Operator::GreaterOrEqual => ordered(Ordering::is_ge),
+            Operator::Less => ordered(Ordering::is_lt),
+            Operator::LessOrEqual => ordered(Ordering::is_le),
+            Operator::Like => false,
+        }
+    }
+
+    /// The text of the only value that it lets through, if there is one.
+    pub(super) fn only(&self) -> Option<&Value> {
+        match (self.operator, &self.with) {
+            (Operator::Is, With::Values(values)) => match &values[..] {
+                [one] if one.value.key_text().is_some() => Some(&one.value),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+impl Operand {
+    /// Whether a stored value is this one; `plain` compares what is not of the kind.
+    fn is(
+        &self,
+        (value, said): (&Value, Option<&Said>),
+        plain: fn(&Value, &Value) -> bool,
+    ) -> bool {
+        match (said, &self.said) {
+            (Some(stored), Some(asked)) => stored.is_same(asked),
+            _ => plain(value, &self.value),
+        }
+    }
+
+    /// How a stored value stands to this one.
+    fn compared(&self, (value, said): (&Value, Option<&Said>), kind: Kind) -> Option<Ordering> {
+        match (said, &self.said) {
+            (Some(Said::Json(_)), _) | (_, Some(Said::Json(_))) => compare(value, &self.value),
+            (Some(stored), Some(asked)) => stored.compare(asked),
+            // A number is neither greater nor less than what is none.
+            _ if matches!(kind, Kind::Integer | Kind::Number | Kind::Boolean) => None,
+            _ => compare(value, &self.value),
+        }
+    }
+}
+
+/// A record that a reference was sent or stored with, as its id.
+fn reduced<'a>(reference: Option<&Field>, value: &'a Value) -> Cow<'a, Value> {
+    match (reference, value) {
+        (Some(field), Value::Object(_)) => Cow::Owned(field.reduced(value)),
+        _ => Cow::Borrowed(value),
+    }
+}
+
+/// The values a condition compares with.
+fn values(filter: &Filter) -> &[Value] {
+    let takes_list = matches!(filter.operator, Operator::In | Operator::NotIn);
+    let list = filter.value.as_array().filter(|_| takes_list);
+    list.unwrap_or_else(|| std::slice::from_ref(&filter.value))
+}
+
+impl Filter {
+    /// What is wrong with the value it compares with, for people: the first that cannot be of the
+    /// field's kind, however it is spelled. In a lenient module, whose fields hold whatever text
+    /// was sent, only numbers and booleans can be told.
+    pub fn misread(&self, table: &Table, validation: Validation) -> Option<String> {
+        let field = table.field(&self.field)?;
+        let may_be = |value: &Value| match validation {
+            Validation::Strict => false,
+            Validation::Lenient => {
+                let is_read = matches!(field.kind, Kind::Integer | Kind::Number | Kind::Boolean);
+                !is_read || field.kind.said(value).is_some()
+            }
+        };
+        let of_kind = self.operator != Operator::Like;
+        let mut told = values(self).iter().filter(|value| of_kind && !may_be(value));
+        told.find_map(|value| misread(table, field, value))
+    }
+}
+
+fn misread(table: &Table, field: &Field, value: &Value) -> Option<String> {
+    let rule = field.misread(&field.reduced(value))?;
+    let shown = crate::reject::Reject::show(value);
+    Some(format!("{}.{} {rule}, but the condition says {shown}", table.name, field.name))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! Spelling: what a value of some kind says, in whichever of its spellings it was written.
+//!
+//! `1.50` and `"1.5"` are one number, `true` and `"yes"` one truth, `10:00:00Z` and
+//! `12:00:00+02:00` of one day one instant, and JSON is the same with its members in any order.
+//! Everybody who names a record, looks it up or compares it asks here (decision 17), so that two
+//! spellings are one value everywhere or nowhere.
+//!
+//! Promise: values that say the same have one name, values that do not have two, and a name says
+//! what it was made of. Values are stored as they were sent; only their names and comparisons are
+//! made here. What cannot be read as its kind says nothing but itself.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+use jiff::civil::Time;
+
+use crate::canonical::spelled;
+use crate::ids::Timestamp;
+use crate::magnitude::Magnitude;
+use crate::schema::{Field, Kind, Table};
+use crate::value::{Number, Value};
+
+/// What a value says.
+#[derive(Debug)]
+pub(crate) enum Said {
+    /// Of a boolean.
+    Truth(bool),
+    /// Of a number.
+    Number(Number),
+    /// Of a timestamp, or of a date: its first moment.
+    Instant(jiff::Timestamp),
+    /// Of a time of day.
+    Time(Time),
+    /// Of JSON.
+    Json(Value),
+}
+
+impl Said {
+    /// Whether both say the same.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Json(a), Self::Json(b)) => spelled(a) == spelled(b),
+            _ => self.compare(other) == Some(Ordering::Equal),
+        }
+    }
+
+    /// Which is greater; JSON has no order.
+    pub(crate) fn compare(&self, other: &Self) -> Option<Ordering> {
+        match (self, other) {
+            (Self::Truth(a), Self::Truth(b)) => Some(a.cmp(b)),
+            (Self::Number(a), Self::Number(b)) => Some(Magnitude::of(a).cmp(&Magnitude::of(b))),
+            (Self::Instant(a), Self::Instant(b)) => Some(a.cmp(b)),
+            (Self::Time(a), Self::Time(b)) => Some(a.cmp(b)),
+            _ => None,
+        }
+    }
+
+    /// Its one spelling.
+    fn name(&self, kind: Kind) -> String {
+        match self {
+            Self::Truth(truth) => truth.to_string(),
+            Self::Number(number) => number.canonical().into_owned(),
+            Self::Instant(at) if kind == Kind::Date => day(*at),
+            Self::Instant(at) => iso(*at),
+            Self::Time(time) => time.to_string(),
+            Self::Json(value) => spelled(value).to_json(),
+        }
+    }
+}
+
+impl Kind {
+    /// What a value says as one of this kind; `None` where it says nothing but itself: a text, or
+    /// what cannot be read.
+    pub(crate) fn said(self, value: &Value) -> Option<Said> {
+        match self {
+            Self::String | Self::Opaque => None,
+            Self::Integer | Self::Number => {
+                let Value::Number(number) = self.coerced(value) else { return None };
+                (!is_empty(value)).then_some(Said::Number(number))
+            }
+            Self::Boolean => truth(value).map(Said::Truth),
+            Self::Timestamp => Timestamp::instant(&word(value)?).map(Said::Instant),
+            Self::Date => {
+                let text = word(value)?;
+                let day =
+                    || Timestamp::instant(&text.parse::<jiff::civil::Date>().ok()?.to_string());
+                Timestamp::instant(&text).or_else(day).map(Said::Instant)
+            }
+            Self::Time => word(value)?.parse().ok().map(Said::Time),
+            Self::Json => match value {
+                Value::Array(_) | Value::Object(_) | Value::Number(_) => {
+                    Some(Said::Json(value.clone()))
+                }
+                Value::String(text) => json_in(text).map(Said::Json),
+                Value::Null | Value::Bool(_) => None,
+            },
+        }
+    }
+
+    /// The text a value is named by in keys and indexes, equal where the values are; `None` for
+    /// `null`, which is equal to nothing.
+    pub fn name_text(self, value: &Value) -> Option<String> {
+        match self.said(value) {
+            Some(said) => Some(said.name(self)),
+            None => value.name_text(),
+        }
+    }
+}
+
+impl Field {
+    /// A value that was sent in another form than it is stored in, as it is stored: an instant is
+    /// stored in whatever spelling it was sent.
+    pub(super) fn as_stored(&self, value: Value) -> Value {
+        match self.kind.said(&value) {
+            Some(Said::Truth(truth)) => Value::Bool(truth),
+            Some(Said::Number(number)) => Value::Number(number),
+            Some(Said::Json(json @ (Value::Array(_) | Value::Object(_)))) => json,
+            Some(Said::Instant(_) | Said::Time(_) | Said::Json(_)) | None => value,
+        }
+    }
+
+    /// The rule that a value breaks which a condition compares this field with: one of the kind's
+    /// own where it cannot be of it. `None` where it can, in whatever spelling.
+    pub(crate) fn misread(&self, value: &Value) -> Option<String> {
+        let is_other = match (self.kind, value) {
+            (_, Value::Null) => false,
+            (Kind::String, _) => !matches!(value, Value::String(_) | Value::Number(_)),
+            (Kind::Integer | Kind::Number, Value::Bool(_)) => true,
+            _ => self.kind.said(value).is_none(),
+        };
+        self.of_kind(value).err().filter(|_| is_other)
+    }
+}
+
+impl Table {
+    /// The kind of what names its records; of several fields together, any.
+    pub(crate) fn name_kind(&self) -> Kind {
+        let [name] = &self.key[..] else { return Kind::Opaque };
+        self.field(name).map_or(Kind::Opaque, |field| field.kind)
+    }
+}
+
+/// A boolean as it may be sent; `None` where it is none.
+pub(super) fn truth(value: &Value) -> Option<bool> {
+    let text = word(value)?;
+    let is = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    let yes = is(&["true", "1", "yes", "on"]);
+    (yes || is(&["false", "0", "no", "off"])).then_some(yes)
+}
+
+/// What stands for nothing in a key: `null`, and the empty text.
+pub(super) fn is_empty(value: &Value) -> bool {
+    value.is_null() || value.as_str() == Some("")
+}
+
+/// A text, or what is written as one word in JSON; a number in its one spelling.
+pub(super) fn word(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::Number(number) => Some(number.canonical()),
+        Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+            value.key_text().map(Cow::Borrowed)
+        }
+    }
+}
+
+/// The list, object or number that a text says. Any other text is a text in JSON too.
+fn json_in(text: &str) -> Option<Value> {
+    let read = Value::from_json(text.as_bytes()).ok()?;
+    matches!(read, Value::Array(_) | Value::Object(_) | Value::Number(_)).then_some(read)
+}
+
+/// An instant as JavaScript's `toISOString` writes it, with more digits only where it has them:
+/// two instants are never one.
+fn iso(at: jiff::Timestamp) -> String {
+    match at.subsec_nanosecond() {
+        nanos if nanos % 1_000_000 == 0 => format!("{at:.3}"),
+        nanos if nanos % 1_000 == 0 => format!("{at:.6}"),
+        _ => format!("{at:.9}"),
+    }
+}
+
+/// A day as `2026-11-21`; an instant within it as an instant.
+fn day(at: jiff::Timestamp) -> String {
+    let iso = iso(at);
+    match iso.strip_suffix("T00:00:00.000Z") {
+        Some(day) => day.to_owned(),
+        None => iso,
+    }
+}
+
+#[cfg(test)]
+mod tests;
