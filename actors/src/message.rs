@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use model::codec::Versioned;
 use model::{
     Answer, BranchKey, CatalogueEntry, ChangeRefused, Command, Delta, NodeId, Offset, Outcome,
     PartitionId, Read, ReadLevel, Reject,
 };
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::door::Post;
@@ -135,12 +135,14 @@ impl From<raft::Fatal> for Refusal {
     }
 }
 
+model::versioned!(Ask => PeerRequest, Reply => PeerReply, Cast => PeerCast);
+
 /// Encodes a message for a peer.
-pub(crate) fn encode<T: Serialize>(message: &T) -> Bytes {
+pub(crate) fn encode<T: Versioned>(message: &T) -> Bytes {
     model::codec::encode(message).into()
 }
 
 /// Decodes a message of a peer.
-pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, model::codec::CodecError> {
+pub(crate) fn decode<T: Versioned>(bytes: &[u8]) -> Result<T, model::codec::CodecError> {
     model::codec::decode(bytes)
 }

@@ -264,7 +264,12 @@ impl State {
         if let Some(term) = term {
             tracing::info!(partition = self.start.partition.0, term, "leads");
             let published = Arc::clone(&self.start.published);
-            let proposer = Proposer::start(self.start.group.clone(), term, published);
+            let proposer = Proposer::start(
+                self.start.group.clone(),
+                term,
+                published,
+                self.start.catalogue.clone(),
+            );
             self.leading = Some(Leading { term, proposer, branches: BTreeMap::new() });
             self.define_configured();
         }

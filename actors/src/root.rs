@@ -70,7 +70,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let reach = Arc::new(Reach::default());
     let partitions = Partitions::default();
     let knows = catalogue.borrow().is_formed();
-    let changes = Changes::new(id, group_0.clone(), Arc::clone(&config.peers), knows);
+    let changes =
+        Changes::new(id, group_0.clone(), catalogue.clone(), Arc::clone(&config.peers), knows);
     let router = Router::new(Parts {
         node: id,
         catalogue: catalogue.clone(),

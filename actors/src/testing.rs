@@ -84,6 +84,7 @@ fn record(id: u64) -> NodeRecord {
         peer: String::new(),
         data_id: format!("data-{id}"),
         version: "test".into(),
+        level: model::codec::LEVEL,
     }
 }
 

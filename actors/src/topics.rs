@@ -186,7 +186,7 @@ impl Router {
     async fn ask_last(&self, topic: &str) {
         let ask = Ask::LastPost(topic.to_owned());
         if let Ok(Reply::LastPost(Some((stamp, post)))) = self.ask_owner(topic, &ask).await {
-            let bytes = encode(&post).len();
+            let bytes = model::codec::bare(&post).len();
             self.0.topics.told(stamp, post, bytes);
         }
     }

@@ -314,7 +314,8 @@ impl From<ChangeError> for ApiError {
             ChangeError::Refused(
                 ChangeRefused::AlreadyFormed(_)
                 | ChangeRefused::NotFormed
-                | ChangeRefused::OtherData(_),
+                | ChangeRefused::OtherData(_)
+                | ChangeRefused::LevelTooLow { .. },
             ) => new(Problem::Unavailable).retry(Duration::from_secs(1)),
             ChangeError::Undecided(_) => {
                 new(Problem::OutcomeUnknown).details([("outcome", "unknown".into())])

@@ -40,7 +40,7 @@ const PARTITION: &str = "partition";
 
 /// The chunk `partition`.
 #[derive(Serialize, Deserialize)]
-struct PartitionChunk {
+struct PartitionHead {
     uptime_ms: u64,
     level: u16,
     branches: Vec<BranchKey>,
@@ -48,7 +48,7 @@ struct PartitionChunk {
 
 /// The chunk `head` of a branch.
 #[derive(Serialize, Deserialize)]
-struct HeadChunk {
+struct BranchHead {
     definition: StoredDefinition,
     incarnation: Incarnation,
     offset: Offset,
@@ -150,7 +150,7 @@ struct TableHead {
 
 /// The chunk `head` of a history entry: the entry, its records counted.
 #[derive(Serialize, Deserialize)]
-struct EntryChunk {
+struct HistoryHead {
     id: String,
     at: Timestamp,
     reason: String,
@@ -169,11 +169,26 @@ struct EntryTable {
 }
 
 /// One page of a history entry, its tables one after another.
-type EntryPage = Vec<Arc<Object>>;
-/// One page of records.
-type RecordPage = Vec<(u64, RecordKey, Arc<Object>)>;
+#[derive(Serialize, Deserialize)]
+struct HistoryPage(Vec<Arc<Object>>);
+
+/// One page of records: ordinal, key, record.
+#[derive(Serialize, Deserialize)]
+struct RecordPage(Vec<(u64, RecordKey, Arc<Object>)>);
+
 /// The rows a table lost lately, the first removed in front.
-type RemovedChunk = Vec<(Arc<str>, u64)>;
+#[derive(Serialize, Deserialize)]
+struct RemovedRows(Vec<(Arc<str>, u64)>);
+
+crate::versioned!(
+    PartitionHead => PartitionHead,
+    BranchHead => BranchHead,
+    DedupPage => DedupPage,
+    HistoryHead => HistoryHead,
+    HistoryPage => HistoryPage,
+    RecordPage => RecordPage,
+    RemovedRows => RemovedRows,
+);
 
 /// Whether a chunk of this name holds events, to be read by
 /// [`Partition::read_segment`](crate::Partition::read_segment).

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec;
 use crate::command::Seed;
 use crate::dedup::DedupLimits;
 use crate::definition::{Definition, Validation, VersionRule};
@@ -43,6 +44,9 @@ pub struct Catalogue {
     pub formed_at: Timestamp,
     /// How many partitions there are, for ever; 0 before bootstrap.
     pub partitions: u16,
+    /// The level the cluster has agreed on; 0 before bootstrap. What an older build could not read
+    /// is written only from its level on.
+    pub level: u16,
     /// Rises by one with each change of `placements`.
     pub epoch: PlacementEpoch,
     /// Rises by one with each change of modules, branches, patterns or sequences.
@@ -94,6 +98,8 @@ pub struct NodeRecord {
     pub data_id: String,
     /// The build it last started with.
     pub version: String,
+    /// The highest level that build knows.
+    pub level: u16,
 }
 
 /// Who holds one partition.
@@ -198,6 +204,8 @@ pub struct CatalogueEntry {
     pub change: Change,
 }
 
+crate::versioned!(CatalogueEntry => CatalogueEntry, Catalogue => Catalogue);
+
 impl CatalogueEntry {
     /// Whether a node brought it out of a file, and will again when it starts.
     fn is_brought(&self) -> bool {
@@ -276,6 +284,8 @@ pub enum Change {
         /// What changes.
         settings: ModuleSettings,
     },
+    /// The cluster agrees on a level that every node's build knows. Levels never fall.
+    RaiseLevel(u16),
 }
 
 /// What may change of a module besides its definition; `None` stays as it is.
@@ -336,6 +346,14 @@ pub enum ChangeRefused {
     /// There is no module of this id.
     #[error("there is no module {0:?}")]
     NoModule(ModuleId),
+    /// A node's build does not know the level.
+    #[error("the build of node {node} does not know level {level}: upgrade that node first")]
+    LevelTooLow {
+        /// The first such node.
+        node: NodeId,
+        /// The level.
+        level: u16,
+    },
     /// A list is full.
     #[error("there are {max} {what} already, the limit")]
     Full {
@@ -383,8 +401,10 @@ impl Catalogue {
             Change::PutSeedFile { name, seed } => self.put_seed_file(name, seed),
             Change::FullSync(flags) => self.put_flags(flags)?,
             Change::SetModule { module, settings } => self.set_module(module, settings)?,
+            Change::RaiseLevel(level) => self.raise_level(*level)?,
         }
-        let about_nodes = matches!(entry.change, Change::Form { .. } | Change::Node(_));
+        let about_nodes =
+            matches!(entry.change, Change::Form { .. } | Change::Node(_) | Change::RaiseLevel(_));
         if !about_nodes && !matches!(entry.change, Change::FullSync(_) | Change::PutSeedFile { .. })
         {
             self.revision += 1;
@@ -421,6 +441,7 @@ impl Catalogue {
             return Err(ChangeRefused::AlreadyFormed(self.cluster_id.clone()));
         }
         cluster_id.clone_into(&mut self.cluster_id);
+        self.level = codec::FIRST_LEVEL;
         self.formed_at = at;
         self.partitions = u16::try_from(placements.len())
             .expect("a partition's number is a u16, so is their count");
@@ -440,8 +461,28 @@ impl Catalogue {
         {
             return Err(ChangeRefused::OtherData(node.id));
         }
+        if node.level < self.level {
+            return Err(ChangeRefused::LevelTooLow { node: node.id, level: self.level });
+        }
         self.nodes.insert(node.id, node.clone());
         Ok(())
+    }
+
+    /// Levels never fall: what was written on one must stay readable for every member.
+    fn raise_level(&mut self, level: u16) -> Result<(), ChangeRefused> {
+        if !self.is_formed() {
+            return Err(ChangeRefused::NotFormed);
+        }
+        if let Some(node) = self.nodes.values().find(|node| node.level < level) {
+            return Err(ChangeRefused::LevelTooLow { node: node.id, level });
+        }
+        self.level = self.level.max(level);
+        Ok(())
+    }
+
+    /// The level of what is written now.
+    pub fn writing_level(&self) -> u16 {
+        self.level.max(codec::FIRST_LEVEL)
     }
 
     /// Whether a change of this id was taken.
@@ -459,7 +500,7 @@ impl Catalogue {
 
     /// BLAKE3 of all of it: nodes that have applied the same entries have the same.
     pub fn state_hash(&self) -> Hash {
-        Hash(*blake3::hash(&crate::codec::encode(self)).as_bytes())
+        Hash(*blake3::hash(&crate::codec::bare(self)).as_bytes())
     }
 
     /// Whether the cluster has begun.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec::{self, EntryError};
 use crate::definition::Definition;
 use crate::ids::{BranchKey, CommandId, Timestamp};
 use crate::sequence::SequenceRule;
@@ -330,7 +331,9 @@ pub struct Replace {
 /// What the leader adds, once, before the log (decision 2): one Raft entry of a partition.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Batch {
-    /// The feature level this batch needs; a replica below it stops (decision 2).
+    /// The level the cluster had agreed on. It stands in front of the entry and is read first: a
+    /// replica of an older build stops there (decision 2).
+    #[serde(skip)]
     pub level: u16,
     /// The leader's clock when the batch was made.
     pub stamped: Timestamp,
@@ -342,4 +345,22 @@ pub struct Batch {
     pub entropy: [u8; 16],
     /// In order.
     pub commands: Vec<Command>,
+}
+
+crate::versioned!(Batch => Batch);
+
+impl Batch {
+    /// The bytes of the log entry.
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode_entry(self.level, self)
+    }
+
+    /// Reads a log entry.
+    ///
+    /// # Errors
+    /// [`EntryError`]: this build must not apply it, or cannot read it.
+    pub fn decode(entry: &[u8]) -> Result<Self, EntryError> {
+        let (level, batch) = codec::decode_entry(entry)?;
+        Ok(Self { level, ..batch })
+    }
 }

@@ -32,7 +32,7 @@ pub struct Definition {
 impl Definition {
     /// Names this content: two definitions with the same hash are the same.
     pub fn hash(&self) -> Hash {
-        Hash(*blake3::hash(&crate::codec::encode(self)).as_bytes())
+        Hash(*blake3::hash(&crate::codec::bare(self)).as_bytes())
     }
 }
 

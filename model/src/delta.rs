@@ -78,7 +78,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// What the next event of its log carries as `previous`.
+    /// What the next event of its log carries as `previous`: of the bytes it was first written with.
     pub fn hash(&self) -> Hash {
         Hash(*blake3::hash(&codec::encode(self)).as_bytes())
     }
@@ -175,9 +175,13 @@ pub struct Delta {
     pub key: BranchKey,
     /// Which life of it.
     pub incarnation: Incarnation,
-    /// In offset order.
+    /// In offset order. Each is written in an envelope of its own, with the bytes it was first
+    /// written with: its hash is taken over them.
+    #[serde(with = "codec::enveloped")]
     pub events: Vec<Arc<Event>>,
 }
+
+crate::versioned!(Event => Event, Delta => EventSegment);
 
 impl Delta {
     /// The offset of the last event, if there is one.

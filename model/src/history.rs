@@ -29,7 +29,7 @@ struct Kept {
 impl Kept {
     fn of(entry: Arc<HistoryEntry>) -> Self {
         let records = || entry.tables.iter().flat_map(|table| &table.records);
-        let bytes: usize = records().map(|record| codec::encode(&**record).len()).sum();
+        let bytes: usize = records().map(|record| codec::bare(&**record).len()).sum();
         Self { records: records().count() as u64, bytes: bytes as u64, entry }
     }
 }

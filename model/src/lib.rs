@@ -63,7 +63,7 @@ pub use ids::{
 };
 pub use original::{BadOriginal, Original, OriginalBranch, OriginalModule, live_data};
 pub use outcome::{Accepted, Outcome, Reserved};
-pub use partition::{Applied, Halt, Partition};
+pub use partition::{Applied, Partition};
 pub use read::{
     Answer, CursorFate, Events, Filter, Fit, Head, HistoryEntry, HistoryTable, LogCursor, LogHead,
     Misfit, ModuleSnapshot, Operator, OrderBy, Orders, OrdersQuery, Page, PageCursor, PageQuery,

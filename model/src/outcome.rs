@@ -43,3 +43,5 @@ pub struct Reserved {
     /// The rule it was taken under.
     pub rule: SequenceRule,
 }
+
+crate::versioned!(Reserved => DedupReservation);

@@ -20,9 +20,6 @@ use crate::mutant::{self, Mutant};
 use crate::outcome::Outcome;
 use crate::partition::schemas::Schemas;
 
-/// The highest feature level this build can apply.
-pub const LEVEL: u16 = 1;
-
 /// The state one Raft group replicates. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Partition {
@@ -50,26 +47,10 @@ pub struct Applied {
     pub leaps: Vec<Arc<IgnoredLeap>>,
 }
 
-/// An entry this build must not apply: it stops the replica, with these words.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Halt {
-    /// Needs a newer build.
-    #[error("the log needs feature level {needed}, this build has {LEVEL}: upgrade this node")]
-    Level {
-        /// The level the entry asks for.
-        needed: u16,
-    },
-}
-
 impl Partition {
-    /// Applies one agreed batch: every command is planned and committed in order.
-    ///
-    /// # Errors
-    /// [`Halt`] when this build must not apply it; nothing changed.
-    pub fn apply(&mut self, batch: &Batch) -> Result<Vec<Applied>, Halt> {
-        if batch.level > LEVEL {
-            return Err(Halt::Level { needed: batch.level });
-        }
+    /// Applies one agreed batch: every command is planned and committed in order. A batch of a
+    /// level this build does not know is not decoded ([`Batch::decode`]), so it never comes here.
+    pub fn apply(&mut self, batch: &Batch) -> Vec<Applied> {
         self.level = self.level.max(batch.level);
         self.uptime_ms = self.uptime_ms.saturating_add(batch.elapsed_ms);
         if mutant::is(Mutant::ReuseSequenceNumberAfterFailover)
@@ -85,7 +66,7 @@ impl Partition {
             };
             self.apply_one(command, stamp)
         });
-        Ok(applied.collect())
+        applied.collect()
     }
 
     fn apply_one(&mut self, command: &Command, stamp: Stamp) -> Applied {
@@ -244,21 +225,6 @@ mod tests {
         let define = shop.command(define);
         let applied = shop.apply(vec![define, command]);
         assert!(matches!(applied[1].outcome, Outcome::Accepted(_)), "nothing was remembered");
-    }
-
-    #[test]
-    fn a_batch_of_a_higher_level_stops_the_replica_and_changes_nothing() {
-        let mut shop = Shop::lenient();
-        let before = shop.partition.state_hash();
-        let batch = Batch {
-            level: LEVEL + 1,
-            stamped: shop.now,
-            elapsed_ms: 5,
-            entropy: [0; 16],
-            commands: vec![write(&mut shop)],
-        };
-        assert_eq!(shop.partition.apply(&batch), Err(Halt::Level { needed: LEVEL + 1 }));
-        assert_eq!(shop.partition.state_hash(), before);
     }
 
     #[test]

@@ -431,6 +431,7 @@ pub struct Events {
     /// The log's last offset when this was read.
     pub last: Offset,
     /// In order, contiguous, from `after + 1`. `None`: they are no longer held; take a snapshot.
+    #[serde(with = "crate::codec::enveloped::optional")]
     pub events: Option<Vec<Arc<Event>>>,
 }
 

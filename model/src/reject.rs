@@ -241,6 +241,8 @@ pub enum Reject {
     },
 }
 
+crate::versioned!(Reject => DedupRejection);
+
 impl Reject {
     /// The public code: stable, kebab-case, the wire's `error` or `details.code`.
     pub fn code(&self) -> &str {

@@ -41,6 +41,8 @@ pub struct Schema {
     pub tables: Vec<Arc<Table>>,
 }
 
+crate::versioned!(Schema => Schema);
+
 impl Schema {
     /// The table of this canonical name.
     pub fn table(&self, name: &str) -> Option<&Arc<Table>> {

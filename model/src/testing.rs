@@ -137,7 +137,7 @@ impl Shop {
             entropy: self.now.0.to_le_bytes().repeat(2).try_into().unwrap(),
             commands,
         };
-        self.partition.apply(&batch).unwrap()
+        self.partition.apply(&batch)
     }
 
     pub(crate) fn apply_one(&mut self, command: Command) -> Applied {

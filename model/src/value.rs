@@ -261,6 +261,8 @@ impl<T: Into<Value>> From<Option<T>> for Value {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Object(Vec<(Arc<str>, Value)>);
 
+crate::versioned!(Object => Record);
+
 impl Object {
     /// An object without members.
     pub fn new() -> Self {
@@ -544,7 +546,14 @@ mod tests {
         let text = r#"{"b":0.10,"a":1234567890123456.789,"c":[1e3,-0],"d":{"z":"ن","y":null}}"#;
         let value = Value::from_json(text.as_bytes()).unwrap();
         assert_eq!(value.to_json(), text);
-        assert_eq!(codec::decode::<Value>(&codec::encode(&value)).unwrap(), value);
+        assert_eq!(
+            codec::decode_as::<Value>(
+                codec::Kind::Test,
+                &codec::encode_as(codec::Kind::Test, &value)
+            )
+            .unwrap(),
+            value
+        );
     }
 
     #[test]

@@ -173,7 +173,7 @@ fn changes(source: &str, original: Original) -> Loaded {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let at = Timestamp(i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
     let entry = |kind: &str, name: &str, change: Change| {
-        let hash = blake3::hash(&model::codec::encode(&change)).to_hex();
+        let hash = blake3::hash(&model::codec::bare(&change)).to_hex();
         CatalogueEntry { id: format!("{source}:{kind}:{name}:{hash}"), at, change }
     };
     // First: a module that can be written to before its rules are known would number by others.

@@ -382,6 +382,7 @@ impl Upper<'_> {
             peer: told.cloned().unwrap_or_else(|| self.link.address().to_string()),
             data_id: self.data.data_id().to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            level: model::codec::LEVEL,
         }
     }
 }
@@ -395,6 +396,7 @@ fn initial(id: model::NodeId, peer: &str) -> NodeRecord {
         peer: peer.to_owned(),
         data_id: String::new(),
         version: String::new(),
+        level: 0,
     }
 }
 

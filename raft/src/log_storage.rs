@@ -103,7 +103,7 @@ impl Log {
             return Ok(());
         }
         tracing::warn!(%group, checkpoint = %id, "the log contradicts the checkpoint and is cut");
-        let log_id = codec::encode(&id).into();
+        let log_id = codec::encode_as(codec::Kind::RaftLogId, &id).into();
         let cut =
             vec![Op::TruncateAfter { group, after: None }, Op::Purge { group, index, log_id }];
         self.submit_and_wait(cut).await.map_err(fatal)
@@ -176,7 +176,8 @@ impl RaftLogReader<Types> for Log {
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
-        self.state().vote.map(|bytes| codec::decode(&bytes)).transpose().map_err(io::Error::other)
+        let vote = self.state().vote.map(|bytes| codec::decode_as(codec::Kind::RaftVote, &bytes));
+        vote.transpose().map_err(io::Error::other)
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<LogEntry>> {
@@ -231,7 +232,7 @@ impl RaftLogStorage<Types> for Log {
         let state = self.state();
         let purged: Option<LogId> = state
             .purged
-            .map(|(_, bytes)| codec::decode(&bytes))
+            .map(|(_, bytes)| codec::decode_as(codec::Kind::RaftLogId, &bytes))
             .transpose()
             .map_err(io::Error::other)?;
         let last = state.last.map(|(index, term)| log_id(term, index)).or(purged);
@@ -243,13 +244,13 @@ impl RaftLogStorage<Types> for Log {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
-        let vote = codec::encode(vote).into();
+        let vote = codec::encode_as(codec::Kind::RaftVote, vote).into();
         self.submit_and_wait(vec![Op::Vote { group: self.0.key, vote }]).await
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
         let Some(committed) = committed else { return Ok(()) };
-        let committed = codec::encode(&committed).into();
+        let committed = codec::encode_as(codec::Kind::RaftLogId, &committed).into();
         let room = self.0.shared.room(0).await;
         let op = Op::Committed { group: self.0.key, committed };
         // Advice only: what it costs to lose it is a slower start.
@@ -259,7 +260,8 @@ impl RaftLogStorage<Types> for Log {
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
         let committed = self.state().committed;
-        committed.map(|bytes| codec::decode(&bytes)).transpose().map_err(io::Error::other)
+        let committed = committed.map(|bytes| codec::decode_as(codec::Kind::RaftLogId, &bytes));
+        committed.transpose().map_err(io::Error::other)
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> io::Result<()>
@@ -298,7 +300,7 @@ impl RaftLogStorage<Types> for Log {
 
     async fn purge(&mut self, id: LogId) -> io::Result<()> {
         self.0.tail.lock().purge(id.index);
-        let log_id = codec::encode(&id).into();
+        let log_id = codec::encode_as(codec::Kind::RaftLogId, &id).into();
         self.submit_and_wait(vec![Op::Purge { group: self.0.key, index: id.index, log_id }]).await
     }
 }

@@ -173,8 +173,9 @@ impl Replica {
     fn stand_at(&self, seat: &mut Seat, pinned: &Pinned) -> Result<LogId, Fatal> {
         let meta = pinned.meta();
         let damaged = |error| Fatal(format!("{}: checkpoint {}: {error}", self.key, meta.index));
-        let id: LogId = codec::decode(&meta.log_id).map_err(damaged)?;
-        seat.membership = codec::decode(&meta.membership).map_err(damaged)?;
+        let id: LogId = codec::decode_as(codec::Kind::RaftLogId, &meta.log_id).map_err(damaged)?;
+        seat.membership =
+            codec::decode_as(codec::Kind::RaftMembership, &meta.membership).map_err(damaged)?;
         seat.applied = Some(id);
         // What is between is handed to no store any more.
         if self.store.stored() < meta.index {
@@ -266,8 +267,8 @@ impl Replica {
         let meta = CheckpointMeta {
             index: id.index,
             term: term_of(&id),
-            log_id: codec::encode(&id).into(),
-            membership: codec::encode(&seat.membership).into(),
+            log_id: codec::encode_as(codec::Kind::RaftLogId, &id).into(),
+            membership: codec::encode_as(codec::Kind::RaftMembership, &seat.membership).into(),
             extra: bytes::Bytes::new(),
         };
         let bytes = self.since_checkpoint.load(Ordering::Relaxed);

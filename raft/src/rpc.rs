@@ -100,6 +100,8 @@ pub(crate) enum Refusal {
     Damaged(String),
 }
 
+model::versioned!(Call => RaftCall, Response => RaftResponse);
+
 impl Call {
     pub(crate) fn encode(&self) -> Bytes {
         codec::encode(self).into()

@@ -127,8 +127,10 @@ impl RaftSnapshotBuilder<Types> for Builder {
 /// A checkpoint in openraft's words.
 pub(crate) fn snapshot(pinned: Pinned) -> io::Result<Snapshot> {
     let meta = pinned.meta();
-    let last_log_id = codec::decode(&meta.log_id).map_err(io::Error::other)?;
-    let last_membership = codec::decode(&meta.membership).map_err(io::Error::other)?;
+    let last_log_id =
+        codec::decode_as(codec::Kind::RaftLogId, &meta.log_id).map_err(io::Error::other)?;
+    let last_membership = codec::decode_as(codec::Kind::RaftMembership, &meta.membership)
+        .map_err(io::Error::other)?;
     let meta = SnapshotMeta { last_log_id: Some(last_log_id), last_membership };
     Ok(Snapshot { meta, snapshot: Checkpointed(Some(pinned)) })
 }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use model::NodeId;
+use model::codec;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
@@ -293,8 +294,8 @@ impl Machine for Tally {
         let mut entries = Vec::new();
         for name in source.names().into_iter().filter(|name| name != UNREAD) {
             let chunk = source.get(&name).ok_or_else(|| Fatal(format!("no chunk {name}")))?;
-            let chunk: Vec<Bytes> =
-                model::codec::decode(&chunk).map_err(|error| Fatal(error.to_string()))?;
+            let chunk: Vec<Bytes> = codec::decode_as(codec::Kind::Test, &chunk)
+                .map_err(|error| Fatal(error.to_string()))?;
             entries.extend(chunk);
         }
         let mut counted = self.0.lock();
@@ -329,7 +330,7 @@ impl Frozen for FrozenTally {
             if number < self.kept {
                 sink.keep(&name);
             } else {
-                sink.put(&name, model::codec::encode(chunk));
+                sink.put(&name, codec::encode_as(codec::Kind::Test, chunk));
             }
         }
     }

@@ -55,8 +55,8 @@ impl raft::Machine for CatalogueMachine {
         entry: &[u8],
         _changes: &mut Vec<Change>,
     ) -> Result<Answer, Fatal> {
-        let entry: CatalogueEntry =
-            codec::decode(entry).map_err(|error| Fatal(error.to_string()))?;
+        let (_, entry): (_, CatalogueEntry) =
+            codec::decode_entry(entry).map_err(|error| Fatal(error.to_string()))?;
         let result = self.state.apply(&entry);
         match result {
             Ok(()) => self.publish(index),

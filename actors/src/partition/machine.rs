@@ -150,8 +150,8 @@ impl raft::Machine for PartitionMachine {
         entry: &[u8],
         changes: &mut Vec<Change>,
     ) -> Result<Answer, Fatal> {
-        let batch: Batch = codec::decode(entry).map_err(|error| Fatal(error.to_string()))?;
-        let applied = self.state.apply(&batch).map_err(|halt| Fatal(halt.to_string()))?;
+        let batch = Batch::decode(entry).map_err(|error| Fatal(error.to_string()))?;
+        let applied = self.state.apply(&batch);
         self.forget_stored_events();
         warn_of_displaced(&self.state, &applied);
         applied.iter().for_each(tell_leaps);
@@ -293,7 +293,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::time::Duration;
 
-    use model::{Command, CommandId, Definition, Origin, Schema, Timestamp, Value, partition};
+    use model::{Command, CommandId, Definition, Origin, Schema, Timestamp, Value};
     use raft::Machine as _;
 
     use bytes::Bytes;
@@ -348,13 +348,14 @@ mod tests {
     fn entry(index: u64) -> Vec<u8> {
         let command =
             if index == 1 { define() } else { insert("dar", &format!("n{}", index / 2), "x") };
-        codec::encode(&Batch {
-            level: partition::LEVEL,
+        let batch = Batch {
+            level: codec::LEVEL,
             stamped: Timestamp(1_000 + i64::try_from(index).unwrap()),
             elapsed_ms: 7,
             entropy: [3; 16],
             commands: vec![command],
-        })
+        };
+        batch.encode()
     }
 
     struct Replica(PartitionMachine);

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::mutant::{self, Mutant};
-use model::{Applied, Batch, Command, Outcome, Reject, Timestamp, codec, partition};
+use model::{Applied, Batch, Catalogue, Command, Outcome, Reject, Timestamp};
 use raft::{ProposeError, ReplicaGroup};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -62,9 +62,14 @@ pub(crate) struct Proposer {
 
 impl Proposer {
     /// Starts proposing for the term this node leads.
-    pub(crate) fn start(group: ReplicaGroup, term: u64, published: Arc<Published>) -> Self {
+    pub(crate) fn start(
+        group: ReplicaGroup,
+        term: u64,
+        published: Arc<Published>,
+        catalogue: watch::Receiver<Arc<Catalogue>>,
+    ) -> Self {
         let (queue, incoming) = mpsc::channel(NODE_PERMITS);
-        let work = Work { group, term, published, stamped: None };
+        let work = Work { group, term, published, catalogue, stamped: None };
         let task = tokio::spawn(work.run(incoming));
         Self { queue, _task: Arc::new(AbortOnDropHandle::new(task)) }
     }
@@ -90,6 +95,8 @@ struct Work {
     group: ReplicaGroup,
     term: u64,
     published: Arc<Published>,
+    /// Says which level the cluster has agreed on.
+    catalogue: watch::Receiver<Arc<Catalogue>>,
     /// When the last batch was stamped, on the monotonic clock.
     stamped: Option<Instant>,
 }
@@ -164,12 +171,11 @@ impl Work {
         let Packed { commands, mut waiting, bytes } = packed;
         metrics::histogram!("mishkah_batch_commands").record(commands.len() as f64);
         let batch = self.stamp(commands);
-        if mutant::is(Mutant::AcknowledgeBeforeCommit)
-            && let Ok(applied) = model::Partition::clone(&self.published.view()).apply(&batch)
-        {
+        if mutant::is(Mutant::AcknowledgeBeforeCommit) {
+            let applied = model::Partition::clone(&self.published.view()).apply(&batch);
             self.answer(&applied, std::mem::take(&mut waiting));
         }
-        let entry = heavy(bytes, move || codec::encode(&batch)).into();
+        let entry = heavy(bytes, move || batch.encode()).into();
         let result = self.group.propose(Some(self.term), entry).await;
         let refusal = match result {
             Ok(proposed) => match proposed.answer.0.downcast::<Vec<Applied>>() {
@@ -226,7 +232,7 @@ impl Work {
             entropy[..8].copy_from_slice(&mutant::FIRST_OF_TERM);
         }
         Batch {
-            level: partition::LEVEL,
+            level: self.catalogue.borrow().writing_level(),
             stamped: wall_clock(),
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             entropy,

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use model::{CatalogueEntry, Change, ChangeRefused, NodeId, codec};
+use model::{Catalogue, CatalogueEntry, Change, ChangeRefused, NodeId, codec};
 use raft::{Lane, ReplicaGroup};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::door::ChangeError;
@@ -19,6 +20,7 @@ use crate::peers::Peers;
 pub(crate) struct Changes {
     node: NodeId,
     group: ReplicaGroup,
+    catalogue: watch::Receiver<Arc<Catalogue>>,
     peers: Arc<dyn Peers>,
     heard: Arc<Heard>,
 }
@@ -36,11 +38,12 @@ impl Changes {
     pub(crate) fn new(
         node: NodeId,
         group: ReplicaGroup,
+        catalogue: watch::Receiver<Arc<Catalogue>>,
         peers: Arc<dyn Peers>,
         knows: bool,
     ) -> Self {
         let heard = Heard { knows: AtomicBool::new(knows), round: tokio::sync::Mutex::default() };
-        Self { node, group, peers, heard: Arc::new(heard) }
+        Self { node, group, catalogue, peers, heard: Arc::new(heard) }
     }
 
     /// The last entry of group 0 applied here.
@@ -169,7 +172,8 @@ impl Changes {
         &self,
         entry: &CatalogueEntry,
     ) -> Result<Result<(), ChangeRefused>, Refusal> {
-        let proposal = self.group.propose(None, codec::encode(entry).into());
+        let level = self.catalogue.borrow().writing_level();
+        let proposal = self.group.propose(None, codec::encode_entry(level, entry).into());
         let proposed = tokio::time::timeout(ATTEMPT_TIMEOUT, proposal).await;
         let proposed = proposed.map_err(|_| Refusal::Indeterminate)??;
         let result = proposed.answer.0.downcast::<Result<(), ChangeRefused>>();

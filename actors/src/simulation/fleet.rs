@@ -70,6 +70,7 @@ fn record(id: u64) -> NodeRecord {
         peer: String::new(),
         data_id: format!("data-{id}"),
         version: "simulated".into(),
+        level: model::codec::LEVEL,
     }
 }
 

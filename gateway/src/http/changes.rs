@@ -43,7 +43,7 @@ impl<'a> Changes<'a> {
     /// # Errors
     /// Where it is too large, or the catalogue refuses it.
     pub(crate) async fn make(&self, step: &str, change: Change) -> Result<(), ApiError> {
-        let bytes = model::codec::encode(&change).len();
+        let bytes = model::codec::bare(&change).len();
         if bytes > CHANGE_BYTES_MAX {
             let message =
                 format!("this would be {bytes} bytes, at most {CHANGE_BYTES_MAX} are kept");

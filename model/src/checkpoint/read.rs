@@ -3,15 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
-
 use crate::branch::{Branch, event_hash};
 use crate::checkpoint::{
-    DedupHead, DedupPage, EntryChunk, EntryPage, HeadChunk, PARTITION, PartitionChunk, QueueHead,
-    RecordPage, RemovedChunk, TableHead, dedup_page_name, entry_name, entry_page_name, folder,
-    head_name, record_page_name, removed_name, schema_name, segment_name, tail_name,
+    BranchHead, DedupHead, DedupPage, HistoryHead, HistoryPage, PARTITION, PartitionHead,
+    QueueHead, RecordPage, RemovedRows, TableHead, dedup_page_name, entry_name, entry_page_name,
+    folder, head_name, record_page_name, removed_name, schema_name, segment_name, tail_name,
 };
-use crate::codec;
+use crate::codec::{self, LEVEL, Versioned};
 use crate::dedup::{Dedup, ENTRY_BYTES, Entry, Queue};
 use crate::delta::{Delta, Event, Hash};
 use crate::event_log::EventLog;
@@ -22,7 +20,7 @@ use crate::limits::{DEDUP_PAGE, HISTORY_PAGE, RECORD_PAGE, SEGMENT_EVENTS};
 use crate::module::{IgnoredLeap, Module, Numbers, Relations, Row, Rows};
 use crate::mutant::{self, Mutant};
 use crate::partition::schemas::Schemas;
-use crate::partition::{BadChunk, ChunkSource, LEVEL, Partition};
+use crate::partition::{BadChunk, ChunkSource, Partition};
 use crate::read::{HistoryEntry, HistoryTable};
 use crate::schema::Schema;
 use crate::value::{Object, Value};
@@ -30,9 +28,9 @@ use crate::value::{Object, Value};
 /// Reads all of a partition.
 pub(crate) fn partition(source: &dyn ChunkSource) -> Result<Partition, BadChunk> {
     let mut reader = Reader { source, names: source.names().into_iter().collect() };
-    let chunk: PartitionChunk = reader.must_get(PARTITION)?;
+    let chunk: PartitionHead = reader.must_get(PARTITION)?;
     if chunk.level > LEVEL {
-        let reason = format!("feature level {}; this build has {LEVEL}", chunk.level);
+        let reason = format!("level {}; this build has {LEVEL}: upgrade this node", chunk.level);
         return Err(bad(PARTITION, reason));
     }
     let mut partition =
@@ -50,11 +48,11 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn must_get<T: DeserializeOwned>(&self, name: &str) -> Result<T, BadChunk> {
+    fn must_get<T: Versioned>(&self, name: &str) -> Result<T, BadChunk> {
         self.get(name)?.ok_or_else(|| bad(name, "is missing"))
     }
 
-    fn get<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, BadChunk> {
+    fn get<T: Versioned>(&self, name: &str) -> Result<Option<T>, BadChunk> {
         let Some(bytes) = self.source.get(name) else { return Ok(None) };
         codec::decode(&bytes).map(Some).map_err(|error| bad(name, error.to_string()))
     }
@@ -62,9 +60,9 @@ impl Reader<'_> {
     fn branch(&mut self, key: BranchKey, schemas: &mut Schemas) -> Result<Branch, BadChunk> {
         let folder = folder(&key);
         let head_name = head_name(&folder);
-        let head: HeadChunk = self.must_get(&head_name)?;
-        let schema: Arc<Schema> = self.must_get(&schema_name(head.definition.schema))?;
-        let definition = Arc::new(head.definition.with(schemas.share(schema)));
+        let head: BranchHead = self.must_get(&head_name)?;
+        let schema: Schema = self.must_get(&schema_name(head.definition.schema))?;
+        let definition = Arc::new(head.definition.with(schemas.share(Arc::new(schema))));
         let relations = Arc::new(Relations::of(&definition));
         let mut module = Module::default();
         for table in head.tables {
@@ -117,7 +115,7 @@ impl Reader<'_> {
             if !self.names.contains(&name) {
                 continue; // All its records were removed.
             }
-            for (ordinal, key, record) in self.must_get::<RecordPage>(&name)? {
+            for (ordinal, key, record) in self.must_get::<RecordPage>(&name)?.0 {
                 if ordinal / RECORD_PAGE != page || ordinal >= head.next_ordinal {
                     return Err(bad(&name, format!("has ordinal {ordinal}")));
                 }
@@ -126,7 +124,7 @@ impl Reader<'_> {
         }
         let name = removed_name(folder, &head.name);
         if self.names.contains(&name) {
-            for (row, ordinal) in self.must_get::<RemovedChunk>(&name)? {
+            for (row, ordinal) in self.must_get::<RemovedRows>(&name)?.0 {
                 if ordinal >= head.next_ordinal {
                     return Err(bad(&name, format!("has ordinal {ordinal}")));
                 }
@@ -197,12 +195,12 @@ impl Reader<'_> {
     }
 
     fn entry(&self, folder: &str, id: &str) -> Result<HistoryEntry, BadChunk> {
-        let head: EntryChunk = self.must_get(&entry_name(folder, id))?;
+        let head: HistoryHead = self.must_get(&entry_name(folder, id))?;
         let total: u64 = head.tables.iter().map(|table| table.records).sum();
-        let mut records = EntryPage::new();
+        let mut records = Vec::new();
         while (records.len() as u64) < total {
             let name = entry_page_name(folder, id, records.len() / HISTORY_PAGE);
-            let page: EntryPage = self.must_get(&name)?;
+            let HistoryPage(page) = self.must_get(&name)?;
             let left = usize::try_from(total).unwrap_or(usize::MAX) - records.len();
             if page.len() != left.min(HISTORY_PAGE) {
                 return Err(bad(&name, format!("has {} records", page.len())));

@@ -3,22 +3,21 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use crate::branch::Branch;
 use crate::checkpoint::{
-    Beside, DedupHead, DedupPage, EntryChunk, EntryPage, EntryTable, HeadChunk, PARTITION,
-    PartitionChunk, QueueHead, RecordPage, RemovedChunk, StoredDefinition, TableHead,
+    Beside, BranchHead, DedupHead, DedupPage, EntryTable, HistoryHead, HistoryPage, PARTITION,
+    PartitionHead, QueueHead, RecordPage, RemovedRows, StoredDefinition, TableHead,
     dedup_page_name, entry_name, entry_page_name, folder, head_name, record_page_name,
     removed_name, schema_name, segment_name, tail_name,
 };
-use crate::codec;
+use crate::codec::{self, Versioned};
 use crate::dedup::Queue;
 use crate::delta::{Delta, Hash};
 use crate::limits::{DEDUP_PAGE, HISTORY_PAGE, RECORD_PAGE, SEGMENT_EVENTS};
 use crate::partition::schemas::schema_hash;
 use crate::partition::{ChunkSink, Partition};
 use crate::read::HistoryEntry;
+use crate::value::Object;
 
 /// Writes all of a partition.
 pub(crate) fn partition(partition: &Partition, sink: &mut dyn ChunkSink) {
@@ -46,8 +45,8 @@ pub(crate) fn state_hash(partition: &Partition) -> Hash {
     sink.hash()
 }
 
-fn partition_chunk(partition: &Partition) -> PartitionChunk {
-    PartitionChunk {
+fn partition_chunk(partition: &Partition) -> PartitionHead {
+    PartitionHead {
         uptime_ms: partition.uptime_ms,
         level: partition.level,
         branches: partition.branches.keys().cloned().collect(),
@@ -65,14 +64,13 @@ impl Branch {
             let rows = rows.iter().map(|(ordinal, row)| {
                 (ordinal / RECORD_PAGE, (ordinal, row.key.clone(), Arc::clone(&row.record)))
             });
-            pages(rows, |page, rows: RecordPage| {
-                put(sink, &record_page_name(&folder, table, page), &rows);
+            pages(rows, |page, rows| {
+                put(sink, &record_page_name(&folder, table, page), &RecordPage(rows));
             });
         }
         for (table, rows) in self.module.tables().filter(|(_, rows)| !rows.removed().is_empty()) {
             let removed = rows.removed().iter().map(|(name, ordinal)| (Arc::clone(name), ordinal));
-            let removed: RemovedChunk = removed.collect();
-            put(sink, &removed_name(&folder, table), &removed);
+            put(sink, &removed_name(&folder, table), &RemovedRows(removed.collect()));
         }
         for (name, queue) in [("client", &self.dedup.client), ("server", &self.dedup.server)] {
             write_decisions(sink, &folder, name, queue);
@@ -107,10 +105,10 @@ impl Branch {
         }
     }
 
-    fn head_chunk(&self) -> Option<HeadChunk> {
+    fn head_chunk(&self) -> Option<BranchHead> {
         let definition = self.definition.as_ref()?;
         let (made, set) = (self.numbers.made.iter(), self.numbers.set.iter());
-        Some(HeadChunk {
+        Some(BranchHead {
             definition: StoredDefinition::of(definition, schema_hash(&definition.schema)),
             incarnation: self.incarnation,
             offset: self.offset,
@@ -179,7 +177,7 @@ fn write_entry(sink: &mut dyn ChunkSink, folder: &str, entry: &HistoryEntry) {
         first_keys: table.first_keys.clone(),
         records: table.records.len() as u64,
     });
-    let head = EntryChunk {
+    let head = HistoryHead {
         id: entry.id.clone(),
         at: entry.at,
         reason: entry.reason.clone(),
@@ -188,10 +186,10 @@ fn write_entry(sink: &mut dyn ChunkSink, folder: &str, entry: &HistoryEntry) {
         tables: tables.collect(),
     };
     put(sink, &entry_name(folder, &entry.id), &head);
-    let records: EntryPage =
+    let records: Vec<Arc<Object>> =
         entry.tables.iter().flat_map(|table| table.records.iter().cloned()).collect();
     for (page, records) in records.chunks(HISTORY_PAGE).enumerate() {
-        put(sink, &entry_page_name(folder, &entry.id, page), records);
+        put(sink, &entry_page_name(folder, &entry.id, page), &HistoryPage(records.to_vec()));
     }
 }
 
@@ -210,7 +208,7 @@ fn pages<T>(items: impl Iterator<Item = (u64, T)>, mut give: impl FnMut(u64, Vec
     }
 }
 
-fn put(sink: &mut dyn ChunkSink, name: &str, content: &(impl Serialize + ?Sized)) {
+fn put(sink: &mut dyn ChunkSink, name: &str, content: &impl Versioned) {
     sink.put(name, codec::encode(content));
 }
 

@@ -143,7 +143,7 @@ pub(crate) fn payload_hash(command: &Command) -> PayloadHash {
 }
 
 pub(crate) fn id_hash(id: &CommandId) -> IdHash {
-    let hash = blake3::hash(&codec::encode(id));
+    let hash = blake3::hash(&codec::bare(id));
     hash.as_bytes()[..16].try_into().expect("32 bytes hold 16")
 }
 

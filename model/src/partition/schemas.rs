@@ -36,5 +36,5 @@ impl Schemas {
 
 /// Names a schema by its content.
 pub(crate) fn schema_hash(schema: &Schema) -> Hash {
-    Hash(*blake3::hash(&codec::encode(schema)).as_bytes())
+    Hash(*blake3::hash(&codec::bare(schema)).as_bytes())
 }

@@ -219,7 +219,14 @@ mod tests {
         assert_eq!(first(&rules, "dar", "pos", "order_line").as_deref(), Some("id=L-1"));
         assert_eq!(first(&rules, "x", "pos", "order_header").as_deref(), Some("id=POS-1 no=N-1"));
         assert_eq!(first(&rules, "dar", "gym", "order_header"), None);
-        assert_eq!(codec::decode::<SequenceRules>(&codec::encode(&rules)).unwrap(), rules);
+        assert_eq!(
+            codec::decode_as::<SequenceRules>(
+                codec::Kind::Test,
+                &codec::encode_as(codec::Kind::Test, &rules)
+            )
+            .unwrap(),
+            rules
+        );
     }
 
     #[test]

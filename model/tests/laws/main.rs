@@ -22,7 +22,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
 fn apply_all(partition: &mut Partition, batches: &[Batch]) -> Vec<Vec<Applied>> {
-    batches.iter().map(|batch| partition.apply(batch).unwrap()).collect()
+    batches.iter().map(|batch| partition.apply(batch)).collect()
 }
 
 fn snapshot(partition: &Partition, key: &BranchKey) -> Arc<ModuleSnapshot> {
@@ -95,8 +95,8 @@ proptest! {
         let mut live = start();
         let mut other = start();
         for (index, batch) in batches.iter().enumerate() {
-            let told = live.apply(batch).unwrap();
-            let other_told = other.apply(batch).unwrap();
+            let told = live.apply(batch);
+            let other_told = other.apply(batch);
             for (one, two) in told.iter().zip(&other_told) {
                 if two.repeated_at.is_none() {
                     prop_assert_eq!(one, two);
@@ -188,7 +188,7 @@ proptest! {
     fn a_retry_changes_nothing_and_hears_the_same(batches in batches(12)) {
         let mut partition = start();
         for batch in &batches {
-            let first = partition.apply(batch).unwrap();
+            let first = partition.apply(batch);
             let full = |applied: &Applied| match &applied.outcome {
                 Outcome::Rejected(reject) => matches!(reject, Reject::OutcomesFull { .. }),
                 Outcome::Accepted(_) => false,
@@ -198,7 +198,7 @@ proptest! {
             }
             let hash = partition.state_hash();
             let again = Batch { elapsed_ms: 0, entropy: [99; 16], ..batch.clone() };
-            let second = partition.apply(&again).unwrap();
+            let second = partition.apply(&again);
             for (one, two) in first.iter().zip(&second) {
                 match (&one.outcome, &two.outcome) {
                     (Outcome::Accepted(one), Outcome::Accepted(two)) => {
@@ -220,7 +220,7 @@ proptest! {
             for command in &batch.commands {
                 let alone = Batch { commands: vec![command.clone()], ..batch.clone() };
                 let before = partition.branch(&command.key).unwrap().clone();
-                let applied = partition.apply(&alone).unwrap();
+                let applied = partition.apply(&alone);
                 let after = partition.branch(&command.key).unwrap();
                 if matches!(applied[0].outcome, Outcome::Rejected(_)) {
                     prop_assert_eq!(before.head(), after.head());
@@ -282,7 +282,7 @@ proptest! {
     fn strict_holds_between_commands_whatever_was_tried(batches in batches(40)) {
         let mut partition = start();
         for batch in &batches {
-            partition.apply(batch).unwrap();
+            partition.apply(batch);
             let snapshot = snapshot(&partition, &key("strict"));
             let column = |table: &str, field: &str| -> Vec<String> {
                 let (_, rows) =
@@ -304,10 +304,10 @@ proptest! {
     fn what_is_encoded_decodes_to_itself(batches in batches(6)) {
         let mut partition = start();
         for batch in &batches {
-            prop_assert_eq!(&codec::decode::<Batch>(&codec::encode(batch)).unwrap(), batch);
-            for applied in partition.apply(batch).unwrap() {
-                let bytes = codec::encode(&applied.outcome);
-                prop_assert_eq!(codec::decode::<Outcome>(&bytes).unwrap(), applied.outcome);
+            prop_assert_eq!(&Batch::decode(&batch.encode()).unwrap(), batch);
+            for applied in partition.apply(batch) {
+                let bytes = codec::encode_as(codec::Kind::Test, &applied.outcome);
+                prop_assert_eq!(codec::decode_as::<Outcome>(codec::Kind::Test, &bytes).unwrap(), applied.outcome);
             }
         }
         for branch in partition.branches() {

@@ -66,7 +66,8 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
             | Change::GiveModule { .. }
             | Change::PutSeedFile { .. }
             | Change::FullSync(_)
-            | Change::SetModule { .. } => {}
+            | Change::SetModule { .. }
+            | Change::RaiseLevel(_) => {}
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -19,7 +19,9 @@ pub(super) fn encode(payload: &Payload) -> Bytes {
     let (kind, body): (u8, &[u8]) = match payload {
         EntryPayload::Blank => (BLANK, &[]),
         EntryPayload::Normal(Entry(bytes)) => (NORMAL, bytes),
-        EntryPayload::Membership(membership) => (MEMBERSHIP, &codec::encode(membership)),
+        EntryPayload::Membership(membership) => {
+            (MEMBERSHIP, &codec::encode_as(codec::Kind::RaftMembership, membership))
+        }
     };
     let mut bytes = Vec::with_capacity(2 + body.len());
     bytes.extend([FORMAT, kind]);
@@ -35,7 +37,8 @@ pub(super) fn decode(entry: &disk::Entry) -> Result<LogEntry, Fatal> {
         [FORMAT, BLANK] => EntryPayload::Blank,
         [FORMAT, NORMAL, ..] => EntryPayload::Normal(Entry(bytes.slice(2..))),
         [FORMAT, MEMBERSHIP, ref body @ ..] => EntryPayload::Membership(
-            codec::decode(body).map_err(|error| bad(format!("cannot be read: {error}")))?,
+            codec::decode_as(codec::Kind::RaftMembership, body)
+                .map_err(|error| bad(format!("cannot be read: {error}")))?,
         ),
         [FORMAT, kind, ..] => return Err(bad(format!("is of an unknown kind, {kind}"))),
         [format, ..] => {

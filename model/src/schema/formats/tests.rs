@@ -437,7 +437,7 @@ fn a_schema_is_pinned_as_bytes() {
     assert_eq!(codec::decode::<Schema>(&bytes).unwrap(), schema);
     #[rustfmt::skip]
     let golden = [
-        4, 1, // format, one table
+        21, 1, 1, // kind, version, one table
         1, b't', 1, b'T', 2, // name, label, two fields
         2, b'i', b'd', 2, b'i', b'd', 0, 0, 1, 0, 1, 9, 0, 0, 0, 0, 0, 0, 0, // id
         6, b'p', b'a', b'i', b'd', b'B', b'y', 7, b'p', b'a', b'i', b'd', b'_', b'b', b'y',

@@ -17,8 +17,10 @@ pub(super) struct Manifest {
     pub(super) chunks: Vec<ChunkInfo>,
 }
 
+model::versioned!(Manifest => CheckpointManifest);
+
 impl Manifest {
-    /// A version byte, the list, and the hash of both.
+    /// An envelope, the list, and the hash of both.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = codec::encode(self);
         let hash = blake3::hash(&bytes);
