@@ -8,11 +8,11 @@ use std::time::Duration;
 use actors::RouteError;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
 use model::{
     BranchId, BranchKey, CommandId, ModuleConfig, ModuleId, Object, Offset, ReadLevel, Schema,
-    Timestamp, Value,
+    Timestamp, Validation, Value,
 };
 
 use crate::auth::{Access, Intent, Principal, authorize};
@@ -136,7 +136,8 @@ impl FromRequestParts<App> for InModule {
     }
 }
 
-/// No parameters: a strict module's request that sends some means what it would not get.
+/// No parameters, and no `if-match` on a change: a strict module's request that sends some means
+/// what it would not get.
 pub(crate) struct NoParams;
 
 impl FromRequestParts<App> for NoParams {
@@ -144,9 +145,18 @@ impl FromRequestParts<App> for NoParams {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let params = Params::from_request_parts(parts, app).await?;
-        if !params.0.is_empty() {
-            let module = ModuleId::parse(&path_part(parts, app, "module").await?)?;
-            known::NONE.params(&params, app.branches.catalogue().validation_of(&module))?;
+        let version = parts.headers.get(header::IF_MATCH).filter(|tag| *tag != "*");
+        let has_version = version.is_some() && !parts.method.is_safe();
+        if params.0.is_empty() && !has_version {
+            return Ok(Self);
+        }
+        let module = ModuleId::parse(&path_part(parts, app, "module").await?)?;
+        let validation = app.branches.catalogue().validation_of(&module);
+        known::NONE.params(&params, validation)?;
+        if has_version && validation == Validation::Strict {
+            let right = "if-match is read by changes of one record, under …/tables/{table}; here, \
+                         send the version that was read as \"expectedVersion\"";
+            return Err(ApiError::new(Problem::InvalidHeader, right));
         }
         Ok(Self)
     }
@@ -184,6 +194,11 @@ impl Params {
     /// The value of the first of these names that has one.
     pub(crate) fn first(&self, names: &[&str]) -> Option<&str> {
         names.iter().find_map(|name| self.of(name).find(|value| !value.is_empty()))
+    }
+
+    /// Each parameter with its value.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// Every item of every list under these names.

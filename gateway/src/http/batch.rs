@@ -13,6 +13,7 @@ use crate::batch;
 use crate::error::{ApiError, Problem};
 use crate::gateway::App;
 use crate::http::ask::{Body, InModule, Named, NoParams};
+use crate::http::known;
 use crate::http::openapi::op;
 use crate::http::reply::{at, json};
 use crate::http::routes::Routes;
@@ -49,6 +50,7 @@ async fn change(
 ) -> Result<Response, ApiError> {
     place.authorize(Intent::Write)?;
     let body = body.object()?;
+    known::refuse_other_place(&body, &place.key, place.config.validation)?;
     let origin = Origin {
         source: Some("rest-batch".to_owned()),
         user: user_of(&body, None),

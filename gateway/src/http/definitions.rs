@@ -278,8 +278,10 @@ async fn seed(
         let message = format!("there is no module {module:?}");
         ApiError::new(Problem::ModuleNotFound, message).with("moduleId", module.as_str())
     })?;
+    let unknown = known::SEEDS.members(&body, config.validation)?;
     let counts = rows_by_table(config, body.get("seeds"))?;
-    let warnings = rows_without_key(config, body.get("seeds"))?;
+    let mut warnings = rows_without_key(config, body.get("seeds"))?;
+    warnings.extend(unknown);
     let sent = Arc::new(Value::from(body.clone()));
     let meaning = model::canonical_hash(&*sent);
     let mark = blake3::hash(format!("{}{meaning}", named.0).as_bytes()).to_hex();

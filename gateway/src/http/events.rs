@@ -250,6 +250,7 @@ async fn publish(
 ) -> Result<Response, ApiError> {
     place.authorize(Intent::Write)?;
     let mut frame = body.object()?;
+    known::refuse_other_place(&frame, &place.key, place.config.validation)?;
     frame.insert("moduleId", place.key.module.as_str().into());
     let Publish { table, action, record, origin, .. } =
         Publish::read(frame, "rest", |_| place.config.validation)?;

@@ -15,7 +15,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use model::{
     Accepted, Answer, Command, Object, Offset, Orders, OrdersQuery, Origin, Read, ReadLevel,
-    Request, Value,
+    Request, Validation, Value,
 };
 use serde::Serialize;
 
@@ -33,6 +33,8 @@ use crate::render;
 
 /// The module that has orders.
 const POS: &str = "pos";
+/// The parameters that name parts.
+const INCLUDE: [&str; 2] = ["include", "include[]"];
 /// The names of the parts, as `include` and `meta.include` have them.
 const PARTS: [&str; 4] = ["lines", "payments", "statuslogs", "linestatuslogs"];
 
@@ -137,6 +139,12 @@ async fn list(
     place.authorize(Intent::Read)?;
     let warnings = known::ORDERS.params(&params, place.config.validation)?;
     let query = orders_query(&params)?;
+    let unknown = params.list(&INCLUDE).find(|part| !PARTS.contains(&&*plain(part)));
+    if let (Validation::Strict, Some(part)) = (place.config.validation, unknown) {
+        let message = format!("include {part:?} is not known; known are {}", PARTS.join(", "));
+        return Err(ApiError::new(Problem::InvalidParameter, message)
+            .details([("parameter", "include".into())]));
+    }
     let found = read(&app, &place, query.clone(), place.level).await?;
     let rows = found.orders.iter().map(records_in).sum();
     let write = move || {
@@ -165,11 +173,14 @@ fn records_in(order: &Object) -> u64 {
     1 + parts.filter_map(Value::as_array).map(|records| records.len() as u64).sum::<u64>()
 }
 
+/// A part's name as it is compared.
+fn plain(part: &str) -> String {
+    part.to_lowercase().replace(['_', '-'], "")
+}
+
 fn orders_query(params: &Params) -> Result<OrdersQuery, ApiError> {
-    const INCLUDE: [&str; 2] = ["include", "include[]"];
     let words = |name: &str| params.list(&[name]).map(str::to_owned).collect();
-    let listed: Vec<String> =
-        params.list(&INCLUDE).map(|part| part.to_lowercase().replace(['_', '-'], "")).collect();
+    let listed: Vec<String> = params.list(&INCLUDE).map(plain).collect();
     let included = |part: &str, flags: &[&str]| {
         let flag = params.yes_or_no(flags)?;
         Ok::<_, ApiError>(flag.unwrap_or_else(|| listed.iter().any(|listed| listed == part)))
@@ -278,7 +289,7 @@ async fn save(
         include_record: true,
         ..Origin::default()
     };
-    let order = payload.save_order(place.schema())?;
+    let order = payload.save_order(place.schema(), place.config.validation)?;
     let command = Command {
         id,
         key: place.key.clone(),

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, unasked};
-use crate::http::ask::{Body, Level, branch_exists};
+use crate::http::ask::{Body, Level, Params, branch_exists};
 use crate::http::decimals::Decimals;
 use crate::http::known;
 use crate::http::openapi::op;
@@ -123,6 +123,7 @@ async fn query(
     principal: Principal,
     Level(level): Level,
     decimals: Decimals,
+    params: Params,
     body: Body,
 ) -> Result<Response, ApiError> {
     let began = Instant::now();
@@ -137,7 +138,9 @@ async fn query(
     branch_exists(&app, &key.branch).await?;
     let (query, mut asked) = read(&body, table)?;
     if let Some(config) = app.branches.catalogue().module(&key.module) {
+        let said = known::QUERY_PARAMS.params(&params, config.validation)?;
         asked.warnings = unknown(&body, &query, config)?;
+        asked.warnings.extend(said);
     }
     let answer = app.branches.read(key.clone(), Read::Query(query), level).await?;
     let Answer::Query(mut page) = answer else { return Err(unasked(&answer)) };
@@ -206,7 +209,15 @@ fn unknown(body: &Object, query: &Query, config: &ModuleConfig) -> Result<Vec<St
     let fields = fields.chain(query.order_by.iter().map(|by| (&by.field, None)));
     for (name, filter) in fields {
         let field = table.field(name);
+        let is_number =
+            |filter: &Filter| matches!(filter.value, Value::Number(_) | Value::Array(_));
         let message = match (field, filter) {
+            (None, Some(filter)) if name == "version" && !is_number(filter) => {
+                format!(
+                    "version must be a number, but the condition says {}",
+                    filter.value.to_json()
+                )
+            }
             (None, _) if name != "version" => {
                 let known: Vec<&str> = table.fields.iter().map(|field| &*field.name).collect();
                 let (table, known) = (&table.name, known.join(", "));

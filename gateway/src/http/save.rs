@@ -1,22 +1,22 @@
 //! Save: one record, stored if what the client believes about it still holds.
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use model::{Action, Object, Origin, Value, Verb};
+use model::{Action, Guard, Object, Origin, Value, Verb};
 use serde::Serialize;
 
 use crate::auth::Intent;
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, now};
 use crate::guards;
-use crate::http::ask::{Body, InModule, Named, NoParams};
+use crate::http::ask::{Body, InModule, Named, Params};
 use crate::http::known;
 use crate::http::marker::{self, business_day};
 use crate::http::openapi::op;
 use crate::http::reply::{at, json};
 use crate::http::routes::Routes;
-use crate::http::tables::{Changed, registered, write};
+use crate::http::tables::{Changed, if_match, registered, write};
 use crate::publish::{event_of, record, text, user_of};
 use crate::wire::Shown;
 
@@ -48,7 +48,8 @@ pub(crate) fn routes() -> Routes {
 async fn save(
     State(app): State<App>,
     place: InModule,
-    _: NoParams,
+    params: Params,
+    headers: HeaderMap,
     Named(id): Named,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -70,7 +71,10 @@ async fn save(
         ApiError::new(Problem::MissingRecord, "send the record as \"record\", an object")
     })?;
     let marker = marker::sent(&body);
-    let guards = guards::read(&body, marker.as_deref())?;
+    known::NONE.params(&params, place.config.validation)?;
+    let mut guards = guards::read(&body, marker.as_deref())?;
+    // The same condition as `concurrency.expectedVersion`.
+    guards.extend(if_match(&headers)?.map(Guard::VersionIs));
     let verb = Verb { guards, ..Verb::new(Action::Save, table.name.to_string(), record) };
     let refused = |error| in_context(error, &place, table.name.as_str(), marker.as_deref());
     let command = write(&place, id, origin(&mut body), verb);

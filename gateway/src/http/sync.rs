@@ -152,6 +152,19 @@ impl FromRequestParts<App> for InSync {
             return Err(ApiError::new(Problem::ModuleNotFound, message)
                 .details([("moduleId", key.module.as_str().into())]));
         }
+        let validation = app.branches.catalogue().validation_of(&key.module);
+        known::WHOLE.params(&params, validation)?;
+        for (names, here) in [
+            (["branch", "branchId"], key.branch.as_str()),
+            (["module", "moduleId"], key.module.as_str()),
+        ] {
+            let other = params.first(&names).filter(|other| *other != here);
+            if let (Validation::Strict, Some(other)) = (validation, other) {
+                let message = format!("?{}= is {other:?}, but the path says {here:?}", names[0]);
+                return Err(ApiError::new(Problem::InvalidParameter, message)
+                    .details([("parameter", names[0].into())]));
+            }
+        }
         let Level(level) = Level::from_request_parts(parts, app).await?;
         Ok(Self { principal, key, level })
     }
@@ -215,6 +228,7 @@ async fn replace(
         return Err(ApiError::new(Problem::InvalidBody, right));
     }
     known::REPLACE.members(&body, validation)?;
+    known::refuse_other_place(&body, &place.key, validation)?;
     let mut snapshot = match body.remove("snapshot") {
         None | Some(Value::Null) => {
             return unchanged(&app, &place).await;
@@ -225,6 +239,7 @@ async fn replace(
         }
     };
     known::REPLACED.members(&snapshot, validation)?;
+    known::refuse_other_place(&snapshot, &place.key, validation)?;
     let Some(tables) = tables(&mut snapshot)? else {
         return match missing_table(&app, &place).await? {
             Some(refused) => Err(refused),

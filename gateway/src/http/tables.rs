@@ -11,8 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use model::{
     Action, Answer, Command, CommandId, Incarnation, Object, Origin, Page, PageQuery, Place, Read,
-    RecordKey, Reject, Request, Table, TableName, Timestamp, Validation, Value, Verb, VersionRule,
-    Write,
+    Request, Table, TableName, Timestamp, Validation, Value, Verb, VersionRule, Write,
 };
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
@@ -22,7 +21,7 @@ use crate::error::{ApiError, Problem};
 use crate::gateway::{App, unasked};
 use crate::http::ask::{Body, InModule, Named, Params, path_part, unreadable};
 use crate::http::decimals::Decimals;
-use crate::http::known;
+use crate::http::known::{self, Known};
 use crate::http::openapi::op;
 use crate::http::reply::{at, json, written};
 use crate::http::routes::Routes;
@@ -324,7 +323,7 @@ async fn merge(
     body: Body,
 ) -> Result<Response, ApiError> {
     let sent = place.sent(body.object()?)?;
-    let sent = place.with_version(sent, Action::Merge, &params, &headers)?;
+    let sent = place.with_version(sent, Action::Merge, &known::WRITING, &params, &headers)?;
     change(&app, place, named, Action::Merge, sent).await
 }
 
@@ -337,7 +336,7 @@ async fn save(
     body: Body,
 ) -> Result<Response, ApiError> {
     let sent = place.sent(body.object()?)?;
-    let sent = place.with_version(sent, Action::Save, &params, &headers)?;
+    let sent = place.with_version(sent, Action::Save, &known::WRITING, &params, &headers)?;
     change(&app, place, named, Action::Save, sent).await
 }
 
@@ -352,17 +351,17 @@ async fn delete(
     body: Body,
 ) -> Result<Response, ApiError> {
     let mut sent = place.sent(body.object()?)?;
-    if sent.record.is_empty() {
-        let id = params.first(&["id", "recordId", "record_id", "key"]).ok_or_else(|| {
+    match params.first(&["id", "recordId", "record_id", "key"]) {
+        Some(id) => {
+            record::name(&place.table, id, &mut sent.record, place.place.config.validation)?
+        }
+        None if sent.record.is_empty() => {
             let message = "name the record in the body, or its id as ?id=";
-            ApiError::new(Problem::MissingRecordKey, message)
-        })?;
-        sent.record = place.table.fields_named(id).ok_or_else(|| Reject::NotFound {
-            table: place.table.name.to_string(),
-            key: RecordKey(id.into()),
-        })?;
+            return Err(ApiError::new(Problem::MissingRecordKey, message));
+        }
+        None => {}
     }
-    let sent = place.with_version(sent, Action::Delete, &params, &headers)?;
+    let sent = place.with_version(sent, Action::Delete, &known::REMOVED, &params, &headers)?;
     change(&app, place, named, Action::Delete, sent).await
 }
 
@@ -379,6 +378,7 @@ impl InTable {
         let Some(name) = self.wrapper(&body) else {
             return Ok(Sent { record: body, meta: None, user: None });
         };
+        known::WRITTEN.members(&body, self.place.config.validation)?;
         let record = match body.remove(name) {
             Some(Value::Object(record)) => record,
             Some(Value::Null) | None => Object::new(),
@@ -388,7 +388,6 @@ impl InTable {
         };
         let meta = body.remove("meta").filter(|meta| !meta.is_null());
         let user = user_of(&body, meta.as_ref());
-        known::WRITTEN.members(&body, self.place.config.validation)?;
         Ok(Sent { record, meta, user })
     }
 
@@ -397,11 +396,11 @@ impl InTable {
         &self,
         mut sent: Sent,
         action: Action,
+        known: &Known,
         params: &Params,
         headers: &HeaderMap,
     ) -> Result<Sent, ApiError> {
         let (config, removes) = (&self.place.config, action == Action::Delete);
-        let known = if removes { &known::REMOVED } else { &known::WRITING };
         known.params(params, config.validation)?;
         if params.names().any(|name| name == "version") && params.first(&["version"]).is_none() {
             let message = "version must be the version that was read, but is empty";
@@ -449,7 +448,7 @@ impl InTable {
 }
 
 /// The version that `if-match` names, as an `etag` shows it; none for `*`, whatever it is.
-fn if_match(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+pub(crate) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     let Some(sent) = headers.get(IF_MATCH) else { return Ok(None) };
     let text = sent.to_str().unwrap_or_default().trim();
     if text == "*" {

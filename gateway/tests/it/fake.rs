@@ -310,7 +310,7 @@ impl Fake {
         entropy[..8].copy_from_slice(&state.commands.to_le_bytes());
         let batch =
             Batch { level: 1, stamped: Timestamp(state.at), elapsed_ms: 10, entropy, commands };
-        let applied = state.partition.apply(&batch).unwrap();
+        let applied = state.partition.apply(&batch);
         let outcome = applied.last().unwrap().outcome.clone();
         if let Outcome::Accepted(accepted) = &outcome
             && !accepted.repeated
@@ -350,7 +350,7 @@ impl Fake {
             let (stamped, entropy) = (Timestamp(state.at), [9; 16]);
             let commands = vec![command];
             let batch = Batch { level: 1, stamped, elapsed_ms: 0, entropy, commands };
-            state.partition.apply(&batch).unwrap();
+            state.partition.apply(&batch);
         }
     }
 

@@ -6,6 +6,7 @@ mod bad_input;
 mod batch;
 mod client;
 mod configure;
+mod contradictions;
 mod definitions;
 mod events;
 mod fake;

@@ -7,7 +7,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use model::{
-    Action, Command, Event, Object, Origin, ReadLevel, Request, Validation, Value, Verb, Write,
+    Action, BranchKey, Command, Event, Object, Origin, ReadLevel, Request, Validation, Value, Verb,
+    Write,
 };
 use serde::Serialize;
 
@@ -37,8 +38,9 @@ pub(super) async fn ingest(
     let mut body = body.object()?;
     let validation = place.config.validation;
     known::INGESTED.members(&body, validation)?;
+    known::refuse_other_place(&body, &place.key, validation)?;
     let last_ack = last_ack(&body)?;
-    let verbs = verbs(&mut body, validation)?;
+    let verbs = verbs(&mut body, &place.key, validation)?;
     if verbs.is_empty() {
         return nothing(&app, &place, last_ack).await;
     }
@@ -80,7 +82,11 @@ fn last_ack(body: &Object) -> Result<Option<String>, ApiError> {
     }
 }
 
-fn verbs(body: &mut Object, validation: Validation) -> Result<Vec<Verb>, ApiError> {
+fn verbs(
+    body: &mut Object,
+    key: &BranchKey,
+    validation: Validation,
+) -> Result<Vec<Verb>, ApiError> {
     let events = match body.remove("events") {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::Array(events)) => events,
@@ -90,7 +96,8 @@ fn verbs(body: &mut Object, validation: Validation) -> Result<Vec<Verb>, ApiErro
     };
     let read = events.into_iter().zip(0_u64..).map(|(event, index)| {
         let verb = match event {
-            Value::Object(event) => verb(event, validation),
+            Value::Object(event) => known::refuse_other_place(&event, key, validation)
+                .and_then(|()| verb(event, validation)),
             Value::Null
             | Value::Bool(_)
             | Value::Number(_)

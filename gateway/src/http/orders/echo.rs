@@ -91,8 +91,8 @@ fn line_of(payload: &Payload, saved: &Saved, line: &Object, table: Option<&Table
     let at = millis(saved.at);
     let id = text(line, &["id"]);
     let item = text(line, &["itemId", "item_id", "productId", "menuItemId"]);
-    let quantity = of_number(number(line, &["qty", "quantity", "count"]), 1);
-    let price = of_number(number(line, &["price", "unitPrice", "unit_price"]), 0);
+    let quantity = of_number(number(line, &["quantity", "qty", "count"]), 1);
+    let price = of_number(number(line, &["unitPrice", "unit_price", "price"]), 0);
     let total = number(line, &["total", "lineTotal"]).map(Value::Number);
     let total = total.or_else(|| match table.and_then(|table| table.field("total")) {
         Some(field) => field.product("order_line", &quantity, &price).ok().flatten(),

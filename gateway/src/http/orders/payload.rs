@@ -6,7 +6,7 @@
 //! what the till keeps for itself is left out; nothing here depends on a clock, so the same order
 //! sent again is the same command.
 
-use model::{Field, Kind, Number, Object, SaveOrder, Schema, Table, Timestamp, Value};
+use model::{Field, Kind, Number, Object, SaveOrder, Schema, Table, Timestamp, Validation, Value};
 
 use crate::error::{ApiError, Problem};
 use crate::publish::text;
@@ -102,7 +102,14 @@ impl Payload {
     }
 
     /// What is to be saved.
-    pub(super) fn save_order(&self, schema: &Schema) -> Result<SaveOrder, ApiError> {
+    ///
+    /// # Errors
+    /// `invalid-body` where a strict module would lose an amount.
+    pub(super) fn save_order(
+        &self,
+        schema: &Schema,
+        validation: Validation,
+    ) -> Result<SaveOrder, ApiError> {
         let table = |name| schema.table(name).map(|table| &**table);
         let [header, line, payment, log, line_log] = [
             "order_header",
@@ -124,8 +131,22 @@ impl Payload {
         let each = |records: &Option<Vec<Object>>, of: &dyn Fn(&Object) -> Object| {
             records.as_ref().map(|records| records.iter().map(of).collect::<Vec<_>>())
         };
+        let read = header.map_or_else(Object::new, |table| self.header(table));
+        if validation == Validation::Strict {
+            if let Some(table) = header {
+                refuse_unread_amount(table, &self.order, &read)?;
+            }
+            for (table, sent, names) in
+                [(line, &self.lines, LINE), (payment, &self.payments, PAYMENT)]
+            {
+                let Some(table) = table else { continue };
+                for sent in sent.iter().flatten() {
+                    refuse_unread_amount(table, sent, &named(table, sent, names))?;
+                }
+            }
+        }
         Ok(SaveOrder {
-            header: header.map_or_else(Object::new, |table| self.header(table)),
+            header: read,
             lines: each(&self.lines, &|sent| {
                 line.map_or_else(|| sent.clone(), |table| named(table, sent, LINE))
             }),
@@ -285,9 +306,39 @@ fn amount(value: &Value) -> Option<&Value> {
     match value {
         Value::Number(_) => Some(value),
         Value::String(text) => Number::parse(text.trim()).map(|_| value),
-        Value::Object(members) => members.get("amount").filter(|amount| !amount.is_null()),
+        // A share of something else is no amount, whatever its number is called.
+        Value::Object(members) if is_share(members) => None,
+        Value::Object(members) => {
+            let said = ["amount", "value"].iter().filter_map(|name| members.get(name));
+            said.filter(|amount| !amount.is_null()).next()
+        }
         Value::Null | Value::Bool(_) | Value::Array(_) => None,
     }
+}
+
+/// Whether an object says a percentage.
+fn is_share(members: &Object) -> bool {
+    let kind = members.get("type").and_then(Value::as_str).unwrap_or_default();
+    ["percent", "percentage", "%"].iter().any(|share| kind.eq_ignore_ascii_case(share))
+}
+
+/// Refuses an amount that was sent as an object nobody can make a number of: it would be money lost
+/// without a word.
+fn refuse_unread_amount(table: &Table, sent: &Object, read: &Object) -> Result<(), ApiError> {
+    for field in table.fields.iter().filter(|field| field.kind == Kind::Number) {
+        let own = sent.get(&field.name).or_else(|| sent.get(&field.column));
+        let Some(own) = own.filter(|own| own.as_object().is_some()) else { continue };
+        if read.get(&field.name).is_none_or(Value::is_null) {
+            let (table, name, shown) = (table.name.as_str(), &field.name, own.to_json());
+            let message = format!(
+                "{table}.{name} is an amount, but {shown} says none; send a number, \
+                 {{\"amount\": …}}, or the order's amount in totals"
+            );
+            let details = [("table", table.into()), ("field", (&**name).into())];
+            return Err(ApiError::new(Problem::InvalidBody, message).details(details));
+        }
+    }
+    Ok(())
 }
 
 /// The first of these members that says a number, as a number or as text.
@@ -296,7 +347,7 @@ pub(super) fn number(record: &Object, names: &[&str]) -> Option<Number> {
 }
 
 fn as_number(value: &Value) -> Option<Number> {
-    Number::parse(value.key_text()?.trim())
+    Number::parse(amount(value)?.key_text()?.trim())
 }
 
 /// A value for a field that must have one and was not sent.
@@ -357,7 +408,7 @@ mod tests {
         let source = Value::from_json(SCHEMA.as_bytes()).unwrap();
         let schema = Schema::from_definition("pos", &source).unwrap();
         let payload = Payload::read(object(&format!(r#"{{"order":{json}}}"#))).unwrap();
-        payload.save_order(&schema).unwrap()
+        payload.save_order(&schema, Validation::Lenient).unwrap()
     }
 
     fn shown(record: &Object) -> String {

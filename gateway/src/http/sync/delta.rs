@@ -31,7 +31,9 @@ pub(super) async fn delta(
 ) -> Result<Response, ApiError> {
     place.authorize(Intent::Read)?;
     let body = body.object()?;
-    known::DELTA.members(&body, app.branches.catalogue().validation_of(&place.key.module))?;
+    let validation = app.branches.catalogue().validation_of(&place.key.module);
+    known::DELTA.members(&body, validation)?;
+    known::refuse_other_place(&body, &place.key, validation)?;
     let asked = Asked::read(&body)?;
     let mut query = asked.query.clone();
     if asked.everything

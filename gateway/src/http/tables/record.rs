@@ -13,6 +13,7 @@ use crate::error::{ApiError, Problem};
 use crate::gateway::{App, unasked};
 use crate::http::ask::{Body, Named, NoParams, Params, path_part};
 use crate::http::decimals::Decimals;
+use crate::http::known;
 use crate::http::reply::json;
 use crate::wire::{RecordRef, record_ref};
 
@@ -87,8 +88,8 @@ pub(super) async fn merge(
     body: Body,
 ) -> Result<Response, ApiError> {
     let mut sent = place.sent(body.object()?)?;
-    name(&place.table, &key, &mut sent.record)?;
-    let sent = place.with_version(sent, Action::Merge, &params, &headers)?;
+    name(&place.table, &key, &mut sent.record, Validation::Strict)?;
+    let sent = place.with_version(sent, Action::Merge, &known::WRITING, &params, &headers)?;
     change(&app, place, named, Action::Merge, sent).await
 }
 
@@ -103,25 +104,32 @@ pub(super) async fn remove(
     body: Body,
 ) -> Result<Response, ApiError> {
     let mut sent = place.sent(body.object()?)?;
-    name(&place.table, &key, &mut sent.record)?;
-    let sent = place.with_version(sent, Action::Delete, &params, &headers)?;
+    name(&place.table, &key, &mut sent.record, Validation::Strict)?;
+    let sent = place.with_version(sent, Action::Delete, &known::WRITING, &params, &headers)?;
     change(&app, place, named, Action::Delete, sent).await
 }
 
-/// Gives a record the key the path names; what it says of its key itself must agree.
-fn name(table: &Table, key: &str, record: &mut Object) -> Result<(), ApiError> {
+/// Gives a record the key that the path or a parameter names; what it says of its key itself must
+/// agree, unless that is passed over as the original does: it acts on what the body says.
+pub(super) fn name(
+    table: &Table,
+    key: &str,
+    record: &mut Object,
+    validation: Validation,
+) -> Result<(), ApiError> {
     let unknown = || Reject::NotFound { table: table.name.to_string(), key: RecordKey(key.into()) };
     let fields = table.fields_named(key).ok_or_else(unknown)?;
-    for (field, value) in fields.iter() {
-        if record.get(field).is_none_or(Value::is_null) {
-            record.insert(field.clone(), value.clone());
+    for (name, value) in fields.iter() {
+        let said = table.field(name).and_then(|field| table.sent_value(record, field));
+        if said.is_none_or(|said| said.is_null() || said.as_str() == Some("")) {
+            record.insert(name.clone(), value.clone());
         }
     }
     let (named, said) = (table.key_of(&fields)?, table.key_of(record)?);
-    if named == said {
+    if named == said || validation == Validation::Lenient {
         return Ok(());
     }
-    let message = format!("the path names the record {named}, but what was sent is {said}");
+    let message = format!("the request names the record {named}, but what was sent is {said}");
     let details = [("key", named.as_str().into()), ("sent", said.as_str().into())];
     Err(ApiError::new(Problem::InvalidBody, message).details(details))
 }

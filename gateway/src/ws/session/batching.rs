@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use model::{BranchKey, Command, Object, Origin, Request};
 
+use super::publishing::place_said;
 use super::{Action, Moment, Session};
+use crate::http::known;
 use crate::publish::request_id;
 use crate::ws::batch;
 use crate::ws::lane::{Owed, Reply, Waiting};
@@ -24,12 +26,14 @@ impl Session {
             ..Origin::default()
         };
         let validation = |module: &_| moment.catalogue.validation_of(module);
+        let place = place_said(&frame);
         let read = match batch::read(frame, from, validation) {
             Ok(read) => read,
             Err(error) => return self.failed(named.as_ref(), &error, moment.at),
         };
         let key = BranchKey::new(branch, read.module);
-        if let Err(error) = self.may_write(&key, moment) {
+        let here = known::refuse_other_place(&place, &key, validation(&key.module));
+        if let Err(error) = self.may_write(&key, moment).and(here) {
             return self.failed(named.as_ref(), &error, moment.at);
         }
         let id = self.name(read.request);

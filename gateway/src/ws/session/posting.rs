@@ -13,6 +13,7 @@ use super::querying::Asked;
 use super::{Action, Large, Moment, Session, control};
 use crate::auth::{Access, Intent, authorize};
 use crate::error::{ApiError, Problem};
+use crate::http::known;
 use crate::limits::{ID_BYTES_MAX, TOPIC_DATA_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
 use crate::publish::{request_id, take_object, text};
 use crate::wire::{Said, Stand, TopicFrame, channel_data, sync_data};
@@ -115,6 +116,12 @@ impl Session {
             return vec![wrong(error.code(), error.message(), &topic)];
         }
         let mut snapshot = take_object(&mut data, "snapshot").unwrap_or_default();
+        let validation = moment.catalogue.validation_of(&key.module);
+        for sent in [&data, &snapshot] {
+            if let Err(error) = known::refuse_other_place(sent, &key, validation) {
+                return vec![wrong(error.code(), error.message(), &topic)];
+            }
+        }
         if let Some(refusal) = too_large(&data, bytes, &topic) {
             return vec![refusal];
         }

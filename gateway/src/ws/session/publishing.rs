@@ -10,6 +10,7 @@ use model::{
 use super::{Action, Begin, Moment, Session};
 use crate::auth::{Access, Intent, authorize};
 use crate::error::{ApiError, Problem};
+use crate::http::known;
 use crate::metrics::Channel;
 use crate::publish::{Publish, event_of, request_id};
 use crate::wire::Shown;
@@ -30,9 +31,11 @@ impl Session {
         };
         let (branch, user) = (member.branch.clone(), member.user.clone());
         let validation = |module: &_| moment.catalogue.validation_of(module);
+        let place = place_said(&frame);
         let checked = Publish::read(frame, "ws-client", validation).and_then(|publish| {
             let key = BranchKey::new(branch, publish.module.clone());
             self.may_write(&key, moment)?;
+            known::refuse_other_place(&place, &key, validation(&key.module))?;
             Ok((key, publish))
         });
         let (key, publish) = match checked {
@@ -174,4 +177,10 @@ impl Session {
         };
         Some(Action::Send(frame, Channel::Ack))
     }
+}
+
+/// What a frame says of its place.
+pub(super) fn place_said(frame: &Object) -> Object {
+    let place = ["branchId", "branch"].into_iter();
+    place.filter_map(|name| Some((name, frame.get(name)?.clone()))).collect()
 }

@@ -11,7 +11,7 @@ use model::{
 
 use super::{Action, Large, Moment, Session, Ticket, control};
 use crate::auth::{Access, Intent, authorize};
-use crate::error::ApiError;
+use crate::error::{ApiError, Problem};
 use crate::http::known;
 use crate::publish::{request_id, text};
 use crate::wire::QueryFrame;
@@ -53,7 +53,7 @@ impl Session {
             return self.before_hello(request_id.as_ref(), message, moment);
         };
         let Some(module) = text(frame, &["moduleId", "module"]) else {
-            let problem = crate::error::Problem::MissingModule;
+            let problem = Problem::MissingModule;
             let error = ApiError::new(problem, "Module ID missing in query payload");
             return self.failed(request_id.as_ref(), &error, moment.at);
         };
@@ -169,6 +169,19 @@ fn key_of(frame: &Object, names: &[&str]) -> Option<String> {
     texts.find(|text| !text.is_empty()).map(str::to_owned)
 }
 
+/// What is wrong with a query: a strict module refuses it, a lenient one warns of it.
+fn warned(
+    message: String,
+    validation: Validation,
+    warnings: &mut Vec<String>,
+) -> Result<(), ApiError> {
+    match validation {
+        Validation::Lenient => warnings.push(message),
+        Validation::Strict => return Err(ApiError::new(Problem::InvalidBody, message)),
+    }
+    Ok(())
+}
+
 /// Reads what a query asks for, and whether it asks for one record.
 fn read_query(
     frame: &Object,
@@ -182,14 +195,33 @@ fn read_query(
     let table = config.schema.resolve(&named).ok_or_else(unknown)?;
     let validation = config.validation;
     let mut warnings = known::SOCKET_QUERY.members(frame, validation)?;
-    let single = text(frame, &["queryType"]).as_deref() == Some("get");
+    known::refuse_other_place(frame, key, validation)?;
+    let kind = text(frame, &["queryType"]);
+    let single = kind.as_deref() == Some("get");
+    let is_list = matches!(kind.as_deref(), None | Some("list"));
+    for wrong in [
+        (!single && !is_list).then(|| {
+            format!("queryType {:?} is not known; known are list, get", kind.unwrap_or_default())
+        }),
+        (single && frame.get("filter").is_some_and(|filter| !filter.is_null()))
+            .then(|| "a get query names its record by id; its filter is not read".to_owned()),
+        frame
+            .get("populate")
+            .filter(|populate| !populate.is_null() && populate.as_bool().is_none())
+            .map(|_| "populate must be true or false".to_owned()),
+    ]
+    .into_iter()
+    .flatten()
+    {
+        warned(wrong, validation, &mut warnings)?;
+    }
     let mut query = Query {
         populate: frame.get("populate").and_then(Value::as_bool) != Some(false),
         ..Query::default()
     };
     if single {
         let id = key_of(frame, &["id", "recordId"]).ok_or_else(|| {
-            let problem = crate::error::Problem::MissingRecordKey;
+            let problem = Problem::MissingRecordKey;
             ApiError::new(problem, "Missing record ID for get query")
         })?;
         (query.key, query.limit) = (Some(id), Some(1));
@@ -210,12 +242,7 @@ fn read_query(
                     None => continue,
                 },
             };
-            match validation {
-                Validation::Lenient => warnings.push(message),
-                Validation::Strict => {
-                    return Err(ApiError::new(crate::error::Problem::InvalidBody, message));
-                }
-            }
+            warned(message, validation, &mut warnings)?;
         }
     }
     query.table = named;
