@@ -17,6 +17,9 @@ pub struct ClusterStatus {
     /// How the answering node shares out its open files, if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub files: Option<FileBudget>,
+    /// The level the cluster has agreed on: what older builds could not read is written from there
+    /// on.
+    pub level: u16,
     /// All nodes.
     pub nodes: Vec<NodeStatus>,
     /// All partitions; group 0 is not among them.
@@ -57,6 +60,8 @@ pub struct NodeStatus {
     pub replicas: u32,
     /// The build it runs.
     pub version: String,
+    /// The highest level its build knows.
+    pub level: u16,
 }
 
 /// One partition.

@@ -95,6 +95,7 @@ problems! {
     FullSyncRequired 409 "full-sync-required" "The client's picture is too old: take a snapshot";
     ConcurrencyConflict 409 "concurrency-conflict" "A condition of the save does not hold";
     RecordsDoNotFit 409 "records-do-not-fit" "Stored records do not satisfy the definition";
+    LevelTooLow 409 "level-too-low" "The build of a node does not know this level: upgrade it first";
     ModuleExists 409 "module-exists" "There is a module of this id";
     BranchExists 409 "branch-exists" "There is a branch of this id";
     CatalogueFull 409 "catalogue-full" "There are as many of these as there may be";
@@ -308,14 +309,17 @@ impl From<ChangeError> for ApiError {
             ChangeError::Refused(ChangeRefused::NoModule(id)) => {
                 new(Problem::ModuleNotFound).with("moduleId", id.as_str())
             }
+            ChangeError::Refused(ChangeRefused::LevelTooLow { node, level }) => {
+                let details = [("node", node.0.into()), ("level", u64::from(level).into())];
+                new(Problem::LevelTooLow).details(details)
+            }
             ChangeError::Refused(ChangeRefused::Full { max, .. }) => {
                 new(Problem::CatalogueFull).details([("max", u64::from(max).into())])
             }
             ChangeError::Refused(
                 ChangeRefused::AlreadyFormed(_)
                 | ChangeRefused::NotFormed
-                | ChangeRefused::OtherData(_)
-                | ChangeRefused::LevelTooLow { .. },
+                | ChangeRefused::OtherData(_),
             ) => new(Problem::Unavailable).retry(Duration::from_secs(1)),
             ChangeError::Undecided(_) => {
                 new(Problem::OutcomeUnknown).details([("outcome", "unknown".into())])

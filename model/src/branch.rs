@@ -51,6 +51,9 @@ pub struct Branch {
     pub(crate) marks: Marks,
     /// What purges and resets took out.
     pub(crate) history: History,
+    /// Of the entry that is being applied; events say it.
+    #[cfg(feature = "next-level")]
+    pub(crate) level: u16,
 }
 
 impl Branch {
@@ -74,6 +77,8 @@ impl Branch {
             events: EventLog::default(),
             marks: Marks::default(),
             history: History::default(),
+            #[cfg(feature = "next-level")]
+            level: 0,
         }
     }
 

@@ -38,6 +38,20 @@ use crate::value::Object;
 
 const PARTITION: &str = "partition";
 
+/// A chunk that only a build of the next level writes and reads.
+#[cfg(feature = "next-level")]
+const NEXT_LEVEL: &str = "next-level";
+
+/// The chunk `next-level`.
+#[cfg(feature = "next-level")]
+#[derive(Serialize, Deserialize)]
+struct NextLevelChunk {
+    level: u16,
+}
+
+#[cfg(feature = "next-level")]
+crate::versioned!(NextLevelChunk => NextLevel);
+
 /// The chunk `partition`.
 #[derive(Serialize, Deserialize)]
 struct PartitionHead {

@@ -24,6 +24,7 @@ use crate::schema::Schema;
 use crate::sequence::SequenceRules;
 use crate::value::Value;
 
+mod level;
 mod placement;
 mod writes;
 
@@ -466,23 +467,6 @@ impl Catalogue {
         }
         self.nodes.insert(node.id, node.clone());
         Ok(())
-    }
-
-    /// Levels never fall: what was written on one must stay readable for every member.
-    fn raise_level(&mut self, level: u16) -> Result<(), ChangeRefused> {
-        if !self.is_formed() {
-            return Err(ChangeRefused::NotFormed);
-        }
-        if let Some(node) = self.nodes.values().find(|node| node.level < level) {
-            return Err(ChangeRefused::LevelTooLow { node: node.id, level });
-        }
-        self.level = self.level.max(level);
-        Ok(())
-    }
-
-    /// The level of what is written now.
-    pub fn writing_level(&self) -> u16 {
-        self.level.max(codec::FIRST_LEVEL)
     }
 
     /// Whether a change of this id was taken.

@@ -76,6 +76,9 @@ pub enum Request {
     SetSequence(Box<SetSequence>),
     /// Take this definition from now on, and bring the records up to it. Sent as `Define` is.
     Fill(Arc<Definition>),
+    /// As [`Request::Reserve`], in a way that a build of level 1 cannot read.
+    #[cfg(feature = "next-level")]
+    ReserveAtNextLevel(Reserve),
 }
 
 /// One or more verbs that succeed together or not at all.

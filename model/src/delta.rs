@@ -75,10 +75,15 @@ pub struct Event {
     pub origin: Arc<Origin>,
     /// The hash of the event before it; all zero for the first.
     pub previous: Hash,
+    /// What only version 2 can hold; an event without it is written as version 1.
+    #[cfg(feature = "next-level")]
+    #[serde(skip)]
+    pub note: Option<String>,
 }
 
 impl Event {
-    /// What the next event of its log carries as `previous`: of the bytes it was first written with.
+    /// What the next event of its log carries as `previous`: taken over the bytes that it was first
+    /// written with.
     pub fn hash(&self) -> Hash {
         Hash(*blake3::hash(&codec::encode(self)).as_bytes())
     }
@@ -181,7 +186,31 @@ pub struct Delta {
     pub events: Vec<Arc<Event>>,
 }
 
-crate::versioned!(Event => Event, Delta => EventSegment);
+#[cfg(not(feature = "next-level"))]
+crate::versioned!(Event => Event);
+crate::versioned!(Delta => EventSegment);
+
+/// Version 2 of an event: version 1, then its note.
+#[cfg(feature = "next-level")]
+impl codec::Versioned for Event {
+    const KIND: codec::Kind = codec::Kind::Event;
+    const VERSION: u8 = 2;
+
+    fn write(&self, to: &mut Vec<u8>) -> u8 {
+        codec::append(self, to);
+        let Some(note) = &self.note else { return 1 };
+        codec::append(note, to);
+        Self::VERSION
+    }
+
+    fn read(version: u8, bytes: &[u8]) -> Result<Self, codec::CodecError> {
+        if version == 1 {
+            return codec::take(Self::KIND, bytes);
+        }
+        let (event, note): (Self, String) = codec::take(Self::KIND, bytes)?;
+        Ok(Self { note: Some(note), ..event })
+    }
+}
 
 impl Delta {
     /// The offset of the last event, if there is one.

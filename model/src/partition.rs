@@ -63,6 +63,8 @@ impl Partition {
                 at: batch.stamped,
                 uptime_ms: self.uptime_ms,
                 entropy: Entropy::new(batch.entropy, place),
+                #[cfg(feature = "next-level")]
+                level: self.level,
             };
             self.apply_one(command, stamp)
         });

@@ -63,6 +63,8 @@ pub(crate) fn table(name: &str, fields: &[&str]) -> Table {
 /// An event of no consequence.
 pub(crate) fn event(offset: u64) -> Event {
     Event {
+        #[cfg(feature = "next-level")]
+        note: None,
         offset: Offset(offset),
         revision: Revision(offset + 1),
         at: Timestamp(1_000),

@@ -49,6 +49,8 @@ fn origin() -> Arc<Origin> {
 
 fn event() -> Event {
     Event {
+        #[cfg(feature = "next-level")]
+        note: None,
         offset: Offset(300),
         revision: Revision(301),
         at: Timestamp(1_795_220_377_740),

@@ -20,4 +20,5 @@ mod readiness;
 mod retry;
 mod tidy;
 mod tutorial;
+mod upgrade;
 mod write_and_read;

@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::binary::mishkah;
+use crate::binary::{call, mishkah};
 use crate::client::Client;
 use crate::patience::{Look, until};
 use crate::status::Status;
@@ -55,6 +55,8 @@ struct Member {
     peer: SocketAddr,
     data: PathBuf,
     child: Option<Child>,
+    /// Another build than the others run.
+    build: Option<PathBuf>,
 }
 
 impl Fleet {
@@ -83,6 +85,7 @@ impl Fleet {
                 peer: ports[nodes + at],
                 data: home.path().join(format!("node-{}", at + 1)),
                 child: None,
+                build: None,
             })
             .collect();
         Ok(Self {
@@ -99,6 +102,11 @@ impl Fleet {
     /// Puts a node's data elsewhere. Before it is started.
     pub fn put_data(&mut self, node: u64, data: &Path) {
         self.member_mut(node).data = data.to_owned();
+    }
+
+    /// Gives a node another build, from its next start on; `None`: the one the others run.
+    pub fn install(&mut self, node: u64, build: Option<&Path>) {
+        self.member_mut(node).build = build.map(Path::to_owned);
     }
 
     /// Prints no logs at the end: for programs that print what they measured.
@@ -197,7 +205,10 @@ impl Fleet {
 
     fn command(&self, node: u64) -> Result<Command> {
         let member = self.member(node);
-        let mut command = mishkah()?;
+        let mut command = match &member.build {
+            Some(build) => call(build),
+            None => mishkah()?,
+        };
         command.args(["start", "--cluster", "story"]).arg("--data").arg(&member.data);
         command.arg("--listen").arg(member.http.to_string());
         match &self.contents {

@@ -133,6 +133,8 @@ pub(crate) fn rough_bytes(command: &Command) -> usize {
         }
         model::Request::Define(_) | model::Request::Fill(_) | model::Request::Seed(_) => 64 * 1024,
         model::Request::Reserve(_) => 128,
+        #[cfg(feature = "next-level")]
+        model::Request::ReserveAtNextLevel(_) => 128,
         model::Request::SetSequence(_) => 1024,
         model::Request::SaveOrder(order) => {
             let parts = [&order.lines, &order.payments, &order.status_logs];
@@ -231,14 +233,29 @@ impl Work {
         if mutant::is(Mutant::ReuseSequenceNumberAfterFailover) && last.is_none() {
             entropy[..8].copy_from_slice(&mutant::FIRST_OF_TERM);
         }
+        let level = self.catalogue.borrow().writing_level();
+        #[cfg(feature = "next-level")]
+        let commands = at_next_level(level, commands);
         Batch {
-            level: self.catalogue.borrow().writing_level(),
+            level,
             stamped: wall_clock(),
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             entropy,
             commands,
         }
     }
+}
+
+/// What only level 2 can say, where the cluster has agreed on it.
+#[cfg(feature = "next-level")]
+fn at_next_level(level: u16, mut commands: Vec<Command>) -> Vec<Command> {
+    use model::Request;
+    for command in commands.iter_mut().filter(|_| level >= 2) {
+        if let Request::Reserve(reserve) = &command.request {
+            command.request = Request::ReserveAtNextLevel(reserve.clone());
+        }
+    }
+    commands
 }
 
 fn remembered(published: &Published, mut applied: Applied) -> Result<Outcome, Refusal> {

@@ -78,6 +78,7 @@ impl Router {
             cluster_id: catalogue.cluster_id.clone(),
             answered_by: self.0.node.0,
             placement_epoch: catalogue.epoch.0,
+            level: catalogue.level,
             warnings,
             files: self.0.files,
             nodes,
@@ -141,6 +142,7 @@ impl Router {
                         .count(),
                 ),
                 version: node.version.clone(),
+                level: node.level,
             })
             .collect()
     }

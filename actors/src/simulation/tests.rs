@@ -126,6 +126,8 @@ fn log(ids: &[&str]) -> Log {
     let mut previous = Hash::default();
     for (at, id) in (1..).zip(ids) {
         let event = Event {
+            #[cfg(feature = "next-level")]
+            note: None,
             offset: Offset(at),
             revision: Revision(at + 1),
             at: Timestamp(1),

@@ -3,11 +3,15 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use model::{Change, Validation, Value};
+use serde::Serialize;
 
 use crate::auth::{Access, Intent, Principal, authorize};
-use crate::error::ApiError;
+use crate::error::{ApiError, Problem};
 use crate::gateway::App;
-use crate::http::ask::Params;
+use crate::http::ask::{Body, Named, Params};
+use crate::http::changes::Changes;
+use crate::http::known;
 use crate::http::openapi::op;
 use crate::http::reply::json;
 use crate::http::routes::Routes;
@@ -19,10 +23,23 @@ pub(crate) fn routes() -> Routes {
             status,
             op("The cluster as this node sees it").answers(
                 200,
-                "{clusterId: text, answeredBy: int, placementEpoch: int, warnings: [text], \
+                "{clusterId: text, answeredBy: int, placementEpoch: int, warnings: [text], level: int, \
                  files?: {fileLimit: int, reserved: int, connectionsMax: int}, \
                  nodes: [object], partitions: [object], branches: [object], *: any}",
             ),
+        )
+        .path("/api/cluster/level")
+        .put(
+            raise_level,
+            op("Let the cluster agree on a level")
+                .about(
+                    "After every node runs a newer build: from then on it may write what the older \
+                     build cannot read, and the older build is refused. Levels never fall.",
+                )
+                .body("{level: int}")
+                .answers(200, "{level: int}")
+                .writes()
+                .refuses(&[Problem::LevelTooLow]),
         )
         .path("/api/cluster/replicas")
         .get(
@@ -53,4 +70,29 @@ async fn replicas(
 ) -> Result<Response, ApiError> {
     authorize(&principal, &Access::cluster(Intent::Read))?;
     json(StatusCode::OK, &app.branches.replicas(params.flag("verify")).await)
+}
+
+async fn raise_level(
+    State(app): State<App>,
+    principal: Principal,
+    named: Named,
+    body: Body,
+) -> Result<Response, ApiError> {
+    #[derive(Serialize)]
+    struct Shape {
+        level: u16,
+    }
+    authorize(&principal, &Access::cluster(Intent::Write))?;
+    let body = body.object()?;
+    known::LEVEL.members(&body, Validation::Strict)?;
+    let level = body.get("level").and_then(Value::as_u64);
+    let level = level.and_then(|level| u16::try_from(level).ok()).filter(|level| *level > 0);
+    let level = level.ok_or_else(|| {
+        let now = app.branches.catalogue().level;
+        let right = format!("level must be a whole number from 1; the cluster is at {now}");
+        ApiError::new(Problem::InvalidBody, right)
+    })?;
+    let changes = Changes::of(&app, &named, "/api/cluster/level", &body)?;
+    changes.make("level", Change::RaiseLevel(level)).await?;
+    json(StatusCode::OK, &Shape { level: app.branches.catalogue().level })
 }

@@ -32,7 +32,12 @@ impl Language {
     /// The one asked for, else the first that the browser prefers and the page has.
     fn of(asked: Option<&str>, headers: &HeaderMap) -> Self {
         let accepted = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
-        let accepted = accepted.unwrap_or_default().split(',').map(str::trim);
+        let mut accepted: Vec<(&str, f32)> =
+            accepted.unwrap_or_default().split(',').map(weighted).collect();
+        // What is liked the same stays in the order it was said.
+        accepted.sort_by(|(_, one), (_, other)| other.total_cmp(one));
+        let accepted = accepted.into_iter().filter(|(_, weight)| *weight > 0.0);
+        let accepted = accepted.map(|(tag, _)| tag);
         let known = |tag: &str| match tag.get(..2)?.to_ascii_lowercase().as_str() {
             "ar" => Some(Self::Arabic),
             "en" => Some(Self::English),
@@ -47,6 +52,13 @@ impl Language {
             Self::English => ("en", "ltr"),
         }
     }
+}
+
+/// A language and how much it is liked, as RFC 9110 12.4.2 writes it: `en;q=0.5`.
+fn weighted(item: &str) -> (&str, f32) {
+    let (tag, weight) = item.split_once(';').unwrap_or((item, ""));
+    let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.trim().parse().ok());
+    (tag.trim(), weight.unwrap_or(1.0))
 }
 
 /// A node that serves the files of an application leaves its first page to them.

@@ -88,6 +88,9 @@ async fn definition_schema(principal: Principal) -> Result<Response, ApiError> {
     Ok(written(StatusCode::OK, schema.into()))
 }
 
+/// The parameters that name parts.
+const INCLUDE: [&str; 3] = ["include", "include[]", "with"];
+
 /// What is asked of each module.
 #[derive(Clone, Copy)]
 struct Include {
@@ -99,8 +102,7 @@ struct Include {
 
 impl Include {
     fn read(params: &Params) -> Self {
-        const NAMES: [&str; 3] = ["include", "include[]", "with"];
-        let asked = |what: &str| params.list(&NAMES).any(|item| item == what);
+        let asked = |what: &str| params.list(&INCLUDE).any(|item| item == what);
         let seed = asked("seed") || params.flag("seed");
         let live = asked("live") || params.flag("live");
         let (config, schema) = (asked("config"), asked("schema"));
@@ -192,7 +194,19 @@ async fn schema(
         asked = catalogue.modules.iter().map(|module| module.id.to_string()).collect();
     }
     let ids: Vec<ModuleId> = asked.iter().filter_map(|id| ModuleId::parse(id).ok()).collect();
-    let unknown = known::SCHEMA.params(&params, strictest(&catalogue, &ids))?;
+    let validation = strictest(&catalogue, &ids);
+    let mut unknown = known::SCHEMA.params(&params, validation)?;
+    const PARTS: [&str; 4] = ["config", "schema", "seed", "live"];
+    if let Some(part) = params.list(&INCLUDE).find(|part| !PARTS.contains(part)) {
+        let message = format!("include {part:?} is not known; known are {}", PARTS.join(", "));
+        match validation {
+            Validation::Lenient => unknown.push(message),
+            Validation::Strict => {
+                return Err(ApiError::new(Problem::InvalidParameter, message)
+                    .details([("parameter", "include".into())]));
+            }
+        }
+    }
     let warnings = unknown.into_iter().map(|said| Warning::new(String::new(), said)).collect();
     let mut shape = Shape { branch_id, modules: Vec::new(), warnings };
     for module_id in asked {

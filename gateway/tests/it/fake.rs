@@ -528,6 +528,7 @@ impl Branches for Fake {
             cluster_id: "c-1".into(),
             answered_by: 1,
             placement_epoch: 1,
+            level: 1,
             warnings: Vec::new(),
             files: None,
             nodes: Vec::new(),

@@ -24,6 +24,9 @@ pub(crate) struct Stamp {
     /// The log's uptime.
     pub(crate) uptime_ms: u64,
     pub(crate) entropy: Entropy,
+    /// The level of the partition.
+    #[cfg(feature = "next-level")]
+    pub(crate) level: u16,
 }
 
 /// A planned command: what only has to be taken over.
@@ -41,6 +44,10 @@ pub(crate) struct Changes {
 impl Branch {
     /// Decides a command, or tells what was decided about it before.
     pub(crate) fn apply(&mut self, command: &Command, stamp: Stamp) -> Applied {
+        #[cfg(feature = "next-level")]
+        {
+            self.level = stamp.level;
+        }
         let payload = payload_hash(command);
         if let Some(found) = self.dedup.get(&command.id) {
             return if found.is_about(payload) {
@@ -153,6 +160,11 @@ impl Branch {
                 plan.write(write)?;
             }
             Request::Reserve(reserve) => {
+                let user = command.origin.user.as_deref();
+                reserved = Some(plan.reserve(reserve, &command.id, user)?);
+            }
+            #[cfg(feature = "next-level")]
+            Request::ReserveAtNextLevel(reserve) => {
                 let user = command.origin.user.as_deref();
                 reserved = Some(plan.reserve(reserve, &command.id, user)?);
             }
@@ -359,6 +371,8 @@ impl Branch {
             command: command.id.clone(),
             origin,
             previous: self.chain_head,
+            #[cfg(feature = "next-level")]
+            note: (self.level >= 2).then(|| format!("level {}", self.level)),
         });
         self.chain_head = event_hash(&event);
         self.marks.follow(&event);

@@ -33,6 +33,13 @@ pub(crate) fn partition(source: &dyn ChunkSource) -> Result<Partition, BadChunk>
         let reason = format!("level {}; this build has {LEVEL}: upgrade this node", chunk.level);
         return Err(bad(PARTITION, reason));
     }
+    #[cfg(feature = "next-level")]
+    if chunk.level >= 2 {
+        let next: super::NextLevelChunk = reader.must_get(super::NEXT_LEVEL)?;
+        if next.level != chunk.level {
+            return Err(bad(super::NEXT_LEVEL, format!("says level {}", next.level)));
+        }
+    }
     let mut partition =
         Partition { uptime_ms: chunk.uptime_ms, level: chunk.level, ..Partition::default() };
     for key in chunk.branches {

@@ -22,6 +22,10 @@ use crate::value::Object;
 /// Writes all of a partition.
 pub(crate) fn partition(partition: &Partition, sink: &mut dyn ChunkSink) {
     sink.put(PARTITION, codec::encode(&partition_chunk(partition)));
+    #[cfg(feature = "next-level")]
+    if partition.level >= 2 {
+        put(sink, super::NEXT_LEVEL, &super::NextLevelChunk { level: partition.level });
+    }
     let mut written = BTreeSet::new();
     for definition in partition.branches().filter_map(Branch::definition) {
         let hash = schema_hash(&definition.schema);

@@ -146,6 +146,7 @@ mod tests {
             cluster_id: "c".into(),
             answered_by: 2,
             placement_epoch: 1,
+            level: 1,
             warnings: vec!["no leader for 1 partition".into()],
             files: None,
             nodes: vec![NodeStatus {
@@ -157,6 +158,7 @@ mod tests {
                 leads: 1,
                 replicas: 1,
                 version: "0.1.0".into(),
+                level: 1,
             }],
             partitions: vec![PartitionStatus {
                 id: 1,

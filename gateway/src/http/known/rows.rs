@@ -284,6 +284,8 @@ pub(crate) const RESERVE: Known = Known {
         &["requestId"],
     ],
 };
+/// `PUT /api/cluster/level`.
+pub(crate) const LEVEL: Known = Known { what: "a level to agree on", names: &[&["level"]] };
 /// `POST /api/seeds`.
 pub(crate) const SEEDS: Known =
     Known { what: "seeds", names: &[&["branchId"], &["moduleId"], &["seeds"], &["requestId"]] };

@@ -7,7 +7,7 @@ use actors::ChangeError;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use model::{BranchId, Catalogue, Change, FullSyncFlag, ModuleId, Object, Value};
+use model::{BranchId, Catalogue, Change, FullSyncFlag, ModuleId, Object, Validation, Value};
 use serde::Serialize;
 
 use crate::auth::{Access, Intent, authorize};
@@ -145,6 +145,18 @@ impl Asked {
     ) -> Result<Response, ApiError> {
         authorize(&principal, &Access::branch(Intent::Write, &self.branch))?;
         branch_exists(app, &self.branch).await?;
+        let catalogue = app.branches.catalogue();
+        let strict = strictest(&catalogue, &catalogue.modules_of(&self.branch));
+        let is_known =
+            |id: &str| ModuleId::parse(id).is_ok_and(|id| catalogue.module(&id).is_some());
+        let unknown = self.modules.iter().find(|id| *id != ALL && !is_known(id));
+        if let (Validation::Strict, Some(id)) = (strict, unknown) {
+            return Err(ApiError::new(
+                Problem::ModuleNotFound,
+                format!("there is no module {id:?}"),
+            )
+            .details([("moduleId", id.as_str().into())]));
+        }
         let flags = self.modules.iter().map(|module| FullSyncFlag {
             meta: meta.clone(),
             ..raised(&self.branch, module, self.reason.clone(), self.requested_by.clone())

@@ -309,8 +309,8 @@ fn amount(value: &Value) -> Option<&Value> {
         // A share of something else is no amount, whatever its number is called.
         Value::Object(members) if is_share(members) => None,
         Value::Object(members) => {
-            let said = ["amount", "value"].iter().filter_map(|name| members.get(name));
-            said.filter(|amount| !amount.is_null()).next()
+            let mut said = ["amount", "value"].iter().filter_map(|name| members.get(name));
+            said.find(|amount| !amount.is_null())
         }
         Value::Null | Value::Bool(_) | Value::Array(_) => None,
     }
@@ -509,5 +509,30 @@ mod tests {
         assert_eq!(actor(r#"{"order":{"userId":"b"},"actorId":"a"}"#).as_deref(), Some("a"));
         assert_eq!(actor(r#"{"order":{"userId":"b"}}"#).as_deref(), Some("b"));
         assert_eq!(actor(r#"{"order":{}}"#), None);
+    }
+
+    #[test]
+    fn a_percentage_is_no_amount_and_a_strict_module_refuses_it() {
+        let source = Value::from_json(SCHEMA.as_bytes()).unwrap();
+        let schema = Schema::from_definition("pos", &source).unwrap();
+        let discount = |order: &str, validation| {
+            let order = format!(r#"{{"order":{{"shiftId":"s","lines":[],{order}}}}}"#);
+            let saved = Payload::read(object(&order)).unwrap().save_order(&schema, validation);
+            saved.map(|saved| saved.header.get("discount").map(Value::to_json))
+        };
+        for (sent, stored) in [
+            (r#""discount":{"type":"fixed","value":10}"#, "10"),
+            (r#""discount":{"type":"percent","amount":10},"totals":{"discount":5}"#, "5"),
+            (r#""discount":2.5"#, "2.5"),
+        ] {
+            for validation in [Validation::Strict, Validation::Lenient] {
+                let read = discount(sent, validation).unwrap();
+                assert_eq!(read.as_deref(), Some(stored), "{sent}");
+            }
+        }
+        let share = r#""discount":{"type":"percent","amount":10}"#;
+        let refused = discount(share, Validation::Strict).unwrap_err();
+        assert!(refused.message().contains("order_header.discount is an amount"), "{refused:?}");
+        assert_eq!(discount(share, Validation::Lenient).unwrap(), None);
     }
 }

@@ -121,6 +121,14 @@ impl Session {
                 }]
             }
             Some(Asked::Hello(frame)) => match without_branch(result) {
+                Some(error)
+                    if error.problem() == Problem::BranchNotFound
+                        && text(&frame, &["branchId"]).is_none() =>
+                {
+                    let message = "this hello names no branch: say which as \"branchId\"";
+                    let error = ApiError::new(Problem::BranchNotFound, message);
+                    self.failed(request_id(&frame).as_ref(), &error, moment.at)
+                }
                 Some(error) => self.failed(request_id(&frame).as_ref(), &error, moment.at),
                 None => self.enter(&frame, moment),
             },

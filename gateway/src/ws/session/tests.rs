@@ -163,6 +163,8 @@ fn snapshot(module: &str, offset: u64) -> ModuleSnapshot {
 fn delta(module: &str, offset: u64, command: &str) -> Delta {
     let (session, request) = command.rsplit_once('/').unwrap();
     let event = Event {
+        #[cfg(feature = "next-level")]
+        note: None,
         offset: Offset(offset),
         revision: Revision(offset + 1),
         at: AT,

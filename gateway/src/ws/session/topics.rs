@@ -10,8 +10,9 @@ use model::{BranchKey, Object, TableName, Value};
 use super::querying::Asked;
 use super::{Action, Begin, Moment, Session, State, Ticket, control};
 use crate::auth::{Access, Intent, authorize};
-use crate::error::ApiError;
+use crate::error::{ApiError, Problem};
 use crate::limits::{SYNC_WORDS_WAITING_MAX, TOPIC_NAME_BYTES_MAX, TOPICS_MAX};
+use crate::publish::request_id;
 use crate::wire::{Said, TopicFrame};
 use crate::ws::frame;
 use crate::ws::topic::{POS, Topic};
@@ -123,7 +124,13 @@ impl Session {
         let named = frame.get("topic").and_then(Value::as_str).filter(|name| !name.is_empty());
         let Some(name) = named else {
             let message = "Subscription topic required.";
-            return vec![control(frame::topic_error("invalid-topic", message, None, None))];
+            let mut actions =
+                vec![control(frame::topic_error("invalid-topic", message, None, None))];
+            if let Some(id) = request_id(frame) {
+                let error = ApiError::new(Problem::InvalidBody, message);
+                actions.extend(self.failed(Some(&id), &error, moment.at));
+            }
+            return actions;
         };
         if name.len() > TOPIC_NAME_BYTES_MAX {
             let message = format!("a topic's name has at most {TOPIC_NAME_BYTES_MAX} bytes");

@@ -1,0 +1,77 @@
+//! Level: which formats the whole cluster may write (decision 6).
+
+use crate::cluster::{Catalogue, ChangeRefused};
+use crate::codec;
+
+impl Catalogue {
+    /// Levels never fall: what was written on one must stay readable for every member.
+    pub(super) fn raise_level(&mut self, level: u16) -> Result<(), ChangeRefused> {
+        if !self.is_formed() {
+            return Err(ChangeRefused::NotFormed);
+        }
+        if let Some(node) = self.nodes.values().find(|node| node.level < level) {
+            return Err(ChangeRefused::LevelTooLow { node: node.id, level });
+        }
+        self.level = self.level.max(level);
+        Ok(())
+    }
+
+    /// The level of what is written now.
+    pub fn writing_level(&self) -> u16 {
+        self.level.max(codec::FIRST_LEVEL)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::{CatalogueEntry, Change, NodeRecord};
+    use crate::ids::{NodeId, Timestamp};
+
+    fn node(id: u64, level: u16) -> NodeRecord {
+        NodeRecord {
+            id: NodeId(id),
+            name: String::new(),
+            http: String::new(),
+            peer: String::new(),
+            data_id: format!("data-{id}"),
+            version: String::new(),
+            level,
+        }
+    }
+
+    fn formed(levels: [u16; 2]) -> Catalogue {
+        let nodes = vec![node(1, levels[0]), node(2, levels[1])];
+        let placements = std::collections::BTreeMap::new();
+        let change = Change::Form { cluster_id: "c".to_owned(), nodes, placements };
+        let mut catalogue = Catalogue::default();
+        take(&mut catalogue, change).unwrap();
+        catalogue
+    }
+
+    fn take(catalogue: &mut Catalogue, change: Change) -> Result<(), ChangeRefused> {
+        let id = format!("{change:?}");
+        catalogue.apply(&CatalogueEntry { id, at: Timestamp(1), change })
+    }
+
+    #[test]
+    fn a_level_is_agreed_only_when_every_node_knows_it() {
+        let mut catalogue = formed([2, 1]);
+        assert_eq!(catalogue.writing_level(), 1);
+        let refused = take(&mut catalogue, Change::RaiseLevel(2));
+        assert_eq!(refused, Err(ChangeRefused::LevelTooLow { node: NodeId(2), level: 2 }));
+        take(&mut catalogue, Change::Node(node(2, 2))).unwrap();
+        assert_eq!(take(&mut catalogue, Change::RaiseLevel(2)), Ok(()));
+        assert_eq!(catalogue.writing_level(), 2);
+    }
+
+    #[test]
+    fn a_level_never_falls_and_older_builds_are_refused() {
+        let mut catalogue = formed([3, 3]);
+        take(&mut catalogue, Change::RaiseLevel(3)).unwrap();
+        take(&mut catalogue, Change::RaiseLevel(1)).unwrap();
+        assert_eq!(catalogue.level, 3);
+        let older = take(&mut catalogue, Change::Node(node(2, 2)));
+        assert_eq!(older, Err(ChangeRefused::LevelTooLow { node: NodeId(2), level: 3 }));
+    }
+}
