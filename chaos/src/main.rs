@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use chaos::arena::Plan;
-use chaos::ground::{self, Ground};
+use chaos::cluster::Plan;
+use chaos::environment::{self, Ground};
 use chaos::mutants::{Hunt, MUTANTS};
 use chaos::nemesis::{KINDS, Kind, Needs};
 use chaos::run::{self, Order, Progress};
@@ -132,16 +132,19 @@ async fn main() -> Result<ExitCode> {
 }
 
 async fn run_storm(mut options: RunOptions) -> Result<ExitCode> {
-    if let Some(work) = ground::enclosed_work() {
+    if let Some(work) = environment::enclosed_work() {
         return storm(&options, Ground::Namespaces, &work).await;
     }
     let work = tempfile::Builder::new().prefix("mishkah-storm-").tempdir()?;
-    let missing =
-        if options.loopback { Some("--loopback was given".to_owned()) } else { ground::missing() };
+    let missing = if options.loopback {
+        Some("--loopback was given".to_owned())
+    } else {
+        environment::missing()
+    };
     let Some(missing) = missing else {
         let seed = fresh_seed().to_string();
         let more = if options.seed.is_some() { vec![] } else { vec!["--seed".to_owned(), seed] };
-        let inside = ground::enclose(work.path(), &more).await?;
+        let inside = environment::enclose(work.path(), &more).await?;
         return Ok(ExitCode::from(u8::try_from(inside.code().unwrap_or(1)).unwrap_or(1)));
     };
     let skipped: Vec<&str> =
@@ -197,7 +200,7 @@ async fn storm(options: &RunOptions, ground: Ground, work: &Path) -> Result<Exit
     };
     let outcome = tokio::select! {
         outcome = run::run(&order, &tell) => outcome,
-        _ = ground::told_to_end() => bail!("told to end: nothing is said about the store"),
+        _ = environment::told_to_end() => bail!("told to end: nothing is said about the store"),
     };
     bar.finish_and_clear();
     let outcome = match outcome {
@@ -261,7 +264,7 @@ fn hunt_mutants(options: &MutantsOptions) -> Result<ExitCode> {
             bail!("there is no mutant `{name}`; there are {}", names.join(", "));
         }
     }
-    let loopback = options.loopback || ground::missing().is_some();
+    let loopback = options.loopback || environment::missing().is_some();
     let hunt = Hunt {
         binary: options.binary.clone(),
         loopback,
@@ -298,7 +301,7 @@ fn hunt_mutants(options: &MutantsOptions) -> Result<ExitCode> {
 }
 
 fn list_kinds(json: bool) -> Result<ExitCode> {
-    let missing = ground::missing();
+    let missing = environment::missing();
     let is_allowed = |kind: &Kind| kind.needs == Needs::Nothing || missing.is_none();
     if json {
         let list: Vec<_> = KINDS

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::trouble::Trouble;
+use crate::failure::Trouble;
 
 /// A mutant, and what makes it visible.
 #[derive(Debug, Clone, Copy)]
@@ -149,9 +149,9 @@ fn against(report: &Value) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ground::Ground;
+    use crate::environment::Ground;
+    use crate::failure::What;
     use crate::scenario;
-    use crate::trouble::What;
 
     #[test]
     fn every_mutant_has_a_storm_where_it_is_put_through_one() {

@@ -3,17 +3,17 @@
 //! Promise: a fault does what its name says or the strike fails and is not counted; healing leaves
 //! every node running and every wire, disk and clock as they were.
 
-mod bits;
-mod strike;
+mod bit_flip;
+mod injection;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::arena::{Arena, Illness, Link};
-use crate::dice::Dice;
+use crate::cluster::{Arena, Illness, Link};
 use crate::history::NodeId;
+use crate::rng::Dice;
 
 /// How long nodes may take to serve after everything is healed.
 pub const RECOVERY_TIME: Duration = Duration::from_secs(60);
@@ -161,7 +161,7 @@ enum Mend {
     /// Its old directory, put away there.
     Directory { node: NodeId, away: PathBuf },
     /// A bit as it was.
-    Bit { node: NodeId, bit: bits::Bit },
+    Bit { node: NodeId, bit: bit_flip::Bit },
 }
 
 /// Strikes.
@@ -169,7 +169,7 @@ enum Mend {
 /// # Errors
 /// The fault could not be made; the arena may be left half struck: heal it.
 pub async fn strike(arena: &mut Arena, kind: &'static Kind, aim: Aim) -> Result<Struck> {
-    strike::Strike { arena, kind, aim }.strike().await
+    injection::Strike { arena, kind, aim }.strike().await
 }
 
 impl Struck {

@@ -1,6 +1,6 @@
 //! Report: what a run found, for people as text and a picture, for programs as JSON.
 
-mod plot;
+mod chart;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,8 +10,8 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::checker::Gap;
 use crate::nemesis::Kind;
-use crate::property::Gap;
 use crate::run::{Outcome, Progress};
 
 /// Exit codes of a run.
@@ -93,7 +93,7 @@ impl Judged {
         fs::create_dir_all(folder)?;
         fs::write(folder.join("report.txt"), self.text())?;
         fs::write(folder.join("report.json"), self.json()?)?;
-        fs::write(folder.join("report.svg"), plot::svg(&self.outcome))?;
+        fs::write(folder.join("report.svg"), chart::svg(&self.outcome))?;
         Ok(())
     }
 
@@ -218,9 +218,9 @@ fn percentiles(figures: &[u64]) -> [String; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::property::Verdict;
+    use crate::checker::Verdict;
+    use crate::failure::What;
     use crate::run::Figures;
-    use crate::trouble::What;
 
     fn verdict(property: &'static str, checked: u64, violations: u64) -> Verdict {
         Verdict { checked, violations, ..Verdict::new(property, "a promise") }

@@ -9,14 +9,14 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
-use crate::arena::{Arena, Plan};
+use crate::checker::{self, Verdict};
+use crate::cluster::{Arena, Plan};
 use crate::collect;
-use crate::dice::Dice;
+use crate::failure::{Trouble, What};
 use crate::history::{Evidence, Fault, Moment, NodeId, Place, Stall};
 use crate::nemesis::{self, Aim, Kind, Struck};
 use crate::probe::Probe;
-use crate::property::{self, Verdict};
-use crate::trouble::{Trouble, What};
+use crate::rng::Dice;
 use crate::workload::{self, Book, Counts, Crew, Running};
 
 /// How long the workload runs before the first fault.
@@ -62,7 +62,7 @@ pub struct Outcome {
     /// Writes acknowledged in each second.
     pub acked_each_second: Vec<u64>,
     /// The longest times without an acknowledged write.
-    pub gaps: Vec<property::Gap>,
+    pub gaps: Vec<checker::Gap>,
     /// When the disk under all nodes stood still.
     pub stalls: Vec<Stall>,
     /// Why that is not known to the end.
@@ -321,7 +321,7 @@ async fn gather(
     places.extend(book.places);
     let told = book.impossible;
     if !told.is_empty() {
-        let shown = told.iter().take(property::SHOWN_MAX).map(|it| format!("\n         {it}"));
+        let shown = told.iter().take(checker::SHOWN_MAX).map(|it| format!("\n         {it}"));
         let shown: String = shown.collect();
         let words = format!("{} answers cannot be right:{shown}", told.len());
         troubles.push(What::ImpossibleAnswers.told(words));
@@ -344,9 +344,9 @@ fn judge(
     troubles: Vec<Trouble>,
 ) -> Outcome {
     // Without the logs nothing can be said; that they could not be read is among the troubles.
-    let judges = if evidence.logs.is_empty() { Vec::new() } else { property::all() };
+    let judges = if evidence.logs.is_empty() { Vec::new() } else { checker::all() };
     let verdicts = judges.into_iter().map(|judge| judge(&evidence)).collect();
-    let gaps = property::gaps(&evidence);
+    let gaps = checker::gaps(&evidence);
     let mut acked_each_second = Vec::new();
     for op in &evidence.ops {
         if op.outcome.reply().is_some() && !op.intent.is_read() {

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail, ensure};
 
-use crate::ground::Ground;
+use crate::environment::Ground;
 use crate::nemesis::{KINDS, Kind, Needs, kind};
 
 /// The scenarios by name.

@@ -4,7 +4,7 @@
 //! Each client has one operation at a time. An operation that gets no clear answer is asked again,
 //! under the same id, at another node; so are three of ten that were answered.
 
-mod intents;
+mod invocations;
 mod records;
 mod setup;
 mod subscriber;

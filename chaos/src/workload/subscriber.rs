@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{Stage, places};
 use crate::client::{Socket, cursor_of};
-use crate::dice::Dice;
 use crate::history::{Cursor, Heard, NodeId, Place, Word};
+use crate::rng::Dice;
 
 /// How long one connection lasts, in seconds, from and to.
 const STAY_SECONDS: (u64, u64) = (4, 25);

@@ -8,10 +8,10 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::records::{Rows, list_names};
-use super::{MODULE, Stage, intents, places, setup};
+use super::{MODULE, Stage, invocations, places, setup};
 use crate::client::{Answer, Request, Rest, Socket};
-use crate::dice::Dice;
 use crate::history::{Attempt, Cursor, Intent, NodeId, Op, Outcome, Place, Reply, Seen};
+use crate::rng::Dice;
 
 /// How often an operation is asked for before its outcome counts as unknown.
 const ATTEMPTS: usize = 5;
@@ -182,16 +182,16 @@ impl Writer {
     async fn op_with_rows(&mut self, intent: Intent, rows: &Rows) -> Option<(Reply, Rows)> {
         self.done += 1;
         let id = format!("{}-{}-{}", self.stage.crew.seed, self.number, self.done);
-        let request = intents::request(&id, &intent, rows);
+        let request = invocations::request(&id, &intent, rows);
         let invoked = self.stage.now();
         let (attempts, answer) = self.insist(&id, &request).await;
         let completed = self.stage.now();
         let mut shown = Rows { generation: rows.generation, rows: Vec::new() };
         let outcome = match answer {
-            Answer::Written(written) => Outcome::Done(intents::acknowledged(&intent, &written)),
+            Answer::Written(written) => Outcome::Done(invocations::acknowledged(&intent, &written)),
             Answer::Rows(found) => {
                 shown.rows = found;
-                Outcome::Done(intents::read(&intent, &shown))
+                Outcome::Done(invocations::read(&intent, &shown))
             }
             Answer::Refused(code) | Answer::NotNow(code) => Outcome::Refused { code },
             Answer::Maybe(why) | Answer::Defect(why) => Outcome::Unknown { why },

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
-use super::honest::run;
+use super::reference_store::run;
 use super::*;
 use crate::history::{Cursor, Intent, Logged, Moment, Outcome, Place, Seen, Word};
 
@@ -16,7 +16,7 @@ fn broken(evidence: &Evidence) -> BTreeSet<&'static str> {
 
 #[test]
 fn every_property_is_asked_and_has_a_name_of_its_own() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/property");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/checker");
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let texts = files.map(|file| std::fs::read_to_string(file).unwrap());
     let judges = texts.filter(|text| text.contains("\npub(super) fn judge(")).count();

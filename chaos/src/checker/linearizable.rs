@@ -5,7 +5,7 @@
 //! unknown outcomes that it cannot be decided is said to be just that, and counts as wrong.
 
 use super::Verdict;
-use super::book::{told, when};
+use super::history_index::{told, when};
 use super::registers::{History, histories};
 use super::wgl::{Answer, MOST, search};
 use crate::history::{Evidence, Place};
@@ -57,9 +57,9 @@ fn wrong(place: &Place, key: &str, history: &History<'_>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checker::examples::*;
+    use crate::checker::fields;
     use crate::history::{Intent, Seen};
-    use crate::property::examples::*;
-    use crate::property::rows;
 
     #[test]
     fn a_register_that_does_one_thing_at_a_time_holds() {
@@ -73,14 +73,14 @@ mod tests {
             op("g", put(3), 10, 11, unknown()),
             op("h", Intent::FirstWrite { value: 1 }, 10, 11, done_as(4, 1)),
         ];
-        let first = row(4, rows::REGISTERS, "first", Some("h"), r#"{"value":1,"version":1}"#);
+        let first = row(4, fields::REGISTERS, "first", Some("h"), r#"{"value":1,"version":1}"#);
         let log = vec![written(1, "a", 7, 1), written(2, "b", 8, 2), first];
         assert_holds(judge, &evidence(ops, log), 6);
     }
 
     #[test]
     fn a_register_begins_as_it_was_prepared() {
-        let prepared = row(1, rows::REGISTERS, "r", None, r#"{"value":5,"version":1}"#);
+        let prepared = row(1, fields::REGISTERS, "r", None, r#"{"value":5,"version":1}"#);
         let holds = vec![op("a", get(), 0, 5, saw_register(5, 1))];
         assert_holds(judge, &evidence(holds, vec![prepared.clone()]), 1);
         let nothing = vec![op("a", get(), 0, 5, saw(Seen::Register(None)))];

@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use super::book::{Book, told};
+use super::history_index::{Book, told};
 use super::timeline::{Timeline, before, rising};
-use super::{Verdict, rows};
+use super::{Verdict, fields};
 use crate::history::{Evidence, Intent, Logged, Moment, Op, Outcome, Place, Seen};
 
 /// Judges it.
@@ -57,9 +57,9 @@ struct Stands {
 impl<'a> Order<'a> {
     fn of(log: &'a [Logged]) -> Self {
         let mut order = Self::default();
-        for logged in log.iter().filter(|logged| logged.table == rows::ELEMENTS) {
-            let element = rows::number(logged, rows::ELEMENT).and_then(|it| it.try_into().ok());
-            if let (Some(list), Some(element)) = (rows::text(logged, rows::LIST), element) {
+        for logged in log.iter().filter(|logged| logged.table == fields::ELEMENTS) {
+            let element = fields::number(logged, fields::ELEMENT).and_then(|it| it.try_into().ok());
+            if let (Some(list), Some(element)) = (fields::text(logged, fields::LIST), element) {
                 let (elements, sequences) = order.lists.entry(list).or_default();
                 elements.push(element);
                 sequences.push(logged.cursor.sequence);
@@ -119,7 +119,7 @@ impl Stands {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::property::examples::*;
+    use crate::checker::examples::*;
 
     fn lists(shown: &[(&str, &[u64])]) -> Outcome {
         let lists = shown.iter().map(|(list, elements)| ((*list).to_owned(), elements.to_vec()));

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::Verdict;
-use super::book::{Book, when};
+use super::history_index::{Book, when};
 use crate::history::{Cursor, Evidence, Heard, Logged, Place, Word};
 
 /// Judges it.
@@ -154,7 +154,7 @@ fn in_the_log(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::property::examples::*;
+    use crate::checker::examples::*;
 
     fn log() -> Vec<Logged> {
         vec![

@@ -4,7 +4,7 @@
 //! one, is judged, those to read too. An attempt that was followed by another had no answer.
 
 use super::Verdict;
-use super::book::{told, when};
+use super::history_index::{told, when};
 use crate::history::{Evidence, Fault, Op, Outcome};
 
 /// Judges it.
@@ -40,8 +40,8 @@ fn inside<'a>(op: &'a Op, fault: &Fault) -> impl Iterator<Item = (&'a Op, bool)>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checker::examples::*;
     use crate::history::{Attempt, Moment};
-    use crate::property::examples::*;
 
     /// Nodes 1 and 2 are cut off from 100 to 200, and must be silent from 110 on.
     fn story(attempts: &[(u64, u64)], completed: u64, outcome: Outcome) -> Evidence {

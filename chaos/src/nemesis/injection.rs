@@ -6,8 +6,8 @@ use anyhow::{Result, bail};
 use rustix::process::{Signal, kill_process};
 use tokio::time::sleep;
 
-use super::{Aim, Kind, Mend, RECOVERY_TIME, Struck, bits};
-use crate::arena::{Arena, Illness, Link};
+use super::{Aim, Kind, Mend, RECOVERY_TIME, Struck, bit_flip};
+use crate::cluster::{Arena, Illness, Link};
 use crate::history::NodeId;
 
 /// Error numbers of Linux: input/output error, no space left.
@@ -129,7 +129,7 @@ impl Strike<'_> {
         let node = self.any();
         self.arena.member(node).kill()?;
         let data = self.arena.member(node).data.clone();
-        let bit = bits::flip(&data.join(what), spare_the_end, &mut self.aim.dice)?;
+        let bit = bit_flip::flip(&data.join(what), spare_the_end, &mut self.aim.dice)?;
         let struck = self.struck(vec![node], format!("killed {node} and flipped {bit}"));
         Ok(Struck { mend: Some(Mend::Bit { node, bit }), ..struck })
     }

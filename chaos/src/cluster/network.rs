@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use super::tools::{Page, Tools, run};
+use super::native_tools::{Page, Tools, run};
 use crate::history::NodeId;
 
 /// Ports of the switch, as its program counts them.

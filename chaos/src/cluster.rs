@@ -4,9 +4,9 @@
 //! what a nemesis does to it, or the node itself; the arena starts nothing again by itself.
 
 mod disk;
-mod member;
+mod native_tools;
 mod network;
-mod tools;
+mod process;
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -17,11 +17,11 @@ use anyhow::{Context, Result, bail};
 use tokio::time::{Instant, sleep};
 
 pub use disk::Disk;
-pub use member::{Illness, Member};
+use native_tools::{Page, Tools};
 pub use network::{Link, Network};
-use tools::{Page, Tools};
+pub use process::{Illness, Member};
 
-use crate::ground::Ground;
+use crate::environment::Ground;
 use crate::history::NodeId;
 
 /// Ports of a node in a namespace of its own.
@@ -90,7 +90,7 @@ impl Arena {
             let arguments = arguments(plan, node, &http, &peers, &data);
             let preload = tools.preload.clone();
             let mutant = plan.mutant.clone();
-            members.push(Member::new(member::Makeup {
+            members.push(Member::new(process::Makeup {
                 id: node,
                 http,
                 data,

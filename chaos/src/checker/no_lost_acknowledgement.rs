@@ -3,8 +3,8 @@
 //! Promise: every acknowledged write is judged, also one to a place whose log nobody read: without
 //! its log it counts as lost. The cursor and version are compared where the answer told them.
 
-use super::book::{Book, told};
-use super::{Verdict, rows};
+use super::history_index::{Book, told};
+use super::{Verdict, fields};
 use crate::history::{Evidence, Op, Reply};
 
 /// Judges it.
@@ -33,7 +33,7 @@ fn wrong<'a>(book: &Book<'a>, op: &'a Op, reply: &Reply) -> Option<String> {
     if let Some(cursor) = reply.cursor.filter(|cursor| *cursor != last.cursor) {
         return Some(format!("acknowledged at {cursor:?}, but it stands at {:?}", last.cursor));
     }
-    let version = rows::version(last);
+    let version = fields::version(last);
     let is_other = wants == 1 && reply.version.is_some() && version.is_some();
     (is_other && reply.version != version).then(|| {
         format!("acknowledged with version {:?}, but the log has {version:?}", reply.version)
@@ -43,7 +43,7 @@ fn wrong<'a>(book: &Book<'a>, op: &'a Op, reply: &Reply) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::property::examples::*;
+    use crate::checker::examples::*;
 
     #[test]
     fn acknowledged_writes_that_are_in_the_log_hold() {

@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 
-use super::book::{Book, told};
-use super::{Verdict, rows};
+use super::history_index::{Book, told};
+use super::{Verdict, fields};
 use crate::history::{Evidence, Intent, Op, Outcome, Place, Seen};
 
 /// Judges it.
@@ -16,8 +16,8 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
     let book = Book::of(evidence);
     for (place, log) in book.logs() {
         let mut last = None;
-        for logged in log.iter().filter(|logged| logged.table == rows::TICKETS) {
-            let number = rows::number_at_end(logged, rows::NUMBER);
+        for logged in log.iter().filter(|logged| logged.table == fields::TICKETS) {
+            let number = fields::number_at_end(logged, fields::NUMBER);
             let follows = last.is_none_or(|last| number == Some(last + 1)) && number.is_some();
             verdict.check((!follows).then(|| {
                 let (place, at) = (place.name(), logged.cursor);
@@ -47,7 +47,7 @@ fn taken<'a>(
     if let Some(other) = given.insert((&op.place, *number), op) {
         return Some(format!("{number} was given to {} too", told(other)));
     }
-    let logged = book.rows_of(op).find_map(|logged| rows::number_at_end(logged, rows::NUMBER));
+    let logged = book.rows_of(op).find_map(|logged| fields::number_at_end(logged, fields::NUMBER));
     logged
         .filter(|logged| *logged != i128::from(*number))
         .map(|logged| format!("it was told {number}, in the log it has {logged}"))
@@ -56,12 +56,12 @@ fn taken<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checker::examples::*;
     use crate::history::Logged;
-    use crate::property::examples::*;
 
     fn ticket(sequence: u64, op: &str, number: u64) -> Logged {
         let fields = format!(r#"{{"number":"T-{number:04}"}}"#);
-        row(sequence, rows::TICKETS, op, Some(op), &fields)
+        row(sequence, fields::TICKETS, op, Some(op), &fields)
     }
 
     fn asked(id: &str, number: u64) -> Op {

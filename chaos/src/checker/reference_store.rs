@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use serde_json::json;
 
 use super::examples::{at, fault, replica};
-use super::rows;
+use super::fields;
 use super::wgl::tests::Dice;
 use crate::history::{
     Attempt, Evidence, Heard, Intent, Logged, Moment, Op, Outcome, Place, Reply, Seen, Word,
@@ -107,10 +107,10 @@ impl Store {
             tickets: 0,
         };
         for account in ["p", "q", "s"] {
-            store.write(rows::ACCOUNTS, account, None, 100);
+            store.write(fields::ACCOUNTS, account, None, 100);
         }
-        store.write(rows::COUNTERS, "c", None, 0);
-        store.write(rows::STOCK, "tea", None, 1_000_000);
+        store.write(fields::COUNTERS, "c", None, 0);
+        store.write(fields::STOCK, "tea", None, 1_000_000);
         store
     }
 
@@ -121,7 +121,7 @@ impl Store {
     fn ask(&self, index: usize, client: u32, now: u64, dice: &mut Dice) -> Op {
         let value = index as u64;
         let key = format!("r{}", dice.below(3));
-        let version = self.has(rows::REGISTERS, &key).1;
+        let version = self.has(fields::REGISTERS, &key).1;
         let intent = match dice.below(12) {
             0 | 1 => Intent::Put { key, value },
             2 => Intent::Cas { key, value, expected: version },
@@ -133,12 +133,12 @@ impl Store {
             9 => Intent::ReadBalances,
             10 => Intent::Ticket,
             _ if dice.below(2) == 0 => {
-                let (value, expected) = self.has(rows::COUNTERS, "c");
+                let (value, expected) = self.has(fields::COUNTERS, "c");
                 let value = u64::try_from(value).expect("it counts up") + 1;
                 Intent::Increment { key: "c".to_owned(), expected, value }
             }
             _ => {
-                let (left, expected) = self.has(rows::STOCK, "tea");
+                let (left, expected) = self.has(fields::STOCK, "tea");
                 let left = i64::try_from(left).expect("there is not so much") - 1;
                 Intent::TakePiece { item: "tea".to_owned(), expected, left }
             }
@@ -160,13 +160,13 @@ impl Store {
         let version = self.has(table, key).1 + 1;
         self.held.insert((table, key.to_owned()), (number, version));
         let field = match table {
-            rows::ACCOUNTS => rows::BALANCE,
-            rows::STOCK => rows::LEFT,
-            rows::TICKETS => rows::NUMBER,
-            _ => rows::VALUE,
+            fields::ACCOUNTS => fields::BALANCE,
+            fields::STOCK => fields::LEFT,
+            fields::TICKETS => fields::NUMBER,
+            _ => fields::VALUE,
         };
         let number = i64::try_from(number).expect("numbers are small here");
-        self.log(table, key, op, json!({ field: number, rows::VERSION: version }));
+        self.log(table, key, op, json!({ field: number, fields::VERSION: version }));
         version
     }
 
@@ -183,35 +183,36 @@ impl Store {
         let mut version = None;
         match &op.intent {
             Intent::Put { key, value } => {
-                version = Some(self.write(rows::REGISTERS, key, id, (*value).into()));
+                version = Some(self.write(fields::REGISTERS, key, id, (*value).into()));
             }
             Intent::Cas { key, value, expected } => {
-                if self.has(rows::REGISTERS, key).1 != *expected {
+                if self.has(fields::REGISTERS, key).1 != *expected {
                     return super::examples::refused();
                 }
-                version = Some(self.write(rows::REGISTERS, key, id, (*value).into()));
+                version = Some(self.write(fields::REGISTERS, key, id, (*value).into()));
             }
             Intent::Get { key } => {
-                let (value, version) = self.has(rows::REGISTERS, key);
+                let (value, version) = self.has(fields::REGISTERS, key);
                 let value = u64::try_from(value).expect("values are above nothing");
                 seen = Seen::Register((version > 0).then_some((value, version)));
             }
             Intent::Append { lists, element } => {
                 for list in lists {
                     self.lists.entry(list.clone()).or_default().push(*element);
-                    let row = json!({ rows::LIST: list, rows::ELEMENT: element });
-                    self.log(rows::ELEMENTS, &format!("{list}-{element}"), id, row);
+                    let row = json!({ fields::LIST: list, fields::ELEMENT: element });
+                    self.log(fields::ELEMENTS, &format!("{list}-{element}"), id, row);
                 }
             }
             Intent::ReadLists => seen = Seen::Lists(self.lists.clone()),
             Intent::Transfer { from, to, amount } => {
                 let (payer, paid) =
-                    (self.has(rows::ACCOUNTS, from).0, self.has(rows::ACCOUNTS, to).0);
-                self.write(rows::ACCOUNTS, from, id, payer - i128::from(*amount));
-                self.write(rows::ACCOUNTS, to, id, paid + i128::from(*amount));
+                    (self.has(fields::ACCOUNTS, from).0, self.has(fields::ACCOUNTS, to).0);
+                self.write(fields::ACCOUNTS, from, id, payer - i128::from(*amount));
+                self.write(fields::ACCOUNTS, to, id, paid + i128::from(*amount));
             }
             Intent::ReadBalances => {
-                let accounts = self.held.iter().filter(|((table, _), _)| *table == rows::ACCOUNTS);
+                let accounts =
+                    self.held.iter().filter(|((table, _), _)| *table == fields::ACCOUNTS);
                 let balance = |number: i128| i64::try_from(number).expect("there is not so much");
                 seen = Seen::Balances(
                     accounts.map(|((_, key), (it, _))| (key.clone(), balance(*it))).collect(),
@@ -220,19 +221,19 @@ impl Store {
             Intent::Ticket => {
                 self.tickets += 1;
                 seen = Seen::Number(self.tickets);
-                self.write(rows::TICKETS, &op.id, id, self.tickets.into());
+                self.write(fields::TICKETS, &op.id, id, self.tickets.into());
             }
             Intent::Increment { key, expected, value } => {
-                if self.has(rows::COUNTERS, key).1 != *expected {
+                if self.has(fields::COUNTERS, key).1 != *expected {
                     return super::examples::refused();
                 }
-                version = Some(self.write(rows::COUNTERS, key, id, (*value).into()));
+                version = Some(self.write(fields::COUNTERS, key, id, (*value).into()));
             }
             Intent::TakePiece { item, expected, left } => {
-                if self.has(rows::STOCK, item).1 != *expected {
+                if self.has(fields::STOCK, item).1 != *expected {
                     return super::examples::refused();
                 }
-                version = Some(self.write(rows::STOCK, item, id, (*left).into()));
+                version = Some(self.write(fields::STOCK, item, id, (*left).into()));
             }
             Intent::FirstWrite { .. } => {}
         }

@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::book::Book;
-use super::rows;
+use super::fields;
+use super::history_index::Book;
 use super::wgl::{Deed, Register, Span};
 use crate::history::{Evidence, Intent, Op, Outcome, Place, Seen};
 
@@ -56,9 +56,10 @@ fn beginnings<'a>(book: &Book<'a>) -> HashMap<(&'a Place, &'a str), Register> {
     let mut begun = HashMap::new();
     for (place, log) in book.logs() {
         let prepared = log.iter().take_while(|logged| logged.op.is_none());
-        for logged in prepared.filter(|logged| logged.table == rows::REGISTERS) {
-            let value = rows::number(logged, rows::VALUE).and_then(|value| value.try_into().ok());
-            let version = rows::version(logged).unwrap_or(1);
+        for logged in prepared.filter(|logged| logged.table == fields::REGISTERS) {
+            let value =
+                fields::number(logged, fields::VALUE).and_then(|value| value.try_into().ok());
+            let version = fields::version(logged).unwrap_or(1);
             begun.insert((place, logged.key.as_str()), Register { value, version });
         }
     }
@@ -69,7 +70,7 @@ fn beginnings<'a>(book: &Book<'a>) -> HashMap<(&'a Place, &'a str), Register> {
 fn key(intent: &Intent) -> Option<&str> {
     match intent {
         Intent::Put { key, .. } | Intent::Cas { key, .. } | Intent::Get { key } => Some(key),
-        Intent::FirstWrite { .. } => Some(rows::FIRST),
+        Intent::FirstWrite { .. } => Some(fields::FIRST),
         Intent::Append { .. }
         | Intent::ReadLists
         | Intent::Transfer { .. }
@@ -100,7 +101,7 @@ fn deed(book: &Book<'_>, op: &Op) -> Deeds {
         Outcome::Unknown { .. } => None,
         Outcome::Done(reply) => reply.version,
     };
-    let version = version.or_else(|| logged.and_then(rows::version));
+    let version = version.or_else(|| logged.and_then(fields::version));
     match &op.intent {
         Intent::Put { value, .. } | Intent::FirstWrite { value } => {
             Deeds::One(Deed::Put { value: *value, version })

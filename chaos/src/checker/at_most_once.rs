@@ -4,7 +4,7 @@
 //! or all of its events, in a row.
 
 use super::Verdict;
-use super::book::{Book, told};
+use super::history_index::{Book, told};
 use crate::history::{Evidence, Op};
 
 /// Judges it.
@@ -38,7 +38,7 @@ fn wrong(book: &Book<'_>, op: &Op) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::property::examples::*;
+    use crate::checker::examples::*;
 
     #[test]
     fn once_or_never_holds() {

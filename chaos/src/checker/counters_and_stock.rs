@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::book::{Book, told};
-use super::{Verdict, rows};
+use super::history_index::{Book, told};
+use super::{Verdict, fields};
 use crate::history::{Evidence, Intent, Logged, Op};
 
 /// Judges it.
@@ -51,16 +51,16 @@ enum Kind {
 impl Kind {
     fn of(table: &str) -> Option<Self> {
         match table {
-            rows::COUNTERS => Some(Self::Counter),
-            rows::STOCK => Some(Self::Stock),
+            fields::COUNTERS => Some(Self::Counter),
+            fields::STOCK => Some(Self::Stock),
             _ => None,
         }
     }
 
     fn field(&self) -> &'static str {
         match self {
-            Self::Counter => rows::VALUE,
-            Self::Stock => rows::LEFT,
+            Self::Counter => fields::VALUE,
+            Self::Stock => fields::LEFT,
         }
     }
 
@@ -92,8 +92,8 @@ fn follow(
     op: Option<&Op>,
 ) -> (Held, Option<String>) {
     let step = kind.step();
-    let number = rows::number(logged, kind.field());
-    let version = rows::version(logged);
+    let number = fields::number(logged, kind.field());
+    let version = fields::version(logged);
     // What nobody prepared begins with nothing.
     let nothing = Held { now: 0, version: 0, first: 0, changes: 0, step };
     let before = was.copied().unwrap_or(nothing);
@@ -138,7 +138,7 @@ fn ends(held: &Held) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::property::examples::*;
+    use crate::checker::examples::*;
 
     fn increment(id: &str, expected: u64, value: u64, sequence: u64) -> Op {
         let intent = Intent::Increment { key: "c".to_owned(), expected, value };
@@ -152,12 +152,12 @@ mod tests {
 
     fn counter(sequence: u64, op: Option<&str>, value: u64, version: u64) -> Logged {
         let fields = format!(r#"{{"value":{value},"version":{version}}}"#);
-        row(sequence, rows::COUNTERS, "c", op, &fields)
+        row(sequence, fields::COUNTERS, "c", op, &fields)
     }
 
     fn stock(sequence: u64, op: Option<&str>, left: i64, version: u64) -> Logged {
         let fields = format!(r#"{{"left":{left},"version":{version}}}"#);
-        row(sequence, rows::STOCK, "tea", op, &fields)
+        row(sequence, fields::STOCK, "tea", op, &fields)
     }
 
     /// The verdict's words, all of them.
@@ -206,7 +206,7 @@ mod tests {
         let log = vec![counter(1, None, 0, 1), counter(2, Some("a"), 1, 2)];
         let other = evidence(vec![increment("a", 7, 1, 2)], log);
         assert_wrong(judge, &other, "asked for over version Some(7), done over 1");
-        let without = vec![row(1, rows::COUNTERS, "c", None, r#"{"value":0}"#)];
+        let without = vec![row(1, fields::COUNTERS, "c", None, r#"{"value":0}"#)];
         assert_wrong(judge, &evidence(vec![], without), "no value or version");
     }
 

@@ -68,7 +68,7 @@ pub fn version(logged: &Logged) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::property::examples::row;
+    use crate::checker::examples::row;
 
     #[test]
     fn a_number_is_read_alike_however_it_is_shown() {

@@ -12,7 +12,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{FallocateFlags, fallocate};
 
-use super::tools::{Tools, run};
+use super::native_tools::{Tools, run};
 
 /// Room for one node's files; the file is sparse.
 const SIZE_BYTES: u64 = 8 << 30;

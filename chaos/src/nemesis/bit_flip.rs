@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::dice::Dice;
+use crate::rng::Dice;
 
 /// What is spared at the end of a log: more than one turn of it, which may be torn after a crash
 /// and must then be taken for one that never was.

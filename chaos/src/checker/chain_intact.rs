@@ -40,7 +40,7 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::property::examples::*;
+    use crate::checker::examples::*;
 
     fn story(replicas: &[(NodeId, u16)]) -> Evidence {
         let all = replicas.iter().map(|(node, partition)| replica(*node, *partition, 9, "x"));

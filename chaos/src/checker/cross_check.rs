@@ -197,8 +197,8 @@ fn by_the_other(window: &Window) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::property::examples::*;
-    use crate::property::wgl::tests::{Dice, by_all_orders, history};
+    use crate::checker::examples::*;
+    use crate::checker::wgl::tests::{Dice, by_all_orders, history};
 
     #[test]
     fn both_say_the_same_of_right_and_of_wrong_histories() {

@@ -36,7 +36,7 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::property::examples::*;
+    use crate::checker::examples::*;
 
     fn story(replicas: &[(u64, u16, u64, &str)]) -> Evidence {
         let replicas = replicas

@@ -8,9 +8,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::book::{Book, told};
+use super::history_index::{Book, told};
 use super::timeline::Timeline;
-use super::{Verdict, rows};
+use super::{Verdict, fields};
 use crate::history::{Evidence, Intent, Logged, Op, Outcome, Place, Seen};
 
 /// Judges it.
@@ -71,9 +71,9 @@ fn transfers<'a>(
     let mut held: HashMap<&'a str, i128> = HashMap::new();
     let mut mark = 0_u64;
     let mut states = vec![State { from: 0, before: u64::MAX, mark }];
-    for logged in log.iter().filter(|logged| logged.table == rows::ACCOUNTS) {
+    for logged in log.iter().filter(|logged| logged.table == fields::ACCOUNTS) {
         let (key, at) = (logged.key.as_str(), logged.cursor.sequence);
-        let now = rows::number(logged, rows::BALANCE).unwrap_or_default();
+        let now = fields::number(logged, fields::BALANCE).unwrap_or_default();
         let was = held.insert(key, now);
         if let Some(op) = logged.op.as_ref().and_then(|op| book.op(op)) {
             verdict.check(moved(op, key, was, now).map(|why| format!("{}: {why}", told(op))));
@@ -140,10 +140,10 @@ fn read(op: &Op, deposit: i64, states: &[State], timeline: &Timeline) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::property::examples::*;
+    use crate::checker::examples::*;
 
     fn account(sequence: u64, op: Option<&str>, key: &str, balance: i64) -> Logged {
-        row(sequence, rows::ACCOUNTS, key, op, &format!(r#"{{"balance":{balance}}}"#))
+        row(sequence, fields::ACCOUNTS, key, op, &format!(r#"{{"balance":{balance}}}"#))
     }
 
     fn balances(p: i64, q: i64) -> Outcome {

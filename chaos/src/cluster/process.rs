@@ -10,7 +10,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tokio::time::{Instant, sleep};
 
 use super::disk::Disk;
-use super::tools::Page;
+use super::native_tools::Page;
 use crate::history::NodeId;
 
 /// How long a node may take to stop well.

@@ -53,7 +53,7 @@ fn differs(node: NodeId, first: &[Logged], log: &[Logged]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::property::examples::*;
+    use crate::checker::examples::*;
 
     fn log() -> Vec<Logged> {
         vec![written(1, "a", 7, 1), written(2, "b", 8, 2)]

@@ -7,25 +7,25 @@ use crate::history::Evidence;
 
 mod at_most_once;
 mod bank;
-mod book;
 mod bounded_unavailability;
 mod chain_intact;
 mod counters_and_stock;
+mod cross_check;
 mod events;
 #[cfg(test)]
 mod examples;
-#[cfg(test)]
-mod honest;
+pub mod fields;
+mod history_index;
 mod linearizable;
 mod lists;
 mod logs_equal;
 mod minority_silent;
 mod no_lost_acknowledgement;
 mod no_phantom;
+#[cfg(test)]
+mod reference_store;
 mod registers;
 mod replicas_equal;
-pub mod rows;
-mod second_opinion;
 mod sequences;
 #[cfg(test)]
 mod tests;
@@ -85,7 +85,7 @@ pub fn all() -> Vec<Judge> {
         no_phantom::judge,
         at_most_once::judge,
         linearizable::judge,
-        second_opinion::judge,
+        cross_check::judge,
         lists::judge,
         bank::judge,
         sequences::judge,

@@ -323,11 +323,11 @@ pub(super) mod tests {
     }
 
     /// A small deterministic generator: the same seed gives the same histories everywhere.
-    pub(in crate::property) struct Dice(pub(in crate::property) u64);
+    pub(in crate::checker) struct Dice(pub(in crate::checker) u64);
 
     impl Dice {
         /// A number below this.
-        pub(in crate::property) fn below(&mut self, most: u64) -> u64 {
+        pub(in crate::checker) fn below(&mut self, most: u64) -> u64 {
             self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
             let mut mixed = self.0;
             mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -338,7 +338,7 @@ pub(super) mod tests {
 
     /// A small history: answers of a register that does what it is asked at a moment between
     /// question and answer; now and then one of them lies, or nobody knows what came of it.
-    pub(in crate::property) fn history(dice: &mut Dice) -> Vec<Span> {
+    pub(in crate::checker) fn history(dice: &mut Dice) -> Vec<Span> {
         let count = 2 + dice.below(5);
         let mut asked: Vec<(u64, u64, u64, u64)> = Vec::new();
         for value in 1..=count {
@@ -393,7 +393,7 @@ pub(super) mod tests {
     }
 
     /// Tries every order there is.
-    pub(in crate::property) fn by_all_orders(state: Register, spans: &[Span], left: u32) -> bool {
+    pub(in crate::checker) fn by_all_orders(state: Register, spans: &[Span], left: u32) -> bool {
         let has = |at: usize| left & (1 << at) != 0;
         let spans_left = || (0..spans.len()).filter(|at| has(*at));
         if spans_left().all(|at| spans[at].to.is_none()) {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::Verdict;
-use super::book::when;
+use super::history_index::when;
 use crate::history::{Evidence, Fault, Moment, NodeId, Place, Stall};
 
 /// Longest time without an acknowledged write while a majority is there, in microseconds.
@@ -197,8 +197,8 @@ fn stalled(stalls: &[Stall], from: u64, until: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checker::examples::*;
     use crate::history::{Op, Outcome};
-    use crate::property::examples::*;
 
     const SECOND: u64 = 1_000_000;
 

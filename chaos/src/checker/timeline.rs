@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use super::book::Book;
+use super::history_index::Book;
 use crate::history::{Evidence, Logged, Moment, Place};
 
 /// A place's log in time.

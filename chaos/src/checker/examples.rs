@@ -1,10 +1,10 @@
 //! Examples: histories written by hand, in few words, for the tests of the properties.
 
+use crate::checker::Judge;
 use crate::history::{
     Attempt, Cursor, Evidence, Fault, Heard, Intent, Logged, Moment, NodeId, Op, Outcome, Place,
     Replica, Reply, Seen, Word,
 };
-use crate::property::Judge;
 
 /// The place all examples play at, unless they say another.
 pub(super) fn place() -> Place {
@@ -101,13 +101,13 @@ pub(super) fn row(sequence: u64, table: &str, key: &str, op: Option<&str>, row: 
 /// The event of a write to the register `r`.
 pub(super) fn written(sequence: u64, op: &str, value: u64, version: u64) -> Logged {
     let fields = format!(r#"{{"value":{value},"version":{version}}}"#);
-    row(sequence, super::rows::REGISTERS, "r", Some(op), &fields)
+    row(sequence, super::fields::REGISTERS, "r", Some(op), &fields)
 }
 
 /// The event of an element.
 pub(super) fn element(sequence: u64, op: &str, list: &str, element: u64) -> Logged {
     let fields = format!(r#"{{"list":"{list}","element":{element}}}"#);
-    row(sequence, super::rows::ELEMENTS, &format!("{list}-{element}"), Some(op), &fields)
+    row(sequence, super::fields::ELEMENTS, &format!("{list}-{element}"), Some(op), &fields)
 }
 
 /// These operations, and this log read from nodes 1 and 2.

@@ -3,8 +3,8 @@
 //! Promise: every event that names an operation is held against what that operation asked. Events
 //! that name none prepare a place: they may stand before its first operation and nowhere else.
 
-use super::book::{Book, told};
-use super::{Verdict, rows};
+use super::history_index::{Book, told};
+use super::{Verdict, fields};
 use crate::history::{Evidence, Intent, Logged, Op, Outcome, Place};
 
 /// Judges it.
@@ -45,33 +45,34 @@ fn named(book: &Book<'_>, place: &Place, logged: &Logged, id: &str) -> Option<St
 
 fn says_what_was_asked(op: &Op, logged: &Logged) -> bool {
     let stands = |table: &str, key: &str| logged.table == table && logged.key == key;
-    let has = |field, number: i128| rows::number(logged, field) == Some(number);
+    let has = |field, number: i128| fields::number(logged, field) == Some(number);
     match &op.intent {
         Intent::Get { .. } | Intent::ReadLists | Intent::ReadBalances => false,
         Intent::Put { key, value } | Intent::Cas { key, value, .. } => {
-            stands(rows::REGISTERS, key) && has(rows::VALUE, (*value).into())
+            stands(fields::REGISTERS, key) && has(fields::VALUE, (*value).into())
         }
         Intent::FirstWrite { value } => {
-            stands(rows::REGISTERS, rows::FIRST) && has(rows::VALUE, (*value).into())
+            stands(fields::REGISTERS, fields::FIRST) && has(fields::VALUE, (*value).into())
         }
         Intent::Append { lists, element } => {
-            let list = rows::text(logged, rows::LIST);
-            logged.table == rows::ELEMENTS
+            let list = fields::text(logged, fields::LIST);
+            logged.table == fields::ELEMENTS
                 && list.is_some_and(|list| lists.iter().any(|asked| asked == list))
-                && has(rows::ELEMENT, (*element).into())
+                && has(fields::ELEMENT, (*element).into())
         }
         Intent::Transfer { from, to, .. } => {
-            (stands(rows::ACCOUNTS, from) || stands(rows::ACCOUNTS, to))
-                && rows::number(logged, rows::BALANCE).is_some()
+            (stands(fields::ACCOUNTS, from) || stands(fields::ACCOUNTS, to))
+                && fields::number(logged, fields::BALANCE).is_some()
         }
         Intent::Ticket => {
-            logged.table == rows::TICKETS && rows::number_at_end(logged, rows::NUMBER).is_some()
+            logged.table == fields::TICKETS
+                && fields::number_at_end(logged, fields::NUMBER).is_some()
         }
         Intent::Increment { key, value, .. } => {
-            stands(rows::COUNTERS, key) && has(rows::VALUE, (*value).into())
+            stands(fields::COUNTERS, key) && has(fields::VALUE, (*value).into())
         }
         Intent::TakePiece { item, left, .. } => {
-            stands(rows::STOCK, item) && has(rows::LEFT, (*left).into())
+            stands(fields::STOCK, item) && has(fields::LEFT, (*left).into())
         }
     }
 }
@@ -79,7 +80,7 @@ fn says_what_was_asked(op: &Op, logged: &Logged) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::property::examples::*;
+    use crate::checker::examples::*;
 
     fn one(intent: Intent, outcome: Outcome, logged: Logged) -> Evidence {
         evidence(vec![op("a", intent, 0, 5, outcome)], vec![logged])
@@ -99,15 +100,15 @@ mod tests {
             op("h", cas(4, 1), 5, 9, refused()),
         ];
         let log = vec![
-            row(1, rows::ACCOUNTS, "p", None, r#"{"balance":10}"#),
+            row(1, fields::ACCOUNTS, "p", None, r#"{"balance":10}"#),
             written(2, "a", 7, 1),
             element(3, "b", "x", 9),
             element(4, "b", "y", 9),
-            row(5, rows::ACCOUNTS, "p", Some("c"), r#"{"balance":7}"#),
-            row(6, rows::TICKETS, "t", Some("d"), r#"{"number":"T-1"}"#),
-            row(7, rows::STOCK, "tea", Some("e"), r#"{"left":4}"#),
-            row(8, rows::COUNTERS, "tea", Some("f"), r#"{"value":1}"#),
-            row(9, rows::REGISTERS, "first", Some("g"), r#"{"value":3}"#),
+            row(5, fields::ACCOUNTS, "p", Some("c"), r#"{"balance":7}"#),
+            row(6, fields::TICKETS, "t", Some("d"), r#"{"number":"T-1"}"#),
+            row(7, fields::STOCK, "tea", Some("e"), r#"{"left":4}"#),
+            row(8, fields::COUNTERS, "tea", Some("f"), r#"{"value":1}"#),
+            row(9, fields::REGISTERS, "first", Some("g"), r#"{"value":3}"#),
         ];
         assert_holds(judge, &evidence(ops, log), 9);
     }
@@ -130,7 +131,7 @@ mod tests {
 
     #[test]
     fn an_event_without_operation_stands_only_at_the_beginning() {
-        let late = row(2, rows::REGISTERS, "r", None, r#"{"value":1}"#);
+        let late = row(2, fields::REGISTERS, "r", None, r#"{"value":1}"#);
         let ops = vec![op("a", put(7), 0, 5, unknown())];
         let log = vec![written(1, "a", 7, 1), late];
         assert_wrong(judge, &evidence(ops, log), "names none");
@@ -140,7 +141,7 @@ mod tests {
     fn an_event_says_what_was_asked() {
         let says = "not what was asked";
         let event = |table, key: &str, fields: &str| row(1, table, key, Some("a"), fields);
-        let register = |key, fields| event(rows::REGISTERS, key, fields);
+        let register = |key, fields| event(fields::REGISTERS, key, fields);
         for (intent, logged) in [
             (put(7), written(1, "a", 8, 1)),
             (put(7), register("s", r#"{"value":7}"#)),
@@ -148,15 +149,15 @@ mod tests {
             (Intent::FirstWrite { value: 1 }, written(1, "a", 1, 1)),
             (append(&["x"], 9), element(1, "a", "x", 8)),
             (append(&["x"], 9), element(1, "a", "y", 9)),
-            (transfer("p", "q", 3), event(rows::ACCOUNTS, "z", r#"{"balance":3}"#)),
-            (Intent::Ticket, event(rows::TICKETS, "t", "{}")),
+            (transfer("p", "q", 3), event(fields::ACCOUNTS, "z", r#"{"balance":3}"#)),
+            (Intent::Ticket, event(fields::TICKETS, "t", "{}")),
             (
                 Intent::Increment { key: "c".to_owned(), expected: 1, value: 2 },
-                event(rows::COUNTERS, "c", r#"{"value":3}"#),
+                event(fields::COUNTERS, "c", r#"{"value":3}"#),
             ),
             (
                 Intent::TakePiece { item: "i".to_owned(), expected: 1, left: 2 },
-                event(rows::STOCK, "i", r#"{"left":1}"#),
+                event(fields::STOCK, "i", r#"{"left":1}"#),
             ),
             (get(), written(1, "a", 8, 1)),
         ] {
