@@ -1,9 +1,9 @@
-//! Property: what must hold of every history, one file each. A property judges [`Evidence`] alone
+//! Property: what must hold of every history, one file each. A property judges [`History`] alone
 //! and never asks how it came to be.
 
 use serde::Serialize;
 
-use crate::history::Evidence;
+use crate::history::History;
 
 mod at_most_once;
 mod bank;
@@ -32,10 +32,10 @@ mod tests;
 mod timeline;
 mod wgl;
 
-pub use bounded_unavailability::{GAP_MAX, Gap, HEAL_MAX, gaps};
+pub use bounded_unavailability::{GAP_MAX, RECOVERY_MAX, WriteGap, gaps};
 
 /// Violations shown of one property; the count tells of all.
-pub const SHOWN_MAX: usize = 10;
+pub const DETAILS_MAX: usize = 10;
 
 /// What a property says of a history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -63,7 +63,7 @@ impl Verdict {
         self.checked += 1;
         if let Some(wrong) = wrong {
             self.violations += 1;
-            if self.shown.len() < SHOWN_MAX {
+            if self.shown.len() < DETAILS_MAX {
                 self.shown.push(wrong);
             }
         }
@@ -76,10 +76,10 @@ impl Verdict {
 }
 
 /// A property.
-pub type Judge = fn(&Evidence) -> Verdict;
+pub type Checker = fn(&History) -> Verdict;
 
 /// All properties, in the order a report shows them.
-pub fn all() -> Vec<Judge> {
+pub fn all() -> Vec<Checker> {
     vec![
         no_lost_acknowledgement::judge,
         no_phantom::judge,

@@ -12,10 +12,10 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-pub use rest::Rest;
-pub use socket::Socket;
+pub use rest::RestClient;
+pub use socket::SocketClient;
 
-use crate::history::{Cursor, Place};
+use crate::history::{BranchKey, Cursor};
 
 /// How long one attempt may take: shorter than a node's own limit, so that some are abandoned
 /// whose outcome the node would still have told.
@@ -25,7 +25,7 @@ const LOOK_TIME: Duration = Duration::from_secs(2);
 
 /// A change to one record.
 #[derive(Debug, Clone)]
-pub struct Verb {
+pub struct Mutation {
     /// `insert`, `merge` or `save`.
     pub action: &'static str,
     /// The table.
@@ -40,9 +40,9 @@ pub struct Verb {
 #[derive(Debug, Clone)]
 pub enum Request {
     /// Changes; several are all or none.
-    Write(Vec<Verb>),
+    Write(Vec<Mutation>),
     /// The rows whose fields have these values, linearizably.
-    Rows {
+    Query {
         /// The table.
         table: &'static str,
         /// The values by field.
@@ -52,24 +52,24 @@ pub enum Request {
 
 /// What an attempt brought.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Answer {
+pub enum AttemptResult {
     /// It happened.
-    Written(Written),
+    Acknowledged(Acknowledgement),
     /// The rows.
     Rows(Vec<Value>),
     /// It was refused by a rule: it did not happen.
     Refused(String),
     /// Nothing was done, by this attempt.
-    NotNow(String),
+    Unavailable(String),
     /// It may have happened, or may yet.
-    Maybe(String),
+    Unknown(String),
     /// The store says of itself that it is wrong: it may have happened.
     Defect(String),
 }
 
 /// What an acknowledgement says.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Written {
+pub struct Acknowledgement {
     /// Where the last event stands.
     pub cursor: Option<Cursor>,
     /// The first record after it, where it is shown.
@@ -100,7 +100,7 @@ pub async fn get(client: &reqwest::Client, http: &str, path: &str) -> Result<Val
 }
 
 /// Where a module is found.
-pub(crate) fn module_path(place: &Place) -> String {
+pub(crate) fn module_path(place: &BranchKey) -> String {
     format!("/api/branches/{}/modules/{}", place.branch, place.module)
 }
 
@@ -110,7 +110,7 @@ pub(crate) fn cursor_of(value: &Value) -> Option<Cursor> {
 }
 
 /// A verb as both doors take it in a batch.
-fn verb_json(verb: &Verb) -> Value {
+fn verb_json(verb: &Mutation) -> Value {
     let mut json = json!({
         "action": format!("module:{}", verb.action),
         "table": verb.table,
@@ -125,7 +125,7 @@ fn verb_json(verb: &Verb) -> Value {
 }
 
 /// A verb's record, which carries the version it must have where it comes alone.
-fn record_json(verb: &Verb) -> Value {
+fn record_json(verb: &Mutation) -> Value {
     let mut record = verb.record.clone();
     if let Some(expected) = verb.expected {
         record["version"] = expected.into();

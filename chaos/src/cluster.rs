@@ -17,11 +17,11 @@ use anyhow::{Context, Result, bail};
 use tokio::time::{Instant, sleep};
 
 pub use disk::Disk;
-use native_tools::{Page, Tools};
+use native_tools::{ControlPage, NativeTools};
 pub use network::{Link, Network};
-pub use process::{Illness, Member};
+pub use process::{Illness, NodeProcess};
 
-use crate::environment::Ground;
+use crate::environment::Environment;
 use crate::history::NodeId;
 
 /// Ports of a node in a namespace of its own.
@@ -30,9 +30,9 @@ const PEER_PORT: u16 = 3300;
 
 /// What an arena is made of.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct ClusterConfig {
     /// Where.
-    pub ground: Ground,
+    pub ground: Environment,
     /// How many nodes.
     pub nodes: u64,
     /// The program of a node.
@@ -47,29 +47,29 @@ pub struct Plan {
 
 /// Nodes as processes.
 #[derive(Debug)]
-pub struct Arena {
+pub struct TestCluster {
     /// The nodes; number n stands at n - 1.
-    pub members: Vec<Member>,
+    pub members: Vec<NodeProcess>,
     /// The wires, in namespaces.
     pub network: Option<Network>,
     /// Where it is.
-    pub ground: Ground,
-    tools: Tools,
+    pub ground: Environment,
+    tools: NativeTools,
 }
 
-impl Arena {
+impl TestCluster {
     /// Makes wires, disks and folders; starts nothing yet.
     ///
     /// # Errors
     /// The machine lacks something, which is named.
-    pub fn raise(plan: &Plan) -> Result<Self> {
-        let tools = Tools::build(&plan.work)?;
+    pub fn raise(plan: &ClusterConfig) -> Result<Self> {
+        let tools = NativeTools::build(&plan.work)?;
         let network = match plan.ground {
-            Ground::Namespaces => Some(
+            Environment::Namespaces => Some(
                 Network::raise(&plan.work, &tools, plan.nodes, plan.seed)
                     .context("making the network")?,
             ),
-            Ground::Loopback => None,
+            Environment::Loopback => None,
         };
         let addresses = addresses(plan)?;
         let peers: Vec<String> =
@@ -78,19 +78,19 @@ impl Arena {
         let mut members = Vec::new();
         for (node, http, _) in addresses {
             let disk = match plan.ground {
-                Ground::Namespaces => {
+                Environment::Namespaces => {
                     Some(Disk::new(&plan.work, &format!("n{node}")).context("making a disk")?)
                 }
-                Ground::Loopback => None,
+                Environment::Loopback => None,
             };
             let folder = disk.as_ref().map_or(plan.work.as_path(), Disk::path);
             let data = folder.join(format!("data-{node}"));
-            let page = Page::new(plan.work.join(format!("n{node}.page")))?;
+            let page = ControlPage::new(plan.work.join(format!("n{node}.page")))?;
             let log = plan.work.join(format!("n{node}.log"));
             let arguments = arguments(plan, node, &http, &peers, &data);
             let preload = tools.preload.clone();
             let mutant = plan.mutant.clone();
-            members.push(Member::new(process::Makeup {
+            members.push(NodeProcess::new(process::NodeConfig {
                 id: node,
                 http,
                 data,
@@ -115,7 +115,7 @@ impl Arena {
     ///
     /// # Panics
     /// If there is no such node.
-    pub fn member(&mut self, node: NodeId) -> &mut Member {
+    pub fn member(&mut self, node: NodeId) -> &mut NodeProcess {
         let at = usize::try_from(node - 1).expect("an arena is small");
         &mut self.members[at]
     }
@@ -185,13 +185,13 @@ impl Arena {
 
     /// Processor time of all nodes since the beginning, in milliseconds.
     pub fn cpu_ms(&mut self) -> u64 {
-        self.members.iter_mut().map(Member::cpu_ms).sum()
+        self.members.iter_mut().map(NodeProcess::cpu_ms).sum()
     }
 
     /// What all nodes hold on their disks, in MiB, by what it is for.
     pub fn disk_mib(&self) -> BTreeMap<&'static str, u64> {
         let of = |part: &'static str| {
-            let bytes = |member: &Member| disk::bytes(&member.data.join("raft").join(part));
+            let bytes = |member: &NodeProcess| disk::bytes(&member.data.join("raft").join(part));
             (part, self.members.iter().map(bytes).sum::<u64>() >> 20)
         };
         ["log", "checkpoints", "store"].map(of).into()
@@ -199,9 +199,9 @@ impl Arena {
 }
 
 /// Each node's number, where clients reach it, and where peers do.
-fn addresses(plan: &Plan) -> Result<Vec<(NodeId, String, String)>> {
+fn addresses(plan: &ClusterConfig) -> Result<Vec<(NodeId, String, String)>> {
     let nodes = 1..=plan.nodes;
-    if plan.ground == Ground::Namespaces {
+    if plan.ground == Environment::Namespaces {
         let at = |node, port| format!("{}:{port}", network::address(node));
         return Ok(nodes.map(|node| (node, at(node, HTTP_PORT), at(node, PEER_PORT))).collect());
     }
@@ -219,7 +219,13 @@ fn addresses(plan: &Plan) -> Result<Vec<(NodeId, String, String)>> {
         .collect()
 }
 
-fn arguments(plan: &Plan, node: NodeId, http: &str, peers: &str, data: &Path) -> Vec<String> {
+fn arguments(
+    plan: &ClusterConfig,
+    node: NodeId,
+    http: &str,
+    peers: &str,
+    data: &Path,
+) -> Vec<String> {
     let mut words = vec!["start".to_owned()];
     let mut say = |name: &str, value: String| words.extend([format!("--{name}"), value]);
     say("cluster", "storm".to_owned());
@@ -230,7 +236,7 @@ fn arguments(plan: &Plan, node: NodeId, http: &str, peers: &str, data: &Path) ->
     // Few, so that each is written to much; and checkpoints often, so that many are cut short.
     say("partitions", "4".to_owned());
     say("checkpoint-log-mib", "1".to_owned());
-    if plan.ground == Ground::Namespaces {
+    if plan.ground == Environment::Namespaces {
         words.push("--open".to_owned());
     }
     words

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::client::{get, module_path};
-use crate::history::{Cursor, Logged, NodeId, Place, Replica};
+use crate::history::{BranchKey, Cursor, LogEvent, NodeId, ReplicaStatus};
 use crate::workload::PAD;
 
 /// Events asked for at once: as many as the store gives.
@@ -24,13 +24,16 @@ fn client() -> Result<reqwest::Client> {
 }
 
 /// A node: number, and where clients reach it.
-pub type Door = (NodeId, String);
+pub type NodeAddress = (NodeId, String);
 
 /// The log of every place as every node shows it.
 ///
 /// # Errors
 /// A node does not answer, or answers otherwise.
-pub async fn logs(nodes: &[Door], places: &[Place]) -> Result<Vec<(NodeId, Place, Vec<Logged>)>> {
+pub async fn logs(
+    nodes: &[NodeAddress],
+    places: &[BranchKey],
+) -> Result<Vec<(NodeId, BranchKey, Vec<LogEvent>)>> {
     let client = client()?;
     let mut logs = Vec::new();
     for (node, http) in nodes {
@@ -44,8 +47,8 @@ pub async fn logs(nodes: &[Door], places: &[Place]) -> Result<Vec<(NodeId, Place
     Ok(logs)
 }
 
-async fn log(client: &reqwest::Client, http: &str, place: &Place) -> Result<Vec<Logged>> {
-    let mut logged: Vec<Logged> = Vec::new();
+async fn log(client: &reqwest::Client, http: &str, place: &BranchKey) -> Result<Vec<LogEvent>> {
+    let mut logged: Vec<LogEvent> = Vec::new();
     loop {
         let after = logged.last().map_or(0, |last| last.cursor.sequence);
         let path = format!("{}/events?after={after}&limit={PAGE}", module_path(place));
@@ -75,7 +78,7 @@ fn is_absent(error: &anyhow::Error) -> bool {
     status == Some(reqwest::StatusCode::NOT_FOUND)
 }
 
-fn read(epoch: u64, event: &Value) -> Result<Logged> {
+fn read(epoch: u64, event: &Value) -> Result<LogEvent> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let sequence = event["sequence"].as_u64().context("an event has a sequence")?;
     let mut record = event["record"].clone();
@@ -83,7 +86,7 @@ fn read(epoch: u64, event: &Value) -> Result<Logged> {
         // It is there for its size, and each event is held as often as there are nodes.
         fields.remove(PAD);
     }
-    Ok(Logged {
+    Ok(LogEvent {
         cursor: Cursor { epoch, sequence },
         id: text(&event["id"]).context("an event has an id")?,
         table: text(&event["table"]).unwrap_or_default(),
@@ -97,7 +100,7 @@ fn read(epoch: u64, event: &Value) -> Result<Logged> {
 ///
 /// # Errors
 /// They do not come to the same index in time, or a node does not answer.
-pub async fn replicas(nodes: &[Door]) -> Result<Vec<Replica>> {
+pub async fn replicas(nodes: &[NodeAddress]) -> Result<Vec<ReplicaStatus>> {
     let client = client()?;
     let end = Instant::now() + SETTLE_TIME;
     loop {
@@ -117,14 +120,18 @@ pub async fn replicas(nodes: &[Door]) -> Result<Vec<Replica>> {
     }
 }
 
-async fn look(client: &reqwest::Client, nodes: &[Door], query: &str) -> Result<Vec<Replica>> {
+async fn look(
+    client: &reqwest::Client,
+    nodes: &[NodeAddress],
+    query: &str,
+) -> Result<Vec<ReplicaStatus>> {
     let mut found = Vec::new();
     for (node, http) in nodes {
         let answer = get(client, http, &format!("/api/cluster/replicas{query}"))
             .await
             .with_context(|| format!("asking node {node} for its replicas"))?;
         for replica in answer["replicas"].as_array().context("the answer has replicas")? {
-            found.push(Replica {
+            found.push(ReplicaStatus {
                 node: *node,
                 partition: u16::try_from(replica["partition"].as_u64().context("a number")?)?,
                 applied: replica["applied"].as_u64().context("an index")?,
@@ -148,7 +155,7 @@ fn broken_chain(replica: &Value) -> Option<String> {
 }
 
 /// Who leads a place, as any node that answers knows.
-pub async fn leader(nodes: &[Door], place: &Place) -> Option<NodeId> {
+pub async fn leader(nodes: &[NodeAddress], place: &BranchKey) -> Option<NodeId> {
     let client = crate::client::plain().ok()?;
     for (_, http) in nodes {
         let Ok(status) = get(&client, http, "/api/cluster/status").await else { continue };

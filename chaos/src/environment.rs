@@ -18,7 +18,7 @@ const TOOLS: [&str; 6] = ["unshare", "nsenter", "ip", "mount", "umount", "mkfs.e
 
 /// Where a storm takes place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ground {
+pub enum Environment {
     /// Every node has a network namespace and a disk of its own.
     Namespaces,
     /// All nodes are on 127.0.0.1 and share this machine's disk.

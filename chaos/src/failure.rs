@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// What went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum What {
+pub enum FailureKind {
     /// A node ended although nothing was done to it that may end it.
     EndedByItself,
     /// Everything is healed, and a node does not serve.
@@ -23,17 +23,17 @@ pub enum What {
 
 /// What went wrong, and how.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Trouble {
+pub struct RunFailure {
     /// What.
-    pub what: What,
+    pub what: FailureKind,
     /// How, for people.
     pub words: String,
 }
 
-impl What {
+impl FailureKind {
     /// With words.
-    pub fn told(self, words: impl Into<String>) -> Trouble {
-        Trouble { what: self, words: words.into() }
+    pub fn told(self, words: impl Into<String>) -> RunFailure {
+        RunFailure { what: self, words: words.into() }
     }
 
     /// Whether this alone shows that a build has a bug.

@@ -1,7 +1,7 @@
 //! History: all that was seen from outside while the storm went on, as plain records.
 //!
 //! Promise: an operation is written down before it is sent and once more when its outcome is
-//! known; one without outcome stays [`Outcome::Unknown`], which is *maybe*, never *no*. Nothing in
+//! known; one without outcome stays [`Completion::Info`], which is *maybe*, never *no*. Nothing in
 //! here knows how it was gathered, so that the properties can judge a history written by hand.
 
 use std::collections::BTreeMap;
@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
-pub struct Moment(pub u64);
+pub struct MonotonicTime(pub u64);
 
-impl Moment {
+impl MonotonicTime {
     /// The moment so long after the run began.
     pub fn after(elapsed: Duration) -> Self {
         Self(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))
@@ -30,15 +30,15 @@ pub type NodeId = u64;
 
 /// A branch:module.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Place {
+pub struct BranchKey {
     /// The branch.
     pub branch: String,
     /// The module.
     pub module: String,
 }
 
-impl Place {
-    /// `branch:module`, as [`Evidence::deposits`] and reports name it.
+impl BranchKey {
+    /// `branch:module`, as [`History::deposits`] and reports name it.
     pub fn name(&self) -> String {
         format!("{}:{}", self.branch, self.module)
     }
@@ -56,7 +56,7 @@ pub struct Cursor {
 /// What a client asked for. Every write puts its operation's id into field `op` of each row it
 /// writes, so that the log tells which operations happened, and how often.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Intent {
+pub enum Invocation {
     /// Register: sets the value, whatever it was. Table `registers`.
     Put {
         /// The register.
@@ -125,7 +125,7 @@ pub enum Intent {
     },
 }
 
-impl Intent {
+impl Invocation {
     /// Whether it changes nothing.
     pub fn is_read(&self) -> bool {
         matches!(self, Self::Get { .. } | Self::ReadLists | Self::ReadBalances)
@@ -153,68 +153,71 @@ pub struct Attempt {
     /// The node asked.
     pub node: NodeId,
     /// When.
-    pub at: Moment,
+    pub at: MonotonicTime,
 }
 
 /// One operation of one client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Op {
+pub struct Operation {
     /// Unique in the run; the idempotency key of every attempt.
     pub id: String,
     /// The client; it has one operation at a time.
     pub client: u32,
     /// On what.
-    pub place: Place,
+    pub place: BranchKey,
     /// What.
-    pub intent: Intent,
+    pub intent: Invocation,
     /// Who was asked and when, in order; never empty.
     pub attempts: Vec<Attempt>,
     /// Before the first attempt was sent.
-    pub invoked: Moment,
+    pub invoked: MonotonicTime,
     /// After the answer came, or when waiting ended.
-    pub completed: Moment,
+    pub completed: MonotonicTime,
     /// What came of it.
-    pub outcome: Outcome,
+    pub outcome: Completion,
 }
 
 /// What came of an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Outcome {
+pub enum Completion {
     /// Acknowledged: it happened, once.
-    Done(Reply),
+    #[serde(rename = "Done")]
+    Ok(Response),
     /// Refused by a rule (version conflict, …): it did not happen.
-    Refused {
+    #[serde(rename = "Refused")]
+    Fail {
         /// The store's code, such as `version-conflict`.
         code: String,
     },
     /// No answer, or one that says so: it may have happened, or may yet.
-    Unknown {
+    #[serde(rename = "Unknown")]
+    Info {
         /// What was known last.
         why: String,
     },
 }
 
-impl Outcome {
+impl Completion {
     /// The answer of an acknowledged operation.
-    pub fn reply(&self) -> Option<&Reply> {
-        if let Self::Done(reply) = self { Some(reply) } else { None }
+    pub fn reply(&self) -> Option<&Response> {
+        if let Self::Ok(reply) = self { Some(reply) } else { None }
     }
 }
 
 /// What an acknowledgement says.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reply {
+pub struct Response {
     /// Where the write's last event stands.
     pub cursor: Option<Cursor>,
     /// The record's version after it.
     pub version: Option<u64>,
     /// What was read, or taken.
-    pub seen: Seen,
+    pub seen: ReturnValue,
 }
 
 /// What a reply shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Seen {
+pub enum ReturnValue {
     /// Nothing to judge.
     #[default]
     Nothing,
@@ -231,7 +234,7 @@ pub enum Seen {
 
 /// What a subscriber was told, in the order it came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Heard {
+pub struct ReceivedMessage {
     /// The subscriber; over all its connections it follows one place.
     pub subscriber: u32,
     /// Its how-manieth connection, from 1.
@@ -239,16 +242,16 @@ pub struct Heard {
     /// The node it was connected to.
     pub node: NodeId,
     /// When it came.
-    pub at: Moment,
+    pub at: MonotonicTime,
     /// What it follows.
-    pub place: Place,
+    pub place: BranchKey,
     /// What was said.
-    pub word: Word,
+    pub word: SubscriptionMessage,
 }
 
 /// What a subscriber can be told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Word {
+pub enum SubscriptionMessage {
     /// An event.
     Event {
         /// Where it stands.
@@ -276,7 +279,7 @@ pub enum Word {
 
 /// One event of a module's log, read at the end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Logged {
+pub struct LogEvent {
     /// Where it stands.
     pub cursor: Cursor,
     /// Its id.
@@ -293,7 +296,7 @@ pub struct Logged {
 
 /// What one replica says of itself at the end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Replica {
+pub struct ReplicaStatus {
     /// The node it is on.
     pub node: NodeId,
     /// The partition; 0 is group 0.
@@ -314,47 +317,47 @@ pub struct Fault {
     /// The nodes it struck.
     pub nodes: Vec<NodeId>,
     /// When it struck.
-    pub from: Moment,
+    pub from: MonotonicTime,
     /// When it was healed.
-    pub until: Moment,
+    pub until: MonotonicTime,
     /// What was done, in words.
     pub words: String,
     /// The nodes that had no majority meanwhile and must have acknowledged nothing, from
     /// `minority_from` on; empty where a majority was everywhere.
     pub minority: Vec<NodeId>,
     /// From when on the minority must be silent: later than `from` by what was under way.
-    pub minority_from: Moment,
+    pub minority_from: MonotonicTime,
 }
 
 /// A time in which the disk under all nodes stood still, for whatever reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stall {
+pub struct DiskStall {
     /// When a write to it began.
-    pub from: Moment,
+    pub from: MonotonicTime,
     /// When it was synced.
-    pub until: Moment,
+    pub until: MonotonicTime,
 }
 
 /// Everything the properties judge.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Evidence {
+pub struct History {
     /// All operations, by invocation.
-    pub ops: Vec<Op>,
+    pub ops: Vec<Operation>,
     /// All words, by subscriber and time.
-    pub heard: Vec<Heard>,
+    pub heard: Vec<ReceivedMessage>,
     /// The logs after the end, by place and by the node that was asked.
-    pub logs: Vec<(NodeId, Place, Vec<Logged>)>,
+    pub logs: Vec<(NodeId, BranchKey, Vec<LogEvent>)>,
     /// The replicas after the end.
-    pub replicas: Vec<Replica>,
+    pub replicas: Vec<ReplicaStatus>,
     /// The faults.
     pub faults: Vec<Fault>,
     /// When the disk under all nodes stood still, in order; judged by nothing, shown beside gaps.
-    pub stalls: Vec<Stall>,
-    /// What all accounts of each place hold together, from the beginning, by [`Place::name`].
+    pub stalls: Vec<DiskStall>,
+    /// What all accounts of each place hold together, from the beginning, by [`BranchKey::name`].
     pub deposits: BTreeMap<String, i64>,
 }
 
-impl Evidence {
+impl History {
     /// Writes the operations into a file, one JSON object a line.
     ///
     /// # Errors

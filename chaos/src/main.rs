@@ -7,11 +7,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use chaos::cluster::Plan;
-use chaos::environment::{self, Ground};
-use chaos::mutants::{Hunt, MUTANTS};
-use chaos::nemesis::{KINDS, Kind, Needs};
-use chaos::run::{self, Order, Progress};
+use chaos::cluster::ClusterConfig;
+use chaos::environment::{self, Environment};
+use chaos::mutants::{MUTANTS, MutantTest};
+use chaos::nemesis::{FAULT_KINDS, FaultKind, Requirement};
+use chaos::run::{self, Progress, RunConfig};
 use chaos::{report, scenario};
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -34,11 +34,11 @@ const LINE_EVERY_S: u64 = 30;
 )]
 struct Cli {
     #[command(subcommand)]
-    command: Task,
+    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-enum Task {
+enum Command {
     /// Run a storm; exits with 1 if a promise was broken, with 3 if the run proves nothing
     Run(Box<RunOptions>),
     /// Put builds with a bug on purpose through storms; exits with 1 if one is not caught
@@ -125,15 +125,15 @@ struct MutantsOptions {
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
     match Cli::parse().command {
-        Task::Run(options) => run_storm(*options).await,
-        Task::Mutants(options) => hunt_mutants(&options),
-        Task::Kinds { json } => list_kinds(json),
+        Command::Run(options) => run_storm(*options).await,
+        Command::Mutants(options) => hunt_mutants(&options),
+        Command::Kinds { json } => list_kinds(json),
     }
 }
 
 async fn run_storm(mut options: RunOptions) -> Result<ExitCode> {
     if let Some(work) = environment::enclosed_work() {
-        return storm(&options, Ground::Namespaces, &work).await;
+        return storm(&options, Environment::Namespaces, &work).await;
     }
     let work = tempfile::Builder::new().prefix("mishkah-storm-").tempdir()?;
     let missing = if options.loopback {
@@ -148,13 +148,13 @@ async fn run_storm(mut options: RunOptions) -> Result<ExitCode> {
         return Ok(ExitCode::from(u8::try_from(inside.code().unwrap_or(1)).unwrap_or(1)));
     };
     let skipped: Vec<&str> =
-        KINDS.iter().filter(|k| k.needs == Needs::Namespaces).map(|k| k.name).collect();
+        FAULT_KINDS.iter().filter(|k| k.needs == Requirement::Namespaces).map(|k| k.name).collect();
     remark(&format!("on loopback, because {missing}; skipped: {}", skipped.join(", ")));
     options.seed = Some(options.seed.unwrap_or_else(fresh_seed));
-    storm(&options, Ground::Loopback, work.path()).await
+    storm(&options, Environment::Loopback, work.path()).await
 }
 
-async fn storm(options: &RunOptions, ground: Ground, work: &Path) -> Result<ExitCode> {
+async fn storm(options: &RunOptions, ground: Environment, work: &Path) -> Result<ExitCode> {
     let seed = options.seed.context("a storm has a seed")?;
     let binary = match &options.binary {
         Some(binary) => binary.clone(),
@@ -165,8 +165,8 @@ async fn storm(options: &RunOptions, ground: Ground, work: &Path) -> Result<Exit
     }
     let kinds = scenario::kinds(&options.scenario, ground)?;
     remark(&format!("seed {seed}, {} kinds of faults, {} minutes", kinds.len(), options.minutes));
-    let order = Order {
-        plan: Plan {
+    let order = RunConfig {
+        plan: ClusterConfig {
             ground,
             nodes: options.nodes,
             binary: binary.canonicalize()?,
@@ -210,7 +210,7 @@ async fn storm(options: &RunOptions, ground: Ground, work: &Path) -> Result<Exit
             return Err(error);
         }
     };
-    let judged = report::Judged::new(outcome, &kinds, options.each_at_least, repeat(options, seed));
+    let judged = report::Report::new(outcome, &kinds, options.each_at_least, repeat(options, seed));
     keep(work, &options.out)?;
     judged.write(&options.out)?;
     if options.json {
@@ -265,7 +265,7 @@ fn hunt_mutants(options: &MutantsOptions) -> Result<ExitCode> {
         }
     }
     let loopback = options.loopback || environment::missing().is_some();
-    let hunt = Hunt {
+    let hunt = MutantTest {
         binary: options.binary.clone(),
         loopback,
         rounds: options.rounds,
@@ -302,9 +302,9 @@ fn hunt_mutants(options: &MutantsOptions) -> Result<ExitCode> {
 
 fn list_kinds(json: bool) -> Result<ExitCode> {
     let missing = environment::missing();
-    let is_allowed = |kind: &Kind| kind.needs == Needs::Nothing || missing.is_none();
+    let is_allowed = |kind: &FaultKind| kind.needs == Requirement::Nothing || missing.is_none();
     if json {
-        let list: Vec<_> = KINDS
+        let list: Vec<_> = FAULT_KINDS
             .iter()
             .map(|kind| {
                 serde_json::json!({"name": kind.name, "about": kind.about,
@@ -314,7 +314,7 @@ fn list_kinds(json: bool) -> Result<ExitCode> {
         say(&serde_json::to_string_pretty(&list)?);
         return Ok(ExitCode::SUCCESS);
     }
-    for kind in &KINDS {
+    for kind in &FAULT_KINDS {
         let mark = if is_allowed(kind) { " " } else { "-" };
         say(&format!("{mark} {:<16} {}", kind.name, kind.about));
     }

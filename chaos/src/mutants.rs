@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::failure::Trouble;
+use crate::failure::RunFailure;
 
 /// A mutant, and what makes it visible.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +30,7 @@ pub struct Mutant {
 }
 
 /// The crowd, as options of a run.
-const CROWD: [&str; 6] = ["--writers", "48", "--subscribers", "16", "--rest-ms", "0"];
+const HIGH_LOAD_OPTIONS: [&str; 6] = ["--writers", "48", "--subscribers", "16", "--rest-ms", "0"];
 
 const fn mutant(
     name: &'static str,
@@ -64,7 +64,7 @@ pub const MUTANTS: [Mutant; 11] = [
 
 /// What came of one.
 #[derive(Debug, Serialize)]
-pub struct Found {
+pub struct MutantResult {
     /// The mutant.
     pub mutant: &'static str,
     /// The properties that spoke against it, or what else gave it away; empty if nothing did.
@@ -77,7 +77,7 @@ pub struct Found {
 
 /// How to look for them.
 #[derive(Debug)]
-pub struct Hunt {
+pub struct MutantTest {
     /// The node's program, built with the feature `mutants`.
     pub binary: PathBuf,
     /// On loopback.
@@ -90,14 +90,15 @@ pub struct Hunt {
     pub out: PathBuf,
 }
 
-impl Hunt {
+impl MutantTest {
     /// Puts a mutant through its storm until it is caught.
     ///
     /// # Errors
     /// The storm itself failed.
-    pub fn one(&self, mutant: &Mutant) -> Result<Found> {
+    pub fn one(&self, mutant: &Mutant) -> Result<MutantResult> {
         let began = Instant::now();
-        let mut found = Found { mutant: mutant.name, caught_by: Vec::new(), rounds: 0, seconds: 0 };
+        let mut found =
+            MutantResult { mutant: mutant.name, caught_by: Vec::new(), rounds: 0, seconds: 0 };
         while found.caught_by.is_empty() && found.rounds < self.rounds {
             found.caught_by = self.round(mutant, self.seed + u64::from(found.rounds))?;
             found.rounds += 1;
@@ -121,7 +122,7 @@ impl Hunt {
             storm.arg("--loopback");
         }
         if mutant.is_crowded {
-            storm.args(CROWD);
+            storm.args(HIGH_LOAD_OPTIONS);
         }
         let ended = storm.stdout(Stdio::null()).status().context("starting a storm")?;
         ensure!(report.exists(), "the storm for {} ended with {ended}", mutant.name);
@@ -137,8 +138,8 @@ fn against(report: &Value) -> Result<Vec<String>> {
     let mut against: Vec<String> =
         broken.filter_map(|v| v["property"].as_str().map(str::to_owned)).collect();
     if against.is_empty() {
-        let speaks = |trouble: &Trouble| trouble.what.speaks_against_the_build();
-        let troubles: Vec<Trouble> =
+        let speaks = |trouble: &RunFailure| trouble.what.speaks_against_the_build();
+        let troubles: Vec<RunFailure> =
             serde_json::from_value(list("troubles").into()).context("reading the troubles")?;
         let troubles = troubles.into_iter().filter(speaks);
         against.extend(troubles.filter_map(|it| Some(it.words.lines().next()?.to_owned())));
@@ -149,14 +150,15 @@ fn against(report: &Value) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environment::Ground;
-    use crate::failure::What;
+    use crate::environment::Environment;
+    use crate::failure::FailureKind;
     use crate::scenario;
 
     #[test]
     fn every_mutant_has_a_storm_where_it_is_put_through_one() {
         for mutant in &MUTANTS {
-            let ground = if mutant.on_loopback { Ground::Loopback } else { Ground::Namespaces };
+            let ground =
+                if mutant.on_loopback { Environment::Loopback } else { Environment::Namespaces };
             let named = mutant.scenario.split(',').count();
             let kinds = scenario::kinds(mutant.scenario, ground).unwrap();
             assert_eq!(kinds.len(), named, "{}", mutant.name);
@@ -170,13 +172,13 @@ mod tests {
         assert!(against_text(held).unwrap().is_empty());
         let broken = r#"{"verdicts":[{"property":"bank","violations":2}],"troubles":[]}"#;
         assert_eq!(against_text(broken).unwrap(), ["bank"]);
-        let with = |what: What| {
+        let with = |what: FailureKind| {
             let trouble = what.told("node 1 ended\nwith words");
             against(&serde_json::json!({"verdicts": [], "troubles": [trouble]})).unwrap()
         };
-        assert_eq!(with(What::EndedByItself), ["node 1 ended"]);
+        assert_eq!(with(FailureKind::EndedByItself), ["node 1 ended"]);
         // A slow machine may do the same.
-        assert!(with(What::DoesNotGoOn).is_empty());
+        assert!(with(FailureKind::DoesNotGoOn).is_empty());
         // What this program cannot read is no acquittal.
         let unread = r#"{"verdicts":[],"troubles":[{"what":"another","words":"new"}]}"#;
         against_text(unread).unwrap_err();

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::cluster::{Arena, Illness, Link};
+use crate::cluster::{Illness, Link, TestCluster};
 use crate::history::NodeId;
-use crate::rng::Dice;
+use crate::rng::Rng;
 
 /// How long nodes may take to serve after everything is healed.
 pub const RECOVERY_TIME: Duration = Duration::from_secs(60);
@@ -26,7 +26,7 @@ const REFUSAL_TIME: Duration = Duration::from_secs(12);
 
 /// What a fault needs of the ground.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Needs {
+pub enum Requirement {
     /// Nothing but processes of one's own.
     Nothing,
     /// Namespaces: wires, or a disk for each node.
@@ -35,13 +35,13 @@ pub enum Needs {
 
 /// A kind of fault.
 #[derive(Debug, Clone, Copy)]
-pub struct Kind {
+pub struct FaultKind {
     /// Its name.
     pub name: &'static str,
     /// What it does, for people.
     pub about: &'static str,
     /// What it needs.
-    pub needs: Needs,
+    pub needs: Requirement,
     /// How long it lasts, in milliseconds, from and to.
     pub lasts_ms: (u64, u64),
     /// Whether it goes together with another.
@@ -53,31 +53,36 @@ pub struct Kind {
 /// What a node may end of.
 const fn harsh(
     name: &'static str,
-    needs: Needs,
+    needs: Requirement,
     lasts_ms: (u64, u64),
     about: &'static str,
-) -> Kind {
-    Kind { name, about, needs, lasts_ms, is_mild: false, ends_nodes: true }
+) -> FaultKind {
+    FaultKind { name, about, needs, lasts_ms, is_mild: false, ends_nodes: true }
 }
 
 /// What every node must live through.
 const fn sparing(
     name: &'static str,
-    needs: Needs,
+    needs: Requirement,
     lasts_ms: (u64, u64),
     about: &'static str,
-) -> Kind {
-    Kind { ends_nodes: false, ..harsh(name, needs, lasts_ms, about) }
+) -> FaultKind {
+    FaultKind { ends_nodes: false, ..harsh(name, needs, lasts_ms, about) }
 }
 
 /// What goes together with another.
-const fn mild(name: &'static str, needs: Needs, lasts_ms: (u64, u64), about: &'static str) -> Kind {
-    Kind { is_mild: true, ..sparing(name, needs, lasts_ms, about) }
+const fn mild(
+    name: &'static str,
+    needs: Requirement,
+    lasts_ms: (u64, u64),
+    about: &'static str,
+) -> FaultKind {
+    FaultKind { is_mild: true, ..sparing(name, needs, lasts_ms, about) }
 }
 
 /// All kinds.
-pub const KINDS: [Kind; 32] = {
-    use Needs::{Namespaces as Own, Nothing as Any};
+pub const FAULT_KINDS: [FaultKind; 32] = {
+    use Requirement::{Namespaces as Own, Nothing as Any};
     [
         harsh("kill-follower", Any, (500, 4000), "kill -9 a node that does not lead"),
         harsh("kill-leader", Any, (500, 4000), "kill -9 the leader"),
@@ -125,24 +130,24 @@ pub const KINDS: [Kind; 32] = {
 };
 
 /// A kind by name.
-pub fn kind(name: &str) -> Option<&'static Kind> {
-    KINDS.iter().find(|kind| kind.name == name)
+pub fn kind(name: &str) -> Option<&'static FaultKind> {
+    FAULT_KINDS.iter().find(|kind| kind.name == name)
 }
 
 /// Whom a fault is aimed at.
 #[derive(Debug)]
-pub struct Aim {
+pub struct FaultTarget {
     /// Who leads the place that is watched; any node where nobody is known to.
     pub leader: NodeId,
     /// For what the fault leaves to chance.
-    pub dice: Dice,
+    pub dice: Rng,
 }
 
 /// A fault that has struck.
 #[derive(Debug)]
-pub struct Struck {
+pub struct InjectedFault {
     /// Its kind.
-    pub kind: &'static Kind,
+    pub kind: &'static FaultKind,
     /// The nodes it struck.
     pub nodes: Vec<NodeId>,
     /// What was done, in words.
@@ -152,27 +157,31 @@ pub struct Struck {
     /// What goes on while it lasts.
     duty: Option<tokio::task::JoinHandle<()>>,
     /// What gives a node back what was taken from it.
-    mend: Option<Mend>,
+    mend: Option<Repair>,
 }
 
 /// What gives a node back what was taken from it.
 #[derive(Debug)]
-enum Mend {
+enum Repair {
     /// Its old directory, put away there.
     Directory { node: NodeId, away: PathBuf },
     /// A bit as it was.
-    Bit { node: NodeId, bit: bit_flip::Bit },
+    BitFlip { node: NodeId, bit: bit_flip::BitFlip },
 }
 
 /// Strikes.
 ///
 /// # Errors
 /// The fault could not be made; the arena may be left half struck: heal it.
-pub async fn strike(arena: &mut Arena, kind: &'static Kind, aim: Aim) -> Result<Struck> {
-    injection::Strike { arena, kind, aim }.strike().await
+pub async fn strike(
+    arena: &mut TestCluster,
+    kind: &'static FaultKind,
+    aim: FaultTarget,
+) -> Result<InjectedFault> {
+    injection::FaultInjection { arena, kind, aim }.strike().await
 }
 
-impl Struck {
+impl InjectedFault {
     /// Ends what goes on by itself.
     pub fn end(&self) {
         if let Some(duty) = &self.duty {
@@ -185,7 +194,7 @@ impl Struck {
 ///
 /// # Errors
 /// A node does not come back: a violation, not a trouble of the arena.
-pub async fn heal_all(arena: &mut Arena, struck: &[Struck]) -> Result<()> {
+pub async fn heal_all(arena: &mut TestCluster, struck: &[InjectedFault]) -> Result<()> {
     if let Some(network) = &arena.network {
         network.set_all(Link::default())?;
     }
@@ -214,20 +223,21 @@ pub async fn heal_all(arena: &mut Arena, struck: &[Struck]) -> Result<()> {
 /// Starts what does not run. A node that finds its own files damaged says so and does not serve
 /// what is in them: it is given the bit back, as from a copy. One with an empty disk is not let in
 /// by the others: it is given its old directory back.
-async fn start_or_mend(arena: &mut Arena, struck: &[Struck]) -> Result<()> {
+async fn start_or_mend(arena: &mut TestCluster, struck: &[InjectedFault]) -> Result<()> {
     for mend in struck.iter().filter_map(|struck| struck.mend.as_ref()) {
-        if let Mend::Directory { node, away } = mend {
+        if let Repair::Directory { node, away } = mend {
             let member = arena.member(*node);
             member.kill()?;
             member.remember(away)?;
         }
     }
-    let is_flipped = struck.iter().any(|struck| matches!(struck.mend, Some(Mend::Bit { .. })));
+    let is_flipped =
+        struck.iter().any(|struck| matches!(struck.mend, Some(Repair::BitFlip { .. })));
     let patience = if is_flipped { REFUSAL_TIME } else { RECOVERY_TIME };
     let Err(error) = arena.start_all(patience).await else { return Ok(()) };
     let mut is_mended = false;
     for mend in struck.iter().filter_map(|struck| struck.mend.as_ref()) {
-        if let Mend::Bit { node, bit } = mend {
+        if let Repair::BitFlip { node, bit } = mend {
             let member = arena.member(*node);
             if member.says(DAMAGED) {
                 member.kill()?;

@@ -15,7 +15,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::history::{Moment, Stall};
+use crate::history::{DiskStall, MonotonicTime};
 
 /// Between two writes: often enough to meet each stall that counts.
 const REST: Duration = Duration::from_millis(20);
@@ -23,17 +23,17 @@ const REST: Duration = Duration::from_millis(20);
 const STALL_MIN: Duration = Duration::from_millis(50);
 
 /// What it met, in order, and why it ended before it was told to.
-pub type Probed = (Vec<Stall>, Option<io::Error>);
+pub type ProbeResult = (Vec<DiskStall>, Option<io::Error>);
 
 /// Writes until it is asked what it met.
 #[derive(Debug)]
-pub struct Probe {
+pub struct DiskProbe {
     /// Dropped to end it.
     over: Sender<()>,
-    probed: JoinHandle<Probed>,
+    probed: JoinHandle<ProbeResult>,
 }
 
-impl Probe {
+impl DiskProbe {
     /// Begins to write into a folder on the disk that the nodes' disks are on. Moments count from
     /// `begin`.
     ///
@@ -52,7 +52,10 @@ impl Probe {
                 }
                 let until = begin.elapsed();
                 if until - from >= STALL_MIN {
-                    stalls.push(Stall { from: Moment::after(from), until: Moment::after(until) });
+                    stalls.push(DiskStall {
+                        from: MonotonicTime::after(from),
+                        until: MonotonicTime::after(until),
+                    });
                 }
             }
             (stalls, None)
@@ -62,7 +65,7 @@ impl Probe {
     }
 
     /// Ends it.
-    pub fn stop(self) -> Probed {
+    pub fn stop(self) -> ProbeResult {
         drop(self.over);
         let panicked = || (Vec::new(), Some(io::Error::other("the probe panicked")));
         self.probed.join().unwrap_or_else(|_| panicked())
@@ -76,13 +79,13 @@ mod tests {
     #[test]
     fn it_writes_until_it_is_stopped_and_says_where_it_cannot() {
         let folder = tempfile::tempdir().unwrap();
-        let probe = Probe::start(folder.path(), Instant::now()).unwrap();
+        let probe = DiskProbe::start(folder.path(), Instant::now()).unwrap();
         while std::fs::read(folder.path().join("probe")).unwrap().is_empty() {
             std::thread::yield_now();
         }
         let (stalls, error) = probe.stop();
         assert!(error.is_none(), "{error:?}");
         assert!(stalls.iter().all(|stall| stall.until.0 - stall.from.0 >= 50_000), "{stalls:?}");
-        assert!(Probe::start(&folder.path().join("gone"), Instant::now()).is_err());
+        assert!(DiskProbe::start(&folder.path().join("gone"), Instant::now()).is_err());
     }
 }

@@ -10,9 +10,9 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::checker::Gap;
-use crate::nemesis::Kind;
-use crate::run::{Outcome, Progress};
+use crate::checker::WriteGap;
+use crate::nemesis::FaultKind;
+use crate::run::{Progress, RunResult};
 
 /// Exit codes of a run.
 const HELD: u8 = 0;
@@ -21,10 +21,10 @@ const PROVES_NOTHING: u8 = 3;
 
 /// A run with its verdict.
 #[derive(Debug, Serialize)]
-pub struct Judged {
+pub struct Report {
     /// What was found.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: RunResult,
     /// How often each fault happened.
     pub faults_by_kind: BTreeMap<&'static str, usize>,
     /// Why the run proves less than it should.
@@ -42,9 +42,14 @@ pub fn line(progress: &Progress<'_>) -> String {
     )
 }
 
-impl Judged {
+impl Report {
     /// Counts the faults, and says what is missing of what was asked for.
-    pub fn new(outcome: Outcome, kinds: &[&'static Kind], at_least: usize, repeat: String) -> Self {
+    pub fn new(
+        outcome: RunResult,
+        kinds: &[&'static FaultKind],
+        at_least: usize,
+        repeat: String,
+    ) -> Self {
         let mut by_kind: BTreeMap<&'static str, usize> =
             kinds.iter().map(|kind| (kind.name, 0)).collect();
         for (kind, count) in &mut by_kind {
@@ -154,7 +159,7 @@ impl Judged {
             "fault", "count", "median", "p99", "max", "median", "p99", "max"
         );
         for (kind, count) in &self.faults_by_kind {
-            let [all, steady] = [|gap: &Gap| gap.micros, |gap: &Gap| gap.steady_micros]
+            let [all, steady] = [|gap: &WriteGap| gap.micros, |gap: &WriteGap| gap.steady_micros]
                 .map(|micros| percentiles(&self.gaps_ms(kind, micros)));
             let _ = writeln!(
                 text,
@@ -169,7 +174,7 @@ impl Judged {
     }
 
     /// For each fault of a kind, how long the place that suffered most took no write; in order.
-    fn gaps_ms(&self, kind: &str, micros: impl Fn(&Gap) -> u64) -> Vec<u64> {
+    fn gaps_ms(&self, kind: &str, micros: impl Fn(&WriteGap) -> u64) -> Vec<u64> {
         let mut worst: BTreeMap<usize, u64> = BTreeMap::new();
         for gap in self.outcome.gaps.iter().filter(|gap| gap.kind == kind) {
             let ms = worst.entry(gap.fault).or_default();
@@ -219,15 +224,15 @@ fn percentiles(figures: &[u64]) -> [String; 3] {
 mod tests {
     use super::*;
     use crate::checker::Verdict;
-    use crate::failure::What;
+    use crate::failure::FailureKind;
     use crate::run::Figures;
 
     fn verdict(property: &'static str, checked: u64, violations: u64) -> Verdict {
         Verdict { checked, violations, ..Verdict::new(property, "a promise") }
     }
 
-    fn judged(verdicts: Vec<Verdict>) -> Judged {
-        let outcome = Outcome {
+    fn judged(verdicts: Vec<Verdict>) -> Report {
+        let outcome = RunResult {
             verdicts,
             faults: Vec::new(),
             missed: BTreeMap::new(),
@@ -238,7 +243,7 @@ mod tests {
             unprobed: None,
             troubles: Vec::new(),
         };
-        Judged::new(outcome, &[], 0, String::new())
+        Report::new(outcome, &[], 0, String::new())
     }
 
     #[test]
@@ -260,7 +265,7 @@ mod tests {
         assert!(broken.text().contains("\nBROKEN bank "));
         assert_eq!(broken.exit_code(), BROKEN);
         let mut troubled = judged(vec![verdict("bank", 5, 0)]);
-        troubled.outcome.troubles.push(What::DoesNotGoOn.told("no more writes".to_owned()));
+        troubled.outcome.troubles.push(FailureKind::DoesNotGoOn.told("no more writes".to_owned()));
         assert_eq!(troubled.exit_code(), BROKEN);
     }
 }

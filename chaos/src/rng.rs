@@ -2,9 +2,9 @@
 
 /// A series of numbers from a seed (SplitMix64: Steele, Lea and Flood, OOPSLA 2014).
 #[derive(Debug, Clone)]
-pub struct Dice(u64);
+pub struct Rng(u64);
 
-impl Dice {
+impl Rng {
     /// The series of a seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
@@ -59,16 +59,16 @@ mod tests {
 
     #[test]
     fn one_seed_gives_one_series_and_another_seed_another() {
-        let series = |mut dice: Dice| (0..8).map(|_| dice.throw()).collect::<Vec<_>>();
-        assert_eq!(series(Dice::new(7)), series(Dice::new(7)));
-        assert_ne!(series(Dice::new(7)), series(Dice::new(8)));
-        assert_ne!(series(Dice::of(7, 1)), series(Dice::of(7, 2)));
+        let series = |mut dice: Rng| (0..8).map(|_| dice.throw()).collect::<Vec<_>>();
+        assert_eq!(series(Rng::new(7)), series(Rng::new(7)));
+        assert_ne!(series(Rng::new(7)), series(Rng::new(8)));
+        assert_ne!(series(Rng::of(7, 1)), series(Rng::of(7, 2)));
     }
 
     #[test]
     fn a_shuffle_keeps_everything() {
         let mut cards: Vec<u64> = (0..40).collect();
-        Dice::new(1).shuffle(&mut cards);
+        Rng::new(1).shuffle(&mut cards);
         assert_ne!(cards, (0..40).collect::<Vec<_>>());
         cards.sort_unstable();
         assert_eq!(cards, (0..40).collect::<Vec<_>>());

@@ -10,14 +10,14 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use crate::checker::{self, Verdict};
-use crate::cluster::{Arena, Plan};
+use crate::cluster::{ClusterConfig, TestCluster};
 use crate::collect;
-use crate::failure::{Trouble, What};
-use crate::history::{Evidence, Fault, Moment, NodeId, Place, Stall};
-use crate::nemesis::{self, Aim, Kind, Struck};
-use crate::probe::Probe;
-use crate::rng::Dice;
-use crate::workload::{self, Book, Counts, Crew, Running};
+use crate::failure::{FailureKind, RunFailure};
+use crate::history::{BranchKey, DiskStall, Fault, History, MonotonicTime, NodeId};
+use crate::nemesis::{self, FaultKind, FaultTarget, InjectedFault};
+use crate::probe::DiskProbe;
+use crate::rng::Rng;
+use crate::workload::{self, Counts, Recording, RunningWorkload, WorkloadConfig};
 
 /// How long the workload runs before the first fault.
 const CALM: Duration = Duration::from_secs(3);
@@ -31,13 +31,13 @@ const TOGETHER: u64 = 25;
 
 /// What a run is to do.
 #[derive(Debug)]
-pub struct Order {
+pub struct RunConfig {
     /// Where, with what.
-    pub plan: Plan,
+    pub plan: ClusterConfig,
     /// How long faults go on.
     pub storm: Duration,
     /// The kinds of faults, in a deck that is dealt anew when it is empty.
-    pub kinds: Vec<&'static Kind>,
+    pub kinds: Vec<&'static FaultKind>,
     /// Writers and subscribers.
     pub writers: u32,
     /// Subscribers.
@@ -50,7 +50,7 @@ pub struct Order {
 
 /// What a run found.
 #[derive(Debug, Serialize)]
-pub struct Outcome {
+pub struct RunResult {
     /// What each property says.
     pub verdicts: Vec<Verdict>,
     /// All faults.
@@ -62,13 +62,13 @@ pub struct Outcome {
     /// Writes acknowledged in each second.
     pub acked_each_second: Vec<u64>,
     /// The longest times without an acknowledged write.
-    pub gaps: Vec<checker::Gap>,
+    pub gaps: Vec<checker::WriteGap>,
     /// When the disk under all nodes stood still.
-    pub stalls: Vec<Stall>,
+    pub stalls: Vec<DiskStall>,
     /// Why that is not known to the end.
     pub unprobed: Option<String>,
     /// What went wrong besides.
-    pub troubles: Vec<Trouble>,
+    pub troubles: Vec<RunFailure>,
 }
 
 /// What was counted.
@@ -102,13 +102,13 @@ pub struct Progress<'a> {
 ///
 /// # Errors
 /// The arena cannot be made: nothing is said about the store then.
-pub async fn run(order: &Order, tell: &dyn Fn(&Progress<'_>)) -> Result<Outcome> {
-    let mut arena = Arena::raise(&order.plan).context("making the arena")?;
+pub async fn run(order: &RunConfig, tell: &dyn Fn(&Progress<'_>)) -> Result<RunResult> {
+    let mut arena = TestCluster::raise(&order.plan).context("making the arena")?;
     arena.start_all(nemesis::RECOVERY_TIME).await.context("starting the nodes")?;
     let nodes: Vec<(NodeId, String)> =
         arena.members.iter().map(|member| (member.id, member.http.clone())).collect();
     workload::set_up(&nodes).await.context("setting up")?;
-    let crew = Crew {
+    let crew = WorkloadConfig {
         nodes: nodes.clone(),
         writers: order.writers,
         subscribers: order.subscribers,
@@ -117,14 +117,15 @@ pub async fn run(order: &Order, tell: &dyn Fn(&Progress<'_>)) -> Result<Outcome>
     };
     let begin = Instant::now();
     let cpu_before = arena.cpu_ms();
-    let probe = Probe::start(&order.plan.work, begin.into_std()).context("starting the probe")?;
+    let probe =
+        DiskProbe::start(&order.plan.work, begin.into_std()).context("starting the probe")?;
     let running = workload::start(crew, begin)?;
-    let mut storm = Storm {
+    let mut storm = ChaosRun {
         order,
         arena: &mut arena,
         nodes,
         running: &running,
-        dice: Dice::new(order.plan.seed),
+        dice: Rng::new(order.plan.seed),
         begin,
         faults: Vec::new(),
         missed: BTreeMap::new(),
@@ -132,7 +133,7 @@ pub async fn run(order: &Order, tell: &dyn Fn(&Progress<'_>)) -> Result<Outcome>
         tell,
     };
     storm.rage().await;
-    let Storm { nodes, faults, missed, mut troubles, .. } = storm;
+    let ChaosRun { nodes, faults, missed, mut troubles, .. } = storm;
     let figures = Figures {
         counts: running.counts(),
         seconds: begin.elapsed().as_secs(),
@@ -153,23 +154,23 @@ pub async fn run(order: &Order, tell: &dyn Fn(&Progress<'_>)) -> Result<Outcome>
 }
 
 /// The part with the faults.
-struct Storm<'a> {
-    order: &'a Order,
-    arena: &'a mut Arena,
+struct ChaosRun<'a> {
+    order: &'a RunConfig,
+    arena: &'a mut TestCluster,
     nodes: Vec<(NodeId, String)>,
-    running: &'a Running,
-    dice: Dice,
+    running: &'a RunningWorkload,
+    dice: Rng,
     begin: Instant,
     faults: Vec<Fault>,
     missed: BTreeMap<String, Vec<String>>,
-    troubles: Vec<Trouble>,
+    troubles: Vec<RunFailure>,
     tell: &'a dyn Fn(&Progress<'_>),
 }
 
-impl Storm<'_> {
+impl ChaosRun<'_> {
     async fn rage(&mut self) {
         self.wait(CALM, "calm").await;
-        let mut deck: Vec<&'static Kind> = Vec::new();
+        let mut deck: Vec<&'static FaultKind> = Vec::new();
         while self.begin.elapsed() < self.order.storm && self.troubles.is_empty() {
             if deck.is_empty() {
                 deck.clone_from(&self.order.kinds);
@@ -191,10 +192,11 @@ impl Storm<'_> {
     }
 
     /// The nodes that ended although none of these faults may have ended them.
-    fn miss(&mut self, struck: &[Struck]) {
+    fn miss(&mut self, struck: &[InjectedFault]) {
         for member in &mut self.arena.members {
-            let may_end =
-                |struck: &Struck| struck.kind.ends_nodes && struck.nodes.contains(&member.id);
+            let may_end = |struck: &InjectedFault| {
+                struck.kind.ends_nodes && struck.nodes.contains(&member.id)
+            };
             if struck.iter().any(may_end) || member.is_running() {
                 continue;
             }
@@ -204,12 +206,12 @@ impl Storm<'_> {
                 member.id,
                 member.last_words()
             );
-            self.troubles.push(What::EndedByItself.told(words));
+            self.troubles.push(FailureKind::EndedByItself.told(words));
         }
     }
 
-    async fn one_fault(&mut self, kind: &'static Kind) {
-        let mild: Vec<&'static Kind> = self
+    async fn one_fault(&mut self, kind: &'static FaultKind) {
+        let mild: Vec<&'static FaultKind> = self
             .order
             .kinds
             .iter()
@@ -247,7 +249,7 @@ impl Storm<'_> {
                 until,
                 words: struck.words.clone(),
                 minority: struck.minority.clone(),
-                minority_from: Moment(done.0 + UNDER_WAY.as_micros() as u64),
+                minority_from: MonotonicTime(done.0 + UNDER_WAY.as_micros() as u64),
             };
             struck.end();
             self.faults.push(fault);
@@ -259,7 +261,7 @@ impl Storm<'_> {
         }
         if let Err(error) = nemesis::heal_all(self.arena, &struck).await {
             let words = format!("after {}: {error:#}", kind.name);
-            self.troubles.push(What::DoesNotComeBack.told(words));
+            self.troubles.push(FailureKind::DoesNotComeBack.told(words));
             return;
         }
         self.demand_life(kind.name).await;
@@ -267,13 +269,13 @@ impl Storm<'_> {
         self.wait(Duration::from_millis(pause), "calm").await;
     }
 
-    async fn aim(&mut self) -> Aim {
+    async fn aim(&mut self) -> FaultTarget {
         let places = workload::places();
-        let place: &Place = self.dice.pick(&places);
+        let place: &BranchKey = self.dice.pick(&places);
         let leader = collect::leader(&self.nodes, place).await;
         let any = self.dice.pick(&self.nodes).0;
-        let dice = Dice::of(self.dice.throw(), 0);
-        Aim { leader: leader.unwrap_or(any), dice }
+        let dice = Rng::of(self.dice.throw(), 0);
+        FaultTarget { leader: leader.unwrap_or(any), dice }
     }
 
     /// Writes must be acknowledged again.
@@ -286,7 +288,7 @@ impl Storm<'_> {
                     "after {after}: {LIVELY_TIME:?} after everything was healed, {LIVELY_WRITES} \
                      writes were not acknowledged"
                 );
-                return self.troubles.push(What::DoesNotGoOn.told(words));
+                return self.troubles.push(FailureKind::DoesNotGoOn.told(words));
             }
             sleep(Duration::from_millis(20)).await;
         }
@@ -312,37 +314,37 @@ impl Storm<'_> {
 
 async fn gather(
     nodes: &[(NodeId, String)],
-    book: Book,
+    book: Recording,
     faults: Vec<Fault>,
-    stalls: Vec<Stall>,
-    troubles: &mut Vec<Trouble>,
-) -> Evidence {
+    stalls: Vec<DiskStall>,
+    troubles: &mut Vec<RunFailure>,
+) -> History {
     let mut places = workload::places();
     places.extend(book.places);
     let told = book.impossible;
     if !told.is_empty() {
-        let shown = told.iter().take(checker::SHOWN_MAX).map(|it| format!("\n         {it}"));
+        let shown = told.iter().take(checker::DETAILS_MAX).map(|it| format!("\n         {it}"));
         let shown: String = shown.collect();
         let words = format!("{} answers cannot be right:{shown}", told.len());
-        troubles.push(What::ImpossibleAnswers.told(words));
+        troubles.push(FailureKind::ImpossibleAnswers.told(words));
     }
     let mut keep =
-        |error: anyhow::Error| troubles.push(What::CannotBeRead.told(format!("{error:#}")));
+        |error: anyhow::Error| troubles.push(FailureKind::CannotBeRead.told(format!("{error:#}")));
     let replicas = collect::replicas(nodes).await.map_err(&mut keep).unwrap_or_default();
     let logs = collect::logs(nodes, &places).await.map_err(&mut keep).unwrap_or_default();
     let mut ops = book.ops;
     ops.sort_by_key(|op| op.invoked);
     let deposits = workload::deposits();
-    Evidence { ops, heard: book.heard, logs, replicas, faults, stalls, deposits }
+    History { ops, heard: book.heard, logs, replicas, faults, stalls, deposits }
 }
 
 fn judge(
-    evidence: Evidence,
+    evidence: History,
     missed: BTreeMap<String, Vec<String>>,
     figures: Figures,
     unprobed: Option<String>,
-    troubles: Vec<Trouble>,
-) -> Outcome {
+    troubles: Vec<RunFailure>,
+) -> RunResult {
     // Without the logs nothing can be said; that they could not be read is among the troubles.
     let judges = if evidence.logs.is_empty() { Vec::new() } else { checker::all() };
     let verdicts = judges.into_iter().map(|judge| judge(&evidence)).collect();
@@ -357,8 +359,8 @@ fn judge(
             acked_each_second[second] += 1;
         }
     }
-    let Evidence { faults, stalls, .. } = evidence;
-    Outcome {
+    let History { faults, stalls, .. } = evidence;
+    RunResult {
         verdicts,
         faults,
         missed,

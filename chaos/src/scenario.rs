@@ -2,8 +2,8 @@
 
 use anyhow::{Result, bail, ensure};
 
-use crate::environment::Ground;
-use crate::nemesis::{KINDS, Kind, Needs, kind};
+use crate::environment::Environment;
+use crate::nemesis::{FAULT_KINDS, FaultKind, Requirement, kind};
 
 /// The scenarios by name.
 pub const SCENARIOS: [(&str, &str); 7] = [
@@ -20,9 +20,9 @@ pub const SCENARIOS: [(&str, &str); 7] = [
 ///
 /// # Errors
 /// A name is not known, or the ground allows none of them.
-pub fn kinds(name: &str, ground: Ground) -> Result<Vec<&'static Kind>> {
+pub fn kinds(name: &str, ground: Environment) -> Result<Vec<&'static FaultKind>> {
     let names: Vec<&str> = match name {
-        "all" => KINDS.iter().map(|kind| kind.name).collect(),
+        "all" => FAULT_KINDS.iter().map(|kind| kind.name).collect(),
         "kills" => vec!["kill-follower", "kill-leader", "kill-majority", "kill-all"],
         "leaders" => vec!["kill-leader", "pause-leader", "isolate-leader", "restart-leader"],
         "network" => vec![
@@ -56,7 +56,7 @@ pub fn kinds(name: &str, ground: Ground) -> Result<Vec<&'static Kind>> {
         let Some(kind) = kind(name) else {
             bail!("there is no fault or scenario `{name}`: see mishkah-chaos kinds");
         };
-        if kind.needs == Needs::Nothing || ground == Ground::Namespaces {
+        if kind.needs == Requirement::Nothing || ground == Environment::Namespaces {
             kinds.push(kind);
         }
     }
@@ -71,14 +71,19 @@ mod tests {
     #[test]
     fn every_scenario_names_faults_there_are() {
         for (name, _) in SCENARIOS {
-            assert!(!kinds(name, Ground::Namespaces).unwrap().is_empty(), "{name}");
+            assert!(!kinds(name, Environment::Namespaces).unwrap().is_empty(), "{name}");
         }
     }
 
     #[test]
     fn loopback_leaves_out_what_it_cannot_do() {
-        assert!(kinds("all", Ground::Loopback).unwrap().iter().all(|k| k.needs == Needs::Nothing));
-        assert!(kinds("power", Ground::Loopback).is_err());
-        assert!(kinds("earthquake", Ground::Loopback).is_err());
+        assert!(
+            kinds("all", Environment::Loopback)
+                .unwrap()
+                .iter()
+                .all(|k| k.needs == Requirement::Nothing)
+        );
+        assert!(kinds("power", Environment::Loopback).is_err());
+        assert!(kinds("earthquake", Environment::Loopback).is_err());
     }
 }

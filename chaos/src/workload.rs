@@ -23,7 +23,7 @@ use tokio::time::Instant;
 pub(crate) use setup::PAD;
 pub use setup::{definition, set_up};
 
-use crate::history::{Heard, Moment, NodeId, Op, Outcome, Place};
+use crate::history::{BranchKey, Completion, MonotonicTime, NodeId, Operation, ReceivedMessage};
 
 /// The module everything happens in.
 pub const MODULE: &str = "storm";
@@ -34,7 +34,7 @@ const GENERATION: Duration = Duration::from_secs(15);
 
 /// Who takes part.
 #[derive(Debug, Clone)]
-pub struct Crew {
+pub struct WorkloadConfig {
     /// The nodes: number, and where clients reach it.
     pub nodes: Vec<(NodeId, String)>,
     /// Writers; every second one over a socket.
@@ -49,13 +49,13 @@ pub struct Crew {
 
 /// What everybody shares.
 #[derive(Debug)]
-pub(crate) struct Stage {
-    crew: Crew,
+pub(crate) struct WorkloadContext {
+    crew: WorkloadConfig,
     begin: Instant,
     is_over: AtomicBool,
     /// Elements and values: each is unique in the run.
     unique: AtomicU64,
-    book: Mutex<Book>,
+    book: Mutex<Recording>,
 }
 
 /// What was counted.
@@ -76,12 +76,12 @@ pub struct Counts {
 }
 
 impl Counts {
-    fn add(&mut self, op: &Op) {
+    fn add(&mut self, op: &Operation) {
         let counted = match op.outcome {
-            Outcome::Done(_) if op.intent.is_read() => &mut self.read,
-            Outcome::Done(_) => &mut self.acked,
-            Outcome::Refused { .. } => &mut self.refused,
-            Outcome::Unknown { .. } => &mut self.unknown,
+            Completion::Ok(_) if op.intent.is_read() => &mut self.read,
+            Completion::Ok(_) => &mut self.acked,
+            Completion::Fail { .. } => &mut self.refused,
+            Completion::Info { .. } => &mut self.unknown,
         };
         *counted += 1;
     }
@@ -89,15 +89,15 @@ impl Counts {
 
 /// What was written down.
 #[derive(Debug, Default)]
-pub struct Book {
+pub struct Recording {
     /// How much of each.
     pub counts: Counts,
     /// All operations, by completion.
-    pub ops: Vec<Op>,
+    pub ops: Vec<Operation>,
     /// All words, by subscriber and time.
-    pub heard: Vec<Heard>,
+    pub heard: Vec<ReceivedMessage>,
     /// Places made by operations.
-    pub places: Vec<Place>,
+    pub places: Vec<BranchKey>,
     /// Answers that cannot be right: a second one unlike the first, a refusal nothing can deserve,
     /// a defect the store owns.
     pub impossible: Vec<String>,
@@ -105,8 +105,8 @@ pub struct Book {
 
 /// Clients at work.
 #[derive(Debug)]
-pub struct Running {
-    stage: Arc<Stage>,
+pub struct RunningWorkload {
+    stage: Arc<WorkloadContext>,
     tasks: JoinSet<()>,
 }
 
@@ -114,8 +114,8 @@ pub struct Running {
 ///
 /// # Errors
 /// This machine cannot open clients.
-pub fn start(crew: Crew, begin: Instant) -> Result<Running> {
-    let stage = Arc::new(Stage {
+pub fn start(crew: WorkloadConfig, begin: Instant) -> Result<RunningWorkload> {
+    let stage = Arc::new(WorkloadContext {
         crew,
         begin,
         is_over: AtomicBool::new(false),
@@ -129,22 +129,22 @@ pub fn start(crew: Crew, begin: Instant) -> Result<Running> {
     for number in 1..=stage.crew.subscribers {
         tasks.spawn(subscriber::Subscriber::new(&stage, number).listen());
     }
-    Ok(Running { stage, tasks })
+    Ok(RunningWorkload { stage, tasks })
 }
 
-impl Running {
+impl RunningWorkload {
     /// What was counted so far.
     pub fn counts(&self) -> Counts {
         self.stage.book().counts
     }
 
     /// Now, as the history counts.
-    pub fn now(&self) -> Moment {
+    pub fn now(&self) -> MonotonicTime {
         self.stage.now()
     }
 
     /// Lets everybody finish what is under way, and takes what was written down.
-    pub async fn stop(mut self) -> Book {
+    pub async fn stop(mut self) -> Recording {
         self.stage.is_over.store(true, Ordering::Relaxed);
         while self.tasks.join_next().await.is_some() {}
         let mut book = self.stage.book();
@@ -152,9 +152,9 @@ impl Running {
     }
 }
 
-impl Stage {
-    fn now(&self) -> Moment {
-        Moment::after(self.begin.elapsed())
+impl WorkloadContext {
+    fn now(&self) -> MonotonicTime {
+        MonotonicTime::after(self.begin.elapsed())
     }
 
     fn is_over(&self) -> bool {
@@ -169,7 +169,7 @@ impl Stage {
         self.begin.elapsed().as_secs() / GENERATION.as_secs()
     }
 
-    fn book(&self) -> std::sync::MutexGuard<'_, Book> {
+    fn book(&self) -> std::sync::MutexGuard<'_, Recording> {
         // Nobody leaves the book half written; who fell while holding it left it whole.
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -181,9 +181,9 @@ impl Stage {
 }
 
 /// The places that are there from the beginning.
-pub fn places() -> Vec<Place> {
+pub fn places() -> Vec<BranchKey> {
     (1..=BRANCHES)
-        .map(|number| Place { branch: format!("storm-{number}"), module: MODULE.to_owned() })
+        .map(|number| BranchKey { branch: format!("storm-{number}"), module: MODULE.to_owned() })
         .collect()
 }
 

@@ -4,21 +4,21 @@
 //! or all of its events, in a row.
 
 use super::Verdict;
-use super::history_index::{Book, told};
-use crate::history::{Evidence, Op};
+use super::history_index::{HistoryIndex, told};
+use crate::history::{History, Operation};
 
 /// Judges it.
-pub(super) fn judge(evidence: &Evidence) -> Verdict {
+pub(super) fn judge(evidence: &History) -> Verdict {
     let promise = "No operation happened twice, and none in part.";
     let mut verdict = Verdict::new("at-most-once", promise);
-    let book = Book::of(evidence);
+    let book = HistoryIndex::of(evidence);
     for op in evidence.ops.iter().filter(|op| !op.intent.is_read()) {
         verdict.check(wrong(&book, op).map(|why| format!("{}: {why}", told(op))));
     }
     verdict
 }
 
-fn wrong(book: &Book<'_>, op: &Op) -> Option<String> {
+fn wrong(book: &HistoryIndex<'_>, op: &Operation) -> Option<String> {
     let found = book.rows(&op.id);
     let (has, wants) = (found.len(), op.intent.events());
     let cursors: Vec<_> = found.iter().map(|(_, logged)| logged.cursor).collect();

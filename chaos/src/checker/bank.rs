@@ -8,33 +8,35 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::history_index::{Book, told};
+use super::history_index::{HistoryIndex, told};
 use super::timeline::Timeline;
 use super::{Verdict, fields};
-use crate::history::{Evidence, Intent, Logged, Op, Outcome, Place, Seen};
+use crate::history::{
+    BranchKey, Completion, History, Invocation, LogEvent, Operation, ReturnValue,
+};
 
 /// Judges it.
-pub(super) fn judge(evidence: &Evidence) -> Verdict {
+pub(super) fn judge(evidence: &History) -> Verdict {
     let promise = "Money moves between accounts and is never made or lost.";
     let mut verdict = Verdict::new("bank", promise);
-    let book = Book::of(evidence);
-    let mut banks: BTreeMap<&Place, Vec<&Op>> = BTreeMap::new();
+    let book = HistoryIndex::of(evidence);
+    let mut banks: BTreeMap<&BranchKey, Vec<&Operation>> = BTreeMap::new();
     for op in &evidence.ops {
         match op.intent {
-            Intent::Transfer { .. } => drop(banks.entry(&op.place).or_default()),
-            Intent::ReadBalances if matches!(op.outcome, Outcome::Done(_)) => {
+            Invocation::Transfer { .. } => drop(banks.entry(&op.place).or_default()),
+            Invocation::ReadBalances if matches!(op.outcome, Completion::Ok(_)) => {
                 banks.entry(&op.place).or_default().push(op);
             }
-            Intent::ReadBalances
-            | Intent::Put { .. }
-            | Intent::Cas { .. }
-            | Intent::Get { .. }
-            | Intent::Append { .. }
-            | Intent::ReadLists
-            | Intent::Ticket
-            | Intent::Increment { .. }
-            | Intent::TakePiece { .. }
-            | Intent::FirstWrite { .. } => {}
+            Invocation::ReadBalances
+            | Invocation::Put { .. }
+            | Invocation::Cas { .. }
+            | Invocation::Get { .. }
+            | Invocation::Append { .. }
+            | Invocation::ReadLists
+            | Invocation::Ticket
+            | Invocation::Increment { .. }
+            | Invocation::TakePiece { .. }
+            | Invocation::FirstWrite { .. } => {}
         }
     }
     for (place, reads) in banks {
@@ -54,7 +56,7 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
 }
 
 /// A state of all accounts: the event that made it, the one that ended it, and what it was.
-struct State {
+struct BankState {
     from: u64,
     before: u64,
     mark: u64,
@@ -63,14 +65,14 @@ struct State {
 /// Goes through the log: judges each transfer and the end, and gives all states on the way.
 fn transfers<'a>(
     verdict: &mut Verdict,
-    book: &Book<'_>,
-    place: &Place,
-    log: &'a [Logged],
+    book: &HistoryIndex<'_>,
+    place: &BranchKey,
+    log: &'a [LogEvent],
     deposit: i64,
-) -> Vec<State> {
+) -> Vec<BankState> {
     let mut held: HashMap<&'a str, i128> = HashMap::new();
     let mut mark = 0_u64;
-    let mut states = vec![State { from: 0, before: u64::MAX, mark }];
+    let mut states = vec![BankState { from: 0, before: u64::MAX, mark }];
     for logged in log.iter().filter(|logged| logged.table == fields::ACCOUNTS) {
         let (key, at) = (logged.key.as_str(), logged.cursor.sequence);
         let now = fields::number(logged, fields::BALANCE).unwrap_or_default();
@@ -84,7 +86,7 @@ fn transfers<'a>(
         if let Some(last) = states.last_mut() {
             last.before = at;
         }
-        states.push(State { from: at, before: u64::MAX, mark });
+        states.push(BankState { from: at, before: u64::MAX, mark });
     }
     let all: i128 = held.values().sum();
     let wrong = all != i128::from(deposit);
@@ -103,8 +105,8 @@ fn mark_of(account: &str, balance: i128) -> u64 {
 }
 
 /// What is wrong with one side of a transfer.
-fn moved(op: &Op, account: &str, was: Option<i128>, now: i128) -> Option<String> {
-    let Intent::Transfer { from, to, amount } = &op.intent else { return None };
+fn moved(op: &Operation, account: &str, was: Option<i128>, now: i128) -> Option<String> {
+    let Invocation::Transfer { from, to, amount } = &op.intent else { return None };
     let amount = i128::from(*amount);
     let Some(was) = was else {
         return Some(format!("{account} was opened by a transfer"));
@@ -119,8 +121,8 @@ fn moved(op: &Op, account: &str, was: Option<i128>, now: i128) -> Option<String>
     (now != wanted).then(|| format!("{account} held {was}, then {now} instead of {wanted}"))
 }
 
-fn read(op: &Op, deposit: i64, states: &[State], timeline: &Timeline) -> Option<String> {
-    let Some(Seen::Balances(seen)) = op.outcome.reply().map(|reply| &reply.seen) else {
+fn read(op: &Operation, deposit: i64, states: &[BankState], timeline: &Timeline) -> Option<String> {
+    let Some(ReturnValue::Balances(seen)) = op.outcome.reply().map(|reply| &reply.seen) else {
         return Some("answered without balances".to_owned());
     };
     let sum: i128 = seen.values().map(|balance| i128::from(*balance)).sum();
@@ -142,16 +144,16 @@ mod tests {
     use super::*;
     use crate::checker::examples::*;
 
-    fn account(sequence: u64, op: Option<&str>, key: &str, balance: i64) -> Logged {
+    fn account(sequence: u64, op: Option<&str>, key: &str, balance: i64) -> LogEvent {
         row(sequence, fields::ACCOUNTS, key, op, &format!(r#"{{"balance":{balance}}}"#))
     }
 
-    fn balances(p: i64, q: i64) -> Outcome {
+    fn balances(p: i64, q: i64) -> Completion {
         let seen = [("p".to_owned(), p), ("q".to_owned(), q)];
-        saw(Seen::Balances(seen.into_iter().collect()))
+        saw(ReturnValue::Balances(seen.into_iter().collect()))
     }
 
-    fn log() -> Vec<Logged> {
+    fn log() -> Vec<LogEvent> {
         vec![
             account(1, None, "p", 10),
             account(2, None, "q", 10),
@@ -163,13 +165,13 @@ mod tests {
     }
 
     /// 3 from p to q, then 1 back; and this read.
-    fn story(log: Vec<Logged>, read: Option<(u64, u64, Outcome)>) -> Evidence {
+    fn story(log: Vec<LogEvent>, read: Option<(u64, u64, Completion)>) -> History {
         let mut ops = vec![
             op("a", transfer("p", "q", 3), 0, 10, done(4)),
             op("b", transfer("q", "p", 1), 20, 30, unknown()),
         ];
         ops.extend(
-            read.map(|(from, to, outcome)| op("r", Intent::ReadBalances, from, to, outcome)),
+            read.map(|(from, to, outcome)| op("r", Invocation::ReadBalances, from, to, outcome)),
         );
         let mut story = evidence(ops, log);
         story.deposits.insert(place().name(), 20);

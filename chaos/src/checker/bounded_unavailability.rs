@@ -2,7 +2,7 @@
 //!
 //! Promise: time counts from the moment a write was wanted until any write of the place was
 //! acknowledged; a place nobody writes to is not missed. While a fault leaves a majority it is at
-//! most [`GAP_MAX`], and after any fault, if no other strikes meanwhile, at most [`HEAL_MAX`].
+//! most [`GAP_MAX`], and after any fault, if no other strikes meanwhile, at most [`RECOVERY_MAX`].
 //! Refusals: where clients stopped asking before the limit passed nothing is said.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,16 +11,16 @@ use serde::Serialize;
 
 use super::Verdict;
 use super::history_index::when;
-use crate::history::{Evidence, Fault, Moment, NodeId, Place, Stall};
+use crate::history::{BranchKey, DiskStall, Fault, History, MonotonicTime, NodeId};
 
 /// Longest time without an acknowledged write while a majority is there, in microseconds.
 pub const GAP_MAX: u64 = 30_000_000;
 /// Longest time until a write is acknowledged after a fault was healed, in microseconds.
-pub const HEAL_MAX: u64 = 15_000_000;
+pub const RECOVERY_MAX: u64 = 15_000_000;
 
 /// How long a place took no write because of a fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Gap {
+pub struct WriteGap {
     /// The fault's kind.
     pub kind: String,
     /// Which of the evidence's faults it was, from 0.
@@ -28,7 +28,7 @@ pub struct Gap {
     /// The place, as `branch:module`.
     pub place: String,
     /// The longest time in which a write was wanted and none acknowledged, in microseconds, from
-    /// when the fault struck until the next one did, or [`HEAL_MAX`] after it was healed.
+    /// when the fault struck until the next one did, or [`RECOVERY_MAX`] after it was healed.
     pub micros: u64,
     /// The same without the times in which the disk under all nodes stood still. A lower bound:
     /// a stall may have held up nobody, and the nodes' own writing is among what causes them.
@@ -37,7 +37,7 @@ pub struct Gap {
 
 /// How long each fault kept each place from being written to. A place in which nobody wanted to
 /// write meanwhile is left out.
-pub fn gaps(evidence: &Evidence) -> Vec<Gap> {
+pub fn gaps(evidence: &History) -> Vec<WriteGap> {
     let places = demands(evidence);
     let mut gaps = Vec::new();
     for (index, fault) in evidence.faults.iter().enumerate() {
@@ -50,7 +50,7 @@ pub fn gaps(evidence: &Evidence) -> Vec<Gap> {
             }
             if let Some(micros) = longest {
                 let (kind, place) = (fault.kind.clone(), place.name());
-                gaps.push(Gap { kind, fault: index, place, micros, steady_micros: steady });
+                gaps.push(WriteGap { kind, fault: index, place, micros, steady_micros: steady });
             }
         }
     }
@@ -58,7 +58,7 @@ pub fn gaps(evidence: &Evidence) -> Vec<Gap> {
 }
 
 /// Judges it.
-pub(super) fn judge(evidence: &Evidence) -> Verdict {
+pub(super) fn judge(evidence: &History) -> Verdict {
     let promise = "Writes go on while a majority is there, and come back after every fault.";
     let mut verdict = Verdict::new("bounded-unavailability", promise);
     let nodes = nodes(evidence);
@@ -71,13 +71,13 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
             if is_majority && let Some(gap) = silences.map(|(wanted, came)| came - wanted).max() {
                 let wrong = gap > GAP_MAX;
                 verdict.check(wrong.then(|| {
-                    let (long, from) = (when(Moment(gap)), when(fault.from));
+                    let (long, from) = (when(MonotonicTime(gap)), when(fault.from));
                     format!("{name}: no write for {long} in {} from {from}", fault.kind)
                 }));
             }
             if let Some(came) = comes_back(evidence, index, demand) {
                 verdict.check((!came).then(|| {
-                    let (limit, until) = (when(Moment(HEAL_MAX)), when(fault.until));
+                    let (limit, until) = (when(MonotonicTime(RECOVERY_MAX)), when(fault.until));
                     format!("{name}: no write within {limit} after {} ended at {until}", fault.kind)
                 }));
             }
@@ -87,7 +87,7 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
 }
 
 /// How many nodes there are: the highest number anybody speaks of.
-fn nodes(evidence: &Evidence) -> usize {
+fn nodes(evidence: &History) -> usize {
     let replicas = evidence.replicas.iter().map(|replica| replica.node);
     let asked = evidence.ops.iter().flat_map(|op| op.attempts.iter().map(|attempt| attempt.node));
     let read = evidence.logs.iter().map(|(node, _, _)| *node);
@@ -97,7 +97,7 @@ fn nodes(evidence: &Evidence) -> usize {
 }
 
 /// Whether a majority is untouched by this fault and all others that ran at the same time.
-fn leaves_majority(evidence: &Evidence, fault: &Fault, nodes: usize) -> bool {
+fn leaves_majority(evidence: &History, fault: &Fault, nodes: usize) -> bool {
     let is_meanwhile = |it: &&Fault| it.from < fault.until && it.until > fault.from;
     let meanwhile = evidence.faults.iter().filter(is_meanwhile).chain([fault]);
     let hurt: BTreeSet<NodeId> = meanwhile.flat_map(hurt).copied().collect();
@@ -105,9 +105,9 @@ fn leaves_majority(evidence: &Evidence, fault: &Fault, nodes: usize) -> bool {
 }
 
 /// Until when a fault is to be felt: some time after it was healed, or until the next one strikes.
-fn end(evidence: &Evidence, fault: &Fault) -> u64 {
+fn end(evidence: &History, fault: &Fault) -> u64 {
     let later = evidence.faults.iter().map(|it| it.from.0).filter(|from| *from >= fault.until.0);
-    later.min().unwrap_or(u64::MAX).min(fault.until.0 + HEAL_MAX)
+    later.min().unwrap_or(u64::MAX).min(fault.until.0 + RECOVERY_MAX)
 }
 
 /// The nodes that can be no part of a majority: those cut off, or else those struck.
@@ -116,10 +116,10 @@ fn hurt(fault: &Fault) -> &[NodeId] {
 }
 
 /// Whether writes came back after a fault; nothing where it cannot be said.
-fn comes_back(evidence: &Evidence, index: usize, demand: &Demand) -> Option<bool> {
+fn comes_back(evidence: &History, index: usize, demand: &WriteActivity) -> Option<bool> {
     let healed = evidence.faults[index].until.0;
     let wanted = demand.wanted(healed)?;
-    let limit = wanted + HEAL_MAX;
+    let limit = wanted + RECOVERY_MAX;
     let came = demand.acknowledged_after(wanted).is_some_and(|came| came <= limit);
     let is_other = |(at, fault): (usize, &Fault)| {
         at != index && fault.from.0 < limit && fault.until.0 > healed
@@ -130,15 +130,15 @@ fn comes_back(evidence: &Evidence, index: usize, demand: &Demand) -> Option<bool
 
 /// When a place was wanted, and when it took a write.
 #[derive(Default)]
-struct Demand {
+struct WriteActivity {
     /// When writes were acknowledged, in order.
     acknowledged: Vec<u64>,
     /// When writes were asked for, in order, and until when at least one of them was waited for.
     asked: Vec<(u64, u64)>,
 }
 
-fn demands(evidence: &Evidence) -> BTreeMap<&Place, Demand> {
-    let mut places: BTreeMap<&Place, Demand> = BTreeMap::new();
+fn demands(evidence: &History) -> BTreeMap<&BranchKey, WriteActivity> {
+    let mut places: BTreeMap<&BranchKey, WriteActivity> = BTreeMap::new();
     for op in evidence.ops.iter().filter(|op| !op.intent.is_read()) {
         let demand = places.entry(&op.place).or_default();
         demand.asked.push((op.invoked.0, op.completed.0));
@@ -156,7 +156,7 @@ fn demands(evidence: &Evidence) -> BTreeMap<&Place, Demand> {
     places
 }
 
-impl Demand {
+impl WriteActivity {
     /// From when on, not before this moment, a write was wanted.
     fn wanted(&self, from: u64) -> Option<u64> {
         let later = self.asked.partition_point(|(asked, _)| *asked <= from);
@@ -188,7 +188,7 @@ impl Demand {
 }
 
 /// How much of the time between two moments the disk stood still. Stalls are in order.
-fn stalled(stalls: &[Stall], from: u64, until: u64) -> u64 {
+fn stalled(stalls: &[DiskStall], from: u64, until: u64) -> u64 {
     let first = stalls.partition_point(|stall| stall.until.0 <= from);
     let meanwhile = stalls[first..].iter().take_while(|stall| stall.from.0 < until);
     meanwhile.map(|stall| stall.until.0.min(until) - stall.from.0.max(from)).sum()
@@ -198,25 +198,25 @@ fn stalled(stalls: &[Stall], from: u64, until: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::checker::examples::*;
-    use crate::history::{Op, Outcome};
+    use crate::history::{Completion, Operation};
 
     const SECOND: u64 = 1_000_000;
 
-    fn write(from: u64, to: u64, outcome: Outcome) -> Op {
+    fn write(from: u64, to: u64, outcome: Completion) -> Operation {
         op(&format!("w{from}"), put(from), from * SECOND, to * SECOND, outcome)
     }
 
     /// Writes of one second each, one after the other, acknowledged outside these seconds.
-    fn every_second(silent: std::ops::Range<u64>) -> Vec<Op> {
+    fn every_second(silent: std::ops::Range<u64>) -> Vec<Operation> {
         let outcome = |at| if silent.contains(&at) { unknown() } else { done(at) };
         (0..200).map(|at| write(at, at + 1, outcome(at))).collect()
     }
 
     /// Three nodes, of which these are struck from second 50 to second 100.
-    fn story(nodes: &[NodeId], ops: Vec<Op>) -> Evidence {
+    fn story(nodes: &[NodeId], ops: Vec<Operation>) -> History {
         let replicas = (1..=3).map(|node| replica(node, 1, 1, "x")).collect();
         let faults = vec![fault("kill", nodes, 50 * SECOND, 100 * SECOND)];
-        Evidence { ops, replicas, faults, ..Evidence::default() }
+        History { ops, replicas, faults, ..History::default() }
     }
 
     #[test]
@@ -231,7 +231,7 @@ mod tests {
     fn the_longest_gap_of_each_fault_is_told() {
         let steady = |micros, steady_micros| {
             let (kind, place) = ("kill".to_owned(), "b:m".to_owned());
-            Gap { kind, fault: 0, place, micros, steady_micros }
+            WriteGap { kind, fault: 0, place, micros, steady_micros }
         };
         let gap = |micros| steady(micros, micros);
         let evidence = story(&[1], every_second(60..70));
@@ -241,8 +241,10 @@ mod tests {
         let before = vec![write(40, 65, done(1))];
         assert_eq!(gaps(&story(&[1], before)), [gap(15 * SECOND)]);
         // The longest one may be another without what the disk under all nodes took.
-        let stall =
-            |from, until| Stall { from: Moment(from * SECOND), until: Moment(until * SECOND) };
+        let stall = |from, until| DiskStall {
+            from: MonotonicTime(from * SECOND),
+            until: MonotonicTime(until * SECOND),
+        };
         let mut stalled = evidence;
         stalled.ops[80..84].iter_mut().for_each(|op| op.outcome = unknown());
         stalled.stalls = vec![stall(40, 45), stall(58, 62), stall(65, 68), stall(90, 91)];

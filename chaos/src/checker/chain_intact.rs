@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Verdict;
-use crate::history::{Evidence, NodeId};
+use crate::history::{History, NodeId};
 
 /// Judges it.
-pub(super) fn judge(evidence: &Evidence) -> Verdict {
+pub(super) fn judge(evidence: &History) -> Verdict {
     let promise = "Every replica of every partition is there, and its chain of events holds.";
     let mut verdict = Verdict::new("chain-intact", promise);
     let mut partitions: BTreeMap<u16, Vec<NodeId>> = BTreeMap::new();
@@ -42,9 +42,9 @@ mod tests {
     use super::*;
     use crate::checker::examples::*;
 
-    fn story(replicas: &[(NodeId, u16)]) -> Evidence {
+    fn story(replicas: &[(NodeId, u16)]) -> History {
         let all = replicas.iter().map(|(node, partition)| replica(*node, *partition, 9, "x"));
-        Evidence { replicas: all.collect(), ..Evidence::default() }
+        History { replicas: all.collect(), ..History::default() }
     }
 
     #[test]

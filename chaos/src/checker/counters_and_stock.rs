@@ -6,19 +6,19 @@
 
 use std::collections::BTreeMap;
 
-use super::history_index::{Book, told};
+use super::history_index::{HistoryIndex, told};
 use super::{Verdict, fields};
-use crate::history::{Evidence, Intent, Logged, Op};
+use crate::history::{History, Invocation, LogEvent, Operation};
 
 /// Judges it.
-pub(super) fn judge(evidence: &Evidence) -> Verdict {
+pub(super) fn judge(evidence: &History) -> Verdict {
     let promise = "Counters count every increment, stock gives every piece once, versions chain.";
     let mut verdict = Verdict::new("counters-and-stock", promise);
-    let book = Book::of(evidence);
+    let book = HistoryIndex::of(evidence);
     for (place, log) in book.logs() {
-        let mut held: BTreeMap<(&str, &str), Held> = BTreeMap::new();
+        let mut held: BTreeMap<(&str, &str), RowState> = BTreeMap::new();
         for logged in log {
-            let Some(kind) = Kind::of(&logged.table) else { continue };
+            let Some(kind) = CountedTable::of(&logged.table) else { continue };
             let key = (logged.table.as_str(), logged.key.as_str());
             let op = logged.op.as_ref().and_then(|op| book.op(op));
             let (now, wrong) = follow(&kind, held.get(&key), logged, op);
@@ -33,7 +33,7 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
         }
     }
     for op in evidence.ops.iter().filter(|op| op.outcome.reply().is_some()) {
-        if matches!(op.intent, Intent::TakePiece { .. } | Intent::Increment { .. }) {
+        if matches!(op.intent, Invocation::TakePiece { .. } | Invocation::Increment { .. }) {
             let times = book.rows_of(op).count();
             let wrong = times != 1;
             verdict.check(wrong.then(|| format!("{}: acknowledged, done {times} times", told(op))));
@@ -43,12 +43,12 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
 }
 
 /// What is counted, by its table.
-enum Kind {
+enum CountedTable {
     Counter,
     Stock,
 }
 
-impl Kind {
+impl CountedTable {
     fn of(table: &str) -> Option<Self> {
         match table {
             fields::COUNTERS => Some(Self::Counter),
@@ -74,7 +74,7 @@ impl Kind {
 
 /// One counter or item, so far.
 #[derive(Clone, Copy)]
-struct Held {
+struct RowState {
     /// What the row holds and its version.
     now: i128,
     version: u64,
@@ -86,20 +86,20 @@ struct Held {
 
 /// The row after this event, and what is wrong with how it follows from the one before.
 fn follow(
-    kind: &Kind,
-    was: Option<&Held>,
-    logged: &Logged,
-    op: Option<&Op>,
-) -> (Held, Option<String>) {
+    kind: &CountedTable,
+    was: Option<&RowState>,
+    logged: &LogEvent,
+    op: Option<&Operation>,
+) -> (RowState, Option<String>) {
     let step = kind.step();
     let number = fields::number(logged, kind.field());
     let version = fields::version(logged);
     // What nobody prepared begins with nothing.
-    let nothing = Held { now: 0, version: 0, first: 0, changes: 0, step };
+    let nothing = RowState { now: 0, version: 0, first: 0, changes: 0, step };
     let before = was.copied().unwrap_or(nothing);
     let prepares = op.is_none();
     let now = number.unwrap_or(before.now);
-    let held = Held {
+    let held = RowState {
         now,
         version: version.unwrap_or(before.version + 1),
         first: if prepares { now } else { before.first },
@@ -122,14 +122,16 @@ fn follow(
 }
 
 /// The version an operation was guarded by.
-fn expected(op: &Op) -> Option<u64> {
-    if let Intent::Increment { expected, .. } | Intent::TakePiece { expected, .. } = op.intent {
+fn expected(op: &Operation) -> Option<u64> {
+    if let Invocation::Increment { expected, .. } | Invocation::TakePiece { expected, .. } =
+        op.intent
+    {
         return Some(expected);
     }
     None
 }
 
-fn ends(held: &Held) -> Option<String> {
+fn ends(held: &RowState) -> Option<String> {
     let wanted = held.first + held.step * held.changes;
     let (now, changes) = (held.now, held.changes);
     (now != wanted).then(|| format!("holds {now} after {changes} changes instead of {wanted}"))
@@ -140,28 +142,28 @@ mod tests {
     use super::*;
     use crate::checker::examples::*;
 
-    fn increment(id: &str, expected: u64, value: u64, sequence: u64) -> Op {
-        let intent = Intent::Increment { key: "c".to_owned(), expected, value };
+    fn increment(id: &str, expected: u64, value: u64, sequence: u64) -> Operation {
+        let intent = Invocation::Increment { key: "c".to_owned(), expected, value };
         op(id, intent, 0, 5, done(sequence))
     }
 
-    fn take(id: &str, expected: u64, left: i64, sequence: u64) -> Op {
-        let intent = Intent::TakePiece { item: "tea".to_owned(), expected, left };
+    fn take(id: &str, expected: u64, left: i64, sequence: u64) -> Operation {
+        let intent = Invocation::TakePiece { item: "tea".to_owned(), expected, left };
         op(id, intent, 0, 5, done(sequence))
     }
 
-    fn counter(sequence: u64, op: Option<&str>, value: u64, version: u64) -> Logged {
+    fn counter(sequence: u64, op: Option<&str>, value: u64, version: u64) -> LogEvent {
         let fields = format!(r#"{{"value":{value},"version":{version}}}"#);
         row(sequence, fields::COUNTERS, "c", op, &fields)
     }
 
-    fn stock(sequence: u64, op: Option<&str>, left: i64, version: u64) -> Logged {
+    fn stock(sequence: u64, op: Option<&str>, left: i64, version: u64) -> LogEvent {
         let fields = format!(r#"{{"left":{left},"version":{version}}}"#);
         row(sequence, fields::STOCK, "tea", op, &fields)
     }
 
     /// The verdict's words, all of them.
-    fn words(ops: Vec<Op>, log: Vec<Logged>) -> String {
+    fn words(ops: Vec<Operation>, log: Vec<LogEvent>) -> String {
         let verdict = judge(&evidence(ops, log));
         assert!(!verdict.holds(), "{verdict:#?}");
         verdict.shown.join("\n")

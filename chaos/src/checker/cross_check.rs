@@ -3,54 +3,56 @@
 //! Promise: both say the same of every window; where they do not, one of the two is wrong and the
 //! run says so. A register's history is cut into windows where nothing is open and the log tells
 //! what the register then was, so that no window depends on what our own search found before it.
-//! Refusals: a window with more than [`SPANS_MAX`] operations is passed over and not counted.
+//! Refusals: a window with more than [`WINDOW_MAX`] operations is passed over and not counted.
 
 use std::iter::once;
 
-use todc_utils::{Action, History as Told, Specification, WGLChecker};
+use todc_utils::{Action, History as WglHistory, Specification, WGLChecker};
 
 use super::Verdict;
 use super::registers::histories;
-use super::wgl::{Answer, Deed, MOST, Register, Span, search};
-use crate::history::Evidence;
+use super::wgl::{
+    CONFIGURATIONS_MAX, Register, RegisterOperation, SearchResult, TimedOperation, search,
+};
+use crate::history::History;
 
 /// Most operations of a window: the other checker's time grows with the square of it.
-const SPANS_MAX: usize = 400;
+const WINDOW_MAX: usize = 400;
 /// A window is closed at the first chance after so many operations.
-const SPANS_AIM: usize = 60;
+const WINDOW_TARGET: usize = 60;
 
 /// Judges it.
-pub(super) fn judge(evidence: &Evidence) -> Verdict {
+pub(super) fn judge(evidence: &History) -> Verdict {
     compare(evidence, by_the_other)
 }
 
-fn compare(evidence: &Evidence, other: fn(&Window) -> bool) -> Verdict {
+fn compare(evidence: &History, other: fn(&Window) -> bool) -> Verdict {
     let promise = "Two checkers, made apart, say the same of every register.";
     let mut verdict = Verdict::new("linearizable-second-opinion", promise);
     for ((place, key), history) in histories(evidence) {
-        let whole = search(history.start, &history.spans, MOST);
+        let whole = search(history.start, &history.spans, CONFIGURATIONS_MAX);
         let mut apart = true;
         let mut all_seen = true;
         for window in windows(history.start, &history.spans) {
-            if window.spans.len() > SPANS_MAX {
+            if window.spans.len() > WINDOW_MAX {
                 all_seen = false;
                 continue;
             }
-            let ours = search(window.start, &window.spans, MOST);
-            if matches!(ours, Answer::Undecided { .. }) {
+            let ours = search(window.start, &window.spans, CONFIGURATIONS_MAX);
+            if matches!(ours, SearchResult::Undecided { .. }) {
                 all_seen = false;
                 continue;
             }
             let theirs = other(&window);
             apart &= theirs;
-            let agree = theirs == (ours == Answer::Linear);
+            let agree = theirs == (ours == SearchResult::Linearizable);
             verdict.check((!agree).then(|| {
                 let place = place.name();
                 format!("{place} {key}: ours says {ours:?}, the other {theirs}: {window:?}")
             }));
         }
         // Windows in a row are the whole: a break in it must show in one of them.
-        if all_seen && apart && matches!(whole, Answer::Broken { .. }) {
+        if all_seen && apart && matches!(whole, SearchResult::NotLinearizable { .. }) {
             let place = place.name();
             verdict.check(Some(format!("{place} {key}: {whole:?}, but every window is right")));
         }
@@ -62,11 +64,11 @@ fn compare(evidence: &Evidence, other: fn(&Window) -> bool) -> Verdict {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Window {
     start: Register,
-    spans: Vec<Span>,
+    spans: Vec<TimedOperation>,
 }
 
 /// Cuts a history where nothing is open and what the register is then is known.
-fn windows(start: Register, spans: &[Span]) -> Vec<Window> {
+fn windows(start: Register, spans: &[TimedOperation]) -> Vec<Window> {
     let mut spans = ended(spans);
     spans.sort_by_key(|span| (span.from, span.to.unwrap_or(u64::MAX)));
     let mut cut = Vec::new();
@@ -75,7 +77,7 @@ fn windows(start: Register, spans: &[Span]) -> Vec<Window> {
     let mut until = 0;
     let mut window = Window { start, spans: Vec::new() };
     for span in spans {
-        if window.spans.len() >= SPANS_AIM && until < span.from && is_known {
+        if window.spans.len() >= WINDOW_TARGET && until < span.from && is_known {
             let next = Window { start: now, spans: Vec::new() };
             cut.push(std::mem::replace(&mut window, next));
         }
@@ -95,15 +97,16 @@ fn windows(start: Register, spans: &[Span]) -> Vec<Window> {
 }
 
 /// What a deed writes, and the version it makes where that is known.
-fn write(deed: Deed) -> Option<(u64, Option<u64>)> {
+fn write(deed: RegisterOperation) -> Option<(u64, Option<u64>)> {
     match deed {
-        Deed::Put { value, version } | Deed::Cas { value, version, .. } => Some((value, version)),
-        Deed::Get(_) | Deed::Conflict { .. } => None,
+        RegisterOperation::Put { value, version }
+        | RegisterOperation::Cas { value, version, .. } => Some((value, version)),
+        RegisterOperation::Get(_) | RegisterOperation::Conflict { .. } => None,
     }
 }
 
 /// Ends what has no end where something that must come after it has ended.
-fn ended(spans: &[Span]) -> Vec<Span> {
+fn ended(spans: &[TimedOperation]) -> Vec<TimedOperation> {
     let mut shown: Vec<(u64, u64)> = spans.iter().filter_map(shows).collect();
     // By version; for each, the soonest end of all that need at least this version.
     shown.sort_unstable();
@@ -116,55 +119,55 @@ fn ended(spans: &[Span]) -> Vec<Span> {
         let at = shown.partition_point(|(needs, _)| *needs < version);
         shown.get(at).map(|(_, to)| *to)
     };
-    let end = |span: &Span| {
+    let end = |span: &TimedOperation| {
         let version = write(span.deed).and_then(|(_, version)| version);
         let to = span.to.or_else(|| end_of(version?).filter(|to| *to >= span.from));
-        Span { to, ..*span }
+        TimedOperation { to, ..*span }
     };
     spans.iter().map(end).collect()
 }
 
 /// The version an ended operation needs to be there before it, and its end.
-fn shows(span: &Span) -> Option<(u64, u64)> {
+fn shows(span: &TimedOperation) -> Option<(u64, u64)> {
     let needs = match span.deed {
-        Deed::Put { version, .. } => version?.saturating_sub(1),
-        Deed::Cas { expected, .. } => expected,
-        Deed::Get(seen) => seen.version,
-        Deed::Conflict { .. } => return None,
+        RegisterOperation::Put { version, .. } => version?.saturating_sub(1),
+        RegisterOperation::Cas { expected, .. } => expected,
+        RegisterOperation::Get(seen) => seen.version,
+        RegisterOperation::Conflict { .. } => return None,
     };
     Some((needs, span.to?))
 }
 
 /// What the other checker is told.
 #[derive(Debug, Clone)]
-enum Said {
+enum CheckerInput {
     /// The register begins like this.
-    Begin(Register),
+    Initial(Register),
     /// This happened.
-    Did(Deed),
+    Certain(RegisterOperation),
     /// This may have happened: where it cannot, it changes nothing.
-    May(Deed),
+    Possible(RegisterOperation),
 }
 
 /// A register as the other checker knows it.
-struct Registers;
+struct RegisterSpecification;
 
-impl Specification for Registers {
+impl Specification for RegisterSpecification {
     type State = Register;
-    type Operation = Said;
+    type Operation = CheckerInput;
 
     fn init() -> Register {
         Register::default()
     }
 
-    fn apply(said: &Said, state: &Register) -> (bool, Register) {
+    fn apply(said: &CheckerInput, state: &Register) -> (bool, Register) {
         match said {
-            Said::Begin(register) => (true, *register),
-            Said::Did(deed) => match deed.apply(*state) {
+            CheckerInput::Initial(register) => (true, *register),
+            CheckerInput::Certain(deed) => match deed.apply(*state) {
                 Some(next) => (true, next),
                 None => (false, *state),
             },
-            Said::May(deed) => (true, deed.apply(*state).unwrap_or(*state)),
+            CheckerInput::Possible(deed) => (true, deed.apply(*state).unwrap_or(*state)),
         }
     }
 }
@@ -173,9 +176,9 @@ impl Specification for Registers {
 /// whether it happened.
 fn by_the_other(window: &Window) -> bool {
     let spans = &window.spans;
-    let said = |span: &Span| match span.to {
-        Some(_) => Said::Did(span.deed),
-        None => Said::May(span.deed),
+    let said = |span: &TimedOperation| match span.to {
+        Some(_) => CheckerInput::Certain(span.deed),
+        None => CheckerInput::Possible(span.deed),
     };
     // Questions come before answers of the same moment.
     let mut moments: Vec<(u64, bool, usize)> = Vec::with_capacity(spans.len() * 2);
@@ -184,21 +187,23 @@ fn by_the_other(window: &Window) -> bool {
         moments.push((span.to.map_or(u64::MAX, |to| to.max(span.from)), true, at));
     }
     moments.sort_unstable();
-    let begin = Said::Begin(window.start);
+    let begin = CheckerInput::Initial(window.start);
     let actions = once((0, Action::Call(begin.clone())))
         .chain(once((0, Action::Response(begin))))
         .chain(moments.into_iter().map(|(_, is_end, at)| {
             let said = said(&spans[at]);
             (at + 1, if is_end { Action::Response(said) } else { Action::Call(said) })
         }));
-    WGLChecker::<Registers>::is_linearizable(Told::from_actions(actions.collect()))
+    WGLChecker::<RegisterSpecification>::is_linearizable(WglHistory::from_actions(
+        actions.collect(),
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::checker::examples::*;
-    use crate::checker::wgl::tests::{Dice, by_all_orders, history};
+    use crate::checker::wgl::tests::{Rng, by_all_orders, history};
 
     #[test]
     fn both_say_the_same_of_right_and_of_wrong_histories() {
@@ -214,11 +219,11 @@ mod tests {
 
     #[test]
     fn where_they_differ_one_of_them_is_wrong() {
-        let right = vec![op("b", get(), 7, 8, saw(crate::history::Seen::Register(None)))];
-        let strict: fn(&Evidence) -> Verdict = |evidence| compare(evidence, |_| false);
+        let right = vec![op("b", get(), 7, 8, saw(crate::history::ReturnValue::Register(None)))];
+        let strict: fn(&History) -> Verdict = |evidence| compare(evidence, |_| false);
         assert_wrong(strict, &evidence(right, vec![]), "the other false");
         let stale = vec![op("b", get(), 7, 8, saw_register(7, 1))];
-        let blind: fn(&Evidence) -> Verdict = |evidence| compare(evidence, |_| true);
+        let blind: fn(&History) -> Verdict = |evidence| compare(evidence, |_| true);
         let verdict = blind(&evidence(stale, vec![]));
         assert_eq!(verdict.violations, 2, "{verdict:#?}");
         assert!(verdict.shown[0].contains("the other true"), "{verdict:#?}");
@@ -228,16 +233,18 @@ mod tests {
     #[test]
     fn the_other_says_what_trying_all_orders_says() {
         for seed in 0..5_000 {
-            let spans = history(&mut Dice(seed));
+            let spans = history(&mut Rng(seed));
             let all = by_all_orders(Register::default(), &spans, (1 << spans.len()) - 1);
             let window = Window { start: Register::default(), spans };
             assert_eq!(by_the_other(&window), all, "seed {seed}: {window:#?}");
         }
     }
 
-    fn long(count: u64) -> Vec<Span> {
-        let put = |at| Deed::Put { value: at, version: Some(at) };
-        (1..=count).map(|at| Span { from: at * 10, to: Some(at * 10 + 4), deed: put(at) }).collect()
+    fn long(count: u64) -> Vec<TimedOperation> {
+        let put = |at| RegisterOperation::Put { value: at, version: Some(at) };
+        (1..=count)
+            .map(|at| TimedOperation { from: at * 10, to: Some(at * 10 + 4), deed: put(at) })
+            .collect()
     }
 
     #[test]
@@ -248,8 +255,8 @@ mod tests {
         assert_eq!(cut[1].start, Register { value: Some(60), version: 60 });
         assert!(cut.iter().all(by_the_other));
         // A read of the second window that is older than its beginning.
-        let stale = Deed::Get(Register { value: Some(10), version: 10 });
-        spans.push(Span { from: 905, to: Some(909), deed: stale });
+        let stale = RegisterOperation::Get(Register { value: Some(10), version: 10 });
+        spans.push(TimedOperation { from: 905, to: Some(909), deed: stale });
         let told: Vec<bool> =
             windows(Register::default(), &spans).iter().map(by_the_other).collect();
         assert_eq!(told, [true, false, true, true, true, true]);
@@ -262,7 +269,7 @@ mod tests {
         assert_eq!(windows(Register::default(), &spans).len(), 4);
         assert_eq!(ended(&spans)[20].to, Some(224));
         // Without its version it may come at any time: there is no place to cut after it.
-        spans[20].deed = Deed::Put { value: 21, version: None };
+        spans[20].deed = RegisterOperation::Put { value: 21, version: None };
         assert_eq!(windows(Register::default(), &spans).len(), 1);
     }
 

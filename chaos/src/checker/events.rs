@@ -9,19 +9,19 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::Verdict;
-use super::history_index::{Book, when};
-use crate::history::{Cursor, Evidence, Heard, Logged, Place, Word};
+use super::history_index::{HistoryIndex, when};
+use crate::history::{BranchKey, Cursor, History, LogEvent, ReceivedMessage, SubscriptionMessage};
 
 /// Judges it.
-pub(super) fn judge(evidence: &Evidence) -> Verdict {
+pub(super) fn judge(evidence: &History) -> Verdict {
     let promise = "Every subscriber hears every event once, in order, across reconnections.";
     let mut verdict = Verdict::new("events", promise);
-    let book = Book::of(evidence);
-    let logs: BTreeMap<&Place, Shelf<'_>> =
-        book.logs().map(|(place, log)| (place, Shelf::of(log))).collect();
-    let mut ears: BTreeMap<u32, Ear<'_>> = BTreeMap::new();
+    let book = HistoryIndex::of(evidence);
+    let logs: BTreeMap<&BranchKey, LogIndex<'_>> =
+        book.logs().map(|(place, log)| (place, LogIndex::of(log))).collect();
+    let mut ears: BTreeMap<u32, SubscriberState<'_>> = BTreeMap::new();
     for heard in &evidence.heard {
-        let ear = ears.entry(heard.subscriber).or_insert_with(|| Ear::new(heard));
+        let ear = ears.entry(heard.subscriber).or_insert_with(|| SubscriberState::new(heard));
         let wrong = ear.hear(heard, logs.get(&heard.place));
         verdict.check(wrong.map(|why| {
             let (subscriber, connection, node) = (heard.subscriber, heard.connection, heard.node);
@@ -40,13 +40,13 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
 }
 
 /// A log, by cursor.
-struct Shelf<'a> {
-    events: HashMap<Cursor, (&'a Logged, (u32, u32))>,
+struct LogIndex<'a> {
+    events: HashMap<Cursor, (&'a LogEvent, (u32, u32))>,
     last: Option<Cursor>,
 }
 
-impl<'a> Shelf<'a> {
-    fn of(log: &'a [Logged]) -> Self {
+impl<'a> LogIndex<'a> {
+    fn of(log: &'a [LogEvent]) -> Self {
         let mut events = HashMap::new();
         let batches = log.chunk_by(|one, next| one.op.is_some() && one.op == next.op);
         for batch in batches {
@@ -60,8 +60,8 @@ impl<'a> Shelf<'a> {
 }
 
 /// One subscriber, so far.
-struct Ear<'a> {
-    place: &'a Place,
+struct SubscriberState<'a> {
+    place: &'a BranchKey,
     connection: u32,
     /// Up to where it heard.
     stands: Option<Cursor>,
@@ -69,13 +69,13 @@ struct Ear<'a> {
     begun: bool,
 }
 
-impl<'a> Ear<'a> {
-    fn new(heard: &'a Heard) -> Self {
+impl<'a> SubscriberState<'a> {
+    fn new(heard: &'a ReceivedMessage) -> Self {
         Self { place: &heard.place, connection: heard.connection, stands: None, begun: false }
     }
 
     /// Hears a word, and says what is wrong with it.
-    fn hear(&mut self, heard: &Heard, shelf: Option<&Shelf<'_>>) -> Option<String> {
+    fn hear(&mut self, heard: &ReceivedMessage, shelf: Option<&LogIndex<'_>>) -> Option<String> {
         if heard.place != *self.place {
             return Some("a word about another place than the one it follows".to_owned());
         }
@@ -89,16 +89,16 @@ impl<'a> Ear<'a> {
         let (stood, had_begun) = (self.stands, self.begun);
         self.begun = true;
         match &heard.word {
-            Word::Snapshot { cursor, is_told } => {
+            SubscriptionMessage::Snapshot { cursor, is_told } => {
                 self.stands = Some(*cursor);
                 snapshot(stood, *cursor, *is_told, shelf)
             }
-            Word::Resumed { cursor } => {
+            SubscriptionMessage::Resumed { cursor } => {
                 self.stands = Some(*cursor);
                 (stood != Some(*cursor))
                     .then(|| format!("resumed at {cursor:?}, it had heard up to {stood:?}"))
             }
-            Word::Event { cursor, id, op, of_batch } => {
+            SubscriptionMessage::Event { cursor, id, op, of_batch } => {
                 self.stands = Some(*cursor);
                 if !had_begun {
                     return Some(format!("{cursor:?} came before any word of where it begins"));
@@ -117,7 +117,7 @@ fn snapshot(
     stood: Option<Cursor>,
     cursor: Cursor,
     is_told: bool,
-    shelf: Option<&Shelf<'_>>,
+    shelf: Option<&LogIndex<'_>>,
 ) -> Option<String> {
     if let Some(stood) = stood {
         if !is_told {
@@ -137,7 +137,7 @@ fn in_the_log(
     id: &str,
     op: Option<&str>,
     of_batch: (u32, u32),
-    shelf: Option<&Shelf<'_>>,
+    shelf: Option<&LogIndex<'_>>,
 ) -> Option<String> {
     let Some((logged, place)) = shelf.and_then(|shelf| shelf.events.get(&cursor)) else {
         return Some(format!("heard {cursor:?} ({id}), which is not in the log"));
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
     use crate::checker::examples::*;
 
-    fn log() -> Vec<Logged> {
+    fn log() -> Vec<LogEvent> {
         vec![
             written(1, "a", 7, 1),
             element(2, "b", "x", 9),
@@ -165,19 +165,19 @@ mod tests {
         ]
     }
 
-    fn story(words: Vec<Heard>) -> Evidence {
-        Evidence { heard: words, ..evidence(vec![], log()) }
+    fn story(words: Vec<ReceivedMessage>) -> History {
+        History { heard: words, ..evidence(vec![], log()) }
     }
 
-    fn snapshot(connection: u32, sequence: u64, is_told: bool) -> Heard {
-        heard(connection, Word::Snapshot { cursor: at(sequence), is_told })
+    fn snapshot(connection: u32, sequence: u64, is_told: bool) -> ReceivedMessage {
+        heard(connection, SubscriptionMessage::Snapshot { cursor: at(sequence), is_told })
     }
 
-    fn resumed(connection: u32, sequence: u64) -> Heard {
-        heard(connection, Word::Resumed { cursor: at(sequence) })
+    fn resumed(connection: u32, sequence: u64) -> ReceivedMessage {
+        heard(connection, SubscriptionMessage::Resumed { cursor: at(sequence) })
     }
 
-    fn event(connection: u32, sequence: u64) -> Heard {
+    fn event(connection: u32, sequence: u64) -> ReceivedMessage {
         let (op, of_batch) = match sequence {
             1 => ("a", (1, 1)),
             2 => ("b", (1, 2)),
@@ -185,7 +185,10 @@ mod tests {
             _ => ("c", (1, 1)),
         };
         let (cursor, id) = (at(sequence), format!("e{sequence}"));
-        heard(connection, Word::Event { cursor, id, op: Some(op.to_owned()), of_batch })
+        heard(
+            connection,
+            SubscriptionMessage::Event { cursor, id, op: Some(op.to_owned()), of_batch },
+        )
     }
 
     #[test]
@@ -194,8 +197,8 @@ mod tests {
         assert_holds(judge, &story(words), 6);
         let late = vec![snapshot(1, 4, false)];
         assert_holds(judge, &story(late), 2);
-        let nothing_is_there = Evidence { heard: vec![snapshot(1, 0, false)], ..story(vec![]) };
-        let empty = Evidence { logs: vec![(1, place(), vec![])], ..nothing_is_there };
+        let nothing_is_there = History { heard: vec![snapshot(1, 0, false)], ..story(vec![]) };
+        let empty = History { logs: vec![(1, place(), vec![])], ..nothing_is_there };
         assert_holds(judge, &empty, 2);
     }
 
@@ -265,8 +268,12 @@ mod tests {
     #[test]
     fn an_event_is_the_one_in_the_log() {
         let told = |id: &str, op: &str, of_batch| {
-            let word =
-                Word::Event { cursor: at(4), id: id.to_owned(), op: Some(op.to_owned()), of_batch };
+            let word = SubscriptionMessage::Event {
+                cursor: at(4),
+                id: id.to_owned(),
+                op: Some(op.to_owned()),
+                of_batch,
+            };
             story(vec![snapshot(1, 3, false), heard(1, word)])
         };
         assert_wrong(judge, &told("e9", "c", (1, 1)), "in the log it is e4");

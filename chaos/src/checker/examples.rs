@@ -1,14 +1,14 @@
 //! Examples: histories written by hand, in few words, for the tests of the properties.
 
-use crate::checker::Judge;
+use crate::checker::Checker;
 use crate::history::{
-    Attempt, Cursor, Evidence, Fault, Heard, Intent, Logged, Moment, NodeId, Op, Outcome, Place,
-    Replica, Reply, Seen, Word,
+    Attempt, BranchKey, Completion, Cursor, Fault, History, Invocation, LogEvent, MonotonicTime,
+    NodeId, Operation, ReceivedMessage, ReplicaStatus, Response, ReturnValue, SubscriptionMessage,
 };
 
 /// The place all examples play at, unless they say another.
-pub(super) fn place() -> Place {
-    Place { branch: "b".to_owned(), module: "m".to_owned() }
+pub(super) fn place() -> BranchKey {
+    BranchKey { branch: "b".to_owned(), module: "m".to_owned() }
 }
 
 /// A cursor of the first life of a log.
@@ -17,78 +17,84 @@ pub(super) fn at(sequence: u64) -> Cursor {
 }
 
 /// Acknowledged as the event with this sequence.
-pub(super) fn done(sequence: u64) -> Outcome {
-    Outcome::Done(Reply { cursor: Some(at(sequence)), ..Reply::default() })
+pub(super) fn done(sequence: u64) -> Completion {
+    Completion::Ok(Response { cursor: Some(at(sequence)), ..Response::default() })
 }
 
 /// Acknowledged as this event, with this version.
-pub(super) fn done_as(sequence: u64, version: u64) -> Outcome {
+pub(super) fn done_as(sequence: u64, version: u64) -> Completion {
     let cursor = Some(at(sequence));
-    Outcome::Done(Reply { cursor, version: Some(version), seen: Seen::Nothing })
+    Completion::Ok(Response { cursor, version: Some(version), seen: ReturnValue::Nothing })
 }
 
 /// A read that saw this.
-pub(super) fn saw(seen: Seen) -> Outcome {
-    Outcome::Done(Reply { cursor: None, version: None, seen })
+pub(super) fn saw(seen: ReturnValue) -> Completion {
+    Completion::Ok(Response { cursor: None, version: None, seen })
 }
 
 /// A read of a register that saw this value and version.
-pub(super) fn saw_register(value: u64, version: u64) -> Outcome {
-    saw(Seen::Register(Some((value, version))))
+pub(super) fn saw_register(value: u64, version: u64) -> Completion {
+    saw(ReturnValue::Register(Some((value, version))))
 }
 
 /// Refused because of the version.
-pub(super) fn refused() -> Outcome {
-    Outcome::Refused { code: "version-conflict".to_owned() }
+pub(super) fn refused() -> Completion {
+    Completion::Fail { code: "version-conflict".to_owned() }
 }
 
 /// Nobody knows.
-pub(super) fn unknown() -> Outcome {
-    Outcome::Unknown { why: "timeout".to_owned() }
+pub(super) fn unknown() -> Completion {
+    Completion::Info { why: "timeout".to_owned() }
 }
 
 /// An operation asked of node 1.
-pub(super) fn op(id: &str, intent: Intent, from: u64, to: u64, outcome: Outcome) -> Op {
-    Op {
+pub(super) fn op(
+    id: &str,
+    intent: Invocation,
+    from: u64,
+    to: u64,
+    outcome: Completion,
+) -> Operation {
+    Operation {
         id: id.to_owned(),
         client: 1,
         place: place(),
         intent,
-        attempts: vec![Attempt { node: 1, at: Moment(from) }],
-        invoked: Moment(from),
-        completed: Moment(to),
+        attempts: vec![Attempt { node: 1, at: MonotonicTime(from) }],
+        invoked: MonotonicTime(from),
+        completed: MonotonicTime(to),
         outcome,
     }
 }
 
 /// A put to the register `r`.
-pub(super) fn put(value: u64) -> Intent {
-    Intent::Put { key: "r".to_owned(), value }
+pub(super) fn put(value: u64) -> Invocation {
+    Invocation::Put { key: "r".to_owned(), value }
 }
 
 /// A guarded put to the register `r`.
-pub(super) fn cas(value: u64, expected: u64) -> Intent {
-    Intent::Cas { key: "r".to_owned(), value, expected }
+pub(super) fn cas(value: u64, expected: u64) -> Invocation {
+    Invocation::Cas { key: "r".to_owned(), value, expected }
 }
 
 /// A read of the register `r`.
-pub(super) fn get() -> Intent {
-    Intent::Get { key: "r".to_owned() }
+pub(super) fn get() -> Invocation {
+    Invocation::Get { key: "r".to_owned() }
 }
 
 /// An append to these lists.
-pub(super) fn append(lists: &[&str], element: u64) -> Intent {
-    Intent::Append { lists: lists.iter().map(|list| (*list).to_owned()).collect(), element }
+pub(super) fn append(lists: &[&str], element: u64) -> Invocation {
+    Invocation::Append { lists: lists.iter().map(|list| (*list).to_owned()).collect(), element }
 }
 
 /// A transfer.
-pub(super) fn transfer(from: &str, to: &str, amount: i64) -> Intent {
-    Intent::Transfer { from: from.to_owned(), to: to.to_owned(), amount }
+pub(super) fn transfer(from: &str, to: &str, amount: i64) -> Invocation {
+    Invocation::Transfer { from: from.to_owned(), to: to.to_owned(), amount }
 }
 
 /// An event; its id is `e` and its sequence.
-pub(super) fn row(sequence: u64, table: &str, key: &str, op: Option<&str>, row: &str) -> Logged {
-    Logged {
+pub(super) fn row(sequence: u64, table: &str, key: &str, op: Option<&str>, row: &str) -> LogEvent {
+    LogEvent {
         cursor: at(sequence),
         id: format!("e{sequence}"),
         table: table.to_owned(),
@@ -99,31 +105,38 @@ pub(super) fn row(sequence: u64, table: &str, key: &str, op: Option<&str>, row: 
 }
 
 /// The event of a write to the register `r`.
-pub(super) fn written(sequence: u64, op: &str, value: u64, version: u64) -> Logged {
+pub(super) fn written(sequence: u64, op: &str, value: u64, version: u64) -> LogEvent {
     let fields = format!(r#"{{"value":{value},"version":{version}}}"#);
     row(sequence, super::fields::REGISTERS, "r", Some(op), &fields)
 }
 
 /// The event of an element.
-pub(super) fn element(sequence: u64, op: &str, list: &str, element: u64) -> Logged {
+pub(super) fn element(sequence: u64, op: &str, list: &str, element: u64) -> LogEvent {
     let fields = format!(r#"{{"list":"{list}","element":{element}}}"#);
     row(sequence, super::fields::ELEMENTS, &format!("{list}-{element}"), Some(op), &fields)
 }
 
 /// These operations, and this log read from nodes 1 and 2.
-pub(super) fn evidence(ops: Vec<Op>, log: Vec<Logged>) -> Evidence {
+pub(super) fn evidence(ops: Vec<Operation>, log: Vec<LogEvent>) -> History {
     let logs = vec![(1, place(), log.clone()), (2, place(), log)];
-    Evidence { ops, logs, ..Evidence::default() }
+    History { ops, logs, ..History::default() }
 }
 
 /// What subscriber 1 was told over a connection to node 1.
-pub(super) fn heard(connection: u32, word: Word) -> Heard {
-    Heard { subscriber: 1, connection, node: 1, at: Moment(0), place: place(), word }
+pub(super) fn heard(connection: u32, word: SubscriptionMessage) -> ReceivedMessage {
+    ReceivedMessage {
+        subscriber: 1,
+        connection,
+        node: 1,
+        at: MonotonicTime(0),
+        place: place(),
+        word,
+    }
 }
 
 /// A replica whose chain holds.
-pub(super) fn replica(node: NodeId, partition: u16, applied: u64, hash: &str) -> Replica {
-    Replica { node, partition, applied, state_hash: hash.to_owned(), broken_chain: None }
+pub(super) fn replica(node: NodeId, partition: u16, applied: u64, hash: &str) -> ReplicaStatus {
+    ReplicaStatus { node, partition, applied, state_hash: hash.to_owned(), broken_chain: None }
 }
 
 /// A fault that leaves a majority everywhere.
@@ -131,23 +144,23 @@ pub(super) fn fault(kind: &str, nodes: &[NodeId], from: u64, until: u64) -> Faul
     Fault {
         kind: kind.to_owned(),
         nodes: nodes.to_vec(),
-        from: Moment(from),
-        until: Moment(until),
+        from: MonotonicTime(from),
+        until: MonotonicTime(until),
         words: String::new(),
         minority: Vec::new(),
-        minority_from: Moment(from),
+        minority_from: MonotonicTime(from),
     }
 }
 
 /// Nothing speaks against it, and so many facts were checked.
-pub(super) fn assert_holds(judge: Judge, evidence: &Evidence, checked: u64) {
+pub(super) fn assert_holds(judge: Checker, evidence: &History, checked: u64) {
     let verdict = judge(evidence);
     assert!(verdict.holds(), "{verdict:#?}");
     assert_eq!(verdict.checked, checked, "{verdict:#?}");
 }
 
 /// One fact is wrong, and what is shown of it says this.
-pub(super) fn assert_wrong(judge: Judge, evidence: &Evidence, says: &str) {
+pub(super) fn assert_wrong(judge: Checker, evidence: &History, says: &str) {
     let verdict = judge(evidence);
     assert_eq!(verdict.violations, 1, "{verdict:#?}");
     assert!(verdict.shown[0].contains(says), "{says:?} is not said: {verdict:#?}");

@@ -4,7 +4,7 @@
 //! of the workload has [`OP`]; rows that prepare a place (accounts, stock, counters, registers)
 //! have none and are written before the first operation of that place.
 
-use crate::history::Logged;
+use crate::history::LogEvent;
 
 /// Registers: one row per key, with [`VALUE`].
 pub const REGISTERS: &str = "registers";
@@ -40,14 +40,14 @@ pub const NUMBER: &str = "number";
 pub const LEFT: &str = "left";
 
 /// A whole number of a row; nothing where the row has none under this name.
-pub fn number(logged: &Logged, field: &str) -> Option<i128> {
+pub fn number(logged: &LogEvent, field: &str) -> Option<i128> {
     let value = logged.row.as_ref()?.get(field)?;
     let whole = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from));
     whole.or_else(|| value.as_str()?.parse().ok())
 }
 
 /// The number at the end of a field: of `7`, `"7"` and `"T-0007"` it is 7.
-pub fn number_at_end(logged: &Logged, field: &str) -> Option<i128> {
+pub fn number_at_end(logged: &LogEvent, field: &str) -> Option<i128> {
     number(logged, field).or_else(|| {
         let text = logged.row.as_ref()?.get(field)?.as_str()?;
         let digits = text.trim_end_matches(|c: char| c.is_ascii_digit()).len();
@@ -56,12 +56,12 @@ pub fn number_at_end(logged: &Logged, field: &str) -> Option<i128> {
 }
 
 /// A text of a row.
-pub fn text<'a>(logged: &'a Logged, field: &str) -> Option<&'a str> {
+pub fn text<'a>(logged: &'a LogEvent, field: &str) -> Option<&'a str> {
     logged.row.as_ref()?.get(field)?.as_str()
 }
 
 /// The record's version after the event.
-pub fn version(logged: &Logged) -> Option<u64> {
+pub fn version(logged: &LogEvent) -> Option<u64> {
     number(logged, VERSION).and_then(|version| version.try_into().ok())
 }
 

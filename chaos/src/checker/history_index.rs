@@ -5,19 +5,19 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::history::{Evidence, Logged, Moment, Op, Place};
+use crate::history::{BranchKey, History, LogEvent, MonotonicTime, Operation};
 
 /// Operations and logs of one evidence, by name.
-pub(super) struct Book<'a> {
-    ops: HashMap<&'a str, &'a Op>,
-    logs: BTreeMap<&'a Place, &'a [Logged]>,
-    rows: HashMap<&'a str, Vec<(&'a Place, &'a Logged)>>,
+pub(super) struct HistoryIndex<'a> {
+    ops: HashMap<&'a str, &'a Operation>,
+    logs: BTreeMap<&'a BranchKey, &'a [LogEvent]>,
+    rows: HashMap<&'a str, Vec<(&'a BranchKey, &'a LogEvent)>>,
 }
 
-impl<'a> Book<'a> {
+impl<'a> HistoryIndex<'a> {
     /// Opens it.
-    pub(super) fn of(evidence: &'a Evidence) -> Self {
-        let mut logs: BTreeMap<&Place, &[Logged]> = BTreeMap::new();
+    pub(super) fn of(evidence: &'a History) -> Self {
+        let mut logs: BTreeMap<&BranchKey, &[LogEvent]> = BTreeMap::new();
         for (_, place, log) in &evidence.logs {
             let held = logs.entry(place).or_default();
             if log.len() > held.len() {
@@ -37,39 +37,39 @@ impl<'a> Book<'a> {
     }
 
     /// An operation by its id.
-    pub(super) fn op(&self, id: &str) -> Option<&'a Op> {
+    pub(super) fn op(&self, id: &str) -> Option<&'a Operation> {
         self.ops.get(id).copied()
     }
 
     /// A place's log, nothing where none was read.
-    pub(super) fn log(&self, place: &Place) -> Option<&'a [Logged]> {
+    pub(super) fn log(&self, place: &BranchKey) -> Option<&'a [LogEvent]> {
         self.logs.get(place).copied()
     }
 
     /// All logs, by place.
-    pub(super) fn logs(&self) -> impl Iterator<Item = (&'a Place, &'a [Logged])> + '_ {
+    pub(super) fn logs(&self) -> impl Iterator<Item = (&'a BranchKey, &'a [LogEvent])> + '_ {
         self.logs.iter().map(|(place, log)| (*place, *log))
     }
 
     /// The events that name an operation, anywhere.
-    pub(super) fn rows(&self, op: &str) -> &[(&'a Place, &'a Logged)] {
+    pub(super) fn rows(&self, op: &str) -> &[(&'a BranchKey, &'a LogEvent)] {
         self.rows.get(op).map_or(&[], Vec::as_slice)
     }
 
     /// The events of an operation in its place.
-    pub(super) fn rows_of(&self, op: &'a Op) -> impl Iterator<Item = &'a Logged> + '_ {
+    pub(super) fn rows_of(&self, op: &'a Operation) -> impl Iterator<Item = &'a LogEvent> + '_ {
         let here = self.rows(&op.id).iter().filter(|(place, _)| **place == op.place);
         here.map(|(_, logged)| *logged)
     }
 }
 
 /// An operation in words: id, intent, place and when.
-pub(super) fn told(op: &Op) -> String {
+pub(super) fn told(op: &Operation) -> String {
     let (from, to) = (when(op.invoked), when(op.completed));
     format!("{} ({:?} on {}, {from} to {to})", op.id, op.intent, op.place.name())
 }
 
 /// A moment in seconds since the run began.
-pub(super) fn when(moment: Moment) -> String {
+pub(super) fn when(moment: MonotonicTime) -> String {
     format!("{}.{:06} s", moment.0 / 1_000_000, moment.0 % 1_000_000)
 }

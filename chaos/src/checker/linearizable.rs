@@ -6,12 +6,12 @@
 
 use super::Verdict;
 use super::history_index::{told, when};
-use super::registers::{History, histories};
-use super::wgl::{Answer, MOST, search};
-use crate::history::{Evidence, Place};
+use super::registers::{RegisterHistory, histories};
+use super::wgl::{CONFIGURATIONS_MAX, SearchResult, search};
+use crate::history::{BranchKey, History};
 
 /// Judges it.
-pub(super) fn judge(evidence: &Evidence) -> Verdict {
+pub(super) fn judge(evidence: &History) -> Verdict {
     let promise = "Every register behaves like one that does one thing at a time.";
     let mut verdict = Verdict::new("linearizable", promise);
     for ((place, key), history) in histories(evidence) {
@@ -29,11 +29,11 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
     verdict
 }
 
-fn wrong(place: &Place, key: &str, history: &History<'_>) -> Option<String> {
+fn wrong(place: &BranchKey, key: &str, history: &RegisterHistory<'_>) -> Option<String> {
     let place = place.name();
-    match search(history.start, &history.spans, MOST) {
-        Answer::Linear => None,
-        Answer::Broken { at, states } => {
+    match search(history.start, &history.spans, CONFIGURATIONS_MAX) {
+        SearchResult::Linearizable => None,
+        SearchResult::NotLinearizable { at, states } => {
             let op = history.ops[at];
             let answer = history.spans[at].deed;
             let open = history.ops.iter().filter(|other| {
@@ -47,8 +47,8 @@ fn wrong(place: &Place, key: &str, history: &History<'_>) -> Option<String> {
                 open.join(", ")
             ))
         }
-        Answer::Undecided { at } => Some(format!(
-            "{place} {key}: undecided, more than {MOST} possibilities at {}",
+        SearchResult::Undecided { at } => Some(format!(
+            "{place} {key}: undecided, more than {CONFIGURATIONS_MAX} possibilities at {}",
             when(history.ops[at].completed)
         )),
     }
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
     use crate::checker::examples::*;
     use crate::checker::fields;
-    use crate::history::{Intent, Seen};
+    use crate::history::{Invocation, ReturnValue};
 
     #[test]
     fn a_register_that_does_one_thing_at_a_time_holds() {
@@ -71,7 +71,7 @@ mod tests {
             op("e", get(), 10, 11, saw_register(8, 2)),
             op("f", get(), 10, 11, unknown()),
             op("g", put(3), 10, 11, unknown()),
-            op("h", Intent::FirstWrite { value: 1 }, 10, 11, done_as(4, 1)),
+            op("h", Invocation::FirstWrite { value: 1 }, 10, 11, done_as(4, 1)),
         ];
         let first = row(4, fields::REGISTERS, "first", Some("h"), r#"{"value":1,"version":1}"#);
         let log = vec![written(1, "a", 7, 1), written(2, "b", 8, 2), first];
@@ -83,7 +83,7 @@ mod tests {
         let prepared = row(1, fields::REGISTERS, "r", None, r#"{"value":5,"version":1}"#);
         let holds = vec![op("a", get(), 0, 5, saw_register(5, 1))];
         assert_holds(judge, &evidence(holds, vec![prepared.clone()]), 1);
-        let nothing = vec![op("a", get(), 0, 5, saw(Seen::Register(None)))];
+        let nothing = vec![op("a", get(), 0, 5, saw(ReturnValue::Register(None)))];
         assert_wrong(judge, &evidence(nothing, vec![prepared]), "a (Get");
     }
 
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn what_is_unknown_and_not_in_the_log_never_happened() {
         let ops = vec![op("a", put(7), 0, 1, unknown()), op("b", get(), 2, 3, saw_register(7, 1))];
-        let seen = Evidence { ops: ops.clone(), ..Evidence::default() };
+        let seen = History { ops: ops.clone(), ..History::default() };
         assert_holds(judge, &seen, 2);
         assert_holds(judge, &evidence(ops.clone(), vec![written(1, "a", 7, 1)]), 2);
         assert_wrong(judge, &evidence(ops, vec![]), "b (Get");
@@ -134,13 +134,13 @@ mod tests {
 
     #[test]
     fn registers_and_places_are_apart() {
-        let mut elsewhere = op("b", get(), 4, 5, saw(Seen::Register(None)));
+        let mut elsewhere = op("b", get(), 4, 5, saw(ReturnValue::Register(None)));
         elsewhere.place.branch = "other".to_owned();
-        let other = Intent::Get { key: "s".to_owned() };
+        let other = Invocation::Get { key: "s".to_owned() };
         let ops = vec![
             op("a", put(7), 0, 1, done_as(1, 1)),
             elsewhere,
-            op("c", other, 4, 5, saw(Seen::Register(None))),
+            op("c", other, 4, 5, saw(ReturnValue::Register(None))),
         ];
         assert_holds(judge, &evidence(ops, vec![written(1, "a", 7, 1)]), 3);
     }
@@ -157,7 +157,7 @@ mod tests {
             (0..40).map(|at| op(&format!("u{at}"), put(at), 0, 1, unknown())).collect();
         ops.push(op("g", get(), 2, 3, saw_register(39, 20)));
         ops.push(op("h", get(), 4, 5, saw_register(38, 40)));
-        let unread = Evidence { ops, ..Evidence::default() };
+        let unread = History { ops, ..History::default() };
         assert_wrong(judge, &unread, "undecided");
     }
 }

@@ -6,25 +6,27 @@
 
 use std::collections::BTreeMap;
 
-use super::history_index::{Book, told};
+use super::history_index::{HistoryIndex, told};
 use super::timeline::{Timeline, before, rising};
 use super::{Verdict, fields};
-use crate::history::{Evidence, Intent, Logged, Moment, Op, Outcome, Place, Seen};
+use crate::history::{
+    BranchKey, Completion, History, Invocation, LogEvent, MonotonicTime, Operation, ReturnValue,
+};
 
 /// Judges it.
-pub(super) fn judge(evidence: &Evidence) -> Verdict {
+pub(super) fn judge(evidence: &History) -> Verdict {
     let promise = "Every reading of the lists is one moment of the log, and no stale one.";
     let mut verdict = Verdict::new("lists", promise);
-    let book = Book::of(evidence);
-    let mut places: BTreeMap<&Place, Vec<&Op>> = BTreeMap::new();
-    for op in evidence.ops.iter().filter(|op| op.intent == Intent::ReadLists) {
-        if matches!(op.outcome, Outcome::Done(_)) {
+    let book = HistoryIndex::of(evidence);
+    let mut places: BTreeMap<&BranchKey, Vec<&Operation>> = BTreeMap::new();
+    for op in evidence.ops.iter().filter(|op| op.intent == Invocation::ReadLists) {
+        if matches!(op.outcome, Completion::Ok(_)) {
             places.entry(&op.place).or_default().push(op);
         }
     }
     for (place, reads) in places {
         let log = book.log(place).unwrap_or_default();
-        let order = Order::of(log);
+        let order = ListOrder::of(log);
         let timeline = Timeline::of(evidence, &book, place, log);
         let found: Vec<_> = reads.iter().map(|op| (*op, order.stands(op, &timeline))).collect();
         let seen = found
@@ -44,18 +46,18 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
 
 /// The lists as the log orders them: elements, and where each stands.
 #[derive(Default)]
-struct Order<'a> {
+struct ListOrder<'a> {
     lists: BTreeMap<&'a str, (Vec<u64>, Vec<u64>)>,
 }
 
 /// Between which events a read was made.
-struct Stands {
+struct LogRange {
     earliest: u64,
     latest: u64,
 }
 
-impl<'a> Order<'a> {
-    fn of(log: &'a [Logged]) -> Self {
+impl<'a> ListOrder<'a> {
+    fn of(log: &'a [LogEvent]) -> Self {
         let mut order = Self::default();
         for logged in log.iter().filter(|logged| logged.table == fields::ELEMENTS) {
             let element = fields::number(logged, fields::ELEMENT).and_then(|it| it.try_into().ok());
@@ -69,9 +71,9 @@ impl<'a> Order<'a> {
     }
 
     /// Where a read stands by what it saw alone.
-    fn stands(&self, op: &Op, timeline: &Timeline) -> Result<Stands, String> {
+    fn stands(&self, op: &Operation, timeline: &Timeline) -> Result<LogRange, String> {
         let seen = op.outcome.reply().map(|reply| &reply.seen);
-        let Some(Seen::Lists(seen)) = seen else {
+        let Some(ReturnValue::Lists(seen)) = seen else {
             return Err("answered without lists".to_owned());
         };
         let (mut low, mut high) = ((0, "the beginning"), (u64::MAX, "the end"));
@@ -95,13 +97,18 @@ impl<'a> Order<'a> {
         if earliest > high {
             return Err(format!("an append is seen in {newest} and not in {oldest}: event {low}"));
         }
-        Ok(Stands { earliest, latest: high })
+        Ok(LogRange { earliest, latest: high })
     }
 }
 
-impl Stands {
+impl LogRange {
     /// What is wrong with when it was read.
-    fn wrong(&self, op: &Op, timeline: &Timeline, seen: &[(Moment, u64)]) -> Option<String> {
+    fn wrong(
+        &self,
+        op: &Operation,
+        timeline: &Timeline,
+        seen: &[(MonotonicTime, u64)],
+    ) -> Option<String> {
         let Self { earliest, latest } = *self;
         let (floor, ceiling) = (timeline.floor(op.invoked), timeline.ceiling(op.completed));
         let earlier = before(seen, op.invoked);
@@ -121,13 +128,13 @@ mod tests {
     use super::*;
     use crate::checker::examples::*;
 
-    fn lists(shown: &[(&str, &[u64])]) -> Outcome {
+    fn lists(shown: &[(&str, &[u64])]) -> Completion {
         let lists = shown.iter().map(|(list, elements)| ((*list).to_owned(), elements.to_vec()));
-        saw(Seen::Lists(lists.collect()))
+        saw(ReturnValue::Lists(lists.collect()))
     }
 
     /// 1 to x and y, 2 to x, 3 to y, then 4 to x, of which nobody knows; and these reads.
-    fn story(reads: Vec<(u64, u64, Outcome)>) -> Evidence {
+    fn story(reads: Vec<(u64, u64, Completion)>) -> History {
         let mut ops = vec![
             op("a", append(&["x", "y"], 1), 0, 10, done(2)),
             op("b", append(&["x"], 2), 20, 30, done(3)),
@@ -135,7 +142,7 @@ mod tests {
             op("d", append(&["x"], 4), 60, 70, unknown()),
         ];
         for (at, (from, to, outcome)) in reads.into_iter().enumerate() {
-            ops.push(op(&format!("r{at}"), Intent::ReadLists, from, to, outcome));
+            ops.push(op(&format!("r{at}"), Invocation::ReadLists, from, to, outcome));
         }
         let log = vec![
             element(1, "a", "x", 1),

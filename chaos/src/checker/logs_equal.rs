@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::Verdict;
-use crate::history::{Evidence, Logged, NodeId, Place};
+use crate::history::{BranchKey, History, LogEvent, NodeId};
 
 /// Judges it.
-pub(super) fn judge(evidence: &Evidence) -> Verdict {
+pub(super) fn judge(evidence: &History) -> Verdict {
     let promise = "Every place has one gapless log, the same from every node.";
     let mut verdict = Verdict::new("logs-equal", promise);
-    let mut firsts: BTreeMap<&Place, (NodeId, &[Logged])> = BTreeMap::new();
+    let mut firsts: BTreeMap<&BranchKey, (NodeId, &[LogEvent])> = BTreeMap::new();
     for (node, place, log) in &evidence.logs {
         let at = |why| format!("{} from node {node}: {why}", place.name());
         verdict.check(in_a_row(log).map(at));
@@ -24,7 +24,7 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
     verdict
 }
 
-fn in_a_row(log: &[Logged]) -> Option<String> {
+fn in_a_row(log: &[LogEvent]) -> Option<String> {
     let epoch = log.first()?.cursor.epoch;
     let mut ids = HashSet::new();
     for (sequence, logged) in (1..).zip(log) {
@@ -39,7 +39,7 @@ fn in_a_row(log: &[Logged]) -> Option<String> {
     None
 }
 
-fn differs(node: NodeId, first: &[Logged], log: &[Logged]) -> Option<String> {
+fn differs(node: NodeId, first: &[LogEvent], log: &[LogEvent]) -> Option<String> {
     let pairs = first.iter().zip(log);
     for (one, other) in pairs {
         if one != other {
@@ -55,13 +55,13 @@ mod tests {
     use super::*;
     use crate::checker::examples::*;
 
-    fn log() -> Vec<Logged> {
+    fn log() -> Vec<LogEvent> {
         vec![written(1, "a", 7, 1), written(2, "b", 8, 2)]
     }
 
-    fn read(logs: Vec<(NodeId, Vec<Logged>)>) -> Evidence {
+    fn read(logs: Vec<(NodeId, Vec<LogEvent>)>) -> History {
         let logs = logs.into_iter().map(|(node, log)| (node, place(), log)).collect();
-        Evidence { logs, ..Evidence::default() }
+        History { logs, ..History::default() }
     }
 
     #[test]

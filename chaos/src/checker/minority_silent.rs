@@ -5,16 +5,16 @@
 
 use super::Verdict;
 use super::history_index::{told, when};
-use crate::history::{Evidence, Fault, Op, Outcome};
+use crate::history::{Completion, Fault, History, Operation};
 
 /// Judges it.
-pub(super) fn judge(evidence: &Evidence) -> Verdict {
+pub(super) fn judge(evidence: &History) -> Verdict {
     let promise = "A node without a majority acknowledges nothing.";
     let mut verdict = Verdict::new("minority-silent", promise);
     for fault in evidence.faults.iter().filter(|fault| !fault.minority.is_empty()) {
         let attempts = evidence.ops.iter().flat_map(|op| inside(op, fault));
         for (op, is_last) in attempts {
-            let wrong = is_last && matches!(op.outcome, Outcome::Done(_));
+            let wrong = is_last && matches!(op.outcome, Completion::Ok(_));
             verdict.check(wrong.then(|| {
                 let (op, kind) = (told(op), &fault.kind);
                 let (from, until) = (when(fault.minority_from), when(fault.until));
@@ -27,7 +27,7 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
 }
 
 /// The attempts at an operation that were made at a minority; whether each was the last.
-fn inside<'a>(op: &'a Op, fault: &Fault) -> impl Iterator<Item = (&'a Op, bool)> {
+fn inside<'a>(op: &'a Operation, fault: &Fault) -> impl Iterator<Item = (&'a Operation, bool)> {
     let ends = op.attempts.iter().skip(1).map(|next| Some(next.at)).chain([None]);
     op.attempts.iter().zip(ends).filter_map(move |(attempt, next)| {
         let is_inside = fault.minority.contains(&attempt.node)
@@ -41,17 +41,19 @@ fn inside<'a>(op: &'a Op, fault: &Fault) -> impl Iterator<Item = (&'a Op, bool)>
 mod tests {
     use super::*;
     use crate::checker::examples::*;
-    use crate::history::{Attempt, Moment};
+    use crate::history::{Attempt, MonotonicTime};
 
     /// Nodes 1 and 2 are cut off from 100 to 200, and must be silent from 110 on.
-    fn story(attempts: &[(u64, u64)], completed: u64, outcome: Outcome) -> Evidence {
+    fn story(attempts: &[(u64, u64)], completed: u64, outcome: Completion) -> History {
         let mut asked = op("a", put(7), 0, completed, outcome);
-        asked.attempts =
-            attempts.iter().map(|(node, at)| Attempt { node: *node, at: Moment(*at) }).collect();
+        asked.attempts = attempts
+            .iter()
+            .map(|(node, at)| Attempt { node: *node, at: MonotonicTime(*at) })
+            .collect();
         let mut cut = fault("netsplit", &[1, 2], 100, 200);
         cut.minority = vec![1, 2];
-        cut.minority_from = Moment(110);
-        Evidence { faults: vec![cut], ..evidence(vec![asked], vec![]) }
+        cut.minority_from = MonotonicTime(110);
+        History { faults: vec![cut], ..evidence(vec![asked], vec![]) }
     }
 
     #[test]

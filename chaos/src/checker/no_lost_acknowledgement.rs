@@ -3,15 +3,15 @@
 //! Promise: every acknowledged write is judged, also one to a place whose log nobody read: without
 //! its log it counts as lost. The cursor and version are compared where the answer told them.
 
-use super::history_index::{Book, told};
+use super::history_index::{HistoryIndex, told};
 use super::{Verdict, fields};
-use crate::history::{Evidence, Op, Reply};
+use crate::history::{History, Operation, Response};
 
 /// Judges it.
-pub(super) fn judge(evidence: &Evidence) -> Verdict {
+pub(super) fn judge(evidence: &History) -> Verdict {
     let promise = "Every acknowledged write is in the log, at the cursor it was told.";
     let mut verdict = Verdict::new("no-lost-acknowledgement", promise);
-    let book = Book::of(evidence);
+    let book = HistoryIndex::of(evidence);
     for op in evidence.ops.iter().filter(|op| !op.intent.is_read()) {
         if let Some(reply) = op.outcome.reply() {
             verdict.check(wrong(&book, op, reply).map(|why| format!("{}: {why}", told(op))));
@@ -20,7 +20,7 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
     verdict
 }
 
-fn wrong<'a>(book: &Book<'a>, op: &'a Op, reply: &Reply) -> Option<String> {
+fn wrong<'a>(book: &HistoryIndex<'a>, op: &'a Operation, reply: &Response) -> Option<String> {
     if book.log(&op.place).is_none() {
         return Some("acknowledged, but no log of its place was read".to_owned());
     }
@@ -61,7 +61,7 @@ mod tests {
     fn a_write_that_is_not_in_the_log_is_lost() {
         let ops = vec![op("a", put(7), 0, 5, done(1))];
         assert_wrong(judge, &evidence(ops.clone(), vec![]), "0 of its 1 events");
-        let unread = Evidence { ops, ..Evidence::default() };
+        let unread = History { ops, ..History::default() };
         assert_wrong(judge, &unread, "no log of its place was read");
     }
 

@@ -3,15 +3,15 @@
 //! Promise: every event that names an operation is held against what that operation asked. Events
 //! that name none prepare a place: they may stand before its first operation and nowhere else.
 
-use super::history_index::{Book, told};
+use super::history_index::{HistoryIndex, told};
 use super::{Verdict, fields};
-use crate::history::{Evidence, Intent, Logged, Op, Outcome, Place};
+use crate::history::{BranchKey, Completion, History, Invocation, LogEvent, Operation};
 
 /// Judges it.
-pub(super) fn judge(evidence: &Evidence) -> Verdict {
+pub(super) fn judge(evidence: &History) -> Verdict {
     let promise = "Every event in the log was asked for, was not refused, and says what was asked.";
     let mut verdict = Verdict::new("no-phantom", promise);
-    let book = Book::of(evidence);
+    let book = HistoryIndex::of(evidence);
     for (place, log) in book.logs() {
         let mut begun = false;
         for logged in log {
@@ -30,48 +30,53 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
     verdict
 }
 
-fn named(book: &Book<'_>, place: &Place, logged: &Logged, id: &str) -> Option<String> {
+fn named(
+    book: &HistoryIndex<'_>,
+    place: &BranchKey,
+    logged: &LogEvent,
+    id: &str,
+) -> Option<String> {
     let Some(op) = book.op(id) else {
         return Some(format!("nobody asked for {id}"));
     };
     if op.place != *place {
         return Some(format!("it was asked for elsewhere: {}", told(op)));
     }
-    if let Outcome::Refused { code } = &op.outcome {
+    if let Completion::Fail { code } = &op.outcome {
         return Some(format!("it was refused ({code}): {}", told(op)));
     }
     (!says_what_was_asked(op, logged)).then(|| format!("it is not what was asked: {}", told(op)))
 }
 
-fn says_what_was_asked(op: &Op, logged: &Logged) -> bool {
+fn says_what_was_asked(op: &Operation, logged: &LogEvent) -> bool {
     let stands = |table: &str, key: &str| logged.table == table && logged.key == key;
     let has = |field, number: i128| fields::number(logged, field) == Some(number);
     match &op.intent {
-        Intent::Get { .. } | Intent::ReadLists | Intent::ReadBalances => false,
-        Intent::Put { key, value } | Intent::Cas { key, value, .. } => {
+        Invocation::Get { .. } | Invocation::ReadLists | Invocation::ReadBalances => false,
+        Invocation::Put { key, value } | Invocation::Cas { key, value, .. } => {
             stands(fields::REGISTERS, key) && has(fields::VALUE, (*value).into())
         }
-        Intent::FirstWrite { value } => {
+        Invocation::FirstWrite { value } => {
             stands(fields::REGISTERS, fields::FIRST) && has(fields::VALUE, (*value).into())
         }
-        Intent::Append { lists, element } => {
+        Invocation::Append { lists, element } => {
             let list = fields::text(logged, fields::LIST);
             logged.table == fields::ELEMENTS
                 && list.is_some_and(|list| lists.iter().any(|asked| asked == list))
                 && has(fields::ELEMENT, (*element).into())
         }
-        Intent::Transfer { from, to, .. } => {
+        Invocation::Transfer { from, to, .. } => {
             (stands(fields::ACCOUNTS, from) || stands(fields::ACCOUNTS, to))
                 && fields::number(logged, fields::BALANCE).is_some()
         }
-        Intent::Ticket => {
+        Invocation::Ticket => {
             logged.table == fields::TICKETS
                 && fields::number_at_end(logged, fields::NUMBER).is_some()
         }
-        Intent::Increment { key, value, .. } => {
+        Invocation::Increment { key, value, .. } => {
             stands(fields::COUNTERS, key) && has(fields::VALUE, (*value).into())
         }
-        Intent::TakePiece { item, left, .. } => {
+        Invocation::TakePiece { item, left, .. } => {
             stands(fields::STOCK, item) && has(fields::LEFT, (*left).into())
         }
     }
@@ -82,7 +87,7 @@ mod tests {
     use super::*;
     use crate::checker::examples::*;
 
-    fn one(intent: Intent, outcome: Outcome, logged: Logged) -> Evidence {
+    fn one(intent: Invocation, outcome: Completion, logged: LogEvent) -> History {
         evidence(vec![op("a", intent, 0, 5, outcome)], vec![logged])
     }
 
@@ -93,10 +98,10 @@ mod tests {
             op("a", put(7), 0, 5, done(2)),
             op("b", append(&["x", "y"], 9), 5, 9, unknown()),
             op("c", transfer("p", "q", 3), 5, 9, unknown()),
-            op("d", Intent::Ticket, 5, 9, unknown()),
-            op("e", Intent::TakePiece { item: item(), expected: 1, left: 4 }, 5, 9, unknown()),
-            op("f", Intent::Increment { key: item(), expected: 1, value: 1 }, 5, 9, unknown()),
-            op("g", Intent::FirstWrite { value: 3 }, 5, 9, unknown()),
+            op("d", Invocation::Ticket, 5, 9, unknown()),
+            op("e", Invocation::TakePiece { item: item(), expected: 1, left: 4 }, 5, 9, unknown()),
+            op("f", Invocation::Increment { key: item(), expected: 1, value: 1 }, 5, 9, unknown()),
+            op("g", Invocation::FirstWrite { value: 3 }, 5, 9, unknown()),
             op("h", cas(4, 1), 5, 9, refused()),
         ];
         let log = vec![
@@ -146,17 +151,17 @@ mod tests {
             (put(7), written(1, "a", 8, 1)),
             (put(7), register("s", r#"{"value":7}"#)),
             (cas(7, 1), written(1, "a", 8, 1)),
-            (Intent::FirstWrite { value: 1 }, written(1, "a", 1, 1)),
+            (Invocation::FirstWrite { value: 1 }, written(1, "a", 1, 1)),
             (append(&["x"], 9), element(1, "a", "x", 8)),
             (append(&["x"], 9), element(1, "a", "y", 9)),
             (transfer("p", "q", 3), event(fields::ACCOUNTS, "z", r#"{"balance":3}"#)),
-            (Intent::Ticket, event(fields::TICKETS, "t", "{}")),
+            (Invocation::Ticket, event(fields::TICKETS, "t", "{}")),
             (
-                Intent::Increment { key: "c".to_owned(), expected: 1, value: 2 },
+                Invocation::Increment { key: "c".to_owned(), expected: 1, value: 2 },
                 event(fields::COUNTERS, "c", r#"{"value":3}"#),
             ),
             (
-                Intent::TakePiece { item: "i".to_owned(), expected: 1, left: 2 },
+                Invocation::TakePiece { item: "i".to_owned(), expected: 1, left: 2 },
                 event(fields::STOCK, "i", r#"{"left":1}"#),
             ),
             (get(), written(1, "a", 8, 1)),

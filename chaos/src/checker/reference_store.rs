@@ -8,9 +8,10 @@ use serde_json::json;
 
 use super::examples::{at, fault, replica};
 use super::fields;
-use super::wgl::tests::Dice;
+use super::wgl::tests::Rng;
 use crate::history::{
-    Attempt, Evidence, Heard, Intent, Logged, Moment, Op, Outcome, Place, Reply, Seen, Word,
+    Attempt, BranchKey, Completion, History, Invocation, LogEvent, MonotonicTime, Operation,
+    ReceivedMessage, Response, ReturnValue, SubscriptionMessage,
 };
 
 /// Clients at once.
@@ -21,15 +22,15 @@ const DEPOSIT: i64 = 300;
 /// A step of play: an operation takes effect, or is answered.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
-    Effect(usize),
-    Answer(usize),
-    Ask(u32),
+    Apply(usize),
+    Complete(usize),
+    Invoke(u32),
 }
 
 /// One place.
-struct Store {
-    place: Place,
-    log: Vec<Logged>,
+struct ReferenceStore {
+    place: BranchKey,
+    log: Vec<LogEvent>,
     /// Number and version of each row that has one.
     held: BTreeMap<(&'static str, String), (i128, u64)>,
     lists: BTreeMap<String, Vec<u64>>,
@@ -37,16 +38,16 @@ struct Store {
 }
 
 /// A whole run of so many operations.
-pub(super) fn run(seed: u64, count: usize) -> Evidence {
-    let mut dice = Dice(seed);
-    let mut stores = [Store::open("one"), Store::open("two")];
+pub(super) fn run(seed: u64, count: usize) -> History {
+    let mut dice = Rng(seed);
+    let mut stores = [ReferenceStore::open("one"), ReferenceStore::open("two")];
     let mut steps: BinaryHeap<Reverse<(u64, Step)>> =
-        (0..CLIENTS).map(|client| Reverse((u64::from(client), Step::Ask(client)))).collect();
-    let mut ops: Vec<Op> = Vec::new();
-    let mut answers: Vec<Option<Outcome>> = Vec::new();
+        (0..CLIENTS).map(|client| Reverse((u64::from(client), Step::Invoke(client)))).collect();
+    let mut ops: Vec<Operation> = Vec::new();
+    let mut answers: Vec<Option<Completion>> = Vec::new();
     while let Some(Reverse((now, step))) = steps.pop() {
         match step {
-            Step::Ask(client) if ops.len() < count => {
+            Step::Invoke(client) if ops.len() < count => {
                 let index = ops.len();
                 let store = &stores[usize::from(dice.below(2) == 0)];
                 ops.push(store.ask(index, client, now, &mut dice));
@@ -55,34 +56,34 @@ pub(super) fn run(seed: u64, count: usize) -> Evidence {
                 let effect = now + 1 + dice.below(900);
                 let late = if is_lost { dice.below(3_000) } else { 0 };
                 if !is_lost || dice.below(2) == 0 {
-                    steps.push(Reverse((effect + late, Step::Effect(index))));
+                    steps.push(Reverse((effect + late, Step::Apply(index))));
                 }
                 let answer = if is_lost { now + 1_000 } else { effect + 1 + dice.below(900) };
-                ops[index].completed = Moment(answer);
-                steps.push(Reverse((answer, Step::Answer(index))));
+                ops[index].completed = MonotonicTime(answer);
+                steps.push(Reverse((answer, Step::Complete(index))));
                 if is_lost {
-                    ops[index].outcome = Outcome::Unknown { why: "lost".to_owned() };
+                    ops[index].outcome = Completion::Info { why: "lost".to_owned() };
                 }
             }
-            Step::Ask(_) => {}
-            Step::Effect(index) => {
+            Step::Invoke(_) => {}
+            Step::Apply(index) => {
                 let store = usize::from(ops[index].place.branch == "two");
                 answers[index] = Some(stores[store].happens(&ops[index]));
             }
-            Step::Answer(index) => {
+            Step::Complete(index) => {
                 let op = &mut ops[index];
-                if !matches!(&op.outcome, Outcome::Unknown { why } if why == "lost") {
+                if !matches!(&op.outcome, Completion::Info { why } if why == "lost") {
                     op.outcome = answers[index].clone().expect("it happened before its answer");
                 }
-                steps.push(Reverse((now + dice.below(50), Step::Ask(op.client))));
+                steps.push(Reverse((now + dice.below(50), Step::Invoke(op.client))));
             }
         }
     }
     evidence(ops, &stores, &mut dice)
 }
 
-fn evidence(ops: Vec<Op>, stores: &[Store], dice: &mut Dice) -> Evidence {
-    let mut found = Evidence { ops, ..Evidence::default() };
+fn evidence(ops: Vec<Operation>, stores: &[ReferenceStore], dice: &mut Rng) -> History {
+    let mut found = History { ops, ..History::default() };
     for (partition, store) in (1..).zip(stores) {
         for node in 1..=3 {
             found.logs.push((node, store.place.clone(), store.log.clone()));
@@ -97,10 +98,10 @@ fn evidence(ops: Vec<Op>, stores: &[Store], dice: &mut Dice) -> Evidence {
     found
 }
 
-impl Store {
+impl ReferenceStore {
     fn open(branch: &str) -> Self {
         let mut store = Self {
-            place: Place { branch: branch.to_owned(), module: "m".to_owned() },
+            place: BranchKey { branch: branch.to_owned(), module: "m".to_owned() },
             log: Vec::new(),
             held: BTreeMap::new(),
             lists: BTreeMap::new(),
@@ -118,40 +119,40 @@ impl Store {
         self.held.get(&(table, key.to_owned())).copied().unwrap_or_default()
     }
 
-    fn ask(&self, index: usize, client: u32, now: u64, dice: &mut Dice) -> Op {
+    fn ask(&self, index: usize, client: u32, now: u64, dice: &mut Rng) -> Operation {
         let value = index as u64;
         let key = format!("r{}", dice.below(3));
         let version = self.has(fields::REGISTERS, &key).1;
         let intent = match dice.below(12) {
-            0 | 1 => Intent::Put { key, value },
-            2 => Intent::Cas { key, value, expected: version },
-            3 | 4 => Intent::Get { key },
-            5 => Intent::Append { lists: vec!["x".to_owned(), "y".to_owned()], element: value },
-            6 => Intent::Append { lists: vec!["y".to_owned()], element: value },
-            7 => Intent::ReadLists,
-            8 => Intent::Transfer { from: "p".to_owned(), to: "q".to_owned(), amount: 1 },
-            9 => Intent::ReadBalances,
-            10 => Intent::Ticket,
+            0 | 1 => Invocation::Put { key, value },
+            2 => Invocation::Cas { key, value, expected: version },
+            3 | 4 => Invocation::Get { key },
+            5 => Invocation::Append { lists: vec!["x".to_owned(), "y".to_owned()], element: value },
+            6 => Invocation::Append { lists: vec!["y".to_owned()], element: value },
+            7 => Invocation::ReadLists,
+            8 => Invocation::Transfer { from: "p".to_owned(), to: "q".to_owned(), amount: 1 },
+            9 => Invocation::ReadBalances,
+            10 => Invocation::Ticket,
             _ if dice.below(2) == 0 => {
                 let (value, expected) = self.has(fields::COUNTERS, "c");
                 let value = u64::try_from(value).expect("it counts up") + 1;
-                Intent::Increment { key: "c".to_owned(), expected, value }
+                Invocation::Increment { key: "c".to_owned(), expected, value }
             }
             _ => {
                 let (left, expected) = self.has(fields::STOCK, "tea");
                 let left = i64::try_from(left).expect("there is not so much") - 1;
-                Intent::TakePiece { item: "tea".to_owned(), expected, left }
+                Invocation::TakePiece { item: "tea".to_owned(), expected, left }
             }
         };
-        Op {
+        Operation {
             id: format!("op-{index}"),
             client,
             place: self.place.clone(),
             intent,
-            attempts: vec![Attempt { node: 1 + dice.below(3), at: Moment(now) }],
-            invoked: Moment(now),
-            completed: Moment(now),
-            outcome: Outcome::Unknown { why: "open".to_owned() },
+            attempts: vec![Attempt { node: 1 + dice.below(3), at: MonotonicTime(now) }],
+            invoked: MonotonicTime(now),
+            completed: MonotonicTime(now),
+            outcome: Completion::Info { why: "open".to_owned() },
         }
     }
 
@@ -174,83 +175,97 @@ impl Store {
         let sequence = self.log.len() as u64 + 1;
         let (table, key) = (table.to_owned(), key.to_owned());
         let (cursor, id) = (at(sequence), format!("{}-{sequence}", self.place.branch));
-        self.log.push(Logged { cursor, id, table, key, op: op.map(str::to_owned), row: Some(row) });
+        self.log.push(LogEvent {
+            cursor,
+            id,
+            table,
+            key,
+            op: op.map(str::to_owned),
+            row: Some(row),
+        });
     }
 
-    fn happens(&mut self, op: &Op) -> Outcome {
+    fn happens(&mut self, op: &Operation) -> Completion {
         let id = Some(op.id.as_str());
-        let mut seen = Seen::Nothing;
+        let mut seen = ReturnValue::Nothing;
         let mut version = None;
         match &op.intent {
-            Intent::Put { key, value } => {
+            Invocation::Put { key, value } => {
                 version = Some(self.write(fields::REGISTERS, key, id, (*value).into()));
             }
-            Intent::Cas { key, value, expected } => {
+            Invocation::Cas { key, value, expected } => {
                 if self.has(fields::REGISTERS, key).1 != *expected {
                     return super::examples::refused();
                 }
                 version = Some(self.write(fields::REGISTERS, key, id, (*value).into()));
             }
-            Intent::Get { key } => {
+            Invocation::Get { key } => {
                 let (value, version) = self.has(fields::REGISTERS, key);
                 let value = u64::try_from(value).expect("values are above nothing");
-                seen = Seen::Register((version > 0).then_some((value, version)));
+                seen = ReturnValue::Register((version > 0).then_some((value, version)));
             }
-            Intent::Append { lists, element } => {
+            Invocation::Append { lists, element } => {
                 for list in lists {
                     self.lists.entry(list.clone()).or_default().push(*element);
                     let row = json!({ fields::LIST: list, fields::ELEMENT: element });
                     self.log(fields::ELEMENTS, &format!("{list}-{element}"), id, row);
                 }
             }
-            Intent::ReadLists => seen = Seen::Lists(self.lists.clone()),
-            Intent::Transfer { from, to, amount } => {
+            Invocation::ReadLists => seen = ReturnValue::Lists(self.lists.clone()),
+            Invocation::Transfer { from, to, amount } => {
                 let (payer, paid) =
                     (self.has(fields::ACCOUNTS, from).0, self.has(fields::ACCOUNTS, to).0);
                 self.write(fields::ACCOUNTS, from, id, payer - i128::from(*amount));
                 self.write(fields::ACCOUNTS, to, id, paid + i128::from(*amount));
             }
-            Intent::ReadBalances => {
+            Invocation::ReadBalances => {
                 let accounts =
                     self.held.iter().filter(|((table, _), _)| *table == fields::ACCOUNTS);
                 let balance = |number: i128| i64::try_from(number).expect("there is not so much");
-                seen = Seen::Balances(
+                seen = ReturnValue::Balances(
                     accounts.map(|((_, key), (it, _))| (key.clone(), balance(*it))).collect(),
                 );
             }
-            Intent::Ticket => {
+            Invocation::Ticket => {
                 self.tickets += 1;
-                seen = Seen::Number(self.tickets);
+                seen = ReturnValue::Number(self.tickets);
                 self.write(fields::TICKETS, &op.id, id, self.tickets.into());
             }
-            Intent::Increment { key, expected, value } => {
+            Invocation::Increment { key, expected, value } => {
                 if self.has(fields::COUNTERS, key).1 != *expected {
                     return super::examples::refused();
                 }
                 version = Some(self.write(fields::COUNTERS, key, id, (*value).into()));
             }
-            Intent::TakePiece { item, expected, left } => {
+            Invocation::TakePiece { item, expected, left } => {
                 if self.has(fields::STOCK, item).1 != *expected {
                     return super::examples::refused();
                 }
                 version = Some(self.write(fields::STOCK, item, id, (*left).into()));
             }
-            Intent::FirstWrite { .. } => {}
+            Invocation::FirstWrite { .. } => {}
         }
         let cursor = (!op.intent.is_read()).then(|| at(self.log.len() as u64));
-        Outcome::Done(Reply { cursor, version, seen })
+        Completion::Ok(Response { cursor, version, seen })
     }
 
     /// All of the log as a subscriber hears it that is cut off now and then.
-    fn told(&self, subscriber: u32, dice: &mut Dice) -> Vec<Heard> {
+    fn told(&self, subscriber: u32, dice: &mut Rng) -> Vec<ReceivedMessage> {
         let mut connection = 1;
         let mut heard = Vec::new();
         let mut say = |connection, word| {
             let place = self.place.clone();
-            heard.push(Heard { subscriber, connection, node: 1, at: Moment(0), place, word });
+            heard.push(ReceivedMessage {
+                subscriber,
+                connection,
+                node: 1,
+                at: MonotonicTime(0),
+                place,
+                word,
+            });
         };
         let begin = dice.below(5);
-        say(connection, Word::Snapshot { cursor: at(begin), is_told: false });
+        say(connection, SubscriptionMessage::Snapshot { cursor: at(begin), is_told: false });
         for batch in self.log.chunk_by(|one, next| one.op.is_some() && one.op == next.op) {
             let count = u32::try_from(batch.len()).expect("batches are small");
             for (index, logged) in (1..).zip(batch) {
@@ -259,10 +274,16 @@ impl Store {
                 }
                 if dice.below(50) == 0 {
                     connection += 1;
-                    say(connection, Word::Resumed { cursor: at(logged.cursor.sequence - 1) });
+                    say(
+                        connection,
+                        SubscriptionMessage::Resumed { cursor: at(logged.cursor.sequence - 1) },
+                    );
                 }
                 let (cursor, id, op) = (logged.cursor, logged.id.clone(), logged.op.clone());
-                say(connection, Word::Event { cursor, id, op, of_batch: (index, count) });
+                say(
+                    connection,
+                    SubscriptionMessage::Event { cursor, id, op, of_batch: (index, count) },
+                );
             }
         }
         heard

@@ -7,52 +7,52 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::fields;
-use super::history_index::Book;
-use super::wgl::{Deed, Register, Span};
-use crate::history::{Evidence, Intent, Op, Outcome, Place, Seen};
+use super::history_index::HistoryIndex;
+use super::wgl::{Register, RegisterOperation, TimedOperation};
+use crate::history::{BranchKey, Completion, History, Invocation, Operation, ReturnValue};
 
 /// The code of a refusal that tells of another version.
 const CONFLICT: &str = "version-conflict";
 
 /// One register's history.
 #[derive(Debug, Default)]
-pub(super) struct History<'a> {
+pub(super) struct RegisterHistory<'a> {
     /// What it was before the first operation.
     pub(super) start: Register,
     /// What was done to it.
-    pub(super) spans: Vec<Span>,
+    pub(super) spans: Vec<TimedOperation>,
     /// The operation of each span.
-    pub(super) ops: Vec<&'a Op>,
+    pub(super) ops: Vec<&'a Operation>,
     /// Reads that were answered with something that is no register.
-    pub(super) unread: Vec<&'a Op>,
+    pub(super) unread: Vec<&'a Operation>,
 }
 
 /// All registers' histories, by place and key.
-pub(super) fn histories(evidence: &Evidence) -> BTreeMap<(&Place, &str), History<'_>> {
-    let book = Book::of(evidence);
+pub(super) fn histories(evidence: &History) -> BTreeMap<(&BranchKey, &str), RegisterHistory<'_>> {
+    let book = HistoryIndex::of(evidence);
     let begun = beginnings(&book);
-    let mut found: BTreeMap<(&Place, &str), History<'_>> = BTreeMap::new();
+    let mut found: BTreeMap<(&BranchKey, &str), RegisterHistory<'_>> = BTreeMap::new();
     for op in &evidence.ops {
         let Some(key) = key(&op.intent) else { continue };
-        let history = found.entry((&op.place, key)).or_insert_with(|| History {
+        let history = found.entry((&op.place, key)).or_insert_with(|| RegisterHistory {
             start: begun.get(&(&op.place, key)).copied().unwrap_or_default(),
-            ..History::default()
+            ..RegisterHistory::default()
         });
         match deed(&book, op) {
-            Deeds::One(deed) => {
-                let to = (!matches!(op.outcome, Outcome::Unknown { .. })).then_some(op.completed.0);
-                history.spans.push(Span { from: op.invoked.0, to, deed });
+            RegisterEffect::One(deed) => {
+                let to = (!matches!(op.outcome, Completion::Info { .. })).then_some(op.completed.0);
+                history.spans.push(TimedOperation { from: op.invoked.0, to, deed });
                 history.ops.push(op);
             }
-            Deeds::Unread => history.unread.push(op),
-            Deeds::None => {}
+            RegisterEffect::Unread => history.unread.push(op),
+            RegisterEffect::None => {}
         }
     }
     found
 }
 
 /// What the registers were set to before anything was asked.
-fn beginnings<'a>(book: &Book<'a>) -> HashMap<(&'a Place, &'a str), Register> {
+fn beginnings<'a>(book: &HistoryIndex<'a>) -> HashMap<(&'a BranchKey, &'a str), Register> {
     let mut begun = HashMap::new();
     for (place, log) in book.logs() {
         let prepared = log.iter().take_while(|logged| logged.op.is_none());
@@ -67,74 +67,82 @@ fn beginnings<'a>(book: &Book<'a>) -> HashMap<(&'a Place, &'a str), Register> {
 }
 
 /// The register an operation is about.
-fn key(intent: &Intent) -> Option<&str> {
+fn key(intent: &Invocation) -> Option<&str> {
     match intent {
-        Intent::Put { key, .. } | Intent::Cas { key, .. } | Intent::Get { key } => Some(key),
-        Intent::FirstWrite { .. } => Some(fields::FIRST),
-        Intent::Append { .. }
-        | Intent::ReadLists
-        | Intent::Transfer { .. }
-        | Intent::ReadBalances
-        | Intent::Ticket
-        | Intent::Increment { .. }
-        | Intent::TakePiece { .. } => None,
+        Invocation::Put { key, .. } | Invocation::Cas { key, .. } | Invocation::Get { key } => {
+            Some(key)
+        }
+        Invocation::FirstWrite { .. } => Some(fields::FIRST),
+        Invocation::Append { .. }
+        | Invocation::ReadLists
+        | Invocation::Transfer { .. }
+        | Invocation::ReadBalances
+        | Invocation::Ticket
+        | Invocation::Increment { .. }
+        | Invocation::TakePiece { .. } => None,
     }
 }
 
 /// What an operation did to its register.
-enum Deeds {
-    One(Deed),
+enum RegisterEffect {
+    One(RegisterOperation),
     /// An answer that cannot be read.
     Unread,
     /// Nothing, as far as anybody can tell.
     None,
 }
 
-fn deed(book: &Book<'_>, op: &Op) -> Deeds {
+fn deed(book: &HistoryIndex<'_>, op: &Operation) -> RegisterEffect {
     let logged = book.rows_of(op).next();
     let version = match &op.outcome {
-        Outcome::Refused { code } => return refusal(&op.intent, code),
-        Outcome::Unknown { .. } if op.intent.is_read() => return Deeds::None,
-        Outcome::Unknown { .. } if logged.is_none() && book.log(&op.place).is_some() => {
-            return Deeds::None;
+        Completion::Fail { code } => return refusal(&op.intent, code),
+        Completion::Info { .. } if op.intent.is_read() => return RegisterEffect::None,
+        Completion::Info { .. } if logged.is_none() && book.log(&op.place).is_some() => {
+            return RegisterEffect::None;
         }
-        Outcome::Unknown { .. } => None,
-        Outcome::Done(reply) => reply.version,
+        Completion::Info { .. } => None,
+        Completion::Ok(reply) => reply.version,
     };
     let version = version.or_else(|| logged.and_then(fields::version));
     match &op.intent {
-        Intent::Put { value, .. } | Intent::FirstWrite { value } => {
-            Deeds::One(Deed::Put { value: *value, version })
+        Invocation::Put { value, .. } | Invocation::FirstWrite { value } => {
+            RegisterEffect::One(RegisterOperation::Put { value: *value, version })
         }
-        Intent::Cas { value, expected, .. } => {
-            Deeds::One(Deed::Cas { value: *value, expected: *expected, version })
-        }
-        Intent::Get { .. } => match op.outcome.reply().map(|reply| &reply.seen) {
-            Some(Seen::Register(seen)) => {
+        Invocation::Cas { value, expected, .. } => RegisterEffect::One(RegisterOperation::Cas {
+            value: *value,
+            expected: *expected,
+            version,
+        }),
+        Invocation::Get { .. } => match op.outcome.reply().map(|reply| &reply.seen) {
+            Some(ReturnValue::Register(seen)) => {
                 let register =
                     seen.map(|(value, version)| Register { value: Some(value), version });
-                Deeds::One(Deed::Get(register.unwrap_or_default()))
+                RegisterEffect::One(RegisterOperation::Get(register.unwrap_or_default()))
             }
-            Some(Seen::Nothing | Seen::Lists(_) | Seen::Balances(_) | Seen::Number(_)) | None => {
-                Deeds::Unread
-            }
+            Some(
+                ReturnValue::Nothing
+                | ReturnValue::Lists(_)
+                | ReturnValue::Balances(_)
+                | ReturnValue::Number(_),
+            )
+            | None => RegisterEffect::Unread,
         },
-        Intent::Append { .. }
-        | Intent::ReadLists
-        | Intent::Transfer { .. }
-        | Intent::ReadBalances
-        | Intent::Ticket
-        | Intent::Increment { .. }
-        | Intent::TakePiece { .. } => Deeds::None,
+        Invocation::Append { .. }
+        | Invocation::ReadLists
+        | Invocation::Transfer { .. }
+        | Invocation::ReadBalances
+        | Invocation::Ticket
+        | Invocation::Increment { .. }
+        | Invocation::TakePiece { .. } => RegisterEffect::None,
     }
 }
 
 /// A refused guarded write tells of the version too; other refusals tell nothing.
-fn refusal(intent: &Intent, code: &str) -> Deeds {
-    if let Intent::Cas { expected, .. } = intent
+fn refusal(intent: &Invocation, code: &str) -> RegisterEffect {
+    if let Invocation::Cas { expected, .. } = intent
         && code == CONFLICT
     {
-        return Deeds::One(Deed::Conflict { expected: *expected });
+        return RegisterEffect::One(RegisterOperation::Conflict { expected: *expected });
     }
-    Deeds::None
+    RegisterEffect::None
 }

@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 
 use super::Verdict;
-use crate::history::{Evidence, Replica};
+use crate::history::{History, ReplicaStatus};
 
 /// Judges it.
-pub(super) fn judge(evidence: &Evidence) -> Verdict {
+pub(super) fn judge(evidence: &History) -> Verdict {
     let promise = "Replicas at the same index hold the same state.";
     let mut verdict = Verdict::new("replicas-equal", promise);
-    let mut stands: BTreeMap<(u16, u64), Vec<&Replica>> = BTreeMap::new();
+    let mut stands: BTreeMap<(u16, u64), Vec<&ReplicaStatus>> = BTreeMap::new();
     for replica in &evidence.replicas {
         stands.entry((replica.partition, replica.applied)).or_default().push(replica);
     }
@@ -38,11 +38,11 @@ mod tests {
     use super::*;
     use crate::checker::examples::*;
 
-    fn story(replicas: &[(u64, u16, u64, &str)]) -> Evidence {
+    fn story(replicas: &[(u64, u16, u64, &str)]) -> History {
         let replicas = replicas
             .iter()
             .map(|(node, partition, applied, hash)| replica(*node, *partition, *applied, hash));
-        Evidence { replicas: replicas.collect(), ..Evidence::default() }
+        History { replicas: replicas.collect(), ..History::default() }
     }
 
     #[test]

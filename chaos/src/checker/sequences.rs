@@ -5,15 +5,15 @@
 
 use std::collections::HashMap;
 
-use super::history_index::{Book, told};
+use super::history_index::{HistoryIndex, told};
 use super::{Verdict, fields};
-use crate::history::{Evidence, Intent, Op, Outcome, Place, Seen};
+use crate::history::{BranchKey, Completion, History, Invocation, Operation, ReturnValue};
 
 /// Judges it.
-pub(super) fn judge(evidence: &Evidence) -> Verdict {
+pub(super) fn judge(evidence: &History) -> Verdict {
     let promise = "Ticket numbers are unique, in order, and without gaps.";
     let mut verdict = Verdict::new("sequences", promise);
-    let book = Book::of(evidence);
+    let book = HistoryIndex::of(evidence);
     for (place, log) in book.logs() {
         let mut last = None;
         for logged in log.iter().filter(|logged| logged.table == fields::TICKETS) {
@@ -26,9 +26,9 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
             last = number.or(last);
         }
     }
-    let mut given: HashMap<(&Place, u64), &Op> = HashMap::new();
-    for op in evidence.ops.iter().filter(|op| op.intent == Intent::Ticket) {
-        if matches!(op.outcome, Outcome::Done(_)) {
+    let mut given: HashMap<(&BranchKey, u64), &Operation> = HashMap::new();
+    for op in evidence.ops.iter().filter(|op| op.intent == Invocation::Ticket) {
+        if matches!(op.outcome, Completion::Ok(_)) {
             let wrong = taken(&book, op, &mut given);
             verdict.check(wrong.map(|why| format!("{}: {why}", told(op))));
         }
@@ -37,11 +37,11 @@ pub(super) fn judge(evidence: &Evidence) -> Verdict {
 }
 
 fn taken<'a>(
-    book: &Book<'a>,
-    op: &'a Op,
-    given: &mut HashMap<(&'a Place, u64), &'a Op>,
+    book: &HistoryIndex<'a>,
+    op: &'a Operation,
+    given: &mut HashMap<(&'a BranchKey, u64), &'a Operation>,
 ) -> Option<String> {
-    let Some(Seen::Number(number)) = op.outcome.reply().map(|reply| &reply.seen) else {
+    let Some(ReturnValue::Number(number)) = op.outcome.reply().map(|reply| &reply.seen) else {
         return Some("acknowledged without its number".to_owned());
     };
     if let Some(other) = given.insert((&op.place, *number), op) {
@@ -57,20 +57,20 @@ fn taken<'a>(
 mod tests {
     use super::*;
     use crate::checker::examples::*;
-    use crate::history::Logged;
+    use crate::history::LogEvent;
 
-    fn ticket(sequence: u64, op: &str, number: u64) -> Logged {
+    fn ticket(sequence: u64, op: &str, number: u64) -> LogEvent {
         let fields = format!(r#"{{"number":"T-{number:04}"}}"#);
         row(sequence, fields::TICKETS, op, Some(op), &fields)
     }
 
-    fn asked(id: &str, number: u64) -> Op {
-        op(id, Intent::Ticket, 0, 5, saw(Seen::Number(number)))
+    fn asked(id: &str, number: u64) -> Operation {
+        op(id, Invocation::Ticket, 0, 5, saw(ReturnValue::Number(number)))
     }
 
     #[test]
     fn numbers_in_a_row_hold() {
-        let ops = vec![asked("a", 1), op("b", Intent::Ticket, 0, 5, unknown()), asked("c", 3)];
+        let ops = vec![asked("a", 1), op("b", Invocation::Ticket, 0, 5, unknown()), asked("c", 3)];
         let log = vec![ticket(1, "a", 1), ticket(2, "b", 2), ticket(4, "c", 3)];
         assert_holds(judge, &evidence(ops, log), 5);
         let mut elsewhere = asked("d", 1);
@@ -98,7 +98,7 @@ mod tests {
     fn the_number_told_is_the_one_in_the_log() {
         let ops = vec![asked("a", 2)];
         assert_wrong(judge, &evidence(ops, vec![ticket(1, "a", 1)]), "in the log it has 1");
-        let ops = vec![op("a", Intent::Ticket, 0, 5, done(1))];
+        let ops = vec![op("a", Invocation::Ticket, 0, 5, done(1))];
         assert_wrong(judge, &evidence(ops, vec![ticket(1, "a", 1)]), "without its number");
     }
 }

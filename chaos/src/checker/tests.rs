@@ -6,10 +6,13 @@ use std::time::Instant;
 
 use super::reference_store::run;
 use super::*;
-use crate::history::{Cursor, Intent, Logged, Moment, Outcome, Place, Seen, Word};
+use crate::history::{
+    BranchKey, Completion, Cursor, Invocation, LogEvent, MonotonicTime, ReturnValue,
+    SubscriptionMessage,
+};
 
 /// The properties that do not hold.
-fn broken(evidence: &Evidence) -> BTreeSet<&'static str> {
+fn broken(evidence: &History) -> BTreeSet<&'static str> {
     let verdicts = all().into_iter().map(|judge| judge(evidence));
     verdicts.filter(|verdict| !verdict.holds()).map(|verdict| verdict.property).collect()
 }
@@ -20,7 +23,7 @@ fn every_property_is_asked_and_has_a_name_of_its_own() {
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let texts = files.map(|file| std::fs::read_to_string(file).unwrap());
     let judges = texts.filter(|text| text.contains("\npub(super) fn judge(")).count();
-    let verdicts: Vec<_> = all().iter().map(|judge| judge(&Evidence::default())).collect();
+    let verdicts: Vec<_> = all().iter().map(|judge| judge(&History::default())).collect();
     let names: BTreeSet<_> = verdicts.iter().map(|verdict| verdict.property).collect();
     assert_eq!((verdicts.len(), names.len()), (judges, judges), "{names:?}");
 }
@@ -35,7 +38,7 @@ fn a_verdict_counts_all_and_shows_the_first() {
     }
     assert!(!verdict.holds());
     assert_eq!((verdict.checked, verdict.violations), (21, 20));
-    assert_eq!((verdict.shown.len(), verdict.shown[0].as_str()), (SHOWN_MAX, "0"));
+    assert_eq!((verdict.shown.len(), verdict.shown[0].as_str()), (DETAILS_MAX, "0"));
 }
 
 #[test]
@@ -67,8 +70,9 @@ fn a_long_run_is_judged_in_a_moment() {
 }
 
 /// Takes an acknowledged event out of the log of a place, as if it had never been.
-fn lose(evidence: &mut Evidence, intent: fn(&Intent) -> bool) {
-    let is_lost = |op: &&crate::history::Op| intent(&op.intent) && op.outcome.reply().is_some();
+fn lose(evidence: &mut History, intent: fn(&Invocation) -> bool) {
+    let is_lost =
+        |op: &&crate::history::Operation| intent(&op.intent) && op.outcome.reply().is_some();
     let lost = evidence.ops.iter().filter(is_lost).nth(5).unwrap().id.clone();
     change_logs(evidence, |log| {
         log.retain(|logged| logged.op.as_ref() != Some(&lost));
@@ -78,33 +82,33 @@ fn lose(evidence: &mut Evidence, intent: fn(&Intent) -> bool) {
     });
 }
 
-fn change_logs(evidence: &mut Evidence, mut change: impl FnMut(&mut Vec<Logged>)) {
+fn change_logs(evidence: &mut History, mut change: impl FnMut(&mut Vec<LogEvent>)) {
     for (_, _, log) in &mut evidence.logs {
         change(log);
     }
 }
 
 /// Changes the first answer, after some, that can be changed like this.
-fn change_answer(evidence: &mut Evidence, mut change: impl FnMut(&mut Seen) -> bool) {
+fn change_answer(evidence: &mut History, mut change: impl FnMut(&mut ReturnValue) -> bool) {
     let mut changed = 0;
     for op in evidence.ops.iter_mut().skip(200) {
-        if let Outcome::Done(reply) = &mut op.outcome {
+        if let Completion::Ok(reply) = &mut op.outcome {
             changed += u32::from(changed == 0 && change(&mut reply.seen));
         }
     }
     assert_eq!(changed, 1, "there is such an answer");
 }
 
-type Lie = (&'static str, fn(&mut Evidence));
+type Corruption = (&'static str, fn(&mut History));
 
-const LIES: &[Lie] = &[
-    ("no-lost-acknowledgement", |it| lose(it, |intent| matches!(intent, Intent::Put { .. }))),
-    ("lists", |it| lose(it, |intent| matches!(intent, Intent::Append { .. }))),
-    ("sequences", |it| lose(it, |intent| matches!(intent, Intent::Ticket))),
-    ("bank", |it| lose(it, |intent| matches!(intent, Intent::Transfer { .. }))),
-    ("counters-and-stock", |it| lose(it, |intent| matches!(intent, Intent::Increment { .. }))),
+const CORRUPTIONS: &[Corruption] = &[
+    ("no-lost-acknowledgement", |it| lose(it, |intent| matches!(intent, Invocation::Put { .. }))),
+    ("lists", |it| lose(it, |intent| matches!(intent, Invocation::Append { .. }))),
+    ("sequences", |it| lose(it, |intent| matches!(intent, Invocation::Ticket))),
+    ("bank", |it| lose(it, |intent| matches!(intent, Invocation::Transfer { .. }))),
+    ("counters-and-stock", |it| lose(it, |intent| matches!(intent, Invocation::Increment { .. }))),
     ("no-phantom", |it| {
-        let refused = it.ops.iter().find(|op| matches!(op.outcome, Outcome::Refused { .. }));
+        let refused = it.ops.iter().find(|op| matches!(op.outcome, Completion::Fail { .. }));
         let (id, place) = refused.map(|op| (op.id.clone(), op.place.clone())).unwrap();
         let logs = it.logs.iter_mut().filter(|(_, at, _)| *at == place);
         logs.for_each(|(_, _, log)| log[100].op = Some(id.clone()));
@@ -119,21 +123,21 @@ const LIES: &[Lie] = &[
     }),
     ("linearizable", |it| {
         change_answer(it, |seen| {
-            let Seen::Register(Some((value, _))) = seen else { return false };
+            let ReturnValue::Register(Some((value, _))) = seen else { return false };
             *value += 1;
             true
         });
     }),
     ("lists", |it| {
         change_answer(it, |seen| {
-            let Seen::Lists(lists) = seen else { return false };
+            let ReturnValue::Lists(lists) = seen else { return false };
             lists.get_mut("y").unwrap().truncate(1);
             true
         });
     }),
     ("bank", |it| {
         change_answer(it, |seen| {
-            let Seen::Balances(balances) = seen else { return false };
+            let ReturnValue::Balances(balances) = seen else { return false };
             *balances.get_mut("p").unwrap() += 100;
             *balances.get_mut("q").unwrap() -= 100;
             true
@@ -141,7 +145,7 @@ const LIES: &[Lie] = &[
     }),
     ("sequences", |it| {
         change_answer(it, |seen| {
-            let Seen::Number(number) = seen else { return false };
+            let ReturnValue::Number(number) = seen else { return false };
             *number += 1;
             true
         });
@@ -150,8 +154,8 @@ const LIES: &[Lie] = &[
     ("events", |it| it.heard.swap(40, 41)),
     ("events", |it| {
         let events = it.heard.iter_mut().filter_map(|heard| match &mut heard.word {
-            Word::Event { op, .. } => op.as_mut(),
-            Word::Snapshot { .. } | Word::Resumed { .. } => None,
+            SubscriptionMessage::Event { op, .. } => op.as_mut(),
+            SubscriptionMessage::Snapshot { .. } | SubscriptionMessage::Resumed { .. } => None,
         });
         events.last().unwrap().push('x');
     }),
@@ -161,11 +165,11 @@ const LIES: &[Lie] = &[
     ("chain-intact", |it| drop(it.replicas.pop())),
     ("minority-silent", |it| {
         it.faults[0].minority = vec![1];
-        it.faults[0].until = Moment(u64::MAX / 2);
+        it.faults[0].until = MonotonicTime(u64::MAX / 2);
     }),
     ("bounded-unavailability", |it| {
-        let silent = Place { branch: "one".to_owned(), module: "m".to_owned() };
-        it.faults[0].until = Moment(80_000_000);
+        let silent = BranchKey { branch: "one".to_owned(), module: "m".to_owned() };
+        it.faults[0].until = MonotonicTime(80_000_000);
         for op in it.ops.iter_mut().filter(|op| op.place == silent) {
             let lasts = if op.invoked.0 > 15_000 { 40_000_000 } else { 0 };
             op.completed.0 += lasts;
@@ -178,7 +182,7 @@ fn every_lie_is_found_by_the_property_it_speaks_against() {
     let honest = run(3, 1_000);
     assert_eq!(broken(&honest), BTreeSet::new());
     let mut found = BTreeSet::new();
-    for (index, (property, lie)) in LIES.iter().enumerate() {
+    for (index, (property, lie)) in CORRUPTIONS.iter().enumerate() {
         let mut told = honest.clone();
         lie(&mut told);
         let broken = broken(&told);

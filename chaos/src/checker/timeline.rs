@@ -6,15 +6,15 @@
 
 use std::collections::HashSet;
 
-use super::history_index::Book;
-use crate::history::{Evidence, Logged, Moment, Place};
+use super::history_index::HistoryIndex;
+use crate::history::{BranchKey, History, LogEvent, MonotonicTime};
 
 /// A place's log in time.
 pub(super) struct Timeline {
     /// When how much of the log had been acknowledged.
-    acknowledged: Vec<(Moment, u64)>,
+    acknowledged: Vec<(MonotonicTime, u64)>,
     /// When how much of the log had been asked for.
-    asked: Vec<(Moment, u64)>,
+    asked: Vec<(MonotonicTime, u64)>,
     /// Events after which a batch goes on.
     inside: HashSet<u64>,
     /// The last event.
@@ -23,20 +23,25 @@ pub(super) struct Timeline {
 
 impl Timeline {
     /// Of a place and its log.
-    pub(super) fn of(evidence: &Evidence, book: &Book<'_>, place: &Place, log: &[Logged]) -> Self {
+    pub(super) fn of(
+        evidence: &History,
+        book: &HistoryIndex<'_>,
+        place: &BranchKey,
+        log: &[LogEvent],
+    ) -> Self {
         let writes = evidence.ops.iter().filter(|op| op.place == *place && !op.intent.is_read());
         let acknowledged = writes.filter(|op| op.outcome.reply().is_some()).filter_map(|op| {
             let last = book.rows_of(op).map(|logged| logged.cursor.sequence).max()?;
             Some((op.completed, last))
         });
         let mut asked = Vec::with_capacity(log.len());
-        let mut latest = Moment(0);
+        let mut latest = MonotonicTime(0);
         for logged in log {
             let op = logged.op.as_ref().and_then(|op| book.op(op));
-            latest = latest.max(op.map_or(Moment(0), |op| op.invoked));
+            latest = latest.max(op.map_or(MonotonicTime(0), |op| op.invoked));
             asked.push((latest, logged.cursor.sequence));
         }
-        let goes_on = |pair: &&[Logged]| pair[0].op.is_some() && pair[0].op == pair[1].op;
+        let goes_on = |pair: &&[LogEvent]| pair[0].op.is_some() && pair[0].op == pair[1].op;
         let inside = log.windows(2).filter(goes_on).map(|pair| pair[0].cursor.sequence).collect();
         Self {
             acknowledged: rising(acknowledged.collect()),
@@ -47,12 +52,12 @@ impl Timeline {
     }
 
     /// The last event that was acknowledged before this moment.
-    pub(super) fn floor(&self, asked: Moment) -> u64 {
+    pub(super) fn floor(&self, asked: MonotonicTime) -> u64 {
         before(&self.acknowledged, asked)
     }
 
     /// The last event that was asked for, with all before it, up to this moment.
-    pub(super) fn ceiling(&self, answered: Moment) -> u64 {
+    pub(super) fn ceiling(&self, answered: MonotonicTime) -> u64 {
         let later = self.asked.partition_point(|(asked, _)| *asked <= answered);
         later.checked_sub(1).map_or(0, |at| self.asked[at].1)
     }
@@ -65,7 +70,7 @@ impl Timeline {
 }
 
 /// Steps in time, each at least as high as those before it.
-pub(super) fn rising(mut steps: Vec<(Moment, u64)>) -> Vec<(Moment, u64)> {
+pub(super) fn rising(mut steps: Vec<(MonotonicTime, u64)>) -> Vec<(MonotonicTime, u64)> {
     steps.sort_unstable();
     let mut highest = 0;
     for (_, sequence) in &mut steps {
@@ -76,7 +81,7 @@ pub(super) fn rising(mut steps: Vec<(Moment, u64)>) -> Vec<(Moment, u64)> {
 }
 
 /// How high the steps had risen before this moment.
-pub(super) fn before(steps: &[(Moment, u64)], moment: Moment) -> u64 {
+pub(super) fn before(steps: &[(MonotonicTime, u64)], moment: MonotonicTime) -> u64 {
     let at = steps.partition_point(|(when, _)| *when < moment);
     at.checked_sub(1).map_or(0, |at| steps[at].1)
 }

@@ -5,12 +5,12 @@
 //! register's states together with the open operations that have already happened (Lowe's memo,
 //! built just in time, so that memory follows how much goes on at once and not how long it took).
 //! An operation without an end may happen at any time after it was asked, or never.
-//! Refusals: more possibilities than `MOST` at one moment are undecided, never a yes.
+//! Refusals: more possibilities than `CONFIGURATIONS_MAX` at one moment are undecided, never a yes.
 
 use std::collections::HashSet;
 
 /// Possibilities looked at for one answer.
-pub(super) const MOST: usize = 100_000;
+pub(super) const CONFIGURATIONS_MAX: usize = 100_000;
 
 /// A register: nothing and version 0 before the first write.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -21,7 +21,7 @@ pub(super) struct Register {
 
 /// What one operation did, as its answer or the log tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Deed {
+pub(super) enum RegisterOperation {
     /// Set the value; the version it made, where that is known.
     Put { value: u64, version: Option<u64> },
     /// Set the value over this version; the version it made, where that is known.
@@ -32,7 +32,7 @@ pub(super) enum Deed {
     Conflict { expected: u64 },
 }
 
-impl Deed {
+impl RegisterOperation {
     /// What the register is after it; nothing where it cannot happen in this state.
     pub(super) fn apply(self, state: Register) -> Option<Register> {
         let next = state.version + 1;
@@ -67,35 +67,35 @@ impl Deed {
 
 /// One operation in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Span {
+pub(super) struct TimedOperation {
     /// When it was asked for.
     pub(super) from: u64,
     /// When it was answered; nothing where it may happen at any time, or never.
     pub(super) to: Option<u64>,
     /// What it did.
-    pub(super) deed: Deed,
+    pub(super) deed: RegisterOperation,
 }
 
 /// What the search found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum SearchResult {
     /// There is such a line.
-    Linear,
+    Linearizable,
     /// There is none: no line leads past the end of this operation, from one of these states.
-    Broken { at: usize, states: Vec<Register> },
+    NotLinearizable { at: usize, states: Vec<Register> },
     /// There were too many possibilities at the end of this operation.
     Undecided { at: usize },
 }
 
 /// One way it may have been: the state, and which open operations have happened.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Way {
+struct Configuration {
     state: Register,
     /// In order.
     happened: Vec<usize>,
 }
 
-impl Way {
+impl Configuration {
     fn has(&self, op: usize) -> bool {
         self.happened.binary_search(&op).is_ok()
     }
@@ -117,7 +117,7 @@ impl Way {
 }
 
 /// Searches a line for these operations, which begin with a register in this state.
-pub(super) fn search(start: Register, spans: &[Span], most: usize) -> Answer {
+pub(super) fn search(start: Register, spans: &[TimedOperation], most: usize) -> SearchResult {
     // What is asked at the moment another is answered may have happened before that one.
     let mut moments: Vec<(u64, bool, usize)> = Vec::with_capacity(spans.len() * 2);
     for (at, span) in spans.iter().enumerate() {
@@ -125,7 +125,7 @@ pub(super) fn search(start: Register, spans: &[Span], most: usize) -> Answer {
         moments.extend(span.to.map(|to| (to.max(span.from), true, at)));
     }
     moments.sort_unstable();
-    let mut ways = HashSet::from([Way { state: start, happened: Vec::new() }]);
+    let mut ways = HashSet::from([Configuration { state: start, happened: Vec::new() }]);
     let mut open: Vec<usize> = Vec::new();
     for (_, is_end, at) in moments {
         if !is_end {
@@ -133,32 +133,32 @@ pub(super) fn search(start: Register, spans: &[Span], most: usize) -> Answer {
             continue;
         }
         let Some(next) = past(&ways, spans, &open, at, most) else {
-            return Answer::Undecided { at };
+            return SearchResult::Undecided { at };
         };
         if next.is_empty() {
             let mut states: Vec<_> = ways.iter().map(|way| way.state).collect();
             states.sort_unstable_by_key(|state| (state.version, state.value));
             states.dedup();
-            return Answer::Broken { at, states };
+            return SearchResult::NotLinearizable { at, states };
         }
         open.retain(|op| *op != at);
         ways = forget(next, spans, &mut open);
     }
-    Answer::Linear
+    SearchResult::Linearizable
 }
 
 /// All ways in which this operation has happened; nothing where they are too many.
 fn past(
-    ways: &HashSet<Way>,
-    spans: &[Span],
+    ways: &HashSet<Configuration>,
+    spans: &[TimedOperation],
     open: &[usize],
     at: usize,
     most: usize,
-) -> Option<HashSet<Way>> {
+) -> Option<HashSet<Configuration>> {
     let latest = spans[at].deed.latest();
-    let mut seen: HashSet<Way> = HashSet::new();
+    let mut seen: HashSet<Configuration> = HashSet::new();
     let mut next = HashSet::new();
-    let mut todo: Vec<Way> = ways.iter().cloned().collect();
+    let mut todo: Vec<Configuration> = ways.iter().cloned().collect();
     while let Some(mut way) = todo.pop() {
         // A read that fits changes nothing: that it has happened excludes nothing else.
         for op in open {
@@ -184,8 +184,12 @@ fn past(
 }
 
 /// Forgets endless operations that have happened in all ways, or can happen in none any more.
-fn forget(mut ways: HashSet<Way>, spans: &[Span], open: &mut Vec<usize>) -> HashSet<Way> {
-    let is_late = |op: usize, way: &Way| {
+fn forget(
+    mut ways: HashSet<Configuration>,
+    spans: &[TimedOperation],
+    open: &mut Vec<usize>,
+) -> HashSet<Configuration> {
+    let is_late = |op: usize, way: &Configuration| {
         spans[op].deed.latest().is_some_and(|latest| way.state.version > latest)
     };
     let is_over = |op: usize| {
@@ -206,23 +210,23 @@ pub(super) mod tests {
 
     use super::*;
 
-    fn span(from: u64, to: u64, deed: Deed) -> Span {
-        Span { from, to: Some(to), deed }
+    fn span(from: u64, to: u64, deed: RegisterOperation) -> TimedOperation {
+        TimedOperation { from, to: Some(to), deed }
     }
 
-    fn put(value: u64) -> Deed {
-        Deed::Put { value, version: None }
+    fn put(value: u64) -> RegisterOperation {
+        RegisterOperation::Put { value, version: None }
     }
 
-    fn get(value: u64, version: u64) -> Deed {
-        Deed::Get(Register { value: Some(value), version })
+    fn get(value: u64, version: u64) -> RegisterOperation {
+        RegisterOperation::Get(Register { value: Some(value), version })
     }
 
-    fn is_linear(spans: &[Span]) -> bool {
-        match search(Register::default(), spans, MOST) {
-            Answer::Linear => true,
-            Answer::Broken { .. } => false,
-            Answer::Undecided { at } => panic!("undecided at {at}"),
+    fn is_linear(spans: &[TimedOperation]) -> bool {
+        match search(Register::default(), spans, CONFIGURATIONS_MAX) {
+            SearchResult::Linearizable => true,
+            SearchResult::NotLinearizable { .. } => false,
+            SearchResult::Undecided { at } => panic!("undecided at {at}"),
         }
     }
 
@@ -233,7 +237,10 @@ pub(super) mod tests {
         assert!(is_linear(&reads(get(2, 2))));
         assert!(!is_linear(&reads(get(1, 1))), "a stale read");
         assert!(!is_linear(&reads(get(2, 1))), "a version that never was");
-        assert!(!is_linear(&reads(Deed::Get(Register::default()))), "nothing was there");
+        assert!(
+            !is_linear(&reads(RegisterOperation::Get(Register::default()))),
+            "nothing was there"
+        );
     }
 
     #[test]
@@ -249,17 +256,17 @@ pub(super) mod tests {
 
     #[test]
     fn of_two_guarded_writes_over_one_version_one_wins() {
-        let cas = |value, version| Deed::Cas { value, expected: 0, version };
+        let cas = |value, version| RegisterOperation::Cas { value, expected: 0, version };
         assert!(is_linear(&[span(0, 9, cas(1, Some(1)))]));
         assert!(!is_linear(&[span(0, 9, cas(1, Some(1))), span(0, 9, cas(2, Some(1)))]));
         assert!(!is_linear(&[span(0, 9, cas(1, Some(2)))]), "the version goes up by one");
-        let told = |version| Deed::Put { value: 1, version: Some(version) };
+        let told = |version| RegisterOperation::Put { value: 1, version: Some(version) };
         assert!(!is_linear(&[span(0, 9, told(1)), span(0, 9, told(1))]));
     }
 
     #[test]
     fn a_conflict_needs_another_version() {
-        let conflict = |expected| Deed::Conflict { expected };
+        let conflict = |expected| RegisterOperation::Conflict { expected };
         assert!(is_linear(&[span(0, 1, put(1)), span(2, 3, conflict(0))]));
         assert!(!is_linear(&[span(0, 1, put(1)), span(2, 3, conflict(1))]));
         assert!(is_linear(&[span(0, 3, put(1)), span(2, 3, conflict(1))]), "it came before it");
@@ -267,25 +274,25 @@ pub(super) mod tests {
 
     #[test]
     fn what_nobody_knows_may_happen_late_or_never() {
-        let maybe = Span { from: 0, to: None, deed: put(7) };
+        let maybe = TimedOperation { from: 0, to: None, deed: put(7) };
         assert!(is_linear(&[maybe]));
         assert!(is_linear(&[maybe, span(1, 2, put(1)), span(3, 4, get(1, 1))]), "never");
         assert!(is_linear(&[maybe, span(1, 2, put(1)), span(3, 4, get(7, 2))]), "late");
         assert!(is_linear(&[maybe, span(1, 2, put(1)), span(3, 4, get(1, 2))]), "before");
         let twice = [maybe, span(1, 2, get(7, 1)), span(3, 4, put(1)), span(5, 6, get(7, 3))];
         assert!(!is_linear(&twice), "but not twice");
-        let early = Span { from: 5, ..maybe };
+        let early = TimedOperation { from: 5, ..maybe };
         assert!(!is_linear(&[early, span(1, 2, get(7, 1))]), "nor before it was asked for");
     }
 
     #[test]
     fn a_history_with_too_many_possibilities_is_not_called_right() {
-        let maybe = |value| Span { from: 0, to: None, deed: put(value) };
+        let maybe = |value| TimedOperation { from: 0, to: None, deed: put(value) };
         let mut spans: Vec<_> = (0..30).map(maybe).collect();
         spans.push(span(1, 2, put(99)));
         spans.push(span(3, 4, get(99, 20)));
         let answer = search(Register::default(), &spans, 1_000);
-        assert!(matches!(answer, Answer::Undecided { .. }), "{answer:?}");
+        assert!(matches!(answer, SearchResult::Undecided { .. }), "{answer:?}");
     }
 
     #[test]
@@ -294,9 +301,9 @@ pub(super) mod tests {
         for at in 0..10_000_u64 {
             let deed = match at % 3 {
                 0 => get(at, at),
-                _ => Deed::Put { value: at + 1, version: Some(at + 1) },
+                _ => RegisterOperation::Put { value: at + 1, version: Some(at + 1) },
             };
-            let deed = if at == 0 { Deed::Get(Register::default()) } else { deed };
+            let deed = if at == 0 { RegisterOperation::Get(Register::default()) } else { deed };
             spans.push((at, deed));
         }
         // Reads keep the version, so only writes count it up.
@@ -306,12 +313,12 @@ pub(super) mod tests {
             .into_iter()
             .map(|(at, deed)| {
                 let deed = if deed.is_read() {
-                    Deed::Get(Register { value, version })
+                    RegisterOperation::Get(Register { value, version })
                 } else {
                     version += 1;
                     value = Some(at);
                     let told = (at % 7 != 0).then_some(version);
-                    Deed::Put { value: at, version: told }
+                    RegisterOperation::Put { value: at, version: told }
                 };
                 span((at * 10).saturating_sub(45), at * 10 + 45, deed)
             })
@@ -323,9 +330,9 @@ pub(super) mod tests {
     }
 
     /// A small deterministic generator: the same seed gives the same histories everywhere.
-    pub(in crate::checker) struct Dice(pub(in crate::checker) u64);
+    pub(in crate::checker) struct Rng(pub(in crate::checker) u64);
 
-    impl Dice {
+    impl Rng {
         /// A number below this.
         pub(in crate::checker) fn below(&mut self, most: u64) -> u64 {
             self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -338,7 +345,7 @@ pub(super) mod tests {
 
     /// A small history: answers of a register that does what it is asked at a moment between
     /// question and answer; now and then one of them lies, or nobody knows what came of it.
-    pub(in crate::checker) fn history(dice: &mut Dice) -> Vec<Span> {
+    pub(in crate::checker) fn history(dice: &mut Rng) -> Vec<TimedOperation> {
         let count = 2 + dice.below(5);
         let mut asked: Vec<(u64, u64, u64, u64)> = Vec::new();
         for value in 1..=count {
@@ -351,15 +358,17 @@ pub(super) mod tests {
         let mut spans = Vec::new();
         for (_, from, to, value) in asked {
             let deed = match dice.below(4) {
-                0 => Deed::Put { value, version: Some(state.version + 1) },
-                1 => Deed::Put { value, version: None },
-                2 => Deed::Cas {
+                0 => RegisterOperation::Put { value, version: Some(state.version + 1) },
+                1 => RegisterOperation::Put { value, version: None },
+                2 => RegisterOperation::Cas {
                     value,
                     expected: state.version,
                     version: Some(state.version + 1).filter(|_| dice.below(2) == 0),
                 },
-                _ if dice.below(4) == 0 => Deed::Conflict { expected: state.version + 1 },
-                _ => Deed::Get(state),
+                _ if dice.below(4) == 0 => {
+                    RegisterOperation::Conflict { expected: state.version + 1 }
+                }
+                _ => RegisterOperation::Get(state),
             };
             let is_unknown = !deed.is_read() && dice.below(4) == 0;
             let happens = !is_unknown || dice.below(2) == 0;
@@ -367,33 +376,49 @@ pub(super) mod tests {
                 state = deed.apply(state).expect("an honest register does it");
             }
             let told = if is_unknown { forgotten(deed) } else { deed };
-            spans.push(Span { from, to: (!is_unknown).then_some(to), deed: lie(told, dice) });
+            spans.push(TimedOperation {
+                from,
+                to: (!is_unknown).then_some(to),
+                deed: lie(told, dice),
+            });
         }
         spans
     }
 
-    fn forgotten(deed: Deed) -> Deed {
+    fn forgotten(deed: RegisterOperation) -> RegisterOperation {
         match deed {
-            Deed::Put { value, .. } => Deed::Put { value, version: None },
-            Deed::Cas { value, expected, .. } => Deed::Cas { value, expected, version: None },
-            Deed::Get(_) | Deed::Conflict { .. } => deed,
+            RegisterOperation::Put { value, .. } => RegisterOperation::Put { value, version: None },
+            RegisterOperation::Cas { value, expected, .. } => {
+                RegisterOperation::Cas { value, expected, version: None }
+            }
+            RegisterOperation::Get(_) | RegisterOperation::Conflict { .. } => deed,
         }
     }
 
-    fn lie(deed: Deed, dice: &mut Dice) -> Deed {
+    fn lie(deed: RegisterOperation, dice: &mut Rng) -> RegisterOperation {
         if dice.below(12) != 0 {
             return deed;
         }
         match deed {
-            Deed::Put { value, .. } => Deed::Put { value, version: Some(1 + dice.below(4)) },
-            Deed::Cas { value, .. } => Deed::Cas { value, expected: dice.below(4), version: None },
-            Deed::Get(_) => get(1 + dice.below(4), 1 + dice.below(4)),
-            Deed::Conflict { .. } => Deed::Conflict { expected: dice.below(3) },
+            RegisterOperation::Put { value, .. } => {
+                RegisterOperation::Put { value, version: Some(1 + dice.below(4)) }
+            }
+            RegisterOperation::Cas { value, .. } => {
+                RegisterOperation::Cas { value, expected: dice.below(4), version: None }
+            }
+            RegisterOperation::Get(_) => get(1 + dice.below(4), 1 + dice.below(4)),
+            RegisterOperation::Conflict { .. } => {
+                RegisterOperation::Conflict { expected: dice.below(3) }
+            }
         }
     }
 
     /// Tries every order there is.
-    pub(in crate::checker) fn by_all_orders(state: Register, spans: &[Span], left: u32) -> bool {
+    pub(in crate::checker) fn by_all_orders(
+        state: Register,
+        spans: &[TimedOperation],
+        left: u32,
+    ) -> bool {
         let has = |at: usize| left & (1 << at) != 0;
         let spans_left = || (0..spans.len()).filter(|at| has(*at));
         if spans_left().all(|at| spans[at].to.is_none()) {
@@ -411,7 +436,7 @@ pub(super) mod tests {
     fn it_says_what_trying_all_orders_says() {
         let (mut linear, mut broken) = (0, 0);
         for seed in 0..20_000 {
-            let spans = history(&mut Dice(seed));
+            let spans = history(&mut Rng(seed));
             let all = by_all_orders(Register::default(), &spans, (1 << spans.len()) - 1);
             assert_eq!(is_linear(&spans), all, "seed {seed}: {spans:#?}");
             *(if all { &mut linear } else { &mut broken }) += 1;

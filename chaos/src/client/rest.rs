@@ -4,17 +4,18 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{
-    ATTEMPT_TIME, Answer, Request, Verb, Written, cursor_of, module_path, record_json, verb_json,
+    ATTEMPT_TIME, Acknowledgement, AttemptResult, Mutation, Request, cursor_of, module_path,
+    record_json, verb_json,
 };
-use crate::history::{Cursor, Place};
+use crate::history::{BranchKey, Cursor};
 
 /// A client of all nodes; its connections are kept.
 #[derive(Debug, Clone)]
-pub struct Rest {
+pub struct RestClient {
     http: reqwest::Client,
 }
 
-impl Rest {
+impl RestClient {
     /// A client.
     ///
     /// # Errors
@@ -24,7 +25,13 @@ impl Rest {
     }
 
     /// Asks a node, under a key: the same key is the same request.
-    pub async fn ask(&self, node: &str, place: &Place, key: &str, request: &Request) -> Answer {
+    pub async fn ask(
+        &self,
+        node: &str,
+        place: &BranchKey,
+        key: &str,
+        request: &Request,
+    ) -> AttemptResult {
         let module = module_path(place);
         let (method, path, body) = match request {
             Request::Write(verbs) => match verbs.as_slice() {
@@ -37,7 +44,7 @@ impl Rest {
                     ("POST", format!("{module}/batch"), json!({"verbs": verbs}))
                 }
             },
-            Request::Rows { table, wanted } => (
+            Request::Query { table, wanted } => (
                 "POST",
                 "/api/query/module".to_owned(),
                 json!({"branchId": place.branch, "moduleId": place.module, "table": table,
@@ -55,7 +62,7 @@ impl Rest {
         path: &str,
         key: &str,
         body: &Value,
-    ) -> Answer {
+    ) -> AttemptResult {
         let method = match method {
             "PUT" => reqwest::Method::PUT,
             "PATCH" => reqwest::Method::PATCH,
@@ -70,8 +77,10 @@ impl Rest {
         let response = match request.send().await {
             Ok(response) => response,
             // Who was never connected was told nothing.
-            Err(error) if error.is_connect() => return Answer::NotNow(format!("{error:#}")),
-            Err(error) => return Answer::Maybe(format!("{error:#}")),
+            Err(error) if error.is_connect() => {
+                return AttemptResult::Unavailable(format!("{error:#}"));
+            }
+            Err(error) => return AttemptResult::Unknown(format!("{error:#}")),
         };
         let status = response.status().as_u16();
         let cursor = response.headers().get("x-mishkah-cursor").and_then(|value| {
@@ -80,13 +89,15 @@ impl Rest {
         });
         match response.text().await {
             Ok(text) => meaning(status, cursor, &text),
-            Err(error) if (200..300).contains(&status) => Answer::Maybe(format!("{error:#}")),
-            Err(error) => Answer::Maybe(format!("{status}, then {error:#}")),
+            Err(error) if (200..300).contains(&status) => {
+                AttemptResult::Unknown(format!("{error:#}"))
+            }
+            Err(error) => AttemptResult::Unknown(format!("{status}, then {error:#}")),
         }
     }
 }
 
-fn method(verb: &Verb) -> &'static str {
+fn method(verb: &Mutation) -> &'static str {
     match verb.action {
         "insert" => "POST",
         "merge" => "PATCH",
@@ -94,28 +105,28 @@ fn method(verb: &Verb) -> &'static str {
     }
 }
 
-fn meaning(status: u16, cursor: Option<Cursor>, text: &str) -> Answer {
+fn meaning(status: u16, cursor: Option<Cursor>, text: &str) -> AttemptResult {
     let body: Value = match serde_json::from_str(text) {
         Ok(body) => body,
-        Err(error) => return Answer::Maybe(format!("{status} without JSON: {error}")),
+        Err(error) => return AttemptResult::Unknown(format!("{status} without JSON: {error}")),
     };
     let code = body["error"].as_str().unwrap_or("no code").to_owned();
     match status {
         200..300 => match body.get("rows").and_then(Value::as_array) {
-            Some(rows) => Answer::Rows(rows.clone()),
+            Some(rows) => AttemptResult::Rows(rows.clone()),
             None => {
                 let first = &body["results"][0]["record"];
                 let record = if first.is_null() { body["record"].clone() } else { first.clone() };
-                Answer::Written(Written {
+                AttemptResult::Acknowledged(Acknowledgement {
                     cursor: cursor.or_else(|| cursor_of(&body["cursor"])),
                     record,
                 })
             }
         },
-        408 | 429 | 503 => Answer::NotNow(code),
-        400..500 => Answer::Refused(code),
-        500 => Answer::Defect(text.to_owned()),
-        _ => Answer::Maybe(format!("{status} {code}")),
+        408 | 429 | 503 => AttemptResult::Unavailable(code),
+        400..500 => AttemptResult::Refused(code),
+        500 => AttemptResult::Defect(text.to_owned()),
+        _ => AttemptResult::Unknown(format!("{status} {code}")),
     }
 }
 
@@ -126,14 +137,14 @@ mod tests {
     #[test]
     fn an_answer_means_what_the_protocol_says_and_no_more() {
         let of = |status, text: &str| meaning(status, None, text);
-        assert!(matches!(of(200, r#"{"record":{"id":"a"}}"#), Answer::Written(_)));
-        assert!(matches!(of(200, r#"{"rows":[]}"#), Answer::Rows(rows) if rows.is_empty()));
+        assert!(matches!(of(200, r#"{"record":{"id":"a"}}"#), AttemptResult::Acknowledged(_)));
+        assert!(matches!(of(200, r#"{"rows":[]}"#), AttemptResult::Rows(rows) if rows.is_empty()));
         let refused = of(409, r#"{"error":"version-conflict"}"#);
-        assert_eq!(refused, Answer::Refused("version-conflict".to_owned()));
-        assert!(matches!(of(503, r#"{"error":"unavailable"}"#), Answer::NotNow(_)));
-        assert!(matches!(of(504, r#"{"error":"outcome-unknown"}"#), Answer::Maybe(_)));
-        assert!(matches!(of(500, "{}"), Answer::Defect(_)));
-        assert!(matches!(of(507, "{}"), Answer::Maybe(_)));
-        assert!(matches!(of(200, r#"{"rec"#), Answer::Maybe(_)));
+        assert_eq!(refused, AttemptResult::Refused("version-conflict".to_owned()));
+        assert!(matches!(of(503, r#"{"error":"unavailable"}"#), AttemptResult::Unavailable(_)));
+        assert!(matches!(of(504, r#"{"error":"outcome-unknown"}"#), AttemptResult::Unknown(_)));
+        assert!(matches!(of(500, "{}"), AttemptResult::Defect(_)));
+        assert!(matches!(of(507, "{}"), AttemptResult::Unknown(_)));
+        assert!(matches!(of(200, r#"{"rec"#), AttemptResult::Unknown(_)));
     }
 }

@@ -10,30 +10,30 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async, connect_async};
 
-use super::{ATTEMPT_TIME, Answer, Verb, Written, cursor_of, verb_json};
-use crate::history::{Cursor, NodeId, Place};
+use super::{ATTEMPT_TIME, Acknowledgement, AttemptResult, Mutation, cursor_of, verb_json};
+use crate::history::{BranchKey, Cursor, NodeId};
 
 /// What a slow reader holds unread, in bytes.
 const SMALL_BUFFER: u32 = 4096;
 
-type Wire = WebSocketStream<MaybeTlsStream<TcpStream>>;
+type WebSocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// A session at one node.
 #[derive(Debug)]
-pub struct Socket {
+pub struct SocketClient {
     /// Where it is.
     pub node: NodeId,
-    wire: Wire,
+    wire: WebSocket,
 }
 
-impl Socket {
+impl SocketClient {
     /// Opens a session and enters a branch; continues after a cursor, if there is one.
     ///
     /// # Errors
     /// The node does not answer in time.
     pub async fn open(
         (node, http): (NodeId, &str),
-        place: &Place,
+        place: &BranchKey,
         client: &str,
         after: Option<Cursor>,
     ) -> Result<Self> {
@@ -46,10 +46,10 @@ impl Socket {
     /// node, not in the machine's buffers.
     ///
     /// # Errors
-    /// See [`Socket::open`].
+    /// See [`SocketClient::open`].
     pub async fn open_slow(
         (node, http): (NodeId, &str),
-        place: &Place,
+        place: &BranchKey,
         client: &str,
         after: Option<Cursor>,
     ) -> Result<Self> {
@@ -66,7 +66,7 @@ impl Socket {
 
     async fn enter(
         mut socket: Self,
-        place: &Place,
+        place: &BranchKey,
         client: &str,
         after: Option<Cursor>,
     ) -> Result<Self> {
@@ -109,13 +109,13 @@ impl Socket {
     /// again. Moves `cursor` to where the module's log is known to stand.
     pub async fn write(
         &mut self,
-        place: &Place,
+        place: &BranchKey,
         id: &str,
-        verbs: &[Verb],
+        verbs: &[Mutation],
         cursor: &mut Option<Cursor>,
-    ) -> Answer {
+    ) -> AttemptResult {
         if let Err(error) = self.send(&frame(place, id, verbs)).await {
-            return Answer::Maybe(format!("{error:#}"));
+            return AttemptResult::Unknown(format!("{error:#}"));
         }
         let answered = timeout(ATTEMPT_TIME, async {
             loop {
@@ -127,13 +127,13 @@ impl Socket {
         });
         match answered.await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => Answer::Maybe(format!("{error:#}")),
-            Err(_) => Answer::Maybe("no answer in time".to_owned()),
+            Ok(Err(error)) => AttemptResult::Unknown(format!("{error:#}")),
+            Err(_) => AttemptResult::Unknown("no answer in time".to_owned()),
         }
     }
 }
 
-fn frame(place: &Place, id: &str, verbs: &[Verb]) -> Value {
+fn frame(place: &BranchKey, id: &str, verbs: &[Mutation]) -> Value {
     match verbs {
         [verb] => {
             let mut frame = json!({
@@ -152,27 +152,36 @@ fn frame(place: &Place, id: &str, verbs: &[Verb]) -> Value {
 }
 
 /// What a frame says of a write, if it speaks of it.
-fn answer(frame: &Value, place: &Place, id: &str, cursor: &mut Option<Cursor>) -> Option<Answer> {
+fn answer(
+    frame: &Value,
+    place: &BranchKey,
+    id: &str,
+    cursor: &mut Option<Cursor>,
+) -> Option<AttemptResult> {
     let of_place = frame["moduleId"] == *place.module;
     let stands = cursor_of(&frame["cursor"]);
     match frame["type"].as_str()? {
-        "server:ack" if frame["eventId"] == id => Some(Answer::Written(Written {
-            cursor: stands,
-            record: frame["entry"]["record"].clone(),
-        })),
-        "server:batch:ack" if frame["requestId"] == id => Some(Answer::Written(Written {
-            cursor: stands,
-            record: frame["results"][0]["record"].clone(),
-        })),
+        "server:ack" if frame["eventId"] == id => {
+            Some(AttemptResult::Acknowledged(Acknowledgement {
+                cursor: stands,
+                record: frame["entry"]["record"].clone(),
+            }))
+        }
+        "server:batch:ack" if frame["requestId"] == id => {
+            Some(AttemptResult::Acknowledged(Acknowledgement {
+                cursor: stands,
+                record: frame["results"][0]["record"].clone(),
+            }))
+        }
         "server:error" if frame["requestId"] == id => {
             let code = frame["code"].as_str().unwrap_or("no code").to_owned();
             Some(match code.as_str() {
-                "outcome-unknown" => Answer::Maybe(code),
-                "defect" => Answer::Defect(frame.to_string()),
+                "outcome-unknown" => AttemptResult::Unknown(code),
+                "defect" => AttemptResult::Defect(frame.to_string()),
                 "unavailable" | "busy" | "outcomes-full" | "not-ready" | "module-not-defined" => {
-                    Answer::NotNow(code)
+                    AttemptResult::Unavailable(code)
                 }
-                _ => Answer::Refused(code),
+                _ => AttemptResult::Refused(code),
             })
         }
         "server:event" if of_place => {

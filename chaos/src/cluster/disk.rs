@@ -12,7 +12,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{FallocateFlags, fallocate};
 
-use super::native_tools::{Tools, run};
+use super::native_tools::{NativeTools, run};
 
 /// Room for one node's files; the file is sparse.
 const SIZE_BYTES: u64 = 8 << 30;
@@ -54,7 +54,7 @@ impl Disk {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub(super) fn cut(&self, tools: &Tools) -> Result<()> {
+    pub(super) fn cut(&self, tools: &NativeTools) -> Result<()> {
         // ext4 writes a file out at once that is cut short and written anew: the mark that must be
         // lost is a new file each time.
         let unsynced = self.mount.join(UNSYNCED);

@@ -13,14 +13,14 @@ const PAGE_BYTES: u64 = 8192;
 
 /// The compiled tools.
 #[derive(Debug)]
-pub(super) struct Tools {
+pub(super) struct NativeTools {
     /// The library loaded into nodes.
     pub(super) preload: PathBuf,
     /// The switch, and what cuts a disk's power.
     pub(super) tool: PathBuf,
 }
 
-impl Tools {
+impl NativeTools {
     /// Compiles them into a folder.
     ///
     /// # Errors
@@ -59,13 +59,13 @@ pub(super) fn run(command: &mut Command) -> Result<String> {
 
 /// A page of numbers that one of the tools has mapped.
 #[derive(Debug)]
-pub(super) struct Page {
+pub(super) struct ControlPage {
     file: File,
     /// Where it is.
     pub(super) path: PathBuf,
 }
 
-impl Page {
+impl ControlPage {
     /// An empty page.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use super::native_tools::{Page, Tools, run};
+use super::native_tools::{ControlPage, NativeTools, run};
 use crate::history::NodeId;
 
 /// Ports of the switch, as its program counts them.
@@ -49,7 +49,7 @@ impl Link {
 /// The wires and the switch.
 #[derive(Debug)]
 pub struct Network {
-    page: Page,
+    page: ControlPage,
     nodes: u64,
     switch: Child,
 }
@@ -59,14 +59,14 @@ impl Network {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub(super) fn raise(folder: &Path, tools: &Tools, nodes: u64, seed: u64) -> Result<Self> {
+    pub(super) fn raise(folder: &Path, tools: &NativeTools, nodes: u64, seed: u64) -> Result<Self> {
         ensure!(nodes < PORTS_MAX as u64, "the switch has {} ports for nodes", PORTS_MAX - 1);
         std::fs::create_dir_all("/run/netns")?;
         run(Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/run/netns"]))?;
         for node in 1..=nodes {
             run(Command::new("ip").args(["netns", "add", &format!("n{node}")]))?;
         }
-        let page = Page::new(folder.join("switch.page"))?;
+        let page = ControlPage::new(folder.join("switch.page"))?;
         let mut switch = Command::new(&tools.tool)
             .arg("switch")
             .arg(&page.path)

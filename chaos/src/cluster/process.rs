@@ -10,7 +10,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tokio::time::{Instant, sleep};
 
 use super::disk::Disk;
-use super::native_tools::Page;
+use super::native_tools::ControlPage;
 use crate::history::NodeId;
 
 /// How long a node may take to stop well.
@@ -22,12 +22,12 @@ const TICKS_PER_SECOND: u64 = 100;
 
 /// What a node is made of.
 #[derive(Debug)]
-pub(super) struct Makeup {
+pub(super) struct NodeConfig {
     pub(super) id: NodeId,
     pub(super) http: String,
     pub(super) data: PathBuf,
     pub(super) disk: Option<Disk>,
-    pub(super) page: Page,
+    pub(super) page: ControlPage,
     pub(super) log: PathBuf,
     pub(super) binary: PathBuf,
     pub(super) arguments: Vec<String>,
@@ -50,7 +50,7 @@ pub enum Illness {
 
 /// A node.
 #[derive(Debug)]
-pub struct Member {
+pub struct NodeProcess {
     /// Its number.
     pub id: NodeId,
     /// Where clients reach it, as `host:port`.
@@ -60,7 +60,7 @@ pub struct Member {
     /// What it logged since it first started.
     pub log: PathBuf,
     disk: Option<Disk>,
-    page: Page,
+    page: ControlPage,
     binary: PathBuf,
     arguments: Vec<String>,
     preload: PathBuf,
@@ -72,9 +72,10 @@ pub struct Member {
     log_from: usize,
 }
 
-impl Member {
-    pub(super) fn new(makeup: Makeup) -> Self {
-        let Makeup { id, http, data, disk, page, log, binary, arguments, preload, mutant } = makeup;
+impl NodeProcess {
+    pub(super) fn new(makeup: NodeConfig) -> Self {
+        let NodeConfig { id, http, data, disk, page, log, binary, arguments, preload, mutant } =
+            makeup;
         Self {
             id,
             http,
@@ -283,7 +284,7 @@ impl Member {
     }
 }
 
-impl Drop for Member {
+impl Drop for NodeProcess {
     fn drop(&mut self) {
         // It may have ended by itself; then there is nothing to end.
         let _ = self.kill();

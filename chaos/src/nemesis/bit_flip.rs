@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::rng::Dice;
+use crate::rng::Rng;
 
 /// What is spared at the end of a log: more than one turn of it, which may be torn after a crash
 /// and must then be taken for one that never was.
@@ -17,7 +17,7 @@ const SPARED_BYTES: u64 = 256 << 10;
 ///
 /// # Errors
 /// There is no file with enough in it.
-pub(super) fn flip(folder: &Path, spare_the_end: bool, dice: &mut Dice) -> Result<Bit> {
+pub(super) fn flip(folder: &Path, spare_the_end: bool, dice: &mut Rng) -> Result<BitFlip> {
     let mut files = Vec::new();
     gather(folder, &mut files).with_context(|| format!("looking below {}", folder.display()))?;
     files.sort();
@@ -33,20 +33,20 @@ pub(super) fn flip(folder: &Path, spare_the_end: bool, dice: &mut Dice) -> Resul
     ensure!(!long_enough.is_empty(), "there is not enough in {} yet", folder.display());
     let (path, _, written) = dice.pick(&long_enough);
     let (at, bit) = (dice.between(0, written - 1), dice.between(0, 7));
-    let bit = Bit { path: path.clone(), at, bit };
+    let bit = BitFlip { path: path.clone(), at, bit };
     bit.flip()?;
     Ok(bit)
 }
 
 /// A bit on a disk.
 #[derive(Debug, Clone)]
-pub(super) struct Bit {
+pub(super) struct BitFlip {
     path: PathBuf,
     at: u64,
     bit: u64,
 }
 
-impl Bit {
+impl BitFlip {
     /// Makes it the other one.
     ///
     /// # Errors
@@ -61,7 +61,7 @@ impl Bit {
     }
 }
 
-impl fmt::Display for Bit {
+impl fmt::Display for BitFlip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.path.file_name().unwrap_or_default().display();
         write!(f, "bit {} of byte {} of {name}", self.bit, self.at)
@@ -108,7 +108,7 @@ mod tests {
         let mut before = vec![7; 1000];
         before.extend([0; 200_000]);
         fs::write(&path, &before).unwrap();
-        let words = flip(folder.path(), false, &mut Dice::new(3)).unwrap();
+        let words = flip(folder.path(), false, &mut Rng::new(3)).unwrap();
         let after = fs::read(&path).unwrap();
         let differ: Vec<usize> = (0..before.len()).filter(|at| before[*at] != after[*at]).collect();
         assert_eq!(differ.len(), 1, "{words}");
@@ -120,12 +120,12 @@ mod tests {
     fn the_end_of_a_log_is_spared() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("log"), vec![7; 1000]).unwrap();
-        assert!(flip(folder.path(), true, &mut Dice::new(3)).is_err());
+        assert!(flip(folder.path(), true, &mut Rng::new(3)).is_err());
     }
 
     #[test]
     fn where_nothing_is_there_is_nothing_to_flip() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(flip(folder.path(), false, &mut Dice::new(3)).is_err());
+        assert!(flip(folder.path(), false, &mut Rng::new(3)).is_err());
     }
 }

@@ -6,8 +6,8 @@ use anyhow::{Result, bail};
 use rustix::process::{Signal, kill_process};
 use tokio::time::sleep;
 
-use super::{Aim, Kind, Mend, RECOVERY_TIME, Struck, bit_flip};
-use crate::cluster::{Arena, Illness, Link};
+use super::{FaultKind, FaultTarget, InjectedFault, RECOVERY_TIME, Repair, bit_flip};
+use crate::cluster::{Illness, Link, TestCluster};
 use crate::history::NodeId;
 
 /// Error numbers of Linux: input/output error, no space left.
@@ -21,14 +21,14 @@ const UNFED: Duration = Duration::from_millis(80);
 const PEER_PORT: i64 = 3300;
 
 /// One fault about to happen.
-pub(super) struct Strike<'a> {
-    pub(super) arena: &'a mut Arena,
-    pub(super) kind: &'static Kind,
-    pub(super) aim: Aim,
+pub(super) struct FaultInjection<'a> {
+    pub(super) arena: &'a mut TestCluster,
+    pub(super) kind: &'static FaultKind,
+    pub(super) aim: FaultTarget,
 }
 
-impl Strike<'_> {
-    pub(super) async fn strike(mut self) -> Result<Struck> {
+impl FaultInjection<'_> {
+    pub(super) async fn strike(mut self) -> Result<InjectedFault> {
         let leader = self.aim.leader;
         match self.kind.name {
             "kill-follower" => self.kill_one_of(&self.others()),
@@ -67,8 +67,15 @@ impl Strike<'_> {
         }
     }
 
-    fn struck(&self, nodes: Vec<NodeId>, words: String) -> Struck {
-        Struck { kind: self.kind, nodes, words, minority: Vec::new(), duty: None, mend: None }
+    fn struck(&self, nodes: Vec<NodeId>, words: String) -> InjectedFault {
+        InjectedFault {
+            kind: self.kind,
+            nodes,
+            words,
+            minority: Vec::new(),
+            duty: None,
+            mend: None,
+        }
     }
 
     fn others(&self) -> Vec<NodeId> {
@@ -84,29 +91,29 @@ impl Strike<'_> {
         }
     }
 
-    fn kill_one_of(&mut self, nodes: &[NodeId]) -> Result<Struck> {
+    fn kill_one_of(&mut self, nodes: &[NodeId]) -> Result<InjectedFault> {
         let node = *self.aim.dice.pick(nodes);
         self.kill(vec![node])
     }
 
-    fn kill(&mut self, nodes: Vec<NodeId>) -> Result<Struck> {
+    fn kill(&mut self, nodes: Vec<NodeId>) -> Result<InjectedFault> {
         for node in &nodes {
             self.arena.member(*node).kill()?;
         }
         Ok(self.struck(nodes.clone(), format!("killed {nodes:?}")))
     }
 
-    fn pause(&mut self, node: NodeId) -> Result<Struck> {
+    fn pause(&mut self, node: NodeId) -> Result<InjectedFault> {
         self.arena.member(node).signal(Signal::STOP)?;
         Ok(self.struck(vec![node], format!("paused {node}")))
     }
 
-    async fn restart(&mut self, node: NodeId) -> Result<Struck> {
+    async fn restart(&mut self, node: NodeId) -> Result<InjectedFault> {
         self.arena.member(node).stop().await?;
         Ok(self.struck(vec![node], format!("stopped {node} well")))
     }
 
-    async fn rolling_restart(&mut self) -> Result<Struck> {
+    async fn rolling_restart(&mut self) -> Result<InjectedFault> {
         for node in self.arena.ids() {
             self.arena.member(node).stop().await?;
             self.arena.member(node).start()?;
@@ -115,38 +122,38 @@ impl Strike<'_> {
         Ok(self.struck(self.arena.ids(), "each node was stopped and started".to_owned()))
     }
 
-    fn empty_disk(&mut self) -> Result<Struck> {
+    fn empty_disk(&mut self) -> Result<InjectedFault> {
         let node = self.any();
         let member = self.arena.member(node);
         member.kill()?;
         let away = member.forget_everything()?;
         member.start()?;
         let struck = self.struck(vec![node], format!("{node} came back with an empty disk"));
-        Ok(Struck { mend: Some(Mend::Directory { node, away }), ..struck })
+        Ok(InjectedFault { mend: Some(Repair::Directory { node, away }), ..struck })
     }
 
-    fn flip(&mut self, what: &str, spare_the_end: bool) -> Result<Struck> {
+    fn flip(&mut self, what: &str, spare_the_end: bool) -> Result<InjectedFault> {
         let node = self.any();
         self.arena.member(node).kill()?;
         let data = self.arena.member(node).data.clone();
         let bit = bit_flip::flip(&data.join(what), spare_the_end, &mut self.aim.dice)?;
         let struck = self.struck(vec![node], format!("killed {node} and flipped {bit}"));
-        Ok(Struck { mend: Some(Mend::Bit { node, bit }), ..struck })
+        Ok(InjectedFault { mend: Some(Repair::BitFlip { node, bit }), ..struck })
     }
 
-    fn ill(&mut self, illness: Illness, number: i64, words: &str) -> Result<Struck> {
+    fn ill(&mut self, illness: Illness, number: i64, words: &str) -> Result<InjectedFault> {
         let node = self.any();
         self.arena.member(node).suffer(illness, number)?;
         Ok(self.struck(vec![node], format!("on {node} {words}")))
     }
 
-    fn memory(&mut self) -> Result<Struck> {
+    fn memory(&mut self) -> Result<InjectedFault> {
         let node = self.any();
         self.arena.member(node).starve_of_memory()?;
         Ok(self.struck(vec![node], format!("{node} gets no more memory")))
     }
 
-    fn starve(&mut self) -> Result<Struck> {
+    fn starve(&mut self) -> Result<InjectedFault> {
         let node = self.any();
         let pid = self.arena.member(node).pid()?;
         let duty = tokio::spawn(async move {
@@ -159,12 +166,12 @@ impl Strike<'_> {
             }
         });
         let struck = self.struck(vec![node], format!("{node} gets a fifth of the processor"));
-        Ok(Struck { duty: Some(duty), ..struck })
+        Ok(InjectedFault { duty: Some(duty), ..struck })
     }
 
     /// A node is away long enough to need a checkpoint, comes back, and is killed while it takes
     /// what it missed.
-    async fn checkpoint_cut(&mut self) -> Result<Struck> {
+    async fn checkpoint_cut(&mut self) -> Result<InjectedFault> {
         let nodes = self.others();
         let node = *self.aim.dice.pick(&nodes);
         self.arena.member(node).kill()?;
@@ -175,19 +182,19 @@ impl Strike<'_> {
         Ok(self.struck(vec![node], format!("killed {node}, and again while it caught up")))
     }
 
-    fn fill(&mut self, nodes: Vec<NodeId>) -> Result<Struck> {
+    fn fill(&mut self, nodes: Vec<NodeId>) -> Result<InjectedFault> {
         for node in &nodes {
             self.arena.member(*node).disk()?.fill()?;
         }
         Ok(self.struck(nodes.clone(), format!("the disks of {nodes:?} are full")))
     }
 
-    fn power(&mut self, nodes: Vec<NodeId>) -> Result<Struck> {
+    fn power(&mut self, nodes: Vec<NodeId>) -> Result<InjectedFault> {
         self.arena.cut_power(&nodes)?;
         Ok(self.struck(nodes.clone(), format!("cut the power of {nodes:?}")))
     }
 
-    fn wires(&mut self, name: &str) -> Result<Struck> {
+    fn wires(&mut self, name: &str) -> Result<InjectedFault> {
         match name {
             "isolate-leader" => self.cut_off(self.aim.leader),
             "split" => {
@@ -200,7 +207,7 @@ impl Strike<'_> {
         }
     }
 
-    fn cut_off(&self, one: NodeId) -> Result<Struck> {
+    fn cut_off(&self, one: NodeId) -> Result<InjectedFault> {
         let network = self.arena.network()?;
         for other in self.but(one) {
             network.set(one, other, Link::CUT)?;
@@ -208,14 +215,14 @@ impl Strike<'_> {
         }
         let struck =
             self.struck(vec![one], format!("{one} and the others do not reach each other"));
-        Ok(Struck { minority: vec![one], ..struck })
+        Ok(InjectedFault { minority: vec![one], ..struck })
     }
 
     fn but(&self, one: NodeId) -> Vec<NodeId> {
         self.arena.ids().into_iter().filter(|node| *node != one).collect()
     }
 
-    fn cut_some(&mut self, name: &str) -> Result<Struck> {
+    fn cut_some(&mut self, name: &str) -> Result<InjectedFault> {
         let one = self.any();
         let rest = self.but(one);
         let other = *self.aim.dice.pick(&rest);
@@ -243,7 +250,7 @@ impl Strike<'_> {
         Ok(self.struck(vec![one], words))
     }
 
-    fn spoil(&mut self, name: &str) -> Result<Struck> {
+    fn spoil(&mut self, name: &str) -> Result<InjectedFault> {
         let dice = &mut self.aim.dice;
         let calm = Link::default();
         let (link, words) = match name {

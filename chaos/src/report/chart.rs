@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::run::Outcome;
+use crate::run::RunResult;
 
 const WIDTH: f64 = 1200.0;
 const CHART: f64 = 240.0;
@@ -10,7 +10,7 @@ const LEFT: f64 = 130.0;
 const ROW: f64 = 14.0;
 
 /// The picture.
-pub(super) fn svg(outcome: &Outcome) -> String {
+pub(super) fn svg(outcome: &RunResult) -> String {
     let seconds = outcome.acked_each_second.len().max(1) as f64;
     let most = outcome.acked_each_second.iter().copied().max().unwrap_or(1).max(1) as f64;
     let x = |second: f64| LEFT + second / seconds * (WIDTH - LEFT - 10.0);

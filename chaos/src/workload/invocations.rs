@@ -6,28 +6,30 @@ use serde_json::{Value, json};
 
 use super::records::{ACCOUNT_ROWS, Rows, list_parts};
 use super::setup::{PAD, PAD_BYTES};
-use crate::client::{Request, Verb, Written};
-use crate::history::{Intent, Reply, Seen};
+use crate::client::{Acknowledgement, Mutation, Request};
+use crate::history::{Invocation, Response, ReturnValue};
 
 /// The request of an intent. `rows` is what was read before it, where that is to be changed.
-pub(super) fn request(id: &str, intent: &Intent, rows: &Rows) -> Request {
+pub(super) fn request(id: &str, intent: &Invocation, rows: &Rows) -> Request {
     let write = |action, table, record: Value, expected| {
         Request::Write(vec![verb(id, action, table, record, expected)])
     };
     match intent {
-        Intent::Put { key, value } => {
+        Invocation::Put { key, value } => {
             write("save", "registers", json!({"id": key, "value": value}), None)
         }
-        Intent::Cas { key, value, expected: 0 } => {
+        Invocation::Cas { key, value, expected: 0 } => {
             write("insert", "registers", json!({"id": key, "value": value}), None)
         }
-        Intent::Cas { key, value, expected } => {
+        Invocation::Cas { key, value, expected } => {
             let pad = "x".repeat(PAD_BYTES);
             let record = json!({"id": key, "value": value, PAD: pad});
             write("merge", "registers", record, Some(*expected))
         }
-        Intent::Get { key } => Request::Rows { table: "registers", wanted: json!({"id": key}) },
-        Intent::Append { lists, element } => Request::Write(
+        Invocation::Get { key } => {
+            Request::Query { table: "registers", wanted: json!({"id": key}) }
+        }
+        Invocation::Append { lists, element } => Request::Write(
             lists
                 .iter()
                 .map(|list| {
@@ -38,10 +40,10 @@ pub(super) fn request(id: &str, intent: &Intent, rows: &Rows) -> Request {
                 })
                 .collect(),
         ),
-        Intent::ReadLists => {
-            Request::Rows { table: "elements", wanted: json!({"generation": rows.generation}) }
+        Invocation::ReadLists => {
+            Request::Query { table: "elements", wanted: json!({"generation": rows.generation}) }
         }
-        Intent::Transfer { from, to, amount } => {
+        Invocation::Transfer { from, to, amount } => {
             let moved = |account: &str, by: i64| {
                 let (balance, version) = rows.number(account, "balance");
                 let record = json!({"id": account, "balance": balance + by});
@@ -49,15 +51,15 @@ pub(super) fn request(id: &str, intent: &Intent, rows: &Rows) -> Request {
             };
             Request::Write(vec![moved(from, -amount), moved(to, *amount)])
         }
-        Intent::ReadBalances => Request::Rows { table: ACCOUNT_ROWS, wanted: json!([]) },
-        Intent::Ticket => write("insert", "tickets", json!({"id": id}), None),
-        Intent::Increment { key, expected, value } => {
+        Invocation::ReadBalances => Request::Query { table: ACCOUNT_ROWS, wanted: json!([]) },
+        Invocation::Ticket => write("insert", "tickets", json!({"id": id}), None),
+        Invocation::Increment { key, expected, value } => {
             write("merge", "counters", json!({"id": key, "value": value}), Some(*expected))
         }
-        Intent::TakePiece { item, expected, left } => {
+        Invocation::TakePiece { item, expected, left } => {
             write("merge", "stock", json!({"id": item, "left": left}), Some(*expected))
         }
-        Intent::FirstWrite { value } => {
+        Invocation::FirstWrite { value } => {
             write("insert", "registers", json!({"id": "first", "value": value}), None)
         }
     }
@@ -69,41 +71,42 @@ fn verb(
     table: &'static str,
     mut record: Value,
     expected: Option<u64>,
-) -> Verb {
+) -> Mutation {
     record["op"] = id.into();
-    Verb { action, table, record, expected }
+    Mutation { action, table, record, expected }
 }
 
 /// What an acknowledgement shows.
-pub(super) fn acknowledged(intent: &Intent, written: &Written) -> Reply {
+pub(super) fn acknowledged(intent: &Invocation, written: &Acknowledgement) -> Response {
     let record = &written.record;
     let number = || record["number"].as_str()?.parse().ok();
-    let is_ticket = matches!(intent, Intent::Ticket);
-    let seen = is_ticket.then(number).flatten().map_or(Seen::Nothing, Seen::Number);
-    Reply { cursor: written.cursor, version: record["version"].as_u64(), seen }
+    let is_ticket = matches!(intent, Invocation::Ticket);
+    let seen = is_ticket.then(number).flatten().map_or(ReturnValue::Nothing, ReturnValue::Number);
+    Response { cursor: written.cursor, version: record["version"].as_u64(), seen }
 }
 
 /// What rows show.
-pub(super) fn read(intent: &Intent, rows: &Rows) -> Reply {
-    let seen =
-        match intent {
-            Intent::Get { key } => Seen::Register(rows.find(key).map(|row| {
+pub(super) fn read(intent: &Invocation, rows: &Rows) -> Response {
+    let seen = match intent {
+        Invocation::Get { key } => {
+            ReturnValue::Register(rows.find(key).map(|row| {
                 (row["value"].as_u64().unwrap_or(0), row["version"].as_u64().unwrap_or(0))
-            })),
-            Intent::ReadLists => Seen::Lists(rows.lists()),
-            Intent::ReadBalances => {
-                let balance =
-                    |row: &Value| Some((row["id"].as_str()?.to_owned(), row["balance"].as_i64()?));
-                Seen::Balances(rows.rows.iter().filter_map(balance).collect::<BTreeMap<_, _>>())
-            }
-            Intent::Put { .. }
-            | Intent::Cas { .. }
-            | Intent::Append { .. }
-            | Intent::Transfer { .. }
-            | Intent::Ticket
-            | Intent::Increment { .. }
-            | Intent::TakePiece { .. }
-            | Intent::FirstWrite { .. } => Seen::Nothing,
-        };
-    Reply { cursor: None, version: None, seen }
+            }))
+        }
+        Invocation::ReadLists => ReturnValue::Lists(rows.lists()),
+        Invocation::ReadBalances => {
+            let balance =
+                |row: &Value| Some((row["id"].as_str()?.to_owned(), row["balance"].as_i64()?));
+            ReturnValue::Balances(rows.rows.iter().filter_map(balance).collect::<BTreeMap<_, _>>())
+        }
+        Invocation::Put { .. }
+        | Invocation::Cas { .. }
+        | Invocation::Append { .. }
+        | Invocation::Transfer { .. }
+        | Invocation::Ticket
+        | Invocation::Increment { .. }
+        | Invocation::TakePiece { .. }
+        | Invocation::FirstWrite { .. } => ReturnValue::Nothing,
+    };
+    Response { cursor: None, version: None, seen }
 }

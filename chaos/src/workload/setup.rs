@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use tokio::time::{Duration, Instant, sleep};
 
 use super::{MODULE, places};
-use crate::client::{Answer, Request, Rest, Verb};
-use crate::history::{NodeId, Place};
+use crate::client::{AttemptResult, Mutation, Request, RestClient};
+use crate::history::{BranchKey, NodeId};
 
 /// Accounts of a place.
 pub(super) const ACCOUNTS: i64 = 6;
@@ -50,7 +50,7 @@ pub fn definition() -> Value {
 /// # Errors
 /// The cluster does not take it within a minute.
 pub async fn set_up(nodes: &[(NodeId, String)]) -> Result<()> {
-    let rest = Rest::new()?;
+    let rest = RestClient::new()?;
     let (_, http) = &nodes[0];
     let module = json!({"id": MODULE, "validation": "strict", "versionRule": "read",
                         "schema": definition()});
@@ -66,22 +66,25 @@ pub async fn set_up(nodes: &[(NodeId, String)]) -> Result<()> {
     Ok(())
 }
 
-async fn insist(rest: &Rest, http: &str, path: &str, key: &str, body: &Value) -> Result<()> {
+async fn insist(rest: &RestClient, http: &str, path: &str, key: &str, body: &Value) -> Result<()> {
     let end = Instant::now() + PATIENCE;
     loop {
         match rest.call(http, "POST", path, key, body).await {
-            Answer::Written(_) | Answer::Rows(_) => return Ok(()),
+            AttemptResult::Acknowledged(_) | AttemptResult::Rows(_) => return Ok(()),
             other if Instant::now() > end => bail!("{path} is not taken: {other:?}"),
-            Answer::Refused(_) | Answer::NotNow(_) | Answer::Maybe(_) | Answer::Defect(_) => {
+            AttemptResult::Refused(_)
+            | AttemptResult::Unavailable(_)
+            | AttemptResult::Unknown(_)
+            | AttemptResult::Defect(_) => {
                 sleep(Duration::from_millis(100)).await;
             }
         }
     }
 }
 
-async fn fill(rest: &Rest, http: &str, place: &Place) -> Result<()> {
-    let row = |table, record| Verb { action: "insert", table, record, expected: None };
-    let mut verbs: Vec<Verb> = (0..ACCOUNTS)
+async fn fill(rest: &RestClient, http: &str, place: &BranchKey) -> Result<()> {
+    let row = |table, record| Mutation { action: "insert", table, record, expected: None };
+    let mut verbs: Vec<Mutation> = (0..ACCOUNTS)
         .map(|n| row("accounts", json!({"id": format!("a{n}"), "balance": BALANCE})))
         .collect();
     for n in 0..COUNTERS {
@@ -92,9 +95,12 @@ async fn fill(rest: &Rest, http: &str, place: &Place) -> Result<()> {
     let key = format!("set-up-rows-{}", place.branch);
     loop {
         match rest.ask(http, place, &key, &Request::Write(verbs.clone())).await {
-            Answer::Written(_) | Answer::Rows(_) => return Ok(()),
+            AttemptResult::Acknowledged(_) | AttemptResult::Rows(_) => return Ok(()),
             other if Instant::now() > end => bail!("{} cannot be filled: {other:?}", place.name()),
-            Answer::Refused(_) | Answer::NotNow(_) | Answer::Maybe(_) | Answer::Defect(_) => {
+            AttemptResult::Refused(_)
+            | AttemptResult::Unavailable(_)
+            | AttemptResult::Unknown(_)
+            | AttemptResult::Defect(_) => {
                 sleep(Duration::from_millis(100)).await;
             }
         }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Stage, places};
-use crate::client::{Socket, cursor_of};
-use crate::history::{Cursor, Heard, NodeId, Place, Word};
-use crate::rng::Dice;
+use super::{WorkloadContext, places};
+use crate::client::{SocketClient, cursor_of};
+use crate::history::{BranchKey, Cursor, NodeId, ReceivedMessage, SubscriptionMessage};
+use crate::rng::Rng;
 
 /// How long one connection lasts, in seconds, from and to.
 const STAY_SECONDS: (u64, u64) = (4, 25);
@@ -23,10 +23,10 @@ const AFTER_THE_END: Duration = Duration::from_secs(5);
 /// One that follows a place.
 #[derive(Debug)]
 pub(super) struct Subscriber {
-    stage: Arc<Stage>,
+    stage: Arc<WorkloadContext>,
     number: u32,
-    dice: Dice,
-    place: Place,
+    dice: Rng,
+    place: BranchKey,
     cursor: Option<Cursor>,
     connection: u32,
     /// Told that it cannot continue; the snapshot that comes next is told of.
@@ -34,10 +34,10 @@ pub(super) struct Subscriber {
 }
 
 impl Subscriber {
-    pub(super) fn new(stage: &Arc<Stage>, number: u32) -> Self {
+    pub(super) fn new(stage: &Arc<WorkloadContext>, number: u32) -> Self {
         let places = places();
         let place = places[number as usize % places.len()].clone();
-        let dice = Dice::of(stage.crew.seed, 1_000_000 + u64::from(number));
+        let dice = Rng::of(stage.crew.seed, 1_000_000 + u64::from(number));
         let stage = Arc::clone(stage);
         Self { stage, number, dice, place, cursor: None, connection: 0, is_told: false }
     }
@@ -60,9 +60,9 @@ impl Subscriber {
         let http = self.stage.http(node).to_owned();
         let (door, after) = ((node, http.as_str()), self.cursor);
         let opened = if self.is_slow() {
-            Socket::open_slow(door, &self.place, &client, after).await
+            SocketClient::open_slow(door, &self.place, &client, after).await
         } else {
-            Socket::open(door, &self.place, &client, after).await
+            SocketClient::open(door, &self.place, &client, after).await
         };
         let Ok(mut socket) = opened else { return sleep(BEFORE_AGAIN).await };
         self.connection += 1;
@@ -102,11 +102,10 @@ impl Subscriber {
                 let is_told =
                     std::mem::take(&mut self.is_told) || frame["meta"]["reason"] == "resync";
                 cursor_of(&frame["cursors"][module])
-                    .map(|cursor| Word::Snapshot { cursor, is_told })
+                    .map(|cursor| SubscriptionMessage::Snapshot { cursor, is_told })
             }
-            Some("server:resumed") => {
-                cursor_of(&frame["modules"][module]["from"]).map(|cursor| Word::Resumed { cursor })
-            }
+            Some("server:resumed") => cursor_of(&frame["modules"][module]["from"])
+                .map(|cursor| SubscriptionMessage::Resumed { cursor }),
             Some("server:resync") if frame["moduleId"] == *module => {
                 self.is_told = true;
                 None
@@ -115,12 +114,13 @@ impl Subscriber {
         };
         let Some(word) = word else { return };
         match &word {
-            Word::Event { cursor, .. } | Word::Snapshot { cursor, .. } => {
+            SubscriptionMessage::Event { cursor, .. }
+            | SubscriptionMessage::Snapshot { cursor, .. } => {
                 self.cursor = Some(*cursor);
             }
-            Word::Resumed { .. } => {}
+            SubscriptionMessage::Resumed { .. } => {}
         }
-        let heard = Heard {
+        let heard = ReceivedMessage {
             subscriber: self.number,
             connection: self.connection,
             node,
@@ -133,14 +133,14 @@ impl Subscriber {
         book.heard.push(heard);
     }
 
-    fn event(&self, frame: &Value) -> Option<Word> {
+    fn event(&self, frame: &Value) -> Option<SubscriptionMessage> {
         let number = |value: &Value| u32::try_from(value.as_u64()?).ok();
         let batch = &frame["batch"];
         let of_batch = match (number(&batch["index"]), number(&batch["count"])) {
             (Some(index), Some(count)) => (index + 1, count),
             _ => (1, 1),
         };
-        Some(Word::Event {
+        Some(SubscriptionMessage::Event {
             cursor: cursor_of(&frame["cursor"])?,
             id: frame["eventId"].as_str()?.to_owned(),
             op: frame["entry"]["record"]["op"].as_str().map(str::to_owned),

@@ -8,10 +8,12 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::records::{Rows, list_names};
-use super::{MODULE, Stage, invocations, places, setup};
-use crate::client::{Answer, Request, Rest, Socket};
-use crate::history::{Attempt, Cursor, Intent, NodeId, Op, Outcome, Place, Reply, Seen};
-use crate::rng::Dice;
+use super::{MODULE, WorkloadContext, invocations, places, setup};
+use crate::client::{AttemptResult, Request, RestClient, SocketClient};
+use crate::history::{
+    Attempt, BranchKey, Completion, Cursor, Invocation, NodeId, Operation, Response, ReturnValue,
+};
+use crate::rng::Rng;
 
 /// How often an operation is asked for before its outcome counts as unknown.
 const ATTEMPTS: usize = 5;
@@ -31,13 +33,13 @@ const NEW_BRANCHES_PER_MILLE: u64 = 1;
 /// One client.
 #[derive(Debug)]
 pub(super) struct Writer {
-    stage: Arc<Stage>,
+    stage: Arc<WorkloadContext>,
     number: u32,
-    dice: Dice,
-    rest: Rest,
-    place: Place,
+    dice: Rng,
+    rest: RestClient,
+    place: BranchKey,
     by_socket: bool,
-    socket: Option<Socket>,
+    socket: Option<SocketClient>,
     cursor: Option<Cursor>,
     /// The node that must not be asked next.
     avoided: Option<NodeId>,
@@ -49,14 +51,14 @@ impl Writer {
     ///
     /// # Errors
     /// This machine cannot open it.
-    pub(super) fn new(stage: &Arc<Stage>, number: u32) -> Result<Self> {
+    pub(super) fn new(stage: &Arc<WorkloadContext>, number: u32) -> Result<Self> {
         let places = places();
         let place = places[number as usize % places.len()].clone();
         Ok(Self {
             stage: Arc::clone(stage),
             number,
-            dice: Dice::of(stage.crew.seed, u64::from(number)),
-            rest: Rest::new()?,
+            dice: Rng::of(stage.crew.seed, u64::from(number)),
+            rest: RestClient::new()?,
             place,
             // Both doors for every place.
             by_socket: (number as usize / places.len()) % 2 == 1,
@@ -85,15 +87,15 @@ impl Writer {
                 self.dice.shuffle(&mut lists);
                 lists.truncate(self.dice.between(2, 3) as usize);
                 let element = self.stage.unique();
-                self.op(Intent::Append { lists, element }, &nothing).await;
+                self.op(Invocation::Append { lists, element }, &nothing).await;
             }
             500..540 => {
                 let rows = Rows { generation: self.stage.generation(), rows: Vec::new() };
-                self.op(Intent::ReadLists, &rows).await;
+                self.op(Invocation::ReadLists, &rows).await;
             }
             540..680 => self.transfer().await,
             680..800 => {
-                self.op(Intent::Ticket, &nothing).await;
+                self.op(Invocation::Ticket, &nothing).await;
             }
             800..900 => self.increment().await,
             _ => self.take_piece().await,
@@ -103,15 +105,15 @@ impl Writer {
     async fn register(&mut self) {
         let number = self.dice.between(1, REGISTERS);
         let key = format!("g{}-r{number}", self.stage.generation());
-        let reply = self.op(Intent::Get { key: key.clone() }, &Rows::default()).await;
-        let Some(Reply { seen: Seen::Register(found), .. }) = reply else { return };
+        let reply = self.op(Invocation::Get { key: key.clone() }, &Rows::default()).await;
+        let Some(Response { seen: ReturnValue::Register(found), .. }) = reply else { return };
         let expected = found.map_or(0, |(_, version)| version);
         let value = self.stage.unique();
-        self.op(Intent::Cas { key, value, expected }, &Rows::default()).await;
+        self.op(Invocation::Cas { key, value, expected }, &Rows::default()).await;
     }
 
     async fn transfer(&mut self) {
-        let Some((_, rows)) = self.op_with_rows(Intent::ReadBalances, &Rows::default()).await
+        let Some((_, rows)) = self.op_with_rows(Invocation::ReadBalances, &Rows::default()).await
         else {
             return;
         };
@@ -119,7 +121,7 @@ impl Writer {
         self.dice.shuffle(&mut accounts);
         let (from, to) = (format!("a{}", accounts[0]), format!("a{}", accounts[1]));
         let amount = self.dice.between(1, 5).cast_signed();
-        self.op(Intent::Transfer { from, to, amount }, &rows).await;
+        self.op(Invocation::Transfer { from, to, amount }, &rows).await;
     }
 
     async fn increment(&mut self) {
@@ -127,7 +129,7 @@ impl Writer {
         let Some(rows) = self.look("counters", &key).await else { return };
         let (value, expected) = rows.number(&key, "value");
         let value = value.cast_unsigned() + 1;
-        self.op(Intent::Increment { key, expected, value }, &rows).await;
+        self.op(Invocation::Increment { key, expected, value }, &rows).await;
     }
 
     async fn take_piece(&mut self) {
@@ -135,51 +137,51 @@ impl Writer {
         let Some(rows) = self.look("stock", &item).await else { return };
         let (left, expected) = rows.number(&item, "left");
         if left > 0 {
-            self.op(Intent::TakePiece { item, expected, left: left - 1 }, &rows).await;
+            self.op(Invocation::TakePiece { item, expected, left: left - 1 }, &rows).await;
         }
     }
 
     /// Reads a row without writing it down.
     async fn look(&mut self, table: &'static str, key: &str) -> Option<Rows> {
         let node = self.any_node();
-        let request = Request::Rows { table, wanted: json!({"id": key}) };
+        let request = Request::Query { table, wanted: json!({"id": key}) };
         match self.attempt(node, "look", &request).await {
-            Answer::Rows(rows) if !rows.is_empty() => Some(Rows { generation: 0, rows }),
-            Answer::Rows(_)
-            | Answer::Written(_)
-            | Answer::Refused(_)
-            | Answer::NotNow(_)
-            | Answer::Maybe(_)
-            | Answer::Defect(_) => None,
+            AttemptResult::Rows(rows) if !rows.is_empty() => Some(Rows { generation: 0, rows }),
+            AttemptResult::Rows(_)
+            | AttemptResult::Acknowledged(_)
+            | AttemptResult::Refused(_)
+            | AttemptResult::Unavailable(_)
+            | AttemptResult::Unknown(_)
+            | AttemptResult::Defect(_) => None,
         }
     }
 
     async fn new_branch(&mut self) {
         let number = self.stage.unique();
-        let place = Place { branch: format!("new-{number}"), module: MODULE.to_owned() };
+        let place = BranchKey { branch: format!("new-{number}"), module: MODULE.to_owned() };
         let body = json!({"id": place.branch, "modules": [MODULE]});
         let node = self.any_node();
         let made =
             self.rest.call(self.stage.http(node), "POST", "/api/branches", &place.branch, &body);
         let made = made.await;
         self.doubt(&place.branch, &made);
-        if !matches!(made, Answer::Written(_)) {
+        if !matches!(made, AttemptResult::Acknowledged(_)) {
             return;
         }
         self.stage.book().places.push(place.clone());
         let (home, by_socket) = (std::mem::replace(&mut self.place, place), self.by_socket);
         self.by_socket = false;
-        self.op(Intent::FirstWrite { value: number }, &Rows::default()).await;
+        self.op(Invocation::FirstWrite { value: number }, &Rows::default()).await;
         self.place = home;
         self.by_socket = by_socket;
     }
 
-    async fn op(&mut self, intent: Intent, rows: &Rows) -> Option<Reply> {
+    async fn op(&mut self, intent: Invocation, rows: &Rows) -> Option<Response> {
         self.op_with_rows(intent, rows).await.map(|(reply, _)| reply)
     }
 
     /// Does an intent and writes it down; its reply and rows, if it was acknowledged.
-    async fn op_with_rows(&mut self, intent: Intent, rows: &Rows) -> Option<(Reply, Rows)> {
+    async fn op_with_rows(&mut self, intent: Invocation, rows: &Rows) -> Option<(Response, Rows)> {
         self.done += 1;
         let id = format!("{}-{}-{}", self.stage.crew.seed, self.number, self.done);
         let request = invocations::request(&id, &intent, rows);
@@ -188,17 +190,21 @@ impl Writer {
         let completed = self.stage.now();
         let mut shown = Rows { generation: rows.generation, rows: Vec::new() };
         let outcome = match answer {
-            Answer::Written(written) => Outcome::Done(invocations::acknowledged(&intent, &written)),
-            Answer::Rows(found) => {
-                shown.rows = found;
-                Outcome::Done(invocations::read(&intent, &shown))
+            AttemptResult::Acknowledged(written) => {
+                Completion::Ok(invocations::acknowledged(&intent, &written))
             }
-            Answer::Refused(code) | Answer::NotNow(code) => Outcome::Refused { code },
-            Answer::Maybe(why) | Answer::Defect(why) => Outcome::Unknown { why },
+            AttemptResult::Rows(found) => {
+                shown.rows = found;
+                Completion::Ok(invocations::read(&intent, &shown))
+            }
+            AttemptResult::Refused(code) | AttemptResult::Unavailable(code) => {
+                Completion::Fail { code }
+            }
+            AttemptResult::Unknown(why) | AttemptResult::Defect(why) => Completion::Info { why },
         };
         let reply = outcome.reply().cloned();
         let (client, place) = (self.number, self.place.clone());
-        let op = Op { id, client, place, intent, attempts, invoked, completed, outcome };
+        let op = Operation { id, client, place, intent, attempts, invoked, completed, outcome };
         let mut book = self.stage.book();
         book.counts.add(&op);
         book.ops.push(op);
@@ -208,7 +214,7 @@ impl Writer {
 
     /// Asks until there is a clear answer, or patience ends. What one attempt left open stays
     /// open: a later "not now" does not close it.
-    async fn insist(&mut self, id: &str, request: &Request) -> (Vec<Attempt>, Answer) {
+    async fn insist(&mut self, id: &str, request: &Request) -> (Vec<Attempt>, AttemptResult) {
         let mut attempts = Vec::new();
         let mut open = None;
         let (mut asked, mut turned_away) = (0, 0);
@@ -217,13 +223,15 @@ impl Writer {
             attempts.push(Attempt { node, at: self.stage.now() });
             let answer = self.attempt(node, id, request).await;
             match answer {
-                Answer::NotNow(_) if self.stage.is_over() => break,
-                Answer::NotNow(_) => turned_away += 1,
-                Answer::Maybe(why) | Answer::Defect(why) => {
+                AttemptResult::Unavailable(_) if self.stage.is_over() => break,
+                AttemptResult::Unavailable(_) => turned_away += 1,
+                AttemptResult::Unknown(why) | AttemptResult::Defect(why) => {
                     asked += 1;
                     open = Some(why);
                 }
-                clear @ (Answer::Written(_) | Answer::Rows(_) | Answer::Refused(_)) => {
+                clear @ (AttemptResult::Acknowledged(_)
+                | AttemptResult::Rows(_)
+                | AttemptResult::Refused(_)) => {
                     let clear = self.maybe_repeat(id, request, &mut attempts, clear).await;
                     return (attempts, clear);
                 }
@@ -231,7 +239,13 @@ impl Writer {
             self.avoided = Some(node);
             sleep(BEFORE_AGAIN).await;
         }
-        (attempts, open.map_or_else(|| Answer::NotNow("unavailable".to_owned()), Answer::Maybe))
+        (
+            attempts,
+            open.map_or_else(
+                || AttemptResult::Unavailable("unavailable".to_owned()),
+                AttemptResult::Unknown,
+            ),
+        )
     }
 
     /// Asks again, at another node, for what was acknowledged: it must be told the same.
@@ -240,9 +254,9 @@ impl Writer {
         id: &str,
         request: &Request,
         attempts: &mut Vec<Attempt>,
-        first: Answer,
-    ) -> Answer {
-        let is_write = matches!(first, Answer::Written(_));
+        first: AttemptResult,
+    ) -> AttemptResult {
+        let is_write = matches!(first, AttemptResult::Acknowledged(_));
         if !is_write || !self.dice.percent(REPEATED) {
             return first;
         }
@@ -250,13 +264,23 @@ impl Writer {
         let node = self.any_node();
         let at = self.stage.now();
         let again = self.attempt(node, id, request).await;
-        if matches!(again, Answer::Written(_)) {
+        if matches!(again, AttemptResult::Acknowledged(_)) {
             attempts.push(Attempt { node, at });
         }
         let same = match (&first, &again) {
-            (Answer::Written(first), Answer::Written(again)) => first.cursor == again.cursor,
-            (_, Answer::NotNow(_) | Answer::Maybe(_) | Answer::Defect(_)) => true,
-            (_, Answer::Refused(_) | Answer::Rows(_) | Answer::Written(_)) => false,
+            (AttemptResult::Acknowledged(first), AttemptResult::Acknowledged(again)) => {
+                first.cursor == again.cursor
+            }
+            (
+                _,
+                AttemptResult::Unavailable(_)
+                | AttemptResult::Unknown(_)
+                | AttemptResult::Defect(_),
+            ) => true,
+            (
+                _,
+                AttemptResult::Refused(_) | AttemptResult::Rows(_) | AttemptResult::Acknowledged(_),
+            ) => false,
         };
         let mut book = self.stage.book();
         book.counts.repeated += 1;
@@ -268,43 +292,43 @@ impl Writer {
         first
     }
 
-    async fn attempt(&mut self, node: NodeId, id: &str, request: &Request) -> Answer {
+    async fn attempt(&mut self, node: NodeId, id: &str, request: &Request) -> AttemptResult {
         let answer = self.ask(node, id, request).await;
         self.doubt(id, &answer);
         answer
     }
 
     /// Writes an answer down that cannot be right.
-    fn doubt(&self, id: &str, answer: &Answer) {
+    fn doubt(&self, id: &str, answer: &AttemptResult) {
         let words = match answer {
-            Answer::Refused(code) if !DESERVED.contains(&code.as_str()) => code,
-            Answer::Defect(words) => words,
-            Answer::Refused(_)
-            | Answer::Written(_)
-            | Answer::Rows(_)
-            | Answer::NotNow(_)
-            | Answer::Maybe(_) => return,
+            AttemptResult::Refused(code) if !DESERVED.contains(&code.as_str()) => code,
+            AttemptResult::Defect(words) => words,
+            AttemptResult::Refused(_)
+            | AttemptResult::Acknowledged(_)
+            | AttemptResult::Rows(_)
+            | AttemptResult::Unavailable(_)
+            | AttemptResult::Unknown(_) => return,
         };
         let told = format!("{id} on {}: {words}", self.place.name());
         self.stage.book().impossible.push(told);
     }
 
-    async fn ask(&mut self, node: NodeId, id: &str, request: &Request) -> Answer {
+    async fn ask(&mut self, node: NodeId, id: &str, request: &Request) -> AttemptResult {
         match request {
             Request::Write(verbs) if self.by_socket => {
                 if let Err(error) = self.connect(node).await {
-                    return Answer::NotNow(format!("{error:#}"));
+                    return AttemptResult::Unavailable(format!("{error:#}"));
                 }
                 let Some(socket) = self.socket.as_mut() else {
-                    return Answer::NotNow("no socket".to_owned());
+                    return AttemptResult::Unavailable("no socket".to_owned());
                 };
                 let answer = socket.write(&self.place, id, verbs, &mut self.cursor).await;
-                if matches!(answer, Answer::Maybe(_)) {
+                if matches!(answer, AttemptResult::Unknown(_)) {
                     self.socket = None;
                 }
                 answer
             }
-            Request::Write(_) | Request::Rows { .. } => {
+            Request::Write(_) | Request::Query { .. } => {
                 self.rest.ask(self.stage.http(node), &self.place, id, request).await
             }
         }
@@ -319,7 +343,8 @@ impl Writer {
         self.socket = None;
         let client = format!("writer-{}", self.number);
         let http = self.stage.http(node).to_owned();
-        self.socket = Some(Socket::open((node, &http), &self.place, &client, self.cursor).await?);
+        self.socket =
+            Some(SocketClient::open((node, &http), &self.place, &client, self.cursor).await?);
         Ok(())
     }
 
