@@ -32,7 +32,7 @@ mod tests;
 mod timeline;
 mod wgl;
 
-pub use bounded_unavailability::{GAP_MAX, RECOVERY_MAX, WriteGap, gaps};
+pub use bounded_unavailability::{GAP_MAX, RECOVERY_MAX, WriteGap, write_gaps};
 
 /// Violations shown of one property; the count tells of all.
 pub const DETAILS_MAX: usize = 10;
@@ -49,22 +49,23 @@ pub struct Verdict {
     /// How many were wrong.
     pub violations: u64,
     /// The first of them, in words that name operation, place and moment.
-    pub shown: Vec<String>,
+    #[serde(rename = "shown")]
+    pub details: Vec<String>,
 }
 
 impl Verdict {
     /// A verdict nothing speaks against yet.
     pub fn new(property: &'static str, promise: &'static str) -> Self {
-        Self { property, promise, checked: 0, violations: 0, shown: Vec::new() }
+        Self { property, promise, checked: 0, violations: 0, details: Vec::new() }
     }
 
     /// Counts a fact, and what is wrong with it.
-    pub fn check(&mut self, wrong: Option<String>) {
+    pub fn record(&mut self, violation: Option<String>) {
         self.checked += 1;
-        if let Some(wrong) = wrong {
+        if let Some(violation) = violation {
             self.violations += 1;
-            if self.shown.len() < DETAILS_MAX {
-                self.shown.push(wrong);
+            if self.details.len() < DETAILS_MAX {
+                self.details.push(violation);
             }
         }
     }
@@ -79,22 +80,22 @@ impl Verdict {
 pub type Checker = fn(&History) -> Verdict;
 
 /// All properties, in the order a report shows them.
-pub fn all() -> Vec<Checker> {
+pub fn all_checkers() -> Vec<Checker> {
     vec![
-        no_lost_acknowledgement::judge,
-        no_phantom::judge,
-        at_most_once::judge,
-        linearizable::judge,
-        cross_check::judge,
-        lists::judge,
-        bank::judge,
-        sequences::judge,
-        counters_and_stock::judge,
-        events::judge,
-        logs_equal::judge,
-        replicas_equal::judge,
-        chain_intact::judge,
-        minority_silent::judge,
-        bounded_unavailability::judge,
+        no_lost_acknowledgement::check,
+        no_phantom::check,
+        at_most_once::check,
+        linearizable::check,
+        cross_check::check,
+        lists::check,
+        bank::check,
+        sequences::check,
+        counters_and_stock::check,
+        events::check,
+        logs_equal::check,
+        replicas_equal::check,
+        chain_intact::check,
+        minority_silent::check,
+        bounded_unavailability::check,
     ]
 }

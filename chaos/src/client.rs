@@ -19,9 +19,9 @@ use crate::history::{BranchKey, Cursor};
 
 /// How long one attempt may take: shorter than a node's own limit, so that some are abandoned
 /// whose outcome the node would still have told.
-pub const ATTEMPT_TIME: Duration = Duration::from_secs(2);
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a look at a node may take.
-const LOOK_TIME: Duration = Duration::from_secs(2);
+const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A change to one record.
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ pub enum Request {
         /// The table.
         table: &'static str,
         /// The values by field.
-        wanted: Value,
+        filter: Value,
     },
 }
 
@@ -80,14 +80,14 @@ pub struct Acknowledgement {
 ///
 /// # Errors
 /// This machine cannot open one.
-pub fn plain() -> Result<reqwest::Client> {
-    Ok(reqwest::Client::builder().no_proxy().timeout(LOOK_TIME).build()?)
+pub fn http_client() -> Result<reqwest::Client> {
+    Ok(reqwest::Client::builder().no_proxy().timeout(STATUS_TIMEOUT).build()?)
 }
 
 /// Whether a node serves.
 pub async fn is_ready(client: &reqwest::Client, http: &str) -> bool {
-    let asked = client.get(format!("http://{http}/readyz")).send().await;
-    asked.is_ok_and(|answer| answer.status().is_success())
+    let response = client.get(format!("http://{http}/readyz")).send().await;
+    response.is_ok_and(|response| response.status().is_success())
 }
 
 /// Reads JSON from a node.
@@ -95,13 +95,13 @@ pub async fn is_ready(client: &reqwest::Client, http: &str) -> bool {
 /// # Errors
 /// No answer, or no success.
 pub async fn get(client: &reqwest::Client, http: &str, path: &str) -> Result<Value> {
-    let answer = client.get(format!("http://{http}{path}")).send().await?.error_for_status()?;
-    Ok(serde_json::from_str(&answer.text().await?)?)
+    let response = client.get(format!("http://{http}{path}")).send().await?.error_for_status()?;
+    Ok(serde_json::from_str(&response.text().await?)?)
 }
 
 /// Where a module is found.
-pub(crate) fn module_path(place: &BranchKey) -> String {
-    format!("/api/branches/{}/modules/{}", place.branch, place.module)
+pub(crate) fn module_path(branch_key: &BranchKey) -> String {
+    format!("/api/branches/{}/modules/{}", branch_key.branch, branch_key.module)
 }
 
 /// The cursor of an answer or frame.
@@ -110,13 +110,13 @@ pub(crate) fn cursor_of(value: &Value) -> Option<Cursor> {
 }
 
 /// A verb as both doors take it in a batch.
-fn verb_json(verb: &Mutation) -> Value {
+fn mutation_json(mutation: &Mutation) -> Value {
     let mut json = json!({
-        "action": format!("module:{}", verb.action),
-        "table": verb.table,
-        "record": verb.record,
+        "action": format!("module:{}", mutation.action),
+        "table": mutation.table,
+        "record": mutation.record,
     });
-    if let Some(expected) = verb.expected {
+    if let Some(expected) = mutation.expected {
         json["expectedVersion"] = expected.into();
     }
     // Subscribers are then told whose operation it was.
@@ -125,9 +125,9 @@ fn verb_json(verb: &Mutation) -> Value {
 }
 
 /// A verb's record, which carries the version it must have where it comes alone.
-fn record_json(verb: &Mutation) -> Value {
-    let mut record = verb.record.clone();
-    if let Some(expected) = verb.expected {
+fn record_json(mutation: &Mutation) -> Value {
+    let mut record = mutation.record.clone();
+    if let Some(expected) = mutation.expected {
         record["version"] = expected.into();
     }
     record

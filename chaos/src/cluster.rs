@@ -32,13 +32,13 @@ const PEER_PORT: u16 = 3300;
 #[derive(Debug, Clone)]
 pub struct ClusterConfig {
     /// Where.
-    pub ground: Environment,
+    pub environment: Environment,
     /// How many nodes.
     pub nodes: u64,
     /// The program of a node.
     pub binary: PathBuf,
     /// A folder for everything, empty.
-    pub work: PathBuf,
+    pub work_dir: PathBuf,
     /// For what the switch leaves to chance.
     pub seed: u64,
     /// A broken build's bug, by name.
@@ -49,11 +49,11 @@ pub struct ClusterConfig {
 #[derive(Debug)]
 pub struct TestCluster {
     /// The nodes; number n stands at n - 1.
-    pub members: Vec<NodeProcess>,
+    pub processes: Vec<NodeProcess>,
     /// The wires, in namespaces.
     pub network: Option<Network>,
     /// Where it is.
-    pub ground: Environment,
+    pub environment: Environment,
     tools: NativeTools,
 }
 
@@ -62,62 +62,62 @@ impl TestCluster {
     ///
     /// # Errors
     /// The machine lacks something, which is named.
-    pub fn raise(plan: &ClusterConfig) -> Result<Self> {
-        let tools = NativeTools::build(&plan.work)?;
-        let network = match plan.ground {
+    pub fn new(config: &ClusterConfig) -> Result<Self> {
+        let tools = NativeTools::build(&config.work_dir)?;
+        let network = match config.environment {
             Environment::Namespaces => Some(
-                Network::raise(&plan.work, &tools, plan.nodes, plan.seed)
+                Network::new(&config.work_dir, &tools, config.nodes, config.seed)
                     .context("making the network")?,
             ),
             Environment::Loopback => None,
         };
-        let addresses = addresses(plan)?;
+        let addresses = addresses(config)?;
         let peers: Vec<String> =
             addresses.iter().map(|(node, _, peer)| format!("{node}={peer}")).collect();
         let peers = peers.join(",");
-        let mut members = Vec::new();
+        let mut processes = Vec::new();
         for (node, http, _) in addresses {
-            let disk = match plan.ground {
-                Environment::Namespaces => {
-                    Some(Disk::new(&plan.work, &format!("n{node}")).context("making a disk")?)
-                }
+            let disk = match config.environment {
+                Environment::Namespaces => Some(
+                    Disk::new(&config.work_dir, &format!("n{node}")).context("making a disk")?,
+                ),
                 Environment::Loopback => None,
             };
-            let folder = disk.as_ref().map_or(plan.work.as_path(), Disk::path);
-            let data = folder.join(format!("data-{node}"));
-            let page = ControlPage::new(plan.work.join(format!("n{node}.page")))?;
-            let log = plan.work.join(format!("n{node}.log"));
-            let arguments = arguments(plan, node, &http, &peers, &data);
+            let dir = disk.as_ref().map_or(config.work_dir.as_path(), Disk::path);
+            let data = dir.join(format!("data-{node}"));
+            let page = ControlPage::new(config.work_dir.join(format!("n{node}.page")))?;
+            let log = config.work_dir.join(format!("n{node}.log"));
+            let arguments = arguments(config, node, &http, &peers, &data);
             let preload = tools.preload.clone();
-            let mutant = plan.mutant.clone();
-            members.push(NodeProcess::new(process::NodeConfig {
+            let mutant = config.mutant.clone();
+            processes.push(NodeProcess::new(process::NodeConfig {
                 id: node,
                 http,
                 data,
                 disk,
                 page,
                 log,
-                binary: plan.binary.clone(),
+                binary: config.binary.clone(),
                 arguments,
                 preload,
                 mutant,
             }));
         }
-        Ok(Self { members, network, ground: plan.ground, tools })
+        Ok(Self { processes, network, environment: config.environment, tools })
     }
 
     /// The nodes' numbers.
     pub fn ids(&self) -> Vec<NodeId> {
-        self.members.iter().map(|member| member.id).collect()
+        self.processes.iter().map(|process| process.id).collect()
     }
 
     /// A node.
     ///
     /// # Panics
     /// If there is no such node.
-    pub fn member(&mut self, node: NodeId) -> &mut NodeProcess {
+    pub fn process(&mut self, node: NodeId) -> &mut NodeProcess {
         let at = usize::try_from(node - 1).expect("an arena is small");
-        &mut self.members[at]
+        &mut self.processes[at]
     }
 
     /// The wires.
@@ -133,48 +133,50 @@ impl TestCluster {
     /// # Errors
     /// A node has no disk of its own, or the cut was none.
     pub fn cut_power(&mut self, nodes: &[NodeId]) -> Result<()> {
-        let struck = || self.members.iter().filter(|member| nodes.contains(&member.id));
+        let targets = || self.processes.iter().filter(|process| nodes.contains(&process.id));
         // All have power again, whatever is wrong with one.
-        let cut: Vec<Result<()>> = struck().map(|one| one.disk()?.cut(&self.tools)).collect();
-        let killed: Vec<Result<()>> = nodes.iter().map(|node| self.member(*node).kill()).collect();
-        let restored: Vec<Result<()>> =
-            nodes.iter().map(|node| self.member(*node).disk()?.restore()).collect();
-        cut.into_iter().chain(killed).chain(restored).collect()
+        let cut_results: Vec<Result<()>> =
+            targets().map(|one| one.disk()?.cut(&self.tools)).collect();
+        let kill_results: Vec<Result<()>> =
+            nodes.iter().map(|node| self.process(*node).kill()).collect();
+        let restore_results: Vec<Result<()>> =
+            nodes.iter().map(|node| self.process(*node).disk()?.restore()).collect();
+        cut_results.into_iter().chain(kill_results).chain(restore_results).collect()
     }
 
     /// Starts every node that does not run, and waits until all serve.
     ///
     /// # Errors
     /// They do not come to serve within the time.
-    pub async fn start_all(&mut self, within: Duration) -> Result<()> {
-        for member in &mut self.members {
-            if !member.is_running() {
-                member.start()?;
+    pub async fn start_all(&mut self, timeout: Duration) -> Result<()> {
+        for process in &mut self.processes {
+            if !process.is_running() {
+                process.start()?;
             }
         }
-        self.wait_until_ready(within).await
+        self.wait_until_ready(timeout).await
     }
 
     /// Waits until all nodes serve.
     ///
     /// # Errors
     /// A node ends instead, or the time is over.
-    pub async fn wait_until_ready(&mut self, within: Duration) -> Result<()> {
-        let end = Instant::now() + within;
-        let client = crate::client::plain()?;
-        for member in &mut self.members {
+    pub async fn wait_until_ready(&mut self, timeout: Duration) -> Result<()> {
+        let end = Instant::now() + timeout;
+        let client = crate::client::http_client()?;
+        for process in &mut self.processes {
             loop {
-                if !member.is_running() {
-                    bail!("node {} ended instead of serving:\n{}", member.id, member.last_words());
+                if !process.is_running() {
+                    bail!("node {} ended instead of serving:\n{}", process.id, process.log_tail());
                 }
-                if crate::client::is_ready(&client, &member.http).await {
+                if crate::client::is_ready(&client, &process.http).await {
                     break;
                 }
                 if Instant::now() > end {
                     bail!(
-                        "node {} does not serve after {within:?}:\n{}",
-                        member.id,
-                        member.last_words()
+                        "node {} does not serve after {timeout:?}:\n{}",
+                        process.id,
+                        process.log_tail()
                     );
                 }
                 sleep(Duration::from_millis(50)).await;
@@ -185,34 +187,36 @@ impl TestCluster {
 
     /// Processor time of all nodes since the beginning, in milliseconds.
     pub fn cpu_ms(&mut self) -> u64 {
-        self.members.iter_mut().map(NodeProcess::cpu_ms).sum()
+        self.processes.iter_mut().map(NodeProcess::cpu_ms).sum()
     }
 
     /// What all nodes hold on their disks, in MiB, by what it is for.
     pub fn disk_mib(&self) -> BTreeMap<&'static str, u64> {
-        let of = |part: &'static str| {
-            let bytes = |member: &NodeProcess| disk::bytes(&member.data.join("raft").join(part));
-            (part, self.members.iter().map(bytes).sum::<u64>() >> 20)
+        let size_of = |part: &'static str| {
+            let bytes = |process: &NodeProcess| {
+                disk::allocated_bytes(&process.data.join("raft").join(part))
+            };
+            (part, self.processes.iter().map(bytes).sum::<u64>() >> 20)
         };
-        ["log", "checkpoints", "store"].map(of).into()
+        ["log", "checkpoints", "store"].map(size_of).into()
     }
 }
 
 /// Each node's number, where clients reach it, and where peers do.
-fn addresses(plan: &ClusterConfig) -> Result<Vec<(NodeId, String, String)>> {
-    let nodes = 1..=plan.nodes;
-    if plan.ground == Environment::Namespaces {
+fn addresses(config: &ClusterConfig) -> Result<Vec<(NodeId, String, String)>> {
+    let nodes = 1..=config.nodes;
+    if config.environment == Environment::Namespaces {
         let at = |node, port| format!("{}:{port}", network::address(node));
         return Ok(nodes.map(|node| (node, at(node, HTTP_PORT), at(node, PEER_PORT))).collect());
     }
     // All are held until all are known, so that none is given twice.
-    let held: Vec<(TcpListener, TcpListener)> = nodes
+    let listeners: Vec<(TcpListener, TcpListener)> = nodes
         .clone()
         .map(|_| Ok((TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?)))
         .collect::<Result<_>>()
         .context("finding free ports")?;
     nodes
-        .zip(&held)
+        .zip(&listeners)
         .map(|(node, (http, peer))| {
             Ok((node, http.local_addr()?.to_string(), peer.local_addr()?.to_string()))
         })
@@ -220,24 +224,25 @@ fn addresses(plan: &ClusterConfig) -> Result<Vec<(NodeId, String, String)>> {
 }
 
 fn arguments(
-    plan: &ClusterConfig,
+    config: &ClusterConfig,
     node: NodeId,
     http: &str,
     peers: &str,
     data: &Path,
 ) -> Vec<String> {
-    let mut words = vec!["start".to_owned()];
-    let mut say = |name: &str, value: String| words.extend([format!("--{name}"), value]);
-    say("cluster", "storm".to_owned());
-    say("node", node.to_string());
-    say("peers", peers.to_owned());
-    say("data", data.display().to_string());
-    say("listen", http.to_owned());
+    let mut arguments = vec!["start".to_owned()];
+    let mut push_option =
+        |name: &str, value: String| arguments.extend([format!("--{name}"), value]);
+    push_option("cluster", "storm".to_owned());
+    push_option("node", node.to_string());
+    push_option("peers", peers.to_owned());
+    push_option("data", data.display().to_string());
+    push_option("listen", http.to_owned());
     // Few, so that each is written to much; and checkpoints often, so that many are cut short.
-    say("partitions", "4".to_owned());
-    say("checkpoint-log-mib", "1".to_owned());
-    if plan.ground == Environment::Namespaces {
-        words.push("--open".to_owned());
+    push_option("partitions", "4".to_owned());
+    push_option("checkpoint-log-mib", "1".to_owned());
+    if config.environment == Environment::Namespaces {
+        arguments.push("--open".to_owned());
     }
-    words
+    arguments
 }

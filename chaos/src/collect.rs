@@ -9,18 +9,18 @@ use tokio::time::{Instant, sleep};
 
 use crate::client::{get, module_path};
 use crate::history::{BranchKey, Cursor, LogEvent, NodeId, ReplicaStatus};
-use crate::workload::PAD;
+use crate::workload::PADDING_FIELD;
 
 /// Events asked for at once: as many as the store gives.
 const PAGE: u64 = 1000;
 /// How long the nodes may take to come to the same state after the last fault is healed.
-const SETTLE_TIME: Duration = Duration::from_secs(30);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long one answer may take: a chain is walked from its beginning.
-const ANSWER_TIME: Duration = Duration::from_secs(60);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One node's door, with patience for long answers.
-fn client() -> Result<reqwest::Client> {
-    Ok(reqwest::Client::builder().no_proxy().timeout(ANSWER_TIME).build()?)
+fn slow_http_client() -> Result<reqwest::Client> {
+    Ok(reqwest::Client::builder().no_proxy().timeout(RESPONSE_TIMEOUT).build()?)
 }
 
 /// A node: number, and where clients reach it.
@@ -32,44 +32,48 @@ pub type NodeAddress = (NodeId, String);
 /// A node does not answer, or answers otherwise.
 pub async fn logs(
     nodes: &[NodeAddress],
-    places: &[BranchKey],
+    branch_keys: &[BranchKey],
 ) -> Result<Vec<(NodeId, BranchKey, Vec<LogEvent>)>> {
-    let client = client()?;
+    let client = slow_http_client()?;
     let mut logs = Vec::new();
     for (node, http) in nodes {
-        for place in places {
-            let log = log(&client, http, place)
-                .await
-                .with_context(|| format!("reading the log of {} at node {node}", place.name()))?;
-            logs.push((*node, place.clone(), log));
+        for branch_key in branch_keys {
+            let log = log(&client, http, branch_key).await.with_context(|| {
+                format!("reading the log of {} at node {node}", branch_key.name())
+            })?;
+            logs.push((*node, branch_key.clone(), log));
         }
     }
     Ok(logs)
 }
 
-async fn log(client: &reqwest::Client, http: &str, place: &BranchKey) -> Result<Vec<LogEvent>> {
-    let mut logged: Vec<LogEvent> = Vec::new();
+async fn log(
+    client: &reqwest::Client,
+    http: &str,
+    branch_key: &BranchKey,
+) -> Result<Vec<LogEvent>> {
+    let mut log_events: Vec<LogEvent> = Vec::new();
     loop {
-        let after = logged.last().map_or(0, |last| last.cursor.sequence);
-        let path = format!("{}/events?after={after}&limit={PAGE}", module_path(place));
+        let after = log_events.last().map_or(0, |last| last.cursor.sequence);
+        let path = format!("{}/events?after={after}&limit={PAGE}", module_path(branch_key));
         let page = match get(client, http, &path).await {
             Ok(page) => page,
             // A branch that was asked for and never came to be has no log.
-            Err(error) if is_absent(&error) => return Ok(logged),
+            Err(error) if is_absent(&error) => return Ok(log_events),
             Err(error) => return Err(error),
         };
         let epoch = page["epoch"].as_u64().context("the log has an epoch")?;
         let events = page["events"].as_array().context("the log has events")?;
         for event in events {
-            logged.push(read(epoch, event)?);
+            log_events.push(read_event(epoch, event)?);
         }
-        if events.is_empty() || page["last"] == event_sequence(events) {
-            return Ok(logged);
+        if events.is_empty() || page["last"] == last_sequence(events) {
+            return Ok(log_events);
         }
     }
 }
 
-fn event_sequence(events: &[Value]) -> Value {
+fn last_sequence(events: &[Value]) -> Value {
     events.last().map_or(Value::Null, |last| last["sequence"].clone())
 }
 
@@ -78,13 +82,13 @@ fn is_absent(error: &anyhow::Error) -> bool {
     status == Some(reqwest::StatusCode::NOT_FOUND)
 }
 
-fn read(epoch: u64, event: &Value) -> Result<LogEvent> {
+fn read_event(epoch: u64, event: &Value) -> Result<LogEvent> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let sequence = event["sequence"].as_u64().context("an event has a sequence")?;
     let mut record = event["record"].clone();
     if let Some(fields) = record.as_object_mut() {
         // It is there for its size, and each event is held as often as there are nodes.
-        fields.remove(PAD);
+        fields.remove(PADDING_FIELD);
     }
     Ok(LogEvent {
         cursor: Cursor { epoch, sequence },
@@ -101,26 +105,26 @@ fn read(epoch: u64, event: &Value) -> Result<LogEvent> {
 /// # Errors
 /// They do not come to the same index in time, or a node does not answer.
 pub async fn replicas(nodes: &[NodeAddress]) -> Result<Vec<ReplicaStatus>> {
-    let client = client()?;
-    let end = Instant::now() + SETTLE_TIME;
+    let client = slow_http_client()?;
+    let end = Instant::now() + SETTLE_TIMEOUT;
     loop {
-        let found = look(&client, nodes, "").await?;
-        let settled = found.iter().all(|one| {
+        let found = read_replicas(&client, nodes, "").await?;
+        let is_settled = found.iter().all(|one| {
             let mut same = found.iter().filter(|other| other.partition == one.partition);
             same.all(|other| other.applied == one.applied)
         });
-        if settled {
-            return look(&client, nodes, "?verify=true").await;
+        if is_settled {
+            return read_replicas(&client, nodes, "?verify=true").await;
         }
         if Instant::now() > end {
             let shown: Vec<_> = found.iter().map(|r| (r.partition, r.node, r.applied)).collect();
-            bail!("after {SETTLE_TIME:?} the replicas have not applied the same: {shown:?}");
+            bail!("after {SETTLE_TIMEOUT:?} the replicas have not applied the same: {shown:?}");
         }
         sleep(Duration::from_millis(200)).await;
     }
 }
 
-async fn look(
+async fn read_replicas(
     client: &reqwest::Client,
     nodes: &[NodeAddress],
     query: &str,
@@ -155,12 +159,13 @@ fn broken_chain(replica: &Value) -> Option<String> {
 }
 
 /// Who leads a place, as any node that answers knows.
-pub async fn leader(nodes: &[NodeAddress], place: &BranchKey) -> Option<NodeId> {
-    let client = crate::client::plain().ok()?;
+pub async fn leader(nodes: &[NodeAddress], branch_key: &BranchKey) -> Option<NodeId> {
+    let client = crate::client::http_client().ok()?;
     for (_, http) in nodes {
         let Ok(status) = get(&client, http, "/api/cluster/status").await else { continue };
         let branches = status["branches"].as_array()?;
-        let of = |b: &&Value| b["branch"] == *place.branch && b["module"] == *place.module;
+        let of =
+            |b: &&Value| b["branch"] == *branch_key.branch && b["module"] == *branch_key.module;
         if let Some(leader) = branches.iter().find(of).and_then(|b| b["leader"].as_u64()) {
             return Some(leader);
         }
@@ -173,13 +178,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_chain_that_a_node_calls_broken_is_broken() {
-        let said = |broken: Value| broken_chain(&serde_json::json!({"brokenChain": broken}));
+    fn a_chain_that_a_node_reports_broken_is_broken() {
+        let broken_chain_of =
+            |broken: Value| broken_chain(&serde_json::json!({"brokenChain": broken}));
         let broken = serde_json::json!({"branch": "b", "module": "m", "sequence": 7,
                                         "reason": "does not follow"});
-        assert_eq!(said(broken).unwrap(), "b:m at event 7: does not follow");
-        assert_eq!(said(Value::Bool(true)).unwrap(), "true");
-        assert_eq!(said(Value::Null), None);
+        assert_eq!(broken_chain_of(broken).unwrap(), "b:m at event 7: does not follow");
+        assert_eq!(broken_chain_of(Value::Bool(true)).unwrap(), "true");
+        assert_eq!(broken_chain_of(Value::Null), None);
         assert_eq!(broken_chain(&serde_json::json!({"partition": 1})), None);
     }
 }

@@ -12,9 +12,9 @@ use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Set for the process inside.
-const ENCLOSED: &str = "STORM_ENCLOSED";
+const WORK_DIR_VARIABLE: &str = "STORM_ENCLOSED";
 /// What a storm in namespaces calls.
-const TOOLS: [&str; 6] = ["unshare", "nsenter", "ip", "mount", "umount", "mkfs.ext4"];
+const REQUIRED_PROGRAMS: [&str; 6] = ["unshare", "nsenter", "ip", "mount", "umount", "mkfs.ext4"];
 
 /// Where a storm takes place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,50 +26,58 @@ pub enum Environment {
 }
 
 /// What is missing for namespaces, in words; nothing if they can be made.
-pub fn missing() -> Option<String> {
+pub fn missing_for_namespaces() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("it needs root".to_owned());
     }
-    let is_there = |tool: &str| {
+    let is_installed = |program: &str| {
         let path = env::var_os("PATH").unwrap_or_default();
-        env::split_paths(&path).any(|folder| folder.join(tool).is_file())
+        env::split_paths(&path).any(|folder| folder.join(program).is_file())
     };
-    let absent: Vec<&str> = TOOLS.into_iter().filter(|tool| !is_there(tool)).collect();
-    if !absent.is_empty() {
+    let missing: Vec<&str> =
+        REQUIRED_PROGRAMS.into_iter().filter(|program| !is_installed(program)).collect();
+    if !missing.is_empty() {
         return Some(format!(
             "the programs {} are not there (Debian: apt-get install iproute2 util-linux mount \
              e2fsprogs)",
-            absent.join(", ")
+            missing.join(", ")
         ));
     }
-    let trial = "mount -t tmpfs tmpfs /mnt && ip tuntap add storm0 mode tap";
-    let tried = unshare().args(["sh", "-c", trial]).output();
-    match tried {
-        Ok(done) if done.status.success() => None,
-        Ok(done) => Some(format!(
+    let probe_script = "mount -t tmpfs tmpfs /mnt && ip tuntap add storm0 mode tap";
+    let result = unshare_command().args(["sh", "-c", probe_script]).output();
+    match result {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(format!(
             "the kernel refuses namespaces, mounts or TAP devices: {}",
-            String::from_utf8_lossy(&done.stderr).trim()
+            String::from_utf8_lossy(&output.stderr).trim()
         )),
         Err(error) => Some(format!("unshare cannot be run: {error}")),
     }
 }
 
 /// Runs this program again, with the same arguments and a few more, in namespaces of its own. It
-/// finds its folder by [`enclosed_work`].
+/// finds its folder by [`work_dir_in_namespaces`].
 ///
 /// # Errors
 /// It cannot be started, or this program was told to end: then what is inside is ended too.
-pub async fn enclose(work: &std::path::Path, more: &[String]) -> Result<ExitStatus> {
+pub async fn run_in_namespaces(
+    work_dir: &std::path::Path,
+    extra_arguments: &[String],
+) -> Result<ExitStatus> {
     let program = env::current_exe().context("this program has a file")?;
-    let mut inside = unshare();
-    inside.arg(program).args(env::args_os().skip(1)).args(more).env(ENCLOSED, work);
-    let mut inside = tokio::process::Command::from(inside);
-    let mut inside = inside.kill_on_drop(true).spawn().context("starting inside")?;
+    let mut child = unshare_command();
+    child
+        .arg(program)
+        .args(env::args_os().skip(1))
+        .args(extra_arguments)
+        .env(WORK_DIR_VARIABLE, work_dir);
+    let mut child = tokio::process::Command::from(child);
+    let mut child = child.kill_on_drop(true).spawn().context("starting inside")?;
     tokio::select! {
-        status = inside.wait() => status.context("waiting for what is inside"),
-        told = told_to_end() => {
-            told?;
-            inside.kill().await.context("ending what is inside")?;
+        status = child.wait() => status.context("waiting for what is inside"),
+        signalled = termination_signal() => {
+            signalled?;
+            child.kill().await.context("ending what is inside")?;
             bail!("told to end: nothing is said about the store")
         }
     }
@@ -79,7 +87,7 @@ pub async fn enclose(work: &std::path::Path, more: &[String]) -> Result<ExitStat
 ///
 /// # Errors
 /// Signals cannot be waited for.
-pub async fn told_to_end() -> Result<()> {
+pub async fn termination_signal() -> Result<()> {
     let mut terminated = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     tokio::select! {
         interrupted = tokio::signal::ctrl_c() => interrupted.context("waiting for SIGINT"),
@@ -88,11 +96,11 @@ pub async fn told_to_end() -> Result<()> {
 }
 
 /// The folder that was made for the process inside; nothing in any other process.
-pub fn enclosed_work() -> Option<std::path::PathBuf> {
-    env::var_os(ENCLOSED).map(Into::into)
+pub fn work_dir_in_namespaces() -> Option<std::path::PathBuf> {
+    env::var_os(WORK_DIR_VARIABLE).map(Into::into)
 }
 
-fn unshare() -> Command {
+fn unshare_command() -> Command {
     let mut command = Command::new("unshare");
     command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
     command

@@ -7,40 +7,46 @@ use serde::{Deserialize, Serialize};
 
 /// What went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub enum FailureKind {
     /// A node ended although nothing was done to it that may end it.
-    EndedByItself,
+    #[serde(rename = "ended-by-itself")]
+    NodeExited,
     /// Everything is healed, and a node does not serve.
-    DoesNotComeBack,
+    #[serde(rename = "does-not-come-back")]
+    NodeNotRecovered,
     /// Everything is healed, and writes are not acknowledged.
-    DoesNotGoOn,
+    #[serde(rename = "does-not-go-on")]
+    WritesNotResumed,
     /// Answers that cannot be right.
-    ImpossibleAnswers,
+    #[serde(rename = "impossible-answers")]
+    ImpossibleResponses,
     /// What the nodes hold cannot be read at the end.
-    CannotBeRead,
+    #[serde(rename = "cannot-be-read")]
+    StateUnreadable,
 }
 
 /// What went wrong, and how.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunFailure {
     /// What.
-    pub what: FailureKind,
+    #[serde(rename = "what")]
+    pub kind: FailureKind,
     /// How, for people.
-    pub words: String,
+    #[serde(rename = "words")]
+    pub description: String,
 }
 
 impl FailureKind {
     /// With words.
-    pub fn told(self, words: impl Into<String>) -> RunFailure {
-        RunFailure { what: self, words: words.into() }
+    pub fn with_description(self, description: impl Into<String>) -> RunFailure {
+        RunFailure { kind: self, description: description.into() }
     }
 
     /// Whether this alone shows that a build has a bug.
-    pub fn speaks_against_the_build(self) -> bool {
+    pub fn indicts_build(self) -> bool {
         match self {
-            Self::EndedByItself | Self::DoesNotComeBack | Self::ImpossibleAnswers => true,
-            Self::DoesNotGoOn | Self::CannotBeRead => false,
+            Self::NodeExited | Self::NodeNotRecovered | Self::ImpossibleResponses => true,
+            Self::WritesNotResumed | Self::StateUnreadable => false,
         }
     }
 }

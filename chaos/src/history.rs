@@ -20,7 +20,7 @@ pub struct MonotonicTime(pub u64);
 
 impl MonotonicTime {
     /// The moment so long after the run began.
-    pub fn after(elapsed: Duration) -> Self {
+    pub fn from_elapsed(elapsed: Duration) -> Self {
         Self(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))
     }
 }
@@ -132,7 +132,7 @@ impl Invocation {
     }
 
     /// How many events it makes when it happens.
-    pub fn events(&self) -> usize {
+    pub fn event_count(&self) -> usize {
         match self {
             Self::Get { .. } | Self::ReadLists | Self::ReadBalances => 0,
             Self::Append { lists, .. } => lists.len(),
@@ -164,9 +164,11 @@ pub struct Operation {
     /// The client; it has one operation at a time.
     pub client: u32,
     /// On what.
-    pub place: BranchKey,
+    #[serde(rename = "place")]
+    pub branch_key: BranchKey,
     /// What.
-    pub intent: Invocation,
+    #[serde(rename = "intent")]
+    pub invocation: Invocation,
     /// Who was asked and when, in order; never empty.
     pub attempts: Vec<Attempt>,
     /// Before the first attempt was sent.
@@ -174,7 +176,8 @@ pub struct Operation {
     /// After the answer came, or when waiting ended.
     pub completed: MonotonicTime,
     /// What came of it.
-    pub outcome: Completion,
+    #[serde(rename = "outcome")]
+    pub completion: Completion,
 }
 
 /// What came of an operation.
@@ -199,8 +202,8 @@ pub enum Completion {
 
 impl Completion {
     /// The answer of an acknowledged operation.
-    pub fn reply(&self) -> Option<&Response> {
-        if let Self::Ok(reply) = self { Some(reply) } else { None }
+    pub fn response(&self) -> Option<&Response> {
+        if let Self::Ok(response) = self { Some(response) } else { None }
     }
 }
 
@@ -212,7 +215,8 @@ pub struct Response {
     /// The record's version after it.
     pub version: Option<u64>,
     /// What was read, or taken.
-    pub seen: ReturnValue,
+    #[serde(rename = "seen")]
+    pub return_value: ReturnValue,
 }
 
 /// What a reply shows.
@@ -244,9 +248,9 @@ pub struct ReceivedMessage {
     /// When it came.
     pub at: MonotonicTime,
     /// What it follows.
-    pub place: BranchKey,
+    pub branch_key: BranchKey,
     /// What was said.
-    pub word: SubscriptionMessage,
+    pub message: SubscriptionMessage,
 }
 
 /// What a subscriber can be told.
@@ -261,14 +265,14 @@ pub enum SubscriptionMessage {
         /// The operation named in its row, if one is.
         op: Option<String>,
         /// Which of how many of its batch, from 1; `(1, 1)` where it came alone.
-        of_batch: (u32, u32),
+        batch_position: (u32, u32),
     },
     /// The whole state at a place in the log: what follows begins after it.
     Snapshot {
         /// Where.
         cursor: Cursor,
         /// Whether the subscriber was told why it cannot continue (`server:resync`).
-        is_told: bool,
+        is_resync: bool,
     },
     /// It continues exactly where its cursor stood.
     Resumed {
@@ -321,7 +325,8 @@ pub struct Fault {
     /// When it was healed.
     pub until: MonotonicTime,
     /// What was done, in words.
-    pub words: String,
+    #[serde(rename = "words")]
+    pub description: String,
     /// The nodes that had no majority meanwhile and must have acknowledged nothing, from
     /// `minority_from` on; empty where a majority was everywhere.
     pub minority: Vec<NodeId>,
@@ -342,9 +347,9 @@ pub struct DiskStall {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
     /// All operations, by invocation.
-    pub ops: Vec<Operation>,
+    pub operations: Vec<Operation>,
     /// All words, by subscriber and time.
-    pub heard: Vec<ReceivedMessage>,
+    pub received: Vec<ReceivedMessage>,
     /// The logs after the end, by place and by the node that was asked.
     pub logs: Vec<(NodeId, BranchKey, Vec<LogEvent>)>,
     /// The replicas after the end.
@@ -362,12 +367,12 @@ impl History {
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn keep_ops(&self, file: &Path) -> io::Result<()> {
+    pub fn write_operations(&self, file: &Path) -> io::Result<()> {
         if let Some(folder) = file.parent() {
             fs::create_dir_all(folder)?;
         }
         let mut lines = BufWriter::new(File::create(file)?);
-        for op in &self.ops {
+        for op in &self.operations {
             serde_json::to_writer(&mut lines, op)?;
             lines.write_all(b"\n")?;
         }

@@ -125,36 +125,45 @@ struct MutantsOptions {
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
     match Cli::parse().command {
-        Command::Run(options) => run_storm(*options).await,
-        Command::Mutants(options) => hunt_mutants(&options),
+        Command::Run(options) => run_command(*options).await,
+        Command::Mutants(options) => run_mutants(&options),
         Command::Kinds { json } => list_kinds(json),
     }
 }
 
-async fn run_storm(mut options: RunOptions) -> Result<ExitCode> {
-    if let Some(work) = environment::enclosed_work() {
-        return storm(&options, Environment::Namespaces, &work).await;
+async fn run_command(mut options: RunOptions) -> Result<ExitCode> {
+    if let Some(work_dir) = environment::work_dir_in_namespaces() {
+        return run_chaos(&options, Environment::Namespaces, &work_dir).await;
     }
-    let work = tempfile::Builder::new().prefix("mishkah-storm-").tempdir()?;
+    let work_dir = tempfile::Builder::new().prefix("mishkah-storm-").tempdir()?;
     let missing = if options.loopback {
         Some("--loopback was given".to_owned())
     } else {
-        environment::missing()
+        environment::missing_for_namespaces()
     };
     let Some(missing) = missing else {
-        let seed = fresh_seed().to_string();
-        let more = if options.seed.is_some() { vec![] } else { vec!["--seed".to_owned(), seed] };
-        let inside = environment::enclose(work.path(), &more).await?;
-        return Ok(ExitCode::from(u8::try_from(inside.code().unwrap_or(1)).unwrap_or(1)));
+        let seed = random_seed().to_string();
+        let extra_arguments =
+            if options.seed.is_some() { vec![] } else { vec!["--seed".to_owned(), seed] };
+        let child_status =
+            environment::run_in_namespaces(work_dir.path(), &extra_arguments).await?;
+        return Ok(ExitCode::from(u8::try_from(child_status.code().unwrap_or(1)).unwrap_or(1)));
     };
-    let skipped: Vec<&str> =
-        FAULT_KINDS.iter().filter(|k| k.needs == Requirement::Namespaces).map(|k| k.name).collect();
-    remark(&format!("on loopback, because {missing}; skipped: {}", skipped.join(", ")));
-    options.seed = Some(options.seed.unwrap_or_else(fresh_seed));
-    storm(&options, Environment::Loopback, work.path()).await
+    let skipped: Vec<&str> = FAULT_KINDS
+        .iter()
+        .filter(|k| k.requires == Requirement::Namespaces)
+        .map(|k| k.name)
+        .collect();
+    print_note(&format!("on loopback, because {missing}; skipped: {}", skipped.join(", ")));
+    options.seed = Some(options.seed.unwrap_or_else(random_seed));
+    run_chaos(&options, Environment::Loopback, work_dir.path()).await
 }
 
-async fn storm(options: &RunOptions, ground: Environment, work: &Path) -> Result<ExitCode> {
+async fn run_chaos(
+    options: &RunOptions,
+    environment: Environment,
+    work_dir: &Path,
+) -> Result<ExitCode> {
     let seed = options.seed.context("a storm has a seed")?;
     let binary = match &options.binary {
         Some(binary) => binary.clone(),
@@ -163,68 +172,73 @@ async fn storm(options: &RunOptions, ground: Environment, work: &Path) -> Result
     if !binary.is_file() {
         bail!("{} is not there: cargo build --release -p node, or --binary", binary.display());
     }
-    let kinds = scenario::kinds(&options.scenario, ground)?;
-    remark(&format!("seed {seed}, {} kinds of faults, {} minutes", kinds.len(), options.minutes));
-    let order = RunConfig {
-        plan: ClusterConfig {
-            ground,
+    let kinds = scenario::kinds(&options.scenario, environment)?;
+    print_note(&format!(
+        "seed {seed}, {} kinds of faults, {} minutes",
+        kinds.len(),
+        options.minutes
+    ));
+    let config = RunConfig {
+        cluster: ClusterConfig {
+            environment,
             nodes: options.nodes,
             binary: binary.canonicalize()?,
-            work: work.to_owned(),
+            work_dir: work_dir.to_owned(),
             seed,
             mutant: options.mutant.clone(),
         },
-        storm: Duration::from_secs_f64(options.minutes * 60.0),
+        fault_phase: Duration::from_secs_f64(options.minutes * 60.0),
         kinds: kinds.clone(),
         writers: options.writers,
         subscribers: options.subscribers,
-        rest: Duration::from_millis(options.rest_ms),
-        history: options.keep_history.then(|| options.out.join("history.jsonl")),
+        pause: Duration::from_millis(options.rest_ms),
+        history_file: options.keep_history.then(|| options.out.join("history.jsonl")),
     };
-    let bar = ProgressBar::new(order.storm.as_secs());
+    let bar = ProgressBar::new(config.fault_phase.as_secs());
     bar.set_style(ProgressStyle::with_template("{bar:20} {elapsed_precise} of {len} s · {msg}")?);
-    let told = Cell::new(0);
-    let tell = |progress: &Progress<'_>| {
+    let last_line_at = Cell::new(0);
+    let on_progress = |progress: &Progress<'_>| {
         let seconds = progress.elapsed.as_secs();
         bar.set_position(seconds);
-        bar.set_message(report::line(progress));
+        bar.set_message(report::progress_line(progress));
         // Where no bar can be drawn a line now and then says that it goes on.
-        if bar.is_hidden() && seconds >= told.get() + LINE_EVERY_S {
-            told.set(seconds);
-            remark(&format!(
+        if bar.is_hidden() && seconds >= last_line_at.get() + LINE_EVERY_S {
+            last_line_at.set(seconds);
+            print_note(&format!(
                 "{seconds} of {} s · {}",
-                order.storm.as_secs(),
-                report::line(progress)
+                config.fault_phase.as_secs(),
+                report::progress_line(progress)
             ));
         }
     };
-    let outcome = tokio::select! {
-        outcome = run::run(&order, &tell) => outcome,
-        _ = environment::told_to_end() => bail!("told to end: nothing is said about the store"),
+    let result = tokio::select! {
+        result = run::run(&config, &on_progress) => result,
+        _ = environment::termination_signal() => bail!("told to end: nothing is said about the store"),
     };
     bar.finish_and_clear();
-    let outcome = match outcome {
-        Ok(outcome) => outcome,
+    let result = match result {
+        Ok(result) => result,
         Err(error) => {
-            keep(work, &options.out)?;
+            copy_logs(work_dir, &options.out)?;
             return Err(error);
         }
     };
-    let judged = report::Report::new(outcome, &kinds, options.each_at_least, repeat(options, seed));
-    keep(work, &options.out)?;
-    judged.write(&options.out)?;
+    let report_ =
+        report::Report::new(result, &kinds, options.each_at_least, repeat_command(options, seed));
+    copy_logs(work_dir, &options.out)?;
+    report_.write(&options.out)?;
     if options.json {
-        say(&judged.json()?)
+        print_result(&report_.json()?)
     } else {
-        say(&judged.text())
+        print_result(&report_.text())
     }
-    remark(&format!("report, plot and logs: {}", options.out.display()));
-    Ok(ExitCode::from(judged.exit_code()))
+    print_note(&format!("report, plot and logs: {}", options.out.display()));
+    Ok(ExitCode::from(report_.exit_code()))
 }
 
 /// The one command that repeats a run.
-fn repeat(options: &RunOptions, seed: u64) -> String {
-    let mut words = format!(
+fn repeat_command(options: &RunOptions, seed: u64) -> String {
+    let mut command_line = format!(
         "mishkah-chaos run --seed {seed} --minutes {} --scenario {} --nodes {} --writers {} \
          --subscribers {} --rest-ms {}",
         options.minutes,
@@ -235,18 +249,18 @@ fn repeat(options: &RunOptions, seed: u64) -> String {
         options.rest_ms
     );
     if options.loopback {
-        words.push_str(" --loopback");
+        command_line.push_str(" --loopback");
     }
     if let Some(mutant) = &options.mutant {
-        words.push_str(&format!(" --mutant {mutant}"));
+        command_line.push_str(&format!(" --mutant {mutant}"));
     }
-    words
+    command_line
 }
 
 /// Keeps what the nodes logged.
-fn keep(work: &Path, out: &Path) -> Result<()> {
+fn copy_logs(work_dir: &Path, out: &Path) -> Result<()> {
     fs::create_dir_all(out)?;
-    for entry in fs::read_dir(work)? {
+    for entry in fs::read_dir(work_dir)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "log")
             && let Some(name) = path.file_name()
@@ -257,52 +271,55 @@ fn keep(work: &Path, out: &Path) -> Result<()> {
     Ok(())
 }
 
-fn hunt_mutants(options: &MutantsOptions) -> Result<ExitCode> {
+fn run_mutants(options: &MutantsOptions) -> Result<ExitCode> {
     for name in &options.only {
         if !MUTANTS.iter().any(|mutant| mutant.name == name) {
             let names: Vec<&str> = MUTANTS.iter().map(|mutant| mutant.name).collect();
             bail!("there is no mutant `{name}`; there are {}", names.join(", "));
         }
     }
-    let loopback = options.loopback || environment::missing().is_some();
-    let hunt = MutantTest {
+    let loopback = options.loopback || environment::missing_for_namespaces().is_some();
+    let test = MutantTest {
         binary: options.binary.clone(),
         loopback,
         rounds: options.rounds,
         seed: options.seed,
         out: options.out.clone(),
     };
-    let mut found = Vec::new();
+    let mut results = Vec::new();
     for mutant in &MUTANTS {
-        let is_wanted = options.only.is_empty() || options.only.iter().any(|n| n == mutant.name);
-        if !is_wanted {
+        let is_selected = options.only.is_empty() || options.only.iter().any(|n| n == mutant.name);
+        if !is_selected {
             continue;
         }
         if loopback && !mutant.on_loopback {
-            remark(&format!("skipped {}: only namespaces show it", mutant.name));
+            print_note(&format!("skipped {}: only namespaces show it", mutant.name));
             continue;
         }
-        let one = hunt.one(mutant)?;
+        let result_ = test.run(mutant)?;
         if !options.json {
-            let by = if one.caught_by.is_empty() {
+            let by = if result_.caught_by.is_empty() {
                 "NOT CAUGHT".to_owned()
             } else {
-                one.caught_by.join(", ")
+                result_.caught_by.join(", ")
             };
-            say(&format!("{:<38} {:>4} s, {} rounds  {by}", one.mutant, one.seconds, one.rounds));
+            print_result(&format!(
+                "{:<38} {:>4} s, {} rounds  {by}",
+                result_.mutant, result_.seconds, result_.rounds
+            ));
         }
-        found.push(one);
+        results.push(result_);
     }
     if options.json {
-        say(&serde_json::to_string_pretty(&found)?);
+        print_result(&serde_json::to_string_pretty(&results)?);
     }
-    let is_all = !found.is_empty() && found.iter().all(|one| !one.caught_by.is_empty());
+    let is_all = !results.is_empty() && results.iter().all(|result_| !result_.caught_by.is_empty());
     Ok(if is_all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn list_kinds(json: bool) -> Result<ExitCode> {
-    let missing = environment::missing();
-    let is_allowed = |kind: &FaultKind| kind.needs == Requirement::Nothing || missing.is_none();
+    let missing = environment::missing_for_namespaces();
+    let is_allowed = |kind: &FaultKind| kind.requires == Requirement::Nothing || missing.is_none();
     if json {
         let list: Vec<_> = FAULT_KINDS
             .iter()
@@ -311,33 +328,33 @@ fn list_kinds(json: bool) -> Result<ExitCode> {
                                    "allowed": is_allowed(kind)})
             })
             .collect();
-        say(&serde_json::to_string_pretty(&list)?);
+        print_result(&serde_json::to_string_pretty(&list)?);
         return Ok(ExitCode::SUCCESS);
     }
     for kind in &FAULT_KINDS {
         let mark = if is_allowed(kind) { " " } else { "-" };
-        say(&format!("{mark} {:<16} {}", kind.name, kind.about));
+        print_result(&format!("{mark} {:<16} {}", kind.name, kind.about));
     }
     for (name, about) in scenario::SCENARIOS {
-        say(&format!("  {name:<16} scenario: {about}"));
+        print_result(&format!("  {name:<16} scenario: {about}"));
     }
     if let Some(missing) = missing {
-        say(&format!("\n- is not possible here: {missing}"));
+        print_result(&format!("\n- is not possible here: {missing}"));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn fresh_seed() -> u64 {
+fn random_seed() -> u64 {
     uuid::Uuid::new_v4().as_u64_pair().0 >> 12
 }
 
 /// What is beside the result, so that the result alone can be read by a program.
 #[allow(clippy::print_stderr, reason = "a program says how it goes on")]
-fn remark(text: &str) {
+fn print_note(text: &str) {
     eprintln!("{text}");
 }
 
 #[allow(clippy::print_stdout, reason = "a program says what it found")]
-fn say(text: &str) {
+fn print_result(text: &str) {
     println!("{text}");
 }

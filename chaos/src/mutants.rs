@@ -26,7 +26,7 @@ pub struct Mutant {
     pub on_loopback: bool,
     /// Whether it takes a crowd of clients that never rest, so that what is not read piles up on a
     /// slow machine too.
-    pub is_crowded: bool,
+    pub needs_high_load: bool,
 }
 
 /// The crowd, as options of a run.
@@ -38,11 +38,11 @@ const fn mutant(
     minutes: f64,
     on_loopback: bool,
 ) -> Mutant {
-    Mutant { name, scenario, minutes, on_loopback, is_crowded: false }
+    Mutant { name, scenario, minutes, on_loopback, needs_high_load: false }
 }
 
-const fn crowded(mutant: Mutant) -> Mutant {
-    Mutant { is_crowded: true, ..mutant }
+const fn with_high_load(mutant: Mutant) -> Mutant {
+    Mutant { needs_high_load: true, ..mutant }
 }
 
 /// All of them.
@@ -54,7 +54,7 @@ pub const MUTANTS: [Mutant; 11] = [
     mutant("skip-directory-fsync", "power-all,power-one", 0.7, false),
     // A fault that slows nobody down. On loopback the system itself holds megabytes of what is not
     // read, before the node's queue does.
-    crowded(mutant("drop-event-when-queue-full", "clock-ahead", 0.7, false)),
+    with_high_load(mutant("drop-event-when-queue-full", "clock-ahead", 0.7, false)),
     mutant("reorder-two-events", "slow-sync", 0.3, true),
     mutant("reuse-sequence-number-after-failover", "kill-leader", 0.4, true),
     mutant("apply-twice-after-restart", "kill-all,kill-follower", 0.5, true),
@@ -95,16 +95,16 @@ impl MutantTest {
     ///
     /// # Errors
     /// The storm itself failed.
-    pub fn one(&self, mutant: &Mutant) -> Result<MutantResult> {
+    pub fn run(&self, mutant: &Mutant) -> Result<MutantResult> {
         let began = Instant::now();
-        let mut found =
+        let mut result =
             MutantResult { mutant: mutant.name, caught_by: Vec::new(), rounds: 0, seconds: 0 };
-        while found.caught_by.is_empty() && found.rounds < self.rounds {
-            found.caught_by = self.round(mutant, self.seed + u64::from(found.rounds))?;
-            found.rounds += 1;
+        while result.caught_by.is_empty() && result.rounds < self.rounds {
+            result.caught_by = self.round(mutant, self.seed + u64::from(result.rounds))?;
+            result.rounds += 1;
         }
-        found.seconds = began.elapsed().max(Duration::from_secs(1)).as_secs();
-        Ok(found)
+        result.seconds = began.elapsed().max(Duration::from_secs(1)).as_secs();
+        Ok(result)
     }
 
     fn round(&self, mutant: &Mutant, seed: u64) -> Result<Vec<String>> {
@@ -114,37 +114,38 @@ impl MutantTest {
         if report.exists() {
             std::fs::remove_file(&report)?;
         }
-        let mut storm = Command::new(std::env::current_exe()?);
-        storm.arg("run").arg("--binary").arg(&self.binary).arg("--out").arg(&out);
-        storm.args(["--mutant", mutant.name, "--scenario", mutant.scenario]);
-        storm.args(["--minutes", &mutant.minutes.to_string(), "--seed", &seed.to_string()]);
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("run").arg("--binary").arg(&self.binary).arg("--out").arg(&out);
+        command.args(["--mutant", mutant.name, "--scenario", mutant.scenario]);
+        command.args(["--minutes", &mutant.minutes.to_string(), "--seed", &seed.to_string()]);
         if self.loopback {
-            storm.arg("--loopback");
+            command.arg("--loopback");
         }
-        if mutant.is_crowded {
-            storm.args(HIGH_LOAD_OPTIONS);
+        if mutant.needs_high_load {
+            command.args(HIGH_LOAD_OPTIONS);
         }
-        let ended = storm.stdout(Stdio::null()).status().context("starting a storm")?;
-        ensure!(report.exists(), "the storm for {} ended with {ended}", mutant.name);
-        let said: Value = serde_json::from_str(&std::fs::read_to_string(report)?)?;
-        against(&said)
+        let status = command.stdout(Stdio::null()).status().context("starting a storm")?;
+        ensure!(report.exists(), "the storm for {} ended with {status}", mutant.name);
+        let report_json: Value = serde_json::from_str(&std::fs::read_to_string(report)?)?;
+        failed_checks(&report_json)
     }
 }
 
 /// What a report has against a build.
-fn against(report: &Value) -> Result<Vec<String>> {
+fn failed_checks(report: &Value) -> Result<Vec<String>> {
     let list = |name: &str| report[name].as_array().cloned().unwrap_or_default();
     let broken = list("verdicts").into_iter().filter(|v| v["violations"].as_u64() > Some(0));
-    let mut against: Vec<String> =
+    let mut failed_checks: Vec<String> =
         broken.filter_map(|v| v["property"].as_str().map(str::to_owned)).collect();
-    if against.is_empty() {
-        let speaks = |trouble: &RunFailure| trouble.what.speaks_against_the_build();
-        let troubles: Vec<RunFailure> =
+    if failed_checks.is_empty() {
+        let is_evidence = |failure: &RunFailure| failure.kind.indicts_build();
+        let failures: Vec<RunFailure> =
             serde_json::from_value(list("troubles").into()).context("reading the troubles")?;
-        let troubles = troubles.into_iter().filter(speaks);
-        against.extend(troubles.filter_map(|it| Some(it.words.lines().next()?.to_owned())));
+        let failures = failures.into_iter().filter(is_evidence);
+        failed_checks
+            .extend(failures.filter_map(|it| Some(it.description.lines().next()?.to_owned())));
     }
-    Ok(against)
+    Ok(failed_checks)
 }
 
 #[cfg(test)]
@@ -155,32 +156,32 @@ mod tests {
     use crate::scenario;
 
     #[test]
-    fn every_mutant_has_a_storm_where_it_is_put_through_one() {
+    fn every_mutant_has_faults_its_environment_allows() {
         for mutant in &MUTANTS {
-            let ground =
+            let environment =
                 if mutant.on_loopback { Environment::Loopback } else { Environment::Namespaces };
             let named = mutant.scenario.split(',').count();
-            let kinds = scenario::kinds(mutant.scenario, ground).unwrap();
+            let kinds = scenario::kinds(mutant.scenario, environment).unwrap();
             assert_eq!(kinds.len(), named, "{}", mutant.name);
         }
     }
 
     #[test]
-    fn a_mutant_is_caught_by_what_the_report_says_is_broken() {
-        let against_text = |text: &str| against(&serde_json::from_str(text).unwrap());
-        let held = r#"{"verdicts":[{"property":"bank","violations":0}],"troubles":[]}"#;
-        assert!(against_text(held).unwrap().is_empty());
+    fn a_mutant_is_caught_by_broken_properties_or_failures() {
+        let failed_checks_in = |text: &str| failed_checks(&serde_json::from_str(text).unwrap());
+        let all_hold = r#"{"verdicts":[{"property":"bank","violations":0}],"troubles":[]}"#;
+        assert!(failed_checks_in(all_hold).unwrap().is_empty());
         let broken = r#"{"verdicts":[{"property":"bank","violations":2}],"troubles":[]}"#;
-        assert_eq!(against_text(broken).unwrap(), ["bank"]);
-        let with = |what: FailureKind| {
-            let trouble = what.told("node 1 ended\nwith words");
-            against(&serde_json::json!({"verdicts": [], "troubles": [trouble]})).unwrap()
+        assert_eq!(failed_checks_in(broken).unwrap(), ["bank"]);
+        let with = |kind: FailureKind| {
+            let failure = kind.with_description("node 1 ended\nwith words");
+            failed_checks(&serde_json::json!({"verdicts": [], "troubles": [failure]})).unwrap()
         };
-        assert_eq!(with(FailureKind::EndedByItself), ["node 1 ended"]);
+        assert_eq!(with(FailureKind::NodeExited), ["node 1 ended"]);
         // A slow machine may do the same.
-        assert!(with(FailureKind::DoesNotGoOn).is_empty());
+        assert!(with(FailureKind::WritesNotResumed).is_empty());
         // What this program cannot read is no acquittal.
-        let unread = r#"{"verdicts":[],"troubles":[{"what":"another","words":"new"}]}"#;
-        against_text(unread).unwrap_err();
+        let unknown_kind = r#"{"verdicts":[],"troubles":[{"what":"another","words":"new"}]}"#;
+        failed_checks_in(unknown_kind).unwrap_err();
     }
 }

@@ -16,13 +16,13 @@ use crate::history::NodeId;
 use crate::rng::Rng;
 
 /// How long nodes may take to serve after everything is healed.
-pub const RECOVERY_TIME: Duration = Duration::from_secs(60);
+pub const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a node says that finds its files damaged.
-const DAMAGED: &str = "damaged";
+const CORRUPTION_MESSAGE: &str = "damaged";
 
 /// How long a node with a flipped bit may take to serve or to refuse.
-const REFUSAL_TIME: Duration = Duration::from_secs(12);
+const CORRUPTION_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// What a fault needs of the ground.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,96 +41,141 @@ pub struct FaultKind {
     /// What it does, for people.
     pub about: &'static str,
     /// What it needs.
-    pub needs: Requirement,
+    pub requires: Requirement,
     /// How long it lasts, in milliseconds, from and to.
-    pub lasts_ms: (u64, u64),
+    pub duration_ms: (u64, u64),
     /// Whether it goes together with another.
-    pub is_mild: bool,
+    pub is_combinable: bool,
     /// Whether a node it struck may end of it.
-    pub ends_nodes: bool,
+    pub may_end_nodes: bool,
 }
 
 /// What a node may end of.
-const fn harsh(
+const fn lethal(
     name: &'static str,
-    needs: Requirement,
-    lasts_ms: (u64, u64),
+    requires: Requirement,
+    duration_ms: (u64, u64),
     about: &'static str,
 ) -> FaultKind {
-    FaultKind { name, about, needs, lasts_ms, is_mild: false, ends_nodes: true }
+    FaultKind { name, about, requires, duration_ms, is_combinable: false, may_end_nodes: true }
 }
 
 /// What every node must live through.
-const fn sparing(
+const fn survivable(
     name: &'static str,
-    needs: Requirement,
-    lasts_ms: (u64, u64),
+    requires: Requirement,
+    duration_ms: (u64, u64),
     about: &'static str,
 ) -> FaultKind {
-    FaultKind { ends_nodes: false, ..harsh(name, needs, lasts_ms, about) }
+    FaultKind { may_end_nodes: false, ..lethal(name, requires, duration_ms, about) }
 }
 
 /// What goes together with another.
-const fn mild(
+const fn combinable(
     name: &'static str,
-    needs: Requirement,
-    lasts_ms: (u64, u64),
+    requires: Requirement,
+    duration_ms: (u64, u64),
     about: &'static str,
 ) -> FaultKind {
-    FaultKind { is_mild: true, ..sparing(name, needs, lasts_ms, about) }
+    FaultKind { is_combinable: true, ..survivable(name, requires, duration_ms, about) }
 }
 
 /// All kinds.
 pub const FAULT_KINDS: [FaultKind; 32] = {
-    use Requirement::{Namespaces as Own, Nothing as Any};
+    use Requirement::{Namespaces as Isolated, Nothing as Processes};
     [
-        harsh("kill-follower", Any, (500, 4000), "kill -9 a node that does not lead"),
-        harsh("kill-leader", Any, (500, 4000), "kill -9 the leader"),
-        harsh("kill-majority", Any, (500, 3000), "kill -9 all nodes but one"),
-        harsh("kill-all", Any, (200, 1500), "kill -9 all nodes at once"),
-        sparing("pause-leader", Any, (1000, 20_000), "stop the leader's process, and let it go on"),
-        harsh("rolling-restart", Any, (0, 0), "stop and start one node after another"),
-        harsh("restart-leader", Any, (500, 2000), "stop the leader well, and start it again"),
-        harsh(
+        lethal("kill-follower", Processes, (500, 4000), "kill -9 a node that does not lead"),
+        lethal("kill-leader", Processes, (500, 4000), "kill -9 the leader"),
+        lethal("kill-majority", Processes, (500, 3000), "kill -9 all nodes but one"),
+        lethal("kill-all", Processes, (200, 1500), "kill -9 all nodes at once"),
+        survivable(
+            "pause-leader",
+            Processes,
+            (1000, 20_000),
+            "stop the leader's process, and let it go on",
+        ),
+        lethal("rolling-restart", Processes, (0, 0), "stop and start one node after another"),
+        lethal(
+            "restart-leader",
+            Processes,
+            (500, 2000),
+            "stop the leader well, and start it again",
+        ),
+        lethal(
             "empty-disk",
-            Any,
+            Processes,
             (500, 2000),
             "a node comes back with an empty disk, and is not let in",
         ),
-        harsh("flip-wal", Any, (200, 1000), "flip a bit in a killed node's log"),
-        harsh("flip-checkpoint", Any, (200, 1000), "flip a bit in a killed node's checkpoint"),
-        harsh("flip-store", Any, (200, 1000), "flip a bit in a killed node's store"),
-        harsh("sync-error", Any, (500, 3000), "every sync of one node fails"),
-        harsh("write-error", Any, (500, 3000), "every write to a file fails on one node"),
-        harsh("memory-kill", Any, (500, 3000), "a node gets no more memory"),
-        harsh("checkpoint-cut", Any, (300, 1500), "kill a node again while it catches up"),
-        mild("slow-sync", Any, (3000, 8000), "every sync of one node takes long"),
-        mild("clock-ahead", Any, (2000, 6000), "a node's wall clock is an hour ahead"),
-        mild("clock-behind", Any, (2000, 6000), "a node's wall clock is an hour behind"),
-        mild("starve", Any, (3000, 8000), "a node gets a fifth of the processor"),
-        harsh("disk-full", Own, (1000, 5000), "a node's disk is full"),
-        harsh("disks-full", Own, (1000, 5000), "the disks of all nodes are full"),
-        harsh("power-one", Own, (500, 2000), "a node's power is cut: what was not synced is gone"),
-        harsh("power-all", Own, (500, 1500), "all nodes' power is cut at once"),
-        sparing("isolate-leader", Own, (2000, 8000), "the leader reaches no other node"),
-        sparing("split", Own, (2000, 8000), "one node on this side, the others on that"),
-        sparing("ring", Own, (2000, 8000), "two nodes reach each other only through the third"),
-        sparing("one-way", Own, (2000, 8000), "a node hears the others, and they do not hear it"),
-        sparing("peer-port", Own, (2000, 6000), "the port for peers is closed between two nodes"),
-        mild("delay", Own, (3000, 8000), "packets between nodes are 20 to 60 ms late"),
-        mild("loss", Own, (3000, 8000), "5 to 20 of a hundred packets between nodes are lost"),
-        mild(
+        lethal("flip-wal", Processes, (200, 1000), "flip a bit in a killed node's log"),
+        lethal(
+            "flip-checkpoint",
+            Processes,
+            (200, 1000),
+            "flip a bit in a killed node's checkpoint",
+        ),
+        lethal("flip-store", Processes, (200, 1000), "flip a bit in a killed node's store"),
+        lethal("sync-error", Processes, (500, 3000), "every sync of one node fails"),
+        lethal("write-error", Processes, (500, 3000), "every write to a file fails on one node"),
+        lethal("memory-kill", Processes, (500, 3000), "a node gets no more memory"),
+        lethal("checkpoint-cut", Processes, (300, 1500), "kill a node again while it catches up"),
+        combinable("slow-sync", Processes, (3000, 8000), "every sync of one node takes long"),
+        combinable("clock-ahead", Processes, (2000, 6000), "a node's wall clock is an hour ahead"),
+        combinable(
+            "clock-behind",
+            Processes,
+            (2000, 6000),
+            "a node's wall clock is an hour behind",
+        ),
+        combinable("starve", Processes, (3000, 8000), "a node gets a fifth of the processor"),
+        lethal("disk-full", Isolated, (1000, 5000), "a node's disk is full"),
+        lethal("disks-full", Isolated, (1000, 5000), "the disks of all nodes are full"),
+        lethal(
+            "power-one",
+            Isolated,
+            (500, 2000),
+            "a node's power is cut: what was not synced is gone",
+        ),
+        lethal("power-all", Isolated, (500, 1500), "all nodes' power is cut at once"),
+        survivable("isolate-leader", Isolated, (2000, 8000), "the leader reaches no other node"),
+        survivable("split", Isolated, (2000, 8000), "one node on this side, the others on that"),
+        survivable(
+            "ring",
+            Isolated,
+            (2000, 8000),
+            "two nodes reach each other only through the third",
+        ),
+        survivable(
+            "one-way",
+            Isolated,
+            (2000, 8000),
+            "a node hears the others, and they do not hear it",
+        ),
+        survivable(
+            "peer-port",
+            Isolated,
+            (2000, 6000),
+            "the port for peers is closed between two nodes",
+        ),
+        combinable("delay", Isolated, (3000, 8000), "packets between nodes are 20 to 60 ms late"),
+        combinable(
+            "loss",
+            Isolated,
+            (3000, 8000),
+            "5 to 20 of a hundred packets between nodes are lost",
+        ),
+        combinable(
             "twice",
-            Own,
+            Isolated,
             (3000, 8000),
             "many packets between nodes arrive twice and out of order",
         ),
-        mild("narrow", Own, (3000, 8000), "one megabit a second between nodes"),
+        combinable("narrow", Isolated, (3000, 8000), "one megabit a second between nodes"),
     ]
 };
 
 /// A kind by name.
-pub fn kind(name: &str) -> Option<&'static FaultKind> {
+pub fn fault_kind(name: &str) -> Option<&'static FaultKind> {
     FAULT_KINDS.iter().find(|kind| kind.name == name)
 }
 
@@ -140,7 +185,7 @@ pub struct FaultTarget {
     /// Who leads the place that is watched; any node where nobody is known to.
     pub leader: NodeId,
     /// For what the fault leaves to chance.
-    pub dice: Rng,
+    pub rng: Rng,
 }
 
 /// A fault that has struck.
@@ -151,20 +196,20 @@ pub struct InjectedFault {
     /// The nodes it struck.
     pub nodes: Vec<NodeId>,
     /// What was done, in words.
-    pub words: String,
+    pub description: String,
     /// The nodes cut off from every majority.
     pub minority: Vec<NodeId>,
     /// What goes on while it lasts.
-    duty: Option<tokio::task::JoinHandle<()>>,
+    background_task: Option<tokio::task::JoinHandle<()>>,
     /// What gives a node back what was taken from it.
-    mend: Option<Repair>,
+    repair: Option<Repair>,
 }
 
 /// What gives a node back what was taken from it.
 #[derive(Debug)]
 enum Repair {
     /// Its old directory, put away there.
-    Directory { node: NodeId, away: PathBuf },
+    MovedDirectory { node: NodeId, moved_to: PathBuf },
     /// A bit as it was.
     BitFlip { node: NodeId, bit: bit_flip::BitFlip },
 }
@@ -173,19 +218,19 @@ enum Repair {
 ///
 /// # Errors
 /// The fault could not be made; the arena may be left half struck: heal it.
-pub async fn strike(
-    arena: &mut TestCluster,
+pub async fn inject(
+    cluster: &mut TestCluster,
     kind: &'static FaultKind,
-    aim: FaultTarget,
+    target: FaultTarget,
 ) -> Result<InjectedFault> {
-    injection::FaultInjection { arena, kind, aim }.strike().await
+    injection::FaultInjection { cluster, kind, target }.inject().await
 }
 
 impl InjectedFault {
     /// Ends what goes on by itself.
-    pub fn end(&self) {
-        if let Some(duty) = &self.duty {
-            duty.abort();
+    pub fn stop_background_task(&self) {
+        if let Some(background_task) = &self.background_task {
+            background_task.abort();
         }
     }
 }
@@ -194,57 +239,61 @@ impl InjectedFault {
 ///
 /// # Errors
 /// A node does not come back: a violation, not a trouble of the arena.
-pub async fn heal_all(arena: &mut TestCluster, struck: &[InjectedFault]) -> Result<()> {
-    if let Some(network) = &arena.network {
+pub async fn heal_all(cluster: &mut TestCluster, injected: &[InjectedFault]) -> Result<()> {
+    if let Some(network) = &cluster.network {
         network.set_all(Link::default())?;
     }
-    let illnesses =
+    let disk_faults =
         [Illness::SyncFails, Illness::SyncIsSlow, Illness::WriteFails, Illness::ClockIsOff];
-    for member in &mut arena.members {
-        for illness in illnesses {
-            member.suffer(illness, 0)?;
+    for process in &mut cluster.processes {
+        for disk_fault in disk_faults {
+            process.suffer(disk_fault, 0)?;
         }
-        if let Ok(disk) = member.disk() {
-            disk.empty()?;
+        if let Ok(disk) = process.disk() {
+            disk.remove_filler()?;
         }
-        if member.is_running() {
-            member.signal(rustix::process::Signal::CONT)?;
+        if process.is_running() {
+            process.signal(rustix::process::Signal::CONT)?;
             // It may have needed none while it could have none.
-            if let Err(error) = member.feed_memory()
-                && member.is_running()
+            if let Err(error) = process.lift_memory_limit()
+                && process.is_running()
             {
                 return Err(error);
             }
         }
     }
-    start_or_mend(arena, struck).await
+    start_or_repair(cluster, injected).await
 }
 
 /// Starts what does not run. A node that finds its own files damaged says so and does not serve
 /// what is in them: it is given the bit back, as from a copy. One with an empty disk is not let in
 /// by the others: it is given its old directory back.
-async fn start_or_mend(arena: &mut TestCluster, struck: &[InjectedFault]) -> Result<()> {
-    for mend in struck.iter().filter_map(|struck| struck.mend.as_ref()) {
-        if let Repair::Directory { node, away } = mend {
-            let member = arena.member(*node);
-            member.kill()?;
-            member.remember(away)?;
+async fn start_or_repair(cluster: &mut TestCluster, injected: &[InjectedFault]) -> Result<()> {
+    for repair in injected.iter().filter_map(|injected| injected.repair.as_ref()) {
+        if let Repair::MovedDirectory { node, moved_to } = repair {
+            let process = cluster.process(*node);
+            process.kill()?;
+            process.restore_data(moved_to)?;
         }
     }
-    let is_flipped =
-        struck.iter().any(|struck| matches!(struck.mend, Some(Repair::BitFlip { .. })));
-    let patience = if is_flipped { REFUSAL_TIME } else { RECOVERY_TIME };
-    let Err(error) = arena.start_all(patience).await else { return Ok(()) };
-    let mut is_mended = false;
-    for mend in struck.iter().filter_map(|struck| struck.mend.as_ref()) {
-        if let Repair::BitFlip { node, bit } = mend {
-            let member = arena.member(*node);
-            if member.says(DAMAGED) {
-                member.kill()?;
-                bit.flip()?;
-                is_mended = true;
+    let has_flipped_bit =
+        injected.iter().any(|injected| matches!(injected.repair, Some(Repair::BitFlip { .. })));
+    let timeout = if has_flipped_bit { CORRUPTION_TIMEOUT } else { RECOVERY_TIMEOUT };
+    let Err(error) = cluster.start_all(timeout).await else { return Ok(()) };
+    let mut has_repaired = false;
+    for repair in injected.iter().filter_map(|injected| injected.repair.as_ref()) {
+        if let Repair::BitFlip { node, bit } = repair {
+            let process = cluster.process(*node);
+            if process.has_logged(CORRUPTION_MESSAGE) {
+                process.kill()?;
+                bit.toggle()?;
+                has_repaired = true;
             }
         }
     }
-    if is_mended || is_flipped { arena.start_all(RECOVERY_TIME).await } else { Err(error) }
+    if has_repaired || has_flipped_bit {
+        cluster.start_all(RECOVERY_TIMEOUT).await
+    } else {
+        Err(error)
+    }
 }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use crate::history::{DiskStall, MonotonicTime};
 
 /// Between two writes: often enough to meet each stall that counts.
-const REST: Duration = Duration::from_millis(20);
+const INTERVAL: Duration = Duration::from_millis(20);
 /// From when on a write stalls: a hundred times what one takes on an idle disk.
 const STALL_MIN: Duration = Duration::from_millis(50);
 
@@ -29,8 +29,8 @@ pub type ProbeResult = (Vec<DiskStall>, Option<io::Error>);
 #[derive(Debug)]
 pub struct DiskProbe {
     /// Dropped to end it.
-    over: Sender<()>,
-    probed: JoinHandle<ProbeResult>,
+    stop: Sender<()>,
+    thread: JoinHandle<ProbeResult>,
 }
 
 impl DiskProbe {
@@ -39,13 +39,13 @@ impl DiskProbe {
     ///
     /// # Errors
     /// The file cannot be made.
-    pub fn start(folder: &Path, begin: Instant) -> io::Result<Self> {
-        let file = File::create(folder.join("probe"))?;
-        let (over, is_over) = channel();
+    pub fn start(dir: &Path, begin: Instant) -> io::Result<Self> {
+        let file = File::create(dir.join("probe"))?;
+        let (stop, stopped) = channel();
         let write = move || file.write_all_at(&[0; 512], 0).and_then(|()| file.sync_data());
-        let watch = move || {
+        let probe = move || {
             let mut stalls = Vec::new();
-            while is_over.recv_timeout(REST) == Err(RecvTimeoutError::Timeout) {
+            while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 let from = begin.elapsed();
                 if let Err(error) = write() {
                     return (stalls, Some(error));
@@ -53,22 +53,22 @@ impl DiskProbe {
                 let until = begin.elapsed();
                 if until - from >= STALL_MIN {
                     stalls.push(DiskStall {
-                        from: MonotonicTime::after(from),
-                        until: MonotonicTime::after(until),
+                        from: MonotonicTime::from_elapsed(from),
+                        until: MonotonicTime::from_elapsed(until),
                     });
                 }
             }
             (stalls, None)
         };
-        let probed = std::thread::Builder::new().name("probe".to_owned()).spawn(watch)?;
-        Ok(Self { over, probed })
+        let thread = std::thread::Builder::new().name("probe".to_owned()).spawn(probe)?;
+        Ok(Self { stop, thread })
     }
 
     /// Ends it.
     pub fn stop(self) -> ProbeResult {
-        drop(self.over);
+        drop(self.stop);
         let panicked = || (Vec::new(), Some(io::Error::other("the probe panicked")));
-        self.probed.join().unwrap_or_else(|_| panicked())
+        self.thread.join().unwrap_or_else(|_| panicked())
     }
 }
 
@@ -77,15 +77,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_writes_until_it_is_stopped_and_says_where_it_cannot() {
-        let folder = tempfile::tempdir().unwrap();
-        let probe = DiskProbe::start(folder.path(), Instant::now()).unwrap();
-        while std::fs::read(folder.path().join("probe")).unwrap().is_empty() {
+    fn the_probe_writes_until_stopped_and_reports_errors() {
+        let dir = tempfile::tempdir().unwrap();
+        let probe = DiskProbe::start(dir.path(), Instant::now()).unwrap();
+        while std::fs::read(dir.path().join("probe")).unwrap().is_empty() {
             std::thread::yield_now();
         }
         let (stalls, error) = probe.stop();
         assert!(error.is_none(), "{error:?}");
         assert!(stalls.iter().all(|stall| stall.until.0 - stall.from.0 >= 50_000), "{stalls:?}");
-        assert!(DiskProbe::start(&folder.path().join("gone"), Instant::now()).is_err());
+        assert!(DiskProbe::start(&dir.path().join("gone"), Instant::now()).is_err());
     }
 }

@@ -15,16 +15,16 @@ use crate::nemesis::FaultKind;
 use crate::run::{Progress, RunResult};
 
 /// Exit codes of a run.
-const HELD: u8 = 0;
-const BROKEN: u8 = 1;
-const PROVES_NOTHING: u8 = 3;
+const EXIT_HELD: u8 = 0;
+const EXIT_BROKEN: u8 = 1;
+const EXIT_INCONCLUSIVE: u8 = 3;
 
 /// A run with its verdict.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// What was found.
     #[serde(flatten)]
-    pub outcome: RunResult,
+    pub result: RunResult,
     /// How often each fault happened.
     pub faults_by_kind: BTreeMap<&'static str, usize>,
     /// Why the run proves less than it should.
@@ -34,18 +34,18 @@ pub struct Report {
 }
 
 /// One line while it goes on.
-pub fn line(progress: &Progress<'_>) -> String {
+pub fn progress_line(progress: &Progress<'_>) -> String {
     let counts = progress.counts;
     format!(
         "{} faults, now {} · {} acked, {} unknown, {} heard",
-        progress.faults, progress.now, counts.acked, counts.unknown, counts.heard
+        progress.faults, progress.activity, counts.acknowledged, counts.unknown, counts.received
     )
 }
 
 impl Report {
     /// Counts the faults, and says what is missing of what was asked for.
     pub fn new(
-        outcome: RunResult,
+        result: RunResult,
         kinds: &[&'static FaultKind],
         at_least: usize,
         repeat: String,
@@ -53,32 +53,32 @@ impl Report {
         let mut by_kind: BTreeMap<&'static str, usize> =
             kinds.iter().map(|kind| (kind.name, 0)).collect();
         for (kind, count) in &mut by_kind {
-            *count = outcome.faults.iter().filter(|fault| fault.kind == *kind).count();
+            *count = result.faults.iter().filter(|fault| fault.kind == *kind).count();
         }
         let mut invalid: Vec<String> = by_kind
             .iter()
             .filter(|(_, count)| **count < at_least)
             .map(|(kind, count)| format!("{kind} happened {count} times, not {at_least}"))
             .collect();
-        let no_minority = outcome.faults.iter().all(|fault| fault.minority.is_empty());
-        for verdict in outcome.verdicts.iter().filter(|verdict| verdict.checked == 0) {
+        let no_minority = result.faults.iter().all(|fault| fault.minority.is_empty());
+        for verdict in result.verdicts.iter().filter(|verdict| verdict.checked == 0) {
             // Where nobody was cut off nobody had to be silent.
             if !(no_minority && verdict.property == "minority-silent") {
                 invalid.push(format!("nothing was checked of {}", verdict.property));
             }
         }
-        Self { outcome, faults_by_kind: by_kind, invalid, repeat }
+        Self { result, faults_by_kind: by_kind, invalid, repeat }
     }
 
     /// 0: every promise held; 1: one was broken; 3: the run proves less than it should.
     pub fn exit_code(&self) -> u8 {
-        let broken = self.outcome.verdicts.iter().any(|verdict| !verdict.holds());
-        if broken || !self.outcome.troubles.is_empty() {
-            BROKEN
+        let broken = self.result.verdicts.iter().any(|verdict| !verdict.holds());
+        if broken || !self.result.failures.is_empty() {
+            EXIT_BROKEN
         } else if self.invalid.is_empty() {
-            HELD
+            EXIT_HELD
         } else {
-            PROVES_NOTHING
+            EXIT_INCONCLUSIVE
         }
     }
 
@@ -98,47 +98,47 @@ impl Report {
         fs::create_dir_all(folder)?;
         fs::write(folder.join("report.txt"), self.text())?;
         fs::write(folder.join("report.json"), self.json()?)?;
-        fs::write(folder.join("report.svg"), chart::svg(&self.outcome))?;
+        fs::write(folder.join("report.svg"), chart::svg(&self.result))?;
         Ok(())
     }
 
     /// For people.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        self.figures(&mut text);
-        self.faults(&mut text);
-        self.verdicts(&mut text);
+        self.write_figures(&mut text);
+        self.write_faults(&mut text);
+        self.write_verdicts(&mut text);
         let _ = writeln!(text, "\nagain: {}", self.repeat);
         text
     }
 
-    fn figures(&self, text: &mut String) {
-        let f = &self.outcome.figures;
-        let counts = f.counts;
+    fn write_figures(&self, text: &mut String) {
+        let figures = &self.result.figures;
+        let counts = figures.counts;
         let _ = writeln!(
             text,
             "{} writes acknowledged ({} repeated), {} reads, {} refused, {} unknown; {} words \
              heard; {} faults in {} s",
-            counts.acked,
+            counts.acknowledged,
             counts.repeated,
             counts.read,
             counts.refused,
             counts.unknown,
-            counts.heard,
-            self.outcome.faults.len(),
-            f.seconds
+            counts.received,
+            self.result.faults.len(),
+            figures.seconds
         );
-        let per_write = f.cpu_ms as f64 * 1000.0 / counts.acked.max(1) as f64;
-        let per_second = counts.acked as f64 / f.seconds.max(1) as f64;
+        let per_write = figures.cpu_ms as f64 * 1000.0 / counts.acknowledged.max(1) as f64;
+        let per_second = counts.acknowledged as f64 / figures.seconds.max(1) as f64;
         let _ = writeln!(
             text,
             "{per_second:.0} writes a second; {per_write:.0} µs of processor time of all nodes for \
              each, reads and listening included"
         );
         let disk: Vec<String> =
-            f.disk_mib.iter().map(|(part, mib)| format!("{part} {mib} MiB")).collect();
+            figures.disk_mib.iter().map(|(part, mib)| format!("{part} {mib} MiB")).collect();
         let _ = writeln!(text, "on the disks of all nodes at the end: {}", disk.join(", "));
-        let stalls = self.outcome.stalls.iter().map(|stall| stall.until.0 - stall.from.0);
+        let stalls = self.result.stalls.iter().map(|stall| stall.until.0 - stall.from.0);
         let (count, longest, all) = (stalls.len(), stalls.clone().max(), stalls.sum::<u64>());
         let _ = writeln!(
             text,
@@ -146,12 +146,12 @@ impl Report {
             longest.unwrap_or(0).div_ceil(1000),
             all.div_ceil(1000)
         );
-        if let Some(error) = &self.outcome.unprobed {
+        if let Some(error) = &self.result.probe_error {
             let _ = writeln!(text, "what came later is not known: the probe ended, {error}");
         }
     }
 
-    fn faults(&self, text: &mut String) {
+    fn write_faults(&self, text: &mut String) {
         let _ = writeln!(
             text,
             "\n{:<16} {:>5}   longest time without a write, ms: {:>7} {:>7} {:>7}   \
@@ -159,16 +159,17 @@ impl Report {
             "fault", "count", "median", "p99", "max", "median", "p99", "max"
         );
         for (kind, count) in &self.faults_by_kind {
-            let [all, steady] = [|gap: &WriteGap| gap.micros, |gap: &WriteGap| gap.steady_micros]
-                .map(|micros| percentiles(&self.gaps_ms(kind, micros)));
+            let [all, steady] =
+                [|gap: &WriteGap| gap.micros, |gap: &WriteGap| gap.micros_without_stalls]
+                    .map(|micros| percentiles(&self.gaps_ms(kind, micros)));
             let _ = writeln!(
                 text,
                 "{kind:<16} {count:>5} {:>42} {:>7} {:>7} {:>34} {:>7} {:>7}",
                 all[0], all[1], all[2], steady[0], steady[1], steady[2]
             );
-            for why in self.outcome.missed.get(*kind).into_iter().flatten().take(1) {
-                let missed = self.outcome.missed[*kind].len();
-                let _ = writeln!(text, "    could not be made {missed} times: {why}");
+            for why in self.result.not_injected.get(*kind).into_iter().flatten().take(1) {
+                let not_injected = self.result.not_injected[*kind].len();
+                let _ = writeln!(text, "    could not be made {not_injected} times: {why}");
             }
         }
     }
@@ -176,7 +177,7 @@ impl Report {
     /// For each fault of a kind, how long the place that suffered most took no write; in order.
     fn gaps_ms(&self, kind: &str, micros: impl Fn(&WriteGap) -> u64) -> Vec<u64> {
         let mut worst: BTreeMap<usize, u64> = BTreeMap::new();
-        for gap in self.outcome.gaps.iter().filter(|gap| gap.kind == kind) {
+        for gap in self.result.gaps.iter().filter(|gap| gap.kind == kind) {
             let ms = worst.entry(gap.fault).or_default();
             *ms = micros(gap).div_ceil(1000).max(*ms);
         }
@@ -185,9 +186,9 @@ impl Report {
         gaps
     }
 
-    fn verdicts(&self, text: &mut String) {
+    fn write_verdicts(&self, text: &mut String) {
         let _ = writeln!(text);
-        for verdict in &self.outcome.verdicts {
+        for verdict in &self.result.verdicts {
             let word = match verdict.checked {
                 _ if !verdict.holds() => "BROKEN",
                 0 => "-",
@@ -198,12 +199,12 @@ impl Report {
                 "{word:<6} {:<28} {:>8} checked, {} wrong",
                 verdict.property, verdict.checked, verdict.violations
             );
-            for shown in &verdict.shown {
-                let _ = writeln!(text, "         {shown}");
+            for detail in &verdict.details {
+                let _ = writeln!(text, "         {detail}");
             }
         }
-        for trouble in &self.outcome.troubles {
-            let _ = writeln!(text, "BROKEN {}", trouble.words);
+        for failure in &self.result.failures {
+            let _ = writeln!(text, "BROKEN {}", failure.description);
         }
         for invalid in &self.invalid {
             let _ = writeln!(text, "the run proves less than it should: {invalid}");
@@ -231,41 +232,45 @@ mod tests {
         Verdict { checked, violations, ..Verdict::new(property, "a promise") }
     }
 
-    fn judged(verdicts: Vec<Verdict>) -> Report {
-        let outcome = RunResult {
+    fn report(verdicts: Vec<Verdict>) -> Report {
+        let result = RunResult {
             verdicts,
             faults: Vec::new(),
-            missed: BTreeMap::new(),
+            not_injected: BTreeMap::new(),
             figures: Figures::default(),
-            acked_each_second: Vec::new(),
+            acknowledged_per_second: Vec::new(),
             gaps: Vec::new(),
             stalls: Vec::new(),
-            unprobed: None,
-            troubles: Vec::new(),
+            probe_error: None,
+            failures: Vec::new(),
         };
-        Report::new(outcome, &[], 0, String::new())
+        Report::new(result, &[], 0, String::new())
     }
 
     #[test]
-    fn a_promise_of_which_nothing_was_checked_is_not_said_to_hold() {
-        let nobody_cut_off = judged(vec![verdict("bank", 5, 0), verdict("minority-silent", 0, 0)]);
-        let text = nobody_cut_off.text();
+    fn a_property_without_checks_is_not_reported_to_hold() {
+        let without_minority =
+            report(vec![verdict("bank", 5, 0), verdict("minority-silent", 0, 0)]);
+        let text = without_minority.text();
         assert!(text.contains("\nholds  bank "), "{text}");
         assert!(text.contains("\n-      minority-silent "), "{text}");
-        assert_eq!(nobody_cut_off.exit_code(), HELD);
+        assert_eq!(without_minority.exit_code(), EXIT_HELD);
         // Of every other there is something to check in every run.
-        let unseen = judged(vec![verdict("bank", 0, 0)]);
-        assert_eq!(unseen.invalid, ["nothing was checked of bank"]);
-        assert_eq!(unseen.exit_code(), PROVES_NOTHING);
+        let unchecked = report(vec![verdict("bank", 0, 0)]);
+        assert_eq!(unchecked.invalid, ["nothing was checked of bank"]);
+        assert_eq!(unchecked.exit_code(), EXIT_INCONCLUSIVE);
     }
 
     #[test]
-    fn what_is_broken_counts_more_than_what_is_not_known() {
-        let broken = judged(vec![verdict("bank", 5, 1), verdict("events", 0, 0)]);
+    fn a_broken_property_outweighs_an_unchecked_one() {
+        let broken = report(vec![verdict("bank", 5, 1), verdict("events", 0, 0)]);
         assert!(broken.text().contains("\nBROKEN bank "));
-        assert_eq!(broken.exit_code(), BROKEN);
-        let mut troubled = judged(vec![verdict("bank", 5, 0)]);
-        troubled.outcome.troubles.push(FailureKind::DoesNotGoOn.told("no more writes".to_owned()));
-        assert_eq!(troubled.exit_code(), BROKEN);
+        assert_eq!(broken.exit_code(), EXIT_BROKEN);
+        let mut with_failure = report(vec![verdict("bank", 5, 0)]);
+        with_failure
+            .result
+            .failures
+            .push(FailureKind::WritesNotResumed.with_description("no more writes".to_owned()));
+        assert_eq!(with_failure.exit_code(), EXIT_BROKEN);
     }
 }

@@ -11,14 +11,14 @@ impl Rng {
     }
 
     /// A series of its own for one who is named by a number: what others throw does not move it.
-    pub fn of(seed: u64, who: u64) -> Self {
-        let mut dice = Self(seed ^ who.wrapping_mul(0xD6E8_FEB8_6659_FD93));
-        dice.throw();
-        dice
+    pub fn with_stream(seed: u64, stream: u64) -> Self {
+        let mut rng = Self(seed ^ stream.wrapping_mul(0xD6E8_FEB8_6659_FD93));
+        rng.next_u64();
+        rng
     }
 
     /// The next number.
-    pub fn throw(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -28,27 +28,27 @@ impl Rng {
 
     /// A number from `from` to `to`, both included.
     pub fn between(&mut self, from: u64, to: u64) -> u64 {
-        from + self.throw() % (to - from + 1)
+        from + self.next_u64() % (to - from + 1)
     }
 
     /// Whether something happens that does so in this many of a hundred cases.
-    pub fn percent(&mut self, of_hundred: u64) -> bool {
-        self.throw() % 100 < of_hundred
+    pub fn random_bool(&mut self, percent: u64) -> bool {
+        self.next_u64() % 100 < percent
     }
 
     /// One of several; there is at least one.
     ///
     /// # Panics
     /// If there is none.
-    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[usize::try_from(self.throw() % from.len() as u64).expect("a slice's length")]
+    pub fn choose<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+        &items[usize::try_from(self.next_u64() % items.len() as u64).expect("a slice's length")]
     }
 
     /// Puts things in an order of chance.
-    pub fn shuffle<T>(&mut self, things: &mut [T]) {
-        for at in (1..things.len()).rev() {
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for at in (1..items.len()).rev() {
             let other = usize::try_from(self.between(0, at as u64)).expect("a slice's length");
-            things.swap(at, other);
+            items.swap(at, other);
         }
     }
 }
@@ -58,19 +58,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_seed_gives_one_series_and_another_seed_another() {
-        let series = |mut dice: Rng| (0..8).map(|_| dice.throw()).collect::<Vec<_>>();
+    fn a_seed_gives_one_series_and_another_seed_another() {
+        let series = |mut rng: Rng| (0..8).map(|_| rng.next_u64()).collect::<Vec<_>>();
         assert_eq!(series(Rng::new(7)), series(Rng::new(7)));
         assert_ne!(series(Rng::new(7)), series(Rng::new(8)));
-        assert_ne!(series(Rng::of(7, 1)), series(Rng::of(7, 2)));
+        assert_ne!(series(Rng::with_stream(7, 1)), series(Rng::with_stream(7, 2)));
     }
 
     #[test]
-    fn a_shuffle_keeps_everything() {
-        let mut cards: Vec<u64> = (0..40).collect();
-        Rng::new(1).shuffle(&mut cards);
-        assert_ne!(cards, (0..40).collect::<Vec<_>>());
-        cards.sort_unstable();
-        assert_eq!(cards, (0..40).collect::<Vec<_>>());
+    fn a_shuffle_keeps_every_element() {
+        let mut items: Vec<u64> = (0..40).collect();
+        Rng::new(1).shuffle(&mut items);
+        assert_ne!(items, (0..40).collect::<Vec<_>>());
+        items.sort_unstable();
+        assert_eq!(items, (0..40).collect::<Vec<_>>());
     }
 }

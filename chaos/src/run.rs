@@ -20,22 +20,22 @@ use crate::rng::Rng;
 use crate::workload::{self, Counts, Recording, RunningWorkload, WorkloadConfig};
 
 /// How long the workload runs before the first fault.
-const CALM: Duration = Duration::from_secs(3);
+const WARM_UP: Duration = Duration::from_secs(3);
 /// After everything is healed, this many writes must be acknowledged anew, in this time.
-const LIVELY_WRITES: u64 = 20;
-const LIVELY_TIME: Duration = Duration::from_secs(30);
+const RESUMED_WRITES: u64 = 20;
+const RESUME_TIMEOUT: Duration = Duration::from_secs(30);
 /// A strike lands while requests are under way: what a node cut off may still answer is over then.
-const UNDER_WAY: Duration = Duration::from_millis(500);
+const IN_FLIGHT: Duration = Duration::from_millis(500);
 /// Of a hundred faults, those that a mild one goes along with.
-const TOGETHER: u64 = 25;
+const COMBINED_PERCENT: u64 = 25;
 
 /// What a run is to do.
 #[derive(Debug)]
 pub struct RunConfig {
     /// Where, with what.
-    pub plan: ClusterConfig,
+    pub cluster: ClusterConfig,
     /// How long faults go on.
-    pub storm: Duration,
+    pub fault_phase: Duration,
     /// The kinds of faults, in a deck that is dealt anew when it is empty.
     pub kinds: Vec<&'static FaultKind>,
     /// Writers and subscribers.
@@ -43,9 +43,9 @@ pub struct RunConfig {
     /// Subscribers.
     pub subscribers: u32,
     /// How long a writer rests after each operation.
-    pub rest: Duration,
+    pub pause: Duration,
     /// Where every operation is kept, if anywhere.
-    pub history: Option<PathBuf>,
+    pub history_file: Option<PathBuf>,
 }
 
 /// What a run found.
@@ -56,19 +56,23 @@ pub struct RunResult {
     /// All faults.
     pub faults: Vec<Fault>,
     /// Strikes that could not be made, by kind, with why.
-    pub missed: BTreeMap<String, Vec<String>>,
+    #[serde(rename = "missed")]
+    pub not_injected: BTreeMap<String, Vec<String>>,
     /// What was counted.
     pub figures: Figures,
     /// Writes acknowledged in each second.
-    pub acked_each_second: Vec<u64>,
+    #[serde(rename = "acked_each_second")]
+    pub acknowledged_per_second: Vec<u64>,
     /// The longest times without an acknowledged write.
     pub gaps: Vec<checker::WriteGap>,
     /// When the disk under all nodes stood still.
     pub stalls: Vec<DiskStall>,
     /// Why that is not known to the end.
-    pub unprobed: Option<String>,
+    #[serde(rename = "unprobed")]
+    pub probe_error: Option<String>,
     /// What went wrong besides.
-    pub troubles: Vec<RunFailure>,
+    #[serde(rename = "troubles")]
+    pub failures: Vec<RunFailure>,
 }
 
 /// What was counted.
@@ -93,7 +97,7 @@ pub struct Progress<'a> {
     /// Faults so far.
     pub faults: usize,
     /// What goes on now.
-    pub now: &'a str,
+    pub activity: &'a str,
     /// What was counted so far.
     pub counts: Counts,
 }
@@ -102,273 +106,283 @@ pub struct Progress<'a> {
 ///
 /// # Errors
 /// The arena cannot be made: nothing is said about the store then.
-pub async fn run(order: &RunConfig, tell: &dyn Fn(&Progress<'_>)) -> Result<RunResult> {
-    let mut arena = TestCluster::raise(&order.plan).context("making the arena")?;
-    arena.start_all(nemesis::RECOVERY_TIME).await.context("starting the nodes")?;
+pub async fn run(config: &RunConfig, on_progress: &dyn Fn(&Progress<'_>)) -> Result<RunResult> {
+    let mut cluster = TestCluster::new(&config.cluster).context("making the arena")?;
+    cluster.start_all(nemesis::RECOVERY_TIMEOUT).await.context("starting the nodes")?;
     let nodes: Vec<(NodeId, String)> =
-        arena.members.iter().map(|member| (member.id, member.http.clone())).collect();
+        cluster.processes.iter().map(|process| (process.id, process.http.clone())).collect();
     workload::set_up(&nodes).await.context("setting up")?;
-    let crew = WorkloadConfig {
+    let workload_config = WorkloadConfig {
         nodes: nodes.clone(),
-        writers: order.writers,
-        subscribers: order.subscribers,
-        seed: order.plan.seed,
-        rest: order.rest,
+        writers: config.writers,
+        subscribers: config.subscribers,
+        seed: config.cluster.seed,
+        pause: config.pause,
     };
     let begin = Instant::now();
-    let cpu_before = arena.cpu_ms();
-    let probe =
-        DiskProbe::start(&order.plan.work, begin.into_std()).context("starting the probe")?;
-    let running = workload::start(crew, begin)?;
-    let mut storm = ChaosRun {
-        order,
-        arena: &mut arena,
+    let cpu_before = cluster.cpu_ms();
+    let probe = DiskProbe::start(&config.cluster.work_dir, begin.into_std())
+        .context("starting the probe")?;
+    let running = workload::start(workload_config, begin)?;
+    let mut run = ChaosRun {
+        config,
+        cluster: &mut cluster,
         nodes,
         running: &running,
-        dice: Rng::new(order.plan.seed),
+        rng: Rng::new(config.cluster.seed),
         begin,
         faults: Vec::new(),
-        missed: BTreeMap::new(),
-        troubles: Vec::new(),
-        tell,
+        not_injected: BTreeMap::new(),
+        failures: Vec::new(),
+        on_progress,
     };
-    storm.rage().await;
-    let ChaosRun { nodes, faults, missed, mut troubles, .. } = storm;
+    run.run_faults().await;
+    let ChaosRun { nodes, faults, not_injected, mut failures, .. } = run;
     let figures = Figures {
         counts: running.counts(),
         seconds: begin.elapsed().as_secs(),
-        cpu_ms: arena.cpu_ms() - cpu_before,
-        disk_mib: arena.disk_mib(),
+        cpu_ms: cluster.cpu_ms() - cpu_before,
+        disk_mib: cluster.disk_mib(),
     };
-    let book = running.stop().await;
-    let (stalls, unprobed) = probe.stop();
+    let recording = running.stop().await;
+    let (stalls, probe_error) = probe.stop();
     // A node that is not there is told of; what the others know is judged all the same.
-    let there: Vec<(NodeId, String)> =
-        nodes.into_iter().filter(|(node, _)| arena.member(*node).is_running()).collect();
-    let evidence = gather(&there, book, faults, stalls, &mut troubles).await;
-    if let Some(file) = &order.history {
-        evidence.keep_ops(file).context("keeping the history")?;
+    let running_nodes: Vec<(NodeId, String)> =
+        nodes.into_iter().filter(|(node, _)| cluster.process(*node).is_running()).collect();
+    let history = collect_history(&running_nodes, recording, faults, stalls, &mut failures).await;
+    if let Some(file) = &config.history_file {
+        history.write_operations(file).context("keeping the history")?;
     }
-    let unprobed = unprobed.map(|error| error.to_string());
-    Ok(judge(evidence, missed, figures, unprobed, troubles))
+    let probe_error = probe_error.map(|error| error.to_string());
+    Ok(check_history(history, not_injected, figures, probe_error, failures))
 }
 
 /// The part with the faults.
 struct ChaosRun<'a> {
-    order: &'a RunConfig,
-    arena: &'a mut TestCluster,
+    config: &'a RunConfig,
+    cluster: &'a mut TestCluster,
     nodes: Vec<(NodeId, String)>,
     running: &'a RunningWorkload,
-    dice: Rng,
+    rng: Rng,
     begin: Instant,
     faults: Vec<Fault>,
-    missed: BTreeMap<String, Vec<String>>,
-    troubles: Vec<RunFailure>,
-    tell: &'a dyn Fn(&Progress<'_>),
+    not_injected: BTreeMap<String, Vec<String>>,
+    failures: Vec<RunFailure>,
+    on_progress: &'a dyn Fn(&Progress<'_>),
 }
 
 impl ChaosRun<'_> {
-    async fn rage(&mut self) {
-        self.wait(CALM, "calm").await;
-        let mut deck: Vec<&'static FaultKind> = Vec::new();
-        while self.begin.elapsed() < self.order.storm && self.troubles.is_empty() {
-            if deck.is_empty() {
-                deck.clone_from(&self.order.kinds);
-                self.dice.shuffle(&mut deck);
+    async fn run_faults(&mut self) {
+        self.wait(WARM_UP, "calm").await;
+        let mut remaining_kinds: Vec<&'static FaultKind> = Vec::new();
+        while self.begin.elapsed() < self.config.fault_phase && self.failures.is_empty() {
+            if remaining_kinds.is_empty() {
+                remaining_kinds.clone_from(&self.config.kinds);
+                self.rng.shuffle(&mut remaining_kinds);
             }
-            let Some(kind) = deck.pop() else { break };
-            self.one_fault(kind).await;
-            self.miss_in_calm();
+            let Some(kind) = remaining_kinds.pop() else { break };
+            self.inject_one(kind).await;
+            self.record_exited_nodes_without_fault();
         }
-        self.demand_life("the last fault").await;
-        self.miss_in_calm();
+        self.require_writes_to_resume("the last fault").await;
+        self.record_exited_nodes_without_fault();
     }
 
     /// The nodes that ended under nothing; after a trouble that is no news.
-    fn miss_in_calm(&mut self) {
-        if self.troubles.is_empty() {
-            self.miss(&[]);
+    fn record_exited_nodes_without_fault(&mut self) {
+        if self.failures.is_empty() {
+            self.record_exited_nodes(&[]);
         }
     }
 
     /// The nodes that ended although none of these faults may have ended them.
-    fn miss(&mut self, struck: &[InjectedFault]) {
-        for member in &mut self.arena.members {
-            let may_end = |struck: &InjectedFault| {
-                struck.kind.ends_nodes && struck.nodes.contains(&member.id)
+    fn record_exited_nodes(&mut self, injected: &[InjectedFault]) {
+        for process in &mut self.cluster.processes {
+            let may_have_ended = |injected: &InjectedFault| {
+                injected.kind.may_end_nodes && injected.nodes.contains(&process.id)
             };
-            if struck.iter().any(may_end) || member.is_running() {
+            if injected.iter().any(may_have_ended) || process.is_running() {
                 continue;
             }
-            let kinds: Vec<&str> = struck.iter().map(|struck| struck.kind.name).collect();
-            let words = format!(
+            let kinds: Vec<&str> = injected.iter().map(|injected| injected.kind.name).collect();
+            let description = format!(
                 "node {} ended by itself under {kinds:?}:\n{}",
-                member.id,
-                member.last_words()
+                process.id,
+                process.log_tail()
             );
-            self.troubles.push(FailureKind::EndedByItself.told(words));
+            self.failures.push(FailureKind::NodeExited.with_description(description));
         }
     }
 
-    async fn one_fault(&mut self, kind: &'static FaultKind) {
-        let mild: Vec<&'static FaultKind> = self
-            .order
+    async fn inject_one(&mut self, kind: &'static FaultKind) {
+        let combinable: Vec<&'static FaultKind> = self
+            .config
             .kinds
             .iter()
             .copied()
-            .filter(|other| other.is_mild && other.name != kind.name)
+            .filter(|other| other.is_combinable && other.name != kind.name)
             .collect();
         let mut kinds = vec![kind];
-        if !mild.is_empty() && self.dice.percent(TOGETHER) {
-            kinds.insert(0, *self.dice.pick(&mild));
+        if !combinable.is_empty() && self.rng.random_bool(COMBINED_PERCENT) {
+            kinds.insert(0, *self.rng.choose(&combinable));
         }
-        let lasts = self.dice.between(kind.lasts_ms.0, kind.lasts_ms.1);
-        let (mut struck, mut is_half) = (Vec::new(), false);
+        let duration_ms = self.rng.between(kind.duration_ms.0, kind.duration_ms.1);
+        let (mut injected, mut is_incomplete) = (Vec::new(), false);
         for kind in kinds {
-            let aim = self.aim().await;
+            let choose_target = self.choose_target().await;
             let from = self.running.now();
-            (self.tell)(&self.progress(kind.name));
-            match nemesis::strike(self.arena, kind, aim).await {
-                Ok(done) => struck.push((from, self.running.now(), done)),
+            (self.on_progress)(&self.progress(kind.name));
+            match nemesis::inject(self.cluster, kind, choose_target).await {
+                Ok(injected_at) => injected.push((from, self.running.now(), injected_at)),
                 Err(error) => {
-                    is_half = true;
-                    self.missed.entry(kind.name.to_owned()).or_default().push(format!("{error:#}"));
+                    is_incomplete = true;
+                    self.not_injected
+                        .entry(kind.name.to_owned())
+                        .or_default()
+                        .push(format!("{error:#}"));
                 }
             }
         }
-        if !struck.is_empty() {
-            self.wait(Duration::from_millis(lasts), kind.name).await;
+        if !injected.is_empty() {
+            self.wait(Duration::from_millis(duration_ms), kind.name).await;
         }
         let until = self.running.now();
-        for (from, done, struck) in &struck {
-            let (from, done) = (*from, *done);
+        for (from, injected_at, injected) in &injected {
+            let (from, injected_at) = (*from, *injected_at);
             let fault = Fault {
-                kind: struck.kind.name.to_owned(),
-                nodes: struck.nodes.clone(),
+                kind: injected.kind.name.to_owned(),
+                nodes: injected.nodes.clone(),
                 from,
                 until,
-                words: struck.words.clone(),
-                minority: struck.minority.clone(),
-                minority_from: MonotonicTime(done.0 + UNDER_WAY.as_micros() as u64),
+                description: injected.description.clone(),
+                minority: injected.minority.clone(),
+                minority_from: MonotonicTime(injected_at.0 + IN_FLIGHT.as_micros() as u64),
             };
-            struck.end();
+            injected.stop_background_task();
             self.faults.push(fault);
         }
-        let struck: Vec<_> = struck.into_iter().map(|(_, _, struck)| struck).collect();
+        let injected: Vec<_> = injected.into_iter().map(|(_, _, injected)| injected).collect();
         // A strike that came to nothing may have ended a node on the way.
-        if !is_half {
-            self.miss(&struck);
+        if !is_incomplete {
+            self.record_exited_nodes(&injected);
         }
-        if let Err(error) = nemesis::heal_all(self.arena, &struck).await {
-            let words = format!("after {}: {error:#}", kind.name);
-            self.troubles.push(FailureKind::DoesNotComeBack.told(words));
+        if let Err(error) = nemesis::heal_all(self.cluster, &injected).await {
+            let description = format!("after {}: {error:#}", kind.name);
+            self.failures.push(FailureKind::NodeNotRecovered.with_description(description));
             return;
         }
-        self.demand_life(kind.name).await;
-        let pause = self.dice.between(500, 3000);
+        self.require_writes_to_resume(kind.name).await;
+        let pause = self.rng.between(500, 3000);
         self.wait(Duration::from_millis(pause), "calm").await;
     }
 
-    async fn aim(&mut self) -> FaultTarget {
-        let places = workload::places();
-        let place: &BranchKey = self.dice.pick(&places);
-        let leader = collect::leader(&self.nodes, place).await;
-        let any = self.dice.pick(&self.nodes).0;
-        let dice = Rng::of(self.dice.throw(), 0);
-        FaultTarget { leader: leader.unwrap_or(any), dice }
+    async fn choose_target(&mut self) -> FaultTarget {
+        let branch_keys = workload::branch_keys();
+        let branch_key: &BranchKey = self.rng.choose(&branch_keys);
+        let leader = collect::leader(&self.nodes, branch_key).await;
+        let any = self.rng.choose(&self.nodes).0;
+        let rng = Rng::with_stream(self.rng.next_u64(), 0);
+        FaultTarget { leader: leader.unwrap_or(any), rng }
     }
 
     /// Writes must be acknowledged again.
-    async fn demand_life(&mut self, after: &str) {
-        let wanted = self.running.counts().acked + LIVELY_WRITES;
-        let end = Instant::now() + LIVELY_TIME;
-        while self.running.counts().acked < wanted {
+    async fn require_writes_to_resume(&mut self, after: &str) {
+        let wanted = self.running.counts().acknowledged + RESUMED_WRITES;
+        let end = Instant::now() + RESUME_TIMEOUT;
+        while self.running.counts().acknowledged < wanted {
             if Instant::now() > end {
-                let words = format!(
-                    "after {after}: {LIVELY_TIME:?} after everything was healed, {LIVELY_WRITES} \
+                let description = format!(
+                    "after {after}: {RESUME_TIMEOUT:?} after everything was healed, {RESUMED_WRITES} \
                      writes were not acknowledged"
                 );
-                return self.troubles.push(FailureKind::DoesNotGoOn.told(words));
+                return self
+                    .failures
+                    .push(FailureKind::WritesNotResumed.with_description(description));
             }
             sleep(Duration::from_millis(20)).await;
         }
     }
 
-    fn progress<'b>(&'b self, now: &'b str) -> Progress<'b> {
+    fn progress<'b>(&'b self, activity: &'b str) -> Progress<'b> {
         Progress {
             elapsed: self.begin.elapsed(),
             faults: self.faults.len(),
-            now,
+            activity,
             counts: self.running.counts(),
         }
     }
 
-    async fn wait(&self, time: Duration, now: &str) {
+    async fn wait(&self, time: Duration, activity: &str) {
         let end = Instant::now() + time;
         while Instant::now() < end {
-            (self.tell)(&self.progress(now));
+            (self.on_progress)(&self.progress(activity));
             sleep(Duration::from_millis(250).min(end - Instant::now())).await;
         }
     }
 }
 
-async fn gather(
+async fn collect_history(
     nodes: &[(NodeId, String)],
-    book: Recording,
+    recording: Recording,
     faults: Vec<Fault>,
     stalls: Vec<DiskStall>,
-    troubles: &mut Vec<RunFailure>,
+    failures: &mut Vec<RunFailure>,
 ) -> History {
-    let mut places = workload::places();
-    places.extend(book.places);
-    let told = book.impossible;
-    if !told.is_empty() {
-        let shown = told.iter().take(checker::DETAILS_MAX).map(|it| format!("\n         {it}"));
+    let mut branch_keys = workload::branch_keys();
+    branch_keys.extend(recording.branch_keys);
+    let describe = recording.impossible;
+    if !describe.is_empty() {
+        let shown = describe.iter().take(checker::DETAILS_MAX).map(|it| format!("\n         {it}"));
         let shown: String = shown.collect();
-        let words = format!("{} answers cannot be right:{shown}", told.len());
-        troubles.push(FailureKind::ImpossibleAnswers.told(words));
+        let description = format!("{} answers cannot be right:{shown}", describe.len());
+        failures.push(FailureKind::ImpossibleResponses.with_description(description));
     }
-    let mut keep =
-        |error: anyhow::Error| troubles.push(FailureKind::CannotBeRead.told(format!("{error:#}")));
-    let replicas = collect::replicas(nodes).await.map_err(&mut keep).unwrap_or_default();
-    let logs = collect::logs(nodes, &places).await.map_err(&mut keep).unwrap_or_default();
-    let mut ops = book.ops;
-    ops.sort_by_key(|op| op.invoked);
+    let mut report_unreadable = |error: anyhow::Error| {
+        failures.push(FailureKind::StateUnreadable.with_description(format!("{error:#}")))
+    };
+    let replicas =
+        collect::replicas(nodes).await.map_err(&mut report_unreadable).unwrap_or_default();
+    let logs = collect::logs(nodes, &branch_keys)
+        .await
+        .map_err(&mut report_unreadable)
+        .unwrap_or_default();
+    let mut operations = recording.operations;
+    operations.sort_by_key(|op| op.invoked);
     let deposits = workload::deposits();
-    History { ops, heard: book.heard, logs, replicas, faults, stalls, deposits }
+    History { operations, received: recording.received, logs, replicas, faults, stalls, deposits }
 }
 
-fn judge(
-    evidence: History,
-    missed: BTreeMap<String, Vec<String>>,
+fn check_history(
+    history: History,
+    not_injected: BTreeMap<String, Vec<String>>,
     figures: Figures,
-    unprobed: Option<String>,
-    troubles: Vec<RunFailure>,
+    probe_error: Option<String>,
+    failures: Vec<RunFailure>,
 ) -> RunResult {
     // Without the logs nothing can be said; that they could not be read is among the troubles.
-    let judges = if evidence.logs.is_empty() { Vec::new() } else { checker::all() };
-    let verdicts = judges.into_iter().map(|judge| judge(&evidence)).collect();
-    let gaps = checker::gaps(&evidence);
-    let mut acked_each_second = Vec::new();
-    for op in &evidence.ops {
-        if op.outcome.reply().is_some() && !op.intent.is_read() {
+    let checkers = if history.logs.is_empty() { Vec::new() } else { checker::all_checkers() };
+    let verdicts = checkers.into_iter().map(|check| check(&history)).collect();
+    let gaps = checker::write_gaps(&history);
+    let mut acknowledged_per_second = Vec::new();
+    for op in &history.operations {
+        if op.completion.response().is_some() && !op.invocation.is_read() {
             let second = usize::try_from(op.completed.0 / 1_000_000).unwrap_or(0);
-            if acked_each_second.len() <= second {
-                acked_each_second.resize(second + 1, 0);
+            if acknowledged_per_second.len() <= second {
+                acknowledged_per_second.resize(second + 1, 0);
             }
-            acked_each_second[second] += 1;
+            acknowledged_per_second[second] += 1;
         }
     }
-    let History { faults, stalls, .. } = evidence;
+    let History { faults, stalls, .. } = history;
     RunResult {
         verdicts,
         faults,
-        missed,
+        not_injected,
         figures,
-        acked_each_second,
+        acknowledged_per_second,
         gaps,
         stalls,
-        unprobed,
-        troubles,
+        probe_error,
+        failures,
     }
 }

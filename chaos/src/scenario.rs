@@ -3,7 +3,7 @@
 use anyhow::{Result, bail, ensure};
 
 use crate::environment::Environment;
-use crate::nemesis::{FAULT_KINDS, FaultKind, Requirement, kind};
+use crate::nemesis::{FAULT_KINDS, FaultKind, Requirement, fault_kind};
 
 /// The scenarios by name.
 pub const SCENARIOS: [(&str, &str); 7] = [
@@ -20,7 +20,7 @@ pub const SCENARIOS: [(&str, &str); 7] = [
 ///
 /// # Errors
 /// A name is not known, or the ground allows none of them.
-pub fn kinds(name: &str, ground: Environment) -> Result<Vec<&'static FaultKind>> {
+pub fn kinds(name: &str, environment: Environment) -> Result<Vec<&'static FaultKind>> {
     let names: Vec<&str> = match name {
         "all" => FAULT_KINDS.iter().map(|kind| kind.name).collect(),
         "kills" => vec!["kill-follower", "kill-leader", "kill-majority", "kill-all"],
@@ -53,10 +53,10 @@ pub fn kinds(name: &str, ground: Environment) -> Result<Vec<&'static FaultKind>>
     };
     let mut kinds = Vec::new();
     for name in names {
-        let Some(kind) = kind(name) else {
+        let Some(kind) = fault_kind(name) else {
             bail!("there is no fault or scenario `{name}`: see mishkah-chaos kinds");
         };
-        if kind.needs == Requirement::Nothing || ground == Environment::Namespaces {
+        if kind.requires == Requirement::Nothing || environment == Environment::Namespaces {
             kinds.push(kind);
         }
     }
@@ -69,19 +69,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_scenario_names_faults_there_are() {
+    fn every_scenario_names_existing_faults() {
         for (name, _) in SCENARIOS {
             assert!(!kinds(name, Environment::Namespaces).unwrap().is_empty(), "{name}");
         }
     }
 
     #[test]
-    fn loopback_leaves_out_what_it_cannot_do() {
+    fn loopback_omits_faults_that_need_namespaces() {
         assert!(
             kinds("all", Environment::Loopback)
                 .unwrap()
                 .iter()
-                .all(|k| k.needs == Requirement::Nothing)
+                .all(|k| k.requires == Requirement::Nothing)
         );
         assert!(kinds("power", Environment::Loopback).is_err());
         assert!(kinds("earthquake", Environment::Loopback).is_err());

@@ -20,7 +20,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-pub(crate) use setup::PAD;
+pub(crate) use setup::PADDING_FIELD;
 pub use setup::{definition, set_up};
 
 use crate::history::{BranchKey, Completion, MonotonicTime, NodeId, Operation, ReceivedMessage};
@@ -44,25 +44,26 @@ pub struct WorkloadConfig {
     /// For everything the clients leave to chance.
     pub seed: u64,
     /// How long a writer rests after each operation.
-    pub rest: Duration,
+    pub pause: Duration,
 }
 
 /// What everybody shares.
 #[derive(Debug)]
 pub(crate) struct WorkloadContext {
-    crew: WorkloadConfig,
-    begin: Instant,
-    is_over: AtomicBool,
+    config: WorkloadConfig,
+    started: Instant,
+    is_stopped: AtomicBool,
     /// Elements and values: each is unique in the run.
-    unique: AtomicU64,
-    book: Mutex<Recording>,
+    next_unique: AtomicU64,
+    recording: Mutex<Recording>,
 }
 
 /// What was counted.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Counts {
     /// Writes acknowledged.
-    pub acked: u64,
+    #[serde(rename = "acked")]
+    pub acknowledged: u64,
     /// Reads answered.
     pub read: u64,
     /// Operations refused by a rule, and those of which nothing was done.
@@ -72,14 +73,15 @@ pub struct Counts {
     /// Operations asked again although they were answered.
     pub repeated: u64,
     /// Words subscribers heard.
-    pub heard: u64,
+    #[serde(rename = "heard")]
+    pub received: u64,
 }
 
 impl Counts {
     fn add(&mut self, op: &Operation) {
-        let counted = match op.outcome {
-            Completion::Ok(_) if op.intent.is_read() => &mut self.read,
-            Completion::Ok(_) => &mut self.acked,
+        let counted = match op.completion {
+            Completion::Ok(_) if op.invocation.is_read() => &mut self.read,
+            Completion::Ok(_) => &mut self.acknowledged,
             Completion::Fail { .. } => &mut self.refused,
             Completion::Info { .. } => &mut self.unknown,
         };
@@ -93,11 +95,11 @@ pub struct Recording {
     /// How much of each.
     pub counts: Counts,
     /// All operations, by completion.
-    pub ops: Vec<Operation>,
+    pub operations: Vec<Operation>,
     /// All words, by subscriber and time.
-    pub heard: Vec<ReceivedMessage>,
+    pub received: Vec<ReceivedMessage>,
     /// Places made by operations.
-    pub places: Vec<BranchKey>,
+    pub branch_keys: Vec<BranchKey>,
     /// Answers that cannot be right: a second one unlike the first, a refusal nothing can deserve,
     /// a defect the store owns.
     pub impossible: Vec<String>,
@@ -106,7 +108,7 @@ pub struct Recording {
 /// Clients at work.
 #[derive(Debug)]
 pub struct RunningWorkload {
-    stage: Arc<WorkloadContext>,
+    context: Arc<WorkloadContext>,
     tasks: JoinSet<()>,
 }
 
@@ -114,74 +116,74 @@ pub struct RunningWorkload {
 ///
 /// # Errors
 /// This machine cannot open clients.
-pub fn start(crew: WorkloadConfig, begin: Instant) -> Result<RunningWorkload> {
-    let stage = Arc::new(WorkloadContext {
-        crew,
-        begin,
-        is_over: AtomicBool::new(false),
-        unique: AtomicU64::new(1),
-        book: Mutex::default(),
+pub fn start(config: WorkloadConfig, started: Instant) -> Result<RunningWorkload> {
+    let context = Arc::new(WorkloadContext {
+        config,
+        started,
+        is_stopped: AtomicBool::new(false),
+        next_unique: AtomicU64::new(1),
+        recording: Mutex::default(),
     });
     let mut tasks = JoinSet::new();
-    for number in 1..=stage.crew.writers {
-        tasks.spawn(writer::Writer::new(&stage, number)?.work());
+    for number in 1..=context.config.writers {
+        tasks.spawn(writer::Writer::new(&context, number)?.run());
     }
-    for number in 1..=stage.crew.subscribers {
-        tasks.spawn(subscriber::Subscriber::new(&stage, number).listen());
+    for number in 1..=context.config.subscribers {
+        tasks.spawn(subscriber::Subscriber::new(&context, number).run());
     }
-    Ok(RunningWorkload { stage, tasks })
+    Ok(RunningWorkload { context, tasks })
 }
 
 impl RunningWorkload {
     /// What was counted so far.
     pub fn counts(&self) -> Counts {
-        self.stage.book().counts
+        self.context.recording().counts
     }
 
     /// Now, as the history counts.
     pub fn now(&self) -> MonotonicTime {
-        self.stage.now()
+        self.context.now()
     }
 
     /// Lets everybody finish what is under way, and takes what was written down.
     pub async fn stop(mut self) -> Recording {
-        self.stage.is_over.store(true, Ordering::Relaxed);
+        self.context.is_stopped.store(true, Ordering::Relaxed);
         while self.tasks.join_next().await.is_some() {}
-        let mut book = self.stage.book();
-        std::mem::take(&mut *book)
+        let mut recording = self.context.recording();
+        std::mem::take(&mut *recording)
     }
 }
 
 impl WorkloadContext {
     fn now(&self) -> MonotonicTime {
-        MonotonicTime::after(self.begin.elapsed())
+        MonotonicTime::from_elapsed(self.started.elapsed())
     }
 
-    fn is_over(&self) -> bool {
-        self.is_over.load(Ordering::Relaxed)
+    fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Relaxed)
     }
 
-    fn unique(&self) -> u64 {
-        self.unique.fetch_add(1, Ordering::Relaxed)
+    fn next_unique(&self) -> u64 {
+        self.next_unique.fetch_add(1, Ordering::Relaxed)
     }
 
     fn generation(&self) -> u64 {
-        self.begin.elapsed().as_secs() / GENERATION.as_secs()
+        self.started.elapsed().as_secs() / GENERATION.as_secs()
     }
 
-    fn book(&self) -> std::sync::MutexGuard<'_, Recording> {
+    fn recording(&self) -> std::sync::MutexGuard<'_, Recording> {
         // Nobody leaves the book half written; who fell while holding it left it whole.
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+        self.recording.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn http(&self, node: NodeId) -> &str {
-        let found = self.crew.nodes.iter().find(|(number, _)| *number == node);
-        found.map_or("", |(_, http)| http)
+    fn http_address(&self, node: NodeId) -> &str {
+        let found = self.config.nodes.iter().find(|(number, _)| *number == node);
+        found.map_or("", |(_, http_address)| http_address)
     }
 }
 
 /// The places that are there from the beginning.
-pub fn places() -> Vec<BranchKey> {
+pub fn branch_keys() -> Vec<BranchKey> {
     (1..=BRANCHES)
         .map(|number| BranchKey { branch: format!("storm-{number}"), module: MODULE.to_owned() })
         .collect()
@@ -189,5 +191,8 @@ pub fn places() -> Vec<BranchKey> {
 
 /// What all accounts of each place hold together, by the place's name.
 pub fn deposits() -> BTreeMap<String, i64> {
-    places().iter().map(|place| (place.name(), setup::ACCOUNTS * setup::BALANCE)).collect()
+    branch_keys()
+        .iter()
+        .map(|branch_key| (branch_key.name(), setup::ACCOUNTS_PER_BRANCH * setup::INITIAL_BALANCE))
+        .collect()
 }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::history_index::{HistoryIndex, told};
+use super::history_index::{HistoryIndex, describe};
 use super::timeline::Timeline;
 use super::{Verdict, fields};
 use crate::history::{
@@ -16,16 +16,16 @@ use crate::history::{
 };
 
 /// Judges it.
-pub(super) fn judge(evidence: &History) -> Verdict {
+pub(super) fn check(history: &History) -> Verdict {
     let promise = "Money moves between accounts and is never made or lost.";
     let mut verdict = Verdict::new("bank", promise);
-    let book = HistoryIndex::of(evidence);
-    let mut banks: BTreeMap<&BranchKey, Vec<&Operation>> = BTreeMap::new();
-    for op in &evidence.ops {
-        match op.intent {
-            Invocation::Transfer { .. } => drop(banks.entry(&op.place).or_default()),
-            Invocation::ReadBalances if matches!(op.outcome, Completion::Ok(_)) => {
-                banks.entry(&op.place).or_default().push(op);
+    let index = HistoryIndex::new(history);
+    let mut reads_by_branch: BTreeMap<&BranchKey, Vec<&Operation>> = BTreeMap::new();
+    for op in &history.operations {
+        match op.invocation {
+            Invocation::Transfer { .. } => drop(reads_by_branch.entry(&op.branch_key).or_default()),
+            Invocation::ReadBalances if matches!(op.completion, Completion::Ok(_)) => {
+                reads_by_branch.entry(&op.branch_key).or_default().push(op);
             }
             Invocation::ReadBalances
             | Invocation::Put { .. }
@@ -39,17 +39,17 @@ pub(super) fn judge(evidence: &History) -> Verdict {
             | Invocation::FirstWrite { .. } => {}
         }
     }
-    for (place, reads) in banks {
-        let Some(deposit) = evidence.deposits.get(&place.name()).copied() else {
-            verdict.check(Some(format!("{}: nobody wrote down its deposits", place.name())));
+    for (branch_key, reads) in reads_by_branch {
+        let Some(deposit) = history.deposits.get(&branch_key.name()).copied() else {
+            verdict.record(Some(format!("{}: nobody wrote down its deposits", branch_key.name())));
             continue;
         };
-        let log = book.log(place).unwrap_or_default();
-        let timeline = Timeline::of(evidence, &book, place, log);
-        let states = transfers(&mut verdict, &book, place, log, deposit);
+        let log = index.log(branch_key).unwrap_or_default();
+        let timeline = Timeline::new(history, &index, branch_key, log);
+        let states = replay_transfers(&mut verdict, &index, branch_key, log, deposit);
         for op in reads {
-            let wrong = read(op, deposit, &states, &timeline);
-            verdict.check(wrong.map(|why| format!("{}: {why}", told(op))));
+            let violation = read_violation(op, deposit, &states, &timeline);
+            verdict.record(violation.map(|why| format!("{}: {why}", describe(op))));
         }
     }
     verdict
@@ -58,85 +58,100 @@ pub(super) fn judge(evidence: &History) -> Verdict {
 /// A state of all accounts: the event that made it, the one that ended it, and what it was.
 struct BankState {
     from: u64,
-    before: u64,
-    mark: u64,
+    until: u64,
+    hash: u64,
 }
 
 /// Goes through the log: judges each transfer and the end, and gives all states on the way.
-fn transfers<'a>(
+fn replay_transfers<'a>(
     verdict: &mut Verdict,
-    book: &HistoryIndex<'_>,
-    place: &BranchKey,
+    index: &HistoryIndex<'_>,
+    branch_key: &BranchKey,
     log: &'a [LogEvent],
     deposit: i64,
 ) -> Vec<BankState> {
-    let mut held: HashMap<&'a str, i128> = HashMap::new();
-    let mut mark = 0_u64;
-    let mut states = vec![BankState { from: 0, before: u64::MAX, mark }];
+    let mut balances: HashMap<&'a str, i128> = HashMap::new();
+    let mut hash = 0_u64;
+    let mut states = vec![BankState { from: 0, until: u64::MAX, hash }];
     for logged in log.iter().filter(|logged| logged.table == fields::ACCOUNTS) {
         let (key, at) = (logged.key.as_str(), logged.cursor.sequence);
         let now = fields::number(logged, fields::BALANCE).unwrap_or_default();
-        let was = held.insert(key, now);
-        if let Some(op) = logged.op.as_ref().and_then(|op| book.op(op)) {
-            verdict.check(moved(op, key, was, now).map(|why| format!("{}: {why}", told(op))));
+        let previous = balances.insert(key, now);
+        if let Some(op) = logged.op.as_ref().and_then(|op| index.operation(op)) {
+            verdict.record(
+                transfer_violation(op, key, previous, now)
+                    .map(|why| format!("{}: {why}", describe(op))),
+            );
         }
         // The marks of all accounts together are the sum of each one's: one is taken for another.
-        mark = mark.wrapping_sub(was.map_or(0, |was| mark_of(key, was)));
-        mark = mark.wrapping_add(mark_of(key, now));
+        hash = hash.wrapping_sub(previous.map_or(0, |previous| account_hash(key, previous)));
+        hash = hash.wrapping_add(account_hash(key, now));
         if let Some(last) = states.last_mut() {
-            last.before = at;
+            last.until = at;
         }
-        states.push(BankState { from: at, before: u64::MAX, mark });
+        states.push(BankState { from: at, until: u64::MAX, hash });
     }
-    let all: i128 = held.values().sum();
-    let wrong = all != i128::from(deposit);
-    verdict.check(
-        wrong.then(|| {
-            format!("{}: {deposit} was deposited, in the end there is {all}", place.name())
-        }),
-    );
+    let total: i128 = balances.values().sum();
+    let is_violated = total != i128::from(deposit);
+    verdict.record(is_violated.then(|| {
+        format!("{}: {deposit} was deposited, in the end there is {total}", branch_key.name())
+    }));
     states
 }
 
-fn mark_of(account: &str, balance: i128) -> u64 {
+fn account_hash(account: &str, balance: i128) -> u64 {
     let mut hasher = DefaultHasher::new();
     (account, balance).hash(&mut hasher);
     hasher.finish()
 }
 
 /// What is wrong with one side of a transfer.
-fn moved(op: &Operation, account: &str, was: Option<i128>, now: i128) -> Option<String> {
-    let Invocation::Transfer { from, to, amount } = &op.intent else { return None };
+fn transfer_violation(
+    op: &Operation,
+    account: &str,
+    previous: Option<i128>,
+    now: i128,
+) -> Option<String> {
+    let Invocation::Transfer { from, to, amount } = &op.invocation else { return None };
     let amount = i128::from(*amount);
-    let Some(was) = was else {
+    let Some(previous) = previous else {
         return Some(format!("{account} was opened by a transfer"));
     };
-    let wanted = if account == from {
-        was - amount
+    let expected = if account == from {
+        previous - amount
     } else if account == to {
-        was + amount
+        previous + amount
     } else {
-        was
+        previous
     };
-    (now != wanted).then(|| format!("{account} held {was}, then {now} instead of {wanted}"))
+    (now != expected)
+        .then(|| format!("{account} held {previous}, then {now} instead of {expected}"))
 }
 
-fn read(op: &Operation, deposit: i64, states: &[BankState], timeline: &Timeline) -> Option<String> {
-    let Some(ReturnValue::Balances(seen)) = op.outcome.reply().map(|reply| &reply.seen) else {
+fn read_violation(
+    op: &Operation,
+    deposit: i64,
+    states: &[BankState],
+    timeline: &Timeline,
+) -> Option<String> {
+    let Some(ReturnValue::Balances(return_value)) =
+        op.completion.response().map(|response| &response.return_value)
+    else {
         return Some("answered without balances".to_owned());
     };
-    let sum: i128 = seen.values().map(|balance| i128::from(*balance)).sum();
+    let sum: i128 = return_value.values().map(|balance| i128::from(*balance)).sum();
     if sum != i128::from(deposit) {
-        return Some(format!("saw {sum} in all, {deposit} was deposited: {seen:?}"));
+        return Some(format!("saw {sum} in all, {deposit} was deposited: {return_value:?}"));
     }
-    let marks = seen.iter().map(|(account, balance)| mark_of(account, i128::from(*balance)));
-    let mark = marks.fold(0, u64::wrapping_add);
-    let (floor, ceiling) = (timeline.floor(op.invoked), timeline.ceiling(op.completed));
-    let is_there = states
-        .iter()
-        .any(|state| state.mark == mark && state.before > floor && state.from <= ceiling);
+    let hashes =
+        return_value.iter().map(|(account, balance)| account_hash(account, i128::from(*balance)));
+    let hash = hashes.fold(0, u64::wrapping_add);
+    let (lower, upper) =
+        (timeline.acknowledged_before(op.invoked), timeline.invoked_until(op.completed));
+    let is_found =
+        states.iter().any(|state| state.hash == hash && state.until > lower && state.from <= upper);
     // Between the two sides of a transfer the sum is another one: no need to look for whole ones.
-    (!is_there).then(|| format!("saw no state of events {floor} to {ceiling}: {seen:?}"))
+    (!is_found).then(|| format!("saw no state of events {lower} to {upper}: {return_value:?}"))
 }
 
 #[cfg(test)]
@@ -145,12 +160,12 @@ mod tests {
     use crate::checker::examples::*;
 
     fn account(sequence: u64, op: Option<&str>, key: &str, balance: i64) -> LogEvent {
-        row(sequence, fields::ACCOUNTS, key, op, &format!(r#"{{"balance":{balance}}}"#))
+        log_event(sequence, fields::ACCOUNTS, key, op, &format!(r#"{{"balance":{balance}}}"#))
     }
 
     fn balances(p: i64, q: i64) -> Completion {
-        let seen = [("p".to_owned(), p), ("q".to_owned(), q)];
-        saw(ReturnValue::Balances(seen.into_iter().collect()))
+        let return_value = [("p".to_owned(), p), ("q".to_owned(), q)];
+        returned(ReturnValue::Balances(return_value.into_iter().collect()))
     }
 
     fn log() -> Vec<LogEvent> {
@@ -165,77 +180,89 @@ mod tests {
     }
 
     /// 3 from p to q, then 1 back; and this read.
-    fn story(log: Vec<LogEvent>, read: Option<(u64, u64, Completion)>) -> History {
-        let mut ops = vec![
-            op("a", transfer("p", "q", 3), 0, 10, done(4)),
-            op("b", transfer("q", "p", 1), 20, 30, unknown()),
+    fn history_with(log: Vec<LogEvent>, read_violation: Option<(u64, u64, Completion)>) -> History {
+        let mut operations = vec![
+            operation("a", transfer("p", "q", 3), 0, 10, ok(4)),
+            operation("b", transfer("q", "p", 1), 20, 30, info()),
         ];
-        ops.extend(
-            read.map(|(from, to, outcome)| op("r", Invocation::ReadBalances, from, to, outcome)),
-        );
-        let mut story = evidence(ops, log);
-        story.deposits.insert(place().name(), 20);
+        operations.extend(read_violation.map(|(from, to, completion)| {
+            operation("r", Invocation::ReadBalances, from, to, completion)
+        }));
+        let mut story = history_of(operations, log);
+        story.deposits.insert(branch_key().name(), 20);
         story
     }
 
     #[test]
-    fn money_that_moves_and_stays_holds() {
-        for (from, to, seen) in [
+    fn reads_of_states_in_the_log_hold() {
+        for (from, to, return_value) in [
             (0, 5, balances(10, 10)),
             (0, 5, balances(7, 13)),
             (11, 15, balances(7, 13)),
             (31, 35, balances(7, 13)),
             (31, 35, balances(8, 12)),
         ] {
-            assert_holds(judge, &story(log(), Some((from, to, seen))), 6);
+            assert_holds(check, &history_with(log(), Some((from, to, return_value))), 6);
         }
-        assert_holds(judge, &story(log(), Some((0, 5, unknown()))), 5);
+        assert_holds(check, &history_with(log(), Some((0, 5, info()))), 5);
     }
 
     #[test]
-    fn a_sum_that_is_another_is_wrong() {
-        let read = Some((0, 5, balances(7, 10)));
-        assert_wrong(judge, &story(log(), read), "saw 17 in all, 20 was deposited");
+    fn a_read_with_another_sum_is_a_violation() {
+        let read_violation = Some((0, 5, balances(7, 10)));
+        assert_violation(
+            check,
+            &history_with(log(), read_violation),
+            "saw 17 in all, 20 was deposited",
+        );
     }
 
     #[test]
-    fn a_state_that_never_was_is_wrong_though_its_sum_is_right() {
-        let read = Some((0, 5, balances(9, 11)));
-        assert_wrong(judge, &story(log(), read), "saw no state of events 0 to 4");
+    fn a_state_not_in_the_log_is_a_violation_despite_its_sum() {
+        let read_violation = Some((0, 5, balances(9, 11)));
+        assert_violation(
+            check,
+            &history_with(log(), read_violation),
+            "saw no state of events 0 to 4",
+        );
     }
 
     #[test]
-    fn a_stale_state_is_wrong_and_one_that_is_yet_to_come() {
+    fn a_stale_or_future_state_is_a_violation() {
         let stale = Some((11, 15, balances(10, 10)));
-        assert_wrong(judge, &story(log(), stale), "saw no state of events 4 to 4");
+        assert_violation(check, &history_with(log(), stale), "saw no state of events 4 to 4");
         let early = Some((0, 5, balances(8, 12)));
-        assert_wrong(judge, &story(log(), early), "saw no state of events 0 to 4");
+        assert_violation(check, &history_with(log(), early), "saw no state of events 0 to 4");
     }
 
     #[test]
-    fn a_transfer_gives_one_what_it_takes_from_the_other() {
+    fn a_transfer_credits_what_it_debits() {
         let mut short = log();
         short[3] = account(4, Some("a"), "q", 12);
-        let verdict = judge(&story(short, None));
+        let verdict = check(&history_with(short, None));
         // What q lacks is told; that it then pays 0 is told too, and nothing is lost in the end.
         assert_eq!(verdict.violations, 2, "{verdict:#?}");
-        assert!(verdict.shown[0].contains("q held 10, then 12 instead of 13"), "{verdict:#?}");
+        assert!(verdict.details[0].contains("q held 10, then 12 instead of 13"), "{verdict:#?}");
         let opened = log().split_off(1);
-        let verdict = judge(&story(opened, None));
-        assert!(verdict.shown[0].contains("p was opened by a transfer"), "{verdict:#?}");
+        let verdict = check(&history_with(opened, None));
+        assert!(verdict.details[0].contains("p was opened by a transfer"), "{verdict:#?}");
     }
 
     #[test]
-    fn what_is_lost_in_the_end_is_told() {
+    fn a_final_sum_below_the_deposit_is_a_violation() {
         let half = log()[..3].to_vec();
-        assert_wrong(judge, &story(half, None), "in the end there is 17");
+        assert_violation(check, &history_with(half, None), "in the end there is 17");
     }
 
     #[test]
-    fn what_cannot_be_judged_is_wrong() {
-        let mut unknown = story(log(), None);
+    fn a_branch_that_cannot_be_checked_is_a_violation() {
+        let mut unknown = history_with(log(), None);
         unknown.deposits.clear();
-        assert_wrong(judge, &unknown, "nobody wrote down its deposits");
-        assert_wrong(judge, &story(log(), Some((0, 5, done(1)))), "answered without balances");
+        assert_violation(check, &unknown, "nobody wrote down its deposits");
+        assert_violation(
+            check,
+            &history_with(log(), Some((0, 5, ok(1)))),
+            "answered without balances",
+        );
     }
 }

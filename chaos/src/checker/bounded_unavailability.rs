@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::Verdict;
-use super::history_index::when;
+use super::history_index::format_time;
 use crate::history::{BranchKey, DiskStall, Fault, History, MonotonicTime, NodeId};
 
 /// Longest time without an acknowledged write while a majority is there, in microseconds.
@@ -26,58 +26,67 @@ pub struct WriteGap {
     /// Which of the evidence's faults it was, from 0.
     pub fault: usize,
     /// The place, as `branch:module`.
-    pub place: String,
+    #[serde(rename = "place")]
+    pub branch_key: String,
     /// The longest time in which a write was wanted and none acknowledged, in microseconds, from
     /// when the fault struck until the next one did, or [`RECOVERY_MAX`] after it was healed.
     pub micros: u64,
     /// The same without the times in which the disk under all nodes stood still. A lower bound:
     /// a stall may have held up nobody, and the nodes' own writing is among what causes them.
-    pub steady_micros: u64,
+    #[serde(rename = "steady_micros")]
+    pub micros_without_stalls: u64,
 }
 
 /// How long each fault kept each place from being written to. A place in which nobody wanted to
 /// write meanwhile is left out.
-pub fn gaps(evidence: &History) -> Vec<WriteGap> {
-    let places = demands(evidence);
-    let mut gaps = Vec::new();
-    for (index, fault) in evidence.faults.iter().enumerate() {
-        for (place, demand) in &places {
+pub fn write_gaps(history: &History) -> Vec<WriteGap> {
+    let branch_keys = demands(history);
+    let mut write_gaps = Vec::new();
+    for (index, fault) in history.faults.iter().enumerate() {
+        for (branch_key, demand) in &branch_keys {
             let (mut longest, mut steady) = (None, 0);
-            for (wanted, came) in demand.silences(fault.from.0, end(evidence, fault)) {
+            for (wanted, came) in demand.silences(fault.from.0, end(history, fault)) {
                 let micros = came - wanted;
                 longest = longest.max(Some(micros));
-                steady = steady.max(micros - stalled(&evidence.stalls, wanted, came));
+                steady = steady.max(micros - stalled(&history.stalls, wanted, came));
             }
             if let Some(micros) = longest {
-                let (kind, place) = (fault.kind.clone(), place.name());
-                gaps.push(WriteGap { kind, fault: index, place, micros, steady_micros: steady });
+                let (kind, branch_key) = (fault.kind.clone(), branch_key.name());
+                write_gaps.push(WriteGap {
+                    kind,
+                    fault: index,
+                    branch_key,
+                    micros,
+                    micros_without_stalls: steady,
+                });
             }
         }
     }
-    gaps
+    write_gaps
 }
 
 /// Judges it.
-pub(super) fn judge(evidence: &History) -> Verdict {
+pub(super) fn check(history: &History) -> Verdict {
     let promise = "Writes go on while a majority is there, and come back after every fault.";
     let mut verdict = Verdict::new("bounded-unavailability", promise);
-    let nodes = nodes(evidence);
-    let places = demands(evidence);
-    for (index, fault) in evidence.faults.iter().enumerate() {
-        let is_majority = leaves_majority(evidence, fault, nodes);
-        for (place, demand) in &places {
-            let name = place.name();
-            let silences = demand.silences(fault.from.0, end(evidence, fault));
+    let nodes = nodes(history);
+    let branch_keys = demands(history);
+    for (index, fault) in history.faults.iter().enumerate() {
+        let is_majority = leaves_majority(history, fault, nodes);
+        for (branch_key, demand) in &branch_keys {
+            let name = branch_key.name();
+            let silences = demand.silences(fault.from.0, end(history, fault));
             if is_majority && let Some(gap) = silences.map(|(wanted, came)| came - wanted).max() {
-                let wrong = gap > GAP_MAX;
-                verdict.check(wrong.then(|| {
-                    let (long, from) = (when(MonotonicTime(gap)), when(fault.from));
+                let is_violated = gap > GAP_MAX;
+                verdict.record(is_violated.then(|| {
+                    let (long, from) = (format_time(MonotonicTime(gap)), format_time(fault.from));
                     format!("{name}: no write for {long} in {} from {from}", fault.kind)
                 }));
             }
-            if let Some(came) = comes_back(evidence, index, demand) {
-                verdict.check((!came).then(|| {
-                    let (limit, until) = (when(MonotonicTime(RECOVERY_MAX)), when(fault.until));
+            if let Some(came) = comes_back(history, index, demand) {
+                verdict.record((!came).then(|| {
+                    let (limit, until) =
+                        (format_time(MonotonicTime(RECOVERY_MAX)), format_time(fault.until));
                     format!("{name}: no write within {limit} after {} ended at {until}", fault.kind)
                 }));
             }
@@ -87,26 +96,27 @@ pub(super) fn judge(evidence: &History) -> Verdict {
 }
 
 /// How many nodes there are: the highest number anybody speaks of.
-fn nodes(evidence: &History) -> usize {
-    let replicas = evidence.replicas.iter().map(|replica| replica.node);
-    let asked = evidence.ops.iter().flat_map(|op| op.attempts.iter().map(|attempt| attempt.node));
-    let read = evidence.logs.iter().map(|(node, _, _)| *node);
-    let struck = evidence.faults.iter().flat_map(|fault| fault.nodes.iter().copied());
-    let highest = replicas.chain(asked).chain(read).chain(struck).max().unwrap_or_default();
+fn nodes(history: &History) -> usize {
+    let replicas = history.replicas.iter().map(|replica| replica.node);
+    let asked =
+        history.operations.iter().flat_map(|op| op.attempts.iter().map(|attempt| attempt.node));
+    let read = history.logs.iter().map(|(node, _, _)| *node);
+    let injected = history.faults.iter().flat_map(|fault| fault.nodes.iter().copied());
+    let highest = replicas.chain(asked).chain(read).chain(injected).max().unwrap_or_default();
     usize::try_from(highest).unwrap_or(usize::MAX)
 }
 
 /// Whether a majority is untouched by this fault and all others that ran at the same time.
-fn leaves_majority(evidence: &History, fault: &Fault, nodes: usize) -> bool {
+fn leaves_majority(history: &History, fault: &Fault, nodes: usize) -> bool {
     let is_meanwhile = |it: &&Fault| it.from < fault.until && it.until > fault.from;
-    let meanwhile = evidence.faults.iter().filter(is_meanwhile).chain([fault]);
+    let meanwhile = history.faults.iter().filter(is_meanwhile).chain([fault]);
     let hurt: BTreeSet<NodeId> = meanwhile.flat_map(hurt).copied().collect();
     hurt.len() * 2 < nodes
 }
 
 /// Until when a fault is to be felt: some time after it was healed, or until the next one strikes.
-fn end(evidence: &History, fault: &Fault) -> u64 {
-    let later = evidence.faults.iter().map(|it| it.from.0).filter(|from| *from >= fault.until.0);
+fn end(history: &History, fault: &Fault) -> u64 {
+    let later = history.faults.iter().map(|it| it.from.0).filter(|from| *from >= fault.until.0);
     later.min().unwrap_or(u64::MAX).min(fault.until.0 + RECOVERY_MAX)
 }
 
@@ -116,15 +126,15 @@ fn hurt(fault: &Fault) -> &[NodeId] {
 }
 
 /// Whether writes came back after a fault; nothing where it cannot be said.
-fn comes_back(evidence: &History, index: usize, demand: &WriteActivity) -> Option<bool> {
-    let healed = evidence.faults[index].until.0;
+fn comes_back(history: &History, index: usize, demand: &WriteActivity) -> Option<bool> {
+    let healed = history.faults[index].until.0;
     let wanted = demand.wanted(healed)?;
     let limit = wanted + RECOVERY_MAX;
     let came = demand.acknowledged_after(wanted).is_some_and(|came| came <= limit);
     let is_other = |(at, fault): (usize, &Fault)| {
         at != index && fault.from.0 < limit && fault.until.0 > healed
     };
-    let is_alone = !evidence.faults.iter().enumerate().any(is_other);
+    let is_alone = !history.faults.iter().enumerate().any(is_other);
     (came || (is_alone && demand.end() >= limit)).then_some(came)
 }
 
@@ -137,14 +147,14 @@ struct WriteActivity {
     asked: Vec<(u64, u64)>,
 }
 
-fn demands(evidence: &History) -> BTreeMap<&BranchKey, WriteActivity> {
-    let mut places: BTreeMap<&BranchKey, WriteActivity> = BTreeMap::new();
-    for op in evidence.ops.iter().filter(|op| !op.intent.is_read()) {
-        let demand = places.entry(&op.place).or_default();
+fn demands(history: &History) -> BTreeMap<&BranchKey, WriteActivity> {
+    let mut branch_keys: BTreeMap<&BranchKey, WriteActivity> = BTreeMap::new();
+    for op in history.operations.iter().filter(|op| !op.invocation.is_read()) {
+        let demand = branch_keys.entry(&op.branch_key).or_default();
         demand.asked.push((op.invoked.0, op.completed.0));
-        demand.acknowledged.extend(op.outcome.reply().map(|_| op.completed.0));
+        demand.acknowledged.extend(op.completion.response().map(|_| op.completed.0));
     }
-    for demand in places.values_mut() {
+    for demand in branch_keys.values_mut() {
         demand.acknowledged.sort_unstable();
         demand.asked.sort_unstable();
         let mut until = 0;
@@ -153,7 +163,7 @@ fn demands(evidence: &History) -> BTreeMap<&BranchKey, WriteActivity> {
             *to = until;
         }
     }
-    places
+    branch_keys
 }
 
 impl WriteActivity {
@@ -166,7 +176,7 @@ impl WriteActivity {
 
     /// When the first write after this moment was acknowledged.
     fn acknowledged_after(&self, moment: u64) -> Option<u64> {
-        let at = self.acknowledged.partition_point(|when| *when <= moment);
+        let at = self.acknowledged.partition_point(|format_time| *format_time <= moment);
         self.acknowledged.get(at).copied()
     }
 
@@ -202,86 +212,86 @@ mod tests {
 
     const SECOND: u64 = 1_000_000;
 
-    fn write(from: u64, to: u64, outcome: Completion) -> Operation {
-        op(&format!("w{from}"), put(from), from * SECOND, to * SECOND, outcome)
+    fn write(from: u64, to: u64, completion: Completion) -> Operation {
+        operation(&format!("w{from}"), put(from), from * SECOND, to * SECOND, completion)
     }
 
     /// Writes of one second each, one after the other, acknowledged outside these seconds.
     fn every_second(silent: std::ops::Range<u64>) -> Vec<Operation> {
-        let outcome = |at| if silent.contains(&at) { unknown() } else { done(at) };
-        (0..200).map(|at| write(at, at + 1, outcome(at))).collect()
+        let completion = |at| if silent.contains(&at) { info() } else { ok(at) };
+        (0..200).map(|at| write(at, at + 1, completion(at))).collect()
     }
 
     /// Three nodes, of which these are struck from second 50 to second 100.
-    fn story(nodes: &[NodeId], ops: Vec<Operation>) -> History {
+    fn history_with(nodes: &[NodeId], operations: Vec<Operation>) -> History {
         let replicas = (1..=3).map(|node| replica(node, 1, 1, "x")).collect();
         let faults = vec![fault("kill", nodes, 50 * SECOND, 100 * SECOND)];
-        History { ops, replicas, faults, ..History::default() }
+        History { operations, replicas, faults, ..History::default() }
     }
 
     #[test]
     fn writes_that_go_on_or_come_back_hold() {
-        assert_holds(judge, &story(&[1], every_second(0..0)), 2);
-        assert_holds(judge, &story(&[1], every_second(60..88)), 2);
+        assert_holds(check, &history_with(&[1], every_second(0..0)), 2);
+        assert_holds(check, &history_with(&[1], every_second(60..88)), 2);
         // Without a majority there may be silence, but not for long afterwards.
-        assert_holds(judge, &story(&[1, 2], every_second(50..112)), 1);
+        assert_holds(check, &history_with(&[1, 2], every_second(50..112)), 1);
     }
 
     #[test]
     fn the_longest_gap_of_each_fault_is_told() {
-        let steady = |micros, steady_micros| {
-            let (kind, place) = ("kill".to_owned(), "b:m".to_owned());
-            WriteGap { kind, fault: 0, place, micros, steady_micros }
+        let steady = |micros, micros_without_stalls| {
+            let (kind, branch_key) = ("kill".to_owned(), "b:m".to_owned());
+            WriteGap { kind, fault: 0, branch_key, micros, micros_without_stalls }
         };
         let gap = |micros| steady(micros, micros);
-        let evidence = story(&[1], every_second(60..70));
-        assert_eq!(gaps(&evidence), [gap(11 * SECOND)]);
-        assert_eq!(gaps(&story(&[1], every_second(0..0))), [gap(SECOND)]);
+        let history = history_with(&[1], every_second(60..70));
+        assert_eq!(write_gaps(&history), [gap(11 * SECOND)]);
+        assert_eq!(write_gaps(&history_with(&[1], every_second(0..0))), [gap(SECOND)]);
         // What was wanted before the fault counts from the fault on.
-        let before = vec![write(40, 65, done(1))];
-        assert_eq!(gaps(&story(&[1], before)), [gap(15 * SECOND)]);
+        let before = vec![write(40, 65, ok(1))];
+        assert_eq!(write_gaps(&history_with(&[1], before)), [gap(15 * SECOND)]);
         // The longest one may be another without what the disk under all nodes took.
         let stall = |from, until| DiskStall {
             from: MonotonicTime(from * SECOND),
             until: MonotonicTime(until * SECOND),
         };
-        let mut stalled = evidence;
-        stalled.ops[80..84].iter_mut().for_each(|op| op.outcome = unknown());
+        let mut stalled = history;
+        stalled.operations[80..84].iter_mut().for_each(|op| op.completion = info());
         stalled.stalls = vec![stall(40, 45), stall(58, 62), stall(65, 68), stall(90, 91)];
-        assert_eq!(gaps(&stalled), [steady(11 * SECOND, 6 * SECOND)]);
+        assert_eq!(write_gaps(&stalled), [steady(11 * SECOND, 6 * SECOND)]);
         stalled.stalls[2] = stall(65, 72);
-        assert_eq!(gaps(&stalled), [steady(11 * SECOND, 5 * SECOND)]);
+        assert_eq!(write_gaps(&stalled), [steady(11 * SECOND, 5 * SECOND)]);
         // Nobody wanted to write, or nobody waited any longer.
-        assert_eq!(gaps(&story(&[1], vec![write(10, 20, done(1))])), []);
-        assert_eq!(gaps(&story(&[1], vec![write(60, 65, unknown())])), [gap(5 * SECOND)]);
+        assert_eq!(write_gaps(&history_with(&[1], vec![write(10, 20, ok(1))])), []);
+        assert_eq!(write_gaps(&history_with(&[1], vec![write(60, 65, info())])), [gap(5 * SECOND)]);
     }
 
     #[test]
     fn silence_for_long_though_a_majority_is_there_is_wrong() {
-        let evidence = story(&[1], every_second(60..95));
-        assert_wrong(judge, &evidence, "b:m: no write for 36.000000 s in kill from 50.000000 s");
-        let mut split = story(&[1, 2, 3], every_second(60..95));
+        let history = history_with(&[1], every_second(60..95));
+        assert_violation(check, &history, "b:m: no write for 36.000000 s in kill from 50.000000 s");
+        let mut split = history_with(&[1, 2, 3], every_second(60..95));
         split.faults[0].minority = vec![3];
-        assert_wrong(judge, &split, "no write for 36.000000 s");
+        assert_violation(check, &split, "no write for 36.000000 s");
         // One after the other: each is judged until the next one strikes.
-        let mut next = story(&[1], every_second(60..95));
+        let mut next = history_with(&[1], every_second(60..95));
         next.faults.push(fault("kill", &[2], 101 * SECOND, 102 * SECOND));
-        assert_wrong(judge, &next, "no write for 36.000000 s in kill from 50.000000 s");
+        assert_violation(check, &next, "no write for 36.000000 s in kill from 50.000000 s");
         // Two faults at once leave none.
-        let mut both = story(&[1], every_second(60..95));
+        let mut both = history_with(&[1], every_second(60..95));
         both.faults.push(fault("pause", &[2], 70 * SECOND, 80 * SECOND));
-        assert!(judge(&both).holds());
+        assert!(check(&both).holds());
     }
 
     #[test]
     fn silence_after_a_fault_was_healed_is_wrong() {
-        let evidence = story(&[1, 2], every_second(50..120));
-        assert_wrong(judge, &evidence, "no write within 15.000000 s after kill ended");
+        let history = history_with(&[1, 2], every_second(50..120));
+        assert_violation(check, &history, "no write within 15.000000 s after kill ended");
         // Unless another one strikes meanwhile, or nobody asks any more.
-        let mut next = story(&[1, 2], every_second(50..120));
+        let mut next = history_with(&[1, 2], every_second(50..120));
         next.faults.push(fault("kill", &[1, 2], 110 * SECOND, 119 * SECOND));
-        assert_holds(judge, &next, 1);
+        assert_holds(check, &next, 1);
         let ends = every_second(50..120).into_iter().take(110).collect();
-        assert_holds(judge, &story(&[1, 2], ends), 0);
+        assert_holds(check, &history_with(&[1, 2], ends), 0);
     }
 }

@@ -6,37 +6,42 @@
 
 use std::collections::BTreeMap;
 
-use super::history_index::{HistoryIndex, told};
+use super::history_index::{HistoryIndex, describe};
 use super::{Verdict, fields};
 use crate::history::{History, Invocation, LogEvent, Operation};
 
 /// Judges it.
-pub(super) fn judge(evidence: &History) -> Verdict {
+pub(super) fn check(history: &History) -> Verdict {
     let promise = "Counters count every increment, stock gives every piece once, versions chain.";
     let mut verdict = Verdict::new("counters-and-stock", promise);
-    let book = HistoryIndex::of(evidence);
-    for (place, log) in book.logs() {
-        let mut held: BTreeMap<(&str, &str), RowState> = BTreeMap::new();
+    let index = HistoryIndex::new(history);
+    for (branch_key, log) in index.logs() {
+        let mut states: BTreeMap<(&str, &str), RowState> = BTreeMap::new();
         for logged in log {
             let Some(kind) = CountedTable::of(&logged.table) else { continue };
             let key = (logged.table.as_str(), logged.key.as_str());
-            let op = logged.op.as_ref().and_then(|op| book.op(op));
-            let (now, wrong) = follow(&kind, held.get(&key), logged, op);
-            held.insert(key, now);
-            verdict.check(wrong.map(|why| {
-                let by = op.map_or_else(|| "nobody".to_owned(), told);
-                format!("{} {}/{}: {why}, by {by}", place.name(), key.0, key.1)
+            let op = logged.op.as_ref().and_then(|op| index.operation(op));
+            let (now, violation) = next_state(&kind, states.get(&key), logged, op);
+            states.insert(key, now);
+            verdict.record(violation.map(|why| {
+                let by = op.map_or_else(|| "nobody".to_owned(), describe);
+                format!("{} {}/{}: {why}, by {by}", branch_key.name(), key.0, key.1)
             }));
         }
-        for ((table, key), held) in held {
-            verdict.check(ends(&held).map(|why| format!("{} {table}/{key}: {why}", place.name())));
+        for ((table, key), state) in states {
+            verdict.record(
+                final_violation(&state)
+                    .map(|why| format!("{} {table}/{key}: {why}", branch_key.name())),
+            );
         }
     }
-    for op in evidence.ops.iter().filter(|op| op.outcome.reply().is_some()) {
-        if matches!(op.intent, Invocation::TakePiece { .. } | Invocation::Increment { .. }) {
-            let times = book.rows_of(op).count();
-            let wrong = times != 1;
-            verdict.check(wrong.then(|| format!("{}: acknowledged, done {times} times", told(op))));
+    for op in history.operations.iter().filter(|op| op.completion.response().is_some()) {
+        if matches!(op.invocation, Invocation::TakePiece { .. } | Invocation::Increment { .. }) {
+            let count = index.branch_events_of(op).count();
+            let is_violated = count != 1;
+            verdict.record(
+                is_violated.then(|| format!("{}: acknowledged, done {count} times", describe(op))),
+            );
         }
     }
     verdict
@@ -85,9 +90,9 @@ struct RowState {
 }
 
 /// The row after this event, and what is wrong with how it follows from the one before.
-fn follow(
+fn next_state(
     kind: &CountedTable,
-    was: Option<&RowState>,
+    previous: Option<&RowState>,
     logged: &LogEvent,
     op: Option<&Operation>,
 ) -> (RowState, Option<String>) {
@@ -95,46 +100,46 @@ fn follow(
     let number = fields::number(logged, kind.field());
     let version = fields::version(logged);
     // What nobody prepared begins with nothing.
-    let nothing = RowState { now: 0, version: 0, first: 0, changes: 0, step };
-    let before = was.copied().unwrap_or(nothing);
-    let prepares = op.is_none();
+    let initial = RowState { now: 0, version: 0, first: 0, changes: 0, step };
+    let before = previous.copied().unwrap_or(initial);
+    let is_setup = op.is_none();
     let now = number.unwrap_or(before.now);
-    let held = RowState {
+    let state = RowState {
         now,
         version: version.unwrap_or(before.version + 1),
-        first: if prepares { now } else { before.first },
-        changes: if prepares { 0 } else { before.changes + 1 },
+        first: if is_setup { now } else { before.first },
+        changes: if is_setup { 0 } else { before.changes + 1 },
         step,
     };
     let expected = op.and_then(expected);
-    let wrong = if number.is_none() || version.is_none() {
+    let violation = if number.is_none() || version.is_none() {
         Some(format!("the row has no {} or version", kind.field()))
     } else if version != Some(before.version + 1) {
         Some(format!("version {version:?} after version {}", before.version))
     } else if expected.is_some_and(|expected| expected != before.version) {
         Some(format!("asked for over version {expected:?}, done over {}", before.version))
-    } else if !prepares && now != before.now + step {
+    } else if !is_setup && now != before.now + step {
         Some(format!("{now} after {}", before.now))
     } else {
         (now < 0).then(|| format!("{now} is below nothing"))
     };
-    (held, wrong)
+    (state, violation)
 }
 
 /// The version an operation was guarded by.
 fn expected(op: &Operation) -> Option<u64> {
     if let Invocation::Increment { expected, .. } | Invocation::TakePiece { expected, .. } =
-        op.intent
+        op.invocation
     {
         return Some(expected);
     }
     None
 }
 
-fn ends(held: &RowState) -> Option<String> {
-    let wanted = held.first + held.step * held.changes;
-    let (now, changes) = (held.now, held.changes);
-    (now != wanted).then(|| format!("holds {now} after {changes} changes instead of {wanted}"))
+fn final_violation(state: &RowState) -> Option<String> {
+    let expected = state.first + state.step * state.changes;
+    let (now, changes) = (state.now, state.changes);
+    (now != expected).then(|| format!("holds {now} after {changes} changes instead of {expected}"))
 }
 
 #[cfg(test)]
@@ -143,35 +148,35 @@ mod tests {
     use crate::checker::examples::*;
 
     fn increment(id: &str, expected: u64, value: u64, sequence: u64) -> Operation {
-        let intent = Invocation::Increment { key: "c".to_owned(), expected, value };
-        op(id, intent, 0, 5, done(sequence))
+        let invocation = Invocation::Increment { key: "c".to_owned(), expected, value };
+        operation(id, invocation, 0, 5, ok(sequence))
     }
 
     fn take(id: &str, expected: u64, left: i64, sequence: u64) -> Operation {
-        let intent = Invocation::TakePiece { item: "tea".to_owned(), expected, left };
-        op(id, intent, 0, 5, done(sequence))
+        let invocation = Invocation::TakePiece { item: "tea".to_owned(), expected, left };
+        operation(id, invocation, 0, 5, ok(sequence))
     }
 
     fn counter(sequence: u64, op: Option<&str>, value: u64, version: u64) -> LogEvent {
         let fields = format!(r#"{{"value":{value},"version":{version}}}"#);
-        row(sequence, fields::COUNTERS, "c", op, &fields)
+        log_event(sequence, fields::COUNTERS, "c", op, &fields)
     }
 
     fn stock(sequence: u64, op: Option<&str>, left: i64, version: u64) -> LogEvent {
         let fields = format!(r#"{{"left":{left},"version":{version}}}"#);
-        row(sequence, fields::STOCK, "tea", op, &fields)
+        log_event(sequence, fields::STOCK, "tea", op, &fields)
     }
 
     /// The verdict's words, all of them.
-    fn words(ops: Vec<Operation>, log: Vec<LogEvent>) -> String {
-        let verdict = judge(&evidence(ops, log));
+    fn details(operations: Vec<Operation>, log: Vec<LogEvent>) -> String {
+        let verdict = check(&history_of(operations, log));
         assert!(!verdict.holds(), "{verdict:#?}");
-        verdict.shown.join("\n")
+        verdict.details.join("\n")
     }
 
     #[test]
-    fn counting_one_by_one_holds() {
-        let ops = vec![
+    fn single_steps_from_the_initial_value_hold() {
+        let operations = vec![
             increment("a", 1, 1, 3),
             increment("b", 2, 2, 4),
             take("d", 1, 1, 5),
@@ -185,53 +190,53 @@ mod tests {
             stock(5, Some("d"), 1, 2),
             stock(6, Some("e"), 0, 3),
         ];
-        assert_holds(judge, &evidence(ops, log), 12);
+        assert_holds(check, &history_of(operations, log), 12);
         let from_nothing = vec![counter(1, Some("a"), 1, 1)];
-        assert_holds(judge, &evidence(vec![increment("a", 0, 1, 1)], from_nothing), 3);
+        assert_holds(check, &history_of(vec![increment("a", 0, 1, 1)], from_nothing), 3);
     }
 
     #[test]
-    fn an_increment_that_is_lost_is_wrong() {
-        let ops = vec![increment("a", 1, 1, 2), increment("b", 2, 1, 3)];
+    fn a_lost_increment_is_a_violation() {
+        let operations = vec![increment("a", 1, 1, 2), increment("b", 2, 1, 3)];
         let log =
             vec![counter(1, None, 0, 1), counter(2, Some("a"), 1, 2), counter(3, Some("b"), 1, 3)];
-        let words = words(ops, log);
-        assert!(words.contains("1 after 1"), "{words}");
-        assert!(words.contains("holds 1 after 2 changes instead of 2"), "{words}");
+        let details = details(operations, log);
+        assert!(details.contains("1 after 1"), "{details}");
+        assert!(details.contains("holds 1 after 2 changes instead of 2"), "{details}");
     }
 
     #[test]
-    fn versions_chain() {
+    fn a_version_that_skips_or_mismatches_is_a_violation() {
         let log = vec![counter(1, None, 0, 1), counter(2, Some("a"), 1, 3)];
-        let skips = evidence(vec![increment("a", 1, 1, 2)], log);
-        assert_wrong(judge, &skips, "version Some(3) after version 1");
+        let skips = history_of(vec![increment("a", 1, 1, 2)], log);
+        assert_violation(check, &skips, "version Some(3) after version 1");
         let log = vec![counter(1, None, 0, 1), counter(2, Some("a"), 1, 2)];
-        let other = evidence(vec![increment("a", 7, 1, 2)], log);
-        assert_wrong(judge, &other, "asked for over version Some(7), done over 1");
-        let without = vec![row(1, fields::COUNTERS, "c", None, r#"{"value":0}"#)];
-        assert_wrong(judge, &evidence(vec![], without), "no value or version");
+        let other = history_of(vec![increment("a", 7, 1, 2)], log);
+        assert_violation(check, &other, "asked for over version Some(7), done over 1");
+        let without = vec![log_event(1, fields::COUNTERS, "c", None, r#"{"value":0}"#)];
+        assert_violation(check, &history_of(vec![], without), "no value or version");
     }
 
     #[test]
-    fn stock_is_never_below_nothing() {
+    fn stock_below_zero_is_a_violation() {
         let log = vec![stock(1, None, 0, 1), stock(2, Some("d"), -1, 2)];
-        let sold = evidence(vec![take("d", 1, -1, 2)], log);
-        assert_wrong(judge, &sold, "-1 is below nothing");
+        let sold = history_of(vec![take("d", 1, -1, 2)], log);
+        assert_violation(check, &sold, "-1 is below nothing");
     }
 
     #[test]
-    fn a_piece_taken_is_one_piece() {
+    fn taking_two_pieces_at_once_is_a_violation() {
         let log = vec![stock(1, None, 3, 1), stock(2, Some("d"), 1, 2)];
-        let words = words(vec![take("d", 1, 1, 2)], log);
-        assert!(words.contains("1 after 3"), "{words}");
+        let details = details(vec![take("d", 1, 1, 2)], log);
+        assert!(details.contains("1 after 3"), "{details}");
     }
 
     #[test]
-    fn a_piece_acknowledged_is_taken_once() {
-        let never = evidence(vec![take("d", 1, 2, 2)], vec![stock(1, None, 3, 1)]);
-        assert_wrong(judge, &never, "done 0 times");
+    fn an_acknowledged_piece_is_taken_exactly_once() {
+        let never = history_of(vec![take("d", 1, 2, 2)], vec![stock(1, None, 3, 1)]);
+        assert_violation(check, &never, "done 0 times");
         let log = vec![stock(1, None, 3, 1), stock(2, Some("d"), 2, 2), stock(3, Some("d"), 1, 3)];
-        let words = words(vec![take("d", 1, 2, 2)], log);
-        assert!(words.contains("done 2 times"), "{words}");
+        let details = details(vec![take("d", 1, 2, 2)], log);
+        assert!(details.contains("done 2 times"), "{details}");
     }
 }

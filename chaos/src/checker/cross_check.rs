@@ -10,7 +10,7 @@ use std::iter::once;
 use todc_utils::{Action, History as WglHistory, Specification, WGLChecker};
 
 use super::Verdict;
-use super::registers::histories;
+use super::registers::register_histories;
 use super::wgl::{
     CONFIGURATIONS_MAX, Register, RegisterOperation, SearchResult, TimedOperation, search,
 };
@@ -22,39 +22,44 @@ const WINDOW_MAX: usize = 400;
 const WINDOW_TARGET: usize = 60;
 
 /// Judges it.
-pub(super) fn judge(evidence: &History) -> Verdict {
-    compare(evidence, by_the_other)
+pub(super) fn check(history: &History) -> Verdict {
+    compare_with(history, is_linearizable_externally)
 }
 
-fn compare(evidence: &History, other: fn(&Window) -> bool) -> Verdict {
+fn compare_with(history: &History, external: fn(&Window) -> bool) -> Verdict {
     let promise = "Two checkers, made apart, say the same of every register.";
     let mut verdict = Verdict::new("linearizable-second-opinion", promise);
-    for ((place, key), history) in histories(evidence) {
-        let whole = search(history.start, &history.spans, CONFIGURATIONS_MAX);
-        let mut apart = true;
-        let mut all_seen = true;
-        for window in windows(history.start, &history.spans) {
-            if window.spans.len() > WINDOW_MAX {
-                all_seen = false;
+    for ((branch_key, key), register) in register_histories(history) {
+        let whole_result = search(register.initial, &register.operations, CONFIGURATIONS_MAX);
+        let mut external_accepts_all = true;
+        let mut all_compared = true;
+        for window in windows(register.initial, &register.operations) {
+            if window.operations.len() > WINDOW_MAX {
+                all_compared = false;
                 continue;
             }
-            let ours = search(window.start, &window.spans, CONFIGURATIONS_MAX);
-            if matches!(ours, SearchResult::Undecided { .. }) {
-                all_seen = false;
+            let own_result = search(window.initial, &window.operations, CONFIGURATIONS_MAX);
+            if matches!(own_result, SearchResult::Undecided { .. }) {
+                all_compared = false;
                 continue;
             }
-            let theirs = other(&window);
-            apart &= theirs;
-            let agree = theirs == (ours == SearchResult::Linearizable);
-            verdict.check((!agree).then(|| {
-                let place = place.name();
-                format!("{place} {key}: ours says {ours:?}, the other {theirs}: {window:?}")
+            let external_says = external(&window);
+            external_accepts_all &= external_says;
+            let agree = external_says == (own_result == SearchResult::Linearizable);
+            verdict.record((!agree).then(|| {
+                let branch_key = branch_key.name();
+                format!("{branch_key} {key}: ours says {own_result:?}, the other {external_says}: {window:?}")
             }));
         }
         // Windows in a row are the whole: a break in it must show in one of them.
-        if all_seen && apart && matches!(whole, SearchResult::NotLinearizable { .. }) {
-            let place = place.name();
-            verdict.check(Some(format!("{place} {key}: {whole:?}, but every window is right")));
+        if all_compared
+            && external_accepts_all
+            && matches!(whole_result, SearchResult::NotLinearizable { .. })
+        {
+            let branch_key = branch_key.name();
+            verdict.record(Some(format!(
+                "{branch_key} {key}: {whole_result:?}, but every window is right"
+            )));
         }
     }
     verdict
@@ -63,42 +68,42 @@ fn compare(evidence: &History, other: fn(&Window) -> bool) -> Verdict {
 /// A piece of a history with nothing open at either end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Window {
-    start: Register,
-    spans: Vec<TimedOperation>,
+    initial: Register,
+    operations: Vec<TimedOperation>,
 }
 
 /// Cuts a history where nothing is open and what the register is then is known.
-fn windows(start: Register, spans: &[TimedOperation]) -> Vec<Window> {
-    let mut spans = ended(spans);
-    spans.sort_by_key(|span| (span.from, span.to.unwrap_or(u64::MAX)));
-    let mut cut = Vec::new();
-    let mut now = start;
+fn windows(initial: Register, operations: &[TimedOperation]) -> Vec<Window> {
+    let mut operations = with_inferred_completions(operations);
+    operations.sort_by_key(|timed| (timed.invoked, timed.completed.unwrap_or(u64::MAX)));
+    let mut windows_ = Vec::new();
+    let mut now = initial;
     let mut is_known = true;
     let mut until = 0;
-    let mut window = Window { start, spans: Vec::new() };
-    for span in spans {
-        if window.spans.len() >= WINDOW_TARGET && until < span.from && is_known {
-            let next = Window { start: now, spans: Vec::new() };
-            cut.push(std::mem::replace(&mut window, next));
+    let mut window = Window { initial, operations: Vec::new() };
+    for timed in operations {
+        if window.operations.len() >= WINDOW_TARGET && until < timed.invoked && is_known {
+            let next = Window { initial: now, operations: Vec::new() };
+            windows_.push(std::mem::replace(&mut window, next));
         }
-        until = until.max(span.to.unwrap_or(u64::MAX));
-        if let Some((value, made)) = write(span.deed) {
-            is_known &= made.is_some();
-            if let Some(version) = made.filter(|version| *version > now.version) {
+        until = until.max(timed.completed.unwrap_or(u64::MAX));
+        if let Some((value, version)) = written_version(timed.operation) {
+            is_known &= version.is_some();
+            if let Some(version) = version.filter(|version| *version > now.version) {
                 now = Register { value: Some(value), version };
             }
         }
-        window.spans.push(span);
+        window.operations.push(timed);
     }
-    if !window.spans.is_empty() {
-        cut.push(window);
+    if !window.operations.is_empty() {
+        windows_.push(window);
     }
-    cut
+    windows_
 }
 
 /// What a deed writes, and the version it makes where that is known.
-fn write(deed: RegisterOperation) -> Option<(u64, Option<u64>)> {
-    match deed {
+fn written_version(operation: RegisterOperation) -> Option<(u64, Option<u64>)> {
+    match operation {
         RegisterOperation::Put { value, version }
         | RegisterOperation::Cas { value, version, .. } => Some((value, version)),
         RegisterOperation::Get(_) | RegisterOperation::Conflict { .. } => None,
@@ -106,36 +111,37 @@ fn write(deed: RegisterOperation) -> Option<(u64, Option<u64>)> {
 }
 
 /// Ends what has no end where something that must come after it has ended.
-fn ended(spans: &[TimedOperation]) -> Vec<TimedOperation> {
-    let mut shown: Vec<(u64, u64)> = spans.iter().filter_map(shows).collect();
+fn with_inferred_completions(operations: &[TimedOperation]) -> Vec<TimedOperation> {
+    let mut requirements: Vec<(u64, u64)> =
+        operations.iter().filter_map(required_version).collect();
     // By version; for each, the soonest end of all that need at least this version.
-    shown.sort_unstable();
-    let mut soonest = u64::MAX;
-    for (_, to) in shown.iter_mut().rev() {
-        soonest = soonest.min(*to);
-        *to = soonest;
+    requirements.sort_unstable();
+    let mut earliest = u64::MAX;
+    for (_, to) in requirements.iter_mut().rev() {
+        earliest = earliest.min(*to);
+        *to = earliest;
     }
     let end_of = |version: u64| {
-        let at = shown.partition_point(|(needs, _)| *needs < version);
-        shown.get(at).map(|(_, to)| *to)
+        let at = requirements.partition_point(|(required, _)| *required < version);
+        requirements.get(at).map(|(_, to)| *to)
     };
-    let end = |span: &TimedOperation| {
-        let version = write(span.deed).and_then(|(_, version)| version);
-        let to = span.to.or_else(|| end_of(version?).filter(|to| *to >= span.from));
-        TimedOperation { to, ..*span }
+    let end = |timed: &TimedOperation| {
+        let version = written_version(timed.operation).and_then(|(_, version)| version);
+        let to = timed.completed.or_else(|| end_of(version?).filter(|to| *to >= timed.invoked));
+        TimedOperation { completed: to, ..*timed }
     };
-    spans.iter().map(end).collect()
+    operations.iter().map(end).collect()
 }
 
 /// The version an ended operation needs to be there before it, and its end.
-fn shows(span: &TimedOperation) -> Option<(u64, u64)> {
-    let needs = match span.deed {
+fn required_version(timed: &TimedOperation) -> Option<(u64, u64)> {
+    let required = match timed.operation {
         RegisterOperation::Put { version, .. } => version?.saturating_sub(1),
         RegisterOperation::Cas { expected, .. } => expected,
-        RegisterOperation::Get(seen) => seen.version,
+        RegisterOperation::Get(return_value) => return_value.version,
         RegisterOperation::Conflict { .. } => return None,
     };
-    Some((needs, span.to?))
+    Some((required, timed.completed?))
 }
 
 /// What the other checker is told.
@@ -160,39 +166,39 @@ impl Specification for RegisterSpecification {
         Register::default()
     }
 
-    fn apply(said: &CheckerInput, state: &Register) -> (bool, Register) {
-        match said {
+    fn apply(input: &CheckerInput, state: &Register) -> (bool, Register) {
+        match input {
             CheckerInput::Initial(register) => (true, *register),
-            CheckerInput::Certain(deed) => match deed.apply(*state) {
+            CheckerInput::Certain(operation) => match operation.apply(*state) {
                 Some(next) => (true, next),
                 None => (false, *state),
             },
-            CheckerInput::Possible(deed) => (true, deed.apply(*state).unwrap_or(*state)),
+            CheckerInput::Possible(operation) => (true, operation.apply(*state).unwrap_or(*state)),
         }
     }
 }
 
 /// Asks the other checker. What has no end ends last of all: after everything else nobody sees
 /// whether it happened.
-fn by_the_other(window: &Window) -> bool {
-    let spans = &window.spans;
-    let said = |span: &TimedOperation| match span.to {
-        Some(_) => CheckerInput::Certain(span.deed),
-        None => CheckerInput::Possible(span.deed),
+fn is_linearizable_externally(window: &Window) -> bool {
+    let operations = &window.operations;
+    let input = |timed: &TimedOperation| match timed.completed {
+        Some(_) => CheckerInput::Certain(timed.operation),
+        None => CheckerInput::Possible(timed.operation),
     };
     // Questions come before answers of the same moment.
-    let mut moments: Vec<(u64, bool, usize)> = Vec::with_capacity(spans.len() * 2);
-    for (at, span) in spans.iter().enumerate() {
-        moments.push((span.from, false, at));
-        moments.push((span.to.map_or(u64::MAX, |to| to.max(span.from)), true, at));
+    let mut boundaries: Vec<(u64, bool, usize)> = Vec::with_capacity(operations.len() * 2);
+    for (at, timed) in operations.iter().enumerate() {
+        boundaries.push((timed.invoked, false, at));
+        boundaries.push((timed.completed.map_or(u64::MAX, |to| to.max(timed.invoked)), true, at));
     }
-    moments.sort_unstable();
-    let begin = CheckerInput::Initial(window.start);
-    let actions = once((0, Action::Call(begin.clone())))
-        .chain(once((0, Action::Response(begin))))
-        .chain(moments.into_iter().map(|(_, is_end, at)| {
-            let said = said(&spans[at]);
-            (at + 1, if is_end { Action::Response(said) } else { Action::Call(said) })
+    boundaries.sort_unstable();
+    let initial_input = CheckerInput::Initial(window.initial);
+    let actions = once((0, Action::Call(initial_input.clone())))
+        .chain(once((0, Action::Response(initial_input))))
+        .chain(boundaries.into_iter().map(|(_, is_end, at)| {
+            let input = input(&operations[at]);
+            (at + 1, if is_end { Action::Response(input) } else { Action::Call(input) })
         }));
     WGLChecker::<RegisterSpecification>::is_linearizable(WglHistory::from_actions(
         actions.collect(),
@@ -203,84 +209,100 @@ fn by_the_other(window: &Window) -> bool {
 mod tests {
     use super::*;
     use crate::checker::examples::*;
-    use crate::checker::wgl::tests::{Rng, by_all_orders, history};
+    use crate::checker::wgl::tests::{TestRng, is_linearizable_by_all_orders, random_history};
 
     #[test]
-    fn both_say_the_same_of_right_and_of_wrong_histories() {
+    fn both_checkers_agree_on_valid_and_invalid_histories() {
         let right = vec![
-            op("a", put(7), 0, 5, done_as(1, 1)),
-            op("b", get(), 7, 8, saw_register(7, 1)),
-            op("c", put(9), 7, 8, unknown()),
+            operation("a", put(7), 0, 5, ok_with_version(1, 1)),
+            operation("b", get(), 7, 8, returned_register(7, 1)),
+            operation("c", put(9), 7, 8, info()),
         ];
-        assert_holds(judge, &evidence(right, vec![written(1, "a", 7, 1)]), 1);
-        let wrong = vec![op("b", get(), 7, 8, saw_register(7, 1))];
-        assert_holds(judge, &evidence(wrong, vec![]), 1);
+        assert_holds(check, &history_of(right, vec![register_event(1, "a", 7, 1)]), 1);
+        let violation = vec![operation("b", get(), 7, 8, returned_register(7, 1))];
+        assert_holds(check, &history_of(violation, vec![]), 1);
     }
 
     #[test]
-    fn where_they_differ_one_of_them_is_wrong() {
-        let right = vec![op("b", get(), 7, 8, saw(crate::history::ReturnValue::Register(None)))];
-        let strict: fn(&History) -> Verdict = |evidence| compare(evidence, |_| false);
-        assert_wrong(strict, &evidence(right, vec![]), "the other false");
-        let stale = vec![op("b", get(), 7, 8, saw_register(7, 1))];
-        let blind: fn(&History) -> Verdict = |evidence| compare(evidence, |_| true);
-        let verdict = blind(&evidence(stale, vec![]));
+    fn a_disagreement_is_a_violation() {
+        let right = vec![operation(
+            "b",
+            get(),
+            7,
+            8,
+            returned(crate::history::ReturnValue::Register(None)),
+        )];
+        let strict: fn(&History) -> Verdict = |history| compare_with(history, |_| false);
+        assert_violation(strict, &history_of(right, vec![]), "the other false");
+        let stale = vec![operation("b", get(), 7, 8, returned_register(7, 1))];
+        let blind: fn(&History) -> Verdict = |history| compare_with(history, |_| true);
+        let verdict = blind(&history_of(stale, vec![]));
         assert_eq!(verdict.violations, 2, "{verdict:#?}");
-        assert!(verdict.shown[0].contains("the other true"), "{verdict:#?}");
-        assert!(verdict.shown[1].contains("every window is right"), "{verdict:#?}");
+        assert!(verdict.details[0].contains("the other true"), "{verdict:#?}");
+        assert!(verdict.details[1].contains("every window is right"), "{verdict:#?}");
     }
 
     #[test]
-    fn the_other_says_what_trying_all_orders_says() {
+    fn the_external_checker_agrees_with_all_orders() {
         for seed in 0..5_000 {
-            let spans = history(&mut Rng(seed));
-            let all = by_all_orders(Register::default(), &spans, (1 << spans.len()) - 1);
-            let window = Window { start: Register::default(), spans };
-            assert_eq!(by_the_other(&window), all, "seed {seed}: {window:#?}");
+            let operations = random_history(&mut TestRng(seed));
+            let all = is_linearizable_by_all_orders(
+                Register::default(),
+                &operations,
+                (1 << operations.len()) - 1,
+            );
+            let window = Window { initial: Register::default(), operations };
+            assert_eq!(is_linearizable_externally(&window), all, "seed {seed}: {window:#?}");
         }
     }
 
-    fn long(count: u64) -> Vec<TimedOperation> {
+    fn sequential_writes(count: u64) -> Vec<TimedOperation> {
         let put = |at| RegisterOperation::Put { value: at, version: Some(at) };
         (1..=count)
-            .map(|at| TimedOperation { from: at * 10, to: Some(at * 10 + 4), deed: put(at) })
+            .map(|at| TimedOperation {
+                invoked: at * 10,
+                completed: Some(at * 10 + 4),
+                operation: put(at),
+            })
             .collect()
     }
 
     #[test]
-    fn a_long_history_is_cut_where_nothing_is_open() {
-        let mut spans = long(300);
-        let cut = windows(Register::default(), &spans);
-        assert_eq!(cut.len(), 5);
-        assert_eq!(cut[1].start, Register { value: Some(60), version: 60 });
-        assert!(cut.iter().all(by_the_other));
+    fn a_long_history_is_cut_where_nothing_is_pending() {
+        let mut operations = sequential_writes(300);
+        let windows_ = windows(Register::default(), &operations);
+        assert_eq!(windows_.len(), 5);
+        assert_eq!(windows_[1].initial, Register { value: Some(60), version: 60 });
+        assert!(windows_.iter().all(is_linearizable_externally));
         // A read of the second window that is older than its beginning.
         let stale = RegisterOperation::Get(Register { value: Some(10), version: 10 });
-        spans.push(TimedOperation { from: 905, to: Some(909), deed: stale });
-        let told: Vec<bool> =
-            windows(Register::default(), &spans).iter().map(by_the_other).collect();
-        assert_eq!(told, [true, false, true, true, true, true]);
+        operations.push(TimedOperation { invoked: 905, completed: Some(909), operation: stale });
+        let results: Vec<bool> = windows(Register::default(), &operations)
+            .iter()
+            .map(is_linearizable_externally)
+            .collect();
+        assert_eq!(results, [true, false, true, true, true, true]);
     }
 
     #[test]
-    fn what_nobody_knows_ends_where_it_must_have_happened() {
-        let mut spans = long(200);
-        spans[20].to = None;
-        assert_eq!(windows(Register::default(), &spans).len(), 4);
-        assert_eq!(ended(&spans)[20].to, Some(224));
+    fn an_unknown_write_ends_where_it_must_have_happened() {
+        let mut operations = sequential_writes(200);
+        operations[20].completed = None;
+        assert_eq!(windows(Register::default(), &operations).len(), 4);
+        assert_eq!(with_inferred_completions(&operations)[20].completed, Some(224));
         // Without its version it may come at any time: there is no place to cut after it.
-        spans[20].deed = RegisterOperation::Put { value: 21, version: None };
-        assert_eq!(windows(Register::default(), &spans).len(), 1);
+        operations[20].operation = RegisterOperation::Put { value: 21, version: None };
+        assert_eq!(windows(Register::default(), &operations).len(), 1);
     }
 
     #[test]
     fn a_window_that_is_too_long_is_not_counted() {
         let put = |at: u64| {
             let id = format!("p{at}");
-            op(&id, put(at), at, 10_000, done_as(at, at))
+            operation(&id, put(at), at, 10_000, ok_with_version(at, at))
         };
-        let ops: Vec<_> = (1..=450).map(put).collect();
-        let log = (1..=450).map(|at| written(at, &format!("p{at}"), at, at)).collect();
-        assert_holds(judge, &evidence(ops, log), 0);
+        let operations: Vec<_> = (1..=450).map(put).collect();
+        let log = (1..=450).map(|at| register_event(at, &format!("p{at}"), at, at)).collect();
+        assert_holds(check, &history_of(operations, log), 0);
     }
 }

@@ -9,32 +9,40 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::Verdict;
-use super::history_index::{HistoryIndex, when};
+use super::history_index::{HistoryIndex, format_time};
 use crate::history::{BranchKey, Cursor, History, LogEvent, ReceivedMessage, SubscriptionMessage};
 
 /// Judges it.
-pub(super) fn judge(evidence: &History) -> Verdict {
+pub(super) fn check(history: &History) -> Verdict {
     let promise = "Every subscriber hears every event once, in order, across reconnections.";
     let mut verdict = Verdict::new("events", promise);
-    let book = HistoryIndex::of(evidence);
+    let index = HistoryIndex::new(history);
     let logs: BTreeMap<&BranchKey, LogIndex<'_>> =
-        book.logs().map(|(place, log)| (place, LogIndex::of(log))).collect();
-    let mut ears: BTreeMap<u32, SubscriberState<'_>> = BTreeMap::new();
-    for heard in &evidence.heard {
-        let ear = ears.entry(heard.subscriber).or_insert_with(|| SubscriberState::new(heard));
-        let wrong = ear.hear(heard, logs.get(&heard.place));
-        verdict.check(wrong.map(|why| {
-            let (subscriber, connection, node) = (heard.subscriber, heard.connection, heard.node);
-            let (place, at) = (heard.place.name(), when(heard.at));
-            format!("subscriber {subscriber}.{connection} of node {node}, {place}, {at}: {why}")
+        index.logs().map(|(branch_key, log)| (branch_key, LogIndex::of(log))).collect();
+    let mut subscribers: BTreeMap<u32, SubscriberState<'_>> = BTreeMap::new();
+    for received in &history.received {
+        let subscriber_state = subscribers
+            .entry(received.subscriber)
+            .or_insert_with(|| SubscriberState::new(received));
+        let violation = subscriber_state.receive(received, logs.get(&received.branch_key));
+        verdict.record(violation.map(|why| {
+            let (subscriber, connection, node) =
+                (received.subscriber, received.connection, received.node);
+            let (branch_key, at) = (received.branch_key.name(), format_time(received.at));
+            format!(
+                "subscriber {subscriber}.{connection} of node {node}, {branch_key}, {at}: {why}"
+            )
         }));
     }
-    for (subscriber, ear) in ears {
-        let last = logs.get(ear.place).and_then(|shelf| shelf.last);
-        let wrong = last.filter(|last| ear.stands < Some(*last)).map(|last| {
-            format!("subscriber {subscriber}: heard up to {:?}, the log has {last:?}", ear.stands)
+    for (subscriber, subscriber_state) in subscribers {
+        let last = logs.get(subscriber_state.branch_key).and_then(|log_index| log_index.last);
+        let violation = last.filter(|last| subscriber_state.position < Some(*last)).map(|last| {
+            format!(
+                "subscriber {subscriber}: heard up to {:?}, the log has {last:?}",
+                subscriber_state.position
+            )
         });
-        verdict.check(wrong);
+        verdict.record(violation);
     }
     verdict
 }
@@ -51,104 +59,118 @@ impl<'a> LogIndex<'a> {
         let batches = log.chunk_by(|one, next| one.op.is_some() && one.op == next.op);
         for batch in batches {
             let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);
-            for (index, logged) in (1..).zip(batch) {
-                events.insert(logged.cursor, (logged, (index, count)));
+            for (index, log_event) in (1..).zip(batch) {
+                events.insert(log_event.cursor, (log_event, (index, count)));
             }
         }
-        Self { events, last: log.last().map(|logged| logged.cursor) }
+        Self { events, last: log.last().map(|log_event| log_event.cursor) }
     }
 }
 
 /// One subscriber, so far.
 struct SubscriberState<'a> {
-    place: &'a BranchKey,
+    branch_key: &'a BranchKey,
     connection: u32,
     /// Up to where it heard.
-    stands: Option<Cursor>,
+    position: Option<Cursor>,
     /// Whether this connection has said where it begins.
-    begun: bool,
+    has_started: bool,
 }
 
 impl<'a> SubscriberState<'a> {
-    fn new(heard: &'a ReceivedMessage) -> Self {
-        Self { place: &heard.place, connection: heard.connection, stands: None, begun: false }
+    fn new(received: &'a ReceivedMessage) -> Self {
+        Self {
+            branch_key: &received.branch_key,
+            connection: received.connection,
+            position: None,
+            has_started: false,
+        }
     }
 
     /// Hears a word, and says what is wrong with it.
-    fn hear(&mut self, heard: &ReceivedMessage, shelf: Option<&LogIndex<'_>>) -> Option<String> {
-        if heard.place != *self.place {
+    fn receive(
+        &mut self,
+        received: &ReceivedMessage,
+        log_index: Option<&LogIndex<'_>>,
+    ) -> Option<String> {
+        if received.branch_key != *self.branch_key {
             return Some("a word about another place than the one it follows".to_owned());
         }
-        if heard.connection < self.connection {
+        if received.connection < self.connection {
             return Some(format!("a word of an old connection, after {}", self.connection));
         }
-        if heard.connection > self.connection {
-            self.connection = heard.connection;
-            self.begun = false;
+        if received.connection > self.connection {
+            self.connection = received.connection;
+            self.has_started = false;
         }
-        let (stood, had_begun) = (self.stands, self.begun);
-        self.begun = true;
-        match &heard.word {
-            SubscriptionMessage::Snapshot { cursor, is_told } => {
-                self.stands = Some(*cursor);
-                snapshot(stood, *cursor, *is_told, shelf)
+        let (previous, had_started) = (self.position, self.has_started);
+        self.has_started = true;
+        match &received.message {
+            SubscriptionMessage::Snapshot { cursor, is_resync } => {
+                self.position = Some(*cursor);
+                snapshot_violation(previous, *cursor, *is_resync, log_index)
             }
             SubscriptionMessage::Resumed { cursor } => {
-                self.stands = Some(*cursor);
-                (stood != Some(*cursor))
-                    .then(|| format!("resumed at {cursor:?}, it had heard up to {stood:?}"))
+                self.position = Some(*cursor);
+                (previous != Some(*cursor))
+                    .then(|| format!("resumed at {cursor:?}, it had heard up to {previous:?}"))
             }
-            SubscriptionMessage::Event { cursor, id, op, of_batch } => {
-                self.stands = Some(*cursor);
-                if !had_begun {
+            SubscriptionMessage::Event { cursor, id, op, batch_position } => {
+                self.position = Some(*cursor);
+                if !had_started {
                     return Some(format!("{cursor:?} came before any word of where it begins"));
                 }
-                let next = stood.map(|it| Cursor { sequence: it.sequence + 1, ..it });
+                let next = previous.map(|it| Cursor { sequence: it.sequence + 1, ..it });
                 if next != Some(*cursor) {
-                    return Some(format!("heard {cursor:?} after {stood:?}"));
+                    return Some(format!("heard {cursor:?} after {previous:?}"));
                 }
-                in_the_log(*cursor, id, op.as_deref(), *of_batch, shelf)
+                event_violation(*cursor, id, op.as_deref(), *batch_position, log_index)
             }
         }
     }
 }
 
-fn snapshot(
-    stood: Option<Cursor>,
+fn snapshot_violation(
+    previous: Option<Cursor>,
     cursor: Cursor,
-    is_told: bool,
-    shelf: Option<&LogIndex<'_>>,
+    is_resync: bool,
+    log_index: Option<&LogIndex<'_>>,
 ) -> Option<String> {
-    if let Some(stood) = stood {
-        if !is_told {
-            return Some(format!("began again at {cursor:?} without being told, after {stood:?}"));
+    if let Some(previous) = previous {
+        if !is_resync {
+            return Some(format!(
+                "began again at {cursor:?} without being told, after {previous:?}"
+            ));
         }
-        if cursor < stood {
-            return Some(format!("went back to {cursor:?}, it had heard up to {stood:?}"));
+        if cursor < previous {
+            return Some(format!("went back to {cursor:?}, it had heard up to {previous:?}"));
         }
     }
-    let last = shelf.and_then(|shelf| shelf.last);
+    let last = log_index.and_then(|log_index| log_index.last);
     let is_beyond = cursor.sequence > 0 && last < Some(cursor);
     is_beyond.then(|| format!("a snapshot at {cursor:?}, the log has {last:?}"))
 }
 
-fn in_the_log(
+fn event_violation(
     cursor: Cursor,
     id: &str,
     op: Option<&str>,
-    of_batch: (u32, u32),
-    shelf: Option<&LogIndex<'_>>,
+    batch_position: (u32, u32),
+    log_index: Option<&LogIndex<'_>>,
 ) -> Option<String> {
-    let Some((logged, place)) = shelf.and_then(|shelf| shelf.events.get(&cursor)) else {
+    let Some((log_event, branch_key)) =
+        log_index.and_then(|log_index| log_index.events.get(&cursor))
+    else {
         return Some(format!("heard {cursor:?} ({id}), which is not in the log"));
     };
-    if logged.id != id || logged.op.as_deref() != op {
-        let (other, by) = (&logged.id, &logged.op);
+    if log_event.id != id || log_event.op.as_deref() != op {
+        let (other, by) = (&log_event.id, &log_event.op);
         return Some(format!("{cursor:?} was {id} of {op:?}, in the log it is {other} of {by:?}"));
     }
     // What prepares a place may come in batches that the log does not tell.
-    (logged.op.is_some() && *place != of_batch)
-        .then(|| format!("{cursor:?} is {of_batch:?} of its batch, in the log it is {place:?}"))
+    (log_event.op.is_some() && *branch_key != batch_position).then(|| {
+        format!("{cursor:?} is {batch_position:?} of its batch, in the log it is {branch_key:?}")
+    })
 }
 
 #[cfg(test)]
@@ -158,142 +180,153 @@ mod tests {
 
     fn log() -> Vec<LogEvent> {
         vec![
-            written(1, "a", 7, 1),
-            element(2, "b", "x", 9),
-            element(3, "b", "y", 9),
-            written(4, "c", 8, 2),
+            register_event(1, "a", 7, 1),
+            element_event(2, "b", "x", 9),
+            element_event(3, "b", "y", 9),
+            register_event(4, "c", 8, 2),
         ]
     }
 
-    fn story(words: Vec<ReceivedMessage>) -> History {
-        History { heard: words, ..evidence(vec![], log()) }
+    fn history_with(words: Vec<ReceivedMessage>) -> History {
+        History { received: words, ..history_of(vec![], log()) }
     }
 
-    fn snapshot(connection: u32, sequence: u64, is_told: bool) -> ReceivedMessage {
-        heard(connection, SubscriptionMessage::Snapshot { cursor: at(sequence), is_told })
+    fn snapshot_violation(connection: u32, sequence: u64, is_resync: bool) -> ReceivedMessage {
+        received(
+            connection,
+            SubscriptionMessage::Snapshot { cursor: cursor_at(sequence), is_resync },
+        )
     }
 
     fn resumed(connection: u32, sequence: u64) -> ReceivedMessage {
-        heard(connection, SubscriptionMessage::Resumed { cursor: at(sequence) })
+        received(connection, SubscriptionMessage::Resumed { cursor: cursor_at(sequence) })
     }
 
     fn event(connection: u32, sequence: u64) -> ReceivedMessage {
-        let (op, of_batch) = match sequence {
+        let (op, batch_position) = match sequence {
             1 => ("a", (1, 1)),
             2 => ("b", (1, 2)),
             3 => ("b", (2, 2)),
             _ => ("c", (1, 1)),
         };
-        let (cursor, id) = (at(sequence), format!("e{sequence}"));
-        heard(
+        let (cursor, id) = (cursor_at(sequence), format!("e{sequence}"));
+        received(
             connection,
-            SubscriptionMessage::Event { cursor, id, op: Some(op.to_owned()), of_batch },
+            SubscriptionMessage::Event { cursor, id, op: Some(op.to_owned()), batch_position },
         )
     }
 
     #[test]
-    fn everything_once_and_in_order_holds() {
-        let words = vec![snapshot(1, 0, false), event(1, 1), event(1, 2), event(1, 3), event(1, 4)];
-        assert_holds(judge, &story(words), 6);
-        let late = vec![snapshot(1, 4, false)];
-        assert_holds(judge, &story(late), 2);
-        let nothing_is_there = History { heard: vec![snapshot(1, 0, false)], ..story(vec![]) };
-        let empty = History { logs: vec![(1, place(), vec![])], ..nothing_is_there };
-        assert_holds(judge, &empty, 2);
+    fn every_event_once_and_in_order_holds() {
+        let words = vec![
+            snapshot_violation(1, 0, false),
+            event(1, 1),
+            event(1, 2),
+            event(1, 3),
+            event(1, 4),
+        ];
+        assert_holds(check, &history_with(words), 6);
+        let late = vec![snapshot_violation(1, 4, false)];
+        assert_holds(check, &history_with(late), 2);
+        let nothing_is_there =
+            History { received: vec![snapshot_violation(1, 0, false)], ..history_with(vec![]) };
+        let empty = History { logs: vec![(1, branch_key(), vec![])], ..nothing_is_there };
+        assert_holds(check, &empty, 2);
     }
 
     #[test]
-    fn going_on_where_it_stopped_holds_also_inside_a_batch() {
+    fn resuming_inside_a_batch_holds() {
         let words = vec![
-            snapshot(1, 1, false),
+            snapshot_violation(1, 1, false),
             event(1, 2),
             resumed(2, 2),
             resumed(3, 2),
             event(3, 3),
-            snapshot(4, 4, true),
+            snapshot_violation(4, 4, true),
         ];
-        assert_holds(judge, &story(words), 7);
+        assert_holds(check, &history_with(words), 7);
     }
 
     #[test]
-    fn an_event_left_out_or_told_twice_or_in_another_order_is_wrong() {
-        let gap = vec![snapshot(1, 0, false), event(1, 1), event(1, 3), event(1, 4)];
-        assert_wrong(judge, &story(gap), "heard Cursor { epoch: 1, sequence: 3 } after");
-        let twice = vec![snapshot(1, 3, false), event(1, 4), event(1, 4)];
-        assert_wrong(
-            judge,
-            &story(twice),
+    fn a_missing_repeated_or_reordered_event_is_a_violation() {
+        let gap = vec![snapshot_violation(1, 0, false), event(1, 1), event(1, 3), event(1, 4)];
+        assert_violation(check, &history_with(gap), "heard Cursor { epoch: 1, sequence: 3 } after");
+        let twice = vec![snapshot_violation(1, 3, false), event(1, 4), event(1, 4)];
+        assert_violation(
+            check,
+            &history_with(twice),
             "sequence: 4 } after Some(Cursor { epoch: 1, sequence: 4",
         );
-        let again = vec![snapshot(1, 4, false), event(1, 4)];
-        assert_wrong(
-            judge,
-            &story(again),
+        let again = vec![snapshot_violation(1, 4, false), event(1, 4)];
+        assert_violation(
+            check,
+            &history_with(again),
             "sequence: 4 } after Some(Cursor { epoch: 1, sequence: 4",
         );
-        let swapped = vec![snapshot(1, 2, false), event(1, 4), event(1, 3)];
-        assert_eq!(judge(&story(swapped)).violations, 3, "two words, and the end");
+        let swapped = vec![snapshot_violation(1, 2, false), event(1, 4), event(1, 3)];
+        assert_eq!(check(&history_with(swapped)).violations, 3, "two words, and the end");
     }
 
     #[test]
-    fn resuming_elsewhere_is_wrong() {
-        let back = vec![snapshot(1, 4, false), resumed(2, 3), event(2, 4)];
-        assert_wrong(judge, &story(back), "it had heard up to");
-        let ahead = vec![snapshot(1, 2, false), resumed(2, 4)];
-        assert_wrong(judge, &story(ahead), "it had heard up to");
+    fn resuming_at_another_cursor_is_a_violation() {
+        let back = vec![snapshot_violation(1, 4, false), resumed(2, 3), event(2, 4)];
+        assert_violation(check, &history_with(back), "it had heard up to");
+        let ahead = vec![snapshot_violation(1, 2, false), resumed(2, 4)];
+        assert_violation(check, &history_with(ahead), "it had heard up to");
         let from_nothing = vec![resumed(1, 4)];
-        assert_wrong(judge, &story(from_nothing), "it had heard up to None");
+        assert_violation(check, &history_with(from_nothing), "it had heard up to None");
     }
 
     #[test]
-    fn a_connection_says_first_where_it_begins() {
+    fn a_connection_first_announces_its_position() {
         let first = vec![event(1, 1), event(1, 2), event(1, 3), event(1, 4)];
-        assert_wrong(judge, &story(first), "before any word of where it begins");
-        let second = vec![snapshot(1, 3, false), event(2, 4)];
-        assert_wrong(judge, &story(second), "before any word of where it begins");
-        let old = vec![snapshot(2, 4, false), resumed(1, 4)];
-        assert_wrong(judge, &story(old), "a word of an old connection");
+        assert_violation(check, &history_with(first), "before any word of where it begins");
+        let second = vec![snapshot_violation(1, 3, false), event(2, 4)];
+        assert_violation(check, &history_with(second), "before any word of where it begins");
+        let old = vec![snapshot_violation(2, 4, false), resumed(1, 4)];
+        assert_violation(check, &history_with(old), "a word of an old connection");
     }
 
     #[test]
-    fn beginning_again_is_told_and_never_goes_back() {
-        let untold = vec![snapshot(1, 3, false), snapshot(2, 4, false)];
-        assert_wrong(judge, &story(untold), "without being told");
-        let back = vec![snapshot(1, 4, false), snapshot(2, 3, true), event(2, 4)];
-        assert_wrong(judge, &story(back), "went back to");
-        let beyond = vec![snapshot(1, 5, false)];
-        assert_wrong(judge, &story(beyond), "a snapshot at");
+    fn a_new_snapshot_needs_a_resync_and_never_goes_back() {
+        let untold = vec![snapshot_violation(1, 3, false), snapshot_violation(2, 4, false)];
+        assert_violation(check, &history_with(untold), "without being told");
+        let back =
+            vec![snapshot_violation(1, 4, false), snapshot_violation(2, 3, true), event(2, 4)];
+        assert_violation(check, &history_with(back), "went back to");
+        let beyond = vec![snapshot_violation(1, 5, false)];
+        assert_violation(check, &history_with(beyond), "a snapshot at");
     }
 
     #[test]
-    fn an_event_is_the_one_in_the_log() {
-        let told = |id: &str, op: &str, of_batch| {
-            let word = SubscriptionMessage::Event {
-                cursor: at(4),
+    fn an_event_equals_the_one_in_the_log() {
+        let event_as = |id: &str, op: &str, batch_position| {
+            let message = SubscriptionMessage::Event {
+                cursor: cursor_at(4),
                 id: id.to_owned(),
                 op: Some(op.to_owned()),
-                of_batch,
+                batch_position,
             };
-            story(vec![snapshot(1, 3, false), heard(1, word)])
+            history_with(vec![snapshot_violation(1, 3, false), received(1, message)])
         };
-        assert_wrong(judge, &told("e9", "c", (1, 1)), "in the log it is e4");
-        assert_wrong(judge, &told("e4", "x", (1, 1)), "in the log it is e4");
-        assert_wrong(judge, &told("e4", "c", (1, 2)), "(1, 2) of its batch");
-        let beyond = vec![snapshot(1, 4, false), event(1, 5)];
-        assert_wrong(judge, &story(beyond), "which is not in the log");
+        assert_violation(check, &event_as("e9", "c", (1, 1)), "in the log it is e4");
+        assert_violation(check, &event_as("e4", "x", (1, 1)), "in the log it is e4");
+        assert_violation(check, &event_as("e4", "c", (1, 2)), "(1, 2) of its batch");
+        let beyond = vec![snapshot_violation(1, 4, false), event(1, 5)];
+        assert_violation(check, &history_with(beyond), "which is not in the log");
     }
 
     #[test]
-    fn the_end_is_heard_by_all() {
-        let words = vec![snapshot(1, 1, false), event(1, 2)];
-        assert_wrong(judge, &story(words), "subscriber 1: heard up to");
+    fn every_subscriber_receives_the_end_of_the_log() {
+        let words = vec![snapshot_violation(1, 1, false), event(1, 2)];
+        assert_violation(check, &history_with(words), "subscriber 1: heard up to");
     }
 
     #[test]
-    fn a_subscriber_follows_one_place() {
-        let mut elsewhere = snapshot(1, 4, false);
-        elsewhere.place.branch = "other".to_owned();
-        let words = vec![snapshot(1, 4, false), elsewhere];
-        assert_wrong(judge, &story(words), "another place");
+    fn a_subscriber_follows_one_branch() {
+        let mut elsewhere = snapshot_violation(1, 4, false);
+        elsewhere.branch_key.branch = "other".to_owned();
+        let words = vec![snapshot_violation(1, 4, false), elsewhere];
+        assert_violation(check, &history_with(words), "another place");
     }
 }

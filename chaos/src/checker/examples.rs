@@ -7,63 +7,63 @@ use crate::history::{
 };
 
 /// The place all examples play at, unless they say another.
-pub(super) fn place() -> BranchKey {
+pub(super) fn branch_key() -> BranchKey {
     BranchKey { branch: "b".to_owned(), module: "m".to_owned() }
 }
 
 /// A cursor of the first life of a log.
-pub(super) fn at(sequence: u64) -> Cursor {
+pub(super) fn cursor_at(sequence: u64) -> Cursor {
     Cursor { epoch: 1, sequence }
 }
 
 /// Acknowledged as the event with this sequence.
-pub(super) fn done(sequence: u64) -> Completion {
-    Completion::Ok(Response { cursor: Some(at(sequence)), ..Response::default() })
+pub(super) fn ok(sequence: u64) -> Completion {
+    Completion::Ok(Response { cursor: Some(cursor_at(sequence)), ..Response::default() })
 }
 
 /// Acknowledged as this event, with this version.
-pub(super) fn done_as(sequence: u64, version: u64) -> Completion {
-    let cursor = Some(at(sequence));
-    Completion::Ok(Response { cursor, version: Some(version), seen: ReturnValue::Nothing })
+pub(super) fn ok_with_version(sequence: u64, version: u64) -> Completion {
+    let cursor = Some(cursor_at(sequence));
+    Completion::Ok(Response { cursor, version: Some(version), return_value: ReturnValue::Nothing })
 }
 
 /// A read that saw this.
-pub(super) fn saw(seen: ReturnValue) -> Completion {
-    Completion::Ok(Response { cursor: None, version: None, seen })
+pub(super) fn returned(return_value: ReturnValue) -> Completion {
+    Completion::Ok(Response { cursor: None, version: None, return_value })
 }
 
 /// A read of a register that saw this value and version.
-pub(super) fn saw_register(value: u64, version: u64) -> Completion {
-    saw(ReturnValue::Register(Some((value, version))))
+pub(super) fn returned_register(value: u64, version: u64) -> Completion {
+    returned(ReturnValue::Register(Some((value, version))))
 }
 
 /// Refused because of the version.
-pub(super) fn refused() -> Completion {
+pub(super) fn fail() -> Completion {
     Completion::Fail { code: "version-conflict".to_owned() }
 }
 
 /// Nobody knows.
-pub(super) fn unknown() -> Completion {
+pub(super) fn info() -> Completion {
     Completion::Info { why: "timeout".to_owned() }
 }
 
 /// An operation asked of node 1.
-pub(super) fn op(
+pub(super) fn operation(
     id: &str,
-    intent: Invocation,
+    invocation: Invocation,
     from: u64,
     to: u64,
-    outcome: Completion,
+    completion: Completion,
 ) -> Operation {
     Operation {
         id: id.to_owned(),
         client: 1,
-        place: place(),
-        intent,
+        branch_key: branch_key(),
+        invocation,
         attempts: vec![Attempt { node: 1, at: MonotonicTime(from) }],
         invoked: MonotonicTime(from),
         completed: MonotonicTime(to),
-        outcome,
+        completion,
     }
 }
 
@@ -93,9 +93,15 @@ pub(super) fn transfer(from: &str, to: &str, amount: i64) -> Invocation {
 }
 
 /// An event; its id is `e` and its sequence.
-pub(super) fn row(sequence: u64, table: &str, key: &str, op: Option<&str>, row: &str) -> LogEvent {
+pub(super) fn log_event(
+    sequence: u64,
+    table: &str,
+    key: &str,
+    op: Option<&str>,
+    row: &str,
+) -> LogEvent {
     LogEvent {
-        cursor: at(sequence),
+        cursor: cursor_at(sequence),
         id: format!("e{sequence}"),
         table: table.to_owned(),
         key: key.to_owned(),
@@ -105,32 +111,32 @@ pub(super) fn row(sequence: u64, table: &str, key: &str, op: Option<&str>, row: 
 }
 
 /// The event of a write to the register `r`.
-pub(super) fn written(sequence: u64, op: &str, value: u64, version: u64) -> LogEvent {
+pub(super) fn register_event(sequence: u64, op: &str, value: u64, version: u64) -> LogEvent {
     let fields = format!(r#"{{"value":{value},"version":{version}}}"#);
-    row(sequence, super::fields::REGISTERS, "r", Some(op), &fields)
+    log_event(sequence, super::fields::REGISTERS, "r", Some(op), &fields)
 }
 
 /// The event of an element.
-pub(super) fn element(sequence: u64, op: &str, list: &str, element: u64) -> LogEvent {
+pub(super) fn element_event(sequence: u64, op: &str, list: &str, element: u64) -> LogEvent {
     let fields = format!(r#"{{"list":"{list}","element":{element}}}"#);
-    row(sequence, super::fields::ELEMENTS, &format!("{list}-{element}"), Some(op), &fields)
+    log_event(sequence, super::fields::ELEMENTS, &format!("{list}-{element}"), Some(op), &fields)
 }
 
 /// These operations, and this log read from nodes 1 and 2.
-pub(super) fn evidence(ops: Vec<Operation>, log: Vec<LogEvent>) -> History {
-    let logs = vec![(1, place(), log.clone()), (2, place(), log)];
-    History { ops, logs, ..History::default() }
+pub(super) fn history_of(operations: Vec<Operation>, log: Vec<LogEvent>) -> History {
+    let logs = vec![(1, branch_key(), log.clone()), (2, branch_key(), log)];
+    History { operations, logs, ..History::default() }
 }
 
 /// What subscriber 1 was told over a connection to node 1.
-pub(super) fn heard(connection: u32, word: SubscriptionMessage) -> ReceivedMessage {
+pub(super) fn received(connection: u32, message: SubscriptionMessage) -> ReceivedMessage {
     ReceivedMessage {
         subscriber: 1,
         connection,
         node: 1,
         at: MonotonicTime(0),
-        place: place(),
-        word,
+        branch_key: branch_key(),
+        message,
     }
 }
 
@@ -146,22 +152,22 @@ pub(super) fn fault(kind: &str, nodes: &[NodeId], from: u64, until: u64) -> Faul
         nodes: nodes.to_vec(),
         from: MonotonicTime(from),
         until: MonotonicTime(until),
-        words: String::new(),
+        description: String::new(),
         minority: Vec::new(),
         minority_from: MonotonicTime(from),
     }
 }
 
 /// Nothing speaks against it, and so many facts were checked.
-pub(super) fn assert_holds(judge: Checker, evidence: &History, checked: u64) {
-    let verdict = judge(evidence);
+pub(super) fn assert_holds(check: Checker, history: &History, checked: u64) {
+    let verdict = check(history);
     assert!(verdict.holds(), "{verdict:#?}");
     assert_eq!(verdict.checked, checked, "{verdict:#?}");
 }
 
 /// One fact is wrong, and what is shown of it says this.
-pub(super) fn assert_wrong(judge: Checker, evidence: &History, says: &str) {
-    let verdict = judge(evidence);
+pub(super) fn assert_violation(check: Checker, history: &History, expected: &str) {
+    let verdict = check(history);
     assert_eq!(verdict.violations, 1, "{verdict:#?}");
-    assert!(verdict.shown[0].contains(says), "{says:?} is not said: {verdict:#?}");
+    assert!(verdict.details[0].contains(expected), "{expected:?} is not said: {verdict:#?}");
 }

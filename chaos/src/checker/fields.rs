@@ -68,15 +68,15 @@ pub fn version(logged: &LogEvent) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::examples::row;
+    use crate::checker::examples::log_event;
 
     #[test]
-    fn a_number_is_read_alike_however_it_is_shown() {
-        for (shown, is) in [(r#"7"#, Some(7)), (r#""7""#, Some(7)), (r#""x""#, None)] {
-            let logged = row(1, STOCK, "tea", None, &format!(r#"{{"left":{shown}}}"#));
-            assert_eq!(number(&logged, LEFT), is, "{shown}");
+    fn a_number_is_parsed_from_a_number_or_a_text() {
+        for (json, is) in [(r#"7"#, Some(7)), (r#""7""#, Some(7)), (r#""x""#, None)] {
+            let logged = log_event(1, STOCK, "tea", None, &format!(r#"{{"left":{json}}}"#));
+            assert_eq!(number(&logged, LEFT), is, "{json}");
         }
-        let ticket = row(1, TICKETS, "t", None, r#"{"number":"T-0007"}"#);
+        let ticket = log_event(1, TICKETS, "t", None, r#"{"number":"T-0007"}"#);
         assert_eq!(number_at_end(&ticket, NUMBER), Some(7));
         assert_eq!(number_at_end(&ticket, VALUE), None);
     }

@@ -6,39 +6,39 @@
 
 use std::collections::BTreeMap;
 
-use super::history_index::{HistoryIndex, told};
-use super::timeline::{Timeline, before, rising};
+use super::history_index::{HistoryIndex, describe};
+use super::timeline::{Timeline, running_maximum, value_before};
 use super::{Verdict, fields};
 use crate::history::{
     BranchKey, Completion, History, Invocation, LogEvent, MonotonicTime, Operation, ReturnValue,
 };
 
 /// Judges it.
-pub(super) fn judge(evidence: &History) -> Verdict {
+pub(super) fn check(history: &History) -> Verdict {
     let promise = "Every reading of the lists is one moment of the log, and no stale one.";
     let mut verdict = Verdict::new("lists", promise);
-    let book = HistoryIndex::of(evidence);
-    let mut places: BTreeMap<&BranchKey, Vec<&Operation>> = BTreeMap::new();
-    for op in evidence.ops.iter().filter(|op| op.intent == Invocation::ReadLists) {
-        if matches!(op.outcome, Completion::Ok(_)) {
-            places.entry(&op.place).or_default().push(op);
+    let index = HistoryIndex::new(history);
+    let mut reads_by_branch: BTreeMap<&BranchKey, Vec<&Operation>> = BTreeMap::new();
+    for op in history.operations.iter().filter(|op| op.invocation == Invocation::ReadLists) {
+        if matches!(op.completion, Completion::Ok(_)) {
+            reads_by_branch.entry(&op.branch_key).or_default().push(op);
         }
     }
-    for (place, reads) in places {
-        let log = book.log(place).unwrap_or_default();
+    for (branch_key, reads) in reads_by_branch {
+        let log = index.log(branch_key).unwrap_or_default();
         let order = ListOrder::of(log);
-        let timeline = Timeline::of(evidence, &book, place, log);
-        let found: Vec<_> = reads.iter().map(|op| (*op, order.stands(op, &timeline))).collect();
-        let seen = found
+        let timeline = Timeline::new(history, &index, branch_key, log);
+        let located: Vec<_> = reads.iter().map(|op| (*op, order.locate(op, &timeline))).collect();
+        let seen = located
             .iter()
-            .filter_map(|(op, stands)| Some((op.completed, stands.as_ref().ok()?.earliest)));
-        let seen = rising(seen.collect());
-        for (op, stands) in found {
-            let wrong = match stands {
+            .filter_map(|(op, range)| Some((op.completed, range.as_ref().ok()?.earliest)));
+        let seen = running_maximum(seen.collect());
+        for (op, range) in located {
+            let violation = match range {
                 Err(why) => Some(why),
-                Ok(stands) => stands.wrong(op, &timeline, &seen),
+                Ok(range) => range.violation(op, &timeline, &seen),
             };
-            verdict.check(wrong.map(|why| format!("{}: {why}", told(op))));
+            verdict.record(violation.map(|why| format!("{}: {why}", describe(op))));
         }
     }
     verdict
@@ -71,55 +71,59 @@ impl<'a> ListOrder<'a> {
     }
 
     /// Where a read stands by what it saw alone.
-    fn stands(&self, op: &Operation, timeline: &Timeline) -> Result<LogRange, String> {
-        let seen = op.outcome.reply().map(|reply| &reply.seen);
+    fn locate(&self, op: &Operation, timeline: &Timeline) -> Result<LogRange, String> {
+        let seen = op.completion.response().map(|response| &response.return_value);
         let Some(ReturnValue::Lists(seen)) = seen else {
             return Err("answered without lists".to_owned());
         };
-        let (mut low, mut high) = ((0, "the beginning"), (u64::MAX, "the end"));
-        for (list, saw) in seen {
+        let (mut lower, mut upper) = ((0, "the beginning"), (u64::MAX, "the end"));
+        for (list, read) in seen {
             let nothing = (Vec::new(), Vec::new());
             let (elements, sequences) = self.lists.get(list.as_str()).unwrap_or(&nothing);
-            if let Some(at) = (0..saw.len()).find(|at| elements.get(*at) != saw.get(*at)) {
-                let (saw, has) = (saw[at], elements.get(at));
-                return Err(format!("element {at} of {list} is {saw}, in the log it is {has:?}"));
+            if let Some(at) = (0..read.len()).find(|at| elements.get(*at) != read.get(*at)) {
+                let (read, has) = (read[at], elements.get(at));
+                return Err(format!("element {at} of {list} is {read}, in the log it is {has:?}"));
             }
-            let last = saw.len().checked_sub(1).map_or(0, |at| sequences[at]);
-            let next = sequences.get(saw.len()).map_or(u64::MAX, |next| next - 1);
-            low = low.max((last, list));
-            high = high.min((next, list));
+            let last = read.len().checked_sub(1).map_or(0, |at| sequences[at]);
+            let next = sequences.get(read.len()).map_or(u64::MAX, |next| next - 1);
+            lower = lower.max((last, list));
+            upper = upper.min((next, list));
         }
-        let ((low, newest), (high, oldest)) = (low, high);
-        let earliest = timeline.whole_from(low);
-        if low > high {
-            return Err(format!("{newest} is of event {low}, {oldest} at most of event {high}"));
+        let ((lower, newest), (upper, oldest)) = (lower, upper);
+        let earliest = timeline.batch_end_from(lower);
+        if lower > upper {
+            return Err(format!("{newest} is of event {lower}, {oldest} at most of event {upper}"));
         }
-        if earliest > high {
-            return Err(format!("an append is seen in {newest} and not in {oldest}: event {low}"));
+        if earliest > upper {
+            return Err(format!(
+                "an append is seen in {newest} and not in {oldest}: event {lower}"
+            ));
         }
-        Ok(LogRange { earliest, latest: high })
+        Ok(LogRange { earliest, latest: upper })
     }
 }
 
 impl LogRange {
     /// What is wrong with when it was read.
-    fn wrong(
+    fn violation(
         &self,
         op: &Operation,
         timeline: &Timeline,
         seen: &[(MonotonicTime, u64)],
     ) -> Option<String> {
         let Self { earliest, latest } = *self;
-        let (floor, ceiling) = (timeline.floor(op.invoked), timeline.ceiling(op.completed));
-        let earlier = before(seen, op.invoked);
-        if earliest > ceiling {
-            return Some(format!("saw event {earliest}, only {ceiling} had been asked for"));
+        let (lower, upper) =
+            (timeline.acknowledged_before(op.invoked), timeline.invoked_until(op.completed));
+        let seen_before = value_before(seen, op.invoked);
+        if earliest > upper {
+            return Some(format!("saw event {earliest}, only {upper} had been asked for"));
         }
-        if floor > latest {
-            return Some(format!("event {floor} had been acknowledged, it saw only {latest}"));
+        if lower > latest {
+            return Some(format!("event {lower} had been acknowledged, it saw only {latest}"));
         }
-        (earlier > latest)
-            .then(|| format!("event {earlier} had been seen by another read, it saw only {latest}"))
+        (seen_before > latest).then(|| {
+            format!("event {seen_before} had been seen by another read, it saw only {latest}")
+        })
     }
 }
 
@@ -130,32 +134,38 @@ mod tests {
 
     fn lists(shown: &[(&str, &[u64])]) -> Completion {
         let lists = shown.iter().map(|(list, elements)| ((*list).to_owned(), elements.to_vec()));
-        saw(ReturnValue::Lists(lists.collect()))
+        returned(ReturnValue::Lists(lists.collect()))
     }
 
     /// 1 to x and y, 2 to x, 3 to y, then 4 to x, of which nobody knows; and these reads.
-    fn story(reads: Vec<(u64, u64, Completion)>) -> History {
-        let mut ops = vec![
-            op("a", append(&["x", "y"], 1), 0, 10, done(2)),
-            op("b", append(&["x"], 2), 20, 30, done(3)),
-            op("c", append(&["y"], 3), 40, 50, done(4)),
-            op("d", append(&["x"], 4), 60, 70, unknown()),
+    fn history_with(reads: Vec<(u64, u64, Completion)>) -> History {
+        let mut operations = vec![
+            operation("a", append(&["x", "y"], 1), 0, 10, ok(2)),
+            operation("b", append(&["x"], 2), 20, 30, ok(3)),
+            operation("c", append(&["y"], 3), 40, 50, ok(4)),
+            operation("d", append(&["x"], 4), 60, 70, info()),
         ];
-        for (at, (from, to, outcome)) in reads.into_iter().enumerate() {
-            ops.push(op(&format!("r{at}"), Invocation::ReadLists, from, to, outcome));
+        for (at, (from, to, completion)) in reads.into_iter().enumerate() {
+            operations.push(operation(
+                &format!("r{at}"),
+                Invocation::ReadLists,
+                from,
+                to,
+                completion,
+            ));
         }
         let log = vec![
-            element(1, "a", "x", 1),
-            element(2, "a", "y", 1),
-            element(3, "b", "x", 2),
-            element(4, "c", "y", 3),
-            element(5, "d", "x", 4),
+            element_event(1, "a", "x", 1),
+            element_event(2, "a", "y", 1),
+            element_event(3, "b", "x", 2),
+            element_event(4, "c", "y", 3),
+            element_event(5, "d", "x", 4),
         ];
-        evidence(ops, log)
+        history_of(operations, log)
     }
 
     #[test]
-    fn one_moment_of_the_log_holds() {
+    fn reads_of_one_log_position_hold() {
         let reads = vec![
             (0, 5, lists(&[])),
             (0, 5, lists(&[("x", &[1]), ("y", &[1])])),
@@ -163,61 +173,65 @@ mod tests {
             (51, 55, lists(&[("x", &[1, 2]), ("y", &[1, 3])])),
             (61, 65, lists(&[("x", &[1, 2, 4]), ("y", &[1, 3])])),
             (61, 66, lists(&[("x", &[1, 2]), ("y", &[1, 3])])),
-            (61, 66, unknown()),
+            (61, 66, info()),
         ];
-        assert_holds(judge, &story(reads), 6);
+        assert_holds(check, &history_with(reads), 6);
     }
 
     #[test]
-    fn what_meets_in_one_moment_may_have_been_in_either_order() {
-        assert_holds(judge, &story(vec![(10, 15, lists(&[]))]), 1);
+    fn operations_that_touch_in_time_may_have_either_order() {
+        assert_holds(check, &history_with(vec![(10, 15, lists(&[]))]), 1);
         let just_asked = lists(&[("x", &[1, 2]), ("y", &[1])]);
-        assert_holds(judge, &story(vec![(11, 20, just_asked)]), 1);
+        assert_holds(check, &history_with(vec![(11, 20, just_asked)]), 1);
     }
 
     #[test]
-    fn a_list_in_another_order_is_wrong() {
+    fn a_list_in_another_order_is_a_violation() {
         let other = vec![(51, 55, lists(&[("x", &[2, 1]), ("y", &[1, 3])]))];
-        assert_wrong(judge, &story(other), "element 0 of x is 2");
+        assert_violation(check, &history_with(other), "element 0 of x is 2");
         let phantom = vec![(51, 55, lists(&[("x", &[1, 2]), ("y", &[1, 3]), ("z", &[9])]))];
-        assert_wrong(judge, &story(phantom), "element 0 of z is 9, in the log it is None");
+        assert_violation(
+            check,
+            &history_with(phantom),
+            "element 0 of z is 9, in the log it is None",
+        );
     }
 
     #[test]
-    fn lists_of_two_moments_are_wrong() {
+    fn lists_of_two_log_positions_are_a_violation() {
         let reads = vec![(15, 55, lists(&[("x", &[1]), ("y", &[1, 3])]))];
-        assert_wrong(judge, &story(reads), "y is of event 4, x at most of event 2");
+        assert_violation(check, &history_with(reads), "y is of event 4, x at most of event 2");
     }
 
     #[test]
-    fn an_append_to_two_lists_is_seen_in_both_or_in_none() {
+    fn an_append_to_two_lists_is_read_in_both_or_neither() {
         let reads = vec![(0, 5, lists(&[("x", &[1]), ("y", &[])]))];
-        assert_wrong(judge, &story(reads), "seen in x and not in y");
+        assert_violation(check, &history_with(reads), "seen in x and not in y");
     }
 
     #[test]
-    fn what_was_acknowledged_before_is_there() {
+    fn a_read_contains_what_was_acknowledged_before_it() {
         let reads = vec![(31, 35, lists(&[("x", &[1]), ("y", &[1])]))];
-        assert_wrong(judge, &story(reads), "event 3 had been acknowledged");
+        assert_violation(check, &history_with(reads), "event 3 had been acknowledged");
     }
 
     #[test]
-    fn what_is_asked_for_later_is_not_there() {
+    fn a_read_contains_nothing_invoked_after_it() {
         let reads = vec![(11, 15, lists(&[("x", &[1, 2]), ("y", &[1])]))];
-        assert_wrong(judge, &story(reads), "only 2 had been asked for");
+        assert_violation(check, &history_with(reads), "only 2 had been asked for");
     }
 
     #[test]
-    fn no_read_is_older_than_one_answered_before_it() {
+    fn no_read_is_older_than_one_completed_before_it() {
         let reads = vec![
             (61, 65, lists(&[("x", &[1, 2, 4]), ("y", &[1, 3])])),
             (66, 68, lists(&[("x", &[1, 2]), ("y", &[1, 3])])),
         ];
-        assert_wrong(judge, &story(reads), "had been seen by another read");
+        assert_violation(check, &history_with(reads), "had been seen by another read");
     }
 
     #[test]
-    fn an_answer_without_lists_is_wrong() {
-        assert_wrong(judge, &story(vec![(1, 2, done(1))]), "answered without lists");
+    fn a_response_without_lists_is_a_violation() {
+        assert_violation(check, &history_with(vec![(1, 2, ok(1))]), "answered without lists");
     }
 }

@@ -9,22 +9,22 @@ use super::Verdict;
 use crate::history::{BranchKey, History, LogEvent, NodeId};
 
 /// Judges it.
-pub(super) fn judge(evidence: &History) -> Verdict {
+pub(super) fn check(history: &History) -> Verdict {
     let promise = "Every place has one gapless log, the same from every node.";
     let mut verdict = Verdict::new("logs-equal", promise);
     let mut firsts: BTreeMap<&BranchKey, (NodeId, &[LogEvent])> = BTreeMap::new();
-    for (node, place, log) in &evidence.logs {
-        let at = |why| format!("{} from node {node}: {why}", place.name());
-        verdict.check(in_a_row(log).map(at));
-        match firsts.get(place) {
-            Some((other, first)) => verdict.check(differs(*other, first, log).map(at)),
-            None => drop(firsts.insert(place, (*node, log))),
+    for (node, branch_key, log) in &history.logs {
+        let at = |why| format!("{} from node {node}: {why}", branch_key.name());
+        verdict.record(continuity_violation(log).map(at));
+        match firsts.get(branch_key) {
+            Some((other, first)) => verdict.record(difference(*other, first, log).map(at)),
+            None => drop(firsts.insert(branch_key, (*node, log))),
         }
     }
     verdict
 }
 
-fn in_a_row(log: &[LogEvent]) -> Option<String> {
+fn continuity_violation(log: &[LogEvent]) -> Option<String> {
     let epoch = log.first()?.cursor.epoch;
     let mut ids = HashSet::new();
     for (sequence, logged) in (1..).zip(log) {
@@ -39,7 +39,7 @@ fn in_a_row(log: &[LogEvent]) -> Option<String> {
     None
 }
 
-fn differs(node: NodeId, first: &[LogEvent], log: &[LogEvent]) -> Option<String> {
+fn difference(node: NodeId, first: &[LogEvent], log: &[LogEvent]) -> Option<String> {
     let pairs = first.iter().zip(log);
     for (one, other) in pairs {
         if one != other {
@@ -56,45 +56,45 @@ mod tests {
     use crate::checker::examples::*;
 
     fn log() -> Vec<LogEvent> {
-        vec![written(1, "a", 7, 1), written(2, "b", 8, 2)]
+        vec![register_event(1, "a", 7, 1), register_event(2, "b", 8, 2)]
     }
 
     fn read(logs: Vec<(NodeId, Vec<LogEvent>)>) -> History {
-        let logs = logs.into_iter().map(|(node, log)| (node, place(), log)).collect();
+        let logs = logs.into_iter().map(|(node, log)| (node, branch_key(), log)).collect();
         History { logs, ..History::default() }
     }
 
     #[test]
-    fn the_same_log_from_all_holds() {
-        assert_holds(judge, &read(vec![(1, log()), (2, log()), (3, log())]), 5);
-        assert_holds(judge, &read(vec![(1, vec![]), (2, vec![])]), 3);
+    fn the_same_log_from_every_node_holds() {
+        assert_holds(check, &read(vec![(1, log()), (2, log()), (3, log())]), 5);
+        assert_holds(check, &read(vec![(1, vec![]), (2, vec![])]), 3);
     }
 
     #[test]
-    fn a_log_has_no_gap_no_second_epoch_and_no_id_twice() {
+    fn a_gap_second_epoch_or_repeated_id_is_a_violation() {
         let late = read(vec![(1, log().split_off(1))]);
-        assert_wrong(judge, &late, "event 1 of the log stands at");
+        assert_violation(check, &late, "event 1 of the log stands at");
         let mut gap = log();
         gap[1].cursor.sequence = 3;
-        assert_wrong(judge, &read(vec![(1, gap)]), "event 2 of the log stands at");
+        assert_violation(check, &read(vec![(1, gap)]), "event 2 of the log stands at");
         let mut epoch = log();
         epoch[1].cursor.epoch = 2;
-        assert_wrong(judge, &read(vec![(1, epoch)]), "event 2 of the log stands at");
+        assert_violation(check, &read(vec![(1, epoch)]), "event 2 of the log stands at");
         let mut twice = log();
         twice[1].id = "e1".to_owned();
-        assert_wrong(judge, &read(vec![(1, twice)]), "the id of another event: e1");
+        assert_violation(check, &read(vec![(1, twice)]), "the id of another event: e1");
     }
 
     #[test]
-    fn nodes_that_hold_other_logs_are_wrong() {
+    fn nodes_with_different_logs_are_a_violation() {
         let short = log()[..1].to_vec();
-        assert_wrong(
-            judge,
+        assert_violation(
+            check,
             &read(vec![(1, log()), (2, short)]),
             "1 events, from node 1 there are 2",
         );
         let mut other = log();
         other[1].row = Some(serde_json::json!({ "value": 9 }));
-        assert_wrong(judge, &read(vec![(1, log()), (2, other)]), "from node 1 it is");
+        assert_violation(check, &read(vec![(1, log()), (2, other)]), "from node 1 it is");
     }
 }

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use serde_json::json;
 
-use super::examples::{at, fault, replica};
+use super::examples::{cursor_at, fault, replica};
 use super::fields;
-use super::wgl::tests::Rng;
+use super::wgl::tests::TestRng;
 use crate::history::{
     Attempt, BranchKey, Completion, History, Invocation, LogEvent, MonotonicTime, Operation,
     ReceivedMessage, Response, ReturnValue, SubscriptionMessage,
@@ -29,81 +29,83 @@ enum Step {
 
 /// One place.
 struct ReferenceStore {
-    place: BranchKey,
+    branch_key: BranchKey,
     log: Vec<LogEvent>,
     /// Number and version of each row that has one.
-    held: BTreeMap<(&'static str, String), (i128, u64)>,
+    rows: BTreeMap<(&'static str, String), (i128, u64)>,
     lists: BTreeMap<String, Vec<u64>>,
     tickets: u64,
 }
 
 /// A whole run of so many operations.
-pub(super) fn run(seed: u64, count: usize) -> History {
-    let mut dice = Rng(seed);
-    let mut stores = [ReferenceStore::open("one"), ReferenceStore::open("two")];
+pub(super) fn correct_history(seed: u64, count: usize) -> History {
+    let mut rng = TestRng(seed);
+    let mut stores = [ReferenceStore::new("one"), ReferenceStore::new("two")];
     let mut steps: BinaryHeap<Reverse<(u64, Step)>> =
         (0..CLIENTS).map(|client| Reverse((u64::from(client), Step::Invoke(client)))).collect();
-    let mut ops: Vec<Operation> = Vec::new();
-    let mut answers: Vec<Option<Completion>> = Vec::new();
+    let mut operations: Vec<Operation> = Vec::new();
+    let mut completions: Vec<Option<Completion>> = Vec::new();
     while let Some(Reverse((now, step))) = steps.pop() {
         match step {
-            Step::Invoke(client) if ops.len() < count => {
-                let index = ops.len();
-                let store = &stores[usize::from(dice.below(2) == 0)];
-                ops.push(store.ask(index, client, now, &mut dice));
-                answers.push(None);
-                let is_lost = dice.below(20) == 0;
-                let effect = now + 1 + dice.below(900);
-                let late = if is_lost { dice.below(3_000) } else { 0 };
-                if !is_lost || dice.below(2) == 0 {
-                    steps.push(Reverse((effect + late, Step::Apply(index))));
+            Step::Invoke(client) if operations.len() < count => {
+                let index = operations.len();
+                let store = &stores[usize::from(rng.below(2) == 0)];
+                operations.push(store.invoke(index, client, now, &mut rng));
+                completions.push(None);
+                let is_lost = rng.below(20) == 0;
+                let applied_at = now + 1 + rng.below(900);
+                let delay = if is_lost { rng.below(3_000) } else { 0 };
+                if !is_lost || rng.below(2) == 0 {
+                    steps.push(Reverse((applied_at + delay, Step::Apply(index))));
                 }
-                let answer = if is_lost { now + 1_000 } else { effect + 1 + dice.below(900) };
-                ops[index].completed = MonotonicTime(answer);
-                steps.push(Reverse((answer, Step::Complete(index))));
+                let completed_at =
+                    if is_lost { now + 1_000 } else { applied_at + 1 + rng.below(900) };
+                operations[index].completed = MonotonicTime(completed_at);
+                steps.push(Reverse((completed_at, Step::Complete(index))));
                 if is_lost {
-                    ops[index].outcome = Completion::Info { why: "lost".to_owned() };
+                    operations[index].completion = Completion::Info { why: "lost".to_owned() };
                 }
             }
             Step::Invoke(_) => {}
             Step::Apply(index) => {
-                let store = usize::from(ops[index].place.branch == "two");
-                answers[index] = Some(stores[store].happens(&ops[index]));
+                let store = usize::from(operations[index].branch_key.branch == "two");
+                completions[index] = Some(stores[store].apply(&operations[index]));
             }
             Step::Complete(index) => {
-                let op = &mut ops[index];
-                if !matches!(&op.outcome, Completion::Info { why } if why == "lost") {
-                    op.outcome = answers[index].clone().expect("it happened before its answer");
+                let op = &mut operations[index];
+                if !matches!(&op.completion, Completion::Info { why } if why == "lost") {
+                    op.completion =
+                        completions[index].clone().expect("it happened before its answer");
                 }
-                steps.push(Reverse((now + dice.below(50), Step::Invoke(op.client))));
+                steps.push(Reverse((now + rng.below(50), Step::Invoke(op.client))));
             }
         }
     }
-    evidence(ops, &stores, &mut dice)
+    history_of(operations, &stores, &mut rng)
 }
 
-fn evidence(ops: Vec<Operation>, stores: &[ReferenceStore], dice: &mut Rng) -> History {
-    let mut found = History { ops, ..History::default() };
+fn history_of(operations: Vec<Operation>, stores: &[ReferenceStore], rng: &mut TestRng) -> History {
+    let mut found = History { operations, ..History::default() };
     for (partition, store) in (1..).zip(stores) {
         for node in 1..=3 {
-            found.logs.push((node, store.place.clone(), store.log.clone()));
-            found.replicas.push(replica(node, partition, 9, &store.place.branch));
+            found.logs.push((node, store.branch_key.clone(), store.log.clone()));
+            found.replicas.push(replica(node, partition, 9, &store.branch_key.branch));
         }
-        for ear in 0..3 {
-            found.heard.extend(store.told(u32::from(partition) * 10 + ear, dice));
+        for subscriber in 0..3 {
+            found.received.extend(store.deliver(u32::from(partition) * 10 + subscriber, rng));
         }
-        found.deposits.insert(store.place.name(), DEPOSIT);
+        found.deposits.insert(store.branch_key.name(), DEPOSIT);
     }
     found.faults.push(fault("pause", &[2], 10_000, 20_000));
     found
 }
 
 impl ReferenceStore {
-    fn open(branch: &str) -> Self {
+    fn new(branch: &str) -> Self {
         let mut store = Self {
-            place: BranchKey { branch: branch.to_owned(), module: "m".to_owned() },
+            branch_key: BranchKey { branch: branch.to_owned(), module: "m".to_owned() },
             log: Vec::new(),
-            held: BTreeMap::new(),
+            rows: BTreeMap::new(),
             lists: BTreeMap::new(),
             tickets: 0,
         };
@@ -115,15 +117,15 @@ impl ReferenceStore {
         store
     }
 
-    fn has(&self, table: &'static str, key: &str) -> (i128, u64) {
-        self.held.get(&(table, key.to_owned())).copied().unwrap_or_default()
+    fn row(&self, table: &'static str, key: &str) -> (i128, u64) {
+        self.rows.get(&(table, key.to_owned())).copied().unwrap_or_default()
     }
 
-    fn ask(&self, index: usize, client: u32, now: u64, dice: &mut Rng) -> Operation {
+    fn invoke(&self, index: usize, client: u32, now: u64, rng: &mut TestRng) -> Operation {
         let value = index as u64;
-        let key = format!("r{}", dice.below(3));
-        let version = self.has(fields::REGISTERS, &key).1;
-        let intent = match dice.below(12) {
+        let key = format!("r{}", rng.below(3));
+        let version = self.row(fields::REGISTERS, &key).1;
+        let invocation = match rng.below(12) {
             0 | 1 => Invocation::Put { key, value },
             2 => Invocation::Cas { key, value, expected: version },
             3 | 4 => Invocation::Get { key },
@@ -133,13 +135,13 @@ impl ReferenceStore {
             8 => Invocation::Transfer { from: "p".to_owned(), to: "q".to_owned(), amount: 1 },
             9 => Invocation::ReadBalances,
             10 => Invocation::Ticket,
-            _ if dice.below(2) == 0 => {
-                let (value, expected) = self.has(fields::COUNTERS, "c");
+            _ if rng.below(2) == 0 => {
+                let (value, expected) = self.row(fields::COUNTERS, "c");
                 let value = u64::try_from(value).expect("it counts up") + 1;
                 Invocation::Increment { key: "c".to_owned(), expected, value }
             }
             _ => {
-                let (left, expected) = self.has(fields::STOCK, "tea");
+                let (left, expected) = self.row(fields::STOCK, "tea");
                 let left = i64::try_from(left).expect("there is not so much") - 1;
                 Invocation::TakePiece { item: "tea".to_owned(), expected, left }
             }
@@ -147,19 +149,19 @@ impl ReferenceStore {
         Operation {
             id: format!("op-{index}"),
             client,
-            place: self.place.clone(),
-            intent,
-            attempts: vec![Attempt { node: 1 + dice.below(3), at: MonotonicTime(now) }],
+            branch_key: self.branch_key.clone(),
+            invocation,
+            attempts: vec![Attempt { node: 1 + rng.below(3), at: MonotonicTime(now) }],
             invoked: MonotonicTime(now),
             completed: MonotonicTime(now),
-            outcome: Completion::Info { why: "open".to_owned() },
+            completion: Completion::Info { why: "open".to_owned() },
         }
     }
 
     /// Writes a row with a number, and gives its version.
     fn write(&mut self, table: &'static str, key: &str, op: Option<&str>, number: i128) -> u64 {
-        let version = self.has(table, key).1 + 1;
-        self.held.insert((table, key.to_owned()), (number, version));
+        let version = self.row(table, key).1 + 1;
+        self.rows.insert((table, key.to_owned()), (number, version));
         let field = match table {
             fields::ACCOUNTS => fields::BALANCE,
             fields::STOCK => fields::LEFT,
@@ -174,7 +176,7 @@ impl ReferenceStore {
     fn log(&mut self, table: &str, key: &str, op: Option<&str>, row: serde_json::Value) {
         let sequence = self.log.len() as u64 + 1;
         let (table, key) = (table.to_owned(), key.to_owned());
-        let (cursor, id) = (at(sequence), format!("{}-{sequence}", self.place.branch));
+        let (cursor, id) = (cursor_at(sequence), format!("{}-{sequence}", self.branch_key.branch));
         self.log.push(LogEvent {
             cursor,
             id,
@@ -185,24 +187,24 @@ impl ReferenceStore {
         });
     }
 
-    fn happens(&mut self, op: &Operation) -> Completion {
+    fn apply(&mut self, op: &Operation) -> Completion {
         let id = Some(op.id.as_str());
-        let mut seen = ReturnValue::Nothing;
+        let mut return_value = ReturnValue::Nothing;
         let mut version = None;
-        match &op.intent {
+        match &op.invocation {
             Invocation::Put { key, value } => {
                 version = Some(self.write(fields::REGISTERS, key, id, (*value).into()));
             }
             Invocation::Cas { key, value, expected } => {
-                if self.has(fields::REGISTERS, key).1 != *expected {
-                    return super::examples::refused();
+                if self.row(fields::REGISTERS, key).1 != *expected {
+                    return super::examples::fail();
                 }
                 version = Some(self.write(fields::REGISTERS, key, id, (*value).into()));
             }
             Invocation::Get { key } => {
-                let (value, version) = self.has(fields::REGISTERS, key);
+                let (value, version) = self.row(fields::REGISTERS, key);
                 let value = u64::try_from(value).expect("values are above nothing");
-                seen = ReturnValue::Register((version > 0).then_some((value, version)));
+                return_value = ReturnValue::Register((version > 0).then_some((value, version)));
             }
             Invocation::Append { lists, element } => {
                 for list in lists {
@@ -211,81 +213,86 @@ impl ReferenceStore {
                     self.log(fields::ELEMENTS, &format!("{list}-{element}"), id, row);
                 }
             }
-            Invocation::ReadLists => seen = ReturnValue::Lists(self.lists.clone()),
+            Invocation::ReadLists => return_value = ReturnValue::Lists(self.lists.clone()),
             Invocation::Transfer { from, to, amount } => {
                 let (payer, paid) =
-                    (self.has(fields::ACCOUNTS, from).0, self.has(fields::ACCOUNTS, to).0);
+                    (self.row(fields::ACCOUNTS, from).0, self.row(fields::ACCOUNTS, to).0);
                 self.write(fields::ACCOUNTS, from, id, payer - i128::from(*amount));
                 self.write(fields::ACCOUNTS, to, id, paid + i128::from(*amount));
             }
             Invocation::ReadBalances => {
                 let accounts =
-                    self.held.iter().filter(|((table, _), _)| *table == fields::ACCOUNTS);
+                    self.rows.iter().filter(|((table, _), _)| *table == fields::ACCOUNTS);
                 let balance = |number: i128| i64::try_from(number).expect("there is not so much");
-                seen = ReturnValue::Balances(
+                return_value = ReturnValue::Balances(
                     accounts.map(|((_, key), (it, _))| (key.clone(), balance(*it))).collect(),
                 );
             }
             Invocation::Ticket => {
                 self.tickets += 1;
-                seen = ReturnValue::Number(self.tickets);
+                return_value = ReturnValue::Number(self.tickets);
                 self.write(fields::TICKETS, &op.id, id, self.tickets.into());
             }
             Invocation::Increment { key, expected, value } => {
-                if self.has(fields::COUNTERS, key).1 != *expected {
-                    return super::examples::refused();
+                if self.row(fields::COUNTERS, key).1 != *expected {
+                    return super::examples::fail();
                 }
                 version = Some(self.write(fields::COUNTERS, key, id, (*value).into()));
             }
             Invocation::TakePiece { item, expected, left } => {
-                if self.has(fields::STOCK, item).1 != *expected {
-                    return super::examples::refused();
+                if self.row(fields::STOCK, item).1 != *expected {
+                    return super::examples::fail();
                 }
                 version = Some(self.write(fields::STOCK, item, id, (*left).into()));
             }
             Invocation::FirstWrite { .. } => {}
         }
-        let cursor = (!op.intent.is_read()).then(|| at(self.log.len() as u64));
-        Completion::Ok(Response { cursor, version, seen })
+        let cursor = (!op.invocation.is_read()).then(|| cursor_at(self.log.len() as u64));
+        Completion::Ok(Response { cursor, version, return_value })
     }
 
     /// All of the log as a subscriber hears it that is cut off now and then.
-    fn told(&self, subscriber: u32, dice: &mut Rng) -> Vec<ReceivedMessage> {
+    fn deliver(&self, subscriber: u32, rng: &mut TestRng) -> Vec<ReceivedMessage> {
         let mut connection = 1;
-        let mut heard = Vec::new();
-        let mut say = |connection, word| {
-            let place = self.place.clone();
-            heard.push(ReceivedMessage {
+        let mut received = Vec::new();
+        let mut push = |connection, message| {
+            let branch_key = self.branch_key.clone();
+            received.push(ReceivedMessage {
                 subscriber,
                 connection,
                 node: 1,
                 at: MonotonicTime(0),
-                place,
-                word,
+                branch_key,
+                message,
             });
         };
-        let begin = dice.below(5);
-        say(connection, SubscriptionMessage::Snapshot { cursor: at(begin), is_told: false });
+        let begin = rng.below(5);
+        push(
+            connection,
+            SubscriptionMessage::Snapshot { cursor: cursor_at(begin), is_resync: false },
+        );
         for batch in self.log.chunk_by(|one, next| one.op.is_some() && one.op == next.op) {
             let count = u32::try_from(batch.len()).expect("batches are small");
             for (index, logged) in (1..).zip(batch) {
                 if logged.cursor.sequence <= begin {
                     continue;
                 }
-                if dice.below(50) == 0 {
+                if rng.below(50) == 0 {
                     connection += 1;
-                    say(
+                    push(
                         connection,
-                        SubscriptionMessage::Resumed { cursor: at(logged.cursor.sequence - 1) },
+                        SubscriptionMessage::Resumed {
+                            cursor: cursor_at(logged.cursor.sequence - 1),
+                        },
                     );
                 }
                 let (cursor, id, op) = (logged.cursor, logged.id.clone(), logged.op.clone());
-                say(
+                push(
                     connection,
-                    SubscriptionMessage::Event { cursor, id, op, of_batch: (index, count) },
+                    SubscriptionMessage::Event { cursor, id, op, batch_position: (index, count) },
                 );
             }
         }
-        heard
+        received
     }
 }

@@ -12,63 +12,70 @@ use super::wgl::{Register, RegisterOperation, TimedOperation};
 use crate::history::{BranchKey, Completion, History, Invocation, Operation, ReturnValue};
 
 /// The code of a refusal that tells of another version.
-const CONFLICT: &str = "version-conflict";
+const CONFLICT_CODE: &str = "version-conflict";
 
 /// One register's history.
 #[derive(Debug, Default)]
 pub(super) struct RegisterHistory<'a> {
     /// What it was before the first operation.
-    pub(super) start: Register,
+    pub(super) initial: Register,
     /// What was done to it.
-    pub(super) spans: Vec<TimedOperation>,
+    pub(super) operations: Vec<TimedOperation>,
     /// The operation of each span.
-    pub(super) ops: Vec<&'a Operation>,
+    pub(super) sources: Vec<&'a Operation>,
     /// Reads that were answered with something that is no register.
-    pub(super) unread: Vec<&'a Operation>,
+    pub(super) unreadable: Vec<&'a Operation>,
 }
 
 /// All registers' histories, by place and key.
-pub(super) fn histories(evidence: &History) -> BTreeMap<(&BranchKey, &str), RegisterHistory<'_>> {
-    let book = HistoryIndex::of(evidence);
-    let begun = beginnings(&book);
-    let mut found: BTreeMap<(&BranchKey, &str), RegisterHistory<'_>> = BTreeMap::new();
-    for op in &evidence.ops {
-        let Some(key) = key(&op.intent) else { continue };
-        let history = found.entry((&op.place, key)).or_insert_with(|| RegisterHistory {
-            start: begun.get(&(&op.place, key)).copied().unwrap_or_default(),
+pub(super) fn register_histories(
+    history: &History,
+) -> BTreeMap<(&BranchKey, &str), RegisterHistory<'_>> {
+    let index = HistoryIndex::new(history);
+    let initial = initial_registers(&index);
+    let mut histories: BTreeMap<(&BranchKey, &str), RegisterHistory<'_>> = BTreeMap::new();
+    for op in &history.operations {
+        let Some(key) = key(&op.invocation) else { continue };
+        let register = histories.entry((&op.branch_key, key)).or_insert_with(|| RegisterHistory {
+            initial: initial.get(&(&op.branch_key, key)).copied().unwrap_or_default(),
             ..RegisterHistory::default()
         });
-        match deed(&book, op) {
-            RegisterEffect::One(deed) => {
-                let to = (!matches!(op.outcome, Completion::Info { .. })).then_some(op.completed.0);
-                history.spans.push(TimedOperation { from: op.invoked.0, to, deed });
-                history.ops.push(op);
+        match effect(&index, op) {
+            RegisterEffect::Operation(operation) => {
+                let completed =
+                    (!matches!(op.completion, Completion::Info { .. })).then_some(op.completed.0);
+                register.operations.push(TimedOperation {
+                    invoked: op.invoked.0,
+                    completed,
+                    operation,
+                });
+                register.sources.push(op);
             }
-            RegisterEffect::Unread => history.unread.push(op),
+            RegisterEffect::Unreadable => register.unreadable.push(op),
             RegisterEffect::None => {}
         }
     }
-    found
+    histories
 }
 
 /// What the registers were set to before anything was asked.
-fn beginnings<'a>(book: &HistoryIndex<'a>) -> HashMap<(&'a BranchKey, &'a str), Register> {
-    let mut begun = HashMap::new();
-    for (place, log) in book.logs() {
-        let prepared = log.iter().take_while(|logged| logged.op.is_none());
-        for logged in prepared.filter(|logged| logged.table == fields::REGISTERS) {
+fn initial_registers<'a>(index: &HistoryIndex<'a>) -> HashMap<(&'a BranchKey, &'a str), Register> {
+    let mut initial = HashMap::new();
+    for (branch_key, log) in index.logs() {
+        let setup_events = log.iter().take_while(|logged| logged.op.is_none());
+        for logged in setup_events.filter(|logged| logged.table == fields::REGISTERS) {
             let value =
                 fields::number(logged, fields::VALUE).and_then(|value| value.try_into().ok());
             let version = fields::version(logged).unwrap_or(1);
-            begun.insert((place, logged.key.as_str()), Register { value, version });
+            initial.insert((branch_key, logged.key.as_str()), Register { value, version });
         }
     }
-    begun
+    initial
 }
 
 /// The register an operation is about.
-fn key(intent: &Invocation) -> Option<&str> {
-    match intent {
+fn key(invocation: &Invocation) -> Option<&str> {
+    match invocation {
         Invocation::Put { key, .. } | Invocation::Cas { key, .. } | Invocation::Get { key } => {
             Some(key)
         }
@@ -85,48 +92,52 @@ fn key(intent: &Invocation) -> Option<&str> {
 
 /// What an operation did to its register.
 enum RegisterEffect {
-    One(RegisterOperation),
+    Operation(RegisterOperation),
     /// An answer that cannot be read.
-    Unread,
+    Unreadable,
     /// Nothing, as far as anybody can tell.
     None,
 }
 
-fn deed(book: &HistoryIndex<'_>, op: &Operation) -> RegisterEffect {
-    let logged = book.rows_of(op).next();
-    let version = match &op.outcome {
-        Completion::Fail { code } => return refusal(&op.intent, code),
-        Completion::Info { .. } if op.intent.is_read() => return RegisterEffect::None,
-        Completion::Info { .. } if logged.is_none() && book.log(&op.place).is_some() => {
+fn effect(index: &HistoryIndex<'_>, op: &Operation) -> RegisterEffect {
+    let logged = index.branch_events_of(op).next();
+    let version = match &op.completion {
+        Completion::Fail { code } => return refusal_effect(&op.invocation, code),
+        Completion::Info { .. } if op.invocation.is_read() => return RegisterEffect::None,
+        Completion::Info { .. } if logged.is_none() && index.log(&op.branch_key).is_some() => {
             return RegisterEffect::None;
         }
         Completion::Info { .. } => None,
-        Completion::Ok(reply) => reply.version,
+        Completion::Ok(response) => response.version,
     };
     let version = version.or_else(|| logged.and_then(fields::version));
-    match &op.intent {
+    match &op.invocation {
         Invocation::Put { value, .. } | Invocation::FirstWrite { value } => {
-            RegisterEffect::One(RegisterOperation::Put { value: *value, version })
+            RegisterEffect::Operation(RegisterOperation::Put { value: *value, version })
         }
-        Invocation::Cas { value, expected, .. } => RegisterEffect::One(RegisterOperation::Cas {
-            value: *value,
-            expected: *expected,
-            version,
-        }),
-        Invocation::Get { .. } => match op.outcome.reply().map(|reply| &reply.seen) {
-            Some(ReturnValue::Register(seen)) => {
-                let register =
-                    seen.map(|(value, version)| Register { value: Some(value), version });
-                RegisterEffect::One(RegisterOperation::Get(register.unwrap_or_default()))
+        Invocation::Cas { value, expected, .. } => {
+            RegisterEffect::Operation(RegisterOperation::Cas {
+                value: *value,
+                expected: *expected,
+                version,
+            })
+        }
+        Invocation::Get { .. } => {
+            match op.completion.response().map(|response| &response.return_value) {
+                Some(ReturnValue::Register(read)) => {
+                    let register =
+                        read.map(|(value, version)| Register { value: Some(value), version });
+                    RegisterEffect::Operation(RegisterOperation::Get(register.unwrap_or_default()))
+                }
+                Some(
+                    ReturnValue::Nothing
+                    | ReturnValue::Lists(_)
+                    | ReturnValue::Balances(_)
+                    | ReturnValue::Number(_),
+                )
+                | None => RegisterEffect::Unreadable,
             }
-            Some(
-                ReturnValue::Nothing
-                | ReturnValue::Lists(_)
-                | ReturnValue::Balances(_)
-                | ReturnValue::Number(_),
-            )
-            | None => RegisterEffect::Unread,
-        },
+        }
         Invocation::Append { .. }
         | Invocation::ReadLists
         | Invocation::Transfer { .. }
@@ -138,11 +149,11 @@ fn deed(book: &HistoryIndex<'_>, op: &Operation) -> RegisterEffect {
 }
 
 /// A refused guarded write tells of the version too; other refusals tell nothing.
-fn refusal(intent: &Invocation, code: &str) -> RegisterEffect {
-    if let Invocation::Cas { expected, .. } = intent
-        && code == CONFLICT
+fn refusal_effect(invocation: &Invocation, code: &str) -> RegisterEffect {
+    if let Invocation::Cas { expected, .. } = invocation
+        && code == CONFLICT_CODE
     {
-        return RegisterEffect::One(RegisterOperation::Conflict { expected: *expected });
+        return RegisterEffect::Operation(RegisterOperation::Conflict { expected: *expected });
     }
     RegisterEffect::None
 }

@@ -9,18 +9,18 @@ use super::Verdict;
 use crate::history::{History, ReplicaStatus};
 
 /// Judges it.
-pub(super) fn judge(evidence: &History) -> Verdict {
+pub(super) fn check(history: &History) -> Verdict {
     let promise = "Replicas at the same index hold the same state.";
     let mut verdict = Verdict::new("replicas-equal", promise);
-    let mut stands: BTreeMap<(u16, u64), Vec<&ReplicaStatus>> = BTreeMap::new();
-    for replica in &evidence.replicas {
-        stands.entry((replica.partition, replica.applied)).or_default().push(replica);
+    let mut by_index: BTreeMap<(u16, u64), Vec<&ReplicaStatus>> = BTreeMap::new();
+    for replica in &history.replicas {
+        by_index.entry((replica.partition, replica.applied)).or_default().push(replica);
     }
-    for ((partition, applied), replicas) in stands {
+    for ((partition, applied), replicas) in by_index {
         for (at, one) in replicas.iter().enumerate() {
             for other in &replicas[at + 1..] {
-                let wrong = one.state_hash != other.state_hash;
-                verdict.check(wrong.then(|| {
+                let is_violated = one.state_hash != other.state_hash;
+                verdict.record(is_violated.then(|| {
                     let (here, there) = (one.node, other.node);
                     let (this, that) = (&one.state_hash, &other.state_hash);
                     format!(
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
     use crate::checker::examples::*;
 
-    fn story(replicas: &[(u64, u16, u64, &str)]) -> History {
+    fn history_with(replicas: &[(u64, u16, u64, &str)]) -> History {
         let replicas = replicas
             .iter()
             .map(|(node, partition, applied, hash)| replica(*node, *partition, *applied, hash));
@@ -47,15 +47,15 @@ mod tests {
 
     #[test]
     fn equal_states_hold_and_only_pairs_are_counted() {
-        let three = story(&[(1, 1, 9, "x"), (2, 1, 9, "x"), (3, 1, 9, "x")]);
-        assert_holds(judge, &three, 3);
-        let apart = story(&[(1, 1, 9, "x"), (2, 1, 8, "y"), (1, 2, 9, "z")]);
-        assert_holds(judge, &apart, 0);
+        let three = history_with(&[(1, 1, 9, "x"), (2, 1, 9, "x"), (3, 1, 9, "x")]);
+        assert_holds(check, &three, 3);
+        let apart = history_with(&[(1, 1, 9, "x"), (2, 1, 8, "y"), (1, 2, 9, "z")]);
+        assert_holds(check, &apart, 0);
     }
 
     #[test]
-    fn one_state_that_is_another_is_wrong() {
-        let other = story(&[(1, 1, 9, "x"), (2, 1, 9, "y")]);
-        assert_wrong(judge, &other, "partition 1 at 9: x on node 1, y on 2");
+    fn a_different_state_at_the_same_index_is_a_violation() {
+        let other = history_with(&[(1, 1, 9, "x"), (2, 1, 9, "y")]);
+        assert_violation(check, &other, "partition 1 at 9: x on node 1, y on 2");
     }
 }

@@ -5,49 +5,52 @@
 
 use std::collections::HashMap;
 
-use super::history_index::{HistoryIndex, told};
+use super::history_index::{HistoryIndex, describe};
 use super::{Verdict, fields};
 use crate::history::{BranchKey, Completion, History, Invocation, Operation, ReturnValue};
 
 /// Judges it.
-pub(super) fn judge(evidence: &History) -> Verdict {
+pub(super) fn check(history: &History) -> Verdict {
     let promise = "Ticket numbers are unique, in order, and without gaps.";
     let mut verdict = Verdict::new("sequences", promise);
-    let book = HistoryIndex::of(evidence);
-    for (place, log) in book.logs() {
+    let index = HistoryIndex::new(history);
+    for (branch_key, log) in index.logs() {
         let mut last = None;
         for logged in log.iter().filter(|logged| logged.table == fields::TICKETS) {
             let number = fields::number_at_end(logged, fields::NUMBER);
-            let follows = last.is_none_or(|last| number == Some(last + 1)) && number.is_some();
-            verdict.check((!follows).then(|| {
-                let (place, at) = (place.name(), logged.cursor);
-                format!("{place} {at:?}: the number after {last:?} is {number:?}")
+            let is_next = last.is_none_or(|last| number == Some(last + 1)) && number.is_some();
+            verdict.record((!is_next).then(|| {
+                let (branch_key, at) = (branch_key.name(), logged.cursor);
+                format!("{branch_key} {at:?}: the number after {last:?} is {number:?}")
             }));
             last = number.or(last);
         }
     }
-    let mut given: HashMap<(&BranchKey, u64), &Operation> = HashMap::new();
-    for op in evidence.ops.iter().filter(|op| op.intent == Invocation::Ticket) {
-        if matches!(op.outcome, Completion::Ok(_)) {
-            let wrong = taken(&book, op, &mut given);
-            verdict.check(wrong.map(|why| format!("{}: {why}", told(op))));
+    let mut taken: HashMap<(&BranchKey, u64), &Operation> = HashMap::new();
+    for op in history.operations.iter().filter(|op| op.invocation == Invocation::Ticket) {
+        if matches!(op.completion, Completion::Ok(_)) {
+            let violation = ticket_violation(&index, op, &mut taken);
+            verdict.record(violation.map(|why| format!("{}: {why}", describe(op))));
         }
     }
     verdict
 }
 
-fn taken<'a>(
-    book: &HistoryIndex<'a>,
+fn ticket_violation<'a>(
+    index: &HistoryIndex<'a>,
     op: &'a Operation,
-    given: &mut HashMap<(&'a BranchKey, u64), &'a Operation>,
+    taken: &mut HashMap<(&'a BranchKey, u64), &'a Operation>,
 ) -> Option<String> {
-    let Some(ReturnValue::Number(number)) = op.outcome.reply().map(|reply| &reply.seen) else {
+    let Some(ReturnValue::Number(number)) =
+        op.completion.response().map(|response| &response.return_value)
+    else {
         return Some("acknowledged without its number".to_owned());
     };
-    if let Some(other) = given.insert((&op.place, *number), op) {
-        return Some(format!("{number} was given to {} too", told(other)));
+    if let Some(other) = taken.insert((&op.branch_key, *number), op) {
+        return Some(format!("{number} was given to {} too", describe(other)));
     }
-    let logged = book.rows_of(op).find_map(|logged| fields::number_at_end(logged, fields::NUMBER));
+    let logged =
+        index.branch_events_of(op).find_map(|logged| fields::number_at_end(logged, fields::NUMBER));
     logged
         .filter(|logged| *logged != i128::from(*number))
         .map(|logged| format!("it was told {number}, in the log it has {logged}"))
@@ -61,44 +64,64 @@ mod tests {
 
     fn ticket(sequence: u64, op: &str, number: u64) -> LogEvent {
         let fields = format!(r#"{{"number":"T-{number:04}"}}"#);
-        row(sequence, fields::TICKETS, op, Some(op), &fields)
+        log_event(sequence, fields::TICKETS, op, Some(op), &fields)
     }
 
-    fn asked(id: &str, number: u64) -> Operation {
-        op(id, Invocation::Ticket, 0, 5, saw(ReturnValue::Number(number)))
+    fn ticket_operation(id: &str, number: u64) -> Operation {
+        operation(id, Invocation::Ticket, 0, 5, returned(ReturnValue::Number(number)))
     }
 
     #[test]
-    fn numbers_in_a_row_hold() {
-        let ops = vec![asked("a", 1), op("b", Invocation::Ticket, 0, 5, unknown()), asked("c", 3)];
+    fn consecutive_numbers_hold() {
+        let operations = vec![
+            ticket_operation("a", 1),
+            operation("b", Invocation::Ticket, 0, 5, info()),
+            ticket_operation("c", 3),
+        ];
         let log = vec![ticket(1, "a", 1), ticket(2, "b", 2), ticket(4, "c", 3)];
-        assert_holds(judge, &evidence(ops, log), 5);
-        let mut elsewhere = asked("d", 1);
-        elsewhere.place.branch = "other".to_owned();
-        let ops = vec![asked("a", 1), elsewhere];
-        assert_holds(judge, &evidence(ops, vec![ticket(1, "a", 1)]), 3);
+        assert_holds(check, &history_of(operations, log), 5);
+        let mut elsewhere = ticket_operation("d", 1);
+        elsewhere.branch_key.branch = "other".to_owned();
+        let operations = vec![ticket_operation("a", 1), elsewhere];
+        assert_holds(check, &history_of(operations, vec![ticket(1, "a", 1)]), 3);
     }
 
     #[test]
-    fn a_number_is_given_once() {
-        let ops = vec![asked("a", 1), asked("b", 1)];
-        assert_wrong(judge, &evidence(ops, vec![ticket(1, "a", 1)]), "1 was given to a");
+    fn a_number_given_twice_is_a_violation() {
+        let operations = vec![ticket_operation("a", 1), ticket_operation("b", 1)];
+        assert_violation(
+            check,
+            &history_of(operations, vec![ticket(1, "a", 1)]),
+            "1 was given to a",
+        );
     }
 
     #[test]
-    fn numbers_have_no_gap_and_keep_their_order() {
-        let ops = || vec![asked("a", 1), asked("b", 3)];
+    fn a_gap_or_another_order_is_a_violation() {
+        let operations = || vec![ticket_operation("a", 1), ticket_operation("b", 3)];
         let log = vec![ticket(1, "a", 1), ticket(2, "b", 3)];
-        assert_wrong(judge, &evidence(ops(), log), "the number after Some(1) is Some(3)");
+        assert_violation(
+            check,
+            &history_of(operations(), log),
+            "the number after Some(1) is Some(3)",
+        );
         let log = vec![ticket(1, "a", 1), ticket(2, "c", 1)];
-        assert_wrong(judge, &evidence(vec![], log), "the number after Some(1) is Some(1)");
+        assert_violation(check, &history_of(vec![], log), "the number after Some(1) is Some(1)");
     }
 
     #[test]
-    fn the_number_told_is_the_one_in_the_log() {
-        let ops = vec![asked("a", 2)];
-        assert_wrong(judge, &evidence(ops, vec![ticket(1, "a", 1)]), "in the log it has 1");
-        let ops = vec![op("a", Invocation::Ticket, 0, 5, done(1))];
-        assert_wrong(judge, &evidence(ops, vec![ticket(1, "a", 1)]), "without its number");
+    fn a_number_that_differs_from_the_log_is_a_violation() {
+        let operations = vec![ticket_operation("a", 2)];
+        assert_violation(
+            check,
+            &history_of(operations, vec![ticket(1, "a", 1)]),
+            "in the log it has 1",
+        );
+        let operations = vec![operation("a", Invocation::Ticket, 0, 5, ok(1))];
+        assert_violation(
+            check,
+            &history_of(operations, vec![ticket(1, "a", 1)]),
+            "without its number",
+        );
     }
 }

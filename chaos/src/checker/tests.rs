@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
-use super::reference_store::run;
+use super::reference_store::correct_history;
 use super::*;
 use crate::history::{
     BranchKey, Completion, Cursor, Invocation, LogEvent, MonotonicTime, ReturnValue,
@@ -12,57 +12,57 @@ use crate::history::{
 };
 
 /// The properties that do not hold.
-fn broken(evidence: &History) -> BTreeSet<&'static str> {
-    let verdicts = all().into_iter().map(|judge| judge(evidence));
+fn broken(history: &History) -> BTreeSet<&'static str> {
+    let verdicts = all_checkers().into_iter().map(|check| check(history));
     verdicts.filter(|verdict| !verdict.holds()).map(|verdict| verdict.property).collect()
 }
 
 #[test]
-fn every_property_is_asked_and_has_a_name_of_its_own() {
+fn every_checker_is_listed_and_has_its_own_name() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/checker");
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let texts = files.map(|file| std::fs::read_to_string(file).unwrap());
-    let judges = texts.filter(|text| text.contains("\npub(super) fn judge(")).count();
-    let verdicts: Vec<_> = all().iter().map(|judge| judge(&History::default())).collect();
+    let checkers = texts.filter(|text| text.contains("\npub(super) fn check(")).count();
+    let verdicts: Vec<_> = all_checkers().iter().map(|check| check(&History::default())).collect();
     let names: BTreeSet<_> = verdicts.iter().map(|verdict| verdict.property).collect();
-    assert_eq!((verdicts.len(), names.len()), (judges, judges), "{names:?}");
+    assert_eq!((verdicts.len(), names.len()), (checkers, checkers), "{names:?}");
 }
 
 #[test]
-fn a_verdict_counts_all_and_shows_the_first() {
+fn a_verdict_counts_all_and_details_the_first() {
     let mut verdict = Verdict::new("a", "b");
-    verdict.check(None);
+    verdict.record(None);
     assert!(verdict.holds());
     for at in 0..20 {
-        verdict.check(Some(at.to_string()));
+        verdict.record(Some(at.to_string()));
     }
     assert!(!verdict.holds());
     assert_eq!((verdict.checked, verdict.violations), (21, 20));
-    assert_eq!((verdict.shown.len(), verdict.shown[0].as_str()), (DETAILS_MAX, "0"));
+    assert_eq!((verdict.details.len(), verdict.details[0].as_str()), (DETAILS_MAX, "0"));
 }
 
 #[test]
-fn an_honest_run_holds_under_every_property() {
+fn a_correct_history_holds_under_every_property() {
     for seed in 0..20 {
-        let evidence = run(seed, 500);
-        for judge in all() {
-            let verdict = judge(&evidence);
+        let history = correct_history(seed, 500);
+        for check in all_checkers() {
+            let verdict = check(&history);
             assert!(verdict.holds(), "seed {seed}: {verdict:#?}");
             // Only minorities have nothing to say: there is none.
-            let is_silent = verdict.property == "minority-silent";
-            assert_eq!(verdict.checked == 0, is_silent, "seed {seed}: {verdict:#?}");
+            let is_minority = verdict.property == "minority-silent";
+            assert_eq!(verdict.checked == 0, is_minority, "seed {seed}: {verdict:#?}");
         }
     }
 }
 
 #[test]
-fn a_long_run_is_judged_in_a_moment() {
-    let evidence = run(7, 20_000);
-    println!("{} operations", evidence.ops.len());
-    for judge in all() {
-        let begun = Instant::now();
-        let verdict = judge(&evidence);
-        let took = begun.elapsed();
+fn a_long_history_is_checked_within_a_minute() {
+    let history = correct_history(7, 20_000);
+    println!("{} operations", history.operations.len());
+    for check in all_checkers() {
+        let started = Instant::now();
+        let verdict = check(&history);
+        let took = started.elapsed();
         assert!(verdict.holds(), "{verdict:#?}");
         println!("{}: {} facts in {took:?}", verdict.property, verdict.checked);
         assert!(took.as_secs() < 60, "{} took {took:?}", verdict.property);
@@ -70,11 +70,12 @@ fn a_long_run_is_judged_in_a_moment() {
 }
 
 /// Takes an acknowledged event out of the log of a place, as if it had never been.
-fn lose(evidence: &mut History, intent: fn(&Invocation) -> bool) {
-    let is_lost =
-        |op: &&crate::history::Operation| intent(&op.intent) && op.outcome.reply().is_some();
-    let lost = evidence.ops.iter().filter(is_lost).nth(5).unwrap().id.clone();
-    change_logs(evidence, |log| {
+fn lose_events(history: &mut History, is_wanted: fn(&Invocation) -> bool) {
+    let is_lost = |op: &&crate::history::Operation| {
+        is_wanted(&op.invocation) && op.completion.response().is_some()
+    };
+    let lost = history.operations.iter().filter(is_lost).nth(5).unwrap().id.clone();
+    change_logs(history, |log| {
         log.retain(|logged| logged.op.as_ref() != Some(&lost));
         for (sequence, logged) in (1..).zip(log) {
             logged.cursor.sequence = sequence;
@@ -82,18 +83,18 @@ fn lose(evidence: &mut History, intent: fn(&Invocation) -> bool) {
     });
 }
 
-fn change_logs(evidence: &mut History, mut change: impl FnMut(&mut Vec<LogEvent>)) {
-    for (_, _, log) in &mut evidence.logs {
+fn change_logs(history: &mut History, mut change: impl FnMut(&mut Vec<LogEvent>)) {
+    for (_, _, log) in &mut history.logs {
         change(log);
     }
 }
 
 /// Changes the first answer, after some, that can be changed like this.
-fn change_answer(evidence: &mut History, mut change: impl FnMut(&mut ReturnValue) -> bool) {
+fn change_return_value(history: &mut History, mut change: impl FnMut(&mut ReturnValue) -> bool) {
     let mut changed = 0;
-    for op in evidence.ops.iter_mut().skip(200) {
-        if let Completion::Ok(reply) = &mut op.outcome {
-            changed += u32::from(changed == 0 && change(&mut reply.seen));
+    for op in history.operations.iter_mut().skip(200) {
+        if let Completion::Ok(response) = &mut op.completion {
+            changed += u32::from(changed == 0 && change(&mut response.return_value));
         }
     }
     assert_eq!(changed, 1, "there is such an answer");
@@ -102,15 +103,20 @@ fn change_answer(evidence: &mut History, mut change: impl FnMut(&mut ReturnValue
 type Corruption = (&'static str, fn(&mut History));
 
 const CORRUPTIONS: &[Corruption] = &[
-    ("no-lost-acknowledgement", |it| lose(it, |intent| matches!(intent, Invocation::Put { .. }))),
-    ("lists", |it| lose(it, |intent| matches!(intent, Invocation::Append { .. }))),
-    ("sequences", |it| lose(it, |intent| matches!(intent, Invocation::Ticket))),
-    ("bank", |it| lose(it, |intent| matches!(intent, Invocation::Transfer { .. }))),
-    ("counters-and-stock", |it| lose(it, |intent| matches!(intent, Invocation::Increment { .. }))),
+    ("no-lost-acknowledgement", |it| {
+        lose_events(it, |is_wanted| matches!(is_wanted, Invocation::Put { .. }))
+    }),
+    ("lists", |it| lose_events(it, |is_wanted| matches!(is_wanted, Invocation::Append { .. }))),
+    ("sequences", |it| lose_events(it, |is_wanted| matches!(is_wanted, Invocation::Ticket))),
+    ("bank", |it| lose_events(it, |is_wanted| matches!(is_wanted, Invocation::Transfer { .. }))),
+    ("counters-and-stock", |it| {
+        lose_events(it, |is_wanted| matches!(is_wanted, Invocation::Increment { .. }))
+    }),
     ("no-phantom", |it| {
-        let refused = it.ops.iter().find(|op| matches!(op.outcome, Completion::Fail { .. }));
-        let (id, place) = refused.map(|op| (op.id.clone(), op.place.clone())).unwrap();
-        let logs = it.logs.iter_mut().filter(|(_, at, _)| *at == place);
+        let refused =
+            it.operations.iter().find(|op| matches!(op.completion, Completion::Fail { .. }));
+        let (id, branch_key) = refused.map(|op| (op.id.clone(), op.branch_key.clone())).unwrap();
+        let logs = it.logs.iter_mut().filter(|(_, at, _)| *at == branch_key);
         logs.for_each(|(_, _, log)| log[100].op = Some(id.clone()));
     }),
     ("at-most-once", |it| {
@@ -122,38 +128,38 @@ const CORRUPTIONS: &[Corruption] = &[
         });
     }),
     ("linearizable", |it| {
-        change_answer(it, |seen| {
-            let ReturnValue::Register(Some((value, _))) = seen else { return false };
+        change_return_value(it, |return_value| {
+            let ReturnValue::Register(Some((value, _))) = return_value else { return false };
             *value += 1;
             true
         });
     }),
     ("lists", |it| {
-        change_answer(it, |seen| {
-            let ReturnValue::Lists(lists) = seen else { return false };
+        change_return_value(it, |return_value| {
+            let ReturnValue::Lists(lists) = return_value else { return false };
             lists.get_mut("y").unwrap().truncate(1);
             true
         });
     }),
     ("bank", |it| {
-        change_answer(it, |seen| {
-            let ReturnValue::Balances(balances) = seen else { return false };
+        change_return_value(it, |return_value| {
+            let ReturnValue::Balances(balances) = return_value else { return false };
             *balances.get_mut("p").unwrap() += 100;
             *balances.get_mut("q").unwrap() -= 100;
             true
         });
     }),
     ("sequences", |it| {
-        change_answer(it, |seen| {
-            let ReturnValue::Number(number) = seen else { return false };
+        change_return_value(it, |return_value| {
+            let ReturnValue::Number(number) = return_value else { return false };
             *number += 1;
             true
         });
     }),
-    ("events", |it| drop(it.heard.remove(it.heard.len() / 2))),
-    ("events", |it| it.heard.swap(40, 41)),
+    ("events", |it| drop(it.received.remove(it.received.len() / 2))),
+    ("events", |it| it.received.swap(40, 41)),
     ("events", |it| {
-        let events = it.heard.iter_mut().filter_map(|heard| match &mut heard.word {
+        let events = it.received.iter_mut().filter_map(|received| match &mut received.message {
             SubscriptionMessage::Event { op, .. } => op.as_mut(),
             SubscriptionMessage::Snapshot { .. } | SubscriptionMessage::Resumed { .. } => None,
         });
@@ -170,27 +176,27 @@ const CORRUPTIONS: &[Corruption] = &[
     ("bounded-unavailability", |it| {
         let silent = BranchKey { branch: "one".to_owned(), module: "m".to_owned() };
         it.faults[0].until = MonotonicTime(80_000_000);
-        for op in it.ops.iter_mut().filter(|op| op.place == silent) {
-            let lasts = if op.invoked.0 > 15_000 { 40_000_000 } else { 0 };
-            op.completed.0 += lasts;
+        for op in it.operations.iter_mut().filter(|op| op.branch_key == silent) {
+            let delay = if op.invoked.0 > 15_000 { 40_000_000 } else { 0 };
+            op.completed.0 += delay;
         }
     }),
 ];
 
 #[test]
-fn every_lie_is_found_by_the_property_it_speaks_against() {
-    let honest = run(3, 1_000);
-    assert_eq!(broken(&honest), BTreeSet::new());
+fn every_corruption_is_found_by_its_property() {
+    let correct = correct_history(3, 1_000);
+    assert_eq!(broken(&correct), BTreeSet::new());
     let mut found = BTreeSet::new();
-    for (index, (property, lie)) in CORRUPTIONS.iter().enumerate() {
-        let mut told = honest.clone();
-        lie(&mut told);
-        let broken = broken(&told);
+    for (index, (property, corruption)) in CORRUPTIONS.iter().enumerate() {
+        let mut corrupted = correct.clone();
+        corruption(&mut corrupted);
+        let broken = broken(&corrupted);
         assert!(broken.contains(property), "lie {index} against {property}: found {broken:?}");
         found.insert(*property);
     }
     // Two checkers that agree cannot be made to differ by a history.
-    let names = all().into_iter().map(|judge| judge(&honest).property);
-    let missed: Vec<_> = names.filter(|name| !found.contains(name)).collect();
-    assert_eq!(missed, ["linearizable-second-opinion"]);
+    let names = all_checkers().into_iter().map(|check| check(&correct).property);
+    let not_injected: Vec<_> = names.filter(|name| !found.contains(name)).collect();
+    assert_eq!(not_injected, ["linearizable-second-opinion"]);
 }

@@ -14,63 +14,68 @@ pub(super) struct Timeline {
     /// When how much of the log had been acknowledged.
     acknowledged: Vec<(MonotonicTime, u64)>,
     /// When how much of the log had been asked for.
-    asked: Vec<(MonotonicTime, u64)>,
+    invoked: Vec<(MonotonicTime, u64)>,
     /// Events after which a batch goes on.
-    inside: HashSet<u64>,
+    continued: HashSet<u64>,
     /// The last event.
     last: u64,
 }
 
 impl Timeline {
     /// Of a place and its log.
-    pub(super) fn of(
-        evidence: &History,
-        book: &HistoryIndex<'_>,
-        place: &BranchKey,
+    pub(super) fn new(
+        history: &History,
+        index: &HistoryIndex<'_>,
+        branch_key: &BranchKey,
         log: &[LogEvent],
     ) -> Self {
-        let writes = evidence.ops.iter().filter(|op| op.place == *place && !op.intent.is_read());
-        let acknowledged = writes.filter(|op| op.outcome.reply().is_some()).filter_map(|op| {
-            let last = book.rows_of(op).map(|logged| logged.cursor.sequence).max()?;
-            Some((op.completed, last))
-        });
-        let mut asked = Vec::with_capacity(log.len());
+        let writes = history
+            .operations
+            .iter()
+            .filter(|op| op.branch_key == *branch_key && !op.invocation.is_read());
+        let acknowledged =
+            writes.filter(|op| op.completion.response().is_some()).filter_map(|op| {
+                let last = index.branch_events_of(op).map(|logged| logged.cursor.sequence).max()?;
+                Some((op.completed, last))
+            });
+        let mut invoked = Vec::with_capacity(log.len());
         let mut latest = MonotonicTime(0);
         for logged in log {
-            let op = logged.op.as_ref().and_then(|op| book.op(op));
+            let op = logged.op.as_ref().and_then(|op| index.operation(op));
             latest = latest.max(op.map_or(MonotonicTime(0), |op| op.invoked));
-            asked.push((latest, logged.cursor.sequence));
+            invoked.push((latest, logged.cursor.sequence));
         }
-        let goes_on = |pair: &&[LogEvent]| pair[0].op.is_some() && pair[0].op == pair[1].op;
-        let inside = log.windows(2).filter(goes_on).map(|pair| pair[0].cursor.sequence).collect();
+        let is_continued = |pair: &&[LogEvent]| pair[0].op.is_some() && pair[0].op == pair[1].op;
+        let continued =
+            log.windows(2).filter(is_continued).map(|pair| pair[0].cursor.sequence).collect();
         Self {
-            acknowledged: rising(acknowledged.collect()),
-            asked,
-            inside,
+            acknowledged: running_maximum(acknowledged.collect()),
+            invoked,
+            continued,
             last: log.last().map_or(0, |logged| logged.cursor.sequence),
         }
     }
 
     /// The last event that was acknowledged before this moment.
-    pub(super) fn floor(&self, asked: MonotonicTime) -> u64 {
-        before(&self.acknowledged, asked)
+    pub(super) fn acknowledged_before(&self, time: MonotonicTime) -> u64 {
+        value_before(&self.acknowledged, time)
     }
 
     /// The last event that was asked for, with all before it, up to this moment.
-    pub(super) fn ceiling(&self, answered: MonotonicTime) -> u64 {
-        let later = self.asked.partition_point(|(asked, _)| *asked <= answered);
-        later.checked_sub(1).map_or(0, |at| self.asked[at].1)
+    pub(super) fn invoked_until(&self, time: MonotonicTime) -> u64 {
+        let later = self.invoked.partition_point(|(invoked, _)| *invoked <= time);
+        later.checked_sub(1).map_or(0, |at| self.invoked[at].1)
     }
 
     /// The first event from this one on after which no batch goes on.
-    pub(super) fn whole_from(&self, sequence: u64) -> u64 {
+    pub(super) fn batch_end_from(&self, sequence: u64) -> u64 {
         let mut sequences = sequence..=self.last.max(sequence);
-        sequences.find(|at| !self.inside.contains(at)).unwrap_or(sequence)
+        sequences.find(|at| !self.continued.contains(at)).unwrap_or(sequence)
     }
 }
 
 /// Steps in time, each at least as high as those before it.
-pub(super) fn rising(mut steps: Vec<(MonotonicTime, u64)>) -> Vec<(MonotonicTime, u64)> {
+pub(super) fn running_maximum(mut steps: Vec<(MonotonicTime, u64)>) -> Vec<(MonotonicTime, u64)> {
     steps.sort_unstable();
     let mut highest = 0;
     for (_, sequence) in &mut steps {
@@ -81,7 +86,7 @@ pub(super) fn rising(mut steps: Vec<(MonotonicTime, u64)>) -> Vec<(MonotonicTime
 }
 
 /// How high the steps had risen before this moment.
-pub(super) fn before(steps: &[(MonotonicTime, u64)], moment: MonotonicTime) -> u64 {
-    let at = steps.partition_point(|(when, _)| *when < moment);
+pub(super) fn value_before(steps: &[(MonotonicTime, u64)], time: MonotonicTime) -> u64 {
+    let at = steps.partition_point(|(format_time, _)| *format_time < time);
     at.checked_sub(1).map_or(0, |at| steps[at].1)
 }

@@ -36,15 +36,16 @@ impl RegisterOperation {
     /// What the register is after it; nothing where it cannot happen in this state.
     pub(super) fn apply(self, state: Register) -> Option<Register> {
         let next = state.version + 1;
-        let makes = |value, told: Option<u64>| {
-            told.is_none_or(|told| told == next)
+        let write = |value, version: Option<u64>| {
+            version
+                .is_none_or(|version| version == next)
                 .then_some(Register { value: Some(value), version: next })
         };
         match self {
-            Self::Put { value, version } => makes(value, version),
+            Self::Put { value, version } => write(value, version),
             Self::Cas { expected, .. } if expected != state.version => None,
-            Self::Cas { value, version, .. } => makes(value, version),
-            Self::Get(seen) => (seen == state).then_some(state),
+            Self::Cas { value, version, .. } => write(value, version),
+            Self::Get(read) => (read == state).then_some(state),
             Self::Conflict { expected } => (expected != state.version).then_some(state),
         }
     }
@@ -55,11 +56,11 @@ impl RegisterOperation {
     }
 
     /// The version it must have been made on or seen, where that is known: past it, it is too late.
-    fn latest(self) -> Option<u64> {
+    fn latest_version(self) -> Option<u64> {
         match self {
             Self::Put { version, .. } => version.map(|version| version.saturating_sub(1)),
             Self::Cas { expected, .. } => Some(expected),
-            Self::Get(seen) => Some(seen.version),
+            Self::Get(read) => Some(read.version),
             Self::Conflict { .. } => None,
         }
     }
@@ -69,11 +70,11 @@ impl RegisterOperation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TimedOperation {
     /// When it was asked for.
-    pub(super) from: u64,
+    pub(super) invoked: u64,
     /// When it was answered; nothing where it may happen at any time, or never.
-    pub(super) to: Option<u64>,
+    pub(super) completed: Option<u64>,
     /// What it did.
-    pub(super) deed: RegisterOperation,
+    pub(super) operation: RegisterOperation,
 }
 
 /// What the search found.
@@ -92,116 +93,134 @@ pub(super) enum SearchResult {
 struct Configuration {
     state: Register,
     /// In order.
-    happened: Vec<usize>,
+    linearized: Vec<usize>,
 }
 
 impl Configuration {
-    fn has(&self, op: usize) -> bool {
-        self.happened.binary_search(&op).is_ok()
+    fn has_linearized(&self, op: usize) -> bool {
+        self.linearized.binary_search(&op).is_ok()
     }
 
     fn with(&self, op: usize, state: Register) -> Self {
-        let mut happened = self.happened.clone();
-        if let Err(at) = happened.binary_search(&op) {
-            happened.insert(at, op);
+        let mut linearized = self.linearized.clone();
+        if let Err(at) = linearized.binary_search(&op) {
+            linearized.insert(at, op);
         }
-        Self { state, happened }
+        Self { state, linearized }
     }
 
     fn without(mut self, op: usize) -> Self {
-        if let Ok(at) = self.happened.binary_search(&op) {
-            self.happened.remove(at);
+        if let Ok(at) = self.linearized.binary_search(&op) {
+            self.linearized.remove(at);
         }
         self
     }
 }
 
 /// Searches a line for these operations, which begin with a register in this state.
-pub(super) fn search(start: Register, spans: &[TimedOperation], most: usize) -> SearchResult {
+pub(super) fn search(initial: Register, history: &[TimedOperation], limit: usize) -> SearchResult {
     // What is asked at the moment another is answered may have happened before that one.
-    let mut moments: Vec<(u64, bool, usize)> = Vec::with_capacity(spans.len() * 2);
-    for (at, span) in spans.iter().enumerate() {
-        moments.push((span.from, false, at));
-        moments.extend(span.to.map(|to| (to.max(span.from), true, at)));
+    let mut boundaries: Vec<(u64, bool, usize)> = Vec::with_capacity(history.len() * 2);
+    for (at, timed) in history.iter().enumerate() {
+        boundaries.push((timed.invoked, false, at));
+        boundaries.extend(timed.completed.map(|to| (to.max(timed.invoked), true, at)));
     }
-    moments.sort_unstable();
-    let mut ways = HashSet::from([Configuration { state: start, happened: Vec::new() }]);
+    boundaries.sort_unstable();
+    let mut configurations =
+        HashSet::from([Configuration { state: initial, linearized: Vec::new() }]);
     let mut open: Vec<usize> = Vec::new();
-    for (_, is_end, at) in moments {
+    for (_, is_end, at) in boundaries {
         if !is_end {
             open.push(at);
             continue;
         }
-        let Some(next) = past(&ways, spans, &open, at, most) else {
+        let Some(next) = linearize_at_completion(&configurations, history, &open, at, limit) else {
             return SearchResult::Undecided { at };
         };
         if next.is_empty() {
-            let mut states: Vec<_> = ways.iter().map(|way| way.state).collect();
+            let mut states: Vec<_> =
+                configurations.iter().map(|configuration| configuration.state).collect();
             states.sort_unstable_by_key(|state| (state.version, state.value));
             states.dedup();
             return SearchResult::NotLinearizable { at, states };
         }
         open.retain(|op| *op != at);
-        ways = forget(next, spans, &mut open);
+        configurations = drop_settled(next, history, &mut open);
     }
     SearchResult::Linearizable
 }
 
 /// All ways in which this operation has happened; nothing where they are too many.
-fn past(
-    ways: &HashSet<Configuration>,
-    spans: &[TimedOperation],
+fn linearize_at_completion(
+    configurations: &HashSet<Configuration>,
+    history: &[TimedOperation],
     open: &[usize],
     at: usize,
-    most: usize,
+    limit: usize,
 ) -> Option<HashSet<Configuration>> {
-    let latest = spans[at].deed.latest();
+    let latest_version = history[at].operation.latest_version();
     let mut seen: HashSet<Configuration> = HashSet::new();
     let mut next = HashSet::new();
-    let mut todo: Vec<Configuration> = ways.iter().cloned().collect();
-    while let Some(mut way) = todo.pop() {
+    let mut unexplored: Vec<Configuration> = configurations.iter().cloned().collect();
+    while let Some(mut configuration) = unexplored.pop() {
         // A read that fits changes nothing: that it has happened excludes nothing else.
         for op in open {
-            let deed = spans[*op].deed;
-            if deed.is_read() && !way.has(*op) && deed.apply(way.state).is_some() {
-                way = way.with(*op, way.state);
+            let operation = history[*op].operation;
+            if operation.is_read()
+                && !configuration.has_linearized(*op)
+                && operation.apply(configuration.state).is_some()
+            {
+                configuration = configuration.with(*op, configuration.state);
             }
         }
-        if way.has(at) {
-            next.insert(way.without(at));
+        if configuration.has_linearized(at) {
+            next.insert(configuration.without(at));
             continue;
         }
-        if latest.is_some_and(|latest| way.state.version > latest) || !seen.insert(way.clone()) {
+        if latest_version.is_some_and(|latest_version| configuration.state.version > latest_version)
+            || !seen.insert(configuration.clone())
+        {
             continue;
         }
-        if seen.len() + next.len() > most {
+        if seen.len() + next.len() > limit {
             return None;
         }
-        let writes = open.iter().filter(|op| !spans[**op].deed.is_read() && !way.has(**op));
-        todo.extend(writes.filter_map(|op| Some(way.with(*op, spans[*op].deed.apply(way.state)?))));
+        let writes = open
+            .iter()
+            .filter(|op| !history[**op].operation.is_read() && !configuration.has_linearized(**op));
+        unexplored.extend(writes.filter_map(|op| {
+            Some(configuration.with(*op, history[*op].operation.apply(configuration.state)?))
+        }));
     }
     Some(next)
 }
 
 /// Forgets endless operations that have happened in all ways, or can happen in none any more.
-fn forget(
-    mut ways: HashSet<Configuration>,
-    spans: &[TimedOperation],
+fn drop_settled(
+    mut configurations: HashSet<Configuration>,
+    history: &[TimedOperation],
     open: &mut Vec<usize>,
 ) -> HashSet<Configuration> {
-    let is_late = |op: usize, way: &Configuration| {
-        spans[op].deed.latest().is_some_and(|latest| way.state.version > latest)
+    let is_too_late = |op: usize, configuration: &Configuration| {
+        history[op]
+            .operation
+            .latest_version()
+            .is_some_and(|latest_version| configuration.state.version > latest_version)
     };
-    let is_over = |op: usize| {
-        let endless = spans[op].to.is_none();
-        endless && ways.iter().all(|way| way.has(op) || is_late(op, way))
+    let is_settled = |op: usize| {
+        let never_completed = history[op].completed.is_none();
+        never_completed
+            && configurations.iter().all(|configuration| {
+                configuration.has_linearized(op) || is_too_late(op, configuration)
+            })
     };
-    let over: Vec<usize> = open.iter().copied().filter(|op| is_over(*op)).collect();
-    for op in over {
+    let settled: Vec<usize> = open.iter().copied().filter(|op| is_settled(*op)).collect();
+    for op in settled {
         open.retain(|other| *other != op);
-        ways = ways.into_iter().map(|way| way.without(op)).collect();
+        configurations =
+            configurations.into_iter().map(|configuration| configuration.without(op)).collect();
     }
-    ways
+    configurations
 }
 
 #[cfg(test)]
@@ -210,8 +229,8 @@ pub(super) mod tests {
 
     use super::*;
 
-    fn span(from: u64, to: u64, deed: RegisterOperation) -> TimedOperation {
-        TimedOperation { from, to: Some(to), deed }
+    fn timed(invoked: u64, completed: u64, operation: RegisterOperation) -> TimedOperation {
+        TimedOperation { invoked, completed: Some(completed), operation }
     }
 
     fn put(value: u64) -> RegisterOperation {
@@ -222,8 +241,8 @@ pub(super) mod tests {
         RegisterOperation::Get(Register { value: Some(value), version })
     }
 
-    fn is_linear(spans: &[TimedOperation]) -> bool {
-        match search(Register::default(), spans, CONFIGURATIONS_MAX) {
+    fn is_linearizable(history: &[TimedOperation]) -> bool {
+        match search(Register::default(), history, CONFIGURATIONS_MAX) {
             SearchResult::Linearizable => true,
             SearchResult::NotLinearizable { .. } => false,
             SearchResult::Undecided { at } => panic!("undecided at {at}"),
@@ -232,213 +251,224 @@ pub(super) mod tests {
 
     #[test]
     fn a_read_sees_what_was_acknowledged_before_it() {
-        let first = [span(0, 1, put(1)), span(2, 3, put(2))];
-        let reads = |deed| [&first[..], &[span(4, 5, deed)]].concat();
-        assert!(is_linear(&reads(get(2, 2))));
-        assert!(!is_linear(&reads(get(1, 1))), "a stale read");
-        assert!(!is_linear(&reads(get(2, 1))), "a version that never was");
+        let first = [timed(0, 1, put(1)), timed(2, 3, put(2))];
+        let reads = |operation| [&first[..], &[timed(4, 5, operation)]].concat();
+        assert!(is_linearizable(&reads(get(2, 2))));
+        assert!(!is_linearizable(&reads(get(1, 1))), "a stale read");
+        assert!(!is_linearizable(&reads(get(2, 1))), "a version that never was");
         assert!(
-            !is_linear(&reads(RegisterOperation::Get(Register::default()))),
+            !is_linearizable(&reads(RegisterOperation::Get(Register::default()))),
             "nothing was there"
         );
     }
 
     #[test]
-    fn writes_at_once_may_come_in_any_order_but_in_one() {
-        let writes = [span(0, 9, put(1)), span(0, 9, put(2)), span(0, 9, put(3))];
+    fn concurrent_writes_have_any_single_order() {
+        let writes = [timed(0, 9, put(1)), timed(0, 9, put(2)), timed(0, 9, put(3))];
         let reads = |a, b, c| {
-            let reads = [span(1, 2, get(a, 1)), span(3, 4, get(b, 2)), span(5, 6, get(c, 3))];
+            let reads = [timed(1, 2, get(a, 1)), timed(3, 4, get(b, 2)), timed(5, 6, get(c, 3))];
             [&writes[..], &reads[..]].concat()
         };
-        assert!(is_linear(&reads(3, 2, 1)));
-        assert!(!is_linear(&reads(3, 2, 3)));
+        assert!(is_linearizable(&reads(3, 2, 1)));
+        assert!(!is_linearizable(&reads(3, 2, 3)));
     }
 
     #[test]
-    fn of_two_guarded_writes_over_one_version_one_wins() {
+    fn of_two_cas_over_one_version_only_one_succeeds() {
         let cas = |value, version| RegisterOperation::Cas { value, expected: 0, version };
-        assert!(is_linear(&[span(0, 9, cas(1, Some(1)))]));
-        assert!(!is_linear(&[span(0, 9, cas(1, Some(1))), span(0, 9, cas(2, Some(1)))]));
-        assert!(!is_linear(&[span(0, 9, cas(1, Some(2)))]), "the version goes up by one");
-        let told = |version| RegisterOperation::Put { value: 1, version: Some(version) };
-        assert!(!is_linear(&[span(0, 9, told(1)), span(0, 9, told(1))]));
+        assert!(is_linearizable(&[timed(0, 9, cas(1, Some(1)))]));
+        assert!(!is_linearizable(&[timed(0, 9, cas(1, Some(1))), timed(0, 9, cas(2, Some(1)))]));
+        assert!(!is_linearizable(&[timed(0, 9, cas(1, Some(2)))]), "the version goes up by one");
+        let version = |version| RegisterOperation::Put { value: 1, version: Some(version) };
+        assert!(!is_linearizable(&[timed(0, 9, version(1)), timed(0, 9, version(1))]));
     }
 
     #[test]
     fn a_conflict_needs_another_version() {
         let conflict = |expected| RegisterOperation::Conflict { expected };
-        assert!(is_linear(&[span(0, 1, put(1)), span(2, 3, conflict(0))]));
-        assert!(!is_linear(&[span(0, 1, put(1)), span(2, 3, conflict(1))]));
-        assert!(is_linear(&[span(0, 3, put(1)), span(2, 3, conflict(1))]), "it came before it");
+        assert!(is_linearizable(&[timed(0, 1, put(1)), timed(2, 3, conflict(0))]));
+        assert!(!is_linearizable(&[timed(0, 1, put(1)), timed(2, 3, conflict(1))]));
+        assert!(
+            is_linearizable(&[timed(0, 3, put(1)), timed(2, 3, conflict(1))]),
+            "it came before it"
+        );
     }
 
     #[test]
-    fn what_nobody_knows_may_happen_late_or_never() {
-        let maybe = TimedOperation { from: 0, to: None, deed: put(7) };
-        assert!(is_linear(&[maybe]));
-        assert!(is_linear(&[maybe, span(1, 2, put(1)), span(3, 4, get(1, 1))]), "never");
-        assert!(is_linear(&[maybe, span(1, 2, put(1)), span(3, 4, get(7, 2))]), "late");
-        assert!(is_linear(&[maybe, span(1, 2, put(1)), span(3, 4, get(1, 2))]), "before");
-        let twice = [maybe, span(1, 2, get(7, 1)), span(3, 4, put(1)), span(5, 6, get(7, 3))];
-        assert!(!is_linear(&twice), "but not twice");
-        let early = TimedOperation { from: 5, ..maybe };
-        assert!(!is_linear(&[early, span(1, 2, get(7, 1))]), "nor before it was asked for");
+    fn an_unknown_write_may_happen_late_or_never() {
+        let unknown = TimedOperation { invoked: 0, completed: None, operation: put(7) };
+        assert!(is_linearizable(&[unknown]));
+        assert!(is_linearizable(&[unknown, timed(1, 2, put(1)), timed(3, 4, get(1, 1))]), "never");
+        assert!(is_linearizable(&[unknown, timed(1, 2, put(1)), timed(3, 4, get(7, 2))]), "late");
+        assert!(is_linearizable(&[unknown, timed(1, 2, put(1)), timed(3, 4, get(1, 2))]), "before");
+        let twice = [unknown, timed(1, 2, get(7, 1)), timed(3, 4, put(1)), timed(5, 6, get(7, 3))];
+        assert!(!is_linearizable(&twice), "but not twice");
+        let early = TimedOperation { invoked: 5, ..unknown };
+        assert!(!is_linearizable(&[early, timed(1, 2, get(7, 1))]), "nor before it was asked for");
     }
 
     #[test]
-    fn a_history_with_too_many_possibilities_is_not_called_right() {
-        let maybe = |value| TimedOperation { from: 0, to: None, deed: put(value) };
-        let mut spans: Vec<_> = (0..30).map(maybe).collect();
-        spans.push(span(1, 2, put(99)));
-        spans.push(span(3, 4, get(99, 20)));
-        let answer = search(Register::default(), &spans, 1_000);
-        assert!(matches!(answer, SearchResult::Undecided { .. }), "{answer:?}");
+    fn too_many_configurations_are_undecided() {
+        let unknown = |value| TimedOperation { invoked: 0, completed: None, operation: put(value) };
+        let mut history: Vec<_> = (0..30).map(unknown).collect();
+        history.push(timed(1, 2, put(99)));
+        history.push(timed(3, 4, get(99, 20)));
+        let result = search(Register::default(), &history, 1_000);
+        assert!(matches!(result, SearchResult::Undecided { .. }), "{result:?}");
     }
 
     #[test]
-    fn ten_thousand_operations_ten_at_once_take_no_time() {
-        let mut spans = Vec::new();
+    fn ten_thousand_operations_are_searched_in_seconds() {
+        let mut history = Vec::new();
         for at in 0..10_000_u64 {
-            let deed = match at % 3 {
+            let operation = match at % 3 {
                 0 => get(at, at),
                 _ => RegisterOperation::Put { value: at + 1, version: Some(at + 1) },
             };
-            let deed = if at == 0 { RegisterOperation::Get(Register::default()) } else { deed };
-            spans.push((at, deed));
+            let operation =
+                if at == 0 { RegisterOperation::Get(Register::default()) } else { operation };
+            history.push((at, operation));
         }
         // Reads keep the version, so only writes count it up.
         let mut version = 0;
         let mut value = None;
-        let spans: Vec<_> = spans
+        let history: Vec<_> = history
             .into_iter()
-            .map(|(at, deed)| {
-                let deed = if deed.is_read() {
+            .map(|(at, operation)| {
+                let operation = if operation.is_read() {
                     RegisterOperation::Get(Register { value, version })
                 } else {
                     version += 1;
                     value = Some(at);
-                    let told = (at % 7 != 0).then_some(version);
-                    RegisterOperation::Put { value: at, version: told }
+                    let version = (at % 7 != 0).then_some(version);
+                    RegisterOperation::Put { value: at, version: version }
                 };
-                span((at * 10).saturating_sub(45), at * 10 + 45, deed)
+                timed((at * 10).saturating_sub(45), at * 10 + 45, operation)
             })
             .collect();
-        let begun = Instant::now();
-        assert!(is_linear(&spans));
-        let took = begun.elapsed();
+        let started = Instant::now();
+        assert!(is_linearizable(&history));
+        let took = started.elapsed();
         assert!(took.as_secs() < 20, "{took:?}");
     }
 
     /// A small deterministic generator: the same seed gives the same histories everywhere.
-    pub(in crate::checker) struct Rng(pub(in crate::checker) u64);
+    pub(in crate::checker) struct TestRng(pub(in crate::checker) u64);
 
-    impl Rng {
+    impl TestRng {
         /// A number below this.
-        pub(in crate::checker) fn below(&mut self, most: u64) -> u64 {
+        pub(in crate::checker) fn below(&mut self, limit: u64) -> u64 {
             self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
             let mut mixed = self.0;
             mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
             mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-            (mixed ^ (mixed >> 31)) % most
+            (mixed ^ (mixed >> 31)) % limit
         }
     }
 
     /// A small history: answers of a register that does what it is asked at a moment between
     /// question and answer; now and then one of them lies, or nobody knows what came of it.
-    pub(in crate::checker) fn history(dice: &mut Rng) -> Vec<TimedOperation> {
-        let count = 2 + dice.below(5);
-        let mut asked: Vec<(u64, u64, u64, u64)> = Vec::new();
+    pub(in crate::checker) fn random_history(rng: &mut TestRng) -> Vec<TimedOperation> {
+        let count = 2 + rng.below(5);
+        let mut planned: Vec<(u64, u64, u64, u64)> = Vec::new();
         for value in 1..=count {
-            let from = dice.below(12);
-            let starts = from + dice.below(5);
-            asked.push((starts, from, starts + dice.below(5), value));
+            let from = rng.below(12);
+            let starts = from + rng.below(5);
+            planned.push((starts, from, starts + rng.below(5), value));
         }
-        asked.sort_unstable();
+        planned.sort_unstable();
         let mut state = Register::default();
-        let mut spans = Vec::new();
-        for (_, from, to, value) in asked {
-            let deed = match dice.below(4) {
+        let mut history = Vec::new();
+        for (_, from, to, value) in planned {
+            let operation = match rng.below(4) {
                 0 => RegisterOperation::Put { value, version: Some(state.version + 1) },
                 1 => RegisterOperation::Put { value, version: None },
                 2 => RegisterOperation::Cas {
                     value,
                     expected: state.version,
-                    version: Some(state.version + 1).filter(|_| dice.below(2) == 0),
+                    version: Some(state.version + 1).filter(|_| rng.below(2) == 0),
                 },
-                _ if dice.below(4) == 0 => {
+                _ if rng.below(4) == 0 => {
                     RegisterOperation::Conflict { expected: state.version + 1 }
                 }
                 _ => RegisterOperation::Get(state),
             };
-            let is_unknown = !deed.is_read() && dice.below(4) == 0;
-            let happens = !is_unknown || dice.below(2) == 0;
+            let is_unknown = !operation.is_read() && rng.below(4) == 0;
+            let happens = !is_unknown || rng.below(2) == 0;
             if happens {
-                state = deed.apply(state).expect("an honest register does it");
+                state = operation.apply(state).expect("an honest register does it");
             }
-            let told = if is_unknown { forgotten(deed) } else { deed };
-            spans.push(TimedOperation {
-                from,
-                to: (!is_unknown).then_some(to),
-                deed: lie(told, dice),
+            let version = if is_unknown { without_version(operation) } else { operation };
+            history.push(TimedOperation {
+                invoked: from,
+                completed: (!is_unknown).then_some(to),
+                operation: corrupt(version, rng),
             });
         }
-        spans
+        history
     }
 
-    fn forgotten(deed: RegisterOperation) -> RegisterOperation {
-        match deed {
+    fn without_version(operation: RegisterOperation) -> RegisterOperation {
+        match operation {
             RegisterOperation::Put { value, .. } => RegisterOperation::Put { value, version: None },
             RegisterOperation::Cas { value, expected, .. } => {
                 RegisterOperation::Cas { value, expected, version: None }
             }
-            RegisterOperation::Get(_) | RegisterOperation::Conflict { .. } => deed,
+            RegisterOperation::Get(_) | RegisterOperation::Conflict { .. } => operation,
         }
     }
 
-    fn lie(deed: RegisterOperation, dice: &mut Rng) -> RegisterOperation {
-        if dice.below(12) != 0 {
-            return deed;
+    fn corrupt(operation: RegisterOperation, rng: &mut TestRng) -> RegisterOperation {
+        if rng.below(12) != 0 {
+            return operation;
         }
-        match deed {
+        match operation {
             RegisterOperation::Put { value, .. } => {
-                RegisterOperation::Put { value, version: Some(1 + dice.below(4)) }
+                RegisterOperation::Put { value, version: Some(1 + rng.below(4)) }
             }
             RegisterOperation::Cas { value, .. } => {
-                RegisterOperation::Cas { value, expected: dice.below(4), version: None }
+                RegisterOperation::Cas { value, expected: rng.below(4), version: None }
             }
-            RegisterOperation::Get(_) => get(1 + dice.below(4), 1 + dice.below(4)),
+            RegisterOperation::Get(_) => get(1 + rng.below(4), 1 + rng.below(4)),
             RegisterOperation::Conflict { .. } => {
-                RegisterOperation::Conflict { expected: dice.below(3) }
+                RegisterOperation::Conflict { expected: rng.below(3) }
             }
         }
     }
 
     /// Tries every order there is.
-    pub(in crate::checker) fn by_all_orders(
+    pub(in crate::checker) fn is_linearizable_by_all_orders(
         state: Register,
-        spans: &[TimedOperation],
-        left: u32,
+        history: &[TimedOperation],
+        remaining: u32,
     ) -> bool {
-        let has = |at: usize| left & (1 << at) != 0;
-        let spans_left = || (0..spans.len()).filter(|at| has(*at));
-        if spans_left().all(|at| spans[at].to.is_none()) {
+        let has_linearized = |at: usize| remaining & (1 << at) != 0;
+        let spans_left = || (0..history.len()).filter(|at| has_linearized(*at));
+        if spans_left().all(|at| history[at].completed.is_none()) {
             return true;
         }
-        let soonest = spans_left().filter_map(|at| spans[at].to.map(|to| to.max(spans[at].from)));
+        let soonest = spans_left()
+            .filter_map(|at| history[at].completed.map(|to| to.max(history[at].invoked)));
         let soonest = soonest.min().unwrap_or(u64::MAX);
-        spans_left().filter(|at| spans[*at].from <= soonest).any(|at| {
-            let after = spans[at].deed.apply(state);
-            after.is_some_and(|after| by_all_orders(after, spans, left & !(1 << at)))
+        spans_left().filter(|at| history[*at].invoked <= soonest).any(|at| {
+            let after = history[at].operation.apply(state);
+            after.is_some_and(|after| {
+                is_linearizable_by_all_orders(after, history, remaining & !(1 << at))
+            })
         })
     }
 
     #[test]
-    fn it_says_what_trying_all_orders_says() {
+    fn the_search_agrees_with_trying_all_orders() {
         let (mut linear, mut broken) = (0, 0);
         for seed in 0..20_000 {
-            let spans = history(&mut Rng(seed));
-            let all = by_all_orders(Register::default(), &spans, (1 << spans.len()) - 1);
-            assert_eq!(is_linear(&spans), all, "seed {seed}: {spans:#?}");
+            let history = random_history(&mut TestRng(seed));
+            let all = is_linearizable_by_all_orders(
+                Register::default(),
+                &history,
+                (1 << history.len()) - 1,
+            );
+            assert_eq!(is_linearizable(&history), all, "seed {seed}: {history:#?}");
             *(if all { &mut linear } else { &mut broken }) += 1;
         }
         assert!(linear > 4_000 && broken > 2_000, "{linear} linear, {broken} broken");

@@ -4,8 +4,8 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{
-    ATTEMPT_TIME, Acknowledgement, AttemptResult, Mutation, Request, cursor_of, module_path,
-    record_json, verb_json,
+    ATTEMPT_TIMEOUT, Acknowledgement, AttemptResult, Mutation, Request, cursor_of, module_path,
+    mutation_json, record_json,
 };
 use crate::history::{BranchKey, Cursor};
 
@@ -21,34 +21,34 @@ impl RestClient {
     /// # Errors
     /// This machine cannot open one.
     pub fn new() -> Result<Self> {
-        Ok(Self { http: reqwest::Client::builder().no_proxy().timeout(ATTEMPT_TIME).build()? })
+        Ok(Self { http: reqwest::Client::builder().no_proxy().timeout(ATTEMPT_TIMEOUT).build()? })
     }
 
     /// Asks a node, under a key: the same key is the same request.
-    pub async fn ask(
+    pub async fn send(
         &self,
         node: &str,
-        place: &BranchKey,
+        branch_key: &BranchKey,
         key: &str,
         request: &Request,
     ) -> AttemptResult {
-        let module = module_path(place);
+        let module = module_path(branch_key);
         let (method, path, body) = match request {
-            Request::Write(verbs) => match verbs.as_slice() {
-                [verb] => {
-                    let path = format!("{module}/tables/{}", verb.table);
-                    (method(verb), path, json!({"record": record_json(verb)}))
+            Request::Write(mutations) => match mutations.as_slice() {
+                [mutation] => {
+                    let path = format!("{module}/tables/{}", mutation.table);
+                    (method(mutation), path, json!({"record": record_json(mutation)}))
                 }
-                several => {
-                    let verbs: Vec<Value> = several.iter().map(verb_json).collect();
-                    ("POST", format!("{module}/batch"), json!({"verbs": verbs}))
+                mutations => {
+                    let mutations: Vec<Value> = mutations.iter().map(mutation_json).collect();
+                    ("POST", format!("{module}/batch"), json!({"verbs": mutations}))
                 }
             },
-            Request::Query { table, wanted } => (
+            Request::Query { table, filter } => (
                 "POST",
                 "/api/query/module".to_owned(),
-                json!({"branchId": place.branch, "moduleId": place.module, "table": table,
-                       "where": wanted}),
+                json!({"branchId": branch_key.branch, "moduleId": branch_key.module, "table": table,
+                       "where": filter}),
             ),
         };
         self.call(node, method, &path, key, &body).await
@@ -88,7 +88,7 @@ impl RestClient {
             Some(Cursor { epoch: epoch.parse().ok()?, sequence: sequence.parse().ok()? })
         });
         match response.text().await {
-            Ok(text) => meaning(status, cursor, &text),
+            Ok(text) => interpret(status, cursor, &text),
             Err(error) if (200..300).contains(&status) => {
                 AttemptResult::Unknown(format!("{error:#}"))
             }
@@ -97,15 +97,15 @@ impl RestClient {
     }
 }
 
-fn method(verb: &Mutation) -> &'static str {
-    match verb.action {
+fn method(mutation: &Mutation) -> &'static str {
+    match mutation.action {
         "insert" => "POST",
         "merge" => "PATCH",
         _ => "PUT",
     }
 }
 
-fn meaning(status: u16, cursor: Option<Cursor>, text: &str) -> AttemptResult {
+fn interpret(status: u16, cursor: Option<Cursor>, text: &str) -> AttemptResult {
     let body: Value = match serde_json::from_str(text) {
         Ok(body) => body,
         Err(error) => return AttemptResult::Unknown(format!("{status} without JSON: {error}")),
@@ -135,16 +135,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_means_what_the_protocol_says_and_no_more() {
-        let of = |status, text: &str| meaning(status, None, text);
-        assert!(matches!(of(200, r#"{"record":{"id":"a"}}"#), AttemptResult::Acknowledged(_)));
-        assert!(matches!(of(200, r#"{"rows":[]}"#), AttemptResult::Rows(rows) if rows.is_empty()));
-        let refused = of(409, r#"{"error":"version-conflict"}"#);
+    fn a_status_means_what_the_protocol_says_and_no_more() {
+        let interpret_status = |status, text: &str| interpret(status, None, text);
+        assert!(matches!(
+            interpret_status(200, r#"{"record":{"id":"a"}}"#),
+            AttemptResult::Acknowledged(_)
+        ));
+        assert!(
+            matches!(interpret_status(200, r#"{"rows":[]}"#), AttemptResult::Rows(rows) if rows.is_empty())
+        );
+        let refused = interpret_status(409, r#"{"error":"version-conflict"}"#);
         assert_eq!(refused, AttemptResult::Refused("version-conflict".to_owned()));
-        assert!(matches!(of(503, r#"{"error":"unavailable"}"#), AttemptResult::Unavailable(_)));
-        assert!(matches!(of(504, r#"{"error":"outcome-unknown"}"#), AttemptResult::Unknown(_)));
-        assert!(matches!(of(500, "{}"), AttemptResult::Defect(_)));
-        assert!(matches!(of(507, "{}"), AttemptResult::Unknown(_)));
-        assert!(matches!(of(200, r#"{"rec"#), AttemptResult::Unknown(_)));
+        assert!(matches!(
+            interpret_status(503, r#"{"error":"unavailable"}"#),
+            AttemptResult::Unavailable(_)
+        ));
+        assert!(matches!(
+            interpret_status(504, r#"{"error":"outcome-unknown"}"#),
+            AttemptResult::Unknown(_)
+        ));
+        assert!(matches!(interpret_status(500, "{}"), AttemptResult::Defect(_)));
+        assert!(matches!(interpret_status(507, "{}"), AttemptResult::Unknown(_)));
+        assert!(matches!(interpret_status(200, r#"{"rec"#), AttemptResult::Unknown(_)));
     }
 }

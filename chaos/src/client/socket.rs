@@ -10,11 +10,11 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async, connect_async};
 
-use super::{ATTEMPT_TIME, Acknowledgement, AttemptResult, Mutation, cursor_of, verb_json};
+use super::{ATTEMPT_TIMEOUT, Acknowledgement, AttemptResult, Mutation, cursor_of, mutation_json};
 use crate::history::{BranchKey, Cursor, NodeId};
 
 /// What a slow reader holds unread, in bytes.
-const SMALL_BUFFER: u32 = 4096;
+const SLOW_READER_BUFFER_BYTES: u32 = 4096;
 
 type WebSocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -23,7 +23,7 @@ type WebSocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 pub struct SocketClient {
     /// Where it is.
     pub node: NodeId,
-    wire: WebSocket,
+    stream: WebSocket,
 }
 
 impl SocketClient {
@@ -33,13 +33,13 @@ impl SocketClient {
     /// The node does not answer in time.
     pub async fn open(
         (node, http): (NodeId, &str),
-        place: &BranchKey,
+        branch_key: &BranchKey,
         client: &str,
         after: Option<Cursor>,
     ) -> Result<Self> {
-        let opened = timeout(ATTEMPT_TIME, connect_async(format!("ws://{http}/ws"))).await;
-        let (wire, _) = opened.context("the node does not answer")??;
-        Self::enter(Self { node, wire }, place, client, after).await
+        let opened = timeout(ATTEMPT_TIMEOUT, connect_async(format!("ws://{http}/ws"))).await;
+        let (stream, _) = opened.context("the node does not answer")??;
+        Self::send_hello(Self { node, stream }, branch_key, client, after).await
     }
 
     /// Opens a session of one who takes little at a time: what it does not read soon waits at the
@@ -49,31 +49,31 @@ impl SocketClient {
     /// See [`SocketClient::open`].
     pub async fn open_slow(
         (node, http): (NodeId, &str),
-        place: &BranchKey,
+        branch_key: &BranchKey,
         client: &str,
         after: Option<Cursor>,
     ) -> Result<Self> {
-        let opened = timeout(ATTEMPT_TIME, async {
+        let opened = timeout(ATTEMPT_TIMEOUT, async {
             let socket = TcpSocket::new_v4()?;
-            socket.set_recv_buffer_size(SMALL_BUFFER)?;
+            socket.set_recv_buffer_size(SLOW_READER_BUFFER_BYTES)?;
             let stream = socket.connect(http.parse()?).await?;
             let url = format!("ws://{http}/ws");
             Ok::<_, anyhow::Error>(client_async(url, MaybeTlsStream::Plain(stream)).await?.0)
         });
-        let wire = opened.await.context("the node does not answer")??;
-        Self::enter(Self { node, wire }, place, client, after).await
+        let stream = opened.await.context("the node does not answer")??;
+        Self::send_hello(Self { node, stream }, branch_key, client, after).await
     }
 
-    async fn enter(
+    async fn send_hello(
         mut socket: Self,
-        place: &BranchKey,
+        branch_key: &BranchKey,
         client: &str,
         after: Option<Cursor>,
     ) -> Result<Self> {
-        let mut hello = json!({"type": "client:hello", "branchId": place.branch,
+        let mut hello = json!({"type": "client:hello", "branchId": branch_key.branch,
                                "clientId": client, "role": "storm"});
         if let Some(Cursor { epoch, sequence }) = after {
-            hello["resume"] = json!({&place.module: {"epoch": epoch, "sequence": sequence}});
+            hello["resume"] = json!({&branch_key.module: {"epoch": epoch, "sequence": sequence}});
         }
         socket.send(&hello).await?;
         Ok(socket)
@@ -84,7 +84,7 @@ impl SocketClient {
     /// # Errors
     /// The socket broke or takes nothing.
     pub async fn send(&mut self, frame: &Value) -> Result<()> {
-        timeout(ATTEMPT_TIME, self.wire.send(Message::text(frame.to_string())))
+        timeout(ATTEMPT_TIMEOUT, self.stream.send(Message::text(frame.to_string())))
             .await
             .context("the node takes nothing")??;
         Ok(())
@@ -96,7 +96,7 @@ impl SocketClient {
     /// The socket broke or was closed.
     pub async fn next(&mut self) -> Result<Value> {
         loop {
-            match self.wire.next().await.context("the socket ended")?? {
+            match self.stream.next().await.context("the socket ended")?? {
                 Message::Text(text) => return Ok(serde_json::from_str(text.as_str())?),
                 Message::Binary(bytes) => return Ok(serde_json::from_slice(&bytes)?),
                 Message::Close(why) => bail!("the socket was closed: {why:?}"),
@@ -109,67 +109,67 @@ impl SocketClient {
     /// again. Moves `cursor` to where the module's log is known to stand.
     pub async fn write(
         &mut self,
-        place: &BranchKey,
+        branch_key: &BranchKey,
         id: &str,
-        verbs: &[Mutation],
+        mutations: &[Mutation],
         cursor: &mut Option<Cursor>,
     ) -> AttemptResult {
-        if let Err(error) = self.send(&frame(place, id, verbs)).await {
+        if let Err(error) = self.send(&frame(branch_key, id, mutations)).await {
             return AttemptResult::Unknown(format!("{error:#}"));
         }
-        let answered = timeout(ATTEMPT_TIME, async {
+        let result = timeout(ATTEMPT_TIMEOUT, async {
             loop {
                 let frame = self.next().await?;
-                if let Some(answer) = answer(&frame, place, id, cursor) {
-                    return Ok::<_, anyhow::Error>(answer);
+                if let Some(attempt_result) = interpret(&frame, branch_key, id, cursor) {
+                    return Ok::<_, anyhow::Error>(attempt_result);
                 }
             }
         });
-        match answered.await {
-            Ok(Ok(answer)) => answer,
+        match result.await {
+            Ok(Ok(attempt_result)) => attempt_result,
             Ok(Err(error)) => AttemptResult::Unknown(format!("{error:#}")),
             Err(_) => AttemptResult::Unknown("no answer in time".to_owned()),
         }
     }
 }
 
-fn frame(place: &BranchKey, id: &str, verbs: &[Mutation]) -> Value {
-    match verbs {
-        [verb] => {
+fn frame(branch_key: &BranchKey, id: &str, mutations: &[Mutation]) -> Value {
+    match mutations {
+        [mutation] => {
             let mut frame = json!({
-                "type": "client:publish", "moduleId": place.module, "table": verb.table,
-                "action": format!("module:{}", verb.action), "record": super::record_json(verb),
+                "type": "client:publish", "moduleId": branch_key.module, "table": mutation.table,
+                "action": format!("module:{}", mutation.action), "record": super::record_json(mutation),
                 "requestId": id, "eventId": id, "includeRecord": true,
             });
             frame["meta"] = json!({"requestId": id});
             frame
         }
-        several => json!({
-            "type": "client:batch", "moduleId": place.module, "requestId": id,
-            "verbs": several.iter().map(verb_json).collect::<Vec<_>>(),
+        mutations => json!({
+            "type": "client:batch", "moduleId": branch_key.module, "requestId": id,
+            "verbs": mutations.iter().map(mutation_json).collect::<Vec<_>>(),
         }),
     }
 }
 
 /// What a frame says of a write, if it speaks of it.
-fn answer(
+fn interpret(
     frame: &Value,
-    place: &BranchKey,
+    branch_key: &BranchKey,
     id: &str,
     cursor: &mut Option<Cursor>,
 ) -> Option<AttemptResult> {
-    let of_place = frame["moduleId"] == *place.module;
-    let stands = cursor_of(&frame["cursor"]);
+    let is_same_module = frame["moduleId"] == *branch_key.module;
+    let cursor_in_frame = cursor_of(&frame["cursor"]);
     match frame["type"].as_str()? {
         "server:ack" if frame["eventId"] == id => {
             Some(AttemptResult::Acknowledged(Acknowledgement {
-                cursor: stands,
+                cursor: cursor_in_frame,
                 record: frame["entry"]["record"].clone(),
             }))
         }
         "server:batch:ack" if frame["requestId"] == id => {
             Some(AttemptResult::Acknowledged(Acknowledgement {
-                cursor: stands,
+                cursor: cursor_in_frame,
                 record: frame["results"][0]["record"].clone(),
             }))
         }
@@ -184,12 +184,12 @@ fn answer(
                 _ => AttemptResult::Refused(code),
             })
         }
-        "server:event" if of_place => {
-            *cursor = stands.or(*cursor);
+        "server:event" if is_same_module => {
+            *cursor = cursor_in_frame.or(*cursor);
             None
         }
         "server:snapshot" => {
-            *cursor = cursor_of(&frame["cursors"][&place.module]).or(*cursor);
+            *cursor = cursor_of(&frame["cursors"][&branch_key.module]).or(*cursor);
             None
         }
         _ => None,

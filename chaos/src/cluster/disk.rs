@@ -16,10 +16,10 @@ use super::native_tools::{NativeTools, run};
 
 /// Room for one node's files; the file is sparse.
 const SIZE_BYTES: u64 = 8 << 30;
-const SYNCED: &str = "synced";
-const UNSYNCED: &str = "unsynced";
-const BALLOON: &str = "balloon";
-const WRITTEN: &[u8] = b"written before the power was cut";
+const SYNCED_MARKER: &str = "synced";
+const UNSYNCED_MARKER: &str = "unsynced";
+const FILLER: &str = "balloon";
+const MARKER: &[u8] = b"written before the power was cut";
 
 /// A disk whose power can be cut.
 #[derive(Debug)]
@@ -33,10 +33,10 @@ impl Disk {
     ///
     /// # Errors
     /// No root, no ext4, or no loop device is free.
-    pub fn new(folder: &Path, name: &str) -> Result<Self> {
+    pub fn new(dir: &Path, name: &str) -> Result<Self> {
         let disk = Self {
-            image: folder.join(format!("{name}.img")),
-            mount: folder.join(format!("{name}.disk")),
+            image: dir.join(format!("{name}.img")),
+            mount: dir.join(format!("{name}.disk")),
         };
         fs::create_dir_all(&disk.mount)?;
         File::create(&disk.image)?.set_len(SIZE_BYTES)?;
@@ -57,15 +57,15 @@ impl Disk {
     pub(super) fn cut(&self, tools: &NativeTools) -> Result<()> {
         // ext4 writes a file out at once that is cut short and written anew: the mark that must be
         // lost is a new file each time.
-        let unsynced = self.mount.join(UNSYNCED);
+        let unsynced = self.mount.join(UNSYNCED_MARKER);
         if unsynced.exists() {
             fs::remove_file(&unsynced)?;
         }
-        let mut synced = File::create(self.mount.join(SYNCED))?;
-        synced.write_all(WRITTEN)?;
+        let mut synced = File::create(self.mount.join(SYNCED_MARKER))?;
+        synced.write_all(MARKER)?;
         synced.sync_all()?;
         File::open(&self.mount)?.sync_all()?;
-        fs::write(unsynced, WRITTEN)?;
+        fs::write(unsynced, MARKER)?;
         run(Command::new(&tools.tool).arg("cut").arg(&self.mount))?;
         Ok(())
     }
@@ -77,9 +77,16 @@ impl Disk {
     pub fn restore(&self) -> Result<()> {
         run(Command::new("umount").arg(&self.mount))?;
         self.mount()?;
-        let is_there = |name: &str| fs::read(self.mount.join(name)).is_ok_and(|is| is == WRITTEN);
-        ensure!(is_there(SYNCED), "the power cut took what was synced: this disk proves nothing");
-        ensure!(!is_there(UNSYNCED), "the power cut took nothing: this disk proves nothing");
+        let has_marker =
+            |name: &str| fs::read(self.mount.join(name)).is_ok_and(|content| content == MARKER);
+        ensure!(
+            has_marker(SYNCED_MARKER),
+            "the power cut took what was synced: this disk proves nothing"
+        );
+        ensure!(
+            !has_marker(UNSYNCED_MARKER),
+            "the power cut took nothing: this disk proves nothing"
+        );
         Ok(())
     }
 
@@ -88,12 +95,12 @@ impl Disk {
     /// # Errors
     /// It cannot be filled.
     pub fn fill(&self) -> Result<()> {
-        let balloon = File::create(self.mount.join(BALLOON))?;
-        let about = rustix::fs::statvfs(&self.mount)?;
-        let mut free = about.f_bfree * about.f_frsize;
-        while free >= about.f_frsize {
-            let held = balloon.metadata()?.len();
-            if fallocate(&balloon, FallocateFlags::empty(), held, free).is_err() {
+        let filler = File::create(self.mount.join(FILLER))?;
+        let stats = rustix::fs::statvfs(&self.mount)?;
+        let mut free = stats.f_bfree * stats.f_frsize;
+        while free >= stats.f_frsize {
+            let filled = filler.metadata()?.len();
+            if fallocate(&filler, FallocateFlags::empty(), filled, free).is_err() {
                 free /= 2;
             }
         }
@@ -104,8 +111,8 @@ impl Disk {
     ///
     /// # Errors
     /// The disk does not answer.
-    pub fn empty(&self) -> Result<()> {
-        match fs::remove_file(self.mount.join(BALLOON)) {
+    pub fn remove_filler(&self) -> Result<()> {
+        match fs::remove_file(self.mount.join(FILLER)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(error).context("giving room back")
             }
@@ -120,9 +127,9 @@ impl Disk {
 }
 
 /// The bytes that are taken by a file, or by all in a folder; 0 where there is none.
-pub(super) fn bytes(path: &Path) -> u64 {
-    let Ok(about) = fs::symlink_metadata(path) else { return 0 };
+pub(super) fn allocated_bytes(path: &Path) -> u64 {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return 0 };
     let inside = fs::read_dir(path).into_iter().flatten().flatten();
     // `st_blocks` counts 512 bytes each, whatever the filesystem's own blocks are: stat(2).
-    about.blocks() * 512 + inside.map(|entry| bytes(&entry.path())).sum::<u64>()
+    metadata.blocks() * 512 + inside.map(|entry| allocated_bytes(&entry.path())).sum::<u64>()
 }

@@ -25,25 +25,25 @@ impl NativeTools {
     ///
     /// # Errors
     /// There is no C compiler.
-    pub(super) fn build(folder: &Path) -> Result<Self> {
+    pub(super) fn build(dir: &Path) -> Result<Self> {
         let preload = compile(
-            folder,
+            dir,
             "preload",
             include_str!("../native/preload.c"),
             &["-shared", "-fPIC", "-ldl"],
         )?;
-        let tool = compile(folder, "tool", include_str!("../native/tool.c"), &[])?;
+        let tool = compile(dir, "tool", include_str!("../native/tool.c"), &[])?;
         Ok(Self { preload, tool })
     }
 }
 
-fn compile(folder: &Path, name: &str, text: &str, flags: &[&str]) -> Result<PathBuf> {
-    let source = folder.join(format!("{name}.c"));
-    let made = folder.join(name);
-    fs::write(&source, text)?;
-    run(Command::new("cc").arg("-O2").arg("-o").arg(&made).arg(&source).args(flags))
+fn compile(dir: &Path, name: &str, source_text: &str, flags: &[&str]) -> Result<PathBuf> {
+    let source = dir.join(format!("{name}.c"));
+    let program = dir.join(name);
+    fs::write(&source, source_text)?;
+    run(Command::new("cc").arg("-O2").arg("-o").arg(&program).arg(&source).args(flags))
         .context("a C compiler is needed (Debian: apt-get install gcc)")?;
-    Ok(made)
+    Ok(program)
 }
 
 /// Runs a program to its end.
@@ -51,10 +51,10 @@ fn compile(folder: &Path, name: &str, text: &str, flags: &[&str]) -> Result<Path
 /// # Errors
 /// It cannot be started or fails, with what it said.
 pub(super) fn run(command: &mut Command) -> Result<String> {
-    let done = command.output().with_context(|| format!("running {command:?}"))?;
-    let said = String::from_utf8_lossy(&done.stderr);
-    ensure!(done.status.success(), "{command:?} failed: {}", said.trim());
-    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+    let output = command.output().with_context(|| format!("running {command:?}"))?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?} failed: {}", stderr.trim());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// A page of numbers that one of the tools has mapped.

@@ -13,7 +13,7 @@ use crate::history::NodeId;
 /// Ports of the switch, as its program counts them.
 const PORTS_MAX: usize = 8;
 /// Numbers of one direction of one link, as its program reads them.
-const NUMBERS: usize = 6;
+const NUMBERS_PER_LINK: usize = 6;
 /// Larger packets are fewer packets; the wires carry nothing else.
 const MTU: &str = "9000";
 
@@ -27,7 +27,7 @@ pub struct Link {
     /// Up to how much more, by chance.
     pub jitter_us: i64,
     /// Packets that arrive twice, of a million.
-    pub twice_ppm: i64,
+    pub duplicate_ppm: i64,
     /// How much passes in a second; 0 is no limit.
     pub bytes_per_second: i64,
     /// A TCP port to or from which nothing passes; 0 is none.
@@ -40,7 +40,7 @@ impl Link {
         loss_ppm: 1_000_000,
         delay_us: 0,
         jitter_us: 0,
-        twice_ppm: 0,
+        duplicate_ppm: 0,
         bytes_per_second: 0,
         closed_port: 0,
     };
@@ -59,28 +59,28 @@ impl Network {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub(super) fn raise(folder: &Path, tools: &NativeTools, nodes: u64, seed: u64) -> Result<Self> {
+    pub(super) fn new(dir: &Path, tools: &NativeTools, nodes: u64, seed: u64) -> Result<Self> {
         ensure!(nodes < PORTS_MAX as u64, "the switch has {} ports for nodes", PORTS_MAX - 1);
         std::fs::create_dir_all("/run/netns")?;
         run(Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/run/netns"]))?;
         for node in 1..=nodes {
             run(Command::new("ip").args(["netns", "add", &format!("n{node}")]))?;
         }
-        let page = ControlPage::new(folder.join("switch.page"))?;
+        let page = ControlPage::new(dir.join("switch.page"))?;
         let mut switch = Command::new(&tools.tool)
             .arg("switch")
             .arg(&page.path)
             .args([seed.to_string(), nodes.to_string()])
             .stdout(Stdio::piped())
             .spawn()?;
-        let mut said = String::new();
+        let mut line = String::new();
         let out = switch.stdout.take().context("the switch's output was asked for")?;
-        BufReader::new(out).read_line(&mut said)?;
-        ensure!(said.trim() == "ready", "the switch did not start");
+        BufReader::new(out).read_line(&mut line)?;
+        ensure!(line.trim() == "ready", "the switch did not start");
         for node in 1..=nodes {
-            up(&["-n", &format!("n{node}")], "eth0", &address(node))?;
+            bring_up(&["-n", &format!("n{node}")], "eth0", &address(node))?;
         }
-        up(&[], "storm0", "10.77.0.254")?;
+        bring_up(&[], "storm0", "10.77.0.254")?;
         Ok(Self { page, nodes, switch })
     }
 
@@ -90,9 +90,10 @@ impl Network {
     /// The switch cannot be told.
     pub fn set(&self, from: NodeId, to: NodeId, link: Link) -> Result<()> {
         let port = |node: NodeId| usize::try_from(node - 1).context("a node has a small number");
-        let at = (port(from)? * PORTS_MAX + port(to)?) * NUMBERS;
-        let Link { loss_ppm, delay_us, jitter_us, twice_ppm, bytes_per_second, closed_port } = link;
-        let numbers = [loss_ppm, delay_us, jitter_us, twice_ppm, bytes_per_second, closed_port];
+        let at = (port(from)? * PORTS_MAX + port(to)?) * NUMBERS_PER_LINK;
+        let Link { loss_ppm, delay_us, jitter_us, duplicate_ppm, bytes_per_second, closed_port } =
+            link;
+        let numbers = [loss_ppm, delay_us, jitter_us, duplicate_ppm, bytes_per_second, closed_port];
         for (offset, number) in numbers.into_iter().enumerate() {
             self.page.set(at + offset, number)?;
         }
@@ -126,8 +127,8 @@ pub(super) fn address(node: NodeId) -> String {
     format!("10.77.0.{node}")
 }
 
-fn up(place: &[&str], device: &str, address: &str) -> Result<()> {
-    let ip = |words: &[&str]| run(Command::new("ip").args(place).args(words));
+fn bring_up(namespace: &[&str], device: &str, address: &str) -> Result<()> {
+    let ip = |arguments: &[&str]| run(Command::new("ip").args(namespace).args(arguments));
     ip(&["link", "set", "lo", "up"])?;
     ip(&["addr", "add", &format!("{address}/24"), "dev", device])?;
     ip(&["link", "set", device, "mtu", MTU, "up"])?;

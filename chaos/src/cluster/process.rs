@@ -14,9 +14,9 @@ use super::native_tools::ControlPage;
 use crate::history::NodeId;
 
 /// How long a node may take to stop well.
-const STOP_TIME: Duration = Duration::from_secs(40);
+const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 /// Lines of a log that are shown when a node ended unasked.
-const LAST_LINES: usize = 12;
+const LOG_TAIL_LINES: usize = 12;
 /// The kernel's ticks in a second, for all of user space (`getconf CLK_TCK`).
 const TICKS_PER_SECOND: u64 = 100;
 
@@ -67,15 +67,15 @@ pub struct NodeProcess {
     mutant: Option<String>,
     child: Option<Child>,
     /// Processor time of its earlier lives.
-    spent_ms: u64,
+    past_cpu_ms: u64,
     /// Where in its log its present life begins.
-    log_from: usize,
+    log_offset: usize,
 }
 
 impl NodeProcess {
-    pub(super) fn new(makeup: NodeConfig) -> Self {
+    pub(super) fn new(config: NodeConfig) -> Self {
         let NodeConfig { id, http, data, disk, page, log, binary, arguments, preload, mutant } =
-            makeup;
+            config;
         Self {
             id,
             http,
@@ -88,8 +88,8 @@ impl NodeProcess {
             preload,
             mutant,
             child: None,
-            spent_ms: 0,
-            log_from: 0,
+            past_cpu_ms: 0,
+            log_offset: 0,
         }
     }
 
@@ -108,7 +108,7 @@ impl NodeProcess {
     pub fn start(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "node {} runs already", self.id);
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
-        self.log_from = usize::try_from(log.metadata()?.len())?;
+        self.log_offset = usize::try_from(log.metadata()?.len())?;
         let mut command = match self.disk {
             Some(_) => {
                 let mut inside = Command::new("nsenter");
@@ -129,12 +129,12 @@ impl NodeProcess {
 
     /// Whether its process runs; notices one that ended.
     pub fn is_running(&mut self) -> bool {
-        let spent = self.alive_ms();
+        let cpu_ms = self.current_cpu_ms();
         let Some(child) = self.child.as_mut() else { return false };
         match child.try_wait() {
             Ok(None) => true,
             Ok(Some(_)) | Err(_) => {
-                self.spent_ms += spent;
+                self.past_cpu_ms += cpu_ms;
                 self.child = None;
                 false
             }
@@ -146,7 +146,7 @@ impl NodeProcess {
     /// # Errors
     /// The kernel refuses.
     pub fn kill(&mut self) -> Result<()> {
-        self.spent_ms += self.alive_ms();
+        self.past_cpu_ms += self.current_cpu_ms();
         if let Some(mut child) = self.child.take() {
             child.kill()?;
             child.wait()?;
@@ -160,8 +160,8 @@ impl NodeProcess {
     /// It does not run, or takes too long, or ends otherwise than well.
     pub async fn stop(&mut self) -> Result<()> {
         self.signal(Signal::TERM)?;
-        let end = Instant::now() + STOP_TIME;
-        let spent = self.alive_ms();
+        let end = Instant::now() + STOP_TIMEOUT;
+        let cpu_ms = self.current_cpu_ms();
         let child = self.child.as_mut().context("it was signalled")?;
         let status = loop {
             match child.try_wait()? {
@@ -170,7 +170,7 @@ impl NodeProcess {
                 None => sleep(Duration::from_millis(20)).await,
             }
         };
-        self.spent_ms += spent;
+        self.past_cpu_ms += cpu_ms;
         self.child = None;
         ensure!(status.success(), "node {} stopped with {status}", self.id);
         Ok(())
@@ -188,7 +188,7 @@ impl NodeProcess {
     ///
     /// # Errors
     /// It does not run.
-    pub fn starve_of_memory(&self) -> Result<()> {
+    pub fn limit_memory_to_current(&self) -> Result<()> {
         self.limit_memory(Some(1 << 20))
     }
 
@@ -196,7 +196,7 @@ impl NodeProcess {
     ///
     /// # Errors
     /// It does not run.
-    pub fn feed_memory(&self) -> Result<()> {
+    pub fn lift_memory_limit(&self) -> Result<()> {
         self.limit_memory(None)
     }
 
@@ -216,44 +216,44 @@ impl NodeProcess {
 
     /// Processor time since the beginning, over all its lives, in milliseconds.
     pub fn cpu_ms(&mut self) -> u64 {
-        self.spent_ms + self.alive_ms()
+        self.past_cpu_ms + self.current_cpu_ms()
     }
 
     /// Whether it has said a word since it was last started.
-    pub fn says(&self, word: &str) -> bool {
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
-        text.get(self.log_from..).unwrap_or_default().contains(word)
+    pub fn has_logged(&self, text: &str) -> bool {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        log.get(self.log_offset..).unwrap_or_default().contains(text)
     }
 
     /// The end of its log.
-    pub fn last_words(&self) -> String {
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+    pub fn log_tail(&self) -> String {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
     }
 
     /// Puts everything away that it must not forget; returns where.
     ///
     /// # Errors
     /// It runs, or has nothing.
-    pub fn forget_everything(&self) -> Result<PathBuf> {
+    pub fn move_data_away(&self) -> Result<PathBuf> {
         ensure!(self.child.is_none(), "node {} runs", self.id);
-        let away = self.data.with_extension("away");
-        fs::rename(&self.data, &away)?;
+        let moved_to = self.data.with_extension("away");
+        fs::rename(&self.data, &moved_to)?;
         self.sync_parent()?;
-        Ok(away)
+        Ok(moved_to)
     }
 
     /// Gives it back what was put away, instead of what it has now.
     ///
     /// # Errors
     /// It runs, or nothing was put away there.
-    pub fn remember(&self, away: &Path) -> Result<()> {
+    pub fn restore_data(&self, moved_to: &Path) -> Result<()> {
         ensure!(self.child.is_none(), "node {} runs", self.id);
         if self.data.exists() {
             fs::remove_dir_all(&self.data)?;
         }
-        fs::rename(away, &self.data)?;
+        fs::rename(moved_to, &self.data)?;
         self.sync_parent()
     }
 
@@ -275,7 +275,7 @@ impl NodeProcess {
     }
 
     /// Processor time of its process: user and system, fields 14 and 15 of proc(5)'s `stat`.
-    fn alive_ms(&self) -> u64 {
+    fn current_cpu_ms(&self) -> u64 {
         let Some(child) = &self.child else { return 0 };
         let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", child.id())) else { return 0 };
         let Some((_, fields)) = stat.rsplit_once(')') else { return 0 };

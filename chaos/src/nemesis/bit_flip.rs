@@ -11,30 +11,30 @@ use crate::rng::Rng;
 
 /// What is spared at the end of a log: more than one turn of it, which may be torn after a crash
 /// and must then be taken for one that never was.
-const SPARED_BYTES: u64 = 256 << 10;
+const SKIPPED_TAIL_BYTES: u64 = 256 << 10;
 
 /// Flips one bit of a file below a folder, or not in the end of any; returns which.
 ///
 /// # Errors
 /// There is no file with enough in it.
-pub(super) fn flip(folder: &Path, spare_the_end: bool, dice: &mut Rng) -> Result<BitFlip> {
+pub(super) fn flip_random_bit(dir: &Path, skip_tail: bool, rng: &mut Rng) -> Result<BitFlip> {
     let mut files = Vec::new();
-    gather(folder, &mut files).with_context(|| format!("looking below {}", folder.display()))?;
+    list_files(dir, &mut files).with_context(|| format!("looking below {}", dir.display()))?;
     files.sort();
-    let mut long_enough = Vec::new();
+    let mut candidates = Vec::new();
     for path in files {
         let file = File::options().read(true).write(true).open(&path)?;
-        let spared = if spare_the_end { SPARED_BYTES } else { 0 };
-        let written = written_bytes(&file)?.saturating_sub(spared);
-        if written > 0 {
-            long_enough.push((path, file, written));
+        let skipped = if skip_tail { SKIPPED_TAIL_BYTES } else { 0 };
+        let written_len = written_len_of(&file)?.saturating_sub(skipped);
+        if written_len > 0 {
+            candidates.push((path, file, written_len));
         }
     }
-    ensure!(!long_enough.is_empty(), "there is not enough in {} yet", folder.display());
-    let (path, _, written) = dice.pick(&long_enough);
-    let (at, bit) = (dice.between(0, written - 1), dice.between(0, 7));
-    let bit = BitFlip { path: path.clone(), at, bit };
-    bit.flip()?;
+    ensure!(!candidates.is_empty(), "there is not enough in {} yet", dir.display());
+    let (path, _, written_len) = rng.choose(&candidates);
+    let (offset, bit) = (rng.between(0, written_len - 1), rng.between(0, 7));
+    let bit = BitFlip { path: path.clone(), offset, bit };
+    bit.toggle()?;
     Ok(bit)
 }
 
@@ -42,7 +42,7 @@ pub(super) fn flip(folder: &Path, spare_the_end: bool, dice: &mut Rng) -> Result
 #[derive(Debug, Clone)]
 pub(super) struct BitFlip {
     path: PathBuf,
-    at: u64,
+    offset: u64,
     bit: u64,
 }
 
@@ -51,12 +51,12 @@ impl BitFlip {
     ///
     /// # Errors
     /// The file is not there any more, or shorter.
-    pub(super) fn flip(&self) -> Result<()> {
+    pub(super) fn toggle(&self) -> Result<()> {
         let file = File::options().read(true).write(true).open(&self.path)?;
         let mut byte = [0];
-        file.read_exact_at(&mut byte, self.at)?;
+        file.read_exact_at(&mut byte, self.offset)?;
         byte[0] ^= 1 << self.bit;
-        file.write_all_at(&byte, self.at)?;
+        file.write_all_at(&byte, self.offset)?;
         Ok(file.sync_all()?)
     }
 }
@@ -64,17 +64,17 @@ impl BitFlip {
 impl fmt::Display for BitFlip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.path.file_name().unwrap_or_default().display();
-        write!(f, "bit {} of byte {} of {name}", self.bit, self.at)
+        write!(f, "bit {} of byte {} of {name}", self.bit, self.offset)
     }
 }
 
-fn gather(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in fs::read_dir(folder)? {
+fn list_files(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        let about = entry.metadata()?;
-        if about.is_dir() {
-            gather(&entry.path(), files)?;
-        } else if about.len() > 0 {
+        let metadata = entry.metadata()?;
+        if metadata.is_dir() {
+            list_files(&entry.path(), files)?;
+        } else if metadata.len() > 0 {
             files.push(entry.path());
         }
     }
@@ -82,7 +82,7 @@ fn gather(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 /// Where what was written ends: the zeros of room set aside do not count.
-fn written_bytes(file: &File) -> Result<u64> {
+fn written_len_of(file: &File) -> Result<u64> {
     let mut end = file.metadata()?.len();
     let mut block = vec![0; 64 << 10];
     while end > 0 {
@@ -102,30 +102,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_bit_of_what_was_written_is_another() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
+    fn exactly_one_written_bit_is_flipped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
         let mut before = vec![7; 1000];
         before.extend([0; 200_000]);
         fs::write(&path, &before).unwrap();
-        let words = flip(folder.path(), false, &mut Rng::new(3)).unwrap();
+        let flip = flip_random_bit(dir.path(), false, &mut Rng::new(3)).unwrap();
         let after = fs::read(&path).unwrap();
-        let differ: Vec<usize> = (0..before.len()).filter(|at| before[*at] != after[*at]).collect();
-        assert_eq!(differ.len(), 1, "{words}");
-        assert!(differ[0] < 1000, "{words}");
+        let differ: Vec<usize> =
+            (0..before.len()).filter(|offset| before[*offset] != after[*offset]).collect();
+        assert_eq!(differ.len(), 1, "{flip}");
+        assert!(differ[0] < 1000, "{flip}");
         assert_eq!((before[differ[0]] ^ after[differ[0]]).count_ones(), 1);
     }
 
     #[test]
-    fn the_end_of_a_log_is_spared() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("log"), vec![7; 1000]).unwrap();
-        assert!(flip(folder.path(), true, &mut Rng::new(3)).is_err());
+    fn the_tail_of_a_log_is_not_flipped() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("log"), vec![7; 1000]).unwrap();
+        assert!(flip_random_bit(dir.path(), true, &mut Rng::new(3)).is_err());
     }
 
     #[test]
-    fn where_nothing_is_there_is_nothing_to_flip() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(flip(folder.path(), false, &mut Rng::new(3)).is_err());
+    fn an_empty_directory_has_no_bit_to_flip() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(flip_random_bit(dir.path(), false, &mut Rng::new(3)).is_err());
     }
 }

@@ -10,11 +10,11 @@ const LEFT: f64 = 130.0;
 const ROW: f64 = 14.0;
 
 /// The picture.
-pub(super) fn svg(outcome: &RunResult) -> String {
-    let seconds = outcome.acked_each_second.len().max(1) as f64;
-    let most = outcome.acked_each_second.iter().copied().max().unwrap_or(1).max(1) as f64;
+pub(super) fn svg(result: &RunResult) -> String {
+    let seconds = result.acknowledged_per_second.len().max(1) as f64;
+    let most = result.acknowledged_per_second.iter().copied().max().unwrap_or(1).max(1) as f64;
     let x = |second: f64| LEFT + second / seconds * (WIDTH - LEFT - 10.0);
-    let mut kinds: Vec<&str> = outcome.faults.iter().map(|fault| fault.kind.as_str()).collect();
+    let mut kinds: Vec<&str> = result.faults.iter().map(|fault| fault.kind.as_str()).collect();
     kinds.sort_unstable();
     kinds.dedup();
     let height = CHART + 40.0 + kinds.len() as f64 * ROW;
@@ -26,8 +26,8 @@ pub(super) fn svg(outcome: &RunResult) -> String {
          <text x=\"8\" y=\"36\" fill=\"#666\">most: {most}</text>\n"
     );
     let mut path = format!("M {LEFT} {CHART}");
-    for (second, acked) in outcome.acked_each_second.iter().enumerate() {
-        let y = CHART - *acked as f64 / most * (CHART - 20.0);
+    for (second, acknowledged) in result.acknowledged_per_second.iter().enumerate() {
+        let y = CHART - *acknowledged as f64 / most * (CHART - 20.0);
         let _ = write!(path, " L {:.1} {y:.1}", x(second as f64 + 0.5));
     }
     let _ = writeln!(
@@ -46,7 +46,7 @@ pub(super) fn svg(outcome: &RunResult) -> String {
     for (row, kind) in kinds.iter().enumerate() {
         let y = CHART + 24.0 + row as f64 * ROW;
         let _ = writeln!(svg, "<text x=\"8\" y=\"{:.1}\">{kind}</text>", y + 10.0);
-        for fault in outcome.faults.iter().filter(|fault| fault.kind == *kind) {
+        for fault in result.faults.iter().filter(|fault| fault.kind == *kind) {
             let from = x(fault.from.0 as f64 / 1e6);
             let until = x(fault.until.0 as f64 / 1e6);
             let _ = writeln!(
@@ -55,7 +55,7 @@ pub(super) fn svg(outcome: &RunResult) -> String {
                  fill=\"#c53030\"><title>{}</title></rect>",
                 (until - from).max(2.0),
                 ROW - 4.0,
-                fault.words.replace('&', "&amp;").replace('<', "&lt;")
+                fault.description.replace('&', "&amp;").replace('<', "&lt;")
             );
         }
     }

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::records::{ACCOUNT_ROWS, Rows, list_parts};
-use super::setup::{PAD, PAD_BYTES};
+use super::records::{ACCOUNTS_TABLE, Rows, list_parts};
+use super::setup::{PADDING_BYTES, PADDING_FIELD};
 use crate::client::{Acknowledgement, Mutation, Request};
 use crate::history::{Invocation, Response, ReturnValue};
 
 /// The request of an intent. `rows` is what was read before it, where that is to be changed.
-pub(super) fn request(id: &str, intent: &Invocation, rows: &Rows) -> Request {
+pub(super) fn request(id: &str, invocation: &Invocation, rows: &Rows) -> Request {
     let write = |action, table, record: Value, expected| {
-        Request::Write(vec![verb(id, action, table, record, expected)])
+        Request::Write(vec![mutation(id, action, table, record, expected)])
     };
-    match intent {
+    match invocation {
         Invocation::Put { key, value } => {
             write("save", "registers", json!({"id": key, "value": value}), None)
         }
@@ -22,12 +22,12 @@ pub(super) fn request(id: &str, intent: &Invocation, rows: &Rows) -> Request {
             write("insert", "registers", json!({"id": key, "value": value}), None)
         }
         Invocation::Cas { key, value, expected } => {
-            let pad = "x".repeat(PAD_BYTES);
-            let record = json!({"id": key, "value": value, PAD: pad});
+            let pad = "x".repeat(PADDING_BYTES);
+            let record = json!({"id": key, "value": value, PADDING_FIELD: pad});
             write("merge", "registers", record, Some(*expected))
         }
         Invocation::Get { key } => {
-            Request::Query { table: "registers", wanted: json!({"id": key}) }
+            Request::Query { table: "registers", filter: json!({"id": key}) }
         }
         Invocation::Append { lists, element } => Request::Write(
             lists
@@ -36,22 +36,22 @@ pub(super) fn request(id: &str, intent: &Invocation, rows: &Rows) -> Request {
                     let (generation, _) = list_parts(list);
                     let record = json!({"id": format!("{list}:{element}"), "list": list,
                                         "generation": generation, "element": element});
-                    verb(id, "insert", "elements", record, None)
+                    mutation(id, "insert", "elements", record, None)
                 })
                 .collect(),
         ),
         Invocation::ReadLists => {
-            Request::Query { table: "elements", wanted: json!({"generation": rows.generation}) }
+            Request::Query { table: "elements", filter: json!({"generation": rows.generation}) }
         }
         Invocation::Transfer { from, to, amount } => {
-            let moved = |account: &str, by: i64| {
+            let change_balance = |account: &str, by: i64| {
                 let (balance, version) = rows.number(account, "balance");
                 let record = json!({"id": account, "balance": balance + by});
-                verb(id, "merge", "accounts", record, Some(version))
+                mutation(id, "merge", "accounts", record, Some(version))
             };
-            Request::Write(vec![moved(from, -amount), moved(to, *amount)])
+            Request::Write(vec![change_balance(from, -amount), change_balance(to, *amount)])
         }
-        Invocation::ReadBalances => Request::Query { table: ACCOUNT_ROWS, wanted: json!([]) },
+        Invocation::ReadBalances => Request::Query { table: ACCOUNTS_TABLE, filter: json!([]) },
         Invocation::Ticket => write("insert", "tickets", json!({"id": id}), None),
         Invocation::Increment { key, expected, value } => {
             write("merge", "counters", json!({"id": key, "value": value}), Some(*expected))
@@ -65,7 +65,7 @@ pub(super) fn request(id: &str, intent: &Invocation, rows: &Rows) -> Request {
     }
 }
 
-fn verb(
+fn mutation(
     id: &str,
     action: &'static str,
     table: &'static str,
@@ -77,17 +77,18 @@ fn verb(
 }
 
 /// What an acknowledgement shows.
-pub(super) fn acknowledged(intent: &Invocation, written: &Acknowledgement) -> Response {
+pub(super) fn write_response(invocation: &Invocation, written: &Acknowledgement) -> Response {
     let record = &written.record;
     let number = || record["number"].as_str()?.parse().ok();
-    let is_ticket = matches!(intent, Invocation::Ticket);
-    let seen = is_ticket.then(number).flatten().map_or(ReturnValue::Nothing, ReturnValue::Number);
-    Response { cursor: written.cursor, version: record["version"].as_u64(), seen }
+    let is_ticket = matches!(invocation, Invocation::Ticket);
+    let return_value =
+        is_ticket.then(number).flatten().map_or(ReturnValue::Nothing, ReturnValue::Number);
+    Response { cursor: written.cursor, version: record["version"].as_u64(), return_value }
 }
 
 /// What rows show.
-pub(super) fn read(intent: &Invocation, rows: &Rows) -> Response {
-    let seen = match intent {
+pub(super) fn read_response(invocation: &Invocation, rows: &Rows) -> Response {
+    let return_value = match invocation {
         Invocation::Get { key } => {
             ReturnValue::Register(rows.find(key).map(|row| {
                 (row["value"].as_u64().unwrap_or(0), row["version"].as_u64().unwrap_or(0))
@@ -108,5 +109,5 @@ pub(super) fn read(intent: &Invocation, rows: &Rows) -> Response {
         | Invocation::TakePiece { .. }
         | Invocation::FirstWrite { .. } => ReturnValue::Nothing,
     };
-    Response { cursor: None, version: None, seen }
+    Response { cursor: None, version: None, return_value }
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 /// The table of accounts.
-pub(super) const ACCOUNT_ROWS: &str = "accounts";
+pub(super) const ACCOUNTS_TABLE: &str = "accounts";
 /// Lists of a generation.
-const LISTS: [&str; 4] = ["a", "b", "c", "d"];
+const LISTS_PER_GENERATION: [&str; 4] = ["a", "b", "c", "d"];
 
 /// Rows that were read.
 #[derive(Debug, Clone, Default)]
@@ -47,7 +47,7 @@ impl Rows {
 
 /// The lists of a generation.
 pub(super) fn list_names(generation: u64) -> Vec<String> {
-    LISTS.iter().map(|list| format!("g{generation}-{list}")).collect()
+    LISTS_PER_GENERATION.iter().map(|list| format!("g{generation}-{list}")).collect()
 }
 
 /// A list's generation and name within it.
