@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 pub use disk::Disk;
 use native_tools::{ControlPage, NativeTools};
 pub use network::{Link, Network};
-pub use process::{Illness, NodeProcess};
+pub use process::{DiskFault, NodeProcess};
 
 use crate::environment::Environment;
 use crate::history::NodeId;
@@ -116,8 +116,8 @@ impl TestCluster {
     /// # Panics
     /// If there is no such node.
     pub fn process(&mut self, node: NodeId) -> &mut NodeProcess {
-        let at = usize::try_from(node - 1).expect("an arena is small");
-        &mut self.processes[at]
+        let index = usize::try_from(node - 1).expect("a test cluster is small");
+        &mut self.processes[index]
     }
 
     /// The wires.
@@ -136,7 +136,7 @@ impl TestCluster {
         let targets = || self.processes.iter().filter(|process| nodes.contains(&process.id));
         // All have power again, whatever is wrong with one.
         let cut_results: Vec<Result<()>> =
-            targets().map(|one| one.disk()?.cut(&self.tools)).collect();
+            targets().map(|target| target.disk()?.cut(&self.tools)).collect();
         let kill_results: Vec<Result<()>> =
             nodes.iter().map(|node| self.process(*node).kill()).collect();
         let restore_results: Vec<Result<()>> =

@@ -131,10 +131,10 @@ async fn read_replicas(
 ) -> Result<Vec<ReplicaStatus>> {
     let mut found = Vec::new();
     for (node, http) in nodes {
-        let answer = get(client, http, &format!("/api/cluster/replicas{query}"))
+        let response = get(client, http, &format!("/api/cluster/replicas{query}"))
             .await
             .with_context(|| format!("asking node {node} for its replicas"))?;
-        for replica in answer["replicas"].as_array().context("the answer has replicas")? {
+        for replica in response["replicas"].as_array().context("the answer has replicas")? {
             found.push(ReplicaStatus {
                 node: *node,
                 partition: u16::try_from(replica["partition"].as_u64().context("a number")?)?,

@@ -78,7 +78,7 @@ pub async fn run_in_namespaces(
         signalled = termination_signal() => {
             signalled?;
             child.kill().await.context("ending what is inside")?;
-            bail!("told to end: nothing is said about the store")
+            bail!("the run was interrupted: it says nothing about the store")
         }
     }
 }

@@ -11,8 +11,9 @@ use chaos::cluster::ClusterConfig;
 use chaos::environment::{self, Environment};
 use chaos::mutants::{MUTANTS, MutantTest};
 use chaos::nemesis::{FAULT_KINDS, FaultKind, Requirement};
+use chaos::report::{self, Report};
 use chaos::run::{self, Progress, RunConfig};
-use chaos::{report, scenario};
+use chaos::scenario;
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -213,7 +214,9 @@ async fn run_chaos(
     };
     let result = tokio::select! {
         result = run::run(&config, &on_progress) => result,
-        _ = environment::termination_signal() => bail!("told to end: nothing is said about the store"),
+        _ = environment::termination_signal() => {
+            bail!("the run was interrupted: it says nothing about the store")
+        }
     };
     bar.finish_and_clear();
     let result = match result {
@@ -223,17 +226,16 @@ async fn run_chaos(
             return Err(error);
         }
     };
-    let report_ =
-        report::Report::new(result, &kinds, options.each_at_least, repeat_command(options, seed));
+    let report = Report::new(result, &kinds, options.each_at_least, repeat_command(options, seed));
     copy_logs(work_dir, &options.out)?;
-    report_.write(&options.out)?;
+    report.write(&options.out)?;
     if options.json {
-        print_result(&report_.json()?)
+        print_result(&report.json()?)
     } else {
-        print_result(&report_.text())
+        print_result(&report.text())
     }
     print_note(&format!("report, plot and logs: {}", options.out.display()));
-    Ok(ExitCode::from(report_.exit_code()))
+    Ok(ExitCode::from(report.exit_code()))
 }
 
 /// The one command that repeats a run.
@@ -296,25 +298,26 @@ fn run_mutants(options: &MutantsOptions) -> Result<ExitCode> {
             print_note(&format!("skipped {}: only namespaces show it", mutant.name));
             continue;
         }
-        let result_ = test.run(mutant)?;
+        let result = test.run(mutant)?;
         if !options.json {
-            let by = if result_.caught_by.is_empty() {
+            let by = if result.caught_by.is_empty() {
                 "NOT CAUGHT".to_owned()
             } else {
-                result_.caught_by.join(", ")
+                result.caught_by.join(", ")
             };
             print_result(&format!(
                 "{:<38} {:>4} s, {} rounds  {by}",
-                result_.mutant, result_.seconds, result_.rounds
+                result.mutant, result.seconds, result.rounds
             ));
         }
-        results.push(result_);
+        results.push(result);
     }
     if options.json {
         print_result(&serde_json::to_string_pretty(&results)?);
     }
-    let is_all = !results.is_empty() && results.iter().all(|result_| !result_.caught_by.is_empty());
-    Ok(if is_all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let all_caught =
+        !results.is_empty() && results.iter().all(|result| !result.caught_by.is_empty());
+    Ok(if all_caught { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn list_kinds(json: bool) -> Result<ExitCode> {

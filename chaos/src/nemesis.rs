@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::cluster::{Illness, Link, TestCluster};
+use crate::cluster::{DiskFault, Link, TestCluster};
 use crate::history::NodeId;
 use crate::rng::Rng;
 
@@ -51,7 +51,7 @@ pub struct FaultKind {
 }
 
 /// What a node may end of.
-const fn lethal(
+const fn exit_allowed(
     name: &'static str,
     requires: Requirement,
     duration_ms: (u64, u64),
@@ -61,13 +61,13 @@ const fn lethal(
 }
 
 /// What every node must live through.
-const fn survivable(
+const fn exit_forbidden(
     name: &'static str,
     requires: Requirement,
     duration_ms: (u64, u64),
     about: &'static str,
 ) -> FaultKind {
-    FaultKind { may_end_nodes: false, ..lethal(name, requires, duration_ms, about) }
+    FaultKind { may_end_nodes: false, ..exit_allowed(name, requires, duration_ms, about) }
 }
 
 /// What goes together with another.
@@ -77,100 +77,95 @@ const fn combinable(
     duration_ms: (u64, u64),
     about: &'static str,
 ) -> FaultKind {
-    FaultKind { is_combinable: true, ..survivable(name, requires, duration_ms, about) }
+    FaultKind { is_combinable: true, ..exit_forbidden(name, requires, duration_ms, about) }
 }
 
 /// All kinds.
 pub const FAULT_KINDS: [FaultKind; 32] = {
-    use Requirement::{Namespaces as Isolated, Nothing as Processes};
+    use Requirement::{Namespaces as Own, Nothing as Any};
     [
-        lethal("kill-follower", Processes, (500, 4000), "kill -9 a node that does not lead"),
-        lethal("kill-leader", Processes, (500, 4000), "kill -9 the leader"),
-        lethal("kill-majority", Processes, (500, 3000), "kill -9 all nodes but one"),
-        lethal("kill-all", Processes, (200, 1500), "kill -9 all nodes at once"),
-        survivable(
+        exit_allowed("kill-follower", Any, (500, 4000), "kill -9 a node that does not lead"),
+        exit_allowed("kill-leader", Any, (500, 4000), "kill -9 the leader"),
+        exit_allowed("kill-majority", Any, (500, 3000), "kill -9 all nodes but one"),
+        exit_allowed("kill-all", Any, (200, 1500), "kill -9 all nodes at once"),
+        exit_forbidden(
             "pause-leader",
-            Processes,
+            Any,
             (1000, 20_000),
             "stop the leader's process, and let it go on",
         ),
-        lethal("rolling-restart", Processes, (0, 0), "stop and start one node after another"),
-        lethal(
+        exit_allowed("rolling-restart", Any, (0, 0), "stop and start one node after another"),
+        exit_allowed(
             "restart-leader",
-            Processes,
+            Any,
             (500, 2000),
             "stop the leader well, and start it again",
         ),
-        lethal(
+        exit_allowed(
             "empty-disk",
-            Processes,
+            Any,
             (500, 2000),
             "a node comes back with an empty disk, and is not let in",
         ),
-        lethal("flip-wal", Processes, (200, 1000), "flip a bit in a killed node's log"),
-        lethal(
+        exit_allowed("flip-wal", Any, (200, 1000), "flip a bit in a killed node's log"),
+        exit_allowed(
             "flip-checkpoint",
-            Processes,
+            Any,
             (200, 1000),
             "flip a bit in a killed node's checkpoint",
         ),
-        lethal("flip-store", Processes, (200, 1000), "flip a bit in a killed node's store"),
-        lethal("sync-error", Processes, (500, 3000), "every sync of one node fails"),
-        lethal("write-error", Processes, (500, 3000), "every write to a file fails on one node"),
-        lethal("memory-kill", Processes, (500, 3000), "a node gets no more memory"),
-        lethal("checkpoint-cut", Processes, (300, 1500), "kill a node again while it catches up"),
-        combinable("slow-sync", Processes, (3000, 8000), "every sync of one node takes long"),
-        combinable("clock-ahead", Processes, (2000, 6000), "a node's wall clock is an hour ahead"),
-        combinable(
-            "clock-behind",
-            Processes,
-            (2000, 6000),
-            "a node's wall clock is an hour behind",
-        ),
-        combinable("starve", Processes, (3000, 8000), "a node gets a fifth of the processor"),
-        lethal("disk-full", Isolated, (1000, 5000), "a node's disk is full"),
-        lethal("disks-full", Isolated, (1000, 5000), "the disks of all nodes are full"),
-        lethal(
+        exit_allowed("flip-store", Any, (200, 1000), "flip a bit in a killed node's store"),
+        exit_allowed("sync-error", Any, (500, 3000), "every sync of one node fails"),
+        exit_allowed("write-error", Any, (500, 3000), "every write to a file fails on one node"),
+        exit_allowed("memory-kill", Any, (500, 3000), "a node gets no more memory"),
+        exit_allowed("checkpoint-cut", Any, (300, 1500), "kill a node again while it catches up"),
+        combinable("slow-sync", Any, (3000, 8000), "every sync of one node takes long"),
+        combinable("clock-ahead", Any, (2000, 6000), "a node's wall clock is an hour ahead"),
+        combinable("clock-behind", Any, (2000, 6000), "a node's wall clock is an hour behind"),
+        combinable("starve", Any, (3000, 8000), "a node gets a fifth of the processor"),
+        exit_allowed("disk-full", Own, (1000, 5000), "a node's disk is full"),
+        exit_allowed("disks-full", Own, (1000, 5000), "the disks of all nodes are full"),
+        exit_allowed(
             "power-one",
-            Isolated,
+            Own,
             (500, 2000),
             "a node's power is cut: what was not synced is gone",
         ),
-        lethal("power-all", Isolated, (500, 1500), "all nodes' power is cut at once"),
-        survivable("isolate-leader", Isolated, (2000, 8000), "the leader reaches no other node"),
-        survivable("split", Isolated, (2000, 8000), "one node on this side, the others on that"),
-        survivable(
+        exit_allowed("power-all", Own, (500, 1500), "all nodes' power is cut at once"),
+        exit_forbidden("isolate-leader", Own, (2000, 8000), "the leader reaches no other node"),
+        exit_forbidden("split", Own, (2000, 8000), "one node on this side, the others on that"),
+        exit_forbidden(
             "ring",
-            Isolated,
+            Own,
             (2000, 8000),
             "two nodes reach each other only through the third",
         ),
-        survivable(
+        exit_forbidden(
             "one-way",
-            Isolated,
+            Own,
             (2000, 8000),
             "a node hears the others, and they do not hear it",
         ),
-        survivable(
+        exit_forbidden(
             "peer-port",
-            Isolated,
+            Own,
             (2000, 6000),
             "the port for peers is closed between two nodes",
         ),
-        combinable("delay", Isolated, (3000, 8000), "packets between nodes are 20 to 60 ms late"),
+        combinable("delay", Own, (3000, 8000), "packets between nodes are 20 to 60 ms late"),
         combinable(
             "loss",
-            Isolated,
+            Own,
             (3000, 8000),
             "5 to 20 of a hundred packets between nodes are lost",
         ),
         combinable(
             "twice",
-            Isolated,
+            Own,
             (3000, 8000),
             "many packets between nodes arrive twice and out of order",
         ),
-        combinable("narrow", Isolated, (3000, 8000), "one megabit a second between nodes"),
+        combinable("narrow", Own, (3000, 8000), "one megabit a second between nodes"),
     ]
 };
 
@@ -243,12 +238,12 @@ pub async fn heal_all(cluster: &mut TestCluster, injected: &[InjectedFault]) -> 
     if let Some(network) = &cluster.network {
         network.set_all(Link::default())?;
     }
-    let disk_faults =
-        [Illness::SyncFails, Illness::SyncIsSlow, Illness::WriteFails, Illness::ClockIsOff];
+    let disk_faults = [DiskFault::SyncFails, DiskFault::SyncIsSlow, DiskFault::WriteFails];
     for process in &mut cluster.processes {
         for disk_fault in disk_faults {
-            process.suffer(disk_fault, 0)?;
+            process.set_disk_fault(disk_fault, 0)?;
         }
+        process.set_clock_offset_s(0)?;
         if let Ok(disk) = process.disk() {
             disk.remove_filler()?;
         }

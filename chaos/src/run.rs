@@ -119,18 +119,18 @@ pub async fn run(config: &RunConfig, on_progress: &dyn Fn(&Progress<'_>)) -> Res
         seed: config.cluster.seed,
         pause: config.pause,
     };
-    let begin = Instant::now();
+    let started = Instant::now();
     let cpu_before = cluster.cpu_ms();
-    let probe = DiskProbe::start(&config.cluster.work_dir, begin.into_std())
+    let probe = DiskProbe::start(&config.cluster.work_dir, started.into_std())
         .context("starting the probe")?;
-    let running = workload::start(workload_config, begin)?;
+    let running = workload::start(workload_config, started)?;
     let mut run = ChaosRun {
         config,
         cluster: &mut cluster,
         nodes,
         running: &running,
         rng: Rng::new(config.cluster.seed),
-        begin,
+        started,
         faults: Vec::new(),
         not_injected: BTreeMap::new(),
         failures: Vec::new(),
@@ -140,7 +140,7 @@ pub async fn run(config: &RunConfig, on_progress: &dyn Fn(&Progress<'_>)) -> Res
     let ChaosRun { nodes, faults, not_injected, mut failures, .. } = run;
     let figures = Figures {
         counts: running.counts(),
-        seconds: begin.elapsed().as_secs(),
+        seconds: started.elapsed().as_secs(),
         cpu_ms: cluster.cpu_ms() - cpu_before,
         disk_mib: cluster.disk_mib(),
     };
@@ -164,7 +164,7 @@ struct ChaosRun<'a> {
     nodes: Vec<(NodeId, String)>,
     running: &'a RunningWorkload,
     rng: Rng,
-    begin: Instant,
+    started: Instant,
     faults: Vec<Fault>,
     not_injected: BTreeMap<String, Vec<String>>,
     failures: Vec<RunFailure>,
@@ -175,7 +175,7 @@ impl ChaosRun<'_> {
     async fn run_faults(&mut self) {
         self.wait(WARM_UP, "calm").await;
         let mut remaining_kinds: Vec<&'static FaultKind> = Vec::new();
-        while self.begin.elapsed() < self.config.fault_phase && self.failures.is_empty() {
+        while self.started.elapsed() < self.config.fault_phase && self.failures.is_empty() {
             if remaining_kinds.is_empty() {
                 remaining_kinds.clone_from(&self.config.kinds);
                 self.rng.shuffle(&mut remaining_kinds);
@@ -229,11 +229,11 @@ impl ChaosRun<'_> {
         let duration_ms = self.rng.between(kind.duration_ms.0, kind.duration_ms.1);
         let (mut injected, mut is_incomplete) = (Vec::new(), false);
         for kind in kinds {
-            let choose_target = self.choose_target().await;
+            let target = self.choose_target().await;
             let from = self.running.now();
             (self.on_progress)(&self.progress(kind.name));
-            match nemesis::inject(self.cluster, kind, choose_target).await {
-                Ok(injected_at) => injected.push((from, self.running.now(), injected_at)),
+            match nemesis::inject(self.cluster, kind, target).await {
+                Ok(done) => injected.push((from, self.running.now(), done)),
                 Err(error) => {
                     is_incomplete = true;
                     self.not_injected
@@ -305,7 +305,7 @@ impl ChaosRun<'_> {
 
     fn progress<'b>(&'b self, activity: &'b str) -> Progress<'b> {
         Progress {
-            elapsed: self.begin.elapsed(),
+            elapsed: self.started.elapsed(),
             faults: self.faults.len(),
             activity,
             counts: self.running.counts(),
@@ -330,11 +330,12 @@ async fn collect_history(
 ) -> History {
     let mut branch_keys = workload::branch_keys();
     branch_keys.extend(recording.branch_keys);
-    let describe = recording.impossible;
-    if !describe.is_empty() {
-        let shown = describe.iter().take(checker::DETAILS_MAX).map(|it| format!("\n         {it}"));
+    let impossible = recording.impossible_responses;
+    if !impossible.is_empty() {
+        let shown =
+            impossible.iter().take(checker::DETAILS_MAX).map(|it| format!("\n         {it}"));
         let shown: String = shown.collect();
-        let description = format!("{} answers cannot be right:{shown}", describe.len());
+        let description = format!("{} answers cannot be right:{shown}", impossible.len());
         failures.push(FailureKind::ImpossibleResponses.with_description(description));
     }
     let mut report_unreadable = |error: anyhow::Error| {

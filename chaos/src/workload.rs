@@ -102,7 +102,7 @@ pub struct Recording {
     pub branch_keys: Vec<BranchKey>,
     /// Answers that cannot be right: a second one unlike the first, a refusal nothing can deserve,
     /// a defect the store owns.
-    pub impossible: Vec<String>,
+    pub impossible_responses: Vec<String>,
 }
 
 /// Clients at work.

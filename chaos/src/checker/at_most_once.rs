@@ -21,7 +21,7 @@ pub(super) fn check(history: &History) -> Verdict {
 fn violation(index: &HistoryIndex<'_>, op: &Operation) -> Option<String> {
     let found = index.events_of(&op.id);
     let (actual, expected) = (found.len(), op.invocation.event_count());
-    let cursors: Vec<_> = found.iter().map(|(_, logged)| logged.cursor).collect();
+    let cursors: Vec<_> = found.iter().map(|(_, event)| event.cursor).collect();
     if actual > expected {
         return Some(format!("{actual} events instead of {expected}: {cursors:?}"));
     }

@@ -73,11 +73,11 @@ fn replay_transfers<'a>(
     let mut balances: HashMap<&'a str, i128> = HashMap::new();
     let mut hash = 0_u64;
     let mut states = vec![BankState { from: 0, until: u64::MAX, hash }];
-    for logged in log.iter().filter(|logged| logged.table == fields::ACCOUNTS) {
-        let (key, at) = (logged.key.as_str(), logged.cursor.sequence);
-        let now = fields::number(logged, fields::BALANCE).unwrap_or_default();
+    for event in log.iter().filter(|event| event.table == fields::ACCOUNTS) {
+        let (key, sequence) = (event.key.as_str(), event.cursor.sequence);
+        let now = fields::number(event, fields::BALANCE).unwrap_or_default();
         let previous = balances.insert(key, now);
-        if let Some(op) = logged.op.as_ref().and_then(|op| index.operation(op)) {
+        if let Some(op) = event.op.as_ref().and_then(|op| index.operation(op)) {
             verdict.record(
                 transfer_violation(op, key, previous, now)
                     .map(|why| format!("{}: {why}", describe(op))),
@@ -87,9 +87,9 @@ fn replay_transfers<'a>(
         hash = hash.wrapping_sub(previous.map_or(0, |previous| account_hash(key, previous)));
         hash = hash.wrapping_add(account_hash(key, now));
         if let Some(last) = states.last_mut() {
-            last.until = at;
+            last.until = sequence;
         }
-        states.push(BankState { from: at, until: u64::MAX, hash });
+        states.push(BankState { from: sequence, until: u64::MAX, hash });
     }
     let total: i128 = balances.values().sum();
     let is_violated = total != i128::from(deposit);
@@ -134,24 +134,24 @@ fn read_violation(
     states: &[BankState],
     timeline: &Timeline,
 ) -> Option<String> {
-    let Some(ReturnValue::Balances(return_value)) =
+    let Some(ReturnValue::Balances(balances)) =
         op.completion.response().map(|response| &response.return_value)
     else {
         return Some("answered without balances".to_owned());
     };
-    let sum: i128 = return_value.values().map(|balance| i128::from(*balance)).sum();
+    let sum: i128 = balances.values().map(|balance| i128::from(*balance)).sum();
     if sum != i128::from(deposit) {
-        return Some(format!("saw {sum} in all, {deposit} was deposited: {return_value:?}"));
+        return Some(format!("saw {sum} in all, {deposit} was deposited: {balances:?}"));
     }
     let hashes =
-        return_value.iter().map(|(account, balance)| account_hash(account, i128::from(*balance)));
+        balances.iter().map(|(account, balance)| account_hash(account, i128::from(*balance)));
     let hash = hashes.fold(0, u64::wrapping_add);
     let (lower, upper) =
         (timeline.acknowledged_before(op.invoked), timeline.invoked_until(op.completed));
     let is_found =
         states.iter().any(|state| state.hash == hash && state.until > lower && state.from <= upper);
     // Between the two sides of a transfer the sum is another one: no need to look for whole ones.
-    (!is_found).then(|| format!("saw no state of events {lower} to {upper}: {return_value:?}"))
+    (!is_found).then(|| format!("saw no state of events {lower} to {upper}: {balances:?}"))
 }
 
 #[cfg(test)]
@@ -164,8 +164,8 @@ mod tests {
     }
 
     fn balances(p: i64, q: i64) -> Completion {
-        let return_value = [("p".to_owned(), p), ("q".to_owned(), q)];
-        returned(ReturnValue::Balances(return_value.into_iter().collect()))
+        let read_balances = [("p".to_owned(), p), ("q".to_owned(), q)];
+        returned(ReturnValue::Balances(read_balances.into_iter().collect()))
     }
 
     fn log() -> Vec<LogEvent> {
@@ -195,14 +195,14 @@ mod tests {
 
     #[test]
     fn reads_of_states_in_the_log_hold() {
-        for (from, to, return_value) in [
+        for (from, to, read_balances) in [
             (0, 5, balances(10, 10)),
             (0, 5, balances(7, 13)),
             (11, 15, balances(7, 13)),
             (31, 35, balances(7, 13)),
             (31, 35, balances(8, 12)),
         ] {
-            assert_holds(check, &history_with(log(), Some((from, to, return_value))), 6);
+            assert_holds(check, &history_with(log(), Some((from, to, read_balances))), 6);
         }
         assert_holds(check, &history_with(log(), Some((0, 5, info()))), 5);
     }

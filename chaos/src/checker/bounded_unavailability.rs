@@ -40,15 +40,18 @@ pub struct WriteGap {
 /// How long each fault kept each place from being written to. A place in which nobody wanted to
 /// write meanwhile is left out.
 pub fn write_gaps(history: &History) -> Vec<WriteGap> {
-    let branch_keys = demands(history);
+    let by_branch = write_activity(history);
     let mut write_gaps = Vec::new();
     for (index, fault) in history.faults.iter().enumerate() {
-        for (branch_key, demand) in &branch_keys {
-            let (mut longest, mut steady) = (None, 0);
-            for (wanted, came) in demand.silences(fault.from.0, end(history, fault)) {
-                let micros = came - wanted;
+        for (branch_key, activity) in &by_branch {
+            let (mut longest, mut without_stalls) = (None, 0);
+            for (waiting_from, acknowledged_at) in
+                activity.gaps(fault.from.0, affected_until(history, fault))
+            {
+                let micros = acknowledged_at - waiting_from;
                 longest = longest.max(Some(micros));
-                steady = steady.max(micros - stalled(&history.stalls, wanted, came));
+                without_stalls = without_stalls
+                    .max(micros - stall_micros(&history.stalls, waiting_from, acknowledged_at));
             }
             if let Some(micros) = longest {
                 let (kind, branch_key) = (fault.kind.clone(), branch_key.name());
@@ -57,7 +60,7 @@ pub fn write_gaps(history: &History) -> Vec<WriteGap> {
                     fault: index,
                     branch_key,
                     micros,
-                    micros_without_stalls: steady,
+                    micros_without_stalls: without_stalls,
                 });
             }
         }
@@ -69,22 +72,25 @@ pub fn write_gaps(history: &History) -> Vec<WriteGap> {
 pub(super) fn check(history: &History) -> Verdict {
     let promise = "Writes go on while a majority is there, and come back after every fault.";
     let mut verdict = Verdict::new("bounded-unavailability", promise);
-    let nodes = nodes(history);
-    let branch_keys = demands(history);
+    let node_count = node_count(history);
+    let by_branch = write_activity(history);
     for (index, fault) in history.faults.iter().enumerate() {
-        let is_majority = leaves_majority(history, fault, nodes);
-        for (branch_key, demand) in &branch_keys {
+        let is_majority = leaves_majority(history, fault, node_count);
+        for (branch_key, activity) in &by_branch {
             let name = branch_key.name();
-            let silences = demand.silences(fault.from.0, end(history, fault));
-            if is_majority && let Some(gap) = silences.map(|(wanted, came)| came - wanted).max() {
+            let gaps = activity.gaps(fault.from.0, affected_until(history, fault));
+            if is_majority
+                && let Some(gap) =
+                    gaps.map(|(waiting_from, acknowledged_at)| acknowledged_at - waiting_from).max()
+            {
                 let is_violated = gap > GAP_MAX;
                 verdict.record(is_violated.then(|| {
                     let (long, from) = (format_time(MonotonicTime(gap)), format_time(fault.from));
                     format!("{name}: no write for {long} in {} from {from}", fault.kind)
                 }));
             }
-            if let Some(came) = comes_back(history, index, demand) {
-                verdict.record((!came).then(|| {
+            if let Some(acknowledged_at) = recovers(history, index, activity) {
+                verdict.record((!acknowledged_at).then(|| {
                     let (limit, until) =
                         (format_time(MonotonicTime(RECOVERY_MAX)), format_time(fault.until));
                     format!("{name}: no write within {limit} after {} ended at {until}", fault.kind)
@@ -96,46 +102,48 @@ pub(super) fn check(history: &History) -> Verdict {
 }
 
 /// How many nodes there are: the highest number anybody speaks of.
-fn nodes(history: &History) -> usize {
+fn node_count(history: &History) -> usize {
     let replicas = history.replicas.iter().map(|replica| replica.node);
-    let asked =
+    let waiting =
         history.operations.iter().flat_map(|op| op.attempts.iter().map(|attempt| attempt.node));
     let read = history.logs.iter().map(|(node, _, _)| *node);
     let injected = history.faults.iter().flat_map(|fault| fault.nodes.iter().copied());
-    let highest = replicas.chain(asked).chain(read).chain(injected).max().unwrap_or_default();
+    let highest = replicas.chain(waiting).chain(read).chain(injected).max().unwrap_or_default();
     usize::try_from(highest).unwrap_or(usize::MAX)
 }
 
 /// Whether a majority is untouched by this fault and all others that ran at the same time.
-fn leaves_majority(history: &History, fault: &Fault, nodes: usize) -> bool {
-    let is_meanwhile = |it: &&Fault| it.from < fault.until && it.until > fault.from;
-    let meanwhile = history.faults.iter().filter(is_meanwhile).chain([fault]);
-    let hurt: BTreeSet<NodeId> = meanwhile.flat_map(hurt).copied().collect();
-    hurt.len() * 2 < nodes
+fn leaves_majority(history: &History, fault: &Fault, node_count: usize) -> bool {
+    let overlaps = |it: &&Fault| it.from < fault.until && it.until > fault.from;
+    let overlapping = history.faults.iter().filter(overlaps).chain([fault]);
+    let affected_nodes: BTreeSet<NodeId> = overlapping.flat_map(affected_nodes).copied().collect();
+    affected_nodes.len() * 2 < node_count
 }
 
 /// Until when a fault is to be felt: some time after it was healed, or until the next one strikes.
-fn end(history: &History, fault: &Fault) -> u64 {
+fn affected_until(history: &History, fault: &Fault) -> u64 {
     let later = history.faults.iter().map(|it| it.from.0).filter(|from| *from >= fault.until.0);
     later.min().unwrap_or(u64::MAX).min(fault.until.0 + RECOVERY_MAX)
 }
 
 /// The nodes that can be no part of a majority: those cut off, or else those struck.
-fn hurt(fault: &Fault) -> &[NodeId] {
+fn affected_nodes(fault: &Fault) -> &[NodeId] {
     if fault.minority.is_empty() { &fault.nodes } else { &fault.minority }
 }
 
 /// Whether writes came back after a fault; nothing where it cannot be said.
-fn comes_back(history: &History, index: usize, demand: &WriteActivity) -> Option<bool> {
+fn recovers(history: &History, index: usize, activity: &WriteActivity) -> Option<bool> {
     let healed = history.faults[index].until.0;
-    let wanted = demand.wanted(healed)?;
-    let limit = wanted + RECOVERY_MAX;
-    let came = demand.acknowledged_after(wanted).is_some_and(|came| came <= limit);
+    let waiting_from = activity.waiting_from(healed)?;
+    let limit = waiting_from + RECOVERY_MAX;
+    let acknowledged_at = activity
+        .acknowledged_after(waiting_from)
+        .is_some_and(|acknowledged_at| acknowledged_at <= limit);
     let is_other = |(at, fault): (usize, &Fault)| {
         at != index && fault.from.0 < limit && fault.until.0 > healed
     };
     let is_alone = !history.faults.iter().enumerate().any(is_other);
-    (came || (is_alone && demand.end() >= limit)).then_some(came)
+    (acknowledged_at || (is_alone && activity.waiting_until() >= limit)).then_some(acknowledged_at)
 }
 
 /// When a place was wanted, and when it took a write.
@@ -144,64 +152,69 @@ struct WriteActivity {
     /// When writes were acknowledged, in order.
     acknowledged: Vec<u64>,
     /// When writes were asked for, in order, and until when at least one of them was waited for.
-    asked: Vec<(u64, u64)>,
+    waiting: Vec<(u64, u64)>,
 }
 
-fn demands(history: &History) -> BTreeMap<&BranchKey, WriteActivity> {
-    let mut branch_keys: BTreeMap<&BranchKey, WriteActivity> = BTreeMap::new();
+fn write_activity(history: &History) -> BTreeMap<&BranchKey, WriteActivity> {
+    let mut by_branch: BTreeMap<&BranchKey, WriteActivity> = BTreeMap::new();
     for op in history.operations.iter().filter(|op| !op.invocation.is_read()) {
-        let demand = branch_keys.entry(&op.branch_key).or_default();
-        demand.asked.push((op.invoked.0, op.completed.0));
-        demand.acknowledged.extend(op.completion.response().map(|_| op.completed.0));
+        let activity = by_branch.entry(&op.branch_key).or_default();
+        activity.waiting.push((op.invoked.0, op.completed.0));
+        activity.acknowledged.extend(op.completion.response().map(|_| op.completed.0));
     }
-    for demand in branch_keys.values_mut() {
-        demand.acknowledged.sort_unstable();
-        demand.asked.sort_unstable();
+    for activity in by_branch.values_mut() {
+        activity.acknowledged.sort_unstable();
+        activity.waiting.sort_unstable();
         let mut until = 0;
-        for (_, to) in &mut demand.asked {
+        for (_, to) in &mut activity.waiting {
             until = until.max(*to);
             *to = until;
         }
     }
-    branch_keys
+    by_branch
 }
 
 impl WriteActivity {
     /// From when on, not before this moment, a write was wanted.
-    fn wanted(&self, from: u64) -> Option<u64> {
-        let later = self.asked.partition_point(|(asked, _)| *asked <= from);
-        let is_waited_for = later.checked_sub(1).is_some_and(|at| self.asked[at].1 > from);
-        if is_waited_for { Some(from) } else { self.asked.get(later).map(|(asked, _)| *asked) }
+    fn waiting_from(&self, from: u64) -> Option<u64> {
+        let later = self.waiting.partition_point(|(waiting, _)| *waiting <= from);
+        let is_waited_for = later.checked_sub(1).is_some_and(|at| self.waiting[at].1 > from);
+        if is_waited_for {
+            Some(from)
+        } else {
+            self.waiting.get(later).map(|(waiting, _)| *waiting)
+        }
     }
 
     /// When the first write after this moment was acknowledged.
-    fn acknowledged_after(&self, moment: u64) -> Option<u64> {
-        let at = self.acknowledged.partition_point(|format_time| *format_time <= moment);
+    fn acknowledged_after(&self, time: u64) -> Option<u64> {
+        let at = self.acknowledged.partition_point(|acknowledged| *acknowledged <= time);
         self.acknowledged.get(at).copied()
     }
 
     /// When nobody waited any more.
-    fn end(&self) -> u64 {
-        self.asked.last().map_or(0, |(_, until)| *until)
+    fn waiting_until(&self) -> u64 {
+        self.waiting.last().map_or(0, |(_, until)| *until)
     }
 
     /// When a write was wanted, and when the next one was acknowledged or nobody waited any more.
-    fn silences(&self, from: u64, until: u64) -> impl Iterator<Item = (u64, u64)> {
-        let until = until.min(self.end());
+    fn gaps(&self, from: u64, until: u64) -> impl Iterator<Item = (u64, u64)> {
+        let until = until.min(self.waiting_until());
         let mut at = from;
         std::iter::from_fn(move || {
-            let wanted = self.wanted(at).filter(|wanted| *wanted < until)?;
-            at = self.acknowledged_after(wanted).unwrap_or(u64::MAX);
-            Some((wanted, at.min(until)))
+            let waiting_from =
+                self.waiting_from(at).filter(|waiting_from| *waiting_from < until)?;
+            at = self.acknowledged_after(waiting_from).unwrap_or(u64::MAX);
+            Some((waiting_from, at.min(until)))
         })
     }
 }
 
 /// How much of the time between two moments the disk stood still. Stalls are in order.
-fn stalled(stalls: &[DiskStall], from: u64, until: u64) -> u64 {
+fn stall_micros(stalls: &[DiskStall], from: u64, until: u64) -> u64 {
     let first = stalls.partition_point(|stall| stall.until.0 <= from);
-    let meanwhile = stalls[first..].iter().take_while(|stall| stall.from.0 < until);
-    meanwhile.map(|stall| stall.until.0.min(until) - stall.from.0.max(from)).sum()
+    let overlapping = stalls[first..].iter().take_while(|stall| stall.from.0 < until);
+    overlapping.map(|stall| stall.until.0.min(until) - stall.from.0.max(from)).sum()
 }
 
 #[cfg(test)]
@@ -239,11 +252,11 @@ mod tests {
 
     #[test]
     fn the_longest_gap_of_each_fault_is_told() {
-        let steady = |micros, micros_without_stalls| {
+        let without_stalls = |micros, micros_without_stalls| {
             let (kind, branch_key) = ("kill".to_owned(), "b:m".to_owned());
             WriteGap { kind, fault: 0, branch_key, micros, micros_without_stalls }
         };
-        let gap = |micros| steady(micros, micros);
+        let gap = |micros| without_stalls(micros, micros);
         let history = history_with(&[1], every_second(60..70));
         assert_eq!(write_gaps(&history), [gap(11 * SECOND)]);
         assert_eq!(write_gaps(&history_with(&[1], every_second(0..0))), [gap(SECOND)]);
@@ -255,12 +268,12 @@ mod tests {
             from: MonotonicTime(from * SECOND),
             until: MonotonicTime(until * SECOND),
         };
-        let mut stalled = history;
-        stalled.operations[80..84].iter_mut().for_each(|op| op.completion = info());
-        stalled.stalls = vec![stall(40, 45), stall(58, 62), stall(65, 68), stall(90, 91)];
-        assert_eq!(write_gaps(&stalled), [steady(11 * SECOND, 6 * SECOND)]);
-        stalled.stalls[2] = stall(65, 72);
-        assert_eq!(write_gaps(&stalled), [steady(11 * SECOND, 5 * SECOND)]);
+        let mut stall_micros = history;
+        stall_micros.operations[80..84].iter_mut().for_each(|op| op.completion = info());
+        stall_micros.stalls = vec![stall(40, 45), stall(58, 62), stall(65, 68), stall(90, 91)];
+        assert_eq!(write_gaps(&stall_micros), [without_stalls(11 * SECOND, 6 * SECOND)]);
+        stall_micros.stalls[2] = stall(65, 72);
+        assert_eq!(write_gaps(&stall_micros), [without_stalls(11 * SECOND, 5 * SECOND)]);
         // Nobody wanted to write, or nobody waited any longer.
         assert_eq!(write_gaps(&history_with(&[1], vec![write(10, 20, ok(1))])), []);
         assert_eq!(write_gaps(&history_with(&[1], vec![write(60, 65, info())])), [gap(5 * SECOND)]);

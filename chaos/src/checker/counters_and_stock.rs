@@ -17,11 +17,11 @@ pub(super) fn check(history: &History) -> Verdict {
     let index = HistoryIndex::new(history);
     for (branch_key, log) in index.logs() {
         let mut states: BTreeMap<(&str, &str), RowState> = BTreeMap::new();
-        for logged in log {
-            let Some(kind) = CountedTable::of(&logged.table) else { continue };
-            let key = (logged.table.as_str(), logged.key.as_str());
-            let op = logged.op.as_ref().and_then(|op| index.operation(op));
-            let (now, violation) = next_state(&kind, states.get(&key), logged, op);
+        for event in log {
+            let Some(kind) = CountedTable::of(&event.table) else { continue };
+            let key = (event.table.as_str(), event.key.as_str());
+            let op = event.op.as_ref().and_then(|op| index.operation(op));
+            let (now, violation) = next_state(&kind, states.get(&key), event, op);
             states.insert(key, now);
             verdict.record(violation.map(|why| {
                 let by = op.map_or_else(|| "nobody".to_owned(), describe);
@@ -93,12 +93,12 @@ struct RowState {
 fn next_state(
     kind: &CountedTable,
     previous: Option<&RowState>,
-    logged: &LogEvent,
+    event: &LogEvent,
     op: Option<&Operation>,
 ) -> (RowState, Option<String>) {
     let step = kind.step();
-    let number = fields::number(logged, kind.field());
-    let version = fields::version(logged);
+    let number = fields::number(event, kind.field());
+    let version = fields::version(event);
     // What nobody prepared begins with nothing.
     let initial = RowState { now: 0, version: 0, first: 0, changes: 0, step };
     let before = previous.copied().unwrap_or(initial);

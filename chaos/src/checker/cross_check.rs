@@ -76,7 +76,7 @@ struct Window {
 fn windows(initial: Register, operations: &[TimedOperation]) -> Vec<Window> {
     let mut operations = with_inferred_completions(operations);
     operations.sort_by_key(|timed| (timed.invoked, timed.completed.unwrap_or(u64::MAX)));
-    let mut windows_ = Vec::new();
+    let mut cut = Vec::new();
     let mut now = initial;
     let mut is_known = true;
     let mut until = 0;
@@ -84,7 +84,7 @@ fn windows(initial: Register, operations: &[TimedOperation]) -> Vec<Window> {
     for timed in operations {
         if window.operations.len() >= WINDOW_TARGET && until < timed.invoked && is_known {
             let next = Window { initial: now, operations: Vec::new() };
-            windows_.push(std::mem::replace(&mut window, next));
+            cut.push(std::mem::replace(&mut window, next));
         }
         until = until.max(timed.completed.unwrap_or(u64::MAX));
         if let Some((value, version)) = written_version(timed.operation) {
@@ -96,9 +96,9 @@ fn windows(initial: Register, operations: &[TimedOperation]) -> Vec<Window> {
         window.operations.push(timed);
     }
     if !window.operations.is_empty() {
-        windows_.push(window);
+        cut.push(window);
     }
-    windows_
+    cut
 }
 
 /// What a deed writes, and the version it makes where that is known.
@@ -122,8 +122,8 @@ fn with_inferred_completions(operations: &[TimedOperation]) -> Vec<TimedOperatio
         *to = earliest;
     }
     let end_of = |version: u64| {
-        let at = requirements.partition_point(|(required, _)| *required < version);
-        requirements.get(at).map(|(_, to)| *to)
+        let index = requirements.partition_point(|(required, _)| *required < version);
+        requirements.get(index).map(|(_, to)| *to)
     };
     let end = |timed: &TimedOperation| {
         let version = written_version(timed.operation).and_then(|(_, version)| version);
@@ -138,7 +138,7 @@ fn required_version(timed: &TimedOperation) -> Option<(u64, u64)> {
     let required = match timed.operation {
         RegisterOperation::Put { version, .. } => version?.saturating_sub(1),
         RegisterOperation::Cas { expected, .. } => expected,
-        RegisterOperation::Get(return_value) => return_value.version,
+        RegisterOperation::Get(read) => read.version,
         RegisterOperation::Conflict { .. } => return None,
     };
     Some((required, timed.completed?))
@@ -188,17 +188,21 @@ fn is_linearizable_externally(window: &Window) -> bool {
     };
     // Questions come before answers of the same moment.
     let mut boundaries: Vec<(u64, bool, usize)> = Vec::with_capacity(operations.len() * 2);
-    for (at, timed) in operations.iter().enumerate() {
-        boundaries.push((timed.invoked, false, at));
-        boundaries.push((timed.completed.map_or(u64::MAX, |to| to.max(timed.invoked)), true, at));
+    for (index, timed) in operations.iter().enumerate() {
+        boundaries.push((timed.invoked, false, index));
+        boundaries.push((
+            timed.completed.map_or(u64::MAX, |to| to.max(timed.invoked)),
+            true,
+            index,
+        ));
     }
     boundaries.sort_unstable();
     let initial_input = CheckerInput::Initial(window.initial);
     let actions = once((0, Action::Call(initial_input.clone())))
         .chain(once((0, Action::Response(initial_input))))
-        .chain(boundaries.into_iter().map(|(_, is_end, at)| {
-            let input = input(&operations[at]);
-            (at + 1, if is_end { Action::Response(input) } else { Action::Call(input) })
+        .chain(boundaries.into_iter().map(|(_, is_end, index)| {
+            let input = input(&operations[index]);
+            (index + 1, if is_end { Action::Response(input) } else { Action::Call(input) })
         }));
     WGLChecker::<RegisterSpecification>::is_linearizable(WglHistory::from_actions(
         actions.collect(),
@@ -270,10 +274,10 @@ mod tests {
     #[test]
     fn a_long_history_is_cut_where_nothing_is_pending() {
         let mut operations = sequential_writes(300);
-        let windows_ = windows(Register::default(), &operations);
-        assert_eq!(windows_.len(), 5);
-        assert_eq!(windows_[1].initial, Register { value: Some(60), version: 60 });
-        assert!(windows_.iter().all(is_linearizable_externally));
+        let cut = windows(Register::default(), &operations);
+        assert_eq!(cut.len(), 5);
+        assert_eq!(cut[1].initial, Register { value: Some(60), version: 60 });
+        assert!(cut.iter().all(is_linearizable_externally));
         // A read of the second window that is older than its beginning.
         let stale = RegisterOperation::Get(Register { value: Some(10), version: 10 });
         operations.push(TimedOperation { invoked: 905, completed: Some(909), operation: stale });

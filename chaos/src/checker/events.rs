@@ -18,13 +18,13 @@ pub(super) fn check(history: &History) -> Verdict {
     let mut verdict = Verdict::new("events", promise);
     let index = HistoryIndex::new(history);
     let logs: BTreeMap<&BranchKey, LogIndex<'_>> =
-        index.logs().map(|(branch_key, log)| (branch_key, LogIndex::of(log))).collect();
+        index.logs().map(|(branch_key, log)| (branch_key, LogIndex::new(log))).collect();
     let mut subscribers: BTreeMap<u32, SubscriberState<'_>> = BTreeMap::new();
     for received in &history.received {
-        let subscriber_state = subscribers
+        let state = subscribers
             .entry(received.subscriber)
             .or_insert_with(|| SubscriberState::new(received));
-        let violation = subscriber_state.receive(received, logs.get(&received.branch_key));
+        let violation = state.receive(received, logs.get(&received.branch_key));
         verdict.record(violation.map(|why| {
             let (subscriber, connection, node) =
                 (received.subscriber, received.connection, received.node);
@@ -34,12 +34,12 @@ pub(super) fn check(history: &History) -> Verdict {
             )
         }));
     }
-    for (subscriber, subscriber_state) in subscribers {
-        let last = logs.get(subscriber_state.branch_key).and_then(|log_index| log_index.last);
-        let violation = last.filter(|last| subscriber_state.position < Some(*last)).map(|last| {
+    for (subscriber, state) in subscribers {
+        let last = logs.get(state.branch_key).and_then(|log_index| log_index.last);
+        let violation = last.filter(|last| state.position < Some(*last)).map(|last| {
             format!(
                 "subscriber {subscriber}: heard up to {:?}, the log has {last:?}",
-                subscriber_state.position
+                state.position
             )
         });
         verdict.record(violation);
@@ -54,7 +54,7 @@ struct LogIndex<'a> {
 }
 
 impl<'a> LogIndex<'a> {
-    fn of(log: &'a [LogEvent]) -> Self {
+    fn new(log: &'a [LogEvent]) -> Self {
         let mut events = HashMap::new();
         let batches = log.chunk_by(|one, next| one.op.is_some() && one.op == next.op);
         for batch in batches {
@@ -158,7 +158,7 @@ fn event_violation(
     batch_position: (u32, u32),
     log_index: Option<&LogIndex<'_>>,
 ) -> Option<String> {
-    let Some((log_event, branch_key)) =
+    let Some((log_event, logged_position)) =
         log_index.and_then(|log_index| log_index.events.get(&cursor))
     else {
         return Some(format!("heard {cursor:?} ({id}), which is not in the log"));
@@ -168,8 +168,10 @@ fn event_violation(
         return Some(format!("{cursor:?} was {id} of {op:?}, in the log it is {other} of {by:?}"));
     }
     // What prepares a place may come in batches that the log does not tell.
-    (log_event.op.is_some() && *branch_key != batch_position).then(|| {
-        format!("{cursor:?} is {batch_position:?} of its batch, in the log it is {branch_key:?}")
+    (log_event.op.is_some() && *logged_position != batch_position).then(|| {
+        format!(
+            "{cursor:?} is {batch_position:?} of its batch, in the log it is {logged_position:?}"
+        )
     })
 }
 
@@ -187,11 +189,11 @@ mod tests {
         ]
     }
 
-    fn history_with(words: Vec<ReceivedMessage>) -> History {
-        History { received: words, ..history_of(vec![], log()) }
+    fn history_with(messages: Vec<ReceivedMessage>) -> History {
+        History { received: messages, ..history_of(vec![], log()) }
     }
 
-    fn snapshot_violation(connection: u32, sequence: u64, is_resync: bool) -> ReceivedMessage {
+    fn snapshot(connection: u32, sequence: u64, is_resync: bool) -> ReceivedMessage {
         received(
             connection,
             SubscriptionMessage::Snapshot { cursor: cursor_at(sequence), is_resync },
@@ -218,60 +220,55 @@ mod tests {
 
     #[test]
     fn every_event_once_and_in_order_holds() {
-        let words = vec![
-            snapshot_violation(1, 0, false),
-            event(1, 1),
-            event(1, 2),
-            event(1, 3),
-            event(1, 4),
-        ];
-        assert_holds(check, &history_with(words), 6);
-        let late = vec![snapshot_violation(1, 4, false)];
+        let messages =
+            vec![snapshot(1, 0, false), event(1, 1), event(1, 2), event(1, 3), event(1, 4)];
+        assert_holds(check, &history_with(messages), 6);
+        let late = vec![snapshot(1, 4, false)];
         assert_holds(check, &history_with(late), 2);
         let nothing_is_there =
-            History { received: vec![snapshot_violation(1, 0, false)], ..history_with(vec![]) };
+            History { received: vec![snapshot(1, 0, false)], ..history_with(vec![]) };
         let empty = History { logs: vec![(1, branch_key(), vec![])], ..nothing_is_there };
         assert_holds(check, &empty, 2);
     }
 
     #[test]
     fn resuming_inside_a_batch_holds() {
-        let words = vec![
-            snapshot_violation(1, 1, false),
+        let messages = vec![
+            snapshot(1, 1, false),
             event(1, 2),
             resumed(2, 2),
             resumed(3, 2),
             event(3, 3),
-            snapshot_violation(4, 4, true),
+            snapshot(4, 4, true),
         ];
-        assert_holds(check, &history_with(words), 7);
+        assert_holds(check, &history_with(messages), 7);
     }
 
     #[test]
     fn a_missing_repeated_or_reordered_event_is_a_violation() {
-        let gap = vec![snapshot_violation(1, 0, false), event(1, 1), event(1, 3), event(1, 4)];
+        let gap = vec![snapshot(1, 0, false), event(1, 1), event(1, 3), event(1, 4)];
         assert_violation(check, &history_with(gap), "heard Cursor { epoch: 1, sequence: 3 } after");
-        let twice = vec![snapshot_violation(1, 3, false), event(1, 4), event(1, 4)];
+        let twice = vec![snapshot(1, 3, false), event(1, 4), event(1, 4)];
         assert_violation(
             check,
             &history_with(twice),
             "sequence: 4 } after Some(Cursor { epoch: 1, sequence: 4",
         );
-        let again = vec![snapshot_violation(1, 4, false), event(1, 4)];
+        let again = vec![snapshot(1, 4, false), event(1, 4)];
         assert_violation(
             check,
             &history_with(again),
             "sequence: 4 } after Some(Cursor { epoch: 1, sequence: 4",
         );
-        let swapped = vec![snapshot_violation(1, 2, false), event(1, 4), event(1, 3)];
+        let swapped = vec![snapshot(1, 2, false), event(1, 4), event(1, 3)];
         assert_eq!(check(&history_with(swapped)).violations, 3, "two words, and the end");
     }
 
     #[test]
     fn resuming_at_another_cursor_is_a_violation() {
-        let back = vec![snapshot_violation(1, 4, false), resumed(2, 3), event(2, 4)];
+        let back = vec![snapshot(1, 4, false), resumed(2, 3), event(2, 4)];
         assert_violation(check, &history_with(back), "it had heard up to");
-        let ahead = vec![snapshot_violation(1, 2, false), resumed(2, 4)];
+        let ahead = vec![snapshot(1, 2, false), resumed(2, 4)];
         assert_violation(check, &history_with(ahead), "it had heard up to");
         let from_nothing = vec![resumed(1, 4)];
         assert_violation(check, &history_with(from_nothing), "it had heard up to None");
@@ -281,20 +278,19 @@ mod tests {
     fn a_connection_first_announces_its_position() {
         let first = vec![event(1, 1), event(1, 2), event(1, 3), event(1, 4)];
         assert_violation(check, &history_with(first), "before any word of where it begins");
-        let second = vec![snapshot_violation(1, 3, false), event(2, 4)];
+        let second = vec![snapshot(1, 3, false), event(2, 4)];
         assert_violation(check, &history_with(second), "before any word of where it begins");
-        let old = vec![snapshot_violation(2, 4, false), resumed(1, 4)];
+        let old = vec![snapshot(2, 4, false), resumed(1, 4)];
         assert_violation(check, &history_with(old), "a word of an old connection");
     }
 
     #[test]
     fn a_new_snapshot_needs_a_resync_and_never_goes_back() {
-        let untold = vec![snapshot_violation(1, 3, false), snapshot_violation(2, 4, false)];
-        assert_violation(check, &history_with(untold), "without being told");
-        let back =
-            vec![snapshot_violation(1, 4, false), snapshot_violation(2, 3, true), event(2, 4)];
+        let without_resync = vec![snapshot(1, 3, false), snapshot(2, 4, false)];
+        assert_violation(check, &history_with(without_resync), "without being told");
+        let back = vec![snapshot(1, 4, false), snapshot(2, 3, true), event(2, 4)];
         assert_violation(check, &history_with(back), "went back to");
-        let beyond = vec![snapshot_violation(1, 5, false)];
+        let beyond = vec![snapshot(1, 5, false)];
         assert_violation(check, &history_with(beyond), "a snapshot at");
     }
 
@@ -307,26 +303,26 @@ mod tests {
                 op: Some(op.to_owned()),
                 batch_position,
             };
-            history_with(vec![snapshot_violation(1, 3, false), received(1, message)])
+            history_with(vec![snapshot(1, 3, false), received(1, message)])
         };
         assert_violation(check, &event_as("e9", "c", (1, 1)), "in the log it is e4");
         assert_violation(check, &event_as("e4", "x", (1, 1)), "in the log it is e4");
         assert_violation(check, &event_as("e4", "c", (1, 2)), "(1, 2) of its batch");
-        let beyond = vec![snapshot_violation(1, 4, false), event(1, 5)];
+        let beyond = vec![snapshot(1, 4, false), event(1, 5)];
         assert_violation(check, &history_with(beyond), "which is not in the log");
     }
 
     #[test]
     fn every_subscriber_receives_the_end_of_the_log() {
-        let words = vec![snapshot_violation(1, 1, false), event(1, 2)];
-        assert_violation(check, &history_with(words), "subscriber 1: heard up to");
+        let messages = vec![snapshot(1, 1, false), event(1, 2)];
+        assert_violation(check, &history_with(messages), "subscriber 1: heard up to");
     }
 
     #[test]
     fn a_subscriber_follows_one_branch() {
-        let mut elsewhere = snapshot_violation(1, 4, false);
+        let mut elsewhere = snapshot(1, 4, false);
         elsewhere.branch_key.branch = "other".to_owned();
-        let words = vec![snapshot_violation(1, 4, false), elsewhere];
-        assert_violation(check, &history_with(words), "another place");
+        let messages = vec![snapshot(1, 4, false), elsewhere];
+        assert_violation(check, &history_with(messages), "another place");
     }
 }

@@ -40,29 +40,29 @@ pub const NUMBER: &str = "number";
 pub const LEFT: &str = "left";
 
 /// A whole number of a row; nothing where the row has none under this name.
-pub fn number(logged: &LogEvent, field: &str) -> Option<i128> {
-    let value = logged.row.as_ref()?.get(field)?;
+pub fn number(event: &LogEvent, field: &str) -> Option<i128> {
+    let value = event.row.as_ref()?.get(field)?;
     let whole = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from));
     whole.or_else(|| value.as_str()?.parse().ok())
 }
 
 /// The number at the end of a field: of `7`, `"7"` and `"T-0007"` it is 7.
-pub fn number_at_end(logged: &LogEvent, field: &str) -> Option<i128> {
-    number(logged, field).or_else(|| {
-        let text = logged.row.as_ref()?.get(field)?.as_str()?;
+pub fn number_at_end(event: &LogEvent, field: &str) -> Option<i128> {
+    number(event, field).or_else(|| {
+        let text = event.row.as_ref()?.get(field)?.as_str()?;
         let digits = text.trim_end_matches(|c: char| c.is_ascii_digit()).len();
         text[digits..].parse().ok()
     })
 }
 
 /// A text of a row.
-pub fn text<'a>(logged: &'a LogEvent, field: &str) -> Option<&'a str> {
-    logged.row.as_ref()?.get(field)?.as_str()
+pub fn text<'a>(event: &'a LogEvent, field: &str) -> Option<&'a str> {
+    event.row.as_ref()?.get(field)?.as_str()
 }
 
 /// The record's version after the event.
-pub fn version(logged: &LogEvent) -> Option<u64> {
-    number(logged, VERSION).and_then(|version| version.try_into().ok())
+pub fn version(event: &LogEvent) -> Option<u64> {
+    number(event, VERSION).and_then(|version| version.try_into().ok())
 }
 
 #[cfg(test)]
@@ -73,8 +73,8 @@ mod tests {
     #[test]
     fn a_number_is_parsed_from_a_number_or_a_text() {
         for (json, is) in [(r#"7"#, Some(7)), (r#""7""#, Some(7)), (r#""x""#, None)] {
-            let logged = log_event(1, STOCK, "tea", None, &format!(r#"{{"left":{json}}}"#));
-            assert_eq!(number(&logged, LEFT), is, "{json}");
+            let event = log_event(1, STOCK, "tea", None, &format!(r#"{{"left":{json}}}"#));
+            assert_eq!(number(&event, LEFT), is, "{json}");
         }
         let ticket = log_event(1, TICKETS, "t", None, r#"{"number":"T-0007"}"#);
         assert_eq!(number_at_end(&ticket, NUMBER), Some(7));

@@ -26,9 +26,9 @@ impl<'a> HistoryIndex<'a> {
         }
         let mut events: HashMap<&str, Vec<_>> = HashMap::new();
         for (branch_key, log) in &logs {
-            for logged in *log {
-                if let Some(op) = &logged.op {
-                    events.entry(op).or_default().push((*branch_key, logged));
+            for event in *log {
+                if let Some(op) = &event.op {
+                    events.entry(op).or_default().push((*branch_key, event));
                 }
             }
         }
@@ -63,7 +63,7 @@ impl<'a> HistoryIndex<'a> {
     ) -> impl Iterator<Item = &'a LogEvent> + '_ {
         let in_branch =
             self.events_of(&op.id).iter().filter(|(branch_key, _)| **branch_key == op.branch_key);
-        in_branch.map(|(_, logged)| *logged)
+        in_branch.map(|(_, event)| *event)
     }
 }
 
@@ -74,6 +74,6 @@ pub(super) fn describe(op: &Operation) -> String {
 }
 
 /// A moment in seconds since the run began.
-pub(super) fn format_time(moment: MonotonicTime) -> String {
-    format!("{}.{:06} s", moment.0 / 1_000_000, moment.0 % 1_000_000)
+pub(super) fn format_time(time: MonotonicTime) -> String {
+    format!("{}.{:06} s", time.0 / 1_000_000, time.0 % 1_000_000)
 }

@@ -39,13 +39,13 @@ fn search_violation(
         SearchResult::Linearizable => None,
         SearchResult::NotLinearizable { at, states } => {
             let op = register.sources[at];
-            let answer = register.operations[at].operation;
+            let operation = register.operations[at].operation;
             let open = register.sources.iter().filter(|other| {
                 other.id != op.id && other.invoked <= op.completed && other.completed >= op.invoked
             });
             let open: Vec<&str> = open.map(|op| op.id.as_str()).collect();
             Some(format!(
-                "{branch_key} {key}: {} cannot have been answered {answer:?} over {states:?} (at the \
+                "{branch_key} {key}: {} cannot have been answered {operation:?} over {states:?} (at the \
                  same time: {})",
                 describe(op),
                 open.join(", ")

@@ -26,7 +26,7 @@ pub(super) fn check(history: &History) -> Verdict {
     }
     for (branch_key, reads) in reads_by_branch {
         let log = index.log(branch_key).unwrap_or_default();
-        let order = ListOrder::of(log);
+        let order = ListOrder::new(log);
         let timeline = Timeline::new(history, &index, branch_key, log);
         let located: Vec<_> = reads.iter().map(|op| (*op, order.locate(op, &timeline))).collect();
         let seen = located
@@ -57,14 +57,14 @@ struct LogRange {
 }
 
 impl<'a> ListOrder<'a> {
-    fn of(log: &'a [LogEvent]) -> Self {
+    fn new(log: &'a [LogEvent]) -> Self {
         let mut order = Self::default();
-        for logged in log.iter().filter(|logged| logged.table == fields::ELEMENTS) {
-            let element = fields::number(logged, fields::ELEMENT).and_then(|it| it.try_into().ok());
-            if let (Some(list), Some(element)) = (fields::text(logged, fields::LIST), element) {
+        for event in log.iter().filter(|event| event.table == fields::ELEMENTS) {
+            let element = fields::number(event, fields::ELEMENT).and_then(|it| it.try_into().ok());
+            if let (Some(list), Some(element)) = (fields::text(event, fields::LIST), element) {
                 let (elements, sequences) = order.lists.entry(list).or_default();
                 elements.push(element);
-                sequences.push(logged.cursor.sequence);
+                sequences.push(event.cursor.sequence);
             }
         }
         order
@@ -72,17 +72,19 @@ impl<'a> ListOrder<'a> {
 
     /// Where a read stands by what it saw alone.
     fn locate(&self, op: &Operation, timeline: &Timeline) -> Result<LogRange, String> {
-        let seen = op.completion.response().map(|response| &response.return_value);
-        let Some(ReturnValue::Lists(seen)) = seen else {
+        let returned = op.completion.response().map(|response| &response.return_value);
+        let Some(ReturnValue::Lists(read_lists)) = returned else {
             return Err("answered without lists".to_owned());
         };
         let (mut lower, mut upper) = ((0, "the beginning"), (u64::MAX, "the end"));
-        for (list, read) in seen {
-            let nothing = (Vec::new(), Vec::new());
-            let (elements, sequences) = self.lists.get(list.as_str()).unwrap_or(&nothing);
+        for (list, read) in read_lists {
+            let empty = (Vec::new(), Vec::new());
+            let (elements, sequences) = self.lists.get(list.as_str()).unwrap_or(&empty);
             if let Some(at) = (0..read.len()).find(|at| elements.get(*at) != read.get(*at)) {
-                let (read, has) = (read[at], elements.get(at));
-                return Err(format!("element {at} of {list} is {read}, in the log it is {has:?}"));
+                let (read, logged) = (read[at], elements.get(at));
+                return Err(format!(
+                    "element {at} of {list} is {read}, in the log it is {logged:?}"
+                ));
             }
             let last = read.len().checked_sub(1).map_or(0, |at| sequences[at]);
             let next = sequences.get(read.len()).map_or(u64::MAX, |next| next - 1);

@@ -27,13 +27,13 @@ pub(super) fn check(history: &History) -> Verdict {
 fn continuity_violation(log: &[LogEvent]) -> Option<String> {
     let epoch = log.first()?.cursor.epoch;
     let mut ids = HashSet::new();
-    for (sequence, logged) in (1..).zip(log) {
-        let cursor = logged.cursor;
+    for (sequence, event) in (1..).zip(log) {
+        let cursor = event.cursor;
         if cursor.epoch != epoch || cursor.sequence != sequence {
             return Some(format!("event {sequence} of the log stands at {cursor:?}"));
         }
-        if !ids.insert(&logged.id) {
-            return Some(format!("{cursor:?} has the id of another event: {}", logged.id));
+        if !ids.insert(&event.id) {
+            return Some(format!("{cursor:?} has the id of another event: {}", event.id));
         }
     }
     None

@@ -14,18 +14,18 @@ pub(super) fn check(history: &History) -> Verdict {
     let index = HistoryIndex::new(history);
     for (branch_key, log) in index.logs() {
         let mut has_operations = false;
-        for logged in log {
-            let violation = match &logged.op {
-                Some(op) => operation_violation(&index, branch_key, logged, op),
+        for event in log {
+            let violation = match &event.op {
+                Some(op) => operation_violation(&index, branch_key, event, op),
                 None if has_operations => {
                     Some("an event after the first operation names none".to_owned())
                 }
                 None => None,
             };
-            has_operations |= logged.op.is_some();
+            has_operations |= event.op.is_some();
             verdict.record(violation.map(|why| {
-                let (at, table) = (logged.cursor, &logged.table);
-                format!("{} {at:?} {table}/{}: {why}", branch_key.name(), logged.key)
+                let (at, table) = (event.cursor, &event.table);
+                format!("{} {at:?} {table}/{}: {why}", branch_key.name(), event.key)
             }));
         }
     }
@@ -35,7 +35,7 @@ pub(super) fn check(history: &History) -> Verdict {
 fn operation_violation(
     index: &HistoryIndex<'_>,
     branch_key: &BranchKey,
-    logged: &LogEvent,
+    event: &LogEvent,
     id: &str,
 ) -> Option<String> {
     let Some(op) = index.operation(id) else {
@@ -47,12 +47,12 @@ fn operation_violation(
     if let Completion::Fail { code } = &op.completion {
         return Some(format!("it was refused ({code}): {}", describe(op)));
     }
-    (!matches_invocation(op, logged)).then(|| format!("it is not what was asked: {}", describe(op)))
+    (!matches_invocation(op, event)).then(|| format!("it is not what was asked: {}", describe(op)))
 }
 
-fn matches_invocation(op: &Operation, logged: &LogEvent) -> bool {
-    let is_record = |table: &str, key: &str| logged.table == table && logged.key == key;
-    let has = |field, number: i128| fields::number(logged, field) == Some(number);
+fn matches_invocation(op: &Operation, event: &LogEvent) -> bool {
+    let is_record = |table: &str, key: &str| event.table == table && event.key == key;
+    let has = |field, number: i128| fields::number(event, field) == Some(number);
     match &op.invocation {
         Invocation::Get { .. } | Invocation::ReadLists | Invocation::ReadBalances => false,
         Invocation::Put { key, value } | Invocation::Cas { key, value, .. } => {
@@ -62,18 +62,17 @@ fn matches_invocation(op: &Operation, logged: &LogEvent) -> bool {
             is_record(fields::REGISTERS, fields::FIRST) && has(fields::VALUE, (*value).into())
         }
         Invocation::Append { lists, element } => {
-            let list = fields::text(logged, fields::LIST);
-            logged.table == fields::ELEMENTS
+            let list = fields::text(event, fields::LIST);
+            event.table == fields::ELEMENTS
                 && list.is_some_and(|list| lists.iter().any(|asked| asked == list))
                 && has(fields::ELEMENT, (*element).into())
         }
         Invocation::Transfer { from, to, .. } => {
             (is_record(fields::ACCOUNTS, from) || is_record(fields::ACCOUNTS, to))
-                && fields::number(logged, fields::BALANCE).is_some()
+                && fields::number(event, fields::BALANCE).is_some()
         }
         Invocation::Ticket => {
-            logged.table == fields::TICKETS
-                && fields::number_at_end(logged, fields::NUMBER).is_some()
+            event.table == fields::TICKETS && fields::number_at_end(event, fields::NUMBER).is_some()
         }
         Invocation::Increment { key, value, .. } => {
             is_record(fields::COUNTERS, key) && has(fields::VALUE, (*value).into())
@@ -89,8 +88,8 @@ mod tests {
     use super::*;
     use crate::checker::examples::*;
 
-    fn one(invocation: Invocation, completion: Completion, logged: LogEvent) -> History {
-        history_of(vec![operation("a", invocation, 0, 5, completion)], vec![logged])
+    fn one(invocation: Invocation, completion: Completion, event: LogEvent) -> History {
+        history_of(vec![operation("a", invocation, 0, 5, completion)], vec![event])
     }
 
     #[test]
@@ -161,7 +160,7 @@ mod tests {
         let expected = "not what was asked";
         let event = |table, key: &str, fields: &str| log_event(1, table, key, Some("a"), fields);
         let register = |key, fields| event(fields::REGISTERS, key, fields);
-        for (invocation, logged) in [
+        for (invocation, event) in [
             (put(7), register_event(1, "a", 8, 1)),
             (put(7), register("s", r#"{"value":7}"#)),
             (cas(7, 1), register_event(1, "a", 8, 1)),
@@ -180,7 +179,7 @@ mod tests {
             ),
             (get(), register_event(1, "a", 8, 1)),
         ] {
-            assert_violation(check, &one(invocation, info(), logged), expected);
+            assert_violation(check, &one(invocation, info(), event), expected);
         }
     }
 }

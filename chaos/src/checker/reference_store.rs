@@ -273,8 +273,8 @@ impl ReferenceStore {
         );
         for batch in self.log.chunk_by(|one, next| one.op.is_some() && one.op == next.op) {
             let count = u32::try_from(batch.len()).expect("batches are small");
-            for (index, logged) in (1..).zip(batch) {
-                if logged.cursor.sequence <= begin {
+            for (index, event) in (1..).zip(batch) {
+                if event.cursor.sequence <= begin {
                     continue;
                 }
                 if rng.below(50) == 0 {
@@ -282,11 +282,11 @@ impl ReferenceStore {
                     push(
                         connection,
                         SubscriptionMessage::Resumed {
-                            cursor: cursor_at(logged.cursor.sequence - 1),
+                            cursor: cursor_at(event.cursor.sequence - 1),
                         },
                     );
                 }
-                let (cursor, id, op) = (logged.cursor, logged.id.clone(), logged.op.clone());
+                let (cursor, id, op) = (event.cursor, event.id.clone(), event.op.clone());
                 push(
                     connection,
                     SubscriptionMessage::Event { cursor, id, op, batch_position: (index, count) },

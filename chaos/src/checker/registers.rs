@@ -62,12 +62,12 @@ pub(super) fn register_histories(
 fn initial_registers<'a>(index: &HistoryIndex<'a>) -> HashMap<(&'a BranchKey, &'a str), Register> {
     let mut initial = HashMap::new();
     for (branch_key, log) in index.logs() {
-        let setup_events = log.iter().take_while(|logged| logged.op.is_none());
-        for logged in setup_events.filter(|logged| logged.table == fields::REGISTERS) {
+        let setup_events = log.iter().take_while(|event| event.op.is_none());
+        for event in setup_events.filter(|event| event.table == fields::REGISTERS) {
             let value =
-                fields::number(logged, fields::VALUE).and_then(|value| value.try_into().ok());
-            let version = fields::version(logged).unwrap_or(1);
-            initial.insert((branch_key, logged.key.as_str()), Register { value, version });
+                fields::number(event, fields::VALUE).and_then(|value| value.try_into().ok());
+            let version = fields::version(event).unwrap_or(1);
+            initial.insert((branch_key, event.key.as_str()), Register { value, version });
         }
     }
     initial
@@ -100,17 +100,17 @@ enum RegisterEffect {
 }
 
 fn effect(index: &HistoryIndex<'_>, op: &Operation) -> RegisterEffect {
-    let logged = index.branch_events_of(op).next();
+    let event = index.branch_events_of(op).next();
     let version = match &op.completion {
         Completion::Fail { code } => return refusal_effect(&op.invocation, code),
         Completion::Info { .. } if op.invocation.is_read() => return RegisterEffect::None,
-        Completion::Info { .. } if logged.is_none() && index.log(&op.branch_key).is_some() => {
+        Completion::Info { .. } if event.is_none() && index.log(&op.branch_key).is_some() => {
             return RegisterEffect::None;
         }
         Completion::Info { .. } => None,
         Completion::Ok(response) => response.version,
     };
-    let version = version.or_else(|| logged.and_then(fields::version));
+    let version = version.or_else(|| event.and_then(fields::version));
     match &op.invocation {
         Invocation::Put { value, .. } | Invocation::FirstWrite { value } => {
             RegisterEffect::Operation(RegisterOperation::Put { value: *value, version })

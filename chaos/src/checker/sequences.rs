@@ -16,11 +16,11 @@ pub(super) fn check(history: &History) -> Verdict {
     let index = HistoryIndex::new(history);
     for (branch_key, log) in index.logs() {
         let mut last = None;
-        for logged in log.iter().filter(|logged| logged.table == fields::TICKETS) {
-            let number = fields::number_at_end(logged, fields::NUMBER);
+        for event in log.iter().filter(|event| event.table == fields::TICKETS) {
+            let number = fields::number_at_end(event, fields::NUMBER);
             let is_next = last.is_none_or(|last| number == Some(last + 1)) && number.is_some();
             verdict.record((!is_next).then(|| {
-                let (branch_key, at) = (branch_key.name(), logged.cursor);
+                let (branch_key, at) = (branch_key.name(), event.cursor);
                 format!("{branch_key} {at:?}: the number after {last:?} is {number:?}")
             }));
             last = number.or(last);
@@ -49,11 +49,11 @@ fn ticket_violation<'a>(
     if let Some(other) = taken.insert((&op.branch_key, *number), op) {
         return Some(format!("{number} was given to {} too", describe(other)));
     }
-    let logged =
-        index.branch_events_of(op).find_map(|logged| fields::number_at_end(logged, fields::NUMBER));
-    logged
-        .filter(|logged| *logged != i128::from(*number))
-        .map(|logged| format!("it was told {number}, in the log it has {logged}"))
+    let logged_number =
+        index.branch_events_of(op).find_map(|event| fields::number_at_end(event, fields::NUMBER));
+    logged_number
+        .filter(|logged_number| *logged_number != i128::from(*number))
+        .map(|logged_number| format!("it was told {number}, in the log it has {logged_number}"))
 }
 
 #[cfg(test)]

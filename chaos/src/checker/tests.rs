@@ -76,9 +76,9 @@ fn lose_events(history: &mut History, is_wanted: fn(&Invocation) -> bool) {
     };
     let lost = history.operations.iter().filter(is_lost).nth(5).unwrap().id.clone();
     change_logs(history, |log| {
-        log.retain(|logged| logged.op.as_ref() != Some(&lost));
-        for (sequence, logged) in (1..).zip(log) {
-            logged.cursor.sequence = sequence;
+        log.retain(|event| event.op.as_ref() != Some(&lost));
+        for (sequence, event) in (1..).zip(log) {
+            event.cursor.sequence = sequence;
         }
     });
 }
@@ -104,13 +104,13 @@ type Corruption = (&'static str, fn(&mut History));
 
 const CORRUPTIONS: &[Corruption] = &[
     ("no-lost-acknowledgement", |it| {
-        lose_events(it, |is_wanted| matches!(is_wanted, Invocation::Put { .. }))
+        lose_events(it, |invocation| matches!(invocation, Invocation::Put { .. }))
     }),
-    ("lists", |it| lose_events(it, |is_wanted| matches!(is_wanted, Invocation::Append { .. }))),
-    ("sequences", |it| lose_events(it, |is_wanted| matches!(is_wanted, Invocation::Ticket))),
-    ("bank", |it| lose_events(it, |is_wanted| matches!(is_wanted, Invocation::Transfer { .. }))),
+    ("lists", |it| lose_events(it, |invocation| matches!(invocation, Invocation::Append { .. }))),
+    ("sequences", |it| lose_events(it, |invocation| matches!(invocation, Invocation::Ticket))),
+    ("bank", |it| lose_events(it, |invocation| matches!(invocation, Invocation::Transfer { .. }))),
     ("counters-and-stock", |it| {
-        lose_events(it, |is_wanted| matches!(is_wanted, Invocation::Increment { .. }))
+        lose_events(it, |invocation| matches!(invocation, Invocation::Increment { .. }))
     }),
     ("no-phantom", |it| {
         let refused =
@@ -121,7 +121,7 @@ const CORRUPTIONS: &[Corruption] = &[
     }),
     ("at-most-once", |it| {
         change_logs(it, |log| {
-            let mut again = log.iter().rfind(|logged| logged.op.is_some()).unwrap().clone();
+            let mut again = log.iter().rfind(|event| event.op.is_some()).unwrap().clone();
             again.cursor.sequence = log.len() as u64 + 1;
             again.id = "again".to_owned();
             log.push(again);
@@ -192,11 +192,14 @@ fn every_corruption_is_found_by_its_property() {
         let mut corrupted = correct.clone();
         corruption(&mut corrupted);
         let broken = broken(&corrupted);
-        assert!(broken.contains(property), "lie {index} against {property}: found {broken:?}");
+        assert!(
+            broken.contains(property),
+            "corruption {index} against {property}: found {broken:?}"
+        );
         found.insert(*property);
     }
     // Two checkers that agree cannot be made to differ by a history.
     let names = all_checkers().into_iter().map(|check| check(&correct).property);
-    let not_injected: Vec<_> = names.filter(|name| !found.contains(name)).collect();
-    assert_eq!(not_injected, ["linearizable-second-opinion"]);
+    let not_covered: Vec<_> = names.filter(|name| !found.contains(name)).collect();
+    assert_eq!(not_covered, ["linearizable-second-opinion"]);
 }

@@ -35,15 +35,15 @@ impl Timeline {
             .filter(|op| op.branch_key == *branch_key && !op.invocation.is_read());
         let acknowledged =
             writes.filter(|op| op.completion.response().is_some()).filter_map(|op| {
-                let last = index.branch_events_of(op).map(|logged| logged.cursor.sequence).max()?;
+                let last = index.branch_events_of(op).map(|event| event.cursor.sequence).max()?;
                 Some((op.completed, last))
             });
         let mut invoked = Vec::with_capacity(log.len());
         let mut latest = MonotonicTime(0);
-        for logged in log {
-            let op = logged.op.as_ref().and_then(|op| index.operation(op));
+        for event in log {
+            let op = event.op.as_ref().and_then(|op| index.operation(op));
             latest = latest.max(op.map_or(MonotonicTime(0), |op| op.invoked));
-            invoked.push((latest, logged.cursor.sequence));
+            invoked.push((latest, event.cursor.sequence));
         }
         let is_continued = |pair: &&[LogEvent]| pair[0].op.is_some() && pair[0].op == pair[1].op;
         let continued =
@@ -52,7 +52,7 @@ impl Timeline {
             acknowledged: running_maximum(acknowledged.collect()),
             invoked,
             continued,
-            last: log.last().map_or(0, |logged| logged.cursor.sequence),
+            last: log.last().map_or(0, |event| event.cursor.sequence),
         }
     }
 
@@ -64,13 +64,13 @@ impl Timeline {
     /// The last event that was asked for, with all before it, up to this moment.
     pub(super) fn invoked_until(&self, time: MonotonicTime) -> u64 {
         let later = self.invoked.partition_point(|(invoked, _)| *invoked <= time);
-        later.checked_sub(1).map_or(0, |at| self.invoked[at].1)
+        later.checked_sub(1).map_or(0, |index| self.invoked[index].1)
     }
 
     /// The first event from this one on after which no batch goes on.
     pub(super) fn batch_end_from(&self, sequence: u64) -> u64 {
         let mut sequences = sequence..=self.last.max(sequence);
-        sequences.find(|at| !self.continued.contains(at)).unwrap_or(sequence)
+        sequences.find(|sequence| !self.continued.contains(sequence)).unwrap_or(sequence)
     }
 }
 
@@ -87,6 +87,6 @@ pub(super) fn running_maximum(mut steps: Vec<(MonotonicTime, u64)>) -> Vec<(Mono
 
 /// How high the steps had risen before this moment.
 pub(super) fn value_before(steps: &[(MonotonicTime, u64)], time: MonotonicTime) -> u64 {
-    let at = steps.partition_point(|(format_time, _)| *format_time < time);
-    at.checked_sub(1).map_or(0, |at| steps[at].1)
+    let later = steps.partition_point(|(step_time, _)| *step_time < time);
+    later.checked_sub(1).map_or(0, |index| steps[index].1)
 }

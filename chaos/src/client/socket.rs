@@ -138,7 +138,8 @@ fn frame(branch_key: &BranchKey, id: &str, mutations: &[Mutation]) -> Value {
         [mutation] => {
             let mut frame = json!({
                 "type": "client:publish", "moduleId": branch_key.module, "table": mutation.table,
-                "action": format!("module:{}", mutation.action), "record": super::record_json(mutation),
+                "action": format!("module:{}", mutation.action),
+                "record": super::record_json(mutation),
                 "requestId": id, "eventId": id, "includeRecord": true,
             });
             frame["meta"] = json!({"requestId": id});

@@ -16,10 +16,10 @@ use super::native_tools::{NativeTools, run};
 
 /// Room for one node's files; the file is sparse.
 const SIZE_BYTES: u64 = 8 << 30;
-const SYNCED_MARKER: &str = "synced";
-const UNSYNCED_MARKER: &str = "unsynced";
-const FILLER: &str = "balloon";
-const MARKER: &[u8] = b"written before the power was cut";
+const SYNCED_FILE: &str = "synced";
+const UNSYNCED_FILE: &str = "unsynced";
+const FILLER_FILE: &str = "balloon";
+const MARKER_CONTENT: &[u8] = b"written before the power was cut";
 
 /// A disk whose power can be cut.
 #[derive(Debug)]
@@ -57,15 +57,15 @@ impl Disk {
     pub(super) fn cut(&self, tools: &NativeTools) -> Result<()> {
         // ext4 writes a file out at once that is cut short and written anew: the mark that must be
         // lost is a new file each time.
-        let unsynced = self.mount.join(UNSYNCED_MARKER);
+        let unsynced = self.mount.join(UNSYNCED_FILE);
         if unsynced.exists() {
             fs::remove_file(&unsynced)?;
         }
-        let mut synced = File::create(self.mount.join(SYNCED_MARKER))?;
-        synced.write_all(MARKER)?;
+        let mut synced = File::create(self.mount.join(SYNCED_FILE))?;
+        synced.write_all(MARKER_CONTENT)?;
         synced.sync_all()?;
         File::open(&self.mount)?.sync_all()?;
-        fs::write(unsynced, MARKER)?;
+        fs::write(unsynced, MARKER_CONTENT)?;
         run(Command::new(&tools.tool).arg("cut").arg(&self.mount))?;
         Ok(())
     }
@@ -77,16 +77,14 @@ impl Disk {
     pub fn restore(&self) -> Result<()> {
         run(Command::new("umount").arg(&self.mount))?;
         self.mount()?;
-        let has_marker =
-            |name: &str| fs::read(self.mount.join(name)).is_ok_and(|content| content == MARKER);
+        let has_marker = |name: &str| {
+            fs::read(self.mount.join(name)).is_ok_and(|content| content == MARKER_CONTENT)
+        };
         ensure!(
-            has_marker(SYNCED_MARKER),
+            has_marker(SYNCED_FILE),
             "the power cut took what was synced: this disk proves nothing"
         );
-        ensure!(
-            !has_marker(UNSYNCED_MARKER),
-            "the power cut took nothing: this disk proves nothing"
-        );
+        ensure!(!has_marker(UNSYNCED_FILE), "the power cut took nothing: this disk proves nothing");
         Ok(())
     }
 
@@ -95,7 +93,7 @@ impl Disk {
     /// # Errors
     /// It cannot be filled.
     pub fn fill(&self) -> Result<()> {
-        let filler = File::create(self.mount.join(FILLER))?;
+        let filler = File::create(self.mount.join(FILLER_FILE))?;
         let stats = rustix::fs::statvfs(&self.mount)?;
         let mut free = stats.f_bfree * stats.f_frsize;
         while free >= stats.f_frsize {
@@ -112,7 +110,7 @@ impl Disk {
     /// # Errors
     /// The disk does not answer.
     pub fn remove_filler(&self) -> Result<()> {
-        match fs::remove_file(self.mount.join(FILLER)) {
+        match fs::remove_file(self.mount.join(FILLER_FILE)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(error).context("giving room back")
             }

@@ -80,7 +80,7 @@ impl ControlPage {
     ///
     /// # Errors
     /// It cannot be written.
-    pub(super) fn set(&self, at: usize, number: i64) -> Result<()> {
-        Ok(self.file.write_all_at(&number.to_ne_bytes(), at as u64 * 8)?)
+    pub(super) fn set(&self, index: usize, number: i64) -> Result<()> {
+        Ok(self.file.write_all_at(&number.to_ne_bytes(), index as u64 * 8)?)
     }
 }

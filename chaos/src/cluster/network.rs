@@ -90,12 +90,12 @@ impl Network {
     /// The switch cannot be told.
     pub fn set(&self, from: NodeId, to: NodeId, link: Link) -> Result<()> {
         let port = |node: NodeId| usize::try_from(node - 1).context("a node has a small number");
-        let at = (port(from)? * PORTS_MAX + port(to)?) * NUMBERS_PER_LINK;
+        let first = (port(from)? * PORTS_MAX + port(to)?) * NUMBERS_PER_LINK;
         let Link { loss_ppm, delay_us, jitter_us, duplicate_ppm, bytes_per_second, closed_port } =
             link;
         let numbers = [loss_ppm, delay_us, jitter_us, duplicate_ppm, bytes_per_second, closed_port];
         for (offset, number) in numbers.into_iter().enumerate() {
-            self.page.set(at + offset, number)?;
+            self.page.set(first + offset, number)?;
         }
         Ok(())
     }

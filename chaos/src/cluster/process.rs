@@ -35,18 +35,19 @@ pub(super) struct NodeConfig {
     pub(super) mutant: Option<String>,
 }
 
-/// What a node can be made to suffer while it runs. Places in its page.
+/// A disk fault that the preload library applies. The discriminant is its slot on the control page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Illness {
+pub enum DiskFault {
     /// Every sync fails with this error number.
     SyncFails = 0,
     /// Every sync takes this many microseconds longer.
     SyncIsSlow = 1,
     /// Every write to a file fails with this error number.
     WriteFails = 2,
-    /// The wall clock is off by this many seconds.
-    ClockIsOff = 3,
 }
+
+/// The slot of the wall clock's offset, after those of the disk faults.
+const CLOCK_OFFSET_SLOT: usize = 3;
 
 /// A node.
 #[derive(Debug)]
@@ -188,7 +189,7 @@ impl NodeProcess {
     ///
     /// # Errors
     /// It does not run.
-    pub fn limit_memory_to_current(&self) -> Result<()> {
+    pub fn deny_further_memory(&self) -> Result<()> {
         self.limit_memory(Some(1 << 20))
     }
 
@@ -210,8 +211,16 @@ impl NodeProcess {
     ///
     /// # Errors
     /// It cannot be told.
-    pub fn suffer(&self, illness: Illness, number: i64) -> Result<()> {
-        self.page.set(illness as usize, number)
+    pub fn set_disk_fault(&self, fault: DiskFault, number: i64) -> Result<()> {
+        self.page.set(fault as usize, number)
+    }
+
+    /// Shifts the wall clock that it reads by this many seconds. Lasts over restarts.
+    ///
+    /// # Errors
+    /// The control page cannot be written.
+    pub fn set_clock_offset_s(&self, seconds: i64) -> Result<()> {
+        self.page.set(CLOCK_OFFSET_SLOT, seconds)
     }
 
     /// Processor time since the beginning, over all its lives, in milliseconds.

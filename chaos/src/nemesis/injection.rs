@@ -7,7 +7,7 @@ use rustix::process::{Signal, kill_process};
 use tokio::time::sleep;
 
 use super::{FaultKind, FaultTarget, InjectedFault, RECOVERY_TIMEOUT, Repair, bit_flip};
-use crate::cluster::{Illness, Link, TestCluster};
+use crate::cluster::{DiskFault, Link, TestCluster};
 use crate::history::NodeId;
 
 /// Error numbers of Linux: input/output error, no space left.
@@ -39,27 +39,23 @@ impl FaultInjection<'_> {
             "rolling-restart" => self.rolling_restart().await,
             "restart-leader" => self.restart(leader).await,
             "empty-disk" => self.empty_disk(),
-            "flip-wal" => self.flip("raft/log", true),
-            "flip-checkpoint" => self.flip("raft/checkpoints", false),
-            "flip-store" => self.flip("raft/store", false),
-            "sync-error" => self.inject_disk_fault(Illness::SyncFails, EIO, "every sync fails"),
+            "flip-wal" => self.flip_bit("raft/log", true),
+            "flip-checkpoint" => self.flip_bit("raft/checkpoints", false),
+            "flip-store" => self.flip_bit("raft/store", false),
+            "sync-error" => self.inject_disk_fault(DiskFault::SyncFails, EIO, "every sync fails"),
             "write-error" => {
-                self.inject_disk_fault(Illness::WriteFails, ENOSPC, "no write finds room")
+                self.inject_disk_fault(DiskFault::WriteFails, ENOSPC, "no write finds room")
             }
             "slow-sync" => {
                 let us = self.target.rng.between(20_000, 300_000).cast_signed();
                 self.inject_disk_fault(
-                    Illness::SyncIsSlow,
+                    DiskFault::SyncIsSlow,
                     us,
                     &format!("a sync takes {} ms longer", us / 1000),
                 )
             }
-            "clock-ahead" => {
-                self.inject_disk_fault(Illness::ClockIsOff, HOUR_S, "the clock is an hour ahead")
-            }
-            "clock-behind" => {
-                self.inject_disk_fault(Illness::ClockIsOff, -HOUR_S, "the clock is an hour behind")
-            }
+            "clock-ahead" => self.shift_clock(HOUR_S, "the clock is an hour ahead"),
+            "clock-behind" => self.shift_clock(-HOUR_S, "the clock is an hour behind"),
             "memory-kill" => self.limit_memory(),
             "starve" => self.throttle_cpu(),
             "checkpoint-cut" => self.checkpoint_cut().await,
@@ -142,29 +138,36 @@ impl FaultInjection<'_> {
         Ok(InjectedFault { repair: Some(Repair::MovedDirectory { node, moved_to }), ..injected })
     }
 
-    fn flip(&mut self, what: &str, skip_tail: bool) -> Result<InjectedFault> {
+    fn flip_bit(&mut self, subdirectory: &str, skip_tail: bool) -> Result<InjectedFault> {
         let node = self.any_node();
         self.cluster.process(node).kill()?;
         let data = self.cluster.process(node).data.clone();
-        let bit = bit_flip::flip_random_bit(&data.join(what), skip_tail, &mut self.target.rng)?;
+        let bit =
+            bit_flip::flip_random_bit(&data.join(subdirectory), skip_tail, &mut self.target.rng)?;
         let injected = self.injected(vec![node], format!("killed {node} and flipped {bit}"));
         Ok(InjectedFault { repair: Some(Repair::BitFlip { node, bit }), ..injected })
     }
 
     fn inject_disk_fault(
         &mut self,
-        illness: Illness,
+        fault: DiskFault,
         number: i64,
         description: &str,
     ) -> Result<InjectedFault> {
         let node = self.any_node();
-        self.cluster.process(node).suffer(illness, number)?;
+        self.cluster.process(node).set_disk_fault(fault, number)?;
+        Ok(self.injected(vec![node], format!("on {node} {description}")))
+    }
+
+    fn shift_clock(&mut self, seconds: i64, description: &str) -> Result<InjectedFault> {
+        let node = self.any_node();
+        self.cluster.process(node).set_clock_offset_s(seconds)?;
         Ok(self.injected(vec![node], format!("on {node} {description}")))
     }
 
     fn limit_memory(&mut self) -> Result<InjectedFault> {
         let node = self.any_node();
-        self.cluster.process(node).limit_memory_to_current()?;
+        self.cluster.process(node).deny_further_memory()?;
         Ok(self.injected(vec![node], format!("{node} gets no more memory")))
     }
 
@@ -213,8 +216,8 @@ impl FaultInjection<'_> {
         match name {
             "isolate-leader" => self.isolate(self.target.leader),
             "split" => {
-                let one = self.any_node();
-                self.isolate(one)
+                let node = self.any_node();
+                self.isolate(node)
             }
             "ring" | "one-way" | "peer-port" => self.cut_links(name),
             "delay" | "loss" | "twice" | "narrow" => self.degrade_links(name),

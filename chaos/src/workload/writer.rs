@@ -199,10 +199,10 @@ impl Writer {
         let id = format!("{}-{}-{}", self.context.config.seed, self.number, self.operation_count);
         let request = invocations::request(&id, &invocation, rows);
         let invoked = self.context.now();
-        let (attempts, answer) = self.attempt_until_answered(&id, &request).await;
+        let (attempts, result) = self.attempt_until_answered(&id, &request).await;
         let completed = self.context.now();
         let mut read_rows = Rows { generation: rows.generation, rows: Vec::new() };
-        let completion = match answer {
+        let completion = match result {
             AttemptResult::Acknowledged(written) => {
                 Completion::Ok(invocations::write_response(&invocation, &written))
             }
@@ -247,8 +247,8 @@ impl Writer {
         while unclear < ATTEMPTS && unavailable < UNAVAILABLE_ATTEMPTS {
             let node = self.choose_node();
             attempts.push(Attempt { node, at: self.context.now() });
-            let answer = self.attempt(node, id, request).await;
-            match answer {
+            let result = self.attempt(node, id, request).await;
+            match result {
                 AttemptResult::Unavailable(_) if self.context.is_stopped() => break,
                 AttemptResult::Unavailable(_) => unavailable += 1,
                 AttemptResult::Unknown(why) | AttemptResult::Defect(why) => {
@@ -313,21 +313,21 @@ impl Writer {
         if !same {
             let description =
                 format!("{id} on {}: first {first:?}, then {second:?}", self.branch_key.name());
-            recording.impossible.push(description);
+            recording.impossible_responses.push(description);
         }
         drop(recording);
         first
     }
 
     async fn attempt(&mut self, node: NodeId, id: &str, request: &Request) -> AttemptResult {
-        let answer = self.send(node, id, request).await;
-        self.record_if_impossible(id, &answer);
-        answer
+        let result = self.send(node, id, request).await;
+        self.record_if_impossible(id, &result);
+        result
     }
 
     /// Writes an answer down that cannot be right.
-    fn record_if_impossible(&self, id: &str, answer: &AttemptResult) {
-        let description = match answer {
+    fn record_if_impossible(&self, id: &str, result: &AttemptResult) {
+        let description = match result {
             AttemptResult::Refused(code) if !EXPECTED_REFUSALS.contains(&code.as_str()) => code,
             AttemptResult::Defect(description) => description,
             AttemptResult::Refused(_)
@@ -337,7 +337,7 @@ impl Writer {
             | AttemptResult::Unknown(_) => return,
         };
         let description = format!("{id} on {}: {description}", self.branch_key.name());
-        self.context.recording().impossible.push(description);
+        self.context.recording().impossible_responses.push(description);
     }
 
     async fn send(&mut self, node: NodeId, id: &str, request: &Request) -> AttemptResult {
@@ -349,11 +349,11 @@ impl Writer {
                 let Some(socket) = self.socket.as_mut() else {
                     return AttemptResult::Unavailable("no socket".to_owned());
                 };
-                let answer = socket.write(&self.branch_key, id, mutations, &mut self.cursor).await;
-                if matches!(answer, AttemptResult::Unknown(_)) {
+                let result = socket.write(&self.branch_key, id, mutations, &mut self.cursor).await;
+                if matches!(result, AttemptResult::Unknown(_)) {
                     self.socket = None;
                 }
-                answer
+                result
             }
             Request::Write(_) | Request::Query { .. } => {
                 self.rest.send(self.context.http_address(node), &self.branch_key, id, request).await
