@@ -1,7 +1,9 @@
-//! Arena: the nodes of a storm as real processes, each with a place on the network and a disk.
+//! Test cluster: real nodes as processes, in namespaces each with a network interface and a disk of
+//! its own.
 //!
-//! Every node keeps its address and its disk for the life of the arena. What ends a node is only
-//! what a nemesis does to it, or the node itself; the arena starts nothing again by itself.
+//! Promise: a node keeps its address and its disk as long as the cluster exists. Only the nemesis or
+//! the node itself ends a node.
+//! Refused: a restart that nobody asked for. A node that exited stays down until it is started.
 
 mod disk;
 mod native_tools;
@@ -24,50 +26,51 @@ pub use process::{DiskFault, NodeProcess};
 use crate::environment::Environment;
 use crate::history::NodeId;
 
-/// Ports of a node in a namespace of its own.
+/// The port for clients of a node in its own namespace.
 const HTTP_PORT: u16 = 3200;
+/// The port for peers of a node in its own namespace.
 const PEER_PORT: u16 = 3300;
 
-/// What an arena is made of.
+/// What a test cluster consists of.
 #[derive(Debug, Clone)]
 pub struct ClusterConfig {
-    /// Where.
+    /// Where the nodes run.
     pub environment: Environment,
-    /// How many nodes.
+    /// How many nodes, from 1.
     pub nodes: u64,
-    /// The program of a node.
+    /// The program of the nodes.
     pub binary: PathBuf,
-    /// A folder for everything, empty.
+    /// An empty directory for all files of the run.
     pub work_dir: PathBuf,
-    /// For what the switch leaves to chance.
+    /// The seed of the switch's random packet loss, delay and duplication.
     pub seed: u64,
-    /// A broken build's bug, by name.
+    /// The mutant that the nodes activate, by name.
     pub mutant: Option<String>,
 }
 
-/// Nodes as processes.
+/// Nodes as processes, and the network between them.
 #[derive(Debug)]
 pub struct TestCluster {
-    /// The nodes; number n stands at n - 1.
+    /// The nodes; node n is at index n - 1.
     pub processes: Vec<NodeProcess>,
-    /// The wires, in namespaces.
+    /// The network, in namespaces; `None` on loopback.
     pub network: Option<Network>,
-    /// Where it is.
+    /// Where the nodes run.
     pub environment: Environment,
     tools: NativeTools,
 }
 
 impl TestCluster {
-    /// Makes wires, disks and folders; starts nothing yet.
+    /// Creates the network, the disks and the directories. Starts no node.
     ///
     /// # Errors
-    /// The machine lacks something, which is named.
+    /// The machine lacks a program or a permission, which the error names.
     pub fn new(config: &ClusterConfig) -> Result<Self> {
         let tools = NativeTools::build(&config.work_dir)?;
         let network = match config.environment {
             Environment::Namespaces => Some(
                 Network::new(&config.work_dir, &tools, config.nodes, config.seed)
-                    .context("making the network")?,
+                    .context("creating the network")?,
             ),
             Environment::Loopback => None,
         };
@@ -79,7 +82,7 @@ impl TestCluster {
         for (node, http, _) in addresses {
             let disk = match config.environment {
                 Environment::Namespaces => Some(
-                    Disk::new(&config.work_dir, &format!("n{node}")).context("making a disk")?,
+                    Disk::new(&config.work_dir, &format!("n{node}")).context("creating a disk")?,
                 ),
                 Environment::Loopback => None,
             };
@@ -106,35 +109,37 @@ impl TestCluster {
         Ok(Self { processes, network, environment: config.environment, tools })
     }
 
-    /// The nodes' numbers.
+    /// The numbers of all nodes.
     pub fn ids(&self) -> Vec<NodeId> {
         self.processes.iter().map(|process| process.id).collect()
     }
 
-    /// A node.
+    /// The process of a node.
     ///
     /// # Panics
-    /// If there is no such node.
+    /// If the cluster has no such node.
     pub fn process(&mut self, node: NodeId) -> &mut NodeProcess {
         let index = usize::try_from(node - 1).expect("a test cluster is small");
         &mut self.processes[index]
     }
 
-    /// The wires.
+    /// The network.
     ///
     /// # Errors
-    /// There are none on loopback.
+    /// On loopback there is none.
     pub fn network(&self) -> Result<&Network> {
-        self.network.as_ref().context("on loopback there are no wires to cut")
+        self.network.as_ref().context("on loopback there are no links to cut")
     }
 
-    /// Cuts the power of these nodes' disks at once, ends the nodes, and gives the power back.
+    /// Cuts the power of these nodes: stops their disks, kills the nodes, and mounts the disks again
+    /// with what survived. Starts no node.
     ///
     /// # Errors
-    /// A node has no disk of its own, or the cut was none.
+    /// A node has no disk of its own, or a disk did not lose what it should have lost.
     pub fn cut_power(&mut self, nodes: &[NodeId]) -> Result<()> {
         let targets = || self.processes.iter().filter(|process| nodes.contains(&process.id));
-        // All have power again, whatever is wrong with one.
+        // The disks stop before the processes end: a dying process must not write anything out. Each
+        // step runs for all nodes even if it fails for one, so that every disk is mounted again.
         let cut_results: Vec<Result<()>> =
             targets().map(|target| target.disk()?.cut(&self.tools)).collect();
         let kill_results: Vec<Result<()>> =
@@ -144,10 +149,10 @@ impl TestCluster {
         cut_results.into_iter().chain(kill_results).chain(restore_results).collect()
     }
 
-    /// Starts every node that does not run, and waits until all serve.
+    /// Starts every node that does not run, and waits until all are ready.
     ///
     /// # Errors
-    /// They do not come to serve within the time.
+    /// A node cannot be started, exits, or is not ready within the timeout.
     pub async fn start_all(&mut self, timeout: Duration) -> Result<()> {
         for process in &mut self.processes {
             if !process.is_running() {
@@ -157,24 +162,28 @@ impl TestCluster {
         self.wait_until_ready(timeout).await
     }
 
-    /// Waits until all nodes serve.
+    /// Waits until all nodes are ready.
     ///
     /// # Errors
-    /// A node ends instead, or the time is over.
+    /// A node exits, or is not ready within the timeout.
     pub async fn wait_until_ready(&mut self, timeout: Duration) -> Result<()> {
         let end = Instant::now() + timeout;
         let client = crate::client::http_client()?;
         for process in &mut self.processes {
             loop {
                 if !process.is_running() {
-                    bail!("node {} ended instead of serving:\n{}", process.id, process.log_tail());
+                    bail!(
+                        "node {} exited instead of becoming ready:\n{}",
+                        process.id,
+                        process.log_tail()
+                    );
                 }
                 if crate::client::is_ready(&client, &process.http).await {
                     break;
                 }
                 if Instant::now() > end {
                     bail!(
-                        "node {} does not serve after {timeout:?}:\n{}",
+                        "node {} is not ready after {timeout:?}:\n{}",
                         process.id,
                         process.log_tail()
                     );
@@ -185,12 +194,12 @@ impl TestCluster {
         Ok(())
     }
 
-    /// Processor time of all nodes since the beginning, in milliseconds.
+    /// Processor time of all nodes since they were first started, in milliseconds.
     pub fn cpu_ms(&mut self) -> u64 {
         self.processes.iter_mut().map(NodeProcess::cpu_ms).sum()
     }
 
-    /// What all nodes hold on their disks, in MiB, by what it is for.
+    /// Disk space of all nodes, in MiB, by subdirectory.
     pub fn disk_mib(&self) -> BTreeMap<&'static str, u64> {
         let size_of = |part: &'static str| {
             let bytes = |process: &NodeProcess| {
@@ -202,14 +211,14 @@ impl TestCluster {
     }
 }
 
-/// Each node's number, where clients reach it, and where peers do.
+/// Each node's number, its address for clients, and its address for peers.
 fn addresses(config: &ClusterConfig) -> Result<Vec<(NodeId, String, String)>> {
     let nodes = 1..=config.nodes;
     if config.environment == Environment::Namespaces {
         let at = |node, port| format!("{}:{port}", network::address(node));
         return Ok(nodes.map(|node| (node, at(node, HTTP_PORT), at(node, PEER_PORT))).collect());
     }
-    // All are held until all are known, so that none is given twice.
+    // All listeners stay open until every port is known: the kernel gives no port twice then.
     let listeners: Vec<(TcpListener, TcpListener)> = nodes
         .clone()
         .map(|_| Ok((TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?)))
@@ -223,6 +232,7 @@ fn addresses(config: &ClusterConfig) -> Result<Vec<(NodeId, String, String)>> {
         .collect()
 }
 
+/// The command line of one node.
 fn arguments(
     config: &ClusterConfig,
     node: NodeId,
@@ -238,10 +248,12 @@ fn arguments(
     push_option("peers", peers.to_owned());
     push_option("data", data.display().to_string());
     push_option("listen", http.to_owned());
-    // Few, so that each is written to much; and checkpoints often, so that many are cut short.
+    // Few partitions, so that each receives many writes, and small checkpoints, so that faults
+    // interrupt many of them.
     push_option("partitions", "4".to_owned());
     push_option("checkpoint-log-mib", "1".to_owned());
     if config.environment == Environment::Namespaces {
+        // A node refuses an address other than loopback without it.
         arguments.push("--open".to_owned());
     }
     arguments

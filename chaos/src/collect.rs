@@ -1,5 +1,8 @@
-//! Collect: what the nodes themselves say after the storm: the logs of all places, read from every
-//! node, and each replica's state and chain.
+//! Collect: reads from the nodes what they hold after the faults: the log of every branch from every
+//! node, and the state and hash chain of every replica.
+//!
+//! Promise: replicas are read only after all of a partition have applied the same index.
+//! Refused: a partial answer. One node that cannot be read is an error.
 
 use std::time::Duration;
 
@@ -11,25 +14,25 @@ use crate::client::{get, module_path};
 use crate::history::{BranchKey, Cursor, LogEvent, NodeId, ReplicaStatus};
 use crate::workload::PADDING_FIELD;
 
-/// Events asked for at once: as many as the store gives.
+/// How many events one request reads: the most that the store returns.
 const PAGE: u64 = 1000;
-/// How long the nodes may take to come to the same state after the last fault is healed.
+/// How long the replicas may take to apply the same index after the last fault was healed.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long one answer may take: a chain is walked from its beginning.
+/// How long one response may take: a node verifies a hash chain from its beginning.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// One node's door, with patience for long answers.
+/// An HTTP client with a long timeout.
 fn slow_http_client() -> Result<reqwest::Client> {
     Ok(reqwest::Client::builder().no_proxy().timeout(RESPONSE_TIMEOUT).build()?)
 }
 
-/// A node: number, and where clients reach it.
+/// A node's number and its address for clients, as `host:port`.
 pub type NodeAddress = (NodeId, String);
 
-/// The log of every place as every node shows it.
+/// The log of every branch, read from every node.
 ///
 /// # Errors
-/// A node does not answer, or answers otherwise.
+/// A node does not respond, or its response is not a log.
 pub async fn logs(
     nodes: &[NodeAddress],
     branch_keys: &[BranchKey],
@@ -58,7 +61,7 @@ async fn log(
         let path = format!("{}/events?after={after}&limit={PAGE}", module_path(branch_key));
         let page = match get(client, http, &path).await {
             Ok(page) => page,
-            // A branch that was asked for and never came to be has no log.
+            // The request that creates a branch may have had no effect; such a branch has no log.
             Err(error) if is_absent(&error) => return Ok(log_events),
             Err(error) => return Err(error),
         };
@@ -87,7 +90,7 @@ fn read_event(epoch: u64, event: &Value) -> Result<LogEvent> {
     let sequence = event["sequence"].as_u64().context("an event has a sequence")?;
     let mut record = event["record"].clone();
     if let Some(fields) = record.as_object_mut() {
-        // It is there for its size, and each event is held as often as there are nodes.
+        // The padding is large and means nothing, and each event is in memory once for every node.
         fields.remove(PADDING_FIELD);
     }
     Ok(LogEvent {
@@ -100,10 +103,11 @@ fn read_event(epoch: u64, event: &Value) -> Result<LogEvent> {
     })
 }
 
-/// Every replica's state, once all of a partition have applied the same; chains are verified.
+/// The status of every replica, after all of a partition have applied the same index. The nodes
+/// verify their hash chains for it.
 ///
 /// # Errors
-/// They do not come to the same index in time, or a node does not answer.
+/// The replicas do not apply the same index in time, or a node does not respond.
 pub async fn replicas(nodes: &[NodeAddress]) -> Result<Vec<ReplicaStatus>> {
     let client = slow_http_client()?;
     let end = Instant::now() + SETTLE_TIMEOUT;
@@ -113,6 +117,7 @@ pub async fn replicas(nodes: &[NodeAddress]) -> Result<Vec<ReplicaStatus>> {
             let mut same = found.iter().filter(|other| other.partition == one.partition);
             same.all(|other| other.applied == one.applied)
         });
+        // Verification is slow, so the replicas are polled without it and read once more with it.
         if is_settled {
             return read_replicas(&client, nodes, "?verify=true").await;
         }
@@ -147,7 +152,8 @@ async fn read_replicas(
     Ok(found)
 }
 
-/// What a node says is wrong with a replica's chain; an answer that cannot be read is wrong too.
+/// What a node reports as broken in a replica's hash chain. A report of unknown form counts as broken
+/// too.
 fn broken_chain(replica: &Value) -> Option<String> {
     let broken = replica.get("brokenChain").filter(|broken| !broken.is_null())?;
     Some(match (&broken["branch"], &broken["module"], &broken["sequence"], &broken["reason"]) {
@@ -158,7 +164,7 @@ fn broken_chain(replica: &Value) -> Option<String> {
     })
 }
 
-/// Who leads a place, as any node that answers knows.
+/// The leader of a branch according to the first node that knows one; it may be outdated.
 pub async fn leader(nodes: &[NodeAddress], branch_key: &BranchKey) -> Option<NodeId> {
     let client = crate::client::http_client().ok()?;
     for (_, http) in nodes {

@@ -1,9 +1,12 @@
-//! Ground: where a storm takes place.
+//! Environment: where the nodes of a run are isolated from this machine and from each other.
 //!
-//! As root it takes place in namespaces of its own: the program starts itself again as the first
-//! process there, and when that ends, however it ends, the kernel takes its processes, mounts and
-//! interfaces away with it. Without root it takes place on loopback, with the faults that need no
-//! privileges.
+//! As root a run has namespaces of its own. The program starts itself again as their first process;
+//! when that process ends, for whatever reason, the kernel removes its processes, mounts and
+//! interfaces. Without root the nodes run on loopback, and only faults without privileges are
+//! injected.
+//!
+//! Promise: no interface, mount or process of the machine is changed, and none is left behind.
+//! Refused: a run in namespaces where one program or permission is missing; the reason is named.
 
 use std::env;
 use std::process::{Command, ExitStatus};
@@ -11,12 +14,12 @@ use std::process::{Command, ExitStatus};
 use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Set for the process inside.
+/// Set for the process inside the namespaces: its work directory.
 const WORK_DIR_VARIABLE: &str = "STORM_ENCLOSED";
-/// What a storm in namespaces calls.
+/// The programs that a run in namespaces calls.
 const REQUIRED_PROGRAMS: [&str; 6] = ["unshare", "nsenter", "ip", "mount", "umount", "mkfs.ext4"];
 
-/// Where a storm takes place.
+/// Where the nodes run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Environment {
     /// Every node has a network namespace and a disk of its own.
@@ -25,7 +28,7 @@ pub enum Environment {
     Loopback,
 }
 
-/// What is missing for namespaces, in words; nothing if they can be made.
+/// What is missing for namespaces, for people; `None` if they can be made.
 pub fn missing_for_namespaces() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("it needs root".to_owned());
@@ -38,11 +41,12 @@ pub fn missing_for_namespaces() -> Option<String> {
         REQUIRED_PROGRAMS.into_iter().filter(|program| !is_installed(program)).collect();
     if !missing.is_empty() {
         return Some(format!(
-            "the programs {} are not there (Debian: apt-get install iproute2 util-linux mount \
+            "the programs {} are not installed (Debian: apt-get install iproute2 util-linux mount \
              e2fsprogs)",
             missing.join(", ")
         ));
     }
+    // Containers often run as root without the capabilities: only an attempt tells.
     let probe_script = "mount -t tmpfs tmpfs /mnt && ip tuntap add storm0 mode tap";
     let result = unshare_command().args(["sh", "-c", probe_script]).output();
     match result {
@@ -55,11 +59,12 @@ pub fn missing_for_namespaces() -> Option<String> {
     }
 }
 
-/// Runs this program again, with the same arguments and a few more, in namespaces of its own. It
-/// finds its folder by [`work_dir_in_namespaces`].
+/// Runs this program again in namespaces of its own, with the same arguments and some more. That
+/// process finds its work directory by [`work_dir_in_namespaces`].
 ///
 /// # Errors
-/// It cannot be started, or this program was told to end: then what is inside is ended too.
+/// The process cannot be started, or this program received a termination signal. It then ends the
+/// process inside as well.
 pub async fn run_in_namespaces(
     work_dir: &std::path::Path,
     extra_arguments: &[String],
@@ -72,21 +77,24 @@ pub async fn run_in_namespaces(
         .args(extra_arguments)
         .env(WORK_DIR_VARIABLE, work_dir);
     let mut child = tokio::process::Command::from(child);
-    let mut child = child.kill_on_drop(true).spawn().context("starting inside")?;
+    let mut child =
+        child.kill_on_drop(true).spawn().context("starting the process in namespaces")?;
+    // SIGTERM reaches this process alone. `--kill-child` makes the end of `unshare` end the process
+    // that it started, and with it all others in the namespace.
     tokio::select! {
-        status = child.wait() => status.context("waiting for what is inside"),
+        status = child.wait() => status.context("waiting for the process in namespaces"),
         signalled = termination_signal() => {
             signalled?;
-            child.kill().await.context("ending what is inside")?;
+            child.kill().await.context("ending the process in namespaces")?;
             bail!("the run was interrupted: it says nothing about the store")
         }
     }
 }
 
-/// Waits until somebody ends this program, from the terminal or with SIGTERM.
+/// Waits for SIGINT or SIGTERM.
 ///
 /// # Errors
-/// Signals cannot be waited for.
+/// The signal handlers cannot be installed.
 pub async fn termination_signal() -> Result<()> {
     let mut terminated = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     tokio::select! {
@@ -95,7 +103,7 @@ pub async fn termination_signal() -> Result<()> {
     }
 }
 
-/// The folder that was made for the process inside; nothing in any other process.
+/// The work directory of the process inside the namespaces; `None` in any other process.
 pub fn work_dir_in_namespaces() -> Option<std::path::PathBuf> {
     env::var_os(WORK_DIR_VARIABLE).map(Into::into)
 }

@@ -1,48 +1,49 @@
-//! Trouble: what goes wrong in a run besides what the properties judge.
+//! Failure: what goes wrong in a run that no property covers.
 //!
-//! Promise: every trouble makes the run a broken one. Only some of them speak against the build
-//! that was run; a machine that is too slow gives rise to the others too.
+//! Promise: a run with any failure exits as broken. Only some kinds prove a bug of the build; a
+//! machine that is too slow causes the others as well.
+//! Refused: a new spelling in `report.json`. The serde names there are older than the Rust names.
 
 use serde::{Deserialize, Serialize};
 
-/// What went wrong.
+/// The kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureKind {
-    /// A node ended although nothing was done to it that may end it.
+    /// A node exited although no injected fault may end it.
     #[serde(rename = "ended-by-itself")]
     NodeExited,
-    /// Everything is healed, and a node does not serve.
+    /// A node does not become ready although every fault is healed.
     #[serde(rename = "does-not-come-back")]
     NodeNotRecovered,
-    /// Everything is healed, and writes are not acknowledged.
+    /// Writes are not acknowledged although every fault is healed.
     #[serde(rename = "does-not-go-on")]
     WritesNotResumed,
-    /// Answers that cannot be right.
+    /// A client received a response that no correct store gives.
     #[serde(rename = "impossible-answers")]
     ImpossibleResponses,
-    /// What the nodes hold cannot be read at the end.
+    /// The logs or the replicas cannot be read at the end.
     #[serde(rename = "cannot-be-read")]
     StateUnreadable,
 }
 
-/// What went wrong, and how.
+/// One failure.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunFailure {
-    /// What.
+    /// Its kind.
     #[serde(rename = "what")]
     pub kind: FailureKind,
-    /// How, for people.
+    /// What happened, for people.
     #[serde(rename = "words")]
     pub description: String,
 }
 
 impl FailureKind {
-    /// With words.
+    /// A failure of this kind.
     pub fn with_description(self, description: impl Into<String>) -> RunFailure {
         RunFailure { kind: self, description: description.into() }
     }
 
-    /// Whether this alone shows that a build has a bug.
+    /// Whether a failure of this kind alone proves a bug of the build.
     pub fn indicts_build(self) -> bool {
         match self {
             Self::NodeExited | Self::NodeNotRecovered | Self::ImpossibleResponses => true,

@@ -1,4 +1,7 @@
-//! The program `mishkah-chaos`: runs storms over real nodes and says what held.
+//! The program `mishkah-chaos`: runs real nodes under faults and reports which properties held.
+//!
+//! Promise: results go to standard output, everything else to standard error. The exit code is 0 if
+//! every property held, 1 if one was broken, 3 if the run proves less than it should.
 
 use std::cell::Cell;
 use std::fs;
@@ -17,21 +20,21 @@ use chaos::scenario;
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Between two lines of progress where no bar can be drawn, in seconds.
+/// The time between two lines of progress where no bar can be drawn, in seconds.
 const LINE_EVERY_S: u64 = 30;
 
-/// Storms over a cluster of real nodes: seeded faults, a recorded history, a verdict on each
-/// promise of the store.
+/// Chaos runs over a cluster of real nodes: seeded faults, a recorded history, a verdict on each
+/// property of the store.
 #[derive(Debug, Parser)]
 #[command(
     name = "mishkah-chaos",
     version,
     after_help = "Examples:
   mishkah-chaos run                                 five minutes of every fault this machine allows
-  mishkah-chaos run --seed 7 --minutes 30           the same storm again, and longer
+  mishkah-chaos run --seed 7 --minutes 30           the same faults again, and longer
   mishkah-chaos run --scenario power                only power cuts
   mishkah-chaos run --scenario kill-leader,delay    only these faults
-  mishkah-chaos kinds                               what there is"
+  mishkah-chaos kinds                               all faults and scenarios"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -40,9 +43,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a storm; exits with 1 if a promise was broken, with 3 if the run proves nothing
+    /// Run a cluster under faults; exits with 1 if a property broke, with 3 if the run proves little
     Run(Box<RunOptions>),
-    /// Put builds with a bug on purpose through storms; exits with 1 if one is not caught
+    /// Run builds with a deliberate bug under faults; exits with 1 if a bug is not caught
     Mutants(Box<MutantsOptions>),
     /// List the faults and scenarios, and whether this machine allows them
     Kinds {
@@ -54,13 +57,13 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct RunOptions {
-    /// The seed of everything left to chance [default: a fresh one, which is printed]
+    /// The seed of all random choices [default: a random one, which is printed]
     #[arg(long)]
     seed: Option<u64>,
-    /// How long faults go on
+    /// How long faults are injected
     #[arg(long, default_value_t = 5.0)]
     minutes: f64,
-    /// A scenario, or faults with commas between
+    /// A scenario, or faults separated by commas
     #[arg(long, default_value = "all")]
     scenario: String,
     /// The node's program [default: `mishkah` beside this one]
@@ -72,22 +75,22 @@ struct RunOptions {
     /// How many clients write, one operation at a time each
     #[arg(long, default_value_t = 16)]
     writers: u32,
-    /// How many clients listen
+    /// How many clients subscribe
     #[arg(long, default_value_t = 8)]
     subscribers: u32,
-    /// How long a writer rests after each operation, in milliseconds
+    /// How long a writer pauses after each operation, in milliseconds
     #[arg(long, default_value_t = 10)]
     rest_ms: u64,
-    /// On loopback, also where namespaces can be made
+    /// Run on loopback even if namespaces can be made
     #[arg(long)]
     loopback: bool,
     /// Count the run as valid only if each fault happened at least this often
     #[arg(long, default_value_t = 0)]
     each_at_least: usize,
-    /// A bug of a build with the feature `mutants`, by name
+    /// The mutant to activate in a build with the feature `mutants`, by name
     #[arg(long)]
     mutant: Option<String>,
-    /// Where report, plot and logs go
+    /// The directory for report, chart and logs
     #[arg(long, value_name = "DIR", default_value = "storm-report")]
     out: PathBuf,
     /// Also keep every operation with its attempts, one JSON object a line, in `history.jsonl`
@@ -103,22 +106,22 @@ struct MutantsOptions {
     /// The node's program, built with `--features mutants`
     #[arg(long, value_name = "FILE")]
     binary: PathBuf,
-    /// Only these, with commas between [default: all that show on this ground]
+    /// Only these, separated by commas [default: all that show in this environment]
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// On loopback, also where namespaces can be made
+    /// Run on loopback even if namespaces can be made
     #[arg(long)]
     loopback: bool,
-    /// Rounds of each at most, each of another seed
+    /// Most rounds of each mutant; every round has its own seed
     #[arg(long, default_value_t = 4)]
     rounds: u32,
-    /// The first round's seed
+    /// The seed of the first round
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Where the reports go
+    /// The directory for the reports
     #[arg(long, value_name = "DIR", default_value = "mutants-report")]
     out: PathBuf,
-    /// Print what was found as JSON
+    /// Print the results as JSON
     #[arg(long)]
     json: bool,
 }
@@ -133,6 +136,7 @@ async fn main() -> Result<ExitCode> {
 }
 
 async fn run_command(mut options: RunOptions) -> Result<ExitCode> {
+    // Set means that this process is the one inside; the process outside has made the directory.
     if let Some(work_dir) = environment::work_dir_in_namespaces() {
         return run_chaos(&options, Environment::Namespaces, &work_dir).await;
     }
@@ -143,6 +147,7 @@ async fn run_command(mut options: RunOptions) -> Result<ExitCode> {
         environment::missing_for_namespaces()
     };
     let Some(missing) = missing else {
+        // The seed is chosen here and passed on: the process inside requires one.
         let seed = random_seed().to_string();
         let extra_arguments =
             if options.seed.is_some() { vec![] } else { vec!["--seed".to_owned(), seed] };
@@ -165,13 +170,13 @@ async fn run_chaos(
     environment: Environment,
     work_dir: &Path,
 ) -> Result<ExitCode> {
-    let seed = options.seed.context("a storm has a seed")?;
+    let seed = options.seed.context("a run has a seed")?;
     let binary = match &options.binary {
         Some(binary) => binary.clone(),
         None => std::env::current_exe()?.with_file_name("mishkah"),
     };
     if !binary.is_file() {
-        bail!("{} is not there: cargo build --release -p node, or --binary", binary.display());
+        bail!("{} does not exist: cargo build --release -p node, or --binary", binary.display());
     }
     let kinds = scenario::kinds(&options.scenario, environment)?;
     print_note(&format!(
@@ -202,7 +207,7 @@ async fn run_chaos(
         let seconds = progress.elapsed.as_secs();
         bar.set_position(seconds);
         bar.set_message(report::progress_line(progress));
-        // Where no bar can be drawn a line now and then says that it goes on.
+        // Where no bar can be drawn, a line now and then shows that the run continues.
         if bar.is_hidden() && seconds >= last_line_at.get() + LINE_EVERY_S {
             last_line_at.set(seconds);
             print_note(&format!(
@@ -221,6 +226,7 @@ async fn run_chaos(
     bar.finish_and_clear();
     let result = match result {
         Ok(result) => result,
+        // The work directory is removed at the end: without a copy the reason would be lost.
         Err(error) => {
             copy_logs(work_dir, &options.out)?;
             return Err(error);
@@ -234,11 +240,11 @@ async fn run_chaos(
     } else {
         print_result(&report.text())
     }
-    print_note(&format!("report, plot and logs: {}", options.out.display()));
+    print_note(&format!("report, chart and logs: {}", options.out.display()));
     Ok(ExitCode::from(report.exit_code()))
 }
 
-/// The one command that repeats a run.
+/// The command line that repeats a run.
 fn repeat_command(options: &RunOptions, seed: u64) -> String {
     let mut command_line = format!(
         "mishkah-chaos run --seed {seed} --minutes {} --scenario {} --nodes {} --writers {} \
@@ -259,7 +265,7 @@ fn repeat_command(options: &RunOptions, seed: u64) -> String {
     command_line
 }
 
-/// Keeps what the nodes logged.
+/// Copies the nodes' logs to the output directory.
 fn copy_logs(work_dir: &Path, out: &Path) -> Result<()> {
     fs::create_dir_all(out)?;
     for entry in fs::read_dir(work_dir)? {
@@ -347,17 +353,18 @@ fn list_kinds(json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A random seed of 52 bits.
 fn random_seed() -> u64 {
     uuid::Uuid::new_v4().as_u64_pair().0 >> 12
 }
 
-/// What is beside the result, so that the result alone can be read by a program.
-#[allow(clippy::print_stderr, reason = "a program says how it goes on")]
+/// Prints a line that is not part of the result: a program may read the result alone.
+#[allow(clippy::print_stderr, reason = "progress goes to standard error")]
 fn print_note(text: &str) {
     eprintln!("{text}");
 }
 
-#[allow(clippy::print_stdout, reason = "a program says what it found")]
+#[allow(clippy::print_stdout, reason = "results go to standard output")]
 fn print_result(text: &str) {
     println!("{text}");
 }

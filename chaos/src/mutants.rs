@@ -1,7 +1,10 @@
-//! Mutants: builds with a bug on purpose, each put through the storm that should find it.
+//! Mutants: builds with a deliberate bug, each run under the faults that should reveal it.
 //!
-//! A storm that finds nothing proves nothing, unless it is known to find what is there. Each mutant
-//! has the faults that make it visible; it is given a few rounds, each of another seed.
+//! A run that finds nothing proves nothing, unless it is known to find bugs that exist. Each mutant
+//! names the faults that make it visible, and has several rounds with different seeds.
+//!
+//! Promise: a mutant counts as caught only by a broken property, or by a failure that proves a bug.
+//! Refused: a slow machine as proof. A mutant is not caught by writes that came too late.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -13,23 +16,22 @@ use serde_json::Value;
 
 use crate::failure::RunFailure;
 
-/// A mutant, and what makes it visible.
+/// A mutant, and the run that makes it visible.
 #[derive(Debug, Clone, Copy)]
 pub struct Mutant {
     /// Its name, as the build takes it (`model/src/mutant.rs`).
     pub name: &'static str,
-    /// The faults.
+    /// The faults, as `--scenario` takes them.
     pub scenario: &'static str,
-    /// How long one round is.
+    /// The duration of one round.
     pub minutes: f64,
-    /// Whether loopback shows it.
+    /// Whether it is visible on loopback.
     pub on_loopback: bool,
-    /// Whether it takes a crowd of clients that never rest, so that what is not read piles up on a
-    /// slow machine too.
+    /// Whether it takes many clients without pauses, so that queues fill on a slow machine too.
     pub needs_high_load: bool,
 }
 
-/// The crowd, as options of a run.
+/// The options of a run with many clients without pauses.
 const HIGH_LOAD_OPTIONS: [&str; 6] = ["--writers", "48", "--subscribers", "16", "--rest-ms", "0"];
 
 const fn mutant(
@@ -45,15 +47,15 @@ const fn with_high_load(mutant: Mutant) -> Mutant {
     Mutant { needs_high_load: true, ..mutant }
 }
 
-/// All of them.
+/// All mutants.
 pub const MUTANTS: [Mutant; 11] = [
     mutant("acknowledge-before-commit", "kill-leader,pause-leader", 0.5, true),
     mutant("acknowledge-before-fsync", "power-all", 0.5, false),
     mutant("read-from-deposed-leader", "pause-leader", 0.7, true),
     mutant("forget-exactly-once-in-checkpoint", "kill-follower,kill-leader", 0.7, true),
     mutant("skip-directory-fsync", "power-all,power-one", 0.7, false),
-    // A fault that slows nobody down. On loopback the system itself holds megabytes of what is not
-    // read, before the node's queue does.
+    // The clock fault slows no client down, so that the queues fill. On loopback the kernel buffers
+    // megabytes for each socket, and the node's own queue stays empty.
     with_high_load(mutant("drop-event-when-queue-full", "clock-ahead", 0.7, false)),
     mutant("reorder-two-events", "slow-sync", 0.3, true),
     mutant("reuse-sequence-number-after-failover", "kill-leader", 0.4, true),
@@ -62,39 +64,39 @@ pub const MUTANTS: [Mutant; 11] = [
     mutant("skip-tail-sync-at-open", "kill-all,power-all", 1.0, false),
 ];
 
-/// What came of one.
+/// The result of testing one mutant.
 #[derive(Debug, Serialize)]
 pub struct MutantResult {
     /// The mutant.
     pub mutant: &'static str,
-    /// The properties that spoke against it, or what else gave it away; empty if nothing did.
+    /// The properties that it broke, or else its failures; empty if it was not caught.
     pub caught_by: Vec<String>,
-    /// Rounds it took.
+    /// How many rounds it took.
     pub rounds: u32,
-    /// Seconds it took.
+    /// How long it took, in seconds.
     pub seconds: u64,
 }
 
-/// How to look for them.
+/// How mutants are tested.
 #[derive(Debug)]
 pub struct MutantTest {
     /// The node's program, built with the feature `mutants`.
     pub binary: PathBuf,
-    /// On loopback.
+    /// Whether the runs are on loopback.
     pub loopback: bool,
-    /// Rounds of each at most.
+    /// Most rounds of one mutant.
     pub rounds: u32,
-    /// The first seed.
+    /// The seed of the first round.
     pub seed: u64,
-    /// Where the reports go.
+    /// The directory for the reports.
     pub out: PathBuf,
 }
 
 impl MutantTest {
-    /// Puts a mutant through its storm until it is caught.
+    /// Runs a mutant under its faults until it is caught or has had all its rounds.
     ///
     /// # Errors
-    /// The storm itself failed.
+    /// A run wrote no report, or its report cannot be read.
     pub fn run(&self, mutant: &Mutant) -> Result<MutantResult> {
         let began = Instant::now();
         let mut result =
@@ -109,7 +111,7 @@ impl MutantTest {
 
     fn round(&self, mutant: &Mutant, seed: u64) -> Result<Vec<String>> {
         let out = self.out.join(mutant.name);
-        // What an earlier round said must not be taken for this one's.
+        // The report of an earlier round must not be mistaken for this one's.
         let report = out.join("report.json");
         if report.exists() {
             std::fs::remove_file(&report)?;
@@ -124,14 +126,18 @@ impl MutantTest {
         if mutant.needs_high_load {
             command.args(HIGH_LOAD_OPTIONS);
         }
-        let status = command.stdout(Stdio::null()).status().context("starting a storm")?;
-        ensure!(report.exists(), "the storm for {} ended with {status}", mutant.name);
+        let status = command.stdout(Stdio::null()).status().context("starting a chaos run")?;
+        ensure!(
+            report.exists(),
+            "the run for {} ended with {status} and without a report",
+            mutant.name
+        );
         let report_json: Value = serde_json::from_str(&std::fs::read_to_string(report)?)?;
         failed_checks(&report_json)
     }
 }
 
-/// What a report has against a build.
+/// The properties that a report calls broken; if there are none, the failures that prove a bug.
 fn failed_checks(report: &Value) -> Result<Vec<String>> {
     let list = |name: &str| report[name].as_array().cloned().unwrap_or_default();
     let broken = list("verdicts").into_iter().filter(|v| v["violations"].as_u64() > Some(0));
@@ -140,7 +146,7 @@ fn failed_checks(report: &Value) -> Result<Vec<String>> {
     if failed_checks.is_empty() {
         let is_evidence = |failure: &RunFailure| failure.kind.indicts_build();
         let failures: Vec<RunFailure> =
-            serde_json::from_value(list("troubles").into()).context("reading the troubles")?;
+            serde_json::from_value(list("troubles").into()).context("reading the failures")?;
         let failures = failures.into_iter().filter(is_evidence);
         failed_checks
             .extend(failures.filter_map(|it| Some(it.description.lines().next()?.to_owned())));
@@ -180,7 +186,7 @@ mod tests {
         assert_eq!(with(FailureKind::NodeExited), ["node 1 ended"]);
         // A slow machine may do the same.
         assert!(with(FailureKind::WritesNotResumed).is_empty());
-        // What this program cannot read is no acquittal.
+        // A kind of failure that this program does not know must not count as "not caught".
         let unknown_kind = r#"{"verdicts":[],"troubles":[{"what":"another","words":"new"}]}"#;
         failed_checks_in(unknown_kind).unwrap_err();
     }

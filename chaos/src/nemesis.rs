@@ -1,7 +1,9 @@
-//! Nemesis: the faults, each by name: how it strikes, how long it lasts, how it is healed.
+//! Nemesis: the kinds of faults, their injection and their healing.
 //!
-//! Promise: a fault does what its name says or the strike fails and is not counted; healing leaves
-//! every node running and every wire, disk and clock as they were.
+//! Promise: a fault does what its name says, or the injection fails and is not counted. Healing
+//! leaves every node running and every link, disk and clock as before.
+//! Refused: a repair that a node must do by itself. Only what an operator would restore from a copy
+//! is given back: a flipped bit, and the directory of a node whose disk was empty.
 
 mod bit_flip;
 mod injection;
@@ -15,21 +17,21 @@ use crate::cluster::{DiskFault, Link, TestCluster};
 use crate::history::NodeId;
 use crate::rng::Rng;
 
-/// How long nodes may take to serve after everything is healed.
+/// How long nodes may take to become ready after everything is healed.
 pub const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a node says that finds its files damaged.
+/// The word in the log of a node that found its files corrupt.
 const CORRUPTION_MESSAGE: &str = "damaged";
 
-/// How long a node with a flipped bit may take to serve or to refuse.
+/// How long a node with a flipped bit may take to become ready or to find the corruption.
 const CORRUPTION_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// What a fault needs of the ground.
+/// What a fault requires of the environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Requirement {
-    /// Nothing but processes of one's own.
+    /// Nothing: it acts on processes of this user.
     Nothing,
-    /// Namespaces: wires, or a disk for each node.
+    /// Namespaces: it acts on links, or on a disk of each node's own.
     Namespaces,
 }
 
@@ -40,17 +42,17 @@ pub struct FaultKind {
     pub name: &'static str,
     /// What it does, for people.
     pub about: &'static str,
-    /// What it needs.
+    /// What it requires.
     pub requires: Requirement,
-    /// How long it lasts, in milliseconds, from and to.
+    /// The shortest and the longest duration, in milliseconds.
     pub duration_ms: (u64, u64),
-    /// Whether it goes together with another.
+    /// Whether it may be combined with another fault.
     pub is_combinable: bool,
-    /// Whether a node it struck may end of it.
+    /// Whether a node that it acts on may exit.
     pub may_end_nodes: bool,
 }
 
-/// What a node may end of.
+/// A fault by which a node may exit.
 const fn exit_allowed(
     name: &'static str,
     requires: Requirement,
@@ -60,7 +62,7 @@ const fn exit_allowed(
     FaultKind { name, about, requires, duration_ms, is_combinable: false, may_end_nodes: true }
 }
 
-/// What every node must live through.
+/// A fault during which no node may exit.
 const fn exit_forbidden(
     name: &'static str,
     requires: Requirement,
@@ -70,7 +72,7 @@ const fn exit_forbidden(
     FaultKind { may_end_nodes: false, ..exit_allowed(name, requires, duration_ms, about) }
 }
 
-/// What goes together with another.
+/// A fault that may be combined with another; no node may exit.
 const fn combinable(
     name: &'static str,
     requires: Requirement,
@@ -80,7 +82,7 @@ const fn combinable(
     FaultKind { is_combinable: true, ..exit_forbidden(name, requires, duration_ms, about) }
 }
 
-/// All kinds.
+/// All kinds of faults, in the order of `mishkah-chaos kinds`.
 pub const FAULT_KINDS: [FaultKind; 32] = {
     use Requirement::{Namespaces as Own, Nothing as Any};
     [
@@ -92,20 +94,20 @@ pub const FAULT_KINDS: [FaultKind; 32] = {
             "pause-leader",
             Any,
             (1000, 20_000),
-            "stop the leader's process, and let it go on",
+            "stop the leader's process with SIGSTOP, and resume it",
         ),
         exit_allowed("rolling-restart", Any, (0, 0), "stop and start one node after another"),
         exit_allowed(
             "restart-leader",
             Any,
             (500, 2000),
-            "stop the leader well, and start it again",
+            "stop the leader with SIGTERM, and start it again",
         ),
         exit_allowed(
             "empty-disk",
             Any,
             (500, 2000),
-            "a node comes back with an empty disk, and is not let in",
+            "a node starts with an empty disk, and the others reject it",
         ),
         exit_allowed("flip-wal", Any, (200, 1000), "flip a bit in a killed node's log"),
         exit_allowed(
@@ -133,7 +135,7 @@ pub const FAULT_KINDS: [FaultKind; 32] = {
         ),
         exit_allowed("power-all", Own, (500, 1500), "all nodes' power is cut at once"),
         exit_forbidden("isolate-leader", Own, (2000, 8000), "the leader reaches no other node"),
-        exit_forbidden("split", Own, (2000, 8000), "one node on this side, the others on that"),
+        exit_forbidden("split", Own, (2000, 8000), "one node is cut off from all others"),
         exit_forbidden(
             "ring",
             Own,
@@ -144,7 +146,7 @@ pub const FAULT_KINDS: [FaultKind; 32] = {
             "one-way",
             Own,
             (2000, 8000),
-            "a node hears the others, and they do not hear it",
+            "a node receives from the others, and they do not receive from it",
         ),
         exit_forbidden(
             "peer-port",
@@ -169,50 +171,50 @@ pub const FAULT_KINDS: [FaultKind; 32] = {
     ]
 };
 
-/// A kind by name.
+/// The kind of fault of this name.
 pub fn fault_kind(name: &str) -> Option<&'static FaultKind> {
     FAULT_KINDS.iter().find(|kind| kind.name == name)
 }
 
-/// Whom a fault is aimed at.
+/// What a fault acts on.
 #[derive(Debug)]
 pub struct FaultTarget {
-    /// Who leads the place that is watched; any node where nobody is known to.
+    /// The leader of a randomly chosen branch; any node if no leader is known.
     pub leader: NodeId,
-    /// For what the fault leaves to chance.
+    /// The source of all other random choices of the injection.
     pub rng: Rng,
 }
 
-/// A fault that has struck.
+/// A fault in effect, with what its healing needs.
 #[derive(Debug)]
 pub struct InjectedFault {
     /// Its kind.
     pub kind: &'static FaultKind,
-    /// The nodes it struck.
+    /// The nodes that it acts on.
     pub nodes: Vec<NodeId>,
-    /// What was done, in words.
+    /// What was done, for people.
     pub description: String,
-    /// The nodes cut off from every majority.
+    /// The nodes that cannot reach a majority.
     pub minority: Vec<NodeId>,
-    /// What goes on while it lasts.
+    /// A task that runs while the fault lasts.
     background_task: Option<tokio::task::JoinHandle<()>>,
-    /// What gives a node back what was taken from it.
+    /// What must be given back to a node.
     repair: Option<Repair>,
 }
 
-/// What gives a node back what was taken from it.
+/// What must be given back to a node before it can recover.
 #[derive(Debug)]
 enum Repair {
-    /// Its old directory, put away there.
+    /// Its data directory, which was moved away.
     MovedDirectory { node: NodeId, moved_to: PathBuf },
-    /// A bit as it was.
+    /// A bit, which was flipped.
     BitFlip { node: NodeId, bit: bit_flip::BitFlip },
 }
 
-/// Strikes.
+/// Injects a fault.
 ///
 /// # Errors
-/// The fault could not be made; the arena may be left half struck: heal it.
+/// A step of the injection failed. Earlier steps may be in effect: call [`heal_all`] also then.
 pub async fn inject(
     cluster: &mut TestCluster,
     kind: &'static FaultKind,
@@ -222,7 +224,7 @@ pub async fn inject(
 }
 
 impl InjectedFault {
-    /// Ends what goes on by itself.
+    /// Stops the task of the fault, if it has one. Must be called before [`heal_all`].
     pub fn stop_background_task(&self) {
         if let Some(background_task) = &self.background_task {
             background_task.abort();
@@ -230,14 +232,17 @@ impl InjectedFault {
     }
 }
 
-/// Heals everything: wires, disks, clocks; lets paused nodes go on and starts those that are gone.
+/// Heals links, disks and clocks, resumes paused nodes, and starts nodes that exited. Heals also what
+/// an injection that failed halfway left behind.
 ///
 /// # Errors
-/// A node does not come back: a violation, not a trouble of the arena.
+/// A node does not become ready. This is a failure of the store, not of the test cluster.
 pub async fn heal_all(cluster: &mut TestCluster, injected: &[InjectedFault]) -> Result<()> {
     if let Some(network) = &cluster.network {
         network.set_all(Link::default())?;
     }
+    // Everything is reset, whichever fault was in effect: a combined or incomplete injection may have
+    // changed more than `injected` says.
     let disk_faults = [DiskFault::SyncFails, DiskFault::SyncIsSlow, DiskFault::WriteFails];
     for process in &mut cluster.processes {
         for disk_fault in disk_faults {
@@ -249,7 +254,7 @@ pub async fn heal_all(cluster: &mut TestCluster, injected: &[InjectedFault]) -> 
         }
         if process.is_running() {
             process.signal(rustix::process::Signal::CONT)?;
-            // It may have needed none while it could have none.
+            // The limit may end the process right after the check above; nothing is left to lift then.
             if let Err(error) = process.lift_memory_limit()
                 && process.is_running()
             {
@@ -260,9 +265,9 @@ pub async fn heal_all(cluster: &mut TestCluster, injected: &[InjectedFault]) -> 
     start_or_repair(cluster, injected).await
 }
 
-/// Starts what does not run. A node that finds its own files damaged says so and does not serve
-/// what is in them: it is given the bit back, as from a copy. One with an empty disk is not let in
-/// by the others: it is given its old directory back.
+/// Starts the nodes that do not run, and waits until all are ready. The other nodes reject a node
+/// with an empty disk: its old directory is restored first. A node that finds its own files corrupt
+/// refuses to serve: its bit is restored after it has said so, as from a copy.
 async fn start_or_repair(cluster: &mut TestCluster, injected: &[InjectedFault]) -> Result<()> {
     for repair in injected.iter().filter_map(|injected| injected.repair.as_ref()) {
         if let Repair::MovedDirectory { node, moved_to } = repair {
@@ -274,6 +279,7 @@ async fn start_or_repair(cluster: &mut TestCluster, injected: &[InjectedFault]) 
     let has_flipped_bit =
         injected.iter().any(|injected| matches!(injected.repair, Some(Repair::BitFlip { .. })));
     let timeout = if has_flipped_bit { CORRUPTION_TIMEOUT } else { RECOVERY_TIMEOUT };
+    // The flipped bit stays for now: the node must find it, or not depend on it.
     let Err(error) = cluster.start_all(timeout).await else { return Ok(()) };
     let mut has_repaired = false;
     for repair in injected.iter().filter_map(|injected| injected.repair.as_ref()) {
@@ -286,6 +292,8 @@ async fn start_or_repair(cluster: &mut TestCluster, injected: &[InjectedFault]) 
             }
         }
     }
+    // The short timeout only waited for the corruption to be found. A node that is merely slow has
+    // the full time to recover.
     if has_repaired || has_flipped_bit {
         cluster.start_all(RECOVERY_TIMEOUT).await
     } else {

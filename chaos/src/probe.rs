@@ -1,11 +1,13 @@
-//! Probe: the disk under all nodes, written to beside them, so that its stalls are told from the
-//! silences of the store.
+//! Disk probe: writes to the disk that all nodes share, so that a report can tell stalls of the disk
+//! from gaps of the store.
 //!
-//! All nodes of a storm share one machine, and on many machines others share its disk: no store
-//! acknowledges a write while that disk stands still. Promise: a stall is what a write of a few
-//! bytes and its sync took here, whoever caused it, the nodes included; the report shows both, with
-//! and without, and what the store itself took is between them.
-//! Refused: an excuse. No property is judged by it.
+//! All nodes of a run share one machine, and other users may share its disk. No store acknowledges a
+//! write while that disk stalls.
+//!
+//! Promise: a stall is the duration of one small write and its sync, whoever caused it, the nodes
+//! included. The report shows each gap with and without the stalls; the time that the store itself
+//! took lies between the two.
+//! Refused: an excuse. No property is judged by stalls.
 
 use std::fs::File;
 use std::io;
@@ -17,30 +19,32 @@ use std::time::{Duration, Instant};
 
 use crate::history::{DiskStall, MonotonicTime};
 
-/// Between two writes: often enough to meet each stall that counts.
+/// The time between two writes: short enough to meet each stall that counts.
 const INTERVAL: Duration = Duration::from_millis(20);
-/// From when on a write stalls: a hundred times what one takes on an idle disk.
+/// The shortest stall: a hundred times the duration of a write to an idle disk.
 const STALL_MIN: Duration = Duration::from_millis(50);
 
-/// What it met, in order, and why it ended before it was told to.
+/// The stalls in order, and the error that ended the probe early, if one did.
 pub type ProbeResult = (Vec<DiskStall>, Option<io::Error>);
 
-/// Writes until it is asked what it met.
+/// A probe that runs in a thread of its own.
 #[derive(Debug)]
 pub struct DiskProbe {
-    /// Dropped to end it.
+    /// Dropping it ends the thread.
     stop: Sender<()>,
     thread: JoinHandle<ProbeResult>,
 }
 
 impl DiskProbe {
-    /// Begins to write into a folder on the disk that the nodes' disks are on. Moments count from
+    /// Starts the probe in a directory on the disk that the nodes' disks are on. Times count from
     /// `begin`.
     ///
     /// # Errors
-    /// The file cannot be made.
+    /// The file or the thread cannot be created.
     pub fn start(dir: &Path, begin: Instant) -> io::Result<Self> {
         let file = File::create(dir.join("probe"))?;
+        // A thread, not a task: the sync blocks, and a late turn of the runtime would look like a
+        // stall. The wait for the channel is the pause, so that stopping takes no longer.
         let (stop, stopped) = channel();
         let write = move || file.write_all_at(&[0; 512], 0).and_then(|()| file.sync_data());
         let probe = move || {
@@ -64,7 +68,7 @@ impl DiskProbe {
         Ok(Self { stop, thread })
     }
 
-    /// Ends it.
+    /// Stops the probe and returns what it found.
     pub fn stop(self) -> ProbeResult {
         drop(self.stop);
         let panicked = || (Vec::new(), Some(io::Error::other("the probe panicked")));

@@ -1,16 +1,21 @@
-//! Dice: chance that can be thrown again. One seed gives one series, on every machine.
+//! Rng: a seeded random number generator. A run that is repeated with its seed draws the same
+//! numbers.
+//!
+//! Promise: one seed gives one series, on every machine and with every version of this program.
+//! Refused: secrets. The numbers are easy to predict.
 
-/// A series of numbers from a seed (SplitMix64: Steele, Lea and Flood, OOPSLA 2014).
+/// A random number generator (SplitMix64: Steele, Lea and Flood, OOPSLA 2014).
 #[derive(Debug, Clone)]
 pub struct Rng(u64);
 
 impl Rng {
-    /// The series of a seed.
+    /// The generator of a seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// A series of its own for one who is named by a number: what others throw does not move it.
+    /// The generator of one stream of a seed. Streams are independent: what one draws does not
+    /// change what another draws.
     pub fn with_stream(seed: u64, stream: u64) -> Self {
         let mut rng = Self(seed ^ stream.wrapping_mul(0xD6E8_FEB8_6659_FD93));
         rng.next_u64();
@@ -31,20 +36,20 @@ impl Rng {
         from + self.next_u64() % (to - from + 1)
     }
 
-    /// Whether something happens that does so in this many of a hundred cases.
+    /// `true` with this probability, in percent.
     pub fn random_bool(&mut self, percent: u64) -> bool {
         self.next_u64() % 100 < percent
     }
 
-    /// One of several; there is at least one.
+    /// One item, each with the same probability.
     ///
     /// # Panics
-    /// If there is none.
+    /// If there are no items.
     pub fn choose<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         &items[usize::try_from(self.next_u64() % items.len() as u64).expect("a slice's length")]
     }
 
-    /// Puts things in an order of chance.
+    /// Puts the items in random order (Fisher and Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for at in (1..items.len()).rev() {
             let other = usize::try_from(self.between(0, at as u64)).expect("a slice's length");

@@ -1,5 +1,9 @@
-//! Run: one storm from beginning to end: raise, set up, strike and heal, demand that everything
-//! goes on, gather what is known, judge.
+//! Run: one chaos run from beginning to end. It starts a test cluster and a workload, injects and
+//! heals one fault after another, collects the history and lets the checkers judge it.
+//!
+//! Promise: the same seed and options inject the same faults in the same order. The run ends at the
+//! first failure that no checker can see: a node that exited, or writes that did not resume.
+//! Refused: a verdict without logs. A run that could not read them reports that failure instead.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,95 +23,98 @@ use crate::probe::DiskProbe;
 use crate::rng::Rng;
 use crate::workload::{self, Counts, Recording, RunningWorkload, WorkloadConfig};
 
-/// How long the workload runs before the first fault.
+/// How long the workload runs before the first fault, so that every branch has a leader and a log.
 const WARM_UP: Duration = Duration::from_secs(3);
-/// After everything is healed, this many writes must be acknowledged anew, in this time.
+/// How many writes must be acknowledged after a fault was healed.
 const RESUMED_WRITES: u64 = 20;
+/// How long they may take.
 const RESUME_TIMEOUT: Duration = Duration::from_secs(30);
-/// A strike lands while requests are under way: what a node cut off may still answer is over then.
+/// How long responses may be in flight when a fault begins. An isolated node may still deliver them;
+/// only after this time must it be silent.
 const IN_FLIGHT: Duration = Duration::from_millis(500);
-/// Of a hundred faults, those that a mild one goes along with.
+/// How many of a hundred faults are combined with a second one.
 const COMBINED_PERCENT: u64 = 25;
 
-/// What a run is to do.
+/// What a run does, and for how long.
 #[derive(Debug)]
 pub struct RunConfig {
-    /// Where, with what.
+    /// The nodes and their environment.
     pub cluster: ClusterConfig,
-    /// How long faults go on.
+    /// How long faults are injected. The last one may end later.
     pub fault_phase: Duration,
-    /// The kinds of faults, in a deck that is dealt anew when it is empty.
+    /// The kinds of faults. Each is injected once, in random order, before any is repeated.
     pub kinds: Vec<&'static FaultKind>,
-    /// Writers and subscribers.
+    /// How many clients write.
     pub writers: u32,
-    /// Subscribers.
+    /// How many clients subscribe.
     pub subscribers: u32,
-    /// How long a writer rests after each operation.
+    /// How long a writer pauses after each operation.
     pub pause: Duration,
-    /// Where every operation is kept, if anywhere.
+    /// The file for all operations; `None` keeps none.
     pub history_file: Option<PathBuf>,
 }
 
-/// What a run found.
+/// What a run found: the verdicts, and all that the report shows beside them.
 #[derive(Debug, Serialize)]
 pub struct RunResult {
-    /// What each property says.
+    /// One verdict for each property; empty where no log could be read.
     pub verdicts: Vec<Verdict>,
-    /// All faults.
+    /// The faults that were injected.
     pub faults: Vec<Fault>,
-    /// Strikes that could not be made, by kind, with why.
+    /// The faults that could not be injected: the errors, by kind.
     #[serde(rename = "missed")]
     pub not_injected: BTreeMap<String, Vec<String>>,
-    /// What was counted.
+    /// What the run measured.
     pub figures: Figures,
     /// Writes acknowledged in each second.
     #[serde(rename = "acked_each_second")]
     pub acknowledged_per_second: Vec<u64>,
-    /// The longest times without an acknowledged write.
+    /// For each fault and branch, the longest time without an acknowledged write.
     pub gaps: Vec<checker::WriteGap>,
-    /// When the disk under all nodes stood still.
+    /// When the disk that all nodes share stalled.
     pub stalls: Vec<DiskStall>,
-    /// Why that is not known to the end.
+    /// Why the disk probe ended early, if it did; later stalls are not known then.
     #[serde(rename = "unprobed")]
     pub probe_error: Option<String>,
-    /// What went wrong besides.
+    /// What went wrong that no property covers.
     #[serde(rename = "troubles")]
     pub failures: Vec<RunFailure>,
 }
 
-/// What was counted.
+/// What the run measured.
 #[derive(Debug, Default, Serialize)]
 pub struct Figures {
-    /// By the clients.
+    /// What the clients counted.
     #[serde(flatten)]
     pub counts: Counts,
     /// Seconds from the first write to the last.
     pub seconds: u64,
     /// Processor time of all nodes, in milliseconds.
     pub cpu_ms: u64,
-    /// What all nodes hold on their disks at the end, in MiB, by what it is for.
+    /// Disk space of all nodes at the end, in MiB, by subdirectory.
     pub disk_mib: BTreeMap<&'static str, u64>,
 }
 
-/// How a run goes on, told as it does.
+/// The state of a run in progress.
 #[derive(Debug)]
 pub struct Progress<'a> {
-    /// Since the storm began.
+    /// Time since the workload started.
     pub elapsed: Duration,
-    /// Faults so far.
+    /// Faults injected so far.
     pub faults: usize,
-    /// What goes on now.
+    /// The fault in effect, or `calm`.
     pub activity: &'a str,
-    /// What was counted so far.
+    /// What the clients counted so far.
     pub counts: Counts,
 }
 
-/// Runs a storm.
+/// Runs a cluster under a workload and faults, and checks the history.
 ///
 /// # Errors
-/// The arena cannot be made: nothing is said about the store then.
+/// The test cluster cannot be set up, or the history file cannot be written. Such an error says
+/// nothing about the store.
 pub async fn run(config: &RunConfig, on_progress: &dyn Fn(&Progress<'_>)) -> Result<RunResult> {
-    let mut cluster = TestCluster::new(&config.cluster).context("making the arena")?;
+    let mut cluster = TestCluster::new(&config.cluster).context("setting up the test cluster")?;
     cluster.start_all(nemesis::RECOVERY_TIMEOUT).await.context("starting the nodes")?;
     let nodes: Vec<(NodeId, String)> =
         cluster.processes.iter().map(|process| (process.id, process.http.clone())).collect();
@@ -124,6 +131,7 @@ pub async fn run(config: &RunConfig, on_progress: &dyn Fn(&Progress<'_>)) -> Res
     let probe = DiskProbe::start(&config.cluster.work_dir, started.into_std())
         .context("starting the probe")?;
     let running = workload::start(workload_config, started)?;
+    // Faults and clients draw from different series: how far a client got shifts no fault.
     let mut run = ChaosRun {
         config,
         cluster: &mut cluster,
@@ -144,9 +152,10 @@ pub async fn run(config: &RunConfig, on_progress: &dyn Fn(&Progress<'_>)) -> Res
         cpu_ms: cluster.cpu_ms() - cpu_before,
         disk_mib: cluster.disk_mib(),
     };
+    // The nodes run until the clients have stopped: a subscriber must receive the end of the log.
     let recording = running.stop().await;
     let (stalls, probe_error) = probe.stop();
-    // A node that is not there is told of; what the others know is judged all the same.
+    // A node that exited is among the failures already; the state of the others is checked anyway.
     let running_nodes: Vec<(NodeId, String)> =
         nodes.into_iter().filter(|(node, _)| cluster.process(*node).is_running()).collect();
     let history = collect_history(&running_nodes, recording, faults, stalls, &mut failures).await;
@@ -157,7 +166,7 @@ pub async fn run(config: &RunConfig, on_progress: &dyn Fn(&Progress<'_>)) -> Res
     Ok(check_history(history, not_injected, figures, probe_error, failures))
 }
 
-/// The part with the faults.
+/// The phase of a run in which faults are injected.
 struct ChaosRun<'a> {
     config: &'a RunConfig,
     cluster: &'a mut TestCluster,
@@ -188,14 +197,15 @@ impl ChaosRun<'_> {
         self.record_exited_nodes_without_fault();
     }
 
-    /// The nodes that ended under nothing; after a trouble that is no news.
+    /// Records the nodes that exited while no fault was in effect. After another failure it records
+    /// none: the run ends anyway, and the exit may follow from that failure.
     fn record_exited_nodes_without_fault(&mut self) {
         if self.failures.is_empty() {
             self.record_exited_nodes(&[]);
         }
     }
 
-    /// The nodes that ended although none of these faults may have ended them.
+    /// Records the nodes that exited although none of these faults may end them.
     fn record_exited_nodes(&mut self, injected: &[InjectedFault]) {
         for process in &mut self.cluster.processes {
             let may_have_ended = |injected: &InjectedFault| {
@@ -206,7 +216,7 @@ impl ChaosRun<'_> {
             }
             let kinds: Vec<&str> = injected.iter().map(|injected| injected.kind.name).collect();
             let description = format!(
-                "node {} ended by itself under {kinds:?}:\n{}",
+                "node {} exited under {kinds:?}, which does not end it:\n{}",
                 process.id,
                 process.log_tail()
             );
@@ -214,6 +224,7 @@ impl ChaosRun<'_> {
         }
     }
 
+    /// Injects one fault, perhaps with a second one, waits, heals, and requires that writes resume.
     async fn inject_one(&mut self, kind: &'static FaultKind) {
         let combinable: Vec<&'static FaultKind> = self
             .config
@@ -224,8 +235,11 @@ impl ChaosRun<'_> {
             .collect();
         let mut kinds = vec![kind];
         if !combinable.is_empty() && self.rng.random_bool(COMBINED_PERCENT) {
+            // The combinable fault comes first: the other one then strikes a degraded cluster.
             kinds.insert(0, *self.rng.choose(&combinable));
         }
+        // Every number is drawn whether or not the injection succeeds: one that fails must not change
+        // the faults after it.
         let duration_ms = self.rng.between(kind.duration_ms.0, kind.duration_ms.1);
         let (mut injected, mut is_incomplete) = (Vec::new(), false);
         for kind in kinds {
@@ -256,13 +270,15 @@ impl ChaosRun<'_> {
                 until,
                 description: injected.description.clone(),
                 minority: injected.minority.clone(),
+                // Counted from the end of the injection: until then some links still worked.
                 minority_from: MonotonicTime(injected_at.0 + IN_FLIGHT.as_micros() as u64),
             };
+            // Before healing: a task that throttles a node would stop it again afterwards.
             injected.stop_background_task();
             self.faults.push(fault);
         }
         let injected: Vec<_> = injected.into_iter().map(|(_, _, injected)| injected).collect();
-        // A strike that came to nothing may have ended a node on the way.
+        // An injection that failed halfway may have ended a node and returned no list of nodes.
         if !is_incomplete {
             self.record_exited_nodes(&injected);
         }
@@ -276,24 +292,26 @@ impl ChaosRun<'_> {
         self.wait(Duration::from_millis(pause), "calm").await;
     }
 
+    /// Chooses a branch and asks for its leader, which may change before the fault is injected.
     async fn choose_target(&mut self) -> FaultTarget {
         let branch_keys = workload::branch_keys();
         let branch_key: &BranchKey = self.rng.choose(&branch_keys);
         let leader = collect::leader(&self.nodes, branch_key).await;
+        // Drawn also where a leader is known: the series must not depend on who answers.
         let any = self.rng.choose(&self.nodes).0;
         let rng = Rng::with_stream(self.rng.next_u64(), 0);
         FaultTarget { leader: leader.unwrap_or(any), rng }
     }
 
-    /// Writes must be acknowledged again.
+    /// Waits until writes are acknowledged again; records a failure if they are not in time.
     async fn require_writes_to_resume(&mut self, after: &str) {
         let wanted = self.running.counts().acknowledged + RESUMED_WRITES;
         let end = Instant::now() + RESUME_TIMEOUT;
         while self.running.counts().acknowledged < wanted {
             if Instant::now() > end {
                 let description = format!(
-                    "after {after}: {RESUME_TIMEOUT:?} after everything was healed, {RESUMED_WRITES} \
-                     writes were not acknowledged"
+                    "after {after}: {RESUMED_WRITES} writes were not acknowledged within \
+                     {RESUME_TIMEOUT:?} after everything was healed"
                 );
                 return self
                     .failures
@@ -321,6 +339,8 @@ impl ChaosRun<'_> {
     }
 }
 
+/// Joins what the clients recorded with the logs and replicas that the nodes show. A part that cannot
+/// be read is left empty, and the error is added to the failures.
 async fn collect_history(
     nodes: &[(NodeId, String)],
     recording: Recording,
@@ -335,12 +355,13 @@ async fn collect_history(
         let shown =
             impossible.iter().take(checker::DETAILS_MAX).map(|it| format!("\n         {it}"));
         let shown: String = shown.collect();
-        let description = format!("{} answers cannot be right:{shown}", impossible.len());
+        let description = format!("{} responses are impossible:{shown}", impossible.len());
         failures.push(FailureKind::ImpossibleResponses.with_description(description));
     }
     let mut report_unreadable = |error: anyhow::Error| {
         failures.push(FailureKind::StateUnreadable.with_description(format!("{error:#}")))
     };
+    // The replicas first: this waits until they have settled, and the logs are complete then.
     let replicas =
         collect::replicas(nodes).await.map_err(&mut report_unreadable).unwrap_or_default();
     let logs = collect::logs(nodes, &branch_keys)
@@ -360,7 +381,8 @@ fn check_history(
     probe_error: Option<String>,
     failures: Vec<RunFailure>,
 ) -> RunResult {
-    // Without the logs nothing can be said; that they could not be read is among the troubles.
+    // Without logs every acknowledged write would count as lost; that they could not be read is a
+    // failure already.
     let checkers = if history.logs.is_empty() { Vec::new() } else { checker::all_checkers() };
     let verdicts = checkers.into_iter().map(|check| check(&history)).collect();
     let gaps = checker::write_gaps(&history);

@@ -1,25 +1,28 @@
-//! Scenario: which faults a storm deals out.
+//! Scenario: which kinds of faults a run injects, by a name or as a list.
+//!
+//! Refused: a name that does not exist, and a scenario of which the environment allows no fault.
 
 use anyhow::{Result, bail, ensure};
 
 use crate::environment::Environment;
 use crate::nemesis::{FAULT_KINDS, FaultKind, Requirement, fault_kind};
 
-/// The scenarios by name.
+/// The scenarios: name, and what they contain.
 pub const SCENARIOS: [(&str, &str); 7] = [
     ("all", "every fault this machine allows"),
     ("kills", "killed nodes, one and many"),
     ("leaders", "leaders killed, paused, isolated and restarted"),
     ("network", "cuts, delay, loss, duplicates, little bandwidth"),
-    ("disks", "disks that fail, lie, fill up and dawdle"),
+    ("disks", "disks that fail, corrupt data, fill up and are slow"),
     ("power", "power cuts of one node and of all"),
     ("machines", "clocks, memory, processor"),
 ];
 
-/// The kinds of a scenario, or of a list of names, as far as the ground allows them.
+/// The kinds of faults of a scenario, or of a list of names separated by commas, without those that
+/// the environment does not allow.
 ///
 /// # Errors
-/// A name is not known, or the ground allows none of them.
+/// A name is not known, or the environment allows none of the faults.
 pub fn kinds(name: &str, environment: Environment) -> Result<Vec<&'static FaultKind>> {
     let names: Vec<&str> = match name {
         "all" => FAULT_KINDS.iter().map(|kind| kind.name).collect(),
@@ -60,7 +63,7 @@ pub fn kinds(name: &str, environment: Environment) -> Result<Vec<&'static FaultK
             kinds.push(kind);
         }
     }
-    ensure!(!kinds.is_empty(), "none of these faults can be made on loopback");
+    ensure!(!kinds.is_empty(), "none of these faults can be injected on loopback");
     Ok(kinds)
 }
 

@@ -1,7 +1,10 @@
-//! Disk: a filesystem of its own for one node. Its power can be cut, and it can be filled.
+//! Disk: a filesystem for one node, whose power can be cut and whose space can be filled.
 //!
-//! An ext4 in a file, mounted through a loop device. A cut drops everything that was not synced;
-//! two marks written right before it show afterwards that the cut was one.
+//! It is an ext4 in a file, mounted through a loop device. A power cut drops everything that was not
+//! synced. Two files written right before, one synced and one not, prove afterwards that it did.
+//!
+//! Promise: a cut that lost too little or too much is an error, not a fault that counts.
+//! Refused: other filesystems. The shutdown without a flush is an ioctl of ext4 and XFS.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -14,11 +17,15 @@ use rustix::fs::{FallocateFlags, fallocate};
 
 use super::native_tools::{NativeTools, run};
 
-/// Room for one node's files; the file is sparse.
+/// The size of the filesystem; its file is sparse.
 const SIZE_BYTES: u64 = 8 << 30;
+/// A file that must survive a power cut.
 const SYNCED_FILE: &str = "synced";
+/// A file that must not survive a power cut.
 const UNSYNCED_FILE: &str = "unsynced";
+/// A file that takes all free space.
 const FILLER_FILE: &str = "balloon";
+/// What both marker files hold.
 const MARKER_CONTENT: &[u8] = b"written before the power was cut";
 
 /// A disk whose power can be cut.
@@ -29,10 +36,10 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Makes and mounts an empty disk in a folder.
+    /// Creates and mounts an empty disk in a directory.
     ///
     /// # Errors
-    /// No root, no ext4, or no loop device is free.
+    /// The program is not root, the kernel has no ext4, or no loop device is free.
     pub fn new(dir: &Path, name: &str) -> Result<Self> {
         let disk = Self {
             image: dir.join(format!("{name}.img")),
@@ -45,18 +52,18 @@ impl Disk {
         Ok(disk)
     }
 
-    /// Where it is mounted.
+    /// Its mount point.
     pub fn path(&self) -> &Path {
         &self.mount
     }
 
-    /// Cuts its power. Whoever still writes to it gets errors from here on.
+    /// Cuts its power: from here on every access fails, until [`Disk::restore`].
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// A marker file cannot be written, or the kernel refuses the shutdown.
     pub(super) fn cut(&self, tools: &NativeTools) -> Result<()> {
-        // ext4 writes a file out at once that is cut short and written anew: the mark that must be
-        // lost is a new file each time.
+        // ext4 flushes a file at once that is truncated and written again. The file that must be lost
+        // is therefore a new one each time.
         let unsynced = self.mount.join(UNSYNCED_FILE);
         if unsynced.exists() {
             fs::remove_file(&unsynced)?;
@@ -64,16 +71,18 @@ impl Disk {
         let mut synced = File::create(self.mount.join(SYNCED_FILE))?;
         synced.write_all(MARKER_CONTENT)?;
         synced.sync_all()?;
+        // The directory too: without it the synced file may lose its name. Only then the unsynced
+        // file is written, for one sync flushes the filesystem's whole journal.
         File::open(&self.mount)?.sync_all()?;
         fs::write(unsynced, MARKER_CONTENT)?;
         run(Command::new(&tools.tool).arg("cut").arg(&self.mount))?;
         Ok(())
     }
 
-    /// Gives power again: mounts what survived. Nobody may have files open on it.
+    /// Mounts what survived a power cut. No process may have files open on the disk.
     ///
     /// # Errors
-    /// It cannot be mounted, or the cut was none.
+    /// The disk cannot be mounted, it lost synced data, or it kept unsynced data.
     pub fn restore(&self) -> Result<()> {
         run(Command::new("umount").arg(&self.mount))?;
         self.mount()?;
@@ -82,22 +91,27 @@ impl Disk {
         };
         ensure!(
             has_marker(SYNCED_FILE),
-            "the power cut took what was synced: this disk proves nothing"
+            "the power cut lost synced data: this disk proves nothing"
         );
-        ensure!(!has_marker(UNSYNCED_FILE), "the power cut took nothing: this disk proves nothing");
+        ensure!(
+            !has_marker(UNSYNCED_FILE),
+            "the power cut kept unsynced data: this disk proves nothing"
+        );
         Ok(())
     }
 
-    /// Leaves no room on it.
+    /// Takes all free space.
     ///
     /// # Errors
-    /// It cannot be filled.
+    /// The filesystem cannot be read or written.
     pub fn fill(&self) -> Result<()> {
         let filler = File::create(self.mount.join(FILLER_FILE))?;
         let stats = rustix::fs::statvfs(&self.mount)?;
         let mut free = stats.f_bfree * stats.f_frsize;
         while free >= stats.f_frsize {
             let filled = filler.metadata()?.len();
+            // The free space is not contiguous and the nodes write meanwhile: what does not fit is
+            // tried again in halves, down to one block.
             if fallocate(&filler, FallocateFlags::empty(), filled, free).is_err() {
                 free /= 2;
             }
@@ -105,14 +119,14 @@ impl Disk {
         Ok(())
     }
 
-    /// Gives the room back.
+    /// Frees the space that [`Disk::fill`] took; does nothing if it took none.
     ///
     /// # Errors
-    /// The disk does not answer.
+    /// The file cannot be removed.
     pub fn remove_filler(&self) -> Result<()> {
         match fs::remove_file(self.mount.join(FILLER_FILE)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).context("giving room back")
+                Err(error).context("freeing disk space")
             }
             Ok(()) | Err(_) => Ok(()),
         }
@@ -124,7 +138,7 @@ impl Disk {
     }
 }
 
-/// The bytes that are taken by a file, or by all in a folder; 0 where there is none.
+/// The bytes that a file, or all files below a directory, occupy on disk; 0 if there is none.
 pub(super) fn allocated_bytes(path: &Path) -> u64 {
     let Ok(metadata) = fs::symlink_metadata(path) else { return 0 };
     let inside = fs::read_dir(path).into_iter().flatten().flatten();

@@ -1,5 +1,8 @@
-//! Tools: the two small C programs of the storm, compiled where it takes place, and the pages of
-//! memory by which they are told what to do.
+//! Native tools: a small C library and a small C program, compiled at the start of a run, and the
+//! shared memory by which a run controls them.
+//!
+//! Promise: a number that is set takes effect at once, without a restart of the tool or the node.
+//! Refused: a machine without a C compiler.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -8,23 +11,23 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-/// Room of a page; more than either program reads.
+/// The size of a control page, in bytes: at least what either tool maps.
 const PAGE_BYTES: u64 = 8192;
 
-/// The compiled tools.
+/// The paths of the compiled tools.
 #[derive(Debug)]
 pub(super) struct NativeTools {
-    /// The library loaded into nodes.
+    /// The library that is loaded into nodes (`LD_PRELOAD`).
     pub(super) preload: PathBuf,
-    /// The switch, and what cuts a disk's power.
+    /// The program that is the network switch and that cuts a disk's power.
     pub(super) tool: PathBuf,
 }
 
 impl NativeTools {
-    /// Compiles them into a folder.
+    /// Compiles the tools into a directory.
     ///
     /// # Errors
-    /// There is no C compiler.
+    /// There is no C compiler, or the directory cannot be written.
     pub(super) fn build(dir: &Path) -> Result<Self> {
         let preload = compile(
             dir,
@@ -46,10 +49,10 @@ fn compile(dir: &Path, name: &str, source_text: &str, flags: &[&str]) -> Result<
     Ok(program)
 }
 
-/// Runs a program to its end.
+/// Runs a program to its end and returns its standard output.
 ///
 /// # Errors
-/// It cannot be started or fails, with what it said.
+/// The program cannot be started, or it fails; the error contains its standard error.
 pub(super) fn run(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("running {command:?}"))?;
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -57,30 +60,32 @@ pub(super) fn run(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// A page of numbers that one of the tools has mapped.
+/// A file of 64-bit numbers that a tool has mapped into its memory.
 #[derive(Debug)]
 pub(super) struct ControlPage {
     file: File,
-    /// Where it is.
+    /// The path of the file.
     pub(super) path: PathBuf,
 }
 
 impl ControlPage {
-    /// An empty page.
+    /// A page on which every number is 0.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The file cannot be created.
     pub(super) fn new(path: PathBuf) -> Result<Self> {
         let file = File::create(&path)?;
         file.set_len(PAGE_BYTES)?;
         Ok(Self { file, path })
     }
 
-    /// Sets the number at a place, counted in numbers.
+    /// Sets one number; the index counts numbers, not bytes.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The file cannot be written.
     pub(super) fn set(&self, index: usize, number: i64) -> Result<()> {
+        // The mapping is shared, so the tool sees the write without a signal. Aligned numbers are
+        // read and written whole.
         Ok(self.file.write_all_at(&number.to_ne_bytes(), index as u64 * 8)?)
     }
 }

@@ -1,4 +1,8 @@
-//! Member: one node: its process, its disk, and the page by which it can be made ill.
+//! Node process: one node of a test cluster, with its disk and the control page of its preload
+//! library.
+//!
+//! Promise: the process ends with this value or with this program, whichever ends first.
+//! Refused: a second process for the same node, and a change of its data while it runs.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -13,14 +17,14 @@ use super::disk::Disk;
 use super::native_tools::ControlPage;
 use crate::history::NodeId;
 
-/// How long a node may take to stop well.
+/// How long a node may take to exit after SIGTERM.
 const STOP_TIMEOUT: Duration = Duration::from_secs(40);
-/// Lines of a log that are shown when a node ended unasked.
+/// How many lines of a node's log an error shows.
 const LOG_TAIL_LINES: usize = 12;
-/// The kernel's ticks in a second, for all of user space (`getconf CLK_TCK`).
+/// The kernel's clock ticks in a second as user space sees them (`getconf CLK_TCK`).
 const TICKS_PER_SECOND: u64 = 100;
 
-/// What a node is made of.
+/// What a node process is created from. The fields are those of [`NodeProcess`].
 #[derive(Debug)]
 pub(super) struct NodeConfig {
     pub(super) id: NodeId,
@@ -38,27 +42,27 @@ pub(super) struct NodeConfig {
 /// A disk fault that the preload library applies. The discriminant is its slot on the control page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskFault {
-    /// Every sync fails with this error number.
+    /// Every sync fails with this `errno`; 0 lets it succeed.
     SyncFails = 0,
-    /// Every sync takes this many microseconds longer.
+    /// Every sync takes this many microseconds longer; 0 is no delay.
     SyncIsSlow = 1,
-    /// Every write to a file fails with this error number.
+    /// Every write to a file fails with this `errno`; 0 lets it succeed.
     WriteFails = 2,
 }
 
 /// The slot of the wall clock's offset, after those of the disk faults.
 const CLOCK_OFFSET_SLOT: usize = 3;
 
-/// A node.
+/// A node as a process, which may run or not.
 #[derive(Debug)]
 pub struct NodeProcess {
-    /// Its number.
+    /// Its number, from 1.
     pub id: NodeId,
-    /// Where clients reach it, as `host:port`.
+    /// Its address for clients, as `host:port`.
     pub http: String,
     /// Its data directory.
     pub data: PathBuf,
-    /// What it logged since it first started.
+    /// The file with its log since the first start.
     pub log: PathBuf,
     disk: Option<Disk>,
     page: ControlPage,
@@ -67,9 +71,9 @@ pub struct NodeProcess {
     preload: PathBuf,
     mutant: Option<String>,
     child: Option<Child>,
-    /// Processor time of its earlier lives.
+    /// Processor time of its earlier processes, in milliseconds.
     past_cpu_ms: u64,
-    /// Where in its log its present life begins.
+    /// Where the log of the present process begins, in bytes.
     log_offset: usize,
 }
 
@@ -97,20 +101,22 @@ impl NodeProcess {
     /// Its disk.
     ///
     /// # Errors
-    /// On loopback it has none of its own.
+    /// On loopback it has no disk of its own.
     pub fn disk(&self) -> Result<&Disk> {
         self.disk.as_ref().context("on loopback no node has a disk of its own")
     }
 
-    /// Starts its process; does not wait.
+    /// Starts the process. Does not wait until the node is ready.
     ///
     /// # Errors
-    /// It runs already, or cannot be started.
+    /// The node runs already, or it cannot be started.
     pub fn start(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "node {} runs already", self.id);
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         self.log_offset = usize::try_from(log.metadata()?.len())?;
         let mut command = match self.disk {
+            // A node with a disk is a node in namespaces: it has a network of its own too. `nsenter`
+            // replaces itself with the node, so the child's process id is the node's.
             Some(_) => {
                 let mut inside = Command::new("nsenter");
                 inside.arg(format!("--net=/run/netns/n{}", self.id)).arg(&self.binary);
@@ -128,8 +134,9 @@ impl NodeProcess {
         Ok(())
     }
 
-    /// Whether its process runs; notices one that ended.
+    /// Whether the process runs. Releases a process that has exited.
     pub fn is_running(&mut self) -> bool {
+        // Read first: `try_wait` releases an exited process, and its times with it.
         let cpu_ms = self.current_cpu_ms();
         let Some(child) = self.child.as_mut() else { return false };
         match child.try_wait() {
@@ -142,7 +149,7 @@ impl NodeProcess {
         }
     }
 
-    /// Kills it: nothing is told to it. One that ended by itself is left so.
+    /// Kills the process with SIGKILL and waits for its end. Does nothing if none runs.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -155,10 +162,10 @@ impl NodeProcess {
         Ok(())
     }
 
-    /// Asks it to stop and waits until it has.
+    /// Asks the node to stop with SIGTERM and waits until it has exited.
     ///
     /// # Errors
-    /// It does not run, or takes too long, or ends otherwise than well.
+    /// The node does not run, does not exit in time, or exits with a failure.
     pub async fn stop(&mut self) -> Result<()> {
         self.signal(Signal::TERM)?;
         let end = Instant::now() + STOP_TIMEOUT;
@@ -177,45 +184,45 @@ impl NodeProcess {
         Ok(())
     }
 
-    /// Sends its process a signal.
+    /// Sends a signal to the process.
     ///
     /// # Errors
-    /// It does not run.
+    /// The node does not run.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         Ok(kill_process(self.pid()?, signal)?)
     }
 
-    /// Lets it have no more memory than it has: the next it asks for ends it.
+    /// Limits its address space to less than it uses: its next allocation fails.
     ///
     /// # Errors
-    /// It does not run.
+    /// The node does not run.
     pub fn deny_further_memory(&self) -> Result<()> {
         self.limit_memory(Some(1 << 20))
     }
 
-    /// Lets it have as much memory as there is.
+    /// Removes the limit of its address space.
     ///
     /// # Errors
-    /// It does not run.
+    /// The node does not run.
     pub fn lift_memory_limit(&self) -> Result<()> {
         self.limit_memory(None)
     }
 
     fn limit_memory(&self, bytes: Option<u64>) -> Result<()> {
-        // Only the soft limit: it can be taken back without privileges.
+        // Only the soft limit: raising a hard limit again needs privileges.
         prlimit(Some(self.pid()?), Resource::As, Rlimit { current: bytes, maximum: None })?;
         Ok(())
     }
 
-    /// Makes it suffer from now on, or no more with 0. Lasts over restarts.
+    /// Sets a disk fault from now on; 0 ends it. It lasts over restarts.
     ///
     /// # Errors
-    /// It cannot be told.
+    /// The control page cannot be written.
     pub fn set_disk_fault(&self, fault: DiskFault, number: i64) -> Result<()> {
         self.page.set(fault as usize, number)
     }
 
-    /// Shifts the wall clock that it reads by this many seconds. Lasts over restarts.
+    /// Shifts the wall clock that the node reads, in seconds; 0 ends it. It lasts over restarts.
     ///
     /// # Errors
     /// The control page cannot be written.
@@ -223,28 +230,28 @@ impl NodeProcess {
         self.page.set(CLOCK_OFFSET_SLOT, seconds)
     }
 
-    /// Processor time since the beginning, over all its lives, in milliseconds.
+    /// Processor time of all its processes so far, in milliseconds.
     pub fn cpu_ms(&mut self) -> u64 {
         self.past_cpu_ms + self.current_cpu_ms()
     }
 
-    /// Whether it has said a word since it was last started.
+    /// Whether the present process, or the last one, has logged a text.
     pub fn has_logged(&self, text: &str) -> bool {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         log.get(self.log_offset..).unwrap_or_default().contains(text)
     }
 
-    /// The end of its log.
+    /// The last lines of its log.
     pub fn log_tail(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
     }
 
-    /// Puts everything away that it must not forget; returns where.
+    /// Moves its data directory away, so that it starts with an empty disk; returns the new path.
     ///
     /// # Errors
-    /// It runs, or has nothing.
+    /// The node runs, or it has no data directory.
     pub fn move_data_away(&self) -> Result<PathBuf> {
         ensure!(self.child.is_none(), "node {} runs", self.id);
         let moved_to = self.data.with_extension("away");
@@ -253,10 +260,10 @@ impl NodeProcess {
         Ok(moved_to)
     }
 
-    /// Gives it back what was put away, instead of what it has now.
+    /// Replaces its data directory with the one that was moved away.
     ///
     /// # Errors
-    /// It runs, or nothing was put away there.
+    /// The node runs, or there is no directory at that path.
     pub fn restore_data(&self, moved_to: &Path) -> Result<()> {
         ensure!(self.child.is_none(), "node {} runs", self.id);
         if self.data.exists() {
@@ -266,7 +273,7 @@ impl NodeProcess {
         self.sync_parent()
     }
 
-    /// What is gone stays gone, also when the power is cut next.
+    /// Makes a rename durable: a later power cut must not undo it.
     fn sync_parent(&self) -> Result<()> {
         if let Some(parent) = self.data.parent() {
             File::open(parent)?.sync_all()?;
@@ -274,19 +281,22 @@ impl NodeProcess {
         Ok(())
     }
 
-    /// Its process.
+    /// The process id.
     ///
     /// # Errors
-    /// It does not run.
+    /// The node does not run.
     pub fn pid(&self) -> Result<Pid> {
         let child = self.child.as_ref();
         Ok(Pid::from_child(child.with_context(|| format!("node {} does not run", self.id))?))
     }
 
-    /// Processor time of its process: user and system, fields 14 and 15 of proc(5)'s `stat`.
+    /// Processor time of the present process, in milliseconds; 0 if none runs. User and system time
+    /// are fields 14 and 15 of `stat` in proc(5).
     fn current_cpu_ms(&self) -> u64 {
         let Some(child) = &self.child else { return 0 };
         let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", child.id())) else { return 0 };
+        // Field 2 is the program's name in parentheses and may contain spaces: fields are counted from
+        // behind it, where field 3 is the first.
         let Some((_, fields)) = stat.rsplit_once(')') else { return 0 };
         let ticks = fields.split_whitespace().skip(11).take(2);
         ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * 1000 / TICKS_PER_SECOND
@@ -295,7 +305,7 @@ impl NodeProcess {
 
 impl Drop for NodeProcess {
     fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to end.
+        // It fails if the process has exited already, which is what is wanted.
         let _ = self.kill();
     }
 }

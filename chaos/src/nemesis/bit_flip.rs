@@ -1,4 +1,7 @@
-//! Bits: flips one bit of one file, as a bad disk would.
+//! Bit flip: flips one bit of one file, as a failing disk does.
+//!
+//! Promise: the bit is one that a node wrote, and the flip is durable. Flipping it again restores it.
+//! Refused: preallocated space, and on request the end of each file.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -9,17 +12,19 @@ use anyhow::{Context, Result, ensure};
 
 use crate::rng::Rng;
 
-/// What is spared at the end of a log: more than one turn of it, which may be torn after a crash
-/// and must then be taken for one that never was.
+/// How many bytes at the end of a log are skipped: more than one write batch. The last batch may be
+/// torn after a crash, and a node must discard it then instead of reporting corruption.
 const SKIPPED_TAIL_BYTES: u64 = 256 << 10;
 
-/// Flips one bit of a file below a folder, or not in the end of any; returns which.
+/// Flips one random bit of one file below a directory, with `skip_tail` not in the end of a file.
+/// Returns the bit.
 ///
 /// # Errors
-/// There is no file with enough in it.
+/// No file below the directory is long enough.
 pub(super) fn flip_random_bit(dir: &Path, skip_tail: bool, rng: &mut Rng) -> Result<BitFlip> {
     let mut files = Vec::new();
     list_files(dir, &mut files).with_context(|| format!("looking below {}", dir.display()))?;
+    // A directory lists its files in any order; the same seed must flip the same bit.
     files.sort();
     let mut candidates = Vec::new();
     for path in files {
@@ -30,7 +35,7 @@ pub(super) fn flip_random_bit(dir: &Path, skip_tail: bool, rng: &mut Rng) -> Res
             candidates.push((path, file, written_len));
         }
     }
-    ensure!(!candidates.is_empty(), "there is not enough in {} yet", dir.display());
+    ensure!(!candidates.is_empty(), "no file below {} is long enough yet", dir.display());
     let (path, _, written_len) = rng.choose(&candidates);
     let (offset, bit) = (rng.between(0, written_len - 1), rng.between(0, 7));
     let bit = BitFlip { path: path.clone(), offset, bit };
@@ -38,7 +43,7 @@ pub(super) fn flip_random_bit(dir: &Path, skip_tail: bool, rng: &mut Rng) -> Res
     Ok(bit)
 }
 
-/// A bit on a disk.
+/// One bit of a file.
 #[derive(Debug, Clone)]
 pub(super) struct BitFlip {
     path: PathBuf,
@@ -47,10 +52,10 @@ pub(super) struct BitFlip {
 }
 
 impl BitFlip {
-    /// Makes it the other one.
+    /// Inverts the bit and syncs the file.
     ///
     /// # Errors
-    /// The file is not there any more, or shorter.
+    /// The file does not exist any more, or it has become shorter.
     pub(super) fn toggle(&self) -> Result<()> {
         let file = File::options().read(true).write(true).open(&self.path)?;
         let mut byte = [0];
@@ -81,9 +86,10 @@ fn list_files(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Where what was written ends: the zeros of room set aside do not count.
+/// The length of a file without the zeros of preallocated space at its end.
 fn written_len_of(file: &File) -> Result<u64> {
     let mut end = file.metadata()?.len();
+    // From the end: the written part may be much longer than the preallocated rest.
     let mut block = vec![0; 64 << 10];
     while end > 0 {
         let from = end.saturating_sub(block.len() as u64);

@@ -1,4 +1,7 @@
-//! Strike: how each kind of fault is made.
+//! Fault injection: how each kind of fault is brought about.
+//!
+//! Promise: all random choices come from the target's generator, so that a seed repeats them.
+//! Refused: healing. A step that fails returns its error and leaves earlier steps in effect.
 
 use std::time::Duration;
 
@@ -10,17 +13,20 @@ use super::{FaultKind, FaultTarget, InjectedFault, RECOVERY_TIMEOUT, Repair, bit
 use crate::cluster::{DiskFault, Link, TestCluster};
 use crate::history::NodeId;
 
-/// Error numbers of Linux: input/output error, no space left.
+/// The `errno` of an input/output error.
 const EIO: i64 = 5;
+/// The `errno` of a full disk.
 const ENOSPC: i64 = 28;
+/// One hour, in seconds.
 const HOUR_S: i64 = 3600;
-/// How a starved node gets its processor: so long of so long.
+/// How long a throttled node runs, in turns with [`STOP_SLICE`].
 const RUN_SLICE: Duration = Duration::from_millis(20);
+/// How long a throttled node is stopped.
 const STOP_SLICE: Duration = Duration::from_millis(80);
-/// Where nodes dial each other, in namespaces.
+/// The port on which nodes connect to each other, in namespaces.
 const PEER_PORT: i64 = 3300;
 
-/// One fault about to happen.
+/// One fault before it is in effect.
 pub(super) struct FaultInjection<'a> {
     pub(super) cluster: &'a mut TestCluster,
     pub(super) kind: &'static FaultKind,
@@ -28,6 +34,7 @@ pub(super) struct FaultInjection<'a> {
 }
 
 impl FaultInjection<'_> {
+    /// Injects the fault; the name of its kind decides how.
     pub(super) async fn inject(mut self) -> Result<InjectedFault> {
         let leader = self.target.leader;
         match self.kind.name {
@@ -43,9 +50,11 @@ impl FaultInjection<'_> {
             "flip-checkpoint" => self.flip_bit("raft/checkpoints", false),
             "flip-store" => self.flip_bit("raft/store", false),
             "sync-error" => self.inject_disk_fault(DiskFault::SyncFails, EIO, "every sync fails"),
-            "write-error" => {
-                self.inject_disk_fault(DiskFault::WriteFails, ENOSPC, "no write finds room")
-            }
+            "write-error" => self.inject_disk_fault(
+                DiskFault::WriteFails,
+                ENOSPC,
+                "every write fails, the disk is full",
+            ),
             "slow-sync" => {
                 let us = self.target.rng.between(20_000, 300_000).cast_signed();
                 self.inject_disk_fault(
@@ -88,7 +97,7 @@ impl FaultInjection<'_> {
         self.cluster.ids().into_iter().filter(|node| *node != self.target.leader).collect()
     }
 
-    /// The leader in half of all cases: most goes wrong there.
+    /// The leader in at least half of all cases: most bugs show there.
     fn any_node(&mut self) -> NodeId {
         if self.target.rng.random_bool(50) {
             self.target.leader
@@ -116,10 +125,11 @@ impl FaultInjection<'_> {
 
     async fn restart(&mut self, node: NodeId) -> Result<InjectedFault> {
         self.cluster.process(node).stop().await?;
-        Ok(self.injected(vec![node], format!("stopped {node} well")))
+        Ok(self.injected(vec![node], format!("stopped {node} with SIGTERM")))
     }
 
     async fn rolling_restart(&mut self) -> Result<InjectedFault> {
+        // Each node is ready before the next one stops: a majority is up all the time.
         for node in self.cluster.ids() {
             self.cluster.process(node).stop().await?;
             self.cluster.process(node).start()?;
@@ -133,6 +143,7 @@ impl FaultInjection<'_> {
         let process = self.cluster.process(node);
         process.kill()?;
         let moved_to = process.move_data_away()?;
+        // It runs with the empty disk while the fault lasts; the others must not accept it.
         process.start()?;
         let injected = self.injected(vec![node], format!("{node} came back with an empty disk"));
         Ok(InjectedFault { repair: Some(Repair::MovedDirectory { node, moved_to }), ..injected })
@@ -140,6 +151,7 @@ impl FaultInjection<'_> {
 
     fn flip_bit(&mut self, subdirectory: &str, skip_tail: bool) -> Result<InjectedFault> {
         let node = self.any_node();
+        // The node must not run: it would hold the bytes in memory and never read the flipped bit.
         self.cluster.process(node).kill()?;
         let data = self.cluster.process(node).data.clone();
         let bit =
@@ -176,7 +188,7 @@ impl FaultInjection<'_> {
         let pid = self.cluster.process(node).pid()?;
         let background_task = tokio::spawn(async move {
             loop {
-                // A process that is gone needs no food.
+                // The signals fail if the process has exited; then there is nothing to throttle.
                 let _ = kill_process(pid, Signal::STOP);
                 sleep(STOP_SLICE).await;
                 let _ = kill_process(pid, Signal::CONT);
@@ -187,8 +199,8 @@ impl FaultInjection<'_> {
         Ok(InjectedFault { background_task: Some(background_task), ..injected })
     }
 
-    /// A node is away long enough to need a checkpoint, comes back, and is killed while it takes
-    /// what it missed.
+    /// Kills a follower, starts it after so long that it needs a checkpoint, and kills it again while
+    /// it receives one.
     async fn checkpoint_cut(&mut self) -> Result<InjectedFault> {
         let nodes = self.followers();
         let node = *self.target.rng.choose(&nodes);
@@ -233,6 +245,7 @@ impl FaultInjection<'_> {
         }
         let injected =
             self.injected(vec![one], format!("{one} and the others do not reach each other"));
+        // At least three nodes: one alone is never a majority.
         Ok(InjectedFault { minority: vec![one], ..injected })
     }
 
@@ -243,6 +256,7 @@ impl FaultInjection<'_> {
     fn cut_links(&mut self, name: &str) -> Result<InjectedFault> {
         let one = self.any_node();
         let rest = self.all_except(one);
+        // Only `peer-port` uses a second node.
         let other = *self.target.rng.choose(&rest);
         let network = self.cluster.network()?;
         let description = match name {
@@ -256,7 +270,7 @@ impl FaultInjection<'_> {
                 for other in rest {
                     network.set(one, other, Link::CUT)?;
                 }
-                format!("{one} hears the others, and they do not hear it")
+                format!("{one} receives from the others, and they do not receive from it")
             }
             _ => {
                 let link = Link { closed_port: PEER_PORT, ..Link::default() };
@@ -284,6 +298,7 @@ impl FaultInjection<'_> {
             }
             "twice" => {
                 let link = Link { duplicate_ppm: 400_000, jitter_us: 5_000, ..normal };
+                // The jitter reorders the copies: without it a duplicate follows its original at once.
                 (link, "40 of a hundred packets arrive twice, up to 5 ms late".to_owned())
             }
             _ => {
