@@ -1,5 +1,8 @@
-//! Property: what must hold of every history, one file each. A property judges [`History`] alone
-//! and never asks how it came to be.
+//! Checker: one function for each property that must hold of every history.
+//!
+//! Promise: a checker sees a [`History`] and nothing else, so that it judges a history of any origin.
+//! Each counts the facts that it checked: a verdict without facts does not say that a property holds.
+//! Refused: leniency. What cannot be decided counts as a violation.
 
 use serde::Serialize;
 
@@ -34,32 +37,32 @@ mod wgl;
 
 pub use bounded_unavailability::{GAP_MAX, RECOVERY_MAX, WriteGap, write_gaps};
 
-/// Violations shown of one property; the count tells of all.
+/// The most violations of one property that are described. All are counted.
 pub const DETAILS_MAX: usize = 10;
 
-/// What a property says of a history.
+/// What a checker says of a history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Verdict {
     /// The property's name, such as `no-lost-acknowledgement`.
     pub property: &'static str,
-    /// What it promises, in a sentence.
+    /// What the property promises, in a sentence.
     pub promise: &'static str,
-    /// How many facts were checked: none means that the history says nothing about it.
+    /// How many facts were checked; with 0 the history says nothing about the property.
     pub checked: u64,
-    /// How many were wrong.
+    /// How many facts violate the property.
     pub violations: u64,
-    /// The first of them, in words that name operation, place and moment.
+    /// Descriptions of the first violations, with operation, branch and time.
     #[serde(rename = "shown")]
     pub details: Vec<String>,
 }
 
 impl Verdict {
-    /// A verdict nothing speaks against yet.
+    /// A verdict without facts.
     pub fn new(property: &'static str, promise: &'static str) -> Self {
         Self { property, promise, checked: 0, violations: 0, details: Vec::new() }
     }
 
-    /// Counts a fact, and what is wrong with it.
+    /// Counts a fact, and its violation if there is one.
     pub fn record(&mut self, violation: Option<String>) {
         self.checked += 1;
         if let Some(violation) = violation {
@@ -70,16 +73,16 @@ impl Verdict {
         }
     }
 
-    /// Whether nothing speaks against it.
+    /// Whether no violation was found.
     pub fn holds(&self) -> bool {
         self.violations == 0
     }
 }
 
-/// A property.
+/// Judges a history by one property.
 pub type Checker = fn(&History) -> Verdict;
 
-/// All properties, in the order a report shows them.
+/// All checkers, in the order in which a report shows their properties.
 pub fn all_checkers() -> Vec<Checker> {
     vec![
         no_lost_acknowledgement::check,

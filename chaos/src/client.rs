@@ -1,8 +1,9 @@
-//! Client: what is asked of the store, and what its answers mean.
+//! Client: requests to the store, and the interpretation of its responses.
 //!
-//! Promise: an answer is taken for what the protocol says of it and no more. 4xx: it did not
-//! happen. 429 and 503: nothing was done, by this attempt. 500: the store owns a defect. Anything
-//! else that is no success, and silence, is *maybe*.
+//! Promise: a response means what the protocol says and no more. 4xx: the operation did not happen.
+//! 408, 429 and 503: this attempt did nothing. 500: the store reports a defect. Everything else that
+//! is no success, and no response at all, is unknown.
+//! Refused: a retry. Whoever sends a request decides about the next attempt.
 
 mod rest;
 mod socket;
@@ -17,10 +18,10 @@ pub use socket::SocketClient;
 
 use crate::history::{BranchKey, Cursor};
 
-/// How long one attempt may take: shorter than a node's own limit, so that some are abandoned
-/// whose outcome the node would still have told.
+/// How long one attempt may take. It is shorter than a node's own deadline, so that clients abandon
+/// some requests that still take effect.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a look at a node may take.
+/// How long a node may take to report its status.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A change to one record.
@@ -36,12 +37,12 @@ pub struct Mutation {
     pub expected: Option<u64>,
 }
 
-/// What is asked.
+/// A request to a branch.
 #[derive(Debug, Clone)]
 pub enum Request {
-    /// Changes; several are all or none.
+    /// Changes; several of them are one batch: all or none.
     Write(Vec<Mutation>),
-    /// The rows whose fields have these values, linearizably.
+    /// A linearizable query for the rows whose fields have these values.
     Query {
         /// The table.
         table: &'static str,
@@ -50,41 +51,41 @@ pub enum Request {
     },
 }
 
-/// What an attempt brought.
+/// The result of one attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AttemptResult {
-    /// It happened.
+    /// The write happened.
     Acknowledged(Acknowledgement),
-    /// The rows.
+    /// The rows of a query.
     Rows(Vec<Value>),
-    /// It was refused by a rule: it did not happen.
+    /// A rule refused it, with this code: it did not happen.
     Refused(String),
-    /// Nothing was done, by this attempt.
+    /// This attempt did nothing; an earlier one may have.
     Unavailable(String),
-    /// It may have happened, or may yet.
+    /// It may have happened, or may happen later.
     Unknown(String),
-    /// The store says of itself that it is wrong: it may have happened.
+    /// The store reports a defect of its own: it may have happened.
     Defect(String),
 }
 
 /// What an acknowledgement says.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Acknowledgement {
-    /// Where the last event stands.
+    /// The cursor of the last event.
     pub cursor: Option<Cursor>,
-    /// The first record after it, where it is shown.
+    /// The first record after the write; `null` if the response contains none.
     pub record: Value,
 }
 
-/// A client of HTTP that waits two seconds for an answer and no longer.
+/// An HTTP client that waits at most two seconds for a response.
 ///
 /// # Errors
-/// This machine cannot open one.
+/// The HTTP client cannot be created.
 pub fn http_client() -> Result<reqwest::Client> {
     Ok(reqwest::Client::builder().no_proxy().timeout(STATUS_TIMEOUT).build()?)
 }
 
-/// Whether a node serves.
+/// Whether a node is ready.
 pub async fn is_ready(client: &reqwest::Client, http: &str) -> bool {
     let response = client.get(format!("http://{http}/readyz")).send().await;
     response.is_ok_and(|response| response.status().is_success())
@@ -93,23 +94,23 @@ pub async fn is_ready(client: &reqwest::Client, http: &str) -> bool {
 /// Reads JSON from a node.
 ///
 /// # Errors
-/// No answer, or no success.
+/// The node does not respond, responds with an error status, or not with JSON.
 pub async fn get(client: &reqwest::Client, http: &str, path: &str) -> Result<Value> {
     let response = client.get(format!("http://{http}{path}")).send().await?.error_for_status()?;
     Ok(serde_json::from_str(&response.text().await?)?)
 }
 
-/// Where a module is found.
+/// The path of a branch:module in the REST API.
 pub(crate) fn module_path(branch_key: &BranchKey) -> String {
     format!("/api/branches/{}/modules/{}", branch_key.branch, branch_key.module)
 }
 
-/// The cursor of an answer or frame.
+/// The cursor in a response or frame.
 pub(crate) fn cursor_of(value: &Value) -> Option<Cursor> {
     Some(Cursor { epoch: value["epoch"].as_u64()?, sequence: value["sequence"].as_u64()? })
 }
 
-/// A verb as both doors take it in a batch.
+/// A mutation as REST and WebSocket take it in a batch.
 fn mutation_json(mutation: &Mutation) -> Value {
     let mut json = json!({
         "action": format!("module:{}", mutation.action),
@@ -119,12 +120,12 @@ fn mutation_json(mutation: &Mutation) -> Value {
     if let Some(expected) = mutation.expected {
         json["expectedVersion"] = expected.into();
     }
-    // Subscribers are then told whose operation it was.
+    // With the record in the event, a subscriber can tell which operation wrote it.
     json["includeRecord"] = true.into();
     json
 }
 
-/// A verb's record, which carries the version it must have where it comes alone.
+/// The record of a single mutation, which carries the expected version itself.
 fn record_json(mutation: &Mutation) -> Value {
     let mut record = mutation.record.clone();
     if let Some(expected) = mutation.expected {

@@ -1,4 +1,7 @@
-//! Report: what a run found, for people as text and a picture, for programs as JSON.
+//! Report: the result of a run, for people as text and as a chart, for programs as JSON.
+//!
+//! Promise: a property of which nothing was checked is not reported to hold.
+//! Refused: other names in JSON. They are public, also where the code has another word.
 
 mod chart;
 
@@ -14,36 +17,39 @@ use crate::checker::WriteGap;
 use crate::nemesis::FaultKind;
 use crate::run::{Progress, RunResult};
 
-/// Exit codes of a run.
+/// Exit code: every property held.
 const EXIT_HELD: u8 = 0;
+/// Exit code: a property was broken, or the run has a failure.
 const EXIT_BROKEN: u8 = 1;
+/// Exit code: nothing was broken, but the run proves less than it should.
 const EXIT_INCONCLUSIVE: u8 = 3;
 
-/// A run with its verdict.
+/// The result of a run, with what makes it valid.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// What was found.
+    /// The result of the run.
     #[serde(flatten)]
     pub result: RunResult,
-    /// How often each fault happened.
+    /// How often each fault of the scenario was injected.
     pub faults_by_kind: BTreeMap<&'static str, usize>,
     /// Why the run proves less than it should.
     pub invalid: Vec<String>,
-    /// The command that repeats it.
+    /// The command line that repeats the run.
     pub repeat: String,
 }
 
-/// One line while it goes on.
+/// One line about a run in progress.
 pub fn progress_line(progress: &Progress<'_>) -> String {
     let counts = progress.counts;
     format!(
-        "{} faults, now {} · {} acked, {} unknown, {} heard",
+        "{} faults, now {} · {} acknowledged, {} unknown, {} received",
         progress.faults, progress.activity, counts.acknowledged, counts.unknown, counts.received
     )
 }
 
 impl Report {
-    /// Counts the faults, and says what is missing of what was asked for.
+    /// Counts the faults, and finds what makes the run prove less than it should: a fault that was
+    /// injected less often than `at_least`, or a property of which nothing was checked.
     pub fn new(
         result: RunResult,
         kinds: &[&'static FaultKind],
@@ -58,11 +64,11 @@ impl Report {
         let mut invalid: Vec<String> = by_kind
             .iter()
             .filter(|(_, count)| **count < at_least)
-            .map(|(kind, count)| format!("{kind} happened {count} times, not {at_least}"))
+            .map(|(kind, count)| format!("{kind} was injected {count} times, not {at_least}"))
             .collect();
         let no_minority = result.faults.iter().all(|fault| fault.minority.is_empty());
         for verdict in result.verdicts.iter().filter(|verdict| verdict.checked == 0) {
-            // Where nobody was cut off nobody had to be silent.
+            // Without a minority this property has nothing to check; that is no fault of the run.
             if !(no_minority && verdict.property == "minority-silent") {
                 invalid.push(format!("nothing was checked of {}", verdict.property));
             }
@@ -70,7 +76,8 @@ impl Report {
         Self { result, faults_by_kind: by_kind, invalid, repeat }
     }
 
-    /// 0: every promise held; 1: one was broken; 3: the run proves less than it should.
+    /// The exit code: 0 if every property held, 1 if one was broken or the run has a failure, 3 if the
+    /// run proves less than it should.
     pub fn exit_code(&self) -> u8 {
         let broken = self.result.verdicts.iter().any(|verdict| !verdict.holds());
         if broken || !self.result.failures.is_empty() {
@@ -82,18 +89,18 @@ impl Report {
         }
     }
 
-    /// As JSON.
+    /// The report as JSON.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// It cannot be serialized.
     pub fn json(&self) -> Result<String> {
         Ok(serde_json::to_string_pretty(self)?)
     }
 
-    /// Writes `report.txt`, `report.json` and `report.svg` into a folder.
+    /// Writes `report.txt`, `report.json` and `report.svg` into a directory.
     ///
     /// # Errors
-    /// They cannot be written.
+    /// The directory or a file cannot be written.
     pub fn write(&self, folder: &Path) -> Result<()> {
         fs::create_dir_all(folder)?;
         fs::write(folder.join("report.txt"), self.text())?;
@@ -102,7 +109,7 @@ impl Report {
         Ok(())
     }
 
-    /// For people.
+    /// The report as text.
     pub fn text(&self) -> String {
         let mut text = String::new();
         self.write_figures(&mut text);
@@ -117,8 +124,8 @@ impl Report {
         let counts = figures.counts;
         let _ = writeln!(
             text,
-            "{} writes acknowledged ({} repeated), {} reads, {} refused, {} unknown; {} words \
-             heard; {} faults in {} s",
+            "{} writes acknowledged ({} repeated), {} reads, {} refused, {} unknown; {} \
+             messages received; {} faults in {} s",
             counts.acknowledged,
             counts.repeated,
             counts.read,
@@ -133,7 +140,7 @@ impl Report {
         let _ = writeln!(
             text,
             "{per_second:.0} writes a second; {per_write:.0} µs of processor time of all nodes for \
-             each, reads and listening included"
+             each, reads and subscriptions included"
         );
         let disk: Vec<String> =
             figures.disk_mib.iter().map(|(part, mib)| format!("{part} {mib} MiB")).collect();
@@ -142,12 +149,12 @@ impl Report {
         let (count, longest, all) = (stalls.len(), stalls.clone().max(), stalls.sum::<u64>());
         let _ = writeln!(
             text,
-            "the disk under all nodes stood still {count} times, at most {} ms, {} ms in all",
+            "the disk that all nodes share stalled {count} times, at most {} ms, {} ms in all",
             longest.unwrap_or(0).div_ceil(1000),
             all.div_ceil(1000)
         );
         if let Some(error) = &self.result.probe_error {
-            let _ = writeln!(text, "what came later is not known: the probe ended, {error}");
+            let _ = writeln!(text, "later stalls are not known: the probe failed, {error}");
         }
     }
 
@@ -169,12 +176,12 @@ impl Report {
             );
             for why in self.result.not_injected.get(*kind).into_iter().flatten().take(1) {
                 let not_injected = self.result.not_injected[*kind].len();
-                let _ = writeln!(text, "    could not be made {not_injected} times: {why}");
+                let _ = writeln!(text, "    could not be injected {not_injected} times: {why}");
             }
         }
     }
 
-    /// For each fault of a kind, how long the place that suffered most took no write; in order.
+    /// For each fault of a kind, the longest write gap of any branch, in milliseconds, sorted.
     fn gaps_ms(&self, kind: &str, micros: impl Fn(&WriteGap) -> u64) -> Vec<u64> {
         let mut worst: BTreeMap<usize, u64> = BTreeMap::new();
         for gap in self.result.gaps.iter().filter(|gap| gap.kind == kind) {
@@ -212,7 +219,7 @@ impl Report {
     }
 }
 
-/// Median, p99 and maximum of figures in order.
+/// Median, 99th percentile and maximum of sorted figures; `-` if there are none.
 fn percentiles(figures: &[u64]) -> [String; 3] {
     let len = figures.len();
     [50, 99, 100].map(|of_hundred| match len {
@@ -255,7 +262,7 @@ mod tests {
         assert!(text.contains("\nholds  bank "), "{text}");
         assert!(text.contains("\n-      minority-silent "), "{text}");
         assert_eq!(without_minority.exit_code(), EXIT_HELD);
-        // Of every other there is something to check in every run.
+        // Every other property has something to check in every run.
         let unchecked = report(vec![verdict("bank", 0, 0)]);
         assert_eq!(unchecked.invalid, ["nothing was checked of bank"]);
         assert_eq!(unchecked.exit_code(), EXIT_INCONCLUSIVE);

@@ -1,8 +1,12 @@
-//! Workload: clients that do what a chain of shops does, through every node and both doors, while
-//! the storm goes on; and write all of it down.
+//! Workload: clients that read and write as a chain of shops does, through every node, by REST and by
+//! WebSocket, while faults are injected. Everything they do and receive is recorded.
 //!
-//! Each client has one operation at a time. An operation that gets no clear answer is asked again,
-//! under the same id, at another node; so are three of ten that were answered.
+//! Each client has one operation at a time. An operation without a clear response is attempted again
+//! under the same id at another node. So are three of ten acknowledged writes: the store must give
+//! the same response again.
+//!
+//! Promise: every operation is recorded, whatever its result.
+//! Refused: a judgement. Only responses that no correct store gives are marked as impossible.
 
 mod invocations;
 mod records;
@@ -25,54 +29,55 @@ pub use setup::{definition, set_up};
 
 use crate::history::{BranchKey, Completion, MonotonicTime, NodeId, Operation, ReceivedMessage};
 
-/// The module everything happens in.
+/// The module of all branches.
 pub const MODULE: &str = "storm";
-/// Branches that are there from the beginning.
+/// How many branches exist from the beginning.
 pub const BRANCHES: u64 = 4;
-/// How long one generation of keys is written to: bounds how much is judged at once.
+/// How long one generation of registers and lists is written to. It bounds the size of a register's
+/// history, and with it the time of its check.
 const GENERATION: Duration = Duration::from_secs(15);
 
-/// Who takes part.
+/// The clients and the nodes of a workload.
 #[derive(Debug, Clone)]
 pub struct WorkloadConfig {
-    /// The nodes: number, and where clients reach it.
+    /// The nodes: number, and address for clients.
     pub nodes: Vec<(NodeId, String)>,
-    /// Writers; every second one over a socket.
+    /// How many clients write; half of them by WebSocket.
     pub writers: u32,
-    /// Subscribers.
+    /// How many clients subscribe.
     pub subscribers: u32,
-    /// For everything the clients leave to chance.
+    /// The seed of the clients' random choices.
     pub seed: u64,
-    /// How long a writer rests after each operation.
+    /// How long a writer pauses after each operation.
     pub pause: Duration,
 }
 
-/// What everybody shares.
+/// What all clients share.
 #[derive(Debug)]
 pub(crate) struct WorkloadContext {
     config: WorkloadConfig,
     started: Instant,
     is_stopped: AtomicBool,
-    /// Elements and values: each is unique in the run.
+    /// The next element or value: each is used once in a run.
     next_unique: AtomicU64,
     recording: Mutex<Recording>,
 }
 
-/// What was counted.
+/// What the clients counted.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Counts {
     /// Writes acknowledged.
     #[serde(rename = "acked")]
     pub acknowledged: u64,
-    /// Reads answered.
+    /// Reads that completed.
     pub read: u64,
-    /// Operations refused by a rule, and those of which nothing was done.
+    /// Operations that failed: refused by a rule, or not done in any attempt.
     pub refused: u64,
-    /// Operations whose outcome is not known.
+    /// Operations with an unknown result.
     pub unknown: u64,
-    /// Operations asked again although they were answered.
+    /// Acknowledged writes that were sent again.
     pub repeated: u64,
-    /// Words subscribers heard.
+    /// Messages that subscribers received.
     #[serde(rename = "heard")]
     pub received: u64,
 }
@@ -89,33 +94,33 @@ impl Counts {
     }
 }
 
-/// What was written down.
+/// What the clients recorded.
 #[derive(Debug, Default)]
 pub struct Recording {
-    /// How much of each.
+    /// How many of each.
     pub counts: Counts,
-    /// All operations, by completion.
+    /// All operations, in the order of their completion.
     pub operations: Vec<Operation>,
-    /// All words, by subscriber and time.
+    /// All received messages, in the order of their arrival.
     pub received: Vec<ReceivedMessage>,
-    /// Places made by operations.
+    /// Branches that clients created.
     pub branch_keys: Vec<BranchKey>,
-    /// Answers that cannot be right: a second one unlike the first, a refusal nothing can deserve,
-    /// a defect the store owns.
+    /// Responses that no correct store gives: a repeated response unlike the first one, a refusal for
+    /// which there is no reason, a defect that the store reports.
     pub impossible_responses: Vec<String>,
 }
 
-/// Clients at work.
+/// A workload whose clients run.
 #[derive(Debug)]
 pub struct RunningWorkload {
     context: Arc<WorkloadContext>,
     tasks: JoinSet<()>,
 }
 
-/// Sets the crew to work.
+/// Starts the clients. Times in the history count from `started`.
 ///
 /// # Errors
-/// This machine cannot open clients.
+/// An HTTP client cannot be created.
 pub fn start(config: WorkloadConfig, started: Instant) -> Result<RunningWorkload> {
     let context = Arc::new(WorkloadContext {
         config,
@@ -135,17 +140,18 @@ pub fn start(config: WorkloadConfig, started: Instant) -> Result<RunningWorkload
 }
 
 impl RunningWorkload {
-    /// What was counted so far.
+    /// What the clients counted so far.
     pub fn counts(&self) -> Counts {
         self.context.recording().counts
     }
 
-    /// Now, as the history counts.
+    /// The present reading of the history's clock.
     pub fn now(&self) -> MonotonicTime {
         self.context.now()
     }
 
-    /// Lets everybody finish what is under way, and takes what was written down.
+    /// Lets every client finish its operation and every subscriber receive the end of the log, then
+    /// returns what they recorded.
     pub async fn stop(mut self) -> Recording {
         self.context.is_stopped.store(true, Ordering::Relaxed);
         while self.tasks.join_next().await.is_some() {}
@@ -172,7 +178,7 @@ impl WorkloadContext {
     }
 
     fn recording(&self) -> std::sync::MutexGuard<'_, Recording> {
-        // Nobody leaves the book half written; who fell while holding it left it whole.
+        // Each lock covers whole additions only: a client that panicked left a complete recording.
         self.recording.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -182,14 +188,14 @@ impl WorkloadContext {
     }
 }
 
-/// The places that are there from the beginning.
+/// The branches that exist from the beginning.
 pub fn branch_keys() -> Vec<BranchKey> {
     (1..=BRANCHES)
         .map(|number| BranchKey { branch: format!("storm-{number}"), module: MODULE.to_owned() })
         .collect()
 }
 
-/// What all accounts of each place hold together, by the place's name.
+/// The sum of all accounts of each branch at the beginning, by [`BranchKey::name`].
 pub fn deposits() -> BTreeMap<String, i64> {
     branch_keys()
         .iter()

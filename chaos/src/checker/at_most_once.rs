@@ -1,13 +1,14 @@
-//! At most once: however often an operation was tried, it happened once or not at all, and whole.
+//! At most once: an operation happened once or not at all, and never in part, however many attempts
+//! it had.
 //!
-//! Promise: every write is judged, whatever came of it: also one with an unknown outcome has none
-//! or all of its events, in a row.
+//! Promise: every write is checked, whatever its completion: one with an unknown result has none or
+//! all of its events too, and they follow each other in the log.
 
 use super::Verdict;
 use super::history_index::{HistoryIndex, describe};
 use crate::history::{History, Operation};
 
-/// Judges it.
+/// Checks `at-most-once`.
 pub(super) fn check(history: &History) -> Verdict {
     let promise = "No operation happened twice, and none in part.";
     let mut verdict = Verdict::new("at-most-once", promise);
@@ -18,7 +19,9 @@ pub(super) fn check(history: &History) -> Verdict {
     verdict
 }
 
+/// What is wrong with the events of one operation.
 fn violation(index: &HistoryIndex<'_>, op: &Operation) -> Option<String> {
+    // In all branches: an event in another one is one too many.
     let found = index.events_of(&op.id);
     let (actual, expected) = (found.len(), op.invocation.event_count());
     let cursors: Vec<_> = found.iter().map(|(_, event)| event.cursor).collect();

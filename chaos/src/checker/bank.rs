@@ -1,9 +1,9 @@
-//! Bank: money moves and is never made or lost.
+//! Bank: transfers move money between accounts and never create or lose any.
 //!
-//! Promise: every reading of the accounts has the sum that was deposited and is one moment of the
-//! log, and no stale one; every transfer in the log takes from one what it gives the other; and in
-//! the end all is there.
-//! Refusals: a place whose deposits nobody wrote down counts as wrong.
+//! Promise: every read of the accounts shows the deposited sum, and a state that the log had during the
+//! read. Every transfer in the log debits one account by what it credits the other. The final sum is
+//! the deposited one.
+//! Refused: a branch whose deposit is not known counts as a violation.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,7 +15,7 @@ use crate::history::{
     BranchKey, Completion, History, Invocation, LogEvent, Operation, ReturnValue,
 };
 
-/// Judges it.
+/// Checks `bank`.
 pub(super) fn check(history: &History) -> Verdict {
     let promise = "Money moves between accounts and is never made or lost.";
     let mut verdict = Verdict::new("bank", promise);
@@ -23,6 +23,7 @@ pub(super) fn check(history: &History) -> Verdict {
     let mut reads_by_branch: BTreeMap<&BranchKey, Vec<&Operation>> = BTreeMap::new();
     for op in &history.operations {
         match op.invocation {
+            // A branch with transfers is checked also if no read of it completed.
             Invocation::Transfer { .. } => drop(reads_by_branch.entry(&op.branch_key).or_default()),
             Invocation::ReadBalances if matches!(op.completion, Completion::Ok(_)) => {
                 reads_by_branch.entry(&op.branch_key).or_default().push(op);
@@ -41,7 +42,7 @@ pub(super) fn check(history: &History) -> Verdict {
     }
     for (branch_key, reads) in reads_by_branch {
         let Some(deposit) = history.deposits.get(&branch_key.name()).copied() else {
-            verdict.record(Some(format!("{}: nobody wrote down its deposits", branch_key.name())));
+            verdict.record(Some(format!("{}: its deposit is not known", branch_key.name())));
             continue;
         };
         let log = index.log(branch_key).unwrap_or_default();
@@ -55,14 +56,15 @@ pub(super) fn check(history: &History) -> Verdict {
     verdict
 }
 
-/// A state of all accounts: the event that made it, the one that ended it, and what it was.
+/// A state of all accounts: the event that made it, the event that ended it, and a hash of all
+/// balances.
 struct BankState {
     from: u64,
     until: u64,
     hash: u64,
 }
 
-/// Goes through the log: judges each transfer and the end, and gives all states on the way.
+/// Replays the log: checks each transfer and the final sum, and returns all states in order.
 fn replay_transfers<'a>(
     verdict: &mut Verdict,
     index: &HistoryIndex<'_>,
@@ -83,7 +85,8 @@ fn replay_transfers<'a>(
                     .map(|why| format!("{}: {why}", describe(op))),
             );
         }
-        // The marks of all accounts together are the sum of each one's: one is taken for another.
+        // The hash of a state is the sum of its accounts' hashes, so that one event costs two of them
+        // and not one for each account.
         hash = hash.wrapping_sub(previous.map_or(0, |previous| account_hash(key, previous)));
         hash = hash.wrapping_add(account_hash(key, now));
         if let Some(last) = states.last_mut() {
@@ -99,6 +102,7 @@ fn replay_transfers<'a>(
     states
 }
 
+/// The part of one account in the hash of a state.
 fn account_hash(account: &str, balance: i128) -> u64 {
     let mut hasher = DefaultHasher::new();
     (account, balance).hash(&mut hasher);
@@ -122,12 +126,14 @@ fn transfer_violation(
     } else if account == to {
         previous + amount
     } else {
+        // An account that the transfer does not name must not change.
         previous
     };
     (now != expected)
         .then(|| format!("{account} held {previous}, then {now} instead of {expected}"))
 }
 
+/// What is wrong with a read of all accounts.
 fn read_violation(
     op: &Operation,
     deposit: i64,
@@ -137,11 +143,11 @@ fn read_violation(
     let Some(ReturnValue::Balances(balances)) =
         op.completion.response().map(|response| &response.return_value)
     else {
-        return Some("answered without balances".to_owned());
+        return Some("completed without balances".to_owned());
     };
     let sum: i128 = balances.values().map(|balance| i128::from(*balance)).sum();
     if sum != i128::from(deposit) {
-        return Some(format!("saw {sum} in all, {deposit} was deposited: {balances:?}"));
+        return Some(format!("read the sum {sum}, {deposit} was deposited: {balances:?}"));
     }
     let hashes =
         balances.iter().map(|(account, balance)| account_hash(account, i128::from(*balance)));
@@ -150,8 +156,10 @@ fn read_violation(
         (timeline.acknowledged_before(op.invoked), timeline.invoked_until(op.completed));
     let is_found =
         states.iter().any(|state| state.hash == hash && state.until > lower && state.from <= upper);
-    // Between the two sides of a transfer the sum is another one: no need to look for whole ones.
-    (!is_found).then(|| format!("saw no state of events {lower} to {upper}: {balances:?}"))
+    // A state between the two events of a transfer has another sum and was found wrong above: it is
+    // not necessary to search complete states only.
+    (!is_found)
+        .then(|| format!("read a state that events {lower} to {upper} do not have: {balances:?}"))
 }
 
 #[cfg(test)]
@@ -213,7 +221,7 @@ mod tests {
         assert_violation(
             check,
             &history_with(log(), read_violation),
-            "saw 17 in all, 20 was deposited",
+            "read the sum 17, 20 was deposited",
         );
     }
 
@@ -223,16 +231,24 @@ mod tests {
         assert_violation(
             check,
             &history_with(log(), read_violation),
-            "saw no state of events 0 to 4",
+            "read a state that events 0 to 4 do not have",
         );
     }
 
     #[test]
     fn a_stale_or_future_state_is_a_violation() {
         let stale = Some((11, 15, balances(10, 10)));
-        assert_violation(check, &history_with(log(), stale), "saw no state of events 4 to 4");
+        assert_violation(
+            check,
+            &history_with(log(), stale),
+            "read a state that events 4 to 4 do not have",
+        );
         let early = Some((0, 5, balances(8, 12)));
-        assert_violation(check, &history_with(log(), early), "saw no state of events 0 to 4");
+        assert_violation(
+            check,
+            &history_with(log(), early),
+            "read a state that events 0 to 4 do not have",
+        );
     }
 
     #[test]
@@ -258,11 +274,11 @@ mod tests {
     fn a_branch_that_cannot_be_checked_is_a_violation() {
         let mut unknown = history_with(log(), None);
         unknown.deposits.clear();
-        assert_violation(check, &unknown, "nobody wrote down its deposits");
+        assert_violation(check, &unknown, "its deposit is not known");
         assert_violation(
             check,
             &history_with(log(), Some((0, 5, ok(1)))),
-            "answered without balances",
+            "completed without balances",
         );
     }
 }

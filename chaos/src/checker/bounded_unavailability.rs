@@ -1,9 +1,10 @@
-//! Bounded unavailability: writes go on while a majority is there, and come back after a fault.
+//! Bounded unavailability: writes continue while a majority is up, and resume after every fault.
 //!
-//! Promise: time counts from the moment a write was wanted until any write of the place was
-//! acknowledged; a place nobody writes to is not missed. While a fault leaves a majority it is at
-//! most [`GAP_MAX`], and after any fault, if no other strikes meanwhile, at most [`RECOVERY_MAX`].
-//! Refusals: where clients stopped asking before the limit passed nothing is said.
+//! Promise: a gap is the time in which a client waited for a write and no write of the branch was
+//! acknowledged; without a waiting client there is no gap. While a fault leaves a majority, a gap is
+//! at most [`GAP_MAX`]. After any fault a write is acknowledged within [`RECOVERY_MAX`], unless
+//! another fault began meanwhile.
+//! Refused: a verdict where clients stopped waiting before the limit was reached.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,32 +14,31 @@ use super::Verdict;
 use super::history_index::format_time;
 use crate::history::{BranchKey, DiskStall, Fault, History, MonotonicTime, NodeId};
 
-/// Longest time without an acknowledged write while a majority is there, in microseconds.
+/// The longest gap while a majority is up, in microseconds.
 pub const GAP_MAX: u64 = 30_000_000;
-/// Longest time until a write is acknowledged after a fault was healed, in microseconds.
+/// The longest time until a write is acknowledged after a fault was healed, in microseconds.
 pub const RECOVERY_MAX: u64 = 15_000_000;
 
-/// How long a place took no write because of a fault.
+/// The longest gap of a branch during a fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WriteGap {
     /// The fault's kind.
     pub kind: String,
-    /// Which of the evidence's faults it was, from 0.
+    /// The index of the fault in the history.
     pub fault: usize,
-    /// The place, as `branch:module`.
+    /// The branch, as `branch:module`.
     #[serde(rename = "place")]
     pub branch_key: String,
-    /// The longest time in which a write was wanted and none acknowledged, in microseconds, from
-    /// when the fault struck until the next one did, or [`RECOVERY_MAX`] after it was healed.
+    /// The longest gap, in microseconds, from the beginning of the fault until the next fault begins,
+    /// or [`RECOVERY_MAX`] after it was healed.
     pub micros: u64,
-    /// The same without the times in which the disk under all nodes stood still. A lower bound:
-    /// a stall may have held up nobody, and the nodes' own writing is among what causes them.
+    /// The longest gap without the stalls of the shared disk, in microseconds. A lower bound: a stall
+    /// may have delayed no write, and the nodes' own writes cause some stalls.
     #[serde(rename = "steady_micros")]
     pub micros_without_stalls: u64,
 }
 
-/// How long each fault kept each place from being written to. A place in which nobody wanted to
-/// write meanwhile is left out.
+/// The longest gap of each branch during each fault. A branch for which no client waited is left out.
 pub fn write_gaps(history: &History) -> Vec<WriteGap> {
     let by_branch = write_activity(history);
     let mut write_gaps = Vec::new();
@@ -53,6 +53,7 @@ pub fn write_gaps(history: &History) -> Vec<WriteGap> {
                 without_stalls = without_stalls
                     .max(micros - stall_micros(&history.stalls, waiting_from, acknowledged_at));
             }
+            // The two maxima may be of different gaps: each is the longest by its own measure.
             if let Some(micros) = longest {
                 let (kind, branch_key) = (fault.kind.clone(), branch_key.name());
                 write_gaps.push(WriteGap {
@@ -68,7 +69,7 @@ pub fn write_gaps(history: &History) -> Vec<WriteGap> {
     write_gaps
 }
 
-/// Judges it.
+/// Checks `bounded-unavailability`.
 pub(super) fn check(history: &History) -> Verdict {
     let promise = "Writes go on while a majority is there, and come back after every fault.";
     let mut verdict = Verdict::new("bounded-unavailability", promise);
@@ -101,7 +102,7 @@ pub(super) fn check(history: &History) -> Verdict {
     verdict
 }
 
-/// How many nodes there are: the highest number anybody speaks of.
+/// How many nodes there are: the highest number that occurs in the history.
 fn node_count(history: &History) -> usize {
     let replicas = history.replicas.iter().map(|replica| replica.node);
     let waiting =
@@ -112,7 +113,8 @@ fn node_count(history: &History) -> usize {
     usize::try_from(highest).unwrap_or(usize::MAX)
 }
 
-/// Whether a majority is untouched by this fault and all others that ran at the same time.
+/// Whether a majority is affected neither by this fault nor by one that was in effect at a time with
+/// it.
 fn leaves_majority(history: &History, fault: &Fault, node_count: usize) -> bool {
     let overlaps = |it: &&Fault| it.from < fault.until && it.until > fault.from;
     let overlapping = history.faults.iter().filter(overlaps).chain([fault]);
@@ -120,18 +122,20 @@ fn leaves_majority(history: &History, fault: &Fault, node_count: usize) -> bool 
     affected_nodes.len() * 2 < node_count
 }
 
-/// Until when a fault is to be felt: some time after it was healed, or until the next one strikes.
+/// Until when a gap is attributed to a fault: [`RECOVERY_MAX`] after it was healed, or until the next
+/// fault begins.
 fn affected_until(history: &History, fault: &Fault) -> u64 {
     let later = history.faults.iter().map(|it| it.from.0).filter(|from| *from >= fault.until.0);
     later.min().unwrap_or(u64::MAX).min(fault.until.0 + RECOVERY_MAX)
 }
 
-/// The nodes that can be no part of a majority: those cut off, or else those struck.
+/// The nodes that may be missing from a majority: those that are cut off, or else those that the fault
+/// acted on.
 fn affected_nodes(fault: &Fault) -> &[NodeId] {
     if fault.minority.is_empty() { &fault.nodes } else { &fault.minority }
 }
 
-/// Whether writes came back after a fault; nothing where it cannot be said.
+/// Whether writes resumed in time after a fault; `None` where the history does not show it.
 fn recovers(history: &History, index: usize, activity: &WriteActivity) -> Option<bool> {
     let healed = history.faults[index].until.0;
     let waiting_from = activity.waiting_from(healed)?;
@@ -146,12 +150,12 @@ fn recovers(history: &History, index: usize, activity: &WriteActivity) -> Option
     (acknowledged_at || (is_alone && activity.waiting_until() >= limit)).then_some(acknowledged_at)
 }
 
-/// When a place was wanted, and when it took a write.
+/// When clients waited for writes of a branch, and when writes were acknowledged. Microseconds.
 #[derive(Default)]
 struct WriteActivity {
-    /// When writes were acknowledged, in order.
+    /// The times of acknowledgements, in order.
     acknowledged: Vec<u64>,
-    /// When writes were asked for, in order, and until when at least one of them was waited for.
+    /// The times of invocations, in order, each with the latest completion of it and all before.
     waiting: Vec<(u64, u64)>,
 }
 
@@ -175,7 +179,7 @@ fn write_activity(history: &History) -> BTreeMap<&BranchKey, WriteActivity> {
 }
 
 impl WriteActivity {
-    /// From when on, not before this moment, a write was wanted.
+    /// The first time, not before this one, at which a client waited for a write.
     fn waiting_from(&self, from: u64) -> Option<u64> {
         let later = self.waiting.partition_point(|(waiting, _)| *waiting <= from);
         let is_waited_for = later.checked_sub(1).is_some_and(|at| self.waiting[at].1 > from);
@@ -186,18 +190,19 @@ impl WriteActivity {
         }
     }
 
-    /// When the first write after this moment was acknowledged.
+    /// The first acknowledgement after this time.
     fn acknowledged_after(&self, time: u64) -> Option<u64> {
         let at = self.acknowledged.partition_point(|acknowledged| *acknowledged <= time);
         self.acknowledged.get(at).copied()
     }
 
-    /// When nobody waited any more.
+    /// The time after which no client waited any more.
     fn waiting_until(&self) -> u64 {
         self.waiting.last().map_or(0, |(_, until)| *until)
     }
 
-    /// When a write was wanted, and when the next one was acknowledged or nobody waited any more.
+    /// The gaps between two times: since when a client waited, and when the next write was acknowledged
+    /// or nobody waited any more.
     fn gaps(&self, from: u64, until: u64) -> impl Iterator<Item = (u64, u64)> {
         let until = until.min(self.waiting_until());
         let mut at = from;
@@ -210,7 +215,7 @@ impl WriteActivity {
     }
 }
 
-/// How much of the time between two moments the disk stood still. Stalls are in order.
+/// How long the disk stalled between two times, in microseconds. The stalls are in order.
 fn stall_micros(stalls: &[DiskStall], from: u64, until: u64) -> u64 {
     let first = stalls.partition_point(|stall| stall.until.0 <= from);
     let overlapping = stalls[first..].iter().take_while(|stall| stall.from.0 < until);

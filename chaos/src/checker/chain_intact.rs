@@ -1,15 +1,15 @@
-//! Chain intact: every replica is there, and the chain of its events holds.
+//! Chain intact: no replica is missing, and the hash chain of its events is intact.
 //!
-//! Promise: every replica is judged, and every partition by how many it has: as many as any other
-//! partition, from the first number to the last, no two on one node.
-//! Refusals: evidence without any replica counts as wrong.
+//! Promise: every replica is checked. Every partition, from the lowest to the highest number, has as
+//! many replicas as the others, each on another node.
+//! Refused: a history without replicas counts as a violation.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Verdict;
 use crate::history::{History, NodeId};
 
-/// Judges it.
+/// Checks `chain-intact`.
 pub(super) fn check(history: &History) -> Verdict {
     let promise = "Every replica of every partition is there, and its chain of events holds.";
     let mut verdict = Verdict::new("chain-intact", promise);
@@ -26,10 +26,11 @@ pub(super) fn check(history: &History) -> Verdict {
     }
     let (Some(first), Some(last)) = (partitions.keys().next(), partitions.keys().next_back())
     else {
-        verdict.record(Some("no replica was asked".to_owned()));
+        verdict.record(Some("no replica was read".to_owned()));
         return verdict;
     };
     let replica_count = partitions.values().map(Vec::len).max().unwrap_or_default();
+    // By number, not by key: a partition that lost all its replicas has no key.
     for partition in *first..=*last {
         let nodes = partitions.get(&partition).map_or(&[][..], Vec::as_slice);
         let distinct: BTreeSet<_> = nodes.iter().collect();
@@ -74,6 +75,6 @@ mod tests {
         assert_violation(check, &skipped, "partition 2 has replicas on []");
         let same = history_with(&[(1, 1), (1, 1), (1, 2), (2, 2)]);
         assert_violation(check, &same, "partition 1 has replicas on [1, 1]");
-        assert_violation(check, &history_with(&[]), "no replica was asked");
+        assert_violation(check, &history_with(&[]), "no replica was read");
     }
 }

@@ -1,8 +1,8 @@
-//! Counters and stock: what is guarded by a version is counted exactly.
+//! Counters and stock: writes that expect a version count exactly.
 //!
-//! Promise: each row in the log follows from the one before it: its version is one more and is the
-//! one that was read, a counter is one more, stock is one less and never below nothing. In the end
-//! a counter holds as many as there are increments, and every acknowledged piece was taken once.
+//! Promise: each event of a row follows from the one before. Its version is one higher, and the expected
+//! version is the one before; a counter is one higher; stock is one lower and never below 0. In the
+//! end a counter equals the number of its increments, and each acknowledged step is in the log once.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::history_index::{HistoryIndex, describe};
 use super::{Verdict, fields};
 use crate::history::{History, Invocation, LogEvent, Operation};
 
-/// Judges it.
+/// Checks `counters-and-stock`.
 pub(super) fn check(history: &History) -> Verdict {
     let promise = "Counters count every increment, stock gives every piece once, versions chain.";
     let mut verdict = Verdict::new("counters-and-stock", promise);
@@ -24,7 +24,7 @@ pub(super) fn check(history: &History) -> Verdict {
             let (now, violation) = next_state(&kind, states.get(&key), event, op);
             states.insert(key, now);
             verdict.record(violation.map(|why| {
-                let by = op.map_or_else(|| "nobody".to_owned(), describe);
+                let by = op.map_or_else(|| "the setup".to_owned(), describe);
                 format!("{} {}/{}: {why}, by {by}", branch_key.name(), key.0, key.1)
             }));
         }
@@ -40,14 +40,16 @@ pub(super) fn check(history: &History) -> Verdict {
             let count = index.branch_events_of(op).count();
             let is_violated = count != 1;
             verdict.record(
-                is_violated.then(|| format!("{}: acknowledged, done {count} times", describe(op))),
+                is_violated.then(|| {
+                    format!("{}: acknowledged, but {count} times in the log", describe(op))
+                }),
             );
         }
     }
     verdict
 }
 
-/// What is counted, by its table.
+/// The two tables that are counted.
 enum CountedTable {
     Counter,
     Stock,
@@ -77,19 +79,22 @@ impl CountedTable {
     }
 }
 
-/// One counter or item, so far.
+/// The state of one counter or item after an event.
 #[derive(Clone, Copy)]
 struct RowState {
-    /// What the row holds and its version.
+    /// The row's number.
     now: i128,
+    /// The row's version.
     version: u64,
-    /// What was there at first, how often it was changed since, and by how much each time.
+    /// The number that the setup wrote; 0 if it wrote none.
     first: i128,
+    /// How many operations changed the row since.
     changes: i128,
+    /// By how much each of them must change it.
     step: i128,
 }
 
-/// The row after this event, and what is wrong with how it follows from the one before.
+/// The state after an event, and what is wrong with the step from the state before.
 fn next_state(
     kind: &CountedTable,
     previous: Option<&RowState>,
@@ -99,11 +104,12 @@ fn next_state(
     let step = kind.step();
     let number = fields::number(event, kind.field());
     let version = fields::version(event);
-    // What nobody prepared begins with nothing.
+    // A row that the setup did not write starts at 0.
     let initial = RowState { now: 0, version: 0, first: 0, changes: 0, step };
     let before = previous.copied().unwrap_or(initial);
     let is_setup = op.is_none();
     let now = number.unwrap_or(before.now);
+    // Taken from the event even if it is wrong: one violation must not cause one in every later event.
     let state = RowState {
         now,
         version: version.unwrap_or(before.version + 1),
@@ -117,16 +123,16 @@ fn next_state(
     } else if version != Some(before.version + 1) {
         Some(format!("version {version:?} after version {}", before.version))
     } else if expected.is_some_and(|expected| expected != before.version) {
-        Some(format!("asked for over version {expected:?}, done over {}", before.version))
+        Some(format!("expected version {expected:?}, applied to {}", before.version))
     } else if !is_setup && now != before.now + step {
         Some(format!("{now} after {}", before.now))
     } else {
-        (now < 0).then(|| format!("{now} is below nothing"))
+        (now < 0).then(|| format!("{now} is below 0"))
     };
     (state, violation)
 }
 
-/// The version an operation was guarded by.
+/// The version that an operation expected.
 fn expected(op: &Operation) -> Option<u64> {
     if let Invocation::Increment { expected, .. } | Invocation::TakePiece { expected, .. } =
         op.invocation
@@ -136,6 +142,7 @@ fn expected(op: &Operation) -> Option<u64> {
     None
 }
 
+/// Whether the row holds another number at the end than its changes add up to.
 fn final_violation(state: &RowState) -> Option<String> {
     let expected = state.first + state.step * state.changes;
     let (now, changes) = (state.now, state.changes);
@@ -212,7 +219,7 @@ mod tests {
         assert_violation(check, &skips, "version Some(3) after version 1");
         let log = vec![counter(1, None, 0, 1), counter(2, Some("a"), 1, 2)];
         let other = history_of(vec![increment("a", 7, 1, 2)], log);
-        assert_violation(check, &other, "asked for over version Some(7), done over 1");
+        assert_violation(check, &other, "expected version Some(7), applied to 1");
         let without = vec![log_event(1, fields::COUNTERS, "c", None, r#"{"value":0}"#)];
         assert_violation(check, &history_of(vec![], without), "no value or version");
     }
@@ -221,7 +228,7 @@ mod tests {
     fn stock_below_zero_is_a_violation() {
         let log = vec![stock(1, None, 0, 1), stock(2, Some("d"), -1, 2)];
         let sold = history_of(vec![take("d", 1, -1, 2)], log);
-        assert_violation(check, &sold, "-1 is below nothing");
+        assert_violation(check, &sold, "-1 is below 0");
     }
 
     #[test]
@@ -234,9 +241,9 @@ mod tests {
     #[test]
     fn an_acknowledged_piece_is_taken_exactly_once() {
         let never = history_of(vec![take("d", 1, 2, 2)], vec![stock(1, None, 3, 1)]);
-        assert_violation(check, &never, "done 0 times");
+        assert_violation(check, &never, "but 0 times in the log");
         let log = vec![stock(1, None, 3, 1), stock(2, Some("d"), 2, 2), stock(3, Some("d"), 1, 3)];
         let details = details(vec![take("d", 1, 2, 2)], log);
-        assert!(details.contains("done 2 times"), "{details}");
+        assert!(details.contains("but 2 times in the log"), "{details}");
     }
 }

@@ -1,9 +1,9 @@
-//! Second opinion: another checker, made by others, is asked the same questions about registers.
+//! Cross-check: an external linearizability checker judges the same register histories as our search.
 //!
-//! Promise: both say the same of every window; where they do not, one of the two is wrong and the
-//! run says so. A register's history is cut into windows where nothing is open and the log tells
-//! what the register then was, so that no window depends on what our own search found before it.
-//! Refusals: a window with more than [`WINDOW_MAX`] operations is passed over and not counted.
+//! Promise: both agree on every window; a disagreement is a violation, for one of the two is wrong. A
+//! register's history is cut into windows where no operation is pending and the log shows the
+//! register's state, so that no window depends on the result of our search before it.
+//! Refused: a window with more than [`WINDOW_MAX`] operations is skipped and not counted.
 
 use std::iter::once;
 
@@ -16,16 +16,17 @@ use super::wgl::{
 };
 use crate::history::History;
 
-/// Most operations of a window: the other checker's time grows with the square of it.
+/// The most operations of a window: the external checker's time grows with their square.
 const WINDOW_MAX: usize = 400;
-/// A window is closed at the first chance after so many operations.
+/// The number of operations after which a window is cut at the next opportunity.
 const WINDOW_TARGET: usize = 60;
 
-/// Judges it.
+/// Checks `linearizable-second-opinion`.
 pub(super) fn check(history: &History) -> Verdict {
     compare_with(history, is_linearizable_externally)
 }
 
+/// Compares our search with an external checker, which tests replace.
 fn compare_with(history: &History, external: fn(&Window) -> bool) -> Verdict {
     let promise = "Two checkers, made apart, say the same of every register.";
     let mut verdict = Verdict::new("linearizable-second-opinion", promise);
@@ -48,10 +49,13 @@ fn compare_with(history: &History, external: fn(&Window) -> bool) -> Verdict {
             let agree = external_says == (own_result == SearchResult::Linearizable);
             verdict.record((!agree).then(|| {
                 let branch_key = branch_key.name();
-                format!("{branch_key} {key}: ours says {own_result:?}, the other {external_says}: {window:?}")
+                format!(
+                    "{branch_key} {key}: ours says {own_result:?}, the other {external_says}: \
+                     {window:?}"
+                )
             }));
         }
-        // Windows in a row are the whole: a break in it must show in one of them.
+        // The windows together are the whole history: if it is not linearizable, one of them is not.
         if all_compared
             && external_accepts_all
             && matches!(whole_result, SearchResult::NotLinearizable { .. })
@@ -65,19 +69,20 @@ fn compare_with(history: &History, external: fn(&Window) -> bool) -> Verdict {
     verdict
 }
 
-/// A piece of a history with nothing open at either end.
+/// A part of a register's history with no operation pending at either end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Window {
     initial: Register,
     operations: Vec<TimedOperation>,
 }
 
-/// Cuts a history where nothing is open and what the register is then is known.
+/// Cuts a history where no operation is pending and the register's state is known.
 fn windows(initial: Register, operations: &[TimedOperation]) -> Vec<Window> {
     let mut operations = with_inferred_completions(operations);
     operations.sort_by_key(|timed| (timed.invoked, timed.completed.unwrap_or(u64::MAX)));
     let mut cut = Vec::new();
     let mut now = initial;
+    // One write without a known version makes the state unknown for the rest of the history.
     let mut is_known = true;
     let mut until = 0;
     let mut window = Window { initial, operations: Vec::new() };
@@ -89,6 +94,7 @@ fn windows(initial: Register, operations: &[TimedOperation]) -> Vec<Window> {
         until = until.max(timed.completed.unwrap_or(u64::MAX));
         if let Some((value, version)) = written_version(timed.operation) {
             is_known &= version.is_some();
+            // Concurrent writes are ordered by version, not by invocation: the highest one is the state.
             if let Some(version) = version.filter(|version| *version > now.version) {
                 now = Register { value: Some(value), version };
             }
@@ -101,7 +107,7 @@ fn windows(initial: Register, operations: &[TimedOperation]) -> Vec<Window> {
     cut
 }
 
-/// What a deed writes, and the version it makes where that is known.
+/// The value that an operation writes, and the version that it makes, where that is known.
 fn written_version(operation: RegisterOperation) -> Option<(u64, Option<u64>)> {
     match operation {
         RegisterOperation::Put { value, version }
@@ -110,11 +116,13 @@ fn written_version(operation: RegisterOperation) -> Option<(u64, Option<u64>)> {
     }
 }
 
-/// Ends what has no end where something that must come after it has ended.
+/// Completes operations without a completion where another operation, which needs their version, has
+/// completed.
 fn with_inferred_completions(operations: &[TimedOperation]) -> Vec<TimedOperation> {
     let mut requirements: Vec<(u64, u64)> =
         operations.iter().filter_map(required_version).collect();
-    // By version; for each, the soonest end of all that need at least this version.
+    // Sorted by version, then from the end: for each version the earliest completion of all operations
+    // that need it or a later one.
     requirements.sort_unstable();
     let mut earliest = u64::MAX;
     for (_, to) in requirements.iter_mut().rev() {
@@ -133,7 +141,7 @@ fn with_inferred_completions(operations: &[TimedOperation]) -> Vec<TimedOperatio
     operations.iter().map(end).collect()
 }
 
-/// The version an ended operation needs to be there before it, and its end.
+/// The version that a completed operation needs before it, and its completion.
 fn required_version(timed: &TimedOperation) -> Option<(u64, u64)> {
     let required = match timed.operation {
         RegisterOperation::Put { version, .. } => version?.saturating_sub(1),
@@ -144,18 +152,18 @@ fn required_version(timed: &TimedOperation) -> Option<(u64, u64)> {
     Some((required, timed.completed?))
 }
 
-/// What the other checker is told.
+/// An operation as the external checker receives it.
 #[derive(Debug, Clone)]
 enum CheckerInput {
-    /// The register begins like this.
+    /// Sets the initial state of the window.
     Initial(Register),
-    /// This happened.
+    /// An operation that happened.
     Certain(RegisterOperation),
-    /// This may have happened: where it cannot, it changes nothing.
+    /// An operation that may have happened: where it cannot, it changes nothing.
     Possible(RegisterOperation),
 }
 
-/// A register as the other checker knows it.
+/// The specification of a register for the external checker.
 struct RegisterSpecification;
 
 impl Specification for RegisterSpecification {
@@ -178,15 +186,15 @@ impl Specification for RegisterSpecification {
     }
 }
 
-/// Asks the other checker. What has no end ends last of all: after everything else nobody sees
-/// whether it happened.
+/// Whether the external checker accepts a window. It requires a completion of every operation: one
+/// without completes after all others, where no read shows whether it happened.
 fn is_linearizable_externally(window: &Window) -> bool {
     let operations = &window.operations;
     let input = |timed: &TimedOperation| match timed.completed {
         Some(_) => CheckerInput::Certain(timed.operation),
         None => CheckerInput::Possible(timed.operation),
     };
-    // Questions come before answers of the same moment.
+    // `false` sorts first: invocations come before completions of the same time.
     let mut boundaries: Vec<(u64, bool, usize)> = Vec::with_capacity(operations.len() * 2);
     for (index, timed) in operations.iter().enumerate() {
         boundaries.push((timed.invoked, false, index));
@@ -197,6 +205,8 @@ fn is_linearizable_externally(window: &Window) -> bool {
         ));
     }
     boundaries.sort_unstable();
+    // The checker always starts with an empty register: a first operation, which nothing overlaps, sets
+    // the state of the window.
     let initial_input = CheckerInput::Initial(window.initial);
     let actions = once((0, Action::Call(initial_input.clone())))
         .chain(once((0, Action::Response(initial_input))))

@@ -1,10 +1,11 @@
-//! Events: every subscriber hears the log: in order, each event once, none left out.
+//! Events: every subscriber receives the log in order, each event once, none left out.
 //!
-//! Promise: what a subscriber hears follows from its first snapshot to the end of the log, over all
-//! its connections. A new connection goes on exactly where the last one stopped, or the subscriber
-//! is told why it begins again; it never goes back. Every event is the one in the log, and says
-//! which of its batch it is. Whoever gathers the evidence lets subscribers hear the end of the log
-//! before they leave: one that did not hear it counts as having lost it.
+//! Promise: over all its connections a subscriber receives every event from its first snapshot to the
+//! end of the log. A new connection resumes exactly where the last one stopped, or the node announces
+//! a resync and sends a snapshot, which never goes back. Every event equals the one in the log and
+//! has its position in its batch.
+//! Refused: a subscriber that left early. It must stay until the end of the log, or the rest counts as
+//! lost.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,9 +13,9 @@ use super::Verdict;
 use super::history_index::{HistoryIndex, format_time};
 use crate::history::{BranchKey, Cursor, History, LogEvent, ReceivedMessage, SubscriptionMessage};
 
-/// Judges it.
+/// Checks `events`.
 pub(super) fn check(history: &History) -> Verdict {
-    let promise = "Every subscriber hears every event once, in order, across reconnections.";
+    let promise = "Every subscriber receives every event once, in order, across reconnections.";
     let mut verdict = Verdict::new("events", promise);
     let index = HistoryIndex::new(history);
     let logs: BTreeMap<&BranchKey, LogIndex<'_>> =
@@ -38,7 +39,7 @@ pub(super) fn check(history: &History) -> Verdict {
         let last = logs.get(state.branch_key).and_then(|log_index| log_index.last);
         let violation = last.filter(|last| state.position < Some(*last)).map(|last| {
             format!(
-                "subscriber {subscriber}: heard up to {:?}, the log has {last:?}",
+                "subscriber {subscriber}: received up to {:?}, the log ends at {last:?}",
                 state.position
             )
         });
@@ -47,7 +48,7 @@ pub(super) fn check(history: &History) -> Verdict {
     verdict
 }
 
-/// A log, by cursor.
+/// A log by cursor: each event with its position in its batch.
 struct LogIndex<'a> {
     events: HashMap<Cursor, (&'a LogEvent, (u32, u32))>,
     last: Option<Cursor>,
@@ -56,6 +57,8 @@ struct LogIndex<'a> {
 impl<'a> LogIndex<'a> {
     fn new(log: &'a [LogEvent]) -> Self {
         let mut events = HashMap::new();
+        // The log does not show batches. Events of one operation in a row are one: an operation makes
+        // one batch at most.
         let batches = log.chunk_by(|one, next| one.op.is_some() && one.op == next.op);
         for batch in batches {
             let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);
@@ -67,13 +70,13 @@ impl<'a> LogIndex<'a> {
     }
 }
 
-/// One subscriber, so far.
+/// The state of one subscriber after a message.
 struct SubscriberState<'a> {
     branch_key: &'a BranchKey,
     connection: u32,
-    /// Up to where it heard.
+    /// The cursor up to which it has received the log.
     position: Option<Cursor>,
-    /// Whether this connection has said where it begins.
+    /// Whether this connection has had a first message.
     has_started: bool,
 }
 
@@ -87,22 +90,23 @@ impl<'a> SubscriberState<'a> {
         }
     }
 
-    /// Hears a word, and says what is wrong with it.
+    /// Applies a message, and returns what is wrong with it.
     fn receive(
         &mut self,
         received: &ReceivedMessage,
         log_index: Option<&LogIndex<'_>>,
     ) -> Option<String> {
         if received.branch_key != *self.branch_key {
-            return Some("a word about another place than the one it follows".to_owned());
+            return Some("a message about another branch than the one it follows".to_owned());
         }
         if received.connection < self.connection {
-            return Some(format!("a word of an old connection, after {}", self.connection));
+            return Some(format!("a message of an old connection, after {}", self.connection));
         }
         if received.connection > self.connection {
             self.connection = received.connection;
             self.has_started = false;
         }
+        // The position moves with every message, also a wrong one: each violation is counted once.
         let (previous, had_started) = (self.position, self.has_started);
         self.has_started = true;
         match &received.message {
@@ -113,16 +117,16 @@ impl<'a> SubscriberState<'a> {
             SubscriptionMessage::Resumed { cursor } => {
                 self.position = Some(*cursor);
                 (previous != Some(*cursor))
-                    .then(|| format!("resumed at {cursor:?}, it had heard up to {previous:?}"))
+                    .then(|| format!("resumed at {cursor:?}, it had received up to {previous:?}"))
             }
             SubscriptionMessage::Event { cursor, id, op, batch_position } => {
                 self.position = Some(*cursor);
                 if !had_started {
-                    return Some(format!("{cursor:?} came before any word of where it begins"));
+                    return Some(format!("{cursor:?} arrived before a snapshot or a resumption"));
                 }
                 let next = previous.map(|it| Cursor { sequence: it.sequence + 1, ..it });
                 if next != Some(*cursor) {
-                    return Some(format!("heard {cursor:?} after {previous:?}"));
+                    return Some(format!("received {cursor:?} after {previous:?}"));
                 }
                 event_violation(*cursor, id, op.as_deref(), *batch_position, log_index)
             }
@@ -130,6 +134,7 @@ impl<'a> SubscriberState<'a> {
     }
 }
 
+/// What is wrong with a snapshot.
 fn snapshot_violation(
     previous: Option<Cursor>,
     cursor: Cursor,
@@ -138,19 +143,19 @@ fn snapshot_violation(
 ) -> Option<String> {
     if let Some(previous) = previous {
         if !is_resync {
-            return Some(format!(
-                "began again at {cursor:?} without being told, after {previous:?}"
-            ));
+            return Some(format!("a snapshot at {cursor:?} without a resync, after {previous:?}"));
         }
         if cursor < previous {
-            return Some(format!("went back to {cursor:?}, it had heard up to {previous:?}"));
+            return Some(format!("went back to {cursor:?}, it had received up to {previous:?}"));
         }
     }
     let last = log_index.and_then(|log_index| log_index.last);
+    // A snapshot of an empty branch has sequence 0, and such a branch has no log.
     let is_beyond = cursor.sequence > 0 && last < Some(cursor);
-    is_beyond.then(|| format!("a snapshot at {cursor:?}, the log has {last:?}"))
+    is_beyond.then(|| format!("a snapshot at {cursor:?}, the log ends at {last:?}"))
 }
 
+/// What is wrong with an event compared with the log.
 fn event_violation(
     cursor: Cursor,
     id: &str,
@@ -161,13 +166,13 @@ fn event_violation(
     let Some((log_event, logged_position)) =
         log_index.and_then(|log_index| log_index.events.get(&cursor))
     else {
-        return Some(format!("heard {cursor:?} ({id}), which is not in the log"));
+        return Some(format!("received {cursor:?} ({id}), which is not in the log"));
     };
     if log_event.id != id || log_event.op.as_deref() != op {
         let (other, by) = (&log_event.id, &log_event.op);
         return Some(format!("{cursor:?} was {id} of {op:?}, in the log it is {other} of {by:?}"));
     }
-    // What prepares a place may come in batches that the log does not tell.
+    // The setup writes batches without an operation, which the log cannot show.
     (log_event.op.is_some() && *logged_position != batch_position).then(|| {
         format!(
             "{cursor:?} is {batch_position:?} of its batch, in the log it is {logged_position:?}"
@@ -247,7 +252,11 @@ mod tests {
     #[test]
     fn a_missing_repeated_or_reordered_event_is_a_violation() {
         let gap = vec![snapshot(1, 0, false), event(1, 1), event(1, 3), event(1, 4)];
-        assert_violation(check, &history_with(gap), "heard Cursor { epoch: 1, sequence: 3 } after");
+        assert_violation(
+            check,
+            &history_with(gap),
+            "received Cursor { epoch: 1, sequence: 3 } after",
+        );
         let twice = vec![snapshot(1, 3, false), event(1, 4), event(1, 4)];
         assert_violation(
             check,
@@ -261,33 +270,33 @@ mod tests {
             "sequence: 4 } after Some(Cursor { epoch: 1, sequence: 4",
         );
         let swapped = vec![snapshot(1, 2, false), event(1, 4), event(1, 3)];
-        assert_eq!(check(&history_with(swapped)).violations, 3, "two words, and the end");
+        assert_eq!(check(&history_with(swapped)).violations, 3, "two messages, and the end");
     }
 
     #[test]
     fn resuming_at_another_cursor_is_a_violation() {
         let back = vec![snapshot(1, 4, false), resumed(2, 3), event(2, 4)];
-        assert_violation(check, &history_with(back), "it had heard up to");
+        assert_violation(check, &history_with(back), "it had received up to");
         let ahead = vec![snapshot(1, 2, false), resumed(2, 4)];
-        assert_violation(check, &history_with(ahead), "it had heard up to");
+        assert_violation(check, &history_with(ahead), "it had received up to");
         let from_nothing = vec![resumed(1, 4)];
-        assert_violation(check, &history_with(from_nothing), "it had heard up to None");
+        assert_violation(check, &history_with(from_nothing), "it had received up to None");
     }
 
     #[test]
     fn a_connection_first_announces_its_position() {
         let first = vec![event(1, 1), event(1, 2), event(1, 3), event(1, 4)];
-        assert_violation(check, &history_with(first), "before any word of where it begins");
+        assert_violation(check, &history_with(first), "before a snapshot or a resumption");
         let second = vec![snapshot(1, 3, false), event(2, 4)];
-        assert_violation(check, &history_with(second), "before any word of where it begins");
+        assert_violation(check, &history_with(second), "before a snapshot or a resumption");
         let old = vec![snapshot(2, 4, false), resumed(1, 4)];
-        assert_violation(check, &history_with(old), "a word of an old connection");
+        assert_violation(check, &history_with(old), "a message of an old connection");
     }
 
     #[test]
     fn a_new_snapshot_needs_a_resync_and_never_goes_back() {
         let without_resync = vec![snapshot(1, 3, false), snapshot(2, 4, false)];
-        assert_violation(check, &history_with(without_resync), "without being told");
+        assert_violation(check, &history_with(without_resync), "without a resync");
         let back = vec![snapshot(1, 4, false), snapshot(2, 3, true), event(2, 4)];
         assert_violation(check, &history_with(back), "went back to");
         let beyond = vec![snapshot(1, 5, false)];
@@ -315,7 +324,7 @@ mod tests {
     #[test]
     fn every_subscriber_receives_the_end_of_the_log() {
         let messages = vec![snapshot(1, 1, false), event(1, 2)];
-        assert_violation(check, &history_with(messages), "subscriber 1: heard up to");
+        assert_violation(check, &history_with(messages), "subscriber 1: received up to");
     }
 
     #[test]
@@ -323,6 +332,6 @@ mod tests {
         let mut elsewhere = snapshot(1, 4, false);
         elsewhere.branch_key.branch = "other".to_owned();
         let messages = vec![snapshot(1, 4, false), elsewhere];
-        assert_violation(check, &history_with(messages), "another place");
+        assert_violation(check, &history_with(messages), "another branch");
     }
 }

@@ -1,52 +1,51 @@
-//! Rows: the tables and fields the workload writes and the properties read, named once for both.
+//! Fields: the tables and fields that the workload writes and the checkers read.
 //!
-//! Promise: a number is read alike whether the store shows it as a number or as a text. Every row
-//! of the workload has [`OP`]; rows that prepare a place (accounts, stock, counters, registers)
-//! have none and are written before the first operation of that place.
+//! Promise: a number is read whether the store shows it as a number or as a text. Every record of an
+//! operation has [`OP`]; those of the setup have none, and precede the first operation of a branch.
 
 use crate::history::LogEvent;
 
-/// Registers: one row per key, with [`VALUE`].
+/// Registers: one record per key, with [`VALUE`].
 pub const REGISTERS: &str = "registers";
-/// One row per list and element, under any key, with [`LIST`] and [`ELEMENT`].
+/// Elements: one record per list and element, under any key, with [`LIST`] and [`ELEMENT`].
 pub const ELEMENTS: &str = "elements";
-/// Accounts: one row per key, with [`BALANCE`].
+/// Accounts: one record per key, with [`BALANCE`].
 pub const ACCOUNTS: &str = "accounts";
-/// One row per ticket, under any key, with [`NUMBER`] taken by the store.
+/// Tickets: one record per ticket, under any key, with [`NUMBER`], which the store takes.
 pub const TICKETS: &str = "tickets";
-/// Counters: one row per key, with [`VALUE`].
+/// Counters: one record per key, with [`VALUE`].
 pub const COUNTERS: &str = "counters";
-/// Stock: one row per item, with [`LEFT`].
+/// Stock: one record per item, with [`LEFT`].
 pub const STOCK: &str = "stock";
 
-/// The key of the register that the first write to a branch sets.
+/// The key of the register that the first write to a new branch sets.
 pub const FIRST: &str = "first";
 
-/// The id of the operation that wrote the row.
+/// The id of the operation that wrote the record.
 pub const OP: &str = "op";
-/// The record's version, set by the store.
+/// The record's version, which the store sets.
 pub const VERSION: &str = "version";
-/// What a register or counter holds.
+/// The value of a register or counter.
 pub const VALUE: &str = "value";
-/// The list an element belongs to.
+/// The list to which an element belongs.
 pub const LIST: &str = "list";
 /// The element.
 pub const ELEMENT: &str = "element";
-/// What an account holds.
+/// The balance of an account.
 pub const BALANCE: &str = "balance";
 /// A ticket's number.
 pub const NUMBER: &str = "number";
-/// Pieces left of an item.
+/// The pieces that are left of an item.
 pub const LEFT: &str = "left";
 
-/// A whole number of a row; nothing where the row has none under this name.
+/// An integer field of the record after an event; `None` if the record has no such integer.
 pub fn number(event: &LogEvent, field: &str) -> Option<i128> {
     let value = event.row.as_ref()?.get(field)?;
     let whole = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from));
     whole.or_else(|| value.as_str()?.parse().ok())
 }
 
-/// The number at the end of a field: of `7`, `"7"` and `"T-0007"` it is 7.
+/// The number at the end of a field: 7 for `7`, `"7"` and `"T-0007"`.
 pub fn number_at_end(event: &LogEvent, field: &str) -> Option<i128> {
     number(event, field).or_else(|| {
         let text = event.row.as_ref()?.get(field)?.as_str()?;
@@ -55,7 +54,7 @@ pub fn number_at_end(event: &LogEvent, field: &str) -> Option<i128> {
     })
 }
 
-/// A text of a row.
+/// A text field of the record after an event.
 pub fn text<'a>(event: &'a LogEvent, field: &str) -> Option<&'a str> {
     event.row.as_ref()?.get(field)?.as_str()
 }

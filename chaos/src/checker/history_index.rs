@@ -1,13 +1,13 @@
-//! Book: one evidence, found again by operation and by place.
+//! History index: the operations and logs of a history, by id and by branch.
 //!
-//! Promise: every property looks things up in the same way. Of several readings of a place's log
-//! the longest counts here; that all are alike is a property of its own.
+//! Promise: every checker looks up in the same way. Of a log that was read from several nodes the
+//! longest reading counts here; that all readings are equal is a property of its own.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::history::{BranchKey, History, LogEvent, MonotonicTime, Operation};
 
-/// Operations and logs of one evidence, by name.
+/// The operations and logs of one history.
 pub(super) struct HistoryIndex<'a> {
     operations: HashMap<&'a str, &'a Operation>,
     logs: BTreeMap<&'a BranchKey, &'a [LogEvent]>,
@@ -15,7 +15,7 @@ pub(super) struct HistoryIndex<'a> {
 }
 
 impl<'a> HistoryIndex<'a> {
-    /// Opens it.
+    /// The index of a history.
     pub(super) fn new(history: &'a History) -> Self {
         let mut logs: BTreeMap<&BranchKey, &[LogEvent]> = BTreeMap::new();
         for (_, branch_key, log) in &history.logs {
@@ -36,27 +36,27 @@ impl<'a> HistoryIndex<'a> {
         Self { operations, logs, events }
     }
 
-    /// An operation by its id.
+    /// The operation with this id.
     pub(super) fn operation(&self, id: &str) -> Option<&'a Operation> {
         self.operations.get(id).copied()
     }
 
-    /// A place's log, nothing where none was read.
+    /// The log of a branch; `None` if none was read.
     pub(super) fn log(&self, branch_key: &BranchKey) -> Option<&'a [LogEvent]> {
         self.logs.get(branch_key).copied()
     }
 
-    /// All logs, by place.
+    /// All logs, by branch.
     pub(super) fn logs(&self) -> impl Iterator<Item = (&'a BranchKey, &'a [LogEvent])> + '_ {
         self.logs.iter().map(|(branch_key, log)| (*branch_key, *log))
     }
 
-    /// The events that name an operation, anywhere.
+    /// The events of an operation in all branches.
     pub(super) fn events_of(&self, op: &str) -> &[(&'a BranchKey, &'a LogEvent)] {
         self.events.get(op).map_or(&[], Vec::as_slice)
     }
 
-    /// The events of an operation in its place.
+    /// The events of an operation in its own branch.
     pub(super) fn branch_events_of(
         &self,
         op: &'a Operation,
@@ -67,13 +67,13 @@ impl<'a> HistoryIndex<'a> {
     }
 }
 
-/// An operation in words: id, intent, place and when.
+/// An operation for people: id, invocation, branch, and times.
 pub(super) fn describe(op: &Operation) -> String {
     let (from, to) = (format_time(op.invoked), format_time(op.completed));
     format!("{} ({:?} on {}, {from} to {to})", op.id, op.invocation, op.branch_key.name())
 }
 
-/// A moment in seconds since the run began.
+/// A time in seconds since the workload started.
 pub(super) fn format_time(time: MonotonicTime) -> String {
     format!("{}.{:06} s", time.0 / 1_000_000, time.0 % 1_000_000)
 }

@@ -1,8 +1,9 @@
-//! Linearizable: each register behaves as if its operations were done one after the other, each at
-//! one moment between question and answer.
+//! Linearizable: each register behaves as if its operations took effect one after the other, each at
+//! one moment between its invocation and its completion.
 //!
-//! Promise: judged per register over the whole run, with [`super::wgl`]. A history with so many
-//! unknown outcomes that it cannot be decided is said to be just that, and counts as wrong.
+//! Promise: the whole history of each register is checked, with [`super::wgl`].
+//! Refused: a history with too many unknown results to decide. It is reported as undecided, and
+//! counts as a violation.
 
 use super::Verdict;
 use super::history_index::{describe, format_time};
@@ -10,15 +11,15 @@ use super::registers::{RegisterHistory, register_histories};
 use super::wgl::{CONFIGURATIONS_MAX, SearchResult, search};
 use crate::history::{BranchKey, History};
 
-/// Judges it.
+/// Checks `linearizable`.
 pub(super) fn check(history: &History) -> Verdict {
     let promise = "Every register behaves like one that does one thing at a time.";
     let mut verdict = Verdict::new("linearizable", promise);
     for ((branch_key, key), register) in register_histories(history) {
         for op in &register.unreadable {
-            verdict.record(Some(format!("{}: answered without a register", describe(op))));
+            verdict.record(Some(format!("{}: completed without a register", describe(op))));
         }
-        // Every operation is a fact; what is wrong is found once per register.
+        // Every operation counts as a fact, but a search finds one violation per register at most.
         for _ in 1..register.operations.len() {
             verdict.record(None);
         }
@@ -29,6 +30,7 @@ pub(super) fn check(history: &History) -> Verdict {
     verdict
 }
 
+/// The violation that the search finds in one register's history.
 fn search_violation(
     branch_key: &BranchKey,
     key: &str,
@@ -45,14 +47,14 @@ fn search_violation(
             });
             let open: Vec<&str> = open.map(|op| op.id.as_str()).collect();
             Some(format!(
-                "{branch_key} {key}: {} cannot have been answered {operation:?} over {states:?} (at the \
-                 same time: {})",
+                "{branch_key} {key}: {} cannot have completed as {operation:?} on {states:?} \
+                 (concurrent: {})",
                 describe(op),
                 open.join(", ")
             ))
         }
         SearchResult::Undecided { at } => Some(format!(
-            "{branch_key} {key}: undecided, more than {CONFIGURATIONS_MAX} possibilities at {}",
+            "{branch_key} {key}: undecided, more than {CONFIGURATIONS_MAX} configurations at {}",
             format_time(register.sources[at].completed)
         )),
     }
@@ -109,7 +111,7 @@ mod tests {
             operation("a", put(7), 0, 9, ok_with_version(1, 1)),
             operation("b", put(8), 0, 9, ok_with_version(2, 1)),
         ];
-        assert_violation(check, &history_of(operations, vec![]), "cannot have been answered");
+        assert_violation(check, &history_of(operations, vec![]), "cannot have completed");
     }
 
     #[test]
@@ -166,7 +168,7 @@ mod tests {
     #[test]
     fn a_response_without_a_register_is_a_violation() {
         let operations = vec![operation("a", get(), 0, 1, ok(1))];
-        assert_violation(check, &history_of(operations, vec![]), "answered without a register");
+        assert_violation(check, &history_of(operations, vec![]), "completed without a register");
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! Lists: what is read of many lists at once is one moment of their common order.
+//! Lists: a read of many lists shows all of them at one position of the log.
 //!
-//! Promise: that order is the log's. Each list is a beginning of it, all lists are of one moment,
-//! an append to several is seen in all or in none, what was acknowledged before is there, what was
-//! asked for after is not, and no read is older than one that had been answered before it.
+//! Promise: each list that is read is a prefix of the list in the log. All lists of a read have one
+//! position in the log, which is not inside a batch. That position includes what was acknowledged
+//! before the read, excludes what was invoked after it, and is not before that of a read that had
+//! completed earlier.
 
 use std::collections::BTreeMap;
 
@@ -13,9 +14,9 @@ use crate::history::{
     BranchKey, Completion, History, Invocation, LogEvent, MonotonicTime, Operation, ReturnValue,
 };
 
-/// Judges it.
+/// Checks `lists`.
 pub(super) fn check(history: &History) -> Verdict {
-    let promise = "Every reading of the lists is one moment of the log, and no stale one.";
+    let promise = "Every read of the lists shows one position of the log, and no stale one.";
     let mut verdict = Verdict::new("lists", promise);
     let index = HistoryIndex::new(history);
     let mut reads_by_branch: BTreeMap<&BranchKey, Vec<&Operation>> = BTreeMap::new();
@@ -29,6 +30,7 @@ pub(super) fn check(history: &History) -> Verdict {
         let order = ListOrder::new(log);
         let timeline = Timeline::new(history, &index, branch_key, log);
         let located: Vec<_> = reads.iter().map(|op| (*op, order.locate(op, &timeline))).collect();
+        // For each time, the latest position that a completed read is known to have shown.
         let seen = located
             .iter()
             .filter_map(|(op, range)| Some((op.completed, range.as_ref().ok()?.earliest)));
@@ -44,13 +46,13 @@ pub(super) fn check(history: &History) -> Verdict {
     verdict
 }
 
-/// The lists as the log orders them: elements, and where each stands.
+/// The lists in the order of the log: for each its elements and their sequence numbers.
 #[derive(Default)]
 struct ListOrder<'a> {
     lists: BTreeMap<&'a str, (Vec<u64>, Vec<u64>)>,
 }
 
-/// Between which events a read was made.
+/// The range of log positions that a read may have shown.
 struct LogRange {
     earliest: u64,
     latest: u64,
@@ -70,11 +72,11 @@ impl<'a> ListOrder<'a> {
         order
     }
 
-    /// Where a read stands by what it saw alone.
+    /// The range of a read by the elements that it returned, without regard to time.
     fn locate(&self, op: &Operation, timeline: &Timeline) -> Result<LogRange, String> {
         let returned = op.completion.response().map(|response| &response.return_value);
         let Some(ReturnValue::Lists(read_lists)) = returned else {
-            return Err("answered without lists".to_owned());
+            return Err("completed without lists".to_owned());
         };
         let (mut lower, mut upper) = ((0, "the beginning"), (u64::MAX, "the end"));
         for (list, read) in read_lists {
@@ -86,19 +88,21 @@ impl<'a> ListOrder<'a> {
                     "element {at} of {list} is {read}, in the log it is {logged:?}"
                 ));
             }
+            // At least the event of its last element, and before the event of the next one.
             let last = read.len().checked_sub(1).map_or(0, |at| sequences[at]);
             let next = sequences.get(read.len()).map_or(u64::MAX, |next| next - 1);
             lower = lower.max((last, list));
             upper = upper.min((next, list));
         }
         let ((lower, newest), (upper, oldest)) = (lower, upper);
+        // Not inside a batch: the earliest possible position is the end of the batch.
         let earliest = timeline.batch_end_from(lower);
         if lower > upper {
-            return Err(format!("{newest} is of event {lower}, {oldest} at most of event {upper}"));
+            return Err(format!("{newest} shows event {lower}, {oldest} at most event {upper}"));
         }
         if earliest > upper {
             return Err(format!(
-                "an append is seen in {newest} and not in {oldest}: event {lower}"
+                "an append is shown in {newest} and not in {oldest}: event {lower}"
             ));
         }
         Ok(LogRange { earliest, latest: upper })
@@ -106,7 +110,7 @@ impl<'a> ListOrder<'a> {
 }
 
 impl LogRange {
-    /// What is wrong with when it was read.
+    /// Whether the range contradicts the times of the read and of other operations.
     fn violation(
         &self,
         op: &Operation,
@@ -118,14 +122,13 @@ impl LogRange {
             (timeline.acknowledged_before(op.invoked), timeline.invoked_until(op.completed));
         let seen_before = value_before(seen, op.invoked);
         if earliest > upper {
-            return Some(format!("saw event {earliest}, only {upper} had been asked for"));
+            return Some(format!("read event {earliest}, only {upper} had been invoked"));
         }
         if lower > latest {
-            return Some(format!("event {lower} had been acknowledged, it saw only {latest}"));
+            return Some(format!("event {lower} had been acknowledged, it read only {latest}"));
         }
-        (seen_before > latest).then(|| {
-            format!("event {seen_before} had been seen by another read, it saw only {latest}")
-        })
+        (seen_before > latest)
+            .then(|| format!("another read had shown event {seen_before}, it read only {latest}"))
     }
 }
 
@@ -202,13 +205,13 @@ mod tests {
     #[test]
     fn lists_of_two_log_positions_are_a_violation() {
         let reads = vec![(15, 55, lists(&[("x", &[1]), ("y", &[1, 3])]))];
-        assert_violation(check, &history_with(reads), "y is of event 4, x at most of event 2");
+        assert_violation(check, &history_with(reads), "y shows event 4, x at most event 2");
     }
 
     #[test]
     fn an_append_to_two_lists_is_read_in_both_or_neither() {
         let reads = vec![(0, 5, lists(&[("x", &[1]), ("y", &[])]))];
-        assert_violation(check, &history_with(reads), "seen in x and not in y");
+        assert_violation(check, &history_with(reads), "shown in x and not in y");
     }
 
     #[test]
@@ -220,7 +223,7 @@ mod tests {
     #[test]
     fn a_read_contains_nothing_invoked_after_it() {
         let reads = vec![(11, 15, lists(&[("x", &[1, 2]), ("y", &[1])]))];
-        assert_violation(check, &history_with(reads), "only 2 had been asked for");
+        assert_violation(check, &history_with(reads), "only 2 had been invoked");
     }
 
     #[test]
@@ -229,11 +232,11 @@ mod tests {
             (61, 65, lists(&[("x", &[1, 2, 4]), ("y", &[1, 3])])),
             (66, 68, lists(&[("x", &[1, 2]), ("y", &[1, 3])])),
         ];
-        assert_violation(check, &history_with(reads), "had been seen by another read");
+        assert_violation(check, &history_with(reads), "another read had shown");
     }
 
     #[test]
     fn a_response_without_lists_is_a_violation() {
-        assert_violation(check, &history_with(vec![(1, 2, ok(1))]), "answered without lists");
+        assert_violation(check, &history_with(vec![(1, 2, ok(1))]), "completed without lists");
     }
 }

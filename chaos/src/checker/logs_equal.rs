@@ -1,16 +1,16 @@
-//! Logs equal: a place has one log, gapless from 1, whichever node is asked.
+//! Logs equal: a branch has one log without gaps, the same from every node.
 //!
-//! Promise: every reading is judged by itself (gapless, one epoch, no id twice) and against the
-//! first reading of its place, event by event, with row and all.
+//! Promise: every reading is checked by itself (no gap from 1 on, one epoch, no id twice) and compared
+//! with the first reading of its branch, event by event, with the records.
 
 use std::collections::{BTreeMap, HashSet};
 
 use super::Verdict;
 use crate::history::{BranchKey, History, LogEvent, NodeId};
 
-/// Judges it.
+/// Checks `logs-equal`.
 pub(super) fn check(history: &History) -> Verdict {
-    let promise = "Every place has one gapless log, the same from every node.";
+    let promise = "Every branch has one log without gaps, the same from every node.";
     let mut verdict = Verdict::new("logs-equal", promise);
     let mut firsts: BTreeMap<&BranchKey, (NodeId, &[LogEvent])> = BTreeMap::new();
     for (node, branch_key, log) in &history.logs {
@@ -24,13 +24,14 @@ pub(super) fn check(history: &History) -> Verdict {
     verdict
 }
 
+/// The first gap, second epoch or repeated id of a reading.
 fn continuity_violation(log: &[LogEvent]) -> Option<String> {
     let epoch = log.first()?.cursor.epoch;
     let mut ids = HashSet::new();
     for (sequence, event) in (1..).zip(log) {
         let cursor = event.cursor;
         if cursor.epoch != epoch || cursor.sequence != sequence {
-            return Some(format!("event {sequence} of the log stands at {cursor:?}"));
+            return Some(format!("event {sequence} of the log has {cursor:?}"));
         }
         if !ids.insert(&event.id) {
             return Some(format!("{cursor:?} has the id of another event: {}", event.id));
@@ -39,6 +40,7 @@ fn continuity_violation(log: &[LogEvent]) -> Option<String> {
     None
 }
 
+/// The first difference of a reading from the first reading.
 fn difference(node: NodeId, first: &[LogEvent], log: &[LogEvent]) -> Option<String> {
     let pairs = first.iter().zip(log);
     for (one, other) in pairs {
@@ -73,13 +75,13 @@ mod tests {
     #[test]
     fn a_gap_second_epoch_or_repeated_id_is_a_violation() {
         let late = read(vec![(1, log().split_off(1))]);
-        assert_violation(check, &late, "event 1 of the log stands at");
+        assert_violation(check, &late, "event 1 of the log has");
         let mut gap = log();
         gap[1].cursor.sequence = 3;
-        assert_violation(check, &read(vec![(1, gap)]), "event 2 of the log stands at");
+        assert_violation(check, &read(vec![(1, gap)]), "event 2 of the log has");
         let mut epoch = log();
         epoch[1].cursor.epoch = 2;
-        assert_violation(check, &read(vec![(1, epoch)]), "event 2 of the log stands at");
+        assert_violation(check, &read(vec![(1, epoch)]), "event 2 of the log has");
         let mut twice = log();
         twice[1].id = "e1".to_owned();
         assert_violation(check, &read(vec![(1, twice)]), "the id of another event: e1");

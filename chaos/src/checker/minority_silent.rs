@@ -1,13 +1,13 @@
-//! Minority silent: who cannot reach a majority says nothing is done, and shows no state.
+//! Minority silent: a node that cannot reach a majority acknowledges no write and returns no read.
 //!
-//! Promise: every attempt that went to a node of a minority, and was asked and ended while it was
-//! one, is judged, those to read too. An attempt that was followed by another had no answer.
+//! Promise: every attempt at a node of a minority is checked, if it was sent and completed while the
+//! node was in the minority. Only the last attempt of an operation can have been acknowledged.
 
 use super::Verdict;
 use super::history_index::{describe, format_time};
 use crate::history::{Completion, Fault, History, Operation};
 
-/// Judges it.
+/// Checks `minority-silent`.
 pub(super) fn check(history: &History) -> Verdict {
     let promise = "A node without a majority acknowledges nothing.";
     let mut verdict = Verdict::new("minority-silent", promise);
@@ -26,11 +26,12 @@ pub(super) fn check(history: &History) -> Verdict {
     verdict
 }
 
-/// The attempts at an operation that were made at a minority; whether each was the last.
+/// The attempts of an operation at a node of the minority, and whether each was the last.
 fn attempts_at_minority<'a>(
     op: &'a Operation,
     fault: &Fault,
 ) -> impl Iterator<Item = (&'a Operation, bool)> {
+    // An attempt ends where the next one begins; the last one ends with the operation.
     let ends = op.attempts.iter().skip(1).map(|next| Some(next.at)).chain([None]);
     op.attempts.iter().zip(ends).filter_map(move |(attempt, next)| {
         let is_inside = fault.minority.contains(&attempt.node)

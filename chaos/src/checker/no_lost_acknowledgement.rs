@@ -1,15 +1,17 @@
-//! No lost acknowledgement: a write that was acknowledged is in the log, where and as it was said.
+//! No lost acknowledgement: an acknowledged write is in the log, with the cursor and version of its
+//! response.
 //!
-//! Promise: every acknowledged write is judged, also one to a place whose log nobody read: without
-//! its log it counts as lost. The cursor and version are compared where the answer told them.
+//! Promise: every acknowledged write is checked. Cursor and version are compared where the response
+//! contains them.
+//! Refused: a branch whose log was not read. Its acknowledged writes count as lost.
 
 use super::history_index::{HistoryIndex, describe};
 use super::{Verdict, fields};
 use crate::history::{History, Operation, Response};
 
-/// Judges it.
+/// Checks `no-lost-acknowledgement`.
 pub(super) fn check(history: &History) -> Verdict {
-    let promise = "Every acknowledged write is in the log, at the cursor it was told.";
+    let promise = "Every acknowledged write is in the log, at the cursor of its response.";
     let mut verdict = Verdict::new("no-lost-acknowledgement", promise);
     let index = HistoryIndex::new(history);
     for op in history.operations.iter().filter(|op| !op.invocation.is_read()) {
@@ -22,13 +24,14 @@ pub(super) fn check(history: &History) -> Verdict {
     verdict
 }
 
+/// What is wrong with the events of an acknowledged write.
 fn violation<'a>(
     index: &HistoryIndex<'a>,
     op: &'a Operation,
     response: &Response,
 ) -> Option<String> {
     if index.log(&op.branch_key).is_none() {
-        return Some("acknowledged, but no log of its place was read".to_owned());
+        return Some("acknowledged, but no log of its branch was read".to_owned());
     }
     let found: Vec<_> = index.branch_events_of(op).collect();
     let (actual, expected) = (found.len(), op.invocation.event_count());
@@ -37,9 +40,13 @@ fn violation<'a>(
     }
     let last = found.last()?;
     if let Some(cursor) = response.cursor.filter(|cursor| *cursor != last.cursor) {
-        return Some(format!("acknowledged at {cursor:?}, but it stands at {:?}", last.cursor));
+        return Some(format!(
+            "acknowledged at {cursor:?}, but the log has it at {:?}",
+            last.cursor
+        ));
     }
     let version = fields::version(last);
+    // A batch has a version for each record, its response only that of the first.
     let is_comparable = expected == 1 && response.version.is_some() && version.is_some();
     (is_comparable && response.version != version).then(|| {
         format!("acknowledged with version {:?}, but the log has {version:?}", response.version)
@@ -72,7 +79,7 @@ mod tests {
         let operations = vec![operation("a", put(7), 0, 5, ok(1))];
         assert_violation(check, &history_of(operations.clone(), vec![]), "0 of its 1 events");
         let unread = History { operations, ..History::default() };
-        assert_violation(check, &unread, "no log of its place was read");
+        assert_violation(check, &unread, "no log of its branch was read");
     }
 
     #[test]
@@ -89,7 +96,7 @@ mod tests {
     fn another_cursor_or_version_is_a_violation() {
         let log = vec![register_event(1, "a", 7, 1)];
         let elsewhere = vec![operation("a", put(7), 0, 5, ok_with_version(2, 1))];
-        assert_violation(check, &history_of(elsewhere, log.clone()), "but it stands at");
+        assert_violation(check, &history_of(elsewhere, log.clone()), "but the log has it at");
         let other = vec![operation("a", put(7), 0, 5, ok_with_version(1, 2))];
         assert_violation(check, &history_of(other, log), "with version Some(2)");
     }

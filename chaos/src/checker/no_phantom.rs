@@ -1,15 +1,15 @@
-//! No phantom: nothing is in the log that nobody asked for, or that was refused.
+//! No phantom: the log contains no event that no client invoked, and none of a refused operation.
 //!
-//! Promise: every event that names an operation is held against what that operation asked. Events
-//! that name none prepare a place: they may stand before its first operation and nowhere else.
+//! Promise: every event with an operation is compared with the invocation. Events without one are
+//! those of the setup: they may only precede the first operation of their branch.
 
 use super::history_index::{HistoryIndex, describe};
 use super::{Verdict, fields};
 use crate::history::{BranchKey, Completion, History, Invocation, LogEvent, Operation};
 
-/// Judges it.
+/// Checks `no-phantom`.
 pub(super) fn check(history: &History) -> Verdict {
-    let promise = "Every event in the log was asked for, was not refused, and says what was asked.";
+    let promise = "Every event in the log was invoked, was not refused, and equals its invocation.";
     let mut verdict = Verdict::new("no-phantom", promise);
     let index = HistoryIndex::new(history);
     for (branch_key, log) in index.logs() {
@@ -18,7 +18,7 @@ pub(super) fn check(history: &History) -> Verdict {
             let violation = match &event.op {
                 Some(op) => operation_violation(&index, branch_key, event, op),
                 None if has_operations => {
-                    Some("an event after the first operation names none".to_owned())
+                    Some("an event after the first operation has no operation".to_owned())
                 }
                 None => None,
             };
@@ -32,6 +32,7 @@ pub(super) fn check(history: &History) -> Verdict {
     verdict
 }
 
+/// What is wrong with an event of an operation.
 fn operation_violation(
     index: &HistoryIndex<'_>,
     branch_key: &BranchKey,
@@ -39,21 +40,24 @@ fn operation_violation(
     id: &str,
 ) -> Option<String> {
     let Some(op) = index.operation(id) else {
-        return Some(format!("nobody asked for {id}"));
+        return Some(format!("no client invoked {id}"));
     };
     if op.branch_key != *branch_key {
-        return Some(format!("it was asked for elsewhere: {}", describe(op)));
+        return Some(format!("it was invoked on another branch: {}", describe(op)));
     }
     if let Completion::Fail { code } = &op.completion {
         return Some(format!("it was refused ({code}): {}", describe(op)));
     }
-    (!matches_invocation(op, event)).then(|| format!("it is not what was asked: {}", describe(op)))
+    (!matches_invocation(op, event))
+        .then(|| format!("it differs from its invocation: {}", describe(op)))
 }
 
+/// Whether an event has the table, key and value that its operation wrote.
 fn matches_invocation(op: &Operation, event: &LogEvent) -> bool {
     let is_record = |table: &str, key: &str| event.table == table && event.key == key;
     let has = |field, number: i128| fields::number(event, field) == Some(number);
     match &op.invocation {
+        // A read adds no event.
         Invocation::Get { .. } | Invocation::ReadLists | Invocation::ReadBalances => false,
         Invocation::Put { key, value } | Invocation::Cas { key, value, .. } => {
             is_record(fields::REGISTERS, key) && has(fields::VALUE, (*value).into())
@@ -67,6 +71,7 @@ fn matches_invocation(op: &Operation, event: &LogEvent) -> bool {
                 && list.is_some_and(|list| lists.iter().any(|asked| asked == list))
                 && has(fields::ELEMENT, (*element).into())
         }
+        // The balance depends on the one before: the bank checker compares it.
         Invocation::Transfer { from, to, .. } => {
             (is_record(fields::ACCOUNTS, from) || is_record(fields::ACCOUNTS, to))
                 && fields::number(event, fields::BALANCE).is_some()
@@ -134,11 +139,11 @@ mod tests {
     #[test]
     fn an_event_nobody_invoked_is_a_phantom() {
         let log = vec![register_event(1, "ghost", 7, 1)];
-        assert_violation(check, &history_of(vec![], log), "nobody asked for ghost");
+        assert_violation(check, &history_of(vec![], log), "no client invoked ghost");
         let mut elsewhere = operation("a", put(7), 0, 5, info());
         elsewhere.branch_key.branch = "other".to_owned();
         let log = vec![register_event(1, "a", 7, 1)];
-        assert_violation(check, &history_of(vec![elsewhere], log), "asked for elsewhere");
+        assert_violation(check, &history_of(vec![elsewhere], log), "invoked on another branch");
     }
 
     #[test]
@@ -152,12 +157,12 @@ mod tests {
         let late = log_event(2, fields::REGISTERS, "r", None, r#"{"value":1}"#);
         let operations = vec![operation("a", put(7), 0, 5, info())];
         let log = vec![register_event(1, "a", 7, 1), late];
-        assert_violation(check, &history_of(operations, log), "names none");
+        assert_violation(check, &history_of(operations, log), "has no operation");
     }
 
     #[test]
     fn an_event_that_differs_from_its_invocation_fails() {
-        let expected = "not what was asked";
+        let expected = "differs from its invocation";
         let event = |table, key: &str, fields: &str| log_event(1, table, key, Some("a"), fields);
         let register = |key, fields| event(fields::REGISTERS, key, fields);
         for (invocation, event) in [

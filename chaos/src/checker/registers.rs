@@ -1,8 +1,8 @@
-//! Registers: the histories of single registers, cut out of the whole evidence.
+//! Registers: the history of each single register, taken from the whole history.
 //!
-//! Promise: what happens to one register depends on no other, so each is judged by itself. The log
-//! is used for what it can tell of operations nobody knows the outcome of: one that is not in it
-//! never happened, one that is in it made the version it shows there.
+//! Promise: registers are independent, so each is checked by itself. The log decides about operations
+//! with an unknown result: one that is not in the log never happened, one that is in the log made
+//! the version that it has there.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,23 +11,23 @@ use super::history_index::HistoryIndex;
 use super::wgl::{Register, RegisterOperation, TimedOperation};
 use crate::history::{BranchKey, Completion, History, Invocation, Operation, ReturnValue};
 
-/// The code of a refusal that tells of another version.
+/// The code of a refusal because of another version.
 const CONFLICT_CODE: &str = "version-conflict";
 
-/// One register's history.
+/// The history of one register.
 #[derive(Debug, Default)]
 pub(super) struct RegisterHistory<'a> {
-    /// What it was before the first operation.
+    /// Its state before the first operation.
     pub(super) initial: Register,
-    /// What was done to it.
+    /// Its operations, as the search takes them.
     pub(super) operations: Vec<TimedOperation>,
-    /// The operation of each span.
+    /// The operation of the whole history for each of them.
     pub(super) sources: Vec<&'a Operation>,
-    /// Reads that were answered with something that is no register.
+    /// Reads whose response contains no register.
     pub(super) unreadable: Vec<&'a Operation>,
 }
 
-/// All registers' histories, by place and key.
+/// The histories of all registers, by branch and key.
 pub(super) fn register_histories(
     history: &History,
 ) -> BTreeMap<(&BranchKey, &str), RegisterHistory<'_>> {
@@ -42,6 +42,7 @@ pub(super) fn register_histories(
         });
         match effect(&index, op) {
             RegisterEffect::Operation(operation) => {
+                // Unknown: it may take effect at any time after its invocation.
                 let completed =
                     (!matches!(op.completion, Completion::Info { .. })).then_some(op.completed.0);
                 register.operations.push(TimedOperation {
@@ -58,7 +59,7 @@ pub(super) fn register_histories(
     histories
 }
 
-/// What the registers were set to before anything was asked.
+/// The states of the registers that the setup wrote.
 fn initial_registers<'a>(index: &HistoryIndex<'a>) -> HashMap<(&'a BranchKey, &'a str), Register> {
     let mut initial = HashMap::new();
     for (branch_key, log) in index.logs() {
@@ -73,7 +74,7 @@ fn initial_registers<'a>(index: &HistoryIndex<'a>) -> HashMap<(&'a BranchKey, &'
     initial
 }
 
-/// The register an operation is about.
+/// The key of the register that an operation reads or writes.
 fn key(invocation: &Invocation) -> Option<&str> {
     match invocation {
         Invocation::Put { key, .. } | Invocation::Cas { key, .. } | Invocation::Get { key } => {
@@ -90,20 +91,23 @@ fn key(invocation: &Invocation) -> Option<&str> {
     }
 }
 
-/// What an operation did to its register.
+/// What is known of an operation's effect on its register.
 enum RegisterEffect {
+    /// It happened, or may have happened.
     Operation(RegisterOperation),
-    /// An answer that cannot be read.
+    /// Its response contains no register.
     Unreadable,
-    /// Nothing, as far as anybody can tell.
+    /// It had none, or none that restricts the others.
     None,
 }
 
+/// The effect of an operation, from its completion and from the log.
 fn effect(index: &HistoryIndex<'_>, op: &Operation) -> RegisterEffect {
     let event = index.branch_events_of(op).next();
     let version = match &op.completion {
         Completion::Fail { code } => return refusal_effect(&op.invocation, code),
         Completion::Info { .. } if op.invocation.is_read() => return RegisterEffect::None,
+        // A log was read and has no event of it: it never happened. Without a log it may have.
         Completion::Info { .. } if event.is_none() && index.log(&op.branch_key).is_some() => {
             return RegisterEffect::None;
         }
@@ -148,7 +152,8 @@ fn effect(index: &HistoryIndex<'_>, op: &Operation) -> RegisterEffect {
     }
 }
 
-/// A refused guarded write tells of the version too; other refusals tell nothing.
+/// The effect of a refused operation: a version conflict of a compare-and-set shows that the register
+/// had another version; other refusals show nothing.
 fn refusal_effect(invocation: &Invocation, code: &str) -> RegisterEffect {
     if let Invocation::Cas { expected, .. } = invocation
         && code == CONFLICT_CODE

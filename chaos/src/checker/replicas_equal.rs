@@ -1,14 +1,14 @@
-//! Replicas equal: who has applied the same log holds the same state.
+//! Replicas equal: replicas that have applied the same index have the same state.
 //!
-//! Promise: every two replicas of a partition that stand at the same index are compared. Replicas
-//! that stand nowhere together say nothing: what was not checked is not counted.
+//! Promise: every two replicas of a partition with the same applied index are compared. Replicas with
+//! different indexes cannot be compared and are not counted.
 
 use std::collections::BTreeMap;
 
 use super::Verdict;
 use crate::history::{History, ReplicaStatus};
 
-/// Judges it.
+/// Checks `replicas-equal`.
 pub(super) fn check(history: &History) -> Verdict {
     let promise = "Replicas at the same index hold the same state.";
     let mut verdict = Verdict::new("replicas-equal", promise);
@@ -24,7 +24,8 @@ pub(super) fn check(history: &History) -> Verdict {
                     let (here, there) = (one.node, other.node);
                     let (this, that) = (&one.state_hash, &other.state_hash);
                     format!(
-                        "partition {partition} at {applied}: {this} on node {here}, {that} on {there}"
+                        "partition {partition} at {applied}: {this} on node {here}, \
+                         {that} on {there}"
                     )
                 }));
             }

@@ -1,7 +1,7 @@
-//! Sequences: numbers the store takes are given once, in order, without a gap.
+//! Sequences: the store gives each number of a sequence once, in order, without gaps.
 //!
-//! Promise: the numbers in the log of a place follow each other in the order of the log, and every
-//! acknowledged ticket has a number nobody else was told, which is the one in the log.
+//! Promise: the numbers in a branch's log follow each other in the order of the log. Every acknowledged
+//! ticket has a number that no other response contains, and it is the one in the log.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use super::history_index::{HistoryIndex, describe};
 use super::{Verdict, fields};
 use crate::history::{BranchKey, Completion, History, Invocation, Operation, ReturnValue};
 
-/// Judges it.
+/// Checks `sequences`.
 pub(super) fn check(history: &History) -> Verdict {
     let promise = "Ticket numbers are unique, in order, and without gaps.";
     let mut verdict = Verdict::new("sequences", promise);
@@ -23,6 +23,7 @@ pub(super) fn check(history: &History) -> Verdict {
                 let (branch_key, at) = (branch_key.name(), event.cursor);
                 format!("{branch_key} {at:?}: the number after {last:?} is {number:?}")
             }));
+            // From the number that is there: one gap must not make every later number a violation.
             last = number.or(last);
         }
     }
@@ -36,6 +37,7 @@ pub(super) fn check(history: &History) -> Verdict {
     verdict
 }
 
+/// What is wrong with the number of an acknowledged ticket.
 fn ticket_violation<'a>(
     index: &HistoryIndex<'a>,
     op: &'a Operation,
@@ -53,7 +55,7 @@ fn ticket_violation<'a>(
         index.branch_events_of(op).find_map(|event| fields::number_at_end(event, fields::NUMBER));
     logged_number
         .filter(|logged_number| *logged_number != i128::from(*number))
-        .map(|logged_number| format!("it was told {number}, in the log it has {logged_number}"))
+        .map(|logged_number| format!("the response has {number}, the log has {logged_number}"))
 }
 
 #[cfg(test)]
@@ -112,11 +114,7 @@ mod tests {
     #[test]
     fn a_number_that_differs_from_the_log_is_a_violation() {
         let operations = vec![ticket_operation("a", 2)];
-        assert_violation(
-            check,
-            &history_of(operations, vec![ticket(1, "a", 1)]),
-            "in the log it has 1",
-        );
+        assert_violation(check, &history_of(operations, vec![ticket(1, "a", 1)]), "the log has 1");
         let operations = vec![operation("a", Invocation::Ticket, 0, 5, ok(1))];
         assert_violation(
             check,

@@ -1,28 +1,29 @@
-//! Timeline: between which places of a log a read must have been made.
+//! Timeline: the positions of a log that a read of a whole branch may show, by the time of the read.
 //!
-//! Promise: a read of a whole place shows its log up to one event. That event is not before what
-//! was acknowledged when the read was asked for, not after what was asked for when it was answered,
-//! and not inside a batch. Sequences count; that a log has one epoch is a property of its own.
+//! Promise: such a read shows the log up to one event. That event is not before those that were
+//! acknowledged when the read was invoked, not after those that were invoked when it completed, and
+//! not inside a batch. Positions are sequence numbers; that a log has one epoch is a property of its
+//! own.
 
 use std::collections::HashSet;
 
 use super::history_index::HistoryIndex;
 use crate::history::{BranchKey, History, LogEvent, MonotonicTime};
 
-/// A place's log in time.
+/// The log of one branch, by time.
 pub(super) struct Timeline {
-    /// When how much of the log had been acknowledged.
+    /// Up to which event the log had been acknowledged, by time.
     acknowledged: Vec<(MonotonicTime, u64)>,
-    /// When how much of the log had been asked for.
+    /// Up to which event the log had been invoked, by time.
     invoked: Vec<(MonotonicTime, u64)>,
-    /// Events after which a batch goes on.
+    /// The events that another event of their batch follows.
     continued: HashSet<u64>,
     /// The last event.
     last: u64,
 }
 
 impl Timeline {
-    /// Of a place and its log.
+    /// The timeline of a branch and its log.
     pub(super) fn new(
         history: &History,
         index: &HistoryIndex<'_>,
@@ -39,6 +40,8 @@ impl Timeline {
                 Some((op.completed, last))
             });
         let mut invoked = Vec::with_capacity(log.len());
+        // The maximum so far: an event can be read only with all before it, so it counts as invoked
+        // when all of them were.
         let mut latest = MonotonicTime(0);
         for event in log {
             let op = event.op.as_ref().and_then(|op| index.operation(op));
@@ -56,25 +59,25 @@ impl Timeline {
         }
     }
 
-    /// The last event that was acknowledged before this moment.
+    /// The last event that was acknowledged before this time.
     pub(super) fn acknowledged_before(&self, time: MonotonicTime) -> u64 {
         value_before(&self.acknowledged, time)
     }
 
-    /// The last event that was asked for, with all before it, up to this moment.
+    /// The last event that was invoked, with all before it, up to this time.
     pub(super) fn invoked_until(&self, time: MonotonicTime) -> u64 {
         let later = self.invoked.partition_point(|(invoked, _)| *invoked <= time);
         later.checked_sub(1).map_or(0, |index| self.invoked[index].1)
     }
 
-    /// The first event from this one on after which no batch goes on.
+    /// The first event from this one on that ends a batch.
     pub(super) fn batch_end_from(&self, sequence: u64) -> u64 {
         let mut sequences = sequence..=self.last.max(sequence);
         sequences.find(|sequence| !self.continued.contains(sequence)).unwrap_or(sequence)
     }
 }
 
-/// Steps in time, each at least as high as those before it.
+/// Sorts values by time, and raises each to the highest one before it.
 pub(super) fn running_maximum(mut steps: Vec<(MonotonicTime, u64)>) -> Vec<(MonotonicTime, u64)> {
     steps.sort_unstable();
     let mut highest = 0;
@@ -85,8 +88,9 @@ pub(super) fn running_maximum(mut steps: Vec<(MonotonicTime, u64)>) -> Vec<(Mono
     steps
 }
 
-/// How high the steps had risen before this moment.
+/// The last value before this time; 0 if there is none.
 pub(super) fn value_before(steps: &[(MonotonicTime, u64)], time: MonotonicTime) -> u64 {
+    // Strictly before: what happens at the same time may have come after.
     let later = steps.partition_point(|(step_time, _)| *step_time < time);
     later.checked_sub(1).map_or(0, |index| steps[index].1)
 }

@@ -1,39 +1,41 @@
-//! Wing and Gong's search: whether operations of one register can be put in a line in which each
-//! one says what a register would have said, without moving one out of its time.
+//! The linearizability search of Wing and Gong, with Lowe's memoization (WGL), for one register.
 //!
-//! Promise: exact within its limit. It goes through the history once and keeps what may be: the
-//! register's states together with the open operations that have already happened (Lowe's memo,
-//! built just in time, so that memory follows how much goes on at once and not how long it took).
-//! An operation without an end may happen at any time after it was asked, or never.
-//! Refusals: more possibilities than `CONFIGURATIONS_MAX` at one moment are undecided, never a yes.
+//! A history is linearizable if each operation can be given one moment between its invocation and its
+//! completion so that, in the order of these moments, each result is what a register returns.
+//!
+//! Promise: exact within its limit. The search passes through the history once and keeps all possible
+//! configurations: the register's state with the pending operations that have taken effect. Its
+//! memory depends on the number of concurrent operations, not on the length of the history. An
+//! operation without a completion may take effect at any time after its invocation, or never.
+//! Refused: a guess. More configurations than the limit are undecided, never linearizable.
 
 use std::collections::HashSet;
 
-/// Possibilities looked at for one answer.
+/// The most configurations that are explored at one completion.
 pub(super) const CONFIGURATIONS_MAX: usize = 100_000;
 
-/// A register: nothing and version 0 before the first write.
+/// The state of a register: no value and version 0 before the first write.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) struct Register {
     pub(super) value: Option<u64>,
     pub(super) version: u64,
 }
 
-/// What one operation did, as its answer or the log tells.
+/// An operation with its result, as the response or the log shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RegisterOperation {
-    /// Set the value; the version it made, where that is known.
+    /// Set the value, and made this version, where that is known.
     Put { value: u64, version: Option<u64> },
-    /// Set the value over this version; the version it made, where that is known.
+    /// Set the value on the expected version, and made this version, where that is known.
     Cas { value: u64, expected: u64, version: Option<u64> },
-    /// Saw this.
+    /// Read this state.
     Get(Register),
-    /// Was refused, because the version was another one than this.
+    /// Was refused, because the version was not the expected one.
     Conflict { expected: u64 },
 }
 
 impl RegisterOperation {
-    /// What the register is after it; nothing where it cannot happen in this state.
+    /// The state after the operation; `None` if it cannot have this result in this state.
     pub(super) fn apply(self, state: Register) -> Option<Register> {
         let next = state.version + 1;
         let write = |value, version: Option<u64>| {
@@ -50,12 +52,13 @@ impl RegisterOperation {
         }
     }
 
-    /// Whether it leaves the register as it is.
+    /// Whether it leaves the state unchanged.
     fn is_read(self) -> bool {
         matches!(self, Self::Get(_) | Self::Conflict { .. })
     }
 
-    /// The version it must have been made on or seen, where that is known: past it, it is too late.
+    /// The highest version on which it can take effect, where that is known. Versions only grow: once
+    /// the register has a higher one, the operation cannot take effect any more.
     fn latest_version(self) -> Option<u64> {
         match self {
             Self::Put { version, .. } => version.map(|version| version.saturating_sub(1)),
@@ -66,33 +69,34 @@ impl RegisterOperation {
     }
 }
 
-/// One operation in time.
+/// An operation with the times between which it took effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TimedOperation {
-    /// When it was asked for.
+    /// The time of its invocation.
     pub(super) invoked: u64,
-    /// When it was answered; nothing where it may happen at any time, or never.
+    /// The time of its completion; `None` if it may take effect at any later time, or never.
     pub(super) completed: Option<u64>,
-    /// What it did.
+    /// The operation with its result.
     pub(super) operation: RegisterOperation,
 }
 
-/// What the search found.
+/// The result of a search.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum SearchResult {
-    /// There is such a line.
+    /// The history is linearizable.
     Linearizable,
-    /// There is none: no line leads past the end of this operation, from one of these states.
+    /// It is not: from none of these states, which are all possible ones before it, this operation can
+    /// have completed.
     NotLinearizable { at: usize, states: Vec<Register> },
-    /// There were too many possibilities at the end of this operation.
+    /// There were too many configurations at the completion of this operation.
     Undecided { at: usize },
 }
 
-/// One way it may have been: the state, and which open operations have happened.
+/// A configuration: a possible state, and the pending operations that have taken effect in it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Configuration {
     state: Register,
-    /// In order.
+    /// Sorted, so that equal sets are equal configurations.
     linearized: Vec<usize>,
 }
 
@@ -117,9 +121,10 @@ impl Configuration {
     }
 }
 
-/// Searches a line for these operations, which begin with a register in this state.
+/// Searches a linearization of a history that starts in this state, with at most `limit`
+/// configurations at one completion.
 pub(super) fn search(initial: Register, history: &[TimedOperation], limit: usize) -> SearchResult {
-    // What is asked at the moment another is answered may have happened before that one.
+    // `false` sorts first: an operation that is invoked when another one completes is concurrent to it.
     let mut boundaries: Vec<(u64, bool, usize)> = Vec::with_capacity(history.len() * 2);
     for (at, timed) in history.iter().enumerate() {
         boundaries.push((timed.invoked, false, at));
@@ -130,6 +135,8 @@ pub(super) fn search(initial: Register, history: &[TimedOperation], limit: usize
         HashSet::from([Configuration { state: initial, linearized: Vec::new() }]);
     let mut open: Vec<usize> = Vec::new();
     for (_, is_end, at) in boundaries {
+        // An invocation restricts nothing: the operation may take effect from now on. Only at its
+        // completion it must have taken effect.
         if !is_end {
             open.push(at);
             continue;
@@ -150,7 +157,7 @@ pub(super) fn search(initial: Register, history: &[TimedOperation], limit: usize
     SearchResult::Linearizable
 }
 
-/// All ways in which this operation has happened; nothing where they are too many.
+/// All configurations in which this operation has taken effect; `None` if there are too many.
 fn linearize_at_completion(
     configurations: &HashSet<Configuration>,
     history: &[TimedOperation],
@@ -163,7 +170,8 @@ fn linearize_at_completion(
     let mut next = HashSet::new();
     let mut unexplored: Vec<Configuration> = configurations.iter().cloned().collect();
     while let Some(mut configuration) = unexplored.pop() {
-        // A read that fits changes nothing: that it has happened excludes nothing else.
+        // A read whose result fits takes effect at once: it changes no state, so that an earlier moment
+        // excludes no other linearization.
         for op in open {
             let operation = history[*op].operation;
             if operation.is_read()
@@ -177,6 +185,7 @@ fn linearize_at_completion(
             next.insert(configuration.without(at));
             continue;
         }
+        // Two prunings: the operation is too late in this state, or the configuration was explored.
         if latest_version.is_some_and(|latest_version| configuration.state.version > latest_version)
             || !seen.insert(configuration.clone())
         {
@@ -195,7 +204,8 @@ fn linearize_at_completion(
     Some(next)
 }
 
-/// Forgets endless operations that have happened in all ways, or can happen in none any more.
+/// Drops pending operations without a completion that have taken effect in all configurations, or can
+/// take effect in none any more. Without it their number would grow over the whole history.
 fn drop_settled(
     mut configurations: HashSet<Configuration>,
     history: &[TimedOperation],

@@ -1,4 +1,6 @@
-//! Rest: the door for single calls.
+//! REST client: sends one request over HTTP and interprets the response.
+//!
+//! Promise: a request that no node can have received is reported as unavailable, not as unknown.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -9,22 +11,22 @@ use super::{
 };
 use crate::history::{BranchKey, Cursor};
 
-/// A client of all nodes; its connections are kept.
+/// A client of all nodes; it keeps its connections.
 #[derive(Debug, Clone)]
 pub struct RestClient {
     http: reqwest::Client,
 }
 
 impl RestClient {
-    /// A client.
+    /// A client without connections.
     ///
     /// # Errors
-    /// This machine cannot open one.
+    /// The HTTP client cannot be created.
     pub fn new() -> Result<Self> {
         Ok(Self { http: reqwest::Client::builder().no_proxy().timeout(ATTEMPT_TIMEOUT).build()? })
     }
 
-    /// Asks a node, under a key: the same key is the same request.
+    /// Sends a request to a node. A request with the same idempotency key takes effect once.
     pub async fn send(
         &self,
         node: &str,
@@ -54,7 +56,7 @@ impl RestClient {
         self.call(node, method, &path, key, &body).await
     }
 
-    /// Sends a body and reads what the answer means.
+    /// Sends a JSON body and interprets the response.
     pub async fn call(
         &self,
         node: &str,
@@ -76,7 +78,7 @@ impl RestClient {
             .body(body.to_string());
         let response = match request.send().await {
             Ok(response) => response,
-            // Who was never connected was told nothing.
+            // Without a connection the node has received nothing.
             Err(error) if error.is_connect() => {
                 return AttemptResult::Unavailable(format!("{error:#}"));
             }
@@ -87,6 +89,8 @@ impl RestClient {
             let (epoch, sequence) = value.to_str().ok()?.split_once('.')?;
             Some(Cursor { epoch: epoch.parse().ok()?, sequence: sequence.parse().ok()? })
         });
+        // Without its body a response has neither code nor cursor: the result is unknown then, whatever
+        // the status says.
         match response.text().await {
             Ok(text) => interpret(status, cursor, &text),
             Err(error) if (200..300).contains(&status) => {
@@ -105,6 +109,7 @@ fn method(mutation: &Mutation) -> &'static str {
     }
 }
 
+/// What a response means.
 fn interpret(status: u16, cursor: Option<Cursor>, text: &str) -> AttemptResult {
     let body: Value = match serde_json::from_str(text) {
         Ok(body) => body,
@@ -115,6 +120,7 @@ fn interpret(status: u16, cursor: Option<Cursor>, text: &str) -> AttemptResult {
         200..300 => match body.get("rows").and_then(Value::as_array) {
             Some(rows) => AttemptResult::Rows(rows.clone()),
             None => {
+                // A batch shows its records under `results`, a single write under `record`.
                 let first = &body["results"][0]["record"];
                 let record = if first.is_null() { body["record"].clone() } else { first.clone() };
                 AttemptResult::Acknowledged(Acknowledgement {
@@ -123,6 +129,7 @@ fn interpret(status: u16, cursor: Option<Cursor>, text: &str) -> AttemptResult {
                 })
             }
         },
+        // Before the other 4xx: these three promise that nothing was done.
         408 | 429 | 503 => AttemptResult::Unavailable(code),
         400..500 => AttemptResult::Refused(code),
         500 => AttemptResult::Defect(text.to_owned()),

@@ -1,6 +1,8 @@
-//! Socket: the door for live sessions, opened by one who writes.
+//! Socket client: a WebSocket session with one node, for writers and subscribers.
 //!
-//! It keeps where its module's log stood, so that it comes back without a snapshot.
+//! Promise: a session continues after a cursor, so that a client that reconnects needs no snapshot.
+//! Refused: a session after an unknown result. Its connection may have failed, or may still deliver
+//! the late response.
 
 use anyhow::{Context, Result, bail};
 use futures::{SinkExt as _, StreamExt as _};
@@ -13,7 +15,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async, connect_a
 use super::{ATTEMPT_TIMEOUT, Acknowledgement, AttemptResult, Mutation, cursor_of, mutation_json};
 use crate::history::{BranchKey, Cursor, NodeId};
 
-/// What a slow reader holds unread, in bytes.
+/// The receive buffer of a slow reader, in bytes.
 const SLOW_READER_BUFFER_BYTES: u32 = 4096;
 
 type WebSocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -21,16 +23,16 @@ type WebSocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 /// A session at one node.
 #[derive(Debug)]
 pub struct SocketClient {
-    /// Where it is.
+    /// The node of the session.
     pub node: NodeId,
     stream: WebSocket,
 }
 
 impl SocketClient {
-    /// Opens a session and enters a branch; continues after a cursor, if there is one.
+    /// Opens a session and subscribes to a branch, after a cursor if there is one.
     ///
     /// # Errors
-    /// The node does not answer in time.
+    /// The node does not accept the connection in time.
     pub async fn open(
         (node, http): (NodeId, &str),
         branch_key: &BranchKey,
@@ -38,12 +40,12 @@ impl SocketClient {
         after: Option<Cursor>,
     ) -> Result<Self> {
         let opened = timeout(ATTEMPT_TIMEOUT, connect_async(format!("ws://{http}/ws"))).await;
-        let (stream, _) = opened.context("the node does not answer")??;
+        let (stream, _) = opened.context("the node does not respond")??;
         Self::send_hello(Self { node, stream }, branch_key, client, after).await
     }
 
-    /// Opens a session of one who takes little at a time: what it does not read soon waits at the
-    /// node, not in the machine's buffers.
+    /// Opens a session with a small receive buffer. What the client does not read waits in the node's
+    /// queue then, not in the buffers of the kernel.
     ///
     /// # Errors
     /// See [`SocketClient::open`].
@@ -60,7 +62,7 @@ impl SocketClient {
             let url = format!("ws://{http}/ws");
             Ok::<_, anyhow::Error>(client_async(url, MaybeTlsStream::Plain(stream)).await?.0)
         });
-        let stream = opened.await.context("the node does not answer")??;
+        let stream = opened.await.context("the node does not respond")??;
         Self::send_hello(Self { node, stream }, branch_key, client, after).await
     }
 
@@ -82,18 +84,18 @@ impl SocketClient {
     /// Sends a frame.
     ///
     /// # Errors
-    /// The socket broke or takes nothing.
+    /// The connection failed, or the node does not read in time.
     pub async fn send(&mut self, frame: &Value) -> Result<()> {
         timeout(ATTEMPT_TIMEOUT, self.stream.send(Message::text(frame.to_string())))
             .await
-            .context("the node takes nothing")??;
+            .context("the node does not read")??;
         Ok(())
     }
 
-    /// The next frame.
+    /// Waits for the next frame, without a timeout.
     ///
     /// # Errors
-    /// The socket broke or was closed.
+    /// The connection failed or was closed, or the frame is not JSON.
     pub async fn next(&mut self) -> Result<Value> {
         loop {
             match self.stream.next().await.context("the socket ended")?? {
@@ -105,8 +107,8 @@ impl SocketClient {
         }
     }
 
-    /// Writes under an id and waits for its answer. After a *maybe* the socket must not be used
-    /// again. Moves `cursor` to where the module's log is known to stand.
+    /// Writes under an id and waits for the response. After an unknown result the session must not be
+    /// used again. Frames that arrive meanwhile advance `cursor`.
     pub async fn write(
         &mut self,
         branch_key: &BranchKey,
@@ -114,6 +116,7 @@ impl SocketClient {
         mutations: &[Mutation],
         cursor: &mut Option<Cursor>,
     ) -> AttemptResult {
+        // Unknown, not unavailable: a part of the frame may have reached the node.
         if let Err(error) = self.send(&frame(branch_key, id, mutations)).await {
             return AttemptResult::Unknown(format!("{error:#}"));
         }
@@ -128,11 +131,12 @@ impl SocketClient {
         match result.await {
             Ok(Ok(attempt_result)) => attempt_result,
             Ok(Err(error)) => AttemptResult::Unknown(format!("{error:#}")),
-            Err(_) => AttemptResult::Unknown("no answer in time".to_owned()),
+            Err(_) => AttemptResult::Unknown("no response in time".to_owned()),
         }
     }
 }
 
+/// The frame of a write.
 fn frame(branch_key: &BranchKey, id: &str, mutations: &[Mutation]) -> Value {
     match mutations {
         [mutation] => {
@@ -152,7 +156,7 @@ fn frame(branch_key: &BranchKey, id: &str, mutations: &[Mutation]) -> Value {
     }
 }
 
-/// What a frame says of a write, if it speaks of it.
+/// What a frame means for a write; `None` if it does not belong to that write.
 fn interpret(
     frame: &Value,
     branch_key: &BranchKey,
@@ -179,12 +183,15 @@ fn interpret(
             Some(match code.as_str() {
                 "outcome-unknown" => AttemptResult::Unknown(code),
                 "defect" => AttemptResult::Defect(frame.to_string()),
+                // Nothing was done. The setup has defined the module, so a node that does not know it
+                // has not applied the definition yet.
                 "unavailable" | "busy" | "outcomes-full" | "not-ready" | "module-not-defined" => {
                     AttemptResult::Unavailable(code)
                 }
                 _ => AttemptResult::Refused(code),
             })
         }
+        // Not part of the response, but the session has received them: it continues after them.
         "server:event" if is_same_module => {
             *cursor = cursor_in_frame.or(*cursor);
             None

@@ -1,15 +1,19 @@
-//! Plot: writes over time with the faults below, as a picture that needs nothing else.
+//! Chart: acknowledged writes over time with the faults below, as one SVG without other files.
 
 use std::fmt::Write as _;
 
 use crate::run::RunResult;
 
+/// The width of the image. All sizes are in units of its view box.
 const WIDTH: f64 = 1200.0;
+/// The height of the part with the writes.
 const CHART: f64 = 240.0;
+/// The width of the labels at the left.
 const LEFT: f64 = 130.0;
+/// The height of the row of one kind of fault.
 const ROW: f64 = 14.0;
 
-/// The picture.
+/// The chart as SVG.
 pub(super) fn svg(result: &RunResult) -> String {
     let seconds = result.acknowledged_per_second.len().max(1) as f64;
     let most = result.acknowledged_per_second.iter().copied().max().unwrap_or(1).max(1) as f64;
@@ -53,6 +57,7 @@ pub(super) fn svg(result: &RunResult) -> String {
                 svg,
                 "<rect x=\"{from:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{:.1}\" \
                  fill=\"#c53030\"><title>{}</title></rect>",
+                // A short fault must still be visible.
                 (until - from).max(2.0),
                 ROW - 4.0,
                 fault.description.replace('&', "&amp;").replace('<', "&lt;")

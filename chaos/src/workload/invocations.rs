@@ -1,4 +1,6 @@
-//! Intents: each intent as a request, and what an answer to it shows.
+//! Invocations: the request of each invocation, and the response that its result shows.
+//!
+//! Promise: every write stores the operation's id in field `op`.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +11,7 @@ use super::setup::{PADDING_BYTES, PADDING_FIELD};
 use crate::client::{Acknowledgement, Mutation, Request};
 use crate::history::{Invocation, Response, ReturnValue};
 
-/// The request of an intent. `rows` is what was read before it, where that is to be changed.
+/// The request of an invocation. `rows` is what the client has read before, if the request changes it.
 pub(super) fn request(id: &str, invocation: &Invocation, rows: &Rows) -> Request {
     let write = |action, table, record: Value, expected| {
         Request::Write(vec![mutation(id, action, table, record, expected)])
@@ -18,6 +20,7 @@ pub(super) fn request(id: &str, invocation: &Invocation, rows: &Rows) -> Request
         Invocation::Put { key, value } => {
             write("save", "registers", json!({"id": key, "value": value}), None)
         }
+        // No version yet: only an insert fails if somebody else was faster.
         Invocation::Cas { key, value, expected: 0 } => {
             write("insert", "registers", json!({"id": key, "value": value}), None)
         }
@@ -76,7 +79,7 @@ fn mutation(
     Mutation { action, table, record, expected }
 }
 
-/// What an acknowledgement shows.
+/// The response in an acknowledgement.
 pub(super) fn write_response(invocation: &Invocation, written: &Acknowledgement) -> Response {
     let record = &written.record;
     let number = || record["number"].as_str()?.parse().ok();
@@ -86,7 +89,7 @@ pub(super) fn write_response(invocation: &Invocation, written: &Acknowledgement)
     Response { cursor: written.cursor, version: record["version"].as_u64(), return_value }
 }
 
-/// What rows show.
+/// The response in the rows of a query.
 pub(super) fn read_response(invocation: &Invocation, rows: &Rows) -> Response {
     let return_value = match invocation {
         Invocation::Get { key } => {

@@ -1,4 +1,7 @@
-//! Setup: the module of the storm, its branches, and what is in them before it begins.
+//! Setup: creates the module, the branches, and the records that exist before the first operation.
+//!
+//! Promise: all of it is acknowledged before the workload starts. Its records have no field `op`: a
+//! checker tells them from those of operations by that.
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
@@ -8,22 +11,22 @@ use super::{MODULE, branch_keys};
 use crate::client::{AttemptResult, Mutation, Request, RestClient};
 use crate::history::{BranchKey, NodeId};
 
-/// Accounts of a place.
+/// How many accounts a branch has.
 pub(super) const ACCOUNTS_PER_BRANCH: i64 = 6;
-/// What each holds at first.
+/// The balance of each account at the beginning.
 pub(super) const INITIAL_BALANCE: i64 = 100;
-/// Counters of a place, and items in stock.
+/// How many counters a branch has, and how many items in stock.
 pub(super) const COUNTERS_PER_BRANCH: u64 = 4;
-/// Pieces of each item at first.
+/// The pieces of each item at the beginning: more than a run can take.
 const INITIAL_PIECES: i64 = 1_000_000;
-/// A field that makes the log grow, so that checkpoints are made, and needed, within a storm.
+/// A field whose size makes the log grow, so that nodes write and need checkpoints within a run.
 pub(crate) const PADDING_FIELD: &str = "pad";
-/// Bytes in it.
+/// The size of the padding, in bytes.
 pub(super) const PADDING_BYTES: usize = 4 << 10;
-/// How long the cluster may take until all of it is there.
+/// How long the cluster may take to acknowledge one step.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The module's definition: strict, and every change names the version it read.
+/// The module's schema. In a versioned table every change names the version that it read.
 pub fn definition() -> Value {
     let table = |name: &str, versioned: bool, fields: &[(&str, &str)]| {
         let mut columns = vec![json!({"name": "id", "type": "string", "primaryKey": true})];
@@ -45,10 +48,10 @@ pub fn definition() -> Value {
     ]})
 }
 
-/// Makes the module, its branches, and what is in them.
+/// Creates the module, its branches, and their records.
 ///
 /// # Errors
-/// The cluster does not take it within a minute.
+/// The cluster does not acknowledge a step within a minute.
 pub async fn set_up(nodes: &[(NodeId, String)]) -> Result<()> {
     let rest = RestClient::new()?;
     let (_, http) = &nodes[0];
@@ -80,6 +83,7 @@ pub async fn set_up(nodes: &[(NodeId, String)]) -> Result<()> {
     Ok(())
 }
 
+/// Posts a body until the store acknowledges it. All attempts have the same idempotency key.
 async fn post_until_accepted(
     rest: &RestClient,
     http: &str,
@@ -91,7 +95,8 @@ async fn post_until_accepted(
     loop {
         match rest.call(http, "POST", path, key, body).await {
             AttemptResult::Acknowledged(_) | AttemptResult::Rows(_) => return Ok(()),
-            other if Instant::now() > deadline => bail!("{path} is not taken: {other:?}"),
+            other if Instant::now() > deadline => bail!("{path} is not acknowledged: {other:?}"),
+            // A refusal too: a branch may be refused until the node has applied the module.
             AttemptResult::Refused(_)
             | AttemptResult::Unavailable(_)
             | AttemptResult::Unknown(_)
@@ -102,6 +107,7 @@ async fn post_until_accepted(
     }
 }
 
+/// Inserts the accounts, counters and items of a branch in one batch.
 async fn insert_initial_records(
     rest: &RestClient,
     http: &str,
@@ -121,7 +127,7 @@ async fn insert_initial_records(
         match rest.send(http, branch_key, &key, &Request::Write(mutations.clone())).await {
             AttemptResult::Acknowledged(_) | AttemptResult::Rows(_) => return Ok(()),
             other if Instant::now() > deadline => {
-                bail!("{} cannot be filled: {other:?}", branch_key.name())
+                bail!("the records of {} are not acknowledged: {other:?}", branch_key.name())
             }
             AttemptResult::Refused(_)
             | AttemptResult::Unavailable(_)

@@ -1,4 +1,7 @@
-//! Subscriber: follows one place, now at this node, now at that one, and writes down every word.
+//! Subscriber: follows one branch, with each connection at another node, and records every message.
+//!
+//! Promise: it resumes after the last cursor that it received, and stays until it has received the end
+//! of the log. Some subscribers read slowly, so that queues fill.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,16 +14,16 @@ use crate::client::{SocketClient, cursor_of};
 use crate::history::{BranchKey, Cursor, NodeId, ReceivedMessage, SubscriptionMessage};
 use crate::rng::Rng;
 
-/// How long one connection lasts, in seconds, from and to.
+/// The shortest and the longest duration of a connection, in seconds.
 const CONNECTION_SECONDS: (u64, u64) = (4, 25);
-/// Before it connects again after it could not.
+/// The pause before it connects again after an error.
 const RECONNECT_DELAY: Duration = Duration::from_millis(200);
-/// Nothing for so long, and another node is tried.
+/// The longest wait for a message.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long it listens on after the last write, so that it hears of it.
+/// How long it stays connected after the workload was stopped, to receive the last events.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
-/// One that follows a place.
+/// A client that follows one branch.
 #[derive(Debug)]
 pub(super) struct Subscriber {
     context: Arc<WorkloadContext>,
@@ -29,7 +32,7 @@ pub(super) struct Subscriber {
     branch_key: BranchKey,
     cursor: Option<Cursor>,
     connection: u32,
-    /// Told that it cannot continue; the snapshot that comes next is told of.
+    /// Whether the node announced a resync: the next snapshot belongs to it.
     is_resync: bool,
 }
 
@@ -42,12 +45,13 @@ impl Subscriber {
         Self { context, number, rng, branch_key, cursor: None, connection: 0, is_resync: false }
     }
 
-    /// Listens until the storm is over and what followed it was heard.
+    /// Runs until the workload is stopped and the last events have arrived.
     pub(super) async fn run(mut self) {
         while !self.context.is_stopped() {
             self.one_connection().await;
         }
-        // Once more, at a node that is there now: nothing that was missed is lost.
+        // Another connection, for the last one may have been at a node that a fault had cut off. Every
+        // fault is healed now, so any node delivers what is missing.
         let deadline = Instant::now() + DRAIN_TIME;
         while Instant::now() < deadline {
             self.one_connection().await;
@@ -65,6 +69,7 @@ impl Subscriber {
             SocketClient::open(address, &self.branch_key, &client, after).await
         };
         let Ok(mut socket) = result else { return sleep(RECONNECT_DELAY).await };
+        // An announced resync ends with the connection that announced it.
         self.connection += 1;
         self.is_resync = false;
         let seconds = self.rng.between(CONNECTION_SECONDS.0, CONNECTION_SECONDS.1);
@@ -72,10 +77,14 @@ impl Subscriber {
         let pause_at = Instant::now() + Duration::from_secs(seconds / 4);
         let mut has_paused = !self.is_slow();
         while Instant::now() < deadline {
+            // Once the workload is stopped, a long connection would only delay the end of the run.
             if self.context.is_stopped() && deadline - Instant::now() > DRAIN_TIME {
                 return;
             }
+            // At most a second, so that the loop notices in time that the workload was stopped.
             let wait = READ_TIMEOUT.min(deadline - Instant::now()).min(Duration::from_secs(1));
+            // A slow subscriber once reads nothing for half of its connection. Not after the end: it
+            // would miss the last events.
             if !has_paused && Instant::now() > pause_at && !self.context.is_stopped() {
                 has_paused = true;
                 let pause = Duration::from_secs(seconds / 2);
@@ -89,11 +98,12 @@ impl Subscriber {
         }
     }
 
-    /// Three of eight take little at a time, and nothing at all for half of each stay.
+    /// Whether this subscriber reads slowly: three of eight do.
     fn is_slow(&self) -> bool {
         self.number % 8 > 4
     }
 
+    /// Records a frame if it is a message that checkers judge.
     fn record(&mut self, node: NodeId, frame: &Value) {
         let module = self.branch_key.module.as_str();
         let message = match frame["type"].as_str() {
@@ -118,6 +128,8 @@ impl Subscriber {
             | SubscriptionMessage::Snapshot { cursor, .. } => {
                 self.cursor = Some(*cursor);
             }
+            // It must name the cursor that the subscriber asked for. If it names another one, keeping
+            // ours lets the next connection ask for the right events again.
             SubscriptionMessage::Resumed { .. } => {}
         }
         let received = ReceivedMessage {
@@ -133,6 +145,7 @@ impl Subscriber {
         recording.received.push(received);
     }
 
+    /// The event in a frame; `None` if a part is missing.
     fn event(&self, frame: &Value) -> Option<SubscriptionMessage> {
         let number = |value: &Value| u32::try_from(value.as_u64()?).ok();
         let batch = &frame["batch"];

@@ -1,4 +1,8 @@
-//! Writer: one client. It does one thing after another and writes down what it was told.
+//! Writer: one client that performs one operation after another and records each.
+//!
+//! Promise: an operation with one unclear attempt and no clear response stays unknown. All attempts
+//! have the operation's id as idempotency key.
+//! Refused: a guess. A response that no rule explains is recorded as impossible.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,22 +19,24 @@ use crate::history::{
 };
 use crate::rng::Rng;
 
-/// How often an operation is asked for before its outcome counts as unknown.
+/// How many attempts without a clear response an operation may have before it counts as unknown.
 const ATTEMPTS: usize = 5;
-/// How often it is asked where nothing was done each time: a cluster without a leader says so fast.
+/// How many attempts may be answered with "unavailable". They are more, because a cluster without a
+/// leader gives this response fast.
 const UNAVAILABLE_ATTEMPTS: usize = 40;
-/// Between two attempts.
+/// The pause between two attempts.
 const RETRY_DELAY: Duration = Duration::from_millis(150);
-/// Of a hundred operations, those asked again although they were answered.
+/// How many of a hundred acknowledged writes are sent again.
 const REPEATED_PERCENT: u64 = 30;
-/// Registers of a generation.
+/// How many registers a generation has.
 const REGISTERS_PER_GENERATION: u64 = 3;
-/// What a store may refuse of what is asked here; everything asked of is there and well formed.
+/// The codes with which a store may refuse an operation. Every request is well formed and names what
+/// exists, so there is no reason for another one.
 const EXPECTED_REFUSALS: [&str; 2] = ["version-conflict", "duplicate-key"];
-/// Of a thousand operations, those that make a branch.
+/// How many of a thousand operations create a branch.
 const NEW_BRANCHES_PER_MILLE: u64 = 1;
 
-/// One client.
+/// A client that reads and writes one branch.
 #[derive(Debug)]
 pub(super) struct Writer {
     context: Arc<WorkloadContext>,
@@ -41,16 +47,16 @@ pub(super) struct Writer {
     uses_socket: bool,
     socket: Option<SocketClient>,
     cursor: Option<Cursor>,
-    /// The node that must not be asked next.
+    /// The node that the next attempt must not use.
     avoided_node: Option<NodeId>,
     operation_count: u64,
 }
 
 impl Writer {
-    /// A client with a place of its own to begin with.
+    /// A client; its number decides its branch.
     ///
     /// # Errors
-    /// This machine cannot open it.
+    /// The HTTP client cannot be created.
     pub(super) fn new(context: &Arc<WorkloadContext>, number: u32) -> Result<Self> {
         let branch_keys = branch_keys();
         let branch_key = branch_keys[number as usize % branch_keys.len()].clone();
@@ -60,7 +66,7 @@ impl Writer {
             rng: Rng::with_stream(context.config.seed, u64::from(number)),
             rest: RestClient::new()?,
             branch_key,
-            // Both doors for every place.
+            // Divided first, so that every branch has writers by REST and by WebSocket.
             uses_socket: (number as usize / branch_keys.len()) % 2 == 1,
             socket: None,
             cursor: None,
@@ -69,7 +75,7 @@ impl Writer {
         })
     }
 
-    /// Works until the storm is over.
+    /// Performs operations until the workload is stopped.
     pub(super) async fn run(mut self) {
         while !self.context.is_stopped() {
             self.one_operation().await;
@@ -77,9 +83,11 @@ impl Writer {
         }
     }
 
+    /// Performs one random operation, with the read that it needs before.
     async fn one_operation(&mut self) {
         let nothing = Rows::default();
         match self.rng.between(0, 999) {
+            // First: the arms below cover the same numbers.
             n if n < NEW_BRANCHES_PER_MILLE => self.new_branch().await,
             0..400 => self.register().await,
             400..500 => {
@@ -144,7 +152,8 @@ impl Writer {
         }
     }
 
-    /// Reads a row without writing it down.
+    /// Reads a record without recording the read. A stale result is harmless: the version that it
+    /// shows guards the write that follows.
     async fn read_record(&mut self, table: &'static str, key: &str) -> Option<Rows> {
         let node = self.choose_node();
         let request = Request::Query { table, filter: json!({"id": key}) };
@@ -176,9 +185,11 @@ impl Writer {
         if !matches!(result, AttemptResult::Acknowledged(_)) {
             return;
         }
+        // Before the write: its log is read at the end even if the write has no clear response.
         self.context.recording().branch_keys.push(branch_key.clone());
         let (previous_branch_key, uses_socket) =
             (std::mem::replace(&mut self.branch_key, branch_key), self.uses_socket);
+        // By REST: the session is subscribed to the writer's own branch.
         self.uses_socket = false;
         self.perform(Invocation::FirstWrite { value: number }, &Rows::default()).await;
         self.branch_key = previous_branch_key;
@@ -189,7 +200,7 @@ impl Writer {
         self.perform_with_rows(invocation, rows).await.map(|(response, _)| response)
     }
 
-    /// Does an intent and writes it down; its reply and rows, if it was acknowledged.
+    /// Performs an operation and records it. Returns its response and rows if it was acknowledged.
     async fn perform_with_rows(
         &mut self,
         invocation: Invocation,
@@ -198,6 +209,8 @@ impl Writer {
         self.operation_count += 1;
         let id = format!("{}-{}-{}", self.context.config.seed, self.number, self.operation_count);
         let request = invocations::request(&id, &invocation, rows);
+        // Read before the first attempt and after the last one: the interval must contain the moment at
+        // which the operation took effect.
         let invoked = self.context.now();
         let (attempts, result) = self.attempt_until_answered(&id, &request).await;
         let completed = self.context.now();
@@ -230,12 +243,14 @@ impl Writer {
         let mut recording = self.context.recording();
         recording.counts.add(&operation);
         recording.operations.push(operation);
+        // Released before the next operation: all clients share the lock.
         drop(recording);
         response.map(|response| (response, read_rows))
     }
 
-    /// Asks until there is a clear answer, or patience ends. What one attempt left open stays
-    /// open: a later "not now" does not close it.
+    /// Makes attempts until one has a clear result, or there were too many. A later "unavailable" does
+    /// not settle an earlier unknown attempt; an acknowledgement or a refusal does, because all
+    /// attempts are one request to the store.
     async fn attempt_until_answered(
         &mut self,
         id: &str,
@@ -246,6 +261,7 @@ impl Writer {
         let (mut unclear, mut unavailable) = (0, 0);
         while unclear < ATTEMPTS && unavailable < UNAVAILABLE_ATTEMPTS {
             let node = self.choose_node();
+            // Recorded before it is sent: a checker must know of a request whose response is lost.
             attempts.push(Attempt { node, at: self.context.now() });
             let result = self.attempt(node, id, request).await;
             match result {
@@ -274,7 +290,8 @@ impl Writer {
         )
     }
 
-    /// Asks again, at another node, for what was acknowledged: it must be told the same.
+    /// Sends some acknowledged writes again, to another node. The second response must equal the first;
+    /// the first one is returned.
     async fn maybe_repeat(
         &mut self,
         id: &str,
@@ -290,6 +307,8 @@ impl Writer {
         let node = self.choose_node();
         let at = self.context.now();
         let second = self.attempt(node, id, request).await;
+        // Recorded only if acknowledged: a checker takes the last attempt for the one that completed
+        // the operation.
         if matches!(second, AttemptResult::Acknowledged(_)) {
             attempts.push(Attempt { node, at });
         }
@@ -319,13 +338,14 @@ impl Writer {
         first
     }
 
+    /// Sends a request once and records an impossible result.
     async fn attempt(&mut self, node: NodeId, id: &str, request: &Request) -> AttemptResult {
         let result = self.send(node, id, request).await;
         self.record_if_impossible(id, &result);
         result
     }
 
-    /// Writes an answer down that cannot be right.
+    /// Records a result that no correct store gives.
     fn record_if_impossible(&self, id: &str, result: &AttemptResult) {
         let description = match result {
             AttemptResult::Refused(code) if !EXPECTED_REFUSALS.contains(&code.as_str()) => code,
@@ -340,6 +360,7 @@ impl Writer {
         self.context.recording().impossible_responses.push(description);
     }
 
+    /// Sends a request once: a write by the client's own means, a query always by REST.
     async fn send(&mut self, node: NodeId, id: &str, request: &Request) -> AttemptResult {
         match request {
             Request::Write(mutations) if self.uses_socket => {
@@ -350,6 +371,7 @@ impl Writer {
                     return AttemptResult::Unavailable("no socket".to_owned());
                 };
                 let result = socket.write(&self.branch_key, id, mutations, &mut self.cursor).await;
+                // The session may still deliver the response, and must not be used again.
                 if matches!(result, AttemptResult::Unknown(_)) {
                     self.socket = None;
                 }
@@ -361,8 +383,7 @@ impl Writer {
         }
     }
 
-    /// Has a session at this node: a client with a socket keeps it while it is asked of the same
-    /// node, and otherwise comes back after its cursor.
+    /// Opens a session with this node after the client's cursor, unless the present session is with it.
     async fn connect(&mut self, node: NodeId) -> Result<()> {
         if self.socket.as_ref().is_some_and(|socket| socket.node == node) {
             return Ok(());
@@ -376,9 +397,9 @@ impl Writer {
     }
 
     fn choose_node(&mut self) -> NodeId {
-        // Who had no use of a node, or asks again, asks another one next.
+        // Set after an unclear attempt and before a repeated one; it counts for one choice.
         let avoided_node = self.avoided_node.take();
-        // A session is kept for a while: opening one costs more than a write.
+        // Mostly the node of the session: opening another one costs more than a write.
         if let Some(socket) =
             self.socket.as_ref().filter(|socket| Some(socket.node) != avoided_node)
             && self.rng.random_bool(80)
