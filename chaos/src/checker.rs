@@ -1,7 +1,8 @@
 //! Checker: one function for each property that must hold of every history.
 //!
-//! Promise: a checker sees a [`History`] and nothing else, so that it judges a history of any origin.
-//! Each counts the facts that it checked: a verdict without facts does not say that a property holds.
+//! Promise: a checker sees a [`History`] and nothing else, so that it judges a history of any
+//! origin. Each counts the facts that it checked: a verdict without facts does not say that a
+//! property holds.
 //! Refused: leniency. What cannot be decided counts as a violation.
 
 use serde::Serialize;

@@ -1,8 +1,8 @@
 //! Client: requests to the store, and the interpretation of its responses.
 //!
 //! Promise: a response means what the protocol says and no more. 4xx: the operation did not happen.
-//! 408, 429 and 503: this attempt did nothing. 500: the store reports a defect. Everything else that
-//! is no success, and no response at all, is unknown.
+//! 408, 429 and 503: this attempt did nothing. 500: the store reports a defect. Everything else
+//! that is no success, and no response at all, is unknown.
 //! Refused: a retry. Whoever sends a request decides about the next attempt.
 
 mod rest;

@@ -1,9 +1,9 @@
 //! Test cluster: real nodes as processes, in namespaces each with a network interface and a disk of
 //! its own.
 //!
-//! Promise: a node keeps its address and its disk as long as the cluster exists. Only the nemesis or
-//! the node itself ends a node.
-//! Refused: a restart that nobody asked for. A node that exited stays down until it is started.
+//! Promise: a node keeps its address and its disk as long as the cluster exists. Only the nemesis
+//! or the node itself ends a node.
+//! Refused: a restart that no caller requested. A node that exited stays down until it is started.
 
 mod disk;
 mod native_tools;
@@ -131,15 +131,16 @@ impl TestCluster {
         self.network.as_ref().context("on loopback there are no links to cut")
     }
 
-    /// Cuts the power of these nodes: stops their disks, kills the nodes, and mounts the disks again
-    /// with what survived. Starts no node.
+    /// Cuts the power of these nodes: stops their disks, kills the nodes, and mounts the disks
+    /// again with what survived. Starts no node.
     ///
     /// # Errors
     /// A node has no disk of its own, or a disk did not lose what it should have lost.
     pub fn cut_power(&mut self, nodes: &[NodeId]) -> Result<()> {
         let targets = || self.processes.iter().filter(|process| nodes.contains(&process.id));
-        // The disks stop before the processes end: a dying process must not write anything out. Each
-        // step runs for all nodes even if it fails for one, so that every disk is mounted again.
+        // The disks stop before the processes end: a dying process must not write anything out.
+        // Each step runs for all nodes even if it fails for one, so that every disk is mounted
+        // again.
         let cut_results: Vec<Result<()>> =
             targets().map(|target| target.disk()?.cut(&self.tools)).collect();
         let kill_results: Vec<Result<()>> =

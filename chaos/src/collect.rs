@@ -1,5 +1,5 @@
-//! Collect: reads from the nodes what they hold after the faults: the log of every branch from every
-//! node, and the state and hash chain of every replica.
+//! Collect: reads from the nodes what they hold after the faults: the log of every branch from
+//! every node, and the state and hash chain of every replica.
 //!
 //! Promise: replicas are read only after all of a partition have applied the same index.
 //! Refused: a partial answer. One node that cannot be read is an error.
@@ -152,8 +152,8 @@ async fn read_replicas(
     Ok(found)
 }
 
-/// What a node reports as broken in a replica's hash chain. A report of unknown form counts as broken
-/// too.
+/// What a node reports as broken in a replica's hash chain. A report of unknown form counts as
+/// broken too.
 fn broken_chain(replica: &Value) -> Option<String> {
     let broken = replica.get("brokenChain").filter(|broken| !broken.is_null())?;
     Some(match (&broken["branch"], &broken["module"], &broken["sequence"], &broken["reason"]) {

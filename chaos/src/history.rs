@@ -1,7 +1,7 @@
 //! History: everything that was observed from outside during a run, as plain records.
 //!
-//! The words are those of Jepsen: a client invokes an operation, and it completes as `ok`, `fail` or
-//! `info`.
+//! The words are those of Jepsen: a client invokes an operation, and it completes as `ok`, `fail`
+//! or `info`.
 //!
 //! Promise: an operation without a clear response is [`Completion::Info`]: it may have happened, it
 //! never counts as failed. Nothing here knows how it was observed, so that checkers can judge a
@@ -57,8 +57,8 @@ pub struct Cursor {
     pub sequence: u64,
 }
 
-/// What a client invokes. Every write stores its operation's id in field `op` of each record, so that
-/// the log shows which operations happened, and how often.
+/// What a client invokes. Every write stores its operation's id in field `op` of each record, so
+/// that the log shows which operations happened, and how often.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Invocation {
     /// Register: sets the value unconditionally. Table `registers`.
@@ -231,7 +231,8 @@ pub enum ReturnValue {
     Nothing,
     /// A register's value and version; `None` if it was never set.
     Register(Option<(u64, u64)>),
-    /// The elements of each list of the generation, in the order of insertion. Empty lists are in it.
+    /// The elements of each list of the generation, in the order of insertion. Empty lists are in
+    /// it.
     Lists(BTreeMap<String, Vec<u64>>),
     /// Each account's balance.
     Balances(BTreeMap<String, i64>),

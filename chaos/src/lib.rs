@@ -1,7 +1,7 @@
 //! Chaos: real nodes under seeded faults, a recorded history, and checkers that judge it.
 //!
-//! Promise: a seed repeats the faults of a run, and its verdicts follow from the history alone. A run
-//! leaves nothing behind and changes no network but its own.
+//! Promise: a seed repeats the faults of a run, and its verdicts follow from the history alone. A
+//! run leaves nothing behind and changes no network but its own.
 //! Refused: knowledge of how a node works. Everything is observed from outside.
 
 pub mod checker;

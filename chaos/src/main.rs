@@ -43,7 +43,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a cluster under faults; exits with 1 if a property broke, with 3 if the run proves little
+    /// Run a cluster under faults; exits with 1 if a property broke, 3 if the run proves little
     Run(Box<RunOptions>),
     /// Run builds with a deliberate bug under faults; exits with 1 if a bug is not caught
     Mutants(Box<MutantsOptions>),

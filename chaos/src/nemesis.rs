@@ -232,8 +232,8 @@ impl InjectedFault {
     }
 }
 
-/// Heals links, disks and clocks, resumes paused nodes, and starts nodes that exited. Heals also what
-/// an injection that failed halfway left behind.
+/// Heals links, disks and clocks, resumes paused nodes, and starts nodes that exited. Heals also
+/// what an injection that failed halfway left behind.
 ///
 /// # Errors
 /// A node does not become ready. This is a failure of the store, not of the test cluster.
@@ -241,8 +241,8 @@ pub async fn heal_all(cluster: &mut TestCluster, injected: &[InjectedFault]) -> 
     if let Some(network) = &cluster.network {
         network.set_all(Link::default())?;
     }
-    // Everything is reset, whichever fault was in effect: a combined or incomplete injection may have
-    // changed more than `injected` says.
+    // Everything is reset, whichever fault was in effect: a combined or incomplete injection may
+    // have changed more than `injected` says.
     let disk_faults = [DiskFault::SyncFails, DiskFault::SyncIsSlow, DiskFault::WriteFails];
     for process in &mut cluster.processes {
         for disk_fault in disk_faults {
@@ -254,7 +254,8 @@ pub async fn heal_all(cluster: &mut TestCluster, injected: &[InjectedFault]) -> 
         }
         if process.is_running() {
             process.signal(rustix::process::Signal::CONT)?;
-            // The limit may end the process right after the check above; nothing is left to lift then.
+            // The limit may end the process right after the check above; nothing is left to lift
+            // then.
             if let Err(error) = process.lift_memory_limit()
                 && process.is_running()
             {

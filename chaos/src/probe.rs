@@ -1,8 +1,8 @@
-//! Disk probe: writes to the disk that all nodes share, so that a report can tell stalls of the disk
-//! from gaps of the store.
+//! Disk probe: writes to the disk that all nodes share, so that a report can tell stalls of the
+//! disk from gaps of the store.
 //!
-//! All nodes of a run share one machine, and other users may share its disk. No store acknowledges a
-//! write while that disk stalls.
+//! All nodes of a run share one machine, and other users may share its disk. No store acknowledges
+//! a write while that disk stalls.
 //!
 //! Promise: a stall is the duration of one small write and its sync, whoever caused it, the nodes
 //! included. The report shows each gap with and without the stalls; the time that the store itself

@@ -76,8 +76,8 @@ impl Report {
         Self { result, faults_by_kind: by_kind, invalid, repeat }
     }
 
-    /// The exit code: 0 if every property held, 1 if one was broken or the run has a failure, 3 if the
-    /// run proves less than it should.
+    /// The exit code: 0 if every property held, 1 if one was broken or the run has a failure, 3 if
+    /// the run proves less than it should.
     pub fn exit_code(&self) -> u8 {
         let broken = self.result.verdicts.iter().any(|verdict| !verdict.holds());
         if broken || !self.result.failures.is_empty() {

@@ -29,8 +29,8 @@ const WARM_UP: Duration = Duration::from_secs(3);
 const RESUMED_WRITES: u64 = 20;
 /// How long they may take.
 const RESUME_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long responses may be in flight when a fault begins. An isolated node may still deliver them;
-/// only after this time must it be silent.
+/// How long responses may be in flight when a fault begins. An isolated node may still deliver
+/// them; only after this time must it be silent.
 const IN_FLIGHT: Duration = Duration::from_millis(500);
 /// How many of a hundred faults are combined with a second one.
 const COMBINED_PERCENT: u64 = 25;
@@ -235,11 +235,11 @@ impl ChaosRun<'_> {
             .collect();
         let mut kinds = vec![kind];
         if !combinable.is_empty() && self.rng.random_bool(COMBINED_PERCENT) {
-            // The combinable fault comes first: the other one then strikes a degraded cluster.
+            // The combinable fault comes first: the other one then acts on a degraded cluster.
             kinds.insert(0, *self.rng.choose(&combinable));
         }
-        // Every number is drawn whether or not the injection succeeds: one that fails must not change
-        // the faults after it.
+        // Every number is drawn whether or not the injection succeeds: one that fails must not
+        // change the faults after it.
         let duration_ms = self.rng.between(kind.duration_ms.0, kind.duration_ms.1);
         let (mut injected, mut is_incomplete) = (Vec::new(), false);
         for kind in kinds {
@@ -339,8 +339,8 @@ impl ChaosRun<'_> {
     }
 }
 
-/// Joins what the clients recorded with the logs and replicas that the nodes show. A part that cannot
-/// be read is left empty, and the error is added to the failures.
+/// Joins what the clients recorded with the logs and replicas that the nodes show. A part that
+/// cannot be read is left empty, and the error is added to the failures.
 async fn collect_history(
     nodes: &[(NodeId, String)],
     recording: Recording,

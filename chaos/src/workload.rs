@@ -1,9 +1,9 @@
-//! Workload: clients that read and write as a chain of shops does, through every node, by REST and by
-//! WebSocket, while faults are injected. Everything they do and receive is recorded.
+//! Workload: clients that read and write as a chain of shops does, through every node, by REST and
+//! by WebSocket, while faults are injected. Everything they do and receive is recorded.
 //!
-//! Each client has one operation at a time. An operation without a clear response is attempted again
-//! under the same id at another node. So are three of ten acknowledged writes: the store must give
-//! the same response again.
+//! Each client has one operation at a time. An operation without a clear response is attempted
+//! again under the same id at another node. So are three of ten acknowledged writes: the store must
+//! give the same response again.
 //!
 //! Promise: every operation is recorded, whatever its result.
 //! Refused: a judgement. Only responses that no correct store gives are marked as impossible.
@@ -105,8 +105,8 @@ pub struct Recording {
     pub received: Vec<ReceivedMessage>,
     /// Branches that clients created.
     pub branch_keys: Vec<BranchKey>,
-    /// Responses that no correct store gives: a repeated response unlike the first one, a refusal for
-    /// which there is no reason, a defect that the store reports.
+    /// Responses that no correct store gives: a repeated response unlike the first one, a refusal
+    /// for which there is no reason, a defect that the store reports.
     pub impossible_responses: Vec<String>,
 }
 

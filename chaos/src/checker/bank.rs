@@ -1,8 +1,8 @@
 //! Bank: transfers move money between accounts and never create or lose any.
 //!
-//! Promise: every read of the accounts shows the deposited sum, and a state that the log had during the
-//! read. Every transfer in the log debits one account by what it credits the other. The final sum is
-//! the deposited one.
+//! Promise: every read of the accounts shows the deposited sum, and a state that the log had during
+//! the read. Every transfer in the log debits one account by what it credits the other. The final
+//! sum is the deposited one.
 //! Refused: a branch whose deposit is not known counts as a violation.
 
 use std::collections::{BTreeMap, HashMap};
@@ -85,8 +85,8 @@ fn replay_transfers<'a>(
                     .map(|why| format!("{}: {why}", describe(op))),
             );
         }
-        // The hash of a state is the sum of its accounts' hashes, so that one event costs two of them
-        // and not one for each account.
+        // The hash of a state is the sum of its accounts' hashes, so that one event costs two of
+        // them and not one for each account.
         hash = hash.wrapping_sub(previous.map_or(0, |previous| account_hash(key, previous)));
         hash = hash.wrapping_add(account_hash(key, now));
         if let Some(last) = states.last_mut() {
@@ -187,7 +187,7 @@ mod tests {
         ]
     }
 
-    /// 3 from p to q, then 1 back; and this read.
+    /// A transfer of 3 from p to q, then 1 back; and this read.
     fn history_with(log: Vec<LogEvent>, read_violation: Option<(u64, u64, Completion)>) -> History {
         let mut operations = vec![
             operation("a", transfer("p", "q", 3), 0, 10, ok(4)),
@@ -256,7 +256,8 @@ mod tests {
         let mut short = log();
         short[3] = account(4, Some("a"), "q", 12);
         let verdict = check(&history_with(short, None));
-        // What q lacks is told; that it then pays 0 is told too, and nothing is lost in the end.
+        // The credit to q is 1 short, and the next debit of q is 0 instead of 1; the final sum is
+        // right.
         assert_eq!(verdict.violations, 2, "{verdict:#?}");
         assert!(verdict.details[0].contains("q held 10, then 12 instead of 13"), "{verdict:#?}");
         let opened = log().split_off(1);

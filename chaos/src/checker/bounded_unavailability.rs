@@ -1,8 +1,8 @@
 //! Bounded unavailability: writes continue while a majority is up, and resume after every fault.
 //!
 //! Promise: a gap is the time in which a client waited for a write and no write of the branch was
-//! acknowledged; without a waiting client there is no gap. While a fault leaves a majority, a gap is
-//! at most [`GAP_MAX`]. After any fault a write is acknowledged within [`RECOVERY_MAX`], unless
+//! acknowledged; without a waiting client there is no gap. While a fault leaves a majority, a gap
+//! is at most [`GAP_MAX`]. After any fault a write is acknowledged within [`RECOVERY_MAX`], unless
 //! another fault began meanwhile.
 //! Refused: a verdict where clients stopped waiting before the limit was reached.
 
@@ -29,16 +29,17 @@ pub struct WriteGap {
     /// The branch, as `branch:module`.
     #[serde(rename = "place")]
     pub branch_key: String,
-    /// The longest gap, in microseconds, from the beginning of the fault until the next fault begins,
-    /// or [`RECOVERY_MAX`] after it was healed.
+    /// The longest gap, in microseconds, from the beginning of the fault until the next fault
+    /// begins, or [`RECOVERY_MAX`] after it was healed.
     pub micros: u64,
-    /// The longest gap without the stalls of the shared disk, in microseconds. A lower bound: a stall
-    /// may have delayed no write, and the nodes' own writes cause some stalls.
+    /// The longest gap without the stalls of the shared disk, in microseconds. A lower bound: a
+    /// stall may have delayed no write, and the nodes' own writes cause some stalls.
     #[serde(rename = "steady_micros")]
     pub micros_without_stalls: u64,
 }
 
-/// The longest gap of each branch during each fault. A branch for which no client waited is left out.
+/// The longest gap of each branch during each fault. A branch for which no client waited is left
+/// out.
 pub fn write_gaps(history: &History) -> Vec<WriteGap> {
     let by_branch = write_activity(history);
     let mut write_gaps = Vec::new();
@@ -113,8 +114,8 @@ fn node_count(history: &History) -> usize {
     usize::try_from(highest).unwrap_or(usize::MAX)
 }
 
-/// Whether a majority is affected neither by this fault nor by one that was in effect at a time with
-/// it.
+/// Whether a majority is affected neither by this fault nor by one that was in effect at a time
+/// with it.
 fn leaves_majority(history: &History, fault: &Fault, node_count: usize) -> bool {
     let overlaps = |it: &&Fault| it.from < fault.until && it.until > fault.from;
     let overlapping = history.faults.iter().filter(overlaps).chain([fault]);
@@ -122,15 +123,15 @@ fn leaves_majority(history: &History, fault: &Fault, node_count: usize) -> bool 
     affected_nodes.len() * 2 < node_count
 }
 
-/// Until when a gap is attributed to a fault: [`RECOVERY_MAX`] after it was healed, or until the next
-/// fault begins.
+/// Until when a gap is attributed to a fault: [`RECOVERY_MAX`] after it was healed, or until the
+/// next fault begins.
 fn affected_until(history: &History, fault: &Fault) -> u64 {
     let later = history.faults.iter().map(|it| it.from.0).filter(|from| *from >= fault.until.0);
     later.min().unwrap_or(u64::MAX).min(fault.until.0 + RECOVERY_MAX)
 }
 
-/// The nodes that may be missing from a majority: those that are cut off, or else those that the fault
-/// acted on.
+/// The nodes that may be missing from a majority: those that are cut off, or else those that the
+/// fault acted on.
 fn affected_nodes(fault: &Fault) -> &[NodeId] {
     if fault.minority.is_empty() { &fault.nodes } else { &fault.minority }
 }
@@ -201,8 +202,8 @@ impl WriteActivity {
         self.waiting.last().map_or(0, |(_, until)| *until)
     }
 
-    /// The gaps between two times: since when a client waited, and when the next write was acknowledged
-    /// or nobody waited any more.
+    /// The gaps between two times: since when a client waited, and when the next write was
+    /// acknowledged or nobody waited any more.
     fn gaps(&self, from: u64, until: u64) -> impl Iterator<Item = (u64, u64)> {
         let until = until.min(self.waiting_until());
         let mut at = from;
@@ -234,13 +235,13 @@ mod tests {
         operation(&format!("w{from}"), put(from), from * SECOND, to * SECOND, completion)
     }
 
-    /// Writes of one second each, one after the other, acknowledged outside these seconds.
+    /// Writes of one second each, one after the other, acknowledged except in these seconds.
     fn every_second(silent: std::ops::Range<u64>) -> Vec<Operation> {
         let completion = |at| if silent.contains(&at) { info() } else { ok(at) };
         (0..200).map(|at| write(at, at + 1, completion(at))).collect()
     }
 
-    /// Three nodes, of which these are struck from second 50 to second 100.
+    /// Three nodes, with a fault on these from second 50 to second 100.
     fn history_with(nodes: &[NodeId], operations: Vec<Operation>) -> History {
         let replicas = (1..=3).map(|node| replica(node, 1, 1, "x")).collect();
         let faults = vec![fault("kill", nodes, 50 * SECOND, 100 * SECOND)];
@@ -251,7 +252,7 @@ mod tests {
     fn writes_that_go_on_or_come_back_hold() {
         assert_holds(check, &history_with(&[1], every_second(0..0)), 2);
         assert_holds(check, &history_with(&[1], every_second(60..88)), 2);
-        // Without a majority there may be silence, but not for long afterwards.
+        // Without a majority there may be a gap, but only a short one after the healing.
         assert_holds(check, &history_with(&[1, 2], every_second(50..112)), 1);
     }
 
@@ -265,10 +266,10 @@ mod tests {
         let history = history_with(&[1], every_second(60..70));
         assert_eq!(write_gaps(&history), [gap(11 * SECOND)]);
         assert_eq!(write_gaps(&history_with(&[1], every_second(0..0))), [gap(SECOND)]);
-        // What was wanted before the fault counts from the fault on.
+        // The wait for a write from before the fault counts from the fault on.
         let before = vec![write(40, 65, ok(1))];
         assert_eq!(write_gaps(&history_with(&[1], before)), [gap(15 * SECOND)]);
-        // The longest one may be another without what the disk under all nodes took.
+        // Without the stalls of the disk another gap may be the longest.
         let stall = |from, until| DiskStall {
             from: MonotonicTime(from * SECOND),
             until: MonotonicTime(until * SECOND),
@@ -279,7 +280,7 @@ mod tests {
         assert_eq!(write_gaps(&stall_micros), [without_stalls(11 * SECOND, 6 * SECOND)]);
         stall_micros.stalls[2] = stall(65, 72);
         assert_eq!(write_gaps(&stall_micros), [without_stalls(11 * SECOND, 5 * SECOND)]);
-        // Nobody wanted to write, or nobody waited any longer.
+        // No client waited for a write, or the client stopped waiting.
         assert_eq!(write_gaps(&history_with(&[1], vec![write(10, 20, ok(1))])), []);
         assert_eq!(write_gaps(&history_with(&[1], vec![write(60, 65, info())])), [gap(5 * SECOND)]);
     }
@@ -291,11 +292,11 @@ mod tests {
         let mut split = history_with(&[1, 2, 3], every_second(60..95));
         split.faults[0].minority = vec![3];
         assert_violation(check, &split, "no write for 36.000000 s");
-        // One after the other: each is judged until the next one strikes.
+        // Faults in a row: each is checked until the next one begins.
         let mut next = history_with(&[1], every_second(60..95));
         next.faults.push(fault("kill", &[2], 101 * SECOND, 102 * SECOND));
         assert_violation(check, &next, "no write for 36.000000 s in kill from 50.000000 s");
-        // Two faults at once leave none.
+        // Two faults at the same time leave no majority.
         let mut both = history_with(&[1], every_second(60..95));
         both.faults.push(fault("pause", &[2], 70 * SECOND, 80 * SECOND));
         assert!(check(&both).holds());
@@ -305,7 +306,7 @@ mod tests {
     fn silence_after_a_fault_was_healed_is_wrong() {
         let history = history_with(&[1, 2], every_second(50..120));
         assert_violation(check, &history, "no write within 15.000000 s after kill ended");
-        // Unless another one strikes meanwhile, or nobody asks any more.
+        // Unless another fault begins meanwhile, or no client waits any more.
         let mut next = history_with(&[1, 2], every_second(50..120));
         next.faults.push(fault("kill", &[1, 2], 110 * SECOND, 119 * SECOND));
         assert_holds(check, &next, 1);

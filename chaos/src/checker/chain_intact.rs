@@ -1,7 +1,7 @@
 //! Chain intact: no replica is missing, and the hash chain of its events is intact.
 //!
-//! Promise: every replica is checked. Every partition, from the lowest to the highest number, has as
-//! many replicas as the others, each on another node.
+//! Promise: every replica is checked. Every partition, from the lowest to the highest number, has
+//! as many replicas as the others, each on another node.
 //! Refused: a history without replicas counts as a violation.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,8 +1,9 @@
 //! Counters and stock: writes that expect a version count exactly.
 //!
-//! Promise: each event of a row follows from the one before. Its version is one higher, and the expected
-//! version is the one before; a counter is one higher; stock is one lower and never below 0. In the
-//! end a counter equals the number of its increments, and each acknowledged step is in the log once.
+//! Promise: each event of a row follows from the one before. Its version is one higher, and the
+//! expected version is the one before; a counter is one higher; stock is one lower and never below
+//! 0. In the end a counter equals the number of its increments, and each acknowledged step is in
+//! the log once.
 
 use std::collections::BTreeMap;
 
@@ -109,7 +110,8 @@ fn next_state(
     let before = previous.copied().unwrap_or(initial);
     let is_setup = op.is_none();
     let now = number.unwrap_or(before.now);
-    // Taken from the event even if it is wrong: one violation must not cause one in every later event.
+    // Taken from the event even if it is wrong: one violation must not cause one in every later
+    // event.
     let state = RowState {
         now,
         version: version.unwrap_or(before.version + 1),
@@ -174,7 +176,7 @@ mod tests {
         log_event(sequence, fields::STOCK, "tea", op, &fields)
     }
 
-    /// The verdict's words, all of them.
+    /// All violations of a history, described.
     fn details(operations: Vec<Operation>, log: Vec<LogEvent>) -> String {
         let verdict = check(&history_of(operations, log));
         assert!(!verdict.holds(), "{verdict:#?}");

@@ -1,7 +1,8 @@
-//! Cross-check: an external linearizability checker judges the same register histories as our search.
+//! Cross-check: an external linearizability checker judges the same register histories as our
+//! search.
 //!
-//! Promise: both agree on every window; a disagreement is a violation, for one of the two is wrong. A
-//! register's history is cut into windows where no operation is pending and the log shows the
+//! Promise: both agree on every window; a disagreement is a violation, for one of the two is wrong.
+//! A register's history is cut into windows where no operation is pending and the log shows the
 //! register's state, so that no window depends on the result of our search before it.
 //! Refused: a window with more than [`WINDOW_MAX`] operations is skipped and not counted.
 
@@ -55,7 +56,8 @@ fn compare_with(history: &History, external: fn(&Window) -> bool) -> Verdict {
                 )
             }));
         }
-        // The windows together are the whole history: if it is not linearizable, one of them is not.
+        // The windows together are the whole history: if it is not linearizable, one of them is
+        // not.
         if all_compared
             && external_accepts_all
             && matches!(whole_result, SearchResult::NotLinearizable { .. })
@@ -94,7 +96,8 @@ fn windows(initial: Register, operations: &[TimedOperation]) -> Vec<Window> {
         until = until.max(timed.completed.unwrap_or(u64::MAX));
         if let Some((value, version)) = written_version(timed.operation) {
             is_known &= version.is_some();
-            // Concurrent writes are ordered by version, not by invocation: the highest one is the state.
+            // Concurrent writes are ordered by version, not by invocation: the highest one is the
+            // state.
             if let Some(version) = version.filter(|version| *version > now.version) {
                 now = Register { value: Some(value), version };
             }
@@ -116,13 +119,13 @@ fn written_version(operation: RegisterOperation) -> Option<(u64, Option<u64>)> {
     }
 }
 
-/// Completes operations without a completion where another operation, which needs their version, has
-/// completed.
+/// Completes operations without a completion where another operation, which needs their version,
+/// has completed.
 fn with_inferred_completions(operations: &[TimedOperation]) -> Vec<TimedOperation> {
     let mut requirements: Vec<(u64, u64)> =
         operations.iter().filter_map(required_version).collect();
-    // Sorted by version, then from the end: for each version the earliest completion of all operations
-    // that need it or a later one.
+    // Sorted by version, then from the end: for each version the earliest completion of all
+    // operations that need it or a later one.
     requirements.sort_unstable();
     let mut earliest = u64::MAX;
     for (_, to) in requirements.iter_mut().rev() {
@@ -205,8 +208,8 @@ fn is_linearizable_externally(window: &Window) -> bool {
         ));
     }
     boundaries.sort_unstable();
-    // The checker always starts with an empty register: a first operation, which nothing overlaps, sets
-    // the state of the window.
+    // The checker always starts with an empty register: a first operation, which nothing overlaps,
+    // sets the state of the window.
     let initial_input = CheckerInput::Initial(window.initial);
     let actions = once((0, Action::Call(initial_input.clone())))
         .chain(once((0, Action::Response(initial_input))))
@@ -288,7 +291,7 @@ mod tests {
         assert_eq!(cut.len(), 5);
         assert_eq!(cut[1].initial, Register { value: Some(60), version: 60 });
         assert!(cut.iter().all(is_linearizable_externally));
-        // A read of the second window that is older than its beginning.
+        // A read in the second window that returns a state from before it.
         let stale = RegisterOperation::Get(Register { value: Some(10), version: 10 });
         operations.push(TimedOperation { invoked: 905, completed: Some(909), operation: stale });
         let results: Vec<bool> = windows(Register::default(), &operations)
@@ -304,7 +307,7 @@ mod tests {
         operations[20].completed = None;
         assert_eq!(windows(Register::default(), &operations).len(), 4);
         assert_eq!(with_inferred_completions(&operations)[20].completed, Some(224));
-        // Without its version it may come at any time: there is no place to cut after it.
+        // Without its version it may take effect at any time: the history cannot be cut after it.
         operations[20].operation = RegisterOperation::Put { value: 21, version: None };
         assert_eq!(windows(Register::default(), &operations).len(), 1);
     }

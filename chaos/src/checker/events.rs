@@ -1,11 +1,11 @@
 //! Events: every subscriber receives the log in order, each event once, none left out.
 //!
-//! Promise: over all its connections a subscriber receives every event from its first snapshot to the
-//! end of the log. A new connection resumes exactly where the last one stopped, or the node announces
-//! a resync and sends a snapshot, which never goes back. Every event equals the one in the log and
-//! has its position in its batch.
-//! Refused: a subscriber that left early. It must stay until the end of the log, or the rest counts as
-//! lost.
+//! Promise: over all its connections a subscriber receives every event from its first snapshot to
+//! the end of the log. A new connection resumes exactly where the last one stopped, or the node
+//! announces a resync and sends a snapshot, which never goes back. Every event equals the one in
+//! the log and has its position in its batch.
+//! Refused: a subscriber that left early. It must stay until the end of the log, or the rest counts
+//! as lost.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -57,8 +57,8 @@ struct LogIndex<'a> {
 impl<'a> LogIndex<'a> {
     fn new(log: &'a [LogEvent]) -> Self {
         let mut events = HashMap::new();
-        // The log does not show batches. Events of one operation in a row are one: an operation makes
-        // one batch at most.
+        // The log does not show batches. Events of one operation in a row are one: an operation
+        // makes one batch at most.
         let batches = log.chunk_by(|one, next| one.op.is_some() && one.op == next.op);
         for batch in batches {
             let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);

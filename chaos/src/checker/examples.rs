@@ -1,4 +1,4 @@
-//! Examples: histories written by hand, in few words, for the tests of the properties.
+//! Examples: short functions for histories written by hand, for the tests of the checkers.
 
 use crate::checker::Checker;
 use crate::history::{
@@ -6,33 +6,33 @@ use crate::history::{
     NodeId, Operation, ReceivedMessage, ReplicaStatus, Response, ReturnValue, SubscriptionMessage,
 };
 
-/// The place all examples play at, unless they say another.
+/// The branch of all examples that name no other.
 pub(super) fn branch_key() -> BranchKey {
     BranchKey { branch: "b".to_owned(), module: "m".to_owned() }
 }
 
-/// A cursor of the first life of a log.
+/// A cursor in the first epoch of a log.
 pub(super) fn cursor_at(sequence: u64) -> Cursor {
     Cursor { epoch: 1, sequence }
 }
 
-/// Acknowledged as the event with this sequence.
+/// Acknowledged, as the event with this sequence number.
 pub(super) fn ok(sequence: u64) -> Completion {
     Completion::Ok(Response { cursor: Some(cursor_at(sequence)), ..Response::default() })
 }
 
-/// Acknowledged as this event, with this version.
+/// Acknowledged, as the event with this sequence number and with this version.
 pub(super) fn ok_with_version(sequence: u64, version: u64) -> Completion {
     let cursor = Some(cursor_at(sequence));
     Completion::Ok(Response { cursor, version: Some(version), return_value: ReturnValue::Nothing })
 }
 
-/// A read that saw this.
+/// A read that returned this value.
 pub(super) fn returned(return_value: ReturnValue) -> Completion {
     Completion::Ok(Response { cursor: None, version: None, return_value })
 }
 
-/// A read of a register that saw this value and version.
+/// A read of a register that returned this value and version.
 pub(super) fn returned_register(value: u64, version: u64) -> Completion {
     returned(ReturnValue::Register(Some((value, version))))
 }
@@ -42,12 +42,12 @@ pub(super) fn fail() -> Completion {
     Completion::Fail { code: "version-conflict".to_owned() }
 }
 
-/// Nobody knows.
+/// Unknown.
 pub(super) fn info() -> Completion {
     Completion::Info { why: "timeout".to_owned() }
 }
 
-/// An operation asked of node 1.
+/// An operation with one attempt at node 1.
 pub(super) fn operation(
     id: &str,
     invocation: Invocation,
@@ -72,7 +72,7 @@ pub(super) fn put(value: u64) -> Invocation {
     Invocation::Put { key: "r".to_owned(), value }
 }
 
-/// A guarded put to the register `r`.
+/// A compare-and-set of the register `r`.
 pub(super) fn cas(value: u64, expected: u64) -> Invocation {
     Invocation::Cas { key: "r".to_owned(), value, expected }
 }
@@ -92,7 +92,7 @@ pub(super) fn transfer(from: &str, to: &str, amount: i64) -> Invocation {
     Invocation::Transfer { from: from.to_owned(), to: to.to_owned(), amount }
 }
 
-/// An event; its id is `e` and its sequence.
+/// An event; its id is `e` and its sequence number.
 pub(super) fn log_event(
     sequence: u64,
     table: &str,
@@ -116,19 +116,19 @@ pub(super) fn register_event(sequence: u64, op: &str, value: u64, version: u64) 
     log_event(sequence, super::fields::REGISTERS, "r", Some(op), &fields)
 }
 
-/// The event of an element.
+/// The event of an appended element.
 pub(super) fn element_event(sequence: u64, op: &str, list: &str, element: u64) -> LogEvent {
     let fields = format!(r#"{{"list":"{list}","element":{element}}}"#);
     log_event(sequence, super::fields::ELEMENTS, &format!("{list}-{element}"), Some(op), &fields)
 }
 
-/// These operations, and this log read from nodes 1 and 2.
+/// A history of these operations, with this log as read from nodes 1 and 2.
 pub(super) fn history_of(operations: Vec<Operation>, log: Vec<LogEvent>) -> History {
     let logs = vec![(1, branch_key(), log.clone()), (2, branch_key(), log)];
     History { operations, logs, ..History::default() }
 }
 
-/// What subscriber 1 was told over a connection to node 1.
+/// A message that subscriber 1 received over a connection to node 1.
 pub(super) fn received(connection: u32, message: SubscriptionMessage) -> ReceivedMessage {
     ReceivedMessage {
         subscriber: 1,
@@ -140,12 +140,12 @@ pub(super) fn received(connection: u32, message: SubscriptionMessage) -> Receive
     }
 }
 
-/// A replica whose chain holds.
+/// A replica with an intact chain.
 pub(super) fn replica(node: NodeId, partition: u16, applied: u64, hash: &str) -> ReplicaStatus {
     ReplicaStatus { node, partition, applied, state_hash: hash.to_owned(), broken_chain: None }
 }
 
-/// A fault that leaves a majority everywhere.
+/// A fault without a minority.
 pub(super) fn fault(kind: &str, nodes: &[NodeId], from: u64, until: u64) -> Fault {
     Fault {
         kind: kind.to_owned(),
@@ -158,16 +158,16 @@ pub(super) fn fault(kind: &str, nodes: &[NodeId], from: u64, until: u64) -> Faul
     }
 }
 
-/// Nothing speaks against it, and so many facts were checked.
+/// Asserts that there is no violation, and how many facts were checked.
 pub(super) fn assert_holds(check: Checker, history: &History, checked: u64) {
     let verdict = check(history);
     assert!(verdict.holds(), "{verdict:#?}");
     assert_eq!(verdict.checked, checked, "{verdict:#?}");
 }
 
-/// One fact is wrong, and what is shown of it says this.
+/// Asserts that there is one violation, and that its description contains a text.
 pub(super) fn assert_violation(check: Checker, history: &History, expected: &str) {
     let verdict = check(history);
     assert_eq!(verdict.violations, 1, "{verdict:#?}");
-    assert!(verdict.details[0].contains(expected), "{expected:?} is not said: {verdict:#?}");
+    assert!(verdict.details[0].contains(expected), "{expected:?} is not in it: {verdict:#?}");
 }

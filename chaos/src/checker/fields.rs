@@ -1,7 +1,8 @@
 //! Fields: the tables and fields that the workload writes and the checkers read.
 //!
-//! Promise: a number is read whether the store shows it as a number or as a text. Every record of an
-//! operation has [`OP`]; those of the setup have none, and precede the first operation of a branch.
+//! Promise: a number is read whether the store shows it as a number or as a text. Every record of
+//! an operation has [`OP`]; those of the setup have none, and precede the first operation of a
+//! branch.
 
 use crate::history::LogEvent;
 

@@ -1,5 +1,5 @@
-//! Linearizable: each register behaves as if its operations took effect one after the other, each at
-//! one moment between its invocation and its completion.
+//! Linearizable: each register behaves as if its operations took effect one after the other, each
+//! at one moment between its invocation and its completion.
 //!
 //! Promise: the whole history of each register is checked, with [`super::wgl`].
 //! Refused: a history with too many unknown results to decide. It is reported as undecided, and

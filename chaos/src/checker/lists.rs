@@ -142,7 +142,7 @@ mod tests {
         returned(ReturnValue::Lists(lists.collect()))
     }
 
-    /// 1 to x and y, 2 to x, 3 to y, then 4 to x, of which nobody knows; and these reads.
+    /// Appends of 1 to x and y, 2 to x, 3 to y, and 4 to x with an unknown result; and these reads.
     fn history_with(reads: Vec<(u64, u64, Completion)>) -> History {
         let mut operations = vec![
             operation("a", append(&["x", "y"], 1), 0, 10, ok(2)),

@@ -1,7 +1,7 @@
 //! Logs equal: a branch has one log without gaps, the same from every node.
 //!
-//! Promise: every reading is checked by itself (no gap from 1 on, one epoch, no id twice) and compared
-//! with the first reading of its branch, event by event, with the records.
+//! Promise: every reading is checked by itself (no gap from 1 on, one epoch, no id twice) and
+//! compared with the first reading of its branch, event by event, with the records.
 
 use std::collections::{BTreeMap, HashSet};
 

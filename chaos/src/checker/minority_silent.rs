@@ -1,7 +1,7 @@
 //! Minority silent: a node that cannot reach a majority acknowledges no write and returns no read.
 //!
-//! Promise: every attempt at a node of a minority is checked, if it was sent and completed while the
-//! node was in the minority. Only the last attempt of an operation can have been acknowledged.
+//! Promise: every attempt at a node of a minority is checked, if it was sent and completed while
+//! the node was in the minority. Only the last attempt of an operation can have been acknowledged.
 
 use super::Verdict;
 use super::history_index::{describe, format_time};

@@ -1,5 +1,5 @@
-//! Honest: a store that does all it promises, with many clients, in play time: what it says must
-//! hold, and what is changed in it afterwards must be found.
+//! Reference store: a correct store in memory, with concurrent clients under simulated time. Its
+//! histories must hold under every checker, and a change to them afterwards must be found.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -14,20 +14,23 @@ use crate::history::{
     ReceivedMessage, Response, ReturnValue, SubscriptionMessage,
 };
 
-/// Clients at once.
+/// How many clients run at the same time.
 const CLIENTS: u32 = 10;
-/// Money in each place.
+/// The sum of all accounts of each branch.
 const DEPOSIT: i64 = 300;
 
-/// A step of play: an operation takes effect, or is answered.
+/// A step of the simulation.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
+    /// The operation with this index takes effect.
     Apply(usize),
+    /// The operation with this index completes.
     Complete(usize),
+    /// This client invokes its next operation.
     Invoke(u32),
 }
 
-/// One place.
+/// The state of one branch.
 struct ReferenceStore {
     branch_key: BranchKey,
     log: Vec<LogEvent>,
@@ -37,7 +40,7 @@ struct ReferenceStore {
     tickets: u64,
 }
 
-/// A whole run of so many operations.
+/// A history of this many operations.
 pub(super) fn correct_history(seed: u64, count: usize) -> History {
     let mut rng = TestRng(seed);
     let mut stores = [ReferenceStore::new("one"), ReferenceStore::new("two")];
@@ -52,6 +55,8 @@ pub(super) fn correct_history(seed: u64, count: usize) -> History {
                 let store = &stores[usize::from(rng.below(2) == 0)];
                 operations.push(store.invoke(index, client, now, &mut rng));
                 completions.push(None);
+                // A lost response: the operation takes effect with a probability of one half, and
+                // perhaps only after the client gave up.
                 let is_lost = rng.below(20) == 0;
                 let applied_at = now + 1 + rng.below(900);
                 let delay = if is_lost { rng.below(3_000) } else { 0 };
@@ -75,7 +80,7 @@ pub(super) fn correct_history(seed: u64, count: usize) -> History {
                 let op = &mut operations[index];
                 if !matches!(&op.completion, Completion::Info { why } if why == "lost") {
                     op.completion =
-                        completions[index].clone().expect("it happened before its answer");
+                        completions[index].clone().expect("it takes effect before it completes");
                 }
                 steps.push(Reverse((now + rng.below(50), Step::Invoke(op.client))));
             }
@@ -158,7 +163,7 @@ impl ReferenceStore {
         }
     }
 
-    /// Writes a row with a number, and gives its version.
+    /// Writes a record with a number, and returns its version.
     fn write(&mut self, table: &'static str, key: &str, op: Option<&str>, number: i128) -> u64 {
         let version = self.row(table, key).1 + 1;
         self.rows.insert((table, key.to_owned()), (number, version));
@@ -251,7 +256,7 @@ impl ReferenceStore {
         Completion::Ok(Response { cursor, version, return_value })
     }
 
-    /// All of the log as a subscriber hears it that is cut off now and then.
+    /// The log as a subscriber receives it whose connection breaks now and then.
     fn deliver(&self, subscriber: u32, rng: &mut TestRng) -> Vec<ReceivedMessage> {
         let mut connection = 1;
         let mut received = Vec::new();

@@ -1,8 +1,8 @@
 //! Registers: the history of each single register, taken from the whole history.
 //!
-//! Promise: registers are independent, so each is checked by itself. The log decides about operations
-//! with an unknown result: one that is not in the log never happened, one that is in the log made
-//! the version that it has there.
+//! Promise: registers are independent, so each is checked by itself. The log decides about
+//! operations with an unknown result: one that is not in the log never happened, one that is in the
+//! log made the version that it has there.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -152,8 +152,8 @@ fn effect(index: &HistoryIndex<'_>, op: &Operation) -> RegisterEffect {
     }
 }
 
-/// The effect of a refused operation: a version conflict of a compare-and-set shows that the register
-/// had another version; other refusals show nothing.
+/// The effect of a refused operation: a version conflict of a compare-and-set shows that the
+/// register had another version; other refusals show nothing.
 fn refusal_effect(invocation: &Invocation, code: &str) -> RegisterEffect {
     if let Invocation::Cas { expected, .. } = invocation
         && code == CONFLICT_CODE

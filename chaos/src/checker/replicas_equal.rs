@@ -1,7 +1,7 @@
 //! Replicas equal: replicas that have applied the same index have the same state.
 //!
-//! Promise: every two replicas of a partition with the same applied index are compared. Replicas with
-//! different indexes cannot be compared and are not counted.
+//! Promise: every two replicas of a partition with the same applied index are compared. Replicas
+//! with different indexes cannot be compared and are not counted.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Sequences: the store gives each number of a sequence once, in order, without gaps.
 //!
-//! Promise: the numbers in a branch's log follow each other in the order of the log. Every acknowledged
-//! ticket has a number that no other response contains, and it is the one in the log.
+//! Promise: the numbers in a branch's log follow each other in the order of the log. Every
+//! acknowledged ticket has a number that no other response contains, and it is the one in the log.
 
 use std::collections::HashMap;
 

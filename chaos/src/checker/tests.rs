@@ -1,4 +1,4 @@
-//! The properties together: an honest run holds under all of them, and a lie is found.
+//! All checkers together: a correct history holds under each, and every corruption is found.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -48,7 +48,7 @@ fn a_correct_history_holds_under_every_property() {
         for check in all_checkers() {
             let verdict = check(&history);
             assert!(verdict.holds(), "seed {seed}: {verdict:#?}");
-            // Only minorities have nothing to say: there is none.
+            // The history has no minority: only this property has nothing to check.
             let is_minority = verdict.property == "minority-silent";
             assert_eq!(verdict.checked == 0, is_minority, "seed {seed}: {verdict:#?}");
         }
@@ -69,7 +69,7 @@ fn a_long_history_is_checked_within_a_minute() {
     }
 }
 
-/// Takes an acknowledged event out of the log of a place, as if it had never been.
+/// Removes the events of an acknowledged operation from the log, and closes the gap.
 fn lose_events(history: &mut History, is_wanted: fn(&Invocation) -> bool) {
     let is_lost = |op: &&crate::history::Operation| {
         is_wanted(&op.invocation) && op.completion.response().is_some()
@@ -89,7 +89,7 @@ fn change_logs(history: &mut History, mut change: impl FnMut(&mut Vec<LogEvent>)
     }
 }
 
-/// Changes the first answer, after some, that can be changed like this.
+/// Changes the first return value, after the first 200 operations, to which the change applies.
 fn change_return_value(history: &mut History, mut change: impl FnMut(&mut ReturnValue) -> bool) {
     let mut changed = 0;
     for op in history.operations.iter_mut().skip(200) {
@@ -97,7 +97,7 @@ fn change_return_value(history: &mut History, mut change: impl FnMut(&mut Return
             changed += u32::from(changed == 0 && change(&mut response.return_value));
         }
     }
-    assert_eq!(changed, 1, "there is such an answer");
+    assert_eq!(changed, 1, "the history has such a return value");
 }
 
 type Corruption = (&'static str, fn(&mut History));
@@ -198,7 +198,7 @@ fn every_corruption_is_found_by_its_property() {
         );
         found.insert(*property);
     }
-    // Two checkers that agree cannot be made to differ by a history.
+    // No history makes two correct checkers disagree.
     let names = all_checkers().into_iter().map(|check| check(&correct).property);
     let not_covered: Vec<_> = names.filter(|name| !found.contains(name)).collect();
     assert_eq!(not_covered, ["linearizable-second-opinion"]);

@@ -1,9 +1,10 @@
-//! Timeline: the positions of a log that a read of a whole branch may show, by the time of the read.
+//! Timeline: the positions of a log that a read of a whole branch may show, by the time of the
+//! read.
 //!
 //! Promise: such a read shows the log up to one event. That event is not before those that were
 //! acknowledged when the read was invoked, not after those that were invoked when it completed, and
-//! not inside a batch. Positions are sequence numbers; that a log has one epoch is a property of its
-//! own.
+//! not inside a batch. Positions are sequence numbers; that a log has one epoch is a property of
+//! its own.
 
 use std::collections::HashSet;
 

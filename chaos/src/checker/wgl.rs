@@ -1,12 +1,13 @@
 //! The linearizability search of Wing and Gong, with Lowe's memoization (WGL), for one register.
 //!
-//! A history is linearizable if each operation can be given one moment between its invocation and its
-//! completion so that, in the order of these moments, each result is what a register returns.
+//! A history is linearizable if each operation can be given one moment between its invocation and
+//! its completion so that, in the order of these moments, each result is what a register returns.
 //!
-//! Promise: exact within its limit. The search passes through the history once and keeps all possible
-//! configurations: the register's state with the pending operations that have taken effect. Its
-//! memory depends on the number of concurrent operations, not on the length of the history. An
-//! operation without a completion may take effect at any time after its invocation, or never.
+//! Promise: exact within its limit. The search passes through the history once and keeps all
+//! possible configurations: the register's state with the pending operations that have taken
+//! effect. Its memory depends on the number of concurrent operations, not on the length of the
+//! history. An operation without a completion may take effect at any time after its invocation, or
+//! never.
 //! Refused: a guess. More configurations than the limit are undecided, never linearizable.
 
 use std::collections::HashSet;
@@ -57,8 +58,8 @@ impl RegisterOperation {
         matches!(self, Self::Get(_) | Self::Conflict { .. })
     }
 
-    /// The highest version on which it can take effect, where that is known. Versions only grow: once
-    /// the register has a higher one, the operation cannot take effect any more.
+    /// The highest version on which it can take effect, where that is known. Versions only grow:
+    /// once the register has a higher one, the operation cannot take effect any more.
     fn latest_version(self) -> Option<u64> {
         match self {
             Self::Put { version, .. } => version.map(|version| version.saturating_sub(1)),
@@ -85,8 +86,8 @@ pub(super) struct TimedOperation {
 pub(super) enum SearchResult {
     /// The history is linearizable.
     Linearizable,
-    /// It is not: from none of these states, which are all possible ones before it, this operation can
-    /// have completed.
+    /// It is not: from none of these states, which are all possible ones before it, this operation
+    /// can have completed.
     NotLinearizable { at: usize, states: Vec<Register> },
     /// There were too many configurations at the completion of this operation.
     Undecided { at: usize },
@@ -124,7 +125,8 @@ impl Configuration {
 /// Searches a linearization of a history that starts in this state, with at most `limit`
 /// configurations at one completion.
 pub(super) fn search(initial: Register, history: &[TimedOperation], limit: usize) -> SearchResult {
-    // `false` sorts first: an operation that is invoked when another one completes is concurrent to it.
+    // `false` sorts first: an operation that is invoked when another one completes is concurrent to
+    // it.
     let mut boundaries: Vec<(u64, bool, usize)> = Vec::with_capacity(history.len() * 2);
     for (at, timed) in history.iter().enumerate() {
         boundaries.push((timed.invoked, false, at));
@@ -170,8 +172,8 @@ fn linearize_at_completion(
     let mut next = HashSet::new();
     let mut unexplored: Vec<Configuration> = configurations.iter().cloned().collect();
     while let Some(mut configuration) = unexplored.pop() {
-        // A read whose result fits takes effect at once: it changes no state, so that an earlier moment
-        // excludes no other linearization.
+        // A read whose result fits takes effect at once: it changes no state, so that an earlier
+        // moment excludes no other linearization.
         for op in open {
             let operation = history[*op].operation;
             if operation.is_read()
@@ -204,8 +206,8 @@ fn linearize_at_completion(
     Some(next)
 }
 
-/// Drops pending operations without a completion that have taken effect in all configurations, or can
-/// take effect in none any more. Without it their number would grow over the whole history.
+/// Drops pending operations without a completion that have taken effect in all configurations, or
+/// can take effect in none any more. Without it their number would grow over the whole history.
 fn drop_settled(
     mut configurations: HashSet<Configuration>,
     history: &[TimedOperation],
@@ -339,7 +341,7 @@ pub(super) mod tests {
                 if at == 0 { RegisterOperation::Get(Register::default()) } else { operation };
             history.push((at, operation));
         }
-        // Reads keep the version, so only writes count it up.
+        // Only writes advance the version.
         let mut version = 0;
         let mut value = None;
         let history: Vec<_> = history
@@ -376,8 +378,8 @@ pub(super) mod tests {
         }
     }
 
-    /// A small history: answers of a register that does what it is asked at a moment between
-    /// question and answer; now and then one of them lies, or nobody knows what came of it.
+    /// A small random history of a correct register. Some results are unknown, and some are
+    /// corrupted.
     pub(in crate::checker) fn random_history(rng: &mut TestRng) -> Vec<TimedOperation> {
         let count = 2 + rng.below(5);
         let mut planned: Vec<(u64, u64, u64, u64)> = Vec::new();
@@ -406,7 +408,7 @@ pub(super) mod tests {
             let is_unknown = !operation.is_read() && rng.below(4) == 0;
             let happens = !is_unknown || rng.below(2) == 0;
             if happens {
-                state = operation.apply(state).expect("an honest register does it");
+                state = operation.apply(state).expect("a correct register applies it");
             }
             let version = if is_unknown { without_version(operation) } else { operation };
             history.push(TimedOperation {
@@ -446,7 +448,7 @@ pub(super) mod tests {
         }
     }
 
-    /// Tries every order there is.
+    /// Whether any order of the remaining operations is a linearization.
     pub(in crate::checker) fn is_linearizable_by_all_orders(
         state: Register,
         history: &[TimedOperation],

@@ -89,8 +89,8 @@ impl RestClient {
             let (epoch, sequence) = value.to_str().ok()?.split_once('.')?;
             Some(Cursor { epoch: epoch.parse().ok()?, sequence: sequence.parse().ok()? })
         });
-        // Without its body a response has neither code nor cursor: the result is unknown then, whatever
-        // the status says.
+        // Without its body a response has neither code nor cursor: the result is unknown then,
+        // whatever the status says.
         match response.text().await {
             Ok(text) => interpret(status, cursor, &text),
             Err(error) if (200..300).contains(&status) => {
@@ -143,26 +143,26 @@ mod tests {
 
     #[test]
     fn a_status_means_what_the_protocol_says_and_no_more() {
-        let interpret_status = |status, text: &str| interpret(status, None, text);
+        let result_of = |status, text: &str| interpret(status, None, text);
         assert!(matches!(
-            interpret_status(200, r#"{"record":{"id":"a"}}"#),
+            result_of(200, r#"{"record":{"id":"a"}}"#),
             AttemptResult::Acknowledged(_)
         ));
         assert!(
-            matches!(interpret_status(200, r#"{"rows":[]}"#), AttemptResult::Rows(rows) if rows.is_empty())
+            matches!(result_of(200, r#"{"rows":[]}"#), AttemptResult::Rows(rows) if rows.is_empty())
         );
-        let refused = interpret_status(409, r#"{"error":"version-conflict"}"#);
+        let refused = result_of(409, r#"{"error":"version-conflict"}"#);
         assert_eq!(refused, AttemptResult::Refused("version-conflict".to_owned()));
         assert!(matches!(
-            interpret_status(503, r#"{"error":"unavailable"}"#),
+            result_of(503, r#"{"error":"unavailable"}"#),
             AttemptResult::Unavailable(_)
         ));
         assert!(matches!(
-            interpret_status(504, r#"{"error":"outcome-unknown"}"#),
+            result_of(504, r#"{"error":"outcome-unknown"}"#),
             AttemptResult::Unknown(_)
         ));
-        assert!(matches!(interpret_status(500, "{}"), AttemptResult::Defect(_)));
-        assert!(matches!(interpret_status(507, "{}"), AttemptResult::Unknown(_)));
-        assert!(matches!(interpret_status(200, r#"{"rec"#), AttemptResult::Unknown(_)));
+        assert!(matches!(result_of(500, "{}"), AttemptResult::Defect(_)));
+        assert!(matches!(result_of(507, "{}"), AttemptResult::Unknown(_)));
+        assert!(matches!(result_of(200, r#"{"rec"#), AttemptResult::Unknown(_)));
     }
 }

@@ -44,8 +44,8 @@ impl SocketClient {
         Self::send_hello(Self { node, stream }, branch_key, client, after).await
     }
 
-    /// Opens a session with a small receive buffer. What the client does not read waits in the node's
-    /// queue then, not in the buffers of the kernel.
+    /// Opens a session with a small receive buffer. What the client does not read waits in the
+    /// node's queue then, not in the buffers of the kernel.
     ///
     /// # Errors
     /// See [`SocketClient::open`].
@@ -107,8 +107,8 @@ impl SocketClient {
         }
     }
 
-    /// Writes under an id and waits for the response. After an unknown result the session must not be
-    /// used again. Frames that arrive meanwhile advance `cursor`.
+    /// Writes under an id and waits for the response. After an unknown result the session must not
+    /// be used again. Frames that arrive meanwhile advance `cursor`.
     pub async fn write(
         &mut self,
         branch_key: &BranchKey,
@@ -183,8 +183,8 @@ fn interpret(
             Some(match code.as_str() {
                 "outcome-unknown" => AttemptResult::Unknown(code),
                 "defect" => AttemptResult::Defect(frame.to_string()),
-                // Nothing was done. The setup has defined the module, so a node that does not know it
-                // has not applied the definition yet.
+                // Nothing was done. The setup has defined the module, so a node that does not know
+                // it has not applied the definition yet.
                 "unavailable" | "busy" | "outcomes-full" | "not-ready" | "module-not-defined" => {
                     AttemptResult::Unavailable(code)
                 }

@@ -1,7 +1,8 @@
 //! Disk: a filesystem for one node, whose power can be cut and whose space can be filled.
 //!
-//! It is an ext4 in a file, mounted through a loop device. A power cut drops everything that was not
-//! synced. Two files written right before, one synced and one not, prove afterwards that it did.
+//! It is an ext4 in a file, mounted through a loop device. A power cut drops everything that was
+//! not synced. Two files written right before, one synced and one not, prove afterwards that it
+//! did.
 //!
 //! Promise: a cut that lost too little or too much is an error, not a fault that counts.
 //! Refused: other filesystems. The shutdown without a flush is an ioctl of ext4 and XFS.
@@ -62,8 +63,8 @@ impl Disk {
     /// # Errors
     /// A marker file cannot be written, or the kernel refuses the shutdown.
     pub(super) fn cut(&self, tools: &NativeTools) -> Result<()> {
-        // ext4 flushes a file at once that is truncated and written again. The file that must be lost
-        // is therefore a new one each time.
+        // ext4 flushes a file at once that is truncated and written again. The file that must be
+        // lost is therefore a new one each time.
         let unsynced = self.mount.join(UNSYNCED_FILE);
         if unsynced.exists() {
             fs::remove_file(&unsynced)?;

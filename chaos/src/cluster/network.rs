@@ -1,8 +1,8 @@
 //! Network: a link from each node to a switch of the run's own, which drops, delays, duplicates and
 //! cuts packets. Only in namespaces.
 //!
-//! Promise: each direction between two nodes is controlled by itself. Links between nodes and clients
-//! always work: what a client sees comes from the nodes.
+//! Promise: each direction between two nodes is controlled by itself. Links between nodes and
+//! clients always work: what a client sees comes from the nodes.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -17,7 +17,8 @@ use crate::history::NodeId;
 const PORTS_MAX: usize = 8;
 /// Numbers on the control page for one direction of one link; `struct link` in `native/tool.c`.
 const NUMBERS_PER_LINK: usize = 6;
-/// The largest packet, in bytes. Larger packets are fewer packets, which costs the switch less time.
+/// The largest packet, in bytes. Larger packets are fewer packets, which costs the switch less
+/// time.
 const MTU: &str = "9000";
 
 /// What the switch does to packets from one node to another. The default forwards them unchanged.

@@ -115,8 +115,8 @@ impl NodeProcess {
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         self.log_offset = usize::try_from(log.metadata()?.len())?;
         let mut command = match self.disk {
-            // A node with a disk is a node in namespaces: it has a network of its own too. `nsenter`
-            // replaces itself with the node, so the child's process id is the node's.
+            // A node with a disk is a node in namespaces: it has a network of its own too.
+            // `nsenter` replaces itself with the node, so the child's process id is the node's.
             Some(_) => {
                 let mut inside = Command::new("nsenter");
                 inside.arg(format!("--net=/run/netns/n{}", self.id)).arg(&self.binary);
@@ -295,8 +295,8 @@ impl NodeProcess {
     fn current_cpu_ms(&self) -> u64 {
         let Some(child) = &self.child else { return 0 };
         let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", child.id())) else { return 0 };
-        // Field 2 is the program's name in parentheses and may contain spaces: fields are counted from
-        // behind it, where field 3 is the first.
+        // Field 2 is the program's name in parentheses and may contain spaces: fields are counted
+        // from behind it, where field 3 is the first.
         let Some((_, fields)) = stat.rsplit_once(')') else { return 0 };
         let ticks = fields.split_whitespace().skip(11).take(2);
         ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * 1000 / TICKS_PER_SECOND

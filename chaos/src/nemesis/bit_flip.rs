@@ -1,6 +1,7 @@
 //! Bit flip: flips one bit of one file, as a failing disk does.
 //!
-//! Promise: the bit is one that a node wrote, and the flip is durable. Flipping it again restores it.
+//! Promise: the bit is one that a node wrote, and the flip is durable. Flipping it again restores
+//! it.
 //! Refused: preallocated space, and on request the end of each file.
 
 use std::fmt;

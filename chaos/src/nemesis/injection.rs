@@ -199,8 +199,8 @@ impl FaultInjection<'_> {
         Ok(InjectedFault { background_task: Some(background_task), ..injected })
     }
 
-    /// Kills a follower, starts it after so long that it needs a checkpoint, and kills it again while
-    /// it receives one.
+    /// Kills a follower, starts it after so long that it needs a checkpoint, and kills it again
+    /// while it receives one.
     async fn checkpoint_cut(&mut self) -> Result<InjectedFault> {
         let nodes = self.followers();
         let node = *self.target.rng.choose(&nodes);
@@ -298,7 +298,8 @@ impl FaultInjection<'_> {
             }
             "twice" => {
                 let link = Link { duplicate_ppm: 400_000, jitter_us: 5_000, ..normal };
-                // The jitter reorders the copies: without it a duplicate follows its original at once.
+                // The jitter reorders the copies: without it a duplicate follows its original at
+                // once.
                 (link, "40 of a hundred packets arrive twice, up to 5 ms late".to_owned())
             }
             _ => {

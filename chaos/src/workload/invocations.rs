@@ -11,7 +11,8 @@ use super::setup::{PADDING_BYTES, PADDING_FIELD};
 use crate::client::{Acknowledgement, Mutation, Request};
 use crate::history::{Invocation, Response, ReturnValue};
 
-/// The request of an invocation. `rows` is what the client has read before, if the request changes it.
+/// The request of an invocation. `rows` is what the client has read before, if the request changes
+/// it.
 pub(super) fn request(id: &str, invocation: &Invocation, rows: &Rows) -> Request {
     let write = |action, table, record: Value, expected| {
         Request::Write(vec![mutation(id, action, table, record, expected)])

@@ -1,7 +1,7 @@
-//! Subscriber: follows one branch, with each connection at another node, and records every message.
+//! Subscriber: follows one branch, each time at a random node, and records every message.
 //!
-//! Promise: it resumes after the last cursor that it received, and stays until it has received the end
-//! of the log. Some subscribers read slowly, so that queues fill.
+//! Promise: it resumes after the last cursor that it received, and stays until it has received the
+//! end of the log. Some subscribers read slowly, so that queues fill.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,8 +50,8 @@ impl Subscriber {
         while !self.context.is_stopped() {
             self.one_connection().await;
         }
-        // Another connection, for the last one may have been at a node that a fault had cut off. Every
-        // fault is healed now, so any node delivers what is missing.
+        // Another connection, for the last one may have been at a node that a fault had cut off.
+        // Every fault is healed now, so any node delivers what is missing.
         let deadline = Instant::now() + DRAIN_TIME;
         while Instant::now() < deadline {
             self.one_connection().await;
@@ -83,8 +83,8 @@ impl Subscriber {
             }
             // At most a second, so that the loop notices in time that the workload was stopped.
             let wait = READ_TIMEOUT.min(deadline - Instant::now()).min(Duration::from_secs(1));
-            // A slow subscriber once reads nothing for half of its connection. Not after the end: it
-            // would miss the last events.
+            // A slow subscriber once reads nothing for half of its connection. Not after the end:
+            // it would miss the last events.
             if !has_paused && Instant::now() > pause_at && !self.context.is_stopped() {
                 has_paused = true;
                 let pause = Duration::from_secs(seconds / 2);
@@ -128,8 +128,8 @@ impl Subscriber {
             | SubscriptionMessage::Snapshot { cursor, .. } => {
                 self.cursor = Some(*cursor);
             }
-            // It must name the cursor that the subscriber asked for. If it names another one, keeping
-            // ours lets the next connection ask for the right events again.
+            // It must name the cursor that the subscriber asked for. If it names another one,
+            // keeping ours lets the next connection ask for the right events again.
             SubscriptionMessage::Resumed { .. } => {}
         }
         let received = ReceivedMessage {

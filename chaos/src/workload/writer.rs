@@ -30,8 +30,8 @@ const RETRY_DELAY: Duration = Duration::from_millis(150);
 const REPEATED_PERCENT: u64 = 30;
 /// How many registers a generation has.
 const REGISTERS_PER_GENERATION: u64 = 3;
-/// The codes with which a store may refuse an operation. Every request is well formed and names what
-/// exists, so there is no reason for another one.
+/// The codes with which a store may refuse an operation. Every request is well formed and names
+/// what exists, so there is no reason for another one.
 const EXPECTED_REFUSALS: [&str; 2] = ["version-conflict", "duplicate-key"];
 /// How many of a thousand operations create a branch.
 const NEW_BRANCHES_PER_MILLE: u64 = 1;
@@ -209,8 +209,8 @@ impl Writer {
         self.operation_count += 1;
         let id = format!("{}-{}-{}", self.context.config.seed, self.number, self.operation_count);
         let request = invocations::request(&id, &invocation, rows);
-        // Read before the first attempt and after the last one: the interval must contain the moment at
-        // which the operation took effect.
+        // Read before the first attempt and after the last one: the interval must contain the
+        // moment at which the operation took effect.
         let invoked = self.context.now();
         let (attempts, result) = self.attempt_until_answered(&id, &request).await;
         let completed = self.context.now();
@@ -248,9 +248,9 @@ impl Writer {
         response.map(|response| (response, read_rows))
     }
 
-    /// Makes attempts until one has a clear result, or there were too many. A later "unavailable" does
-    /// not settle an earlier unknown attempt; an acknowledgement or a refusal does, because all
-    /// attempts are one request to the store.
+    /// Makes attempts until one has a clear result, or there were too many. A later "unavailable"
+    /// does not settle an earlier unknown attempt; an acknowledgement or a refusal does, because
+    /// all attempts are one request to the store.
     async fn attempt_until_answered(
         &mut self,
         id: &str,
@@ -290,8 +290,8 @@ impl Writer {
         )
     }
 
-    /// Sends some acknowledged writes again, to another node. The second response must equal the first;
-    /// the first one is returned.
+    /// Sends some acknowledged writes again, to another node. The second response must equal the
+    /// first; the first one is returned.
     async fn maybe_repeat(
         &mut self,
         id: &str,
@@ -307,8 +307,8 @@ impl Writer {
         let node = self.choose_node();
         let at = self.context.now();
         let second = self.attempt(node, id, request).await;
-        // Recorded only if acknowledged: a checker takes the last attempt for the one that completed
-        // the operation.
+        // Recorded only if acknowledged: a checker takes the last attempt for the one that
+        // completed the operation.
         if matches!(second, AttemptResult::Acknowledged(_)) {
             attempts.push(Attempt { node, at });
         }
@@ -383,7 +383,8 @@ impl Writer {
         }
     }
 
-    /// Opens a session with this node after the client's cursor, unless the present session is with it.
+    /// Opens a session with this node after the client's cursor, unless the present session is with
+    /// it.
     async fn connect(&mut self, node: NodeId) -> Result<()> {
         if self.socket.as_ref().is_some_and(|socket| socket.node == node) {
             return Ok(());
