@@ -165,11 +165,12 @@ async fn run_command(mut options: RunOptions) -> Result<ExitCode> {
     run_chaos(&options, Environment::Loopback, work_dir.path()).await
 }
 
-async fn run_chaos(
+/// The configuration of a run; the options name everything but the environment and its directory.
+fn run_config(
     options: &RunOptions,
     environment: Environment,
     work_dir: &Path,
-) -> Result<ExitCode> {
+) -> Result<RunConfig> {
     let seed = options.seed.context("a run has a seed")?;
     let binary = match &options.binary {
         Some(binary) => binary.clone(),
@@ -178,13 +179,7 @@ async fn run_chaos(
     if !binary.is_file() {
         bail!("{} does not exist: cargo build --release -p node, or --binary", binary.display());
     }
-    let kinds = scenario::kinds(&options.scenario, environment)?;
-    print_note(&format!(
-        "seed {seed}, {} kinds of faults, {} minutes",
-        kinds.len(),
-        options.minutes
-    ));
-    let config = RunConfig {
+    Ok(RunConfig {
         cluster: ClusterConfig {
             environment,
             nodes: options.nodes,
@@ -194,12 +189,27 @@ async fn run_chaos(
             mutant: options.mutant.clone(),
         },
         fault_phase: Duration::from_secs_f64(options.minutes * 60.0),
-        kinds: kinds.clone(),
+        kinds: scenario::kinds(&options.scenario, environment)?,
         writers: options.writers,
         subscribers: options.subscribers,
         pause: Duration::from_millis(options.rest_ms),
         history_file: options.keep_history.then(|| options.out.join("history.jsonl")),
-    };
+    })
+}
+
+/// Runs a cluster under faults in this environment, and writes and prints the report.
+async fn run_chaos(
+    options: &RunOptions,
+    environment: Environment,
+    work_dir: &Path,
+) -> Result<ExitCode> {
+    let config = run_config(options, environment, work_dir)?;
+    let (seed, kinds) = (config.cluster.seed, &config.kinds);
+    print_note(&format!(
+        "seed {seed}, {} kinds of faults, {} minutes",
+        kinds.len(),
+        options.minutes
+    ));
     let bar = ProgressBar::new(config.fault_phase.as_secs());
     bar.set_style(ProgressStyle::with_template("{bar:20} {elapsed_precise} of {len} s · {msg}")?);
     let last_line_at = Cell::new(0);
@@ -232,7 +242,7 @@ async fn run_chaos(
             return Err(error);
         }
     };
-    let report = Report::new(result, &kinds, options.each_at_least, repeat_command(options, seed));
+    let report = Report::new(result, kinds, options.each_at_least, repeat_command(options, seed));
     copy_logs(work_dir, &options.out)?;
     report.write(&options.out)?;
     if options.json {

@@ -174,6 +174,7 @@ impl Report {
                 "{kind:<16} {count:>5} {:>42} {:>7} {:>7} {:>34} {:>7} {:>7}",
                 all[0], all[1], all[2], steady[0], steady[1], steady[2]
             );
+            // One error stands for all of its kind; the JSON has each.
             for why in self.result.not_injected.get(*kind).into_iter().flatten().take(1) {
                 let not_injected = self.result.not_injected[*kind].len();
                 let _ = writeln!(text, "    could not be injected {not_injected} times: {why}");

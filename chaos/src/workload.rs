@@ -154,6 +154,7 @@ impl RunningWorkload {
     /// returns what they recorded.
     pub async fn stop(mut self) -> Recording {
         self.context.is_stopped.store(true, Ordering::Relaxed);
+        // Clients look at the flag between operations: none is interrupted in the middle of one.
         while self.tasks.join_next().await.is_some() {}
         let mut recording = self.context.recording();
         std::mem::take(&mut *recording)

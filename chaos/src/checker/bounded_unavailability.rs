@@ -77,6 +77,7 @@ pub(super) fn check(history: &History) -> Verdict {
     let node_count = node_count(history);
     let by_branch = write_activity(history);
     for (index, fault) in history.faults.iter().enumerate() {
+        // Without a majority a gap is allowed; only the recovery afterwards is checked then.
         let is_majority = leaves_majority(history, fault, node_count);
         for (branch_key, activity) in &by_branch {
             let name = branch_key.name();
@@ -91,8 +92,8 @@ pub(super) fn check(history: &History) -> Verdict {
                     format!("{name}: no write for {long} in {} from {from}", fault.kind)
                 }));
             }
-            if let Some(acknowledged_at) = recovers(history, index, activity) {
-                verdict.record((!acknowledged_at).then(|| {
+            if let Some(has_resumed) = recovers(history, index, activity) {
+                verdict.record((!has_resumed).then(|| {
                     let (limit, until) =
                         (format_time(MonotonicTime(RECOVERY_MAX)), format_time(fault.until));
                     format!("{name}: no write within {limit} after {} ended at {until}", fault.kind)
@@ -106,11 +107,13 @@ pub(super) fn check(history: &History) -> Verdict {
 /// How many nodes there are: the highest number that occurs in the history.
 fn node_count(history: &History) -> usize {
     let replicas = history.replicas.iter().map(|replica| replica.node);
-    let waiting =
+    // A node that exited shows no replica and no log: whoever sent it a request or a fault knows
+    // it.
+    let attempts =
         history.operations.iter().flat_map(|op| op.attempts.iter().map(|attempt| attempt.node));
     let read = history.logs.iter().map(|(node, _, _)| *node);
     let injected = history.faults.iter().flat_map(|fault| fault.nodes.iter().copied());
-    let highest = replicas.chain(waiting).chain(read).chain(injected).max().unwrap_or_default();
+    let highest = replicas.chain(attempts).chain(read).chain(injected).max().unwrap_or_default();
     usize::try_from(highest).unwrap_or(usize::MAX)
 }
 
@@ -118,6 +121,7 @@ fn node_count(history: &History) -> usize {
 /// with it.
 fn leaves_majority(history: &History, fault: &Fault, node_count: usize) -> bool {
     let overlaps = |it: &&Fault| it.from < fault.until && it.until > fault.from;
+    // The fault itself is added: one that lasted no time overlaps not even itself.
     let overlapping = history.faults.iter().filter(overlaps).chain([fault]);
     let affected_nodes: BTreeSet<NodeId> = overlapping.flat_map(affected_nodes).copied().collect();
     affected_nodes.len() * 2 < node_count
@@ -141,14 +145,16 @@ fn recovers(history: &History, index: usize, activity: &WriteActivity) -> Option
     let healed = history.faults[index].until.0;
     let waiting_from = activity.waiting_from(healed)?;
     let limit = waiting_from + RECOVERY_MAX;
-    let acknowledged_at = activity
+    let has_resumed = activity
         .acknowledged_after(waiting_from)
         .is_some_and(|acknowledged_at| acknowledged_at <= limit);
     let is_other = |(at, fault): (usize, &Fault)| {
         at != index && fault.from.0 < limit && fault.until.0 > healed
     };
     let is_alone = !history.faults.iter().enumerate().any(is_other);
-    (acknowledged_at || (is_alone && activity.waiting_until() >= limit)).then_some(acknowledged_at)
+    // A success always counts. A failure counts only if no other fault explains it, and if clients
+    // waited until the limit: otherwise the write may still have come.
+    (has_resumed || (is_alone && activity.waiting_until() >= limit)).then_some(has_resumed)
 }
 
 /// When clients waited for writes of a branch, and when writes were acknowledged. Microseconds.
@@ -170,6 +176,8 @@ fn write_activity(history: &History) -> BTreeMap<&BranchKey, WriteActivity> {
     for activity in by_branch.values_mut() {
         activity.acknowledged.sort_unstable();
         activity.waiting.sort_unstable();
+        // Raised to the maximum so far, so that the last entry before a time tells whether any
+        // client waited then.
         let mut until = 0;
         for (_, to) in &mut activity.waiting {
             until = until.max(*to);
@@ -205,6 +213,7 @@ impl WriteActivity {
     /// The gaps between two times: since when a client waited, and when the next write was
     /// acknowledged or nobody waited any more.
     fn gaps(&self, from: u64, until: u64) -> impl Iterator<Item = (u64, u64)> {
+        // A gap ends with the last waiting client: what came later was not delayed by the fault.
         let until = until.min(self.waiting_until());
         let mut at = from;
         std::iter::from_fn(move || {

@@ -24,6 +24,7 @@ impl<'a> HistoryIndex<'a> {
                 *longest = log;
             }
         }
+        // From the chosen readings only: an event counts once, however many nodes show it.
         let mut events: HashMap<&str, Vec<_>> = HashMap::new();
         for (branch_key, log) in &logs {
             for event in *log {

@@ -82,6 +82,7 @@ impl<'a> ListOrder<'a> {
         for (list, read) in read_lists {
             let empty = (Vec::new(), Vec::new());
             let (elements, sequences) = self.lists.get(list.as_str()).unwrap_or(&empty);
+            // A read must be a prefix: a list only grows at its end.
             if let Some(at) = (0..read.len()).find(|at| elements.get(*at) != read.get(*at)) {
                 let (read, logged) = (read[at], elements.get(at));
                 return Err(format!(
@@ -91,6 +92,7 @@ impl<'a> ListOrder<'a> {
             // At least the event of its last element, and before the event of the next one.
             let last = read.len().checked_sub(1).map_or(0, |at| sequences[at]);
             let next = sequences.get(read.len()).map_or(u64::MAX, |next| next - 1);
+            // The list that decides goes along, for the description of a contradiction.
             lower = lower.max((last, list));
             upper = upper.min((next, list));
         }

@@ -16,6 +16,7 @@ pub(super) fn check(history: &History) -> Verdict {
     for (node, branch_key, log) in &history.logs {
         let at = |why| format!("{} from node {node}: {why}", branch_key.name());
         verdict.record(continuity_violation(log).map(at));
+        // Compared with the first reading only: equality is transitive.
         match firsts.get(branch_key) {
             Some((other, first)) => verdict.record(difference(*other, first, log).map(at)),
             None => drop(firsts.insert(branch_key, (*node, log))),

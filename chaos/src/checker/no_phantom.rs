@@ -20,6 +20,7 @@ pub(super) fn check(history: &History) -> Verdict {
                 None if has_operations => {
                     Some("an event after the first operation has no operation".to_owned())
                 }
+                // The setup: it ends with the first event of an operation.
                 None => None,
             };
             has_operations |= event.op.is_some();

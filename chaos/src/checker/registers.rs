@@ -63,6 +63,8 @@ pub(super) fn register_histories(
 fn initial_registers<'a>(index: &HistoryIndex<'a>) -> HashMap<(&'a BranchKey, &'a str), Register> {
     let mut initial = HashMap::new();
     for (branch_key, log) in index.logs() {
+        // The setup precedes all operations of a branch: its events end at the first one with an
+        // operation.
         let setup_events = log.iter().take_while(|event| event.op.is_none());
         for event in setup_events.filter(|event| event.table == fields::REGISTERS) {
             let value =
@@ -114,6 +116,7 @@ fn effect(index: &HistoryIndex<'_>, op: &Operation) -> RegisterEffect {
         Completion::Info { .. } => None,
         Completion::Ok(response) => response.version,
     };
+    // The version in the log helps the search also where the response had none.
     let version = version.or_else(|| event.and_then(fields::version));
     match &op.invocation {
         Invocation::Put { value, .. } | Invocation::FirstWrite { value } => {

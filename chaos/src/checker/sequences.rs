@@ -48,6 +48,7 @@ fn ticket_violation<'a>(
     else {
         return Some("acknowledged without its number".to_owned());
     };
+    // By branch: each has a sequence of its own.
     if let Some(other) = taken.insert((&op.branch_key, *number), op) {
         return Some(format!("{number} was given to {} too", describe(other)));
     }

@@ -154,6 +154,7 @@ pub(super) fn search(initial: Register, history: &[TimedOperation], limit: usize
             return SearchResult::NotLinearizable { at, states };
         }
         open.retain(|op| *op != at);
+        // Otherwise pending unknown operations would multiply the configurations each time.
         configurations = drop_settled(next, history, &mut open);
     }
     SearchResult::Linearizable
@@ -196,6 +197,8 @@ fn linearize_at_completion(
         if seen.len() + next.len() > limit {
             return None;
         }
+        // Any pending write may take effect before this operation: each one makes a new
+        // configuration.
         let writes = open
             .iter()
             .filter(|op| !history[**op].operation.is_read() && !configuration.has_linearized(**op));
@@ -353,7 +356,7 @@ pub(super) mod tests {
                     version += 1;
                     value = Some(at);
                     let version = (at % 7 != 0).then_some(version);
-                    RegisterOperation::Put { value: at, version: version }
+                    RegisterOperation::Put { value: at, version }
                 };
                 timed((at * 10).saturating_sub(45), at * 10 + 45, operation)
             })

@@ -26,6 +26,7 @@ pub(super) fn request(id: &str, invocation: &Invocation, rows: &Rows) -> Request
             write("insert", "registers", json!({"id": key, "value": value}), None)
         }
         Invocation::Cas { key, value, expected } => {
+            // Only this write is padded: it is frequent enough to make the log grow.
             let pad = "x".repeat(PADDING_BYTES);
             let record = json!({"id": key, "value": value, PADDING_FIELD: pad});
             write("merge", "registers", record, Some(*expected))

@@ -122,6 +122,7 @@ async fn insert_initial_records(
         mutations.push(insert("stock", json!({"id": format!("s{n}"), "left": INITIAL_PIECES})));
     }
     let deadline = Instant::now() + SETUP_TIMEOUT;
+    // One key for all attempts: an insert that is repeated without it fails as a duplicate.
     let key = format!("set-up-rows-{}", branch_key.branch);
     loop {
         match rest.send(http, branch_key, &key, &Request::Write(mutations.clone())).await {
