@@ -107,8 +107,7 @@ pub(super) fn check(history: &History) -> Verdict {
 /// How many nodes there are: the highest number that occurs in the history.
 fn node_count(history: &History) -> usize {
     let replicas = history.replicas.iter().map(|replica| replica.node);
-    // A node that exited shows no replica and no log: whoever sent it a request or a fault knows
-    // it.
+    // A node that exited shows neither replica nor log, but requests and faults name it.
     let attempts =
         history.operations.iter().flat_map(|op| op.attempts.iter().map(|attempt| attempt.node));
     let read = history.logs.iter().map(|(node, _, _)| *node);

@@ -19,8 +19,7 @@ pub(super) fn check(history: &History) -> Verdict {
     for ((partition, applied), replicas) in by_index {
         for (at, one) in replicas.iter().enumerate() {
             for other in &replicas[at + 1..] {
-                // All pairs, so that a violation names the replica that differs from the others
-                // twice.
+                // All pairs: of three replicas, the one that differs is in two violations.
                 let is_violated = one.state_hash != other.state_hash;
                 verdict.record(is_violated.then(|| {
                     let (here, there) = (one.node, other.node);
