@@ -1,8 +1,9 @@
-//! Client: what is asked of the store, and what its answers mean.
+//! Client: requests to the store, and the interpretation of its responses.
 //!
-//! Promise: an answer is taken for what the protocol says of it and no more. 4xx: it did not
-//! happen. 429 and 503: nothing was done, by this attempt. 500: the store owns a defect. Anything
-//! else that is no success, and silence, is *maybe*.
+//! Promise: a response means what the protocol says and no more. 4xx: the operation did not happen.
+//! 408, 429 and 503: this attempt did nothing. 500: the store reports a defect. Everything else
+//! that is no success, and no response at all, is unknown.
+//! Refused: a retry. Whoever sends a request decides about the next attempt.
 
 mod rest;
 mod socket;
@@ -12,20 +13,20 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-pub use rest::Rest;
-pub use socket::Socket;
+pub use rest::RestClient;
+pub use socket::SocketClient;
 
-use crate::history::{Cursor, Place};
+use crate::history::{BranchKey, Cursor};
 
-/// How long one attempt may take: shorter than a node's own limit, so that some are abandoned
-/// whose outcome the node would still have told.
-pub const ATTEMPT_TIME: Duration = Duration::from_secs(2);
-/// How long a look at a node may take.
-const LOOK_TIME: Duration = Duration::from_secs(2);
+/// How long one attempt may take. It is shorter than a node's own deadline, so that clients abandon
+/// some requests that still take effect.
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a node may take to report its status.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A change to one record.
 #[derive(Debug, Clone)]
-pub struct Verb {
+pub struct Mutation {
     /// `insert`, `merge` or `save`.
     pub action: &'static str,
     /// The table.
@@ -36,98 +37,98 @@ pub struct Verb {
     pub expected: Option<u64>,
 }
 
-/// What is asked.
+/// A request to a branch.
 #[derive(Debug, Clone)]
 pub enum Request {
-    /// Changes; several are all or none.
-    Write(Vec<Verb>),
-    /// The rows whose fields have these values, linearizably.
-    Rows {
+    /// Changes; several of them are one batch: all or none.
+    Write(Vec<Mutation>),
+    /// A linearizable query for the rows whose fields have these values.
+    Query {
         /// The table.
         table: &'static str,
         /// The values by field.
-        wanted: Value,
+        filter: Value,
     },
 }
 
-/// What an attempt brought.
+/// The result of one attempt.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Answer {
-    /// It happened.
-    Written(Written),
-    /// The rows.
+pub enum AttemptResult {
+    /// The write happened.
+    Acknowledged(Acknowledgement),
+    /// The rows of a query.
     Rows(Vec<Value>),
-    /// It was refused by a rule: it did not happen.
+    /// A rule refused it, with this code: it did not happen.
     Refused(String),
-    /// Nothing was done, by this attempt.
-    NotNow(String),
-    /// It may have happened, or may yet.
-    Maybe(String),
-    /// The store says of itself that it is wrong: it may have happened.
+    /// This attempt did nothing; an earlier one may have.
+    Unavailable(String),
+    /// It may have happened, or may happen later.
+    Unknown(String),
+    /// The store reports a defect of its own: it may have happened.
     Defect(String),
 }
 
 /// What an acknowledgement says.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Written {
-    /// Where the last event stands.
+pub struct Acknowledgement {
+    /// The cursor of the last event.
     pub cursor: Option<Cursor>,
-    /// The first record after it, where it is shown.
+    /// The first record after the write; `null` if the response contains none.
     pub record: Value,
 }
 
-/// A client of HTTP that waits two seconds for an answer and no longer.
+/// An HTTP client that waits at most two seconds for a response.
 ///
 /// # Errors
-/// This machine cannot open one.
-pub fn plain() -> Result<reqwest::Client> {
-    Ok(reqwest::Client::builder().no_proxy().timeout(LOOK_TIME).build()?)
+/// The HTTP client cannot be created.
+pub fn http_client() -> Result<reqwest::Client> {
+    Ok(reqwest::Client::builder().no_proxy().timeout(STATUS_TIMEOUT).build()?)
 }
 
-/// Whether a node serves.
+/// Whether a node is ready.
 pub async fn is_ready(client: &reqwest::Client, http: &str) -> bool {
-    let asked = client.get(format!("http://{http}/readyz")).send().await;
-    asked.is_ok_and(|answer| answer.status().is_success())
+    let response = client.get(format!("http://{http}/readyz")).send().await;
+    response.is_ok_and(|response| response.status().is_success())
 }
 
 /// Reads JSON from a node.
 ///
 /// # Errors
-/// No answer, or no success.
+/// The node does not respond, responds with an error status, or not with JSON.
 pub async fn get(client: &reqwest::Client, http: &str, path: &str) -> Result<Value> {
-    let answer = client.get(format!("http://{http}{path}")).send().await?.error_for_status()?;
-    Ok(serde_json::from_str(&answer.text().await?)?)
+    let response = client.get(format!("http://{http}{path}")).send().await?.error_for_status()?;
+    Ok(serde_json::from_str(&response.text().await?)?)
 }
 
-/// Where a module is found.
-pub(crate) fn module_path(place: &Place) -> String {
-    format!("/api/branches/{}/modules/{}", place.branch, place.module)
+/// The path of a branch:module in the REST API.
+pub(crate) fn module_path(branch_key: &BranchKey) -> String {
+    format!("/api/branches/{}/modules/{}", branch_key.branch, branch_key.module)
 }
 
-/// The cursor of an answer or frame.
+/// The cursor in a response or frame.
 pub(crate) fn cursor_of(value: &Value) -> Option<Cursor> {
     Some(Cursor { epoch: value["epoch"].as_u64()?, sequence: value["sequence"].as_u64()? })
 }
 
-/// A verb as both doors take it in a batch.
-fn verb_json(verb: &Verb) -> Value {
+/// A mutation as REST and WebSocket take it in a batch.
+fn mutation_json(mutation: &Mutation) -> Value {
     let mut json = json!({
-        "action": format!("module:{}", verb.action),
-        "table": verb.table,
-        "record": verb.record,
+        "action": format!("module:{}", mutation.action),
+        "table": mutation.table,
+        "record": mutation.record,
     });
-    if let Some(expected) = verb.expected {
+    if let Some(expected) = mutation.expected {
         json["expectedVersion"] = expected.into();
     }
-    // Subscribers are then told whose operation it was.
+    // With the record in the event, a subscriber can tell which operation wrote it.
     json["includeRecord"] = true.into();
     json
 }
 
-/// A verb's record, which carries the version it must have where it comes alone.
-fn record_json(verb: &Verb) -> Value {
-    let mut record = verb.record.clone();
-    if let Some(expected) = verb.expected {
+/// The record of a single mutation, which carries the expected version itself.
+fn record_json(mutation: &Mutation) -> Value {
+    let mut record = mutation.record.clone();
+    if let Some(expected) = mutation.expected {
         record["version"] = expected.into();
     }
     record

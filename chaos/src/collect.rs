@@ -1,5 +1,8 @@
-//! Collect: what the nodes themselves say after the storm: the logs of all places, read from every
-//! node, and each replica's state and chain.
+//! Collect: reads from the nodes what they hold after the faults: the log of every branch from
+//! every node, and the state and hash chain of every replica.
+//!
+//! Promise: replicas are read only after all of a partition have applied the same index.
+//! Refused: a partial answer. One node that cannot be read is an error.
 
 use std::time::Duration;
 
@@ -8,65 +11,72 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::client::{get, module_path};
-use crate::history::{Cursor, Logged, NodeId, Place, Replica};
-use crate::workload::PAD;
+use crate::history::{BranchKey, Cursor, LogEvent, NodeId, ReplicaStatus};
+use crate::workload::PADDING_FIELD;
 
-/// Events asked for at once: as many as the store gives.
+/// How many events one request reads: the most that the store returns.
 const PAGE: u64 = 1000;
-/// How long the nodes may take to come to the same state after the last fault is healed.
-const SETTLE_TIME: Duration = Duration::from_secs(30);
-/// How long one answer may take: a chain is walked from its beginning.
-const ANSWER_TIME: Duration = Duration::from_secs(60);
+/// How long the replicas may take to apply the same index after the last fault was healed.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one response may take: a node verifies a hash chain from its beginning.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// One node's door, with patience for long answers.
-fn client() -> Result<reqwest::Client> {
-    Ok(reqwest::Client::builder().no_proxy().timeout(ANSWER_TIME).build()?)
+/// An HTTP client with a long timeout.
+fn slow_http_client() -> Result<reqwest::Client> {
+    Ok(reqwest::Client::builder().no_proxy().timeout(RESPONSE_TIMEOUT).build()?)
 }
 
-/// A node: number, and where clients reach it.
-pub type Door = (NodeId, String);
+/// A node's number and its address for clients, as `host:port`.
+pub type NodeAddress = (NodeId, String);
 
-/// The log of every place as every node shows it.
+/// The log of every branch, read from every node.
 ///
 /// # Errors
-/// A node does not answer, or answers otherwise.
-pub async fn logs(nodes: &[Door], places: &[Place]) -> Result<Vec<(NodeId, Place, Vec<Logged>)>> {
-    let client = client()?;
+/// A node does not respond, or its response is not a log.
+pub async fn logs(
+    nodes: &[NodeAddress],
+    branch_keys: &[BranchKey],
+) -> Result<Vec<(NodeId, BranchKey, Vec<LogEvent>)>> {
+    let client = slow_http_client()?;
     let mut logs = Vec::new();
     for (node, http) in nodes {
-        for place in places {
-            let log = log(&client, http, place)
-                .await
-                .with_context(|| format!("reading the log of {} at node {node}", place.name()))?;
-            logs.push((*node, place.clone(), log));
+        for branch_key in branch_keys {
+            let log = log(&client, http, branch_key).await.with_context(|| {
+                format!("reading the log of {} at node {node}", branch_key.name())
+            })?;
+            logs.push((*node, branch_key.clone(), log));
         }
     }
     Ok(logs)
 }
 
-async fn log(client: &reqwest::Client, http: &str, place: &Place) -> Result<Vec<Logged>> {
-    let mut logged: Vec<Logged> = Vec::new();
+async fn log(
+    client: &reqwest::Client,
+    http: &str,
+    branch_key: &BranchKey,
+) -> Result<Vec<LogEvent>> {
+    let mut log_events: Vec<LogEvent> = Vec::new();
     loop {
-        let after = logged.last().map_or(0, |last| last.cursor.sequence);
-        let path = format!("{}/events?after={after}&limit={PAGE}", module_path(place));
+        let after = log_events.last().map_or(0, |last| last.cursor.sequence);
+        let path = format!("{}/events?after={after}&limit={PAGE}", module_path(branch_key));
         let page = match get(client, http, &path).await {
             Ok(page) => page,
-            // A branch that was asked for and never came to be has no log.
-            Err(error) if is_absent(&error) => return Ok(logged),
+            // The request that creates a branch may have had no effect; such a branch has no log.
+            Err(error) if is_absent(&error) => return Ok(log_events),
             Err(error) => return Err(error),
         };
         let epoch = page["epoch"].as_u64().context("the log has an epoch")?;
         let events = page["events"].as_array().context("the log has events")?;
         for event in events {
-            logged.push(read(epoch, event)?);
+            log_events.push(read_event(epoch, event)?);
         }
-        if events.is_empty() || page["last"] == event_sequence(events) {
-            return Ok(logged);
+        if events.is_empty() || page["last"] == last_sequence(events) {
+            return Ok(log_events);
         }
     }
 }
 
-fn event_sequence(events: &[Value]) -> Value {
+fn last_sequence(events: &[Value]) -> Value {
     events.last().map_or(Value::Null, |last| last["sequence"].clone())
 }
 
@@ -75,15 +85,15 @@ fn is_absent(error: &anyhow::Error) -> bool {
     status == Some(reqwest::StatusCode::NOT_FOUND)
 }
 
-fn read(epoch: u64, event: &Value) -> Result<Logged> {
+fn read_event(epoch: u64, event: &Value) -> Result<LogEvent> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let sequence = event["sequence"].as_u64().context("an event has a sequence")?;
     let mut record = event["record"].clone();
     if let Some(fields) = record.as_object_mut() {
-        // It is there for its size, and each event is held as often as there are nodes.
-        fields.remove(PAD);
+        // The padding is large and means nothing, and each event is in memory once for every node.
+        fields.remove(PADDING_FIELD);
     }
-    Ok(Logged {
+    Ok(LogEvent {
         cursor: Cursor { epoch, sequence },
         id: text(&event["id"]).context("an event has an id")?,
         table: text(&event["table"]).unwrap_or_default(),
@@ -93,38 +103,44 @@ fn read(epoch: u64, event: &Value) -> Result<Logged> {
     })
 }
 
-/// Every replica's state, once all of a partition have applied the same; chains are verified.
+/// The status of every replica, after all of a partition have applied the same index. The nodes
+/// verify their hash chains for it.
 ///
 /// # Errors
-/// They do not come to the same index in time, or a node does not answer.
-pub async fn replicas(nodes: &[Door]) -> Result<Vec<Replica>> {
-    let client = client()?;
-    let end = Instant::now() + SETTLE_TIME;
+/// The replicas do not apply the same index in time, or a node does not respond.
+pub async fn replicas(nodes: &[NodeAddress]) -> Result<Vec<ReplicaStatus>> {
+    let client = slow_http_client()?;
+    let end = Instant::now() + SETTLE_TIMEOUT;
     loop {
-        let found = look(&client, nodes, "").await?;
-        let settled = found.iter().all(|one| {
+        let found = read_replicas(&client, nodes, "").await?;
+        let is_settled = found.iter().all(|one| {
             let mut same = found.iter().filter(|other| other.partition == one.partition);
             same.all(|other| other.applied == one.applied)
         });
-        if settled {
-            return look(&client, nodes, "?verify=true").await;
+        // Verification is slow, so the replicas are polled without it and read once more with it.
+        if is_settled {
+            return read_replicas(&client, nodes, "?verify=true").await;
         }
         if Instant::now() > end {
             let shown: Vec<_> = found.iter().map(|r| (r.partition, r.node, r.applied)).collect();
-            bail!("after {SETTLE_TIME:?} the replicas have not applied the same: {shown:?}");
+            bail!("after {SETTLE_TIMEOUT:?} the replicas have not applied the same: {shown:?}");
         }
         sleep(Duration::from_millis(200)).await;
     }
 }
 
-async fn look(client: &reqwest::Client, nodes: &[Door], query: &str) -> Result<Vec<Replica>> {
+async fn read_replicas(
+    client: &reqwest::Client,
+    nodes: &[NodeAddress],
+    query: &str,
+) -> Result<Vec<ReplicaStatus>> {
     let mut found = Vec::new();
     for (node, http) in nodes {
-        let answer = get(client, http, &format!("/api/cluster/replicas{query}"))
+        let response = get(client, http, &format!("/api/cluster/replicas{query}"))
             .await
             .with_context(|| format!("asking node {node} for its replicas"))?;
-        for replica in answer["replicas"].as_array().context("the answer has replicas")? {
-            found.push(Replica {
+        for replica in response["replicas"].as_array().context("the answer has replicas")? {
+            found.push(ReplicaStatus {
                 node: *node,
                 partition: u16::try_from(replica["partition"].as_u64().context("a number")?)?,
                 applied: replica["applied"].as_u64().context("an index")?,
@@ -136,7 +152,8 @@ async fn look(client: &reqwest::Client, nodes: &[Door], query: &str) -> Result<V
     Ok(found)
 }
 
-/// What a node says is wrong with a replica's chain; an answer that cannot be read is wrong too.
+/// What a node reports as broken in a replica's hash chain. A report of unknown form counts as
+/// broken too.
 fn broken_chain(replica: &Value) -> Option<String> {
     let broken = replica.get("brokenChain").filter(|broken| !broken.is_null())?;
     Some(match (&broken["branch"], &broken["module"], &broken["sequence"], &broken["reason"]) {
@@ -147,13 +164,14 @@ fn broken_chain(replica: &Value) -> Option<String> {
     })
 }
 
-/// Who leads a place, as any node that answers knows.
-pub async fn leader(nodes: &[Door], place: &Place) -> Option<NodeId> {
-    let client = crate::client::plain().ok()?;
+/// The leader of a branch according to the first node that knows one; it may be outdated.
+pub async fn leader(nodes: &[NodeAddress], branch_key: &BranchKey) -> Option<NodeId> {
+    let client = crate::client::http_client().ok()?;
     for (_, http) in nodes {
         let Ok(status) = get(&client, http, "/api/cluster/status").await else { continue };
         let branches = status["branches"].as_array()?;
-        let of = |b: &&Value| b["branch"] == *place.branch && b["module"] == *place.module;
+        let of =
+            |b: &&Value| b["branch"] == *branch_key.branch && b["module"] == *branch_key.module;
         if let Some(leader) = branches.iter().find(of).and_then(|b| b["leader"].as_u64()) {
             return Some(leader);
         }
@@ -166,13 +184,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_chain_that_a_node_calls_broken_is_broken() {
-        let said = |broken: Value| broken_chain(&serde_json::json!({"brokenChain": broken}));
+    fn a_chain_that_a_node_reports_broken_is_broken() {
+        let broken_chain_of =
+            |broken: Value| broken_chain(&serde_json::json!({"brokenChain": broken}));
         let broken = serde_json::json!({"branch": "b", "module": "m", "sequence": 7,
                                         "reason": "does not follow"});
-        assert_eq!(said(broken).unwrap(), "b:m at event 7: does not follow");
-        assert_eq!(said(Value::Bool(true)).unwrap(), "true");
-        assert_eq!(said(Value::Null), None);
+        assert_eq!(broken_chain_of(broken).unwrap(), "b:m at event 7: does not follow");
+        assert_eq!(broken_chain_of(Value::Bool(true)).unwrap(), "true");
+        assert_eq!(broken_chain_of(Value::Null), None);
         assert_eq!(broken_chain(&serde_json::json!({"partition": 1})), None);
     }
 }

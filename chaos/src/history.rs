@@ -1,8 +1,12 @@
-//! History: all that was seen from outside while the storm went on, as plain records.
+//! History: everything that was observed from outside during a run, as plain records.
 //!
-//! Promise: an operation is written down before it is sent and once more when its outcome is
-//! known; one without outcome stays [`Outcome::Unknown`], which is *maybe*, never *no*. Nothing in
-//! here knows how it was gathered, so that the properties can judge a history written by hand.
+//! The words are those of Jepsen: a client invokes an operation, and it completes as `ok`, `fail`
+//! or `info`.
+//!
+//! Promise: an operation without a clear response is [`Completion::Info`]: it may have happened, it
+//! never counts as failed. Nothing here knows how it was observed, so that checkers can judge a
+//! history written by hand.
+//! Refused: new names in `history.jsonl`. The serde names there are older than the Rust names.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -12,15 +16,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Microseconds since the run began, on one monotonic clock.
+/// A reading of the run's one monotonic clock, in microseconds since the workload started.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
-pub struct Moment(pub u64);
+pub struct MonotonicTime(pub u64);
 
-impl Moment {
-    /// The moment so long after the run began.
-    pub fn after(elapsed: Duration) -> Self {
+impl MonotonicTime {
+    /// The reading when this much time has elapsed.
+    pub fn from_elapsed(elapsed: Duration) -> Self {
         Self(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))
     }
 }
@@ -28,49 +32,49 @@ impl Moment {
 /// A node's number, from 1.
 pub type NodeId = u64;
 
-/// A branch:module.
+/// A branch:module: what has a log of its own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Place {
+pub struct BranchKey {
     /// The branch.
     pub branch: String,
     /// The module.
     pub module: String,
 }
 
-impl Place {
-    /// `branch:module`, as [`Evidence::deposits`] and reports name it.
+impl BranchKey {
+    /// `branch:module`, as [`History::deposits`] and reports name it.
     pub fn name(&self) -> String {
         format!("{}:{}", self.branch, self.module)
     }
 }
 
-/// Where in a module's log something stands. Ordered by epoch, then sequence.
+/// A position in the log of a branch. Ordered by epoch, then by sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Cursor {
-    /// Which life of the log.
+    /// The incarnation of the log.
     pub epoch: u64,
-    /// Which event of it, from 1; 0 is before the first.
+    /// The event's number in it, from 1; 0 is before the first event.
     pub sequence: u64,
 }
 
-/// What a client asked for. Every write puts its operation's id into field `op` of each row it
-/// writes, so that the log tells which operations happened, and how often.
+/// What a client invokes. Every write stores its operation's id in field `op` of each record, so
+/// that the log shows which operations happened, and how often.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Intent {
-    /// Register: sets the value, whatever it was. Table `registers`.
+pub enum Invocation {
+    /// Register: sets the value unconditionally. Table `registers`.
     Put {
         /// The register.
         key: String,
         /// Unique in the run.
         value: u64,
     },
-    /// Register: sets the value if its version is this.
+    /// Register: sets the value if the register has the expected version.
     Cas {
         /// The register.
         key: String,
         /// Unique in the run.
         value: u64,
-        /// The version it must have.
+        /// The version that the register must have; 0 if it must not exist.
         expected: u64,
     },
     /// Register: reads value and version, linearizably.
@@ -78,61 +82,61 @@ pub enum Intent {
         /// The register.
         key: String,
     },
-    /// Adds one element to each of several lists, all or none. Table `elements`.
+    /// Adds one element to each of several lists in one batch. Table `elements`.
     Append {
         /// The lists.
         lists: Vec<String>,
         /// Unique in the run.
         element: u64,
     },
-    /// Reads all lists of the place at one moment.
+    /// Reads all lists of a generation in one query.
     ReadLists,
-    /// Moves money between two accounts by one batch with both versions. Table `accounts`.
+    /// Moves money between two accounts in one batch that expects both versions. Table `accounts`.
     Transfer {
-        /// Who pays.
+        /// The account that is debited.
         from: String,
-        /// Who is paid.
+        /// The account that is credited.
         to: String,
-        /// How much, above 0.
+        /// The amount, above 0.
         amount: i64,
     },
-    /// Reads all accounts of the place at one moment.
+    /// Reads all accounts of the branch in one query.
     ReadBalances,
-    /// Inserts a ticket whose number the store takes. Table `tickets`.
+    /// Inserts a ticket, to which the store gives the next number of a sequence. Table `tickets`.
     Ticket,
-    /// Adds one to a counter whose version was read before. Table `counters`.
+    /// Adds one to a counter if it still has the version that was read. Table `counters`.
     Increment {
         /// The counter.
         key: String,
         /// The version that was read.
         expected: u64,
-        /// The value written: the one read, plus one.
+        /// The value that is written: the one that was read, plus one.
         value: u64,
     },
-    /// Takes one piece from stock, guarded by the version read. Table `stock`.
+    /// Takes one piece from stock if the item still has the version that was read. Table `stock`.
     TakePiece {
         /// The item.
         item: String,
         /// The version that was read.
         expected: u64,
-        /// Pieces left after it: never below 0.
+        /// The pieces that are left afterwards: never below 0.
         left: i64,
     },
-    /// The first write to a branch that does not exist yet. Table `registers`, key `first`.
+    /// The first write to a branch that was just created. Table `registers`, key `first`.
     FirstWrite {
         /// Unique in the run.
         value: u64,
     },
 }
 
-impl Intent {
+impl Invocation {
     /// Whether it changes nothing.
     pub fn is_read(&self) -> bool {
         matches!(self, Self::Get { .. } | Self::ReadLists | Self::ReadBalances)
     }
 
-    /// How many events it makes when it happens.
-    pub fn events(&self) -> usize {
+    /// How many events the operation adds to the log if it happens.
+    pub fn event_count(&self) -> usize {
         match self {
             Self::Get { .. } | Self::ReadLists | Self::ReadBalances => 0,
             Self::Append { lists, .. } => lists.len(),
@@ -150,224 +154,233 @@ impl Intent {
 /// One attempt at an operation. Attempts of one operation carry the same idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// The node asked.
+    /// The node that received the request.
     pub node: NodeId,
-    /// When.
-    pub at: Moment,
+    /// When the request was sent.
+    pub at: MonotonicTime,
 }
 
 /// One operation of one client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Op {
-    /// Unique in the run; the idempotency key of every attempt.
+pub struct Operation {
+    /// Its id, unique in the run; the idempotency key of every attempt.
     pub id: String,
-    /// The client; it has one operation at a time.
+    /// The client, which has one operation at a time.
     pub client: u32,
-    /// On what.
-    pub place: Place,
-    /// What.
-    pub intent: Intent,
-    /// Who was asked and when, in order; never empty.
+    /// The branch that it reads or writes.
+    #[serde(rename = "place")]
+    pub branch_key: BranchKey,
+    /// What was invoked.
+    #[serde(rename = "intent")]
+    pub invocation: Invocation,
+    /// The attempts in order; never empty.
     pub attempts: Vec<Attempt>,
-    /// Before the first attempt was sent.
-    pub invoked: Moment,
-    /// After the answer came, or when waiting ended.
-    pub completed: Moment,
-    /// What came of it.
-    pub outcome: Outcome,
+    /// The time before the first attempt was sent.
+    pub invoked: MonotonicTime,
+    /// The time after the response arrived, or when the client gave up.
+    pub completed: MonotonicTime,
+    /// How it completed.
+    #[serde(rename = "outcome")]
+    pub completion: Completion,
 }
 
-/// What came of an operation.
+/// How an operation completed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Outcome {
-    /// Acknowledged: it happened, once.
-    Done(Reply),
-    /// Refused by a rule (version conflict, …): it did not happen.
-    Refused {
+pub enum Completion {
+    /// Acknowledged: it happened, exactly once.
+    #[serde(rename = "Done")]
+    Ok(Response),
+    /// Refused (version conflict, unavailable, …): it did not happen.
+    #[serde(rename = "Refused")]
+    Fail {
         /// The store's code, such as `version-conflict`.
         code: String,
     },
-    /// No answer, or one that says so: it may have happened, or may yet.
-    Unknown {
-        /// What was known last.
+    /// Unknown: it may have happened, or may happen later.
+    #[serde(rename = "Unknown")]
+    Info {
+        /// The last error.
         why: String,
     },
 }
 
-impl Outcome {
-    /// The answer of an acknowledged operation.
-    pub fn reply(&self) -> Option<&Reply> {
-        if let Self::Done(reply) = self { Some(reply) } else { None }
+impl Completion {
+    /// The response of an acknowledged operation.
+    pub fn response(&self) -> Option<&Response> {
+        if let Self::Ok(response) = self { Some(response) } else { None }
     }
 }
 
-/// What an acknowledgement says.
+/// The response of an acknowledged operation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reply {
-    /// Where the write's last event stands.
+pub struct Response {
+    /// The cursor of the write's last event.
     pub cursor: Option<Cursor>,
-    /// The record's version after it.
+    /// The record's version after the write.
     pub version: Option<u64>,
-    /// What was read, or taken.
-    pub seen: Seen,
+    /// What was read, or the number that was taken.
+    #[serde(rename = "seen")]
+    pub return_value: ReturnValue,
 }
 
-/// What a reply shows.
+/// The value in a response.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Seen {
-    /// Nothing to judge.
+pub enum ReturnValue {
+    /// No value to check.
     #[default]
     Nothing,
-    /// A register's value and version, `None` if it was never set.
+    /// A register's value and version; `None` if it was never set.
     Register(Option<(u64, u64)>),
-    /// The elements of each list that was asked for, in the order they came in; of an empty one
-    /// too.
+    /// The elements of each list of the generation, in the order of insertion. Empty lists are in
+    /// it.
     Lists(BTreeMap<String, Vec<u64>>),
     /// Each account's balance.
     Balances(BTreeMap<String, i64>),
-    /// The number taken.
+    /// The number of a ticket.
     Number(u64),
 }
 
-/// What a subscriber was told, in the order it came.
+/// A message as a subscriber received it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Heard {
-    /// The subscriber; over all its connections it follows one place.
+pub struct ReceivedMessage {
+    /// The subscriber, which follows one branch over all its connections.
     pub subscriber: u32,
-    /// Its how-manieth connection, from 1.
+    /// The number of its connection, from 1.
     pub connection: u32,
     /// The node it was connected to.
     pub node: NodeId,
-    /// When it came.
-    pub at: Moment,
-    /// What it follows.
-    pub place: Place,
-    /// What was said.
-    pub word: Word,
+    /// When the message arrived.
+    pub at: MonotonicTime,
+    /// The branch that it follows.
+    pub branch_key: BranchKey,
+    /// The message.
+    pub message: SubscriptionMessage,
 }
 
-/// What a subscriber can be told.
+/// The messages of a subscription that a checker judges.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Word {
-    /// An event.
+pub enum SubscriptionMessage {
+    /// An event of the log.
     Event {
-        /// Where it stands.
+        /// Its cursor.
         cursor: Cursor,
         /// Its id.
         id: String,
-        /// The operation named in its row, if one is.
+        /// The id of the operation that wrote its record; `None` if it was written by the setup.
         op: Option<String>,
-        /// Which of how many of its batch, from 1; `(1, 1)` where it came alone.
-        of_batch: (u32, u32),
+        /// Its number in its batch, from 1, and the size of the batch; `(1, 1)` for a single event.
+        batch_position: (u32, u32),
     },
-    /// The whole state at a place in the log: what follows begins after it.
+    /// The whole state at a cursor. The events after it follow.
     Snapshot {
-        /// Where.
+        /// The cursor of the state.
         cursor: Cursor,
-        /// Whether the subscriber was told why it cannot continue (`server:resync`).
-        is_told: bool,
+        /// Whether the node announced that the subscriber cannot continue (`server:resync`).
+        is_resync: bool,
     },
-    /// It continues exactly where its cursor stood.
+    /// The subscription continues at the subscriber's cursor. The events after it follow.
     Resumed {
-        /// Where.
+        /// The cursor.
         cursor: Cursor,
     },
 }
 
-/// One event of a module's log, read at the end.
+/// One event of a branch's log, read at the end of the run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Logged {
-    /// Where it stands.
+pub struct LogEvent {
+    /// Its cursor.
     pub cursor: Cursor,
     /// Its id.
     pub id: String,
-    /// The table.
+    /// The record's table.
     pub table: String,
     /// The record's key.
     pub key: String,
-    /// The operation named in its row, if one is.
+    /// The id of the operation that wrote the record; `None` if the setup wrote it.
     pub op: Option<String>,
-    /// The row after it, as JSON; nothing for a delete.
+    /// The record after the event, as JSON; `None` for a delete.
     pub row: Option<serde_json::Value>,
 }
 
-/// What one replica says of itself at the end.
+/// The status of one replica, read at the end of the run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Replica {
+pub struct ReplicaStatus {
     /// The node it is on.
     pub node: NodeId,
     /// The partition; 0 is group 0.
     pub partition: u16,
-    /// The index it has applied.
+    /// The last log index that it has applied.
     pub applied: u64,
     /// The hash of its state at that index.
     pub state_hash: String,
-    /// What is wrong with the chain of its events; nothing when every link holds.
+    /// What is broken in the hash chain of its events; `None` if the chain is intact.
     pub broken_chain: Option<String>,
 }
 
-/// A fault as it happened.
+/// A fault that was in effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     /// Its kind, such as `kill-leader`.
     pub kind: String,
-    /// The nodes it struck.
+    /// The nodes that it acted on.
     pub nodes: Vec<NodeId>,
-    /// When it struck.
-    pub from: Moment,
-    /// When it was healed.
-    pub until: Moment,
-    /// What was done, in words.
-    pub words: String,
-    /// The nodes that had no majority meanwhile and must have acknowledged nothing, from
-    /// `minority_from` on; empty where a majority was everywhere.
+    /// When its injection began.
+    pub from: MonotonicTime,
+    /// When its healing began.
+    pub until: MonotonicTime,
+    /// What was done, for people.
+    #[serde(rename = "words")]
+    pub description: String,
+    /// The nodes that could not reach a majority, and must have acknowledged nothing from
+    /// `minority_from` on; empty if every node could.
     pub minority: Vec<NodeId>,
-    /// From when on the minority must be silent: later than `from` by what was under way.
-    pub minority_from: Moment,
+    /// When the last response that was in flight had arrived; later than `from`.
+    pub minority_from: MonotonicTime,
 }
 
-/// A time in which the disk under all nodes stood still, for whatever reason.
+/// A time in which the disk that all nodes share stalled, for whatever reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stall {
-    /// When a write to it began.
-    pub from: Moment,
-    /// When it was synced.
-    pub until: Moment,
+pub struct DiskStall {
+    /// When a write to the disk began.
+    pub from: MonotonicTime,
+    /// When the write was synced.
+    pub until: MonotonicTime,
 }
 
-/// Everything the properties judge.
+/// Everything that the checkers judge.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Evidence {
-    /// All operations, by invocation.
-    pub ops: Vec<Op>,
-    /// All words, by subscriber and time.
-    pub heard: Vec<Heard>,
-    /// The logs after the end, by place and by the node that was asked.
-    pub logs: Vec<(NodeId, Place, Vec<Logged>)>,
-    /// The replicas after the end.
-    pub replicas: Vec<Replica>,
-    /// The faults.
+pub struct History {
+    /// All operations, in the order of their invocation.
+    pub operations: Vec<Operation>,
+    /// All received messages; those of one subscriber are in the order of their arrival.
+    pub received: Vec<ReceivedMessage>,
+    /// The logs at the end, each with the node that it was read from.
+    pub logs: Vec<(NodeId, BranchKey, Vec<LogEvent>)>,
+    /// The replicas at the end.
+    pub replicas: Vec<ReplicaStatus>,
+    /// The faults, in the order of their end.
     pub faults: Vec<Fault>,
-    /// When the disk under all nodes stood still, in order; judged by nothing, shown beside gaps.
-    pub stalls: Vec<Stall>,
-    /// What all accounts of each place hold together, from the beginning, by [`Place::name`].
+    /// The stalls of the shared disk, in order. No checker judges by them; reports show them.
+    pub stalls: Vec<DiskStall>,
+    /// The sum of all accounts of each branch at the beginning, by [`BranchKey::name`].
     pub deposits: BTreeMap<String, i64>,
 }
 
-impl Evidence {
-    /// Writes the operations into a file, one JSON object a line.
+impl History {
+    /// Writes the operations to a file, one JSON object a line.
     ///
     /// # Errors
-    /// It cannot be written.
-    pub fn keep_ops(&self, file: &Path) -> io::Result<()> {
+    /// The file or its directory cannot be written.
+    pub fn write_operations(&self, file: &Path) -> io::Result<()> {
         if let Some(folder) = file.parent() {
             fs::create_dir_all(folder)?;
         }
         let mut lines = BufWriter::new(File::create(file)?);
-        for op in &self.ops {
+        for op in &self.operations {
             serde_json::to_writer(&mut lines, op)?;
             lines.write_all(b"\n")?;
         }
+        // Dropping the buffer would flush it too, but would lose the error.
         lines.flush()
     }
 }

@@ -1,20 +1,21 @@
-//! The storm: real nodes under seeded faults, a recorded history, and properties that judge it.
+//! Chaos: real nodes under seeded faults, a recorded history, and checkers that judge it.
 //!
-//! Promise: what a run did can be done again from its seed, and what it says is drawn from the
-//! history alone. The storm leaves nothing behind and touches no network but its own.
+//! Promise: a seed repeats the faults of a run, and its verdicts follow from the history alone. A
+//! run leaves nothing behind and changes no network but its own.
+//! Refused: knowledge of how a node works. Everything is observed from outside.
 
-pub mod arena;
+pub mod checker;
 pub mod client;
+pub mod cluster;
 pub mod collect;
-pub mod dice;
-pub mod ground;
+pub mod environment;
+pub mod failure;
 pub mod history;
 pub mod mutants;
 pub mod nemesis;
 pub mod probe;
-pub mod property;
 pub mod report;
+pub mod rng;
 pub mod run;
 pub mod scenario;
-pub mod trouble;
 pub mod workload;

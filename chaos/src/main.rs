@@ -1,4 +1,7 @@
-//! The program `mishkah-chaos`: runs storms over real nodes and says what held.
+//! The program `mishkah-chaos`: runs real nodes under faults and reports which properties held.
+//!
+//! Promise: results go to standard output, everything else to standard error. The exit code is 0 if
+//! every property held, 1 if one was broken, 3 if the run proves less than it should.
 
 use std::cell::Cell;
 use std::fs;
@@ -7,41 +10,42 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use chaos::arena::Plan;
-use chaos::ground::{self, Ground};
-use chaos::mutants::{Hunt, MUTANTS};
-use chaos::nemesis::{KINDS, Kind, Needs};
-use chaos::run::{self, Order, Progress};
-use chaos::{report, scenario};
+use chaos::cluster::ClusterConfig;
+use chaos::environment::{self, Environment};
+use chaos::mutants::{MUTANTS, MutantTest};
+use chaos::nemesis::{FAULT_KINDS, FaultKind, Requirement};
+use chaos::report::{self, Report};
+use chaos::run::{self, Progress, RunConfig};
+use chaos::scenario;
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Between two lines of progress where no bar can be drawn, in seconds.
+/// The time between two lines of progress where no bar can be drawn, in seconds.
 const LINE_EVERY_S: u64 = 30;
 
-/// Storms over a cluster of real nodes: seeded faults, a recorded history, a verdict on each
-/// promise of the store.
+/// Chaos runs over a cluster of real nodes: seeded faults, a recorded history, a verdict on each
+/// property of the store.
 #[derive(Debug, Parser)]
 #[command(
     name = "mishkah-chaos",
     version,
     after_help = "Examples:
   mishkah-chaos run                                 five minutes of every fault this machine allows
-  mishkah-chaos run --seed 7 --minutes 30           the same storm again, and longer
+  mishkah-chaos run --seed 7 --minutes 30           the same faults again, and longer
   mishkah-chaos run --scenario power                only power cuts
   mishkah-chaos run --scenario kill-leader,delay    only these faults
-  mishkah-chaos kinds                               what there is"
+  mishkah-chaos kinds                               all faults and scenarios"
 )]
 struct Cli {
     #[command(subcommand)]
-    command: Task,
+    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-enum Task {
-    /// Run a storm; exits with 1 if a promise was broken, with 3 if the run proves nothing
+enum Command {
+    /// Run a cluster under faults; exits with 1 if a property broke, 3 if the run proves little
     Run(Box<RunOptions>),
-    /// Put builds with a bug on purpose through storms; exits with 1 if one is not caught
+    /// Run builds with a deliberate bug under faults; exits with 1 if a bug is not caught
     Mutants(Box<MutantsOptions>),
     /// List the faults and scenarios, and whether this machine allows them
     Kinds {
@@ -53,13 +57,13 @@ enum Task {
 
 #[derive(Debug, Args)]
 struct RunOptions {
-    /// The seed of everything left to chance [default: a fresh one, which is printed]
+    /// The seed of all random choices [default: a random one, which is printed]
     #[arg(long)]
     seed: Option<u64>,
-    /// How long faults go on
+    /// How long faults are injected
     #[arg(long, default_value_t = 5.0)]
     minutes: f64,
-    /// A scenario, or faults with commas between
+    /// A scenario, or faults separated by commas
     #[arg(long, default_value = "all")]
     scenario: String,
     /// The node's program [default: `mishkah` beside this one]
@@ -71,22 +75,22 @@ struct RunOptions {
     /// How many clients write, one operation at a time each
     #[arg(long, default_value_t = 16)]
     writers: u32,
-    /// How many clients listen
+    /// How many clients subscribe
     #[arg(long, default_value_t = 8)]
     subscribers: u32,
-    /// How long a writer rests after each operation, in milliseconds
+    /// How long a writer pauses after each operation, in milliseconds
     #[arg(long, default_value_t = 10)]
     rest_ms: u64,
-    /// On loopback, also where namespaces can be made
+    /// Run on loopback even if namespaces can be made
     #[arg(long)]
     loopback: bool,
     /// Count the run as valid only if each fault happened at least this often
     #[arg(long, default_value_t = 0)]
     each_at_least: usize,
-    /// A bug of a build with the feature `mutants`, by name
+    /// The mutant to activate in a build with the feature `mutants`, by name
     #[arg(long)]
     mutant: Option<String>,
-    /// Where report, plot and logs go
+    /// The directory for report, chart and logs
     #[arg(long, value_name = "DIR", default_value = "storm-report")]
     out: PathBuf,
     /// Also keep every operation with its attempts, one JSON object a line, in `history.jsonl`
@@ -102,22 +106,22 @@ struct MutantsOptions {
     /// The node's program, built with `--features mutants`
     #[arg(long, value_name = "FILE")]
     binary: PathBuf,
-    /// Only these, with commas between [default: all that show on this ground]
+    /// Only these, separated by commas [default: all that show in this environment]
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// On loopback, also where namespaces can be made
+    /// Run on loopback even if namespaces can be made
     #[arg(long)]
     loopback: bool,
-    /// Rounds of each at most, each of another seed
+    /// Most rounds of each mutant; every round has its own seed
     #[arg(long, default_value_t = 4)]
     rounds: u32,
-    /// The first round's seed
+    /// The seed of the first round
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Where the reports go
+    /// The directory for the reports
     #[arg(long, value_name = "DIR", default_value = "mutants-report")]
     out: PathBuf,
-    /// Print what was found as JSON
+    /// Print the results as JSON
     #[arg(long)]
     json: bool,
 }
@@ -125,103 +129,134 @@ struct MutantsOptions {
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
     match Cli::parse().command {
-        Task::Run(options) => run_storm(*options).await,
-        Task::Mutants(options) => hunt_mutants(&options),
-        Task::Kinds { json } => list_kinds(json),
+        Command::Run(options) => run_command(*options).await,
+        Command::Mutants(options) => run_mutants(&options),
+        Command::Kinds { json } => list_kinds(json),
     }
 }
 
-async fn run_storm(mut options: RunOptions) -> Result<ExitCode> {
-    if let Some(work) = ground::enclosed_work() {
-        return storm(&options, Ground::Namespaces, &work).await;
+async fn run_command(mut options: RunOptions) -> Result<ExitCode> {
+    // Set means that this process is the one inside; the process outside has made the directory.
+    if let Some(work_dir) = environment::work_dir_in_namespaces() {
+        return run_chaos(&options, Environment::Namespaces, &work_dir).await;
     }
-    let work = tempfile::Builder::new().prefix("mishkah-storm-").tempdir()?;
-    let missing =
-        if options.loopback { Some("--loopback was given".to_owned()) } else { ground::missing() };
-    let Some(missing) = missing else {
-        let seed = fresh_seed().to_string();
-        let more = if options.seed.is_some() { vec![] } else { vec!["--seed".to_owned(), seed] };
-        let inside = ground::enclose(work.path(), &more).await?;
-        return Ok(ExitCode::from(u8::try_from(inside.code().unwrap_or(1)).unwrap_or(1)));
+    let work_dir = tempfile::Builder::new().prefix("mishkah-storm-").tempdir()?;
+    let missing = if options.loopback {
+        Some("--loopback was given".to_owned())
+    } else {
+        environment::missing_for_namespaces()
     };
-    let skipped: Vec<&str> =
-        KINDS.iter().filter(|k| k.needs == Needs::Namespaces).map(|k| k.name).collect();
-    remark(&format!("on loopback, because {missing}; skipped: {}", skipped.join(", ")));
-    options.seed = Some(options.seed.unwrap_or_else(fresh_seed));
-    storm(&options, Ground::Loopback, work.path()).await
+    let Some(missing) = missing else {
+        // The seed is chosen here and passed on: the process inside requires one.
+        let seed = random_seed().to_string();
+        let extra_arguments =
+            if options.seed.is_some() { vec![] } else { vec!["--seed".to_owned(), seed] };
+        let child_status =
+            environment::run_in_namespaces(work_dir.path(), &extra_arguments).await?;
+        return Ok(ExitCode::from(u8::try_from(child_status.code().unwrap_or(1)).unwrap_or(1)));
+    };
+    let skipped: Vec<&str> = FAULT_KINDS
+        .iter()
+        .filter(|k| k.requires == Requirement::Namespaces)
+        .map(|k| k.name)
+        .collect();
+    print_note(&format!("on loopback, because {missing}; skipped: {}", skipped.join(", ")));
+    options.seed = Some(options.seed.unwrap_or_else(random_seed));
+    run_chaos(&options, Environment::Loopback, work_dir.path()).await
 }
 
-async fn storm(options: &RunOptions, ground: Ground, work: &Path) -> Result<ExitCode> {
-    let seed = options.seed.context("a storm has a seed")?;
+/// The configuration of a run; the options name everything but the environment and its directory.
+fn run_config(
+    options: &RunOptions,
+    environment: Environment,
+    work_dir: &Path,
+) -> Result<RunConfig> {
+    let seed = options.seed.context("a run has a seed")?;
     let binary = match &options.binary {
         Some(binary) => binary.clone(),
         None => std::env::current_exe()?.with_file_name("mishkah"),
     };
     if !binary.is_file() {
-        bail!("{} is not there: cargo build --release -p node, or --binary", binary.display());
+        bail!("{} does not exist: cargo build --release -p node, or --binary", binary.display());
     }
-    let kinds = scenario::kinds(&options.scenario, ground)?;
-    remark(&format!("seed {seed}, {} kinds of faults, {} minutes", kinds.len(), options.minutes));
-    let order = Order {
-        plan: Plan {
-            ground,
+    Ok(RunConfig {
+        cluster: ClusterConfig {
+            environment,
             nodes: options.nodes,
             binary: binary.canonicalize()?,
-            work: work.to_owned(),
+            work_dir: work_dir.to_owned(),
             seed,
             mutant: options.mutant.clone(),
         },
-        storm: Duration::from_secs_f64(options.minutes * 60.0),
-        kinds: kinds.clone(),
+        fault_phase: Duration::from_secs_f64(options.minutes * 60.0),
+        kinds: scenario::kinds(&options.scenario, environment)?,
         writers: options.writers,
         subscribers: options.subscribers,
-        rest: Duration::from_millis(options.rest_ms),
-        history: options.keep_history.then(|| options.out.join("history.jsonl")),
-    };
-    let bar = ProgressBar::new(order.storm.as_secs());
+        pause: Duration::from_millis(options.rest_ms),
+        history_file: options.keep_history.then(|| options.out.join("history.jsonl")),
+    })
+}
+
+/// Runs a cluster under faults in this environment, and writes and prints the report.
+async fn run_chaos(
+    options: &RunOptions,
+    environment: Environment,
+    work_dir: &Path,
+) -> Result<ExitCode> {
+    let config = run_config(options, environment, work_dir)?;
+    let (seed, kinds) = (config.cluster.seed, &config.kinds);
+    print_note(&format!(
+        "seed {seed}, {} kinds of faults, {} minutes",
+        kinds.len(),
+        options.minutes
+    ));
+    let bar = ProgressBar::new(config.fault_phase.as_secs());
     bar.set_style(ProgressStyle::with_template("{bar:20} {elapsed_precise} of {len} s · {msg}")?);
-    let told = Cell::new(0);
-    let tell = |progress: &Progress<'_>| {
+    let last_line_at = Cell::new(0);
+    let on_progress = |progress: &Progress<'_>| {
         let seconds = progress.elapsed.as_secs();
         bar.set_position(seconds);
-        bar.set_message(report::line(progress));
-        // Where no bar can be drawn a line now and then says that it goes on.
-        if bar.is_hidden() && seconds >= told.get() + LINE_EVERY_S {
-            told.set(seconds);
-            remark(&format!(
+        bar.set_message(report::progress_line(progress));
+        // Where no bar can be drawn, a line now and then shows that the run continues.
+        if bar.is_hidden() && seconds >= last_line_at.get() + LINE_EVERY_S {
+            last_line_at.set(seconds);
+            print_note(&format!(
                 "{seconds} of {} s · {}",
-                order.storm.as_secs(),
-                report::line(progress)
+                config.fault_phase.as_secs(),
+                report::progress_line(progress)
             ));
         }
     };
-    let outcome = tokio::select! {
-        outcome = run::run(&order, &tell) => outcome,
-        _ = ground::told_to_end() => bail!("told to end: nothing is said about the store"),
+    let result = tokio::select! {
+        result = run::run(&config, &on_progress) => result,
+        _ = environment::termination_signal() => {
+            bail!("the run was interrupted: it says nothing about the store")
+        }
     };
     bar.finish_and_clear();
-    let outcome = match outcome {
-        Ok(outcome) => outcome,
+    let result = match result {
+        Ok(result) => result,
+        // The work directory is removed at the end: without a copy the reason would be lost.
         Err(error) => {
-            keep(work, &options.out)?;
+            copy_logs(work_dir, &options.out)?;
             return Err(error);
         }
     };
-    let judged = report::Judged::new(outcome, &kinds, options.each_at_least, repeat(options, seed));
-    keep(work, &options.out)?;
-    judged.write(&options.out)?;
+    let report = Report::new(result, kinds, options.each_at_least, repeat_command(options, seed));
+    copy_logs(work_dir, &options.out)?;
+    report.write(&options.out)?;
     if options.json {
-        say(&judged.json()?)
+        print_result(&report.json()?)
     } else {
-        say(&judged.text())
+        print_result(&report.text())
     }
-    remark(&format!("report, plot and logs: {}", options.out.display()));
-    Ok(ExitCode::from(judged.exit_code()))
+    print_note(&format!("report, chart and logs: {}", options.out.display()));
+    Ok(ExitCode::from(report.exit_code()))
 }
 
-/// The one command that repeats a run.
-fn repeat(options: &RunOptions, seed: u64) -> String {
-    let mut words = format!(
+/// The command line that repeats a run.
+fn repeat_command(options: &RunOptions, seed: u64) -> String {
+    let mut command_line = format!(
         "mishkah-chaos run --seed {seed} --minutes {} --scenario {} --nodes {} --writers {} \
          --subscribers {} --rest-ms {}",
         options.minutes,
@@ -232,18 +267,18 @@ fn repeat(options: &RunOptions, seed: u64) -> String {
         options.rest_ms
     );
     if options.loopback {
-        words.push_str(" --loopback");
+        command_line.push_str(" --loopback");
     }
     if let Some(mutant) = &options.mutant {
-        words.push_str(&format!(" --mutant {mutant}"));
+        command_line.push_str(&format!(" --mutant {mutant}"));
     }
-    words
+    command_line
 }
 
-/// Keeps what the nodes logged.
-fn keep(work: &Path, out: &Path) -> Result<()> {
+/// Copies the nodes' logs to the output directory.
+fn copy_logs(work_dir: &Path, out: &Path) -> Result<()> {
     fs::create_dir_all(out)?;
-    for entry in fs::read_dir(work)? {
+    for entry in fs::read_dir(work_dir)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "log")
             && let Some(name) = path.file_name()
@@ -254,87 +289,92 @@ fn keep(work: &Path, out: &Path) -> Result<()> {
     Ok(())
 }
 
-fn hunt_mutants(options: &MutantsOptions) -> Result<ExitCode> {
+fn run_mutants(options: &MutantsOptions) -> Result<ExitCode> {
     for name in &options.only {
         if !MUTANTS.iter().any(|mutant| mutant.name == name) {
             let names: Vec<&str> = MUTANTS.iter().map(|mutant| mutant.name).collect();
             bail!("there is no mutant `{name}`; there are {}", names.join(", "));
         }
     }
-    let loopback = options.loopback || ground::missing().is_some();
-    let hunt = Hunt {
+    let loopback = options.loopback || environment::missing_for_namespaces().is_some();
+    let test = MutantTest {
         binary: options.binary.clone(),
         loopback,
         rounds: options.rounds,
         seed: options.seed,
         out: options.out.clone(),
     };
-    let mut found = Vec::new();
+    let mut results = Vec::new();
     for mutant in &MUTANTS {
-        let is_wanted = options.only.is_empty() || options.only.iter().any(|n| n == mutant.name);
-        if !is_wanted {
+        let is_selected = options.only.is_empty() || options.only.iter().any(|n| n == mutant.name);
+        if !is_selected {
             continue;
         }
         if loopback && !mutant.on_loopback {
-            remark(&format!("skipped {}: only namespaces show it", mutant.name));
+            print_note(&format!("skipped {}: only namespaces show it", mutant.name));
             continue;
         }
-        let one = hunt.one(mutant)?;
+        let result = test.run(mutant)?;
         if !options.json {
-            let by = if one.caught_by.is_empty() {
+            let by = if result.caught_by.is_empty() {
                 "NOT CAUGHT".to_owned()
             } else {
-                one.caught_by.join(", ")
+                result.caught_by.join(", ")
             };
-            say(&format!("{:<38} {:>4} s, {} rounds  {by}", one.mutant, one.seconds, one.rounds));
+            print_result(&format!(
+                "{:<38} {:>4} s, {} rounds  {by}",
+                result.mutant, result.seconds, result.rounds
+            ));
         }
-        found.push(one);
+        results.push(result);
     }
     if options.json {
-        say(&serde_json::to_string_pretty(&found)?);
+        print_result(&serde_json::to_string_pretty(&results)?);
     }
-    let is_all = !found.is_empty() && found.iter().all(|one| !one.caught_by.is_empty());
-    Ok(if is_all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let all_caught =
+        !results.is_empty() && results.iter().all(|result| !result.caught_by.is_empty());
+    Ok(if all_caught { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn list_kinds(json: bool) -> Result<ExitCode> {
-    let missing = ground::missing();
-    let is_allowed = |kind: &Kind| kind.needs == Needs::Nothing || missing.is_none();
+    let missing = environment::missing_for_namespaces();
+    let is_allowed = |kind: &FaultKind| kind.requires == Requirement::Nothing || missing.is_none();
     if json {
-        let list: Vec<_> = KINDS
+        let list: Vec<_> = FAULT_KINDS
             .iter()
             .map(|kind| {
                 serde_json::json!({"name": kind.name, "about": kind.about,
                                    "allowed": is_allowed(kind)})
             })
             .collect();
-        say(&serde_json::to_string_pretty(&list)?);
+        print_result(&serde_json::to_string_pretty(&list)?);
         return Ok(ExitCode::SUCCESS);
     }
-    for kind in &KINDS {
+    for kind in &FAULT_KINDS {
         let mark = if is_allowed(kind) { " " } else { "-" };
-        say(&format!("{mark} {:<16} {}", kind.name, kind.about));
+        print_result(&format!("{mark} {:<16} {}", kind.name, kind.about));
     }
     for (name, about) in scenario::SCENARIOS {
-        say(&format!("  {name:<16} scenario: {about}"));
+        print_result(&format!("  {name:<16} scenario: {about}"));
     }
     if let Some(missing) = missing {
-        say(&format!("\n- is not possible here: {missing}"));
+        print_result(&format!("\n- is not possible here: {missing}"));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn fresh_seed() -> u64 {
+/// A random seed of 52 bits.
+fn random_seed() -> u64 {
     uuid::Uuid::new_v4().as_u64_pair().0 >> 12
 }
 
-/// What is beside the result, so that the result alone can be read by a program.
-#[allow(clippy::print_stderr, reason = "a program says how it goes on")]
-fn remark(text: &str) {
+/// Prints a line that is not part of the result: a program may read the result alone.
+#[allow(clippy::print_stderr, reason = "progress goes to standard error")]
+fn print_note(text: &str) {
     eprintln!("{text}");
 }
 
-#[allow(clippy::print_stdout, reason = "a program says what it found")]
-fn say(text: &str) {
+#[allow(clippy::print_stdout, reason = "results go to standard output")]
+fn print_result(text: &str) {
     println!("{text}");
 }

@@ -1,11 +1,13 @@
-//! Probe: the disk under all nodes, written to beside them, so that its stalls are told from the
-//! silences of the store.
+//! Disk probe: writes to the disk that all nodes share, so that a report can tell stalls of the
+//! disk from gaps of the store.
 //!
-//! All nodes of a storm share one machine, and on many machines others share its disk: no store
-//! acknowledges a write while that disk stands still. Promise: a stall is what a write of a few
-//! bytes and its sync took here, whoever caused it, the nodes included; the report shows both, with
-//! and without, and what the store itself took is between them.
-//! Refused: an excuse. No property is judged by it.
+//! All nodes of a run share one machine, and other users may share its disk. No store acknowledges
+//! a write while that disk stalls.
+//!
+//! Promise: a stall is the duration of one small write and its sync, whoever caused it, the nodes
+//! included. The report shows each gap with and without the stalls; the time that the store itself
+//! took lies between the two.
+//! Refused: an excuse. No property is judged by stalls.
 
 use std::fs::File;
 use std::io;
@@ -15,57 +17,62 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::history::{Moment, Stall};
+use crate::history::{DiskStall, MonotonicTime};
 
-/// Between two writes: often enough to meet each stall that counts.
-const REST: Duration = Duration::from_millis(20);
-/// From when on a write stalls: a hundred times what one takes on an idle disk.
+/// The time between two writes: short enough to meet each stall that counts.
+const INTERVAL: Duration = Duration::from_millis(20);
+/// The shortest stall: a hundred times the duration of a write to an idle disk.
 const STALL_MIN: Duration = Duration::from_millis(50);
 
-/// What it met, in order, and why it ended before it was told to.
-pub type Probed = (Vec<Stall>, Option<io::Error>);
+/// The stalls in order, and the error that ended the probe early, if one did.
+pub type ProbeResult = (Vec<DiskStall>, Option<io::Error>);
 
-/// Writes until it is asked what it met.
+/// A probe that runs in a thread of its own.
 #[derive(Debug)]
-pub struct Probe {
-    /// Dropped to end it.
-    over: Sender<()>,
-    probed: JoinHandle<Probed>,
+pub struct DiskProbe {
+    /// Dropping it ends the thread.
+    stop: Sender<()>,
+    thread: JoinHandle<ProbeResult>,
 }
 
-impl Probe {
-    /// Begins to write into a folder on the disk that the nodes' disks are on. Moments count from
+impl DiskProbe {
+    /// Starts the probe in a directory on the disk that the nodes' disks are on. Times count from
     /// `begin`.
     ///
     /// # Errors
-    /// The file cannot be made.
-    pub fn start(folder: &Path, begin: Instant) -> io::Result<Self> {
-        let file = File::create(folder.join("probe"))?;
-        let (over, is_over) = channel();
+    /// The file or the thread cannot be created.
+    pub fn start(dir: &Path, begin: Instant) -> io::Result<Self> {
+        let file = File::create(dir.join("probe"))?;
+        // A thread, not a task: the sync blocks, and a late turn of the runtime would look like a
+        // stall. The wait for the channel is the pause, so that stopping takes no longer.
+        let (stop, stopped) = channel();
         let write = move || file.write_all_at(&[0; 512], 0).and_then(|()| file.sync_data());
-        let watch = move || {
+        let probe = move || {
             let mut stalls = Vec::new();
-            while is_over.recv_timeout(REST) == Err(RecvTimeoutError::Timeout) {
+            while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 let from = begin.elapsed();
                 if let Err(error) = write() {
                     return (stalls, Some(error));
                 }
                 let until = begin.elapsed();
                 if until - from >= STALL_MIN {
-                    stalls.push(Stall { from: Moment::after(from), until: Moment::after(until) });
+                    stalls.push(DiskStall {
+                        from: MonotonicTime::from_elapsed(from),
+                        until: MonotonicTime::from_elapsed(until),
+                    });
                 }
             }
             (stalls, None)
         };
-        let probed = std::thread::Builder::new().name("probe".to_owned()).spawn(watch)?;
-        Ok(Self { over, probed })
+        let thread = std::thread::Builder::new().name("probe".to_owned()).spawn(probe)?;
+        Ok(Self { stop, thread })
     }
 
-    /// Ends it.
-    pub fn stop(self) -> Probed {
-        drop(self.over);
+    /// Stops the probe and returns what it found.
+    pub fn stop(self) -> ProbeResult {
+        drop(self.stop);
         let panicked = || (Vec::new(), Some(io::Error::other("the probe panicked")));
-        self.probed.join().unwrap_or_else(|_| panicked())
+        self.thread.join().unwrap_or_else(|_| panicked())
     }
 }
 
@@ -74,15 +81,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_writes_until_it_is_stopped_and_says_where_it_cannot() {
-        let folder = tempfile::tempdir().unwrap();
-        let probe = Probe::start(folder.path(), Instant::now()).unwrap();
-        while std::fs::read(folder.path().join("probe")).unwrap().is_empty() {
+    fn the_probe_writes_until_stopped_and_reports_errors() {
+        let dir = tempfile::tempdir().unwrap();
+        let probe = DiskProbe::start(dir.path(), Instant::now()).unwrap();
+        while std::fs::read(dir.path().join("probe")).unwrap().is_empty() {
             std::thread::yield_now();
         }
         let (stalls, error) = probe.stop();
         assert!(error.is_none(), "{error:?}");
         assert!(stalls.iter().all(|stall| stall.until.0 - stall.from.0 >= 50_000), "{stalls:?}");
-        assert!(Probe::start(&folder.path().join("gone"), Instant::now()).is_err());
+        assert!(DiskProbe::start(&dir.path().join("gone"), Instant::now()).is_err());
     }
 }

@@ -1,6 +1,9 @@
-//! Report: what a run found, for people as text and a picture, for programs as JSON.
+//! Report: the result of a run, for people as text and as a chart, for programs as JSON.
+//!
+//! Promise: a property of which nothing was checked is not reported to hold.
+//! Refused: other names in JSON. They are public, also where the code has another word.
 
-mod plot;
+mod chart;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,143 +13,152 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::nemesis::Kind;
-use crate::property::Gap;
-use crate::run::{Outcome, Progress};
+use crate::checker::WriteGap;
+use crate::nemesis::FaultKind;
+use crate::run::{Progress, RunResult};
 
-/// Exit codes of a run.
-const HELD: u8 = 0;
-const BROKEN: u8 = 1;
-const PROVES_NOTHING: u8 = 3;
+/// Exit code: every property held.
+const EXIT_HELD: u8 = 0;
+/// Exit code: a property was broken, or the run has a failure.
+const EXIT_BROKEN: u8 = 1;
+/// Exit code: nothing was broken, but the run proves less than it should.
+const EXIT_INCONCLUSIVE: u8 = 3;
 
-/// A run with its verdict.
+/// The result of a run, with what makes it valid.
 #[derive(Debug, Serialize)]
-pub struct Judged {
-    /// What was found.
+pub struct Report {
+    /// The result of the run.
     #[serde(flatten)]
-    pub outcome: Outcome,
-    /// How often each fault happened.
+    pub result: RunResult,
+    /// How often each fault of the scenario was injected.
     pub faults_by_kind: BTreeMap<&'static str, usize>,
     /// Why the run proves less than it should.
     pub invalid: Vec<String>,
-    /// The command that repeats it.
+    /// The command line that repeats the run.
     pub repeat: String,
 }
 
-/// One line while it goes on.
-pub fn line(progress: &Progress<'_>) -> String {
+/// One line about a run in progress.
+pub fn progress_line(progress: &Progress<'_>) -> String {
     let counts = progress.counts;
     format!(
-        "{} faults, now {} · {} acked, {} unknown, {} heard",
-        progress.faults, progress.now, counts.acked, counts.unknown, counts.heard
+        "{} faults, now {} · {} acknowledged, {} unknown, {} received",
+        progress.faults, progress.activity, counts.acknowledged, counts.unknown, counts.received
     )
 }
 
-impl Judged {
-    /// Counts the faults, and says what is missing of what was asked for.
-    pub fn new(outcome: Outcome, kinds: &[&'static Kind], at_least: usize, repeat: String) -> Self {
+impl Report {
+    /// Counts the faults, and finds what makes the run prove less than it should: a fault that was
+    /// injected less often than `at_least`, or a property of which nothing was checked.
+    pub fn new(
+        result: RunResult,
+        kinds: &[&'static FaultKind],
+        at_least: usize,
+        repeat: String,
+    ) -> Self {
         let mut by_kind: BTreeMap<&'static str, usize> =
             kinds.iter().map(|kind| (kind.name, 0)).collect();
         for (kind, count) in &mut by_kind {
-            *count = outcome.faults.iter().filter(|fault| fault.kind == *kind).count();
+            *count = result.faults.iter().filter(|fault| fault.kind == *kind).count();
         }
         let mut invalid: Vec<String> = by_kind
             .iter()
             .filter(|(_, count)| **count < at_least)
-            .map(|(kind, count)| format!("{kind} happened {count} times, not {at_least}"))
+            .map(|(kind, count)| format!("{kind} was injected {count} times, not {at_least}"))
             .collect();
-        let no_minority = outcome.faults.iter().all(|fault| fault.minority.is_empty());
-        for verdict in outcome.verdicts.iter().filter(|verdict| verdict.checked == 0) {
-            // Where nobody was cut off nobody had to be silent.
+        let no_minority = result.faults.iter().all(|fault| fault.minority.is_empty());
+        for verdict in result.verdicts.iter().filter(|verdict| verdict.checked == 0) {
+            // Without a minority this property has nothing to check; that is no fault of the run.
             if !(no_minority && verdict.property == "minority-silent") {
                 invalid.push(format!("nothing was checked of {}", verdict.property));
             }
         }
-        Self { outcome, faults_by_kind: by_kind, invalid, repeat }
+        Self { result, faults_by_kind: by_kind, invalid, repeat }
     }
 
-    /// 0: every promise held; 1: one was broken; 3: the run proves less than it should.
+    /// The exit code: 0 if every property held, 1 if one was broken or the run has a failure, 3 if
+    /// the run proves less than it should.
     pub fn exit_code(&self) -> u8 {
-        let broken = self.outcome.verdicts.iter().any(|verdict| !verdict.holds());
-        if broken || !self.outcome.troubles.is_empty() {
-            BROKEN
+        let broken = self.result.verdicts.iter().any(|verdict| !verdict.holds());
+        if broken || !self.result.failures.is_empty() {
+            EXIT_BROKEN
         } else if self.invalid.is_empty() {
-            HELD
+            EXIT_HELD
         } else {
-            PROVES_NOTHING
+            EXIT_INCONCLUSIVE
         }
     }
 
-    /// As JSON.
+    /// The report as JSON.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// It cannot be serialized.
     pub fn json(&self) -> Result<String> {
         Ok(serde_json::to_string_pretty(self)?)
     }
 
-    /// Writes `report.txt`, `report.json` and `report.svg` into a folder.
+    /// Writes `report.txt`, `report.json` and `report.svg` into a directory.
     ///
     /// # Errors
-    /// They cannot be written.
+    /// The directory or a file cannot be written.
     pub fn write(&self, folder: &Path) -> Result<()> {
         fs::create_dir_all(folder)?;
         fs::write(folder.join("report.txt"), self.text())?;
         fs::write(folder.join("report.json"), self.json()?)?;
-        fs::write(folder.join("report.svg"), plot::svg(&self.outcome))?;
+        fs::write(folder.join("report.svg"), chart::svg(&self.result))?;
         Ok(())
     }
 
-    /// For people.
+    /// The report as text.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        self.figures(&mut text);
-        self.faults(&mut text);
-        self.verdicts(&mut text);
+        self.write_figures(&mut text);
+        self.write_faults(&mut text);
+        self.write_verdicts(&mut text);
         let _ = writeln!(text, "\nagain: {}", self.repeat);
         text
     }
 
-    fn figures(&self, text: &mut String) {
-        let f = &self.outcome.figures;
-        let counts = f.counts;
+    fn write_figures(&self, text: &mut String) {
+        let figures = &self.result.figures;
+        let counts = figures.counts;
         let _ = writeln!(
             text,
-            "{} writes acknowledged ({} repeated), {} reads, {} refused, {} unknown; {} words \
-             heard; {} faults in {} s",
-            counts.acked,
+            "{} writes acknowledged ({} repeated), {} reads, {} refused, {} unknown; {} \
+             messages received; {} faults in {} s",
+            counts.acknowledged,
             counts.repeated,
             counts.read,
             counts.refused,
             counts.unknown,
-            counts.heard,
-            self.outcome.faults.len(),
-            f.seconds
+            counts.received,
+            self.result.faults.len(),
+            figures.seconds
         );
-        let per_write = f.cpu_ms as f64 * 1000.0 / counts.acked.max(1) as f64;
-        let per_second = counts.acked as f64 / f.seconds.max(1) as f64;
+        let per_write = figures.cpu_ms as f64 * 1000.0 / counts.acknowledged.max(1) as f64;
+        let per_second = counts.acknowledged as f64 / figures.seconds.max(1) as f64;
         let _ = writeln!(
             text,
             "{per_second:.0} writes a second; {per_write:.0} µs of processor time of all nodes for \
-             each, reads and listening included"
+             each, reads and subscriptions included"
         );
         let disk: Vec<String> =
-            f.disk_mib.iter().map(|(part, mib)| format!("{part} {mib} MiB")).collect();
+            figures.disk_mib.iter().map(|(part, mib)| format!("{part} {mib} MiB")).collect();
         let _ = writeln!(text, "on the disks of all nodes at the end: {}", disk.join(", "));
-        let stalls = self.outcome.stalls.iter().map(|stall| stall.until.0 - stall.from.0);
+        let stalls = self.result.stalls.iter().map(|stall| stall.until.0 - stall.from.0);
         let (count, longest, all) = (stalls.len(), stalls.clone().max(), stalls.sum::<u64>());
         let _ = writeln!(
             text,
-            "the disk under all nodes stood still {count} times, at most {} ms, {} ms in all",
+            "the disk that all nodes share stalled {count} times, at most {} ms, {} ms in all",
             longest.unwrap_or(0).div_ceil(1000),
             all.div_ceil(1000)
         );
-        if let Some(error) = &self.outcome.unprobed {
-            let _ = writeln!(text, "what came later is not known: the probe ended, {error}");
+        if let Some(error) = &self.result.probe_error {
+            let _ = writeln!(text, "later stalls are not known: the probe failed, {error}");
         }
     }
 
-    fn faults(&self, text: &mut String) {
+    fn write_faults(&self, text: &mut String) {
         let _ = writeln!(
             text,
             "\n{:<16} {:>5}   longest time without a write, ms: {:>7} {:>7} {:>7}   \
@@ -154,24 +166,26 @@ impl Judged {
             "fault", "count", "median", "p99", "max", "median", "p99", "max"
         );
         for (kind, count) in &self.faults_by_kind {
-            let [all, steady] = [|gap: &Gap| gap.micros, |gap: &Gap| gap.steady_micros]
-                .map(|micros| percentiles(&self.gaps_ms(kind, micros)));
+            let [all, steady] =
+                [|gap: &WriteGap| gap.micros, |gap: &WriteGap| gap.micros_without_stalls]
+                    .map(|micros| percentiles(&self.gaps_ms(kind, micros)));
             let _ = writeln!(
                 text,
                 "{kind:<16} {count:>5} {:>42} {:>7} {:>7} {:>34} {:>7} {:>7}",
                 all[0], all[1], all[2], steady[0], steady[1], steady[2]
             );
-            for why in self.outcome.missed.get(*kind).into_iter().flatten().take(1) {
-                let missed = self.outcome.missed[*kind].len();
-                let _ = writeln!(text, "    could not be made {missed} times: {why}");
+            // One error stands for all of its kind; the JSON has each.
+            for why in self.result.not_injected.get(*kind).into_iter().flatten().take(1) {
+                let not_injected = self.result.not_injected[*kind].len();
+                let _ = writeln!(text, "    could not be injected {not_injected} times: {why}");
             }
         }
     }
 
-    /// For each fault of a kind, how long the place that suffered most took no write; in order.
-    fn gaps_ms(&self, kind: &str, micros: impl Fn(&Gap) -> u64) -> Vec<u64> {
+    /// For each fault of a kind, the longest write gap of any branch, in milliseconds, sorted.
+    fn gaps_ms(&self, kind: &str, micros: impl Fn(&WriteGap) -> u64) -> Vec<u64> {
         let mut worst: BTreeMap<usize, u64> = BTreeMap::new();
-        for gap in self.outcome.gaps.iter().filter(|gap| gap.kind == kind) {
+        for gap in self.result.gaps.iter().filter(|gap| gap.kind == kind) {
             let ms = worst.entry(gap.fault).or_default();
             *ms = micros(gap).div_ceil(1000).max(*ms);
         }
@@ -180,9 +194,9 @@ impl Judged {
         gaps
     }
 
-    fn verdicts(&self, text: &mut String) {
+    fn write_verdicts(&self, text: &mut String) {
         let _ = writeln!(text);
-        for verdict in &self.outcome.verdicts {
+        for verdict in &self.result.verdicts {
             let word = match verdict.checked {
                 _ if !verdict.holds() => "BROKEN",
                 0 => "-",
@@ -193,12 +207,12 @@ impl Judged {
                 "{word:<6} {:<28} {:>8} checked, {} wrong",
                 verdict.property, verdict.checked, verdict.violations
             );
-            for shown in &verdict.shown {
-                let _ = writeln!(text, "         {shown}");
+            for detail in &verdict.details {
+                let _ = writeln!(text, "         {detail}");
             }
         }
-        for trouble in &self.outcome.troubles {
-            let _ = writeln!(text, "BROKEN {}", trouble.words);
+        for failure in &self.result.failures {
+            let _ = writeln!(text, "BROKEN {}", failure.description);
         }
         for invalid in &self.invalid {
             let _ = writeln!(text, "the run proves less than it should: {invalid}");
@@ -206,7 +220,7 @@ impl Judged {
     }
 }
 
-/// Median, p99 and maximum of figures in order.
+/// Median, 99th percentile and maximum of sorted figures; `-` if there are none.
 fn percentiles(figures: &[u64]) -> [String; 3] {
     let len = figures.len();
     [50, 99, 100].map(|of_hundred| match len {
@@ -218,49 +232,53 @@ fn percentiles(figures: &[u64]) -> [String; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::property::Verdict;
+    use crate::checker::Verdict;
+    use crate::failure::FailureKind;
     use crate::run::Figures;
-    use crate::trouble::What;
 
     fn verdict(property: &'static str, checked: u64, violations: u64) -> Verdict {
         Verdict { checked, violations, ..Verdict::new(property, "a promise") }
     }
 
-    fn judged(verdicts: Vec<Verdict>) -> Judged {
-        let outcome = Outcome {
+    fn report(verdicts: Vec<Verdict>) -> Report {
+        let result = RunResult {
             verdicts,
             faults: Vec::new(),
-            missed: BTreeMap::new(),
+            not_injected: BTreeMap::new(),
             figures: Figures::default(),
-            acked_each_second: Vec::new(),
+            acknowledged_per_second: Vec::new(),
             gaps: Vec::new(),
             stalls: Vec::new(),
-            unprobed: None,
-            troubles: Vec::new(),
+            probe_error: None,
+            failures: Vec::new(),
         };
-        Judged::new(outcome, &[], 0, String::new())
+        Report::new(result, &[], 0, String::new())
     }
 
     #[test]
-    fn a_promise_of_which_nothing_was_checked_is_not_said_to_hold() {
-        let nobody_cut_off = judged(vec![verdict("bank", 5, 0), verdict("minority-silent", 0, 0)]);
-        let text = nobody_cut_off.text();
+    fn a_property_without_checks_is_not_reported_to_hold() {
+        let without_minority =
+            report(vec![verdict("bank", 5, 0), verdict("minority-silent", 0, 0)]);
+        let text = without_minority.text();
         assert!(text.contains("\nholds  bank "), "{text}");
         assert!(text.contains("\n-      minority-silent "), "{text}");
-        assert_eq!(nobody_cut_off.exit_code(), HELD);
-        // Of every other there is something to check in every run.
-        let unseen = judged(vec![verdict("bank", 0, 0)]);
-        assert_eq!(unseen.invalid, ["nothing was checked of bank"]);
-        assert_eq!(unseen.exit_code(), PROVES_NOTHING);
+        assert_eq!(without_minority.exit_code(), EXIT_HELD);
+        // Every other property has something to check in every run.
+        let unchecked = report(vec![verdict("bank", 0, 0)]);
+        assert_eq!(unchecked.invalid, ["nothing was checked of bank"]);
+        assert_eq!(unchecked.exit_code(), EXIT_INCONCLUSIVE);
     }
 
     #[test]
-    fn what_is_broken_counts_more_than_what_is_not_known() {
-        let broken = judged(vec![verdict("bank", 5, 1), verdict("events", 0, 0)]);
+    fn a_broken_property_outweighs_an_unchecked_one() {
+        let broken = report(vec![verdict("bank", 5, 1), verdict("events", 0, 0)]);
         assert!(broken.text().contains("\nBROKEN bank "));
-        assert_eq!(broken.exit_code(), BROKEN);
-        let mut troubled = judged(vec![verdict("bank", 5, 0)]);
-        troubled.outcome.troubles.push(What::DoesNotGoOn.told("no more writes".to_owned()));
-        assert_eq!(troubled.exit_code(), BROKEN);
+        assert_eq!(broken.exit_code(), EXIT_BROKEN);
+        let mut with_failure = report(vec![verdict("bank", 5, 0)]);
+        with_failure
+            .result
+            .failures
+            .push(FailureKind::WritesNotResumed.with_description("no more writes".to_owned()));
+        assert_eq!(with_failure.exit_code(), EXIT_BROKEN);
     }
 }

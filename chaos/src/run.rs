@@ -1,5 +1,9 @@
-//! Run: one storm from beginning to end: raise, set up, strike and heal, demand that everything
-//! goes on, gather what is known, judge.
+//! Run: one chaos run from beginning to end. It starts a test cluster and a workload, injects and
+//! heals one fault after another, collects the history and lets the checkers judge it.
+//!
+//! Promise: the same seed and options inject the same faults in the same order. The run ends at the
+//! first failure that no checker can see: a node that exited, or writes that did not resume.
+//! Refused: a verdict without logs. A run that could not read them reports that failure instead.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,364 +13,399 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
-use crate::arena::{Arena, Plan};
+use crate::checker::{self, Verdict};
+use crate::cluster::{ClusterConfig, TestCluster};
 use crate::collect;
-use crate::dice::Dice;
-use crate::history::{Evidence, Fault, Moment, NodeId, Place, Stall};
-use crate::nemesis::{self, Aim, Kind, Struck};
-use crate::probe::Probe;
-use crate::property::{self, Verdict};
-use crate::trouble::{Trouble, What};
-use crate::workload::{self, Book, Counts, Crew, Running};
+use crate::failure::{FailureKind, RunFailure};
+use crate::history::{BranchKey, DiskStall, Fault, History, MonotonicTime, NodeId};
+use crate::nemesis::{self, FaultKind, FaultTarget, InjectedFault};
+use crate::probe::DiskProbe;
+use crate::rng::Rng;
+use crate::workload::{self, Counts, Recording, RunningWorkload, WorkloadConfig};
 
-/// How long the workload runs before the first fault.
-const CALM: Duration = Duration::from_secs(3);
-/// After everything is healed, this many writes must be acknowledged anew, in this time.
-const LIVELY_WRITES: u64 = 20;
-const LIVELY_TIME: Duration = Duration::from_secs(30);
-/// A strike lands while requests are under way: what a node cut off may still answer is over then.
-const UNDER_WAY: Duration = Duration::from_millis(500);
-/// Of a hundred faults, those that a mild one goes along with.
-const TOGETHER: u64 = 25;
+/// How long the workload runs before the first fault, so that every branch has a leader and a log.
+const WARM_UP: Duration = Duration::from_secs(3);
+/// How many writes must be acknowledged after a fault was healed.
+const RESUMED_WRITES: u64 = 20;
+/// How long they may take.
+const RESUME_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long responses may be in flight when a fault begins. An isolated node may still deliver
+/// them; only after this time must it be silent.
+const IN_FLIGHT: Duration = Duration::from_millis(500);
+/// How many of a hundred faults are combined with a second one.
+const COMBINED_PERCENT: u64 = 25;
 
-/// What a run is to do.
+/// What a run does, and for how long.
 #[derive(Debug)]
-pub struct Order {
-    /// Where, with what.
-    pub plan: Plan,
-    /// How long faults go on.
-    pub storm: Duration,
-    /// The kinds of faults, in a deck that is dealt anew when it is empty.
-    pub kinds: Vec<&'static Kind>,
-    /// Writers and subscribers.
+pub struct RunConfig {
+    /// The nodes and their environment.
+    pub cluster: ClusterConfig,
+    /// How long faults are injected. The last one may end later.
+    pub fault_phase: Duration,
+    /// The kinds of faults. Each is injected once, in random order, before any is repeated.
+    pub kinds: Vec<&'static FaultKind>,
+    /// How many clients write.
     pub writers: u32,
-    /// Subscribers.
+    /// How many clients subscribe.
     pub subscribers: u32,
-    /// How long a writer rests after each operation.
-    pub rest: Duration,
-    /// Where every operation is kept, if anywhere.
-    pub history: Option<PathBuf>,
+    /// How long a writer pauses after each operation.
+    pub pause: Duration,
+    /// The file for all operations; `None` keeps none.
+    pub history_file: Option<PathBuf>,
 }
 
-/// What a run found.
+/// What a run found: the verdicts, and all that the report shows beside them.
 #[derive(Debug, Serialize)]
-pub struct Outcome {
-    /// What each property says.
+pub struct RunResult {
+    /// One verdict for each property; empty where no log could be read.
     pub verdicts: Vec<Verdict>,
-    /// All faults.
+    /// The faults that were injected.
     pub faults: Vec<Fault>,
-    /// Strikes that could not be made, by kind, with why.
-    pub missed: BTreeMap<String, Vec<String>>,
-    /// What was counted.
+    /// The faults that could not be injected: the errors, by kind.
+    #[serde(rename = "missed")]
+    pub not_injected: BTreeMap<String, Vec<String>>,
+    /// What the run measured.
     pub figures: Figures,
     /// Writes acknowledged in each second.
-    pub acked_each_second: Vec<u64>,
-    /// The longest times without an acknowledged write.
-    pub gaps: Vec<property::Gap>,
-    /// When the disk under all nodes stood still.
-    pub stalls: Vec<Stall>,
-    /// Why that is not known to the end.
-    pub unprobed: Option<String>,
-    /// What went wrong besides.
-    pub troubles: Vec<Trouble>,
+    #[serde(rename = "acked_each_second")]
+    pub acknowledged_per_second: Vec<u64>,
+    /// For each fault and branch, the longest time without an acknowledged write.
+    pub gaps: Vec<checker::WriteGap>,
+    /// When the disk that all nodes share stalled.
+    pub stalls: Vec<DiskStall>,
+    /// Why the disk probe ended early, if it did; later stalls are not known then.
+    #[serde(rename = "unprobed")]
+    pub probe_error: Option<String>,
+    /// What went wrong that no property covers.
+    #[serde(rename = "troubles")]
+    pub failures: Vec<RunFailure>,
 }
 
-/// What was counted.
+/// What the run measured.
 #[derive(Debug, Default, Serialize)]
 pub struct Figures {
-    /// By the clients.
+    /// What the clients counted.
     #[serde(flatten)]
     pub counts: Counts,
     /// Seconds from the first write to the last.
     pub seconds: u64,
     /// Processor time of all nodes, in milliseconds.
     pub cpu_ms: u64,
-    /// What all nodes hold on their disks at the end, in MiB, by what it is for.
+    /// Disk space of all nodes at the end, in MiB, by subdirectory.
     pub disk_mib: BTreeMap<&'static str, u64>,
 }
 
-/// How a run goes on, told as it does.
+/// The state of a run in progress.
 #[derive(Debug)]
 pub struct Progress<'a> {
-    /// Since the storm began.
+    /// Time since the workload started.
     pub elapsed: Duration,
-    /// Faults so far.
+    /// Faults injected so far.
     pub faults: usize,
-    /// What goes on now.
-    pub now: &'a str,
-    /// What was counted so far.
+    /// The fault in effect, or `calm`.
+    pub activity: &'a str,
+    /// What the clients counted so far.
     pub counts: Counts,
 }
 
-/// Runs a storm.
+/// Runs a cluster under a workload and faults, and checks the history.
 ///
 /// # Errors
-/// The arena cannot be made: nothing is said about the store then.
-pub async fn run(order: &Order, tell: &dyn Fn(&Progress<'_>)) -> Result<Outcome> {
-    let mut arena = Arena::raise(&order.plan).context("making the arena")?;
-    arena.start_all(nemesis::RECOVERY_TIME).await.context("starting the nodes")?;
+/// The test cluster cannot be set up, or the history file cannot be written. Such an error says
+/// nothing about the store.
+pub async fn run(config: &RunConfig, on_progress: &dyn Fn(&Progress<'_>)) -> Result<RunResult> {
+    let mut cluster = TestCluster::new(&config.cluster).context("setting up the test cluster")?;
+    cluster.start_all(nemesis::RECOVERY_TIMEOUT).await.context("starting the nodes")?;
     let nodes: Vec<(NodeId, String)> =
-        arena.members.iter().map(|member| (member.id, member.http.clone())).collect();
+        cluster.processes.iter().map(|process| (process.id, process.http.clone())).collect();
     workload::set_up(&nodes).await.context("setting up")?;
-    let crew = Crew {
+    let workload_config = WorkloadConfig {
         nodes: nodes.clone(),
-        writers: order.writers,
-        subscribers: order.subscribers,
-        seed: order.plan.seed,
-        rest: order.rest,
+        writers: config.writers,
+        subscribers: config.subscribers,
+        seed: config.cluster.seed,
+        pause: config.pause,
     };
-    let begin = Instant::now();
-    let cpu_before = arena.cpu_ms();
-    let probe = Probe::start(&order.plan.work, begin.into_std()).context("starting the probe")?;
-    let running = workload::start(crew, begin)?;
-    let mut storm = Storm {
-        order,
-        arena: &mut arena,
+    let started = Instant::now();
+    let cpu_before = cluster.cpu_ms();
+    let probe = DiskProbe::start(&config.cluster.work_dir, started.into_std())
+        .context("starting the probe")?;
+    let running = workload::start(workload_config, started)?;
+    // Faults and clients draw from different series: how far a client got shifts no fault.
+    let mut run = ChaosRun {
+        config,
+        cluster: &mut cluster,
         nodes,
         running: &running,
-        dice: Dice::new(order.plan.seed),
-        begin,
+        rng: Rng::new(config.cluster.seed),
+        started,
         faults: Vec::new(),
-        missed: BTreeMap::new(),
-        troubles: Vec::new(),
-        tell,
+        not_injected: BTreeMap::new(),
+        failures: Vec::new(),
+        on_progress,
     };
-    storm.rage().await;
-    let Storm { nodes, faults, missed, mut troubles, .. } = storm;
+    run.run_faults().await;
+    let ChaosRun { nodes, faults, not_injected, mut failures, .. } = run;
     let figures = Figures {
         counts: running.counts(),
-        seconds: begin.elapsed().as_secs(),
-        cpu_ms: arena.cpu_ms() - cpu_before,
-        disk_mib: arena.disk_mib(),
+        seconds: started.elapsed().as_secs(),
+        cpu_ms: cluster.cpu_ms() - cpu_before,
+        disk_mib: cluster.disk_mib(),
     };
-    let book = running.stop().await;
-    let (stalls, unprobed) = probe.stop();
-    // A node that is not there is told of; what the others know is judged all the same.
-    let there: Vec<(NodeId, String)> =
-        nodes.into_iter().filter(|(node, _)| arena.member(*node).is_running()).collect();
-    let evidence = gather(&there, book, faults, stalls, &mut troubles).await;
-    if let Some(file) = &order.history {
-        evidence.keep_ops(file).context("keeping the history")?;
+    // The nodes run until the clients have stopped: a subscriber must receive the end of the log.
+    let recording = running.stop().await;
+    let (stalls, probe_error) = probe.stop();
+    // A node that exited is among the failures already; the state of the others is checked anyway.
+    let running_nodes: Vec<(NodeId, String)> =
+        nodes.into_iter().filter(|(node, _)| cluster.process(*node).is_running()).collect();
+    let history = collect_history(&running_nodes, recording, faults, stalls, &mut failures).await;
+    if let Some(file) = &config.history_file {
+        history.write_operations(file).context("keeping the history")?;
     }
-    let unprobed = unprobed.map(|error| error.to_string());
-    Ok(judge(evidence, missed, figures, unprobed, troubles))
+    let probe_error = probe_error.map(|error| error.to_string());
+    Ok(check_history(history, not_injected, figures, probe_error, failures))
 }
 
-/// The part with the faults.
-struct Storm<'a> {
-    order: &'a Order,
-    arena: &'a mut Arena,
+/// The phase of a run in which faults are injected.
+struct ChaosRun<'a> {
+    config: &'a RunConfig,
+    cluster: &'a mut TestCluster,
     nodes: Vec<(NodeId, String)>,
-    running: &'a Running,
-    dice: Dice,
-    begin: Instant,
+    running: &'a RunningWorkload,
+    rng: Rng,
+    started: Instant,
     faults: Vec<Fault>,
-    missed: BTreeMap<String, Vec<String>>,
-    troubles: Vec<Trouble>,
-    tell: &'a dyn Fn(&Progress<'_>),
+    not_injected: BTreeMap<String, Vec<String>>,
+    failures: Vec<RunFailure>,
+    on_progress: &'a dyn Fn(&Progress<'_>),
 }
 
-impl Storm<'_> {
-    async fn rage(&mut self) {
-        self.wait(CALM, "calm").await;
-        let mut deck: Vec<&'static Kind> = Vec::new();
-        while self.begin.elapsed() < self.order.storm && self.troubles.is_empty() {
-            if deck.is_empty() {
-                deck.clone_from(&self.order.kinds);
-                self.dice.shuffle(&mut deck);
+impl ChaosRun<'_> {
+    async fn run_faults(&mut self) {
+        self.wait(WARM_UP, "calm").await;
+        let mut remaining_kinds: Vec<&'static FaultKind> = Vec::new();
+        while self.started.elapsed() < self.config.fault_phase && self.failures.is_empty() {
+            if remaining_kinds.is_empty() {
+                remaining_kinds.clone_from(&self.config.kinds);
+                self.rng.shuffle(&mut remaining_kinds);
             }
-            let Some(kind) = deck.pop() else { break };
-            self.one_fault(kind).await;
-            self.miss_in_calm();
+            let Some(kind) = remaining_kinds.pop() else { break };
+            self.inject_one(kind).await;
+            self.record_exited_nodes_without_fault();
         }
-        self.demand_life("the last fault").await;
-        self.miss_in_calm();
+        self.require_writes_to_resume("the last fault").await;
+        self.record_exited_nodes_without_fault();
     }
 
-    /// The nodes that ended under nothing; after a trouble that is no news.
-    fn miss_in_calm(&mut self) {
-        if self.troubles.is_empty() {
-            self.miss(&[]);
+    /// Records the nodes that exited while no fault was in effect. After another failure it records
+    /// none: the run ends anyway, and the exit may follow from that failure.
+    fn record_exited_nodes_without_fault(&mut self) {
+        if self.failures.is_empty() {
+            self.record_exited_nodes(&[]);
         }
     }
 
-    /// The nodes that ended although none of these faults may have ended them.
-    fn miss(&mut self, struck: &[Struck]) {
-        for member in &mut self.arena.members {
-            let may_end =
-                |struck: &Struck| struck.kind.ends_nodes && struck.nodes.contains(&member.id);
-            if struck.iter().any(may_end) || member.is_running() {
+    /// Records the nodes that exited although none of these faults may end them.
+    fn record_exited_nodes(&mut self, injected: &[InjectedFault]) {
+        for process in &mut self.cluster.processes {
+            let may_have_ended = |injected: &InjectedFault| {
+                injected.kind.may_end_nodes && injected.nodes.contains(&process.id)
+            };
+            if injected.iter().any(may_have_ended) || process.is_running() {
                 continue;
             }
-            let kinds: Vec<&str> = struck.iter().map(|struck| struck.kind.name).collect();
-            let words = format!(
-                "node {} ended by itself under {kinds:?}:\n{}",
-                member.id,
-                member.last_words()
+            let kinds: Vec<&str> = injected.iter().map(|injected| injected.kind.name).collect();
+            let description = format!(
+                "node {} exited under {kinds:?}, which does not end it:\n{}",
+                process.id,
+                process.log_tail()
             );
-            self.troubles.push(What::EndedByItself.told(words));
+            self.failures.push(FailureKind::NodeExited.with_description(description));
         }
     }
 
-    async fn one_fault(&mut self, kind: &'static Kind) {
-        let mild: Vec<&'static Kind> = self
-            .order
+    /// Injects one fault, perhaps with a second one, waits, heals, and requires that writes resume.
+    async fn inject_one(&mut self, kind: &'static FaultKind) {
+        let combinable: Vec<&'static FaultKind> = self
+            .config
             .kinds
             .iter()
             .copied()
-            .filter(|other| other.is_mild && other.name != kind.name)
+            .filter(|other| other.is_combinable && other.name != kind.name)
             .collect();
         let mut kinds = vec![kind];
-        if !mild.is_empty() && self.dice.percent(TOGETHER) {
-            kinds.insert(0, *self.dice.pick(&mild));
+        if !combinable.is_empty() && self.rng.random_bool(COMBINED_PERCENT) {
+            // The combinable fault comes first: the other one then acts on a degraded cluster.
+            kinds.insert(0, *self.rng.choose(&combinable));
         }
-        let lasts = self.dice.between(kind.lasts_ms.0, kind.lasts_ms.1);
-        let (mut struck, mut is_half) = (Vec::new(), false);
+        // Every number is drawn whether or not the injection succeeds: one that fails must not
+        // change the faults after it.
+        let duration_ms = self.rng.between(kind.duration_ms.0, kind.duration_ms.1);
+        let (mut injected, mut is_incomplete) = (Vec::new(), false);
         for kind in kinds {
-            let aim = self.aim().await;
+            let target = self.choose_target().await;
             let from = self.running.now();
-            (self.tell)(&self.progress(kind.name));
-            match nemesis::strike(self.arena, kind, aim).await {
-                Ok(done) => struck.push((from, self.running.now(), done)),
+            (self.on_progress)(&self.progress(kind.name));
+            match nemesis::inject(self.cluster, kind, target).await {
+                Ok(done) => injected.push((from, self.running.now(), done)),
                 Err(error) => {
-                    is_half = true;
-                    self.missed.entry(kind.name.to_owned()).or_default().push(format!("{error:#}"));
+                    is_incomplete = true;
+                    self.not_injected
+                        .entry(kind.name.to_owned())
+                        .or_default()
+                        .push(format!("{error:#}"));
                 }
             }
         }
-        if !struck.is_empty() {
-            self.wait(Duration::from_millis(lasts), kind.name).await;
+        if !injected.is_empty() {
+            self.wait(Duration::from_millis(duration_ms), kind.name).await;
         }
         let until = self.running.now();
-        for (from, done, struck) in &struck {
-            let (from, done) = (*from, *done);
+        for (from, injected_at, injected) in &injected {
+            let (from, injected_at) = (*from, *injected_at);
             let fault = Fault {
-                kind: struck.kind.name.to_owned(),
-                nodes: struck.nodes.clone(),
+                kind: injected.kind.name.to_owned(),
+                nodes: injected.nodes.clone(),
                 from,
                 until,
-                words: struck.words.clone(),
-                minority: struck.minority.clone(),
-                minority_from: Moment(done.0 + UNDER_WAY.as_micros() as u64),
+                description: injected.description.clone(),
+                minority: injected.minority.clone(),
+                // Counted from the end of the injection: until then some links still worked.
+                minority_from: MonotonicTime(injected_at.0 + IN_FLIGHT.as_micros() as u64),
             };
-            struck.end();
+            // Before healing: a task that throttles a node would stop it again afterwards.
+            injected.stop_background_task();
             self.faults.push(fault);
         }
-        let struck: Vec<_> = struck.into_iter().map(|(_, _, struck)| struck).collect();
-        // A strike that came to nothing may have ended a node on the way.
-        if !is_half {
-            self.miss(&struck);
+        let injected: Vec<_> = injected.into_iter().map(|(_, _, injected)| injected).collect();
+        // An injection that failed halfway may have ended a node and returned no list of nodes.
+        if !is_incomplete {
+            self.record_exited_nodes(&injected);
         }
-        if let Err(error) = nemesis::heal_all(self.arena, &struck).await {
-            let words = format!("after {}: {error:#}", kind.name);
-            self.troubles.push(What::DoesNotComeBack.told(words));
+        if let Err(error) = nemesis::heal_all(self.cluster, &injected).await {
+            let description = format!("after {}: {error:#}", kind.name);
+            self.failures.push(FailureKind::NodeNotRecovered.with_description(description));
             return;
         }
-        self.demand_life(kind.name).await;
-        let pause = self.dice.between(500, 3000);
+        self.require_writes_to_resume(kind.name).await;
+        let pause = self.rng.between(500, 3000);
         self.wait(Duration::from_millis(pause), "calm").await;
     }
 
-    async fn aim(&mut self) -> Aim {
-        let places = workload::places();
-        let place: &Place = self.dice.pick(&places);
-        let leader = collect::leader(&self.nodes, place).await;
-        let any = self.dice.pick(&self.nodes).0;
-        let dice = Dice::of(self.dice.throw(), 0);
-        Aim { leader: leader.unwrap_or(any), dice }
+    /// Chooses a branch and asks for its leader, which may change before the fault is injected.
+    async fn choose_target(&mut self) -> FaultTarget {
+        let branch_keys = workload::branch_keys();
+        let branch_key: &BranchKey = self.rng.choose(&branch_keys);
+        let leader = collect::leader(&self.nodes, branch_key).await;
+        // Drawn also where a leader is known: the series must not depend on who answers.
+        let any = self.rng.choose(&self.nodes).0;
+        let rng = Rng::with_stream(self.rng.next_u64(), 0);
+        FaultTarget { leader: leader.unwrap_or(any), rng }
     }
 
-    /// Writes must be acknowledged again.
-    async fn demand_life(&mut self, after: &str) {
-        let wanted = self.running.counts().acked + LIVELY_WRITES;
-        let end = Instant::now() + LIVELY_TIME;
-        while self.running.counts().acked < wanted {
+    /// Waits until writes are acknowledged again; records a failure if they are not in time.
+    async fn require_writes_to_resume(&mut self, after: &str) {
+        let wanted = self.running.counts().acknowledged + RESUMED_WRITES;
+        let end = Instant::now() + RESUME_TIMEOUT;
+        while self.running.counts().acknowledged < wanted {
             if Instant::now() > end {
-                let words = format!(
-                    "after {after}: {LIVELY_TIME:?} after everything was healed, {LIVELY_WRITES} \
-                     writes were not acknowledged"
+                let description = format!(
+                    "after {after}: {RESUMED_WRITES} writes were not acknowledged within \
+                     {RESUME_TIMEOUT:?} after everything was healed"
                 );
-                return self.troubles.push(What::DoesNotGoOn.told(words));
+                return self
+                    .failures
+                    .push(FailureKind::WritesNotResumed.with_description(description));
             }
             sleep(Duration::from_millis(20)).await;
         }
     }
 
-    fn progress<'b>(&'b self, now: &'b str) -> Progress<'b> {
+    fn progress<'b>(&'b self, activity: &'b str) -> Progress<'b> {
         Progress {
-            elapsed: self.begin.elapsed(),
+            elapsed: self.started.elapsed(),
             faults: self.faults.len(),
-            now,
+            activity,
             counts: self.running.counts(),
         }
     }
 
-    async fn wait(&self, time: Duration, now: &str) {
+    async fn wait(&self, time: Duration, activity: &str) {
         let end = Instant::now() + time;
         while Instant::now() < end {
-            (self.tell)(&self.progress(now));
+            (self.on_progress)(&self.progress(activity));
             sleep(Duration::from_millis(250).min(end - Instant::now())).await;
         }
     }
 }
 
-async fn gather(
+/// Joins what the clients recorded with the logs and replicas that the nodes show. A part that
+/// cannot be read is left empty, and the error is added to the failures.
+async fn collect_history(
     nodes: &[(NodeId, String)],
-    book: Book,
+    recording: Recording,
     faults: Vec<Fault>,
-    stalls: Vec<Stall>,
-    troubles: &mut Vec<Trouble>,
-) -> Evidence {
-    let mut places = workload::places();
-    places.extend(book.places);
-    let told = book.impossible;
-    if !told.is_empty() {
-        let shown = told.iter().take(property::SHOWN_MAX).map(|it| format!("\n         {it}"));
+    stalls: Vec<DiskStall>,
+    failures: &mut Vec<RunFailure>,
+) -> History {
+    let mut branch_keys = workload::branch_keys();
+    branch_keys.extend(recording.branch_keys);
+    let impossible = recording.impossible_responses;
+    if !impossible.is_empty() {
+        let shown =
+            impossible.iter().take(checker::DETAILS_MAX).map(|it| format!("\n         {it}"));
         let shown: String = shown.collect();
-        let words = format!("{} answers cannot be right:{shown}", told.len());
-        troubles.push(What::ImpossibleAnswers.told(words));
+        let description = format!("{} responses are impossible:{shown}", impossible.len());
+        failures.push(FailureKind::ImpossibleResponses.with_description(description));
     }
-    let mut keep =
-        |error: anyhow::Error| troubles.push(What::CannotBeRead.told(format!("{error:#}")));
-    let replicas = collect::replicas(nodes).await.map_err(&mut keep).unwrap_or_default();
-    let logs = collect::logs(nodes, &places).await.map_err(&mut keep).unwrap_or_default();
-    let mut ops = book.ops;
-    ops.sort_by_key(|op| op.invoked);
+    let mut report_unreadable = |error: anyhow::Error| {
+        failures.push(FailureKind::StateUnreadable.with_description(format!("{error:#}")))
+    };
+    // The replicas first: this waits until they have settled, and the logs are complete then.
+    let replicas =
+        collect::replicas(nodes).await.map_err(&mut report_unreadable).unwrap_or_default();
+    let logs = collect::logs(nodes, &branch_keys)
+        .await
+        .map_err(&mut report_unreadable)
+        .unwrap_or_default();
+    let mut operations = recording.operations;
+    operations.sort_by_key(|op| op.invoked);
     let deposits = workload::deposits();
-    Evidence { ops, heard: book.heard, logs, replicas, faults, stalls, deposits }
+    History { operations, received: recording.received, logs, replicas, faults, stalls, deposits }
 }
 
-fn judge(
-    evidence: Evidence,
-    missed: BTreeMap<String, Vec<String>>,
+fn check_history(
+    history: History,
+    not_injected: BTreeMap<String, Vec<String>>,
     figures: Figures,
-    unprobed: Option<String>,
-    troubles: Vec<Trouble>,
-) -> Outcome {
-    // Without the logs nothing can be said; that they could not be read is among the troubles.
-    let judges = if evidence.logs.is_empty() { Vec::new() } else { property::all() };
-    let verdicts = judges.into_iter().map(|judge| judge(&evidence)).collect();
-    let gaps = property::gaps(&evidence);
-    let mut acked_each_second = Vec::new();
-    for op in &evidence.ops {
-        if op.outcome.reply().is_some() && !op.intent.is_read() {
+    probe_error: Option<String>,
+    failures: Vec<RunFailure>,
+) -> RunResult {
+    // Without logs every acknowledged write would count as lost; that they could not be read is a
+    // failure already.
+    let checkers = if history.logs.is_empty() { Vec::new() } else { checker::all_checkers() };
+    let verdicts = checkers.into_iter().map(|check| check(&history)).collect();
+    let gaps = checker::write_gaps(&history);
+    let mut acknowledged_per_second = Vec::new();
+    for op in &history.operations {
+        if op.completion.response().is_some() && !op.invocation.is_read() {
             let second = usize::try_from(op.completed.0 / 1_000_000).unwrap_or(0);
-            if acked_each_second.len() <= second {
-                acked_each_second.resize(second + 1, 0);
+            if acknowledged_per_second.len() <= second {
+                acknowledged_per_second.resize(second + 1, 0);
             }
-            acked_each_second[second] += 1;
+            acknowledged_per_second[second] += 1;
         }
     }
-    let Evidence { faults, stalls, .. } = evidence;
-    Outcome {
+    let History { faults, stalls, .. } = history;
+    RunResult {
         verdicts,
         faults,
-        missed,
+        not_injected,
         figures,
-        acked_each_second,
+        acknowledged_per_second,
         gaps,
         stalls,
-        unprobed,
-        troubles,
+        probe_error,
+        failures,
     }
 }

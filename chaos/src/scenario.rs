@@ -1,28 +1,31 @@
-//! Scenario: which faults a storm deals out.
+//! Scenario: which kinds of faults a run injects, by a name or as a list.
+//!
+//! Refused: a name that does not exist, and a scenario of which the environment allows no fault.
 
 use anyhow::{Result, bail, ensure};
 
-use crate::ground::Ground;
-use crate::nemesis::{KINDS, Kind, Needs, kind};
+use crate::environment::Environment;
+use crate::nemesis::{FAULT_KINDS, FaultKind, Requirement, fault_kind};
 
-/// The scenarios by name.
+/// The scenarios: name, and what they contain.
 pub const SCENARIOS: [(&str, &str); 7] = [
     ("all", "every fault this machine allows"),
     ("kills", "killed nodes, one and many"),
     ("leaders", "leaders killed, paused, isolated and restarted"),
     ("network", "cuts, delay, loss, duplicates, little bandwidth"),
-    ("disks", "disks that fail, lie, fill up and dawdle"),
+    ("disks", "disks that fail, corrupt data, fill up and are slow"),
     ("power", "power cuts of one node and of all"),
     ("machines", "clocks, memory, processor"),
 ];
 
-/// The kinds of a scenario, or of a list of names, as far as the ground allows them.
+/// The kinds of faults of a scenario, or of a list of names separated by commas, without those that
+/// the environment does not allow.
 ///
 /// # Errors
-/// A name is not known, or the ground allows none of them.
-pub fn kinds(name: &str, ground: Ground) -> Result<Vec<&'static Kind>> {
+/// A name is not known, or the environment allows none of the faults.
+pub fn kinds(name: &str, environment: Environment) -> Result<Vec<&'static FaultKind>> {
     let names: Vec<&str> = match name {
-        "all" => KINDS.iter().map(|kind| kind.name).collect(),
+        "all" => FAULT_KINDS.iter().map(|kind| kind.name).collect(),
         "kills" => vec!["kill-follower", "kill-leader", "kill-majority", "kill-all"],
         "leaders" => vec!["kill-leader", "pause-leader", "isolate-leader", "restart-leader"],
         "network" => vec![
@@ -53,14 +56,14 @@ pub fn kinds(name: &str, ground: Ground) -> Result<Vec<&'static Kind>> {
     };
     let mut kinds = Vec::new();
     for name in names {
-        let Some(kind) = kind(name) else {
+        let Some(kind) = fault_kind(name) else {
             bail!("there is no fault or scenario `{name}`: see mishkah-chaos kinds");
         };
-        if kind.needs == Needs::Nothing || ground == Ground::Namespaces {
+        if kind.requires == Requirement::Nothing || environment == Environment::Namespaces {
             kinds.push(kind);
         }
     }
-    ensure!(!kinds.is_empty(), "none of these faults can be made on loopback");
+    ensure!(!kinds.is_empty(), "none of these faults can be injected on loopback");
     Ok(kinds)
 }
 
@@ -69,16 +72,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_scenario_names_faults_there_are() {
+    fn every_scenario_names_existing_faults() {
         for (name, _) in SCENARIOS {
-            assert!(!kinds(name, Ground::Namespaces).unwrap().is_empty(), "{name}");
+            assert!(!kinds(name, Environment::Namespaces).unwrap().is_empty(), "{name}");
         }
     }
 
     #[test]
-    fn loopback_leaves_out_what_it_cannot_do() {
-        assert!(kinds("all", Ground::Loopback).unwrap().iter().all(|k| k.needs == Needs::Nothing));
-        assert!(kinds("power", Ground::Loopback).is_err());
-        assert!(kinds("earthquake", Ground::Loopback).is_err());
+    fn loopback_omits_faults_that_need_namespaces() {
+        assert!(
+            kinds("all", Environment::Loopback)
+                .unwrap()
+                .iter()
+                .all(|k| k.requires == Requirement::Nothing)
+        );
+        assert!(kinds("power", Environment::Loopback).is_err());
+        assert!(kinds("earthquake", Environment::Loopback).is_err());
     }
 }

@@ -1,10 +1,14 @@
-//! Workload: clients that do what a chain of shops does, through every node and both doors, while
-//! the storm goes on; and write all of it down.
+//! Workload: clients that read and write as a chain of shops does, through every node, by REST and
+//! by WebSocket, while faults are injected. Everything they do and receive is recorded.
 //!
-//! Each client has one operation at a time. An operation that gets no clear answer is asked again,
-//! under the same id, at another node; so are three of ten that were answered.
+//! Each client has one operation at a time. An operation without a clear response is attempted
+//! again under the same id at another node. So are three of ten acknowledged writes: the store must
+//! give the same response again.
+//!
+//! Promise: every operation is recorded, whatever its result.
+//! Refused: a judgement. Only responses that no correct store gives are marked as impossible.
 
-mod intents;
+mod invocations;
 mod records;
 mod setup;
 mod subscriber;
@@ -20,174 +24,182 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-pub(crate) use setup::PAD;
+pub(crate) use setup::PADDING_FIELD;
 pub use setup::{definition, set_up};
 
-use crate::history::{Heard, Moment, NodeId, Op, Outcome, Place};
+use crate::history::{BranchKey, Completion, MonotonicTime, NodeId, Operation, ReceivedMessage};
 
-/// The module everything happens in.
+/// The module of all branches.
 pub const MODULE: &str = "storm";
-/// Branches that are there from the beginning.
+/// How many branches exist from the beginning.
 pub const BRANCHES: u64 = 4;
-/// How long one generation of keys is written to: bounds how much is judged at once.
+/// How long one generation of registers and lists is written to. It bounds the size of a register's
+/// history, and with it the time of its check.
 const GENERATION: Duration = Duration::from_secs(15);
 
-/// Who takes part.
+/// The clients and the nodes of a workload.
 #[derive(Debug, Clone)]
-pub struct Crew {
-    /// The nodes: number, and where clients reach it.
+pub struct WorkloadConfig {
+    /// The nodes: number, and address for clients.
     pub nodes: Vec<(NodeId, String)>,
-    /// Writers; every second one over a socket.
+    /// How many clients write; half of them by WebSocket.
     pub writers: u32,
-    /// Subscribers.
+    /// How many clients subscribe.
     pub subscribers: u32,
-    /// For everything the clients leave to chance.
+    /// The seed of the clients' random choices.
     pub seed: u64,
-    /// How long a writer rests after each operation.
-    pub rest: Duration,
+    /// How long a writer pauses after each operation.
+    pub pause: Duration,
 }
 
-/// What everybody shares.
+/// What all clients share.
 #[derive(Debug)]
-pub(crate) struct Stage {
-    crew: Crew,
-    begin: Instant,
-    is_over: AtomicBool,
-    /// Elements and values: each is unique in the run.
-    unique: AtomicU64,
-    book: Mutex<Book>,
+pub(crate) struct WorkloadContext {
+    config: WorkloadConfig,
+    started: Instant,
+    is_stopped: AtomicBool,
+    /// The next element or value: each is used once in a run.
+    next_unique: AtomicU64,
+    recording: Mutex<Recording>,
 }
 
-/// What was counted.
+/// What the clients counted.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Counts {
     /// Writes acknowledged.
-    pub acked: u64,
-    /// Reads answered.
+    #[serde(rename = "acked")]
+    pub acknowledged: u64,
+    /// Reads that completed.
     pub read: u64,
-    /// Operations refused by a rule, and those of which nothing was done.
+    /// Operations that failed: refused by a rule, or not done in any attempt.
     pub refused: u64,
-    /// Operations whose outcome is not known.
+    /// Operations with an unknown result.
     pub unknown: u64,
-    /// Operations asked again although they were answered.
+    /// Acknowledged writes that were sent again.
     pub repeated: u64,
-    /// Words subscribers heard.
-    pub heard: u64,
+    /// Messages that subscribers received.
+    #[serde(rename = "heard")]
+    pub received: u64,
 }
 
 impl Counts {
-    fn add(&mut self, op: &Op) {
-        let counted = match op.outcome {
-            Outcome::Done(_) if op.intent.is_read() => &mut self.read,
-            Outcome::Done(_) => &mut self.acked,
-            Outcome::Refused { .. } => &mut self.refused,
-            Outcome::Unknown { .. } => &mut self.unknown,
+    fn add(&mut self, op: &Operation) {
+        let counted = match op.completion {
+            Completion::Ok(_) if op.invocation.is_read() => &mut self.read,
+            Completion::Ok(_) => &mut self.acknowledged,
+            Completion::Fail { .. } => &mut self.refused,
+            Completion::Info { .. } => &mut self.unknown,
         };
         *counted += 1;
     }
 }
 
-/// What was written down.
+/// What the clients recorded.
 #[derive(Debug, Default)]
-pub struct Book {
-    /// How much of each.
+pub struct Recording {
+    /// How many of each.
     pub counts: Counts,
-    /// All operations, by completion.
-    pub ops: Vec<Op>,
-    /// All words, by subscriber and time.
-    pub heard: Vec<Heard>,
-    /// Places made by operations.
-    pub places: Vec<Place>,
-    /// Answers that cannot be right: a second one unlike the first, a refusal nothing can deserve,
-    /// a defect the store owns.
-    pub impossible: Vec<String>,
+    /// All operations, in the order of their completion.
+    pub operations: Vec<Operation>,
+    /// All received messages, in the order of their arrival.
+    pub received: Vec<ReceivedMessage>,
+    /// Branches that clients created.
+    pub branch_keys: Vec<BranchKey>,
+    /// Responses that no correct store gives: a repeated response unlike the first one, a refusal
+    /// for which there is no reason, a defect that the store reports.
+    pub impossible_responses: Vec<String>,
 }
 
-/// Clients at work.
+/// A workload whose clients run.
 #[derive(Debug)]
-pub struct Running {
-    stage: Arc<Stage>,
+pub struct RunningWorkload {
+    context: Arc<WorkloadContext>,
     tasks: JoinSet<()>,
 }
 
-/// Sets the crew to work.
+/// Starts the clients. Times in the history count from `started`.
 ///
 /// # Errors
-/// This machine cannot open clients.
-pub fn start(crew: Crew, begin: Instant) -> Result<Running> {
-    let stage = Arc::new(Stage {
-        crew,
-        begin,
-        is_over: AtomicBool::new(false),
-        unique: AtomicU64::new(1),
-        book: Mutex::default(),
+/// An HTTP client cannot be created.
+pub fn start(config: WorkloadConfig, started: Instant) -> Result<RunningWorkload> {
+    let context = Arc::new(WorkloadContext {
+        config,
+        started,
+        is_stopped: AtomicBool::new(false),
+        next_unique: AtomicU64::new(1),
+        recording: Mutex::default(),
     });
     let mut tasks = JoinSet::new();
-    for number in 1..=stage.crew.writers {
-        tasks.spawn(writer::Writer::new(&stage, number)?.work());
+    for number in 1..=context.config.writers {
+        tasks.spawn(writer::Writer::new(&context, number)?.run());
     }
-    for number in 1..=stage.crew.subscribers {
-        tasks.spawn(subscriber::Subscriber::new(&stage, number).listen());
+    for number in 1..=context.config.subscribers {
+        tasks.spawn(subscriber::Subscriber::new(&context, number).run());
     }
-    Ok(Running { stage, tasks })
+    Ok(RunningWorkload { context, tasks })
 }
 
-impl Running {
-    /// What was counted so far.
+impl RunningWorkload {
+    /// What the clients counted so far.
     pub fn counts(&self) -> Counts {
-        self.stage.book().counts
+        self.context.recording().counts
     }
 
-    /// Now, as the history counts.
-    pub fn now(&self) -> Moment {
-        self.stage.now()
+    /// The present reading of the history's clock.
+    pub fn now(&self) -> MonotonicTime {
+        self.context.now()
     }
 
-    /// Lets everybody finish what is under way, and takes what was written down.
-    pub async fn stop(mut self) -> Book {
-        self.stage.is_over.store(true, Ordering::Relaxed);
+    /// Lets every client finish its operation and every subscriber receive the end of the log, then
+    /// returns what they recorded.
+    pub async fn stop(mut self) -> Recording {
+        self.context.is_stopped.store(true, Ordering::Relaxed);
+        // Clients look at the flag between operations: none is interrupted in the middle of one.
         while self.tasks.join_next().await.is_some() {}
-        let mut book = self.stage.book();
-        std::mem::take(&mut *book)
+        let mut recording = self.context.recording();
+        std::mem::take(&mut *recording)
     }
 }
 
-impl Stage {
-    fn now(&self) -> Moment {
-        Moment::after(self.begin.elapsed())
+impl WorkloadContext {
+    fn now(&self) -> MonotonicTime {
+        MonotonicTime::from_elapsed(self.started.elapsed())
     }
 
-    fn is_over(&self) -> bool {
-        self.is_over.load(Ordering::Relaxed)
+    fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Relaxed)
     }
 
-    fn unique(&self) -> u64 {
-        self.unique.fetch_add(1, Ordering::Relaxed)
+    fn next_unique(&self) -> u64 {
+        self.next_unique.fetch_add(1, Ordering::Relaxed)
     }
 
     fn generation(&self) -> u64 {
-        self.begin.elapsed().as_secs() / GENERATION.as_secs()
+        self.started.elapsed().as_secs() / GENERATION.as_secs()
     }
 
-    fn book(&self) -> std::sync::MutexGuard<'_, Book> {
-        // Nobody leaves the book half written; who fell while holding it left it whole.
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn recording(&self) -> std::sync::MutexGuard<'_, Recording> {
+        // Each lock covers whole additions only: a client that panicked left a complete recording.
+        self.recording.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn http(&self, node: NodeId) -> &str {
-        let found = self.crew.nodes.iter().find(|(number, _)| *number == node);
-        found.map_or("", |(_, http)| http)
+    fn http_address(&self, node: NodeId) -> &str {
+        let found = self.config.nodes.iter().find(|(number, _)| *number == node);
+        found.map_or("", |(_, http_address)| http_address)
     }
 }
 
-/// The places that are there from the beginning.
-pub fn places() -> Vec<Place> {
+/// The branches that exist from the beginning.
+pub fn branch_keys() -> Vec<BranchKey> {
     (1..=BRANCHES)
-        .map(|number| Place { branch: format!("storm-{number}"), module: MODULE.to_owned() })
+        .map(|number| BranchKey { branch: format!("storm-{number}"), module: MODULE.to_owned() })
         .collect()
 }
 
-/// What all accounts of each place hold together, by the place's name.
+/// The sum of all accounts of each branch at the beginning, by [`BranchKey::name`].
 pub fn deposits() -> BTreeMap<String, i64> {
-    places().iter().map(|place| (place.name(), setup::ACCOUNTS * setup::BALANCE)).collect()
+    branch_keys()
+        .iter()
+        .map(|branch_key| (branch_key.name(), setup::ACCOUNTS_PER_BRANCH * setup::INITIAL_BALANCE))
+        .collect()
 }

@@ -1,53 +1,62 @@
-//! Rest: the door for single calls.
+//! REST client: sends one request over HTTP and interprets the response.
+//!
+//! Promise: a request that no node can have received is reported as unavailable, not as unknown.
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{
-    ATTEMPT_TIME, Answer, Request, Verb, Written, cursor_of, module_path, record_json, verb_json,
+    ATTEMPT_TIMEOUT, Acknowledgement, AttemptResult, Mutation, Request, cursor_of, module_path,
+    mutation_json, record_json,
 };
-use crate::history::{Cursor, Place};
+use crate::history::{BranchKey, Cursor};
 
-/// A client of all nodes; its connections are kept.
+/// A client of all nodes; it keeps its connections.
 #[derive(Debug, Clone)]
-pub struct Rest {
+pub struct RestClient {
     http: reqwest::Client,
 }
 
-impl Rest {
-    /// A client.
+impl RestClient {
+    /// A client without connections.
     ///
     /// # Errors
-    /// This machine cannot open one.
+    /// The HTTP client cannot be created.
     pub fn new() -> Result<Self> {
-        Ok(Self { http: reqwest::Client::builder().no_proxy().timeout(ATTEMPT_TIME).build()? })
+        Ok(Self { http: reqwest::Client::builder().no_proxy().timeout(ATTEMPT_TIMEOUT).build()? })
     }
 
-    /// Asks a node, under a key: the same key is the same request.
-    pub async fn ask(&self, node: &str, place: &Place, key: &str, request: &Request) -> Answer {
-        let module = module_path(place);
+    /// Sends a request to a node. A request with the same idempotency key takes effect once.
+    pub async fn send(
+        &self,
+        node: &str,
+        branch_key: &BranchKey,
+        key: &str,
+        request: &Request,
+    ) -> AttemptResult {
+        let module = module_path(branch_key);
         let (method, path, body) = match request {
-            Request::Write(verbs) => match verbs.as_slice() {
-                [verb] => {
-                    let path = format!("{module}/tables/{}", verb.table);
-                    (method(verb), path, json!({"record": record_json(verb)}))
+            Request::Write(mutations) => match mutations.as_slice() {
+                [mutation] => {
+                    let path = format!("{module}/tables/{}", mutation.table);
+                    (method(mutation), path, json!({"record": record_json(mutation)}))
                 }
-                several => {
-                    let verbs: Vec<Value> = several.iter().map(verb_json).collect();
-                    ("POST", format!("{module}/batch"), json!({"verbs": verbs}))
+                mutations => {
+                    let mutations: Vec<Value> = mutations.iter().map(mutation_json).collect();
+                    ("POST", format!("{module}/batch"), json!({"verbs": mutations}))
                 }
             },
-            Request::Rows { table, wanted } => (
+            Request::Query { table, filter } => (
                 "POST",
                 "/api/query/module".to_owned(),
-                json!({"branchId": place.branch, "moduleId": place.module, "table": table,
-                       "where": wanted}),
+                json!({"branchId": branch_key.branch, "moduleId": branch_key.module, "table": table,
+                       "where": filter}),
             ),
         };
         self.call(node, method, &path, key, &body).await
     }
 
-    /// Sends a body and reads what the answer means.
+    /// Sends a JSON body and interprets the response.
     pub async fn call(
         &self,
         node: &str,
@@ -55,7 +64,7 @@ impl Rest {
         path: &str,
         key: &str,
         body: &Value,
-    ) -> Answer {
+    ) -> AttemptResult {
         let method = match method {
             "PUT" => reqwest::Method::PUT,
             "PATCH" => reqwest::Method::PATCH,
@@ -69,53 +78,62 @@ impl Rest {
             .body(body.to_string());
         let response = match request.send().await {
             Ok(response) => response,
-            // Who was never connected was told nothing.
-            Err(error) if error.is_connect() => return Answer::NotNow(format!("{error:#}")),
-            Err(error) => return Answer::Maybe(format!("{error:#}")),
+            // Without a connection the node has received nothing.
+            Err(error) if error.is_connect() => {
+                return AttemptResult::Unavailable(format!("{error:#}"));
+            }
+            Err(error) => return AttemptResult::Unknown(format!("{error:#}")),
         };
         let status = response.status().as_u16();
         let cursor = response.headers().get("x-mishkah-cursor").and_then(|value| {
             let (epoch, sequence) = value.to_str().ok()?.split_once('.')?;
             Some(Cursor { epoch: epoch.parse().ok()?, sequence: sequence.parse().ok()? })
         });
+        // Without its body a response has neither code nor cursor: the result is unknown then,
+        // whatever the status says.
         match response.text().await {
-            Ok(text) => meaning(status, cursor, &text),
-            Err(error) if (200..300).contains(&status) => Answer::Maybe(format!("{error:#}")),
-            Err(error) => Answer::Maybe(format!("{status}, then {error:#}")),
+            Ok(text) => interpret(status, cursor, &text),
+            Err(error) if (200..300).contains(&status) => {
+                AttemptResult::Unknown(format!("{error:#}"))
+            }
+            Err(error) => AttemptResult::Unknown(format!("{status}, then {error:#}")),
         }
     }
 }
 
-fn method(verb: &Verb) -> &'static str {
-    match verb.action {
+fn method(mutation: &Mutation) -> &'static str {
+    match mutation.action {
         "insert" => "POST",
         "merge" => "PATCH",
         _ => "PUT",
     }
 }
 
-fn meaning(status: u16, cursor: Option<Cursor>, text: &str) -> Answer {
+/// What a response means.
+fn interpret(status: u16, cursor: Option<Cursor>, text: &str) -> AttemptResult {
     let body: Value = match serde_json::from_str(text) {
         Ok(body) => body,
-        Err(error) => return Answer::Maybe(format!("{status} without JSON: {error}")),
+        Err(error) => return AttemptResult::Unknown(format!("{status} without JSON: {error}")),
     };
     let code = body["error"].as_str().unwrap_or("no code").to_owned();
     match status {
         200..300 => match body.get("rows").and_then(Value::as_array) {
-            Some(rows) => Answer::Rows(rows.clone()),
+            Some(rows) => AttemptResult::Rows(rows.clone()),
             None => {
+                // A batch shows its records under `results`, a single write under `record`.
                 let first = &body["results"][0]["record"];
                 let record = if first.is_null() { body["record"].clone() } else { first.clone() };
-                Answer::Written(Written {
+                AttemptResult::Acknowledged(Acknowledgement {
                     cursor: cursor.or_else(|| cursor_of(&body["cursor"])),
                     record,
                 })
             }
         },
-        408 | 429 | 503 => Answer::NotNow(code),
-        400..500 => Answer::Refused(code),
-        500 => Answer::Defect(text.to_owned()),
-        _ => Answer::Maybe(format!("{status} {code}")),
+        // Before the other 4xx: these three promise that nothing was done.
+        408 | 429 | 503 => AttemptResult::Unavailable(code),
+        400..500 => AttemptResult::Refused(code),
+        500 => AttemptResult::Defect(text.to_owned()),
+        _ => AttemptResult::Unknown(format!("{status} {code}")),
     }
 }
 
@@ -124,16 +142,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_means_what_the_protocol_says_and_no_more() {
-        let of = |status, text: &str| meaning(status, None, text);
-        assert!(matches!(of(200, r#"{"record":{"id":"a"}}"#), Answer::Written(_)));
-        assert!(matches!(of(200, r#"{"rows":[]}"#), Answer::Rows(rows) if rows.is_empty()));
-        let refused = of(409, r#"{"error":"version-conflict"}"#);
-        assert_eq!(refused, Answer::Refused("version-conflict".to_owned()));
-        assert!(matches!(of(503, r#"{"error":"unavailable"}"#), Answer::NotNow(_)));
-        assert!(matches!(of(504, r#"{"error":"outcome-unknown"}"#), Answer::Maybe(_)));
-        assert!(matches!(of(500, "{}"), Answer::Defect(_)));
-        assert!(matches!(of(507, "{}"), Answer::Maybe(_)));
-        assert!(matches!(of(200, r#"{"rec"#), Answer::Maybe(_)));
+    fn a_status_means_what_the_protocol_says_and_no_more() {
+        let result_of = |status, text: &str| interpret(status, None, text);
+        assert!(matches!(
+            result_of(200, r#"{"record":{"id":"a"}}"#),
+            AttemptResult::Acknowledged(_)
+        ));
+        assert!(
+            matches!(result_of(200, r#"{"rows":[]}"#), AttemptResult::Rows(rows) if rows.is_empty())
+        );
+        let refused = result_of(409, r#"{"error":"version-conflict"}"#);
+        assert_eq!(refused, AttemptResult::Refused("version-conflict".to_owned()));
+        assert!(matches!(
+            result_of(503, r#"{"error":"unavailable"}"#),
+            AttemptResult::Unavailable(_)
+        ));
+        assert!(matches!(
+            result_of(504, r#"{"error":"outcome-unknown"}"#),
+            AttemptResult::Unknown(_)
+        ));
+        assert!(matches!(result_of(500, "{}"), AttemptResult::Defect(_)));
+        assert!(matches!(result_of(507, "{}"), AttemptResult::Unknown(_)));
+        assert!(matches!(result_of(200, r#"{"rec"#), AttemptResult::Unknown(_)));
     }
 }

@@ -1,6 +1,8 @@
-//! Socket: the door for live sessions, opened by one who writes.
+//! Socket client: a WebSocket session with one node, for writers and subscribers.
 //!
-//! It keeps where its module's log stood, so that it comes back without a snapshot.
+//! Promise: a session continues after a cursor, so that a client that reconnects needs no snapshot.
+//! Refused: a session after an unknown result. Its connection may have failed, or may still deliver
+//! the late response.
 
 use anyhow::{Context, Result, bail};
 use futures::{SinkExt as _, StreamExt as _};
@@ -10,70 +12,70 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async, connect_async};
 
-use super::{ATTEMPT_TIME, Answer, Verb, Written, cursor_of, verb_json};
-use crate::history::{Cursor, NodeId, Place};
+use super::{ATTEMPT_TIMEOUT, Acknowledgement, AttemptResult, Mutation, cursor_of, mutation_json};
+use crate::history::{BranchKey, Cursor, NodeId};
 
-/// What a slow reader holds unread, in bytes.
-const SMALL_BUFFER: u32 = 4096;
+/// The receive buffer of a slow reader, in bytes.
+const SLOW_READER_BUFFER_BYTES: u32 = 4096;
 
-type Wire = WebSocketStream<MaybeTlsStream<TcpStream>>;
+type WebSocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// A session at one node.
 #[derive(Debug)]
-pub struct Socket {
-    /// Where it is.
+pub struct SocketClient {
+    /// The node of the session.
     pub node: NodeId,
-    wire: Wire,
+    stream: WebSocket,
 }
 
-impl Socket {
-    /// Opens a session and enters a branch; continues after a cursor, if there is one.
+impl SocketClient {
+    /// Opens a session and subscribes to a branch, after a cursor if there is one.
     ///
     /// # Errors
-    /// The node does not answer in time.
+    /// The node does not accept the connection in time.
     pub async fn open(
         (node, http): (NodeId, &str),
-        place: &Place,
+        branch_key: &BranchKey,
         client: &str,
         after: Option<Cursor>,
     ) -> Result<Self> {
-        let opened = timeout(ATTEMPT_TIME, connect_async(format!("ws://{http}/ws"))).await;
-        let (wire, _) = opened.context("the node does not answer")??;
-        Self::enter(Self { node, wire }, place, client, after).await
+        let opened = timeout(ATTEMPT_TIMEOUT, connect_async(format!("ws://{http}/ws"))).await;
+        let (stream, _) = opened.context("the node does not respond")??;
+        Self::send_hello(Self { node, stream }, branch_key, client, after).await
     }
 
-    /// Opens a session of one who takes little at a time: what it does not read soon waits at the
-    /// node, not in the machine's buffers.
+    /// Opens a session with a small receive buffer. What the client does not read waits in the
+    /// node's queue then, not in the buffers of the kernel.
     ///
     /// # Errors
-    /// See [`Socket::open`].
+    /// See [`SocketClient::open`].
     pub async fn open_slow(
         (node, http): (NodeId, &str),
-        place: &Place,
+        branch_key: &BranchKey,
         client: &str,
         after: Option<Cursor>,
     ) -> Result<Self> {
-        let opened = timeout(ATTEMPT_TIME, async {
+        let opened = timeout(ATTEMPT_TIMEOUT, async {
             let socket = TcpSocket::new_v4()?;
-            socket.set_recv_buffer_size(SMALL_BUFFER)?;
+            socket.set_recv_buffer_size(SLOW_READER_BUFFER_BYTES)?;
             let stream = socket.connect(http.parse()?).await?;
             let url = format!("ws://{http}/ws");
             Ok::<_, anyhow::Error>(client_async(url, MaybeTlsStream::Plain(stream)).await?.0)
         });
-        let wire = opened.await.context("the node does not answer")??;
-        Self::enter(Self { node, wire }, place, client, after).await
+        let stream = opened.await.context("the node does not respond")??;
+        Self::send_hello(Self { node, stream }, branch_key, client, after).await
     }
 
-    async fn enter(
+    async fn send_hello(
         mut socket: Self,
-        place: &Place,
+        branch_key: &BranchKey,
         client: &str,
         after: Option<Cursor>,
     ) -> Result<Self> {
-        let mut hello = json!({"type": "client:hello", "branchId": place.branch,
+        let mut hello = json!({"type": "client:hello", "branchId": branch_key.branch,
                                "clientId": client, "role": "storm"});
         if let Some(Cursor { epoch, sequence }) = after {
-            hello["resume"] = json!({&place.module: {"epoch": epoch, "sequence": sequence}});
+            hello["resume"] = json!({&branch_key.module: {"epoch": epoch, "sequence": sequence}});
         }
         socket.send(&hello).await?;
         Ok(socket)
@@ -82,21 +84,21 @@ impl Socket {
     /// Sends a frame.
     ///
     /// # Errors
-    /// The socket broke or takes nothing.
+    /// The connection failed, or the node does not read in time.
     pub async fn send(&mut self, frame: &Value) -> Result<()> {
-        timeout(ATTEMPT_TIME, self.wire.send(Message::text(frame.to_string())))
+        timeout(ATTEMPT_TIMEOUT, self.stream.send(Message::text(frame.to_string())))
             .await
-            .context("the node takes nothing")??;
+            .context("the node does not read")??;
         Ok(())
     }
 
-    /// The next frame.
+    /// Waits for the next frame, without a timeout.
     ///
     /// # Errors
-    /// The socket broke or was closed.
+    /// The connection failed or was closed, or the frame is not JSON.
     pub async fn next(&mut self) -> Result<Value> {
         loop {
-            match self.wire.next().await.context("the socket ended")?? {
+            match self.stream.next().await.context("the socket ended")?? {
                 Message::Text(text) => return Ok(serde_json::from_str(text.as_str())?),
                 Message::Binary(bytes) => return Ok(serde_json::from_slice(&bytes)?),
                 Message::Close(why) => bail!("the socket was closed: {why:?}"),
@@ -105,82 +107,97 @@ impl Socket {
         }
     }
 
-    /// Writes under an id and waits for its answer. After a *maybe* the socket must not be used
-    /// again. Moves `cursor` to where the module's log is known to stand.
+    /// Writes under an id and waits for the response. After an unknown result the session must not
+    /// be used again. Frames that arrive meanwhile advance `cursor`.
     pub async fn write(
         &mut self,
-        place: &Place,
+        branch_key: &BranchKey,
         id: &str,
-        verbs: &[Verb],
+        mutations: &[Mutation],
         cursor: &mut Option<Cursor>,
-    ) -> Answer {
-        if let Err(error) = self.send(&frame(place, id, verbs)).await {
-            return Answer::Maybe(format!("{error:#}"));
+    ) -> AttemptResult {
+        // Unknown, not unavailable: a part of the frame may have reached the node.
+        if let Err(error) = self.send(&frame(branch_key, id, mutations)).await {
+            return AttemptResult::Unknown(format!("{error:#}"));
         }
-        let answered = timeout(ATTEMPT_TIME, async {
+        let result = timeout(ATTEMPT_TIMEOUT, async {
             loop {
                 let frame = self.next().await?;
-                if let Some(answer) = answer(&frame, place, id, cursor) {
-                    return Ok::<_, anyhow::Error>(answer);
+                if let Some(attempt_result) = interpret(&frame, branch_key, id, cursor) {
+                    return Ok::<_, anyhow::Error>(attempt_result);
                 }
             }
         });
-        match answered.await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => Answer::Maybe(format!("{error:#}")),
-            Err(_) => Answer::Maybe("no answer in time".to_owned()),
+        match result.await {
+            Ok(Ok(attempt_result)) => attempt_result,
+            Ok(Err(error)) => AttemptResult::Unknown(format!("{error:#}")),
+            Err(_) => AttemptResult::Unknown("no response in time".to_owned()),
         }
     }
 }
 
-fn frame(place: &Place, id: &str, verbs: &[Verb]) -> Value {
-    match verbs {
-        [verb] => {
+/// The frame of a write.
+fn frame(branch_key: &BranchKey, id: &str, mutations: &[Mutation]) -> Value {
+    match mutations {
+        [mutation] => {
             let mut frame = json!({
-                "type": "client:publish", "moduleId": place.module, "table": verb.table,
-                "action": format!("module:{}", verb.action), "record": super::record_json(verb),
+                "type": "client:publish", "moduleId": branch_key.module, "table": mutation.table,
+                "action": format!("module:{}", mutation.action),
+                "record": super::record_json(mutation),
                 "requestId": id, "eventId": id, "includeRecord": true,
             });
             frame["meta"] = json!({"requestId": id});
             frame
         }
-        several => json!({
-            "type": "client:batch", "moduleId": place.module, "requestId": id,
-            "verbs": several.iter().map(verb_json).collect::<Vec<_>>(),
+        mutations => json!({
+            "type": "client:batch", "moduleId": branch_key.module, "requestId": id,
+            "verbs": mutations.iter().map(mutation_json).collect::<Vec<_>>(),
         }),
     }
 }
 
-/// What a frame says of a write, if it speaks of it.
-fn answer(frame: &Value, place: &Place, id: &str, cursor: &mut Option<Cursor>) -> Option<Answer> {
-    let of_place = frame["moduleId"] == *place.module;
-    let stands = cursor_of(&frame["cursor"]);
+/// What a frame means for a write; `None` if it does not belong to that write.
+fn interpret(
+    frame: &Value,
+    branch_key: &BranchKey,
+    id: &str,
+    cursor: &mut Option<Cursor>,
+) -> Option<AttemptResult> {
+    let is_same_module = frame["moduleId"] == *branch_key.module;
+    let cursor_in_frame = cursor_of(&frame["cursor"]);
     match frame["type"].as_str()? {
-        "server:ack" if frame["eventId"] == id => Some(Answer::Written(Written {
-            cursor: stands,
-            record: frame["entry"]["record"].clone(),
-        })),
-        "server:batch:ack" if frame["requestId"] == id => Some(Answer::Written(Written {
-            cursor: stands,
-            record: frame["results"][0]["record"].clone(),
-        })),
+        "server:ack" if frame["eventId"] == id => {
+            Some(AttemptResult::Acknowledged(Acknowledgement {
+                cursor: cursor_in_frame,
+                record: frame["entry"]["record"].clone(),
+            }))
+        }
+        "server:batch:ack" if frame["requestId"] == id => {
+            Some(AttemptResult::Acknowledged(Acknowledgement {
+                cursor: cursor_in_frame,
+                record: frame["results"][0]["record"].clone(),
+            }))
+        }
         "server:error" if frame["requestId"] == id => {
             let code = frame["code"].as_str().unwrap_or("no code").to_owned();
             Some(match code.as_str() {
-                "outcome-unknown" => Answer::Maybe(code),
-                "defect" => Answer::Defect(frame.to_string()),
+                "outcome-unknown" => AttemptResult::Unknown(code),
+                "defect" => AttemptResult::Defect(frame.to_string()),
+                // Nothing was done. The setup has defined the module, so a node that does not know
+                // it has not applied the definition yet.
                 "unavailable" | "busy" | "outcomes-full" | "not-ready" | "module-not-defined" => {
-                    Answer::NotNow(code)
+                    AttemptResult::Unavailable(code)
                 }
-                _ => Answer::Refused(code),
+                _ => AttemptResult::Refused(code),
             })
         }
-        "server:event" if of_place => {
-            *cursor = stands.or(*cursor);
+        // Not part of the response, but the session has received them: it continues after them.
+        "server:event" if is_same_module => {
+            *cursor = cursor_in_frame.or(*cursor);
             None
         }
         "server:snapshot" => {
-            *cursor = cursor_of(&frame["cursors"][&place.module]).or(*cursor);
+            *cursor = cursor_of(&frame["cursors"][&branch_key.module]).or(*cursor);
             None
         }
         _ => None,

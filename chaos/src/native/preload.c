@@ -1,6 +1,6 @@
-/* Loaded before the C library into a node that is to suffer: makes its disk fail, fill up or dawdle,
- * and its wall clock jump, as the control file says at this moment. The monotonic clock and
- * everything that is no regular file are left alone. Refuses to do anything without STORM_CONTROL.
+/* Loaded before the C library into a node: makes its disk fail, be full or be slow, and its wall
+ * clock jump, as the control file says at this moment. The monotonic clock and everything that is
+ * not a regular file stay as they are. Without STORM_CONTROL it changes nothing.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Written by the storm, read here: eight-byte numbers of the machine's byte order. */
+/* Written by `NodeProcess`, read here: 64-bit numbers in the byte order of the machine. */
 struct control {
     volatile int64_t sync_errno;      /* 0: a sync succeeds */
     volatile int64_t sync_delay_us;   /* a sync takes this much longer */
@@ -26,11 +26,11 @@ struct control {
     volatile int64_t clock_offset_s;  /* added to the wall clock */
 };
 
-static struct control calm;
-static struct control *control = &calm;
+static struct control no_faults;
+static struct control *control = &no_faults;
 
 __attribute__((constructor)) static void begin(void) {
-    /* Who runs the storm may be killed; no node outlives it. */
+    /* The program that started the node may be killed; no node must outlive it. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     const char *path = getenv("STORM_CONTROL");
     int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
@@ -42,6 +42,7 @@ __attribute__((constructor)) static void begin(void) {
 
 #define REAL(name) ({ static typeof(&name) real; if (!real) real = dlsym(RTLD_NEXT, #name); real; })
 
+/* Standard streams are no data of the node: its log must not fail. */
 static int is_file(int fd) {
     struct stat about;
     return fd > 2 && fstat(fd, &about) == 0 && S_ISREG(about.st_mode);

@@ -1,36 +1,36 @@
-//! Records: rows as they were read, and the names of what is in them.
+//! Records: rows of a query, and the names of tables and lists.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
 /// The table of accounts.
-pub(super) const ACCOUNT_ROWS: &str = "accounts";
-/// Lists of a generation.
-const LISTS: [&str; 4] = ["a", "b", "c", "d"];
+pub(super) const ACCOUNTS_TABLE: &str = "accounts";
+/// The names of the lists of a generation.
+const LISTS_PER_GENERATION: [&str; 4] = ["a", "b", "c", "d"];
 
-/// Rows that were read.
+/// The rows of a query.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rows {
-    /// The generation asked for, where lists were read.
+    /// The generation that was queried; 0 if no lists were.
     pub(super) generation: u64,
-    /// The rows, in the order they came in.
+    /// The rows, in the order of insertion.
     pub(super) rows: Vec<Value>,
 }
 
 impl Rows {
-    /// The row of a key.
+    /// The row with this key.
     pub(super) fn find(&self, key: &str) -> Option<&Value> {
         self.rows.iter().find(|row| row["id"] == key)
     }
 
-    /// A number of a row, and the row's version.
+    /// A number of the row with this key, and the row's version; 0 where there is none.
     pub(super) fn number(&self, key: &str, field: &str) -> (i64, u64) {
         let row = self.find(key).unwrap_or(&Value::Null);
         (row[field].as_i64().unwrap_or(0), row["version"].as_u64().unwrap_or(0))
     }
 
-    /// Each list of the generation, also the empty ones.
+    /// The elements of each list of the generation. Lists without elements are in it.
     pub(super) fn lists(&self) -> BTreeMap<String, Vec<u64>> {
         let mut lists: BTreeMap<String, Vec<u64>> =
             list_names(self.generation).into_iter().map(|name| (name, Vec::new())).collect();
@@ -45,12 +45,12 @@ impl Rows {
     }
 }
 
-/// The lists of a generation.
+/// The full names of the lists of a generation.
 pub(super) fn list_names(generation: u64) -> Vec<String> {
-    LISTS.iter().map(|list| format!("g{generation}-{list}")).collect()
+    LISTS_PER_GENERATION.iter().map(|list| format!("g{generation}-{list}")).collect()
 }
 
-/// A list's generation and name within it.
+/// The generation of a list, and its name within the generation.
 pub(super) fn list_parts(list: &str) -> (u64, &str) {
     let (generation, name) = list.split_once('-').unwrap_or((list, ""));
     (generation.trim_start_matches('g').parse().unwrap_or(0), name)

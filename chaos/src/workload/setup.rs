@@ -1,41 +1,44 @@
-//! Setup: the module of the storm, its branches, and what is in them before it begins.
+//! Setup: creates the module, the branches, and the records that exist before the first operation.
+//!
+//! Promise: all of it is acknowledged before the workload starts. Its records have no field `op`: a
+//! checker tells them from those of operations by that.
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant, sleep};
 
-use super::{MODULE, places};
-use crate::client::{Answer, Request, Rest, Verb};
-use crate::history::{NodeId, Place};
+use super::{MODULE, branch_keys};
+use crate::client::{AttemptResult, Mutation, Request, RestClient};
+use crate::history::{BranchKey, NodeId};
 
-/// Accounts of a place.
-pub(super) const ACCOUNTS: i64 = 6;
-/// What each holds at first.
-pub(super) const BALANCE: i64 = 100;
-/// Counters of a place, and items in stock.
-pub(super) const COUNTERS: u64 = 4;
-/// Pieces of each item at first.
-const PIECES: i64 = 1_000_000;
-/// A field that makes the log grow, so that checkpoints are made, and needed, within a storm.
-pub(crate) const PAD: &str = "pad";
-/// Bytes in it.
-pub(super) const PAD_BYTES: usize = 4 << 10;
-/// How long the cluster may take until all of it is there.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How many accounts a branch has.
+pub(super) const ACCOUNTS_PER_BRANCH: i64 = 6;
+/// The balance of each account at the beginning.
+pub(super) const INITIAL_BALANCE: i64 = 100;
+/// How many counters a branch has, and how many items in stock.
+pub(super) const COUNTERS_PER_BRANCH: u64 = 4;
+/// The pieces of each item at the beginning: more than a run can take.
+const INITIAL_PIECES: i64 = 1_000_000;
+/// A field whose size makes the log grow, so that nodes write and need checkpoints within a run.
+pub(crate) const PADDING_FIELD: &str = "pad";
+/// The size of the padding, in bytes.
+pub(super) const PADDING_BYTES: usize = 4 << 10;
+/// How long the cluster may take to acknowledge one step.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The module's definition: strict, and every change names the version it read.
+/// The module's schema. In a versioned table every change names the version that it read.
 pub fn definition() -> Value {
     let table = |name: &str, versioned: bool, fields: &[(&str, &str)]| {
-        let mut all = vec![json!({"name": "id", "type": "string", "primaryKey": true})];
-        all.extend(fields.iter().map(|(name, kind)| json!({"name": name, "type": kind})));
-        all.push(json!({"name": "op", "type": "string"}));
+        let mut columns = vec![json!({"name": "id", "type": "string", "primaryKey": true})];
+        columns.extend(fields.iter().map(|(name, kind)| json!({"name": name, "type": kind})));
+        columns.push(json!({"name": "op", "type": "string"}));
         if versioned {
-            all.push(json!({"name": "version", "type": "integer"}));
+            columns.push(json!({"name": "version", "type": "integer"}));
         }
-        json!({"name": name, "versioned": versioned, "fields": all})
+        json!({"name": name, "versioned": versioned, "fields": columns})
     };
     json!({"tables": [
-        table("registers", true, &[("value", "integer"), (PAD, "text")]),
+        table("registers", true, &[("value", "integer"), (PADDING_FIELD, "text")]),
         table("elements", false,
               &[("generation", "integer"), ("list", "string"), ("element", "integer")]),
         table("accounts", true, &[("balance", "integer")]),
@@ -45,56 +48,92 @@ pub fn definition() -> Value {
     ]})
 }
 
-/// Makes the module, its branches, and what is in them.
+/// Creates the module, its branches, and their records.
 ///
 /// # Errors
-/// The cluster does not take it within a minute.
+/// The cluster does not acknowledge a step within a minute.
 pub async fn set_up(nodes: &[(NodeId, String)]) -> Result<()> {
-    let rest = Rest::new()?;
+    let rest = RestClient::new()?;
     let (_, http) = &nodes[0];
     let module = json!({"id": MODULE, "validation": "strict", "versionRule": "read",
                         "schema": definition()});
-    insist(&rest, http, "/api/modules", "set-up-module", &module).await?;
-    for place in places() {
-        let branch = json!({"id": place.branch, "modules": [MODULE]});
-        insist(&rest, http, "/api/branches", &format!("set-up-{}", place.branch), &branch).await?;
-        let numbers = format!("{}/sequences", crate::client::module_path(&place));
+    post_until_accepted(&rest, http, "/api/modules", "set-up-module", &module).await?;
+    for branch_key in branch_keys() {
+        let branch = json!({"id": branch_key.branch, "modules": [MODULE]});
+        post_until_accepted(
+            &rest,
+            http,
+            "/api/branches",
+            &format!("set-up-{}", branch_key.branch),
+            &branch,
+        )
+        .await?;
+        let sequences_path = format!("{}/sequences", crate::client::module_path(&branch_key));
         let field = json!({"table": "tickets", "field": "number"});
-        insist(&rest, http, &numbers, &format!("set-up-numbers-{}", place.branch), &field).await?;
-        fill(&rest, http, &place).await?;
+        post_until_accepted(
+            &rest,
+            http,
+            &sequences_path,
+            &format!("set-up-numbers-{}", branch_key.branch),
+            &field,
+        )
+        .await?;
+        insert_initial_records(&rest, http, &branch_key).await?;
     }
     Ok(())
 }
 
-async fn insist(rest: &Rest, http: &str, path: &str, key: &str, body: &Value) -> Result<()> {
-    let end = Instant::now() + PATIENCE;
+/// Posts a body until the store acknowledges it. All attempts have the same idempotency key.
+async fn post_until_accepted(
+    rest: &RestClient,
+    http: &str,
+    path: &str,
+    key: &str,
+    body: &Value,
+) -> Result<()> {
+    let deadline = Instant::now() + SETUP_TIMEOUT;
     loop {
         match rest.call(http, "POST", path, key, body).await {
-            Answer::Written(_) | Answer::Rows(_) => return Ok(()),
-            other if Instant::now() > end => bail!("{path} is not taken: {other:?}"),
-            Answer::Refused(_) | Answer::NotNow(_) | Answer::Maybe(_) | Answer::Defect(_) => {
+            AttemptResult::Acknowledged(_) | AttemptResult::Rows(_) => return Ok(()),
+            other if Instant::now() > deadline => bail!("{path} is not acknowledged: {other:?}"),
+            // A refusal too: a branch may be refused until the node has applied the module.
+            AttemptResult::Refused(_)
+            | AttemptResult::Unavailable(_)
+            | AttemptResult::Unknown(_)
+            | AttemptResult::Defect(_) => {
                 sleep(Duration::from_millis(100)).await;
             }
         }
     }
 }
 
-async fn fill(rest: &Rest, http: &str, place: &Place) -> Result<()> {
-    let row = |table, record| Verb { action: "insert", table, record, expected: None };
-    let mut verbs: Vec<Verb> = (0..ACCOUNTS)
-        .map(|n| row("accounts", json!({"id": format!("a{n}"), "balance": BALANCE})))
+/// Inserts the accounts, counters and items of a branch in one batch.
+async fn insert_initial_records(
+    rest: &RestClient,
+    http: &str,
+    branch_key: &BranchKey,
+) -> Result<()> {
+    let insert = |table, record| Mutation { action: "insert", table, record, expected: None };
+    let mut mutations: Vec<Mutation> = (0..ACCOUNTS_PER_BRANCH)
+        .map(|n| insert("accounts", json!({"id": format!("a{n}"), "balance": INITIAL_BALANCE})))
         .collect();
-    for n in 0..COUNTERS {
-        verbs.push(row("counters", json!({"id": format!("c{n}"), "value": 0})));
-        verbs.push(row("stock", json!({"id": format!("s{n}"), "left": PIECES})));
+    for n in 0..COUNTERS_PER_BRANCH {
+        mutations.push(insert("counters", json!({"id": format!("c{n}"), "value": 0})));
+        mutations.push(insert("stock", json!({"id": format!("s{n}"), "left": INITIAL_PIECES})));
     }
-    let end = Instant::now() + PATIENCE;
-    let key = format!("set-up-rows-{}", place.branch);
+    let deadline = Instant::now() + SETUP_TIMEOUT;
+    // One key for all attempts: an insert that is repeated without it fails as a duplicate.
+    let key = format!("set-up-rows-{}", branch_key.branch);
     loop {
-        match rest.ask(http, place, &key, &Request::Write(verbs.clone())).await {
-            Answer::Written(_) | Answer::Rows(_) => return Ok(()),
-            other if Instant::now() > end => bail!("{} cannot be filled: {other:?}", place.name()),
-            Answer::Refused(_) | Answer::NotNow(_) | Answer::Maybe(_) | Answer::Defect(_) => {
+        match rest.send(http, branch_key, &key, &Request::Write(mutations.clone())).await {
+            AttemptResult::Acknowledged(_) | AttemptResult::Rows(_) => return Ok(()),
+            other if Instant::now() > deadline => {
+                bail!("the records of {} are not acknowledged: {other:?}", branch_key.name())
+            }
+            AttemptResult::Refused(_)
+            | AttemptResult::Unavailable(_)
+            | AttemptResult::Unknown(_)
+            | AttemptResult::Defect(_) => {
                 sleep(Duration::from_millis(100)).await;
             }
         }

@@ -1,4 +1,7 @@
-//! Subscriber: follows one place, now at this node, now at that one, and writes down every word.
+//! Subscriber: follows one branch, each time at a random node, and records every message.
+//!
+//! Promise: it resumes after the last cursor that it received, and stays until it has received the
+//! end of the log. Some subscribers read slowly, so that queues fill.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,145 +9,155 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Stage, places};
-use crate::client::{Socket, cursor_of};
-use crate::dice::Dice;
-use crate::history::{Cursor, Heard, NodeId, Place, Word};
+use super::{WorkloadContext, branch_keys};
+use crate::client::{SocketClient, cursor_of};
+use crate::history::{BranchKey, Cursor, NodeId, ReceivedMessage, SubscriptionMessage};
+use crate::rng::Rng;
 
-/// How long one connection lasts, in seconds, from and to.
-const STAY_SECONDS: (u64, u64) = (4, 25);
-/// Before it connects again after it could not.
-const BEFORE_AGAIN: Duration = Duration::from_millis(200);
-/// Nothing for so long, and another node is tried.
-const SILENCE: Duration = Duration::from_secs(20);
-/// How long it listens on after the last write, so that it hears of it.
-const AFTER_THE_END: Duration = Duration::from_secs(5);
+/// The shortest and the longest duration of a connection, in seconds.
+const CONNECTION_SECONDS: (u64, u64) = (4, 25);
+/// The pause before it connects again after an error.
+const RECONNECT_DELAY: Duration = Duration::from_millis(200);
+/// The longest wait for a message.
+const READ_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long it stays connected after the workload was stopped, to receive the last events.
+const DRAIN_TIME: Duration = Duration::from_secs(5);
 
-/// One that follows a place.
+/// A client that follows one branch.
 #[derive(Debug)]
 pub(super) struct Subscriber {
-    stage: Arc<Stage>,
+    context: Arc<WorkloadContext>,
     number: u32,
-    dice: Dice,
-    place: Place,
+    rng: Rng,
+    branch_key: BranchKey,
     cursor: Option<Cursor>,
     connection: u32,
-    /// Told that it cannot continue; the snapshot that comes next is told of.
-    is_told: bool,
+    /// Whether the node announced a resync: the next snapshot belongs to it.
+    is_resync: bool,
 }
 
 impl Subscriber {
-    pub(super) fn new(stage: &Arc<Stage>, number: u32) -> Self {
-        let places = places();
-        let place = places[number as usize % places.len()].clone();
-        let dice = Dice::of(stage.crew.seed, 1_000_000 + u64::from(number));
-        let stage = Arc::clone(stage);
-        Self { stage, number, dice, place, cursor: None, connection: 0, is_told: false }
+    pub(super) fn new(context: &Arc<WorkloadContext>, number: u32) -> Self {
+        let branch_keys = branch_keys();
+        let branch_key = branch_keys[number as usize % branch_keys.len()].clone();
+        let rng = Rng::with_stream(context.config.seed, 1_000_000 + u64::from(number));
+        let context = Arc::clone(context);
+        Self { context, number, rng, branch_key, cursor: None, connection: 0, is_resync: false }
     }
 
-    /// Listens until the storm is over and what followed it was heard.
-    pub(super) async fn listen(mut self) {
-        while !self.stage.is_over() {
+    /// Runs until the workload is stopped and the last events have arrived.
+    pub(super) async fn run(mut self) {
+        while !self.context.is_stopped() {
             self.one_connection().await;
         }
-        // Once more, at a node that is there now: nothing that was missed is lost.
-        let end = Instant::now() + AFTER_THE_END;
-        while Instant::now() < end {
+        // Another connection, for the last one may have been at a node that a fault had cut off.
+        // Every fault is healed now, so any node delivers what is missing.
+        let deadline = Instant::now() + DRAIN_TIME;
+        while Instant::now() < deadline {
             self.one_connection().await;
         }
     }
 
     async fn one_connection(&mut self) {
-        let node = self.dice.pick(&self.stage.crew.nodes).0;
+        let node = self.rng.choose(&self.context.config.nodes).0;
         let client = format!("subscriber-{}", self.number);
-        let http = self.stage.http(node).to_owned();
-        let (door, after) = ((node, http.as_str()), self.cursor);
-        let opened = if self.is_slow() {
-            Socket::open_slow(door, &self.place, &client, after).await
+        let http = self.context.http_address(node).to_owned();
+        let (address, after) = ((node, http.as_str()), self.cursor);
+        let result = if self.is_slow() {
+            SocketClient::open_slow(address, &self.branch_key, &client, after).await
         } else {
-            Socket::open(door, &self.place, &client, after).await
+            SocketClient::open(address, &self.branch_key, &client, after).await
         };
-        let Ok(mut socket) = opened else { return sleep(BEFORE_AGAIN).await };
+        let Ok(mut socket) = result else { return sleep(RECONNECT_DELAY).await };
+        // An announced resync ends with the connection that announced it.
         self.connection += 1;
-        self.is_told = false;
-        let seconds = self.dice.between(STAY_SECONDS.0, STAY_SECONDS.1);
-        let end = Instant::now() + Duration::from_secs(seconds);
-        let naps_at = Instant::now() + Duration::from_secs(seconds / 4);
-        let mut has_napped = !self.is_slow();
-        while Instant::now() < end {
-            if self.stage.is_over() && end - Instant::now() > AFTER_THE_END {
+        self.is_resync = false;
+        let seconds = self.rng.between(CONNECTION_SECONDS.0, CONNECTION_SECONDS.1);
+        let deadline = Instant::now() + Duration::from_secs(seconds);
+        let pause_at = Instant::now() + Duration::from_secs(seconds / 4);
+        let mut has_paused = !self.is_slow();
+        while Instant::now() < deadline {
+            // Once the workload is stopped, a long connection would only delay the end of the run.
+            if self.context.is_stopped() && deadline - Instant::now() > DRAIN_TIME {
                 return;
             }
-            let patience = SILENCE.min(end - Instant::now()).min(Duration::from_secs(1));
-            if !has_napped && Instant::now() > naps_at && !self.stage.is_over() {
-                has_napped = true;
-                let half = Duration::from_secs(seconds / 2);
-                sleep(half).await;
+            // At most a second, so that the loop notices in time that the workload was stopped.
+            let wait = READ_TIMEOUT.min(deadline - Instant::now()).min(Duration::from_secs(1));
+            // A slow subscriber once reads nothing for half of its connection. Not after the end:
+            // it would miss the last events.
+            if !has_paused && Instant::now() > pause_at && !self.context.is_stopped() {
+                has_paused = true;
+                let pause = Duration::from_secs(seconds / 2);
+                sleep(pause).await;
             }
-            match timeout(patience, socket.next()).await {
-                Ok(Ok(frame)) => self.hear(node, &frame),
-                Ok(Err(_)) => return sleep(BEFORE_AGAIN).await,
+            match timeout(wait, socket.next()).await {
+                Ok(Ok(frame)) => self.record(node, &frame),
+                Ok(Err(_)) => return sleep(RECONNECT_DELAY).await,
                 Err(_) => {}
             }
         }
     }
 
-    /// Three of eight take little at a time, and nothing at all for half of each stay.
+    /// Whether this subscriber reads slowly: three of eight do.
     fn is_slow(&self) -> bool {
         self.number % 8 > 4
     }
 
-    fn hear(&mut self, node: NodeId, frame: &Value) {
-        let module = self.place.module.as_str();
-        let word = match frame["type"].as_str() {
+    /// Records a frame if it is a message that checkers judge.
+    fn record(&mut self, node: NodeId, frame: &Value) {
+        let module = self.branch_key.module.as_str();
+        let message = match frame["type"].as_str() {
             Some("server:event") if frame["moduleId"] == *module => self.event(frame),
             Some("server:snapshot") => {
-                let is_told =
-                    std::mem::take(&mut self.is_told) || frame["meta"]["reason"] == "resync";
+                let is_resync =
+                    std::mem::take(&mut self.is_resync) || frame["meta"]["reason"] == "resync";
                 cursor_of(&frame["cursors"][module])
-                    .map(|cursor| Word::Snapshot { cursor, is_told })
+                    .map(|cursor| SubscriptionMessage::Snapshot { cursor, is_resync })
             }
-            Some("server:resumed") => {
-                cursor_of(&frame["modules"][module]["from"]).map(|cursor| Word::Resumed { cursor })
-            }
+            Some("server:resumed") => cursor_of(&frame["modules"][module]["from"])
+                .map(|cursor| SubscriptionMessage::Resumed { cursor }),
             Some("server:resync") if frame["moduleId"] == *module => {
-                self.is_told = true;
+                self.is_resync = true;
                 None
             }
             _ => None,
         };
-        let Some(word) = word else { return };
-        match &word {
-            Word::Event { cursor, .. } | Word::Snapshot { cursor, .. } => {
+        let Some(message) = message else { return };
+        match &message {
+            SubscriptionMessage::Event { cursor, .. }
+            | SubscriptionMessage::Snapshot { cursor, .. } => {
                 self.cursor = Some(*cursor);
             }
-            Word::Resumed { .. } => {}
+            // It must name the cursor that the subscriber asked for. If it names another one,
+            // keeping ours lets the next connection ask for the right events again.
+            SubscriptionMessage::Resumed { .. } => {}
         }
-        let heard = Heard {
+        let received = ReceivedMessage {
             subscriber: self.number,
             connection: self.connection,
             node,
-            at: self.stage.now(),
-            place: self.place.clone(),
-            word,
+            at: self.context.now(),
+            branch_key: self.branch_key.clone(),
+            message,
         };
-        let mut book = self.stage.book();
-        book.counts.heard += 1;
-        book.heard.push(heard);
+        let mut recording = self.context.recording();
+        recording.counts.received += 1;
+        recording.received.push(received);
     }
 
-    fn event(&self, frame: &Value) -> Option<Word> {
+    /// The event in a frame; `None` if a part is missing.
+    fn event(&self, frame: &Value) -> Option<SubscriptionMessage> {
         let number = |value: &Value| u32::try_from(value.as_u64()?).ok();
         let batch = &frame["batch"];
-        let of_batch = match (number(&batch["index"]), number(&batch["count"])) {
+        let batch_position = match (number(&batch["index"]), number(&batch["count"])) {
             (Some(index), Some(count)) => (index + 1, count),
             _ => (1, 1),
         };
-        Some(Word::Event {
+        Some(SubscriptionMessage::Event {
             cursor: cursor_of(&frame["cursor"])?,
             id: frame["eventId"].as_str()?.to_owned(),
             op: frame["entry"]["record"]["op"].as_str().map(str::to_owned),
-            of_batch,
+            batch_position,
         })
     }
 }

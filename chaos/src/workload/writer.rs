@@ -1,4 +1,8 @@
-//! Writer: one client. It does one thing after another and writes down what it was told.
+//! Writer: one client that performs one operation after another and records each.
+//!
+//! Promise: an operation with one unclear attempt and no clear response stays unknown. All attempts
+//! have the operation's id as idempotency key.
+//! Refused: a guess. A response that no rule explains is recorded as impossible.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,92 +12,98 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::records::{Rows, list_names};
-use super::{MODULE, Stage, intents, places, setup};
-use crate::client::{Answer, Request, Rest, Socket};
-use crate::dice::Dice;
-use crate::history::{Attempt, Cursor, Intent, NodeId, Op, Outcome, Place, Reply, Seen};
+use super::{MODULE, WorkloadContext, branch_keys, invocations, setup};
+use crate::client::{AttemptResult, Request, RestClient, SocketClient};
+use crate::history::{
+    Attempt, BranchKey, Completion, Cursor, Invocation, NodeId, Operation, Response, ReturnValue,
+};
+use crate::rng::Rng;
 
-/// How often an operation is asked for before its outcome counts as unknown.
+/// How many attempts without a clear response an operation may have before it counts as unknown.
 const ATTEMPTS: usize = 5;
-/// How often it is asked where nothing was done each time: a cluster without a leader says so fast.
-const NOT_NOW_ATTEMPTS: usize = 40;
-/// Between two attempts.
-const BEFORE_AGAIN: Duration = Duration::from_millis(150);
-/// Of a hundred operations, those asked again although they were answered.
-const REPEATED: u64 = 30;
-/// Registers of a generation.
-const REGISTERS: u64 = 3;
-/// What a store may refuse of what is asked here; everything asked of is there and well formed.
-const DESERVED: [&str; 2] = ["version-conflict", "duplicate-key"];
-/// Of a thousand operations, those that make a branch.
+/// How many attempts may be answered with "unavailable". They are more, because a cluster without a
+/// leader gives this response fast.
+const UNAVAILABLE_ATTEMPTS: usize = 40;
+/// The pause between two attempts.
+const RETRY_DELAY: Duration = Duration::from_millis(150);
+/// How many of a hundred acknowledged writes are sent again.
+const REPEATED_PERCENT: u64 = 30;
+/// How many registers a generation has.
+const REGISTERS_PER_GENERATION: u64 = 3;
+/// The codes with which a store may refuse an operation. Every request is well formed and names
+/// what exists, so there is no reason for another one.
+const EXPECTED_REFUSALS: [&str; 2] = ["version-conflict", "duplicate-key"];
+/// How many of a thousand operations create a branch.
 const NEW_BRANCHES_PER_MILLE: u64 = 1;
 
-/// One client.
+/// A client that reads and writes one branch.
 #[derive(Debug)]
 pub(super) struct Writer {
-    stage: Arc<Stage>,
+    context: Arc<WorkloadContext>,
     number: u32,
-    dice: Dice,
-    rest: Rest,
-    place: Place,
-    by_socket: bool,
-    socket: Option<Socket>,
+    rng: Rng,
+    rest: RestClient,
+    branch_key: BranchKey,
+    uses_socket: bool,
+    socket: Option<SocketClient>,
     cursor: Option<Cursor>,
-    /// The node that must not be asked next.
-    avoided: Option<NodeId>,
-    done: u64,
+    /// The node that the next attempt must not use.
+    avoided_node: Option<NodeId>,
+    operation_count: u64,
 }
 
 impl Writer {
-    /// A client with a place of its own to begin with.
+    /// A client; its number decides its branch.
     ///
     /// # Errors
-    /// This machine cannot open it.
-    pub(super) fn new(stage: &Arc<Stage>, number: u32) -> Result<Self> {
-        let places = places();
-        let place = places[number as usize % places.len()].clone();
+    /// The HTTP client cannot be created.
+    pub(super) fn new(context: &Arc<WorkloadContext>, number: u32) -> Result<Self> {
+        let branch_keys = branch_keys();
+        let branch_key = branch_keys[number as usize % branch_keys.len()].clone();
         Ok(Self {
-            stage: Arc::clone(stage),
+            context: Arc::clone(context),
             number,
-            dice: Dice::of(stage.crew.seed, u64::from(number)),
-            rest: Rest::new()?,
-            place,
-            // Both doors for every place.
-            by_socket: (number as usize / places.len()) % 2 == 1,
+            rng: Rng::with_stream(context.config.seed, u64::from(number)),
+            rest: RestClient::new()?,
+            branch_key,
+            // Divided first, so that every branch has writers by REST and by WebSocket.
+            uses_socket: (number as usize / branch_keys.len()) % 2 == 1,
             socket: None,
             cursor: None,
-            avoided: None,
-            done: 0,
+            avoided_node: None,
+            operation_count: 0,
         })
     }
 
-    /// Works until the storm is over.
-    pub(super) async fn work(mut self) {
-        while !self.stage.is_over() {
+    /// Performs operations until the workload is stopped.
+    pub(super) async fn run(mut self) {
+        while !self.context.is_stopped() {
             self.one_operation().await;
-            sleep(self.stage.crew.rest).await;
+            sleep(self.context.config.pause).await;
         }
     }
 
+    /// Performs one random operation, with the read that it needs before.
     async fn one_operation(&mut self) {
         let nothing = Rows::default();
-        match self.dice.between(0, 999) {
+        match self.rng.between(0, 999) {
+            // First: the arms below cover the same numbers.
             n if n < NEW_BRANCHES_PER_MILLE => self.new_branch().await,
             0..400 => self.register().await,
             400..500 => {
-                let mut lists = list_names(self.stage.generation());
-                self.dice.shuffle(&mut lists);
-                lists.truncate(self.dice.between(2, 3) as usize);
-                let element = self.stage.unique();
-                self.op(Intent::Append { lists, element }, &nothing).await;
+                let mut lists = list_names(self.context.generation());
+                self.rng.shuffle(&mut lists);
+                lists.truncate(self.rng.between(2, 3) as usize);
+                let element = self.context.next_unique();
+                self.perform(Invocation::Append { lists, element }, &nothing).await;
             }
             500..540 => {
-                let rows = Rows { generation: self.stage.generation(), rows: Vec::new() };
-                self.op(Intent::ReadLists, &rows).await;
+                let rows = Rows { generation: self.context.generation(), rows: Vec::new() };
+                self.perform(Invocation::ReadLists, &rows).await;
             }
             540..680 => self.transfer().await,
             680..800 => {
-                self.op(Intent::Ticket, &nothing).await;
+                self.perform(Invocation::Ticket, &nothing).await;
             }
             800..900 => self.increment().await,
             _ => self.take_piece().await,
@@ -101,239 +111,304 @@ impl Writer {
     }
 
     async fn register(&mut self) {
-        let number = self.dice.between(1, REGISTERS);
-        let key = format!("g{}-r{number}", self.stage.generation());
-        let reply = self.op(Intent::Get { key: key.clone() }, &Rows::default()).await;
-        let Some(Reply { seen: Seen::Register(found), .. }) = reply else { return };
+        let number = self.rng.between(1, REGISTERS_PER_GENERATION);
+        let key = format!("g{}-r{number}", self.context.generation());
+        let response = self.perform(Invocation::Get { key: key.clone() }, &Rows::default()).await;
+        let Some(Response { return_value: ReturnValue::Register(found), .. }) = response else {
+            return;
+        };
         let expected = found.map_or(0, |(_, version)| version);
-        let value = self.stage.unique();
-        self.op(Intent::Cas { key, value, expected }, &Rows::default()).await;
+        let value = self.context.next_unique();
+        self.perform(Invocation::Cas { key, value, expected }, &Rows::default()).await;
     }
 
     async fn transfer(&mut self) {
-        let Some((_, rows)) = self.op_with_rows(Intent::ReadBalances, &Rows::default()).await
+        let Some((_, rows)) =
+            self.perform_with_rows(Invocation::ReadBalances, &Rows::default()).await
         else {
             return;
         };
-        let mut accounts: Vec<i64> = (0..setup::ACCOUNTS).collect();
-        self.dice.shuffle(&mut accounts);
+        let mut accounts: Vec<i64> = (0..setup::ACCOUNTS_PER_BRANCH).collect();
+        self.rng.shuffle(&mut accounts);
         let (from, to) = (format!("a{}", accounts[0]), format!("a{}", accounts[1]));
-        let amount = self.dice.between(1, 5).cast_signed();
-        self.op(Intent::Transfer { from, to, amount }, &rows).await;
+        let amount = self.rng.between(1, 5).cast_signed();
+        self.perform(Invocation::Transfer { from, to, amount }, &rows).await;
     }
 
     async fn increment(&mut self) {
-        let key = format!("c{}", self.dice.between(0, setup::COUNTERS - 1));
-        let Some(rows) = self.look("counters", &key).await else { return };
+        let key = format!("c{}", self.rng.between(0, setup::COUNTERS_PER_BRANCH - 1));
+        let Some(rows) = self.read_record("counters", &key).await else { return };
         let (value, expected) = rows.number(&key, "value");
         let value = value.cast_unsigned() + 1;
-        self.op(Intent::Increment { key, expected, value }, &rows).await;
+        self.perform(Invocation::Increment { key, expected, value }, &rows).await;
     }
 
     async fn take_piece(&mut self) {
-        let item = format!("s{}", self.dice.between(0, setup::COUNTERS - 1));
-        let Some(rows) = self.look("stock", &item).await else { return };
+        let item = format!("s{}", self.rng.between(0, setup::COUNTERS_PER_BRANCH - 1));
+        let Some(rows) = self.read_record("stock", &item).await else { return };
         let (left, expected) = rows.number(&item, "left");
         if left > 0 {
-            self.op(Intent::TakePiece { item, expected, left: left - 1 }, &rows).await;
+            self.perform(Invocation::TakePiece { item, expected, left: left - 1 }, &rows).await;
         }
     }
 
-    /// Reads a row without writing it down.
-    async fn look(&mut self, table: &'static str, key: &str) -> Option<Rows> {
-        let node = self.any_node();
-        let request = Request::Rows { table, wanted: json!({"id": key}) };
+    /// Reads a record without recording the read. A stale result is harmless: the version that it
+    /// shows guards the write that follows.
+    async fn read_record(&mut self, table: &'static str, key: &str) -> Option<Rows> {
+        let node = self.choose_node();
+        let request = Request::Query { table, filter: json!({"id": key}) };
         match self.attempt(node, "look", &request).await {
-            Answer::Rows(rows) if !rows.is_empty() => Some(Rows { generation: 0, rows }),
-            Answer::Rows(_)
-            | Answer::Written(_)
-            | Answer::Refused(_)
-            | Answer::NotNow(_)
-            | Answer::Maybe(_)
-            | Answer::Defect(_) => None,
+            AttemptResult::Rows(rows) if !rows.is_empty() => Some(Rows { generation: 0, rows }),
+            AttemptResult::Rows(_)
+            | AttemptResult::Acknowledged(_)
+            | AttemptResult::Refused(_)
+            | AttemptResult::Unavailable(_)
+            | AttemptResult::Unknown(_)
+            | AttemptResult::Defect(_) => None,
         }
     }
 
     async fn new_branch(&mut self) {
-        let number = self.stage.unique();
-        let place = Place { branch: format!("new-{number}"), module: MODULE.to_owned() };
-        let body = json!({"id": place.branch, "modules": [MODULE]});
-        let node = self.any_node();
-        let made =
-            self.rest.call(self.stage.http(node), "POST", "/api/branches", &place.branch, &body);
-        let made = made.await;
-        self.doubt(&place.branch, &made);
-        if !matches!(made, Answer::Written(_)) {
+        let number = self.context.next_unique();
+        let branch_key = BranchKey { branch: format!("new-{number}"), module: MODULE.to_owned() };
+        let body = json!({"id": branch_key.branch, "modules": [MODULE]});
+        let node = self.choose_node();
+        let result = self.rest.call(
+            self.context.http_address(node),
+            "POST",
+            "/api/branches",
+            &branch_key.branch,
+            &body,
+        );
+        let result = result.await;
+        self.record_if_impossible(&branch_key.branch, &result);
+        if !matches!(result, AttemptResult::Acknowledged(_)) {
             return;
         }
-        self.stage.book().places.push(place.clone());
-        let (home, by_socket) = (std::mem::replace(&mut self.place, place), self.by_socket);
-        self.by_socket = false;
-        self.op(Intent::FirstWrite { value: number }, &Rows::default()).await;
-        self.place = home;
-        self.by_socket = by_socket;
+        // Before the write: its log is read at the end even if the write has no clear response.
+        self.context.recording().branch_keys.push(branch_key.clone());
+        let (previous_branch_key, uses_socket) =
+            (std::mem::replace(&mut self.branch_key, branch_key), self.uses_socket);
+        // By REST: the session is subscribed to the writer's own branch.
+        self.uses_socket = false;
+        self.perform(Invocation::FirstWrite { value: number }, &Rows::default()).await;
+        self.branch_key = previous_branch_key;
+        self.uses_socket = uses_socket;
     }
 
-    async fn op(&mut self, intent: Intent, rows: &Rows) -> Option<Reply> {
-        self.op_with_rows(intent, rows).await.map(|(reply, _)| reply)
+    async fn perform(&mut self, invocation: Invocation, rows: &Rows) -> Option<Response> {
+        self.perform_with_rows(invocation, rows).await.map(|(response, _)| response)
     }
 
-    /// Does an intent and writes it down; its reply and rows, if it was acknowledged.
-    async fn op_with_rows(&mut self, intent: Intent, rows: &Rows) -> Option<(Reply, Rows)> {
-        self.done += 1;
-        let id = format!("{}-{}-{}", self.stage.crew.seed, self.number, self.done);
-        let request = intents::request(&id, &intent, rows);
-        let invoked = self.stage.now();
-        let (attempts, answer) = self.insist(&id, &request).await;
-        let completed = self.stage.now();
-        let mut shown = Rows { generation: rows.generation, rows: Vec::new() };
-        let outcome = match answer {
-            Answer::Written(written) => Outcome::Done(intents::acknowledged(&intent, &written)),
-            Answer::Rows(found) => {
-                shown.rows = found;
-                Outcome::Done(intents::read(&intent, &shown))
+    /// Performs an operation and records it. Returns its response and rows if it was acknowledged.
+    async fn perform_with_rows(
+        &mut self,
+        invocation: Invocation,
+        rows: &Rows,
+    ) -> Option<(Response, Rows)> {
+        self.operation_count += 1;
+        let id = format!("{}-{}-{}", self.context.config.seed, self.number, self.operation_count);
+        let request = invocations::request(&id, &invocation, rows);
+        // Read before the first attempt and after the last one: the interval must contain the
+        // moment at which the operation took effect.
+        let invoked = self.context.now();
+        let (attempts, result) = self.attempt_until_answered(&id, &request).await;
+        let completed = self.context.now();
+        let mut read_rows = Rows { generation: rows.generation, rows: Vec::new() };
+        let completion = match result {
+            AttemptResult::Acknowledged(written) => {
+                Completion::Ok(invocations::write_response(&invocation, &written))
             }
-            Answer::Refused(code) | Answer::NotNow(code) => Outcome::Refused { code },
-            Answer::Maybe(why) | Answer::Defect(why) => Outcome::Unknown { why },
+            AttemptResult::Rows(found) => {
+                read_rows.rows = found;
+                Completion::Ok(invocations::read_response(&invocation, &read_rows))
+            }
+            AttemptResult::Refused(code) | AttemptResult::Unavailable(code) => {
+                Completion::Fail { code }
+            }
+            AttemptResult::Unknown(why) | AttemptResult::Defect(why) => Completion::Info { why },
         };
-        let reply = outcome.reply().cloned();
-        let (client, place) = (self.number, self.place.clone());
-        let op = Op { id, client, place, intent, attempts, invoked, completed, outcome };
-        let mut book = self.stage.book();
-        book.counts.add(&op);
-        book.ops.push(op);
-        drop(book);
-        reply.map(|reply| (reply, shown))
+        let response = completion.response().cloned();
+        let (client, branch_key) = (self.number, self.branch_key.clone());
+        let operation = Operation {
+            id,
+            client,
+            branch_key,
+            invocation,
+            attempts,
+            invoked,
+            completed,
+            completion,
+        };
+        let mut recording = self.context.recording();
+        recording.counts.add(&operation);
+        recording.operations.push(operation);
+        // Released before the next operation: all clients share the lock.
+        drop(recording);
+        response.map(|response| (response, read_rows))
     }
 
-    /// Asks until there is a clear answer, or patience ends. What one attempt left open stays
-    /// open: a later "not now" does not close it.
-    async fn insist(&mut self, id: &str, request: &Request) -> (Vec<Attempt>, Answer) {
+    /// Makes attempts until one has a clear result, or there were too many. A later "unavailable"
+    /// does not settle an earlier unknown attempt; an acknowledgement or a refusal does, because
+    /// all attempts are one request to the store.
+    async fn attempt_until_answered(
+        &mut self,
+        id: &str,
+        request: &Request,
+    ) -> (Vec<Attempt>, AttemptResult) {
         let mut attempts = Vec::new();
-        let mut open = None;
-        let (mut asked, mut turned_away) = (0, 0);
-        while asked < ATTEMPTS && turned_away < NOT_NOW_ATTEMPTS {
-            let node = self.any_node();
-            attempts.push(Attempt { node, at: self.stage.now() });
-            let answer = self.attempt(node, id, request).await;
-            match answer {
-                Answer::NotNow(_) if self.stage.is_over() => break,
-                Answer::NotNow(_) => turned_away += 1,
-                Answer::Maybe(why) | Answer::Defect(why) => {
-                    asked += 1;
-                    open = Some(why);
+        let mut unknown = None;
+        let (mut unclear, mut unavailable) = (0, 0);
+        while unclear < ATTEMPTS && unavailable < UNAVAILABLE_ATTEMPTS {
+            let node = self.choose_node();
+            // Recorded before it is sent: a checker must know of a request whose response is lost.
+            attempts.push(Attempt { node, at: self.context.now() });
+            let result = self.attempt(node, id, request).await;
+            match result {
+                AttemptResult::Unavailable(_) if self.context.is_stopped() => break,
+                AttemptResult::Unavailable(_) => unavailable += 1,
+                AttemptResult::Unknown(why) | AttemptResult::Defect(why) => {
+                    unclear += 1;
+                    unknown = Some(why);
                 }
-                clear @ (Answer::Written(_) | Answer::Rows(_) | Answer::Refused(_)) => {
-                    let clear = self.maybe_repeat(id, request, &mut attempts, clear).await;
-                    return (attempts, clear);
+                definite @ (AttemptResult::Acknowledged(_)
+                | AttemptResult::Rows(_)
+                | AttemptResult::Refused(_)) => {
+                    let definite = self.maybe_repeat(id, request, &mut attempts, definite).await;
+                    return (attempts, definite);
                 }
             }
-            self.avoided = Some(node);
-            sleep(BEFORE_AGAIN).await;
+            self.avoided_node = Some(node);
+            sleep(RETRY_DELAY).await;
         }
-        (attempts, open.map_or_else(|| Answer::NotNow("unavailable".to_owned()), Answer::Maybe))
+        (
+            attempts,
+            unknown.map_or_else(
+                || AttemptResult::Unavailable("unavailable".to_owned()),
+                AttemptResult::Unknown,
+            ),
+        )
     }
 
-    /// Asks again, at another node, for what was acknowledged: it must be told the same.
+    /// Sends some acknowledged writes again, to another node. The second response must equal the
+    /// first; the first one is returned.
     async fn maybe_repeat(
         &mut self,
         id: &str,
         request: &Request,
         attempts: &mut Vec<Attempt>,
-        first: Answer,
-    ) -> Answer {
-        let is_write = matches!(first, Answer::Written(_));
-        if !is_write || !self.dice.percent(REPEATED) {
+        first: AttemptResult,
+    ) -> AttemptResult {
+        let is_write = matches!(first, AttemptResult::Acknowledged(_));
+        if !is_write || !self.rng.random_bool(REPEATED_PERCENT) {
             return first;
         }
-        self.avoided = attempts.last().map(|attempt| attempt.node);
-        let node = self.any_node();
-        let at = self.stage.now();
-        let again = self.attempt(node, id, request).await;
-        if matches!(again, Answer::Written(_)) {
+        self.avoided_node = attempts.last().map(|attempt| attempt.node);
+        let node = self.choose_node();
+        let at = self.context.now();
+        let second = self.attempt(node, id, request).await;
+        // Recorded only if acknowledged: a checker takes the last attempt for the one that
+        // completed the operation.
+        if matches!(second, AttemptResult::Acknowledged(_)) {
             attempts.push(Attempt { node, at });
         }
-        let same = match (&first, &again) {
-            (Answer::Written(first), Answer::Written(again)) => first.cursor == again.cursor,
-            (_, Answer::NotNow(_) | Answer::Maybe(_) | Answer::Defect(_)) => true,
-            (_, Answer::Refused(_) | Answer::Rows(_) | Answer::Written(_)) => false,
+        let same = match (&first, &second) {
+            (AttemptResult::Acknowledged(first), AttemptResult::Acknowledged(second)) => {
+                first.cursor == second.cursor
+            }
+            (
+                _,
+                AttemptResult::Unavailable(_)
+                | AttemptResult::Unknown(_)
+                | AttemptResult::Defect(_),
+            ) => true,
+            (
+                _,
+                AttemptResult::Refused(_) | AttemptResult::Rows(_) | AttemptResult::Acknowledged(_),
+            ) => false,
         };
-        let mut book = self.stage.book();
-        book.counts.repeated += 1;
+        let mut recording = self.context.recording();
+        recording.counts.repeated += 1;
         if !same {
-            let told = format!("{id} on {}: first {first:?}, then {again:?}", self.place.name());
-            book.impossible.push(told);
+            let description =
+                format!("{id} on {}: first {first:?}, then {second:?}", self.branch_key.name());
+            recording.impossible_responses.push(description);
         }
-        drop(book);
+        drop(recording);
         first
     }
 
-    async fn attempt(&mut self, node: NodeId, id: &str, request: &Request) -> Answer {
-        let answer = self.ask(node, id, request).await;
-        self.doubt(id, &answer);
-        answer
+    /// Sends a request once and records an impossible result.
+    async fn attempt(&mut self, node: NodeId, id: &str, request: &Request) -> AttemptResult {
+        let result = self.send(node, id, request).await;
+        self.record_if_impossible(id, &result);
+        result
     }
 
-    /// Writes an answer down that cannot be right.
-    fn doubt(&self, id: &str, answer: &Answer) {
-        let words = match answer {
-            Answer::Refused(code) if !DESERVED.contains(&code.as_str()) => code,
-            Answer::Defect(words) => words,
-            Answer::Refused(_)
-            | Answer::Written(_)
-            | Answer::Rows(_)
-            | Answer::NotNow(_)
-            | Answer::Maybe(_) => return,
+    /// Records a result that no correct store gives.
+    fn record_if_impossible(&self, id: &str, result: &AttemptResult) {
+        let description = match result {
+            AttemptResult::Refused(code) if !EXPECTED_REFUSALS.contains(&code.as_str()) => code,
+            AttemptResult::Defect(description) => description,
+            AttemptResult::Refused(_)
+            | AttemptResult::Acknowledged(_)
+            | AttemptResult::Rows(_)
+            | AttemptResult::Unavailable(_)
+            | AttemptResult::Unknown(_) => return,
         };
-        let told = format!("{id} on {}: {words}", self.place.name());
-        self.stage.book().impossible.push(told);
+        let description = format!("{id} on {}: {description}", self.branch_key.name());
+        self.context.recording().impossible_responses.push(description);
     }
 
-    async fn ask(&mut self, node: NodeId, id: &str, request: &Request) -> Answer {
+    /// Sends a request once: a write by the client's own means, a query always by REST.
+    async fn send(&mut self, node: NodeId, id: &str, request: &Request) -> AttemptResult {
         match request {
-            Request::Write(verbs) if self.by_socket => {
+            Request::Write(mutations) if self.uses_socket => {
                 if let Err(error) = self.connect(node).await {
-                    return Answer::NotNow(format!("{error:#}"));
+                    return AttemptResult::Unavailable(format!("{error:#}"));
                 }
                 let Some(socket) = self.socket.as_mut() else {
-                    return Answer::NotNow("no socket".to_owned());
+                    return AttemptResult::Unavailable("no socket".to_owned());
                 };
-                let answer = socket.write(&self.place, id, verbs, &mut self.cursor).await;
-                if matches!(answer, Answer::Maybe(_)) {
+                let result = socket.write(&self.branch_key, id, mutations, &mut self.cursor).await;
+                // The session may still deliver the response, and must not be used again.
+                if matches!(result, AttemptResult::Unknown(_)) {
                     self.socket = None;
                 }
-                answer
+                result
             }
-            Request::Write(_) | Request::Rows { .. } => {
-                self.rest.ask(self.stage.http(node), &self.place, id, request).await
+            Request::Write(_) | Request::Query { .. } => {
+                self.rest.send(self.context.http_address(node), &self.branch_key, id, request).await
             }
         }
     }
 
-    /// Has a session at this node: a client with a socket keeps it while it is asked of the same
-    /// node, and otherwise comes back after its cursor.
+    /// Opens a session with this node after the client's cursor, unless the present session is with
+    /// it.
     async fn connect(&mut self, node: NodeId) -> Result<()> {
         if self.socket.as_ref().is_some_and(|socket| socket.node == node) {
             return Ok(());
         }
         self.socket = None;
         let client = format!("writer-{}", self.number);
-        let http = self.stage.http(node).to_owned();
-        self.socket = Some(Socket::open((node, &http), &self.place, &client, self.cursor).await?);
+        let http = self.context.http_address(node).to_owned();
+        self.socket =
+            Some(SocketClient::open((node, &http), &self.branch_key, &client, self.cursor).await?);
         Ok(())
     }
 
-    fn any_node(&mut self) -> NodeId {
-        // Who had no use of a node, or asks again, asks another one next.
-        let avoided = self.avoided.take();
-        // A session is kept for a while: opening one costs more than a write.
-        if let Some(socket) = self.socket.as_ref().filter(|socket| Some(socket.node) != avoided)
-            && self.dice.percent(80)
+    fn choose_node(&mut self) -> NodeId {
+        // Set after an unclear attempt and before a repeated one; it counts for one choice.
+        let avoided_node = self.avoided_node.take();
+        // Mostly the node of the session: opening another one costs more than a write.
+        if let Some(socket) =
+            self.socket.as_ref().filter(|socket| Some(socket.node) != avoided_node)
+            && self.rng.random_bool(80)
         {
             return socket.node;
         }
-        let nodes = &self.stage.crew.nodes;
-        let others = nodes.iter().map(|(node, _)| *node).filter(|node| Some(*node) != avoided);
-        *self.dice.pick(&others.collect::<Vec<_>>())
+        let nodes = &self.context.config.nodes;
+        let others = nodes.iter().map(|(node, _)| *node).filter(|node| Some(*node) != avoided_node);
+        *self.rng.choose(&others.collect::<Vec<_>>())
     }
 }
