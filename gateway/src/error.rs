@@ -380,6 +380,14 @@ impl From<Reject> for ApiError {
                 ("rule", rule.into()),
                 ("value", value.into()),
             ]),
+            Reject::BadVersion { table, key, rule, value } => failed().details([
+                ("code", code),
+                ("table", table.into()),
+                ("key", key_text(&key)),
+                ("field", "version".into()),
+                ("rule", rule.into()),
+                ("value", value.into()),
+            ]),
             Reject::NotUnique { table, fields, key, .. } => failed().details([
                 ("code", code),
                 ("table", table.into()),

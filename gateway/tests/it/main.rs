@@ -26,3 +26,4 @@ mod spellings;
 mod sync;
 mod topics;
 mod verbs;
+mod versions;
