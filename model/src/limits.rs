@@ -39,8 +39,8 @@ pub const REFUSAL_CODES_MAX: usize = 256;
 pub const RESERVED_EXTRA_BYTES: usize = 64;
 /// Tables one command may name: more than any module has.
 pub const TABLES_NAMED_MAX: usize = 256;
-/// Highest version of a record and of a module: 15 digits, exact for every client that reads numbers
-/// as doubles, and more changes than there will ever be.
+/// Highest version of a record and of a module: 15 digits, exact for every client that reads
+/// numbers as doubles, and more changes than there will ever be.
 pub const VERSION_MAX: u64 = 999_999_999_999_999;
 /// How far over a strict module's version that of a snapshot may be: it counts changes, and no
 /// client has seen a million that the store has not.

@@ -1,8 +1,8 @@
 //! Rows: one table's records, in the order they came in, found by key and by index.
 //!
 //! A record's place is its ordinal, given once and never again: a record changed keeps it, one
-//! removed and inserted anew comes last; one that a replacement moves is remembered to have moved. Cursors and pages rest on that, also where the row a
-//! cursor names was removed lately.
+//! removed and inserted anew comes last; one that a replacement moves is remembered to have moved.
+//! Cursors and pages rest on that, also where the row a cursor names was removed lately.
 
 use std::ops::Bound;
 use std::sync::Arc;

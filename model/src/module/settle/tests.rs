@@ -1,3 +1,5 @@
+//! Tests of what stays over a replacement, a restoration and a reset.
+
 use std::sync::Arc;
 
 use crate::command::{Action, Purge, Replace, Request, Reset, Restore, RestoreMode, Seed, Write};
