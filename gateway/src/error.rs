@@ -352,8 +352,9 @@ impl From<Reject> for ApiError {
                 .details([("table", table.into()), ("key", key_text(&key))]),
             Reject::PartOfAnother { .. }
             | Reject::DuplicatePart { .. }
+            | Reject::BadVersion { .. }
             | Reject::BadSequence { .. }
-            | Reject::WouldRepeat { .. } => part_or_sequence(reject, &message),
+            | Reject::WouldRepeat { .. } => special(reject, &message),
             Reject::UnknownTable { table, .. } => {
                 new(Problem::TableNotFound).details([("table", table.into())])
             }
@@ -436,8 +437,9 @@ fn earlier(message: &str, code: &str) -> ApiError {
     ApiError::new(problem, message).details([("code", code.into())])
 }
 
-/// A part that cannot be saved with its record, or a sequence that cannot be set.
-fn part_or_sequence(reject: Reject, message: &str) -> ApiError {
+/// A part that cannot be saved with its record, a sequence that cannot be set, or a version that is
+/// none.
+fn special(reject: Reject, message: &str) -> ApiError {
     let new = |problem, details: Vec<(&'static str, Value)>| {
         let details: Object = details.into_iter().collect();
         ApiError::new(problem, message).with("details", details)
@@ -457,6 +459,19 @@ fn part_or_sequence(reject: Reject, message: &str) -> ApiError {
     if let Reject::DuplicatePart { table, key } = reject {
         let key = Value::from(key.as_str());
         return new(Problem::DuplicatePart, vec![("table", table.into()), ("key", key)]);
+    }
+    if let Reject::BadVersion { table, key, rule, value } = reject {
+        return new(
+            Problem::ModuleEventFailed,
+            vec![
+                ("code", "invalid-field".into()),
+                ("table", table.into()),
+                ("key", key.as_str().into()),
+                ("field", "version".into()),
+                ("rule", rule.into()),
+                ("value", value.into()),
+            ],
+        );
     }
     if let Reject::WouldRepeat { table, field, highest, asked } = reject {
         return new(

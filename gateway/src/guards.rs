@@ -2,6 +2,7 @@
 //!
 //! Promise: a condition that cannot be read is refused, never ignored.
 
+use model::limits::VERSION_MAX;
 use model::{Guard, Object, Timestamp, Validation, Value};
 
 use crate::error::{ApiError, Problem};
@@ -55,7 +56,10 @@ pub(crate) fn read(body: &Object, marker: Option<&str>) -> Result<Vec<Guard>, Ap
 /// The condition that the record has exactly the version a member of this name says.
 pub(crate) fn version(object: &Object, name: &'static str) -> Result<Option<Guard>, ApiError> {
     let Some((name, value)) = first(object, &[name]) else { return Ok(None) };
-    let version = value.as_u64().ok_or_else(|| wrong(name, "a whole number"))?;
+    let version = value
+        .as_u64()
+        .filter(|version| *version <= VERSION_MAX)
+        .ok_or_else(|| wrong(name, &format!("a whole number from 0 to {VERSION_MAX}")))?;
     Ok(Some(Guard::VersionIs(version)))
 }
 
@@ -129,6 +133,7 @@ mod tests {
             r#"{"concurrency":{"paymentState":{}}}"#,
             r#"{"concurrency":{"expectedUpdatedAt":"soon"}}"#,
             r#"{"concurrency":{"expectedVersion":-1}}"#,
+            r#"{"concurrency":{"expectedVersion":1000000000000000}}"#,
             r#"{"concurrency":{"expectedVerison":1}}"#,
         ] {
             assert_eq!(conditions(bad).unwrap_err().problem(), Problem::InvalidBody, "{bad}");

@@ -30,7 +30,7 @@ mod save;
 mod schema;
 mod sequences;
 mod settings;
-mod sync;
+pub(crate) mod sync;
 mod tables;
 
 use axum::Router;

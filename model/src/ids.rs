@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::VERSION_MAX;
+
 /// Longest branch id, in bytes.
 pub const BRANCH_ID_BYTES_MAX: usize = 128;
 /// Longest module id, in bytes.
@@ -257,6 +259,15 @@ number!(
     PlacementEpoch,
     u64
 );
+
+impl Revision {
+    /// The revision one change on. At the limit it stays: a module that took a client's absurd
+    /// revision goes on, and a reset begins again.
+    #[must_use]
+    pub fn next(self) -> Self {
+        if self.0 < VERSION_MAX { Self(self.0 + 1) } else { self }
+    }
+}
 
 impl Offset {
     /// The position after this one.

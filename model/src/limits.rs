@@ -39,9 +39,12 @@ pub const REFUSAL_CODES_MAX: usize = 256;
 pub const RESERVED_EXTRA_BYTES: usize = 64;
 /// Tables one command may name: more than any module has.
 pub const TABLES_NAMED_MAX: usize = 256;
-/// Highest revision a client may set: every number up to it is exact in JavaScript, and counting on
-/// from it never ends.
-pub const REVISION_MAX: u64 = (1 << 53) - 1;
+/// Highest version of a record and of a module: 15 digits, exact for every client that reads
+/// numbers as doubles, and more changes than there will ever be.
+pub const VERSION_MAX: u64 = 999_999_999_999_999;
+/// How far over a strict module's version that of a snapshot may be: it counts changes, and no
+/// client has seen a million that the store has not.
+pub const VERSION_LEAP_MAX: u64 = 1_000_000;
 /// Entries a module's history keeps, the newest: a purge and a reset a day for most of a month.
 pub const HISTORY_ENTRIES_MAX: usize = 50;
 /// Records a module's history keeps over all entries. The newest entry is always kept whole, or a

@@ -29,7 +29,8 @@ mod rows;
 mod save;
 mod seed;
 mod sequence;
-mod version;
+mod settle;
+pub(crate) mod version;
 
 use std::sync::Arc;
 

@@ -239,6 +239,18 @@ pub enum Reject {
         /// The key of both.
         key: RecordKey,
     },
+    /// A version of a record that is none, or that cannot be counted on from.
+    #[error("the version of {table} \"{key}\" {rule}, but was {value}")]
+    BadVersion {
+        /// Canonical.
+        table: String,
+        /// The record; empty where it was not named.
+        key: RecordKey,
+        /// What a version must be, as a sentence's middle.
+        rule: String,
+        /// The value sent or stored, as JSON, cut at 200 characters.
+        value: String,
+    },
 }
 
 crate::versioned!(Reject => DedupRejection);
@@ -253,7 +265,7 @@ impl Reject {
             Self::NotFound { .. } => "record-not-found",
             Self::VersionConflict { .. } => "version-conflict",
             Self::DuplicateKey { .. } => "duplicate-key",
-            Self::Invalid { .. } => "invalid-field",
+            Self::Invalid { .. } | Self::BadVersion { .. } => "invalid-field",
             Self::NotUnique { .. } => "not-unique",
             Self::ForeignKey { .. } => "foreign-key",
             Self::Guard { code, .. } | Self::BadDefinition { code, .. } => code,

@@ -11,6 +11,7 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
+use model::limits::VERSION_MAX;
 use model::{BranchId, Catalogue, Change, ModuleConfig, ModuleId, Object, Seed, Validation, Value};
 use serde::Serialize;
 
@@ -282,6 +283,7 @@ async fn seed(
     let counts = rows_by_table(config, body.get("seeds"))?;
     let mut warnings = rows_without_key(config, body.get("seeds"))?;
     warnings.extend(unknown);
+    warnings.extend(versions_beyond(config, body.get("seeds"))?);
     let sent = Arc::new(Value::from(body.clone()));
     let meaning = model::canonical_hash(&*sent);
     let mark = blake3::hash(format!("{}{meaning}", named.0).as_bytes()).to_hex();
@@ -322,6 +324,23 @@ fn rows_without_key(module: &ModuleConfig, seeds: Option<&Value>) -> Result<Vec<
             return Err(ApiError::new(Problem::InvalidBody, message).details(details));
         }
         warnings.push(format!("{message}: they are left out when a branch is filled"));
+    }
+    Ok(warnings)
+}
+
+/// Rows whose version no record can have: 400 where the module is strict, else a warning for each
+/// table.
+fn versions_beyond(module: &ModuleConfig, seeds: Option<&Value>) -> Result<Vec<String>, ApiError> {
+    let tables = seeds.and_then(Value::as_object).cloned().unwrap_or_default();
+    let mut warnings = Vec::new();
+    let found = module.schema.seed_versions_beyond(&Seed { tables }, module.validation);
+    for (table, count) in found {
+        let message = format!("{count} rows of {table} have a version over {VERSION_MAX}");
+        if module.validation == Validation::Strict {
+            let details = [("member", "seeds".into()), ("table", table.as_str().into())];
+            return Err(ApiError::new(Problem::InvalidBody, message).details(details));
+        }
+        warnings.push(format!("{message}: they begin at version 1 when a branch is filled"));
     }
     Ok(warnings)
 }

@@ -15,6 +15,7 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
+use model::limits::VERSION_MAX;
 use model::{
     Answer, BranchId, BranchKey, Command, CommandId, ModuleId, ModuleSnapshot, Object, Offset,
     Origin, Read, ReadLevel, Reject, Replace, Request, Timestamp, Validation, Value,
@@ -246,12 +247,7 @@ async fn replace(
             None => unchanged(&app, &place).await,
         };
     };
-    let revision = match snapshot.get("version") {
-        None | Some(Value::Null) => None,
-        Some(version) => Some(version.as_u64().ok_or_else(|| {
-            ApiError::new(Problem::InvalidBody, "snapshot.version must be a whole number from 0")
-        })?),
-    };
+    let revision = revision(&snapshot)?;
     let command = Command {
         id: command_id(&body, &place.key, named)?,
         key: place.key.clone(),
@@ -268,6 +264,18 @@ async fn replace(
             Ok(at(response, accepted.delta.incarnation, event.offset))
         }
     }
+}
+
+/// The module's version that a snapshot names.
+pub(crate) fn revision(snapshot: &Object) -> Result<Option<u64>, ApiError> {
+    let Some(version) = snapshot.get("version").filter(|version| !version.is_null()) else {
+        return Ok(None);
+    };
+    let known = version.as_u64().filter(|version| *version <= VERSION_MAX);
+    known.map(Some).ok_or_else(|| {
+        let right = format!("snapshot.version must be a whole number from 0 to {VERSION_MAX}");
+        ApiError::new(Problem::InvalidBody, right)
+    })
 }
 
 /// The tables of a snapshot; `None` where it has none.

@@ -9,6 +9,7 @@ use axum::http::header::IF_MATCH;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use model::limits::VERSION_MAX;
 use model::{
     Action, Answer, Command, CommandId, Incarnation, Object, Origin, Page, PageQuery, Place, Read,
     Request, Table, TableName, Timestamp, Validation, Value, Verb, VersionRule, Write,
@@ -409,7 +410,7 @@ impl InTable {
         }
         let in_header = if_match(headers)?.map(|read| match config.version_rule {
             // Its clients say which version their change makes; a removal makes none.
-            VersionRule::Next if !removes => read.saturating_add(1),
+            VersionRule::Next if !removes => read + 1,
             VersionRule::Next | VersionRule::Read => read,
         });
         let Some(version) =
@@ -456,10 +457,13 @@ pub(crate) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     }
     let version = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')?.parse().ok());
     let wrong = || {
-        let message = format!("if-match must be the etag of a record, such as \"3\", not {text}");
+        let message = format!(
+            "if-match must be the etag of a record, such as \"3\", and at most {VERSION_MAX}, not \
+             {text}"
+        );
         ApiError::new(Problem::InvalidHeader, message)
     };
-    version.map(Some).ok_or_else(wrong)
+    version.filter(|version| *version <= VERSION_MAX).map(Some).ok_or_else(wrong)
 }
 
 async fn change(

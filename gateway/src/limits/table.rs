@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use model::limits::{SEQUENCE_NOTE_BYTES_MAX, SEQUENCE_TEXT_BYTES_MAX};
+use model::limits::{
+    SEQUENCE_NOTE_BYTES_MAX, SEQUENCE_TEXT_BYTES_MAX, VERSION_LEAP_MAX, VERSION_MAX,
+};
 
 use super::{
     BATCH_VERBS_MAX, BODY_BYTES_MAX, BODY_READ_MAX, CONNECTIONS_MAX, DELTA_EVENTS_MAX,
@@ -78,6 +80,11 @@ fn requests(usual: &Limits) -> Vec<Row> {
             "A text of a sequence's rule, and all around its number; its `description`",
             two(bytes(SEQUENCE_TEXT_BYTES_MAX), bytes(SEQUENCE_NOTE_BYTES_MAX)),
             "400 `invalid-sequence`, `invalid-definition`",
+        ),
+        (
+            "A version of a record, and of a module; of a strict module's snapshot",
+            two(VERSION_MAX.to_string(), format!("{VERSION_LEAP_MAX} over the module's")),
+            "400; in a seed as if it were not sent",
         ),
         ("Name of a stored definition", bytes(SCHEMA_NAME_BYTES_MAX), "400 `invalid-path`"),
     ]

@@ -27,3 +27,4 @@ mod spellings;
 mod sync;
 mod topics;
 mod verbs;
+mod versions;

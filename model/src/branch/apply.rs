@@ -9,7 +9,7 @@ use crate::dedup::{Decided, payload_hash};
 use crate::definition::Definition;
 use crate::delta::{Delta, Effect, Event, EventChange, Hash, ModuleAct, Part, RecordChange};
 use crate::entropy::Entropy;
-use crate::ids::{Offset, RecordKey, Revision, Timestamp};
+use crate::ids::{Offset, RecordKey, Timestamp};
 use crate::module::{Act, Draft, Module, Plan, Relations, Setting, State, define, fit};
 use crate::outcome::{Accepted, Outcome, Reserved};
 use crate::partition::Applied;
@@ -272,7 +272,7 @@ impl Branch {
         tables.dedup();
         let tables = Value::Array(tables.into_iter().map(Value::from).collect());
         let details = [("tables", tables)].into_iter().collect();
-        let revision = Revision(self.revision.0 + 1);
+        let revision = self.revision.next();
         let act = Act { id, act: ModuleAct::Replace, details, touches, revision };
         (!act.touches.is_empty()).then_some(act)
     }
@@ -331,7 +331,7 @@ impl Branch {
             Effect::Merge => {}
             Effect::Delete => self.rows -= 1,
         }
-        self.revision = Revision(self.revision.0 + 1);
+        self.revision = self.revision.next();
         let change = EventChange::Record(RecordChange {
             table: draft.table,
             table_sent: draft.table_sent,

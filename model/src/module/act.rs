@@ -129,7 +129,7 @@ impl Plan<'_> {
 
     /// The revision one change on.
     pub(super) fn next_revision(&self) -> Revision {
-        Revision(self.revision().0 + 1)
+        self.revision().next()
     }
 }
 

@@ -17,7 +17,7 @@ use crate::module::Module;
 use crate::module::act::Touch;
 use crate::module::index::{names, values_text};
 use crate::module::relations::{Link, Relations};
-use crate::module::version::{Lock, stored};
+use crate::module::version::{Lock, risen, stored};
 use crate::read::Misfit;
 use crate::reject::Reject;
 use crate::schema::{Default, Field, InsertContext, Table};
@@ -200,7 +200,7 @@ pub(crate) fn fill(
             if record == *row.record {
                 continue;
             }
-            lock.set(&mut record, stored(&row.record) + 1);
+            lock.set(&mut record, risen(stored(&row.record)));
             let (before, after) = (Arc::clone(&row.record), Arc::new(record));
             module.put(&table.name, row.key.clone(), Arc::clone(&after), relations);
             touches.push(Touch {

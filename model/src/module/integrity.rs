@@ -135,7 +135,7 @@ impl Plan<'_> {
     }
 
     /// Whether the far table has a record with this value.
-    fn exists(&self, link: &Link, text: &Arc<str>) -> bool {
+    pub(super) fn exists(&self, link: &Link, text: &Arc<str>) -> bool {
         let Some(far) = self.module().rows(&link.far) else { return false };
         match link.far_index {
             None => far.get(&RecordKey(Arc::clone(text))).is_some(),

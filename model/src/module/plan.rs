@@ -1,6 +1,7 @@
 //! Plan: one command worked out on a copy of the module. Everything that can be refused is refused
 //! here; what comes out only has to be taken over.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::command::{Action, Origin, Verb, Write};
@@ -54,6 +55,8 @@ pub(crate) struct Plan<'a> {
     state: State,
     drafts: Vec<Draft>,
     act: Option<Act>,
+    /// The records this command removed, as they were.
+    taken: BTreeMap<(TableName, RecordKey), Arc<Object>>,
 }
 
 /// One change of one record: an event without its place in the log.
@@ -74,7 +77,7 @@ pub(crate) struct Draft {
 
 impl<'a> Plan<'a> {
     pub(crate) fn new(setting: Setting<'a>, state: State) -> Self {
-        Self { setting, state, drafts: Vec::new(), act: None }
+        Self { setting, state, drafts: Vec::new(), act: None, taken: BTreeMap::new() }
     }
 
     /// Works out every verb in order, then what must hold between records.
@@ -98,6 +101,7 @@ impl<'a> Plan<'a> {
 
     pub(super) fn verb(&mut self, verb: &Verb) -> Result<(), Reject> {
         let table = Arc::clone(self.table(&verb.table)?);
+        self.check_bound(&table, &verb.record)?;
         let sent = self.lock(&table).take_out(&verb.record);
         self.check_guards(&table, verb)?;
         match verb.action {
@@ -171,6 +175,11 @@ impl<'a> Plan<'a> {
         self.act.as_ref().map_or(&[], |act| &act.touches)
     }
 
+    /// The record of this key as it was when this command removed it.
+    pub(super) fn taken(&self, table: &TableName, key: &RecordKey) -> Option<&Arc<Object>> {
+        self.taken.get(&(table.clone(), key.clone()))
+    }
+
     pub(super) fn drafts(&self) -> &[Draft] {
         &self.drafts
     }
@@ -234,6 +243,7 @@ impl<'a> Plan<'a> {
     pub(super) fn take(&mut self, table: &Table, verb: &Verb, key: RecordKey) -> Option<()> {
         let relations = self.setting.relations;
         let before = self.module_mut().remove(&table.name, &key, relations)?;
+        self.taken.insert((table.name.clone(), key.clone()), Arc::clone(&before));
         self.draft(table, verb, Effect::Delete, key, (Some(before), None));
         Some(())
     }

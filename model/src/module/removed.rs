@@ -2,7 +2,7 @@
 //!
 //! A client that reads a table page by page names the last row it saw; when that row is removed in
 //! between, the list goes on from where it stood. Part of the state: every replica remembers the
-//! same rows, and forgets the oldest first.
+//! same rows, and forgets the oldest first. A name whose row is there is that of a row that moved.
 
 use std::sync::Arc;
 

@@ -3,6 +3,7 @@
 //! Lenient stores the records as they were sent, fields the schema does not know included, as the
 //! original does; strict makes records of them as an insert would. Nothing is replaced where one
 //! row is not acceptable. Lenient passes names over that nobody registered; strict refuses them.
+//! What stays of a table that is replaced, `settle` says.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,10 +12,11 @@ use crate::command::Replace;
 use crate::definition::Validation;
 use crate::delta::ModuleAct;
 use crate::ids::{RecordKey, Revision, TableName};
-use crate::limits::REVISION_MAX;
+use crate::limits::{VERSION_LEAP_MAX, VERSION_MAX};
+use crate::module::Module;
 use crate::module::act::{distinct, number};
 use crate::module::plan::{Plan, is_empty};
-use crate::module::version;
+use crate::module::version::Lock;
 use crate::reject::Reject;
 use crate::schema::Table;
 use crate::value::{Object, Value};
@@ -38,7 +40,7 @@ impl<'a> Plan<'a> {
                 tables.push(table);
             }
             for (index, row) in rows.iter().enumerate() {
-                let (key, record) = self.replacement(table, index, row)?;
+                let (key, record) = self.replacement(&before, table, index, row)?;
                 if !seen.insert((&table.name, key.clone())) {
                     let details = [("tableName", table.name.as_str()), ("key", key.as_str())];
                     return Err(refuse("duplicate-primary-key", details.into_iter().collect()));
@@ -50,6 +52,7 @@ impl<'a> Plan<'a> {
         if tables.is_empty() {
             return Ok(());
         }
+        self.settle(&before, &tables);
         let definition = self.definition();
         let at = self.at();
         let (module, numbers) = self.module_and_numbers();
@@ -57,6 +60,7 @@ impl<'a> Plan<'a> {
         let names = tables.iter().map(|table| Value::from(table.name.as_str())).collect();
         let details = [("tables", Value::Array(names))].into_iter().collect();
         let touches = self.touched(&before, &tables);
+        self.refuse_moved_parts(&touches)?;
         let revision = replace.revision.map_or_else(|| self.next_revision(), Revision);
         self.draft_act(ModuleAct::Replace, details, touches, revision);
         self.check_integrity()
@@ -77,17 +81,30 @@ impl<'a> Plan<'a> {
                 let details = [("currentVersion", current), ("incomingVersion", incoming)];
                 Err(refuse("version-regression", details.into_iter().collect()))
             }
-            Some(incoming) if incoming > REVISION_MAX => {
-                let message = format!("version {incoming}; it is at most {REVISION_MAX}");
+            Some(incoming) if incoming > VERSION_MAX => {
+                let message =
+                    format!("snapshot.version is {incoming}; it is at most {VERSION_MAX}");
                 Err(Reject::BadCommand { message })
             }
-            Some(_) | None => Ok(()),
+            Some(incoming) => match self.validation() {
+                Validation::Strict if incoming - current > VERSION_LEAP_MAX => {
+                    let message = format!(
+                        "snapshot.version is {incoming}, more than {VERSION_LEAP_MAX} over the \
+                         module's {current}, which counts its changes: send the version that was \
+                         read, or none"
+                    );
+                    Err(Reject::BadCommand { message })
+                }
+                Validation::Strict | Validation::Lenient => Ok(()),
+            },
+            None => Ok(()),
         }
     }
 
     /// The record a row becomes, under its key.
     fn replacement(
         &mut self,
+        before: &Module,
         table: &Table,
         index: usize,
         row: &Value,
@@ -100,14 +117,20 @@ impl<'a> Plan<'a> {
         let row = row.as_object().ok_or_else(nameless)?;
         let parts = table.key_values(row).map_err(|_| nameless())?;
         let key = table.key_of(row).map_err(|_| nameless())?;
+        self.check_bound(table, row)?;
         let record = match self.validation() {
             Validation::Lenient => as_sent(table, row, parts),
             Validation::Strict => {
-                let (lock, version) = (self.lock(table), version::stored(row));
+                let lock = self.lock(table);
+                if lock != Lock::None {
+                    let is_there = before.get(&table.name, &key).is_some();
+                    self.readable(table, row, is_there)?;
+                }
+                // A record made here; of one that is there, its changes are counted on.
                 let mut sent = lock.take_out(row);
-                lock.fill(table, &mut sent, version);
+                lock.fill(table, &mut sent, 1);
                 let mut record = table.project_insert(&sent, &mut self.insert_context())?;
-                lock.set(&mut record, version);
+                lock.set(&mut record, 1);
                 record
             }
         };
@@ -208,7 +231,7 @@ mod tests {
             refusal(&mut shop, r#"{"tickets":{"id":"a"}}"#, 900),
             told("invalid-table-format", r#"{"tableName":"tickets"}"#)
         );
-        let above = replace(&mut shop, r#"{"tickets":[]}"#, Some(REVISION_MAX + 1));
+        let above = replace(&mut shop, r#"{"tickets":[]}"#, Some(VERSION_MAX + 1));
         assert_eq!(above.unwrap_err().code(), "bad-command", "counting on would end some day");
         assert_eq!((shop.branch().head().offset.0, shop.branch().head().rows), (3, 3));
     }
@@ -244,7 +267,7 @@ mod tests {
         let event = replace(&mut shop, r#"{"order_header":[{"id":"o","version":7}]}"#, None);
         event.unwrap().unwrap();
         let row = &shop.rows("order_header")[0];
-        assert!(row.contains(r#""note":null"#) && row.ends_with(r#""version":7}"#), "{row}");
+        assert!(row.contains(r#""note":null"#) && row.ends_with(r#""version":1}"#), "{row}");
         for (sent, code) in [
             (r#"{"tickets":[{"id":"t","odd":1}]}"#, "invalid-field"),
             (r#"{"order_line":[{"id":"l","orderId":"ghost"}]}"#, "foreign-key"),

@@ -38,6 +38,7 @@ impl Plan<'_> {
         if let Some(seed) = &reset.seed {
             self.seed(seed)?;
         }
+        self.settle(&before, &tables);
         let meta: Object = [
             ("reason", Value::from(reset.reason.as_str())),
             ("requestedBy", reset.requested_by.clone().into()),

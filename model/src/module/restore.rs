@@ -45,6 +45,7 @@ impl Plan<'_> {
             total += counts.restored;
             shown.push(show(kept, restore.mode, &counts));
         }
+        self.settle(&before, &tables);
         let definition = self.definition();
         let at = self.at();
         let (module, numbers) = self.module_and_numbers();
@@ -92,11 +93,12 @@ impl Plan<'_> {
         if found.is_empty() { Ok(()) } else { Err(fit::refusal(&found)) }
     }
 
-    /// The record brought up to the present definition.
-    fn filled(&mut self, table: &Table, record: &Object) -> Object {
-        let version = version::stored(record);
-        let mut record = table.project_fill(record, &mut self.insert_context());
-        self.lock(table).set(&mut record, version);
+    /// The record brought up to the present definition, which is a change where it was not.
+    fn filled(&mut self, table: &Table, stored: &Object) -> Object {
+        let mut record = table.project_fill(stored, &mut self.insert_context());
+        let version = version::stored(stored);
+        let same = version::is_same(stored, &record);
+        self.lock(table).set(&mut record, if same { version } else { version::risen(version) });
         record
     }
 

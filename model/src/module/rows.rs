@@ -1,8 +1,8 @@
 //! Rows: one table's records, in the order they came in, found by key and by index.
 //!
 //! A record's place is its ordinal, given once and never again: a record changed keeps it, one
-//! removed and inserted anew comes last. Cursors and pages rest on that, also where the row a
-//! cursor names was removed lately.
+//! removed and inserted anew comes last; one that a replacement moves is remembered to have moved.
+//! Cursors and pages rest on that, also where the row a cursor names was removed lately.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -94,6 +94,27 @@ impl Rows {
             index.change(&key, fields, before.as_deref(), Some(&record));
         }
         self.by_ordinal.insert(ordinal, Row { key, record });
+    }
+
+    /// Puts a record last that stands elsewhere: who names its old place means it all the same.
+    pub(crate) fn move_last(
+        &mut self,
+        key: &RecordKey,
+        record: Arc<Object>,
+        fields: &[IndexFields],
+    ) {
+        let from = self.ordinal(key);
+        self.remove(key, fields);
+        self.put(key.clone(), record, fields);
+        if let Some(from) = from {
+            self.removed.push(Arc::clone(&key.0), from);
+        }
+    }
+
+    /// The ordinal of a row that was moved since it stood at this one.
+    pub(crate) fn moved_from(&self, key: &RecordKey, ordinal: u64) -> Option<u64> {
+        let now = self.ordinal(key)?;
+        self.removed.ordinal(key.as_str()).filter(|from| *from >= ordinal).map(|_| now)
     }
 
     pub(crate) fn remove(

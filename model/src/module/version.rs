@@ -5,6 +5,10 @@
 //! a change makes the stored version rise by one. A strict module's records all have a version: one
 //! that is sent is checked, and versioned tables require it. A lenient module only knows versioned
 //! tables, as the original.
+//!
+//! Promise: a version is 1 when a record is made and one more with each change, whatever changes
+//! it, and never beyond [`VERSION_MAX`]: one that is sent beyond it is refused, and what a seed
+//! says beyond it counts as not said.
 
 use std::sync::{Arc, LazyLock};
 
@@ -14,10 +18,11 @@ use rust_decimal::prelude::ToPrimitive;
 use crate::command::{Guard, Verb};
 use crate::definition::{Definition, Validation, VersionRule};
 use crate::ids::RecordKey;
+use crate::limits::VERSION_MAX;
 use crate::module::plan::Plan;
 use crate::reject::Reject;
 use crate::schema::{Kind, Table};
-use crate::value::{Object, Value};
+use crate::value::{Number, Object, Value};
 
 /// The member that holds it. One text for all records of tables whose schema does not name it.
 static VERSION: LazyLock<Arc<str>> = LazyLock::new(|| "version".into());
@@ -36,7 +41,12 @@ pub(crate) enum Lock {
 impl Lock {
     /// The lock of a table under this definition.
     pub(crate) fn of(definition: &Definition, table: &Table) -> Self {
-        match definition.validation {
+        Self::under(definition.validation, table)
+    }
+
+    /// The same, of a module that is strict or lenient.
+    pub(crate) fn under(validation: Validation, table: &Table) -> Self {
+        match validation {
             _ if table.versioned => Self::Required,
             Validation::Lenient => Self::None,
             // A text called `version` (a recipe's "v2") is data: the store keeps no number there.
@@ -72,14 +82,10 @@ impl Lock {
     }
 }
 
-/// The version sent: the whole part of a number above zero.
+/// The version sent: the whole part of a number above zero, up to [`VERSION_MAX`].
 pub(super) fn sent(record: &Object) -> Option<u64> {
-    let number = match record.get(&VERSION)? {
-        Value::Number(number) => number.to_decimal()?,
-        Value::String(text) => text.trim().parse::<Decimal>().ok()?,
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
-    };
-    number.trunc().to_u64().filter(|version| *version > 0)
+    let number = decimal(record.get(&VERSION)?)?;
+    number.trunc().to_u64().filter(|version| (1..=VERSION_MAX).contains(version))
 }
 
 /// The version stored: at least 1.
@@ -87,14 +93,67 @@ pub(crate) fn stored(record: &Object) -> u64 {
     sent(record).unwrap_or(1)
 }
 
+/// The version of a record that an act on the module changes. At the limit it stays: the act is
+/// about all its records.
+pub(crate) fn risen(stored: u64) -> u64 {
+    if stored < VERSION_MAX { stored + 1 } else { stored }
+}
+
+/// Whether a record says a version that no record can have.
+pub(crate) fn is_beyond(record: &Object) -> bool {
+    let Some(value) = record.get(&VERSION) else { return false };
+    match decimal(value) {
+        Some(number) => number > Decimal::from(VERSION_MAX),
+        // What no decimal holds: a number of more digits, or none at all.
+        None => {
+            let long = match value {
+                Value::Number(number) => Some(number.as_str().to_owned()),
+                Value::String(text) => Number::parse(text.trim()).map(|n| n.as_str().to_owned()),
+                Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+            };
+            long.is_some_and(|text| text.parse::<f64>().is_ok_and(|number| number > 1e15))
+        }
+    }
+}
+
+/// Whether two records are one but for their versions.
+pub(super) fn is_same(one: &Object, other: &Object) -> bool {
+    let said = |record: &Object| record.iter().filter(|(name, _)| **name != *VERSION).count();
+    let mut members = one.iter().filter(|(name, _)| **name != *VERSION);
+    said(one) == said(other) && members.all(|(name, value)| other.get(name) == Some(value))
+}
+
+fn decimal(value: &Value) -> Option<Decimal> {
+    match value {
+        Value::Number(number) => number.to_decimal(),
+        Value::String(text) => text.trim().parse::<Decimal>().ok(),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
 impl Plan<'_> {
-    /// The version a new record gets.
-    pub(super) fn first_version(&self, table: &Table, verb: &Verb) -> u64 {
-        match self.definition().version_rule {
+    /// The version a new record gets. One that this command removed and makes again is the same
+    /// record, changed.
+    pub(super) fn first_version(&self, table: &Table, verb: &Verb, key: Option<&RecordKey>) -> u64 {
+        let first = match self.definition().version_rule {
             VersionRule::Read => 1,
             VersionRule::Next if table.field(&VERSION).is_none() => 1,
             VersionRule::Next => sent(&verb.record).unwrap_or(1),
+        };
+        let removed = key.and_then(|key| self.taken(&table.name, key));
+        match (self.validation(), removed) {
+            (Validation::Strict, Some(removed)) => first.max(risen(stored(removed))),
+            (Validation::Strict, None) | (Validation::Lenient, _) => first,
         }
+    }
+
+    /// Refuses a version that no record can have.
+    pub(super) fn check_bound(&self, table: &Table, record: &Object) -> Result<(), Reject> {
+        if self.lock(table) == Lock::None || !is_beyond(record) {
+            return Ok(());
+        }
+        let rule = format!("must be at most {VERSION_MAX}");
+        Err(bad_version(table, record, rule, record.get(&VERSION)))
     }
 
     /// The version a change of a record gives it, if the one sent allows the change.
@@ -111,6 +170,10 @@ impl Plan<'_> {
             return Ok(current);
         }
         self.readable(table, &verb.record, true)?;
+        if current == VERSION_MAX {
+            let rule = "cannot rise any more: remove the record and insert it anew".to_owned();
+            return Err(bad_version(table, &verb.record, rule, Some(&Value::from(current))));
+        }
         let conflict = |message| Reject::VersionConflict {
             table: verb.table.clone(),
             key: key.clone(),
@@ -181,30 +244,37 @@ impl Plan<'_> {
 
     /// Refuses a version that a strict module cannot read; `null` is none, and so is 0 of a record
     /// that is not there yet.
-    fn readable(&self, table: &Table, record: &Object, is_there: bool) -> Result<(), Reject> {
+    pub(super) fn readable(
+        &self,
+        table: &Table,
+        record: &Object,
+        is_there: bool,
+    ) -> Result<(), Reject> {
         let value = match record.get(&VERSION) {
             None | Some(Value::Null) => return Ok(()),
             Some(value) => value,
         };
-        let whole = match value {
-            Value::Number(number) => number.to_decimal(),
-            Value::String(text) => text.trim().parse::<Decimal>().ok(),
-            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
-        };
-        let is_whole = whole.is_some_and(|number| {
+        let is_whole = decimal(value).is_some_and(|number| {
             number.fract().is_zero()
                 && !number.is_sign_negative()
                 && number.to_u64().is_some_and(|version| version > 0 || !is_there)
         });
         match self.definition().validation {
-            Validation::Strict if !is_whole => Err(Reject::Invalid {
-                table: table.name.to_string(),
-                field: VERSION.to_string(),
-                rule: "must be the version that was read, a whole number".to_owned(),
-                value: Reject::show(value),
-            }),
+            Validation::Strict if !is_whole => {
+                let rule = "must be the version that was read, a whole number".to_owned();
+                Err(bad_version(table, record, rule, Some(value)))
+            }
             Validation::Strict | Validation::Lenient => Ok(()),
         }
+    }
+}
+
+fn bad_version(table: &Table, record: &Object, rule: String, value: Option<&Value>) -> Reject {
+    Reject::BadVersion {
+        table: table.name.to_string(),
+        key: table.key_of(record).unwrap_or_else(|_| RecordKey("".into())),
+        rule,
+        value: Reject::show(value.unwrap_or(&Value::Null)),
     }
 }
 

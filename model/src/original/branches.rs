@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::command::Seed;
+use crate::definition::Validation;
 use crate::ids::{BranchId, ModuleId};
+use crate::limits::VERSION_MAX;
 use crate::original::files::{BadOriginal, Files, decoded, module_ids, text};
 use crate::original::{BRANCHES, MODULES, Original, OriginalBranch, seed_of};
 use crate::schema::Schema;
@@ -159,12 +161,20 @@ fn adopt(original: &mut Original, directory: &Directory, seed: Option<Seed>) {
     }
 }
 
-/// What is said of a seed's rows that name no record: they are left out when a branch is filled.
+/// What is said of a seed's rows that are not taken as they stand when a branch is filled: those
+/// that name no record are left out, a version that no record can have counts as not said.
 pub(super) fn rows_left_out(schema: &Schema, place: &str, seed: &Seed) -> Vec<String> {
     let left_out = schema.seed_rows_left_out(seed).into_iter();
     let note =
         |(table, count)| format!("{place}: {count} rows of {table} have no key and are left out");
-    left_out.map(note).collect()
+    let beyond = schema.seed_versions_beyond(seed, Validation::Lenient).into_iter();
+    let begin = |(table, count)| {
+        format!(
+            "{place}: {count} rows of {table} have a version over {VERSION_MAX} and begin at \
+             version 1"
+        )
+    };
+    left_out.map(note).chain(beyond.map(begin)).collect()
 }
 
 /// The modules of a branch nobody configured: by the first pattern that matches, else the defaults.

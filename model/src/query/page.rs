@@ -64,10 +64,15 @@ fn stretch<'a>(rows: &'a Rows, after: Option<u64>, query: &PageQuery) -> Vec<&'a
 /// The ordinal the cursor names.
 fn cursor(table: &Table, rows: &Rows, life: Incarnation, query: &PageQuery) -> Option<u64> {
     let given = |place: &Place| place.incarnation == life && place.ordinal < rows.next();
-    query.after_place.filter(given).map(|place| place.ordinal).or_else(|| {
-        let text = query.after_key.as_deref().or(query.after_id.as_deref())?;
-        rows.ordinal_named(table.key_named(text).as_ref(), text)
-    })
+    let text = query.after_key.as_deref().or(query.after_id.as_deref());
+    let key = text.and_then(|text| table.key_named(text));
+    match query.after_place.filter(given) {
+        // A replacement may have put the row elsewhere; one removed and inserted again is another.
+        Some(Place { ordinal, .. }) => {
+            key.and_then(|key| rows.moved_from(&key, ordinal)).or(Some(ordinal))
+        }
+        None => rows.ordinal_named(key.as_ref(), text?),
+    }
 }
 
 fn in_time(record: &Object, query: &PageQuery) -> bool {

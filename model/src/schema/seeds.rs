@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::command::Seed;
 use crate::definition::Validation;
 use crate::ids::TableName;
+use crate::module::version::{Lock, is_beyond};
 use crate::reject::Reject;
 use crate::schema::aliases::snake_case;
 use crate::schema::{InsertContext, Schema, Table};
@@ -64,6 +65,21 @@ impl Schema {
             (table.name.clone(), rows.iter().filter(nameless).count())
         };
         let counted = self.seed_rows(seed).into_iter().map(count);
+        counted.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// For each table how many rows of a seed say a version that no record can have: they begin at
+    /// version 1. Only tables whose version the store counts.
+    pub fn seed_versions_beyond(
+        &self,
+        seed: &Seed,
+        validation: Validation,
+    ) -> Vec<(TableName, usize)> {
+        let rows = self.seed_rows(seed).into_iter();
+        let locked = rows.filter(|(table, _)| Lock::under(validation, table) != Lock::None);
+        let counted = locked.map(|(table, rows)| {
+            (table.name.clone(), rows.into_iter().filter(|row| is_beyond(row)).count())
+        });
         counted.filter(|(_, count)| *count > 0).collect()
     }
 }

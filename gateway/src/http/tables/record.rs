@@ -4,6 +4,7 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
+use model::limits::VERSION_MAX;
 use model::{Action, Answer, Object, Query, Read, RecordKey, Reject, Table, Validation, Value};
 use serde::Serialize;
 
@@ -71,6 +72,8 @@ pub(super) async fn read(
     let first = place.config.validation == Validation::Strict && table.field("version").is_none();
     let stored = record.get("version");
     let version = stored.map_or_else(|| first.then_some(1), Value::as_u64);
+    // One of before there was a limit counts as the first too: nobody could send it.
+    let version = version.map(|version| if version > VERSION_MAX { 1 } else { version });
     if let Some(etag) = version.and_then(|v| HeaderValue::try_from(format!("\"{v}\"")).ok()) {
         response.headers_mut().insert(header::ETAG, etag);
     }

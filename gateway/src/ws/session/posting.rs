@@ -6,7 +6,7 @@ use std::sync::Arc;
 use actors::{Post, RouteError};
 use model::{
     Answer, BranchKey, Command, CommandId, Object, Origin, Outcome, Read, ReadLevel, Reject,
-    Replace, Request, Value,
+    Replace, Request, Validation, Value,
 };
 
 use super::querying::Asked;
@@ -14,6 +14,7 @@ use super::{Action, Large, Moment, Session, control};
 use crate::auth::{Access, Intent, authorize};
 use crate::error::{ApiError, Problem};
 use crate::http::known;
+use crate::http::sync::revision;
 use crate::limits::{ID_BYTES_MAX, TOPIC_DATA_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
 use crate::publish::{request_id, take_object, text};
 use crate::wire::{Said, Stand, TopicFrame, channel_data, sync_data};
@@ -125,7 +126,10 @@ impl Session {
         if let Some(refusal) = too_large(&data, bytes, &topic) {
             return vec![refusal];
         }
-        let revision = snapshot.get("version").and_then(Value::as_u64);
+        let revision = match revision_of(&snapshot, &key, moment) {
+            Ok(revision) => revision,
+            Err(error) => return vec![wrong(error.code(), error.message(), &topic)],
+        };
         let tables = take_object(&mut snapshot, "tables").unwrap_or_default();
         let session = format!("{TRANS}{}/{}", key.branch, key.module);
         let origin = Origin {
@@ -266,6 +270,22 @@ impl Session {
         }
         actions.extend(self.posts.front().cloned().map(Action::Post));
         actions
+    }
+}
+
+/// The module's version that a snapshot names. What is no number a lenient module passes over.
+fn revision_of(
+    snapshot: &Object,
+    key: &BranchKey,
+    moment: Moment<'_>,
+) -> Result<Option<u64>, ApiError> {
+    match (revision(snapshot), moment.catalogue.validation_of(&key.module)) {
+        (Err(_), Validation::Lenient)
+            if !matches!(snapshot.get("version"), Some(Value::Number(_))) =>
+        {
+            Ok(None)
+        }
+        (read, _) => read,
     }
 }
 

@@ -11,11 +11,12 @@ use super::{HEADER, LINE, LINE_STATUS_LOG, OF_LINE, Saved, SavedPart};
 use crate::command::{Action, Guard, Verb};
 use crate::definition::Validation;
 use crate::ids::RecordKey;
+use crate::module::act::Touch;
 use crate::module::plan::{Plan, is_empty};
 use crate::module::relations::{ORDER, ORDER_PARTS};
 use crate::module::version;
 use crate::reject::Reject;
-use crate::schema::{Kind, Table};
+use crate::schema::{Field, Kind, Table};
 use crate::value::{Object, Value};
 
 impl Plan<'_> {
@@ -127,21 +128,65 @@ impl Plan<'_> {
         action: Action,
         sent: &Object,
     ) -> Result<(), Reject> {
-        let is_part = ORDER_PARTS.contains(&table.name.as_str());
-        let order = table.field(ORDER).filter(|_| is_part).map(|field| (field, HEADER));
-        let parent = match self.validation() {
-            Validation::Strict => order.or_else(|| table.parent()),
-            Validation::Lenient => order.filter(|_| action == Action::Insert),
-        };
-        // A line's log is a part of its line, and of the order through that.
-        let of_line = parent.filter(|_| table.name.as_str() == LINE_STATUS_LOG);
-        let of_line = of_line.and_then(|_| table.field(OF_LINE)).map(|field| (field, LINE));
-        for (field, parent) in parent.into_iter().chain(of_line) {
+        for (field, parent) in self.parents(table, action == Action::Insert) {
             if let Some(id) = table.sent_value(sent, field).filter(|id| !is_empty(Some(id))) {
                 self.refuse_part_of_another(table, sent, &field.name, (parent, &id))?;
             }
         }
         Ok(())
+    }
+
+    /// The fields that say of what records a table's are parts, and the tables of those. A lenient
+    /// module only knows orders, where it asks for them.
+    fn parents<'t>(&self, table: &'t Table, orders: bool) -> Vec<(&'t Field, &'t str)> {
+        let is_part = ORDER_PARTS.contains(&table.name.as_str());
+        let order = table.field(ORDER).filter(|_| is_part).map(|field| (field, HEADER));
+        let parent = match self.validation() {
+            Validation::Strict => order.or_else(|| table.parent()),
+            Validation::Lenient => order.filter(|_| orders),
+        };
+        // A line's log is a part of its line, and of the order through that.
+        let of_line = parent.filter(|_| table.name.as_str() == LINE_STATUS_LOG);
+        let of_line = of_line.and_then(|_| table.field(OF_LINE)).map(|field| (field, LINE));
+        parent.into_iter().chain(of_line).collect()
+    }
+
+    /// Refuses that a replacement makes a strict module's record a part of another one than it was,
+    /// as a save would, unless what held it is itself gone.
+    pub(in crate::module) fn refuse_moved_parts(&self, touches: &[Touch]) -> Result<(), Reject> {
+        for Touch { table, key, before, after } in touches {
+            let (Some(before), Some(after)) = (before, after) else { continue };
+            let Some(table) = self.definition().schema.table(table.as_str()) else { continue };
+            for (field, parent) in self.parents(table, false) {
+                let kind = self.kind_named(table, &field.name, parent);
+                let named = |record: &Object| {
+                    let value = record.get(&field.name).filter(|value| !is_empty(Some(value)))?;
+                    kind.name_text(value)
+                };
+                let (Some(holder), Some(now)) = (named(before), named(after)) else { continue };
+                if holder != now && self.holds(table, field, parent, &holder) {
+                    return Err(Reject::PartOfAnother {
+                        table: table.name.to_string(),
+                        key: key.clone(),
+                        parent: parent.to_owned(),
+                        holder,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the record is there that a part's field names.
+    fn holds(&self, table: &Table, field: &Field, parent: &str, holder: &str) -> bool {
+        let holder: Arc<str> = holder.into();
+        let links = self.relations().table(&table.name).map_or(&[][..], |own| &own.outgoing);
+        let by_link = links.iter().find(|link| link.near_field == field.name);
+        if let Some(link) = by_link.filter(|link| link.far.as_str() == parent) {
+            return self.exists(link, &holder);
+        }
+        let parent = self.definition().schema.table(parent);
+        parent.is_some_and(|parent| self.has(parent, &RecordKey(holder)))
     }
 
     /// The keys of an order's rows of one kind, in key order.
