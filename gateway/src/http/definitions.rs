@@ -279,7 +279,7 @@ async fn seed(
         ApiError::new(Problem::ModuleNotFound, message).with("moduleId", module.as_str())
     })?;
     let counts = rows_by_table(config, body.get("seeds"))?;
-    let warnings = rows_without_key(config, body.get("seeds"))?;
+    let warnings = rows_left_out(config, body.get("seeds"))?;
     let sent = Arc::new(Value::from(body.clone()));
     let meaning = model::canonical_hash(&*sent);
     let mark = blake3::hash(format!("{}{meaning}", named.0).as_bytes()).to_hex();
@@ -310,13 +310,13 @@ async fn seed(
 
 /// Rows that no branch would be filled with: 400 where the module is strict, else a warning for
 /// each table.
-fn rows_without_key(module: &ModuleConfig, seeds: Option<&Value>) -> Result<Vec<String>, ApiError> {
+fn rows_left_out(module: &ModuleConfig, seeds: Option<&Value>) -> Result<Vec<String>, ApiError> {
     let tables = seeds.and_then(Value::as_object).cloned().unwrap_or_default();
     let mut warnings = Vec::new();
-    for (table, count) in module.schema.seed_rows_left_out(&Seed { tables }) {
-        let message = format!("{count} rows of {table} have an empty or unreadable key");
+    for left_out in module.schema.seed_left_out(&Seed { tables }) {
+        let message = left_out.to_string();
         if module.validation == Validation::Strict {
-            let details = [("member", "seeds".into()), ("table", table.as_str().into())];
+            let details = [("member", "seeds".into()), ("table", left_out.table().into())];
             return Err(ApiError::new(Problem::InvalidBody, message).details(details));
         }
         warnings.push(format!("{message}: they are left out when a branch is filled"));

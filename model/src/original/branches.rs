@@ -159,12 +159,10 @@ fn adopt(original: &mut Original, directory: &Directory, seed: Option<Seed>) {
     }
 }
 
-/// What is said of a seed's rows that name no record: they are left out when a branch is filled.
+/// What is said of a seed's rows that are left out when a branch is filled.
 pub(super) fn rows_left_out(schema: &Schema, place: &str, seed: &Seed) -> Vec<String> {
-    let left_out = schema.seed_rows_left_out(seed).into_iter();
-    let note =
-        |(table, count)| format!("{place}: {count} rows of {table} have no key and are left out");
-    left_out.map(note).collect()
+    let left_out = schema.seed_left_out(seed).into_iter();
+    left_out.map(|left_out| format!("{place}: {left_out}: left out")).collect()
 }
 
 /// The modules of a branch nobody configured: by the first pattern that matches, else the defaults.
