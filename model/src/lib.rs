@@ -70,6 +70,8 @@ pub use read::{
     Place, Query, QueryPage, Read, ReadLevel, SequenceState, SyncDelta, SyncQuery, TableDelta,
 };
 pub use reject::Reject;
-pub use schema::{BadSchema, Field, InsertContext, Kind, Reference, Rounding, Schema, Table};
+pub use schema::{
+    BadSchema, Field, InsertContext, Kind, LeftOut, Reference, Rounding, Schema, Table,
+};
 pub use sequence::{BadRule, Counters, Piece, SequenceRule, SequenceRules};
 pub use value::{BadJson, Number, Object, Value};

@@ -32,6 +32,7 @@ pub use amount::Rounding;
 pub(crate) use amount::product;
 pub use formats::{BadSchema, ReadSchema};
 pub use project::InsertContext;
+pub use seeds::LeftOut;
 pub(crate) use spelling::Said;
 
 /// A module's tables, in the order shown.

@@ -281,7 +281,7 @@ async fn seed(
     })?;
     let unknown = known::SEEDS.members(&body, config.validation)?;
     let counts = rows_by_table(config, body.get("seeds"))?;
-    let mut warnings = rows_without_key(config, body.get("seeds"))?;
+    let mut warnings = rows_left_out(config, body.get("seeds"))?;
     warnings.extend(unknown);
     warnings.extend(versions_beyond(config, body.get("seeds"))?);
     let sent = Arc::new(Value::from(body.clone()));
@@ -314,13 +314,13 @@ async fn seed(
 
 /// Rows that no branch would be filled with: 400 where the module is strict, else a warning for
 /// each table.
-fn rows_without_key(module: &ModuleConfig, seeds: Option<&Value>) -> Result<Vec<String>, ApiError> {
+fn rows_left_out(module: &ModuleConfig, seeds: Option<&Value>) -> Result<Vec<String>, ApiError> {
     let tables = seeds.and_then(Value::as_object).cloned().unwrap_or_default();
     let mut warnings = Vec::new();
-    for (table, count) in module.schema.seed_rows_left_out(&Seed { tables }) {
-        let message = format!("{count} rows of {table} have an empty or unreadable key");
+    for left_out in module.schema.seed_left_out(&Seed { tables }) {
+        let message = left_out.to_string();
         if module.validation == Validation::Strict {
-            let details = [("member", "seeds".into()), ("table", table.as_str().into())];
+            let details = [("member", "seeds".into()), ("table", left_out.table().into())];
             return Err(ApiError::new(Problem::InvalidBody, message).details(details));
         }
         warnings.push(format!("{message}: they are left out when a branch is filled"));

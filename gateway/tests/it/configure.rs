@@ -463,6 +463,13 @@ async fn seeds_are_kept_and_large_bodies_are_taken_only_where_they_belong() {
     let keyless = r#"{"branchId":"two","moduleId":"kds","seeds":{"screens":[{"id":""}]}}"#;
     let refused = rest.post("/api/seeds", keyless).await;
     assert_eq!((refused.code(), refused.detail("table")), ((400, "invalid-body"), "screens"));
+    let twice =
+        r#"{"branchId":"dar","moduleId":"pos","seeds":{"tickets":[{"id":"a"},{"id":"a"}]}}"#;
+    let warned = rest.post("/api/seeds", twice).await;
+    assert!(warned.raw.contains("1 rows of tickets have the key of a later"), "{}", warned.raw);
+    let twice = r#"{"branchId":"two","moduleId":"kds","seeds":{"screens":[{"id":1},{"id":"1"}]}}"#;
+    let refused = rest.post("/api/seeds", twice).await;
+    assert_eq!((refused.code(), refused.detail("table")), ((400, "invalid-body"), "screens"));
     let pad = " ".repeat(2 * 1024 * 1024);
     assert_eq!(rest.post("/api/seeds", &format!("{seeds}{pad}")).await.status, 200);
     let stored = rest.post("/api/schemas/global/x", &format!(r#"{{"schema":{SMALL}}}{pad}"#)).await;

@@ -431,6 +431,74 @@ mod tests {
         assert!(refused.to_string().contains("a is not unique"), "{refused}");
     }
 
+    /// Every type with values as it stores them, and what filling makes of each as another type:
+    /// nothing where it stays, and the definition is refused.
+    #[test]
+    fn filling_reads_a_value_as_any_type_that_says_the_same() {
+        const TYPES: [&str; 8] =
+            ["text", "integer", "decimal", "boolean", "json", "date", "time", "timestamp"];
+        let stored: [(&str, &str, [&str; 8]); 19] = [
+            ("text", r#""007""#, ["=", "", "", "", "=", "", "", ""]),
+            ("text", r#""12""#, ["=", "12", "12", "", "=", "", "=", ""]),
+            ("text", r#""1.50""#, ["=", "", "1.50", "", "=", "", "", ""]),
+            ("text", r#""true""#, ["=", "", "", "true", "=", "", "", ""]),
+            ("text", r#""{\"a\":1}""#, ["=", "", "", "", r#"{"a":1}"#, "", "", ""]),
+            ("text", r#""a word""#, ["=", "", "", "", "=", "", "", ""]),
+            ("integer", "100200", [r#""100200""#, "=", "=", "", "=", "", "", ""]),
+            ("integer", "1", [r#""1""#, "=", "=", "true", "=", "", "", ""]),
+            ("decimal", "1.50", [r#""1.50""#, "", "=", "", "=", "", "", ""]),
+            ("decimal", "2.0", [r#""2.0""#, "=", "=", "", "=", "", "", ""]),
+            ("boolean", "true", [r#""true""#, "1", "1", "=", "=", "", "", ""]),
+            ("boolean", "false", [r#""false""#, "0", "0", "=", "=", "", "", ""]),
+            ("json", "7", [r#""7""#, "=", "=", "", "=", "", "", ""]),
+            ("json", r#"{"a":[1]}"#, [r#""{\"a\":[1]}""#, "", "", "", "=", "", "", ""]),
+            ("json", "[1]", [r#""[1]""#, "", "", "", "=", "", "", ""]),
+            ("date", r#""2026-11-21""#, ["=", "", "", "", "=", "=", "", "="]),
+            ("time", r#""18:30""#, ["=", "", "", "", "=", "", "=", ""]),
+            ("timestamp", r#""2026-11-21T18:30:00Z""#, ["=", "", "", "", "=", "=", "", "="]),
+            ("timestamp", r#""2026-11-21T18:30:00+02:00""#, ["=", "", "", "", "=", "=", "", "="]),
+        ];
+        let doc = |kind: &str| {
+            schema(&format!(
+                r#"{{"tables":{{"staff":{{"fields":{{"id":{{"type":"text","primaryKey":true}},
+                    "a":{{"type":"{kind}"}}}}}}}}}}"#
+            ))
+        };
+        for (kind, value, made) in stored {
+            for (other, made) in TYPES.into_iter().zip(made) {
+                let mut shop = Shop::strict();
+                shop.redefine(|definition| definition.schema = doc(kind)).unwrap();
+                shop.insert("staff", &format!(r#"{{"id":"1","a":{value}}}"#)).unwrap();
+                let taken = take(&mut shop, doc(other), true);
+                let what = format!("{kind} {value} as {other}: {taken:?}");
+                assert_eq!(taken.is_ok(), !made.is_empty(), "{what}");
+                let kept = if matches!(made, "" | "=") { value } else { made };
+                let row = shop.rows("staff").remove(0);
+                assert!(row.contains(&format!(r#""a":{kept},"#)), "{row} for {what}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_that_becomes_text_stays_the_key_and_what_refers_to_it_does() {
+        let doc = |kind: &str| {
+            schema(&format!(
+                r#"{{"tables":{{"rooms":{{"fields":{{"id":{{"type":"{kind}","primaryKey":true}}}}}},
+                    "staff":{{"fields":{{"id":{{"type":"{kind}","primaryKey":true}},
+                    "room":{{"type":"{kind}","references":"rooms(id)"}}}}}}}}}}"#
+            ))
+        };
+        let mut shop = Shop::strict();
+        shop.redefine(|definition| definition.schema = doc("decimal")).unwrap();
+        shop.insert("rooms", r#"{"id":1.50}"#).unwrap();
+        shop.insert("staff", r#"{"id":7,"room":1.5}"#).unwrap();
+        take(&mut shop, doc("text"), true).unwrap();
+        assert!(shop.rows("rooms")[0].contains(r#""id":"1.5""#), "{:?}", shop.rows("rooms"));
+        assert!(shop.rows("staff")[0].contains(r#""id":"7","room":"1.5""#));
+        shop.delete("staff", r#"{"id":"7"}"#).unwrap();
+        shop.delete("rooms", r#"{"id":"1.5"}"#).unwrap();
+    }
+
     #[test]
     fn a_lenient_module_that_is_filled_keeps_no_old_name_and_makes_nothing_up() {
         let mut shop = shop(Validation::Lenient);

@@ -250,7 +250,8 @@ fn kind_of(definition: &Definition, table: &TableName, field: &str) -> Option<Ki
 /// The number that a value carries, if its sequence would write just this value.
 fn number_in(rule: &SequenceRule, kind: Option<Kind>, value: &Value) -> Option<u64> {
     let number = match kind {
-        Some(Kind::Integer | Kind::Number) => value.as_u64(),
+        // In any spelling: an imported row may bring `"2"` or `2.0`.
+        Some(kind @ (Kind::Integer | Kind::Number)) => kind.name_text(value)?.parse().ok(),
         Some(_) | None => rule.parse(value.key_text()?),
     };
     // In steps of ten from 1000 it writes no 1005, and nothing below its start.
@@ -312,6 +313,26 @@ impl Plan<'_> {
             };
             let (rule, at) = (rule.clone(), self.at());
             self.numbers_mut().follow((&table.name, &field.name), &rule, &[number], at);
+        }
+    }
+
+    /// Lets the sequences of a table follow the numbers that many records bring, lowest first.
+    pub(super) fn learn_all(&mut self, table: &Table, records: &[&Object]) {
+        if !self.numbers().has_rules(self.definition(), &table.name) {
+            return;
+        }
+        for field in &table.fields {
+            let Some(rule) = self.rule(table, &field.name).cloned() else { continue };
+            let last = self.numbers().counters.last(&table.name, &field.name);
+            let found = records.iter().filter_map(|record| {
+                let value = table.sent_value(record, field)?;
+                let number = number_in(&rule, Some(field.kind), &value)?;
+                last.is_none_or(|last| number > last).then_some(number)
+            });
+            let mut found: Vec<u64> = found.collect();
+            found.sort_unstable();
+            let at = self.at();
+            self.numbers_mut().follow((&table.name, &field.name), &rule, &found, at);
         }
     }
 

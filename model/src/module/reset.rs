@@ -132,7 +132,7 @@ mod tests {
         reset(&mut shop, None, true);
         assert_eq!(next(&mut shop), "T-5");
         reset(&mut shop, Some(r#"{"tickets":[{"id":"T-20"},{"number":"x"}]}"#), true);
-        assert_eq!(next(&mut shop), "T-21", "after the highest of the seed");
+        assert_eq!(next(&mut shop), "T-22", "after the highest of the seed and its own");
         let mut shop = Shop::strict().numbered();
         next(&mut shop);
         reset(&mut shop, None, true);

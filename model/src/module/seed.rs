@@ -2,7 +2,7 @@
 //!
 //! Seeds are the state at offset 0: a second seed, or one that comes after the first event, is
 //! accepted and changes nothing, for no event would tell of it. Of rows with one key the last
-//! one wins, in the first one's place.
+//! one wins, in the first one's place. Promise: no row gets a number that another row brings.
 
 use std::sync::Arc;
 
@@ -16,9 +16,18 @@ use crate::value::Object;
 impl Plan<'_> {
     pub(crate) fn seed(&mut self, seed: &Seed) -> Result<(), Reject> {
         let schema = Arc::clone(&self.definition().schema);
-        for (table, rows) in schema.seed_rows(seed) {
-            let empty = self.module().rows(&table.name).is_none_or(|rows| rows.len() == 0);
-            for row in rows.into_iter().filter(|_| empty) {
+        let mut tables = schema.seed_rows(seed);
+        tables.retain(|(table, _)| {
+            self.module().rows(&table.name).is_none_or(|rows| rows.len() == 0)
+        });
+        for (table, rows) in &mut tables {
+            *rows = table.last_of_each(rows);
+        }
+        for (table, rows) in &tables {
+            self.learn_all(table, rows);
+        }
+        for (table, rows) in tables {
+            for row in rows {
                 self.seed_row(table, row)?;
             }
         }
@@ -31,15 +40,16 @@ impl Plan<'_> {
 
     fn seed_row(&mut self, table: &Table, row: &Object) -> Result<(), Reject> {
         let mut sent = row.clone();
-        let known = table.key_of(&sent).is_ok_and(|key| self.has(table, &key));
-        if !known {
-            self.number(table, &mut sent, None)?;
-        }
+        let numbers = self.numbers().clone();
+        self.number(table, &mut sent, None)?;
         let mut record = table.project_seed(&sent, &mut self.insert_context())?;
         self.lock(table).set(&mut record, version::stored(row));
-        // A row that names nothing is left out, the rest is what was meant; who reads the file is
-        // told of it.
-        let Ok(key) = table.key_of(&record) else { return Ok(()) };
+        // A row that names nothing is left out, with its numbers; the rest is what was meant, and
+        // who reads the file is told of it.
+        let Ok(key) = table.key_of(&record) else {
+            *self.numbers_mut() = numbers;
+            return Ok(());
+        };
         let relations = self.relations();
         self.module_mut().put(&table.name, key, Arc::new(record), relations);
         Ok(())
@@ -91,6 +101,54 @@ mod tests {
         assert_eq!(shop.rows("tickets").len(), 2);
         assert!(shop.rows("tickets")[1].contains(r#""number":"2""#));
         assert_eq!(shop.insert("tickets", "{}").unwrap().record().unwrap().key.as_str(), "T-8");
+    }
+
+    /// A shop whose bills have a whole number `no` for people.
+    fn bills(rows: &str) -> Shop {
+        let mut shop = Shop::lenient();
+        let doc = r#"{"tables":{"bill":{"fields":{"id":{"type":"text","primaryKey":true},
+            "no":{"type":"integer","sequence":true},"a":{"type":"text"}}}}}"#;
+        let doc = crate::Value::from_json(doc.as_bytes()).unwrap();
+        let schema = crate::Schema::from_definition("pos", &doc).unwrap();
+        shop.redefine(|definition| {
+            let table = crate::TableName::parse("bill").unwrap();
+            definition.sequences.insert(table, [("no".to_owned(), rule("", 1))].into());
+            definition.schema = std::sync::Arc::new(schema);
+        })
+        .unwrap();
+        shop.seed(&format!(r#"{{"bill":[{rows}]}}"#)).unwrap();
+        shop
+    }
+
+    fn numbers(shop: &Shop) -> Vec<String> {
+        let field = |row: &str, name: &str| {
+            let row = crate::testing::object(row);
+            row.get(name).map_or_else(String::new, crate::Value::to_json)
+        };
+        let shown = |row: &String| format!("{} {}", field(row, "id"), field(row, "no"));
+        shop.rows("bill").iter().map(shown).map(|text| text.replace('"', "")).collect()
+    }
+
+    #[test]
+    fn no_row_is_given_a_number_that_another_row_brings() {
+        let rows = r#"{"id":"a"},{"id":"b","no":2},{"id":"c"},{"id":"d","a":"first"},
+            {"id":"d","a":"second"},{"id":"e"}"#;
+        let mut shop = bills(rows);
+        assert_eq!(numbers(&shop), ["a 3", "b 2", "c 4", "d 5", "e 6"]);
+        assert!(shop.rows("bill")[3].contains("second"), "the last one wins");
+        shop.insert("bill", r#"{"id":"f"}"#).unwrap();
+        assert_eq!(numbers(&shop)[5], "f 7");
+        for brought in [r#""2""#, "2.0", "2e0"] {
+            let shop = bills(&format!(r#"{{"id":"a"}},{{"id":"b","no":{brought}}},{{"id":"c"}}"#));
+            let shown = brought.trim_matches('"');
+            assert_eq!(numbers(&shop), ["a 3".to_owned(), format!("b {shown}"), "c 4".to_owned()]);
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_left_out_takes_no_number() {
+        let shop = bills(r#"{"id":"a"},{"id":""},{"id":"b"}"#);
+        assert_eq!(numbers(&shop), ["a 1", "b 2"]);
     }
 
     #[test]

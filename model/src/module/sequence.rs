@@ -92,6 +92,9 @@ impl Plan<'_> {
         }
         if let Some(known) = table.field(field) {
             rule.check_field(known).map_err(|problem| bad(table, field, problem))?;
+            if self.validation() == Validation::Strict {
+                rule.check_first(known).map_err(|problem| bad(table, field, problem))?;
+            }
         }
         let is_new = self.numbers().set.get(&table.name).is_none_or(|own| !own.contains_key(field));
         if is_new && self.numbers().own_count() >= RULES_MADE_MAX {
@@ -279,6 +282,24 @@ mod tests {
         assert!(Value::from(told).to_json().contains(r#""rule":{"start":"#));
         assert_eq!(next(&mut shop), "T-102", "the definition's again; the counter goes on");
         assert_eq!(set(&mut shop, remove).unwrap(), None, "there is none of its own any more");
+    }
+
+    #[test]
+    fn a_strict_field_has_room_for_the_first_number_of_its_rule() {
+        let doc = r#"{"tables":{"ticket":{"fields":{"id":{"type":"text","primaryKey":true},
+            "no":{"type":"decimal(3,0)"}}}}}"#;
+        let doc = Value::from_json(doc.as_bytes()).unwrap();
+        let schema = Arc::new(crate::Schema::from_definition("pos", &doc).unwrap());
+        for (mut shop, refuses) in [(Shop::strict(), true), (Shop::lenient(), false)] {
+            shop.redefine(|definition| definition.schema = Arc::clone(&schema)).unwrap();
+            let rule = |start| SetSequence {
+                field: "no".to_owned(),
+                ..asked(Some(&format!(r#"{{"start":{start}}}"#)), None, false)
+            };
+            let refused = set(&mut shop, rule(5000));
+            assert_eq!(refused.is_err(), refuses, "{refused:?}");
+            set(&mut shop, rule(500)).unwrap();
+        }
     }
 
     #[test]

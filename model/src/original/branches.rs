@@ -161,12 +161,11 @@ fn adopt(original: &mut Original, directory: &Directory, seed: Option<Seed>) {
     }
 }
 
-/// What is said of a seed's rows that are not taken as they stand when a branch is filled: those
-/// that name no record are left out, a version that no record can have counts as not said.
+/// What is said of a seed's rows that are not taken as they stand when a branch is filled: some are
+/// left out, and a version that no record can have counts as not said.
 pub(super) fn rows_left_out(schema: &Schema, place: &str, seed: &Seed) -> Vec<String> {
-    let left_out = schema.seed_rows_left_out(seed).into_iter();
-    let note =
-        |(table, count)| format!("{place}: {count} rows of {table} have no key and are left out");
+    let left_out = schema.seed_left_out(seed).into_iter();
+    let left_out = left_out.map(|left_out| format!("{place}: {left_out}: left out"));
     let beyond = schema.seed_versions_beyond(seed, Validation::Lenient).into_iter();
     let begin = |(table, count)| {
         format!(
@@ -174,7 +173,7 @@ pub(super) fn rows_left_out(schema: &Schema, place: &str, seed: &Seed) -> Vec<St
              version 1"
         )
     };
-    left_out.map(note).chain(beyond.map(begin)).collect()
+    left_out.chain(beyond.map(begin)).collect()
 }
 
 /// The modules of a branch nobody configured: by the first pattern that matches, else the defaults.

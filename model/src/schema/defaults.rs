@@ -62,6 +62,13 @@ impl Table {
 }
 
 impl Field {
+    /// Whether a strict insert finds a value where nothing was sent; a number of a sequence comes
+    /// before all this.
+    pub(super) fn is_filled(&self) -> bool {
+        let said = !matches!(&self.default, None | Some(Default::Value(Value::Null)));
+        said || self.primary_key || &*self.name == "branchId" || self.is_stamped(true)
+    }
+
     /// A key that points elsewhere, or is a number, cannot be made up.
     fn may_invent_key(&self) -> bool {
         match self.kind {

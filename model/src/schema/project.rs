@@ -124,7 +124,7 @@ impl Table {
             let had = stored.get(&field.name).cloned().or_else(|| self.sent_value(stored, field));
             let value = match had {
                 Some(value) if value.is_null() && (field.nullable || !strict) => Some(value),
-                Some(value) if !value.is_null() => Some(field.of_kind(&value).unwrap_or(value)),
+                Some(value) if !value.is_null() => Some(field.read_anew(value)),
                 Some(_) | None => self.default_of(field, &mut said).ok(),
             };
             if let Some(value) = value {

@@ -6,11 +6,12 @@
 //! leaves it out.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::command::Seed;
 use crate::definition::Validation;
-use crate::ids::TableName;
+use crate::ids::{RecordKey, TableName};
 use crate::module::version::{Lock, is_beyond};
 use crate::reject::Reject;
 use crate::schema::aliases::snake_case;
@@ -39,15 +40,7 @@ impl Schema {
     /// The rows a seed holds for each table, in the schema's order; tables without rows are left
     /// out. Items that are not objects are no rows.
     pub fn seed_rows<'a>(&'a self, seed: &'a Seed) -> Vec<(&'a Arc<Table>, Vec<&'a Object>)> {
-        let mut sources: BTreeMap<&TableName, (bool, &Value)> = BTreeMap::new();
-        for (name, rows) in seed.tables.iter() {
-            let Some(table) = self.seed_table(name) else { continue };
-            let exact = table.name.as_str() == &**name;
-            let source = sources.entry(&table.name).or_insert((exact, rows));
-            if exact && !source.0 {
-                *source = (exact, rows);
-            }
-        }
+        let sources = self.seed_sources(seed);
         self.tables
             .iter()
             .filter_map(|table| Some((table, rows_of(sources.get(&table.name)?.1))))
@@ -55,17 +48,17 @@ impl Schema {
             .collect()
     }
 
-    /// For each table how many rows of a seed are left out when a branch is filled, because what
-    /// they say as their key names no record. A key that is not said at all is made up.
-    pub fn seed_rows_left_out(&self, seed: &Seed) -> Vec<(TableName, usize)> {
-        let odd = |value: &Value| value.name_text().is_none_or(|text| text.is_empty());
-        let count = |(table, rows): (&Arc<Table>, Vec<&Object>)| {
-            let nameless =
-                |row: &&&Object| table.key.iter().any(|name| row.get(name).is_some_and(odd));
-            (table.name.clone(), rows.iter().filter(nameless).count())
-        };
-        let counted = self.seed_rows(seed).into_iter().map(count);
-        counted.filter(|(_, count)| *count > 0).collect()
+    /// The member of a seed that each table takes its rows from.
+    fn seed_sources<'a>(&'a self, seed: &'a Seed) -> BTreeMap<&'a TableName, (&'a str, &'a Value)> {
+        let mut sources: BTreeMap<&TableName, (&str, &Value)> = BTreeMap::new();
+        for (name, rows) in seed.tables.iter() {
+            let Some(table) = self.seed_table(name) else { continue };
+            let source = sources.entry(&table.name).or_insert((&**name, rows));
+            if table.name.as_str() == &**name {
+                *source = (&**name, rows);
+            }
+        }
+        sources
     }
 
     /// For each table how many rows of a seed say a version that no record can have: they begin at
@@ -82,6 +75,136 @@ impl Schema {
         });
         counted.filter(|(_, count)| *count > 0).collect()
     }
+
+    /// What of a seed is left out when a branch is filled, and why: nobody who reads one may lose
+    /// rows without a word.
+    pub fn seed_left_out(&self, seed: &Seed) -> Vec<LeftOut> {
+        let mut found = Vec::new();
+        let mut unknown = Vec::new();
+        let sources = self.seed_sources(seed);
+        for (name, value) in seed.tables.iter() {
+            let rows = rows_of(value).len();
+            let Some(table) = self.seed_table(name) else {
+                if !is_nothing(value) {
+                    unknown.push((name.to_string(), rows));
+                }
+                continue;
+            };
+            let table = table.name.clone();
+            let is_taken = sources.get(&table).is_some_and(|(taken, _)| **taken == **name);
+            if !is_taken && !is_nothing(value) {
+                found.push(LeftOut::Again { table, name: name.to_string(), rows });
+                continue;
+            }
+            let count = match value {
+                Value::Array(items) => items.len() - rows,
+                Value::Object(_) | Value::Null => 0,
+                Value::Bool(_) | Value::Number(_) | Value::String(_) => 1,
+            };
+            if count > 0 {
+                found.push(LeftOut::NoRow { table, count });
+            }
+        }
+        if !unknown.is_empty() {
+            found.push(LeftOut::NoTable(unknown));
+        }
+        for (table, rows) in self.seed_rows(seed) {
+            let nameless = rows.iter().filter(|row| table.is_nameless(row)).count();
+            if nameless > 0 {
+                found.push(LeftOut::NoKey { table: table.name.clone(), count: nameless });
+            }
+            let again = rows.len() - table.last_of_each(&rows).len();
+            if again > 0 {
+                found.push(LeftOut::SameKey { table: table.name.clone(), count: again });
+            }
+        }
+        found
+    }
+}
+
+/// Rows of a seed that no branch is filled with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeftOut {
+    /// Of tables that the module does not have: each by its name, with how many rows it has.
+    NoTable(Vec<(String, usize)>),
+    /// Of a table that the seed names twice, another name was taken.
+    Again {
+        /// The table.
+        table: TableName,
+        /// The name that was not taken.
+        name: String,
+        /// How many rows stand under it.
+        rows: usize,
+    },
+    /// What stands where rows are, and is no record.
+    NoRow {
+        /// The table.
+        table: TableName,
+        /// How many.
+        count: usize,
+    },
+    /// Rows that say something as their key which names no record. One not said is made up.
+    NoKey {
+        /// The table.
+        table: TableName,
+        /// How many.
+        count: usize,
+    },
+    /// Rows that a later one with the same key stands in for.
+    SameKey {
+        /// The table.
+        table: TableName,
+        /// How many.
+        count: usize,
+    },
+}
+
+impl LeftOut {
+    /// The table it is about, the first one of several, as the seed or the module calls it.
+    pub fn table(&self) -> &str {
+        match self {
+            Self::NoTable(tables) => tables.first().map_or("", |(name, _)| name),
+            Self::Again { table, .. }
+            | Self::NoRow { table, .. }
+            | Self::NoKey { table, .. }
+            | Self::SameKey { table, .. } => table.as_str(),
+        }
+    }
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoTable(tables) => {
+                let shown = |(name, rows): &(String, usize)| format!("{name:?} ({rows} rows)");
+                let shown: Vec<String> = tables.iter().map(shown).collect();
+                write!(f, "the module has no table {}", shown.join(", "))
+            }
+            Self::Again { table, name, rows } => write!(
+                f,
+                "{name:?} ({rows} rows) means {table} too, which the seed names in another way"
+            ),
+            Self::NoRow { table, count } => {
+                write!(f, "{count} values of {table} are no rows; a row is an object")
+            }
+            Self::NoKey { table, count } => {
+                write!(f, "{count} rows of {table} have an empty or unreadable key")
+            }
+            Self::SameKey { table, count } => {
+                write!(f, "{count} rows of {table} have the key of a later one, which is taken")
+            }
+        }
+    }
+}
+
+/// Whether a member of a seed says that there are no rows.
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(row) => row.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
 }
 
 /// A seed's value is an array of rows or a single row.
@@ -94,6 +217,30 @@ fn rows_of(value: &Value) -> Vec<&Object> {
 }
 
 impl Table {
+    /// Whether a row says something as its key that names no record.
+    fn is_nameless(&self, row: &Object) -> bool {
+        let odd = |value: &Value| value.name_text().is_none_or(|text| text.is_empty());
+        let is_numbered = |name: &str| self.field(name).is_some_and(|it| it.sequence.is_some());
+        self.key.iter().any(|name| row.get(name).is_some_and(odd) && !is_numbered(name))
+    }
+
+    /// The rows, of those with one key the last one in the first one's place.
+    pub(crate) fn last_of_each<'a>(&self, rows: &[&'a Object]) -> Vec<&'a Object> {
+        let mut places: BTreeMap<RecordKey, usize> = BTreeMap::new();
+        let mut kept: Vec<&Object> = Vec::with_capacity(rows.len());
+        for row in rows {
+            let place = match self.key_of(row) {
+                Ok(key) => *places.entry(key).or_insert(kept.len()),
+                Err(_) => kept.len(),
+            };
+            match kept.get_mut(place) {
+                Some(before) => *before = row,
+                None => kept.push(row),
+            }
+        }
+        kept
+    }
+
     /// The record a seed row becomes: projected as by a lenient insert, then every member of the
     /// row set over it as it stands, fields the schema does not know included.
     ///
@@ -172,6 +319,39 @@ mod tests {
         let counts: Vec<_> = rows.iter().map(|(t, rows)| (t.name.as_str(), rows.len())).collect();
         assert_eq!(counts, [("menu_items", 1), ("pos_database", 1)]);
         assert_eq!(rows[0].1[0].get("id"), Some(&Value::from("b")));
+    }
+
+    #[test]
+    fn what_a_seed_loses_is_told() {
+        let schema = schema(&["menu_items", "pos_database"]);
+        let told = |text: &str| -> Vec<String> {
+            schema.seed_left_out(&seed(text)).iter().map(ToString::to_string).collect()
+        };
+        for (text, words) in [
+            (
+                r#"{"ghost":[{"id":1}],"menoo":[{},{}],"not":"list","none":[],"no":null}"#,
+                r#"the module has no table "ghost" (1 rows), "menoo" (2 rows), "not" (0 rows)"#,
+            ),
+            (r#"{"menu_items":"list"}"#, "1 values of menu_items are no rows; a row is an object"),
+            (r#"{"menu_items":[1,{"id":"a"},null]}"#, "2 values of menu_items are no rows"),
+            (
+                r#"{"menu_items":[{"id":1},{"id":"1"},{"id":"2"},{"id":1.0}]}"#,
+                "2 rows of menu_items have the key of a later one, which is taken",
+            ),
+            (
+                r#"{"menu_items":[{"id":""},{"id":null},{}]}"#,
+                "2 rows of menu_items have an empty or unreadable key",
+            ),
+            (
+                r#"{"items":[{"id":"a"}],"menu_items":[]}"#,
+                r#""items" (1 rows) means menu_items too, which the seed names in another way"#,
+            ),
+        ] {
+            let told = told(text);
+            assert_eq!(told.len(), 1, "{told:?} for {text}");
+            assert!(told[0].starts_with(words), "{told:?} for {text}");
+        }
+        assert_eq!(told(r#"{"items":[{"id":"a"},{}],"stores":{"orders":[]}}"#), [""; 0]);
     }
 
     #[test]

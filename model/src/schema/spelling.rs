@@ -86,7 +86,7 @@ impl Kind {
                     || Timestamp::instant(&text.parse::<jiff::civil::Date>().ok()?.to_string());
                 Timestamp::instant(&text).or_else(day).map(Said::Instant)
             }
-            Self::Time => word(value)?.parse().ok().map(Said::Time),
+            Self::Time => time(&word(value)?).map(Said::Time),
             Self::Json => match value {
                 Value::Array(_) | Value::Object(_) | Value::Number(_) => {
                     Some(Said::Json(value.clone()))
@@ -94,6 +94,16 @@ impl Kind {
                 Value::String(text) => json_in(text).map(Said::Json),
                 Value::Null | Value::Bool(_) => None,
             },
+        }
+    }
+
+    /// Whether two values are one as values of this kind, in whichever spelling.
+    pub(super) fn is_same(self, a: &Value, b: &Value) -> bool {
+        match (self.said(a), self.said(b), a, b) {
+            (Some(a), Some(b), ..) => a.is_same(&b),
+            (None, None, Value::Number(a), Value::Number(b)) => a.canonical() == b.canonical(),
+            (None, None, ..) => a == b,
+            (Some(_), None, ..) | (None, Some(_), ..) => false,
         }
     }
 
@@ -146,6 +156,11 @@ pub(super) fn truth(value: &Value) -> Option<bool> {
     let is = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
     let yes = is(&["true", "1", "yes", "on"]);
     (yes || is(&["false", "0", "no", "off"])).then_some(yes)
+}
+
+/// The time of day that a text says; none where it says a day besides, which would be lost.
+pub(super) fn time(text: &str) -> Option<Time> {
+    text.parse().ok().filter(|_| text.parse::<jiff::civil::DateTime>().is_err())
 }
 
 /// What stands for nothing in a key: `null`, and the empty text.

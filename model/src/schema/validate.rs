@@ -9,7 +9,7 @@ use rust_decimal::Decimal;
 
 use crate::ids::Timestamp;
 use crate::reject::Reject;
-use crate::schema::spelling::word;
+use crate::schema::spelling::{time, word};
 use crate::schema::{Field, Kind};
 use crate::value::{Number, Value};
 
@@ -34,7 +34,7 @@ impl Field {
     }
 
     /// The same, whatever values are listed.
-    pub(super) fn sized(&self, value: &Value) -> Result<Value, String> {
+    pub(crate) fn sized(&self, value: &Value) -> Result<Value, String> {
         let stored = self.of_kind(value)?;
         self.check_length(&stored)?;
         Ok(stored)
@@ -66,6 +66,35 @@ impl Field {
                 "must be an instant such as \"2026-11-21T18:30:00Z\"",
             ),
             Kind::Opaque => Ok(value.clone()),
+        }
+    }
+
+    /// A stored value as this field stores it, where it says the same there: what fits as it is,
+    /// and beyond what is taken of clients, a text for what was no text and `1` for `true`. What
+    /// cannot be read stays as it is.
+    pub(super) fn read_anew(&self, value: Value) -> Value {
+        match self.of_kind(&value) {
+            Ok(read) => read,
+            Err(_) => self.converted(&value).unwrap_or(value),
+        }
+    }
+
+    fn converted(&self, value: &Value) -> Option<Value> {
+        match (self.kind, value) {
+            // What names a record keeps its name: what refers to it still does.
+            (Kind::String, Value::Number(_))
+                if self.primary_key || self.unique || self.references.is_some() =>
+            {
+                value.name_text().map(Value::String)
+            }
+            (Kind::String, Value::Number(number)) => Some(number.as_str().into()),
+            (Kind::String, Value::Bool(_) | Value::Array(_) | Value::Object(_)) => {
+                Some(value.to_json().into())
+            }
+            (Kind::Integer | Kind::Number, Value::Bool(is)) => {
+                self.of_kind(&Value::from(u64::from(*is))).ok()
+            }
+            _ => None,
         }
     }
 
@@ -108,21 +137,12 @@ impl Field {
     }
 
     fn check_allowed(&self, value: &Value) -> Result<(), String> {
-        if self.allowed.is_empty() || self.allowed.iter().any(|allowed| same(allowed, value)) {
+        let is_it = |allowed: &Value| self.kind.is_same(allowed, value);
+        if self.allowed.is_empty() || self.allowed.iter().any(is_it) {
             return Ok(());
         }
         let list: Vec<String> = self.allowed.iter().map(Value::to_json).collect();
         Err(format!("must be one of {}", list.join(", ")))
-    }
-}
-
-/// `1` and `1.0` are the same number, though not the same text.
-fn same(a: &Value, b: &Value) -> bool {
-    match (a, b) {
-        (Value::Number(a), Value::Number(b)) => {
-            a == b || a.to_decimal().is_some_and(|a| Some(a) == b.to_decimal())
-        }
-        _ => a == b,
     }
 }
 
@@ -173,7 +193,7 @@ fn is_day(text: &str) -> bool {
 }
 
 fn is_time(text: &str) -> bool {
-    text.parse::<jiff::civil::Time>().is_ok()
+    time(text).is_some()
 }
 
 #[cfg(test)]
@@ -232,6 +252,43 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_is_listed_is_taken_in_any_spelling() {
+        for (members, sent) in [
+            (r#""type":"time","enum":["18:30","19:00"]"#, r#""18:30:00""#),
+            (r#""type":"time","enum":["18:30:00.000"]"#, r#""18:30""#),
+            (r#""type":"date","enum":["2026-11-21"]"#, r#""2026-11-21T00:00:00Z""#),
+            (
+                r#""type":"timestamp","enum":["2026-11-21T10:00:00Z"]"#,
+                r#""2026-11-21T12:00:00+02:00""#,
+            ),
+            (r#""type":"json","enum":[{"a":1,"b":2}]"#, r#"{"b":2.0,"a":1}"#),
+            (r#""type":"json","enum":["{\"a\":1}"]"#, r#"{"a":1}"#),
+            (r#""type":"bool","enum":["true"]"#, "1"),
+            (r#""type":"decimal","enum":["1.50"]"#, "1.5"),
+            (r#""type":"integer","enum":[100]"#, "1e2"),
+            (r#""type":"any","enum":[1]"#, "1.0"),
+        ] {
+            assert!(stored(members, sent).is_ok(), "{members} {sent}");
+            let default = format!(r#"{members},"defaultValue":{sent}"#);
+            let doc = format!(r#"[{{"name":"t","fields":[{{"name":"f",{default}}}]}}]"#);
+            let doc = Value::from_json(doc.as_bytes()).unwrap();
+            let notes = Schema::read("m", &doc).unwrap().notes;
+            assert!(notes.is_empty(), "{notes:?} for {default}");
+        }
+        for (members, sent) in [
+            (r#""type":"time","enum":["18:30"]"#, r#""18:31""#),
+            (r#""type":"text","enum":["1.0"]"#, r#""1""#),
+            (r#""type":"any","enum":["1"]"#, "1"),
+            (r#""type":"json","enum":["a"]"#, r#""b""#),
+            (r#""type":"json","enum":[[1,2]]"#, "[2,1]"),
+            (r#""type":"json","enum":[true]"#, "1"),
+        ] {
+            let refused = stored(members, sent).unwrap_err();
+            assert!(refused.starts_with("must be one of"), "{members} {sent}: {refused}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_refused_with_its_rule() {
         for (members, sent, rule) in [
             (r#""type":"text","nullable":false"#, "null", "must not be null"),
@@ -246,6 +303,11 @@ mod tests {
             (r#""type":"DECIMAL(5)""#, "1.5", "must have at most 0 digits after the point"),
             (r#""type":"bool""#, r#""yes""#, "must be true or false"),
             (r#""type":"date""#, r#""soon""#, "must be a day such as \"2026-11-21\""),
+            (
+                r#""type":"time""#,
+                r#""2026-11-21T18:30:00""#,
+                "must be a time of day such as \"18:30\"",
+            ),
             (r#""type":"time""#, r#""25:00""#, "must be a time of day such as \"18:30\""),
             (
                 r#""type":"timestamp""#,

@@ -122,6 +122,20 @@ impl SequenceRule {
         }
     }
 
+    /// Whether a field of numbers has room for the first one that this rule writes; a text's room
+    /// [`check_field`](Self::check_field) looks at.
+    ///
+    /// # Errors
+    /// The rule of the field that no number of this rule keeps.
+    pub fn check_first(&self, field: &Field) -> Result<(), String> {
+        if !matches!(field.kind, Kind::Integer | Kind::Number) {
+            return Ok(());
+        }
+        let first = Value::from(self.start);
+        let refused = field.sized(&first).err();
+        refused.map_or(Ok(()), |rule| Err(format!("its first number {} {rule}", self.start)))
+    }
+
     /// Whether an object is a rule, rather than rules by name.
     pub(super) fn is_rule(doc: &Object) -> bool {
         RULE_MEMBERS

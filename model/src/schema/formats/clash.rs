@@ -11,8 +11,11 @@ use crate::schema::formats::{Wrong, reference};
 use crate::schema::{Default, Field, Kind, Reference, Table};
 use crate::value::{Object, Value};
 
-/// Members of one field that contradict each other, whatever it holds.
-pub(super) fn members(doc: &Object, problems: &mut Vec<String>) {
+/// Most digits of a decimal.
+const DIGITS_MAX: u64 = 28;
+
+/// Members of one field of this kind that contradict each other, or say nothing of it.
+pub(super) fn members(doc: &Object, kind: Kind, problems: &mut Vec<String>) {
     if is_true(doc, "nullable") {
         // Of a key it says less to say that it is required.
         if is_true(doc, "primaryKey") {
@@ -21,6 +24,11 @@ pub(super) fn members(doc: &Object, problems: &mut Vec<String>) {
             let problem =
                 "it is required and nullable; a required field has no null, leave one out";
             problems.push(problem.to_owned());
+        }
+    }
+    for (name, part) in [("maxLength", "texts"), ("precision", "decimals"), ("scale", "decimals")] {
+        if let Some(problem) = size_without_effect(doc, kind, name, part) {
+            problems.push(problem);
         }
     }
     let text = |name: &str| doc.get(name).and_then(Value::as_str);
@@ -41,6 +49,21 @@ pub(super) fn members(doc: &Object, problems: &mut Vec<String>) {
     }
 }
 
+/// What is said of a size that a field of this kind does not have. No digits after the point is
+/// true of a whole number.
+fn size_without_effect(doc: &Object, kind: Kind, name: &str, part: &str) -> Option<String> {
+    let said = doc.get(name).filter(|size| !size.is_null())?;
+    let has_it = match kind {
+        Kind::Number => name != "maxLength",
+        Kind::Integer => name == "scale" && said.as_u64() == Some(0),
+        Kind::String | Kind::Opaque | Kind::Date | Kind::Time | Kind::Timestamp | Kind::Json => {
+            name == "maxLength"
+        }
+        Kind::Boolean => false,
+    };
+    (!has_it).then(|| format!("its {name} is without effect: only {part} have one; leave it out"))
+}
+
 /// What is said of a field that may be null and is part of the key.
 pub(super) const NULLABLE_KEY: &str =
     "it is part of the key and nullable; a key has no null, leave nullable out";
@@ -57,18 +80,16 @@ pub(super) fn same_table(one: &Reference, other: &Reference) -> bool {
 
 /// The sizes of a field: its members, else what its type says. A size that cannot be goes.
 pub(super) fn sizes(doc: &Object, sized: &mut Type, problems: &mut Vec<String>) {
-    let mut size = |name: &str, least: u32, of_type: Option<u32>| {
-        let said = count(doc, name, least, problems);
-        if let (Some(said), Some(of_type)) = (said, of_type)
-            && said != of_type
-        {
+    for (name, said) in [("precision", sized.precision), ("scale", sized.scale)] {
+        let said = doc.get(name).and_then(Value::as_u64).or_else(|| said.map(u64::from));
+        if sized.kind == Kind::Number && said.is_some_and(|digits| digits > DIGITS_MAX) {
+            let digits = said.unwrap_or_default();
             problems
-                .push(format!("its {name} is {said}, and its type says {of_type}; say it once"));
+                .push(format!("its {name} is {digits}; a decimal has at most {DIGITS_MAX} digits"));
         }
-        if said.is_none() && of_type.is_some_and(|size| size < least) {
-            problems.push(format!("its type says that its {name} is 0; it is at least {least}"));
-        }
-        said.or(of_type).filter(|size| *size >= least)
+    }
+    let mut size = |name: &str, least: u32, of_type: Option<u32>| {
+        size_of(doc, (name, least), of_type, problems)
     };
     sized.max_length = size("maxLength", 1, sized.max_length);
     sized.precision = size("precision", 1, sized.precision);
@@ -84,6 +105,24 @@ pub(super) fn sizes(doc: &Object, sized: &mut Type, problems: &mut Vec<String>) 
     }
 }
 
+fn size_of(
+    doc: &Object,
+    (name, least): (&str, u32),
+    of_type: Option<u32>,
+    problems: &mut Vec<String>,
+) -> Option<u32> {
+    let said = count(doc, name, least, problems);
+    if let (Some(said), Some(of_type)) = (said, of_type)
+        && said != of_type
+    {
+        problems.push(format!("its {name} is {said}, and its type says {of_type}; say it once"));
+    }
+    if said.is_none() && of_type.is_some_and(|size| size < least) {
+        problems.push(format!("its type says that its {name} is 0; it is at least {least}"));
+    }
+    said.or(of_type).filter(|size| *size >= least)
+}
+
 /// Values listed by the type and by `enum`.
 pub(super) fn listed(values: &[Value], doc: &Object, problems: &mut Vec<String>) {
     let of_type = of_type(doc, &mut Vec::new());
@@ -97,18 +136,68 @@ pub(super) fn listed(values: &[Value], doc: &Object, problems: &mut Vec<String>)
 pub(super) fn table(doc: &Object, table: &Table) -> Vec<Wrong> {
     let mut notes = Vec::new();
     for field in &table.fields {
-        let said = sequence(table, field);
+        let mut said = sequence(table, field);
+        said.extend(member(doc, &field.name).and_then(|member| left_out(field, member)));
+        said.extend(alike(table, field));
         notes.extend(said.into_iter().map(|problem| Wrong::in_field(&field.name, problem)));
     }
     notes.extend(key(doc, table));
     let version = table.fields.iter().find(|field| &*field.name == "version");
-    if let Some(field) = version.filter(|_| is_true(doc, "versioned"))
-        && !matches!(field.kind, Kind::Integer | Kind::Number)
-    {
-        let problem = "the table is versioned, and a version is a whole number: make it an integer";
-        notes.push(Wrong::in_field(&field.name, problem.to_owned()));
+    if let Some(field) = version.filter(|_| is_true(doc, "versioned")) {
+        if !matches!(field.kind, Kind::Integer | Kind::Number) {
+            let problem =
+                "the table is versioned, and a version is a whole number: make it an integer";
+            notes.push(Wrong::in_field(&field.name, problem.to_owned()));
+        }
+        notes.extend(kept_version(field).map(|problem| Wrong::in_field(&field.name, problem)));
     }
     notes
+}
+
+/// What a version cannot be besides: the store makes them, 1 for a new record.
+fn kept_version(field: &Field) -> Option<String> {
+    let default = match &field.default {
+        None | Some(Default::Value(Value::Null)) => false,
+        Some(Default::Value(value)) => value.as_u64() != Some(1),
+        Some(Default::Now | Default::Uuid) => true,
+    };
+    let said = [
+        ("default", default),
+        ("sequence", field.sequence.is_some()),
+        ("unique", field.unique),
+        ("enum", !field.allowed.is_empty()),
+    ];
+    let said: Vec<&str> = said.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
+    (!said.is_empty()).then(|| {
+        format!(
+            "the table is versioned, and the store makes its versions, 1 for a new record: leave \
+             out {}",
+            said.join(", ")
+        )
+    })
+}
+
+/// What contradicts that a field need not be sent.
+fn left_out(field: &Field, doc: &Object) -> Option<String> {
+    let is_false = |name: &str| doc.get(name).and_then(Value::as_bool) == Some(false);
+    let is_filled = field.sequence.is_some() || field.is_filled();
+    (is_false("required") && is_false("nullable") && !is_filled).then(|| {
+        "it is not required and not nullable, but what is left out is null; say one of them, or \
+         give it a default"
+            .to_owned()
+    })
+}
+
+/// What contradicts that no two records have the same value.
+fn alike(table: &Table, field: &Field) -> Option<String> {
+    let alone = |set: &Vec<Arc<str>>| matches!(&set[..], [only] if *only == field.name);
+    let is_unique = field.unique || table.unique.iter().any(alone);
+    let is_key = matches!(&table.key[..], [only] if *only == field.name);
+    let is_constant = matches!(&field.default, Some(Default::Value(value)) if !value.is_null());
+    (is_unique && is_constant && !is_key).then(|| {
+        "it is unique and has a default, but no two records have the same; leave one of them out"
+            .to_owned()
+    })
 }
 
 /// What contradicts that a field gets the next number where nothing is sent.
@@ -129,9 +218,16 @@ fn sequence(table: &Table, field: &Field) -> Vec<String> {
         let problem = "it has a sequence and an enum, which would end the numbers; leave one out";
         problems.push(problem.to_owned());
     }
-    if let Some(name) = rule.counter_field.as_deref().filter(|name| table.field(name).is_none()) {
-        problems
-            .push(format!("its sequence's counterField is {name:?}; the table has no such field"));
+    problems.extend(
+        rule.check_first(field).map_err(|problem| format!("of its sequence, {problem}")).err(),
+    );
+    if let Some(name) = rule.counter_field.as_deref() {
+        let what = format!("its sequence's counterField is {name:?}; ");
+        problems.extend(match table.field(name).map(|counter| counter.sized(&rule.start.into())) {
+            None => Some(format!("{what}the table has no such field")),
+            Some(Err(refused)) => Some(format!("{what}its first number {} {refused}", rule.start)),
+            Some(Ok(_)) => None,
+        });
     }
     problems
 }

@@ -29,7 +29,7 @@ pub(super) fn read(name: &str, doc: &Object, notes: &mut Notes) -> Field {
     let mut sized = sized(doc, &mut notes.problems);
     let said = &mut notes.problems;
     clash::sizes(doc, &mut sized, said);
-    clash::members(doc, said);
+    clash::members(doc, sized.kind, said);
     let primary_key = flag(doc, "primaryKey", said).unwrap_or(false);
     let required = flag(doc, "required", said).unwrap_or(false);
     let nullable = flag(doc, "nullable", said).unwrap_or(true);
@@ -146,7 +146,7 @@ fn allowed(field: &Field, doc: &Object, problems: &mut Vec<String>) -> Vec<Value
             problems.push(format!("enum lists {shown}, which is no value of its type"));
             continue;
         }
-        if values.contains(&read) {
+        if values.iter().any(|listed| field.kind.is_same(listed, &read)) {
             problems.push(format!("enum lists {shown} twice"));
             continue;
         }
@@ -205,8 +205,15 @@ pub(super) fn of_type(doc: &Object, problems: &mut Vec<String>) -> Vec<Value> {
     let inside = text.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')'));
     let inside = inside.map_or("", |(inside, _)| inside);
     let quoted = |part: &str| part.trim().trim_matches(['\'', '"']).to_owned();
-    let values: Vec<Value> =
-        inside.split(',').map(quoted).filter(|value| !value.is_empty()).map(Value::from).collect();
+    let mut values: Vec<Value> = Vec::new();
+    for value in inside.split(',').map(quoted).filter(|value| !value.is_empty()) {
+        let read = Value::from(value.as_str());
+        if values.contains(&read) {
+            problems.push(format!("its type lists {value:?} twice"));
+        } else {
+            values.push(read);
+        }
+    }
     if values.is_empty() {
         problems.push("it is an enum without values; list them as \"enum\"".to_owned());
     }

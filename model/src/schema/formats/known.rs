@@ -115,6 +115,12 @@ impl Known {
 
     /// What is said of one that it does not have.
     pub(super) fn unknown(&self, name: &str) -> String {
+        if self.what == FIELD.what && REFERENCE.has(name) {
+            return format!(
+                "{name:?} is not known of a field; it belongs inside its references, \
+                 {{\"references\": {{\"table\": …, {name:?}: …}}}}"
+            );
+        }
         format!("{name:?} is not known of {}; known are {}", self.what, self.members.join(", "))
     }
 

@@ -129,7 +129,21 @@ fn a_required_or_key_field_is_not_nullable() {
     ]);
     let named = r#",{"name":"f","type":"text","nullable":true}"#;
     clash(&[(named, r#","primaryKey":["id","f"]"#, "it is part of the key and nullable")]);
-    strictly(r#",{"name":"f","type":"text","required":false,"nullable":false}"#, "").unwrap();
+    clash(&[(
+        r#",{"name":"f","type":"text","required":false,"nullable":false}"#,
+        "",
+        "it is not required and not nullable, but what is left out is null",
+    )]);
+    for filled in [
+        r#""f","type":"text","default":"'a'""#,
+        r#""f","type":"integer","sequence":true"#,
+        r#""f","type":"text","primaryKey":true"#,
+        r#""createdAt","type":"timestamp""#,
+        r#""branchId","type":"text""#,
+    ] {
+        let field = format!(r#",{{"name":{filled},"required":false,"nullable":false}}"#);
+        strictly(&field, "").unwrap_or_else(|error| panic!("{error}"));
+    }
     let read = Schema::read("pos", &doc(named, r#","primaryKey":["id","f"]"#)).unwrap();
     assert!(!read.schema.tables[0].fields[1].nullable, "a key has no null");
 }
@@ -209,6 +223,29 @@ fn a_size_is_said_once_and_can_be() {
             "its scale is 3, and its type says 2",
         ),
     ]);
+    for (field, words) in [
+        (r#""type":"integer","maxLength":5"#, "its maxLength is without effect: only texts"),
+        (r#""type":"decimal","maxLength":5"#, "its maxLength is without effect: only texts"),
+        (r#""type":"boolean","maxLength":5"#, "its maxLength is without effect: only texts"),
+        (r#""type":"text","scale":2"#, "its scale is without effect: only decimals"),
+        (r#""type":"integer","scale":2"#, "its scale is without effect: only decimals"),
+        (r#""type":"integer","precision":9"#, "its precision is without effect: only decimals"),
+        (r#""type":"date","precision":9"#, "its precision is without effect: only decimals"),
+        (r#""type":"decimal(40,2)""#, "its precision is 40; a decimal has at most 28 digits"),
+        (r#""type":"decimal","precision":29"#, "its precision is 29; a decimal has at most 28"),
+        (r#""type":"decimal","scale":29"#, "its scale is 29; a decimal has at most 28 digits"),
+    ] {
+        clash(&[(&format!(r#",{{"name":"f",{field}}}"#), "", words)]);
+    }
+    for right in [
+        r#""type":"decimal(28,28)""#,
+        r#""type":"integer","scale":0"#,
+        r#""type":"INT(11)""#,
+        r#""type":"uuid","maxLength":36"#,
+        r#""type":"text","scale":null,"precision":null"#,
+    ] {
+        strictly(&format!(r#",{{"name":"f",{right}}}"#), "").unwrap();
+    }
     let sizes = |field: &str| {
         let read = Schema::read("pos", &doc(field, "")).unwrap();
         let field = &read.schema.tables[0].fields[1];
@@ -269,6 +306,21 @@ fn an_enum_lists_what_its_field_can_hold_once() {
             "its type and its enum list different values",
         ),
     ]);
+    for (field, words) in [
+        (r#""type":"decimal","enum":["1.0","1"]"#, r#"enum lists "1" twice"#),
+        (r#""type":"time","enum":["18:30","18:30:00"]"#, r#"enum lists "18:30:00" twice"#),
+        (
+            r#""type":"timestamp","enum":["2026-11-21T10:00:00Z","2026-11-21T12:00:00+02:00"]"#,
+            r#"enum lists "2026-11-21T12:00:00+02:00" twice"#,
+        ),
+        (
+            r#""type":"json","enum":[{"a":1,"b":2},{"b":2,"a":1}]"#,
+            r#"enum lists {"b":2,"a":1} twice"#,
+        ),
+        (r#""type":"enum('a','b','a')""#, r#"its type lists "a" twice"#),
+    ] {
+        clash(&[(&format!(r#",{{"name":"f",{field}}}"#), "", words)]);
+    }
     strictly(r#",{"name":"f","type":"text","enum":["a",null]}"#, "").unwrap();
     strictly(r#",{"name":"f","type":"ENUM('a','b')","enum":["b","a"]}"#, "").unwrap();
 }
@@ -298,7 +350,21 @@ fn a_key_and_a_version_are_what_is_said_of_them() {
     let alike = Value::from_json(alike.as_bytes()).unwrap();
     let refused = Schema::read("pos", &alike).and_then(ReadSchema::strict).unwrap_err();
     assert!(refused.to_string().contains("no two records have the same key"), "{refused}");
-    strictly(r#",{"name":"version","type":"integer"}"#, r#","versioned":true"#).unwrap();
+    for version in [r#","default":1"#, r#","default":"NULL""#, r#","nullable":false"#, ""] {
+        let field = format!(r#",{{"name":"version","type":"integer"{version}}}"#);
+        strictly(&field, r#","versioned":true"#).unwrap();
+    }
+    for (said, words) in [
+        (r#""default":5"#, "leave out default"),
+        (r#""default":0"#, "leave out default"),
+        (r#""sequence":true"#, "leave out sequence"),
+        (r#""unique":true"#, "leave out unique"),
+        (r#""enum":[1,2]"#, "leave out enum"),
+    ] {
+        let field = format!(r#",{{"name":"version","type":"integer",{said}}}"#);
+        clash(&[(&field, r#","versioned":true"#, words)]);
+        strictly(&field, "").unwrap();
+    }
 }
 
 #[test]
@@ -335,11 +401,64 @@ fn a_sequence_gives_what_its_field_can_hold() {
             r#"its sequence's counterField is "gone"; the table has no such field"#,
         ),
     ]);
+    for (field, words) in [
+        (
+            r#""type":"decimal(3,0)","sequence":{"start":5000}"#,
+            "of its sequence, its first number 5000 must have at most 3 digits before the point",
+        ),
+        (
+            r#""type":"decimal(2,2)","sequence":true"#,
+            "of its sequence, its first number 1 must have at most 0 digits before the point",
+        ),
+        (
+            r#""type":"varchar(4)","sequence":{"prefix":"INV","start":1}"#,
+            "its sequence cannot be: it holds 4 characters, and the rule writes 5",
+        ),
+        (
+            r#""type":"text","maxLength":4,"sequence":{"padding":6}"#,
+            "its sequence cannot be: it holds 4 characters, and the rule writes 6",
+        ),
+        (
+            r#""type":"text","sequence":{"prefix":"INV","counterField":"id"}"#,
+            r#"its sequence's counterField is "id"; its first number 1 must be text"#,
+        ),
+    ] {
+        clash(&[(&format!(r#",{{"name":"f",{field}}}"#), "", words)]);
+    }
+    strictly(r#",{"name":"f","type":"decimal(3,0)","sequence":{"start":999}}"#, "").unwrap();
     let long = "x".repeat(65);
     let long = format!(r#",{{"name":"f","type":"text","sequence":{{"prefix":"{long}"}}}}"#);
     clash(&[(&long, "", "its sequence: its prefix has 65 bytes; at most 64 are allowed")]);
     let right = r#",{"name":"f","type":"text","sequence":{"prefix":"INV"},"default":"NULL"}"#;
     assert!(strictly(right, "").unwrap().tables[0].fields[1].sequence.is_some());
+}
+
+#[test]
+fn what_is_unique_has_no_default_that_two_records_would_have() {
+    let words = "it is unique and has a default, but no two records have the same";
+    clash(&[(r#",{"name":"f","type":"text","unique":true,"default":"'a'"}"#, "", words)]);
+    let index = r#","indexes":[{"fields":["f"],"unique":true}]"#;
+    clash(&[(r#",{"name":"f","type":"integer","default":0}"#, index, words)]);
+    for right in [
+        r#",{"name":"f","type":"text","unique":true,"default":"NULL"}"#,
+        r#",{"name":"f","type":"char(36)","unique":true,"default":"newid()"}"#,
+    ] {
+        strictly(right, index).unwrap();
+    }
+    let both = r#","indexes":[{"fields":["f","g"],"unique":true}]"#;
+    strictly(r#",{"name":"f","type":"integer","default":0},{"name":"g","type":"date"}"#, both)
+        .unwrap();
+}
+
+#[test]
+fn a_member_that_belongs_inside_references_is_shown_there() {
+    for name in ["onDelete", "onUpdate", "module"] {
+        let field = format!(r#",{{"name":"f","type":"text","references":"t","{name}":"CASCADE"}}"#);
+        let words = format!(
+            r#""{name}" is not known of a field; it belongs inside its references, {{"references": {{"table": …, "{name}": …}}}}"#
+        );
+        clash(&[(&field, "", &words)]);
+    }
 }
 
 #[test]
