@@ -11,7 +11,7 @@ pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, JoinError> {
     #[cfg(any(test, feature = "testing"))]
-    if crate::simulated::is_on() {
+    if crate::simulated::is_active() {
         return Ok(work());
     }
     tokio::task::spawn_blocking(work).await

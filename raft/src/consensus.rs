@@ -2,7 +2,7 @@
 //!
 //! Promise: openraft's types end here and in the files that adapt it; none is in the room's door.
 //! Refused: lease reads, election by a leader that merely restarted, and openraft's own choice of
-//! when to write checkpoints or shorten the log: those are driven by bytes, from `keeper.rs`.
+//! when to write checkpoints or shorten the log: those are driven by bytes, from `checkpoint_task.rs`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,11 +21,11 @@ use crate::types::{GroupId, Member};
 
 /// Standard Raft: one leader per term, so a term alone fences a proposal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Types;
+pub(crate) struct TypeConfig;
 
-impl openraft::RaftTypeConfig for Types {
+impl openraft::RaftTypeConfig for TypeConfig {
     type D = Entry;
-    type R = Reply;
+    type R = ApplyResponse;
     type NodeId = u64;
     type Node = Member;
     type Term = u64;
@@ -34,23 +34,23 @@ impl openraft::RaftTypeConfig for Types {
     type Payload = openraft::EntryPayload<Entry, u64, Member>;
     type Entry = openraft::Entry<CommittedLeaderId<u64>, Self::Payload>;
     type Responder<T>
-        = Waiter<T>
+        = ProposalResponder<T>
     where
         T: Send + 'static;
     type Batch<T>
         = openraft::impls::InlineBatch<T>
     where
         T: Send + 'static;
-    type AsyncRuntime = crate::aligned::Aligned;
+    type AsyncRuntime = crate::coalesced_timers::CoalescedTimers;
     type ErrorSource = openraft::impls::BoxedErrorSource;
 }
 
-pub(crate) type LogId = openraft::type_config::alias::LogIdOf<Types>;
-pub(crate) type Vote = openraft::type_config::alias::VoteOf<Types>;
-pub(crate) type LogEntry = openraft::type_config::alias::EntryOf<Types>;
-pub(crate) type Payload = openraft::type_config::alias::PayloadOf<Types>;
-pub(crate) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<Types>;
-pub(crate) type Metrics = openraft::RaftMetrics<Types>;
+pub(crate) type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;
+pub(crate) type Vote = openraft::type_config::alias::VoteOf<TypeConfig>;
+pub(crate) type LogEntry = openraft::type_config::alias::EntryOf<TypeConfig>;
+pub(crate) type Payload = openraft::type_config::alias::PayloadOf<TypeConfig>;
+pub(crate) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<TypeConfig>;
+pub(crate) type Metrics = openraft::RaftMetrics<TypeConfig>;
 
 /// The bytes of one entry, opaque to this room.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,31 +72,31 @@ impl fmt::Display for Entry {
 /// What applying an entry gave: nothing for openraft's own entries. It never leaves the process;
 /// openraft asks for serde on it and never uses it here, so both directions are errors.
 #[derive(Debug, Clone)]
-pub(crate) struct Reply(pub(crate) Option<Answer>);
+pub(crate) struct ApplyResponse(pub(crate) Option<Answer>);
 
-impl Serialize for Reply {
+impl Serialize for ApplyResponse {
     fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
         Err(serde::ser::Error::custom("an answer never leaves the process"))
     }
 }
 
-impl<'de> Deserialize<'de> for Reply {
+impl<'de> Deserialize<'de> for ApplyResponse {
     fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
         Err(serde::de::Error::custom("an answer never comes from outside the process"))
     }
 }
 
 /// Somebody who waits for a proposal, and may have gone.
-pub(crate) struct Waiter<T>(oneshot::Sender<T>);
+pub(crate) struct ProposalResponder<T>(oneshot::Sender<T>);
 
-impl<T> Waiter<T> {
+impl<T> ProposalResponder<T> {
     pub(crate) fn new() -> (Self, oneshot::Receiver<T>) {
         let (tx, rx) = oneshot::channel();
         (Self(tx), rx)
     }
 }
 
-impl<T: Send + 'static> Responder<Types, T> for Waiter<T> {
+impl<T: Send + 'static> Responder<TypeConfig, T> for ProposalResponder<T> {
     fn on_complete(self, result: T) {
         // A caller that gave up does not listen; its entry counts all the same.
         let _ = self.0.send(result);

@@ -23,13 +23,19 @@ mod testing;
 mod wal;
 
 pub use checkpoint::{
-    CheckpointError, CheckpointId, CheckpointMeta, Checkpoints, ChunkInfo, Incoming, Pinned,
+    CheckpointError, CheckpointId, CheckpointMeta, Checkpoints, ChunkInfo, IncomingCheckpoint,
+    PinnedCheckpoint,
 };
-pub use device::{Device, Machinery};
+pub use device::{Device, RealDevice};
 #[cfg(any(test, feature = "testing"))]
-pub use simulated::{Ending, Failing, Flipped, Kept, SimulatedDisk, SimulatedRoom, flip};
-pub use store::{GroupStore, Rebuild, StoreFiles};
-pub use wal::{Done, Entry, GroupLog, Op, Recovered, Wal, WalConfig, WalCounters, WalError};
+pub use simulated::{
+    BitFlip, CrashKind, DamageTarget, DiskFaults, SimulatedDir, SimulatedDisk, flip_bit,
+};
+pub use store::{GroupStore, StoreFiles, StoreRebuild};
+pub use wal::{
+    GroupLogState, Op, RecoveredLog, StoredEntry, SubmitCallback, Wal, WalConfig, WalCounters,
+    WalError,
+};
 
 /// One replica's name on this disk. Replica ids are never reused, so what an earlier replica of a
 /// group left behind is never mistaken for a later one's.

@@ -20,17 +20,17 @@ use openraft::vote::leader_id_std::CommittedLeaderId;
 use openraft::{ChangeMembers, Raft, ReadPolicy};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::consensus::{Entry, Metrics, Types, Waiter};
+use crate::checkpoint_task::CheckpointRequest;
+use crate::consensus::{Entry, Metrics, ProposalResponder, TypeConfig};
 use crate::disk::Wal;
 use crate::error::{Fatal, ProposeError, ReadError};
-use crate::inbox::Inbox;
-use crate::keeper::Request;
 use crate::limits;
 use crate::machine::Answer;
 use crate::replica::Replica;
+use crate::rpc_handler::RpcHandler;
 use crate::state_machine::Applier;
 use crate::status;
-use crate::types::{GroupId, GroupStatus, Member, Proposed};
+use crate::types::{AppliedEntry, GroupId, GroupStatus, Member};
 
 /// One node's replica of one group. Cheap to clone.
 #[derive(Clone)]
@@ -39,12 +39,12 @@ pub struct ReplicaGroup(Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) id: GroupId,
     pub(crate) node: NodeId,
-    pub(crate) raft: Raft<Types, Applier>,
+    pub(crate) raft: Raft<TypeConfig, Applier>,
     pub(crate) replica: Arc<Replica>,
     pub(crate) wal: Arc<Wal>,
-    pub(crate) inbox: Inbox,
+    pub(crate) rpc_handler: RpcHandler,
     pub(crate) status: watch::Receiver<GroupStatus>,
-    pub(crate) requests: mpsc::Sender<Request>,
+    pub(crate) checkpoint_requests: mpsc::Sender<CheckpointRequest>,
 }
 
 impl ReplicaGroup {
@@ -78,7 +78,7 @@ impl ReplicaGroup {
             Err(RaftError::APIError(error @ InitializeError::NotInMembers(_))) => {
                 Err(unavailable(error))
             }
-            Err(RaftError::Fatal(error)) => Err(self.stopped(&error).into()),
+            Err(RaftError::Fatal(error)) => Err(self.fatal_reason(&error).into()),
         }
     }
 
@@ -88,22 +88,26 @@ impl ReplicaGroup {
     /// # Errors
     /// See [`ProposeError`]: only `Indeterminate` leaves open whether the entry counts. A caller
     /// that stops waiting after this was first polled must treat it as `Indeterminate` as well.
-    pub async fn propose(&self, term: Option<u64>, entry: Bytes) -> Result<Proposed, ProposeError> {
+    pub async fn propose(
+        &self,
+        term: Option<u64>,
+        entry: Bytes,
+    ) -> Result<AppliedEntry, ProposeError> {
         self.writable()?;
-        let (waiter, answered) = Waiter::new();
-        let mut write = self.0.raft.write(Entry(entry)).responder(waiter);
+        let (responder, response) = ProposalResponder::new();
+        let mut write = self.0.raft.write(Entry(entry)).responder(responder);
         if let Some(term) = term {
             write = write.with_leader(CommittedLeaderId::new(term));
         }
         if let Err(error) = write.await {
-            return Err(self.stopped(&error).into());
+            return Err(self.fatal_reason(&error).into());
         }
-        match answered.await {
+        match response.await {
             Ok(Ok(written)) => {
                 let answer = written.data.0.unwrap_or_else(|| Answer(Arc::new(())));
-                Ok(Proposed { index: written.log_id.index, answer })
+                Ok(AppliedEntry { index: written.log_id.index, answer })
             }
-            Ok(Err(error)) => Err(self.refused(error)),
+            Ok(Err(error)) => Err(self.to_propose_error(error)),
             // The core ended with the entry in its hands.
             Err(_) => Err(ProposeError::Indeterminate),
         }
@@ -116,7 +120,7 @@ impl ReplicaGroup {
     /// See [`ReadError`].
     pub async fn read_barrier(&self) -> Result<u64, ReadError> {
         let index = self.read_index().await?;
-        self.applied(index).await?;
+        self.wait_for_applied(index).await?;
         Ok(index)
     }
 
@@ -132,7 +136,7 @@ impl ReplicaGroup {
         match self.0.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
             Ok(linearizer) => Ok(linearizer.read_log_id().index()),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
-                Err(match self.elsewhere(&forward) {
+                Err(match self.leader_hint(&forward) {
                     Ok(hint) => ReadError::NotLeader { hint },
                     Err(reason) => {
                         ReadError::Unavailable { reason, retry_after: limits::RETRY_AFTER }
@@ -143,7 +147,7 @@ impl ReplicaGroup {
                 let reason = "no majority of the replicas answers now".to_owned();
                 Err(ReadError::Unavailable { reason, retry_after: limits::RETRY_AFTER })
             }
-            Err(RaftError::Fatal(error)) => Err(self.stopped(&error).into()),
+            Err(RaftError::Fatal(error)) => Err(self.fatal_reason(&error).into()),
         }
     }
 
@@ -152,18 +156,18 @@ impl ReplicaGroup {
     /// # Errors
     /// [`ReadError::Unavailable`] when it has not by then.
     pub async fn wait_applied(&self, index: u64, timeout: Duration) -> Result<(), ReadError> {
-        tokio::time::timeout(timeout, self.applied(index)).await.unwrap_or_else(|_| {
-            let applied = self.0.replica.applied().borrow().index;
-            let reason = format!("this replica is at {applied}, {index} is not here yet");
+        tokio::time::timeout(timeout, self.wait_for_applied(index)).await.unwrap_or_else(|_| {
+            let wait_for_applied = self.0.replica.applied().borrow().index;
+            let reason = format!("this replica is at {wait_for_applied}, {index} is not here yet");
             Err(ReadError::Unavailable { reason, retry_after: limits::RETRY_AFTER })
         })
     }
 
-    async fn applied(&self, index: u64) -> Result<(), ReadError> {
-        let (mut applied, mut status) = (self.0.replica.applied(), self.0.status.clone());
+    async fn wait_for_applied(&self, index: u64) -> Result<(), ReadError> {
+        let (mut wait_for_applied, mut status) = (self.0.replica.applied(), self.0.status.clone());
         tokio::select! {
             biased;
-            _ = applied.wait_for(|applied| applied.index >= index) => Ok(()),
+            _ = wait_for_applied.wait_for(|wait_for_applied| wait_for_applied.index >= index) => Ok(()),
             stopped = status.wait_for(|status| status.stopped.is_some()) => {
                 let reason = stopped.ok().and_then(|status| status.stopped.clone());
                 Err(reason.unwrap_or_else(|| Fatal("the replica stopped".to_owned())).into())
@@ -202,7 +206,7 @@ impl ReplicaGroup {
         member: Member,
     ) -> Result<(), ProposeError> {
         self.writable()?;
-        self.changed(self.0.raft.add_learner(replica.0, member, false).await).await
+        self.finish_change(self.0.raft.add_learner(replica.0, member, false).await).await
     }
 
     /// Leader only: makes exactly these replicas the voters; former voters leave the group.
@@ -214,7 +218,7 @@ impl ReplicaGroup {
         self.writable()?;
         let voters: BTreeSet<u64> = voters.into_iter().map(|replica| replica.0).collect();
         let change = ChangeMembers::ReplaceAllVoters(voters);
-        self.changed(self.0.raft.change_membership(change, false).await).await
+        self.finish_change(self.0.raft.change_membership(change, false).await).await
     }
 
     /// Leader only: a replica without a vote leaves the group.
@@ -224,7 +228,7 @@ impl ReplicaGroup {
     pub async fn remove_learner(&self, replica: ReplicaId) -> Result<(), ProposeError> {
         self.writable()?;
         let change = ChangeMembers::RemoveNodes(BTreeSet::from([replica.0]));
-        self.changed(self.0.raft.change_membership(change, false).await).await
+        self.finish_change(self.0.raft.change_membership(change, false).await).await
     }
 
     /// Leader only: asks another voter to lead. Returns once it was asked; `watch` tells the rest.
@@ -240,7 +244,7 @@ impl ReplicaGroup {
             return Err(unavailable(format!("replica {to} is not a voter of group {}", self.0.id)));
         }
         let asked = self.0.raft.trigger().transfer_leader(to.0).await;
-        asked.map_err(|error| self.stopped(&error).into())
+        asked.map_err(|error| self.fatal_reason(&error).into())
     }
 
     /// Writes a checkpoint now and returns when it is durable.
@@ -249,9 +253,9 @@ impl ReplicaGroup {
     /// [`Fatal`] when it cannot be written.
     pub async fn checkpoint(&self) -> Result<(), Fatal> {
         let (request, done) = oneshot::channel();
-        let gone = || Fatal("the replica stopped".to_owned());
-        self.0.requests.send(request).await.map_err(|_| gone())?;
-        done.await.map_err(|_| gone())?
+        let stopped = || Fatal("the replica stopped".to_owned());
+        self.0.checkpoint_requests.send(request).await.map_err(|_| stopped())?;
+        done.await.map_err(|_| stopped())?
     }
 
     pub(crate) fn inner(&self) -> &Inner {
@@ -264,28 +268,31 @@ impl ReplicaGroup {
 
     /// A change of members has ended: waits, for a second at most, until [`ReplicaGroup::status`]
     /// tells it too. [`ReplicaGroup::watch`] may follow a moment later.
-    async fn changed(
+    async fn finish_change(
         &self,
-        result: Result<ClientWriteResponse<Types>, RaftError<Types, ClientWriteError<Types>>>,
+        result: Result<
+            ClientWriteResponse<TypeConfig>,
+            RaftError<TypeConfig, ClientWriteError<TypeConfig>>,
+        >,
     ) -> Result<(), ProposeError> {
         match result {
             Ok(written) => {
-                let told = |metrics: &Metrics| {
+                let has_change = |metrics: &Metrics| {
                     metrics.membership_config.log_id().as_ref() >= Some(&written.log_id)
                 };
                 let waiting = self.0.raft.wait(Some(limits::STATUS_INTERVAL));
                 // A core that stops meanwhile undoes nothing.
-                let _ = waiting.metrics(told, "the new members").await;
+                let _ = waiting.metrics(has_change, "the new members").await;
                 Ok(())
             }
-            Err(RaftError::APIError(error)) => Err(self.refused(error)),
+            Err(RaftError::APIError(error)) => Err(self.to_propose_error(error)),
             Err(RaftError::Fatal(_)) => Err(ProposeError::Indeterminate),
         }
     }
 
-    fn refused(&self, error: ClientWriteError<Types>) -> ProposeError {
+    fn to_propose_error(&self, error: ClientWriteError<TypeConfig>) -> ProposeError {
         match error {
-            ClientWriteError::ForwardToLeader(forward) => match self.elsewhere(&forward) {
+            ClientWriteError::ForwardToLeader(forward) => match self.leader_hint(&forward) {
                 Ok(hint) => ProposeError::NotLeader { hint },
                 Err(reason) => unavailable(reason),
             },
@@ -296,7 +303,7 @@ impl ReplicaGroup {
     }
 
     /// Who leads instead; or in words why nobody can answer although this replica leads.
-    fn elsewhere(&self, forward: &ForwardToLeader<Types>) -> Result<Option<NodeId>, String> {
+    fn leader_hint(&self, forward: &ForwardToLeader<TypeConfig>) -> Result<Option<NodeId>, String> {
         match forward.reason {
             ForwardReason::NotLeader => Ok(forward.leader_node.map(|member| member.node)),
             ForwardReason::LeadershipTransfer => {
@@ -312,7 +319,7 @@ impl ReplicaGroup {
         }
     }
 
-    fn stopped(&self, error: &openraft::errors::Fatal<Types>) -> Fatal {
+    fn fatal_reason(&self, error: &openraft::errors::Fatal<TypeConfig>) -> Fatal {
         self.0.replica.failure().unwrap_or_else(|| Fatal(error.to_string()))
     }
 }

@@ -4,7 +4,7 @@
 //! Refused: a state directory another process uses, and a log that is not what was written.
 
 mod config;
-mod starts;
+mod starting_replicas;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hasher};
@@ -19,23 +19,23 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
-pub use self::config::{GroupsConfig, OpenError, Pace};
-use self::starts::Starting;
-pub(crate) use self::starts::Starts;
+pub use self::config::{DiskLatency, GroupsConfig, OpenError};
+use self::starting_replicas::StartingGuard;
+pub(crate) use self::starting_replicas::StartingReplicas;
 use crate::blocking::blocking;
+use crate::checkpoint_task::CheckpointTask;
 use crate::consensus;
 use crate::disk::{Checkpoints, GroupKey, StoreFiles, Wal, WalConfig};
 use crate::error::Fatal;
 use crate::group::{Inner as GroupInner, ReplicaGroup};
-use crate::inbox::Inbox;
-use crate::keeper::Keeper;
 use crate::limits;
-use crate::log_storage::{Log, SharedLog};
+use crate::log_storage::{LogStorage, SharedLog};
 use crate::machine::Machine;
 use crate::network::Network;
-use crate::peer::Peers;
+use crate::peer::PeerClients;
 use crate::replica::Replica;
-use crate::rpc::{Call, Refusal, Response};
+use crate::rpc::{RpcCall, RpcRejection, RpcResponse};
+use crate::rpc_handler::RpcHandler;
 use crate::state_machine::Applier;
 use crate::status;
 use crate::types::{DiskCounters, GroupId};
@@ -50,14 +50,14 @@ struct Inner {
     network: Arc<dyn Network>,
     disk: Mutex<Option<Disk>>,
     local: Vec<(GroupId, ReplicaId)>,
-    running: Mutex<HashMap<GroupId, Slot>>,
-    permits: Arc<Semaphore>,
+    running: Mutex<HashMap<GroupId, GroupSlot>>,
+    checkpoint_permits: Arc<Semaphore>,
     /// Held by the replica whose chunks are looked at.
-    verifying: Arc<Semaphore>,
-    starts: Starts,
+    verify_permit: Arc<Semaphore>,
+    starting_replicas: StartingReplicas,
     /// No earlier process of this node counted streams of appends from here.
     stream_base: u64,
-    nudging: Mutex<Option<JoinHandle<()>>>,
+    old_segment_task: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What is open on disk; gone after shutdown.
@@ -69,7 +69,7 @@ struct Disk {
 }
 
 /// A group's place in the map.
-enum Slot {
+enum GroupSlot {
     /// Somebody is starting it.
     Starting,
     Running(ReplicaGroup, Vec<JoinHandle<()>>),
@@ -84,9 +84,9 @@ impl Groups {
         config.timing.check()?;
         let opening = config.clone();
         let opened = blocking(move || open_disk(&opening)).await;
-        let (disk, local, turns) = opened.map_err(fatal)??;
-        if let (Some(turns), Some(pace)) = (turns, config.pace.clone()) {
-            tokio::spawn(turn(Arc::downgrade(&disk.log.wal), turns, pace));
+        let (disk, local, log_notify) = opened.map_err(fatal)??;
+        if let (Some(log_notify), Some(disk_latency)) = (log_notify, config.disk_latency.clone()) {
+            tokio::spawn(drive_inline_log(Arc::downgrade(&disk.log.wal), log_notify, disk_latency));
         }
         let groups = Self(Arc::new(Inner {
             config,
@@ -94,14 +94,14 @@ impl Groups {
             disk: Mutex::new(Some(disk)),
             local,
             running: Mutex::default(),
-            permits: Arc::new(Semaphore::new(limits::CHECKPOINTS_AT_ONCE)),
-            verifying: Arc::new(Semaphore::new(1)),
-            starts: Starts::default(),
-            stream_base: unforeseen() >> 1,
-            nudging: Mutex::new(None),
+            checkpoint_permits: Arc::new(Semaphore::new(limits::CHECKPOINTS_AT_ONCE)),
+            verify_permit: Arc::new(Semaphore::new(1)),
+            starting_replicas: StartingReplicas::default(),
+            stream_base: random_u64() >> 1,
+            old_segment_task: Mutex::new(None),
         }));
-        let nudging = tokio::spawn(nudge(Arc::downgrade(&groups.0)));
-        *groups.0.nudging.lock() = Some(nudging);
+        let task = tokio::spawn(watch_oldest_segment(Arc::downgrade(&groups.0)));
+        *groups.0.old_segment_task.lock() = Some(task);
         Ok(groups)
     }
 
@@ -126,21 +126,22 @@ impl Groups {
             std::collections::hash_map::Entry::Occupied(_) => {
                 return Err(Fatal(format!("a replica of group {group} already runs here")));
             }
-            std::collections::hash_map::Entry::Vacant(place) => place.insert(Slot::Starting),
+            std::collections::hash_map::Entry::Vacant(guard) => guard.insert(GroupSlot::Starting),
         };
-        let starting = self.0.starts.begin();
-        let place = Place { groups: self.clone(), group, kept: false, _starting: starting };
+        let starting = self.0.starting_replicas.begin();
+        let guard =
+            StartGuard { groups: self.clone(), group, committed: false, _starting: starting };
         let (started, tasks) = Box::pin(self.0.start(disk, group, replica, machine)).await?;
-        place.keep(started.clone(), tasks);
-        alone(&started).await;
+        guard.commit(started.clone(), tasks);
+        elect_single_voter(&started).await;
         Ok(started)
     }
 
     /// The running replica of a group.
     pub fn get(&self, group: GroupId) -> Option<ReplicaGroup> {
         match self.0.running.lock().get(&group)? {
-            Slot::Starting => None,
-            Slot::Running(running, _) => Some(running.clone()),
+            GroupSlot::Starting => None,
+            GroupSlot::Running(running, _) => Some(running.clone()),
         }
     }
 
@@ -148,25 +149,25 @@ impl Groups {
     pub fn all(&self) -> BTreeMap<GroupId, ReplicaGroup> {
         let running = self.0.running.lock();
         let all = running.iter().filter_map(|(&group, slot)| match slot {
-            Slot::Starting => None,
-            Slot::Running(running, _) => Some((group, running.clone())),
+            GroupSlot::Starting => None,
+            GroupSlot::Running(running, _) => Some((group, running.clone())),
         });
         all.collect()
     }
 
     /// Answers a message another node's replica sent through [`Network::call`].
     pub async fn handle(&self, from: NodeId, message: Bytes) -> Bytes {
-        let call = match Call::decode(&message) {
+        let call = match RpcCall::decode(&message) {
             Ok(call) => call,
             Err(error) => {
                 tracing::warn!(from = from.0, %error, "a message that cannot be read");
-                return Response::Refused(Refusal::Damaged(error.to_string())).encode();
+                return RpcResponse::Rejected(RpcRejection::Damaged(error.to_string())).encode();
             }
         };
         let Some(group) = self.get(call.group) else {
-            return Response::Refused(Refusal::NoReplica).encode();
+            return RpcResponse::Rejected(RpcRejection::NoReplica).encode();
         };
-        group.inner().inbox.answer(from, call).await.encode()
+        group.inner().rpc_handler.handle(from, call).await.encode()
     }
 
     /// Stops the replica of a group; its state stays on disk.
@@ -174,16 +175,16 @@ impl Groups {
         let slot = {
             let mut running = self.0.running.lock();
             match running.get(&group) {
-                Some(Slot::Running(..)) => running.remove(&group),
-                Some(Slot::Starting) | None => None,
+                Some(GroupSlot::Running(..)) => running.remove(&group),
+                Some(GroupSlot::Starting) | None => None,
             }
         };
-        if let Some(Slot::Running(running, tasks)) = slot {
+        if let Some(GroupSlot::Running(running, tasks)) = slot {
             // It never fails: an openraft that ended otherwise has said so in the status.
             let _ = running.inner().raft.shutdown().await;
             let mut status = running.watch();
-            let told = status.wait_for(|status| status.stopped.is_some());
-            let _ = tokio::time::timeout(limits::RETRY_AFTER, told).await;
+            let stopped = status.wait_for(|status| status.stopped.is_some());
+            let _ = tokio::time::timeout(limits::RETRY_AFTER, stopped).await;
             tasks.iter().for_each(JoinHandle::abort);
         }
     }
@@ -209,18 +210,18 @@ impl Groups {
 
     /// Stops every replica, then syncs and closes the disk, so that it can be opened again.
     pub async fn shutdown(&self) {
-        if let Some(nudging) = self.0.nudging.lock().take() {
-            nudging.abort();
+        if let Some(task) = self.0.old_segment_task.lock().take() {
+            task.abort();
         }
         let groups: Vec<GroupId> = self.all().into_keys().collect();
         futures::future::join_all(groups.into_iter().map(|group| self.stop(group))).await;
         let Some(disk) = self.0.disk.lock().take() else { return };
         // openraft's tasks let go of the log a moment after it has shut down.
-        for _ in 0..limits::CLOSE_LOOKS {
+        for _ in 0..limits::CLOSE_POLLS_MAX {
             if Arc::strong_count(&disk.log.wal) == 1 && Arc::strong_count(&disk.store) == 1 {
                 break;
             }
-            tokio::time::sleep(limits::CLOSE_LOOK).await;
+            tokio::time::sleep(limits::CLOSE_POLL_INTERVAL).await;
         }
         if let Err(error) = blocking(move || drop(disk)).await {
             tracing::error!(%error, "closing the disk failed");
@@ -233,13 +234,13 @@ impl Groups {
         let wal = disk.log.wal.counters();
         let value = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         DiskCounters {
-            turns: value(&wal.turns),
+            write_batches: value(&wal.write_batches),
             fsyncs: value(&wal.fsyncs),
             fsync_time: Duration::from_micros(value(&wal.fsync_micros)),
             log_bytes: value(&wal.bytes),
             log_ops: value(&wal.ops),
-            refused: value(&wal.refused),
-            carried_bytes: value(&wal.carried_bytes),
+            rejected: value(&wal.rejected),
+            compacted_bytes: value(&wal.compacted_bytes),
             log_segments: value(&wal.segments),
             log_disk_reads: value(&wal.disk_reads),
             store_bytes: disk.store.size_on_disk(),
@@ -276,41 +277,42 @@ impl Inner {
             let store = store.open_group(key)?;
             let state = Replica::new(key, machine, checkpoints, store, due);
             let checkpoint = state.restore_newest()?;
-            let doubted = state.checkpoints.doubted(key).map_err(fatal)?;
-            Ok::<_, Fatal>((Arc::new(state), checkpoint, doubted))
+            let verify_requests = state.checkpoints.verify_requests(key).map_err(fatal)?;
+            Ok::<_, Fatal>((Arc::new(state), checkpoint, verify_requests))
         });
-        let (state, checkpoint, doubted) = restored.await.map_err(fatal)??;
-        let log = Log::new(key, shared);
-        log.agree(checkpoint).await?;
+        let (state, checkpoint, verify_requests) = restored.await.map_err(fatal)??;
+        let log = LogStorage::new(key, shared);
+        log.reconcile(checkpoint).await?;
         let timing = &self.config.timing;
-        let peers = Peers::new(self.network.clone(), group, replica, timing, self.stream_base);
+        let peers =
+            PeerClients::new(self.network.clone(), group, replica, timing, self.stream_base);
         let verifier = Verifier {
             replica: state.clone(),
             peers: peers.clone(),
-            permit: self.verifying.clone(),
-            starts: self.starts.clone(),
-            doubted,
+            permit: self.verify_permit.clone(),
+            starting_replicas: self.starting_replicas.clone(),
+            verify_requests,
         };
         let config = consensus::config(group, timing);
         let applier = Applier(state.clone());
         let raft = Raft::new(replica.0, config, peers, log, applier).await;
         let raft = raft.map_err(|error| state.failure().unwrap_or_else(|| fatal(error)))?;
 
-        let (requests, asked) = mpsc::channel(limits::CHECKPOINT_REQUESTS);
-        let (watched, status) = watch::channel(status::read(&raft, &state));
-        let keeper = Keeper {
+        let (checkpoint_requests, requests) = mpsc::channel(limits::CHECKPOINT_REQUESTS);
+        let (status_sender, status) = watch::channel(status::read(&raft, &state));
+        let checkpoint_task = CheckpointTask {
             replica: state.clone(),
             raft: raft.clone(),
-            permits: self.permits.clone(),
-            starts: self.starts.clone(),
+            permits: self.checkpoint_permits.clone(),
+            starting_replicas: self.starting_replicas.clone(),
         };
         let tasks = vec![
-            tokio::spawn(status::follow(raft.clone(), state.clone(), watched)),
-            tokio::spawn(keeper.run(asked)),
+            tokio::spawn(status::publish_changes(raft.clone(), state.clone(), status_sender)),
+            tokio::spawn(checkpoint_task.run(requests)),
             tokio::spawn(verifier.run()),
         ];
-        let patience = timing.call_timeout();
-        let inbox = Inbox::new(raft.clone(), state.clone(), wal.clone(), patience);
+        let append_wait = timing.call_timeout();
+        let rpc_handler = RpcHandler::new(raft.clone(), state.clone(), wal.clone(), append_wait);
         let node = self.config.node;
         let started = ReplicaGroup::new(GroupInner {
             id: group,
@@ -318,16 +320,16 @@ impl Inner {
             raft,
             replica: state,
             wal,
-            inbox,
+            rpc_handler,
             status,
-            requests,
+            checkpoint_requests,
         });
         Ok((started, tasks))
     }
 }
 
 /// The only voter of its group has nobody to wait for: it leads at once.
-async fn alone(group: &ReplicaGroup) {
+async fn elect_single_voter(group: &ReplicaGroup) {
     let status = group.status();
     let mut voters = status.members.iter().filter(|&(_, &(_, voter))| voter);
     if let (Some((&only, _)), None) = (voters.next(), voters.next())
@@ -338,56 +340,60 @@ async fn alone(group: &ReplicaGroup) {
 }
 
 /// Keeps a group's place in the map while it starts; frees it when that fails or is given up.
-struct Place {
+struct StartGuard {
     groups: Groups,
     group: GroupId,
-    kept: bool,
-    _starting: Starting,
+    committed: bool,
+    _starting: StartingGuard,
 }
 
-impl Place {
-    fn keep(mut self, started: ReplicaGroup, tasks: Vec<JoinHandle<()>>) {
-        self.kept = true;
-        self.groups.0.running.lock().insert(self.group, Slot::Running(started, tasks));
+impl StartGuard {
+    fn commit(mut self, started: ReplicaGroup, tasks: Vec<JoinHandle<()>>) {
+        self.committed = true;
+        self.groups.0.running.lock().insert(self.group, GroupSlot::Running(started, tasks));
     }
 }
 
-impl Drop for Place {
+impl Drop for StartGuard {
     fn drop(&mut self) {
-        if !self.kept {
+        if !self.committed {
             self.groups.0.running.lock().remove(&self.group);
         }
     }
 }
 
 /// What was opened, what it holds, and what rings when a log without threads waits for a turn.
-type Opened = (Disk, Vec<(GroupId, ReplicaId)>, Option<Arc<Notify>>);
+type OpenedDisk = (Disk, Vec<(GroupId, ReplicaId)>, Option<Arc<Notify>>);
 
 /// Does the turns of a log without threads, until it is closed.
-async fn turn(wal: std::sync::Weak<Wal>, bell: Arc<Notify>, pace: Pace) {
+async fn drive_inline_log(
+    wal: std::sync::Weak<Wal>,
+    log_notify: Arc<Notify>,
+    disk_latency: DiskLatency,
+) {
     loop {
         // Unasked it looks whether a full disk has room again.
-        let _ = tokio::time::timeout(limits::WAL_FULL_RETRY, bell.notified()).await;
-        tokio::time::sleep(pace()).await;
+        let _ = tokio::time::timeout(limits::WAL_FULL_RETRY, log_notify.notified()).await;
+        tokio::time::sleep(disk_latency()).await;
         match wal.upgrade() {
-            Some(wal) => wal.turn(),
+            Some(wal) => wal.run_queued(),
             None => return,
         }
     }
 }
 
 /// Blocks.
-fn open_disk(config: &GroupsConfig) -> Result<Opened, Fatal> {
+fn open_disk(config: &GroupsConfig) -> Result<OpenedDisk, Fatal> {
     let on_fatal = config.on_fatal.clone();
     let mut log = WalConfig::new(move |reason| on_fatal(reason));
     log.segment_bytes = config.log_segment_bytes;
     log.device = config.device.clone();
-    let bell = config.pace.is_some().then(|| Arc::new(Notify::new()));
-    if let Some(bell) = bell.clone() {
-        log.by_hand = Some(Box::new(move || bell.notify_one()));
+    let log_notify = config.disk_latency.is_some().then(|| Arc::new(Notify::new()));
+    if let Some(log_notify) = log_notify.clone() {
+        log.inline_notify = Some(Box::new(move || log_notify.notify_one()));
     }
     let (wal, recovered) = Wal::open(&config.dir.join("log"), log).map_err(fatal)?;
-    if let Some((file, offset)) = &recovered.cut {
+    if let Some((file, offset)) = &recovered.torn_write {
         tracing::warn!(file = %file.display(), offset, "the log's last write was torn and is cut");
     }
     let checkpoints = Checkpoints::open(&config.dir.join("checkpoints")).map_err(fatal)?;
@@ -399,28 +405,30 @@ fn open_disk(config: &GroupsConfig) -> Result<Opened, Fatal> {
         .map(|(key, _)| (GroupId(key.group), ReplicaId(key.replica)))
         .collect();
     let log = SharedLog::new(Arc::new(wal));
-    Ok((Disk { log, checkpoints, store: Arc::new(store) }, local, bell))
+    Ok((Disk { log, checkpoints, store: Arc::new(store) }, local, log_notify))
 }
 
 /// Asks the replicas whose entries keep the oldest segment alive for checkpoints.
-async fn nudge(groups: std::sync::Weak<Inner>) {
+async fn watch_oldest_segment(groups: std::sync::Weak<Inner>) {
     loop {
-        tokio::time::sleep(limits::CHECKPOINT_HOLDING_CHECK).await;
+        tokio::time::sleep(limits::OLD_SEGMENT_CHECK_INTERVAL).await;
         let Some(inner) = groups.upgrade() else { return };
         let groups = Groups(inner);
         let Ok(disk) = groups.disk() else { return };
-        for (key, _) in disk.log.wal.holding().into_iter().take(limits::CHECKPOINTS_AT_ONCE) {
+        for (key, _) in
+            disk.log.wal.oldest_segment_usage().into_iter().take(limits::CHECKPOINTS_AT_ONCE)
+        {
             if let Some(group) = groups.get(GroupId(key.group)) {
-                group.inner().replica.nudge();
+                group.inner().replica.request_checkpoint();
             }
         }
     }
 }
 
 /// A number no earlier process of this node began with; the seed's next where one is given.
-pub(crate) fn unforeseen() -> u64 {
+pub(crate) fn random_u64() -> u64 {
     #[cfg(any(test, feature = "testing"))]
-    if let Some(number) = crate::simulated::number() {
+    if let Some(number) = crate::simulated::next_u64() {
         return number;
     }
     std::hash::RandomState::new().build_hasher().finish()

@@ -12,15 +12,17 @@
 //!            └── openraft ── Network (a trait: sockets live in `node`)
 //! ```
 
-mod aligned;
 mod blocking;
+mod checkpoint_task;
+mod checkpoint_transfer;
+mod coalesced_timers;
+#[cfg(test)]
+mod conformance;
 mod consensus;
 pub mod disk;
 mod error;
 mod group;
 mod groups;
-mod inbox;
-mod keeper;
 pub mod limits;
 mod log_storage;
 mod machine;
@@ -28,24 +30,22 @@ mod network;
 mod peer;
 mod replica;
 mod rpc;
+mod rpc_handler;
 #[cfg(any(test, feature = "testing"))]
 pub mod simulated;
 mod state_machine;
 mod status;
-#[cfg(test)]
-mod suite;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod timing;
-mod transfer;
 mod types;
 mod verifier;
 
 pub use blocking::blocking;
 pub use error::{Fatal, ProposeError, ReadError};
 pub use group::ReplicaGroup;
-pub use groups::{Groups, GroupsConfig, OpenError, Pace};
-pub use machine::{Answer, Change, ChunkSink, ChunkSource, Frozen, Machine, Store};
-pub use network::{Lane, Network, NetworkError};
+pub use groups::{DiskLatency, Groups, GroupsConfig, OpenError};
+pub use machine::{Answer, Change, ChunkSink, ChunkSource, FrozenState, Machine, Store};
+pub use network::{Network, NetworkError, Priority};
 pub use timing::{Timing, TimingError};
-pub use types::{DiskCounters, GroupId, GroupStatus, Member, Proposed};
+pub use types::{AppliedEntry, DiskCounters, GroupId, GroupStatus, Member};

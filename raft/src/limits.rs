@@ -21,12 +21,12 @@ pub const WAL_CACHE_BYTES: usize = 8 << 20;
 /// Recent entries kept in memory, whatever their size.
 pub const WAL_CACHE_ENTRIES: usize = 64 << 10;
 /// Live bytes of the oldest segment that are rewritten by one turn: bounds what a turn waits for.
-pub const WAL_CARRY_BYTES: usize = 256 << 10;
+pub const WAL_COMPACTION_BYTES: usize = 256 << 10;
 /// Sealed segments that may stand before the oldest is emptied by rewriting what still lives in it.
-pub const WAL_CARRY_AFTER_SEGMENTS: usize = 4;
+pub const WAL_COMPACT_AFTER_SEGMENTS: usize = 4;
 /// A submission up to this size may use the reserve that is kept while the disk is full: votes,
 /// marks and the blank entry of a new leader.
-pub const WAL_TINY_BYTES: usize = 4 << 10;
+pub const WAL_SMALL_WRITE_BYTES: usize = 4 << 10;
 /// How often a full disk is asked again when nobody writes.
 pub const WAL_FULL_RETRY: Duration = Duration::from_millis(500);
 /// Most bytes one entry may have: above it a submission is refused, not written.
@@ -45,11 +45,11 @@ pub const STORE_QUEUE_LENGTH: usize = 64;
 /// Bytes of changes that may wait for the store's writer before a caller waits.
 pub const STORE_QUEUE_BYTES: usize = 8 << 20;
 /// Bytes of changes of one replica that are kept while its store is rebuilt before a caller waits.
-pub const STORE_KEPT_BYTES: usize = 16 << 20;
+pub const STORE_REBUILD_BACKLOG_BYTES: usize = 16 << 20;
 /// How long changes are gathered before they are written: of one key only the last is.
-pub const STORE_GATHER: Duration = Duration::from_secs(1);
+pub const STORE_BUFFER_TIME: Duration = Duration::from_secs(1);
 /// Bytes of gathered changes that are written at once.
-pub const STORE_GATHER_BYTES: usize = 4 << 20;
+pub const STORE_BUFFER_BYTES: usize = 4 << 20;
 /// Records of one batch: sled stops every reader and writer of the process for it.
 pub const STORE_BATCH_RECORDS: usize = 256;
 /// Bytes of one batch.
@@ -57,7 +57,7 @@ pub const STORE_BATCH_BYTES: usize = 1 << 20;
 /// Longest value in one piece: a leaf of larger ones would leave the database's synced file.
 pub const STORE_VALUE_BYTES: usize = 32 << 10;
 /// Changes of a rebuild handed over at once.
-pub const STORE_PUT_CHANGES: usize = 256;
+pub const STORE_REBUILD_HANDOVER_CHANGES: usize = 256;
 /// Memory for pages of the database.
 pub const STORE_CACHE_BYTES: u64 = 16 << 20;
 /// Size of the database's segments; a power of two. See [`STORE_VALUE_BYTES`].
@@ -96,10 +96,10 @@ pub const CHECKPOINTS_AT_ONCE: usize = 2;
 /// Wait after a checkpoint that could not be written, or a working store that could not be filled.
 pub const CHECKPOINT_RETRY: Duration = Duration::from_secs(5);
 /// How often it is asked whose entries keep the oldest log segment alive.
-pub const CHECKPOINT_HOLDING_CHECK: Duration = Duration::from_secs(5);
+pub const OLD_SEGMENT_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// How long filling a store and verifying chunks let replicas that start go first: many times what
 /// a start takes that succeeds.
-pub const START_PATIENCE: Duration = Duration::from_secs(30);
+pub const START_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Wait before the other replicas are asked once more for chunks that are damaged here.
 pub const CHUNK_RETRY: Duration = Duration::from_mins(1);
 /// One message of a checkpoint on its way to another replica.
@@ -117,14 +117,14 @@ pub const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// When it makes sense to try again where nobody knows better.
 pub const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// How often a closing node looks whether its log is still in use, and how long at most.
-pub const CLOSE_LOOK: Duration = Duration::from_millis(5);
-/// See [`CLOSE_LOOK`].
-pub const CLOSE_LOOKS: u32 = 1000;
+pub const CLOSE_POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// See [`CLOSE_POLL_INTERVAL`].
+pub const CLOSE_POLLS_MAX: u32 = 1000;
 
 /// After this long without a sign of its leader (or, of a leader, of a quorum) a replica says that
 /// its group has no majority: above what an election takes, so that a failover is not told as one,
 /// and short enough to be told within two seconds.
-pub const LEADER_SILENCE_MAX: Duration = Duration::from_millis(1_500);
+pub const LEADER_CONTACT_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// How long a file that cannot be opened for want of files or memory is tried again at once, by a
 /// thread that may block; past it the caller does what it does on a full disk.
 pub const SHORTAGE_WAIT: Duration = Duration::from_millis(500);

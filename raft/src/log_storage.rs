@@ -4,7 +4,7 @@
 //! group reach the disk in the order they were given; what was appended can be read at once.
 //! Refused: an entry that cannot be decoded is an error that names it, never a gap.
 
-mod record;
+mod entry_codec;
 mod tail;
 
 use std::collections::VecDeque;
@@ -21,11 +21,11 @@ use openraft::{LogState, OptionalSend};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use self::record::{decode, encode};
+use self::entry_codec::{decode, encode};
 use self::tail::Tail;
 use crate::blocking::blocking;
-use crate::consensus::{LogEntry, LogId, Types, Vote, log_id};
-use crate::disk::{Done, GroupKey, GroupLog, Op, Wal, WalError};
+use crate::consensus::{LogEntry, LogId, TypeConfig, Vote, log_id};
+use crate::disk::{GroupKey, GroupLogState, Op, SubmitCallback, Wal, WalError};
 use crate::error::Fatal;
 use crate::limits;
 
@@ -33,12 +33,12 @@ use crate::limits;
 #[derive(Clone)]
 pub(crate) struct SharedLog {
     pub(crate) wal: Arc<Wal>,
-    room: Arc<Semaphore>,
+    queue_permits: Arc<Semaphore>,
 }
 
 impl SharedLog {
     pub(crate) fn new(wal: Arc<Wal>) -> Self {
-        Self { wal, room: Arc::new(Semaphore::new(limits::LOG_IN_FLIGHT_BYTES)) }
+        Self { wal, queue_permits: Arc::new(Semaphore::new(limits::LOG_IN_FLIGHT_BYTES)) }
     }
 
     /// Removes all that the log holds of a replica.
@@ -47,10 +47,10 @@ impl SharedLog {
     }
 
     async fn submit_and_wait(&self, ops: Vec<Op>) -> io::Result<()> {
-        let room = self.room(0).await;
+        let queue_permits = self.queue_permits(0).await;
         let (tx, rx) = oneshot::channel();
-        let done: Done = Box::new(move |result| {
-            drop(room);
+        let done: SubmitCallback = Box::new(move |result| {
+            drop(queue_permits);
             let _ = tx.send(result);
         });
         self.wal.submit(ops, done);
@@ -58,16 +58,20 @@ impl SharedLog {
     }
 
     /// Waits until `bytes` more fit into the log's queue, so that handing them over never blocks.
-    async fn room(&self, bytes: usize) -> OwnedSemaphorePermit {
+    async fn queue_permits(&self, bytes: usize) -> OwnedSemaphorePermit {
         let wanted = (bytes + 1024).min(limits::LOG_IN_FLIGHT_BYTES);
         let wanted = u32::try_from(wanted).expect("the room is smaller than 4 GiB");
-        self.room.clone().acquire_many_owned(wanted).await.expect("the room is never closed")
+        self.queue_permits
+            .clone()
+            .acquire_many_owned(wanted)
+            .await
+            .expect("the room is never closed")
     }
 }
 
 /// One group's log. Cheap to clone; every clone sees the same.
 #[derive(Clone)]
-pub(crate) struct Log(Arc<Inner>);
+pub(crate) struct LogStorage(Arc<Inner>);
 
 struct Inner {
     key: GroupKey,
@@ -75,20 +79,20 @@ struct Inner {
     tail: Mutex<Tail>,
 }
 
-impl Log {
+impl LogStorage {
     pub(crate) fn new(key: GroupKey, shared: SharedLog) -> Self {
         Self(Arc::new(Inner { key, shared, tail: Mutex::default() }))
     }
 
     /// Makes the log agree with the checkpoint the machine was given. Entries that contradict one
     /// that came from another replica are removed, where a crash kept that from happening.
-    pub(crate) async fn agree(&self, checkpoint: Option<LogId>) -> Result<(), Fatal> {
+    pub(crate) async fn reconcile(&self, checkpoint: Option<LogId>) -> Result<(), Fatal> {
         let (group, state) = (self.0.key, self.state());
-        let gone = state.purged.as_ref().map(|(index, _)| *index);
-        if gone > checkpoint.map(|id| id.index) {
-            let gone = gone.unwrap_or(0);
+        let purged = state.purged.as_ref().map(|(index, _)| *index);
+        if purged > checkpoint.map(|id| id.index) {
+            let purged = purged.unwrap_or(0);
             return Err(Fatal(format!(
-                "{group}: the log is gone up to {gone} and no checkpoint holds what was there"
+                "{group}: the log is gone up to {purged} and no checkpoint holds what was there"
             )));
         }
         let (Some(id), Some(first), Some((last, _))) = (checkpoint, state.first, state.last) else {
@@ -104,12 +108,12 @@ impl Log {
         }
         tracing::warn!(%group, checkpoint = %id, "the log contradicts the checkpoint and is cut");
         let log_id = codec::encode(&id).into();
-        let cut =
+        let repair =
             vec![Op::TruncateAfter { group, after: None }, Op::Purge { group, index, log_id }];
-        self.submit_and_wait(cut).await.map_err(fatal)
+        self.submit_and_wait(repair).await.map_err(fatal)
     }
 
-    fn state(&self) -> GroupLog {
+    fn state(&self) -> GroupLogState {
         self.0.shared.wal.state(self.0.key)
     }
 
@@ -131,17 +135,17 @@ impl Log {
     async fn read_disk(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<LogEntry>> {
         let (wal, key) = (self.0.shared.wal.clone(), self.0.key);
         let read = blocking(move || wal.read(key, range, max_bytes)).await;
-        let entries = read.map_err(io::Error::other)?.map_err(into_io)?;
+        let entries = read.map_err(io::Error::other)?.map_err(to_io_error)?;
         entries.iter().map(|entry| decode(entry).map_err(io::Error::other)).collect()
     }
 }
 
-impl RaftLogReader<Types> for Log {
+impl RaftLogReader<TypeConfig> for LogStorage {
     async fn try_get_log_entries<R: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: R,
     ) -> io::Result<Vec<LogEntry>> {
-        let range = self.existing(&range);
+        let range = self.clamp(&range);
         let mut entries = Vec::new();
         let mut from = range.start;
         while from < range.end {
@@ -172,7 +176,7 @@ impl RaftLogReader<Types> for Log {
             Bound::Excluded(&index) => purged.min(index),
             Bound::Unbounded => purged,
         };
-        pieces(self.clone(), start..end.max(self.existing(&range).end))
+        stream_in_batches(self.clone(), start..end.max(self.clamp(&range).end))
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
@@ -184,9 +188,9 @@ impl RaftLogReader<Types> for Log {
     }
 }
 
-impl Log {
+impl LogStorage {
     /// The part of a range that the log may hold.
-    fn existing(&self, range: &impl RangeBounds<u64>) -> Range<u64> {
+    fn clamp(&self, range: &impl RangeBounds<u64>) -> Range<u64> {
         let from = match range.start_bound() {
             Bound::Included(&index) => index,
             Bound::Excluded(&index) => index + 1,
@@ -205,7 +209,10 @@ impl Log {
 
 /// The entries of a range, read piece by piece as they are wanted. They are to be applied: a gap
 /// is an error, also at the start.
-fn pieces(log: Log, range: Range<u64>) -> impl Stream<Item = io::Result<LogEntry>> + Send + Unpin {
+fn stream_in_batches(
+    log: LogStorage,
+    range: Range<u64>,
+) -> impl Stream<Item = io::Result<LogEntry>> + Send + Unpin {
     let start = (log, range, VecDeque::new());
     Box::pin(stream::try_unfold(start, |(log, mut range, mut ready)| async move {
         if ready.is_empty() {
@@ -224,10 +231,10 @@ fn pieces(log: Log, range: Range<u64>) -> impl Stream<Item = io::Result<LogEntry
     }))
 }
 
-impl RaftLogStorage<Types> for Log {
+impl RaftLogStorage<TypeConfig> for LogStorage {
     type LogReader = Self;
 
-    async fn get_log_state(&mut self) -> io::Result<LogState<Types>> {
+    async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
         let state = self.state();
         let purged: Option<LogId> = state
             .purged
@@ -250,10 +257,10 @@ impl RaftLogStorage<Types> for Log {
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
         let Some(committed) = committed else { return Ok(()) };
         let committed = codec::encode(&committed).into();
-        let room = self.0.shared.room(0).await;
+        let queue_permits = self.0.shared.queue_permits(0).await;
         let op = Op::Committed { group: self.0.key, committed };
         // Advice only: what it costs to lose it is a slower start.
-        self.0.shared.wal.submit(vec![op], Box::new(move |_| drop(room)));
+        self.0.shared.wal.submit(vec![op], Box::new(move |_| drop(queue_permits)));
         Ok(())
     }
 
@@ -262,7 +269,7 @@ impl RaftLogStorage<Types> for Log {
         committed.map(|bytes| codec::decode(&bytes)).transpose().map_err(io::Error::other)
     }
 
-    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> io::Result<()>
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
     where
         I: IntoIterator<Item = LogEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
@@ -280,9 +287,9 @@ impl RaftLogStorage<Types> for Log {
             })
             .collect();
         let bytes = encoded.iter().map(|(_, _, bytes)| bytes.len()).sum();
-        let room = self.0.shared.room(bytes).await;
-        let done: Done = Box::new(move |result| {
-            drop(room);
+        let queue_permits = self.0.shared.queue_permits(bytes).await;
+        let done: SubmitCallback = Box::new(move |result| {
+            drop(queue_permits);
             callback.io_completed(result);
         });
         self.0.shared.wal.submit(vec![Op::Append { group: self.0.key, entries: encoded }], done);
@@ -308,7 +315,7 @@ fn fatal(error: io::Error) -> Fatal {
 }
 
 /// In openraft's words; what can be tried again stays recognisable.
-fn into_io(error: WalError) -> io::Error {
+fn to_io_error(error: WalError) -> io::Error {
     let full = matches!(error, WalError::Full { .. });
     let kind = if full { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
     io::Error::new(kind, error)
@@ -326,18 +333,18 @@ mod tests {
 
     const KEY: GroupKey = GroupKey { group: 1, replica: 1 };
 
-    fn open(dir: &tempfile::TempDir) -> Log {
+    fn open(dir: &tempfile::TempDir) -> LogStorage {
         let fatal = |reason| panic!("the log stopped: {reason}");
         let (wal, _) = Wal::open(dir.path(), WalConfig::new(fatal)).unwrap();
-        Log::new(KEY, SharedLog::new(Arc::new(wal)))
+        LogStorage::new(KEY, SharedLog::new(Arc::new(wal)))
     }
 
-    async fn append(log: &mut Log, indexes: Range<u64>, term: u64) {
+    async fn append(log: &mut LogStorage, indexes: Range<u64>, term: u64) {
         let entry = |index| LogEntry::new_normal(log_id(term, index), Entry(Bytes::new()));
         log.blocking_append(indexes.map(entry)).await.unwrap();
     }
 
-    async fn streamed(log: &mut Log, range: Range<u64>) -> io::Result<Vec<u64>> {
+    async fn streamed(log: &mut LogStorage, range: Range<u64>) -> io::Result<Vec<u64>> {
         let entries: Vec<LogEntry> = log.entries_stream(range).await.try_collect().await?;
         Ok(entries.iter().map(|entry| entry.log_id.index).collect())
     }
@@ -362,10 +369,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut log = open(&dir);
         append(&mut log, 0..10, 1).await;
-        log.agree(Some(log_id(1, 6))).await.unwrap();
+        log.reconcile(Some(log_id(1, 6))).await.unwrap();
         assert_eq!(log.get_log_state().await.unwrap().last_log_id, Some(log_id(1, 9)));
         // A checkpoint of a later term came, and a crash kept the old entries alive.
-        log.agree(Some(log_id(2, 6))).await.unwrap();
+        log.reconcile(Some(log_id(2, 6))).await.unwrap();
         let state = log.get_log_state().await.unwrap();
         assert_eq!(state.last_purged_log_id, Some(log_id(2, 6)));
         assert_eq!(state.last_log_id, Some(log_id(2, 6)));
@@ -379,9 +386,9 @@ mod tests {
         let mut log = open(&dir);
         append(&mut log, 0..10, 1).await;
         log.purge(log_id(1, 4)).await.unwrap();
-        log.agree(Some(log_id(1, 4))).await.unwrap();
+        log.reconcile(Some(log_id(1, 4))).await.unwrap();
         for short in [None, Some(log_id(1, 3))] {
-            let error = log.agree(short).await.unwrap_err();
+            let error = log.reconcile(short).await.unwrap_err();
             assert!(error.0.contains("the log is gone up to 4"), "{error}");
         }
     }

@@ -37,10 +37,10 @@ pub trait Machine: Send + 'static {
     ) -> Result<Answer, Fatal>;
 
     /// The state at this moment, cheaply, to be written out by another thread.
-    fn freeze(&self) -> Box<dyn Frozen>;
+    fn freeze(&self) -> Box<dyn FrozenState>;
 
     /// Replaces the state by a checkpoint's. The store is filled by itself, where it lacks any of
-    /// that; see [`Frozen::fill`].
+    /// that; see [`FrozenState::fill`].
     ///
     /// # Errors
     /// [`Fatal`] when the checkpoint is not one of this machine's.
@@ -54,7 +54,7 @@ pub trait Machine: Send + 'static {
 }
 
 /// A state that no longer changes.
-pub trait Frozen: Send {
+pub trait FrozenState: Send {
     /// Writes it as named chunks; see `model::Partition::chunks`.
     fn write(self: Box<Self>, sink: &mut dyn ChunkSink);
 

@@ -8,7 +8,7 @@ use model::NodeId;
 
 /// How urgent a message is. A lower lane never waits for a higher one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Lane {
+pub enum Priority {
     /// Heartbeats, votes, link pings.
     Urgent,
     /// Log entries, answers to calls.
@@ -54,7 +54,7 @@ pub trait Network: Send + Sync + 'static {
     fn call(
         &self,
         to: NodeId,
-        lane: Lane,
+        priority: Priority,
         message: Bytes,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes, NetworkError>>;

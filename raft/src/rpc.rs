@@ -13,29 +13,29 @@ use openraft::raft::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::consensus::{Types, Vote};
+use crate::consensus::{TypeConfig, Vote};
 use crate::types::GroupId;
 
 /// A call from one replica to another.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Call {
+pub(crate) struct RpcCall {
     pub(crate) group: GroupId,
     pub(crate) from: ReplicaId,
     pub(crate) to: ReplicaId,
-    pub(crate) body: Body,
+    pub(crate) body: RpcRequest,
 }
 
 /// What is asked.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Body {
+pub(crate) enum RpcRequest {
     /// Entries, or a heartbeat. Entries that are sent without waiting carry their turn.
-    Append(Option<Turn>, AppendEntriesRequest<Types>),
+    Append(Option<PipelinePosition>, AppendEntriesRequest<TypeConfig>),
     /// An election.
-    Vote(VoteRequest<Types>),
+    Vote(VoteRequest<TypeConfig>),
     /// Whether an election would be won, before disturbing anybody.
-    PreVote(VoteRequest<Types>),
+    PreVote(VoteRequest<TypeConfig>),
     /// The leader asks the receiver to take over.
-    Transfer(TransferLeaderRequest<Types>),
+    TransferLeader(TransferLeaderRequest<TypeConfig>),
     /// A checkpoint is offered; the answer says which chunks are missing.
     CheckpointBegin { vote: Vote, manifest: Bytes },
     /// A piece of a missing chunk.
@@ -48,7 +48,7 @@ pub(crate) enum Body {
 
 /// The place of an append among those sent without waiting for each other's answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Turn {
+pub(crate) struct PipelinePosition {
     /// Which stream; a sender never uses a number twice.
     pub(crate) stream: u64,
     /// Which one of it, from 0 without gaps.
@@ -57,38 +57,38 @@ pub(crate) struct Turn {
 
 /// What is answered.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Response {
-    Append(AppendEntriesResponse<Types>),
-    Vote(VoteResponse<Types>),
-    Transfer(TransferLeaderResponse<Types>),
+pub(crate) enum RpcResponse {
+    Append(AppendEntriesResponse<TypeConfig>),
+    Vote(VoteResponse<TypeConfig>),
+    TransferLeader(TransferLeaderResponse<TypeConfig>),
     /// The hashes of the chunks the receiver lacks.
-    CheckpointNeeds(Vec<[u8; 32]>),
+    MissingChunks(Vec<[u8; 32]>),
     /// A piece was stored.
-    PieceTaken,
-    Checkpoint(SnapshotResponse<Types>),
-    Refused(Refusal),
+    PieceStored,
+    Checkpoint(SnapshotResponse<TypeConfig>),
+    Rejected(RpcRejection),
     /// From the offset that was asked on.
     ChunkPiece(Bytes),
 }
 
 /// Why a call was not acted upon.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
-pub(crate) enum Refusal {
+pub(crate) enum RpcRejection {
     /// No replica of the group runs here.
     #[error("no replica of this group runs there")]
     NoReplica,
     /// Meant for a replica that is not, or no longer, here.
     #[error("it was meant for another replica than {here}, which runs there")]
-    OtherReplica { here: ReplicaId },
+    WrongReplica { here: ReplicaId },
     /// The sender does not live on the node the message came from.
     #[error("the sending replica does not live on the node it came from")]
-    Impostor,
+    WrongSenderNode,
     /// The replica stopped.
     #[error("the replica stopped: {0}")]
     Stopped(String),
     /// An earlier append of the same stream never came.
     #[error("an earlier append of the stream is missing")]
-    OutOfTurn,
+    OutOfOrder,
     /// The disk takes no writes now.
     #[error("{0}")]
     DiskFull(String),
@@ -100,7 +100,7 @@ pub(crate) enum Refusal {
     Damaged(String),
 }
 
-impl Call {
+impl RpcCall {
     pub(crate) fn encode(&self) -> Bytes {
         codec::encode(self).into()
     }
@@ -110,7 +110,7 @@ impl Call {
     }
 }
 
-impl Response {
+impl RpcResponse {
     pub(crate) fn encode(&self) -> Bytes {
         codec::encode(self).into()
     }
@@ -140,30 +140,32 @@ mod tests {
             LogEntry::new_normal(log_id(2, 5), Entry(Bytes::from_static(b"five"))),
             LogEntry::new_membership(log_id(2, 6), membership),
         ];
-        let request = AppendEntriesRequest::<Types> {
+        let request = AppendEntriesRequest::<TypeConfig> {
             vote: Vote::new_committed(2, 7),
             prev_log_id: Some(log_id(1, 3)),
             entries: entries.clone(),
             leader_commit: None,
         };
-        let call = Call {
+        let call = RpcCall {
             group: GroupId(3),
             from: ReplicaId(7),
             to: ReplicaId(8),
-            body: Body::Append(Some(Turn { stream: 9, number: 0 }), request),
+            body: RpcRequest::Append(Some(PipelinePosition { stream: 9, number: 0 }), request),
         };
-        let back = Call::decode(&call.encode()).unwrap();
+        let back = RpcCall::decode(&call.encode()).unwrap();
         assert_eq!((back.group, back.from, back.to), (GroupId(3), ReplicaId(7), ReplicaId(8)));
-        let Body::Append(turn, request) = back.body else { panic!("another body") };
-        assert_eq!(turn, Some(Turn { stream: 9, number: 0 }));
+        let RpcRequest::Append(turn, request) = back.body else { panic!("another body") };
+        assert_eq!(turn, Some(PipelinePosition { stream: 9, number: 0 }));
         assert_eq!(request.entries, entries);
     }
 
     #[test]
     fn a_refusal_survives_the_wire() {
-        let refusal = Refusal::OtherReplica { here: ReplicaId(3) };
-        let bytes = Response::Refused(refusal.clone()).encode();
-        assert!(matches!(Response::decode(&bytes), Ok(Response::Refused(back)) if back == refusal));
-        assert!(Response::decode(&bytes[..1]).is_err());
+        let rejection = RpcRejection::WrongReplica { here: ReplicaId(3) };
+        let bytes = RpcResponse::Rejected(rejection.clone()).encode();
+        assert!(
+            matches!(RpcResponse::decode(&bytes), Ok(RpcResponse::Rejected(back)) if back == rejection)
+        );
+        assert!(RpcResponse::decode(&bytes[..1]).is_err());
     }
 }

@@ -13,26 +13,26 @@ use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::{EntryPayload, OptionalSend};
 
 use crate::blocking::blocking;
-use crate::consensus::{Entry, LogId, StoredMembership, Types};
-use crate::disk::Pinned;
+use crate::consensus::{Entry, LogId, StoredMembership, TypeConfig};
+use crate::disk::PinnedCheckpoint;
 use crate::error::Fatal;
 use crate::limits;
-use crate::replica::{Item, Replica};
+use crate::replica::{ApplyItem, Replica};
 
 /// A checkpoint on this disk, kept from being collected. `None`: the state before the first entry,
 /// which openraft may ask for and which is never sent or installed.
 #[derive(Debug, Clone)]
-pub(crate) struct Checkpointed(pub(crate) Option<Pinned>);
+pub(crate) struct CheckpointHandle(pub(crate) Option<PinnedCheckpoint>);
 
-type Snapshot = SnapshotOf<Types, Checkpointed>;
-type SnapshotMeta = SnapshotMetaOf<Types>;
+type Snapshot = SnapshotOf<TypeConfig, CheckpointHandle>;
+type SnapshotMeta = SnapshotMetaOf<TypeConfig>;
 
 /// One replica's machine in openraft's hands.
 pub(crate) struct Applier(pub(crate) Arc<Replica>);
 
 impl Applier {
     /// Does something that may block, elsewhere.
-    async fn aside<T: Send + 'static>(
+    async fn run_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Replica) -> Result<T, Fatal> + Send + 'static,
     ) -> io::Result<T> {
@@ -42,9 +42,9 @@ impl Applier {
     }
 }
 
-impl RaftStateMachine<Types> for Applier {
-    type SnapshotData = Checkpointed;
-    type SnapshotBuilder = Builder;
+impl RaftStateMachine<TypeConfig> for Applier {
+    type SnapshotData = CheckpointHandle;
+    type SnapshotBuilder = SnapshotBuilder;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
         Ok(self.0.state())
@@ -52,42 +52,42 @@ impl RaftStateMachine<Types> for Applier {
 
     async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
     where
-        S: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + OptionalSend,
+        S: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
     {
         while let Some(first) = entries.next().await {
-            let mut items: Vec<Item> = vec![first?];
-            let mut bytes = size(&items[0]);
+            let mut items: Vec<ApplyItem> = vec![first?];
+            let mut bytes = payload_size(&items[0]);
             while items.len() < limits::APPLY_ENTRIES && bytes < limits::APPLY_BYTES {
                 // Only what is at hand: what must be read from disk can wait for the next round.
                 let Some(Some(next)) = entries.next().now_or_never() else { break };
                 let next = next?;
-                bytes += size(&next);
+                bytes += payload_size(&next);
                 items.push(next);
             }
-            self.aside(move |replica| replica.apply(items)).await?;
+            self.run_blocking(move |replica| replica.apply(items)).await?;
         }
         Ok(())
     }
 
-    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<SnapshotBuilder> {
         // The keeper writes checkpoints and then tells openraft: there is one, or nothing to tell.
         let ready = force || self.0.checkpoints.newest(self.0.key).is_some();
-        ready.then(|| Builder { replica: self.0.clone(), write: force })
+        ready.then(|| SnapshotBuilder { replica: self.0.clone(), write_new: force })
     }
 
-    async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder { replica: self.0.clone(), write: true }
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        SnapshotBuilder { replica: self.0.clone(), write_new: true }
     }
 
     async fn install_snapshot(
         &mut self,
         _: &SnapshotMeta,
-        snapshot: Checkpointed,
+        snapshot: CheckpointHandle,
     ) -> io::Result<()> {
-        self.aside(move |replica| {
+        self.run_blocking(move |replica| {
             let nothing = || Fatal("an empty checkpoint cannot be installed".to_owned());
             let own = replica
-                .adopt(&snapshot.0.ok_or_else(nothing)?)
+                .import(&snapshot.0.ok_or_else(nothing)?)
                 .map_err(|error| Fatal(error.to_string()))?;
             replica.restore(&own)
         })
@@ -101,17 +101,17 @@ impl RaftStateMachine<Types> for Applier {
 }
 
 /// Tells openraft of a checkpoint, and writes it where openraft insists.
-pub(crate) struct Builder {
+pub(crate) struct SnapshotBuilder {
     replica: Arc<Replica>,
-    write: bool,
+    write_new: bool,
 }
 
-impl RaftSnapshotBuilder<Types> for Builder {
-    type SnapshotData = Checkpointed;
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = CheckpointHandle;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let replica = self.replica.clone();
-        let pinned = if self.write {
+        let pinned = if self.write_new {
             let written = blocking(move || replica.write_checkpoint()).await;
             written.map_err(io::Error::other)?.map_err(io::Error::other)?
         } else {
@@ -119,21 +119,23 @@ impl RaftSnapshotBuilder<Types> for Builder {
         };
         match pinned {
             Some(pinned) => snapshot(pinned),
-            None => Ok(Snapshot { meta: SnapshotMeta::default(), snapshot: Checkpointed(None) }),
+            None => {
+                Ok(Snapshot { meta: SnapshotMeta::default(), snapshot: CheckpointHandle(None) })
+            }
         }
     }
 }
 
 /// A checkpoint in openraft's words.
-pub(crate) fn snapshot(pinned: Pinned) -> io::Result<Snapshot> {
+pub(crate) fn snapshot(pinned: PinnedCheckpoint) -> io::Result<Snapshot> {
     let meta = pinned.meta();
     let last_log_id = codec::decode(&meta.log_id).map_err(io::Error::other)?;
     let last_membership = codec::decode(&meta.membership).map_err(io::Error::other)?;
     let meta = SnapshotMeta { last_log_id: Some(last_log_id), last_membership };
-    Ok(Snapshot { meta, snapshot: Checkpointed(Some(pinned)) })
+    Ok(Snapshot { meta, snapshot: CheckpointHandle(Some(pinned)) })
 }
 
-fn size((entry, _): &Item) -> usize {
+fn payload_size((entry, _): &ApplyItem) -> usize {
     match &entry.payload {
         EntryPayload::Blank | EntryPayload::Membership(_) => 0,
         EntryPayload::Normal(Entry(bytes)) => bytes.len(),

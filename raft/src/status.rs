@@ -13,7 +13,7 @@ use openraft::{Instant as _, Raft};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::consensus::{Metrics, Types};
+use crate::consensus::{Metrics, TypeConfig};
 use crate::error::Fatal;
 use crate::limits;
 use crate::replica::Replica;
@@ -21,15 +21,15 @@ use crate::state_machine::Applier;
 use crate::types::GroupStatus;
 
 /// The current values.
-pub(crate) fn read(raft: &Raft<Types, Applier>, replica: &Replica) -> GroupStatus {
+pub(crate) fn read(raft: &Raft<TypeConfig, Applier>, replica: &Replica) -> GroupStatus {
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
     // Where elections are slower than usual, so is what is taken for silence.
-    let patience = Duration::from_millis(raft.config().election_timeout_max) * 5 / 2;
-    translate(&metrics, replica, patience)
+    let silence_limit = Duration::from_millis(raft.config().election_timeout_max) * 5 / 2;
+    translate(&metrics, replica, silence_limit)
 }
 
-fn translate(metrics: &Metrics, replica: &Replica, patience: Duration) -> GroupStatus {
+fn translate(metrics: &Metrics, replica: &Replica, silence_limit: Duration) -> GroupStatus {
     let membership = metrics.membership_config.membership();
     let voters: Vec<u64> = membership.voter_ids().collect();
     let members: BTreeMap<_, _> = membership
@@ -52,11 +52,11 @@ fn translate(metrics: &Metrics, replica: &Replica, patience: Duration) -> GroupS
         .collect();
     let acked = metrics.last_quorum_acked.filter(|_| is_leader);
     let since_quorum = acked.map(|at| at.elapsed());
-    let recent = |since: Duration| since < limits::LEADER_SILENCE_MAX.max(patience);
+    let recent = |since: Duration| since < limits::LEADER_CONTACT_TIMEOUT.max(silence_limit);
     let has_quorum = match leader {
         // Alone it is its own majority, and asks nobody.
         Some(_) if is_leader => voters.len() <= 1 || since_quorum.is_some_and(recent),
-        Some(_) => recent(replica.leader_silence()),
+        Some(_) => recent(replica.since_leader_contact()),
         None => false,
     };
     let stopped = metrics.running_state.as_ref().err().map(|error| Fatal(error.to_string()));
@@ -80,7 +80,7 @@ fn translate(metrics: &Metrics, replica: &Replica, patience: Duration) -> GroupS
 }
 
 /// Whether somebody has to act on the difference.
-fn matters(old: &GroupStatus, new: &GroupStatus) -> bool {
+fn is_significant(old: &GroupStatus, new: &GroupStatus) -> bool {
     old.leader != new.leader
         || old.is_leader != new.is_leader
         || old.term != new.term
@@ -89,11 +89,11 @@ fn matters(old: &GroupStatus, new: &GroupStatus) -> bool {
         || old.stopped != new.stopped
 }
 
-/// Keeps `watched` up to date until the replica stops.
-pub(crate) async fn follow(
-    raft: Raft<Types, Applier>,
+/// Keeps `sender` up to date until the replica stops.
+pub(crate) async fn publish_changes(
+    raft: Raft<TypeConfig, Applier>,
     replica: Arc<Replica>,
-    watched: watch::Sender<GroupStatus>,
+    sender: watch::Sender<GroupStatus>,
 ) {
     let mut server = raft.server_metrics();
     let mut data = raft.data_metrics();
@@ -101,7 +101,7 @@ pub(crate) async fn follow(
     let mut reported = Instant::now();
     loop {
         let (settling, next) = {
-            let last = watched.borrow();
+            let last = sender.borrow();
             (last.is_leader && !last.ready, reported + limits::STATUS_INTERVAL)
         };
         let moving = async {
@@ -116,8 +116,9 @@ pub(crate) async fn follow(
             open = moving => open,
         };
         let now = read(&raft, &replica);
-        watched.send_if_modified(|last| {
-            let report = matters(last, &now) || reported.elapsed() >= limits::STATUS_INTERVAL;
+        sender.send_if_modified(|last| {
+            let report =
+                is_significant(last, &now) || reported.elapsed() >= limits::STATUS_INTERVAL;
             if report {
                 reported = Instant::now();
                 *last = now;
@@ -125,17 +126,17 @@ pub(crate) async fn follow(
             report
         });
         if !open {
-            settle(&raft, &replica, &watched).await;
+            publish_stopped(&raft, &replica, &sender).await;
             return;
         }
     }
 }
 
 /// The core has ended: says why, as soon as it is known.
-async fn settle(
-    raft: &Raft<Types, Applier>,
+async fn publish_stopped(
+    raft: &Raft<TypeConfig, Applier>,
     replica: &Replica,
-    watched: &watch::Sender<GroupStatus>,
+    sender: &watch::Sender<GroupStatus>,
 ) {
     let mut last = read(raft, replica);
     if last.stopped.is_none() {
@@ -144,5 +145,5 @@ async fn settle(
     }
     last.stopped.get_or_insert_with(|| Fatal("the replica stopped".to_owned()));
     (last.is_leader, last.ready, last.has_quorum) = (false, false, false);
-    watched.send_replace(last);
+    sender.send_replace(last);
 }

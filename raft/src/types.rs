@@ -41,7 +41,7 @@ pub struct Member {
 
 /// What became of a proposal that was committed and applied here.
 #[derive(Debug, Clone)]
-pub struct Proposed {
+pub struct AppliedEntry {
     /// The entry's index in the group's log.
     pub index: u64,
     /// What the machine answered.
@@ -90,7 +90,7 @@ pub struct GroupStatus {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DiskCounters {
     /// Turns of the log: each is one write and one fsync.
-    pub turns: u64,
+    pub write_batches: u64,
     /// Times the disk was asked to make the log durable.
     pub fsyncs: u64,
     /// Time spent in that.
@@ -100,9 +100,9 @@ pub struct DiskCounters {
     /// Operations written to the log.
     pub log_ops: u64,
     /// Writes refused because the disk was full.
-    pub refused: u64,
+    pub rejected: u64,
     /// Bytes of log rewritten so that old segments could go.
-    pub carried_bytes: u64,
+    pub compacted_bytes: u64,
     /// Segment files that exist now.
     pub log_segments: u64,
     /// Entries read from files because memory no longer held them.

@@ -14,94 +14,98 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep};
 
 use crate::blocking::blocking;
-use crate::disk::{CheckpointError, ChunkInfo, Pinned};
+use crate::disk::{CheckpointError, ChunkInfo, PinnedCheckpoint};
 use crate::error::Fatal;
-use crate::groups::Starts;
+use crate::groups::StartingReplicas;
 use crate::limits;
-use crate::network::Lane;
-use crate::peer::{CallError, Peer, Peers};
+use crate::network::Priority;
+use crate::peer::{PeerClient, PeerClients, RpcError};
 use crate::replica::Replica;
-use crate::rpc::{Body, Response};
+use crate::rpc::{RpcRequest, RpcResponse};
 
 /// Looks after the chunks of one replica.
 pub(crate) struct Verifier {
     pub(crate) replica: Arc<Replica>,
-    pub(crate) peers: Peers,
+    pub(crate) peers: PeerClients,
     /// The one that looks, of all replicas of this node.
     pub(crate) permit: Arc<Semaphore>,
-    pub(crate) starts: Starts,
-    pub(crate) doubted: Arc<Notify>,
+    pub(crate) starting_replicas: StartingReplicas,
+    pub(crate) verify_requests: Arc<Notify>,
 }
 
 impl Verifier {
     /// Runs until it is aborted.
     pub(crate) async fn run(self) {
         loop {
-            self.doubted.notified().await;
-            if let Err(error) = self.look().await {
+            self.verify_requests.notified().await;
+            if let Err(error) = self.verify_all().await {
                 tracing::warn!(group = %self.replica.key, %error, "chunks were not looked at");
             }
         }
     }
 
-    async fn look(&self) -> Result<(), Fatal> {
+    async fn verify_all(&self) -> Result<(), Fatal> {
         let mut known = None;
         loop {
             let permit = self.permit.acquire().await.map_err(fatal)?;
-            let damaged = match known.take() {
-                Some(damaged) => damaged,
-                None => self.damaged().await?,
+            let find_damaged = match known.take() {
+                Some(find_damaged) => find_damaged,
+                None => self.find_damaged().await?,
             };
-            let left = self.mend(damaged).await?;
+            let remaining = self.repair(find_damaged).await?;
             drop(permit);
-            if left.is_empty() {
+            if remaining.is_empty() {
                 return Ok(());
             }
             let group = self.replica.key;
-            tracing::warn!(%group, chunks = left.len(), "damaged chunks are not mended yet");
+            tracing::warn!(%group, chunks = remaining.len(), "damaged chunks are not mended yet");
             sleep(limits::CHUNK_RETRY).await;
             // Somebody may have met another one.
-            known = self.doubted.notified().now_or_never().is_none().then_some(left);
+            known = self.verify_requests.notified().now_or_never().is_none().then_some(remaining);
         }
     }
 
     /// The chunks of the newest checkpoint that are not what was written.
-    async fn damaged(&self) -> Result<Vec<ChunkInfo>, Fatal> {
-        let mut damaged = Vec::new();
-        self.starts.let_go_first().await;
-        let Some(pinned) = self.newest() else { return Ok(damaged) };
+    async fn find_damaged(&self) -> Result<Vec<ChunkInfo>, Fatal> {
+        let mut find_damaged = Vec::new();
+        self.starting_replicas.wait_until_none().await;
+        let Some(pinned) = self.newest() else { return Ok(find_damaged) };
         for chunk in pinned.chunks() {
-            let begun = Instant::now();
+            let started = Instant::now();
             let (reading, read) = (pinned.clone(), chunk.clone());
             let verified = blocking(move || reading.verify(&read)).await.map_err(fatal)?;
             if let Err(error) = verified {
                 let group = self.replica.key;
                 tracing::warn!(%group, %error, "it is asked of the other replicas");
-                damaged.push(chunk.clone());
+                find_damaged.push(chunk.clone());
             }
-            sleep(begun.elapsed()).await;
+            sleep(started.elapsed()).await;
         }
-        Ok(damaged)
+        Ok(find_damaged)
     }
 
     /// Mends what is still needed and can be; returns the rest.
-    async fn mend(&self, damaged: Vec<ChunkInfo>) -> Result<Vec<ChunkInfo>, Fatal> {
-        let mut left = Vec::new();
-        let Some(pinned) = self.newest() else { return Ok(left) };
-        for chunk in damaged {
-            if pinned.chunks().contains(&chunk) && !self.mend_chunk(&pinned, &chunk).await? {
-                left.push(chunk);
+    async fn repair(&self, find_damaged: Vec<ChunkInfo>) -> Result<Vec<ChunkInfo>, Fatal> {
+        let mut remaining = Vec::new();
+        let Some(pinned) = self.newest() else { return Ok(remaining) };
+        for chunk in find_damaged {
+            if pinned.chunks().contains(&chunk) && !self.repair_chunk(&pinned, &chunk).await? {
+                remaining.push(chunk);
             }
         }
-        Ok(left)
+        Ok(remaining)
     }
 
     /// Whether one of the other replicas had it.
-    async fn mend_chunk(&self, pinned: &Pinned, chunk: &ChunkInfo) -> Result<bool, Fatal> {
+    async fn repair_chunk(
+        &self,
+        pinned: &PinnedCheckpoint,
+        chunk: &ChunkInfo,
+    ) -> Result<bool, Fatal> {
         let group = self.replica.key;
         let replica = self.replica.clone();
         let membership = blocking(move || replica.state().1).await.map_err(fatal)?;
-        for peer in self.peers.others(&membership) {
+        for peer in self.peers.bulk_clients(&membership) {
             let name = &chunk.name;
             let bytes = match fetch(&peer, chunk).await {
                 Ok(bytes) => bytes,
@@ -110,8 +114,8 @@ impl Verifier {
                     continue;
                 }
             };
-            let (mending, mended) = (pinned.clone(), chunk.clone());
-            match blocking(move || mending.mend(&mended, &bytes)).await.map_err(fatal)? {
+            let (repairing, repaired) = (pinned.clone(), chunk.clone());
+            match blocking(move || repairing.repair(&repaired, &bytes)).await.map_err(fatal)? {
                 Ok(()) => {
                     tracing::info!(%group, chunk = name, "a damaged chunk was mended");
                     return Ok(true);
@@ -122,22 +126,22 @@ impl Verifier {
         Ok(false)
     }
 
-    fn newest(&self) -> Option<Pinned> {
+    fn newest(&self) -> Option<PinnedCheckpoint> {
         self.replica.checkpoints.newest(self.replica.key)
     }
 }
 
 /// A chunk, from another replica's newest checkpoint.
-async fn fetch(peer: &Peer, chunk: &ChunkInfo) -> Result<BytesMut, CallError> {
+async fn fetch(peer: &PeerClient, chunk: &ChunkInfo) -> Result<BytesMut, RpcError> {
     let mut bytes = BytesMut::new();
     while (bytes.len() as u64) < chunk.len {
-        let ask = Body::ChunkPiece { hash: chunk.hash, offset: bytes.len() as u64 };
-        let answer = peer.call(Lane::Bulk, ask, limits::CHECKPOINT_PIECE_TIMEOUT).await?;
-        let Response::ChunkPiece(piece) = answer else { return Err(peer.unexpected()) };
-        if piece.is_empty() {
+        let ask = RpcRequest::ChunkPiece { hash: chunk.hash, offset: bytes.len() as u64 };
+        let answer = peer.call(Priority::Bulk, ask, limits::CHECKPOINT_PIECE_TIMEOUT).await?;
+        let RpcResponse::ChunkPiece(read_piece) = answer else { return Err(peer.unexpected()) };
+        if read_piece.is_empty() {
             return Err(peer.unexpected());
         }
-        bytes.extend_from_slice(&piece);
+        bytes.extend_from_slice(&read_piece);
     }
     Ok(bytes)
 }
@@ -146,14 +150,14 @@ async fn fetch(peer: &Peer, chunk: &ChunkInfo) -> Result<BytesMut, CallError> {
 ///
 /// # Errors
 /// When it has none of this hash, or its own is damaged.
-pub(crate) fn piece(
+pub(crate) fn read_piece(
     replica: &Replica,
     hash: [u8; 32],
     offset: u64,
 ) -> Result<bytes::Bytes, CheckpointError> {
     let newest = replica.checkpoints.newest(replica.key);
     let none = || CheckpointError::Piece { reason: "there is no checkpoint here".to_owned() };
-    newest.ok_or_else(none)?.piece(hash, offset, limits::CHECKPOINT_PIECE_BYTES)
+    newest.ok_or_else(none)?.read_piece(hash, offset, limits::CHECKPOINT_PIECE_BYTES)
 }
 
 fn fatal(error: impl std::fmt::Display) -> Fatal {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use model::{CatalogueEntry, Change, ChangeRefused, NodeId, codec};
-use raft::{Lane, ReplicaGroup};
+use raft::{Priority, ReplicaGroup};
 use tokio::time::Instant;
 
 use crate::door::ChangeError;
@@ -88,7 +88,7 @@ impl Changes {
             return self.index().await;
         }
         let message = encode(&Ask::CatalogueIndex);
-        let answer = self.peers.call(leader, Lane::Bulk, message, ATTEMPT_TIMEOUT).await;
+        let answer = self.peers.call(leader, Priority::Bulk, message, ATTEMPT_TIMEOUT).await;
         match answer.map(|answer| decode(&answer)) {
             Ok(Ok(Reply::Index(index))) => Ok(index),
             Ok(Ok(Reply::Refused(refusal))) => Err(refusal),
@@ -153,7 +153,7 @@ impl Changes {
         let message = encode(&Ask::Change(entry.clone()));
         let answer = self
             .peers
-            .call(leader, Lane::Bulk, message, ATTEMPT_TIMEOUT)
+            .call(leader, Priority::Bulk, message, ATTEMPT_TIMEOUT)
             .await
             .map_err(|_| Refusal::Indeterminate)?;
         match decode(&answer) {

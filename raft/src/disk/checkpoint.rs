@@ -22,10 +22,10 @@
 //! hash, and the error names the file. A start reads what it loads into memory and what the newest
 //! has that the older lacks; the rest is looked at afterwards, and mended from another replica.
 
+mod checkpoint_dir;
 mod incoming;
 mod manifest;
 mod pinned;
-mod shelf;
 #[cfg(test)]
 mod tests;
 
@@ -43,12 +43,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::disk::GroupKey;
-use crate::disk::checkpoint::shelf::{Shelf, Standing};
+use crate::disk::checkpoint::checkpoint_dir::{CheckpointDir, StoredCheckpoint};
 use crate::disk::device::{opened, sync_dir};
-use crate::machine::{ChunkSource, Frozen};
+use crate::machine::{ChunkSource, FrozenState};
 
-pub use incoming::Incoming;
-pub use pinned::Pinned;
+pub use incoming::IncomingCheckpoint;
+pub use pinned::PinnedCheckpoint;
 
 /// What a checkpoint says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,7 +125,7 @@ impl CheckpointError {
         Self::Damaged { file: file.to_owned(), reason: reason.into() }
     }
 
-    fn piece(reason: impl Into<String>) -> Self {
+    fn read_piece(reason: impl Into<String>) -> Self {
         Self::Piece { reason: reason.into() }
     }
 
@@ -139,7 +139,7 @@ impl CheckpointError {
 #[derive(Debug, Clone)]
 pub struct Checkpoints {
     dir: PathBuf,
-    shelves: Arc<Mutex<BTreeMap<GroupKey, Arc<Shelf>>>>,
+    dirs: Arc<Mutex<BTreeMap<GroupKey, Arc<CheckpointDir>>>>,
 }
 
 impl Checkpoints {
@@ -148,8 +148,8 @@ impl Checkpoints {
     /// # Errors
     /// When the system refuses.
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
-        make_dir(dir)?;
-        Ok(Self { dir: dir.to_owned(), shelves: Arc::default() })
+        create_dir_durably(dir)?;
+        Ok(Self { dir: dir.to_owned(), dirs: Arc::default() })
     }
 
     /// Writes a frozen state. When it returns, the checkpoint is durable and was read back, and all
@@ -162,15 +162,15 @@ impl Checkpoints {
         &self,
         group: GroupKey,
         meta: CheckpointMeta,
-        frozen: Box<dyn Frozen>,
+        frozen: Box<dyn FrozenState>,
     ) -> Result<CheckpointId, CheckpointError> {
-        self.shelf(group)?.write(meta, frozen)
+        self.dir(group)?.write(meta, frozen)
     }
 
     /// Lends the chunks of the newest checkpoint to `load`. Where one is damaged that it reads, or
     /// that the older checkpoint lacks, the newest is set aside, with a warning that names the
     /// file, and the older one is lent. What both share and `load` does not read is not looked at,
-    /// so that a start takes no longer the more history there is: see [`Checkpoints::doubted`].
+    /// so that a start takes no longer the more history there is: see [`Checkpoints::verify_requests`].
     ///
     /// # Errors
     /// When there are checkpoints and all are damaged; they stay, so that the next start says so
@@ -179,11 +179,12 @@ impl Checkpoints {
         &self,
         group: GroupKey,
         mut load: impl FnMut(&CheckpointMeta, &dyn ChunkSource) -> T,
-    ) -> Result<Option<(Pinned, T)>, CheckpointError> {
-        let shelf = self.shelf(group)?;
-        shelf.load(|standing, older| {
-            let pinned = Pinned::new(shelf.clone(), standing.clone());
-            let hashes = |older: &Standing| older.manifest.chunks.iter().map(|c| c.hash).collect();
+    ) -> Result<Option<(PinnedCheckpoint, T)>, CheckpointError> {
+        let dir = self.dir(group)?;
+        dir.load(|stored, older| {
+            let pinned = PinnedCheckpoint::new(dir.clone(), stored.clone());
+            let hashes =
+                |older: &StoredCheckpoint| older.manifest.chunks.iter().map(|c| c.hash).collect();
             let known: Option<BTreeSet<[u8; 32]>> = older.map(hashes);
             let is_new = |chunk: &ChunkInfo| {
                 known.as_ref().is_some_and(|known| !known.contains(&chunk.hash))
@@ -198,35 +199,39 @@ impl Checkpoints {
     ///
     /// # Errors
     /// When the system refuses to look at the replica's folder.
-    pub fn doubted(&self, group: GroupKey) -> Result<Arc<Notify>, CheckpointError> {
-        Ok(self.shelf(group)?.doubted.clone())
+    pub fn verify_requests(&self, group: GroupKey) -> Result<Arc<Notify>, CheckpointError> {
+        Ok(self.dir(group)?.verify_requests.clone())
     }
 
     /// The newest checkpoint, without reading its chunks: for sending, where hashes are checked.
-    pub fn newest(&self, group: GroupKey) -> Option<Pinned> {
-        let shelf = self.shelf(group).ok()?;
-        let standing = shelf.newest()?;
-        Some(Pinned::new(shelf, standing))
+    pub fn newest(&self, group: GroupKey) -> Option<PinnedCheckpoint> {
+        let dir = self.dir(group).ok()?;
+        let stored = dir.newest()?;
+        Some(PinnedCheckpoint::new(dir, stored))
     }
 
     /// The index below which the log may be purged: that of the older of the last two checkpoints.
     /// `None` until there are two.
     pub fn oldest_index(&self, group: GroupKey) -> Option<u64> {
-        self.shelf(group).ok()?.oldest_index()
+        self.dir(group).ok()?.oldest_index()
     }
 
     /// Bytes that the newest checkpoint had to write: its manifest, and the chunks that the one
     /// before it lacks. 0 where there is none.
     pub fn written_bytes(&self, group: GroupKey) -> u64 {
-        self.shelf(group).map_or(0, |shelf| shelf.written_bytes())
+        self.dir(group).map_or(0, |dir| dir.written_bytes())
     }
 
     /// Begins to receive a checkpoint from another replica. Blocks: what is here already is read.
     ///
     /// # Errors
     /// When the manifest is not one.
-    pub fn incoming(&self, group: GroupKey, manifest: &[u8]) -> Result<Incoming, CheckpointError> {
-        Incoming::begin(self.shelf(group)?, manifest)
+    pub fn incoming(
+        &self,
+        group: GroupKey,
+        manifest: &[u8],
+    ) -> Result<IncomingCheckpoint, CheckpointError> {
+        IncomingCheckpoint::begin(self.dir(group)?, manifest)
     }
 
     /// Removes everything of a replica.
@@ -234,7 +239,7 @@ impl Checkpoints {
     /// # Errors
     /// When the system refuses.
     pub fn forget(&self, group: GroupKey) -> Result<(), CheckpointError> {
-        self.shelves.lock().remove(&group);
+        self.dirs.lock().remove(&group);
         let dir = self.dir_of(group);
         match fs::remove_dir_all(&dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -248,19 +253,19 @@ impl Checkpoints {
         self.dir.join(format!("{:05}-{:016x}", group.group, group.replica))
     }
 
-    fn shelf(&self, group: GroupKey) -> Result<Arc<Shelf>, CheckpointError> {
-        let mut shelves = self.shelves.lock();
-        if let Some(shelf) = shelves.get(&group) {
-            return Ok(shelf.clone());
+    fn dir(&self, group: GroupKey) -> Result<Arc<CheckpointDir>, CheckpointError> {
+        let mut dirs = self.dirs.lock();
+        if let Some(dir) = dirs.get(&group) {
+            return Ok(dir.clone());
         }
-        let shelf = Arc::new(Shelf::open(self.dir_of(group), group)?);
-        shelves.insert(group, shelf.clone());
-        Ok(shelf)
+        let dir = Arc::new(CheckpointDir::open(self.dir_of(group), group)?);
+        dirs.insert(group, dir.clone());
+        Ok(dir)
     }
 }
 
 /// Creates a directory whose name survives a loss of power.
-fn make_dir(dir: &Path) -> Result<(), CheckpointError> {
+fn create_dir_durably(dir: &Path) -> Result<(), CheckpointError> {
     if dir.is_dir() {
         return Ok(());
     }
@@ -273,9 +278,9 @@ fn make_dir(dir: &Path) -> Result<(), CheckpointError> {
 
 /// Writes a file whole: under another name, fsynced, renamed. Its directory is the caller's to
 /// sync.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
+fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
     let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(UNFINISHED);
+    unfinished.push(TEMP_SUFFIX);
     let unfinished = PathBuf::from(unfinished);
     let written = (|| {
         let file = opened(|| fs::File::create(&unfinished))?;
@@ -293,4 +298,4 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
 }
 
 /// What a file not yet whole is called.
-const UNFINISHED: &str = ".new";
+const TEMP_SUFFIX: &str = ".new";

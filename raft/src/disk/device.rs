@@ -48,9 +48,9 @@ pub trait Device: fmt::Debug + Send + Sync + 'static {
 
 /// The real one.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Machinery;
+pub struct RealDevice;
 
-impl Device for Machinery {
+impl Device for RealDevice {
     fn preallocate(&self, file: &File, bytes: u64) -> io::Result<()> {
         let from = file.metadata()?.len();
         match fallocate(file, FallocateFlags::empty(), 0, bytes) {

@@ -21,27 +21,29 @@ use bytes::Bytes;
 use model::mutant::{self, Mutant};
 
 use crate::disk::device::opened;
-use crate::disk::record::{self, ALIGN, Link, RECORD_HEAD, Record, TURN_HEAD, TurnHead};
+use crate::disk::record::{
+    self, ALIGN, BATCH_HEADER_BYTES, BatchHeader, BatchLink, RECORD_HEADER_BYTES, Record,
+};
 use crate::disk::{Device, WalError};
 
 /// The format this build writes.
 pub(super) const VERSION: u8 = 1;
 /// Bytes of a segment's head.
-pub(super) const HEAD: usize = 64;
+pub(super) const SEGMENT_HEADER_BYTES: usize = 64;
 const MAGIC: &[u8; 8] = b"mishkahL";
 const SUFFIX: &str = ".wal";
 const UNFINISHED: &str = ".wal.new";
 
 /// What a segment says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct SegmentHeader {
     pub(super) serial: u64,
     pub(super) nonce: u64,
     pub(super) replaces: u64,
     pub(super) floor: u64,
 }
 
-impl Head {
+impl SegmentHeader {
     /// What its checksums start from.
     pub(super) fn seed(&self) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
@@ -50,16 +52,16 @@ impl Head {
         hasher.finalize()
     }
 
-    pub(super) fn encode(&self) -> [u8; HEAD] {
-        let mut bytes = [0; HEAD];
+    pub(super) fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
+        let mut bytes = [0; SEGMENT_HEADER_BYTES];
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8] = VERSION;
         bytes[16..24].copy_from_slice(&self.serial.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.nonce.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.replaces.to_le_bytes());
         bytes[40..48].copy_from_slice(&self.floor.to_le_bytes());
-        let crc = crc32fast::hash(&bytes[..HEAD - 4]);
-        bytes[HEAD - 4..].copy_from_slice(&crc.to_le_bytes());
+        let crc = crc32fast::hash(&bytes[..SEGMENT_HEADER_BYTES - 4]);
+        bytes[SEGMENT_HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
 
@@ -70,23 +72,25 @@ impl Head {
             offset: 0,
             reason: reason.to_owned(),
         };
-        let head: &[u8; HEAD] =
+        let header: &[u8; SEGMENT_HEADER_BYTES] =
             bytes.first_chunk().ok_or_else(|| corrupt("no room for the head of a segment"))?;
-        if &head[..8] != MAGIC {
+        if &header[..8] != MAGIC {
             return Err(corrupt("not a log segment"));
         }
-        if crc32fast::hash(&head[..HEAD - 4]).to_le_bytes() != head[HEAD - 4..] {
+        if crc32fast::hash(&header[..SEGMENT_HEADER_BYTES - 4]).to_le_bytes()
+            != header[SEGMENT_HEADER_BYTES - 4..]
+        {
             return Err(corrupt("the head of the segment has a wrong checksum"));
         }
-        if head[8] != VERSION {
+        if header[8] != VERSION {
             return Err(WalError::Version {
                 file: file.to_owned(),
-                found: head[8],
+                found: header[8],
                 known: VERSION,
             });
         }
         let number = |at: usize| {
-            u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes were sliced"))
+            u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes were sliced"))
         };
         Ok(Self { serial: number(16), nonce: number(24), replaces: number(32), floor: number(40) })
     }
@@ -123,26 +127,26 @@ pub(super) fn remove_unfinished(dir: &Path) -> io::Result<()> {
 /// An open segment.
 #[derive(Debug)]
 pub(super) struct Segment {
-    pub(super) head: Head,
+    pub(super) header: SegmentHeader,
     pub(super) seed: u32,
     pub(super) path: PathBuf,
     file: File,
 }
 
 impl Segment {
-    /// Makes a segment of `capacity` bytes. `turns` go behind its head and are as durable as it is.
+    /// Makes a segment of `capacity` bytes. `batches` go behind its head and are as durable as it is.
     ///
     /// # Errors
     /// Nothing is left behind.
     pub(super) fn create(
         dir: &Path,
-        head: Head,
+        header: SegmentHeader,
         capacity: u64,
-        turns: &[u8],
+        batches: &[u8],
         device: &dyn Device,
     ) -> io::Result<Self> {
-        let path = path_of(dir, head.serial);
-        let unfinished = dir.join(format!("{:016}{UNFINISHED}", head.serial));
+        let path = path_of(dir, header.serial);
+        let unfinished = dir.join(format!("{:016}{UNFINISHED}", header.serial));
         let result = (|| {
             let file = opened(|| {
                 OpenOptions::new()
@@ -153,11 +157,11 @@ impl Segment {
                     .open(&unfinished)
             })?;
             device.preallocate(&file, capacity)?;
-            let mut bytes = head.encode().to_vec();
-            bytes.extend_from_slice(turns);
+            let mut bytes = header.encode().to_vec();
+            bytes.extend_from_slice(batches);
             device.write_at(&file, &bytes, 0)?;
             // Only a segment that opening copies has turns from its birth on.
-            if !mutant::is(Mutant::SkipTailSyncAtOpen) || turns.is_empty() {
+            if !mutant::is(Mutant::SkipTailSyncAtOpen) || batches.is_empty() {
                 device.sync(&file)?;
             }
             fs::rename(&unfinished, &path)?;
@@ -165,7 +169,7 @@ impl Segment {
             Ok(file)
         })();
         match result {
-            Ok(file) => Ok(Self { head, seed: head.seed(), path, file }),
+            Ok(file) => Ok(Self { header, seed: header.seed(), path, file }),
             Err(error) => {
                 // Best effort: the next open removes it too.
                 let _ = fs::remove_file(&unfinished);
@@ -175,28 +179,28 @@ impl Segment {
     }
 
     /// What an existing segment says about itself.
-    pub(super) fn peek(dir: &Path, serial: u64) -> Result<Head, WalError> {
+    pub(super) fn read_header(dir: &Path, serial: u64) -> Result<SegmentHeader, WalError> {
         let path = path_of(dir, serial);
         let mut bytes = Vec::new();
         opened(|| File::open(&path))
-            .and_then(|file| file.take(HEAD as u64).read_to_end(&mut bytes))
+            .and_then(|file| file.take(SEGMENT_HEADER_BYTES as u64).read_to_end(&mut bytes))
             .map_err(|source| WalError::Io { path: path.clone(), source })?;
-        let head = Head::decode(&bytes, &path)?;
-        if head.serial != serial {
-            let reason = format!("it says it is segment {}", head.serial);
+        let header = SegmentHeader::decode(&bytes, &path)?;
+        if header.serial != serial {
+            let reason = format!("it says it is segment {}", header.serial);
             return Err(WalError::Corrupt { file: path, offset: 0, reason });
         }
-        Ok(head)
+        Ok(header)
     }
 
     /// Opens an existing segment and reads it whole.
     pub(super) fn open(dir: &Path, serial: u64) -> Result<(Self, Vec<u8>), WalError> {
         let path = path_of(dir, serial);
         let io = |source| WalError::Io { path: path.clone(), source };
-        let head = Self::peek(dir, serial)?;
+        let header = Self::read_header(dir, serial)?;
         let bytes = opened(|| fs::read(&path)).map_err(io)?;
         let file = opened(|| File::open(&path)).map_err(io)?;
-        Ok((Self { head, seed: head.seed(), path, file }, bytes))
+        Ok((Self { header, seed: header.seed(), path, file }, bytes))
     }
 
     /// Makes more room in a segment nothing was written to yet.
@@ -214,7 +218,7 @@ impl Segment {
     }
 
     /// Gives back the room behind the last turn. Failing to is no harm.
-    pub(super) fn seal(&self, end: u64) {
+    pub(super) fn trim(&self, end: u64) {
         if let Err(error) = self.file.set_len(end) {
             let file = self.path.display();
             tracing::warn!(%file, %error, "a full log segment keeps its room");
@@ -223,7 +227,7 @@ impl Segment {
 
     /// Reads back the record at an offset.
     pub(super) fn record(&self, offset: u64, payload: usize) -> Result<Record, WalError> {
-        let mut bytes = vec![0; RECORD_HEAD + payload];
+        let mut bytes = vec![0; RECORD_HEADER_BYTES + payload];
         let corrupt =
             |reason: String| WalError::Corrupt { file: self.path.clone(), offset, reason };
         match self.file.read_exact_at(&mut bytes, offset) {
@@ -233,16 +237,17 @@ impl Segment {
             }
             Err(source) => return Err(WalError::Io { path: self.path.clone(), source }),
         }
-        let view = record::view(&bytes, self.seed).map_err(|reason| corrupt(reason.to_owned()))?;
+        let view =
+            record::parse_record(&bytes, self.seed).map_err(|reason| corrupt(reason.to_owned()))?;
         let (kind, key, index, term) = (view.kind, view.key, view.index, view.term);
-        let payload = Bytes::from(bytes).slice(RECORD_HEAD..);
+        let payload = Bytes::from(bytes).slice(RECORD_HEADER_BYTES..);
         Ok(Record { kind, key, index, term, payload })
     }
 }
 
 /// What stopped the walk over a segment's turns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(super) enum ScanEnd {
     /// Only zeroes follow.
     Clean,
     /// Something follows that is no turn. `before_last`: a whole turn stands further on, so this is
@@ -252,61 +257,65 @@ pub(super) enum Stop {
 
 /// A turn found in a segment's bytes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Found {
+pub(super) struct ParsedBatch {
     pub(super) offset: u64,
-    pub(super) head: TurnHead,
+    pub(super) header: BatchHeader,
 }
 
-impl Found {
+impl ParsedBatch {
     /// Where it ends.
     pub(super) fn end(&self) -> u64 {
-        self.offset + (TURN_HEAD + self.head.body) as u64
+        self.offset + (BATCH_HEADER_BYTES + self.header.body) as u64
     }
 }
 
 /// All whole turns at the start of a segment, each one linked to the one before it; where they end;
 /// and why. `prev` is the link the first one must have, if that is known.
-pub(super) fn turns(bytes: &[u8], head: &Head, prev: Option<Link>) -> (Vec<Found>, u64, Stop) {
-    let seed = head.seed();
+pub(super) fn scan_batches(
+    bytes: &[u8],
+    header: &SegmentHeader,
+    prev: Option<BatchLink>,
+) -> (Vec<ParsedBatch>, u64, ScanEnd) {
+    let seed = header.seed();
     let mut found = Vec::new();
     let mut prev = prev;
-    let mut at = HEAD;
+    let mut at = SEGMENT_HEADER_BYTES;
     loop {
         let rest = bytes.get(at..).unwrap_or_default();
         if is_blank(rest) {
-            return (found, at as u64, Stop::Clean);
+            return (found, at as u64, ScanEnd::Clean);
         }
-        let turn = match record::turn_head(rest, seed) {
-            Ok(turn) => turn,
+        let batch = match record::parse_batch_header(rest, seed) {
+            Ok(batch) => batch,
             Err(reason) => {
-                let before_last = a_turn_follows(bytes, head, at);
-                return (found, at as u64, Stop::Damage { reason, before_last });
+                let before_last = batch_follows(bytes, header, at);
+                return (found, at as u64, ScanEnd::Damage { reason, before_last });
             }
         };
-        let body = &rest[TURN_HEAD..];
-        if let Err(reason) = record::turn_body(body, &turn, seed) {
+        let body = &rest[BATCH_HEADER_BYTES..];
+        if let Err(reason) = record::checked_body(body, &batch, seed) {
             // Whatever stands behind it was begun when it was already durable.
-            let before_last = !is_blank(body.get(turn.body..).unwrap_or_default());
-            return (found, at as u64, Stop::Damage { reason, before_last });
+            let before_last = !is_blank(body.get(batch.body..).unwrap_or_default());
+            return (found, at as u64, ScanEnd::Damage { reason, before_last });
         }
-        if prev.is_some_and(|prev| prev != turn.prev) {
+        if prev.is_some_and(|prev| prev != batch.prev) {
             let reason = "the turn before this one is not the one that was written";
-            return (found, at as u64, Stop::Damage { reason, before_last: true });
+            return (found, at as u64, ScanEnd::Damage { reason, before_last: true });
         }
-        let this = Found { offset: at as u64, head: turn };
-        prev = Some(Link { serial: head.serial, end: this.end(), crc: turn.crc });
-        at += TURN_HEAD + turn.body;
+        let this = ParsedBatch { offset: at as u64, header: batch };
+        prev = Some(BatchLink { serial: header.serial, end: this.end(), crc: batch.crc });
+        at += BATCH_HEADER_BYTES + batch.body;
         found.push(this);
     }
 }
 
 /// Whether the head of a turn stands behind `from`: then what stands at `from` was durable before
 /// it was begun. Its own body may be torn.
-fn a_turn_follows(bytes: &[u8], head: &Head, from: usize) -> bool {
-    let seed = head.seed();
+fn batch_follows(bytes: &[u8], header: &SegmentHeader, from: usize) -> bool {
+    let seed = header.seed();
     (from + ALIGN..bytes.len()).step_by(ALIGN).any(|at| {
-        record::turn_head(&bytes[at..], seed)
-            .is_ok_and(|turn| turn.prev.serial == head.serial && turn.prev.end == at as u64)
+        record::parse_batch_header(&bytes[at..], seed)
+            .is_ok_and(|batch| batch.prev.serial == header.serial && batch.prev.end == at as u64)
     })
 }
 

@@ -30,7 +30,8 @@ use parking_lot::{Condvar, Mutex};
 use crate::disk::GroupKey;
 use crate::error::Fatal;
 use crate::limits::{
-    STORE_BATCH_BYTES, STORE_KEPT_BYTES, STORE_PUT_CHANGES, STORE_QUEUE_BYTES, STORE_QUEUE_LENGTH,
+    STORE_BATCH_BYTES, STORE_QUEUE_BYTES, STORE_QUEUE_LENGTH, STORE_REBUILD_BACKLOG_BYTES,
+    STORE_REBUILD_HANDOVER_CHANGES,
 };
 use crate::machine::{Change, Store};
 
@@ -38,7 +39,7 @@ mod database;
 mod writer;
 
 use database::Database;
-use writer::{Job, size_of};
+use writer::{Job, change_size};
 
 /// The working stores of all replicas of a node: one sled database, one writer thread.
 pub struct StoreFiles {
@@ -56,11 +57,11 @@ struct Shared {
     generation: AtomicU64,
     /// Bytes of changes that wait for the writer; `None` once it has ended.
     queued: Mutex<Option<usize>>,
-    room: Condvar,
+    queue_space: Condvar,
     jobs: SyncSender<Job>,
     /// The writer, where it has no thread.
     #[cfg(any(test, feature = "testing"))]
-    hand: Mutex<Option<writer::Writer>>,
+    inline_writer: Mutex<Option<writer::Writer>>,
 }
 
 impl Shared {
@@ -69,12 +70,12 @@ impl Shared {
         database.ok_or_else(|| Fatal(format!("no working store in {}", self.dir.display())))
     }
 
-    /// Sends changes to the writer once they and those that wait are no more than `most`. Changes
+    /// Sends changes to the writer once they and those that wait are no more than `limit`. Changes
     /// that are larger than that are sent when none waits.
-    fn hand_over(&self, bytes: usize, most: usize, job: Job) {
+    fn enqueue(&self, bytes: usize, limit: usize, job: Job) {
         let mut queued = self.queued.lock();
-        while queued.is_some_and(|queued| queued > 0 && queued + bytes > most) {
-            self.room.wait(&mut queued);
+        while queued.is_some_and(|queued| queued > 0 && queued + bytes > limit) {
+            self.queue_space.wait(&mut queued);
         }
         let Some(before) = *queued else { return };
         *queued = Some(before + bytes);
@@ -83,22 +84,22 @@ impl Shared {
     }
 
     /// The writer took changes of this size.
-    fn taken(&self, bytes: usize) {
+    fn release_queue(&self, bytes: usize) {
         let mut queued = self.queued.lock();
         *queued = queued.map(|queued| queued - bytes);
-        self.room.notify_all();
+        self.queue_space.notify_all();
     }
 
     /// The writer has ended: nobody waits for it any more.
-    fn ended(&self) {
+    fn writer_ended(&self) {
         *self.queued.lock() = None;
-        self.room.notify_all();
+        self.queue_space.notify_all();
     }
 
     fn send(&self, job: Job) {
         #[cfg(any(test, feature = "testing"))]
-        if let Some(writer) = &mut *self.hand.lock() {
-            return writer.do_now(job);
+        if let Some(writer) = &mut *self.inline_writer.lock() {
+            return writer.run_inline(job);
         }
         // The writer ends only with the store; nobody waits for what comes after.
         let _ = self.jobs.send(job);
@@ -112,26 +113,26 @@ impl StoreFiles {
     /// # Errors
     /// When not even a new one can be made.
     pub fn open(dir: &Path) -> io::Result<Self> {
-        let database = Database::open_or_begin(dir).map_err(io::Error::other)?;
-        let (jobs, incoming) = sync_channel(STORE_QUEUE_LENGTH);
+        let database = Database::open_or_create(dir).map_err(io::Error::other)?;
+        let (jobs, receiver) = sync_channel(STORE_QUEUE_LENGTH);
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
             database: Mutex::new(Some(database)),
             generation: AtomicU64::new(0),
             queued: Mutex::new(Some(0)),
-            room: Condvar::new(),
+            queue_space: Condvar::new(),
             jobs,
             #[cfg(any(test, feature = "testing"))]
-            hand: Mutex::default(),
+            inline_writer: Mutex::default(),
         });
         let work = writer::Writer::new(Arc::clone(&shared));
         #[cfg(any(test, feature = "testing"))]
-        if crate::simulated::is_on() {
-            *shared.hand.lock() = Some(work);
+        if crate::simulated::is_active() {
+            *shared.inline_writer.lock() = Some(work);
             return Ok(Self { shared, groups: Mutex::default(), writer: None });
         }
         let writer =
-            std::thread::Builder::new().name("store".into()).spawn(move || work.run(&incoming))?;
+            std::thread::Builder::new().name("store".into()).spawn(move || work.run(&receiver))?;
         Ok(Self { shared, groups: Mutex::default(), writer: Some(writer) })
     }
 
@@ -145,22 +146,22 @@ impl StoreFiles {
             return Ok(Arc::clone(store));
         }
         let generation = self.shared.generation.load(Ordering::Acquire);
-        let mark = match self.shared.database()?.mark(group) {
-            Ok(mark) => mark,
+        let progress = match self.shared.database()?.progress(group) {
+            Ok(progress) => progress,
             Err(reason) => {
-                self.shared.send(Job::Failed(generation, reason));
-                database::Mark::default()
+                self.shared.send(Job::DatabaseFailed(generation, reason));
+                database::StoreProgress::default()
             }
         };
         let store = Arc::new(GroupStore {
             group,
             shared: Arc::clone(&self.shared),
-            progress: Mutex::new(mark.index),
-            moved: Condvar::new(),
-            handed: AtomicU64::new(mark.index),
-            lost: AtomicBool::new(mark.rebuilding),
-            later: Mutex::default(),
-            moved_on: Condvar::new(),
+            stored_index: Mutex::new(progress.index),
+            stored_changed: Condvar::new(),
+            submitted: AtomicU64::new(progress.index),
+            lost: AtomicBool::new(progress.rebuilding),
+            backlog: Mutex::default(),
+            backlog_changed: Condvar::new(),
             on_lost: Mutex::default(),
         });
         groups.insert(group, Arc::clone(&store));
@@ -179,7 +180,7 @@ impl StoreFiles {
     /// The database fails now.
     pub(crate) fn fail(&self) {
         let generation = self.shared.generation.load(Ordering::Acquire);
-        self.shared.send(Job::Failed(generation, "a test says so".into()));
+        self.shared.send(Job::DatabaseFailed(generation, "a test says so".into()));
     }
 }
 
@@ -188,7 +189,7 @@ impl Drop for StoreFiles {
         self.shared.send(Job::Stop);
         // It holds what holds it.
         #[cfg(any(test, feature = "testing"))]
-        drop(self.shared.hand.lock().take());
+        drop(self.shared.inline_writer.lock().take());
         if let Some(writer) = self.writer.take()
             && writer.join().is_err()
         {
@@ -202,15 +203,15 @@ pub struct GroupStore {
     group: GroupKey,
     shared: Arc<Shared>,
     /// The index up to which changes can be read.
-    progress: Mutex<u64>,
-    moved: Condvar,
+    stored_index: Mutex<u64>,
+    stored_changed: Condvar,
     /// The index up to which changes were handed over.
-    handed: AtomicU64,
+    submitted: AtomicU64,
     lost: AtomicBool,
     /// While it is rebuilt.
-    later: Mutex<Option<Later>>,
-    /// Rung when `later` is no more.
-    moved_on: Condvar,
+    backlog: Mutex<Option<RebuildBacklog>>,
+    /// Rung when `backlog` is no more.
+    backlog_changed: Condvar,
     on_lost: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
 }
 
@@ -220,21 +221,21 @@ impl GroupStore {
     /// and a store that is lost ignores them. Blocks only while as much waits as may. One caller at
     /// a time.
     pub fn write(self: &Arc<Self>, index: u64, changes: Vec<Change>) {
-        let bytes = changes.iter().map(size_of).sum();
-        if self.handed.fetch_max(index, Ordering::AcqRel) >= index {
+        let bytes = changes.iter().map(change_size).sum();
+        if self.submitted.fetch_max(index, Ordering::AcqRel) >= index {
             return;
         }
-        let mut later = self.later.lock();
-        while later.as_ref().is_some_and(|later| later.is_full_for(bytes)) {
-            self.moved_on.wait(&mut later);
+        let mut backlog = self.backlog.lock();
+        while backlog.as_ref().is_some_and(|backlog| backlog.is_full_for(bytes)) {
+            self.backlog_changed.wait(&mut backlog);
         }
-        if let Some(later) = &mut *later {
-            return later.keep(bytes, index, changes);
+        if let Some(backlog) = &mut *backlog {
+            return backlog.keep(bytes, index, changes);
         }
-        drop(later);
+        drop(backlog);
         if !self.needs_rebuild() {
             let job = Job::Write(Arc::clone(self), index, changes);
-            self.shared.hand_over(bytes, STORE_QUEUE_BYTES, job);
+            self.shared.enqueue(bytes, STORE_QUEUE_BYTES, job);
         }
     }
 
@@ -242,16 +243,16 @@ impl GroupStore {
     /// time, or the store is lost. Blocks.
     pub fn wait(&self, index: u64, timeout: Duration) -> bool {
         if self.stored() < index {
-            self.shared.send(Job::Urge);
+            self.shared.send(Job::Flush);
         }
         let deadline = Instant::now() + timeout;
-        let mut progress = self.progress.lock();
-        while *progress < index && !self.needs_rebuild() {
-            if self.moved.wait_until(&mut progress, deadline).timed_out() {
+        let mut stored_index = self.stored_index.lock();
+        while *stored_index < index && !self.needs_rebuild() {
+            if self.stored_changed.wait_until(&mut stored_index, deadline).timed_out() {
                 break;
             }
         }
-        *progress >= index
+        *stored_index >= index
     }
 
     /// Whether what is stored cannot be used: the database was lost, or a rebuild did not finish.
@@ -272,13 +273,13 @@ impl GroupStore {
     ///
     /// # Errors
     /// When not even a new database can be made.
-    pub fn rebuild(self: &Arc<Self>) -> Result<Rebuild, Fatal> {
-        self.hold_nothing();
-        let (reply, begun) = sync_channel(1);
-        self.shared.send(Job::Begin(Arc::clone(self), reply));
-        let generation = begun.recv().map_err(|_| closed())??;
-        *self.later.lock() = Some(Later::default());
-        Ok(Rebuild { store: Arc::clone(self), generation, changes: Vec::new(), bytes: 0 })
+    pub fn rebuild(self: &Arc<Self>) -> Result<StoreRebuild, Fatal> {
+        self.set_lost();
+        let (reply, started) = sync_channel(1);
+        self.shared.send(Job::BeginRebuild(Arc::clone(self), reply));
+        let generation = started.recv().map_err(|_| closed())??;
+        *self.backlog.lock() = Some(RebuildBacklog::default());
+        Ok(StoreRebuild { store: Arc::clone(self), generation, changes: Vec::new(), bytes: 0 })
     }
 
     /// Removes everything of this replica. Blocks.
@@ -289,17 +290,17 @@ impl GroupStore {
         let _ = cleared.recv();
     }
 
-    fn moved_to(&self, index: u64) {
-        *self.progress.lock() = index;
-        self.moved.notify_all();
+    fn set_stored(&self, index: u64) {
+        *self.stored_index.lock() = index;
+        self.stored_changed.notify_all();
     }
 
     /// Nothing that is stored can be used any more: the database is gone, or what comes next does
     /// not follow it. A rebuild under way comes to nothing.
-    pub fn lose(&self) {
-        self.keep_no_more();
-        self.hold_nothing();
-        self.moved_to(0);
+    pub fn mark_lost(&self) {
+        self.drop_backlog();
+        self.set_lost();
+        self.set_stored(0);
         if let Some(lost) = &*self.on_lost.lock() {
             lost();
         }
@@ -307,37 +308,37 @@ impl GroupStore {
 
     /// A rebuild has brought the store to `index`: what was kept meanwhile, to be written next.
     /// `None`: it was lost again.
-    fn rebuilt(&self, index: u64) -> Option<Vec<(u64, Vec<Change>)>> {
-        let mut later = self.later.lock();
-        let kept = later.take()?.changes;
+    fn complete_rebuild(&self, index: u64) -> Option<Vec<(u64, Vec<Change>)>> {
+        let mut backlog = self.backlog.lock();
+        let backlog = backlog.take()?.changes;
         self.lost.store(false, Ordering::Release);
-        self.moved_to(index);
-        self.moved_on.notify_all();
-        Some(kept.into_iter().filter(|&(at, _)| at > index).collect())
+        self.set_stored(index);
+        self.backlog_changed.notify_all();
+        Some(backlog.into_iter().filter(|&(at, _)| at > index).collect())
     }
 
-    fn hold_nothing(&self) {
+    fn set_lost(&self) {
         self.lost.store(true, Ordering::Release);
         // Whatever is applied next is new to it.
-        self.handed.store(0, Ordering::Release);
+        self.submitted.store(0, Ordering::Release);
     }
 
-    fn keep_no_more(&self) {
-        *self.later.lock() = None;
-        self.moved_on.notify_all();
+    fn drop_backlog(&self) {
+        *self.backlog.lock() = None;
+        self.backlog_changed.notify_all();
     }
 }
 
 /// What is written while the store is rebuilt.
 #[derive(Default)]
-struct Later {
+struct RebuildBacklog {
     bytes: usize,
     changes: Vec<(u64, Vec<Change>)>,
 }
 
-impl Later {
+impl RebuildBacklog {
     fn is_full_for(&self, bytes: usize) -> bool {
-        self.bytes > 0 && self.bytes + bytes > STORE_KEPT_BYTES
+        self.bytes > 0 && self.bytes + bytes > STORE_REBUILD_BACKLOG_BYTES
     }
 
     fn keep(&mut self, bytes: usize, index: u64, changes: Vec<Change>) {
@@ -348,14 +349,14 @@ impl Later {
 
 impl Store for GroupStore {
     fn stored(&self) -> u64 {
-        *self.progress.lock()
+        *self.stored_index.lock()
     }
 
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>, Fatal> {
         let generation = self.shared.generation.load(Ordering::Acquire);
         let scanned = self.shared.database()?.scan(self.group, from, to, limit);
         scanned.map_err(|reason| {
-            self.shared.send(Job::Failed(generation, reason.clone()));
+            self.shared.send(Job::DatabaseFailed(generation, reason.clone()));
             Fatal(reason)
         })
     }
@@ -365,32 +366,32 @@ fn closed() -> Fatal {
     Fatal("the working store is closing".into())
 }
 
-/// A working store being filled anew. Dropped before [`Rebuild::finish`], the store still needs
+/// A working store being filled anew. Dropped before [`StoreRebuild::finish`], the store still needs
 /// one.
-pub struct Rebuild {
+pub struct StoreRebuild {
     store: Arc<GroupStore>,
     generation: u64,
     changes: Vec<Change>,
     bytes: usize,
 }
 
-impl Rebuild {
+impl StoreRebuild {
     /// The next change. Blocks while the bounded queue is full. A failing database is noticed at
     /// the end.
     pub fn put(&mut self, change: Change) {
-        self.bytes += size_of(&change);
+        self.bytes += change_size(&change);
         self.changes.push(change);
-        if self.changes.len() >= STORE_PUT_CHANGES || self.bytes >= STORE_BATCH_BYTES {
-            self.hand_over();
+        if self.changes.len() >= STORE_REBUILD_HANDOVER_CHANGES || self.bytes >= STORE_BATCH_BYTES {
+            self.enqueue();
         }
     }
 
-    fn hand_over(&mut self) {
+    fn enqueue(&mut self) {
         let changes = std::mem::take(&mut self.changes);
         let bytes = std::mem::take(&mut self.bytes);
-        let job = Job::Put(Arc::clone(&self.store), self.generation, changes);
+        let job = Job::RebuildPut(Arc::clone(&self.store), self.generation, changes);
         // Room is left for what is applied: that must not wait for a rebuild.
-        self.store.shared.hand_over(bytes, STORE_QUEUE_BYTES / 2, job);
+        self.store.shared.enqueue(bytes, STORE_QUEUE_BYTES / 2, job);
     }
 
     /// All changes up to `index` were put. Blocks until they can be read; what was written since
@@ -399,17 +400,17 @@ impl Rebuild {
     /// # Errors
     /// When the store was lost meanwhile: begin again.
     pub fn finish(mut self, index: u64) -> Result<(), Fatal> {
-        self.hand_over();
+        self.enqueue();
         let (reply, finished) = sync_channel(1);
-        let job = Job::Finish(Arc::clone(&self.store), self.generation, index, reply);
+        let job = Job::FinishRebuild(Arc::clone(&self.store), self.generation, index, reply);
         self.store.shared.send(job);
         finished.recv().map_err(|_| closed())?
     }
 }
 
-impl Drop for Rebuild {
+impl Drop for StoreRebuild {
     fn drop(&mut self) {
-        self.store.keep_no_more();
+        self.store.drop_backlog();
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use model::mutant::{self, Mutant};
 use parking_lot::Mutex;
 
-use crate::disk::{Device, Machinery};
+use crate::disk::{Device, RealDevice};
 
 /// What a power cut undoes: a file, and what stood in it before each write not yet durable.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ struct Unsynced {
 
 /// Writes really, and remembers what a loss of power would take back instead of syncing.
 #[derive(Debug, Default)]
-pub(crate) struct Faulty {
+pub(crate) struct FaultyDevice {
     pub(crate) full: AtomicBool,
     pub(crate) sync_fails: AtomicBool,
     unsynced: Mutex<HashMap<u64, Unsynced>>,
@@ -32,10 +32,10 @@ pub(crate) struct Faulty {
 
 /// A small generator, so that a seed gives one schedule.
 #[derive(Debug, Clone)]
-pub(crate) struct Dice(pub(crate) u64);
+pub(crate) struct Rng(pub(crate) u64);
 
-impl Dice {
-    pub(crate) fn roll(&mut self, below: u64) -> u64 {
+impl Rng {
+    pub(crate) fn below(&mut self, below: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -43,14 +43,14 @@ impl Dice {
     }
 }
 
-impl Faulty {
+impl FaultyDevice {
     /// Cuts the power: of what was written but not synced, each sector is lost or kept by chance;
     /// all of it is lost without dice. Names are lost with their files.
-    pub(crate) fn power_cut(&self, mut dice: Option<&mut Dice>) {
+    pub(crate) fn power_cut(&self, mut rng: Option<&mut Rng>) {
         for (_, lost) in self.unsynced.lock().drain() {
             for (offset, before) in lost.before.iter().rev() {
                 for (at, sector) in before.chunks(512).enumerate() {
-                    if dice.as_mut().is_none_or(|dice| dice.roll(2) == 0) {
+                    if rng.as_mut().is_none_or(|rng| rng.below(2) == 0) {
                         lost.file.write_all_at(sector, offset + at as u64 * 512).unwrap();
                     }
                 }
@@ -71,12 +71,12 @@ fn segments_in(dir: &Path) -> io::Result<HashSet<PathBuf>> {
     paths.filter(|path| path.as_ref().map_or(true, is_segment)).collect()
 }
 
-impl Device for Faulty {
+impl Device for FaultyDevice {
     fn preallocate(&self, file: &File, bytes: u64) -> io::Result<()> {
         if self.full.load(SeqCst) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        Machinery.preallocate(file, bytes)
+        RealDevice.preallocate(file, bytes)
     }
 
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -87,7 +87,7 @@ impl Device for Faulty {
         let file_again = file.try_clone()?;
         let entry = entry.or_insert(Unsynced { file: file_again, before: Vec::new() });
         entry.before.push((offset, before));
-        Machinery.write_at(file, bytes, offset)
+        RealDevice.write_at(file, bytes, offset)
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {

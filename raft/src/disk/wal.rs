@@ -53,7 +53,7 @@
 
 mod index;
 mod recover;
-mod spare;
+mod segment_allocator;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -71,10 +71,10 @@ use std::thread::{self, JoinHandle};
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
-use crate::disk::wal::index::Source;
-use crate::disk::wal::spare::Maker;
-use crate::disk::wal::writer::{Shared, State, Work, Writer};
-use crate::disk::{Device, GroupKey, Machinery};
+use crate::disk::wal::index::EntrySource;
+use crate::disk::wal::segment_allocator::SegmentAllocator;
+use crate::disk::wal::writer::{PendingSubmission, Shared, State, Writer};
+use crate::disk::{Device, GroupKey, RealDevice};
 use crate::limits;
 
 /// What is done to one group's log. Payloads are opaque.
@@ -129,11 +129,11 @@ pub enum Op {
 /// Called on the log's own thread once a submission is on disk, or never will be. It must neither
 /// block nor submit (a full queue would wait for itself). `StorageFull`: nothing was written and
 /// nothing is broken; any other error is the end of this log.
-pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
+pub type SubmitCallback = Box<dyn FnOnce(io::Result<()>) + Send>;
 
 /// An entry as it was appended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct StoredEntry {
     /// Its index.
     pub index: u64,
     /// Its term.
@@ -144,7 +144,7 @@ pub struct Entry {
 
 /// What the log holds of one replica.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct GroupLog {
+pub struct GroupLogState {
     /// The last vote.
     pub vote: Option<Bytes>,
     /// What was last known to be committed; may lag.
@@ -159,11 +159,11 @@ pub struct GroupLog {
 
 /// What was found when the log was opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Recovered {
+pub struct RecoveredLog {
     /// Every replica the log knows.
-    pub groups: BTreeMap<GroupKey, GroupLog>,
+    pub groups: BTreeMap<GroupKey, GroupLogState>,
     /// A torn last write was cut: the file and the offset it began at.
-    pub cut: Option<(PathBuf, u64)>,
+    pub torn_write: Option<(PathBuf, u64)>,
 }
 
 /// How a log is opened.
@@ -173,14 +173,14 @@ pub struct WalConfig {
     /// Payload bytes of recent entries kept in memory.
     pub cache_bytes: usize,
     /// Sealed segments that may stand before the oldest is emptied by rewriting.
-    pub carry_after_segments: usize,
+    pub compact_after_segments: usize,
     /// The disk; tests put a failing one here.
     pub device: Arc<dyn Device>,
     /// Called once, with words, when the log cannot go on: the process must exit.
     pub fatal: Box<dyn Fn(String) + Send + Sync>,
     /// For simulations: the log has no threads. This is called when something waits for
-    /// [`Wal::turn`].
-    pub by_hand: Option<Box<dyn Fn() + Send + Sync>>,
+    /// [`Wal::run_queued`].
+    pub inline_notify: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl WalConfig {
@@ -189,10 +189,10 @@ impl WalConfig {
         Self {
             segment_bytes: limits::WAL_SEGMENT_BYTES,
             cache_bytes: limits::WAL_CACHE_BYTES,
-            carry_after_segments: limits::WAL_CARRY_AFTER_SEGMENTS,
-            device: Arc::new(Machinery),
+            compact_after_segments: limits::WAL_COMPACT_AFTER_SEGMENTS,
+            device: Arc::new(RealDevice),
             fatal: Box::new(fatal),
-            by_hand: None,
+            inline_notify: None,
         }
     }
 }
@@ -246,7 +246,7 @@ pub enum WalError {
     },
     /// An earlier write or fsync failed; what is on disk is not known any more.
     #[error("the log stopped: {reason}")]
-    Dead {
+    Stopped {
         /// In words.
         reason: String,
     },
@@ -264,7 +264,7 @@ pub enum WalError {
 #[derive(Debug, Default)]
 pub struct WalCounters {
     /// Turns written.
-    pub turns: AtomicU64,
+    pub write_batches: AtomicU64,
     /// Times the disk was asked to make writes durable.
     pub fsyncs: AtomicU64,
     /// Microseconds spent in that.
@@ -274,9 +274,9 @@ pub struct WalCounters {
     /// Operations written.
     pub ops: AtomicU64,
     /// Submissions refused because the disk was full.
-    pub refused: AtomicU64,
+    pub rejected: AtomicU64,
     /// Bytes rewritten so that old segments could go.
-    pub carried_bytes: AtomicU64,
+    pub compacted_bytes: AtomicU64,
     /// Segment files that exist now.
     pub segments: AtomicU64,
     /// Entries read from files because memory no longer held them.
@@ -298,9 +298,9 @@ impl Op {
 }
 
 /// A log without threads.
-struct Hand {
+struct InlineWriter {
     writer: Mutex<Writer>,
-    waits: Box<dyn Fn() + Send + Sync>,
+    notify: Box<dyn Fn() + Send + Sync>,
 }
 
 /// The one log of a node. Dropping it writes what is queued and waits for that.
@@ -309,7 +309,7 @@ pub struct Wal {
     dir: PathBuf,
     threads: Vec<JoinHandle<()>>,
     /// What the threads would do, where there are none.
-    hand: Option<Hand>,
+    inline: Option<InlineWriter>,
     /// Held while the log is open.
     _lock: File,
 }
@@ -319,7 +319,7 @@ impl Wal {
     ///
     /// # Errors
     /// [`WalError`]: damage is refused, never skipped.
-    pub fn open(dir: &Path, mut config: WalConfig) -> Result<(Self, Recovered), WalError> {
+    pub fn open(dir: &Path, mut config: WalConfig) -> Result<(Self, RecoveredLog), WalError> {
         config.segment_bytes = config.segment_bytes.max(limits::WAL_SEGMENT_BYTES_MIN);
         let lock = lock(dir, &*config.device)?;
         let mut opened = recover::open(dir, &config)?;
@@ -329,33 +329,33 @@ impl Wal {
         let index = std::mem::take(&mut opened.index);
         let shared = Arc::new(Shared {
             state: Mutex::new(State { index, ..State::default() }),
-            wake: Condvar::new(),
-            room: Condvar::new(),
-            order: Condvar::new(),
-            made: Condvar::new(),
+            work_queued: Condvar::new(),
+            queue_space: Condvar::new(),
+            segment_requested: Condvar::new(),
+            allocation_done: Condvar::new(),
             counters,
         });
-        let maker = Maker {
+        let allocator = SegmentAllocator {
             shared: shared.clone(),
             dir: dir.to_owned(),
             device: config.device.clone(),
             segment_bytes: config.segment_bytes,
         };
-        let waits = config.by_hand.take();
+        let notify = config.inline_notify.take();
         let mut writer = Writer::new(shared.clone(), dir.to_owned(), config, opened);
         let (dir, threads) = (dir.to_owned(), Vec::new());
-        let mut wal = Self { shared, dir, threads, hand: None, _lock: lock };
-        if let Some(waits) = waits {
-            writer.maker = Some(maker);
-            wal.hand = Some(Hand { writer: Mutex::new(writer), waits });
+        let mut wal = Self { shared, dir, threads, inline: None, _lock: lock };
+        if let Some(notify) = notify {
+            writer.allocator = Some(allocator);
+            wal.inline = Some(InlineWriter { writer: Mutex::new(writer), notify });
         } else {
-            wal.start("wal", move || writer.run())?;
-            wal.start("wal-spare", move || maker.run())?;
+            wal.spawn("wal", move || writer.run())?;
+            wal.spawn("wal-spare", move || allocator.run())?;
         }
         Ok((wal, recovered))
     }
 
-    fn start(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), WalError> {
+    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), WalError> {
         let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
         let thread = thread.map_err(|source| WalError::Io { path: self.dir.clone(), source })?;
         self.threads.push(thread);
@@ -369,51 +369,51 @@ impl Wal {
     /// `done` is told `StorageFull` when there was no room (nothing of it is written),
     /// `InvalidInput` when an entry would leave a gap or is too large, and anything else when the
     /// log is dead. For advice alone it is called at once.
-    pub fn submit(&self, ops: Vec<Op>, done: Done) {
+    pub fn submit(&self, ops: Vec<Op>, done: SubmitCallback) {
         let mut state = self.shared.state.lock();
-        while state.dead.is_none()
+        while state.stopped.is_none()
             && (state.queued_bytes >= limits::WAL_QUEUE_BYTES
                 || state.queue.len() >= limits::WAL_QUEUE_LENGTH)
         {
-            self.shared.room.wait(&mut state);
+            self.shared.queue_space.wait(&mut state);
         }
-        let refused = match &state.dead {
-            Some(reason) => Some(writer::dead(reason)),
+        let rejected = match &state.stopped {
+            Some(reason) => Some(writer::stopped(reason)),
             None => state.index.check(&ops).err().map(invalid),
         };
-        if let Some(error) = refused {
+        if let Some(error) = rejected {
             drop(state);
             return done(Err(error));
         }
         let mut groups: Vec<(GroupKey, u64)> = Vec::new();
         for key in ops.iter().map(Op::group) {
-            let refusals = state.index.refusals.get(&key).copied().unwrap_or(0);
-            if !groups.contains(&(key, refusals)) {
-                groups.push((key, refusals));
+            let rejections = state.index.rejections.get(&key).copied().unwrap_or(0);
+            if !groups.contains(&(key, rejections)) {
+                groups.push((key, rejections));
             }
         }
-        state.ticket += 1;
-        let ticket = state.ticket;
-        let advice = ops.iter().all(|op| matches!(op, Op::Committed { .. }));
-        let records = state.index.apply(ops, ticket);
-        if advice {
+        state.sequence += 1;
+        let sequence = state.sequence;
+        let only_committed = ops.iter().all(|op| matches!(op, Op::Committed { .. }));
+        let records = state.index.apply(ops, sequence);
+        if only_committed {
             drop(state);
             return done(Ok(()));
         }
-        let work = Work { records, ticket, groups, done: Some(done) };
-        state.queued_bytes += work.size();
-        state.queue.push_back(work);
-        self.shared.wake.notify_one();
+        let submission = PendingSubmission { records, sequence, groups, done: Some(done) };
+        state.queued_bytes += submission.size();
+        state.queue.push_back(submission);
+        self.shared.work_queued.notify_one();
         drop(state);
-        if let Some(hand) = &self.hand {
-            (hand.waits)();
+        if let Some(inline) = &self.inline {
+            (inline.notify)();
         }
     }
 
     /// Without threads: does what waits, here and now, and calls back.
-    pub fn turn(&self) {
-        if let Some(hand) = &self.hand {
-            hand.writer.lock().turn();
+    pub fn run_queued(&self) {
+        if let Some(inline) = &self.inline {
+            inline.writer.lock().run_queued();
         }
     }
 
@@ -427,17 +427,17 @@ impl Wal {
         group: GroupKey,
         range: Range<u64>,
         max_bytes: usize,
-    ) -> Result<Vec<Entry>, WalError> {
+    ) -> Result<Vec<StoredEntry>, WalError> {
         let sources = self.shared.state.lock().index.sources(group, range, max_bytes);
-        let from_disk = sources.iter().filter(|source| matches!(source, Source::Disk { .. }));
+        let from_disk = sources.iter().filter(|source| matches!(source, EntrySource::Disk { .. }));
         self.shared.counters.disk_reads.fetch_add(from_disk.count() as u64, Relaxed);
         sources.into_iter().map(|source| source.read(group)).collect()
     }
 
     /// What the log holds of a replica now, submissions still under way included.
-    pub fn state(&self, group: GroupKey) -> GroupLog {
+    pub fn state(&self, group: GroupKey) -> GroupLogState {
         let state = self.shared.state.lock();
-        state.index.groups.get(&group).map(index::Group::log).unwrap_or_default()
+        state.index.groups.get(&group).map(index::GroupIndex::state).unwrap_or_default()
     }
 
     /// Payload bytes of a replica's entries: what a checkpoint now would allow to purge.
@@ -447,11 +447,13 @@ impl Wal {
 
     /// The replicas whose entries keep the oldest segment alive, with their bytes in it: those a
     /// checkpoint would help most. Empty while few segments stand.
-    pub fn holding(&self) -> Vec<(GroupKey, u64)> {
+    pub fn oldest_segment_usage(&self) -> Vec<(GroupKey, u64)> {
         let state = self.shared.state.lock();
         match state.index.segments.first_key_value() {
-            Some((serial, _)) if state.index.segments.len() > limits::WAL_CARRY_AFTER_SEGMENTS => {
-                state.index.holders(*serial)
+            Some((serial, _))
+                if state.index.segments.len() > limits::WAL_COMPACT_AFTER_SEGMENTS =>
+            {
+                state.index.usage_by_group(*serial)
             }
             Some(_) | None => Vec::new(),
         }
@@ -462,11 +464,11 @@ impl Wal {
     /// still has room.
     ///
     /// # Errors
-    /// [`WalError::Full`], [`WalError::Dead`].
+    /// [`WalError::Full`], [`WalError::Stopped`].
     pub fn writable(&self) -> Result<(), WalError> {
         let state = self.shared.state.lock();
-        if let Some(reason) = &state.dead {
-            return Err(WalError::Dead { reason: reason.clone() });
+        if let Some(reason) = &state.stopped {
+            return Err(WalError::Stopped { reason: reason.clone() });
         }
         match state.full {
             Some((needed, free)) => Err(WalError::Full { dir: self.dir.clone(), needed, free }),
@@ -483,8 +485,8 @@ impl Wal {
 impl Drop for Wal {
     fn drop(&mut self) {
         self.shared.state.lock().closed = true;
-        self.shared.wake.notify_all();
-        self.turn();
+        self.shared.work_queued.notify_all();
+        self.run_queued();
         for thread in self.threads.drain(..) {
             // The last owner may be a callback, on the very thread that would be waited for.
             if thread.thread().id() != thread::current().id() && thread.join().is_err() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use model::NodeId;
 
-use crate::disk::{Device, Machinery};
+use crate::disk::{Device, RealDevice};
 use crate::error::Fatal;
 use crate::limits;
 use crate::timing::{Timing, TimingError};
@@ -31,11 +31,11 @@ pub struct GroupsConfig {
     /// fsync nothing that follows can be promised, so the process must end.
     pub on_fatal: Arc<dyn Fn(String) + Send + Sync>,
     /// For simulations: the log has no threads; this is how long the disk takes for a turn.
-    pub pace: Option<Pace>,
+    pub disk_latency: Option<DiskLatency>,
 }
 
 /// How long a disk takes for its next turn.
-pub type Pace = Arc<dyn Fn() -> Duration + Send + Sync>;
+pub type DiskLatency = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 impl GroupsConfig {
     /// The defaults.
@@ -50,9 +50,9 @@ impl GroupsConfig {
             timing: Timing::default(),
             checkpoint_log_bytes: limits::CHECKPOINT_LOG_BYTES,
             log_segment_bytes: limits::WAL_SEGMENT_BYTES,
-            device: Arc::new(Machinery),
+            device: Arc::new(RealDevice),
             on_fatal: Arc::new(on_fatal),
-            pace: None,
+            disk_latency: None,
         }
     }
 }

@@ -8,12 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::{NodeId, ReplicaId};
 use parking_lot::Mutex;
-use raft::testing::{MemoryNetwork, Tally};
+use raft::testing::{MemoryNetwork, RecordingMachine};
 use raft::{GroupId, GroupStatus, Groups, GroupsConfig, Member, ProposeError, ReplicaGroup};
 use tempfile::TempDir;
 
 /// Longer than anything takes that happens at all.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Several nodes; node n holds replica `100 * group + n` of every group.
 pub(crate) struct Cluster {
@@ -27,7 +27,7 @@ pub(crate) struct Cluster {
 
 struct Node {
     groups: Groups,
-    tallies: BTreeMap<GroupId, Tally>,
+    machines: BTreeMap<GroupId, RecordingMachine>,
 }
 
 /// The replica of a group on a node.
@@ -81,16 +81,16 @@ impl Cluster {
             fatal.lock().push(reason);
         });
         (self.tune)(&mut config);
-        let groups = Groups::open(config, self.network.door(node)).await.unwrap();
+        let groups = Groups::open(config, self.network.endpoint(node)).await.unwrap();
         self.network.join(node, groups.clone());
-        let mut tallies = BTreeMap::new();
+        let mut machines = BTreeMap::new();
         for &group in &self.groups {
-            let tally = Tally::new();
-            let machine = Box::new(tally.clone());
-            groups.start(group, replica(group, node), machine).await.unwrap();
-            tallies.insert(group, tally);
+            let machine = RecordingMachine::new();
+            let boxed = Box::new(machine.clone());
+            groups.start(group, replica(group, node), boxed).await.unwrap();
+            machines.insert(group, machine);
         }
-        self.nodes.insert(node, Node { groups, tallies });
+        self.nodes.insert(node, Node { groups, machines });
     }
 
     /// Stops a node; its directory stays.
@@ -108,8 +108,8 @@ impl Cluster {
         self.nodes[&node].groups.get(group).expect("the group runs")
     }
 
-    pub(crate) fn tally(&self, node: NodeId, group: GroupId) -> &Tally {
-        &self.nodes[&node].tallies[&group]
+    pub(crate) fn machine(&self, node: NodeId, group: GroupId) -> &RecordingMachine {
+        &self.nodes[&node].machines[&group]
     }
 
     pub(crate) fn running(&self) -> Vec<NodeId> {
@@ -123,7 +123,7 @@ impl Cluster {
 
     /// The same, asking only some nodes.
     pub(crate) async fn leader_among(&self, group: GroupId, nodes: &[NodeId]) -> NodeId {
-        patiently("a leader", || async {
+        eventually("a leader", || async {
             nodes.iter().copied().find(|&node| self.group(node, group).status().ready)
         })
         .await
@@ -142,7 +142,7 @@ impl Cluster {
     }
 
     async fn propose_among(&self, group: GroupId, entry: Bytes, nodes: &[NodeId]) -> u64 {
-        patiently("an acknowledgement", || async {
+        eventually("an acknowledgement", || async {
             let leader = self.leader_among(group, nodes).await;
             match self.group(leader, group).propose(None, entry.clone()).await {
                 Ok(proposed) => Some(proposed.index),
@@ -154,9 +154,11 @@ impl Cluster {
     }
 
     /// Waits until a node's machine has so many entries.
-    pub(crate) async fn counted(&self, node: NodeId, group: GroupId, count: usize) {
-        patiently("entries", || async { (self.tally(node, group).count() >= count).then_some(()) })
-            .await;
+    pub(crate) async fn wait_for_entries(&self, node: NodeId, group: GroupId, count: usize) {
+        eventually("entries", || async {
+            (self.machine(node, group).count() >= count).then_some(())
+        })
+        .await;
     }
 
     /// Waits until a node's replica says so of itself.
@@ -164,16 +166,16 @@ impl Cluster {
         &self,
         node: NodeId,
         group: GroupId,
-        holds: impl FnMut(&GroupStatus) -> bool,
+        passes: impl FnMut(&GroupStatus) -> bool,
     ) -> GroupStatus {
         let mut watch = self.group(node, group).watch();
-        let status = tokio::time::timeout(PATIENCE, watch.wait_for(holds)).await;
+        let status = tokio::time::timeout(TIMEOUT, watch.wait_for(passes)).await;
         status.expect("it never says so").unwrap().clone()
     }
 }
 
 /// Looks again and again until there is something to see.
-pub(crate) async fn patiently<T, F: Future<Output = Option<T>>>(
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
     mut look: impl FnMut() -> F,
 ) -> T {
@@ -185,7 +187,7 @@ pub(crate) async fn patiently<T, F: Future<Output = Option<T>>>(
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("never came: {what}"))
+    tokio::time::timeout(TIMEOUT, looking).await.unwrap_or_else(|_| panic!("never came: {what}"))
 }
 
 /// What was answered, in this test machine's case the number of entries.

@@ -9,5 +9,5 @@ mod groups;
 mod members;
 #[cfg(feature = "mutants")]
 mod mutants;
+mod random_faults;
 mod recovery;
-mod storm;

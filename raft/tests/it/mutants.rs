@@ -13,18 +13,18 @@ pub(crate) fn choose() {
 }
 
 /// Runs one story in a process of its own; whether it holds.
-fn holds(story: &str, mutant: Option<&str>) -> bool {
+fn passes(test: &str, mutant: Option<&str>) -> bool {
     let mut run = Command::new(env::current_exe().unwrap());
-    run.args(["--exact", story]).env_remove(MUTANT).envs(mutant.map(|name| (MUTANT, name)));
-    let said = run.output().unwrap();
-    let words = String::from_utf8_lossy(&said.stdout);
-    assert!(words.contains("running 1 test"), "{story}: {words}");
-    said.status.success()
+    run.args(["--exact", test]).env_remove(MUTANT).envs(mutant.map(|name| (MUTANT, name)));
+    let output = run.output().unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(stdout.contains("running 1 test"), "{test}: {stdout}");
+    output.status.success()
 }
 
 #[test]
 fn a_log_cut_up_to_a_checkpoint_that_may_be_lost_is_caught() {
-    let story = "recovery::a_newest_checkpoint_that_is_lost_costs_nothing";
-    assert!(holds(story, None), "{story} fails without a mutant too");
-    assert!(!holds(story, Some("purge-wal-before-checkpoint-durable")), "nobody noticed");
+    let test = "recovery::a_newest_checkpoint_that_is_lost_costs_nothing";
+    assert!(passes(test, None), "{test} fails without a mutant too");
+    assert!(!passes(test, Some("purge-wal-before-checkpoint-durable")), "nobody noticed");
 }

@@ -11,41 +11,41 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::disk::checkpoint::shelf::{Shelf, Standing};
+use crate::disk::checkpoint::checkpoint_dir::{CheckpointDir, StoredCheckpoint};
 use crate::disk::device::opened;
 use crate::disk::{CheckpointError, CheckpointId, CheckpointMeta, ChunkInfo};
 use crate::machine::ChunkSource;
 
 /// A checkpoint that is not collected while this handle lives.
 #[derive(Debug, Clone)]
-pub struct Pinned {
-    shelf: Arc<Shelf>,
-    standing: Arc<Standing>,
+pub struct PinnedCheckpoint {
+    dir: Arc<CheckpointDir>,
+    stored: Arc<StoredCheckpoint>,
 }
 
-impl Pinned {
-    pub(super) fn new(shelf: Arc<Shelf>, standing: Arc<Standing>) -> Self {
-        Self { shelf, standing }
+impl PinnedCheckpoint {
+    pub(super) fn new(dir: Arc<CheckpointDir>, stored: Arc<StoredCheckpoint>) -> Self {
+        Self { dir, stored }
     }
 
     /// Which.
     pub fn id(&self) -> CheckpointId {
-        self.standing.id
+        self.stored.id
     }
 
     /// What it says about itself.
     pub fn meta(&self) -> &CheckpointMeta {
-        &self.standing.manifest.meta
+        &self.stored.manifest.meta
     }
 
     /// The manifest as it is sent to another replica; see `Checkpoints::incoming`.
     pub fn manifest(&self) -> Bytes {
-        self.standing.bytes.clone()
+        self.stored.bytes.clone()
     }
 
     /// All chunks, in the order they were written.
     pub fn chunks(&self) -> &[ChunkInfo] {
-        &self.standing.manifest.chunks
+        &self.stored.manifest.chunks
     }
 
     /// Lends the chunks to `reader`. Blocks.
@@ -59,20 +59,20 @@ impl Pinned {
         self.read_and_verify(reader, |_| false)
     }
 
-    /// The same, and reads also what `matters` and `reader` did not ask for.
+    /// The same, and reads also what `must_verify` and `reader` did not ask for.
     pub(super) fn read_and_verify<T>(
         &self,
         reader: impl FnOnce(&dyn ChunkSource) -> T,
-        matters: impl Fn(&ChunkInfo) -> bool,
+        must_verify: impl Fn(&ChunkInfo) -> bool,
     ) -> Result<T, CheckpointError> {
         let reading =
-            Reading { pinned: self, read: RefCell::default(), damage: RefCell::default() };
+            ReadSession { pinned: self, read: RefCell::default(), damage: RefCell::default() };
         let made = reader(&reading);
-        let Reading { read, damage, .. } = reading;
+        let ReadSession { read, damage, .. } = reading;
         damage.into_inner().map_or(Ok(()), Err)?;
         let read = read.into_inner();
         let unread = self.chunks().iter().filter(|chunk| !read.contains(&chunk.hash));
-        unread.filter(|chunk| matters(chunk)).try_for_each(|chunk| self.verify(chunk))?;
+        unread.filter(|chunk| must_verify(chunk)).try_for_each(|chunk| self.verify(chunk))?;
         Ok(made)
     }
 
@@ -81,15 +81,20 @@ impl Pinned {
     ///
     /// # Errors
     /// When the chunk is damaged, none of this checkpoint's, or the system refuses.
-    pub fn piece(&self, hash: [u8; 32], offset: u64, len: usize) -> Result<Bytes, CheckpointError> {
+    pub fn read_piece(
+        &self,
+        hash: [u8; 32],
+        offset: u64,
+        len: usize,
+    ) -> Result<Bytes, CheckpointError> {
         let chunk = self.chunks().iter().find(|chunk| chunk.hash == hash);
-        let chunk = chunk.ok_or_else(|| CheckpointError::piece("no such chunk"))?;
+        let chunk = chunk.ok_or_else(|| CheckpointError::read_piece("no such chunk"))?;
         if offset == 0 {
             let mut bytes = Bytes::from(self.chunk(chunk)?);
             bytes.truncate(len);
             return Ok(bytes);
         }
-        let path = self.shelf.chunk_path(&hash);
+        let path = self.dir.chunk_path(&hash);
         let left = usize::try_from(chunk.len.saturating_sub(offset)).unwrap_or(usize::MAX);
         let mut bytes = vec![0; len.min(left)];
         let read = opened(|| fs::File::open(&path))
@@ -103,7 +108,7 @@ impl Pinned {
     /// # Errors
     /// What is wrong with it, naming the file.
     pub fn verify(&self, chunk: &ChunkInfo) -> Result<(), CheckpointError> {
-        self.shelf.read_chunk(chunk).map(drop)
+        self.dir.read_chunk(chunk).map(drop)
     }
 
     /// Writes a damaged chunk again, out of bytes that came from another replica. When it returns,
@@ -111,30 +116,30 @@ impl Pinned {
     ///
     /// # Errors
     /// When the bytes are not that chunk's, or the system refuses: nothing changed.
-    pub fn mend(&self, chunk: &ChunkInfo, bytes: &[u8]) -> Result<(), CheckpointError> {
+    pub fn repair(&self, chunk: &ChunkInfo, bytes: &[u8]) -> Result<(), CheckpointError> {
         if *blake3::hash(bytes).as_bytes() != chunk.hash {
-            return Err(CheckpointError::piece("the chunk that came has another hash"));
+            return Err(CheckpointError::read_piece("the chunk that came has another hash"));
         }
-        self.shelf.mend(chunk, bytes)
+        self.dir.repair(chunk, bytes)
     }
 
     fn chunk(&self, chunk: &ChunkInfo) -> Result<Vec<u8>, CheckpointError> {
-        self.shelf.read_chunk(chunk).inspect_err(|_| self.shelf.doubted.notify_one())
+        self.dir.read_chunk(chunk).inspect_err(|_| self.dir.verify_requests.notify_one())
     }
 }
 
 /// A checkpoint's chunks while somebody reads them.
-struct Reading<'a> {
-    pinned: &'a Pinned,
+struct ReadSession<'a> {
+    pinned: &'a PinnedCheckpoint,
     /// What was asked for.
     read: RefCell<BTreeSet<[u8; 32]>>,
     /// The first that was not what was written.
     damage: RefCell<Option<CheckpointError>>,
 }
 
-impl ChunkSource for Reading<'_> {
+impl ChunkSource for ReadSession<'_> {
     fn get(&self, name: &str) -> Option<Vec<u8>> {
-        let chunk = self.pinned.standing.manifest.chunk(name)?;
+        let chunk = self.pinned.stored.manifest.chunk(name)?;
         self.read.borrow_mut().insert(chunk.hash);
         match self.pinned.chunk(chunk) {
             Ok(bytes) => Some(bytes),

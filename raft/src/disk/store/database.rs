@@ -20,16 +20,16 @@ use crate::limits::{
 use crate::machine::Change;
 
 /// What stands behind group and replica in a key.
-const MARK: u8 = 0;
+const PROGRESS: u8 = 0;
 const DATA: u8 = 1;
 const PART: u8 = 2;
 /// What a data value begins with.
-const WHOLE: u8 = 0;
-const CUT: u8 = 1;
+const VALUE_WHOLE: u8 = 0;
+const VALUE_SPLIT: u8 = 1;
 
 /// How far a replica's part goes.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(super) struct StoreProgress {
     /// Changes up to this index are in.
     pub(super) index: u64,
     /// A rebuild began and did not finish.
@@ -39,7 +39,7 @@ pub(super) struct Mark {
 /// An open database. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Database {
-    db: Arc<Held>,
+    db: Arc<DatabaseHandle>,
     dir: PathBuf,
     file: Arc<File>,
     /// The edition of the next value that is cut.
@@ -47,13 +47,13 @@ pub(super) struct Database {
 }
 
 /// The database as long as anybody uses it; some may still read what was abandoned.
-struct Held {
+struct DatabaseHandle {
     /// `None` when it is being dropped.
     db: Option<sled::Db>,
     abandoned: AtomicBool,
 }
 
-impl Deref for Held {
+impl Deref for DatabaseHandle {
     type Target = sled::Db;
 
     fn deref(&self) -> &sled::Db {
@@ -61,18 +61,18 @@ impl Deref for Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for DatabaseHandle {
     fn drop(&mut self) {
         if self.abandoned.load(Ordering::Acquire) {
             let thread = std::thread::Builder::new().name("store-end".into());
-            drop_elsewhere(self.db.take(), |end| thread.spawn(end).map(drop));
+            drop_on_thread(self.db.take(), |end| thread.spawn(end).map(drop));
         }
     }
 }
 
 /// Drops what may panic or never end on a thread of its own. Where there is none, as without
 /// memory, it is never dropped.
-fn drop_elsewhere<T: Send + 'static>(
+fn drop_on_thread<T: Send + 'static>(
     failed: T,
     spawn: impl FnOnce(Box<dyn FnOnce() + Send>) -> io::Result<()>,
 ) {
@@ -90,7 +90,7 @@ fn drop_elsewhere<T: Send + 'static>(
 }
 
 /// Runs calls of sled; what goes wrong comes back in words.
-fn guarded<T>(calls: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, String> {
+fn catch_sled<T>(calls: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(calls)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(error.to_string()),
@@ -107,9 +107,9 @@ fn key(group: GroupKey, space: u8, rest: &[u8]) -> Vec<u8> {
     key
 }
 
-fn part_key(group: GroupKey, name: &[u8], cut: Cut, part: u32) -> Vec<u8> {
+fn part_key(group: GroupKey, name: &[u8], split: SplitValue, part: u32) -> Vec<u8> {
     let mut key = key(group, PART, name);
-    key.extend(cut.edition.to_be_bytes());
+    key.extend(split.edition.to_be_bytes());
     key.extend(part.to_be_bytes());
     key
 }
@@ -118,14 +118,14 @@ fn part_key(group: GroupKey, name: &[u8], cut: Cut, part: u32) -> Vec<u8> {
 /// the database was opened: who reads while it is replaced, however slowly and however often, finds
 /// all parts of the old one, or misses one and looks again.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Cut {
+struct SplitValue {
     edition: u32,
     parts: u32,
 }
 
-impl Cut {
+impl SplitValue {
     fn encode(self) -> Vec<u8> {
-        let mut bytes = vec![CUT];
+        let mut bytes = vec![VALUE_SPLIT];
         bytes.extend(self.edition.to_be_bytes());
         bytes.extend(self.parts.to_be_bytes());
         bytes
@@ -133,7 +133,7 @@ impl Cut {
 
     /// `None`: not a value that was cut.
     fn decode(value: &[u8]) -> Option<Self> {
-        let (&CUT, numbers) = value.split_first()? else { return None };
+        let (&VALUE_SPLIT, numbers) = value.split_first()? else { return None };
         let (edition, parts) = numbers.split_first_chunk()?;
         let (edition, parts) = (u32::from_be_bytes(*edition), parts.try_into().ok()?);
         Some(Self { edition, parts: u32::from_be_bytes(parts) })
@@ -142,7 +142,7 @@ impl Cut {
 
 impl Database {
     pub(super) fn open(dir: &Path) -> Result<Self, String> {
-        let db = guarded(|| {
+        let db = catch_sled(|| {
             sled::Config::new()
                 .path(dir)
                 .mode(sled::Mode::HighThroughput)
@@ -154,30 +154,30 @@ impl Database {
         })?;
         let file = sync_files(dir).map_err(|error| error.to_string())?;
         let editions = Arc::new(AtomicU32::new(0));
-        let db = Arc::new(Held { db: Some(db), abandoned: AtomicBool::new(false) });
+        let db = Arc::new(DatabaseHandle { db: Some(db), abandoned: AtomicBool::new(false) });
         Ok(Self { db, dir: dir.to_owned(), file: Arc::new(file), editions })
     }
 
     /// Opens the database; one that does not open is moved aside and a new one begun. If even that
     /// fails, there may be no room: what was moved aside goes too.
-    pub(super) fn open_or_begin(dir: &Path) -> Result<Self, String> {
+    pub(super) fn open_or_create(dir: &Path) -> Result<Self, String> {
         let reason = match Self::open(dir) {
             Ok(database) => return Ok(database),
             Err(reason) => reason,
         };
         tracing::error!(dir = %dir.display(), reason, "the working store does not open");
-        Self::begin_anew(dir)
+        Self::create_new(dir)
     }
 
     /// Moves what there is aside and begins a new database.
-    pub(super) fn begin_anew(dir: &Path) -> Result<Self, String> {
-        let begin = |kept| {
+    pub(super) fn create_new(dir: &Path) -> Result<Self, String> {
+        let create = |kept| {
             move_aside(dir, kept).map_err(|error| error.to_string())?;
             Self::open(dir)
         };
-        begin(STORE_BROKEN_KEPT).or_else(|reason| {
+        create(STORE_BROKEN_KEPT).or_else(|reason| {
             tracing::error!(dir = %dir.display(), reason, "no new working store; room is made");
-            begin(0)
+            create(0)
         })
     }
 
@@ -186,14 +186,14 @@ impl Database {
         self.db.abandoned.store(true, Ordering::Release);
     }
 
-    pub(super) fn mark(&self, group: GroupKey) -> Result<Mark, String> {
-        let found = guarded(|| self.db.get(key(group, MARK, &[])))?;
-        let Some(bytes) = found else { return Ok(Mark::default()) };
+    pub(super) fn progress(&self, group: GroupKey) -> Result<StoreProgress, String> {
+        let found = catch_sled(|| self.db.get(key(group, PROGRESS, &[])))?;
+        let Some(bytes) = found else { return Ok(StoreProgress::default()) };
         let (Some(index), Some(rebuilding)) = (bytes.get(..8), bytes.get(8)) else {
             return Err("a mark of the working store is damaged".to_owned());
         };
         let index = u64::from_be_bytes(index.try_into().expect("eight bytes were taken"));
-        Ok(Mark { index, rebuilding: *rebuilding != 0 })
+        Ok(StoreProgress { index, rebuilding: *rebuilding != 0 })
     }
 
     /// Writes changes in order, the mark with the last of them. Not yet durable.
@@ -201,7 +201,7 @@ impl Database {
         &self,
         group: GroupKey,
         changes: impl IntoIterator<Item = Change>,
-        mark: Option<Mark>,
+        progress: Option<StoreProgress>,
     ) -> Result<(), String> {
         let mut batch = Batch::default();
         for change in changes {
@@ -212,10 +212,10 @@ impl Database {
             self.replace(&mut batch, group, name, value)?;
             self.apply_if_full(&mut batch)?;
         }
-        if let Some(mark) = mark {
-            let mut bytes = mark.index.to_be_bytes().to_vec();
-            bytes.push(u8::from(mark.rebuilding));
-            batch.insert(key(group, MARK, &[]), bytes);
+        if let Some(progress) = progress {
+            let mut bytes = progress.index.to_be_bytes().to_vec();
+            bytes.push(u8::from(progress.rebuilding));
+            batch.insert(key(group, PROGRESS, &[]), bytes);
         }
         self.apply(&mut batch)
     }
@@ -228,15 +228,15 @@ impl Database {
         value: Option<&Bytes>,
     ) -> Result<(), String> {
         let data_key = key(group, DATA, name);
-        let old = guarded(|| self.db.get(&data_key))?;
-        let old = old.and_then(|old| Cut::decode(&old));
+        let old = catch_sled(|| self.db.get(&data_key))?;
+        let old = old.and_then(|old| SplitValue::decode(&old));
         match value {
             None => batch.remove(data_key),
             Some(value) if value.len() <= STORE_VALUE_BYTES => {
-                let mut whole = Vec::with_capacity(1 + value.len());
-                whole.push(WHOLE);
-                whole.extend(&value[..]);
-                batch.insert(data_key, whole);
+                let mut assemble = Vec::with_capacity(1 + value.len());
+                assemble.push(VALUE_WHOLE);
+                assemble.extend(&value[..]);
+                batch.insert(data_key, assemble);
             }
             Some(value) => {
                 let parts = u32::try_from(value.len().div_ceil(STORE_VALUE_BYTES));
@@ -246,12 +246,12 @@ impl Database {
                 let taken = old.map(|old| old.edition);
                 let edition = Some(next()).filter(|edition| taken != Some(*edition));
                 let edition = edition.unwrap_or_else(next);
-                let cut = Cut { edition, parts };
+                let split = SplitValue { edition, parts };
                 for (part, bytes) in (0..).zip(value.chunks(STORE_VALUE_BYTES)) {
-                    batch.insert(part_key(group, name, cut, part), bytes.to_vec());
+                    batch.insert(part_key(group, name, split, part), bytes.to_vec());
                     self.apply_if_full(batch)?;
                 }
-                batch.insert(data_key, cut.encode());
+                batch.insert(data_key, split.encode());
             }
         }
         let old = old.unwrap_or_default();
@@ -271,12 +271,12 @@ impl Database {
         if batch.records == 0 {
             return Ok(());
         }
-        guarded(|| self.db.apply_batch(batch.batch))
+        catch_sled(|| self.db.apply_batch(batch.batch))
     }
 
     /// Makes what was written survive, as far as this database can promise it.
     pub(super) fn sync(&self) -> Result<(), String> {
-        guarded(|| self.db.flush())?;
+        catch_sled(|| self.db.flush())?;
         self.file.sync_data().map_err(|error| error.to_string())?;
         self.sync_blobs().map_err(|error| error.to_string())
     }
@@ -301,7 +301,7 @@ impl Database {
         let prefix = key(group, 0, &[]);
         let mut batch = Batch::default();
         let mut keys = self.db.scan_prefix(&prefix[..prefix.len() - 1]).keys();
-        while let Some(key) = guarded(|| keys.next().transpose())? {
+        while let Some(key) = catch_sled(|| keys.next().transpose())? {
             batch.remove(key.to_vec());
             self.apply_if_full(&mut batch)?;
         }
@@ -320,9 +320,9 @@ impl Database {
         let mut found = Vec::new();
         let mut items = self.db.range(range);
         while found.len() < limit {
-            let Some((name, value)) = guarded(|| items.next().transpose())? else { break };
+            let Some((name, value)) = catch_sled(|| items.next().transpose())? else { break };
             let name = Bytes::copy_from_slice(&name[prefix..]);
-            if let Some(value) = self.whole(group, &name, value)? {
+            if let Some(value) = self.assemble(group, &name, value)? {
                 found.push((name, value));
             }
         }
@@ -330,22 +330,23 @@ impl Database {
     }
 
     /// The value behind what was found, its parts put together. `None`: it was removed meanwhile.
-    fn whole(
+    fn assemble(
         &self,
         group: GroupKey,
         name: &[u8],
         mut value: sled::IVec,
     ) -> Result<Option<Bytes>, String> {
         loop {
-            if let Some((&WHOLE, bytes)) = value.split_first() {
+            if let Some((&VALUE_WHOLE, bytes)) = value.split_first() {
                 return Ok(Some(Bytes::copy_from_slice(bytes)));
             }
-            let cut = Cut::decode(&value);
-            let cut = cut.ok_or_else(|| "a value of the working store is damaged".to_owned())?;
-            if let Some(bytes) = self.parts(group, name, cut)? {
+            let split = SplitValue::decode(&value);
+            let split =
+                split.ok_or_else(|| "a value of the working store is damaged".to_owned())?;
+            if let Some(bytes) = self.parts(group, name, split)? {
                 return Ok(Some(bytes));
             }
-            let again = guarded(|| self.db.get(key(group, DATA, name)))?;
+            let again = catch_sled(|| self.db.get(key(group, DATA, name)))?;
             match again {
                 None => return Ok(None),
                 Some(again) if again == value => {
@@ -356,10 +357,15 @@ impl Database {
         }
     }
 
-    fn parts(&self, group: GroupKey, name: &[u8], cut: Cut) -> Result<Option<Bytes>, String> {
+    fn parts(
+        &self,
+        group: GroupKey,
+        name: &[u8],
+        split: SplitValue,
+    ) -> Result<Option<Bytes>, String> {
         let mut bytes = Vec::new();
-        for part in 0..cut.parts {
-            let part = guarded(|| self.db.get(part_key(group, name, cut, part)))?;
+        for part in 0..split.parts {
+            let part = catch_sled(|| self.db.get(part_key(group, name, split, part)))?;
             let Some(part) = part else { return Ok(None) };
             bytes.extend(&part[..]);
         }
@@ -369,8 +375,8 @@ impl Database {
     /// The edition of a value that was cut.
     #[cfg(test)]
     pub(super) fn edition(&self, group: GroupKey, name: &[u8]) -> Option<u32> {
-        let found = guarded(|| self.db.get(key(group, DATA, name))).ok().flatten();
-        found.and_then(|value| Cut::decode(&value)).map(|cut| cut.edition)
+        let found = catch_sled(|| self.db.get(key(group, DATA, name))).ok().flatten();
+        found.and_then(|value| SplitValue::decode(&value)).map(|split| split.edition)
     }
 
     /// How many records there are in all.
@@ -380,7 +386,7 @@ impl Database {
     }
 
     pub(super) fn size(&self) -> u64 {
-        guarded(|| self.db.size_on_disk()).unwrap_or(0)
+        catch_sled(|| self.db.size_on_disk()).unwrap_or(0)
     }
 }
 
@@ -470,14 +476,14 @@ mod tests {
     fn what_failed_is_never_dropped_by_who_lets_go_of_it() {
         let dropped = Arc::new(AtomicBool::new(false));
         let no_memory = |_| Err(io::ErrorKind::OutOfMemory.into());
-        drop_elsewhere(Endless(dropped.clone()), no_memory);
+        drop_on_thread(Endless(dropped.clone()), no_memory);
         assert!(!dropped.load(Ordering::Acquire), "and without a thread by nobody");
         let mut thread = None;
         let spawn = |end| {
             thread = Some(std::thread::spawn(end));
             Ok(())
         };
-        drop_elsewhere(Endless(dropped.clone()), spawn);
+        drop_on_thread(Endless(dropped.clone()), spawn);
         thread.unwrap().join().unwrap();
         assert!(dropped.load(Ordering::Acquire));
     }

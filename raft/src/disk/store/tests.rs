@@ -141,12 +141,12 @@ fn a_directory_damaged_at_any_place_opens_or_is_begun_anew() {
     let saved: Vec<(PathBuf, Vec<u8>)> = ["conf", "db"]
         .map(|name| (path.join(name), std::fs::read(path.join(name)).unwrap()))
         .into();
-    let mut dice = crate::disk::testing::Dice(3);
+    let mut rng = crate::disk::testing::Rng(3);
     for _ in 0..12 {
         for (file, bytes) in &saved {
             let mut bytes = bytes.clone();
             let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1;
-            (0..8).for_each(|_| bytes[dice.roll(used) as usize] ^= 1 << dice.roll(8));
+            (0..8).for_each(|_| bytes[rng.below(used) as usize] ^= 1 << rng.below(8));
             std::fs::write(file, bytes).unwrap();
         }
         let files = StoreFiles::open(&path).unwrap();
@@ -210,10 +210,10 @@ fn a_database_that_fails_is_replaced_and_its_replicas_are_told() {
     let store = files.open_group(GROUP).unwrap();
     store.write(1, vec![put("a", "1")]);
     assert!(store.wait(1, LONG));
-    let (told, heard) = sync_channel(1);
-    store.on_lost(Box::new(move || told.send(()).unwrap()));
+    let (lost_sent, lost_received) = sync_channel(1);
+    store.on_lost(Box::new(move || lost_sent.send(()).unwrap()));
     files.fail();
-    heard.recv_timeout(LONG).unwrap();
+    lost_received.recv_timeout(LONG).unwrap();
     assert_eq!((store.stored(), store.needs_rebuild(), store.wait(1, LONG)), (0, true, false));
     let mut rebuild = store.rebuild().unwrap();
     rebuild.put(put("a", "1"));

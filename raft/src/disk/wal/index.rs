@@ -12,60 +12,60 @@ use bytes::Bytes;
 
 use crate::disk::record::{Kind, Record};
 use crate::disk::segment::Segment;
-use crate::disk::wal::{GroupLog, Op, WalError};
-use crate::disk::{Entry, GroupKey};
+use crate::disk::wal::{GroupLogState, Op, WalError};
+use crate::disk::{GroupKey, StoredEntry};
 use crate::limits;
 
 /// Where an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum EntryLocation {
     /// Submitted under this ticket, not written yet.
     Queued(u64),
     /// Written: segment and offset.
-    At(u64, u64),
+    Written(u64, u64),
 }
 
 /// One live entry.
 #[derive(Debug, Clone)]
-pub(super) struct Slot {
+pub(super) struct LiveEntry {
     pub(super) term: u64,
     pub(super) len: u32,
-    pub(super) place: Place,
+    pub(super) location: EntryLocation,
     pub(super) bytes: Option<Bytes>,
 }
 
 /// A value of which only the last one counts, and the segment its last record stands in (0: none).
 #[derive(Debug, Clone, Default)]
-pub(super) struct Mark<T> {
+pub(super) struct LatestRecord<T> {
     pub(super) value: Option<T>,
-    pub(super) at: u64,
+    pub(super) serial: u64,
 }
 
 /// One replica's log.
 #[derive(Debug, Default)]
-pub(super) struct Group {
-    pub(super) vote: Mark<Bytes>,
-    pub(super) committed: Mark<Bytes>,
-    pub(super) purged: Mark<(u64, Bytes)>,
+pub(super) struct GroupIndex {
+    pub(super) vote: LatestRecord<Bytes>,
+    pub(super) committed: LatestRecord<Bytes>,
+    pub(super) purged: LatestRecord<(u64, Bytes)>,
     /// The index of the first slot; without slots it means nothing.
     pub(super) first: u64,
-    pub(super) slots: VecDeque<Slot>,
+    pub(super) entries: VecDeque<LiveEntry>,
     pub(super) bytes: u64,
 }
 
 /// A replica's log reduced to what decides which entry may come next.
 #[derive(Debug, Clone, Copy, Default)]
-struct Outline {
+struct LogBounds {
     first: Option<u64>,
     /// `None`: any index will do.
     next: Option<u64>,
     purged: Option<u64>,
 }
 
-impl Outline {
-    fn of(group: &Group) -> Self {
+impl LogBounds {
+    fn of(group: &GroupIndex) -> Self {
         let purged = group.purged.value.as_ref().map(|(index, _)| *index);
-        match group.slots.is_empty() {
+        match group.entries.is_empty() {
             true => Self { first: None, next: purged.map(|index| index + 1), purged },
             false => Self { first: Some(group.first), next: Some(group.end()), purged },
         }
@@ -75,8 +75,10 @@ impl Outline {
         match op {
             Op::Append { group, entries } => {
                 for (index, _, bytes) in entries {
-                    if let Some(due) = self.next.filter(|due| due != index) {
-                        return Err(format!("{group}: entry {index} comes where {due} is due"));
+                    if let Some(expected) = self.next.filter(|expected| expected != index) {
+                        return Err(format!(
+                            "{group}: entry {index} comes where {expected} is due"
+                        ));
                     }
                     if bytes.len() > limits::WAL_ENTRY_BYTES_MAX {
                         return Err(format!("{group}: entry {index} is too large"));
@@ -111,32 +113,32 @@ impl Outline {
     }
 }
 
-impl Group {
+impl GroupIndex {
     /// The index behind the last entry.
     pub(super) fn end(&self) -> u64 {
-        self.first + self.slots.len() as u64
+        self.first + self.entries.len() as u64
     }
 
-    pub(super) fn slot(&mut self, index: u64) -> Option<&mut Slot> {
+    pub(super) fn entry(&mut self, index: u64) -> Option<&mut LiveEntry> {
         let at = usize::try_from(index.checked_sub(self.first)?).ok()?;
-        self.slots.get_mut(at)
+        self.entries.get_mut(at)
     }
 
     /// What the outside is told.
-    pub(super) fn log(&self) -> GroupLog {
-        GroupLog {
+    pub(super) fn state(&self) -> GroupLogState {
+        GroupLogState {
             vote: self.vote.value.clone(),
             committed: self.committed.value.clone(),
             purged: self.purged.value.clone(),
-            first: (!self.slots.is_empty()).then_some(self.first),
-            last: self.slots.back().map(|slot| (self.end() - 1, slot.term)),
+            first: (!self.entries.is_empty()).then_some(self.first),
+            last: self.entries.back().map(|entry| (self.end() - 1, entry.term)),
         }
     }
 }
 
 /// A segment and what lives in it. Marks are not counted here: they are few and looked for.
 #[derive(Debug)]
-pub(super) struct Holding {
+pub(super) struct SegmentUsage {
     pub(super) segment: Arc<Segment>,
     pub(super) entries: u64,
     pub(super) bytes: u64,
@@ -144,27 +146,27 @@ pub(super) struct Holding {
 
 /// An entry to be read: from memory, or from a segment.
 #[derive(Debug)]
-pub(super) enum Source {
-    Memory(Entry),
+pub(super) enum EntrySource {
+    Memory(StoredEntry),
     Disk { segment: Arc<Segment>, offset: u64, len: usize, index: u64, term: u64 },
 }
 
-impl Source {
+impl EntrySource {
     /// Reads the entry, and checks that it is the one that was asked for.
-    pub(super) fn read(self, key: GroupKey) -> Result<Entry, WalError> {
+    pub(super) fn read(self, key: GroupKey) -> Result<StoredEntry, WalError> {
         match self {
             Self::Memory(entry) => Ok(entry),
             Self::Disk { segment, offset, len, index, term } => {
                 let record = segment.record(offset, len)?;
-                let is_it = (record.key, record.index, record.term) == (key, index, term);
-                if !is_it || !matches!(record.kind, Kind::Entry | Kind::Carried) {
+                let is_requested = (record.key, record.index, record.term) == (key, index, term);
+                if !is_requested || !matches!(record.kind, Kind::Entry | Kind::Compacted) {
                     return Err(WalError::Corrupt {
                         file: segment.path.clone(),
                         offset,
                         reason: format!("not entry {index} of {key}"),
                     });
                 }
-                Ok(Entry { index, term, bytes: record.payload })
+                Ok(StoredEntry { index, term, bytes: record.payload })
             }
         }
     }
@@ -173,13 +175,13 @@ impl Source {
 /// What the log holds.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    pub(super) groups: BTreeMap<GroupKey, Group>,
-    pub(super) segments: BTreeMap<u64, Holding>,
+    pub(super) groups: BTreeMap<GroupKey, GroupIndex>,
+    pub(super) segments: BTreeMap<u64, SegmentUsage>,
     /// Replicas whose committed mark changed since it was last written.
-    pub(super) advised: Vec<GroupKey>,
+    pub(super) committed_changed: Vec<GroupKey>,
     /// Counts a replica's refusals: what was submitted before one is refused as well. Outlives the
     /// replica, whose last submissions may still be queued.
-    pub(super) refusals: BTreeMap<GroupKey, u64>,
+    pub(super) rejections: BTreeMap<GroupKey, u64>,
     cache: VecDeque<(GroupKey, u64)>,
     cache_used: usize,
     cache_bytes: usize,
@@ -195,83 +197,88 @@ impl Index {
     /// # Errors
     /// Why not.
     pub(super) fn check(&self, ops: &[Op]) -> Result<(), String> {
-        let mut outlines: Vec<(GroupKey, Outline)> = Vec::new();
+        let mut bounds_by_group: Vec<(GroupKey, LogBounds)> = Vec::new();
         for op in ops {
             let key = op.group();
-            let known = outlines.iter().position(|(of, _)| *of == key);
-            let at = known.unwrap_or_else(|| {
-                let outline = self.groups.get(&key).map(Outline::of).unwrap_or_default();
-                outlines.push((key, outline));
-                outlines.len() - 1
+            let position = bounds_by_group.iter().position(|(of, _)| *of == key);
+            let at = position.unwrap_or_else(|| {
+                let bounds = self.groups.get(&key).map(LogBounds::of).unwrap_or_default();
+                bounds_by_group.push((key, bounds));
+                bounds_by_group.len() - 1
             });
-            outlines[at].1.apply(op)?;
+            bounds_by_group[at].1.apply(op)?;
         }
         Ok(())
     }
 
     /// Applies what was checked, and returns the records that say so. The committed mark gives
     /// none: it rides along with the next turn.
-    pub(super) fn apply(&mut self, ops: Vec<Op>, ticket: u64) -> Vec<Record> {
+    pub(super) fn apply(&mut self, ops: Vec<Op>, sequence: u64) -> Vec<Record> {
         let mut records = Vec::new();
         for op in ops {
             match op {
                 Op::Append { group, entries } => {
                     for (index, term, payload) in entries {
-                        self.append(group, index, term, &payload, ticket);
+                        self.append(group, index, term, &payload, sequence);
                         let kind = Kind::Entry;
                         records.push(Record { kind, key: group, index, term, payload });
                     }
                 }
                 Op::Vote { group, vote } => {
                     self.group(group).vote.value = Some(vote.clone());
-                    records.push(Record::mark(Kind::Vote, group, 0, vote));
+                    records.push(Record::metadata(Kind::Vote, group, 0, vote));
                 }
                 Op::Committed { group, committed } => {
                     self.group(group).committed.value = Some(committed);
-                    if !self.advised.contains(&group) {
-                        self.advised.push(group);
+                    if !self.committed_changed.contains(&group) {
+                        self.committed_changed.push(group);
                     }
                 }
                 Op::TruncateAfter { group, after } => {
                     self.truncate(group, after);
                     let kind = after.map_or(Kind::TruncateAll, |_| Kind::TruncateAfter);
-                    records.push(Record::mark(kind, group, after.unwrap_or(0), Bytes::new()));
+                    records.push(Record::metadata(kind, group, after.unwrap_or(0), Bytes::new()));
                 }
                 Op::Purge { group, index, log_id } => {
                     if self.purge(group, index, &log_id) {
-                        records.push(Record::mark(Kind::Purge, group, index, log_id));
+                        records.push(Record::metadata(Kind::Purge, group, index, log_id));
                     }
                 }
                 Op::Forget { group } => {
                     self.forget(group);
-                    records.push(Record::mark(Kind::Forget, group, 0, Bytes::new()));
+                    records.push(Record::metadata(Kind::Forget, group, 0, Bytes::new()));
                 }
             }
         }
         records
     }
 
-    pub(super) fn group(&mut self, key: GroupKey) -> &mut Group {
+    pub(super) fn group(&mut self, key: GroupKey) -> &mut GroupIndex {
         self.groups.entry(key).or_default()
     }
 
-    fn append(&mut self, key: GroupKey, index: u64, term: u64, payload: &Bytes, ticket: u64) {
+    fn append(&mut self, key: GroupKey, index: u64, term: u64, payload: &Bytes, sequence: u64) {
         let group = self.group(key);
-        if group.slots.is_empty() {
+        if group.entries.is_empty() {
             group.first = index;
         }
         let len = u32::try_from(payload.len()).expect("the size was checked");
         group.bytes += u64::from(len);
         let bytes = Some(payload.clone());
-        group.slots.push_back(Slot { term, len, place: Place::Queued(ticket), bytes });
+        group.entries.push_back(LiveEntry {
+            term,
+            len,
+            location: EntryLocation::Queued(sequence),
+            bytes,
+        });
     }
 
     pub(super) fn truncate(&mut self, key: GroupKey, after: Option<u64>) {
         let Some(group) = self.groups.get_mut(&key) else { return };
         let keep = after.map_or(0, |after| (after + 1).saturating_sub(group.first));
-        let keep = usize::try_from(keep).unwrap_or(usize::MAX).min(group.slots.len());
-        let gone: Vec<Slot> = group.slots.drain(keep..).collect();
-        self.release(key, gone);
+        let keep = usize::try_from(keep).unwrap_or(usize::MAX).min(group.entries.len());
+        let removed: Vec<LiveEntry> = group.entries.drain(keep..).collect();
+        self.subtract_removed(key, removed);
     }
 
     /// Whether it changed anything.
@@ -282,105 +289,113 @@ impl Index {
         }
         group.purged.value = Some((index, log_id.clone()));
         let go = (index + 1).saturating_sub(group.first);
-        let go = usize::try_from(go).unwrap_or(usize::MAX).min(group.slots.len());
-        let gone: Vec<Slot> = group.slots.drain(..go).collect();
+        let go = usize::try_from(go).unwrap_or(usize::MAX).min(group.entries.len());
+        let removed: Vec<LiveEntry> = group.entries.drain(..go).collect();
         group.first = group.first.max(index + 1);
-        self.release(key, gone);
+        self.subtract_removed(key, removed);
         true
     }
 
     fn forget(&mut self, key: GroupKey) {
         self.truncate(key, None);
         self.groups.remove(&key);
-        self.advised.retain(|advised| *advised != key);
+        self.committed_changed.retain(|committed_changed| *committed_changed != key);
     }
 
     /// Takes removed slots out of the counts.
-    fn release(&mut self, key: GroupKey, gone: Vec<Slot>) {
-        let bytes: u64 = gone.iter().map(|slot| u64::from(slot.len)).sum();
+    fn subtract_removed(&mut self, key: GroupKey, removed: Vec<LiveEntry>) {
+        let bytes: u64 = removed.iter().map(|entry| u64::from(entry.len)).sum();
         if let Some(group) = self.groups.get_mut(&key) {
             group.bytes -= bytes;
         }
-        for slot in gone {
-            if let Place::At(serial, _) = slot.place {
-                self.cache_used -= slot.bytes.map_or(0, |bytes| bytes.len());
-                self.unhold(serial, slot.len);
+        for entry in removed {
+            if let EntryLocation::Written(serial, _) = entry.location {
+                self.cache_used -= entry.bytes.map_or(0, |bytes| bytes.len());
+                self.remove_usage(serial, entry.len);
             }
         }
     }
 
     /// A segment that records may be written to, or were found in.
     pub(super) fn add_segment(&mut self, segment: Arc<Segment>) {
-        let holding = Holding { entries: 0, bytes: 0, segment };
-        self.segments.insert(holding.segment.head.serial, holding);
+        let oldest_segment_usage = SegmentUsage { entries: 0, bytes: 0, segment };
+        self.segments.insert(oldest_segment_usage.segment.header.serial, oldest_segment_usage);
     }
 
-    fn hold(&mut self, serial: u64, len: u32) {
-        let holding = self.segments.get_mut(&serial).expect("it is being written or read");
-        holding.entries += 1;
-        holding.bytes += u64::from(len);
+    fn add_usage(&mut self, serial: u64, len: u32) {
+        let oldest_segment_usage =
+            self.segments.get_mut(&serial).expect("it is being written or read");
+        oldest_segment_usage.entries += 1;
+        oldest_segment_usage.bytes += u64::from(len);
     }
 
-    fn unhold(&mut self, serial: u64, len: u32) {
-        let holding = self.segments.get_mut(&serial).expect("a segment in use is not removed");
-        holding.entries -= 1;
-        holding.bytes -= u64::from(len);
+    fn remove_usage(&mut self, serial: u64, len: u32) {
+        let oldest_segment_usage =
+            self.segments.get_mut(&serial).expect("a segment in use is not removed");
+        oldest_segment_usage.entries -= 1;
+        oldest_segment_usage.bytes -= u64::from(len);
     }
 
     /// Takes in an entry found on disk. Entries of a group come in order.
-    pub(super) fn found(&mut self, key: GroupKey, index: u64, slot: Slot) {
-        if let Place::At(serial, _) = slot.place {
-            self.hold(serial, slot.len);
+    pub(super) fn insert_recovered(&mut self, key: GroupKey, index: u64, entry: LiveEntry) {
+        if let EntryLocation::Written(serial, _) = entry.location {
+            self.add_usage(serial, entry.len);
         }
         let group = self.group(key);
-        if group.slots.is_empty() {
+        if group.entries.is_empty() {
             group.first = index;
         }
-        group.bytes += u64::from(slot.len);
-        group.slots.push_back(slot);
+        group.bytes += u64::from(entry.len);
+        group.entries.push_back(entry);
     }
 
     /// A record of this ticket now stands at `offset` of segment `serial`.
-    pub(super) fn written(&mut self, record: &Record, ticket: u64, serial: u64, offset: u64) {
+    pub(super) fn mark_written(
+        &mut self,
+        record: &Record,
+        sequence: u64,
+        serial: u64,
+        offset: u64,
+    ) {
         let Some(group) = self.groups.get_mut(&record.key) else { return };
         match record.kind {
-            Kind::Vote => group.vote.at = serial,
-            Kind::Committed => group.committed.at = serial,
-            Kind::Purge => group.purged.at = serial,
+            Kind::Vote => group.vote.serial = serial,
+            Kind::Committed => group.committed.serial = serial,
+            Kind::Purge => group.purged.serial = serial,
             Kind::TruncateAfter | Kind::TruncateAll | Kind::Forget => {}
             Kind::Entry => {
-                let Some(slot) = group.slot(record.index) else { return };
-                if slot.place == Place::Queued(ticket) {
-                    slot.place = Place::At(serial, offset);
-                    let len = slot.len;
-                    self.hold(serial, len);
-                    self.cached(record.key, record.index, len as usize);
+                let Some(entry) = group.entry(record.index) else { return };
+                if entry.location == EntryLocation::Queued(sequence) {
+                    entry.location = EntryLocation::Written(serial, offset);
+                    let len = entry.len;
+                    self.add_usage(serial, len);
+                    self.cache_entry(record.key, record.index, len as usize);
                 }
             }
-            Kind::Carried => {
-                let Some(slot) = group.slot(record.index) else { return };
-                if let Place::At(before, _) = slot.place
-                    && slot.term == record.term
+            Kind::Compacted => {
+                let Some(entry) = group.entry(record.index) else { return };
+                if let EntryLocation::Written(before, _) = entry.location
+                    && entry.term == record.term
                 {
-                    slot.place = Place::At(serial, offset);
-                    let len = slot.len;
-                    self.unhold(before, len);
-                    self.hold(serial, len);
+                    entry.location = EntryLocation::Written(serial, offset);
+                    let len = entry.len;
+                    self.remove_usage(before, len);
+                    self.add_usage(serial, len);
                 }
             }
         }
     }
 
     /// Counts a payload in memory, and lets the oldest ones go.
-    fn cached(&mut self, key: GroupKey, index: u64, len: usize) {
+    fn cache_entry(&mut self, key: GroupKey, index: u64, len: usize) {
         self.cache_used += len;
         self.cache.push_back((key, index));
         while self.cache_used > self.cache_bytes || self.cache.len() > limits::WAL_CACHE_ENTRIES {
             let Some((key, index)) = self.cache.pop_front() else { break };
-            let slot = self.groups.get_mut(&key).and_then(|group| group.slot(index));
-            if let Some(slot) = slot
-                && matches!(slot.place, Place::At(..))
-                && let Some(bytes) = slot.bytes.take()
+            let entry = self.groups.get_mut(&key).and_then(|group| group.entry(index));
+            if let Some(entry) = entry
+                && matches!(entry.location, EntryLocation::Written(..))
+                && let Some(bytes) = entry.bytes.take()
             {
                 self.cache_used -= bytes.len();
             }
@@ -388,16 +403,16 @@ impl Index {
     }
 
     /// Takes back what a refused submission appended, and all that was appended on top of it.
-    pub(super) fn take_back(&mut self, key: GroupKey, ticket: u64) {
-        *self.refusals.entry(key).or_default() += 1;
+    pub(super) fn undo_submission(&mut self, key: GroupKey, sequence: u64) {
+        *self.rejections.entry(key).or_default() += 1;
         let Some(group) = self.groups.get_mut(&key) else { return };
-        while let Some(slot) = group.slots.back() {
-            match slot.place {
-                Place::Queued(of) if of >= ticket => {
-                    group.bytes -= u64::from(slot.len);
-                    group.slots.pop_back();
+        while let Some(entry) = group.entries.back() {
+            match entry.location {
+                EntryLocation::Queued(of) if of >= sequence => {
+                    group.bytes -= u64::from(entry.len);
+                    group.entries.pop_back();
                 }
-                Place::Queued(_) | Place::At(..) => break,
+                EntryLocation::Queued(_) | EntryLocation::Written(..) => break,
             }
         }
     }
@@ -408,7 +423,7 @@ impl Index {
         key: GroupKey,
         range: Range<u64>,
         max_bytes: usize,
-    ) -> Vec<Source> {
+    ) -> Vec<EntrySource> {
         let Some(group) = self.groups.get(&key) else { return Vec::new() };
         let from = range.start.max(group.first);
         let to = range.end.min(group.end());
@@ -416,109 +431,113 @@ impl Index {
         let mut bytes = 0usize;
         for index in from..to {
             let at = usize::try_from(index - group.first).expect("slots are in memory");
-            let slot = &group.slots[at];
-            bytes = bytes.saturating_add(slot.len as usize);
+            let entry = &group.entries[at];
+            bytes = bytes.saturating_add(entry.len as usize);
             if bytes > max_bytes && !sources.is_empty() {
                 break;
             }
-            sources.push(self.source(slot, index));
+            sources.push(self.source(entry, index));
         }
         sources
     }
 
-    fn source(&self, slot: &Slot, index: u64) -> Source {
-        match (&slot.bytes, slot.place) {
+    fn source(&self, entry: &LiveEntry, index: u64) -> EntrySource {
+        match (&entry.bytes, entry.location) {
             (Some(bytes), _) => {
-                Source::Memory(Entry { index, term: slot.term, bytes: bytes.clone() })
+                EntrySource::Memory(StoredEntry { index, term: entry.term, bytes: bytes.clone() })
             }
-            (None, Place::At(serial, offset)) => Source::Disk {
+            (None, EntryLocation::Written(serial, offset)) => EntrySource::Disk {
                 segment: self.segments[&serial].segment.clone(),
                 offset,
-                len: slot.len as usize,
+                len: entry.len as usize,
                 index,
-                term: slot.term,
+                term: entry.term,
             },
-            (None, Place::Queued(_)) => unreachable!("what is not written is in memory"),
+            (None, EntryLocation::Queued(_)) => unreachable!("what is not written is in memory"),
         }
     }
 
     /// What still lives in a segment, as records that can be written again: marks first, then
     /// entries, up to about `max_bytes`. The flag says whether that is all of it.
-    pub(super) fn living(
+    pub(super) fn live_records(
         &self,
         serial: u64,
         max_bytes: usize,
-    ) -> (Vec<Record>, Vec<(GroupKey, Source)>, bool) {
-        let mut marks = Vec::new();
+    ) -> (Vec<Record>, Vec<(GroupKey, EntrySource)>, bool) {
+        let mut metadata = Vec::new();
         let mut entries = Vec::new();
         let mut bytes = 0usize;
         let all = self.segments[&serial].entries;
         for (key, group) in &self.groups {
-            marks.extend(group.marks_at(*key, serial));
+            metadata.extend(group.metadata_in(*key, serial));
             if entries.len() as u64 == all {
                 continue;
             }
-            for (at, slot) in group.slots.iter().enumerate() {
-                if matches!(slot.place, Place::At(in_serial, _) if in_serial == serial) {
+            for (at, entry) in group.entries.iter().enumerate() {
+                if matches!(entry.location, EntryLocation::Written(in_serial, _) if in_serial == serial)
+                {
                     if bytes > max_bytes {
-                        return (marks, entries, false);
+                        return (metadata, entries, false);
                     }
-                    bytes += slot.len as usize;
-                    entries.push((*key, self.source(slot, group.first + at as u64)));
+                    bytes += entry.len as usize;
+                    entries.push((*key, self.source(entry, group.first + at as u64)));
                 }
             }
         }
-        (marks, entries, true)
+        (metadata, entries, true)
     }
 
     /// The bytes each replica's entries have in a segment.
-    pub(super) fn holders(&self, serial: u64) -> Vec<(GroupKey, u64)> {
-        let held = |group: &Group| -> u64 {
-            let here = |slot: &&Slot| matches!(slot.place, Place::At(at, _) if at == serial);
-            group.slots.iter().filter(here).map(|slot| u64::from(slot.len)).sum()
+    pub(super) fn usage_by_group(&self, serial: u64) -> Vec<(GroupKey, u64)> {
+        let bytes_in_segment = |group: &GroupIndex| -> u64 {
+            let here = |entry: &&LiveEntry| matches!(entry.location, EntryLocation::Written(at, _) if at == serial);
+            group.entries.iter().filter(here).map(|entry| u64::from(entry.len)).sum()
         };
-        let mut holders: Vec<(GroupKey, u64)> = self
+        let mut usage_by_group: Vec<(GroupKey, u64)> = self
             .groups
             .iter()
-            .map(|(key, group)| (*key, held(group)))
+            .map(|(key, group)| (*key, bytes_in_segment(group)))
             .filter(|(_, bytes)| *bytes > 0)
             .collect();
-        holders.sort_unstable();
-        holders
+        usage_by_group.sort_unstable();
+        usage_by_group
     }
 }
 
-impl Group {
+impl GroupIndex {
     /// The marks whose last record stands in a segment.
-    fn marks_at(&self, key: GroupKey, serial: u64) -> Vec<Record> {
-        let mut marks = Vec::new();
-        if let (Some(vote), true) = (&self.vote.value, self.vote.at == serial) {
-            marks.push(Record::mark(Kind::Vote, key, 0, vote.clone()));
+    fn metadata_in(&self, key: GroupKey, serial: u64) -> Vec<Record> {
+        let mut metadata = Vec::new();
+        if let (Some(vote), true) = (&self.vote.value, self.vote.serial == serial) {
+            metadata.push(Record::metadata(Kind::Vote, key, 0, vote.clone()));
         }
-        if let (Some((index, log_id)), true) = (&self.purged.value, self.purged.at == serial) {
-            marks.push(Record::mark(Kind::Purge, key, *index, log_id.clone()));
+        if let (Some((index, log_id)), true) = (&self.purged.value, self.purged.serial == serial) {
+            metadata.push(Record::metadata(Kind::Purge, key, *index, log_id.clone()));
         }
-        if let (Some(committed), true) = (&self.committed.value, self.committed.at == serial) {
-            marks.push(Record::mark(Kind::Committed, key, 0, committed.clone()));
+        if let (Some(committed), true) = (&self.committed.value, self.committed.serial == serial) {
+            metadata.push(Record::metadata(Kind::Committed, key, 0, committed.clone()));
         }
-        marks
+        metadata
     }
 
     /// What must be written after a refusal, so that the disk says again what memory says: nothing
     /// behind the last written entry, and the marks as they are.
-    pub(super) fn restated(&self, key: GroupKey) -> Vec<Record> {
-        let written = self.slots.iter().take_while(|slot| matches!(slot.place, Place::At(..)));
-        let count = written.count() as u64;
+    pub(super) fn resync_records(&self, key: GroupKey) -> Vec<Record> {
+        let mark_written = self
+            .entries
+            .iter()
+            .take_while(|entry| matches!(entry.location, EntryLocation::Written(..)));
+        let count = mark_written.count() as u64;
         let cut = match count {
-            0 => Record::mark(Kind::TruncateAll, key, 0, Bytes::new()),
-            _ => Record::mark(Kind::TruncateAfter, key, self.first + count - 1, Bytes::new()),
+            0 => Record::metadata(Kind::TruncateAll, key, 0, Bytes::new()),
+            _ => Record::metadata(Kind::TruncateAfter, key, self.first + count - 1, Bytes::new()),
         };
         let mut records = vec![cut];
         if let Some(vote) = &self.vote.value {
-            records.push(Record::mark(Kind::Vote, key, 0, vote.clone()));
+            records.push(Record::metadata(Kind::Vote, key, 0, vote.clone()));
         }
         if let Some((index, log_id)) = &self.purged.value {
-            records.push(Record::mark(Kind::Purge, key, *index, log_id.clone()));
+            records.push(Record::metadata(Kind::Purge, key, *index, log_id.clone()));
         }
         records
     }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::disk::testing::Dice;
+use crate::disk::testing::Rng;
 
 const DIR: &str = "MISHKAH_TEST_WAL_DIR";
 const CHECK: &str = "MISHKAH_TEST_WAL_CHECK";
@@ -20,7 +20,7 @@ fn key(group: u16) -> GroupKey {
 fn config() -> WalConfig {
     let mut config = WalConfig::new(|reason| panic!("{reason}"));
     config.segment_bytes = 16 << 10;
-    config.carry_after_segments = 2;
+    config.compact_after_segments = 2;
     config
 }
 
@@ -53,7 +53,7 @@ fn disk_child_that_is_killed() {
 }
 
 /// Opens the log once the child's locks are gone.
-fn reopened(dir: &Path) -> (Wal, Recovered) {
+fn reopened(dir: &Path) -> (Wal, RecoveredLog) {
     loop {
         match Wal::open(dir, config()) {
             Err(WalError::InUse { .. }) => std::thread::yield_now(),
@@ -100,7 +100,7 @@ fn disk_child_that_checks() {
 #[test]
 fn disk_every_acknowledged_entry_survives_kill_9() {
     let dir = tempfile::tempdir().unwrap();
-    let mut dice = Dice(5);
+    let mut rng = Rng(5);
     let mut seen = 0;
     for _ in 0..KILLS {
         let mut child = Command::new(env::current_exe().unwrap())
@@ -110,13 +110,13 @@ fn disk_every_acknowledged_entry_survives_kill_9() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let begun = Instant::now();
+        let started = Instant::now();
         while acked(dir.path()).iter().sum::<u64>() <= seen {
-            assert!(begun.elapsed() < Duration::from_secs(60), "no acknowledgement came");
+            assert!(started.elapsed() < Duration::from_secs(60), "no acknowledgement came");
             assert_eq!(child.try_wait().unwrap(), None, "it ended by itself");
             std::thread::sleep(Duration::from_millis(2));
         }
-        std::thread::sleep(Duration::from_micros(dice.roll(30_000)));
+        std::thread::sleep(Duration::from_micros(rng.below(30_000)));
         child.kill().unwrap();
         child.wait().unwrap();
         seen = check(dir.path());

@@ -13,19 +13,19 @@ pub(super) fn choose() {
 }
 
 /// Runs one law in a process of its own; whether it holds.
-fn holds(law: &str, mutant: Option<&str>) -> bool {
-    let law = format!("disk::wal::tests::faults::{law}");
+fn passes(test: &str, mutant: Option<&str>) -> bool {
+    let test = format!("disk::wal::tests::faults::{test}");
     let mut run = Command::new(env::current_exe().unwrap());
-    run.args(["--exact", &law]).env_remove(MUTANT).envs(mutant.map(|name| (MUTANT, name)));
-    let said = run.output().unwrap();
-    let words = String::from_utf8_lossy(&said.stdout);
-    assert!(words.contains("running 1 test"), "{law}: {words}");
-    said.status.success()
+    run.args(["--exact", &test]).env_remove(MUTANT).envs(mutant.map(|name| (MUTANT, name)));
+    let output = run.output().unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(stdout.contains("running 1 test"), "{test}: {stdout}");
+    output.status.success()
 }
 
-fn is_caught(mutant: &str, law: &str) {
-    assert!(holds(law, None), "{law} fails without a mutant too");
-    assert!(!holds(law, Some(mutant)), "{law} did not notice {mutant}");
+fn is_caught(mutant: &str, test: &str) {
+    assert!(passes(test, None), "{test} fails without a mutant too");
+    assert!(!passes(test, Some(mutant)), "{test} did not notice {mutant}");
 }
 
 #[test]
@@ -40,6 +40,6 @@ fn disk_names_that_are_not_synced_are_caught() {
 
 #[test]
 fn disk_a_copied_tail_that_is_not_synced_is_caught() {
-    let law = "disk_what_was_reported_after_a_kill_survives_the_next_power_cut";
-    is_caught("skip-tail-sync-at-open", law);
+    let test = "disk_what_was_reported_after_a_kill_survives_the_next_power_cut";
+    is_caught("skip-tail-sync-at-open", test);
 }

@@ -14,26 +14,26 @@ use crate::limits;
 
 /// The count of one node. Cheap to clone.
 #[derive(Clone, Default)]
-pub(crate) struct Starts(Arc<watch::Sender<usize>>);
+pub(crate) struct StartingReplicas(Arc<watch::Sender<usize>>);
 
 /// One that starts, until it is dropped.
-pub(crate) struct Starting(Starts);
+pub(crate) struct StartingGuard(StartingReplicas);
 
-impl Starts {
-    pub(crate) fn begin(&self) -> Starting {
+impl StartingReplicas {
+    pub(crate) fn begin(&self) -> StartingGuard {
         self.0.send_modify(|count| *count += 1);
-        Starting(self.clone())
+        StartingGuard(self.clone())
     }
 
-    /// Waits until none is starting, for [`limits::START_PATIENCE`] at most.
-    pub(crate) async fn let_go_first(&self) {
+    /// Waits until none is starting, for [`limits::START_WAIT_MAX`] at most.
+    pub(crate) async fn wait_until_none(&self) {
         let mut count = self.0.subscribe();
         // Both other ends are no failures: it took too long, or the node is closed.
-        let _ = timeout(limits::START_PATIENCE, count.wait_for(|&count| count == 0)).await;
+        let _ = timeout(limits::START_WAIT_MAX, count.wait_for(|&count| count == 0)).await;
     }
 }
 
-impl Drop for Starting {
+impl Drop for StartingGuard {
     fn drop(&mut self) {
         self.0.0.send_modify(|count| *count -= 1);
     }
@@ -48,19 +48,19 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn those_that_start_go_first_but_not_for_ever() {
-        let starts = Starts::default();
-        assert!(starts.let_go_first().now_or_never().is_some());
-        let (one, other) = (starts.begin(), starts.begin());
-        let mut waiting = Box::pin(starts.let_go_first());
+        let starting_replicas = StartingReplicas::default();
+        assert!(starting_replicas.wait_until_none().now_or_never().is_some());
+        let (one, other) = (starting_replicas.begin(), starting_replicas.begin());
+        let mut waiting = Box::pin(starting_replicas.wait_until_none());
         assert!(waiting.as_mut().now_or_never().is_none());
         drop(one);
         assert!(waiting.as_mut().now_or_never().is_none());
         drop(other);
         assert!(waiting.now_or_never().is_some());
 
-        let _stays = starts.begin();
+        let _stays = starting_replicas.begin();
         let begun = Instant::now();
-        starts.let_go_first().await;
-        assert!(begun.elapsed() >= limits::START_PATIENCE);
+        starting_replicas.wait_until_none().await;
+        assert!(begun.elapsed() >= limits::START_WAIT_MAX);
     }
 }

@@ -1,4 +1,4 @@
-//! Spare: the segment after the current one, made ahead of need by a thread of its own.
+//! SpareSegment: the segment after the current one, made ahead of need by a thread of its own.
 //!
 //! Making a segment means writing all of it once, which takes longer than any turn should. It also
 //! is where a full disk is met. While there is no room, it is tried again: whenever the writer
@@ -11,15 +11,15 @@ use std::sync::Arc;
 
 use crate::disk::Device;
 use crate::disk::device::is_full;
-use crate::disk::segment::{Head, Segment};
+use crate::disk::segment::{Segment, SegmentHeader};
 use crate::disk::wal::writer::Shared;
 use crate::limits;
 
 /// Where the writer and the maker meet; part of the shared state.
 #[derive(Debug, Default)]
-pub(super) struct Spare {
+pub(super) struct SpareSegment {
     /// What is to be made, until it is.
-    wanted: Option<Head>,
+    wanted: Option<SegmentHeader>,
     ready: Option<Segment>,
     failed: Option<io::Error>,
     /// Counts how often making one came to an end.
@@ -27,13 +27,13 @@ pub(super) struct Spare {
     /// The writer waits: room is looked for at once.
     urgent: bool,
     /// The writer has ended and needs none any more.
-    over: bool,
+    closed: bool,
 }
 
-impl Spare {
+impl SpareSegment {
     /// Orders a segment; the maker must be woken.
-    pub(super) fn want(&mut self, head: Head) {
-        self.wanted = Some(head);
+    pub(super) fn request(&mut self, header: SegmentHeader) {
+        self.wanted = Some(header);
     }
 
     /// The segment, if it is ready.
@@ -42,53 +42,53 @@ impl Spare {
     }
 
     /// Ends the maker; it must be woken.
-    pub(super) fn end(&mut self) {
-        self.over = true;
+    pub(super) fn close(&mut self) {
+        self.closed = true;
     }
 }
 
 /// Makes segments.
-pub(super) struct Maker {
+pub(super) struct SegmentAllocator {
     pub(super) shared: Arc<Shared>,
     pub(super) dir: PathBuf,
     pub(super) device: Arc<dyn Device>,
     pub(super) segment_bytes: u64,
 }
 
-impl Maker {
+impl SegmentAllocator {
     /// The thread's body.
     pub(super) fn run(self) {
-        if catch_unwind(AssertUnwindSafe(|| self.serve())).is_err() {
-            self.attempted(Err(io::Error::other("the maker of log segments panicked")));
+        if catch_unwind(AssertUnwindSafe(|| self.allocate_requested())).is_err() {
+            self.publish(Err(io::Error::other("the maker of log segments panicked")));
         }
     }
 
-    fn serve(&self) {
+    fn allocate_requested(&self) {
         let mut state = self.shared.state.lock();
-        while !state.spare.over {
-            let Some(head) = state.spare.wanted else {
-                self.shared.order.wait(&mut state);
+        while !state.spare.closed {
+            let Some(header) = state.spare.wanted else {
+                self.shared.segment_requested.wait(&mut state);
                 continue;
             };
             state.spare.urgent = false;
             drop(state);
-            let room = self.segment_bytes;
-            let made = Segment::create(&self.dir, head, room, &[], &*self.device);
-            let full = self.attempted(made);
+            let capacity = self.segment_bytes;
+            let allocation_done = Segment::create(&self.dir, header, capacity, &[], &*self.device);
+            let full = self.publish(allocation_done);
             state = self.shared.state.lock();
-            if full && !state.spare.urgent && !state.spare.over {
-                self.shared.order.wait_for(&mut state, limits::WAL_FULL_RETRY);
+            if full && !state.spare.urgent && !state.spare.closed {
+                self.shared.segment_requested.wait_for(&mut state, limits::WAL_FULL_RETRY);
             }
         }
     }
 
     /// Without a thread: makes what is wanted, if there is room.
-    pub(super) fn attempt(&self) {
+    pub(super) fn allocate_now(&self) {
         let wanted = self.shared.state.lock().spare.wanted;
-        if let Some(head) = wanted {
-            self.attempted(Segment::create(
+        if let Some(header) = wanted {
+            self.publish(Segment::create(
                 &self.dir,
-                head,
+                header,
                 self.segment_bytes,
                 &[],
                 &*self.device,
@@ -97,13 +97,13 @@ impl Maker {
     }
 
     /// Hands over what came of it. Whether the disk is full.
-    fn attempted(&self, made: io::Result<Segment>) -> bool {
+    fn publish(&self, allocation_done: io::Result<Segment>) -> bool {
         let free = self.device.free(&self.dir);
         let dir = self.dir.display();
         let mut state = self.shared.state.lock();
         state.spare.attempts += 1;
-        self.shared.made.notify_all();
-        match made {
+        self.shared.allocation_done.notify_all();
+        match allocation_done {
             Ok(segment) => {
                 state.spare.wanted = None;
                 state.spare.ready = Some(segment);
@@ -131,12 +131,12 @@ impl Maker {
 }
 
 impl Shared {
-    /// Waits for the next segment. `None`: there is no room for it; `again`: nor when asked again.
-    pub(super) fn next_segment(&self, again: bool) -> io::Result<Option<Segment>> {
+    /// Waits for the next segment. `None`: there is no room for it; `retry`: nor when asked again.
+    pub(super) fn next_segment(&self, retry: bool) -> io::Result<Option<Segment>> {
         let mut state = self.state.lock();
-        let seen = state.spare.attempts;
-        state.spare.urgent |= again;
-        self.order.notify_all();
+        let attempts_before = state.spare.attempts;
+        state.spare.urgent |= retry;
+        self.segment_requested.notify_all();
         loop {
             if let Some(error) = state.spare.failed.take() {
                 return Err(error);
@@ -144,10 +144,10 @@ impl Shared {
             if let Some(segment) = state.spare.take() {
                 return Ok(Some(segment));
             }
-            if state.full.is_some() && (!again || state.spare.attempts > seen) {
+            if state.full.is_some() && (!retry || state.spare.attempts > attempts_before) {
                 return Ok(None);
             }
-            self.made.wait(&mut state);
+            self.allocation_done.wait(&mut state);
         }
     }
 }

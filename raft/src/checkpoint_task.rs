@@ -1,4 +1,4 @@
-//! Keeper: writes a replica's checkpoints when they are due, shortens its log, mends its store.
+//! CheckpointTask: writes a replica's checkpoints when they are due, shortens its log, mends its store.
 //!
 //! Promise: a checkpoint that cannot be written (a full disk) stops nothing; it is tried again.
 //! The log is shortened only below the older of the last two checkpoints. Before a lost store is
@@ -13,29 +13,29 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::blocking::blocking;
-use crate::consensus::Types;
+use crate::consensus::TypeConfig;
 use crate::error::Fatal;
-use crate::groups::Starts;
+use crate::groups::StartingReplicas;
 use crate::limits;
 use crate::replica::Replica;
 use crate::state_machine::Applier;
 
 /// Somebody who wants a checkpoint now, and waits for it.
-pub(crate) type Request = oneshot::Sender<Result<(), Fatal>>;
+pub(crate) type CheckpointRequest = oneshot::Sender<Result<(), Fatal>>;
 
 /// Looks after one replica.
-pub(crate) struct Keeper {
+pub(crate) struct CheckpointTask {
     pub(crate) replica: Arc<Replica>,
-    pub(crate) raft: Raft<Types, Applier>,
+    pub(crate) raft: Raft<TypeConfig, Applier>,
     /// One for each checkpoint that may be written at a time on this node.
     pub(crate) permits: Arc<Semaphore>,
-    pub(crate) starts: Starts,
+    pub(crate) starting_replicas: StartingReplicas,
 }
 
-impl Keeper {
+impl CheckpointTask {
     /// Runs until the group is dropped.
-    pub(crate) async fn run(self, mut requests: mpsc::Receiver<Request>) {
-        let mut rest_until = None;
+    pub(crate) async fn run(self, mut requests: mpsc::Receiver<CheckpointRequest>) {
+        let mut retry_at = None;
         loop {
             let request = tokio::select! {
                 biased;
@@ -43,14 +43,14 @@ impl Keeper {
                     Some(request) => Some(request),
                     None => return,
                 },
-                () = self.replica.bell.notified(), if rest_until.is_none() => None,
-                () = tokio::time::sleep_until(rest_until.unwrap_or_else(Instant::now)),
-                    if rest_until.is_some() => None,
+                () = self.replica.checkpoint_notify.notified(), if retry_at.is_none() => None,
+                () = tokio::time::sleep_until(retry_at.unwrap_or_else(Instant::now)),
+                    if retry_at.is_some() => None,
             };
-            let done = self.look_after(request.is_some()).await;
-            rest_until = done.is_err().then(|| Instant::now() + rest());
+            let result = self.run_once(request.is_some()).await;
+            retry_at = result.is_err().then(|| Instant::now() + retry_delay());
             if let Some(request) = request {
-                let _ = request.send(done);
+                let _ = request.send(result);
             }
             if self.replica.failure().is_some() {
                 let _ = self.raft.shutdown().await;
@@ -59,20 +59,24 @@ impl Keeper {
         }
     }
 
-    async fn look_after(&self, wanted: bool) -> Result<(), Fatal> {
-        let lost = self.replica.store.needs_rebuild();
-        if !(lost || wanted || self.replica.checkpoint_due() || self.replica.take_nudge()) {
+    async fn run_once(&self, requested: bool) -> Result<(), Fatal> {
+        let store_lost = self.replica.store.needs_rebuild();
+        if !(store_lost
+            || requested
+            || self.replica.checkpoint_due()
+            || self.replica.take_checkpoint_request())
+        {
             return Ok(());
         }
-        if lost {
-            self.starts.let_go_first().await;
+        if store_lost {
+            self.starting_replicas.wait_until_none().await;
         }
-        let _permit = self.permits.acquire().await.map_err(stopping)?;
-        if lost {
+        let _permit = self.permits.acquire().await.map_err(node_stopping)?;
+        if store_lost {
             tracing::warn!(group = %self.replica.key, "the working store was lost; it is filled");
             let replica = self.replica.clone();
-            let mended = blocking(move || replica.mend_store()).await.map_err(stopping)?;
-            if let Err(error) = mended {
+            let rebuilt = blocking(move || replica.rebuild_store()).await.map_err(node_stopping)?;
+            if let Err(error) = rebuilt {
                 tracing::warn!(group = %self.replica.key, %error, "the store cannot be filled now");
             }
         }
@@ -91,7 +95,7 @@ impl Keeper {
     async fn checkpoint(&self) -> Result<(), Fatal> {
         let replica = self.replica.clone();
         let written = blocking(move || replica.write_checkpoint()).await;
-        written.map_err(stopping)?.map_err(|error| Fatal(error.to_string()))?;
+        written.map_err(node_stopping)?.map_err(|error| Fatal(error.to_string()))?;
         // openraft hears of it, and then lets go of the log the older checkpoint covers. That the
         // core has stopped meanwhile is no failure of the checkpoint.
         let _ = self.raft.trigger().snapshot().await;
@@ -109,10 +113,10 @@ impl Keeper {
     }
 }
 
-fn rest() -> Duration {
+fn retry_delay() -> Duration {
     limits::CHECKPOINT_RETRY
 }
 
-fn stopping(error: impl std::fmt::Display) -> Fatal {
+fn node_stopping(error: impl std::fmt::Display) -> Fatal {
     Fatal(format!("the node is stopping: {error}"))
 }

@@ -13,31 +13,31 @@ use openraft::type_config::alias::SnapshotOf;
 use parking_lot::Mutex;
 
 use crate::blocking::blocking;
-use crate::consensus::{Types, Vote, term_of};
-use crate::disk::{CheckpointError, ChunkInfo, Incoming, Pinned};
+use crate::consensus::{TypeConfig, Vote, term_of};
+use crate::disk::{CheckpointError, ChunkInfo, IncomingCheckpoint, PinnedCheckpoint};
 use crate::limits;
-use crate::network::Lane;
-use crate::peer::{CallError, Peer};
+use crate::network::Priority;
+use crate::peer::{PeerClient, RpcError};
 use crate::replica::Replica;
-use crate::rpc::{Body, Refusal, Response};
-use crate::state_machine::{Checkpointed, snapshot};
+use crate::rpc::{RpcRejection, RpcRequest, RpcResponse};
+use crate::state_machine::{CheckpointHandle, snapshot};
 
 /// Sends a checkpoint and waits until it is installed there.
 pub(crate) async fn send(
-    peer: &Peer,
+    peer: &PeerClient,
     vote: Vote,
-    Checkpointed(pinned): Checkpointed,
-) -> Result<SnapshotResponse<Types>, CallError> {
-    let pinned = pinned.ok_or_else(|| CallError::Local("nothing was applied yet".to_owned()))?;
+    CheckpointHandle(pinned): CheckpointHandle,
+) -> Result<SnapshotResponse<TypeConfig>, RpcError> {
+    let pinned = pinned.ok_or_else(|| RpcError::Local("nothing was applied yet".to_owned()))?;
     let manifest = pinned.manifest();
-    let checkpoint = name(&manifest);
-    let begin = Body::CheckpointBegin { vote, manifest };
+    let checkpoint = transfer_id(&manifest);
+    let begin = RpcRequest::CheckpointBegin { vote, manifest };
     let timeout = limits::CHECKPOINT_PIECE_TIMEOUT;
-    let offered = peer.call(Lane::Bulk, begin, timeout).await?;
-    if let Response::Checkpoint(response) = offered {
+    let offered = peer.call(Priority::Bulk, begin, timeout).await?;
+    if let RpcResponse::Checkpoint(response) = offered {
         return Ok(response);
     }
-    let Response::CheckpointNeeds(missing) = offered else { return Err(peer.unexpected()) };
+    let RpcResponse::MissingChunks(missing) = offered else { return Err(peer.unexpected()) };
     let chunks: Vec<ChunkInfo> =
         pinned.chunks().iter().filter(|chunk| missing.contains(&chunk.hash)).cloned().collect();
     tracing::info!(
@@ -51,34 +51,34 @@ pub(crate) async fn send(
         .buffer_unordered(limits::CHECKPOINT_CHUNKS_IN_FLIGHT)
         .try_collect::<()>()
         .await?;
-    let end = Body::CheckpointEnd { vote, checkpoint };
-    let done = peer.call(Lane::Bulk, end, limits::CHECKPOINT_INSTALL_TIMEOUT).await?;
-    let Response::Checkpoint(response) = done else { return Err(peer.unexpected()) };
+    let end = RpcRequest::CheckpointEnd { vote, checkpoint };
+    let done = peer.call(Priority::Bulk, end, limits::CHECKPOINT_INSTALL_TIMEOUT).await?;
+    let RpcResponse::Checkpoint(response) = done else { return Err(peer.unexpected()) };
     Ok(response)
 }
 
 /// Sends the pieces of a chunk one after the other.
 async fn send_chunk(
-    peer: &Peer,
+    peer: &PeerClient,
     checkpoint: u64,
-    pinned: Pinned,
+    pinned: PinnedCheckpoint,
     chunk: ChunkInfo,
-) -> Result<(), CallError> {
+) -> Result<(), RpcError> {
     let mut offset = 0;
     loop {
         let left = usize::try_from(chunk.len - offset).unwrap_or(usize::MAX);
         let len = left.min(limits::CHECKPOINT_PIECE_BYTES);
         let (pinned, hash) = (pinned.clone(), chunk.hash);
-        let read = blocking(move || pinned.piece(hash, offset, len)).await;
+        let read = blocking(move || pinned.read_piece(hash, offset, len)).await;
         let bytes = match read {
             Ok(Ok(bytes)) => bytes,
-            Ok(Err(error)) => return Err(CallError::Local(error.to_string())),
-            Err(error) => return Err(CallError::Local(error.to_string())),
+            Ok(Err(error)) => return Err(RpcError::Local(error.to_string())),
+            Err(error) => return Err(RpcError::Local(error.to_string())),
         };
         let sent = bytes.len() as u64;
-        let piece = Body::CheckpointPiece { checkpoint, hash, offset, bytes };
-        let taken = peer.call(Lane::Bulk, piece, limits::CHECKPOINT_PIECE_TIMEOUT).await?;
-        let Response::PieceTaken = taken else { return Err(peer.unexpected()) };
+        let piece = RpcRequest::CheckpointPiece { checkpoint, hash, offset, bytes };
+        let taken = peer.call(Priority::Bulk, piece, limits::CHECKPOINT_PIECE_TIMEOUT).await?;
+        let RpcResponse::PieceStored = taken else { return Err(peer.unexpected()) };
         offset += sent;
         if offset >= chunk.len || sent == 0 {
             return Ok(());
@@ -88,40 +88,40 @@ async fn send_chunk(
 
 /// The receiving end of one replica: at most one checkpoint is on its way in.
 #[derive(Clone, Default)]
-pub(crate) struct Arrivals(Arc<Mutex<Option<Arrival>>>);
+pub(crate) struct IncomingTransfers(Arc<Mutex<Option<IncomingTransfer>>>);
 
-struct Arrival {
+struct IncomingTransfer {
     checkpoint: u64,
-    incoming: Incoming,
+    incoming: IncomingCheckpoint,
 }
 
-impl Arrivals {
+impl IncomingTransfers {
     /// A checkpoint is offered: which chunks are missing. What an earlier attempt brought is kept.
     pub(crate) async fn begin(
         &self,
         replica: Arc<Replica>,
         vote: Vote,
         manifest: Bytes,
-    ) -> Result<Vec<[u8; 32]>, Refusal> {
-        let arrivals = self.0.clone();
-        aside(move || {
-            let checkpoint = name(&manifest);
-            if has(&replica, checkpoint) {
+    ) -> Result<Vec<[u8; 32]>, RpcRejection> {
+        let transfers = self.0.clone();
+        run_blocking(move || {
+            let checkpoint = transfer_id(&manifest);
+            if is_newest(&replica, checkpoint) {
                 return Ok(Vec::new());
             }
-            let mut arrival = arrivals.lock();
-            if arrival.as_ref().is_none_or(|arrival| arrival.checkpoint != checkpoint) {
+            let mut transfer = transfers.lock();
+            if transfer.as_ref().is_none_or(|transfer| transfer.checkpoint != checkpoint) {
                 let incoming = replica.checkpoints.incoming(replica.key, &manifest)?;
-                *arrival = Some(Arrival { checkpoint, incoming });
+                *transfer = Some(IncomingTransfer { checkpoint, incoming });
             }
-            let arrived = arrival.as_ref().map(|arrival| &arrival.incoming);
-            let term = arrived.map_or(0, |incoming| incoming.meta().term);
+            let incoming = transfer.as_ref().map(|transfer| &transfer.incoming);
+            let term = incoming.map_or(0, |incoming| incoming.meta().term);
             if term > vote.leader_id.term {
-                *arrival = None;
+                *transfer = None;
                 let reason = "the checkpoint is of a later term than its sender".to_owned();
                 return Err(CheckpointError::Piece { reason });
             }
-            let missing = arrived.map(Incoming::missing).unwrap_or_default();
+            let missing = incoming.map(IncomingCheckpoint::missing).unwrap_or_default();
             Ok(missing.into_iter().map(|chunk| chunk.hash).collect())
         })
         .await
@@ -134,13 +134,13 @@ impl Arrivals {
         hash: [u8; 32],
         offset: u64,
         bytes: Bytes,
-    ) -> Result<(), Refusal> {
-        let arrivals = self.0.clone();
-        aside(move || {
-            let mut arrival = arrivals.lock();
-            match arrival.as_mut().filter(|arrival| arrival.checkpoint == checkpoint) {
-                Some(arrival) => arrival.incoming.put_chunk(hash, offset, &bytes),
-                None => Err(unknown()),
+    ) -> Result<(), RpcRejection> {
+        let transfers = self.0.clone();
+        run_blocking(move || {
+            let mut transfer = transfers.lock();
+            match transfer.as_mut().filter(|transfer| transfer.checkpoint == checkpoint) {
+                Some(transfer) => transfer.incoming.put_chunk(hash, offset, &bytes),
+                None => Err(unknown_transfer()),
             }
         })
         .await
@@ -151,17 +151,17 @@ impl Arrivals {
         &self,
         replica: Arc<Replica>,
         checkpoint: u64,
-    ) -> Result<SnapshotOf<Types, Checkpointed>, Refusal> {
-        let arrivals = self.0.clone();
-        aside(move || {
-            let mut arrival = arrivals.lock();
-            match arrival.take_if(|arrival| arrival.checkpoint == checkpoint) {
+    ) -> Result<SnapshotOf<TypeConfig, CheckpointHandle>, RpcRejection> {
+        let transfers = self.0.clone();
+        run_blocking(move || {
+            let mut transfer = transfers.lock();
+            match transfer.take_if(|transfer| transfer.checkpoint == checkpoint) {
                 Some(whole) => drop(whole.incoming.finish()?),
                 // An earlier attempt was finished, and only its answer lost.
-                None if has(&replica, checkpoint) => {}
-                None => return Err(unknown()),
+                None if is_newest(&replica, checkpoint) => {}
+                None => return Err(unknown_transfer()),
             }
-            let pinned = replica.checkpoints.newest(replica.key).ok_or_else(unknown)?;
+            let pinned = replica.checkpoints.newest(replica.key).ok_or_else(unknown_transfer)?;
             let reason =
                 |error: std::io::Error| CheckpointError::Piece { reason: error.to_string() };
             let snapshot = snapshot(pinned).map_err(reason)?;
@@ -174,27 +174,27 @@ impl Arrivals {
 }
 
 /// Whether this checkpoint is the newest one here already.
-fn has(replica: &Replica, checkpoint: u64) -> bool {
+fn is_newest(replica: &Replica, checkpoint: u64) -> bool {
     let newest = replica.checkpoints.newest(replica.key);
-    newest.is_some_and(|newest| name(&newest.manifest()) == checkpoint)
+    newest.is_some_and(|newest| transfer_id(&newest.manifest()) == checkpoint)
 }
 
-fn unknown() -> CheckpointError {
+fn unknown_transfer() -> CheckpointError {
     CheckpointError::Piece { reason: "no such checkpoint is on its way".to_owned() }
 }
 
 /// Tells checkpoints apart on their way.
-fn name(manifest: &[u8]) -> u64 {
+fn transfer_id(manifest: &[u8]) -> u64 {
     let hash = blake3::hash(manifest);
-    hash.as_bytes().iter().take(8).fold(0, |name, &byte| name << 8 | u64::from(byte))
+    hash.as_bytes().iter().take(8).fold(0, |transfer_id, &byte| transfer_id << 8 | u64::from(byte))
 }
 
-async fn aside<T: Send + 'static>(
+async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, CheckpointError> + Send + 'static,
-) -> Result<T, Refusal> {
+) -> Result<T, RpcRejection> {
     match blocking(work).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(Refusal::Checkpoint(error.to_string())),
-        Err(error) => Err(Refusal::Checkpoint(error.to_string())),
+        Ok(Err(error)) => Err(RpcRejection::Checkpoint(error.to_string())),
+        Err(error) => Err(RpcRejection::Checkpoint(error.to_string())),
     }
 }

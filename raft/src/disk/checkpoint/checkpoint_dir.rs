@@ -11,94 +11,94 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::disk::checkpoint::manifest::{Manifest, hex};
-use crate::disk::checkpoint::{UNFINISHED, make_dir, write_whole};
+use crate::disk::checkpoint::{TEMP_SUFFIX, create_dir_durably, write_atomically};
 use crate::disk::device::{opened, sync_dir};
 use crate::disk::{CheckpointError, CheckpointId, CheckpointMeta, ChunkInfo, GroupKey};
 use crate::limits;
-use crate::machine::{ChunkSink, Frozen};
+use crate::machine::{ChunkSink, FrozenState};
 
-const SUFFIX: &str = ".checkpoint";
-const DAMAGED: &str = ".damaged";
-const INCOMING: &str = "incoming-";
+const MANIFEST_SUFFIX: &str = ".checkpoint";
+const DAMAGED_SUFFIX: &str = ".damaged";
+const INCOMING_PREFIX: &str = "incoming-";
 
 /// A checkpoint on the shelf. It is in use while more than the shelf holds it.
 #[derive(Debug)]
-pub(super) struct Standing {
+pub(super) struct StoredCheckpoint {
     pub(super) id: CheckpointId,
     pub(super) manifest: Manifest,
     pub(super) bytes: Bytes,
 }
 
-fn age(standing: &Arc<Standing>) -> (u64, u64) {
-    (standing.id.index, standing.id.serial)
+fn order_key(stored: &Arc<StoredCheckpoint>) -> (u64, u64) {
+    (stored.id.index, stored.id.serial)
 }
 
 /// Chunks that are not collected for as long as somebody else holds this.
-pub(super) type Reserved = Arc<BTreeSet<[u8; 32]>>;
+pub(super) type PinnedChunks = Arc<BTreeSet<[u8; 32]>>;
 
 #[derive(Debug, Default)]
 struct State {
     /// By the last entry they contain, oldest first. That is not the order in which they came:
     /// while one was written here, one of a later entry may have come from another replica.
-    standing: Vec<Arc<Standing>>,
+    stored: Vec<Arc<StoredCheckpoint>>,
     /// Superseded, but still in use when last looked at.
-    retired: Vec<Arc<Standing>>,
+    superseded: Vec<Arc<StoredCheckpoint>>,
     /// The chunks of checkpoints on their way in.
-    reserved: Vec<Reserved>,
+    pinned_chunks: Vec<PinnedChunks>,
     next_serial: u64,
     next_incoming: u64,
 }
 
 /// One replica's checkpoints.
 #[derive(Debug)]
-pub(super) struct Shelf {
+pub(super) struct CheckpointDir {
     dir: PathBuf,
     group: GroupKey,
     /// Held while chunks become files here, so that none is collected before its manifest stands.
     writing: Mutex<()>,
     state: Mutex<State>,
     /// Rung when the newest one's chunks should be looked at.
-    pub(super) doubted: Arc<Notify>,
+    pub(super) verify_requests: Arc<Notify>,
 }
 
-impl Shelf {
+impl CheckpointDir {
     /// Looks at what is there, and clears away what a crash left half-done.
     pub(super) fn open(dir: PathBuf, group: GroupKey) -> Result<Self, CheckpointError> {
         let mut state = State::default();
         if dir.is_dir() {
-            let mut serials = clear_up(&dir).map_err(CheckpointError::io(&dir))?;
+            let mut serials = remove_unfinished(&dir).map_err(CheckpointError::io(&dir))?;
             serials.sort_unstable();
             for serial in serials {
                 state.next_serial = serial + 1;
-                let path = dir.join(format!("{serial:016}{SUFFIX}"));
+                let path = dir.join(format!("{serial:016}{MANIFEST_SUFFIX}"));
                 match load(&path, group, serial) {
-                    Ok(standing) => state.standing.push(Arc::new(standing)),
-                    Err(error) => set_aside(&path, &error),
+                    Ok(stored) => state.stored.push(Arc::new(stored)),
+                    Err(error) => rename_damaged(&path, &error),
                 }
             }
-            state.standing.sort_by_key(age);
+            state.stored.sort_by_key(order_key);
         }
         let (writing, state) = (Mutex::default(), Mutex::new(state));
-        Ok(Self { dir, group, writing, state, doubted: Arc::default() })
+        Ok(Self { dir, group, writing, state, verify_requests: Arc::default() })
     }
 
-    pub(super) fn newest(&self) -> Option<Arc<Standing>> {
-        self.state.lock().standing.last().cloned()
+    pub(super) fn newest(&self) -> Option<Arc<StoredCheckpoint>> {
+        self.state.lock().stored.last().cloned()
     }
 
     pub(super) fn oldest_index(&self) -> Option<u64> {
         let state = self.state.lock();
-        let older = state.standing.len().checked_sub(limits::CHECKPOINTS_KEPT)?;
-        Some(state.standing[older].id.index)
+        let older = state.stored.len().checked_sub(limits::CHECKPOINTS_KEPT)?;
+        Some(state.stored[older].id.index)
     }
 
     /// Bytes that the newest one had to write: its manifest, and the chunks that the next older one
     /// lacks. 0 where none stands.
     pub(super) fn written_bytes(&self) -> u64 {
-        let standing = self.state.lock().standing.clone();
-        let Some((newest, older)) = standing.split_last() else { return 0 };
-        let chunks = |standing: &Arc<Standing>| {
-            standing.manifest.chunks.iter().map(|chunk| chunk.hash).collect()
+        let stored = self.state.lock().stored.clone();
+        let Some((newest, older)) = stored.split_last() else { return 0 };
+        let chunks = |stored: &Arc<StoredCheckpoint>| {
+            stored.manifest.chunks.iter().map(|chunk| chunk.hash).collect()
         };
         let shared: BTreeSet<[u8; 32]> = older.last().map(chunks).unwrap_or_default();
         let new = newest.manifest.chunks.iter().filter(|chunk| !shared.contains(&chunk.hash));
@@ -109,23 +109,26 @@ impl Shelf {
     /// `load` is also given the next older one.
     pub(super) fn load<T>(
         &self,
-        mut load: impl FnMut(&Arc<Standing>, Option<&Standing>) -> Result<T, CheckpointError>,
+        mut load: impl FnMut(
+            &Arc<StoredCheckpoint>,
+            Option<&StoredCheckpoint>,
+        ) -> Result<T, CheckpointError>,
     ) -> Result<Option<T>, CheckpointError> {
-        let all = self.state.lock().standing.clone();
+        let all = self.state.lock().stored.clone();
         let mut damaged: Vec<(CheckpointId, CheckpointError)> = Vec::new();
-        for (place, standing) in all.iter().enumerate().rev() {
+        for (place, stored) in all.iter().enumerate().rev() {
             let older = place.checked_sub(1).map(|place| &*all[place]);
-            match load(standing, older) {
+            match load(stored, older) {
                 Ok(loaded) => {
                     for (id, error) in damaged {
-                        self.state.lock().standing.retain(|standing| standing.id != id);
-                        set_aside(&self.manifest_path(id.serial), &error);
+                        self.state.lock().stored.retain(|stored| stored.id != id);
+                        rename_damaged(&self.manifest_path(id.serial), &error);
                     }
                     // It read what it needed: the rest is looked at while the replica serves.
-                    self.doubted.notify_one();
+                    self.verify_requests.notify_one();
                     return Ok(Some(loaded));
                 }
-                Err(error) => damaged.push((standing.id, error)),
+                Err(error) => damaged.push((stored.id, error)),
             }
         }
         damaged.into_iter().next().map_or(Ok(None), |(_, error)| Err(error))
@@ -135,25 +138,25 @@ impl Shelf {
     pub(super) fn write(
         &self,
         meta: CheckpointMeta,
-        frozen: Box<dyn Frozen>,
+        frozen: Box<dyn FrozenState>,
     ) -> Result<CheckpointId, CheckpointError> {
         let _writing = self.writing.lock();
         self.make_dirs()?;
         let before = self.newest();
         let mut sink =
-            Sink { shelf: self, before, chunks: Vec::new(), new: Vec::new(), error: None };
+            ChunkWriter { dir: self, before, chunks: Vec::new(), new: Vec::new(), error: None };
         frozen.write(&mut sink);
-        let Sink { chunks, new, error, .. } = sink;
-        let stood = match error {
-            None => self.stand(Manifest { meta, chunks }, &new),
+        let ChunkWriter { chunks, new, error, .. } = sink;
+        let published = match error {
+            None => self.publish(Manifest { meta, chunks }, &new),
             Some(error) => Err(error),
         };
-        self.sweep();
-        stood
+        self.remove_unreferenced();
+        published
     }
 
     /// Takes in chunks that were received: they become files here, then their manifest stands.
-    pub(super) fn take_in(
+    pub(super) fn install(
         &self,
         manifest: Manifest,
         received: &[(ChunkInfo, PathBuf)],
@@ -165,13 +168,13 @@ impl Shelf {
             fs::rename(file, &path).map_err(CheckpointError::io(&path))?;
         }
         let new: Vec<ChunkInfo> = received.iter().map(|(chunk, _)| chunk.clone()).collect();
-        let stood = self.stand(manifest, &new);
-        self.sweep();
-        stood
+        let published = self.publish(manifest, &new);
+        self.remove_unreferenced();
+        published
     }
 
     /// Makes a manifest stand, all of whose chunks are files here. `new`: those to be read back.
-    fn stand(
+    fn publish(
         &self,
         manifest: Manifest,
         new: &[ChunkInfo],
@@ -187,37 +190,39 @@ impl Shelf {
             state.next_serial - 1
         };
         let path = self.manifest_path(serial);
-        write_whole(&path, &manifest.encode())?;
+        write_atomically(&path, &manifest.encode())?;
         sync_dir(&self.dir).map_err(CheckpointError::io(&self.dir))?;
-        let standing = load(&path, self.group, serial)?;
-        if standing.manifest != manifest {
+        let stored = load(&path, self.group, serial)?;
+        if stored.manifest != manifest {
             return Err(CheckpointError::damaged(&path, "it reads back differently"));
         }
-        let id = standing.id;
+        let id = stored.id;
         let mut state = self.state.lock();
-        state.standing.push(Arc::new(standing));
-        state.standing.sort_by_key(age);
-        let superseded = state.standing.len().saturating_sub(limits::CHECKPOINTS_KEPT);
-        let superseded: Vec<_> = state.standing.drain(..superseded).collect();
-        state.retired.extend(superseded);
+        state.stored.push(Arc::new(stored));
+        state.stored.sort_by_key(order_key);
+        let superseded = state.stored.len().saturating_sub(limits::CHECKPOINTS_KEPT);
+        let superseded: Vec<_> = state.stored.drain(..superseded).collect();
+        state.superseded.extend(superseded);
         Ok(id)
     }
 
     /// Removes manifests that were superseded, and chunks that nothing standing, in use or on its
     /// way in refers to. What cannot be removed now is removed another time.
-    fn sweep(&self) {
+    fn remove_unreferenced(&self) {
         let mut state = self.state.lock();
         let manifests: BTreeSet<PathBuf> =
-            state.standing.iter().map(|standing| self.manifest_path(standing.id.serial)).collect();
-        state.retired.retain(|retired| Arc::strong_count(retired) > 1);
-        state.reserved.retain(|reserved| Arc::strong_count(reserved) > 1);
-        let standing = state.standing.iter().chain(&state.retired);
+            state.stored.iter().map(|stored| self.manifest_path(stored.id.serial)).collect();
+        state.superseded.retain(|superseded| Arc::strong_count(superseded) > 1);
+        state.pinned_chunks.retain(|pinned_chunks| Arc::strong_count(pinned_chunks) > 1);
+        let stored = state.stored.iter().chain(&state.superseded);
         let mut needed: BTreeSet<[u8; 32]> =
-            standing.flat_map(|s| s.manifest.chunks.iter().map(|chunk| chunk.hash)).collect();
-        needed.extend(state.reserved.iter().flat_map(|reserved| reserved.iter().copied()));
+            stored.flat_map(|s| s.manifest.chunks.iter().map(|chunk| chunk.hash)).collect();
+        needed.extend(
+            state.pinned_chunks.iter().flat_map(|pinned_chunks| pinned_chunks.iter().copied()),
+        );
         let chunks = self.dir.join("chunks");
         let needed: BTreeSet<PathBuf> = needed.iter().map(|hash| self.chunk_path(hash)).collect();
-        let is_manifest = |path: &Path| path.to_string_lossy().ends_with(SUFFIX);
+        let is_manifest = |path: &Path| path.to_string_lossy().ends_with(MANIFEST_SUFFIX);
         let swept = remove_files(&self.dir, |path| is_manifest(path) && !manifests.contains(path))
             .and_then(|()| remove_files(&chunks, |path| !needed.contains(path)));
         if let Err(error) = swept {
@@ -242,9 +247,9 @@ impl Shelf {
     }
 
     /// Writes a chunk again that is not what was written.
-    pub(super) fn mend(&self, chunk: &ChunkInfo, bytes: &[u8]) -> Result<(), CheckpointError> {
+    pub(super) fn repair(&self, chunk: &ChunkInfo, bytes: &[u8]) -> Result<(), CheckpointError> {
         let _writing = self.writing.lock();
-        write_whole(&self.chunk_path(&chunk.hash), bytes)?;
+        write_atomically(&self.chunk_path(&chunk.hash), bytes)?;
         let chunks = self.dir.join("chunks");
         sync_dir(&chunks).map_err(CheckpointError::io(&chunks))?;
         self.read_chunk(chunk).map(drop)
@@ -252,18 +257,18 @@ impl Shelf {
 
     /// Keeps chunks from being collected for as long as what is returned lives, and a place to put
     /// what comes.
-    pub(super) fn reserve(
+    pub(super) fn pin_chunks(
         &self,
         hashes: BTreeSet<[u8; 32]>,
-    ) -> Result<(Reserved, PathBuf), CheckpointError> {
-        let reserved = Arc::new(hashes);
+    ) -> Result<(PinnedChunks, PathBuf), CheckpointError> {
+        let pinned_chunks = Arc::new(hashes);
         let mut state = self.state.lock();
-        state.reserved.push(reserved.clone());
-        let place = self.dir.join(format!("{INCOMING}{}", state.next_incoming));
+        state.pinned_chunks.push(pinned_chunks.clone());
+        let place = self.dir.join(format!("{INCOMING_PREFIX}{}", state.next_incoming));
         state.next_incoming += 1;
         drop(state);
-        make_dir(&place)?;
-        Ok((reserved, place))
+        create_dir_durably(&place)?;
+        Ok((pinned_chunks, place))
     }
 
     pub(super) fn chunk_path(&self, hash: &[u8; 32]) -> PathBuf {
@@ -271,12 +276,12 @@ impl Shelf {
     }
 
     fn manifest_path(&self, serial: u64) -> PathBuf {
-        self.dir.join(format!("{serial:016}{SUFFIX}"))
+        self.dir.join(format!("{serial:016}{MANIFEST_SUFFIX}"))
     }
 
     fn make_dirs(&self) -> Result<(), CheckpointError> {
-        make_dir(&self.dir)?;
-        make_dir(&self.dir.join("chunks"))?;
+        create_dir_durably(&self.dir)?;
+        create_dir_durably(&self.dir.join("chunks"))?;
         // They may be there already without their names being durable: an earlier run was killed.
         let all = self.dir.parent().unwrap_or(&self.dir);
         sync_dir(all).map_err(CheckpointError::io(all))
@@ -284,26 +289,26 @@ impl Shelf {
 }
 
 /// Where a machine's chunks go. A sink cannot fail: the first error is kept, and nothing counts.
-struct Sink<'a> {
-    shelf: &'a Shelf,
-    before: Option<Arc<Standing>>,
+struct ChunkWriter<'a> {
+    dir: &'a CheckpointDir,
+    before: Option<Arc<StoredCheckpoint>>,
     chunks: Vec<ChunkInfo>,
     /// Those that became files now.
     new: Vec<ChunkInfo>,
     error: Option<CheckpointError>,
 }
 
-impl Sink<'_> {
+impl ChunkWriter<'_> {
     fn try_put(&mut self, name: &str, bytes: &[u8]) -> Result<(), CheckpointError> {
         let hash = *blake3::hash(bytes).as_bytes();
         let chunk = ChunkInfo { name: name.to_owned(), hash, len: bytes.len() as u64 };
-        let path = self.shelf.chunk_path(&hash);
+        let path = self.dir.chunk_path(&hash);
         // A file of this name that is damaged is written again.
         if fs::read(&path).is_ok_and(|found| found == bytes) {
             self.chunks.push(chunk);
             return Ok(());
         }
-        write_whole(&path, bytes)?;
+        write_atomically(&path, bytes)?;
         self.new.push(chunk.clone());
         self.chunks.push(chunk);
         Ok(())
@@ -312,67 +317,69 @@ impl Sink<'_> {
     fn try_keep(&mut self, name: &str) -> Result<(), CheckpointError> {
         let before = self.before.as_ref().and_then(|before| before.manifest.chunk(name));
         let chunk = before.ok_or_else(|| CheckpointError::NotKept { name: name.to_owned() })?;
-        let path = self.shelf.chunk_path(&chunk.hash);
+        let path = self.dir.chunk_path(&chunk.hash);
         let len = fs::metadata(&path).map(|file| file.len());
         if len.is_ok_and(|len| len == chunk.len) {
             self.chunks.push(chunk.clone());
             Ok(())
         } else {
-            self.shelf.doubted.notify_one();
+            self.dir.verify_requests.notify_one();
             Err(CheckpointError::damaged(&path, "it is missing or cut off"))
         }
     }
 
-    fn note(&mut self, result: Result<(), CheckpointError>) {
+    fn record_error(&mut self, result: Result<(), CheckpointError>) {
         self.error = self.error.take().or_else(|| result.err());
     }
 }
 
-impl ChunkSink for Sink<'_> {
+impl ChunkSink for ChunkWriter<'_> {
     fn put(&mut self, name: &str, bytes: Vec<u8>) {
         if self.error.is_none() {
             let result = self.try_put(name, &bytes);
-            self.note(result);
+            self.record_error(result);
         }
     }
 
     fn keep(&mut self, name: &str) {
         if self.error.is_none() {
             let result = self.try_keep(name);
-            self.note(result);
+            self.record_error(result);
         }
     }
 }
 
 /// Reads a manifest.
-fn load(path: &Path, group: GroupKey, serial: u64) -> Result<Standing, CheckpointError> {
+fn load(path: &Path, group: GroupKey, serial: u64) -> Result<StoredCheckpoint, CheckpointError> {
     let bytes = opened(|| fs::read(path)).map_err(CheckpointError::io(path))?;
     let manifest = Manifest::decode(&bytes, path)?;
     let id = CheckpointId { group, serial, index: manifest.meta.index };
-    Ok(Standing { id, manifest, bytes: bytes.into() })
+    Ok(StoredCheckpoint { id, manifest, bytes: bytes.into() })
 }
 
 /// Gives a damaged manifest another name, for somebody to look at.
-fn set_aside(path: &Path, error: &CheckpointError) {
+fn rename_damaged(path: &Path, error: &CheckpointError) {
     tracing::warn!(checkpoint = %path.display(), %error, "a damaged checkpoint is set aside");
     let mut aside = path.as_os_str().to_owned();
-    aside.push(DAMAGED);
+    aside.push(DAMAGED_SUFFIX);
     if let Err(error) = fs::rename(path, &aside) {
         tracing::warn!(checkpoint = %path.display(), %error, "it could not be renamed");
     }
 }
 
 /// Removes what is unfinished, and returns the serials of the manifests.
-fn clear_up(dir: &Path) -> io::Result<Vec<u64>> {
+fn remove_unfinished(dir: &Path) -> io::Result<Vec<u64>> {
     let mut serials = Vec::new();
     for found in fs::read_dir(dir)? {
         let path = found?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name.ends_with(UNFINISHED) {
+        if name.ends_with(TEMP_SUFFIX) {
             fs::remove_file(&path)?;
-        } else if name.starts_with(INCOMING) {
+        } else if name.starts_with(INCOMING_PREFIX) {
             fs::remove_dir_all(&path)?;
-        } else if let Some(serial) = name.strip_suffix(SUFFIX).and_then(|name| name.parse().ok()) {
+        } else if let Some(serial) =
+            name.strip_suffix(MANIFEST_SUFFIX).and_then(|name| name.parse().ok())
+        {
             serials.push(serial);
         }
     }

@@ -14,13 +14,13 @@ use crate::cluster::Cluster;
 
 const G: GroupId = GroupId(1);
 const CLIENTS: usize = 4;
-const BLOWS: usize = 12;
+const FAULTS: usize = 12;
 
 /// A small generator: one seed, one schedule of blows.
-struct Dice(u64);
+struct Rng(u64);
 
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+impl Rng {
+    fn below(&mut self, sides: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -30,33 +30,38 @@ impl Dice {
 
 /// What clients know of what they proposed.
 #[derive(Default)]
-struct Known {
+struct ClientHistory {
     acknowledged: BTreeSet<Bytes>,
     proposed: BTreeSet<Bytes>,
 }
 
-type Doors = Arc<Mutex<BTreeMap<NodeId, Groups>>>;
+type RunningNodes = Arc<Mutex<BTreeMap<NodeId, Groups>>>;
 
 /// Proposes entries nobody else proposes, each once, wherever it is told the leader is.
-async fn client(number: usize, doors: Doors, known: Arc<Mutex<Known>>, over: Arc<AtomicBool>) {
-    let mut ask = NodeId(1);
+async fn client(
+    number: usize,
+    nodes: RunningNodes,
+    history: Arc<Mutex<ClientHistory>>,
+    stop: Arc<AtomicBool>,
+) {
+    let mut target = NodeId(1);
     for count in 0.. {
-        if over.load(Ordering::Relaxed) {
+        if stop.load(Ordering::Relaxed) {
             return;
         }
         let entry = Bytes::from(format!("{number}/{count}"));
-        known.lock().proposed.insert(entry.clone());
-        let group = doors.lock().get(&ask).and_then(|groups| groups.get(G));
+        history.lock().proposed.insert(entry.clone());
+        let group = nodes.lock().get(&target).and_then(|groups| groups.get(G));
         let Some(group) = group else {
-            ask = NodeId(ask.0 % 3 + 1);
+            target = NodeId(target.0 % 3 + 1);
             tokio::time::sleep(Duration::from_millis(5)).await;
             continue;
         };
-        let patience = Duration::from_secs(2);
-        match tokio::time::timeout(patience, group.propose(None, entry.clone())).await {
-            Ok(Ok(_)) => drop(known.lock().acknowledged.insert(entry)),
+        let timeout = Duration::from_secs(2);
+        match tokio::time::timeout(timeout, group.propose(None, entry.clone())).await {
+            Ok(Ok(_)) => drop(history.lock().acknowledged.insert(entry)),
             Ok(Err(ProposeError::NotLeader { hint })) => {
-                ask = hint.unwrap_or(NodeId(ask.0 % 3 + 1));
+                target = hint.unwrap_or(NodeId(target.0 % 3 + 1));
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             Ok(Err(
@@ -64,25 +69,25 @@ async fn client(number: usize, doors: Doors, known: Arc<Mutex<Known>>, over: Arc
                 | ProposeError::Indeterminate
                 | ProposeError::Fatal(_),
             ))
-            | Err(_) => ask = NodeId(ask.0 % 3 + 1),
+            | Err(_) => target = NodeId(target.0 % 3 + 1),
         }
     }
 }
 
-async fn blow(cluster: &mut Cluster, doors: &Doors, dice: &mut Dice) {
-    let node = NodeId(dice.roll(3) + 1);
+async fn inject_fault(cluster: &mut Cluster, nodes: &RunningNodes, rng: &mut Rng) {
+    let node = NodeId(rng.below(3) + 1);
     let runs = cluster.running().contains(&node);
-    match dice.roll(5) {
+    match rng.below(5) {
         0 => cluster.network.isolate(node),
         1 => cluster.network.heal_all(),
         2 if runs => {
-            doors.lock().remove(&node);
+            nodes.lock().remove(&node);
             cluster.close(node).await;
         }
         3 if runs => cluster.group(node, G).checkpoint().await.unwrap(),
         _ if !runs => {
             cluster.open(node).await;
-            doors.lock().insert(node, cluster.groups(node).clone());
+            nodes.lock().insert(node, cluster.groups(node).clone());
         }
         _ => cluster.network.cut(node, NodeId(node.0 % 3 + 1)),
     }
@@ -93,20 +98,21 @@ async fn a_storm_loses_nothing_that_was_acknowledged_and_doubles_nothing() {
     let seed = std::env::var("STORM_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) * 2 + 1);
     println!("STORM_SEED={seed}");
-    let mut dice = Dice(seed);
+    let mut rng = Rng(seed);
     let mut cluster = Cluster::tuned(3, [1], |config| config.checkpoint_log_bytes = 2 << 10).await;
     let running = cluster.running();
-    let doors: Doors = Arc::default();
-    doors.lock().extend(running.iter().map(|&node| (node, cluster.groups(node).clone())));
-    let (known, over) = (Arc::<Mutex<Known>>::default(), Arc::new(AtomicBool::new(false)));
+    let nodes: RunningNodes = Arc::default();
+    nodes.lock().extend(running.iter().map(|&node| (node, cluster.groups(node).clone())));
+    let (history, stop) =
+        (Arc::<Mutex<ClientHistory>>::default(), Arc::new(AtomicBool::new(false)));
     let clients: Vec<_> = (0..CLIENTS)
-        .map(|number| tokio::spawn(client(number, doors.clone(), known.clone(), over.clone())))
+        .map(|number| tokio::spawn(client(number, nodes.clone(), history.clone(), stop.clone())))
         .collect();
-    for _ in 0..BLOWS {
-        blow(&mut cluster, &doors, &mut dice).await;
-        tokio::time::sleep(Duration::from_millis(dice.roll(1500))).await;
+    for _ in 0..FAULTS {
+        inject_fault(&mut cluster, &nodes, &mut rng).await;
+        tokio::time::sleep(Duration::from_millis(rng.below(1500))).await;
     }
-    over.store(true, Ordering::Relaxed);
+    stop.store(true, Ordering::Relaxed);
     for client in clients {
         client.await.unwrap();
     }
@@ -119,19 +125,19 @@ async fn a_storm_loses_nothing_that_was_acknowledged_and_doubles_nothing() {
     cluster.propose(G, "calm").await;
     let leader = cluster.leader(G).await;
     cluster.group(leader, G).read_barrier().await.unwrap();
-    let entries = cluster.tally(leader, G).entries();
+    let entries = cluster.machine(leader, G).entries();
     for node in cluster.running() {
-        cluster.counted(node, G, entries.len()).await;
-        assert_eq!(cluster.tally(node, G).entries(), entries, "seed {seed}, node {node}");
+        cluster.wait_for_entries(node, G, entries.len()).await;
+        assert_eq!(cluster.machine(node, G).entries(), entries, "seed {seed}, node {node}");
     }
-    let known = known.lock();
+    let history = history.lock();
     let applied: BTreeSet<Bytes> =
         entries.iter().filter(|&entry| entry != "calm").cloned().collect();
     let calm = entries.iter().filter(|&entry| entry == "calm").count();
     assert_eq!(applied.len() + calm, entries.len(), "seed {seed}: an entry counts twice");
-    let lost: Vec<_> = known.acknowledged.difference(&applied).collect();
+    let lost: Vec<_> = history.acknowledged.difference(&applied).collect();
     assert!(lost.is_empty(), "seed {seed}: acknowledged and lost: {lost:?}");
-    let invented: Vec<_> = applied.difference(&known.proposed).collect();
+    let invented: Vec<_> = applied.difference(&history.proposed).collect();
     assert!(invented.is_empty(), "seed {seed}: {invented:?}");
     assert!(cluster.fatal.lock().is_empty());
 }

@@ -28,8 +28,8 @@ pub(super) fn encode(payload: &Payload) -> Bytes {
 }
 
 /// An entry as it was appended.
-pub(super) fn decode(entry: &disk::Entry) -> Result<LogEntry, Fatal> {
-    let disk::Entry { index, term, bytes } = entry;
+pub(super) fn decode(entry: &disk::StoredEntry) -> Result<LogEntry, Fatal> {
+    let disk::StoredEntry { index, term, bytes } = entry;
     let bad = |reason: String| Fatal(format!("log entry {index} {reason}"));
     let payload = match *bytes.as_ref() {
         [FORMAT, BLANK] => EntryPayload::Blank,
@@ -66,12 +66,12 @@ mod tests {
             EntryPayload::Membership(membership),
         ] {
             let bytes = encode(&payload);
-            let back = decode(&disk::Entry { index: 4, term: 2, bytes }).unwrap();
+            let back = decode(&disk::StoredEntry { index: 4, term: 2, bytes }).unwrap();
             assert_eq!(back, LogEntry { log_id: log_id(2, 4), payload });
         }
         for bad in [&b""[..], &[9, 1], &[1, 9], &[1, 2, 3]] {
             let bytes = Bytes::copy_from_slice(bad);
-            let error = decode(&disk::Entry { index: 4, term: 2, bytes }).unwrap_err();
+            let error = decode(&disk::StoredEntry { index: 4, term: 2, bytes }).unwrap_err();
             assert!(error.to_string().starts_with("log entry 4 "), "{error}");
         }
     }

@@ -17,24 +17,24 @@ type Tokio = TokioRuntime;
 type Instant = <Tokio as AsyncRuntime>::Instant;
 
 /// The grid: shorter than a tick of the usual timing, so that no tick is missed.
-const GRID: Duration = Duration::from_millis(20);
+const GRANULARITY: Duration = Duration::from_millis(20);
 
-static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Where the grid begins.
-fn began() -> Instant {
+fn epoch() -> Instant {
     #[cfg(any(test, feature = "testing"))]
-    if let Some(age) = crate::simulated::age() {
+    if let Some(age) = crate::simulated::elapsed() {
         return Instant::now() - age;
     }
-    *BEGAN
+    *EPOCH
 }
 
 /// openraft's runtime, its waits aligned.
 #[derive(Debug)]
-pub(crate) struct Aligned(Tokio);
+pub(crate) struct CoalescedTimers(Tokio);
 
-impl AsyncRuntime for Aligned {
+impl AsyncRuntime for CoalescedTimers {
     type JoinError = <Tokio as AsyncRuntime>::JoinError;
     type JoinHandle<T: OptionalSend + 'static> = <Tokio as AsyncRuntime>::JoinHandle<T>;
     type Sleep = <Tokio as AsyncRuntime>::Sleep;
@@ -64,12 +64,12 @@ impl AsyncRuntime for Aligned {
 
     fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
         // A short wait belongs to a faster timing than the grid is for.
-        if deadline < Instant::now() + GRID / 2 {
+        if deadline < Instant::now() + GRANULARITY / 2 {
             return Tokio::sleep_until(deadline);
         }
-        let since = deadline - began();
-        let past = since.as_nanos() % GRID.as_nanos();
-        let left = if past == 0 { 0 } else { GRID.as_nanos() - past };
+        let since = deadline - epoch();
+        let past = since.as_nanos() % GRANULARITY.as_nanos();
+        let left = if past == 0 { 0 } else { GRANULARITY.as_nanos() - past };
         let left = u64::try_from(left).expect("less than the grid");
         Tokio::sleep_until(deadline + Duration::from_nanos(left))
     }
@@ -94,7 +94,7 @@ impl AsyncRuntime for Aligned {
 
     fn thread_rng() -> Self::ThreadLocalRng {
         #[cfg(any(test, feature = "testing"))]
-        return crate::simulated::generator();
+        return crate::simulated::openraft_rng();
         #[cfg(not(any(test, feature = "testing")))]
         Tokio::thread_rng()
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use proptest::prelude::*;
 
 use super::*;
-use crate::disk::testing::Dice;
+use crate::disk::testing::Rng;
 
 /// What the log should hold of one replica.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,17 +21,17 @@ type Model = BTreeMap<GroupKey, Told>;
 #[derive(Debug, Clone)]
 enum Step {
     /// Submissions that are under way together: group, what, how much.
-    Submit(Vec<(u16, What, u64)>),
+    Submit(Vec<(u16, OpKind, u64)>),
     Reopen,
     /// The same, but the disk fails under them; then the power goes, and each unsynced sector is
     /// kept or lost by the seed.
-    Crash(Vec<(u16, What, u64)>, u64),
+    Crash(Vec<(u16, OpKind, u64)>, u64),
     /// The disk is full or no longer.
     Full(bool),
 }
 
 #[derive(Debug, Clone, Copy)]
-enum What {
+enum OpKind {
     Append,
     Vote,
     Truncate,
@@ -40,14 +40,14 @@ enum What {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let what = prop_oneof![
-        8 => Just(What::Append),
-        2 => Just(What::Vote),
-        2 => Just(What::Truncate),
-        3 => Just(What::Purge),
-        1 => Just(What::Forget),
+    let kind = prop_oneof![
+        8 => Just(OpKind::Append),
+        2 => Just(OpKind::Vote),
+        2 => Just(OpKind::Truncate),
+        3 => Just(OpKind::Purge),
+        1 => Just(OpKind::Forget),
     ];
-    let one = (0u16..4, what, 0u64..12);
+    let one = (0u16..4, kind, 0u64..12);
     let some = prop::collection::vec(one, 1..8).boxed();
     let step = prop_oneof![
         12 => some.clone().prop_map(Step::Submit),
@@ -63,37 +63,37 @@ fn key(group: u16) -> GroupKey {
 }
 
 /// The operation that makes sense now, and the model after it.
-fn next(model: &mut Model, group: u16, what: What, much: u64, salt: u64) -> Op {
+fn next(model: &mut Model, group: u16, kind: OpKind, amount: u64, salt: u64) -> Op {
     let group = key(group);
     let told = model.entry(group).or_default();
     let last = told.entries.keys().next_back().copied().or(told.purged);
-    match what {
-        What::Append => {
-            let from = last.map_or(much, |last| last + 1);
+    match kind {
+        OpKind::Append => {
+            let from = last.map_or(amount, |last| last + 1);
             let of =
                 |index| (index, salt, Bytes::from(vec![salt as u8; (index * 7 % 90) as usize]));
-            let entries: Vec<_> = (from..=from + much).map(of).collect();
+            let entries: Vec<_> = (from..=from + amount).map(of).collect();
             told.entries.extend(entries.iter().map(|(i, term, b)| (*i, (*term, b.clone()))));
             Op::Append { group, entries }
         }
-        What::Vote => {
+        OpKind::Vote => {
             let vote = Bytes::from(format!("{salt}"));
             told.vote = Some(vote.clone());
             Op::Vote { group, vote }
         }
-        What::Truncate => {
-            let after = last.filter(|last| *last >= much).map(|last| last - much);
+        OpKind::Truncate => {
+            let after = last.filter(|last| *last >= amount).map(|last| last - amount);
             told.entries.retain(|index, _| after.is_some_and(|after| *index <= after));
             Op::TruncateAfter { group, after }
         }
-        What::Purge => {
-            let first = told.entries.keys().next().map(|first| first + much);
+        OpKind::Purge => {
+            let first = told.entries.keys().next().map(|first| first + amount);
             let index = first.or(last).unwrap_or(0);
             told.purged = Some(told.purged.map_or(index, |purged| purged.max(index)));
             told.entries.retain(|at, _| *at > index);
             purge(group, index)
         }
-        What::Forget => {
+        OpKind::Forget => {
             model.remove(&group);
             Op::Forget { group }
         }
@@ -112,17 +112,17 @@ fn told(wal: &Wal) -> Model {
         let purged = state.purged.map(|(index, _)| index);
         model.insert(group, Told { vote: state.vote, purged, entries });
     }
-    without_nothing(model)
+    without_empty_groups(model)
 }
 
 /// A replica of which nothing is known is the same as none.
-fn without_nothing(mut model: Model) -> Model {
+fn without_empty_groups(mut model: Model) -> Model {
     model.retain(|_, told| *told != Told::default());
     model
 }
 
 struct Run {
-    bench: Bench,
+    fixture: Fixture,
     wal: Option<Wal>,
     model: Model,
     salt: u64,
@@ -135,15 +135,15 @@ impl Run {
 
     fn reopen(&mut self) {
         self.wal = None;
-        self.wal = Some(self.bench.open().0);
+        self.wal = Some(self.fixture.open().0);
     }
 
-    fn submit(&mut self, ops: Vec<(u16, What, u64)>) -> (Vec<Model>, Vec<bool>) {
+    fn submit(&mut self, ops: Vec<(u16, OpKind, u64)>) -> (Vec<Model>, Vec<bool>) {
         let mut after = vec![self.model.clone()];
         let mut waiting = Vec::new();
-        for (group, what, much) in ops {
+        for (group, kind, amount) in ops {
             self.salt += 1;
-            let op = next(&mut self.model, group, what, much, self.salt);
+            let op = next(&mut self.model, group, kind, amount, self.salt);
             waiting.push(begin(self.wal(), vec![op]));
             after.push(self.model.clone());
         }
@@ -153,11 +153,11 @@ impl Run {
 
     fn step(&mut self, step: Step) {
         match step {
-            Step::Submit(ops) if self.bench.device.full.load(SeqCst) => {
+            Step::Submit(ops) if self.fixture.device.full.load(SeqCst) => {
                 // One by one, and only what is taken back whole when it is refused.
-                for (group, _, much) in ops {
+                for (group, _, amount) in ops {
                     let before = self.model.clone();
-                    let (_, written) = self.submit(vec![(group, What::Append, much)]);
+                    let (_, written) = self.submit(vec![(group, OpKind::Append, amount)]);
                     if !written[0] {
                         self.model = before;
                     }
@@ -168,30 +168,30 @@ impl Run {
                 assert!(written.iter().all(|written| *written), "{written:?}");
             }
             Step::Reopen => {
-                self.bench.device.full.store(false, SeqCst);
+                self.fixture.device.full.store(false, SeqCst);
                 self.reopen();
             }
             Step::Crash(ops, seed) => {
-                self.bench.device.full.store(false, SeqCst);
+                self.fixture.device.full.store(false, SeqCst);
                 self.reopen();
-                self.bench.device.sync_fails.store(true, SeqCst);
+                self.fixture.device.sync_fails.store(true, SeqCst);
                 let (after, _) = self.submit(ops);
                 self.wal = None;
-                self.bench.device.power_cut(Some(&mut Dice(seed)));
-                self.bench.device.sync_fails.store(false, SeqCst);
+                self.fixture.device.power_cut(Some(&mut Rng(seed)));
+                self.fixture.device.sync_fails.store(false, SeqCst);
                 self.reopen();
                 self.model = told(self.wal());
-                let expected = after.into_iter().map(without_nothing);
+                let expected = after.into_iter().map(without_empty_groups);
                 assert!(expected.into_iter().any(|model| model == self.model), "{:?}", self.model);
             }
             Step::Full(full) => {
-                self.bench.device.full.store(full, SeqCst);
+                self.fixture.device.full.store(full, SeqCst);
                 if !full {
                     self.reopen();
                 }
             }
         }
-        assert_eq!(told(self.wal()), without_nothing(self.model.clone()));
+        assert_eq!(told(self.wal()), without_empty_groups(self.model.clone()));
     }
 }
 
@@ -204,14 +204,14 @@ proptest! {
 
     #[test]
     fn disk_the_log_says_what_a_model_says(steps in steps()) {
-        let bench = Bench::new();
-        let wal = Some(bench.open().0);
-        let mut run = Run { bench, wal, model: Model::new(), salt: 0 };
+        let fixture = Fixture::new();
+        let wal = Some(fixture.open().0);
+        let mut run = Run { fixture, wal, model: Model::new(), salt: 0 };
         for step in steps {
             run.step(step);
         }
-        run.bench.device.full.store(false, SeqCst);
+        run.fixture.device.full.store(false, SeqCst);
         run.reopen();
-        prop_assert_eq!(told(run.wal()), without_nothing(run.model.clone()));
+        prop_assert_eq!(told(run.wal()), without_empty_groups(run.model.clone()));
     }
 }
