@@ -33,11 +33,11 @@ pub(crate) async fn send(
     let checkpoint = transfer_id(&manifest);
     let begin = RpcRequest::CheckpointBegin { vote, manifest };
     let timeout = limits::CHECKPOINT_PIECE_TIMEOUT;
-    let offered = peer.call(Priority::Bulk, begin, timeout).await?;
-    if let RpcResponse::Checkpoint(response) = offered {
+    let offer = peer.call(Priority::Bulk, begin, timeout).await?;
+    if let RpcResponse::Checkpoint(response) = offer {
         return Ok(response);
     }
-    let RpcResponse::MissingChunks(missing) = offered else { return Err(peer.unexpected()) };
+    let RpcResponse::MissingChunks(missing) = offer else { return Err(peer.unexpected()) };
     let chunks: Vec<ChunkInfo> =
         pinned.chunks().iter().filter(|chunk| missing.contains(&chunk.hash)).cloned().collect();
     tracing::info!(
@@ -66,8 +66,8 @@ async fn send_chunk(
 ) -> Result<(), RpcError> {
     let mut offset = 0;
     loop {
-        let left = usize::try_from(chunk.len - offset).unwrap_or(usize::MAX);
-        let len = left.min(limits::CHECKPOINT_PIECE_BYTES);
+        let remaining = usize::try_from(chunk.len - offset).unwrap_or(usize::MAX);
+        let len = remaining.min(limits::CHECKPOINT_PIECE_BYTES);
         let (pinned, hash) = (pinned.clone(), chunk.hash);
         let read = blocking(move || pinned.read_piece(hash, offset, len)).await;
         let bytes = match read {
@@ -77,8 +77,8 @@ async fn send_chunk(
         };
         let sent = bytes.len() as u64;
         let piece = RpcRequest::CheckpointPiece { checkpoint, hash, offset, bytes };
-        let taken = peer.call(Priority::Bulk, piece, limits::CHECKPOINT_PIECE_TIMEOUT).await?;
-        let RpcResponse::PieceStored = taken else { return Err(peer.unexpected()) };
+        let stored = peer.call(Priority::Bulk, piece, limits::CHECKPOINT_PIECE_TIMEOUT).await?;
+        let RpcResponse::PieceStored = stored else { return Err(peer.unexpected()) };
         offset += sent;
         if offset >= chunk.len || sent == 0 {
             return Ok(());

@@ -36,6 +36,6 @@ impl StoreBuilder<TypeConfig, LogStorage, Applier, (StoreFiles, TempDir)> for Fr
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn openrafts_own_suite_passes() {
+async fn openraft_conformance_suite_passes() {
     Suite::test_all(FreshStorage).await.unwrap();
 }

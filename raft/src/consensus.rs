@@ -24,14 +24,14 @@ use crate::types::{GroupId, Member};
 pub(crate) struct TypeConfig;
 
 impl openraft::RaftTypeConfig for TypeConfig {
-    type D = Entry;
+    type D = EntryData;
     type R = ApplyResponse;
     type NodeId = u64;
     type Node = Member;
     type Term = u64;
     type LeaderId = LeaderId<u64, u64>;
     type Vote = openraft::impls::Vote<Self::LeaderId>;
-    type Payload = openraft::EntryPayload<Entry, u64, Member>;
+    type Payload = openraft::EntryPayload<EntryData, u64, Member>;
     type Entry = openraft::Entry<CommittedLeaderId<u64>, Self::Payload>;
     type Responder<T>
         = ProposalResponder<T>
@@ -55,15 +55,15 @@ pub(crate) type Metrics = openraft::RaftMetrics<TypeConfig>;
 /// The bytes of one entry, opaque to this room.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Entry(pub(crate) Bytes);
+pub(crate) struct EntryData(pub(crate) Bytes);
 
-impl fmt::Debug for Entry {
+impl fmt::Debug for EntryData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.0.len())
     }
 }
 
-impl fmt::Display for Entry {
+impl fmt::Display for EntryData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
     }
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_timing_that_passes_our_check_passes_openrafts() {
+    fn checked_timing_passes_openraft_validation() {
         let ms = Duration::from_millis;
         for (heartbeat, election_min, election_max) in
             [(100, 400, 600), (10, 30, 38), (11, 33, 42), (250, 1500, 2500), (1000, 3000, 3750)]

@@ -21,7 +21,7 @@ use openraft::{ChangeMembers, Raft, ReadPolicy};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::checkpoint_task::CheckpointRequest;
-use crate::consensus::{Entry, Metrics, ProposalResponder, TypeConfig};
+use crate::consensus::{EntryData, Metrics, ProposalResponder, TypeConfig};
 use crate::disk::Wal;
 use crate::error::{Fatal, ProposeError, ReadError};
 use crate::limits;
@@ -95,7 +95,7 @@ impl ReplicaGroup {
     ) -> Result<AppliedEntry, ProposeError> {
         self.writable()?;
         let (responder, response) = ProposalResponder::new();
-        let mut write = self.0.raft.write(Entry(entry)).responder(responder);
+        let mut write = self.0.raft.write(EntryData(entry)).responder(responder);
         if let Some(term) = term {
             write = write.with_leader(CommittedLeaderId::new(term));
         }

@@ -328,7 +328,7 @@ mod tests {
     use openraft::storage::RaftLogStorageExt;
 
     use super::*;
-    use crate::consensus::Entry;
+    use crate::consensus::EntryData;
     use crate::disk::WalConfig;
 
     const KEY: GroupKey = GroupKey { group: 1, replica: 1 };
@@ -340,7 +340,7 @@ mod tests {
     }
 
     async fn append(log: &mut LogStorage, indexes: Range<u64>, term: u64) {
-        let entry = |index| LogEntry::new_normal(log_id(term, index), Entry(Bytes::new()));
+        let entry = |index| LogEntry::new_normal(log_id(term, index), EntryData(Bytes::new()));
         log.blocking_append(indexes.map(entry)).await.unwrap();
     }
 
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn entries_that_are_gone_are_missed_by_name_when_they_are_to_be_applied() {
+    async fn missing_entries_are_an_error_that_names_them() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = open(&dir);
         append(&mut log, 0..10, 1).await;
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_log_that_contradicts_its_checkpoint_is_cut_and_one_that_agrees_is_kept() {
+    async fn log_that_conflicts_with_checkpoint_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = open(&dir);
         append(&mut log, 0..10, 1).await;
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_log_that_is_gone_further_than_any_checkpoint_reaches_is_refused() {
+    async fn log_purged_beyond_the_checkpoint_is_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = open(&dir);
         append(&mut log, 0..10, 1).await;
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn votes_entries_and_advice_are_there_after_a_restart() {
+    async fn votes_entries_and_committed_index_survive_restart() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = open(&dir);
         let vote = Vote::new_committed(3, 1);

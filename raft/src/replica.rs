@@ -20,7 +20,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::consensus::{
-    ApplyResponse, Entry, LogEntry, LogId, StoredMembership, TypeConfig, term_of,
+    ApplyResponse, EntryData, LogEntry, LogId, StoredMembership, TypeConfig, term_of,
 };
 use crate::disk::{
     CheckpointError, CheckpointMeta, Checkpoints, GroupKey, GroupStore, PinnedCheckpoint,
@@ -216,7 +216,7 @@ impl Replica {
                 inner.membership = StoredMembership::new(Some(id), membership.clone());
                 ApplyResponse(None)
             }
-            EntryPayload::Normal(Entry(bytes)) => {
+            EntryPayload::Normal(EntryData(bytes)) => {
                 self.since_checkpoint.fetch_add(bytes.len() as u64, Ordering::Relaxed);
                 // What the store holds was applied before this process began.
                 let again = || id.index <= self.store.stored();
@@ -307,8 +307,8 @@ impl Replica {
             Some(prepared) => self.write(prepared).map_err(fatal)?,
             None => self.checkpoints.newest(self.key),
         };
-        let of_it = newest.filter(|newest| newest.meta().index == index);
-        let pinned = of_it.ok_or_else(|| fatal("another checkpoint came meanwhile"))?;
+        let matching = newest.filter(|newest| newest.meta().index == index);
+        let pinned = matching.ok_or_else(|| fatal("another checkpoint came meanwhile"))?;
         let fill =
             |source: &dyn ChunkSource| frozen.fill(source, &mut |change| rebuild.put(change));
         pinned.read(fill).map_err(fatal)??;
@@ -403,7 +403,7 @@ mod tests {
     use crate::testing::RecordingMachine;
 
     #[test]
-    fn checkpoints_of_a_node_are_spread_but_never_early() {
+    fn checkpoint_jitter_never_makes_one_due_early() {
         let due: Vec<u64> = (0..64)
             .map(|group| with_jitter(16 << 20, GroupKey { group, replica: u64::from(group) + 100 }))
             .collect();
@@ -491,7 +491,7 @@ mod tests {
     }
 
     fn entries(indexes: std::ops::Range<u64>) -> Vec<ApplyItem> {
-        let entry = |index: u64| Entry(index.to_string().into());
+        let entry = |index: u64| EntryData(index.to_string().into());
         indexes.map(|index| (LogEntry::new_normal(log_id(1, index), entry(index)), None)).collect()
     }
 
@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_was_lost_while_running_is_filled_anew_and_the_machine_does_not_go_back() {
+    fn rebuild_of_a_lost_store_leaves_the_machine_unchanged() {
         let fixture = fixture();
         fixture.replica.apply(entries(0..100)).unwrap();
         fixture.replica.write_checkpoint().unwrap();
@@ -519,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_applied_while_a_store_is_filled_and_follow_into_it() {
+    fn entries_applied_during_a_rebuild_reach_the_store() {
         let fixture = fixture();
         fixture.replica.apply(entries(0..100)).unwrap();
         fixture.replica.store.mark_lost();
@@ -540,7 +540,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_is_lost_while_it_is_filled_is_filled_once_more() {
+    fn store_lost_during_rebuild_is_rebuilt_again() {
         let fixture = fixture();
         fixture.replica.apply(entries(0..100)).unwrap();
         fixture.replica.store.mark_lost();
@@ -555,7 +555,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_cannot_be_filled_stops_no_replica_and_is_filled_once_it_can_be() {
+    fn failed_store_rebuild_is_retried_and_stops_no_replica() {
         let fixture = fixture();
         fixture.replica.apply(entries(0..100)).unwrap();
         fixture.replica.write_checkpoint().unwrap();
@@ -576,10 +576,10 @@ mod tests {
     }
 
     #[test]
-    fn after_a_failure_nothing_is_applied_any_more_and_the_reason_stays() {
+    fn nothing_is_applied_after_a_failure() {
         let fixture = fixture();
         fixture.replica.apply(entries(0..3)).unwrap();
-        let failing = LogEntry::new_normal(log_id(1, 3), Entry("panic".into()));
+        let failing = LogEntry::new_normal(log_id(1, 3), EntryData("panic".into()));
         let failure = fixture.replica.apply(vec![(failing, None)]).unwrap_err();
         assert!(failure.0.contains("panic while applying an entry: asked to"), "{failure}");
         assert_eq!(fixture.replica.apply(entries(4..5)), Err(failure.clone()));

@@ -128,16 +128,16 @@ mod tests {
     use openraft::entry::RaftEntry;
 
     use super::*;
-    use crate::consensus::{Entry, LogEntry, log_id};
+    use crate::consensus::{EntryData, LogEntry, log_id};
     use crate::types::Member;
 
     #[test]
-    fn every_kind_of_entry_survives_the_wire() {
+    fn every_kind_of_entry_round_trips() {
         let members = BTreeMap::from([(7, Member { node: NodeId(1) })]);
         let membership = openraft::Membership::new(vec![BTreeSet::from([7])], members).unwrap();
         let entries = vec![
             LogEntry::new_blank(log_id(2, 4)),
-            LogEntry::new_normal(log_id(2, 5), Entry(Bytes::from_static(b"five"))),
+            LogEntry::new_normal(log_id(2, 5), EntryData(Bytes::from_static(b"five"))),
             LogEntry::new_membership(log_id(2, 6), membership),
         ];
         let request = AppendEntriesRequest::<TypeConfig> {
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_survives_the_wire() {
+    fn rejection_round_trips() {
         let rejection = RpcRejection::WrongReplica { here: ReplicaId(3) };
         let bytes = RpcResponse::Rejected(rejection.clone()).encode();
         assert!(

@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn appends_take_their_turn_however_they_come_in() {
+    async fn appends_are_processed_in_stream_order() {
         let append_order = Arc::new(AppendOrder::default());
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = Vec::new();
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_repeated_append_and_one_whose_predecessor_never_came_are_refused() {
+    async fn append_with_wrong_position_is_rejected() {
         let append_order = AppendOrder::default();
         assert!(append_order.wait(FROM, position(5, 0), APPEND_WAIT).await);
         append_order.advance(FROM, position(5, 0));

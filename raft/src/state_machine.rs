@@ -13,7 +13,7 @@ use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::{EntryPayload, OptionalSend};
 
 use crate::blocking::blocking;
-use crate::consensus::{Entry, LogId, StoredMembership, TypeConfig};
+use crate::consensus::{EntryData, LogId, StoredMembership, TypeConfig};
 use crate::disk::PinnedCheckpoint;
 use crate::error::Fatal;
 use crate::limits;
@@ -138,6 +138,6 @@ pub(crate) fn snapshot(pinned: PinnedCheckpoint) -> io::Result<Snapshot> {
 fn payload_size((entry, _): &ApplyItem) -> usize {
     match &entry.payload {
         EntryPayload::Blank | EntryPayload::Membership(_) => 0,
-        EntryPayload::Normal(Entry(bytes)) => bytes.len(),
+        EntryPayload::Normal(EntryData(bytes)) => bytes.len(),
     }
 }

@@ -115,13 +115,13 @@ pub(crate) async fn publish_changes(
             changed = applied.changed(), if settling => changed.is_ok(),
             open = moving => open,
         };
-        let now = read(&raft, &replica);
+        let current = read(&raft, &replica);
         sender.send_if_modified(|last| {
             let report =
-                is_significant(last, &now) || reported.elapsed() >= limits::STATUS_INTERVAL;
+                is_significant(last, &current) || reported.elapsed() >= limits::STATUS_INTERVAL;
             if report {
                 reported = Instant::now();
-                *last = now;
+                *last = current;
             }
             report
         });

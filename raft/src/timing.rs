@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_that_contradict_each_other_are_refused_by_name() {
+    fn inconsistent_timing_is_rejected_by_name() {
         let ms = Duration::from_millis;
         let timing = |heartbeat, min, max| Timing {
             heartbeat: ms(heartbeat),

@@ -44,7 +44,7 @@ use tokio::sync::Notify;
 
 use crate::disk::GroupKey;
 use crate::disk::checkpoint::checkpoint_dir::{CheckpointDir, StoredCheckpoint};
-use crate::disk::device::{opened, sync_dir};
+use crate::disk::device::{retry_shortage, sync_dir};
 use crate::machine::{ChunkSource, FrozenState};
 
 pub use incoming::IncomingCheckpoint;
@@ -283,7 +283,7 @@ fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
     unfinished.push(TEMP_SUFFIX);
     let unfinished = PathBuf::from(unfinished);
     let written = (|| {
-        let file = opened(|| fs::File::create(&unfinished))?;
+        let file = retry_shortage(|| fs::File::create(&unfinished))?;
         file.write_all_at(bytes, 0)?;
         if !mutant::is(Mutant::PurgeWalBeforeCheckpointDurable) {
             file.sync_all()?;

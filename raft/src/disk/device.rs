@@ -119,7 +119,7 @@ fn is_shortage(error: &io::Error) -> bool {
 ///
 /// # Errors
 /// What the system says; where it was a shortage to the end, one that [`is_full`] knows.
-pub(super) fn opened<T>(mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(super) fn retry_shortage<T>(mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let until = Instant::now() + SHORTAGE_WAIT;
     loop {
         match open() {
@@ -139,7 +139,7 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     if mutant::is(Mutant::SkipDirectoryFsync) {
         return Ok(());
     }
-    opened(|| File::open(dir))?.sync_all()
+    retry_shortage(|| File::open(dir))?.sync_all()
 }
 
 #[cfg(test)]
@@ -147,22 +147,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_cannot_be_opened_for_now_is_opened_later() {
+    fn shortage_of_file_handles_is_retried() {
         let mut left = 3;
         let open = || {
             left -= 1;
             if left > 0 { Err(io::Error::from_raw_os_error(24)) } else { Ok(left) }
         };
-        assert_eq!(opened(open).unwrap(), 0);
+        assert_eq!(retry_shortage(open).unwrap(), 0);
     }
 
     #[test]
-    fn out_of_files_is_no_reason_to_distrust_the_disk() {
+    fn shortage_of_file_handles_counts_as_full_not_fatal() {
         for code in [24, 23, 12, 11, 4] {
-            let error = opened(|| Err::<(), _>(io::Error::from_raw_os_error(code))).unwrap_err();
+            let error =
+                retry_shortage(|| Err::<(), _>(io::Error::from_raw_os_error(code))).unwrap_err();
             assert!(is_full(&error), "{error}");
         }
-        let broken = opened(|| Err::<(), _>(io::Error::from_raw_os_error(5))).unwrap_err();
+        let broken = retry_shortage(|| Err::<(), _>(io::Error::from_raw_os_error(5))).unwrap_err();
         assert!(!is_full(&broken));
         assert_eq!(broken.raw_os_error(), Some(5));
     }

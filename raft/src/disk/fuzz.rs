@@ -34,7 +34,7 @@ mod tests {
     use super::seeds::all;
 
     #[test]
-    fn the_corpus_of_wal_record_is_taken_without_harm() {
+    fn wal_record_fuzz_corpus_does_not_panic() {
         all("wal_record", super::wal_record);
     }
 }

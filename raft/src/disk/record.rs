@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn disk_records_and_turns_have_pinned_bytes() {
+    fn disk_records_and_batches_have_pinned_bytes() {
         let mut batch = WriteBatch::new(Vec::new());
         assert_eq!(batch.push(&sample(), 7), BATCH_HEADER_BYTES as u64);
         let (bytes, crc) = batch.finish(7, 1, BatchLink { serial: 9, end: 64, crc: 11 });
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn disk_a_turn_of_another_segment_is_none_of_ours() {
+    fn disk_batch_of_another_segment_is_rejected() {
         let mut batch = WriteBatch::new(Vec::new());
         batch.push(&sample(), 7);
         let (bytes, _) = batch.finish(7, 1, BatchLink::default());
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn disk_a_resealed_turn_reads_the_same_under_its_new_seed() {
+    fn disk_batch_with_rewritten_checksums_reads_the_same() {
         let mut batch = WriteBatch::new(Vec::new());
         batch.push(&sample(), 7);
         batch.push(&sample(), 7);

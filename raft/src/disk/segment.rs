@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use model::mutant::{self, Mutant};
 
-use crate::disk::device::opened;
+use crate::disk::device::retry_shortage;
 use crate::disk::record::{
     self, ALIGN, BATCH_HEADER_BYTES, BatchHeader, BatchLink, RECORD_HEADER_BYTES, Record,
 };
@@ -148,7 +148,7 @@ impl Segment {
         let path = path_of(dir, header.serial);
         let unfinished = dir.join(format!("{:016}{UNFINISHED}", header.serial));
         let result = (|| {
-            let file = opened(|| {
+            let file = retry_shortage(|| {
                 OpenOptions::new()
                     .read(true)
                     .write(true)
@@ -182,7 +182,7 @@ impl Segment {
     pub(super) fn read_header(dir: &Path, serial: u64) -> Result<SegmentHeader, WalError> {
         let path = path_of(dir, serial);
         let mut bytes = Vec::new();
-        opened(|| File::open(&path))
+        retry_shortage(|| File::open(&path))
             .and_then(|file| file.take(SEGMENT_HEADER_BYTES as u64).read_to_end(&mut bytes))
             .map_err(|source| WalError::Io { path: path.clone(), source })?;
         let header = SegmentHeader::decode(&bytes, &path)?;
@@ -198,8 +198,8 @@ impl Segment {
         let path = path_of(dir, serial);
         let io = |source| WalError::Io { path: path.clone(), source };
         let header = Self::read_header(dir, serial)?;
-        let bytes = opened(|| fs::read(&path)).map_err(io)?;
-        let file = opened(|| File::open(&path)).map_err(io)?;
+        let bytes = retry_shortage(|| fs::read(&path)).map_err(io)?;
+        let file = retry_shortage(|| File::open(&path)).map_err(io)?;
         Ok((Self { header, seed: header.seed(), path, file }, bytes))
     }
 

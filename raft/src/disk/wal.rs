@@ -378,7 +378,7 @@ impl Wal {
             self.shared.queue_space.wait(&mut state);
         }
         let rejected = match &state.stopped {
-            Some(reason) => Some(writer::stopped(reason)),
+            Some(reason) => Some(writer::stopped_error(reason)),
             None => state.index.check(&ops).err().map(invalid),
         };
         if let Some(error) = rejected {

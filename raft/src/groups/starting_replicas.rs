@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn those_that_start_go_first_but_not_for_ever() {
+    async fn waiting_for_starting_replicas_is_bounded() {
         let starting_replicas = StartingReplicas::default();
         assert!(starting_replicas.wait_until_none().now_or_never().is_some());
         let (one, other) = (starting_replicas.begin(), starting_replicas.begin());

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use model::codec;
 use openraft::EntryPayload;
 
-use crate::consensus::{Entry, LogEntry, Payload, log_id};
+use crate::consensus::{EntryData, LogEntry, Payload, log_id};
 use crate::disk;
 use crate::error::Fatal;
 
@@ -18,7 +18,7 @@ const MEMBERSHIP: u8 = 2;
 pub(super) fn encode(payload: &Payload) -> Bytes {
     let (kind, body): (u8, &[u8]) = match payload {
         EntryPayload::Blank => (BLANK, &[]),
-        EntryPayload::Normal(Entry(bytes)) => (NORMAL, bytes),
+        EntryPayload::Normal(EntryData(bytes)) => (NORMAL, bytes),
         EntryPayload::Membership(membership) => (MEMBERSHIP, &codec::encode(membership)),
     };
     let mut bytes = Vec::with_capacity(2 + body.len());
@@ -33,7 +33,7 @@ pub(super) fn decode(entry: &disk::StoredEntry) -> Result<LogEntry, Fatal> {
     let bad = |reason: String| Fatal(format!("log entry {index} {reason}"));
     let payload = match *bytes.as_ref() {
         [FORMAT, BLANK] => EntryPayload::Blank,
-        [FORMAT, NORMAL, ..] => EntryPayload::Normal(Entry(bytes.slice(2..))),
+        [FORMAT, NORMAL, ..] => EntryPayload::Normal(EntryData(bytes.slice(2..))),
         [FORMAT, MEMBERSHIP, ref body @ ..] => EntryPayload::Membership(
             codec::decode(body).map_err(|error| bad(format!("cannot be read: {error}")))?,
         ),
@@ -54,7 +54,7 @@ mod tests {
     use crate::types::Member;
 
     #[test]
-    fn every_kind_of_entry_reads_back_and_foreign_bytes_are_refused_by_index() {
+    fn entries_round_trip_and_unknown_bytes_are_rejected() {
         let membership = openraft::Membership::new(
             vec![BTreeSet::from([7])],
             BTreeMap::from([(7, Member::default())]),
@@ -62,7 +62,7 @@ mod tests {
         .unwrap();
         for payload in [
             EntryPayload::Blank,
-            EntryPayload::Normal(Entry(Bytes::from_static(b"x"))),
+            EntryPayload::Normal(EntryData(Bytes::from_static(b"x"))),
             EntryPayload::Membership(membership),
         ] {
             let bytes = encode(&payload);

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use openraft::EntryPayload;
 
-use crate::consensus::{Entry, LogEntry};
+use crate::consensus::{EntryData, LogEntry};
 use crate::limits;
 
 /// The last entries, decoded.
@@ -79,7 +79,7 @@ fn size(entry: &LogEntry) -> usize {
     const ENTRY: usize = 64;
     match &entry.payload {
         EntryPayload::Blank | EntryPayload::Membership(_) => ENTRY,
-        EntryPayload::Normal(Entry(bytes)) => ENTRY + bytes.len(),
+        EntryPayload::Normal(EntryData(bytes)) => ENTRY + bytes.len(),
     }
 }
 
@@ -92,7 +92,7 @@ mod tests {
     use crate::consensus::log_id;
 
     fn entry(index: u64, bytes: &[u8]) -> LogEntry {
-        LogEntry::new_normal(log_id(1, index), Entry(Bytes::copy_from_slice(bytes)))
+        LogEntry::new_normal(log_id(1, index), EntryData(Bytes::copy_from_slice(bytes)))
     }
 
     fn indexes(entries: Option<Vec<LogEntry>>) -> Option<Vec<u64>> {
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tail_gives_what_it_has_from_the_first_wanted_on_or_nothing() {
+    fn tail_returns_a_contiguous_prefix_or_nothing() {
         let mut tail = Tail::default();
         assert!(tail.get(&(0..9), usize::MAX).is_none());
         tail.append((5..9).map(|index| entry(index, b"four")).collect());
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tail_is_bounded_by_bytes() {
+    fn tail_is_bounded_by_bytes() {
         let mut tail = Tail::default();
         let big = vec![0; limits::TAIL_BYTES / 4];
         tail.append((0..10).map(|index| entry(index, &big)).collect());

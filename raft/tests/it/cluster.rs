@@ -38,11 +38,11 @@ pub(crate) fn replica(group: GroupId, node: NodeId) -> ReplicaId {
 impl Cluster {
     /// Starts nodes 1 to `nodes` with these groups on each, begun once and by all.
     pub(crate) async fn start(nodes: u64, groups: impl IntoIterator<Item = u16>) -> Self {
-        Self::tuned(nodes, groups, |_| ()).await
+        Self::start_with(nodes, groups, |_| ()).await
     }
 
     /// The same, with another configuration.
-    pub(crate) async fn tuned(
+    pub(crate) async fn start_with(
         nodes: u64,
         groups: impl IntoIterator<Item = u16>,
         tune: impl Fn(&mut GroupsConfig) + Send + 'static,
@@ -166,10 +166,10 @@ impl Cluster {
         &self,
         node: NodeId,
         group: GroupId,
-        passes: impl FnMut(&GroupStatus) -> bool,
+        predicate: impl FnMut(&GroupStatus) -> bool,
     ) -> GroupStatus {
         let mut watch = self.group(node, group).watch();
-        let status = tokio::time::timeout(TIMEOUT, watch.wait_for(passes)).await;
+        let status = tokio::time::timeout(TIMEOUT, watch.wait_for(predicate)).await;
         status.expect("it never says so").unwrap().clone()
     }
 }
@@ -177,17 +177,17 @@ impl Cluster {
 /// Looks again and again until there is something to see.
 pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
-    mut look: impl FnMut() -> F,
+    mut poll: impl FnMut() -> F,
 ) -> T {
-    let looking = async {
+    let polling = async {
         loop {
-            if let Some(found) = look().await {
+            if let Some(found) = poll().await {
                 return found;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(TIMEOUT, looking).await.unwrap_or_else(|_| panic!("never came: {what}"))
+    tokio::time::timeout(TIMEOUT, polling).await.unwrap_or_else(|_| panic!("never came: {what}"))
 }
 
 /// What was answered, in this test machine's case the number of entries.

@@ -17,7 +17,7 @@ use crate::cluster::{Cluster, TIMEOUT, eventually};
 const G: GroupId = GroupId(1);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_lost_its_quorum_confirms_nothing_and_its_entries_do_not_count() {
+async fn leader_without_quorum_commits_nothing() {
     let cluster = Cluster::start(3, [1]).await;
     cluster.propose(G, "before").await;
     let old = cluster.leader(G).await;
@@ -89,7 +89,7 @@ async fn an_answer_to_an_earlier_append_does_not_confirm_a_later_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_machine_that_fails_stops_its_group_and_nothing_else() {
+async fn machine_failure_stops_its_group_only() {
     for (entry, reason) in [("panic", "panic while"), ("fatal", "asked to")] {
         let cluster = Cluster::start(3, [1, 2]).await;
         cluster.propose(G, "fine").await;
@@ -154,10 +154,10 @@ impl Device for LimitedDevice {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_refuses_proposals_by_name_and_goes_on_once_there_is_room() {
+async fn full_disk_rejects_proposals_until_space_returns() {
     let device = Arc::new(LimitedDevice::default());
     let limited = device.clone();
-    let cluster = Cluster::tuned(1, [1], move |config| {
+    let cluster = Cluster::start_with(1, [1], move |config| {
         config.log_segment_bytes = 64 << 10;
         config.device = limited.clone();
     })

@@ -47,7 +47,7 @@ async fn initializing_again_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fenced_proposal_is_refused_in_any_other_term() {
+async fn fenced_proposal_is_rejected_in_another_term() {
     let cluster = Cluster::start(3, [1]).await;
     let leader = cluster.leader(G).await;
     let group = cluster.group(leader, G);
@@ -72,7 +72,7 @@ async fn a_fenced_proposal_is_refused_in_any_other_term() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn leadership_goes_where_it_is_asked_to_go() {
+async fn leadership_transfer_elects_the_requested_replica() {
     let cluster = Cluster::start(3, [1]).await;
     let leader = cluster.leader(G).await;
     let next = NodeId(leader.0 % 3 + 1);
@@ -95,7 +95,7 @@ async fn leadership_goes_where_it_is_asked_to_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_read_barrier_sees_every_acknowledged_entry_and_only_at_the_leader() {
+async fn read_barrier_sees_acknowledged_entries_on_leader_only() {
     let cluster = Cluster::start(3, [1]).await;
     let leader = cluster.leader(G).await;
     let group = cluster.group(leader, G);
@@ -116,7 +116,7 @@ async fn a_read_barrier_sees_every_acknowledged_entry_and_only_at_the_leader() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn seventeen_groups_on_three_nodes_elect_and_idle() {
+async fn seventeen_groups_elect_and_keep_leaders_while_idle() {
     let cluster = Cluster::start(3, 0..17).await;
     for group in (0..17).map(GroupId) {
         let leader = cluster.leader(group).await;

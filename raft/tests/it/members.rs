@@ -11,7 +11,7 @@ use crate::cluster::{Cluster, eventually, replica};
 const G: GroupId = GroupId(1);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_moves_from_one_node_to_another() {
+async fn group_moves_from_one_node_to_another() {
     let mut cluster = Cluster::start(3, [1]).await;
     for _ in 0..20 {
         cluster.propose(G, "x").await;
@@ -46,7 +46,7 @@ async fn a_group_moves_from_one_node_to_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_learner_can_leave_and_a_voter_cannot_leave_that_way() {
+async fn remove_learner_rejects_voters() {
     let mut cluster = Cluster::start(1, [1]).await;
     cluster.leader(G).await;
     let group = cluster.group(NodeId(1), G);
@@ -61,7 +61,7 @@ async fn a_learner_can_leave_and_a_voter_cannot_leave_that_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_meant_for_a_replica_that_is_gone_is_not_taken_by_its_successor() {
+async fn rpc_for_a_removed_replica_is_rejected_by_its_successor() {
     let cluster = Cluster::start(3, [1]).await;
     cluster.propose(G, "x").await;
     let leader = cluster.leader(G).await;
@@ -82,7 +82,7 @@ async fn what_is_meant_for_a_replica_that_is_gone_is_not_taken_by_its_successor(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_runs_once_on_a_node() {
+async fn group_runs_at_most_once_on_a_node() {
     let cluster = Cluster::start(1, [1]).await;
     let again =
         cluster.groups(NodeId(1)).start(G, ReplicaId(5), Box::new(RecordingMachine::new())).await;

@@ -23,8 +23,8 @@ fn passes(test: &str, mutant: Option<&str>) -> bool {
 }
 
 #[test]
-fn a_log_cut_up_to_a_checkpoint_that_may_be_lost_is_caught() {
-    let test = "recovery::a_newest_checkpoint_that_is_lost_costs_nothing";
+fn log_purged_above_a_durable_checkpoint_is_caught() {
+    let test = "recovery::lost_newest_checkpoint_loses_no_entries";
     assert!(passes(test, None), "{test} fails without a mutant too");
     assert!(!passes(test, Some("purge-wal-before-checkpoint-durable")), "nobody noticed");
 }

@@ -94,12 +94,13 @@ async fn inject_fault(cluster: &mut Cluster, nodes: &RunningNodes, rng: &mut Rng
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_storm_loses_nothing_that_was_acknowledged_and_doubles_nothing() {
+async fn random_faults_neither_lose_nor_duplicate_entries() {
     let seed = std::env::var("STORM_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) * 2 + 1);
     println!("STORM_SEED={seed}");
     let mut rng = Rng(seed);
-    let mut cluster = Cluster::tuned(3, [1], |config| config.checkpoint_log_bytes = 2 << 10).await;
+    let mut cluster =
+        Cluster::start_with(3, [1], |config| config.checkpoint_log_bytes = 2 << 10).await;
     let running = cluster.running();
     let nodes: RunningNodes = Arc::default();
     nodes.lock().extend(running.iter().map(|&node| (node, cluster.groups(node).clone())));

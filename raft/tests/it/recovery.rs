@@ -24,7 +24,7 @@ fn entry(number: usize) -> Bytes {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_leader_has_every_acknowledged_entry() {
+async fn new_leader_has_every_acknowledged_entry() {
     let mut cluster = Cluster::start(3, [1]).await;
     let first = cluster.leader(G).await;
     for number in 0..50 {
@@ -44,7 +44,7 @@ async fn a_new_leader_has_every_acknowledged_entry() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_restart_of_all_nodes_everything_is_there() {
+async fn entries_survive_restart_of_all_nodes() {
     let mut cluster = Cluster::start(3, [1, 2]).await;
     for number in 0..100 {
         cluster.propose(G, entry(number)).await;
@@ -76,7 +76,7 @@ async fn after_a_restart_of_all_nodes_everything_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_single_replica_leads_at_once_and_comes_back_with_everything() {
+async fn single_replica_leads_and_keeps_entries_over_restart() {
     let mut cluster = Cluster::start(1, [1]).await;
     for number in 0..20 {
         cluster.propose(G, entry(number)).await;
@@ -89,7 +89,7 @@ async fn a_single_replica_leads_at_once_and_comes_back_with_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_was_away_catches_up_by_log_then_by_checkpoint_of_which_only_news_is_sent() {
+async fn checkpoint_transfer_sends_only_missing_chunks() {
     let mut cluster = Cluster::start(3, [1]).await;
     cluster.leader(G).await;
     let away = NodeId(3);
@@ -142,8 +142,8 @@ async fn scan(store: Arc<dyn Store>) -> Vec<Bytes> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_checkpoint_is_written_by_itself_once_enough_was_applied() {
-    let cluster = Cluster::tuned(1, [1], |config| config.checkpoint_log_bytes = 4 << 10).await;
+async fn checkpoint_is_written_after_enough_log_bytes() {
+    let cluster = Cluster::start_with(1, [1], |config| config.checkpoint_log_bytes = 4 << 10).await;
     for number in 0..100 {
         cluster.propose(G, entry(number)).await;
     }
@@ -152,7 +152,7 @@ async fn a_checkpoint_is_written_by_itself_once_enough_was_applied() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_newest_checkpoint_that_is_lost_costs_nothing() {
+async fn lost_newest_checkpoint_loses_no_entries() {
     let mut cluster = Cluster::start(1, [1]).await;
     let node = NodeId(1);
     for round in 0..3 {
@@ -177,7 +177,7 @@ async fn a_newest_checkpoint_that_is_lost_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_no_start_reads_is_mended_from_another_replica_while_this_one_serves() {
+async fn damaged_unread_chunk_is_repaired_from_another_replica() {
     let mut cluster = Cluster::start(3, [1]).await;
     cluster.propose(G, entry(0)).await;
     for node in cluster.running() {
@@ -204,7 +204,7 @@ async fn what_no_start_reads_is_mended_from_another_replica_while_this_one_serve
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_is_gone_is_filled_anew() {
+async fn deleted_store_is_rebuilt() {
     let mut cluster = Cluster::start(1, [1]).await;
     for number in 0..100 {
         cluster.propose(G, entry(number)).await;
@@ -253,7 +253,7 @@ impl Machine for SlowMachine {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_store_is_filled_while_another_replica_of_the_node_starts() {
+async fn store_rebuild_waits_for_starting_replicas() {
     let mut cluster = Cluster::start(1, [1]).await;
     let node = NodeId(1);
     cluster.propose(G, entry(0)).await;

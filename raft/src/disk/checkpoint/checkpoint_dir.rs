@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use crate::disk::checkpoint::manifest::{Manifest, hex};
 use crate::disk::checkpoint::{TEMP_SUFFIX, create_dir_durably, write_atomically};
-use crate::disk::device::{opened, sync_dir};
+use crate::disk::device::{retry_shortage, sync_dir};
 use crate::disk::{CheckpointError, CheckpointId, CheckpointMeta, ChunkInfo, GroupKey};
 use crate::limits;
 use crate::machine::{ChunkSink, FrozenState};
@@ -116,8 +116,8 @@ impl CheckpointDir {
     ) -> Result<Option<T>, CheckpointError> {
         let all = self.state.lock().stored.clone();
         let mut damaged: Vec<(CheckpointId, CheckpointError)> = Vec::new();
-        for (place, stored) in all.iter().enumerate().rev() {
-            let older = place.checked_sub(1).map(|place| &*all[place]);
+        for (position, stored) in all.iter().enumerate().rev() {
+            let older = position.checked_sub(1).map(|position| &*all[position]);
             match load(stored, older) {
                 Ok(loaded) => {
                     for (id, error) in damaged {
@@ -233,7 +233,7 @@ impl CheckpointDir {
     /// Reads a chunk and checks that it is what was written.
     pub(super) fn read_chunk(&self, chunk: &ChunkInfo) -> Result<Vec<u8>, CheckpointError> {
         let path = self.chunk_path(&chunk.hash);
-        let bytes = match opened(|| fs::read(&path)) {
+        let bytes = match retry_shortage(|| fs::read(&path)) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(CheckpointError::damaged(&path, "it is missing"));
@@ -264,11 +264,11 @@ impl CheckpointDir {
         let pinned_chunks = Arc::new(hashes);
         let mut state = self.state.lock();
         state.pinned_chunks.push(pinned_chunks.clone());
-        let place = self.dir.join(format!("{INCOMING_PREFIX}{}", state.next_incoming));
+        let position = self.dir.join(format!("{INCOMING_PREFIX}{}", state.next_incoming));
         state.next_incoming += 1;
         drop(state);
-        create_dir_durably(&place)?;
-        Ok((pinned_chunks, place))
+        create_dir_durably(&position)?;
+        Ok((pinned_chunks, position))
     }
 
     pub(super) fn chunk_path(&self, hash: &[u8; 32]) -> PathBuf {
@@ -351,7 +351,7 @@ impl ChunkSink for ChunkWriter<'_> {
 
 /// Reads a manifest.
 fn load(path: &Path, group: GroupKey, serial: u64) -> Result<StoredCheckpoint, CheckpointError> {
-    let bytes = opened(|| fs::read(path)).map_err(CheckpointError::io(path))?;
+    let bytes = retry_shortage(|| fs::read(path)).map_err(CheckpointError::io(path))?;
     let manifest = Manifest::decode(&bytes, path)?;
     let id = CheckpointId { group, serial, index: manifest.meta.index };
     Ok(StoredCheckpoint { id, manifest, bytes: bytes.into() })

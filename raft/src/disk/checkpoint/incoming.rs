@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::disk::checkpoint::checkpoint_dir::{CheckpointDir, PinnedChunks};
 use crate::disk::checkpoint::manifest::{Manifest, hex};
-use crate::disk::device::opened;
+use crate::disk::device::retry_shortage;
 use crate::disk::{CheckpointError, CheckpointId, CheckpointMeta, ChunkInfo};
 
 /// A chunk on its way in.
@@ -107,7 +107,7 @@ impl IncomingCheckpoint {
         let io = |error| CheckpointError::io(&path)(error);
         let file = match chunks.file.take() {
             Some(file) => file,
-            None => opened(|| File::create(&path)).map_err(io)?,
+            None => retry_shortage(|| File::create(&path)).map_err(io)?,
         };
         file.write_all_at(new, chunks.received).map_err(io)?;
         chunks.hasher.update(new);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::disk::checkpoint::checkpoint_dir::{CheckpointDir, StoredCheckpoint};
-use crate::disk::device::opened;
+use crate::disk::device::retry_shortage;
 use crate::disk::{CheckpointError, CheckpointId, CheckpointMeta, ChunkInfo};
 use crate::machine::ChunkSource;
 
@@ -97,7 +97,7 @@ impl PinnedCheckpoint {
         let path = self.dir.chunk_path(&hash);
         let left = usize::try_from(chunk.len.saturating_sub(offset)).unwrap_or(usize::MAX);
         let mut bytes = vec![0; len.min(left)];
-        let read = opened(|| fs::File::open(&path))
+        let read = retry_shortage(|| fs::File::open(&path))
             .and_then(|file| file.read_exact_at(&mut bytes, offset));
         read.map_err(CheckpointError::io(&path))?;
         Ok(bytes.into())

@@ -84,7 +84,7 @@ fn chunk_files(dir: &TempDir, group: GroupKey) -> Vec<PathBuf> {
 }
 
 #[test]
-fn what_a_checkpoint_had_to_write_is_what_the_one_before_lacks() {
+fn written_bytes_counts_chunks_the_older_checkpoint_lacks() {
     let dir = TempDir::new().unwrap();
     let checkpoints = open(&dir);
     assert_eq!(checkpoints.written_bytes(ONE), 0);
@@ -98,7 +98,7 @@ fn what_a_checkpoint_had_to_write_is_what_the_one_before_lacks() {
 }
 
 #[test]
-fn disk_a_checkpoint_comes_back_and_what_did_not_change_is_not_written_again() {
+fn disk_unchanged_chunks_are_not_written_again() {
     let dir = tempfile::tempdir().unwrap();
     let checkpoints = open(&dir);
     assert!(load_whole(&checkpoints, ONE).unwrap().is_none());
@@ -126,7 +126,7 @@ fn disk_a_checkpoint_comes_back_and_what_did_not_change_is_not_written_again() {
 }
 
 #[test]
-fn disk_what_cannot_be_kept_counts_for_nothing() {
+fn disk_keeping_an_unknown_chunk_fails_the_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let checkpoints = open(&dir);
     checkpoints.write(ONE, meta(5), frozen(&[("a", Some("ay"))])).unwrap();
@@ -138,7 +138,7 @@ fn disk_what_cannot_be_kept_counts_for_nothing() {
 }
 
 #[test]
-fn disk_all_but_the_last_two_go_but_not_what_is_in_use() {
+fn disk_pinned_checkpoints_are_not_removed() {
     let dir = tempfile::tempdir().unwrap();
     let checkpoints = open(&dir);
     let write = |index: u64| {
@@ -160,7 +160,7 @@ fn disk_all_but_the_last_two_go_but_not_what_is_in_use() {
 }
 
 #[test]
-fn disk_a_damaged_newest_checkpoint_gives_way_to_the_older_one() {
+fn disk_load_falls_back_to_the_older_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let write = |checkpoints: &Checkpoints| {
         checkpoints
@@ -202,7 +202,7 @@ fn disk_a_damaged_newest_checkpoint_gives_way_to_the_older_one() {
 }
 
 #[test]
-fn disk_a_start_looks_at_what_it_reads_and_the_rest_is_mended_later() {
+fn disk_load_verifies_what_it_reads_and_repair_fixes_the_rest() {
     let dir = tempfile::tempdir().unwrap();
     for index in [1, 2] {
         let chunks = [("state", Some("state")), ("old", Some("events")), ("new", Some("more"))];
@@ -231,7 +231,7 @@ fn disk_a_start_looks_at_what_it_reads_and_the_rest_is_mended_later() {
 }
 
 #[tokio::test]
-async fn disk_whoever_meets_damage_and_every_start_rings_for_it() {
+async fn disk_damage_and_every_load_request_verification() {
     let dir = tempfile::tempdir().unwrap();
     let checkpoints = open(&dir);
     let is_notified =
@@ -251,7 +251,7 @@ async fn disk_whoever_meets_damage_and_every_start_rings_for_it() {
 }
 
 #[test]
-fn disk_a_manifest_damaged_at_any_byte_gives_way_too() {
+fn disk_damaged_manifest_falls_back_to_older_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let checkpoints = open(&dir);
     checkpoints.write(ONE, meta(1), frozen(&[("a", Some("old"))])).unwrap();
@@ -284,7 +284,7 @@ fn send(from: &PinnedCheckpoint, incoming: &mut IncomingCheckpoint) {
 }
 
 #[test]
-fn disk_a_checkpoint_travels_and_only_what_is_missing_is_sent() {
+fn disk_transfer_sends_only_missing_chunks() {
     let (sender_dir, receiver_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (sender, receiver) = (open(&sender_dir), open(&receiver_dir));
     let state = [("a", Some("a long chunk")), ("s", Some("shared")), ("twin", Some("shared"))];
@@ -308,7 +308,7 @@ fn disk_a_checkpoint_travels_and_only_what_is_missing_is_sent() {
 }
 
 #[test]
-fn disk_the_newest_checkpoint_is_that_of_the_latest_entry_in_whatever_order_they_came() {
+fn disk_newest_checkpoint_has_the_highest_index() {
     let (sender_dir, receiver_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (sender, receiver) = (open(&sender_dir), open(&receiver_dir));
     sender.write(ONE, meta(70), frozen(&[("late", Some("state"))])).unwrap();
@@ -329,7 +329,7 @@ fn disk_the_newest_checkpoint_is_that_of_the_latest_entry_in_whatever_order_they
 }
 
 #[test]
-fn disk_pieces_that_do_not_fit_are_refused_and_leave_nothing() {
+fn disk_invalid_pieces_are_rejected_and_leave_no_files() {
     let (sender_dir, receiver_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (sender, receiver) = (open(&sender_dir), open(&receiver_dir));
     sender.write(ONE, meta(7), frozen(&[("a", Some("abcdef"))])).unwrap();
@@ -360,7 +360,7 @@ fn disk_pieces_that_do_not_fit_are_refused_and_leave_nothing() {
 }
 
 #[test]
-fn disk_what_a_crash_left_half_done_is_cleared_away() {
+fn disk_open_removes_unfinished_checkpoint_files() {
     let dir = tempfile::tempdir().unwrap();
     let checkpoints = open(&dir);
     checkpoints.write(ONE, meta(1), frozen(&[("a", Some("ay"))])).unwrap();

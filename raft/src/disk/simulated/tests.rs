@@ -79,7 +79,7 @@ fn crash_runs(seed: u64, ignored_syncs: bool) -> String {
 }
 
 #[test]
-fn nothing_told_to_be_durable_is_lost_and_one_seed_makes_the_same_calls_twice() {
+fn acknowledged_writes_survive_and_runs_are_reproducible() {
     let traces: Vec<String> = (0..60).map(|seed| crash_runs(seed, false)).collect();
     let again: Vec<String> = (0..60).map(|seed| crash_runs(seed, false)).collect();
     assert_eq!(traces, again);
@@ -87,13 +87,13 @@ fn nothing_told_to_be_durable_is_lost_and_one_seed_makes_the_same_calls_twice() 
 }
 
 #[test]
-fn a_disk_that_lies_is_found_out() {
+fn ignored_syncs_lose_acknowledged_writes() {
     let lost = (0..20).any(|seed| std::panic::catch_unwind(|| crash_runs(seed, true)).is_err());
     assert!(lost, "twenty logs on a lying disk, and nothing was missed");
 }
 
 #[test]
-fn a_bit_that_turns_over_before_the_last_turn_is_refused_until_it_is_turned_back() {
+fn bit_flip_before_last_batch_is_rejected_until_reverted() {
     let mut refused = 0;
     for seed in 0..30 {
         let (root, mut rng) = (SimulatedDir::new().unwrap(), Rng(seed));

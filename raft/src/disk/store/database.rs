@@ -12,7 +12,7 @@ use std::sync::mpsc::sync_channel;
 use bytes::Bytes;
 
 use crate::disk::GroupKey;
-use crate::disk::device::{opened, sync_dir};
+use crate::disk::device::{retry_shortage, sync_dir};
 use crate::limits::{
     STORE_BATCH_BYTES, STORE_BATCH_RECORDS, STORE_BROKEN_KEPT, STORE_CACHE_BYTES,
     STORE_SEGMENT_BYTES, STORE_VALUE_BYTES,
@@ -287,7 +287,7 @@ impl Database {
         let mut found = 0usize;
         for entry in blobs.read_dir().into_iter().flatten() {
             let path = entry?.path();
-            opened(|| File::open(&path))?.sync_all()?;
+            retry_shortage(|| File::open(&path))?.sync_all()?;
             found += 1;
         }
         if found > 0 {
@@ -419,8 +419,8 @@ impl Batch {
 /// Makes what sled created survive a loss of power, which sled itself does not see to, and returns
 /// the database's file.
 fn sync_files(dir: &Path) -> io::Result<File> {
-    opened(|| File::open(dir.join("conf")))?.sync_all()?;
-    let file = opened(|| File::open(dir.join("db")))?;
+    retry_shortage(|| File::open(dir.join("conf")))?.sync_all()?;
+    let file = retry_shortage(|| File::open(dir.join("db")))?;
     file.sync_all()?;
     sync_dir(dir)?;
     sync_dir(parent_of(dir))?;
@@ -464,26 +464,26 @@ mod tests {
     use super::*;
 
     /// Its end would not be waited for.
-    struct Endless(Arc<AtomicBool>);
+    struct DropFlag(Arc<AtomicBool>);
 
-    impl Drop for Endless {
+    impl Drop for DropFlag {
         fn drop(&mut self) {
             self.0.store(true, Ordering::Release);
         }
     }
 
     #[test]
-    fn what_failed_is_never_dropped_by_who_lets_go_of_it() {
+    fn failed_database_is_dropped_on_its_own_thread() {
         let dropped = Arc::new(AtomicBool::new(false));
         let no_memory = |_| Err(io::ErrorKind::OutOfMemory.into());
-        drop_on_thread(Endless(dropped.clone()), no_memory);
+        drop_on_thread(DropFlag(dropped.clone()), no_memory);
         assert!(!dropped.load(Ordering::Acquire), "and without a thread by nobody");
         let mut thread = None;
         let spawn = |end| {
             thread = Some(std::thread::spawn(end));
             Ok(())
         };
-        drop_on_thread(Endless(dropped.clone()), spawn);
+        drop_on_thread(DropFlag(dropped.clone()), spawn);
         thread.unwrap().join().unwrap();
         assert!(dropped.load(Ordering::Acquire));
     }

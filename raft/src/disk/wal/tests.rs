@@ -91,15 +91,15 @@ fn purge(group: GroupKey, index: u64) -> Op {
 }
 
 /// Submits without waiting.
-fn begin(wal: &Wal, ops: Vec<Op>) -> mpsc::Receiver<io::Result<()>> {
-    let (told, result) = mpsc::channel();
-    wal.submit(ops, Box::new(move |result| told.send(result).unwrap()));
+fn submit(wal: &Wal, ops: Vec<Op>) -> mpsc::Receiver<io::Result<()>> {
+    let (sender, result) = mpsc::channel();
+    wal.submit(ops, Box::new(move |result| sender.send(result).unwrap()));
     result
 }
 
 /// Submits and waits: one turn of its own.
 fn write(wal: &Wal, ops: Vec<Op>) -> io::Result<()> {
-    begin(wal, ops).recv().unwrap()
+    submit(wal, ops).recv().unwrap()
 }
 
 fn indexes(wal: &Wal, group: GroupKey) -> Vec<u64> {
@@ -111,14 +111,14 @@ fn indexes(wal: &Wal, group: GroupKey) -> Vec<u64> {
 }
 
 #[test]
-fn disk_what_was_submitted_can_be_read_at_once_and_after_a_restart() {
+fn disk_submitted_entries_are_readable_before_and_after_restart() {
     let fixture = Fixture::new();
     let (wal, recovered) = fixture.open();
     assert_eq!(recovered, RecoveredLog::default());
-    let first = begin(&wal, vec![append(ONE, 1..4), vote(ONE, "me")]);
+    let first = submit(&wal, vec![append(ONE, 1..4), vote(ONE, "me")]);
     assert_eq!(indexes(&wal, ONE), [1, 2, 3]);
     assert_eq!(wal.state(ONE).last, Some((3, 1)));
-    let second = begin(&wal, vec![Op::TruncateAfter { group: ONE, after: Some(2) }]);
+    let second = submit(&wal, vec![Op::TruncateAfter { group: ONE, after: Some(2) }]);
     let committed = Op::Committed { group: ONE, committed: Bytes::from_static(b"2") };
     write(&wal, vec![committed]).unwrap();
     write(&wal, vec![append(TWO, 7..9), purge(TWO, 7)]).unwrap();
@@ -145,7 +145,7 @@ fn disk_what_was_submitted_can_be_read_at_once_and_after_a_restart() {
 }
 
 #[test]
-fn disk_gaps_are_refused_and_change_nothing() {
+fn disk_gaps_are_rejected_and_change_nothing() {
     let fixture = Fixture::new();
     let (wal, _) = fixture.open();
     write(&wal, vec![append(ONE, 5..7)]).unwrap();
@@ -165,7 +165,7 @@ fn disk_gaps_are_refused_and_change_nothing() {
 }
 
 #[test]
-fn disk_an_entry_larger_than_a_segment_gets_a_larger_one() {
+fn disk_oversized_entry_gets_a_larger_segment() {
     let fixture = Fixture::new();
     let (wal, _) = fixture.open();
     let large = Bytes::from(vec![7; 20 << 10]);
@@ -179,7 +179,7 @@ fn disk_an_entry_larger_than_a_segment_gets_a_larger_one() {
 }
 
 #[test]
-fn disk_a_log_is_opened_once() {
+fn disk_log_directory_is_opened_once() {
     let fixture = Fixture::new();
     let (wal, _) = fixture.open();
     assert!(matches!(fixture.try_open(), Err(WalError::InUse { .. })));
@@ -188,7 +188,7 @@ fn disk_a_log_is_opened_once() {
 }
 
 #[test]
-fn disk_a_foreign_version_is_refused_by_name() {
+fn disk_unknown_segment_version_is_rejected() {
     let fixture = Fixture::new();
     drop(fixture.open());
     let file = fixture.files().pop().unwrap();
@@ -202,7 +202,7 @@ fn disk_a_foreign_version_is_refused_by_name() {
 }
 
 #[test]
-fn disk_a_missing_segment_is_noticed() {
+fn disk_missing_segment_is_an_error() {
     let fixture = Fixture::new();
     let (wal, _) = fixture.open();
     for index in 1..200 {
@@ -226,7 +226,7 @@ fn disk_a_missing_segment_is_noticed() {
 }
 
 #[test]
-fn disk_slow_groups_keep_their_entries_while_segments_go() {
+fn disk_compaction_keeps_entries_of_idle_groups() {
     let fixture = Fixture::new();
     let (wal, _) = fixture.open();
     write(&wal, vec![vote(ONE, "me"), append(ONE, 1..6), purge(ONE, 2)]).unwrap();
@@ -249,10 +249,10 @@ fn disk_slow_groups_keep_their_entries_while_segments_go() {
 }
 
 #[test]
-fn disk_one_turn_serves_all_who_wait() {
+fn disk_one_batch_serves_many_submissions() {
     let fixture = Fixture::new();
     let (wal, _) = fixture.open();
-    let waiting: Vec<_> = (1..2000).map(|at| begin(&wal, vec![append(ONE, at..at + 1)])).collect();
+    let waiting: Vec<_> = (1..2000).map(|at| submit(&wal, vec![append(ONE, at..at + 1)])).collect();
     for result in waiting {
         result.recv().unwrap().unwrap();
     }

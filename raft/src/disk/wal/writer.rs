@@ -508,14 +508,14 @@ impl Writer {
         let plan = std::mem::take(&mut self.plan.submissions);
         let queued = plan.into_iter().chain(queue).filter_map(|submission| submission.done);
         for done in waiting.chain(queued) {
-            invoke(done, Err(stopped(reason)));
+            invoke(done, Err(stopped_error(reason)));
         }
         (self.fatal)(reason.to_owned());
     }
 }
 
 /// What everybody is told once the log is dead.
-pub(super) fn stopped(reason: &str) -> io::Error {
+pub(super) fn stopped_error(reason: &str) -> io::Error {
     io::Error::other(WalError::Stopped { reason: reason.to_owned() })
 }
 

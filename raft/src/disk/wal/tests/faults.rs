@@ -31,7 +31,7 @@ fn copy_of(fixture: &Fixture) -> Fixture {
 }
 
 #[test]
-fn disk_a_last_turn_torn_at_any_byte_is_cut_and_nothing_else() {
+fn disk_torn_last_batch_is_discarded_and_nothing_else() {
     let fixture = Fixture::new();
     let (wal, _) = fixture.open();
     write(&wal, vec![vote(ONE, "me"), append(ONE, 1..4)]).unwrap();
@@ -67,7 +67,7 @@ fn disk_a_last_turn_torn_at_any_byte_is_cut_and_nothing_else() {
 }
 
 #[test]
-fn disk_a_flipped_bit_before_the_last_turn_is_refused_naming_file_and_offset() {
+fn disk_bit_flip_before_last_batch_is_rejected_with_location() {
     let fixture = Fixture::new();
     let (wal, _) = fixture.open();
     for index in 1..60 {
@@ -108,7 +108,7 @@ fn disk_a_flipped_bit_before_the_last_turn_is_refused_naming_file_and_offset() {
 }
 
 #[test]
-fn disk_damage_is_noticed_by_readers_too() {
+fn disk_damaged_record_is_an_error_for_readers() {
     let fixture = Fixture::new();
     let (wal, _) = fixture.open();
     for index in 1..21 {
@@ -123,7 +123,7 @@ fn disk_damage_is_noticed_by_readers_too() {
 }
 
 #[test]
-fn disk_what_was_acknowledged_survives_a_power_cut() {
+fn disk_acknowledged_writes_survive_power_loss() {
     let fixture = Fixture::new();
     let (wal, _) = fixture.open();
     write(&wal, vec![vote(ONE, "me")]).unwrap();
@@ -139,7 +139,7 @@ fn disk_what_was_acknowledged_survives_a_power_cut() {
 }
 
 #[test]
-fn disk_what_was_reported_after_a_kill_survives_the_next_power_cut() {
+fn disk_state_reported_after_kill_survives_power_loss() {
     let fixture = Fixture::new();
     let (wal, _) = fixture.open();
     write(&wal, vec![append(ONE, 1..3)]).unwrap();
@@ -161,10 +161,10 @@ fn disk_what_was_reported_after_a_kill_survives_the_next_power_cut() {
 }
 
 #[test]
-fn disk_after_a_failed_sync_nothing_is_promised_any_more() {
+fn disk_failed_sync_stops_the_log() {
     let fixture = Fixture::new();
-    let told = Arc::new(AtomicU64::new(0));
-    let (count, mut config) = (told.clone(), fixture.config());
+    let fatal_calls = Arc::new(AtomicU64::new(0));
+    let (count, mut config) = (fatal_calls.clone(), fixture.config());
     config.fatal = Box::new(move |reason| {
         assert!(reason.contains("on fire"), "{reason}");
         count.fetch_add(1, SeqCst);
@@ -172,7 +172,7 @@ fn disk_after_a_failed_sync_nothing_is_promised_any_more() {
     let (wal, _) = Wal::open(fixture.dir.path(), config).unwrap();
     write(&wal, vec![append(ONE, 1..3)]).unwrap();
     fixture.device.sync_fails.store(true, SeqCst);
-    let waiting: Vec<_> = (3..300).map(|at| begin(&wal, vec![append(ONE, at..at + 1)])).collect();
+    let waiting: Vec<_> = (3..300).map(|at| submit(&wal, vec![append(ONE, at..at + 1)])).collect();
     for result in waiting {
         assert_ne!(result.recv().unwrap().unwrap_err().kind(), io::ErrorKind::StorageFull);
     }
@@ -181,7 +181,7 @@ fn disk_after_a_failed_sync_nothing_is_promised_any_more() {
     assert!(matches!(wal.writable(), Err(WalError::Stopped { .. })));
     assert_eq!(wal.read(ONE, 1..3, 1 << 20).unwrap().len(), 2);
     drop(wal);
-    assert_eq!(told.load(SeqCst), 1);
+    assert_eq!(fatal_calls.load(SeqCst), 1);
 }
 
 /// Waits until the writer noticed what the disk has become.
@@ -194,28 +194,28 @@ fn wait_until(kind: &str, is: impl Fn() -> bool) {
 }
 
 #[test]
-fn disk_a_full_disk_refuses_writes_and_goes_on_when_there_is_room() {
+fn disk_full_device_rejects_writes_until_space_returns() {
     let fixture = Fixture::new();
     let (wal, _) = fixture.open();
     write(&wal, vec![append(ONE, 1..3)]).unwrap();
     fixture.device.full.store(true, SeqCst);
     let mut next = 3;
-    let mut said_so = false;
+    let mut became_unwritable = false;
     let refused = loop {
         match write(&wal, vec![append(ONE, next..next + 9)]) {
             Ok(()) => next += 9,
             Err(error) => break error,
         }
-        said_so |= wal.writable().is_err();
+        became_unwritable |= wal.writable().is_err();
     };
-    assert!(said_so, "known before anything was refused");
+    assert!(became_unwritable, "known before anything was refused");
     assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
     assert!(refused.to_string().contains("bytes needed"), "{refused}");
     assert_eq!(wal.state(ONE).last, Some((next - 1, 1)), "memory took it back");
     write(&wal, vec![vote(ONE, "small")]).unwrap();
     // Many in flight: the first is refused, so are those on top of it, and none that is not.
     let large = |at| vec![append(ONE, at..at + 9)];
-    let waiting = [begin(&wal, large(next)), begin(&wal, vec![vote(TWO, "other")])];
+    let waiting = [submit(&wal, large(next)), submit(&wal, vec![vote(TWO, "other")])];
     let [one, two] = waiting.map(|result| result.recv().unwrap());
     assert_eq!(one.unwrap_err().kind(), io::ErrorKind::StorageFull);
     two.unwrap();
@@ -232,11 +232,11 @@ fn disk_a_full_disk_refuses_writes_and_goes_on_when_there_is_room() {
 }
 
 #[test]
-fn disk_an_error_that_comes_while_the_disk_is_full_ends_the_log() {
+fn disk_device_error_while_full_stops_the_log() {
     let fixture = Fixture::new();
-    let (told, reason_received) = std::sync::mpsc::channel();
+    let (reason_sender, reason_received) = std::sync::mpsc::channel();
     let mut config = fixture.config();
-    config.fatal = Box::new(move |reason| told.send(reason).unwrap());
+    config.fatal = Box::new(move |reason| reason_sender.send(reason).unwrap());
     let (wal, _) = Wal::open(fixture.dir.path(), config).unwrap();
     fixture.device.full.store(true, SeqCst);
     let mut next = 1;
@@ -253,7 +253,7 @@ fn disk_an_error_that_comes_while_the_disk_is_full_ends_the_log() {
 }
 
 #[test]
-fn disk_what_was_refused_together_is_said_again_once_there_is_room() {
+fn disk_rejected_changes_are_rewritten_when_space_returns() {
     let fixture = Fixture::new();
     let (wal, _) = fixture.open();
     write(&wal, vec![append(ONE, 1..9), append(TWO, 1..4)]).unwrap();
@@ -279,7 +279,7 @@ fn disk_what_was_refused_together_is_said_again_once_there_is_room() {
 }
 
 #[test]
-fn disk_a_really_full_disk() {
+fn disk_full_file_system_rejects_writes() {
     let dir = tempfile::tempdir().unwrap();
     let mounted = Command::new("mount")
         .args(["-t", "tmpfs", "-o", "size=192k", "tmpfs"])
@@ -312,7 +312,7 @@ fn disk_a_really_full_disk() {
 }
 
 #[test]
-fn disk_what_a_crash_left_unfinished_is_removed_by_the_next_open_and_by_nobody_else() {
+fn disk_only_open_removes_unfinished_segments() {
     let fixture = Fixture::new();
     drop(fixture.open());
     let unfinished = fixture.dir.path().join("0000000000000099.wal.new");

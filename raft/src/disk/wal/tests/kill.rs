@@ -27,7 +27,7 @@ fn config() -> WalConfig {
 /// Not a test of its own: the process that is killed. It appends as fast as it can, and notes in a
 /// file every entry it was told is on disk.
 #[test]
-fn disk_child_that_is_killed() {
+fn disk_child_process_that_is_killed() {
     let Ok(dir) = env::var(DIR) else { return };
     let dir = PathBuf::from(dir);
     let (wal, _) = reopened(&dir.join("wal"));
@@ -91,27 +91,31 @@ fn check(dir: &Path) -> u64 {
 
 /// Not a test of its own: for drills that cut the power under the child, and then want to know.
 #[test]
-fn disk_child_that_checks() {
+fn disk_child_process_that_checks() {
     if let Ok(dir) = env::var(CHECK) {
         eprintln!("{} acknowledged, all there", check(Path::new(&dir)));
     }
 }
 
 #[test]
-fn disk_every_acknowledged_entry_survives_kill_9() {
+fn disk_acknowledged_entries_survive_kill_9() {
     let dir = tempfile::tempdir().unwrap();
     let mut rng = Rng(5);
-    let mut seen = 0;
+    let mut acknowledged = 0;
     for _ in 0..KILLS {
         let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "disk::wal::tests::kill::disk_child_that_is_killed", "--nocapture"])
+            .args([
+                "--exact",
+                "disk::wal::tests::kill::disk_child_process_that_is_killed",
+                "--nocapture",
+            ])
             .env(DIR, dir.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let started = Instant::now();
-        while acked(dir.path()).iter().sum::<u64>() <= seen {
+        while acked(dir.path()).iter().sum::<u64>() <= acknowledged {
             assert!(started.elapsed() < Duration::from_secs(60), "no acknowledgement came");
             assert_eq!(child.try_wait().unwrap(), None, "it ended by itself");
             std::thread::sleep(Duration::from_millis(2));
@@ -119,7 +123,7 @@ fn disk_every_acknowledged_entry_survives_kill_9() {
         std::thread::sleep(Duration::from_micros(rng.below(30_000)));
         child.kill().unwrap();
         child.wait().unwrap();
-        seen = check(dir.path());
+        acknowledged = check(dir.path());
     }
-    assert!(seen > KILLS * 20, "{seen} acknowledged");
+    assert!(acknowledged > KILLS * 20, "{acknowledged} acknowledged");
 }

@@ -10,13 +10,13 @@ use crate::disk::testing::Rng;
 
 /// What the log should hold of one replica.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Told {
+struct ExpectedGroup {
     vote: Option<Bytes>,
     purged: Option<u64>,
     entries: BTreeMap<u64, (u64, Bytes)>,
 }
 
-type Model = BTreeMap<GroupKey, Told>;
+type Model = BTreeMap<GroupKey, ExpectedGroup>;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -65,32 +65,32 @@ fn key(group: u16) -> GroupKey {
 /// The operation that makes sense now, and the model after it.
 fn next(model: &mut Model, group: u16, kind: OpKind, amount: u64, salt: u64) -> Op {
     let group = key(group);
-    let told = model.entry(group).or_default();
-    let last = told.entries.keys().next_back().copied().or(told.purged);
+    let expected = model.entry(group).or_default();
+    let last = expected.entries.keys().next_back().copied().or(expected.purged);
     match kind {
         OpKind::Append => {
             let from = last.map_or(amount, |last| last + 1);
             let of =
                 |index| (index, salt, Bytes::from(vec![salt as u8; (index * 7 % 90) as usize]));
             let entries: Vec<_> = (from..=from + amount).map(of).collect();
-            told.entries.extend(entries.iter().map(|(i, term, b)| (*i, (*term, b.clone()))));
+            expected.entries.extend(entries.iter().map(|(i, term, b)| (*i, (*term, b.clone()))));
             Op::Append { group, entries }
         }
         OpKind::Vote => {
             let vote = Bytes::from(format!("{salt}"));
-            told.vote = Some(vote.clone());
+            expected.vote = Some(vote.clone());
             Op::Vote { group, vote }
         }
         OpKind::Truncate => {
             let after = last.filter(|last| *last >= amount).map(|last| last - amount);
-            told.entries.retain(|index, _| after.is_some_and(|after| *index <= after));
+            expected.entries.retain(|index, _| after.is_some_and(|after| *index <= after));
             Op::TruncateAfter { group, after }
         }
         OpKind::Purge => {
-            let first = told.entries.keys().next().map(|first| first + amount);
+            let first = expected.entries.keys().next().map(|first| first + amount);
             let index = first.or(last).unwrap_or(0);
-            told.purged = Some(told.purged.map_or(index, |purged| purged.max(index)));
-            told.entries.retain(|at, _| *at > index);
+            expected.purged = Some(expected.purged.map_or(index, |purged| purged.max(index)));
+            expected.entries.retain(|at, _| *at > index);
             purge(group, index)
         }
         OpKind::Forget => {
@@ -101,7 +101,7 @@ fn next(model: &mut Model, group: u16, kind: OpKind, amount: u64, salt: u64) -> 
 }
 
 /// What the log says, in the model's words.
-fn told(wal: &Wal) -> Model {
+fn read_model(wal: &Wal) -> Model {
     let mut model = Model::new();
     for group in (0..4).map(key) {
         let state = wal.state(group);
@@ -110,25 +110,25 @@ fn told(wal: &Wal) -> Model {
             read.into_iter().map(|entry| (entry.index, (entry.term, entry.bytes))).collect();
         assert_eq!(state.first, entries.keys().next().copied());
         let purged = state.purged.map(|(index, _)| index);
-        model.insert(group, Told { vote: state.vote, purged, entries });
+        model.insert(group, ExpectedGroup { vote: state.vote, purged, entries });
     }
     without_empty_groups(model)
 }
 
 /// A replica of which nothing is known is the same as none.
 fn without_empty_groups(mut model: Model) -> Model {
-    model.retain(|_, told| *told != Told::default());
+    model.retain(|_, group| *group != ExpectedGroup::default());
     model
 }
 
-struct Run {
+struct ModelRun {
     fixture: Fixture,
     wal: Option<Wal>,
     model: Model,
     salt: u64,
 }
 
-impl Run {
+impl ModelRun {
     fn wal(&self) -> &Wal {
         self.wal.as_ref().unwrap()
     }
@@ -144,7 +144,7 @@ impl Run {
         for (group, kind, amount) in ops {
             self.salt += 1;
             let op = next(&mut self.model, group, kind, amount, self.salt);
-            waiting.push(begin(self.wal(), vec![op]));
+            waiting.push(submit(self.wal(), vec![op]));
             after.push(self.model.clone());
         }
         let written = waiting.into_iter().map(|result| result.recv().unwrap().is_ok()).collect();
@@ -180,7 +180,7 @@ impl Run {
                 self.fixture.device.power_cut(Some(&mut Rng(seed)));
                 self.fixture.device.sync_fails.store(false, SeqCst);
                 self.reopen();
-                self.model = told(self.wal());
+                self.model = read_model(self.wal());
                 let expected = after.into_iter().map(without_empty_groups);
                 assert!(expected.into_iter().any(|model| model == self.model), "{:?}", self.model);
             }
@@ -191,7 +191,7 @@ impl Run {
                 }
             }
         }
-        assert_eq!(told(self.wal()), without_empty_groups(self.model.clone()));
+        assert_eq!(read_model(self.wal()), without_empty_groups(self.model.clone()));
     }
 }
 
@@ -203,15 +203,15 @@ proptest! {
     })]
 
     #[test]
-    fn disk_the_log_says_what_a_model_says(steps in steps()) {
+    fn disk_log_matches_a_simple_model(steps in steps()) {
         let fixture = Fixture::new();
         let wal = Some(fixture.open().0);
-        let mut run = Run { fixture, wal, model: Model::new(), salt: 0 };
+        let mut run = ModelRun { fixture, wal, model: Model::new(), salt: 0 };
         for step in steps {
             run.step(step);
         }
         run.fixture.device.full.store(false, SeqCst);
         run.reopen();
-        prop_assert_eq!(told(run.wal()), without_empty_groups(run.model.clone()));
+        prop_assert_eq!(read_model(run.wal()), without_empty_groups(run.model.clone()));
     }
 }

@@ -29,17 +29,17 @@ fn is_caught(mutant: &str, test: &str) {
 }
 
 #[test]
-fn disk_a_turn_that_is_not_synced_is_caught() {
-    is_caught("acknowledge-before-fsync", "disk_what_was_acknowledged_survives_a_power_cut");
+fn disk_missing_batch_sync_is_caught() {
+    is_caught("acknowledge-before-fsync", "disk_acknowledged_writes_survive_power_loss");
 }
 
 #[test]
-fn disk_names_that_are_not_synced_are_caught() {
-    is_caught("skip-directory-fsync", "disk_what_was_acknowledged_survives_a_power_cut");
+fn disk_missing_directory_sync_is_caught() {
+    is_caught("skip-directory-fsync", "disk_acknowledged_writes_survive_power_loss");
 }
 
 #[test]
-fn disk_a_copied_tail_that_is_not_synced_is_caught() {
-    let test = "disk_what_was_reported_after_a_kill_survives_the_next_power_cut";
+fn disk_unsynced_tail_copy_is_caught() {
+    let test = "disk_state_reported_after_kill_survives_power_loss";
     is_caught("skip-tail-sync-at-open", test);
 }
