@@ -1,12 +1,12 @@
-//! Fuzz: what is read back from the log's segments, as a function of bytes.
+//! Fuzz: parsing of log batches, as a function of any bytes.
 
 use super::record::{self, BATCH_HEADER_BYTES, RECORD_HEADER_BYTES, WriteBatch};
 
-/// The seed of the segment that the bytes pretend to stand in.
+/// The checksum seed of the segment that the bytes are read from.
 const SEED: u32 = 7;
 
-/// A stretch of a segment: as it is, and once more with its checksums made right, so that what
-/// lies behind them is reached too.
+/// Parses the bytes of a segment: as they are, and once more with valid checksums, so that the code
+/// behind the checks is reached as well.
 pub fn wal_record(data: &[u8]) {
     batch(data);
     let mut sealed = WriteBatch::of_raw_records(data, SEED);

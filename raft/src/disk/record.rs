@@ -1,49 +1,49 @@
-//! Record: the byte layout of what the log writes. Pure: bytes in, values out.
+//! Record: the byte layout of write batches and records. Pure: bytes in, values out.
 //!
-//! All numbers are little-endian. Every checksum is a CRC-32 that starts from the segment's seed,
-//! so bytes of another segment, or of a payload that imitates a turn, never pass for this one's.
+//! All numbers are little-endian. Each checksum is a CRC-32 that starts from the segment's seed, so
+//! that bytes of another segment, or a payload that imitates a batch, never pass for this one's.
 //!
 //! ```text
-//! turn    magic "TURN" | crc of the rest of this head | body bytes | crc of the body | records | 0
-//!   56 B  | floor: oldest segment still needed | predecessor's segment, end, head crc | 0
+//! batch   magic "TURN" | crc of the rest of this header | body bytes | crc of the body | records
+//!   56 B  | 0 | floor: oldest segment still needed | predecessor's segment, end, header crc | 0
 //! record  crc of the rest and the payload | payload bytes | kind, 0, group | replica | index
 //!   36 B  | term, then the payload
 //! ```
-//! A body is records one after the other, then zeroes up to a multiple of eight, which the body's
-//! checksum covers: there is no byte in a turn whose change goes unnoticed.
+//! The body is the records one after the other, then zeroes up to a multiple of eight. Promise: the
+//! checksums cover every byte of a batch. Refused: bytes whose checksum or kind is wrong.
 
 use bytes::Bytes;
 use crc32fast::Hasher;
 
 use crate::disk::GroupKey;
 
-/// Turns begin at multiples of this.
+/// Batches begin at multiples of this many bytes.
 pub(super) const ALIGN: usize = 8;
-/// Bytes of a turn's head.
+/// Bytes of a batch header.
 pub(super) const BATCH_HEADER_BYTES: usize = 56;
-/// Bytes of a record's head.
+/// Bytes of a record header.
 pub(super) const RECORD_HEADER_BYTES: usize = 36;
-/// The first bytes of a turn.
+/// The first bytes of a batch. Part of the format, hence the old word.
 const BATCH_MAGIC: u32 = u32::from_le_bytes(*b"TURN");
 
-/// What a record says.
+/// The kind of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// An entry, and with it the end of every entry that had this index or a later one.
+    /// An entry. It removes every entry of this index or a later one.
     Entry,
     /// A vote.
     Vote,
     /// What is known to be committed.
     Committed,
-    /// Every entry behind `index` is gone.
+    /// Removes every entry after `index`.
     TruncateAfter,
-    /// Every entry is gone.
+    /// Removes every entry.
     TruncateAll,
-    /// Every entry up to `index` is gone.
+    /// Removes every entry up to `index`.
     Purge,
-    /// The replica is gone.
+    /// Removes the replica.
     Forget,
-    /// An entry that was live when this was written, again, so that an old segment can go.
+    /// A copy of an entry that was live when this was written, so that an old segment can go.
     Compacted,
 }
 
@@ -87,29 +87,29 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// A record that is about a replica as a whole.
+    /// A record about a replica as a whole, with term 0.
     pub(super) fn metadata(kind: Kind, key: GroupKey, index: u64, payload: Bytes) -> Self {
         Self { kind, key, index, term: 0, payload }
     }
 
-    /// Bytes it takes.
+    /// Bytes it takes in a batch, without padding.
     pub(super) fn size(&self) -> usize {
         RECORD_HEADER_BYTES + self.payload.len()
     }
 }
 
-/// The end of a turn, as its successor remembers it.
+/// The identity of a batch, as its successor names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct BatchLink {
-    /// The segment it stands in; 0 before the first turn of a log.
+    /// The segment it stands in; 0 before the first batch of a log.
     pub(super) serial: u64,
-    /// Where it ends.
+    /// The offset at which it ends.
     pub(super) end: u64,
-    /// The checksum of its head, which covers that of its body.
+    /// The checksum of its header, which covers the checksum of its body.
     pub(super) crc: u32,
 }
 
-/// The head of a turn.
+/// The header of a batch. `body` is a length in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BatchHeader {
     pub(super) body: usize,
@@ -117,7 +117,7 @@ pub(super) struct BatchHeader {
     pub(super) records: u32,
     pub(super) floor: u64,
     pub(super) prev: BatchLink,
-    /// Its own checksum.
+    /// The checksum of the header itself.
     pub(super) crc: u32,
 }
 
@@ -135,7 +135,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes were sliced"))
 }
 
-/// A turn being put together: its bytes, head first.
+/// A batch under construction: its bytes, header first.
 #[derive(Debug)]
 pub(super) struct WriteBatch {
     bytes: Vec<u8>,
@@ -143,14 +143,15 @@ pub(super) struct WriteBatch {
 }
 
 impl WriteBatch {
-    /// An empty turn; `buffer`'s memory is used again.
+    /// An empty batch that uses the memory of `buffer`.
     pub(super) fn new(mut buffer: Vec<u8>) -> Self {
         buffer.clear();
+        // Space for the header, which is written last: it covers the body.
         buffer.resize(BATCH_HEADER_BYTES, 0);
         Self { bytes: buffer, records: 0 }
     }
 
-    /// A turn of records out of any bytes, each with a checksum that holds.
+    /// For fuzzing: a batch of records made of any bytes, with valid checksums.
     #[cfg(any(test, feature = "fuzz"))]
     pub(super) fn of_raw_records(data: &[u8], seed: u32) -> Self {
         let mut batch = Self::new(Vec::new());
@@ -165,20 +166,21 @@ impl WriteBatch {
         batch
     }
 
-    /// Whether nothing was pushed yet.
+    /// Whether it has no record yet.
     pub(super) fn is_empty(&self) -> bool {
         self.records == 0
     }
 
-    /// Bytes the finished turn takes if `more` bytes of records follow.
+    /// Bytes of the finished batch if `more` bytes of records are added.
     pub(super) fn size_with(&self, more: usize) -> usize {
         (self.bytes.len() + more).next_multiple_of(ALIGN)
     }
 
-    /// Adds a record and returns where it begins within the turn.
+    /// Adds a record and returns its offset within the batch.
     pub(super) fn push(&mut self, record: &Record, seed: u32) -> u64 {
         let at = self.bytes.len();
         let len = u32::try_from(record.payload.len()).expect("entry sizes are limited");
+        // The checksum comes first and covers what follows, so it is filled in at the end.
         self.bytes.extend_from_slice(&[0; 4]);
         self.bytes.extend_from_slice(&len.to_le_bytes());
         self.bytes.extend_from_slice(&[record.kind.byte(), 0]);
@@ -193,22 +195,23 @@ impl WriteBatch {
         at as u64
     }
 
-    /// Pads the turn and writes its head. Returns the bytes and the head's checksum.
+    /// Pads the batch and writes its header. Returns the bytes and the header's checksum.
     pub(super) fn finish(&mut self, seed: u32, floor: u64, prev: BatchLink) -> (&[u8], u32) {
+        // Before the checksum of the body, which covers the padding as well.
         self.bytes.resize(self.bytes.len().next_multiple_of(ALIGN), 0);
         let crc = write_header(&mut self.bytes, self.records, seed, floor, prev);
         (&self.bytes, crc)
     }
 
-    /// Gives the memory back.
+    /// Returns the memory, for the next batch.
     pub(super) fn into_buffer(self) -> Vec<u8> {
         self.bytes
     }
 }
 
-/// Writes the head of a turn whose body stands behind it.
+/// Writes the header of a batch whose body stands behind it. Returns the header's checksum.
 fn write_header(batch: &mut [u8], records: u32, seed: u32, floor: u64, prev: BatchLink) -> u32 {
-    let body = u32::try_from(batch.len() - BATCH_HEADER_BYTES).expect("turn sizes are limited");
+    let body = u32::try_from(batch.len() - BATCH_HEADER_BYTES).expect("batch sizes are limited");
     let body_crc = checksum(seed, &batch[BATCH_HEADER_BYTES..]);
     batch[0..4].copy_from_slice(&BATCH_MAGIC.to_le_bytes());
     batch[8..12].copy_from_slice(&body.to_le_bytes());
@@ -220,12 +223,13 @@ fn write_header(batch: &mut [u8], records: u32, seed: u32, floor: u64, prev: Bat
     batch[40..48].copy_from_slice(&prev.end.to_le_bytes());
     batch[48..52].copy_from_slice(&prev.crc.to_le_bytes());
     batch[52..56].fill(0);
+    // Last, as it covers the fields above, and through `body_crc` the whole batch.
     let crc = checksum(seed, &batch[8..BATCH_HEADER_BYTES]);
     batch[4..8].copy_from_slice(&crc.to_le_bytes());
     crc
 }
 
-/// Rewrites the checksums of a valid turn for a segment with another seed. Returns its head's.
+/// Rewrites the checksums of a valid batch for a segment with another seed. Returns the header's.
 pub(super) fn rewrite_checksums(
     batch: &mut [u8],
     header: &BatchHeader,
@@ -242,20 +246,20 @@ pub(super) fn rewrite_checksums(
     write_header(batch, header.records, seed, header.floor, prev)
 }
 
-/// Reads a turn's head.
+/// Reads a batch header.
 ///
 /// # Errors
-/// Why there is none here.
+/// Why these bytes are not one.
 pub(super) fn parse_batch_header(bytes: &[u8], seed: u32) -> Result<BatchHeader, &'static str> {
     if bytes.len() < BATCH_HEADER_BYTES {
-        return Err("no room for the head of a turn");
+        return Err("too short for a batch header");
     }
     if u32_at(bytes, 0) != BATCH_MAGIC {
-        return Err("no turn begins here");
+        return Err("no batch begins here");
     }
     let crc = u32_at(bytes, 4);
     if crc != checksum(seed, &bytes[8..BATCH_HEADER_BYTES]) {
-        return Err("the head of a turn has a wrong checksum");
+        return Err("the header of a batch has a wrong checksum");
     }
     let prev =
         BatchLink { serial: u64_at(bytes, 32), end: u64_at(bytes, 40), crc: u32_at(bytes, 48) };
@@ -269,7 +273,7 @@ pub(super) fn parse_batch_header(bytes: &[u8], seed: u32) -> Result<BatchHeader,
     })
 }
 
-/// Checks a turn's body, which begins at the start of `bytes`, and returns it.
+/// Checks a batch body, which begins at the start of `bytes`, and returns it.
 ///
 /// # Errors
 /// Why it is not what was written.
@@ -278,9 +282,9 @@ pub(super) fn checked_body<'a>(
     header: &BatchHeader,
     seed: u32,
 ) -> Result<&'a [u8], &'static str> {
-    let body = bytes.get(..header.body).ok_or("the body of a turn is cut off")?;
+    let body = bytes.get(..header.body).ok_or("the body of a batch is cut off")?;
     if checksum(seed, body) != header.body_crc {
-        return Err("the body of a turn has a wrong checksum");
+        return Err("the body of a batch has a wrong checksum");
     }
     Ok(body)
 }
@@ -301,7 +305,7 @@ pub(super) struct RecordView<'a> {
 /// Why it is not what was written.
 pub(super) fn parse_record(bytes: &[u8], seed: u32) -> Result<RecordView<'_>, &'static str> {
     if bytes.len() < RECORD_HEADER_BYTES {
-        return Err("no room for the head of a record");
+        return Err("too short for a record header");
     }
     let end = RECORD_HEADER_BYTES + u32_at(bytes, 4) as usize;
     let whole = bytes.get(..end).ok_or("a record is cut off")?;

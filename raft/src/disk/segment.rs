@@ -1,16 +1,18 @@
-//! Segment: one file of the log, from its birth to its end.
+//! Segment: one file of the log.
 //!
-//! A segment is made under another name: zeroes and head written, fsynced; then renamed, and its
-//! directory fsynced. So a file with a segment's name always has a whole head, and room to write
-//! to; and a full disk is met before any record is. Its bytes are written once, front to back, and
-//! never again: a reader with a handle may go on reading after the file was removed.
+//! A segment is created under a temporary name: zeroes and header are written and synced, the file
+//! is renamed, and its directory is synced. Promise: a file with the name of a segment has a whole
+//! header and allocated space, so a full disk is detected before any record needs it. Each byte is
+//! written once, front to back, and never changed: a reader that holds the file open can read on
+//! after the file was removed. Refused: a header or a batch that is not what was written; the error
+//! names file and offset.
 //!
 //! ```text
-//! head 64 B   "mishkahL" | version, 0 | serial | nonce | replaces | floor | 0 | crc of all before
-//! then turns (record.rs), then zeroes
+//! header 64 B   "mishkahL" | version, 0 | serial | nonce | replaces | floor | 0 | crc of the rest
+//! then batches (record.rs), then zeroes
 //! ```
-//! `replaces`: this segment holds all that stood in the segments from that serial on (itself, for
-//! most). `floor`: the oldest segment that was still needed when it was made.
+//! `replaces`: this segment holds everything of the segments from that serial on (most segments
+//! name themselves). `floor`: the oldest segment that was needed when this one was created.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -28,13 +30,13 @@ use crate::disk::{Device, WalError};
 
 /// The format this build writes.
 pub(super) const VERSION: u8 = 1;
-/// Bytes of a segment's head.
+/// Bytes of a segment's header.
 pub(super) const SEGMENT_HEADER_BYTES: usize = 64;
 const MAGIC: &[u8; 8] = b"mishkahL";
 const SUFFIX: &str = ".wal";
 const UNFINISHED: &str = ".wal.new";
 
-/// What a segment says about itself.
+/// The header of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SegmentHeader {
     pub(super) serial: u64,
@@ -44,7 +46,7 @@ pub(super) struct SegmentHeader {
 }
 
 impl SegmentHeader {
-    /// What its checksums start from.
+    /// The initial value of all checksums in the segment.
     pub(super) fn seed(&self) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&self.serial.to_le_bytes());
@@ -65,7 +67,8 @@ impl SegmentHeader {
         bytes
     }
 
-    /// Reads a head. Formats to come keep the place of magic, version and checksum.
+    /// Reads a header. Later formats keep the positions of magic, version and checksum, so that an
+    /// older build can name the version it does not know.
     fn decode(bytes: &[u8], file: &Path) -> Result<Self, WalError> {
         let corrupt = |reason: &str| WalError::Corrupt {
             file: file.to_owned(),
@@ -73,14 +76,14 @@ impl SegmentHeader {
             reason: reason.to_owned(),
         };
         let header: &[u8; SEGMENT_HEADER_BYTES] =
-            bytes.first_chunk().ok_or_else(|| corrupt("no room for the head of a segment"))?;
+            bytes.first_chunk().ok_or_else(|| corrupt("too short for a segment header"))?;
         if &header[..8] != MAGIC {
             return Err(corrupt("not a log segment"));
         }
         if crc32fast::hash(&header[..SEGMENT_HEADER_BYTES - 4]).to_le_bytes()
             != header[SEGMENT_HEADER_BYTES - 4..]
         {
-            return Err(corrupt("the head of the segment has a wrong checksum"));
+            return Err(corrupt("the header of the segment has a wrong checksum"));
         }
         if header[8] != VERSION {
             return Err(WalError::Version {
@@ -96,7 +99,7 @@ impl SegmentHeader {
     }
 }
 
-/// The file of a segment's name.
+/// The path of a segment's file.
 pub(super) fn path_of(dir: &Path, serial: u64) -> PathBuf {
     dir.join(format!("{serial:016}{SUFFIX}"))
 }
@@ -113,7 +116,7 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<u64>> {
     Ok(serials)
 }
 
-/// Removes what a crash left unfinished. Nobody may be making a segment there.
+/// Removes segments that a crash left unfinished. No segment may be under creation there.
 pub(super) fn remove_unfinished(dir: &Path) -> io::Result<()> {
     for found in fs::read_dir(dir)? {
         let path = found?.path();
@@ -134,10 +137,11 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// Makes a segment of `capacity` bytes. `batches` go behind its head and are as durable as it is.
+    /// Creates a segment of `capacity` bytes. `batches` are written behind its header and are as
+    /// durable as the header.
     ///
     /// # Errors
-    /// Nothing is left behind.
+    /// The error of the system; no file is left.
     pub(super) fn create(
         dir: &Path,
         header: SegmentHeader,
@@ -160,10 +164,12 @@ impl Segment {
             let mut bytes = header.encode().to_vec();
             bytes.extend_from_slice(batches);
             device.write_at(&file, &bytes, 0)?;
-            // Only a segment that opening copies has turns from its birth on.
+            // Only the copy that recovery makes has batches at creation.
             if !mutant::is(Mutant::SkipTailSyncAtOpen) || batches.is_empty() {
                 device.sync(&file)?;
             }
+            // The content before the name, and the name before anybody writes: otherwise a loss of
+            // power could leave a segment without a header, or lose one with acknowledged batches.
             fs::rename(&unfinished, &path)?;
             device.sync_dir(dir)?;
             Ok(file)
@@ -171,14 +177,14 @@ impl Segment {
         match result {
             Ok(file) => Ok(Self { header, seed: header.seed(), path, file }),
             Err(error) => {
-                // Best effort: the next open removes it too.
+                // Best effort: the next open removes it as well.
                 let _ = fs::remove_file(&unfinished);
                 Err(error)
             }
         }
     }
 
-    /// What an existing segment says about itself.
+    /// Reads the header of an existing segment.
     pub(super) fn read_header(dir: &Path, serial: u64) -> Result<SegmentHeader, WalError> {
         let path = path_of(dir, serial);
         let mut bytes = Vec::new();
@@ -186,6 +192,7 @@ impl Segment {
             .and_then(|file| file.take(SEGMENT_HEADER_BYTES as u64).read_to_end(&mut bytes))
             .map_err(|source| WalError::Io { path: path.clone(), source })?;
         let header = SegmentHeader::decode(&bytes, &path)?;
+        // A file that was renamed or copied by hand would be replayed in the wrong order.
         if header.serial != serial {
             let reason = format!("it says it is segment {}", header.serial);
             return Err(WalError::Corrupt { file: path, offset: 0, reason });
@@ -203,7 +210,7 @@ impl Segment {
         Ok((Self { header, seed: header.seed(), path, file }, bytes))
     }
 
-    /// Makes more room in a segment nothing was written to yet.
+    /// Enlarges a segment that holds no batch yet.
     pub(super) fn grow(&self, capacity: u64, device: &dyn Device) -> io::Result<()> {
         device.preallocate(&self.file, capacity)?;
         device.sync(&self.file)
@@ -217,21 +224,22 @@ impl Segment {
         device.sync(&self.file)
     }
 
-    /// Gives back the room behind the last turn. Failing to is no harm.
+    /// Frees the space behind the last batch. A failure is only logged: the file stays larger.
     pub(super) fn trim(&self, end: u64) {
         if let Err(error) = self.file.set_len(end) {
             let file = self.path.display();
-            tracing::warn!(%file, %error, "a full log segment keeps its room");
+            tracing::warn!(%file, %error, "a full log segment could not be trimmed");
         }
     }
 
-    /// Reads back the record at an offset.
+    /// Reads the record at an offset, whose payload has `payload` bytes.
     pub(super) fn record(&self, offset: u64, payload: usize) -> Result<Record, WalError> {
         let mut bytes = vec![0; RECORD_HEADER_BYTES + payload];
         let corrupt =
             |reason: String| WalError::Corrupt { file: self.path.clone(), offset, reason };
         match self.file.read_exact_at(&mut bytes, offset) {
             Ok(()) => {}
+            // The index knows the length, so a file that ends before is damaged.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 return Err(corrupt("a record is cut off".to_owned()));
             }
@@ -245,17 +253,17 @@ impl Segment {
     }
 }
 
-/// What stopped the walk over a segment's turns.
+/// Why the scan over a segment's batches ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ScanEnd {
     /// Only zeroes follow.
     Clean,
-    /// Something follows that is no turn. `before_last`: a whole turn stands further on, so this is
-    /// no torn last write.
+    /// Something follows that is not a batch. `before_last`: there is a sign of a later batch, so
+    /// this is corruption and not a torn last write.
     Damage { reason: &'static str, before_last: bool },
 }
 
-/// A turn found in a segment's bytes.
+/// A batch in a segment's bytes, with valid checksums.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ParsedBatch {
     pub(super) offset: u64,
@@ -263,14 +271,14 @@ pub(super) struct ParsedBatch {
 }
 
 impl ParsedBatch {
-    /// Where it ends.
+    /// The offset at which it ends.
     pub(super) fn end(&self) -> u64 {
         self.offset + (BATCH_HEADER_BYTES + self.header.body) as u64
     }
 }
 
-/// All whole turns at the start of a segment, each one linked to the one before it; where they end;
-/// and why. `prev` is the link the first one must have, if that is known.
+/// The valid batches at the start of a segment, each linked to the one before it; the offset at
+/// which they end; and why they end. `prev`: the predecessor the first batch must name, if known.
 pub(super) fn scan_batches(
     bytes: &[u8],
     header: &SegmentHeader,
@@ -288,18 +296,21 @@ pub(super) fn scan_batches(
         let batch = match record::parse_batch_header(rest, seed) {
             Ok(batch) => batch,
             Err(reason) => {
+                // Without a header the length is unknown, so a later header is searched for.
                 let before_last = batch_follows(bytes, header, at);
                 return (found, at as u64, ScanEnd::Damage { reason, before_last });
             }
         };
         let body = &rest[BATCH_HEADER_BYTES..];
         if let Err(reason) = record::checked_body(body, &batch, seed) {
-            // Whatever stands behind it was begun when it was already durable.
+            // The header is valid and gives the length: anything but zeroes behind the body was
+            // written after this batch was durable.
             let before_last = !is_blank(body.get(batch.body..).unwrap_or_default());
             return (found, at as u64, ScanEnd::Damage { reason, before_last });
         }
+        // Each batch is valid by itself, but not the sequence: an older copy of the file, say.
         if prev.is_some_and(|prev| prev != batch.prev) {
-            let reason = "the turn before this one is not the one that was written";
+            let reason = "the batch before this one is not the one that was written";
             return (found, at as u64, ScanEnd::Damage { reason, before_last: true });
         }
         let this = ParsedBatch { offset: at as u64, header: batch };
@@ -309,17 +320,19 @@ pub(super) fn scan_batches(
     }
 }
 
-/// Whether the head of a turn stands behind `from`: then what stands at `from` was durable before
-/// it was begun. Its own body may be torn.
+/// Whether a batch header follows after `from`. If so, what stands at `from` was durable before it
+/// was written. The body of that later batch may be torn.
 fn batch_follows(bytes: &[u8], header: &SegmentHeader, from: usize) -> bool {
     let seed = header.seed();
+    // A header counts only if its predecessor ends exactly where it begins: a payload may hold
+    // bytes that look like a header.
     (from + ALIGN..bytes.len()).step_by(ALIGN).any(|at| {
         record::parse_batch_header(&bytes[at..], seed)
             .is_ok_and(|batch| batch.prev.serial == header.serial && batch.prev.end == at as u64)
     })
 }
 
-/// Whether nothing was ever written here.
+/// Whether all bytes are zero: nothing was ever written here.
 pub(super) fn is_blank(bytes: &[u8]) -> bool {
     const BLANK: [u8; 4096] = [0; 4096];
     bytes.chunks(BLANK.len()).all(|piece| piece == &BLANK[..piece.len()])

@@ -1,10 +1,10 @@
-//! Simulated disk: a file system in memory that fails when told to: it loses power, tears its last
-//! write, is full, refuses to write or to sync, and turns a bit over.
+//! Simulated disk: a disk in memory that fails on demand. It loses power, tears its last write, is
+//! full, fails to write or to sync, and flips a bit.
 //!
 //! Not part of the product. Promise: what the log synced survives; of what it wrote since, each
-//! sector is kept or lost by the dice. Every call of the log goes into one hash, so that two runs
-//! can be compared. Refused: losing names of files that were not synced, and what checkpoints and
-//! the working store write: those go to the same files, but past this device.
+//! sector is kept or lost at random. Each call of the log is added to one hash, so that two runs can
+//! be compared. Refused: losing file names that were not synced, and faults in what checkpoints and
+//! the working store write, which does not pass through this device.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -21,68 +21,68 @@ use crate::simulated::Rng;
 #[cfg(test)]
 mod tests;
 
-/// What a loss of power takes or keeps as a whole.
+/// Bytes that a loss of power keeps or loses as a whole.
 const SECTOR: usize = 512;
-/// Where memory is a file system.
+/// The file system in memory.
 const MEMORY: &str = "/dev/shm";
 
-/// A directory in memory where that exists, gone when this is dropped.
+/// A temporary directory, in memory if possible, which is removed when this is dropped.
 #[derive(Debug)]
 pub struct SimulatedDir(tempfile::TempDir);
 
 impl SimulatedDir {
-    /// A new one.
+    /// Creates the directory.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system.
     pub fn new() -> io::Result<Self> {
         let memory = tempfile::Builder::new().prefix("mishkah-simulated-").tempdir_in(MEMORY);
         Ok(Self(memory.or_else(|_| tempfile::tempdir())?))
     }
 
-    /// A place in it that does not exist yet.
+    /// The path of a subdirectory, which is not created.
     pub fn subdir(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    /// Its path, as messages show it.
+    /// The path of the directory, as messages show it.
     pub fn display_path(&self) -> String {
         self.0.path().display().to_string()
     }
 
-    /// Removes a place that is no longer needed.
+    /// Removes a subdirectory that is no longer needed.
     pub fn remove(&self, path: &Path) {
-        // What is still open in it goes with the room.
+        // What cannot be removed now is removed with the whole directory.
         let _ = fs::remove_dir_all(path);
     }
 }
 
-/// Which calls fail until told otherwise.
+/// Which calls fail, until another set of faults is given.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DiskFaults {
-    /// No room for another segment.
+    /// There is no space for another segment.
     pub full: bool,
-    /// Writing fails.
+    /// Writes fail.
     pub write_errors: bool,
-    /// Syncing fails.
+    /// Syncs fail.
     pub sync_errors: bool,
-    /// Syncing says that all is well and does nothing.
+    /// Syncs report success and do nothing.
     pub ignored_syncs: bool,
 }
 
-/// How a node ends.
+/// How a node crashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CrashKind {
-    /// The process ends, the system goes on: nothing written is lost.
+    /// The process is killed and the system runs on: nothing that was written is lost.
     Kill,
-    /// What was not synced is lost or kept by chance, sector by sector.
+    /// What was not synced is lost or kept at random, sector by sector.
     PowerLoss,
 }
 
-/// Bits are turned over in one of these.
+/// Where a bit is flipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DamageTarget {
-    /// The log, before its last turn: damage in the last cannot be told from a torn write.
+    /// The log, before its last batch: damage in the last one cannot be told from a torn write.
     Log,
     /// A chunk or manifest of a checkpoint.
     Checkpoint,
@@ -90,21 +90,21 @@ pub enum DamageTarget {
     Store,
 }
 
-/// A bit that was turned over.
+/// A bit that was flipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BitFlip {
-    /// In this file, seen from where the node keeps everything.
+    /// The file, relative to the node's directory.
     pub file: PathBuf,
-    /// At this byte.
+    /// The offset of the byte in it.
     pub offset: u64,
     bit: u8,
 }
 
 impl BitFlip {
-    /// Turns it back, also where the file was set aside for being damaged.
+    /// Flips the bit back, also if the file was renamed because of the damage.
     ///
     /// # Errors
-    /// What the system says; the file may be gone.
+    /// The error of the system; the file may be gone.
     pub fn revert(&self, dir: &Path) -> io::Result<()> {
         let file = dir.join(&self.file);
         let mut aside = file.clone().into_os_string();
@@ -130,47 +130,48 @@ struct State {
     /// Calls until power fails in the middle of one.
     calls_until_power_loss: Option<u64>,
     powered_off: bool,
-    /// By file: what stood there before each write that is not synced.
+    /// By inode: the content before each write that is not synced.
     unsynced: BTreeMap<u64, Vec<(u64, Vec<u8>)>>,
     trace: blake3::Hasher,
     calls: u64,
 }
 
-/// The disk of one node in one of its lives.
+/// The disk of one node, from one start to the next crash.
 #[derive(Debug)]
 pub struct SimulatedDisk(Mutex<State>);
 
 impl SimulatedDisk {
-    /// A disk whose chance comes from a seed.
+    /// A disk that draws its random numbers from a seed.
     pub fn new(seed: u64) -> Self {
         Self(Mutex::new(State { rng: Some(Rng(seed)), ..State::default() }))
     }
 
-    /// Which calls fail from now on.
+    /// Sets which calls fail from now on.
     pub fn fail(&self, faults: DiskFaults) {
         self.0.lock().faults = faults;
     }
 
-    /// Power fails in the call after so many others.
+    /// Loses power in the middle of the call after `calls` others.
     pub fn lose_power_after(&self, calls: u64) {
         self.0.lock().calls_until_power_loss = Some(calls);
     }
 
-    /// The hash of all calls so far, and how many there were.
+    /// The hash and the number of all calls so far.
     pub fn trace(&self) -> (String, u64) {
         let state = self.0.lock();
         (state.trace.finalize().to_hex().to_string(), state.calls)
     }
 
-    /// The node ends: what its next life finds of `from` is put into `to`, and nothing written
-    /// here from now on counts.
+    /// Crashes the node: copies to `to` what survives of `from`. Nothing that is written here from
+    /// now on survives.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system.
     pub fn crash(&self, kind: CrashKind, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.0.lock();
         state.powered_off = true;
         let State { rng, unsynced, .. } = &mut *state;
+        // In reverse, so that overlapping writes end with the content before the first of them.
         let mut lose = |file: &File, before: &[(u64, Vec<u8>)]| -> io::Result<()> {
             for (offset, before) in before.iter().rev() {
                 for (at, sector) in before.chunks(SECTOR).enumerate() {
@@ -187,7 +188,7 @@ impl SimulatedDisk {
         })
     }
 
-    /// One call: whether power is (still) on before and after it.
+    /// Records a call. Returns whether power is on before it, and after it.
     fn call(state: &mut State, kind: u8, offset: u64, bytes: &[u8]) -> (bool, bool) {
         if state.powered_off {
             return (false, false);
@@ -234,6 +235,8 @@ impl Device for SimulatedDisk {
         if !before {
             return Err(power_is_off());
         }
+        // Written also if power fails in this call: it is not synced, so each sector is lost or
+        // kept, which is a torn write.
         let mut old = vec![0; bytes.len()];
         file.read_exact_at(&mut old, offset)?;
         let inode = file.metadata()?.ino();
@@ -273,7 +276,7 @@ impl Device for SimulatedDisk {
     }
 }
 
-/// Copies a tree, and says of each file copied which one it was.
+/// Copies a tree, and calls `copied` with the original's inode and the copy of each file.
 fn copy(
     from: &Path,
     to: &Path,
@@ -294,16 +297,17 @@ fn copy(
     Ok(())
 }
 
-/// Turns over one bit of what a node that is down keeps; `None` where there is nothing of it.
+/// Flips one random bit in the files of a stopped node. `None`: there are no such files.
 ///
 /// # Errors
-/// What the system says.
+/// The error of the system.
 pub fn flip_bit(dir: &Path, kind: DamageTarget, rng: &mut Rng) -> io::Result<Option<BitFlip>> {
     let mut ranges = match kind {
         DamageTarget::Log => log_ranges(&dir.join("log"))?,
         DamageTarget::Checkpoint => file_ranges(&dir.join("checkpoints"))?,
         DamageTarget::Store => file_ranges(&dir.join("store"))?,
     };
+    // The order of a directory listing is not reproducible.
     ranges.sort();
     ranges.retain(|(_, from, to)| from < to);
     if ranges.is_empty() {
@@ -319,7 +323,7 @@ pub fn flip_bit(dir: &Path, kind: DamageTarget, rng: &mut Rng) -> io::Result<Opt
     Ok(Some(bit_flip))
 }
 
-/// Stretches of a log that were durable before its last turn was begun.
+/// The ranges of a log that were durable before its last batch was written.
 fn log_ranges(dir: &Path) -> io::Result<Vec<(PathBuf, u64, u64)>> {
     let mut ranges = Vec::new();
     let mut last = None;

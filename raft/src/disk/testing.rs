@@ -1,4 +1,4 @@
-//! A disk that fails when told to: full, failing to sync, or losing power.
+//! Testing: a disk that is full, fails to sync or loses power on demand.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -13,24 +13,24 @@ use parking_lot::Mutex;
 
 use crate::disk::{Device, RealDevice};
 
-/// What a power cut undoes: a file, and what stood in it before each write not yet durable.
+/// What a loss of power undoes: a file, and its content before each write that is not synced.
 #[derive(Debug)]
 struct Unsynced {
     file: File,
     before: Vec<(u64, Vec<u8>)>,
 }
 
-/// Writes really, and remembers what a loss of power would take back instead of syncing.
+/// Writes to the real disk, and instead of syncing remembers what a loss of power would undo.
 #[derive(Debug, Default)]
 pub(crate) struct FaultyDevice {
     pub(crate) full: AtomicBool,
     pub(crate) sync_fails: AtomicBool,
     unsynced: Mutex<HashMap<u64, Unsynced>>,
-    /// By directory, the names of segments in it that are durable.
+    /// By directory, the names of the segments whose names are durable.
     names: Mutex<HashMap<PathBuf, HashSet<PathBuf>>>,
 }
 
-/// A small generator, so that a seed gives one schedule.
+/// A small random number generator: one seed gives one sequence.
 #[derive(Debug, Clone)]
 pub(crate) struct Rng(pub(crate) u64);
 
@@ -44,9 +44,10 @@ impl Rng {
 }
 
 impl FaultyDevice {
-    /// Cuts the power: of what was written but not synced, each sector is lost or kept by chance;
-    /// all of it is lost without dice. Names are lost with their files.
+    /// Loses power: of what was written but not synced, each sector is lost or kept at random, and
+    /// all of it is lost without `rng`. Names that are not durable are lost with their files.
     pub(crate) fn power_cut(&self, mut rng: Option<&mut Rng>) {
+        // In reverse, so that overlapping writes end with the content before the first of them.
         for (_, lost) in self.unsynced.lock().drain() {
             for (offset, before) in lost.before.iter().rev() {
                 for (at, sector) in before.chunks(512).enumerate() {
@@ -64,7 +65,7 @@ impl FaultyDevice {
     }
 }
 
-/// Log segments and nothing else: a directory asked about may hold other people's files too.
+/// The log segments in a directory, which may hold other files as well.
 fn segments_in(dir: &Path) -> io::Result<HashSet<PathBuf>> {
     let is_segment = |path: &PathBuf| path.extension().is_some_and(|suffix| suffix == "wal");
     let paths = fs::read_dir(dir)?.map(|entry| Ok(entry?.path()));

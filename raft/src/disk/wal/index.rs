@@ -1,8 +1,11 @@
-//! Index: what the log holds, in memory. Pure: no file is touched here.
+//! Index: what the log holds, in memory. No file is touched here.
 //!
-//! It knows of every live entry its term and its place, and of the most recent ones the payload.
-//! What is submitted stands here at once as `Queued`; the writer turns that into a place. It also
-//! counts what still lives in each segment, which is all there is to know before one is removed.
+//! For each live entry it keeps the term and the location, and for the most recent ones the payload
+//! as well. A submitted entry is in the index at once, as `Queued`; the writer replaces that by the
+//! location in a segment.
+//!
+//! Promise: the live bytes and entries of each segment are counted exactly, because a segment is
+//! removed when they are zero. Refused: entries that would leave a gap, before anything changes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -19,9 +22,9 @@ use crate::limits;
 /// Where an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EntryLocation {
-    /// Submitted under this ticket, not written yet.
+    /// Submitted under this sequence number, not written yet.
     Queued(u64),
-    /// Written: segment and offset.
+    /// Written: serial of the segment, offset in it.
     Written(u64, u64),
 }
 
@@ -34,7 +37,14 @@ pub(super) struct LiveEntry {
     pub(super) bytes: Option<Bytes>,
 }
 
-/// A value of which only the last one counts, and the segment its last record stands in (0: none).
+impl LiveEntry {
+    /// Whether its record stands in this segment.
+    fn is_in(&self, serial: u64) -> bool {
+        matches!(self.location, EntryLocation::Written(of, _) if of == serial)
+    }
+}
+
+/// A value of which only the latest counts, and the segment that holds its latest record (0: none).
 #[derive(Debug, Clone, Default)]
 pub(super) struct LatestRecord<T> {
     pub(super) value: Option<T>,
@@ -47,17 +57,18 @@ pub(super) struct GroupIndex {
     pub(super) vote: LatestRecord<Bytes>,
     pub(super) committed: LatestRecord<Bytes>,
     pub(super) purged: LatestRecord<(u64, Bytes)>,
-    /// The index of the first slot; without slots it means nothing.
+    /// The index of the first entry. Meaningless while there are no entries.
     pub(super) first: u64,
+    /// Consecutive entries from `first` on.
     pub(super) entries: VecDeque<LiveEntry>,
     pub(super) bytes: u64,
 }
 
-/// A replica's log reduced to what decides which entry may come next.
+/// The bounds of a replica's log: all that decides whether an operation is valid.
 #[derive(Debug, Clone, Copy, Default)]
 struct LogBounds {
     first: Option<u64>,
-    /// `None`: any index will do.
+    /// The only index the next entry may have. `None`: any.
     next: Option<u64>,
     purged: Option<u64>,
 }
@@ -71,6 +82,8 @@ impl LogBounds {
         }
     }
 
+    /// Applies an operation to the bounds. Must agree with [`Index::apply`]: a submission is
+    /// checked as a whole here before any part of it changes the index.
     fn apply(&mut self, op: &Op) -> Result<(), String> {
         match op {
             Op::Append { group, entries } => {
@@ -90,6 +103,7 @@ impl LogBounds {
             Op::Vote { .. } | Op::Committed { .. } => {}
             Op::TruncateAfter { after, .. } => {
                 let end = after.map_or(0, |after| after + 1);
+                // Nothing is left: what may come next is decided by the purge alone.
                 if self.first.is_some_and(|first| end <= first) {
                     self.first = None;
                     self.next = self.purged.map(|index| index + 1);
@@ -102,6 +116,8 @@ impl LogBounds {
                 if self.first.is_some() && self.next.is_some_and(|next| next > index + 1) {
                     self.first = self.first.map(|first| first.max(index + 1));
                 } else {
+                    // The purge reaches to the end of the log or beyond it, as after a checkpoint
+                    // that came from another replica.
                     self.first = None;
                     self.next = Some(index + 1);
                 }
@@ -114,7 +130,7 @@ impl LogBounds {
 }
 
 impl GroupIndex {
-    /// The index behind the last entry.
+    /// The index after the last entry.
     pub(super) fn end(&self) -> u64 {
         self.first + self.entries.len() as u64
     }
@@ -124,7 +140,7 @@ impl GroupIndex {
         self.entries.get_mut(at)
     }
 
-    /// What the outside is told.
+    /// The state as callers of the log see it.
     pub(super) fn state(&self) -> GroupLogState {
         GroupLogState {
             vote: self.vote.value.clone(),
@@ -136,7 +152,8 @@ impl GroupIndex {
     }
 }
 
-/// A segment and what lives in it. Marks are not counted here: they are few and looked for.
+/// A segment, and the number and payload bytes of the live entries in it. Metadata records are not
+/// counted: there are at most three for each replica, and compaction looks for them.
 #[derive(Debug)]
 pub(super) struct SegmentUsage {
     pub(super) segment: Arc<Segment>,
@@ -144,7 +161,7 @@ pub(super) struct SegmentUsage {
     pub(super) bytes: u64,
 }
 
-/// An entry to be read: from memory, or from a segment.
+/// Where to read an entry from: memory, or a segment. Reading needs no lock.
 #[derive(Debug)]
 pub(super) enum EntrySource {
     Memory(StoredEntry),
@@ -152,11 +169,12 @@ pub(super) enum EntrySource {
 }
 
 impl EntrySource {
-    /// Reads the entry, and checks that it is the one that was asked for.
+    /// Reads the entry, and checks that it is the one that was requested.
     pub(super) fn read(self, key: GroupKey) -> Result<StoredEntry, WalError> {
         match self {
             Self::Memory(entry) => Ok(entry),
             Self::Disk { segment, offset, len, index, term } => {
+                // The checksum proves that a record was written here, not that it is this one.
                 let record = segment.record(offset, len)?;
                 let is_requested = (record.key, record.index, record.term) == (key, index, term);
                 if !is_requested || !matches!(record.kind, Kind::Entry | Kind::Compacted) {
@@ -172,17 +190,19 @@ impl EntrySource {
     }
 }
 
-/// What the log holds.
+/// What the log holds, of all replicas.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     pub(super) groups: BTreeMap<GroupKey, GroupIndex>,
     pub(super) segments: BTreeMap<u64, SegmentUsage>,
-    /// Replicas whose committed mark changed since it was last written.
+    /// Replicas whose committed index changed since it was last written.
     pub(super) committed_changed: Vec<GroupKey>,
-    /// Counts a replica's refusals: what was submitted before one is refused as well. Outlives the
-    /// replica, whose last submissions may still be queued.
+    /// How often a submission of a replica was rejected. What was submitted before a rejection is
+    /// rejected as well. The count outlives the replica, whose submissions may still be queued.
     pub(super) rejections: BTreeMap<GroupKey, u64>,
+    /// Entries whose payload is in memory, oldest first. May name entries that are gone.
     cache: VecDeque<(GroupKey, u64)>,
+    /// Payload bytes of written entries in memory, and how many there may be.
     cache_used: usize,
     cache_bytes: usize,
 }
@@ -192,10 +212,10 @@ impl Index {
         Self { cache_bytes, ..Self::default() }
     }
 
-    /// Whether operations may be submitted, before any of them is applied.
+    /// Checks whether operations may be submitted, before any of them is applied.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason, in words.
     pub(super) fn check(&self, ops: &[Op]) -> Result<(), String> {
         let mut bounds_by_group: Vec<(GroupKey, LogBounds)> = Vec::new();
         for op in ops {
@@ -211,8 +231,8 @@ impl Index {
         Ok(())
     }
 
-    /// Applies what was checked, and returns the records that say so. The committed mark gives
-    /// none: it rides along with the next turn.
+    /// Applies operations that passed [`Index::check`], and returns the records to write for them.
+    /// A committed index gives no record: the next batch adds it.
     pub(super) fn apply(&mut self, ops: Vec<Op>, sequence: u64) -> Vec<Record> {
         let mut records = Vec::new();
         for op in ops {
@@ -240,6 +260,7 @@ impl Index {
                     records.push(Record::metadata(kind, group, after.unwrap_or(0), Bytes::new()));
                 }
                 Op::Purge { group, index, log_id } => {
+                    // A purge below the last one changes nothing and needs no record.
                     if self.purge(group, index, &log_id) {
                         records.push(Record::metadata(Kind::Purge, group, index, log_id));
                     }
@@ -275,13 +296,14 @@ impl Index {
 
     pub(super) fn truncate(&mut self, key: GroupKey, after: Option<u64>) {
         let Some(group) = self.groups.get_mut(&key) else { return };
+        // Zero where `after` lies before the first entry: all of them go.
         let keep = after.map_or(0, |after| (after + 1).saturating_sub(group.first));
         let keep = usize::try_from(keep).unwrap_or(usize::MAX).min(group.entries.len());
         let removed: Vec<LiveEntry> = group.entries.drain(keep..).collect();
         self.subtract_removed(key, removed);
     }
 
-    /// Whether it changed anything.
+    /// Removes the entries up to `index`. Returns whether anything changed.
     pub(super) fn purge(&mut self, key: GroupKey, index: u64, log_id: &Bytes) -> bool {
         let group = self.group(key);
         if group.purged.value.as_ref().is_some_and(|(purged, _)| *purged >= index) {
@@ -291,6 +313,7 @@ impl Index {
         let go = (index + 1).saturating_sub(group.first);
         let go = usize::try_from(go).unwrap_or(usize::MAX).min(group.entries.len());
         let removed: Vec<LiveEntry> = group.entries.drain(..go).collect();
+        // Also where no entry is left, so that `first` never points below the purge.
         group.first = group.first.max(index + 1);
         self.subtract_removed(key, removed);
         true
@@ -302,13 +325,15 @@ impl Index {
         self.committed_changed.retain(|committed_changed| *committed_changed != key);
     }
 
-    /// Takes removed slots out of the counts.
+    /// Subtracts removed entries from the counts of their replica, segments and cache.
     fn subtract_removed(&mut self, key: GroupKey, removed: Vec<LiveEntry>) {
         let bytes: u64 = removed.iter().map(|entry| u64::from(entry.len)).sum();
         if let Some(group) = self.groups.get_mut(&key) {
             group.bytes -= bytes;
         }
         for entry in removed {
+            // A queued entry is in no segment's count yet. Its record is still written, but
+            // `mark_written` will not find it any more.
             if let EntryLocation::Written(serial, _) = entry.location {
                 self.cache_used -= entry.bytes.map_or(0, |bytes| bytes.len());
                 self.remove_usage(serial, entry.len);
@@ -316,7 +341,7 @@ impl Index {
         }
     }
 
-    /// A segment that records may be written to, or were found in.
+    /// Adds a segment, before any record in it is counted.
     pub(super) fn add_segment(&mut self, segment: Arc<Segment>) {
         let oldest_segment_usage = SegmentUsage { entries: 0, bytes: 0, segment };
         self.segments.insert(oldest_segment_usage.segment.header.serial, oldest_segment_usage);
@@ -336,7 +361,7 @@ impl Index {
         oldest_segment_usage.bytes -= u64::from(len);
     }
 
-    /// Takes in an entry found on disk. Entries of a group come in order.
+    /// Adds an entry that recovery found on disk. The entries of a replica come in order.
     pub(super) fn insert_recovered(&mut self, key: GroupKey, index: u64, entry: LiveEntry) {
         if let EntryLocation::Written(serial, _) = entry.location {
             self.add_usage(serial, entry.len);
@@ -349,7 +374,7 @@ impl Index {
         group.entries.push_back(entry);
     }
 
-    /// A record of this ticket now stands at `offset` of segment `serial`.
+    /// A record of the submission `sequence` is durable at `offset` of segment `serial`.
     pub(super) fn mark_written(
         &mut self,
         record: &Record,
@@ -364,6 +389,8 @@ impl Index {
             Kind::Purge => group.purged.serial = serial,
             Kind::TruncateAfter | Kind::TruncateAll | Kind::Forget => {}
             Kind::Entry => {
+                // By sequence number, not by index alone: a later submission may have truncated the
+                // entry and appended another one under the same index.
                 let Some(entry) = group.entry(record.index) else { return };
                 if entry.location == EntryLocation::Queued(sequence) {
                     entry.location = EntryLocation::Written(serial, offset);
@@ -373,6 +400,8 @@ impl Index {
                 }
             }
             Kind::Compacted => {
+                // The original may have been replaced while the copy was written: an entry of the
+                // same index, still queued or of another term.
                 let Some(entry) = group.entry(record.index) else { return };
                 if let EntryLocation::Written(before, _) = entry.location
                     && entry.term == record.term
@@ -386,13 +415,14 @@ impl Index {
         }
     }
 
-    /// Counts a payload in memory, and lets the oldest ones go.
+    /// Counts a payload that is kept in memory, and drops the oldest ones beyond the bounds.
     fn cache_entry(&mut self, key: GroupKey, index: u64, len: usize) {
         self.cache_used += len;
         self.cache.push_back((key, index));
         while self.cache_used > self.cache_bytes || self.cache.len() > limits::WAL_CACHE_ENTRIES {
             let Some((key, index)) = self.cache.pop_front() else { break };
             let entry = self.groups.get_mut(&key).and_then(|group| group.entry(index));
+            // Only written entries: a queued one under the same index exists nowhere but here.
             if let Some(entry) = entry
                 && matches!(entry.location, EntryLocation::Written(..))
                 && let Some(bytes) = entry.bytes.take()
@@ -402,8 +432,9 @@ impl Index {
         }
     }
 
-    /// Takes back what a refused submission appended, and all that was appended on top of it.
+    /// Removes the entries that a rejected submission appended, and all that follow them.
     pub(super) fn undo_submission(&mut self, key: GroupKey, sequence: u64) {
+        // First, and also for a replica that is gone: queued submissions compare this count.
         *self.rejections.entry(key).or_default() += 1;
         let Some(group) = self.groups.get_mut(&key) else { return };
         while let Some(entry) = group.entries.back() {
@@ -417,7 +448,8 @@ impl Index {
         }
     }
 
-    /// The entries of a range that exist, at least one if there is one, and where to read them.
+    /// Where to read the existing entries of a range: at least one if there is one, otherwise no
+    /// more than fit into `max_bytes`.
     pub(super) fn sources(
         &self,
         key: GroupKey,
@@ -457,8 +489,8 @@ impl Index {
         }
     }
 
-    /// What still lives in a segment, as records that can be written again: marks first, then
-    /// entries, up to about `max_bytes`. The flag says whether that is all of it.
+    /// The live records of a segment, to be written again: metadata, and entries up to about
+    /// `max_bytes`. The flag tells whether that is all of them.
     pub(super) fn live_records(
         &self,
         serial: u64,
@@ -470,12 +502,13 @@ impl Index {
         let all = self.segments[&serial].entries;
         for (key, group) in &self.groups {
             metadata.extend(group.metadata_in(*key, serial));
+            // All counted entries are found. Metadata is not counted, so the other replicas must
+            // still be asked for theirs.
             if entries.len() as u64 == all {
                 continue;
             }
             for (at, entry) in group.entries.iter().enumerate() {
-                if matches!(entry.location, EntryLocation::Written(in_serial, _) if in_serial == serial)
-                {
+                if entry.is_in(serial) {
                     if bytes > max_bytes {
                         return (metadata, entries, false);
                     }
@@ -487,10 +520,10 @@ impl Index {
         (metadata, entries, true)
     }
 
-    /// The bytes each replica's entries have in a segment.
+    /// The payload bytes of each replica's live entries in a segment, without those that have none.
     pub(super) fn usage_by_group(&self, serial: u64) -> Vec<(GroupKey, u64)> {
         let bytes_in_segment = |group: &GroupIndex| -> u64 {
-            let here = |entry: &&LiveEntry| matches!(entry.location, EntryLocation::Written(at, _) if at == serial);
+            let here = |entry: &&LiveEntry| entry.is_in(serial);
             group.entries.iter().filter(here).map(|entry| u64::from(entry.len)).sum()
         };
         let mut usage_by_group: Vec<(GroupKey, u64)> = self
@@ -505,7 +538,7 @@ impl Index {
 }
 
 impl GroupIndex {
-    /// The marks whose last record stands in a segment.
+    /// The metadata records whose latest copy stands in a segment.
     fn metadata_in(&self, key: GroupKey, serial: u64) -> Vec<Record> {
         let mut metadata = Vec::new();
         if let (Some(vote), true) = (&self.vote.value, self.vote.serial == serial) {
@@ -520,14 +553,15 @@ impl GroupIndex {
         metadata
     }
 
-    /// What must be written after a refusal, so that the disk says again what memory says: nothing
-    /// behind the last written entry, and the marks as they are.
+    /// The records that make the disk agree with the index after a rejection: a truncation behind
+    /// the last written entry, and the metadata as it is.
     pub(super) fn resync_records(&self, key: GroupKey) -> Vec<Record> {
         let mark_written = self
             .entries
             .iter()
             .take_while(|entry| matches!(entry.location, EntryLocation::Written(..)));
         let count = mark_written.count() as u64;
+        // Entries that are still queued follow in the same pass, behind this truncation.
         let cut = match count {
             0 => Record::metadata(Kind::TruncateAll, key, 0, Bytes::new()),
             _ => Record::metadata(Kind::TruncateAfter, key, self.first + count - 1, Bytes::new()),

@@ -1,9 +1,10 @@
-//! Recover: from the files of a directory to what the log holds.
+//! Recover: reads the segment files of a directory and builds the index from them.
 //!
-//! Every byte up to the last turn must be what was written; a log that is not is refused, naming
-//! file and offset. Then the segment the last turns stand in is copied and the copy made durable,
-//! before anything is reported: after a kill, what can be read may exist in the system's memory
-//! only, and a vote that was reported must never be forgotten by the next loss of power.
+//! Promise: the last segment that holds batches is copied, and the copy synced, before any state is
+//! reported. After a kill, what can be read may exist in the page cache only; without the copy, a
+//! vote that was reported could be lost by the next loss of power.
+//! Refused: a log in which any byte before the last batch is not what was written. The error names
+//! the file and the offset.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,7 +24,7 @@ use crate::disk::segment::{
 use crate::disk::wal::index::{EntryLocation, Index, LatestRecord, LiveEntry};
 use crate::disk::wal::{RecoveredLog, WalConfig, WalError};
 
-/// A log that may be written to.
+/// A log that is ready for the writer.
 pub(super) struct OpenedLog {
     pub(super) index: Index,
     pub(super) recovered: RecoveredLog,
@@ -34,40 +35,45 @@ pub(super) struct OpenedLog {
     pub(super) floor: u64,
 }
 
-/// The segment the last turns stand in.
+/// The last segment that holds a batch.
 struct LastSegment {
     header: SegmentHeader,
     bytes: Vec<u8>,
     batches: Vec<ParsedBatch>,
 }
 
-/// What walking over all segments gave.
+/// The state of the scan over all segments, oldest first.
 #[derive(Default)]
 struct LogScan {
     replay: Replay,
-    /// Every segment with something in it, in order.
+    /// Every segment that holds a batch, oldest first.
     segments: Vec<Arc<Segment>>,
-    /// Segments that can go at once: nothing was ever written to them, or another one replaces
-    /// them.
+    /// Segments that can be removed at once: they are blank, or another segment replaces them.
     removable: Vec<u64>,
     last_segment: Option<LastSegment>,
+    /// The highest serial of any file; the copy gets the next one.
     highest: u64,
-    /// The oldest segment still needed, by the last turn that says so.
+    /// The oldest segment that is needed, by the highest floor that any header or batch names.
     floor: u64,
-    /// The oldest segment from which on none is missing.
+    /// From this serial on, no segment is missing.
     contiguous_from: u64,
+    /// The serial of the segment scanned last.
     previous: Option<u64>,
+    /// The batch scanned last; the next one must name it as its predecessor.
     link: Option<BatchLink>,
-    /// Damage that is a torn last write, unless something follows.
+    /// Damage at the end of a segment: file, offset, reason. A torn last write, unless a later
+    /// segment holds a batch.
     torn_write: Option<(PathBuf, u64, &'static str)>,
 }
 
-/// Opens the log of a directory nobody else has.
+/// Opens the log in a directory that this process has locked.
 pub(super) fn open(dir: &Path, config: &WalConfig) -> Result<OpenedLog, WalError> {
     let io = |source| WalError::Io { path: dir.to_owned(), source };
-    // A segment that replaces others has its name for good before they go.
+    // A previous open may have been killed between the rename of its copy and the sync. The name of
+    // the copy must be durable before the segments it replaces are removed.
     config.device.sync_dir(dir).map_err(io)?;
     let mut scan = scan_segments(dir)?;
+    // A gap below the floor is the normal result of compaction. One above it is a lost file.
     if scan.contiguous_from > scan.floor {
         let file = segment::path_of(dir, scan.contiguous_from - 1);
         return Err(WalError::Corrupt { file, offset: 0, reason: "it is missing".to_owned() });
@@ -76,6 +82,7 @@ pub(super) fn open(dir: &Path, config: &WalConfig) -> Result<OpenedLog, WalError
     if let Some((file, offset, reason)) = &torn_write {
         tracing::warn!(file = %file.display(), offset, reason, "a torn last write is cut");
     }
+    // First, so that on a nearly full disk the copy finds the space of blank segments.
     remove(dir, &scan.removable).map_err(io)?;
     let copy = copy_tail(dir, &scan, config)?;
     let replaced =
@@ -86,6 +93,8 @@ pub(super) fn open(dir: &Path, config: &WalConfig) -> Result<OpenedLog, WalError
         .partition(|segment| (copy.floor..replaced).contains(&segment.header.serial));
     let index = scan.replay.finish(dir, &kept, &copy.segment, replaced, config.cache_bytes)?;
     let removed: Vec<u64> = removed.iter().map(|segment| segment.header.serial).collect();
+    // Only now: the copy is durable and the index was built, so a refusal above changed nothing
+    // that the operator may need.
     remove(dir, &removed).map_err(io)?;
     config.device.sync_dir(dir).map_err(io)?;
     let groups = index.groups.iter().map(|(key, group)| (*key, group.state())).collect();
@@ -106,21 +115,23 @@ fn remove(dir: &Path, serials: &[u64]) -> std::io::Result<()> {
     serials.iter().try_for_each(|serial| fs::remove_file(segment::path_of(dir, *serial)))
 }
 
-/// Reads, checks and replays all segments in order.
+/// Reads, checks and replays all segments, oldest first.
 fn scan_segments(dir: &Path) -> Result<LogScan, WalError> {
     let io = |source| WalError::Io { path: dir.to_owned(), source };
     segment::remove_unfinished(dir).map_err(io)?;
     let serials = segment::list(dir).map_err(io)?;
-    let mut heads = Vec::new();
+    // All headers first: which segments are replaced is known from later ones only.
+    let mut headers = Vec::new();
     for serial in serials {
-        heads.push(Segment::read_header(dir, serial)?);
+        headers.push(Segment::read_header(dir, serial)?);
     }
     let mut scan = LogScan::default();
-    for header in &heads {
+    for header in &headers {
         scan.highest = scan.highest.max(header.serial);
         let replaced =
             |by: &SegmentHeader| by.replaces <= header.serial && header.serial < by.serial;
-        if heads.iter().any(replaced) {
+        // An open that was killed leaves both the copy and the original; the copy counts.
+        if headers.iter().any(replaced) {
             scan.removable.push(header.serial);
         } else {
             scan.scan_segment(dir, header.serial)?;
@@ -130,12 +141,13 @@ fn scan_segments(dir: &Path) -> Result<LogScan, WalError> {
 }
 
 impl LogScan {
-    /// One more segment.
+    /// Scans the next segment and replays its batches.
     fn scan_segment(&mut self, dir: &Path, serial: u64) -> Result<(), WalError> {
         let (segment, bytes) = Segment::open(dir, serial)?;
         let header = segment.header;
         if self.previous.is_none_or(|previous| header.replaces > previous + 1) {
-            // What stands before a gap is not needed, or the log is refused in the end.
+            // Starts over behind the gap, without the records before it. If any of those were still
+            // needed, `open` refuses the log in the end, as the gap lies above the floor.
             let (removable, highest) = (std::mem::take(&mut self.removable), self.highest);
             let dropped = std::mem::take(&mut self.segments);
             let floor = self.floor;
@@ -150,6 +162,8 @@ impl LogScan {
         }
         self.previous = Some(serial);
         self.floor = self.floor.max(header.floor);
+        // The spare segment. It is not the last one that holds a batch, so damage before it can
+        // still be a torn last write.
         if segment::is_blank(&bytes[SEGMENT_HEADER_BYTES..]) {
             self.removable.push(serial);
             return Ok(());
@@ -157,6 +171,8 @@ impl LogScan {
         let corrupt = |(file, offset, reason): (PathBuf, u64, &str)| {
             Err(WalError::Corrupt { file, offset, reason: reason.to_owned() })
         };
+        // The writer moves on to a segment only when all before it is durable, so damage with a
+        // batch behind it is corruption.
         if let Some(torn_write) = self.torn_write.take() {
             return corrupt(torn_write);
         }
@@ -181,7 +197,7 @@ impl LogScan {
     }
 }
 
-/// The copied tail.
+/// The copy of the last segment, and where the writer continues in it.
 struct CopiedTail {
     segment: Arc<Segment>,
     capacity: u64,
@@ -190,12 +206,12 @@ struct CopiedTail {
     floor: u64,
 }
 
-/// Copies the last turns into a new segment, which is durable afterwards and stands for the old one
-/// and all behind it.
+/// Copies the batches of the last segment into a new one, which is durable when this returns and
+/// replaces the old one and all behind it.
 fn copy_tail(dir: &Path, scan: &LogScan, config: &WalConfig) -> Result<CopiedTail, WalError> {
     let serial = scan.highest + 1;
     let replaces = scan.last_segment.as_ref().map_or(serial, |last| last.header.replaces);
-    // A log without a turn begins here.
+    // A log without a batch begins with this segment.
     let floor = if scan.last_segment.is_some() { scan.floor } else { serial };
     let header = SegmentHeader { serial, nonce: config.device.nonce(), replaces, floor };
     let mut bytes = Vec::new();
@@ -206,6 +222,8 @@ fn copy_tail(dir: &Path, scan: &LogScan, config: &WalConfig) -> Result<CopiedTai
         let old = scan.last_segment.as_ref().map_or(&[][..], |last| &last.bytes[from..to]);
         let start = bytes.len();
         bytes.extend_from_slice(old);
+        // The first batch keeps its predecessor, which stands in an older segment. The others are
+        // linked anew, because checksums depend on the segment's seed.
         let prev = if at == 0 { batch.header.prev } else { link };
         let crc =
             record::rewrite_checksums(&mut bytes[start..], &batch.header, header.seed(), prev);
@@ -214,15 +232,17 @@ fn copy_tail(dir: &Path, scan: &LogScan, config: &WalConfig) -> Result<CopiedTai
     let end = (SEGMENT_HEADER_BYTES + bytes.len()) as u64;
     let least = end + config.segment_bytes / 16;
     let wanted = config.segment_bytes.max(least);
-    let make = |capacity| {
-        let allocation_done = Segment::create(dir, header, capacity, &bytes, &*config.device);
-        allocation_done.map(|segment| (Arc::new(segment), capacity))
+    let create = |capacity| {
+        let created = Segment::create(dir, header, capacity, &bytes, &*config.device);
+        created.map(|segment| (Arc::new(segment), capacity))
     };
-    let allocation_done = make(wanted).or_else(|error| match is_full(&error) {
-        true => make(least),
+    // On a nearly full disk a small segment is better than a node that does not start: the copy
+    // fits, and so do votes.
+    let created = create(wanted).or_else(|error| match is_full(&error) {
+        true => create(least),
         false => Err(error),
     });
-    match allocation_done {
+    match created {
         Ok((segment, capacity)) => Ok(CopiedTail { segment, capacity, end, link, floor }),
         Err(error) if is_full(&error) => {
             let free = config.device.free(dir);
@@ -232,7 +252,7 @@ fn copy_tail(dir: &Path, scan: &LogScan, config: &WalConfig) -> Result<CopiedTai
     }
 }
 
-/// An entry found on disk.
+/// Where an entry was found, before the index exists.
 struct FoundEntry {
     term: u64,
     len: u32,
@@ -249,13 +269,14 @@ struct ReplayedGroup {
     entries: BTreeMap<u64, FoundEntry>,
 }
 
-/// What the turns so far say.
+/// The state of all replicas after the batches scanned so far.
 #[derive(Default)]
 struct Replay {
     groups: BTreeMap<GroupKey, ReplayedGroup>,
 }
 
 impl Replay {
+    /// Replays the records of one batch.
     fn batch(
         &mut self,
         segment: &Segment,
@@ -281,28 +302,29 @@ impl Replay {
         let len = || u32::try_from(view.payload.len()).expect("its length is a u32 on disk");
         match view.kind {
             Kind::Entry => {
+                // An entry overwrites the one of its index and removes all behind it.
                 group.entries.split_off(&view.index);
                 let found = FoundEntry { term: view.term, len: len(), serial, offset };
                 group.entries.insert(view.index, found);
             }
-            // Among the entries that live at this point, and perhaps the only record of it.
+            // Does not remove what is behind it: the entry was live when it was copied, among
+            // others. And it may be the only record, if the original's segment is gone.
             Kind::Compacted => {
                 let found = FoundEntry { term: view.term, len: len(), serial, offset };
                 group.entries.insert(view.index, found);
             }
-            Kind::Vote => group.vote = LatestRecord { value: Some(payload()), serial: serial },
-            Kind::Committed => {
-                group.committed = LatestRecord { value: Some(payload()), serial: serial }
-            }
+            Kind::Vote => group.vote = LatestRecord { value: Some(payload()), serial },
+            Kind::Committed => group.committed = LatestRecord { value: Some(payload()), serial },
             Kind::TruncateAfter => {
                 group.entries.split_off(&(view.index + 1));
             }
             Kind::TruncateAll => group.entries.clear(),
             Kind::Purge => {
+                // Also an equal one: compaction writes the last purge again, and from then on the
+                // newer segment holds it.
                 let purged = group.purged.value.as_ref().map(|(index, _)| *index);
                 if purged.is_none_or(|purged| purged <= view.index) {
-                    group.purged =
-                        LatestRecord { value: Some((view.index, payload())), serial: serial };
+                    group.purged = LatestRecord { value: Some((view.index, payload())), serial };
                     group.entries = group.entries.split_off(&(view.index + 1));
                 }
             }
@@ -312,8 +334,7 @@ impl Replay {
         }
     }
 
-    /// Builds the index. What stood in the copied segment now stands in the copy, at the same
-    /// place.
+    /// Builds the index. Records of the copied segment now stand in the copy, at the same offsets.
     fn finish(
         self,
         dir: &Path,
@@ -333,10 +354,13 @@ impl Replay {
         for (key, mut group) in self.groups {
             let purged = group.purged.value.as_ref().map(|(index, _)| *index);
             let mut expected = purged.map(|index| index + 1);
+            // Entries that the last purge covers are not live, in whatever order the records stand.
             if let Some(expected) = expected {
                 group.entries = group.entries.split_off(&expected);
             }
             for (at, found) in group.entries {
+                // A gap, or a record in a segment that is not needed any more: both mean that the
+                // floor or a batch was lost, and that entries are missing.
                 if current_serial(found.serial) < oldest
                     || expected.is_some_and(|expected| expected != at)
                 {

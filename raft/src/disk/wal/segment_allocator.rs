@@ -1,8 +1,10 @@
-//! SpareSegment: the segment after the current one, made ahead of need by a thread of its own.
+//! Segment allocator: creates the segment after the active one ahead of need, on its own thread.
 //!
-//! Making a segment means writing all of it once, which takes longer than any turn should. It also
-//! is where a full disk is met. While there is no room, it is tried again: whenever the writer
-//! needs the segment, and twice a second.
+//! Creating a segment means to write all of its bytes once, which takes longer than a batch may
+//! take. It is also the step that fails on a full disk.
+//!
+//! Promise: while the disk is full, allocation is retried when the writer needs the segment, and
+//! twice a second. Refused: any error but a full disk; it stops the log at the next write.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,23 +17,23 @@ use crate::disk::segment::{Segment, SegmentHeader};
 use crate::disk::wal::writer::Shared;
 use crate::limits;
 
-/// Where the writer and the maker meet; part of the shared state.
+/// The request of the writer and the answer of the allocator; part of the shared state.
 #[derive(Debug, Default)]
 pub(super) struct SpareSegment {
-    /// What is to be made, until it is.
+    /// The header of the segment to create, until it is created.
     wanted: Option<SegmentHeader>,
     ready: Option<Segment>,
     failed: Option<io::Error>,
-    /// Counts how often making one came to an end.
+    /// How many allocations have ended, successful or not.
     attempts: u64,
-    /// The writer waits: room is looked for at once.
+    /// The writer waits for the segment, so the pause between two attempts is skipped.
     urgent: bool,
-    /// The writer has ended and needs none any more.
+    /// The writer has ended and needs no more segments.
     closed: bool,
 }
 
 impl SpareSegment {
-    /// Orders a segment; the maker must be woken.
+    /// Requests a segment. The caller notifies the allocator.
     pub(super) fn request(&mut self, header: SegmentHeader) {
         self.wanted = Some(header);
     }
@@ -41,13 +43,13 @@ impl SpareSegment {
         self.ready.take()
     }
 
-    /// Ends the maker; it must be woken.
+    /// Ends the allocator. The caller notifies it.
     pub(super) fn close(&mut self) {
         self.closed = true;
     }
 }
 
-/// Makes segments.
+/// Creates segments.
 pub(super) struct SegmentAllocator {
     pub(super) shared: Arc<Shared>,
     pub(super) dir: PathBuf,
@@ -59,7 +61,8 @@ impl SegmentAllocator {
     /// The thread's body.
     pub(super) fn run(self) {
         if catch_unwind(AssertUnwindSafe(|| self.allocate_requested())).is_err() {
-            self.publish(Err(io::Error::other("the maker of log segments panicked")));
+            // As an error of the disk: the writer must not wait for a thread that is gone.
+            self.publish(Err(io::Error::other("the allocator of log segments panicked")));
         }
     }
 
@@ -70,19 +73,23 @@ impl SegmentAllocator {
                 self.shared.segment_requested.wait(&mut state);
                 continue;
             };
+            // Cleared before the attempt: a writer that sets it meanwhile gets another attempt.
             state.spare.urgent = false;
+            // Without the lock, because writing the whole segment takes long.
             drop(state);
             let capacity = self.segment_bytes;
-            let allocation_done = Segment::create(&self.dir, header, capacity, &[], &*self.device);
-            let full = self.publish(allocation_done);
+            let created = Segment::create(&self.dir, header, capacity, &[], &*self.device);
+            let full = self.publish(created);
             state = self.shared.state.lock();
+            // A writer that waits for space sets `urgent`; its request was made while the lock was
+            // free, so it is checked again before the pause.
             if full && !state.spare.urgent && !state.spare.closed {
                 self.shared.segment_requested.wait_for(&mut state, limits::WAL_FULL_RETRY);
             }
         }
     }
 
-    /// Without a thread: makes what is wanted, if there is room.
+    /// For an inline log: creates the requested segment now, if the disk has space.
     pub(super) fn allocate_now(&self) {
         let wanted = self.shared.state.lock().spare.wanted;
         if let Some(header) = wanted {
@@ -96,31 +103,33 @@ impl SegmentAllocator {
         }
     }
 
-    /// Hands over what came of it. Whether the disk is full.
-    fn publish(&self, allocation_done: io::Result<Segment>) -> bool {
+    /// Publishes the result of an attempt. Returns whether the disk is full.
+    fn publish(&self, created: io::Result<Segment>) -> bool {
         let free = self.device.free(&self.dir);
         let dir = self.dir.display();
         let mut state = self.shared.state.lock();
+        // Counted also when it failed: the writer waits for the end of an attempt, not for success.
         state.spare.attempts += 1;
         self.shared.allocation_done.notify_all();
-        match allocation_done {
+        match created {
             Ok(segment) => {
                 state.spare.wanted = None;
                 state.spare.ready = Some(segment);
                 if state.full.take().is_some() {
-                    tracing::info!(%dir, "the log has room again");
+                    tracing::info!(%dir, "the disk of the log has space again");
                 }
                 false
             }
             Err(error) if is_full(&error) => {
                 let needed = self.segment_bytes;
                 if state.full.replace((needed, free)).is_none() {
-                    tracing::warn!(%dir, needed, free, %error, "no room for the next log segment");
+                    tracing::warn!(%dir, needed, free, %error, "no space for the next log segment");
                 }
                 true
             }
             Err(error) => {
-                // No longer a matter of room: the next who writes meets it, and the log ends.
+                // Not a full disk. The writer gets the error when it next needs a segment, and
+                // stops the log.
                 state.full = None;
                 state.spare.wanted = None;
                 state.spare.failed = Some(error);
@@ -131,13 +140,15 @@ impl SegmentAllocator {
 }
 
 impl Shared {
-    /// Waits for the next segment. `None`: there is no room for it; `retry`: nor when asked again.
+    /// Waits for the next segment. `None`: the disk is full. With `retry` the disk was asked once
+    /// more after this call began.
     pub(super) fn next_segment(&self, retry: bool) -> io::Result<Option<Segment>> {
         let mut state = self.state.lock();
         let attempts_before = state.spare.attempts;
         state.spare.urgent |= retry;
         self.segment_requested.notify_all();
         loop {
+            // In this order: an error stops the log even if an earlier segment is ready.
             if let Some(error) = state.spare.failed.take() {
                 return Err(error);
             }
