@@ -1,10 +1,11 @@
-//! Replica: one machine, how far it has applied, its checkpoints and its working store.
+//! Replica: one machine, the index it has applied, its checkpoints and its working store.
 //!
-//! Promise: entries reach the machine one after the other, each once; a panic or an error in it
-//! stops this replica and nothing else, and nothing is applied after that. Everything here blocks
-//! and is called from threads that may. A working store that fails, as on a full disk, stops
-//! nothing: it stays lost until the keeper has filled it, while entries are applied. Refused:
-//! applying anything out of order.
+//! Promise: entries reach the machine one after the other, each once. A panic or an error in the
+//! machine stops this replica and nothing else, and nothing is applied after that. A working store
+//! that fails, as on a full disk, stops nothing: it stays lost until the checkpoint task has rebuilt
+//! it, while entries are applied. Refused: applying entries out of order.
+//!
+//! Everything here blocks and is called from threads that may block.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -29,17 +30,17 @@ use crate::error::Fatal;
 use crate::limits;
 use crate::machine::{ChunkSource, FrozenState, Machine, Store};
 
-/// How far a replica is.
+/// The last entry a replica has applied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct AppliedPosition {
     pub(crate) index: u64,
     pub(crate) term: u64,
 }
 
-/// An entry and the proposer that waits for it, if it was proposed here.
+/// An entry, and the responder of its proposer if it was proposed here.
 pub(crate) type ApplyItem = (LogEntry, Option<ApplyResponder<TypeConfig>>);
 
-/// Everything one replica keeps besides its log.
+/// The state of one replica, except its log.
 pub(crate) struct Replica {
     pub(crate) key: GroupKey,
     pub(crate) checkpoints: Checkpoints,
@@ -48,30 +49,31 @@ pub(crate) struct Replica {
     applied: watch::Sender<AppliedPosition>,
     /// Payload bytes applied since the last checkpoint.
     since_checkpoint: AtomicU64,
-    /// Bytes since the last checkpoint from which on a new one is due.
+    /// A checkpoint is due when `since_checkpoint` reaches this, in bytes.
     due_at_bytes: AtomicU64,
     min_due_bytes: u64,
+    /// Why the replica stopped, if it did.
     failure: Mutex<Option<Fatal>>,
-    /// When a leader was last heard here; at first, when this replica started.
+    /// When a leader last sent an append here; at first, when this replica started.
     leader_contact: Mutex<Instant>,
-    /// Somebody else would be helped by a checkpoint of this replica.
+    /// A checkpoint was requested although none is due.
     checkpoint_requested: AtomicBool,
-    /// Rung when the keeper has something to do.
+    /// Notified when the checkpoint task has something to do.
     pub(crate) checkpoint_notify: Arc<Notify>,
 }
 
-/// The machine and what it stands at; locked for as long as either is used.
+/// The machine and its position; locked for as long as either is used.
 struct Inner {
     machine: Box<dyn Machine>,
     applied: Option<LogId>,
     membership: StoredMembership,
 }
 
-/// A state about to be written.
+/// A state to be written as a checkpoint.
 struct PreparedCheckpoint {
     meta: CheckpointMeta,
     frozen: Box<dyn FrozenState>,
-    /// What it covers of the bytes counted since the last one.
+    /// How many of the bytes counted in `since_checkpoint` it covers.
     bytes: u64,
 }
 
@@ -108,44 +110,46 @@ impl Replica {
         self.applied.subscribe()
     }
 
-    /// A leader this replica accepts was heard.
+    /// Records that a leader which this replica accepts has sent an append.
     pub(crate) fn record_leader_contact(&self) {
         *self.leader_contact.lock() = Instant::now();
     }
 
-    /// How long no leader was heard.
+    /// The time since a leader last sent an append.
     pub(crate) fn since_leader_contact(&self) -> Duration {
         self.leader_contact.lock().elapsed()
     }
 
-    /// What openraft asks first.
+    /// The last applied log id and the membership.
     pub(crate) fn state(&self) -> (Option<LogId>, StoredMembership) {
         let inner = self.inner.lock();
         (inner.applied, inner.membership.clone())
     }
 
-    /// Why it stopped, if it did.
+    /// Why the replica stopped, if it did.
     pub(crate) fn failure(&self) -> Option<Fatal> {
         self.failure.lock().clone()
     }
 
-    /// Whether enough was applied since the last checkpoint.
+    /// Whether enough was applied since the last checkpoint for a new one.
     pub(crate) fn checkpoint_due(&self) -> bool {
         self.since_checkpoint.load(Ordering::Relaxed) >= self.due_at_bytes.load(Ordering::Relaxed)
     }
 
-    /// Asks for a checkpoint although none is due: this replica's entries keep old log alive.
+    /// Requests a checkpoint although none is due, because entries of this replica keep an old log
+    /// segment alive.
     pub(crate) fn request_checkpoint(&self) {
         self.checkpoint_requested.store(true, Ordering::Relaxed);
         self.checkpoint_notify.notify_one();
     }
 
+    /// Whether a checkpoint was requested since the last call.
     pub(crate) fn take_checkpoint_request(&self) -> bool {
         self.checkpoint_requested.swap(false, Ordering::Relaxed)
     }
 
-    /// Gives the machine its newest checkpoint of which it reads no damaged chunk, if there is one.
-    /// Returns that checkpoint's log id.
+    /// Restores the machine from the newest checkpoint whose chunks it can read, if there is one.
+    /// Returns the log id of that checkpoint.
     pub(crate) fn restore_newest(&self) -> Result<Option<LogId>, Fatal> {
         let restored = self.run_machine("restoring the newest checkpoint", || {
             let mut inner = self.inner.lock();
@@ -157,6 +161,8 @@ impl Replica {
             loaded?;
             self.set_position(&mut inner, &pinned).map(Some)
         })?;
+        // With a checkpoint, `set_position` has compared the store with it. Without one, a store
+        // that was lost earlier would be noticed by nobody.
         if restored.is_none() && self.store.needs_rebuild() {
             self.checkpoint_notify.notify_one();
         }
@@ -173,25 +179,29 @@ impl Replica {
         })
     }
 
-    /// The machine's state is a checkpoint's now.
+    /// The machine was restored from a checkpoint: takes over its position and membership.
     fn set_position(&self, inner: &mut Inner, pinned: &PinnedCheckpoint) -> Result<LogId, Fatal> {
         let meta = pinned.meta();
         let damaged = |error| Fatal(format!("{}: checkpoint {}: {error}", self.key, meta.index));
         let id: LogId = codec::decode(&meta.log_id).map_err(damaged)?;
         inner.membership = codec::decode(&meta.membership).map_err(damaged)?;
         inner.applied = Some(id);
-        // What is between is handed to no store any more.
+        // The entries between the two indexes will not be applied, so the store would miss their
+        // changes.
         if self.store.stored() < meta.index {
             self.store.mark_lost();
         }
         self.publish_applied(id);
+        // The checkpoint covers everything that was counted.
         self.reset_progress(u64::MAX);
         Ok(id)
     }
 
-    /// Applies entries in order and answers their proposers.
+    /// Applies entries in order and responds to their proposers.
     pub(crate) fn apply(&self, items: Vec<ApplyItem>) -> Result<(), Fatal> {
         self.run_machine("applying an entry", || {
+            // Held for all of them: a checkpoint must not be frozen between the machine's state and
+            // the position.
             let mut inner = self.inner.lock();
             for (entry, responder) in items {
                 let reply = self.apply_one(&mut inner, &entry)?;
@@ -218,7 +228,7 @@ impl Replica {
             }
             EntryPayload::Normal(EntryData(bytes)) => {
                 self.since_checkpoint.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                // What the store holds was applied before this process began.
+                // For the mutant only: what the store holds was applied before this process began.
                 let again = || id.index <= self.store.stored();
                 if mutant::is(Mutant::ApplyTwiceAfterRestart) && again() {
                     inner.machine.apply(id.index, bytes, &mut Vec::new())?;
@@ -227,12 +237,14 @@ impl Replica {
             }
         };
         inner.applied = Some(id);
+        // Also without changes, as the store must know up to which index it is complete. Before the
+        // index is published: who waits for it may ask the store.
         self.store.write(id.index, changes);
         self.publish_applied(id);
         Ok(reply)
     }
 
-    /// Tells who waits for it. While a store is rebuilt, what was applied before stays applied.
+    /// Publishes the applied position. It never goes back, also if an older checkpoint is restored.
     fn publish_applied(&self, id: LogId) {
         let now = AppliedPosition { index: id.index, term: term_of(&id) };
         self.applied.send_if_modified(|applied| {
@@ -244,23 +256,23 @@ impl Replica {
         });
     }
 
-    /// Writes the present state as a checkpoint and returns it; the newest one if nothing changed
-    /// since, none if nothing was ever applied. One at a time.
+    /// Writes the present state as a checkpoint and returns it. Returns the newest one if nothing
+    /// changed since, and `None` if nothing was ever applied. One at a time.
     pub(crate) fn write_checkpoint(&self) -> Result<Option<PinnedCheckpoint>, CheckpointError> {
-        // Not held while writing: entries are applied meanwhile.
+        // The lock is held only while the state is frozen: entries are applied while it is written.
         let prepared = self.prepare(&self.inner.lock());
         let Some(prepared) = prepared else { return Ok(self.checkpoints.newest(self.key)) };
         let index = prepared.meta.index;
         let pinned = self.write(prepared)?;
-        // A failure in it is found by the next apply, which refuses.
-        let _ = self.run_machine("letting go of what a checkpoint holds", || {
+        // Ignored: the checkpoint is valid, and after a failure the next apply is an error.
+        let _ = self.run_machine("dropping what a checkpoint holds", || {
             self.inner.lock().machine.checkpointed(index);
             Ok(())
         });
         Ok(pinned)
     }
 
-    /// The state to be written, unless the newest checkpoint is of this very state.
+    /// Freezes the state, unless the newest checkpoint covers it already.
     fn prepare(&self, inner: &Inner) -> Option<PreparedCheckpoint> {
         let id = inner.applied?;
         let newest = self.checkpoints.newest(self.key);
@@ -290,13 +302,15 @@ impl Replica {
         Ok(pinned)
     }
 
-    /// Fills a lost store anew, from a checkpoint of the present state. Entries are applied
-    /// meanwhile: what they change is kept for the store, and follows.
+    /// Rebuilds a lost store from a checkpoint of the present state. Entries are applied meanwhile;
+    /// their changes are kept for the store, and follow.
     ///
     /// # Errors
-    /// The checkpoint cannot be written, or the store not be filled now: it stays lost, nothing
-    /// else happened, and it can be tried again.
+    /// The checkpoint cannot be written, or the store cannot be filled. The store stays lost,
+    /// nothing else has changed, and the caller can retry.
     pub(crate) fn rebuild_store(&self) -> Result<(), Fatal> {
+        // Before the state is frozen: from here on the store keeps the changes of later entries, so
+        // that none falls between the frozen state and the backlog.
         let mut rebuild = self.store.rebuild()?;
         let (index, prepared, frozen) = {
             let inner = self.inner.lock();
@@ -307,6 +321,8 @@ impl Replica {
             Some(prepared) => self.write(prepared).map_err(fatal)?,
             None => self.checkpoints.newest(self.key),
         };
+        // The chunks must be those of the frozen state. A newer checkpoint may have come from
+        // another replica in between.
         let matching = newest.filter(|newest| newest.meta().index == index);
         let pinned = matching.ok_or_else(|| fatal("another checkpoint came meanwhile"))?;
         let fill =
@@ -315,10 +331,10 @@ impl Replica {
         rebuild.finish(index)
     }
 
-    /// Counts anew from a checkpoint that covers `bytes` of what was applied.
+    /// Restarts the count after a checkpoint that covers `bytes` of what was applied.
     fn reset_progress(&self, bytes: u64) {
-        // Not the whole state: old events are in it, which no checkpoint writes again, and memory
-        // holds what came since the last one.
+        // A quarter of what was written, not of the whole state: that grows with old events, which
+        // are never written again, while memory holds everything since the last checkpoint.
         let written = self.checkpoints.written_bytes(self.key);
         self.due_at_bytes
             .store(with_jitter(self.min_due_bytes.max(written / 4), self.key), Ordering::Relaxed);
@@ -326,11 +342,12 @@ impl Replica {
         let _ = self.since_checkpoint.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count);
     }
 
-    /// Makes a checkpoint that came from elsewhere this replica's own. It may already be.
+    /// Copies a checkpoint into this replica's directory, unless it is the newest one there.
     pub(crate) fn import(
         &self,
         pinned: &PinnedCheckpoint,
     ) -> Result<PinnedCheckpoint, CheckpointError> {
+        // A received checkpoint is there already; only in openraft's conformance tests it is not.
         let manifest = pinned.manifest();
         if let Some(newest) = self.checkpoints.newest(self.key)
             && newest.manifest() == manifest
@@ -354,12 +371,13 @@ impl Replica {
         })
     }
 
-    /// Runs the machine. What it fails with, panics included, is the end of this replica.
+    /// Calls the machine. An error or a panic in it stops this replica for good.
     fn run_machine<T>(
         &self,
         doing: &str,
         run: impl FnOnce() -> Result<T, Fatal>,
     ) -> Result<T, Fatal> {
+        // After a failure the state is undefined: nothing may read it or change it any more.
         if let Some(failure) = self.failure() {
             return Err(failure);
         }
@@ -379,7 +397,8 @@ impl Replica {
     }
 }
 
-/// Spreads the groups of a node, so that they do not all write checkpoints at once.
+/// Adds up to a quarter, by group and replica, so that the groups of a node do not all write
+/// checkpoints at once.
 fn with_jitter(bytes: u64, key: GroupKey) -> u64 {
     let spread = (u64::from(key.group) * 7 + key.replica * 3) % 32;
     bytes.saturating_add(bytes / 128 * spread)
@@ -436,10 +455,10 @@ mod tests {
         Fixture { replica: Arc::new(replica), machine, fill_hook, files, _dir: dir }
     }
 
-    /// What a test does in the middle of filling a store.
+    /// What a test does while a store is filled.
     type FillHook = Arc<Mutex<Box<dyn Fn() + Send>>>;
 
-    /// A tally whose store is filled while a test does something.
+    /// A machine that calls a hook while its store is filled.
     struct HookedMachine {
         machine: RecordingMachine,
         fill_hook: FillHook,
@@ -495,7 +514,7 @@ mod tests {
         indexes.map(|index| (LogEntry::new_normal(log_id(1, index), entry(index)), None)).collect()
     }
 
-    /// What the store holds once it has come to an entry.
+    /// The content of the store once it has reached an index.
     fn stored(fixture: &Fixture, index: u64) -> Vec<Bytes> {
         assert!(fixture.replica.store.wait(index, Duration::from_secs(60)));
         let stored = fixture.replica.store.scan(&[], &[0xff; 9], usize::MAX).unwrap();

@@ -1,19 +1,20 @@
-//! Store: sled, the working store, never the only copy.
+//! Store: the working store of all replicas, a sled database that is never the only copy.
 //!
-//! What the machines of a node wrote lies here some moments behind `apply`, so that old events and
-//! cold records need no memory. It is filled again from a checkpoint and the log, while entries are
-//! applied, whenever there is doubt. One database and one tree for all replicas; keys begin with
-//! group and replica.
+//! It holds what the machines of a node wrote, about a second behind `apply`, so that old events and
+//! cold records need no memory. When its content is in doubt it is rebuilt from a checkpoint and the
+//! log, while entries are applied. There is one database and one tree for all replicas; keys begin
+//! with group and replica.
 //!
-//! Promise: changes become readable in order, and the mark that tells up to which index they are
-//! is written in the same batch as the last of them. A database that does not open, fails or
-//! panics is moved aside and a new one begun: no write of a client ever fails for it.
+//! Promise: changes become readable in order. The index up to which they are written is stored in
+//! the same batch as the last of them. A database that does not open, fails or panics is moved aside
+//! and a new one is created: no write of a client fails because of it.
 //!
-//! Refused: sled's `flush` does not reach the disk, so it is followed by our own fdatasync; values
-//! above 32 KiB are cut into parts, because sled would put large leaves into files it never syncs.
+//! Refused: trust in sled's durability. Its `flush` does not reach the disk, so an fdatasync of ours
+//! follows; values above 32 KiB are split, because sled would put large leaves into files that it
+//! never syncs.
 //!
-//! After a kill or a loss of power the store is as of an earlier mark, or ahead of it by parts of
-//! later changes: applying the log again writes those again.
+//! After a kill or a loss of power the store is as of an earlier index, perhaps with parts of later
+//! changes. Applying the log again writes those again.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -48,12 +49,13 @@ pub struct StoreFiles {
     writer: Option<JoinHandle<()>>,
 }
 
-/// What the writer and the replicas' stores share.
+/// What the writer and the stores of all replicas share.
 struct Shared {
     dir: PathBuf,
-    /// `None` while not even a new database can be made.
+    /// `None` while no new database can be created.
     database: Mutex<Option<Database>>,
-    /// Rises when the database is replaced.
+    /// Increases when the database is replaced, so that errors and rebuilds of an older one are
+    /// recognised.
     generation: AtomicU64,
     /// Bytes of changes that wait for the writer; `None` once it has ended.
     queued: Mutex<Option<usize>>,
@@ -70,8 +72,8 @@ impl Shared {
         database.ok_or_else(|| Fatal(format!("no working store in {}", self.dir.display())))
     }
 
-    /// Sends changes to the writer once they and those that wait are no more than `limit`. Changes
-    /// that are larger than that are sent when none waits.
+    /// Sends changes to the writer once they and the queued ones are no more than `limit` bytes.
+    /// Larger changes are sent when the queue is empty.
     fn enqueue(&self, bytes: usize, limit: usize, job: Job) {
         let mut queued = self.queued.lock();
         while queued.is_some_and(|queued| queued > 0 && queued + bytes > limit) {
@@ -79,18 +81,19 @@ impl Shared {
         }
         let Some(before) = *queued else { return };
         *queued = Some(before + bytes);
+        // Before sending: the channel may block, and the writer needs this lock to make space.
         drop(queued);
         self.send(job);
     }
 
-    /// The writer took changes of this size.
+    /// The writer has taken changes of this size off the queue.
     fn release_queue(&self, bytes: usize) {
         let mut queued = self.queued.lock();
         *queued = queued.map(|queued| queued - bytes);
         self.queue_space.notify_all();
     }
 
-    /// The writer has ended: nobody waits for it any more.
+    /// The writer has ended: callers that wait for space return.
     fn writer_ended(&self) {
         *self.queued.lock() = None;
         self.queue_space.notify_all();
@@ -101,17 +104,17 @@ impl Shared {
         if let Some(writer) = &mut *self.inline_writer.lock() {
             return writer.run_inline(job);
         }
-        // The writer ends only with the store; nobody waits for what comes after.
+        // The writer ends only when the store is dropped; what is sent later is not needed.
         let _ = self.jobs.send(job);
     }
 }
 
 impl StoreFiles {
-    /// Opens the database below `dir`. One that does not open is moved aside and a new one started:
-    /// every group then finds `stored()` 0.
+    /// Opens the database in `dir`. One that does not open is moved aside and a new one is created;
+    /// `stored()` of every replica is then 0.
     ///
     /// # Errors
-    /// When not even a new one can be made.
+    /// The error of the system when no database can be created.
     pub fn open(dir: &Path) -> io::Result<Self> {
         let database = Database::open_or_create(dir).map_err(io::Error::other)?;
         let (jobs, receiver) = sync_channel(STORE_QUEUE_LENGTH);
@@ -136,11 +139,12 @@ impl StoreFiles {
         Ok(Self { shared, groups: Mutex::default(), writer: Some(writer) })
     }
 
-    /// One replica's part of it. The same object for the same replica.
+    /// The store of one replica: always the same object for the same replica.
     ///
     /// # Errors
-    /// When not even a new database can be made.
+    /// [`Fatal`] when there is no database.
     pub fn open_group(&self, group: GroupKey) -> Result<Arc<GroupStore>, Fatal> {
+        // Held to the end, so that there is one object for a replica, and the writer knows it.
         let mut groups = self.groups.lock();
         if let Some(store) = groups.get(&group) {
             return Ok(Arc::clone(store));
@@ -149,6 +153,7 @@ impl StoreFiles {
         let progress = match self.shared.database()?.progress(group) {
             Ok(progress) => progress,
             Err(reason) => {
+                // The replica starts all the same, with a store that is to be rebuilt.
                 self.shared.send(Job::DatabaseFailed(generation, reason));
                 database::StoreProgress::default()
             }
@@ -169,7 +174,7 @@ impl StoreFiles {
         Ok(store)
     }
 
-    /// Bytes of the database's files.
+    /// Size of the database's files in bytes.
     pub fn size_on_disk(&self) -> u64 {
         self.shared.database().map_or(0, |database| database.size())
     }
@@ -177,7 +182,7 @@ impl StoreFiles {
 
 #[cfg(test)]
 impl StoreFiles {
-    /// The database fails now.
+    /// Makes the database fail.
     pub(crate) fn fail(&self) {
         let generation = self.shared.generation.load(Ordering::Acquire);
         self.shared.send(Job::DatabaseFailed(generation, "a test says so".into()));
@@ -187,7 +192,7 @@ impl StoreFiles {
 impl Drop for StoreFiles {
     fn drop(&mut self) {
         self.shared.send(Job::Stop);
-        // It holds what holds it.
+        // The inline writer and `shared` refer to each other; without this neither is dropped.
         #[cfg(any(test, feature = "testing"))]
         drop(self.shared.inline_writer.lock().take());
         if let Some(writer) = self.writer.take()
@@ -198,30 +203,32 @@ impl Drop for StoreFiles {
     }
 }
 
-/// One replica's working store.
+/// The working store of one replica.
 pub struct GroupStore {
     group: GroupKey,
     shared: Arc<Shared>,
     /// The index up to which changes can be read.
     stored_index: Mutex<u64>,
     stored_changed: Condvar,
-    /// The index up to which changes were handed over.
+    /// The index up to which changes were given to the writer.
     submitted: AtomicU64,
+    /// Whether the content must not be used.
     lost: AtomicBool,
-    /// While it is rebuilt.
+    /// What is written during a rebuild.
     backlog: Mutex<Option<RebuildBacklog>>,
-    /// Rung when `backlog` is no more.
+    /// Notified when `backlog` is taken or dropped.
     backlog_changed: Condvar,
     on_lost: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
 }
 
 impl GroupStore {
-    /// Hands over the changes of an index, to be written within about a second. Changes of an index
-    /// already stored are skipped; while the store is rebuilt they are kept until that is finished,
-    /// and a store that is lost ignores them. Blocks only while as much waits as may. One caller at
-    /// a time.
+    /// Gives the changes of an index to the writer, which writes them within about a second. Changes
+    /// of an index that is stored already are skipped. During a rebuild they are kept until it is
+    /// finished, and a lost store ignores them. Blocks only while the queue is full. One caller at a
+    /// time.
     pub fn write(self: &Arc<Self>, index: u64, changes: Vec<Change>) {
         let bytes = changes.iter().map(change_size).sum();
+        // Skips what a replay after a restart applies again.
         if self.submitted.fetch_max(index, Ordering::AcqRel) >= index {
             return;
         }
@@ -229,6 +236,7 @@ impl GroupStore {
         while backlog.as_ref().is_some_and(|backlog| backlog.is_full_for(bytes)) {
             self.backlog_changed.wait(&mut backlog);
         }
+        // A rebuild is filled with the state of an earlier index; these changes follow it.
         if let Some(backlog) = &mut *backlog {
             return backlog.keep(bytes, index, changes);
         }
@@ -239,8 +247,8 @@ impl GroupStore {
         }
     }
 
-    /// Waits until `index` can be read, urging the writer. `false`: it did not come to that in
-    /// time, or the store is lost. Blocks.
+    /// Makes the writer write at once, and waits until `index` can be read. `false`: that took
+    /// longer than `timeout`, or the store is lost. Blocks.
     pub fn wait(&self, index: u64, timeout: Duration) -> bool {
         if self.stored() < index {
             self.shared.send(Job::Flush);
@@ -255,25 +263,26 @@ impl GroupStore {
         *stored_index >= index
     }
 
-    /// Whether what is stored cannot be used: the database was lost, or a rebuild did not finish.
-    /// Stays so until [`GroupStore::rebuild`] was finished.
+    /// Whether the content must not be used: the database was lost, or a rebuild did not finish.
+    /// Remains `true` until a [`StoreRebuild`] is finished.
     pub fn needs_rebuild(&self) -> bool {
         self.lost.load(Ordering::Acquire)
     }
 
-    /// Calls `lost` (on a thread of the store) when the database fails and this replica must
-    /// rebuild.
+    /// Sets a callback that is called when this store is lost and must be rebuilt, on the thread of
+    /// the writer or of whoever reports the loss. It must not block.
     pub fn on_lost(&self, lost: Box<dyn Fn() + Send + Sync>) {
         *self.on_lost.lock() = Some(lost);
     }
 
-    /// Empties the replica's part and begins to fill it anew from a checkpoint. What is written
-    /// from now on is kept and follows when that is finished: the checkpoint's state is to be taken
-    /// after this. Blocks. One at a time.
+    /// Clears the replica's part and begins a rebuild from a checkpoint. What is written from now on
+    /// is kept, and follows when the rebuild is finished. The state for the rebuild must therefore
+    /// be taken after this call. Blocks. One at a time.
     ///
     /// # Errors
-    /// When not even a new database can be made.
+    /// [`Fatal`] when there is no database.
     pub fn rebuild(self: &Arc<Self>) -> Result<StoreRebuild, Fatal> {
+        // First, so that `write` sends nothing more to the part that is cleared.
         self.set_lost();
         let (reply, started) = sync_channel(1);
         self.shared.send(Job::BeginRebuild(Arc::clone(self), reply));
@@ -286,7 +295,8 @@ impl GroupStore {
     pub fn clear(self: &Arc<Self>) {
         let (reply, cleared) = sync_channel(1);
         self.shared.send(Job::Clear(Arc::clone(self), reply));
-        // Without a writer the store is closing, and what is left is skipped when opened again.
+        // No answer means that the store is closing. What is left belongs to a replica id that is
+        // never used again.
         let _ = cleared.recv();
     }
 
@@ -295,8 +305,8 @@ impl GroupStore {
         self.stored_changed.notify_all();
     }
 
-    /// Nothing that is stored can be used any more: the database is gone, or what comes next does
-    /// not follow it. A rebuild under way comes to nothing.
+    /// Declares the content unusable: the database is gone, or the next changes will not follow what
+    /// is stored. A rebuild in progress will fail.
     pub fn mark_lost(&self) {
         self.drop_backlog();
         self.set_lost();
@@ -306,9 +316,11 @@ impl GroupStore {
         }
     }
 
-    /// A rebuild has brought the store to `index`: what was kept meanwhile, to be written next.
-    /// `None`: it was lost again.
+    /// Ends a rebuild that has reached `index`. Returns what was written meanwhile and must be
+    /// written next. `None`: the store was lost again.
     fn complete_rebuild(&self, index: u64) -> Option<Vec<(u64, Vec<Change>)>> {
+        // Under one lock: a `write` comes either into this backlog or, once `lost` is false, to the
+        // writer behind it. Either way the order of the indexes is kept.
         let mut backlog = self.backlog.lock();
         let backlog = backlog.take()?.changes;
         self.lost.store(false, Ordering::Release);
@@ -319,7 +331,7 @@ impl GroupStore {
 
     fn set_lost(&self) {
         self.lost.store(true, Ordering::Release);
-        // Whatever is applied next is new to it.
+        // An index that was given to the old database must be given to the new one again.
         self.submitted.store(0, Ordering::Release);
     }
 
@@ -329,7 +341,7 @@ impl GroupStore {
     }
 }
 
-/// What is written while the store is rebuilt.
+/// Changes that are written during a rebuild, by index.
 #[derive(Default)]
 struct RebuildBacklog {
     bytes: usize,
@@ -366,8 +378,8 @@ fn closed() -> Fatal {
     Fatal("the working store is closing".into())
 }
 
-/// A working store being filled anew. Dropped before [`StoreRebuild::finish`], the store still needs
-/// one.
+/// A rebuild of a store. If it is dropped before [`StoreRebuild::finish`], the store still needs a
+/// rebuild.
 pub struct StoreRebuild {
     store: Arc<GroupStore>,
     generation: u64,
@@ -376,8 +388,8 @@ pub struct StoreRebuild {
 }
 
 impl StoreRebuild {
-    /// The next change. Blocks while the bounded queue is full. A failing database is noticed at
-    /// the end.
+    /// Adds a change. Blocks while the queue is full. Errors of the database are reported by
+    /// [`StoreRebuild::finish`].
     pub fn put(&mut self, change: Change) {
         self.bytes += change_size(&change);
         self.changes.push(change);
@@ -390,15 +402,15 @@ impl StoreRebuild {
         let changes = std::mem::take(&mut self.changes);
         let bytes = std::mem::take(&mut self.bytes);
         let job = Job::RebuildPut(Arc::clone(&self.store), self.generation, changes);
-        // Room is left for what is applied: that must not wait for a rebuild.
+        // Half of the queue is left to other replicas: apply must not wait for a rebuild.
         self.store.shared.enqueue(bytes, STORE_QUEUE_BYTES / 2, job);
     }
 
-    /// All changes up to `index` were put. Blocks until they can be read; what was written since
-    /// follows by itself.
+    /// Ends the rebuild: all changes up to `index` were added. Blocks until they can be read. What
+    /// was written meanwhile follows.
     ///
     /// # Errors
-    /// When the store was lost meanwhile: begin again.
+    /// [`Fatal`] when the store was lost meanwhile: begin again.
     pub fn finish(mut self, index: u64) -> Result<(), Fatal> {
         self.enqueue();
         let (reply, finished) = sync_channel(1);

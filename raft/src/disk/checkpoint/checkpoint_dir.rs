@@ -1,4 +1,8 @@
-//! Shelf: the folder of one replica's checkpoints: what stands in it, and what may go.
+//! Checkpoint directory: the checkpoints of one replica, and which files may be removed.
+//!
+//! Promise: a checkpoint is listed only when its manifest and all chunks are durable and were read
+//! back; no chunk is removed that a listed, pinned or incoming checkpoint refers to. Refused: a
+//! manifest that is damaged; it is renamed and kept.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,7 +25,7 @@ const MANIFEST_SUFFIX: &str = ".checkpoint";
 const DAMAGED_SUFFIX: &str = ".damaged";
 const INCOMING_PREFIX: &str = "incoming-";
 
-/// A checkpoint on the shelf. It is in use while more than the shelf holds it.
+/// A checkpoint in the directory. It is in use while anything but the directory holds a reference.
 #[derive(Debug)]
 pub(super) struct StoredCheckpoint {
     pub(super) id: CheckpointId,
@@ -29,46 +33,49 @@ pub(super) struct StoredCheckpoint {
     pub(super) bytes: Bytes,
 }
 
+/// The order of checkpoints: the newest has the highest index, not the highest serial.
 fn order_key(stored: &Arc<StoredCheckpoint>) -> (u64, u64) {
     (stored.id.index, stored.id.serial)
 }
 
-/// Chunks that are not collected for as long as somebody else holds this.
+/// Hashes of chunks that are not removed while anything but the directory holds a reference.
 pub(super) type PinnedChunks = Arc<BTreeSet<[u8; 32]>>;
 
 #[derive(Debug, Default)]
 struct State {
-    /// By the last entry they contain, oldest first. That is not the order in which they came:
-    /// while one was written here, one of a later entry may have come from another replica.
+    /// By index, lowest first. That may differ from the order in which they were added: while one
+    /// was written here, one with a higher index may have come from another replica.
     stored: Vec<Arc<StoredCheckpoint>>,
-    /// Superseded, but still in use when last looked at.
+    /// No longer among the last two, but in use when last checked.
     superseded: Vec<Arc<StoredCheckpoint>>,
-    /// The chunks of checkpoints on their way in.
+    /// The chunks of incoming checkpoints.
     pinned_chunks: Vec<PinnedChunks>,
     next_serial: u64,
     next_incoming: u64,
 }
 
-/// One replica's checkpoints.
+/// The checkpoints of one replica.
 #[derive(Debug)]
 pub(super) struct CheckpointDir {
     dir: PathBuf,
     group: GroupKey,
-    /// Held while chunks become files here, so that none is collected before its manifest stands.
+    /// Held while chunks become files here, so that no other call removes them before their
+    /// manifest is listed.
     writing: Mutex<()>,
     state: Mutex<State>,
-    /// Rung when the newest one's chunks should be looked at.
+    /// Notified when the chunks of the newest checkpoint should be verified.
     pub(super) verify_requests: Arc<Notify>,
 }
 
 impl CheckpointDir {
-    /// Looks at what is there, and clears away what a crash left half-done.
+    /// Lists the checkpoints, and removes what a crash left unfinished.
     pub(super) fn open(dir: PathBuf, group: GroupKey) -> Result<Self, CheckpointError> {
         let mut state = State::default();
         if dir.is_dir() {
             let mut serials = remove_unfinished(&dir).map_err(CheckpointError::io(&dir))?;
             serials.sort_unstable();
             for serial in serials {
+                // Also for a damaged one: its serial must not be used again.
                 state.next_serial = serial + 1;
                 let path = dir.join(format!("{serial:016}{MANIFEST_SUFFIX}"));
                 match load(&path, group, serial) {
@@ -92,8 +99,8 @@ impl CheckpointDir {
         Some(state.stored[older].id.index)
     }
 
-    /// Bytes that the newest one had to write: its manifest, and the chunks that the next older one
-    /// lacks. 0 where none stands.
+    /// Bytes that were written for the newest one: its manifest, and the chunks that the next older
+    /// one lacks. 0 without a checkpoint.
     pub(super) fn written_bytes(&self) -> u64 {
         let stored = self.state.lock().stored.clone();
         let Some((newest, older)) = stored.split_last() else { return 0 };
@@ -105,8 +112,8 @@ impl CheckpointDir {
         new.map(|chunk| chunk.len).sum::<u64>() + newest.bytes.len() as u64
     }
 
-    /// What `load` makes of the newest one that it does not find damaged. Newer ones are set aside.
-    /// `load` is also given the next older one.
+    /// The result of `load` for the newest checkpoint that it does not find damaged. Newer ones are
+    /// renamed. `load` also gets the next older one.
     pub(super) fn load<T>(
         &self,
         mut load: impl FnMut(
@@ -116,15 +123,16 @@ impl CheckpointDir {
     ) -> Result<Option<T>, CheckpointError> {
         let all = self.state.lock().stored.clone();
         let mut damaged: Vec<(CheckpointId, CheckpointError)> = Vec::new();
-        for (position, stored) in all.iter().enumerate().rev() {
-            let older = position.checked_sub(1).map(|position| &*all[position]);
+        for (at, stored) in all.iter().enumerate().rev() {
+            let older = at.checked_sub(1).map(|older| &*all[older]);
             match load(stored, older) {
                 Ok(loaded) => {
+                    // Only now that an older one has loaded: if all are damaged, they are kept.
                     for (id, error) in damaged {
                         self.state.lock().stored.retain(|stored| stored.id != id);
                         rename_damaged(&self.manifest_path(id.serial), &error);
                     }
-                    // It read what it needed: the rest is looked at while the replica serves.
+                    // `load` verified what it read; the rest is verified while the replica serves.
                     self.verify_requests.notify_one();
                     return Ok(Some(loaded));
                 }
@@ -134,7 +142,7 @@ impl CheckpointDir {
         damaged.into_iter().next().map_or(Ok(None), |(_, error)| Err(error))
     }
 
-    /// Writes a frozen state.
+    /// Writes a frozen state as a checkpoint.
     pub(super) fn write(
         &self,
         meta: CheckpointMeta,
@@ -151,11 +159,12 @@ impl CheckpointDir {
             None => self.publish(Manifest { meta, chunks }, &new),
             Some(error) => Err(error),
         };
+        // Also after an error, for the chunks that were written.
         self.remove_unreferenced();
         published
     }
 
-    /// Takes in chunks that were received: they become files here, then their manifest stands.
+    /// Installs received chunks: they become files here, then their manifest is published.
     pub(super) fn install(
         &self,
         manifest: Manifest,
@@ -173,17 +182,19 @@ impl CheckpointDir {
         published
     }
 
-    /// Makes a manifest stand, all of whose chunks are files here. `new`: those to be read back.
+    /// Publishes a checkpoint whose chunks are all files here. `new`: the chunks to read back.
     fn publish(
         &self,
         manifest: Manifest,
         new: &[ChunkInfo],
     ) -> Result<CheckpointId, CheckpointError> {
+        // The names of the chunks must be durable before a manifest that refers to them exists.
         let chunks = self.dir.join("chunks");
         sync_dir(&chunks).map_err(CheckpointError::io(&chunks))?;
         for chunk in new {
             self.read_chunk(chunk)?;
         }
+        // A serial is used once, also if this attempt fails: an older file is never overwritten.
         let serial = {
             let mut state = self.state.lock();
             state.next_serial += 1;
@@ -192,6 +203,7 @@ impl CheckpointDir {
         let path = self.manifest_path(serial);
         write_atomically(&path, &manifest.encode())?;
         sync_dir(&self.dir).map_err(CheckpointError::io(&self.dir))?;
+        // Listed only after it was read back: the log is purged on the strength of this list.
         let stored = load(&path, self.group, serial)?;
         if stored.manifest != manifest {
             return Err(CheckpointError::damaged(&path, "it reads back differently"));
@@ -202,16 +214,20 @@ impl CheckpointDir {
         state.stored.sort_by_key(order_key);
         let superseded = state.stored.len().saturating_sub(limits::CHECKPOINTS_KEPT);
         let superseded: Vec<_> = state.stored.drain(..superseded).collect();
+        // Not removed here: a reader may still hold it. `remove_unreferenced` decides.
         state.superseded.extend(superseded);
         Ok(id)
     }
 
-    /// Removes manifests that were superseded, and chunks that nothing standing, in use or on its
-    /// way in refers to. What cannot be removed now is removed another time.
+    /// Removes superseded manifests, and the chunks to which no listed, pinned or incoming
+    /// checkpoint refers. The caller holds `writing`. What cannot be removed now is removed by a
+    /// later call.
     fn remove_unreferenced(&self) {
+        // Held to the end: a checkpoint that is pinned meanwhile would lose its chunks.
         let mut state = self.state.lock();
         let manifests: BTreeSet<PathBuf> =
             state.stored.iter().map(|stored| self.manifest_path(stored.id.serial)).collect();
+        // A count of one means that only this list holds it.
         state.superseded.retain(|superseded| Arc::strong_count(superseded) > 1);
         state.pinned_chunks.retain(|pinned_chunks| Arc::strong_count(pinned_chunks) > 1);
         let stored = state.stored.iter().chain(&state.superseded);
@@ -223,9 +239,11 @@ impl CheckpointDir {
         let chunks = self.dir.join("chunks");
         let needed: BTreeSet<PathBuf> = needed.iter().map(|hash| self.chunk_path(hash)).collect();
         let is_manifest = |path: &Path| path.to_string_lossy().ends_with(MANIFEST_SUFFIX);
-        let swept = remove_files(&self.dir, |path| is_manifest(path) && !manifests.contains(path))
-            .and_then(|()| remove_files(&chunks, |path| !needed.contains(path)));
-        if let Err(error) = swept {
+        // Manifests first: after a crash in between, a manifest must not refer to missing chunks.
+        let removed =
+            remove_files(&self.dir, |path| is_manifest(path) && !manifests.contains(path))
+                .and_then(|()| remove_files(&chunks, |path| !needed.contains(path)));
+        if let Err(error) = removed {
             tracing::warn!(dir = %self.dir.display(), %error, "old checkpoints stay for now");
         }
     }
@@ -246,7 +264,7 @@ impl CheckpointDir {
         }
     }
 
-    /// Writes a chunk again that is not what was written.
+    /// Writes a damaged chunk again.
     pub(super) fn repair(&self, chunk: &ChunkInfo, bytes: &[u8]) -> Result<(), CheckpointError> {
         let _writing = self.writing.lock();
         write_atomically(&self.chunk_path(&chunk.hash), bytes)?;
@@ -255,8 +273,8 @@ impl CheckpointDir {
         self.read_chunk(chunk).map(drop)
     }
 
-    /// Keeps chunks from being collected for as long as what is returned lives, and a place to put
-    /// what comes.
+    /// Keeps chunks from being removed while the returned reference lives, and creates a directory
+    /// for the chunks that are received.
     pub(super) fn pin_chunks(
         &self,
         hashes: BTreeSet<[u8; 32]>,
@@ -264,11 +282,11 @@ impl CheckpointDir {
         let pinned_chunks = Arc::new(hashes);
         let mut state = self.state.lock();
         state.pinned_chunks.push(pinned_chunks.clone());
-        let position = self.dir.join(format!("{INCOMING_PREFIX}{}", state.next_incoming));
+        let incoming_dir = self.dir.join(format!("{INCOMING_PREFIX}{}", state.next_incoming));
         state.next_incoming += 1;
         drop(state);
-        create_dir_durably(&position)?;
-        Ok((pinned_chunks, position))
+        create_dir_durably(&incoming_dir)?;
+        Ok((pinned_chunks, incoming_dir))
     }
 
     pub(super) fn chunk_path(&self, hash: &[u8; 32]) -> PathBuf {
@@ -288,12 +306,13 @@ impl CheckpointDir {
     }
 }
 
-/// Where a machine's chunks go. A sink cannot fail: the first error is kept, and nothing counts.
+/// Writes the chunks of a machine. A [`ChunkSink`] cannot return an error, so the first one is kept
+/// and all later calls do nothing.
 struct ChunkWriter<'a> {
     dir: &'a CheckpointDir,
     before: Option<Arc<StoredCheckpoint>>,
     chunks: Vec<ChunkInfo>,
-    /// Those that became files now.
+    /// The chunks that became files in this session.
     new: Vec<ChunkInfo>,
     error: Option<CheckpointError>,
 }
@@ -303,7 +322,7 @@ impl ChunkWriter<'_> {
         let hash = *blake3::hash(bytes).as_bytes();
         let chunk = ChunkInfo { name: name.to_owned(), hash, len: bytes.len() as u64 };
         let path = self.dir.chunk_path(&hash);
-        // A file of this name that is damaged is written again.
+        // Compared by content, not by name: a damaged file is written again.
         if fs::read(&path).is_ok_and(|found| found == bytes) {
             self.chunks.push(chunk);
             return Ok(());
@@ -317,6 +336,8 @@ impl ChunkWriter<'_> {
     fn try_keep(&mut self, name: &str) -> Result<(), CheckpointError> {
         let before = self.before.as_ref().and_then(|before| before.manifest.chunk(name));
         let chunk = before.ok_or_else(|| CheckpointError::NotKept { name: name.to_owned() })?;
+        // The length only: to read every kept chunk would make a checkpoint as slow as the state is
+        // large. Other damage is found by the verifier.
         let path = self.dir.chunk_path(&chunk.hash);
         let len = fs::metadata(&path).map(|file| file.len());
         if len.is_ok_and(|len| len == chunk.len) {
@@ -349,7 +370,7 @@ impl ChunkSink for ChunkWriter<'_> {
     }
 }
 
-/// Reads a manifest.
+/// Reads the manifest of a checkpoint.
 fn load(path: &Path, group: GroupKey, serial: u64) -> Result<StoredCheckpoint, CheckpointError> {
     let bytes = retry_shortage(|| fs::read(path)).map_err(CheckpointError::io(path))?;
     let manifest = Manifest::decode(&bytes, path)?;
@@ -357,9 +378,9 @@ fn load(path: &Path, group: GroupKey, serial: u64) -> Result<StoredCheckpoint, C
     Ok(StoredCheckpoint { id, manifest, bytes: bytes.into() })
 }
 
-/// Gives a damaged manifest another name, for somebody to look at.
+/// Renames a damaged manifest, which is kept for inspection.
 fn rename_damaged(path: &Path, error: &CheckpointError) {
-    tracing::warn!(checkpoint = %path.display(), %error, "a damaged checkpoint is set aside");
+    tracing::warn!(checkpoint = %path.display(), %error, "a damaged checkpoint is renamed");
     let mut aside = path.as_os_str().to_owned();
     aside.push(DAMAGED_SUFFIX);
     if let Err(error) = fs::rename(path, &aside) {
@@ -367,7 +388,7 @@ fn rename_damaged(path: &Path, error: &CheckpointError) {
     }
 }
 
-/// Removes what is unfinished, and returns the serials of the manifests.
+/// Removes unfinished files, and returns the serials of the manifests.
 fn remove_unfinished(dir: &Path) -> io::Result<Vec<u64>> {
     let mut serials = Vec::new();
     for found in fs::read_dir(dir)? {

@@ -1,7 +1,7 @@
-//! Pinned: a checkpoint somebody reads, sends or mends.
+//! Pinned checkpoint: a checkpoint that is being read, sent or repaired.
 //!
-//! Promise: while a handle lives, none of its chunks is collected; a chunk that is not what was
-//! written is never handed out, and whoever meets one rings for it to be looked after.
+//! Promise: while a handle lives, none of its chunks is removed. A chunk that is not what was
+//! written is never returned, and finding one requests a verification of all chunks.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -16,7 +16,7 @@ use crate::disk::device::retry_shortage;
 use crate::disk::{CheckpointError, CheckpointId, CheckpointMeta, ChunkInfo};
 use crate::machine::ChunkSource;
 
-/// A checkpoint that is not collected while this handle lives.
+/// A checkpoint that is not removed while this handle lives.
 #[derive(Debug, Clone)]
 pub struct PinnedCheckpoint {
     dir: Arc<CheckpointDir>,
@@ -28,12 +28,12 @@ impl PinnedCheckpoint {
         Self { dir, stored }
     }
 
-    /// Which.
+    /// Its identity.
     pub fn id(&self) -> CheckpointId {
         self.stored.id
     }
 
-    /// What it says about itself.
+    /// Its metadata.
     pub fn meta(&self) -> &CheckpointMeta {
         &self.stored.manifest.meta
     }
@@ -43,15 +43,15 @@ impl PinnedCheckpoint {
         self.stored.bytes.clone()
     }
 
-    /// All chunks, in the order they were written.
+    /// All chunks, in the order in which they were written.
     pub fn chunks(&self) -> &[ChunkInfo] {
         &self.stored.manifest.chunks
     }
 
-    /// Lends the chunks to `reader`. Blocks.
+    /// Gives the chunks to `reader`. Blocks.
     ///
     /// # Errors
-    /// When one that it asked for is damaged, the first: what it made of that counts for nothing.
+    /// The error of the first damaged chunk that `reader` asked for; its result is dropped.
     pub fn read<T>(
         &self,
         reader: impl FnOnce(&dyn ChunkSource) -> T,
@@ -59,7 +59,8 @@ impl PinnedCheckpoint {
         self.read_and_verify(reader, |_| false)
     }
 
-    /// The same, and reads also what `must_verify` and `reader` did not ask for.
+    /// Like [`PinnedCheckpoint::read`], and also verifies the chunks that `reader` did not ask for
+    /// and `must_verify` selects.
     pub(super) fn read_and_verify<T>(
         &self,
         reader: impl FnOnce(&dyn ChunkSource) -> T,
@@ -68,6 +69,7 @@ impl PinnedCheckpoint {
         let reading =
             ReadSession { pinned: self, read: RefCell::default(), damage: RefCell::default() };
         let made = reader(&reading);
+        // A `ChunkSource` cannot return an error, so the first one was kept aside.
         let ReadSession { read, damage, .. } = reading;
         damage.into_inner().map_or(Ok(()), Err)?;
         let read = read.into_inner();
@@ -76,11 +78,12 @@ impl PinnedCheckpoint {
         Ok(made)
     }
 
-    /// A piece of a chunk, for sending; shorter at the chunk's end. The first piece is only given
-    /// out if the whole chunk is what was written. Blocks.
+    /// Reads `len` bytes of a chunk from `offset` on, fewer at its end. The first piece is returned
+    /// only if the whole chunk is what was written. Blocks.
     ///
     /// # Errors
-    /// When the chunk is damaged, none of this checkpoint's, or the system refuses.
+    /// [`CheckpointError::Damaged`]; [`CheckpointError::Piece`] when the checkpoint has no such
+    /// chunk; [`CheckpointError::Io`].
     pub fn read_piece(
         &self,
         hash: [u8; 32],
@@ -88,7 +91,8 @@ impl PinnedCheckpoint {
         len: usize,
     ) -> Result<Bytes, CheckpointError> {
         let chunk = self.chunks().iter().find(|chunk| chunk.hash == hash);
-        let chunk = chunk.ok_or_else(|| CheckpointError::read_piece("no such chunk"))?;
+        let chunk = chunk.ok_or_else(|| CheckpointError::invalid_piece("no such chunk"))?;
+        // Verified once for all pieces. The receiver checks the hash of the whole chunk again.
         if offset == 0 {
             let mut bytes = Bytes::from(self.chunk(chunk)?);
             bytes.truncate(len);
@@ -103,22 +107,23 @@ impl PinnedCheckpoint {
         Ok(bytes.into())
     }
 
-    /// Whether a chunk is what was written. Reads all of it.
+    /// Checks that a chunk is what was written. Reads all of it; blocks.
     ///
     /// # Errors
-    /// What is wrong with it, naming the file.
+    /// [`CheckpointError::Damaged`], which names the file; [`CheckpointError::Io`].
     pub fn verify(&self, chunk: &ChunkInfo) -> Result<(), CheckpointError> {
         self.dir.read_chunk(chunk).map(drop)
     }
 
-    /// Writes a damaged chunk again, out of bytes that came from another replica. When it returns,
-    /// they are durable and were read back.
+    /// Writes a damaged chunk again, with bytes from another replica. When it returns, they are
+    /// durable and were read back. Blocks.
     ///
     /// # Errors
-    /// When the bytes are not that chunk's, or the system refuses: nothing changed.
+    /// [`CheckpointError::Piece`] when the bytes have another hash, and nothing was changed;
+    /// [`CheckpointError::Io`].
     pub fn repair(&self, chunk: &ChunkInfo, bytes: &[u8]) -> Result<(), CheckpointError> {
         if *blake3::hash(bytes).as_bytes() != chunk.hash {
-            return Err(CheckpointError::read_piece("the chunk that came has another hash"));
+            return Err(CheckpointError::invalid_piece("the chunk that came has another hash"));
         }
         self.dir.repair(chunk, bytes)
     }
@@ -128,12 +133,12 @@ impl PinnedCheckpoint {
     }
 }
 
-/// A checkpoint's chunks while somebody reads them.
+/// The chunks of a checkpoint during one call of [`PinnedCheckpoint::read`].
 struct ReadSession<'a> {
     pinned: &'a PinnedCheckpoint,
-    /// What was asked for.
+    /// The chunks that were asked for.
     read: RefCell<BTreeSet<[u8; 32]>>,
-    /// The first that was not what was written.
+    /// The error of the first damaged one.
     damage: RefCell<Option<CheckpointError>>,
 }
 

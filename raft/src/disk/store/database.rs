@@ -1,4 +1,7 @@
-//! Database: the sled calls, each guarded: an error or a panic of sled is a reason, never ours.
+//! Database: all calls of sled.
+//!
+//! Promise: an error or a panic of sled is returned as a reason in words, and never unwinds into the
+//! caller. A value that is replaced while it is read is returned as the old or the new one.
 
 use std::fs::File;
 use std::io;
@@ -19,20 +22,20 @@ use crate::limits::{
 };
 use crate::machine::Change;
 
-/// What stands behind group and replica in a key.
+/// The key spaces: the byte that follows group and replica in a key.
 const PROGRESS: u8 = 0;
 const DATA: u8 = 1;
 const PART: u8 = 2;
-/// What a data value begins with.
+/// The first byte of a value in the space `DATA`.
 const VALUE_WHOLE: u8 = 0;
 const VALUE_SPLIT: u8 = 1;
 
-/// How far a replica's part goes.
+/// How much of a replica's changes is stored.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct StoreProgress {
-    /// Changes up to this index are in.
+    /// The index up to which changes are stored.
     pub(super) index: u64,
-    /// A rebuild began and did not finish.
+    /// Whether a rebuild began and did not finish.
     pub(super) rebuilding: bool,
 }
 
@@ -42,13 +45,13 @@ pub(super) struct Database {
     db: Arc<DatabaseHandle>,
     dir: PathBuf,
     file: Arc<File>,
-    /// The edition of the next value that is cut.
+    /// The edition of the next value that is split.
     editions: Arc<AtomicU32>,
 }
 
-/// The database as long as anybody uses it; some may still read what was abandoned.
+/// The database, shared by all who use it. Readers may still hold one that was abandoned.
 struct DatabaseHandle {
-    /// `None` when it is being dropped.
+    /// `None` only while it is dropped.
     db: Option<sled::Db>,
     abandoned: AtomicBool,
 }
@@ -63,6 +66,7 @@ impl Deref for DatabaseHandle {
 
 impl Drop for DatabaseHandle {
     fn drop(&mut self) {
+        // To drop a sled database that failed may panic, or wait for ever for its own threads.
         if self.abandoned.load(Ordering::Acquire) {
             let thread = std::thread::Builder::new().name("store-end".into());
             drop_on_thread(self.db.take(), |end| thread.spawn(end).map(drop));
@@ -70,13 +74,14 @@ impl Drop for DatabaseHandle {
     }
 }
 
-/// Drops what may panic or never end on a thread of its own. Where there is none, as without
-/// memory, it is never dropped.
+/// Drops a value on a thread of its own, because that may panic or never return. If no thread can
+/// be started, the value is never dropped.
 fn drop_on_thread<T: Send + 'static>(
     failed: T,
     spawn: impl FnOnce(Box<dyn FnOnce() + Send>) -> io::Result<()>,
 ) {
-    // Not given to the thread as it begins: a thread that does not would drop it here.
+    // Sent once the thread runs: if it cannot be started, its closure is dropped here, and with it
+    // all that the closure owns.
     let (give, given) = sync_channel(1);
     let end = move || drop(catch_unwind(AssertUnwindSafe(|| drop(given.recv()))));
     let left = match spawn(Box::new(end)) {
@@ -89,7 +94,7 @@ fn drop_on_thread<T: Send + 'static>(
     std::mem::forget(left);
 }
 
-/// Runs calls of sled; what goes wrong comes back in words.
+/// Runs calls of sled, and returns an error or a panic as a reason in words.
 fn catch_sled<T>(calls: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(calls)) {
         Ok(Ok(value)) => Ok(value),
@@ -114,9 +119,9 @@ fn part_key(group: GroupKey, name: &[u8], split: SplitValue, part: u32) -> Vec<u
     key
 }
 
-/// What stands in the place of a value that was cut. Each gets an edition no other value had since
-/// the database was opened: who reads while it is replaced, however slowly and however often, finds
-/// all parts of the old one, or misses one and looks again.
+/// Stands in the place of a value that was split into parts. Each one gets an edition that no other
+/// has had since the database was opened. A reader during a replacement, however slow, therefore
+/// finds all parts of the old value, or misses one and reads again.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct SplitValue {
     edition: u32,
@@ -131,7 +136,7 @@ impl SplitValue {
         bytes
     }
 
-    /// `None`: not a value that was cut.
+    /// `None`: not a split value.
     fn decode(value: &[u8]) -> Option<Self> {
         let (&VALUE_SPLIT, numbers) = value.split_first()? else { return None };
         let (edition, parts) = numbers.split_first_chunk()?;
@@ -158,8 +163,7 @@ impl Database {
         Ok(Self { db, dir: dir.to_owned(), file: Arc::new(file), editions })
     }
 
-    /// Opens the database; one that does not open is moved aside and a new one begun. If even that
-    /// fails, there may be no room: what was moved aside goes too.
+    /// Opens the database. One that does not open is moved aside and a new one is created.
     pub(super) fn open_or_create(dir: &Path) -> Result<Self, String> {
         let reason = match Self::open(dir) {
             Ok(database) => return Ok(database),
@@ -169,19 +173,20 @@ impl Database {
         Self::create_new(dir)
     }
 
-    /// Moves what there is aside and begins a new database.
+    /// Moves the present database aside and creates a new one. If that fails, the disk may be full:
+    /// the databases that were moved aside are removed before the second attempt.
     pub(super) fn create_new(dir: &Path) -> Result<Self, String> {
         let create = |kept| {
             move_aside(dir, kept).map_err(|error| error.to_string())?;
             Self::open(dir)
         };
         create(STORE_BROKEN_KEPT).or_else(|reason| {
-            tracing::error!(dir = %dir.display(), reason, "no new working store; room is made");
+            tracing::error!(dir = %dir.display(), reason, "no new working store; removing the old ones");
             create(0)
         })
     }
 
-    /// Lets go of a database that failed. Who still reads it is not disturbed.
+    /// Gives up a database that failed. Those who still read it are not disturbed.
     pub(super) fn abandon(self) {
         self.db.abandoned.store(true, Ordering::Release);
     }
@@ -190,13 +195,14 @@ impl Database {
         let found = catch_sled(|| self.db.get(key(group, PROGRESS, &[])))?;
         let Some(bytes) = found else { return Ok(StoreProgress::default()) };
         let (Some(index), Some(rebuilding)) = (bytes.get(..8), bytes.get(8)) else {
-            return Err("a mark of the working store is damaged".to_owned());
+            return Err("the index in the working store is damaged".to_owned());
         };
         let index = u64::from_be_bytes(index.try_into().expect("eight bytes were taken"));
         Ok(StoreProgress { index, rebuilding: *rebuilding != 0 })
     }
 
-    /// Writes changes in order, the mark with the last of them. Not yet durable.
+    /// Writes changes in order, and the progress in the same batch as the last of them. Not durable
+    /// before [`Database::sync`].
     pub(super) fn write(
         &self,
         group: GroupKey,
@@ -242,11 +248,12 @@ impl Database {
                 let parts = u32::try_from(value.len().div_ceil(STORE_VALUE_BYTES));
                 let parts = parts.map_err(|_| "a value is too large".to_owned())?;
                 let next = || self.editions.fetch_add(1, Ordering::Relaxed);
-                // What an earlier process wrote may have any.
+                // The counter starts at 0 in each process, so the old value may have the same one.
                 let taken = old.map(|old| old.edition);
                 let edition = Some(next()).filter(|edition| taken != Some(*edition));
                 let edition = edition.unwrap_or_else(next);
                 let split = SplitValue { edition, parts };
+                // All parts before the value that refers to them: they may be in earlier batches.
                 for (part, bytes) in (0..).zip(value.chunks(STORE_VALUE_BYTES)) {
                     batch.insert(part_key(group, name, split, part), bytes.to_vec());
                     self.apply_if_full(batch)?;
@@ -254,6 +261,7 @@ impl Database {
                 batch.insert(data_key, split.encode());
             }
         }
+        // The old parts last: a reader that still sees the old value can find them until then.
         let old = old.unwrap_or_default();
         for part in 0..old.parts {
             batch.remove(part_key(group, name, old, part));
@@ -274,14 +282,16 @@ impl Database {
         catch_sled(|| self.db.apply_batch(batch.batch))
     }
 
-    /// Makes what was written survive, as far as this database can promise it.
+    /// Makes what was written durable, as far as sled allows it.
     pub(super) fn sync(&self) -> Result<(), String> {
+        // `flush` hands the data to the system; only the second call reaches the disk.
         catch_sled(|| self.db.flush())?;
         self.file.sync_data().map_err(|error| error.to_string())?;
         self.sync_blobs().map_err(|error| error.to_string())
     }
 
-    /// Values are cut so that sled makes no blob files; if it ever does, they are synced here.
+    /// Syncs blob files. Values are split so that sled creates none; if it ever does, they would
+    /// not be durable without this.
     fn sync_blobs(&self) -> io::Result<()> {
         let blobs = self.dir.join("blobs");
         let mut found = 0usize;
@@ -329,7 +339,8 @@ impl Database {
         Ok(found)
     }
 
-    /// The value behind what was found, its parts put together. `None`: it was removed meanwhile.
+    /// The value of a record that was found, with its parts put together. `None`: it was removed
+    /// meanwhile.
     fn assemble(
         &self,
         group: GroupKey,
@@ -346,6 +357,8 @@ impl Database {
             if let Some(bytes) = self.parts(group, name, split)? {
                 return Ok(Some(bytes));
             }
+            // A part is missing: the value was replaced meanwhile, or the database is damaged. It
+            // is damage if the record is unchanged.
             let again = catch_sled(|| self.db.get(key(group, DATA, name)))?;
             match again {
                 None => return Ok(None),
@@ -372,14 +385,14 @@ impl Database {
         Ok(Some(bytes.into()))
     }
 
-    /// The edition of a value that was cut.
+    /// The edition of a split value.
     #[cfg(test)]
     pub(super) fn edition(&self, group: GroupKey, name: &[u8]) -> Option<u32> {
         let found = catch_sled(|| self.db.get(key(group, DATA, name))).ok().flatten();
         found.and_then(|value| SplitValue::decode(&value)).map(|split| split.edition)
     }
 
-    /// How many records there are in all.
+    /// The number of records in the database.
     #[cfg(test)]
     pub(super) fn records(&self) -> usize {
         self.db.len()
@@ -390,7 +403,7 @@ impl Database {
     }
 }
 
-/// A bounded batch: sled stops all readers and writers of the process while it applies one.
+/// A bounded batch: sled stops all readers and writers of the process while it applies a batch.
 #[derive(Default)]
 struct Batch {
     batch: sled::Batch,
@@ -416,8 +429,8 @@ impl Batch {
     }
 }
 
-/// Makes what sled created survive a loss of power, which sled itself does not see to, and returns
-/// the database's file.
+/// Syncs the files and names that sled created, which sled does not do, and returns the database's
+/// file.
 fn sync_files(dir: &Path) -> io::Result<File> {
     retry_shortage(|| File::open(dir.join("conf")))?.sync_all()?;
     let file = retry_shortage(|| File::open(dir.join("db")))?;
@@ -434,8 +447,8 @@ fn parent_of(dir: &Path) -> &Path {
     }
 }
 
-/// Moves a database that is refused out of the way, and keeps the last `kept` moved ones. That
-/// there is none (somebody removed it) is as good.
+/// Renames the directory of a database, and removes all but the last `kept` renamed ones. It is no
+/// error if there is none.
 pub(super) fn move_aside(dir: &Path, kept: usize) -> io::Result<()> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let parent = parent_of(dir);
@@ -463,7 +476,7 @@ pub(super) fn move_aside(dir: &Path, kept: usize) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Its end would not be waited for.
+    /// Records that it was dropped.
     struct DropFlag(Arc<AtomicBool>);
 
     impl Drop for DropFlag {

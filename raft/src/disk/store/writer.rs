@@ -1,4 +1,7 @@
-//! Writer: the one thread that changes the database: gathers for about a second, then writes.
+//! Writer: the one thread that changes the database.
+//!
+//! It buffers changes for about a second, so that of one key only the last change is written.
+//! Promise: a database call that fails or panics replaces the database and tells every replica.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,11 +19,11 @@ use crate::error::Fatal;
 use crate::limits::{STORE_BUFFER_BYTES, STORE_BUFFER_TIME};
 use crate::machine::Change;
 
-/// Bytes gathered by a writer without a thread.
+/// Bytes that an inline writer buffers.
 #[cfg(any(test, feature = "testing"))]
 const INLINE_BUFFER_BYTES: usize = 4 << 10;
 
-/// What the writer is asked.
+/// A job for the writer.
 pub(super) enum Job {
     Open(Arc<GroupStore>),
     Write(Arc<GroupStore>, u64, Vec<Change>),
@@ -29,7 +32,7 @@ pub(super) enum Job {
     RebuildPut(Arc<GroupStore>, u64, Vec<Change>),
     FinishRebuild(Arc<GroupStore>, u64, u64, SyncSender<Result<(), Fatal>>),
     Clear(Arc<GroupStore>, SyncSender<()>),
-    /// A reader met an error in the database of this generation.
+    /// A reader got an error from the database of this generation.
     DatabaseFailed(u64, String),
     Stop,
 }
@@ -39,11 +42,11 @@ pub(super) struct Writer {
     groups: BTreeMap<GroupKey, Arc<GroupStore>>,
     buffered: BTreeMap<GroupKey, BufferedChanges>,
     bytes: usize,
-    /// When the oldest gathered change came.
+    /// When the oldest buffered change came.
     since: Option<Instant>,
 }
 
-/// Changes of one replica that are not written yet; of one key the last.
+/// Changes of one replica that are not written yet: the last one of each key.
 #[derive(Default)]
 struct BufferedChanges {
     index: u64,
@@ -79,7 +82,8 @@ impl Writer {
         }
     }
 
-    /// Without a thread: what was gathered is written once it is a page or somebody waits.
+    /// For an inline writer: handles a job, and writes the buffer once it is a page or the store
+    /// closes.
     #[cfg(any(test, feature = "testing"))]
     pub(super) fn run_inline(&mut self, job: Job) {
         let stops = matches!(job, Job::Stop);
@@ -112,6 +116,7 @@ impl Writer {
                 let _ = reply.send(finished); // Who no longer waits begins again.
             }
             Job::Clear(store, reply) => {
+                // What is buffered would be written behind the clearing.
                 self.buffered.remove(&store.group);
                 self.with_database(|database| database.clear(store.group));
                 store.submitted.store(0, Ordering::Release);
@@ -119,6 +124,7 @@ impl Writer {
                 let _ = reply.send(());
             }
             Job::DatabaseFailed(generation, reason) => {
+                // Many readers may report the same failure; the new database is not to blame.
                 if generation == self.shared.generation.load(Ordering::Acquire) {
                     self.replace_database(&reason);
                 }
@@ -128,6 +134,7 @@ impl Writer {
     }
 
     fn buffer(&mut self, store: &Arc<GroupStore>, index: u64, changes: Vec<Change>) {
+        // Sent before the store was lost: a rebuild will bring these changes.
         if store.needs_rebuild() {
             return;
         }
@@ -149,6 +156,7 @@ impl Writer {
             return;
         }
         let mut indexes = Vec::with_capacity(buffered.len());
+        // One replica after the other: the index of a replica is in the batch of its last change.
         for (group, buffered) in buffered {
             let progress = StoreProgress { index: buffered.index, rebuilding: false };
             let changes = buffered.changes.into_values();
@@ -157,6 +165,8 @@ impl Writer {
             }
             indexes.push((group, buffered.index));
         }
+        // Only after all are written: if the database fails in between, every store is lost, and no
+        // index must be reported afterwards.
         for (group, index) in indexes {
             if let Some(store) = self.groups.get(&group) {
                 store.set_stored(index);
@@ -167,6 +177,7 @@ impl Writer {
 
     fn begin(&mut self, store: &Arc<GroupStore>) -> Result<u64, Fatal> {
         self.buffered.remove(&store.group);
+        // Stored with the flag: after a crash the half-filled part is recognised.
         let progress = StoreProgress { index: 0, rebuilding: true };
         let started = self.with_database(|database| {
             database.clear(store.group)?;
@@ -197,6 +208,7 @@ impl Writer {
             database.write(store.group, [], Some(progress))?;
             database.sync()
         });
+        // After the flag is cleared on disk. The backlog comes behind the rebuild in the buffer.
         let backlog = if finished { store.complete_rebuild(index) } else { None };
         for (index, changes) in backlog.ok_or_else(failed)? {
             self.buffer(store, index, changes);
@@ -204,7 +216,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Calls the database; if it fails it is replaced. Whether it did not.
+    /// Calls the database and replaces it if that fails. Returns whether it succeeded.
     fn with_database(&mut self, calls: impl FnOnce(&Database) -> Result<(), String>) -> bool {
         let result = match self.shared.database() {
             Ok(database) => catch_unwind(AssertUnwindSafe(|| calls(&database)))
@@ -220,10 +232,10 @@ impl Writer {
         }
     }
 
-    /// The database failed: it is moved aside, a new one begun, and every replica told to fill it.
+    /// Moves a failed database aside, creates a new one, and tells every replica to rebuild.
     fn replace_database(&mut self, reason: &str) {
         let dir = &self.shared.dir;
-        tracing::error!(dir = %dir.display(), reason, "the working store failed and is begun anew");
+        tracing::error!(dir = %dir.display(), reason, "the working store failed and is created anew");
         self.buffered.clear();
         let mut slot = self.shared.database.lock();
         if let Some(failed) = slot.take() {
@@ -234,12 +246,13 @@ impl Writer {
             Err(reason) => tracing::error!(reason, "no new working store could be made"),
         }
         drop(slot);
+        // Before the replicas are told: a rebuild that they begin must get the new generation.
         self.shared.generation.fetch_add(1, Ordering::AcqRel);
         self.groups.values().for_each(|store| store.mark_lost());
     }
 }
 
-/// Bytes a change takes while it waits.
+/// Bytes that a change takes in the queue.
 pub(super) fn change_size(change: &Change) -> usize {
     match change {
         Change::Put(name, value) => name.len() + value.len(),
