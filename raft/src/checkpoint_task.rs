@@ -1,8 +1,8 @@
-//! CheckpointTask: writes a replica's checkpoints when they are due, shortens its log, mends its store.
+//! Checkpoint task: writes the checkpoints of a replica, purges its log and rebuilds its store.
 //!
-//! Promise: a checkpoint that cannot be written (a full disk) stops nothing; it is tried again.
-//! The log is shortened only below the older of the last two checkpoints. Before a lost store is
-//! filled, replicas of the node that start go first: they need the disk.
+//! Promise: a checkpoint that cannot be written, as on a full disk, stops nothing and is retried.
+//! The log is purged only up to the older of the last two checkpoints. Refused: rebuilding a lost
+//! store while replicas of the node start, because they need the disk.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,20 +20,20 @@ use crate::limits;
 use crate::replica::Replica;
 use crate::state_machine::Applier;
 
-/// Somebody who wants a checkpoint now, and waits for it.
+/// A request for a checkpoint now; the sender is answered when it is durable.
 pub(crate) type CheckpointRequest = oneshot::Sender<Result<(), Fatal>>;
 
-/// Looks after one replica.
+/// The task of one replica.
 pub(crate) struct CheckpointTask {
     pub(crate) replica: Arc<Replica>,
     pub(crate) raft: Raft<TypeConfig, Applier>,
-    /// One for each checkpoint that may be written at a time on this node.
+    /// One permit for each checkpoint that may be written at the same time on this node.
     pub(crate) permits: Arc<Semaphore>,
     pub(crate) starting_replicas: StartingReplicas,
 }
 
 impl CheckpointTask {
-    /// Runs until the group is dropped.
+    /// Runs until the group is dropped or the replica has failed.
     pub(crate) async fn run(self, mut requests: mpsc::Receiver<CheckpointRequest>) {
         let mut retry_at = None;
         loop {
@@ -43,6 +43,7 @@ impl CheckpointTask {
                     Some(request) => Some(request),
                     None => return,
                 },
+                // After a failure only the timer counts: with a full disk every apply would notify.
                 () = self.replica.checkpoint_notify.notified(), if retry_at.is_none() => None,
                 () = tokio::time::sleep_until(retry_at.unwrap_or_else(Instant::now)),
                     if retry_at.is_some() => None,
@@ -52,6 +53,7 @@ impl CheckpointTask {
             if let Some(request) = request {
                 let _ = request.send(result);
             }
+            // openraft goes on without a machine; this stops it.
             if self.replica.failure().is_some() {
                 let _ = self.raft.shutdown().await;
                 return;
@@ -68,26 +70,27 @@ impl CheckpointTask {
         {
             return Ok(());
         }
+        // Before the permit is taken: other replicas may write checkpoints meanwhile.
         if store_lost {
             self.starting_replicas.wait_until_none().await;
         }
         let _permit = self.permits.acquire().await.map_err(node_stopping)?;
         if store_lost {
-            tracing::warn!(group = %self.replica.key, "the working store was lost; it is filled");
+            tracing::warn!(group = %self.replica.key, "the working store was lost and is rebuilt");
             let replica = self.replica.clone();
             let rebuilt = blocking(move || replica.rebuild_store()).await.map_err(node_stopping)?;
             if let Err(error) = rebuilt {
-                tracing::warn!(group = %self.replica.key, %error, "the store cannot be filled now");
+                tracing::warn!(group = %self.replica.key, %error, "the working store cannot be rebuilt now");
             }
         }
-        // Also where the store stays lost: it is filled from a checkpoint, and the log is cut.
+        // Also if the store is still lost: the log must be purged all the same.
         let checkpoint = self.checkpoint().await;
         if let Err(error) = &checkpoint {
-            tracing::warn!(group = %self.replica.key, %error, "no checkpoint; trying again later");
+            tracing::warn!(group = %self.replica.key, %error, "no checkpoint was written; retrying later");
         }
         checkpoint?;
         if self.replica.store.needs_rebuild() {
-            return Err(Fatal("the working store could not be filled anew yet".to_owned()));
+            return Err(Fatal("the working store could not be rebuilt yet".to_owned()));
         }
         Ok(())
     }
@@ -96,13 +99,13 @@ impl CheckpointTask {
         let replica = self.replica.clone();
         let written = blocking(move || replica.write_checkpoint()).await;
         written.map_err(node_stopping)?.map_err(|error| Fatal(error.to_string()))?;
-        // openraft hears of it, and then lets go of the log the older checkpoint covers. That the
-        // core has stopped meanwhile is no failure of the checkpoint.
+        // openraft must know the checkpoint before it is told to purge. Errors are ignored: that
+        // openraft has stopped meanwhile is no failure of the checkpoint.
         let _ = self.raft.trigger().snapshot().await;
         let (checkpoints, key) = (&self.replica.checkpoints, self.replica.key);
         let mut below = checkpoints.oldest_index(key);
         if mutant::is(Mutant::PurgeWalBeforeCheckpointDurable) {
-            // openraft lets go of nothing above the last checkpoint it has heard of.
+            // openraft purges nothing above the last checkpoint that it knows.
             tokio::time::sleep(limits::RETRY_AFTER).await;
             below = checkpoints.newest(key).map(|newest| newest.meta().index);
         }

@@ -17,7 +17,7 @@ use crate::consensus::{TypeConfig, Vote, term_of};
 use crate::disk::{CheckpointError, ChunkInfo, IncomingCheckpoint, PinnedCheckpoint};
 use crate::limits;
 use crate::network::Priority;
-use crate::peer::{PeerClient, RpcError};
+use crate::peer::{CallError, PeerClient};
 use crate::replica::Replica;
 use crate::rpc::{RpcRejection, RpcRequest, RpcResponse};
 use crate::state_machine::{CheckpointHandle, snapshot};
@@ -27,8 +27,8 @@ pub(crate) async fn send(
     peer: &PeerClient,
     vote: Vote,
     CheckpointHandle(pinned): CheckpointHandle,
-) -> Result<SnapshotResponse<TypeConfig>, RpcError> {
-    let pinned = pinned.ok_or_else(|| RpcError::Local("nothing was applied yet".to_owned()))?;
+) -> Result<SnapshotResponse<TypeConfig>, CallError> {
+    let pinned = pinned.ok_or_else(|| CallError::Local("nothing was applied yet".to_owned()))?;
     let manifest = pinned.manifest();
     let checkpoint = transfer_id(&manifest);
     let begin = RpcRequest::CheckpointBegin { vote, manifest };
@@ -63,7 +63,7 @@ async fn send_chunk(
     checkpoint: u64,
     pinned: PinnedCheckpoint,
     chunk: ChunkInfo,
-) -> Result<(), RpcError> {
+) -> Result<(), CallError> {
     let mut offset = 0;
     loop {
         let remaining = usize::try_from(chunk.len - offset).unwrap_or(usize::MAX);
@@ -72,8 +72,8 @@ async fn send_chunk(
         let read = blocking(move || pinned.read_piece(hash, offset, len)).await;
         let bytes = match read {
             Ok(Ok(bytes)) => bytes,
-            Ok(Err(error)) => return Err(RpcError::Local(error.to_string())),
-            Err(error) => return Err(RpcError::Local(error.to_string())),
+            Ok(Err(error)) => return Err(CallError::Local(error.to_string())),
+            Err(error) => return Err(CallError::Local(error.to_string())),
         };
         let sent = bytes.len() as u64;
         let piece = RpcRequest::CheckpointPiece { checkpoint, hash, offset, bytes };

@@ -1,4 +1,4 @@
-//! Suite: openraft's own tests of a log and a state machine, run against ours on a real disk.
+//! Conformance: openraft's tests of a log and a state machine, run against ours on a real disk.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::replica::Replica;
 use crate::state_machine::Applier;
 use crate::testing::RecordingMachine;
 
-/// Opens everything anew for each test. What must outlive the test comes last.
+/// Opens a new log and state machine for each test. The guard comes last: it must outlive the test.
 struct FreshStorage;
 
 impl StoreBuilder<TypeConfig, LogStorage, Applier, (StoreFiles, TempDir)> for FreshStorage {

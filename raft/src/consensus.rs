@@ -1,8 +1,9 @@
-//! Consensus: what this room's words are called in openraft, and how openraft is configured.
+//! Consensus: openraft's type configuration and settings.
 //!
-//! Promise: openraft's types end here and in the files that adapt it; none is in the room's door.
-//! Refused: lease reads, election by a leader that merely restarted, and openraft's own choice of
-//! when to write checkpoints or shorten the log: those are driven by bytes, from `checkpoint_task.rs`.
+//! Promise: openraft's types are used here and in the files that adapt it, and never in the public
+//! interface of this crate. Refused: lease reads; a restarted leader that leads on without an
+//! election; openraft's own policy for snapshots and log purges, which `checkpoint_task.rs` replaces
+//! by one that counts bytes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -52,7 +53,7 @@ pub(crate) type Payload = openraft::type_config::alias::PayloadOf<TypeConfig>;
 pub(crate) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<TypeConfig>;
 pub(crate) type Metrics = openraft::RaftMetrics<TypeConfig>;
 
-/// The bytes of one entry, opaque to this room.
+/// The bytes of one entry, opaque to this crate.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct EntryData(pub(crate) Bytes);
@@ -69,8 +70,8 @@ impl fmt::Display for EntryData {
     }
 }
 
-/// What applying an entry gave: nothing for openraft's own entries. It never leaves the process;
-/// openraft asks for serde on it and never uses it here, so both directions are errors.
+/// The result of applying an entry: `None` for openraft's own entries. It never leaves the process.
+/// openraft demands serde for it and never uses it here, so both directions are errors.
 #[derive(Debug, Clone)]
 pub(crate) struct ApplyResponse(pub(crate) Option<Answer>);
 
@@ -86,7 +87,7 @@ impl<'de> Deserialize<'de> for ApplyResponse {
     }
 }
 
-/// Somebody who waits for a proposal, and may have gone.
+/// Sends the result of a proposal to its caller, who may have stopped waiting.
 pub(crate) struct ProposalResponder<T>(oneshot::Sender<T>);
 
 impl<T> ProposalResponder<T> {
@@ -98,12 +99,12 @@ impl<T> ProposalResponder<T> {
 
 impl<T: Send + 'static> Responder<TypeConfig, T> for ProposalResponder<T> {
     fn on_complete(self, result: T) {
-        // A caller that gave up does not listen; its entry counts all the same.
+        // The caller may be gone; its entry is committed all the same.
         let _ = self.0.send(result);
     }
 }
 
-/// A log id out of its parts.
+/// A log id made of its parts.
 pub(crate) fn log_id(term: u64, index: u64) -> LogId {
     LogId::new_term_index(term, index)
 }
@@ -134,6 +135,7 @@ pub(crate) fn config(group: GroupId, timing: &Timing) -> Arc<openraft::Config> {
         backoff: "20ms 40ms 80ms ...160ms".to_owned(),
         ..openraft::Config::default()
     };
+    // `Timing::check` is stricter than openraft's own validation; a test below holds it to that.
     Arc::new(config.validate().expect("a checked timing is within openraft's own bounds"))
 }
 

@@ -1,8 +1,8 @@
-//! ReplicaGroup: one node's door to one group: propose, read, watch, change members.
+//! Replica group: a node's interface to one group: propose, read, watch, change members.
 //!
 //! Promise: what is acknowledged is on the disks of a majority; a fenced proposal enters the log
-//! only in its own term; a read index is confirmed by a quorum after the call began.
-//! Refused: reads by lease, and proposals while this node's disk takes no writes.
+//! only in its own term; a quorum confirms a read index after the call began. Refused: reads by
+//! lease, and proposals while this node's disk takes no writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -52,20 +52,21 @@ impl ReplicaGroup {
         Self(Arc::new(inner))
     }
 
-    /// Which group.
+    /// The group.
     pub fn id(&self) -> GroupId {
         self.0.id
     }
 
-    /// Which replica of it.
+    /// The replica of the group on this node.
     pub fn replica(&self) -> ReplicaId {
         ReplicaId(self.0.replica.key.replica)
     }
 
-    /// Begins a new group with these voters. Idempotent: an initialised group stays as it is.
+    /// Initializes a new group with these voters. Idempotent: a group that is initialized already
+    /// is left as it is.
     ///
     /// # Errors
-    /// [`ProposeError::Unavailable`] when this replica is no member, or the disk is full.
+    /// [`ProposeError::Unavailable`] when this replica is not a member, or the disk is full.
     pub async fn initialize(
         &self,
         members: BTreeMap<ReplicaId, Member>,
@@ -82,12 +83,12 @@ impl ReplicaGroup {
         }
     }
 
-    /// Proposes an entry and waits until it is committed and applied here. With a term the
-    /// proposal is fenced: refused unless this replica still leads exactly that term.
+    /// Proposes an entry and waits until it is committed and applied here. With a term the proposal
+    /// is fenced: it is rejected unless this replica still leads in exactly that term.
     ///
     /// # Errors
-    /// See [`ProposeError`]: only `Indeterminate` leaves open whether the entry counts. A caller
-    /// that stops waiting after this was first polled must treat it as `Indeterminate` as well.
+    /// See [`ProposeError`]: only after `Indeterminate` the entry may be committed. A caller that
+    /// stops waiting after this was first polled must treat that as `Indeterminate` as well.
     pub async fn propose(
         &self,
         term: Option<u64>,
@@ -108,13 +109,13 @@ impl ReplicaGroup {
                 Ok(AppliedEntry { index: written.log_id.index, answer })
             }
             Ok(Err(error)) => Err(self.to_propose_error(error)),
-            // The core ended with the entry in its hands.
+            // openraft ended while it held the proposal; the entry may be in the log.
             Err(_) => Err(ProposeError::Indeterminate),
         }
     }
 
-    /// Leader only: after this, a read of the machine here is linearizable. Returns the index
-    /// confirmed by a quorum, which has been applied here.
+    /// Leader only: after this, a read of the machine here is linearizable. Returns the index that a
+    /// quorum has confirmed and that is applied here.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -124,8 +125,8 @@ impl ReplicaGroup {
         Ok(index)
     }
 
-    /// Leader only: the index confirmed by a quorum, without waiting until it is applied. A read
-    /// on any replica that has applied it is linearizable.
+    /// Leader only: the index that a quorum has confirmed, without waiting until it is applied. A
+    /// read on any replica that has applied it is linearizable.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -154,7 +155,7 @@ impl ReplicaGroup {
     /// Waits until this replica has applied `index`.
     ///
     /// # Errors
-    /// [`ReadError::Unavailable`] when it has not by then.
+    /// [`ReadError::Unavailable`] after `timeout`; [`ReadError::Fatal`] when the replica stopped.
     pub async fn wait_applied(&self, index: u64, timeout: Duration) -> Result<(), ReadError> {
         tokio::time::timeout(timeout, self.wait_for_applied(index)).await.unwrap_or_else(|_| {
             let wait_for_applied = self.0.replica.applied().borrow().index;
@@ -175,12 +176,13 @@ impl ReplicaGroup {
         }
     }
 
-    /// The current values.
+    /// The current status.
     pub fn status(&self) -> GroupStatus {
         status::read(&self.0.raft, &self.0.replica)
     }
 
-    /// Waits until another node than this one is known to lead; for ever if none comes to.
+    /// Waits until the leader is known to be on another node than `than`. Waits for ever if there is
+    /// none.
     pub async fn led_by_another(&self, than: NodeId) {
         let mut status = self.0.status.clone();
         let is_another =
@@ -190,13 +192,13 @@ impl ReplicaGroup {
         }
     }
 
-    /// Reports changes of leader, term, readiness, members and stopping at once, and those of the
-    /// moving figures (log, applied, lag) a few times a second at most.
+    /// Watches the status. Changes of leader, term, readiness, members and stopping are reported at
+    /// once, those of the other figures (log, applied, lag) once a second at most.
     pub fn watch(&self) -> watch::Receiver<GroupStatus> {
         self.0.status.clone()
     }
 
-    /// Leader only: adds a replica that follows without a vote. Does not wait for it to catch up.
+    /// Leader only: adds a replica without a vote (a learner). Does not wait for it to catch up.
     ///
     /// # Errors
     /// See [`ProposeError`].
@@ -209,10 +211,10 @@ impl ReplicaGroup {
         self.finish_change(self.0.raft.add_learner(replica.0, member, false).await).await
     }
 
-    /// Leader only: makes exactly these replicas the voters; former voters leave the group.
+    /// Leader only: makes exactly these replicas the voters; other voters leave the group.
     ///
     /// # Errors
-    /// See [`ProposeError`]; `Unavailable` also while an earlier change is under way, or when one
+    /// See [`ProposeError`]; `Unavailable` also while an earlier change is in progress, or when one
     /// of them was not added as a learner first.
     pub async fn change_voters(&self, voters: BTreeSet<ReplicaId>) -> Result<(), ProposeError> {
         self.writable()?;
@@ -221,7 +223,7 @@ impl ReplicaGroup {
         self.finish_change(self.0.raft.change_membership(change, false).await).await
     }
 
-    /// Leader only: a replica without a vote leaves the group.
+    /// Leader only: removes a replica without a vote from the group.
     ///
     /// # Errors
     /// See [`ProposeError`]; `Unavailable` also when it has a vote.
@@ -231,7 +233,8 @@ impl ReplicaGroup {
         self.finish_change(self.0.raft.change_membership(change, false).await).await
     }
 
-    /// Leader only: asks another voter to lead. Returns once it was asked; `watch` tells the rest.
+    /// Leader only: asks another voter to become leader. Returns once the request was sent; `watch`
+    /// reports whether it succeeds.
     ///
     /// # Errors
     /// See [`ProposeError`]; `Unavailable` also when `to` is not a voter.
@@ -250,7 +253,7 @@ impl ReplicaGroup {
     /// Writes a checkpoint now and returns when it is durable.
     ///
     /// # Errors
-    /// [`Fatal`] when it cannot be written.
+    /// [`Fatal`] when it cannot be written, or when the replica stopped.
     pub async fn checkpoint(&self) -> Result<(), Fatal> {
         let (request, done) = oneshot::channel();
         let stopped = || Fatal("the replica stopped".to_owned());
@@ -266,8 +269,8 @@ impl ReplicaGroup {
         self.0.wal.writable().map_err(unavailable)
     }
 
-    /// A change of members has ended: waits, for a second at most, until [`ReplicaGroup::status`]
-    /// tells it too. [`ReplicaGroup::watch`] may follow a moment later.
+    /// Ends a change of members: waits, for a second at most, until [`ReplicaGroup::status`] shows
+    /// it. [`ReplicaGroup::watch`] may show it a little later.
     async fn finish_change(
         &self,
         result: Result<
@@ -281,7 +284,7 @@ impl ReplicaGroup {
                     metrics.membership_config.log_id().as_ref() >= Some(&written.log_id)
                 };
                 let waiting = self.0.raft.wait(Some(limits::STATUS_INTERVAL));
-                // A core that stops meanwhile undoes nothing.
+                // The result is ignored: the change is committed, whatever the metrics show.
                 let _ = waiting.metrics(has_change, "the new members").await;
                 Ok(())
             }
@@ -302,7 +305,8 @@ impl ReplicaGroup {
         }
     }
 
-    /// Who leads instead; or in words why nobody can answer although this replica leads.
+    /// The node that leads instead, as far as it is known. Or, in words, why this replica cannot
+    /// serve although it leads.
     fn leader_hint(&self, forward: &ForwardToLeader<TypeConfig>) -> Result<Option<NodeId>, String> {
         match forward.reason {
             ForwardReason::NotLeader => Ok(forward.leader_node.map(|member| member.node)),

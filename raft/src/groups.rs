@@ -1,7 +1,7 @@
-//! Groups: all replicas of one node: one log file, one network, one door for peers' messages.
+//! Groups: all replicas of one node, with one log, one network and one handler for peers' messages.
 //!
-//! Promise: a group runs at most once here; a replica that stops takes no other with it.
-//! Refused: a state directory another process uses, and a log that is not what was written.
+//! Promise: a group runs at most once here, and a replica that stops does not stop another.
+//! Refused: a directory that another process uses, and a log that is not what was written.
 
 mod config;
 mod starting_replicas;
@@ -52,15 +52,15 @@ struct Inner {
     local: Vec<(GroupId, ReplicaId)>,
     running: Mutex<HashMap<GroupId, GroupSlot>>,
     checkpoint_permits: Arc<Semaphore>,
-    /// Held by the replica whose chunks are looked at.
+    /// Held by the replica whose chunks are verified.
     verify_permit: Arc<Semaphore>,
     starting_replicas: StartingReplicas,
-    /// No earlier process of this node counted streams of appends from here.
+    /// The first number for streams of pipelined appends; no earlier process began with it.
     stream_base: u64,
     old_segment_task: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What is open on disk; gone after shutdown.
+/// The open files of the node.
 #[derive(Clone)]
 struct Disk {
     log: SharedLog,
@@ -68,9 +68,9 @@ struct Disk {
     store: Arc<StoreFiles>,
 }
 
-/// A group's place in the map.
+/// The state of a group in the map of running groups.
 enum GroupSlot {
-    /// Somebody is starting it.
+    /// A call of [`Groups::start`] is in progress.
     Starting,
     Running(ReplicaGroup, Vec<JoinHandle<()>>),
 }
@@ -79,7 +79,7 @@ impl Groups {
     /// Opens log, checkpoints and store. No replica runs yet.
     ///
     /// # Errors
-    /// [`OpenError`], with what to do about it.
+    /// [`OpenError`], which says what to do.
     pub async fn open(config: GroupsConfig, network: Arc<dyn Network>) -> Result<Self, OpenError> {
         config.timing.check()?;
         let opening = config.clone();
@@ -155,12 +155,13 @@ impl Groups {
         all.collect()
     }
 
-    /// Answers a message another node's replica sent through [`Network::call`].
+    /// Handles a message that a replica on another node sent through [`Network::call`], and returns
+    /// the response.
     pub async fn handle(&self, from: NodeId, message: Bytes) -> Bytes {
         let call = match RpcCall::decode(&message) {
             Ok(call) => call,
             Err(error) => {
-                tracing::warn!(from = from.0, %error, "a message that cannot be read");
+                tracing::warn!(from = from.0, %error, "a message cannot be decoded");
                 return RpcResponse::Rejected(RpcRejection::Damaged(error.to_string())).encode();
             }
         };
@@ -180,26 +181,28 @@ impl Groups {
             }
         };
         if let Some(GroupSlot::Running(running, tasks)) = slot {
-            // It never fails: an openraft that ended otherwise has said so in the status.
+            // The result is ignored: if openraft has ended already, the status tells why.
             let _ = running.inner().raft.shutdown().await;
             let mut status = running.watch();
             let stopped = status.wait_for(|status| status.stopped.is_some());
             let _ = tokio::time::timeout(limits::RETRY_AFTER, stopped).await;
+            // After the wait: the status task is one of them, and must report the end first.
             tasks.iter().for_each(JoinHandle::abort);
         }
     }
 
-    /// Removes all that is on disk of a replica that left its group for good. It must not run, and
-    /// its id is never used again.
+    /// Removes the data of a replica that has left its group for good. It must not run, and its id
+    /// must never be used again.
     ///
     /// # Errors
-    /// [`Fatal`] when it runs, or the disk refuses.
+    /// [`Fatal`] when it runs, or when the disk fails.
     pub async fn forget(&self, group: GroupId, replica: ReplicaId) -> Result<(), Fatal> {
         if self.get(group).is_some_and(|running| running.replica() == replica) {
             return Err(Fatal(format!("replica {replica} of group {group} still runs")));
         }
         let disk = self.disk()?;
         let key = GroupKey { group: group.0, replica: replica.0 };
+        // The log first: after a crash in between, the replica is no longer listed as local.
         disk.log.forget(key).await.map_err(fatal)?;
         let removed = blocking(move || {
             disk.store.open_group(key)?.clear();
@@ -216,7 +219,8 @@ impl Groups {
         let groups: Vec<GroupId> = self.all().into_keys().collect();
         futures::future::join_all(groups.into_iter().map(|group| self.stop(group))).await;
         let Some(disk) = self.0.disk.lock().take() else { return };
-        // openraft's tasks let go of the log a moment after it has shut down.
+        // openraft's tasks drop their references shortly after its shutdown. The log must be closed
+        // when this returns, so that the directory can be opened again.
         for _ in 0..limits::CLOSE_POLLS_MAX {
             if Arc::strong_count(&disk.log.wal) == 1 && Arc::strong_count(&disk.store) == 1 {
                 break;
@@ -228,7 +232,7 @@ impl Groups {
         }
     }
 
-    /// What the disk did since it was opened.
+    /// The counters of the disk since it was opened.
     pub fn disk_counters(&self) -> DiskCounters {
         let Some(disk) = self.0.disk.lock().clone() else { return DiskCounters::default() };
         let wal = disk.log.wal.counters();
@@ -247,10 +251,10 @@ impl Groups {
         }
     }
 
-    /// Whether the disk takes writes; if not, why, in words.
+    /// Checks whether the disk takes writes.
     ///
     /// # Errors
-    /// The reason, naming the directory.
+    /// The reason in words, with the directory.
     pub fn writable(&self) -> Result<(), String> {
         let disk = self.disk().map_err(|error| error.0)?;
         disk.log.wal.writable().map_err(|error| error.to_string())
@@ -281,6 +285,7 @@ impl Inner {
             Ok::<_, Fatal>((Arc::new(state), checkpoint, verify_requests))
         });
         let (state, checkpoint, verify_requests) = restored.await.map_err(fatal)??;
+        // Before openraft reads the log: it takes log and state machine to agree.
         let log = LogStorage::new(key, shared);
         log.reconcile(checkpoint).await?;
         let timing = &self.config.timing;
@@ -328,7 +333,7 @@ impl Inner {
     }
 }
 
-/// The only voter of its group has nobody to wait for: it leads at once.
+/// Starts an election at once if this replica is the only voter: it has nobody to wait for.
 async fn elect_single_voter(group: &ReplicaGroup) {
     let status = group.status();
     let mut voters = status.members.iter().filter(|&(_, &(_, voter))| voter);
@@ -339,7 +344,7 @@ async fn elect_single_voter(group: &ReplicaGroup) {
     }
 }
 
-/// Keeps a group's place in the map while it starts; frees it when that fails or is given up.
+/// Holds the slot of a group while it starts, and frees it if the start fails or is dropped.
 struct StartGuard {
     groups: Groups,
     group: GroupId,
@@ -362,17 +367,17 @@ impl Drop for StartGuard {
     }
 }
 
-/// What was opened, what it holds, and what rings when a log without threads waits for a turn.
+/// The open files, the replicas that have state in them, and the notification of an inline log.
 type OpenedDisk = (Disk, Vec<(GroupId, ReplicaId)>, Option<Arc<Notify>>);
 
-/// Does the turns of a log without threads, until it is closed.
+/// Runs an inline log until it is closed.
 async fn drive_inline_log(
     wal: std::sync::Weak<Wal>,
     log_notify: Arc<Notify>,
     disk_latency: DiskLatency,
 ) {
     loop {
-        // Unasked it looks whether a full disk has room again.
+        // Also without a submission, to see whether a full disk has space again.
         let _ = tokio::time::timeout(limits::WAL_FULL_RETRY, log_notify.notified()).await;
         tokio::time::sleep(disk_latency()).await;
         match wal.upgrade() {
@@ -382,7 +387,7 @@ async fn drive_inline_log(
     }
 }
 
-/// Blocks.
+/// Opens log, checkpoints and store. Blocks.
 fn open_disk(config: &GroupsConfig) -> Result<OpenedDisk, Fatal> {
     let on_fatal = config.on_fatal.clone();
     let mut log = WalConfig::new(move |reason| on_fatal(reason));
@@ -394,7 +399,7 @@ fn open_disk(config: &GroupsConfig) -> Result<OpenedDisk, Fatal> {
     }
     let (wal, recovered) = Wal::open(&config.dir.join("log"), log).map_err(fatal)?;
     if let Some((file, offset)) = &recovered.torn_write {
-        tracing::warn!(file = %file.display(), offset, "the log's last write was torn and is cut");
+        tracing::warn!(file = %file.display(), offset, "the log's last write was torn and is discarded");
     }
     let checkpoints = Checkpoints::open(&config.dir.join("checkpoints")).map_err(fatal)?;
     let store = StoreFiles::open(&config.dir.join("store")).map_err(fatal)?;
@@ -408,10 +413,11 @@ fn open_disk(config: &GroupsConfig) -> Result<OpenedDisk, Fatal> {
     Ok((Disk { log, checkpoints, store: Arc::new(store) }, local, log_notify))
 }
 
-/// Asks the replicas whose entries keep the oldest segment alive for checkpoints.
+/// Requests checkpoints of the replicas whose entries keep the oldest log segment alive.
 async fn watch_oldest_segment(groups: std::sync::Weak<Inner>) {
     loop {
         tokio::time::sleep(limits::OLD_SEGMENT_CHECK_INTERVAL).await;
+        // A weak reference, so that this task does not keep the node open.
         let Some(inner) = groups.upgrade() else { return };
         let groups = Groups(inner);
         let Ok(disk) = groups.disk() else { return };
@@ -425,7 +431,7 @@ async fn watch_oldest_segment(groups: std::sync::Weak<Inner>) {
     }
 }
 
-/// A number no earlier process of this node began with; the seed's next where one is given.
+/// A random number: the next one of the seed in a simulation.
 pub(crate) fn random_u64() -> u64 {
     #[cfg(any(test, feature = "testing"))]
     if let Some(number) = crate::simulated::next_u64() {

@@ -1,12 +1,12 @@
 //! Agreement and durability: replicates bytes between replicas and keeps them on disk.
 //!
-//! This room has never heard of a branch. What it is given are opaque entries; what it promises
-//! is that every replica's [`Machine`] is given the same entries in the same order, and that an
-//! entry is only reported committed once a majority of replicas have it on disk, fsynced.
+//! This crate knows nothing of branches. Entries are opaque to it. Promise: the [`Machine`] of every
+//! replica gets the same entries in the same order, and an entry is reported as committed only once
+//! a majority of the replicas has it on disk, fsynced. Refused: decoding an entry.
 //!
 //! ```text
-//!   Groups ── one per node ──┬── Wal     one log file for all groups, one fdatasync per turn
-//!     │                      ├── Checkpoints   the second form of the truth
+//!   Groups ── one per node ──┬── Wal     one log for all groups, one fdatasync per write batch
+//!     │                      ├── Checkpoints   the state of a replica at one index
 //!     │                      └── Store   sled, the working store, never the only copy
 //!     └── ReplicaGroup ── one per partition: propose, read_barrier, members, transfer
 //!            └── openraft ── Network (a trait: sockets live in `node`)

@@ -1,11 +1,9 @@
-//! Peer: openraft's way to another replica, over this room's [`Network`].
+//! Peer: openraft's RPC client for another replica, over the crate's [`Network`].
 //!
-//! Promise: heartbeats and votes go on the urgent lane and never wait behind entries; entries are
-//! sent without waiting for each other and answered in order; a call is given up before the
-//! election it could delay. An answer never speaks for an append that was sent after it: openraft
-//! takes all appends that end at the same entry as answered by the first answer, and would confirm
-//! a read by one that is older than the read.
-//! Refused: nothing is queued here; the link's bounds are the bounds.
+//! Promise: heartbeats and votes have priority `Urgent` and never wait behind entries. Appends are
+//! pipelined, and their responses are returned in order. A call is given up before the election that
+//! it could delay. A response never confirms an append that was sent after the one it answers; see
+//! [`PendingAppends`]. Refused: queueing here; only the connection limits what is in flight.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -35,9 +33,9 @@ use crate::state_machine::CheckpointHandle;
 use crate::timing::Timing;
 use crate::types::{GroupId, Member};
 
-type Rpc<T> = Result<T, RPCError<TypeConfig>>;
+type RpcResult<T> = Result<T, RPCError<TypeConfig>>;
 
-/// Makes the ways to the other replicas of one group.
+/// Creates clients for the other replicas of one group. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct PeerClients(Arc<Shared>);
 
@@ -50,7 +48,7 @@ struct Shared {
 }
 
 impl PeerClients {
-    /// `stream_base`: a number no earlier process of this replica counted streams from.
+    /// `stream_base`: the first stream number; no earlier process of this replica began with it.
     pub(crate) fn new(
         network: Arc<dyn Network>,
         group: GroupId,
@@ -67,10 +65,10 @@ impl PeerClients {
         }))
     }
 
-    /// The ways to all others of a membership, for what is large.
+    /// A client with priority `Bulk` for each other replica of a membership.
     pub(crate) fn bulk_clients(&self, membership: &StoredMembership) -> Vec<PeerClient> {
-        let bulk_clients = membership.nodes().filter(|&(&id, _)| id != self.0.replica.0);
-        bulk_clients.map(|(&id, member)| self.client(id, member, Priority::Bulk)).collect()
+        let others = membership.nodes().filter(|&(&id, _)| id != self.0.replica.0);
+        others.map(|(&id, member)| self.client(id, member, Priority::Bulk)).collect()
     }
 
     fn client(&self, to: u64, member: &Member, priority: Priority) -> PeerClient {
@@ -94,38 +92,40 @@ impl RaftNetworkFactory<TypeConfig> for PeerClients {
     }
 }
 
-/// The way to one other replica, for one purpose.
+/// A client for one other replica. openraft creates one for heartbeats, one for entries and one for
+/// snapshots.
 #[derive(Clone)]
 pub(crate) struct PeerClient {
     shared: Arc<Shared>,
     to: ReplicaId,
     node: NodeId,
-    /// Where appends go: urgent for heartbeats, log for entries.
+    /// The priority of appends: `Urgent` for heartbeats, `Log` for entries.
     priority: Priority,
 }
 
-/// Why a call has no usable answer.
+/// Why a call has no usable response.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum RpcError {
+pub(crate) enum CallError {
     #[error(transparent)]
     Network(#[from] NetworkError),
-    #[error("replica {to} refused: {rejection}")]
+    #[error("replica {to} rejected the call: {rejection}")]
     Rejected { to: ReplicaId, rejection: RpcRejection },
-    #[error("replica {to} answered what was not asked")]
+    #[error("replica {to} sent a response of another kind")]
     Unexpected { to: ReplicaId },
-    /// What was to be sent cannot be read here.
+    /// What should be sent cannot be read on this node.
     #[error("{0}")]
     Local(String),
 }
 
 impl PeerClient {
-    /// Calls and waits; the future owns everything it needs, so that several can be under way.
+    /// Sends a request and waits for the response. The future owns everything it needs, so that
+    /// several can be in flight.
     pub(crate) fn call(
         &self,
         priority: Priority,
         body: RpcRequest,
         timeout: Duration,
-    ) -> impl Future<Output = Result<RpcResponse, RpcError>> + Send + use<> {
+    ) -> impl Future<Output = Result<RpcResponse, CallError>> + Send + use<> {
         let Self { to, node, .. } = *self;
         let call =
             RpcCall { group: self.shared.group, from: self.shared.replica, to, body }.encode();
@@ -134,26 +134,26 @@ impl PeerClient {
         async move {
             let bytes = answer.await?;
             match RpcResponse::decode(&bytes) {
-                Ok(RpcResponse::Rejected(rejection)) => Err(RpcError::Rejected { to, rejection }),
+                Ok(RpcResponse::Rejected(rejection)) => Err(CallError::Rejected { to, rejection }),
                 Ok(response) => Ok(response),
                 Err(error) => {
-                    tracing::warn!(to = to.0, node = node.0, %error, "an answer that cannot be read");
-                    Err(RpcError::Unexpected { to })
+                    tracing::warn!(to = to.0, node = node.0, %error, "a response cannot be decoded");
+                    Err(CallError::Unexpected { to })
                 }
             }
         }
     }
 
-    /// An answer of a kind that was not asked for.
-    pub(crate) fn unexpected(&self) -> RpcError {
-        RpcError::Unexpected { to: self.to }
+    /// The error for a response of another kind than requested.
+    pub(crate) fn unexpected(&self) -> CallError {
+        CallError::Unexpected { to: self.to }
     }
 
     fn append(
         &self,
         position: Option<PipelinePosition>,
         request: AppendEntriesRequest<TypeConfig>,
-    ) -> impl Future<Output = Rpc<AppendEntriesResponse<TypeConfig>>> + Send + use<> {
+    ) -> impl Future<Output = RpcResult<AppendEntriesResponse<TypeConfig>>> + Send + use<> {
         let client = self.clone();
         let timeout = self.shared.call_timeout;
         let call = self.call(self.priority, RpcRequest::Append(position, request), timeout);
@@ -172,7 +172,7 @@ impl PeerClient {
         &self,
         body: RpcRequest,
         option: &RPCOption,
-    ) -> Rpc<VoteResponse<TypeConfig>> {
+    ) -> RpcResult<VoteResponse<TypeConfig>> {
         let timeout = option.soft_ttl().min(self.shared.call_timeout);
         match self.call(Priority::Urgent, body, timeout).await {
             Ok(RpcResponse::Vote(response)) => Ok(response),
@@ -181,26 +181,27 @@ impl PeerClient {
         }
     }
 
-    /// In openraft's words: it backs off from what is unreachable, and soon retries the rest.
+    /// The error as openraft's. The kind decides what openraft does: it backs off from a target that
+    /// is unreachable, and soon retries after the other errors.
     fn to_rpc_error(
         &self,
         action: RPCTypes,
-        error: RpcError,
+        error: CallError,
         timeout: Duration,
     ) -> RPCError<TypeConfig> {
         match &error {
-            RpcError::Network(NetworkError::NoAnswer { .. }) => {
+            CallError::Network(NetworkError::NoAnswer { .. }) => {
                 let (id, target) = (self.shared.replica.0, self.to.0);
                 RPCError::Timeout(Timeout { action, id, target, timeout })
             }
-            RpcError::Network(NetworkError::Full { .. })
-            | RpcError::Rejected { rejection: RpcRejection::OutOfOrder, .. } => {
+            CallError::Network(NetworkError::Full { .. })
+            | CallError::Rejected { rejection: RpcRejection::OutOfOrder, .. } => {
                 RPCError::Network(openraft::errors::NetworkError::new(&error))
             }
-            RpcError::Network(NetworkError::Unreachable { .. })
-            | RpcError::Rejected { .. }
-            | RpcError::Unexpected { .. }
-            | RpcError::Local(_) => RPCError::Unreachable(Unreachable::new(&error)),
+            CallError::Network(NetworkError::Unreachable { .. })
+            | CallError::Rejected { .. }
+            | CallError::Unexpected { .. }
+            | CallError::Local(_) => RPCError::Unreachable(Unreachable::new(&error)),
         }
     }
 }
@@ -212,7 +213,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         &mut self,
         rpc: AppendEntriesRequest<TypeConfig>,
         _: RPCOption,
-    ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
+    ) -> RpcResult<AppendEntriesResponse<TypeConfig>> {
         self.append(None, rpc).await
     }
 
@@ -220,10 +221,11 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         &'s mut self,
         input: S,
         option: RPCOption,
-    ) -> BoxFuture<'s, Rpc<BoxStream<'s, Rpc<StreamAppendResult<TypeConfig>>>>>
+    ) -> BoxFuture<'s, RpcResult<BoxStream<'s, RpcResult<StreamAppendResult<TypeConfig>>>>>
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
+        // Heartbeats are not pipelined: one in flight is enough, and a late one is of no use.
         if self.priority == Priority::Urgent {
             return stream_append_sequential(self, input, option);
         }
@@ -236,13 +238,16 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
             .map(move |(number, request)| {
                 let previous = request.prev_log_id;
                 let last = request.entries.last().map(|entry| entry.log_id).or(previous);
+                // In the order of sending, and before the call is polled: responses come back in
+                // this order, as `buffered` keeps it.
                 sent.push(last);
                 let call = client
                     .append(Some(PipelinePosition { stream, number: number as u64 }), request);
                 async move { Ok((call.await?, previous, last)) }
             })
             .buffered(limits::APPENDS_IN_FLIGHT);
-        // After the first answer that is not a full success, what follows it is void.
+        // After the first response that is not a full success the stream ends: the follower lacks
+        // what the later appends build on, and openraft begins a new stream.
         let results = answers.scan(true, move |continues, answer| {
             let item = continues.then(|| {
                 let (item, full_success) = to_stream_result(answer);
@@ -260,7 +265,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         &mut self,
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
-    ) -> Rpc<VoteResponse<TypeConfig>> {
+    ) -> RpcResult<VoteResponse<TypeConfig>> {
         self.request_vote(RpcRequest::Vote(rpc), &option).await
     }
 
@@ -268,7 +273,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         &mut self,
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
-    ) -> Rpc<VoteResponse<TypeConfig>> {
+    ) -> RpcResult<VoteResponse<TypeConfig>> {
         self.request_vote(RpcRequest::PreVote(rpc), &option).await
     }
 
@@ -294,7 +299,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         &mut self,
         req: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
-    ) -> Rpc<TransferLeaderResponse<TypeConfig>> {
+    ) -> RpcResult<TransferLeaderResponse<TypeConfig>> {
         let timeout = option.soft_ttl().min(self.shared.call_timeout);
         match self.call(Priority::Urgent, RpcRequest::TransferLeader(req), timeout).await {
             Ok(RpcResponse::TransferLeader(response)) => Ok(response),
@@ -304,9 +309,9 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
     }
 }
 
-/// Where a message of this size goes, and how long it may take: a large entry travels with the
-/// bulk, where it holds up no other, and has the time it needs on a slow link. Who leads is not at
-/// stake meanwhile: heartbeats go their own way.
+/// The priority and the timeout of a message of this size. A large one goes over the bulk
+/// connection, where it holds up no other, and gets the time that it needs on a slow link. That
+/// endangers no leader: heartbeats have a connection of their own.
 fn route_by_size(priority: Priority, timeout: Duration, bytes: usize) -> (Priority, Duration) {
     if bytes <= limits::LARGE_CALL_BYTES {
         return (priority, timeout);
@@ -315,14 +320,14 @@ fn route_by_size(priority: Priority, timeout: Duration, bytes: usize) -> (Priori
     (Priority::Bulk, timeout + Duration::from_millis(slowest))
 }
 
-/// Where the appends of a stream end that are sent and not answered, oldest first.
+/// The last log ids of the appends of a stream that are sent and not answered, oldest first.
 ///
-/// openraft counts an answer "everything up to entry 7 is here" for each append that ends at 7 or
-/// before, and takes the time at which the last of them was sent as a moment at which the quorum
-/// still followed. An append without entries, sent to tell of a commit, ends where the one before
-/// it ends. After a pause the answer to the former could so confirm the latter, and with it a read
-/// that came in between, although another leader was elected meanwhile. The former's answer is
-/// therefore left out: the latter's says the same.
+/// openraft applies a response "everything up to entry 7 is stored" to each append that ends at 7 or
+/// before, and takes the sending time of the last of them as a time at which the quorum still
+/// followed. An append without entries, which carries a new commit index, ends where the one before
+/// it ends. After a pause of the leader, the response to the earlier append would therefore confirm
+/// the later one, and a read that came in between, although another leader was elected meanwhile.
+/// The earlier response is dropped: the later one reports the same entries.
 #[derive(Clone, Default)]
 struct PendingAppends(Arc<Mutex<VecDeque<Option<LogId>>>>);
 
@@ -331,7 +336,8 @@ impl PendingAppends {
         self.0.lock().push_back(last);
     }
 
-    /// The oldest was answered: whether the next one ends at the same entry.
+    /// Removes the oldest append, which was answered. Returns whether the next one ends at the same
+    /// entry, so that the response to that one says as much.
     fn complete_oldest(&self) -> bool {
         let mut pending = self.0.lock();
         let answered = pending.pop_front();
@@ -339,10 +345,13 @@ impl PendingAppends {
     }
 }
 
+/// A response, and the log ids before and at the end of the append it answers.
 type AppendOutcome = (AppendEntriesResponse<TypeConfig>, Option<LogId>, Option<LogId>);
 
-/// The answer in openraft's words, and whether the stream goes on after it.
-fn to_stream_result(answer: Rpc<AppendOutcome>) -> (Rpc<StreamAppendResult<TypeConfig>>, bool) {
+/// The response as openraft's stream result, and whether the stream continues after it.
+fn to_stream_result(
+    answer: RpcResult<AppendOutcome>,
+) -> (RpcResult<StreamAppendResult<TypeConfig>>, bool) {
     let (response, previous, last) = match answer {
         Ok(answered) => answered,
         Err(error) => return (Err(error), false),
@@ -352,6 +361,7 @@ fn to_stream_result(answer: Rpc<AppendOutcome>) -> (Rpc<StreamAppendResult<TypeC
         AppendEntriesResponse::PartialSuccess(upto) => *upto == last,
         AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => false,
     };
+    // openraft would search for a matching entry before the start of the log, and panic.
     if response.is_conflict() && previous.is_none() {
         let reason = std::io::Error::other("a conflict with the start of the log");
         return (Err(RPCError::Unreachable(Unreachable::new(&reason))), false);

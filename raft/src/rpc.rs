@@ -1,8 +1,10 @@
-//! Rpc: what replicas of a group say to each other, and how it looks on the wire.
+//! Rpc: the messages between replicas of a group, and their encoding.
 //!
-//! Promise: every message names the group and both replicas, so that a message meant for a replica
-//! that is gone is never taken by the one that followed it. Refusals are answers, by name.
-//! Refused: bytes of another format version (see `model::codec`).
+//! Promise: each message names the group and both replicas, so that a message for a replica that was
+//! removed is never handled by its successor. A rejection is a response with a reason. Refused:
+//! bytes of another format version (see `model::codec`).
+//!
+//! The order of enum variants and of fields is part of the encoding.
 
 use bytes::Bytes;
 use model::ReplicaId;
@@ -16,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::consensus::{TypeConfig, Vote};
 use crate::types::GroupId;
 
-/// A call from one replica to another.
+/// A request with its group, its sender and its receiver.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct RpcCall {
     pub(crate) group: GroupId,
@@ -25,37 +27,37 @@ pub(crate) struct RpcCall {
     pub(crate) body: RpcRequest,
 }
 
-/// What is asked.
+/// A request.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum RpcRequest {
-    /// Entries, or a heartbeat. Entries that are sent without waiting carry their turn.
+    /// AppendEntries: entries or a heartbeat. Pipelined appends carry their position.
     Append(Option<PipelinePosition>, AppendEntriesRequest<TypeConfig>),
-    /// An election.
+    /// RequestVote.
     Vote(VoteRequest<TypeConfig>),
-    /// Whether an election would be won, before disturbing anybody.
+    /// Pre-vote: asks whether an election would be won, without starting one.
     PreVote(VoteRequest<TypeConfig>),
-    /// The leader asks the receiver to take over.
+    /// The leader asks the receiver to become leader.
     TransferLeader(TransferLeaderRequest<TypeConfig>),
-    /// A checkpoint is offered; the answer says which chunks are missing.
+    /// Offers a checkpoint; the response lists the chunks that are missing.
     CheckpointBegin { vote: Vote, manifest: Bytes },
     /// A piece of a missing chunk.
     CheckpointPiece { checkpoint: u64, hash: [u8; 32], offset: u64, bytes: Bytes },
-    /// Everything was sent: install it.
+    /// Everything was sent: the receiver installs it.
     CheckpointEnd { vote: Vote, checkpoint: u64 },
-    /// A piece of a chunk that is damaged at the sender's.
+    /// Requests a piece of a chunk that is damaged at the sender of this request.
     ChunkPiece { hash: [u8; 32], offset: u64 },
 }
 
-/// The place of an append among those sent without waiting for each other's answers.
+/// The position of an append in a stream of pipelined appends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PipelinePosition {
-    /// Which stream; a sender never uses a number twice.
+    /// The stream; a sender never uses a number twice.
     pub(crate) stream: u64,
-    /// Which one of it, from 0 without gaps.
+    /// The position in the stream, from 0 without gaps.
     pub(crate) number: u64,
 }
 
-/// What is answered.
+/// A response.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum RpcResponse {
     Append(AppendEntriesResponse<TypeConfig>),
@@ -63,39 +65,39 @@ pub(crate) enum RpcResponse {
     TransferLeader(TransferLeaderResponse<TypeConfig>),
     /// The hashes of the chunks the receiver lacks.
     MissingChunks(Vec<[u8; 32]>),
-    /// A piece was stored.
+    /// The piece was stored.
     PieceStored,
     Checkpoint(SnapshotResponse<TypeConfig>),
     Rejected(RpcRejection),
-    /// From the offset that was asked on.
+    /// Bytes of the chunk from the requested offset on.
     ChunkPiece(Bytes),
 }
 
-/// Why a call was not acted upon.
+/// Why a request was not handled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub(crate) enum RpcRejection {
     /// No replica of the group runs here.
     #[error("no replica of this group runs there")]
     NoReplica,
-    /// Meant for a replica that is not, or no longer, here.
+    /// It was sent to a replica that is not, or no longer, on this node.
     #[error("it was meant for another replica than {here}, which runs there")]
     WrongReplica { here: ReplicaId },
-    /// The sender does not live on the node the message came from.
+    /// The sender is a member on another node than the one the message came from.
     #[error("the sending replica does not live on the node it came from")]
     WrongSenderNode,
     /// The replica stopped.
     #[error("the replica stopped: {0}")]
     Stopped(String),
-    /// An earlier append of the same stream never came.
+    /// An earlier append of the stream did not come in time.
     #[error("an earlier append of the stream is missing")]
     OutOfOrder,
     /// The disk takes no writes now.
     #[error("{0}")]
     DiskFull(String),
-    /// The checkpoint cannot be taken.
+    /// The checkpoint cannot be received or read.
     #[error("{0}")]
     Checkpoint(String),
-    /// Not understood.
+    /// The message cannot be decoded.
     #[error("{0}")]
     Damaged(String),
 }

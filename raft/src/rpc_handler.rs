@@ -26,7 +26,7 @@ use crate::rpc::{PipelinePosition, RpcCall, RpcRejection, RpcRequest, RpcRespons
 use crate::state_machine::Applier;
 use crate::verifier;
 
-/// The receiving end of one replica.
+/// The RPC handler of one replica.
 pub(crate) struct RpcHandler {
     raft: Raft<TypeConfig, Applier>,
     replica: Arc<Replica>,
@@ -63,7 +63,7 @@ impl RpcHandler {
         }
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        // A sender this replica has not heard of yet may still be right: it may lag.
+        // An unknown sender is accepted: this replica may not have its membership entry yet.
         let sender_home = metrics.membership_config.get_node(&call.from.0);
         if sender_home.is_some_and(|member| member.node != from) {
             return Err(RpcRejection::WrongSenderNode);
@@ -81,7 +81,8 @@ impl RpcHandler {
     ) -> Result<RpcResponse, RpcRejection> {
         match body {
             RpcRequest::Append(position, request) => self.append(from, position, request).await,
-            // The log keeps room for votes however full the disk is.
+            // Without `writable`: the log reserves space for votes on a full disk, and without them
+            // no leader could be elected that purges the log.
             RpcRequest::Vote(request) => {
                 self.raft.vote(request).await.map(RpcResponse::Vote).map_err(stopped_rejection)
             }
@@ -96,6 +97,7 @@ impl RpcHandler {
                     .map_err(|error| RpcRejection::Stopped(error.to_string()))
             }
             RpcRequest::CheckpointBegin { vote, manifest } => {
+                // Before anything is transferred for a leader that is deposed.
                 if let Some(higher) = self.higher_vote(&vote) {
                     return Ok(RpcResponse::Checkpoint(SnapshotResponse::new(higher)));
                 }
@@ -133,6 +135,7 @@ impl RpcHandler {
         position: Option<PipelinePosition>,
         request: AppendEntriesRequest<TypeConfig>,
     ) -> Result<RpcResponse, RpcRejection> {
+        // Heartbeats pass, so that a full disk does not start elections.
         if !request.entries.is_empty() {
             self.writable()?;
         }
@@ -143,7 +146,8 @@ impl RpcHandler {
         if !self.append_order.wait(from, position, self.append_wait).await {
             return Err(RpcRejection::OutOfOrder);
         }
-        // The first poll hands the request to openraft; its answer may take as long as it takes.
+        // The first poll queues the request in openraft. From then on the order is kept there, so
+        // the next append need not wait for this one's response.
         let mut appending = pin!(self.raft.append_entries(request));
         let first_poll = appending.as_mut().now_or_never();
         self.append_order.advance(from, position);
@@ -154,7 +158,7 @@ impl RpcHandler {
         self.finish_append(handle)
     }
 
-    /// Notes that a leader was heard, unless it is one of an earlier term.
+    /// Records the contact with the leader, unless it is the leader of an earlier term.
     fn finish_append(
         &self,
         handle: Result<AppendEntriesResponse<TypeConfig>, RaftError<TypeConfig>>,
@@ -169,7 +173,7 @@ impl RpcHandler {
         self.wal.writable().map_err(|error| RpcRejection::DiskFull(error.to_string()))
     }
 
-    /// This replica's vote, if it is for somebody later than the sender.
+    /// This replica's vote, if it is of a later term than the sender's.
     fn higher_vote(&self, vote: &Vote) -> Option<Vote> {
         let metrics = self.raft.metrics();
         let ours = metrics.borrow_watched().vote;
@@ -181,7 +185,8 @@ fn stopped_rejection<E: std::error::Error>(error: RaftError<TypeConfig, E>) -> R
     RpcRejection::Stopped(error.to_string())
 }
 
-/// Whose turn it is. One leader sends at a time, so one stream is remembered.
+/// Keeps pipelined appends in order. Only one leader sends at a time, so it holds one stream: the
+/// sender and the position that comes next.
 #[derive(Default)]
 struct AppendOrder {
     next: Mutex<Option<(ReplicaId, PipelinePosition)>>,
@@ -189,7 +194,8 @@ struct AppendOrder {
 }
 
 impl AppendOrder {
-    /// Waits until every earlier append of the stream was passed on. `false`: that will not happen.
+    /// Waits until every earlier append of the stream was given to openraft. `false`: the position
+    /// was used already, or that took longer than `timeout`.
     async fn wait(
         &self,
         from: ReplicaId,
@@ -198,6 +204,7 @@ impl AppendOrder {
     ) -> bool {
         let waiting = async {
             loop {
+                // Registered before the check, or an advance in between would be missed.
                 let mut advanced = pin!(self.advanced.notified());
                 advanced.as_mut().enable();
                 if let Some(mine) = self.poll(from, position) {
@@ -209,24 +216,27 @@ impl AppendOrder {
         tokio::time::timeout(append_wait, waiting).await.unwrap_or(false)
     }
 
-    /// Whether it is this one's turn; `None`: not yet.
+    /// Whether this position is next. `None`: earlier ones are missing.
     fn poll(&self, from: ReplicaId, position: PipelinePosition) -> Option<bool> {
         let mut next = self.next.lock();
+        // Position 0 begins a stream and ends the one before it: the sender has given that one up.
         if position.number == 0 {
             *next = Some((from, position));
             return Some(true);
         }
         match *next {
             Some((sender, next)) if sender == from && next.stream == position.stream => {
-                // What was passed already is a message that came twice.
+                // A lower position is a message that came twice.
                 (position.number <= next.number).then_some(position.number == next.number)
             }
             Some(_) | None => None,
         }
     }
 
+    /// The append at this position was given to openraft: lets the next one through.
     fn advance(&self, from: ReplicaId, position: PipelinePosition) {
         let mut next = self.next.lock();
+        // Another stream may have begun meanwhile.
         if *next == Some((from, position)) {
             let number = position.number + 1;
             *next = Some((from, PipelinePosition { number, ..position }));

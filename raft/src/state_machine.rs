@@ -1,7 +1,8 @@
-//! State machine: a replica, as openraft wants to see it.
+//! State machine: adapts a replica to openraft's state machine interface.
 //!
-//! Promise: openraft's task never blocks on the machine: entries are applied on threads that may.
-//! What openraft calls a snapshot is one of our checkpoints, durable before openraft hears of it.
+//! Promise: openraft's task never blocks on the machine; entries are applied on threads that may
+//! block. What openraft calls a snapshot is one of our checkpoints, and it is durable before
+//! openraft gets it. Refused: sending or installing the empty state before the first entry.
 
 use std::io;
 use std::sync::Arc;
@@ -19,19 +20,19 @@ use crate::error::Fatal;
 use crate::limits;
 use crate::replica::{ApplyItem, Replica};
 
-/// A checkpoint on this disk, kept from being collected. `None`: the state before the first entry,
-/// which openraft may ask for and which is never sent or installed.
+/// A checkpoint on this disk that is not removed meanwhile. `None`: the state before the first
+/// entry, which openraft may ask for and which is never sent or installed.
 #[derive(Debug, Clone)]
 pub(crate) struct CheckpointHandle(pub(crate) Option<PinnedCheckpoint>);
 
 type Snapshot = SnapshotOf<TypeConfig, CheckpointHandle>;
 type SnapshotMeta = SnapshotMetaOf<TypeConfig>;
 
-/// One replica's machine in openraft's hands.
+/// The state machine that openraft drives.
 pub(crate) struct Applier(pub(crate) Arc<Replica>);
 
 impl Applier {
-    /// Does something that may block, elsewhere.
+    /// Runs work that may block on a thread that may block.
     async fn run_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Replica) -> Result<T, Fatal> + Send + 'static,
@@ -58,7 +59,7 @@ impl RaftStateMachine<TypeConfig> for Applier {
             let mut items: Vec<ApplyItem> = vec![first?];
             let mut bytes = payload_size(&items[0]);
             while items.len() < limits::APPLY_ENTRIES && bytes < limits::APPLY_BYTES {
-                // Only what is at hand: what must be read from disk can wait for the next round.
+                // Only entries that are in memory: waiting for the disk would hold up those at hand.
                 let Some(Some(next)) = entries.next().now_or_never() else { break };
                 let next = next?;
                 bytes += payload_size(&next);
@@ -70,7 +71,7 @@ impl RaftStateMachine<TypeConfig> for Applier {
     }
 
     async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<SnapshotBuilder> {
-        // The keeper writes checkpoints and then tells openraft: there is one, or nothing to tell.
+        // The checkpoint task has written one before it triggers this, unless nothing was applied.
         let ready = force || self.0.checkpoints.newest(self.0.key).is_some();
         ready.then(|| SnapshotBuilder { replica: self.0.clone(), write_new: force })
     }
@@ -86,6 +87,7 @@ impl RaftStateMachine<TypeConfig> for Applier {
     ) -> io::Result<()> {
         self.run_blocking(move |replica| {
             let nothing = || Fatal("an empty checkpoint cannot be installed".to_owned());
+            // The transfer has made it the newest one here, so this normally copies nothing.
             let own = replica
                 .import(&snapshot.0.ok_or_else(nothing)?)
                 .map_err(|error| Fatal(error.to_string()))?;
@@ -100,7 +102,7 @@ impl RaftStateMachine<TypeConfig> for Applier {
     }
 }
 
-/// Tells openraft of a checkpoint, and writes it where openraft insists.
+/// Gives openraft the newest checkpoint, or writes one if openraft insists on a new one.
 pub(crate) struct SnapshotBuilder {
     replica: Arc<Replica>,
     write_new: bool,
@@ -126,7 +128,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     }
 }
 
-/// A checkpoint in openraft's words.
+/// A checkpoint as openraft's snapshot.
 pub(crate) fn snapshot(pinned: PinnedCheckpoint) -> io::Result<Snapshot> {
     let meta = pinned.meta();
     let last_log_id = codec::decode(&meta.log_id).map_err(io::Error::other)?;

@@ -1,10 +1,10 @@
-//! Verifier: looks at the chunks a replica did not read when it started, and mends damaged ones.
+//! Verifier: reads the chunks that a replica did not read when it started, and repairs damaged ones.
 //!
-//! Promise: every chunk of the newest checkpoint is read once after a start, and again when
-//! somebody meets a damaged one; what is damaged is fetched from another replica by its hash, and
-//! tried again until it is mended or no longer needed. Refused: haste. One replica of a node is
-//! looked at at a time, half of the time, after those that start, for clients and the log share the
-//! disk.
+//! Promise: each chunk of the newest checkpoint is read once after a start, and again after a reader
+//! found a damaged one. A damaged chunk is fetched from another replica by its hash; that is retried
+//! until it is repaired or no longer needed. Refused: speed. One replica of a node is verified at a
+//! time, at half of the disk's speed, and after starting replicas, because clients and the log use
+//! the same disk.
 
 use std::sync::Arc;
 
@@ -19,15 +19,15 @@ use crate::error::Fatal;
 use crate::groups::StartingReplicas;
 use crate::limits;
 use crate::network::Priority;
-use crate::peer::{PeerClient, PeerClients, RpcError};
+use crate::peer::{CallError, PeerClient, PeerClients};
 use crate::replica::Replica;
 use crate::rpc::{RpcRequest, RpcResponse};
 
-/// Looks after the chunks of one replica.
+/// Verifies the chunks of one replica.
 pub(crate) struct Verifier {
     pub(crate) replica: Arc<Replica>,
     pub(crate) peers: PeerClients,
-    /// The one that looks, of all replicas of this node.
+    /// The permit to verify, one for all replicas of this node.
     pub(crate) permit: Arc<Semaphore>,
     pub(crate) starting_replicas: StartingReplicas,
     pub(crate) verify_requests: Arc<Notify>,
@@ -39,7 +39,7 @@ impl Verifier {
         loop {
             self.verify_requests.notified().await;
             if let Err(error) = self.verify_all().await {
-                tracing::warn!(group = %self.replica.key, %error, "chunks were not looked at");
+                tracing::warn!(group = %self.replica.key, %error, "chunks were not verified");
             }
         }
     }
@@ -60,12 +60,12 @@ impl Verifier {
             let group = self.replica.key;
             tracing::warn!(%group, chunks = remaining.len(), "damaged chunks are not mended yet");
             sleep(limits::CHUNK_RETRY).await;
-            // Somebody may have met another one.
+            // A reader may have found another one: then all chunks are read again.
             known = self.verify_requests.notified().now_or_never().is_none().then_some(remaining);
         }
     }
 
-    /// The chunks of the newest checkpoint that are not what was written.
+    /// The damaged chunks of the newest checkpoint.
     async fn find_damaged(&self) -> Result<Vec<ChunkInfo>, Fatal> {
         let mut find_damaged = Vec::new();
         self.starting_replicas.wait_until_none().await;
@@ -76,7 +76,7 @@ impl Verifier {
             let verified = blocking(move || reading.verify(&read)).await.map_err(fatal)?;
             if let Err(error) = verified {
                 let group = self.replica.key;
-                tracing::warn!(%group, %error, "it is asked of the other replicas");
+                tracing::warn!(%group, %error, "the chunk is requested from the other replicas");
                 find_damaged.push(chunk.clone());
             }
             sleep(started.elapsed()).await;
@@ -84,7 +84,7 @@ impl Verifier {
         Ok(find_damaged)
     }
 
-    /// Mends what is still needed and can be; returns the rest.
+    /// Repairs the chunks that are still needed. Returns those that could not be repaired.
     async fn repair(&self, find_damaged: Vec<ChunkInfo>) -> Result<Vec<ChunkInfo>, Fatal> {
         let mut remaining = Vec::new();
         let Some(pinned) = self.newest() else { return Ok(remaining) };
@@ -96,7 +96,7 @@ impl Verifier {
         Ok(remaining)
     }
 
-    /// Whether one of the other replicas had it.
+    /// Repairs a chunk from the first replica that has it. Returns whether one had it.
     async fn repair_chunk(
         &self,
         pinned: &PinnedCheckpoint,
@@ -110,17 +110,19 @@ impl Verifier {
             let bytes = match fetch(&peer, chunk).await {
                 Ok(bytes) => bytes,
                 Err(error) => {
-                    tracing::debug!(%group, chunk = name, %error, "it is not there");
+                    tracing::debug!(%group, chunk = name, %error, "the replica does not have the chunk");
                     continue;
                 }
             };
             let (repairing, repaired) = (pinned.clone(), chunk.clone());
             match blocking(move || repairing.repair(&repaired, &bytes)).await.map_err(fatal)? {
                 Ok(()) => {
-                    tracing::info!(%group, chunk = name, "a damaged chunk was mended");
+                    tracing::info!(%group, chunk = name, "a damaged chunk was repaired");
                     return Ok(true);
                 }
-                Err(error) => tracing::warn!(%group, chunk = name, %error, "it stays damaged"),
+                Err(error) => {
+                    tracing::warn!(%group, chunk = name, %error, "the chunk was not repaired")
+                }
             }
         }
         Ok(false)
@@ -131,8 +133,8 @@ impl Verifier {
     }
 }
 
-/// A chunk, from another replica's newest checkpoint.
-async fn fetch(peer: &PeerClient, chunk: &ChunkInfo) -> Result<BytesMut, RpcError> {
+/// Fetches a chunk from another replica's newest checkpoint.
+async fn fetch(peer: &PeerClient, chunk: &ChunkInfo) -> Result<BytesMut, CallError> {
     let mut bytes = BytesMut::new();
     while (bytes.len() as u64) < chunk.len {
         let ask = RpcRequest::ChunkPiece { hash: chunk.hash, offset: bytes.len() as u64 };
@@ -146,10 +148,10 @@ async fn fetch(peer: &PeerClient, chunk: &ChunkInfo) -> Result<BytesMut, RpcErro
     Ok(bytes)
 }
 
-/// A piece of a chunk of this replica's newest checkpoint, for another replica. Blocks.
+/// Reads a piece of a chunk of this replica's newest checkpoint, for another replica. Blocks.
 ///
 /// # Errors
-/// When it has none of this hash, or its own is damaged.
+/// When the checkpoint has no chunk with this hash, or the chunk is damaged.
 pub(crate) fn read_piece(
     replica: &Replica,
     hash: [u8; 32],

@@ -12,11 +12,11 @@ use tokio::time::timeout;
 
 use crate::limits;
 
-/// The count of one node. Cheap to clone.
+/// The number of starting replicas of a node. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct StartingReplicas(Arc<watch::Sender<usize>>);
 
-/// One that starts, until it is dropped.
+/// Counts one starting replica until it is dropped.
 pub(crate) struct StartingGuard(StartingReplicas);
 
 impl StartingReplicas {
@@ -28,7 +28,7 @@ impl StartingReplicas {
     /// Waits until none is starting, for [`limits::START_WAIT_MAX`] at most.
     pub(crate) async fn wait_until_none(&self) {
         let mut count = self.0.subscribe();
-        // Both other ends are no failures: it took too long, or the node is closed.
+        // The result is ignored: after the time limit, or when the node closes, the caller goes on.
         let _ = timeout(limits::START_WAIT_MAX, count.wait_for(|&count| count == 0)).await;
     }
 }
