@@ -2,8 +2,8 @@
 
 use tokio::task::JoinError;
 
-/// Runs work that may block on tokio's pool of blocking threads. In a simulation it runs at once, on
-/// the only thread, and takes no time.
+/// Runs work that may block on tokio's pool of blocking threads. In a simulation it runs at once,
+/// on the only thread, and takes no time.
 ///
 /// # Errors
 /// When the work panicked, or the runtime is shutting down.

@@ -53,7 +53,7 @@ impl CheckpointTask {
             if let Some(request) = request {
                 let _ = request.send(result);
             }
-            // openraft goes on without a machine; this stops it.
+            // openraft notices a failed apply only; it is stopped after any other failure as well.
             if self.replica.failure().is_some() {
                 let _ = self.raft.shutdown().await;
                 return;
@@ -80,13 +80,13 @@ impl CheckpointTask {
             let replica = self.replica.clone();
             let rebuilt = blocking(move || replica.rebuild_store()).await.map_err(node_stopping)?;
             if let Err(error) = rebuilt {
-                tracing::warn!(group = %self.replica.key, %error, "the working store cannot be rebuilt now");
+                tracing::warn!(group = %self.replica.key, %error, "the store cannot be rebuilt now");
             }
         }
         // Also if the store is still lost: the log must be purged all the same.
         let checkpoint = self.checkpoint().await;
         if let Err(error) = &checkpoint {
-            tracing::warn!(group = %self.replica.key, %error, "no checkpoint was written; retrying later");
+            tracing::warn!(group = %self.replica.key, %error, "no checkpoint was written; retrying");
         }
         checkpoint?;
         if self.replica.store.needs_rebuild() {

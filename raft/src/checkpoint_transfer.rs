@@ -1,8 +1,8 @@
-//! Transfer: a checkpoint on its way from a leader to a replica that lacks too much of the log.
+//! Checkpoint transfer: sends a checkpoint from a leader to a replica that lacks purged entries.
 //!
-//! Promise: only chunks the receiver lacks are sent, also after an attempt that broke off, as long
-//! as the same replica runs; nothing is installed that is not complete, checksummed and durable.
-//! Refused: a checkpoint that could not have come from a leader of the sender's term.
+//! Promise: only chunks that the receiver lacks are sent, also after an attempt that was broken off
+//! while the receiver keeps running. A checkpoint is installed only when it is complete, verified
+//! and durable. Refused: a checkpoint of a later term than the sender's.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use crate::replica::Replica;
 use crate::rpc::{RpcRejection, RpcRequest, RpcResponse};
 use crate::state_machine::{CheckpointHandle, snapshot};
 
-/// Sends a checkpoint and waits until it is installed there.
+/// Sends a checkpoint to a replica and waits until it is installed there.
 pub(crate) async fn send(
     peer: &PeerClient,
     vote: Vote,
@@ -34,6 +34,7 @@ pub(crate) async fn send(
     let begin = RpcRequest::CheckpointBegin { vote, manifest };
     let timeout = limits::CHECKPOINT_PIECE_TIMEOUT;
     let offer = peer.call(Priority::Bulk, begin, timeout).await?;
+    // The receiver has voted in a later term: openraft must learn that instead.
     if let RpcResponse::Checkpoint(response) = offer {
         return Ok(response);
     }
@@ -86,7 +87,7 @@ async fn send_chunk(
     }
 }
 
-/// The receiving end of one replica: at most one checkpoint is on its way in.
+/// The receiving side of one replica, with at most one transfer.
 #[derive(Clone, Default)]
 pub(crate) struct IncomingTransfers(Arc<Mutex<Option<IncomingTransfer>>>);
 
@@ -96,7 +97,8 @@ struct IncomingTransfer {
 }
 
 impl IncomingTransfers {
-    /// A checkpoint is offered: which chunks are missing. What an earlier attempt brought is kept.
+    /// Begins or continues a transfer, and returns the hashes of the missing chunks. Chunks that an
+    /// earlier attempt for the same checkpoint has received are kept.
     pub(crate) async fn begin(
         &self,
         replica: Arc<Replica>,
@@ -106,6 +108,7 @@ impl IncomingTransfers {
         let transfers = self.0.clone();
         run_blocking(move || {
             let checkpoint = transfer_id(&manifest);
+            // An earlier attempt was installed and only its response was lost. `end` handles that.
             if is_newest(&replica, checkpoint) {
                 return Ok(Vec::new());
             }
@@ -127,7 +130,7 @@ impl IncomingTransfers {
         .await
     }
 
-    /// A piece of a missing chunk.
+    /// Stores a piece of a missing chunk.
     pub(crate) async fn piece(
         &self,
         checkpoint: u64,
@@ -146,7 +149,7 @@ impl IncomingTransfers {
         .await
     }
 
-    /// Everything came: makes it durable, as this replica's newest checkpoint.
+    /// Ends a transfer: makes the checkpoint durable, as the newest one of this replica.
     pub(crate) async fn end(
         &self,
         replica: Arc<Replica>,
@@ -157,7 +160,7 @@ impl IncomingTransfers {
             let mut transfer = transfers.lock();
             match transfer.take_if(|transfer| transfer.checkpoint == checkpoint) {
                 Some(whole) => drop(whole.incoming.finish()?),
-                // An earlier attempt was finished, and only its answer lost.
+                // An earlier attempt was installed, and only its response was lost.
                 None if is_newest(&replica, checkpoint) => {}
                 None => return Err(unknown_transfer()),
             }
@@ -166,24 +169,24 @@ impl IncomingTransfers {
                 |error: std::io::Error| CheckpointError::Piece { reason: error.to_string() };
             let snapshot = snapshot(pinned).map_err(reason)?;
             let term = snapshot.meta.last_log_id.as_ref().map_or(0, term_of);
-            tracing::info!(group = %replica.key, term, "a checkpoint arrived");
+            tracing::info!(group = %replica.key, term, "a checkpoint was received");
             Ok(snapshot)
         })
         .await
     }
 }
 
-/// Whether this checkpoint is the newest one here already.
+/// Whether this checkpoint is already the newest one of the replica.
 fn is_newest(replica: &Replica, checkpoint: u64) -> bool {
     let newest = replica.checkpoints.newest(replica.key);
     newest.is_some_and(|newest| transfer_id(&newest.manifest()) == checkpoint)
 }
 
 fn unknown_transfer() -> CheckpointError {
-    CheckpointError::Piece { reason: "no such checkpoint is on its way".to_owned() }
+    CheckpointError::Piece { reason: "no such checkpoint is being received".to_owned() }
 }
 
-/// Tells checkpoints apart on their way.
+/// Identifies a checkpoint during its transfer.
 fn transfer_id(manifest: &[u8]) -> u64 {
     let hash = blake3::hash(manifest);
     hash.as_bytes().iter().take(8).fold(0, |transfer_id, &byte| transfer_id << 8 | u64::from(byte))

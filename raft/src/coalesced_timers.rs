@@ -17,8 +17,8 @@ use openraft::{AsyncRuntime, OptionalSend, TokioRuntime};
 type Tokio = TokioRuntime;
 type Instant = <Tokio as AsyncRuntime>::Instant;
 
-/// Deadlines are rounded up to multiples of this. Shorter than a tick of the default timing, so that
-/// no tick is missed.
+/// Deadlines are rounded up to multiples of this. Shorter than a tick of the default timing, so
+/// that no tick is missed.
 const GRANULARITY: Duration = Duration::from_millis(20);
 
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);

@@ -2,8 +2,8 @@
 //!
 //! Promise: openraft's types are used here and in the files that adapt it, and never in the public
 //! interface of this crate. Refused: lease reads; a restarted leader that leads on without an
-//! election; openraft's own policy for snapshots and log purges, which `checkpoint_task.rs` replaces
-//! by one that counts bytes.
+//! election; openraft's own policy for snapshots and log purges, which `checkpoint_task.rs`
+//! replaces by one that counts bytes.
 
 use std::fmt;
 use std::sync::Arc;

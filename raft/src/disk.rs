@@ -1,8 +1,8 @@
 //! Disk: the only part of this crate that touches files.
 //!
-//! It has three parts, from the most to the least trusted. The **log** ([`Wal`]): one for all groups
-//! of a node; every acknowledged byte is in it, fsynced. **Checkpoints** ([`Checkpoints`]): the
-//! state of a replica at one index; the log is purged only below the older of the last two. The
+//! It has three parts, from the most to the least trusted. The **log** ([`Wal`]): one for all
+//! groups of a node; every acknowledged byte is in it, fsynced. **Checkpoints** ([`Checkpoints`]):
+//! the state of a replica at one index; the log is purged only below the older of the last two. The
 //! **store** ([`StoreFiles`]): a sled database that is written after apply; it is never the only
 //! copy, and it is rebuilt when in doubt.
 //!
@@ -38,8 +38,8 @@ pub use wal::{
     WalError,
 };
 
-/// The key of a replica's data on this disk. Replica ids are never reused, so the data of an earlier
-/// replica of a group is never taken for that of a later one.
+/// The key of a replica's data on this disk. Replica ids are never reused, so the data of an
+/// earlier replica of a group is never taken for that of a later one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupKey {
     /// The partition's group.

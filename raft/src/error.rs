@@ -22,8 +22,8 @@ pub enum ProposeError {
         /// When a retry makes sense.
         retry_after: Duration,
     },
-    /// The entry was proposed, and it is not known whether it will be committed. Retry with the same
-    /// id.
+    /// The entry was proposed, and it is not known whether it will be committed. Retry with the
+    /// same id.
     #[error("the outcome is not known yet; retry with the same id")]
     Indeterminate,
     /// This replica is broken and stopped.

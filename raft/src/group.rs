@@ -114,8 +114,8 @@ impl ReplicaGroup {
         }
     }
 
-    /// Leader only: after this, a read of the machine here is linearizable. Returns the index that a
-    /// quorum has confirmed and that is applied here.
+    /// Leader only: after this, a read of the machine here is linearizable. Returns the index that
+    /// a quorum has confirmed and that is applied here.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -158,17 +158,18 @@ impl ReplicaGroup {
     /// [`ReadError::Unavailable`] after `timeout`; [`ReadError::Fatal`] when the replica stopped.
     pub async fn wait_applied(&self, index: u64, timeout: Duration) -> Result<(), ReadError> {
         tokio::time::timeout(timeout, self.wait_for_applied(index)).await.unwrap_or_else(|_| {
-            let wait_for_applied = self.0.replica.applied().borrow().index;
-            let reason = format!("this replica is at {wait_for_applied}, {index} is not here yet");
+            let applied = self.0.replica.applied().borrow().index;
+            let reason = format!("this replica is at {applied}, {index} is not here yet");
             Err(ReadError::Unavailable { reason, retry_after: limits::RETRY_AFTER })
         })
     }
 
     async fn wait_for_applied(&self, index: u64) -> Result<(), ReadError> {
-        let (mut wait_for_applied, mut status) = (self.0.replica.applied(), self.0.status.clone());
+        let (mut applied, mut status) = (self.0.replica.applied(), self.0.status.clone());
+        // `biased`: an applied index counts, also if the replica stopped right after.
         tokio::select! {
             biased;
-            _ = wait_for_applied.wait_for(|wait_for_applied| wait_for_applied.index >= index) => Ok(()),
+            _ = applied.wait_for(|applied| applied.index >= index) => Ok(()),
             stopped = status.wait_for(|status| status.stopped.is_some()) => {
                 let reason = stopped.ok().and_then(|status| status.stopped.clone());
                 Err(reason.unwrap_or_else(|| Fatal("the replica stopped".to_owned())).into())
@@ -181,8 +182,8 @@ impl ReplicaGroup {
         status::read(&self.0.raft, &self.0.replica)
     }
 
-    /// Waits until the leader is known to be on another node than `than`. Waits for ever if there is
-    /// none.
+    /// Waits until the leader is known to be on another node than `than`. Waits for ever if there
+    /// is none.
     pub async fn led_by_another(&self, than: NodeId) {
         let mut status = self.0.status.clone();
         let is_another =

@@ -126,9 +126,10 @@ impl Groups {
             std::collections::hash_map::Entry::Occupied(_) => {
                 return Err(Fatal(format!("a replica of group {group} already runs here")));
             }
-            std::collections::hash_map::Entry::Vacant(guard) => guard.insert(GroupSlot::Starting),
+            std::collections::hash_map::Entry::Vacant(slot) => slot.insert(GroupSlot::Starting),
         };
         let starting = self.0.starting_replicas.begin();
+        // From here on the guard frees the slot on every way out, also when this future is dropped.
         let guard =
             StartGuard { groups: self.clone(), group, committed: false, _starting: starting };
         let (started, tasks) = Box::pin(self.0.start(disk, group, replica, machine)).await?;
@@ -399,7 +400,7 @@ fn open_disk(config: &GroupsConfig) -> Result<OpenedDisk, Fatal> {
     }
     let (wal, recovered) = Wal::open(&config.dir.join("log"), log).map_err(fatal)?;
     if let Some((file, offset)) = &recovered.torn_write {
-        tracing::warn!(file = %file.display(), offset, "the log's last write was torn and is discarded");
+        tracing::warn!(file = %file.display(), offset, "the torn last write of the log is discarded");
     }
     let checkpoints = Checkpoints::open(&config.dir.join("checkpoints")).map_err(fatal)?;
     let store = StoreFiles::open(&config.dir.join("store")).map_err(fatal)?;

@@ -1,8 +1,8 @@
 //! Agreement and durability: replicates bytes between replicas and keeps them on disk.
 //!
-//! This crate knows nothing of branches. Entries are opaque to it. Promise: the [`Machine`] of every
-//! replica gets the same entries in the same order, and an entry is reported as committed only once
-//! a majority of the replicas has it on disk, fsynced. Refused: decoding an entry.
+//! This crate knows nothing of branches. Entries are opaque to it. Promise: the [`Machine`] of
+//! every replica gets the same entries in the same order, and an entry is reported as committed
+//! only once a majority of the replicas has it on disk, fsynced. Refused: decoding an entry.
 //!
 //! ```text
 //!   Groups ── one per node ──┬── Wal     one log for all groups, one fdatasync per write batch

@@ -1,8 +1,8 @@
-//! Log storage: one group's part of the node's log, as openraft wants to see it.
+//! Log storage: adapts one group's part of the node's log to openraft's log interface.
 //!
-//! Promise: an append is reported flushed when it is on disk, never before; votes and entries of a
-//! group reach the disk in the order they were given; what was appended can be read at once.
-//! Refused: an entry that cannot be decoded is an error that names it, never a gap.
+//! Promise: an append is reported as flushed when it is on disk, never before; votes and entries of
+//! a group reach the disk in the order of the calls; appended entries can be read at once. Refused:
+//! gaps; an entry that is missing or cannot be decoded is an error that names it.
 
 mod entry_codec;
 mod tail;
@@ -29,7 +29,7 @@ use crate::disk::{GroupKey, GroupLogState, Op, SubmitCallback, Wal, WalError};
 use crate::error::Fatal;
 use crate::limits;
 
-/// The node's log, and the room there is in its queue.
+/// The node's log, and permits for the bytes that may wait in its queue.
 #[derive(Clone)]
 pub(crate) struct SharedLog {
     pub(crate) wal: Arc<Wal>,
@@ -41,12 +41,13 @@ impl SharedLog {
         Self { wal, queue_permits: Arc::new(Semaphore::new(limits::LOG_IN_FLIGHT_BYTES)) }
     }
 
-    /// Removes all that the log holds of a replica.
+    /// Removes everything of a replica from the log.
     pub(crate) async fn forget(&self, group: GroupKey) -> io::Result<()> {
         self.submit_and_wait(vec![Op::Forget { group }]).await
     }
 
     async fn submit_and_wait(&self, ops: Vec<Op>) -> io::Result<()> {
+        // Held until the callback, so that the permits count what is queued and not yet on disk.
         let queue_permits = self.queue_permits(0).await;
         let (tx, rx) = oneshot::channel();
         let done: SubmitCallback = Box::new(move |result| {
@@ -57,19 +58,22 @@ impl SharedLog {
         rx.await.unwrap_or_else(|_| Err(io::Error::other("the log was closed")))
     }
 
-    /// Waits until `bytes` more fit into the log's queue, so that handing them over never blocks.
+    /// Waits until `bytes` more fit into the log's queue, so that `Wal::submit` never blocks a
+    /// thread of the runtime.
     async fn queue_permits(&self, bytes: usize) -> OwnedSemaphorePermit {
+        // Something for the overhead, so that many small submissions are limited as well. At most
+        // all permits: a single larger append must not wait for ever.
         let wanted = (bytes + 1024).min(limits::LOG_IN_FLIGHT_BYTES);
-        let wanted = u32::try_from(wanted).expect("the room is smaller than 4 GiB");
+        let wanted = u32::try_from(wanted).expect("the limit is smaller than 4 GiB");
         self.queue_permits
             .clone()
             .acquire_many_owned(wanted)
             .await
-            .expect("the room is never closed")
+            .expect("the semaphore is never closed")
     }
 }
 
-/// One group's log. Cheap to clone; every clone sees the same.
+/// The log of one group. Cheap to clone; all clones share their state.
 #[derive(Clone)]
 pub(crate) struct LogStorage(Arc<Inner>);
 
@@ -84,8 +88,12 @@ impl LogStorage {
         Self(Arc::new(Inner { key, shared, tail: Mutex::default() }))
     }
 
-    /// Makes the log agree with the checkpoint the machine was given. Entries that contradict one
-    /// that came from another replica are removed, where a crash kept that from happening.
+    /// Makes the log agree with the checkpoint that the machine was restored from. A checkpoint
+    /// from another replica may conflict with the log, if a crash came before openraft truncated
+    /// it; the conflicting entries are removed.
+    ///
+    /// # Errors
+    /// [`Fatal`] when the log is purged beyond the checkpoint, so that entries are missing.
     pub(crate) async fn reconcile(&self, checkpoint: Option<LogId>) -> Result<(), Fatal> {
         let (group, state) = (self.0.key, self.state());
         let purged = state.purged.as_ref().map(|(index, _)| *index);
@@ -99,6 +107,8 @@ impl LogStorage {
             return Ok(());
         };
         let index = id.index;
+        // Without the entry at the checkpoint's index there is nothing to compare: the log begins
+        // behind the checkpoint, or the checkpoint is ahead of the log.
         if index < first || last < index {
             return Ok(());
         }
@@ -106,8 +116,9 @@ impl LogStorage {
         if here.first().is_some_and(|entry| entry.log_id == id) {
             return Ok(());
         }
-        tracing::warn!(%group, checkpoint = %id, "the log contradicts the checkpoint and is cut");
+        tracing::warn!(%group, checkpoint = %id, "a log that conflicts with its checkpoint is removed");
         let log_id = codec::encode(&id).into();
+        // All entries go: those behind the checkpoint follow the conflicting one.
         let repair =
             vec![Op::TruncateAfter { group, after: None }, Op::Purge { group, index, log_id }];
         self.submit_and_wait(repair).await.map_err(fatal)
@@ -121,7 +132,7 @@ impl LogStorage {
         self.0.shared.submit_and_wait(ops).await
     }
 
-    /// Entries from memory if it has the first of them, else from disk, elsewhere.
+    /// The entries of a range, from memory if that holds the first one, otherwise from disk.
     async fn read(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<LogEntry>> {
         if range.is_empty() {
             return Ok(Vec::new());
@@ -169,7 +180,8 @@ impl RaftLogReader<TypeConfig> for LogStorage {
             Bound::Excluded(&index) => index + 1,
             Bound::Unbounded => 0,
         };
-        // What was purged existed: to miss it is an error, to ask beyond the end is none.
+        // Purged entries existed, so to ask for them is an error; to ask beyond the end is none.
+        // The range therefore includes what was purged, and the stream then fails.
         let purged = self.state().purged.map_or(0, |(index, _)| index + 1);
         let end = match range.end_bound() {
             Bound::Included(&index) => purged.min(index.saturating_add(1)),
@@ -189,7 +201,7 @@ impl RaftLogReader<TypeConfig> for LogStorage {
 }
 
 impl LogStorage {
-    /// The part of a range that the log may hold.
+    /// The part of a range that the log holds.
     fn clamp(&self, range: &impl RangeBounds<u64>) -> Range<u64> {
         let from = match range.start_bound() {
             Bound::Included(&index) => index,
@@ -207,8 +219,8 @@ impl LogStorage {
     }
 }
 
-/// The entries of a range, read piece by piece as they are wanted. They are to be applied: a gap
-/// is an error, also at the start.
+/// Streams the entries of a range, and reads them in batches as they are polled. The entries will
+/// be applied, so a gap is an error, also at the start.
 fn stream_in_batches(
     log: LogStorage,
     range: Range<u64>,
@@ -259,7 +271,7 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
         let committed = codec::encode(&committed).into();
         let queue_permits = self.0.shared.queue_permits(0).await;
         let op = Op::Committed { group: self.0.key, committed };
-        // Advice only: what it costs to lose it is a slower start.
+        // Not waited for: without it a start replays more, and nothing else.
         self.0.shared.wal.submit(vec![op], Box::new(move |_| drop(queue_permits)));
         Ok(())
     }
@@ -293,12 +305,14 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
             callback.io_completed(result);
         });
         self.0.shared.wal.submit(vec![Op::Append { group: self.0.key, entries: encoded }], done);
+        // After `submit`, so that what can be read from the tail can be read from the log as well.
         self.0.tail.lock().append(entries);
         Ok(())
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
         let after = last_log_id.map(|id| id.index);
+        // The tail first: readers must not see the entries once the log may have lost them.
         self.0.tail.lock().truncate_after(after);
         self.submit_and_wait(vec![Op::TruncateAfter { group: self.0.key, after }]).await
     }
@@ -314,7 +328,7 @@ fn fatal(error: io::Error) -> Fatal {
     Fatal(error.to_string())
 }
 
-/// In openraft's words; what can be tried again stays recognisable.
+/// The error as openraft's. `StorageFull` keeps its kind, because it can be retried.
 fn to_io_error(error: WalError) -> io::Error {
     let full = matches!(error, WalError::Full { .. });
     let kind = if full { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };

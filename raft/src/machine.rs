@@ -85,8 +85,8 @@ pub enum Change {
 pub trait Store: Send + Sync + 'static {
     /// The index up to which changes can be read.
     fn stored(&self) -> u64;
-    /// The keys and values from `from` (included) to `to` (excluded), in key order, at most `limit`.
-    /// Blocks on disk: never called from an async task without `spawn_blocking`.
+    /// The keys and values from `from` (included) to `to` (excluded), in key order, at most
+    /// `limit`. Blocks on disk: never called from an async task without `spawn_blocking`.
     ///
     /// # Errors
     /// [`Fatal`] when the store cannot be read. The store is then rebuilt; the replica continues.

@@ -1,9 +1,9 @@
 //! Peer: openraft's RPC client for another replica, over the crate's [`Network`].
 //!
 //! Promise: heartbeats and votes have priority `Urgent` and never wait behind entries. Appends are
-//! pipelined, and their responses are returned in order. A call is given up before the election that
-//! it could delay. A response never confirms an append that was sent after the one it answers; see
-//! [`PendingAppends`]. Refused: queueing here; only the connection limits what is in flight.
+//! pipelined, and their responses are returned in order. A call is given up before the election
+//! that it could delay. A response never confirms an append that was sent after the one it answers;
+//! see [`PendingAppends`]. Refused: queueing here; only the connection limits what is in flight.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -137,7 +137,7 @@ impl PeerClient {
                 Ok(RpcResponse::Rejected(rejection)) => Err(CallError::Rejected { to, rejection }),
                 Ok(response) => Ok(response),
                 Err(error) => {
-                    tracing::warn!(to = to.0, node = node.0, %error, "a response cannot be decoded");
+                    tracing::warn!(to = to.0, node = node.0, %error, "undecodable response");
                     Err(CallError::Unexpected { to })
                 }
             }
@@ -181,8 +181,8 @@ impl PeerClient {
         }
     }
 
-    /// The error as openraft's. The kind decides what openraft does: it backs off from a target that
-    /// is unreachable, and soon retries after the other errors.
+    /// The error as openraft's. The kind decides what openraft does: it backs off from a target
+    /// that is unreachable, and soon retries after the other errors.
     fn to_rpc_error(
         &self,
         action: RPCTypes,
@@ -322,8 +322,8 @@ fn route_by_size(priority: Priority, timeout: Duration, bytes: usize) -> (Priori
 
 /// The last log ids of the appends of a stream that are sent and not answered, oldest first.
 ///
-/// openraft applies a response "everything up to entry 7 is stored" to each append that ends at 7 or
-/// before, and takes the sending time of the last of them as a time at which the quorum still
+/// openraft applies a response "everything up to entry 7 is stored" to each append that ends at 7
+/// or before, and takes the sending time of the last of them as a time at which the quorum still
 /// followed. An append without entries, which carries a new commit index, ends where the one before
 /// it ends. After a pause of the leader, the response to the earlier append would therefore confirm
 /// the later one, and a read that came in between, although another leader was elected meanwhile.
@@ -361,7 +361,7 @@ fn to_stream_result(
         AppendEntriesResponse::PartialSuccess(upto) => *upto == last,
         AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => false,
     };
-    // openraft would search for a matching entry before the start of the log, and panic.
+    // openraft unwraps the predecessor of a conflict, and would panic.
     if response.is_conflict() && previous.is_none() {
         let reason = std::io::Error::other("a conflict with the start of the log");
         return (Err(RPCError::Unreachable(Unreachable::new(&reason))), false);

@@ -2,8 +2,8 @@
 //!
 //! Promise: entries reach the machine one after the other, each once. A panic or an error in the
 //! machine stops this replica and nothing else, and nothing is applied after that. A working store
-//! that fails, as on a full disk, stops nothing: it stays lost until the checkpoint task has rebuilt
-//! it, while entries are applied. Refused: applying entries out of order.
+//! that fails, as on a full disk, stops nothing: it stays lost until the checkpoint task has
+//! rebuilt it, while entries are applied. Refused: applying entries out of order.
 //!
 //! Everything here blocks and is called from threads that may block.
 
@@ -347,7 +347,7 @@ impl Replica {
         &self,
         pinned: &PinnedCheckpoint,
     ) -> Result<PinnedCheckpoint, CheckpointError> {
-        // A received checkpoint is there already; only in openraft's conformance tests it is not.
+        // Normally the transfer has installed it already, and nothing is copied.
         let manifest = pinned.manifest();
         if let Some(newest) = self.checkpoints.newest(self.key)
             && newest.manifest() == manifest

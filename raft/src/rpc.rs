@@ -1,7 +1,7 @@
 //! Rpc: the messages between replicas of a group, and their encoding.
 //!
-//! Promise: each message names the group and both replicas, so that a message for a replica that was
-//! removed is never handled by its successor. A rejection is a response with a reason. Refused:
+//! Promise: each message names the group and both replicas, so that a message for a replica that
+//! was removed is never handled by its successor. A rejection is a response with a reason. Refused:
 //! bytes of another format version (see `model::codec`).
 //!
 //! The order of enum variants and of fields is part of the encoding.
@@ -156,8 +156,8 @@ mod tests {
         };
         let back = RpcCall::decode(&call.encode()).unwrap();
         assert_eq!((back.group, back.from, back.to), (GroupId(3), ReplicaId(7), ReplicaId(8)));
-        let RpcRequest::Append(turn, request) = back.body else { panic!("another body") };
-        assert_eq!(turn, Some(PipelinePosition { stream: 9, number: 0 }));
+        let RpcRequest::Append(position, request) = back.body else { panic!("another body") };
+        assert_eq!(position, Some(PipelinePosition { stream: 9, number: 0 }));
         assert_eq!(request.entries, entries);
     }
 
@@ -166,7 +166,7 @@ mod tests {
         let rejection = RpcRejection::WrongReplica { here: ReplicaId(3) };
         let bytes = RpcResponse::Rejected(rejection.clone()).encode();
         assert!(
-            matches!(RpcResponse::decode(&bytes), Ok(RpcResponse::Rejected(back)) if back == rejection)
+            matches!(RpcResponse::decode(&bytes), Ok(RpcResponse::Rejected(r)) if r == rejection)
         );
         assert!(RpcResponse::decode(&bytes[..1]).is_err());
     }

@@ -1,8 +1,8 @@
-//! Inbox: what a replica answers to the calls of its peers.
+//! RPC handler: handles the requests of other replicas.
 //!
-//! Promise: appends of one stream reach openraft in the order they were sent, although each came
-//! as a message of its own. Refused: calls meant for another replica, calls from a node the sender
-//! does not live on, entries while the disk takes no writes.
+//! Promise: pipelined appends reach openraft in the order in which they were sent, although each is
+//! a message of its own. Refused: requests for another replica; requests from another node than the
+//! sender's; entries while the disk takes no writes.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub(crate) struct RpcHandler {
 }
 
 impl RpcHandler {
-    /// `append_wait`: how long an append waits for the one before it.
+    /// `append_wait`: how long a pipelined append waits for the one before it.
     pub(crate) fn new(
         raft: Raft<TypeConfig, Applier>,
         replica: Arc<Replica>,
@@ -195,7 +195,7 @@ struct AppendOrder {
 
 impl AppendOrder {
     /// Waits until every earlier append of the stream was given to openraft. `false`: the position
-    /// was used already, or that took longer than `timeout`.
+    /// was used already, or that took longer than `append_wait`.
     async fn wait(
         &self,
         from: ReplicaId,

@@ -59,7 +59,8 @@ impl RaftStateMachine<TypeConfig> for Applier {
             let mut items: Vec<ApplyItem> = vec![first?];
             let mut bytes = payload_size(&items[0]);
             while items.len() < limits::APPLY_ENTRIES && bytes < limits::APPLY_BYTES {
-                // Only entries that are in memory: waiting for the disk would hold up those at hand.
+                // Only entries that are in memory: waiting for the disk would hold up those at
+                // hand.
                 let Some(Some(next)) = entries.next().now_or_never() else { break };
                 let next = next?;
                 bytes += payload_size(&next);

@@ -1,7 +1,7 @@
-//! Status: what openraft's metrics and the machine say, in this room's words.
+//! Status: builds a [`GroupStatus`] from openraft's metrics and the replica, and publishes it.
 //!
-//! Promise: changes of leader, term, readiness, members and stopping are reported at once; figures
-//! that merely move are reported once a second at most, however busy the group is.
+//! Promise: changes of leader, term, readiness, members and stopping are published at once; the
+//! other figures once a second at most, however busy the group is.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,11 +20,11 @@ use crate::replica::Replica;
 use crate::state_machine::Applier;
 use crate::types::GroupStatus;
 
-/// The current values.
+/// The current status.
 pub(crate) fn read(raft: &Raft<TypeConfig, Applier>, replica: &Replica) -> GroupStatus {
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
-    // Where elections are slower than usual, so is what is taken for silence.
+    // With longer election timeouts, a longer silence is normal.
     let silence_limit = Duration::from_millis(raft.config().election_timeout_max) * 5 / 2;
     translate(&metrics, replica, silence_limit)
 }
@@ -54,7 +54,7 @@ fn translate(metrics: &Metrics, replica: &Replica, silence_limit: Duration) -> G
     let since_quorum = acked.map(|at| at.elapsed());
     let recent = |since: Duration| since < limits::LEADER_CONTACT_TIMEOUT.max(silence_limit);
     let has_quorum = match leader {
-        // Alone it is its own majority, and asks nobody.
+        // A single voter is its own quorum, and openraft records no confirmation for it.
         Some(_) if is_leader => voters.len() <= 1 || since_quorum.is_some_and(recent),
         Some(_) => recent(replica.since_leader_contact()),
         None => false,
@@ -79,7 +79,7 @@ fn translate(metrics: &Metrics, replica: &Replica, silence_limit: Duration) -> G
     }
 }
 
-/// Whether somebody has to act on the difference.
+/// Whether the difference must be published at once.
 fn is_significant(old: &GroupStatus, new: &GroupStatus) -> bool {
     old.leader != new.leader
         || old.is_leader != new.is_leader
@@ -98,6 +98,7 @@ pub(crate) async fn publish_changes(
     let mut server = raft.server_metrics();
     let mut data = raft.data_metrics();
     let mut applied = replica.applied();
+    // openraft publishes every entry in `data`; it is therefore polled only after a pause.
     let mut reported = Instant::now();
     loop {
         let (settling, next) = {
@@ -109,6 +110,8 @@ pub(crate) async fn publish_changes(
             tokio::time::sleep_until(next).await;
             open
         };
+        // `applied` only until this leader is ready: that must be reported at once, and afterwards
+        // every entry would wake this task.
         let open = tokio::select! {
             biased;
             changed = server.changed() => changed.is_ok(),
@@ -132,13 +135,14 @@ pub(crate) async fn publish_changes(
     }
 }
 
-/// The core has ended: says why, as soon as it is known.
+/// openraft has ended: publishes the reason.
 async fn publish_stopped(
     raft: &Raft<TypeConfig, Applier>,
     replica: &Replica,
     sender: &watch::Sender<GroupStatus>,
 ) {
     let mut last = read(raft, replica);
+    // The reason may be set a moment after the metrics were closed.
     if last.stopped.is_none() {
         tokio::time::sleep(Duration::from_millis(10)).await;
         last = read(raft, replica);

@@ -1,8 +1,8 @@
-//! Testing: several nodes in one process, and a machine whose state can be looked at.
+//! Testing: a network in memory for several nodes in one process, and a machine whose state can be
+//! read.
 //!
-//! Not part of the product. Promise: what [`MemoryNetwork`] carries passed through the same bytes
-//! as over sockets, and a cut is seen by both sides at once. Refused: nothing is ever reordered on
-//! one lane by accident; delays are the caller's choice.
+//! Not part of the product. Promise: [`MemoryNetwork`] delivers encoded messages, as sockets do,
+//! and both sides notice a disconnection at once. Refused: random delays; the caller sets them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub struct MemoryNetwork(Arc<Links>);
 #[derive(Default)]
 struct Links {
     nodes: Mutex<BTreeMap<NodeId, Groups>>,
-    cut: Mutex<BTreeSet<(NodeId, NodeId)>>,
+    disconnected: Mutex<BTreeSet<(NodeId, NodeId)>>,
     delay: Mutex<Duration>,
     gates: Mutex<BTreeMap<(NodeId, NodeId, Priority), Arc<ResponseGate>>>,
     messages_sent: [AtomicU64; 5],
@@ -36,56 +36,60 @@ struct Links {
 }
 
 impl MemoryNetwork {
-    /// A network nobody has joined.
+    /// A network without nodes.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What one node sees of it.
+    /// The network as one node uses it.
     pub fn endpoint(&self, node: NodeId) -> Arc<dyn Network> {
         Arc::new(Endpoint { links: self.0.clone(), node })
     }
 
-    /// From now on the node can be reached.
+    /// Makes a node reachable.
     pub fn join(&self, node: NodeId, groups: Groups) {
         self.0.nodes.lock().insert(node, groups);
     }
 
-    /// From now on it cannot.
+    /// Makes a node unreachable.
     pub fn leave(&self, node: NodeId) {
         self.0.nodes.lock().remove(&node);
     }
 
-    /// Nothing passes between two nodes, in either direction; answers under way are lost.
-    pub fn cut(&self, a: NodeId, b: NodeId) {
-        self.0.cut.lock().extend([(a, b), (b, a)]);
+    /// Disconnects two nodes in both directions. Responses in flight are lost.
+    pub fn disconnect(&self, a: NodeId, b: NodeId) {
+        self.0.disconnected.lock().extend([(a, b), (b, a)]);
     }
 
-    /// Nothing passes between a node and those that have joined.
+    /// Disconnects a node from all others.
     pub fn isolate(&self, node: NodeId) {
         let others: Vec<NodeId> = self.0.nodes.lock().keys().copied().collect();
-        others.into_iter().filter(|&other| other != node).for_each(|other| self.cut(node, other));
+        others
+            .into_iter()
+            .filter(|&other| other != node)
+            .for_each(|other| self.disconnect(node, other));
     }
 
-    /// Undoes [`MemoryNetwork::cut`].
-    pub fn heal(&self, a: NodeId, b: NodeId) {
-        let mut cut = self.0.cut.lock();
-        cut.remove(&(a, b));
-        cut.remove(&(b, a));
+    /// Connects two nodes again.
+    pub fn reconnect(&self, a: NodeId, b: NodeId) {
+        let mut disconnected = self.0.disconnected.lock();
+        disconnected.remove(&(a, b));
+        disconnected.remove(&(b, a));
     }
 
-    /// Undoes every cut.
-    pub fn heal_all(&self) {
-        self.0.cut.lock().clear();
+    /// Connects all nodes again.
+    pub fn reconnect_all(&self) {
+        self.0.disconnected.lock().clear();
     }
 
-    /// How long a message is under way.
+    /// Sets the delay of each message.
     pub fn delay(&self, delay: Duration) {
         *self.0.delay.lock() = delay;
     }
 
-    /// From now on the answers to what one node asks another on a lane are held back, however long
-    /// that takes and whatever is cut meanwhile: as if the node that asks were paused.
+    /// Holds back the responses to requests of this priority from one node to another, as if the
+    /// requesting node were paused. They wait until [`HeldResponses::release`], also if the nodes
+    /// are disconnected meanwhile.
     pub fn hold_responses(&self, from: NodeId, to: NodeId, priority: Priority) -> HeldResponses {
         let gate = Arc::new(ResponseGate {
             requests: AtomicU64::new(0),
@@ -96,48 +100,49 @@ impl MemoryNetwork {
         HeldResponses { links: self.0.clone(), gate }
     }
 
-    /// Messages carried on a lane, answers not counted.
+    /// Requests of this priority so far.
     pub fn messages_sent(&self, priority: Priority) -> u64 {
         self.0.messages_sent[priority as usize].load(Ordering::Relaxed)
     }
 
-    /// Bytes carried on a lane, answers not counted.
+    /// Bytes of requests of this priority so far.
     pub fn bytes_sent(&self, priority: Priority) -> u64 {
         self.0.bytes_sent[priority as usize].load(Ordering::Relaxed)
     }
 }
 
+/// Counts and holds back responses until `gate` is closed.
 struct ResponseGate {
     requests: AtomicU64,
     responses: AtomicU64,
     gate: Semaphore,
 }
 
-/// Answers that are held back.
+/// Responses that are held back.
 pub struct HeldResponses {
     links: Arc<Links>,
     gate: Arc<ResponseGate>,
 }
 
 impl HeldResponses {
-    /// How much was asked since.
+    /// Requests since the hold began.
     pub fn requests(&self) -> u64 {
         self.gate.requests.load(Ordering::SeqCst)
     }
 
-    /// How many answers are held, or were.
+    /// Responses that are or were held back.
     pub fn responses(&self) -> u64 {
         self.gate.responses.load(Ordering::SeqCst)
     }
 
-    /// Lets them all arrive now, and later ones as they come.
+    /// Delivers all of them, and later ones at once.
     pub fn release(self) {
         self.links.gates.lock().retain(|_, gate| !Arc::ptr_eq(gate, &self.gate));
         self.gate.gate.close();
     }
 }
 
-/// One node's end.
+/// The network as one node uses it.
 struct Endpoint {
     links: Arc<Links>,
     node: NodeId,
@@ -147,10 +152,10 @@ impl Links {
     fn resolve(&self, from: NodeId, to: NodeId) -> Result<Groups, NetworkError> {
         let unreachable =
             |reason: &str| NetworkError::Unreachable { node: to, reason: reason.into() };
-        if self.cut.lock().contains(&(from, to)) {
-            return Err(unreachable("the wire is cut"));
+        if self.disconnected.lock().contains(&(from, to)) {
+            return Err(unreachable("the nodes are disconnected"));
         }
-        self.nodes.lock().get(&to).cloned().ok_or_else(|| unreachable("nobody listens"))
+        self.nodes.lock().get(&to).cloned().ok_or_else(|| unreachable("the node has not joined"))
     }
 
     async fn deliver(
@@ -168,7 +173,7 @@ impl Links {
             tokio::time::sleep(delay).await;
         }
         let groups = self.resolve(from, to)?;
-        // A task of its own, as over sockets: who gives up waiting does not stop the work.
+        // A task of its own, as over sockets: a caller that gives up does not cancel the request.
         let handled = tokio::spawn(async move { groups.handle(from, message).await }).await;
         let answer = handled.map_err(|error| lost(error.to_string()))?;
         self.resolve(from, to).map_err(|error| lost(error.to_string()))?;
@@ -184,19 +189,19 @@ impl Network for Endpoint {
         message: Bytes,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes, NetworkError>> {
-        let messages_sent = self.links.clone().deliver(self.node, to, priority, message);
+        let delivery = self.links.clone().deliver(self.node, to, priority, message);
         let gate = self.links.gates.lock().get(&(self.node, to, priority)).cloned();
         if let Some(gate) = &gate {
             gate.requests.fetch_add(1, Ordering::SeqCst);
         }
         async move {
-            let answer =
-                tokio::time::timeout(timeout, messages_sent).await.unwrap_or_else(|_| {
-                    Err(NetworkError::NoAnswer { node: to, reason: "no answer in time".into() })
-                })?;
+            let answer = tokio::time::timeout(timeout, delivery).await.unwrap_or_else(|_| {
+                Err(NetworkError::NoAnswer { node: to, reason: "no answer in time".into() })
+            })?;
             if let Some(gate) = gate {
                 gate.responses.fetch_add(1, Ordering::SeqCst);
-                let _ = gate.gate.acquire().await; // It is closed when the answer may arrive.
+                // Waits until `release` closes the semaphore.
+                let _ = gate.gate.acquire().await;
             }
             Ok(answer)
         }
@@ -204,7 +209,7 @@ impl Network for Endpoint {
     }
 }
 
-/// Entries in a sealed chunk of a [`RecordingMachine`]'s checkpoint.
+/// Entries in a full chunk of a [`RecordingMachine`]'s checkpoint.
 const ENTRIES_PER_CHUNK: usize = 64;
 
 /// A machine that remembers every entry in order. Its answer is the number of entries so far, as
@@ -216,9 +221,9 @@ pub struct RecordingMachine(Arc<Mutex<Recording>>);
 struct Recording {
     entries: Vec<Bytes>,
     last_index: u64,
-    /// Whole chunks that a checkpoint holds.
+    /// Full chunks that the last checkpoint holds.
     kept_chunks: usize,
-    /// Whole chunks when it was last frozen.
+    /// Full chunks when the state was last frozen.
     frozen_chunks: usize,
     store: Option<Arc<dyn Store>>,
     restored: u64,
@@ -226,12 +231,12 @@ struct Recording {
 }
 
 impl RecordingMachine {
-    /// Nothing counted.
+    /// A machine without entries.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many entries it has.
+    /// The number of entries.
     pub fn count(&self) -> usize {
         self.0.lock().entries.len()
     }
@@ -241,20 +246,20 @@ impl RecordingMachine {
         self.0.lock().entries.clone()
     }
 
-    /// How often it was given a checkpoint, and how often the store was filled anew from one.
+    /// How often it was restored from a checkpoint, and how often its store was rebuilt.
     pub fn restored(&self) -> (u64, u64) {
         let recording = self.0.lock();
         (recording.restored, recording.rebuilt)
     }
 
-    /// The working store it was lent.
+    /// Its working store.
     pub fn store(&self) -> Option<Arc<dyn Store>> {
         self.0.lock().store.clone()
     }
 }
 
-/// Name and content of a chunk every checkpoint of a [`RecordingMachine`] has and none reads when it is
-/// restored, as those of old events.
+/// Name and content of a chunk that every checkpoint of a [`RecordingMachine`] has, and that is not
+/// read when it is restored, like the chunks of old events.
 pub const UNREAD_CHUNK: &str = "read by nobody at a start";
 
 /// The store's key of the n-th entry.

@@ -1,10 +1,11 @@
-//! Verifier: reads the chunks that a replica did not read when it started, and repairs damaged ones.
+//! Verifier: reads the chunks that a replica did not read when it started, and repairs damaged
+//! ones.
 //!
-//! Promise: each chunk of the newest checkpoint is read once after a start, and again after a reader
-//! found a damaged one. A damaged chunk is fetched from another replica by its hash; that is retried
-//! until it is repaired or no longer needed. Refused: speed. One replica of a node is verified at a
-//! time, at half of the disk's speed, and after starting replicas, because clients and the log use
-//! the same disk.
+//! Promise: each chunk of the newest checkpoint is read once after a start, and again after a
+//! reader found a damaged one. A damaged chunk is fetched from another replica by its hash; that is
+//! retried until it is repaired or no longer needed. Refused: speed. One replica of a node is
+//! verified at a time, at half of the disk's speed, and after starting replicas, because clients
+//! and the log use the same disk.
 
 use std::sync::Arc;
 
@@ -58,7 +59,7 @@ impl Verifier {
                 return Ok(());
             }
             let group = self.replica.key;
-            tracing::warn!(%group, chunks = remaining.len(), "damaged chunks are not mended yet");
+            tracing::warn!(%group, chunks = remaining.len(), "damaged chunks are not repaired yet");
             sleep(limits::CHUNK_RETRY).await;
             // A reader may have found another one: then all chunks are read again.
             known = self.verify_requests.notified().now_or_never().is_none().then_some(remaining);
@@ -110,7 +111,7 @@ impl Verifier {
             let bytes = match fetch(&peer, chunk).await {
                 Ok(bytes) => bytes,
                 Err(error) => {
-                    tracing::debug!(%group, chunk = name, %error, "the replica does not have the chunk");
+                    tracing::debug!(%group, chunk = name, %error, "the replica lacks the chunk");
                     continue;
                 }
             };
@@ -136,6 +137,7 @@ impl Verifier {
 /// Fetches a chunk from another replica's newest checkpoint.
 async fn fetch(peer: &PeerClient, chunk: &ChunkInfo) -> Result<BytesMut, CallError> {
     let mut bytes = BytesMut::new();
+    // An empty piece would never end this loop, so it is an error.
     while (bytes.len() as u64) < chunk.len {
         let ask = RpcRequest::ChunkPiece { hash: chunk.hash, offset: bytes.len() as u64 };
         let answer = peer.call(Priority::Bulk, ask, limits::CHECKPOINT_PIECE_TIMEOUT).await?;

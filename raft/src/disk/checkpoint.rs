@@ -13,14 +13,14 @@
 //! ```
 //!
 //! **Promise.** Each file is written under a temporary name, synced, renamed, its directory synced,
-//! and read back. The manifest comes last, so a checkpoint exists as a whole or not at all. The last
-//! two are kept, and the log is purged only below the older one: if the newest is damaged, the
+//! and read back. The manifest comes last, so a checkpoint exists as a whole or not at all. The
+//! last two are kept, and the log is purged only below the older one: if the newest is damaged, the
 //! older one and the log give the same state. A chunk that is being read or sent is not removed.
 //!
-//! **Refused.** Bytes that are not what was written are never returned: each reader checks the hash,
-//! and the error names the file. A start reads the chunks it loads into memory, and those that the
-//! newest checkpoint has and the older one lacks. The other chunks are verified afterwards, and
-//! repaired from another replica.
+//! **Refused.** Bytes that are not what was written are never returned: each reader checks the
+//! hash, and the error names the file. A start reads the chunks it loads into memory, and those
+//! that the newest checkpoint has and the older one lacks. The other chunks are verified
+//! afterwards, and repaired from another replica.
 
 mod checkpoint_dir;
 mod incoming;
@@ -168,9 +168,9 @@ impl Checkpoints {
     }
 
     /// Gives the chunks of the newest checkpoint to `load`. If a chunk is damaged that `load` reads
-    /// or that the older checkpoint lacks, the newest is renamed with a warning, and `load` gets the
-    /// older one. A chunk that both share and `load` does not read is not verified, so that a start
-    /// does not take longer with more history: see [`Checkpoints::verify_requests`].
+    /// or that the older checkpoint lacks, the newest is renamed with a warning, and `load` gets
+    /// the older one. A chunk that both share and `load` does not read is not verified, so that a
+    /// start does not take longer with more history: see [`Checkpoints::verify_requests`].
     ///
     /// # Errors
     /// [`CheckpointError::Damaged`] when there are checkpoints and all are damaged. They are kept,
@@ -224,8 +224,8 @@ impl Checkpoints {
         self.dir(group).map_or(0, |dir| dir.written_bytes())
     }
 
-    /// Begins to receive a checkpoint from another replica. Blocks: chunks that are here already are
-    /// read and verified.
+    /// Begins to receive a checkpoint from another replica. Blocks: chunks that are here already
+    /// are read and verified.
     ///
     /// # Errors
     /// [`CheckpointError::Piece`] when the manifest is damaged.

@@ -1,8 +1,9 @@
 //! Device: the file operations on whose order and success durability depends.
 //!
-//! They are behind a trait, so that tests can lose power, fill the disk or fail an fsync at a chosen
-//! call. Everything else (listing, reading, renaming) goes to `std::fs` directly. Promise: an open
-//! that fails for want of file handles or memory is retried for a while. Refused: retrying an fsync.
+//! They are behind a trait, so that tests can lose power, fill the disk or fail an fsync at a
+//! chosen call. Everything else (listing, reading, renaming) goes to `std::fs` directly. Promise:
+//! an open that fails for want of file handles or memory is retried for a while. Refused: retrying
+//! an fsync.
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -116,8 +117,8 @@ fn is_shortage(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| short.iter().any(|errno| errno.raw_os_error() == code))
 }
 
-/// Calls `open`, and again for [`SHORTAGE_WAIT`] while file handles or memory are short. Must not be
-/// used for an fsync, which must not be retried.
+/// Calls `open`, and again for [`SHORTAGE_WAIT`] while file handles or memory are short. Must not
+/// be used for an fsync, which must not be retried.
 ///
 /// # Errors
 /// The error of the system. After a shortage it is one that [`is_full`] accepts.

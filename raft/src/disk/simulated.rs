@@ -2,9 +2,9 @@
 //! full, fails to write or to sync, and flips a bit.
 //!
 //! Not part of the product. Promise: what the log synced survives; of what it wrote since, each
-//! sector is kept or lost at random. Each call of the log is added to one hash, so that two runs can
-//! be compared. Refused: losing file names that were not synced, and faults in what checkpoints and
-//! the working store write, which does not pass through this device.
+//! sector is kept or lost at random. Each call of the log is added to one hash, so that two runs
+//! can be compared. Refused: losing file names that were not synced, and faults in what checkpoints
+//! and the working store write, which does not pass through this device.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

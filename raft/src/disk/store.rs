@@ -1,17 +1,17 @@
 //! Store: the working store of all replicas, a sled database that is never the only copy.
 //!
-//! It holds what the machines of a node wrote, about a second behind `apply`, so that old events and
-//! cold records need no memory. When its content is in doubt it is rebuilt from a checkpoint and the
-//! log, while entries are applied. There is one database and one tree for all replicas; keys begin
-//! with group and replica.
+//! It holds what the machines of a node wrote, about a second behind `apply`, so that old events
+//! and cold records need no memory. When its content is in doubt it is rebuilt from a checkpoint
+//! and the log, while entries are applied. There is one database and one tree for all replicas;
+//! keys begin with group and replica.
 //!
 //! Promise: changes become readable in order. The index up to which they are written is stored in
-//! the same batch as the last of them. A database that does not open, fails or panics is moved aside
-//! and a new one is created: no write of a client fails because of it.
+//! the same batch as the last of them. A database that does not open, fails or panics is moved
+//! aside and a new one is created: no write of a client fails because of it.
 //!
-//! Refused: trust in sled's durability. Its `flush` does not reach the disk, so an fdatasync of ours
-//! follows; values above 32 KiB are split, because sled would put large leaves into files that it
-//! never syncs.
+//! Refused: trust in sled's durability. Its `flush` does not reach the disk, so an fdatasync of
+//! ours follows; values above 32 KiB are split, because sled would put large leaves into files that
+//! it never syncs.
 //!
 //! After a kill or a loss of power the store is as of an earlier index, perhaps with parts of later
 //! changes. Applying the log again writes those again.
@@ -185,7 +185,7 @@ impl StoreFiles {
     /// Makes the database fail.
     pub(crate) fn fail(&self) {
         let generation = self.shared.generation.load(Ordering::Acquire);
-        self.shared.send(Job::DatabaseFailed(generation, "a test says so".into()));
+        self.shared.send(Job::DatabaseFailed(generation, "a failure that a test requested".into()));
     }
 }
 
@@ -222,10 +222,10 @@ pub struct GroupStore {
 }
 
 impl GroupStore {
-    /// Gives the changes of an index to the writer, which writes them within about a second. Changes
-    /// of an index that is stored already are skipped. During a rebuild they are kept until it is
-    /// finished, and a lost store ignores them. Blocks only while the queue is full. One caller at a
-    /// time.
+    /// Gives the changes of an index to the writer, which writes them within about a second.
+    /// Changes of an index that is stored already are skipped. During a rebuild they are kept until
+    /// it is finished, and a lost store ignores them. Blocks only while the queue is full. One
+    /// caller at a time.
     pub fn write(self: &Arc<Self>, index: u64, changes: Vec<Change>) {
         let bytes = changes.iter().map(change_size).sum();
         // Skips what a replay after a restart applies again.
@@ -275,9 +275,9 @@ impl GroupStore {
         *self.on_lost.lock() = Some(lost);
     }
 
-    /// Clears the replica's part and begins a rebuild from a checkpoint. What is written from now on
-    /// is kept, and follows when the rebuild is finished. The state for the rebuild must therefore
-    /// be taken after this call. Blocks. One at a time.
+    /// Clears the replica's part and begins a rebuild from a checkpoint. What is written from now
+    /// on is kept, and follows when the rebuild is finished. The state for the rebuild must
+    /// therefore be taken after this call. Blocks. One at a time.
     ///
     /// # Errors
     /// [`Fatal`] when there is no database.
@@ -305,8 +305,8 @@ impl GroupStore {
         self.stored_changed.notify_all();
     }
 
-    /// Declares the content unusable: the database is gone, or the next changes will not follow what
-    /// is stored. A rebuild in progress will fail.
+    /// Declares the content unusable: the database is gone, or the next changes will not follow
+    /// what is stored. A rebuild in progress will fail.
     pub fn mark_lost(&self) {
         self.drop_backlog();
         self.set_lost();

@@ -11,9 +11,9 @@
 //! (`record.rs`):
 //!
 //! ```text
-//!   0000000000000041.wal                  0000000000000042.wal                 0000000000000043.wal
-//!   [header|batch|batch|batch] <--link--  [header|batch|batch|batch|000000]    [header|0000000000]
-//!    full, trimmed to its end              active                               spare, all zeroes
+//!   0000000000000041.wal                 0000000000000042.wal                0000000000000043.wal
+//!   [header|batch|batch|batch] <--link-- [header|batch|batch|batch|000000]   [header|0000000000]
+//!    full, trimmed to its end             active                              spare, all zeroes
 //! ```
 //!
 //! - Each batch names its predecessor: segment, end, checksum. The writer begins a batch only when

@@ -1,9 +1,9 @@
-//! Starts: how many replicas of a node are starting, so that what can wait does.
+//! Starting replicas: counts the replicas of a node that are starting, so that other work can wait.
 //!
-//! A replica that starts reads its state and its log from the disk while its group may lack a
-//! majority; the filling of a store and the verifying of chunks would take that disk from it.
-//! Promise: whoever lets them go first goes on once none is starting, or after a while: a start
-//! that is refused is tried again for ever. Refused: an order among those that start.
+//! A starting replica reads its state and its log from the disk while its group may lack a
+//! majority. Rebuilding a store and verifying chunks would compete for that disk. Promise: who
+//! waits continues once no replica is starting, or after a limited time, because a start that fails
+//! may be retried for ever. Refused: an order among the starting replicas.
 
 use std::sync::Arc;
 

@@ -1,4 +1,6 @@
-//! Record: an entry's bytes in the log: a version, a kind, then the payload as it is.
+//! Entry codec: the bytes of an entry in the log: a version, a kind, then the payload unchanged.
+//!
+//! Refused: an unknown version or kind; the error names the index of the entry.
 
 use bytes::Bytes;
 use model::codec;
@@ -14,7 +16,7 @@ const BLANK: u8 = 0;
 const NORMAL: u8 = 1;
 const MEMBERSHIP: u8 = 2;
 
-/// The bytes of an entry as they are given to the log.
+/// Encodes the payload of an entry for the log.
 pub(super) fn encode(payload: &Payload) -> Bytes {
     let (kind, body): (u8, &[u8]) = match payload {
         EntryPayload::Blank => (BLANK, &[]),
@@ -27,7 +29,7 @@ pub(super) fn encode(payload: &Payload) -> Bytes {
     bytes.into()
 }
 
-/// An entry as it was appended.
+/// Decodes an entry of the log.
 pub(super) fn decode(entry: &disk::StoredEntry) -> Result<LogEntry, Fatal> {
     let disk::StoredEntry { index, term, bytes } = entry;
     let bad = |reason: String| Fatal(format!("log entry {index} {reason}"));

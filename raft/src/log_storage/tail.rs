@@ -1,8 +1,8 @@
-//! Tail: a group's last entries, decoded, so that apply and followers that keep up never wait for
-//! the disk.
+//! Tail: the last entries of a group, decoded, so that apply and followers that keep up never wait
+//! for the disk.
 //!
-//! Promise: what it gives is what was appended and not truncated since, without gaps. Bounded by
-//! bytes; the last entry always stays.
+//! Promise: it returns entries that were appended and not truncated since, without gaps. It is
+//! bounded by [`limits::TAIL_BYTES`], except that the last entry always stays.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -23,6 +23,7 @@ impl Tail {
     pub(super) fn append(&mut self, entries: Vec<LogEntry>) {
         for entry in entries {
             let follows = self.entries.back().map(|last| last.log_id.index + 1);
+            // After a checkpoint from another replica the log continues behind a gap.
             if follows.is_some_and(|index| index != entry.log_id.index) {
                 self.entries.clear();
                 self.bytes = 0;
@@ -56,8 +57,8 @@ impl Tail {
         }
     }
 
-    /// The entries of a range, at least one, no more than `max_bytes` otherwise; `None` when the
-    /// first of them is not here.
+    /// The first entries of a range: at least one, otherwise no more than fit into `max_bytes`.
+    /// `None`: the first one is not in memory.
     pub(super) fn get(&self, range: &Range<u64>, max_bytes: usize) -> Option<Vec<LogEntry>> {
         let first = self.entries.front()?.log_id.index;
         let skip = usize::try_from(range.start.checked_sub(first)?).ok()?;

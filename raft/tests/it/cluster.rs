@@ -1,4 +1,4 @@
-//! Cluster: nodes with their directories, connected in memory, to be stopped and started at will.
+//! Cluster: nodes with their directories, connected in memory, that tests stop and start.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -12,7 +12,7 @@ use raft::testing::{MemoryNetwork, RecordingMachine};
 use raft::{GroupId, GroupStatus, Groups, GroupsConfig, Member, ProposeError, ReplicaGroup};
 use tempfile::TempDir;
 
-/// Longer than anything takes that happens at all.
+/// Longer than anything takes that should happen.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Several nodes; node n holds replica `100 * group + n` of every group.
@@ -36,12 +36,12 @@ pub(crate) fn replica(group: GroupId, node: NodeId) -> ReplicaId {
 }
 
 impl Cluster {
-    /// Starts nodes 1 to `nodes` with these groups on each, begun once and by all.
+    /// Starts nodes 1 to `nodes` and initializes these groups with a replica on each.
     pub(crate) async fn start(nodes: u64, groups: impl IntoIterator<Item = u16>) -> Self {
         Self::start_with(nodes, groups, |_| ()).await
     }
 
-    /// The same, with another configuration.
+    /// Like [`Cluster::start`], with another configuration.
     pub(crate) async fn start_with(
         nodes: u64,
         groups: impl IntoIterator<Item = u16>,
@@ -116,12 +116,12 @@ impl Cluster {
         self.nodes.keys().copied().collect()
     }
 
-    /// Waits until one of the running nodes leads and holds everything.
+    /// Waits until one of the running nodes leads and is ready.
     pub(crate) async fn leader(&self, group: GroupId) -> NodeId {
         self.leader_among(group, &self.running()).await
     }
 
-    /// The same, asking only some nodes.
+    /// Like [`Cluster::leader`], among some nodes only.
     pub(crate) async fn leader_among(&self, group: GroupId, nodes: &[NodeId]) -> NodeId {
         eventually("a leader", || async {
             nodes.iter().copied().find(|&node| self.group(node, group).status().ready)
@@ -129,12 +129,12 @@ impl Cluster {
         .await
     }
 
-    /// Proposes at whoever leads until it is acknowledged. Only for entries that may come twice.
+    /// Proposes at the leader until the entry is acknowledged. It may be committed twice.
     pub(crate) async fn propose(&self, group: GroupId, entry: impl Into<Bytes>) -> u64 {
         self.propose_among(group, entry.into(), &self.running()).await
     }
 
-    /// The same, without asking one node, whose replica of the group does not run.
+    /// Proposes `x` without one node, whose replica of the group does not run.
     pub(crate) async fn propose_without(&self, group: GroupId, without: NodeId) -> u64 {
         let nodes: Vec<NodeId> =
             self.running().into_iter().filter(|&node| node != without).collect();
@@ -153,7 +153,7 @@ impl Cluster {
         .await
     }
 
-    /// Waits until a node's machine has so many entries.
+    /// Waits until a node's machine has `count` entries.
     pub(crate) async fn wait_for_entries(&self, node: NodeId, group: GroupId, count: usize) {
         eventually("entries", || async {
             (self.machine(node, group).count() >= count).then_some(())
@@ -161,7 +161,7 @@ impl Cluster {
         .await;
     }
 
-    /// Waits until a node's replica says so of itself.
+    /// Waits until the status of a node's replica meets the predicate.
     pub(crate) async fn status(
         &self,
         node: NodeId,
@@ -170,11 +170,11 @@ impl Cluster {
     ) -> GroupStatus {
         let mut watch = self.group(node, group).watch();
         let status = tokio::time::timeout(TIMEOUT, watch.wait_for(predicate)).await;
-        status.expect("it never says so").unwrap().clone()
+        status.expect("the status never met the predicate").unwrap().clone()
     }
 }
 
-/// Looks again and again until there is something to see.
+/// Polls until there is a value.
 pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
     mut poll: impl FnMut() -> F,
@@ -190,7 +190,7 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
     tokio::time::timeout(TIMEOUT, polling).await.unwrap_or_else(|_| panic!("never came: {what}"))
 }
 
-/// What was answered, in this test machine's case the number of entries.
+/// The answer of a recording machine: the number of its entries.
 pub(crate) fn number(answer: &raft::Answer) -> u64 {
-    *answer.0.downcast_ref::<u64>().expect("the tally answers a number")
+    *answer.0.downcast_ref::<u64>().expect("the answer is a number")
 }

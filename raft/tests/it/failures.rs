@@ -36,7 +36,7 @@ async fn leader_without_quorum_commits_nothing() {
     let new = cluster.leader_among(G, &others).await;
     cluster.group(new, G).propose(None, Bytes::from_static(b"after")).await.unwrap();
     assert_eq!(cluster.machine(old, G).entries(), ["before"]);
-    cluster.network.heal_all();
+    cluster.network.reconnect_all();
     let outcome = tokio::time::timeout(TIMEOUT, isolated).await.unwrap().unwrap().unwrap_err();
     // Whether it was handed to the log before the quorum was missed is a matter of moments.
     assert!(
@@ -49,9 +49,9 @@ async fn leader_without_quorum_commits_nothing() {
     }
 }
 
-/// The leader is paused with the answers to its last entry on their way. When it goes on, one of
-/// them commits the entry, and the commit is at once told to the node whose answer comes next: that
-/// answer is of before the pause, and confirms nothing.
+/// The leader is paused while the responses to its last entry are in flight. When it continues, one
+/// of them commits the entry, and the leader sends the commit index to the other node, whose
+/// response comes next: that response is from before the pause, and must confirm nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_to_an_earlier_append_does_not_confirm_a_later_one() {
     let cluster = Cluster::start(3, [1]).await;
@@ -76,15 +76,16 @@ async fn an_answer_to_an_earlier_append_does_not_confirm_a_later_one() {
     let new = cluster.leader_among(G, &others).await;
     let after = cluster.group(new, G).propose(None, Bytes::from_static(b"after")).await.unwrap();
     let read = tokio::spawn(async move { group.read_index().await });
-    // The read is in the leader's hands before the answers arrive.
+    // The leader has the read before the responses arrive.
     tokio::time::sleep(Duration::from_millis(50)).await;
     first.release();
-    eventually("the commit is told", || async { (second.requests() == 2).then_some(()) }).await;
+    eventually("the commit index is sent", || async { (second.requests() == 2).then_some(()) })
+        .await;
     second.release();
     let read = tokio::time::timeout(TIMEOUT, read).await.unwrap().unwrap();
     assert!(read.is_err(), "{read:?}: entry {} was acknowledged before", after.index);
-    cluster.network.heal_all();
-    // It was committed by the first leader: whether that is told depends on who hears what first.
+    cluster.network.reconnect_all();
+    // The first leader may have committed it: the result depends on the order of messages.
     let _ = tokio::time::timeout(TIMEOUT, paused).await.unwrap().unwrap();
 }
 
@@ -118,7 +119,7 @@ async fn machine_failure_stops_its_group_only() {
     }
 }
 
-/// A disk without room, on demand.
+/// A disk that is full on demand.
 #[derive(Debug, Default)]
 struct LimitedDevice {
     full: AtomicBool,
@@ -182,7 +183,7 @@ async fn full_disk_rejects_proposals_until_space_returns() {
     assert_eq!(cluster.machine(leader, G).count(), acknowledged);
     group.read_barrier().await.unwrap();
     device.full.store(false, Ordering::SeqCst);
-    eventually("room", || async { cluster.groups(leader).writable().ok() }).await;
+    eventually("space", || async { cluster.groups(leader).writable().ok() }).await;
     group.propose(None, entry).await.unwrap();
     assert_eq!(cluster.machine(leader, G).count(), acknowledged + 1);
     assert!(group.status().stopped.is_none());

@@ -1,18 +1,18 @@
-//! Mutants: what these stories hold fails when it is done wrong on purpose.
+//! Mutants: tests fail when the code is made wrong on purpose.
 
 use std::env;
 use std::process::Command;
 
 const MUTANT: &str = "MISHKAH_MUTANT";
 
-/// In the process of a story that is to fail: does wrong what it was told to.
+/// In the process of a test that should fail: activates the mutant that the environment names.
 pub(crate) fn choose() {
     if let Ok(name) = env::var(MUTANT) {
         model::mutant::choose(&name).unwrap();
     }
 }
 
-/// Runs one story in a process of its own; whether it holds.
+/// Runs one test in a process of its own. Returns whether it passes.
 fn passes(test: &str, mutant: Option<&str>) -> bool {
     let mut run = Command::new(env::current_exe().unwrap());
     run.args(["--exact", test]).env_remove(MUTANT).envs(mutant.map(|name| (MUTANT, name)));

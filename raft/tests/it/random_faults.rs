@@ -1,4 +1,4 @@
-//! A storm: netsplits, restarts and checkpoints while clients write, from a seed that is printed.
+//! Random faults: netsplits, restarts and checkpoints while clients write, from a printed seed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ const G: GroupId = GroupId(1);
 const CLIENTS: usize = 4;
 const FAULTS: usize = 12;
 
-/// A small generator: one seed, one schedule of blows.
+/// A small random number generator: one seed gives one schedule of faults.
 struct Rng(u64);
 
 impl Rng {
@@ -28,7 +28,7 @@ impl Rng {
     }
 }
 
-/// What clients know of what they proposed.
+/// The entries that clients have proposed, and those that were acknowledged.
 #[derive(Default)]
 struct ClientHistory {
     acknowledged: BTreeSet<Bytes>,
@@ -37,7 +37,7 @@ struct ClientHistory {
 
 type RunningNodes = Arc<Mutex<BTreeMap<NodeId, Groups>>>;
 
-/// Proposes entries nobody else proposes, each once, wherever it is told the leader is.
+/// Proposes entries of its own, each once, to the node that it takes for the leader.
 async fn client(
     number: usize,
     nodes: RunningNodes,
@@ -79,7 +79,7 @@ async fn inject_fault(cluster: &mut Cluster, nodes: &RunningNodes, rng: &mut Rng
     let runs = cluster.running().contains(&node);
     match rng.below(5) {
         0 => cluster.network.isolate(node),
-        1 => cluster.network.heal_all(),
+        1 => cluster.network.reconnect_all(),
         2 if runs => {
             nodes.lock().remove(&node);
             cluster.close(node).await;
@@ -89,7 +89,7 @@ async fn inject_fault(cluster: &mut Cluster, nodes: &RunningNodes, rng: &mut Rng
             cluster.open(node).await;
             nodes.lock().insert(node, cluster.groups(node).clone());
         }
-        _ => cluster.network.cut(node, NodeId(node.0 % 3 + 1)),
+        _ => cluster.network.disconnect(node, NodeId(node.0 % 3 + 1)),
     }
 }
 
@@ -117,7 +117,7 @@ async fn random_faults_neither_lose_nor_duplicate_entries() {
     for client in clients {
         client.await.unwrap();
     }
-    cluster.network.heal_all();
+    cluster.network.reconnect_all();
     for node in running {
         if !cluster.running().contains(&node) {
             cluster.open(node).await;

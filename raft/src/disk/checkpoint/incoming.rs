@@ -81,7 +81,8 @@ impl IncomingCheckpoint {
         missing.map(|chunk| chunk.info.hash).collect()
     }
 
-    /// Adds a piece of a chunk. The pieces of a chunk must come in order; a repeated one is ignored.
+    /// Adds a piece of a chunk. The pieces of a chunk must come in order; a repeated one is
+    /// ignored.
     ///
     /// # Errors
     /// [`CheckpointError::Piece`] when the piece does not fit, or when the complete chunk has
@@ -154,7 +155,8 @@ impl IncomingCheckpoint {
 impl Drop for IncomingCheckpoint {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.incoming_dir) {
-            tracing::warn!(dir = %self.incoming_dir.display(), %error, "received chunks were not removed");
+            let dir = self.incoming_dir.display();
+            tracing::warn!(%dir, %error, "received chunks were not removed");
         }
     }
 }

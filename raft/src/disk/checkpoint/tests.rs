@@ -1,4 +1,4 @@
-//! Checkpoints: written, read back, damaged, sent, collected.
+//! Tests of checkpoints: written, loaded, damaged, repaired, transferred, removed.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::machine::ChunkSink;
 const ONE: GroupKey = GroupKey { group: 1, replica: 10 };
 const TWO: GroupKey = GroupKey { group: 2, replica: 20 };
 
-/// A frozen state: chunks with content, and chunks kept.
+/// A frozen state: chunks with content, and names of chunks to keep.
 struct FakeState(Vec<(&'static str, Option<Vec<u8>>)>);
 
 impl FrozenState for FakeState {
@@ -52,7 +52,7 @@ fn content(pinned: &PinnedCheckpoint) -> BTreeMap<String, String> {
     all.unwrap()
 }
 
-/// The newest checkpoint of which the chunks that are read are whole.
+/// Loads the newest checkpoint of which the selected chunks can be read.
 fn load(
     checkpoints: &Checkpoints,
     group: GroupKey,
@@ -185,13 +185,13 @@ fn disk_load_falls_back_to_the_older_checkpoint() {
         let mut handed_out = None;
         newest.read(|source| handed_out = source.get("a")).unwrap_err();
         assert_eq!(handed_out, None, "a damaged chunk is never handed out");
-        // Whether or not it is read at a start.
+        // Also if the damaged chunk is not among those that are read.
         let latest = load(&checkpoints, ONE, |name| name == "s").unwrap().unwrap();
         assert_eq!(latest.meta(), &meta(1), "{damage}");
         assert_eq!(checkpoints.newest(ONE).unwrap().meta(), &meta(1));
         assert_eq!(load_whole(&open(&dir), ONE).unwrap().unwrap().meta(), &meta(1));
     }
-    // What both share: there is nothing to fall back to, and every start says so.
+    // Damage in a chunk that both share: no checkpoint is left, and every start reports that.
     write(&open(&dir));
     let file = chunk("same");
     fs::write(&file, "sane").unwrap();
@@ -270,7 +270,7 @@ fn disk_damaged_manifest_falls_back_to_older_checkpoint() {
     assert_eq!(load_whole(&open(&dir), ONE).unwrap().unwrap().meta(), &meta(2));
 }
 
-/// Sends what is missing in pieces of three bytes.
+/// Transfers the missing chunks in pieces of three bytes, each piece twice.
 fn send(from: &PinnedCheckpoint, incoming: &mut IncomingCheckpoint) {
     for chunk in incoming.missing() {
         let mut offset = 0;
@@ -295,7 +295,7 @@ fn disk_transfer_sends_only_missing_chunks() {
     let mut incoming = receiver.incoming(TWO, &pinned.manifest()).unwrap();
     let missing: Vec<_> = incoming.missing().into_iter().map(|chunk| chunk.name).collect();
     assert_eq!(missing, ["a"], "the shared one is here, the empty one needs no sending");
-    // What it counts on stays, even though nothing else refers to it any more.
+    // The pinned chunk is kept, although no checkpoint refers to it any more.
     receiver.write(TWO, meta(4), frozen(&[("mine", Some("other"))])).unwrap();
     receiver.write(TWO, meta(5), frozen(&[("mine", Some("another"))])).unwrap();
     send(&pinned, &mut incoming);
@@ -317,14 +317,14 @@ fn disk_newest_checkpoint_has_the_highest_index() {
     let mut incoming = receiver.incoming(ONE, &pinned.manifest()).unwrap();
     send(&pinned, &mut incoming);
     incoming.finish().unwrap();
-    // A state that was frozen before the other one came is only written now.
+    // A state that was frozen before the other checkpoint came is written only now.
     receiver.write(ONE, meta(50), frozen(&[("early", Some("other"))])).unwrap();
     for receiver in [receiver, open(&receiver_dir)] {
         assert_eq!(receiver.newest(ONE).unwrap().meta().index, 70);
         assert_eq!(load_whole(&receiver, ONE).unwrap().unwrap().meta().index, 70);
         assert_eq!(receiver.oldest_index(ONE), Some(50));
     }
-    // What was let go of when the late one came is still there to be kept.
+    // The chunk of the newest checkpoint is still there to be kept.
     open(&receiver_dir).write(ONE, meta(80), frozen(&[("late", None)])).unwrap();
 }
 
@@ -354,7 +354,7 @@ fn disk_invalid_pieces_are_rejected_and_leave_no_files() {
     assert_eq!(left, 0, "an abandoned transfer leaves nothing");
     let incoming = receiver.incoming(ONE, &pinned.manifest()).unwrap();
     assert!(incoming.finish().is_err(), "nothing came");
-    // A sender whose chunk went bad says so instead of sending it.
+    // A damaged chunk is not sent.
     fs::write(chunk_files(&sender_dir, ONE).pop().unwrap(), "abcdeg").unwrap();
     assert!(matches!(pinned.read_piece(hash, 0, 3), Err(CheckpointError::Damaged { .. })));
 }

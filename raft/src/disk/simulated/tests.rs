@@ -1,5 +1,5 @@
-//! Stories about the simulated disk under the real log: nothing acknowledged is lost, whatever
-//! moment power fails at, and one seed makes the very same calls twice.
+//! Tests of the simulated disk under the real log: no acknowledged entry is lost, whenever power is
+//! lost, and the same seed gives the same calls.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::disk::{GroupKey, Op, Wal, WalConfig};
 
 const KEY: GroupKey = GroupKey { group: 1, replica: 1 };
 
-/// What was told to be durable: entries by index.
+/// The entries that were acknowledged, by index.
 type Durable = Arc<Mutex<BTreeMap<u64, Bytes>>>;
 
 fn open(dir: &Path, disk: &Arc<SimulatedDisk>) -> Option<Wal> {
@@ -24,19 +24,19 @@ fn open(dir: &Path, disk: &Arc<SimulatedDisk>) -> Option<Wal> {
     Wal::open(dir, config).ok().map(|(wal, _)| wal)
 }
 
-/// Checks that everything told is there, and gives what is.
+/// Checks that every acknowledged entry is there, and returns all that are.
 fn recovered(wal: &Wal, durable: &Durable) -> BTreeMap<u64, Bytes> {
     let last = wal.state(KEY).last.map_or(0, |(index, _)| index);
     let entries = wal.read(KEY, 1..last + 1, usize::MAX).unwrap();
     let recovered: BTreeMap<u64, Bytes> =
         entries.into_iter().map(|entry| (entry.index, entry.bytes)).collect();
     for (index, bytes) in durable.lock().iter() {
-        assert_eq!(recovered.get(index), Some(bytes), "entry {index} was told to be durable");
+        assert_eq!(recovered.get(index), Some(bytes), "entry {index} was acknowledged");
     }
     recovered
 }
 
-/// Some lives of one log, each ended by a loss of power. Gives the hash of all calls.
+/// Runs one log several times, each time until power is lost. Returns the hashes of all calls.
 fn crash_runs(seed: u64, ignored_syncs: bool) -> String {
     let (root, mut rng) = (SimulatedDir::new().unwrap(), Rng(seed));
     let (mut dir, durable) = (root.subdir("0"), Durable::default());
@@ -89,7 +89,7 @@ fn acknowledged_writes_survive_and_runs_are_reproducible() {
 #[test]
 fn ignored_syncs_lose_acknowledged_writes() {
     let lost = (0..20).any(|seed| std::panic::catch_unwind(|| crash_runs(seed, true)).is_err());
-    assert!(lost, "twenty logs on a lying disk, and nothing was missed");
+    assert!(lost, "twenty logs on a disk that ignores syncs lost nothing");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Database: all calls of sled.
 //!
-//! Promise: an error or a panic of sled is returned as a reason in words, and never unwinds into the
-//! caller. A value that is replaced while it is read is returned as the old or the new one.
+//! Promise: an error or a panic of sled is returned as a reason in words, and never unwinds into
+//! the caller. A value that is replaced while it is read is returned as the old or the new one.
 
 use std::fs::File;
 use std::io;
@@ -181,7 +181,7 @@ impl Database {
             Self::open(dir)
         };
         create(STORE_BROKEN_KEPT).or_else(|reason| {
-            tracing::error!(dir = %dir.display(), reason, "no new working store; removing the old ones");
+            tracing::error!(dir = %dir.display(), reason, "no new working store; removing old ones");
             create(0)
         })
     }

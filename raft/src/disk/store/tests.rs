@@ -1,4 +1,4 @@
-//! Stories about the working store: what it keeps, and what happens when it is lost.
+//! Tests of the working store: what it keeps, and what happens when it is lost.
 
 use super::*;
 
@@ -77,7 +77,7 @@ fn read_during_replacement_sees_old_or_new_value() {
             let text = std::str::from_utf8(&found[0].1).unwrap();
             let whole = (1..60).any(|index| value(index) == text);
             assert!(whole, "{} bytes of {:?}", text.len(), &text[..1]);
-            // A reader that never rests could keep the writer from its lock on a busy machine.
+            // Without a pause the reader could starve the writer on a busy machine.
             std::thread::sleep(Duration::from_millis(1));
         }
     });

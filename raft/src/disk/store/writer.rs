@@ -235,7 +235,7 @@ impl Writer {
     /// Moves a failed database aside, creates a new one, and tells every replica to rebuild.
     fn replace_database(&mut self, reason: &str) {
         let dir = &self.shared.dir;
-        tracing::error!(dir = %dir.display(), reason, "the working store failed and is created anew");
+        tracing::error!(dir = %dir.display(), reason, "the working store failed and is replaced");
         self.buffered.clear();
         let mut slot = self.shared.database.lock();
         if let Some(failed) = slot.take() {

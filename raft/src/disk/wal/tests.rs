@@ -1,4 +1,4 @@
-//! The log's stories: torn, flipped, killed, filled, emptied, and in random order.
+//! Tests of the log: what it keeps, rejects, removes and recovers.
 
 mod faults;
 mod kill;
@@ -19,7 +19,7 @@ use crate::disk::testing::FaultyDevice;
 const ONE: GroupKey = GroupKey { group: 1, replica: 10 };
 const TWO: GroupKey = GroupKey { group: 2, replica: 20 };
 
-/// A log on a disk that can fail, in small segments.
+/// A directory for a log with small segments, on a disk that can fail.
 struct Fixture {
     dir: TempDir,
     device: Arc<FaultyDevice>,
@@ -57,7 +57,7 @@ impl Fixture {
         Wal::open(self.dir.path(), self.config())
     }
 
-    /// Why it cannot be opened.
+    /// The error of opening it.
     fn open_error(&self) -> WalError {
         loop {
             let error = self.try_open().map(drop).unwrap_err();
@@ -97,7 +97,7 @@ fn submit(wal: &Wal, ops: Vec<Op>) -> mpsc::Receiver<io::Result<()>> {
     result
 }
 
-/// Submits and waits: one turn of its own.
+/// Submits and waits, so that the operations get a batch of their own.
 fn write(wal: &Wal, ops: Vec<Op>) -> io::Result<()> {
     submit(wal, ops).recv().unwrap()
 }
@@ -211,7 +211,7 @@ fn disk_missing_segment_is_an_error() {
     drop(wal);
     let files = fixture.files();
     assert!(files.len() > 4);
-    // All but the last two: the current one and the one ahead of it.
+    // All but the last two: the active segment and the spare one.
     for file in &files[..files.len() - 2] {
         let bytes = fs::read(file).unwrap();
         fs::remove_file(file).unwrap();

@@ -1,4 +1,4 @@
-//! What the disk may do to the log.
+//! Faults: the log on a disk that tears writes, flips bits, fails to sync, is full or loses power.
 
 use std::os::unix::fs::FileExt;
 use std::process::Command;
@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::disk::testing::Rng;
 
-/// The current segment: its bytes, and where its last turn begins and ends.
+/// The last segment with a batch: its file and bytes, and where its last batch begins and ends.
 fn last_batch(fixture: &Fixture) -> (PathBuf, Vec<u8>, usize, usize) {
     for serial in segment::list(fixture.dir.path()).unwrap().into_iter().rev() {
         let (found, bytes) = segment::Segment::open(fixture.dir.path(), serial).unwrap();
-        let (turns, end, _) = segment::scan_batches(&bytes, &found.header, None);
-        if let Some(turn) = turns.last() {
+        let (batches, end, _) = segment::scan_batches(&bytes, &found.header, None);
+        if let Some(batch) = batches.last() {
             let path = segment::path_of(fixture.dir.path(), serial);
-            return (path, bytes, turn.offset as usize, end as usize);
+            return (path, bytes, batch.offset as usize, end as usize);
         }
     }
-    panic!("no turn at all")
+    panic!("the log has no batch")
 }
 
 fn copy_of(fixture: &Fixture) -> Fixture {
@@ -53,7 +53,7 @@ fn disk_torn_last_batch_is_discarded_and_nothing_else() {
             let expected: Vec<u64> = if whole { (1..6).collect() } else { (1..4).collect() };
             assert_eq!(indexes(&wal, ONE), expected, "torn at {at}");
             assert_eq!(indexes(&wal, TWO), [1, 2]);
-            // Where all of the turn reads as zeroes, there is nothing to cut.
+            // If all of the batch is zeroes, there is nothing to discard.
             let zeroes = !whole && at == start;
             assert!(zeroes || recovered.torn_write.is_some() != whole, "torn at {at}");
             let next = expected.len() as u64 + 1;
@@ -149,7 +149,7 @@ fn disk_state_reported_after_kill_survives_power_loss() {
     fixture.device.sync_fails.store(false, SeqCst);
     let before = fixture.files();
 
-    // The process was killed between write and sync: the system's memory still has the turn.
+    // As if killed between write and sync: the page cache still has the batch.
     let (wal, recovered) = fixture.open();
     assert_eq!(recovered.groups[&ONE].vote, Some(Bytes::from_static(b"me")));
     drop(wal);
@@ -184,7 +184,7 @@ fn disk_failed_sync_stops_the_log() {
     assert_eq!(fatal_calls.load(SeqCst), 1);
 }
 
-/// Waits until the writer noticed what the disk has become.
+/// Waits until the writer has noticed a change of the disk.
 fn wait_until(kind: &str, is: impl Fn() -> bool) {
     let started = Instant::now();
     while !is() {
@@ -208,12 +208,12 @@ fn disk_full_device_rejects_writes_until_space_returns() {
         }
         became_unwritable |= wal.writable().is_err();
     };
-    assert!(became_unwritable, "known before anything was refused");
+    assert!(became_unwritable, "reported before anything was rejected");
     assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
     assert!(refused.to_string().contains("bytes needed"), "{refused}");
-    assert_eq!(wal.state(ONE).last, Some((next - 1, 1)), "memory took it back");
+    assert_eq!(wal.state(ONE).last, Some((next - 1, 1)), "the index drops what was rejected");
     write(&wal, vec![vote(ONE, "small")]).unwrap();
-    // Many in flight: the first is refused, so are those on top of it, and none that is not.
+    // A rejection concerns its own replica only.
     let large = |at| vec![append(ONE, at..at + 9)];
     let waiting = [submit(&wal, large(next)), submit(&wal, vec![vote(TWO, "other")])];
     let [one, two] = waiting.map(|result| result.recv().unwrap());
@@ -222,7 +222,7 @@ fn disk_full_device_rejects_writes_until_space_returns() {
     assert_eq!(indexes(&wal, ONE), (1..next).collect::<Vec<_>>(), "reads go on");
 
     fixture.device.full.store(false, SeqCst);
-    wait_until("room", || wal.writable().is_ok());
+    wait_until("space", || wal.writable().is_ok());
     write(&wal, large(next)).unwrap();
     drop(wal);
     let (wal, recovered) = fixture.open();
@@ -263,13 +263,13 @@ fn disk_rejected_changes_are_rewritten_when_space_returns() {
         small += 1;
         assert!(small < 1000);
     }
-    // Not even a truncation fits; what memory says of it holds all the same.
+    // Not even a truncation fits; it holds in memory all the same.
     let cut = Op::TruncateAfter { group: ONE, after: Some(4) };
     assert!(write(&wal, vec![cut, vote(ONE, "me"), append(ONE, 5..7)]).is_err());
     assert!(write(&wal, vec![Op::Forget { group: TWO }]).is_err());
     assert_eq!(indexes(&wal, ONE), [1, 2, 3, 4]);
     fixture.device.full.store(false, SeqCst);
-    wait_until("room", || wal.writable().is_ok());
+    wait_until("space", || wal.writable().is_ok());
     write(&wal, vec![append(ONE, 5..6)]).unwrap();
     drop(wal);
     let (wal, recovered) = fixture.open();
@@ -302,7 +302,7 @@ fn disk_full_file_system_rejects_writes() {
         assert!(matches!(full, WalError::Full { .. }), "{full}");
         assert!(full.to_string().starts_with("no room for the next log segment in"));
         write(&wal, vec![purge(ONE, next - 5)]).unwrap();
-        wait_until("room", || wal.writable().is_ok());
+        wait_until("space", || wal.writable().is_ok());
         write(&wal, vec![append(ONE, next..next + 20)]).unwrap();
         assert_eq!(indexes(&wal, ONE).len(), 24);
     });
@@ -318,7 +318,7 @@ fn disk_only_open_removes_unfinished_segments() {
     let unfinished = fixture.dir.path().join("0000000000000099.wal.new");
     fs::write(&unfinished, b"half a segment").unwrap();
     assert!(!fixture.files().is_empty());
-    assert!(unfinished.exists(), "somebody may be making it");
+    assert!(unfinished.exists(), "only open removes it");
     drop(fixture.open());
     assert!(!unfinished.exists());
 }

@@ -1,4 +1,4 @@
-//! Killed at any moment: what was acknowledged is there.
+//! Kill: a process that is killed at any moment keeps what was acknowledged.
 
 use std::env;
 use std::io::Write;
@@ -24,8 +24,8 @@ fn config() -> WalConfig {
     config
 }
 
-/// Not a test of its own: the process that is killed. It appends as fast as it can, and notes in a
-/// file every entry it was told is on disk.
+/// Not a test of its own: the process that is killed. It appends as fast as it can, and writes each
+/// acknowledged entry to a file.
 #[test]
 fn disk_child_process_that_is_killed() {
     let Ok(dir) = env::var(DIR) else { return };
@@ -52,7 +52,7 @@ fn disk_child_process_that_is_killed() {
     }
 }
 
-/// Opens the log once the child's locks are gone.
+/// Opens the log once the killed process holds no lock any more.
 fn reopened(dir: &Path) -> (Wal, RecoveredLog) {
     loop {
         match Wal::open(dir, config()) {
@@ -74,7 +74,7 @@ fn acked(dir: &Path) -> Vec<u64> {
     highest
 }
 
-/// Opens the log and looks for everything that was acknowledged. How much that was.
+/// Opens the log and checks that every acknowledged entry is there. Returns their number.
 fn check(dir: &Path) -> u64 {
     let acked = acked(dir);
     let (wal, _) = reopened(&dir.join("wal"));
@@ -89,7 +89,8 @@ fn check(dir: &Path) -> u64 {
     acked.iter().sum()
 }
 
-/// Not a test of its own: for drills that cut the power under the child, and then want to know.
+/// Not a test of its own: for manual tests that cut the power of the machine under the other
+/// process and then check the log.
 #[test]
 fn disk_child_process_that_checks() {
     if let Ok(dir) = env::var(CHECK) {

@@ -1,4 +1,4 @@
-//! The law: whatever is done to it in whatever order, the log says what a simple model says.
+//! Model test: after any operations in any order, the log agrees with a simple model.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::SeqCst;
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::disk::testing::Rng;
 
-/// What the log should hold of one replica.
+/// The expected log of one replica.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct ExpectedGroup {
     vote: Option<Bytes>,
@@ -20,13 +20,13 @@ type Model = BTreeMap<GroupKey, ExpectedGroup>;
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Submissions that are under way together: group, what, how much.
+    /// Submissions that are in flight together: group, operation, amount.
     Submit(Vec<(u16, OpKind, u64)>),
     Reopen,
-    /// The same, but the disk fails under them; then the power goes, and each unsynced sector is
-    /// kept or lost by the seed.
+    /// The same, but the disk fails meanwhile; then power is lost, and the seed decides which
+    /// unsynced sectors are kept.
     Crash(Vec<(u16, OpKind, u64)>, u64),
-    /// The disk is full or no longer.
+    /// The disk becomes full, or has space again.
     Full(bool),
 }
 
@@ -62,7 +62,7 @@ fn key(group: u16) -> GroupKey {
     GroupKey { group, replica: 1 }
 }
 
-/// The operation that makes sense now, and the model after it.
+/// An operation that is valid now; the model is updated.
 fn next(model: &mut Model, group: u16, kind: OpKind, amount: u64, salt: u64) -> Op {
     let group = key(group);
     let expected = model.entry(group).or_default();
@@ -100,7 +100,7 @@ fn next(model: &mut Model, group: u16, kind: OpKind, amount: u64, salt: u64) -> 
     }
 }
 
-/// What the log says, in the model's words.
+/// The state of the log, as a model.
 fn read_model(wal: &Wal) -> Model {
     let mut model = Model::new();
     for group in (0..4).map(key) {
@@ -115,7 +115,7 @@ fn read_model(wal: &Wal) -> Model {
     without_empty_groups(model)
 }
 
-/// A replica of which nothing is known is the same as none.
+/// Without the replicas that hold nothing: for the log they do not exist.
 fn without_empty_groups(mut model: Model) -> Model {
     model.retain(|_, group| *group != ExpectedGroup::default());
     model
@@ -154,7 +154,7 @@ impl ModelRun {
     fn step(&mut self, step: Step) {
         match step {
             Step::Submit(ops) if self.fixture.device.full.load(SeqCst) => {
-                // One by one, and only what is taken back whole when it is refused.
+                // One by one, and appends only: those are undone as a whole when they are rejected.
                 for (group, _, amount) in ops {
                     let before = self.model.clone();
                     let (_, written) = self.submit(vec![(group, OpKind::Append, amount)]);

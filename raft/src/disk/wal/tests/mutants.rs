@@ -1,18 +1,18 @@
-//! Mutants: the laws of the log fail when what they hold is done wrong on purpose.
+//! Mutants: tests of the log fail when the code is made wrong on purpose.
 
 use std::env;
 use std::process::Command;
 
 const MUTANT: &str = "MISHKAH_MUTANT";
 
-/// In the process of a law that is to fail: does wrong what it was told to.
+/// In the process of a test that should fail: activates the mutant that the environment names.
 pub(super) fn choose() {
     if let Ok(name) = env::var(MUTANT) {
         model::mutant::choose(&name).unwrap();
     }
 }
 
-/// Runs one law in a process of its own; whether it holds.
+/// Runs one test in a process of its own. Returns whether it passes.
 fn passes(test: &str, mutant: Option<&str>) -> bool {
     let test = format!("disk::wal::tests::faults::{test}");
     let mut run = Command::new(env::current_exe().unwrap());
