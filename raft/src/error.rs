@@ -43,7 +43,7 @@ pub enum ReadError {
     /// A quorum did not confirm the leader in time.
     #[error("{reason}")]
     Unavailable {
-        /// In words.
+        /// The reason, in words.
         reason: String,
         /// When a retry makes sense.
         retry_after: Duration,

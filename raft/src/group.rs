@@ -247,8 +247,8 @@ impl ReplicaGroup {
         if !status.members.get(&to).is_some_and(|&(_, voter)| voter) {
             return Err(unavailable(format!("replica {to} is not a voter of group {}", self.0.id)));
         }
-        let asked = self.0.raft.trigger().transfer_leader(to.0).await;
-        asked.map_err(|error| self.fatal_reason(&error).into())
+        let sent = self.0.raft.trigger().transfer_leader(to.0).await;
+        sent.map_err(|error| self.fatal_reason(&error).into())
     }
 
     /// Writes a checkpoint now and returns when it is durable.

@@ -30,7 +30,7 @@ pub enum NetworkError {
     Unreachable {
         /// The peer.
         node: NodeId,
-        /// In words.
+        /// The reason, in words.
         reason: String,
     },
     /// The connection's queue is full; the message was not sent.
@@ -44,7 +44,7 @@ pub enum NetworkError {
     NoAnswer {
         /// The peer.
         node: NodeId,
-        /// In words.
+        /// The reason, in words.
         reason: String,
     },
 }

@@ -130,9 +130,9 @@ impl PeerClient {
         let call =
             RpcCall { group: self.shared.group, from: self.shared.replica, to, body }.encode();
         let (priority, timeout) = route_by_size(priority, timeout, call.len());
-        let answer = self.shared.network.call(node, priority, call, timeout);
+        let response = self.shared.network.call(node, priority, call, timeout);
         async move {
-            let bytes = answer.await?;
+            let bytes = response.await?;
             match RpcResponse::decode(&bytes) {
                 Ok(RpcResponse::Rejected(rejection)) => Err(CallError::Rejected { to, rejection }),
                 Ok(response) => Ok(response),
@@ -233,7 +233,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         let client = self.clone();
         let pending = PendingAppends::default();
         let sent = pending.clone();
-        let answers = input
+        let responses = input
             .enumerate()
             .map(move |(number, request)| {
                 let previous = request.prev_log_id;
@@ -248,9 +248,9 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
             .buffered(limits::APPENDS_IN_FLIGHT);
         // After the first response that is not a full success the stream ends: the follower lacks
         // what the later appends build on, and openraft begins a new stream.
-        let results = answers.scan(true, move |continues, answer| {
+        let results = responses.scan(true, move |continues, response| {
             let item = continues.then(|| {
-                let (item, full_success) = to_stream_result(answer);
+                let (item, full_success) = to_stream_result(response);
                 *continues = full_success;
                 let superseded = pending.complete_oldest();
                 (!(full_success && superseded)).then_some(item)
@@ -340,8 +340,8 @@ impl PendingAppends {
     /// entry, so that the response to that one says as much.
     fn complete_oldest(&self) -> bool {
         let mut pending = self.0.lock();
-        let answered = pending.pop_front();
-        answered.is_some_and(|last| pending.front() == Some(&last))
+        let oldest = pending.pop_front();
+        oldest.is_some_and(|last| pending.front() == Some(&last))
     }
 }
 
@@ -350,10 +350,10 @@ type AppendOutcome = (AppendEntriesResponse<TypeConfig>, Option<LogId>, Option<L
 
 /// The response as openraft's stream result, and whether the stream continues after it.
 fn to_stream_result(
-    answer: RpcResult<AppendOutcome>,
+    result: RpcResult<AppendOutcome>,
 ) -> (RpcResult<StreamAppendResult<TypeConfig>>, bool) {
-    let (response, previous, last) = match answer {
-        Ok(answered) => answered,
+    let (response, previous, last) = match result {
+        Ok(outcome) => outcome,
         Err(error) => return (Err(error), false),
     };
     let full_success = match &response {

@@ -600,7 +600,10 @@ mod tests {
         fixture.replica.apply(entries(0..3)).unwrap();
         let failing = LogEntry::new_normal(log_id(1, 3), EntryData("panic".into()));
         let failure = fixture.replica.apply(vec![(failing, None)]).unwrap_err();
-        assert!(failure.0.contains("panic while applying an entry: asked to"), "{failure}");
+        assert!(
+            failure.0.contains("panic while applying an entry: as the entry demands"),
+            "{failure}"
+        );
         assert_eq!(fixture.replica.apply(entries(4..5)), Err(failure.clone()));
         assert_eq!(fixture.replica.failure(), Some(failure));
         assert_eq!(fixture.machine.count(), 3);

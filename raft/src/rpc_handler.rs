@@ -81,8 +81,8 @@ impl RpcHandler {
     ) -> Result<RpcResponse, RpcRejection> {
         match body {
             RpcRequest::Append(position, request) => self.append(from, position, request).await,
-            // Without `writable`: the log reserves space for votes on a full disk, and without them
-            // no leader could be elected that purges the log.
+            // Without `writable`: the log reserves space for votes on a full disk, and the group must
+            // be able to elect a leader among the replicas that have space.
             RpcRequest::Vote(request) => {
                 self.raft.vote(request).await.map(RpcResponse::Vote).map_err(stopped_rejection)
             }
@@ -91,8 +91,8 @@ impl RpcHandler {
             }
             RpcRequest::TransferLeader(request) => {
                 self.writable()?;
-                let handle = self.raft.handle_transfer_leader(request).await;
-                handle
+                let response = self.raft.handle_transfer_leader(request).await;
+                response
                     .map(RpcResponse::TransferLeader)
                     .map_err(|error| RpcRejection::Stopped(error.to_string()))
             }
@@ -140,8 +140,8 @@ impl RpcHandler {
             self.writable()?;
         }
         let Some(position) = position else {
-            let handle = self.raft.append_entries(request).await;
-            return self.finish_append(handle);
+            let response = self.raft.append_entries(request).await;
+            return self.finish_append(response);
         };
         if !self.append_order.wait(from, position, self.append_wait).await {
             return Err(RpcRejection::OutOfOrder);
@@ -151,22 +151,22 @@ impl RpcHandler {
         let mut appending = pin!(self.raft.append_entries(request));
         let first_poll = appending.as_mut().now_or_never();
         self.append_order.advance(from, position);
-        let handle = match first_poll {
-            Some(handle) => handle,
+        let response = match first_poll {
+            Some(response) => response,
             None => appending.await,
         };
-        self.finish_append(handle)
+        self.finish_append(response)
     }
 
     /// Records the contact with the leader, unless it is the leader of an earlier term.
     fn finish_append(
         &self,
-        handle: Result<AppendEntriesResponse<TypeConfig>, RaftError<TypeConfig>>,
+        response: Result<AppendEntriesResponse<TypeConfig>, RaftError<TypeConfig>>,
     ) -> Result<RpcResponse, RpcRejection> {
-        if !matches!(handle, Ok(AppendEntriesResponse::HigherVote(_)) | Err(_)) {
+        if !matches!(response, Ok(AppendEntriesResponse::HigherVote(_)) | Err(_)) {
             self.replica.record_leader_contact();
         }
-        handle.map(RpcResponse::Append).map_err(stopped_rejection)
+        response.map(RpcResponse::Append).map_err(stopped_rejection)
     }
 
     fn writable(&self) -> Result<(), RpcRejection> {

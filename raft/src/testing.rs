@@ -175,9 +175,9 @@ impl Links {
         let groups = self.resolve(from, to)?;
         // A task of its own, as over sockets: a caller that gives up does not cancel the request.
         let handled = tokio::spawn(async move { groups.handle(from, message).await }).await;
-        let answer = handled.map_err(|error| lost(error.to_string()))?;
+        let response = handled.map_err(|error| lost(error.to_string()))?;
         self.resolve(from, to).map_err(|error| lost(error.to_string()))?;
-        Ok(answer)
+        Ok(response)
     }
 }
 
@@ -195,15 +195,15 @@ impl Network for Endpoint {
             gate.requests.fetch_add(1, Ordering::SeqCst);
         }
         async move {
-            let answer = tokio::time::timeout(timeout, delivery).await.unwrap_or_else(|_| {
-                Err(NetworkError::NoAnswer { node: to, reason: "no answer in time".into() })
+            let response = tokio::time::timeout(timeout, delivery).await.unwrap_or_else(|_| {
+                Err(NetworkError::NoAnswer { node: to, reason: "no response in time".into() })
             })?;
             if let Some(gate) = gate {
                 gate.responses.fetch_add(1, Ordering::SeqCst);
                 // Waits until `release` closes the semaphore.
                 let _ = gate.gate.acquire().await;
             }
-            Ok(answer)
+            Ok(response)
         }
         .boxed()
     }
@@ -275,8 +275,8 @@ impl Machine for RecordingMachine {
         changes: &mut Vec<Change>,
     ) -> Result<Answer, Fatal> {
         match entry {
-            b"panic" => panic!("asked to"),
-            b"fatal" => return Err(Fatal("asked to".to_owned())),
+            b"panic" => panic!("as the entry demands"),
+            b"fatal" => return Err(Fatal("as the entry demands".to_owned())),
             _ => {}
         }
         let mut recording = self.0.lock();

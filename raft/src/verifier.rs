@@ -49,11 +49,11 @@ impl Verifier {
         let mut known = None;
         loop {
             let permit = self.permit.acquire().await.map_err(fatal)?;
-            let find_damaged = match known.take() {
-                Some(find_damaged) => find_damaged,
+            let damaged = match known.take() {
+                Some(damaged) => damaged,
                 None => self.find_damaged().await?,
             };
-            let remaining = self.repair(find_damaged).await?;
+            let remaining = self.repair(damaged).await?;
             drop(permit);
             if remaining.is_empty() {
                 return Ok(());
@@ -68,9 +68,9 @@ impl Verifier {
 
     /// The damaged chunks of the newest checkpoint.
     async fn find_damaged(&self) -> Result<Vec<ChunkInfo>, Fatal> {
-        let mut find_damaged = Vec::new();
+        let mut damaged = Vec::new();
         self.starting_replicas.wait_until_none().await;
-        let Some(pinned) = self.newest() else { return Ok(find_damaged) };
+        let Some(pinned) = self.newest() else { return Ok(damaged) };
         for chunk in pinned.chunks() {
             let started = Instant::now();
             let (reading, read) = (pinned.clone(), chunk.clone());
@@ -78,18 +78,18 @@ impl Verifier {
             if let Err(error) = verified {
                 let group = self.replica.key;
                 tracing::warn!(%group, %error, "the chunk is requested from the other replicas");
-                find_damaged.push(chunk.clone());
+                damaged.push(chunk.clone());
             }
             sleep(started.elapsed()).await;
         }
-        Ok(find_damaged)
+        Ok(damaged)
     }
 
     /// Repairs the chunks that are still needed. Returns those that could not be repaired.
-    async fn repair(&self, find_damaged: Vec<ChunkInfo>) -> Result<Vec<ChunkInfo>, Fatal> {
+    async fn repair(&self, damaged: Vec<ChunkInfo>) -> Result<Vec<ChunkInfo>, Fatal> {
         let mut remaining = Vec::new();
         let Some(pinned) = self.newest() else { return Ok(remaining) };
-        for chunk in find_damaged {
+        for chunk in damaged {
             if pinned.chunks().contains(&chunk) && !self.repair_chunk(&pinned, &chunk).await? {
                 remaining.push(chunk);
             }
@@ -139,13 +139,13 @@ async fn fetch(peer: &PeerClient, chunk: &ChunkInfo) -> Result<BytesMut, CallErr
     let mut bytes = BytesMut::new();
     // An empty piece would never end this loop, so it is an error.
     while (bytes.len() as u64) < chunk.len {
-        let ask = RpcRequest::ChunkPiece { hash: chunk.hash, offset: bytes.len() as u64 };
-        let answer = peer.call(Priority::Bulk, ask, limits::CHECKPOINT_PIECE_TIMEOUT).await?;
-        let RpcResponse::ChunkPiece(read_piece) = answer else { return Err(peer.unexpected()) };
-        if read_piece.is_empty() {
+        let request = RpcRequest::ChunkPiece { hash: chunk.hash, offset: bytes.len() as u64 };
+        let response = peer.call(Priority::Bulk, request, limits::CHECKPOINT_PIECE_TIMEOUT).await?;
+        let RpcResponse::ChunkPiece(piece) = response else { return Err(peer.unexpected()) };
+        if piece.is_empty() {
             return Err(peer.unexpected());
         }
-        bytes.extend_from_slice(&read_piece);
+        bytes.extend_from_slice(&piece);
     }
     Ok(bytes)
 }

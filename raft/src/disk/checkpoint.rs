@@ -95,7 +95,7 @@ pub enum CheckpointError {
     Damaged {
         /// The file.
         file: PathBuf,
-        /// In words.
+        /// The reason, in words.
         reason: String,
     },
     /// The machine wanted to keep a chunk that the previous checkpoint does not have.
@@ -107,7 +107,7 @@ pub enum CheckpointError {
     /// A received piece of a chunk does not belong where it says.
     #[error("a piece of a checkpoint does not fit: {reason}")]
     Piece {
-        /// In words.
+        /// The reason, in words.
         reason: String,
     },
     /// The system refused something.

@@ -218,7 +218,7 @@ pub enum WalError {
         file: PathBuf,
         /// Where in it.
         offset: u64,
-        /// In words.
+        /// The reason, in words.
         reason: String,
     },
     /// Written by a newer (or foreign) build.
@@ -248,7 +248,7 @@ pub enum WalError {
     /// An earlier write or fsync failed, and the content of the disk is unknown.
     #[error("the log stopped: {reason}")]
     Stopped {
-        /// In words.
+        /// The reason, in words.
         reason: String,
     },
     /// Any other error of the system.

@@ -91,7 +91,7 @@ async fn an_answer_to_an_earlier_append_does_not_confirm_a_later_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn machine_failure_stops_its_group_only() {
-    for (entry, reason) in [("panic", "panic while"), ("fatal", "asked to")] {
+    for (entry, reason) in [("panic", "panic while"), ("fatal", "as the entry demands")] {
         let cluster = Cluster::start(3, [1, 2]).await;
         cluster.propose(G, "fine").await;
         let leader = cluster.leader(G).await;

@@ -25,9 +25,9 @@ async fn three_replicas_apply_the_same_entries_in_the_same_order() {
     assert_eq!(indexes.len(), 500, "each has an index of its own");
     let entries = cluster.machine(leader, G).entries();
     assert_eq!(entries.len(), 500, "each counts once");
-    for (requests, proposed) in proposed.iter().enumerate() {
-        let node = usize::try_from(number(&proposed.answer)).unwrap();
-        assert_eq!(entries[node - 1], requests.to_string(), "the answer belongs to the entry");
+    for (proposal, proposed) in proposed.iter().enumerate() {
+        let count = usize::try_from(number(&proposed.answer)).unwrap();
+        assert_eq!(entries[count - 1], proposal.to_string(), "the answer belongs to the entry");
     }
     for node in cluster.running() {
         cluster.wait_for_entries(node, G, 500).await;

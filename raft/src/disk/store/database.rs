@@ -239,10 +239,10 @@ impl Database {
         match value {
             None => batch.remove(data_key),
             Some(value) if value.len() <= STORE_VALUE_BYTES => {
-                let mut assemble = Vec::with_capacity(1 + value.len());
-                assemble.push(VALUE_WHOLE);
-                assemble.extend(&value[..]);
-                batch.insert(data_key, assemble);
+                let mut whole = Vec::with_capacity(1 + value.len());
+                whole.push(VALUE_WHOLE);
+                whole.extend(&value[..]);
+                batch.insert(data_key, whole);
             }
             Some(value) => {
                 let parts = u32::try_from(value.len().div_ceil(STORE_VALUE_BYTES));

@@ -343,22 +343,20 @@ impl Index {
 
     /// Adds a segment, before any record in it is counted.
     pub(super) fn add_segment(&mut self, segment: Arc<Segment>) {
-        let oldest_segment_usage = SegmentUsage { entries: 0, bytes: 0, segment };
-        self.segments.insert(oldest_segment_usage.segment.header.serial, oldest_segment_usage);
+        let usage = SegmentUsage { entries: 0, bytes: 0, segment };
+        self.segments.insert(usage.segment.header.serial, usage);
     }
 
     fn add_usage(&mut self, serial: u64, len: u32) {
-        let oldest_segment_usage =
-            self.segments.get_mut(&serial).expect("it is being written or read");
-        oldest_segment_usage.entries += 1;
-        oldest_segment_usage.bytes += u64::from(len);
+        let usage = self.segments.get_mut(&serial).expect("it is being written or read");
+        usage.entries += 1;
+        usage.bytes += u64::from(len);
     }
 
     fn remove_usage(&mut self, serial: u64, len: u32) {
-        let oldest_segment_usage =
-            self.segments.get_mut(&serial).expect("a segment in use is not removed");
-        oldest_segment_usage.entries -= 1;
-        oldest_segment_usage.bytes -= u64::from(len);
+        let usage = self.segments.get_mut(&serial).expect("a segment in use is not removed");
+        usage.entries -= 1;
+        usage.bytes -= u64::from(len);
     }
 
     /// Adds an entry that recovery found on disk. The entries of a replica come in order.
@@ -526,14 +524,14 @@ impl Index {
             let here = |entry: &&LiveEntry| entry.is_in(serial);
             group.entries.iter().filter(here).map(|entry| u64::from(entry.len)).sum()
         };
-        let mut usage_by_group: Vec<(GroupKey, u64)> = self
+        let mut usages: Vec<(GroupKey, u64)> = self
             .groups
             .iter()
             .map(|(key, group)| (*key, bytes_in_segment(group)))
             .filter(|(_, bytes)| *bytes > 0)
             .collect();
-        usage_by_group.sort_unstable();
-        usage_by_group
+        usages.sort_unstable();
+        usages
     }
 }
 
@@ -556,11 +554,11 @@ impl GroupIndex {
     /// The records that make the disk agree with the index after a rejection: a truncation behind
     /// the last written entry, and the metadata as it is.
     pub(super) fn resync_records(&self, key: GroupKey) -> Vec<Record> {
-        let mark_written = self
+        let written = self
             .entries
             .iter()
             .take_while(|entry| matches!(entry.location, EntryLocation::Written(..)));
-        let count = mark_written.count() as u64;
+        let count = written.count() as u64;
         // Entries that are still queued follow in the same pass, behind this truncation.
         let cut = match count {
             0 => Record::metadata(Kind::TruncateAll, key, 0, Bytes::new()),

@@ -80,11 +80,11 @@ fn disk_bit_flip_before_last_batch_is_rejected_with_location() {
     for path in fixture.files() {
         let file = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
         let len = fs::read(&path).unwrap().len();
-        let wait_until = if path == current { start } else { len };
+        let end = if path == current { start } else { len };
         if path > current {
             continue;
         }
-        for at in 0..wait_until {
+        for at in 0..end {
             let mut byte = [0];
             file.read_exact_at(&mut byte, at as u64).unwrap();
             file.write_all_at(&[byte[0] ^ (1 << rng.below(8))], at as u64).unwrap();
@@ -185,10 +185,10 @@ fn disk_failed_sync_stops_the_log() {
 }
 
 /// Waits until the writer has noticed a change of the disk.
-fn wait_until(kind: &str, is: impl Fn() -> bool) {
+fn wait_until(what: &str, is: impl Fn() -> bool) {
     let started = Instant::now();
     while !is() {
-        assert!(started.elapsed() < Duration::from_secs(10), "{kind} did not come");
+        assert!(started.elapsed() < Duration::from_secs(10), "{what} did not come");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
