@@ -76,6 +76,7 @@ async fn send_chunk(
             Ok(Err(error)) => return Err(CallError::Local(error.to_string())),
             Err(error) => return Err(CallError::Local(error.to_string())),
         };
+        // Each piece waits for the response to the one before, as the receiver takes no gaps.
         let sent = bytes.len() as u64;
         let piece = RpcRequest::CheckpointPiece { checkpoint, hash, offset, bytes };
         let stored = peer.call(Priority::Bulk, piece, limits::CHECKPOINT_PIECE_TIMEOUT).await?;
@@ -119,6 +120,7 @@ impl IncomingTransfers {
             }
             let incoming = transfer.as_ref().map(|transfer| &transfer.incoming);
             let term = incoming.map_or(0, |incoming| incoming.meta().term);
+            // A leader cannot have entries of a term after its own.
             if term > vote.leader_id.term {
                 *transfer = None;
                 let reason = "the checkpoint is of a later term than its sender".to_owned();
@@ -169,7 +171,7 @@ impl IncomingTransfers {
                 |error: std::io::Error| CheckpointError::Piece { reason: error.to_string() };
             let snapshot = snapshot(pinned).map_err(reason)?;
             let term = snapshot.meta.last_log_id.as_ref().map_or(0, term_of);
-            tracing::info!(group = %replica.key, term, "a checkpoint was received");
+            tracing::info!(group = %replica.key, term, "a checkpoint arrived");
             Ok(snapshot)
         })
         .await

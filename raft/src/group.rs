@@ -97,6 +97,8 @@ impl ReplicaGroup {
         self.writable()?;
         let (responder, response) = ProposalResponder::new();
         let mut write = self.0.raft.write(EntryData(entry)).responder(responder);
+        // openraft checks the term in its own task, where it appends: a change of leader between
+        // the caller's decision and the append cannot slip through.
         if let Some(term) = term {
             write = write.with_leader(CommittedLeaderId::new(term));
         }
@@ -240,6 +242,7 @@ impl ReplicaGroup {
     /// # Errors
     /// See [`ProposeError`]; `Unavailable` also when `to` is not a voter.
     pub async fn transfer_leader(&self, to: ReplicaId) -> Result<(), ProposeError> {
+        // openraft reports neither case as an error.
         let status = self.status();
         if !status.is_leader {
             return Err(ProposeError::NotLeader { hint: status.leader.map(|(_, node)| node) });
@@ -300,6 +303,7 @@ impl ReplicaGroup {
                 Ok(hint) => ProposeError::NotLeader { hint },
                 Err(reason) => unavailable(reason),
             },
+            // The entry was in this leader's log, and another leader may have committed it.
             ClientWriteError::LogEntryDiscarded(_) => ProposeError::Indeterminate,
             ClientWriteError::ChangeMembershipError(error) => unavailable(error),
             ClientWriteError::PreconditionFailed(error) => unavailable(error),

@@ -219,6 +219,7 @@ impl Groups {
         }
         let groups: Vec<GroupId> = self.all().into_keys().collect();
         futures::future::join_all(groups.into_iter().map(|group| self.stop(group))).await;
+        // After the replicas have stopped: from here on nothing can be started again.
         let Some(disk) = self.0.disk.lock().take() else { return };
         // openraft's tasks drop their references shortly after its shutdown. The log must be closed
         // when this returns, so that the directory can be opened again.

@@ -225,7 +225,8 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
-        // Heartbeats are not pipelined: one in flight is enough, and a late one is of no use.
+        // Heartbeats are sent one after the other and carry no pipeline position, so that they
+        // never wait for an append.
         if self.priority == Priority::Urgent {
             return stream_append_sequential(self, input, option);
         }

@@ -81,8 +81,8 @@ impl RpcHandler {
     ) -> Result<RpcResponse, RpcRejection> {
         match body {
             RpcRequest::Append(position, request) => self.append(from, position, request).await,
-            // Without `writable`: the log reserves space for votes on a full disk, and the group must
-            // be able to elect a leader among the replicas that have space.
+            // Without `writable`: the log reserves space for votes on a full disk, and the group
+            // must be able to elect a leader among the replicas that have space.
             RpcRequest::Vote(request) => {
                 self.raft.vote(request).await.map(RpcResponse::Vote).map_err(stopped_rejection)
             }

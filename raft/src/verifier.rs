@@ -80,6 +80,7 @@ impl Verifier {
                 tracing::warn!(%group, %error, "the chunk is requested from the other replicas");
                 damaged.push(chunk.clone());
             }
+            // As long as the read took: at most half of the disk's time is used.
             sleep(started.elapsed()).await;
         }
         Ok(damaged)
@@ -90,6 +91,7 @@ impl Verifier {
         let mut remaining = Vec::new();
         let Some(pinned) = self.newest() else { return Ok(remaining) };
         for chunk in damaged {
+            // A later checkpoint may not have the chunk any more.
             if pinned.chunks().contains(&chunk) && !self.repair_chunk(&pinned, &chunk).await? {
                 remaining.push(chunk);
             }

@@ -266,6 +266,7 @@ impl CheckpointDir {
 
     /// Writes a damaged chunk again.
     pub(super) fn repair(&self, chunk: &ChunkInfo, bytes: &[u8]) -> Result<(), CheckpointError> {
+        // Under the lock, so that the chunk is not removed between the write and the read below.
         let _writing = self.writing.lock();
         write_atomically(&self.chunk_path(&chunk.hash), bytes)?;
         let chunks = self.dir.join("chunks");
@@ -279,6 +280,7 @@ impl CheckpointDir {
         &self,
         hashes: BTreeSet<[u8; 32]>,
     ) -> Result<(PinnedChunks, PathBuf), CheckpointError> {
+        // Listed before the caller looks for the chunks: from then on none of them is removed.
         let pinned_chunks = Arc::new(hashes);
         let mut state = self.state.lock();
         state.pinned_chunks.push(pinned_chunks.clone());

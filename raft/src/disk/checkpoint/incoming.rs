@@ -122,6 +122,7 @@ impl IncomingCheckpoint {
             chunk.file = Some(file);
             return Ok(());
         }
+        // The hash is computed over the received bytes; `finish` reads the files back as well.
         if *chunk.hasher.finalize().as_bytes() != hash {
             chunk.received = 0;
             chunk.hasher = blake3::Hasher::new();

@@ -122,6 +122,7 @@ impl PinnedCheckpoint {
     /// [`CheckpointError::Piece`] when the bytes have another hash, and nothing was changed;
     /// [`CheckpointError::Io`].
     pub fn repair(&self, chunk: &ChunkInfo, bytes: &[u8]) -> Result<(), CheckpointError> {
+        // Before anything is written: the bytes come from another node.
         if *blake3::hash(bytes).as_bytes() != chunk.hash {
             return Err(CheckpointError::invalid_piece("the chunk that came has another hash"));
         }

@@ -328,6 +328,7 @@ impl Database {
         let prefix = key(group, DATA, &[]).len();
         let range = key(group, DATA, from)..key(group, DATA, to);
         let mut found = Vec::new();
+        // An iterator of sled sees changes that are made meanwhile, hence `assemble`.
         let mut items = self.db.range(range);
         while found.len() < limit {
             let Some((name, value)) = catch_sled(|| items.next().transpose())? else { break };
@@ -462,6 +463,7 @@ pub(super) fn move_aside(dir: &Path, kept: usize) -> io::Result<()> {
         .collect();
     numbers.sort_unstable();
     let next = numbers.last().map_or(1, |last| last + 1);
+    // Renamed, not removed: the content may tell why it failed.
     if dir.exists() {
         std::fs::rename(dir, aside(next))?;
         numbers.push(next);
