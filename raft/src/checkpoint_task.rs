@@ -80,13 +80,13 @@ impl CheckpointTask {
             let replica = self.replica.clone();
             let rebuilt = blocking(move || replica.rebuild_store()).await.map_err(node_stopping)?;
             if let Err(error) = rebuilt {
-                tracing::warn!(group = %self.replica.key, %error, "the store cannot be rebuilt now");
+                tracing::warn!(group = %self.replica.key, %error, "no rebuild of the store now");
             }
         }
         // Also if the store is still lost: the log must be purged all the same.
         let checkpoint = self.checkpoint().await;
         if let Err(error) = &checkpoint {
-            tracing::warn!(group = %self.replica.key, %error, "no checkpoint was written; retrying");
+            tracing::warn!(group = %self.replica.key, %error, "no checkpoint; retrying later");
         }
         checkpoint?;
         if self.replica.store.needs_rebuild() {

@@ -401,7 +401,7 @@ fn open_disk(config: &GroupsConfig) -> Result<OpenedDisk, Fatal> {
     }
     let (wal, recovered) = Wal::open(&config.dir.join("log"), log).map_err(fatal)?;
     if let Some((file, offset)) = &recovered.torn_write {
-        tracing::warn!(file = %file.display(), offset, "the torn last write of the log is discarded");
+        tracing::warn!(file = %file.display(), offset, "the torn last write is discarded");
     }
     let checkpoints = Checkpoints::open(&config.dir.join("checkpoints")).map_err(fatal)?;
     let store = StoreFiles::open(&config.dir.join("store")).map_err(fatal)?;

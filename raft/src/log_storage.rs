@@ -116,7 +116,7 @@ impl LogStorage {
         if here.first().is_some_and(|entry| entry.log_id == id) {
             return Ok(());
         }
-        tracing::warn!(%group, checkpoint = %id, "a log that conflicts with its checkpoint is removed");
+        tracing::warn!(%group, checkpoint = %id, "the log conflicts with the checkpoint");
         let log_id = codec::encode(&id).into();
         // All entries go: those behind the checkpoint follow the conflicting one.
         let repair =

@@ -181,7 +181,7 @@ impl Database {
             Self::open(dir)
         };
         create(STORE_BROKEN_KEPT).or_else(|reason| {
-            tracing::error!(dir = %dir.display(), reason, "no new working store; removing old ones");
+            tracing::error!(dir = %dir.display(), reason, "no new store; removing old ones");
             create(0)
         })
     }
