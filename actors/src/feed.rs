@@ -12,7 +12,7 @@ use std::time::Duration;
 use model::{Answer, BranchKey, Delta, NodeId, Offset, Read, ReadLevel};
 use parking_lot::Mutex;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use raft::Lane;
+use raft::Priority;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -249,7 +249,8 @@ impl Actor for FeedActor {
         router.0.feeds.forget(key, *feed);
         if let Some(node) = state.upstream {
             // A link that is down has forgotten the feed by itself.
-            let _ = router.0.peers.cast(node, Lane::Feed, encode(&Cast::Unfollow { feed: *feed }));
+            let _ =
+                router.0.peers.cast(node, Priority::Feed, encode(&Cast::Unfollow { feed: *feed }));
         }
         Ok(())
     }
@@ -341,7 +342,7 @@ async fn ask_to_follow(router: &Router, key: &BranchKey, feed: u64) -> Option<(N
     let partition = router.locate(key).ok()?;
     let holder = router.leader_of(partition)?;
     let message = encode(&Ask::Follow { key: key.clone(), feed });
-    let reply = router.0.peers.call(holder, Lane::Call, message, ATTEMPT_TIMEOUT).await.ok()?;
+    let reply = router.0.peers.call(holder, Priority::Call, message, ATTEMPT_TIMEOUT).await.ok()?;
     match decode(&reply) {
         Ok(Reply::Following(offset)) => Some((holder, offset)),
         _ => None,

@@ -38,6 +38,6 @@ pub use door::{
     Branches, ChangeError, Cursor, Deltas, Follow, FollowItem, Listening, NotReady, Post,
     RouteError, SharedDelta,
 };
-pub use peers::{Inbox, Lane, PeerError, Peers};
+pub use peers::{Inbox, PeerError, Peers, Priority};
 pub use root::{Config, Running, StartError, start};
 pub use router::Router;

@@ -6,16 +6,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use model::NodeId;
-pub use raft::{Lane, NetworkError as PeerError};
+pub use raft::{NetworkError as PeerError, Priority};
 
 /// Carries messages to the actors of other nodes.
 pub trait Peers: Send + Sync + 'static {
-    /// Sends a message and waits for its answer. Messages of more than 4 MiB need `Lane::Bulk`;
+    /// Sends a message and waits for its answer. Messages of more than 4 MiB need `Priority::Bulk`;
     /// answers of any size that is ever given come back whatever the lane of their call was.
     fn call(
         &self,
         to: NodeId,
-        lane: Lane,
+        lane: Priority,
         message: Bytes,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes, PeerError>>;
@@ -24,7 +24,7 @@ pub trait Peers: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`PeerError::Unreachable`] or [`PeerError::Full`]: it was not sent.
-    fn cast(&self, to: NodeId, lane: Lane, message: Bytes) -> Result<(), PeerError>;
+    fn cast(&self, to: NodeId, lane: Priority, message: Bytes) -> Result<(), PeerError>;
 
     /// The nodes there is no link to, each with the reason in words: it refuses this node, or
     /// cannot be reached. What is not known is left out.

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use model::{BranchKey, Catalogue, Command, NodeId, Outcome, PartitionId, Request, SERVER_SESSION};
 use parking_lot::{Mutex, RwLock};
 use ractor::{ActorId, ActorRef};
-use raft::{Lane, ReplicaGroup};
+use raft::{Priority, ReplicaGroup};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
@@ -262,7 +262,7 @@ impl Router {
         &self,
         partition: PartitionId,
         leader: NodeId,
-        lane: Lane,
+        lane: Priority,
         message: Bytes,
         timeout: Duration,
     ) -> Result<Bytes, PeerError> {
@@ -339,7 +339,7 @@ impl Router {
         let leaving = encode(&Cast::Leaving);
         for node in self.0.catalogue.borrow().nodes.keys().filter(|node| **node != self.0.node) {
             // A peer that is linked only later gives no lead before the link has stood for a while.
-            let _ = self.0.peers.cast(*node, Lane::Call, leaving.clone());
+            let _ = self.0.peers.cast(*node, Priority::Call, leaving.clone());
         }
         for (_, partition) in self.0.partitions.all() {
             // An actor that ended leads nothing.
@@ -350,12 +350,12 @@ impl Router {
 
 /// The lane of a command on its way to its leader: large ones, and those whose answer may be
 /// large, go with the bulk.
-fn lane_of(command: &Command, bytes: usize) -> Lane {
+fn lane_of(command: &Command, bytes: usize) -> Priority {
     let acts_on_module = matches!(
         command.request,
         Request::Purge(_) | Request::Restore(_) | Request::Reset(_) | Request::Replace(_)
     );
-    if acts_on_module || bytes > LARGE_COMMAND_BYTES { Lane::Bulk } else { Lane::Call }
+    if acts_on_module || bytes > LARGE_COMMAND_BYTES { Priority::Bulk } else { Priority::Call }
 }
 
 fn attempt(refusal: Refusal) -> Attempt {

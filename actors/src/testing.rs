@@ -13,7 +13,7 @@ use model::{
 };
 use parking_lot::Mutex;
 use raft::testing::MemoryNetwork;
-use raft::{Groups, GroupsConfig, Lane, Timing};
+use raft::{Groups, GroupsConfig, Priority, Timing};
 use tempfile::TempDir;
 
 use crate::{Branches, Inbox, PeerError, Peers, Router, Running};
@@ -39,7 +39,7 @@ impl Peers for Door {
     fn call(
         &self,
         to: NodeId,
-        _: Lane,
+        _: Priority,
         message: Bytes,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes, PeerError>> {
@@ -54,7 +54,7 @@ impl Peers for Door {
         })
     }
 
-    fn cast(&self, to: NodeId, _: Lane, message: Bytes) -> Result<(), PeerError> {
+    fn cast(&self, to: NodeId, _: Priority, message: Bytes) -> Result<(), PeerError> {
         self.reach(to)?.cast(self.node, message);
         Ok(())
     }
@@ -140,7 +140,7 @@ impl Cluster {
         let dir = TempDir::new().unwrap();
         let mut config = GroupsConfig::new(NodeId(id), dir.path(), |reason| panic!("{reason}"));
         config.timing = self.timing;
-        let groups = Groups::open(config, self.network.door(NodeId(id))).await.unwrap();
+        let groups = Groups::open(config, self.network.endpoint(NodeId(id))).await.unwrap();
         self.network.join(NodeId(id), groups.clone());
         let running = crate::start(crate::Config {
             node: record(id),

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use model::{NodeId, PartitionId};
 use parking_lot::Mutex;
-use raft::Lane;
+use raft::Priority;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use tokio::time::Instant;
@@ -202,7 +202,7 @@ impl Router {
                 self.last_post(topic)
             });
         }
-        let answer = self.0.peers.call(owner, Lane::Call, encode(ask), ATTEMPT_TIMEOUT).await;
+        let answer = self.0.peers.call(owner, Priority::Call, encode(ask), ATTEMPT_TIMEOUT).await;
         let answer = answer.map_err(|_| Refusal::Indeterminate)?;
         decode(&answer).map_err(|_| Refusal::Indeterminate)
     }
@@ -236,7 +236,7 @@ impl Router {
         known.take(stamp, Arc::new(post), bytes.len());
         // Sent before the lock is let go: two posts leave in the order they were numbered.
         for node in self.others() {
-            if self.0.peers.cast(node, Lane::Feed, bytes.clone()).is_err() {
+            if self.0.peers.cast(node, Priority::Feed, bytes.clone()).is_err() {
                 self.send_again(&mut known, node, topic.clone());
             }
         }
@@ -277,7 +277,7 @@ impl Router {
             let message = last.map(|(stamp, post, _)| {
                 encode(&Cast::Posted { stamp: *stamp, post: (**post).clone() })
             });
-            let sent = message.map(|message| self.0.peers.cast(node, Lane::Feed, message));
+            let sent = message.map(|message| self.0.peers.cast(node, Priority::Feed, message));
             if sent.is_some_and(|sent| sent.is_err()) {
                 return false;
             }

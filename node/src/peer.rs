@@ -43,7 +43,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use model::NodeId;
 use parking_lot::RwLock;
-use raft::{Lane, Network, NetworkError};
+use raft::{Network, NetworkError, Priority};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -205,7 +205,7 @@ impl PeerLink {
         &self,
         kind: Kind,
         to: NodeId,
-        lane: Lane,
+        lane: Priority,
         message: Bytes,
         limit: Duration,
     ) -> BoxFuture<'static, Result<Bytes, NetworkError>> {
@@ -221,7 +221,7 @@ impl Network for PeerLink {
     fn call(
         &self,
         to: NodeId,
-        lane: Lane,
+        lane: Priority,
         message: Bytes,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes, NetworkError>> {
@@ -233,14 +233,14 @@ impl Peers for PeerLink {
     fn call(
         &self,
         to: NodeId,
-        lane: Lane,
+        lane: Priority,
         message: Bytes,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes, PeerError>> {
         self.ask(Kind::ActorCall, to, lane, message, timeout)
     }
 
-    fn cast(&self, to: NodeId, lane: Lane, message: Bytes) -> Result<(), PeerError> {
+    fn cast(&self, to: NodeId, lane: Priority, message: Bytes) -> Result<(), PeerError> {
         let connection = self.0.carrier(to, lane)?;
         connection.cast(lane, message).map_err(|error| explain(to, error))
     }
@@ -279,7 +279,7 @@ impl Shared {
         Arc::clone(remote)
     }
 
-    fn carrier(&self, to: NodeId, lane: Lane) -> Result<Arc<Connection>, NetworkError> {
+    fn carrier(&self, to: NodeId, lane: Priority) -> Result<Arc<Connection>, NetworkError> {
         let remote = self.remotes.read().get(&to).cloned();
         let unreachable =
             |reason: &str| NetworkError::Unreachable { node: to, reason: reason.into() };

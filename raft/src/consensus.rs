@@ -1,8 +1,9 @@
-//! Consensus: what this room's words are called in openraft, and how openraft is configured.
+//! Consensus: openraft's type configuration and settings.
 //!
-//! Promise: openraft's types end here and in the files that adapt it; none is in the room's door.
-//! Refused: lease reads, election by a leader that merely restarted, and openraft's own choice of
-//! when to write checkpoints or shorten the log: those are driven by bytes, from `keeper.rs`.
+//! Promise: openraft's types are used here and in the files that adapt it, and never in the public
+//! interface of this crate. Refused: lease reads; a restarted leader that leads on without an
+//! election; openraft's own policy for snapshots and log purges, which `checkpoint_task.rs`
+//! replaces by one that counts bytes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,89 +22,89 @@ use crate::types::{GroupId, Member};
 
 /// Standard Raft: one leader per term, so a term alone fences a proposal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Types;
+pub(crate) struct TypeConfig;
 
-impl openraft::RaftTypeConfig for Types {
-    type D = Entry;
-    type R = Reply;
+impl openraft::RaftTypeConfig for TypeConfig {
+    type D = EntryData;
+    type R = ApplyResponse;
     type NodeId = u64;
     type Node = Member;
     type Term = u64;
     type LeaderId = LeaderId<u64, u64>;
     type Vote = openraft::impls::Vote<Self::LeaderId>;
-    type Payload = openraft::EntryPayload<Entry, u64, Member>;
+    type Payload = openraft::EntryPayload<EntryData, u64, Member>;
     type Entry = openraft::Entry<CommittedLeaderId<u64>, Self::Payload>;
     type Responder<T>
-        = Waiter<T>
+        = ProposalResponder<T>
     where
         T: Send + 'static;
     type Batch<T>
         = openraft::impls::InlineBatch<T>
     where
         T: Send + 'static;
-    type AsyncRuntime = crate::aligned::Aligned;
+    type AsyncRuntime = crate::coalesced_timers::CoalescedTimers;
     type ErrorSource = openraft::impls::BoxedErrorSource;
 }
 
-pub(crate) type LogId = openraft::type_config::alias::LogIdOf<Types>;
-pub(crate) type Vote = openraft::type_config::alias::VoteOf<Types>;
-pub(crate) type LogEntry = openraft::type_config::alias::EntryOf<Types>;
-pub(crate) type Payload = openraft::type_config::alias::PayloadOf<Types>;
-pub(crate) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<Types>;
-pub(crate) type Metrics = openraft::RaftMetrics<Types>;
+pub(crate) type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;
+pub(crate) type Vote = openraft::type_config::alias::VoteOf<TypeConfig>;
+pub(crate) type LogEntry = openraft::type_config::alias::EntryOf<TypeConfig>;
+pub(crate) type Payload = openraft::type_config::alias::PayloadOf<TypeConfig>;
+pub(crate) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<TypeConfig>;
+pub(crate) type Metrics = openraft::RaftMetrics<TypeConfig>;
 
-/// The bytes of one entry, opaque to this room.
+/// The bytes of one entry, opaque to this crate.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Entry(pub(crate) Bytes);
+pub(crate) struct EntryData(pub(crate) Bytes);
 
-impl fmt::Debug for Entry {
+impl fmt::Debug for EntryData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.0.len())
     }
 }
 
-impl fmt::Display for Entry {
+impl fmt::Display for EntryData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
     }
 }
 
-/// What applying an entry gave: nothing for openraft's own entries. It never leaves the process;
-/// openraft asks for serde on it and never uses it here, so both directions are errors.
+/// The result of applying an entry: `None` for openraft's own entries. It never leaves the process.
+/// openraft demands serde for it and never uses it here, so both directions are errors.
 #[derive(Debug, Clone)]
-pub(crate) struct Reply(pub(crate) Option<Answer>);
+pub(crate) struct ApplyResponse(pub(crate) Option<Answer>);
 
-impl Serialize for Reply {
+impl Serialize for ApplyResponse {
     fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
         Err(serde::ser::Error::custom("an answer never leaves the process"))
     }
 }
 
-impl<'de> Deserialize<'de> for Reply {
+impl<'de> Deserialize<'de> for ApplyResponse {
     fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
         Err(serde::de::Error::custom("an answer never comes from outside the process"))
     }
 }
 
-/// Somebody who waits for a proposal, and may have gone.
-pub(crate) struct Waiter<T>(oneshot::Sender<T>);
+/// Sends the result of a proposal to its caller, who may have stopped waiting.
+pub(crate) struct ProposalResponder<T>(oneshot::Sender<T>);
 
-impl<T> Waiter<T> {
+impl<T> ProposalResponder<T> {
     pub(crate) fn new() -> (Self, oneshot::Receiver<T>) {
         let (tx, rx) = oneshot::channel();
         (Self(tx), rx)
     }
 }
 
-impl<T: Send + 'static> Responder<Types, T> for Waiter<T> {
+impl<T: Send + 'static> Responder<TypeConfig, T> for ProposalResponder<T> {
     fn on_complete(self, result: T) {
-        // A caller that gave up does not listen; its entry counts all the same.
+        // The caller may be gone; its entry is committed all the same.
         let _ = self.0.send(result);
     }
 }
 
-/// A log id out of its parts.
+/// A log id made of its parts.
 pub(crate) fn log_id(term: u64, index: u64) -> LogId {
     LogId::new_term_index(term, index)
 }
@@ -134,6 +135,7 @@ pub(crate) fn config(group: GroupId, timing: &Timing) -> Arc<openraft::Config> {
         backoff: "20ms 40ms 80ms ...160ms".to_owned(),
         ..openraft::Config::default()
     };
+    // `Timing::check` is stricter than openraft's own validation; a test below holds it to that.
     Arc::new(config.validate().expect("a checked timing is within openraft's own bounds"))
 }
 
@@ -144,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_timing_that_passes_our_check_passes_openrafts() {
+    fn checked_timing_passes_openraft_validation() {
         let ms = Duration::from_millis;
         for (heartbeat, election_min, election_max) in
             [(100, 400, 600), (10, 30, 38), (11, 33, 42), (250, 1500, 2500), (1000, 3000, 3750)]

@@ -1,13 +1,14 @@
-//! Disk: the only lines of this room that touch files.
+//! Disk: the only part of this crate that touches files.
 //!
-//! Three things live here, from most to least trusted. The **log** ([`Wal`]): one for all groups of
-//! a node, every acknowledged byte is in it, fsynced. **Checkpoints** ([`Checkpoints`]): the second
-//! form of the truth; the log is purged only below the older of the last two. The **store**
-//! ([`StoreFiles`]): sled, written behind apply; never the only copy, rebuilt when in doubt.
+//! It has three parts, from the most to the least trusted. The **log** ([`Wal`]): one for all
+//! groups of a node; every acknowledged byte is in it, fsynced. **Checkpoints** ([`Checkpoints`]):
+//! the state of a replica at one index; the log is purged only below the older of the last two. The
+//! **store** ([`StoreFiles`]): a sled database that is written after apply; it is never the only
+//! copy, and it is rebuilt when in doubt.
 //!
-//! Plain blocking Rust and threads; nothing here is async. Every byte written carries a version and
-//! a checksum. What this folder refuses: to guess. Damage that can be told from a torn last write
-//! is an error naming file and offset, never a shorter log.
+//! Everything here is blocking code on threads; nothing is async. Promise: all that is written to
+//! the log and to checkpoints carries a version and a checksum. Refused: to guess. Damage that is
+//! not a torn last write is an error that names file and offset, never a shorter log.
 
 mod checkpoint;
 mod device;
@@ -23,16 +24,22 @@ mod testing;
 mod wal;
 
 pub use checkpoint::{
-    CheckpointError, CheckpointId, CheckpointMeta, Checkpoints, ChunkInfo, Incoming, Pinned,
+    CheckpointError, CheckpointId, CheckpointMeta, Checkpoints, ChunkInfo, IncomingCheckpoint,
+    PinnedCheckpoint,
 };
-pub use device::{Device, Machinery};
+pub use device::{Device, RealDevice};
 #[cfg(any(test, feature = "testing"))]
-pub use simulated::{Ending, Failing, Flipped, Kept, SimulatedDisk, SimulatedRoom, flip};
-pub use store::{GroupStore, Rebuild, StoreFiles};
-pub use wal::{Done, Entry, GroupLog, Op, Recovered, Wal, WalConfig, WalCounters, WalError};
+pub use simulated::{
+    BitFlip, CrashKind, DamageTarget, DiskFaults, SimulatedDir, SimulatedDisk, flip_bit,
+};
+pub use store::{GroupStore, StoreFiles, StoreRebuild};
+pub use wal::{
+    GroupLogState, Op, RecoveredLog, StoredEntry, SubmitCallback, Wal, WalConfig, WalCounters,
+    WalError,
+};
 
-/// One replica's name on this disk. Replica ids are never reused, so what an earlier replica of a
-/// group left behind is never mistaken for a later one's.
+/// The key of a replica's data on this disk. Replica ids are never reused, so the data of an
+/// earlier replica of a group is never taken for that of a later one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupKey {
     /// The partition's group.

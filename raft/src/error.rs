@@ -1,10 +1,10 @@
-//! What can go wrong, sorted by who must act (ARCHITECTURE.md, errors).
+//! Errors of proposals and reads, sorted by who must act (ARCHITECTURE.md, errors).
 
 use std::time::Duration;
 
 use model::NodeId;
 
-/// Why a proposal has no answer.
+/// Why a proposal failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
     /// This replica does not lead; nothing was proposed. The router asks the node hinted at.
@@ -22,7 +22,8 @@ pub enum ProposeError {
         /// When a retry makes sense.
         retry_after: Duration,
     },
-    /// It was proposed, and whether it will be committed is not known. Retry with the same id.
+    /// The entry was proposed, and it is not known whether it will be committed. Retry with the
+    /// same id.
     #[error("the outcome is not known yet; retry with the same id")]
     Indeterminate,
     /// This replica is broken and stopped.
@@ -30,7 +31,7 @@ pub enum ProposeError {
     Fatal(#[from] Fatal),
 }
 
-/// Why a linearizable read cannot be served here now.
+/// Why a linearizable read cannot be served here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// This replica does not lead.
@@ -42,7 +43,7 @@ pub enum ReadError {
     /// A quorum did not confirm the leader in time.
     #[error("{reason}")]
     Unavailable {
-        /// In words.
+        /// The reason, in words.
         reason: String,
         /// When a retry makes sense.
         retry_after: Duration,
@@ -52,7 +53,7 @@ pub enum ReadError {
     Fatal(#[from] Fatal),
 }
 
-/// The replica (or the whole disk) cannot go on; operators are told. Never retried.
+/// The replica, or the whole disk, cannot continue; the log tells the operator. Never retried.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Fatal(pub String);

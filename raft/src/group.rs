@@ -1,8 +1,8 @@
-//! ReplicaGroup: one node's door to one group: propose, read, watch, change members.
+//! Replica group: a node's interface to one group: propose, read, watch, change members.
 //!
 //! Promise: what is acknowledged is on the disks of a majority; a fenced proposal enters the log
-//! only in its own term; a read index is confirmed by a quorum after the call began.
-//! Refused: reads by lease, and proposals while this node's disk takes no writes.
+//! only in its own term; a quorum confirms a read index after the call began. Refused: reads by
+//! lease, and proposals while this node's disk takes no writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,17 +20,17 @@ use openraft::vote::leader_id_std::CommittedLeaderId;
 use openraft::{ChangeMembers, Raft, ReadPolicy};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::consensus::{Entry, Metrics, Types, Waiter};
+use crate::checkpoint_task::CheckpointRequest;
+use crate::consensus::{EntryData, Metrics, ProposalResponder, TypeConfig};
 use crate::disk::Wal;
 use crate::error::{Fatal, ProposeError, ReadError};
-use crate::inbox::Inbox;
-use crate::keeper::Request;
 use crate::limits;
 use crate::machine::Answer;
 use crate::replica::Replica;
+use crate::rpc_handler::RpcHandler;
 use crate::state_machine::Applier;
 use crate::status;
-use crate::types::{GroupId, GroupStatus, Member, Proposed};
+use crate::types::{AppliedEntry, GroupId, GroupStatus, Member};
 
 /// One node's replica of one group. Cheap to clone.
 #[derive(Clone)]
@@ -39,12 +39,12 @@ pub struct ReplicaGroup(Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) id: GroupId,
     pub(crate) node: NodeId,
-    pub(crate) raft: Raft<Types, Applier>,
+    pub(crate) raft: Raft<TypeConfig, Applier>,
     pub(crate) replica: Arc<Replica>,
     pub(crate) wal: Arc<Wal>,
-    pub(crate) inbox: Inbox,
+    pub(crate) rpc_handler: RpcHandler,
     pub(crate) status: watch::Receiver<GroupStatus>,
-    pub(crate) requests: mpsc::Sender<Request>,
+    pub(crate) checkpoint_requests: mpsc::Sender<CheckpointRequest>,
 }
 
 impl ReplicaGroup {
@@ -52,20 +52,21 @@ impl ReplicaGroup {
         Self(Arc::new(inner))
     }
 
-    /// Which group.
+    /// The group.
     pub fn id(&self) -> GroupId {
         self.0.id
     }
 
-    /// Which replica of it.
+    /// The replica of the group on this node.
     pub fn replica(&self) -> ReplicaId {
         ReplicaId(self.0.replica.key.replica)
     }
 
-    /// Begins a new group with these voters. Idempotent: an initialised group stays as it is.
+    /// Initializes a new group with these voters. Idempotent: a group that is initialized already
+    /// is left as it is.
     ///
     /// # Errors
-    /// [`ProposeError::Unavailable`] when this replica is no member, or the disk is full.
+    /// [`ProposeError::Unavailable`] when this replica is not a member, or the disk is full.
     pub async fn initialize(
         &self,
         members: BTreeMap<ReplicaId, Member>,
@@ -78,50 +79,56 @@ impl ReplicaGroup {
             Err(RaftError::APIError(error @ InitializeError::NotInMembers(_))) => {
                 Err(unavailable(error))
             }
-            Err(RaftError::Fatal(error)) => Err(self.stopped(&error).into()),
+            Err(RaftError::Fatal(error)) => Err(self.fatal_reason(&error).into()),
         }
     }
 
-    /// Proposes an entry and waits until it is committed and applied here. With a term the
-    /// proposal is fenced: refused unless this replica still leads exactly that term.
+    /// Proposes an entry and waits until it is committed and applied here. With a term the proposal
+    /// is fenced: it is rejected unless this replica still leads in exactly that term.
     ///
     /// # Errors
-    /// See [`ProposeError`]: only `Indeterminate` leaves open whether the entry counts. A caller
-    /// that stops waiting after this was first polled must treat it as `Indeterminate` as well.
-    pub async fn propose(&self, term: Option<u64>, entry: Bytes) -> Result<Proposed, ProposeError> {
+    /// See [`ProposeError`]: only after `Indeterminate` the entry may be committed. A caller that
+    /// stops waiting after this was first polled must treat that as `Indeterminate` as well.
+    pub async fn propose(
+        &self,
+        term: Option<u64>,
+        entry: Bytes,
+    ) -> Result<AppliedEntry, ProposeError> {
         self.writable()?;
-        let (waiter, answered) = Waiter::new();
-        let mut write = self.0.raft.write(Entry(entry)).responder(waiter);
+        let (responder, response) = ProposalResponder::new();
+        let mut write = self.0.raft.write(EntryData(entry)).responder(responder);
+        // openraft checks the term in its own task, where it appends: a change of leader between
+        // the caller's decision and the append cannot slip through.
         if let Some(term) = term {
             write = write.with_leader(CommittedLeaderId::new(term));
         }
         if let Err(error) = write.await {
-            return Err(self.stopped(&error).into());
+            return Err(self.fatal_reason(&error).into());
         }
-        match answered.await {
+        match response.await {
             Ok(Ok(written)) => {
                 let answer = written.data.0.unwrap_or_else(|| Answer(Arc::new(())));
-                Ok(Proposed { index: written.log_id.index, answer })
+                Ok(AppliedEntry { index: written.log_id.index, answer })
             }
-            Ok(Err(error)) => Err(self.refused(error)),
-            // The core ended with the entry in its hands.
+            Ok(Err(error)) => Err(self.to_propose_error(error)),
+            // openraft ended while it held the proposal; the entry may be in the log.
             Err(_) => Err(ProposeError::Indeterminate),
         }
     }
 
-    /// Leader only: after this, a read of the machine here is linearizable. Returns the index
-    /// confirmed by a quorum, which has been applied here.
+    /// Leader only: after this, a read of the machine here is linearizable. Returns the index that
+    /// a quorum has confirmed and that is applied here.
     ///
     /// # Errors
     /// See [`ReadError`].
     pub async fn read_barrier(&self) -> Result<u64, ReadError> {
         let index = self.read_index().await?;
-        self.applied(index).await?;
+        self.wait_for_applied(index).await?;
         Ok(index)
     }
 
-    /// Leader only: the index confirmed by a quorum, without waiting until it is applied. A read
-    /// on any replica that has applied it is linearizable.
+    /// Leader only: the index that a quorum has confirmed, without waiting until it is applied. A
+    /// read on any replica that has applied it is linearizable.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -132,7 +139,7 @@ impl ReplicaGroup {
         match self.0.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
             Ok(linearizer) => Ok(linearizer.read_log_id().index()),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
-                Err(match self.elsewhere(&forward) {
+                Err(match self.leader_hint(&forward) {
                     Ok(hint) => ReadError::NotLeader { hint },
                     Err(reason) => {
                         ReadError::Unavailable { reason, retry_after: limits::RETRY_AFTER }
@@ -143,24 +150,25 @@ impl ReplicaGroup {
                 let reason = "no majority of the replicas answers now".to_owned();
                 Err(ReadError::Unavailable { reason, retry_after: limits::RETRY_AFTER })
             }
-            Err(RaftError::Fatal(error)) => Err(self.stopped(&error).into()),
+            Err(RaftError::Fatal(error)) => Err(self.fatal_reason(&error).into()),
         }
     }
 
     /// Waits until this replica has applied `index`.
     ///
     /// # Errors
-    /// [`ReadError::Unavailable`] when it has not by then.
+    /// [`ReadError::Unavailable`] after `timeout`; [`ReadError::Fatal`] when the replica stopped.
     pub async fn wait_applied(&self, index: u64, timeout: Duration) -> Result<(), ReadError> {
-        tokio::time::timeout(timeout, self.applied(index)).await.unwrap_or_else(|_| {
+        tokio::time::timeout(timeout, self.wait_for_applied(index)).await.unwrap_or_else(|_| {
             let applied = self.0.replica.applied().borrow().index;
             let reason = format!("this replica is at {applied}, {index} is not here yet");
             Err(ReadError::Unavailable { reason, retry_after: limits::RETRY_AFTER })
         })
     }
 
-    async fn applied(&self, index: u64) -> Result<(), ReadError> {
+    async fn wait_for_applied(&self, index: u64) -> Result<(), ReadError> {
         let (mut applied, mut status) = (self.0.replica.applied(), self.0.status.clone());
+        // `biased`: an applied index counts, also if the replica stopped right after.
         tokio::select! {
             biased;
             _ = applied.wait_for(|applied| applied.index >= index) => Ok(()),
@@ -171,12 +179,13 @@ impl ReplicaGroup {
         }
     }
 
-    /// The current values.
+    /// The current status.
     pub fn status(&self) -> GroupStatus {
         status::read(&self.0.raft, &self.0.replica)
     }
 
-    /// Waits until another node than this one is known to lead; for ever if none comes to.
+    /// Waits until the leader is known to be on another node than `than`. Waits for ever if there
+    /// is none.
     pub async fn led_by_another(&self, than: NodeId) {
         let mut status = self.0.status.clone();
         let is_another =
@@ -186,13 +195,13 @@ impl ReplicaGroup {
         }
     }
 
-    /// Reports changes of leader, term, readiness, members and stopping at once, and those of the
-    /// moving figures (log, applied, lag) a few times a second at most.
+    /// Watches the status. Changes of leader, term, readiness, members and stopping are reported at
+    /// once, those of the other figures (log, applied, lag) once a second at most.
     pub fn watch(&self) -> watch::Receiver<GroupStatus> {
         self.0.status.clone()
     }
 
-    /// Leader only: adds a replica that follows without a vote. Does not wait for it to catch up.
+    /// Leader only: adds a replica without a vote (a learner). Does not wait for it to catch up.
     ///
     /// # Errors
     /// See [`ProposeError`].
@@ -202,36 +211,38 @@ impl ReplicaGroup {
         member: Member,
     ) -> Result<(), ProposeError> {
         self.writable()?;
-        self.changed(self.0.raft.add_learner(replica.0, member, false).await).await
+        self.finish_change(self.0.raft.add_learner(replica.0, member, false).await).await
     }
 
-    /// Leader only: makes exactly these replicas the voters; former voters leave the group.
+    /// Leader only: makes exactly these replicas the voters; other voters leave the group.
     ///
     /// # Errors
-    /// See [`ProposeError`]; `Unavailable` also while an earlier change is under way, or when one
+    /// See [`ProposeError`]; `Unavailable` also while an earlier change is in progress, or when one
     /// of them was not added as a learner first.
     pub async fn change_voters(&self, voters: BTreeSet<ReplicaId>) -> Result<(), ProposeError> {
         self.writable()?;
         let voters: BTreeSet<u64> = voters.into_iter().map(|replica| replica.0).collect();
         let change = ChangeMembers::ReplaceAllVoters(voters);
-        self.changed(self.0.raft.change_membership(change, false).await).await
+        self.finish_change(self.0.raft.change_membership(change, false).await).await
     }
 
-    /// Leader only: a replica without a vote leaves the group.
+    /// Leader only: removes a replica without a vote from the group.
     ///
     /// # Errors
     /// See [`ProposeError`]; `Unavailable` also when it has a vote.
     pub async fn remove_learner(&self, replica: ReplicaId) -> Result<(), ProposeError> {
         self.writable()?;
         let change = ChangeMembers::RemoveNodes(BTreeSet::from([replica.0]));
-        self.changed(self.0.raft.change_membership(change, false).await).await
+        self.finish_change(self.0.raft.change_membership(change, false).await).await
     }
 
-    /// Leader only: asks another voter to lead. Returns once it was asked; `watch` tells the rest.
+    /// Leader only: asks another voter to become leader. Returns once the request was sent; `watch`
+    /// reports whether it succeeds.
     ///
     /// # Errors
     /// See [`ProposeError`]; `Unavailable` also when `to` is not a voter.
     pub async fn transfer_leader(&self, to: ReplicaId) -> Result<(), ProposeError> {
+        // openraft reports neither case as an error.
         let status = self.status();
         if !status.is_leader {
             return Err(ProposeError::NotLeader { hint: status.leader.map(|(_, node)| node) });
@@ -239,19 +250,19 @@ impl ReplicaGroup {
         if !status.members.get(&to).is_some_and(|&(_, voter)| voter) {
             return Err(unavailable(format!("replica {to} is not a voter of group {}", self.0.id)));
         }
-        let asked = self.0.raft.trigger().transfer_leader(to.0).await;
-        asked.map_err(|error| self.stopped(&error).into())
+        let sent = self.0.raft.trigger().transfer_leader(to.0).await;
+        sent.map_err(|error| self.fatal_reason(&error).into())
     }
 
     /// Writes a checkpoint now and returns when it is durable.
     ///
     /// # Errors
-    /// [`Fatal`] when it cannot be written.
+    /// [`Fatal`] when it cannot be written, or when the replica stopped.
     pub async fn checkpoint(&self) -> Result<(), Fatal> {
         let (request, done) = oneshot::channel();
-        let gone = || Fatal("the replica stopped".to_owned());
-        self.0.requests.send(request).await.map_err(|_| gone())?;
-        done.await.map_err(|_| gone())?
+        let stopped = || Fatal("the replica stopped".to_owned());
+        self.0.checkpoint_requests.send(request).await.map_err(|_| stopped())?;
+        done.await.map_err(|_| stopped())?
     }
 
     pub(crate) fn inner(&self) -> &Inner {
@@ -262,41 +273,46 @@ impl ReplicaGroup {
         self.0.wal.writable().map_err(unavailable)
     }
 
-    /// A change of members has ended: waits, for a second at most, until [`ReplicaGroup::status`]
-    /// tells it too. [`ReplicaGroup::watch`] may follow a moment later.
-    async fn changed(
+    /// Ends a change of members: waits, for a second at most, until [`ReplicaGroup::status`] shows
+    /// it. [`ReplicaGroup::watch`] may show it a little later.
+    async fn finish_change(
         &self,
-        result: Result<ClientWriteResponse<Types>, RaftError<Types, ClientWriteError<Types>>>,
+        result: Result<
+            ClientWriteResponse<TypeConfig>,
+            RaftError<TypeConfig, ClientWriteError<TypeConfig>>,
+        >,
     ) -> Result<(), ProposeError> {
         match result {
             Ok(written) => {
-                let told = |metrics: &Metrics| {
+                let has_change = |metrics: &Metrics| {
                     metrics.membership_config.log_id().as_ref() >= Some(&written.log_id)
                 };
                 let waiting = self.0.raft.wait(Some(limits::STATUS_INTERVAL));
-                // A core that stops meanwhile undoes nothing.
-                let _ = waiting.metrics(told, "the new members").await;
+                // The result is ignored: the change is committed, whatever the metrics show.
+                let _ = waiting.metrics(has_change, "the new members").await;
                 Ok(())
             }
-            Err(RaftError::APIError(error)) => Err(self.refused(error)),
+            Err(RaftError::APIError(error)) => Err(self.to_propose_error(error)),
             Err(RaftError::Fatal(_)) => Err(ProposeError::Indeterminate),
         }
     }
 
-    fn refused(&self, error: ClientWriteError<Types>) -> ProposeError {
+    fn to_propose_error(&self, error: ClientWriteError<TypeConfig>) -> ProposeError {
         match error {
-            ClientWriteError::ForwardToLeader(forward) => match self.elsewhere(&forward) {
+            ClientWriteError::ForwardToLeader(forward) => match self.leader_hint(&forward) {
                 Ok(hint) => ProposeError::NotLeader { hint },
                 Err(reason) => unavailable(reason),
             },
+            // The entry was in this leader's log, and another leader may have committed it.
             ClientWriteError::LogEntryDiscarded(_) => ProposeError::Indeterminate,
             ClientWriteError::ChangeMembershipError(error) => unavailable(error),
             ClientWriteError::PreconditionFailed(error) => unavailable(error),
         }
     }
 
-    /// Who leads instead; or in words why nobody can answer although this replica leads.
-    fn elsewhere(&self, forward: &ForwardToLeader<Types>) -> Result<Option<NodeId>, String> {
+    /// The node that leads instead, as far as it is known. Or, in words, why this replica cannot
+    /// serve although it leads.
+    fn leader_hint(&self, forward: &ForwardToLeader<TypeConfig>) -> Result<Option<NodeId>, String> {
         match forward.reason {
             ForwardReason::NotLeader => Ok(forward.leader_node.map(|member| member.node)),
             ForwardReason::LeadershipTransfer => {
@@ -312,7 +328,7 @@ impl ReplicaGroup {
         }
     }
 
-    fn stopped(&self, error: &openraft::errors::Fatal<Types>) -> Fatal {
+    fn fatal_reason(&self, error: &openraft::errors::Fatal<TypeConfig>) -> Fatal {
         self.0.replica.failure().unwrap_or_else(|| Fatal(error.to_string()))
     }
 }

@@ -1,10 +1,10 @@
-//! Groups: all replicas of one node: one log file, one network, one door for peers' messages.
+//! Groups: all replicas of one node, with one log, one network and one handler for peers' messages.
 //!
-//! Promise: a group runs at most once here; a replica that stops takes no other with it.
-//! Refused: a state directory another process uses, and a log that is not what was written.
+//! Promise: a group runs at most once here, and a replica that stops does not stop another.
+//! Refused: a directory that another process uses, and a log that is not what was written.
 
 mod config;
-mod starts;
+mod starting_replicas;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hasher};
@@ -19,23 +19,23 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
-pub use self::config::{GroupsConfig, OpenError, Pace};
-use self::starts::Starting;
-pub(crate) use self::starts::Starts;
+pub use self::config::{DiskLatency, GroupsConfig, OpenError};
+use self::starting_replicas::StartingGuard;
+pub(crate) use self::starting_replicas::StartingReplicas;
 use crate::blocking::blocking;
+use crate::checkpoint_task::CheckpointTask;
 use crate::consensus;
 use crate::disk::{Checkpoints, GroupKey, StoreFiles, Wal, WalConfig};
 use crate::error::Fatal;
 use crate::group::{Inner as GroupInner, ReplicaGroup};
-use crate::inbox::Inbox;
-use crate::keeper::Keeper;
 use crate::limits;
-use crate::log_storage::{Log, SharedLog};
+use crate::log_storage::{LogStorage, SharedLog};
 use crate::machine::Machine;
 use crate::network::Network;
-use crate::peer::Peers;
+use crate::peer::PeerClients;
 use crate::replica::Replica;
-use crate::rpc::{Call, Refusal, Response};
+use crate::rpc::{RpcCall, RpcRejection, RpcResponse};
+use crate::rpc_handler::RpcHandler;
 use crate::state_machine::Applier;
 use crate::status;
 use crate::types::{DiskCounters, GroupId};
@@ -50,17 +50,17 @@ struct Inner {
     network: Arc<dyn Network>,
     disk: Mutex<Option<Disk>>,
     local: Vec<(GroupId, ReplicaId)>,
-    running: Mutex<HashMap<GroupId, Slot>>,
-    permits: Arc<Semaphore>,
-    /// Held by the replica whose chunks are looked at.
-    verifying: Arc<Semaphore>,
-    starts: Starts,
-    /// No earlier process of this node counted streams of appends from here.
+    running: Mutex<HashMap<GroupId, GroupSlot>>,
+    checkpoint_permits: Arc<Semaphore>,
+    /// Held by the replica whose chunks are verified.
+    verify_permit: Arc<Semaphore>,
+    starting_replicas: StartingReplicas,
+    /// The first number for streams of pipelined appends; no earlier process began with it.
     stream_base: u64,
-    nudging: Mutex<Option<JoinHandle<()>>>,
+    old_segment_task: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What is open on disk; gone after shutdown.
+/// The open files of the node.
 #[derive(Clone)]
 struct Disk {
     log: SharedLog,
@@ -68,9 +68,9 @@ struct Disk {
     store: Arc<StoreFiles>,
 }
 
-/// A group's place in the map.
-enum Slot {
-    /// Somebody is starting it.
+/// The state of a group in the map of running groups.
+enum GroupSlot {
+    /// A call of [`Groups::start`] is in progress.
     Starting,
     Running(ReplicaGroup, Vec<JoinHandle<()>>),
 }
@@ -79,14 +79,14 @@ impl Groups {
     /// Opens log, checkpoints and store. No replica runs yet.
     ///
     /// # Errors
-    /// [`OpenError`], with what to do about it.
+    /// [`OpenError`], which says what to do.
     pub async fn open(config: GroupsConfig, network: Arc<dyn Network>) -> Result<Self, OpenError> {
         config.timing.check()?;
         let opening = config.clone();
         let opened = blocking(move || open_disk(&opening)).await;
-        let (disk, local, turns) = opened.map_err(fatal)??;
-        if let (Some(turns), Some(pace)) = (turns, config.pace.clone()) {
-            tokio::spawn(turn(Arc::downgrade(&disk.log.wal), turns, pace));
+        let (disk, local, log_notify) = opened.map_err(fatal)??;
+        if let (Some(log_notify), Some(disk_latency)) = (log_notify, config.disk_latency.clone()) {
+            tokio::spawn(drive_inline_log(Arc::downgrade(&disk.log.wal), log_notify, disk_latency));
         }
         let groups = Self(Arc::new(Inner {
             config,
@@ -94,14 +94,14 @@ impl Groups {
             disk: Mutex::new(Some(disk)),
             local,
             running: Mutex::default(),
-            permits: Arc::new(Semaphore::new(limits::CHECKPOINTS_AT_ONCE)),
-            verifying: Arc::new(Semaphore::new(1)),
-            starts: Starts::default(),
-            stream_base: unforeseen() >> 1,
-            nudging: Mutex::new(None),
+            checkpoint_permits: Arc::new(Semaphore::new(limits::CHECKPOINTS_AT_ONCE)),
+            verify_permit: Arc::new(Semaphore::new(1)),
+            starting_replicas: StartingReplicas::default(),
+            stream_base: random_u64() >> 1,
+            old_segment_task: Mutex::new(None),
         }));
-        let nudging = tokio::spawn(nudge(Arc::downgrade(&groups.0)));
-        *groups.0.nudging.lock() = Some(nudging);
+        let task = tokio::spawn(watch_oldest_segment(Arc::downgrade(&groups.0)));
+        *groups.0.old_segment_task.lock() = Some(task);
         Ok(groups)
     }
 
@@ -126,21 +126,23 @@ impl Groups {
             std::collections::hash_map::Entry::Occupied(_) => {
                 return Err(Fatal(format!("a replica of group {group} already runs here")));
             }
-            std::collections::hash_map::Entry::Vacant(place) => place.insert(Slot::Starting),
+            std::collections::hash_map::Entry::Vacant(slot) => slot.insert(GroupSlot::Starting),
         };
-        let starting = self.0.starts.begin();
-        let place = Place { groups: self.clone(), group, kept: false, _starting: starting };
+        let starting = self.0.starting_replicas.begin();
+        // From here on the guard frees the slot on every way out, also when this future is dropped.
+        let guard =
+            StartGuard { groups: self.clone(), group, committed: false, _starting: starting };
         let (started, tasks) = Box::pin(self.0.start(disk, group, replica, machine)).await?;
-        place.keep(started.clone(), tasks);
-        alone(&started).await;
+        guard.commit(started.clone(), tasks);
+        elect_single_voter(&started).await;
         Ok(started)
     }
 
     /// The running replica of a group.
     pub fn get(&self, group: GroupId) -> Option<ReplicaGroup> {
         match self.0.running.lock().get(&group)? {
-            Slot::Starting => None,
-            Slot::Running(running, _) => Some(running.clone()),
+            GroupSlot::Starting => None,
+            GroupSlot::Running(running, _) => Some(running.clone()),
         }
     }
 
@@ -148,25 +150,26 @@ impl Groups {
     pub fn all(&self) -> BTreeMap<GroupId, ReplicaGroup> {
         let running = self.0.running.lock();
         let all = running.iter().filter_map(|(&group, slot)| match slot {
-            Slot::Starting => None,
-            Slot::Running(running, _) => Some((group, running.clone())),
+            GroupSlot::Starting => None,
+            GroupSlot::Running(running, _) => Some((group, running.clone())),
         });
         all.collect()
     }
 
-    /// Answers a message another node's replica sent through [`Network::call`].
+    /// Handles a message that a replica on another node sent through [`Network::call`], and returns
+    /// the response.
     pub async fn handle(&self, from: NodeId, message: Bytes) -> Bytes {
-        let call = match Call::decode(&message) {
+        let call = match RpcCall::decode(&message) {
             Ok(call) => call,
             Err(error) => {
-                tracing::warn!(from = from.0, %error, "a message that cannot be read");
-                return Response::Refused(Refusal::Damaged(error.to_string())).encode();
+                tracing::warn!(from = from.0, %error, "a message cannot be decoded");
+                return RpcResponse::Rejected(RpcRejection::Damaged(error.to_string())).encode();
             }
         };
         let Some(group) = self.get(call.group) else {
-            return Response::Refused(Refusal::NoReplica).encode();
+            return RpcResponse::Rejected(RpcRejection::NoReplica).encode();
         };
-        group.inner().inbox.answer(from, call).await.encode()
+        group.inner().rpc_handler.handle(from, call).await.encode()
     }
 
     /// Stops the replica of a group; its state stays on disk.
@@ -174,31 +177,33 @@ impl Groups {
         let slot = {
             let mut running = self.0.running.lock();
             match running.get(&group) {
-                Some(Slot::Running(..)) => running.remove(&group),
-                Some(Slot::Starting) | None => None,
+                Some(GroupSlot::Running(..)) => running.remove(&group),
+                Some(GroupSlot::Starting) | None => None,
             }
         };
-        if let Some(Slot::Running(running, tasks)) = slot {
-            // It never fails: an openraft that ended otherwise has said so in the status.
+        if let Some(GroupSlot::Running(running, tasks)) = slot {
+            // The result is ignored: if openraft has ended already, the status tells why.
             let _ = running.inner().raft.shutdown().await;
             let mut status = running.watch();
-            let told = status.wait_for(|status| status.stopped.is_some());
-            let _ = tokio::time::timeout(limits::RETRY_AFTER, told).await;
+            let stopped = status.wait_for(|status| status.stopped.is_some());
+            let _ = tokio::time::timeout(limits::RETRY_AFTER, stopped).await;
+            // After the wait: the status task is one of them, and must report the end first.
             tasks.iter().for_each(JoinHandle::abort);
         }
     }
 
-    /// Removes all that is on disk of a replica that left its group for good. It must not run, and
-    /// its id is never used again.
+    /// Removes the data of a replica that has left its group for good. It must not run, and its id
+    /// must never be used again.
     ///
     /// # Errors
-    /// [`Fatal`] when it runs, or the disk refuses.
+    /// [`Fatal`] when it runs, or when the disk fails.
     pub async fn forget(&self, group: GroupId, replica: ReplicaId) -> Result<(), Fatal> {
         if self.get(group).is_some_and(|running| running.replica() == replica) {
             return Err(Fatal(format!("replica {replica} of group {group} still runs")));
         }
         let disk = self.disk()?;
         let key = GroupKey { group: group.0, replica: replica.0 };
+        // The log first: after a crash in between, the replica is no longer listed as local.
         disk.log.forget(key).await.map_err(fatal)?;
         let removed = blocking(move || {
             disk.store.open_group(key)?.clear();
@@ -209,47 +214,49 @@ impl Groups {
 
     /// Stops every replica, then syncs and closes the disk, so that it can be opened again.
     pub async fn shutdown(&self) {
-        if let Some(nudging) = self.0.nudging.lock().take() {
-            nudging.abort();
+        if let Some(task) = self.0.old_segment_task.lock().take() {
+            task.abort();
         }
         let groups: Vec<GroupId> = self.all().into_keys().collect();
         futures::future::join_all(groups.into_iter().map(|group| self.stop(group))).await;
+        // After the replicas have stopped: from here on nothing can be started again.
         let Some(disk) = self.0.disk.lock().take() else { return };
-        // openraft's tasks let go of the log a moment after it has shut down.
-        for _ in 0..limits::CLOSE_LOOKS {
+        // openraft's tasks drop their references shortly after its shutdown. The log must be closed
+        // when this returns, so that the directory can be opened again.
+        for _ in 0..limits::CLOSE_POLLS_MAX {
             if Arc::strong_count(&disk.log.wal) == 1 && Arc::strong_count(&disk.store) == 1 {
                 break;
             }
-            tokio::time::sleep(limits::CLOSE_LOOK).await;
+            tokio::time::sleep(limits::CLOSE_POLL_INTERVAL).await;
         }
         if let Err(error) = blocking(move || drop(disk)).await {
             tracing::error!(%error, "closing the disk failed");
         }
     }
 
-    /// What the disk did since it was opened.
+    /// The counters of the disk since it was opened.
     pub fn disk_counters(&self) -> DiskCounters {
         let Some(disk) = self.0.disk.lock().clone() else { return DiskCounters::default() };
         let wal = disk.log.wal.counters();
         let value = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         DiskCounters {
-            turns: value(&wal.turns),
+            write_batches: value(&wal.write_batches),
             fsyncs: value(&wal.fsyncs),
             fsync_time: Duration::from_micros(value(&wal.fsync_micros)),
             log_bytes: value(&wal.bytes),
             log_ops: value(&wal.ops),
-            refused: value(&wal.refused),
-            carried_bytes: value(&wal.carried_bytes),
+            rejected: value(&wal.rejected),
+            compacted_bytes: value(&wal.compacted_bytes),
             log_segments: value(&wal.segments),
             log_disk_reads: value(&wal.disk_reads),
             store_bytes: disk.store.size_on_disk(),
         }
     }
 
-    /// Whether the disk takes writes; if not, why, in words.
+    /// Checks whether the disk takes writes.
     ///
     /// # Errors
-    /// The reason, naming the directory.
+    /// The reason in words, with the directory.
     pub fn writable(&self) -> Result<(), String> {
         let disk = self.disk().map_err(|error| error.0)?;
         disk.log.wal.writable().map_err(|error| error.to_string())
@@ -276,41 +283,43 @@ impl Inner {
             let store = store.open_group(key)?;
             let state = Replica::new(key, machine, checkpoints, store, due);
             let checkpoint = state.restore_newest()?;
-            let doubted = state.checkpoints.doubted(key).map_err(fatal)?;
-            Ok::<_, Fatal>((Arc::new(state), checkpoint, doubted))
+            let verify_requests = state.checkpoints.verify_requests(key).map_err(fatal)?;
+            Ok::<_, Fatal>((Arc::new(state), checkpoint, verify_requests))
         });
-        let (state, checkpoint, doubted) = restored.await.map_err(fatal)??;
-        let log = Log::new(key, shared);
-        log.agree(checkpoint).await?;
+        let (state, checkpoint, verify_requests) = restored.await.map_err(fatal)??;
+        // Before openraft reads the log: it takes log and state machine to agree.
+        let log = LogStorage::new(key, shared);
+        log.reconcile(checkpoint).await?;
         let timing = &self.config.timing;
-        let peers = Peers::new(self.network.clone(), group, replica, timing, self.stream_base);
+        let peers =
+            PeerClients::new(self.network.clone(), group, replica, timing, self.stream_base);
         let verifier = Verifier {
             replica: state.clone(),
             peers: peers.clone(),
-            permit: self.verifying.clone(),
-            starts: self.starts.clone(),
-            doubted,
+            permit: self.verify_permit.clone(),
+            starting_replicas: self.starting_replicas.clone(),
+            verify_requests,
         };
         let config = consensus::config(group, timing);
         let applier = Applier(state.clone());
         let raft = Raft::new(replica.0, config, peers, log, applier).await;
         let raft = raft.map_err(|error| state.failure().unwrap_or_else(|| fatal(error)))?;
 
-        let (requests, asked) = mpsc::channel(limits::CHECKPOINT_REQUESTS);
-        let (watched, status) = watch::channel(status::read(&raft, &state));
-        let keeper = Keeper {
+        let (checkpoint_requests, requests) = mpsc::channel(limits::CHECKPOINT_REQUESTS);
+        let (status_sender, status) = watch::channel(status::read(&raft, &state));
+        let checkpoint_task = CheckpointTask {
             replica: state.clone(),
             raft: raft.clone(),
-            permits: self.permits.clone(),
-            starts: self.starts.clone(),
+            permits: self.checkpoint_permits.clone(),
+            starting_replicas: self.starting_replicas.clone(),
         };
         let tasks = vec![
-            tokio::spawn(status::follow(raft.clone(), state.clone(), watched)),
-            tokio::spawn(keeper.run(asked)),
+            tokio::spawn(status::publish_changes(raft.clone(), state.clone(), status_sender)),
+            tokio::spawn(checkpoint_task.run(requests)),
             tokio::spawn(verifier.run()),
         ];
-        let patience = timing.call_timeout();
-        let inbox = Inbox::new(raft.clone(), state.clone(), wal.clone(), patience);
+        let append_wait = timing.call_timeout();
+        let rpc_handler = RpcHandler::new(raft.clone(), state.clone(), wal.clone(), append_wait);
         let node = self.config.node;
         let started = ReplicaGroup::new(GroupInner {
             id: group,
@@ -318,16 +327,16 @@ impl Inner {
             raft,
             replica: state,
             wal,
-            inbox,
+            rpc_handler,
             status,
-            requests,
+            checkpoint_requests,
         });
         Ok((started, tasks))
     }
 }
 
-/// The only voter of its group has nobody to wait for: it leads at once.
-async fn alone(group: &ReplicaGroup) {
+/// Starts an election at once if this replica is the only voter: it has nobody to wait for.
+async fn elect_single_voter(group: &ReplicaGroup) {
     let status = group.status();
     let mut voters = status.members.iter().filter(|&(_, &(_, voter))| voter);
     if let (Some((&only, _)), None) = (voters.next(), voters.next())
@@ -337,58 +346,62 @@ async fn alone(group: &ReplicaGroup) {
     }
 }
 
-/// Keeps a group's place in the map while it starts; frees it when that fails or is given up.
-struct Place {
+/// Holds the slot of a group while it starts, and frees it if the start fails or is dropped.
+struct StartGuard {
     groups: Groups,
     group: GroupId,
-    kept: bool,
-    _starting: Starting,
+    committed: bool,
+    _starting: StartingGuard,
 }
 
-impl Place {
-    fn keep(mut self, started: ReplicaGroup, tasks: Vec<JoinHandle<()>>) {
-        self.kept = true;
-        self.groups.0.running.lock().insert(self.group, Slot::Running(started, tasks));
+impl StartGuard {
+    fn commit(mut self, started: ReplicaGroup, tasks: Vec<JoinHandle<()>>) {
+        self.committed = true;
+        self.groups.0.running.lock().insert(self.group, GroupSlot::Running(started, tasks));
     }
 }
 
-impl Drop for Place {
+impl Drop for StartGuard {
     fn drop(&mut self) {
-        if !self.kept {
+        if !self.committed {
             self.groups.0.running.lock().remove(&self.group);
         }
     }
 }
 
-/// What was opened, what it holds, and what rings when a log without threads waits for a turn.
-type Opened = (Disk, Vec<(GroupId, ReplicaId)>, Option<Arc<Notify>>);
+/// The open files, the replicas that have state in them, and the notification of an inline log.
+type OpenedDisk = (Disk, Vec<(GroupId, ReplicaId)>, Option<Arc<Notify>>);
 
-/// Does the turns of a log without threads, until it is closed.
-async fn turn(wal: std::sync::Weak<Wal>, bell: Arc<Notify>, pace: Pace) {
+/// Runs an inline log until it is closed.
+async fn drive_inline_log(
+    wal: std::sync::Weak<Wal>,
+    log_notify: Arc<Notify>,
+    disk_latency: DiskLatency,
+) {
     loop {
-        // Unasked it looks whether a full disk has room again.
-        let _ = tokio::time::timeout(limits::WAL_FULL_RETRY, bell.notified()).await;
-        tokio::time::sleep(pace()).await;
+        // Also without a submission, to see whether a full disk has space again.
+        let _ = tokio::time::timeout(limits::WAL_FULL_RETRY, log_notify.notified()).await;
+        tokio::time::sleep(disk_latency()).await;
         match wal.upgrade() {
-            Some(wal) => wal.turn(),
+            Some(wal) => wal.run_queued(),
             None => return,
         }
     }
 }
 
-/// Blocks.
-fn open_disk(config: &GroupsConfig) -> Result<Opened, Fatal> {
+/// Opens log, checkpoints and store. Blocks.
+fn open_disk(config: &GroupsConfig) -> Result<OpenedDisk, Fatal> {
     let on_fatal = config.on_fatal.clone();
     let mut log = WalConfig::new(move |reason| on_fatal(reason));
     log.segment_bytes = config.log_segment_bytes;
     log.device = config.device.clone();
-    let bell = config.pace.is_some().then(|| Arc::new(Notify::new()));
-    if let Some(bell) = bell.clone() {
-        log.by_hand = Some(Box::new(move || bell.notify_one()));
+    let log_notify = config.disk_latency.is_some().then(|| Arc::new(Notify::new()));
+    if let Some(log_notify) = log_notify.clone() {
+        log.inline_notify = Some(Box::new(move || log_notify.notify_one()));
     }
     let (wal, recovered) = Wal::open(&config.dir.join("log"), log).map_err(fatal)?;
-    if let Some((file, offset)) = &recovered.cut {
-        tracing::warn!(file = %file.display(), offset, "the log's last write was torn and is cut");
+    if let Some((file, offset)) = &recovered.torn_write {
+        tracing::warn!(file = %file.display(), offset, "the torn last write is discarded");
     }
     let checkpoints = Checkpoints::open(&config.dir.join("checkpoints")).map_err(fatal)?;
     let store = StoreFiles::open(&config.dir.join("store")).map_err(fatal)?;
@@ -399,28 +412,31 @@ fn open_disk(config: &GroupsConfig) -> Result<Opened, Fatal> {
         .map(|(key, _)| (GroupId(key.group), ReplicaId(key.replica)))
         .collect();
     let log = SharedLog::new(Arc::new(wal));
-    Ok((Disk { log, checkpoints, store: Arc::new(store) }, local, bell))
+    Ok((Disk { log, checkpoints, store: Arc::new(store) }, local, log_notify))
 }
 
-/// Asks the replicas whose entries keep the oldest segment alive for checkpoints.
-async fn nudge(groups: std::sync::Weak<Inner>) {
+/// Requests checkpoints of the replicas whose entries keep the oldest log segment alive.
+async fn watch_oldest_segment(groups: std::sync::Weak<Inner>) {
     loop {
-        tokio::time::sleep(limits::CHECKPOINT_HOLDING_CHECK).await;
+        tokio::time::sleep(limits::OLD_SEGMENT_CHECK_INTERVAL).await;
+        // A weak reference, so that this task does not keep the node open.
         let Some(inner) = groups.upgrade() else { return };
         let groups = Groups(inner);
         let Ok(disk) = groups.disk() else { return };
-        for (key, _) in disk.log.wal.holding().into_iter().take(limits::CHECKPOINTS_AT_ONCE) {
+        for (key, _) in
+            disk.log.wal.oldest_segment_usage().into_iter().take(limits::CHECKPOINTS_AT_ONCE)
+        {
             if let Some(group) = groups.get(GroupId(key.group)) {
-                group.inner().replica.nudge();
+                group.inner().replica.request_checkpoint();
             }
         }
     }
 }
 
-/// A number no earlier process of this node began with; the seed's next where one is given.
-pub(crate) fn unforeseen() -> u64 {
+/// A random number: the next one of the seed in a simulation.
+pub(crate) fn random_u64() -> u64 {
     #[cfg(any(test, feature = "testing"))]
-    if let Some(number) = crate::simulated::number() {
+    if let Some(number) = crate::simulated::next_u64() {
         return number;
     }
     std::hash::RandomState::new().build_hasher().finish()

@@ -1,10 +1,10 @@
-//! Log storage: one group's part of the node's log, as openraft wants to see it.
+//! Log storage: adapts one group's part of the node's log to openraft's log interface.
 //!
-//! Promise: an append is reported flushed when it is on disk, never before; votes and entries of a
-//! group reach the disk in the order they were given; what was appended can be read at once.
-//! Refused: an entry that cannot be decoded is an error that names it, never a gap.
+//! Promise: an append is reported as flushed when it is on disk, never before; votes and entries of
+//! a group reach the disk in the order of the calls; appended entries can be read at once. Refused:
+//! gaps; an entry that is missing or cannot be decoded is an error that names it.
 
-mod record;
+mod entry_codec;
 mod tail;
 
 use std::collections::VecDeque;
@@ -21,53 +21,61 @@ use openraft::{LogState, OptionalSend};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use self::record::{decode, encode};
+use self::entry_codec::{decode, encode};
 use self::tail::Tail;
 use crate::blocking::blocking;
-use crate::consensus::{LogEntry, LogId, Types, Vote, log_id};
-use crate::disk::{Done, GroupKey, GroupLog, Op, Wal, WalError};
+use crate::consensus::{LogEntry, LogId, TypeConfig, Vote, log_id};
+use crate::disk::{GroupKey, GroupLogState, Op, SubmitCallback, Wal, WalError};
 use crate::error::Fatal;
 use crate::limits;
 
-/// The node's log, and the room there is in its queue.
+/// The node's log, and permits for the bytes that may wait in its queue.
 #[derive(Clone)]
 pub(crate) struct SharedLog {
     pub(crate) wal: Arc<Wal>,
-    room: Arc<Semaphore>,
+    queue_permits: Arc<Semaphore>,
 }
 
 impl SharedLog {
     pub(crate) fn new(wal: Arc<Wal>) -> Self {
-        Self { wal, room: Arc::new(Semaphore::new(limits::LOG_IN_FLIGHT_BYTES)) }
+        Self { wal, queue_permits: Arc::new(Semaphore::new(limits::LOG_IN_FLIGHT_BYTES)) }
     }
 
-    /// Removes all that the log holds of a replica.
+    /// Removes everything of a replica from the log.
     pub(crate) async fn forget(&self, group: GroupKey) -> io::Result<()> {
         self.submit_and_wait(vec![Op::Forget { group }]).await
     }
 
     async fn submit_and_wait(&self, ops: Vec<Op>) -> io::Result<()> {
-        let room = self.room(0).await;
+        // Held until the callback, so that the permits count what is queued and not yet on disk.
+        let queue_permits = self.queue_permits(0).await;
         let (tx, rx) = oneshot::channel();
-        let done: Done = Box::new(move |result| {
-            drop(room);
+        let done: SubmitCallback = Box::new(move |result| {
+            drop(queue_permits);
             let _ = tx.send(result);
         });
         self.wal.submit(ops, done);
         rx.await.unwrap_or_else(|_| Err(io::Error::other("the log was closed")))
     }
 
-    /// Waits until `bytes` more fit into the log's queue, so that handing them over never blocks.
-    async fn room(&self, bytes: usize) -> OwnedSemaphorePermit {
+    /// Waits until `bytes` more fit into the log's queue, so that `Wal::submit` never blocks a
+    /// thread of the runtime.
+    async fn queue_permits(&self, bytes: usize) -> OwnedSemaphorePermit {
+        // Something for the overhead, so that many small submissions are limited as well. At most
+        // all permits: a single larger append must not wait for ever.
         let wanted = (bytes + 1024).min(limits::LOG_IN_FLIGHT_BYTES);
-        let wanted = u32::try_from(wanted).expect("the room is smaller than 4 GiB");
-        self.room.clone().acquire_many_owned(wanted).await.expect("the room is never closed")
+        let wanted = u32::try_from(wanted).expect("the limit is smaller than 4 GiB");
+        self.queue_permits
+            .clone()
+            .acquire_many_owned(wanted)
+            .await
+            .expect("the semaphore is never closed")
     }
 }
 
-/// One group's log. Cheap to clone; every clone sees the same.
+/// The log of one group. Cheap to clone; all clones share their state.
 #[derive(Clone)]
-pub(crate) struct Log(Arc<Inner>);
+pub(crate) struct LogStorage(Arc<Inner>);
 
 struct Inner {
     key: GroupKey,
@@ -75,26 +83,32 @@ struct Inner {
     tail: Mutex<Tail>,
 }
 
-impl Log {
+impl LogStorage {
     pub(crate) fn new(key: GroupKey, shared: SharedLog) -> Self {
         Self(Arc::new(Inner { key, shared, tail: Mutex::default() }))
     }
 
-    /// Makes the log agree with the checkpoint the machine was given. Entries that contradict one
-    /// that came from another replica are removed, where a crash kept that from happening.
-    pub(crate) async fn agree(&self, checkpoint: Option<LogId>) -> Result<(), Fatal> {
+    /// Makes the log agree with the checkpoint that the machine was restored from. A checkpoint
+    /// from another replica may conflict with the log, if a crash came before openraft truncated
+    /// it; the conflicting entries are removed.
+    ///
+    /// # Errors
+    /// [`Fatal`] when the log is purged beyond the checkpoint, so that entries are missing.
+    pub(crate) async fn reconcile(&self, checkpoint: Option<LogId>) -> Result<(), Fatal> {
         let (group, state) = (self.0.key, self.state());
-        let gone = state.purged.as_ref().map(|(index, _)| *index);
-        if gone > checkpoint.map(|id| id.index) {
-            let gone = gone.unwrap_or(0);
+        let purged = state.purged.as_ref().map(|(index, _)| *index);
+        if purged > checkpoint.map(|id| id.index) {
+            let purged = purged.unwrap_or(0);
             return Err(Fatal(format!(
-                "{group}: the log is gone up to {gone} and no checkpoint holds what was there"
+                "{group}: the log is gone up to {purged} and no checkpoint holds what was there"
             )));
         }
         let (Some(id), Some(first), Some((last, _))) = (checkpoint, state.first, state.last) else {
             return Ok(());
         };
         let index = id.index;
+        // Without the entry at the checkpoint's index there is nothing to compare: the log begins
+        // behind the checkpoint, or the checkpoint is ahead of the log.
         if index < first || last < index {
             return Ok(());
         }
@@ -102,14 +116,15 @@ impl Log {
         if here.first().is_some_and(|entry| entry.log_id == id) {
             return Ok(());
         }
-        tracing::warn!(%group, checkpoint = %id, "the log contradicts the checkpoint and is cut");
+        tracing::warn!(%group, checkpoint = %id, "the log conflicts with the checkpoint");
         let log_id = codec::encode_as(codec::Kind::RaftLogId, &id).into();
-        let cut =
+        // All entries go: those behind the checkpoint follow the conflicting one.
+        let repair =
             vec![Op::TruncateAfter { group, after: None }, Op::Purge { group, index, log_id }];
-        self.submit_and_wait(cut).await.map_err(fatal)
+        self.submit_and_wait(repair).await.map_err(fatal)
     }
 
-    fn state(&self) -> GroupLog {
+    fn state(&self) -> GroupLogState {
         self.0.shared.wal.state(self.0.key)
     }
 
@@ -117,7 +132,7 @@ impl Log {
         self.0.shared.submit_and_wait(ops).await
     }
 
-    /// Entries from memory if it has the first of them, else from disk, elsewhere.
+    /// The entries of a range, from memory if that holds the first one, otherwise from disk.
     async fn read(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<LogEntry>> {
         if range.is_empty() {
             return Ok(Vec::new());
@@ -131,17 +146,17 @@ impl Log {
     async fn read_disk(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<LogEntry>> {
         let (wal, key) = (self.0.shared.wal.clone(), self.0.key);
         let read = blocking(move || wal.read(key, range, max_bytes)).await;
-        let entries = read.map_err(io::Error::other)?.map_err(into_io)?;
+        let entries = read.map_err(io::Error::other)?.map_err(to_io_error)?;
         entries.iter().map(|entry| decode(entry).map_err(io::Error::other)).collect()
     }
 }
 
-impl RaftLogReader<Types> for Log {
+impl RaftLogReader<TypeConfig> for LogStorage {
     async fn try_get_log_entries<R: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: R,
     ) -> io::Result<Vec<LogEntry>> {
-        let range = self.existing(&range);
+        let range = self.clamp(&range);
         let mut entries = Vec::new();
         let mut from = range.start;
         while from < range.end {
@@ -165,14 +180,15 @@ impl RaftLogReader<Types> for Log {
             Bound::Excluded(&index) => index + 1,
             Bound::Unbounded => 0,
         };
-        // What was purged existed: to miss it is an error, to ask beyond the end is none.
+        // Purged entries existed, so to ask for them is an error; to ask beyond the end is none.
+        // The range therefore includes what was purged, and the stream then fails.
         let purged = self.state().purged.map_or(0, |(index, _)| index + 1);
         let end = match range.end_bound() {
             Bound::Included(&index) => purged.min(index.saturating_add(1)),
             Bound::Excluded(&index) => purged.min(index),
             Bound::Unbounded => purged,
         };
-        pieces(self.clone(), start..end.max(self.existing(&range).end))
+        stream_in_batches(self.clone(), start..end.max(self.clamp(&range).end))
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
@@ -185,9 +201,9 @@ impl RaftLogReader<Types> for Log {
     }
 }
 
-impl Log {
-    /// The part of a range that the log may hold.
-    fn existing(&self, range: &impl RangeBounds<u64>) -> Range<u64> {
+impl LogStorage {
+    /// The part of a range that the log holds.
+    fn clamp(&self, range: &impl RangeBounds<u64>) -> Range<u64> {
         let from = match range.start_bound() {
             Bound::Included(&index) => index,
             Bound::Excluded(&index) => index + 1,
@@ -204,9 +220,12 @@ impl Log {
     }
 }
 
-/// The entries of a range, read piece by piece as they are wanted. They are to be applied: a gap
-/// is an error, also at the start.
-fn pieces(log: Log, range: Range<u64>) -> impl Stream<Item = io::Result<LogEntry>> + Send + Unpin {
+/// Streams the entries of a range, and reads them in batches as they are polled. The entries will
+/// be applied, so a gap is an error, also at the start.
+fn stream_in_batches(
+    log: LogStorage,
+    range: Range<u64>,
+) -> impl Stream<Item = io::Result<LogEntry>> + Send + Unpin {
     let start = (log, range, VecDeque::new());
     Box::pin(stream::try_unfold(start, |(log, mut range, mut ready)| async move {
         if ready.is_empty() {
@@ -225,10 +244,10 @@ fn pieces(log: Log, range: Range<u64>) -> impl Stream<Item = io::Result<LogEntry
     }))
 }
 
-impl RaftLogStorage<Types> for Log {
+impl RaftLogStorage<TypeConfig> for LogStorage {
     type LogReader = Self;
 
-    async fn get_log_state(&mut self) -> io::Result<LogState<Types>> {
+    async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
         let state = self.state();
         let purged: Option<LogId> = state
             .purged
@@ -251,10 +270,10 @@ impl RaftLogStorage<Types> for Log {
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
         let Some(committed) = committed else { return Ok(()) };
         let committed = codec::encode_as(codec::Kind::RaftLogId, &committed).into();
-        let room = self.0.shared.room(0).await;
+        let queue_permits = self.0.shared.queue_permits(0).await;
         let op = Op::Committed { group: self.0.key, committed };
-        // Advice only: what it costs to lose it is a slower start.
-        self.0.shared.wal.submit(vec![op], Box::new(move |_| drop(room)));
+        // Not waited for: without it a start replays more, and nothing else.
+        self.0.shared.wal.submit(vec![op], Box::new(move |_| drop(queue_permits)));
         Ok(())
     }
 
@@ -264,7 +283,7 @@ impl RaftLogStorage<Types> for Log {
         committed.transpose().map_err(io::Error::other)
     }
 
-    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> io::Result<()>
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
     where
         I: IntoIterator<Item = LogEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
@@ -282,18 +301,20 @@ impl RaftLogStorage<Types> for Log {
             })
             .collect();
         let bytes = encoded.iter().map(|(_, _, bytes)| bytes.len()).sum();
-        let room = self.0.shared.room(bytes).await;
-        let done: Done = Box::new(move |result| {
-            drop(room);
+        let queue_permits = self.0.shared.queue_permits(bytes).await;
+        let done: SubmitCallback = Box::new(move |result| {
+            drop(queue_permits);
             callback.io_completed(result);
         });
         self.0.shared.wal.submit(vec![Op::Append { group: self.0.key, entries: encoded }], done);
+        // After `submit`, so that what can be read from the tail can be read from the log as well.
         self.0.tail.lock().append(entries);
         Ok(())
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
         let after = last_log_id.map(|id| id.index);
+        // The tail first: readers must not see the entries once the log may have lost them.
         self.0.tail.lock().truncate_after(after);
         self.submit_and_wait(vec![Op::TruncateAfter { group: self.0.key, after }]).await
     }
@@ -309,8 +330,8 @@ fn fatal(error: io::Error) -> Fatal {
     Fatal(error.to_string())
 }
 
-/// In openraft's words; what can be tried again stays recognisable.
-fn into_io(error: WalError) -> io::Error {
+/// The error as openraft's. `StorageFull` keeps its kind, because it can be retried.
+fn to_io_error(error: WalError) -> io::Error {
     let full = matches!(error, WalError::Full { .. });
     let kind = if full { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
     io::Error::new(kind, error)
@@ -323,29 +344,29 @@ mod tests {
     use openraft::storage::RaftLogStorageExt;
 
     use super::*;
-    use crate::consensus::Entry;
+    use crate::consensus::EntryData;
     use crate::disk::WalConfig;
 
     const KEY: GroupKey = GroupKey { group: 1, replica: 1 };
 
-    fn open(dir: &tempfile::TempDir) -> Log {
+    fn open(dir: &tempfile::TempDir) -> LogStorage {
         let fatal = |reason| panic!("the log stopped: {reason}");
         let (wal, _) = Wal::open(dir.path(), WalConfig::new(fatal)).unwrap();
-        Log::new(KEY, SharedLog::new(Arc::new(wal)))
+        LogStorage::new(KEY, SharedLog::new(Arc::new(wal)))
     }
 
-    async fn append(log: &mut Log, indexes: Range<u64>, term: u64) {
-        let entry = |index| LogEntry::new_normal(log_id(term, index), Entry(Bytes::new()));
+    async fn append(log: &mut LogStorage, indexes: Range<u64>, term: u64) {
+        let entry = |index| LogEntry::new_normal(log_id(term, index), EntryData(Bytes::new()));
         log.blocking_append(indexes.map(entry)).await.unwrap();
     }
 
-    async fn streamed(log: &mut Log, range: Range<u64>) -> io::Result<Vec<u64>> {
+    async fn streamed(log: &mut LogStorage, range: Range<u64>) -> io::Result<Vec<u64>> {
         let entries: Vec<LogEntry> = log.entries_stream(range).await.try_collect().await?;
         Ok(entries.iter().map(|entry| entry.log_id.index).collect())
     }
 
     #[tokio::test]
-    async fn entries_that_are_gone_are_missed_by_name_when_they_are_to_be_applied() {
+    async fn missing_entries_are_an_error_that_names_them() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = open(&dir);
         append(&mut log, 0..10, 1).await;
@@ -360,14 +381,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_log_that_contradicts_its_checkpoint_is_cut_and_one_that_agrees_is_kept() {
+    async fn log_that_conflicts_with_checkpoint_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = open(&dir);
         append(&mut log, 0..10, 1).await;
-        log.agree(Some(log_id(1, 6))).await.unwrap();
+        log.reconcile(Some(log_id(1, 6))).await.unwrap();
         assert_eq!(log.get_log_state().await.unwrap().last_log_id, Some(log_id(1, 9)));
         // A checkpoint of a later term came, and a crash kept the old entries alive.
-        log.agree(Some(log_id(2, 6))).await.unwrap();
+        log.reconcile(Some(log_id(2, 6))).await.unwrap();
         let state = log.get_log_state().await.unwrap();
         assert_eq!(state.last_purged_log_id, Some(log_id(2, 6)));
         assert_eq!(state.last_log_id, Some(log_id(2, 6)));
@@ -376,20 +397,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_log_that_is_gone_further_than_any_checkpoint_reaches_is_refused() {
+    async fn log_purged_beyond_the_checkpoint_is_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = open(&dir);
         append(&mut log, 0..10, 1).await;
         log.purge(log_id(1, 4)).await.unwrap();
-        log.agree(Some(log_id(1, 4))).await.unwrap();
+        log.reconcile(Some(log_id(1, 4))).await.unwrap();
         for short in [None, Some(log_id(1, 3))] {
-            let error = log.agree(short).await.unwrap_err();
+            let error = log.reconcile(short).await.unwrap_err();
             assert!(error.0.contains("the log is gone up to 4"), "{error}");
         }
     }
 
     #[tokio::test]
-    async fn votes_entries_and_advice_are_there_after_a_restart() {
+    async fn votes_entries_and_committed_index_survive_restart() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = open(&dir);
         let vote = Vote::new_committed(3, 1);

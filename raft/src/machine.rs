@@ -1,7 +1,8 @@
-//! Machine: what this room asks of the state it replicates, and the working store it lends it.
+//! Machine: the interface of the replicated state machine and of its working store.
 //!
-//! Contract of `apply`: the same entries in the same order give the same state on every replica.
-//! A deterministic refusal is an answer. An error is a replica that cannot go on and stops.
+//! Contract of `apply`: the same entries in the same order give the same state on every replica. A
+//! deterministic rejection is an answer. An error means that this replica cannot continue, and it
+//! stops.
 
 use std::any::Any;
 use std::fmt;
@@ -12,7 +13,7 @@ pub use model::partition::{ChunkSink, ChunkSource};
 
 use crate::error::Fatal;
 
-/// What a machine answers to the proposer, on the proposing replica only; opaque to this room.
+/// The result of an entry for its proposer, on the proposing replica only; opaque to this crate.
 #[derive(Clone)]
 pub struct Answer(pub Arc<dyn Any + Send + Sync>);
 
@@ -25,10 +26,10 @@ impl fmt::Debug for Answer {
 /// A replicated state.
 pub trait Machine: Send + 'static {
     /// Applies the committed entry at `index`. Runs on a thread that may block briefly. `changes`
-    /// are put into the store behind apply, in order, together with the index.
+    /// are written to the store later, in order, together with the index.
     ///
     /// # Errors
-    /// [`Fatal`] stops this replica: an entry above its ability, a damaged entry.
+    /// [`Fatal`] stops this replica: the entry is damaged, or of a version it does not know.
     fn apply(
         &mut self,
         index: u64,
@@ -36,53 +37,58 @@ pub trait Machine: Send + 'static {
         changes: &mut Vec<Change>,
     ) -> Result<Answer, Fatal>;
 
-    /// The state at this moment, cheaply, to be written out by another thread.
-    fn freeze(&self) -> Box<dyn Frozen>;
+    /// The state at this moment, to be written by another thread. Must be cheap: nothing is applied
+    /// meanwhile.
+    fn freeze(&self) -> Box<dyn FrozenState>;
 
-    /// Replaces the state by a checkpoint's. The store is filled by itself, where it lacks any of
-    /// that; see [`Frozen::fill`].
+    /// Replaces the state by that of a checkpoint. The store is not the machine's concern: if it
+    /// lacks anything, it is rebuilt later; see [`FrozenState::fill`].
     ///
     /// # Errors
     /// [`Fatal`] when the checkpoint is not one of this machine's.
     fn restore(&mut self, index: u64, source: &dyn ChunkSource) -> Result<(), Fatal>;
 
-    /// A checkpoint of the frozen state has become durable: what it holds may leave memory.
+    /// A checkpoint of the last frozen state is durable: the machine may drop from memory what the
+    /// checkpoint holds.
     fn checkpointed(&mut self, index: u64);
 
-    /// Lends the machine its working store. Called once, before anything else.
+    /// Gives the machine its working store. Called once, before anything else.
     fn attach(&mut self, store: Arc<dyn Store>);
 }
 
 /// A state that no longer changes.
-pub trait Frozen: Send {
-    /// Writes it as named chunks; see `model::Partition::chunks`.
+pub trait FrozenState: Send {
+    /// Writes the state as named chunks; see `model::Partition::chunks`.
     fn write(self: Box<Self>, sink: &mut dyn ChunkSink);
 
-    /// Puts everything the working store holds of this state, out of `source`, a checkpoint of it,
-    /// where memory no longer has it. Takes long; entries are applied to the machine meanwhile. By
-    /// default nothing: the machine puts nothing into its store.
+    /// Calls `put` with everything that the working store should hold of this state. What is no
+    /// longer in memory is read from `source`, a checkpoint of the same state. Takes long; entries
+    /// are applied to the machine meanwhile. The default is for machines that store nothing.
     ///
     /// # Errors
-    /// [`Fatal`] when the checkpoint cannot be read: nothing stops, it is tried again.
+    /// [`Fatal`] when the checkpoint cannot be read. Nothing stops; the rebuild is retried.
     fn fill(&self, _source: &dyn ChunkSource, _put: &mut dyn FnMut(Change)) -> Result<(), Fatal> {
         Ok(())
     }
 }
 
-/// One change of the working store. Keys are the machine's own; the group is added here.
+/// One change of the working store. Keys are chosen by the machine; the group is added here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Set a value. At most 32 KiB; larger values are split by the store.
+    /// Sets the value of a key. The store splits values above 32 KiB.
     Put(Bytes, Bytes),
-    /// Remove a key.
+    /// Removes a key.
     Delete(Bytes),
 }
 
-/// The working store of one replica: what its machine wrote, some moments behind `apply`.
+/// The working store of one replica: what its machine wrote, about a second behind `apply`.
 pub trait Store: Send + Sync + 'static {
     /// The index up to which changes can be read.
     fn stored(&self) -> u64;
-    /// The values of the keys from `from` on, below `to`, at most `limit`, in key order. Blocks on
-    /// disk: never called from an async task or a request path without `spawn_blocking`.
+    /// The keys and values from `from` (included) to `to` (excluded), in key order, at most
+    /// `limit`. Blocks on disk: never called from an async task without `spawn_blocking`.
+    ///
+    /// # Errors
+    /// [`Fatal`] when the store cannot be read. The store is then rebuilt; the replica continues.
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>, Fatal>;
 }

@@ -1,4 +1,5 @@
-//! Network: how this room's messages reach other nodes. Sockets live in `node`; tests use memory.
+//! Network: how messages between replicas reach other nodes. Sockets are in the crate `node`; tests
+//! use memory.
 
 use std::time::Duration;
 
@@ -6,12 +7,12 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use model::NodeId;
 
-/// How urgent a message is. A lower lane never waits for a higher one.
+/// The priority of a message, highest first. A message never waits for one of a lower priority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Lane {
+pub enum Priority {
     /// Heartbeats, votes, link pings.
     Urgent,
-    /// Log entries, answers to calls.
+    /// Log entries, responses to calls.
     Log,
     /// Calls between routers.
     Call,
@@ -21,7 +22,7 @@ pub enum Lane {
     Bulk,
 }
 
-/// Why a message got no answer.
+/// Why a message got no response.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NetworkError {
     /// There is no connection; the message was not sent.
@@ -29,7 +30,7 @@ pub enum NetworkError {
     Unreachable {
         /// The peer.
         node: NodeId,
-        /// In words.
+        /// The reason, in words.
         reason: String,
     },
     /// The connection's queue is full; the message was not sent.
@@ -38,23 +39,24 @@ pub enum NetworkError {
         /// The peer.
         node: NodeId,
     },
-    /// It was (perhaps) sent and no answer came: the peer may have acted on it.
+    /// The message may have been sent and no response came: the peer may have acted on it.
     #[error("node {node} did not answer: {reason}")]
     NoAnswer {
         /// The peer.
         node: NodeId,
-        /// In words.
+        /// The reason, in words.
         reason: String,
     },
 }
 
 /// Carries messages between nodes.
 pub trait Network: Send + Sync + 'static {
-    /// Sends a message to the `raft::Groups` of another node and waits for its answer.
+    /// Sends a message to the `raft::Groups` of another node and waits for the response, for
+    /// `timeout` at most.
     fn call(
         &self,
         to: NodeId,
-        lane: Lane,
+        priority: Priority,
         message: Bytes,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes, NetworkError>>;

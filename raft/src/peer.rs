@@ -1,11 +1,9 @@
-//! Peer: openraft's way to another replica, over this room's [`Network`].
+//! Peer: openraft's RPC client for another replica, over the crate's [`Network`].
 //!
-//! Promise: heartbeats and votes go on the urgent lane and never wait behind entries; entries are
-//! sent without waiting for each other and answered in order; a call is given up before the
-//! election it could delay. An answer never speaks for an append that was sent after it: openraft
-//! takes all appends that end at the same entry as answered by the first answer, and would confirm
-//! a read by one that is older than the read.
-//! Refused: nothing is queued here; the link's bounds are the bounds.
+//! Promise: heartbeats and votes have priority `Urgent` and never wait behind entries. Appends are
+//! pipelined, and their responses are returned in order. A call is given up before the election
+//! that it could delay. A response never confirms an append that was sent after the one it answers;
+//! see [`PendingAppends`]. Refused: queueing here; only the connection limits what is in flight.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -26,31 +24,31 @@ use openraft::raft::{
 use openraft::{OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
 use parking_lot::Mutex;
 
-use crate::consensus::{LogId, StoredMembership, Types, Vote};
+use crate::checkpoint_transfer;
+use crate::consensus::{LogId, StoredMembership, TypeConfig, Vote};
 use crate::limits;
-use crate::network::{Lane, Network, NetworkError};
-use crate::rpc::{Body, Call, Refusal, Response, Turn};
-use crate::state_machine::Checkpointed;
+use crate::network::{Network, NetworkError, Priority};
+use crate::rpc::{PipelinePosition, RpcCall, RpcRejection, RpcRequest, RpcResponse};
+use crate::state_machine::CheckpointHandle;
 use crate::timing::Timing;
-use crate::transfer;
 use crate::types::{GroupId, Member};
 
-type Rpc<T> = Result<T, RPCError<Types>>;
+type RpcResult<T> = Result<T, RPCError<TypeConfig>>;
 
-/// Makes the ways to the other replicas of one group.
+/// Creates clients for the other replicas of one group. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Peers(Arc<Shared>);
+pub(crate) struct PeerClients(Arc<Shared>);
 
 struct Shared {
     network: Arc<dyn Network>,
     group: GroupId,
     replica: ReplicaId,
     call_timeout: Duration,
-    streams: AtomicU64,
+    next_stream: AtomicU64,
 }
 
-impl Peers {
-    /// `stream_base`: a number no earlier process of this replica counted streams from.
+impl PeerClients {
+    /// `stream_base`: the first stream number; no earlier process of this replica began with it.
     pub(crate) fn new(
         network: Arc<dyn Network>,
         group: GroupId,
@@ -63,144 +61,159 @@ impl Peers {
             group,
             replica,
             call_timeout: timing.call_timeout(),
-            streams: AtomicU64::new(stream_base),
+            next_stream: AtomicU64::new(stream_base),
         }))
     }
 
-    /// The ways to all others of a membership, for what is large.
-    pub(crate) fn others(&self, membership: &StoredMembership) -> Vec<Peer> {
+    /// A client with priority `Bulk` for each other replica of a membership.
+    pub(crate) fn bulk_clients(&self, membership: &StoredMembership) -> Vec<PeerClient> {
         let others = membership.nodes().filter(|&(&id, _)| id != self.0.replica.0);
-        others.map(|(&id, member)| self.peer(id, member, Lane::Bulk)).collect()
+        others.map(|(&id, member)| self.client(id, member, Priority::Bulk)).collect()
     }
 
-    fn peer(&self, to: u64, member: &Member, lane: Lane) -> Peer {
-        Peer { shared: self.0.clone(), to: ReplicaId(to), node: member.node, lane }
-    }
-}
-
-impl RaftNetworkFactory<Types> for Peers {
-    type Network = Peer;
-
-    async fn new_client(&mut self, target: u64, node: &Member) -> Peer {
-        self.peer(target, node, Lane::Log)
-    }
-
-    async fn new_heartbeat_client(&mut self, target: u64, node: &Member) -> Peer {
-        self.peer(target, node, Lane::Urgent)
-    }
-
-    async fn new_snapshot_client(&mut self, target: u64, node: &Member) -> Peer {
-        self.peer(target, node, Lane::Bulk)
+    fn client(&self, to: u64, member: &Member, priority: Priority) -> PeerClient {
+        PeerClient { shared: self.0.clone(), to: ReplicaId(to), node: member.node, priority }
     }
 }
 
-/// The way to one other replica, for one purpose.
+impl RaftNetworkFactory<TypeConfig> for PeerClients {
+    type Network = PeerClient;
+
+    async fn new_client(&mut self, target: u64, node: &Member) -> PeerClient {
+        self.client(target, node, Priority::Log)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &Member) -> PeerClient {
+        self.client(target, node, Priority::Urgent)
+    }
+
+    async fn new_snapshot_client(&mut self, target: u64, node: &Member) -> PeerClient {
+        self.client(target, node, Priority::Bulk)
+    }
+}
+
+/// A client for one other replica. openraft creates one for heartbeats, one for entries and one for
+/// snapshots.
 #[derive(Clone)]
-pub(crate) struct Peer {
+pub(crate) struct PeerClient {
     shared: Arc<Shared>,
     to: ReplicaId,
     node: NodeId,
-    /// Where appends go: urgent for heartbeats, log for entries.
-    lane: Lane,
+    /// The priority of appends: `Urgent` for heartbeats, `Log` for entries.
+    priority: Priority,
 }
 
-/// Why a call has no usable answer.
+/// Why a call has no usable response.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CallError {
     #[error(transparent)]
     Network(#[from] NetworkError),
-    #[error("replica {to} refused: {refusal}")]
-    Refused { to: ReplicaId, refusal: Refusal },
-    #[error("replica {to} answered what was not asked")]
+    #[error("replica {to} rejected the call: {rejection}")]
+    Rejected { to: ReplicaId, rejection: RpcRejection },
+    #[error("replica {to} sent a response of another kind")]
     Unexpected { to: ReplicaId },
-    /// What was to be sent cannot be read here.
+    /// What should be sent cannot be read on this node.
     #[error("{0}")]
     Local(String),
 }
 
-impl Peer {
-    /// Calls and waits; the future owns everything it needs, so that several can be under way.
+impl PeerClient {
+    /// Sends a request and waits for the response. The future owns everything it needs, so that
+    /// several can be in flight.
     pub(crate) fn call(
         &self,
-        lane: Lane,
-        body: Body,
+        priority: Priority,
+        body: RpcRequest,
         timeout: Duration,
-    ) -> impl Future<Output = Result<Response, CallError>> + Send + use<> {
+    ) -> impl Future<Output = Result<RpcResponse, CallError>> + Send + use<> {
         let Self { to, node, .. } = *self;
-        let call = Call { group: self.shared.group, from: self.shared.replica, to, body }.encode();
-        let (lane, timeout) = for_size(lane, timeout, call.len());
-        let answer = self.shared.network.call(node, lane, call, timeout);
+        let call =
+            RpcCall { group: self.shared.group, from: self.shared.replica, to, body }.encode();
+        let (priority, timeout) = route_by_size(priority, timeout, call.len());
+        let response = self.shared.network.call(node, priority, call, timeout);
         async move {
-            let bytes = answer.await?;
-            match Response::decode(&bytes) {
-                Ok(Response::Refused(refusal)) => Err(CallError::Refused { to, refusal }),
+            let bytes = response.await?;
+            match RpcResponse::decode(&bytes) {
+                Ok(RpcResponse::Rejected(rejection)) => Err(CallError::Rejected { to, rejection }),
                 Ok(response) => Ok(response),
                 Err(error) => {
-                    tracing::warn!(to = to.0, node = node.0, %error, "an answer that cannot be read");
+                    tracing::warn!(to = to.0, node = node.0, %error, "undecodable response");
                     Err(CallError::Unexpected { to })
                 }
             }
         }
     }
 
-    /// An answer of a kind that was not asked for.
+    /// The error for a response of another kind than requested.
     pub(crate) fn unexpected(&self) -> CallError {
         CallError::Unexpected { to: self.to }
     }
 
     fn append(
         &self,
-        turn: Option<Turn>,
-        request: AppendEntriesRequest<Types>,
-    ) -> impl Future<Output = Rpc<AppendEntriesResponse<Types>>> + Send + use<> {
-        let peer = self.clone();
+        position: Option<PipelinePosition>,
+        request: AppendEntriesRequest<TypeConfig>,
+    ) -> impl Future<Output = RpcResult<AppendEntriesResponse<TypeConfig>>> + Send + use<> {
+        let client = self.clone();
         let timeout = self.shared.call_timeout;
-        let call = self.call(self.lane, Body::Append(turn, request), timeout);
+        let call = self.call(self.priority, RpcRequest::Append(position, request), timeout);
         async move {
             match call.await {
-                Ok(Response::Append(response)) => Ok(response),
-                Ok(_) => Err(peer.failed(RPCTypes::AppendEntries, peer.unexpected(), timeout)),
-                Err(error) => Err(peer.failed(RPCTypes::AppendEntries, error, timeout)),
+                Ok(RpcResponse::Append(response)) => Ok(response),
+                Ok(_) => {
+                    Err(client.to_rpc_error(RPCTypes::AppendEntries, client.unexpected(), timeout))
+                }
+                Err(error) => Err(client.to_rpc_error(RPCTypes::AppendEntries, error, timeout)),
             }
         }
     }
 
-    async fn ask_vote(&self, body: Body, option: &RPCOption) -> Rpc<VoteResponse<Types>> {
+    async fn request_vote(
+        &self,
+        body: RpcRequest,
+        option: &RPCOption,
+    ) -> RpcResult<VoteResponse<TypeConfig>> {
         let timeout = option.soft_ttl().min(self.shared.call_timeout);
-        match self.call(Lane::Urgent, body, timeout).await {
-            Ok(Response::Vote(response)) => Ok(response),
-            Ok(_) => Err(self.failed(RPCTypes::Vote, self.unexpected(), timeout)),
-            Err(error) => Err(self.failed(RPCTypes::Vote, error, timeout)),
+        match self.call(Priority::Urgent, body, timeout).await {
+            Ok(RpcResponse::Vote(response)) => Ok(response),
+            Ok(_) => Err(self.to_rpc_error(RPCTypes::Vote, self.unexpected(), timeout)),
+            Err(error) => Err(self.to_rpc_error(RPCTypes::Vote, error, timeout)),
         }
     }
 
-    /// In openraft's words: it backs off from what is unreachable, and soon retries the rest.
-    fn failed(&self, action: RPCTypes, error: CallError, timeout: Duration) -> RPCError<Types> {
+    /// The error as openraft's. The kind decides what openraft does: it backs off from a target
+    /// that is unreachable, and soon retries after the other errors.
+    fn to_rpc_error(
+        &self,
+        action: RPCTypes,
+        error: CallError,
+        timeout: Duration,
+    ) -> RPCError<TypeConfig> {
         match &error {
             CallError::Network(NetworkError::NoAnswer { .. }) => {
                 let (id, target) = (self.shared.replica.0, self.to.0);
                 RPCError::Timeout(Timeout { action, id, target, timeout })
             }
             CallError::Network(NetworkError::Full { .. })
-            | CallError::Refused { refusal: Refusal::OutOfTurn, .. } => {
+            | CallError::Rejected { rejection: RpcRejection::OutOfOrder, .. } => {
                 RPCError::Network(openraft::errors::NetworkError::new(&error))
             }
             CallError::Network(NetworkError::Unreachable { .. })
-            | CallError::Refused { .. }
+            | CallError::Rejected { .. }
             | CallError::Unexpected { .. }
             | CallError::Local(_) => RPCError::Unreachable(Unreachable::new(&error)),
         }
     }
 }
 
-impl RaftNetworkV2<Types> for Peer {
-    type SnapshotData = Checkpointed;
+impl RaftNetworkV2<TypeConfig> for PeerClient {
+    type SnapshotData = CheckpointHandle;
 
     async fn append_entries(
         &mut self,
-        rpc: AppendEntriesRequest<Types>,
+        rpc: AppendEntriesRequest<TypeConfig>,
         _: RPCOption,
-    ) -> Rpc<AppendEntriesResponse<Types>> {
+    ) -> RpcResult<AppendEntriesResponse<TypeConfig>> {
         self.append(None, rpc).await
     }
 
@@ -208,34 +221,40 @@ impl RaftNetworkV2<Types> for Peer {
         &'s mut self,
         input: S,
         option: RPCOption,
-    ) -> BoxFuture<'s, Rpc<BoxStream<'s, Rpc<StreamAppendResult<Types>>>>>
+    ) -> BoxFuture<'s, RpcResult<BoxStream<'s, RpcResult<StreamAppendResult<TypeConfig>>>>>
     where
-        S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
-        if self.lane == Lane::Urgent {
+        // Heartbeats are sent one after the other and carry no pipeline position, so that they
+        // never wait for an append.
+        if self.priority == Priority::Urgent {
             return stream_append_sequential(self, input, option);
         }
-        let stream = self.shared.streams.fetch_add(1, Ordering::Relaxed);
-        let peer = self.clone();
-        let unanswered = Unanswered::default();
-        let sent = unanswered.clone();
-        let answers = input
+        let stream = self.shared.next_stream.fetch_add(1, Ordering::Relaxed);
+        let client = self.clone();
+        let pending = PendingAppends::default();
+        let sent = pending.clone();
+        let responses = input
             .enumerate()
             .map(move |(number, request)| {
                 let previous = request.prev_log_id;
                 let last = request.entries.last().map(|entry| entry.log_id).or(previous);
+                // In the order of sending, and before the call is polled: responses come back in
+                // this order, as `buffered` keeps it.
                 sent.push(last);
-                let call = peer.append(Some(Turn { stream, number: number as u64 }), request);
+                let call = client
+                    .append(Some(PipelinePosition { stream, number: number as u64 }), request);
                 async move { Ok((call.await?, previous, last)) }
             })
             .buffered(limits::APPENDS_IN_FLIGHT);
-        // After the first answer that is not a full success, what follows it is void.
-        let results = answers.scan(true, move |go_on, answer| {
-            let item = go_on.then(|| {
-                let (item, whole) = judge(answer);
-                *go_on = whole;
-                let next_says_it = unanswered.next_ends_there_too();
-                (!(whole && next_says_it)).then_some(item)
+        // After the first response that is not a full success the stream ends: the follower lacks
+        // what the later appends build on, and openraft begins a new stream.
+        let results = responses.scan(true, move |continues, response| {
+            let item = continues.then(|| {
+                let (item, full_success) = to_stream_result(response);
+                *continues = full_success;
+                let superseded = pending.complete_oldest();
+                (!(full_success && superseded)).then_some(item)
             });
             async move { item }
         });
@@ -245,33 +264,33 @@ impl RaftNetworkV2<Types> for Peer {
 
     async fn vote(
         &mut self,
-        rpc: VoteRequest<Types>,
+        rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
-    ) -> Rpc<VoteResponse<Types>> {
-        self.ask_vote(Body::Vote(rpc), &option).await
+    ) -> RpcResult<VoteResponse<TypeConfig>> {
+        self.request_vote(RpcRequest::Vote(rpc), &option).await
     }
 
     async fn pre_vote(
         &mut self,
-        rpc: VoteRequest<Types>,
+        rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
-    ) -> Rpc<VoteResponse<Types>> {
-        self.ask_vote(Body::PreVote(rpc), &option).await
+    ) -> RpcResult<VoteResponse<TypeConfig>> {
+        self.request_vote(RpcRequest::PreVote(rpc), &option).await
     }
 
     async fn full_snapshot(
         &mut self,
         vote: Vote,
-        snapshot: openraft::type_config::alias::SnapshotOf<Types, Checkpointed>,
+        snapshot: openraft::type_config::alias::SnapshotOf<TypeConfig, CheckpointHandle>,
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _: RPCOption,
-    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        let sending = transfer::send(self, vote, snapshot.snapshot);
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let sending = checkpoint_transfer::send(self, vote, snapshot.snapshot);
         tokio::select! {
             biased;
             sent = sending => sent.map_err(|error| {
                 let timeout = self.shared.call_timeout;
-                StreamingError::from(self.failed(RPCTypes::InstallSnapshot, error, timeout))
+                StreamingError::from(self.to_rpc_error(RPCTypes::InstallSnapshot, error, timeout))
             }),
             closed = cancel => Err(StreamingError::Closed(closed)),
         }
@@ -279,69 +298,74 @@ impl RaftNetworkV2<Types> for Peer {
 
     async fn transfer_leader(
         &mut self,
-        req: TransferLeaderRequest<Types>,
+        req: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
-    ) -> Rpc<TransferLeaderResponse<Types>> {
+    ) -> RpcResult<TransferLeaderResponse<TypeConfig>> {
         let timeout = option.soft_ttl().min(self.shared.call_timeout);
-        match self.call(Lane::Urgent, Body::Transfer(req), timeout).await {
-            Ok(Response::Transfer(response)) => Ok(response),
-            Ok(_) => Err(self.failed(RPCTypes::TransferLeader, self.unexpected(), timeout)),
-            Err(error) => Err(self.failed(RPCTypes::TransferLeader, error, timeout)),
+        match self.call(Priority::Urgent, RpcRequest::TransferLeader(req), timeout).await {
+            Ok(RpcResponse::TransferLeader(response)) => Ok(response),
+            Ok(_) => Err(self.to_rpc_error(RPCTypes::TransferLeader, self.unexpected(), timeout)),
+            Err(error) => Err(self.to_rpc_error(RPCTypes::TransferLeader, error, timeout)),
         }
     }
 }
 
-/// Where a message of this size goes, and how long it may take: a large entry travels with the
-/// bulk, where it holds up no other, and has the time it needs on a slow link. Who leads is not at
-/// stake meanwhile: heartbeats go their own way.
-fn for_size(lane: Lane, timeout: Duration, bytes: usize) -> (Lane, Duration) {
+/// The priority and the timeout of a message of this size. A large one goes over the bulk
+/// connection, where it holds up no other, and gets the time that it needs on a slow link. That
+/// endangers no leader: heartbeats have a connection of their own.
+fn route_by_size(priority: Priority, timeout: Duration, bytes: usize) -> (Priority, Duration) {
     if bytes <= limits::LARGE_CALL_BYTES {
-        return (lane, timeout);
+        return (priority, timeout);
     }
     let slowest = bytes as u64 * 1000 / limits::SLOWEST_LINK_BYTES_PER_SECOND;
-    (Lane::Bulk, timeout + Duration::from_millis(slowest))
+    (Priority::Bulk, timeout + Duration::from_millis(slowest))
 }
 
-/// Where the appends of a stream end that are sent and not answered, oldest first.
+/// The last log ids of the appends of a stream that are sent and not answered, oldest first.
 ///
-/// openraft counts an answer "everything up to entry 7 is here" for each append that ends at 7 or
-/// before, and takes the time at which the last of them was sent as a moment at which the quorum
-/// still followed. An append without entries, sent to tell of a commit, ends where the one before
-/// it ends. After a pause the answer to the former could so confirm the latter, and with it a read
-/// that came in between, although another leader was elected meanwhile. The former's answer is
-/// therefore left out: the latter's says the same.
+/// openraft applies a response "everything up to entry 7 is stored" to each append that ends at 7
+/// or before, and takes the sending time of the last of them as a time at which the quorum still
+/// followed. An append without entries, which carries a new commit index, ends where the one before
+/// it ends. After a pause of the leader, the response to the earlier append would therefore confirm
+/// the later one, and a read that came in between, although another leader was elected meanwhile.
+/// The earlier response is dropped: the later one reports the same entries.
 #[derive(Clone, Default)]
-struct Unanswered(Arc<Mutex<VecDeque<Option<LogId>>>>);
+struct PendingAppends(Arc<Mutex<VecDeque<Option<LogId>>>>);
 
-impl Unanswered {
+impl PendingAppends {
     fn push(&self, last: Option<LogId>) {
         self.0.lock().push_back(last);
     }
 
-    /// The oldest was answered: whether the next one ends at the same entry.
-    fn next_ends_there_too(&self) -> bool {
-        let mut unanswered = self.0.lock();
-        let answered = unanswered.pop_front();
-        answered.is_some_and(|last| unanswered.front() == Some(&last))
+    /// Removes the oldest append, which was answered. Returns whether the next one ends at the same
+    /// entry, so that the response to that one says as much.
+    fn complete_oldest(&self) -> bool {
+        let mut pending = self.0.lock();
+        let oldest = pending.pop_front();
+        oldest.is_some_and(|last| pending.front() == Some(&last))
     }
 }
 
-type Answered = (AppendEntriesResponse<Types>, Option<LogId>, Option<LogId>);
+/// A response, and the log ids before and at the end of the append it answers.
+type AppendOutcome = (AppendEntriesResponse<TypeConfig>, Option<LogId>, Option<LogId>);
 
-/// The answer in openraft's words, and whether the stream goes on after it.
-fn judge(answer: Rpc<Answered>) -> (Rpc<StreamAppendResult<Types>>, bool) {
-    let (response, previous, last) = match answer {
-        Ok(answered) => answered,
+/// The response as openraft's stream result, and whether the stream continues after it.
+fn to_stream_result(
+    result: RpcResult<AppendOutcome>,
+) -> (RpcResult<StreamAppendResult<TypeConfig>>, bool) {
+    let (response, previous, last) = match result {
+        Ok(outcome) => outcome,
         Err(error) => return (Err(error), false),
     };
-    let whole = match &response {
+    let full_success = match &response {
         AppendEntriesResponse::Success => true,
         AppendEntriesResponse::PartialSuccess(upto) => *upto == last,
         AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => false,
     };
+    // openraft unwraps the predecessor of a conflict, and would panic.
     if response.is_conflict() && previous.is_none() {
-        let nonsense = std::io::Error::other("a conflict with the start of the log");
-        return (Err(RPCError::Unreachable(Unreachable::new(&nonsense))), false);
+        let reason = std::io::Error::other("a conflict with the start of the log");
+        return (Err(RPCError::Unreachable(Unreachable::new(&reason))), false);
     }
-    (Ok(response.into_stream_result(previous, last)), whole)
+    (Ok(response.into_stream_result(previous, last)), full_success)
 }

@@ -1,8 +1,10 @@
-//! Rpc: what replicas of a group say to each other, and how it looks on the wire.
+//! Rpc: the messages between replicas of a group, and their encoding.
 //!
-//! Promise: every message names the group and both replicas, so that a message meant for a replica
-//! that is gone is never taken by the one that followed it. Refusals are answers, by name.
-//! Refused: bytes of another format version (see `model::codec`).
+//! Promise: each message names the group and both replicas, so that a message for a replica that
+//! was removed is never handled by its successor. A rejection is a response with a reason. Refused:
+//! bytes of another format version (see `model::codec`).
+//!
+//! The order of enum variants and of fields is part of the encoding.
 
 use bytes::Bytes;
 use model::ReplicaId;
@@ -13,96 +15,96 @@ use openraft::raft::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::consensus::{Types, Vote};
+use crate::consensus::{TypeConfig, Vote};
 use crate::types::GroupId;
 
-/// A call from one replica to another.
+/// A request with its group, its sender and its receiver.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Call {
+pub(crate) struct RpcCall {
     pub(crate) group: GroupId,
     pub(crate) from: ReplicaId,
     pub(crate) to: ReplicaId,
-    pub(crate) body: Body,
+    pub(crate) body: RpcRequest,
 }
 
-/// What is asked.
+/// A request.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Body {
-    /// Entries, or a heartbeat. Entries that are sent without waiting carry their turn.
-    Append(Option<Turn>, AppendEntriesRequest<Types>),
-    /// An election.
-    Vote(VoteRequest<Types>),
-    /// Whether an election would be won, before disturbing anybody.
-    PreVote(VoteRequest<Types>),
-    /// The leader asks the receiver to take over.
-    Transfer(TransferLeaderRequest<Types>),
-    /// A checkpoint is offered; the answer says which chunks are missing.
+pub(crate) enum RpcRequest {
+    /// AppendEntries: entries or a heartbeat. Pipelined appends carry their position.
+    Append(Option<PipelinePosition>, AppendEntriesRequest<TypeConfig>),
+    /// RequestVote.
+    Vote(VoteRequest<TypeConfig>),
+    /// Pre-vote: asks whether an election would be won, without starting one.
+    PreVote(VoteRequest<TypeConfig>),
+    /// The leader asks the receiver to become leader.
+    TransferLeader(TransferLeaderRequest<TypeConfig>),
+    /// Offers a checkpoint; the response lists the chunks that are missing.
     CheckpointBegin { vote: Vote, manifest: Bytes },
     /// A piece of a missing chunk.
     CheckpointPiece { checkpoint: u64, hash: [u8; 32], offset: u64, bytes: Bytes },
-    /// Everything was sent: install it.
+    /// Everything was sent: the receiver installs it.
     CheckpointEnd { vote: Vote, checkpoint: u64 },
-    /// A piece of a chunk that is damaged at the sender's.
+    /// Requests a piece of a chunk that is damaged at the sender of this request.
     ChunkPiece { hash: [u8; 32], offset: u64 },
 }
 
-/// The place of an append among those sent without waiting for each other's answers.
+/// The position of an append in a stream of pipelined appends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Turn {
-    /// Which stream; a sender never uses a number twice.
+pub(crate) struct PipelinePosition {
+    /// The stream; a sender never uses a number twice.
     pub(crate) stream: u64,
-    /// Which one of it, from 0 without gaps.
+    /// The position in the stream, from 0 without gaps.
     pub(crate) number: u64,
 }
 
-/// What is answered.
+/// A response.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Response {
-    Append(AppendEntriesResponse<Types>),
-    Vote(VoteResponse<Types>),
-    Transfer(TransferLeaderResponse<Types>),
+pub(crate) enum RpcResponse {
+    Append(AppendEntriesResponse<TypeConfig>),
+    Vote(VoteResponse<TypeConfig>),
+    TransferLeader(TransferLeaderResponse<TypeConfig>),
     /// The hashes of the chunks the receiver lacks.
-    CheckpointNeeds(Vec<[u8; 32]>),
-    /// A piece was stored.
-    PieceTaken,
-    Checkpoint(SnapshotResponse<Types>),
-    Refused(Refusal),
-    /// From the offset that was asked on.
+    MissingChunks(Vec<[u8; 32]>),
+    /// The piece was stored.
+    PieceStored,
+    Checkpoint(SnapshotResponse<TypeConfig>),
+    Rejected(RpcRejection),
+    /// Bytes of the chunk from the requested offset on.
     ChunkPiece(Bytes),
 }
 
-/// Why a call was not acted upon.
+/// Why a request was not handled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
-pub(crate) enum Refusal {
+pub(crate) enum RpcRejection {
     /// No replica of the group runs here.
     #[error("no replica of this group runs there")]
     NoReplica,
-    /// Meant for a replica that is not, or no longer, here.
+    /// It was sent to a replica that is not, or no longer, on this node.
     #[error("it was meant for another replica than {here}, which runs there")]
-    OtherReplica { here: ReplicaId },
-    /// The sender does not live on the node the message came from.
+    WrongReplica { here: ReplicaId },
+    /// The sender is a member on another node than the one the message came from.
     #[error("the sending replica does not live on the node it came from")]
-    Impostor,
+    WrongSenderNode,
     /// The replica stopped.
     #[error("the replica stopped: {0}")]
     Stopped(String),
-    /// An earlier append of the same stream never came.
+    /// An earlier append of the stream did not come in time.
     #[error("an earlier append of the stream is missing")]
-    OutOfTurn,
+    OutOfOrder,
     /// The disk takes no writes now.
     #[error("{0}")]
     DiskFull(String),
-    /// The checkpoint cannot be taken.
+    /// The checkpoint cannot be received or read.
     #[error("{0}")]
     Checkpoint(String),
-    /// Not understood.
+    /// The message cannot be decoded.
     #[error("{0}")]
     Damaged(String),
 }
 
-model::versioned!(Call => RaftCall, Response => RaftResponse);
+model::versioned!(RpcCall => RaftCall, RpcResponse => RaftResponse);
 
-impl Call {
+impl RpcCall {
     pub(crate) fn encode(&self) -> Bytes {
         codec::encode(self).into()
     }
@@ -112,7 +114,7 @@ impl Call {
     }
 }
 
-impl Response {
+impl RpcResponse {
     pub(crate) fn encode(&self) -> Bytes {
         codec::encode(self).into()
     }
@@ -130,42 +132,44 @@ mod tests {
     use openraft::entry::RaftEntry;
 
     use super::*;
-    use crate::consensus::{Entry, LogEntry, log_id};
+    use crate::consensus::{EntryData, LogEntry, log_id};
     use crate::types::Member;
 
     #[test]
-    fn every_kind_of_entry_survives_the_wire() {
+    fn every_kind_of_entry_round_trips() {
         let members = BTreeMap::from([(7, Member { node: NodeId(1) })]);
         let membership = openraft::Membership::new(vec![BTreeSet::from([7])], members).unwrap();
         let entries = vec![
             LogEntry::new_blank(log_id(2, 4)),
-            LogEntry::new_normal(log_id(2, 5), Entry(Bytes::from_static(b"five"))),
+            LogEntry::new_normal(log_id(2, 5), EntryData(Bytes::from_static(b"five"))),
             LogEntry::new_membership(log_id(2, 6), membership),
         ];
-        let request = AppendEntriesRequest::<Types> {
+        let request = AppendEntriesRequest::<TypeConfig> {
             vote: Vote::new_committed(2, 7),
             prev_log_id: Some(log_id(1, 3)),
             entries: entries.clone(),
             leader_commit: None,
         };
-        let call = Call {
+        let call = RpcCall {
             group: GroupId(3),
             from: ReplicaId(7),
             to: ReplicaId(8),
-            body: Body::Append(Some(Turn { stream: 9, number: 0 }), request),
+            body: RpcRequest::Append(Some(PipelinePosition { stream: 9, number: 0 }), request),
         };
-        let back = Call::decode(&call.encode()).unwrap();
+        let back = RpcCall::decode(&call.encode()).unwrap();
         assert_eq!((back.group, back.from, back.to), (GroupId(3), ReplicaId(7), ReplicaId(8)));
-        let Body::Append(turn, request) = back.body else { panic!("another body") };
-        assert_eq!(turn, Some(Turn { stream: 9, number: 0 }));
+        let RpcRequest::Append(position, request) = back.body else { panic!("another body") };
+        assert_eq!(position, Some(PipelinePosition { stream: 9, number: 0 }));
         assert_eq!(request.entries, entries);
     }
 
     #[test]
-    fn a_refusal_survives_the_wire() {
-        let refusal = Refusal::OtherReplica { here: ReplicaId(3) };
-        let bytes = Response::Refused(refusal.clone()).encode();
-        assert!(matches!(Response::decode(&bytes), Ok(Response::Refused(back)) if back == refusal));
-        assert!(Response::decode(&bytes[..1]).is_err());
+    fn rejection_round_trips() {
+        let rejection = RpcRejection::WrongReplica { here: ReplicaId(3) };
+        let bytes = RpcResponse::Rejected(rejection.clone()).encode();
+        assert!(
+            matches!(RpcResponse::decode(&bytes), Ok(RpcResponse::Rejected(r)) if r == rejection)
+        );
+        assert!(RpcResponse::decode(&bytes[..1]).is_err());
     }
 }

@@ -1,8 +1,9 @@
-//! Simulated: one thread on which time and chance are given, so that a run can be repeated.
+//! Simulated: one thread on which time and random numbers are controlled, so that a run can be
+//! repeated.
 //!
-//! Not part of the product. Promise: between [`begin`] and [`end`] every number this room and the
-//! rooms above draw on this thread comes from one seed, the wall clock follows tokio's, and work
-//! that may block is done at once, on the spot. Refused: a second thread; what it draws is chance.
+//! Not part of the product. Promise: between [`begin`] and [`end`] every random number that this
+//! crate and the crates above draw on this thread comes from one seed, the wall clock follows
+//! tokio's, and work that may block runs at once. Refused: control over other threads.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -11,81 +12,81 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::time::Instant;
 
-/// Milliseconds since 1970 when every simulation begins.
+/// The wall clock at the start of every simulation, in milliseconds since 1970.
 const EPOCH_MILLIS: u64 = 1_780_000_000_000;
 
-/// A small generator: a seed gives one series.
+/// A small random number generator (SplitMix64): one seed gives one sequence.
 #[derive(Debug, Clone)]
-pub struct Dice(pub u64);
+pub struct Rng(pub u64);
 
-impl Dice {
+impl Rng {
     /// The next number, any of 64 bits.
-    pub fn number(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below another, which is above 0.
-    pub fn roll(&mut self, below: u64) -> u64 {
-        self.number() % below
+    /// A number below `below`, which must not be 0.
+    pub fn below(&mut self, below: u64) -> u64 {
+        self.next_u64() % below
     }
 
-    /// Whether something happens that does so this often in a thousand.
+    /// `true` with a probability of `per_mille` in a thousand.
     pub fn chance(&mut self, per_mille: u64) -> bool {
-        self.roll(1000) < per_mille
+        self.below(1000) < per_mille
     }
 
-    /// A duration between two, the first one below the second.
+    /// A duration from `from` up to `to`, which must be longer.
     pub fn between(&mut self, from: Duration, to: Duration) -> Duration {
         let span = u64::try_from((to - from).as_nanos()).unwrap_or(u64::MAX);
-        from + Duration::from_nanos(self.roll(span.max(1)))
+        from + Duration::from_nanos(self.below(span.max(1)))
     }
 }
 
-struct Run {
-    dice: Dice,
-    began: Instant,
+struct Simulation {
+    rng: Rng,
+    started: Instant,
 }
 
 thread_local! {
-    static RUN: RefCell<Option<Run>> = const { RefCell::new(None) };
+    static SIMULATION: RefCell<Option<Simulation>> = const { RefCell::new(None) };
 }
 
-/// From now on this thread is simulated. To be called where tokio's paused clock is current.
+/// Begins a simulation on this thread. Must be called within a tokio runtime whose clock is paused.
 pub fn begin(seed: u64) {
-    let run = Run { dice: Dice(seed), began: Instant::now() };
-    RUN.with(|place| *place.borrow_mut() = Some(run));
+    let simulation = Simulation { rng: Rng(seed), started: Instant::now() };
+    SIMULATION.with(|cell| *cell.borrow_mut() = Some(simulation));
 }
 
-/// From now on it is not.
+/// Ends the simulation on this thread.
 pub fn end() {
-    RUN.with(|place| *place.borrow_mut() = None);
+    SIMULATION.with(|cell| *cell.borrow_mut() = None);
 }
 
 /// Whether this thread is simulated.
-pub fn is_on() -> bool {
-    RUN.with(|place| place.borrow().is_some())
+pub fn is_active() -> bool {
+    SIMULATION.with(|cell| cell.borrow().is_some())
 }
 
-/// Virtual time since the simulation of this thread began; `None` where none runs.
-pub fn age() -> Option<Duration> {
-    RUN.with(|place| place.borrow().as_ref().map(|run| run.began.elapsed()))
+/// Virtual time since the simulation of this thread began; `None` without one.
+pub fn elapsed() -> Option<Duration> {
+    SIMULATION.with(|cell| cell.borrow().as_ref().map(|simulation| simulation.started.elapsed()))
 }
 
-/// The next number of the seed; `None` where nothing is simulated.
-pub fn number() -> Option<u64> {
-    RUN.with(|place| place.borrow_mut().as_mut().map(|run| run.dice.number()))
+/// The next random number of the simulation; `None` without one.
+pub fn next_u64() -> Option<u64> {
+    SIMULATION.with(|cell| cell.borrow_mut().as_mut().map(|simulation| simulation.rng.next_u64()))
 }
 
-/// Milliseconds since 1970 by virtual time; `None` where nothing is simulated.
+/// The wall clock of the simulation, in milliseconds since 1970; `None` without one.
 pub fn wall_millis() -> Option<u64> {
-    let passed = u64::try_from(age()?.as_millis()).unwrap_or(u64::MAX);
+    let passed = u64::try_from(elapsed()?.as_millis()).unwrap_or(u64::MAX);
     Some(EPOCH_MILLIS.saturating_add(passed))
 }
 
-/// What openraft draws its waits from: the seed, or chance where nothing is simulated.
-pub(crate) fn generator() -> StdRng {
-    StdRng::seed_from_u64(crate::groups::unforeseen())
+/// The generator of openraft's random timeouts: seeded by the simulation, or randomly without one.
+pub(crate) fn openraft_rng() -> StdRng {
+    StdRng::seed_from_u64(crate::groups::random_u64())
 }

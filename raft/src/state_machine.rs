@@ -1,7 +1,8 @@
-//! State machine: a replica, as openraft wants to see it.
+//! State machine: adapts a replica to openraft's state machine interface.
 //!
-//! Promise: openraft's task never blocks on the machine: entries are applied on threads that may.
-//! What openraft calls a snapshot is one of our checkpoints, durable before openraft hears of it.
+//! Promise: openraft's task never blocks on the machine; entries are applied on threads that may
+//! block. What openraft calls a snapshot is one of our checkpoints, and it is durable before
+//! openraft gets it. Refused: sending or installing the empty state before the first entry.
 
 use std::io;
 use std::sync::Arc;
@@ -13,26 +14,26 @@ use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::{EntryPayload, OptionalSend};
 
 use crate::blocking::blocking;
-use crate::consensus::{Entry, LogId, StoredMembership, Types};
-use crate::disk::Pinned;
+use crate::consensus::{EntryData, LogId, StoredMembership, TypeConfig};
+use crate::disk::PinnedCheckpoint;
 use crate::error::Fatal;
 use crate::limits;
-use crate::replica::{Item, Replica};
+use crate::replica::{ApplyItem, Replica};
 
-/// A checkpoint on this disk, kept from being collected. `None`: the state before the first entry,
-/// which openraft may ask for and which is never sent or installed.
+/// A checkpoint on this disk that is not removed meanwhile. `None`: the state before the first
+/// entry, which openraft may ask for and which is never sent or installed.
 #[derive(Debug, Clone)]
-pub(crate) struct Checkpointed(pub(crate) Option<Pinned>);
+pub(crate) struct CheckpointHandle(pub(crate) Option<PinnedCheckpoint>);
 
-type Snapshot = SnapshotOf<Types, Checkpointed>;
-type SnapshotMeta = SnapshotMetaOf<Types>;
+type Snapshot = SnapshotOf<TypeConfig, CheckpointHandle>;
+type SnapshotMeta = SnapshotMetaOf<TypeConfig>;
 
-/// One replica's machine in openraft's hands.
+/// The state machine that openraft drives.
 pub(crate) struct Applier(pub(crate) Arc<Replica>);
 
 impl Applier {
-    /// Does something that may block, elsewhere.
-    async fn aside<T: Send + 'static>(
+    /// Runs work that may block on a thread that may block.
+    async fn run_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Replica) -> Result<T, Fatal> + Send + 'static,
     ) -> io::Result<T> {
@@ -42,9 +43,9 @@ impl Applier {
     }
 }
 
-impl RaftStateMachine<Types> for Applier {
-    type SnapshotData = Checkpointed;
-    type SnapshotBuilder = Builder;
+impl RaftStateMachine<TypeConfig> for Applier {
+    type SnapshotData = CheckpointHandle;
+    type SnapshotBuilder = SnapshotBuilder;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
         Ok(self.0.state())
@@ -52,42 +53,44 @@ impl RaftStateMachine<Types> for Applier {
 
     async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
     where
-        S: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + OptionalSend,
+        S: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
     {
         while let Some(first) = entries.next().await {
-            let mut items: Vec<Item> = vec![first?];
-            let mut bytes = size(&items[0]);
+            let mut items: Vec<ApplyItem> = vec![first?];
+            let mut bytes = payload_size(&items[0]);
             while items.len() < limits::APPLY_ENTRIES && bytes < limits::APPLY_BYTES {
-                // Only what is at hand: what must be read from disk can wait for the next round.
+                // Only entries that are in memory: waiting for the disk would hold up those at
+                // hand.
                 let Some(Some(next)) = entries.next().now_or_never() else { break };
                 let next = next?;
-                bytes += size(&next);
+                bytes += payload_size(&next);
                 items.push(next);
             }
-            self.aside(move |replica| replica.apply(items)).await?;
+            self.run_blocking(move |replica| replica.apply(items)).await?;
         }
         Ok(())
     }
 
-    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
-        // The keeper writes checkpoints and then tells openraft: there is one, or nothing to tell.
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<SnapshotBuilder> {
+        // The checkpoint task has written one before it triggers this, unless nothing was applied.
         let ready = force || self.0.checkpoints.newest(self.0.key).is_some();
-        ready.then(|| Builder { replica: self.0.clone(), write: force })
+        ready.then(|| SnapshotBuilder { replica: self.0.clone(), write_new: force })
     }
 
-    async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder { replica: self.0.clone(), write: true }
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        SnapshotBuilder { replica: self.0.clone(), write_new: true }
     }
 
     async fn install_snapshot(
         &mut self,
         _: &SnapshotMeta,
-        snapshot: Checkpointed,
+        snapshot: CheckpointHandle,
     ) -> io::Result<()> {
-        self.aside(move |replica| {
+        self.run_blocking(move |replica| {
             let nothing = || Fatal("an empty checkpoint cannot be installed".to_owned());
+            // The transfer has made it the newest one here, so this normally copies nothing.
             let own = replica
-                .adopt(&snapshot.0.ok_or_else(nothing)?)
+                .import(&snapshot.0.ok_or_else(nothing)?)
                 .map_err(|error| Fatal(error.to_string()))?;
             replica.restore(&own)
         })
@@ -100,18 +103,18 @@ impl RaftStateMachine<Types> for Applier {
     }
 }
 
-/// Tells openraft of a checkpoint, and writes it where openraft insists.
-pub(crate) struct Builder {
+/// Gives openraft the newest checkpoint, or writes one if openraft insists on a new one.
+pub(crate) struct SnapshotBuilder {
     replica: Arc<Replica>,
-    write: bool,
+    write_new: bool,
 }
 
-impl RaftSnapshotBuilder<Types> for Builder {
-    type SnapshotData = Checkpointed;
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = CheckpointHandle;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let replica = self.replica.clone();
-        let pinned = if self.write {
+        let pinned = if self.write_new {
             let written = blocking(move || replica.write_checkpoint()).await;
             written.map_err(io::Error::other)?.map_err(io::Error::other)?
         } else {
@@ -119,25 +122,27 @@ impl RaftSnapshotBuilder<Types> for Builder {
         };
         match pinned {
             Some(pinned) => snapshot(pinned),
-            None => Ok(Snapshot { meta: SnapshotMeta::default(), snapshot: Checkpointed(None) }),
+            None => {
+                Ok(Snapshot { meta: SnapshotMeta::default(), snapshot: CheckpointHandle(None) })
+            }
         }
     }
 }
 
-/// A checkpoint in openraft's words.
-pub(crate) fn snapshot(pinned: Pinned) -> io::Result<Snapshot> {
+/// A checkpoint as openraft's snapshot.
+pub(crate) fn snapshot(pinned: PinnedCheckpoint) -> io::Result<Snapshot> {
     let meta = pinned.meta();
     let last_log_id =
         codec::decode_as(codec::Kind::RaftLogId, &meta.log_id).map_err(io::Error::other)?;
     let last_membership = codec::decode_as(codec::Kind::RaftMembership, &meta.membership)
         .map_err(io::Error::other)?;
     let meta = SnapshotMeta { last_log_id: Some(last_log_id), last_membership };
-    Ok(Snapshot { meta, snapshot: Checkpointed(Some(pinned)) })
+    Ok(Snapshot { meta, snapshot: CheckpointHandle(Some(pinned)) })
 }
 
-fn size((entry, _): &Item) -> usize {
+fn payload_size((entry, _): &ApplyItem) -> usize {
     match &entry.payload {
         EntryPayload::Blank | EntryPayload::Membership(_) => 0,
-        EntryPayload::Normal(Entry(bytes)) => bytes.len(),
+        EntryPayload::Normal(EntryData(bytes)) => bytes.len(),
     }
 }

@@ -1,7 +1,7 @@
-//! Status: what openraft's metrics and the machine say, in this room's words.
+//! Status: builds a [`GroupStatus`] from openraft's metrics and the replica, and publishes it.
 //!
-//! Promise: changes of leader, term, readiness, members and stopping are reported at once; figures
-//! that merely move are reported once a second at most, however busy the group is.
+//! Promise: changes of leader, term, readiness, members and stopping are published at once; the
+//! other figures once a second at most, however busy the group is.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,23 +13,23 @@ use openraft::{Instant as _, Raft};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::consensus::{Metrics, Types};
+use crate::consensus::{Metrics, TypeConfig};
 use crate::error::Fatal;
 use crate::limits;
 use crate::replica::Replica;
 use crate::state_machine::Applier;
 use crate::types::GroupStatus;
 
-/// The current values.
-pub(crate) fn read(raft: &Raft<Types, Applier>, replica: &Replica) -> GroupStatus {
+/// The current status.
+pub(crate) fn read(raft: &Raft<TypeConfig, Applier>, replica: &Replica) -> GroupStatus {
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
-    // Where elections are slower than usual, so is what is taken for silence.
-    let patience = Duration::from_millis(raft.config().election_timeout_max) * 5 / 2;
-    translate(&metrics, replica, patience)
+    // With longer election timeouts, a longer silence is normal.
+    let silence_limit = Duration::from_millis(raft.config().election_timeout_max) * 5 / 2;
+    translate(&metrics, replica, silence_limit)
 }
 
-fn translate(metrics: &Metrics, replica: &Replica, patience: Duration) -> GroupStatus {
+fn translate(metrics: &Metrics, replica: &Replica, silence_limit: Duration) -> GroupStatus {
     let membership = metrics.membership_config.membership();
     let voters: Vec<u64> = membership.voter_ids().collect();
     let members: BTreeMap<_, _> = membership
@@ -52,11 +52,11 @@ fn translate(metrics: &Metrics, replica: &Replica, patience: Duration) -> GroupS
         .collect();
     let acked = metrics.last_quorum_acked.filter(|_| is_leader);
     let since_quorum = acked.map(|at| at.elapsed());
-    let recent = |since: Duration| since < limits::LEADER_SILENCE_MAX.max(patience);
+    let recent = |since: Duration| since < limits::LEADER_CONTACT_TIMEOUT.max(silence_limit);
     let has_quorum = match leader {
-        // Alone it is its own majority, and asks nobody.
+        // A single voter is its own quorum, and openraft records no confirmation for it.
         Some(_) if is_leader => voters.len() <= 1 || since_quorum.is_some_and(recent),
-        Some(_) => recent(replica.leader_silence()),
+        Some(_) => recent(replica.since_leader_contact()),
         None => false,
     };
     let stopped = metrics.running_state.as_ref().err().map(|error| Fatal(error.to_string()));
@@ -79,8 +79,8 @@ fn translate(metrics: &Metrics, replica: &Replica, patience: Duration) -> GroupS
     }
 }
 
-/// Whether somebody has to act on the difference.
-fn matters(old: &GroupStatus, new: &GroupStatus) -> bool {
+/// Whether the difference must be published at once.
+fn is_significant(old: &GroupStatus, new: &GroupStatus) -> bool {
     old.leader != new.leader
         || old.is_leader != new.is_leader
         || old.term != new.term
@@ -89,19 +89,20 @@ fn matters(old: &GroupStatus, new: &GroupStatus) -> bool {
         || old.stopped != new.stopped
 }
 
-/// Keeps `watched` up to date until the replica stops.
-pub(crate) async fn follow(
-    raft: Raft<Types, Applier>,
+/// Keeps `sender` up to date until the replica stops.
+pub(crate) async fn publish_changes(
+    raft: Raft<TypeConfig, Applier>,
     replica: Arc<Replica>,
-    watched: watch::Sender<GroupStatus>,
+    sender: watch::Sender<GroupStatus>,
 ) {
     let mut server = raft.server_metrics();
     let mut data = raft.data_metrics();
     let mut applied = replica.applied();
+    // openraft publishes every entry in `data`; it is therefore polled only after a pause.
     let mut reported = Instant::now();
     loop {
         let (settling, next) = {
-            let last = watched.borrow();
+            let last = sender.borrow();
             (last.is_leader && !last.ready, reported + limits::STATUS_INTERVAL)
         };
         let moving = async {
@@ -109,40 +110,44 @@ pub(crate) async fn follow(
             tokio::time::sleep_until(next).await;
             open
         };
+        // `applied` only until this leader is ready: that must be reported at once, and afterwards
+        // every entry would wake this task.
         let open = tokio::select! {
             biased;
             changed = server.changed() => changed.is_ok(),
             changed = applied.changed(), if settling => changed.is_ok(),
             open = moving => open,
         };
-        let now = read(&raft, &replica);
-        watched.send_if_modified(|last| {
-            let report = matters(last, &now) || reported.elapsed() >= limits::STATUS_INTERVAL;
+        let current = read(&raft, &replica);
+        sender.send_if_modified(|last| {
+            let report =
+                is_significant(last, &current) || reported.elapsed() >= limits::STATUS_INTERVAL;
             if report {
                 reported = Instant::now();
-                *last = now;
+                *last = current;
             }
             report
         });
         if !open {
-            settle(&raft, &replica, &watched).await;
+            publish_stopped(&raft, &replica, &sender).await;
             return;
         }
     }
 }
 
-/// The core has ended: says why, as soon as it is known.
-async fn settle(
-    raft: &Raft<Types, Applier>,
+/// openraft has ended: publishes the reason.
+async fn publish_stopped(
+    raft: &Raft<TypeConfig, Applier>,
     replica: &Replica,
-    watched: &watch::Sender<GroupStatus>,
+    sender: &watch::Sender<GroupStatus>,
 ) {
     let mut last = read(raft, replica);
+    // The reason may be set a moment after the metrics were closed.
     if last.stopped.is_none() {
         tokio::time::sleep(Duration::from_millis(10)).await;
         last = read(raft, replica);
     }
     last.stopped.get_or_insert_with(|| Fatal("the replica stopped".to_owned()));
     (last.is_leader, last.ready, last.has_quorum) = (false, false, false);
-    watched.send_replace(last);
+    sender.send_replace(last);
 }

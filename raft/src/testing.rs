@@ -1,8 +1,8 @@
-//! Testing: several nodes in one process, and a machine whose state can be looked at.
+//! Testing: a network in memory for several nodes in one process, and a machine whose state can be
+//! read.
 //!
-//! Not part of the product. Promise: what [`MemoryNetwork`] carries passed through the same bytes
-//! as over sockets, and a cut is seen by both sides at once. Refused: nothing is ever reordered on
-//! one lane by accident; delays are the caller's choice.
+//! Not part of the product. Promise: [`MemoryNetwork`] delivers encoded messages, as sockets do,
+//! and both sides notice a disconnection at once. Refused: random delays; the caller sets them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,219 +19,225 @@ use tokio::sync::Semaphore;
 
 use crate::error::Fatal;
 use crate::groups::Groups;
-use crate::machine::{Answer, Change, ChunkSink, ChunkSource, Frozen, Machine, Store};
-use crate::network::{Lane, Network, NetworkError};
+use crate::machine::{Answer, Change, ChunkSink, ChunkSource, FrozenState, Machine, Store};
+use crate::network::{Network, NetworkError, Priority};
 
 /// Connects the [`Groups`] of several nodes in one process.
 #[derive(Clone, Default)]
-pub struct MemoryNetwork(Arc<Wires>);
+pub struct MemoryNetwork(Arc<Links>);
 
 #[derive(Default)]
-struct Wires {
+struct Links {
     nodes: Mutex<BTreeMap<NodeId, Groups>>,
-    cut: Mutex<BTreeSet<(NodeId, NodeId)>>,
+    disconnected: Mutex<BTreeSet<(NodeId, NodeId)>>,
     delay: Mutex<Duration>,
-    held: Mutex<BTreeMap<(NodeId, NodeId, Lane), Arc<Hold>>>,
-    carried: [AtomicU64; 5],
-    bytes: [AtomicU64; 5],
+    gates: Mutex<BTreeMap<(NodeId, NodeId, Priority), Arc<ResponseGate>>>,
+    messages_sent: [AtomicU64; 5],
+    bytes_sent: [AtomicU64; 5],
 }
 
 impl MemoryNetwork {
-    /// A network nobody has joined.
+    /// A network without nodes.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What one node sees of it.
-    pub fn door(&self, node: NodeId) -> Arc<dyn Network> {
-        Arc::new(Door { wires: self.0.clone(), node })
+    /// The network as one node uses it.
+    pub fn endpoint(&self, node: NodeId) -> Arc<dyn Network> {
+        Arc::new(Endpoint { links: self.0.clone(), node })
     }
 
-    /// From now on the node can be reached.
+    /// Makes a node reachable.
     pub fn join(&self, node: NodeId, groups: Groups) {
         self.0.nodes.lock().insert(node, groups);
     }
 
-    /// From now on it cannot.
+    /// Makes a node unreachable.
     pub fn leave(&self, node: NodeId) {
         self.0.nodes.lock().remove(&node);
     }
 
-    /// Nothing passes between two nodes, in either direction; answers under way are lost.
-    pub fn cut(&self, a: NodeId, b: NodeId) {
-        self.0.cut.lock().extend([(a, b), (b, a)]);
+    /// Disconnects two nodes in both directions. Responses in flight are lost.
+    pub fn disconnect(&self, a: NodeId, b: NodeId) {
+        self.0.disconnected.lock().extend([(a, b), (b, a)]);
     }
 
-    /// Nothing passes between a node and those that have joined.
+    /// Disconnects a node from all others.
     pub fn isolate(&self, node: NodeId) {
         let others: Vec<NodeId> = self.0.nodes.lock().keys().copied().collect();
-        others.into_iter().filter(|&other| other != node).for_each(|other| self.cut(node, other));
+        others
+            .into_iter()
+            .filter(|&other| other != node)
+            .for_each(|other| self.disconnect(node, other));
     }
 
-    /// Undoes [`MemoryNetwork::cut`].
-    pub fn heal(&self, a: NodeId, b: NodeId) {
-        let mut cut = self.0.cut.lock();
-        cut.remove(&(a, b));
-        cut.remove(&(b, a));
+    /// Connects two nodes again.
+    pub fn reconnect(&self, a: NodeId, b: NodeId) {
+        let mut disconnected = self.0.disconnected.lock();
+        disconnected.remove(&(a, b));
+        disconnected.remove(&(b, a));
     }
 
-    /// Undoes every cut.
-    pub fn heal_all(&self) {
-        self.0.cut.lock().clear();
+    /// Connects all nodes again.
+    pub fn reconnect_all(&self) {
+        self.0.disconnected.lock().clear();
     }
 
-    /// How long a message is under way.
+    /// Sets the delay of each message.
     pub fn delay(&self, delay: Duration) {
         *self.0.delay.lock() = delay;
     }
 
-    /// From now on the answers to what one node asks another on a lane are held back, however long
-    /// that takes and whatever is cut meanwhile: as if the node that asks were paused.
-    pub fn hold_answers(&self, from: NodeId, to: NodeId, lane: Lane) -> HeldAnswers {
-        let hold = Arc::new(Hold {
-            asked: AtomicU64::new(0),
-            answered: AtomicU64::new(0),
+    /// Holds back the responses to requests of this priority from one node to another, as if the
+    /// requesting node were paused. They wait until [`HeldResponses::release`], also if the nodes
+    /// are disconnected meanwhile.
+    pub fn hold_responses(&self, from: NodeId, to: NodeId, priority: Priority) -> HeldResponses {
+        let gate = Arc::new(ResponseGate {
+            requests: AtomicU64::new(0),
+            responses: AtomicU64::new(0),
             gate: Semaphore::new(0),
         });
-        self.0.held.lock().insert((from, to, lane), hold.clone());
-        HeldAnswers { wires: self.0.clone(), hold }
+        self.0.gates.lock().insert((from, to, priority), gate.clone());
+        HeldResponses { links: self.0.clone(), gate }
     }
 
-    /// Messages carried on a lane, answers not counted.
-    pub fn carried(&self, lane: Lane) -> u64 {
-        self.0.carried[lane as usize].load(Ordering::Relaxed)
+    /// Requests of this priority so far.
+    pub fn messages_sent(&self, priority: Priority) -> u64 {
+        self.0.messages_sent[priority as usize].load(Ordering::Relaxed)
     }
 
-    /// Bytes carried on a lane, answers not counted.
-    pub fn bytes(&self, lane: Lane) -> u64 {
-        self.0.bytes[lane as usize].load(Ordering::Relaxed)
+    /// Bytes of requests of this priority so far.
+    pub fn bytes_sent(&self, priority: Priority) -> u64 {
+        self.0.bytes_sent[priority as usize].load(Ordering::Relaxed)
     }
 }
 
-struct Hold {
-    asked: AtomicU64,
-    answered: AtomicU64,
+/// Counts and holds back responses until `gate` is closed.
+struct ResponseGate {
+    requests: AtomicU64,
+    responses: AtomicU64,
     gate: Semaphore,
 }
 
-/// Answers that are held back.
-pub struct HeldAnswers {
-    wires: Arc<Wires>,
-    hold: Arc<Hold>,
+/// Responses that are held back.
+pub struct HeldResponses {
+    links: Arc<Links>,
+    gate: Arc<ResponseGate>,
 }
 
-impl HeldAnswers {
-    /// How much was asked since.
-    pub fn asked(&self) -> u64 {
-        self.hold.asked.load(Ordering::SeqCst)
+impl HeldResponses {
+    /// Requests since the hold began.
+    pub fn requests(&self) -> u64 {
+        self.gate.requests.load(Ordering::SeqCst)
     }
 
-    /// How many answers are held, or were.
-    pub fn answered(&self) -> u64 {
-        self.hold.answered.load(Ordering::SeqCst)
+    /// Responses that are or were held back.
+    pub fn responses(&self) -> u64 {
+        self.gate.responses.load(Ordering::SeqCst)
     }
 
-    /// Lets them all arrive now, and later ones as they come.
+    /// Delivers all of them, and later ones at once.
     pub fn release(self) {
-        self.wires.held.lock().retain(|_, hold| !Arc::ptr_eq(hold, &self.hold));
-        self.hold.gate.close();
+        self.links.gates.lock().retain(|_, gate| !Arc::ptr_eq(gate, &self.gate));
+        self.gate.gate.close();
     }
 }
 
-/// One node's end.
-struct Door {
-    wires: Arc<Wires>,
+/// The network as one node uses it.
+struct Endpoint {
+    links: Arc<Links>,
     node: NodeId,
 }
 
-impl Wires {
-    fn reach(&self, from: NodeId, to: NodeId) -> Result<Groups, NetworkError> {
+impl Links {
+    fn resolve(&self, from: NodeId, to: NodeId) -> Result<Groups, NetworkError> {
         let unreachable =
             |reason: &str| NetworkError::Unreachable { node: to, reason: reason.into() };
-        if self.cut.lock().contains(&(from, to)) {
-            return Err(unreachable("the wire is cut"));
+        if self.disconnected.lock().contains(&(from, to)) {
+            return Err(unreachable("the nodes are disconnected"));
         }
-        self.nodes.lock().get(&to).cloned().ok_or_else(|| unreachable("nobody listens"))
+        self.nodes.lock().get(&to).cloned().ok_or_else(|| unreachable("the node has not joined"))
     }
 
-    async fn carry(
+    async fn deliver(
         self: Arc<Self>,
         from: NodeId,
         to: NodeId,
-        lane: Lane,
+        priority: Priority,
         message: Bytes,
     ) -> Result<Bytes, NetworkError> {
-        self.carried[lane as usize].fetch_add(1, Ordering::Relaxed);
-        self.bytes[lane as usize].fetch_add(message.len() as u64, Ordering::Relaxed);
+        self.messages_sent[priority as usize].fetch_add(1, Ordering::Relaxed);
+        self.bytes_sent[priority as usize].fetch_add(message.len() as u64, Ordering::Relaxed);
         let lost = |reason: String| NetworkError::NoAnswer { node: to, reason };
         let delay = *self.delay.lock();
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        let groups = self.reach(from, to)?;
-        // A task of its own, as over sockets: who gives up waiting does not stop the work.
+        let groups = self.resolve(from, to)?;
+        // A task of its own, as over sockets: a caller that gives up does not cancel the request.
         let handled = tokio::spawn(async move { groups.handle(from, message).await }).await;
-        let answer = handled.map_err(|error| lost(error.to_string()))?;
-        self.reach(from, to).map_err(|error| lost(error.to_string()))?;
-        Ok(answer)
+        let response = handled.map_err(|error| lost(error.to_string()))?;
+        self.resolve(from, to).map_err(|error| lost(error.to_string()))?;
+        Ok(response)
     }
 }
 
-impl Network for Door {
+impl Network for Endpoint {
     fn call(
         &self,
         to: NodeId,
-        lane: Lane,
+        priority: Priority,
         message: Bytes,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes, NetworkError>> {
-        let carried = self.wires.clone().carry(self.node, to, lane, message);
-        let hold = self.wires.held.lock().get(&(self.node, to, lane)).cloned();
-        if let Some(hold) = &hold {
-            hold.asked.fetch_add(1, Ordering::SeqCst);
+        let delivery = self.links.clone().deliver(self.node, to, priority, message);
+        let gate = self.links.gates.lock().get(&(self.node, to, priority)).cloned();
+        if let Some(gate) = &gate {
+            gate.requests.fetch_add(1, Ordering::SeqCst);
         }
         async move {
-            let answer = tokio::time::timeout(timeout, carried).await.unwrap_or_else(|_| {
-                Err(NetworkError::NoAnswer { node: to, reason: "no answer in time".into() })
+            let response = tokio::time::timeout(timeout, delivery).await.unwrap_or_else(|_| {
+                Err(NetworkError::NoAnswer { node: to, reason: "no response in time".into() })
             })?;
-            if let Some(hold) = hold {
-                hold.answered.fetch_add(1, Ordering::SeqCst);
-                let _ = hold.gate.acquire().await; // It is closed when the answer may arrive.
+            if let Some(gate) = gate {
+                gate.responses.fetch_add(1, Ordering::SeqCst);
+                // Waits until `release` closes the semaphore.
+                let _ = gate.gate.acquire().await;
             }
-            Ok(answer)
+            Ok(response)
         }
         .boxed()
     }
 }
 
-/// Entries in a sealed chunk of a [`Tally`]'s checkpoint.
-const SEALED: usize = 64;
+/// Entries in a full chunk of a [`RecordingMachine`]'s checkpoint.
+const ENTRIES_PER_CHUNK: usize = 64;
 
 /// A machine that remembers every entry in order. Its answer is the number of entries so far, as
 /// `u64`. Two entries make it fail: `panic` and `fatal`.
 #[derive(Clone, Default)]
-pub struct Tally(Arc<Mutex<Counted>>);
+pub struct RecordingMachine(Arc<Mutex<Recording>>);
 
 #[derive(Default)]
-struct Counted {
+struct Recording {
     entries: Vec<Bytes>,
     last_index: u64,
-    /// Whole chunks that a checkpoint holds.
-    kept: usize,
-    /// Whole chunks when it was last frozen.
-    frozen: usize,
+    /// Full chunks that the last checkpoint holds.
+    kept_chunks: usize,
+    /// Full chunks when the state was last frozen.
+    frozen_chunks: usize,
     store: Option<Arc<dyn Store>>,
     restored: u64,
     rebuilt: u64,
 }
 
-impl Tally {
-    /// Nothing counted.
+impl RecordingMachine {
+    /// A machine without entries.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many entries it has.
+    /// The number of entries.
     pub fn count(&self) -> usize {
         self.0.lock().entries.len()
     }
@@ -241,28 +247,28 @@ impl Tally {
         self.0.lock().entries.clone()
     }
 
-    /// How often it was given a checkpoint, and how often the store was filled anew from one.
+    /// How often it was restored from a checkpoint, and how often its store was rebuilt.
     pub fn restored(&self) -> (u64, u64) {
-        let counted = self.0.lock();
-        (counted.restored, counted.rebuilt)
+        let recording = self.0.lock();
+        (recording.restored, recording.rebuilt)
     }
 
-    /// The working store it was lent.
+    /// Its working store.
     pub fn store(&self) -> Option<Arc<dyn Store>> {
         self.0.lock().store.clone()
     }
 }
 
-/// Name and content of a chunk every checkpoint of a [`Tally`] has and none reads when it is
-/// restored, as those of old events.
-pub const UNREAD: &str = "read by nobody at a start";
+/// Name and content of a chunk that every checkpoint of a [`RecordingMachine`] has, and that is not
+/// read when it is restored, like the chunks of old events.
+pub const UNREAD_CHUNK: &str = "read by nobody at a start";
 
 /// The store's key of the n-th entry.
 fn key(number: usize) -> Bytes {
     Bytes::copy_from_slice(&(number as u64).to_be_bytes())
 }
 
-impl Machine for Tally {
+impl Machine for RecordingMachine {
     fn apply(
         &mut self,
         index: u64,
@@ -270,45 +276,45 @@ impl Machine for Tally {
         changes: &mut Vec<Change>,
     ) -> Result<Answer, Fatal> {
         match entry {
-            b"panic" => panic!("asked to"),
-            b"fatal" => return Err(Fatal("asked to".to_owned())),
+            b"panic" => panic!("as the entry demands"),
+            b"fatal" => return Err(Fatal("as the entry demands".to_owned())),
             _ => {}
         }
-        let mut counted = self.0.lock();
-        assert!(index > counted.last_index || counted.last_index == 0, "an entry came twice");
+        let mut recording = self.0.lock();
+        assert!(index > recording.last_index || recording.last_index == 0, "an entry came twice");
         let entry = Bytes::copy_from_slice(entry);
-        changes.push(Change::Put(key(counted.entries.len()), entry.clone()));
-        counted.entries.push(entry);
-        counted.last_index = index;
-        Ok(Answer(Arc::new(counted.entries.len() as u64)))
+        changes.push(Change::Put(key(recording.entries.len()), entry.clone()));
+        recording.entries.push(entry);
+        recording.last_index = index;
+        Ok(Answer(Arc::new(recording.entries.len() as u64)))
     }
 
-    fn freeze(&self) -> Box<dyn Frozen> {
-        let mut counted = self.0.lock();
-        counted.frozen = counted.entries.len() / SEALED;
-        let (entries, kept) = (counted.entries.clone(), counted.kept);
-        Box::new(FrozenTally { entries, kept, tally: self.clone() })
+    fn freeze(&self) -> Box<dyn FrozenState> {
+        let mut recording = self.0.lock();
+        recording.frozen_chunks = recording.entries.len() / ENTRIES_PER_CHUNK;
+        let (entries, kept_chunks) = (recording.entries.clone(), recording.kept_chunks);
+        Box::new(FrozenRecording { entries, kept_chunks, machine: self.clone() })
     }
 
     fn restore(&mut self, index: u64, source: &dyn ChunkSource) -> Result<(), Fatal> {
         let mut entries = Vec::new();
-        for name in source.names().into_iter().filter(|name| name != UNREAD) {
+        for name in source.names().into_iter().filter(|name| name != UNREAD_CHUNK) {
             let chunk = source.get(&name).ok_or_else(|| Fatal(format!("no chunk {name}")))?;
             let chunk: Vec<Bytes> = codec::decode_as(codec::Kind::Test, &chunk)
                 .map_err(|error| Fatal(error.to_string()))?;
             entries.extend(chunk);
         }
-        let mut counted = self.0.lock();
-        counted.restored += 1;
-        counted.kept = entries.len() / SEALED;
-        counted.entries = entries;
-        counted.last_index = index;
+        let mut recording = self.0.lock();
+        recording.restored += 1;
+        recording.kept_chunks = entries.len() / ENTRIES_PER_CHUNK;
+        recording.entries = entries;
+        recording.last_index = index;
         Ok(())
     }
 
     fn checkpointed(&mut self, _: u64) {
-        let mut counted = self.0.lock();
-        counted.kept = counted.frozen;
+        let mut recording = self.0.lock();
+        recording.kept_chunks = recording.frozen_chunks;
     }
 
     fn attach(&mut self, store: Arc<dyn Store>) {
@@ -316,18 +322,18 @@ impl Machine for Tally {
     }
 }
 
-struct FrozenTally {
+struct FrozenRecording {
     entries: Vec<Bytes>,
-    kept: usize,
-    tally: Tally,
+    kept_chunks: usize,
+    machine: RecordingMachine,
 }
 
-impl Frozen for FrozenTally {
+impl FrozenState for FrozenRecording {
     fn write(self: Box<Self>, sink: &mut dyn ChunkSink) {
-        sink.put(UNREAD, UNREAD.as_bytes().to_vec());
-        for (number, chunk) in self.entries.chunks(SEALED).enumerate() {
+        sink.put(UNREAD_CHUNK, UNREAD_CHUNK.as_bytes().to_vec());
+        for (number, chunk) in self.entries.chunks(ENTRIES_PER_CHUNK).enumerate() {
             let name = format!("entries/{number:08}");
-            if number < self.kept {
+            if number < self.kept_chunks {
                 sink.keep(&name);
             } else {
                 sink.put(&name, codec::encode_as(codec::Kind::Test, chunk));
@@ -336,7 +342,7 @@ impl Frozen for FrozenTally {
     }
 
     fn fill(&self, _: &dyn ChunkSource, put: &mut dyn FnMut(Change)) -> Result<(), Fatal> {
-        self.tally.0.lock().rebuilt += 1;
+        self.machine.0.lock().rebuilt += 1;
         for (number, entry) in self.entries.iter().enumerate() {
             put(Change::Put(key(number), entry.clone()));
         }

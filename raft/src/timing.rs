@@ -1,20 +1,20 @@
-//! Timing: how soon a silent leader is replaced, as one value whose parts fit together.
+//! Timing: heartbeat and election timeouts, as one value whose parts fit together.
 //!
-//! Promise: a [`Timing`] that passed [`Timing::check`] elects: a heartbeat that is merely late
-//! never starts an election, and a call is given up before the election it could delay.
-//! Refused: parts that contradict each other, by name.
+//! Promise: with a [`Timing`] that passed [`Timing::check`], one late heartbeat never starts an
+//! election, and a call is given up before the election that it could delay. Refused: durations
+//! that contradict each other; the error names them.
 
 use std::time::Duration;
 
-/// The three durations of an election. A follower campaigns `election_max` plus a random duration
-/// between `election_min` and `election_max` after it last heard of its leader.
+/// The durations of an election. A follower starts one after `election_max` plus a random duration
+/// between `election_min` and `election_max` without an append from its leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// How often a leader is heard.
+    /// The time between two heartbeats of a leader.
     pub heartbeat: Duration,
-    /// The shortest random wait before a campaign.
+    /// The shortest random wait before an election.
     pub election_min: Duration,
-    /// The longest random wait before a campaign; also the leader's lease.
+    /// The longest random wait before an election; also the leader's lease.
     pub election_max: Duration,
 }
 
@@ -47,7 +47,7 @@ pub enum TimingError {
         /// As given.
         election_min: Duration,
     },
-    /// No room for chance, so that two candidates would meet again and again.
+    /// The range is too small: two candidates would split the votes again and again.
     #[error(
         "the election range {election_min:?} to {election_max:?} is too narrow: the end must be at least 1.25 times the start"
     )]
@@ -78,7 +78,7 @@ impl Timing {
         Ok(())
     }
 
-    /// After this long a call between replicas is given up: before an election it could delay.
+    /// The timeout of a call between replicas: shorter than the election that it could delay.
     pub(crate) fn call_timeout(&self) -> Duration {
         self.election_min * 3 / 4
     }
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_that_contradict_each_other_are_refused_by_name() {
+    fn inconsistent_timing_is_rejected_by_name() {
         let ms = Duration::from_millis;
         let timing = |heartbeat, min, max| Timing {
             heartbeat: ms(heartbeat),

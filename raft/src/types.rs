@@ -1,4 +1,4 @@
-//! The words of this room's door: groups, members, and what a replica says about itself.
+//! Types: groups, members and the status of a replica, as the public interface uses them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,23 +32,23 @@ impl fmt::Display for GroupId {
     }
 }
 
-/// Where a replica lives. Addresses are no part of it: the catalogue and the link know them.
+/// The node of a replica. Its address is not part of it: the catalogue and the peer link know that.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// The node that holds the replica.
     pub node: NodeId,
 }
 
-/// What became of a proposal that was committed and applied here.
+/// The result of a proposal that was committed and applied here.
 #[derive(Debug, Clone)]
-pub struct Proposed {
+pub struct AppliedEntry {
     /// The entry's index in the group's log.
     pub index: u64,
-    /// What the machine answered.
+    /// The machine's answer.
     pub answer: Answer,
 }
 
-/// What a replica says about itself, its leader and its group.
+/// The status of a replica: its own state, and what it knows of its leader and its group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupStatus {
     /// This replica.
@@ -70,27 +70,27 @@ pub struct GroupStatus {
     pub applied: u64,
     /// The index of the last checkpoint, 0 for none.
     pub checkpoint: u64,
-    /// The log is kept above this index, 0 for the whole log.
+    /// The index up to which the log is purged, 0 for none.
     pub purged: u64,
-    /// Everybody in the group: where it lives and whether it votes.
+    /// All members of the group: the node of each, and whether it is a voter.
     pub members: BTreeMap<ReplicaId, (NodeId, bool)>,
     /// How many entries each other replica lacks; empty unless this replica leads.
     pub lag: BTreeMap<ReplicaId, u64>,
     /// How long ago a quorum last confirmed this leader; `None` unless this replica leads.
     pub since_quorum: Option<Duration>,
-    /// Whether a majority is at work, as far as this replica can tell: a leader was confirmed by a
-    /// quorum of late, a follower heard from its leader of late. `leader` alone says who led last:
-    /// it stays so while nobody can take its place.
+    /// Whether the group has a quorum, as far as this replica can tell: a leader was confirmed by a
+    /// quorum lately, a follower has had an append from its leader lately. `leader` alone does not
+    /// show that: it keeps the last leader while nobody can be elected.
     pub has_quorum: bool,
-    /// Why this replica stopped, if it did. It answers nothing any more.
+    /// Why this replica stopped, if it did. It handles no request any more.
     pub stopped: Option<Fatal>,
 }
 
-/// What a node's disk did since it was opened.
+/// Counters of a node's disk since it was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DiskCounters {
-    /// Turns of the log: each is one write and one fsync.
-    pub turns: u64,
+    /// Write batches of the log: each is one write and one fsync.
+    pub write_batches: u64,
     /// Times the disk was asked to make the log durable.
     pub fsyncs: u64,
     /// Time spent in that.
@@ -99,10 +99,10 @@ pub struct DiskCounters {
     pub log_bytes: u64,
     /// Operations written to the log.
     pub log_ops: u64,
-    /// Writes refused because the disk was full.
-    pub refused: u64,
-    /// Bytes of log rewritten so that old segments could go.
-    pub carried_bytes: u64,
+    /// Submissions rejected because the disk was full.
+    pub rejected: u64,
+    /// Bytes of the log that were copied so that old segments could be removed.
+    pub compacted_bytes: u64,
     /// Segment files that exist now.
     pub log_segments: u64,
     /// Entries read from files because memory no longer held them.

@@ -1,10 +1,11 @@
-//! Verifier: looks at the chunks a replica did not read when it started, and mends damaged ones.
+//! Verifier: reads the chunks that a replica did not read when it started, and repairs damaged
+//! ones.
 //!
-//! Promise: every chunk of the newest checkpoint is read once after a start, and again when
-//! somebody meets a damaged one; what is damaged is fetched from another replica by its hash, and
-//! tried again until it is mended or no longer needed. Refused: haste. One replica of a node is
-//! looked at at a time, half of the time, after those that start, for clients and the log share the
-//! disk.
+//! Promise: each chunk of the newest checkpoint is read once after a start, and again after a
+//! reader found a damaged one. A damaged chunk is fetched from another replica by its hash; that is
+//! retried until it is repaired or no longer needed. Refused: speed. One replica of a node is
+//! verified at a time, at half of the disk's speed, and after starting replicas, because clients
+//! and the log use the same disk.
 
 use std::sync::Arc;
 
@@ -14,126 +15,135 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep};
 
 use crate::blocking::blocking;
-use crate::disk::{CheckpointError, ChunkInfo, Pinned};
+use crate::disk::{CheckpointError, ChunkInfo, PinnedCheckpoint};
 use crate::error::Fatal;
-use crate::groups::Starts;
+use crate::groups::StartingReplicas;
 use crate::limits;
-use crate::network::Lane;
-use crate::peer::{CallError, Peer, Peers};
+use crate::network::Priority;
+use crate::peer::{CallError, PeerClient, PeerClients};
 use crate::replica::Replica;
-use crate::rpc::{Body, Response};
+use crate::rpc::{RpcRequest, RpcResponse};
 
-/// Looks after the chunks of one replica.
+/// Verifies the chunks of one replica.
 pub(crate) struct Verifier {
     pub(crate) replica: Arc<Replica>,
-    pub(crate) peers: Peers,
-    /// The one that looks, of all replicas of this node.
+    pub(crate) peers: PeerClients,
+    /// The permit to verify, one for all replicas of this node.
     pub(crate) permit: Arc<Semaphore>,
-    pub(crate) starts: Starts,
-    pub(crate) doubted: Arc<Notify>,
+    pub(crate) starting_replicas: StartingReplicas,
+    pub(crate) verify_requests: Arc<Notify>,
 }
 
 impl Verifier {
     /// Runs until it is aborted.
     pub(crate) async fn run(self) {
         loop {
-            self.doubted.notified().await;
-            if let Err(error) = self.look().await {
-                tracing::warn!(group = %self.replica.key, %error, "chunks were not looked at");
+            self.verify_requests.notified().await;
+            if let Err(error) = self.verify_all().await {
+                tracing::warn!(group = %self.replica.key, %error, "chunks were not verified");
             }
         }
     }
 
-    async fn look(&self) -> Result<(), Fatal> {
+    async fn verify_all(&self) -> Result<(), Fatal> {
         let mut known = None;
         loop {
             let permit = self.permit.acquire().await.map_err(fatal)?;
             let damaged = match known.take() {
                 Some(damaged) => damaged,
-                None => self.damaged().await?,
+                None => self.find_damaged().await?,
             };
-            let left = self.mend(damaged).await?;
+            let remaining = self.repair(damaged).await?;
             drop(permit);
-            if left.is_empty() {
+            if remaining.is_empty() {
                 return Ok(());
             }
             let group = self.replica.key;
-            tracing::warn!(%group, chunks = left.len(), "damaged chunks are not mended yet");
+            tracing::warn!(%group, chunks = remaining.len(), "damaged chunks are not repaired yet");
             sleep(limits::CHUNK_RETRY).await;
-            // Somebody may have met another one.
-            known = self.doubted.notified().now_or_never().is_none().then_some(left);
+            // A reader may have found another one: then all chunks are read again.
+            known = self.verify_requests.notified().now_or_never().is_none().then_some(remaining);
         }
     }
 
-    /// The chunks of the newest checkpoint that are not what was written.
-    async fn damaged(&self) -> Result<Vec<ChunkInfo>, Fatal> {
+    /// The damaged chunks of the newest checkpoint.
+    async fn find_damaged(&self) -> Result<Vec<ChunkInfo>, Fatal> {
         let mut damaged = Vec::new();
-        self.starts.let_go_first().await;
+        self.starting_replicas.wait_until_none().await;
         let Some(pinned) = self.newest() else { return Ok(damaged) };
         for chunk in pinned.chunks() {
-            let begun = Instant::now();
+            let started = Instant::now();
             let (reading, read) = (pinned.clone(), chunk.clone());
             let verified = blocking(move || reading.verify(&read)).await.map_err(fatal)?;
             if let Err(error) = verified {
                 let group = self.replica.key;
-                tracing::warn!(%group, %error, "it is asked of the other replicas");
+                tracing::warn!(%group, %error, "the chunk is requested from the other replicas");
                 damaged.push(chunk.clone());
             }
-            sleep(begun.elapsed()).await;
+            // As long as the read took: at most half of the disk's time is used.
+            sleep(started.elapsed()).await;
         }
         Ok(damaged)
     }
 
-    /// Mends what is still needed and can be; returns the rest.
-    async fn mend(&self, damaged: Vec<ChunkInfo>) -> Result<Vec<ChunkInfo>, Fatal> {
-        let mut left = Vec::new();
-        let Some(pinned) = self.newest() else { return Ok(left) };
+    /// Repairs the chunks that are still needed. Returns those that could not be repaired.
+    async fn repair(&self, damaged: Vec<ChunkInfo>) -> Result<Vec<ChunkInfo>, Fatal> {
+        let mut remaining = Vec::new();
+        let Some(pinned) = self.newest() else { return Ok(remaining) };
         for chunk in damaged {
-            if pinned.chunks().contains(&chunk) && !self.mend_chunk(&pinned, &chunk).await? {
-                left.push(chunk);
+            // A later checkpoint may not have the chunk any more.
+            if pinned.chunks().contains(&chunk) && !self.repair_chunk(&pinned, &chunk).await? {
+                remaining.push(chunk);
             }
         }
-        Ok(left)
+        Ok(remaining)
     }
 
-    /// Whether one of the other replicas had it.
-    async fn mend_chunk(&self, pinned: &Pinned, chunk: &ChunkInfo) -> Result<bool, Fatal> {
+    /// Repairs a chunk from the first replica that has it. Returns whether one had it.
+    async fn repair_chunk(
+        &self,
+        pinned: &PinnedCheckpoint,
+        chunk: &ChunkInfo,
+    ) -> Result<bool, Fatal> {
         let group = self.replica.key;
         let replica = self.replica.clone();
         let membership = blocking(move || replica.state().1).await.map_err(fatal)?;
-        for peer in self.peers.others(&membership) {
+        for peer in self.peers.bulk_clients(&membership) {
             let name = &chunk.name;
             let bytes = match fetch(&peer, chunk).await {
                 Ok(bytes) => bytes,
                 Err(error) => {
-                    tracing::debug!(%group, chunk = name, %error, "it is not there");
+                    tracing::debug!(%group, chunk = name, %error, "the replica lacks the chunk");
                     continue;
                 }
             };
-            let (mending, mended) = (pinned.clone(), chunk.clone());
-            match blocking(move || mending.mend(&mended, &bytes)).await.map_err(fatal)? {
+            let (repairing, repaired) = (pinned.clone(), chunk.clone());
+            match blocking(move || repairing.repair(&repaired, &bytes)).await.map_err(fatal)? {
                 Ok(()) => {
-                    tracing::info!(%group, chunk = name, "a damaged chunk was mended");
+                    tracing::info!(%group, chunk = name, "a damaged chunk was repaired");
                     return Ok(true);
                 }
-                Err(error) => tracing::warn!(%group, chunk = name, %error, "it stays damaged"),
+                Err(error) => {
+                    tracing::warn!(%group, chunk = name, %error, "the chunk was not repaired")
+                }
             }
         }
         Ok(false)
     }
 
-    fn newest(&self) -> Option<Pinned> {
+    fn newest(&self) -> Option<PinnedCheckpoint> {
         self.replica.checkpoints.newest(self.replica.key)
     }
 }
 
-/// A chunk, from another replica's newest checkpoint.
-async fn fetch(peer: &Peer, chunk: &ChunkInfo) -> Result<BytesMut, CallError> {
+/// Fetches a chunk from another replica's newest checkpoint.
+async fn fetch(peer: &PeerClient, chunk: &ChunkInfo) -> Result<BytesMut, CallError> {
     let mut bytes = BytesMut::new();
+    // An empty piece would never end this loop, so it is an error.
     while (bytes.len() as u64) < chunk.len {
-        let ask = Body::ChunkPiece { hash: chunk.hash, offset: bytes.len() as u64 };
-        let answer = peer.call(Lane::Bulk, ask, limits::CHECKPOINT_PIECE_TIMEOUT).await?;
-        let Response::ChunkPiece(piece) = answer else { return Err(peer.unexpected()) };
+        let request = RpcRequest::ChunkPiece { hash: chunk.hash, offset: bytes.len() as u64 };
+        let response = peer.call(Priority::Bulk, request, limits::CHECKPOINT_PIECE_TIMEOUT).await?;
+        let RpcResponse::ChunkPiece(piece) = response else { return Err(peer.unexpected()) };
         if piece.is_empty() {
             return Err(peer.unexpected());
         }
@@ -142,18 +152,18 @@ async fn fetch(peer: &Peer, chunk: &ChunkInfo) -> Result<BytesMut, CallError> {
     Ok(bytes)
 }
 
-/// A piece of a chunk of this replica's newest checkpoint, for another replica. Blocks.
+/// Reads a piece of a chunk of this replica's newest checkpoint, for another replica. Blocks.
 ///
 /// # Errors
-/// When it has none of this hash, or its own is damaged.
-pub(crate) fn piece(
+/// When the checkpoint has no chunk with this hash, or the chunk is damaged.
+pub(crate) fn read_piece(
     replica: &Replica,
     hash: [u8; 32],
     offset: u64,
 ) -> Result<bytes::Bytes, CheckpointError> {
     let newest = replica.checkpoints.newest(replica.key);
     let none = || CheckpointError::Piece { reason: "there is no checkpoint here".to_owned() };
-    newest.ok_or_else(none)?.piece(hash, offset, limits::CHECKPOINT_PIECE_BYTES)
+    newest.ok_or_else(none)?.read_piece(hash, offset, limits::CHECKPOINT_PIECE_BYTES)
 }
 
 fn fatal(error: impl std::fmt::Display) -> Fatal {

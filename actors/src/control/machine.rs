@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::{Catalogue, CatalogueEntry, codec};
 use parking_lot::Mutex;
-use raft::{Answer, Change, ChunkSink, ChunkSource, Fatal, Frozen, Store};
+use raft::{Answer, Change, ChunkSink, ChunkSource, Fatal, FrozenState, Store};
 use tokio::sync::watch;
 
 /// The one chunk of a catalogue's checkpoint.
@@ -66,7 +66,7 @@ impl raft::Machine for CatalogueMachine {
         Ok(Answer(Arc::new(result)))
     }
 
-    fn freeze(&self) -> Box<dyn Frozen> {
+    fn freeze(&self) -> Box<dyn FrozenState> {
         Box::new(FrozenCatalogue(self.state.clone()))
     }
 
@@ -85,7 +85,7 @@ impl raft::Machine for CatalogueMachine {
 
 struct FrozenCatalogue(Catalogue);
 
-impl Frozen for FrozenCatalogue {
+impl FrozenState for FrozenCatalogue {
     fn write(self: Box<Self>, sink: &mut dyn ChunkSink) {
         sink.put(CHUNK, codec::encode(&self.0));
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{BranchKey, NodeId, Offset};
-use raft::Lane;
+use raft::Priority;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -69,10 +69,10 @@ impl Pump {
         if pushed.len() > PUSHED_BYTES_MAX {
             return self.cast(&stands);
         }
-        self.peers.cast(self.to, Lane::Feed, pushed)
+        self.peers.cast(self.to, Priority::Feed, pushed)
     }
 
     fn cast(&self, cast: &Cast) -> Result<(), PeerError> {
-        self.peers.cast(self.to, Lane::Feed, encode(cast))
+        self.peers.cast(self.to, Priority::Feed, encode(cast))
     }
 }

@@ -13,7 +13,7 @@ use model::{
     checkpoint, codec, store,
 };
 use parking_lot::Mutex;
-use raft::{Answer, Change, ChunkSink, ChunkSource, Fatal, Frozen, Store};
+use raft::{Answer, Change, ChunkSink, ChunkSource, Fatal, FrozenState, Store};
 use tokio::sync::broadcast;
 
 use crate::door::SharedDelta;
@@ -170,7 +170,7 @@ impl raft::Machine for PartitionMachine {
         Ok(Answer(Arc::new(applied)))
     }
 
-    fn freeze(&self) -> Box<dyn Frozen> {
+    fn freeze(&self) -> Box<dyn FrozenState> {
         *self.frozen.lock() = Some(self.state.clone());
         Box::new(FrozenPartition(self.state.clone()))
     }
@@ -200,7 +200,7 @@ impl raft::Machine for PartitionMachine {
 
 struct FrozenPartition(Partition);
 
-impl Frozen for FrozenPartition {
+impl FrozenState for FrozenPartition {
     fn write(self: Box<Self>, sink: &mut dyn ChunkSink) {
         self.0.chunks(sink);
     }

@@ -277,7 +277,7 @@ fn remembered(published: &Published, mut applied: Applied) -> Result<Outcome, Re
 /// A number nobody can foresee.
 pub(crate) fn chance() -> uuid::Uuid {
     #[cfg(any(test, feature = "simulation"))]
-    if let (Some(high), Some(low)) = (raft::simulated::number(), raft::simulated::number()) {
+    if let (Some(high), Some(low)) = (raft::simulated::next_u64(), raft::simulated::next_u64()) {
         return uuid::Uuid::from_u64_pair(high, low);
     }
     uuid::Uuid::new_v4()

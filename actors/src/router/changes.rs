@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use model::{Catalogue, CatalogueEntry, Change, ChangeRefused, NodeId, codec};
-use raft::{Lane, ReplicaGroup};
+use raft::{Priority, ReplicaGroup};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -91,7 +91,7 @@ impl Changes {
             return self.index().await;
         }
         let message = encode(&Ask::CatalogueIndex);
-        let answer = self.peers.call(leader, Lane::Bulk, message, ATTEMPT_TIMEOUT).await;
+        let answer = self.peers.call(leader, Priority::Bulk, message, ATTEMPT_TIMEOUT).await;
         match answer.map(|answer| decode(&answer)) {
             Ok(Ok(Reply::Index(index))) => Ok(index),
             Ok(Ok(Reply::Refused(refusal))) => Err(refusal),
@@ -156,7 +156,7 @@ impl Changes {
         let message = encode(&Ask::Change(entry.clone()));
         let answer = self
             .peers
-            .call(leader, Lane::Bulk, message, ATTEMPT_TIMEOUT)
+            .call(leader, Priority::Bulk, message, ATTEMPT_TIMEOUT)
             .await
             .map_err(|_| Refusal::Indeterminate)?;
         match decode(&answer) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Answer, Branch, BranchKey, NodeId, PartitionId, Read, ReadLevel};
-use raft::Lane;
+use raft::Priority;
 use tokio::time::Instant;
 
 use super::{Partition, Router, final_word, no_leader};
@@ -69,7 +69,7 @@ impl Router {
         };
         let ask = Ask::Read { key: key.clone(), read: read.clone(), level };
         let reply = self
-            .ask_leader(partition, holder, Lane::Bulk, encode(&ask), ATTEMPT_TIMEOUT)
+            .ask_leader(partition, holder, Priority::Bulk, encode(&ask), ATTEMPT_TIMEOUT)
             .await
             .map_err(|_| {
                 self.forget_leader(partition);
@@ -135,7 +135,7 @@ impl Router {
         let Some((_, leader)) = status.leader else { return Err(no_leader().into()) };
         let message = encode(&Ask::ReadIndex(partition));
         let reply = self
-            .ask_leader(partition, leader, Lane::Call, message, ATTEMPT_TIMEOUT)
+            .ask_leader(partition, leader, Priority::Call, message, ATTEMPT_TIMEOUT)
             .await
             .map_err(|_| no_leader())?;
         match decode(&reply) {

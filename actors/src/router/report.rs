@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use model::{Catalogue, NodeId, PartitionId, Placement};
-use raft::Lane;
+use raft::Priority;
 
 use super::{Partition, Router};
 use crate::door::NotReady;
@@ -110,7 +110,7 @@ impl Router {
 
     async fn ask_leads(&self, node: NodeId) -> (NodeId, Option<Leads>) {
         let message = encode(&Ask::Status);
-        let reply = self.0.peers.call(node, Lane::Call, message, REPORT_TIMEOUT).await;
+        let reply = self.0.peers.call(node, Priority::Call, message, REPORT_TIMEOUT).await;
         let leads = match reply.ok().and_then(|bytes| decode(&bytes).ok()) {
             Some(Reply::Status(leads)) => Some(leads),
             _ => None,

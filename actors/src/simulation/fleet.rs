@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use model::{NodeId, NodeRecord};
 use parking_lot::Mutex;
-use raft::disk::{Ending, Failing, SimulatedDisk, SimulatedRoom};
-use raft::simulated::Dice;
+use raft::disk::{CrashKind, DiskFaults, SimulatedDir, SimulatedDisk};
+use raft::simulated::Rng;
 use raft::{GroupId, Groups, GroupsConfig};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -55,8 +55,8 @@ pub(super) type Fatality = (u64, u64, String);
 pub(super) struct Fleet {
     nodes: Mutex<BTreeMap<u64, Node>>,
     pub(super) wires: Wires,
-    pub(super) room: SimulatedRoom,
-    dice: Mutex<Dice>,
+    pub(super) room: SimulatedDir,
+    dice: Mutex<Rng>,
     /// Disks say that what they were given is durable, and do nothing for it.
     lying: bool,
     fatal: mpsc::Sender<Fatality>,
@@ -77,10 +77,10 @@ fn record(id: u64) -> NodeRecord {
 impl Fleet {
     pub(super) fn new(plan: super::Plan, fatal: mpsc::Sender<Fatality>) -> std::io::Result<Self> {
         let (seed, lying) = (plan.seed, plan.lying);
-        let room = SimulatedRoom::new()?;
-        let node = |id: u64| (id, Node { dir: room.place(&format!("{id}-0")), life: 0, up: None });
+        let room = SimulatedDir::new()?;
+        let node = |id: u64| (id, Node { dir: room.subdir(&format!("{id}-0")), life: 0, up: None });
         let nodes = Mutex::new((1..=NODES).map(node).collect());
-        let (wires, dice) = (Wires::new(seed ^ 0x0001_3155), Mutex::new(Dice(seed ^ 0xF1EE7)));
+        let (wires, dice) = (Wires::new(seed ^ 0x0001_3155), Mutex::new(Rng(seed ^ 0xF1EE7)));
         Ok(Self { nodes, wires, room, dice, lying, fatal })
     }
 
@@ -90,7 +90,7 @@ impl Fleet {
     }
 
     /// Begins a node's life on a disk that fails like this once it was opened.
-    pub(super) async fn start_on(&self, id: u64, failing: Failing) -> Result<(), String> {
+    pub(super) async fn start_on(&self, id: u64, failing: DiskFaults) -> Result<(), String> {
         let (dir, life) = {
             let nodes = self.nodes.lock();
             let node = &nodes[&id];
@@ -110,8 +110,8 @@ impl Fleet {
         config.device = disk.clone();
         config.log_segment_bytes = SEGMENT_BYTES;
         config.checkpoint_log_bytes = CHECKPOINT_BYTES;
-        let (most, dice) = (pace.clone(), Mutex::new(Dice(self.roll())));
-        config.pace = Some(Arc::new(move || {
+        let (most, dice) = (pace.clone(), Mutex::new(Rng(self.roll())));
+        config.disk_latency = Some(Arc::new(move || {
             let most = Duration::from_millis(*most.lock());
             dice.lock().between(Duration::from_micros(100), most)
         }));
@@ -151,16 +151,16 @@ impl Fleet {
     }
 
     /// Ends a node's life. Gives where what it keeps lies now; `None` if it does not run.
-    pub(super) fn end(&self, id: u64, ending: Ending) -> std::io::Result<Option<PathBuf>> {
+    pub(super) fn end(&self, id: u64, ending: CrashKind) -> std::io::Result<Option<PathBuf>> {
         let mut nodes = self.nodes.lock();
         let Some(node) = nodes.get_mut(&id) else { return Ok(None) };
         let Some(up) = node.up.take() else { return Ok(None) };
         self.wires.leave(NodeId(id));
         up.ended.cancel();
         node.life += 1;
-        let next = self.room.place(&format!("{id}-{}", node.life));
+        let next = self.room.subdir(&format!("{id}-{}", node.life));
         let old = std::mem::replace(&mut node.dir, next.clone());
-        up.disk.end(ending, &old, &next)?;
+        up.disk.crash(ending, &old, &next)?;
         drop(nodes);
         tokio::spawn(async move {
             up.running.stop().await;
@@ -206,7 +206,7 @@ impl Fleet {
     }
 
     fn roll(&self) -> u64 {
-        self.dice.lock().number()
+        self.dice.lock().next_u64()
     }
 
     /// The router of a node, if it runs.
@@ -254,11 +254,11 @@ impl Fleet {
     }
 
     /// What a disk does when no fault strikes it.
-    pub(super) fn sound(&self) -> Failing {
-        Failing { lies: self.lying, ..Failing::default() }
+    pub(super) fn sound(&self) -> DiskFaults {
+        DiskFaults { ignored_syncs: self.lying, ..DiskFaults::default() }
     }
 
-    pub(super) fn fail(&self, id: u64, failing: Failing) {
+    pub(super) fn fail(&self, id: u64, failing: DiskFaults) {
         self.with(id, |up| up.disk.fail(failing));
     }
 

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use model::NodeId;
 use parking_lot::Mutex;
-use raft::simulated::Dice;
-use raft::{Groups, Lane, Network, NetworkError};
+use raft::simulated::Rng;
+use raft::{Groups, Network, NetworkError, Priority};
 use tokio::time::Instant;
 
 use crate::{Inbox, PeerError, Peers};
@@ -37,7 +37,7 @@ struct Ends {
 /// One lane in one direction. Its chance is its own, so that what goes on elsewhere at the same
 /// moment does not change it.
 struct Way {
-    dice: Dice,
+    dice: Rng,
     /// When the last message arrives.
     last: Instant,
 }
@@ -139,7 +139,7 @@ impl Wires {
         self.0.lock().cut.keys().copied().collect()
     }
 
-    fn send(&self, from: NodeId, life: u64, to: NodeId, lane: Lane, may_lose: bool) -> Fate {
+    fn send(&self, from: NodeId, life: u64, to: NodeId, lane: Priority, may_lose: bool) -> Fate {
         let mut state = self.0.lock();
         if state.ends.get(&from).is_none_or(|ends| ends.life != life) {
             return Fate::Refused("this node has ended");
@@ -155,7 +155,7 @@ impl Wires {
         let (seed, lost, (least, most)) = (state.seed, state.lost_per_mille, state.delay);
         let now = Instant::now();
         let way = state.lanes.entry((from, to, lane as u8)).or_insert_with(|| Way {
-            dice: Dice(seed ^ (from.0 << 40 | to.0 << 20 | lane as u64)),
+            dice: Rng(seed ^ (from.0 << 40 | to.0 << 20 | lane as u64)),
             last: now,
         });
         let (is_lost, late) = (way.dice.chance(lost), way.dice.between(least, most));
@@ -166,7 +166,7 @@ impl Wires {
         let due = (now + late).max(way.last + APART);
         way.last = due;
         state.carried += 1;
-        state.bulk += u64::from(lane == Lane::Bulk);
+        state.bulk += u64::from(lane == Priority::Bulk);
         Fate::Arrives(due)
     }
 
@@ -181,7 +181,7 @@ impl Wires {
         self,
         (from, life): (NodeId, u64),
         to: NodeId,
-        lane: Lane,
+        lane: Priority,
         handle: impl FnOnce(Ends) -> Option<F> + Send,
     ) -> Result<Bytes, NetworkError>
     where
@@ -231,7 +231,7 @@ impl Network for Door {
     fn call(
         &self,
         to: NodeId,
-        lane: Lane,
+        lane: Priority,
         message: Bytes,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes, NetworkError>> {
@@ -251,7 +251,7 @@ impl Peers for Door {
     fn call(
         &self,
         to: NodeId,
-        lane: Lane,
+        lane: Priority,
         message: Bytes,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes, PeerError>> {
@@ -266,7 +266,7 @@ impl Peers for Door {
         ))
     }
 
-    fn cast(&self, to: NodeId, lane: Lane, message: Bytes) -> Result<(), PeerError> {
+    fn cast(&self, to: NodeId, lane: Priority, message: Bytes) -> Result<(), PeerError> {
         let (wires, from) = (self.wires.clone(), self.node);
         match wires.send(from, self.life, to, lane, false) {
             Fate::Arrives(due) => {

@@ -6,8 +6,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use raft::disk::Kept;
-use raft::simulated::Dice;
+use raft::disk::DamageTarget;
+use raft::simulated::Rng;
 
 /// Nodes of a simulated cluster.
 pub(super) const NODES: u64 = 3;
@@ -37,7 +37,7 @@ pub enum Fault {
     /// Power fails in the middle of the so-manieth call of the log: a torn write.
     Torn(Victim, u64),
     /// A bit of what it keeps turns over while it is down.
-    Flip(Victim, Kept),
+    Flip(Victim, DamageTarget),
     /// It comes back without its working store.
     StoreGone(Victim),
     /// Nothing passes between it and the others.
@@ -64,9 +64,9 @@ impl Fault {
             Self::Power(_) => "power-loss",
             Self::PowerAll => "power-loss-all",
             Self::Torn(..) => "torn-write",
-            Self::Flip(_, Kept::Log) => "flip-log",
-            Self::Flip(_, Kept::Checkpoint) => "flip-checkpoint",
-            Self::Flip(_, Kept::Store) => "flip-store",
+            Self::Flip(_, DamageTarget::Log) => "flip-log",
+            Self::Flip(_, DamageTarget::Checkpoint) => "flip-checkpoint",
+            Self::Flip(_, DamageTarget::Store) => "flip-store",
             Self::StoreGone(_) => "store-gone",
             Self::Isolate(_) => "isolate",
             Self::OneWay(..) => "one-way",
@@ -99,7 +99,7 @@ impl fmt::Display for Strike {
 
 /// The schedule of a seed for a run of this length.
 pub fn schedule(seed: u64, length: Duration) -> Vec<Strike> {
-    let mut dice = Dice(seed ^ 0x005E_ED0F_FA17);
+    let mut dice = Rng(seed ^ 0x005E_ED0F_FA17);
     let (ms, s) = (Duration::from_millis, Duration::from_secs);
     let mut strikes = Vec::new();
     let calm = if dice.chance(250) { Duration::ZERO } else { CALM };
@@ -123,38 +123,38 @@ pub fn schedule(seed: u64, length: Duration) -> Vec<Strike> {
     strikes
 }
 
-fn victim(dice: &mut Dice) -> Victim {
+fn victim(dice: &mut Rng) -> Victim {
     if dice.chance(500) {
-        Victim::Node(1 + dice.roll(NODES))
+        Victim::Node(1 + dice.below(NODES))
     } else {
-        Victim::Leader(u16::try_from(dice.roll(u64::from(PARTITIONS) + 1)).unwrap_or(0))
+        Victim::Leader(u16::try_from(dice.below(u64::from(PARTITIONS) + 1)).unwrap_or(0))
     }
 }
 
-fn draw(dice: &mut Dice) -> Fault {
+fn draw(dice: &mut Rng) -> Fault {
     let victim = victim(dice);
-    match dice.roll(16) {
+    match dice.below(16) {
         0 | 1 => Fault::Kill(victim),
         2 | 3 => Fault::Power(victim),
         4 => Fault::PowerAll,
-        5 | 6 => Fault::Torn(victim, dice.roll(12)),
-        7 => match dice.roll(3) {
-            0 => Fault::Flip(victim, Kept::Log),
-            1 => Fault::Flip(victim, Kept::Checkpoint),
-            _ => Fault::Flip(victim, Kept::Store),
+        5 | 6 => Fault::Torn(victim, dice.below(12)),
+        7 => match dice.below(3) {
+            0 => Fault::Flip(victim, DamageTarget::Log),
+            1 => Fault::Flip(victim, DamageTarget::Checkpoint),
+            _ => Fault::Flip(victim, DamageTarget::Store),
         },
         8 => Fault::StoreGone(victim),
         9 | 10 => Fault::Isolate(victim),
         11 => {
-            let from = 1 + dice.roll(NODES);
-            Fault::OneWay(from, 1 + (from + dice.roll(NODES - 1)) % NODES)
+            let from = 1 + dice.below(NODES);
+            Fault::OneWay(from, 1 + (from + dice.below(NODES - 1)) % NODES)
         }
-        12 => Fault::Late(20 + dice.roll(400)),
-        13 => Fault::Lossy(20 + dice.roll(250)),
+        12 => Fault::Late(20 + dice.below(400)),
+        13 => Fault::Lossy(20 + dice.below(250)),
         14 => match dice.chance(500) {
             true => Fault::Full(victim),
             false => Fault::DiskFails(victim),
         },
-        _ => Fault::SlowDisk(victim, 20 + dice.roll(300)),
+        _ => Fault::SlowDisk(victim, 20 + dice.below(300)),
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use model::NodeId;
 use parking_lot::Mutex;
-use raft::disk::{Ending, Failing, Flipped, Kept, flip};
-use raft::simulated::Dice;
+use raft::disk::{BitFlip, CrashKind, DamageTarget, DiskFaults, flip_bit};
+use raft::simulated::Rng;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -37,9 +37,9 @@ struct Storm {
     fleet: Arc<Fleet>,
     began: Instant,
     report: Mutex<Report>,
-    dice: Mutex<Dice>,
+    dice: Mutex<Rng>,
     /// Bits that are turned over, by node.
-    flipped: Mutex<Vec<(u64, Flipped)>>,
+    flipped: Mutex<Vec<(u64, BitFlip)>>,
 }
 
 /// Runs a plan where virtual time is current.
@@ -51,7 +51,7 @@ pub(super) async fn run(plan: Plan) -> std::io::Result<Report> {
         fleet: fleet.clone(),
         began,
         report: Mutex::default(),
-        dice: Mutex::new(Dice(plan.seed ^ 0x570E)),
+        dice: Mutex::new(Rng(plan.seed ^ 0x570E)),
         flipped: Mutex::default(),
     });
     for node in 1..=NODES {
@@ -80,7 +80,7 @@ pub(super) async fn run(plan: Plan) -> std::io::Result<Report> {
 
 impl Storm {
     fn tell(&self, words: String) {
-        let words = words.replace(&self.fleet.room.shown(), "");
+        let words = words.replace(&self.fleet.room.display_path(), "");
         let at = self.began.elapsed();
         self.report.lock().story.push((at, words));
     }
@@ -149,7 +149,7 @@ impl Storm {
             }
             self.tell(format!("node {node} ends: {reason}"));
             // What stands on a disk whose sync failed is as unknown as after a loss of power.
-            if self.end(node, Ending::Power) {
+            if self.end(node, CrashKind::PowerLoss) {
                 let storm = self.clone();
                 tokio::spawn(async move {
                     tokio::time::sleep(RESTART).await;
@@ -160,7 +160,7 @@ impl Storm {
     }
 
     /// Ends a node's life; whether it ran.
-    fn end(&self, node: u64, ending: Ending) -> bool {
+    fn end(&self, node: u64, ending: CrashKind) -> bool {
         match self.fleet.end(node, ending) {
             Ok(dir) => {
                 let ended = dir.is_some();
@@ -206,21 +206,24 @@ impl Storm {
         *self.report.lock().faults.entry(strike.fault.kind()).or_default() += 1;
         self.tell(format!("{strike}"));
         match strike.fault {
-            Fault::Kill(victim) => self.down(&[self.who(victim)], Ending::Kill, strike).await,
+            Fault::Kill(victim) => self.down(&[self.who(victim)], CrashKind::Kill, strike).await,
             Fault::Power(victim) | Fault::Flip(victim, _) | Fault::StoreGone(victim) => {
-                self.down(&[self.who(victim)], Ending::Power, strike).await;
+                self.down(&[self.who(victim)], CrashKind::PowerLoss, strike).await;
             }
-            Fault::PowerAll => self.down(&[1, 2, 3], Ending::Power, strike).await,
+            Fault::PowerAll => self.down(&[1, 2, 3], CrashKind::PowerLoss, strike).await,
             Fault::Torn(victim, calls) => {
                 self.fleet.with(self.who(victim), |up| up.disk.lose_power_after(calls));
             }
             Fault::DiskFails(victim) => {
                 let (writes, node) = (strike.lasts.as_millis().is_multiple_of(2), self.who(victim));
-                self.fleet.fail(node, Failing { writes, syncs: !writes, ..self.fleet.sound() });
+                self.fleet.fail(
+                    node,
+                    DiskFaults { write_errors: writes, sync_errors: !writes, ..self.fleet.sound() },
+                );
             }
             Fault::Full(victim) => {
                 let node = self.who(victim);
-                self.fleet.fail(node, Failing { full: true, ..self.fleet.sound() });
+                self.fleet.fail(node, DiskFaults { full: true, ..self.fleet.sound() });
                 tokio::time::sleep(strike.lasts).await;
                 self.fleet.fail(node, self.fleet.sound());
             }
@@ -251,14 +254,14 @@ impl Storm {
     }
 
     /// Ends nodes together, does to their files what the fault says, and starts them again.
-    async fn down(&self, nodes: &[u64], ending: Ending, strike: Strike) {
+    async fn down(&self, nodes: &[u64], ending: CrashKind, strike: Strike) {
         let ended: Vec<u64> =
             nodes.iter().copied().filter(|node| self.end(*node, ending)).collect();
         for &node in &ended {
             let Some(dir) = self.fleet.dir(node) else { continue };
             match strike.fault {
                 Fault::Flip(_, kept) => self.turn_a_bit(node, &dir, kept),
-                Fault::StoreGone(_) => self.fleet.room.clear(&dir.join("store")),
+                Fault::StoreGone(_) => self.fleet.room.remove(&dir.join("store")),
                 Fault::Kill(_)
                 | Fault::Power(_)
                 | Fault::PowerAll
@@ -278,8 +281,8 @@ impl Storm {
         }
     }
 
-    fn turn_a_bit(&self, node: u64, dir: &std::path::Path, kept: Kept) {
-        match flip(dir, kept, &mut self.dice.lock()) {
+    fn turn_a_bit(&self, node: u64, dir: &std::path::Path, kept: DamageTarget) {
+        match flip_bit(dir, kept, &mut self.dice.lock()) {
             Ok(Some(flipped)) => {
                 self.tell(format!("node {node}: a bit turns over: {flipped:?}"));
                 self.flipped.lock().push((node, flipped));
@@ -289,9 +292,9 @@ impl Storm {
         }
     }
 
-    fn turn_back(&self, node: u64, bit: &Flipped) {
+    fn turn_back(&self, node: u64, bit: &BitFlip) {
         let Some(dir) = self.fleet.dir(node) else { return };
-        if let Err(error) = bit.turn_back(&dir) {
+        if let Err(error) = bit.revert(&dir) {
             self.tell(format!("node {node}: {bit:?} is no more: {error}"));
         }
     }
@@ -307,7 +310,7 @@ impl Storm {
             }
             self.tell(format!("node {node} serves {groups} groups only; {bit:?} is turned back"));
             self.report.lock().refusals += 1;
-            self.end(node, Ending::Kill);
+            self.end(node, CrashKind::Kill);
             self.turn_back(node, &bit);
             self.bring_up(node).await;
         }
@@ -373,10 +376,10 @@ impl Storm {
     /// Whether every node takes a fresh write and read for every branch, and replicas are equal.
     async fn alive(&self, clients: &Clients) -> bool {
         // Each round asks under ids of its own.
-        let mut dice = Dice(self.dice.lock().number());
+        let mut dice = Rng(self.dice.lock().next_u64());
         for node in 1..=NODES {
             for branch in BRANCHES {
-                let name = format!("last-{node}-{branch}-{}", dice.number());
+                let name = format!("last-{node}-{branch}-{}", dice.next_u64());
                 clients.write(&mut dice, name.clone(), branch, Act::Note, node).await;
                 if !clients.is_done(&name) || !clients.read_head(branch, node).await {
                     return false;

@@ -8,7 +8,7 @@ use model::{
     CommandId, Effect, Event, EventChange, Hash, Object, Offset, Origin, RecordChange, RecordKey,
     Revision, TableName, Timestamp, Value,
 };
-use raft::disk::{Ending, Failing};
+use raft::disk::{CrashKind, DiskFaults};
 
 use super::fleet::Fleet;
 use super::oracle::{Held, Log, judge};
@@ -105,11 +105,11 @@ fn a_node_that_starts_on_a_full_disk_serves_once_there_is_room() {
         let ready = |node| fleet.router(node).is_some_and(|router| router.ready().is_ok());
         wait_until("the cluster has formed", || (1..=3).all(ready)).await;
         for node in 1..=3 {
-            fleet.end(node, Ending::Kill).unwrap();
-            let full = Failing { full: true, ..Failing::default() };
+            fleet.end(node, CrashKind::Kill).unwrap();
+            let full = DiskFaults { full: true, ..DiskFaults::default() };
             fleet.start_on(node, full).await.unwrap();
             tokio::time::sleep(Duration::from_secs(3)).await;
-            fleet.fail(node, Failing::default());
+            fleet.fail(node, DiskFaults::default());
             wait_until("the node serves again", || ready(node)).await;
         }
     });

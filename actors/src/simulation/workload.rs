@@ -14,7 +14,7 @@ use model::{
     Schema, SequenceRules, Timestamp, Validation, Value, Verb, VersionRule, Write,
 };
 use parking_lot::Mutex;
-use raft::simulated::Dice;
+use raft::simulated::Rng;
 use tokio::time::Instant;
 
 use super::fleet::Fleet;
@@ -171,20 +171,20 @@ impl Clients {
 
     /// One client's life, until the time is over.
     pub(super) async fn run(self: Arc<Self>, client: u64, seed: u64, until: Duration) {
-        let mut dice = Dice(seed ^ (client << 32));
+        let mut dice = Rng(seed ^ (client << 32));
         let mut number = 0;
         while self.now() < until {
             tokio::time::sleep(dice.between(Duration::from_millis(20), Duration::from_millis(180)))
                 .await;
-            let branch = BRANCHES[usize::try_from(dice.roll(4)).unwrap_or(0)];
-            let node = 1 + dice.roll(NODES);
+            let branch = BRANCHES[usize::try_from(dice.below(4)).unwrap_or(0)];
+            let node = 1 + dice.below(NODES);
             number += 1;
             let name = format!("c{client}-{number}");
-            match dice.roll(10) {
+            match dice.below(10) {
                 0..4 => self.write(&mut dice, name, branch, Act::Note, node).await,
                 4..6 => self.write(&mut dice, name, branch, Act::Ticket, node).await,
                 6..8 => {
-                    let counter = format!("k{}", dice.roll(COUNTERS));
+                    let counter = format!("k{}", dice.below(COUNTERS));
                     if let Some(act) = self.next_count(branch, counter, node).await {
                         self.write(&mut dice, name, branch, act, node).await;
                     }
@@ -199,7 +199,7 @@ impl Clients {
     /// One write with all its attempts.
     pub(super) async fn write(
         &self,
-        dice: &mut Dice,
+        dice: &mut Rng,
         request: String,
         branch: &'static str,
         act: Act,
@@ -216,7 +216,7 @@ impl Clients {
             if !again {
                 break;
             }
-            node = 1 + (node + dice.roll(NODES - 1)) % NODES;
+            node = 1 + (node + dice.below(NODES - 1)) % NODES;
             tokio::time::sleep(dice.between(Duration::from_millis(1), Duration::from_millis(300)))
                 .await;
         }

@@ -21,7 +21,7 @@ use futures::stream::FuturesUnordered;
 use metrics::Counter;
 use model::NodeId;
 use parking_lot::Mutex;
-use raft::Lane;
+use raft::Priority;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
@@ -159,8 +159,8 @@ impl Connection {
     /// Asks the peer for a sign of life. A full lane is one already.
     pub(super) fn ping(&self) {
         let lane = match self.class {
-            Class::Control => Lane::Urgent,
-            Class::Bulk => Lane::Bulk,
+            Class::Control => Priority::Urgent,
+            Class::Bulk => Priority::Bulk,
         };
         let _ = self.lanes.put(Outgoing::new(Kind::Ping, lane, 0, Bytes::new()));
     }
@@ -169,7 +169,7 @@ impl Connection {
     pub(super) async fn call(
         &self,
         kind: Kind,
-        lane: Lane,
+        lane: Priority,
         payload: Bytes,
         timeout: Duration,
     ) -> CallResult {
@@ -184,7 +184,7 @@ impl Connection {
     }
 
     /// Sends a message without an answer.
-    pub(super) fn cast(&self, lane: Lane, payload: Bytes) -> Result<(), CallFailed> {
+    pub(super) fn cast(&self, lane: Priority, payload: Bytes) -> Result<(), CallFailed> {
         check_size(lane, payload.len())?;
         self.put(Outgoing::new(Kind::Cast, lane, self.calls.next_id(), payload))
     }
@@ -318,10 +318,12 @@ impl Connection {
     }
 }
 
-fn check_size(lane: Lane, bytes: usize) -> Result<(), CallFailed> {
+fn check_size(lane: Priority, bytes: usize) -> Result<(), CallFailed> {
     let most = match lane {
-        Lane::Urgent | Lane::Log | Lane::Call | Lane::Feed => CONTROL_PAYLOAD_BYTES_MAX,
-        Lane::Bulk => BULK_MESSAGE_BYTES_MAX,
+        Priority::Urgent | Priority::Log | Priority::Call | Priority::Feed => {
+            CONTROL_PAYLOAD_BYTES_MAX
+        }
+        Priority::Bulk => BULK_MESSAGE_BYTES_MAX,
     };
     if bytes > most {
         let reason = format!("a message of {bytes} bytes is larger than its lane's {most}");

@@ -10,7 +10,7 @@
 //! Refused: frames shorter than their header.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use raft::Lane;
+use raft::Priority;
 
 /// Bytes of a frame's header, after the length.
 pub(super) const HEADER_BYTES: usize = 16;
@@ -114,7 +114,7 @@ pub(super) struct Frame {
     /// What it is for.
     pub(super) kind: Kind,
     /// The lane it travels in, which is also where its answer belongs.
-    pub(super) lane: Lane,
+    pub(super) lane: Priority,
     /// Whether more pieces of the same kind and id follow.
     pub(super) more: bool,
     /// Names a call, or a message in pieces, on this connection and in this direction.
@@ -166,23 +166,23 @@ impl Frame {
 }
 
 /// The lane's place in the order of urgency.
-pub(super) fn lane_to_byte(lane: Lane) -> u8 {
+pub(super) fn lane_to_byte(lane: Priority) -> u8 {
     match lane {
-        Lane::Urgent => 0,
-        Lane::Log => 1,
-        Lane::Call => 2,
-        Lane::Feed => 3,
-        Lane::Bulk => 4,
+        Priority::Urgent => 0,
+        Priority::Log => 1,
+        Priority::Call => 2,
+        Priority::Feed => 3,
+        Priority::Bulk => 4,
     }
 }
 
-fn lane_from_byte(byte: u8) -> Option<Lane> {
+fn lane_from_byte(byte: u8) -> Option<Priority> {
     Some(match byte {
-        0 => Lane::Urgent,
-        1 => Lane::Log,
-        2 => Lane::Call,
-        3 => Lane::Feed,
-        4 => Lane::Bulk,
+        0 => Priority::Urgent,
+        1 => Priority::Log,
+        2 => Priority::Call,
+        3 => Priority::Feed,
+        4 => Priority::Bulk,
         _ => return None,
     })
 }
@@ -204,7 +204,7 @@ mod tests {
     fn the_header_is_pinned_byte_by_byte() {
         let frame = Frame {
             kind: Kind::RaftCall,
-            lane: Lane::Log,
+            lane: Priority::Log,
             more: true,
             id: 7,
             remaining_ms: 300,

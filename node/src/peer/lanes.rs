@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use raft::Lane;
+use raft::Priority;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::frame::{Failure, Frame, Kind, lane_to_byte};
@@ -34,7 +34,7 @@ const LANE_BYTES_MAX: [usize; 5] = [
 /// A message on its way out.
 pub(super) struct Outgoing {
     pub(super) kind: Kind,
-    pub(super) lane: Lane,
+    pub(super) lane: Priority,
     pub(super) id: u64,
     /// When a call's caller gives up.
     pub(super) deadline: Option<Instant>,
@@ -50,7 +50,7 @@ pub(super) type HeldPermits = [Option<OwnedSemaphorePermit>; 2];
 
 impl Outgoing {
     /// A message without deadline and permit.
-    pub(super) fn new(kind: Kind, lane: Lane, id: u64, payload: Bytes) -> Self {
+    pub(super) fn new(kind: Kind, lane: Priority, id: u64, payload: Bytes) -> Self {
         Self { kind, lane, id, deadline: None, payload, permit: None, room: None }
     }
 }
@@ -160,7 +160,7 @@ impl Queue {
             remaining_ms: remaining_ms(message.deadline),
             payload: Bytes::new(),
         };
-        if message.lane == Lane::Bulk && message.payload.len() > BULK_PIECE_BYTES_MAX {
+        if message.lane == Priority::Bulk && message.payload.len() > BULK_PIECE_BYTES_MAX {
             frame.payload = message.payload.split_to(BULK_PIECE_BYTES_MAX);
             frame.more = true;
             self.bytes -= frame.payload.len();
@@ -188,11 +188,11 @@ mod tests {
 
     use super::*;
 
-    fn message(lane: Lane, id: u64, bytes: usize) -> Outgoing {
+    fn message(lane: Priority, id: u64, bytes: usize) -> Outgoing {
         Outgoing::new(Kind::Cast, lane, id, Bytes::from(vec![0; bytes]))
     }
 
-    async fn turn(lanes: &Lanes) -> Vec<(Lane, u64, bool)> {
+    async fn turn(lanes: &Lanes) -> Vec<(Priority, u64, bool)> {
         let mut turn = Vec::new();
         lanes.take_turn(&mut turn).await;
         turn.iter().map(|(frame, _)| (frame.lane, frame.id, frame.more)).collect()
@@ -202,44 +202,44 @@ mod tests {
     async fn the_most_urgent_goes_first_and_the_least_urgent_still_moves() {
         let lanes = Lanes::new();
         for id in 0..3 {
-            lanes.put(message(Lane::Feed, id, 10)).unwrap();
-            lanes.put(message(Lane::Log, id, TURN_BYTES)).unwrap();
+            lanes.put(message(Priority::Feed, id, 10)).unwrap();
+            lanes.put(message(Priority::Log, id, TURN_BYTES)).unwrap();
         }
-        lanes.put(message(Lane::Urgent, 9, 10)).unwrap();
+        lanes.put(message(Priority::Urgent, 9, 10)).unwrap();
         assert_eq!(
             turn(&lanes).await,
-            [(Lane::Urgent, 9, false), (Lane::Log, 0, false), (Lane::Feed, 0, false)]
+            [(Priority::Urgent, 9, false), (Priority::Log, 0, false), (Priority::Feed, 0, false)]
         );
-        assert_eq!(turn(&lanes).await, [(Lane::Log, 1, false), (Lane::Feed, 1, false)]);
+        assert_eq!(turn(&lanes).await, [(Priority::Log, 1, false), (Priority::Feed, 1, false)]);
     }
 
     #[tokio::test]
     async fn bulk_messages_are_cut_and_take_turns() {
         let lanes = Lanes::new();
-        lanes.put(message(Lane::Bulk, 1, 2 * BULK_PIECE_BYTES_MAX + 1)).unwrap();
-        lanes.put(message(Lane::Bulk, 2, 5)).unwrap();
-        assert_eq!(turn(&lanes).await, [(Lane::Bulk, 1, true)]);
-        assert_eq!(turn(&lanes).await, [(Lane::Bulk, 2, false), (Lane::Bulk, 1, true)]);
-        assert_eq!(turn(&lanes).await, [(Lane::Bulk, 1, false)]);
+        lanes.put(message(Priority::Bulk, 1, 2 * BULK_PIECE_BYTES_MAX + 1)).unwrap();
+        lanes.put(message(Priority::Bulk, 2, 5)).unwrap();
+        assert_eq!(turn(&lanes).await, [(Priority::Bulk, 1, true)]);
+        assert_eq!(turn(&lanes).await, [(Priority::Bulk, 2, false), (Priority::Bulk, 1, true)]);
+        assert_eq!(turn(&lanes).await, [(Priority::Bulk, 1, false)]);
     }
 
     #[test]
     fn a_full_lane_refuses_but_has_room_for_answers() {
         let lanes = Lanes::new();
         for id in 0..LANE_FRAMES_MAX as u64 {
-            lanes.put(message(Lane::Call, id, 1)).unwrap();
+            lanes.put(message(Priority::Call, id, 1)).unwrap();
         }
-        assert_eq!(lanes.put(message(Lane::Call, 0, 1)), Err(NotQueued::Full));
-        assert_eq!(lanes.put(message(Lane::Feed, 0, 1)), Ok(()), "lanes are full one by one");
+        assert_eq!(lanes.put(message(Priority::Call, 0, 1)), Err(NotQueued::Full));
+        assert_eq!(lanes.put(message(Priority::Feed, 0, 1)), Ok(()), "lanes are full one by one");
         assert_eq!(
-            lanes.put(message(Lane::Feed, 0, FEED_LANE_BYTES_MAX)),
+            lanes.put(message(Priority::Feed, 0, FEED_LANE_BYTES_MAX)),
             Err(NotQueued::Full),
             "full by bytes"
         );
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().ok();
-        let answer = Outgoing { permit, ..message(Lane::Call, 0, 1) };
+        let answer = Outgoing { permit, ..message(Priority::Call, 0, 1) };
         assert_eq!(lanes.put(answer), Ok(()));
         assert_eq!(lanes.close().len(), LANE_FRAMES_MAX + 2);
-        assert_eq!(lanes.put(message(Lane::Log, 0, 1)), Err(NotQueued::Closed));
+        assert_eq!(lanes.put(message(Priority::Log, 0, 1)), Err(NotQueued::Closed));
     }
 }

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use model::NodeId;
 use parking_lot::{Mutex, RwLock};
-use raft::Lane;
+use raft::Priority;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -68,11 +68,13 @@ impl Remote {
     }
 
     /// The connection that carries a lane.
-    pub(super) fn carrier(&self, lane: Lane) -> Option<Arc<Connection>> {
+    pub(super) fn carrier(&self, lane: Priority) -> Option<Arc<Connection>> {
         let connections = self.connections.read();
         match lane {
-            Lane::Urgent | Lane::Log | Lane::Call | Lane::Feed => connections.control.clone(),
-            Lane::Bulk => connections.bulk.clone(),
+            Priority::Urgent | Priority::Log | Priority::Call | Priority::Feed => {
+                connections.control.clone()
+            }
+            Priority::Bulk => connections.bulk.clone(),
         }
     }
 

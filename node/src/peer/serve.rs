@@ -14,7 +14,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use model::NodeId;
 use parking_lot::RwLock;
-use raft::Lane;
+use raft::Priority;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
@@ -94,7 +94,7 @@ impl Served {
         };
         let deadline = Instant::now() + Duration::from_millis(frame.remaining_ms.into());
         let bulk =
-            (frame.lane == Lane::Bulk && !is_raft).then(|| Arc::clone(&connection.bulk_work));
+            (frame.lane == Priority::Bulk && !is_raft).then(|| Arc::clone(&connection.bulk_work));
         let answer = async move {
             // What a call of the bulk lane brings up may be large: so many at once. A closed
             // semaphore would be a defect; it is never closed.
@@ -128,18 +128,18 @@ impl Served {
 }
 
 /// The lane an answer travels in: as urgent as its call, but never behind other calls.
-fn answer_lane(call: Lane) -> Lane {
+fn answer_lane(call: Priority) -> Priority {
     match call {
-        Lane::Urgent => Lane::Urgent,
-        Lane::Log | Lane::Call | Lane::Feed => Lane::Log,
-        Lane::Bulk => Lane::Bulk,
+        Priority::Urgent => Priority::Urgent,
+        Priority::Log | Priority::Call | Priority::Feed => Priority::Log,
+        Priority::Bulk => Priority::Bulk,
     }
 }
 
 /// The duty to answer one call.
 pub(super) struct Answering {
     connection: Arc<Connection>,
-    lane: Lane,
+    lane: Priority,
     id: u64,
     /// Taken by the answer.
     permit: Option<OwnedSemaphorePermit>,
@@ -160,7 +160,7 @@ impl Answering {
         let room = Arc::clone(&self.connection.answer_room).acquire_many_owned(units);
         match tokio::time::timeout_at(deadline, room).await {
             Ok(Ok(room)) => {
-                self.lane = Lane::Bulk;
+                self.lane = Priority::Bulk;
                 self.send(Kind::Answer, payload, Some(room));
             }
             // Nobody waits for it any more.

@@ -128,7 +128,7 @@ async fn linked(here: &Here, peer: u64) {
 async fn ask(
     from: &Here,
     to: u64,
-    lane: Lane,
+    lane: Priority,
     message: &'static [u8],
 ) -> Result<Bytes, NetworkError> {
     Peers::call(&from.link, NodeId(to), lane, Bytes::from_static(message), SOON).await
@@ -197,7 +197,9 @@ async fn calls_and_casts_go_both_ways() {
     linked(&one, 2).await;
     linked(&two, 1).await;
     for (from, to) in [(&one, 2), (&two, 1)] {
-        for lane in [Lane::Urgent, Lane::Log, Lane::Call, Lane::Feed, Lane::Bulk] {
+        for lane in
+            [Priority::Urgent, Priority::Log, Priority::Call, Priority::Feed, Priority::Bulk]
+        {
             assert_eq!(ask(from, to, lane, b"hello").await.unwrap(), "hello");
             let message = Bytes::from_static(b"vote");
             let answer = Network::call(&from.link, NodeId(to), lane, message, SOON).await;
@@ -205,14 +207,14 @@ async fn calls_and_casts_go_both_ways() {
         }
     }
     for byte in 0..50u8 {
-        one.link.cast(NodeId(2), Lane::Feed, vec![byte].into()).unwrap();
+        one.link.cast(NodeId(2), Priority::Feed, vec![byte].into()).unwrap();
     }
     until("casts arrive", || two.actors.casts.lock().len() == 50).await;
     let order: Vec<u8> = two.actors.casts.lock().iter().map(|(_, bytes)| bytes[0]).collect();
     assert_eq!(order, (0..50).collect::<Vec<_>>());
     assert_eq!(*one.actors.links.lock(), [(NodeId(2), true)]);
     assert!(matches!(
-        ask(&one, 9, Lane::Call, b"x").await,
+        ask(&one, 9, Priority::Call, b"x").await,
         Err(NetworkError::Unreachable { node: NodeId(9), .. })
     ));
 }
@@ -221,11 +223,14 @@ async fn calls_and_casts_go_both_ways() {
 async fn calls_end_by_panic_by_deadline_and_by_the_end_of_the_link() {
     let (one, two) = pair();
     linked(&one, 2).await;
-    assert!(matches!(ask(&one, 2, Lane::Call, b"panic").await, Err(NetworkError::NoAnswer { .. })));
+    assert!(matches!(
+        ask(&one, 2, Priority::Call, b"panic").await,
+        Err(NetworkError::NoAnswer { .. })
+    ));
     let message = Bytes::from_static(b"never");
     let short = Duration::from_millis(100);
     let began = Instant::now();
-    let ended = Peers::call(&one.link, NodeId(2), Lane::Call, message, short).await;
+    let ended = Peers::call(&one.link, NodeId(2), Priority::Call, message, short).await;
     assert!(matches!(ended, Err(NetworkError::NoAnswer { .. })), "{ended:?}");
     assert!(began.elapsed() < Duration::from_secs(1));
 
@@ -234,20 +239,20 @@ async fn calls_end_by_panic_by_deadline_and_by_the_end_of_the_link() {
             until("served", || two.actors.served.load(Ordering::Relaxed) == 3).await;
             two.link.stop().await;
         },
-        timeout(SOON, ask(&one, 2, Lane::Call, b"never")),
+        timeout(SOON, ask(&one, 2, Priority::Call, b"never")),
     );
     let () = stopped;
     assert!(matches!(ended, Ok(Err(NetworkError::NoAnswer { .. }))), "{ended:?}");
     until("told", || one.actors.links.lock().contains(&(NodeId(2), false))).await;
-    assert!(one.link.0.carrier(NodeId(2), Lane::Call).is_err());
+    assert!(one.link.0.carrier(NodeId(2), Priority::Call).is_err());
 }
 
 #[tokio::test]
 async fn a_caller_that_stops_waiting_leaves_nothing_behind() {
     let (one, _two) = pair();
     linked(&one, 2).await;
-    let connection = one.link.0.carrier(NodeId(2), Lane::Call).unwrap();
-    let waited = timeout(Duration::from_millis(50), ask(&one, 2, Lane::Call, b"never")).await;
+    let connection = one.link.0.carrier(NodeId(2), Priority::Call).unwrap();
+    let waited = timeout(Duration::from_millis(50), ask(&one, 2, Priority::Call, b"never")).await;
     assert!(waited.is_err());
     assert_eq!(connection.calls.len(), 0);
 }
@@ -257,13 +262,13 @@ async fn large_messages_travel_in_pieces_while_small_ones_pass() {
     let (one, two) = pair();
     linked(&one, 2).await;
     let large = Bytes::from((0..30 * 1024 * 1024).map(|i| (i % 251) as u8).collect::<Vec<_>>());
-    let transfer = Peers::call(&one.link, NodeId(2), Lane::Bulk, large.clone(), SOON * 4);
-    let asked = ask(&one, 2, Lane::Bulk, b"large");
+    let transfer = Peers::call(&one.link, NodeId(2), Priority::Bulk, large.clone(), SOON * 4);
+    let asked = ask(&one, 2, Priority::Bulk, b"large");
     let mut slowest = Duration::ZERO;
     let small = async {
         for _ in 0..20 {
             let began = Instant::now();
-            ask(&one, 2, Lane::Urgent, b"tick").await.unwrap();
+            ask(&one, 2, Priority::Urgent, b"tick").await.unwrap();
             slowest = slowest.max(began.elapsed());
         }
     };
@@ -274,7 +279,7 @@ async fn large_messages_travel_in_pieces_while_small_ones_pass() {
 
     let too_large = Bytes::from(vec![0; CONTROL_PAYLOAD_BYTES_MAX + 1]);
     assert!(matches!(
-        one.link.cast(NodeId(2), Lane::Feed, too_large),
+        one.link.cast(NodeId(2), Priority::Feed, too_large),
         Err(NetworkError::Unreachable { .. })
     ));
     drop(two);
@@ -284,7 +289,7 @@ async fn large_messages_travel_in_pieces_while_small_ones_pass() {
 async fn a_large_answer_comes_back_whatever_lane_asked() {
     let (one, two) = pair();
     linked(&one, 2).await;
-    for lane in [Lane::Urgent, Lane::Log, Lane::Call, Lane::Bulk] {
+    for lane in [Priority::Urgent, Priority::Log, Priority::Call, Priority::Bulk] {
         // More than a lane holds: what waits here is bounded by the room for large answers.
         let asked = (0..5).map(|_| ask(&one, 2, lane, b"five"));
         for answer in futures::future::join_all(asked).await {
@@ -299,12 +304,12 @@ async fn a_full_lane_is_refused_at_once() {
     let (one, _two) = pair();
     linked(&one, 2).await;
     // Nothing is written until this task yields: the test runs on one thread.
-    let cast = |bytes: Bytes| one.link.cast(NodeId(2), Lane::Feed, bytes);
+    let cast = |bytes: Bytes| one.link.cast(NodeId(2), Priority::Feed, bytes);
     for _ in 0..LANE_FRAMES_MAX {
         cast(Bytes::from_static(b"x")).unwrap();
     }
     assert_eq!(cast(Bytes::from_static(b"x")), Err(NetworkError::Full { node: NodeId(2) }));
-    assert_eq!(ask(&one, 2, Lane::Call, b"still").await.unwrap(), "still");
+    assert_eq!(ask(&one, 2, Priority::Call, b"still").await.unwrap(), "still");
 }
 
 #[tokio::test]
@@ -443,5 +448,5 @@ async fn who_is_not_known_yet_dials_itself() {
     let one = start(1, one, &[]);
     let two = start(2, two, &[(1, &at_one)]);
     linked(&two, 1).await;
-    assert_eq!(ask(&one, 2, Lane::Call, b"welcome").await.unwrap(), "welcome");
+    assert_eq!(ask(&one, 2, Priority::Call, b"welcome").await.unwrap(), "welcome");
 }

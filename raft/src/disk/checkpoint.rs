@@ -1,31 +1,31 @@
-//! Checkpoint: the second form of the truth.
+//! Checkpoint: the state of a replica at one index, on disk. openraft calls it a snapshot.
 //!
-//! A checkpoint is what a machine is made of at one index, as named chunks. A chunk is a file named
-//! by the hash of its content, so what did not change since the last checkpoint is neither written
-//! nor sent again; a manifest lists names, hashes and lengths, and carries a hash of itself.
+//! A checkpoint consists of named chunks. A chunk is a file that is named by the hash of its
+//! content, so a chunk that did not change since the last checkpoint is neither written nor sent
+//! again. A manifest lists names, hashes and lengths, and ends with a hash of itself.
 //!
 //! ```text
-//!   checkpoints/00007-0000000000000003/          one folder for each replica
+//!   checkpoints/00007-0000000000000003/          one directory for each replica
 //!       0000000000000011.checkpoint              the older of the last two
 //!       0000000000000012.checkpoint              the newest
 //!       chunks/3f79bb7b...  chunks/a1c9...       shared by both
-//!       incoming-0/                              on its way from another replica
+//!       incoming-0/                              received from another replica, not complete
 //! ```
 //!
-//! **Promise.** Every file is written under another name, fsynced, renamed, its directory fsynced,
-//! and read back; the manifest comes last, so a checkpoint is there whole or not at all. The last
-//! two are kept, and the log is only purged below the older one: should the newest turn out to be
-//! damaged, the older one and the log still give the same state. A chunk somebody still reads or
-//! sends is not removed.
+//! **Promise.** Each file is written under a temporary name, synced, renamed, its directory synced,
+//! and read back. The manifest comes last, so a checkpoint exists as a whole or not at all. The
+//! last two are kept, and the log is purged only below the older one: if the newest is damaged, the
+//! older one and the log give the same state. A chunk that is being read or sent is not removed.
 //!
-//! **Refused.** A byte that is not what was written is never handed out: whoever reads checks the
-//! hash, and the error names the file. A start reads what it loads into memory and what the newest
-//! has that the older lacks; the rest is looked at afterwards, and mended from another replica.
+//! **Refused.** Bytes that are not what was written are never returned: each reader checks the
+//! hash, and the error names the file. A start reads the chunks it loads into memory, and those
+//! that the newest checkpoint has and the older one lacks. The other chunks are verified
+//! afterwards, and repaired from another replica.
 
+mod checkpoint_dir;
 mod incoming;
 mod manifest;
 mod pinned;
-mod shelf;
 #[cfg(test)]
 mod tests;
 
@@ -43,47 +43,47 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::disk::GroupKey;
-use crate::disk::checkpoint::shelf::{Shelf, Standing};
-use crate::disk::device::{opened, sync_dir};
-use crate::machine::{ChunkSource, Frozen};
+use crate::disk::checkpoint::checkpoint_dir::{CheckpointDir, StoredCheckpoint};
+use crate::disk::device::{retry_shortage, sync_dir};
+use crate::machine::{ChunkSource, FrozenState};
 
-pub use incoming::Incoming;
-pub use pinned::Pinned;
+pub use incoming::IncomingCheckpoint;
+pub use pinned::PinnedCheckpoint;
 
-/// What a checkpoint says about itself.
+/// The metadata of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointMeta {
-    /// The last entry it contains.
+    /// The index of the last entry it contains.
     pub index: u64,
-    /// That entry's term.
+    /// The term of that entry.
     pub term: u64,
-    /// That entry's log id, encoded by the caller.
+    /// The log id of that entry, encoded by the caller.
     pub log_id: Bytes,
     /// The membership at that entry, encoded by the caller.
     pub membership: Bytes,
-    /// Whatever else the caller wants to find again.
+    /// Any other data of the caller.
     pub extra: Bytes,
 }
 
-/// One checkpoint of one replica on this node.
+/// Identifies a checkpoint of a replica on this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CheckpointId {
-    /// Whose.
+    /// The replica.
     pub group: GroupKey,
-    /// Counts the checkpoints of this replica here.
+    /// The number of the checkpoint among those of this replica here.
     pub serial: u64,
-    /// The last entry it contains.
+    /// The index of the last entry it contains.
     pub index: u64,
 }
 
 /// A chunk as the manifest lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChunkInfo {
-    /// The machine's name for it.
+    /// The name that the machine gave it.
     pub name: String,
-    /// BLAKE3 of its content.
+    /// The BLAKE3 hash of its content.
     pub hash: [u8; 32],
-    /// Bytes.
+    /// Its length in bytes.
     pub len: u64,
 }
 
@@ -95,19 +95,19 @@ pub enum CheckpointError {
     Damaged {
         /// The file.
         file: PathBuf,
-        /// In words.
+        /// The reason, in words.
         reason: String,
     },
-    /// The machine kept a chunk the previous checkpoint does not have.
+    /// The machine wanted to keep a chunk that the previous checkpoint does not have.
     #[error("chunk {name:?} cannot be kept: the previous checkpoint has none of this name")]
     NotKept {
         /// The chunk's name.
         name: String,
     },
-    /// A piece that came does not belong where it says.
+    /// A received piece of a chunk does not belong where it says.
     #[error("a piece of a checkpoint does not fit: {reason}")]
     Piece {
-        /// In words.
+        /// The reason, in words.
         reason: String,
     },
     /// The system refused something.
@@ -115,7 +115,7 @@ pub enum CheckpointError {
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// Why; `StorageFull` can be tried again later.
+        /// Why; after `StorageFull` the caller can retry later.
         source: std::io::Error,
     },
 }
@@ -125,7 +125,7 @@ impl CheckpointError {
         Self::Damaged { file: file.to_owned(), reason: reason.into() }
     }
 
-    fn piece(reason: impl Into<String>) -> Self {
+    fn invalid_piece(reason: impl Into<String>) -> Self {
         Self::Piece { reason: reason.into() }
     }
 
@@ -139,51 +139,54 @@ impl CheckpointError {
 #[derive(Debug, Clone)]
 pub struct Checkpoints {
     dir: PathBuf,
-    shelves: Arc<Mutex<BTreeMap<GroupKey, Arc<Shelf>>>>,
+    dirs: Arc<Mutex<BTreeMap<GroupKey, Arc<CheckpointDir>>>>,
 }
 
 impl Checkpoints {
     /// Opens the directory, which is created if needed.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// [`CheckpointError::Io`].
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
-        make_dir(dir)?;
-        Ok(Self { dir: dir.to_owned(), shelves: Arc::default() })
+        create_dir_durably(dir)?;
+        Ok(Self { dir: dir.to_owned(), dirs: Arc::default() })
     }
 
-    /// Writes a frozen state. When it returns, the checkpoint is durable and was read back, and all
-    /// but the last two are gone, this one too if two of later entries stand. Blocks for long; one
-    /// at a time per replica.
+    /// Writes a frozen state as a checkpoint. When it returns, the checkpoint is durable and was
+    /// read back, and all but the last two are removed: also this one, if there are two with a
+    /// higher index. Blocks for long; one at a time per replica.
     ///
     /// # Errors
-    /// Nothing counts; the earlier checkpoints stand.
+    /// Any [`CheckpointError`]: no checkpoint was written, and the earlier ones are unchanged.
     pub fn write(
         &self,
         group: GroupKey,
         meta: CheckpointMeta,
-        frozen: Box<dyn Frozen>,
+        frozen: Box<dyn FrozenState>,
     ) -> Result<CheckpointId, CheckpointError> {
-        self.shelf(group)?.write(meta, frozen)
+        self.dir(group)?.write(meta, frozen)
     }
 
-    /// Lends the chunks of the newest checkpoint to `load`. Where one is damaged that it reads, or
-    /// that the older checkpoint lacks, the newest is set aside, with a warning that names the
-    /// file, and the older one is lent. What both share and `load` does not read is not looked at,
-    /// so that a start takes no longer the more history there is: see [`Checkpoints::doubted`].
+    /// Gives the chunks of the newest checkpoint to `load`. If a chunk is damaged that `load` reads
+    /// or that the older checkpoint lacks, the newest is renamed with a warning, and `load` gets
+    /// the older one. A chunk that both share and `load` does not read is not verified, so that a
+    /// start does not take longer with more history: see [`Checkpoints::verify_requests`].
     ///
     /// # Errors
-    /// When there are checkpoints and all are damaged; they stay, so that the next start says so
-    /// too.
+    /// [`CheckpointError::Damaged`] when there are checkpoints and all are damaged. They are kept,
+    /// so that the next start reports the same.
     pub fn load<T>(
         &self,
         group: GroupKey,
         mut load: impl FnMut(&CheckpointMeta, &dyn ChunkSource) -> T,
-    ) -> Result<Option<(Pinned, T)>, CheckpointError> {
-        let shelf = self.shelf(group)?;
-        shelf.load(|standing, older| {
-            let pinned = Pinned::new(shelf.clone(), standing.clone());
-            let hashes = |older: &Standing| older.manifest.chunks.iter().map(|c| c.hash).collect();
+    ) -> Result<Option<(PinnedCheckpoint, T)>, CheckpointError> {
+        let dir = self.dir(group)?;
+        dir.load(|stored, older| {
+            let pinned = PinnedCheckpoint::new(dir.clone(), stored.clone());
+            let hashes =
+                |older: &StoredCheckpoint| older.manifest.chunks.iter().map(|c| c.hash).collect();
+            // Damage in a chunk that both share cannot be avoided by loading the older one. Without
+            // an older one there is nothing to fall back to at all.
             let known: Option<BTreeSet<[u8; 32]>> = older.map(hashes);
             let is_new = |chunk: &ChunkInfo| {
                 known.as_ref().is_some_and(|known| !known.contains(&chunk.hash))
@@ -193,48 +196,53 @@ impl Checkpoints {
         })
     }
 
-    /// Rung when chunks of the newest checkpoint should be looked at: after a start, which read
-    /// only some, and when somebody met a damaged one.
+    /// Notified when the chunks of the newest checkpoint should be verified: after a start, which
+    /// reads only some, and after a reader found a damaged one.
     ///
     /// # Errors
-    /// When the system refuses to look at the replica's folder.
-    pub fn doubted(&self, group: GroupKey) -> Result<Arc<Notify>, CheckpointError> {
-        Ok(self.shelf(group)?.doubted.clone())
+    /// [`CheckpointError::Io`] when the replica's directory cannot be read.
+    pub fn verify_requests(&self, group: GroupKey) -> Result<Arc<Notify>, CheckpointError> {
+        Ok(self.dir(group)?.verify_requests.clone())
     }
 
-    /// The newest checkpoint, without reading its chunks: for sending, where hashes are checked.
-    pub fn newest(&self, group: GroupKey) -> Option<Pinned> {
-        let shelf = self.shelf(group).ok()?;
-        let standing = shelf.newest()?;
-        Some(Pinned::new(shelf, standing))
+    /// The newest checkpoint. Its chunks are not read here; readers of it check their hashes.
+    pub fn newest(&self, group: GroupKey) -> Option<PinnedCheckpoint> {
+        let dir = self.dir(group).ok()?;
+        let stored = dir.newest()?;
+        Some(PinnedCheckpoint::new(dir, stored))
     }
 
-    /// The index below which the log may be purged: that of the older of the last two checkpoints.
+    /// The index up to which the log may be purged: that of the older of the last two checkpoints.
     /// `None` until there are two.
     pub fn oldest_index(&self, group: GroupKey) -> Option<u64> {
-        self.shelf(group).ok()?.oldest_index()
+        self.dir(group).ok()?.oldest_index()
     }
 
-    /// Bytes that the newest checkpoint had to write: its manifest, and the chunks that the one
-    /// before it lacks. 0 where there is none.
+    /// Bytes that were written for the newest checkpoint: its manifest, and the chunks that the one
+    /// before it lacks. 0 without a checkpoint.
     pub fn written_bytes(&self, group: GroupKey) -> u64 {
-        self.shelf(group).map_or(0, |shelf| shelf.written_bytes())
+        self.dir(group).map_or(0, |dir| dir.written_bytes())
     }
 
-    /// Begins to receive a checkpoint from another replica. Blocks: what is here already is read.
+    /// Begins to receive a checkpoint from another replica. Blocks: chunks that are here already
+    /// are read and verified.
     ///
     /// # Errors
-    /// When the manifest is not one.
-    pub fn incoming(&self, group: GroupKey, manifest: &[u8]) -> Result<Incoming, CheckpointError> {
-        Incoming::begin(self.shelf(group)?, manifest)
+    /// [`CheckpointError::Piece`] when the manifest is damaged.
+    pub fn incoming(
+        &self,
+        group: GroupKey,
+        manifest: &[u8],
+    ) -> Result<IncomingCheckpoint, CheckpointError> {
+        IncomingCheckpoint::begin(self.dir(group)?, manifest)
     }
 
-    /// Removes everything of a replica.
+    /// Removes all checkpoints of a replica.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// [`CheckpointError::Io`].
     pub fn forget(&self, group: GroupKey) -> Result<(), CheckpointError> {
-        self.shelves.lock().remove(&group);
+        self.dirs.lock().remove(&group);
         let dir = self.dir_of(group);
         match fs::remove_dir_all(&dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -248,19 +256,20 @@ impl Checkpoints {
         self.dir.join(format!("{:05}-{:016x}", group.group, group.replica))
     }
 
-    fn shelf(&self, group: GroupKey) -> Result<Arc<Shelf>, CheckpointError> {
-        let mut shelves = self.shelves.lock();
-        if let Some(shelf) = shelves.get(&group) {
-            return Ok(shelf.clone());
+    /// The directory of a replica. One object for each replica: it holds the locks.
+    fn dir(&self, group: GroupKey) -> Result<Arc<CheckpointDir>, CheckpointError> {
+        let mut dirs = self.dirs.lock();
+        if let Some(dir) = dirs.get(&group) {
+            return Ok(dir.clone());
         }
-        let shelf = Arc::new(Shelf::open(self.dir_of(group), group)?);
-        shelves.insert(group, shelf.clone());
-        Ok(shelf)
+        let dir = Arc::new(CheckpointDir::open(self.dir_of(group), group)?);
+        dirs.insert(group, dir.clone());
+        Ok(dir)
     }
 }
 
 /// Creates a directory whose name survives a loss of power.
-fn make_dir(dir: &Path) -> Result<(), CheckpointError> {
+fn create_dir_durably(dir: &Path) -> Result<(), CheckpointError> {
     if dir.is_dir() {
         return Ok(());
     }
@@ -271,26 +280,26 @@ fn make_dir(dir: &Path) -> Result<(), CheckpointError> {
     made.map_err(CheckpointError::io(dir))
 }
 
-/// Writes a file whole: under another name, fsynced, renamed. Its directory is the caller's to
-/// sync.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
+/// Writes a file under a temporary name, syncs it and renames it. The caller syncs the directory.
+fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
     let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(UNFINISHED);
+    unfinished.push(TEMP_SUFFIX);
     let unfinished = PathBuf::from(unfinished);
     let written = (|| {
-        let file = opened(|| fs::File::create(&unfinished))?;
+        let file = retry_shortage(|| fs::File::create(&unfinished))?;
         file.write_all_at(bytes, 0)?;
         if !mutant::is(Mutant::PurgeWalBeforeCheckpointDurable) {
             file.sync_all()?;
         }
+        // Only after the sync: the name promises the whole content.
         fs::rename(&unfinished, path)
     })();
     written.map_err(|error| {
-        // Best effort: the next start removes it too.
+        // Best effort: the next start removes it as well.
         let _ = fs::remove_file(&unfinished);
         CheckpointError::io(path)(error)
     })
 }
 
-/// What a file not yet whole is called.
-const UNFINISHED: &str = ".new";
+/// The end of the name of a file that is not complete.
+const TEMP_SUFFIX: &str = ".new";

@@ -1,7 +1,9 @@
-//! Device: the few calls on files whose failure, order and delay decide what survives.
+//! Device: the file operations on whose order and success durability depends.
 //!
-//! They stand behind a trait so that tests can cut power, fill the disk and fail an fsync at a
-//! chosen call. Everything else (listing, reading, renaming) goes to `std::fs` directly.
+//! They are behind a trait, so that tests can lose power, fill the disk or fail an fsync at a
+//! chosen call. Everything else (listing, reading, renaming) goes to `std::fs` directly. Promise:
+//! an open that fails for want of file handles or memory is retried for a while. Refused: retrying
+//! an fsync.
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -17,48 +19,49 @@ use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 use crate::limits::{SHORTAGE_PAUSE, SHORTAGE_WAIT};
 
-/// What the log asks of a disk.
+/// The disk operations of the log.
 pub trait Device: fmt::Debug + Send + Sync + 'static {
-    /// Makes a file `bytes` long: what is new is written with zeroes, so that writing to it later
-    /// neither meets a full disk nor depends on the file system's own records.
+    /// Makes a file `bytes` long and fills the new part with zeroes. Writing to it later neither
+    /// fails on a full disk nor needs the journal of the file system.
     ///
     /// # Errors
-    /// `StorageFull` (or `QuotaExceeded`) when there is no room.
+    /// `StorageFull` (or `QuotaExceeded`) when there is no space.
     fn preallocate(&self, file: &File, bytes: u64) -> io::Result<()>;
     /// Writes all bytes at an offset.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system.
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()>;
-    /// Returns when what was written to the file, and its length, survive a loss of power.
+    /// Returns when the content and the length of a file survive a loss of power.
     ///
     /// # Errors
-    /// What the system says; the caller never tries again.
+    /// The error of the system. The caller must never retry.
     fn sync(&self, file: &File) -> io::Result<()>;
     /// Returns when the names in a directory survive a loss of power.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Bytes free for us in this directory; for messages only.
+    /// Bytes available to this process in a directory; for messages only.
     fn free(&self, dir: &Path) -> u64;
-    /// A number nobody can foresee, so that no payload can imitate what the log writes.
+    /// A random number, which seeds the checksums so that no payload can imitate a batch.
     fn nonce(&self) -> u64;
 }
 
-/// The real one.
+/// The real disk.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Machinery;
+pub struct RealDevice;
 
-impl Device for Machinery {
+impl Device for RealDevice {
     fn preallocate(&self, file: &File, bytes: u64) -> io::Result<()> {
         let from = file.metadata()?.len();
         match fallocate(file, FallocateFlags::empty(), 0, bytes) {
-            // A file system that cannot reserve meets its end while zeroes are written.
+            // A file system without `fallocate` reports a full disk while zeroes are written.
             Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
             Err(error) => return Err(error.into()),
         }
-        fill(file, from, bytes)
+        // Reserving alone is not enough: see "The format" in `wal.rs`.
+        write_zeroes(file, from, bytes)
     }
 
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -83,7 +86,7 @@ impl Device for Machinery {
 }
 
 /// Writes zeroes from one offset to another.
-fn fill(file: &File, from: u64, to: u64) -> io::Result<()> {
+fn write_zeroes(file: &File, from: u64, to: u64) -> io::Result<()> {
     static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
     let mut at = from;
     while at < to {
@@ -94,32 +97,32 @@ fn fill(file: &File, from: u64, to: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether an error says that there is no room, or that a file could not be opened for want of
-/// something that comes back: refused and tried again, never fatal.
+/// Whether an error means that there is no space, or that a file could not be opened for want of
+/// file handles or memory. Both may pass: writes are rejected and retried, and the log continues.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
         || error.get_ref().is_some_and(|inner| inner.is::<Shortage>())
 }
 
-/// A file was not opened because the process or the system is out of files or memory. That says
+/// The process or the system is out of file handles or memory, so a file was not opened. That says
 /// nothing about the disk: nothing was written, and nothing that was is in doubt.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}; it is tried again")]
 struct Shortage(io::Error);
 
-/// Whether an error says that the process or the system is out of something for now.
+/// Whether an error means that file handles or memory are short for now.
 fn is_shortage(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let short = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN, Errno::INTR];
     error.raw_os_error().is_some_and(|code| short.iter().any(|errno| errno.raw_os_error() == code))
 }
 
-/// Opens a file, or whatever else needs one, and waits a while where there is none to be had.
-/// Never to be used for an fsync: one that failed must not be tried again.
+/// Calls `open`, and again for [`SHORTAGE_WAIT`] while file handles or memory are short. Must not
+/// be used for an fsync, which must not be retried.
 ///
 /// # Errors
-/// What the system says; where it was a shortage to the end, one that [`is_full`] knows.
-pub(super) fn opened<T>(mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+/// The error of the system. After a shortage it is one that [`is_full`] accepts.
+pub(super) fn retry_shortage<T>(mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let until = Instant::now() + SHORTAGE_WAIT;
     loop {
         match open() {
@@ -139,7 +142,7 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     if mutant::is(Mutant::SkipDirectoryFsync) {
         return Ok(());
     }
-    opened(|| File::open(dir))?.sync_all()
+    retry_shortage(|| File::open(dir))?.sync_all()
 }
 
 #[cfg(test)]
@@ -147,22 +150,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_cannot_be_opened_for_now_is_opened_later() {
+    fn shortage_of_file_handles_is_retried() {
         let mut left = 3;
         let open = || {
             left -= 1;
             if left > 0 { Err(io::Error::from_raw_os_error(24)) } else { Ok(left) }
         };
-        assert_eq!(opened(open).unwrap(), 0);
+        assert_eq!(retry_shortage(open).unwrap(), 0);
     }
 
     #[test]
-    fn out_of_files_is_no_reason_to_distrust_the_disk() {
+    fn shortage_of_file_handles_counts_as_full_not_fatal() {
         for code in [24, 23, 12, 11, 4] {
-            let error = opened(|| Err::<(), _>(io::Error::from_raw_os_error(code))).unwrap_err();
+            let error =
+                retry_shortage(|| Err::<(), _>(io::Error::from_raw_os_error(code))).unwrap_err();
             assert!(is_full(&error), "{error}");
         }
-        let broken = opened(|| Err::<(), _>(io::Error::from_raw_os_error(5))).unwrap_err();
+        let broken = retry_shortage(|| Err::<(), _>(io::Error::from_raw_os_error(5))).unwrap_err();
         assert!(!is_full(&broken));
         assert_eq!(broken.raw_os_error(), Some(5));
     }

@@ -1,25 +1,27 @@
-//! Fuzz: what is read back from the log's segments, as a function of bytes.
+//! Fuzz: parsing of log batches, as a function of any bytes.
 
-use super::record::{self, RECORD_HEAD, TURN_HEAD, Turn};
+use super::record::{self, BATCH_HEADER_BYTES, RECORD_HEADER_BYTES, WriteBatch};
 
-/// The seed of the segment that the bytes pretend to stand in.
+/// The checksum seed of the segment that the bytes are read from.
 const SEED: u32 = 7;
 
-/// A stretch of a segment: as it is, and once more with its checksums made right, so that what
-/// lies behind them is reached too.
+/// Parses the bytes of a segment: as they are, and once more with valid checksums, so that the code
+/// behind the checks is reached as well.
 pub fn wal_record(data: &[u8]) {
-    turn(data);
-    let mut sealed = Turn::of_raw_records(data, SEED);
-    let (bytes, _) = sealed.finish(SEED, 1, record::Link::default());
-    turn(bytes);
+    batch(data);
+    let mut sealed = WriteBatch::of_raw_records(data, SEED);
+    let (bytes, _) = sealed.finish(SEED, 1, record::BatchLink::default());
+    batch(bytes);
 }
 
-fn turn(bytes: &[u8]) {
-    let Ok(head) = record::turn_head(bytes, SEED) else { return };
-    let Ok(mut body) = record::turn_body(&bytes[TURN_HEAD..], &head, SEED) else { return };
-    for _ in 0..head.records {
-        let Ok(view) = record::view(body, SEED) else { return };
-        body = &body[RECORD_HEAD + view.payload.len()..];
+fn batch(bytes: &[u8]) {
+    let Ok(header) = record::parse_batch_header(bytes, SEED) else { return };
+    let Ok(mut body) = record::checked_body(&bytes[BATCH_HEADER_BYTES..], &header, SEED) else {
+        return;
+    };
+    for _ in 0..header.records {
+        let Ok(view) = record::parse_record(body, SEED) else { return };
+        body = &body[RECORD_HEADER_BYTES + view.payload.len()..];
     }
 }
 
@@ -32,7 +34,7 @@ mod tests {
     use super::seeds::all;
 
     #[test]
-    fn the_corpus_of_wal_record_is_taken_without_harm() {
+    fn wal_record_fuzz_corpus_does_not_panic() {
         all("wal_record", super::wal_record);
     }
 }

@@ -1,50 +1,50 @@
-//! Record: the byte layout of what the log writes. Pure: bytes in, values out.
+//! Record: the byte layout of write batches and records. Pure: bytes in, values out.
 //!
-//! All numbers are little-endian. Every checksum is a CRC-32 that starts from the segment's seed,
-//! so bytes of another segment, or of a payload that imitates a turn, never pass for this one's.
+//! All numbers are little-endian. Each checksum is a CRC-32 that starts from the segment's seed, so
+//! that bytes of another segment, or a payload that imitates a batch, never pass for this one's.
 //!
 //! ```text
-//! turn    magic "TURN" | crc of the rest of this head | body bytes | crc of the body | records | 0
-//!   56 B  | floor: oldest segment still needed | predecessor's segment, end, head crc | 0
+//! batch   magic "TURN" | crc of the rest of this header | body bytes | crc of the body | records
+//!   56 B  | 0 | floor: oldest segment still needed | predecessor's segment, end, header crc | 0
 //! record  crc of the rest and the payload | payload bytes | kind, 0, group | replica | index
 //!   36 B  | term, then the payload
 //! ```
-//! A body is records one after the other, then zeroes up to a multiple of eight, which the body's
-//! checksum covers: there is no byte in a turn whose change goes unnoticed.
+//! The body is the records one after the other, then zeroes up to a multiple of eight. Promise: the
+//! checksums cover every byte of a batch. Refused: bytes whose checksum or kind is wrong.
 
 use bytes::Bytes;
 use crc32fast::Hasher;
 
 use crate::disk::GroupKey;
 
-/// Turns begin at multiples of this.
+/// Batches begin at multiples of this many bytes.
 pub(super) const ALIGN: usize = 8;
-/// Bytes of a turn's head.
-pub(super) const TURN_HEAD: usize = 56;
-/// Bytes of a record's head.
-pub(super) const RECORD_HEAD: usize = 36;
-/// The first bytes of a turn.
-const TURN_MAGIC: u32 = u32::from_le_bytes(*b"TURN");
+/// Bytes of a batch header.
+pub(super) const BATCH_HEADER_BYTES: usize = 56;
+/// Bytes of a record header.
+pub(super) const RECORD_HEADER_BYTES: usize = 36;
+/// The first bytes of a batch. Part of the format, hence the old word.
+const BATCH_MAGIC: u32 = u32::from_le_bytes(*b"TURN");
 
-/// What a record says.
+/// The kind of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// An entry, and with it the end of every entry that had this index or a later one.
+    /// An entry. It removes every entry of this index or a later one.
     Entry,
     /// A vote.
     Vote,
     /// What is known to be committed.
     Committed,
-    /// Every entry behind `index` is gone.
+    /// Removes every entry after `index`.
     TruncateAfter,
-    /// Every entry is gone.
+    /// Removes every entry.
     TruncateAll,
-    /// Every entry up to `index` is gone.
+    /// Removes every entry up to `index`.
     Purge,
-    /// The replica is gone.
+    /// Removes the replica.
     Forget,
-    /// An entry that was live when this was written, again, so that an old segment can go.
-    Carried,
+    /// A copy of an entry that was live when this was written, so that an old segment can go.
+    Compacted,
 }
 
 impl Kind {
@@ -57,7 +57,7 @@ impl Kind {
             Self::TruncateAll => 5,
             Self::Purge => 6,
             Self::Forget => 7,
-            Self::Carried => 8,
+            Self::Compacted => 8,
         }
     }
 
@@ -70,7 +70,7 @@ impl Kind {
             5 => Self::TruncateAll,
             6 => Self::Purge,
             7 => Self::Forget,
-            8 => Self::Carried,
+            8 => Self::Compacted,
             _ => return None,
         })
     }
@@ -87,37 +87,37 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// A record that is about a replica as a whole.
-    pub(super) fn mark(kind: Kind, key: GroupKey, index: u64, payload: Bytes) -> Self {
+    /// A record about a replica as a whole, with term 0.
+    pub(super) fn metadata(kind: Kind, key: GroupKey, index: u64, payload: Bytes) -> Self {
         Self { kind, key, index, term: 0, payload }
     }
 
-    /// Bytes it takes.
+    /// Bytes it takes in a batch, without padding.
     pub(super) fn size(&self) -> usize {
-        RECORD_HEAD + self.payload.len()
+        RECORD_HEADER_BYTES + self.payload.len()
     }
 }
 
-/// The end of a turn, as its successor remembers it.
+/// The identity of a batch, as its successor names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Link {
-    /// The segment it stands in; 0 before the first turn of a log.
+pub(super) struct BatchLink {
+    /// The segment it stands in; 0 before the first batch of a log.
     pub(super) serial: u64,
-    /// Where it ends.
+    /// The offset at which it ends.
     pub(super) end: u64,
-    /// The checksum of its head, which covers that of its body.
+    /// The checksum of its header, which covers the checksum of its body.
     pub(super) crc: u32,
 }
 
-/// The head of a turn.
+/// The header of a batch. `body` is a length in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TurnHead {
+pub(super) struct BatchHeader {
     pub(super) body: usize,
     pub(super) body_crc: u32,
     pub(super) records: u32,
     pub(super) floor: u64,
-    pub(super) prev: Link,
-    /// Its own checksum.
+    pub(super) prev: BatchLink,
+    /// The checksum of the header itself.
     pub(super) crc: u32,
 }
 
@@ -135,50 +135,52 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes were sliced"))
 }
 
-/// A turn being put together: its bytes, head first.
+/// A batch under construction: its bytes, header first.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct WriteBatch {
     bytes: Vec<u8>,
     records: u32,
 }
 
-impl Turn {
-    /// An empty turn; `buffer`'s memory is used again.
+impl WriteBatch {
+    /// An empty batch that uses the memory of `buffer`.
     pub(super) fn new(mut buffer: Vec<u8>) -> Self {
         buffer.clear();
-        buffer.resize(TURN_HEAD, 0);
+        // Space for the header, which is written last: it covers the body.
+        buffer.resize(BATCH_HEADER_BYTES, 0);
         Self { bytes: buffer, records: 0 }
     }
 
-    /// A turn of records out of any bytes, each with a checksum that holds.
+    /// For fuzzing: a batch of records made of any bytes, with valid checksums.
     #[cfg(any(test, feature = "fuzz"))]
     pub(super) fn of_raw_records(data: &[u8], seed: u32) -> Self {
-        let mut turn = Self::new(Vec::new());
+        let mut batch = Self::new(Vec::new());
         for piece in data.chunks(64) {
-            let mut record = vec![0; RECORD_HEAD.max(piece.len())];
+            let mut record = vec![0; RECORD_HEADER_BYTES.max(piece.len())];
             record[..piece.len()].copy_from_slice(piece);
             let crc = checksum(seed, &record[4..]);
             record[..4].copy_from_slice(&crc.to_le_bytes());
-            turn.bytes.extend_from_slice(&record);
-            turn.records += 1;
+            batch.bytes.extend_from_slice(&record);
+            batch.records += 1;
         }
-        turn
+        batch
     }
 
-    /// Whether nothing was pushed yet.
+    /// Whether it has no record yet.
     pub(super) fn is_empty(&self) -> bool {
         self.records == 0
     }
 
-    /// Bytes the finished turn takes if `more` bytes of records follow.
+    /// Bytes of the finished batch if `more` bytes of records are added.
     pub(super) fn size_with(&self, more: usize) -> usize {
         (self.bytes.len() + more).next_multiple_of(ALIGN)
     }
 
-    /// Adds a record and returns where it begins within the turn.
+    /// Adds a record and returns its offset within the batch.
     pub(super) fn push(&mut self, record: &Record, seed: u32) -> u64 {
         let at = self.bytes.len();
         let len = u32::try_from(record.payload.len()).expect("entry sizes are limited");
+        // The checksum comes first and covers what follows, so it is filled in at the end.
         self.bytes.extend_from_slice(&[0; 4]);
         self.bytes.extend_from_slice(&len.to_le_bytes());
         self.bytes.extend_from_slice(&[record.kind.byte(), 0]);
@@ -193,67 +195,75 @@ impl Turn {
         at as u64
     }
 
-    /// Pads the turn and writes its head. Returns the bytes and the head's checksum.
-    pub(super) fn finish(&mut self, seed: u32, floor: u64, prev: Link) -> (&[u8], u32) {
+    /// Pads the batch and writes its header. Returns the bytes and the header's checksum.
+    pub(super) fn finish(&mut self, seed: u32, floor: u64, prev: BatchLink) -> (&[u8], u32) {
+        // Before the checksum of the body, which covers the padding as well.
         self.bytes.resize(self.bytes.len().next_multiple_of(ALIGN), 0);
-        let crc = seal(&mut self.bytes, self.records, seed, floor, prev);
+        let crc = write_header(&mut self.bytes, self.records, seed, floor, prev);
         (&self.bytes, crc)
     }
 
-    /// Gives the memory back.
+    /// Returns the memory, for the next batch.
     pub(super) fn into_buffer(self) -> Vec<u8> {
         self.bytes
     }
 }
 
-/// Writes the head of a turn whose body stands behind it.
-fn seal(turn: &mut [u8], records: u32, seed: u32, floor: u64, prev: Link) -> u32 {
-    let body = u32::try_from(turn.len() - TURN_HEAD).expect("turn sizes are limited");
-    let body_crc = checksum(seed, &turn[TURN_HEAD..]);
-    turn[0..4].copy_from_slice(&TURN_MAGIC.to_le_bytes());
-    turn[8..12].copy_from_slice(&body.to_le_bytes());
-    turn[12..16].copy_from_slice(&body_crc.to_le_bytes());
-    turn[16..20].copy_from_slice(&records.to_le_bytes());
-    turn[20..24].fill(0);
-    turn[24..32].copy_from_slice(&floor.to_le_bytes());
-    turn[32..40].copy_from_slice(&prev.serial.to_le_bytes());
-    turn[40..48].copy_from_slice(&prev.end.to_le_bytes());
-    turn[48..52].copy_from_slice(&prev.crc.to_le_bytes());
-    turn[52..56].fill(0);
-    let crc = checksum(seed, &turn[8..TURN_HEAD]);
-    turn[4..8].copy_from_slice(&crc.to_le_bytes());
+/// Writes the header of a batch whose body stands behind it. Returns the header's checksum.
+fn write_header(batch: &mut [u8], records: u32, seed: u32, floor: u64, prev: BatchLink) -> u32 {
+    let body = u32::try_from(batch.len() - BATCH_HEADER_BYTES).expect("batch sizes are limited");
+    let body_crc = checksum(seed, &batch[BATCH_HEADER_BYTES..]);
+    batch[0..4].copy_from_slice(&BATCH_MAGIC.to_le_bytes());
+    batch[8..12].copy_from_slice(&body.to_le_bytes());
+    batch[12..16].copy_from_slice(&body_crc.to_le_bytes());
+    batch[16..20].copy_from_slice(&records.to_le_bytes());
+    batch[20..24].fill(0);
+    batch[24..32].copy_from_slice(&floor.to_le_bytes());
+    batch[32..40].copy_from_slice(&prev.serial.to_le_bytes());
+    batch[40..48].copy_from_slice(&prev.end.to_le_bytes());
+    batch[48..52].copy_from_slice(&prev.crc.to_le_bytes());
+    batch[52..56].fill(0);
+    // Last, as it covers the fields above, and through `body_crc` the whole batch.
+    let crc = checksum(seed, &batch[8..BATCH_HEADER_BYTES]);
+    batch[4..8].copy_from_slice(&crc.to_le_bytes());
     crc
 }
 
-/// Rewrites the checksums of a valid turn for a segment with another seed. Returns its head's.
-pub(super) fn reseal(turn: &mut [u8], head: &TurnHead, seed: u32, prev: Link) -> u32 {
-    let mut at = TURN_HEAD;
-    for _ in 0..head.records {
-        let end = at + RECORD_HEAD + u32_at(turn, at + 4) as usize;
-        let crc = checksum(seed, &turn[at + 4..end]);
-        turn[at..at + 4].copy_from_slice(&crc.to_le_bytes());
+/// Rewrites the checksums of a valid batch for a segment with another seed. Returns the header's.
+pub(super) fn rewrite_checksums(
+    batch: &mut [u8],
+    header: &BatchHeader,
+    seed: u32,
+    prev: BatchLink,
+) -> u32 {
+    let mut at = BATCH_HEADER_BYTES;
+    for _ in 0..header.records {
+        let end = at + RECORD_HEADER_BYTES + u32_at(batch, at + 4) as usize;
+        let crc = checksum(seed, &batch[at + 4..end]);
+        batch[at..at + 4].copy_from_slice(&crc.to_le_bytes());
         at = end;
     }
-    seal(turn, head.records, seed, head.floor, prev)
+    write_header(batch, header.records, seed, header.floor, prev)
 }
 
-/// Reads a turn's head.
+/// Reads a batch header.
 ///
 /// # Errors
-/// Why there is none here.
-pub(super) fn turn_head(bytes: &[u8], seed: u32) -> Result<TurnHead, &'static str> {
-    if bytes.len() < TURN_HEAD {
-        return Err("no room for the head of a turn");
+/// Why these bytes are not one.
+pub(super) fn parse_batch_header(bytes: &[u8], seed: u32) -> Result<BatchHeader, &'static str> {
+    if bytes.len() < BATCH_HEADER_BYTES {
+        return Err("too short for a batch header");
     }
-    if u32_at(bytes, 0) != TURN_MAGIC {
-        return Err("no turn begins here");
+    if u32_at(bytes, 0) != BATCH_MAGIC {
+        return Err("no batch begins here");
     }
     let crc = u32_at(bytes, 4);
-    if crc != checksum(seed, &bytes[8..TURN_HEAD]) {
-        return Err("the head of a turn has a wrong checksum");
+    if crc != checksum(seed, &bytes[8..BATCH_HEADER_BYTES]) {
+        return Err("the header of a batch has a wrong checksum");
     }
-    let prev = Link { serial: u64_at(bytes, 32), end: u64_at(bytes, 40), crc: u32_at(bytes, 48) };
-    Ok(TurnHead {
+    let prev =
+        BatchLink { serial: u64_at(bytes, 32), end: u64_at(bytes, 40), crc: u32_at(bytes, 48) };
+    Ok(BatchHeader {
         body: u32_at(bytes, 8) as usize,
         body_crc: u32_at(bytes, 12),
         records: u32_at(bytes, 16),
@@ -263,25 +273,25 @@ pub(super) fn turn_head(bytes: &[u8], seed: u32) -> Result<TurnHead, &'static st
     })
 }
 
-/// Checks a turn's body, which begins at the start of `bytes`, and returns it.
+/// Checks a batch body, which begins at the start of `bytes`, and returns it.
 ///
 /// # Errors
 /// Why it is not what was written.
-pub(super) fn turn_body<'a>(
+pub(super) fn checked_body<'a>(
     bytes: &'a [u8],
-    head: &TurnHead,
+    header: &BatchHeader,
     seed: u32,
 ) -> Result<&'a [u8], &'static str> {
-    let body = bytes.get(..head.body).ok_or("the body of a turn is cut off")?;
-    if checksum(seed, body) != head.body_crc {
-        return Err("the body of a turn has a wrong checksum");
+    let body = bytes.get(..header.body).ok_or("the body of a batch is cut off")?;
+    if checksum(seed, body) != header.body_crc {
+        return Err("the body of a batch has a wrong checksum");
     }
     Ok(body)
 }
 
 /// A record in a segment's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct View<'a> {
+pub(super) struct RecordView<'a> {
     pub(super) kind: Kind,
     pub(super) key: GroupKey,
     pub(super) index: u64,
@@ -293,23 +303,23 @@ pub(super) struct View<'a> {
 ///
 /// # Errors
 /// Why it is not what was written.
-pub(super) fn view(bytes: &[u8], seed: u32) -> Result<View<'_>, &'static str> {
-    if bytes.len() < RECORD_HEAD {
-        return Err("no room for the head of a record");
+pub(super) fn parse_record(bytes: &[u8], seed: u32) -> Result<RecordView<'_>, &'static str> {
+    if bytes.len() < RECORD_HEADER_BYTES {
+        return Err("too short for a record header");
     }
-    let end = RECORD_HEAD + u32_at(bytes, 4) as usize;
+    let end = RECORD_HEADER_BYTES + u32_at(bytes, 4) as usize;
     let whole = bytes.get(..end).ok_or("a record is cut off")?;
     if u32_at(whole, 0) != checksum(seed, &whole[4..]) {
         return Err("a record has a wrong checksum");
     }
     let kind = Kind::from_byte(whole[8]).ok_or("a record of an unknown kind")?;
     let group = u16::from_le_bytes([whole[10], whole[11]]);
-    Ok(View {
+    Ok(RecordView {
         kind,
         key: GroupKey { group, replica: u64_at(whole, 12) },
         index: u64_at(whole, 20),
         term: u64_at(whole, 28),
-        payload: &whole[RECORD_HEAD..],
+        payload: &whole[RECORD_HEADER_BYTES..],
     })
 }
 
@@ -322,46 +332,46 @@ mod tests {
         Record { kind: Kind::Entry, key, index: 4, term: 5, payload: Bytes::from_static(b"dar") }
     }
 
-    fn as_view(record: &Record) -> View<'_> {
+    fn as_record_view(record: &Record) -> RecordView<'_> {
         let Record { kind, key, index, term, payload } = record;
-        View { kind: *kind, key: *key, index: *index, term: *term, payload }
+        RecordView { kind: *kind, key: *key, index: *index, term: *term, payload }
     }
 
     #[test]
-    fn disk_records_and_turns_have_pinned_bytes() {
-        let mut turn = Turn::new(Vec::new());
-        assert_eq!(turn.push(&sample(), 7), TURN_HEAD as u64);
-        let (bytes, crc) = turn.finish(7, 1, Link { serial: 9, end: 64, crc: 11 });
+    fn disk_records_and_batches_have_pinned_bytes() {
+        let mut batch = WriteBatch::new(Vec::new());
+        assert_eq!(batch.push(&sample(), 7), BATCH_HEADER_BYTES as u64);
+        let (bytes, crc) = batch.finish(7, 1, BatchLink { serial: 9, end: 64, crc: 11 });
         assert_eq!(bytes.len() % ALIGN, 0);
         assert_eq!(crc32fast::hash(bytes), 1_885_365_617, "golden bytes");
-        let head = turn_head(bytes, 7).unwrap();
-        assert_eq!((head.records, head.floor, head.crc), (1, 1, crc));
-        assert_eq!(head.prev, Link { serial: 9, end: 64, crc: 11 });
-        let body = turn_body(&bytes[TURN_HEAD..], &head, 7).unwrap();
-        assert_eq!(view(body, 7), Ok(as_view(&sample())));
+        let header = parse_batch_header(bytes, 7).unwrap();
+        assert_eq!((header.records, header.floor, header.crc), (1, 1, crc));
+        assert_eq!(header.prev, BatchLink { serial: 9, end: 64, crc: 11 });
+        let body = checked_body(&bytes[BATCH_HEADER_BYTES..], &header, 7).unwrap();
+        assert_eq!(parse_record(body, 7), Ok(as_record_view(&sample())));
     }
 
     #[test]
-    fn disk_a_turn_of_another_segment_is_none_of_ours() {
-        let mut turn = Turn::new(Vec::new());
-        turn.push(&sample(), 7);
-        let (bytes, _) = turn.finish(7, 1, Link::default());
-        assert!(turn_head(bytes, 8).is_err());
-        assert!(view(&bytes[TURN_HEAD..], 8).is_err());
+    fn disk_batch_of_another_segment_is_rejected() {
+        let mut batch = WriteBatch::new(Vec::new());
+        batch.push(&sample(), 7);
+        let (bytes, _) = batch.finish(7, 1, BatchLink::default());
+        assert!(parse_batch_header(bytes, 8).is_err());
+        assert!(parse_record(&bytes[BATCH_HEADER_BYTES..], 8).is_err());
     }
 
     #[test]
-    fn disk_a_resealed_turn_reads_the_same_under_its_new_seed() {
-        let mut turn = Turn::new(Vec::new());
-        turn.push(&sample(), 7);
-        turn.push(&sample(), 7);
-        let (bytes, _) = turn.finish(7, 1, Link::default());
+    fn disk_batch_with_rewritten_checksums_reads_the_same() {
+        let mut batch = WriteBatch::new(Vec::new());
+        batch.push(&sample(), 7);
+        batch.push(&sample(), 7);
+        let (bytes, _) = batch.finish(7, 1, BatchLink::default());
         let mut moved = bytes.to_vec();
-        let head = turn_head(bytes, 7).unwrap();
-        reseal(&mut moved, &head, 8, Link { serial: 1, end: 2, crc: 3 });
-        let head = turn_head(&moved, 8).unwrap();
-        let body = turn_body(&moved[TURN_HEAD..], &head, 8).unwrap();
-        assert_eq!(view(body, 8), Ok(as_view(&sample())));
-        assert_eq!(view(&body[sample().size()..], 8), Ok(as_view(&sample())));
+        let header = parse_batch_header(bytes, 7).unwrap();
+        rewrite_checksums(&mut moved, &header, 8, BatchLink { serial: 1, end: 2, crc: 3 });
+        let header = parse_batch_header(&moved, 8).unwrap();
+        let body = checked_body(&moved[BATCH_HEADER_BYTES..], &header, 8).unwrap();
+        assert_eq!(parse_record(body, 8), Ok(as_record_view(&sample())));
+        assert_eq!(parse_record(&body[sample().size()..], 8), Ok(as_record_view(&sample())));
     }
 }

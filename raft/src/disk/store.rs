@@ -1,19 +1,20 @@
-//! Store: sled, the working store, never the only copy.
+//! Store: the working store of all replicas, a sled database that is never the only copy.
 //!
-//! What the machines of a node wrote lies here some moments behind `apply`, so that old events and
-//! cold records need no memory. It is filled again from a checkpoint and the log, while entries are
-//! applied, whenever there is doubt. One database and one tree for all replicas; keys begin with
-//! group and replica.
+//! It holds what the machines of a node wrote, about a second behind `apply`, so that old events
+//! and cold records need no memory. When its content is in doubt it is rebuilt from a checkpoint
+//! and the log, while entries are applied. There is one database and one tree for all replicas;
+//! keys begin with group and replica.
 //!
-//! Promise: changes become readable in order, and the mark that tells up to which index they are
-//! is written in the same batch as the last of them. A database that does not open, fails or
-//! panics is moved aside and a new one begun: no write of a client ever fails for it.
+//! Promise: changes become readable in order. The index up to which they are written is stored in
+//! the same batch as the last of them. A database that does not open, fails or panics is moved
+//! aside and a new one is created: no write of a client fails because of it.
 //!
-//! Refused: sled's `flush` does not reach the disk, so it is followed by our own fdatasync; values
-//! above 32 KiB are cut into parts, because sled would put large leaves into files it never syncs.
+//! Refused: trust in sled's durability. Its `flush` does not reach the disk, so an fdatasync of
+//! ours follows; values above 32 KiB are split, because sled would put large leaves into files that
+//! it never syncs.
 //!
-//! After a kill or a loss of power the store is as of an earlier mark, or ahead of it by parts of
-//! later changes: applying the log again writes those again.
+//! After a kill or a loss of power the store is as of an earlier index, perhaps with parts of later
+//! changes. Applying the log again writes those again.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -30,7 +31,8 @@ use parking_lot::{Condvar, Mutex};
 use crate::disk::GroupKey;
 use crate::error::Fatal;
 use crate::limits::{
-    STORE_BATCH_BYTES, STORE_KEPT_BYTES, STORE_PUT_CHANGES, STORE_QUEUE_BYTES, STORE_QUEUE_LENGTH,
+    STORE_BATCH_BYTES, STORE_QUEUE_BYTES, STORE_QUEUE_LENGTH, STORE_REBUILD_BACKLOG_BYTES,
+    STORE_REBUILD_HANDOVER_CHANGES,
 };
 use crate::machine::{Change, Store};
 
@@ -38,7 +40,7 @@ mod database;
 mod writer;
 
 use database::Database;
-use writer::{Job, size_of};
+use writer::{Job, change_size};
 
 /// The working stores of all replicas of a node: one sled database, one writer thread.
 pub struct StoreFiles {
@@ -47,20 +49,21 @@ pub struct StoreFiles {
     writer: Option<JoinHandle<()>>,
 }
 
-/// What the writer and the replicas' stores share.
+/// What the writer and the stores of all replicas share.
 struct Shared {
     dir: PathBuf,
-    /// `None` while not even a new database can be made.
+    /// `None` while no new database can be created.
     database: Mutex<Option<Database>>,
-    /// Rises when the database is replaced.
+    /// Increases when the database is replaced, so that errors and rebuilds of an older one are
+    /// recognised.
     generation: AtomicU64,
     /// Bytes of changes that wait for the writer; `None` once it has ended.
     queued: Mutex<Option<usize>>,
-    room: Condvar,
+    queue_space: Condvar,
     jobs: SyncSender<Job>,
     /// The writer, where it has no thread.
     #[cfg(any(test, feature = "testing"))]
-    hand: Mutex<Option<writer::Writer>>,
+    inline_writer: Mutex<Option<writer::Writer>>,
 }
 
 impl Shared {
@@ -69,98 +72,101 @@ impl Shared {
         database.ok_or_else(|| Fatal(format!("no working store in {}", self.dir.display())))
     }
 
-    /// Sends changes to the writer once they and those that wait are no more than `most`. Changes
-    /// that are larger than that are sent when none waits.
-    fn hand_over(&self, bytes: usize, most: usize, job: Job) {
+    /// Sends changes to the writer once they and the queued ones are no more than `limit` bytes.
+    /// Larger changes are sent when the queue is empty.
+    fn enqueue(&self, bytes: usize, limit: usize, job: Job) {
         let mut queued = self.queued.lock();
-        while queued.is_some_and(|queued| queued > 0 && queued + bytes > most) {
-            self.room.wait(&mut queued);
+        while queued.is_some_and(|queued| queued > 0 && queued + bytes > limit) {
+            self.queue_space.wait(&mut queued);
         }
         let Some(before) = *queued else { return };
         *queued = Some(before + bytes);
+        // Before sending: the channel may block, and the writer needs this lock to make space.
         drop(queued);
         self.send(job);
     }
 
-    /// The writer took changes of this size.
-    fn taken(&self, bytes: usize) {
+    /// The writer has taken changes of this size off the queue.
+    fn release_queue(&self, bytes: usize) {
         let mut queued = self.queued.lock();
         *queued = queued.map(|queued| queued - bytes);
-        self.room.notify_all();
+        self.queue_space.notify_all();
     }
 
-    /// The writer has ended: nobody waits for it any more.
-    fn ended(&self) {
+    /// The writer has ended: callers that wait for space return.
+    fn writer_ended(&self) {
         *self.queued.lock() = None;
-        self.room.notify_all();
+        self.queue_space.notify_all();
     }
 
     fn send(&self, job: Job) {
         #[cfg(any(test, feature = "testing"))]
-        if let Some(writer) = &mut *self.hand.lock() {
-            return writer.do_now(job);
+        if let Some(writer) = &mut *self.inline_writer.lock() {
+            return writer.run_inline(job);
         }
-        // The writer ends only with the store; nobody waits for what comes after.
+        // The writer ends only when the store is dropped; what is sent later is not needed.
         let _ = self.jobs.send(job);
     }
 }
 
 impl StoreFiles {
-    /// Opens the database below `dir`. One that does not open is moved aside and a new one started:
-    /// every group then finds `stored()` 0.
+    /// Opens the database in `dir`. One that does not open is moved aside and a new one is created;
+    /// `stored()` of every replica is then 0.
     ///
     /// # Errors
-    /// When not even a new one can be made.
+    /// The error of the system when no database can be created.
     pub fn open(dir: &Path) -> io::Result<Self> {
-        let database = Database::open_or_begin(dir).map_err(io::Error::other)?;
-        let (jobs, incoming) = sync_channel(STORE_QUEUE_LENGTH);
+        let database = Database::open_or_create(dir).map_err(io::Error::other)?;
+        let (jobs, receiver) = sync_channel(STORE_QUEUE_LENGTH);
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
             database: Mutex::new(Some(database)),
             generation: AtomicU64::new(0),
             queued: Mutex::new(Some(0)),
-            room: Condvar::new(),
+            queue_space: Condvar::new(),
             jobs,
             #[cfg(any(test, feature = "testing"))]
-            hand: Mutex::default(),
+            inline_writer: Mutex::default(),
         });
         let work = writer::Writer::new(Arc::clone(&shared));
         #[cfg(any(test, feature = "testing"))]
-        if crate::simulated::is_on() {
-            *shared.hand.lock() = Some(work);
+        if crate::simulated::is_active() {
+            *shared.inline_writer.lock() = Some(work);
             return Ok(Self { shared, groups: Mutex::default(), writer: None });
         }
         let writer =
-            std::thread::Builder::new().name("store".into()).spawn(move || work.run(&incoming))?;
+            std::thread::Builder::new().name("store".into()).spawn(move || work.run(&receiver))?;
         Ok(Self { shared, groups: Mutex::default(), writer: Some(writer) })
     }
 
-    /// One replica's part of it. The same object for the same replica.
+    /// The store of one replica: always the same object for the same replica.
     ///
     /// # Errors
-    /// When not even a new database can be made.
+    /// [`Fatal`] when there is no database.
     pub fn open_group(&self, group: GroupKey) -> Result<Arc<GroupStore>, Fatal> {
+        // Held to the end, so that there is one object for a replica, and the writer knows it.
         let mut groups = self.groups.lock();
         if let Some(store) = groups.get(&group) {
             return Ok(Arc::clone(store));
         }
         let generation = self.shared.generation.load(Ordering::Acquire);
-        let mark = match self.shared.database()?.mark(group) {
-            Ok(mark) => mark,
+        let progress = match self.shared.database()?.progress(group) {
+            Ok(progress) => progress,
             Err(reason) => {
-                self.shared.send(Job::Failed(generation, reason));
-                database::Mark::default()
+                // The replica starts all the same, with a store that is to be rebuilt.
+                self.shared.send(Job::DatabaseFailed(generation, reason));
+                database::StoreProgress::default()
             }
         };
         let store = Arc::new(GroupStore {
             group,
             shared: Arc::clone(&self.shared),
-            progress: Mutex::new(mark.index),
-            moved: Condvar::new(),
-            handed: AtomicU64::new(mark.index),
-            lost: AtomicBool::new(mark.rebuilding),
-            later: Mutex::default(),
-            moved_on: Condvar::new(),
+            stored_index: Mutex::new(progress.index),
+            stored_changed: Condvar::new(),
+            submitted: AtomicU64::new(progress.index),
+            lost: AtomicBool::new(progress.rebuilding),
+            backlog: Mutex::default(),
+            backlog_changed: Condvar::new(),
             on_lost: Mutex::default(),
         });
         groups.insert(group, Arc::clone(&store));
@@ -168,7 +174,7 @@ impl StoreFiles {
         Ok(store)
     }
 
-    /// Bytes of the database's files.
+    /// Size of the database's files in bytes.
     pub fn size_on_disk(&self) -> u64 {
         self.shared.database().map_or(0, |database| database.size())
     }
@@ -176,19 +182,19 @@ impl StoreFiles {
 
 #[cfg(test)]
 impl StoreFiles {
-    /// The database fails now.
+    /// Makes the database fail.
     pub(crate) fn fail(&self) {
         let generation = self.shared.generation.load(Ordering::Acquire);
-        self.shared.send(Job::Failed(generation, "a test says so".into()));
+        self.shared.send(Job::DatabaseFailed(generation, "a failure that a test requested".into()));
     }
 }
 
 impl Drop for StoreFiles {
     fn drop(&mut self) {
         self.shared.send(Job::Stop);
-        // It holds what holds it.
+        // The inline writer and `shared` refer to each other; without this neither is dropped.
         #[cfg(any(test, feature = "testing"))]
-        drop(self.shared.hand.lock().take());
+        drop(self.shared.inline_writer.lock().take());
         if let Some(writer) = self.writer.take()
             && writer.join().is_err()
         {
@@ -197,147 +203,154 @@ impl Drop for StoreFiles {
     }
 }
 
-/// One replica's working store.
+/// The working store of one replica.
 pub struct GroupStore {
     group: GroupKey,
     shared: Arc<Shared>,
     /// The index up to which changes can be read.
-    progress: Mutex<u64>,
-    moved: Condvar,
-    /// The index up to which changes were handed over.
-    handed: AtomicU64,
+    stored_index: Mutex<u64>,
+    stored_changed: Condvar,
+    /// The index up to which changes were given to the writer.
+    submitted: AtomicU64,
+    /// Whether the content must not be used.
     lost: AtomicBool,
-    /// While it is rebuilt.
-    later: Mutex<Option<Later>>,
-    /// Rung when `later` is no more.
-    moved_on: Condvar,
+    /// What is written during a rebuild.
+    backlog: Mutex<Option<RebuildBacklog>>,
+    /// Notified when `backlog` is taken or dropped.
+    backlog_changed: Condvar,
     on_lost: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
 }
 
 impl GroupStore {
-    /// Hands over the changes of an index, to be written within about a second. Changes of an index
-    /// already stored are skipped; while the store is rebuilt they are kept until that is finished,
-    /// and a store that is lost ignores them. Blocks only while as much waits as may. One caller at
-    /// a time.
+    /// Gives the changes of an index to the writer, which writes them within about a second.
+    /// Changes of an index that is stored already are skipped. During a rebuild they are kept until
+    /// it is finished, and a lost store ignores them. Blocks only while the queue is full. One
+    /// caller at a time.
     pub fn write(self: &Arc<Self>, index: u64, changes: Vec<Change>) {
-        let bytes = changes.iter().map(size_of).sum();
-        if self.handed.fetch_max(index, Ordering::AcqRel) >= index {
+        let bytes = changes.iter().map(change_size).sum();
+        // Skips what a replay after a restart applies again.
+        if self.submitted.fetch_max(index, Ordering::AcqRel) >= index {
             return;
         }
-        let mut later = self.later.lock();
-        while later.as_ref().is_some_and(|later| later.is_full_for(bytes)) {
-            self.moved_on.wait(&mut later);
+        let mut backlog = self.backlog.lock();
+        while backlog.as_ref().is_some_and(|backlog| backlog.is_full_for(bytes)) {
+            self.backlog_changed.wait(&mut backlog);
         }
-        if let Some(later) = &mut *later {
-            return later.keep(bytes, index, changes);
+        // A rebuild is filled with the state of an earlier index; these changes follow it.
+        if let Some(backlog) = &mut *backlog {
+            return backlog.keep(bytes, index, changes);
         }
-        drop(later);
+        drop(backlog);
         if !self.needs_rebuild() {
             let job = Job::Write(Arc::clone(self), index, changes);
-            self.shared.hand_over(bytes, STORE_QUEUE_BYTES, job);
+            self.shared.enqueue(bytes, STORE_QUEUE_BYTES, job);
         }
     }
 
-    /// Waits until `index` can be read, urging the writer. `false`: it did not come to that in
-    /// time, or the store is lost. Blocks.
+    /// Makes the writer write at once, and waits until `index` can be read. `false`: that took
+    /// longer than `timeout`, or the store is lost. Blocks.
     pub fn wait(&self, index: u64, timeout: Duration) -> bool {
         if self.stored() < index {
-            self.shared.send(Job::Urge);
+            self.shared.send(Job::Flush);
         }
         let deadline = Instant::now() + timeout;
-        let mut progress = self.progress.lock();
-        while *progress < index && !self.needs_rebuild() {
-            if self.moved.wait_until(&mut progress, deadline).timed_out() {
+        let mut stored_index = self.stored_index.lock();
+        while *stored_index < index && !self.needs_rebuild() {
+            if self.stored_changed.wait_until(&mut stored_index, deadline).timed_out() {
                 break;
             }
         }
-        *progress >= index
+        *stored_index >= index
     }
 
-    /// Whether what is stored cannot be used: the database was lost, or a rebuild did not finish.
-    /// Stays so until [`GroupStore::rebuild`] was finished.
+    /// Whether the content must not be used: the database was lost, or a rebuild did not finish.
+    /// Remains `true` until a [`StoreRebuild`] is finished.
     pub fn needs_rebuild(&self) -> bool {
         self.lost.load(Ordering::Acquire)
     }
 
-    /// Calls `lost` (on a thread of the store) when the database fails and this replica must
-    /// rebuild.
+    /// Sets a callback that is called when this store is lost and must be rebuilt, on the thread of
+    /// the writer or of whoever reports the loss. It must not block.
     pub fn on_lost(&self, lost: Box<dyn Fn() + Send + Sync>) {
         *self.on_lost.lock() = Some(lost);
     }
 
-    /// Empties the replica's part and begins to fill it anew from a checkpoint. What is written
-    /// from now on is kept and follows when that is finished: the checkpoint's state is to be taken
-    /// after this. Blocks. One at a time.
+    /// Clears the replica's part and begins a rebuild from a checkpoint. What is written from now
+    /// on is kept, and follows when the rebuild is finished. The state for the rebuild must
+    /// therefore be taken after this call. Blocks. One at a time.
     ///
     /// # Errors
-    /// When not even a new database can be made.
-    pub fn rebuild(self: &Arc<Self>) -> Result<Rebuild, Fatal> {
-        self.hold_nothing();
-        let (reply, begun) = sync_channel(1);
-        self.shared.send(Job::Begin(Arc::clone(self), reply));
-        let generation = begun.recv().map_err(|_| closed())??;
-        *self.later.lock() = Some(Later::default());
-        Ok(Rebuild { store: Arc::clone(self), generation, changes: Vec::new(), bytes: 0 })
+    /// [`Fatal`] when there is no database.
+    pub fn rebuild(self: &Arc<Self>) -> Result<StoreRebuild, Fatal> {
+        // First, so that `write` sends nothing more to the part that is cleared.
+        self.set_lost();
+        let (reply, started) = sync_channel(1);
+        self.shared.send(Job::BeginRebuild(Arc::clone(self), reply));
+        let generation = started.recv().map_err(|_| closed())??;
+        *self.backlog.lock() = Some(RebuildBacklog::default());
+        Ok(StoreRebuild { store: Arc::clone(self), generation, changes: Vec::new(), bytes: 0 })
     }
 
     /// Removes everything of this replica. Blocks.
     pub fn clear(self: &Arc<Self>) {
         let (reply, cleared) = sync_channel(1);
         self.shared.send(Job::Clear(Arc::clone(self), reply));
-        // Without a writer the store is closing, and what is left is skipped when opened again.
+        // No answer means that the store is closing. What is left belongs to a replica id that is
+        // never used again.
         let _ = cleared.recv();
     }
 
-    fn moved_to(&self, index: u64) {
-        *self.progress.lock() = index;
-        self.moved.notify_all();
+    fn set_stored(&self, index: u64) {
+        *self.stored_index.lock() = index;
+        self.stored_changed.notify_all();
     }
 
-    /// Nothing that is stored can be used any more: the database is gone, or what comes next does
-    /// not follow it. A rebuild under way comes to nothing.
-    pub fn lose(&self) {
-        self.keep_no_more();
-        self.hold_nothing();
-        self.moved_to(0);
+    /// Declares the content unusable: the database is gone, or the next changes will not follow
+    /// what is stored. A rebuild in progress will fail.
+    pub fn mark_lost(&self) {
+        self.drop_backlog();
+        self.set_lost();
+        self.set_stored(0);
         if let Some(lost) = &*self.on_lost.lock() {
             lost();
         }
     }
 
-    /// A rebuild has brought the store to `index`: what was kept meanwhile, to be written next.
-    /// `None`: it was lost again.
-    fn rebuilt(&self, index: u64) -> Option<Vec<(u64, Vec<Change>)>> {
-        let mut later = self.later.lock();
-        let kept = later.take()?.changes;
+    /// Ends a rebuild that has reached `index`. Returns what was written meanwhile and must be
+    /// written next. `None`: the store was lost again.
+    fn complete_rebuild(&self, index: u64) -> Option<Vec<(u64, Vec<Change>)>> {
+        // Under one lock: a `write` comes either into this backlog or, once `lost` is false, to the
+        // writer behind it. Either way the order of the indexes is kept.
+        let mut backlog = self.backlog.lock();
+        let backlog = backlog.take()?.changes;
         self.lost.store(false, Ordering::Release);
-        self.moved_to(index);
-        self.moved_on.notify_all();
-        Some(kept.into_iter().filter(|&(at, _)| at > index).collect())
+        self.set_stored(index);
+        self.backlog_changed.notify_all();
+        Some(backlog.into_iter().filter(|&(at, _)| at > index).collect())
     }
 
-    fn hold_nothing(&self) {
+    fn set_lost(&self) {
         self.lost.store(true, Ordering::Release);
-        // Whatever is applied next is new to it.
-        self.handed.store(0, Ordering::Release);
+        // An index that was given to the old database must be given to the new one again.
+        self.submitted.store(0, Ordering::Release);
     }
 
-    fn keep_no_more(&self) {
-        *self.later.lock() = None;
-        self.moved_on.notify_all();
+    fn drop_backlog(&self) {
+        *self.backlog.lock() = None;
+        self.backlog_changed.notify_all();
     }
 }
 
-/// What is written while the store is rebuilt.
+/// Changes that are written during a rebuild, by index.
 #[derive(Default)]
-struct Later {
+struct RebuildBacklog {
     bytes: usize,
     changes: Vec<(u64, Vec<Change>)>,
 }
 
-impl Later {
+impl RebuildBacklog {
     fn is_full_for(&self, bytes: usize) -> bool {
-        self.bytes > 0 && self.bytes + bytes > STORE_KEPT_BYTES
+        self.bytes > 0 && self.bytes + bytes > STORE_REBUILD_BACKLOG_BYTES
     }
 
     fn keep(&mut self, bytes: usize, index: u64, changes: Vec<Change>) {
@@ -348,14 +361,14 @@ impl Later {
 
 impl Store for GroupStore {
     fn stored(&self) -> u64 {
-        *self.progress.lock()
+        *self.stored_index.lock()
     }
 
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>, Fatal> {
         let generation = self.shared.generation.load(Ordering::Acquire);
         let scanned = self.shared.database()?.scan(self.group, from, to, limit);
         scanned.map_err(|reason| {
-            self.shared.send(Job::Failed(generation, reason.clone()));
+            self.shared.send(Job::DatabaseFailed(generation, reason.clone()));
             Fatal(reason)
         })
     }
@@ -365,51 +378,51 @@ fn closed() -> Fatal {
     Fatal("the working store is closing".into())
 }
 
-/// A working store being filled anew. Dropped before [`Rebuild::finish`], the store still needs
-/// one.
-pub struct Rebuild {
+/// A rebuild of a store. If it is dropped before [`StoreRebuild::finish`], the store still needs a
+/// rebuild.
+pub struct StoreRebuild {
     store: Arc<GroupStore>,
     generation: u64,
     changes: Vec<Change>,
     bytes: usize,
 }
 
-impl Rebuild {
-    /// The next change. Blocks while the bounded queue is full. A failing database is noticed at
-    /// the end.
+impl StoreRebuild {
+    /// Adds a change. Blocks while the queue is full. Errors of the database are reported by
+    /// [`StoreRebuild::finish`].
     pub fn put(&mut self, change: Change) {
-        self.bytes += size_of(&change);
+        self.bytes += change_size(&change);
         self.changes.push(change);
-        if self.changes.len() >= STORE_PUT_CHANGES || self.bytes >= STORE_BATCH_BYTES {
-            self.hand_over();
+        if self.changes.len() >= STORE_REBUILD_HANDOVER_CHANGES || self.bytes >= STORE_BATCH_BYTES {
+            self.enqueue();
         }
     }
 
-    fn hand_over(&mut self) {
+    fn enqueue(&mut self) {
         let changes = std::mem::take(&mut self.changes);
         let bytes = std::mem::take(&mut self.bytes);
-        let job = Job::Put(Arc::clone(&self.store), self.generation, changes);
-        // Room is left for what is applied: that must not wait for a rebuild.
-        self.store.shared.hand_over(bytes, STORE_QUEUE_BYTES / 2, job);
+        let job = Job::RebuildPut(Arc::clone(&self.store), self.generation, changes);
+        // Half of the queue is left to other replicas: apply must not wait for a rebuild.
+        self.store.shared.enqueue(bytes, STORE_QUEUE_BYTES / 2, job);
     }
 
-    /// All changes up to `index` were put. Blocks until they can be read; what was written since
-    /// follows by itself.
+    /// Ends the rebuild: all changes up to `index` were added. Blocks until they can be read. What
+    /// was written meanwhile follows.
     ///
     /// # Errors
-    /// When the store was lost meanwhile: begin again.
+    /// [`Fatal`] when the store was lost meanwhile: begin again.
     pub fn finish(mut self, index: u64) -> Result<(), Fatal> {
-        self.hand_over();
+        self.enqueue();
         let (reply, finished) = sync_channel(1);
-        let job = Job::Finish(Arc::clone(&self.store), self.generation, index, reply);
+        let job = Job::FinishRebuild(Arc::clone(&self.store), self.generation, index, reply);
         self.store.shared.send(job);
         finished.recv().map_err(|_| closed())?
     }
 }
 
-impl Drop for Rebuild {
+impl Drop for StoreRebuild {
     fn drop(&mut self) {
-        self.store.keep_no_more();
+        self.store.drop_backlog();
     }
 }
 

@@ -1,4 +1,4 @@
-//! A disk that fails when told to: full, failing to sync, or losing power.
+//! Testing: a disk that is full, fails to sync or loses power on demand.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -11,31 +11,31 @@ use std::sync::atomic::Ordering::SeqCst;
 use model::mutant::{self, Mutant};
 use parking_lot::Mutex;
 
-use crate::disk::{Device, Machinery};
+use crate::disk::{Device, RealDevice};
 
-/// What a power cut undoes: a file, and what stood in it before each write not yet durable.
+/// What a loss of power undoes: a file, and its content before each write that is not synced.
 #[derive(Debug)]
 struct Unsynced {
     file: File,
     before: Vec<(u64, Vec<u8>)>,
 }
 
-/// Writes really, and remembers what a loss of power would take back instead of syncing.
+/// Writes to the real disk, and instead of syncing remembers what a loss of power would undo.
 #[derive(Debug, Default)]
-pub(crate) struct Faulty {
+pub(crate) struct FaultyDevice {
     pub(crate) full: AtomicBool,
     pub(crate) sync_fails: AtomicBool,
     unsynced: Mutex<HashMap<u64, Unsynced>>,
-    /// By directory, the names of segments in it that are durable.
+    /// By directory, the names of the segments whose names are durable.
     names: Mutex<HashMap<PathBuf, HashSet<PathBuf>>>,
 }
 
-/// A small generator, so that a seed gives one schedule.
+/// A small random number generator: one seed gives one sequence.
 #[derive(Debug, Clone)]
-pub(crate) struct Dice(pub(crate) u64);
+pub(crate) struct Rng(pub(crate) u64);
 
-impl Dice {
-    pub(crate) fn roll(&mut self, below: u64) -> u64 {
+impl Rng {
+    pub(crate) fn below(&mut self, below: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -43,14 +43,15 @@ impl Dice {
     }
 }
 
-impl Faulty {
-    /// Cuts the power: of what was written but not synced, each sector is lost or kept by chance;
-    /// all of it is lost without dice. Names are lost with their files.
-    pub(crate) fn power_cut(&self, mut dice: Option<&mut Dice>) {
+impl FaultyDevice {
+    /// Loses power: of what was written but not synced, each sector is lost or kept at random, and
+    /// all of it is lost without `rng`. Names that are not durable are lost with their files.
+    pub(crate) fn power_cut(&self, mut rng: Option<&mut Rng>) {
+        // In reverse, so that overlapping writes end with the content before the first of them.
         for (_, lost) in self.unsynced.lock().drain() {
             for (offset, before) in lost.before.iter().rev() {
                 for (at, sector) in before.chunks(512).enumerate() {
-                    if dice.as_mut().is_none_or(|dice| dice.roll(2) == 0) {
+                    if rng.as_mut().is_none_or(|rng| rng.below(2) == 0) {
                         lost.file.write_all_at(sector, offset + at as u64 * 512).unwrap();
                     }
                 }
@@ -64,19 +65,19 @@ impl Faulty {
     }
 }
 
-/// Log segments and nothing else: a directory asked about may hold other people's files too.
+/// The log segments in a directory, which may hold other files as well.
 fn segments_in(dir: &Path) -> io::Result<HashSet<PathBuf>> {
     let is_segment = |path: &PathBuf| path.extension().is_some_and(|suffix| suffix == "wal");
     let paths = fs::read_dir(dir)?.map(|entry| Ok(entry?.path()));
     paths.filter(|path| path.as_ref().map_or(true, is_segment)).collect()
 }
 
-impl Device for Faulty {
+impl Device for FaultyDevice {
     fn preallocate(&self, file: &File, bytes: u64) -> io::Result<()> {
         if self.full.load(SeqCst) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        Machinery.preallocate(file, bytes)
+        RealDevice.preallocate(file, bytes)
     }
 
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -87,7 +88,7 @@ impl Device for Faulty {
         let file_again = file.try_clone()?;
         let entry = entry.or_insert(Unsynced { file: file_again, before: Vec::new() });
         entry.before.push((offset, before));
-        Machinery.write_at(file, bytes, offset)
+        RealDevice.write_at(file, bytes, offset)
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {

@@ -1,59 +1,59 @@
-//! Wal: the one log of a node, shared by all its groups.
+//! Wal: the write-ahead log of a node, shared by all its groups.
 //!
-//! **Why one.** What a replica acknowledges must be on disk, and making a disk durable is what
-//! costs. So the entries, votes and marks of all groups go into one sequence of records, written by
-//! one thread: each *turn* takes everything that was submitted meanwhile, writes it once, makes it
-//! durable once, and only then calls back, in order. Nothing waits for a timer; the slower the
-//! disk, the more one turn carries.
+//! **Why one log.** What a replica acknowledges must be on disk, and the sync is what costs. The
+//! entries, votes and metadata of all groups therefore go into one sequence of records, which one
+//! thread writes. It takes everything that is queued as one *write batch*, writes it once, syncs it
+//! once, and only then calls the submitters back, in order. Nothing waits for a timer; the slower
+//! the disk, the larger the batch.
 //!
 //! **The format.** The log is a sequence of segment files, numbered by serials that never repeat
-//! (`segment.rs`). A segment is a head and turns; a turn is a head and records (`record.rs`):
+//! (`segment.rs`). A segment is a header and batches; a batch is a header and records
+//! (`record.rs`):
 //!
 //! ```text
-//!   0000000000000041.wal              0000000000000042.wal             0000000000000043.wal
-//!   [head|turn|turn|turn]  <--link--  [head|turn|turn|turn|000000]     [head|00000000000000]
-//!    full, cut to its end              current                          next, all zeroes
+//!   0000000000000041.wal                 0000000000000042.wal                0000000000000043.wal
+//!   [header|batch|batch|batch] <--link-- [header|batch|batch|batch|000000]   [header|0000000000]
+//!    full, trimmed to its end             active                              spare, all zeroes
 //! ```
 //!
-//! - Every turn names its predecessor: segment, end, checksum. A turn is only begun when the one
-//!   before it is durable, so a whole turn proves all before it: *damage before the last turn is no
-//!   accident of a stop, it is corruption*, and the log is refused, naming file and offset. Damage
-//!   in the last turn cannot be told from a torn write; it is cut, with a warning.
-//! - Checksums start from a seed drawn from the segment's serial and a number nobody can foresee:
-//!   no payload, and no rest of another file, can pass for a turn.
-//! - Every turn names the oldest segment still needed (the *floor*), so a missing file is noticed.
-//! - On open, the segment with the last turns is copied to a new one and made durable before
-//!   anything is reported; the new one says which segments it replaces.
+//! - Each batch names its predecessor: segment, end, checksum. The writer begins a batch only when
+//!   the one before it is durable, so a valid batch proves all before it. *Damage before the last
+//!   batch is therefore corruption, not a torn write*: the log is refused, with file and offset.
+//!   Damage in the last batch cannot be told from a torn write; it is discarded with a warning.
+//! - Checksums start from a seed that is made of the segment's serial and a random number. No
+//!   payload, and no rest of an older file, can pass for a batch.
+//! - Each batch names the oldest segment that is still needed (the *floor*), so that a missing file
+//!   is detected.
+//! - On open, the last segment with a batch is copied to a new one and synced before anything is
+//!   reported. The header of the copy names the segments that it replaces.
+//! - A segment is filled with zeroes and synced before it is used. Space that is only reserved
+//!   would be converted by each batch, in the journal of the file system. If power is lost during
+//!   that, the sync may still report success (seen on ext4: one in twenty power cuts lost a batch
+//!   that had been acknowledged, none in hundreds since). It also makes each sync cheaper.
 //!
-//! - A segment is written full of zeroes, and made durable, before it is used. Room that is merely
-//!   reserved would have to be turned into written room by each turn, in the file system's own log;
-//!   when that fails because power goes or the disk does, the sync may still say that all is well
-//!   (seen on ext4: one in twenty power cuts lost a turn that had been acknowledged, none in
-//!   hundreds since). It also makes each sync cheaper.
+//! **Removal and compaction.** A segment without live records is removed once a durable batch has
+//! named a higher floor. If the oldest segment holds few live records (of a group that rarely
+//! writes), they are first copied behind the newest batch, a bounded amount per pass. Only the
+//! oldest segment is ever removed, so that a truncation outlives the entries it removed.
 //!
-//! **What may go.** A segment nothing lives in is removed once a durable turn has said that it is
-//! not needed. If little lives in the oldest one (a group that rarely writes, a vote, a mark) it is
-//! written again behind the newest turn first, a bounded amount per turn. Only the oldest segment
-//! is ever removed: a record that ends others (a truncation) outlives what it ends.
+//! **A full disk** is detected when the *spare* segment is created, before any record needs it, and
+//! at the latest when half of the active one is used. From then on [`Wal::writable`] is an error,
+//! so that nothing new is proposed or accepted from a leader. What is in flight still fits into the
+//! active segment, whose last sixteenth is reserved for small writes (votes, metadata). What does
+//! not fit is rejected with `StorageFull`: it is not written, the index drops what it appended, and
+//! submissions of the same replica that build on it are rejected as well. Reads continue. The disk
+//! is asked again when the writer needs space, and twice a second.
 //!
-//! **A full disk** is met when the *next* segment is made, before any record needs it, and at the
-//! latest when half of the current one is used. From then on [`Wal::writable`] says no, so that
-//! nothing new is proposed (or accepted from a leader), while what is in flight still fits into the
-//! current one, whose last sixteenth is kept for small writes (votes, marks). What does not fit is
-//! refused with `StorageFull`: it is not written, memory takes back what it appended, and what was
-//! submitted for that replica on top of it is refused as well. Reading goes on. Room is looked for
-//! when a turn needs it, and twice a second.
+//! **Refused**: to continue after a failed write or fsync, because the content of the disk is then
+//! unknown (the `fatal` callback ends the process); to be opened twice; to skip damage; to leave
+//! gaps between entries.
 //!
-//! **What it refuses**: to go on after a failed write or fsync (what is on disk is not known then:
-//! the `fatal` hook ends the process); to be opened twice; to skip damage; to leave gaps between
-//! entries.
-//!
-//! `Committed` is advice: it causes no write of its own, but rides along with the next turn, and
-//! its callback does not wait. After a crash it may be older than what was submitted.
+//! `Committed` is a hint: it causes no write of its own, the next batch includes it, and its
+//! callback does not wait. After a crash it may be older than what was submitted.
 
 mod index;
 mod recover;
-mod spare;
+mod segment_allocator;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -71,69 +71,70 @@ use std::thread::{self, JoinHandle};
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
-use crate::disk::wal::index::Source;
-use crate::disk::wal::spare::Maker;
-use crate::disk::wal::writer::{Shared, State, Work, Writer};
-use crate::disk::{Device, GroupKey, Machinery};
+use crate::disk::wal::index::EntrySource;
+use crate::disk::wal::segment_allocator::SegmentAllocator;
+use crate::disk::wal::writer::{PendingSubmission, Shared, State, Writer};
+use crate::disk::{Device, GroupKey, RealDevice};
 use crate::limits;
 
-/// What is done to one group's log. Payloads are opaque.
+/// One change of a replica's log. Payloads are opaque.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
-    /// Entries `(index, term, bytes)`: consecutive, the first one right behind the group's last.
-    /// In an empty log the first may have any index, after a purge the one behind the purge.
+    /// Appends entries `(index, term, bytes)`: consecutive, the first one right after the group's
+    /// last. In an empty log the first may have any index, after a purge the one after the purge.
     Append {
-        /// Whose.
+        /// The replica.
         group: GroupKey,
-        /// What.
+        /// The entries, at most [`limits::WAL_ENTRY_BYTES_MAX`] bytes each.
         entries: Vec<(u64, u64, Bytes)>,
     },
-    /// The vote this replica gave.
+    /// Saves the vote of this replica.
     Vote {
-        /// Whose.
+        /// The replica.
         group: GroupKey,
         /// The vote, encoded by the caller.
         vote: Bytes,
     },
-    /// What is known to be committed: advice for a faster start. It causes no write of its own, it
-    /// rides along with the next turn.
+    /// Saves what is known to be committed: a hint for a faster start. It causes no write of its
+    /// own; the next batch includes it.
     Committed {
-        /// Whose.
+        /// The replica.
         group: GroupKey,
         /// The log id, encoded by the caller.
         committed: Bytes,
     },
-    /// Removes every entry behind `after`; all entries if `None`.
+    /// Removes every entry after `after`; all entries if `None`.
     TruncateAfter {
-        /// Whose.
+        /// The replica.
         group: GroupKey,
         /// The last index that stays.
         after: Option<u64>,
     },
-    /// Removes every entry up to `index`, which a checkpoint covers; it may lie behind the last.
+    /// Removes every entry up to `index`, which a checkpoint covers. It may lie after the last one.
     Purge {
-        /// Whose.
+        /// The replica.
         group: GroupKey,
         /// The last index that goes.
         index: u64,
         /// Its log id, encoded by the caller.
         log_id: Bytes,
     },
-    /// Removes all that is known of a replica.
+    /// Removes everything of a replica.
     Forget {
-        /// Whose.
+        /// The replica.
         group: GroupKey,
     },
 }
 
-/// Called on the log's own thread once a submission is on disk, or never will be. It must neither
-/// block nor submit (a full queue would wait for itself). `StorageFull`: nothing was written and
-/// nothing is broken; any other error is the end of this log.
-pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
+/// Called on the log's own thread once a submission is durable, or never will be. It must neither
+/// block nor submit: with a full queue it would wait for itself. `StorageFull` means that nothing
+/// was written and that the log continues. After any other error of a valid submission the log has
+/// stopped.
+pub type SubmitCallback = Box<dyn FnOnce(io::Result<()>) + Send>;
 
 /// An entry as it was appended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct StoredEntry {
     /// Its index.
     pub index: u64,
     /// Its term.
@@ -144,10 +145,10 @@ pub struct Entry {
 
 /// What the log holds of one replica.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct GroupLog {
+pub struct GroupLogState {
     /// The last vote.
     pub vote: Option<Bytes>,
-    /// What was last known to be committed; may lag.
+    /// What was last known to be committed; it may lag.
     pub committed: Option<Bytes>,
     /// The last purge: its index and log id.
     pub purged: Option<(u64, Bytes)>,
@@ -159,40 +160,40 @@ pub struct GroupLog {
 
 /// What was found when the log was opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Recovered {
+pub struct RecoveredLog {
     /// Every replica the log knows.
-    pub groups: BTreeMap<GroupKey, GroupLog>,
-    /// A torn last write was cut: the file and the offset it began at.
-    pub cut: Option<(PathBuf, u64)>,
+    pub groups: BTreeMap<GroupKey, GroupLogState>,
+    /// The torn last write that was discarded: the file, and the offset at which it began.
+    pub torn_write: Option<(PathBuf, u64)>,
 }
 
 /// How a log is opened.
 pub struct WalConfig {
-    /// Size of a segment.
+    /// Size of a segment, in bytes.
     pub segment_bytes: u64,
     /// Payload bytes of recent entries kept in memory.
     pub cache_bytes: usize,
-    /// Sealed segments that may stand before the oldest is emptied by rewriting.
-    pub carry_after_segments: usize,
-    /// The disk; tests put a failing one here.
+    /// Full segments that may exist before the oldest is compacted.
+    pub compact_after_segments: usize,
+    /// The disk; tests set a failing one.
     pub device: Arc<dyn Device>,
-    /// Called once, with words, when the log cannot go on: the process must exit.
+    /// Called once, with the reason, when the log has stopped: the process must exit.
     pub fatal: Box<dyn Fn(String) + Send + Sync>,
-    /// For simulations: the log has no threads. This is called when something waits for
-    /// [`Wal::turn`].
-    pub by_hand: Option<Box<dyn Fn() + Send + Sync>>,
+    /// For simulations: an inline log, which has no threads. This is called when a submission waits
+    /// for [`Wal::run_queued`].
+    pub inline_notify: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl WalConfig {
-    /// The defaults of `limits`, the real disk, and what to do when the log cannot go on.
+    /// The defaults of `limits`, on the real disk. `fatal`: see [`WalConfig::fatal`].
     pub fn new(fatal: impl Fn(String) + Send + Sync + 'static) -> Self {
         Self {
             segment_bytes: limits::WAL_SEGMENT_BYTES,
             cache_bytes: limits::WAL_CACHE_BYTES,
-            carry_after_segments: limits::WAL_CARRY_AFTER_SEGMENTS,
-            device: Arc::new(Machinery),
+            compact_after_segments: limits::WAL_COMPACT_AFTER_SEGMENTS,
+            device: Arc::new(RealDevice),
             fatal: Box::new(fatal),
-            by_hand: None,
+            inline_notify: None,
         }
     }
 }
@@ -200,7 +201,7 @@ impl WalConfig {
 /// Why the log cannot be opened, read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum WalError {
-    /// Another process has this directory.
+    /// Another process has opened this directory.
     #[error("{} is in use by another process", dir.display())]
     InUse {
         /// The directory.
@@ -217,7 +218,7 @@ pub enum WalError {
         file: PathBuf,
         /// Where in it.
         offset: u64,
-        /// In words.
+        /// The reason, in words.
         reason: String,
     },
     /// Written by a newer (or foreign) build.
@@ -230,7 +231,7 @@ pub enum WalError {
         /// The format this build writes.
         known: u8,
     },
-    /// There is no room for the next segment. Writes are refused until there is; reads go on.
+    /// There is no space for the next segment. Writes are rejected until there is; reads continue.
     #[error(
         "no room for the next log segment in {}: {needed} bytes needed, {free} free (where that is \
          enough, the process is out of open files or memory: its log says so)",
@@ -244,13 +245,13 @@ pub enum WalError {
         /// Bytes free.
         free: u64,
     },
-    /// An earlier write or fsync failed; what is on disk is not known any more.
+    /// An earlier write or fsync failed, and the content of the disk is unknown.
     #[error("the log stopped: {reason}")]
-    Dead {
-        /// In words.
+    Stopped {
+        /// The reason, in words.
         reason: String,
     },
-    /// The system refused something that is neither.
+    /// Any other error of the system.
     #[error("{} cannot be used: {source}", path.display())]
     Io {
         /// The file or directory.
@@ -260,11 +261,11 @@ pub enum WalError {
     },
 }
 
-/// What the log counted since it was opened.
+/// Counters since the log was opened.
 #[derive(Debug, Default)]
 pub struct WalCounters {
-    /// Turns written.
-    pub turns: AtomicU64,
+    /// Batches written.
+    pub write_batches: AtomicU64,
     /// Times the disk was asked to make writes durable.
     pub fsyncs: AtomicU64,
     /// Microseconds spent in that.
@@ -273,10 +274,10 @@ pub struct WalCounters {
     pub bytes: AtomicU64,
     /// Operations written.
     pub ops: AtomicU64,
-    /// Submissions refused because the disk was full.
-    pub refused: AtomicU64,
-    /// Bytes rewritten so that old segments could go.
-    pub carried_bytes: AtomicU64,
+    /// Submissions rejected because the disk was full.
+    pub rejected: AtomicU64,
+    /// Bytes copied so that old segments could be removed.
+    pub compacted_bytes: AtomicU64,
     /// Segment files that exist now.
     pub segments: AtomicU64,
     /// Entries read from files because memory no longer held them.
@@ -284,7 +285,7 @@ pub struct WalCounters {
 }
 
 impl Op {
-    /// Whose log it changes.
+    /// The replica whose log it changes.
     pub fn group(&self) -> GroupKey {
         match self {
             Self::Append { group, .. }
@@ -297,19 +298,19 @@ impl Op {
     }
 }
 
-/// A log without threads.
-struct Hand {
+/// The writer of an inline log, and whom to notify when a submission waits for it.
+struct InlineWriter {
     writer: Mutex<Writer>,
-    waits: Box<dyn Fn() + Send + Sync>,
+    notify: Box<dyn Fn() + Send + Sync>,
 }
 
-/// The one log of a node. Dropping it writes what is queued and waits for that.
+/// The log of a node. Dropping it writes what is queued and waits for that.
 pub struct Wal {
     shared: Arc<Shared>,
     dir: PathBuf,
     threads: Vec<JoinHandle<()>>,
-    /// What the threads would do, where there are none.
-    hand: Option<Hand>,
+    /// The writer, where it has no thread.
+    inline: Option<InlineWriter>,
     /// Held while the log is open.
     _lock: File,
 }
@@ -318,9 +319,10 @@ impl Wal {
     /// Opens the log in a directory of its own, which is created if needed.
     ///
     /// # Errors
-    /// [`WalError`]: damage is refused, never skipped.
-    pub fn open(dir: &Path, mut config: WalConfig) -> Result<(Self, Recovered), WalError> {
+    /// [`WalError`]: a damaged log is refused; damage is never skipped.
+    pub fn open(dir: &Path, mut config: WalConfig) -> Result<(Self, RecoveredLog), WalError> {
         config.segment_bytes = config.segment_bytes.max(limits::WAL_SEGMENT_BYTES_MIN);
+        // Before anything is read: recovery writes a segment and removes others.
         let lock = lock(dir, &*config.device)?;
         let mut opened = recover::open(dir, &config)?;
         let recovered = std::mem::take(&mut opened.recovered);
@@ -329,91 +331,96 @@ impl Wal {
         let index = std::mem::take(&mut opened.index);
         let shared = Arc::new(Shared {
             state: Mutex::new(State { index, ..State::default() }),
-            wake: Condvar::new(),
-            room: Condvar::new(),
-            order: Condvar::new(),
-            made: Condvar::new(),
+            work_queued: Condvar::new(),
+            queue_space: Condvar::new(),
+            segment_requested: Condvar::new(),
+            allocation_done: Condvar::new(),
             counters,
         });
-        let maker = Maker {
+        let allocator = SegmentAllocator {
             shared: shared.clone(),
             dir: dir.to_owned(),
             device: config.device.clone(),
             segment_bytes: config.segment_bytes,
         };
-        let waits = config.by_hand.take();
+        let notify = config.inline_notify.take();
         let mut writer = Writer::new(shared.clone(), dir.to_owned(), config, opened);
         let (dir, threads) = (dir.to_owned(), Vec::new());
-        let mut wal = Self { shared, dir, threads, hand: None, _lock: lock };
-        if let Some(waits) = waits {
-            writer.maker = Some(maker);
-            wal.hand = Some(Hand { writer: Mutex::new(writer), waits });
+        let mut wal = Self { shared, dir, threads, inline: None, _lock: lock };
+        if let Some(notify) = notify {
+            writer.allocator = Some(allocator);
+            wal.inline = Some(InlineWriter { writer: Mutex::new(writer), notify });
         } else {
-            wal.start("wal", move || writer.run())?;
-            wal.start("wal-spare", move || maker.run())?;
+            wal.spawn("wal", move || writer.run())?;
+            wal.spawn("wal-spare", move || allocator.run())?;
         }
         Ok((wal, recovered))
     }
 
-    fn start(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), WalError> {
+    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), WalError> {
         let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
         let thread = thread.map_err(|source| WalError::Io { path: self.dir.clone(), source })?;
         self.threads.push(thread);
         Ok(())
     }
 
-    /// Hands operations to the log's thread and returns; `done` is called when they are on disk.
-    /// What was submitted can be read at once. Submissions are written in the order of the calls.
-    /// Blocks only while the queue is full, which means the disk has stalled.
+    /// Queues operations for the writer and returns; `done` is called when they are durable. They
+    /// can be read at once. Submissions are written in the order of the calls. Blocks only while
+    /// the queue is full, which means that the disk has stalled.
     ///
-    /// `done` is told `StorageFull` when there was no room (nothing of it is written),
-    /// `InvalidInput` when an entry would leave a gap or is too large, and anything else when the
-    /// log is dead. For advice alone it is called at once.
-    pub fn submit(&self, ops: Vec<Op>, done: Done) {
+    /// `done` gets `StorageFull` when there was no space (nothing of the submission is written),
+    /// `InvalidInput` when an entry would leave a gap or is too large, and another error when the
+    /// log has stopped. For committed indexes alone it is called at once.
+    pub fn submit(&self, ops: Vec<Op>, done: SubmitCallback) {
         let mut state = self.shared.state.lock();
-        while state.dead.is_none()
+        while state.stopped.is_none()
             && (state.queued_bytes >= limits::WAL_QUEUE_BYTES
                 || state.queue.len() >= limits::WAL_QUEUE_LENGTH)
         {
-            self.shared.room.wait(&mut state);
+            self.shared.queue_space.wait(&mut state);
         }
-        let refused = match &state.dead {
-            Some(reason) => Some(writer::dead(reason)),
+        let rejected = match &state.stopped {
+            Some(reason) => Some(writer::stopped_error(reason)),
             None => state.index.check(&ops).err().map(invalid),
         };
-        if let Some(error) = refused {
+        // Callbacks run without the lock: they may call into the log.
+        if let Some(error) = rejected {
             drop(state);
             return done(Err(error));
         }
+        // Remembers what the caller has seen: if a replica's count has grown by the time the writer
+        // takes this submission, it builds on a rejected one.
         let mut groups: Vec<(GroupKey, u64)> = Vec::new();
         for key in ops.iter().map(Op::group) {
-            let refusals = state.index.refusals.get(&key).copied().unwrap_or(0);
-            if !groups.contains(&(key, refusals)) {
-                groups.push((key, refusals));
+            let rejections = state.index.rejections.get(&key).copied().unwrap_or(0);
+            if !groups.contains(&(key, rejections)) {
+                groups.push((key, rejections));
             }
         }
-        state.ticket += 1;
-        let ticket = state.ticket;
-        let advice = ops.iter().all(|op| matches!(op, Op::Committed { .. }));
-        let records = state.index.apply(ops, ticket);
-        if advice {
+        state.sequence += 1;
+        let sequence = state.sequence;
+        let only_committed = ops.iter().all(|op| matches!(op, Op::Committed { .. }));
+        // Index and queue change under one lock, so that the order of the records on disk is the
+        // order in which the index changed.
+        let records = state.index.apply(ops, sequence);
+        if only_committed {
             drop(state);
             return done(Ok(()));
         }
-        let work = Work { records, ticket, groups, done: Some(done) };
-        state.queued_bytes += work.size();
-        state.queue.push_back(work);
-        self.shared.wake.notify_one();
+        let submission = PendingSubmission { records, sequence, groups, done: Some(done) };
+        state.queued_bytes += submission.size();
+        state.queue.push_back(submission);
+        self.shared.work_queued.notify_one();
         drop(state);
-        if let Some(hand) = &self.hand {
-            (hand.waits)();
+        if let Some(inline) = &self.inline {
+            (inline.notify)();
         }
     }
 
-    /// Without threads: does what waits, here and now, and calls back.
-    pub fn turn(&self) {
-        if let Some(hand) = &self.hand {
-            hand.writer.lock().turn();
+    /// For an inline log: writes what is queued on this thread, and calls back.
+    pub fn run_queued(&self) {
+        if let Some(inline) = &self.inline {
+            inline.writer.lock().run_queued();
         }
     }
 
@@ -427,46 +434,49 @@ impl Wal {
         group: GroupKey,
         range: Range<u64>,
         max_bytes: usize,
-    ) -> Result<Vec<Entry>, WalError> {
+    ) -> Result<Vec<StoredEntry>, WalError> {
+        // The lock is held for the look-up only. Reading needs none: a source holds its segment
+        // open, also if the file is removed meanwhile.
         let sources = self.shared.state.lock().index.sources(group, range, max_bytes);
-        let from_disk = sources.iter().filter(|source| matches!(source, Source::Disk { .. }));
+        let from_disk = sources.iter().filter(|source| matches!(source, EntrySource::Disk { .. }));
         self.shared.counters.disk_reads.fetch_add(from_disk.count() as u64, Relaxed);
         sources.into_iter().map(|source| source.read(group)).collect()
     }
 
-    /// What the log holds of a replica now, submissions still under way included.
-    pub fn state(&self, group: GroupKey) -> GroupLog {
+    /// The state of a replica's log, including submissions that are not durable yet.
+    pub fn state(&self, group: GroupKey) -> GroupLogState {
         let state = self.shared.state.lock();
-        state.index.groups.get(&group).map(index::Group::log).unwrap_or_default()
+        state.index.groups.get(&group).map(index::GroupIndex::state).unwrap_or_default()
     }
 
-    /// Payload bytes of a replica's entries: what a checkpoint now would allow to purge.
+    /// Payload bytes of a replica's live entries.
     pub fn live_bytes(&self, group: GroupKey) -> u64 {
         self.shared.state.lock().index.groups.get(&group).map_or(0, |group| group.bytes)
     }
 
-    /// The replicas whose entries keep the oldest segment alive, with their bytes in it: those a
-    /// checkpoint would help most. Empty while few segments stand.
-    pub fn holding(&self) -> Vec<(GroupKey, u64)> {
+    /// The replicas that have live entries in the oldest segment, with their payload bytes in it: a
+    /// checkpoint of those frees the most space. Empty while there are few segments.
+    pub fn oldest_segment_usage(&self) -> Vec<(GroupKey, u64)> {
         let state = self.shared.state.lock();
         match state.index.segments.first_key_value() {
-            Some((serial, _)) if state.index.segments.len() > limits::WAL_CARRY_AFTER_SEGMENTS => {
-                state.index.holders(*serial)
+            Some((serial, _))
+                if state.index.segments.len() > limits::WAL_COMPACT_AFTER_SEGMENTS =>
+            {
+                state.index.usage_by_group(*serial)
             }
             Some(_) | None => Vec::new(),
         }
     }
 
-    /// Whether entries should be proposed (or accepted from a leader) now. Cheap. It says no as
-    /// soon as the segment after the current one cannot be made, while what is in flight
-    /// still has room.
+    /// Whether entries should be proposed, or accepted from a leader. Cheap. It is an error as soon
+    /// as the spare segment cannot be created, while what is in flight still has space.
     ///
     /// # Errors
-    /// [`WalError::Full`], [`WalError::Dead`].
+    /// [`WalError::Full`], [`WalError::Stopped`].
     pub fn writable(&self) -> Result<(), WalError> {
         let state = self.shared.state.lock();
-        if let Some(reason) = &state.dead {
-            return Err(WalError::Dead { reason: reason.clone() });
+        if let Some(reason) = &state.stopped {
+            return Err(WalError::Stopped { reason: reason.clone() });
         }
         match state.full {
             Some((needed, free)) => Err(WalError::Full { dir: self.dir.clone(), needed, free }),
@@ -474,7 +484,7 @@ impl Wal {
         }
     }
 
-    /// What was counted.
+    /// The counters of this log.
     pub fn counters(&self) -> &WalCounters {
         &self.shared.counters
     }
@@ -483,8 +493,9 @@ impl Wal {
 impl Drop for Wal {
     fn drop(&mut self) {
         self.shared.state.lock().closed = true;
-        self.shared.wake.notify_all();
-        self.turn();
+        self.shared.work_queued.notify_all();
+        // An inline log has no thread that would notice `closed`.
+        self.run_queued();
         for thread in self.threads.drain(..) {
             // The last owner may be a callback, on the very thread that would be waited for.
             if thread.thread().id() != thread::current().id() && thread.join().is_err() {

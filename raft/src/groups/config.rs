@@ -1,4 +1,4 @@
-//! Config: how a node keeps its replicas, and why that may be refused.
+//! Config: the settings of a node's replicas, and the errors of opening them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,36 +6,36 @@ use std::time::Duration;
 
 use model::NodeId;
 
-use crate::disk::{Device, Machinery};
+use crate::disk::{Device, RealDevice};
 use crate::error::Fatal;
 use crate::limits;
 use crate::timing::{Timing, TimingError};
 
-/// How a node keeps its replicas.
+/// The settings of a node's replicas.
 #[derive(Clone)]
 pub struct GroupsConfig {
     /// This node.
     pub node: NodeId,
-    /// Where log, checkpoints and store live.
+    /// The directory of log, checkpoints and store.
     pub dir: PathBuf,
-    /// How soon a silent leader is replaced.
+    /// Heartbeat and election timeouts.
     pub timing: Timing,
     /// A checkpoint is due once this much log has been written since the last one, or a quarter
     /// of what the last one had to write if that is more.
     pub checkpoint_log_bytes: u64,
-    /// Size of a log segment, preallocated.
+    /// Size of a log segment in bytes, preallocated.
     pub log_segment_bytes: u64,
-    /// The disk; tests put a failing one here.
+    /// The disk; tests set a failing one.
     pub device: Arc<dyn Device>,
     /// Called once, with the reason, when the whole disk can no longer be trusted: after a failed
     /// fsync nothing that follows can be promised, so the process must end.
     pub on_fatal: Arc<dyn Fn(String) + Send + Sync>,
-    /// For simulations: the log has no threads; this is how long the disk takes for a turn.
-    pub pace: Option<Pace>,
+    /// For simulations: makes the log inline, and gives the duration of each of its writes.
+    pub disk_latency: Option<DiskLatency>,
 }
 
-/// How long a disk takes for its next turn.
-pub type Pace = Arc<dyn Fn() -> Duration + Send + Sync>;
+/// Gives the latency of the next write of a simulated disk.
+pub type DiskLatency = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 impl GroupsConfig {
     /// The defaults.
@@ -50,9 +50,9 @@ impl GroupsConfig {
             timing: Timing::default(),
             checkpoint_log_bytes: limits::CHECKPOINT_LOG_BYTES,
             log_segment_bytes: limits::WAL_SEGMENT_BYTES,
-            device: Arc::new(Machinery),
+            device: Arc::new(RealDevice),
             on_fatal: Arc::new(on_fatal),
-            pace: None,
+            disk_latency: None,
         }
     }
 }

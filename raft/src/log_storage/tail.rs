@@ -1,15 +1,15 @@
-//! Tail: a group's last entries, decoded, so that apply and followers that keep up never wait for
-//! the disk.
+//! Tail: the last entries of a group, decoded, so that apply and followers that keep up never wait
+//! for the disk.
 //!
-//! Promise: what it gives is what was appended and not truncated since, without gaps. Bounded by
-//! bytes; the last entry always stays.
+//! Promise: it returns entries that were appended and not truncated since, without gaps. It is
+//! bounded by [`limits::TAIL_BYTES`], except that the last entry always stays.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
 use openraft::EntryPayload;
 
-use crate::consensus::{Entry, LogEntry};
+use crate::consensus::{EntryData, LogEntry};
 use crate::limits;
 
 /// The last entries, decoded.
@@ -23,6 +23,7 @@ impl Tail {
     pub(super) fn append(&mut self, entries: Vec<LogEntry>) {
         for entry in entries {
             let follows = self.entries.back().map(|last| last.log_id.index + 1);
+            // After a checkpoint from another replica the log continues behind a gap.
             if follows.is_some_and(|index| index != entry.log_id.index) {
                 self.entries.clear();
                 self.bytes = 0;
@@ -56,8 +57,8 @@ impl Tail {
         }
     }
 
-    /// The entries of a range, at least one, no more than `max_bytes` otherwise; `None` when the
-    /// first of them is not here.
+    /// The first entries of a range: at least one, otherwise no more than fit into `max_bytes`.
+    /// `None`: the first one is not in memory.
     pub(super) fn get(&self, range: &Range<u64>, max_bytes: usize) -> Option<Vec<LogEntry>> {
         let first = self.entries.front()?.log_id.index;
         let skip = usize::try_from(range.start.checked_sub(first)?).ok()?;
@@ -79,7 +80,7 @@ fn size(entry: &LogEntry) -> usize {
     const ENTRY: usize = 64;
     match &entry.payload {
         EntryPayload::Blank | EntryPayload::Membership(_) => ENTRY,
-        EntryPayload::Normal(Entry(bytes)) => ENTRY + bytes.len(),
+        EntryPayload::Normal(EntryData(bytes)) => ENTRY + bytes.len(),
     }
 }
 
@@ -92,7 +93,7 @@ mod tests {
     use crate::consensus::log_id;
 
     fn entry(index: u64, bytes: &[u8]) -> LogEntry {
-        LogEntry::new_normal(log_id(1, index), Entry(Bytes::copy_from_slice(bytes)))
+        LogEntry::new_normal(log_id(1, index), EntryData(Bytes::copy_from_slice(bytes)))
     }
 
     fn indexes(entries: Option<Vec<LogEntry>>) -> Option<Vec<u64>> {
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tail_gives_what_it_has_from_the_first_wanted_on_or_nothing() {
+    fn tail_returns_a_contiguous_prefix_or_nothing() {
         let mut tail = Tail::default();
         assert!(tail.get(&(0..9), usize::MAX).is_none());
         tail.append((5..9).map(|index| entry(index, b"four")).collect());
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tail_is_bounded_by_bytes() {
+    fn tail_is_bounded_by_bytes() {
         let mut tail = Tail::default();
         let big = vec![0; limits::TAIL_BYTES / 4];
         tail.append((0..10).map(|index| entry(index, &big)).collect());

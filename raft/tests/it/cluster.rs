@@ -1,4 +1,4 @@
-//! Cluster: nodes with their directories, connected in memory, to be stopped and started at will.
+//! Cluster: nodes with their directories, connected in memory, that tests stop and start.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -8,12 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::{NodeId, ReplicaId};
 use parking_lot::Mutex;
-use raft::testing::{MemoryNetwork, Tally};
+use raft::testing::{MemoryNetwork, RecordingMachine};
 use raft::{GroupId, GroupStatus, Groups, GroupsConfig, Member, ProposeError, ReplicaGroup};
 use tempfile::TempDir;
 
-/// Longer than anything takes that happens at all.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+/// Longer than anything takes that should happen.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Several nodes; node n holds replica `100 * group + n` of every group.
 pub(crate) struct Cluster {
@@ -27,7 +27,7 @@ pub(crate) struct Cluster {
 
 struct Node {
     groups: Groups,
-    tallies: BTreeMap<GroupId, Tally>,
+    machines: BTreeMap<GroupId, RecordingMachine>,
 }
 
 /// The replica of a group on a node.
@@ -36,13 +36,13 @@ pub(crate) fn replica(group: GroupId, node: NodeId) -> ReplicaId {
 }
 
 impl Cluster {
-    /// Starts nodes 1 to `nodes` with these groups on each, begun once and by all.
+    /// Starts nodes 1 to `nodes` and initializes these groups with a replica on each.
     pub(crate) async fn start(nodes: u64, groups: impl IntoIterator<Item = u16>) -> Self {
-        Self::tuned(nodes, groups, |_| ()).await
+        Self::start_with(nodes, groups, |_| ()).await
     }
 
-    /// The same, with another configuration.
-    pub(crate) async fn tuned(
+    /// Like [`Cluster::start`], with another configuration.
+    pub(crate) async fn start_with(
         nodes: u64,
         groups: impl IntoIterator<Item = u16>,
         tune: impl Fn(&mut GroupsConfig) + Send + 'static,
@@ -81,16 +81,16 @@ impl Cluster {
             fatal.lock().push(reason);
         });
         (self.tune)(&mut config);
-        let groups = Groups::open(config, self.network.door(node)).await.unwrap();
+        let groups = Groups::open(config, self.network.endpoint(node)).await.unwrap();
         self.network.join(node, groups.clone());
-        let mut tallies = BTreeMap::new();
+        let mut machines = BTreeMap::new();
         for &group in &self.groups {
-            let tally = Tally::new();
-            let machine = Box::new(tally.clone());
-            groups.start(group, replica(group, node), machine).await.unwrap();
-            tallies.insert(group, tally);
+            let machine = RecordingMachine::new();
+            let boxed = Box::new(machine.clone());
+            groups.start(group, replica(group, node), boxed).await.unwrap();
+            machines.insert(group, machine);
         }
-        self.nodes.insert(node, Node { groups, tallies });
+        self.nodes.insert(node, Node { groups, machines });
     }
 
     /// Stops a node; its directory stays.
@@ -108,33 +108,33 @@ impl Cluster {
         self.nodes[&node].groups.get(group).expect("the group runs")
     }
 
-    pub(crate) fn tally(&self, node: NodeId, group: GroupId) -> &Tally {
-        &self.nodes[&node].tallies[&group]
+    pub(crate) fn machine(&self, node: NodeId, group: GroupId) -> &RecordingMachine {
+        &self.nodes[&node].machines[&group]
     }
 
     pub(crate) fn running(&self) -> Vec<NodeId> {
         self.nodes.keys().copied().collect()
     }
 
-    /// Waits until one of the running nodes leads and holds everything.
+    /// Waits until one of the running nodes leads and is ready.
     pub(crate) async fn leader(&self, group: GroupId) -> NodeId {
         self.leader_among(group, &self.running()).await
     }
 
-    /// The same, asking only some nodes.
+    /// Like [`Cluster::leader`], among some nodes only.
     pub(crate) async fn leader_among(&self, group: GroupId, nodes: &[NodeId]) -> NodeId {
-        patiently("a leader", || async {
+        eventually("a leader", || async {
             nodes.iter().copied().find(|&node| self.group(node, group).status().ready)
         })
         .await
     }
 
-    /// Proposes at whoever leads until it is acknowledged. Only for entries that may come twice.
+    /// Proposes at the leader until the entry is acknowledged. It may be committed twice.
     pub(crate) async fn propose(&self, group: GroupId, entry: impl Into<Bytes>) -> u64 {
         self.propose_among(group, entry.into(), &self.running()).await
     }
 
-    /// The same, without asking one node, whose replica of the group does not run.
+    /// Proposes `x` without one node, whose replica of the group does not run.
     pub(crate) async fn propose_without(&self, group: GroupId, without: NodeId) -> u64 {
         let nodes: Vec<NodeId> =
             self.running().into_iter().filter(|&node| node != without).collect();
@@ -142,7 +142,7 @@ impl Cluster {
     }
 
     async fn propose_among(&self, group: GroupId, entry: Bytes, nodes: &[NodeId]) -> u64 {
-        patiently("an acknowledgement", || async {
+        eventually("an acknowledgement", || async {
             let leader = self.leader_among(group, nodes).await;
             match self.group(leader, group).propose(None, entry.clone()).await {
                 Ok(proposed) => Some(proposed.index),
@@ -153,42 +153,44 @@ impl Cluster {
         .await
     }
 
-    /// Waits until a node's machine has so many entries.
-    pub(crate) async fn counted(&self, node: NodeId, group: GroupId, count: usize) {
-        patiently("entries", || async { (self.tally(node, group).count() >= count).then_some(()) })
-            .await;
+    /// Waits until a node's machine has `count` entries.
+    pub(crate) async fn wait_for_entries(&self, node: NodeId, group: GroupId, count: usize) {
+        eventually("entries", || async {
+            (self.machine(node, group).count() >= count).then_some(())
+        })
+        .await;
     }
 
-    /// Waits until a node's replica says so of itself.
+    /// Waits until the status of a node's replica meets the predicate.
     pub(crate) async fn status(
         &self,
         node: NodeId,
         group: GroupId,
-        holds: impl FnMut(&GroupStatus) -> bool,
+        predicate: impl FnMut(&GroupStatus) -> bool,
     ) -> GroupStatus {
         let mut watch = self.group(node, group).watch();
-        let status = tokio::time::timeout(PATIENCE, watch.wait_for(holds)).await;
-        status.expect("it never says so").unwrap().clone()
+        let status = tokio::time::timeout(TIMEOUT, watch.wait_for(predicate)).await;
+        status.expect("the status never met the predicate").unwrap().clone()
     }
 }
 
-/// Looks again and again until there is something to see.
-pub(crate) async fn patiently<T, F: Future<Output = Option<T>>>(
+/// Polls until there is a value.
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
-    mut look: impl FnMut() -> F,
+    mut poll: impl FnMut() -> F,
 ) -> T {
-    let looking = async {
+    let polling = async {
         loop {
-            if let Some(found) = look().await {
+            if let Some(found) = poll().await {
                 return found;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("never came: {what}"))
+    tokio::time::timeout(TIMEOUT, polling).await.unwrap_or_else(|_| panic!("never came: {what}"))
 }
 
-/// What was answered, in this test machine's case the number of entries.
+/// The answer of a recording machine: the number of its entries.
 pub(crate) fn number(answer: &raft::Answer) -> u64 {
-    *answer.0.downcast_ref::<u64>().expect("the tally answers a number")
+    *answer.0.downcast_ref::<u64>().expect("the answer is a number")
 }

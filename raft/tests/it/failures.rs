@@ -9,22 +9,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use model::NodeId;
-use raft::disk::{Device, Machinery};
-use raft::{GroupId, Lane, ProposeError, ReadError};
+use raft::disk::{Device, RealDevice};
+use raft::{GroupId, Priority, ProposeError, ReadError};
 
-use crate::cluster::{Cluster, PATIENCE, patiently};
+use crate::cluster::{Cluster, TIMEOUT, eventually};
 
 const G: GroupId = GroupId(1);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_lost_its_quorum_confirms_nothing_and_its_entries_do_not_count() {
+async fn leader_without_quorum_commits_nothing() {
     let cluster = Cluster::start(3, [1]).await;
     cluster.propose(G, "before").await;
     let old = cluster.leader(G).await;
     let others: Vec<NodeId> = cluster.running().into_iter().filter(|&node| node != old).collect();
     cluster.network.isolate(old);
     let group = cluster.group(old, G);
-    let lonely = tokio::spawn({
+    let isolated = tokio::spawn({
         let group = group.clone();
         async move { group.propose(None, Bytes::from_static(b"lonely")).await }
     });
@@ -35,23 +35,23 @@ async fn a_leader_that_lost_its_quorum_confirms_nothing_and_its_entries_do_not_c
     );
     let new = cluster.leader_among(G, &others).await;
     cluster.group(new, G).propose(None, Bytes::from_static(b"after")).await.unwrap();
-    assert_eq!(cluster.tally(old, G).entries(), ["before"]);
-    cluster.network.heal_all();
-    let outcome = tokio::time::timeout(PATIENCE, lonely).await.unwrap().unwrap().unwrap_err();
+    assert_eq!(cluster.machine(old, G).entries(), ["before"]);
+    cluster.network.reconnect_all();
+    let outcome = tokio::time::timeout(TIMEOUT, isolated).await.unwrap().unwrap().unwrap_err();
     // Whether it was handed to the log before the quorum was missed is a matter of moments.
     assert!(
         matches!(outcome, ProposeError::Indeterminate | ProposeError::Unavailable { .. }),
         "{outcome:?}"
     );
     for node in cluster.running() {
-        cluster.counted(node, G, 2).await;
-        assert_eq!(cluster.tally(node, G).entries(), ["before", "after"]);
+        cluster.wait_for_entries(node, G, 2).await;
+        assert_eq!(cluster.machine(node, G).entries(), ["before", "after"]);
     }
 }
 
-/// The leader is paused with the answers to its last entry on their way. When it goes on, one of
-/// them commits the entry, and the commit is at once told to the node whose answer comes next: that
-/// answer is of before the pause, and confirms nothing.
+/// The leader is paused while the responses to its last entry are in flight. When it continues, one
+/// of them commits the entry, and the leader sends the commit index to the other node, whose
+/// response comes next: that response is from before the pause, and must confirm nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_to_an_earlier_append_does_not_confirm_a_later_one() {
     let cluster = Cluster::start(3, [1]).await;
@@ -59,43 +59,44 @@ async fn an_answer_to_an_earlier_append_does_not_confirm_a_later_one() {
     let old = cluster.leader(G).await;
     let others: Vec<NodeId> = cluster.running().into_iter().filter(|&node| node != old).collect();
     for &node in &others {
-        cluster.counted(node, G, 1).await;
+        cluster.wait_for_entries(node, G, 1).await;
     }
-    let first = cluster.network.hold_answers(old, others[0], Lane::Log);
-    let second = cluster.network.hold_answers(old, others[1], Lane::Log);
+    let first = cluster.network.hold_responses(old, others[0], Priority::Log);
+    let second = cluster.network.hold_responses(old, others[1], Priority::Log);
     let group = cluster.group(old, G);
     let paused = tokio::spawn({
         let group = group.clone();
         async move { group.propose(None, Bytes::from_static(b"paused")).await }
     });
-    patiently("both have answered", || async {
-        (first.answered() == 1 && second.answered() == 1).then_some(())
+    eventually("both have answered", || async {
+        (first.responses() == 1 && second.responses() == 1).then_some(())
     })
     .await;
     cluster.network.isolate(old);
     let new = cluster.leader_among(G, &others).await;
     let after = cluster.group(new, G).propose(None, Bytes::from_static(b"after")).await.unwrap();
     let read = tokio::spawn(async move { group.read_index().await });
-    // The read is in the leader's hands before the answers arrive.
+    // The leader has the read before the responses arrive.
     tokio::time::sleep(Duration::from_millis(50)).await;
     first.release();
-    patiently("the commit is told", || async { (second.asked() == 2).then_some(()) }).await;
+    eventually("the commit index is sent", || async { (second.requests() == 2).then_some(()) })
+        .await;
     second.release();
-    let read = tokio::time::timeout(PATIENCE, read).await.unwrap().unwrap();
+    let read = tokio::time::timeout(TIMEOUT, read).await.unwrap().unwrap();
     assert!(read.is_err(), "{read:?}: entry {} was acknowledged before", after.index);
-    cluster.network.heal_all();
-    // It was committed by the first leader: whether that is told depends on who hears what first.
-    let _ = tokio::time::timeout(PATIENCE, paused).await.unwrap().unwrap();
+    cluster.network.reconnect_all();
+    // The first leader may have committed it: the result depends on the order of messages.
+    let _ = tokio::time::timeout(TIMEOUT, paused).await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_machine_that_fails_stops_its_group_and_nothing_else() {
-    for (word, reason) in [("panic", "panic while"), ("fatal", "asked to")] {
+async fn machine_failure_stops_its_group_only() {
+    for (entry, reason) in [("panic", "panic while"), ("fatal", "as the entry demands")] {
         let cluster = Cluster::start(3, [1, 2]).await;
         cluster.propose(G, "fine").await;
         let leader = cluster.leader(G).await;
         let group = cluster.group(leader, G);
-        let outcome = group.propose(None, Bytes::from_static(word.as_bytes())).await.unwrap_err();
+        let outcome = group.propose(None, Bytes::from_static(entry.as_bytes())).await.unwrap_err();
         assert!(matches!(outcome, ProposeError::Indeterminate | ProposeError::Fatal(_)));
         let status = cluster.status(leader, G, |status| status.stopped.is_some()).await;
         let stopped = status.stopped.unwrap();
@@ -103,7 +104,7 @@ async fn a_machine_that_fails_stops_its_group_and_nothing_else() {
         assert!(!status.ready);
         // The next leader meets the same entry. The third is then alone, and may never learn that
         // the entry counts.
-        patiently("the next leader's end", || async {
+        eventually("the next leader's end", || async {
             let stopped = |&node: &NodeId| cluster.group(node, G).status().stopped.is_some();
             (cluster.running().iter().filter(|&node| stopped(node)).count() >= 2).then_some(())
         })
@@ -118,48 +119,48 @@ async fn a_machine_that_fails_stops_its_group_and_nothing_else() {
     }
 }
 
-/// A disk without room, on demand.
+/// A disk that is full on demand.
 #[derive(Debug, Default)]
-struct Small {
+struct LimitedDevice {
     full: AtomicBool,
 }
 
-impl Device for Small {
+impl Device for LimitedDevice {
     fn preallocate(&self, file: &File, bytes: u64) -> io::Result<()> {
         if self.full.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        Machinery.preallocate(file, bytes)
+        RealDevice.preallocate(file, bytes)
     }
 
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-        Machinery.write_at(file, bytes, offset)
+        RealDevice.write_at(file, bytes, offset)
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
-        Machinery.sync(file)
+        RealDevice.sync(file)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        Machinery.sync_dir(dir)
+        RealDevice.sync_dir(dir)
     }
 
     fn free(&self, dir: &Path) -> u64 {
-        Machinery.free(dir)
+        RealDevice.free(dir)
     }
 
     fn nonce(&self) -> u64 {
-        Machinery.nonce()
+        RealDevice.nonce()
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_refuses_proposals_by_name_and_goes_on_once_there_is_room() {
-    let device = Arc::new(Small::default());
-    let small = device.clone();
-    let cluster = Cluster::tuned(1, [1], move |config| {
+async fn full_disk_rejects_proposals_until_space_returns() {
+    let device = Arc::new(LimitedDevice::default());
+    let limited = device.clone();
+    let cluster = Cluster::start_with(1, [1], move |config| {
         config.log_segment_bytes = 64 << 10;
-        config.device = small.clone();
+        config.device = limited.clone();
     })
     .await;
     let leader = cluster.leader(G).await;
@@ -179,12 +180,12 @@ async fn a_full_disk_refuses_proposals_by_name_and_goes_on_once_there_is_room() 
     let dir = cluster.dir(leader);
     assert!(reason.contains(&dir.display().to_string()), "{reason}");
     assert!(cluster.groups(leader).writable().is_err());
-    assert_eq!(cluster.tally(leader, G).count(), acknowledged);
+    assert_eq!(cluster.machine(leader, G).count(), acknowledged);
     group.read_barrier().await.unwrap();
     device.full.store(false, Ordering::SeqCst);
-    patiently("room", || async { cluster.groups(leader).writable().ok() }).await;
+    eventually("space", || async { cluster.groups(leader).writable().ok() }).await;
     group.propose(None, entry).await.unwrap();
-    assert_eq!(cluster.tally(leader, G).count(), acknowledged + 1);
+    assert_eq!(cluster.machine(leader, G).count(), acknowledged + 1);
     assert!(group.status().stopped.is_none());
     assert!(cluster.fatal.lock().is_empty());
 }

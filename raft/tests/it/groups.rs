@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use futures::future::join_all;
 use model::NodeId;
-use raft::{GroupId, Lane, ProposeError, ReadError};
+use raft::{GroupId, Priority, ProposeError, ReadError};
 
-use crate::cluster::{Cluster, PATIENCE, number, replica};
+use crate::cluster::{Cluster, TIMEOUT, number, replica};
 
 const G: GroupId = GroupId(1);
 
@@ -23,15 +23,15 @@ async fn three_replicas_apply_the_same_entries_in_the_same_order() {
     indexes.sort_unstable();
     indexes.dedup();
     assert_eq!(indexes.len(), 500, "each has an index of its own");
-    let entries = cluster.tally(leader, G).entries();
+    let entries = cluster.machine(leader, G).entries();
     assert_eq!(entries.len(), 500, "each counts once");
-    for (asked, proposed) in proposed.iter().enumerate() {
-        let place = usize::try_from(number(&proposed.answer)).unwrap();
-        assert_eq!(entries[place - 1], asked.to_string(), "the answer belongs to the entry");
+    for (proposal, proposed) in proposed.iter().enumerate() {
+        let count = usize::try_from(number(&proposed.answer)).unwrap();
+        assert_eq!(entries[count - 1], proposal.to_string(), "the answer belongs to the entry");
     }
     for node in cluster.running() {
-        cluster.counted(node, G, 500).await;
-        assert_eq!(cluster.tally(node, G).entries(), entries, "node {node}");
+        cluster.wait_for_entries(node, G, 500).await;
+        assert_eq!(cluster.machine(node, G).entries(), entries, "node {node}");
     }
     assert!(cluster.fatal.lock().is_empty());
 }
@@ -47,7 +47,7 @@ async fn initializing_again_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fenced_proposal_is_refused_in_any_other_term() {
+async fn fenced_proposal_is_rejected_in_another_term() {
     let cluster = Cluster::start(3, [1]).await;
     let leader = cluster.leader(G).await;
     let group = cluster.group(leader, G);
@@ -57,7 +57,7 @@ async fn a_fenced_proposal_is_refused_in_any_other_term() {
         let refused = group.propose(Some(other), Bytes::from_static(b"late")).await.unwrap_err();
         assert!(matches!(refused, ProposeError::NotLeader { .. }), "{refused:?}");
     }
-    assert_eq!(cluster.tally(leader, G).count(), 1);
+    assert_eq!(cluster.machine(leader, G).count(), 1);
 
     let next = NodeId(leader.0 % 3 + 1);
     group.transfer_leader(replica(G, next)).await.unwrap();
@@ -68,11 +68,11 @@ async fn a_fenced_proposal_is_refused_in_any_other_term() {
     let now = group.status().term;
     assert!(now > term);
     group.propose(Some(now), Bytes::from_static(b"second")).await.unwrap();
-    assert_eq!(cluster.tally(next, G).entries(), ["mine", "second"]);
+    assert_eq!(cluster.machine(next, G).entries(), ["mine", "second"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn leadership_goes_where_it_is_asked_to_go() {
+async fn leadership_transfer_elects_the_requested_replica() {
     let cluster = Cluster::start(3, [1]).await;
     let leader = cluster.leader(G).await;
     let next = NodeId(leader.0 % 3 + 1);
@@ -95,18 +95,18 @@ async fn leadership_goes_where_it_is_asked_to_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_read_barrier_sees_every_acknowledged_entry_and_only_at_the_leader() {
+async fn read_barrier_sees_acknowledged_entries_on_leader_only() {
     let cluster = Cluster::start(3, [1]).await;
     let leader = cluster.leader(G).await;
     let group = cluster.group(leader, G);
     for count in 1..=20 {
         let index = group.propose(None, Bytes::from_static(b"x")).await.unwrap().index;
         assert!(group.read_barrier().await.unwrap() >= index);
-        assert_eq!(cluster.tally(leader, G).count(), count);
+        assert_eq!(cluster.machine(leader, G).count(), count);
         let confirmed = group.read_index().await.unwrap();
         let follower = NodeId(leader.0 % 3 + 1);
-        cluster.group(follower, G).wait_applied(confirmed, PATIENCE).await.unwrap();
-        assert_eq!(cluster.tally(follower, G).count(), count, "a follower's read is as fresh");
+        cluster.group(follower, G).wait_applied(confirmed, TIMEOUT).await.unwrap();
+        assert_eq!(cluster.machine(follower, G).count(), count, "a follower's read is as fresh");
     }
     let follower = cluster.group(NodeId(leader.0 % 3 + 1), G);
     assert_eq!(follower.read_barrier().await, Err(ReadError::NotLeader { hint: Some(leader) }));
@@ -116,7 +116,7 @@ async fn a_read_barrier_sees_every_acknowledged_entry_and_only_at_the_leader() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn seventeen_groups_on_three_nodes_elect_and_idle() {
+async fn seventeen_groups_elect_and_keep_leaders_while_idle() {
     let cluster = Cluster::start(3, 0..17).await;
     for group in (0..17).map(GroupId) {
         let leader = cluster.leader(group).await;
@@ -125,20 +125,20 @@ async fn seventeen_groups_on_three_nodes_elect_and_idle() {
     }
     let terms: Vec<u64> =
         (0..17).map(|group| cluster.group(NodeId(1), GroupId(group)).status().term).collect();
-    let beats = cluster.network.carried(Lane::Urgent);
-    crate::cluster::patiently("heartbeats", || async {
-        (cluster.network.carried(Lane::Urgent) > beats + 17 * 40).then_some(())
+    let heartbeats = cluster.network.messages_sent(Priority::Urgent);
+    crate::cluster::eventually("heartbeats", || async {
+        (cluster.network.messages_sent(Priority::Urgent) > heartbeats + 17 * 40).then_some(())
     })
     .await;
     for group in (0..17).map(GroupId) {
         for node in cluster.running() {
-            cluster.counted(node, group, 1).await;
+            cluster.wait_for_entries(node, group, 1).await;
         }
     }
-    let moved = (0..17)
+    let leader_changes = (0..17)
         .filter(|&group| {
             cluster.group(NodeId(1), GroupId(group)).status().term != terms[usize::from(group)]
         })
         .count();
-    assert!(moved <= 3, "an idle group keeps its leader; {moved} of 17 did not");
+    assert!(leader_changes <= 3, "an idle group keeps its leader; {leader_changes} of 17 did not");
 }

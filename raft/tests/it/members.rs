@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 
 use model::{NodeId, ReplicaId};
-use raft::testing::Tally;
+use raft::testing::RecordingMachine;
 use raft::{GroupId, Member, ProposeError};
 
-use crate::cluster::{Cluster, patiently, replica};
+use crate::cluster::{Cluster, eventually, replica};
 
 const G: GroupId = GroupId(1);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_moves_from_one_node_to_another() {
+async fn group_moves_from_one_node_to_another() {
     let mut cluster = Cluster::start(3, [1]).await;
     for _ in 0..20 {
         cluster.propose(G, "x").await;
@@ -19,13 +19,13 @@ async fn a_group_moves_from_one_node_to_another() {
     let leader = cluster.leader(G).await;
     let group = cluster.group(leader, G);
     let newcomer = NodeId(4);
-    let stranger = BTreeSet::from([replica(G, leader), replica(G, newcomer)]);
-    let refused = group.change_voters(stranger).await;
+    let with_newcomer = BTreeSet::from([replica(G, leader), replica(G, newcomer)]);
+    let refused = group.change_voters(with_newcomer).await;
     assert!(matches!(refused, Err(ProposeError::Unavailable { .. })), "a learner first");
 
     cluster.open(newcomer).await;
     group.add_learner(replica(G, newcomer), Member { node: newcomer }).await.unwrap();
-    cluster.counted(newcomer, G, 20).await;
+    cluster.wait_for_entries(newcomer, G, 20).await;
     assert_eq!(group.status().members[&replica(G, newcomer)], (newcomer, false));
     let leaves = NodeId(leader.0 % 3 + 1);
     let voters: BTreeSet<ReplicaId> = [1, 2, 3, 4]
@@ -42,11 +42,11 @@ async fn a_group_moves_from_one_node_to_another() {
     assert!(cluster.groups(leaves).get(G).is_none());
     cluster.groups(leaves).forget(G, replica(G, leaves)).await.unwrap();
     cluster.propose_without(G, leaves).await;
-    cluster.counted(newcomer, G, 21).await;
+    cluster.wait_for_entries(newcomer, G, 21).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_learner_can_leave_and_a_voter_cannot_leave_that_way() {
+async fn remove_learner_rejects_voters() {
     let mut cluster = Cluster::start(1, [1]).await;
     cluster.leader(G).await;
     let group = cluster.group(NodeId(1), G);
@@ -61,30 +61,31 @@ async fn a_learner_can_leave_and_a_voter_cannot_leave_that_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_meant_for_a_replica_that_is_gone_is_not_taken_by_its_successor() {
+async fn rpc_for_a_removed_replica_is_rejected_by_its_successor() {
     let cluster = Cluster::start(3, [1]).await;
     cluster.propose(G, "x").await;
     let leader = cluster.leader(G).await;
-    let place = NodeId(leader.0 % 3 + 1);
-    cluster.counted(place, G, 1).await;
-    cluster.groups(place).stop(G).await;
-    let (successor, tally) = (ReplicaId(9999), Tally::new());
-    let machine = Box::new(tally.clone());
-    let started = cluster.groups(place).start(G, successor, machine).await.unwrap();
+    let node = NodeId(leader.0 % 3 + 1);
+    cluster.wait_for_entries(node, G, 1).await;
+    cluster.groups(node).stop(G).await;
+    let (successor, machine) = (ReplicaId(9999), RecordingMachine::new());
+    let boxed = Box::new(machine.clone());
+    let started = cluster.groups(node).start(G, successor, boxed).await.unwrap();
     for _ in 0..20 {
-        cluster.propose_without(G, place).await;
+        cluster.propose_without(G, node).await;
     }
-    assert_eq!(tally.count(), 0);
+    assert_eq!(machine.count(), 0);
     assert!(started.status().members.is_empty(), "it knows of no group");
     let group = cluster.group(leader, G);
-    group.add_learner(successor, Member { node: place }).await.unwrap();
-    patiently("the successor's entries", || async { (tally.count() >= 21).then_some(()) }).await;
+    group.add_learner(successor, Member { node }).await.unwrap();
+    eventually("the successor's entries", || async { (machine.count() >= 21).then_some(()) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_runs_once_on_a_node() {
+async fn group_runs_at_most_once_on_a_node() {
     let cluster = Cluster::start(1, [1]).await;
-    let again = cluster.groups(NodeId(1)).start(G, ReplicaId(5), Box::new(Tally::new())).await;
+    let again =
+        cluster.groups(NodeId(1)).start(G, ReplicaId(5), Box::new(RecordingMachine::new())).await;
     assert!(again.is_err_and(|fatal| fatal.0.contains("already runs")));
     let forget = cluster.groups(NodeId(1)).forget(G, replica(G, NodeId(1))).await;
     assert!(forget.is_err(), "it runs");

@@ -1,30 +1,30 @@
-//! Mutants: what these stories hold fails when it is done wrong on purpose.
+//! Mutants: tests fail when the code is made wrong on purpose.
 
 use std::env;
 use std::process::Command;
 
 const MUTANT: &str = "MISHKAH_MUTANT";
 
-/// In the process of a story that is to fail: does wrong what it was told to.
+/// In the process of a test that should fail: activates the mutant that the environment names.
 pub(crate) fn choose() {
     if let Ok(name) = env::var(MUTANT) {
         model::mutant::choose(&name).unwrap();
     }
 }
 
-/// Runs one story in a process of its own; whether it holds.
-fn holds(story: &str, mutant: Option<&str>) -> bool {
+/// Runs one test in a process of its own. Returns whether it passes.
+fn passes(test: &str, mutant: Option<&str>) -> bool {
     let mut run = Command::new(env::current_exe().unwrap());
-    run.args(["--exact", story]).env_remove(MUTANT).envs(mutant.map(|name| (MUTANT, name)));
-    let said = run.output().unwrap();
-    let words = String::from_utf8_lossy(&said.stdout);
-    assert!(words.contains("running 1 test"), "{story}: {words}");
-    said.status.success()
+    run.args(["--exact", test]).env_remove(MUTANT).envs(mutant.map(|name| (MUTANT, name)));
+    let output = run.output().unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(stdout.contains("running 1 test"), "{test}: {stdout}");
+    output.status.success()
 }
 
 #[test]
-fn a_log_cut_up_to_a_checkpoint_that_may_be_lost_is_caught() {
-    let story = "recovery::a_newest_checkpoint_that_is_lost_costs_nothing";
-    assert!(holds(story, None), "{story} fails without a mutant too");
-    assert!(!holds(story, Some("purge-wal-before-checkpoint-durable")), "nobody noticed");
+fn log_purged_above_a_durable_checkpoint_is_caught() {
+    let test = "recovery::lost_newest_checkpoint_loses_no_entries";
+    assert!(passes(test, None), "{test} fails without a mutant too");
+    assert!(!passes(test, Some("purge-wal-before-checkpoint-durable")), "nobody noticed");
 }

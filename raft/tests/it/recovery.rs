@@ -7,12 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use model::NodeId;
-use raft::testing::{Tally, UNREAD};
+use raft::testing::{RecordingMachine, UNREAD_CHUNK};
 use raft::{
-    Answer, Change, ChunkSource, Fatal, Frozen, GroupId, Groups, GroupsConfig, Lane, Machine, Store,
+    Answer, Change, ChunkSource, Fatal, FrozenState, GroupId, Groups, GroupsConfig, Machine,
+    Priority, Store,
 };
 
-use crate::cluster::{Cluster, patiently, replica};
+use crate::cluster::{Cluster, eventually, replica};
 
 const G: GroupId = GroupId(1);
 
@@ -23,7 +24,7 @@ fn entry(number: usize) -> Bytes {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_leader_has_every_acknowledged_entry() {
+async fn new_leader_has_every_acknowledged_entry() {
     let mut cluster = Cluster::start(3, [1]).await;
     let first = cluster.leader(G).await;
     for number in 0..50 {
@@ -33,17 +34,17 @@ async fn a_new_leader_has_every_acknowledged_entry() {
     let second = cluster.leader(G).await;
     assert_ne!(second, first);
     let expected: Vec<Bytes> = (0..50).map(entry).collect();
-    assert_eq!(cluster.tally(second, G).entries(), expected);
+    assert_eq!(cluster.machine(second, G).entries(), expected);
     for number in 50..60 {
         cluster.propose(G, entry(number)).await;
     }
     cluster.open(first).await;
-    cluster.counted(first, G, 60).await;
-    assert_eq!(cluster.tally(first, G).entries(), (0..60).map(entry).collect::<Vec<_>>());
+    cluster.wait_for_entries(first, G, 60).await;
+    assert_eq!(cluster.machine(first, G).entries(), (0..60).map(entry).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_restart_of_all_nodes_everything_is_there() {
+async fn entries_survive_restart_of_all_nodes() {
     let mut cluster = Cluster::start(3, [1, 2]).await;
     for number in 0..100 {
         cluster.propose(G, entry(number)).await;
@@ -67,15 +68,15 @@ async fn after_a_restart_of_all_nodes_everything_is_there() {
     let leader_now = cluster.leader(G).await;
     assert!(cluster.group(leader_now, G).status().term > term, "leading is never inherited");
     for node in cluster.running() {
-        cluster.counted(node, G, 130).await;
-        assert_eq!(cluster.tally(node, G).entries(), expected, "node {node}");
+        cluster.wait_for_entries(node, G, 130).await;
+        assert_eq!(cluster.machine(node, G).entries(), expected, "node {node}");
     }
-    assert_eq!(cluster.tally(leader, G).restored().0, 1, "from its checkpoint");
-    cluster.counted(leader, GroupId(2), 1).await;
+    assert_eq!(cluster.machine(leader, G).restored().0, 1, "from its checkpoint");
+    cluster.wait_for_entries(leader, GroupId(2), 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_single_replica_leads_at_once_and_comes_back_with_everything() {
+async fn single_replica_leads_and_keeps_entries_over_restart() {
     let mut cluster = Cluster::start(1, [1]).await;
     for number in 0..20 {
         cluster.propose(G, entry(number)).await;
@@ -84,11 +85,11 @@ async fn a_single_replica_leads_at_once_and_comes_back_with_everything() {
     cluster.open(NodeId(1)).await;
     cluster.leader(G).await;
     let expected: Vec<Bytes> = (0..20).map(entry).collect();
-    assert_eq!(cluster.tally(NodeId(1), G).entries(), expected);
+    assert_eq!(cluster.machine(NodeId(1), G).entries(), expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_was_away_catches_up_by_log_then_by_checkpoint_of_which_only_news_is_sent() {
+async fn checkpoint_transfer_sends_only_missing_chunks() {
     let mut cluster = Cluster::start(3, [1]).await;
     cluster.leader(G).await;
     let away = NodeId(3);
@@ -101,32 +102,32 @@ async fn who_was_away_catches_up_by_log_then_by_checkpoint_of_which_only_news_is
             count += 1;
         }
         if by_checkpoint {
-            forget_log(&cluster, count).await;
+            purge_log(&cluster, count).await;
             count += 1;
         }
-        let before = cluster.network.bytes(Lane::Bulk);
+        let before = cluster.network.bytes_sent(Priority::Bulk);
         cluster.open(away).await;
-        cluster.counted(away, G, count).await;
-        assert_eq!(cluster.tally(away, G).entries(), cluster.tally(NodeId(1), G).entries());
-        sent.push(cluster.network.bytes(Lane::Bulk) - before);
+        cluster.wait_for_entries(away, G, count).await;
+        assert_eq!(cluster.machine(away, G).entries(), cluster.machine(NodeId(1), G).entries());
+        sent.push(cluster.network.bytes_sent(Priority::Bulk) - before);
         assert_eq!(sent[round] > 0, by_checkpoint, "round {round}: {sent:?}");
-        let store = cluster.tally(away, G).store().unwrap();
+        let store = cluster.machine(away, G).store().unwrap();
         let applied = cluster.group(away, G).status().applied;
-        patiently("the store", || async { (store.stored() >= applied).then_some(()) }).await;
+        eventually("the store", || async { (store.stored() >= applied).then_some(()) }).await;
         let scanned = scan(store).await;
-        assert_eq!(scanned, cluster.tally(away, G).entries(), "round {round}");
+        assert_eq!(scanned, cluster.machine(away, G).entries(), "round {round}");
     }
     assert!(sent[2] < sent[1], "what it has is not sent again: {sent:?}");
 }
 
 /// Writes two checkpoints everywhere, so that the log below the older one goes. Adds one entry.
-async fn forget_log(cluster: &Cluster, count: usize) {
+async fn purge_log(cluster: &Cluster, count: usize) {
     for node in cluster.running() {
         cluster.group(node, G).checkpoint().await.unwrap();
     }
     let index = cluster.propose(G, entry(count)).await;
     for node in cluster.running() {
-        cluster.counted(node, G, count + 1).await;
+        cluster.wait_for_entries(node, G, count + 1).await;
         cluster.group(node, G).checkpoint().await.unwrap();
     }
     for node in cluster.running() {
@@ -141,8 +142,8 @@ async fn scan(store: Arc<dyn Store>) -> Vec<Bytes> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_checkpoint_is_written_by_itself_once_enough_was_applied() {
-    let cluster = Cluster::tuned(1, [1], |config| config.checkpoint_log_bytes = 4 << 10).await;
+async fn checkpoint_is_written_after_enough_log_bytes() {
+    let cluster = Cluster::start_with(1, [1], |config| config.checkpoint_log_bytes = 4 << 10).await;
     for number in 0..100 {
         cluster.propose(G, entry(number)).await;
     }
@@ -151,7 +152,7 @@ async fn a_checkpoint_is_written_by_itself_once_enough_was_applied() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_newest_checkpoint_that_is_lost_costs_nothing() {
+async fn lost_newest_checkpoint_loses_no_entries() {
     let mut cluster = Cluster::start(1, [1]).await;
     let node = NodeId(1);
     for round in 0..3 {
@@ -164,45 +165,46 @@ async fn a_newest_checkpoint_that_is_lost_costs_nothing() {
     // Longer than it takes to cut too much, were that done.
     tokio::time::sleep(Duration::from_millis(200)).await;
     cluster.close(node).await;
-    let shelf = std::fs::read_dir(cluster.dir(node).join("checkpoints")).unwrap();
-    let shelf = shelf.map(|found| found.unwrap().path()).next().unwrap();
-    let files = std::fs::read_dir(shelf).unwrap().map(|found| found.unwrap().path());
+    let dir = std::fs::read_dir(cluster.dir(node).join("checkpoints")).unwrap();
+    let dir = dir.map(|found| found.unwrap().path()).next().unwrap();
+    let files = std::fs::read_dir(dir).unwrap().map(|found| found.unwrap().path());
     let newest = files.filter(|file| file.extension().is_some_and(|e| e == "checkpoint")).max();
     std::fs::write(newest.unwrap(), b"").unwrap();
     cluster.open(node).await;
     cluster.leader(G).await;
     let expected: Vec<Bytes> = (0..60).map(entry).collect();
-    assert_eq!(cluster.tally(node, G).entries(), expected);
+    assert_eq!(cluster.machine(node, G).entries(), expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_no_start_reads_is_mended_from_another_replica_while_this_one_serves() {
+async fn damaged_unread_chunk_is_repaired_from_another_replica() {
     let mut cluster = Cluster::start(3, [1]).await;
     cluster.propose(G, entry(0)).await;
     for node in cluster.running() {
-        cluster.counted(node, G, 1).await;
+        cluster.wait_for_entries(node, G, 1).await;
         cluster.group(node, G).checkpoint().await.unwrap();
     }
     for damage in ["flip", "cut", "gone"] {
         cluster.close(NodeId(3)).await;
-        let shelf = std::fs::read_dir(cluster.dir(NodeId(3)).join("checkpoints")).unwrap();
-        let chunks = shelf.map(|found| found.unwrap().path()).next().unwrap().join("chunks");
+        let dir = std::fs::read_dir(cluster.dir(NodeId(3)).join("checkpoints")).unwrap();
+        let chunks = dir.map(|found| found.unwrap().path()).next().unwrap().join("chunks");
         let mut files = std::fs::read_dir(chunks).unwrap().map(|found| found.unwrap().path());
-        let whole = |file: &PathBuf| std::fs::read(file).is_ok_and(|b| b == UNREAD.as_bytes());
+        let whole =
+            |file: &PathBuf| std::fs::read(file).is_ok_and(|b| b == UNREAD_CHUNK.as_bytes());
         let file = files.find(whole).unwrap();
         match damage {
-            "flip" => std::fs::write(&file, UNREAD.to_uppercase()).unwrap(),
+            "flip" => std::fs::write(&file, UNREAD_CHUNK.to_uppercase()).unwrap(),
             "cut" => std::fs::write(&file, "r").unwrap(),
             _ => std::fs::remove_file(&file).unwrap(),
         }
         cluster.open(NodeId(3)).await;
-        cluster.counted(NodeId(3), G, 1).await;
-        patiently("the chunk", || async { whole(&file).then_some(()) }).await;
+        cluster.wait_for_entries(NodeId(3), G, 1).await;
+        eventually("the chunk", || async { whole(&file).then_some(()) }).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_is_gone_is_filled_anew() {
+async fn deleted_store_is_rebuilt() {
     let mut cluster = Cluster::start(1, [1]).await;
     for number in 0..100 {
         cluster.propose(G, entry(number)).await;
@@ -213,45 +215,45 @@ async fn a_store_that_is_gone_is_filled_anew() {
     std::fs::remove_dir_all(cluster.dir(NodeId(1)).join("store")).unwrap();
     cluster.open(NodeId(1)).await;
     cluster.leader(G).await;
-    let tally = cluster.tally(NodeId(1), G);
-    assert_eq!(tally.entries(), (0..=100).map(entry).collect::<Vec<_>>());
-    let (store, applied) = (tally.store().unwrap(), cluster.group(NodeId(1), G).status().applied);
-    patiently("the store", || async { (store.stored() >= applied).then_some(()) }).await;
-    assert_eq!(scan(store).await, tally.entries());
-    assert_eq!(tally.restored(), (1, 1), "given the checkpoint, and asked to fill the store");
+    let machine = cluster.machine(NodeId(1), G);
+    assert_eq!(machine.entries(), (0..=100).map(entry).collect::<Vec<_>>());
+    let (store, applied) = (machine.store().unwrap(), cluster.group(NodeId(1), G).status().applied);
+    eventually("the store", || async { (store.stored() >= applied).then_some(()) }).await;
+    assert_eq!(scan(store).await, machine.entries());
+    assert_eq!(machine.restored(), (1, 1), "given the checkpoint, and asked to fill the store");
 }
 
 /// A machine that takes as long to start as somebody wants.
-struct Slow {
-    tally: Tally,
-    goes_on: mpsc::Receiver<()>,
+struct SlowMachine {
+    machine: RecordingMachine,
+    may_attach: mpsc::Receiver<()>,
 }
 
-impl Machine for Slow {
+impl Machine for SlowMachine {
     fn apply(&mut self, at: u64, entry: &[u8], to: &mut Vec<Change>) -> Result<Answer, Fatal> {
-        self.tally.apply(at, entry, to)
+        self.machine.apply(at, entry, to)
     }
 
-    fn freeze(&self) -> Box<dyn Frozen> {
-        self.tally.freeze()
+    fn freeze(&self) -> Box<dyn FrozenState> {
+        self.machine.freeze()
     }
 
     fn restore(&mut self, index: u64, source: &dyn ChunkSource) -> Result<(), Fatal> {
-        self.tally.restore(index, source)
+        self.machine.restore(index, source)
     }
 
     fn checkpointed(&mut self, index: u64) {
-        self.tally.checkpointed(index);
+        self.machine.checkpointed(index);
     }
 
     fn attach(&mut self, store: Arc<dyn Store>) {
-        self.goes_on.recv().unwrap();
-        self.tally.attach(store);
+        self.may_attach.recv().unwrap();
+        self.machine.attach(store);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_store_is_filled_while_another_replica_of_the_node_starts() {
+async fn store_rebuild_waits_for_starting_replicas() {
     let mut cluster = Cluster::start(1, [1]).await;
     let node = NodeId(1);
     cluster.propose(G, entry(0)).await;
@@ -259,19 +261,19 @@ async fn no_store_is_filled_while_another_replica_of_the_node_starts() {
     cluster.close(node).await;
     std::fs::remove_dir_all(cluster.dir(node).join("store")).unwrap();
     let config = GroupsConfig::new(node, cluster.dir(node), |reason| panic!("{reason}"));
-    let groups = Groups::open(config, cluster.network.door(node)).await.unwrap();
+    let groups = Groups::open(config, cluster.network.endpoint(node)).await.unwrap();
 
-    let (go_on, goes_on) = mpsc::channel();
-    let slow = Box::new(Slow { tally: Tally::new(), goes_on });
-    let mut starting = Box::pin(groups.start(GroupId(2), replica(GroupId(2), node), slow));
+    let (allow_attach, may_attach) = mpsc::channel();
+    let slow_machine = Box::new(SlowMachine { machine: RecordingMachine::new(), may_attach });
+    let mut starting = Box::pin(groups.start(GroupId(2), replica(GroupId(2), node), slow_machine));
     assert!(starting.as_mut().now_or_never().is_none());
-    let tally = Tally::new();
-    groups.start(G, replica(G, node), Box::new(tally.clone())).await.unwrap();
+    let machine = RecordingMachine::new();
+    groups.start(G, replica(G, node), Box::new(machine.clone())).await.unwrap();
     // Longer than it takes to fill it, were that done.
     tokio::time::sleep(Duration::from_millis(200)).await;
-    assert_eq!(tally.restored(), (1, 0));
-    go_on.send(()).unwrap();
+    assert_eq!(machine.restored(), (1, 0));
+    allow_attach.send(()).unwrap();
     starting.await.unwrap();
-    patiently("the store", || async { (tally.restored() == (1, 1)).then_some(()) }).await;
+    eventually("the store", || async { (machine.restored() == (1, 1)).then_some(()) }).await;
     groups.shutdown().await;
 }

@@ -1,4 +1,6 @@
-//! Manifest: the list of a checkpoint's chunks, and the hash that proves it whole.
+//! Manifest: the list of a checkpoint's chunks.
+//!
+//! Promise: a hash over the list is part of the encoding, so a damaged manifest is never decoded.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -10,7 +12,7 @@ use crate::disk::{CheckpointError, CheckpointMeta, ChunkInfo};
 
 const HASH: usize = 32;
 
-/// What a checkpoint consists of.
+/// The metadata and the chunks of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Manifest {
     pub(super) meta: CheckpointMeta,
@@ -20,7 +22,7 @@ pub(super) struct Manifest {
 model::versioned!(Manifest => CheckpointManifest);
 
 impl Manifest {
-    /// An envelope, the list, and the hash of both.
+    /// Encodes an envelope, the list, and the hash of both.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = codec::encode(self);
         let hash = blake3::hash(&bytes);
@@ -28,7 +30,7 @@ impl Manifest {
         bytes
     }
 
-    /// Reads what [`Manifest::encode`] wrote; `file` is where it came from, for the message.
+    /// Decodes what [`Manifest::encode`] gave. `file`: the source, for the message.
     pub(super) fn decode(bytes: &[u8], file: &Path) -> Result<Self, CheckpointError> {
         let cut = bytes.len().checked_sub(HASH);
         let cut = cut.ok_or_else(|| CheckpointError::damaged(file, "it is cut off"))?;
@@ -39,13 +41,13 @@ impl Manifest {
         codec::decode(list).map_err(|error| CheckpointError::damaged(file, error.to_string()))
     }
 
-    /// The chunk of a name.
+    /// The chunk with this name.
     pub(super) fn chunk(&self, name: &str) -> Option<&ChunkInfo> {
         self.chunks.iter().find(|chunk| chunk.name == name)
     }
 }
 
-/// A hash as a file's name.
+/// The hash as lower-case hexadecimal digits, which is the name of a chunk's file.
 pub(super) fn hex(hash: &[u8; HASH]) -> String {
     hash.iter().fold(String::with_capacity(2 * HASH), |mut name, byte| {
         write!(name, "{byte:02x}").expect("strings can be written to");

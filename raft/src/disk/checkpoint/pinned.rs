@@ -1,7 +1,7 @@
-//! Pinned: a checkpoint somebody reads, sends or mends.
+//! Pinned checkpoint: a checkpoint that is being read, sent or repaired.
 //!
-//! Promise: while a handle lives, none of its chunks is collected; a chunk that is not what was
-//! written is never handed out, and whoever meets one rings for it to be looked after.
+//! Promise: while a handle lives, none of its chunks is removed. A chunk that is not what was
+//! written is never returned, and finding one requests a verification of all chunks.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -11,47 +11,47 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::disk::checkpoint::shelf::{Shelf, Standing};
-use crate::disk::device::opened;
+use crate::disk::checkpoint::checkpoint_dir::{CheckpointDir, StoredCheckpoint};
+use crate::disk::device::retry_shortage;
 use crate::disk::{CheckpointError, CheckpointId, CheckpointMeta, ChunkInfo};
 use crate::machine::ChunkSource;
 
-/// A checkpoint that is not collected while this handle lives.
+/// A checkpoint that is not removed while this handle lives.
 #[derive(Debug, Clone)]
-pub struct Pinned {
-    shelf: Arc<Shelf>,
-    standing: Arc<Standing>,
+pub struct PinnedCheckpoint {
+    dir: Arc<CheckpointDir>,
+    stored: Arc<StoredCheckpoint>,
 }
 
-impl Pinned {
-    pub(super) fn new(shelf: Arc<Shelf>, standing: Arc<Standing>) -> Self {
-        Self { shelf, standing }
+impl PinnedCheckpoint {
+    pub(super) fn new(dir: Arc<CheckpointDir>, stored: Arc<StoredCheckpoint>) -> Self {
+        Self { dir, stored }
     }
 
-    /// Which.
+    /// Its identity.
     pub fn id(&self) -> CheckpointId {
-        self.standing.id
+        self.stored.id
     }
 
-    /// What it says about itself.
+    /// Its metadata.
     pub fn meta(&self) -> &CheckpointMeta {
-        &self.standing.manifest.meta
+        &self.stored.manifest.meta
     }
 
     /// The manifest as it is sent to another replica; see `Checkpoints::incoming`.
     pub fn manifest(&self) -> Bytes {
-        self.standing.bytes.clone()
+        self.stored.bytes.clone()
     }
 
-    /// All chunks, in the order they were written.
+    /// All chunks, in the order in which they were written.
     pub fn chunks(&self) -> &[ChunkInfo] {
-        &self.standing.manifest.chunks
+        &self.stored.manifest.chunks
     }
 
-    /// Lends the chunks to `reader`. Blocks.
+    /// Gives the chunks to `reader`. Blocks.
     ///
     /// # Errors
-    /// When one that it asked for is damaged, the first: what it made of that counts for nothing.
+    /// The error of the first damaged chunk that `reader` asked for; its result is dropped.
     pub fn read<T>(
         &self,
         reader: impl FnOnce(&dyn ChunkSource) -> T,
@@ -59,82 +59,93 @@ impl Pinned {
         self.read_and_verify(reader, |_| false)
     }
 
-    /// The same, and reads also what `matters` and `reader` did not ask for.
+    /// Like [`PinnedCheckpoint::read`], and also verifies the chunks that `reader` did not ask for
+    /// and `must_verify` selects.
     pub(super) fn read_and_verify<T>(
         &self,
         reader: impl FnOnce(&dyn ChunkSource) -> T,
-        matters: impl Fn(&ChunkInfo) -> bool,
+        must_verify: impl Fn(&ChunkInfo) -> bool,
     ) -> Result<T, CheckpointError> {
         let reading =
-            Reading { pinned: self, read: RefCell::default(), damage: RefCell::default() };
+            ReadSession { pinned: self, read: RefCell::default(), damage: RefCell::default() };
         let made = reader(&reading);
-        let Reading { read, damage, .. } = reading;
+        // A `ChunkSource` cannot return an error, so the first one was kept aside.
+        let ReadSession { read, damage, .. } = reading;
         damage.into_inner().map_or(Ok(()), Err)?;
         let read = read.into_inner();
         let unread = self.chunks().iter().filter(|chunk| !read.contains(&chunk.hash));
-        unread.filter(|chunk| matters(chunk)).try_for_each(|chunk| self.verify(chunk))?;
+        unread.filter(|chunk| must_verify(chunk)).try_for_each(|chunk| self.verify(chunk))?;
         Ok(made)
     }
 
-    /// A piece of a chunk, for sending; shorter at the chunk's end. The first piece is only given
-    /// out if the whole chunk is what was written. Blocks.
+    /// Reads `len` bytes of a chunk from `offset` on, fewer at its end. The first piece is returned
+    /// only if the whole chunk is what was written. Blocks.
     ///
     /// # Errors
-    /// When the chunk is damaged, none of this checkpoint's, or the system refuses.
-    pub fn piece(&self, hash: [u8; 32], offset: u64, len: usize) -> Result<Bytes, CheckpointError> {
+    /// [`CheckpointError::Damaged`]; [`CheckpointError::Piece`] when the checkpoint has no such
+    /// chunk; [`CheckpointError::Io`].
+    pub fn read_piece(
+        &self,
+        hash: [u8; 32],
+        offset: u64,
+        len: usize,
+    ) -> Result<Bytes, CheckpointError> {
         let chunk = self.chunks().iter().find(|chunk| chunk.hash == hash);
-        let chunk = chunk.ok_or_else(|| CheckpointError::piece("no such chunk"))?;
+        let chunk = chunk.ok_or_else(|| CheckpointError::invalid_piece("no such chunk"))?;
+        // Verified once for all pieces. The receiver checks the hash of the whole chunk again.
         if offset == 0 {
             let mut bytes = Bytes::from(self.chunk(chunk)?);
             bytes.truncate(len);
             return Ok(bytes);
         }
-        let path = self.shelf.chunk_path(&hash);
+        let path = self.dir.chunk_path(&hash);
         let left = usize::try_from(chunk.len.saturating_sub(offset)).unwrap_or(usize::MAX);
         let mut bytes = vec![0; len.min(left)];
-        let read = opened(|| fs::File::open(&path))
+        let read = retry_shortage(|| fs::File::open(&path))
             .and_then(|file| file.read_exact_at(&mut bytes, offset));
         read.map_err(CheckpointError::io(&path))?;
         Ok(bytes.into())
     }
 
-    /// Whether a chunk is what was written. Reads all of it.
+    /// Checks that a chunk is what was written. Reads all of it; blocks.
     ///
     /// # Errors
-    /// What is wrong with it, naming the file.
+    /// [`CheckpointError::Damaged`], which names the file; [`CheckpointError::Io`].
     pub fn verify(&self, chunk: &ChunkInfo) -> Result<(), CheckpointError> {
-        self.shelf.read_chunk(chunk).map(drop)
+        self.dir.read_chunk(chunk).map(drop)
     }
 
-    /// Writes a damaged chunk again, out of bytes that came from another replica. When it returns,
-    /// they are durable and were read back.
+    /// Writes a damaged chunk again, with bytes from another replica. When it returns, they are
+    /// durable and were read back. Blocks.
     ///
     /// # Errors
-    /// When the bytes are not that chunk's, or the system refuses: nothing changed.
-    pub fn mend(&self, chunk: &ChunkInfo, bytes: &[u8]) -> Result<(), CheckpointError> {
+    /// [`CheckpointError::Piece`] when the bytes have another hash, and nothing was changed;
+    /// [`CheckpointError::Io`].
+    pub fn repair(&self, chunk: &ChunkInfo, bytes: &[u8]) -> Result<(), CheckpointError> {
+        // Before anything is written: the bytes come from another node.
         if *blake3::hash(bytes).as_bytes() != chunk.hash {
-            return Err(CheckpointError::piece("the chunk that came has another hash"));
+            return Err(CheckpointError::invalid_piece("the chunk that came has another hash"));
         }
-        self.shelf.mend(chunk, bytes)
+        self.dir.repair(chunk, bytes)
     }
 
     fn chunk(&self, chunk: &ChunkInfo) -> Result<Vec<u8>, CheckpointError> {
-        self.shelf.read_chunk(chunk).inspect_err(|_| self.shelf.doubted.notify_one())
+        self.dir.read_chunk(chunk).inspect_err(|_| self.dir.verify_requests.notify_one())
     }
 }
 
-/// A checkpoint's chunks while somebody reads them.
-struct Reading<'a> {
-    pinned: &'a Pinned,
-    /// What was asked for.
+/// The chunks of a checkpoint during one call of [`PinnedCheckpoint::read`].
+struct ReadSession<'a> {
+    pinned: &'a PinnedCheckpoint,
+    /// The chunks that were asked for.
     read: RefCell<BTreeSet<[u8; 32]>>,
-    /// The first that was not what was written.
+    /// The error of the first damaged one.
     damage: RefCell<Option<CheckpointError>>,
 }
 
-impl ChunkSource for Reading<'_> {
+impl ChunkSource for ReadSession<'_> {
     fn get(&self, name: &str) -> Option<Vec<u8>> {
-        let chunk = self.pinned.standing.manifest.chunk(name)?;
+        let chunk = self.pinned.stored.manifest.chunk(name)?;
         self.read.borrow_mut().insert(chunk.hash);
         match self.pinned.chunk(chunk) {
             Ok(bytes) => Some(bytes),

@@ -1,4 +1,4 @@
-//! Checkpoints: written, read back, damaged, sent, collected.
+//! Tests of checkpoints: written, loaded, damaged, repaired, transferred, removed.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use crate::machine::ChunkSink;
 const ONE: GroupKey = GroupKey { group: 1, replica: 10 };
 const TWO: GroupKey = GroupKey { group: 2, replica: 20 };
 
-/// A frozen state: chunks with content, and chunks kept.
-struct Ice(Vec<(&'static str, Option<Vec<u8>>)>);
+/// A frozen state: chunks with content, and names of chunks to keep.
+struct FakeState(Vec<(&'static str, Option<Vec<u8>>)>);
 
-impl Frozen for Ice {
+impl FrozenState for FakeState {
     fn write(self: Box<Self>, sink: &mut dyn ChunkSink) {
         for (name, bytes) in self.0 {
             match bytes {
@@ -25,11 +25,11 @@ impl Frozen for Ice {
     }
 }
 
-fn ice(chunks: &[(&'static str, Option<&str>)]) -> Box<Ice> {
+fn frozen(chunks: &[(&'static str, Option<&str>)]) -> Box<FakeState> {
     let owned = |(name, bytes): &(&'static str, Option<&str>)| {
         (*name, bytes.map(|bytes| bytes.as_bytes().to_vec()))
     };
-    Box::new(Ice(chunks.iter().map(owned).collect()))
+    Box::new(FakeState(chunks.iter().map(owned).collect()))
 }
 
 fn meta(index: u64) -> CheckpointMeta {
@@ -42,7 +42,7 @@ fn open(dir: &TempDir) -> Checkpoints {
     Checkpoints::open(&dir.path().join("checkpoints")).unwrap()
 }
 
-fn content(pinned: &Pinned) -> BTreeMap<String, String> {
+fn content(pinned: &PinnedCheckpoint) -> BTreeMap<String, String> {
     let all: Option<BTreeMap<_, _>> = pinned
         .read(|source| {
             let text = |name: &String| String::from_utf8(source.get(name)?).ok();
@@ -52,12 +52,12 @@ fn content(pinned: &Pinned) -> BTreeMap<String, String> {
     all.unwrap()
 }
 
-/// The newest checkpoint of which the chunks that are read are whole.
+/// Loads the newest checkpoint of which the selected chunks can be read.
 fn load(
     checkpoints: &Checkpoints,
     group: GroupKey,
     is_read: impl Fn(&str) -> bool,
-) -> Result<Option<Pinned>, CheckpointError> {
+) -> Result<Option<PinnedCheckpoint>, CheckpointError> {
     let read = |_: &CheckpointMeta, source: &dyn ChunkSource| {
         source.names().iter().filter(|name| is_read(name)).for_each(|name| drop(source.get(name)));
     };
@@ -68,7 +68,7 @@ fn load(
 fn load_whole(
     checkpoints: &Checkpoints,
     group: GroupKey,
-) -> Result<Option<Pinned>, CheckpointError> {
+) -> Result<Option<PinnedCheckpoint>, CheckpointError> {
     load(checkpoints, group, |_| true)
 }
 
@@ -84,35 +84,35 @@ fn chunk_files(dir: &TempDir, group: GroupKey) -> Vec<PathBuf> {
 }
 
 #[test]
-fn what_a_checkpoint_had_to_write_is_what_the_one_before_lacks() {
+fn written_bytes_counts_chunks_the_older_checkpoint_lacks() {
     let dir = TempDir::new().unwrap();
     let checkpoints = open(&dir);
     assert_eq!(checkpoints.written_bytes(ONE), 0);
     let old = "an old event ".repeat(100);
-    checkpoints.write(ONE, meta(1), ice(&[("e", Some(&old)), ("r", Some("one"))])).unwrap();
+    checkpoints.write(ONE, meta(1), frozen(&[("e", Some(&old)), ("r", Some("one"))])).unwrap();
     let first = checkpoints.written_bytes(ONE);
     assert!(first > 1_300, "{first}");
-    checkpoints.write(ONE, meta(2), ice(&[("e", None), ("r", Some("two!"))])).unwrap();
+    checkpoints.write(ONE, meta(2), frozen(&[("e", None), ("r", Some("two!"))])).unwrap();
     let manifest = checkpoints.newest(ONE).unwrap().manifest().len() as u64;
     assert_eq!(checkpoints.written_bytes(ONE), 4 + manifest);
 }
 
 #[test]
-fn disk_a_checkpoint_comes_back_and_what_did_not_change_is_not_written_again() {
+fn disk_unchanged_chunks_are_not_written_again() {
     let dir = tempfile::tempdir().unwrap();
     let checkpoints = open(&dir);
     assert!(load_whole(&checkpoints, ONE).unwrap().is_none());
-    checkpoints.write(ONE, meta(5), ice(&[("b", Some("bee")), ("a", Some("ay"))])).unwrap();
+    checkpoints.write(ONE, meta(5), frozen(&[("b", Some("bee")), ("a", Some("ay"))])).unwrap();
     assert_eq!(checkpoints.oldest_index(ONE), None);
     let written = chunk_files(&dir, ONE);
-    let times = |files: &[PathBuf]| -> Vec<_> {
+    let modified_times = |files: &[PathBuf]| -> Vec<_> {
         files.iter().map(|file| fs::metadata(file).unwrap().modified().unwrap()).collect()
     };
-    let before = times(&written);
-    let state = ice(&[("b", None), ("again", Some("ay")), ("empty", Some(""))]);
+    let before = modified_times(&written);
+    let state = frozen(&[("b", None), ("again", Some("ay")), ("empty", Some(""))]);
     let id = checkpoints.write(ONE, meta(9), state).unwrap();
     assert_eq!((id.index, checkpoints.oldest_index(ONE)), (9, Some(5)));
-    assert_eq!(times(&written), before);
+    assert_eq!(modified_times(&written), before);
     assert_eq!(chunk_files(&dir, ONE).len(), 3);
 
     let checkpoints = open(&dir);
@@ -126,11 +126,11 @@ fn disk_a_checkpoint_comes_back_and_what_did_not_change_is_not_written_again() {
 }
 
 #[test]
-fn disk_what_cannot_be_kept_counts_for_nothing() {
+fn disk_keeping_an_unknown_chunk_fails_the_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let checkpoints = open(&dir);
-    checkpoints.write(ONE, meta(5), ice(&[("a", Some("ay"))])).unwrap();
-    let error = checkpoints.write(ONE, meta(9), ice(&[("x", Some("new")), ("b", None)]));
+    checkpoints.write(ONE, meta(5), frozen(&[("a", Some("ay"))])).unwrap();
+    let error = checkpoints.write(ONE, meta(9), frozen(&[("x", Some("new")), ("b", None)]));
     let error = error.unwrap_err();
     assert!(matches!(&error, CheckpointError::NotKept { name } if name == "b"), "{error}");
     assert_eq!(checkpoints.newest(ONE).unwrap().meta(), &meta(5));
@@ -138,12 +138,12 @@ fn disk_what_cannot_be_kept_counts_for_nothing() {
 }
 
 #[test]
-fn disk_all_but_the_last_two_go_but_not_what_is_in_use() {
+fn disk_pinned_checkpoints_are_not_removed() {
     let dir = tempfile::tempdir().unwrap();
     let checkpoints = open(&dir);
     let write = |index: u64| {
         let (own, shared) = (format!("own {index}"), Some("shared"));
-        checkpoints.write(ONE, meta(index), ice(&[("own", Some(&own)), ("s", shared)])).unwrap();
+        checkpoints.write(ONE, meta(index), frozen(&[("own", Some(&own)), ("s", shared)])).unwrap();
     };
     write(1);
     let pinned = checkpoints.newest(ONE).unwrap();
@@ -160,11 +160,13 @@ fn disk_all_but_the_last_two_go_but_not_what_is_in_use() {
 }
 
 #[test]
-fn disk_a_damaged_newest_checkpoint_gives_way_to_the_older_one() {
+fn disk_load_falls_back_to_the_older_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let write = |checkpoints: &Checkpoints| {
-        checkpoints.write(ONE, meta(1), ice(&[("a", Some("old")), ("s", Some("same"))])).unwrap();
-        checkpoints.write(ONE, meta(2), ice(&[("a", Some("new")), ("s", None)])).unwrap();
+        checkpoints
+            .write(ONE, meta(1), frozen(&[("a", Some("old")), ("s", Some("same"))]))
+            .unwrap();
+        checkpoints.write(ONE, meta(2), frozen(&[("a", Some("new")), ("s", None)])).unwrap();
     };
     let chunk = |text: &str| {
         let hash = *blake3::hash(text.as_bytes()).as_bytes();
@@ -183,13 +185,13 @@ fn disk_a_damaged_newest_checkpoint_gives_way_to_the_older_one() {
         let mut handed_out = None;
         newest.read(|source| handed_out = source.get("a")).unwrap_err();
         assert_eq!(handed_out, None, "a damaged chunk is never handed out");
-        // Whether or not it is read at a start.
+        // Also if the damaged chunk is not among those that are read.
         let latest = load(&checkpoints, ONE, |name| name == "s").unwrap().unwrap();
         assert_eq!(latest.meta(), &meta(1), "{damage}");
         assert_eq!(checkpoints.newest(ONE).unwrap().meta(), &meta(1));
         assert_eq!(load_whole(&open(&dir), ONE).unwrap().unwrap().meta(), &meta(1));
     }
-    // What both share: there is nothing to fall back to, and every start says so.
+    // Damage in a chunk that both share: no checkpoint is left, and every start reports that.
     write(&open(&dir));
     let file = chunk("same");
     fs::write(&file, "sane").unwrap();
@@ -200,11 +202,11 @@ fn disk_a_damaged_newest_checkpoint_gives_way_to_the_older_one() {
 }
 
 #[test]
-fn disk_a_start_looks_at_what_it_reads_and_the_rest_is_mended_later() {
+fn disk_load_verifies_what_it_reads_and_repair_fixes_the_rest() {
     let dir = tempfile::tempdir().unwrap();
     for index in [1, 2] {
         let chunks = [("state", Some("state")), ("old", Some("events")), ("new", Some("more"))];
-        open(&dir).write(ONE, meta(index), ice(&chunks)).unwrap();
+        open(&dir).write(ONE, meta(index), frozen(&chunks)).unwrap();
     }
     let file = |text: &str| {
         let hash = *blake3::hash(text.as_bytes()).as_bytes();
@@ -220,39 +222,40 @@ fn disk_a_start_looks_at_what_it_reads_and_the_rest_is_mended_later() {
     assert_eq!(old.name, "old");
     let error = loaded.verify(old).unwrap_err();
     assert!(error.to_string().contains(&*file("events").to_string_lossy()), "{error}");
-    assert!(loaded.piece(old.hash, 0, 3).is_err(), "nor is it sent");
-    loaded.mend(old, b"other damage").unwrap_err();
+    assert!(loaded.read_piece(old.hash, 0, 3).is_err(), "nor is it sent");
+    loaded.repair(old, b"other damage").unwrap_err();
     assert_eq!(fs::read(file("events")).unwrap(), b"damage");
-    loaded.mend(old, b"events").unwrap();
+    loaded.repair(old, b"events").unwrap();
     assert_eq!(loaded.chunks().iter().filter(damaged).count(), 0);
     load_whole(&open(&dir), ONE).unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn disk_whoever_meets_damage_and_every_start_rings_for_it() {
+async fn disk_damage_and_every_load_request_verification() {
     let dir = tempfile::tempdir().unwrap();
     let checkpoints = open(&dir);
-    let rung = || checkpoints.doubted(ONE).unwrap().notified().now_or_never().is_some();
+    let is_notified =
+        || checkpoints.verify_requests(ONE).unwrap().notified().now_or_never().is_some();
     load_whole(&checkpoints, ONE).unwrap();
-    checkpoints.write(ONE, meta(1), ice(&[("a", Some("ay"))])).unwrap();
-    assert!(!rung(), "there is nothing to look at");
+    checkpoints.write(ONE, meta(1), frozen(&[("a", Some("ay"))])).unwrap();
+    assert!(!is_notified(), "there is nothing to look at");
     let loaded = load_whole(&checkpoints, ONE).unwrap().unwrap();
-    assert!(rung() && !rung(), "a start");
+    assert!(is_notified() && !is_notified(), "a start");
     fs::write(chunk_files(&dir, ONE).pop().unwrap(), "a").unwrap();
     loaded.read(|source| source.get("a")).unwrap_err();
-    assert!(rung() && !rung(), "a reader");
-    loaded.piece(loaded.chunks()[0].hash, 0, 1).unwrap_err();
-    assert!(rung() && !rung(), "a sender");
-    checkpoints.write(ONE, meta(2), ice(&[("a", None)])).unwrap_err();
-    assert!(rung() && !rung(), "a writer that keeps it");
+    assert!(is_notified() && !is_notified(), "a reader");
+    loaded.read_piece(loaded.chunks()[0].hash, 0, 1).unwrap_err();
+    assert!(is_notified() && !is_notified(), "a sender");
+    checkpoints.write(ONE, meta(2), frozen(&[("a", None)])).unwrap_err();
+    assert!(is_notified() && !is_notified(), "a writer that keeps it");
 }
 
 #[test]
-fn disk_a_manifest_damaged_at_any_byte_gives_way_too() {
+fn disk_damaged_manifest_falls_back_to_older_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let checkpoints = open(&dir);
-    checkpoints.write(ONE, meta(1), ice(&[("a", Some("old"))])).unwrap();
-    checkpoints.write(ONE, meta(2), ice(&[("a", Some("new"))])).unwrap();
+    checkpoints.write(ONE, meta(1), frozen(&[("a", Some("old"))])).unwrap();
+    checkpoints.write(ONE, meta(2), frozen(&[("a", Some("new"))])).unwrap();
     let path = checkpoints.dir_of(ONE).join("0000000000000001.checkpoint");
     let bytes = fs::read(&path).unwrap();
     for at in 0..bytes.len() {
@@ -267,69 +270,69 @@ fn disk_a_manifest_damaged_at_any_byte_gives_way_too() {
     assert_eq!(load_whole(&open(&dir), ONE).unwrap().unwrap().meta(), &meta(2));
 }
 
-/// Sends what is missing in pieces of three bytes.
-fn send(from: &Pinned, incoming: &mut Incoming) {
+/// Transfers the missing chunks in pieces of three bytes, each piece twice.
+fn send(from: &PinnedCheckpoint, incoming: &mut IncomingCheckpoint) {
     for chunk in incoming.missing() {
         let mut offset = 0;
         while offset < chunk.len {
-            let piece = from.piece(chunk.hash, offset, 3).unwrap();
-            incoming.put_chunk(chunk.hash, offset, &piece).unwrap();
-            incoming.put_chunk(chunk.hash, offset, &piece).unwrap();
-            offset += piece.len() as u64;
+            let read_piece = from.read_piece(chunk.hash, offset, 3).unwrap();
+            incoming.put_chunk(chunk.hash, offset, &read_piece).unwrap();
+            incoming.put_chunk(chunk.hash, offset, &read_piece).unwrap();
+            offset += read_piece.len() as u64;
         }
     }
 }
 
 #[test]
-fn disk_a_checkpoint_travels_and_only_what_is_missing_is_sent() {
-    let (there, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (sender, receiver) = (open(&there), open(&here));
+fn disk_transfer_sends_only_missing_chunks() {
+    let (sender_dir, receiver_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (sender, receiver) = (open(&sender_dir), open(&receiver_dir));
     let state = [("a", Some("a long chunk")), ("s", Some("shared")), ("twin", Some("shared"))];
     let state: Vec<_> = state.into_iter().chain([("empty", Some(""))]).collect();
-    sender.write(ONE, meta(7), ice(&state)).unwrap();
-    receiver.write(TWO, meta(3), ice(&[("mine", Some("shared"))])).unwrap();
+    sender.write(ONE, meta(7), frozen(&state)).unwrap();
+    receiver.write(TWO, meta(3), frozen(&[("mine", Some("shared"))])).unwrap();
     let pinned = sender.newest(ONE).unwrap();
     let mut incoming = receiver.incoming(TWO, &pinned.manifest()).unwrap();
     let missing: Vec<_> = incoming.missing().into_iter().map(|chunk| chunk.name).collect();
     assert_eq!(missing, ["a"], "the shared one is here, the empty one needs no sending");
-    // What it counts on stays, even though nothing else refers to it any more.
-    receiver.write(TWO, meta(4), ice(&[("mine", Some("other"))])).unwrap();
-    receiver.write(TWO, meta(5), ice(&[("mine", Some("another"))])).unwrap();
+    // The pinned chunk is kept, although no checkpoint refers to it any more.
+    receiver.write(TWO, meta(4), frozen(&[("mine", Some("other"))])).unwrap();
+    receiver.write(TWO, meta(5), frozen(&[("mine", Some("another"))])).unwrap();
     send(&pinned, &mut incoming);
     let id = incoming.finish().unwrap();
     assert_eq!((id.index, id.group), (7, TWO));
-    let latest = load_whole(&open(&here), TWO).unwrap().unwrap();
+    let latest = load_whole(&open(&receiver_dir), TWO).unwrap().unwrap();
     assert_eq!(latest.manifest(), pinned.manifest());
     assert_eq!(content(&latest), content(&pinned));
-    receiver.write(TWO, meta(8), ice(&[("a", None), ("s", None)])).unwrap();
+    receiver.write(TWO, meta(8), frozen(&[("a", None), ("s", None)])).unwrap();
 }
 
 #[test]
-fn disk_the_newest_checkpoint_is_that_of_the_latest_entry_in_whatever_order_they_came() {
-    let (there, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (sender, receiver) = (open(&there), open(&here));
-    sender.write(ONE, meta(70), ice(&[("late", Some("state"))])).unwrap();
-    receiver.write(ONE, meta(30), ice(&[("early", Some("state"))])).unwrap();
+fn disk_newest_checkpoint_has_the_highest_index() {
+    let (sender_dir, receiver_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (sender, receiver) = (open(&sender_dir), open(&receiver_dir));
+    sender.write(ONE, meta(70), frozen(&[("late", Some("state"))])).unwrap();
+    receiver.write(ONE, meta(30), frozen(&[("early", Some("state"))])).unwrap();
     let pinned = sender.newest(ONE).unwrap();
     let mut incoming = receiver.incoming(ONE, &pinned.manifest()).unwrap();
     send(&pinned, &mut incoming);
     incoming.finish().unwrap();
-    // A state that was frozen before the other one came is only written now.
-    receiver.write(ONE, meta(50), ice(&[("early", Some("other"))])).unwrap();
-    for receiver in [receiver, open(&here)] {
+    // A state that was frozen before the other checkpoint came is written only now.
+    receiver.write(ONE, meta(50), frozen(&[("early", Some("other"))])).unwrap();
+    for receiver in [receiver, open(&receiver_dir)] {
         assert_eq!(receiver.newest(ONE).unwrap().meta().index, 70);
         assert_eq!(load_whole(&receiver, ONE).unwrap().unwrap().meta().index, 70);
         assert_eq!(receiver.oldest_index(ONE), Some(50));
     }
-    // What was let go of when the late one came is still there to be kept.
-    open(&here).write(ONE, meta(80), ice(&[("late", None)])).unwrap();
+    // The chunk of the newest checkpoint is still there to be kept.
+    open(&receiver_dir).write(ONE, meta(80), frozen(&[("late", None)])).unwrap();
 }
 
 #[test]
-fn disk_pieces_that_do_not_fit_are_refused_and_leave_nothing() {
-    let (there, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (sender, receiver) = (open(&there), open(&here));
-    sender.write(ONE, meta(7), ice(&[("a", Some("abcdef"))])).unwrap();
+fn disk_invalid_pieces_are_rejected_and_leave_no_files() {
+    let (sender_dir, receiver_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (sender, receiver) = (open(&sender_dir), open(&receiver_dir));
+    sender.write(ONE, meta(7), frozen(&[("a", Some("abcdef"))])).unwrap();
     let pinned = sender.newest(ONE).unwrap();
     let mut manifest = pinned.manifest().to_vec();
     manifest[3] ^= 1;
@@ -351,22 +354,22 @@ fn disk_pieces_that_do_not_fit_are_refused_and_leave_nothing() {
     assert_eq!(left, 0, "an abandoned transfer leaves nothing");
     let incoming = receiver.incoming(ONE, &pinned.manifest()).unwrap();
     assert!(incoming.finish().is_err(), "nothing came");
-    // A sender whose chunk went bad says so instead of sending it.
-    fs::write(chunk_files(&there, ONE).pop().unwrap(), "abcdeg").unwrap();
-    assert!(matches!(pinned.piece(hash, 0, 3), Err(CheckpointError::Damaged { .. })));
+    // A damaged chunk is not sent.
+    fs::write(chunk_files(&sender_dir, ONE).pop().unwrap(), "abcdeg").unwrap();
+    assert!(matches!(pinned.read_piece(hash, 0, 3), Err(CheckpointError::Damaged { .. })));
 }
 
 #[test]
-fn disk_what_a_crash_left_half_done_is_cleared_away() {
+fn disk_open_removes_unfinished_checkpoint_files() {
     let dir = tempfile::tempdir().unwrap();
     let checkpoints = open(&dir);
-    checkpoints.write(ONE, meta(1), ice(&[("a", Some("ay"))])).unwrap();
+    checkpoints.write(ONE, meta(1), frozen(&[("a", Some("ay"))])).unwrap();
     let folder = checkpoints.dir_of(ONE);
     fs::write(folder.join("0000000000000001.checkpoint.new"), "half").unwrap();
     fs::write(folder.join("chunks/abc.new"), "half").unwrap();
     fs::create_dir(folder.join("incoming-7")).unwrap();
     let checkpoints = open(&dir);
-    checkpoints.write(ONE, meta(2), ice(&[("a", None)])).unwrap();
+    checkpoints.write(ONE, meta(2), frozen(&[("a", None)])).unwrap();
     assert_eq!(checkpoints.oldest_index(ONE), Some(1));
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 3, "two manifests and the chunks");
     assert_eq!(chunk_files(&dir, ONE).len(), 1);

@@ -1,4 +1,4 @@
-//! Stories about the working store: what it keeps, and what happens when it is lost.
+//! Tests of the working store: what it keeps, and what happens when it is lost.
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn all(store: &GroupStore) -> Vec<(String, usize)> {
 }
 
 #[test]
-fn what_was_written_is_there_after_a_restart_up_to_its_mark() {
+fn writes_survive_restart_with_their_index() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
     {
@@ -38,7 +38,7 @@ fn what_was_written_is_there_after_a_restart_up_to_its_mark() {
 }
 
 #[test]
-fn large_values_are_cut_and_come_back_whole_and_leave_no_parts() {
+fn large_values_are_split_and_leave_no_parts_when_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let files = StoreFiles::open(&dir.path().join("store")).unwrap();
     let store = files.open_group(GROUP).unwrap();
@@ -55,7 +55,7 @@ fn large_values_are_cut_and_come_back_whole_and_leave_no_parts() {
 }
 
 #[test]
-fn who_reads_while_a_large_value_is_replaced_sees_the_old_or_the_new_one() {
+fn read_during_replacement_sees_old_or_new_value() {
     let dir = tempfile::tempdir().unwrap();
     let files = StoreFiles::open(&dir.path().join("store")).unwrap();
     let store = files.open_group(GROUP).unwrap();
@@ -77,7 +77,7 @@ fn who_reads_while_a_large_value_is_replaced_sees_the_old_or_the_new_one() {
             let text = std::str::from_utf8(&found[0].1).unwrap();
             let whole = (1..60).any(|index| value(index) == text);
             assert!(whole, "{} bytes of {:?}", text.len(), &text[..1]);
-            // A reader that never rests could keep the writer from its lock on a busy machine.
+            // Without a pause the reader could starve the writer on a busy machine.
             std::thread::sleep(Duration::from_millis(1));
         }
     });
@@ -88,7 +88,7 @@ fn who_reads_while_a_large_value_is_replaced_sees_the_old_or_the_new_one() {
 }
 
 #[test]
-fn no_edition_of_a_large_value_comes_twice_whatever_stood_between() {
+fn split_value_editions_are_never_reused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
     let mut seen = std::collections::BTreeSet::new();
@@ -112,7 +112,7 @@ fn no_edition_of_a_large_value_comes_twice_whatever_stood_between() {
 }
 
 #[test]
-fn a_directory_that_was_deleted_is_begun_anew_and_says_so() {
+fn deleted_database_is_recreated_with_index_zero() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
     {
@@ -130,7 +130,7 @@ fn a_directory_that_was_deleted_is_begun_anew_and_says_so() {
 }
 
 #[test]
-fn a_directory_damaged_at_any_place_opens_or_is_begun_anew() {
+fn damaged_database_opens_or_is_recreated() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
     {
@@ -141,12 +141,12 @@ fn a_directory_damaged_at_any_place_opens_or_is_begun_anew() {
     let saved: Vec<(PathBuf, Vec<u8>)> = ["conf", "db"]
         .map(|name| (path.join(name), std::fs::read(path.join(name)).unwrap()))
         .into();
-    let mut dice = crate::disk::testing::Dice(3);
+    let mut rng = crate::disk::testing::Rng(3);
     for _ in 0..12 {
         for (file, bytes) in &saved {
             let mut bytes = bytes.clone();
             let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1;
-            (0..8).for_each(|_| bytes[dice.roll(used) as usize] ^= 1 << dice.roll(8));
+            (0..8).for_each(|_| bytes[rng.below(used) as usize] ^= 1 << rng.below(8));
             std::fs::write(file, bytes).unwrap();
         }
         let files = StoreFiles::open(&path).unwrap();
@@ -160,7 +160,7 @@ fn a_directory_damaged_at_any_place_opens_or_is_begun_anew() {
 }
 
 #[test]
-fn a_rebuild_that_did_not_finish_is_remembered_and_one_that_did_counts() {
+fn unfinished_rebuild_is_detected_after_restart() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
     {
@@ -182,7 +182,7 @@ fn a_rebuild_that_did_not_finish_is_remembered_and_one_that_did_counts() {
 }
 
 #[test]
-fn a_directory_full_of_garbage_is_moved_aside_and_begun_anew() {
+fn unreadable_database_is_moved_aside_and_recreated() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
     for round in 1..=4 {
@@ -204,16 +204,16 @@ fn a_directory_full_of_garbage_is_moved_aside_and_begun_anew() {
 }
 
 #[test]
-fn a_database_that_fails_is_replaced_and_its_replicas_are_told() {
+fn failed_database_is_replaced_and_replicas_are_notified() {
     let dir = tempfile::tempdir().unwrap();
     let files = StoreFiles::open(&dir.path().join("store")).unwrap();
     let store = files.open_group(GROUP).unwrap();
     store.write(1, vec![put("a", "1")]);
     assert!(store.wait(1, LONG));
-    let (told, heard) = sync_channel(1);
-    store.on_lost(Box::new(move || told.send(()).unwrap()));
+    let (lost_sent, lost_received) = sync_channel(1);
+    store.on_lost(Box::new(move || lost_sent.send(()).unwrap()));
     files.fail();
-    heard.recv_timeout(LONG).unwrap();
+    lost_received.recv_timeout(LONG).unwrap();
     assert_eq!((store.stored(), store.needs_rebuild(), store.wait(1, LONG)), (0, true, false));
     let mut rebuild = store.rebuild().unwrap();
     rebuild.put(put("a", "1"));

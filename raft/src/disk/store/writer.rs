@@ -1,4 +1,7 @@
-//! Writer: the one thread that changes the database: gathers for about a second, then writes.
+//! Writer: the one thread that changes the database.
+//!
+//! It buffers changes for about a second, so that of one key only the last change is written.
+//! Promise: a database call that fails or panics replaces the database and tells every replica.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,177 +12,185 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::database::{Database, Mark};
+use super::database::{Database, StoreProgress};
 use super::{GroupStore, Shared};
 use crate::disk::GroupKey;
 use crate::error::Fatal;
-use crate::limits::{STORE_GATHER, STORE_GATHER_BYTES};
+use crate::limits::{STORE_BUFFER_BYTES, STORE_BUFFER_TIME};
 use crate::machine::Change;
 
-/// Bytes gathered by a writer without a thread.
+/// Bytes that an inline writer buffers.
 #[cfg(any(test, feature = "testing"))]
-const BY_HAND_BYTES: usize = 4 << 10;
+const INLINE_BUFFER_BYTES: usize = 4 << 10;
 
-/// What the writer is asked.
+/// A job for the writer.
 pub(super) enum Job {
     Open(Arc<GroupStore>),
     Write(Arc<GroupStore>, u64, Vec<Change>),
-    Urge,
-    Begin(Arc<GroupStore>, SyncSender<Result<u64, Fatal>>),
-    Put(Arc<GroupStore>, u64, Vec<Change>),
-    Finish(Arc<GroupStore>, u64, u64, SyncSender<Result<(), Fatal>>),
+    Flush,
+    BeginRebuild(Arc<GroupStore>, SyncSender<Result<u64, Fatal>>),
+    RebuildPut(Arc<GroupStore>, u64, Vec<Change>),
+    FinishRebuild(Arc<GroupStore>, u64, u64, SyncSender<Result<(), Fatal>>),
     Clear(Arc<GroupStore>, SyncSender<()>),
-    /// A reader met an error in the database of this generation.
-    Failed(u64, String),
+    /// A reader got an error from the database of this generation.
+    DatabaseFailed(u64, String),
     Stop,
 }
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
     groups: BTreeMap<GroupKey, Arc<GroupStore>>,
-    gathered: BTreeMap<GroupKey, Gathered>,
+    buffered: BTreeMap<GroupKey, BufferedChanges>,
     bytes: usize,
-    /// When the oldest gathered change came.
+    /// When the oldest buffered change came.
     since: Option<Instant>,
 }
 
-/// Changes of one replica that are not written yet; of one key the last.
+/// Changes of one replica that are not written yet: the last one of each key.
 #[derive(Default)]
-struct Gathered {
+struct BufferedChanges {
     index: u64,
     changes: BTreeMap<Bytes, Change>,
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.shared.ended();
+        self.shared.writer_ended();
     }
 }
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, groups: BTreeMap::new(), gathered: BTreeMap::new(), bytes: 0, since: None }
+        Self { shared, groups: BTreeMap::new(), buffered: BTreeMap::new(), bytes: 0, since: None }
     }
 
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
         loop {
-            let due = self.since.map(|since| STORE_GATHER.saturating_sub(since.elapsed()));
+            let due = self.since.map(|since| STORE_BUFFER_TIME.saturating_sub(since.elapsed()));
             let job = match due {
                 None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(due) => jobs.recv_timeout(due),
             };
             match job {
-                Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return self.write_out(),
-                Ok(job) => self.take(job),
-                Err(RecvTimeoutError::Timeout) => self.write_out(),
+                Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return self.flush_buffer(),
+                Ok(job) => self.handle(job),
+                Err(RecvTimeoutError::Timeout) => self.flush_buffer(),
             }
-            if self.bytes >= STORE_GATHER_BYTES {
-                self.write_out();
+            if self.bytes >= STORE_BUFFER_BYTES {
+                self.flush_buffer();
             }
         }
     }
 
-    /// Without a thread: what was gathered is written once it is a page or somebody waits.
+    /// For an inline writer: handles a job, and writes the buffer once it is a page or the store
+    /// closes.
     #[cfg(any(test, feature = "testing"))]
-    pub(super) fn do_now(&mut self, job: Job) {
+    pub(super) fn run_inline(&mut self, job: Job) {
         let stops = matches!(job, Job::Stop);
-        self.take(job);
-        if stops || self.bytes >= BY_HAND_BYTES {
-            self.write_out();
+        self.handle(job);
+        if stops || self.bytes >= INLINE_BUFFER_BYTES {
+            self.flush_buffer();
         }
     }
 
-    fn take(&mut self, job: Job) {
+    fn handle(&mut self, job: Job) {
         match job {
             Job::Open(store) => {
                 self.groups.insert(store.group, store);
             }
             Job::Write(store, index, changes) => {
-                self.shared.taken(changes.iter().map(size_of).sum());
-                self.gather(&store, index, changes);
+                self.shared.release_queue(changes.iter().map(change_size).sum());
+                self.buffer(&store, index, changes);
             }
-            Job::Urge => self.write_out(),
-            Job::Begin(store, reply) => {
-                let begun = self.begin(&store);
-                let _ = reply.send(begun); // Who no longer waits begins again.
+            Job::Flush => self.flush_buffer(),
+            Job::BeginRebuild(store, reply) => {
+                let started = self.begin(&store);
+                let _ = reply.send(started); // Who no longer waits begins again.
             }
-            Job::Put(store, generation, changes) => {
-                self.shared.taken(changes.iter().map(size_of).sum());
+            Job::RebuildPut(store, generation, changes) => {
+                self.shared.release_queue(changes.iter().map(change_size).sum());
                 self.put(&store, generation, changes);
             }
-            Job::Finish(store, generation, index, reply) => {
+            Job::FinishRebuild(store, generation, index, reply) => {
                 let finished = self.finish(&store, generation, index);
                 let _ = reply.send(finished); // Who no longer waits begins again.
             }
             Job::Clear(store, reply) => {
-                self.gathered.remove(&store.group);
-                self.attempt(|database| database.clear(store.group));
-                store.handed.store(0, Ordering::Release);
-                store.moved_to(0);
+                // What is buffered would be written behind the clearing.
+                self.buffered.remove(&store.group);
+                self.with_database(|database| database.clear(store.group));
+                store.submitted.store(0, Ordering::Release);
+                store.set_stored(0);
                 let _ = reply.send(());
             }
-            Job::Failed(generation, reason) => {
+            Job::DatabaseFailed(generation, reason) => {
+                // Many readers may report the same failure; the new database is not to blame.
                 if generation == self.shared.generation.load(Ordering::Acquire) {
-                    self.replace(&reason);
+                    self.replace_database(&reason);
                 }
             }
             Job::Stop => {}
         }
     }
 
-    fn gather(&mut self, store: &Arc<GroupStore>, index: u64, changes: Vec<Change>) {
+    fn buffer(&mut self, store: &Arc<GroupStore>, index: u64, changes: Vec<Change>) {
+        // Sent before the store was lost: a rebuild will bring these changes.
         if store.needs_rebuild() {
             return;
         }
         self.since.get_or_insert_with(Instant::now);
-        let gathered = self.gathered.entry(store.group).or_default();
-        gathered.index = index;
+        let buffered = self.buffered.entry(store.group).or_default();
+        buffered.index = index;
         for change in changes {
-            self.bytes += size_of(&change);
+            self.bytes += change_size(&change);
             let (Change::Put(name, _) | Change::Delete(name)) = &change;
-            gathered.changes.insert(name.clone(), change);
+            buffered.changes.insert(name.clone(), change);
         }
     }
 
-    fn write_out(&mut self) {
+    fn flush_buffer(&mut self) {
         self.since = None;
         self.bytes = 0;
-        let gathered = std::mem::take(&mut self.gathered);
-        if gathered.is_empty() {
+        let buffered = std::mem::take(&mut self.buffered);
+        if buffered.is_empty() {
             return;
         }
-        let mut indexes = Vec::with_capacity(gathered.len());
-        for (group, gathered) in gathered {
-            let mark = Mark { index: gathered.index, rebuilding: false };
-            let changes = gathered.changes.into_values();
-            if !self.attempt(|database| database.write(group, changes, Some(mark))) {
+        let mut indexes = Vec::with_capacity(buffered.len());
+        // One replica after the other: the index of a replica is in the batch of its last change.
+        for (group, buffered) in buffered {
+            let progress = StoreProgress { index: buffered.index, rebuilding: false };
+            let changes = buffered.changes.into_values();
+            if !self.with_database(|database| database.write(group, changes, Some(progress))) {
                 return;
             }
-            indexes.push((group, gathered.index));
+            indexes.push((group, buffered.index));
         }
+        // Only after all are written: if the database fails in between, every store is lost, and no
+        // index must be reported afterwards.
         for (group, index) in indexes {
             if let Some(store) = self.groups.get(&group) {
-                store.moved_to(index);
+                store.set_stored(index);
             }
         }
-        self.attempt(Database::sync);
+        self.with_database(Database::sync);
     }
 
     fn begin(&mut self, store: &Arc<GroupStore>) -> Result<u64, Fatal> {
-        self.gathered.remove(&store.group);
-        let mark = Mark { index: 0, rebuilding: true };
-        let begun = self.attempt(|database| {
+        self.buffered.remove(&store.group);
+        // Stored with the flag: after a crash the half-filled part is recognised.
+        let progress = StoreProgress { index: 0, rebuilding: true };
+        let started = self.with_database(|database| {
             database.clear(store.group)?;
-            database.write(store.group, [], Some(mark))
+            database.write(store.group, [], Some(progress))
         });
-        store.moved_to(0);
+        store.set_stored(0);
         let generation = self.shared.generation.load(Ordering::Acquire);
-        if begun { Ok(generation) } else { Err(failed()) }
+        if started { Ok(generation) } else { Err(failed()) }
     }
 
     fn put(&mut self, store: &Arc<GroupStore>, generation: u64, changes: Vec<Change>) {
         if self.shared.generation.load(Ordering::Acquire) == generation {
-            self.attempt(|database| database.write(store.group, changes, None));
+            self.with_database(|database| database.write(store.group, changes, None));
         }
     }
 
@@ -192,20 +203,21 @@ impl Writer {
         if self.shared.generation.load(Ordering::Acquire) != generation {
             return Err(failed());
         }
-        let mark = Mark { index, rebuilding: false };
-        let finished = self.attempt(|database| {
-            database.write(store.group, [], Some(mark))?;
+        let progress = StoreProgress { index, rebuilding: false };
+        let finished = self.with_database(|database| {
+            database.write(store.group, [], Some(progress))?;
             database.sync()
         });
-        let kept = if finished { store.rebuilt(index) } else { None };
-        for (index, changes) in kept.ok_or_else(failed)? {
-            self.gather(store, index, changes);
+        // After the flag is cleared on disk. The backlog comes behind the rebuild in the buffer.
+        let backlog = if finished { store.complete_rebuild(index) } else { None };
+        for (index, changes) in backlog.ok_or_else(failed)? {
+            self.buffer(store, index, changes);
         }
         Ok(())
     }
 
-    /// Calls the database; if it fails it is replaced. Whether it did not.
-    fn attempt(&mut self, calls: impl FnOnce(&Database) -> Result<(), String>) -> bool {
+    /// Calls the database and replaces it if that fails. Returns whether it succeeded.
+    fn with_database(&mut self, calls: impl FnOnce(&Database) -> Result<(), String>) -> bool {
         let result = match self.shared.database() {
             Ok(database) => catch_unwind(AssertUnwindSafe(|| calls(&database)))
                 .unwrap_or_else(|_| Err("the working store's writer panicked".to_owned())),
@@ -214,33 +226,34 @@ impl Writer {
         match result {
             Ok(()) => true,
             Err(reason) => {
-                self.replace(&reason);
+                self.replace_database(&reason);
                 false
             }
         }
     }
 
-    /// The database failed: it is moved aside, a new one begun, and every replica told to fill it.
-    fn replace(&mut self, reason: &str) {
+    /// Moves a failed database aside, creates a new one, and tells every replica to rebuild.
+    fn replace_database(&mut self, reason: &str) {
         let dir = &self.shared.dir;
-        tracing::error!(dir = %dir.display(), reason, "the working store failed and is begun anew");
-        self.gathered.clear();
+        tracing::error!(dir = %dir.display(), reason, "the working store failed and is replaced");
+        self.buffered.clear();
         let mut slot = self.shared.database.lock();
         if let Some(failed) = slot.take() {
             failed.abandon();
         }
-        match Database::begin_anew(dir) {
+        match Database::create_new(dir) {
             Ok(database) => *slot = Some(database),
             Err(reason) => tracing::error!(reason, "no new working store could be made"),
         }
         drop(slot);
+        // Before the replicas are told: a rebuild that they begin must get the new generation.
         self.shared.generation.fetch_add(1, Ordering::AcqRel);
-        self.groups.values().for_each(|store| store.lose());
+        self.groups.values().for_each(|store| store.mark_lost());
     }
 }
 
-/// Bytes a change takes while it waits.
-pub(super) fn size_of(change: &Change) -> usize {
+/// Bytes that a change takes in the queue.
+pub(super) fn change_size(change: &Change) -> usize {
     match change {
         Change::Put(name, value) => name.len() + value.len(),
         Change::Delete(name) => name.len(),

@@ -1,8 +1,8 @@
-//! The log's stories: torn, flipped, killed, filled, emptied, and in random order.
+//! Tests of the log: what it keeps, rejects, removes and recovers.
 
 mod faults;
 mod kill;
-mod law;
+mod model_test;
 #[cfg(feature = "mutants")]
 mod mutants;
 
@@ -14,36 +14,36 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::disk::segment;
-use crate::disk::testing::Faulty;
+use crate::disk::testing::FaultyDevice;
 
 const ONE: GroupKey = GroupKey { group: 1, replica: 10 };
 const TWO: GroupKey = GroupKey { group: 2, replica: 20 };
 
-/// A log on a disk that can fail, in small segments.
-struct Bench {
+/// A directory for a log with small segments, on a disk that can fail.
+struct Fixture {
     dir: TempDir,
-    device: Arc<Faulty>,
+    device: Arc<FaultyDevice>,
 }
 
-impl Bench {
+impl Fixture {
     fn new() -> Self {
         #[cfg(feature = "mutants")]
         mutants::choose();
-        Self { dir: tempfile::tempdir().unwrap(), device: Arc::new(Faulty::default()) }
+        Self { dir: tempfile::tempdir().unwrap(), device: Arc::new(FaultyDevice::default()) }
     }
 
     fn config(&self) -> WalConfig {
         WalConfig {
             segment_bytes: 4 << 10,
             cache_bytes: 256,
-            carry_after_segments: 2,
+            compact_after_segments: 2,
             device: self.device.clone(),
             fatal: Box::new(|_| {}),
-            by_hand: None,
+            inline_notify: None,
         }
     }
 
-    fn open(&self) -> (Wal, Recovered) {
+    fn open(&self) -> (Wal, RecoveredLog) {
         loop {
             match self.try_open() {
                 // A child process of another test holds all locks between its fork and its exec.
@@ -53,12 +53,12 @@ impl Bench {
         }
     }
 
-    fn try_open(&self) -> Result<(Wal, Recovered), WalError> {
+    fn try_open(&self) -> Result<(Wal, RecoveredLog), WalError> {
         Wal::open(self.dir.path(), self.config())
     }
 
-    /// Why it cannot be opened.
-    fn refusal(&self) -> WalError {
+    /// The error of opening it.
+    fn open_error(&self) -> WalError {
         loop {
             let error = self.try_open().map(drop).unwrap_err();
             if !matches!(error, WalError::InUse { .. }) {
@@ -91,15 +91,15 @@ fn purge(group: GroupKey, index: u64) -> Op {
 }
 
 /// Submits without waiting.
-fn begin(wal: &Wal, ops: Vec<Op>) -> mpsc::Receiver<io::Result<()>> {
-    let (told, result) = mpsc::channel();
-    wal.submit(ops, Box::new(move |result| told.send(result).unwrap()));
+fn submit(wal: &Wal, ops: Vec<Op>) -> mpsc::Receiver<io::Result<()>> {
+    let (sender, result) = mpsc::channel();
+    wal.submit(ops, Box::new(move |result| sender.send(result).unwrap()));
     result
 }
 
-/// Submits and waits: one turn of its own.
+/// Submits and waits, so that the operations get a batch of their own.
 fn write(wal: &Wal, ops: Vec<Op>) -> io::Result<()> {
-    begin(wal, ops).recv().unwrap()
+    submit(wal, ops).recv().unwrap()
 }
 
 fn indexes(wal: &Wal, group: GroupKey) -> Vec<u64> {
@@ -111,14 +111,14 @@ fn indexes(wal: &Wal, group: GroupKey) -> Vec<u64> {
 }
 
 #[test]
-fn disk_what_was_submitted_can_be_read_at_once_and_after_a_restart() {
-    let bench = Bench::new();
-    let (wal, recovered) = bench.open();
-    assert_eq!(recovered, Recovered::default());
-    let first = begin(&wal, vec![append(ONE, 1..4), vote(ONE, "me")]);
+fn disk_submitted_entries_are_readable_before_and_after_restart() {
+    let fixture = Fixture::new();
+    let (wal, recovered) = fixture.open();
+    assert_eq!(recovered, RecoveredLog::default());
+    let first = submit(&wal, vec![append(ONE, 1..4), vote(ONE, "me")]);
     assert_eq!(indexes(&wal, ONE), [1, 2, 3]);
     assert_eq!(wal.state(ONE).last, Some((3, 1)));
-    let second = begin(&wal, vec![Op::TruncateAfter { group: ONE, after: Some(2) }]);
+    let second = submit(&wal, vec![Op::TruncateAfter { group: ONE, after: Some(2) }]);
     let committed = Op::Committed { group: ONE, committed: Bytes::from_static(b"2") };
     write(&wal, vec![committed]).unwrap();
     write(&wal, vec![append(TWO, 7..9), purge(TWO, 7)]).unwrap();
@@ -127,8 +127,8 @@ fn disk_what_was_submitted_can_be_read_at_once_and_after_a_restart() {
     assert_eq!(wal.read(ONE, 1..3, 1).unwrap().len(), 1, "one entry, however small the budget");
     drop(wal);
 
-    let (wal, recovered) = bench.open();
-    let one = GroupLog {
+    let (wal, recovered) = fixture.open();
+    let one = GroupLogState {
         vote: Some(Bytes::from_static(b"me")),
         committed: Some(Bytes::from_static(b"2")),
         purged: None,
@@ -137,17 +137,17 @@ fn disk_what_was_submitted_can_be_read_at_once_and_after_a_restart() {
     };
     assert_eq!(recovered.groups[&ONE], one);
     assert_eq!(recovered.groups[&TWO].purged, Some((7, Bytes::from_static(b"log id 7"))));
-    assert_eq!(recovered.cut, None);
+    assert_eq!(recovered.torn_write, None);
     assert_eq!((indexes(&wal, ONE), indexes(&wal, TWO)), (vec![1, 2], vec![8]));
     write(&wal, vec![Op::Forget { group: ONE }]).unwrap();
     drop(wal);
-    assert_eq!(bench.open().1.groups.keys().copied().collect::<Vec<_>>(), [TWO]);
+    assert_eq!(fixture.open().1.groups.keys().copied().collect::<Vec<_>>(), [TWO]);
 }
 
 #[test]
-fn disk_gaps_are_refused_and_change_nothing() {
-    let bench = Bench::new();
-    let (wal, _) = bench.open();
+fn disk_gaps_are_rejected_and_change_nothing() {
+    let fixture = Fixture::new();
+    let (wal, _) = fixture.open();
     write(&wal, vec![append(ONE, 5..7)]).unwrap();
     for ops in [
         vec![append(ONE, 8..9)],
@@ -165,70 +165,70 @@ fn disk_gaps_are_refused_and_change_nothing() {
 }
 
 #[test]
-fn disk_an_entry_larger_than_a_segment_gets_a_larger_one() {
-    let bench = Bench::new();
-    let (wal, _) = bench.open();
+fn disk_oversized_entry_gets_a_larger_segment() {
+    let fixture = Fixture::new();
+    let (wal, _) = fixture.open();
     let large = Bytes::from(vec![7; 20 << 10]);
     let entries = vec![(1, 1, large.clone()), (2, 1, large.clone())];
     write(&wal, vec![append(TWO, 1..2)]).unwrap();
     write(&wal, vec![Op::Append { group: ONE, entries }]).unwrap();
     drop(wal);
-    let (wal, _) = bench.open();
+    let (wal, _) = fixture.open();
     assert_eq!(wal.read(ONE, 2..3, 1).unwrap()[0].bytes, large);
     write(&wal, vec![append(TWO, 2..3)]).unwrap();
 }
 
 #[test]
-fn disk_a_log_is_opened_once() {
-    let bench = Bench::new();
-    let (wal, _) = bench.open();
-    assert!(matches!(bench.try_open(), Err(WalError::InUse { .. })));
+fn disk_log_directory_is_opened_once() {
+    let fixture = Fixture::new();
+    let (wal, _) = fixture.open();
+    assert!(matches!(fixture.try_open(), Err(WalError::InUse { .. })));
     drop(wal);
-    bench.open();
+    fixture.open();
 }
 
 #[test]
-fn disk_a_foreign_version_is_refused_by_name() {
-    let bench = Bench::new();
-    drop(bench.open());
-    let file = bench.files().pop().unwrap();
+fn disk_unknown_segment_version_is_rejected() {
+    let fixture = Fixture::new();
+    drop(fixture.open());
+    let file = fixture.files().pop().unwrap();
     let mut bytes = fs::read(&file).unwrap();
     bytes[8] = 9;
     let crc = crc32fast::hash(&bytes[..60]);
     bytes[60..64].copy_from_slice(&crc.to_le_bytes());
     fs::write(&file, bytes).unwrap();
-    let error = bench.refusal();
+    let error = fixture.open_error();
     assert!(matches!(error, WalError::Version { found: 9, known: 1, .. }), "{error}");
 }
 
 #[test]
-fn disk_a_missing_segment_is_noticed() {
-    let bench = Bench::new();
-    let (wal, _) = bench.open();
+fn disk_missing_segment_is_an_error() {
+    let fixture = Fixture::new();
+    let (wal, _) = fixture.open();
     for index in 1..200 {
         write(&wal, vec![append(ONE, index..index + 1)]).unwrap();
     }
     drop(wal);
-    let files = bench.files();
+    let files = fixture.files();
     assert!(files.len() > 4);
-    // All but the last two: the current one and the one ahead of it.
+    // All but the last two: the active segment and the spare one.
     for file in &files[..files.len() - 2] {
         let bytes = fs::read(file).unwrap();
         fs::remove_file(file).unwrap();
-        let error = bench.refusal();
+        let error = fixture.open_error();
         assert!(
             matches!(&error, WalError::Corrupt { file: named, .. } if named == file),
             "{error}"
         );
         fs::write(file, bytes).unwrap();
     }
-    assert_eq!(indexes(&bench.open().0, ONE).len(), 199);
+    assert_eq!(indexes(&fixture.open().0, ONE).len(), 199);
 }
 
 #[test]
-fn disk_slow_groups_keep_their_entries_while_segments_go() {
-    let bench = Bench::new();
-    let (wal, _) = bench.open();
+fn disk_compaction_keeps_entries_of_idle_groups() {
+    let fixture = Fixture::new();
+    let (wal, _) = fixture.open();
     write(&wal, vec![vote(ONE, "me"), append(ONE, 1..6), purge(ONE, 2)]).unwrap();
     for index in 1..2000 {
         write(&wal, vec![append(TWO, index..index + 1)]).unwrap();
@@ -237,11 +237,11 @@ fn disk_slow_groups_keep_their_entries_while_segments_go() {
         }
     }
     assert!(wal.counters().segments.load(Relaxed) < 8, "old segments go");
-    assert!(wal.counters().carried_bytes.load(Relaxed) > 0);
-    assert!(bench.files().len() < 9);
+    assert!(wal.counters().compacted_bytes.load(Relaxed) > 0);
+    assert!(fixture.files().len() < 9);
     assert_eq!(indexes(&wal, ONE), [3, 4, 5]);
     drop(wal);
-    let (wal, recovered) = bench.open();
+    let (wal, recovered) = fixture.open();
     assert_eq!(recovered.groups[&ONE].vote, Some(Bytes::from_static(b"me")));
     assert_eq!(recovered.groups[&ONE].purged, Some((2, Bytes::from_static(b"log id 2"))));
     assert_eq!(indexes(&wal, ONE), [3, 4, 5]);
@@ -249,10 +249,10 @@ fn disk_slow_groups_keep_their_entries_while_segments_go() {
 }
 
 #[test]
-fn disk_one_turn_serves_all_who_wait() {
-    let bench = Bench::new();
-    let (wal, _) = bench.open();
-    let waiting: Vec<_> = (1..2000).map(|at| begin(&wal, vec![append(ONE, at..at + 1)])).collect();
+fn disk_one_batch_serves_many_submissions() {
+    let fixture = Fixture::new();
+    let (wal, _) = fixture.open();
+    let waiting: Vec<_> = (1..2000).map(|at| submit(&wal, vec![append(ONE, at..at + 1)])).collect();
     for result in waiting {
         result.recv().unwrap().unwrap();
     }

@@ -1,4 +1,4 @@
-//! What the disk may do to the log.
+//! Faults: the log on a disk that tears writes, flips bits, fails to sync, is full or loses power.
 
 use std::os::unix::fs::FileExt;
 use std::process::Command;
@@ -7,38 +7,38 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::disk::testing::Dice;
+use crate::disk::testing::Rng;
 
-/// The current segment: its bytes, and where its last turn begins and ends.
-fn last_turn(bench: &Bench) -> (PathBuf, Vec<u8>, usize, usize) {
-    for serial in segment::list(bench.dir.path()).unwrap().into_iter().rev() {
-        let (found, bytes) = segment::Segment::open(bench.dir.path(), serial).unwrap();
-        let (turns, end, _) = segment::turns(&bytes, &found.head, None);
-        if let Some(turn) = turns.last() {
-            let path = segment::path_of(bench.dir.path(), serial);
-            return (path, bytes, turn.offset as usize, end as usize);
+/// The last segment with a batch: its file and bytes, and where its last batch begins and ends.
+fn last_batch(fixture: &Fixture) -> (PathBuf, Vec<u8>, usize, usize) {
+    for serial in segment::list(fixture.dir.path()).unwrap().into_iter().rev() {
+        let (found, bytes) = segment::Segment::open(fixture.dir.path(), serial).unwrap();
+        let (batches, end, _) = segment::scan_batches(&bytes, &found.header, None);
+        if let Some(batch) = batches.last() {
+            let path = segment::path_of(fixture.dir.path(), serial);
+            return (path, bytes, batch.offset as usize, end as usize);
         }
     }
-    panic!("no turn at all")
+    panic!("the log has no batch")
 }
 
-fn copy_of(bench: &Bench) -> Bench {
-    let copy = Bench::new();
-    for file in bench.files() {
+fn copy_of(fixture: &Fixture) -> Fixture {
+    let copy = Fixture::new();
+    for file in fixture.files() {
         fs::copy(&file, copy.dir.path().join(file.file_name().unwrap())).unwrap();
     }
     copy
 }
 
 #[test]
-fn disk_a_last_turn_torn_at_any_byte_is_cut_and_nothing_else() {
-    let bench = Bench::new();
-    let (wal, _) = bench.open();
+fn disk_torn_last_batch_is_discarded_and_nothing_else() {
+    let fixture = Fixture::new();
+    let (wal, _) = fixture.open();
     write(&wal, vec![vote(ONE, "me"), append(ONE, 1..4)]).unwrap();
     write(&wal, vec![append(TWO, 1..3)]).unwrap();
     write(&wal, vec![vote(ONE, "you"), append(ONE, 4..6)]).unwrap();
     drop(wal);
-    let (file, bytes, start, end) = last_turn(&bench);
+    let (file, bytes, start, end) = last_batch(&fixture);
     let name = file.file_name().unwrap();
     for at in start..end {
         let mut torn = bytes.clone();
@@ -47,48 +47,48 @@ fn disk_a_last_turn_torn_at_any_byte_is_cut_and_nothing_else() {
         let mut flipped = bytes.clone();
         flipped[at] ^= 1 << (at % 8);
         for (damaged, whole) in [(torn, whole), (flipped, false)] {
-            let copy = copy_of(&bench);
+            let copy = copy_of(&fixture);
             fs::write(copy.dir.path().join(name), damaged).unwrap();
             let (wal, recovered) = copy.open();
             let expected: Vec<u64> = if whole { (1..6).collect() } else { (1..4).collect() };
             assert_eq!(indexes(&wal, ONE), expected, "torn at {at}");
             assert_eq!(indexes(&wal, TWO), [1, 2]);
-            // Where all of the turn reads as zeroes, there is nothing to cut.
+            // If all of the batch is zeroes, there is nothing to discard.
             let zeroes = !whole && at == start;
-            assert!(zeroes || recovered.cut.is_some() != whole, "torn at {at}");
+            assert!(zeroes || recovered.torn_write.is_some() != whole, "torn at {at}");
             let next = expected.len() as u64 + 1;
             write(&wal, vec![append(ONE, next..next + 2)]).unwrap();
             drop(wal);
             let (wal, recovered) = copy.open();
-            assert_eq!(recovered.cut, None);
+            assert_eq!(recovered.torn_write, None);
             assert_eq!(indexes(&wal, ONE), (1..next + 2).collect::<Vec<_>>());
         }
     }
 }
 
 #[test]
-fn disk_a_flipped_bit_before_the_last_turn_is_refused_naming_file_and_offset() {
-    let bench = Bench::new();
-    let (wal, _) = bench.open();
+fn disk_bit_flip_before_last_batch_is_rejected_with_location() {
+    let fixture = Fixture::new();
+    let (wal, _) = fixture.open();
     for index in 1..60 {
         write(&wal, vec![append(ONE, index..index + 1), vote(TWO, "me")]).unwrap();
     }
     drop(wal);
-    let (current, _, start, _) = last_turn(&bench);
-    let mut dice = Dice(11);
+    let (current, _, start, _) = last_batch(&fixture);
+    let mut rng = Rng(11);
     let mut flips = 0;
-    for path in bench.files() {
+    for path in fixture.files() {
         let file = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
         let len = fs::read(&path).unwrap().len();
-        let until = if path == current { start } else { len };
+        let end = if path == current { start } else { len };
         if path > current {
             continue;
         }
-        for at in 0..until {
+        for at in 0..end {
             let mut byte = [0];
             file.read_exact_at(&mut byte, at as u64).unwrap();
-            file.write_all_at(&[byte[0] ^ (1 << dice.roll(8))], at as u64).unwrap();
-            match bench.refusal() {
+            file.write_all_at(&[byte[0] ^ (1 << rng.below(8))], at as u64).unwrap();
+            match fixture.open_error() {
                 WalError::Corrupt { file, offset, .. } => {
                     assert_eq!(file, path);
                     assert!(offset <= at as u64, "flipped at {at}, reported at {offset}");
@@ -96,7 +96,7 @@ fn disk_a_flipped_bit_before_the_last_turn_is_refused_naming_file_and_offset() {
                 WalError::InUse { .. }
                 | WalError::Version { .. }
                 | WalError::Full { .. }
-                | WalError::Dead { .. }
+                | WalError::Stopped { .. }
                 | WalError::Io { .. } => panic!("flipped byte {at} of {}", path.display()),
             }
             file.write_all_at(&byte, at as u64).unwrap();
@@ -104,182 +104,182 @@ fn disk_a_flipped_bit_before_the_last_turn_is_refused_naming_file_and_offset() {
         }
     }
     assert!(flips > 5000, "{flips}");
-    assert_eq!(indexes(&bench.open().0, ONE).len(), 59);
+    assert_eq!(indexes(&fixture.open().0, ONE).len(), 59);
 }
 
 #[test]
-fn disk_damage_is_noticed_by_readers_too() {
-    let bench = Bench::new();
-    let (wal, _) = bench.open();
+fn disk_damaged_record_is_an_error_for_readers() {
+    let fixture = Fixture::new();
+    let (wal, _) = fixture.open();
     for index in 1..21 {
         write(&wal, vec![append(ONE, index..index + 1)]).unwrap();
     }
-    let (path, _, _, _) = last_turn(&bench);
+    let (path, _, _, _) = last_batch(&fixture);
     let file = fs::OpenOptions::new().write(true).open(path).unwrap();
-    file.write_all_at(b"?", (segment::HEAD + 56 + 40) as u64).unwrap();
+    file.write_all_at(b"?", (segment::SEGMENT_HEADER_BYTES + 56 + 40) as u64).unwrap();
     let error = wal.read(ONE, 1..2, 1 << 20).unwrap_err();
     assert!(matches!(error, WalError::Corrupt { .. }), "{error}");
     assert_eq!(wal.read(ONE, 20..21, 1 << 20).unwrap().len(), 1);
 }
 
 #[test]
-fn disk_what_was_acknowledged_survives_a_power_cut() {
-    let bench = Bench::new();
-    let (wal, _) = bench.open();
+fn disk_acknowledged_writes_survive_power_loss() {
+    let fixture = Fixture::new();
+    let (wal, _) = fixture.open();
     write(&wal, vec![vote(ONE, "me")]).unwrap();
     for index in 1..200 {
         write(&wal, vec![append(ONE, index..index + 1)]).unwrap();
     }
-    assert!(bench.files().len() > 2, "it went through several segments");
+    assert!(fixture.files().len() > 2, "it went through several segments");
     drop(wal);
-    bench.device.power_cut(None);
-    let (wal, recovered) = bench.open();
+    fixture.device.power_cut(None);
+    let (wal, recovered) = fixture.open();
     assert_eq!(recovered.groups[&ONE].vote, Some(Bytes::from_static(b"me")));
     assert_eq!(indexes(&wal, ONE), (1..200).collect::<Vec<_>>());
 }
 
 #[test]
-fn disk_what_was_reported_after_a_kill_survives_the_next_power_cut() {
-    let bench = Bench::new();
-    let (wal, _) = bench.open();
+fn disk_state_reported_after_kill_survives_power_loss() {
+    let fixture = Fixture::new();
+    let (wal, _) = fixture.open();
     write(&wal, vec![append(ONE, 1..3)]).unwrap();
-    bench.device.sync_fails.store(true, SeqCst);
+    fixture.device.sync_fails.store(true, SeqCst);
     write(&wal, vec![vote(ONE, "me"), append(ONE, 3..5)]).unwrap_err();
     drop(wal);
-    bench.device.sync_fails.store(false, SeqCst);
-    let before = bench.files();
+    fixture.device.sync_fails.store(false, SeqCst);
+    let before = fixture.files();
 
-    // The process was killed between write and sync: the system's memory still has the turn.
-    let (wal, recovered) = bench.open();
+    // As if killed between write and sync: the page cache still has the batch.
+    let (wal, recovered) = fixture.open();
     assert_eq!(recovered.groups[&ONE].vote, Some(Bytes::from_static(b"me")));
     drop(wal);
-    assert!(bench.files().iter().all(|file| !before.contains(file)), "a new segment has it");
-    bench.device.power_cut(None);
-    let (wal, recovered) = bench.open();
+    assert!(fixture.files().iter().all(|file| !before.contains(file)), "a new segment has it");
+    fixture.device.power_cut(None);
+    let (wal, recovered) = fixture.open();
     assert_eq!(recovered.groups[&ONE].vote, Some(Bytes::from_static(b"me")));
     assert_eq!(indexes(&wal, ONE), [1, 2, 3, 4]);
 }
 
 #[test]
-fn disk_after_a_failed_sync_nothing_is_promised_any_more() {
-    let bench = Bench::new();
-    let told = Arc::new(AtomicU64::new(0));
-    let (count, mut config) = (told.clone(), bench.config());
+fn disk_failed_sync_stops_the_log() {
+    let fixture = Fixture::new();
+    let fatal_calls = Arc::new(AtomicU64::new(0));
+    let (count, mut config) = (fatal_calls.clone(), fixture.config());
     config.fatal = Box::new(move |reason| {
         assert!(reason.contains("on fire"), "{reason}");
         count.fetch_add(1, SeqCst);
     });
-    let (wal, _) = Wal::open(bench.dir.path(), config).unwrap();
+    let (wal, _) = Wal::open(fixture.dir.path(), config).unwrap();
     write(&wal, vec![append(ONE, 1..3)]).unwrap();
-    bench.device.sync_fails.store(true, SeqCst);
-    let waiting: Vec<_> = (3..300).map(|at| begin(&wal, vec![append(ONE, at..at + 1)])).collect();
+    fixture.device.sync_fails.store(true, SeqCst);
+    let waiting: Vec<_> = (3..300).map(|at| submit(&wal, vec![append(ONE, at..at + 1)])).collect();
     for result in waiting {
         assert_ne!(result.recv().unwrap().unwrap_err().kind(), io::ErrorKind::StorageFull);
     }
-    bench.device.sync_fails.store(false, SeqCst);
+    fixture.device.sync_fails.store(false, SeqCst);
     assert!(write(&wal, vec![vote(ONE, "me")]).is_err(), "never tried again");
-    assert!(matches!(wal.writable(), Err(WalError::Dead { .. })));
+    assert!(matches!(wal.writable(), Err(WalError::Stopped { .. })));
     assert_eq!(wal.read(ONE, 1..3, 1 << 20).unwrap().len(), 2);
     drop(wal);
-    assert_eq!(told.load(SeqCst), 1);
+    assert_eq!(fatal_calls.load(SeqCst), 1);
 }
 
-/// Waits until the writer noticed what the disk has become.
-fn until(what: &str, is: impl Fn() -> bool) {
-    let begun = Instant::now();
+/// Waits until the writer has noticed a change of the disk.
+fn wait_until(what: &str, is: impl Fn() -> bool) {
+    let started = Instant::now();
     while !is() {
-        assert!(begun.elapsed() < Duration::from_secs(10), "{what} did not come");
+        assert!(started.elapsed() < Duration::from_secs(10), "{what} did not come");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
 #[test]
-fn disk_a_full_disk_refuses_writes_and_goes_on_when_there_is_room() {
-    let bench = Bench::new();
-    let (wal, _) = bench.open();
+fn disk_full_device_rejects_writes_until_space_returns() {
+    let fixture = Fixture::new();
+    let (wal, _) = fixture.open();
     write(&wal, vec![append(ONE, 1..3)]).unwrap();
-    bench.device.full.store(true, SeqCst);
+    fixture.device.full.store(true, SeqCst);
     let mut next = 3;
-    let mut said_so = false;
+    let mut became_unwritable = false;
     let refused = loop {
         match write(&wal, vec![append(ONE, next..next + 9)]) {
             Ok(()) => next += 9,
             Err(error) => break error,
         }
-        said_so |= wal.writable().is_err();
+        became_unwritable |= wal.writable().is_err();
     };
-    assert!(said_so, "known before anything was refused");
+    assert!(became_unwritable, "reported before anything was rejected");
     assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
     assert!(refused.to_string().contains("bytes needed"), "{refused}");
-    assert_eq!(wal.state(ONE).last, Some((next - 1, 1)), "memory took it back");
+    assert_eq!(wal.state(ONE).last, Some((next - 1, 1)), "the index drops what was rejected");
     write(&wal, vec![vote(ONE, "small")]).unwrap();
-    // Many in flight: the first is refused, so are those on top of it, and none that is not.
+    // A rejection concerns its own replica only.
     let large = |at| vec![append(ONE, at..at + 9)];
-    let waiting = [begin(&wal, large(next)), begin(&wal, vec![vote(TWO, "other")])];
+    let waiting = [submit(&wal, large(next)), submit(&wal, vec![vote(TWO, "other")])];
     let [one, two] = waiting.map(|result| result.recv().unwrap());
     assert_eq!(one.unwrap_err().kind(), io::ErrorKind::StorageFull);
     two.unwrap();
     assert_eq!(indexes(&wal, ONE), (1..next).collect::<Vec<_>>(), "reads go on");
 
-    bench.device.full.store(false, SeqCst);
-    until("room", || wal.writable().is_ok());
+    fixture.device.full.store(false, SeqCst);
+    wait_until("space", || wal.writable().is_ok());
     write(&wal, large(next)).unwrap();
     drop(wal);
-    let (wal, recovered) = bench.open();
+    let (wal, recovered) = fixture.open();
     assert_eq!(indexes(&wal, ONE), (1..next + 9).collect::<Vec<_>>());
     assert_eq!(recovered.groups[&ONE].vote, Some(Bytes::from_static(b"small")));
     assert_eq!(recovered.groups[&TWO].vote, Some(Bytes::from_static(b"other")));
 }
 
 #[test]
-fn disk_an_error_that_comes_while_the_disk_is_full_ends_the_log() {
-    let bench = Bench::new();
-    let (told, heard) = std::sync::mpsc::channel();
-    let mut config = bench.config();
-    config.fatal = Box::new(move |reason| told.send(reason).unwrap());
-    let (wal, _) = Wal::open(bench.dir.path(), config).unwrap();
-    bench.device.full.store(true, SeqCst);
+fn disk_device_error_while_full_stops_the_log() {
+    let fixture = Fixture::new();
+    let (reason_sender, reason_received) = std::sync::mpsc::channel();
+    let mut config = fixture.config();
+    config.fatal = Box::new(move |reason| reason_sender.send(reason).unwrap());
+    let (wal, _) = Wal::open(fixture.dir.path(), config).unwrap();
+    fixture.device.full.store(true, SeqCst);
     let mut next = 1;
     while write(&wal, vec![append(ONE, next..next + 9)]).is_ok() {
         next += 9;
     }
-    bench.device.sync_fails.store(true, SeqCst);
-    bench.device.full.store(false, SeqCst);
-    until("another error", || !matches!(wal.writable(), Err(WalError::Full { .. })));
+    fixture.device.sync_fails.store(true, SeqCst);
+    fixture.device.full.store(false, SeqCst);
+    wait_until("another error", || !matches!(wal.writable(), Err(WalError::Full { .. })));
     let error = write(&wal, vec![append(ONE, next..next + 9)]).unwrap_err();
     assert_ne!(error.kind(), io::ErrorKind::StorageFull, "{error}");
-    assert!(heard.recv().unwrap().contains("on fire"));
-    assert!(matches!(wal.writable(), Err(WalError::Dead { .. })));
+    assert!(reason_received.recv().unwrap().contains("on fire"));
+    assert!(matches!(wal.writable(), Err(WalError::Stopped { .. })));
 }
 
 #[test]
-fn disk_what_was_refused_together_is_said_again_once_there_is_room() {
-    let bench = Bench::new();
-    let (wal, _) = bench.open();
+fn disk_rejected_changes_are_rewritten_when_space_returns() {
+    let fixture = Fixture::new();
+    let (wal, _) = fixture.open();
     write(&wal, vec![append(ONE, 1..9), append(TWO, 1..4)]).unwrap();
-    bench.device.full.store(true, SeqCst);
+    fixture.device.full.store(true, SeqCst);
     let mut small = 0u64;
     while write(&wal, vec![vote(TWO, "a vote of some forty bytes, to fill it up")]).is_ok() {
         small += 1;
         assert!(small < 1000);
     }
-    // Not even a truncation fits; what memory says of it holds all the same.
+    // Not even a truncation fits; it holds in memory all the same.
     let cut = Op::TruncateAfter { group: ONE, after: Some(4) };
     assert!(write(&wal, vec![cut, vote(ONE, "me"), append(ONE, 5..7)]).is_err());
     assert!(write(&wal, vec![Op::Forget { group: TWO }]).is_err());
     assert_eq!(indexes(&wal, ONE), [1, 2, 3, 4]);
-    bench.device.full.store(false, SeqCst);
-    until("room", || wal.writable().is_ok());
+    fixture.device.full.store(false, SeqCst);
+    wait_until("space", || wal.writable().is_ok());
     write(&wal, vec![append(ONE, 5..6)]).unwrap();
     drop(wal);
-    let (wal, recovered) = bench.open();
+    let (wal, recovered) = fixture.open();
     assert_eq!(indexes(&wal, ONE), [1, 2, 3, 4, 5]);
     assert_eq!(recovered.groups[&ONE].vote, Some(Bytes::from_static(b"me")));
     assert!(!recovered.groups.contains_key(&TWO));
 }
 
 #[test]
-fn disk_a_really_full_disk() {
+fn disk_full_file_system_rejects_writes() {
     let dir = tempfile::tempdir().unwrap();
     let mounted = Command::new("mount")
         .args(["-t", "tmpfs", "-o", "size=192k", "tmpfs"])
@@ -302,7 +302,7 @@ fn disk_a_really_full_disk() {
         assert!(matches!(full, WalError::Full { .. }), "{full}");
         assert!(full.to_string().starts_with("no room for the next log segment in"));
         write(&wal, vec![purge(ONE, next - 5)]).unwrap();
-        until("room", || wal.writable().is_ok());
+        wait_until("space", || wal.writable().is_ok());
         write(&wal, vec![append(ONE, next..next + 20)]).unwrap();
         assert_eq!(indexes(&wal, ONE).len(), 24);
     });
@@ -312,13 +312,13 @@ fn disk_a_really_full_disk() {
 }
 
 #[test]
-fn disk_what_a_crash_left_unfinished_is_removed_by_the_next_open_and_by_nobody_else() {
-    let bench = Bench::new();
-    drop(bench.open());
-    let unfinished = bench.dir.path().join("0000000000000099.wal.new");
+fn disk_only_open_removes_unfinished_segments() {
+    let fixture = Fixture::new();
+    drop(fixture.open());
+    let unfinished = fixture.dir.path().join("0000000000000099.wal.new");
     fs::write(&unfinished, b"half a segment").unwrap();
-    assert!(!bench.files().is_empty());
-    assert!(unfinished.exists(), "somebody may be making it");
-    drop(bench.open());
+    assert!(!fixture.files().is_empty());
+    assert!(unfinished.exists(), "only open removes it");
+    drop(fixture.open());
     assert!(!unfinished.exists());
 }

@@ -1,4 +1,4 @@
-//! Killed at any moment: what was acknowledged is there.
+//! Kill: a process that is killed at any moment keeps what was acknowledged.
 
 use std::env;
 use std::io::Write;
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::disk::testing::Dice;
+use crate::disk::testing::Rng;
 
 const DIR: &str = "MISHKAH_TEST_WAL_DIR";
 const CHECK: &str = "MISHKAH_TEST_WAL_CHECK";
@@ -20,14 +20,14 @@ fn key(group: u16) -> GroupKey {
 fn config() -> WalConfig {
     let mut config = WalConfig::new(|reason| panic!("{reason}"));
     config.segment_bytes = 16 << 10;
-    config.carry_after_segments = 2;
+    config.compact_after_segments = 2;
     config
 }
 
-/// Not a test of its own: the process that is killed. It appends as fast as it can, and notes in a
-/// file every entry it was told is on disk.
+/// Not a test of its own: the process that is killed. It appends as fast as it can, and writes each
+/// acknowledged entry to a file.
 #[test]
-fn disk_child_that_is_killed() {
+fn disk_child_process_that_is_killed() {
     let Ok(dir) = env::var(DIR) else { return };
     let dir = PathBuf::from(dir);
     let (wal, _) = reopened(&dir.join("wal"));
@@ -52,8 +52,8 @@ fn disk_child_that_is_killed() {
     }
 }
 
-/// Opens the log once the child's locks are gone.
-fn reopened(dir: &Path) -> (Wal, Recovered) {
+/// Opens the log once the killed process holds no lock any more.
+fn reopened(dir: &Path) -> (Wal, RecoveredLog) {
     loop {
         match Wal::open(dir, config()) {
             Err(WalError::InUse { .. }) => std::thread::yield_now(),
@@ -74,7 +74,7 @@ fn acked(dir: &Path) -> Vec<u64> {
     highest
 }
 
-/// Opens the log and looks for everything that was acknowledged. How much that was.
+/// Opens the log and checks that every acknowledged entry is there. Returns their number.
 fn check(dir: &Path) -> u64 {
     let acked = acked(dir);
     let (wal, _) = reopened(&dir.join("wal"));
@@ -89,37 +89,42 @@ fn check(dir: &Path) -> u64 {
     acked.iter().sum()
 }
 
-/// Not a test of its own: for drills that cut the power under the child, and then want to know.
+/// Not a test of its own: for manual tests that cut the power of the machine under the other
+/// process and then check the log.
 #[test]
-fn disk_child_that_checks() {
+fn disk_child_process_that_checks() {
     if let Ok(dir) = env::var(CHECK) {
         eprintln!("{} acknowledged, all there", check(Path::new(&dir)));
     }
 }
 
 #[test]
-fn disk_every_acknowledged_entry_survives_kill_9() {
+fn disk_acknowledged_entries_survive_kill_9() {
     let dir = tempfile::tempdir().unwrap();
-    let mut dice = Dice(5);
-    let mut seen = 0;
+    let mut rng = Rng(5);
+    let mut acknowledged = 0;
     for _ in 0..KILLS {
         let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "disk::wal::tests::kill::disk_child_that_is_killed", "--nocapture"])
+            .args([
+                "--exact",
+                "disk::wal::tests::kill::disk_child_process_that_is_killed",
+                "--nocapture",
+            ])
             .env(DIR, dir.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let begun = Instant::now();
-        while acked(dir.path()).iter().sum::<u64>() <= seen {
-            assert!(begun.elapsed() < Duration::from_secs(60), "no acknowledgement came");
+        let started = Instant::now();
+        while acked(dir.path()).iter().sum::<u64>() <= acknowledged {
+            assert!(started.elapsed() < Duration::from_secs(60), "no acknowledgement came");
             assert_eq!(child.try_wait().unwrap(), None, "it ended by itself");
             std::thread::sleep(Duration::from_millis(2));
         }
-        std::thread::sleep(Duration::from_micros(dice.roll(30_000)));
+        std::thread::sleep(Duration::from_micros(rng.below(30_000)));
         child.kill().unwrap();
         child.wait().unwrap();
-        seen = check(dir.path());
+        acknowledged = check(dir.path());
     }
-    assert!(seen > KILLS * 20, "{seen} acknowledged");
+    assert!(acknowledged > KILLS * 20, "{acknowledged} acknowledged");
 }

@@ -1,11 +1,12 @@
-//! Aligned: openraft's runtime on tokio, except that waits until a moment end together.
+//! Coalesced timers: openraft's runtime on tokio, with deadlines rounded up to a common interval.
 //!
-//! Each group ticks about fifty times a second, in a phase of its own. Rounded up to a common
-//! grid, the ticks of all groups of a node wake it once: three idle nodes use half the processor.
+//! Each group ticks about fifty times a second, each with its own phase. With rounded deadlines the
+//! timers of all groups of a node expire together and wake it once: three idle nodes use half the
+//! processor time.
 //!
-//! Promise: a wait never ends early, and at most one grid step late; so a heartbeat of 100 ms goes
-//! out after 100 to 140 ms. Refused: rounding waits shorter than half a step, which belong to a
-//! faster timing than the grid is for.
+//! Promise: a timer never expires early, and at most one interval late; a heartbeat of 100 ms is
+//! sent after 100 to 140 ms. Refused: rounding of waits shorter than half an interval, which belong
+//! to a faster timing than this is for.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -16,25 +17,26 @@ use openraft::{AsyncRuntime, OptionalSend, TokioRuntime};
 type Tokio = TokioRuntime;
 type Instant = <Tokio as AsyncRuntime>::Instant;
 
-/// The grid: shorter than a tick of the usual timing, so that no tick is missed.
-const GRID: Duration = Duration::from_millis(20);
+/// Deadlines are rounded up to multiples of this. Shorter than a tick of the default timing, so
+/// that no tick is missed.
+const GRANULARITY: Duration = Duration::from_millis(20);
 
-static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// Where the grid begins.
-fn began() -> Instant {
+/// The time from which the multiples are counted, the same for all groups.
+fn epoch() -> Instant {
     #[cfg(any(test, feature = "testing"))]
-    if let Some(age) = crate::simulated::age() {
+    if let Some(age) = crate::simulated::elapsed() {
         return Instant::now() - age;
     }
-    *BEGAN
+    *EPOCH
 }
 
-/// openraft's runtime, its waits aligned.
+/// openraft's tokio runtime with coalesced timers.
 #[derive(Debug)]
-pub(crate) struct Aligned(Tokio);
+pub(crate) struct CoalescedTimers(Tokio);
 
-impl AsyncRuntime for Aligned {
+impl AsyncRuntime for CoalescedTimers {
     type JoinError = <Tokio as AsyncRuntime>::JoinError;
     type JoinHandle<T: OptionalSend + 'static> = <Tokio as AsyncRuntime>::JoinHandle<T>;
     type Sleep = <Tokio as AsyncRuntime>::Sleep;
@@ -63,14 +65,14 @@ impl AsyncRuntime for Aligned {
     }
 
     fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
-        // A short wait belongs to a faster timing than the grid is for.
-        if deadline < Instant::now() + GRID / 2 {
+        // Rounding would more than double a short wait.
+        if deadline < Instant::now() + GRANULARITY / 2 {
             return Tokio::sleep_until(deadline);
         }
-        let since = deadline - began();
-        let past = since.as_nanos() % GRID.as_nanos();
-        let left = if past == 0 { 0 } else { GRID.as_nanos() - past };
-        let left = u64::try_from(left).expect("less than the grid");
+        let since = deadline - epoch();
+        let past = since.as_nanos() % GRANULARITY.as_nanos();
+        let left = if past == 0 { 0 } else { GRANULARITY.as_nanos() - past };
+        let left = u64::try_from(left).expect("less than the granularity");
         Tokio::sleep_until(deadline + Duration::from_nanos(left))
     }
 
@@ -94,7 +96,7 @@ impl AsyncRuntime for Aligned {
 
     fn thread_rng() -> Self::ThreadLocalRng {
         #[cfg(any(test, feature = "testing"))]
-        return crate::simulated::generator();
+        return crate::simulated::openraft_rng();
         #[cfg(not(any(test, feature = "testing")))]
         Tokio::thread_rng()
     }

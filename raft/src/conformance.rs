@@ -1,4 +1,4 @@
-//! Suite: openraft's own tests of a log and a state machine, run against ours on a real disk.
+//! Conformance: openraft's tests of a log and a state machine, run against ours on a real disk.
 
 use std::sync::Arc;
 
@@ -6,18 +6,20 @@ use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
 
-use crate::consensus::Types;
+use crate::consensus::TypeConfig;
 use crate::disk::{Checkpoints, GroupKey, StoreFiles, Wal, WalConfig};
-use crate::log_storage::{Log, SharedLog};
+use crate::log_storage::{LogStorage, SharedLog};
 use crate::replica::Replica;
 use crate::state_machine::Applier;
-use crate::testing::Tally;
+use crate::testing::RecordingMachine;
 
-/// Opens everything anew for each test. What must outlive the test comes last.
-struct Fresh;
+/// Opens a new log and state machine for each test. The guard comes last: it must outlive the test.
+struct FreshStorage;
 
-impl StoreBuilder<Types, Log, Applier, (StoreFiles, TempDir)> for Fresh {
-    async fn build(&self) -> Result<((StoreFiles, TempDir), Log, Applier), StorageError<Types>> {
+impl StoreBuilder<TypeConfig, LogStorage, Applier, (StoreFiles, TempDir)> for FreshStorage {
+    async fn build(
+        &self,
+    ) -> Result<((StoreFiles, TempDir), LogStorage, Applier), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
         let key = GroupKey { group: 1, replica: 1 };
         let fatal = |reason| panic!("the log stopped: {reason}");
@@ -25,14 +27,15 @@ impl StoreBuilder<Types, Log, Applier, (StoreFiles, TempDir)> for Fresh {
         let checkpoints = Checkpoints::open(&dir.path().join("checkpoints")).unwrap();
         let files = StoreFiles::open(&dir.path().join("store")).unwrap();
         let store = files.open_group(key).unwrap();
-        let replica = Replica::new(key, Box::new(Tally::new()), checkpoints, store, u64::MAX);
+        let replica =
+            Replica::new(key, Box::new(RecordingMachine::new()), checkpoints, store, u64::MAX);
         replica.restore_newest().unwrap();
-        let log = Log::new(key, SharedLog::new(Arc::new(wal)));
+        let log = LogStorage::new(key, SharedLog::new(Arc::new(wal)));
         Ok(((files, dir), log, Applier(Arc::new(replica))))
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn openrafts_own_suite_passes() {
-    Suite::test_all(Fresh).await.unwrap();
+async fn openraft_conformance_suite_passes() {
+    Suite::test_all(FreshStorage).await.unwrap();
 }

@@ -1,10 +1,12 @@
-//! Record: an entry's bytes in the log: a version, a kind, then the payload as it is.
+//! Entry codec: the bytes of an entry in the log: a version, a kind, then the payload unchanged.
+//!
+//! Refused: an unknown version or kind; the error names the index of the entry.
 
 use bytes::Bytes;
 use model::codec;
 use openraft::EntryPayload;
 
-use crate::consensus::{Entry, LogEntry, Payload, log_id};
+use crate::consensus::{EntryData, LogEntry, Payload, log_id};
 use crate::disk;
 use crate::error::Fatal;
 
@@ -14,11 +16,11 @@ const BLANK: u8 = 0;
 const NORMAL: u8 = 1;
 const MEMBERSHIP: u8 = 2;
 
-/// The bytes of an entry as they are given to the log.
+/// Encodes the payload of an entry for the log.
 pub(super) fn encode(payload: &Payload) -> Bytes {
     let (kind, body): (u8, &[u8]) = match payload {
         EntryPayload::Blank => (BLANK, &[]),
-        EntryPayload::Normal(Entry(bytes)) => (NORMAL, bytes),
+        EntryPayload::Normal(EntryData(bytes)) => (NORMAL, bytes),
         EntryPayload::Membership(membership) => {
             (MEMBERSHIP, &codec::encode_as(codec::Kind::RaftMembership, membership))
         }
@@ -29,13 +31,13 @@ pub(super) fn encode(payload: &Payload) -> Bytes {
     bytes.into()
 }
 
-/// An entry as it was appended.
-pub(super) fn decode(entry: &disk::Entry) -> Result<LogEntry, Fatal> {
-    let disk::Entry { index, term, bytes } = entry;
+/// Decodes an entry of the log.
+pub(super) fn decode(entry: &disk::StoredEntry) -> Result<LogEntry, Fatal> {
+    let disk::StoredEntry { index, term, bytes } = entry;
     let bad = |reason: String| Fatal(format!("log entry {index} {reason}"));
     let payload = match *bytes.as_ref() {
         [FORMAT, BLANK] => EntryPayload::Blank,
-        [FORMAT, NORMAL, ..] => EntryPayload::Normal(Entry(bytes.slice(2..))),
+        [FORMAT, NORMAL, ..] => EntryPayload::Normal(EntryData(bytes.slice(2..))),
         [FORMAT, MEMBERSHIP, ref body @ ..] => EntryPayload::Membership(
             codec::decode_as(codec::Kind::RaftMembership, body)
                 .map_err(|error| bad(format!("cannot be read: {error}")))?,
@@ -57,7 +59,7 @@ mod tests {
     use crate::types::Member;
 
     #[test]
-    fn every_kind_of_entry_reads_back_and_foreign_bytes_are_refused_by_index() {
+    fn entries_round_trip_and_unknown_bytes_are_rejected() {
         let membership = openraft::Membership::new(
             vec![BTreeSet::from([7])],
             BTreeMap::from([(7, Member::default())]),
@@ -65,16 +67,16 @@ mod tests {
         .unwrap();
         for payload in [
             EntryPayload::Blank,
-            EntryPayload::Normal(Entry(Bytes::from_static(b"x"))),
+            EntryPayload::Normal(EntryData(Bytes::from_static(b"x"))),
             EntryPayload::Membership(membership),
         ] {
             let bytes = encode(&payload);
-            let back = decode(&disk::Entry { index: 4, term: 2, bytes }).unwrap();
+            let back = decode(&disk::StoredEntry { index: 4, term: 2, bytes }).unwrap();
             assert_eq!(back, LogEntry { log_id: log_id(2, 4), payload });
         }
         for bad in [&b""[..], &[9, 1], &[1, 9], &[1, 2, 3]] {
             let bytes = Bytes::copy_from_slice(bad);
-            let error = decode(&disk::Entry { index: 4, term: 2, bytes }).unwrap_err();
+            let error = decode(&disk::StoredEntry { index: 4, term: 2, bytes }).unwrap_err();
             assert!(error.to_string().starts_with("log entry 4 "), "{error}");
         }
     }
