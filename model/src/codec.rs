@@ -10,8 +10,8 @@
 //! what old bytes mean. Promise: a value is written in the oldest version that can hold it, so that
 //! bytes written once are the same bytes for ever (an event's hash is taken over them), and every
 //! version ever released is read. A log entry's level is read before anything of its content, so
-//! that an entry of a newer build is "upgrade this node", never "damaged". Refused: bytes of another
-//! kind, of a newer version, damaged bytes, and bytes with more behind them.
+//! that an entry of a newer build is "upgrade this node", never "damaged". Refused: bytes of
+//! another kind, of a newer version, damaged bytes, and bytes with more behind them.
 //!
 //! How a type gets a new version: docs/decisions/0006-every-byte-that-outlives-us-has-a-version.md.
 

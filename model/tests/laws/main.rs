@@ -16,7 +16,7 @@ use history::{Held, batches, key, start};
 use model::{
     Answer, Applied, Batch, BranchKey, Command, Effect, Event, EventChange, Hash, ModuleAct,
     ModuleSnapshot, Object, Offset, Outcome, Partition, Read, RecordKey, Reject, Request,
-    TableName, codec,
+    TableName, Value, codec,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -152,6 +152,9 @@ proptest! {
         for branch in ["lenient", "strict"] {
             let key = key(branch);
             let mut told = Told::default();
+            // Tables a lenient module was sent whole: their rows stand in the order that was sent,
+            // which events do not tell.
+            let mut moved: BTreeSet<TableName> = BTreeSet::new();
             for event in fresh_events(&applied, &key) {
                 match &event.change {
                     EventChange::Record(change) => {
@@ -167,9 +170,10 @@ proptest! {
                     EventChange::Module(change) => {
                         for (table, key, record) in &change.records {
                             prop_assert!(record.is_some() || told.has(table, key));
-                            told.remove(table, key);
-                            if let Some(record) = record {
-                                told.put(table, key, record);
+                            moved.insert(table.clone());
+                            match record {
+                                Some(record) => told.put(table, key, record),
+                                None => told.remove(table, key),
                             }
                         }
                     }
@@ -179,7 +183,13 @@ proptest! {
             let rows: usize = snapshot.tables.iter().map(|(_, rows)| rows.len()).sum();
             prop_assert_eq!(snapshot.head.rows, rows as u64);
             for (table, rows) in &snapshot.tables {
-                prop_assert_eq!(&told.records(table), rows, "{}", table);
+                let (mut told, mut rows) = (told.records(table), rows.clone());
+                if branch == "lenient" && moved.contains(table) {
+                    let by_content = |row: &Arc<Object>| Value::from((**row).clone()).to_json();
+                    told.sort_by_key(by_content);
+                    rows.sort_by_key(by_content);
+                }
+                prop_assert_eq!(told, rows, "{}", table);
             }
         }
     }
