@@ -162,6 +162,23 @@ impl FromRequestParts<App> for NoParams {
     }
 }
 
+/// No parameters, of a request to the cluster or to a whole branch. Where a module is lenient, the
+/// original's clients are about, who may send some everywhere: they are passed over then.
+pub(crate) struct NoClusterParams;
+
+impl FromRequestParts<App> for NoClusterParams {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let params = Params::from_request_parts(parts, app).await?;
+        let modules = &app.branches.catalogue().modules;
+        let is_lenient = modules.iter().any(|it| it.validation == Validation::Lenient);
+        let validation = if is_lenient { Validation::Lenient } else { Validation::Strict };
+        known::NONE.params(&params, validation)?;
+        Ok(Self)
+    }
+}
+
 /// One variable part of the path, decoded.
 pub(crate) async fn path_part(
     parts: &mut Parts,

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, now};
-use crate::http::ask::{InBranch, Params, branch_exists};
+use crate::http::ask::{InBranch, NoClusterParams, Params, branch_exists};
 use crate::http::openapi::op;
 use crate::http::reply::{json, shown};
 use crate::http::routes::Routes;
@@ -72,7 +72,11 @@ struct ListedModule {
 }
 
 /// The configured branches in their order, then those that came into being by being written to.
-async fn list(State(app): State<App>, principal: Principal) -> Result<Response, ApiError> {
+async fn list(
+    State(app): State<App>,
+    _: NoClusterParams,
+    principal: Principal,
+) -> Result<Response, ApiError> {
     #[derive(Serialize)]
     struct Shape {
         branches: Vec<Listed>,
@@ -122,7 +126,11 @@ async fn head(app: &App, key: BranchKey) -> Option<Head> {
     }
 }
 
-async fn snapshot(State(app): State<App>, place: InBranch) -> Result<Response, ApiError> {
+async fn snapshot(
+    State(app): State<App>,
+    _: NoClusterParams,
+    place: InBranch,
+) -> Result<Response, ApiError> {
     place.authorize(Intent::Read)?;
     of_branch(app, place.branch, place.level).await
 }
@@ -195,7 +203,11 @@ impl Whole {
     }
 }
 
-async fn modules(State(app): State<App>, place: InBranch) -> Result<Response, ApiError> {
+async fn modules(
+    State(app): State<App>,
+    _: NoClusterParams,
+    place: InBranch,
+) -> Result<Response, ApiError> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Shape {

@@ -21,7 +21,7 @@ use serde::Serialize;
 use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::gateway::App;
-use crate::http::ask::{Body, InBranch, Named};
+use crate::http::ask::{Body, InBranch, Named, NoClusterParams};
 use crate::http::changes::Changes;
 use crate::http::known;
 use crate::http::openapi::op;
@@ -93,6 +93,7 @@ pub(crate) fn routes() -> Routes {
 
 async fn add_module(
     State(app): State<App>,
+    _: NoClusterParams,
     principal: Principal,
     named: Named,
     body: Body,
@@ -169,6 +170,7 @@ async fn add_module(
 
 async fn add_branch(
     State(app): State<App>,
+    _: NoClusterParams,
     principal: Principal,
     named: Named,
     body: Body,
@@ -221,6 +223,7 @@ pub(crate) fn strictest(catalogue: &Catalogue, modules: &[ModuleId]) -> Validati
 
 async fn give_module(
     State(app): State<App>,
+    _: NoClusterParams,
     place: InBranch,
     named: Named,
     body: Body,

@@ -19,7 +19,7 @@ use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, now};
 use crate::http::adoption::{self, Adoption};
-use crate::http::ask::{Body, Named, Params, branch_exists, path_part};
+use crate::http::ask::{Body, Named, NoClusterParams, Params, branch_exists, path_part};
 use crate::http::changes::Changes;
 use crate::http::configure::configured;
 use crate::http::known;
@@ -138,7 +138,11 @@ fn check_name(name: &str) -> Result<(), ApiError> {
     Err(ApiError::new(Problem::InvalidPath, message))
 }
 
-async fn list(State(app): State<App>, principal: Principal) -> Result<Response, ApiError> {
+async fn list(
+    State(app): State<App>,
+    _: NoClusterParams,
+    principal: Principal,
+) -> Result<Response, ApiError> {
     #[derive(Serialize)]
     struct Shape<'a> {
         global: Vec<&'a str>,
@@ -159,7 +163,11 @@ async fn list(State(app): State<App>, principal: Principal) -> Result<Response, 
     json(StatusCode::OK, &shape)
 }
 
-async fn show(State(app): State<App>, place: Place) -> Result<Response, ApiError> {
+async fn show(
+    State(app): State<App>,
+    _: NoClusterParams,
+    place: Place,
+) -> Result<Response, ApiError> {
     #[derive(Serialize)]
     struct Shape<'a> {
         success: bool,
@@ -248,6 +256,7 @@ fn follower(catalogue: &Catalogue, name: &str) -> Option<Arc<ModuleConfig>> {
 
 async fn seed(
     State(app): State<App>,
+    _: NoClusterParams,
     principal: Principal,
     named: Named,
     body: Body,

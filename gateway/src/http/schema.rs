@@ -16,7 +16,7 @@ use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::gateway::App;
 use crate::http::adoption;
-use crate::http::ask::{Params, branch_exists};
+use crate::http::ask::{NoClusterParams, Params, branch_exists};
 use crate::http::branches::DEFAULT_BRANCH;
 use crate::http::configure::strictest;
 use crate::http::known;
@@ -58,7 +58,11 @@ pub(crate) fn routes() -> Routes {
         )
 }
 
-async fn modules(State(app): State<App>, principal: Principal) -> Result<Response, ApiError> {
+async fn modules(
+    State(app): State<App>,
+    _: NoClusterParams,
+    principal: Principal,
+) -> Result<Response, ApiError> {
     #[derive(Serialize)]
     struct Shape<'a> {
         modules: Vec<Listed<'a>>,

@@ -269,6 +269,20 @@ async fn a_strict_modules_write_refuses_what_nobody_reads() {
         let refused = rest.get(&format!("{M}{path}{joint}colour=red")).await;
         assert_eq!(refused.code(), (400, "invalid-parameter"), "{path}: {}", refused.raw);
     }
+    rest.fake.reconfigure(|catalogue| catalogue.modules.retain(|it| it.id.as_str() == "kds"));
+    for (method, path) in
+        [("GET", "/api/branches"), ("GET", "/api/modules"), ("GET", "/api/schemas")]
+            .into_iter()
+            .chain([("POST", "/api/modules"), ("POST", "/api/branches")])
+    {
+        let refused = rest.send(method, &format!("{path}?x=1"), "", &[]).await;
+        assert_eq!(refused.code(), (400, "invalid-parameter"), "{path}: {}", refused.raw);
+    }
+}
+
+#[tokio::test]
+async fn a_question_for_definitions_refuses_or_warns_of_what_is_not_known() {
+    let rest = Rest::new();
     let schema = rest.get("/api/schema?module=kds&branches=two").await;
     assert_eq!(schema.code(), (400, "invalid-parameter"));
     let lenient = rest.get("/api/schema?module=pos&branches=two").await;
