@@ -197,9 +197,18 @@ macro_rules! versioned {
 
 /// Encodes a value in its envelope.
 pub fn encode<T: Versioned>(value: &T) -> Vec<u8> {
-    let mut bytes = vec![T::KIND as u8, 0];
-    bytes[1] = value.write(&mut bytes);
+    let mut bytes = Vec::new();
+    enclose(value, &mut bytes);
     bytes
+}
+
+/// Appends a value in its envelope.
+fn enclose<T: Versioned>(value: &T, to: &mut Vec<u8>) {
+    to.push(T::KIND as u8);
+    // Which version it is, is known once it is written.
+    let version_at = to.len();
+    to.push(0);
+    to[version_at] = value.write(to);
 }
 
 /// Decodes a value written by [`encode`], of this version or an older one.
@@ -214,7 +223,7 @@ pub fn decode<T: Versioned>(bytes: &[u8]) -> Result<T, CodecError> {
 /// Encodes a log entry that every node of this level and above may apply.
 pub fn encode_entry<T: Versioned>(level: u16, value: &T) -> Vec<u8> {
     let mut bytes = level.to_le_bytes().to_vec();
-    bytes.extend(encode(value));
+    enclose(value, &mut bytes);
     bytes
 }
 
