@@ -26,12 +26,12 @@ impl Plan<'_> {
             self.number(table, &mut sent, None)?;
         }
         let lock = self.lock(table);
-        let first = self.first_version(table, verb, table.key_of(&sent).ok().as_ref());
+        let first = self.first_version(table, verb);
         lock.fill(table, &mut sent, first);
         let mut record = table.project_insert(&sent, &mut self.insert_context())?;
         let key = table.key_of(&record)?;
         let Some(current) = self.module().get(&table.name, &key).cloned() else {
-            lock.set(&mut record, first);
+            lock.set(&mut record, self.counted_on(first, table, &key));
             return self.put(table, verb, key, record);
         };
         match self.validation() {

@@ -1,7 +1,6 @@
 //! Plan: one command worked out on a copy of the module. Everything that can be refused is refused
 //! here; what comes out only has to be taken over.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::command::{Action, Origin, Verb, Write};
@@ -55,8 +54,6 @@ pub(crate) struct Plan<'a> {
     state: State,
     drafts: Vec<Draft>,
     act: Option<Act>,
-    /// The records this command removed, as they were.
-    taken: BTreeMap<(TableName, RecordKey), Arc<Object>>,
 }
 
 /// One change of one record: an event without its place in the log.
@@ -77,7 +74,7 @@ pub(crate) struct Draft {
 
 impl<'a> Plan<'a> {
     pub(crate) fn new(setting: Setting<'a>, state: State) -> Self {
-        Self { setting, state, drafts: Vec::new(), act: None, taken: BTreeMap::new() }
+        Self { setting, state, drafts: Vec::new(), act: None }
     }
 
     /// Works out every verb in order, then what must hold between records.
@@ -176,8 +173,11 @@ impl<'a> Plan<'a> {
     }
 
     /// The record of this key as it was when this command removed it.
-    pub(super) fn taken(&self, table: &TableName, key: &RecordKey) -> Option<&Arc<Object>> {
-        self.taken.get(&(table.clone(), key.clone()))
+    pub(super) fn removed(&self, table: &TableName, key: &RecordKey) -> Option<&Arc<Object>> {
+        let removes = |draft: &&Draft| {
+            draft.effect == Effect::Delete && draft.key == *key && draft.table == *table
+        };
+        self.drafts.iter().rev().find(removes)?.before.as_ref()
     }
 
     pub(super) fn drafts(&self) -> &[Draft] {
@@ -243,7 +243,6 @@ impl<'a> Plan<'a> {
     pub(super) fn take(&mut self, table: &Table, verb: &Verb, key: RecordKey) -> Option<()> {
         let relations = self.setting.relations;
         let before = self.module_mut().remove(&table.name, &key, relations)?;
-        self.taken.insert((table.name.clone(), key.clone()), Arc::clone(&before));
         self.draft(table, verb, Effect::Delete, key, (Some(before), None));
         Some(())
     }

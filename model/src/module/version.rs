@@ -132,18 +132,24 @@ fn decimal(value: &Value) -> Option<Decimal> {
 }
 
 impl Plan<'_> {
-    /// The version a new record gets. One that this command removed and makes again is the same
-    /// record, changed.
-    pub(super) fn first_version(&self, table: &Table, verb: &Verb, key: Option<&RecordKey>) -> u64 {
-        let first = match self.definition().version_rule {
+    /// The version a new record gets.
+    pub(super) fn first_version(&self, table: &Table, verb: &Verb) -> u64 {
+        match self.definition().version_rule {
             VersionRule::Read => 1,
             VersionRule::Next if table.field(&VERSION).is_none() => 1,
             VersionRule::Next => sent(&verb.record).unwrap_or(1),
-        };
-        let removed = key.and_then(|key| self.taken(&table.name, key));
-        match (self.validation(), removed) {
-            (Validation::Strict, Some(removed)) => first.max(risen(stored(removed))),
-            (Validation::Strict, None) | (Validation::Lenient, _) => first,
+        }
+    }
+
+    /// The same of a strict module's record that this command removed and makes again: it is the
+    /// record it was, changed.
+    pub(super) fn counted_on(&self, first: u64, table: &Table, key: &RecordKey) -> u64 {
+        match self.validation() {
+            Validation::Strict => {
+                let removed = self.removed(&table.name, key);
+                removed.map_or(first, |removed| first.max(risen(stored(removed))))
+            }
+            Validation::Lenient => first,
         }
     }
 
