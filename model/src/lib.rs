@@ -71,7 +71,7 @@ pub use read::{
 };
 pub use reject::Reject;
 pub use schema::{
-    BadSchema, Field, InsertContext, Kind, LeftOut, Reference, Rounding, Schema, Table,
+    BadSchema, Field, InsertContext, Kind, Reference, Rounding, Schema, SkippedRows, Table,
 };
 pub use sequence::{BadRule, Counters, Piece, SequenceRule, SequenceRules};
 pub use value::{BadJson, Number, Object, Value};

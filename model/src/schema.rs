@@ -32,8 +32,8 @@ pub use amount::Rounding;
 pub(crate) use amount::product;
 pub use formats::{BadSchema, ReadSchema};
 pub use project::InsertContext;
-pub use seeds::LeftOut;
-pub(crate) use spelling::Said;
+pub use seeds::SkippedRows;
+pub(crate) use spelling::TypedValue;
 
 /// A module's tables, in the order shown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]

@@ -326,7 +326,7 @@ async fn seed(
 fn rows_left_out(module: &ModuleConfig, seeds: Option<&Value>) -> Result<Vec<String>, ApiError> {
     let tables = seeds.and_then(Value::as_object).cloned().unwrap_or_default();
     let mut warnings = Vec::new();
-    for left_out in module.schema.seed_left_out(&Seed { tables }) {
+    for left_out in module.schema.skipped_seed_rows(&Seed { tables }) {
         let message = left_out.to_string();
         if module.validation == Validation::Strict {
             let details = [("member", "seeds".into()), ("table", left_out.table().into())];

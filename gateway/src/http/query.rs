@@ -128,7 +128,7 @@ async fn query(
 ) -> Result<Response, ApiError> {
     let began = Instant::now();
     let body = body.object()?;
-    let table = text(&body, &["table", "tableName", "targetTable"])
+    let table = text(&body, known::TABLE)
         .ok_or_else(|| ApiError::new(Problem::MissingTable, "name the table as \"table\""))?;
     let named = |name: &str| text(&body, &[name]).ok_or_else(|| wrong(name, "given"));
     let branch = branch_name(&body, &["branchId"]).ok_or_else(|| wrong("branchId", "given"))?;
@@ -209,15 +209,7 @@ fn unknown(body: &Object, query: &Query, config: &ModuleConfig) -> Result<Vec<St
     let fields = fields.chain(query.order_by.iter().map(|by| (&by.field, None)));
     for (name, filter) in fields {
         let field = table.field(name);
-        let is_number =
-            |filter: &Filter| matches!(filter.value, Value::Number(_) | Value::Array(_));
         let message = match (field, filter) {
-            (None, Some(filter)) if name == "version" && !is_number(filter) => {
-                format!(
-                    "version must be a number, but the condition says {}",
-                    filter.value.to_json()
-                )
-            }
             (None, _) if name != "version" => {
                 let known: Vec<&str> = table.fields.iter().map(|field| &*field.name).collect();
                 let (table, known) = (&table.name, known.join(", "));

@@ -107,3 +107,22 @@ async fn a_sockets_filter_is_read_as_its_fields_type() {
         assert_eq!(at(&told, &["result"]).as_array().unwrap().len(), 1, "{filter}");
     }
 }
+
+#[tokio::test]
+async fn a_condition_on_the_version_is_a_number_in_any_spelling() {
+    let rest = Rest::new();
+    let path = diary(&rest, "strict").await;
+    rest.post(&path, r#"{"at":"2026-01-01T10:00:00Z"}"#).await;
+    let query = |version: &str| {
+        format!(
+            r#"{{"branchId":"clinic","moduleId":"diary","table":"visits","where":{{"version":{version}}}}}"#
+        )
+    };
+    for version in ["1", r#""1""#, "1.0"] {
+        let found = rest.post("/api/query/module", &query(version)).await;
+        assert_eq!(at(&found.body, &["count"]).as_u64(), Some(1), "{version}: {}", found.raw);
+    }
+    let refused = rest.post("/api/query/module", &query(r#""x""#)).await;
+    assert_eq!(refused.code(), (400, "invalid-body"), "{}", refused.raw);
+    assert!(refused.text("message").contains("version must be a number"), "{}", refused.raw);
+}

@@ -164,7 +164,7 @@ fn adopt(original: &mut Original, directory: &Directory, seed: Option<Seed>) {
 /// What is said of a seed's rows that are not taken as they stand when a branch is filled: some are
 /// left out, and a version that no record can have counts as not said.
 pub(super) fn rows_left_out(schema: &Schema, place: &str, seed: &Seed) -> Vec<String> {
-    let left_out = schema.seed_left_out(seed).into_iter();
+    let left_out = schema.skipped_seed_rows(seed).into_iter();
     let left_out = left_out.map(|left_out| format!("{place}: {left_out}: left out"));
     let beyond = schema.seed_versions_beyond(seed, Validation::Lenient).into_iter();
     let begin = |(table, count)| {

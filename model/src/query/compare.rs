@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 
 use crate::magnitude::Magnitude;
 use crate::query::letters::folded;
-use crate::schema::{Kind, Said};
+use crate::schema::{Kind, TypedValue};
 use crate::value::{Number, Value};
 
 /// The same value of the same type; `1` and `1.0` are one number.
@@ -128,12 +128,12 @@ pub(crate) enum Rank {
 impl Rank {
     /// The rank of a value of some kind, in whatever spelling.
     pub(crate) fn of(kind: Kind, value: Option<&Value>) -> Self {
-        match value.and_then(|value| kind.said(value)) {
-            Some(Said::Truth(truth)) => return Self::Truth(truth),
-            Some(Said::Number(number)) => return Self::Number(Magnitude::of(&number)),
-            Some(Said::Instant(at)) => return Self::Instant(at),
-            Some(Said::Time(time)) => return Self::Time(time),
-            Some(Said::Json(_)) | None => {}
+        match value.and_then(|value| kind.typed(value)) {
+            Some(TypedValue::Truth(truth)) => return Self::Truth(truth),
+            Some(TypedValue::Number(number)) => return Self::Number(Magnitude::of(&number)),
+            Some(TypedValue::Instant(at)) => return Self::Instant(at),
+            Some(TypedValue::Time(time)) => return Self::Time(time),
+            Some(TypedValue::Json(_)) | None => {}
         }
         match value {
             None | Some(Value::Null) => Self::Nothing,

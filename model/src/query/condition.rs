@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 use crate::definition::Validation;
 use crate::query::compare::{Pattern, compare, equal, same};
 use crate::read::{Filter, Operator};
-use crate::schema::{Field, Kind, Said, Table};
+use crate::schema::{Field, Kind, Table, TypedValue};
 use crate::value::{Object, Value};
 
 /// The field that every strict record has, also where the definition does not name it.
@@ -47,7 +47,7 @@ enum With {
 /// A value, and what it says as one of the field's kind.
 struct Operand {
     value: Value,
-    said: Option<Said>,
+    typed: Option<TypedValue>,
 }
 
 impl<'a> Condition<'a> {
@@ -57,7 +57,7 @@ impl<'a> Condition<'a> {
         let reference = table.field(field).filter(|field| field.references.is_some());
         let meant = |value: &Value| {
             let value = reduced(reference, value).into_owned();
-            Operand { said: kind.said(&value), value }
+            Operand { typed: kind.typed(&value), value }
         };
         let with = if filter.operator == Operator::Like {
             With::Pattern(Pattern::new(&filter.value))
@@ -77,8 +77,8 @@ impl<'a> Condition<'a> {
             With::Values(values) => values,
         };
         let value = &*reduced(self.reference, value);
-        let said = self.kind.said(value);
-        let stored = (value, said.as_ref());
+        let typed = self.kind.typed(value);
+        let stored = (value, typed.as_ref());
         let any = |is: &dyn Fn(&Operand) -> bool| values.iter().any(is);
         let ordered = |wanted: fn(Ordering) -> bool| {
             any(&|with| with.compared(stored, self.kind).is_some_and(wanted))
@@ -111,19 +111,25 @@ impl Operand {
     /// Whether a stored value is this one; `plain` compares what is not of the kind.
     fn is(
         &self,
-        (value, said): (&Value, Option<&Said>),
+        (value, typed): (&Value, Option<&TypedValue>),
         plain: fn(&Value, &Value) -> bool,
     ) -> bool {
-        match (said, &self.said) {
+        match (typed, &self.typed) {
             (Some(stored), Some(asked)) => stored.is_same(asked),
             _ => plain(value, &self.value),
         }
     }
 
     /// How a stored value stands to this one.
-    fn compared(&self, (value, said): (&Value, Option<&Said>), kind: Kind) -> Option<Ordering> {
-        match (said, &self.said) {
-            (Some(Said::Json(_)), _) | (_, Some(Said::Json(_))) => compare(value, &self.value),
+    fn compared(
+        &self,
+        (value, typed): (&Value, Option<&TypedValue>),
+        kind: Kind,
+    ) -> Option<Ordering> {
+        match (typed, &self.typed) {
+            (Some(TypedValue::Json(_)), _) | (_, Some(TypedValue::Json(_))) => {
+                compare(value, &self.value)
+            }
             (Some(stored), Some(asked)) => stored.compare(asked),
             // A number is neither greater nor less than what is none.
             _ if matches!(kind, Kind::Integer | Kind::Number | Kind::Boolean) => None,
@@ -152,15 +158,23 @@ impl Filter {
     /// field's kind, however it is spelled. In a lenient module, whose fields hold whatever text
     /// was sent, only numbers and booleans can be told.
     pub fn misread(&self, table: &Table, validation: Validation) -> Option<String> {
-        let field = table.field(&self.field)?;
+        let of_kind = self.operator != Operator::Like;
+        let Some(field) = table.field(&self.field) else {
+            let (_, kind) = stored_as(table, &self.field);
+            let mut values = values(self).iter().filter(|value| !value.is_null());
+            let is_odd =
+                |value: &&Value| of_kind && kind != Kind::Opaque && kind.typed(value).is_none();
+            let odd = values.find(is_odd)?;
+            let (name, shown) = (&self.field, crate::reject::Reject::show(odd));
+            return Some(format!("{name} must be a number, but the condition says {shown}"));
+        };
         let may_be = |value: &Value| match validation {
             Validation::Strict => false,
             Validation::Lenient => {
                 let is_read = matches!(field.kind, Kind::Integer | Kind::Number | Kind::Boolean);
-                !is_read || field.kind.said(value).is_some()
+                !is_read || field.kind.typed(value).is_some()
             }
         };
-        let of_kind = self.operator != Operator::Like;
         let mut told = values(self).iter().filter(|value| of_kind && !may_be(value));
         told.find_map(|value| misread(table, field, value))
     }

@@ -78,7 +78,7 @@ impl Schema {
 
     /// What of a seed is left out when a branch is filled, and why: nobody who reads one may lose
     /// rows without a word.
-    pub fn seed_left_out(&self, seed: &Seed) -> Vec<LeftOut> {
+    pub fn skipped_seed_rows(&self, seed: &Seed) -> Vec<SkippedRows> {
         let mut found = Vec::new();
         let mut unknown = Vec::new();
         let sources = self.seed_sources(seed);
@@ -93,7 +93,7 @@ impl Schema {
             let table = table.name.clone();
             let is_taken = sources.get(&table).is_some_and(|(taken, _)| **taken == **name);
             if !is_taken && !is_nothing(value) {
-                found.push(LeftOut::Again { table, name: name.to_string(), rows });
+                found.push(SkippedRows::Again { table, name: name.to_string(), rows });
                 continue;
             }
             let count = match value {
@@ -102,20 +102,20 @@ impl Schema {
                 Value::Bool(_) | Value::Number(_) | Value::String(_) => 1,
             };
             if count > 0 {
-                found.push(LeftOut::NoRow { table, count });
+                found.push(SkippedRows::NoRow { table, count });
             }
         }
         if !unknown.is_empty() {
-            found.push(LeftOut::NoTable(unknown));
+            found.push(SkippedRows::NoTable(unknown));
         }
         for (table, rows) in self.seed_rows(seed) {
             let nameless = rows.iter().filter(|row| table.is_nameless(row)).count();
             if nameless > 0 {
-                found.push(LeftOut::NoKey { table: table.name.clone(), count: nameless });
+                found.push(SkippedRows::NoKey { table: table.name.clone(), count: nameless });
             }
             let again = rows.len() - table.last_of_each(&rows).len();
             if again > 0 {
-                found.push(LeftOut::SameKey { table: table.name.clone(), count: again });
+                found.push(SkippedRows::SameKey { table: table.name.clone(), count: again });
             }
         }
         found
@@ -124,7 +124,7 @@ impl Schema {
 
 /// Rows of a seed that no branch is filled with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LeftOut {
+pub enum SkippedRows {
     /// Of tables that the module does not have: each by its name, with how many rows it has.
     NoTable(Vec<(String, usize)>),
     /// Of a table that the seed names twice, another name was taken.
@@ -159,7 +159,7 @@ pub enum LeftOut {
     },
 }
 
-impl LeftOut {
+impl SkippedRows {
     /// The table it is about, the first one of several, as the seed or the module calls it.
     pub fn table(&self) -> &str {
         match self {
@@ -172,7 +172,7 @@ impl LeftOut {
     }
 }
 
-impl fmt::Display for LeftOut {
+impl fmt::Display for SkippedRows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoTable(tables) => {
@@ -325,7 +325,7 @@ mod tests {
     fn what_a_seed_loses_is_told() {
         let schema = schema(&["menu_items", "pos_database"]);
         let told = |text: &str| -> Vec<String> {
-            schema.seed_left_out(&seed(text)).iter().map(ToString::to_string).collect()
+            schema.skipped_seed_rows(&seed(text)).iter().map(ToString::to_string).collect()
         };
         for (text, words) in [
             (

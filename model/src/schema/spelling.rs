@@ -20,9 +20,9 @@ use crate::magnitude::Magnitude;
 use crate::schema::{Field, Kind, Table};
 use crate::value::{Number, Value};
 
-/// What a value says.
+/// A value, read as one of a kind.
 #[derive(Debug)]
-pub(crate) enum Said {
+pub(crate) enum TypedValue {
     /// Of a boolean.
     Truth(bool),
     /// Of a number.
@@ -35,7 +35,7 @@ pub(crate) enum Said {
     Json(Value),
 }
 
-impl Said {
+impl TypedValue {
     /// Whether both say the same.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
@@ -71,27 +71,27 @@ impl Said {
 impl Kind {
     /// What a value says as one of this kind; `None` where it says nothing but itself: a text, or
     /// what cannot be read.
-    pub(crate) fn said(self, value: &Value) -> Option<Said> {
+    pub(crate) fn typed(self, value: &Value) -> Option<TypedValue> {
         match self {
             Self::String | Self::Opaque => None,
             Self::Integer | Self::Number => {
                 let Value::Number(number) = self.coerced(value) else { return None };
-                (!is_empty(value)).then_some(Said::Number(number))
+                (!is_empty(value)).then_some(TypedValue::Number(number))
             }
-            Self::Boolean => truth(value).map(Said::Truth),
-            Self::Timestamp => Timestamp::instant(&word(value)?).map(Said::Instant),
+            Self::Boolean => truth(value).map(TypedValue::Truth),
+            Self::Timestamp => Timestamp::instant(&word(value)?).map(TypedValue::Instant),
             Self::Date => {
                 let text = word(value)?;
                 let day =
                     || Timestamp::instant(&text.parse::<jiff::civil::Date>().ok()?.to_string());
-                Timestamp::instant(&text).or_else(day).map(Said::Instant)
+                Timestamp::instant(&text).or_else(day).map(TypedValue::Instant)
             }
-            Self::Time => time(&word(value)?).map(Said::Time),
+            Self::Time => time(&word(value)?).map(TypedValue::Time),
             Self::Json => match value {
                 Value::Array(_) | Value::Object(_) | Value::Number(_) => {
-                    Some(Said::Json(value.clone()))
+                    Some(TypedValue::Json(value.clone()))
                 }
-                Value::String(text) => json_in(text).map(Said::Json),
+                Value::String(text) => json_in(text).map(TypedValue::Json),
                 Value::Null | Value::Bool(_) => None,
             },
         }
@@ -99,7 +99,7 @@ impl Kind {
 
     /// Whether two values are one as values of this kind, in whichever spelling.
     pub(super) fn is_same(self, a: &Value, b: &Value) -> bool {
-        match (self.said(a), self.said(b), a, b) {
+        match (self.typed(a), self.typed(b), a, b) {
             (Some(a), Some(b), ..) => a.is_same(&b),
             (None, None, Value::Number(a), Value::Number(b)) => a.canonical() == b.canonical(),
             (None, None, ..) => a == b,
@@ -110,8 +110,8 @@ impl Kind {
     /// The text a value is named by in keys and indexes, equal where the values are; `None` for
     /// `null`, which is equal to nothing.
     pub fn name_text(self, value: &Value) -> Option<String> {
-        match self.said(value) {
-            Some(said) => Some(said.name(self)),
+        match self.typed(value) {
+            Some(typed) => Some(typed.name(self)),
             None => value.name_text(),
         }
     }
@@ -121,11 +121,13 @@ impl Field {
     /// A value that was sent in another form than it is stored in, as it is stored: an instant is
     /// stored in whatever spelling it was sent.
     pub(super) fn as_stored(&self, value: Value) -> Value {
-        match self.kind.said(&value) {
-            Some(Said::Truth(truth)) => Value::Bool(truth),
-            Some(Said::Number(number)) => Value::Number(number),
-            Some(Said::Json(json @ (Value::Array(_) | Value::Object(_)))) => json,
-            Some(Said::Instant(_) | Said::Time(_) | Said::Json(_)) | None => value,
+        match self.kind.typed(&value) {
+            Some(TypedValue::Truth(truth)) => Value::Bool(truth),
+            Some(TypedValue::Number(number)) => Value::Number(number),
+            Some(TypedValue::Json(json @ (Value::Array(_) | Value::Object(_)))) => json,
+            Some(TypedValue::Instant(_) | TypedValue::Time(_) | TypedValue::Json(_)) | None => {
+                value
+            }
         }
     }
 
@@ -136,7 +138,7 @@ impl Field {
             (_, Value::Null) => false,
             (Kind::String, _) => !matches!(value, Value::String(_) | Value::Number(_)),
             (Kind::Integer | Kind::Number, Value::Bool(_)) => true,
-            _ => self.kind.said(value).is_none(),
+            _ => self.kind.typed(value).is_none(),
         };
         self.of_kind(value).err().filter(|_| is_other)
     }

@@ -216,8 +216,8 @@ fn stored(field: &Field, validation: Validation, sent: &Value) -> Option<Value> 
         Validation::Strict => field.validate("t", sent).ok(),
         Validation::Lenient => {
             let is_read = match field.kind {
-                Kind::Integer | Kind::Number | Kind::Boolean => field.kind.said(sent).is_some(),
-                Kind::Json => field.kind.said(sent).is_some() || sent.as_str().is_none(),
+                Kind::Integer | Kind::Number | Kind::Boolean => field.kind.typed(sent).is_some(),
+                Kind::Json => field.kind.typed(sent).is_some() || sent.as_str().is_none(),
                 Kind::String | Kind::Date | Kind::Time | Kind::Timestamp | Kind::Opaque => true,
             };
             is_read.then(|| field.coerce(sent))
@@ -250,7 +250,7 @@ proptest! {
         // Two names are two records; what is exactly the same has one name.
         if let Some(also) = stored(field, validation, &other) {
             prop_assert!(!is(Operator::Is, &also) || key(&also) == key(&value));
-            let has_said = field.kind.said(&value).is_some();
+            let has_said = field.kind.typed(&value).is_some();
             prop_assert!(!has_said || is(Operator::Is, &also) == (key(&also) == key(&value)));
         }
     }
