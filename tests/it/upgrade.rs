@@ -2,6 +2,8 @@
 //!
 //! The next build adds a field to an event, a variant to a request and a chunk to a checkpoint.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests::binary::next_level;
@@ -33,21 +35,29 @@ async fn take_number(fleet: &Fleet, node: u64) -> Result<Value> {
     fleet.client(node).send_json("POST", path, None, &field).await?.ok()
 }
 
-/// All replicas that have applied the same have the same state, whatever build they run.
+/// Every replica of a partition comes to have applied the same and to hold the same, whatever build
+/// its node runs.
 async fn replicas_are_equal(fleet: &Fleet) -> Result<()> {
+    let nodes = fleet.ids().len();
     until("replicas of a partition are equal", async || {
-        let mut states = std::collections::BTreeMap::new();
+        let mut partitions: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for node in fleet.ids() {
             let Ok(held) = fleet.client(node).get("/api/cluster/replicas").await else {
                 return Look::NotYet(format!("node {node} does not answer"));
             };
             for replica in held.body["replicas"].as_array().into_iter().flatten() {
-                let at = (replica["partition"].to_string(), replica["applied"].to_string());
-                let hash = replica["stateHash"].to_string();
-                if *states.entry(at.clone()).or_insert_with(|| hash.clone()) != hash {
-                    return Look::NotYet(format!("partition and entry {at:?} differ"));
-                }
+                let state = format!("{} {}", replica["applied"], replica["stateHash"]);
+                partitions.entry(replica["partition"].to_string()).or_default().push(state);
             }
+        }
+        for (partition, states) in &partitions {
+            let is_equal = states.len() == nodes && states.iter().all(|it| *it == states[0]);
+            if !is_equal {
+                return Look::NotYet(format!("replicas of {partition} hold {states:?}"));
+            }
+        }
+        if partitions.is_empty() {
+            return Look::NotYet("there are none".to_owned());
         }
         Look::Done(())
     })
