@@ -53,7 +53,7 @@ fn not_a_batch(given: Option<&Value>) -> ApiError {
 fn read_verb(mut sent: Object, from: &Origin, validation: Validation) -> Result<Verb, ApiError> {
     known::VERB.members(&sent, validation)?;
     let action = action(&sent)?;
-    let table = text(&sent, &["table", "tableName", "targetTable"])
+    let table = text(&sent, known::TABLE)
         .ok_or_else(|| ApiError::new(Problem::MissingTableName, "name the table as \"table\""))?;
     let record = record(&mut sent)?.ok_or_else(|| {
         ApiError::new(Problem::MissingRecord, "send the record as \"record\", an object")

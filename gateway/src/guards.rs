@@ -10,7 +10,7 @@ use crate::http::known;
 use crate::publish::text;
 
 /// The names of the member that holds the conditions.
-const NAMES: [&str; 4] = ["concurrency", "expected", "guard", "guards"];
+pub(crate) const NAMES: [&str; 4] = ["concurrency", "expected", "guard", "guards"];
 /// The conditions of `concurrency`, in the order in which the first that fails is told.
 pub(crate) fn read(body: &Object, marker: Option<&str>) -> Result<Vec<Guard>, ApiError> {
     let mut guards = Vec::new();

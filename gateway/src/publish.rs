@@ -44,8 +44,7 @@ impl Publish {
             ApiError::new(Problem::ModuleEventFailed, message)
                 .details([("code", "unsupported-action".into()), ("action", word.into())])
         })?;
-        let table =
-            text(&frame, &["table", "tableName", "targetTable"]).ok_or(Reject::MissingTable)?;
+        let table = text(&frame, known::TABLE).ok_or(Reject::MissingTable)?;
         let record = record(&mut frame)?.unwrap_or_default();
         let client_meta = frame.remove("meta").filter(|meta| !meta.is_null());
         let says = |name| frame.get(name).and_then(Value::as_bool) == Some(true);

@@ -7,7 +7,7 @@ use model::{Object, Timestamp};
 use crate::publish::text;
 
 /// Every name under which clients send the business day they believe in.
-const MARKERS: [&str; 8] = [
+pub(crate) const MARKERS: [&str; 8] = [
     "snapshotMarker",
     "snapshot_marker",
     "dayMarker",

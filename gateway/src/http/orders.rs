@@ -193,7 +193,7 @@ fn orders_query(params: &Params) -> Result<OrdersQuery, ApiError> {
         stages: words("stage"),
         types: words("type"),
         shifts: words("shiftId"),
-        updated_from: params.time(&["updatedAfter", "updated_after"])?,
+        updated_from: params.time(known::UPDATED_AFTER)?,
         saved_from: params.time(&["savedAfter", "saved_after"])?,
         limit: params.number(&["limit", "take"])?.filter(|limit| *limit > 0),
         lines: included(lines, &["includeLines"])?,

@@ -64,7 +64,7 @@ async fn save(
     place.authorize(Intent::Write)?;
     let mut body = body.object()?;
     known::SAVED.members(&body, place.config.validation)?;
-    let name = text(&body, &["table", "tableName", "targetTable"])
+    let name = text(&body, known::TABLE)
         .ok_or_else(|| ApiError::new(Problem::MissingTableName, "name the table as \"table\""))?;
     let table = registered(&place, &name)?;
     let record = record(&mut body)?.ok_or_else(|| {

@@ -9,6 +9,8 @@ mod asked;
 mod delta;
 mod shown;
 
+pub(crate) use asked::{CURSORS, TABLES, VERSIONS};
+
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, State};

@@ -151,14 +151,6 @@ async fn list(
 }
 
 fn page_query(table: &Table, params: &Params) -> Result<PageQuery, ApiError> {
-    const CREATED: [&str; 6] = [
-        "afterCreatedAt",
-        "after_created_at",
-        "since",
-        "begin_date",
-        "create_date",
-        "created_after",
-    ];
     let text = |names: &[&str]| params.first(names).map(str::to_owned);
     Ok(PageQuery {
         table: table.name.to_string(),
@@ -166,8 +158,8 @@ fn page_query(table: &Table, params: &Params) -> Result<PageQuery, ApiError> {
         after_place: place_after(params)?,
         after_key: text(&["afterKey", "cursor"]),
         after_id: text(&["afterId", "after_id", "after", "lastId"]),
-        created_after: params.time(&CREATED)?,
-        updated_after: params.time(&["updatedAfter", "updated_after"])?,
+        created_after: params.time(known::CREATED_AFTER)?,
+        updated_after: params.time(known::UPDATED_AFTER)?,
         descending: params.first(&["order", "sort"]).is_some_and(|order| {
             // Any other word is ascending, as it was for the clients that send one.
             order.eq_ignore_ascii_case("desc")

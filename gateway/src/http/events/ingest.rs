@@ -119,7 +119,7 @@ fn verb(mut event: Object, validation: Validation) -> Result<Verb, ApiError> {
         return Err(ApiError::new(Problem::UnsupportedEventAction, message)
             .with("action", word.unwrap_or_default()));
     }
-    let table = text(&event, &["table", "tableName", "targetTable"])
+    let table = text(&event, known::TABLE)
         .ok_or_else(|| ApiError::new(Problem::MissingTableName, "name the table as \"table\""))?;
     let record = record(&mut event)
         .map_err(|error| error.told_as(Problem::InvalidEventPayload))?

@@ -1,6 +1,17 @@
 //! Rows: what each kind of request may say.
 
 use super::Known;
+use crate::guards;
+use crate::http::marker::MARKERS;
+use crate::http::sync::{CURSORS, TABLES, VERSIONS};
+
+/// What a table is named by.
+pub(crate) const TABLE: &[&str] = &["table", "tableName", "targetTable"];
+/// Only what was created later.
+pub(crate) const CREATED_AFTER: &[&str] =
+    &["afterCreatedAt", "after_created_at", "since", "begin_date", "create_date", "created_after"];
+/// Only what was changed later.
+pub(crate) const UPDATED_AFTER: &[&str] = &["updatedAfter", "updated_after"];
 
 /// `POST /api/modules`.
 pub(crate) const NEW_MODULE: Known = Known {
@@ -41,7 +52,7 @@ pub(crate) const QUERY: Known = Known {
     names: &[
         &["branchId"],
         &["moduleId"],
-        &["table", "tableName", "targetTable"],
+        TABLE,
         &["where", "filter"],
         &["orderBy", "sortBy"],
         &["limit"],
@@ -65,7 +76,7 @@ pub(crate) const SOCKET_QUERY: Known = Known {
         &["type"],
         &["branchId"],
         &["moduleId", "module"],
-        &["table", "tableName", "targetTable"],
+        TABLE,
         &["queryType"],
         &["id", "recordId"],
         &["filter"],
@@ -83,15 +94,8 @@ pub(crate) const RECORDS: Known = Known {
         &["afterId", "after"],
         &["after_id"],
         &["lastId"],
-        &[
-            "afterCreatedAt",
-            "after_created_at",
-            "since",
-            "begin_date",
-            "create_date",
-            "created_after",
-        ],
-        &["updatedAfter", "updated_after"],
+        CREATED_AFTER,
+        UPDATED_AFTER,
         &["order", "sort"],
         &["lang", "locale"],
         &["fallback", "fallbackLang"],
@@ -147,24 +151,15 @@ pub(crate) const CONDITIONS: Known = Known {
 pub(crate) const SAVED: Known = Known {
     what: "a save",
     names: &[
-        &["table", "tableName", "targetTable"],
+        TABLE,
         &["record", "data"],
         &["meta"],
         &["source"],
         &["userId"],
         &["requestId"],
         &["includeRecord"],
-        &[
-            "snapshotMarker",
-            "snapshot_marker",
-            "dayMarker",
-            "day_marker",
-            "businessDate",
-            "business_date",
-            "businessDay",
-            "snapshotDay",
-        ],
-        &["concurrency", "expected", "guard", "guards"],
+        &MARKERS,
+        &guards::NAMES,
         &["lastKnownId"],
     ],
 };
@@ -188,7 +183,7 @@ pub(crate) const VERB: Known = Known {
     what: "a change of a batch",
     names: &[
         &["action"],
-        &["table", "tableName", "targetTable"],
+        TABLE,
         &["record", "data"],
         &["expectedVersion"],
         &["includeRecord"],
@@ -196,17 +191,8 @@ pub(crate) const VERB: Known = Known {
         &["meta"],
         &["source"],
         &["userId"],
-        &[
-            "snapshotMarker",
-            "snapshot_marker",
-            "dayMarker",
-            "day_marker",
-            "businessDate",
-            "business_date",
-            "businessDay",
-            "snapshotDay",
-        ],
-        &["concurrency", "expected", "guard", "guards"],
+        &MARKERS,
+        &guards::NAMES,
         &["lastKnownId"],
     ],
 };
@@ -215,7 +201,7 @@ pub(crate) const PUBLISH: Known = Known {
     what: "a publish",
     names: &[
         &["action"],
-        &["table", "tableName", "targetTable"],
+        TABLE,
         &["record", "data"],
         &["meta"],
         &["source"],
@@ -249,7 +235,7 @@ pub(crate) const INGESTED_EVENT: Known = Known {
     what: "an event to be taken in",
     names: &[
         &["action"],
-        &["table", "tableName", "targetTable"],
+        TABLE,
         &["record", "data"],
         &["meta"],
         &["source"],
@@ -352,19 +338,10 @@ pub(crate) const REPLACED: Known = Known {
 pub(crate) const DELTA: Known = Known {
     what: "what is missing",
     names: &[
-        &["tables", "tableNames", "requestTables", "includeTables", "tablesRequested"],
-        &["lastTableIds", "lastIds", "tableCursors"],
-        &["version", "clientVersion", "snapshotVersion"],
-        &[
-            "snapshotMarker",
-            "snapshot_marker",
-            "dayMarker",
-            "day_marker",
-            "businessDate",
-            "business_date",
-            "businessDay",
-            "snapshotDay",
-        ],
+        &TABLES,
+        &CURSORS,
+        &VERSIONS,
+        &MARKERS,
         &["cursor"],
         &["resume"],
         &["branchId"],
@@ -429,7 +406,7 @@ pub(crate) const ORDERS: Known = Known {
         &["stage"],
         &["type"],
         &["shiftId"],
-        &["updatedAfter", "updated_after"],
+        UPDATED_AFTER,
         &["savedAfter", "saved_after"],
         &["limit", "take"],
         &["include"],

@@ -105,6 +105,8 @@ pub(super) async fn clear(
 /// Whose flags, and who asks.
 struct Asked {
     branch: BranchId,
+    /// How strictly its modules read.
+    validation: Validation,
     modules: Vec<String>,
     reason: Option<String>,
     requested_by: Option<String>,
@@ -130,6 +132,7 @@ impl Asked {
         }
         Ok(Self {
             branch,
+            validation,
             modules,
             reason: words(body, params, "reason")?,
             requested_by: words(body, params, "requestedBy")?,
@@ -146,11 +149,10 @@ impl Asked {
         authorize(&principal, &Access::branch(Intent::Write, &self.branch))?;
         branch_exists(app, &self.branch).await?;
         let catalogue = app.branches.catalogue();
-        let strict = strictest(&catalogue, &catalogue.modules_of(&self.branch));
         let is_known =
             |id: &str| ModuleId::parse(id).is_ok_and(|id| catalogue.module(&id).is_some());
         let unknown = self.modules.iter().find(|id| *id != ALL && !is_known(id));
-        if let (Validation::Strict, Some(id)) = (strict, unknown) {
+        if let (Validation::Strict, Some(id)) = (self.validation, unknown) {
             return Err(ApiError::new(
                 Problem::ModuleNotFound,
                 format!("there is no module {id:?}"),

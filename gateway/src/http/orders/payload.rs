@@ -6,6 +6,8 @@
 //! what the till keeps for itself is left out; nothing here depends on a clock, so the same order
 //! sent again is the same command.
 
+use std::slice;
+
 use model::{Field, Kind, Number, Object, SaveOrder, Schema, Table, Timestamp, Validation, Value};
 
 use crate::error::{ApiError, Problem};
@@ -131,22 +133,8 @@ impl Payload {
         let each = |records: &Option<Vec<Object>>, of: &dyn Fn(&Object) -> Object| {
             records.as_ref().map(|records| records.iter().map(of).collect::<Vec<_>>())
         };
-        let read = header.map_or_else(Object::new, |table| self.header(table));
-        if validation == Validation::Strict {
-            if let Some(table) = header {
-                refuse_unread_amount(table, &self.order, &read)?;
-            }
-            for (table, sent, names) in
-                [(line, &self.lines, LINE), (payment, &self.payments, PAYMENT)]
-            {
-                let Some(table) = table else { continue };
-                for sent in sent.iter().flatten() {
-                    refuse_unread_amount(table, sent, &named(table, sent, names))?;
-                }
-            }
-        }
-        Ok(SaveOrder {
-            header: read,
+        let read = SaveOrder {
+            header: header.map_or_else(Object::new, |table| self.header(table)),
             lines: each(&self.lines, &|sent| {
                 line.map_or_else(|| sent.clone(), |table| named(table, sent, LINE))
             }),
@@ -156,7 +144,35 @@ impl Payload {
             status_logs: logs(&self.order)?.map(|logs| in_names(log, LOG, logs)),
             line_status_logs: line_logs,
             actor: self.actor.clone(),
-        })
+        };
+        if validation == Validation::Strict {
+            self.refuse_unread_amounts([header, line, payment], &read)?;
+        }
+        Ok(read)
+    }
+
+    /// Refuses an amount that was sent as an object nobody can make a number of: it would be money
+    /// lost without a word.
+    fn refuse_unread_amounts(
+        &self,
+        [header, line, payment]: [Option<&Table>; 3],
+        read: &SaveOrder,
+    ) -> Result<(), ApiError> {
+        fn all(records: &Option<Vec<Object>>) -> &[Object] {
+            records.as_deref().unwrap_or_default()
+        }
+        let order = (slice::from_ref(&self.order), slice::from_ref(&read.header));
+        for (table, (sent, read)) in [
+            (header, order),
+            (line, (all(&self.lines), all(&read.lines))),
+            (payment, (all(&self.payments), all(&read.payments))),
+        ] {
+            let Some(table) = table else { continue };
+            for (sent, read) in sent.iter().zip(read) {
+                refuse_unread_amount(table, sent, read)?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether it can only be a new order: one that is stored is changed by its version.
@@ -322,8 +338,7 @@ fn is_share(members: &Object) -> bool {
     ["percent", "percentage", "%"].iter().any(|share| kind.eq_ignore_ascii_case(share))
 }
 
-/// Refuses an amount that was sent as an object nobody can make a number of: it would be money lost
-/// without a word.
+/// The same of one record.
 fn refuse_unread_amount(table: &Table, sent: &Object, read: &Object) -> Result<(), ApiError> {
     for field in table.fields.iter().filter(|field| field.kind == Kind::Number) {
         let own = sent.get(&field.name).or_else(|| sent.get(&field.column));

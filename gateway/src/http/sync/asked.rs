@@ -9,6 +9,13 @@ use serde::Serialize;
 use crate::error::{ApiError, Problem};
 use crate::http::marker;
 
+/// By table, the last row a client holds.
+pub(crate) const CURSORS: [&str; 3] = ["lastTableIds", "lastIds", "tableCursors"];
+/// The tables it asks for.
+pub(crate) const TABLES: [&str; 5] =
+    ["tables", "tableNames", "requestTables", "includeTables", "tablesRequested"];
+/// The version of the state it holds.
+pub(crate) const VERSIONS: [&str; 3] = ["version", "clientVersion", "snapshotVersion"];
 /// A place in a module's log, as a client sends and is told it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct Cursor {
@@ -31,10 +38,6 @@ pub(super) struct Asked {
 
 impl Asked {
     pub(super) fn read(body: &Object) -> Result<Self, ApiError> {
-        const CURSORS: [&str; 3] = ["lastTableIds", "lastIds", "tableCursors"];
-        const TABLES: [&str; 5] =
-            ["tables", "tableNames", "requestTables", "includeTables", "tablesRequested"];
-        const VERSIONS: [&str; 3] = ["version", "clientVersion", "snapshotVersion"];
         let first = |names: &[&'static str]| {
             let said = |name: &&'static str| {
                 Some((*name, body.get(name).filter(|value| !value.is_null())?))

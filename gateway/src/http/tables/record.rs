@@ -8,7 +8,7 @@ use model::limits::VERSION_MAX;
 use model::{Action, Answer, Object, Query, Read, RecordKey, Reject, Table, Validation, Value};
 use serde::Serialize;
 
-use super::{InTable, change};
+use super::{InTable, Sent, change};
 use crate::auth::Intent;
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, unasked};
@@ -84,15 +84,13 @@ pub(super) async fn read(
 pub(super) async fn merge(
     State(app): State<App>,
     place: InTable,
-    KeyPart(key): KeyPart,
+    key: KeyPart,
     named: Named,
     params: Params,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let mut sent = place.sent(body.object()?)?;
-    name(&place.table, &key, &mut sent.record, Validation::Strict)?;
-    let sent = place.with_version(sent, Action::Merge, &known::WRITING, &params, &headers)?;
+    let sent = place.of_key(Action::Merge, &key, &params, &headers, body)?;
     change(&app, place, named, Action::Merge, sent).await
 }
 
@@ -100,16 +98,30 @@ pub(super) async fn merge(
 pub(super) async fn remove(
     State(app): State<App>,
     place: InTable,
-    KeyPart(key): KeyPart,
+    key: KeyPart,
     named: Named,
     params: Params,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let mut sent = place.sent(body.object()?)?;
-    name(&place.table, &key, &mut sent.record, Validation::Strict)?;
-    let sent = place.with_version(sent, Action::Delete, &known::WRITING, &params, &headers)?;
+    let sent = place.of_key(Action::Delete, &key, &params, &headers, body)?;
     change(&app, place, named, Action::Delete, sent).await
+}
+
+impl InTable {
+    /// What was sent about the record that the path names.
+    fn of_key(
+        &self,
+        action: Action,
+        KeyPart(key): &KeyPart,
+        params: &Params,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<Sent, ApiError> {
+        let mut sent = self.sent(body.object()?)?;
+        name(&self.table, key, &mut sent.record, Validation::Strict)?;
+        self.with_version(sent, action, &known::WRITING, params, headers)
+    }
 }
 
 /// Gives a record the key that the path or a parameter names; what it says of its key itself must

@@ -198,7 +198,7 @@ fn read_query(
 ) -> Result<(Query, bool, Vec<String>), ApiError> {
     let config = moment.catalogue.module(&key.module);
     let config = config.ok_or_else(|| RouteError::UnknownModule(key.module.to_string()))?;
-    let named = text(frame, &["table", "tableName", "targetTable"]).ok_or(Reject::MissingTable)?;
+    let named = text(frame, known::TABLE).ok_or(Reject::MissingTable)?;
     let unknown = || Reject::UnknownTable { table: named.clone(), module: key.module.to_string() };
     let table = config.schema.resolve(&named).ok_or_else(unknown)?;
     let validation = config.validation;
