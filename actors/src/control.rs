@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use model::{
-    Catalogue, CatalogueEntry, Change, NodeId, NodeRecord, PartitionId, Placement, ReplicaId,
-    cluster,
+    Catalogue, CatalogueChange, CatalogueEntry, NodeId, NodeRecord, PartitionId, Placement,
+    ReplicaId, cluster,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use raft::{GroupId, Groups, Member, ReplicaGroup};
@@ -181,7 +181,7 @@ impl State {
             return;
         }
         let nodes: Vec<NodeId> = self.start.initial.iter().map(|node| node.id).collect();
-        let change = Change::Form {
+        let change = CatalogueChange::Form {
             cluster_id: chance().to_string(),
             nodes: self.start.initial.clone(),
             placements: cluster::place(self.start.partitions, &nodes, ReplicaId(1)),
@@ -208,7 +208,7 @@ impl State {
             return true;
         }
         let id = format!("node:{}:{}", me.id, chance());
-        match self.start.changes.make(id, Change::Node(me.clone())).await {
+        match self.start.changes.make(id, CatalogueChange::Node(me.clone())).await {
             Ok(()) => self.told_itself = true,
             Err(error) => tracing::warn!(%error, "this node could not make itself known yet"),
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use model::{
-    Answer, BranchKey, Catalogue, Change, ChangeRefused, Command, Delta, Incarnation,
+    Answer, BranchKey, Catalogue, CatalogueChange, ChangeRefused, Command, Delta, Incarnation,
     ModuleSnapshot, Object, Offset, Outcome, Read, ReadLevel, Reject,
 };
 use serde::{Deserialize, Serialize};
@@ -53,7 +53,11 @@ pub trait Branches: Send + Sync + 'static {
     fn catch_up(&self) -> BoxFuture<'static, Result<(), RouteError>>;
 
     /// Has group 0 take a change, once under this id. When it returns, this node's copy has it.
-    fn change(&self, id: String, change: Change) -> BoxFuture<'static, Result<(), ChangeError>>;
+    fn change(
+        &self,
+        id: String,
+        change: CatalogueChange,
+    ) -> BoxFuture<'static, Result<(), ChangeError>>;
 
     /// Says something under a topic, to everybody in the cluster who listens to it. Topics are
     /// forgotten sooner or later; nothing of them is on a disk.

@@ -46,7 +46,7 @@ pub(crate) fn reply_bytes(reply: &Reply) -> usize {
         Reply::Answer(Answer::Query(page)) => page.rows.len(),
         Reply::Answer(Answer::Orders(orders)) => orders.orders.len(),
         Reply::Answer(Answer::Sync(delta)) => delta.tables.iter().map(|t| t.rows.len()).sum(),
-        Reply::Answer(Answer::History(entries)) => {
+        Reply::Answer(Answer::Archive(entries)) => {
             entries.iter().flat_map(|entry| &entry.tables).map(|table| table.records.len()).sum()
         }
         Reply::Answer(Answer::Head(_) | Answer::Log(_) | Answer::Sequences(_) | Answer::Fit(_))

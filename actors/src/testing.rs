@@ -7,9 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use model::{
-    Action, BranchId, BranchKey, CatalogueEntry, Change, Command, CommandId, ModuleConfig,
-    ModuleId, NodeId, NodeRecord, Object, Origin, Outcome, Pattern, Request, Schema, Timestamp,
-    Validation, Value, Verb, VersionRule, Write,
+    Action, BranchId, BranchKey, CatalogueChange, CatalogueEntry, Command, CommandId, ModuleConfig,
+    ModuleId, Mutation, NodeId, NodeRecord, Object, Origin, Outcome, Pattern, Request, Schema,
+    Timestamp, Validation, Value, VersionRule, Write,
 };
 use parking_lot::Mutex;
 use raft::testing::MemoryNetwork;
@@ -107,8 +107,10 @@ pub(crate) fn notes() -> Vec<CatalogueEntry> {
         dedup: model::DedupLimits::default(),
     };
     let patterns: Vec<Pattern> = Vec::new();
-    let changes =
-        [Change::Module(Arc::new(module)), Change::Patterns { patterns, defaults: vec![id] }];
+    let changes = [
+        CatalogueChange::Module(Arc::new(module)),
+        CatalogueChange::Patterns { patterns, defaults: vec![id] },
+    ];
     let entry = |(place, change)| CatalogueEntry {
         id: format!("test:{place}"),
         at: Timestamp::default(),
@@ -232,12 +234,12 @@ pub(crate) fn key(branch: &str) -> BranchKey {
 /// An insert of one note.
 pub(crate) fn insert(branch: &str, note: &str, text: &str) -> Command {
     let record: Object = [("id", note), ("text", text)].into_iter().collect();
-    let verb = Verb::new(Action::Insert, "note", record);
+    let mutation = Mutation::new(Action::Insert, "note", record);
     Command {
         id: CommandId { session: String::new(), request: format!("insert-{note}") },
         key: key(branch),
         origin: Arc::new(Origin::default()),
-        request: Request::Write(Write::of(vec![verb])),
+        request: Request::Write(Write::of(vec![mutation])),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Answer, Change, ChangeRefused, Outcome, Read, ReadLevel, Value};
+use model::{Answer, CatalogueChange, ChangeRefused, Outcome, Read, ReadLevel, Value};
 use raft::Timing;
 
 use crate::door::{Branches, ChangeError, Cursor, FollowItem, Listening, Post, RouteError};
@@ -49,7 +49,7 @@ async fn a_copy_of_the_catalogue_that_was_brought_up_to_now_has_what_was_agreed_
     let cluster = Cluster::start(3).await;
     for (turn, maker) in [0, 1, 2, 0, 1].into_iter().enumerate() {
         let id = format!("late-{turn}");
-        let nothing = Change::Patterns { patterns: vec![], defaults: vec![] };
+        let nothing = CatalogueChange::Patterns { patterns: vec![], defaults: vec![] };
         cluster.router(maker).change(id.clone(), nothing).await.unwrap();
         for place in 0..3 {
             let router = cluster.router(place);
@@ -311,8 +311,8 @@ async fn the_last_word_outlives_the_node_that_owned_the_topic() {
     }
 }
 
-fn add_branch(name: &str) -> Change {
-    Change::AddBranch(Arc::new(model::BranchConfig {
+fn add_branch(name: &str) -> CatalogueChange {
+    CatalogueChange::AddBranch(Arc::new(model::BranchConfig {
         id: key(name).branch,
         label: "New".into(),
         modules: vec![key(name).module],

@@ -5,15 +5,15 @@
 
 use std::sync::Arc;
 
-use model::{Action, Object, Origin, Validation, Value, Verb, Write};
+use model::{Action, Mutation, Object, Origin, Validation, Value, Write};
 
 use crate::error::{ApiError, Problem};
-use crate::guards;
 use crate::http::{known, marker};
 use crate::limits::BATCH_VERBS_MAX;
+use crate::preconditions;
 use crate::publish::{record, short, text, user_of};
 
-/// Reads `{verbs: [{action, table, record, …}]}`. What a change does not say of where it comes
+/// Reads `{mutations: [{action, table, record, …}]}`. What a change does not say of where it comes
 /// from, `from` says.
 pub(crate) fn read(
     mut body: Object,
@@ -22,20 +22,22 @@ pub(crate) fn read(
 ) -> Result<Write, ApiError> {
     // A strict module refuses members that nobody reads.
     known::BATCH.members(&body, validation)?;
-    let verbs = match body.remove("verbs") {
-        Some(Value::Array(verbs)) if (1..=BATCH_VERBS_MAX).contains(&verbs.len()) => verbs,
+    let mutations = match body.remove("verbs") {
+        Some(Value::Array(mutations)) if (1..=BATCH_VERBS_MAX).contains(&mutations.len()) => {
+            mutations
+        }
         given => return Err(not_a_batch(given.as_ref())),
     };
-    let read = verbs.into_iter().zip(0_u64..).map(|(verb, index)| {
-        let verb = match verb {
-            Value::Object(verb) => read_verb(verb, from, validation),
+    let read = mutations.into_iter().zip(0_u64..).map(|(mutation, index)| {
+        let mutation = match mutation {
+            Value::Object(mutation) => read_verb(mutation, from, validation),
             Value::Null
             | Value::Bool(_)
             | Value::Number(_)
             | Value::String(_)
             | Value::Array(_) => Err(wrong("a change", "an object")),
         };
-        verb.map_err(|error| error.with("index", index))
+        mutation.map_err(|error| error.with("index", index))
     });
     read.collect::<Result<_, _>>().map(Write::of)
 }
@@ -43,14 +45,18 @@ pub(crate) fn read(
 fn not_a_batch(given: Option<&Value>) -> ApiError {
     let right = format!("verbs must be a list of 1 to {BATCH_VERBS_MAX} changes");
     let message = match given.and_then(Value::as_array) {
-        Some(verbs) => format!("{right}, but has {}", verbs.len()),
+        Some(mutations) => format!("{right}, but has {}", mutations.len()),
         None => right,
     };
     ApiError::new(Problem::InvalidBody, message)
         .details([("max", u64::try_from(BATCH_VERBS_MAX).unwrap_or(u64::MAX).into())])
 }
 
-fn read_verb(mut sent: Object, from: &Origin, validation: Validation) -> Result<Verb, ApiError> {
+fn read_verb(
+    mut sent: Object,
+    from: &Origin,
+    validation: Validation,
+) -> Result<Mutation, ApiError> {
     known::VERB.members(&sent, validation)?;
     let action = action(&sent)?;
     let table = text(&sent, known::TABLE)
@@ -58,10 +64,14 @@ fn read_verb(mut sent: Object, from: &Origin, validation: Validation) -> Result<
     let record = record(&mut sent)?.ok_or_else(|| {
         ApiError::new(Problem::MissingRecord, "send the record as \"record\", an object")
     })?;
-    let mut guards = guards::read(&sent, marker::sent(&sent).as_deref())?;
-    guards.extend(guards::version(&sent, "expectedVersion")?);
+    let mut preconditions = preconditions::read(&sent, marker::sent(&sent).as_deref())?;
+    preconditions.extend(preconditions::version(&sent, "expectedVersion")?);
     let origin = origin(&mut sent, action, from)?;
-    Ok(Verb { guards, origin: Some(Arc::new(origin)), ..Verb::new(action, table, record) })
+    Ok(Mutation {
+        preconditions,
+        origin: Some(Arc::new(origin)),
+        ..Mutation::new(action, table, record)
+    })
 }
 
 /// What to do; to insert where nothing is said.
@@ -97,7 +107,7 @@ fn wrong(name: &str, right: &str) -> ApiError {
 
 #[cfg(test)]
 mod tests {
-    use model::Guard;
+    use model::Precondition;
 
     use super::*;
 
@@ -125,14 +135,17 @@ mod tests {
         )
         .unwrap();
         assert_eq!(write.last_event, None);
-        let [first, second, third] = &write.verbs[..] else { panic!("{write:?}") };
+        let [first, second, third] = &write.mutations[..] else { panic!("{write:?}") };
         assert_eq!((first.action, first.table.as_str()), (Action::Merge, "orders"));
-        assert_eq!(first.guards, [Guard::VersionIs(4)]);
+        assert_eq!(first.preconditions, [Precondition::VersionIs(4)]);
         let origin = first.origin.as_ref().unwrap();
         assert_eq!(origin.event_id.as_deref(), Some("e-1"));
         assert_eq!((origin.source.as_deref(), origin.user.as_deref()), (Some("till"), Some("u2")));
         assert!(origin.include_record && origin.client.as_deref() == Some("socket-1"));
-        assert_eq!((second.action, &second.guards[..]), (Action::Insert, &[Guard::MustExist][..]));
+        assert_eq!(
+            (second.action, &second.preconditions[..]),
+            (Action::Insert, &[Precondition::MustExist][..])
+        );
         let origin = second.origin.as_ref().unwrap();
         assert!(!origin.include_record);
         assert_eq!(origin.user.as_deref(), Some("u1"));
@@ -142,10 +155,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_named_by_its_place() {
-        let second = |verb: &str| {
+        let second = |mutation: &str| {
             let good = r#"{"table":"t","record":{}}"#;
-            let error = batch(&format!(r#"{{"verbs":[{good},{verb}]}}"#)).unwrap_err();
-            assert_eq!(error.body("/").get("index").and_then(Value::as_u64), Some(1), "{verb}");
+            let error = batch(&format!(r#"{{"verbs":[{good},{mutation}]}}"#)).unwrap_err();
+            assert_eq!(error.body("/").get("index").and_then(Value::as_u64), Some(1), "{mutation}");
             error.problem()
         };
         assert_eq!(second("5"), Problem::InvalidBody);
@@ -154,8 +167,8 @@ mod tests {
         assert_eq!(second(r#"{"table":"t","record":[]}"#), Problem::InvalidBody);
         assert_eq!(second(r#"{"table":"t","record":{},"action":"x"}"#), Problem::ModuleEventFailed);
         for more in [r#""expectedVersion":"a""#, r#""guards":1"#, r#""includeRecord":1"#] {
-            let verb = format!(r#"{{"table":"t","record":{{}},{more}}}"#);
-            assert_eq!(second(&verb), Problem::InvalidBody, "{more}");
+            let mutation = format!(r#"{{"table":"t","record":{{}},{more}}}"#);
+            assert_eq!(second(&mutation), Problem::InvalidBody, "{more}");
         }
         let long = format!(r#"{{"table":"t","record":{{}},"eventId":"{}"}}"#, "x".repeat(257));
         assert_eq!(second(&long), Problem::InvalidRequestId);
@@ -166,8 +179,8 @@ mod tests {
         for bad in ["{}", r#"{"verbs":{}}"#, r#"{"verbs":[]}"#] {
             assert_eq!(batch(bad).unwrap_err().problem(), Problem::InvalidBody, "{bad}");
         }
-        let verbs = vec![r#"{"table":"t","record":{}}"#; BATCH_VERBS_MAX + 1].join(",");
-        let refused = batch(&format!(r#"{{"verbs":[{verbs}]}}"#)).unwrap_err();
+        let mutations = vec![r#"{"table":"t","record":{}}"#; BATCH_VERBS_MAX + 1].join(",");
+        let refused = batch(&format!(r#"{{"verbs":[{mutations}]}}"#)).unwrap_err();
         assert_eq!(refused.message(), "verbs must be a list of 1 to 500 changes, but has 501");
     }
 }

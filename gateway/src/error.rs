@@ -106,7 +106,7 @@ problems! {
     OrderRefused 422 "order-persist-failed" "The order cannot be saved as it is";
     KeyReused 422 "idempotency-key-reused" "The same id came with another request";
     Busy 429 "busy" "Too many requests wait; nothing was done";
-    OutcomesFull 429 "outcomes-full" "The module remembers as many outcomes as it may";
+    DedupFull 429 "outcomes-full" "The module remembers as many outcomes as it may";
     HeadersTooLarge 431 "headers-too-large" "The headers are too large";
     Defect 500 "defect" "A defect of the store; nothing was changed by this request";
     NotReady 503 "not-ready" "This node does not serve now";
@@ -189,7 +189,7 @@ impl ApiError {
         self.members.get(name).is_some()
     }
 
-    /// Which verb of several it is about.
+    /// Which mutation of several it is about.
     pub(crate) fn index(&self) -> Option<u64> {
         self.members.get("index").and_then(Value::as_u64)
     }
@@ -358,7 +358,9 @@ impl From<Reject> for ApiError {
             Reject::UnknownTable { table, .. } => {
                 new(Problem::TableNotFound).details([("table", table.into())])
             }
-            Reject::AtVerb { index, reject } => Self::from(*reject).with("index", u64::from(index)),
+            Reject::AtMutation { index, reject } => {
+                Self::from(*reject).with("index", u64::from(index))
+            }
             Reject::LastEvent { expected, received } => {
                 new(Problem::LastAckMismatch).with("expected", expected).with("received", received)
             }
@@ -369,13 +371,13 @@ impl From<Reject> for ApiError {
             }
             Reject::KeyReused => new(Problem::KeyReused),
             Reject::Earlier { code } => earlier(&message, &code),
-            Reject::OutcomesFull { max_bytes, retry_after_ms } => new(Problem::OutcomesFull)
+            Reject::DedupFull { max_bytes, retry_after_ms } => new(Problem::DedupFull)
                 .retry(Duration::from_millis(retry_after_ms))
                 .details([("maxBytes", max_bytes.into()), ("retryAfterMs", retry_after_ms.into())]),
             Reject::Undefined => new(Problem::Unavailable).retry(Duration::from_secs(1)),
             Reject::Sequence { .. } => new(Problem::SequenceFailed),
             Reject::Defect => new(Problem::Defect),
-            Reject::Guard { details, .. } => guard(&message, code, details),
+            Reject::Precondition { details, .. } => precondition(&message, code, details),
             Reject::MissingKey { table, field } | Reject::MissingField { table, field } => {
                 failed().details([("code", code), ("table", table.into()), ("field", field.into())])
             }
@@ -502,7 +504,7 @@ fn replacement(message: &str, reason: String, details: Object) -> ApiError {
 }
 
 /// A condition that does not hold: some mean that the client's whole picture is too old.
-fn guard(message: &str, code: Value, details: Object) -> ApiError {
+fn precondition(message: &str, code: Value, details: Object) -> ApiError {
     let stale =
         matches!(code.as_str(), Some("record-not-found" | "snapshot-mismatch" | "stale-cursor"));
     let problem = if stale { Problem::FullSyncRequired } else { Problem::ConcurrencyConflict };
@@ -556,12 +558,13 @@ mod tests {
 
     #[test]
     fn refusals_have_their_status_and_say_the_branchs_own_code() {
-        let guard = |code: &str| Reject::Guard { code: code.into(), details: Object::new() };
+        let precondition =
+            |code: &str| Reject::Precondition { code: code.into(), details: Object::new() };
         let table = String::new;
         for (reject, status, code, own) in [
             (Reject::KeyReused, 422, "idempotency-key-reused", "idempotency-key-reused"),
             (
-                Reject::OutcomesFull { max_bytes: 5, retry_after_ms: 1 },
+                Reject::DedupFull { max_bytes: 5, retry_after_ms: 1 },
                 429,
                 "outcomes-full",
                 "outcomes-full",
@@ -569,9 +572,9 @@ mod tests {
             (Reject::Undefined, 503, "unavailable", "unavailable"),
             (Reject::Defect, 500, "defect", "defect"),
             (Reject::MissingTable, 400, "module-event-failed", "missing-table-name"),
-            (guard("stale-cursor"), 409, "full-sync-required", "stale-cursor"),
+            (precondition("stale-cursor"), 409, "full-sync-required", "stale-cursor"),
             (
-                guard("payment-state-rejected"),
+                precondition("payment-state-rejected"),
                 409,
                 "concurrency-conflict",
                 "payment-state-rejected",

@@ -8,15 +8,15 @@ use std::sync::Arc;
 
 use actors::RouteError;
 use model::{
-    BranchConfig, BranchId, BranchKey, Catalogue, Change, Head, Incarnation, ModuleConfig,
+    BranchConfig, BranchId, BranchKey, Catalogue, CatalogueChange, Head, Incarnation, ModuleConfig,
     ModuleId, ModuleSnapshot, Offset, Origin, Revision, Schema, Timestamp, Validation, Value,
     VersionRule,
 };
 
 use crate::auth::Principal;
 use crate::batch;
-use crate::guards;
 use crate::http::fuzz::read_bodies;
+use crate::preconditions;
 use crate::publish::Publish;
 use crate::ws::session::{Action, Begun, LogEnd, Moment, Session};
 
@@ -31,7 +31,7 @@ pub fn rest_body(data: &[u8]) {
     // A refusal is an answer like any other.
     let _ = Publish::read(body.clone(), "rest", |_| Validation::Strict);
     let _ = batch::read(body.clone(), &Origin::default(), Validation::Strict);
-    let _ = guards::read(&body, Some("2026-11-21"));
+    let _ = preconditions::read(&body, Some("2026-11-21"));
     read_bodies(&body);
 }
 
@@ -100,7 +100,10 @@ fn catalogue() -> Catalogue {
         seeds: BTreeMap::new(),
     };
     let mut catalogue = Catalogue::default();
-    let changes = [Change::AddModule(Arc::new(module)), Change::AddBranch(Arc::new(branch))];
+    let changes = [
+        CatalogueChange::AddModule(Arc::new(module)),
+        CatalogueChange::AddBranch(Arc::new(branch)),
+    ];
     for (id, change) in ["module", "branch"].into_iter().zip(changes) {
         let entry = model::CatalogueEntry { id: id.to_owned(), at: AT, change };
         catalogue.apply(&entry).expect("there is room");

@@ -206,7 +206,7 @@ pub(crate) fn unasked(answer: &Answer) -> ApiError {
         Answer::Query(_) => "rows",
         Answer::Orders(_) => "orders",
         Answer::Sync(_) => "what is missing",
-        Answer::History(_) => "the history",
+        Answer::Archive(_) => "the history",
         Answer::Log(_) => "the log's head",
         Answer::Sequences(_) => "sequences",
         Answer::Fit(_) => "whether records fit",

@@ -22,12 +22,12 @@ pub mod error;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod gateway;
-mod guards;
 mod http;
 mod intake;
 pub mod limits;
 mod metrics;
 mod origins;
+mod preconditions;
 mod publish;
 mod render;
 mod wire;

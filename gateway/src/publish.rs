@@ -116,7 +116,7 @@ pub(crate) fn user_of(body: &Object, meta: Option<&Value>) -> Option<String> {
     text(body, &["userId"]).or_else(in_meta)
 }
 
-/// The event of an accepted command of one verb.
+/// The event of an accepted command of one mutation.
 pub(crate) fn event_of(accepted: &Accepted) -> Result<&Arc<Event>, ApiError> {
     accepted.delta.events.first().ok_or_else(|| {
         tracing::error!("an accepted change came without its event");

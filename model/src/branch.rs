@@ -8,6 +8,7 @@ mod apply;
 
 use std::sync::Arc;
 
+use crate::archive::Archive;
 use crate::checkpoint::write::HashSink;
 use crate::command::{Command, Origin, Request, Seed};
 use crate::dedup::{Dedup, DedupUse};
@@ -15,8 +16,7 @@ use crate::definition::Definition;
 use crate::delta::{Event, Hash};
 use crate::entropy::Entropy;
 use crate::event_log::EventLog;
-use crate::event_log::marks::Marks;
-use crate::history::History;
+use crate::event_log::summary::LogSummary;
 use crate::ids::{BranchKey, CommandId, Incarnation, Offset, Revision, Timestamp};
 use crate::module::{Module, Numbers, Relations};
 use crate::query::{orders, page, query, sync};
@@ -24,7 +24,7 @@ use crate::read::{Answer, Events, Head, ModuleSnapshot, Read, SequenceState, Syn
 use crate::reject::Reject;
 
 pub use crate::module::{IgnoredLeap, Reservation, RuleSource};
-pub(crate) use apply::{Stamp, event_hash};
+pub(crate) use apply::{ApplyContext, event_hash};
 
 /// One branch:module.
 #[derive(Debug, Clone)]
@@ -48,9 +48,9 @@ pub struct Branch {
     pub(crate) dedup: Dedup,
     pub(crate) events: EventLog,
     /// What the log remembers about itself.
-    pub(crate) marks: Marks,
+    pub(crate) summary: LogSummary,
     /// What purges and resets took out.
-    pub(crate) history: History,
+    pub(crate) archive: Archive,
     /// Of the entry that is being applied; events say it.
     #[cfg(feature = "next-level")]
     pub(crate) level: u16,
@@ -75,8 +75,8 @@ impl Branch {
             numbers: Numbers::default(),
             dedup: Dedup::default(),
             events: EventLog::default(),
-            marks: Marks::default(),
-            history: History::default(),
+            summary: LogSummary::default(),
+            archive: Archive::default(),
             #[cfg(feature = "next-level")]
             level: 0,
         }
@@ -84,7 +84,7 @@ impl Branch {
 
     /// A module that does not exist yet, as a reader sees it: defined, seeded, at offset 0. A
     /// definition that would be refused leaves it undefined.
-    pub fn imagined(
+    pub fn preview(
         key: BranchKey,
         definition: Arc<Definition>,
         seed: Option<&Seed>,
@@ -182,14 +182,14 @@ impl Branch {
                 Answer::Page(page::page(schema, &self.module, place, asked)?)
             }
             Read::Head => Answer::Head(self.head()),
-            Read::History { entry: None } => {
-                Answer::History(self.history.iter().rev().cloned().collect())
+            Read::Archive { entry: None } => {
+                Answer::Archive(self.archive.iter().rev().cloned().collect())
             }
-            Read::History { entry: Some(id) } => {
-                Answer::History(self.history.get(id).cloned().into_iter().collect())
+            Read::Archive { entry: Some(id) } => {
+                Answer::Archive(self.archive.get(id).cloned().into_iter().collect())
             }
             Read::Fit { definition, fill } => Answer::Fit(self.fit(definition, *fill)),
-            Read::Log => Answer::Log(self.marks.show(self.head())),
+            Read::Log => Answer::Log(self.summary.show(self.head())),
             Read::Sequences => Answer::Sequences(self.sequences()),
             Read::Query(asked) => {
                 Answer::Query(query::query(schema, &self.module, module_id, asked)?)

@@ -82,7 +82,7 @@ struct BranchHead {
     log_last: Option<LogCursor>,
     log_tables: Vec<(String, LogCursor)>,
     /// The ids of the history's entries, oldest first.
-    history: Vec<String>,
+    archive: Vec<String>,
 }
 
 /// A definition, its schema by name: many branches share one.

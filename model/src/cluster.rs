@@ -202,7 +202,7 @@ pub struct CatalogueEntry {
     /// The proposer's clock.
     pub at: Timestamp,
     /// What changes.
-    pub change: Change,
+    pub change: CatalogueChange,
 }
 
 crate::versioned!(CatalogueEntry => CatalogueEntry, Catalogue => Catalogue);
@@ -212,17 +212,20 @@ impl CatalogueEntry {
     fn is_brought(&self) -> bool {
         let of_files = matches!(
             self.change,
-            Change::Module(_) | Change::Branch(_) | Change::Patterns { .. } | Change::Sequences(_)
+            CatalogueChange::Module(_)
+                | CatalogueChange::Branch(_)
+                | CatalogueChange::Patterns { .. }
+                | CatalogueChange::Sequences(_)
         );
         // Requests store definitions too, under ids of theirs.
-        let stores = matches!(self.change, Change::PutSchema { .. });
+        let stores = matches!(self.change, CatalogueChange::PutSchema { .. });
         of_files || (stores && !self.id.starts_with("rest:"))
     }
 }
 
 /// What may change in the catalogue. Append-only.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Change {
+pub enum CatalogueChange {
     /// The cluster begins: taken once, refused afterwards.
     Form {
         /// The cluster's id.
@@ -375,38 +378,48 @@ impl Catalogue {
             return Ok(());
         }
         match &entry.change {
-            Change::Form { cluster_id, nodes, placements } => {
+            CatalogueChange::Form { cluster_id, nodes, placements } => {
                 self.form(cluster_id, nodes, placements, entry.at)?;
             }
-            Change::Node(node) => self.put_node(node)?,
-            Change::Module(module) => {
+            CatalogueChange::Node(node) => self.put_node(node)?,
+            CatalogueChange::Module(module) => {
                 replace_or_add(&mut self.modules, module, |m| &m.id);
                 // Nobody asked for records to be brought up to this one.
                 self.set_filled(&module.id, false);
             }
-            Change::Branch(branch) => replace_or_add(&mut self.branches, branch, |b| &b.id),
-            Change::Patterns { patterns, defaults } => {
+            CatalogueChange::Branch(branch) => {
+                replace_or_add(&mut self.branches, branch, |b| &b.id)
+            }
+            CatalogueChange::Patterns { patterns, defaults } => {
                 self.patterns.clone_from(patterns);
                 self.default_modules.clone_from(defaults);
             }
-            Change::Sequences(rules) => self.sequences = rules.clone(),
-            Change::AddModule(module) => self.add_module(module)?,
-            Change::AddBranch(branch) => self.add_branch(branch)?,
-            Change::GiveModule { branch, module } => self.give_module(branch, module)?,
-            Change::PutSchema { name, source, module, fill } => {
+            CatalogueChange::Sequences(rules) => self.sequences = rules.clone(),
+            CatalogueChange::AddModule(module) => self.add_module(module)?,
+            CatalogueChange::AddBranch(branch) => self.add_branch(branch)?,
+            CatalogueChange::GiveModule { branch, module } => self.give_module(branch, module)?,
+            CatalogueChange::PutSchema { name, source, module, fill } => {
                 self.put_schema(name, source, module.as_ref())?;
                 if let Some(module) = module {
                     self.set_filled(&module.id, *fill);
                 }
             }
-            Change::PutSeedFile { name, seed } => self.put_seed_file(name, seed),
-            Change::FullSync(flags) => self.put_flags(flags)?,
-            Change::SetModule { module, settings } => self.set_module(module, settings)?,
-            Change::RaiseLevel(level) => self.raise_level(*level)?,
+            CatalogueChange::PutSeedFile { name, seed } => self.put_seed_file(name, seed),
+            CatalogueChange::FullSync(flags) => self.put_flags(flags)?,
+            CatalogueChange::SetModule { module, settings } => self.set_module(module, settings)?,
+            CatalogueChange::RaiseLevel(level) => self.raise_level(*level)?,
         }
-        let about_nodes =
-            matches!(entry.change, Change::Form { .. } | Change::Node(_) | Change::RaiseLevel(_));
-        if !about_nodes && !matches!(entry.change, Change::FullSync(_) | Change::PutSeedFile { .. })
+        let about_nodes = matches!(
+            entry.change,
+            CatalogueChange::Form { .. }
+                | CatalogueChange::Node(_)
+                | CatalogueChange::RaiseLevel(_)
+        );
+        if !about_nodes
+            && !matches!(
+                entry.change,
+                CatalogueChange::FullSync(_) | CatalogueChange::PutSeedFile { .. }
+            )
         {
             self.revision += 1;
         }

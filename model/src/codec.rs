@@ -18,7 +18,7 @@
 use serde::{Serialize, de::DeserializeOwned};
 
 /// The highest level this build writes and applies. A level is agreed by the whole cluster
-/// ([`Change::RaiseLevel`](crate::Change::RaiseLevel)); what an older build could not read is not
+/// ([`CatalogueChange::RaiseLevel`](crate::CatalogueChange::RaiseLevel)); what an older build could not read is not
 /// written before its level is agreed.
 pub const LEVEL: u16 = if cfg!(feature = "next-level") { 2 } else { 1 };
 
@@ -34,7 +34,7 @@ const LEVEL_BYTES: usize = 2;
 /// their data is so refused by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Kind {
+pub enum FormatKind {
     /// A partition's log entry.
     Batch = 16,
     /// A log entry of group 0.
@@ -98,7 +98,7 @@ pub enum CodecError {
     #[error("{found} bytes where a {what:?} should be")]
     Short {
         /// What was expected.
-        what: Kind,
+        what: FormatKind,
         /// How many bytes there are.
         found: usize,
     },
@@ -109,13 +109,13 @@ pub enum CodecError {
     )]
     BeforeLevelOne {
         /// What was expected.
-        what: Kind,
+        what: FormatKind,
     },
     /// Another value than was expected.
     #[error("a value of kind {found} where a {what:?} should be")]
-    Kind {
+    FormatKind {
         /// What was expected.
-        what: Kind,
+        what: FormatKind,
         /// The kind that was found.
         found: u8,
     },
@@ -123,7 +123,7 @@ pub enum CodecError {
     #[error("a {what:?} of version {found}; this build reads up to {known}: upgrade this node")]
     Newer {
         /// What was expected.
-        what: Kind,
+        what: FormatKind,
         /// The version that was found.
         found: u8,
         /// The newest version this build reads.
@@ -133,7 +133,7 @@ pub enum CodecError {
     #[error("damaged {what:?}: {reason}")]
     Damaged {
         /// What was expected.
-        what: Kind,
+        what: FormatKind,
         /// What the decoder said.
         reason: String,
     },
@@ -160,7 +160,7 @@ pub enum EntryError {
 /// version can hold, and `read` migrates it.
 pub trait Versioned: Sized {
     /// What it is.
-    const KIND: Kind;
+    const KIND: FormatKind;
     /// The newest version this build reads and writes.
     const VERSION: u8;
 
@@ -175,12 +175,12 @@ pub trait Versioned: Sized {
 }
 
 /// Declares types of one version: `versioned!(Batch => Batch, Event => Event)`, each with its
-/// [`Kind`](crate::codec::Kind).
+/// [`FormatKind`](crate::codec::FormatKind).
 #[macro_export]
 macro_rules! versioned {
     ($($type:ty => $kind:ident),+ $(,)?) => {$(
         impl $crate::codec::Versioned for $type {
-            const KIND: $crate::codec::Kind = $crate::codec::Kind::$kind;
+            const KIND: $crate::codec::FormatKind = $crate::codec::FormatKind::$kind;
             const VERSION: u8 = 1;
 
             fn write(&self, to: &mut Vec<u8>) -> u8 {
@@ -242,7 +242,7 @@ pub fn decode_entry<T: Versioned>(bytes: &[u8]) -> Result<(u16, T), EntryError> 
 }
 
 /// Encodes a value of a type that is not ours to declare; its only version is 1.
-pub fn encode_as<T: Serialize + ?Sized>(kind: Kind, value: &T) -> Vec<u8> {
+pub fn encode_as<T: Serialize + ?Sized>(kind: FormatKind, value: &T) -> Vec<u8> {
     let mut bytes = vec![kind as u8, 1];
     append(value, &mut bytes);
     bytes
@@ -252,7 +252,7 @@ pub fn encode_as<T: Serialize + ?Sized>(kind: Kind, value: &T) -> Vec<u8> {
 ///
 /// # Errors
 /// [`CodecError`]: what the bytes are instead.
-pub fn decode_as<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<T, CodecError> {
+pub fn decode_as<T: DeserializeOwned>(kind: FormatKind, bytes: &[u8]) -> Result<T, CodecError> {
     let (_, body) = open(kind, 1, bytes)?;
     take(kind, body)
 }
@@ -265,13 +265,13 @@ pub fn bare<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
 }
 
 /// Checks an envelope; the version and what is behind it.
-fn open(kind: Kind, known: u8, bytes: &[u8]) -> Result<(u8, &[u8]), CodecError> {
+fn open(kind: FormatKind, known: u8, bytes: &[u8]) -> Result<(u8, &[u8]), CodecError> {
     let [found, version, body @ ..] = bytes else {
         return Err(CodecError::Short { what: kind, found: bytes.len() });
     };
     match (*found, *version) {
         (1..16, _) => Err(CodecError::BeforeLevelOne { what: kind }),
-        (found, _) if found != kind as u8 => Err(CodecError::Kind { what: kind, found }),
+        (found, _) if found != kind as u8 => Err(CodecError::FormatKind { what: kind, found }),
         (_, 0) => Err(CodecError::Damaged { what: kind, reason: "version 0".to_owned() }),
         (_, found) if found > known => Err(CodecError::Newer { what: kind, found, known }),
         (_, version) => Ok((version, body)),
@@ -291,7 +291,7 @@ pub fn append<T: Serialize + ?Sized>(value: &T, to: &mut Vec<u8>) {
 ///
 /// # Errors
 /// [`CodecError::Damaged`].
-pub fn take<T: DeserializeOwned>(what: Kind, bytes: &[u8]) -> Result<T, CodecError> {
+pub fn take<T: DeserializeOwned>(what: FormatKind, bytes: &[u8]) -> Result<T, CodecError> {
     let damaged = |reason: String| CodecError::Damaged { what, reason };
     match postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),
@@ -387,7 +387,7 @@ mod tests {
     }
 
     impl Versioned for Grown {
-        const KIND: Kind = Kind::Test;
+        const KIND: FormatKind = FormatKind::Test;
         const VERSION: u8 = 2;
 
         fn write(&self, to: &mut Vec<u8>) -> u8 {
@@ -418,8 +418,8 @@ mod tests {
         let bytes = encode(&pair());
         assert_eq!(bytes, [240, 1, 3, b'd', b'a', b'r', 7], "golden bytes");
         assert_eq!(decode::<Pair>(&bytes), Ok(pair()));
-        assert_eq!(decode_as::<(String, u64)>(Kind::Test, &bytes), Ok(("dar".to_owned(), 7)));
-        assert_eq!(encode_as(Kind::Test, &("dar", 7_u64)), bytes);
+        assert_eq!(decode_as::<(String, u64)>(FormatKind::Test, &bytes), Ok(("dar".to_owned(), 7)));
+        assert_eq!(encode_as(FormatKind::Test, &("dar", 7_u64)), bytes);
     }
 
     #[test]
@@ -434,11 +434,11 @@ mod tests {
 
     #[test]
     fn foreign_newer_and_damaged_bytes_are_refused_by_name() {
-        let what = Kind::Test;
+        let what = FormatKind::Test;
         let refused = |bytes: &[u8]| decode::<Pair>(bytes).unwrap_err();
         assert_eq!(refused(&[240]), CodecError::Short { what, found: 1 });
         assert_eq!(refused(&[4, 1, 3]), CodecError::BeforeLevelOne { what });
-        assert_eq!(refused(&[16, 1, 3]), CodecError::Kind { what, found: 16 });
+        assert_eq!(refused(&[16, 1, 3]), CodecError::FormatKind { what, found: 16 });
         assert_eq!(refused(&[240, 2, 3]), CodecError::Newer { what, found: 2, known: 1 });
         assert!(matches!(refused(&[240, 1, 3]), CodecError::Damaged { .. }));
         assert!(matches!(refused(&[240, 1, 0, 0, 0]), CodecError::Damaged { .. }), "one too many");

@@ -52,7 +52,7 @@ pub struct Origin {
 /// What may be asked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Request {
-    /// Change records: all verbs or none.
+    /// Change records: all mutations or none.
     Write(Write),
     /// Take this definition from now on. Sent by the leader, out of the catalogue, before the
     /// first command that needs it.
@@ -81,26 +81,26 @@ pub enum Request {
     ReserveAtNextLevel(Reserve),
 }
 
-/// One or more verbs that succeed together or not at all.
+/// One or more mutations that succeed together or not at all.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Write {
-    /// In order; a later verb sees what an earlier one did.
-    pub verbs: Vec<Verb>,
+    /// In order; a later mutation sees what an earlier one did.
+    pub mutations: Vec<Mutation>,
     /// What the id of the log's last event must be, if the client said so: `Some(None)` for a log
     /// without events (contract.md 3.5, `lastAckId`).
     pub last_event: Option<Option<String>>,
 }
 
 impl Write {
-    /// These verbs, all or none, whatever the log's last event is.
-    pub fn of(verbs: Vec<Verb>) -> Self {
-        Self { verbs, last_event: None }
+    /// These mutations, all or none, whatever the log's last event is.
+    pub fn of(mutations: Vec<Mutation>) -> Self {
+        Self { mutations, last_event: None }
     }
 }
 
 /// One change of one record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Verb {
+pub struct Mutation {
     /// What to do.
     pub action: Action,
     /// The table as the client named it: a canonical name or an alias (contract.md 4.5).
@@ -108,19 +108,19 @@ pub struct Verb {
     /// The record as sent.
     pub record: Object,
     /// What must hold of the existing record, checked in order, first failure wins.
-    pub guards: Vec<Guard>,
-    /// Where this verb came from, if it tells more than the command's own: its event shows it.
+    pub preconditions: Vec<Precondition>,
+    /// Where this mutation came from, if it tells more than the command's own: its event shows it.
     pub origin: Option<Arc<Origin>>,
 }
 
-impl Verb {
-    /// A verb without conditions, from wherever its command comes.
+impl Mutation {
+    /// A mutation without conditions, from wherever its command comes.
     pub fn new(action: Action, table: impl Into<String>, record: Object) -> Self {
-        Self { action, table: table.into(), record, guards: Vec::new(), origin: None }
+        Self { action, table: table.into(), record, preconditions: Vec::new(), origin: None }
     }
 }
 
-/// The four verbs.
+/// The four mutations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
     /// Add a record.
@@ -157,9 +157,9 @@ impl Action {
 }
 
 /// A condition of `POST …/save` (contract.md 3.4) or of a new client. The existing record is the
-/// one with the verb's key, else the one `LastKnown` names.
+/// one with the mutation's key, else the one `LastKnown` names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Guard {
+pub enum Precondition {
     /// The record must exist (`record-not-found`).
     MustExist,
     /// The client's business day must be the branch's (`snapshot-mismatch`).

@@ -127,7 +127,7 @@ pub struct RecordChange {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModuleChange {
     /// Which.
-    pub act: ModuleAct,
+    pub operation: BulkOperation,
     /// What the wire tells of it, besides where and when: `tables`, `totalRemoved`, `meta`, …
     pub details: Object,
     /// Every record it changed, as it is afterwards; `None` for one that is gone. In order, one
@@ -137,7 +137,7 @@ pub struct ModuleChange {
 
 /// What may be done to a module as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ModuleAct {
+pub enum BulkOperation {
     /// Tables were emptied into the history.
     Purge,
     /// Records came back out of the history.
@@ -150,7 +150,7 @@ pub enum ModuleAct {
     Sequence,
 }
 
-impl ModuleAct {
+impl BulkOperation {
     /// The wire's name.
     pub fn wire_name(self) -> &'static str {
         match self {
@@ -193,7 +193,7 @@ crate::versioned!(Delta => EventSegment);
 /// Version 2 of an event: version 1, then its note.
 #[cfg(feature = "next-level")]
 impl codec::Versioned for Event {
-    const KIND: codec::Kind = codec::Kind::Event;
+    const KIND: codec::FormatKind = codec::FormatKind::Event;
     const VERSION: u8 = 2;
 
     fn write(&self, to: &mut Vec<u8>) -> u8 {

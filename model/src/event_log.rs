@@ -4,7 +4,7 @@
 //! whatever has left, at least [`EVENTS_KEPT_MIN`] of the newest are here (or all there are).
 
 pub(crate) mod chain;
-pub(crate) mod marks;
+pub(crate) mod summary;
 
 use std::sync::Arc;
 

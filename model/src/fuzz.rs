@@ -21,9 +21,9 @@ pub fn definition(data: &[u8]) {
 pub fn sequence_rules(data: &[u8]) {
     let Ok(source) = Value::from_json(data) else { return };
     let Ok(rules) = SequenceRules::from_doc(&source) else { return };
-    let bytes = codec::encode_as(codec::Kind::Test, &rules);
+    let bytes = codec::encode_as(codec::FormatKind::Test, &rules);
     let again: SequenceRules =
-        codec::decode_as(codec::Kind::Test, &bytes).expect("it was just encoded");
+        codec::decode_as(codec::FormatKind::Test, &bytes).expect("it was just encoded");
     assert_eq!(again, rules, "rules decode to themselves");
 }
 

@@ -8,6 +8,7 @@
 //! - a command id is decided once; a repeat changes nothing and gets the same answer;
 //! - a refused command changes nothing, and takes no number of a sequence.
 
+mod archive;
 pub mod branch;
 mod canonical;
 pub mod checkpoint;
@@ -21,7 +22,6 @@ pub mod entropy;
 mod event_log;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
-mod history;
 pub mod ids;
 pub mod limits;
 mod magnitude;
@@ -43,17 +43,17 @@ pub mod value;
 pub use branch::{Branch, IgnoredLeap, Reservation, RuleSource};
 pub use canonical::hash as canonical_hash;
 pub use cluster::{
-    BranchConfig, Catalogue, CatalogueEntry, Change, ChangeRefused, FullSyncFlag, ModuleConfig,
-    ModuleSettings, NodeRecord, Pattern, Placement,
+    BranchConfig, Catalogue, CatalogueChange, CatalogueEntry, ChangeRefused, FullSyncFlag,
+    ModuleConfig, ModuleSettings, NodeRecord, Pattern, Placement,
 };
 pub use command::{
-    Action, Batch, Command, CounterAt, Guard, Origin, Purge, Replace, Request, Reserve, Reset,
-    Restore, RestoreMode, RuleChange, SaveOrder, Seed, SetSequence, Verb, Write,
+    Action, Batch, Command, CounterAt, Mutation, Origin, Precondition, Purge, Replace, Request,
+    Reserve, Reset, Restore, RestoreMode, RuleChange, SaveOrder, Seed, SetSequence, Write,
 };
 pub use dedup::{DedupLimits, DedupUse};
 pub use definition::{Definition, Validation, VersionRule};
 pub use delta::{
-    Delta, Effect, Event, EventChange, Hash, ModuleAct, ModuleChange, Part, RecordChange,
+    BulkOperation, Delta, Effect, Event, EventChange, Hash, ModuleChange, Part, RecordChange,
 };
 pub use entropy::Entropy;
 pub use event_log::chain::{BrokenChain, Chain};
@@ -65,13 +65,13 @@ pub use original::{BadOriginal, Original, OriginalBranch, OriginalModule, live_d
 pub use outcome::{Accepted, Outcome, Reserved};
 pub use partition::{Applied, Partition};
 pub use read::{
-    Answer, CursorFate, Events, Filter, Fit, Head, HistoryEntry, HistoryTable, LogCursor, LogHead,
+    Answer, ArchiveEntry, ArchivedTable, CursorFate, Events, Filter, Fit, Head, LogCursor, LogHead,
     Misfit, ModuleSnapshot, Operator, OrderBy, Orders, OrdersQuery, Page, PageCursor, PageQuery,
     Place, Query, QueryPage, Read, ReadLevel, SequenceState, SyncDelta, SyncQuery, TableDelta,
 };
 pub use reject::Reject;
 pub use schema::{
-    BadSchema, Field, InsertContext, Kind, Reference, Rounding, Schema, SkippedRows, Table,
+    BadSchema, Field, FieldType, InsertContext, Reference, Rounding, Schema, SkippedRows, Table,
 };
 pub use sequence::{BadRule, Counters, Piece, SequenceRule, SequenceRules};
 pub use value::{BadJson, Number, Object, Value};

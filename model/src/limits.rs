@@ -1,8 +1,8 @@
 //! Limits: every bound of this room, with its unit and its reason. What an operator may set is in
 //! the definition instead.
 
-/// Most verbs of one write: a purge of a busy day's orders fits, a table copied whole does not.
-pub const VERBS_MAX: usize = 10_000;
+/// Most mutations of one write: a purge of a busy day's orders fits, a table copied whole does not.
+pub const MUTATIONS_MAX: usize = 10_000;
 /// Events every branch keeps in memory, so that a client back within a moment needs no disk.
 pub const EVENTS_KEPT_MIN: usize = 256;
 /// Events of one sealed segment. Part of the checkpoint's format: boundaries must be equal on all

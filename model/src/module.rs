@@ -6,18 +6,18 @@
 //! Promise: records keep the order they came in; a write costs the same whatever the number of
 //! records; a table the definition no longer names keeps its records, unseen.
 
-mod act;
 mod define;
 mod delete;
 pub(crate) mod fit;
-mod guard;
 mod index;
 mod insert;
 mod integrity;
 mod merge;
 mod numbers;
+mod operation;
 mod order;
 mod plan;
+mod precondition;
 mod purge;
 mod relations;
 mod removed;
@@ -40,11 +40,11 @@ use crate::ids::{RecordKey, TableName};
 use crate::schema::Schema;
 use crate::value::Object;
 
-pub(crate) use act::Act;
 pub(crate) use define::define;
 pub(crate) use numbers::Numbers;
 pub use numbers::{IgnoredLeap, Reservation, RuleSource};
-pub(crate) use plan::{Draft, Plan, Setting, State};
+pub(crate) use operation::PlannedOperation;
+pub(crate) use plan::{Draft, Plan, PlanContext, State};
 pub(crate) use relations::Relations;
 pub(crate) use removed::has_id;
 pub(crate) use rows::{Row, Rows};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use crate::branch::{Branch, Stamp};
+use crate::branch::{ApplyContext, Branch};
 use crate::checkpoint;
 use crate::codec::{self, CodecError};
 use crate::command::{Batch, Command, Request};
@@ -59,7 +59,7 @@ impl Partition {
             self.forget_last_numbers();
         }
         let applied = (0..).zip(&batch.commands).map(|(place, command)| {
-            let stamp = Stamp {
+            let stamp = ApplyContext {
                 at: batch.stamped,
                 uptime_ms: self.uptime_ms,
                 entropy: Entropy::new(batch.entropy, place),
@@ -71,7 +71,7 @@ impl Partition {
         applied.collect()
     }
 
-    fn apply_one(&mut self, command: &Command, stamp: Stamp) -> Applied {
+    fn apply_one(&mut self, command: &Command, stamp: ApplyContext) -> Applied {
         let shared = self.with_shared_schema(command);
         let command = shared.as_ref().unwrap_or(command);
         if let Some(branch) = self.branches.get_mut(&command.key) {
@@ -206,11 +206,11 @@ mod tests {
     use super::*;
     use crate::command::{Action, Write};
     use crate::reject::Reject;
-    use crate::testing::{Shop, verb};
+    use crate::testing::{Shop, mutation};
 
     fn write(shop: &mut Shop) -> Command {
-        let verbs = vec![verb(Action::Insert, "tickets", "{}")];
-        shop.command(Request::Write(Write::of(verbs)))
+        let mutations = vec![mutation(Action::Insert, "tickets", "{}")];
+        shop.command(Request::Write(Write::of(mutations)))
     }
 
     #[test]

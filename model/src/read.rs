@@ -37,7 +37,7 @@ pub enum Read {
     /// What a client that holds rows up to its cursors lacks.
     Sync(SyncQuery),
     /// The history of purges and resets: all entries, or one with its records.
-    History {
+    Archive {
         /// One entry's id.
         entry: Option<String>,
     },
@@ -221,8 +221,8 @@ pub enum Answer {
     Orders(Orders),
     /// For `Read::Sync`.
     Sync(SyncDelta),
-    /// For `Read::History`, newest first; empty where there is no such entry.
-    History(Vec<Arc<HistoryEntry>>),
+    /// For `Read::Archive`, newest first; empty where there is no such entry.
+    Archive(Vec<Arc<ArchiveEntry>>),
     /// For `Read::Log`.
     Log(LogHead),
     /// For `Read::Sequences`, by table and field.
@@ -314,7 +314,7 @@ pub enum CursorFate {
 
 /// Records taken out of a module at once, kept so that they can come back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct HistoryEntry {
+pub struct ArchiveEntry {
     /// `purge-<uuid>`.
     pub id: String,
     /// When.
@@ -326,12 +326,12 @@ pub struct HistoryEntry {
     /// The module's revision before.
     pub revision: Revision,
     /// What was taken out, by table, empty tables too.
-    pub tables: Vec<HistoryTable>,
+    pub tables: Vec<ArchivedTable>,
 }
 
 /// The records of one table in the history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct HistoryTable {
+pub struct ArchivedTable {
     /// The canonical table.
     pub table: TableName,
     /// The names of the key's fields.

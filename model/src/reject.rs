@@ -93,9 +93,9 @@ pub enum Reject {
         /// What is wrong, naming both ends.
         message: String,
     },
-    /// A guard does not hold.
+    /// A precondition does not hold.
     #[error("the record does not meet the condition \"{code}\"")]
-    Guard {
+    Precondition {
         /// The public code: `snapshot-mismatch`, `concurrent-update`, …
         code: String,
         /// Members of the wire's `details`, besides `code`.
@@ -109,7 +109,7 @@ pub enum Reject {
         "this module remembers outcomes of {max_bytes} bytes, its bound, and none of them may go \
          yet; retry later"
     )]
-    OutcomesFull {
+    DedupFull {
         /// The bound.
         max_bytes: u64,
         /// When the oldest may go, in milliseconds of log uptime from now.
@@ -149,9 +149,9 @@ pub enum Reject {
         /// The field.
         field: String,
     },
-    /// One of several verbs was refused, and so all of them are.
+    /// One of several mutations was refused, and so all of them are.
     #[error("{reject}")]
-    AtVerb {
+    AtMutation {
         /// Its place, from 0.
         index: u32,
         /// Why.
@@ -268,15 +268,15 @@ impl Reject {
             Self::Invalid { .. } | Self::BadVersion { .. } => "invalid-field",
             Self::NotUnique { .. } => "not-unique",
             Self::ForeignKey { .. } => "foreign-key",
-            Self::Guard { code, .. } | Self::BadDefinition { code, .. } => code,
+            Self::Precondition { code, .. } | Self::BadDefinition { code, .. } => code,
             Self::KeyReused => "idempotency-key-reused",
-            Self::OutcomesFull { .. } => "outcomes-full",
+            Self::DedupFull { .. } => "outcomes-full",
             Self::Undefined => "module-not-defined",
             Self::Sequence { .. } => "sequence-allocation-failed",
             Self::BadCommand { .. } => "bad-command",
             Self::Defect => "defect",
             Self::MissingField { .. } => "missing-field",
-            Self::AtVerb { reject, .. } => reject.code(),
+            Self::AtMutation { reject, .. } => reject.code(),
             Self::LastEvent { .. } => "last-ack-mismatch",
             Self::Order { .. } => "order-persist-failed",
             Self::Replace { .. } => "insert-only-violation",

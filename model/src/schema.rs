@@ -96,7 +96,7 @@ pub struct Field {
     /// Its snake_case twin, accepted where a record is read, for example `shift_id`.
     pub column: Arc<str>,
     /// What it holds.
-    pub kind: Kind,
+    pub kind: FieldType,
     /// Whether `null` is a value.
     pub nullable: bool,
     /// Whether it is (part of) the key.
@@ -124,7 +124,7 @@ pub struct Field {
 
 /// What a field holds (contract.md 4.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Kind {
+pub enum FieldType {
     /// Text.
     String,
     /// A whole number.

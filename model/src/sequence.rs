@@ -182,10 +182,13 @@ mod tests {
             shown: Value::Null,
             ..rule(vec![Piece::Text("A".into()), Piece::Number { width: 6, pad: '0' }])
         };
-        let bytes = codec::encode_as(codec::Kind::Test, &rule);
+        let bytes = codec::encode_as(codec::FormatKind::Test, &rule);
         let golden = [240, 1, 1, 1, 2, 0, 1, b'A', 1, 6, 1, b'0', 0, 0];
         assert_eq!(bytes, golden, "golden bytes");
-        assert_eq!(codec::decode_as::<SequenceRule>(codec::Kind::Test, &bytes).unwrap(), rule);
+        assert_eq!(
+            codec::decode_as::<SequenceRule>(codec::FormatKind::Test, &bytes).unwrap(),
+            rule
+        );
     }
 
     proptest! {

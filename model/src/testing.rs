@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::command::{Action, Batch, Command, Guard, Origin, Request, Reserve, Seed, Verb, Write};
+use crate::command::{
+    Action, Batch, Command, Mutation, Origin, Precondition, Request, Reserve, Seed, Write,
+};
 use crate::definition::{Definition, Validation, VersionRule};
 use crate::delta::{Effect, Event, EventChange, Hash, RecordChange};
 use crate::ids::{
@@ -12,7 +14,7 @@ use crate::ids::{
 use crate::outcome::{Accepted, Outcome};
 use crate::partition::{Applied, ChunkSink, ChunkSource, Partition};
 use crate::reject::Reject;
-use crate::schema::{Field, Kind, Reference, Schema, Table};
+use crate::schema::{Field, FieldType, Reference, Schema, Table};
 use crate::sequence::SequenceRule;
 use crate::value::{Object, Value};
 
@@ -33,10 +35,10 @@ pub(crate) fn table(name: &str, fields: &[&str]) -> Table {
         name: name.into(),
         column: name.into(),
         kind: match name {
-            "n" => Kind::Integer,
-            "version" => Kind::Integer,
-            "createdAt" | "updatedAt" => Kind::Timestamp,
-            _ => Kind::String,
+            "n" => FieldType::Integer,
+            "version" => FieldType::Integer,
+            "createdAt" | "updatedAt" => FieldType::Timestamp,
+            _ => FieldType::String,
         },
         nullable: name != fields[0],
         primary_key: name == fields[0],
@@ -154,29 +156,29 @@ impl Shop {
         }
     }
 
-    pub(crate) fn write(&mut self, verbs: Vec<Verb>) -> Result<Accepted, Reject> {
-        self.run(Request::Write(Write::of(verbs)))
+    pub(crate) fn write(&mut self, mutations: Vec<Mutation>) -> Result<Accepted, Reject> {
+        self.run(Request::Write(Write::of(mutations)))
     }
 
-    /// One verb; its event.
-    pub(crate) fn verb(&mut self, verb: Verb) -> Result<Arc<Event>, Reject> {
-        Ok(Arc::clone(&self.write(vec![verb])?.delta.events[0]))
+    /// One mutation; its event.
+    pub(crate) fn mutation(&mut self, mutation: Mutation) -> Result<Arc<Event>, Reject> {
+        Ok(Arc::clone(&self.write(vec![mutation])?.delta.events[0]))
     }
 
     pub(crate) fn insert(&mut self, table: &str, json: &str) -> Result<Arc<Event>, Reject> {
-        self.verb(verb(Action::Insert, table, json))
+        self.mutation(mutation(Action::Insert, table, json))
     }
 
     pub(crate) fn merge(&mut self, table: &str, json: &str) -> Result<Arc<Event>, Reject> {
-        self.verb(verb(Action::Merge, table, json))
+        self.mutation(mutation(Action::Merge, table, json))
     }
 
     pub(crate) fn save(&mut self, table: &str, json: &str) -> Result<Arc<Event>, Reject> {
-        self.verb(verb(Action::Save, table, json))
+        self.mutation(mutation(Action::Save, table, json))
     }
 
     pub(crate) fn delete(&mut self, table: &str, json: &str) -> Result<Arc<Event>, Reject> {
-        self.verb(verb(Action::Delete, table, json))
+        self.mutation(mutation(Action::Delete, table, json))
     }
 
     pub(crate) fn reserve(&mut self, table: &str, field: &str) -> Result<String, Reject> {
@@ -209,16 +211,16 @@ impl Shop {
     }
 
     /// Runs an act on the module; its event, if it made one.
-    pub(crate) fn act(&mut self, request: Request) -> Result<Option<Arc<Event>>, Reject> {
+    pub(crate) fn operation(&mut self, request: Request) -> Result<Option<Arc<Event>>, Reject> {
         let accepted = self.run(request)?;
         assert!(accepted.delta.events.len() < 2, "an act is told by one event");
         Ok(accepted.delta.events.first().cloned())
     }
 
     /// The history, newest first.
-    pub(crate) fn history(&self) -> Vec<Arc<crate::HistoryEntry>> {
-        match self.branch().read(&crate::Read::History { entry: None }) {
-            Ok(crate::Answer::History(entries)) => entries,
+    pub(crate) fn archive(&self) -> Vec<Arc<crate::ArchiveEntry>> {
+        match self.branch().read(&crate::Read::Archive { entry: None }) {
+            Ok(crate::Answer::Archive(entries)) => entries,
             other => panic!("{other:?}"),
         }
     }
@@ -236,14 +238,19 @@ impl Shop {
     }
 }
 
-/// A verb without guards.
-pub(crate) fn verb(action: Action, table: &str, json: &str) -> Verb {
+/// A mutation without preconditions.
+pub(crate) fn mutation(action: Action, table: &str, json: &str) -> Mutation {
     guarded(action, table, json, Vec::new())
 }
 
-/// A verb with guards.
-pub(crate) fn guarded(action: Action, table: &str, json: &str, guards: Vec<Guard>) -> Verb {
-    Verb { guards, ..Verb::new(action, table.to_owned(), object(json)) }
+/// A mutation with preconditions.
+pub(crate) fn guarded(
+    action: Action,
+    table: &str,
+    json: &str,
+    preconditions: Vec<Precondition>,
+) -> Mutation {
+    Mutation { preconditions, ..Mutation::new(action, table.to_owned(), object(json)) }
 }
 
 /// Orders with lines, and dishes with a unique code.

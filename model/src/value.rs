@@ -196,7 +196,7 @@ impl Value {
 
     /// The text it is compared and named by in keys and indexes: a number's one spelling, so that
     /// `1.0` and `1` are one, and a list's or object's too; `None` for `null`, which is equal to
-    /// nothing. Of a field, [`Kind::name_text`](crate::Kind::name_text) is asked instead.
+    /// nothing. Of a field, [`FieldType::name_text`](crate::FieldType::name_text) is asked instead.
     pub fn name_text(&self) -> Option<String> {
         match self {
             Self::Null => None,
@@ -548,8 +548,8 @@ mod tests {
         assert_eq!(value.to_json(), text);
         assert_eq!(
             codec::decode_as::<Value>(
-                codec::Kind::Test,
-                &codec::encode_as(codec::Kind::Test, &value)
+                codec::FormatKind::Test,
+                &codec::encode_as(codec::FormatKind::Test, &value)
             )
             .unwrap(),
             value

@@ -11,12 +11,12 @@ use std::sync::Arc;
 use model::codec::Versioned;
 use model::partition::ChunkSink;
 use model::{
-    Accepted, Action, Answer, Batch, BranchId, BranchKey, Command, CommandId, DedupLimits,
-    Definition, Delta, Effect, Event, EventChange, Guard, Hash, Head, HistoryEntry, HistoryTable,
-    Incarnation, LogCursor, LogHead, ModuleAct, ModuleChange, ModuleId, Object, Offset, Origin,
-    Outcome, Part, Partition, Purge, Read, RecordChange, RecordKey, Reject, Replace, Request,
-    Reserve, Reset, Restore, RestoreMode, Revision, SaveOrder, Schema, Seed, TableName, Timestamp,
-    Validation, Value, Verb, VersionRule, Write, codec,
+    Accepted, Action, Answer, ArchiveEntry, ArchivedTable, Batch, BranchId, BranchKey,
+    BulkOperation, Command, CommandId, DedupLimits, Definition, Delta, Effect, Event, EventChange,
+    Hash, Head, Incarnation, LogCursor, LogHead, ModuleChange, ModuleId, Mutation, Object, Offset,
+    Origin, Outcome, Part, Partition, Precondition, Purge, Read, RecordChange, RecordKey, Reject,
+    Replace, Request, Reserve, Reset, Restore, RestoreMode, Revision, SaveOrder, Schema, Seed,
+    TableName, Timestamp, Validation, Value, VersionRule, Write, codec,
 };
 
 fn object(json: &str) -> Object {
@@ -87,9 +87,9 @@ fn batch(requests: Vec<Request>) -> Batch {
 }
 
 fn write() -> Request {
-    Request::Write(Write::of(vec![Verb {
-        guards: vec![Guard::MustExist, Guard::VersionIs(2)],
-        ..Verb::new(Action::Save, "t", object(r#"{"id":"7"}"#))
+    Request::Write(Write::of(vec![Mutation {
+        preconditions: vec![Precondition::MustExist, Precondition::VersionIs(2)],
+        ..Mutation::new(Action::Save, "t", object(r#"{"id":"7"}"#))
     }]))
 }
 
@@ -113,7 +113,7 @@ fn an_event() {
 fn an_event_of_the_whole_module() {
     let table = TableName::parse("t").unwrap();
     let change = ModuleChange {
-        act: ModuleAct::Replace,
+        operation: BulkOperation::Replace,
         details: object(r#"{"tables":["t"]}"#),
         records: vec![
             (table.clone(), RecordKey("7".into()), None),
@@ -127,9 +127,14 @@ fn an_event_of_the_whole_module() {
          013801010269640301380001730131010472657374010000000001000020ababababababababababab\
          ababababababababababababababababababababab",
     );
-    let acts = [ModuleAct::Purge, ModuleAct::Restore, ModuleAct::Reset, ModuleAct::Replace];
+    let acts = [
+        BulkOperation::Purge,
+        BulkOperation::Restore,
+        BulkOperation::Reset,
+        BulkOperation::Replace,
+    ];
     assert_eq!(hex(&codec::bare(&acts)), "00010203");
-    assert_eq!(hex(&codec::bare(&ModuleAct::Sequence)), "04");
+    assert_eq!(hex(&codec::bare(&BulkOperation::Sequence)), "04");
 }
 
 fn purge() -> Request {
@@ -161,8 +166,10 @@ fn a_batch_of_acts_and_orders() {
     };
     let seed = Some(Arc::new(Seed { tables: object(r#"{"t":[]}"#) }));
     let reset = Reset { seed, reason: "why".to_owned(), requested_by: None, numbers: true };
-    let verb =
-        Verb { origin: Some(origin()), ..Verb::new(Action::Insert, "t", object(r#"{"id":"7"}"#)) };
+    let mutation = Mutation {
+        origin: Some(origin()),
+        ..Mutation::new(Action::Insert, "t", object(r#"{"id":"7"}"#))
+    };
     let last_event = Some(Some("evt-1".to_owned()));
     let requests = vec![
         Request::SaveOrder(Box::new(order)),
@@ -171,7 +178,7 @@ fn a_batch_of_acts_and_orders() {
         restore(RestoreMode::Replace),
         Request::Reset(reset),
         replace(r#"{"t":[{"id":"8"}]}"#),
-        Request::Write(Write { verbs: vec![verb], last_event }),
+        Request::Write(Write { mutations: vec![mutation], last_event }),
     ];
     let entry = batch(requests);
     assert_eq!(
@@ -212,7 +219,7 @@ fn an_outcome() {
         repeated: true,
     });
     assert_eq!(hex(&codec::bare(&accepted)), "000364617203706f7301000001");
-    let rejected = Outcome::Rejected(Reject::OutcomesFull { max_bytes: 300, retry_after_ms: 5 });
+    let rejected = Outcome::Rejected(Reject::DedupFull { max_bytes: 300, retry_after_ms: 5 });
     assert_eq!(hex(&codec::bare(&rejected)), "010bac0205");
     let rejects = [
         Reject::LastEvent { expected: Some("a".to_owned()), received: None },
@@ -226,16 +233,16 @@ fn an_outcome() {
 #[test]
 fn a_history_and_a_log_on_their_way_to_another_node() {
     let reads =
-        [Read::History { entry: None }, Read::History { entry: Some("e".to_owned()) }, Read::Log];
+        [Read::Archive { entry: None }, Read::Archive { entry: Some("e".to_owned()) }, Read::Log];
     assert_eq!(hex(&codec::bare(&reads)), "07000701016508");
     let at = Timestamp(1_795_220_377_740);
-    let entry = HistoryEntry {
+    let entry = ArchiveEntry {
         id: "e".to_owned(),
         at,
         reason: "why".to_owned(),
         requested_by: Some("me".to_owned()),
         revision: Revision(300),
-        tables: vec![HistoryTable {
+        tables: vec![ArchivedTable {
             table: TableName::parse("t").unwrap(),
             key_fields: [Arc::from("id")].into(),
             first_keys: vec![RecordKey("7".into())],
@@ -243,7 +250,7 @@ fn a_history_and_a_log_on_their_way_to_another_node() {
         }],
     };
     assert_eq!(
-        hex(&codec::bare(&Answer::History(vec![Arc::new(entry)]))),
+        hex(&codec::bare(&Answer::Archive(vec![Arc::new(entry)]))),
         "0701016598c2c8b7bf680377687901026d65ac02010174010269640101370101026964030137"
     );
     let cursor = LogCursor {
@@ -297,7 +304,7 @@ fn a_checkpoint() {
         sequences: BTreeMap::new(),
         dedup: DedupLimits { bytes_max: 9_000, keep_ms: 1_000 },
     };
-    let insert = Request::Write(Write::of(vec![Verb::new(Action::Insert, "t", object("{}"))]));
+    let insert = Request::Write(Write::of(vec![Mutation::new(Action::Insert, "t", object("{}"))]));
     let reserve = Request::Reserve(Reserve { table: "t".to_owned(), field: "no".to_owned() });
     let mut partition = Partition::default();
     let tables = replace(r#"{"t":[{"id":"8"},{"id":"9"}]}"#);

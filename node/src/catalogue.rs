@@ -13,7 +13,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use model::original::{BadOriginal, Original, live_data};
 use model::{
-    BranchConfig, CatalogueEntry, Change, ModuleConfig, Pattern, Timestamp, Validation, VersionRule,
+    BranchConfig, CatalogueChange, CatalogueEntry, ModuleConfig, Pattern, Timestamp, Validation,
+    VersionRule,
 };
 
 use crate::config::CatalogueSource;
@@ -172,12 +173,12 @@ fn walk(
 fn changes(source: &str, original: Original) -> Loaded {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let at = Timestamp(i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
-    let entry = |kind: &str, name: &str, change: Change| {
+    let entry = |kind: &str, name: &str, change: CatalogueChange| {
         let hash = blake3::hash(&model::codec::bare(&change)).to_hex();
         CatalogueEntry { id: format!("{source}:{kind}:{name}:{hash}"), at, change }
     };
     // First: a module that can be written to before its rules are known would number by others.
-    let rules = entry("sequences", "all", Change::Sequences(original.sequences));
+    let rules = entry("sequences", "all", CatalogueChange::Sequences(original.sequences));
     let mut entries = vec![rules];
     for module in original.modules {
         let seed = module.seed().map(Arc::new);
@@ -193,7 +194,11 @@ fn changes(source: &str, original: Original) -> Loaded {
             seed,
             dedup: model::DedupLimits::default(),
         };
-        entries.push(entry("module", module.id.as_str(), Change::Module(Arc::new(config))));
+        entries.push(entry(
+            "module",
+            module.id.as_str(),
+            CatalogueChange::Module(Arc::new(config)),
+        ));
     }
     for branch in original.branches {
         let seeds = branch.seeds.into_iter().map(|(module, seed)| (module, Arc::new(seed)));
@@ -203,15 +208,20 @@ fn changes(source: &str, original: Original) -> Loaded {
             modules: branch.modules,
             seeds: seeds.collect(),
         };
-        entries.push(entry("branch", branch.id.as_str(), Change::Branch(Arc::new(config))));
+        entries.push(entry(
+            "branch",
+            branch.id.as_str(),
+            CatalogueChange::Branch(Arc::new(config)),
+        ));
     }
     let patterns = original.patterns.into_iter();
     let patterns = patterns.map(|(matches, modules)| Pattern { matches, modules }).collect();
-    let change = Change::Patterns { patterns, defaults: original.defaults };
+    let change = CatalogueChange::Patterns { patterns, defaults: original.defaults };
     entries.push(entry("patterns", "all", change));
     for (name, source) in original.schemas {
         let source = Arc::new(source);
-        let change = Change::PutSchema { name: name.clone(), source, module: None, fill: false };
+        let change =
+            CatalogueChange::PutSchema { name: name.clone(), source, module: None, fill: false };
         entries.push(entry("schema", &name, change));
     }
     Loaded { entries, notes: original.notes }

@@ -117,7 +117,7 @@ impl LogStorage {
             return Ok(());
         }
         tracing::warn!(%group, checkpoint = %id, "the log conflicts with the checkpoint");
-        let log_id = codec::encode_as(codec::Kind::RaftLogId, &id).into();
+        let log_id = codec::encode_as(codec::FormatKind::RaftLogId, &id).into();
         // All entries go: those behind the checkpoint follow the conflicting one.
         let repair =
             vec![Op::TruncateAfter { group, after: None }, Op::Purge { group, index, log_id }];
@@ -192,7 +192,8 @@ impl RaftLogReader<TypeConfig> for LogStorage {
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
-        let vote = self.state().vote.map(|bytes| codec::decode_as(codec::Kind::RaftVote, &bytes));
+        let vote =
+            self.state().vote.map(|bytes| codec::decode_as(codec::FormatKind::RaftVote, &bytes));
         vote.transpose().map_err(io::Error::other)
     }
 
@@ -251,7 +252,7 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
         let state = self.state();
         let purged: Option<LogId> = state
             .purged
-            .map(|(_, bytes)| codec::decode_as(codec::Kind::RaftLogId, &bytes))
+            .map(|(_, bytes)| codec::decode_as(codec::FormatKind::RaftLogId, &bytes))
             .transpose()
             .map_err(io::Error::other)?;
         let last = state.last.map(|(index, term)| log_id(term, index)).or(purged);
@@ -263,13 +264,13 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
-        let vote = codec::encode_as(codec::Kind::RaftVote, vote).into();
+        let vote = codec::encode_as(codec::FormatKind::RaftVote, vote).into();
         self.submit_and_wait(vec![Op::Vote { group: self.0.key, vote }]).await
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
         let Some(committed) = committed else { return Ok(()) };
-        let committed = codec::encode_as(codec::Kind::RaftLogId, &committed).into();
+        let committed = codec::encode_as(codec::FormatKind::RaftLogId, &committed).into();
         let queue_permits = self.0.shared.queue_permits(0).await;
         let op = Op::Committed { group: self.0.key, committed };
         // Not waited for: without it a start replays more, and nothing else.
@@ -279,7 +280,8 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
         let committed = self.state().committed;
-        let committed = committed.map(|bytes| codec::decode_as(codec::Kind::RaftLogId, &bytes));
+        let committed =
+            committed.map(|bytes| codec::decode_as(codec::FormatKind::RaftLogId, &bytes));
         committed.transpose().map_err(io::Error::other)
     }
 
@@ -321,7 +323,7 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
 
     async fn purge(&mut self, id: LogId) -> io::Result<()> {
         self.0.tail.lock().purge(id.index);
-        let log_id = codec::encode_as(codec::Kind::RaftLogId, &id).into();
+        let log_id = codec::encode_as(codec::FormatKind::RaftLogId, &id).into();
         self.submit_and_wait(vec![Op::Purge { group: self.0.key, index: id.index, log_id }]).await
     }
 }

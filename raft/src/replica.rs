@@ -183,9 +183,10 @@ impl Replica {
     fn set_position(&self, inner: &mut Inner, pinned: &PinnedCheckpoint) -> Result<LogId, Fatal> {
         let meta = pinned.meta();
         let damaged = |error| Fatal(format!("{}: checkpoint {}: {error}", self.key, meta.index));
-        let id: LogId = codec::decode_as(codec::Kind::RaftLogId, &meta.log_id).map_err(damaged)?;
-        inner.membership =
-            codec::decode_as(codec::Kind::RaftMembership, &meta.membership).map_err(damaged)?;
+        let id: LogId =
+            codec::decode_as(codec::FormatKind::RaftLogId, &meta.log_id).map_err(damaged)?;
+        inner.membership = codec::decode_as(codec::FormatKind::RaftMembership, &meta.membership)
+            .map_err(damaged)?;
         inner.applied = Some(id);
         // The entries between the two indexes will not be applied, so the store would miss their
         // changes.
@@ -283,8 +284,9 @@ impl Replica {
         let meta = CheckpointMeta {
             index: id.index,
             term: term_of(&id),
-            log_id: codec::encode_as(codec::Kind::RaftLogId, &id).into(),
-            membership: codec::encode_as(codec::Kind::RaftMembership, &inner.membership).into(),
+            log_id: codec::encode_as(codec::FormatKind::RaftLogId, &id).into(),
+            membership: codec::encode_as(codec::FormatKind::RaftMembership, &inner.membership)
+                .into(),
             extra: bytes::Bytes::new(),
         };
         let bytes = self.since_checkpoint.load(Ordering::Relaxed);

@@ -133,8 +133,8 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 pub(crate) fn snapshot(pinned: PinnedCheckpoint) -> io::Result<Snapshot> {
     let meta = pinned.meta();
     let last_log_id =
-        codec::decode_as(codec::Kind::RaftLogId, &meta.log_id).map_err(io::Error::other)?;
-    let last_membership = codec::decode_as(codec::Kind::RaftMembership, &meta.membership)
+        codec::decode_as(codec::FormatKind::RaftLogId, &meta.log_id).map_err(io::Error::other)?;
+    let last_membership = codec::decode_as(codec::FormatKind::RaftMembership, &meta.membership)
         .map_err(io::Error::other)?;
     let meta = SnapshotMeta { last_log_id: Some(last_log_id), last_membership };
     Ok(Snapshot { meta, snapshot: CheckpointHandle(Some(pinned)) })

@@ -300,7 +300,7 @@ impl Machine for RecordingMachine {
         let mut entries = Vec::new();
         for name in source.names().into_iter().filter(|name| name != UNREAD_CHUNK) {
             let chunk = source.get(&name).ok_or_else(|| Fatal(format!("no chunk {name}")))?;
-            let chunk: Vec<Bytes> = codec::decode_as(codec::Kind::Test, &chunk)
+            let chunk: Vec<Bytes> = codec::decode_as(codec::FormatKind::Test, &chunk)
                 .map_err(|error| Fatal(error.to_string()))?;
             entries.extend(chunk);
         }
@@ -336,7 +336,7 @@ impl FrozenState for FrozenRecording {
             if number < self.kept_chunks {
                 sink.keep(&name);
             } else {
-                sink.put(&name, codec::encode_as(codec::Kind::Test, chunk));
+                sink.put(&name, codec::encode_as(codec::FormatKind::Test, chunk));
             }
         }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use model::{
     Action, Batch, BranchId, BranchKey, Command, CommandId, DedupLimits, Definition, ModuleId,
-    Offset, Origin, Outcome, Partition, Request, Schema, Timestamp, Validation, Value, Verb,
+    Mutation, Offset, Origin, Outcome, Partition, Request, Schema, Timestamp, Validation, Value,
     VersionRule, Write,
 };
 
@@ -53,7 +53,7 @@ fn write(partition: &mut Partition, first: u64, id: &dyn Fn(u64) -> CommandId) -
         id: id(n),
         key: key(),
         origin: Arc::new(Origin::default()),
-        request: Request::Write(Write::of(vec![Verb::new(Action::Save, "t", record(n))])),
+        request: Request::Write(Write::of(vec![Mutation::new(Action::Save, "t", record(n))])),
     };
     let commands = (first..first + BATCH).map(command).collect();
     // A reader holds the state of the entry before, as on a node.

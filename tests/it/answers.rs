@@ -45,13 +45,13 @@ async fn a_large_answer_to_a_small_request_comes_through_any_node() -> Result<()
     ask(&fleet.client(leader), "POST", "/api/sync/dar/pos", "m-1", &snapshot).await?;
     for node in fleet.others(leader) {
         let client = fleet.client(node);
-        let verbs: Vec<Value> = (0..ROWS)
+        let mutations: Vec<Value> = (0..ROWS)
             .map(|n| {
                 let record = json!({ "id": format!("r-{n}"), "name": format!("T{node}") });
                 json!({ "action": "merge", "table": "dining_tables", "record": record })
             })
             .collect();
-        let batch = json!({ "verbs": verbs });
+        let batch = json!({ "verbs": mutations });
         let path = "/api/branches/dar/modules/pos/batch";
         let key = format!("batch-{node}");
         let first = ask(&client, "POST", path, &key, &batch).await?;

@@ -129,7 +129,7 @@ impl Packed {
 pub(crate) fn rough_bytes(command: &Command) -> usize {
     match &command.request {
         model::Request::Write(write) => {
-            write.verbs.iter().map(|verb| 64 + 48 * verb.record.len()).sum()
+            write.mutations.iter().map(|mutation| 64 + 48 * mutation.record.len()).sum()
         }
         model::Request::Define(_) | model::Request::Fill(_) | model::Request::Seed(_) => 64 * 1024,
         model::Request::Reserve(_) => 128,

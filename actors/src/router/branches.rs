@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use model::{
-    Answer, BranchKey, Catalogue, Change, Command, Events, NodeId, Outcome, PartitionId, Read,
-    ReadLevel,
+    Answer, BranchKey, Catalogue, CatalogueChange, Command, Events, NodeId, Outcome, PartitionId,
+    Read, ReadLevel,
 };
 use tokio::sync::{broadcast, watch};
 
@@ -64,7 +64,11 @@ impl Branches for Router {
         Box::pin(async move { router.0.changes.catch_up().await.map_err(unread) })
     }
 
-    fn change(&self, id: String, change: Change) -> BoxFuture<'static, Result<(), ChangeError>> {
+    fn change(
+        &self,
+        id: String,
+        change: CatalogueChange,
+    ) -> BoxFuture<'static, Result<(), ChangeError>> {
         let router = self.clone();
         Box::pin(async move {
             router.0.changes.make(id.clone(), change).await?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use model::{Catalogue, CatalogueEntry, Change, ChangeRefused, NodeId, codec};
+use model::{Catalogue, CatalogueChange, CatalogueEntry, ChangeRefused, NodeId, codec};
 use raft::{Priority, ReplicaGroup};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -124,7 +124,11 @@ impl Changes {
     }
 
     /// Has group 0 take a change; tries again, under the same id, until the deadline.
-    pub(crate) async fn make(&self, id: String, change: Change) -> Result<(), ChangeError> {
+    pub(crate) async fn make(
+        &self,
+        id: String,
+        change: CatalogueChange,
+    ) -> Result<(), ChangeError> {
         let entry = CatalogueEntry { id, at: wall_clock(), change };
         let deadline = Instant::now() + REQUEST_DEADLINE;
         let mut why = "no leader is known".to_owned();

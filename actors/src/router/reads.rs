@@ -117,7 +117,7 @@ impl Router {
         if let Read::Events { after, limit } = read {
             return self.events(local, &view, key, *after, *limit).await;
         }
-        let branch = self.branch_or_imagined(&view, key)?;
+        let branch = self.branch_or_preview(&view, key)?;
         branch.read(read).map_err(Unread::Rejected)
     }
 
@@ -149,7 +149,7 @@ impl Router {
     }
 
     /// The branch as it is, or, if it was never written to, as its first write would find it.
-    pub(crate) fn branch_or_imagined(
+    pub(crate) fn branch_or_preview(
         &self,
         view: &model::Partition,
         key: &BranchKey,
@@ -164,7 +164,7 @@ impl Router {
         })?;
         let seed = catalogue.seed(key);
         let at = catalogue.formed_at;
-        Ok(Branch::imagined(key.clone(), Arc::new(definition), seed.as_deref(), at))
+        Ok(Branch::preview(key.clone(), Arc::new(definition), seed.as_deref(), at))
     }
 
     /// A stretch of the log: from memory, else from the working store.
@@ -176,7 +176,7 @@ impl Router {
         after: model::Offset,
         limit: u32,
     ) -> Result<Answer, Unread> {
-        let branch = self.branch_or_imagined(view, key)?;
+        let branch = self.branch_or_preview(view, key)?;
         let head = branch.head();
         let mut events = branch.events_after(after);
         if events.is_none() {

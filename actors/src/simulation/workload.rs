@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Action, Answer, BranchId, BranchKey, CatalogueEntry, Change, Command, CommandId, Guard,
-    ModuleConfig, ModuleId, Object, Origin, Outcome, PageQuery, Pattern, Read, ReadLevel, Request,
-    Schema, SequenceRules, Timestamp, Validation, Value, Verb, VersionRule, Write,
+    Action, Answer, BranchId, BranchKey, CatalogueChange, CatalogueEntry, Command, CommandId,
+    ModuleConfig, ModuleId, Mutation, Object, Origin, Outcome, PageQuery, Pattern, Precondition,
+    Read, ReadLevel, Request, Schema, SequenceRules, Timestamp, Validation, Value, VersionRule,
+    Write,
 };
 use parking_lot::Mutex;
 use raft::simulated::Rng;
@@ -115,9 +116,9 @@ pub(super) fn catalogue() -> Vec<CatalogueEntry> {
     let patterns: Vec<Pattern> = Vec::new();
     let changes = [
         // First the rules: what is written between the module and them would take no number.
-        Change::Sequences(SequenceRules::from_doc(&rules).expect("a good rule")),
-        Change::Module(Arc::new(module)),
-        Change::Patterns { patterns, defaults: vec![id] },
+        CatalogueChange::Sequences(SequenceRules::from_doc(&rules).expect("a good rule")),
+        CatalogueChange::Module(Arc::new(module)),
+        CatalogueChange::Patterns { patterns, defaults: vec![id] },
     ];
     let entry = |(place, change)| CatalogueEntry {
         id: format!("simulated:{place}"),
@@ -129,14 +130,14 @@ pub(super) fn catalogue() -> Vec<CatalogueEntry> {
 
 fn command(id: &CommandId, branch: &str, act: &Act) -> Command {
     let op = id.request.as_str();
-    let verb = match act {
+    let mutation = match act {
         Act::Note => {
             let record: Object = [("id", op), ("text", op)].into_iter().collect();
-            Verb::new(Action::Insert, "note", record)
+            Mutation::new(Action::Insert, "note", record)
         }
         Act::Ticket => {
             let record: Object = [("note", op)].into_iter().collect();
-            Verb::new(Action::Insert, "ticket", record)
+            Mutation::new(Action::Insert, "ticket", record)
         }
         Act::Count { counter, version, value } => {
             let record: Object = [
@@ -147,11 +148,11 @@ fn command(id: &CommandId, branch: &str, act: &Act) -> Command {
             .into_iter()
             .collect();
             match version {
-                None => Verb::new(Action::Insert, "counter", record),
+                None => Mutation::new(Action::Insert, "counter", record),
                 Some(version) => {
-                    let mut verb = Verb::new(Action::Merge, "counter", record);
-                    verb.guards.push(Guard::VersionIs(*version));
-                    verb
+                    let mut mutation = Mutation::new(Action::Merge, "counter", record);
+                    mutation.preconditions.push(Precondition::VersionIs(*version));
+                    mutation
                 }
             }
         }
@@ -160,7 +161,7 @@ fn command(id: &CommandId, branch: &str, act: &Act) -> Command {
         id: id.clone(),
         key: key(branch),
         origin: Arc::new(Origin::default()),
-        request: Request::Write(Write::of(vec![verb])),
+        request: Request::Write(Write::of(vec![mutation])),
     }
 }
 

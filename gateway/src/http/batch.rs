@@ -58,7 +58,7 @@ async fn change(
         ..Origin::default()
     };
     let write = batch::read(body, &origin, place.config.validation)?;
-    let asked = write.verbs.len();
+    let asked = write.mutations.len();
     let command = Command {
         id,
         key: place.key.clone(),

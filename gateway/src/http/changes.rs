@@ -3,7 +3,7 @@
 //! Promise: under an `Idempotency-Key` each change is made once, also where the request ended
 //! between two of them. Refused: the same key with another request.
 
-use model::{Change, Object};
+use model::{CatalogueChange, Object};
 
 use crate::error::{ApiError, Problem};
 use crate::gateway::App;
@@ -42,7 +42,7 @@ impl<'a> Changes<'a> {
     ///
     /// # Errors
     /// Where it is too large, or the catalogue refuses it.
-    pub(crate) async fn make(&self, step: &str, change: Change) -> Result<(), ApiError> {
+    pub(crate) async fn make(&self, step: &str, change: CatalogueChange) -> Result<(), ApiError> {
         let bytes = model::codec::bare(&change).len();
         if bytes > CHANGE_BYTES_MAX {
             let message =

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use model::{Change, Validation, Value};
+use model::{CatalogueChange, Validation, Value};
 use serde::Serialize;
 
 use crate::auth::{Access, Intent, Principal, authorize};
@@ -93,6 +93,6 @@ async fn raise_level(
         ApiError::new(Problem::InvalidBody, right)
     })?;
     let changes = Changes::of(&app, &named, "/api/cluster/level", &body)?;
-    changes.make("level", Change::RaiseLevel(level)).await?;
+    changes.make("level", CatalogueChange::RaiseLevel(level)).await?;
     json(StatusCode::OK, &Shape { level: app.branches.catalogue().level })
 }

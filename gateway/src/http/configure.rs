@@ -13,8 +13,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use model::limits::{DEDUP_BYTES_MAX, DEDUP_BYTES_MIN};
 use model::{
-    BadSchema, BranchConfig, BranchId, Catalogue, Change, DedupLimits, ModuleConfig, ModuleId,
-    Object, Schema, TableName, Validation, Value, VersionRule,
+    BadSchema, BranchConfig, BranchId, Catalogue, CatalogueChange, DedupLimits, ModuleConfig,
+    ModuleId, Object, Schema, TableName, Validation, Value, VersionRule,
 };
 use serde::Serialize;
 
@@ -149,10 +149,10 @@ async fn add_module(
     warnings.extend(made.warnings);
     let changes = Changes::of(&app, &named, "/api/modules", &body)?;
     let config = Arc::new(made.config);
-    changes.make("module", Change::AddModule(Arc::clone(&config))).await?;
+    changes.make("module", CatalogueChange::AddModule(Arc::clone(&config))).await?;
     if sent.is_some() {
         let source = Arc::clone(&config.source);
-        let change = Change::PutSchema { name: stored, source, module: None, fill: false };
+        let change = CatalogueChange::PutSchema { name: stored, source, module: None, fill: false };
         changes.make("schema", change).await?;
     }
     let shape = Shape {
@@ -204,10 +204,12 @@ async fn add_branch(
     let label = text(&body, &["label"]).unwrap_or_else(|| id.to_string());
     let config = Arc::new(BranchConfig { id, label, modules, seeds: BTreeMap::new() });
     let changes = Changes::of(&app, &named, "/api/branches", &body)?;
-    changes.make("branch", Change::AddBranch(Arc::clone(&config))).await?;
+    changes.make("branch", CatalogueChange::AddBranch(Arc::clone(&config))).await?;
     for (name, source) in schemas {
         let step = format!("schema:{name}");
-        changes.make(&step, Change::PutSchema { name, source, module: None, fill: false }).await?;
+        changes
+            .make(&step, CatalogueChange::PutSchema { name, source, module: None, fill: false })
+            .await?;
     }
     let BranchConfig { id, label, modules, .. } = &*config;
     json(StatusCode::CREATED, &Shape { branch_id: id, label, modules, warnings })
@@ -255,12 +257,12 @@ async fn give_module(
         warnings.extend(configured((*module).clone(), Arc::clone(source), false)?.warnings);
     }
     let changes = Changes::of(&app, &named, &format!("{branch}/modules"), &body)?;
-    let change = Change::GiveModule { branch: branch.clone(), module: module.id.clone() };
+    let change = CatalogueChange::GiveModule { branch: branch.clone(), module: module.id.clone() };
     changes.make("module", change).await?;
     if let Some(source) = own {
         let name = format!("branch/{branch}/{}", module.id);
         changes
-            .make("schema", Change::PutSchema { name, source, module: None, fill: false })
+            .make("schema", CatalogueChange::PutSchema { name, source, module: None, fill: false })
             .await?;
     }
     let modules = app.branches.catalogue().modules_of(&branch);

@@ -12,7 +12,9 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
 use model::limits::VERSION_MAX;
-use model::{BranchId, Catalogue, Change, ModuleConfig, ModuleId, Object, Seed, Validation, Value};
+use model::{
+    BranchId, Catalogue, CatalogueChange, ModuleConfig, ModuleId, Object, Seed, Validation, Value,
+};
 use serde::Serialize;
 
 use crate::auth::{Access, Intent, Principal, authorize};
@@ -239,7 +241,7 @@ async fn store(
     };
     let changes = Changes::of(&app, &named, &place.name, &body)?;
     let name = place.name.clone();
-    changes.make("schema", Change::PutSchema { name, source, module, fill }).await?;
+    changes.make("schema", CatalogueChange::PutSchema { name, source, module, fill }).await?;
     if let Some(adoption) = adoption {
         warnings.extend(adoption.taken(&app).await);
     }
@@ -298,7 +300,7 @@ async fn seed(
     let mark = blake3::hash(format!("{}{meaning}", named.0).as_bytes()).to_hex();
     let mut file = format!("seeds/seeds-{}-{}.json", now().0, &mark[..8]);
     let changes = Changes::of(&app, &named, "/api/seeds", &body)?;
-    let change = Change::PutSeedFile { name: file.clone(), seed: Arc::clone(&sent) };
+    let change = CatalogueChange::PutSeedFile { name: file.clone(), seed: Arc::clone(&sent) };
     changes.make("seed", change).await?;
     // A repeated request was stored before, under the name it had then.
     let catalogue = app.branches.catalogue();

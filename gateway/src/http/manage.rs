@@ -19,7 +19,7 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::Uri;
 use axum::http::request::Parts;
 use model::{
-    Answer, BranchId, BranchKey, HistoryEntry, ModuleId, Object, Read, ReadLevel, Reject, Value,
+    Answer, ArchiveEntry, BranchId, BranchKey, ModuleId, Object, Read, ReadLevel, Reject, Value,
 };
 
 mod daily_reset;
@@ -229,10 +229,10 @@ async fn entries(
     app: &App,
     key: &BranchKey,
     entry: Option<String>,
-) -> Result<Vec<Arc<HistoryEntry>>, ApiError> {
-    let read = Read::History { entry };
+) -> Result<Vec<Arc<ArchiveEntry>>, ApiError> {
+    let read = Read::Archive { entry };
     match app.branches.read(key.clone(), read, ReadLevel::default()).await {
-        Ok(Answer::History(entries)) => Ok(entries),
+        Ok(Answer::Archive(entries)) => Ok(entries),
         Ok(other) => Err(unasked(&other)),
         Err(RouteError::Rejected(Reject::NoHistory { .. })) => Ok(Vec::new()),
         Err(error) => Err(error.into()),
@@ -245,7 +245,7 @@ async fn entry_of(
     app: &App,
     key: &BranchKey,
     change: &model::ModuleChange,
-) -> Option<Arc<HistoryEntry>> {
+) -> Option<Arc<ArchiveEntry>> {
     let meta = change.details.get("meta").and_then(Value::as_object)?;
     let id = meta.get("historyEntryId")?.as_str()?.to_owned();
     entries(app, key, Some(id)).await.ok()?.pop()

@@ -7,8 +7,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use model::{
-    Answer, BranchId, BranchKey, Field, Filter, Kind, ModuleConfig, ModuleId, Object, Operator,
-    OrderBy, Query, Read, Validation, Value,
+    Answer, BranchId, BranchKey, Field, FieldType, Filter, ModuleConfig, ModuleId, Object,
+    Operator, OrderBy, Query, Read, Validation, Value,
 };
 use serde::Serialize;
 
@@ -245,7 +245,7 @@ fn unknown(body: &Object, query: &Query, config: &ModuleConfig) -> Result<Vec<St
 /// that a reference stands for.
 fn is_unknown_form(field: &Field, value: &Value) -> bool {
     let is_record = field.references.is_some() && value.get("id").is_some();
-    field.kind != Kind::Json && value.as_object().is_some() && !is_record
+    field.kind != FieldType::Json && value.as_object().is_some() && !is_record
 }
 
 /// The conditions of a query, one by one.

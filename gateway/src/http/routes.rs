@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Promise: there is no route that is not described. The router of a resource is made here and
-//! nowhere else, and none of its verbs takes a handler without a description.
+//! nowhere else, and none of its mutations takes a handler without a description.
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;

@@ -3,13 +3,12 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use model::{Action, Guard, Object, Origin, Value, Verb};
+use model::{Action, Mutation, Object, Origin, Precondition, Value};
 use serde::Serialize;
 
 use crate::auth::Intent;
 use crate::error::{ApiError, Problem};
 use crate::gateway::{App, now};
-use crate::guards;
 use crate::http::ask::{Body, InModule, Named, Params};
 use crate::http::known;
 use crate::http::marker::{self, business_day};
@@ -17,6 +16,7 @@ use crate::http::openapi::op;
 use crate::http::reply::{at, json};
 use crate::http::routes::Routes;
 use crate::http::tables::{Changed, if_match, registered, write};
+use crate::preconditions;
 use crate::publish::{event_of, record, text, user_of};
 use crate::wire::Shown;
 
@@ -72,12 +72,13 @@ async fn save(
     })?;
     let marker = marker::sent(&body);
     known::NONE.params(&params, place.config.validation)?;
-    let mut guards = guards::read(&body, marker.as_deref())?;
+    let mut preconditions = preconditions::read(&body, marker.as_deref())?;
     // The same condition as `concurrency.expectedVersion`.
-    guards.extend(if_match(&headers)?.map(Guard::VersionIs));
-    let verb = Verb { guards, ..Verb::new(Action::Save, table.name.to_string(), record) };
+    preconditions.extend(if_match(&headers)?.map(Precondition::VersionIs));
+    let mutation =
+        Mutation { preconditions, ..Mutation::new(Action::Save, table.name.to_string(), record) };
     let refused = |error| in_context(error, &place, table.name.as_str(), marker.as_deref());
-    let command = write(&place, id, origin(&mut body), verb);
+    let command = write(&place, id, origin(&mut body), mutation);
     let accepted = app.submit(command).await.map_err(refused)?;
 
     let event = event_of(&accepted)?;

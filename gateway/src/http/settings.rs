@@ -10,7 +10,9 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
-use model::{Change, ModuleConfig, ModuleId, ModuleSettings, TableName, Validation, VersionRule};
+use model::{
+    CatalogueChange, ModuleConfig, ModuleId, ModuleSettings, TableName, Validation, VersionRule,
+};
 use serde::Serialize;
 
 use crate::auth::{Access, Intent, Principal, authorize};
@@ -113,7 +115,7 @@ async fn change(
     let adoption = Adoption::check(&app, &Arc::new(made.config), fill).await?;
     let path = format!("/api/modules/{}", config.id);
     let changes = Changes::of(&app, &named, &path, &body)?;
-    let change = Change::SetModule { module: config.id.clone(), settings };
+    let change = CatalogueChange::SetModule { module: config.id.clone(), settings };
     changes.make("settings", change).await?;
     warnings.extend(adoption.taken(&app).await);
     let catalogue = app.branches.catalogue();

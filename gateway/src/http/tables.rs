@@ -11,8 +11,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use model::limits::VERSION_MAX;
 use model::{
-    Action, Answer, Command, CommandId, Incarnation, Object, Origin, Page, PageQuery, Place, Read,
-    Request, Table, TableName, Timestamp, Validation, Value, Verb, VersionRule, Write,
+    Action, Answer, Command, CommandId, Incarnation, Mutation, Object, Origin, Page, PageQuery,
+    Place, Read, Request, Table, TableName, Timestamp, Validation, Value, VersionRule, Write,
 };
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
@@ -473,7 +473,7 @@ async fn change(
         include_record: action != Action::Delete,
         ..Origin::default()
     };
-    let command = write(&place, id, origin, verb(&table, action, sent.record));
+    let command = write(&place, id, origin, mutation(&table, action, sent.record));
     let accepted = app.submit(command).await?;
     let event = event_of(&accepted)?;
     let shown = Shown::of(&app.server_id, &place.key, event)?;
@@ -492,18 +492,23 @@ async fn change(
     Ok(at(response, accepted.delta.incarnation, event.offset))
 }
 
-/// One verb without conditions.
-fn verb(table: &Table, action: Action, record: Object) -> Verb {
-    Verb::new(action, table.name.to_string(), record)
+/// One mutation without conditions.
+fn mutation(table: &Table, action: Action, record: Object) -> Mutation {
+    Mutation::new(action, table.name.to_string(), record)
 }
 
-/// A command of one verb.
-pub(crate) fn write(place: &InModule, id: CommandId, origin: Origin, verb: Verb) -> Command {
+/// A command of one mutation.
+pub(crate) fn write(
+    place: &InModule,
+    id: CommandId,
+    origin: Origin,
+    mutation: Mutation,
+) -> Command {
     Command {
         id,
         key: place.key.clone(),
         origin: Arc::new(origin),
-        request: Request::Write(Write::of(vec![verb])),
+        request: Request::Write(Write::of(vec![mutation])),
     }
 }
 

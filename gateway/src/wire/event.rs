@@ -99,7 +99,7 @@ impl<'a> Shown<'a> {
         Self { with_record, ..self }
     }
 
-    /// The same of an event that answers for a verb: it always changed a record.
+    /// The same of an event that answers for a mutation: it always changed a record.
     pub(crate) fn of(
         server_id: &'a str,
         key: &'a BranchKey,

@@ -1,6 +1,6 @@
 //! Module event: one act on a whole module as `server:event` (contract.md 6.5).
 
-use model::{BranchKey, Delta, Event, ModuleAct, ModuleChange, ModuleSnapshot, Object, Value};
+use model::{BranchKey, BulkOperation, Delta, Event, ModuleChange, ModuleSnapshot, Object, Value};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -25,7 +25,7 @@ impl<'a> ModuleEvent<'a> {
         change: &'a ModuleChange,
         snapshot: Option<&'a ModuleSnapshot>,
     ) -> Option<Self> {
-        let shown = change.act != ModuleAct::Replace;
+        let shown = change.operation != BulkOperation::Replace;
         shown.then_some(Self { server_id, delta, event, change, snapshot })
     }
 }
@@ -34,10 +34,10 @@ impl<'a> ModuleEvent<'a> {
 pub(crate) fn module_meta(server_id: &str, key: &BranchKey, change: &ModuleChange) -> Object {
     let agreed = change.details.get("meta").and_then(Value::as_object);
     let mut meta = agreed.cloned().unwrap_or_default();
-    if change.act != ModuleAct::Restore {
+    if change.operation != BulkOperation::Restore {
         meta.insert("serverId", server_id.into());
     }
-    if change.act == ModuleAct::Reset {
+    if change.operation == BulkOperation::Reset {
         meta.insert("moduleId", key.module.as_str().into());
     }
     meta
@@ -53,16 +53,17 @@ impl Serialize for ModuleEvent<'_> {
         ];
         let mut map = to.serialize_map(None)?;
         map.serialize_entry("type", "server:event")?;
-        map.serialize_entry("action", change.act.wire_name())?;
+        map.serialize_entry("action", change.operation.wire_name())?;
         map.serialize_entry("branchId", &delta.key.branch)?;
         map.serialize_entry("moduleId", &delta.key.module)?;
         map.serialize_entry("version", &event.revision)?;
-        if change.act == ModuleAct::Reset {
+        if change.operation == BulkOperation::Reset {
             map.serialize_entry("snapshot", &snapshot.map(Module))?;
             map.serialize_entry("record", &())?;
         }
         for (name, value) in change.details.iter() {
-            let reset = change.act == ModuleAct::Reset && matches!(&**name, "snapshot" | "record");
+            let reset = change.operation == BulkOperation::Reset
+                && matches!(&**name, "snapshot" | "record");
             if !own.contains(&&**name) && !reset {
                 map.serialize_entry(&**name, value)?;
             }

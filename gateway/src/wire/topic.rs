@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::{
-    BranchKey, Event, EventChange, ModuleAct, ModuleChange, ModuleSnapshot, Object, Revision,
+    BranchKey, BulkOperation, Event, EventChange, ModuleChange, ModuleSnapshot, Object, Revision,
     Timestamp, Value,
 };
 use serde::ser::SerializeMap;
@@ -199,13 +199,13 @@ impl Teller<'_> {
 /// What an act on the whole module did to one table, and what that is called.
 fn of_table<'a>(change: &'a ModuleChange, canonical: &str) -> Option<(&'static str, &'a Object)> {
     let details = &change.details;
-    let (action, list) = match change.act {
-        ModuleAct::Purge => (TABLE_PURGE, details.get("tables")),
-        ModuleAct::Restore => ("table:restore", details.get("restored")),
-        ModuleAct::Reset => {
+    let (action, list) = match change.operation {
+        BulkOperation::Purge => (TABLE_PURGE, details.get("tables")),
+        BulkOperation::Restore => ("table:restore", details.get("restored")),
+        BulkOperation::Reset => {
             (TABLE_PURGE, details.get("meta").and_then(|meta| meta.get("purgedTables")))
         }
-        ModuleAct::Replace | ModuleAct::Sequence => return None,
+        BulkOperation::Replace | BulkOperation::Sequence => return None,
     };
     let mut entries = list?.as_array()?.iter().filter_map(Value::as_object);
     let entry = entries.find(|entry| {

@@ -1,4 +1,4 @@
-//! Batch: several verbs in one frame, made into one command's parts: all or none.
+//! Batch: several mutations in one frame, made into one command's parts: all or none.
 
 use model::{ModuleId, Object, Origin, Validation, Value, Write};
 
@@ -11,15 +11,15 @@ use crate::publish::{request_id, text, user_of};
 pub(crate) struct Batch {
     pub(crate) module: ModuleId,
     pub(crate) write: Write,
-    /// What all its verbs share.
+    /// What all its mutations share.
     pub(crate) origin: Origin,
     /// What the client calls it.
     pub(crate) request: Option<String>,
 }
 
-/// Reads `{moduleId, requestId, meta?, verbs:[{action, table, record, …}]}`; `from` is who asks,
+/// Reads `{moduleId, requestId, meta?, mutations:[{action, table, record, …}]}`; `from` is who asks,
 /// where the frame does not say it better, and `validation` how strictly a module reads. What is
-/// wrong with one verb tells its `index`.
+/// wrong with one mutation tells its `index`.
 pub(crate) fn read(
     mut frame: Object,
     from: Origin,
@@ -48,7 +48,7 @@ pub(crate) fn read(
 
 #[cfg(test)]
 mod tests {
-    use model::Verb;
+    use model::Mutation;
 
     use super::*;
 
@@ -66,8 +66,8 @@ mod tests {
         )
         .unwrap();
         assert_eq!((batch.module.as_str(), batch.request.as_deref()), ("pos", Some("b-1")));
-        let [first, second] = &batch.write.verbs[..] else { panic!("two verbs") };
-        let origin = |verb: &Verb| verb.origin.as_deref().unwrap().clone();
+        let [first, second] = &batch.write.mutations[..] else { panic!("two verbs") };
+        let origin = |mutation: &Mutation| mutation.origin.as_deref().unwrap().clone();
         assert!(origin(first).include_record && !origin(second).include_record);
         assert_eq!(origin(first).client_meta.unwrap().to_json(), r#"{"till":7}"#);
         assert_eq!(origin(second).client_meta.unwrap().to_json(), r#"{"own":1}"#);
@@ -75,8 +75,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_with_its_place() {
-        let refused = |verbs: &str| {
-            read_json(&format!(r#"{{"moduleId":"pos","verbs":{verbs}}}"#)).unwrap_err().index()
+        let refused = |mutations: &str| {
+            read_json(&format!(r#"{{"moduleId":"pos","verbs":{mutations}}}"#)).unwrap_err().index()
         };
         assert_eq!(refused("5"), None);
         assert_eq!(refused(r#"[{"table":"t","record":{}},7]"#), Some(1));

@@ -71,7 +71,7 @@ pub(crate) fn log(
 }
 
 /// `server:error`: what the original only logs, so that a client can match it to its request.
-/// `details.index` says which verb of a batch it is about.
+/// `details.index` says which mutation of a batch it is about.
 pub(crate) fn error(request_id: Option<&Value>, error: &ApiError) -> Utf8Bytes {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -178,7 +178,7 @@ pub(crate) fn resync(branch: &BranchId, module: &str, reason: &str) -> Utf8Bytes
     text(&Resync { r#type: "server:resync", branch_id: branch, module_id: module, reason })
 }
 
-/// `server:batch:ack`: what each verb did.
+/// `server:batch:ack`: what each mutation did.
 pub(crate) fn batch_ack(
     server_id: &str,
     key: &BranchKey,

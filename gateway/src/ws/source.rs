@@ -7,7 +7,7 @@ use actors::{Branches, Cursor, Deltas, Follow, FollowItem, Post, RouteError, Sha
 use bytes::Bytes;
 use futures::stream::{self, Stream};
 use model::{
-    Answer, BranchKey, Delta, Event, EventChange, ModuleAct, ModuleSnapshot, Read, ReadLevel,
+    Answer, BranchKey, BulkOperation, Delta, Event, EventChange, ModuleSnapshot, Read, ReadLevel,
 };
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
@@ -119,7 +119,7 @@ fn fitting_frames(
 async fn rendered(app: &App, shared: &SharedDelta) {
     let delta = &shared.delta;
     let begins = |event: &Event| match &event.change {
-        EventChange::Module(change) => change.act == ModuleAct::Reset,
+        EventChange::Module(change) => change.operation == BulkOperation::Reset,
         EventChange::Record(_) => event.origin.include_snapshot,
     };
     let wants = |event: &Arc<Event>| begins(event);

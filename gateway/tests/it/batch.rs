@@ -58,7 +58,7 @@ async fn one_refusal_is_told_with_its_place_and_undoes_all() {
     rest.post(&format!("{M}/tables/order_header"), r#"{"id":"o","shiftId":"s"}"#).await;
     let before = count(&rest).await;
     let first = r#"{"table":"tickets","record":{"id":"t"}}"#;
-    for (verb, status, code) in [
+    for (mutation, status, code) in [
         (r#"{"table":"nope","record":{}}"#, 404, "table-not-found"),
         (r#"{"action":"merge","table":"tickets","record":{"id":"x"}}"#, 404, "module-event-failed"),
         (
@@ -81,10 +81,10 @@ async fn one_refusal_is_told_with_its_place_and_undoes_all() {
         (r#"{"action":"nope","table":"tickets","record":{}}"#, 400, "module-event-failed"),
         (r#"{"table":"tickets"}"#, 400, "missing-record"),
     ] {
-        let refused = rest.post(B, &format!(r#"{{"verbs":[{first},{verb}]}}"#)).await;
-        assert_eq!(refused.code(), (status, code), "{verb}");
+        let refused = rest.post(B, &format!(r#"{{"verbs":[{first},{mutation}]}}"#)).await;
+        assert_eq!(refused.code(), (status, code), "{mutation}");
         assert_eq!(at(&refused.body, &["index"]).as_u64(), Some(1), "{}", refused.raw);
-        assert_eq!(count(&rest).await, before, "{verb}");
+        assert_eq!(count(&rest).await, before, "{mutation}");
     }
     let alone = rest.post(B, r#"{"verbs":[{"table":"nope","record":{}}]}"#).await;
     assert_eq!(at(&alone.body, &["index"]).as_u64(), Some(0));
@@ -97,12 +97,13 @@ async fn one_refusal_is_told_with_its_place_and_undoes_all() {
 #[tokio::test]
 async fn a_batch_is_done_once_under_its_key() {
     let rest = Rest::new();
-    let verbs = |n: u8| format!(r#""verbs":[{{"table":"tickets","record":{{"title":"{n}"}}}}]"#);
+    let mutations =
+        |n: u8| format!(r#""verbs":[{{"table":"tickets","record":{{"title":"{n}"}}}}]"#);
     let key = [("idempotency-key", "k-1")];
-    let body = format!("{{{}}}", verbs(1));
+    let body = format!("{{{}}}", mutations(1));
     let first = rest.send("POST", B, &body, &key).await;
     assert_eq!((first.status, &first.raw), (200, &rest.send("POST", B, &body, &key).await.raw));
-    let other = rest.send("POST", B, &format!("{{{}}}", verbs(2)), &key).await;
+    let other = rest.send("POST", B, &format!("{{{}}}", mutations(2)), &key).await;
     assert_eq!(other.code(), (422, "idempotency-key-reused"));
 }
 

@@ -1,7 +1,7 @@
 //! Stories of the event log over HTTP: a publish, a batch of inserts, the log itself.
 
 use actors::Branches as _;
-use model::{Change, Validation, Value};
+use model::{CatalogueChange, Validation, Value};
 
 use crate::client::{Answered, Rest, at, members};
 use crate::fake;
@@ -136,8 +136,8 @@ async fn a_page_of_the_log_ends_where_it_has_become_large() {
 #[tokio::test]
 async fn events_of_one_write_say_so() {
     let rest = Rest::new();
-    let verbs = r#"{"table":"tickets","record":{"id":"a"}},{"table":"tickets","record":{}}"#;
-    let body = format!(r#"{{"verbs":[{verbs}]}}"#);
+    let mutations = r#"{"table":"tickets","record":{"id":"a"}},{"table":"tickets","record":{}}"#;
+    let body = format!(r#"{{"verbs":[{mutations}]}}"#);
     let key = [("idempotency-key", "r-1")];
     rest.send("POST", "/api/branches/dar/modules/pos/batch", &body, &key).await;
     let page = rest.get(&format!("{E}?after=0")).await;
@@ -273,9 +273,11 @@ async fn what_the_original_calls_events_are_the_rows_of_one_table() {
         {"name":"note","type":"string","nullable":true},{"name":"payload","type":"json"}]}]}"#;
     let seed = r#"{"pos_database":[{"id":"db"}]}"#;
     let added = fake::module("books", doc, Validation::Lenient, Some(seed));
-    let given =
-        Change::GiveModule { branch: fake::key("dar", "books").branch, module: added.id.clone() };
-    rest.fake.change("m".into(), Change::AddModule(added)).await.unwrap();
+    let given = CatalogueChange::GiveModule {
+        branch: fake::key("dar", "books").branch,
+        module: added.id.clone(),
+    };
+    rest.fake.change("m".into(), CatalogueChange::AddModule(added)).await.unwrap();
     rest.fake.change("g".into(), given).await.unwrap();
     let shown = rest.get("/api/branches/dar/modules/books/events").await;
     assert_eq!(

@@ -13,10 +13,10 @@ use actors::{
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use model::{
-    Action, Answer, Batch, Branch, BranchConfig, BranchId, BranchKey, Catalogue, CatalogueEntry,
-    Change, Command, CommandId, Delta, Event, EventChange, ModuleAct, ModuleChange, ModuleConfig,
-    ModuleId, ModuleSnapshot, Object, Offset, Origin, Outcome, Partition, Pattern, Read, ReadLevel,
-    Request, Schema, Seed, Timestamp, Validation, Value, Verb, VersionRule,
+    Action, Answer, Batch, Branch, BranchConfig, BranchId, BranchKey, BulkOperation, Catalogue,
+    CatalogueChange, CatalogueEntry, Command, CommandId, Delta, Event, EventChange, ModuleChange,
+    ModuleConfig, ModuleId, ModuleSnapshot, Mutation, Object, Offset, Origin, Outcome, Partition,
+    Pattern, Read, ReadLevel, Request, Schema, Seed, Timestamp, Validation, Value, VersionRule,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, broadcast, watch};
@@ -224,7 +224,10 @@ impl Fake {
     pub(crate) fn with_till() -> Self {
         let fake = Self::new();
         let till = module("pos", TILL, Validation::Lenient, None);
-        fake.change("till".to_owned(), Change::Module(till)).now_or_never().unwrap().unwrap();
+        fake.change("till".to_owned(), CatalogueChange::Module(till))
+            .now_or_never()
+            .unwrap()
+            .unwrap();
         fake
     }
 
@@ -260,8 +263,8 @@ impl Fake {
     }
 
     /// Writes as another gateway's client would.
-    pub(crate) fn write(&self, branch: &str, module: &str, verb: Verb) -> Outcome {
-        let request = Request::Write(model::Write::of(vec![verb]));
+    pub(crate) fn write(&self, branch: &str, module: &str, mutation: Mutation) -> Outcome {
+        let request = Request::Write(model::Write::of(vec![mutation]));
         let request_id = format!("w{}", self.0.state.lock().commands);
         self.apply(Command {
             id: CommandId { session: "elsewhere".into(), request: request_id },
@@ -273,11 +276,17 @@ impl Fake {
 
     /// Changes a module as a whole, as far as its followers are told: the state is that after an
     /// insert of a ticket.
-    pub(crate) fn act(&self, branch: &str, module: &str, act: ModuleAct, details: &str) {
+    pub(crate) fn operation(
+        &self,
+        branch: &str,
+        module: &str,
+        operation: BulkOperation,
+        details: &str,
+    ) {
         let details = Value::from_json(details.as_bytes()).unwrap().as_object().unwrap().clone();
-        let change = EventChange::Module(ModuleChange { act, details, records: Vec::new() });
+        let change = EventChange::Module(ModuleChange { operation, details, records: Vec::new() });
         *self.0.told_as.lock() = Some(change);
-        self.write(branch, module, Verb::new(Action::Insert, "tickets", Object::new()));
+        self.write(branch, module, Mutation::new(Action::Insert, "tickets", Object::new()));
     }
 
     fn apply(&self, command: Command) -> Outcome {
@@ -367,7 +376,7 @@ impl Fake {
             definition.ok_or_else(|| RouteError::UnknownModule(key.module.to_string()))?;
         let seed = self.catalogue().seed(key);
         let at = Timestamp(state.at);
-        Ok(Branch::imagined(key.clone(), Arc::new(definition), seed.as_deref(), at))
+        Ok(Branch::preview(key.clone(), Arc::new(definition), seed.as_deref(), at))
     }
 
     fn snapshot(&self, key: &BranchKey) -> Result<Arc<ModuleSnapshot>, RouteError> {
@@ -490,7 +499,11 @@ impl Branches for Fake {
         self.0.catalogue.subscribe()
     }
 
-    fn change(&self, id: String, change: Change) -> BoxFuture<'static, Result<(), ChangeError>> {
+    fn change(
+        &self,
+        id: String,
+        change: CatalogueChange,
+    ) -> BoxFuture<'static, Result<(), ChangeError>> {
         let entry = CatalogueEntry { id, at: Timestamp(self.0.state.lock().at), change };
         let mut catalogue = (**self.0.catalogue.borrow()).clone();
         let result = catalogue.apply(&entry).map_err(ChangeError::from);

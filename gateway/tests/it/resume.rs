@@ -1,13 +1,13 @@
 //! Stories of clients that come back, to this node or another, with the cursors they had.
 
-use model::{Action, ModuleAct, Value, Verb};
+use model::{Action, BulkOperation, Mutation, Value};
 
 use crate::client::{Served, Socket, at, members};
 use crate::fake::Fake;
 
-fn elsewhere(id: &str) -> Verb {
+fn elsewhere(id: &str) -> Mutation {
     let record = [("id", id)].into_iter().collect();
-    Verb::new(Action::Insert, "tickets", record)
+    Mutation::new(Action::Insert, "tickets", record)
 }
 
 fn sequence(frame: &Value) -> u64 {
@@ -120,25 +120,25 @@ async fn a_module_that_is_changed_as_a_whole_is_told_and_shown_anew_to_everybody
     let served = Served::new(|_| {}).await;
     let (mut till, mut kitchen) = (served.enter("two").await, served.enter("two").await);
     let details = r#"{"tables":[],"totalRemoved":0,"meta":{"reason":"r"}}"#;
-    for (n, (act, action, reason)) in [
-        (ModuleAct::Purge, Some("module:purge"), "module-purge"),
-        (ModuleAct::Restore, Some("module:restore"), "module-restore"),
-        (ModuleAct::Reset, Some("module:reset"), "module-reset"),
-        (ModuleAct::Replace, None, "module-replace"),
+    for (n, (operation, action, reason)) in [
+        (BulkOperation::Purge, Some("module:purge"), "module-purge"),
+        (BulkOperation::Restore, Some("module:restore"), "module-restore"),
+        (BulkOperation::Reset, Some("module:reset"), "module-reset"),
+        (BulkOperation::Replace, None, "module-replace"),
     ]
     .into_iter()
     .enumerate()
     {
         let offset = 2 * n as u64 + 1;
-        served.fake.act("two", "pos", act, details);
+        served.fake.operation("two", "pos", operation, details);
         for socket in [&mut till, &mut kitchen] {
             if let Some(action) = action {
                 let event = socket.expect("server:event").await;
                 assert_eq!(at(&event, &["action"]).as_str(), Some(action));
                 let told_by = at(&event, &["meta"]).get("serverId").and_then(Value::as_str);
-                assert_eq!(told_by, (act != ModuleAct::Restore).then_some("ws-n1"));
+                assert_eq!(told_by, (operation != BulkOperation::Restore).then_some("ws-n1"));
                 assert!(event.get("table").is_none());
-                assert_eq!(event.get("snapshot").is_some(), act == ModuleAct::Reset);
+                assert_eq!(event.get("snapshot").is_some(), operation == BulkOperation::Reset);
                 assert_eq!(sequence(&event), offset);
             }
             let snapshot = socket.expect("server:snapshot").await;

@@ -1,12 +1,12 @@
 //! Stories of topics over sockets: what is said, who hears it, and who does not.
 
-use model::{Action, Change, FullSyncFlag, Timestamp, Value, Verb};
+use model::{Action, CatalogueChange, FullSyncFlag, Mutation, Timestamp, Value};
 
 use crate::client::{Served, Socket, at};
 use crate::fake::{Fake, key};
 
-fn ticket(id: &str) -> Verb {
-    Verb::new(Action::Insert, "tickets", [("id", id)].into_iter().collect())
+fn ticket(id: &str) -> Mutation {
+    Mutation::new(Action::Insert, "tickets", [("id", id)].into_iter().collect())
 }
 
 async fn subscribe(socket: &mut Socket, topic: &str) {
@@ -120,7 +120,7 @@ async fn a_flag_that_is_set_is_told_to_the_sockets_of_its_branch() {
         meta: None,
         cleared_by: None,
     };
-    served.fake.change("c-1".into(), Change::FullSync(vec![flag])).await.unwrap();
+    served.fake.change("c-1".into(), CatalogueChange::FullSync(vec![flag])).await.unwrap();
     let directive = till.expect("server:directive").await;
     assert_eq!(at(&directive, &["directive"]).as_str(), Some("full-sync-flag"));
     other.silent().await;
@@ -168,7 +168,7 @@ async fn a_topic_is_read_again_when_its_branch_comes_to_be() {
     use actors::Branches as _;
     let served = Served::new(|_| {}).await;
     // Else there is a branch of any name.
-    let no_defaults = Change::Patterns { patterns: Vec::new(), defaults: Vec::new() };
+    let no_defaults = CatalogueChange::Patterns { patterns: Vec::new(), defaults: Vec::new() };
     served.fake.change("no-defaults".into(), no_defaults).await.unwrap();
     let mut board = served.open("/ws").await;
     let topic = "sync-table::a::pos::tickets";
@@ -179,7 +179,7 @@ async fn a_topic_is_read_again_when_its_branch_comes_to_be() {
         modules: vec![model::ModuleId::parse("pos").unwrap()],
         seeds: std::collections::BTreeMap::new(),
     };
-    let change = Change::AddBranch(std::sync::Arc::new(branch));
+    let change = CatalogueChange::AddBranch(std::sync::Arc::new(branch));
     served.fake.change("make".to_owned(), change).await.unwrap();
     served.fake.write("a::pos", "pos", ticket("a"));
     let heard = heard(&mut board, topic).await;

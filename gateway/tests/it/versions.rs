@@ -81,7 +81,7 @@ async fn an_absurd_version_is_refused_wherever_one_is_sent() {
         let one = format!("{T}/r");
         for huge in HUGE {
             let record = format!(r#"{{"id":"r","a":"x","version":{huge}}}"#);
-            let verb = format!(
+            let mutation = format!(
                 r#"{{"verbs":[{{"action":"merge","table":"t","record":{{"id":"r"}},
                 "expectedVersion":{huge}}}]}}"#
             );
@@ -99,7 +99,7 @@ async fn an_absurd_version_is_refused_wherever_one_is_sent() {
                 ("remove", rest.delete(T, &record).await),
                 ("parameter", rest.patch(&format!("{one}?version={huge}"), "{}").await),
                 ("header", rest.send("PATCH", &one, "{}", &[("if-match", &etag)]).await),
-                ("batch", rest.post(&format!("{M}/batch"), &verb).await),
+                ("batch", rest.post(&format!("{M}/batch"), &mutation).await),
                 ("condition", rest.post(&format!("{M}/save"), &save).await),
                 ("event", rest.post(&format!("{M}/events"), &event).await),
                 ("snapshot", rest.post(SYNC, &revision).await),

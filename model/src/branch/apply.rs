@@ -7,10 +7,12 @@ use crate::branch::Branch;
 use crate::command::{Command, Origin, Request, Write};
 use crate::dedup::{Decided, payload_hash};
 use crate::definition::Definition;
-use crate::delta::{Delta, Effect, Event, EventChange, Hash, ModuleAct, Part, RecordChange};
+use crate::delta::{BulkOperation, Delta, Effect, Event, EventChange, Hash, Part, RecordChange};
 use crate::entropy::Entropy;
 use crate::ids::{Offset, RecordKey, Timestamp};
-use crate::module::{Act, Draft, Module, Plan, Relations, Setting, State, define, fit};
+use crate::module::{
+    Draft, Module, Plan, PlanContext, PlannedOperation, Relations, State, define, fit,
+};
 use crate::outcome::{Accepted, Outcome, Reserved};
 use crate::partition::Applied;
 use crate::read::{Fit, Misfit};
@@ -19,7 +21,7 @@ use crate::value::Value;
 
 /// What a batch says about each of its commands.
 #[derive(Debug)]
-pub(crate) struct Stamp {
+pub(crate) struct ApplyContext {
     pub(crate) at: Timestamp,
     /// The log's uptime.
     pub(crate) uptime_ms: u64,
@@ -35,7 +37,7 @@ pub(crate) struct Changes {
     at: Timestamp,
     state: State,
     drafts: Vec<Draft>,
-    act: Option<Act>,
+    operation: Option<PlannedOperation>,
     definition: Option<(Arc<Definition>, Arc<Relations>)>,
     seeded: bool,
     reserved: Option<Reserved>,
@@ -43,7 +45,7 @@ pub(crate) struct Changes {
 
 impl Branch {
     /// Decides a command, or tells what was decided about it before.
-    pub(crate) fn apply(&mut self, command: &Command, stamp: Stamp) -> Applied {
+    pub(crate) fn apply(&mut self, command: &Command, stamp: ApplyContext) -> Applied {
         #[cfg(feature = "next-level")]
         {
             self.level = stamp.level;
@@ -124,7 +126,7 @@ impl Branch {
             Ok(displaced) => Ok(displaced),
             Err(_) if leaders => Ok(0),
             Err(retry_after_ms) => {
-                Err(Reject::OutcomesFull { max_bytes: limits.bytes_max, retry_after_ms })
+                Err(Reject::DedupFull { max_bytes: limits.bytes_max, retry_after_ms })
             }
         }
     }
@@ -143,7 +145,7 @@ impl Branch {
             return self.plan_define(definition, Some(entropy), at);
         }
         let definition = self.definition.as_ref().ok_or(Reject::Undefined)?;
-        let setting = Setting {
+        let context = PlanContext {
             key: &self.key,
             definition,
             relations: &self.relations,
@@ -152,7 +154,7 @@ impl Branch {
             entropy,
             revision: self.revision,
         };
-        let mut plan = Plan::new(setting, self.state());
+        let mut plan = Plan::new(context, self.state());
         let (mut seeded, mut reserved) = (self.seeded, None);
         match &command.request {
             Request::Write(write) => {
@@ -182,14 +184,14 @@ impl Branch {
             Request::SetSequence(set) => plan.set_sequence(set)?,
             Request::Define(_) | Request::Fill(_) => unreachable!("planned above"),
         }
-        let (state, drafts, act) = plan.finish();
-        Ok(Changes { at, state, drafts, act, definition: None, seeded, reserved })
+        let (state, drafts, operation) = plan.finish();
+        Ok(Changes { at, state, drafts, operation, definition: None, seeded, reserved })
     }
 
     /// Refuses a write that names another event than the log's last.
     fn check_last_event(&self, write: &Write) -> Result<(), Reject> {
         let Some(named) = &write.last_event else { return Ok(()) };
-        let last = self.marks.last_event();
+        let last = self.summary.last_event();
         if last == named.as_ref() {
             return Ok(());
         }
@@ -201,7 +203,7 @@ impl Branch {
         State {
             module: self.module.clone(),
             numbers: self.numbers.clone(),
-            history: self.history.clone(),
+            archive: self.archive.clone(),
         }
     }
 
@@ -229,23 +231,25 @@ impl Branch {
         // Under the new keys and indexes first: a record is filled where it will stand.
         (state.module, state.numbers) =
             define(definition, &relations, state.module, state.numbers, at)?;
-        let (mut found, mut act) = (Vec::new(), None);
+        let (mut found, mut operation) = (Vec::new(), None);
         if let Some(old) = &self.definition {
             if let Some(mut entropy) = fill {
-                act = self.fill((old, definition), &relations, &mut state.module, at, &mut entropy);
+                operation =
+                    self.fill((old, definition), &relations, &mut state.module, at, &mut entropy);
                 let numbers = std::mem::take(&mut state.numbers);
                 (state.module, state.numbers) =
                     define(definition, &relations, state.module, numbers, at)?;
             }
             let relations = (&*self.relations, &*relations);
-            let filled = act.as_ref().map_or(&[][..], |act: &Act| &act.touches);
+            let filled =
+                operation.as_ref().map_or(&[][..], |operation: &PlannedOperation| &operation.diffs);
             found = fit::misfits((old, definition), relations, &state.module, filled);
         }
         let changes = Changes {
             at,
             state,
             drafts: Vec::new(),
-            act,
+            operation,
             definition: Some((Arc::clone(definition), relations)),
             seeded: self.seeded,
             reserved: None,
@@ -261,20 +265,21 @@ impl Branch {
         module: &mut Module,
         at: Timestamp,
         entropy: &mut Entropy,
-    ) -> Option<Act> {
+    ) -> Option<PlannedOperation> {
         let id = format!("evt-{}", entropy.uuid4());
         let context = || {
             let branch = self.key.branch.clone();
             fit::Context { branch, at, entropy: Entropy::new(entropy.bytes(), 0) }
         };
-        let touches = fit::fill(definitions, relations, module, context);
-        let mut tables: Vec<&str> = touches.iter().map(|touch| touch.table.as_str()).collect();
+        let diffs = fit::fill(definitions, relations, module, context);
+        let mut tables: Vec<&str> = diffs.iter().map(|diff| diff.table.as_str()).collect();
         tables.dedup();
         let tables = Value::Array(tables.into_iter().map(Value::from).collect());
         let details = [("tables", tables)].into_iter().collect();
         let revision = self.revision.next();
-        let act = Act { id, act: ModuleAct::Replace, details, touches, revision };
-        (!act.touches.is_empty()).then_some(act)
+        let operation =
+            PlannedOperation { id, operation: BulkOperation::Replace, details, diffs, revision };
+        (!operation.diffs.is_empty()).then_some(operation)
     }
 
     /// Whether the records satisfy a definition, which nothing takes yet.
@@ -304,9 +309,9 @@ impl Branch {
         }
         let seeded_now = changes.seeded && !self.seeded;
         self.seeded = changes.seeded;
-        State { module: self.module, numbers: self.numbers, history: self.history } = changes.state;
+        State { module: self.module, numbers: self.numbers, archive: self.archive } = changes.state;
         self.last_commit_at = changes.at;
-        let acted = changes.act.as_ref().is_some_and(Act::changes);
+        let acted = changes.operation.as_ref().is_some_and(PlannedOperation::changes);
         if first_definition || seeded_now || acted || !changes.drafts.is_empty() {
             self.last_updated_at = changes.at;
         }
@@ -320,7 +325,7 @@ impl Branch {
         let events = (0..).zip(changes.drafts);
         let mut events: Vec<_> =
             events.map(|(n, draft)| self.record(draft, part(n), command)).collect();
-        events.extend(changes.act.map(|act| self.record_act(act, command)));
+        events.extend(changes.operation.map(|operation| self.record_operation(operation, command)));
         Accepted { delta: self.delta(events), reserved: changes.reserved, repeated: false }
     }
 
@@ -345,10 +350,14 @@ impl Branch {
     }
 
     /// Gives an act on the whole module its place in the log.
-    fn record_act(&mut self, mut act: Act, command: &Command) -> Arc<Event> {
-        self.revision = act.revision;
-        let id = std::mem::take(&mut act.id);
-        let change = EventChange::Module(act.into_change());
+    fn record_operation(
+        &mut self,
+        mut operation: PlannedOperation,
+        command: &Command,
+    ) -> Arc<Event> {
+        self.revision = operation.revision;
+        let id = std::mem::take(&mut operation.id);
+        let change = EventChange::Module(operation.into_change());
         self.append(id, change, None, command, Arc::clone(&command.origin))
     }
 
@@ -375,7 +384,7 @@ impl Branch {
             note: (self.level >= 2).then(|| format!("level {}", self.level)),
         });
         self.chain_head = event_hash(&event);
-        self.marks.follow(&event);
+        self.summary.follow(&event);
         self.events.push(Arc::clone(&event));
         event
     }
@@ -404,11 +413,11 @@ fn guarded<T>(plan: impl FnOnce() -> Result<T, Reject>) -> Result<T, Reject> {
 mod tests {
     use super::*;
     use crate::command::Action;
-    use crate::testing::{Shop, verb};
+    use crate::testing::{Shop, mutation};
 
     fn insert(shop: &mut Shop, id: &str) -> Command {
-        let verbs = vec![verb(Action::Insert, "tickets", &format!(r#"{{"id":"{id}"}}"#))];
-        shop.command(Request::Write(Write::of(verbs)))
+        let mutations = vec![mutation(Action::Insert, "tickets", &format!(r#"{{"id":"{id}"}}"#))];
+        shop.command(Request::Write(Write::of(mutations)))
     }
 
     fn accepted(applied: &Applied) -> &Accepted {
@@ -463,8 +472,8 @@ mod tests {
     #[test]
     fn a_refusal_is_remembered_too() {
         let mut shop = Shop::lenient();
-        let verbs = vec![verb(Action::Merge, "tickets", r#"{"id":"a"}"#)];
-        let command = shop.command(Request::Write(Write::of(verbs)));
+        let mutations = vec![mutation(Action::Merge, "tickets", r#"{"id":"a"}"#)];
+        let command = shop.command(Request::Write(Write::of(mutations)));
         let refused = shop.apply_one(command.clone());
         shop.insert("tickets", r#"{"id":"a"}"#).unwrap();
         assert_eq!(shop.apply_one(command).outcome, refused.outcome, "though it could be done now");
@@ -490,7 +499,7 @@ mod tests {
         shop.insert("tickets", "{}").unwrap();
         let last = insert(&mut shop, "last");
         shop.apply_one(last.clone());
-        let full = |retry_after_ms| Reject::OutcomesFull { max_bytes: 4 * 48, retry_after_ms };
+        let full = |retry_after_ms| Reject::DedupFull { max_bytes: 4 * 48, retry_after_ms };
         let refused = insert(&mut shop, "refused");
         let refusal = Outcome::Rejected(full(1_000));
         assert_eq!(shop.apply_one(refused.clone()).outcome, refusal);
@@ -506,7 +515,7 @@ mod tests {
     fn a_retry_written_anew_is_the_same_retry() {
         let mut shop = Shop::lenient();
         let write =
-            |json: &str| Request::Write(Write::of(vec![verb(Action::Save, "tickets", json)]));
+            |json: &str| Request::Write(Write::of(vec![mutation(Action::Save, "tickets", json)]));
         let first =
             shop.command(write(r#"{"id":"a","n":1.50,"more":{"x":1,"y":[{"p":1,"q":2}]}}"#));
         shop.apply_one(first.clone());

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::archive::Archive;
 use crate::branch::{Branch, event_hash};
 use crate::checkpoint::{
     BranchHead, DedupHead, DedupPage, HistoryHead, HistoryPage, PARTITION, PartitionHead,
@@ -13,15 +14,14 @@ use crate::codec::{self, LEVEL, Versioned};
 use crate::dedup::{Dedup, ENTRY_BYTES, Entry, Queue};
 use crate::delta::{Delta, Event, Hash};
 use crate::event_log::EventLog;
-use crate::event_log::marks::Marks;
-use crate::history::History;
+use crate::event_log::summary::LogSummary;
 use crate::ids::{BranchKey, TableName};
 use crate::limits::{DEDUP_PAGE, HISTORY_PAGE, RECORD_PAGE, SEGMENT_EVENTS};
 use crate::module::{IgnoredLeap, Module, Numbers, Relations, Row, Rows};
 use crate::mutant::{self, Mutant};
 use crate::partition::schemas::Schemas;
 use crate::partition::{BadChunk, ChunkSource, Partition};
-use crate::read::{HistoryEntry, HistoryTable};
+use crate::read::{ArchiveEntry, ArchivedTable};
 use crate::schema::Schema;
 use crate::value::{Object, Value};
 
@@ -102,12 +102,12 @@ impl Reader<'_> {
                 leaps: head.leaps.into_iter().map(leap).collect(),
             },
             dedup: self.dedup(&folder, head.dedup)?,
-            marks: Marks {
+            summary: LogSummary {
                 first_at: head.log_first_at,
                 last: head.log_last,
                 tables: head.log_tables.into_iter().collect(),
             },
-            history: self.history(&folder, head.history)?,
+            archive: self.archive(&folder, head.archive)?,
             ..Branch::new(key)
         };
         branch.events = self.events(&folder, &branch)?;
@@ -193,15 +193,15 @@ impl Reader<'_> {
         Ok(queue)
     }
 
-    fn history(&self, folder: &str, ids: Vec<String>) -> Result<History, BadChunk> {
-        let mut history = History::default();
+    fn archive(&self, folder: &str, ids: Vec<String>) -> Result<Archive, BadChunk> {
+        let mut archive = Archive::default();
         for id in ids {
-            history.restore(Arc::new(self.entry(folder, &id)?));
+            archive.restore(Arc::new(self.entry(folder, &id)?));
         }
-        Ok(history)
+        Ok(archive)
     }
 
-    fn entry(&self, folder: &str, id: &str) -> Result<HistoryEntry, BadChunk> {
+    fn entry(&self, folder: &str, id: &str) -> Result<ArchiveEntry, BadChunk> {
         let head: HistoryHead = self.must_get(&entry_name(folder, id))?;
         let total: u64 = head.tables.iter().map(|table| table.records).sum();
         let mut records = Vec::new();
@@ -215,7 +215,7 @@ impl Reader<'_> {
             records.extend(page);
         }
         let mut records = records.into_iter();
-        let tables = head.tables.into_iter().map(|table| HistoryTable {
+        let tables = head.tables.into_iter().map(|table| ArchivedTable {
             table: table.name,
             key_fields: table.key_fields,
             first_keys: table.first_keys,
@@ -224,7 +224,7 @@ impl Reader<'_> {
                 .take(usize::try_from(table.records).unwrap_or(usize::MAX))
                 .collect(),
         });
-        Ok(HistoryEntry {
+        Ok(ArchiveEntry {
             id: head.id,
             at: head.at,
             reason: head.reason,
@@ -409,28 +409,28 @@ mod tests {
         let mut shop = shop(0);
         let rows = (0..tickets).map(|n| format!(r#"{{"id":"{n}"}}"#)).collect::<Vec<_>>().join(",");
         let tables = crate::testing::object(&format!(r#"{{"tickets":[{rows}]}}"#));
-        shop.act(crate::Request::Replace(crate::Replace { tables, revision: None })).unwrap();
+        shop.operation(crate::Request::Replace(crate::Replace { tables, revision: None })).unwrap();
         let purge = crate::Purge {
             tables: vec!["tickets".to_owned(), "order_header".to_owned(), "dishes".to_owned()],
             reason: "end of day".to_owned(),
             requested_by: Some("me".to_owned()),
             reset_events: true,
         };
-        shop.act(crate::Request::Purge(purge)).unwrap();
+        shop.operation(crate::Request::Purge(purge)).unwrap();
         shop
     }
 
     #[test]
     fn a_history_and_what_the_log_remembers_are_read_back() {
         let mut shop = purged(600);
-        let (history, log) = (shop.history(), shop.branch().read(&crate::Read::Log).unwrap());
+        let (archive, log) = (shop.archive(), shop.branch().read(&crate::Read::Log).unwrap());
         let written = chunks(&shop.partition);
         let pages = written.held.keys().filter(|name| name.contains("/history/")).count();
         assert_eq!(pages, 4, "a head, and 601 records on three pages");
         let read = Partition::from_chunks(&written).unwrap();
         assert_eq!(read.state_hash(), shop.partition.state_hash());
         let mut before = std::mem::replace(&mut shop.partition, read);
-        assert_eq!(shop.history(), history);
+        assert_eq!(shop.archive(), archive);
         assert_eq!(shop.branch().read(&crate::Read::Log).unwrap(), log);
         std::mem::swap(&mut shop.partition, &mut before);
         shop.insert("dishes", r#"{"id":"e","code":"tea"}"#).unwrap();

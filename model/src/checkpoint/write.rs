@@ -16,7 +16,7 @@ use crate::delta::{Delta, Hash};
 use crate::limits::{DEDUP_PAGE, HISTORY_PAGE, RECORD_PAGE, SEGMENT_EVENTS};
 use crate::partition::schemas::schema_hash;
 use crate::partition::{ChunkSink, Partition};
-use crate::read::HistoryEntry;
+use crate::read::ArchiveEntry;
 use crate::value::Object;
 
 /// Writes all of a partition.
@@ -79,7 +79,7 @@ impl Branch {
         for (name, queue) in [("client", &self.dedup.client), ("server", &self.dedup.server)] {
             write_decisions(sink, &folder, name, queue);
         }
-        for entry in self.history.iter() {
+        for entry in self.archive.iter() {
             write_entry(sink, &folder, entry);
         }
     }
@@ -141,15 +141,15 @@ impl Branch {
                 displaced: self.dedup.displaced,
                 codes: self.dedup.codes.iter().map(|code| (**code).to_owned()).collect(),
             },
-            log_first_at: self.marks.first_at,
-            log_last: self.marks.last.clone(),
+            log_first_at: self.summary.first_at,
+            log_last: self.summary.last.clone(),
             log_tables: self
-                .marks
+                .summary
                 .tables
                 .iter()
                 .map(|(name, cursor)| (name.clone(), cursor.clone()))
                 .collect(),
-            history: self.history.iter().map(|entry| entry.id.clone()).collect(),
+            archive: self.archive.iter().map(|entry| entry.id.clone()).collect(),
         })
     }
 }
@@ -174,7 +174,7 @@ fn write_decisions(sink: &mut dyn ChunkSink, folder: &str, name: &str, queue: &Q
     });
 }
 
-fn write_entry(sink: &mut dyn ChunkSink, folder: &str, entry: &HistoryEntry) {
+fn write_entry(sink: &mut dyn ChunkSink, folder: &str, entry: &ArchiveEntry) {
     let tables = entry.tables.iter().map(|table| EntryTable {
         name: table.table.clone(),
         key_fields: Arc::clone(&table.key_fields),

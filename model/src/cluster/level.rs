@@ -25,7 +25,7 @@ impl Catalogue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::{CatalogueEntry, Change, NodeRecord};
+    use crate::cluster::{CatalogueChange, CatalogueEntry, NodeRecord};
     use crate::ids::{NodeId, Timestamp};
 
     fn node(id: u64, level: u16) -> NodeRecord {
@@ -43,13 +43,13 @@ mod tests {
     fn formed(levels: [u16; 2]) -> Catalogue {
         let nodes = vec![node(1, levels[0]), node(2, levels[1])];
         let placements = std::collections::BTreeMap::new();
-        let change = Change::Form { cluster_id: "c".to_owned(), nodes, placements };
+        let change = CatalogueChange::Form { cluster_id: "c".to_owned(), nodes, placements };
         let mut catalogue = Catalogue::default();
         take(&mut catalogue, change).unwrap();
         catalogue
     }
 
-    fn take(catalogue: &mut Catalogue, change: Change) -> Result<(), ChangeRefused> {
+    fn take(catalogue: &mut Catalogue, change: CatalogueChange) -> Result<(), ChangeRefused> {
         let id = format!("{change:?}");
         catalogue.apply(&CatalogueEntry { id, at: Timestamp(1), change })
     }
@@ -58,20 +58,20 @@ mod tests {
     fn a_level_is_agreed_only_when_every_node_knows_it() {
         let mut catalogue = formed([2, 1]);
         assert_eq!(catalogue.writing_level(), 1);
-        let refused = take(&mut catalogue, Change::RaiseLevel(2));
+        let refused = take(&mut catalogue, CatalogueChange::RaiseLevel(2));
         assert_eq!(refused, Err(ChangeRefused::LevelTooLow { node: NodeId(2), level: 2 }));
-        take(&mut catalogue, Change::Node(node(2, 2))).unwrap();
-        assert_eq!(take(&mut catalogue, Change::RaiseLevel(2)), Ok(()));
+        take(&mut catalogue, CatalogueChange::Node(node(2, 2))).unwrap();
+        assert_eq!(take(&mut catalogue, CatalogueChange::RaiseLevel(2)), Ok(()));
         assert_eq!(catalogue.writing_level(), 2);
     }
 
     #[test]
     fn a_level_never_falls_and_older_builds_are_refused() {
         let mut catalogue = formed([3, 3]);
-        take(&mut catalogue, Change::RaiseLevel(3)).unwrap();
-        take(&mut catalogue, Change::RaiseLevel(1)).unwrap();
+        take(&mut catalogue, CatalogueChange::RaiseLevel(3)).unwrap();
+        take(&mut catalogue, CatalogueChange::RaiseLevel(1)).unwrap();
         assert_eq!(catalogue.level, 3);
-        let older = take(&mut catalogue, Change::Node(node(2, 2)));
+        let older = take(&mut catalogue, CatalogueChange::Node(node(2, 2)));
         assert_eq!(older, Err(ChangeRefused::LevelTooLow { node: NodeId(2), level: 3 }));
     }
 }

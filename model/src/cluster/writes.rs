@@ -169,7 +169,7 @@ fn room(what: &str, there: usize, max: usize) -> Result<(), ChangeRefused> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::{CatalogueEntry, Change, ModuleSettings};
+    use crate::cluster::{CatalogueChange, CatalogueEntry, ModuleSettings};
     use crate::definition::{Validation, VersionRule};
     use crate::ids::Timestamp;
 
@@ -228,7 +228,7 @@ mod tests {
     }
 
     /// Settings that change the label and the validation.
-    fn settings(label: &str, validation: Validation) -> Change {
+    fn settings(label: &str, validation: Validation) -> CatalogueChange {
         let settings = ModuleSettings {
             label: Some(label.to_owned()),
             description: None,
@@ -237,10 +237,10 @@ mod tests {
             dedup: None,
             fill: true,
         };
-        Change::SetModule { module: ModuleId::parse("pos").unwrap(), settings }
+        CatalogueChange::SetModule { module: ModuleId::parse("pos").unwrap(), settings }
     }
 
-    fn take(catalogue: &mut Catalogue, id: &str, change: Change) {
+    fn take(catalogue: &mut Catalogue, id: &str, change: CatalogueChange) {
         let entry = CatalogueEntry { id: id.to_owned(), at: Timestamp(0), change };
         catalogue.apply(&entry).unwrap();
     }
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn what_nodes_bring_out_of_files_is_taken_once_however_much_changes_later() {
         let mut catalogue = Catalogue::default();
-        let brought = || Change::Module(Arc::new(module("as in the file")));
+        let brought = || CatalogueChange::Module(Arc::new(module("as in the file")));
         take(&mut catalogue, "original:module:pos:a1", brought());
         for n in 0..=10_000 {
             let change = settings("as set", Validation::Strict);
@@ -266,18 +266,26 @@ mod tests {
     #[test]
     fn a_definition_stored_by_who_did_not_know_the_settings_leaves_them() {
         let mut catalogue = Catalogue::default();
-        take(&mut catalogue, "original:module:pos:a1", Change::Module(Arc::new(module("old"))));
+        take(
+            &mut catalogue,
+            "original:module:pos:a1",
+            CatalogueChange::Module(Arc::new(module("old"))),
+        );
         take(&mut catalogue, "rest:1:settings", settings("new", Validation::Lenient));
         let (name, source) = ("global/pos".to_owned(), Arc::new(Value::from("a definition")));
         let follower = ModuleConfig { source: Arc::clone(&source), ..module("old") };
         let follower = Some(Arc::new(follower));
-        let change = Change::PutSchema { name, source, module: follower, fill: true };
+        let change = CatalogueChange::PutSchema { name, source, module: follower, fill: true };
         take(&mut catalogue, "rest:2:schema", change);
         let now = &catalogue.modules[0];
         assert_eq!((now.label.as_str(), now.validation), ("new", Validation::Lenient));
         assert_eq!(*now.source, Value::from("a definition"));
         assert_eq!(catalogue.filled.len(), 1);
-        take(&mut catalogue, "original:module:pos:b2", Change::Module(Arc::new(module("file"))));
+        take(
+            &mut catalogue,
+            "original:module:pos:b2",
+            CatalogueChange::Module(Arc::new(module("file"))),
+        );
         assert!(catalogue.filled.is_empty(), "nobody asked to bring records up to that one");
     }
 }

@@ -101,8 +101,8 @@ fn writes_that_no_client_named_keep_memory_flat() {
     for n in 0..30_000 {
         // A thousand a second: the table holds a minute of them, and no more.
         shop.elapsed_ms = 1;
-        let verbs = vec![crate::testing::verb(crate::Action::Save, "tickets", row)];
-        let request = crate::Request::Write(crate::Write::of(verbs));
+        let mutations = vec![crate::testing::mutation(crate::Action::Save, "tickets", row)];
+        let request = crate::Request::Write(crate::Write::of(mutations));
         let command =
             crate::Command { id: CommandId::server_named(n.to_string()), ..shop.command(request) };
         let applied = shop.apply_one(command);

@@ -1,20 +1,20 @@
 //! Delete: remove a record. A lenient module never checks its version (contract.md 5.1), a strict
 //! one where it is sent; what still points at it is checked when the command ends.
 
-use crate::command::Verb;
+use crate::command::Mutation;
 use crate::module::plan::Plan;
 use crate::reject::Reject;
 use crate::schema::Table;
 
 impl Plan<'_> {
-    pub(super) fn delete(&mut self, table: &Table, verb: &Verb) -> Result<(), Reject> {
-        let key = table.key_of(&verb.record)?;
+    pub(super) fn delete(&mut self, table: &Table, mutation: &Mutation) -> Result<(), Reject> {
+        let key = table.key_of(&mutation.record)?;
         let current = self.module().get(&table.name, &key).cloned();
         if current.is_some() {
-            self.check_last_version(table, verb, &key, current.as_deref())?;
+            self.check_last_version(table, mutation, &key, current.as_deref())?;
         }
-        self.take(table, verb, key.clone())
-            .ok_or_else(|| Reject::NotFound { table: verb.table.clone(), key })
+        self.take(table, mutation, key.clone())
+            .ok_or_else(|| Reject::NotFound { table: mutation.table.clone(), key })
     }
 }
 

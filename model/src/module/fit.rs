@@ -14,8 +14,8 @@ use crate::definition::{Definition, Validation};
 use crate::ids::RecordKey;
 use crate::limits::MISFITS_SHOWN;
 use crate::module::Module;
-use crate::module::act::Touch;
 use crate::module::index::{names, values_text};
+use crate::module::operation::RecordDiff;
 use crate::module::relations::{Link, Relations};
 use crate::module::version::{Lock, risen, stored};
 use crate::read::Misfit;
@@ -29,11 +29,11 @@ pub(crate) fn misfits(
     (old, new): (&Definition, &Definition),
     (was, relations): (&Relations, &Relations),
     module: &Module,
-    filled: &[Touch],
+    filled: &[RecordDiff],
 ) -> Vec<Misfit> {
     let mut found = without_table(old, new, module);
     found.truncate(MISFITS_SHOWN);
-    let filled: BTreeSet<_> = filled.iter().map(|touch| (&touch.table, &touch.key)).collect();
+    let filled: BTreeSet<_> = filled.iter().map(|diff| (&diff.table, &diff.key)).collect();
     for table in &new.schema.tables {
         let Some(rows) = module.rows(&table.name) else { continue };
         let before = old.schema.table(table.name.as_str());
@@ -176,8 +176,8 @@ pub(crate) fn fill(
     relations: &Relations,
     module: &mut Module,
     mut context: impl FnMut() -> crate::module::fit::Context,
-) -> Vec<Touch> {
-    let mut touches = Vec::new();
+) -> Vec<RecordDiff> {
+    let mut diffs = Vec::new();
     for table in &new.schema.tables {
         let Some(rows) = module.rows(&table.name).cloned() else { continue };
         let (lock, was) = (Lock::of(new, table), old.schema.table(table.name.as_str()));
@@ -203,7 +203,7 @@ pub(crate) fn fill(
             lock.set(&mut record, risen(stored(&row.record)));
             let (before, after) = (Arc::clone(&row.record), Arc::new(record));
             module.put(&table.name, row.key.clone(), Arc::clone(&after), relations);
-            touches.push(Touch {
+            diffs.push(RecordDiff {
                 table: table.name.clone(),
                 key: row.key.clone(),
                 before: Some(before),
@@ -211,7 +211,7 @@ pub(crate) fn fill(
             });
         }
     }
-    touches
+    diffs
 }
 
 /// What a default may draw on.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use imbl::OrdSet;
 
 use crate::ids::RecordKey;
-use crate::schema::{Kind, Table};
+use crate::schema::{FieldType, Table};
 use crate::value::{Object, Value};
 
 /// The fields of one index, in order.
@@ -20,13 +20,13 @@ pub(crate) type IndexFields = Vec<IndexField>;
 pub(crate) struct IndexField {
     pub(crate) name: Arc<str>,
     /// What its values are read as: the kind of the field, or of the one it points at.
-    pub(crate) kind: Kind,
+    pub(crate) kind: FieldType,
 }
 
 impl IndexField {
     /// A field of a table, as its own kind.
     pub(crate) fn of(table: &Table, name: &Arc<str>) -> Self {
-        let kind = table.field(name).map_or(Kind::Opaque, |field| field.kind);
+        let kind = table.field(name).map_or(FieldType::Opaque, |field| field.kind);
         Self { name: Arc::clone(name), kind }
     }
 
@@ -102,7 +102,7 @@ mod tests {
     }
 
     fn text(json: &str, fields: &[&str]) -> Option<Arc<str>> {
-        let field = |name: &&str| IndexField { name: Arc::from(*name), kind: Kind::Opaque };
+        let field = |name: &&str| IndexField { name: Arc::from(*name), kind: FieldType::Opaque };
         let fields: IndexFields = fields.iter().map(field).collect();
         values_text(&object(json), &fields)
     }
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_value_is_found_while_any_record_has_it() {
-        let fields = vec![IndexField { name: "a".into(), kind: Kind::String }];
+        let fields = vec![IndexField { name: "a".into(), kind: FieldType::String }];
         let mut index = Index::default();
         let (one, two) = (RecordKey("1".into()), RecordKey("2".into()));
         let record = object(r#"{"a":"x"}"#);

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::command::{Action, Verb};
+use crate::command::{Action, Mutation};
 use crate::definition::Validation;
 use crate::module::plan::{Plan, is_empty};
 use crate::reject::Reject;
@@ -18,7 +18,7 @@ impl Plan<'_> {
     pub(super) fn insert(
         &mut self,
         table: &Table,
-        verb: &Verb,
+        mutation: &Mutation,
         mut sent: Object,
     ) -> Result<(), Reject> {
         let known = table.key_of(&sent).is_ok_and(|key| self.has(table, &key));
@@ -26,20 +26,20 @@ impl Plan<'_> {
             self.number(table, &mut sent, None)?;
         }
         let lock = self.lock(table);
-        let first = self.first_version(table, verb);
+        let first = self.first_version(table, mutation);
         lock.fill(table, &mut sent, first);
         let mut record = table.project_insert(&sent, &mut self.insert_context())?;
         let key = table.key_of(&record)?;
         let Some(current) = self.module().get(&table.name, &key).cloned() else {
             lock.set(&mut record, self.counted_on(first, table, &key));
-            return self.put(table, verb, key, record);
+            return self.put(table, mutation, key, record);
         };
         match self.validation() {
             Validation::Strict => Err(Reject::DuplicateKey { table: table.name.to_string(), key }),
             Validation::Lenient => {
                 self.refuse_taken_part(table, Action::Insert, &sent)?;
                 let record = amend(table, &current, &sent, &record);
-                self.put(table, verb, key, record)
+                self.put(table, mutation, key, record)
             }
         }
     }
@@ -66,7 +66,7 @@ mod tests {
     use crate::delta::Effect;
     use crate::outcome::Outcome;
     use crate::reject::Reject;
-    use crate::testing::{Shop, verb};
+    use crate::testing::{Shop, mutation};
 
     #[test]
     fn a_record_gets_its_defaults_its_version_and_its_event() {
@@ -153,21 +153,21 @@ mod tests {
     fn a_write_happens_whole_or_not_at_all() {
         let mut shop = Shop::lenient();
         let before = shop.branch().head();
-        let verbs = vec![
-            verb(Action::Insert, "order_header", r#"{"id":"o1"}"#),
-            verb(Action::Merge, "order_header", r#"{"id":"o2","version":2}"#),
+        let mutations = vec![
+            mutation(Action::Insert, "order_header", r#"{"id":"o1"}"#),
+            mutation(Action::Merge, "order_header", r#"{"id":"o2","version":2}"#),
         ];
-        let reject = shop.write(verbs).unwrap_err();
+        let reject = shop.write(mutations).unwrap_err();
         assert_eq!(reject.to_string(), r#"Record not found in table "order_header"."#);
         assert_eq!(shop.branch().head(), before);
-        let verbs = vec![
-            verb(Action::Insert, "order_header", r#"{"id":"o1"}"#),
-            verb(Action::Merge, "order_header", r#"{"id":"o1","note":"x","version":2}"#),
-            verb(Action::Delete, "order_header", r#"{"id":"o1"}"#),
-            verb(Action::Save, "order_header", r#"{"id":"o1","note":"y","version":9}"#),
+        let mutations = vec![
+            mutation(Action::Insert, "order_header", r#"{"id":"o1"}"#),
+            mutation(Action::Merge, "order_header", r#"{"id":"o1","note":"x","version":2}"#),
+            mutation(Action::Delete, "order_header", r#"{"id":"o1"}"#),
+            mutation(Action::Save, "order_header", r#"{"id":"o1","note":"y","version":9}"#),
         ];
         let effects: Vec<_> = shop
-            .write(verbs)
+            .write(mutations)
             .unwrap()
             .delta
             .events
@@ -190,11 +190,11 @@ mod tests {
     #[test]
     fn the_client_names_the_first_event_only() {
         let mut shop = Shop::lenient();
-        let verbs = vec![
-            verb(Action::Insert, "dishes", r#"{"id":"a"}"#),
-            verb(Action::Insert, "dishes", r#"{"id":"b"}"#),
+        let mutations = vec![
+            mutation(Action::Insert, "dishes", r#"{"id":"a"}"#),
+            mutation(Action::Insert, "dishes", r#"{"id":"b"}"#),
         ];
-        let mut command = shop.command(Request::Write(Write::of(verbs)));
+        let mut command = shop.command(Request::Write(Write::of(mutations)));
         let origin = crate::Origin { event_id: Some("evt-mine".to_owned()), ..Default::default() };
         command.origin = std::sync::Arc::new(origin);
         let Outcome::Accepted(accepted) = shop.apply_one(command).outcome else { panic!() };

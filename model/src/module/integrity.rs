@@ -1,15 +1,15 @@
 //! Integrity: what must hold between records when a command ends (decision 13).
 //!
 //! Only what the command changed is looked at: data that broke a rule before the rule came stays
-//! as it is until somebody changes that very value. Between the verbs of one command anything
+//! as it is until somebody changes that very value. Between the mutations of one command anything
 //! may be true, so an order and its lines may be inserted, or removed, in any order.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::ids::{RecordKey, TableName};
-use crate::module::act::Touch;
 use crate::module::index::{names, values_text};
+use crate::module::operation::RecordDiff;
 use crate::module::plan::{Draft, Plan};
 use crate::module::relations::{Link, TableRelations};
 use crate::reject::Reject;
@@ -42,10 +42,10 @@ impl Plan<'_> {
         let drafts = self.drafts().iter().map(|Draft { table, key, before, after, .. }| {
             (table, key, before.as_deref(), after.as_deref())
         });
-        let touches = self.touches().iter().map(|Touch { table, key, before, after }| {
+        let diffs = self.diffs().iter().map(|RecordDiff { table, key, before, after }| {
             (table, key, before.as_deref(), after.as_deref())
         });
-        for (table, key, before, after) in drafts.chain(touches) {
+        for (table, key, before, after) in drafts.chain(diffs) {
             changes.entry((table, key)).or_insert((before, after)).1 = after;
         }
         changes
@@ -150,7 +150,7 @@ impl Plan<'_> {
 mod tests {
     use crate::command::Action;
     use crate::reject::Reject;
-    use crate::testing::{Shop, verb};
+    use crate::testing::{Shop, mutation};
 
     fn shop() -> Shop {
         let mut shop = Shop::strict();
@@ -182,8 +182,8 @@ mod tests {
             r#"dishes: another record already has kitchen, place = ["bar","1"]"#
         );
         let swap = vec![
-            verb(Action::Merge, "dishes", r#"{"id":"2","place":"1"}"#),
-            verb(Action::Merge, "dishes", r#"{"id":"1","place":"2"}"#),
+            mutation(Action::Merge, "dishes", r#"{"id":"2","place":"1"}"#),
+            mutation(Action::Merge, "dishes", r#"{"id":"1","place":"2"}"#),
         ];
         shop.write(swap).expect("what is true in between is nobody's business");
     }
@@ -200,8 +200,8 @@ mod tests {
         let reject = shop.insert("order_line", r#"{"id":"m","orderId":"o","dish":"cake"}"#);
         assert_eq!(reject.unwrap_err().code(), "foreign-key", "any field can be pointed at");
         let both = vec![
-            verb(Action::Insert, "order_line", r#"{"id":"n","orderId":"p"}"#),
-            verb(Action::Insert, "order_header", r#"{"id":"p"}"#),
+            mutation(Action::Insert, "order_line", r#"{"id":"n","orderId":"p"}"#),
+            mutation(Action::Insert, "order_header", r#"{"id":"p"}"#),
         ];
         shop.write(both).expect("the order may come after its line");
     }
@@ -220,8 +220,8 @@ mod tests {
         assert!(shop.merge("dishes", r#"{"id":"1","code":"coffee"}"#).is_err());
         assert!(shop.delete("dishes", r#"{"id":"1"}"#).is_err());
         let both = vec![
-            verb(Action::Delete, "order_header", r#"{"id":"o"}"#),
-            verb(Action::Delete, "order_line", r#"{"id":"l"}"#),
+            mutation(Action::Delete, "order_header", r#"{"id":"o"}"#),
+            mutation(Action::Delete, "order_line", r#"{"id":"l"}"#),
         ];
         shop.write(both).expect("together they may go in any order");
         shop.delete("dishes", r#"{"id":"1"}"#).unwrap();

@@ -1,6 +1,6 @@
 //! Merge: change the fields sent of a record that exists.
 
-use crate::command::Verb;
+use crate::command::Mutation;
 use crate::ids::RecordKey;
 use crate::module::plan::Plan;
 use crate::reject::Reject;
@@ -8,8 +8,13 @@ use crate::schema::Table;
 use crate::value::Object;
 
 impl Plan<'_> {
-    pub(super) fn merge(&mut self, table: &Table, verb: &Verb, sent: Object) -> Result<(), Reject> {
-        let not_found = |key| Reject::NotFound { table: verb.table.clone(), key };
+    pub(super) fn merge(
+        &mut self,
+        table: &Table,
+        mutation: &Mutation,
+        sent: Object,
+    ) -> Result<(), Reject> {
+        let not_found = |key| Reject::NotFound { table: mutation.table.clone(), key };
         let key = match table.key_of(&sent) {
             Ok(key) => key,
             // The original numbers the patch, then finds no such record; no number is taken here.
@@ -21,11 +26,11 @@ impl Plan<'_> {
         let Some(current) = self.module().get(&table.name, &key).cloned() else {
             return Err(not_found(key));
         };
-        let next = self.next_version(table, verb, &key, &current)?;
+        let next = self.next_version(table, mutation, &key, &current)?;
         let mut record = table.project_merge(&current, &sent, self.validation(), self.at())?;
         self.number(table, &mut record, Some(&current))?;
         self.lock(table).set(&mut record, next);
-        self.put(table, verb, key, record)
+        self.put(table, mutation, key, record)
     }
 }
 

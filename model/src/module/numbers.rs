@@ -22,7 +22,7 @@ use crate::limits::{
 use crate::module::Module;
 use crate::module::plan::{Plan, is_empty};
 use crate::reject::Reject;
-use crate::schema::{Field, Kind, Table};
+use crate::schema::{Field, FieldType, Table};
 use crate::sequence::{Counters, SequenceRule};
 use crate::value::{Number, Object, Value};
 
@@ -242,16 +242,18 @@ fn owned(
     (table.clone(), field.to_owned(), rule.clone())
 }
 
-fn kind_of(definition: &Definition, table: &TableName, field: &str) -> Option<Kind> {
+fn kind_of(definition: &Definition, table: &TableName, field: &str) -> Option<FieldType> {
     let table = definition.schema.table(table.as_str())?;
     table.fields.iter().find(|known| *known.name == *field).map(|field| field.kind)
 }
 
 /// The number that a value carries, if its sequence would write just this value.
-fn number_in(rule: &SequenceRule, kind: Option<Kind>, value: &Value) -> Option<u64> {
+fn number_in(rule: &SequenceRule, kind: Option<FieldType>, value: &Value) -> Option<u64> {
     let number = match kind {
         // In any spelling: an imported row may bring `"2"` or `2.0`.
-        Some(kind @ (Kind::Integer | Kind::Number)) => kind.name_text(value)?.parse().ok(),
+        Some(kind @ (FieldType::Integer | FieldType::Number)) => {
+            kind.name_text(value)?.parse().ok()
+        }
         Some(_) | None => rule.parse(value.key_text()?),
     };
     // In steps of ten from 1000 it writes no 1005, and nothing below its start.
@@ -384,25 +386,25 @@ impl Plan<'_> {
 }
 
 /// A number as a field of this kind holds it.
-fn as_kind(kind: Kind, taken: &Taken) -> Value {
+fn as_kind(kind: FieldType, taken: &Taken) -> Value {
     match kind {
-        Kind::Integer | Kind::Number => {
+        FieldType::Integer | FieldType::Number => {
             Number::parse(&taken.text).map_or_else(|| Value::from(taken.value), Value::Number)
         }
-        Kind::String
-        | Kind::Boolean
-        | Kind::Json
-        | Kind::Date
-        | Kind::Time
-        | Kind::Timestamp
-        | Kind::Opaque => Value::String(taken.text.clone()),
+        FieldType::String
+        | FieldType::Boolean
+        | FieldType::Json
+        | FieldType::Date
+        | FieldType::Time
+        | FieldType::Timestamp
+        | FieldType::Opaque => Value::String(taken.text.clone()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use crate::command::Action;
-    use crate::testing::{Shop, rule, verb};
+    use crate::testing::{Shop, mutation, rule};
 
     /// A lenient shop whose tickets are numbered `T-5`, `T-6`, …, with the number in `n`.
     fn shop() -> Shop {
@@ -446,12 +448,12 @@ mod tests {
     #[test]
     fn a_refused_write_takes_no_number() {
         let mut shop = shop();
-        let verbs = vec![
-            verb(Action::Insert, "tickets", "{}"),
-            verb(Action::Insert, "tickets", "{}"),
-            verb(Action::Merge, "tickets", r#"{"id":"ghost"}"#),
+        let mutations = vec![
+            mutation(Action::Insert, "tickets", "{}"),
+            mutation(Action::Insert, "tickets", "{}"),
+            mutation(Action::Merge, "tickets", r#"{"id":"ghost"}"#),
         ];
-        shop.write(verbs).unwrap_err();
+        shop.write(mutations).unwrap_err();
         assert_eq!(shop.insert("tickets", "{}").unwrap().record().unwrap().key.as_str(), "T-5");
     }
 

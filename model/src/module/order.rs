@@ -1,7 +1,7 @@
 //! Order: a point-of-sale order saved with all that belongs to it, in one command (contract.md
 //! 3.7).
 //!
-//! Every row is saved as the verb saves it, and makes its own event. A list of parts that was sent
+//! Every row is saved as the mutation saves it, and makes its own event. A list of parts that was sent
 //! replaces the stored parts of its kind, an empty one too; a list that was not sent leaves them. A
 //! part of another order is refused, never taken. All or nothing, where the original could stop
 //! half way. A line without a version changes the line there is, whatever its version: the original
@@ -14,9 +14,9 @@ mod parts;
 
 use std::sync::Arc;
 
-use crate::command::{Action, SaveOrder, Verb};
+use crate::command::{Action, Mutation, SaveOrder};
 use crate::definition::VersionRule;
-use crate::limits::VERBS_MAX;
+use crate::limits::MUTATIONS_MAX;
 use crate::module::plan::{Plan, is_empty};
 use crate::module::version;
 use crate::reject::Reject;
@@ -116,7 +116,7 @@ impl Plan<'_> {
     }
 
     fn save_header(&mut self, table: &Table, header: Object) -> Result<Saved, Reject> {
-        self.verb(&Verb::new(Action::Save, HEADER, header))?;
+        self.mutation(&Mutation::new(Action::Save, HEADER, header))?;
         let draft = self.drafts().last().expect("a save drafts its event");
         let header = Arc::clone(draft.after.as_ref().expect("a save leaves a record"));
         let id = id_field(table).and_then(|field| header.get(&field.name)).cloned();
@@ -219,10 +219,10 @@ fn is_draft(table: &Table, header: &Object) -> bool {
 }
 
 fn check_count(rows: usize) -> Result<(), Reject> {
-    if rows <= VERBS_MAX {
+    if rows <= MUTATIONS_MAX {
         return Ok(());
     }
-    let message = format!("an order of {rows} rows; at most {VERBS_MAX} go at once");
+    let message = format!("an order of {rows} rows; at most {MUTATIONS_MAX} go at once");
     Err(Reject::BadCommand { message })
 }
 

@@ -3,16 +3,16 @@
 
 use std::sync::Arc;
 
-use crate::command::{Action, Origin, Verb, Write};
+use crate::archive::Archive;
+use crate::command::{Action, Mutation, Origin, Write};
 use crate::definition::{Definition, Validation};
-use crate::delta::{Effect, ModuleAct};
+use crate::delta::{BulkOperation, Effect};
 use crate::entropy::Entropy;
-use crate::history::History;
 use crate::ids::{BranchKey, RecordKey, Revision, TableName, Timestamp};
-use crate::limits::VERBS_MAX;
+use crate::limits::MUTATIONS_MAX;
 use crate::module::Module;
-use crate::module::act::{Act, Touch};
 use crate::module::numbers::Numbers;
+use crate::module::operation::{PlannedOperation, RecordDiff};
 use crate::module::relations::Relations;
 use crate::reject::Reject;
 use crate::schema::{InsertContext, Table};
@@ -20,7 +20,7 @@ use crate::value::{Object, Value};
 
 /// What a plan may look at besides the records.
 #[derive(Debug)]
-pub(crate) struct Setting<'a> {
+pub(crate) struct PlanContext<'a> {
     pub(crate) key: &'a BranchKey,
     pub(crate) definition: &'a Definition,
     pub(crate) relations: &'a Relations,
@@ -37,10 +37,10 @@ pub(crate) struct Setting<'a> {
 pub(crate) struct State {
     pub(crate) module: Module,
     pub(crate) numbers: Numbers,
-    pub(crate) history: History,
+    pub(crate) archive: Archive,
 }
 
-impl Setting<'_> {
+impl PlanContext<'_> {
     /// A name for an event whose client gave none.
     fn event_id(&mut self) -> String {
         format!("evt-{}", self.entropy.uuid4())
@@ -50,17 +50,17 @@ impl Setting<'_> {
 /// A command half done, on copies.
 #[derive(Debug)]
 pub(crate) struct Plan<'a> {
-    setting: Setting<'a>,
+    context: PlanContext<'a>,
     state: State,
     drafts: Vec<Draft>,
-    act: Option<Act>,
+    operation: Option<PlannedOperation>,
 }
 
 /// One change of one record: an event without its place in the log.
 #[derive(Debug)]
 pub(crate) struct Draft {
     pub(crate) id: String,
-    /// Where its verb came from, if it told more than its command.
+    /// Where its mutation came from, if it told more than its command.
     pub(crate) origin: Option<Arc<Origin>>,
     pub(crate) table: TableName,
     /// The name the client used, if it was another.
@@ -73,39 +73,41 @@ pub(crate) struct Draft {
 }
 
 impl<'a> Plan<'a> {
-    pub(crate) fn new(setting: Setting<'a>, state: State) -> Self {
-        Self { setting, state, drafts: Vec::new(), act: None }
+    pub(crate) fn new(context: PlanContext<'a>, state: State) -> Self {
+        Self { context, state, drafts: Vec::new(), operation: None }
     }
 
-    /// Works out every verb in order, then what must hold between records.
+    /// Works out every mutation in order, then what must hold between records.
     pub(crate) fn write(&mut self, write: &Write) -> Result<(), Reject> {
-        if write.verbs.is_empty() {
+        if write.mutations.is_empty() {
             return Err(Reject::BadCommand { message: "this write has no verbs".to_owned() });
         }
-        if write.verbs.len() > VERBS_MAX {
-            let message =
-                format!("a write of {} verbs; at most {VERBS_MAX} go at once", write.verbs.len());
+        if write.mutations.len() > MUTATIONS_MAX {
+            let message = format!(
+                "a write of {} verbs; at most {MUTATIONS_MAX} go at once",
+                write.mutations.len()
+            );
             return Err(Reject::BadCommand { message });
         }
-        for (index, verb) in (0..).zip(&write.verbs) {
-            self.verb(verb).map_err(|reject| match write.verbs.len() {
+        for (index, mutation) in (0..).zip(&write.mutations) {
+            self.mutation(mutation).map_err(|reject| match write.mutations.len() {
                 1 => reject,
-                _ => Reject::AtVerb { index, reject: Box::new(reject) },
+                _ => Reject::AtMutation { index, reject: Box::new(reject) },
             })?;
         }
         self.check_integrity()
     }
 
-    pub(super) fn verb(&mut self, verb: &Verb) -> Result<(), Reject> {
-        let table = Arc::clone(self.table(&verb.table)?);
-        self.check_bound(&table, &verb.record)?;
-        let sent = self.lock(&table).take_out(&verb.record);
-        self.check_guards(&table, verb)?;
-        match verb.action {
-            Action::Insert => self.insert(&table, verb, sent),
-            Action::Merge => self.merge(&table, verb, sent),
-            Action::Save => self.save(&table, verb, sent),
-            Action::Delete => self.delete(&table, verb),
+    pub(super) fn mutation(&mut self, mutation: &Mutation) -> Result<(), Reject> {
+        let table = Arc::clone(self.table(&mutation.table)?);
+        self.check_bound(&table, &mutation.record)?;
+        let sent = self.lock(&table).take_out(&mutation.record);
+        self.check_preconditions(&table, mutation)?;
+        match mutation.action {
+            Action::Insert => self.insert(&table, mutation, sent),
+            Action::Merge => self.merge(&table, mutation, sent),
+            Action::Save => self.save(&table, mutation, sent),
+            Action::Delete => self.delete(&table, mutation),
         }
     }
 
@@ -114,16 +116,16 @@ impl<'a> Plan<'a> {
         if sent.is_empty() {
             return Err(Reject::MissingTable);
         }
-        self.setting.definition.schema.resolve(sent).ok_or_else(|| Reject::UnknownTable {
+        self.context.definition.schema.resolve(sent).ok_or_else(|| Reject::UnknownTable {
             table: sent.to_owned(),
-            module: self.setting.key.module.to_string(),
+            module: self.context.key.module.to_string(),
         })
     }
 
     /// What was planned: the state as it will be, the changes of records in order, and the act on
     /// the whole module. One of the two at most.
-    pub(crate) fn finish(self) -> (State, Vec<Draft>, Option<Act>) {
-        (self.state, self.drafts, self.act)
+    pub(crate) fn finish(self) -> (State, Vec<Draft>, Option<PlannedOperation>) {
+        (self.state, self.drafts, self.operation)
     }
 
     pub(super) fn module(&self) -> &Module {
@@ -146,30 +148,30 @@ impl<'a> Plan<'a> {
         &self.state.numbers
     }
 
-    pub(super) fn history(&self) -> &History {
-        &self.state.history
+    pub(super) fn archive(&self) -> &Archive {
+        &self.state.archive
     }
 
-    pub(super) fn history_mut(&mut self) -> &mut History {
-        &mut self.state.history
+    pub(super) fn archive_mut(&mut self) -> &mut Archive {
+        &mut self.state.archive
     }
 
     /// Drafts an act on the whole module; there is one at most.
-    pub(super) fn draft_act(
+    pub(super) fn draft_operation(
         &mut self,
-        act: ModuleAct,
+        operation: BulkOperation,
         details: Object,
-        touches: Vec<Touch>,
+        diffs: Vec<RecordDiff>,
         revision: Revision,
     ) {
-        let named = self.setting.origin.event_id.clone();
-        let id = named.unwrap_or_else(|| self.setting.event_id());
-        self.act = Some(Act { id, act, details, touches, revision });
+        let named = self.context.origin.event_id.clone();
+        let id = named.unwrap_or_else(|| self.context.event_id());
+        self.operation = Some(PlannedOperation { id, operation, details, diffs, revision });
     }
 
     /// What the act changes of the records.
-    pub(super) fn touches(&self) -> &[Touch] {
-        self.act.as_ref().map_or(&[], |act| &act.touches)
+    pub(super) fn diffs(&self) -> &[RecordDiff] {
+        self.operation.as_ref().map_or(&[], |operation| &operation.diffs)
     }
 
     /// The record of this key as it was when this command removed it.
@@ -185,38 +187,38 @@ impl<'a> Plan<'a> {
     }
 
     pub(super) fn definition(&self) -> &'a Definition {
-        self.setting.definition
+        self.context.definition
     }
 
     pub(super) fn relations(&self) -> &'a Relations {
-        self.setting.relations
+        self.context.relations
     }
 
     pub(super) fn at(&self) -> Timestamp {
-        self.setting.at
+        self.context.at
     }
 
     /// The module's revision before the command.
     pub(super) fn revision(&self) -> Revision {
-        self.setting.revision
+        self.context.revision
     }
 
     pub(super) fn uuid(&mut self) -> String {
-        self.setting.entropy.uuid4()
+        self.context.entropy.uuid4()
     }
 
     pub(super) fn validation(&self) -> Validation {
-        self.setting.definition.validation
+        self.context.definition.validation
     }
 
     /// What an insert draws on.
     pub(super) fn insert_context(&mut self) -> InsertContext<'_> {
         InsertContext {
-            validation: self.setting.definition.validation,
-            branch: &self.setting.key.branch,
-            client: self.setting.origin.client.as_deref(),
-            at: self.setting.at,
-            entropy: &mut self.setting.entropy,
+            validation: self.context.definition.validation,
+            branch: &self.context.key.branch,
+            client: self.context.origin.client.as_deref(),
+            at: self.context.at,
+            entropy: &mut self.context.entropy,
         }
     }
 
@@ -224,7 +226,7 @@ impl<'a> Plan<'a> {
     pub(super) fn put(
         &mut self,
         table: &Table,
-        verb: &Verb,
+        mutation: &Mutation,
         key: RecordKey,
         record: Object,
     ) -> Result<(), Reject> {
@@ -232,39 +234,44 @@ impl<'a> Plan<'a> {
         self.learn_numbers(table, &record);
         let record = Arc::new(record);
         let before = self.module().get(&table.name, &key).cloned();
-        let relations = self.setting.relations;
+        let relations = self.context.relations;
         self.module_mut().put(&table.name, key.clone(), Arc::clone(&record), relations);
         let effect = if before.is_some() { Effect::Merge } else { Effect::Insert };
-        self.draft(table, verb, effect, key, (before, Some(record)));
+        self.draft(table, mutation, effect, key, (before, Some(record)));
         Ok(())
     }
 
     /// Takes a record out of the copy and drafts its event.
-    pub(super) fn take(&mut self, table: &Table, verb: &Verb, key: RecordKey) -> Option<()> {
-        let relations = self.setting.relations;
+    pub(super) fn take(
+        &mut self,
+        table: &Table,
+        mutation: &Mutation,
+        key: RecordKey,
+    ) -> Option<()> {
+        let relations = self.context.relations;
         let before = self.module_mut().remove(&table.name, &key, relations)?;
-        self.draft(table, verb, Effect::Delete, key, (Some(before), None));
+        self.draft(table, mutation, Effect::Delete, key, (Some(before), None));
         Some(())
     }
 
     fn draft(
         &mut self,
         table: &Table,
-        verb: &Verb,
+        mutation: &Mutation,
         effect: Effect,
         key: RecordKey,
         (before, after): (Option<Arc<Object>>, Option<Arc<Object>>),
     ) {
-        // The client names the command's first event, and those whose verb has a name of its own;
+        // The client names the command's first event, and those whose mutation has a name of its own;
         // the others of a write get names of ours.
-        let first = self.setting.origin.event_id.as_ref().filter(|_| self.drafts.is_empty());
-        let own = verb.origin.as_ref().and_then(|origin| origin.event_id.as_ref());
+        let first = self.context.origin.event_id.as_ref().filter(|_| self.drafts.is_empty());
+        let own = mutation.origin.as_ref().and_then(|origin| origin.event_id.as_ref());
         let named = own.or(first).cloned();
         self.drafts.push(Draft {
-            origin: verb.origin.clone(),
-            id: named.unwrap_or_else(|| self.setting.event_id()),
+            origin: mutation.origin.clone(),
+            id: named.unwrap_or_else(|| self.context.event_id()),
             table: table.name.clone(),
-            table_sent: (verb.table != table.name.as_str()).then(|| verb.table.clone()),
+            table_sent: (mutation.table != table.name.as_str()).then(|| mutation.table.clone()),
             effect,
             key,
             key_fields: Arc::clone(&table.key),

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use crate::command::Purge;
-use crate::delta::ModuleAct;
-use crate::module::act::{distinct, emptied, number};
+use crate::delta::BulkOperation;
+use crate::module::operation::{distinct, emptied, number};
 use crate::module::plan::Plan;
 use crate::reject::Reject;
 use crate::schema::Table;
@@ -48,9 +48,9 @@ impl Plan<'_> {
             ("totalRemoved", number(removed)),
             ("meta", meta.into()),
         ];
-        let touches = self.touched(&before, &tables);
+        let diffs = self.touched(&before, &tables);
         let details = details.into_iter().collect();
-        self.draft_act(ModuleAct::Purge, details, touches, self.next_revision());
+        self.draft_operation(BulkOperation::Purge, details, diffs, self.next_revision());
         self.check_integrity()
     }
 }
@@ -74,7 +74,7 @@ mod tests {
     use crate::testing::{Shop, module_change};
 
     fn purge(shop: &mut Shop, tables: &[&str]) -> Result<Option<Arc<Event>>, Reject> {
-        shop.act(Request::Purge(Purge {
+        shop.operation(Request::Purge(Purge {
             tables: tables.iter().map(|name| (*name).to_owned()).collect(),
             reason: "end of day".to_owned(),
             requested_by: Some("me".to_owned()),
@@ -98,7 +98,7 @@ mod tests {
         let event = purge(&mut shop, &["zzz", "orders", "tickets", "order", "zzz"]).unwrap();
         let event = event.unwrap();
         let change = module_change(&event);
-        let entry = shop.history()[0].id.clone();
+        let entry = shop.archive()[0].id.clone();
         assert!(entry.starts_with("purge-") && entry.len() == 42, "{entry}");
         assert_eq!(
             Value::Object(change.details.clone()).to_json(),
@@ -124,8 +124,8 @@ mod tests {
         let mut shop = shop();
         let revision = shop.branch().head().revision;
         let event = purge(&mut shop, &["tickets", "order_header"]).unwrap().unwrap();
-        let history = shop.history();
-        let entry = &history[0];
+        let archive = shop.archive();
+        let entry = &archive[0];
         assert_eq!((entry.at, entry.revision), (event.at, revision));
         assert_eq!(
             (entry.reason.as_str(), entry.requested_by.as_deref()),
@@ -135,15 +135,15 @@ mod tests {
             entry.tables.iter().map(|t| (t.table.as_str(), t.records.len())).collect();
         assert_eq!(shown, [("tickets", 0), ("order_header", 2)], "empty tables too");
         purge(&mut shop, &["dishes"]).unwrap();
-        assert_eq!(shop.history()[1].id, entry.id, "the newest comes first");
+        assert_eq!(shop.archive()[1].id, entry.id, "the newest comes first");
         let read = |id: &str| {
-            let read = crate::Read::History { entry: Some(id.to_owned()) };
+            let read = crate::Read::Archive { entry: Some(id.to_owned()) };
             match shop.branch().read(&read) {
-                Ok(crate::Answer::History(entries)) => entries,
+                Ok(crate::Answer::Archive(entries)) => entries,
                 other => panic!("{other:?}"),
             }
         };
-        assert_eq!(read(&entry.id), history);
+        assert_eq!(read(&entry.id), archive);
         assert!(read("purge-none").is_empty());
     }
 
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(purge(&mut shop, &["tickets", "zzz"]), Ok(None));
         assert_eq!(purge(&mut shop, &[]), Ok(None));
         assert_eq!(shop.branch().head(), before);
-        assert!(shop.history().is_empty());
+        assert!(shop.archive().is_empty());
     }
 
     #[test]
@@ -179,7 +179,7 @@ mod tests {
         shop.insert("order_header", r#"{"id":"o"}"#).unwrap();
         shop.insert("order_line", r#"{"id":"l","orderId":"o"}"#).unwrap();
         assert_eq!(purge(&mut shop, &["orders"]).unwrap_err().code(), "foreign-key");
-        assert!(shop.history().is_empty());
+        assert!(shop.archive().is_empty());
         purge(&mut shop, &["orders", "lines"]).unwrap();
         assert_eq!(shop.branch().head().rows, 0);
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::definition::{Definition, Validation};
 use crate::ids::TableName;
 use crate::module::index::{IndexField, IndexFields};
-use crate::schema::{Kind, Schema, Table};
+use crate::schema::{FieldType, Schema, Table};
 use crate::value::Value;
 
 /// The tables whose rows are parts of an order.
@@ -52,7 +52,7 @@ pub(crate) struct Link {
     /// Place of the far field's index in the far table; `None` where it is the whole key.
     pub(crate) far_index: Option<usize>,
     /// What both ends' values are read as.
-    pub(crate) kind: Kind,
+    pub(crate) kind: FieldType,
 }
 
 impl Link {
@@ -93,7 +93,7 @@ impl Relations {
 
     /// The place of a table's index by order, if its rows are parts of orders, and what an order's
     /// id is read as.
-    pub(crate) fn by_order(&self, table: &TableName) -> Option<(usize, Kind)> {
+    pub(crate) fn by_order(&self, table: &TableName) -> Option<(usize, FieldType)> {
         self.indexes(table).iter().enumerate().find_map(|(place, fields)| match &fields[..] {
             [one] if *one.name == *ORDER => Some((place, one.kind)),
             _ => None,

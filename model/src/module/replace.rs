@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use crate::command::Replace;
 use crate::definition::Validation;
-use crate::delta::ModuleAct;
+use crate::delta::BulkOperation;
 use crate::ids::{RecordKey, Revision, TableName};
 use crate::limits::{VERSION_LEAP_MAX, VERSION_MAX};
 use crate::module::Module;
-use crate::module::act::{distinct, number};
+use crate::module::operation::{distinct, number};
 use crate::module::plan::{Plan, is_empty};
 use crate::module::version::Lock;
 use crate::reject::Reject;
@@ -59,10 +59,10 @@ impl<'a> Plan<'a> {
         numbers.pass_records(definition, module, at);
         let names = tables.iter().map(|table| Value::from(table.name.as_str())).collect();
         let details = [("tables", Value::Array(names))].into_iter().collect();
-        let touches = self.touched(&before, &tables);
-        self.refuse_moved_parts(&touches)?;
+        let diffs = self.touched(&before, &tables);
+        self.refuse_moved_parts(&diffs)?;
         let revision = replace.revision.map_or_else(|| self.next_revision(), Revision);
-        self.draft_act(ModuleAct::Replace, details, touches, revision);
+        self.draft_operation(BulkOperation::Replace, details, diffs, revision);
         self.check_integrity()
     }
 
@@ -169,7 +169,7 @@ mod tests {
         tables: &str,
         revision: Option<u64>,
     ) -> Result<Option<Arc<Event>>, Reject> {
-        shop.act(Request::Replace(Replace { tables: object(tables), revision }))
+        shop.operation(Request::Replace(Replace { tables: object(tables), revision }))
     }
 
     fn refusal(shop: &mut Shop, tables: &str, revision: u64) -> (String, String) {

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use crate::command::Reset;
 use crate::definition::Validation;
-use crate::delta::ModuleAct;
+use crate::delta::BulkOperation;
 use crate::ids::Revision;
-use crate::module::act::{emptied, number};
+use crate::module::operation::{emptied, number};
 use crate::module::plan::Plan;
 use crate::reject::Reject;
 use crate::schema::Table;
@@ -49,8 +49,8 @@ impl Plan<'_> {
         .into_iter()
         .collect();
         let details = [("meta", Value::from(meta))].into_iter().collect();
-        let touches = self.touched(&before, &tables);
-        self.draft_act(ModuleAct::Reset, details, touches, Revision(1));
+        let diffs = self.touched(&before, &tables);
+        self.draft_operation(BulkOperation::Reset, details, diffs, Revision(1));
         Ok(())
     }
 }
@@ -68,7 +68,7 @@ mod tests {
         let seed = seed.map(|json| Arc::new(Seed { tables: object(json) }));
         let reason = "daily-reset".to_owned();
         let reset = Reset { seed, reason, requested_by: Some("me".to_owned()), numbers };
-        shop.act(Request::Reset(reset)).unwrap().expect("a reset is always told")
+        shop.operation(Request::Reset(reset)).unwrap().expect("a reset is always told")
     }
 
     fn next(shop: &mut Shop) -> String {
@@ -88,15 +88,15 @@ mod tests {
         let rows = shop.rows("dishes");
         assert!(rows[0].contains(r#""code":null"#) && rows[0].contains(r#""extra":1"#), "{rows:?}");
         assert!(rows[1].contains("no id") && shop.rows("tickets").is_empty());
-        let history = shop.history();
-        let counts: Vec<_> = history[0].tables.iter().map(|t| t.records.len()).collect();
+        let archive = shop.archive();
+        let counts: Vec<_> = archive[0].tables.iter().map(|t| t.records.len()).collect();
         assert_eq!(counts, [0, 0, 2, 1], "all tables, empty ones too");
         let details = Value::Object(module_change(&event).details.clone()).to_json();
         assert_eq!(
             details,
             format!(
                 r#"{{"meta":{{"reason":"daily-reset","requestedBy":"me","historyEntryId":"{}","purgedTables":[{{"table":"order_header","status":"empty","removed":0}},{{"table":"order_line","status":"empty","removed":0}},{{"table":"dishes","status":"cleared","removed":2}},{{"table":"tickets","status":"cleared","removed":1}}],"totalPurged":3}}}}"#,
-                history[0].id
+                archive[0].id
             )
         );
         shop.insert("tickets", r#"{"id":"t"}"#).unwrap();
@@ -113,13 +113,13 @@ mod tests {
         reset(&mut shop, None, false);
         assert_eq!(shop.branch().head().rows, 0, "without a seed nothing is left");
         let restore = Restore {
-            entry: shop.history()[0].id.clone(),
+            entry: shop.archive()[0].id.clone(),
             mode: RestoreMode::Replace,
             fill: false,
             reason: None,
             requested_by: None,
         };
-        shop.act(Request::Restore(restore)).unwrap();
+        shop.operation(Request::Restore(restore)).unwrap();
         assert_eq!((shop.rows("dishes"), shop.rows("tickets")), before);
     }
 
@@ -153,7 +153,7 @@ mod tests {
     fn an_empty_module_is_reset_and_told_too() {
         let mut shop = Shop::lenient();
         let event = reset(&mut shop, None, false);
-        assert_eq!((event.revision.0, shop.history().len()), (1, 1));
+        assert_eq!((event.revision.0, shop.archive().len()), (1, 1));
         assert_eq!(shop.branch().head().last_updated_at, event.at);
     }
 }

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use crate::command::{Restore, RestoreMode};
 use crate::definition::Validation;
-use crate::delta::ModuleAct;
+use crate::delta::BulkOperation;
 use crate::limits::MISFITS_SHOWN;
-use crate::module::act::{Touch, number};
 use crate::module::fit;
+use crate::module::operation::{RecordDiff, number};
 use crate::module::plan::Plan;
 use crate::module::version;
-use crate::read::{HistoryTable, Misfit};
+use crate::read::{ArchivedTable, Misfit};
 use crate::reject::Reject;
 use crate::schema::Table;
 use crate::value::{Object, Value};
@@ -29,7 +29,7 @@ struct Counts {
 impl Plan<'_> {
     pub(crate) fn restore(&mut self, restore: &Restore) -> Result<(), Reject> {
         let unknown = || Reject::NoHistory { entry: restore.entry.clone() };
-        let entry = Arc::clone(self.history().get(&restore.entry).ok_or_else(unknown)?);
+        let entry = Arc::clone(self.archive().get(&restore.entry).ok_or_else(unknown)?);
         let before = self.module().clone();
         let schema = &self.definition().schema;
         let (mut shown, mut total) = (Vec::new(), 0);
@@ -64,28 +64,33 @@ impl Plan<'_> {
             ("entryId", entry.id.as_str().into()),
             ("meta", meta.into()),
         ];
-        let touches = self.touched(&before, &tables);
-        self.refuse_misfits(&touches)?;
-        let same = touches.is_empty();
+        let diffs = self.touched(&before, &tables);
+        self.refuse_misfits(&diffs)?;
+        let same = diffs.is_empty();
         let revision = if same { self.revision() } else { self.next_revision() };
-        self.draft_act(ModuleAct::Restore, details.into_iter().collect(), touches, revision);
+        self.draft_operation(
+            BulkOperation::Restore,
+            details.into_iter().collect(),
+            diffs,
+            revision,
+        );
         self.check_integrity()
     }
 
     /// What comes back into a strict module is what it would take now.
-    fn refuse_misfits(&self, touches: &[Touch]) -> Result<(), Reject> {
+    fn refuse_misfits(&self, diffs: &[RecordDiff]) -> Result<(), Reject> {
         let definition = self.definition();
         match definition.validation {
             Validation::Lenient => return Ok(()),
             Validation::Strict => {}
         }
-        let found = touches.iter().filter_map(|touch| Some((touch, touch.after.as_deref()?)));
-        let found = found.flat_map(|(touch, record)| {
-            let table = definition.schema.table(touch.table.as_str());
+        let found = diffs.iter().filter_map(|diff| Some((diff, diff.after.as_deref()?)));
+        let found = found.flat_map(|(diff, record)| {
+            let table = definition.schema.table(diff.table.as_str());
             let problems = table.map(|table| fit::problems(table, record, Validation::Strict));
             problems.unwrap_or_default().into_iter().map(|problem| Misfit {
-                table: touch.table.to_string(),
-                key: touch.key.clone(),
+                table: diff.table.to_string(),
+                key: diff.key.clone(),
                 problem,
             })
         });
@@ -102,7 +107,7 @@ impl Plan<'_> {
         record
     }
 
-    fn restore_table(&mut self, table: &Table, kept: &HistoryTable, restore: &Restore) -> Counts {
+    fn restore_table(&mut self, table: &Table, kept: &ArchivedTable, restore: &Restore) -> Counts {
         match restore.mode {
             RestoreMode::Append => {}
             RestoreMode::Replace => self.empty(table),
@@ -130,7 +135,7 @@ impl Plan<'_> {
     }
 }
 
-fn show(kept: &HistoryTable, mode: RestoreMode, counts: &Counts) -> Value {
+fn show(kept: &ArchivedTable, mode: RestoreMode, counts: &Counts) -> Value {
     let shown: Object = [
         ("table", Value::from(kept.table.as_str())),
         ("mode", mode.wire_name().into()),
@@ -160,7 +165,7 @@ mod tests {
         purge(&mut shop, &["dishes", "tickets"]);
         shop.insert("dishes", r#"{"id":"b","code":"new"}"#).unwrap();
         shop.insert("dishes", r#"{"id":"z"}"#).unwrap();
-        let entry = shop.history()[0].id.clone();
+        let entry = shop.archive()[0].id.clone();
         (shop, entry)
     }
 
@@ -168,7 +173,7 @@ mod tests {
         let tables = tables.iter().map(|name| (*name).to_owned()).collect();
         let reason = "end of day".to_owned();
         let purge = Purge { tables, reason, requested_by: None, reset_events: false };
-        shop.act(Request::Purge(purge)).unwrap();
+        shop.operation(Request::Purge(purge)).unwrap();
     }
 
     fn restore(shop: &mut Shop, entry: &str, mode: RestoreMode) -> Result<Arc<Event>, Reject> {
@@ -179,7 +184,7 @@ mod tests {
             reason: Some("oops".to_owned()),
             requested_by: None,
         };
-        Ok(shop.act(Request::Restore(request))?.expect("a restore is always told"))
+        Ok(shop.operation(Request::Restore(request))?.expect("a restore is always told"))
     }
 
     fn keys(shop: &Shop) -> Vec<String> {
@@ -217,7 +222,7 @@ mod tests {
         assert!(shop.rows("dishes")[0].contains("new"));
         let head = shop.branch().head();
         assert_eq!((head.rows, head.revision.0), (5, before.revision.0 + 1));
-        assert_eq!(shop.history().len(), 1, "the entry stays");
+        assert_eq!(shop.archive().len(), 1, "the entry stays");
     }
 
     #[test]
@@ -274,7 +279,7 @@ mod tests {
             definition.schema = Arc::new(schema);
         })
         .unwrap();
-        let entry = shop.history()[0].id.clone();
+        let entry = shop.archive()[0].id.clone();
         let event = restore(&mut shop, &entry, RestoreMode::Append).unwrap();
         assert_eq!(
             told(&event).0,
@@ -296,7 +301,7 @@ mod tests {
         shop.insert("dishes", r#"{"id":"a","code":"tea"}"#).unwrap();
         purge(&mut shop, &["dishes"]);
         shop.insert("dishes", r#"{"id":"b","code":"tea"}"#).unwrap();
-        let entry = shop.history()[0].id.clone();
+        let entry = shop.archive()[0].id.clone();
         let reject = restore(&mut shop, &entry, RestoreMode::Append).unwrap_err();
         assert_eq!(reject.code(), "not-unique");
         restore(&mut shop, &entry, RestoreMode::Replace).unwrap();
@@ -308,7 +313,7 @@ mod tests {
         let mut shop = Shop::strict();
         shop.insert("dishes", r#"{"id":"a","code":"x"}"#).unwrap();
         purge(&mut shop, &["dishes"]);
-        let entry = shop.history()[0].id.clone();
+        let entry = shop.archive()[0].id.clone();
         shop.redefine(|definition| {
             let mut schema = (*definition.schema).clone();
             let dishes = schema.tables.iter_mut().find(|table| table.name.as_str() == "dishes");
@@ -329,10 +334,10 @@ mod tests {
                 requested_by: None,
             })
         };
-        let refused = shop.act(restore(false)).unwrap_err();
+        let refused = shop.operation(restore(false)).unwrap_err();
         assert_eq!(refused.code(), "records-do-not-fit");
         assert!(refused.to_string().contains("tier is missing"), "{refused}");
-        shop.act(restore(true)).unwrap();
+        shop.operation(restore(true)).unwrap();
         assert!(shop.rows("dishes")[0].contains(r#""tier":"gold""#));
     }
 }

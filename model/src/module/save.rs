@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::command::{Action, Verb};
+use crate::command::{Action, Mutation};
 use crate::definition::VersionRule;
 use crate::ids::RecordKey;
 use crate::module::plan::{Plan, is_empty};
@@ -12,25 +12,30 @@ use crate::schema::Table;
 use crate::value::Object;
 
 impl Plan<'_> {
-    pub(super) fn save(&mut self, table: &Table, verb: &Verb, sent: Object) -> Result<(), Reject> {
+    pub(super) fn save(
+        &mut self,
+        table: &Table,
+        mutation: &Mutation,
+        sent: Object,
+    ) -> Result<(), Reject> {
         let existing = table
             .key_of(&sent)
             .ok()
             .and_then(|key| Some((self.module().get(&table.name, &key)?.clone(), key)));
         let Some((current, key)) = existing else {
             let key = table.key_of(&sent).unwrap_or_else(|_| RecordKey("".into()));
-            self.check_last_version(table, verb, &key, None)?;
-            return self.insert(table, verb, sent);
+            self.check_last_version(table, mutation, &key, None)?;
+            return self.insert(table, mutation, sent);
         };
         let replaces = match self.definition().version_rule {
-            VersionRule::Next => table.versioned && version::sent(&verb.record) == Some(1),
+            VersionRule::Next => table.versioned && version::sent(&mutation.record) == Some(1),
             VersionRule::Read => false,
         };
         self.refuse_taken_part(table, Action::Save, &sent)?;
         if replaces {
-            return self.replace(table, verb, sent, key, &current);
+            return self.replace(table, mutation, sent, key, &current);
         }
-        self.merge(table, verb, sent)
+        self.merge(table, mutation, sent)
     }
 
     /// The rule for version 1 over any version: the record is made anew out of what was sent. It
@@ -38,7 +43,7 @@ impl Plan<'_> {
     fn replace(
         &mut self,
         table: &Table,
-        verb: &Verb,
+        mutation: &Mutation,
         mut sent: Object,
         key: RecordKey,
         current: &Object,
@@ -53,7 +58,7 @@ impl Plan<'_> {
             }
         }
         self.lock(table).set(&mut record, 1);
-        self.put(table, verb, key, record)
+        self.put(table, mutation, key, record)
     }
 }
 

@@ -1,14 +1,14 @@
 //! Sequence: another rule for a field's numbers, or another place for its counter (decision 0018).
 //!
 //! Both are told by one event of the module's log: who looks for why a number was given finds it
-//! there. Promise: a counter goes back only where that is asked for; setting what is already so
+//! there. Promise: a counter goes back only where that is asked for; context what is already so
 //! makes no event.
 
 use std::sync::Arc;
 
 use crate::command::{CounterAt, RuleChange, SetSequence};
 use crate::definition::Validation;
-use crate::delta::ModuleAct;
+use crate::delta::BulkOperation;
 use crate::limits::{RULES_MADE_MAX, SEQUENCE_NUMBER_MAX};
 use crate::module::plan::Plan;
 use crate::reject::Reject;
@@ -65,7 +65,7 @@ impl Plan<'_> {
             ("requestedBy", set.requested_by.clone().into()),
         ];
         let (details, revision) = (details.into_iter().collect(), self.revision());
-        self.draft_act(ModuleAct::Sequence, details, Vec::new(), revision);
+        self.draft_operation(BulkOperation::Sequence, details, Vec::new(), revision);
         Ok(())
     }
 
@@ -176,7 +176,7 @@ mod tests {
     use crate::testing::{Shop, module_change, object};
 
     fn set(shop: &mut Shop, set: SetSequence) -> Result<Option<Object>, Reject> {
-        let event = shop.act(Request::SetSequence(Box::new(set)))?;
+        let event = shop.operation(Request::SetSequence(Box::new(set)))?;
         Ok(event.map(|event| module_change(&event).details.clone()))
     }
 
@@ -207,7 +207,7 @@ mod tests {
             assert_eq!(next(&mut shop), "T-5", "inserted");
             let rows = format!(r#"{{"tickets":[{{"id":"{absurd}"}},{{"id":"T-7"}}]}}"#);
             let replace = Replace { tables: object(&rows), revision: None };
-            shop.act(Request::Replace(replace)).unwrap();
+            shop.operation(Request::Replace(replace)).unwrap();
             assert_eq!(next(&mut shop), "T-8", "replaced");
             let leaps: Vec<_> = shop.branch().ignored_leaps().collect();
             assert_eq!((leaps.len(), &*leaps[0].text, leaps[0].counter), (1, absurd, 7));
@@ -228,7 +228,8 @@ mod tests {
         let far: Vec<String> =
             (1..=3).map(|n| format!(r#"{{"id":"T-{}"}}"#, n * 900_000)).collect();
         let rows = format!(r#"{{"tickets":[{}]}}"#, far.join(","));
-        shop.act(Request::Replace(Replace { tables: object(&rows), revision: None })).unwrap();
+        shop.operation(Request::Replace(Replace { tables: object(&rows), revision: None }))
+            .unwrap();
         assert_eq!(next(&mut shop), "T-2700001", "each is less than a million on");
         assert_eq!(shop.branch().ignored_leaps().count(), 0);
     }

@@ -15,13 +15,13 @@ use std::sync::{Arc, LazyLock};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
-use crate::command::{Guard, Verb};
+use crate::command::{Mutation, Precondition};
 use crate::definition::{Definition, Validation, VersionRule};
 use crate::ids::RecordKey;
 use crate::limits::VERSION_MAX;
 use crate::module::plan::Plan;
 use crate::reject::Reject;
-use crate::schema::{Kind, Table};
+use crate::schema::{FieldType, Table};
 use crate::value::{Number, Object, Value};
 
 /// The member that holds it. One text for all records of tables whose schema does not name it.
@@ -51,7 +51,7 @@ impl Lock {
             Validation::Lenient => Self::None,
             // A text called `version` (a recipe's "v2") is data: the store keeps no number there.
             Validation::Strict => match table.field(&VERSION).map(|field| field.kind) {
-                None | Some(Kind::Integer | Kind::Number) => Self::Checked,
+                None | Some(FieldType::Integer | FieldType::Number) => Self::Checked,
                 Some(_) => Self::None,
             },
         }
@@ -133,11 +133,11 @@ fn decimal(value: &Value) -> Option<Decimal> {
 
 impl Plan<'_> {
     /// The version a new record gets.
-    pub(super) fn first_version(&self, table: &Table, verb: &Verb) -> u64 {
+    pub(super) fn first_version(&self, table: &Table, mutation: &Mutation) -> u64 {
         match self.definition().version_rule {
             VersionRule::Read => 1,
             VersionRule::Next if table.field(&VERSION).is_none() => 1,
-            VersionRule::Next => sent(&verb.record).unwrap_or(1),
+            VersionRule::Next => sent(&mutation.record).unwrap_or(1),
         }
     }
 
@@ -166,7 +166,7 @@ impl Plan<'_> {
     pub(super) fn next_version(
         &self,
         table: &Table,
-        verb: &Verb,
+        mutation: &Mutation,
         key: &RecordKey,
         current: &Object,
     ) -> Result<u64, Reject> {
@@ -175,21 +175,24 @@ impl Plan<'_> {
         if lock == Lock::None {
             return Ok(current);
         }
-        self.readable(table, &verb.record, true)?;
+        self.readable(table, &mutation.record, true)?;
         if current == VERSION_MAX {
             let rule = "cannot rise any more: remove the record and insert it anew".to_owned();
-            return Err(bad_version(table, &verb.record, rule, Some(&Value::from(current))));
+            return Err(bad_version(table, &mutation.record, rule, Some(&Value::from(current))));
         }
         let conflict = |message| Reject::VersionConflict {
-            table: verb.table.clone(),
+            table: mutation.table.clone(),
             key: key.clone(),
-            expected: sent(&verb.record),
+            expected: sent(&mutation.record),
             current,
             message,
         };
-        let Some(sent) = sent(&verb.record) else {
+        let Some(sent) = sent(&mutation.record) else {
             // A condition on the version has said what the body leaves out.
-            let said = verb.guards.iter().any(|guard| matches!(guard, Guard::VersionIs(_)));
+            let said = mutation
+                .preconditions
+                .iter()
+                .any(|precondition| matches!(precondition, Precondition::VersionIs(_)));
             let may_pass = said || lock == Lock::Checked;
             return if may_pass { Ok(current + 1) } else { Err(conflict(missing(table))) };
         };
@@ -209,16 +212,16 @@ impl Plan<'_> {
     pub(super) fn check_last_version(
         &self,
         table: &Table,
-        verb: &Verb,
+        mutation: &Mutation,
         key: &RecordKey,
         current: Option<&Object>,
     ) -> Result<(), Reject> {
         match self.definition().validation {
             Validation::Lenient => return Ok(()),
             Validation::Strict if self.lock(table) == Lock::None => return Ok(()),
-            Validation::Strict => self.readable(table, &verb.record, current.is_some())?,
+            Validation::Strict => self.readable(table, &mutation.record, current.is_some())?,
         }
-        let (sent, current) = (sent(&verb.record), current.map(stored));
+        let (sent, current) = (sent(&mutation.record), current.map(stored));
         let fits = match (sent, current, self.definition().version_rule) {
             (None, _, _) => true,
             (Some(sent), Some(current), VersionRule::Read) => sent == current,
@@ -235,7 +238,7 @@ impl Plan<'_> {
         }
         let current = current.unwrap_or(0);
         Err(Reject::VersionConflict {
-            table: verb.table.clone(),
+            table: mutation.table.clone(),
             key: key.clone(),
             expected: sent,
             current,
@@ -329,7 +332,7 @@ mod tests {
 
     fn change(shop: &mut Shop, action: Action, version: &str) -> Result<u64, Reject> {
         let record = format!(r#"{{"id":"o","note":"new"{version}}}"#);
-        let event = shop.verb(crate::testing::verb(action, "order_header", &record))?;
+        let event = shop.mutation(crate::testing::mutation(action, "order_header", &record))?;
         Ok(event.record().unwrap().record.get("version").unwrap().as_u64().unwrap())
     }
 
@@ -410,8 +413,8 @@ mod tests {
         for rule in [VersionRule::Next, VersionRule::Read] {
             let mut shop = at_version(2, rule);
             let mut save = |version| {
-                let guards = vec![Guard::VersionIs(version)];
-                shop.verb(guarded(Action::Save, "order_header", r#"{"id":"o"}"#, guards))
+                let preconditions = vec![Precondition::VersionIs(version)];
+                shop.mutation(guarded(Action::Save, "order_header", r#"{"id":"o"}"#, preconditions))
             };
             assert_eq!(save(1).unwrap_err().code(), "version-conflict");
             assert_eq!(stored(&save(2).unwrap().record().unwrap().record), 3);

@@ -8,7 +8,7 @@ use crate::command::Request;
 use crate::definition::Validation;
 use crate::entropy::Entropy;
 use crate::ids::Timestamp;
-use crate::schema::{InsertContext, Kind};
+use crate::schema::{FieldType, InsertContext};
 use crate::testing::{Shop, object};
 use crate::value::Object;
 
@@ -232,7 +232,7 @@ fn the_real_clinic_schema_loads() {
     let companies = erp.table("Companies").unwrap();
     assert_eq!(&*companies.key[0], "ID");
     assert_eq!(companies.field("Company_Name").unwrap().max_length, Some(200));
-    assert_eq!(companies.field("Active").unwrap().kind, Kind::Boolean);
+    assert_eq!(companies.field("Active").unwrap().kind, FieldType::Boolean);
     let references = erp.tables.iter().flat_map(|t| &t.fields).filter(|f| f.references.is_some());
     assert_eq!(references.count(), 108);
     assert_eq!(erp.check_strict(), Ok(()));
@@ -439,7 +439,7 @@ fn a_real_day_is_purged_and_begun_again() {
         requested_by: None,
         reset_events: true,
     };
-    let event = shop.act(Request::Purge(purge)).unwrap().unwrap();
+    let event = shop.operation(Request::Purge(purge)).unwrap().unwrap();
     assert_eq!(
         crate::testing::module_change(&event).details.get("tables").unwrap().to_json(),
         r#"[{"table":"order_payment","status":"empty","removed":0},{"table":"table_lock","status":"cleared","removed":1},{"table":"zzz","status":"skipped","reason":"table-not-registered"}]"#
@@ -452,7 +452,7 @@ fn a_real_day_is_purged_and_begun_again() {
         requested_by: None,
         numbers: true,
     };
-    shop.act(Request::Reset(reset)).unwrap().unwrap();
+    shop.operation(Request::Reset(reset)).unwrap().unwrap();
     let head = shop.branch().head();
     assert_eq!((head.rows, head.revision.0), (185, 1));
     let order = shop.insert("order_header", r#"{"shiftId":"s"}"#).unwrap();

@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 
 use crate::magnitude::Magnitude;
 use crate::query::letters::folded;
-use crate::schema::{Kind, TypedValue};
+use crate::schema::{FieldType, TypedValue};
 use crate::value::{Number, Value};
 
 /// The same value of the same type; `1` and `1.0` are one number.
@@ -127,7 +127,7 @@ pub(crate) enum Rank {
 
 impl Rank {
     /// The rank of a value of some kind, in whatever spelling.
-    pub(crate) fn of(kind: Kind, value: Option<&Value>) -> Self {
+    pub(crate) fn of(kind: FieldType, value: Option<&Value>) -> Self {
         match value.and_then(|value| kind.typed(value)) {
             Some(TypedValue::Truth(truth)) => return Self::Truth(truth),
             Some(TypedValue::Number(number)) => return Self::Number(Magnitude::of(&number)),

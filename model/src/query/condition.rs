@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 use crate::definition::Validation;
 use crate::query::compare::{Pattern, compare, equal, same};
 use crate::read::{Filter, Operator};
-use crate::schema::{Field, Kind, Table, TypedValue};
+use crate::schema::{Field, FieldType, Table, TypedValue};
 use crate::value::{Object, Value};
 
 /// The field that every strict record has, also where the definition does not name it.
@@ -18,18 +18,18 @@ const VERSION: &str = "version";
 
 /// The name a field is stored under, and the kind its values are read as: it may be named by its
 /// column too.
-pub(super) fn stored_as<'a>(table: &'a Table, name: &'a str) -> (&'a str, Kind) {
+pub(super) fn stored_as<'a>(table: &'a Table, name: &'a str) -> (&'a str, FieldType) {
     match table.field(name) {
         Some(field) => (&field.name, field.kind),
-        None if name == VERSION => (name, Kind::Integer),
-        None => (name, Kind::Opaque),
+        None if name == VERSION => (name, FieldType::Integer),
+        None => (name, FieldType::Opaque),
     }
 }
 
 /// A condition, prepared to be asked of many rows.
 pub(crate) struct Condition<'a> {
     pub(super) field: &'a str,
-    kind: Kind,
+    kind: FieldType,
     /// The field, where it points at a record.
     reference: Option<&'a Field>,
     pub(super) operator: Operator,
@@ -124,7 +124,7 @@ impl Operand {
     fn compared(
         &self,
         (value, typed): (&Value, Option<&TypedValue>),
-        kind: Kind,
+        kind: FieldType,
     ) -> Option<Ordering> {
         match (typed, &self.typed) {
             (Some(TypedValue::Json(_)), _) | (_, Some(TypedValue::Json(_))) => {
@@ -132,7 +132,9 @@ impl Operand {
             }
             (Some(stored), Some(asked)) => stored.compare(asked),
             // A number is neither greater nor less than what is none.
-            _ if matches!(kind, Kind::Integer | Kind::Number | Kind::Boolean) => None,
+            _ if matches!(kind, FieldType::Integer | FieldType::Number | FieldType::Boolean) => {
+                None
+            }
             _ => compare(value, &self.value),
         }
     }
@@ -162,8 +164,9 @@ impl Filter {
         let Some(field) = table.field(&self.field) else {
             let (_, kind) = stored_as(table, &self.field);
             let mut values = values(self).iter().filter(|value| !value.is_null());
-            let is_odd =
-                |value: &&Value| of_kind && kind != Kind::Opaque && kind.typed(value).is_none();
+            let is_odd = |value: &&Value| {
+                of_kind && kind != FieldType::Opaque && kind.typed(value).is_none()
+            };
             let odd = values.find(is_odd)?;
             let (name, shown) = (&self.field, crate::reject::Reject::show(odd));
             return Some(format!("{name} must be a number, but the condition says {shown}"));
@@ -171,7 +174,10 @@ impl Filter {
         let may_be = |value: &Value| match validation {
             Validation::Strict => false,
             Validation::Lenient => {
-                let is_read = matches!(field.kind, Kind::Integer | Kind::Number | Kind::Boolean);
+                let is_read = matches!(
+                    field.kind,
+                    FieldType::Integer | FieldType::Number | FieldType::Boolean
+                );
                 !is_read || field.kind.typed(value).is_some()
             }
         };

@@ -18,7 +18,7 @@ use crate::query::letters::folded;
 use crate::query::times;
 use crate::read::{Orders, OrdersQuery};
 use crate::reject::Reject;
-use crate::schema::{Kind, Schema, Table};
+use crate::schema::{FieldType, Schema, Table};
 use crate::value::{Number, Object, Value};
 
 /// What an order is no longer active with.
@@ -135,7 +135,7 @@ impl<'a> Word<'a> {
 
 /// The record these members name, as the key of a table has it.
 fn owner(table: Option<&Table>, record: &Object, names: &[&str]) -> Option<String> {
-    let kind = table.map_or(Kind::Opaque, Table::name_kind);
+    let kind = table.map_or(FieldType::Opaque, Table::name_kind);
     let said = |value: &Value| {
         let value = value.get("id").unwrap_or(value);
         let is_name = value.key_text().is_some_and(|text| !text.is_empty());

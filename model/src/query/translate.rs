@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::module::{Module, Row};
 use crate::query::times;
-use crate::schema::{Kind, Schema, Table};
+use crate::schema::{FieldType, Schema, Table};
 use crate::value::{Object, Value};
 
 const LANGUAGE: [&str; 6] = ["lang", "language", "locale", "langCode", "lang_code", "languageCode"];
@@ -58,7 +58,8 @@ fn texts(lang_table: &Table, points_at: &str, record: &Object) -> Object {
             && !times::is_time(name)
             && !lang_table.key.iter().any(|key| &**key == name)
             && lang_table.field(name).is_none_or(|field| {
-                field.references.is_none() && !matches!(field.kind, Kind::Timestamp | Kind::Date)
+                field.references.is_none()
+                    && !matches!(field.kind, FieldType::Timestamp | FieldType::Date)
             })
     };
     let members = record.iter().filter(|(name, _)| is_text(name));

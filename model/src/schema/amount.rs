@@ -11,7 +11,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use crate::reject::Reject;
-use crate::schema::{Field, Kind};
+use crate::schema::{Field, FieldType};
 use crate::value::{Number, Value};
 
 /// Most digits of a derived amount.
@@ -80,15 +80,15 @@ impl Field {
     /// How many digits this field has after the point; `None` where the definition does not say.
     pub(super) fn decimals(&self) -> Option<u32> {
         match self.kind {
-            Kind::Integer => Some(0),
-            Kind::Number => self.scale.or_else(|| self.precision.map(|_| 0)),
-            Kind::String
-            | Kind::Boolean
-            | Kind::Json
-            | Kind::Date
-            | Kind::Time
-            | Kind::Timestamp
-            | Kind::Opaque => None,
+            FieldType::Integer => Some(0),
+            FieldType::Number => self.scale.or_else(|| self.precision.map(|_| 0)),
+            FieldType::String
+            | FieldType::Boolean
+            | FieldType::Json
+            | FieldType::Date
+            | FieldType::Time
+            | FieldType::Timestamp
+            | FieldType::Opaque => None,
         }
     }
 

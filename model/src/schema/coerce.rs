@@ -6,7 +6,7 @@
 //! an array is never a number, and a number too big for a client becomes `null` at once.
 
 use crate::schema::spelling::truth;
-use crate::schema::{Field, Kind};
+use crate::schema::{Field, FieldType};
 use crate::value::{Number, Object, Value};
 
 impl Field {
@@ -16,7 +16,7 @@ impl Field {
     }
 }
 
-impl Kind {
+impl FieldType {
     /// What a value becomes in a lenient field of this kind.
     pub(super) fn coerced(self, value: &Value) -> Value {
         if value.is_null() {
@@ -166,7 +166,7 @@ mod tests {
             let field = field(kinds[kind]);
             let once = field.coerce(&Value::from(text));
             // JSON text of a text is the one exception: it may itself be JSON text.
-            prop_assume!(field.kind != Kind::Json || once.as_str().is_none());
+            prop_assume!(field.kind != FieldType::Json || once.as_str().is_none());
             prop_assert_eq!(field.coerce(&once), once);
         }
 

@@ -1,6 +1,6 @@
 //! Decimals: a row whose exact decimals are texts, for readers that would make floats of numbers.
 
-use crate::schema::{Kind, Table};
+use crate::schema::{FieldType, Table};
 use crate::value::{Object, Value};
 
 impl Table {
@@ -8,7 +8,7 @@ impl Table {
     /// what the schema does not know stay as they are.
     pub fn decimals_as_text(&self, row: &Object) -> Object {
         let is_decimal = |name: &str| {
-            self.fields.iter().any(|field| *field.name == *name && field.kind == Kind::Number)
+            self.fields.iter().any(|field| *field.name == *name && field.kind == FieldType::Number)
         };
         let mut shown = Object::with_capacity(row.len());
         for (name, value) in row.iter() {

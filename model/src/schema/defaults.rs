@@ -9,7 +9,7 @@
 use crate::definition::Validation;
 use crate::ids::Timestamp;
 use crate::reject::Reject;
-use crate::schema::{Default, Field, InsertContext, Kind, Table};
+use crate::schema::{Default, Field, FieldType, InsertContext, Table};
 use crate::value::{Number, Object, Value};
 
 /// Times every record has from its first moment on, nullable or not.
@@ -72,14 +72,14 @@ impl Field {
     /// A key that points elsewhere, or is a number, cannot be made up.
     fn may_invent_key(&self) -> bool {
         match self.kind {
-            Kind::String | Kind::Opaque => self.references.is_none(),
-            Kind::Integer
-            | Kind::Number
-            | Kind::Boolean
-            | Kind::Json
-            | Kind::Date
-            | Kind::Time
-            | Kind::Timestamp => false,
+            FieldType::String | FieldType::Opaque => self.references.is_none(),
+            FieldType::Integer
+            | FieldType::Number
+            | FieldType::Boolean
+            | FieldType::Json
+            | FieldType::Date
+            | FieldType::Time
+            | FieldType::Timestamp => false,
         }
     }
 
@@ -93,7 +93,7 @@ impl Field {
     }
 
     fn is_stamped(&self, strict: bool) -> bool {
-        self.kind == Kind::Timestamp
+        self.kind == FieldType::Timestamp
             && if strict {
                 OWN_TIMES.contains(&&*self.name) || (self.name.ends_with("At") && !self.nullable)
             } else {
@@ -104,28 +104,32 @@ impl Field {
     /// The commit time as this kind of field shows it.
     pub(super) fn moment(&self, at: Timestamp) -> Value {
         match self.kind {
-            Kind::Date => at.to_day().into(),
-            Kind::Time => at.to_iso()[11..19].into(),
-            Kind::Integer | Kind::Number => Value::Number(Number::from(at.0)),
-            Kind::String | Kind::Boolean | Kind::Json | Kind::Timestamp | Kind::Opaque => {
-                at.to_iso().into()
-            }
+            FieldType::Date => at.to_day().into(),
+            FieldType::Time => at.to_iso()[11..19].into(),
+            FieldType::Integer | FieldType::Number => Value::Number(Number::from(at.0)),
+            FieldType::String
+            | FieldType::Boolean
+            | FieldType::Json
+            | FieldType::Timestamp
+            | FieldType::Opaque => at.to_iso().into(),
         }
     }
 
     /// The original's last resort, by kind.
     fn empty(&self, at: Timestamp) -> Value {
         match self.kind {
-            Kind::String | Kind::Integer | Kind::Number | Kind::Boolean if self.nullable => {
+            FieldType::String | FieldType::Integer | FieldType::Number | FieldType::Boolean
+                if self.nullable =>
+            {
                 Value::Null
             }
-            Kind::String => "".into(),
-            Kind::Integer | Kind::Number => 0_u64.into(),
-            Kind::Boolean => false.into(),
-            Kind::Json => Object::new().into(),
-            Kind::Timestamp => at.to_iso().into(),
-            Kind::Date => at.to_day().into(),
-            Kind::Time | Kind::Opaque => Value::Null,
+            FieldType::String => "".into(),
+            FieldType::Integer | FieldType::Number => 0_u64.into(),
+            FieldType::Boolean => false.into(),
+            FieldType::Json => Object::new().into(),
+            FieldType::Timestamp => at.to_iso().into(),
+            FieldType::Date => at.to_day().into(),
+            FieldType::Time | FieldType::Opaque => Value::Null,
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::definition::Validation;
 use crate::entropy::Entropy;
 use crate::ids::{BranchId, Timestamp};
 use crate::reject::Reject;
-use crate::schema::{Field, Kind, Table};
+use crate::schema::{Field, FieldType, Table};
 use crate::value::{Object, Value};
 
 /// Fields that a refusal of an unknown one names.
@@ -173,7 +173,7 @@ impl Field {
     }
 
     fn is_update_time(&self) -> bool {
-        matches!(&*self.name, "updatedAt" | "updated_at") && self.kind == Kind::Timestamp
+        matches!(&*self.name, "updatedAt" | "updated_at") && self.kind == FieldType::Timestamp
     }
 }
 

@@ -17,7 +17,7 @@ use jiff::civil::Time;
 use crate::canonical::spelled;
 use crate::ids::Timestamp;
 use crate::magnitude::Magnitude;
-use crate::schema::{Field, Kind, Table};
+use crate::schema::{Field, FieldType, Table};
 use crate::value::{Number, Value};
 
 /// A value, read as one of a kind.
@@ -56,11 +56,11 @@ impl TypedValue {
     }
 
     /// Its one spelling.
-    fn name(&self, kind: Kind) -> String {
+    fn name(&self, kind: FieldType) -> String {
         match self {
             Self::Truth(truth) => truth.to_string(),
             Self::Number(number) => number.canonical().into_owned(),
-            Self::Instant(at) if kind == Kind::Date => day(*at),
+            Self::Instant(at) if kind == FieldType::Date => day(*at),
             Self::Instant(at) => iso(*at),
             Self::Time(time) => time.to_string(),
             Self::Json(value) => spelled(value).to_json(),
@@ -68,7 +68,7 @@ impl TypedValue {
     }
 }
 
-impl Kind {
+impl FieldType {
     /// What a value says as one of this kind; `None` where it says nothing but itself: a text, or
     /// what cannot be read.
     pub(crate) fn typed(self, value: &Value) -> Option<TypedValue> {
@@ -136,8 +136,8 @@ impl Field {
     pub(crate) fn misread(&self, value: &Value) -> Option<String> {
         let is_other = match (self.kind, value) {
             (_, Value::Null) => false,
-            (Kind::String, _) => !matches!(value, Value::String(_) | Value::Number(_)),
-            (Kind::Integer | Kind::Number, Value::Bool(_)) => true,
+            (FieldType::String, _) => !matches!(value, Value::String(_) | Value::Number(_)),
+            (FieldType::Integer | FieldType::Number, Value::Bool(_)) => true,
             _ => self.kind.typed(value).is_none(),
         };
         self.of_kind(value).err().filter(|_| is_other)
@@ -146,9 +146,9 @@ impl Field {
 
 impl Table {
     /// The kind of what names its records; of several fields together, any.
-    pub(crate) fn name_kind(&self) -> Kind {
-        let [name] = &self.key[..] else { return Kind::Opaque };
-        self.field(name).map_or(Kind::Opaque, |field| field.kind)
+    pub(crate) fn name_kind(&self) -> FieldType {
+        let [name] = &self.key[..] else { return FieldType::Opaque };
+        self.field(name).map_or(FieldType::Opaque, |field| field.kind)
     }
 }
 

@@ -10,7 +10,7 @@ use rust_decimal::Decimal;
 use crate::ids::Timestamp;
 use crate::reject::Reject;
 use crate::schema::spelling::{time, word};
-use crate::schema::{Field, Kind};
+use crate::schema::{Field, FieldType};
 use crate::value::{Number, Value};
 
 impl Field {
@@ -53,19 +53,19 @@ impl Field {
     /// A value as this kind of field stores it, if it is one, whatever else the field asks.
     pub(super) fn of_kind(&self, value: &Value) -> Result<Value, String> {
         match self.kind {
-            Kind::String => text(value).map(|_| value.clone()),
-            Kind::Integer => self.integer(value),
-            Kind::Number => self.number(value),
-            Kind::Boolean => boolean(value).ok_or_else(|| "must be true or false".to_owned()),
-            Kind::Json => Ok(json(value)),
-            Kind::Date => instant(value, is_day, "must be a day such as \"2026-11-21\""),
-            Kind::Time => instant(value, is_time, "must be a time of day such as \"18:30\""),
-            Kind::Timestamp => instant(
+            FieldType::String => text(value).map(|_| value.clone()),
+            FieldType::Integer => self.integer(value),
+            FieldType::Number => self.number(value),
+            FieldType::Boolean => boolean(value).ok_or_else(|| "must be true or false".to_owned()),
+            FieldType::Json => Ok(json(value)),
+            FieldType::Date => instant(value, is_day, "must be a day such as \"2026-11-21\""),
+            FieldType::Time => instant(value, is_time, "must be a time of day such as \"18:30\""),
+            FieldType::Timestamp => instant(
                 value,
                 |text| Timestamp::parse(text).is_some(),
                 "must be an instant such as \"2026-11-21T18:30:00Z\"",
             ),
-            Kind::Opaque => Ok(value.clone()),
+            FieldType::Opaque => Ok(value.clone()),
         }
     }
 
@@ -82,16 +82,16 @@ impl Field {
     fn converted(&self, value: &Value) -> Option<Value> {
         match (self.kind, value) {
             // What names a record keeps its name: what refers to it still does.
-            (Kind::String, Value::Number(_))
+            (FieldType::String, Value::Number(_))
                 if self.primary_key || self.unique || self.references.is_some() =>
             {
                 value.name_text().map(Value::String)
             }
-            (Kind::String, Value::Number(number)) => Some(number.as_str().into()),
-            (Kind::String, Value::Bool(_) | Value::Array(_) | Value::Object(_)) => {
+            (FieldType::String, Value::Number(number)) => Some(number.as_str().into()),
+            (FieldType::String, Value::Bool(_) | Value::Array(_) | Value::Object(_)) => {
                 Some(value.to_json().into())
             }
-            (Kind::Integer | Kind::Number, Value::Bool(is)) => {
+            (FieldType::Integer | FieldType::Number, Value::Bool(is)) => {
                 self.of_kind(&Value::from(u64::from(*is))).ok()
             }
             _ => None,

@@ -118,8 +118,11 @@ mod tests {
         for (table, field, last) in [("b", "id", 7), ("a", "no", 1), ("a", "id", 2)] {
             counters.take(&TableName::parse(table).unwrap(), field, last);
         }
-        let bytes = codec::encode_as(codec::Kind::Test, &counters);
+        let bytes = codec::encode_as(codec::FormatKind::Test, &counters);
         assert_eq!(&bytes[..3], [240, 1, 3], "three counters, in order");
-        assert_eq!(codec::decode_as::<Counters>(codec::Kind::Test, &bytes).unwrap(), counters);
+        assert_eq!(
+            codec::decode_as::<Counters>(codec::FormatKind::Test, &bytes).unwrap(),
+            counters
+        );
     }
 }

@@ -6,7 +6,7 @@
 //! would name every record alike; placeholders nobody knows; numbers that are none.
 
 use crate::limits::{SEQUENCE_NOTE_BYTES_MAX, SEQUENCE_NUMBER_MAX, SEQUENCE_TEXT_BYTES_MAX};
-use crate::schema::{Field, Kind};
+use crate::schema::{Field, FieldType};
 use crate::sequence::{Piece, SequenceRule};
 use crate::value::{Object, Value};
 
@@ -102,12 +102,12 @@ impl SequenceRule {
     /// What is wrong and what would be right.
     pub fn check_field(&self, field: &Field) -> Result<(), String> {
         match field.kind {
-            Kind::Integer | Kind::Number => {
+            FieldType::Integer | FieldType::Number => {
                 let plain = matches!(self.pattern[..], [Piece::Number { width: 0, .. }]);
                 let wrong = "it holds numbers: its rule has no text around them and no padding";
                 if plain { Ok(()) } else { Err(wrong.to_owned()) }
             }
-            Kind::String | Kind::Opaque => {
+            FieldType::String | FieldType::Opaque => {
                 let length = self.render(self.start).chars().count();
                 match field.max_length.and_then(|max| usize::try_from(max).ok()) {
                     Some(max) if length > max => {
@@ -116,7 +116,11 @@ impl SequenceRule {
                     Some(_) | None => Ok(()),
                 }
             }
-            Kind::Boolean | Kind::Json | Kind::Date | Kind::Time | Kind::Timestamp => {
+            FieldType::Boolean
+            | FieldType::Json
+            | FieldType::Date
+            | FieldType::Time
+            | FieldType::Timestamp => {
                 Err("only a field of text or of numbers has a sequence".to_owned())
             }
         }
@@ -128,7 +132,7 @@ impl SequenceRule {
     /// # Errors
     /// The rule of the field that no number of this rule keeps.
     pub fn check_first(&self, field: &Field) -> Result<(), String> {
-        if !matches!(field.kind, Kind::Integer | Kind::Number) {
+        if !matches!(field.kind, FieldType::Integer | FieldType::Number) {
             return Ok(());
         }
         let first = Value::from(self.start);

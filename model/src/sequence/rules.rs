@@ -221,8 +221,8 @@ mod tests {
         assert_eq!(first(&rules, "dar", "gym", "order_header"), None);
         assert_eq!(
             codec::decode_as::<SequenceRules>(
-                codec::Kind::Test,
-                &codec::encode_as(codec::Kind::Test, &rules)
+                codec::FormatKind::Test,
+                &codec::encode_as(codec::FormatKind::Test, &rules)
             )
             .unwrap(),
             rules

@@ -1,4 +1,4 @@
-//! History: random batches over a lenient and a strict branch:module.
+//! Archive: random batches over a lenient and a strict branch:module.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,9 +6,9 @@ use std::sync::Arc;
 use model::partition::{ChunkSink, ChunkSource};
 use model::{
     Action, Batch, BranchId, BranchKey, Command, CommandId, DedupLimits, Definition, Entropy,
-    Guard, ModuleId, Object, Origin, Partition, Piece, Purge, Replace, Request, Reserve, Reset,
-    Restore, RestoreMode, SaveOrder, Schema, Seed, SequenceRule, TableName, Timestamp, Validation,
-    Value, Verb, VersionRule, Write,
+    ModuleId, Mutation, Object, Origin, Partition, Piece, Precondition, Purge, Replace, Request,
+    Reserve, Reset, Restore, RestoreMode, SaveOrder, Schema, Seed, SequenceRule, TableName,
+    Timestamp, Validation, Value, VersionRule, Write,
 };
 use proptest::prelude::*;
 
@@ -152,8 +152,8 @@ fn place(drawn: Drawn, sent: &mut Vec<Command>, entries: &[String]) -> Command {
 fn seats(seat: u64) -> Request {
     let record: Object = [("seat", seat)].into_iter().collect();
     let table = "ticket".to_owned();
-    let verb = Verb::new(Action::Insert, table, record);
-    Request::Write(Write::of(vec![verb]))
+    let mutation = Mutation::new(Action::Insert, table, record);
+    Request::Write(Write::of(vec![mutation]))
 }
 
 fn branch() -> impl Strategy<Value = &'static str> {
@@ -175,15 +175,15 @@ fn any_command() -> impl Strategy<Value = Drawn> {
 }
 
 fn any_request() -> impl Strategy<Value = Request> {
-    let verbs = prop_oneof![3 => prop::collection::vec(any_verb(), 1), 1 => any_verbs()];
+    let mutations = prop_oneof![3 => prop::collection::vec(any_verb(), 1), 1 => any_verbs()];
     let last_event = prop_oneof![
         12 => Just(None),
         1 => Just(Some(None)),
         1 => Just(Some(Some("evt-mine".to_owned()))),
     ];
     prop_oneof![
-        20 => (verbs, last_event)
-            .prop_map(|(verbs, last_event)| Request::Write(Write { verbs, last_event })),
+        20 => (mutations, last_event)
+            .prop_map(|(mutations, last_event)| Request::Write(Write { mutations, last_event })),
         2 => any_order(),
         2 => any_purge(),
         1 => (any::<bool>(), 0..4_u8).prop_map(|(seeded, odd)| reset(seeded, odd == 0)),
@@ -264,11 +264,11 @@ fn any_replace() -> impl Strategy<Value = Request> {
     })
 }
 
-fn any_verbs() -> impl Strategy<Value = Vec<Verb>> {
+fn any_verbs() -> impl Strategy<Value = Vec<Mutation>> {
     prop::collection::vec(any_verb(), 0..5)
 }
 
-fn any_verb() -> impl Strategy<Value = Verb> {
+fn any_verb() -> impl Strategy<Value = Mutation> {
     let action = prop::sample::select(vec![
         Action::Insert,
         Action::Insert,
@@ -278,20 +278,20 @@ fn any_verb() -> impl Strategy<Value = Verb> {
         Action::Delete,
     ]);
     let version = prop_oneof![2 => Just(None), 6 => (1..5_u64).prop_map(Some)];
-    let guard = prop_oneof![
+    let precondition = prop_oneof![
         8 => Just(Vec::new()),
-        1 => Just(vec![Guard::MustExist]),
-        1 => (0..3_u64).prop_map(|version| vec![Guard::VersionIs(version)]),
+        1 => Just(vec![Precondition::MustExist]),
+        1 => (0..3_u64).prop_map(|version| vec![Precondition::VersionIs(version)]),
     ];
     let named = prop_oneof![15 => Just(false), 1 => Just(true)];
-    (action, any_record(), version, guard, named).prop_map(|drawn| {
-        let (action, (table, mut record), version, guards, named) = drawn;
+    (action, any_record(), version, precondition, named).prop_map(|drawn| {
+        let (action, (table, mut record), version, preconditions, named) = drawn;
         let event_id = Some("evt-mine".to_owned());
         let origin = named.then(|| Arc::new(Origin { event_id, ..Origin::default() }));
         if let Some(version) = version.filter(|_| table.starts_with("order")) {
             record.insert("version", Value::from(version));
         }
-        Verb { guards, origin, ..Verb::new(action, table.to_owned(), record) }
+        Mutation { preconditions, origin, ..Mutation::new(action, table.to_owned(), record) }
     })
 }
 

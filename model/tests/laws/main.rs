@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use history::{Held, batches, key, start};
 use model::{
-    Answer, Applied, Batch, BranchKey, Command, Effect, Event, EventChange, Hash, ModuleAct,
+    Answer, Applied, Batch, BranchKey, BulkOperation, Command, Effect, Event, EventChange, Hash,
     ModuleSnapshot, Object, Offset, Outcome, Partition, Read, RecordKey, Reject, Request,
     TableName, Value, codec,
 };
@@ -74,12 +74,12 @@ fn follows(revision: u64, event: &Event) -> bool {
     let now = event.revision.0;
     match &event.change {
         EventChange::Record(_) => now == revision + 1,
-        EventChange::Module(change) => match change.act {
-            ModuleAct::Purge => now == revision + 1,
-            ModuleAct::Restore => now == revision + u64::from(!change.records.is_empty()),
-            ModuleAct::Reset => now == 1,
-            ModuleAct::Replace => now >= revision,
-            ModuleAct::Sequence => now == revision,
+        EventChange::Module(change) => match change.operation {
+            BulkOperation::Purge => now == revision + 1,
+            BulkOperation::Restore => now == revision + u64::from(!change.records.is_empty()),
+            BulkOperation::Reset => now == 1,
+            BulkOperation::Replace => now >= revision,
+            BulkOperation::Sequence => now == revision,
         },
     }
 }
@@ -200,7 +200,7 @@ proptest! {
         for batch in &batches {
             let first = partition.apply(batch);
             let full = |applied: &Applied| match &applied.outcome {
-                Outcome::Rejected(reject) => matches!(reject, Reject::OutcomesFull { .. }),
+                Outcome::Rejected(reject) => matches!(reject, Reject::DedupFull { .. }),
                 Outcome::Accepted(_) => false,
             };
             if first.iter().any(full) {
@@ -263,7 +263,7 @@ proptest! {
             for event in fresh_events(&applied, &key) {
                 let event = match &event.change {
                     EventChange::Record(change) => change,
-                    EventChange::Module(change) if change.act == ModuleAct::Reset => {
+                    EventChange::Module(change) if change.operation == BulkOperation::Reset => {
                         // The seed's tickets, each with a number of its own.
                         for (_, key, _) in change.records.iter().filter(|(_, _, new)| new.is_some()) {
                             let number = key.as_str().strip_prefix("T-");
@@ -316,8 +316,8 @@ proptest! {
         for batch in &batches {
             prop_assert_eq!(&Batch::decode(&batch.encode()).unwrap(), batch);
             for applied in partition.apply(batch) {
-                let bytes = codec::encode_as(codec::Kind::Test, &applied.outcome);
-                prop_assert_eq!(codec::decode_as::<Outcome>(codec::Kind::Test, &bytes).unwrap(), applied.outcome);
+                let bytes = codec::encode_as(codec::FormatKind::Test, &applied.outcome);
+                prop_assert_eq!(codec::decode_as::<Outcome>(codec::FormatKind::Test, &bytes).unwrap(), applied.outcome);
             }
         }
         for branch in partition.branches() {
@@ -348,9 +348,9 @@ fn the_histories_try_everything() {
                     effects.extend(accepted.delta.events.iter().map(|e| match &e.change {
                         EventChange::Record(change) => change.effect.wire_name(),
                         EventChange::Module(change) => {
-                            let restored = change.act == ModuleAct::Restore;
+                            let restored = change.operation == BulkOperation::Restore;
                             brought_back += usize::from(restored && !change.records.is_empty());
-                            change.act.wire_name()
+                            change.operation.wire_name()
                         }
                     }));
                 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use model::Change;
+use model::CatalogueChange;
 
 use super::{CheckArgs, Failure, out};
 use crate::catalogue;
@@ -30,13 +30,13 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     }
     for entry in &loaded.entries {
         match &entry.change {
-            Change::Module(module) => out::line(format!(
+            CatalogueChange::Module(module) => out::line(format!(
                 "module {}: {} tables, {}",
                 module.id,
                 module.schema.tables.len(),
                 if module.seed.is_some() { "a seed for every branch" } else { "no central seed" }
             )),
-            Change::Branch(branch) => {
+            CatalogueChange::Branch(branch) => {
                 let modules: Vec<&str> = branch.modules.iter().map(|id| id.as_str()).collect();
                 let seeded: Vec<&str> = branch.seeds.keys().map(|id| id.as_str()).collect();
                 out::line(format!(
@@ -47,7 +47,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
                     listed(&seeded)
                 ));
             }
-            Change::Patterns { patterns, defaults } => {
+            CatalogueChange::Patterns { patterns, defaults } => {
                 for pattern in patterns {
                     let modules: Vec<&str> = pattern.modules.iter().map(|id| id.as_str()).collect();
                     let matches = &pattern.matches;
@@ -56,18 +56,18 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
                 let modules: Vec<&str> = defaults.iter().map(|id| id.as_str()).collect();
                 out::line(format!("other branches: modules {}", listed(&modules)));
             }
-            Change::PutSchema { name, .. } => out::line(format!("definition {name}")),
-            Change::Sequences(_) => {}
+            CatalogueChange::PutSchema { name, .. } => out::line(format!("definition {name}")),
+            CatalogueChange::Sequences(_) => {}
             // What else may change is not read from files.
-            Change::Form { .. }
-            | Change::Node(_)
-            | Change::AddModule(_)
-            | Change::AddBranch(_)
-            | Change::GiveModule { .. }
-            | Change::PutSeedFile { .. }
-            | Change::FullSync(_)
-            | Change::SetModule { .. }
-            | Change::RaiseLevel(_) => {}
+            CatalogueChange::Form { .. }
+            | CatalogueChange::Node(_)
+            | CatalogueChange::AddModule(_)
+            | CatalogueChange::AddBranch(_)
+            | CatalogueChange::GiveModule { .. }
+            | CatalogueChange::PutSeedFile { .. }
+            | CatalogueChange::FullSync(_)
+            | CatalogueChange::SetModule { .. }
+            | CatalogueChange::RaiseLevel(_) => {}
         }
     }
     Ok(ExitCode::SUCCESS)

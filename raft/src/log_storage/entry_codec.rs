@@ -22,7 +22,7 @@ pub(super) fn encode(payload: &Payload) -> Bytes {
         EntryPayload::Blank => (BLANK, &[]),
         EntryPayload::Normal(EntryData(bytes)) => (NORMAL, bytes),
         EntryPayload::Membership(membership) => {
-            (MEMBERSHIP, &codec::encode_as(codec::Kind::RaftMembership, membership))
+            (MEMBERSHIP, &codec::encode_as(codec::FormatKind::RaftMembership, membership))
         }
     };
     let mut bytes = Vec::with_capacity(2 + body.len());
@@ -39,7 +39,7 @@ pub(super) fn decode(entry: &disk::StoredEntry) -> Result<LogEntry, Fatal> {
         [FORMAT, BLANK] => EntryPayload::Blank,
         [FORMAT, NORMAL, ..] => EntryPayload::Normal(EntryData(bytes.slice(2..))),
         [FORMAT, MEMBERSHIP, ref body @ ..] => EntryPayload::Membership(
-            codec::decode_as(codec::Kind::RaftMembership, body)
+            codec::decode_as(codec::FormatKind::RaftMembership, body)
                 .map_err(|error| bad(format!("cannot be read: {error}")))?,
         ),
         [FORMAT, kind, ..] => return Err(bad(format!("is of an unknown kind, {kind}"))),

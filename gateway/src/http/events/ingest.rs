@@ -7,8 +7,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use model::{
-    Action, BranchKey, Command, Event, Object, Origin, ReadLevel, Request, Validation, Value, Verb,
-    Write,
+    Action, BranchKey, Command, Event, Mutation, Object, Origin, ReadLevel, Request, Validation,
+    Value, Write,
 };
 use serde::Serialize;
 
@@ -40,17 +40,17 @@ pub(super) async fn ingest(
     known::INGESTED.members(&body, validation)?;
     known::refuse_other_place(&body, &place.key, validation)?;
     let last_ack = last_ack(&body)?;
-    let verbs = verbs(&mut body, &place.key, validation)?;
-    if verbs.is_empty() {
+    let mutations = mutations(&mut body, &place.key, validation)?;
+    if mutations.is_empty() {
         return nothing(&app, &place, last_ack).await;
     }
-    let asked = verbs.len();
+    let asked = mutations.len();
     let origin = Origin { source: Some(SOURCE.to_owned()), ..Origin::default() };
     let command = Command {
         id,
         key: place.key.clone(),
         origin: Arc::new(origin),
-        request: Request::Write(Write { verbs, last_event: Some(last_ack) }),
+        request: Request::Write(Write { mutations, last_event: Some(last_ack) }),
     };
     let refused = |error: ApiError| match error.problem() == Problem::LastAckMismatch {
         true => error,
@@ -82,11 +82,11 @@ fn last_ack(body: &Object) -> Result<Option<String>, ApiError> {
     }
 }
 
-fn verbs(
+fn mutations(
     body: &mut Object,
     key: &BranchKey,
     validation: Validation,
-) -> Result<Vec<Verb>, ApiError> {
+) -> Result<Vec<Mutation>, ApiError> {
     let events = match body.remove("events") {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::Array(events)) => events,
@@ -95,9 +95,9 @@ fn verbs(
         }
     };
     let read = events.into_iter().zip(0_u64..).map(|(event, index)| {
-        let verb = match event {
+        let mutation = match event {
             Value::Object(event) => known::refuse_other_place(&event, key, validation)
-                .and_then(|()| verb(event, validation)),
+                .and_then(|()| mutation(event, validation)),
             Value::Null
             | Value::Bool(_)
             | Value::Number(_)
@@ -106,12 +106,12 @@ fn verbs(
                 Err(ApiError::new(Problem::InvalidEventPayload, "an event must be an object"))
             }
         };
-        verb.map_err(|error| error.with("index", index))
+        mutation.map_err(|error| error.with("index", index))
     });
     read.collect()
 }
 
-fn verb(mut event: Object, validation: Validation) -> Result<Verb, ApiError> {
+fn mutation(mut event: Object, validation: Validation) -> Result<Mutation, ApiError> {
     known::INGESTED_EVENT.members(&event, validation)?;
     let word = text(&event, &["action"]);
     if !matches!(batch::action(&event), Ok(Action::Insert)) {
@@ -134,7 +134,7 @@ fn verb(mut event: Object, validation: Validation) -> Result<Verb, ApiError> {
         client_meta,
         ..Origin::default()
     };
-    Ok(Verb { origin: Some(Arc::new(origin)), ..Verb::new(Action::Insert, table, record) })
+    Ok(Mutation { origin: Some(Arc::new(origin)), ..Mutation::new(Action::Insert, table, record) })
 }
 
 /// No events: only whether the client knows the last one.

@@ -1,9 +1,9 @@
 //! Rows: what each kind of request may say.
 
 use super::Known;
-use crate::guards;
 use crate::http::marker::MARKERS;
 use crate::http::sync::{CURSORS, TABLES, VERSIONS};
+use crate::preconditions;
 
 /// What a table is named by.
 pub(crate) const TABLE: &[&str] = &["table", "tableName", "targetTable"];
@@ -159,7 +159,7 @@ pub(crate) const SAVED: Known = Known {
         &["requestId"],
         &["includeRecord"],
         &MARKERS,
-        &guards::NAMES,
+        &preconditions::NAMES,
         &["lastKnownId"],
     ],
 };
@@ -192,7 +192,7 @@ pub(crate) const VERB: Known = Known {
         &["source"],
         &["userId"],
         &MARKERS,
-        &guards::NAMES,
+        &preconditions::NAMES,
         &["lastKnownId"],
     ],
 };

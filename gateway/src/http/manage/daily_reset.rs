@@ -8,7 +8,7 @@ use axum::response::Response;
 use futures::StreamExt as _;
 use futures::stream;
 use model::{
-    BranchId, BranchKey, CommandId, EventChange, FullSyncFlag, HistoryEntry, ModuleId, Object,
+    ArchiveEntry, BranchId, BranchKey, CommandId, EventChange, FullSyncFlag, ModuleId, Object,
     Timestamp, Validation,
 };
 use serde::Serialize;
@@ -175,7 +175,7 @@ struct Done {
 struct Begun {
     version: u64,
     at: Timestamp,
-    entry: Option<Arc<HistoryEntry>>,
+    entry: Option<Arc<ArchiveEntry>>,
 }
 
 async fn one(app: &App, asked: &Asked, id: &CommandId, module: ModuleId) -> Done {

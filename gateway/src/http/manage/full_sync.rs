@@ -7,7 +7,9 @@ use actors::ChangeError;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use model::{BranchId, Catalogue, Change, FullSyncFlag, ModuleId, Object, Validation, Value};
+use model::{
+    BranchId, Catalogue, CatalogueChange, FullSyncFlag, ModuleId, Object, Validation, Value,
+};
 use serde::Serialize;
 
 use crate::auth::{Access, Intent, authorize};
@@ -234,7 +236,7 @@ pub(super) fn raised(
 
 /// Has the catalogue take flags, once under this name.
 pub(super) async fn put(app: &App, name: String, flags: Vec<FullSyncFlag>) -> Result<(), ApiError> {
-    app.branches.change(name, Change::FullSync(flags)).await.map_err(|error| match error {
+    app.branches.change(name, CatalogueChange::FullSync(flags)).await.map_err(|error| match error {
         ChangeError::Refused(refused) => ApiError::new(Problem::CatalogueFull, refused.to_string()),
         ChangeError::Undecided(_) => ApiError::new(Problem::OutcomeUnknown, error.to_string())
             .details([("outcome", "unknown".into())]),

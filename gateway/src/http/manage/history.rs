@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use model::{
-    BranchKey, Command, EventChange, HistoryEntry, HistoryTable, Object, Origin, Request, Restore,
+    ArchiveEntry, ArchivedTable, BranchKey, Command, EventChange, Object, Origin, Request, Restore,
     RestoreMode, Value,
 };
 use serde::{Serialize, Serializer};
@@ -65,14 +65,14 @@ async fn one(app: &App, place: &InModule, id: &str) -> Result<Response, ApiError
     Ok(written(StatusCode::OK, render::rows(&app.renders, rows, write).await?))
 }
 
-fn total(entry: &HistoryEntry) -> usize {
+fn total(entry: &ArchiveEntry) -> usize {
     entry.tables.iter().map(|table| table.records.len()).sum()
 }
 
 /// One entry with its records.
 struct Whole<'a> {
     key: &'a BranchKey,
-    entry: &'a HistoryEntry,
+    entry: &'a ArchiveEntry,
 }
 
 impl Serialize for Whole<'_> {
@@ -161,7 +161,7 @@ pub(super) struct Summary<'a> {
 }
 
 impl<'a> Summary<'a> {
-    pub(super) fn of(key: &'a BranchKey, entry: &'a HistoryEntry) -> Self {
+    pub(super) fn of(key: &'a BranchKey, entry: &'a ArchiveEntry) -> Self {
         Self {
             id: &entry.id,
             branch_id: key.branch.as_str(),
@@ -182,24 +182,24 @@ struct Count<'a> {
     sample: Sample<'a>,
 }
 
-fn counts(entry: &HistoryEntry) -> Vec<Count<'_>> {
+fn counts(entry: &ArchiveEntry) -> Vec<Count<'_>> {
     let count = |table| Count::of(table);
     entry.tables.iter().map(count).collect()
 }
 
 impl<'a> Count<'a> {
-    fn of(table: &'a HistoryTable) -> Self {
+    fn of(table: &'a ArchivedTable) -> Self {
         let (name, count) = (table.table.as_str(), table.records.len());
         Self { name, count, sample: Sample(table) }
     }
 }
 
 /// The first records of a table, by name.
-struct Sample<'a>(&'a HistoryTable);
+struct Sample<'a>(&'a ArchivedTable);
 
 impl Serialize for Sample<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let HistoryTable { table, key_fields, first_keys, records } = self.0;
+        let ArchivedTable { table, key_fields, first_keys, records } = self.0;
         let named = first_keys.iter().zip(records);
         to.collect_seq(
             named.map(|(key, record)| record_ref(table.as_str(), key.as_str(), key_fields, record)),

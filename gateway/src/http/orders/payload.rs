@@ -8,7 +8,9 @@
 
 use std::slice;
 
-use model::{Field, Kind, Number, Object, SaveOrder, Schema, Table, Timestamp, Validation, Value};
+use model::{
+    Field, FieldType, Number, Object, SaveOrder, Schema, Table, Timestamp, Validation, Value,
+};
 
 use crate::error::{ApiError, Problem};
 use crate::publish::text;
@@ -296,18 +298,18 @@ fn named(table: &Table, sent: &Object, names: Names) -> Object {
 /// amount for its number, milliseconds for an instant. `None` where it can hold nothing of it.
 fn stored(field: &Field, value: &Value) -> Option<Value> {
     match (field.kind, value) {
-        (Kind::Json, _) => Some(value.clone()),
-        (Kind::Integer | Kind::Number, Value::Object(_)) => {
+        (FieldType::Json, _) => Some(value.clone()),
+        (FieldType::Integer | FieldType::Number, Value::Object(_)) => {
             let found = value.get("id").cloned();
             found.or_else(|| amount(value).cloned())
         }
         (_, Value::Object(members)) => members.get("id").cloned(),
         // Notes are sent as a list even where the schema has a text.
-        (Kind::String | Kind::Opaque, Value::Array(_)) if &*field.name == "notes" => {
+        (FieldType::String | FieldType::Opaque, Value::Array(_)) if &*field.name == "notes" => {
             Some(value.clone())
         }
         (_, Value::Array(items)) => items.first().and_then(|item| stored(field, item)),
-        (Kind::Timestamp, Value::Number(millis)) => {
+        (FieldType::Timestamp, Value::Number(millis)) => {
             let millis = millis.to_u64().and_then(|millis| i64::try_from(millis).ok());
             Some(millis.map_or_else(|| value.clone(), |at| Timestamp(at).to_iso().into()))
         }
@@ -340,7 +342,7 @@ fn is_share(members: &Object) -> bool {
 
 /// The same of one record.
 fn refuse_unread_amount(table: &Table, sent: &Object, read: &Object) -> Result<(), ApiError> {
-    for field in table.fields.iter().filter(|field| field.kind == Kind::Number) {
+    for field in table.fields.iter().filter(|field| field.kind == FieldType::Number) {
         let own = sent.get(&field.name).or_else(|| sent.get(&field.column));
         let Some(own) = own.filter(|own| own.as_object().is_some()) else { continue };
         if read.get(&field.name).is_none_or(Value::is_null) {

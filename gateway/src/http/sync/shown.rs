@@ -188,7 +188,9 @@ impl<'a> ShownEvent<'a> {
                 (change.effect.wire_name(), What::one(change))
             }
             EventChange::Record(_) => return None,
-            EventChange::Module(change) => (change.act.wire_name(), What::many(change, concerns)),
+            EventChange::Module(change) => {
+                (change.operation.wire_name(), What::many(change, concerns))
+            }
         };
         Some(Self {
             action,

@@ -146,7 +146,7 @@ impl LogLine<'_> {
         map.serialize_entry("sequence", &event.offset)?;
         map.serialize_entry("version", &event.revision)?;
         map.serialize_entry("id", &event.id)?;
-        map.serialize_entry("action", change.act.wire_name())?;
+        map.serialize_entry("action", change.operation.wire_name())?;
         map.serialize_entry("createdAt", &event.at.to_iso())?;
         for (name, value) in change.details.iter().filter(|(name, _)| !OWN.contains(&&***name)) {
             map.serialize_entry(&**name, value)?;

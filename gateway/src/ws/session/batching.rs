@@ -1,4 +1,4 @@
-//! Batching: several verbs in one frame, decided as one.
+//! Batching: several mutations in one frame, decided as one.
 
 use std::sync::Arc;
 

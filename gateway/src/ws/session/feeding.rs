@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use actors::{Cursor, RouteError};
 use model::{
-    Answer, BranchKey, EventChange, Events, Incarnation, ModuleAct, ModuleSnapshot, Object, Offset,
-    Read, ReadLevel, Value,
+    Answer, BranchKey, BulkOperation, EventChange, Events, Incarnation, ModuleSnapshot, Object,
+    Offset, Read, ReadLevel, Value,
 };
 
 use super::loading::{cursor_of, pause};
@@ -88,12 +88,12 @@ fn of_channel(channel: Channel, teller: Teller<'_>, moment: Moment<'_>) -> Vec<O
 fn replaced(teller: Teller<'_>) -> Option<Object> {
     let EventChange::Module(change) = &teller.event.change else { return None };
     let by_post = teller.event.command.session.starts_with(super::posting::TRANS);
-    if change.act != ModuleAct::Replace || by_post {
+    if change.operation != BulkOperation::Replace || by_post {
         return None;
     }
     let said = |name| change.details.get(name).cloned();
     let mut data = Object::new();
-    data.insert("action", said("action").unwrap_or_else(|| change.act.wire_name().into()));
+    data.insert("action", said("action").unwrap_or_else(|| change.operation.wire_name().into()));
     data.insert("mutationId", said("mutationId").unwrap_or_default());
     data.insert("meta", said("meta").unwrap_or_else(|| Value::from(Object::new())));
     Some(data)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use actors::{Cursor, RouteError, SharedDelta};
 use bytes::Bytes;
 use model::{
-    BranchId, BranchKey, Event, EventChange, ModuleAct, ModuleSnapshot, Offset, ReadLevel,
+    BranchId, BranchKey, BulkOperation, Event, EventChange, ModuleSnapshot, Offset, ReadLevel,
 };
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -287,13 +287,13 @@ fn unseen(seen: Offset, event: &Arc<Event>, frame: &Bytes) -> Option<Action> {
 fn begins_again(event: &Event) -> Option<&'static str> {
     match &event.change {
         EventChange::Record(_) => None,
-        EventChange::Module(change) => match change.act {
-            ModuleAct::Purge => Some("module-purge"),
-            ModuleAct::Restore => Some("module-restore"),
-            ModuleAct::Reset => Some("module-reset"),
-            ModuleAct::Replace => Some("module-replace"),
+        EventChange::Module(change) => match change.operation {
+            BulkOperation::Purge => Some("module-purge"),
+            BulkOperation::Restore => Some("module-restore"),
+            BulkOperation::Reset => Some("module-reset"),
+            BulkOperation::Replace => Some("module-replace"),
             // No record is another.
-            ModuleAct::Sequence => None,
+            BulkOperation::Sequence => None,
         },
     }
 }

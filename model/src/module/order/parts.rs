@@ -8,15 +8,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{HEADER, LINE, LINE_STATUS_LOG, OF_LINE, Saved, SavedPart};
-use crate::command::{Action, Guard, Verb};
+use crate::command::{Action, Mutation, Precondition};
 use crate::definition::Validation;
 use crate::ids::RecordKey;
-use crate::module::act::Touch;
+use crate::module::operation::RecordDiff;
 use crate::module::plan::{Plan, is_empty};
 use crate::module::relations::{ORDER, ORDER_PARTS};
 use crate::module::version;
 use crate::reject::Reject;
-use crate::schema::{Field, Kind, Table};
+use crate::schema::{Field, FieldType, Table};
 use crate::value::{Object, Value};
 
 impl Plan<'_> {
@@ -61,8 +61,11 @@ impl Plan<'_> {
                 self.begin_line(table, &mut row);
                 self.add_total(table, &mut row)?;
             }
-            let guards = self.as_stored(table, &row);
-            self.verb(&Verb { guards, ..Verb::new(Action::Save, table.name.as_str(), row) })?;
+            let preconditions = self.as_stored(table, &row);
+            self.mutation(&Mutation {
+                preconditions,
+                ..Mutation::new(Action::Save, table.name.as_str(), row)
+            })?;
             let draft = self.drafts().last().expect("a save drafts its event");
             let record = Arc::clone(draft.after.as_ref().expect("a save leaves a record"));
             kept.insert(draft.key.clone());
@@ -74,7 +77,11 @@ impl Plan<'_> {
     /// Deletes these rows of one kind.
     pub(super) fn take_parts(&mut self, table: &Table, keys: impl Iterator<Item = RecordKey>) {
         for key in keys {
-            self.take(table, &Verb::new(Action::Delete, table.name.as_str(), Object::new()), key);
+            self.take(
+                table,
+                &Mutation::new(Action::Delete, table.name.as_str(), Object::new()),
+                key,
+            );
         }
     }
 
@@ -107,14 +114,14 @@ impl Plan<'_> {
 
     /// What the values of a field that names its record are read as: that of the field pointed at,
     /// else of that table's key, as a record is named by its id.
-    fn kind_named(&self, table: &Table, field: &str, parent: &str) -> Kind {
+    fn kind_named(&self, table: &Table, field: &str, parent: &str) -> FieldType {
         let schema = &self.definition().schema;
         let own = table.field(field);
         let to = own.and_then(|own| own.references.as_ref());
         let far = to.and_then(|to| schema.table(&to.table)?.field(&to.field));
         let by_key = || schema.table(parent).map(|parent| parent.name_kind());
         let kind = far.map(|far| far.kind).or_else(by_key);
-        kind.or_else(|| own.map(|own| own.kind)).unwrap_or(Kind::Opaque)
+        kind.or_else(|| own.map(|own| own.kind)).unwrap_or(FieldType::Opaque)
     }
 
     /// Refuses to insert or save a part over one that another record holds: who sends it means a
@@ -153,8 +160,8 @@ impl Plan<'_> {
 
     /// Refuses that a replacement makes a strict module's record a part of another one than it was,
     /// as a save would, unless what held it is itself gone.
-    pub(in crate::module) fn refuse_moved_parts(&self, touches: &[Touch]) -> Result<(), Reject> {
-        for Touch { table, key, before, after } in touches {
+    pub(in crate::module) fn refuse_moved_parts(&self, diffs: &[RecordDiff]) -> Result<(), Reject> {
+        for RecordDiff { table, key, before, after } in diffs {
             let (Some(before), Some(after)) = (before, after) else { continue };
             let Some(table) = self.definition().schema.table(table.as_str()) else { continue };
             for (field, parent) in self.parents(table, false) {
@@ -202,10 +209,10 @@ impl Plan<'_> {
     }
 
     /// The condition that says the version of a row sent without one.
-    fn as_stored(&self, table: &Table, row: &Object) -> Vec<Guard> {
+    fn as_stored(&self, table: &Table, row: &Object) -> Vec<Precondition> {
         let known = table.key_of(row).ok().and_then(|key| self.module().get(&table.name, &key));
         match known.filter(|_| table.versioned && version::sent(row).is_none()) {
-            Some(stored) => vec![Guard::VersionIs(version::stored(stored))],
+            Some(stored) => vec![Precondition::VersionIs(version::stored(stored))],
             None => Vec::new(),
         }
     }

@@ -327,7 +327,7 @@ fn strict_holds_for_the_order_as_a_whole() {
 
 #[test]
 fn an_order_of_too_many_rows_is_refused() {
-    let lines = vec!["{}"; VERBS_MAX].join(",");
+    let lines = vec!["{}"; MUTATIONS_MAX].join(",");
     let sent = format!(r#"{{"header":{{"shiftId":"s"}},"lines":[{lines}]}}"#);
     assert_eq!(save(&mut lenient(), &sent).unwrap_err().code(), "bad-command");
 }

@@ -9,10 +9,10 @@ use crate::ids::TableName;
 use crate::limits::{VERSION_LEAP_MAX, VERSION_MAX};
 use crate::read::{Answer, Page, PageCursor, PageQuery, Read};
 use crate::reject::Reject;
-use crate::testing::{Shop, module_change, object, schema_of, verb};
+use crate::testing::{Shop, module_change, mutation, object, schema_of};
 
 fn replace(shop: &mut Shop, tables: &str) -> Result<Option<Arc<Event>>, Reject> {
-    shop.act(Request::Replace(Replace { tables: object(tables), revision: None }))
+    shop.operation(Request::Replace(Replace { tables: object(tables), revision: None }))
 }
 
 fn changed(event: Option<Arc<Event>>) -> Vec<String> {
@@ -53,14 +53,14 @@ fn shop() -> Shop {
 fn purge(shop: &mut Shop) -> String {
     let (tables, reason) = (vec!["tickets".to_owned()], String::new());
     let purge = Purge { tables, reason, requested_by: None, reset_events: false };
-    shop.act(Request::Purge(purge)).unwrap();
-    shop.history()[0].id.clone()
+    shop.operation(Request::Purge(purge)).unwrap();
+    shop.archive()[0].id.clone()
 }
 
 fn restore(shop: &mut Shop, entry: &str, mode: RestoreMode) -> Vec<String> {
     let entry = entry.to_owned();
     let restore = Restore { entry, mode, fill: false, reason: None, requested_by: None };
-    changed(shop.act(Request::Restore(restore)).unwrap())
+    changed(shop.operation(Request::Restore(restore)).unwrap())
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn a_reset_raises_the_version_of_what_the_seed_has_otherwise() {
     let tables = object(r#"{"tickets":[{"id":"c"},{"id":"a","number":"seed"}]}"#);
     let seed = Some(Arc::new(Seed { tables }));
     let reset = Reset { seed, reason: String::new(), requested_by: None, numbers: false };
-    shop.act(Request::Reset(reset)).unwrap();
+    shop.operation(Request::Reset(reset)).unwrap();
     assert_eq!(tickets(&shop), named(&[("a", 4), ("c", 1)]));
 }
 
@@ -111,11 +111,11 @@ fn what_one_request_removes_and_makes_again_is_the_same_record() {
         let mut shop = Shop::with(Validation::Strict, rule);
         shop.insert("tickets", r#"{"id":"a"}"#).unwrap();
         for action in [Action::Insert, Action::Save] {
-            let verbs = vec![
-                verb(Action::Delete, "tickets", r#"{"id":"a"}"#),
-                verb(action, "tickets", r#"{"id":"a","number":"2"}"#),
+            let mutations = vec![
+                mutation(Action::Delete, "tickets", r#"{"id":"a"}"#),
+                mutation(action, "tickets", r#"{"id":"a","number":"2"}"#),
             ];
-            shop.run(Request::Write(Write::of(verbs))).unwrap();
+            shop.run(Request::Write(Write::of(mutations))).unwrap();
         }
         assert_eq!(tickets(&shop), named(&[("a", 3)]));
         shop.delete("tickets", r#"{"id":"a"}"#).unwrap();
@@ -157,7 +157,7 @@ fn no_write_takes_a_version_beyond_the_limit_and_none_is_counted_beyond_it() {
             actions.map(|action| (size, action))
         }) {
             let record = format!(r#"{{"id":"o","version":{version}}}"#);
-            let refused = shop.verb(verb(action, "order_header", &record)).unwrap_err();
+            let refused = shop.mutation(mutation(action, "order_header", &record)).unwrap_err();
             assert_eq!(refused.code(), "invalid-field", "{version} {action:?}");
             assert!(refused.to_string().contains("at most 999999999999999"), "{refused}");
         }
@@ -179,7 +179,7 @@ fn at_the_limit_a_change_is_refused_and_an_act_leaves_the_version() {
     assert!(lenient.rows("order_header")[0].ends_with(r#""version":1}"#), "as if it said none");
     let tables = object(r#"{"tickets":[]}"#);
     let snapshot = Replace { tables, revision: Some(VERSION_MAX) };
-    lenient.act(Request::Replace(snapshot)).unwrap();
+    lenient.operation(Request::Replace(snapshot)).unwrap();
     lenient.insert("tickets", r#"{"id":"t"}"#).unwrap();
     assert_eq!(lenient.branch().head().revision.0, VERSION_MAX, "it stays");
 }
@@ -190,7 +190,7 @@ fn a_strict_modules_revision_does_not_leap() {
     let current = shop.branch().head().revision.0;
     let mut ask = |revision| {
         let tables = object(r#"{"dishes":[]}"#);
-        shop.act(Request::Replace(Replace { tables, revision: Some(revision) }))
+        shop.operation(Request::Replace(Replace { tables, revision: Some(revision) }))
     };
     let refused = ask(current + VERSION_LEAP_MAX + 1).unwrap_err();
     assert_eq!(refused.code(), "bad-command");

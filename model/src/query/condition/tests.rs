@@ -22,7 +22,7 @@ fn filter(operator: Operator, value: &Value) -> Filter {
 }
 
 /// Whether a row that stores one value meets a condition with another.
-fn asked(kind: Kind, operator: Operator, stored: &Value, with: &Value) -> bool {
+fn asked(kind: FieldType, operator: Operator, stored: &Value, with: &Value) -> bool {
     let mut table = table("any", false);
     table.fields[1].kind = kind;
     let record = [("f", stored.clone())].into_iter().collect();
@@ -30,7 +30,7 @@ fn asked(kind: Kind, operator: Operator, stored: &Value, with: &Value) -> bool {
 }
 
 fn ask(operator: Operator, left: &str, right: &str) -> bool {
-    asked(Kind::Opaque, operator, &value(left), &value(right))
+    asked(FieldType::Opaque, operator, &value(left), &value(right))
 }
 
 #[test]
@@ -65,11 +65,15 @@ fn a_list_holds_what_is_equal_to_one_of_it() {
 fn a_value_is_found_in_any_spelling_of_its_field() {
     use Operator::{Equal, GreaterOrEqual, In, Is, Less, LessOrEqual, NotEqual, NotIn};
     for (kind, stored, sent) in [
-        (Kind::Boolean, "true", &[r#""true""#, r#""YES""#, "1", "1.0", r#""1""#, r#""on""#][..]),
-        (Kind::Number, "1.50", &["1.5", r#""1.50""#, r#""15e-1""#, r#"" +1.5 ""#]),
-        (Kind::Integer, "7", &["7.0", r#""7""#, r#""7.0""#, r#""007""#]),
         (
-            Kind::Timestamp,
+            FieldType::Boolean,
+            "true",
+            &[r#""true""#, r#""YES""#, "1", "1.0", r#""1""#, r#""on""#][..],
+        ),
+        (FieldType::Number, "1.50", &["1.5", r#""1.50""#, r#""15e-1""#, r#"" +1.5 ""#]),
+        (FieldType::Integer, "7", &["7.0", r#""7""#, r#""7.0""#, r#""007""#]),
+        (
+            FieldType::Timestamp,
             r#""2026-01-01T10:00:00Z""#,
             &[
                 r#""2026-01-01T10:00:00.000Z""#,
@@ -77,16 +81,16 @@ fn a_value_is_found_in_any_spelling_of_its_field() {
                 r#""2026-01-01T10:00""#,
             ],
         ),
-        (Kind::Date, r#""2026-01-01""#, &[r#""2026-01-01T00:00:00.000Z""#, r#""20260101""#]),
-        (Kind::Time, r#""18:30""#, &[r#""18:30:00""#, r#""18:30:00.000""#]),
-        (Kind::Json, r#"{"a":1,"b":[2]}"#, &[r#""{\"b\": [2.0], \"a\":1}""#]),
+        (FieldType::Date, r#""2026-01-01""#, &[r#""2026-01-01T00:00:00.000Z""#, r#""20260101""#]),
+        (FieldType::Time, r#""18:30""#, &[r#""18:30:00""#, r#""18:30:00.000""#]),
+        (FieldType::Json, r#"{"a":1,"b":[2]}"#, &[r#""{\"b\": [2.0], \"a\":1}""#]),
     ] {
         for sent in sent {
             let list = format!("[null,{sent}]");
             let ask = |operator, with: &str| asked(kind, operator, &value(stored), &value(with));
             assert!(ask(Equal, sent) && ask(Is, sent) && ask(In, &list), "{stored} {sent}");
             assert!(!ask(NotEqual, sent) && !ask(NotIn, &list), "{stored} {sent}");
-            if kind != Kind::Json {
+            if kind != FieldType::Json {
                 assert!(ask(GreaterOrEqual, sent) && ask(LessOrEqual, sent), "{stored} {sent}");
                 assert!(!ask(Less, sent), "{stored} {sent}");
             }
@@ -97,12 +101,12 @@ fn a_value_is_found_in_any_spelling_of_its_field() {
 
 #[test]
 fn instants_are_ordered_by_when_they_are() {
-    let less = |a: &str, b: &str| asked(Kind::Timestamp, Operator::Less, &a.into(), &b.into());
+    let less = |a: &str, b: &str| asked(FieldType::Timestamp, Operator::Less, &a.into(), &b.into());
     assert!(less("2026-01-01T10:00:00+02:00", "2026-01-01T09:00:00Z"));
     assert!(less("2026-01-01T10:00:00Z", "2026-01-01T10:00:00.0001Z"));
     assert!(!less("2026-01-01T10:00:00.0001Z", "2026-01-01T10:00:00Z"));
     assert!(less("2026-01-01T10:00:00Z", "2026-02"), "a part of one is a text, as it always was");
-    assert!(!asked(Kind::Number, Operator::Less, &value("5"), &"abc".into()));
+    assert!(!asked(FieldType::Number, Operator::Less, &value("5"), &"abc".into()));
 }
 
 #[test]
@@ -216,9 +220,15 @@ fn stored(field: &Field, validation: Validation, sent: &Value) -> Option<Value> 
         Validation::Strict => field.validate("t", sent).ok(),
         Validation::Lenient => {
             let is_read = match field.kind {
-                Kind::Integer | Kind::Number | Kind::Boolean => field.kind.typed(sent).is_some(),
-                Kind::Json => field.kind.typed(sent).is_some() || sent.as_str().is_none(),
-                Kind::String | Kind::Date | Kind::Time | Kind::Timestamp | Kind::Opaque => true,
+                FieldType::Integer | FieldType::Number | FieldType::Boolean => {
+                    field.kind.typed(sent).is_some()
+                }
+                FieldType::Json => field.kind.typed(sent).is_some() || sent.as_str().is_none(),
+                FieldType::String
+                | FieldType::Date
+                | FieldType::Time
+                | FieldType::Timestamp
+                | FieldType::Opaque => true,
             };
             is_read.then(|| field.coerce(sent))
         }

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use crate::schema::formats::field::{Notes, count, of_type};
 use crate::schema::formats::types::Type;
 use crate::schema::formats::{Wrong, reference};
-use crate::schema::{Default, Field, Kind, Reference, Table};
+use crate::schema::{Default, Field, FieldType, Reference, Table};
 use crate::value::{Object, Value};
 
 /// Most digits of a decimal.
 const DIGITS_MAX: u64 = 28;
 
 /// Members of one field of this kind that contradict each other, or say nothing of it.
-pub(super) fn members(doc: &Object, kind: Kind, problems: &mut Vec<String>) {
+pub(super) fn members(doc: &Object, kind: FieldType, problems: &mut Vec<String>) {
     if is_true(doc, "nullable") {
         // Of a key it says less to say that it is required.
         if is_true(doc, "primaryKey") {
@@ -51,15 +51,18 @@ pub(super) fn members(doc: &Object, kind: Kind, problems: &mut Vec<String>) {
 
 /// What is said of a size that a field of this kind does not have. No digits after the point is
 /// true of a whole number.
-fn size_without_effect(doc: &Object, kind: Kind, name: &str, part: &str) -> Option<String> {
+fn size_without_effect(doc: &Object, kind: FieldType, name: &str, part: &str) -> Option<String> {
     let said = doc.get(name).filter(|size| !size.is_null())?;
     let has_it = match kind {
-        Kind::Number => name != "maxLength",
-        Kind::Integer => name == "scale" && said.as_u64() == Some(0),
-        Kind::String | Kind::Opaque | Kind::Date | Kind::Time | Kind::Timestamp | Kind::Json => {
-            name == "maxLength"
-        }
-        Kind::Boolean => false,
+        FieldType::Number => name != "maxLength",
+        FieldType::Integer => name == "scale" && said.as_u64() == Some(0),
+        FieldType::String
+        | FieldType::Opaque
+        | FieldType::Date
+        | FieldType::Time
+        | FieldType::Timestamp
+        | FieldType::Json => name == "maxLength",
+        FieldType::Boolean => false,
     };
     (!has_it).then(|| format!("its {name} is without effect: only {part} have one; leave it out"))
 }
@@ -82,7 +85,7 @@ pub(super) fn same_table(one: &Reference, other: &Reference) -> bool {
 pub(super) fn sizes(doc: &Object, sized: &mut Type, problems: &mut Vec<String>) {
     for (name, said) in [("precision", sized.precision), ("scale", sized.scale)] {
         let said = doc.get(name).and_then(Value::as_u64).or_else(|| said.map(u64::from));
-        if sized.kind == Kind::Number && said.is_some_and(|digits| digits > DIGITS_MAX) {
+        if sized.kind == FieldType::Number && said.is_some_and(|digits| digits > DIGITS_MAX) {
             let digits = said.unwrap_or_default();
             problems
                 .push(format!("its {name} is {digits}; a decimal has at most {DIGITS_MAX} digits"));
@@ -144,7 +147,7 @@ pub(super) fn table(doc: &Object, table: &Table) -> Vec<Wrong> {
     notes.extend(key(doc, table));
     let version = table.fields.iter().find(|field| &*field.name == "version");
     if let Some(field) = version.filter(|_| is_true(doc, "versioned")) {
-        if !matches!(field.kind, Kind::Integer | Kind::Number) {
+        if !matches!(field.kind, FieldType::Integer | FieldType::Number) {
             let problem =
                 "the table is versioned, and a version is a whole number: make it an integer";
             notes.push(Wrong::in_field(&field.name, problem.to_owned()));

@@ -5,7 +5,7 @@
 //! once, here, so that a record never has to.
 
 use crate::ids::Timestamp;
-use crate::schema::{Default, Field, Kind};
+use crate::schema::{Default, Field, FieldType};
 use crate::value::{Object, Value};
 
 /// Reads a field's default; `field` has its kind, its sizes and its listed values already. A
@@ -93,7 +93,7 @@ fn sql(field: &Field, text: &str, problems: &mut Vec<String>) -> Result<Default,
         return literal(field, &Value::from(quoted), problems);
     }
     // A text field may well default to the word "now": only a call is a function there.
-    let called = text.ends_with("()") || field.kind != Kind::String;
+    let called = text.ends_with("()") || field.kind != FieldType::String;
     match called.then(|| function(text)).flatten() {
         Some(default) => {
             problems.extend(misfit(field, &default));
@@ -122,7 +122,7 @@ fn literal(field: &Field, value: &Value, problems: &mut Vec<String>) -> Result<D
     if value.is_null() {
         return Ok(Default::Value(Value::Null));
     }
-    let mut read = if field.kind == Kind::Json { value.clone() } else { field.coerce(value) };
+    let mut read = if field.kind == FieldType::Json { value.clone() } else { field.coerce(value) };
     if read.is_null() {
         return Err(format!("the default {} is not a number", value.to_json()));
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::schema::aliases::snake_case;
 use crate::schema::formats::types::Type;
 use crate::schema::formats::{clash, default, known, reference};
-use crate::schema::{Field, Kind, Rounding};
+use crate::schema::{Field, FieldType, Rounding};
 use crate::sequence::SequenceRule;
 use crate::value::{Object, Value};
 
@@ -87,17 +87,17 @@ fn sized(doc: &Object, problems: &mut Vec<String>) -> Type {
             });
             let all = |is: fn(&Value) -> bool| !values.is_empty() && values.iter().all(is);
             Type::of(if all(|value| value.as_str().is_some()) {
-                Kind::String
+                FieldType::String
             } else if all(|value| matches!(value, Value::Number(_))) {
-                Kind::Number
+                FieldType::Number
             } else {
-                Kind::Opaque
+                FieldType::Opaque
             })
         }
         Some(other) => {
             let shown = other.to_json();
             problems.push(format!("its type is {shown}; a type is text, such as \"text\""));
-            Type::of(Kind::Opaque)
+            Type::of(FieldType::Opaque)
         }
     }
 }
@@ -141,7 +141,7 @@ fn allowed(field: &Field, doc: &Object, problems: &mut Vec<String>) -> Vec<Value
     let mut values = Vec::with_capacity(listed.len());
     for item in listed.iter() {
         let shown = item.to_json();
-        let read = if field.kind == Kind::Json { item.clone() } else { field.coerce(item) };
+        let read = if field.kind == FieldType::Json { item.clone() } else { field.coerce(item) };
         if read.is_null() != item.is_null() {
             problems.push(format!("enum lists {shown}, which is no value of its type"));
             continue;
@@ -183,12 +183,12 @@ fn sequence(field: &Field, doc: &Object) -> Result<Option<Arc<SequenceRule>>, St
 }
 
 /// How derived amounts are rounded, as a field of numbers may say.
-fn rounding(kind: Kind, doc: &Object) -> Result<Rounding, String> {
+fn rounding(kind: FieldType, doc: &Object) -> Result<Rounding, String> {
     let said = match doc.get("rounding") {
         None | Some(Value::Null) => return Ok(Rounding::default()),
         Some(said) => said,
     };
-    if !matches!(kind, Kind::Integer | Kind::Number) {
+    if !matches!(kind, FieldType::Integer | FieldType::Number) {
         return Err("rounding is said of numbers only".to_owned());
     }
     let known = said.as_str().and_then(Rounding::parse);

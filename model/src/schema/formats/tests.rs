@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::codec;
-use crate::schema::{Default, Kind};
+use crate::schema::{Default, FieldType};
 
 /// As a strict module reads it.
 fn strictly(doc: &str) -> Result<Schema, BadSchema> {
@@ -103,7 +103,7 @@ fn every_format_gives_the_same_schema() {
     assert_eq!(roles.unique, [[Arc::<str>::from("title")]]);
     assert_eq!(roles.fields[1].max_length, Some(40));
     let created = &first.tables[1].fields[2];
-    assert_eq!((created.kind, &created.default), (Kind::Timestamp, &Some(Default::Now)));
+    assert_eq!((created.kind, &created.default), (FieldType::Timestamp, &Some(Default::Now)));
     for (name, doc) in FORMATS {
         assert_eq!(strictly(doc).as_ref(), Ok(&first), "format {name}");
     }
@@ -384,7 +384,7 @@ fn lenient_loads_what_is_meant_and_warns_of_the_rest() {
         assert!(refused.contains(warning), "{refused} for {doc}");
         let (schema, warnings) = leniently(&doc);
         assert_eq!(schema.tables.len(), 2, "{doc}");
-        assert_eq!(schema.tables[0].field("id").unwrap().kind, Kind::String, "{doc}");
+        assert_eq!(schema.tables[0].field("id").unwrap().kind, FieldType::String, "{doc}");
         assert!(warnings.iter().any(|said| said.contains(warning)), "{warnings:?} for {doc}");
         assert!(warnings[0].contains("table \"t\"") || warnings[0].contains("1st"), "{warnings:?}");
     }

@@ -1,16 +1,16 @@
-//! Types: the type names of SQL dialects and of hand-written schemas, as [`Kind`]s.
+//! Types: the type names of SQL dialects and of hand-written schemas, as [`FieldType`]s.
 //!
 //! Case and spaces do not matter. A size belongs to text (`NVARCHAR(60)`), precision and scale to
 //! decimals (`DECIMAL(18,2)`); elsewhere (`INT(11)`) they say nothing and are passed over. `uuid`,
-//! `blob`, `any` and the like are [`Kind::Opaque`]; so is a name nobody knows, which is noted.
+//! `blob`, `any` and the like are [`FieldType::Opaque`]; so is a name nobody knows, which is noted.
 
-use crate::schema::Kind;
+use crate::schema::FieldType;
 
 /// What a type name says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Type {
     /// What the field holds.
-    pub(super) kind: Kind,
+    pub(super) kind: FieldType,
     /// `60` of `NVARCHAR(60)`.
     pub(super) max_length: Option<u32>,
     /// `18` of `DECIMAL(18,2)`.
@@ -21,7 +21,7 @@ pub(super) struct Type {
 
 impl Type {
     /// A kind without any size.
-    pub(super) fn of(kind: Kind) -> Self {
+    pub(super) fn of(kind: FieldType) -> Self {
         Self { kind, max_length: None, precision: None, scale: None }
     }
 
@@ -31,9 +31,11 @@ impl Type {
         let base = lower.split_once('(').map_or(lower.as_str(), |(base, _)| base).trim();
         match (Self::exact(text, &lower), known(base)) {
             (Ok(read), Some(_)) => (read, None),
-            (Err(_), None) if !base.is_empty() => (Self::of(Kind::Opaque), Some(unknown(text))),
+            (Err(_), None) if !base.is_empty() => {
+                (Self::of(FieldType::Opaque), Some(unknown(text)))
+            }
             (Ok(read), None) => (read, Some(unknown(text))),
-            (Err(problem), kind) => (Self::of(kind.unwrap_or(Kind::Opaque)), Some(problem)),
+            (Err(problem), kind) => (Self::of(kind.unwrap_or(FieldType::Opaque)), Some(problem)),
         }
     }
 
@@ -54,7 +56,7 @@ impl Type {
         if base.is_empty() {
             return Err(wrong());
         }
-        let mut read = Self::of(known(base).unwrap_or(Kind::Opaque));
+        let mut read = Self::of(known(base).unwrap_or(FieldType::Opaque));
         if base == "enum" {
             return Ok(read); // What is in parentheses are its values.
         }
@@ -62,18 +64,18 @@ impl Type {
         let first = sizes.next().filter(|size| !size.is_empty() && *size != "max");
         let size = |text: &str| text.parse::<u32>().map_err(|_| wrong());
         match read.kind {
-            Kind::String => read.max_length = first.map(size).transpose()?,
-            Kind::Number => {
+            FieldType::String => read.max_length = first.map(size).transpose()?,
+            FieldType::Number => {
                 read.precision = first.map(size).transpose()?;
                 read.scale = sizes.next().map(size).transpose()?;
             }
-            Kind::Integer
-            | Kind::Boolean
-            | Kind::Json
-            | Kind::Date
-            | Kind::Time
-            | Kind::Timestamp
-            | Kind::Opaque => {}
+            FieldType::Integer
+            | FieldType::Boolean
+            | FieldType::Json
+            | FieldType::Date
+            | FieldType::Time
+            | FieldType::Timestamp
+            | FieldType::Opaque => {}
         }
         Ok(read)
     }
@@ -87,24 +89,24 @@ fn unknown(text: &str) -> String {
 }
 
 /// The kind of a type name; `None` of one that nobody knows.
-fn known(base: &str) -> Option<Kind> {
+fn known(base: &str) -> Option<FieldType> {
     let first = base.split_whitespace().next().unwrap_or(base);
     Some(match first {
         "char" | "character" | "varchar" | "varchar2" | "text" | "string" | "nchar"
         | "nvarchar" | "nvarchar2" | "ntext" | "tinytext" | "mediumtext" | "longtext"
-        | "citext" | "clob" | "enum" => Kind::String,
+        | "citext" | "clob" | "enum" => FieldType::String,
         "integer" | "int" | "smallint" | "bigint" | "tinyint" | "mediumint" | "int2" | "int4"
-        | "int8" | "serial" | "bigserial" => Kind::Integer,
+        | "int8" | "serial" | "bigserial" => FieldType::Integer,
         "number" | "numeric" | "decimal" | "dec" | "float" | "double" | "real" | "money"
-        | "smallmoney" => Kind::Number,
-        "bool" | "boolean" | "bit" => Kind::Boolean,
-        "json" | "jsonb" | "object" => Kind::Json,
-        "date" => Kind::Date,
-        "time" => Kind::Time,
-        "datetime" | "datetime2" | "datetimeoffset" | "smalldatetime" => Kind::Timestamp,
+        | "smallmoney" => FieldType::Number,
+        "bool" | "boolean" | "bit" => FieldType::Boolean,
+        "json" | "jsonb" | "object" => FieldType::Json,
+        "date" => FieldType::Date,
+        "time" => FieldType::Time,
+        "datetime" | "datetime2" | "datetimeoffset" | "smalldatetime" => FieldType::Timestamp,
         "uuid" | "guid" | "uniqueidentifier" | "blob" | "tinyblob" | "mediumblob" | "longblob"
-        | "binary" | "varbinary" | "bytea" | "image" | "xml" | "array" | "any" => Kind::Opaque,
-        _ if base.contains("timestamp") => Kind::Timestamp,
+        | "binary" | "varbinary" | "bytea" | "image" | "xml" | "array" | "any" => FieldType::Opaque,
+        _ if base.contains("timestamp") => FieldType::Timestamp,
         _ => return None,
     })
 }
@@ -116,22 +118,22 @@ mod tests {
     #[test]
     fn type_names_of_every_dialect_are_read() {
         for (text, kind, max_length, precision, scale) in [
-            ("string", Kind::String, None, None, None),
-            ("NVARCHAR(60)", Kind::String, Some(60), None, None),
-            ("nvarchar(MAX)", Kind::String, None, None, None),
-            ("character varying (20)", Kind::String, Some(20), None, None),
-            ("DECIMAL(18, 2)", Kind::Number, None, Some(18), Some(2)),
-            ("decimal(5)", Kind::Number, None, Some(5), None),
-            ("double precision", Kind::Number, None, None, None),
-            ("INT(11)", Kind::Integer, None, None, None),
-            ("BIT", Kind::Boolean, None, None, None),
-            ("jsonb", Kind::Json, None, None, None),
-            ("DATE", Kind::Date, None, None, None),
-            ("TIME", Kind::Time, None, None, None),
-            ("DATETIME", Kind::Timestamp, None, None, None),
-            ("timestamp(3) with time zone", Kind::Timestamp, None, None, None),
-            ("timestamptz", Kind::Timestamp, None, None, None),
-            ("uuid", Kind::Opaque, None, None, None),
+            ("string", FieldType::String, None, None, None),
+            ("NVARCHAR(60)", FieldType::String, Some(60), None, None),
+            ("nvarchar(MAX)", FieldType::String, None, None, None),
+            ("character varying (20)", FieldType::String, Some(20), None, None),
+            ("DECIMAL(18, 2)", FieldType::Number, None, Some(18), Some(2)),
+            ("decimal(5)", FieldType::Number, None, Some(5), None),
+            ("double precision", FieldType::Number, None, None, None),
+            ("INT(11)", FieldType::Integer, None, None, None),
+            ("BIT", FieldType::Boolean, None, None, None),
+            ("jsonb", FieldType::Json, None, None, None),
+            ("DATE", FieldType::Date, None, None, None),
+            ("TIME", FieldType::Time, None, None, None),
+            ("DATETIME", FieldType::Timestamp, None, None, None),
+            ("timestamp(3) with time zone", FieldType::Timestamp, None, None, None),
+            ("timestamptz", FieldType::Timestamp, None, None, None),
+            ("uuid", FieldType::Opaque, None, None, None),
         ] {
             let read = Type { kind, max_length, precision, scale };
             assert_eq!(Type::read(text), (read, None), "{text}");
@@ -145,7 +147,7 @@ mod tests {
             assert!(error.unwrap().contains("DECIMAL(18,2)"), "{bad}");
         }
         let (read, error) = Type::read("quantity");
-        assert_eq!(read.kind, Kind::Opaque);
+        assert_eq!(read.kind, FieldType::Opaque);
         assert!(error.unwrap().starts_with("the type \"quantity\" is not known; known are text"));
     }
 }

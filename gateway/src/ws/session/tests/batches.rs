@@ -1,4 +1,4 @@
-//! Stories of several verbs in one frame.
+//! Stories of several mutations in one frame.
 
 use model::Part;
 
@@ -86,7 +86,7 @@ fn a_refused_batch_says_which_verb() {
     let mut story = Story::live();
     story.says(BATCH);
     let reject = Box::new(Reject::NotFound { table: "tickets".into(), key: RecordKey("k".into()) });
-    let told = story.outcome("pos", Ok(Outcome::Rejected(Reject::AtVerb { index: 1, reject })));
+    let told = story.outcome("pos", Ok(Outcome::Rejected(Reject::AtMutation { index: 1, reject })));
     assert_eq!(
         told[1],
         r#"{"type":"server:error","requestId":"b","code":"record-not-found","message":"Record not found in table \"tickets\".","details":{"code":"record-not-found","table":"tickets","key":"k","index":1}}"#

@@ -2,7 +2,7 @@
 //! it once and in order, by itself or in a snapshot, and no snapshot is older than what it has.
 
 use actors::Cursor;
-use model::ModuleAct;
+use model::BulkOperation;
 use proptest::prelude::*;
 
 use super::*;
@@ -63,7 +63,7 @@ impl World {
 
     fn event(&self, offset: u64) -> Delta {
         let mut delta = if self.log[offset as usize - 1] {
-            modules::act(ModuleAct::Purge, offset, "{}")
+            modules::operation(BulkOperation::Purge, offset, "{}")
         } else {
             delta("pos", offset, "x/1")
         };

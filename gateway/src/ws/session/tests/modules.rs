@@ -1,15 +1,15 @@
 //! Stories of acts on a whole module, and of flags.
 
-use model::{FullSyncFlag, ModuleAct, ModuleChange};
+use model::{BulkOperation, FullSyncFlag, ModuleChange};
 
 use super::*;
 
 /// An act on the module `pos` at this offset.
-pub(super) fn act(act: ModuleAct, offset: u64, details: &str) -> Delta {
+pub(super) fn operation(operation: BulkOperation, offset: u64, details: &str) -> Delta {
     let mut delta = delta("pos", offset, "admin/1");
     let details = Value::from_json(details.as_bytes()).unwrap().as_object().unwrap().clone();
     let mut event = (*delta.events[0]).clone();
-    event.change = EventChange::Module(ModuleChange { act, details, records: Vec::new() });
+    event.change = EventChange::Module(ModuleChange { operation, details, records: Vec::new() });
     delta.events = vec![Arc::new(event)];
     delta
 }
@@ -22,14 +22,14 @@ fn text(delta: &Delta, snapshot: Option<&ModuleSnapshot>) -> Vec<String> {
 #[test]
 fn an_act_on_a_module_is_told_and_a_snapshot_at_least_as_new_follows() {
     for (done, reason) in [
-        (ModuleAct::Purge, "module-purge"),
-        (ModuleAct::Restore, "module-restore"),
-        (ModuleAct::Reset, "module-reset"),
+        (BulkOperation::Purge, "module-purge"),
+        (BulkOperation::Restore, "module-restore"),
+        (BulkOperation::Reset, "module-reset"),
     ] {
         let mut story = Story::live();
         story.delta(1, "pos", 1, "x/1");
         assert_eq!(
-            story.came(1, act(done, 2, "{}")),
+            story.came(1, operation(done, 2, "{}")),
             [
                 &format!("server:event 2 {}", done.wire_name()),
                 "read state of pos at 2 as 3",
@@ -50,7 +50,7 @@ fn an_act_on_a_module_is_told_and_a_snapshot_at_least_as_new_follows() {
 fn replaced_tables_are_told_by_a_snapshot_alone() {
     let mut story = Story::live();
     assert_eq!(
-        story.came(1, act(ModuleAct::Replace, 1, "{}")),
+        story.came(1, operation(BulkOperation::Replace, 1, "{}")),
         ["read state of pos at 1 as 3", "read state of stock at 0 as 4"]
     );
     story.reads(4, "stock", 0);
@@ -61,7 +61,7 @@ fn replaced_tables_are_told_by_a_snapshot_alone() {
 fn an_own_publish_that_the_snapshot_held_is_acknowledged_all_the_same() {
     let mut story = Story::live();
     story.says(&publish("pos", "a"));
-    story.came(1, act(ModuleAct::Purge, 1, "{}"));
+    story.came(1, operation(BulkOperation::Purge, 1, "{}"));
     story.reads(3, "pos", 2);
     story.reads(4, "stock", 0);
     assert_eq!(story.delta(1, "pos", 2, "s-1/a"), ["server:ack 2"]);
@@ -71,7 +71,7 @@ fn an_own_publish_that_the_snapshot_held_is_acknowledged_all_the_same() {
 #[test]
 fn a_state_that_cannot_be_read_now_is_read_later() {
     let mut story = Story::live();
-    story.came(1, act(ModuleAct::Purge, 1, "{}"));
+    story.came(1, operation(BulkOperation::Purge, 1, "{}"));
     story.reads(4, "stock", 0);
     let away = RouteError::Unavailable { reason: "no leader".into(), retry_after: Duration::ZERO };
     let told = story.answers(3, Err(away));
@@ -83,7 +83,7 @@ fn a_state_that_cannot_be_read_now_is_read_later() {
 fn a_replica_that_went_back_is_not_believed() {
     let mut story = Story::live();
     story.delta(1, "pos", 1, "x/1");
-    story.came(1, act(ModuleAct::Purge, 2, "{}"));
+    story.came(1, operation(BulkOperation::Purge, 2, "{}"));
     story.reads(4, "stock", 0);
     assert_eq!(story.reads(3, "pos", 1), ["drop 1", "follow pos as 5"]);
     assert_eq!(story.followed(5, "pos", 2), ["snapshot module-purge pos@2 stock@0", "open 5"]);
@@ -93,7 +93,7 @@ fn a_replica_that_went_back_is_not_believed() {
 fn a_purge_tells_what_was_taken_out_and_who_tells_it() {
     let details = r#"{"tables":[{"table":"tickets","status":"cleared","removed":2}],"totalRemoved":2,"meta":{"reason":"r","requestedBy":"me"}}"#;
     assert_eq!(
-        text(&act(ModuleAct::Purge, 2, details), None),
+        text(&operation(BulkOperation::Purge, 2, details), None),
         [
             r#"{"type":"server:event","action":"module:purge","branchId":"dar","moduleId":"pos","version":3,"tables":[{"table":"tickets","status":"cleared","removed":2}],"totalRemoved":2,"meta":{"reason":"r","requestedBy":"me","serverId":"ws-a"},"cursor":{"epoch":1,"sequence":2}}"#
         ]
@@ -102,7 +102,7 @@ fn a_purge_tells_what_was_taken_out_and_who_tells_it() {
 
 #[test]
 fn a_reset_carries_the_state_it_began_again_with() {
-    let reset = act(ModuleAct::Reset, 2, r#"{"meta":{"reason":"daily-reset"}}"#);
+    let reset = operation(BulkOperation::Reset, 2, r#"{"meta":{"reason":"daily-reset"}}"#);
     let told = text(&reset, Some(&snapshot("pos", 2)));
     assert_eq!(
         told,
@@ -110,7 +110,7 @@ fn a_reset_carries_the_state_it_began_again_with() {
             r#"{"type":"server:event","action":"module:reset","branchId":"dar","moduleId":"pos","version":3,"snapshot":{"moduleId":"pos","branchId":"dar","version":3,"tables":{},"meta":{"lastUpdatedAt":"2026-11-21T00:19:37.740Z","counter":0,"labCounter":0}},"record":null,"meta":{"reason":"daily-reset","serverId":"ws-a","moduleId":"pos"},"cursor":{"epoch":1,"sequence":2}}"#
         ]
     );
-    assert_eq!(text(&act(ModuleAct::Replace, 2, "{}"), None), [""]);
+    assert_eq!(text(&operation(BulkOperation::Replace, 2, "{}"), None), [""]);
 }
 
 fn flag(module: &str, enabled: bool) -> FullSyncFlag {

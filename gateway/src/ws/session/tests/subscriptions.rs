@@ -1,7 +1,7 @@
 //! Stories of topics: what feeds them, what is said under them, and what is not.
 
 use actors::Post;
-use model::{Events, ModuleAct, ModuleChange};
+use model::{BulkOperation, Events, ModuleChange};
 
 use super::*;
 
@@ -130,7 +130,7 @@ fn a_purge_is_told_to_the_tables_it_emptied_before_the_event() {
     story.says(&subscribe("table::tickets"));
     story.says(&subscribe("table::orders"));
     let details = r#"{"tables":[{"table":"tickets","status":"cleared","removed":2},{"table":"order_header","status":"skipped","reason":"x"}],"meta":{"reason":"r"}}"#;
-    let told = story.came(1, modules::act(ModuleAct::Purge, 1, details));
+    let told = story.came(1, modules::operation(BulkOperation::Purge, 1, details));
     assert_eq!(
         told[..2],
         [
@@ -371,12 +371,16 @@ fn tables_replaced_by_a_word_are_not_told_of_twice_under_its_topic() {
     let mut story = Story::live();
     story.says(&subscribe("sync::dar::pos"));
     let replaced = |offset, session: &str| {
-        let mut delta = modules::act(ModuleAct::Replace, offset, r#"{"action":"module:replace"}"#);
+        let mut delta =
+            modules::operation(BulkOperation::Replace, offset, r#"{"action":"module:replace"}"#);
         let mut event = (*delta.events[0]).clone();
         event.command.session = session.into();
         let (details, records) = (Object::new(), Vec::new());
-        event.change =
-            EventChange::Module(ModuleChange { act: ModuleAct::Replace, details, records });
+        event.change = EventChange::Module(ModuleChange {
+            operation: BulkOperation::Replace,
+            details,
+            records,
+        });
         delta.events = vec![Arc::new(event)];
         delta
     };

@@ -1,6 +1,6 @@
 //! What a definition says against itself is refused by strict, and lenient is warned of it.
 
-use crate::schema::{BadSchema, Default, Kind, ReadSchema, Schema};
+use crate::schema::{BadSchema, Default, FieldType, ReadSchema, Schema};
 use crate::value::Value;
 
 /// A table `t` with these fields and members besides its `id`, and a table `u` with a key of two.
@@ -466,5 +466,5 @@ fn a_member_that_is_null_says_nothing() {
     let field = r#",{"name":"f","type":"text","required":true,"nullable":null,"enum":null,
         "maxLength":null,"references":null,"sequence":null,"default":null}"#;
     let schema = strictly(field, "").unwrap();
-    assert_eq!(schema.tables[0].fields[1].kind, Kind::String);
+    assert_eq!(schema.tables[0].fields[1].kind, FieldType::String);
 }

@@ -4,18 +4,20 @@ use model::Value;
 
 use crate::client::{Served, at, members};
 
-fn batch(request: &str, verbs: &str) -> String {
-    format!(r#"{{"type":"client:batch","moduleId":"pos","requestId":"{request}","verbs":{verbs}}}"#)
+fn batch(request: &str, mutations: &str) -> String {
+    format!(
+        r#"{{"type":"client:batch","moduleId":"pos","requestId":"{request}","verbs":{mutations}}}"#
+    )
 }
 
 #[tokio::test]
 async fn a_batch_is_done_as_one_and_told_in_one_piece() {
     let served = Served::new(|_| {}).await;
     let (mut till, mut kitchen) = (served.enter("dar").await, served.enter("dar").await);
-    let verbs = r#"[{"table":"tickets","record":{"id":"a"},"includeRecord":true},
+    let mutations = r#"[{"table":"tickets","record":{"id":"a"},"includeRecord":true},
         {"action":"merge","table":"tickets","record":{"id":"a","title":"x"}},
         {"action":"delete","table":"tickets","record":{"id":"a"}}]"#;
-    till.say(&batch("b-1", verbs)).await;
+    till.say(&batch("b-1", mutations)).await;
     let ack = till.expect("server:batch:ack").await;
     assert_eq!(members(&ack), "type requestId branchId moduleId version results cursor");
     let results = at(&ack, &["results"]).as_array().unwrap();
@@ -40,9 +42,9 @@ async fn a_batch_is_done_as_one_and_told_in_one_piece() {
 async fn a_batch_with_one_bad_verb_changes_nothing_and_says_which() {
     let served = Served::new(|_| {}).await;
     let mut till = served.enter("dar").await;
-    let verbs = r#"[{"table":"tickets","record":{"id":"a"}},
+    let mutations = r#"[{"table":"tickets","record":{"id":"a"}},
         {"action":"merge","table":"tickets","record":{"id":"nope"}}]"#;
-    till.say(&batch("b-1", verbs)).await;
+    till.say(&batch("b-1", mutations)).await;
     till.expect("server:log").await;
     let error = till.expect("server:error").await;
     assert_eq!(at(&error, &["requestId"]).as_str(), Some("b-1"));

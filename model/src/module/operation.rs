@@ -1,4 +1,4 @@
-//! Act: one change of the module as a whole, told by one event (contract.md 6.5).
+//! PlannedOperation: one change of the module as a whole, told by one event (contract.md 6.5).
 //!
 //! What it changed is found by comparing the tables it touched before and after it: first the
 //! records that are gone, then those that came or changed, in their new order. Who takes them over
@@ -7,51 +7,55 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::delta::{ModuleAct, ModuleChange};
+use crate::delta::{BulkOperation, ModuleChange};
 use crate::ids::{RecordKey, Revision, TableName};
 use crate::limits::{HISTORY_SAMPLE, TABLES_NAMED_MAX};
 use crate::module::Module;
 use crate::module::plan::Plan;
-use crate::read::{HistoryEntry, HistoryTable};
+use crate::read::{ArchiveEntry, ArchivedTable};
 use crate::reject::Reject;
 use crate::schema::Table;
 use crate::value::{Object, Value};
 
 /// An act: an event without its place in the log.
 #[derive(Debug)]
-pub(crate) struct Act {
+pub(crate) struct PlannedOperation {
     pub(crate) id: String,
-    pub(crate) act: ModuleAct,
+    pub(crate) operation: BulkOperation,
     pub(crate) details: Object,
-    pub(crate) touches: Vec<Touch>,
+    pub(crate) diffs: Vec<RecordDiff>,
     /// The module's after it.
     pub(crate) revision: Revision,
 }
 
 /// One record an act changed.
 #[derive(Debug)]
-pub(crate) struct Touch {
+pub(crate) struct RecordDiff {
     pub(crate) table: TableName,
     pub(crate) key: RecordKey,
     pub(crate) before: Option<Arc<Object>>,
     pub(crate) after: Option<Arc<Object>>,
 }
 
-impl Act {
+impl PlannedOperation {
     /// Whether the module is another after it: a restore may bring nothing back.
     pub(crate) fn changes(&self) -> bool {
-        match self.act {
-            ModuleAct::Restore => !self.touches.is_empty(),
+        match self.operation {
+            BulkOperation::Restore => !self.diffs.is_empty(),
             // No record is another.
-            ModuleAct::Sequence => false,
-            ModuleAct::Purge | ModuleAct::Reset | ModuleAct::Replace => true,
+            BulkOperation::Sequence => false,
+            BulkOperation::Purge | BulkOperation::Reset | BulkOperation::Replace => true,
         }
     }
 
     /// What its event tells.
     pub(crate) fn into_change(self) -> ModuleChange {
-        let records = self.touches.into_iter().map(|touch| (touch.table, touch.key, touch.after));
-        ModuleChange { act: self.act, details: self.details, records: records.collect() }
+        let records = self.diffs.into_iter().map(|diff| (diff.table, diff.key, diff.after));
+        ModuleChange {
+            operation: self.operation,
+            details: self.details,
+            records: records.collect(),
+        }
     }
 }
 
@@ -78,7 +82,7 @@ impl Plan<'_> {
         requested_by: Option<&String>,
     ) -> String {
         let id = format!("purge-{}", self.uuid());
-        let tables = tables.iter().map(|table| HistoryTable {
+        let tables = tables.iter().map(|table| ArchivedTable {
             table: table.name.clone(),
             key_fields: Arc::clone(&table.key),
             first_keys: self.module().rows(&table.name).map_or_else(Vec::new, |rows| {
@@ -88,7 +92,7 @@ impl Plan<'_> {
                 rows.iter().map(|(_, row)| Arc::clone(&row.record)).collect()
             }),
         });
-        let entry = Arc::new(HistoryEntry {
+        let entry = Arc::new(ArchiveEntry {
             id: id.clone(),
             at: self.at(),
             reason: reason.to_owned(),
@@ -96,16 +100,16 @@ impl Plan<'_> {
             revision: self.revision(),
             tables: tables.collect(),
         });
-        self.history_mut().push(entry);
+        self.archive_mut().push(entry);
         id
     }
 
     /// What became of these tables' records since `before`.
-    pub(super) fn touched(&self, before: &Module, tables: &[&Arc<Table>]) -> Vec<Touch> {
-        let mut touches = Vec::new();
+    pub(super) fn touched(&self, before: &Module, tables: &[&Arc<Table>]) -> Vec<RecordDiff> {
+        let mut diffs = Vec::new();
         for table in tables {
             let (old, new) = (before.rows(&table.name), self.module().rows(&table.name));
-            let touch = |key: &RecordKey, before, after| Touch {
+            let diff = |key: &RecordKey, before, after| RecordDiff {
                 table: table.name.clone(),
                 key: key.clone(),
                 before,
@@ -113,18 +117,18 @@ impl Plan<'_> {
             };
             for (_, row) in old.into_iter().flat_map(|rows| rows.iter()) {
                 if new.and_then(|rows| rows.get(&row.key)).is_none() {
-                    touches.push(touch(&row.key, Some(Arc::clone(&row.record)), None));
+                    diffs.push(diff(&row.key, Some(Arc::clone(&row.record)), None));
                 }
             }
             for (place, row) in new.into_iter().flat_map(|rows| rows.iter()) {
                 let same_place = old.and_then(|rows| rows.ordinal(&row.key)) == Some(place);
                 let was = old.and_then(|rows| rows.get(&row.key));
                 if !same_place || was != Some(&row.record) {
-                    touches.push(touch(&row.key, was.cloned(), Some(Arc::clone(&row.record))));
+                    diffs.push(diff(&row.key, was.cloned(), Some(Arc::clone(&row.record))));
                 }
             }
         }
-        touches
+        diffs
     }
 
     /// The revision one change on.

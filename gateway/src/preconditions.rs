@@ -3,7 +3,7 @@
 //! Promise: a condition that cannot be read is refused, never ignored.
 
 use model::limits::VERSION_MAX;
-use model::{Guard, Object, Timestamp, Validation, Value};
+use model::{Object, Precondition, Timestamp, Validation, Value};
 
 use crate::error::{ApiError, Problem};
 use crate::http::known;
@@ -12,8 +12,8 @@ use crate::publish::text;
 /// The names of the member that holds the conditions.
 pub(crate) const NAMES: [&str; 4] = ["concurrency", "expected", "guard", "guards"];
 /// The conditions of `concurrency`, in the order in which the first that fails is told.
-pub(crate) fn read(body: &Object, marker: Option<&str>) -> Result<Vec<Guard>, ApiError> {
-    let mut guards = Vec::new();
+pub(crate) fn read(body: &Object, marker: Option<&str>) -> Result<Vec<Precondition>, ApiError> {
+    let mut preconditions = Vec::new();
     let none = Object::new();
     let given = match first(body, &NAMES) {
         None => &none,
@@ -23,44 +23,47 @@ pub(crate) fn read(body: &Object, marker: Option<&str>) -> Result<Vec<Guard>, Ap
     known::CONDITIONS.members(given, Validation::Strict)?;
     let says = |name| given.get(name).and_then(Value::as_bool) == Some(true);
     if says("requireExisting") || says("disallowCreate") {
-        guards.push(Guard::MustExist);
+        preconditions.push(Precondition::MustExist);
     }
     if let Some(day) = text(given, &["requireSnapshotMarker"]) {
-        guards.push(Guard::SnapshotMarker { expected: Some(day) });
+        preconditions.push(Precondition::SnapshotMarker { expected: Some(day) });
     }
     if says("enforceSnapshot") {
-        guards.push(Guard::SnapshotMarker { expected: marker.map(str::to_owned) });
+        preconditions.push(Precondition::SnapshotMarker { expected: marker.map(str::to_owned) });
     }
     if let Some((name, value)) = first(given, &["expectedPaymentState", "paymentState"]) {
-        guards.push(Guard::PaymentStateIs(words(name, value)?));
+        preconditions.push(Precondition::PaymentStateIs(words(name, value)?));
     }
     if let Some((name, value)) = first(given, &["rejectPaymentStates"]) {
-        guards.push(Guard::PaymentStateIsNot(words(name, value)?));
+        preconditions.push(Precondition::PaymentStateIsNot(words(name, value)?));
     }
     if let Some((name, value)) = first(given, &["allowedPaymentStates"]) {
-        guards.push(Guard::PaymentStateAllowed(words(name, value)?));
+        preconditions.push(Precondition::PaymentStateAllowed(words(name, value)?));
     }
     const SINCE: [&str; 3] = ["ifNotModifiedSince", "ifModifiedBefore", "expectedUpdatedAt"];
     if let Some((name, value)) = first(given, &SINCE) {
         let since = time(value).ok_or_else(|| wrong(name, "a time"))?;
-        guards.push(Guard::UnmodifiedSince(since));
+        preconditions.push(Precondition::UnmodifiedSince(since));
     }
     let known = first(given, &["lastKnownId"]).or_else(|| first(body, &["lastKnownId"]));
     if let Some((_, value)) = known {
-        guards.push(Guard::LastKnown(value.clone()));
+        preconditions.push(Precondition::LastKnown(value.clone()));
     }
-    guards.extend(version(given, "expectedVersion")?);
-    Ok(guards)
+    preconditions.extend(version(given, "expectedVersion")?);
+    Ok(preconditions)
 }
 
 /// The condition that the record has exactly the version a member of this name says.
-pub(crate) fn version(object: &Object, name: &'static str) -> Result<Option<Guard>, ApiError> {
+pub(crate) fn version(
+    object: &Object,
+    name: &'static str,
+) -> Result<Option<Precondition>, ApiError> {
     let Some((name, value)) = first(object, &[name]) else { return Ok(None) };
     let version = value
         .as_u64()
         .filter(|version| *version <= VERSION_MAX)
         .ok_or_else(|| wrong(name, &format!("a whole number from 0 to {VERSION_MAX}")))?;
-    Ok(Some(Guard::VersionIs(version)))
+    Ok(Some(Precondition::VersionIs(version)))
 }
 
 /// The first of these members that says something.
@@ -91,7 +94,7 @@ fn wrong(name: &str, right: &str) -> ApiError {
 mod tests {
     use super::*;
 
-    fn conditions(json: &str) -> Result<Vec<Guard>, ApiError> {
+    fn conditions(json: &str) -> Result<Vec<Precondition>, ApiError> {
         let body = Value::from_json(json.as_bytes()).unwrap();
         read(body.as_object().unwrap(), Some("2026-11-21"))
     }
@@ -104,25 +107,25 @@ mod tests {
             "enforceSnapshot":true,"requireSnapshotMarker":"2026-11-20","disallowCreate":true,
             "expectedVersion":3}}"#,
         );
-        let marker = |day: &str| Guard::SnapshotMarker { expected: Some(day.into()) };
+        let marker = |day: &str| Precondition::SnapshotMarker { expected: Some(day.into()) };
         assert_eq!(
             all.unwrap(),
             [
-                Guard::MustExist,
+                Precondition::MustExist,
                 marker("2026-11-20"),
                 marker("2026-11-21"),
-                Guard::PaymentStateIs(vec!["x".into()]),
-                Guard::PaymentStateIsNot(vec!["paid".into()]),
-                Guard::PaymentStateAllowed(vec!["open".into()]),
-                Guard::UnmodifiedSince(Timestamp::parse("2020-01-01").unwrap()),
-                Guard::LastKnown("a".into()),
-                Guard::VersionIs(3),
+                Precondition::PaymentStateIs(vec!["x".into()]),
+                Precondition::PaymentStateIsNot(vec!["paid".into()]),
+                Precondition::PaymentStateAllowed(vec!["open".into()]),
+                Precondition::UnmodifiedSince(Timestamp::parse("2020-01-01").unwrap()),
+                Precondition::LastKnown("a".into()),
+                Precondition::VersionIs(3),
             ]
         );
         assert_eq!(conditions("{}").unwrap(), []);
         assert_eq!(
             conditions(r#"{"guard":{"requireExisting":true}}"#).unwrap(),
-            [Guard::MustExist]
+            [Precondition::MustExist]
         );
     }
 

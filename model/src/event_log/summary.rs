@@ -1,4 +1,4 @@
-//! Marks: what an event log remembers about itself, whatever events memory still holds
+//! LogSummary: what an event log remembers about itself, whatever events memory still holds
 //! (contract.md 4.7). Never forgotten: a purge or a reset is an event like any other.
 
 use imbl::OrdMap;
@@ -9,14 +9,14 @@ use crate::read::{Head, LogCursor, LogHead};
 
 /// The first time, the last event, and the last event of each table.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Marks {
+pub(crate) struct LogSummary {
     pub(crate) first_at: Option<Timestamp>,
     pub(crate) last: Option<LogCursor>,
     /// By the name the table was written under. At most as many as a definition lets resolve.
     pub(crate) tables: OrdMap<String, LogCursor>,
 }
 
-impl Marks {
+impl LogSummary {
     /// Follows the log by one event.
     pub(crate) fn follow(&mut self, event: &Event) {
         let mut cursor = LogCursor {
@@ -56,7 +56,7 @@ mod tests {
     use crate::command::{Action, Purge, Request, Write};
     use crate::read::{Answer, LogHead, Read};
     use crate::reject::Reject;
-    use crate::testing::{Shop, verb};
+    use crate::testing::{Shop, mutation};
 
     fn log(shop: &Shop) -> LogHead {
         let Ok(Answer::Log(log)) = shop.branch().read(&Read::Log) else { panic!("a log") };
@@ -64,8 +64,8 @@ mod tests {
     }
 
     fn write_after(shop: &mut Shop, last_event: Option<Option<String>>) -> Result<(), Reject> {
-        let verbs = vec![verb(Action::Insert, "tickets", "{}")];
-        shop.run(Request::Write(Write { verbs, last_event })).map(|_| ())
+        let mutations = vec![mutation(Action::Insert, "tickets", "{}")];
+        shop.run(Request::Write(Write { mutations, last_event })).map(|_| ())
     }
 
     #[test]
@@ -105,7 +105,7 @@ mod tests {
             requested_by: None,
             reset_events: true,
         };
-        let event = shop.act(Request::Purge(purge)).unwrap().unwrap();
+        let event = shop.operation(Request::Purge(purge)).unwrap().unwrap();
         let after = log(&shop);
         let last = after.last.unwrap();
         assert_eq!((last.event_id.as_str(), last.key, last.id), (event.id.as_str(), None, None));

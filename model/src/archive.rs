@@ -1,4 +1,4 @@
-//! History: what purges and resets took out of a module, so that it can come back.
+//! Archive: what purges and resets took out of a module, so that it can come back.
 //!
 //! Bounded in entries, records and bytes by dropping the oldest; the newest entry is always whole.
 //! Entries never change, so that a checkpoint writes each of them once.
@@ -9,11 +9,11 @@ use imbl::Vector;
 
 use crate::codec;
 use crate::limits::{HISTORY_BYTES_MAX, HISTORY_ENTRIES_MAX, HISTORY_RECORDS_MAX};
-use crate::read::HistoryEntry;
+use crate::read::ArchiveEntry;
 
 /// The newest entries of one branch:module.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct History {
+pub(crate) struct Archive {
     /// Oldest first.
     kept: Vector<Kept>,
 }
@@ -21,22 +21,22 @@ pub(crate) struct History {
 /// An entry with its size.
 #[derive(Debug, Clone)]
 struct Kept {
-    entry: Arc<HistoryEntry>,
+    entry: Arc<ArchiveEntry>,
     records: u64,
     bytes: u64,
 }
 
 impl Kept {
-    fn of(entry: Arc<HistoryEntry>) -> Self {
+    fn of(entry: Arc<ArchiveEntry>) -> Self {
         let records = || entry.tables.iter().flat_map(|table| &table.records);
         let bytes: usize = records().map(|record| codec::bare(&**record).len()).sum();
         Self { records: records().count() as u64, bytes: bytes as u64, entry }
     }
 }
 
-impl History {
+impl Archive {
     /// Adds the newest entry and drops the oldest ones that have no room beside it.
-    pub(crate) fn push(&mut self, entry: Arc<HistoryEntry>) {
+    pub(crate) fn push(&mut self, entry: Arc<ArchiveEntry>) {
         self.restore(entry);
         while self.kept.len() > 1 && self.is_too_large() {
             self.kept.pop_front();
@@ -44,7 +44,7 @@ impl History {
     }
 
     /// Puts the next entry back, as a checkpoint names it: what was kept is kept.
-    pub(crate) fn restore(&mut self, entry: Arc<HistoryEntry>) {
+    pub(crate) fn restore(&mut self, entry: Arc<ArchiveEntry>) {
         self.kept.push_back(Kept::of(entry));
     }
 
@@ -55,12 +55,12 @@ impl History {
             || sum(|kept| kept.bytes) > HISTORY_BYTES_MAX
     }
 
-    pub(crate) fn get(&self, id: &str) -> Option<&Arc<HistoryEntry>> {
+    pub(crate) fn get(&self, id: &str) -> Option<&Arc<ArchiveEntry>> {
         self.iter().find(|entry| entry.id == id)
     }
 
     /// Oldest first.
-    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<HistoryEntry>> {
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<ArchiveEntry>> {
         self.kept.iter().map(|kept| &kept.entry)
     }
 }
@@ -69,19 +69,19 @@ impl History {
 mod tests {
     use super::*;
     use crate::ids::{Revision, TableName, Timestamp};
-    use crate::read::HistoryTable;
+    use crate::read::ArchivedTable;
     use crate::testing::object;
 
     /// An entry of so many records of about so many bytes.
-    fn entry(id: usize, records: usize, bytes: usize) -> Arc<HistoryEntry> {
+    fn entry(id: usize, records: usize, bytes: usize) -> Arc<ArchiveEntry> {
         let record = Arc::new(object(&format!(r#"{{"id":"{}"}}"#, "x".repeat(bytes))));
-        Arc::new(HistoryEntry {
+        Arc::new(ArchiveEntry {
             id: id.to_string(),
             at: Timestamp(0),
             reason: String::new(),
             requested_by: None,
             revision: Revision(1),
-            tables: vec![HistoryTable {
+            tables: vec![ArchivedTable {
                 table: TableName::parse("t").unwrap(),
                 key_fields: [Arc::from("id")].into(),
                 first_keys: Vec::new(),
@@ -90,27 +90,27 @@ mod tests {
         })
     }
 
-    fn ids(history: &History) -> Vec<&str> {
-        history.iter().map(|entry| entry.id.as_str()).collect()
+    fn ids(archive: &Archive) -> Vec<&str> {
+        archive.iter().map(|entry| entry.id.as_str()).collect()
     }
 
     #[test]
     fn the_newest_entries_are_kept() {
-        let mut history = History::default();
-        (0..HISTORY_ENTRIES_MAX + 2).for_each(|id| history.push(entry(id, 1, 1)));
-        assert_eq!(history.iter().count(), HISTORY_ENTRIES_MAX);
-        assert_eq!(ids(&history)[0], "2");
-        assert!(history.get("1").is_none() && history.get("51").is_some());
+        let mut archive = Archive::default();
+        (0..HISTORY_ENTRIES_MAX + 2).for_each(|id| archive.push(entry(id, 1, 1)));
+        assert_eq!(archive.iter().count(), HISTORY_ENTRIES_MAX);
+        assert_eq!(ids(&archive)[0], "2");
+        assert!(archive.get("1").is_none() && archive.get("51").is_some());
     }
 
     #[test]
     fn the_oldest_make_room_for_the_newest_which_is_always_whole() {
-        let mut history = History::default();
-        (0..3).for_each(|id| history.push(entry(id, 40_000, 1)));
-        assert_eq!(ids(&history), ["1", "2"], "three would be too many records");
-        history.push(entry(3, 40, 1_000_000));
-        assert_eq!(ids(&history), ["3"], "too large by itself, and kept");
-        history.push(entry(4, 1, 1));
-        assert_eq!(ids(&history), ["4"]);
+        let mut archive = Archive::default();
+        (0..3).for_each(|id| archive.push(entry(id, 40_000, 1)));
+        assert_eq!(ids(&archive), ["1", "2"], "three would be too many records");
+        archive.push(entry(3, 40, 1_000_000));
+        assert_eq!(ids(&archive), ["3"], "too large by itself, and kept");
+        archive.push(entry(4, 1, 1));
+        assert_eq!(ids(&archive), ["4"]);
     }
 }

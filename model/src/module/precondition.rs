@@ -1,8 +1,8 @@
-//! Guard: what a client wants to hold of the existing record before its change (contract.md 3.4).
+//! Precondition: what a client wants to hold of the existing record before its change (contract.md 3.4).
 
 use std::sync::Arc;
 
-use crate::command::{Guard, Verb};
+use crate::command::{Mutation, Precondition};
 use crate::ids::{RecordKey, Timestamp};
 use crate::module::plan::Plan;
 use crate::module::version;
@@ -18,35 +18,41 @@ const PAYMENT_STATE: [&str; 4] =
 const CURSOR: [&str; 7] = ["key", "id", "uuid", "uid", "primaryKey", "primary", "value"];
 
 impl Plan<'_> {
-    /// Checks a verb's guards in order; the first that does not hold refuses the command.
-    pub(super) fn check_guards(&self, table: &Table, verb: &Verb) -> Result<(), Reject> {
-        if verb.guards.is_empty() {
+    /// Checks a mutation's preconditions in order; the first that does not hold refuses the command.
+    pub(super) fn check_preconditions(
+        &self,
+        table: &Table,
+        mutation: &Mutation,
+    ) -> Result<(), Reject> {
+        if mutation.preconditions.is_empty() {
             return Ok(());
         }
-        let existing = self.guarded_record(table, verb);
+        let existing = self.record_in_question(table, mutation);
         let existing = existing.as_deref();
-        for guard in &verb.guards {
-            match guard {
-                Guard::VersionIs(expected) => check_version(table, verb, *expected, existing)?,
-                Guard::MustExist => {
+        for precondition in &mutation.preconditions {
+            match precondition {
+                Precondition::VersionIs(expected) => {
+                    check_version(table, mutation, *expected, existing)?
+                }
+                Precondition::MustExist => {
                     let message = "Existing record required but not found.";
                     check(existing.is_some(), "record-not-found", || {
                         [("message", Value::from(message))]
                     })?;
                 }
-                Guard::SnapshotMarker { expected } => {
+                Precondition::SnapshotMarker { expected } => {
                     let actual = self.at().to_day();
                     check(expected.as_ref() == Some(&actual), "snapshot-mismatch", || {
                         [("expected", expected.clone().into()), ("actual", actual.into())]
                     })?;
                 }
-                Guard::PaymentStateIs(states)
-                | Guard::PaymentStateIsNot(states)
-                | Guard::PaymentStateAllowed(states) => {
-                    check_payment_state(guard, states, existing)?;
+                Precondition::PaymentStateIs(states)
+                | Precondition::PaymentStateIsNot(states)
+                | Precondition::PaymentStateAllowed(states) => {
+                    check_payment_state(precondition, states, existing)?;
                 }
-                Guard::UnmodifiedSince(threshold) => check_time(*threshold, existing)?,
-                Guard::LastKnown(cursor) => {
+                Precondition::UnmodifiedSince(threshold) => check_time(*threshold, existing)?,
+                Precondition::LastKnown(cursor) => {
                     check(self.named_by(table, cursor).is_some(), "stale-cursor", || {
                         [("lastKnownId", cursor.clone())]
                     })?;
@@ -56,20 +62,20 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// The record with the verb's key, else the one a cursor names.
-    fn guarded_record(&self, table: &Table, verb: &Verb) -> Option<Arc<Object>> {
-        let by_key = table.key_of(&verb.record).ok();
+    /// The record with the mutation's key, else the one a cursor names.
+    fn record_in_question(&self, table: &Table, mutation: &Mutation) -> Option<Arc<Object>> {
+        let by_key = table.key_of(&mutation.record).ok();
         let found = by_key.and_then(|key| self.module().get(&table.name, &key));
         found.cloned().or_else(|| {
-            verb.guards.iter().find_map(|guard| match guard {
-                Guard::LastKnown(cursor) => self.named_by(table, cursor),
-                Guard::MustExist
-                | Guard::SnapshotMarker { .. }
-                | Guard::PaymentStateIs(_)
-                | Guard::PaymentStateIsNot(_)
-                | Guard::PaymentStateAllowed(_)
-                | Guard::UnmodifiedSince(_)
-                | Guard::VersionIs(_) => None,
+            mutation.preconditions.iter().find_map(|precondition| match precondition {
+                Precondition::LastKnown(cursor) => self.named_by(table, cursor),
+                Precondition::MustExist
+                | Precondition::SnapshotMarker { .. }
+                | Precondition::PaymentStateIs(_)
+                | Precondition::PaymentStateIsNot(_)
+                | Precondition::PaymentStateAllowed(_)
+                | Precondition::UnmodifiedSince(_)
+                | Precondition::VersionIs(_) => None,
             })
         })
     }
@@ -91,13 +97,13 @@ fn check<const N: usize>(
     if holds {
         return Ok(());
     }
-    Err(Reject::Guard { code: code.to_owned(), details: details().into_iter().collect() })
+    Err(Reject::Precondition { code: code.to_owned(), details: details().into_iter().collect() })
 }
 
 /// A record that does not exist has version 0.
 fn check_version(
     table: &Table,
-    verb: &Verb,
+    mutation: &Mutation,
     expected: u64,
     existing: Option<&Object>,
 ) -> Result<(), Reject> {
@@ -106,8 +112,8 @@ fn check_version(
         return Ok(());
     }
     Err(Reject::VersionConflict {
-        table: verb.table.clone(),
-        key: table.key_of(&verb.record).unwrap_or_else(|_| RecordKey("".into())),
+        table: mutation.table.clone(),
+        key: table.key_of(&mutation.record).unwrap_or_else(|_| RecordKey("".into())),
         expected: Some(expected),
         current,
         message: version::stale(table.name.as_str(), current, expected),
@@ -116,7 +122,7 @@ fn check_version(
 
 /// Only `PaymentStateIs` asks for a record: the others speak of a state where there is one.
 fn check_payment_state(
-    guard: &Guard,
+    precondition: &Precondition,
     states: &[String],
     existing: Option<&Object>,
 ) -> Result<(), Reject> {
@@ -124,17 +130,17 @@ fn check_payment_state(
         PAYMENT_STATE.iter().find_map(|name| record.get(name)?.key_text().filter(|t| !t.is_empty()))
     });
     let listed = actual.is_some_and(|actual| states.iter().any(|state| state == actual));
-    let (holds, code, word) = match guard {
-        Guard::PaymentStateIs(_) => (listed, "payment-state-conflict", "expected"),
-        Guard::PaymentStateIsNot(_) => (!listed, "payment-state-rejected", "rejected"),
-        Guard::PaymentStateAllowed(_) => {
+    let (holds, code, word) = match precondition {
+        Precondition::PaymentStateIs(_) => (listed, "payment-state-conflict", "expected"),
+        Precondition::PaymentStateIsNot(_) => (!listed, "payment-state-rejected", "rejected"),
+        Precondition::PaymentStateAllowed(_) => {
             (listed || existing.is_none(), "payment-state-not-allowed", "allowed")
         }
-        Guard::MustExist
-        | Guard::SnapshotMarker { .. }
-        | Guard::UnmodifiedSince(_)
-        | Guard::LastKnown(_)
-        | Guard::VersionIs(_) => return Ok(()),
+        Precondition::MustExist
+        | Precondition::SnapshotMarker { .. }
+        | Precondition::UnmodifiedSince(_)
+        | Precondition::LastKnown(_)
+        | Precondition::VersionIs(_) => return Ok(()),
     };
     check(holds, code, || {
         let mut listed: Vec<Value> = states.iter().map(|state| state.as_str().into()).collect();
@@ -165,32 +171,35 @@ mod tests {
         shop
     }
 
-    /// The refusal of a save under these guards, as code and details.
-    fn refusal(json: &str, guards: Vec<Guard>) -> Option<(String, String)> {
-        let verb = guarded(Action::Save, "order_header", json, guards);
-        match shop().verb(verb) {
+    /// The refusal of a save under these preconditions, as code and details.
+    fn refusal(json: &str, preconditions: Vec<Precondition>) -> Option<(String, String)> {
+        let mutation = guarded(Action::Save, "order_header", json, preconditions);
+        match shop().mutation(mutation) {
             Ok(_) => None,
-            Err(Reject::Guard { code, details }) => Some((code, Value::Object(details).to_json())),
+            Err(Reject::Precondition { code, details }) => {
+                Some((code, Value::Object(details).to_json()))
+            }
             Err(other) => panic!("{other}"),
         }
     }
 
-    fn paid(guard: impl Fn(Vec<String>) -> Guard, states: &[&str]) -> Option<String> {
+    fn paid(precondition: impl Fn(Vec<String>) -> Precondition, states: &[&str]) -> Option<String> {
         let states = states.iter().map(|state| (*state).to_owned()).collect();
-        refusal(r#"{"id":"o","version":1}"#, vec![guard(states)]).map(|(code, _)| code)
+        refusal(r#"{"id":"o","version":1}"#, vec![precondition(states)]).map(|(code, _)| code)
     }
 
     #[test]
     fn a_record_that_must_exist() {
-        assert_eq!(refusal(r#"{"id":"o","version":2}"#, vec![Guard::MustExist]), None);
-        let (code, details) = refusal(r#"{"id":"ghost"}"#, vec![Guard::MustExist]).unwrap();
+        assert_eq!(refusal(r#"{"id":"o","version":2}"#, vec![Precondition::MustExist]), None);
+        let (code, details) = refusal(r#"{"id":"ghost"}"#, vec![Precondition::MustExist]).unwrap();
         assert_eq!(code, "record-not-found");
         assert_eq!(details, r#"{"message":"Existing record required but not found."}"#);
     }
 
     #[test]
     fn the_business_day_is_the_day_of_the_commit() {
-        let marker = |day: Option<&str>| Guard::SnapshotMarker { expected: day.map(str::to_owned) };
+        let marker =
+            |day: Option<&str>| Precondition::SnapshotMarker { expected: day.map(str::to_owned) };
         assert_eq!(refusal(r#"{"id":"n"}"#, vec![marker(Some("2026-11-21"))]), None);
         let (code, details) = refusal(r#"{"id":"n"}"#, vec![marker(Some("old"))]).unwrap();
         assert_eq!(code, "snapshot-mismatch");
@@ -201,33 +210,33 @@ mod tests {
 
     #[test]
     fn the_payment_state_is_or_is_not_or_is_among() {
-        assert_eq!(paid(Guard::PaymentStateIs, &["paid"]), None);
+        assert_eq!(paid(Precondition::PaymentStateIs, &["paid"]), None);
         assert_eq!(
-            paid(Guard::PaymentStateIs, &["open"]).as_deref(),
+            paid(Precondition::PaymentStateIs, &["open"]).as_deref(),
             Some("payment-state-conflict")
         );
-        assert_eq!(paid(Guard::PaymentStateIsNot, &["open"]), None);
+        assert_eq!(paid(Precondition::PaymentStateIsNot, &["open"]), None);
         assert_eq!(
-            paid(Guard::PaymentStateIsNot, &["open", "paid"]).as_deref(),
+            paid(Precondition::PaymentStateIsNot, &["open", "paid"]).as_deref(),
             Some("payment-state-rejected")
         );
-        assert_eq!(paid(Guard::PaymentStateAllowed, &["open", "paid"]), None);
+        assert_eq!(paid(Precondition::PaymentStateAllowed, &["open", "paid"]), None);
         let refused = refusal(
             r#"{"id":"o","version":1}"#,
-            vec![Guard::PaymentStateAllowed(vec!["open".to_owned(), "void".to_owned()])],
+            vec![Precondition::PaymentStateAllowed(vec!["open".to_owned(), "void".to_owned()])],
         );
         let (code, details) = refused.unwrap();
         assert_eq!(code, "payment-state-not-allowed");
         assert_eq!(details, r#"{"allowed":["open","void"],"actual":"paid"}"#);
         let states = vec!["open".to_owned()];
-        let new = refusal(r#"{"id":"n"}"#, vec![Guard::PaymentStateAllowed(states.clone())]);
+        let new = refusal(r#"{"id":"n"}"#, vec![Precondition::PaymentStateAllowed(states.clone())]);
         assert_eq!(new, None, "a new order has no state yet");
-        assert!(refusal(r#"{"id":"n"}"#, vec![Guard::PaymentStateIs(states)]).is_some());
+        assert!(refusal(r#"{"id":"n"}"#, vec![Precondition::PaymentStateIs(states)]).is_some());
     }
 
     #[test]
     fn a_record_changed_since_is_refused_with_both_times() {
-        let since = |text| Guard::UnmodifiedSince(Timestamp::parse(text).unwrap());
+        let since = |text| Precondition::UnmodifiedSince(Timestamp::parse(text).unwrap());
         let same = since("2026-11-21T09:00:00Z");
         assert_eq!(refusal(r#"{"id":"o","version":1}"#, vec![same]), None);
         let (code, details) =
@@ -243,11 +252,11 @@ mod tests {
     #[test]
     fn a_cursor_names_the_record_when_the_verb_does_not() {
         for cursor in [r#"{"key":"o"}"#, r#"{"id":"o"}"#, r#"{"primaryKey":{"id":"o"}}"#] {
-            let cursor = Guard::LastKnown(Value::Object(object(cursor)));
-            assert_eq!(refusal(r#"{"id":"n"}"#, vec![cursor, Guard::MustExist]), None);
+            let cursor = Precondition::LastKnown(Value::Object(object(cursor)));
+            assert_eq!(refusal(r#"{"id":"n"}"#, vec![cursor, Precondition::MustExist]), None);
         }
         let (code, details) =
-            refusal(r#"{"id":"n"}"#, vec![Guard::LastKnown("ghost".into())]).unwrap();
+            refusal(r#"{"id":"n"}"#, vec![Precondition::LastKnown("ghost".into())]).unwrap();
         assert_eq!(
             (code.as_str(), details.as_str()),
             ("stale-cursor", r#"{"lastKnownId":"ghost"}"#)
@@ -256,7 +265,7 @@ mod tests {
 
     #[test]
     fn the_first_guard_that_fails_is_told() {
-        let guards = vec![Guard::LastKnown("ghost".into()), Guard::MustExist];
-        assert_eq!(refusal(r#"{"id":"n"}"#, guards).unwrap().0, "stale-cursor");
+        let preconditions = vec![Precondition::LastKnown("ghost".into()), Precondition::MustExist];
+        assert_eq!(refusal(r#"{"id":"n"}"#, preconditions).unwrap().0, "stale-cursor");
     }
 }
