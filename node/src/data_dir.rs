@@ -1,4 +1,4 @@
-//! Boot: the data directory: whose it is, and that only one process uses it.
+//! Data directory: whose it is, and that only one process uses it.
 //!
 //! ```text
 //!   DATA/lock         held by the running node
@@ -25,7 +25,7 @@ const REPLICAS: &str = "raft";
 
 /// Why a data directory is not opened.
 #[derive(Debug, thiserror::Error)]
-pub enum BootError {
+pub enum DataDirError {
     /// It cannot be made or written.
     #[error(
         "cannot write the data directory {dir}: {source}; give one this user may write with --data"
@@ -96,8 +96,8 @@ impl DataDir {
     ///
     /// # Errors
     /// [`BootError`], with what to do.
-    pub fn open(path: &Path, node: NodeId, cluster: &str) -> Result<Self, BootError> {
-        let unwritable = |source| BootError::Unwritable { dir: path.to_owned(), source };
+    pub fn open(path: &Path, node: NodeId, cluster: &str) -> Result<Self, DataDirError> {
+        let unwritable = |source| DataDirError::Unwritable { dir: path.to_owned(), source };
         fs::create_dir_all(path).map_err(unwritable)?;
         let lock = File::options()
             .create(true)
@@ -108,7 +108,7 @@ impl DataDir {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(BootError::Locked { dir: path.to_owned() });
+                return Err(DataDirError::Locked { dir: path.to_owned() });
             }
             Err(TryLockError::Error(error)) => return Err(unwritable(error)),
         }
@@ -129,7 +129,7 @@ impl DataDir {
             Err(error) => return Err(unwritable(error)),
         };
         if known.node != node.0 || known.cluster != cluster {
-            return Err(BootError::Foreign {
+            return Err(DataDirError::Foreign {
                 dir: path.to_owned(),
                 node: known.node,
                 cluster: known.cluster,
@@ -151,8 +151,8 @@ impl DataDir {
     }
 }
 
-fn read(file: &Path, bytes: &[u8]) -> Result<NodeFile, BootError> {
-    let damaged = |problem: String| BootError::Damaged { file: file.to_owned(), problem };
+fn read(file: &Path, bytes: &[u8]) -> Result<NodeFile, DataDirError> {
+    let damaged = |problem: String| DataDirError::Damaged { file: file.to_owned(), problem };
     let known: NodeFile = serde_json::from_slice(bytes).map_err(|error| {
         damaged(format!("it cannot be read ({error}); restore it, or begin with a new directory"))
     })?;
@@ -166,13 +166,13 @@ fn read(file: &Path, bytes: &[u8]) -> Result<NodeFile, BootError> {
 }
 
 /// A log without a name may be anybody's.
-fn refuse_orphan(dir: &Path, file: &Path) -> Result<(), BootError> {
+fn refuse_orphan(dir: &Path, file: &Path) -> Result<(), DataDirError> {
     if !dir.join(REPLICAS).exists() {
         return Ok(());
     }
     let problem = "it is missing, but there are replicas beside it; restore it, or move the directory \
                    away and begin with a new one";
-    Err(BootError::Damaged { file: file.to_owned(), problem: problem.to_owned() })
+    Err(DataDirError::Damaged { file: file.to_owned(), problem: problem.to_owned() })
 }
 
 /// Writes aside, syncs, renames, syncs the directory: it is there whole, or not at all.
@@ -197,7 +197,7 @@ mod tests {
         let path = dir.path().join("new/data");
         let open = || DataDir::open(&path, NodeId(1), "shop");
         let first = open().unwrap();
-        assert!(matches!(open(), Err(BootError::Locked { .. })));
+        assert!(matches!(open(), Err(DataDirError::Locked { .. })));
         let id = first.data_id().to_owned();
         drop(first);
         assert_eq!(open().unwrap().data_id(), id);
@@ -227,7 +227,7 @@ mod tests {
         let file = dir.path().join("node.json");
         assert!(matches!(
             DataDir::open(&file, NodeId(1), "shop"),
-            Err(BootError::Unwritable { .. })
+            Err(DataDirError::Unwritable { .. })
         ));
     }
 }
