@@ -4,9 +4,9 @@
 //! standard error; 2 not understood; 3 `status` found something an operator should look at; 4
 //! `status` got no answer; 74 the disk can no longer be trusted.
 
-mod node_client;
 mod check;
 mod demo;
+mod node_client;
 mod out;
 mod start;
 mod status;
@@ -173,16 +173,23 @@ mod tests {
         let mut command = CommandLine::command();
         command.build();
         command.clone().debug_assert();
-        for subcommand in command.get_subcommands().filter(|subcommand| subcommand.get_name() != "help") {
+        for subcommand in
+            command.get_subcommands().filter(|subcommand| subcommand.get_name() != "help")
+        {
             let example = subcommand.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(example.contains(&format!("mishkah {}", subcommand.get_name())), "{subcommand}");
+            assert!(
+                example.contains(&format!("mishkah {}", subcommand.get_name())),
+                "{subcommand}"
+            );
         }
     }
 
     #[test]
     fn switches_take_a_value_only_with_an_equals_sign() {
         let read = |line: &str| CommandLine::try_parse_from(line.split(' '));
-        let Subcommand::Start(start) = read("mishkah start --sample --open=false").unwrap().subcommand else {
+        let Subcommand::Start(start) =
+            read("mishkah start --sample --open=false").unwrap().subcommand
+        else {
             panic!("not start");
         };
         assert_eq!((start.settings.sample, start.settings.open), (Some(true), Some(false)));

@@ -99,6 +99,9 @@ impl DataDir {
     pub fn open(path: &Path, node: NodeId, cluster: &str) -> Result<Self, DataDirError> {
         let unwritable = |source| DataDirError::Unwritable { dir: path.to_owned(), source };
         fs::create_dir_all(path).map_err(unwritable)?;
+        // Locked before anything is read: whoever holds the lock may still be writing. The file
+        // stays for ever; if it were removed, two processes could hold locks of two files of this
+        // name.
         let lock = File::options()
             .create(true)
             .truncate(false)
@@ -116,6 +119,7 @@ impl DataDir {
         let known = match fs::read(&file) {
             Ok(bytes) => read(&file, &bytes)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                // Before a new id is made: a log beside it would get an owner by accident.
                 refuse_orphan(path, &file)?;
                 let made = NodeFile {
                     layout: LAYOUT,
@@ -182,6 +186,7 @@ fn write(dir: &Path, file: &Path, node: &NodeFile) -> std::io::Result<()> {
     let mut text = serde_json::to_vec_pretty(node)?;
     text.push(b'\n');
     new.write_all(&text)?;
+    // Synced before it gets its name: after a power cut the name would lead to an empty file.
     new.sync_all()?;
     fs::rename(&aside, file)?;
     File::open(dir)?.sync_all()

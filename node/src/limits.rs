@@ -112,6 +112,6 @@ pub const FILES_PER_PEER: u64 = 4;
 pub const FILES_RESERVED_PART: u64 = 16;
 /// Fewest connections a node is started for.
 pub const CONNECTIONS_MIN: u64 = 16;
-/// PeerConnections of clients that wait to be accepted, as far as the system lets them; the library's
-/// own 128 are fewer than one crowd.
+/// Connections of clients that wait to be accepted, as far as the system lets them; the
+/// library's own 128 are fewer than one crowd.
 pub const LISTEN_BACKLOG: i32 = 4096;

@@ -23,9 +23,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::data_dir::{DataDirError, DataDir};
 use crate::catalogue::{self, CatalogueError, LoadedCatalogue};
 use crate::config::{CatalogueSource, Config};
+use crate::data_dir::{DataDir, DataDirError};
 use crate::file_limit::{self, TooFewFiles};
 use crate::files::StaticFiles;
 use crate::limits::{BOOK_EVERY, GATEWAY_STOP_MAX, LISTEN_BACKLOG, METRICS_UPKEEP_EVERY};
@@ -165,6 +165,9 @@ impl Node {
         // Before anything is opened: what is not enough now is not enough later.
         let files_budget = file_limit::budget(file_limit::raise_open_files(), config.peers.len())?;
 
+        // From here on each step needs the one before it: the directory says which id the link
+        // gives itself, the link carries the replicas' messages, and the actors need replicas.
+        // Clients come last, so that nobody is taken in who cannot be served.
         let threads = ClientThreads::start().map_err(NodeStartError::ClientThreads)?;
         let data = DataDir::open(&config.data, config.node, &config.cluster)?;
         let loaded = load(&config.catalogue)?;
@@ -190,6 +193,7 @@ impl Node {
         let (groups, actors) = match Box::pin(core.start(loaded, on_fatal)).await {
             Ok(started) => started,
             Err(error) => {
+                // Its tasks would go on and keep the port.
                 link.stop().await;
                 return Err(error);
             }
@@ -220,7 +224,17 @@ impl Node {
         });
         tracing::info!(node = config.node.0, http = %http_address, peers = %link.address(), "started");
         let http = http_address;
-        Ok(Self { http, link, groups, actors, gateway_task, threads, closing, background_tasks, data })
+        Ok(Self {
+            http,
+            link,
+            groups,
+            actors,
+            gateway_task,
+            threads,
+            closing,
+            background_tasks,
+            data,
+        })
     }
 
     /// Where clients dial in.
@@ -257,7 +271,19 @@ impl Node {
 
     /// Stops without handing over: others find out by themselves.
     pub async fn close(self) {
-        let Self { link, groups, actors, gateway_task, threads, closing, background_tasks, data, .. } = self;
+        let Self {
+            link,
+            groups,
+            actors,
+            gateway_task,
+            threads,
+            closing,
+            background_tasks,
+            data,
+            ..
+        } = self;
+        // Clients first: what they still ask needs actors and replicas. Those who do not leave in
+        // time are cut with their threads.
         closing.cancel();
         match timeout(GATEWAY_STOP_MAX, gateway_task).await {
             Ok(Ok(Ok(()))) => {}
@@ -348,6 +374,7 @@ impl CoreBuilder<'_> {
             ..GroupsConfig::new(config.node, self.data.replicas(), move |reason| on_fatal(reason))
         };
         let groups = Groups::open(groups_config, Arc::new(self.link.clone())).await?;
+        // Before the actors start: they wait for leaders, and those are elected by messages.
         self.link.serve_raft(Arc::new(groups.clone()));
         let started = actors::start(actors::Config {
             node: self.record(),
@@ -366,6 +393,7 @@ impl CoreBuilder<'_> {
                 Ok((groups, actors))
             }
             Err(error) => {
+                // The groups hold the log's files and threads; nobody else would end them.
                 groups.shutdown().await;
                 Err(error.into())
             }
@@ -374,7 +402,8 @@ impl CoreBuilder<'_> {
 
     /// This node as the others shall know it.
     fn record(&self) -> NodeRecord {
-        let configured = self.config.peers.get(&self.config.node).filter(|address| !address.is_empty());
+        let configured =
+            self.config.peers.get(&self.config.node).filter(|address| !address.is_empty());
         NodeRecord {
             id: self.config.node,
             name: self.config.name.clone(),

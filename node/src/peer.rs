@@ -55,8 +55,8 @@ use hello::ConnectionClass;
 use remote::Remote;
 use serve::Inboxes;
 
-pub use hello::{HandshakeError, PROTO_MAX, PROTO_MIN, HandshakeRejection};
-pub use transport::{PlainTcp, PeerStream, Transport};
+pub use hello::{HandshakeError, HandshakeRejection, PROTO_MAX, PROTO_MIN};
+pub use transport::{PeerStream, PlainTcp, Transport};
 
 use crate::limits::{PING_EVERY, SWEEP_EVERY};
 
@@ -212,7 +212,10 @@ impl PeerLink {
         let shared = Arc::clone(&self.0);
         Box::pin(async move {
             let connection = shared.carrier(to, priority)?;
-            connection.call(kind, priority, message, limit).await.map_err(|error| explain(to, error))
+            connection
+                .call(kind, priority, message, limit)
+                .await
+                .map_err(|error| explain(to, error))
         })
     }
 }
@@ -272,6 +275,7 @@ impl Inner {
         if let Some(remote) = self.remotes.read().get(&node) {
             return Arc::clone(remote);
         }
+        // Another task may have made it between the two locks: the entry decides.
         let mut remotes = self.remotes.write();
         let remote = remotes
             .entry(node)
@@ -329,6 +333,7 @@ impl Inner {
                 remote.gone.cancel();
                 remote.end("the peer left the cluster");
             }
+            // `borrow_and_update` above marked what was seen: a change since then returns at once.
             if book.changed().await.is_err() {
                 return; // The book's owner is gone: it stays as it is.
             }

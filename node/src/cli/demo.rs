@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{DemoArgs, CliError, out};
+use super::{CliError, DemoArgs, out};
 use crate::signals::Signals;
 
 use child::{ChildEvent, supervise};

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::{EXIT_DISK, CliError, StartArgs};
+use super::{CliError, EXIT_DISK, StartArgs};
 use crate::config::{Config, Settings, unknown_variables};
 use crate::node::{Node, Sockets};
 use crate::signals::{Signals, input_closed};

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use actors::status::{ClusterStatus, PartitionStatus};
 use comfy_table::{Table, presets};
 
-use super::node_client::{NodeClient, NoAnswer};
-use super::{EXIT_NO_ANSWER, EXIT_WARNINGS, CliError, StatusArgs, out};
+use super::node_client::{NoAnswer, NodeClient};
+use super::{CliError, EXIT_NO_ANSWER, EXIT_WARNINGS, StatusArgs, out};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:

@@ -92,6 +92,7 @@ impl Calls {
 
     /// Ends a call. One that is not waited for any more is nobody's business.
     pub(super) fn end(&self, id: u64, result: CallResult) {
+        // Removed under the lock, so that an answer and the sweep never both end one call.
         let call = self.pending.lock().by_id.remove(&id);
         if let Some(call) = call {
             let _ = call.result.send(result);
@@ -119,6 +120,7 @@ impl Calls {
             }
             pending.by_id.extract_if(|_, call| call.deadline <= now).map(|(_, call)| call).collect()
         };
+        // Outside the lock: a caller that wakes may make its next call at once.
         for call in overdue {
             let _ = call.result.send(Err(CallError::NoAnswer("the deadline passed".into())));
         }

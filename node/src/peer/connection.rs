@@ -1,4 +1,5 @@
-//! Connection: one stream to one peer, after the handshake: a reader, a writer, and what they share.
+//! Connection: one stream to one peer, after the handshake: a reader, a writer, and what they
+//! share.
 //!
 //! Both run in one task, so that a heartbeat is read, answered and written without waking another.
 //! Calls for the replicas are polled in that task as well; calls for the actors get a task each,
@@ -28,16 +29,16 @@ use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 use tokio_util::sync::CancellationToken;
 
 use super::calls::{CallError, CallResult, Calls};
-use super::frame::{CallFailure, PeerFrame, HEADER_BYTES, FrameKind};
+use super::frame::{CallFailure, FrameKind, HEADER_BYTES, PeerFrame};
 use super::hello::ConnectionClass;
-use super::priority_queues::{PriorityQueues, NotQueued, Outgoing};
+use super::priority_queues::{NotQueued, Outgoing, PriorityQueues};
 use super::serve::{AnswerGuard, Inboxes};
 use super::transport::PeerStream;
 use crate::limits::{
-    ACTOR_CALLS_SERVED_MAX, ANSWER_BYTES_MAX, BULK_CALLS_AT_ONCE, BULK_MESSAGE_BYTES_MAX,
-    BULK_PIECE_BYTES_MAX, CONTROL_FRAME_BYTES_MAX, CONTROL_PAYLOAD_BYTES_MAX, COPY_BYTES_MAX,
-    LARGE_ANSWERS_BYTES_AT_ONCE, RAFT_CALLS_SERVED_MAX, READ_BUFFER_BYTES, BUDGET_UNIT_BYTES,
-    WRITE_BATCH_BYTES, UNFINISHED_BYTES_MAX,
+    ACTOR_CALLS_SERVED_MAX, ANSWER_BYTES_MAX, BUDGET_UNIT_BYTES, BULK_CALLS_AT_ONCE,
+    BULK_MESSAGE_BYTES_MAX, BULK_PIECE_BYTES_MAX, CONTROL_FRAME_BYTES_MAX,
+    CONTROL_PAYLOAD_BYTES_MAX, COPY_BYTES_MAX, LARGE_ANSWERS_BYTES_AT_ONCE, RAFT_CALLS_SERVED_MAX,
+    READ_BUFFER_BYTES, UNFINISHED_BYTES_MAX, WRITE_BATCH_BYTES,
 };
 
 /// Why a connection ended.
@@ -136,7 +137,9 @@ impl Connection {
             actor_permits: Arc::new(Semaphore::new(ACTOR_CALLS_SERVED_MAX)),
             raft_permits: Arc::new(Semaphore::new(RAFT_CALLS_SERVED_MAX)),
             bulk_work: Arc::new(Semaphore::new(BULK_CALLS_AT_ONCE)),
-            answer_budget: Arc::new(Semaphore::new(LARGE_ANSWERS_BYTES_AT_ONCE / BUDGET_UNIT_BYTES)),
+            answer_budget: Arc::new(Semaphore::new(
+                LARGE_ANSWERS_BYTES_AT_ONCE / BUDGET_UNIT_BYTES,
+            )),
             ended: CancellationToken::new(),
             began: Instant::now(),
             last_received_ms: AtomicU64::new(0),
@@ -176,9 +179,11 @@ impl Connection {
         check_size(priority, payload.len())?;
         let deadline = Instant::now() + timeout;
         let id = self.calls.next_id();
+        // Registered before it is queued: the answer may come before `put` returns.
         let answer = self.calls.expect(id, deadline)?;
         let _waiter = CallGuard { calls: &self.calls, id };
-        let call = Outgoing { deadline: Some(deadline), ..Outgoing::new(kind, priority, id, payload) };
+        let call =
+            Outgoing { deadline: Some(deadline), ..Outgoing::new(kind, priority, id, payload) };
         self.put(call)?;
         answer.await.unwrap_or_else(|_| Err(CallError::NoAnswer("the connection broke".into())))
     }
@@ -205,6 +210,8 @@ impl Connection {
     /// Reads and writes until the connection ends.
     pub(super) async fn run(self: &Arc<Self>, stream: PeerStream, inboxes: &Inboxes) -> EndReason {
         let ended = tokio::select! {
+            // An end from this side wins over the error it causes on the stream: its reason is
+            // told.
             biased;
             () = self.ended.cancelled() => {
                 EndReason::Here(self.end_reason.lock().clone().unwrap_or_default())
@@ -213,6 +220,9 @@ impl Connection {
             error = self.write(stream.write) => EndReason::Broken(error),
         };
         self.ended.cancel();
+        // The order matters. What still waits in a queue certainly did nothing, and its call says
+        // so; only what is left after that may have been executed. Closed queues take nothing more,
+        // so no call slips in between.
         for unsent in self.priority_queues.close() {
             if matches!(unsent.kind, FrameKind::RaftCall | FrameKind::ActorCall) {
                 let reason = format!("the connection broke before it was sent: {ended}");
@@ -256,6 +266,7 @@ impl Connection {
         let mut answering: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
         loop {
             let body = tokio::select! {
+                // Answers before new frames: a peer that sends without pause delays no answer.
                 biased;
                 Some(()) = answering.next(), if !answering.is_empty() => continue,
                 body = frames.next() => body,
@@ -272,6 +283,8 @@ impl Connection {
                 Ok(frame) => frame,
                 Err(error) => return EndReason::Protocol(error.to_string()),
             };
+            // The caller waits as long as pieces come: a large answer takes longer than the
+            // deadline its call was given, which nobody could know.
             if frame.more && frame.kind == FrameKind::Answer {
                 self.calls.progress(frame.id, Instant::now());
             }
@@ -288,7 +301,11 @@ impl Connection {
     }
 
     /// Does what a frame says; a call for the replicas comes back as the future that answers it.
-    fn take_in(self: &Arc<Self>, frame: PeerFrame, inboxes: &Inboxes) -> Option<BoxFuture<'static, ()>> {
+    fn take_in(
+        self: &Arc<Self>,
+        frame: PeerFrame,
+        inboxes: &Inboxes,
+    ) -> Option<BoxFuture<'static, ()>> {
         match frame.kind {
             FrameKind::Ping => {
                 let pong = Outgoing::new(FrameKind::Pong, frame.priority, 0, Bytes::new());
@@ -371,9 +388,12 @@ struct PartialMessages {
 impl PartialMessages {
     /// Adds a piece; gives the whole message with its last one.
     fn add(&mut self, mut frame: PeerFrame) -> Result<Option<PeerFrame>, String> {
+        // Nearly every message is whole: no lookup for it.
         if !frame.more && self.messages.is_empty() {
             return Ok(Some(frame));
         }
+        // Both sides number their calls from 1, so an answer's id may also be the id of a call that
+        // the peer makes: the direction is part of the name.
         let direction = u8::from(matches!(frame.kind, FrameKind::Answer | FrameKind::Failed));
         let name = (direction, frame.id);
         if frame.more {

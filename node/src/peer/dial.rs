@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::hello::{ConnectionClass, HandshakeError, HandshakeRejection};
 use super::remote::{ConnectionsUp, Remote};
-use super::{PeerAddress, Inner};
+use super::{Inner, PeerAddress};
 use crate::limits::{DIALLED_WITHIN, FIRST_DIALLED_WITHIN, REDIAL_MAX, REDIAL_MIN};
 
 impl Inner {
@@ -27,9 +27,13 @@ impl Inner {
             if let Some(address) = address {
                 match self.dial(&remote, class, address.address.clone()).await {
                     Ok((connection, stream)) => {
+                        // Before it runs: when it ends the peer is dialled again without a long
+                        // wait.
                         wait = REDIAL_MIN;
                         self.run(connection, stream).await;
                     }
+                    // The peer's own connection stands or comes up; `until_due` waits while it
+                    // does.
                     Err(HandshakeError::RefusedByPeer(HandshakeRejection::Duplicate)) => {}
                     Err(error) => report(&remote, &address, &error),
                 }
@@ -73,7 +77,9 @@ fn report(remote: &Remote, address: &PeerAddress, error: &HandshakeError) {
         HandshakeError::Broken(_) => {
             tracing::info!(peer = peer.0, address, reason = text, "not reached yet")
         }
-        HandshakeError::NotAHello(_) | HandshakeError::RefusedByPeer(_) | HandshakeError::RefusedHere(_) => {
+        HandshakeError::NotAHello(_)
+        | HandshakeError::RefusedByPeer(_)
+        | HandshakeError::RefusedHere(_) => {
             tracing::error!(peer = peer.0, address, reason = text, "cannot be linked");
         }
     }

@@ -8,10 +8,10 @@
 //!   tag >0 refusal  see `HandshakeRejection`
 //! ```
 //!
-//! Promise: both sides end with the same version and features, or with a [`HandshakeRejection`] that says
-//! what does not fit. Later versions append to the body; what is not understood is ignored.
-//! Refused: everything that is not a hello, by name; postcard is not used here, because it could
-//! not tell.
+//! Promise: both sides end with the same version and features, or with a [`HandshakeRejection`]
+//! that says what does not fit. Later versions append to the body; what is not understood is
+//! ignored. Refused: everything that is not a hello, by name; postcard is not used here, because it
+//! could not tell.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use model::NodeId;
@@ -244,7 +244,9 @@ pub(super) fn read_any(data: &[u8]) {
 }
 
 /// Reads the other side's hello, or its refusal. The caller sets a time limit.
-pub(super) async fn read_hello(from: &mut (impl AsyncRead + Unpin)) -> Result<PeerHello, HandshakeError> {
+pub(super) async fn read_hello(
+    from: &mut (impl AsyncRead + Unpin),
+) -> Result<PeerHello, HandshakeError> {
     let mut head = [0; 3];
     from.read_exact(&mut head).await?;
     let length = usize::from(u16::from_be_bytes([head[1], head[2]]));
@@ -329,7 +331,12 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_is_read_as_written() {
         for refusal in [
-            HandshakeRejection::VersionMismatch { ours_min: 1, ours_max: 2, theirs_min: 3, theirs_max: 4 },
+            HandshakeRejection::VersionMismatch {
+                ours_min: 1,
+                ours_max: 2,
+                theirs_min: 3,
+                theirs_max: 4,
+            },
             HandshakeRejection::WrongCluster { theirs: "other".into() },
             HandshakeRejection::WrongNode { actual: NodeId(9) },
             HandshakeRejection::OtherData { node: NodeId(3) },
@@ -345,7 +352,8 @@ mod tests {
 
     #[test]
     fn the_newest_common_version_is_taken_and_what_does_not_fit_is_named() {
-        let here = PeerHello { from: NodeId(2), to: NodeId(1), proto_min: 2, proto_max: 9, ..hello() };
+        let here =
+            PeerHello { from: NodeId(2), to: NodeId(1), proto_min: 2, proto_max: 9, ..hello() };
         assert_eq!(here.agree(&hello()), Ok(3));
         let old = PeerHello { proto_min: 1, proto_max: 1, ..hello() };
         assert!(matches!(here.agree(&old), Err(HandshakeRejection::VersionMismatch { .. })));

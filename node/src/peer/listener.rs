@@ -45,7 +45,8 @@ impl Inner {
     async fn take(
         &self,
         socket: TcpStream,
-    ) -> Result<(Arc<super::connection::Connection>, super::transport::PeerStream), HandshakeError> {
+    ) -> Result<(Arc<super::connection::Connection>, super::transport::PeerStream), HandshakeError>
+    {
         let stream = self.transport.accept(socket).await?;
         self.accept_handshake(stream).await
     }

@@ -16,10 +16,10 @@ use parking_lot::Mutex;
 use raft::Priority;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
-use super::frame::{CallFailure, PeerFrame, FrameKind, priority_to_byte};
+use super::frame::{CallFailure, FrameKind, PeerFrame, priority_to_byte};
 use crate::limits::{
-    BULK_QUEUE_BYTES_MAX, BULK_PIECE_BYTES_MAX, CALL_QUEUE_BYTES_MAX, FEED_QUEUE_BYTES_MAX,
-    QUEUE_FRAMES_MAX, LOG_QUEUE_BYTES_MAX, WRITE_BATCH_BYTES, URGENT_QUEUE_BYTES_MAX,
+    BULK_PIECE_BYTES_MAX, BULK_QUEUE_BYTES_MAX, CALL_QUEUE_BYTES_MAX, FEED_QUEUE_BYTES_MAX,
+    LOG_QUEUE_BYTES_MAX, QUEUE_FRAMES_MAX, URGENT_QUEUE_BYTES_MAX, WRITE_BATCH_BYTES,
 };
 
 /// Bytes each queue may hold, most urgent first.
@@ -97,6 +97,7 @@ impl PriorityQueues {
         let queue = &mut state.priority_queues[place];
         let full = queue.messages.len() >= QUEUE_FRAMES_MAX
             || queue.bytes + message.payload.len() > QUEUE_BYTES_MAX[place];
+        // An answer's permit was given when its call was taken in: that is where it is bounded.
         if full && message.permit.is_none() {
             return Err(NotQueued::Full);
         }
@@ -109,6 +110,8 @@ impl PriorityQueues {
         queue.bytes += message.payload.len();
         queue.messages.push_back(message);
         drop(state);
+        // A notification that nobody waits for is kept, so the writer, which looks first and waits
+        // after, misses none.
         self.not_empty.notify_one();
         Ok(())
     }
@@ -136,6 +139,7 @@ impl State {
     fn take_batch(&mut self, batch: &mut Vec<(PeerFrame, HeldPermits)>) {
         let mut left = WRITE_BATCH_BYTES;
         for queue in &mut self.priority_queues {
+            // The floor: one frame even where more urgent queues used the batch up.
             let mut is_first = true;
             while (is_first || left > 0)
                 && let Some((frame, permits)) = queue.take_piece()
@@ -164,6 +168,7 @@ impl PriorityQueue {
             frame.payload = message.payload.split_to(BULK_PIECE_BYTES_MAX);
             frame.more = true;
             self.bytes -= frame.payload.len();
+            // The permits stay with the rest: they are free when the last piece is written.
             self.messages.push_back(message);
             return Some((frame, [None, None]));
         }
@@ -210,7 +215,10 @@ mod tests {
             batch(&priority_queues).await,
             [(Priority::Urgent, 9, false), (Priority::Log, 0, false), (Priority::Feed, 0, false)]
         );
-        assert_eq!(batch(&priority_queues).await, [(Priority::Log, 1, false), (Priority::Feed, 1, false)]);
+        assert_eq!(
+            batch(&priority_queues).await,
+            [(Priority::Log, 1, false), (Priority::Feed, 1, false)]
+        );
     }
 
     #[tokio::test]
@@ -219,7 +227,10 @@ mod tests {
         priority_queues.put(message(Priority::Bulk, 1, 2 * BULK_PIECE_BYTES_MAX + 1)).unwrap();
         priority_queues.put(message(Priority::Bulk, 2, 5)).unwrap();
         assert_eq!(batch(&priority_queues).await, [(Priority::Bulk, 1, true)]);
-        assert_eq!(batch(&priority_queues).await, [(Priority::Bulk, 2, false), (Priority::Bulk, 1, true)]);
+        assert_eq!(
+            batch(&priority_queues).await,
+            [(Priority::Bulk, 2, false), (Priority::Bulk, 1, true)]
+        );
         assert_eq!(batch(&priority_queues).await, [(Priority::Bulk, 1, false)]);
     }
 
@@ -230,7 +241,11 @@ mod tests {
             priority_queues.put(message(Priority::Call, id, 1)).unwrap();
         }
         assert_eq!(priority_queues.put(message(Priority::Call, 0, 1)), Err(NotQueued::Full));
-        assert_eq!(priority_queues.put(message(Priority::Feed, 0, 1)), Ok(()), "each queue is full by itself");
+        assert_eq!(
+            priority_queues.put(message(Priority::Feed, 0, 1)),
+            Ok(()),
+            "each queue is full by itself"
+        );
         assert_eq!(
             priority_queues.put(message(Priority::Feed, 0, FEED_QUEUE_BYTES_MAX)),
             Err(NotQueued::Full),

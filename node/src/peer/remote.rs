@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
-use super::hello::{ConnectionClass, PeerHello, HandshakeRejection};
+use super::hello::{ConnectionClass, HandshakeRejection, PeerHello};
 use super::serve::Inboxes;
 use crate::limits::{PING_EVERY, SILENCE_MAX};
 
@@ -88,7 +88,11 @@ impl Remote {
     }
 
     /// Whether a connection may take its place here.
-    pub(super) fn admit(&self, hello: &PeerHello, dialled_here: bool) -> Result<(), HandshakeRejection> {
+    pub(super) fn admit(
+        &self,
+        hello: &PeerHello,
+        dialled_here: bool,
+    ) -> Result<(), HandshakeRejection> {
         let mut connections = self.connections.read().clone();
         let now = Instant::now();
         let is_well = |connection: &Connection| connection.silence(now) < SILENCE_MAX;
@@ -102,6 +106,9 @@ impl Remote {
             && current.boot == hello.boot
             && is_well(current)
         {
+            // Both nodes dialled at once. Each side sees the two connections in another order, so
+            // the choice must not depend on order: the one dialled by the lower number stays.
+            // Without this rule each side could end the connection that the other kept.
             let dialler = if dialled_here { hello.to } else { hello.from };
             let other = if dialled_here { hello.from } else { hello.to };
             let current_is_regular = current.dialled_here == (hello.to < hello.from);
@@ -120,10 +127,12 @@ impl Remote {
             let mut connections = self.connections.write();
             ended.extend(connections.of(connection.class).replace(Arc::clone(connection)));
             let is_of_another_start = |bulk: &mut Arc<Connection>| bulk.boot != connection.boot;
+            // A bulk connection of an earlier start of the peer leads to a process that is gone.
             if connection.class == ConnectionClass::Control {
                 ended.extend(connections.bulk.take_if(is_of_another_start));
             }
         }
+        // Outside the lock: its task comes to `remove`, which takes it.
         for old in ended {
             old.end("a newer connection took its place");
         }
@@ -141,6 +150,7 @@ impl Remote {
         let bulk = {
             let mut connections = self.connections.write();
             let place = connections.of(connection.class);
+            // The place may hold a newer connection by now, which must not go with the old one.
             if place.take_if(|current| Arc::ptr_eq(current, connection)).is_none() {
                 return;
             }
@@ -149,6 +159,7 @@ impl Remote {
                 ConnectionClass::Bulk => None,
             }
         };
+        // Before anything else is told: the dialling task can begin while the rest goes on.
         self.notify_diallers();
         if connection.class == ConnectionClass::Bulk {
             tracing::debug!(peer = self.node.0, reason, "bulk connection lost");
@@ -181,6 +192,7 @@ impl Remote {
         for connection in [&connections.control, &connections.bulk].into_iter().flatten() {
             connection.calls.sweep(now);
         }
+        // Only control is pinged: bulk ends with it, and may be silent behind a long write.
         let Some(control) = connections.control.filter(|_| pinging) else { return };
         let silence = control.silence(now);
         if silence >= SILENCE_MAX {

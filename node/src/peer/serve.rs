@@ -20,9 +20,9 @@ use tokio::time::Instant;
 
 use super::RaftInbox;
 use super::connection::Connection;
-use super::frame::{CallFailure, PeerFrame, FrameKind};
+use super::frame::{CallFailure, FrameKind, PeerFrame};
 use super::priority_queues::Outgoing;
-use crate::limits::{ANSWER_BYTES_MAX, LARGE_ANSWER_BYTES, BUDGET_UNIT_BYTES};
+use crate::limits::{ANSWER_BYTES_MAX, BUDGET_UNIT_BYTES, LARGE_ANSWER_BYTES};
 
 /// Whom arriving messages are for. Both come after the link, because they are made with it, and
 /// leave with it, because they hold it.
@@ -93,8 +93,8 @@ impl Inboxes {
             permit: Some(permit),
         };
         let deadline = Instant::now() + Duration::from_millis(frame.remaining_ms.into());
-        let bulk =
-            (frame.priority == Priority::Bulk && !is_raft).then(|| Arc::clone(&connection.bulk_work));
+        let bulk = (frame.priority == Priority::Bulk && !is_raft)
+            .then(|| Arc::clone(&connection.bulk_work));
         let answer = async move {
             // What a bulk call brings up may be large: so many at once. A closed
             // semaphore would be a defect; it is never closed.
@@ -147,7 +147,8 @@ pub(super) struct AnswerGuard {
 
 impl AnswerGuard {
     /// Sends the answer. How large it is, nobody knew when the call was sent: a large one goes in
-    /// pieces behind everything that is urgent on this connection, once the budget has space for it.
+    /// pieces behind everything that is urgent on this connection, once the budget has space for
+    /// it.
     async fn answer(mut self, payload: Bytes, deadline: Instant) {
         if payload.len() > ANSWER_BYTES_MAX {
             return self.send(FrameKind::Failed, CallFailure::TooLarge.to_payload(), None);
@@ -164,7 +165,9 @@ impl AnswerGuard {
                 self.send(FrameKind::Answer, payload, Some(budget));
             }
             // Nobody waits for it any more.
-            Ok(Err(_)) | Err(_) => self.send(FrameKind::Failed, CallFailure::Dropped.to_payload(), None),
+            Ok(Err(_)) | Err(_) => {
+                self.send(FrameKind::Failed, CallFailure::Dropped.to_payload(), None)
+            }
         }
     }
 

@@ -372,7 +372,10 @@ async fn another_version_is_refused_and_garbage_is_cut() {
     let newer = PeerHello { proto_min: PROTO_MAX + 1, proto_max: PROTO_MAX + 2, ..raw_hello(1, 2) };
     socket.write_all(&newer.encode()).await.unwrap();
     match read_hello(&mut socket).await {
-        Err(HandshakeError::RefusedByPeer(HandshakeRejection::VersionMismatch { ours_max, .. })) => {
+        Err(HandshakeError::RefusedByPeer(HandshakeRejection::VersionMismatch {
+            ours_max,
+            ..
+        })) => {
             assert_eq!(ours_max, PROTO_MAX);
         }
         other => panic!("{other:?}"),

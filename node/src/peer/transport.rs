@@ -1,4 +1,4 @@
-//! Transport: how two nodes get a stream of bytes between them. PlainTcp TCP now; this is the seam
+//! Transport: how two nodes get a stream of bytes between them. Plain TCP now; this is the seam
 //! for mutual TLS, and for tests that delay or cut.
 
 use std::io;

@@ -68,7 +68,10 @@ impl Drop for FormProgress {
 }
 
 /// Waits until every node serves and every partition has a leader.
-pub(super) async fn form(plan: &DemoPlan, happened: &mut mpsc::Receiver<ChildEvent>) -> FormOutcome {
+pub(super) async fn form(
+    plan: &DemoPlan,
+    happened: &mut mpsc::Receiver<ChildEvent>,
+) -> FormOutcome {
     let mut progress = FormProgress::new();
     let nodes: Vec<NodeClient> = plan.all().map(|node| NodeClient::new(&plan.url(node))).collect();
     let mut pids = BTreeMap::new();
@@ -79,7 +82,9 @@ pub(super) async fn form(plan: &DemoPlan, happened: &mut mpsc::Receiver<ChildEve
                 ChildEvent::Started { node, pid } => {
                     pids.insert(node, pid);
                 }
-                ChildEvent::Ended { node, how } => return FormOutcome::Failed(ended(plan, node, &how)),
+                ChildEvent::Ended { node, how } => {
+                    return FormOutcome::Failed(ended(plan, node, &how));
+                }
                 ChildEvent::NotStarted { node, reason } => {
                     return FormOutcome::Failed(format!("node {node} cannot be started: {reason}"));
                 }
