@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use actors::status::FileBudget;
-use actors::{Branches, Running};
+use actors::{ActorTree, Store};
 use gateway::{Files, Gateway, GatewayConfig};
 use model::NodeRecord;
 use raft::{Groups, GroupsConfig};
@@ -123,7 +123,7 @@ pub struct Node {
     http: SocketAddr,
     link: PeerLink,
     groups: Groups,
-    actors: Running,
+    actors: ActorTree,
     gateway_task: JoinHandle<std::io::Result<()>>,
     threads: ClientThreads,
     closing: CancellationToken,
@@ -172,8 +172,8 @@ impl Node {
         let data = DataDir::open(&config.data, config.node, &config.cluster)?;
         let loaded = load(&config.catalogue)?;
         let files = open_files(config.static_files.as_deref())?;
-        let told = static_peers(&config);
-        let (book, followed) = watch::channel(Arc::new(told.clone()));
+        let configured = static_peers(&config);
+        let (book, followed) = watch::channel(Arc::new(configured.clone()));
         let link = PeerLink::start(PeerConfig {
             node: config.node,
             cluster: config.cluster.clone(),
@@ -199,11 +199,11 @@ impl Node {
             }
         };
 
-        let router: Arc<dyn Branches> = Arc::new(actors.router());
+        let store: Arc<dyn Store> = Arc::new(actors.store());
         let background_tasks = CancellationToken::new();
         tokio::spawn(background_tasks.clone().run_until_cancelled_owned(update_address_book(
-            Arc::clone(&router),
-            told,
+            Arc::clone(&store),
+            configured,
             book,
         )));
         let upkeep = metrics.clone();
@@ -215,7 +215,7 @@ impl Node {
             }
         }));
         let gateway_task = gateway_config(&config, http_address, files, files_budget);
-        let gateway = Gateway::new(gateway_task, router, metrics);
+        let gateway = Gateway::new(gateway_task, store, metrics);
         let closing = CancellationToken::new();
         let closed = closing.clone().cancelled_owned();
         let gateway_task = threads.spawn(async move {
@@ -253,8 +253,8 @@ impl Node {
     }
 
     /// The branches, without the gateway before them.
-    pub fn branches(&self) -> Arc<dyn Branches> {
-        Arc::new(self.actors.router())
+    pub fn branches(&self) -> Arc<dyn Store> {
+        Arc::new(self.actors.store())
     }
 
     /// Not ready any more, and leaderships handed over to other nodes, as far as they take them.
@@ -366,7 +366,7 @@ impl CoreBuilder<'_> {
         &self,
         loaded: LoadedCatalogue,
         on_fatal: OnFatal,
-    ) -> Result<(Groups, Running), NodeStartError> {
+    ) -> Result<(Groups, ActorTree), NodeStartError> {
         let config = self.config;
         let groups_config = GroupsConfig {
             timing: config.timing,
@@ -389,7 +389,7 @@ impl CoreBuilder<'_> {
         .await;
         match started {
             Ok(actors) => {
-                self.link.serve_actors(Arc::new(actors.router()));
+                self.link.serve_actors(Arc::new(actors.store()));
                 Ok((groups, actors))
             }
             Err(error) => {
@@ -450,20 +450,20 @@ fn static_peers(config: &Config) -> AddressBook {
 /// Keeps the address book as the catalogue has it. A configured address takes precedence over
 /// the catalogue's: it may be the only one that is right after all nodes moved.
 async fn update_address_book(
-    router: Arc<dyn Branches>,
-    told: AddressBook,
+    store: Arc<dyn Store>,
+    configured: AddressBook,
     book: watch::Sender<Arc<AddressBook>>,
 ) {
     let mut timer = interval(BOOK_EVERY);
     let mut seen = BTreeMap::new();
     loop {
         timer.tick().await;
-        let catalogue = router.catalogue();
+        let catalogue = store.catalogue();
         if catalogue.nodes == seen {
             continue;
         }
         seen.clone_from(&catalogue.nodes);
-        let mut now = told.clone();
+        let mut now = configured.clone();
         for (id, node) in &seen {
             let entry = now
                 .entry(*id)
