@@ -123,7 +123,7 @@ fn a_node_as_it_is_released_refuses_to_be_a_mutant() {
 
 #[cfg(feature = "mutants")]
 #[test]
-fn a_node_may_be_told_of_any_mutant_that_is_documented_and_of_no_other() {
+fn only_documented_mutants_may_be_chosen() {
     assert_eq!(refused_mutant(), None);
     let table = include_str!("../../../docs/mutants.md");
     let told: Vec<&str> =
