@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 mod citations;
+mod documents;
 mod form;
 mod paths;
 mod rooms;
@@ -40,7 +41,9 @@ struct Wrong {
 }
 
 fn rules() -> impl Iterator<Item = &'static Rule> {
-    rooms::RULES.iter().chain(form::RULES).chain(words::RULES).chain(citations::RULES)
+    [rooms::RULES, form::RULES, documents::RULES, citations::RULES, words::RULES]
+        .into_iter()
+        .flatten()
 }
 
 fn house(files: Files) -> Tree {
