@@ -7,11 +7,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 mod citations;
-mod documents;
 mod form;
 mod paths;
 mod rooms;
 mod tree;
+mod vocabulary;
 mod words;
 
 use tree::{Finding, Tree};
@@ -41,9 +41,7 @@ struct Wrong {
 }
 
 fn rules() -> impl Iterator<Item = &'static Rule> {
-    [rooms::RULES, form::RULES, documents::RULES, citations::RULES, words::RULES]
-        .into_iter()
-        .flatten()
+    rooms::RULES.iter().chain(form::RULES).chain(words::RULES).chain(citations::RULES).chain(vocabulary::RULES)
 }
 
 fn house(files: Files) -> Tree {

@@ -128,7 +128,7 @@ fn citation(line: &str, byte: usize) -> Option<(String, Option<String>)> {
 
 /// The page a citation means: from the root, beside the citing file, or about the original.
 fn cited<'a>(tree: &'a Tree, from: &File, path: &str, is_link: bool) -> Option<&'a File> {
-    let beside = super::documents::resolve(&from.path, path);
+    let beside = super::words::resolve(&from.path, path);
     if is_link {
         return tree.get(&beside);
     }
