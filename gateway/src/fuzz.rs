@@ -61,7 +61,7 @@ pub fn socket_frame(data: &[u8]) {
                 | SessionAction::Open(_)
                 | SessionAction::Drop(_)
                 | SessionAction::Read { .. }
-                | SessionAction::Listen { .. }
+                | SessionAction::SubscribeTopic { .. }
                 | SessionAction::Post(_) => {}
             }
         }

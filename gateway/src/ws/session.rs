@@ -75,7 +75,7 @@ pub(crate) enum SessionAction {
     /// Have it decided, and report with `on_outcome`.
     Submit(Command),
     /// Listen to a topic: report what was said last, and each later post, with `on_post`.
-    Listen { call: CallId, topic: String },
+    SubscribeTopic { call: CallId, topic: String },
     /// Say something, and report with `on_posted`.
     Post(Post),
 }

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actors::{Deltas, Follow, Listening, RouteError};
+use actors::{DeltaStream, Follow, RouteError, TopicSubscription};
 use futures::future::BoxFuture;
 use futures::stream::{
     self, AbortHandle, BoxStream, FuturesUnordered, SelectAll, SplitSink, SplitStream,
@@ -88,8 +88,8 @@ enum TaskResult {
     /// A follow, and where the log stands, if that was asked.
     Started(CallId, Result<(Follow, Option<LogEnd>), RouteError>),
     Answered(CallId, Result<Answer, RouteError>),
-    Heard(CallId, Result<Listening, RouteError>),
-    TopicUpdate(Result<(), RouteError>),
+    TopicSubscribed(CallId, Result<TopicSubscription, RouteError>),
+    Posted(Result<(), RouteError>),
 }
 
 type FrameSink = SplitSink<WebSocket, Message>;
@@ -106,7 +106,7 @@ struct SocketTask {
     actions: VecDeque<SessionAction>,
     rendering: Option<BoxFuture<'static, Rendered>>,
     calls: FuturesUnordered<BoxFuture<'static, TaskResult>>,
-    unopened: HashMap<CallId, Box<dyn Deltas>>,
+    unopened: HashMap<CallId, Box<dyn DeltaStream>>,
     abort_handles: HashMap<CallId, AbortHandle>,
     streams: SelectAll<BoxStream<'static, (CallId, StreamItem)>>,
     catalogues: watch::Receiver<Arc<Catalogue>>,
@@ -181,7 +181,7 @@ impl SocketTask {
                     self.with_session(|session, cx| session.on_catalogue(cx));
                 }
                 Some((call, pulled)) = streams.next(), if pulling && !streams.is_empty() => {
-                    self.on_pulled(call, &pulled);
+                    self.on_stream_item(call, &pulled);
                 }
                 message = stream.next(), if reading => {
                     if let Some(end) = self.on_message(message) {
@@ -298,10 +298,8 @@ impl SocketTask {
             TaskResult::Answered(call, answer) => {
                 self.with_session(|session, cx| session.on_answer(call, answer, cx));
             }
-            TaskResult::Heard(call, result) => self.on_listening(call, result),
-            TaskResult::TopicUpdate(result) => {
-                self.with_session(|session, _| session.on_posted(result))
-            }
+            TaskResult::TopicSubscribed(call, result) => self.on_topic_subscribed(call, result),
+            TaskResult::Posted(result) => self.with_session(|session, _| session.on_posted(result)),
         }
     }
 
@@ -313,15 +311,15 @@ impl SocketTask {
         self.with_session(|session, cx| session.on_followed(call, result, cx));
     }
 
-    fn on_listening(&mut self, call: CallId, result: Result<Listening, RouteError>) {
+    fn on_topic_subscribed(&mut self, call: CallId, result: Result<TopicSubscription, RouteError>) {
         let last = result.map(|listening| {
             self.add_stream(call, posts(call, listening.next).boxed());
             listening.last
         });
-        self.with_session(|session, _| session.on_listening(call, last));
+        self.with_session(|session, _| session.on_topic_subscribed(call, last));
     }
 
-    fn on_pulled(&mut self, call: CallId, pulled: &StreamItem) {
+    fn on_stream_item(&mut self, call: CallId, pulled: &StreamItem) {
         self.with_session(|session, cx| match pulled {
             StreamItem::Delta(shared) => session.on_delta(call, shared, cx),
             StreamItem::Resync(snapshot) => session.on_resync(call, snapshot, cx),
@@ -351,20 +349,21 @@ impl SocketTask {
                         TaskResult::Answered(call, branches.read(key, read, level).await)
                     }));
                 }
-                SessionAction::Listen { call, topic } => {
-                    let heard = self.app.branches.listen(topic);
-                    self.calls
-                        .push(Box::pin(heard.map(move |heard| TaskResult::Heard(call, heard))));
+                SessionAction::SubscribeTopic { call, topic } => {
+                    let heard = self.app.branches.subscribe(topic);
+                    self.calls.push(Box::pin(
+                        heard.map(move |heard| TaskResult::TopicSubscribed(call, heard)),
+                    ));
                 }
                 SessionAction::Post(post) => {
                     let said = self.app.branches.publish(post);
-                    self.calls.push(Box::pin(said.map(TaskResult::TopicUpdate)));
+                    self.calls.push(Box::pin(said.map(TaskResult::Posted)));
                 }
-                SessionAction::Open(call) => self.abort_handles(call),
+                SessionAction::Open(call) => self.open_stream(call),
                 SessionAction::Drop(call) => {
                     self.unopened.remove(&call);
-                    if let Some(abort_handles) = self.abort_handles.remove(&call) {
-                        abort_handles.abort();
+                    if let Some(handle) = self.abort_handles.remove(&call) {
+                        handle.abort();
                     }
                 }
                 SessionAction::Submit(command) => {
@@ -409,7 +408,7 @@ impl SocketTask {
         }
     }
 
-    fn abort_handles(&mut self, call: CallId) {
+    fn open_stream(&mut self, call: CallId) {
         if let Some(unopened) = self.unopened.remove(&call) {
             self.add_stream(call, deltas(App::clone(&self.app), call, unopened).boxed());
         }

@@ -201,7 +201,7 @@ impl Session {
         if let Some(key) = self.key_of(call) {
             self.follow_again(&key, &mut actions);
         }
-        self.reopen_listener(call, &mut actions);
+        self.resubscribe_topic(call, &mut actions);
         actions
     }
 

@@ -168,7 +168,7 @@ impl Session {
             Ok(Outcome::Accepted(_) | Outcome::Rejected(Reject::KeyReused)) => {
                 let (call, topic) = (self.next_call(), posted.topic.clone());
                 self.pending_reads.insert(call, PendingRead::Duplicate(Arc::clone(posted)));
-                return vec![SessionAction::Listen { call, topic }];
+                return vec![SessionAction::SubscribeTopic { call, topic }];
             }
             Ok(Outcome::Rejected(reject)) => {
                 let replaced = matches!(reject, Reject::Replace { .. });

@@ -242,7 +242,7 @@ fn told(actions: &[SessionAction]) -> Vec<String> {
             let wait = if wait.is_zero() { String::new() } else { format!(" in {wait:?}") };
             format!("read {what} of {}{level} as {call}{wait}", key.module)
         }
-        SessionAction::Listen { call, topic } => format!("listen to {topic} as {call}"),
+        SessionAction::SubscribeTopic { call, topic } => format!("listen to {topic} as {call}"),
         SessionAction::Post(post) => {
             format!("say {} {}", post.topic, Value::from(post.data.clone()).to_json())
         }

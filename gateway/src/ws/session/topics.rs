@@ -27,7 +27,7 @@ pub(super) struct TopicState {
     /// The modules it is fed from.
     pub(super) inputs: Vec<TopicInput>,
     /// The listener for what clients say.
-    listener: Option<CallId>,
+    posts_call: Option<CallId>,
     /// What was told last.
     pub(super) last: Option<LastMessage>,
     /// What is to be told once the state it is shown with is there, which must hold this event.
@@ -95,7 +95,7 @@ impl TopicState {
         Self {
             topic,
             inputs: Vec::new(),
-            listener: None,
+            posts_call: None,
             last: None,
             deferred: VecDeque::new(),
             is_reading: false,
@@ -168,8 +168,8 @@ impl Session {
         let mut subscription = TopicState::new(topic);
         if subscription.topic.takes_posts() {
             let call = self.next_call();
-            subscription.listener = Some(call);
-            actions.push(SessionAction::Listen { call, topic: name.to_owned() });
+            subscription.posts_call = Some(call);
+            actions.push(SessionAction::SubscribeTopic { call, topic: name.to_owned() });
         }
         self.topics.0.insert(name.to_owned(), subscription);
         self.resolve_inputs(name, cx, &mut actions);
@@ -191,7 +191,7 @@ impl Session {
         let name = frame.get("topic").and_then(Value::as_str).unwrap_or_default();
         let mut actions = Vec::new();
         if let Some(topic) = self.topics.0.remove(name) {
-            actions.extend(topic.listener.map(SessionAction::Drop));
+            actions.extend(topic.posts_call.map(SessionAction::Drop));
             for input in topic.inputs {
                 let told =
                     self.followed.get(&input.key).is_some_and(|followed| followed.sends_events);
@@ -303,7 +303,7 @@ impl Session {
     }
 
     /// A topic is listened to, or not.
-    pub(crate) fn on_listening(
+    pub(crate) fn on_topic_subscribed(
         &mut self,
         call: CallId,
         result: Result<Option<Arc<Post>>, RouteError>,
@@ -349,17 +349,17 @@ impl Session {
     }
 
     /// A listener was closed: a topic that was forgotten is listened to anew.
-    pub(super) fn reopen_listener(&mut self, ended: CallId, actions: &mut Vec<SessionAction>) {
+    pub(super) fn resubscribe_topic(&mut self, ended: CallId, actions: &mut Vec<SessionAction>) {
         let Some(name) = self.topic_of(ended) else { return };
         let call = self.next_call();
         if let Some(topic) = self.topics.0.get_mut(&name) {
-            topic.listener = Some(call);
-            actions.push(SessionAction::Listen { call, topic: name });
+            topic.posts_call = Some(call);
+            actions.push(SessionAction::SubscribeTopic { call, topic: name });
         }
     }
 
     fn topic_of(&self, call: CallId) -> Option<String> {
         let mut topics = self.topics.0.iter();
-        topics.find(|(_, topic)| topic.listener == Some(call)).map(|(name, _)| name.clone())
+        topics.find(|(_, topic)| topic.posts_call == Some(call)).map(|(name, _)| name.clone())
     }
 }

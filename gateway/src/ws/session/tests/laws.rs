@@ -106,7 +106,7 @@ impl World {
                 }
                 SessionAction::Write(_)
                 | SessionAction::Submit(_)
-                | SessionAction::Listen { .. }
+                | SessionAction::SubscribeTopic { .. }
                 | SessionAction::Post(_) => {
                     panic!("nobody asked for this");
                 }

@@ -72,7 +72,7 @@ fn a_free_topic_says_all_at_first_then_what_changed() {
     story.says(&subscribe("t"));
     let moment_post = Arc::new(Post { topic: "t".into(), data: Object::new() });
     assert_eq!(
-        told(&story.session.on_listening(1, Ok(Some(moment_post)))),
+        told(&story.session.on_topic_subscribed(1, Ok(Some(moment_post)))),
         [r#"{"type":"publish","topic":"t","data":{"mode":"snapshot","snapshot":{}}}"#]
     );
     assert_eq!(
@@ -325,7 +325,7 @@ fn a_word_under_a_sync_topic_takes_its_id_and_is_said_once() {
         let number = number_of(listen);
         let data = Value::from_json(said.as_bytes()).unwrap().as_object().unwrap().clone();
         let last = Arc::new(Post { topic: "sync::dar::pos".into(), data });
-        let actions = told(&story.session.on_listening(number, Ok(Some(last))));
+        let actions = told(&story.session.on_topic_subscribed(number, Ok(Some(last))));
         let [dropped, read] = &actions[..] else { panic!("{actions:?}") };
         assert_eq!(*dropped, format!("drop {number}"));
         let read = number_of(read);
