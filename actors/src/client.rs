@@ -14,7 +14,7 @@ use bytes::Bytes;
 use model::{BranchKey, Catalogue, Command, NodeId, Outcome, PartitionId, Request, SERVER_SESSION};
 use parking_lot::{Mutex, RwLock};
 use ractor::{ActorId, ActorRef};
-use raft::{Priority, ReplicaGroup};
+use raft::{Priority, TypedGroup};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
@@ -27,7 +27,7 @@ use crate::liveness::PeerLiveness;
 use crate::message::{BusyScope, PeerCast, PeerReply, PeerRequest, Refusal, decode, encode};
 use crate::offload::offload;
 use crate::partition;
-use crate::partition::machine::AppliedPartition;
+use crate::partition::machine::{AppliedPartition, PartitionMachine};
 use crate::partition::proposer::{OutcomeSender, rough_bytes};
 use crate::peers::{PeerError, Peers};
 use crate::status::FileBudget;
@@ -41,12 +41,12 @@ pub(crate) mod reads;
 #[derive(Clone)]
 pub(crate) struct LocalPartition {
     pub(crate) actor: ActorRef<partition::Message>,
-    pub(crate) group: ReplicaGroup,
+    pub(crate) group: TypedGroup<PartitionMachine>,
     pub(crate) applied: Arc<AppliedPartition>,
 }
 
 /// A replica and what its machine shows.
-pub(crate) type Replica = (ReplicaGroup, Arc<AppliedPartition>);
+pub(crate) type Replica = (TypedGroup<PartitionMachine>, Arc<AppliedPartition>);
 
 /// The partitions of this node.
 #[derive(Clone, Default)]
@@ -86,10 +86,7 @@ impl LocalPartitions {
     }
 
     /// The replica that waits for an actor, if there is one.
-    pub(crate) fn take_replica(
-        &self,
-        id: PartitionId,
-    ) -> Option<(ReplicaGroup, Arc<AppliedPartition>)> {
+    pub(crate) fn take_replica(&self, id: PartitionId) -> Option<Replica> {
         self.orphaned.lock().remove(&id)
     }
 }

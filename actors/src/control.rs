@@ -14,7 +14,7 @@ use model::{
     ReplicaId, cluster,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use raft::{GroupId, Groups, Member, ReplicaGroup};
+use raft::{GroupId, Groups, Member, TypedGroup};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -26,6 +26,8 @@ use crate::partition::proposer::random;
 use crate::partition::{self, PartitionActor, PartitionArguments};
 
 pub(crate) mod machine;
+
+use machine::CatalogueMachine;
 
 /// How often it looks again where nothing woke it.
 const RECONCILE_INTERVAL: Duration = Duration::from_millis(500);
@@ -49,7 +51,7 @@ pub(crate) struct ControlArguments {
     pub(crate) partitions: u16,
     pub(crate) entries: Vec<CatalogueEntry>,
     pub(crate) groups: Groups,
-    pub(crate) group: ReplicaGroup,
+    pub(crate) group: TypedGroup<CatalogueMachine>,
     pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
     pub(crate) liveness: Arc<PeerLiveness>,
     pub(crate) catalogue_client: CatalogueClient,
@@ -266,7 +268,7 @@ impl State {
             None => {
                 let applied = AppliedPartition::new();
                 let machine = PartitionMachine::new(Arc::clone(&applied));
-                let group = self.arguments.groups.start(id, replica, Box::new(machine)).await?;
+                let group = self.arguments.groups.start(id, replica, machine).await?;
                 (group, applied)
             }
         };

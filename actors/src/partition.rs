@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use model::{BranchKey, Catalogue, Outcome, Partition, PartitionId, Reject};
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
-use raft::{GroupStatus, ReplicaGroup};
+use raft::{GroupStatus, TypedGroup};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -22,7 +22,7 @@ use crate::message::{BusyScope, Refusal};
 pub(crate) mod machine;
 pub(crate) mod proposer;
 
-use machine::AppliedPartition;
+use machine::{AppliedPartition, PartitionMachine};
 use proposer::{Proposal, Proposer};
 
 /// How often a leader looks whether branches are idle and whether another node should lead.
@@ -57,7 +57,7 @@ pub(crate) enum Message {
 /// What a partition actor is started with.
 pub(crate) struct PartitionArguments {
     pub(crate) partition: PartitionId,
-    pub(crate) group: ReplicaGroup,
+    pub(crate) group: TypedGroup<PartitionMachine>,
     pub(crate) applied: Arc<AppliedPartition>,
     pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
     pub(crate) liveness: Arc<PeerLiveness>,
@@ -178,7 +178,7 @@ impl Actor for PartitionActor {
     }
 }
 
-async fn watch_status(actor: ActorRef<Message>, group: ReplicaGroup) {
+async fn watch_status(actor: ActorRef<Message>, group: TypedGroup<PartitionMachine>) {
     let mut status = group.watch();
     let mut last = None;
     loop {

@@ -66,7 +66,7 @@ pub async fn start(config: Config) -> Result<ActorTree, StartError> {
     let (machine, catalogue) = CatalogueMachine::new();
     let applied_catalogue = machine.applied_catalogue();
     let id = config.node.id;
-    let group_0 = config.groups.start(GroupId::CLUSTER, ReplicaId(id.0), Box::new(machine)).await?;
+    let group_0 = config.groups.start(GroupId::CLUSTER, ReplicaId(id.0), machine).await?;
     let liveness = Arc::new(PeerLiveness::default());
     let partitions = LocalPartitions::default();
     let is_initialized = catalogue.borrow().is_formed();

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use model::{Catalogue, CatalogueEntry, codec};
+use model::{Catalogue, CatalogueEntry, ChangeRefused, codec};
 use parking_lot::Mutex;
-use raft::{Answer, ChunkSink, ChunkSource, Fatal, FrozenState, StoreWrite, WorkingStore};
+use raft::{ChunkSink, ChunkSource, Fatal, FrozenState, StoreWrite, WorkingStore};
 use tokio::sync::watch;
 
 /// The one chunk of a catalogue's checkpoint.
@@ -49,12 +49,14 @@ impl CatalogueMachine {
 }
 
 impl raft::Machine for CatalogueMachine {
+    type Response = Result<(), ChangeRefused>;
+
     fn apply(
         &mut self,
         index: u64,
         entry: &[u8],
-        _changes: &mut Vec<StoreWrite>,
-    ) -> Result<Answer, Fatal> {
+        _writes: &mut Vec<StoreWrite>,
+    ) -> Result<Self::Response, Fatal> {
         let (_, entry): (_, CatalogueEntry) =
             codec::decode_entry(entry).map_err(|error| Fatal(error.to_string()))?;
         let result = self.state.apply(&entry);
@@ -63,7 +65,7 @@ impl raft::Machine for CatalogueMachine {
             // A change that is refused changes nothing but how far this is.
             Err(_) => self.applied_catalogue.0.lock().0 = index,
         }
-        Ok(Answer(Arc::new(result)))
+        Ok(result)
     }
 
     fn freeze(&self) -> Box<dyn FrozenState> {

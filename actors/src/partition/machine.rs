@@ -13,7 +13,7 @@ use model::{
     checkpoint, codec, store,
 };
 use parking_lot::Mutex;
-use raft::{Answer, ChunkSink, ChunkSource, Fatal, FrozenState, StoreWrite, WorkingStore};
+use raft::{ChunkSink, ChunkSource, Fatal, FrozenState, StoreWrite, WorkingStore};
 use tokio::sync::broadcast;
 
 use crate::limits::{DISPLACED_PER_LINE, FOLLOWER_QUEUE_DELTAS};
@@ -144,12 +144,15 @@ impl PartitionMachine {
 }
 
 impl raft::Machine for PartitionMachine {
+    /// What each command of the entry came to, in their order.
+    type Response = Vec<Applied>;
+
     fn apply(
         &mut self,
         index: u64,
         entry: &[u8],
         writes: &mut Vec<StoreWrite>,
-    ) -> Result<Answer, Fatal> {
+    ) -> Result<Self::Response, Fatal> {
         let batch = Batch::decode(entry).map_err(|error| Fatal(error.to_string()))?;
         let applied = self.state.apply(&batch);
         self.forget_stored_events();
@@ -167,7 +170,7 @@ impl raft::Machine for PartitionMachine {
             }
         }
         self.applied.publish(index, self.state.clone(), deltas);
-        Ok(Answer(Arc::new(applied)))
+        Ok(applied)
     }
 
     fn freeze(&self) -> Box<dyn FrozenState> {

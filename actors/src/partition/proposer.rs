@@ -9,12 +9,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::mutant::{self, Mutant};
 use model::{Applied, Batch, Catalogue, Command, Outcome, Reject, Timestamp};
-use raft::{ProposeError, ReplicaGroup};
+use raft::{ProposeError, TypedGroup};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::machine::AppliedPartition;
+use super::machine::{AppliedPartition, PartitionMachine};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, NODE_PERMITS};
 use crate::message::{BusyScope, Refusal};
 use crate::offload::offload;
@@ -63,7 +63,7 @@ pub(crate) struct Proposer {
 impl Proposer {
     /// Starts proposing for the term this node leads.
     pub(crate) fn start(
-        group: ReplicaGroup,
+        group: TypedGroup<PartitionMachine>,
         term: u64,
         applied: Arc<AppliedPartition>,
         catalogue: watch::Receiver<Arc<Catalogue>>,
@@ -92,7 +92,7 @@ impl Proposer {
 }
 
 struct ProposerTask {
-    group: ReplicaGroup,
+    group: TypedGroup<PartitionMachine>,
     term: u64,
     applied: Arc<AppliedPartition>,
     /// Says which level the cluster has agreed on.
@@ -180,10 +180,7 @@ impl ProposerTask {
         let entry = offload(bytes, move || batch.encode()).into();
         let result = self.group.propose(Some(self.term), entry).await;
         let refusal = match result {
-            Ok(proposed) => match proposed.answer.0.downcast::<Vec<Applied>>() {
-                Ok(applied) => return self.answer(&applied, replies),
-                Err(_) => Refusal::Indeterminate,
-            },
+            Ok(entry) => return self.answer(&entry.response, replies),
             Err(error) => {
                 if !matches!(error, ProposeError::NotLeader { .. }) {
                     tracing::debug!(group = self.group.id().0, %error, "a proposal has no outcome");
