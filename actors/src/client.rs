@@ -52,7 +52,7 @@ pub(crate) type Replica = (TypedGroup<PartitionMachine>, Arc<AppliedPartition>);
 #[derive(Clone, Default)]
 pub(crate) struct LocalPartitions {
     running: Arc<RwLock<BTreeMap<PartitionId, LocalPartition>>>,
-    /// Replicas whose actor failed: they wait for their next one.
+    /// Replicas that run and have no actor yet, or none any more.
     orphaned: Arc<Mutex<BTreeMap<PartitionId, Replica>>>,
 }
 
@@ -61,8 +61,10 @@ impl LocalPartitions {
         self.running.read().get(&id).cloned()
     }
 
+    /// A partition has its replica and its actor.
     pub(crate) fn put(&self, id: PartitionId, partition: LocalPartition) {
         self.running.write().insert(id, partition);
+        self.orphaned.lock().remove(&id);
     }
 
     pub(crate) fn all(&self) -> Vec<(PartitionId, LocalPartition)> {
@@ -85,9 +87,9 @@ impl LocalPartitions {
         self.orphaned.lock().insert(id, replica);
     }
 
-    /// The replica that waits for an actor, if there is one.
-    pub(crate) fn take_replica(&self, id: PartitionId) -> Option<Replica> {
-        self.orphaned.lock().remove(&id)
+    /// The replica that waits for an actor, if there is one. It waits until [`Self::put`].
+    pub(crate) fn replica_without_actor(&self, id: PartitionId) -> Option<Replica> {
+        self.orphaned.lock().get(&id).cloned()
     }
 }
 

@@ -49,6 +49,9 @@ pub(crate) enum Message {
     /// For tests: make one branch's actor fail.
     #[cfg(test)]
     PanicBranch(BranchKey),
+    /// For tests: fail, as a defect would.
+    #[cfg(test)]
+    Panic,
     /// For tests: every branch counts as idle.
     #[cfg(test)]
     PassivateAll,
@@ -147,6 +150,8 @@ impl Actor for PartitionActor {
             }
             #[cfg(test)]
             Message::PassivateAll => state.passivate(Duration::ZERO),
+            #[cfg(test)]
+            Message::Panic => panic!("a test asked for it"),
             #[cfg(test)]
             Message::PanicBranch(key) => {
                 if let Some(active) = state.leadership.as_ref().and_then(|l| l.branches.get(&key)) {
