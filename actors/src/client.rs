@@ -18,7 +18,6 @@ use raft::{Priority, TypedGroup};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use crate::branch::Submission;
 use crate::control::machine::AppliedCatalogue;
 use crate::limits::{
     ATTEMPT_TIMEOUT, LARGE_COMMAND_BYTES, NODE_PERMITS, REQUEST_DEADLINE, RETRY_PAUSE,
@@ -27,6 +26,8 @@ use crate::liveness::PeerLiveness;
 use crate::message::{BusyScope, PeerCast, PeerReply, PeerRequest, Refusal, decode, encode};
 use crate::offload::offload;
 use crate::partition;
+use crate::partition::activations::Activations;
+use crate::partition::branch::Submission;
 use crate::partition::machine::{AppliedPartition, PartitionMachine};
 use crate::partition::proposer::{OutcomeSender, rough_bytes};
 use crate::peers::{PeerError, Peers};
@@ -41,6 +42,8 @@ pub(crate) mod reads;
 #[derive(Clone)]
 pub(crate) struct LocalPartition {
     pub(crate) actor: ActorRef<partition::Message>,
+    /// Its branch actors, where this node leads it.
+    pub(crate) activations: Activations,
     pub(crate) group: TypedGroup<PartitionMachine>,
     pub(crate) applied: Arc<AppliedPartition>,
 }
@@ -296,7 +299,11 @@ impl ClusterStore {
             .map_err(|_| Refusal::Busy { what: BusyScope::Node })?;
         let (reply, outcome) = OutcomeSender::new(permit);
         let submission = Submission { command, reply };
-        if local.actor.cast(partition::Message::Submit(submission)).is_err() {
+        // Straight to the branch's actor. Without one, or while it ends, the partition's actor
+        // starts the next.
+        if let Err(submission) = local.activations.submit(submission)
+            && local.actor.cast(partition::Message::Submit(submission)).is_err()
+        {
             return Err(no_leader());
         }
         match tokio::time::timeout(timeout, outcome).await {

@@ -24,6 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::client::catalogue::CatalogueClient;
 use crate::client::{LocalPartition, LocalPartitions};
 use crate::liveness::PeerLiveness;
+use crate::partition::activations::Activations;
 use crate::partition::machine::{AppliedPartition, PartitionMachine};
 use crate::partition::proposer::random;
 use crate::partition::{PartitionActor, PartitionArguments};
@@ -117,7 +118,7 @@ impl Actor for ControlActor {
                 if new_round {
                     state.begin_round();
                 }
-                // The driver ends with this actor, so somebody hears the answer, or nobody needs it.
+                // The driver ends with this actor: an answer that nobody hears is not needed.
                 let _ = taken.send(state.take_step().await);
             }
             #[cfg(test)]
@@ -149,7 +150,7 @@ async fn drive(actor: ActorRef<Message>, mut catalogue: watch::Receiver<Arc<Cata
 
 impl State {
     /// Steps that failed are tried again. What was done in the last round shows by now wherever it
-    /// can be observed; what only the catalogue shows may take longer, and needs no second proposal.
+    /// can be observed; what only the catalogue shows may take longer, and is not proposed twice.
     fn begin_round(&mut self) {
         self.observed.postponed.clear();
         self.observed.done.retain(|step| match step {
@@ -275,16 +276,18 @@ impl State {
         if placement.preferred == replica {
             group.initialize(members(&placement.replicas)).await?;
         }
+        let activations = Activations::default();
         let arguments = PartitionArguments {
             partition,
             group: group.clone(),
             applied: Arc::clone(&applied),
             catalogue: catalogue.clone(),
             liveness: Arc::clone(liveness),
+            activations: activations.clone(),
         };
         let (actor, _) =
             Actor::spawn_linked(None, PartitionActor, arguments, self.root.clone()).await?;
-        running.put(partition, LocalPartition { actor, group, applied });
+        running.put(partition, LocalPartition { actor, activations, group, applied });
         Ok(())
     }
 }

@@ -53,6 +53,7 @@ impl AppliedPartition {
 
     /// The state after the last entry applied here, and that entry's index.
     pub(crate) fn indexed_view(&self) -> (u64, Arc<Partition>) {
+        // Under the lock, so that the index is that of the view.
         let fanout = self.fanout.lock();
         (fanout.index, self.view())
     }
@@ -62,7 +63,9 @@ impl AppliedPartition {
         &self,
         key: &BranchKey,
     ) -> (Arc<Partition>, broadcast::Receiver<Arc<SharedDelta>>) {
-        let senders = &mut self.fanout.lock().senders;
+        // Held until the view is read, so that nothing is published in between.
+        let mut fanout = self.fanout.lock();
+        let senders = &mut fanout.senders;
         let receiver = match senders.get(key) {
             Some(sender) => sender.subscribe(),
             None => {
@@ -93,6 +96,8 @@ impl AppliedPartition {
     }
 
     fn publish(&self, index: u64, view: Partition, deltas: Vec<Arc<Delta>>) {
+        // Held over both: a follower that subscribes sees a view and then every delta after it. If
+        // the view changed between the two, it would miss a delta or get one twice.
         let mut fanout = self.fanout.lock();
         fanout.index = index;
         self.view.store(Arc::new(view));
@@ -155,6 +160,8 @@ impl raft::Machine for PartitionMachine {
     ) -> Result<Self::Response, Fatal> {
         let batch = Batch::decode(entry).map_err(|error| Fatal(error.to_string()))?;
         let applied = self.state.apply(&batch);
+        // Before the state is published: readers hold on to what they were given, so events let go
+        // of later would stay in memory until the next entry.
         self.forget_stored_events();
         log_displaced(&self.state, &applied);
         applied.iter().for_each(log_leaps);
@@ -162,6 +169,9 @@ impl raft::Machine for PartitionMachine {
         for delta in &deltas {
             writes.extend(store::changes(delta).into_iter().map(put_change));
         }
+        // A seed makes records without events, so no delta shows them to the store. All records of
+        // the branch: which of them the seed brought is not known here, and writing one again is
+        // harmless.
         for command in &batch.commands {
             if let (Request::Seed(_), Some(branch)) =
                 (&command.request, self.state.branch(&command.key))
@@ -169,11 +179,15 @@ impl raft::Machine for PartitionMachine {
                 put_records(branch, &mut |write| writes.push(write));
             }
         }
+        // Before the answer is given to the proposer: who reads at this leader after its write was
+        // acknowledged must find it.
         self.applied.publish(index, self.state.clone(), deltas);
         Ok(applied)
     }
 
     fn freeze(&self) -> Box<dyn FrozenState> {
+        // Kept until the checkpoint is durable: only then is it known which events are on disk. A
+        // later freeze takes its place, and one whose checkpoint failed is never asked about.
         *self.frozen.lock() = Some(self.state.clone());
         Box::new(FrozenPartition(self.state.clone()))
     }
@@ -181,14 +195,17 @@ impl raft::Machine for PartitionMachine {
     fn restore(&mut self, index: u64, source: &dyn ChunkSource) -> Result<(), Fatal> {
         self.state = Partition::from_chunks(source).map_err(|error| Fatal(error.to_string()))?;
         let mut fanout = self.applied.fanout.lock();
-        // Followers of the state that was replaced begin again from their cursors.
+        // The checkpoint may be from another replica and lie ahead: the deltas in between are never
+        // sent. Followers of the state that was replaced begin again from their cursors.
         *fanout = Fanout { index, senders: BTreeMap::new() };
         self.applied.view.store(Arc::new(self.state.clone()));
+        // It told of a state that is no longer this one's past.
         self.durable = None;
         Ok(())
     }
 
     fn checkpoint_durable(&mut self, index: u64) {
+        // Taken: the frozen state shares memory with the present one, and would keep its events.
         let Some(frozen) = self.frozen.lock().take() else { return };
         let heads = frozen.branches().map(|branch| (branch.key().clone(), branch.head().offset));
         self.durable = Some(DurableCheckpoint { index, heads: heads.collect() });
