@@ -3,8 +3,11 @@
 //!
 //! `model::cluster::plan` decides which step comes next; this actor observes, executes one step,
 //! and looks again. A step that fails is postponed, so that it holds up no other, and tried again
-//! in the next round. What it knows is observed anew by its successor: RootActor starts one when
-//! this actor fails. Partition actors hang under RootActor too, so they outlive it.
+//! in the next round.
+//!
+//! Promise: when this actor fails, RootActor starts a successor, which observes everything anew and
+//! goes on. Partition actors hang under RootActor too, so they outlive it.
+//! Refused: deciding what comes next.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -118,7 +121,7 @@ impl Actor for ControlActor {
                 if new_round {
                     state.begin_round();
                 }
-                // The driver ends with this actor: an answer that nobody hears is not needed.
+                // The driver ends with this actor: nobody needs an answer that nobody receives.
                 let _ = taken.send(state.take_step().await);
             }
             #[cfg(test)]

@@ -300,7 +300,8 @@ impl State {
     }
 
     /// Configured branches exist without being written to: their definition and seed go into the
-    /// log as soon as somebody leads, and again when the catalogue changes them.
+    /// log as soon as this replica leads, and again when the catalogue changes them. Straight to
+    /// the proposer: an actor for each branch of the catalogue would be started for nothing else.
     fn define_configured(&self) {
         let Some(leadership) = &self.leadership else { return };
         let catalogue = Arc::clone(&self.arguments.catalogue.borrow());

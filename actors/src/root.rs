@@ -24,16 +24,16 @@ use crate::status::FileBudget;
 /// How long a drain waits for other nodes to take the lead.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
-/// What this room is started with.
+/// What a node's actors are started with.
 pub struct Config {
     /// This node, as the others shall know it.
     pub node: NodeRecord,
     /// The first nodes of the cluster, this one among them; their `http` and `data_id` may be
-    /// empty, each node tells its own. All nodes must be given the same ids.
+    /// empty, each node registers its own. All nodes must be given the same ids.
     pub initial: Vec<NodeRecord>,
     /// How many partitions a new cluster gets, for ever.
     pub partitions: u16,
-    /// Changes of the catalogue this node brings: what it read from files. Same id, same change.
+    /// Changes of the catalogue that this node read from files. Same id, same change.
     pub entries: Vec<CatalogueEntry>,
     /// The replicas of this node.
     pub groups: Groups,
@@ -45,7 +45,7 @@ pub struct Config {
     pub files: Option<FileBudget>,
 }
 
-/// Why this room did not start.
+/// Why a node's actors did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Group 0's replica is refused by its disk.
@@ -56,7 +56,7 @@ pub enum StartError {
     Actor(#[from] ractor::SpawnErr),
 }
 
-/// The running tree.
+/// The running actors of a node.
 pub struct ActorTree {
     store: ClusterStore,
     pub(crate) root: ActorRef<Message>,
@@ -111,7 +111,7 @@ pub async fn start(config: Config) -> Result<ActorTree, StartError> {
 }
 
 impl ActorTree {
-    /// The door to branches, for the gateway and for other nodes.
+    /// The store, for the gateway and for other nodes.
     pub fn store(&self) -> ClusterStore {
         self.store.clone()
     }

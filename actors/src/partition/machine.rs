@@ -1,8 +1,15 @@
 //! Machine: this replica's copy of one partition: applies what was committed, in order, and
 //! publishes the state after each entry for readers and followers.
 //!
-//! Promise: a follower that taps a branch sees a state and then every delta after it, none twice.
+//! Promise: a follower that subscribes to a branch sees a state and then every delta after it, none
+//! twice. Events leave memory only when both a durable checkpoint and the working store hold them.
 //! Refused: nothing here decides anything; `model::Partition` does.
+//!
+//! How events are handed over from memory to disk: `freeze` keeps the state that goes into the
+//! checkpoint; `checkpoint_durable` takes from it the last event of each branch; each later entry
+//! looks whether the working store has reached the checkpoint's index, and once it has, those
+//! events are let go of. The checkpoint is what a restart reads them from, the store is what a read of old
+//! events uses; one alone would lose either.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -199,7 +206,7 @@ impl raft::Machine for PartitionMachine {
         // sent. Followers of the state that was replaced begin again from their cursors.
         *fanout = Fanout { index, senders: BTreeMap::new() };
         self.applied.view.store(Arc::new(self.state.clone()));
-        // It told of a state that is no longer this one's past.
+        // It is about a state that this one does not descend from.
         self.durable = None;
         Ok(())
     }
@@ -242,7 +249,7 @@ impl FrozenState for FrozenPartition {
     }
 }
 
-/// Decisions that gave way before their time are counted, and told now and then.
+/// Outcomes that gave way before their time are counted, and logged now and then.
 fn log_displaced(state: &Partition, applied: &[Applied]) {
     for one in applied.iter().filter(|one| one.displaced > 0) {
         metrics::counter!("mishkah_dedup_displaced_total").increment(one.displaced);
@@ -261,7 +268,7 @@ fn log_displaced(state: &Partition, applied: &[Applied]) {
     }
 }
 
-/// Tells of numbers that a command brought and their sequences do not follow.
+/// Logs numbers that a command brought and their sequences do not follow.
 fn log_leaps(applied: &Applied) {
     for leap in &applied.leaps {
         tracing::warn!(
@@ -459,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn events_leave_memory_once_a_checkpoint_and_the_store_hold_them() {
+    fn events_leave_memory_once_checkpoint_and_store_hold_them() {
         let (mut live, store) = (Replica::new(), Arc::new(MemoryStore::default()));
         live.0.attach(store.clone());
         live.apply(1..=1400);
@@ -479,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_and_its_hash_are_the_same_however_a_replica_came_to_them() {
+    fn replicas_have_one_state_hash_however_they_came_to_it() {
         let mut live = Replica::new();
         live.apply(1..=700);
         let mut checkpoint = Chunks::default();
