@@ -73,8 +73,8 @@ impl File {
         line >= self.tests_from
     }
 
-    /// Whether this line is in a module of tests, or in a file of them: what the programs of `tests`
-    /// and `chaos` are made of is neither.
+    /// Whether this line is in a module of tests, or in a file of them: what the programs of
+    /// `tests` and `chaos` are made of is neither.
     pub(super) fn is_in_test_module(&self, line: usize) -> bool {
         let programs = ["tests/src/", "chaos/"].iter().any(|folder| self.path.starts_with(folder));
         let is_test_file = self.path.contains("/tests/") || self.path.ends_with("/tests.rs");
