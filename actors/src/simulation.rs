@@ -1,6 +1,6 @@
 //! Simulation: a whole cluster in one thread, under virtual time, with faults out of a seed.
 //!
-//! Three nodes, two partitions and group 0 run the very code of a node: router, actors, proposer,
+//! Three nodes, two partitions and group 0 run the very code of a node: store, actors, proposer,
 //! openraft, log, checkpoints and working store. What is simulated: the network (slow, cut, losing
 //! messages), the log's disk (loses power, tears writes, fails, fills up), time, and random
 //! numbers. A run first injects faults; then everything is healed and it requires liveness:

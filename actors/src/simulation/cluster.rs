@@ -1,6 +1,6 @@
 //! Cluster: the nodes of a simulated cluster, and how each starts and crashes.
 //!
-//! Promise: what runs is what a node runs, from the router down to the log. A node that crashed
+//! Promise: what runs is what a node runs, from the store down to the log. A node that crashed
 //! leaves nothing behind but its files: its next incarnation has a copy of them, so that whatever
 //! of the old one still shuts down cannot touch it.
 
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::SimulationConfig;
 use super::network::SimulatedNetwork;
 use super::schedule::{NODES, PARTITIONS};
-use crate::{Router, Running};
+use crate::{ClusterStore, Running};
 
 /// Size of a log segment: small, so that many come and go.
 const SEGMENT_BYTES: u64 = 128 << 10;
@@ -35,7 +35,7 @@ const LINK_NOTICED: Duration = Duration::from_millis(300);
 
 /// A node that runs.
 pub(super) struct RunningNode {
-    pub(super) router: Router,
+    pub(super) store: ClusterStore,
     pub(super) groups: Groups,
     pub(super) disk: Arc<SimulatedDisk>,
     /// Cancelled when this incarnation crashes.
@@ -140,10 +140,10 @@ impl SimulatedCluster {
                 return Err(error.to_string());
             }
         };
-        let router = running.router();
-        self.network.attach_inbox(NodeId(id), Arc::new(router.clone()));
+        let store = running.store();
+        self.network.attach_inbox(NodeId(id), Arc::new(store.clone()));
         let crashed = CancellationToken::new();
-        let node = RunningNode { router, groups, disk, crashed, running, disk_latency_ms };
+        let node = RunningNode { store, groups, disk, crashed, running, disk_latency_ms };
         if let Some(slot) = self.nodes.lock().get_mut(&id) {
             slot.running = Some(node);
         }
@@ -210,24 +210,24 @@ impl SimulatedCluster {
         (1..=NODES).for_each(|id| self.network.detach(NodeId(id)));
     }
 
-    /// Tells the routers, after a while, which links of a node are up.
+    /// Tells the stores, after a while, which links of a node are up.
     pub(super) fn report_links(&self, id: u64) {
         let network = self.network.clone();
-        let mut pairs: Vec<(Router, u64, u64)> = Vec::new();
+        let mut pairs: Vec<(ClusterStore, u64, u64)> = Vec::new();
         for (&other, slot) in self.nodes.lock().iter().filter(|(other, _)| **other != id) {
             let Some(node) = &slot.running else { continue };
-            pairs.push((node.router.clone(), other, id));
+            pairs.push((node.store.clone(), other, id));
         }
-        if let Some(router) = self.router(id) {
+        if let Some(store) = self.store(id) {
             let others = (1..=NODES).filter(|other| *other != id);
-            pairs.extend(others.map(|other| (router.clone(), id, other)));
+            pairs.extend(others.map(|other| (store.clone(), id, other)));
         }
         tokio::spawn(async move {
             tokio::time::sleep(LINK_NOTICED).await;
-            for (router, here, there) in pairs {
+            for (store, here, there) in pairs {
                 // As it is by then: the link may have changed again meanwhile.
                 let is_up = network.is_linked(NodeId(here), NodeId(there));
-                crate::Inbox::link_changed(&router, NodeId(there), is_up);
+                crate::Inbox::link_changed(&store, NodeId(there), is_up);
             }
         });
     }
@@ -236,14 +236,14 @@ impl SimulatedCluster {
         self.rng.lock().next_u64()
     }
 
-    /// The router of a node, if it runs.
-    pub(super) fn router(&self, id: u64) -> Option<Router> {
-        self.with_node(id, |node| node.router.clone())
+    /// The store of a node, if it runs.
+    pub(super) fn store(&self, id: u64) -> Option<ClusterStore> {
+        self.with_node(id, |node| node.store.clone())
     }
 
-    /// The router of a node that runs, and the token that is cancelled when it crashes.
-    pub(super) fn client(&self, id: u64) -> Option<(Router, CancellationToken)> {
-        self.with_node(id, |node| (node.router.clone(), node.crashed.clone()))
+    /// The store of a node that runs, and the token that is cancelled when it crashes.
+    pub(super) fn client(&self, id: u64) -> Option<(ClusterStore, CancellationToken)> {
+        self.with_node(id, |node| (node.store.clone(), node.crashed.clone()))
     }
 
     /// The nodes that run.

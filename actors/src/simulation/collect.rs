@@ -13,7 +13,7 @@ use model::{Answer, Event, Object, Offset, PageQuery, Read, ReadLevel, Value};
 use super::cluster::SimulatedCluster;
 use super::schedule::NODES;
 use super::workload::{BRANCHES, EPOCH, branch_key, history_key};
-use crate::{Branches, Router};
+use crate::{ClusterStore, Store};
 
 /// Events of one read.
 const PAGE: u32 = 1000;
@@ -30,15 +30,15 @@ pub(super) async fn collect(
 ) -> Result<(), String> {
     history.first_number = Some(1);
     for node in 1..=NODES {
-        let router = cluster.router(node).ok_or_else(|| format!("node {node} does not run"))?;
-        history.replicas.extend(replicas(&router, node));
+        let store = cluster.store(node).ok_or_else(|| format!("node {node} does not run"))?;
+        history.replicas.extend(replicas(&store, node));
         for branch in BRANCHES {
             let at = |reason| format!("node {node}, {branch}: {reason}");
-            let log = read_log(&router, branch).await.map_err(at)?;
+            let log = read_log(&store, branch).await.map_err(at)?;
             let log = log.iter().map(|event| log_event(event)).collect();
             history.logs.push((node, history_key(branch), log));
             for table in TABLES {
-                let rows = read_table(&router, branch, table).await.map_err(at)?;
+                let rows = read_table(&store, branch, table).await.map_err(at)?;
                 let keyed = |row: &Arc<Object>| {
                     let key = row.get("id").and_then(Value::as_str).unwrap_or_default();
                     (key.to_owned(), checked_row(table, row))
@@ -61,7 +61,7 @@ pub(super) async fn collect(
     }
 }
 
-fn replicas(router: &Router, node: u64) -> Vec<ReplicaStatus> {
+fn replicas(store: &ClusterStore, node: u64) -> Vec<ReplicaStatus> {
     let replica = |partition, (applied, hash): (u64, model::Hash)| ReplicaStatus {
         node,
         partition,
@@ -70,21 +70,21 @@ fn replicas(router: &Router, node: u64) -> Vec<ReplicaStatus> {
         // The checkers follow the chain in the log itself.
         broken_chain: None,
     };
-    let partitions = router.0.partitions.all().into_iter().map(|(id, running)| {
+    let partitions = store.0.partitions.all().into_iter().map(|(id, running)| {
         let (applied, view) = (running.group.status().applied, running.published.view());
         replica(id.0, (applied, view.state_hash()))
     });
-    std::iter::once(replica(0, router.group_0())).chain(partitions).collect()
+    std::iter::once(replica(0, store.group_0())).chain(partitions).collect()
 }
 
 /// The log of a branch as one node holds it.
-async fn read_log(router: &Router, branch: &str) -> Result<Vec<Arc<Event>>, String> {
+async fn read_log(store: &ClusterStore, branch: &str) -> Result<Vec<Arc<Event>>, String> {
     let mut log: Vec<Arc<Event>> = Vec::new();
     loop {
         let after = Offset(log.len() as u64);
         let read = Read::Events { after, limit: PAGE };
         // Stale: what this node holds, not what the leader would say.
-        let answer = router.read(branch_key(branch), read, ReadLevel::Stale).await;
+        let answer = store.read(branch_key(branch), read, ReadLevel::Stale).await;
         let Ok(Answer::Events(found)) = answer else {
             return Err(format!("no log: {answer:?}"));
         };
@@ -99,12 +99,12 @@ async fn read_log(router: &Router, branch: &str) -> Result<Vec<Arc<Event>>, Stri
 }
 
 async fn read_table(
-    router: &Router,
+    store: &ClusterStore,
     branch: &str,
     table: &str,
 ) -> Result<Vec<Arc<Object>>, String> {
     let read = Read::Page(PageQuery { table: table.into(), ..PageQuery::default() });
-    let answer = router.read(branch_key(branch), read, ReadLevel::Stale).await;
+    let answer = store.read(branch_key(branch), read, ReadLevel::Stale).await;
     let Ok(Answer::Page(page)) = answer else {
         return Err(format!("no table {table}: {answer:?}"));
     };

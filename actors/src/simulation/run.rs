@@ -19,7 +19,7 @@ use super::network::USUAL_LATENCY;
 use super::schedule::{NODES, NodeSelector, PARTITIONS, ScheduledFault, SimulatedFault, schedule};
 use super::workload::{BRANCHES, CLIENTS, SimulatedClient, SimulatedClients};
 use super::{SimulationConfig, SimulationReport};
-use crate::Branches;
+use crate::Store;
 
 /// How long a formed cluster may take to be whole again once no fault is injected any more.
 const HEALED_WITHIN: Duration = Duration::from_secs(60);
@@ -132,7 +132,7 @@ impl SimulatedRun {
 
     async fn wait_until_formed(&self) {
         let cluster = &self.cluster;
-        let ready = |id| cluster.router(id).is_some_and(|router| router.ready().is_ok());
+        let ready = |id| cluster.store(id).is_some_and(|store| store.ready().is_ok());
         if self.until(FORMED_WITHIN, || (1..=NODES).all(ready)).await {
             self.log("the cluster has formed".into());
         }
@@ -443,11 +443,11 @@ impl SimulatedRun {
     fn describe_nodes(&self) -> String {
         let mut lines = Vec::new();
         for node in 1..=NODES {
-            let Some(router) = self.cluster.router(node) else {
+            let Some(store) = self.cluster.store(node) else {
                 lines.push(format!("node {node} does not run"));
                 continue;
             };
-            if let Err(reason) = router.ready() {
+            if let Err(reason) = store.ready() {
                 lines.push(format!("node {node}: {reason}"));
             }
             self.cluster.with_node(node, |it| {

@@ -18,7 +18,7 @@ use super::cluster::SimulatedCluster;
 use super::collect::log_event;
 use super::workload::history_key;
 use super::{SimulationConfig, SimulationReport, run, schedule};
-use crate::Branches;
+use crate::Store;
 use crate::testing::wait_until;
 
 /// Virtual time under faults of each seed here; the long runs are the example's.
@@ -115,7 +115,7 @@ fn a_node_that_starts_on_a_full_disk_serves_once_there_is_room() {
         for node in 1..=3 {
             cluster.start(node).await.unwrap();
         }
-        let ready = |node| cluster.router(node).is_some_and(|router| router.ready().is_ok());
+        let ready = |node| cluster.store(node).is_some_and(|store| store.ready().is_ok());
         wait_until("the cluster has formed", || (1..=3).all(ready)).await;
         for node in 1..=3 {
             cluster.crash(node, CrashKind::Kill).unwrap();

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use super::cluster::SimulatedCluster;
 use super::schedule::NODES;
-use crate::{Branches, RouteError};
+use crate::{RouteError, Store};
 
 /// Branches of the workload: enough for every partition to have some.
 pub(super) const BRANCHES: [&str; 4] = ["dar", "remal", "souq", "nile"];
@@ -305,14 +305,14 @@ impl SimulatedClients {
 
     async fn submit(&self, node: u64, command: Command) -> Completion {
         let info = |why: &str| Completion::Info { why: why.to_owned() };
-        let Some((router, crashed)) = self.cluster.client(node) else {
+        let Some((store, crashed)) = self.cluster.client(node) else {
             return info("the node does not run");
         };
         let answer = tokio::select! {
             // A crash first: an answer of the same moment would not have left a real node.
             biased;
             () = crashed.cancelled() => return info("the node crashed"),
-            answer = router.submit(command) => answer,
+            answer = store.submit(command) => answer,
         };
         match answer {
             Ok(Outcome::Accepted(accepted)) => match response(&accepted) {
@@ -334,11 +334,11 @@ impl SimulatedClients {
 
     /// Reads linearizably at one node; `None` without an answer.
     async fn read(&self, node: u64, branch: &str, read: Read) -> Option<Answer> {
-        let (router, crashed) = self.cluster.client(node)?;
+        let (store, crashed) = self.cluster.client(node)?;
         tokio::select! {
             biased;
             () = crashed.cancelled() => None,
-            answer = router.read(branch_key(branch), read, ReadLevel::Linearizable) => answer.ok(),
+            answer = store.read(branch_key(branch), read, ReadLevel::Linearizable) => answer.ok(),
         }
     }
 
