@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::SimulationConfig;
 use super::network::SimulatedNetwork;
 use super::schedule::{NODES, PARTITIONS};
-use crate::{ClusterStore, Running};
+use crate::{ActorTree, ClusterStore};
 
 /// Size of a log segment: small, so that many come and go.
 const SEGMENT_BYTES: u64 = 128 << 10;
@@ -40,7 +40,7 @@ pub(super) struct RunningNode {
     pub(super) disk: Arc<SimulatedDisk>,
     /// Cancelled when this incarnation crashes.
     pub(super) crashed: CancellationToken,
-    running: Running,
+    running: ActorTree,
     /// The longest latency of its disk, in milliseconds.
     disk_latency_ms: Arc<Mutex<u64>>,
 }

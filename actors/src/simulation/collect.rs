@@ -71,7 +71,7 @@ fn replicas(store: &ClusterStore, node: u64) -> Vec<ReplicaStatus> {
         broken_chain: None,
     };
     let partitions = store.0.partitions.all().into_iter().map(|(id, running)| {
-        let (applied, view) = (running.group.status().applied, running.published.view());
+        let (applied, view) = (running.group.status().applied, running.applied.view());
         replica(id.0, (applied, view.state_hash()))
     });
     std::iter::once(replica(0, store.group_0())).chain(partitions).collect()
