@@ -8,10 +8,10 @@ use super::{Rule, Wrong};
 const ROOMS: [(&str, &[&str]); 8] = [
     ("model", &[]),
     ("raft", &["model"]),
-    ("actors", &["model", "raft"]),
+    ("actors", &["model", "raft", "history"]),
     ("gateway", &["model", "actors"]),
     ("node", &["model", "raft", "actors", "gateway"]),
-    ("tests", &["model", "node"]),
+    ("tests", &["model", "history", "node"]),
     ("chaos", &["model", "history", "node"]),
     ("history", &[]),
 ];
