@@ -41,7 +41,12 @@ struct Wrong {
 }
 
 fn rules() -> impl Iterator<Item = &'static Rule> {
-    rooms::RULES.iter().chain(form::RULES).chain(words::RULES).chain(citations::RULES).chain(vocabulary::RULES)
+    rooms::RULES
+        .iter()
+        .chain(form::RULES)
+        .chain(words::RULES)
+        .chain(citations::RULES)
+        .chain(vocabulary::RULES)
 }
 
 fn house(files: Files) -> Tree {
