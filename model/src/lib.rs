@@ -27,7 +27,6 @@ pub mod limits;
 mod magnitude;
 mod module;
 pub mod mutant;
-pub mod original;
 pub mod outcome;
 pub mod partition;
 mod query;
@@ -61,7 +60,6 @@ pub use ids::{
     BadName, BranchId, BranchKey, CommandId, Incarnation, ModuleId, NodeId, Offset, PartitionId,
     PlacementEpoch, RecordKey, ReplicaId, Revision, SERVER_SESSION, TableName, Timestamp,
 };
-pub use original::{BadOriginal, Original, OriginalBranch, OriginalModule, live_data};
 pub use outcome::{Accepted, Outcome, Reserved};
 pub use partition::{Applied, Partition};
 pub use read::{

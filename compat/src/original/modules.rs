@@ -1,11 +1,10 @@
 //! Modules: `modules.json`, the schema files it names, and definitions that only a branch has.
 
-use crate::ids::{ModuleId, TableName};
+use model::{ModuleId, Object, Schema, TableName, Value};
+
 use crate::original::branches::{Directory, rows_left_out};
 use crate::original::files::{BadOriginal, Files, central, module_id, table_names, text};
 use crate::original::{MODULES, OriginalModule};
-use crate::schema::Schema;
-use crate::value::{Object, Value};
 
 /// Reads the modules that can be loaded.
 pub(super) fn read(
