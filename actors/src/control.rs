@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use model::{
     Catalogue, CatalogueChange, CatalogueEntry, NodeId, NodeRecord, PartitionId, Placement,
-    ReplicaId, cluster,
+    Procedures, ReplicaId, cluster,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use raft::{GroupId, Groups, Member, ReplicaGroup};
@@ -54,6 +54,7 @@ pub(crate) struct Start {
     pub(crate) reach: Arc<Reach>,
     pub(crate) changes: Changes,
     pub(crate) running: Partitions,
+    pub(crate) procedures: Procedures,
 }
 
 /// Its state.
@@ -252,7 +253,8 @@ impl State {
             Some(kept) => kept,
             None => {
                 let published = Published::new();
-                let machine = PartitionMachine::new(Arc::clone(&published));
+                let procedures = self.start.procedures.clone();
+                let machine = PartitionMachine::new(Arc::clone(&published), procedures);
                 let group = self.start.groups.start(id, replica, Box::new(machine)).await?;
                 (group, published)
             }

@@ -44,7 +44,7 @@ pub(crate) fn reply_bytes(reply: &Reply) -> usize {
         }
         Reply::Answer(Answer::Page(page)) => page.rows.len(),
         Reply::Answer(Answer::Query(page)) => page.rows.len(),
-        Reply::Answer(Answer::Orders(orders)) => orders.orders.len(),
+        Reply::Answer(Answer::Call(answer)) => return answer.len(),
         Reply::Answer(Answer::Sync(delta)) => delta.tables.iter().map(|t| t.rows.len()).sum(),
         Reply::Answer(Answer::Archive(entries)) => {
             entries.iter().flat_map(|entry| &entry.tables).map(|table| table.records.len()).sum()

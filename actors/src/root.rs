@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{CatalogueEntry, NodeRecord, ReplicaId};
+use model::{CatalogueEntry, NodeRecord, Procedures, ReplicaId};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use raft::{Fatal, GroupId, Groups};
 
@@ -39,6 +39,8 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// How this process shares out its open files, if it has seen to that.
     pub files: Option<FileBudget>,
+    /// The stored procedures that commands may call. All nodes of a cluster have the same.
+    pub procedures: Procedures,
 }
 
 /// Why this room did not start.
@@ -84,6 +86,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         files: config.files,
         brought: config.entries.iter().map(|entry| entry.id.clone()).collect(),
         feeds: Feeds::default(),
+        procedures: config.procedures.clone(),
     });
     let control = control::Start {
         node: config.node,
@@ -96,6 +99,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         reach,
         changes,
         running: partitions,
+        procedures: config.procedures,
     };
     let (root, _) = Actor::spawn(None, RootActor, ()).await?;
     let (_, _) = Actor::spawn_linked(None, ControlActor, control, root.get_cell()).await?;

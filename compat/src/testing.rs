@@ -6,15 +6,31 @@ use std::sync::Arc;
 
 use model::{
     Accepted, Action, Answer, Batch, Branch, BranchId, BranchKey, Command, CommandId, DedupLimits,
-    Definition, Event, EventChange, ModuleChange, ModuleId, Mutation, Object, Origin, Outcome,
-    Partition, Read, Reject, Request, Reserve, Schema, Timestamp, Validation, Value, VersionRule,
-    Write,
+    Definition, Event, EventChange, ModuleChange, ModuleId, Object, Origin, Outcome, Partition,
+    Read, RecordMutation, Reject, Request, Reserve, Schema, Timestamp, Transaction, Validation,
+    Value, VersionRule,
 };
 
 /// A record out of JSON.
 pub(crate) fn object(json: &str) -> Object {
     Value::from_json(json.as_bytes()).unwrap().as_object().unwrap().clone()
 }
+
+/// A schema out of a definition document.
+pub(crate) fn schema_of(json: &str) -> Arc<Schema> {
+    let doc = Value::from_json(json.as_bytes()).unwrap();
+    Arc::new(Schema::from_definition("pos", &doc).unwrap())
+}
+
+/// Orders and their lines, and nothing else of them.
+const SCHEMA: &str = r#"[
+    {"name":"order_header","fields":[
+        {"name":"id","type":"text","primaryKey":true},
+        {"name":"note","type":"text","nullable":true},
+        {"name":"paymentState","type":"text","nullable":true}]},
+    {"name":"order_line","fields":[
+        {"name":"id","type":"text","primaryKey":true},
+        {"name":"orderId","type":"text","nullable":true}]}]"#;
 
 /// One branch:module in one partition.
 pub(crate) struct Shop {
@@ -25,18 +41,27 @@ pub(crate) struct Shop {
 }
 
 impl Shop {
-    /// Lenient, versions as the original's clients send them, without tables.
+    /// Lenient, versions as the original's clients send them.
     pub(crate) fn lenient() -> Self {
+        Self::with(Validation::Lenient, VersionRule::Next)
+    }
+
+    /// Strict, versions as read.
+    pub(crate) fn strict() -> Self {
+        Self::with(Validation::Strict, VersionRule::Read)
+    }
+
+    fn with(validation: Validation, version_rule: VersionRule) -> Self {
         let mut shop = Self {
-            partition: Partition::default(),
+            partition: Partition::new(crate::procedures()),
             key: BranchKey::new(BranchId::parse("dar").unwrap(), ModuleId::parse("pos").unwrap()),
             now: Timestamp::parse("2026-11-21T10:00:00Z").unwrap(),
             requests: 0,
         };
         let definition = Definition {
-            schema: Arc::new(Schema::default()),
-            validation: Validation::Lenient,
-            version_rule: VersionRule::Next,
+            schema: schema_of(SCHEMA),
+            validation,
+            version_rule,
             sequences: BTreeMap::new(),
             dedup: DedupLimits { bytes_max: 480_000, keep_ms: 1_000 },
         };
@@ -68,13 +93,17 @@ impl Shop {
     }
 
     /// One mutation; its event.
-    pub(crate) fn mutation(&mut self, mutation: Mutation) -> Result<Arc<Event>, Reject> {
-        let accepted = self.run(Request::Write(Write::of(vec![mutation])))?;
+    pub(crate) fn mutation(&mut self, mutation: RecordMutation) -> Result<Arc<Event>, Reject> {
+        let accepted = self.run(Request::Transaction(Transaction::of(vec![mutation])))?;
         Ok(Arc::clone(&accepted.delta.events[0]))
     }
 
     pub(crate) fn insert(&mut self, table: &str, json: &str) -> Result<Arc<Event>, Reject> {
-        self.mutation(Mutation::new(Action::Insert, table, object(json)))
+        self.mutation(RecordMutation::new(Action::Insert, table, object(json)))
+    }
+
+    pub(crate) fn merge(&mut self, table: &str, json: &str) -> Result<Arc<Event>, Reject> {
+        self.mutation(RecordMutation::new(Action::Merge, table, object(json)))
     }
 
     pub(crate) fn reserve(&mut self, table: &str, field: &str) -> Result<String, Reject> {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::command::{
-    Action, Batch, Command, Mutation, Origin, Precondition, Request, Reserve, Seed, Write,
+    Action, Batch, Command, Origin, Precondition, RecordMutation, Request, Reserve, Seed,
+    Transaction,
 };
 use crate::definition::{Definition, Validation, VersionRule};
 use crate::delta::{Effect, Event, EventChange, Hash, RecordChange};
@@ -13,6 +14,7 @@ use crate::ids::{
 };
 use crate::outcome::{Accepted, Outcome};
 use crate::partition::{Applied, ChunkSink, ChunkSource, Partition};
+use crate::procedure::Procedures;
 use crate::reject::Reject;
 use crate::schema::{Field, FieldType, Reference, Schema, Table};
 use crate::sequence::SequenceRule;
@@ -122,6 +124,21 @@ impl Shop {
         }
     }
 
+    /// The same shop, which knows these procedures.
+    pub(crate) fn with_procedures(mut self, procedures: Procedures) -> Self {
+        self.partition.procedures = procedures;
+        self.restore();
+        self
+    }
+
+    /// Begins again from a checkpoint of what there is.
+    pub(crate) fn restore(&mut self) {
+        let mut chunks = Chunks::default();
+        self.partition.chunks(&mut chunks);
+        let procedures = self.partition.procedures.clone();
+        self.partition = Partition::from_chunks(&chunks, procedures).unwrap();
+    }
+
     pub(crate) fn command(&mut self, request: Request) -> Command {
         self.requests += 1;
         Command {
@@ -156,12 +173,12 @@ impl Shop {
         }
     }
 
-    pub(crate) fn write(&mut self, mutations: Vec<Mutation>) -> Result<Accepted, Reject> {
-        self.run(Request::Write(Write::of(mutations)))
+    pub(crate) fn write(&mut self, mutations: Vec<RecordMutation>) -> Result<Accepted, Reject> {
+        self.run(Request::Transaction(Transaction::of(mutations)))
     }
 
     /// One mutation; its event.
-    pub(crate) fn mutation(&mut self, mutation: Mutation) -> Result<Arc<Event>, Reject> {
+    pub(crate) fn mutation(&mut self, mutation: RecordMutation) -> Result<Arc<Event>, Reject> {
         Ok(Arc::clone(&self.write(vec![mutation])?.delta.events[0]))
     }
 
@@ -239,7 +256,7 @@ impl Shop {
 }
 
 /// A mutation without preconditions.
-pub(crate) fn mutation(action: Action, table: &str, json: &str) -> Mutation {
+pub(crate) fn mutation(action: Action, table: &str, json: &str) -> RecordMutation {
     guarded(action, table, json, Vec::new())
 }
 
@@ -249,8 +266,8 @@ pub(crate) fn guarded(
     table: &str,
     json: &str,
     preconditions: Vec<Precondition>,
-) -> Mutation {
-    Mutation { preconditions, ..Mutation::new(action, table.to_owned(), object(json)) }
+) -> RecordMutation {
+    RecordMutation { preconditions, ..RecordMutation::new(action, table.to_owned(), object(json)) }
 }
 
 /// Orders with lines, and dishes with a unique code.

@@ -12,11 +12,12 @@ use model::codec::Versioned;
 use model::partition::ChunkSink;
 use model::{
     Accepted, Action, Answer, ArchiveEntry, ArchivedTable, Batch, BranchId, BranchKey,
-    BulkOperation, Command, CommandId, DedupLimits, Definition, Delta, Effect, Event, EventChange,
-    Hash, Head, Incarnation, LogCursor, LogHead, ModuleChange, ModuleId, Mutation, Object, Offset,
-    Origin, Outcome, Part, Partition, Precondition, Purge, Read, RecordChange, RecordKey, Reject,
-    Replace, Request, Reserve, Reset, Restore, RestoreMode, Revision, SaveOrder, Schema, Seed,
-    TableName, Timestamp, Validation, Value, VersionRule, Write, codec,
+    BulkOperation, Call, Command, CommandId, DedupLimits, Definition, Delta, Effect, Event,
+    EventChange, FieldCondition, Hash, Head, Holds, Incarnation, LogCursor, LogHead, ModuleChange,
+    ModuleId, Object, Offset, Origin, Outcome, Part, Partition, Precondition, Purge, Read,
+    RecordChange, RecordKey, RecordMutation, Reject, Replace, ReplaceChildren, Request, Reserve,
+    Reset, Restore, RestoreMode, Revision, Schema, Seed, TableName, Timestamp, Transaction,
+    Validation, Value, VersionRule, codec,
 };
 
 fn object(json: &str) -> Object {
@@ -87,9 +88,21 @@ fn batch(requests: Vec<Request>) -> Batch {
 }
 
 fn write() -> Request {
-    Request::Write(Write::of(vec![Mutation {
-        preconditions: vec![Precondition::MustExist, Precondition::VersionIs(2)],
-        ..Mutation::new(Action::Save, "t", object(r#"{"id":"7"}"#))
+    Request::Transaction(Transaction::of(vec![RecordMutation {
+        preconditions: vec![
+            Precondition::MustExist,
+            Precondition::VersionIs(2),
+            Precondition::Field(FieldCondition {
+                fields: vec!["f".to_owned()],
+                values: vec!["v".to_owned()],
+                holds: Holds::ListedOrAbsent,
+                code: "c".to_owned(),
+                member: "m".to_owned(),
+            }),
+            Precondition::UnmodifiedSince(Timestamp(1)),
+            Precondition::LastKnown("7".into()),
+        ],
+        ..RecordMutation::new(Action::Save, "t", object(r#"{"id":"7"}"#))
     }]))
 }
 
@@ -151,14 +164,13 @@ fn replace(json: &str) -> Request {
 }
 
 #[test]
-fn a_batch_of_acts_and_orders() {
-    let order = SaveOrder {
-        header: object(r#"{"id":"o"}"#),
-        lines: Some(vec![object(r#"{"id":"l"}"#)]),
-        payments: Some(vec![object(r#"{"id":"p"}"#)]),
-        status_logs: None,
-        line_status_logs: vec![None, Some(vec![object(r#"{"id":"ls"}"#)])],
-        actor: Some("u".to_owned()),
+fn a_batch_of_acts_and_calls() {
+    let call = Call { procedure: "p".to_owned(), arguments: vec![42, 1, 7] };
+    let children = ReplaceChildren {
+        table: "l".to_owned(),
+        parent_field: "of".to_owned(),
+        parent: "7".into(),
+        rows: vec![object(r#"{"id":"8"}"#)],
     };
     let restore = |mode| {
         let (entry, reason) = ("purge-1".to_owned(), Some("why".to_owned()));
@@ -166,19 +178,25 @@ fn a_batch_of_acts_and_orders() {
     };
     let seed = Some(Arc::new(Seed { tables: object(r#"{"t":[]}"#) }));
     let reset = Reset { seed, reason: "why".to_owned(), requested_by: None, numbers: true };
-    let mutation = Mutation {
+    let mutation = RecordMutation {
         origin: Some(origin()),
-        ..Mutation::new(Action::Insert, "t", object(r#"{"id":"7"}"#))
+        ..RecordMutation::new(Action::Insert, "t", object(r#"{"id":"7"}"#))
     };
-    let last_event = Some(Some("evt-1".to_owned()));
+    let transaction = Transaction {
+        mutations: vec![mutation.into(), children.into()],
+        preconditions: vec![
+            Precondition::LastEvent(Some("evt-1".to_owned())),
+            Precondition::CommitDay { expected: Some("2026-11-21".to_owned()) },
+        ],
+    };
     let requests = vec![
-        Request::SaveOrder(Box::new(order)),
+        Request::Call(call),
         purge(),
         restore(RestoreMode::Append),
         restore(RestoreMode::Replace),
         Request::Reset(reset),
         replace(r#"{"t":[{"id":"8"}]}"#),
-        Request::Write(Write { mutations: vec![mutation], last_event }),
+        Request::Transaction(transaction),
     ];
     let entry = batch(requests);
     assert_eq!(
@@ -223,7 +241,11 @@ fn an_outcome() {
     assert_eq!(hex(&codec::bare(&rejected)), "010bac0205");
     let rejects = [
         Reject::LastEvent { expected: Some("a".to_owned()), received: None },
-        Reject::Order { message: "no".to_owned() },
+        Reject::Procedure {
+            code: "c".to_owned(),
+            message: "no".to_owned(),
+            details: Object::new(),
+        },
         Reject::Replace { reason: "why".to_owned(), details: object(r#"{"key":"7"}"#) },
         Reject::NoHistory { entry: "e".to_owned() },
     ];
@@ -304,7 +326,11 @@ fn a_checkpoint() {
         sequences: BTreeMap::new(),
         dedup: DedupLimits { bytes_max: 9_000, keep_ms: 1_000 },
     };
-    let insert = Request::Write(Write::of(vec![Mutation::new(Action::Insert, "t", object("{}"))]));
+    let insert = Request::Transaction(Transaction::of(vec![RecordMutation::new(
+        Action::Insert,
+        "t",
+        object("{}"),
+    )]));
     let reserve = Request::Reserve(Reserve { table: "t".to_owned(), field: "no".to_owned() });
     let mut partition = Partition::default();
     let tables = replace(r#"{"t":[{"id":"8"},{"id":"9"}]}"#);

@@ -358,6 +358,7 @@ impl Upper<'_> {
             peers: Arc::new(self.link.clone()),
             warnings: config.warnings(),
             files: Some(self.files),
+            procedures: compat::procedures(),
         })
         .await;
         match started {

@@ -9,8 +9,8 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use model::{
-    Applied, Batch, Branch, BranchKey, Delta, Event, Offset, Outcome, Partition, Read, Request,
-    checkpoint, codec, store,
+    Applied, Batch, Branch, BranchKey, Delta, Event, Offset, Outcome, Partition, Procedures, Read,
+    Request, checkpoint, codec, store,
 };
 use parking_lot::Mutex;
 use raft::{Answer, Change, ChunkSink, ChunkSource, Fatal, FrozenState, Store};
@@ -109,6 +109,8 @@ impl Published {
 /// This replica's copy of one partition.
 pub(crate) struct PartitionMachine {
     state: Partition,
+    /// What its commands may call, also after a restore.
+    procedures: Procedures,
     published: Arc<Published>,
     /// The state last written to a checkpoint that is not durable yet.
     frozen: Arc<Mutex<Option<Partition>>>,
@@ -125,8 +127,9 @@ struct Checkpointed {
 }
 
 impl PartitionMachine {
-    pub(crate) fn new(published: Arc<Published>) -> Self {
-        Self { state: Partition::default(), published, frozen: Arc::default(), checkpointed: None }
+    pub(crate) fn new(published: Arc<Published>, procedures: Procedures) -> Self {
+        let state = Partition::new(procedures.clone());
+        Self { state, procedures, published, frozen: Arc::default(), checkpointed: None }
     }
 
     /// Lets go of the events that both the last checkpoint and the working store hold. The store
@@ -176,7 +179,8 @@ impl raft::Machine for PartitionMachine {
     }
 
     fn restore(&mut self, index: u64, source: &dyn ChunkSource) -> Result<(), Fatal> {
-        self.state = Partition::from_chunks(source).map_err(|error| Fatal(error.to_string()))?;
+        self.state = Partition::from_chunks(source, self.procedures.clone())
+            .map_err(|error| Fatal(error.to_string()))?;
         let mut live = self.published.live.lock();
         // Followers of the state that was replaced begin again from their cursors.
         *live = Live { index, taps: BTreeMap::new() };
@@ -362,7 +366,7 @@ mod tests {
 
     impl Replica {
         fn new() -> Self {
-            Self(PartitionMachine::new(Published::new()))
+            Self(PartitionMachine::new(Published::new(), Procedures::default()))
         }
 
         fn apply(&mut self, indexes: std::ops::RangeInclusive<u64>) {

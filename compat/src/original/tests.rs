@@ -387,15 +387,15 @@ fn a_real_order_is_stored_as_the_original_stores_it_with_what_it_lost() {
     let Some(files) = real() else { return };
     let original = Original::read(&files).unwrap();
     let mut shop = dar(&original);
-    let order = model::SaveOrder {
+    let order = crate::SaveOrder {
         header: object(r#"{"id":"draft-1","shiftId":"sh-1","guests":0}"#),
         lines: Some(vec![object(
             r#"{"id":"ol-1","itemId":"burger","quantity":2,"unitPrice":50,"total":100,"notes":[]}"#,
         )]),
         payments: Some(vec![object(r#"{"id":"pp-1","paymentMethodId":"cash","amount":100}"#)]),
-        ..model::SaveOrder::default()
+        ..crate::SaveOrder::default()
     };
-    shop.run(Request::SaveOrder(Box::new(order))).unwrap();
+    shop.run(order.request()).unwrap();
     let (iso, ms) = (shop.now.to_iso(), shop.now.0);
     // The recording rest-04, the times and what the till's gateway adds taken out; quantity and
     // price, which the original lost, are kept; a new line is open, as its till means.

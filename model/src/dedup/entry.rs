@@ -142,6 +142,12 @@ pub(crate) fn payload_hash(command: &Command) -> PayloadHash {
     hash.as_bytes()[..8].try_into().expect("32 bytes hold 8")
 }
 
+/// The same for a call, of which only its procedure knows what it means.
+pub(crate) fn call_hash(command: &Command, procedure: &str, meaning: &Hash) -> PayloadHash {
+    let hash = blake3::hash(&canonical::bytes(&(&command.key, procedure, meaning)));
+    hash.as_bytes()[..8].try_into().expect("32 bytes hold 8")
+}
+
 pub(crate) fn id_hash(id: &CommandId) -> IdHash {
     let hash = blake3::hash(&codec::bare(id));
     hash.as_bytes()[..16].try_into().expect("32 bytes hold 16")

@@ -14,13 +14,21 @@ use crate::module::index::{IndexField, IndexFields};
 use crate::schema::{FieldType, Schema, Table};
 use crate::value::Value;
 
-/// The tables whose rows are parts of an order.
-pub(super) const ORDER_PARTS: [&str; 4] =
-    ["order_line", "order_payment", "order_status_log", "order_line_status_log"];
-/// The table of the orders themselves.
-const HEADERS: &str = "order_header";
-/// The field of a part that says of which order it is.
-pub(super) const ORDER: &str = "orderId";
+/// Tables whose rows are parts of an order: the table, the field that names the record each row is
+/// a part of, and the table of those records. The first of a table comes before the others.
+pub(super) const ORDER_PARTS: [(&str, &str, &str); 5] = [
+    ("order_line", "orderId", "order_header"),
+    ("order_payment", "orderId", "order_header"),
+    ("order_status_log", "orderId", "order_header"),
+    ("order_line_status_log", "orderId", "order_header"),
+    ("order_line_status_log", "orderLineId", "order_line"),
+];
+
+/// The table of the records that a field of parts names.
+pub(super) fn convention_of(table: &str, field: &str) -> Option<&'static str> {
+    let found = ORDER_PARTS.iter().find(|(child, by, _)| *child == table && *by == field);
+    found.map(|(.., parent)| *parent)
+}
 
 /// What must be looked up, by table. A lenient definition only has its orders' parts.
 #[derive(Debug, Default)]
@@ -65,10 +73,11 @@ impl Link {
 impl Relations {
     pub(crate) fn of(definition: &Definition) -> Self {
         let mut relations = Self::default();
-        for table in ORDER_PARTS.iter().filter_map(|name| definition.schema.table(name)) {
-            if let Some(field) = table.fields.iter().find(|field| &*field.name == ORDER) {
-                let headers = definition.schema.table(HEADERS);
-                let kind = headers.map_or(field.kind, |headers| headers.name_kind());
+        for (table, name, parent) in ORDER_PARTS {
+            let Some(table) = definition.schema.table(table) else { continue };
+            if let Some(field) = table.fields.iter().find(|field| &*field.name == name) {
+                let parent = definition.schema.table(parent);
+                let kind = parent.map_or(field.kind, |parent| parent.name_kind());
                 let field = IndexField { name: Arc::clone(&field.name), kind };
                 relations.add_index(&table.name, vec![field]);
             }
@@ -91,11 +100,10 @@ impl Relations {
         self.tables.get(table).map_or(&[], |relations| &relations.indexes)
     }
 
-    /// The place of a table's index by order, if its rows are parts of orders, and what an order's
-    /// id is read as.
-    pub(crate) fn by_order(&self, table: &TableName) -> Option<(usize, FieldType)> {
+    /// The place of a table's index by one field, and what the field's values are read as.
+    pub(crate) fn by_field(&self, table: &TableName, field: &str) -> Option<(usize, FieldType)> {
         self.indexes(table).iter().enumerate().find_map(|(place, fields)| match &fields[..] {
-            [one] if *one.name == *ORDER => Some((place, one.kind)),
+            [one] if *one.name == *field => Some((place, one.kind)),
             _ => None,
         })
     }

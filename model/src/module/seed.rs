@@ -156,8 +156,15 @@ mod tests {
         let shop = Shop::lenient();
         let definition = std::sync::Arc::clone(shop.branch().definition().unwrap());
         let seed = crate::Seed { tables: crate::testing::object(r#"{"dishes":[{"code":"a"}]}"#) };
-        let imagine =
-            || crate::Branch::preview(shop.key.clone(), definition.clone(), Some(&seed), shop.now);
+        let imagine = || {
+            crate::Branch::preview(
+                shop.key.clone(),
+                definition.clone(),
+                Some(&seed),
+                shop.now,
+                Default::default(),
+            )
+        };
         let branch = imagine();
         assert_eq!((branch.head().rows, branch.head().offset.0), (1, 0));
         assert_eq!(branch.state_hash(), imagine().state_hash(), "the same each time");

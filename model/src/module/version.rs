@@ -15,7 +15,7 @@ use std::sync::{Arc, LazyLock};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
-use crate::command::{Mutation, Precondition};
+use crate::command::{Precondition, RecordMutation};
 use crate::definition::{Definition, Validation, VersionRule};
 use crate::ids::RecordKey;
 use crate::limits::VERSION_MAX;
@@ -83,7 +83,7 @@ impl Lock {
 }
 
 /// The version sent: the whole part of a number above zero, up to [`VERSION_MAX`].
-pub(super) fn sent(record: &Object) -> Option<u64> {
+pub(crate) fn sent(record: &Object) -> Option<u64> {
     let number = decimal(record.get(&VERSION)?)?;
     number.trunc().to_u64().filter(|version| (1..=VERSION_MAX).contains(version))
 }
@@ -133,7 +133,7 @@ fn decimal(value: &Value) -> Option<Decimal> {
 
 impl Plan<'_> {
     /// The version a new record gets.
-    pub(super) fn first_version(&self, table: &Table, mutation: &Mutation) -> u64 {
+    pub(super) fn first_version(&self, table: &Table, mutation: &RecordMutation) -> u64 {
         match self.definition().version_rule {
             VersionRule::Read => 1,
             VersionRule::Next if table.field(&VERSION).is_none() => 1,
@@ -166,7 +166,7 @@ impl Plan<'_> {
     pub(super) fn next_version(
         &self,
         table: &Table,
-        mutation: &Mutation,
+        mutation: &RecordMutation,
         key: &RecordKey,
         current: &Object,
     ) -> Result<u64, Reject> {
@@ -212,7 +212,7 @@ impl Plan<'_> {
     pub(super) fn check_last_version(
         &self,
         table: &Table,
-        mutation: &Mutation,
+        mutation: &RecordMutation,
         key: &RecordKey,
         current: Option<&Object>,
     ) -> Result<(), Reject> {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use model::partition::{ChunkSink, ChunkSource};
 use model::{
     Action, Batch, BranchId, BranchKey, Command, CommandId, DedupLimits, Definition, Entropy,
-    ModuleId, Mutation, Object, Origin, Partition, Piece, Precondition, Purge, Replace, Request,
-    Reserve, Reset, Restore, RestoreMode, SaveOrder, Schema, Seed, SequenceRule, TableName,
-    Timestamp, Validation, Value, VersionRule, Write,
+    ModuleId, Mutation, Object, Origin, Partition, Piece, Precondition, Purge, RecordMutation,
+    Replace, ReplaceChildren, Request, Reserve, Reset, Restore, RestoreMode, Schema, Seed,
+    SequenceRule, TableName, Timestamp, Transaction, Validation, Value, VersionRule,
 };
 use proptest::prelude::*;
 
@@ -152,8 +152,8 @@ fn place(drawn: Drawn, sent: &mut Vec<Command>, entries: &[String]) -> Command {
 fn seats(seat: u64) -> Request {
     let record: Object = [("seat", seat)].into_iter().collect();
     let table = "ticket".to_owned();
-    let mutation = Mutation::new(Action::Insert, table, record);
-    Request::Write(Write::of(vec![mutation]))
+    let mutation = RecordMutation::new(Action::Insert, table, record);
+    Request::Transaction(Transaction::of(vec![mutation]))
 }
 
 fn branch() -> impl Strategy<Value = &'static str> {
@@ -183,7 +183,11 @@ fn any_request() -> impl Strategy<Value = Request> {
     ];
     prop_oneof![
         20 => (mutations, last_event)
-            .prop_map(|(mutations, last_event)| Request::Write(Write { mutations, last_event })),
+            .prop_map(|(mutations, last_event)| {
+                let mut transaction = Transaction::of(mutations);
+                transaction.preconditions.extend(last_event.map(Precondition::LastEvent));
+                Request::Transaction(transaction)
+            }),
         2 => any_order(),
         2 => any_purge(),
         1 => (any::<bool>(), 0..4_u8).prop_map(|(seeded, odd)| reset(seeded, odd == 0)),
@@ -215,7 +219,18 @@ fn any_order() -> impl Strategy<Value = Request> {
         if let Some(version) = version {
             header.insert("version", Value::from(version));
         }
-        Request::SaveOrder(Box::new(SaveOrder { header, lines, payments, ..SaveOrder::default() }))
+        let saved = RecordMutation::new(Action::Save, "order_header", header);
+        let mut transaction = Transaction::of([saved]);
+        for (table, rows) in [("order_line", lines), ("order_payment", payments)] {
+            let children = rows.map(|rows| ReplaceChildren {
+                table: table.to_owned(),
+                parent_field: "orderId".to_owned(),
+                parent: id.as_str().into(),
+                rows,
+            });
+            transaction.mutations.extend(children.map(Mutation::ReplaceChildren));
+        }
+        Request::Transaction(transaction)
     })
 }
 
@@ -264,11 +279,11 @@ fn any_replace() -> impl Strategy<Value = Request> {
     })
 }
 
-fn any_verbs() -> impl Strategy<Value = Vec<Mutation>> {
+fn any_verbs() -> impl Strategy<Value = Vec<RecordMutation>> {
     prop::collection::vec(any_verb(), 0..5)
 }
 
-fn any_verb() -> impl Strategy<Value = Mutation> {
+fn any_verb() -> impl Strategy<Value = RecordMutation> {
     let action = prop::sample::select(vec![
         Action::Insert,
         Action::Insert,
@@ -291,7 +306,11 @@ fn any_verb() -> impl Strategy<Value = Mutation> {
         if let Some(version) = version.filter(|_| table.starts_with("order")) {
             record.insert("version", Value::from(version));
         }
-        Mutation { preconditions, origin, ..Mutation::new(action, table.to_owned(), record) }
+        RecordMutation {
+            preconditions,
+            origin,
+            ..RecordMutation::new(action, table.to_owned(), record)
+        }
     })
 }
 

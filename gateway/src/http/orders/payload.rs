@@ -8,9 +8,8 @@
 
 use std::slice;
 
-use model::{
-    Field, FieldType, Number, Object, SaveOrder, Schema, Table, Timestamp, Validation, Value,
-};
+use compat::SaveOrder;
+use model::{Field, FieldType, Number, Object, Schema, Table, Timestamp, Validation, Value};
 
 use crate::error::{ApiError, Problem};
 use crate::publish::text;

@@ -37,7 +37,7 @@ impl Session {
             return self.failed(named.as_ref(), &error, moment.at);
         }
         let id = self.name(read.request);
-        let request = Request::Write(read.write);
+        let request = Request::Transaction(read.write);
         let command = Command { id, key, origin: Arc::new(read.origin), request };
         let owed = Owed { request_id: named, reply: Reply::Batch };
         self.enqueue(Waiting { command, owed, bytes })
