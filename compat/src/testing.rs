@@ -19,7 +19,7 @@ pub(crate) fn object(json: &str) -> Object {
 /// A schema out of a definition document.
 pub(crate) fn schema_of(json: &str) -> Arc<Schema> {
     let doc = Value::from_json(json.as_bytes()).unwrap();
-    Arc::new(Schema::from_definition("pos", &doc).unwrap())
+    Arc::new(Schema::read_under("pos", &doc, &crate::conventions()).unwrap().schema)
 }
 
 /// Orders and their lines, and nothing else of them.

@@ -76,7 +76,8 @@ pub use read::{
 };
 pub use reject::Reject;
 pub use schema::{
-    BadSchema, Field, FieldType, InsertContext, Reference, Rounding, Schema, SkippedRows, Table,
+    Alias, BadSchema, ChildLink, Conventions, Field, FieldType, InsertContext, Reference, Rounding,
+    Schema, SkippedRows, Table,
 };
 pub use sequence::{BadRule, Counters, Piece, SequenceRule, SequenceRules};
 pub use value::{BadJson, Number, Object, Value};

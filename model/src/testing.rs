@@ -16,7 +16,7 @@ use crate::outcome::{Accepted, Outcome};
 use crate::partition::{Applied, ChunkSink, ChunkSource, Partition};
 use crate::procedure::Procedures;
 use crate::reject::Reject;
-use crate::schema::{Field, FieldType, Reference, Schema, Table};
+use crate::schema::{Alias, ChildLink, Conventions, Field, FieldType, Reference, Schema, Table};
 use crate::sequence::SequenceRule;
 use crate::value::{Object, Value};
 
@@ -28,7 +28,7 @@ pub(crate) fn object(json: &str) -> Object {
 /// Tables of nullable text fields; the first field is the key.
 pub(crate) fn schema(tables: &[(&str, &[&str])]) -> Schema {
     let tables = tables.iter().map(|(name, fields)| Arc::new(table(name, fields)));
-    Schema { tables: tables.collect() }
+    Schema::under(tables.collect(), &conventions())
 }
 
 /// A table of nullable text fields, except `n` which is a number, the first one the key.
@@ -285,7 +285,7 @@ pub(crate) fn definition(validation: Validation, version_rule: VersionRule) -> D
         table("tickets", &["id", "number", "n"]),
     ];
     Definition {
-        schema: Arc::new(Schema { tables: tables.into_iter().map(Arc::new).collect() }),
+        schema: Arc::new(Schema::under(tables.into_iter().map(Arc::new).collect(), &conventions())),
         validation,
         version_rule,
         sequences: BTreeMap::new(),
@@ -335,7 +335,7 @@ impl ChunkSource for Chunks {
 /// A schema out of a definition document.
 pub(crate) fn schema_of(json: &str) -> Arc<Schema> {
     let doc = Value::from_json(json.as_bytes()).unwrap();
-    Arc::new(Schema::from_definition("pos", &doc).unwrap())
+    Arc::new(conventional(&doc))
 }
 
 /// A module event's part of the event.
@@ -343,5 +343,51 @@ pub(crate) fn module_change(event: &Event) -> &crate::ModuleChange {
     match &event.change {
         EventChange::Module(change) => change,
         EventChange::Record(change) => panic!("a change of {}", change.key),
+    }
+}
+
+/// A schema out of a definition, under a shop's conventions.
+pub(crate) fn conventional(doc: &Value) -> Schema {
+    Schema::read_under("pos", doc, &conventions()).unwrap().schema
+}
+
+/// What a shop takes for granted about its tables: a part of what the original's clients do.
+pub(crate) fn conventions() -> Conventions {
+    let text = str::to_owned;
+    let alias = |(name, table): (&str, &str)| Alias { name: text(name), table: text(table) };
+    let pairs = |list: &[(&str, &str)]| list.iter().map(|(a, b)| (text(a), text(b))).collect();
+    let link = |(table, field, parent): (&str, &str, &str)| ChildLink {
+        table: text(table),
+        field: text(field),
+        parent: text(parent),
+    };
+    Conventions {
+        aliases: [
+            ("orders", "order_header"),
+            ("order_lines", "order_line"),
+            ("payments", "order_payment"),
+        ]
+        .map(alias)
+        .to_vec(),
+        purge_aliases: [("order", "order_header"), ("line", "order_line"), ("shifts", "pos_shift")]
+            .map(alias)
+            .to_vec(),
+        seed_aliases: [
+            ("items", "menu_items"),
+            ("categories", "menu_categories"),
+            ("drivers", "delivery_drivers"),
+            ("stores", "pos_database"),
+        ]
+        .map(alias)
+        .to_vec(),
+        children: [
+            ("order_line", "orderId", "order_header"),
+            ("order_payment", "orderId", "order_header"),
+        ]
+        .map(link)
+        .to_vec(),
+        required: pairs(&[("order_line", "orderId"), ("order_payment", "orderId")]),
+        versioned: ["order_header", "order_line"].map(text).to_vec(),
+        nouns: pairs(&[("order_header", "order"), ("order_line", "order item")]),
     }
 }

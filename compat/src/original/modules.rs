@@ -96,7 +96,7 @@ fn build(
     let place = format!("modules.{id}.tables");
     let listed = table_names(MODULES, &place, doc.get("tables"), notes)?;
     let source = files.json(path)?.unwrap_or_default();
-    let read = Schema::read(id.as_str(), &source)
+    let read = Schema::read_under(id.as_str(), &source, &crate::conventions())
         .map_err(|error| BadOriginal::new(path, error.to_string()))?;
     notes.extend(read.warnings().map(|warning| format!("{path}: {warning}")));
     let schema = read.schema.in_order(&listed);

@@ -158,7 +158,7 @@ pub(crate) fn module(
     seed: Option<&str>,
 ) -> Arc<ModuleConfig> {
     let source = Value::from_json(doc.as_bytes()).unwrap();
-    let schema = Schema::from_definition(id, &source).unwrap();
+    let schema = Schema::read_under(id, &source, &compat::conventions()).unwrap().schema;
     let seed = seed.map(|json| {
         let tables = Value::from_json(json.as_bytes()).unwrap().as_object().unwrap().clone();
         Arc::new(Seed { tables })

@@ -12,10 +12,9 @@ use crate::definition::Validation;
 use crate::ids::RecordKey;
 use crate::module::operation::RecordDiff;
 use crate::module::plan::{Plan, is_empty};
-use crate::module::relations::{ORDER_PARTS, convention_of};
 use crate::module::version;
 use crate::reject::Reject;
-use crate::schema::{Field, FieldType, Table};
+use crate::schema::{ChildLink, Field, FieldType, Table};
 use crate::value::{Object, Value};
 
 impl Plan<'_> {
@@ -53,7 +52,7 @@ impl Plan<'_> {
             row.insert(Arc::clone(&field.name), parent.clone());
         }
         refuse_same_keys(table, rows)?;
-        let of = parent_table(table, field);
+        let of = self.parent_table(table, field);
         for row in rows {
             self.refuse_child_of_another(table, row, &field.name, (of, parent))?;
         }
@@ -129,7 +128,7 @@ impl Plan<'_> {
     /// new one, and numbers its children anew for each parent. A merge moves the child, as it says.
     ///
     /// The original's clients move parts by a save, and insert links over links: a lenient module
-    /// refuses only an insert of a part of an order.
+    /// refuses only an insert of what is a part by convention.
     pub(in crate::module) fn refuse_taken_child(
         &self,
         table: &Table,
@@ -145,15 +144,15 @@ impl Plan<'_> {
     }
 
     /// The fields that say of what records a table's are children, and the tables of those. A
-    /// lenient module only knows orders, where it asks for them.
-    fn parents<'t>(&self, table: &'t Table, orders: bool) -> Vec<(&'t Field, &'t str)> {
-        let mut known = ORDER_PARTS.iter().filter(|(child, ..)| *child == table.name.as_str());
-        let named =
-            |(_, name, parent): &(&str, &str, &'static str)| Some((table.field(name)?, *parent));
+    /// lenient module only knows those of its conventions, where it asks for them.
+    fn parents<'t>(&'t self, table: &'t Table, conventional: bool) -> Vec<(&'t Field, &'t str)> {
+        let schema = &self.definition().schema;
+        let mut known = schema.conventions.children_of(table.name.as_str());
+        let named = |link: &'t ChildLink| Some((table.field(&link.field)?, link.parent.as_str()));
         let first = known.next().and_then(named);
         let first: Option<(&Field, &str)> = match self.validation() {
             Validation::Strict => first.or_else(|| table.parent()),
-            Validation::Lenient => first.filter(|_| orders),
+            Validation::Lenient => first.filter(|_| conventional),
         };
         let others = known.filter(|_| first.is_some()).filter_map(named);
         first.into_iter().chain(others).collect()
@@ -211,7 +210,7 @@ impl Plan<'_> {
             return index.all(text.into()).cloned().collect();
         }
         // Without an index of this field: only a lenient module, whose references are not enforced.
-        let kind = self.kind_named(table, &field.name, parent_table(table, field));
+        let kind = self.kind_named(table, &field.name, self.parent_table(table, field));
         let Some(named) = kind.name_text(parent) else { return Vec::new() };
         let is_child = |record: &Object| {
             record.get(&field.name).and_then(|value| kind.name_text(value)).as_ref() == Some(&named)
@@ -222,6 +221,15 @@ impl Plan<'_> {
         keys
     }
 
+    /// The table of the records a field of children names; the field's own name where neither the
+    /// definition nor a convention says.
+    fn parent_table<'t>(&'t self, table: &Table, field: &'t Field) -> &'t str {
+        let mut known = self.definition().schema.conventions.children_of(table.name.as_str());
+        let known = known.find(|link| *link.field == *field.name).map(|link| link.parent.as_str());
+        let referenced = || field.references.as_ref().map(|to| to.table.as_str());
+        known.or_else(referenced).unwrap_or(&field.name)
+    }
+
     /// The condition that says the version of a row sent without one.
     fn as_stored(&self, table: &Table, row: &Object) -> Vec<Precondition> {
         let known = table.key_of(row).ok().and_then(|key| self.module().get(&table.name, &key));
@@ -230,14 +238,6 @@ impl Plan<'_> {
             None => Vec::new(),
         }
     }
-}
-
-/// The table of the records a field of children names; the field's own name where the schema does
-/// not say.
-fn parent_table<'t>(table: &Table, field: &'t Field) -> &'t str {
-    let referenced = field.references.as_ref().map(|to| to.table.as_str());
-    let known = convention_of(table.name.as_str(), &field.name).or(referenced);
-    known.unwrap_or(&field.name)
 }
 
 /// Refuses rows of which two have one key.

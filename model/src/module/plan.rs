@@ -268,7 +268,7 @@ impl<'a> Plan<'a> {
         key: RecordKey,
         record: Object,
     ) -> Result<(), Reject> {
-        check_order_id(table, &record)?;
+        self.check_required(table, &record)?;
         self.learn_numbers(table, &record);
         let record = Arc::new(record);
         let before = self.module().get(&table.name, &key).cloned();
@@ -276,6 +276,21 @@ impl<'a> Plan<'a> {
         self.module_mut().put(&table.name, key.clone(), Arc::clone(&record), relations);
         let effect = if before.is_some() { Effect::Merge } else { Effect::Insert };
         self.draft(table, mutation, effect, key, (before, Some(record)));
+        Ok(())
+    }
+
+    /// What must say something in any mode, by convention.
+    fn check_required(&self, table: &Table, record: &Object) -> Result<(), Reject> {
+        let conventions = &self.definition().schema.conventions;
+        let required = conventions.required_of(table.name.as_str());
+        for field in required.filter_map(|name| table.field(name)) {
+            if is_empty(record.get(&field.name)) {
+                return Err(Reject::MissingField {
+                    table: table.name.to_string(),
+                    field: field.name.to_string(),
+                });
+            }
+        }
         Ok(())
     }
 
@@ -322,17 +337,4 @@ impl<'a> Plan<'a> {
 /// Whether nothing was sent or stored here: missing, `null` or the empty text.
 pub(super) fn is_empty(value: Option<&Value>) -> bool {
     value.is_none_or(|value| value.is_null() || value.as_str() == Some(""))
-}
-
-/// The original insists on this reference, in any module and mode (contract.md 5.3).
-fn check_order_id(table: &Table, record: &Object) -> Result<(), Reject> {
-    let insists = matches!(table.name.as_str(), "order_line" | "order_payment");
-    let Some(field) = table.field("orderId").filter(|_| insists) else { return Ok(()) };
-    if is_empty(record.get(&field.name)) {
-        return Err(Reject::MissingField {
-            table: table.name.to_string(),
-            field: field.name.to_string(),
-        });
-    }
-    Ok(())
 }

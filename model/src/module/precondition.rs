@@ -64,7 +64,7 @@ impl Plan<'_> {
         for precondition in &mutation.preconditions {
             match precondition {
                 Precondition::VersionIs(expected) => {
-                    check_version(table, mutation, *expected, existing)?
+                    self.check_version(table, mutation, *expected, existing)?
                 }
                 Precondition::MustExist => {
                     let message = "Existing record required but not found.";
@@ -84,6 +84,27 @@ impl Plan<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A record that does not exist has version 0.
+    fn check_version(
+        &self,
+        table: &Table,
+        mutation: &RecordMutation,
+        expected: u64,
+        existing: Option<&Object>,
+    ) -> Result<(), Reject> {
+        let current = existing.map_or(0, version::stored);
+        if current == expected {
+            return Ok(());
+        }
+        Err(Reject::VersionConflict {
+            table: mutation.table.clone(),
+            key: table.key_of(&mutation.record).unwrap_or_else(|_| RecordKey("".into())),
+            expected: Some(expected),
+            current,
+            message: version::stale(self.noun(table), current, expected),
+        })
     }
 
     /// The record with the mutation's key, else the one a cursor names.
@@ -121,26 +142,6 @@ fn check<const N: usize>(
         return Ok(());
     }
     Err(Reject::Precondition { code: code.to_owned(), details: details().into_iter().collect() })
-}
-
-/// A record that does not exist has version 0.
-fn check_version(
-    table: &Table,
-    mutation: &RecordMutation,
-    expected: u64,
-    existing: Option<&Object>,
-) -> Result<(), Reject> {
-    let current = existing.map_or(0, version::stored);
-    if current == expected {
-        return Ok(());
-    }
-    Err(Reject::VersionConflict {
-        table: mutation.table.clone(),
-        key: table.key_of(&mutation.record).unwrap_or_else(|_| RecordKey("".into())),
-        expected: Some(expected),
-        current,
-        message: version::stale(table.name.as_str(), current, expected),
-    })
 }
 
 /// Only `Listed` asks for a record: the others speak of what it says where there is one.

@@ -1,6 +1,6 @@
 //! Relations: what a strict definition says must be unique and what must point at what, worked out
-//! once per definition; and, in any definition, which rows belong to an order. Derived, never
-//! stored: two replicas derive the same.
+//! once per definition; and, in any definition, which rows are parts of which records by convention.
+//! Derived, never stored: two replicas derive the same.
 //!
 //! A foreign key is enforced where both ends are in this definition. A table it does not know (the
 //! original's POS schema names some) is not enforced; another module is refused by `define`.
@@ -14,23 +14,7 @@ use crate::module::index::{IndexField, IndexFields};
 use crate::schema::{FieldType, Schema, Table};
 use crate::value::Value;
 
-/// Tables whose rows are parts of an order: the table, the field that names the record each row is
-/// a part of, and the table of those records. The first of a table comes before the others.
-pub(super) const ORDER_PARTS: [(&str, &str, &str); 5] = [
-    ("order_line", "orderId", "order_header"),
-    ("order_payment", "orderId", "order_header"),
-    ("order_status_log", "orderId", "order_header"),
-    ("order_line_status_log", "orderId", "order_header"),
-    ("order_line_status_log", "orderLineId", "order_line"),
-];
-
-/// The table of the records that a field of parts names.
-pub(super) fn convention_of(table: &str, field: &str) -> Option<&'static str> {
-    let found = ORDER_PARTS.iter().find(|(child, by, _)| *child == table && *by == field);
-    found.map(|(.., parent)| *parent)
-}
-
-/// What must be looked up, by table. A lenient definition only has its orders' parts.
+/// What must be looked up, by table. A lenient definition only has what its conventions say.
 #[derive(Debug, Default)]
 pub(crate) struct Relations {
     tables: BTreeMap<TableName, TableRelations>,
@@ -73,10 +57,10 @@ impl Link {
 impl Relations {
     pub(crate) fn of(definition: &Definition) -> Self {
         let mut relations = Self::default();
-        for (table, name, parent) in ORDER_PARTS {
-            let Some(table) = definition.schema.table(table) else { continue };
-            if let Some(field) = table.fields.iter().find(|field| &*field.name == name) {
-                let parent = definition.schema.table(parent);
+        for link in &definition.schema.conventions.children {
+            let Some(table) = definition.schema.table(&link.table) else { continue };
+            if let Some(field) = table.fields.iter().find(|field| *field.name == *link.field) {
+                let parent = definition.schema.table(&link.parent);
                 let kind = parent.map_or(field.kind, |parent| parent.name_kind());
                 let field = IndexField { name: Arc::clone(&field.name), kind };
                 relations.add_index(&table.name, vec![field]);

@@ -109,7 +109,7 @@ mod tests {
         let doc = r#"{"tables":{"bill":{"fields":{"id":{"type":"text","primaryKey":true},
             "no":{"type":"integer","sequence":true},"a":{"type":"text"}}}}}"#;
         let doc = crate::Value::from_json(doc.as_bytes()).unwrap();
-        let schema = crate::Schema::from_definition("pos", &doc).unwrap();
+        let schema = crate::testing::conventional(&doc);
         shop.redefine(|definition| {
             let table = crate::TableName::parse("bill").unwrap();
             definition.sequences.insert(table, [("no".to_owned(), rule("", 1))].into());
