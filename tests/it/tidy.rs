@@ -9,6 +9,7 @@ use std::path::Path;
 mod form;
 mod paths;
 mod rooms;
+mod trade;
 mod tree;
 mod words;
 
@@ -39,7 +40,7 @@ struct Wrong {
 }
 
 fn rules() -> impl Iterator<Item = &'static Rule> {
-    rooms::RULES.iter().chain(form::RULES).chain(words::RULES)
+    rooms::RULES.iter().chain(form::RULES).chain(trade::RULES).chain(words::RULES)
 }
 
 fn house(files: Files) -> Tree {
