@@ -8,9 +8,9 @@ use std::sync::Arc;
 use model::{
     Accepted, Action, Answer, Batch, BranchId, BranchKey, Command, CommandId, Conventions,
     DedupLimits, Definition, FieldCondition, Filter, Holds, ModuleId, Mutation, Object, Operator,
-    Origin, Outcome, Partition, Precondition, Query, Read, RecordMutation, Reject,
-    ReplaceChildren, Request, Reserve, Schema, SequenceRule, TableName, Timestamp, Transaction,
-    Validation, Value, VersionRule,
+    Origin, Outcome, Partition, Precondition, Query, Read, RecordMutation, Reject, ReplaceChildren,
+    Request, Reserve, Schema, SequenceRule, TableName, Timestamp, Transaction, Validation, Value,
+    VersionRule,
 };
 
 const SCHEMA: &str = r#"[

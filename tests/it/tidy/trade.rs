@@ -69,9 +69,8 @@ fn without_comment<'t>(text: &'t str, code: &str) -> &'t str {
 fn speaks_of_a_trade(name: &str) -> bool {
     let words = words(name);
     let has_word = words.iter().any(|word| WORDS.contains(&word.as_str()));
-    let is_order = words.windows(2).any(|pair| {
-        pair[0] == "order" && OF_AN_ORDER.contains(&pair[1].as_str())
-    });
+    let is_order =
+        words.windows(2).any(|pair| pair[0] == "order" && OF_AN_ORDER.contains(&pair[1].as_str()));
     has_word || is_order
 }
 
