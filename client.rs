@@ -23,7 +23,7 @@ use std::time::Duration;
 pub(crate) use catalogue::CatalogueClient;
 pub use cluster_store::ClusterStore;
 pub(crate) use cluster_store::Inner;
-pub(crate) use leader_client::{LeaderClient, LeaderRequest};
+pub(crate) use leader_client::{LeaderClient, LeaderRequest, retry};
 pub(crate) use partitions::{LocalPartition, LocalPartitions};
 pub(crate) use reads::Reads;
 pub(crate) use writes::Writes;

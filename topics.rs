@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::client::{
-    LeaderClient, LeaderRequest, LocalPartitions, busy, route_error,
+    LeaderClient, LeaderRequest, LocalPartitions, busy, retry, route_error,
 };
 use crate::limits::{ATTEMPT_TIMEOUT, REQUEST_DEADLINE};
 use crate::liveness::PeerLiveness;
@@ -64,9 +64,19 @@ impl Topics {
     /// the answer, replaces itself.
     pub(crate) async fn publish(&self, post: Post) -> Result<(), RouteError> {
         let deadline = Instant::now() + REQUEST_DEADLINE;
-        let group = self.group_of(&post.topic).ok_or_else(unowned).map_err(route_error)?;
         let request = PublishRequest { topics: self, post };
-        self.leaders.ask(group, &request, deadline).await.map_err(route_error)
+        let published = retry(deadline, |timeout| self.attempt(&request, timeout)).await;
+        published.map_err(route_error)
+    }
+
+    /// One attempt. Where the cluster is still forming, the next one may find an owner.
+    async fn attempt(
+        &self,
+        request: &PublishRequest<'_>,
+        timeout: Duration,
+    ) -> Result<(), Refusal> {
+        let group = self.group_of(&request.post.topic).ok_or_else(unowned)?;
+        self.leaders.ask_once(group, request, timeout).await
     }
 
     /// Subscribes to a topic. An owner that cannot be asked is asked when the link to it is back.
