@@ -369,9 +369,14 @@ pub(crate) fn conventions() -> Conventions {
         ]
         .map(alias)
         .to_vec(),
-        purge_aliases: [("order", "order_header"), ("line", "order_line"), ("shifts", "pos_shift")]
-            .map(alias)
-            .to_vec(),
+        purge_aliases: [
+            ("order", "order_header"),
+            ("line", "order_line"),
+            ("lines", "order_line"),
+            ("shifts", "pos_shift"),
+        ]
+        .map(alias)
+        .to_vec(),
         seed_aliases: [
             ("items", "menu_items"),
             ("categories", "menu_categories"),

@@ -341,7 +341,8 @@ mod tests {
     #[test]
     fn a_module_without_headers_is_refused() {
         let mut shop = Shop::lenient();
-        shop.redefine(|definition| definition.schema = schema_of("[]")).unwrap();
+        let line = r#"[{"name":"order_line","fields":[{"name":"id","type":"text"}]}]"#;
+        shop.redefine(|definition| definition.schema = schema_of(line)).unwrap();
         let refused = shop.branch().read(&OrdersQuery::default().read());
         assert_eq!(refused.unwrap_err().code(), "table-not-found");
     }

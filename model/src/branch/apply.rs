@@ -431,7 +431,7 @@ fn guarded<T>(plan: impl FnOnce() -> Result<T, Reject>) -> Result<T, Reject> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::Action;
+    use crate::command::{Action, Transaction};
     use crate::testing::{Shop, mutation};
 
     fn insert(shop: &mut Shop, id: &str) -> Command {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use model::partition::{ChunkSink, ChunkSource};
 use model::{
-    Action, Batch, BranchId, BranchKey, Command, CommandId, DedupLimits, Definition, Entropy,
-    ModuleId, Mutation, Object, Origin, Partition, Piece, Precondition, Purge, RecordMutation,
-    Replace, ReplaceChildren, Request, Reserve, Reset, Restore, RestoreMode, Schema, Seed,
-    SequenceRule, TableName, Timestamp, Transaction, Validation, Value, VersionRule,
+    Action, Alias, Batch, BranchId, BranchKey, ChildLink, Command, CommandId, Conventions,
+    DedupLimits, Definition, Entropy, ModuleId, Mutation, Object, Origin, Partition, Piece,
+    Precondition, Purge, RecordMutation, Replace, ReplaceChildren, Request, Reserve, Reset,
+    Restore, RestoreMode, Schema, Seed, SequenceRule, TableName, Timestamp, Transaction,
+    Validation, Value, VersionRule,
 };
 use proptest::prelude::*;
 
@@ -51,6 +52,32 @@ pub(crate) fn key(branch: &str) -> BranchKey {
     BranchKey::new(BranchId::parse(branch).unwrap(), ModuleId::parse("pos").unwrap())
 }
 
+/// What a shop takes for granted about these tables.
+fn conventions() -> Conventions {
+    let text = str::to_owned;
+    let link = |(table, field, parent): (&str, &str, &str)| ChildLink {
+        table: text(table),
+        field: text(field),
+        parent: text(parent),
+    };
+    Conventions {
+        aliases: vec![Alias { name: text("orders"), table: text("order_header") }],
+        children: [
+            ("order_line", "orderId", "order_header"),
+            ("order_payment", "orderId", "order_header"),
+            ("order_line_status_log", "orderId", "order_header"),
+            ("order_line_status_log", "orderLineId", "order_line"),
+        ]
+        .map(link)
+        .to_vec(),
+        required: ["order_line", "order_payment"]
+            .map(|table| (text(table), text("orderId")))
+            .to_vec(),
+        versioned: ["order_header", "order_line"].map(text).to_vec(),
+        ..Conventions::default()
+    }
+}
+
 fn definition(branch: &str, remembered: u64) -> Request {
     let doc = Value::from_json(SCHEMA.as_bytes()).unwrap();
     let number = Piece::Number { width: 0, pad: '0' };
@@ -61,7 +88,7 @@ fn definition(branch: &str, remembered: u64) -> Request {
     };
     let strict = branch == "strict";
     Request::Define(Arc::new(Definition {
-        schema: Arc::new(Schema::from_definition("pos", &doc).unwrap()),
+        schema: Arc::new(Schema::read_under("pos", &doc, &conventions()).unwrap().schema),
         validation: if strict { Validation::Strict } else { Validation::Lenient },
         version_rule: if strict { VersionRule::Read } else { VersionRule::Next },
         sequences: BTreeMap::from([(
