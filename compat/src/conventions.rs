@@ -1,5 +1,5 @@
 //! Conventions: what the original's clients take for granted about tables, in every module
-//! (contract.md 3.10, 4.5, 4.6, 5.3).
+//! (docs/original/schemas.md#aliases, schemas.md#seeds, rest.md#management, rules.md#changes).
 
 use model::{Alias, ChildLink, Conventions};
 

@@ -1,5 +1,5 @@
-//! Orders: point-of-sale orders with all that belongs to them (contract.md 3.7), as a stored
-//! procedure: whether an order can be saved, its number and its logs depend on what is stored.
+//! Orders: point-of-sale orders with all that belongs to them (docs/original/rest.md#orders), as a
+//! stored procedure: whether an order can be saved, its number and its logs depend on what is stored.
 //!
 //! Only a call of the procedure [`PROCEDURE`] is in the log; `save` is what it does on every
 //! replica, `list` answers its lookups.

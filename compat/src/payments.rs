@@ -1,5 +1,5 @@
-//! Payments: conditions of `POST …/save` on an order's payment state (contract.md 3.4), as conditions
-//! on a field, with the original's codes.
+//! Payments: conditions of `POST …/save` on an order's payment state
+//! (docs/original/rest.md#save), as conditions on a field, with the original's codes.
 
 use model::{FieldCondition, Holds, Precondition};
 

@@ -37,7 +37,7 @@ pub enum Reject {
         /// The key looked for.
         key: RecordKey,
     },
-    /// The version sent is not the one required (contract.md 5.1).
+    /// The version sent is not the one required (docs/original/rules.md#versions).
     #[error("{message}")]
     VersionConflict {
         /// As sent.
@@ -175,7 +175,7 @@ pub enum Reject {
         /// Members of the wire's `details`, besides `code`.
         details: Object,
     },
-    /// A client's tables cannot replace ours (contract.md 3.9).
+    /// A client's tables cannot replace ours (docs/original/rest.md#sync).
     #[error("Incoming snapshot violates insert-only policy.")]
     Replace {
         /// `version-regression`, `duplicate-primary-key`, …

@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+mod citations;
 mod form;
 mod paths;
 mod rooms;
@@ -40,7 +41,8 @@ struct Wrong {
 }
 
 fn rules() -> impl Iterator<Item = &'static Rule> {
-    rooms::RULES.iter().chain(form::RULES).chain(trade::RULES).chain(words::RULES)
+    let model = trade::RULES.iter().chain(citations::RULES);
+    rooms::RULES.iter().chain(form::RULES).chain(words::RULES).chain(model)
 }
 
 fn house(files: Files) -> Tree {

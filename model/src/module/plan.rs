@@ -315,8 +315,8 @@ impl<'a> Plan<'a> {
         key: RecordKey,
         (before, after): (Option<Arc<Object>>, Option<Arc<Object>>),
     ) {
-        // The client names the command's first event, and those whose mutation has a name of its own;
-        // the others of a write get names of ours.
+        // The client names the command's first event, and those whose mutation has a name of its
+        // own; the others of a write get names of ours.
         let first = self.context.origin.event_id.as_ref().filter(|_| self.drafts.is_empty());
         let own = mutation.origin.as_ref().and_then(|origin| origin.event_id.as_ref());
         let named = own.or(first).cloned();

@@ -1,5 +1,5 @@
 //! Precondition: what whoever asks wants to hold of the existing record, of the log and of the day,
-//! before its change (contract.md 3.4).
+//! before its change (docs/original/rest.md#save).
 
 use std::sync::Arc;
 

@@ -24,7 +24,7 @@ fn read(doc: &str) -> Result<Schema, BadSchema> {
     Schema::read_under("pos", &doc, &conventions()).map(|read| read.schema)
 }
 
-/// The same two tables in every format of contract.md 4.1.
+/// The same two tables in every format of docs/original/schemas.md#formats.
 const FORMATS: [(&str, &str); 7] = [
     (
         "A",
