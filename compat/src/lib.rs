@@ -18,7 +18,7 @@ use std::sync::Arc;
 use model::Procedures;
 
 pub use conventions::conventions;
-pub use orders::{Orders, OrdersQuery, PROCEDURE, SaveOrder};
+pub use orders::{Orders, OrdersQuery, SaveOrder};
 pub use original::{BadOriginal, Original, OriginalBranch, OriginalModule, live_data};
 pub use payments::{payment_state_allowed, payment_state_is, payment_state_is_not};
 

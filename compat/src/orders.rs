@@ -1,7 +1,7 @@
 //! Orders: point-of-sale orders with all that belongs to them (docs/original/rest.md#orders), as a
 //! stored procedure: whether an order can be saved, its number and its logs depend on what is stored.
 //!
-//! Only a call of the procedure [`PROCEDURE`] is in the log; `save` is what it does on every
+//! Only a call of the procedure `orders` is in the log; `save` is what it does on every
 //! replica, `list` answers its lookups.
 
 mod list;
@@ -10,13 +10,13 @@ mod save;
 
 use model::codec::{self, CodecError};
 use model::{
-    Call, Hash, Object, Procedure, ProcedureContext, ProcedureView, Read, Reject, Request,
+    Hash, Object, Procedure, ProcedureCall, ProcedureContext, ProcedureView, Read, Reject, Request,
     Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
 /// The procedure's name in the log.
-pub const PROCEDURE: &str = "orders";
+const PROCEDURE: &str = "orders";
 
 /// The orders themselves.
 const HEADER: &str = "order_header";
@@ -121,8 +121,8 @@ model::versioned!(
     Orders => ProcedureAnswer,
 );
 
-fn call(arguments: Vec<u8>) -> Call {
-    Call { procedure: PROCEDURE.to_owned(), arguments }
+fn call(arguments: Vec<u8>) -> ProcedureCall {
+    ProcedureCall { procedure: PROCEDURE.to_owned(), arguments }
 }
 
 /// The procedure that saves and lists orders.

@@ -63,7 +63,7 @@ pub enum Request {
     /// Take one number of a sequence without a record.
     Reserve(Reserve),
     /// Run a stored procedure.
-    Call(Call),
+    Call(ProcedureCall),
     /// Empty tables into the history.
     Purge(Purge),
     /// Bring records back out of the history.
@@ -305,7 +305,7 @@ pub enum CounterAt {
 
 /// A call of a stored procedure ([`Procedure`](crate::Procedure)).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Call {
+pub struct ProcedureCall {
     /// The procedure's name.
     pub procedure: String,
     /// Its arguments, in an envelope of their own version.

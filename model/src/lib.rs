@@ -47,9 +47,9 @@ pub use cluster::{
     ModuleConfig, ModuleSettings, NodeRecord, Pattern, Placement,
 };
 pub use command::{
-    Action, Batch, Call, Command, CounterAt, FieldCondition, Holds, Mutation, Origin, Precondition,
-    Purge, RecordMutation, Replace, ReplaceChildren, Request, Reserve, Reset, Restore, RestoreMode,
-    RuleChange, Seed, SetSequence, Transaction,
+    Action, Batch, Command, CounterAt, FieldCondition, Holds, Mutation, Origin, Precondition,
+    ProcedureCall, Purge, RecordMutation, Replace, ReplaceChildren, Request, Reserve, Reset,
+    Restore, RestoreMode, RuleChange, Seed, SetSequence, Transaction,
 };
 pub use dedup::{DedupLimits, DedupUse};
 pub use definition::{Definition, Validation, VersionRule};

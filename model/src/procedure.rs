@@ -1,7 +1,7 @@
 //! Procedure: a stored procedure, for what cannot be written as a [`Transaction`] by whoever asks,
 //! because what is to be changed depends on what is found.
 //!
-//! The log holds a [`Call`]: the procedure's name and its arguments. Every replica runs the
+//! The log holds a [`ProcedureCall`]: the procedure's name and its arguments. Every replica runs the
 //! procedure it knows under that name on the state it holds, so a procedure must be a function of
 //! that state and of its arguments: no clock but [`ProcedureContext::at`], no chance.
 //! Promise: a call happens whole or not at all; after it, what a definition says must hold between
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::canonical;
 use crate::codec::CodecError;
-use crate::command::{Call, RecordMutation, ReplaceChildren};
+use crate::command::{ProcedureCall, RecordMutation, ReplaceChildren};
 use crate::definition::Definition;
 use crate::delta::Hash;
 use crate::ids::{ModuleId, RecordKey, Timestamp};
@@ -78,7 +78,7 @@ impl Procedures {
     }
 
     /// Names what a call means.
-    pub(crate) fn meaning(&self, call: &Call) -> Result<Hash, Reject> {
+    pub(crate) fn meaning(&self, call: &ProcedureCall) -> Result<Hash, Reject> {
         Ok(self.get(&call.procedure)?.meaning(&call.arguments))
     }
 }
@@ -306,8 +306,8 @@ mod tests {
         }
     }
 
-    fn call(procedure: &str, arguments: &[u8]) -> Call {
-        Call { procedure: procedure.to_owned(), arguments: arguments.to_vec() }
+    fn call(procedure: &str, arguments: &[u8]) -> ProcedureCall {
+        ProcedureCall { procedure: procedure.to_owned(), arguments: arguments.to_vec() }
     }
 
     fn shop() -> Shop {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::Call;
+use crate::command::ProcedureCall;
 use crate::definition::Definition;
 use crate::delta::Event;
 use crate::ids::{BranchKey, Incarnation, Offset, RecordKey, Revision, TableName, Timestamp};
@@ -34,7 +34,7 @@ pub enum Read {
     /// Rows of one table that meet conditions.
     Query(Query),
     /// What a stored procedure answers.
-    Call(Call),
+    Call(ProcedureCall),
     /// What a client that holds rows up to its cursors lacks.
     Sync(SyncQuery),
     /// The history of purges and resets: all entries, or one with its records.

@@ -12,9 +12,9 @@ use model::codec::Versioned;
 use model::partition::ChunkSink;
 use model::{
     Accepted, Action, Answer, ArchiveEntry, ArchivedTable, Batch, BranchId, BranchKey,
-    BulkOperation, Call, Command, CommandId, DedupLimits, Definition, Delta, Effect, Event,
-    EventChange, FieldCondition, Hash, Head, Holds, Incarnation, LogCursor, LogHead, ModuleChange,
-    ModuleId, Object, Offset, Origin, Outcome, Part, Partition, Precondition, Purge, Read,
+    BulkOperation, Command, CommandId, DedupLimits, Definition, Delta, Effect, Event, EventChange,
+    FieldCondition, Hash, Head, Holds, Incarnation, LogCursor, LogHead, ModuleChange, ModuleId,
+    Object, Offset, Origin, Outcome, Part, Partition, Precondition, ProcedureCall, Purge, Read,
     RecordChange, RecordKey, RecordMutation, Reject, Replace, ReplaceChildren, Request, Reserve,
     Reset, Restore, RestoreMode, Revision, Schema, Seed, TableName, Timestamp, Transaction,
     Validation, Value, VersionRule, codec,
@@ -165,7 +165,7 @@ fn replace(json: &str) -> Request {
 
 #[test]
 fn a_batch_of_acts_and_calls() {
-    let call = Call { procedure: "p".to_owned(), arguments: vec![42, 1, 7] };
+    let call = ProcedureCall { procedure: "p".to_owned(), arguments: vec![42, 1, 7] };
     let children = ReplaceChildren {
         table: "l".to_owned(),
         parent_field: "of".to_owned(),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use model::{Object, ProcedureContext, RecordDiff, RecordKey, Reject, Table, Validation, Value};
 
-use crate::orders::save::{Saved, copy, id_field, parts, replace_parts};
+use crate::orders::save::{SavedHeader, copy, id_field, parts, replace_parts};
 use crate::orders::{LINE, LINE_STATUS_LOG, OF_LINE, ORDER, STATUS_LOG, SaveOrder};
 
 /// Who changed an order's state where nobody is named.
@@ -23,7 +23,7 @@ const LINE_STATE: [&str; 1] = ["statusId"];
 pub(super) fn save_status_logs(
     context: &mut ProcedureContext<'_, '_>,
     order: &SaveOrder,
-    saved: &Saved,
+    saved: &SavedHeader,
 ) -> Result<(), Reject> {
     let Some(table) = context.definition().schema.table(STATUS_LOG) else { return Ok(()) };
     let made = |context: &ProcedureContext<'_, '_>| {
@@ -55,7 +55,7 @@ fn claim(
     context: &ProcedureContext<'_, '_>,
     table: &Table,
     rows: &mut [Object],
-    saved: &Saved,
+    saved: &SavedHeader,
 ) -> Result<(), Reject> {
     match table.field(ORDER) {
         Some(field) => context.claim_children(table, field, &saved.id, rows),
@@ -69,7 +69,7 @@ pub(super) fn save_line_status_logs(
     context: &mut ProcedureContext<'_, '_>,
     order: &SaveOrder,
     lines: &[RecordDiff],
-    saved: &Saved,
+    saved: &SavedHeader,
 ) -> Result<(), Reject> {
     let schema = &context.definition().schema;
     let (Some(table), Some(of)) = (schema.table(LINE_STATUS_LOG), schema.table(LINE)) else {
@@ -124,7 +124,7 @@ fn line_logs(
     context: &ProcedureContext<'_, '_>,
     table: &Table,
     of: &Table,
-    saved: &Saved,
+    saved: &SavedHeader,
 ) -> BTreeMap<String, Vec<RecordKey>> {
     let mut logs: BTreeMap<String, Vec<RecordKey>> = BTreeMap::new();
     for key in parts(context, LINE_STATUS_LOG, &saved.id) {

@@ -24,7 +24,7 @@ const DRAFT: &str = "draft-";
 const REFUSED: &str = "order-persist-failed";
 
 /// The header as stored, which its parts refer to.
-pub(super) struct Saved {
+pub(super) struct SavedHeader {
     pub(super) id: Value,
     /// As it was before; `None` for a new order.
     pub(super) before: Option<Arc<Object>>,
@@ -111,19 +111,19 @@ fn save_header(
     context: &mut ProcedureContext<'_, '_>,
     table: &Table,
     header: Object,
-) -> Result<Saved, Reject> {
+) -> Result<SavedHeader, Reject> {
     let diff = context.mutate(&RecordMutation::new(Action::Save, HEADER, header))?;
     let header = diff.after.expect("a save leaves a record");
     let id = id_field(table).and_then(|field| header.get(&field.name)).cloned();
     let id = id.unwrap_or_else(|| diff.key.as_str().into());
-    Ok(Saved { id, before: diff.before, header })
+    Ok(SavedHeader { id, before: diff.before, header })
 }
 
 /// Replaces the order's lines. The rows as stored; none where the module has no such table.
 fn replace_lines(
     context: &mut ProcedureContext<'_, '_>,
     mut lines: Vec<Object>,
-    saved: &Saved,
+    saved: &SavedHeader,
 ) -> Result<Vec<RecordDiff>, Reject> {
     let Some(table) = context.definition().schema.table(LINE) else { return Ok(Vec::new()) };
     let before = parts(context, LINE, &saved.id);
@@ -146,7 +146,7 @@ pub(super) fn replace_parts(
     context: &mut ProcedureContext<'_, '_>,
     name: &str,
     rows: Vec<Object>,
-    saved: &Saved,
+    saved: &SavedHeader,
 ) -> Result<(), Reject> {
     let Some(table) = context.definition().schema.table(name) else { return Ok(()) };
     if table.field(ORDER).is_none() {
@@ -210,7 +210,7 @@ fn add_total(
 fn payments(
     context: &ProcedureContext<'_, '_>,
     order: &SaveOrder,
-    saved: &Saved,
+    saved: &SavedHeader,
 ) -> Option<Vec<Object>> {
     let mut payments = order.payments.clone()?;
     let table = context.definition().schema.table(PAYMENT);

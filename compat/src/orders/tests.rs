@@ -524,6 +524,7 @@ fn an_order_written_anew_is_the_same_order() {
 
 #[test]
 fn arguments_that_cannot_be_read_are_refused() {
-    let damaged = Request::Call(Call { procedure: PROCEDURE.to_owned(), arguments: vec![1] });
+    let damaged =
+        Request::Call(ProcedureCall { procedure: PROCEDURE.to_owned(), arguments: vec![1] });
     assert_eq!(lenient().run(damaged).unwrap_err().code(), "bad-command");
 }
