@@ -48,7 +48,7 @@ pub(crate) fn read(
 
 #[cfg(test)]
 mod tests {
-    use model::RecordMutation;
+    use model::{Mutation, RecordMutation};
 
     use super::*;
 
