@@ -13,6 +13,7 @@ use model::{
     VersionRule,
 };
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 
 const SCHEMA: &str = r#"[
     {"name":"order_header","fields":[
@@ -169,4 +170,30 @@ proptest! {
             prop_assert!(saved.contains(&order), "{table} names {order:?}");
         }
     }
+}
+
+/// The orders are no use if nothing happens with them.
+#[test]
+fn the_orders_try_everything() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let (mut codes, mut effects) = (BTreeSet::new(), BTreeSet::new());
+    for round in 0..40 {
+        let orders = prop::collection::vec(any_order(), 20).new_tree(&mut runner).unwrap();
+        let mut partition = start(round % 2 == 0);
+        for (place, order) in (1..).zip(orders.current()) {
+            match &partition.apply(&batch(place, order.request()))[0].outcome {
+                Outcome::Rejected(reject) => drop(codes.insert(reject.code().to_owned())),
+                Outcome::Accepted(accepted) => {
+                    let changes = accepted.delta.events.iter().filter_map(|event| event.record());
+                    effects.extend(changes.map(|change| change.effect.wire_name()));
+                }
+            }
+        }
+    }
+    for code in
+        ["duplicate-part", "order-persist-failed", "part-of-another-record", "version-conflict"]
+    {
+        assert!(codes.contains(code), "no order was refused as {code}: {codes:?}");
+    }
+    assert_eq!(effects.len(), 3, "{effects:?}");
 }

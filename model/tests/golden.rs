@@ -357,6 +357,6 @@ fn a_checkpoint() {
     );
     assert_eq!(
         partition.state_hash().to_string(),
-        "be57c206ab86ece2f452b303b6db4c908379fefe3963ca79bfd3c52152d5c9cd"
+        "240a3d6bdc20e4c7bb1f066f9b8b793b5719df3658ec128abde7e6f57e6d7cb8"
     );
 }

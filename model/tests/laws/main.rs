@@ -367,8 +367,9 @@ fn the_histories_try_everything() {
         "last-ack-mismatch",
         "missing-field",
         "not-unique",
-        "order-persist-failed",
+        "duplicate-part",
         "outcomes-full",
+        "part-of-another-record",
         "record-not-found",
         "version-conflict",
     ] {
