@@ -10,6 +10,7 @@ mod citations;
 mod form;
 mod paths;
 mod rooms;
+mod trade;
 mod tree;
 mod vocabulary;
 mod words;
@@ -41,12 +42,9 @@ struct Wrong {
 }
 
 fn rules() -> impl Iterator<Item = &'static Rule> {
-    rooms::RULES
-        .iter()
-        .chain(form::RULES)
-        .chain(words::RULES)
-        .chain(citations::RULES)
-        .chain(vocabulary::RULES)
+    [rooms::RULES, form::RULES, words::RULES, trade::RULES, citations::RULES, vocabulary::RULES]
+        .into_iter()
+        .flatten()
 }
 
 fn house(files: Files) -> Tree {
