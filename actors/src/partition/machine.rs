@@ -8,8 +8,8 @@
 //! How events are handed over from memory to disk: `freeze` keeps the state that goes into the
 //! checkpoint; `checkpoint_durable` takes from it the last event of each branch; each later entry
 //! looks whether the working store has reached the checkpoint's index, and once it has, those
-//! events are let go of. The checkpoint is what a restart reads them from, the store is what a read of old
-//! events uses; one alone would lose either.
+//! events are let go of. The checkpoint is what a restart reads them from, the store is what a read
+//! of old events uses; one alone would lose either.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
