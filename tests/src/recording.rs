@@ -98,6 +98,9 @@ impl Recording {
             let log = log(client, branch).await.with_context(|| format!("reading log {node}"))?;
             history.logs.push((node, branch_key(branch), log));
             let rows = client.rows(&TablePath::pos(branch, "order_header")).await?;
+            // The sample's own orders have numbers, but no event: ours begin after them.
+            let sample = rows.iter().filter(|row| op(row).is_none()).filter_map(order_number);
+            history.first_number = history.first_number.max(sample.max().map(|last| last + 1));
             let rows = rows.iter().map(|row| converted("order_header", row));
             let rows = rows.filter(|row| row.table == fields::TICKETS);
             history.tables.push(TableReading {
@@ -287,6 +290,11 @@ pub fn number_at_end(text: &str) -> Option<u64> {
     text[digits..].parse().ok()
 }
 
+/// The number of an order of branch `dar`.
+fn order_number(order: &Value) -> Option<u64> {
+    order["id"].as_str()?.strip_prefix(NUMBER_PREFIX)?.parse().ok()
+}
+
 /// A record as the checkers read it.
 struct Converted {
     table: String,
@@ -299,7 +307,7 @@ fn converted(table: &str, record: &Value) -> Converted {
     let id = record["id"].as_str().unwrap_or_default();
     let op = op(record);
     let (table, row) = match (table, op.as_deref()) {
-        ("order_header", op) if id.starts_with(NUMBER_PREFIX) => {
+        ("order_header", Some(op)) if id.starts_with(NUMBER_PREFIX) => {
             (fields::TICKETS, json!({ fields::NUMBER: id, fields::OP: op }))
         }
         ("customer_profiles", Some(op)) => {
@@ -393,7 +401,9 @@ mod tests {
         let ours = converted("order_header", &order("DAR-001001", "w-a-1"));
         assert_eq!((ours.table.as_str(), ours.key.as_str()), (fields::TICKETS, "DAR-001001"));
         assert_eq!(ours.row, json!({ "number": "DAR-001001", "op": "w-a-1" }));
-        assert_eq!(converted("order_header", &order("other", "x")).table, "order_header");
+        let sample = order("DAR-001000", "evening");
+        assert_eq!(converted("order_header", &sample).table, "order_header");
+        assert_eq!(order_number(&sample), Some(1000));
         assert_eq!(op(&order("DAR-001001", "evening")), None);
     }
 
