@@ -65,7 +65,7 @@ impl Activations {
     }
 
     #[cfg(test)]
-    pub(super) fn actor(&self, key: &BranchKey) -> Option<ActorRef<Message>> {
+    pub(crate) fn actor(&self, key: &BranchKey) -> Option<ActorRef<Message>> {
         self.0.read().get(key).map(|handle| handle.actor.clone())
     }
 }
@@ -115,10 +115,10 @@ enum CommandClass {
 impl CommandClass {
     fn of(request: &Request) -> Self {
         match request {
-            Request::Write(_)
+            Request::Transaction(_)
             | Request::Reserve(_)
             | Request::SetSequence(_)
-            | Request::SaveOrder(_) => Self::Write,
+            | Request::Call(_) => Self::Write,
             #[cfg(feature = "next-level")]
             Request::ReserveAtNextLevel(_) => Self::Write,
             Request::Purge(_) | Request::Restore(_) | Request::Reset(_) | Request::Replace(_) => {

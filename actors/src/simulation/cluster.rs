@@ -132,6 +132,7 @@ impl SimulatedCluster {
             peers,
             warnings: Vec::new(),
             files: None,
+            procedures: model::Procedures::default(),
         });
         let running = match running.await {
             Ok(running) => running,

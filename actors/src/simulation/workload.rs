@@ -13,9 +13,9 @@ use history::{
 };
 use model::{
     Accepted, Action, Answer, BranchId, BranchKey, CatalogueChange, CatalogueEntry, Command,
-    CommandId, ModuleConfig, ModuleId, Mutation, Object, Origin, Outcome, PageQuery, Pattern,
-    Precondition, Read, ReadLevel, Request, Schema, SequenceRules, Timestamp, Validation, Value,
-    VersionRule, Write,
+    CommandId, ModuleConfig, ModuleId, Object, Origin, Outcome, PageQuery, Pattern, Precondition,
+    Read, ReadLevel, RecordMutation, Request, Schema, SequenceRules, Timestamp, Transaction,
+    Validation, Value, VersionRule,
 };
 use parking_lot::Mutex;
 use raft::simulated::Rng;
@@ -126,11 +126,11 @@ pub(super) fn catalogue() -> Vec<CatalogueEntry> {
 }
 
 /// The mutation of a write; `None` for a read, and for what this workload does not do.
-fn mutation(id: &str, invocation: &Invocation) -> Option<Mutation> {
+fn mutation(id: &str, invocation: &Invocation) -> Option<RecordMutation> {
     let (table, key, value, expected) = match invocation {
         Invocation::Ticket => {
             let record: Object = [(fields::OP, id)].into_iter().collect();
-            return Some(Mutation::new(Action::Insert, fields::TICKETS, record));
+            return Some(RecordMutation::new(Action::Insert, fields::TICKETS, record));
         }
         Invocation::Cas { key, value, expected } => (fields::REGISTERS, key, value, expected),
         Invocation::Increment { key, value, expected } => (fields::COUNTERS, key, value, expected),
@@ -152,9 +152,9 @@ fn mutation(id: &str, invocation: &Invocation) -> Option<Mutation> {
     let record: Object = record.into_iter().collect();
     // No version yet: only an insert fails if another client was faster.
     if *expected == 0 {
-        return Some(Mutation::new(Action::Insert, table, record));
+        return Some(RecordMutation::new(Action::Insert, table, record));
     }
-    let mut mutation = Mutation::new(Action::Merge, table, record);
+    let mut mutation = RecordMutation::new(Action::Merge, table, record);
     mutation.preconditions.push(Precondition::VersionIs(*expected));
     Some(mutation)
 }
@@ -278,7 +278,7 @@ impl SimulatedClients {
             id: CommandId { session: "simulated".into(), request: id.clone() },
             key: branch_key(branch),
             origin: Arc::new(Origin::default()),
-            request: Request::Write(Write::of(vec![mutation])),
+            request: Request::Transaction(Transaction::of(vec![mutation])),
         };
         let invoked = self.now();
         let mut completion = Completion::Info { why: "not sent".to_owned() };
