@@ -8,10 +8,11 @@ use std::sync::Arc;
 use model::{Action, Mutation, Object, Origin, Validation, Value, Write};
 
 use crate::error::{ApiError, Problem};
-use crate::http::{known, marker};
+use crate::known_members;
 use crate::limits::BATCH_VERBS_MAX;
 use crate::preconditions;
 use crate::publish::{record, short, text, user_of};
+use crate::rest::marker;
 
 /// Reads `{mutations: [{action, table, record, …}]}`. What a change does not say of where it comes
 /// from, `from` says.
@@ -21,7 +22,7 @@ pub(crate) fn read(
     validation: Validation,
 ) -> Result<Write, ApiError> {
     // A strict module refuses members that nobody reads.
-    known::BATCH.members(&body, validation)?;
+    known_members::BATCH.members(&body, validation)?;
     let mutations = match body.remove("verbs") {
         Some(Value::Array(mutations)) if (1..=BATCH_VERBS_MAX).contains(&mutations.len()) => {
             mutations
@@ -57,9 +58,9 @@ fn read_verb(
     from: &Origin,
     validation: Validation,
 ) -> Result<Mutation, ApiError> {
-    known::VERB.members(&sent, validation)?;
+    known_members::VERB.members(&sent, validation)?;
     let action = action(&sent)?;
-    let table = text(&sent, known::TABLE)
+    let table = text(&sent, known_members::TABLE)
         .ok_or_else(|| ApiError::new(Problem::MissingTableName, "name the table as \"table\""))?;
     let record = record(&mut sent)?.ok_or_else(|| {
         ApiError::new(Problem::MissingRecord, "send the record as \"record\", an object")

@@ -15,9 +15,9 @@ use model::{
 
 use crate::auth::Principal;
 use crate::batch;
-use crate::http::fuzz::read_bodies;
 use crate::preconditions;
 use crate::publish::Publish;
+use crate::rest::fuzz::read_bodies;
 use crate::ws::session::{Action, Begun, LogEnd, Moment, Session};
 
 /// When everything here happens.

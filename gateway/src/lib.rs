@@ -1,7 +1,7 @@
 //! The doors: JSON outside, types inside. REST and WebSocket say the same things.
 //!
 //! ```text
-//!   request ── http/door ── http/<resource> ──┐                 ┌── Branches::submit / read
+//!   request ── rest/middleware ── rest/<resource> ┐                 ┌── Branches::submit / read
 //!                                             ├── auth, publish ┤
 //!   socket ─── ws/socket ── ws/session ───────┘                 └── Branches::follow / listen
 //! ```
@@ -16,23 +16,27 @@
 //! Refused: this room decides nothing about data. It checks shape, and the branch decides.
 
 mod accept;
+mod app;
 pub mod auth;
 mod batch;
+mod config;
 pub mod error;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod gateway;
-mod http;
 mod intake;
+mod known_members;
 pub mod limits;
 mod metrics;
 mod origins;
 mod preconditions;
 mod publish;
 mod render;
+mod rest;
 mod wire;
 mod ws;
 
-pub use gateway::{Gateway, GatewayConfig};
-pub use http::{File, Files};
+pub use config::GatewayConfig;
+pub use gateway::Gateway;
 pub use origins::{AllowedOrigins, WebOrigin};
+pub use rest::{File, Files};

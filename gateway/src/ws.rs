@@ -27,9 +27,9 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
+use crate::app::App;
 use crate::auth::Principal;
 use crate::error::{ApiError, Problem};
-use crate::gateway::App;
 use crate::intake::Intake;
 use crate::limits::{
     LARGE_BODY_BYTES_MAX, MESSAGE_BYTES_MAX, READ_BUFFER_BYTES, WRITE_BUFFER_BYTES,

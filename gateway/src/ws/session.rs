@@ -29,10 +29,10 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
-use crate::http::{DEFAULT_BRANCH, known};
 use crate::limits::{ID_BYTES_MAX, POSTS_WAITING_MAX, QUERIES_AT_ONCE};
 use crate::metrics::Channel;
 use crate::publish::{request_id, text, user_of};
+use crate::rest::{DEFAULT_BRANCH, known};
 use crate::wire::{QueryFrame, SnapshotFrame, TopicFrame};
 use crate::ws::frame::{self, Level};
 use crate::ws::lane::Lanes;
@@ -334,7 +334,7 @@ impl Session {
         actions.push(self.log(Level::Info, "Client registered", &context, moment.at));
 
         // Told, whatever the modules: a hello is never refused for what it says besides.
-        let unknown = known::HELLO.members(frame, Validation::Lenient).unwrap_or_default();
+        let unknown = known_members::HELLO.members(frame, Validation::Lenient).unwrap_or_default();
         if let Some(first) = unknown.first() {
             actions.push(self.log(Level::Warn, first, &Object::new(), moment.at));
         }

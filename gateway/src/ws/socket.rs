@@ -26,9 +26,9 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
+use crate::app::{App, now};
 use crate::auth::Principal;
 use crate::error::ApiError;
-use crate::gateway::{App, now};
 use crate::intake::Intake;
 use crate::limits::{GOODBYE_MAX, MESSAGE_BYTES_MAX};
 use crate::metrics::Channel;

@@ -11,7 +11,7 @@ use model::{
 };
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
-use crate::gateway::{App, unasked};
+use crate::app::{App, unexpected_answer};
 use crate::limits::EVENT_FRAME_BYTES_MAX;
 use crate::wire::event_frames;
 use crate::ws::session::{Begin, LogEnd, Ticket};
@@ -70,7 +70,7 @@ pub(crate) async fn follow(
     } else if let Answer::Head(head) = &answer {
         LogEnd { life: head.incarnation, last: head.offset, holds: true }
     } else {
-        tracing::error!(error = unasked(&answer).message(), "a follow cannot begin");
+        tracing::error!(error = unexpected_answer(&answer).message(), "a follow cannot begin");
         return Err(RouteError::Indeterminate);
     };
     let cursor = match begin {

@@ -210,7 +210,7 @@ async fn every_route_has_an_example_of_its_shape() {
 
 #[test]
 fn every_kept_example_belongs_to_a_route() {
-    let kept = include_str!("../../src/http/openapi/examples.json");
+    let kept = include_str!("../../src/rest/openapi/examples.json");
     let kept: Value = serde_json::from_str(kept).unwrap();
     let rest = Rest::new();
     let document = futures::executor::block_on(document(&rest));

@@ -6,7 +6,7 @@ use model::{BranchKey, Command, Object, Origin, Request};
 
 use super::publishing::place_said;
 use super::{Action, Moment, Session};
-use crate::http::known;
+use crate::known_members;
 use crate::publish::request_id;
 use crate::ws::batch;
 use crate::ws::lane::{Owed, Reply, Waiting};
@@ -32,7 +32,7 @@ impl Session {
             Err(error) => return self.failed(named.as_ref(), &error, moment.at),
         };
         let key = BranchKey::new(branch, read.module);
-        let here = known::refuse_other_place(&place, &key, validation(&key.module));
+        let here = known_members::refuse_other_place(&place, &key, validation(&key.module));
         if let Err(error) = self.may_write(&key, moment).and(here) {
             return self.failed(named.as_ref(), &error, moment.at);
         }

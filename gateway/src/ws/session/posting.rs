@@ -13,10 +13,10 @@ use super::querying::Asked;
 use super::{Action, Large, Moment, Session, control};
 use crate::auth::{Access, Intent, authorize};
 use crate::error::{ApiError, Problem};
-use crate::http::known;
-use crate::http::sync::revision;
+use crate::known_members;
 use crate::limits::{ID_BYTES_MAX, TOPIC_DATA_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
 use crate::publish::{request_id, take_object, text};
+use crate::rest::sync::revision;
 use crate::wire::{Said, Stand, TopicFrame, channel_data, sync_data};
 use crate::ws::frame;
 use crate::ws::lane::{Owed, Posted, Reply, Waiting};
@@ -119,7 +119,7 @@ impl Session {
         let mut snapshot = take_object(&mut data, "snapshot").unwrap_or_default();
         let validation = moment.catalogue.validation_of(&key.module);
         for sent in [&data, &snapshot] {
-            if let Err(error) = known::refuse_other_place(sent, &key, validation) {
+            if let Err(error) = known_members::refuse_other_place(sent, &key, validation) {
                 return vec![wrong(error.code(), error.message(), &topic)];
             }
         }

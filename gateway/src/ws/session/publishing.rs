@@ -11,7 +11,7 @@ use model::{
 use super::{Action, Begin, Moment, Session};
 use crate::auth::{Access, Intent, authorize};
 use crate::error::{ApiError, Problem};
-use crate::http::known;
+use crate::known_members;
 use crate::metrics::Channel;
 use crate::publish::{Publish, event_of, request_id};
 use crate::wire::Shown;
@@ -36,7 +36,7 @@ impl Session {
         let checked = Publish::read(frame, "ws-client", validation).and_then(|publish| {
             let key = BranchKey::new(branch, publish.module.clone());
             self.may_write(&key, moment)?;
-            known::refuse_other_place(&place, &key, validation(&key.module))?;
+            known_members::refuse_other_place(&place, &key, validation(&key.module))?;
             Ok((key, publish))
         });
         let (key, publish) = match checked {

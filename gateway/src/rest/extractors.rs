@@ -1,0 +1,390 @@
+//! Ask: how requests are read: names in paths, parameters, bodies, headers.
+//!
+//! Promise: whatever is sent, the answer is a value or a 4xx that says what would be right.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::RouteError;
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use bytes::Bytes;
+use model::{
+    BranchId, BranchKey, CommandId, ModuleConfig, ModuleId, Object, Offset, ReadLevel, Schema,
+    Timestamp, Validation, Value,
+};
+
+use crate::app::App;
+use crate::auth::{Access, Intent, Principal, authorize};
+use crate::error::{ApiError, Problem};
+use crate::known_members;
+use crate::limits::{BODY_READ_MAX, ID_BYTES_MAX, SYNC_BODY_READ_MAX};
+
+/// The text a percent-encoded one stands for.
+pub(crate) fn decoded(text: &str) -> Result<String, ApiError> {
+    let bad = || {
+        let message = format!("{text:?} is not properly percent-encoded UTF-8");
+        ApiError::new(Problem::InvalidEncoding, message)
+    };
+    let mut escapes = text.split('%').skip(1);
+    let hex = |escape: &str| {
+        escape.len() >= 2 && escape.bytes().take(2).all(|byte| byte.is_ascii_hexdigit())
+    };
+    if !escapes.all(hex) {
+        return Err(bad());
+    }
+    let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
+    decoded.map(std::borrow::Cow::into_owned).map_err(|_| bad())
+}
+
+/// Says no where no branch of this name is configured and nothing says that there may be one. It
+/// may have been made at another node a moment ago, so the cluster is asked first.
+///
+/// # Errors
+/// `branch-not-found`, or that the cluster could not be asked.
+pub(crate) async fn branch_exists(app: &App, branch: &BranchId) -> Result<(), ApiError> {
+    if app.branches.catalogue().knows_branch(branch) {
+        return Ok(());
+    }
+    app.branches.catch_up().await?;
+    if app.branches.catalogue().knows_branch(branch) {
+        return Ok(());
+    }
+    Err(RouteError::UnknownBranch(branch.to_string()).into())
+}
+
+/// A branch named in the path, and who asks.
+pub(crate) struct BranchScope {
+    pub(crate) principal: Principal,
+    pub(crate) branch: BranchId,
+    pub(crate) level: ReadLevel,
+}
+
+impl BranchScope {
+    /// Passes the policy door.
+    pub(crate) fn authorize(&self, intent: Intent) -> Result<(), ApiError> {
+        authorize(&self.principal, &Access::branch(intent, &self.branch))
+    }
+}
+
+impl FromRequestParts<App> for BranchScope {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let Ok(principal) = Principal::from_request_parts(parts, app).await;
+        let branch = BranchId::parse(&path_part(parts, app, "branch").await?)?;
+        branch_exists(app, &branch).await?;
+        Ok(Self { principal, branch, level: read_level(&parts.headers)? })
+    }
+}
+
+/// A module of a branch's list, named in the path, and who asks.
+pub(crate) struct ModuleScope {
+    principal: Principal,
+    pub(crate) key: BranchKey,
+    pub(crate) config: Arc<ModuleConfig>,
+    pub(crate) level: ReadLevel,
+}
+
+impl ModuleScope {
+    /// A module of a branch's list, named in whatever way.
+    pub(crate) fn find(
+        app: &App,
+        principal: Principal,
+        key: BranchKey,
+        level: ReadLevel,
+    ) -> Result<Self, ApiError> {
+        let catalogue = app.branches.catalogue();
+        if !catalogue.knows_branch(&key.branch) {
+            return Err(RouteError::UnknownBranch(key.branch.to_string()).into());
+        }
+        let listed = catalogue.modules_of(&key.branch).contains(&key.module);
+        let config =
+            catalogue.module(&key.module).filter(|_| listed).cloned().ok_or_else(|| {
+                let message = format!("branch {:?} has no module {:?}", key.branch, key.module);
+                ApiError::new(Problem::ModuleNotFound, message)
+            })?;
+        Ok(Self { principal, key, config, level })
+    }
+
+    /// Passes the policy door.
+    pub(crate) fn authorize(&self, intent: Intent) -> Result<(), ApiError> {
+        authorize(&self.principal, &Access::module(intent, &self.key))
+    }
+
+    /// Its tables.
+    pub(crate) fn schema(&self) -> &Schema {
+        &self.config.schema
+    }
+}
+
+impl FromRequestParts<App> for ModuleScope {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let BranchScope { principal, branch, level } =
+            BranchScope::from_request_parts(parts, app).await?;
+        let module = ModuleId::parse(&path_part(parts, app, "module").await?)?;
+        let key = BranchKey::new(branch, module);
+        if let Ok(found) = Self::find(app, principal.clone(), key.clone(), level) {
+            return Ok(found);
+        }
+        // It may have been made at another node a moment ago.
+        app.branches.catch_up().await?;
+        Self::find(app, principal, key, level)
+    }
+}
+
+/// No parameters, and no `if-match` on a change: a strict module's request that sends some means
+/// what it would not get.
+pub(crate) struct NoParams;
+
+impl FromRequestParts<App> for NoParams {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let params = Params::from_request_parts(parts, app).await?;
+        let version = parts.headers.get(header::IF_MATCH).filter(|tag| *tag != "*");
+        let has_version = version.is_some() && !parts.method.is_safe();
+        if params.0.is_empty() && !has_version {
+            return Ok(Self);
+        }
+        let module = ModuleId::parse(&path_part(parts, app, "module").await?)?;
+        let validation = app.branches.catalogue().validation_of(&module);
+        known_members::NONE.params(&params, validation)?;
+        if has_version && validation == Validation::Strict {
+            let right = "if-match is read by changes of one record, under …/tables/{table}; here, \
+                         send the version that was read as \"expectedVersion\"";
+            return Err(ApiError::new(Problem::InvalidHeader, right));
+        }
+        Ok(Self)
+    }
+}
+
+/// No parameters, of a request to the cluster or to a whole branch. Where a module is lenient, the
+/// original's clients are about, who may send some everywhere: they are passed over then.
+pub(crate) struct NoClusterParams;
+
+impl FromRequestParts<App> for NoClusterParams {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let params = Params::from_request_parts(parts, app).await?;
+        let modules = &app.branches.catalogue().modules;
+        let is_lenient = modules.iter().any(|it| it.validation == Validation::Lenient);
+        let validation = if is_lenient { Validation::Lenient } else { Validation::Strict };
+        known_members::NONE.params(&params, validation)?;
+        Ok(Self)
+    }
+}
+
+/// One variable part of the path, decoded.
+pub(crate) async fn path_part(
+    parts: &mut Parts,
+    app: &App,
+    name: &str,
+) -> Result<String, ApiError> {
+    let unreadable = |_| ApiError::new(Problem::InvalidEncoding, "the path cannot be read");
+    let params = RawPathParams::from_request_parts(parts, app).await.map_err(unreadable)?;
+    let part = params.iter().find(|(part, _)| *part == name).map(|(_, text)| text.to_owned());
+    Ok(part.unwrap_or_default())
+}
+
+/// The parameters after `?`.
+pub(crate) struct Params(Vec<(String, String)>);
+
+impl FromRequestParts<App> for Params {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+        let query = parts.uri.query().unwrap_or_default();
+        let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((decoded(&name.replace('+', " "))?, decoded(&value.replace('+', " "))?))
+        });
+        pairs.collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl Params {
+    /// The value of the first of these names that has one.
+    pub(crate) fn first(&self, names: &[&str]) -> Option<&str> {
+        names.iter().find_map(|name| self.of(name).find(|value| !value.is_empty()))
+    }
+
+    /// Each parameter with its value.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Every item of every list under these names.
+    pub(crate) fn list<'a>(&'a self, names: &'a [&str]) -> impl Iterator<Item = &'a str> {
+        let values = names.iter().flat_map(|name| self.of(name));
+        values.flat_map(|value| value.split(',')).map(str::trim).filter(|item| !item.is_empty())
+    }
+
+    /// A whole number.
+    pub(crate) fn number(&self, names: &[&str]) -> Result<Option<usize>, ApiError> {
+        let Some(text) = self.first(names) else { return Ok(None) };
+        let bad = |_| unreadable(names[0], text, "a whole number from 0");
+        text.parse().map(Some).map_err(bad)
+    }
+
+    /// A time: milliseconds since 1970, or an ISO date.
+    pub(crate) fn time(&self, names: &[&str]) -> Result<Option<Timestamp>, ApiError> {
+        let Some(text) = self.first(names) else { return Ok(None) };
+        let millis = text.parse().ok().filter(|millis| *millis > 1_000_000_000).map(Timestamp);
+        let right = "milliseconds since 1970, or a time such as 2026-11-21T08:00:00Z";
+        millis
+            .or_else(|| Timestamp::parse(text))
+            .map(Some)
+            .ok_or_else(|| unreadable(names[0], text, right))
+    }
+
+    /// Whether a parameter of this name says yes.
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        self.of(name).any(|value| matches!(value, "" | "1" | "true" | "yes"))
+    }
+
+    /// Yes or no, if a parameter of these names says so.
+    pub(crate) fn yes_or_no(&self, names: &[&str]) -> Result<Option<bool>, ApiError> {
+        match self.first(names).map(str::to_lowercase).as_deref() {
+            None => Ok(None),
+            Some("1" | "true" | "yes" | "on") => Ok(Some(true)),
+            Some("0" | "false" | "no" | "off") => Ok(Some(false)),
+            Some(other) => Err(unreadable(names[0], other, "true or false")),
+        }
+    }
+
+    /// The names sent, in the order they came.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
+    fn of(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// A refusal of a parameter: what was given, and what would be right.
+pub(crate) fn unreadable(name: &str, given: &str, right: &str) -> ApiError {
+    let message = format!("{name} must be {right}, but was {given:?}");
+    ApiError::new(Problem::InvalidParameter, message).details([("parameter", name.into())])
+}
+
+/// A body, read as JSON whatever it says it is; an empty one is `null`.
+pub(crate) struct Body(pub(crate) Value);
+
+impl Body {
+    /// The members, none for an empty body.
+    pub(crate) fn object(self) -> Result<Object, ApiError> {
+        match self.0 {
+            Value::Object(object) => Ok(object),
+            Value::Null => Ok(Object::new()),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                Err(ApiError::new(Problem::InvalidBody, "the body must be a JSON object"))
+            }
+        }
+    }
+}
+
+impl FromRequest<App> for Body {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        read_body(request, app, BODY_READ_MAX).await.map(Self)
+    }
+}
+
+/// A body that may carry whole tables: it has longer to arrive, and few are read at once.
+pub(crate) struct LargeBody(pub(crate) Body, pub(crate) Permit);
+
+/// The right to hold such a body, given back when dropped.
+type Permit = tokio::sync::OwnedSemaphorePermit;
+
+impl FromRequest<App> for LargeBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        let Ok(permit) = Arc::clone(&app.large_bodies).try_acquire_owned() else {
+            let retry_after = Duration::from_secs(1);
+            return Err(RouteError::Busy { what: "this node", retry_after }.into());
+        };
+        let body = read_body(request, app, SYNC_BODY_READ_MAX).await?;
+        Ok(Self(Body(body), permit))
+    }
+}
+
+async fn read_body(
+    request: Request,
+    app: &App,
+    timeout_after: Duration,
+) -> Result<Value, ApiError> {
+    let Ok(read) = tokio::time::timeout(timeout_after, Bytes::from_request(request, app)).await
+    else {
+        let message = format!("the body did not arrive within {timeout_after:?}");
+        return Err(ApiError::new(Problem::RequestTimeout, message));
+    };
+    let bytes = read.map_err(|rejection| {
+        let large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
+        let problem = if large { Problem::BodyTooLarge } else { Problem::InvalidBody };
+        ApiError::new(problem, rejection.body_text())
+    })?;
+    if bytes.is_empty() {
+        return Ok(Value::Null);
+    }
+    Value::from_json(&bytes).map_err(ApiError::from)
+}
+
+/// What a command is called: by the client's `Idempotency-Key`, else anew.
+pub(crate) struct IdempotencyKey(pub(crate) CommandId);
+
+impl FromRequestParts<App> for IdempotencyKey {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+        let id = match parts.headers.get("idempotency-key") {
+            None => CommandId::server_named(uuid::Uuid::now_v7()),
+            Some(key) => match key.to_str() {
+                Ok(key) if (1..=ID_BYTES_MAX).contains(&key.len()) => CommandId::of_client("", key),
+                Ok(_) | Err(_) => {
+                    let message = format!(
+                        "Idempotency-Key must be 1 to {ID_BYTES_MAX} printable ASCII characters"
+                    );
+                    return Err(ApiError::new(Problem::InvalidHeader, message));
+                }
+            },
+        };
+        Ok(Self(id))
+    }
+}
+
+/// How fresh the answer must be, where no branch is named in the path.
+pub(crate) struct ReadLevelHeader(pub(crate) ReadLevel);
+
+impl FromRequestParts<App> for ReadLevelHeader {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+        read_level(&parts.headers).map(Self)
+    }
+}
+
+/// How fresh the answer must be: header `x-mishkah-read`.
+fn read_level(headers: &HeaderMap) -> Result<ReadLevel, ApiError> {
+    let Some(header) = headers.get("x-mishkah-read") else { return Ok(ReadLevel::default()) };
+    let level = header.to_str().ok().and_then(|text| match text {
+        "linearizable" => Some(ReadLevel::Linearizable),
+        "stale" => Some(ReadLevel::Stale),
+        _ => {
+            let cursor = text.strip_prefix("session=")?;
+            let sequence = cursor.rsplit_once('.').map_or(cursor, |(_, sequence)| sequence);
+            sequence.parse().ok().map(Offset).map(ReadLevel::Session)
+        }
+    });
+    level.ok_or_else(|| {
+        let right = "x-mishkah-read must be linearizable, stale, or session=<cursor>";
+        ApiError::new(Problem::InvalidHeader, right)
+    })
+}

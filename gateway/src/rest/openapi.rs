@@ -1,0 +1,399 @@
+//! Openapi: the document of every route, in OpenAPI 3.1, made from what each resource says of its
+//! routes beside registering them, and the page that shows it.
+//!
+//! What follows from a route itself is not said again: the names in its path, the headers, and
+//! what every request of its kind may be refused with.
+
+mod examples;
+mod notation;
+mod shapes;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use utoipa::openapi::path::{
+    HttpMethod, Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn, Paths,
+};
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::schema::Schema;
+use utoipa::openapi::{
+    ComponentsBuilder, ContentBuilder, Deprecated, InfoBuilder, OpenApi, OpenApiBuilder, RefOr,
+    Required, ResponseBuilder,
+};
+
+use crate::app::App;
+use crate::error::Problem;
+use crate::rest::decimals;
+use crate::rest::home;
+use crate::rest::reply::written;
+use crate::rest::routes::Routes;
+
+const JSON: &str = "application/json";
+/// The shape of every refusal, in `shapes`.
+const REFUSAL: &str = "Refusal";
+
+pub(crate) fn routes() -> Routes {
+    Routes::of("Node")
+        .path("/openapi.json")
+        .get(document, op("This document").answers(200, "object"))
+        .path("/docs")
+        .get(page, op("This document, for people").answers_in("text/html", "text"))
+}
+
+/// What is said of one method of one path.
+#[derive(Clone)]
+pub(crate) struct Op {
+    summary: &'static str,
+    about: &'static str,
+    query: Vec<(&'static str, &'static str, &'static str)>,
+    body: Option<&'static str>,
+    answers: Vec<(u16, &'static str, &'static str)>,
+    refuses: Vec<Problem>,
+    reads: bool,
+    writes: bool,
+    decimals: bool,
+    is_gone: bool,
+}
+
+/// Begins to say something of a method: what it does, in a few words.
+pub(crate) fn op(summary: &'static str) -> Op {
+    Op {
+        summary,
+        about: "",
+        query: Vec::new(),
+        body: None,
+        answers: Vec::new(),
+        refuses: Vec::new(),
+        reads: false,
+        writes: false,
+        decimals: false,
+        is_gone: false,
+    }
+}
+
+impl Op {
+    /// The original has it, this server does not: it is always refused.
+    pub(crate) fn gone(mut self) -> Self {
+        self.is_gone = true;
+        self.refuses(&[Problem::NotSupported])
+    }
+
+    /// What else is worth knowing.
+    pub(crate) fn about(mut self, text: &'static str) -> Self {
+        self.about = text;
+        self
+    }
+
+    /// A parameter after `?`, with its shape in the notation.
+    pub(crate) fn query(
+        mut self,
+        name: &'static str,
+        shape: &'static str,
+        text: &'static str,
+    ) -> Self {
+        self.query.push((name, shape, text));
+        self
+    }
+
+    /// What is sent, in the notation.
+    pub(crate) fn body(mut self, shape: &'static str) -> Self {
+        self.body = Some(shape);
+        self
+    }
+
+    /// A good answer, in the notation.
+    pub(crate) fn answers(mut self, status: u16, shape: &'static str) -> Self {
+        self.answers.push((status, JSON, shape));
+        self
+    }
+
+    /// A good answer that is no JSON.
+    pub(crate) fn answers_in(mut self, media: &'static str, shape: &'static str) -> Self {
+        self.answers.push((200, media, shape));
+        self
+    }
+
+    /// What it refuses besides what every request of its kind does.
+    pub(crate) fn refuses(mut self, problems: &[Problem]) -> Self {
+        self.refuses.extend(problems);
+        self
+    }
+
+    /// It asks a branch, as freshly as `x-mishkah-read` says.
+    pub(crate) fn reads(mut self) -> Self {
+        self.reads = true;
+        self
+    }
+
+    /// It shows records, decimals as `x-mishkah-decimals` says.
+    pub(crate) fn shows_decimals(mut self) -> Self {
+        self.decimals = true;
+        self
+    }
+
+    /// It changes something, once for each `idempotency-key`.
+    pub(crate) fn writes(mut self) -> Self {
+        self.writes = true;
+        self
+    }
+
+    /// What it may be refused with, by status.
+    fn refusals(&self, path: &str) -> Vec<Problem> {
+        let mut all = self.refuses.clone();
+        let mut also = |if_so: bool, problems: &[Problem]| {
+            if if_so {
+                all.extend(problems);
+            }
+        };
+        also(path.contains('{'), &[Problem::InvalidName, Problem::InvalidEncoding]);
+        also(path.contains("{branch}"), &[Problem::BranchNotFound]);
+        also(path.contains("{module}"), &[Problem::ModuleNotFound]);
+        also(path.contains("{table}"), &[Problem::TableNotFound]);
+        also(!self.query.is_empty(), &[Problem::InvalidParameter]);
+        also(self.reads || self.writes, &[Problem::InvalidHeader, Problem::Busy]);
+        also(self.decimals, &[Problem::InvalidHeader]);
+        also(self.reads || self.writes, &[Problem::Unavailable]);
+        also(self.writes, &[Problem::KeyReused, Problem::OutcomeUnknown]);
+        let body = [Problem::InvalidJson, Problem::InvalidBody, Problem::BodyTooLarge];
+        also(self.body.is_some(), &body);
+        also(true, &[Problem::Defect]);
+        let position = |problem: &Problem| Problem::ALL.iter().position(|known| known == problem);
+        all.sort_by_key(position);
+        all.dedup();
+        all
+    }
+}
+
+/// One method of one path, as it was registered and described.
+pub(crate) struct RouteDoc {
+    /// As the router has it.
+    pub(crate) path: String,
+    /// In lower case.
+    pub(crate) method: &'static str,
+    /// Its resource.
+    pub(crate) tag: &'static str,
+    /// Whether it is another name of a path described before.
+    pub(crate) is_alias: bool,
+    /// What is said of it.
+    pub(crate) op: Op,
+}
+
+impl RouteDoc {
+    /// The path as the document has it: what takes the rest of a path is a name like others there.
+    fn shown_path(&self) -> String {
+        self.path.replace("{*", "{")
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let after_braces = self.path.split('{').skip(1);
+        after_braces.filter_map(|part| part.split('}').next()).map(|name| name.trim_matches('*'))
+    }
+
+    fn operation(&self) -> Operation {
+        let op = &self.op;
+        let id: String = format!("{} {}", self.method, self.path)
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+            .collect();
+        let mut operation = OperationBuilder::new()
+            .tag(self.tag)
+            .summary(Some(op.summary))
+            .operation_id(Some(id))
+            .deprecated(self.is_alias.then_some(Deprecated::True));
+        if !op.about.is_empty() {
+            operation = operation.description(Some(op.about));
+        }
+        for name in self.names() {
+            operation = operation.parameter(in_path(name));
+        }
+        for (name, shape, text) in &op.query {
+            let parameter = parameter(name, ParameterIn::Query, text).schema(Some(read(shape)));
+            // Without it the route asks for it: the example is to work as it stands.
+            let is_needed = matches!(*name, "branch" | "module");
+            let parameter = parameter.example(is_needed.then(|| examples::word(name)));
+            operation = operation.parameter(parameter);
+        }
+        for (header, text) in headers(op) {
+            let parameter = parameter(header, ParameterIn::Header, text).schema(Some(read("text")));
+            operation = operation.parameter(parameter);
+        }
+        if let Some(shape) = op.body {
+            let example = examples::body(self.method, &self.path, shape);
+            let content =
+                ContentBuilder::new().schema(Some(read(shape))).example(Some(example)).build();
+            let body = RequestBodyBuilder::new().content(JSON, content).build();
+            operation = operation.request_body(Some(body));
+        }
+        for (status, media, shape) in &op.answers {
+            let example = match *media {
+                JSON => examples::answer(self.method, &self.path, shape),
+                media => examples::text(media),
+            };
+            let content =
+                ContentBuilder::new().schema(Some(read(shape))).example(Some(example)).build();
+            let answer = ResponseBuilder::new().description(op.summary).content(*media, content);
+            operation = operation.response(status.to_string(), answer.build());
+        }
+        with_refusals(operation, &op.refusals(&self.path)).build()
+    }
+}
+
+/// One answer for each status, naming the codes it may come with.
+fn with_refusals(mut operation: OperationBuilder, problems: &[Problem]) -> OperationBuilder {
+    let mut statuses: Vec<StatusCode> = problems.iter().map(|problem| problem.status()).collect();
+    statuses.sort();
+    statuses.dedup();
+    for status in statuses {
+        let codes: Vec<String> = problems
+            .iter()
+            .filter(|problem| problem.status() == status)
+            .map(|problem| format!("`{}`: {}", problem.code(), problem.title()))
+            .collect();
+        let content = ContentBuilder::new().schema(Some(read(REFUSAL))).build();
+        let answer = ResponseBuilder::new().description(codes.join("; ")).content(JSON, content);
+        operation = operation.response(status.as_u16().to_string(), answer.build());
+    }
+    operation
+}
+
+fn parameter(name: &str, location: ParameterIn, text: &str) -> ParameterBuilder {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(location)
+        .required(Required::False)
+        .description(Some(text))
+}
+
+fn in_path(name: &str) -> Parameter {
+    let text = shapes::PATH_PARTS.iter().find(|(part, _)| *part == name).map_or("", |part| part.1);
+    let parameter = parameter(name, ParameterIn::Path, text).required(Required::True);
+    parameter.schema(Some(read("text"))).example(Some(examples::word(name))).build()
+}
+
+fn headers(op: &Op) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let read = op.reads.then_some((
+        "x-mishkah-read",
+        "How fresh: linearizable (default), stale, or session=<cursor of an earlier answer>",
+    ));
+    let key = op.writes.then_some((
+        "idempotency-key",
+        "1 to 256 printable ASCII characters; the same key is the same request, done once",
+    ));
+    let decimals =
+        op.decimals.then_some((decimals::HEADER, "How exact decimals are written: number or text"));
+    read.into_iter().chain(key).chain(decimals)
+}
+
+/// A shape of ours.
+fn read(shape: &str) -> RefOr<Schema> {
+    notation::read(shape).expect("shapes keep the notation: a test makes the whole document")
+}
+
+/// The document of these routes.
+pub(crate) fn describe(docs: &[RouteDoc]) -> OpenApi {
+    let mut paths = Paths::new();
+    for one in docs {
+        let method = match one.method {
+            "post" => HttpMethod::Post,
+            "put" => HttpMethod::Put,
+            "patch" => HttpMethod::Patch,
+            "delete" => HttpMethod::Delete,
+            _ => HttpMethod::Get,
+        };
+        paths.add_path_operation(one.shown_path(), vec![method], one.operation());
+    }
+    let mut components = ComponentsBuilder::new();
+    for (name, shape) in shapes::NAMED {
+        components = components.schema(*name, read(shape));
+    }
+    let info = InfoBuilder::new()
+        .title("Mishkah Store")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(shapes::ABOUT))
+        .build();
+    OpenApiBuilder::new().info(info).paths(paths).components(Some(components.build())).build()
+}
+
+async fn document(State(app): State<App>) -> Response {
+    written(StatusCode::OK, app.document.get().cloned().unwrap_or_default())
+}
+
+/// Everything the page needs is in it; it asks nobody but this node.
+async fn page() -> Response {
+    home::page(include_str!("openapi/page.html"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn docs() -> Vec<RouteDoc> {
+        crate::rest::router::resources().finish().1
+    }
+
+    fn json() -> Value {
+        serde_json::from_str(&describe(&docs()).to_json().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_document_has_each_registered_route_and_no_other() {
+        let document = json();
+        assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+        let shown: BTreeSet<(String, String)> = document["paths"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .flat_map(|(path, item)| {
+                let methods = item.as_object().unwrap().keys();
+                methods.map(|method| (path.clone(), method.clone()))
+            })
+            .collect();
+        let registered: BTreeSet<(String, String)> =
+            docs().iter().map(|doc| (doc.shown_path(), doc.method.to_owned())).collect();
+        assert_eq!(shown, registered);
+        assert_eq!(registered.len(), docs().len(), "no route is registered twice");
+    }
+
+    #[test]
+    fn every_route_says_what_it_does_takes_answers_and_refuses() {
+        for doc in docs() {
+            let which = format!("{} {}", doc.method, doc.path);
+            assert!(!doc.op.summary.is_empty(), "{which}");
+            assert!(doc.op.is_gone || !doc.op.answers.is_empty(), "{which} answers nothing");
+            for name in doc.names() {
+                let known = shapes::PATH_PARTS.iter().any(|(part, _)| *part == name);
+                assert!(known, "{which}: say in shapes what {{{name}}} is");
+            }
+            assert!(!(doc.method == "get" && doc.op.writes), "{which}: a GET changes nothing");
+            if matches!(doc.method, "post" | "put" | "patch") {
+                let takes = doc.op.is_gone || doc.op.body.is_some();
+                assert!(takes, "{which} takes no body");
+            }
+        }
+    }
+
+    #[test]
+    fn every_named_shape_is_there_and_used() {
+        let document = json();
+        let text = document.to_string();
+        let used: BTreeSet<&str> = text
+            .split("#/components/schemas/")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+            .collect();
+        let named: BTreeSet<&str> = shapes::NAMED.iter().map(|(name, _)| *name).collect();
+        assert_eq!(used, named);
+    }
+
+    #[test]
+    fn the_page_loads_nothing_from_elsewhere() {
+        let page = include_str!("openapi/page.html");
+        for outside in ["http://", "https://", "src=", "@import", "url("] {
+            assert!(!page.contains(outside), "{outside}");
+        }
+    }
+}
