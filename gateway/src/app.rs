@@ -14,10 +14,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::GatewayConfig;
 use crate::error::{ApiError, Problem};
+use crate::files::Files;
 use crate::limits::{Limits, RENDERS_AT_ONCE, SYNC_BODIES_AT_ONCE};
 use crate::metrics::Counters;
 use crate::origins::{OriginPolicy, host_and_port};
-use crate::rest::Files;
 
 /// What all handlers and sockets share, as they hold it.
 pub(crate) type App = Arc<AppState>;

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use model::{Action, Mutation, Object, Origin, Validation, Value, Write};
 
+use crate::business_day;
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::limits::BATCH_VERBS_MAX;
 use crate::preconditions;
 use crate::publish::{record, short, text, user_of};
-use crate::rest::marker;
 
 /// Reads `{mutations: [{action, table, record, …}]}`. What a change does not say of where it comes
 /// from, `from` says.
@@ -65,7 +65,7 @@ fn read_verb(
     let record = record(&mut sent)?.ok_or_else(|| {
         ApiError::new(Problem::MissingRecord, "send the record as \"record\", an object")
     })?;
-    let mut preconditions = preconditions::read(&sent, marker::sent(&sent).as_deref())?;
+    let mut preconditions = preconditions::read(&sent, business_day::sent(&sent).as_deref())?;
     preconditions.extend(preconditions::version(&sent, "expectedVersion")?);
     let origin = origin(&mut sent, action, from)?;
     Ok(Mutation {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::files::Files;
 use crate::limits::Limits;
 use crate::origins::AllowedOrigins;
-use crate::rest::Files;
 
 /// How a gateway is set up.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ mod rows;
 use model::{BranchKey, Object, Validation, Value};
 
 use crate::error::{ApiError, Problem};
-use crate::rest::extractors::Params;
+use crate::params::Params;
 
 pub(crate) use rows::*;
 

@@ -19,8 +19,10 @@ mod accept;
 mod app;
 pub mod auth;
 mod batch;
+mod business_day;
 mod config;
 pub mod error;
+mod files;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod gateway;
@@ -29,6 +31,7 @@ mod known_members;
 pub mod limits;
 mod metrics;
 mod origins;
+mod params;
 mod preconditions;
 mod publish;
 mod render;
@@ -37,6 +40,6 @@ mod wire;
 mod ws;
 
 pub use config::GatewayConfig;
+pub use files::{File, Files};
 pub use gateway::Gateway;
 pub use origins::{AllowedOrigins, WebOrigin};
-pub use rest::{File, Files};

@@ -11,7 +11,6 @@ mod decimals;
 mod definitions;
 mod events;
 mod extractors;
-mod files;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod health;
@@ -19,7 +18,6 @@ mod home;
 mod middleware;
 
 mod manage;
-pub(crate) mod marker;
 mod module;
 mod openapi;
 mod orders;
@@ -36,4 +34,3 @@ pub(crate) mod sync;
 mod tables;
 
 pub(crate) use branches::DEFAULT_BRANCH;
-pub use files::{File, Files};

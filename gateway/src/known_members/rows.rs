@@ -1,9 +1,8 @@
 //! Rows: what each kind of request may say.
 
 use super::KnownMembers;
+use crate::business_day::MARKERS;
 use crate::preconditions;
-use crate::rest::marker::MARKERS;
-use crate::rest::sync::{CURSORS, TABLES, VERSIONS};
 
 /// What a table is named by.
 pub(crate) const TABLE: &[&str] = &["table", "tableName", "targetTable"];
@@ -12,6 +11,14 @@ pub(crate) const CREATED_AFTER: &[&str] =
     &["afterCreatedAt", "after_created_at", "since", "begin_date", "create_date", "created_after"];
 /// Only what was changed later.
 pub(crate) const UPDATED_AFTER: &[&str] = &["updatedAfter", "updated_after"];
+
+/// By table, the last row that a client of `…/delta` holds.
+pub(crate) const CURSORS: [&str; 3] = ["lastTableIds", "lastIds", "tableCursors"];
+/// The tables that such a client asks for.
+pub(crate) const TABLES: [&str; 5] =
+    ["tables", "tableNames", "requestTables", "includeTables", "tablesRequested"];
+/// The version of the state that such a client holds.
+pub(crate) const VERSIONS: [&str; 3] = ["version", "clientVersion", "snapshotVersion"];
 
 /// `POST /api/modules`.
 pub(crate) const NEW_MODULE: KnownMembers = KnownMembers {

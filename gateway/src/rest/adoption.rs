@@ -20,7 +20,7 @@ use model::{
 use crate::app::{App, unexpected_answer};
 use crate::error::{ApiError, Problem};
 use crate::limits::{ADOPTION_WAIT, HEADS_AT_ONCE};
-use crate::rest::extractors::Params;
+use crate::params::Params;
 
 /// How soon a branch is asked again whether it took a definition.
 const ASK_EVERY: Duration = Duration::from_millis(25);

@@ -22,14 +22,13 @@ use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::limits::SCHEMA_NAME_BYTES_MAX;
+use crate::params::Params;
 use crate::publish::{branch_name, text};
 use crate::render;
 use crate::rest::adoption::{self, Adoption};
 use crate::rest::changes::CatalogueWriter;
 use crate::rest::configure::with_definition;
-use crate::rest::extractors::{
-    Body, IdempotencyKey, NoClusterParams, Params, branch_exists, path_part,
-};
+use crate::rest::extractors::{Body, IdempotencyKey, NoClusterParams, branch_exists, path_part};
 use crate::rest::openapi::op;
 use crate::rest::reply::{json, written};
 use crate::rest::routes::Routes;

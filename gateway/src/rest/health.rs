@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::app::{App, now};
 use crate::error::{ApiError, Problem};
-use crate::rest::extractors::Params;
+use crate::params::Params;
 use crate::rest::openapi::op;
 use crate::rest::reply::json;
 use crate::rest::routes::Routes;

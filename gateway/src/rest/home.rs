@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::app::App;
 use crate::error::ApiError;
-use crate::rest::extractors::Params;
+use crate::params::Params;
 use crate::rest::openapi::op;
 use crate::rest::routes::Routes;
 use crate::rest::routes::nothing_here;

@@ -15,10 +15,10 @@ use axum::response::{IntoResponse, Response};
 
 use crate::app::App;
 use crate::error::{ApiError, Problem};
+use crate::files;
 use crate::limits::{HEADER_BYTES_MAX, ID_BYTES_MAX, URI_BYTES_MAX};
 use crate::origins::Sender;
-use crate::rest::extractors::decoded;
-use crate::rest::files;
+use crate::params::decoded;
 use crate::rest::reply::json;
 use crate::{metrics, ws};
 
@@ -102,7 +102,7 @@ impl Grant {
 
 /// The file that a request means, if there is one.
 fn file(app: &App, request: &Request) -> impl Future<Output = Option<Response>> + use<> {
-    let file_request = files::FileRequest::of(app, request);
+    let file_request = files::FileRequest::of(app.files.as_ref(), request);
     async move { file_request?.answer().await }
 }
 

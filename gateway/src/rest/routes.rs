@@ -17,9 +17,11 @@
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
+use axum::http::Uri;
 use axum::routing::{MethodFilter, MethodRouter, any, on};
 
 use crate::app::App;
+use crate::error::{ApiError, Problem};
 use crate::limits::LARGE_BODY_BYTES_MAX;
 use crate::rest::openapi::{Op, RouteDoc};
 

@@ -8,16 +8,17 @@ use serde::Serialize;
 
 use crate::app::{App, now};
 use crate::auth::Intent;
+use crate::business_day;
 use crate::error::{ApiError, Problem};
 use crate::known_members;
+use crate::params::Params;
 use crate::preconditions;
 use crate::publish::{event_of, record, text, user_of};
-use crate::rest::extractors::{Body, IdempotencyKey, ModuleScope, Params};
-use crate::rest::marker::{self, business_day};
+use crate::rest::extractors::{Body, IdempotencyKey, ModuleScope};
 use crate::rest::openapi::op;
 use crate::rest::reply::{at, json};
 use crate::rest::routes::Routes;
-use crate::rest::tables::{Changed, if_match, registered, write};
+use crate::rest::tables::{ChangeAnswer, if_match, registered, write};
 use crate::wire::Shown;
 
 pub(crate) fn routes() -> Routes {
@@ -70,7 +71,7 @@ async fn save(
     let record = record(&mut body)?.ok_or_else(|| {
         ApiError::new(Problem::MissingRecord, "send the record as \"record\", an object")
     })?;
-    let marker = marker::sent(&body);
+    let marker = business_day::sent(&body);
     known_members::NONE.params(&params, scope.config.validation)?;
     let mut preconditions = preconditions::read(&body, marker.as_deref())?;
     // The same condition as `concurrency.expectedVersion`.
@@ -85,8 +86,8 @@ async fn save(
     let shown = Shown::of(&app.server_id, &scope.key, event)?;
     let status = if shown.created() { "created" } else { "saved" };
     let saved = Saved {
-        changed: Changed::new(status, &scope, &table, &shown),
-        snapshot_marker: business_day(event.at),
+        changed: ChangeAnswer::new(status, &scope, &table, &shown),
+        snapshot_marker: business_day::of(event.at),
         client_snapshot_marker: marker,
     };
     let response = json(StatusCode::OK, &saved)?;
@@ -115,6 +116,6 @@ fn in_context(error: ApiError, scope: &ModuleScope, table: &str, marker: Option<
         .with("moduleId", scope.key.module.as_str())
         .with("table", table)
         .with("details", error.shown_details())
-        .with("snapshotMarker", business_day(now()))
+        .with("snapshotMarker", business_day::of(now()))
         .with("clientSnapshotMarker", marker.map(str::to_owned))
 }

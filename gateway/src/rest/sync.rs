@@ -9,8 +9,6 @@ mod answer;
 mod delta;
 mod request;
 
-pub(crate) use request::{CURSORS, TABLES, VERSIONS};
-
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, State};
@@ -28,10 +26,11 @@ use crate::app::{App, unexpected_answer};
 use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::known_members;
+use crate::params::Params;
 use crate::publish::{short, user_of};
 use crate::render;
 use crate::rest::extractors::{
-    IdempotencyKey, LargeBody, Params, ReadLevelHeader, branch_exists, path_part,
+    IdempotencyKey, LargeBody, ReadLevelHeader, branch_exists, path_part,
 };
 use crate::rest::openapi::{Op, op};
 use crate::rest::reply::{at, json, shown};

@@ -21,10 +21,11 @@ use crate::app::{App, unexpected_answer};
 use crate::auth::Intent;
 use crate::error::{ApiError, Problem};
 use crate::known_members::{self, KnownMembers};
+use crate::params::{Params, unreadable};
 use crate::publish::{event_of, user_of};
 use crate::render;
 use crate::rest::decimals::Decimals;
-use crate::rest::extractors::{Body, IdempotencyKey, ModuleScope, Params, path_part, unreadable};
+use crate::rest::extractors::{Body, IdempotencyKey, ModuleScope, path_part};
 use crate::rest::openapi::op;
 use crate::rest::reply::{at, json, written};
 use crate::rest::routes::Routes;
@@ -242,7 +243,7 @@ impl Serialize for PageAnswer<'_> {
         let Page { table, key_fields, rows, cursor, cursor_matched, translations } = self.page;
         let ended = rows.last().zip(cursor.as_ref()).map(|(row, cursor)| Ended {
             row: record_ref(table.as_str(), cursor.key.as_str(), key_fields, row),
-            position: format!("{}.{}", cursor.scope.incarnation, cursor.scope.ordinal),
+            position: format!("{}.{}", cursor.place.incarnation, cursor.place.ordinal),
         });
         let translation = |n| translations.as_ref().and_then(|all| all.get(n));
         let key = &self.scope.key;

@@ -29,10 +29,11 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
+use crate::known_members;
 use crate::limits::{ID_BYTES_MAX, POSTS_WAITING_MAX, QUERIES_AT_ONCE};
 use crate::metrics::Channel;
 use crate::publish::{request_id, text, user_of};
-use crate::rest::{DEFAULT_BRANCH, known};
+use crate::rest::DEFAULT_BRANCH;
 use crate::wire::{QueryFrame, SnapshotFrame, TopicFrame};
 use crate::ws::frame::{self, Level};
 use crate::ws::lane::Lanes;

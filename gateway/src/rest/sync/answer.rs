@@ -9,7 +9,7 @@ use model::{
 use serde::Serialize;
 
 use crate::app::now;
-use crate::rest::marker::business_day;
+use crate::business_day;
 use crate::rest::sync::delta::EventsSince;
 use crate::rest::sync::request::{ClientCursor, DeltaRequest};
 use crate::wire::{Members, RecordRef, record_ref};
@@ -39,7 +39,7 @@ struct DeltaAnswer<'a, I, R, D, S> {
 }
 
 /// The answer to a delta; `flagged`: a full-sync flag stands.
-pub(super) fn answer<'a>(
+pub(super) fn delta_answer<'a>(
     server_id: &'a str,
     request: &'a DeltaRequest,
     delta: &'a SyncDelta,
@@ -50,7 +50,7 @@ pub(super) fn answer<'a>(
     let tables = || delta.tables.iter();
     let missed = tables().filter(|table| table.cursor == CursorFate::Missed);
     let cursor_misses: Vec<&str> = missed.map(|table| table.table.as_str()).collect();
-    let today = business_day(now().max(head.last_updated_at));
+    let today = business_day::of(now().max(head.last_updated_at));
     let other_day = request.marker.as_ref().is_some_and(|marker| *marker != today);
     let resync = since.is_some_and(|since| since.resync.is_some());
     DeltaAnswer {

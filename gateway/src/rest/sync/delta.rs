@@ -20,7 +20,7 @@ use crate::render;
 use crate::rest::extractors::LargeBody;
 use crate::rest::reply::{at, written};
 use crate::rest::sync::SyncScope;
-use crate::rest::sync::answer::answer;
+use crate::rest::sync::answer::delta_answer;
 use crate::rest::sync::request::{ClientCursor, DeltaRequest};
 
 /// `POST …/delta`.
@@ -60,7 +60,7 @@ pub(super) async fn delta(
     let server_id = Arc::clone(&app.server_id);
     let write = move || {
         let since = since.as_ref();
-        render::bytes(&answer(&server_id, &request, &delta, since, flagged))
+        render::bytes(&delta_answer(&server_id, &request, &delta, since, flagged))
     };
     let body = render::rows(&app.renders, rows, write).await?;
     Ok(at(written(StatusCode::OK, body), incarnation, offset))

@@ -6,16 +6,10 @@
 use model::{Incarnation, Object, Offset, SyncQuery, Value};
 use serde::Serialize;
 
+use crate::business_day;
 use crate::error::{ApiError, Problem};
-use crate::rest::marker;
+use crate::known_members::{CURSORS, TABLES, VERSIONS};
 
-/// By table, the last row a client holds.
-pub(crate) const CURSORS: [&str; 3] = ["lastTableIds", "lastIds", "tableCursors"];
-/// The tables it asks for.
-pub(crate) const TABLES: [&str; 5] =
-    ["tables", "tableNames", "requestTables", "includeTables", "tablesRequested"];
-/// The version of the state it holds.
-pub(crate) const VERSIONS: [&str; 3] = ["version", "clientVersion", "snapshotVersion"];
 /// A place in a module's log, as a client sends and is told it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct ClientCursor {
@@ -68,7 +62,7 @@ impl DeltaRequest {
             chosen,
             // Where the log is asked, it tells everything.
             everything: everything && cursor.is_none(),
-            marker: marker::sent(body),
+            marker: business_day::sent(body),
             version: first(&VERSIONS).map(|(_, version)| version.clone()),
             cursor,
         })

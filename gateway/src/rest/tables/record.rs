@@ -13,8 +13,9 @@ use crate::app::{App, unexpected_answer};
 use crate::auth::Intent;
 use crate::error::{ApiError, Problem};
 use crate::known_members;
+use crate::params::Params;
 use crate::rest::decimals::Decimals;
-use crate::rest::extractors::{Body, IdempotencyKey, NoParams, Params, path_part};
+use crate::rest::extractors::{Body, IdempotencyKey, NoParams, path_part};
 use crate::rest::reply::json;
 use crate::wire::{RecordRef, record_ref};
 

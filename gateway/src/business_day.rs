@@ -1,4 +1,4 @@
-//! Marker: the business day, by which client and server tell whether they mean the same day.
+//! Business day: the day by which client and server tell whether they mean the same day.
 //!
 //! It is the UTC day of the commit time, so all replicas agree on it.
 
@@ -24,6 +24,6 @@ pub(crate) fn sent(body: &Object) -> Option<String> {
 }
 
 /// The day something is committed on.
-pub(crate) fn business_day(at: Timestamp) -> String {
+pub(crate) fn of(at: Timestamp) -> String {
     at.to_day()
 }

@@ -20,8 +20,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
-use crate::app::App;
-use crate::rest::extractors::decoded;
+use crate::params::decoded;
 
 /// The node's own paths, which no file may stand before.
 const OURS: [&str; 3] = ["/metrics", "/healthz", "/readyz"];
@@ -58,8 +57,8 @@ pub(crate) struct FileRequest {
 
 impl FileRequest {
     /// What a request asks for, if it may mean a file.
-    pub(crate) fn of(app: &App, request: &Request) -> Option<Self> {
-        let files = Arc::clone(app.files.as_ref()?);
+    pub(crate) fn of(files: Option<&Arc<dyn Files>>, request: &Request) -> Option<Self> {
+        let files = Arc::clone(files?);
         let method = request.method();
         if !matches!(*method, Method::GET | Method::HEAD) {
             return None;
