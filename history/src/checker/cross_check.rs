@@ -15,7 +15,7 @@ use super::registers::register_histories;
 use super::wgl::{
     CONFIGURATIONS_MAX, Register, RegisterOperation, SearchResult, TimedOperation, search,
 };
-use crate::history::History;
+use crate::History;
 
 /// The most operations of a window: the external checker's time grows with their square.
 const WINDOW_MAX: usize = 400;
@@ -242,13 +242,7 @@ mod tests {
 
     #[test]
     fn a_disagreement_is_a_violation() {
-        let right = vec![operation(
-            "b",
-            get(),
-            7,
-            8,
-            returned(crate::history::ReturnValue::Register(None)),
-        )];
+        let right = vec![operation("b", get(), 7, 8, returned(crate::ReturnValue::Register(None)))];
         let strict: fn(&History) -> Verdict = |history| compare_with(history, |_| false);
         assert_violation(strict, &history_of(right, vec![]), "the other false");
         let stale = vec![operation("b", get(), 7, 8, returned_register(7, 1))];

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::reference_store::correct_history;
 use super::*;
-use crate::history::{
+use crate::{
     BranchKey, Completion, Cursor, Invocation, LogEvent, MonotonicTime, ReturnValue,
     SubscriptionMessage,
 };
@@ -71,9 +71,8 @@ fn a_long_history_is_checked_within_a_minute() {
 
 /// Removes the events of an acknowledged operation from the log, and closes the gap.
 fn lose_events(history: &mut History, is_wanted: fn(&Invocation) -> bool) {
-    let is_lost = |op: &&crate::history::Operation| {
-        is_wanted(&op.invocation) && op.completion.response().is_some()
-    };
+    let is_lost =
+        |op: &&crate::Operation| is_wanted(&op.invocation) && op.completion.response().is_some();
     let lost = history.operations.iter().filter(is_lost).nth(5).unwrap().id.clone();
     change_logs(history, |log| {
         log.retain(|event| event.op.as_ref() != Some(&lost));

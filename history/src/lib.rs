@@ -1,17 +1,19 @@
-//! History: everything that was observed from outside during a run, as plain records.
+//! History: what clients did to a cluster and what it showed them, as plain records, and the
+//! [`checker`] that judges it. Simulated runs, chaos runs and drills all write this one form.
 //!
 //! The words are those of Jepsen: a client invokes an operation, and it completes as `ok`, `fail`
 //! or `info`.
 //!
 //! Promise: an operation without a clear response is [`Completion::Info`]: it may have happened, it
-//! never counts as failed. Nothing here knows how it was observed, so that checkers can judge a
-//! history written by hand.
-//! Refused: new names in `history.jsonl`. The serde names there are older than the Rust names.
+//! never counts as failed. Nothing here knows how it was observed, so that checkers judge a history
+//! of any origin, also one written by hand.
+//! Refused: clocks, files and sockets; whoever observes has them. New names in `history.jsonl`: the
+//! serde names there are older than the Rust names.
+
+pub mod checker;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write as _};
-use std::path::Path;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -367,20 +369,16 @@ pub struct History {
 }
 
 impl History {
-    /// Writes the operations to a file, one JSON object a line.
+    /// Writes the operations, one JSON object a line.
     ///
     /// # Errors
-    /// The file or its directory cannot be written.
-    pub fn write_operations(&self, file: &Path) -> io::Result<()> {
-        if let Some(folder) = file.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let mut lines = BufWriter::new(File::create(file)?);
+    /// Those of the writer.
+    pub fn write_operations(&self, mut lines: impl Write) -> io::Result<()> {
         for op in &self.operations {
             serde_json::to_writer(&mut lines, op)?;
             lines.write_all(b"\n")?;
         }
-        // Dropping the buffer would flush it too, but would lose the error.
+        // A buffered writer that is dropped flushes too, but loses the error.
         lines.flush()
     }
 }

@@ -5,7 +5,7 @@
 
 use super::history_index::{HistoryIndex, describe};
 use super::{Verdict, fields};
-use crate::history::{BranchKey, Completion, History, Invocation, LogEvent, Operation};
+use crate::{BranchKey, Completion, History, Invocation, LogEvent, Operation};
 
 /// Checks `no-phantom`.
 pub(super) fn check(history: &History) -> Verdict {

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::Verdict;
 use super::history_index::{HistoryIndex, format_time};
-use crate::history::{BranchKey, Cursor, History, LogEvent, ReceivedMessage, SubscriptionMessage};
+use crate::{BranchKey, Cursor, History, LogEvent, ReceivedMessage, SubscriptionMessage};
 
 /// Checks `events`.
 pub(super) fn check(history: &History) -> Verdict {

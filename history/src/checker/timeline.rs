@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 
 use super::history_index::HistoryIndex;
-use crate::history::{BranchKey, History, LogEvent, MonotonicTime};
+use crate::{BranchKey, History, LogEvent, MonotonicTime};
 
 /// The log of one branch, by time.
 pub(super) struct Timeline {

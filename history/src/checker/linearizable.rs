@@ -9,7 +9,7 @@ use super::Verdict;
 use super::history_index::{describe, format_time};
 use super::registers::{RegisterHistory, register_histories};
 use super::wgl::{CONFIGURATIONS_MAX, SearchResult, search};
-use crate::history::{BranchKey, History};
+use crate::{BranchKey, History};
 
 /// Checks `linearizable`.
 pub(super) fn check(history: &History) -> Verdict {
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
     use crate::checker::examples::*;
     use crate::checker::fields;
-    use crate::history::{Invocation, ReturnValue};
+    use crate::{Invocation, ReturnValue};
 
     #[test]
     fn a_linearizable_register_holds() {

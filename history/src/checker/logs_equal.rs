@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::Verdict;
-use crate::history::{BranchKey, History, LogEvent, NodeId};
+use crate::{BranchKey, History, LogEvent, NodeId};
 
 /// Checks `logs-equal`.
 pub(super) fn check(history: &History) -> Verdict {

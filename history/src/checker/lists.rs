@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use super::history_index::{HistoryIndex, describe};
 use super::timeline::{Timeline, running_maximum, value_before};
 use super::{Verdict, fields};
-use crate::history::{
+use crate::{
     BranchKey, Completion, History, Invocation, LogEvent, MonotonicTime, Operation, ReturnValue,
 };
 

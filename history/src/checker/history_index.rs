@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::history::{BranchKey, History, LogEvent, MonotonicTime, Operation};
+use crate::{BranchKey, History, LogEvent, MonotonicTime, Operation};
 
 /// The operations and logs of one history.
 pub(super) struct HistoryIndex<'a> {

@@ -6,7 +6,7 @@
 
 use super::Verdict;
 use super::history_index::{HistoryIndex, describe};
-use crate::history::{History, Operation};
+use crate::{History, Operation};
 
 /// Checks `at-most-once`.
 pub(super) fn check(history: &History) -> Verdict {
@@ -31,7 +31,7 @@ fn violation(index: &HistoryIndex<'_>, op: &Operation) -> Option<String> {
     if actual != 0 && actual < expected {
         return Some(format!("{actual} of its {expected} events: {cursors:?}"));
     }
-    let is_next = |pair: &[crate::history::Cursor]| {
+    let is_next = |pair: &[crate::Cursor]| {
         pair[0].epoch == pair[1].epoch && pair[0].sequence + 1 == pair[1].sequence
     };
     (!cursors.windows(2).all(is_next))

@@ -11,9 +11,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::history_index::{HistoryIndex, describe};
 use super::timeline::Timeline;
 use super::{Verdict, fields};
-use crate::history::{
-    BranchKey, Completion, History, Invocation, LogEvent, Operation, ReturnValue,
-};
+use crate::{BranchKey, Completion, History, Invocation, LogEvent, Operation, ReturnValue};
 
 /// Checks `bank`.
 pub(super) fn check(history: &History) -> Verdict {

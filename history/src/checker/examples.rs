@@ -1,7 +1,7 @@
 //! Examples: short functions for histories written by hand, for the tests of the checkers.
 
 use crate::checker::Checker;
-use crate::history::{
+use crate::{
     Attempt, BranchKey, Completion, Cursor, Fault, History, Invocation, LogEvent, MonotonicTime,
     NodeId, Operation, ReceivedMessage, ReplicaStatus, Response, ReturnValue, SubscriptionMessage,
 };

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::history_index::{HistoryIndex, describe};
 use super::{Verdict, fields};
-use crate::history::{History, Invocation, LogEvent, Operation};
+use crate::{History, Invocation, LogEvent, Operation};
 
 /// Checks `counters-and-stock`.
 pub(super) fn check(history: &History) -> Verdict {

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::history_index::{HistoryIndex, describe};
 use super::{Verdict, fields};
-use crate::history::{BranchKey, Completion, History, Invocation, Operation, ReturnValue};
+use crate::{BranchKey, Completion, History, Invocation, Operation, ReturnValue};
 
 /// Checks `sequences`.
 pub(super) fn check(history: &History) -> Verdict {
@@ -62,8 +62,8 @@ fn ticket_violation<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::LogEvent;
     use crate::checker::examples::*;
-    use crate::history::LogEvent;
 
     fn ticket(sequence: u64, op: &str, number: u64) -> LogEvent {
         let fields = format!(r#"{{"number":"T-{number:04}"}}"#);

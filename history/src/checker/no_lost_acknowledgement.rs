@@ -7,7 +7,7 @@
 
 use super::history_index::{HistoryIndex, describe};
 use super::{Verdict, fields};
-use crate::history::{History, Operation, Response};
+use crate::{History, Operation, Response};
 
 /// Checks `no-lost-acknowledgement`.
 pub(super) fn check(history: &History) -> Verdict {

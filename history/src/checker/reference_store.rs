@@ -9,7 +9,7 @@ use serde_json::json;
 use super::examples::{cursor_at, fault, replica};
 use super::fields;
 use super::wgl::tests::TestRng;
-use crate::history::{
+use crate::{
     Attempt, BranchKey, Completion, History, Invocation, LogEvent, MonotonicTime, Operation,
     ReceivedMessage, Response, ReturnValue, SubscriptionMessage,
 };

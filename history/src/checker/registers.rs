@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::fields;
 use super::history_index::HistoryIndex;
 use super::wgl::{Register, RegisterOperation, TimedOperation};
-use crate::history::{BranchKey, Completion, History, Invocation, Operation, ReturnValue};
+use crate::{BranchKey, Completion, History, Invocation, Operation, ReturnValue};
 
 /// The code of a refusal because of another version.
 const CONFLICT_CODE: &str = "version-conflict";

@@ -7,7 +7,7 @@
 
 use serde::Serialize;
 
-use crate::history::History;
+use crate::History;
 
 mod at_most_once;
 mod bank;

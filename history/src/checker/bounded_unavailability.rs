@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::Verdict;
 use super::history_index::format_time;
-use crate::history::{BranchKey, DiskStall, Fault, History, MonotonicTime, NodeId};
+use crate::{BranchKey, DiskStall, Fault, History, MonotonicTime, NodeId};
 
 /// The longest gap while a majority is up, in microseconds.
 pub const GAP_MAX: u64 = 30_000_000;
@@ -235,7 +235,7 @@ fn stall_micros(stalls: &[DiskStall], from: u64, until: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::checker::examples::*;
-    use crate::history::{Completion, Operation};
+    use crate::{Completion, Operation};
 
     const SECOND: u64 = 1_000_000;
 

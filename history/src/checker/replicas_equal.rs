@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::Verdict;
-use crate::history::{History, ReplicaStatus};
+use crate::{History, ReplicaStatus};
 
 /// Checks `replicas-equal`.
 pub(super) fn check(history: &History) -> Verdict {

@@ -5,7 +5,7 @@
 
 use super::Verdict;
 use super::history_index::{describe, format_time};
-use crate::history::{Completion, Fault, History, Operation};
+use crate::{Completion, Fault, History, Operation};
 
 /// Checks `minority-silent`.
 pub(super) fn check(history: &History) -> Verdict {
@@ -45,7 +45,7 @@ fn attempts_at_minority<'a>(
 mod tests {
     use super::*;
     use crate::checker::examples::*;
-    use crate::history::{Attempt, MonotonicTime};
+    use crate::{Attempt, MonotonicTime};
 
     /// Nodes 1 and 2 are cut off from 100 to 200, and must be silent from 110 on.
     fn history_with(attempts: &[(u64, u64)], completed: u64, completion: Completion) -> History {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Verdict;
-use crate::history::{History, NodeId};
+use crate::{History, NodeId};
 
 /// Checks `chain-intact`.
 pub(super) fn check(history: &History) -> Verdict {

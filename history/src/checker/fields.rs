@@ -4,7 +4,7 @@
 //! an operation has [`OP`]; those of the setup have none, and precede the first operation of a
 //! branch.
 
-use crate::history::LogEvent;
+use crate::LogEvent;
 
 /// Registers: one record per key, with [`VALUE`].
 pub const REGISTERS: &str = "registers";
