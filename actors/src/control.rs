@@ -29,7 +29,7 @@ pub(crate) mod machine;
 
 /// How often it looks again where nothing woke it.
 const TURN: Duration = Duration::from_millis(500);
-/// Most voters of group 0; every other node follows it as a learner (decision 4).
+/// Most voters of group 0; every other node follows it as a learner (decision 12).
 const VOTERS_MAX: usize = 5;
 
 /// Partitions that start at once: while one waits for the disk, another reads what came.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// How long a request may take in all, from the gateway's door (decision 16).
+/// How long a request may take in all, from the gateway's door (decision 25).
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 /// Commands in one Raft entry: packing them is the biggest lever on CPU per command.
 pub const BATCH_COMMANDS_MAX: usize = 512;
