@@ -5,19 +5,18 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use actors::Branches;
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
-use model::{
-    Accepted, Answer, BranchKey, Command, ModuleSnapshot, Offset, Outcome, Read, ReadLevel,
-};
+use model::{BranchKey, Offset};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::auth::Principal;
 use crate::config::GatewayConfig;
-use crate::error::{ApiError, Problem};
 use crate::files::Files;
 use crate::limits::{Limits, RENDERS_AT_ONCE, SYNC_BODIES_AT_ONCE};
 use crate::metrics::Counters;
 use crate::origins::{OriginPolicy, host_and_port};
+use crate::scoped_store::{NodeView, ScopedStore, StoreHandle};
 
 /// What all handlers and sockets share, as they hold it.
 pub(crate) type App = Arc<AppState>;
@@ -25,7 +24,8 @@ pub(crate) type App = Arc<AppState>;
 /// What all handlers and sockets share.
 pub(crate) struct AppState {
     pub(crate) server_id: Arc<str>,
-    pub(crate) branches: Arc<dyn Branches>,
+    /// Where the data is: reached through [`AppState::store`] and [`AppState::node`] only.
+    store: StoreHandle,
     pub(crate) metrics: PrometheusHandle,
     pub(crate) counters: Counters,
     pub(crate) origins: OriginPolicy,
@@ -54,7 +54,7 @@ impl AppState {
     /// are taken here.
     pub(crate) fn new(
         config: GatewayConfig,
-        branches: Arc<dyn Branches>,
+        store: Arc<dyn Branches>,
         metrics: PrometheusHandle,
     ) -> Self {
         let own_hosts = config.advertised.as_deref().and_then(host_and_port);
@@ -65,7 +65,7 @@ impl AppState {
         };
         Self {
             server_id: config.server_id.into(),
-            branches,
+            store: StoreHandle::new(store),
             metrics,
             counters: Counters::new(config.open_to_all, origins.allowed.is_every()),
             origins,
@@ -82,12 +82,14 @@ impl AppState {
         }
     }
 
-    /// Has a command decided; a refusal is an error here.
-    pub(crate) async fn submit(&self, command: Command) -> Result<Accepted, ApiError> {
-        match self.branches.submit(command).await? {
-            Outcome::Accepted(accepted) => Ok(accepted),
-            Outcome::Rejected(reject) => Err(reject.into()),
-        }
+    /// The data of the cluster as this principal may see and change it.
+    pub(crate) fn store(&self, principal: &Principal) -> ScopedStore {
+        self.store.scoped(principal)
+    }
+
+    /// What this node says of itself to anybody.
+    pub(crate) fn node(&self) -> NodeView<'_> {
+        self.store.node()
     }
 
     /// Whether no session has read the snapshot yet that this event is to carry.
@@ -96,36 +98,6 @@ impl AppState {
         let this = Some((key.clone(), offset));
         std::mem::replace(&mut *included, this.clone()) != this
     }
-
-    /// A module's whole state.
-    pub(crate) async fn snapshot(
-        &self,
-        key: BranchKey,
-        level: ReadLevel,
-    ) -> Result<Arc<ModuleSnapshot>, ApiError> {
-        let answer = self.branches.read(key, Read::Snapshot, level).await?;
-        let Answer::Snapshot(snapshot) = answer else { return Err(unexpected_answer(&answer)) };
-        Ok(snapshot)
-    }
-}
-
-/// An answer to another question than the one asked.
-pub(crate) fn unexpected_answer(answer: &Answer) -> ApiError {
-    let what = match answer {
-        Answer::Snapshot(_) => "a snapshot",
-        Answer::Page(_) => "a page",
-        Answer::Head(_) => "counters",
-        Answer::Events(_) => "events",
-        Answer::Query(_) => "rows",
-        Answer::Orders(_) => "orders",
-        Answer::Sync(_) => "what is missing",
-        Answer::Archive(_) => "the history",
-        Answer::Log(_) => "the log's head",
-        Answer::Sequences(_) => "sequences",
-        Answer::Fit(_) => "whether records fit",
-    };
-    tracing::error!(what, "a read was answered with something else");
-    ApiError::new(Problem::Defect, "the read was answered with something else")
 }
 
 /// Now, as this node's clock has it: for what is shown, never for what is decided.

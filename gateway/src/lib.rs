@@ -36,6 +36,7 @@ mod preconditions;
 mod publish;
 mod render;
 mod rest;
+pub mod scoped_store;
 mod wire;
 mod ws;
 
@@ -43,3 +44,4 @@ pub use config::GatewayConfig;
 pub use files::{File, Files};
 pub use gateway::Gateway;
 pub use origins::{AllowedOrigins, WebOrigin};
+pub use rest::router::{RouteCalls, route_calls};

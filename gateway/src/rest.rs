@@ -24,6 +24,7 @@ mod orders;
 mod query;
 mod reply;
 mod reset;
+mod route_doc;
 pub(crate) mod router;
 mod routes;
 mod save;

@@ -17,10 +17,12 @@ use model::{
     ReadLevel, Value,
 };
 
-use crate::app::{App, unexpected_answer};
+use crate::app::App;
 use crate::error::{ApiError, Problem};
 use crate::limits::{ADOPTION_WAIT, HEADS_AT_ONCE};
 use crate::params::Params;
+use crate::scoped_store::ScopedStore;
+use crate::scoped_store::unexpected_answer;
 
 /// How soon a branch is asked again whether it took a definition.
 const ASK_EVERY: Duration = Duration::from_millis(25);
@@ -55,17 +57,18 @@ impl Adoption {
     /// asked.
     pub(crate) async fn check(
         app: &App,
+        store: &ScopedStore,
         module: &Arc<ModuleConfig>,
         fill: bool,
     ) -> Result<Self, ApiError> {
-        let mut wanted = (*app.branches.catalogue()).clone();
+        let mut wanted = (*app.node().catalogue()).clone();
         if let Some(old) = wanted.modules.iter_mut().find(|old| old.id == module.id) {
             *old = Arc::clone(module);
         }
-        let branches = branches_of_module(app, &wanted, &module.id).await;
+        let branches = branches_of_module(store, &wanted, &module.id).await?;
         let adoption = Self { branches, fill };
         let mut shown: Vec<Value> = Vec::new();
-        for (key, fit) in adoption.ask(app, &adoption.branches).await? {
+        for (key, fit) in adoption.ask(store, &adoption.branches).await? {
             for misfit in fit.misfits {
                 let record = [
                     ("branchId", Value::from(key.branch.as_str())),
@@ -99,12 +102,12 @@ impl Adoption {
     }
 
     /// Waits until every branch took the change; what is said of those that did not.
-    pub(crate) async fn wait_until_adopted(&self, app: &App) -> Vec<String> {
+    pub(crate) async fn wait_until_adopted(&self, store: &ScopedStore) -> Vec<String> {
         let until = tokio::time::Instant::now() + ADOPTION_WAIT;
         // Who took it is not asked again.
         let mut waiting = self.branches.clone();
         loop {
-            let fits = self.ask(app, &waiting).await;
+            let fits = self.ask(store, &waiting).await;
             let late: Vec<(BranchKey, Fit)> = match fits {
                 Ok(fits) => fits.into_iter().filter(|(_, fit)| !fit.adopted).collect(),
                 Err(error) => {
@@ -129,16 +132,16 @@ impl Adoption {
     /// What the records of these branches are to the definition, as of now.
     async fn ask(
         &self,
-        app: &App,
+        store: &ScopedStore,
         branches: &[BranchDefinition],
     ) -> Result<Vec<(BranchKey, Fit)>, ApiError> {
         let mut fits: Vec<BoxFuture<'static, Result<(BranchKey, Fit), ApiError>>> = Vec::new();
         for (key, definition) in branches {
             let read = Read::Fit { definition: Arc::clone(definition), fill: self.fill };
-            let (app, key) = (App::clone(app), key.clone());
+            let (store, key) = (store.clone(), key.clone());
             let ask = async move {
                 let level = ReadLevel::Linearizable;
-                let answer = app.branches.read(key.clone(), read, level).await?;
+                let answer = store.read(key.clone(), read, level).await?;
                 let Answer::Fit(fit) = answer else { return Err(unexpected_answer(&answer)) };
                 Ok((key, fit))
             };
@@ -152,20 +155,20 @@ impl Adoption {
 
 /// The branches that hold a module: configured ones, and those that were written to.
 async fn branches_of_module(
-    app: &App,
+    store: &ScopedStore,
     wanted: &Catalogue,
     module: &ModuleId,
-) -> Vec<BranchDefinition> {
+) -> Result<Vec<BranchDefinition>, ApiError> {
     let mut keys: BTreeSet<BranchKey> =
         wanted.configured().filter(|key| key.module == *module).collect();
-    let status = app.branches.status().await;
+    let status = store.status().await?;
     let written = status.branches.iter().filter(|status| status.revision.is_some());
     for status in written.filter(|status| status.module == module.as_str()) {
         let Ok(branch) = BranchId::parse(&status.branch) else { continue };
         keys.insert(BranchKey::new(branch, module.clone()));
     }
     let of = |key: BranchKey| Some((key.clone(), Arc::new(wanted.definition(&key)?)));
-    keys.into_iter().filter_map(of).collect()
+    Ok(keys.into_iter().filter_map(of).collect())
 }
 
 /// What is said of a branch that keeps an old definition.
@@ -179,12 +182,16 @@ fn keeps_old_definition(key: &BranchKey, fit: &Fit) -> String {
 
 /// What is said of a branch whose records do not let it take its module's definition; nothing of
 /// one that cannot be asked now.
-pub(crate) async fn unadopted_warning(app: &App, key: &BranchKey) -> Option<String> {
-    let catalogue = app.branches.catalogue();
+pub(crate) async fn unadopted_warning(
+    app: &App,
+    store: &ScopedStore,
+    key: &BranchKey,
+) -> Option<String> {
+    let catalogue = app.node().catalogue();
     let definition = Arc::new(catalogue.definition(key)?);
     let fill = catalogue.filled.contains(&key.module);
     let read = Read::Fit { definition, fill };
-    match app.branches.read(key.clone(), read, ReadLevel::Stale).await {
+    match store.read(key.clone(), read, ReadLevel::Stale).await {
         Ok(Answer::Fit(fit)) if !fit.adopted && !fit.misfits.is_empty() => {
             Some(keeps_old_definition(key, &fit))
         }

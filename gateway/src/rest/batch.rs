@@ -9,14 +9,13 @@ use model::{Accepted, Command, Incarnation, Object, Offset, Origin, Request};
 use serde::Serialize;
 
 use crate::app::App;
-use crate::auth::Intent;
 use crate::batch;
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::publish::user_of;
 use crate::rest::extractors::{Body, IdempotencyKey, ModuleScope, NoParams};
-use crate::rest::openapi::op;
 use crate::rest::reply::{at, json};
+use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
 use crate::wire::{RecordRef, Shown};
 
@@ -48,7 +47,6 @@ async fn change(
     IdempotencyKey(id): IdempotencyKey,
     body: Body,
 ) -> Result<Response, ApiError> {
-    scope.authorize(Intent::Write)?;
     let body = body.object()?;
     known_members::refuse_other_place(&body, &scope.key, scope.config.validation)?;
     let origin = Origin {
@@ -65,7 +63,7 @@ async fn change(
         origin: Arc::new(origin),
         request: Request::Write(write),
     };
-    let accepted = app.submit(command).await.map_err(|error| with_index(error, asked))?;
+    let accepted = scope.store.commit(command).await.map_err(|error| with_index(error, asked))?;
     answer(&app, &scope, asked, &accepted)
 }
 

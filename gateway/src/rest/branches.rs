@@ -13,15 +13,15 @@ use model::{Answer, BranchId, BranchKey, Head, ModuleId, ModuleSnapshot, Read, R
 use serde::Serialize;
 
 use crate::app::{App, now};
-use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::limits::HEADS_AT_ONCE;
 use crate::params::Params;
 use crate::render::{self, Written};
 use crate::rest::extractors::{BranchScope, NoClusterParams, branch_exists};
-use crate::rest::openapi::op;
 use crate::rest::reply::{json, shown};
+use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
+use crate::scoped_store::{ScopedStore, StoreCall, Target};
 use crate::wire::{ModuleMeta, by_id};
 
 /// The branch that is meant where none is named.
@@ -35,13 +35,19 @@ pub(crate) fn routes() -> Routes {
         .get(
             state,
             op("One branch whole, as before there were paths for it")
+                .calls(&[StoreCall::Read])
                 .query("branch", "text", "Which; `lab:test-pad` where none is named")
                 .answers(200, "BranchSnapshot")
                 .refuses(&[Problem::InvalidName, Problem::BranchNotFound])
                 .refuses(&[Problem::SnapshotTooLarge, Problem::Unavailable]),
         )
         .in_branches("")
-        .get(list, op("The branches: those configured, then those written to").answers(200, LIST))
+        .get(
+            list,
+            op("The branches: those configured, then those written to")
+                .calls(&[StoreCall::Catalogue, StoreCall::Status, StoreCall::Read])
+                .answers(200, LIST),
+        )
         .in_branches("/{branch}")
         .get(
             snapshot,
@@ -53,7 +59,9 @@ pub(crate) fn routes() -> Routes {
         .in_branches("/{branch}/modules")
         .get(
             modules,
-            op("The modules of a branch").answers(200, "{branchId: text, modules: [text]}"),
+            op("The modules of a branch")
+                .calls(&[StoreCall::Catalogue])
+                .answers(200, "{branchId: text, modules: [text]}"),
         )
 }
 
@@ -76,21 +84,19 @@ struct ModuleSummary {
 async fn list(
     State(app): State<App>,
     _: NoClusterParams,
-    principal: Principal,
+    store: ScopedStore,
 ) -> Result<Response, ApiError> {
     #[derive(Serialize)]
     struct Shape {
         branches: Vec<BranchSummary>,
     }
-    authorize(&principal, &Access::cluster(Intent::Read))?;
-    let catalogue = app.branches.catalogue();
+    let catalogue = store.catalogue(Target::Cluster)?;
     let mut branches: Vec<(BranchId, String)> =
         catalogue.branches.iter().map(|b| (b.id.clone(), b.label.clone())).collect();
     let configured: BTreeSet<BranchId> = branches.iter().map(|(id, _)| id.clone()).collect();
-    let written: BTreeSet<BranchId> = app
-        .branches
+    let written: BTreeSet<BranchId> = store
         .status()
-        .await
+        .await?
         .branches
         .iter()
         .filter(|status| status.revision.is_some())
@@ -100,11 +106,11 @@ async fn list(
     branches.extend(written.into_iter().map(|id| (id.clone(), id.to_string())));
 
     let summaries = branches.into_iter().map(|(id, label)| {
-        let (app, modules) = (App::clone(&app), catalogue.modules_of(&id));
+        let (store, modules) = (store.clone(), catalogue.modules_of(&id));
         async move {
             let mut shown = Vec::with_capacity(modules.len());
             for module in modules {
-                let head = head(&app, BranchKey::new(id.clone(), module.clone())).await;
+                let head = head(&store, BranchKey::new(id.clone(), module.clone())).await;
                 shown.push(ModuleSummary {
                     module_id: module,
                     version: head.as_ref().map(|head| head.revision.0),
@@ -120,8 +126,8 @@ async fn list(
 
 /// A module's counters as the nearest replica has them: a list is a glance, and must not fail
 /// because one partition has no leader.
-async fn head(app: &App, key: BranchKey) -> Option<Head> {
-    match app.branches.read(key, Read::Head, ReadLevel::Stale).await {
+async fn head(store: &ScopedStore, key: BranchKey) -> Option<Head> {
+    match store.read(key, Read::Head, ReadLevel::Stale).await {
         Ok(Answer::Head(head)) => Some(head),
         Ok(_) | Err(_) => None,
     }
@@ -132,25 +138,28 @@ async fn snapshot(
     _: NoClusterParams,
     scope: BranchScope,
 ) -> Result<Response, ApiError> {
-    scope.authorize(Intent::Read)?;
-    of_branch(app, scope.branch, scope.level).await
+    of_branch(app, scope.store, scope.branch, scope.level).await
 }
 
 /// `GET /api/state?branch=`: a branch as before there were paths for it.
 async fn state(
     State(app): State<App>,
-    principal: Principal,
+    store: ScopedStore,
     params: Params,
 ) -> Result<Response, ApiError> {
     let branch = BranchId::parse(params.first(&["branch", "branchId"]).unwrap_or(DEFAULT_BRANCH))?;
-    authorize(&principal, &Access::branch(Intent::Read, &branch))?;
     branch_exists(&app, &branch).await?;
-    of_branch(app, branch, ReadLevel::default()).await
+    of_branch(app, store, branch, ReadLevel::default()).await
 }
 
-async fn of_branch(app: App, branch: BranchId, level: ReadLevel) -> Result<Response, ApiError> {
+async fn of_branch(
+    app: App,
+    store: ScopedStore,
+    branch: BranchId,
+    level: ReadLevel,
+) -> Result<Response, ApiError> {
     let server_id = app.server_id.clone();
-    let snapshot = BranchSnapshot::read(&app, branch, level).await?;
+    let snapshot = BranchSnapshot::read(&app, &store, branch, level).await?;
     let answer =
         snapshot.written(&app, move |snapshot| render::bytes(&snapshot.shape(&server_id))).await?;
     Ok(shown(StatusCode::OK, answer))
@@ -166,12 +175,13 @@ impl BranchSnapshot {
     /// Every module of the branch's list.
     pub(crate) async fn read(
         app: &App,
+        store: &ScopedStore,
         branch: BranchId,
         level: ReadLevel,
     ) -> Result<Self, ApiError> {
         let mut modules = Vec::new();
-        for module in app.branches.catalogue().modules_of(&branch) {
-            modules.push(app.snapshot(BranchKey::new(branch.clone(), module), level).await?);
+        for module in app.node().catalogue().modules_of(&branch) {
+            modules.push(store.snapshot(BranchKey::new(branch.clone(), module), level).await?);
         }
         Ok(Self { branch, modules })
     }
@@ -216,7 +226,7 @@ async fn modules(
         branch_id: BranchId,
         modules: Vec<ModuleId>,
     }
-    scope.authorize(Intent::Read)?;
-    let modules = app.branches.catalogue().modules_of(&scope.branch);
+    let catalogue = scope.store.catalogue(Target::Branch(&scope.branch))?;
+    let modules = catalogue.modules_of(&scope.branch);
     json(StatusCode::OK, &Shape { branch_id: scope.branch, modules })
 }

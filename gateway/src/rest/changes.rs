@@ -9,10 +9,11 @@ use crate::app::App;
 use crate::error::{ApiError, Problem};
 use crate::limits::CHANGE_BYTES_MAX;
 use crate::rest::extractors::IdempotencyKey;
+use crate::scoped_store::ScopedStore;
 
 /// CatalogueWriter of the catalogue that one request makes, each once under the request's key.
 pub(crate) struct CatalogueWriter<'a> {
-    app: &'a App,
+    store: &'a ScopedStore,
     id: String,
 }
 
@@ -22,7 +23,8 @@ impl<'a> CatalogueWriter<'a> {
     /// # Errors
     /// `idempotency-key-reused` where its key came with another path or body.
     pub(crate) fn of(
-        app: &'a App,
+        app: &App,
+        store: &'a ScopedStore,
         IdempotencyKey(id): &IdempotencyKey,
         path: &str,
         body: &Object,
@@ -30,12 +32,12 @@ impl<'a> CatalogueWriter<'a> {
         let key = format!("rest:{}:", blake3::hash(id.request.as_bytes()).to_hex());
         // Of what the body means: a client may write its request anew, in another order.
         let id = format!("{key}{}:", model::canonical_hash(&(path, body)));
-        let catalogue = app.branches.catalogue();
+        let catalogue = app.node().catalogue();
         if catalogue.taken_under(&key).is_some_and(|taken| !taken.starts_with(&id)) {
             let message = "this Idempotency-Key came with another request; use a new one";
             return Err(ApiError::new(Problem::KeyReused, message));
         }
-        Ok(Self { app, id })
+        Ok(Self { store, id })
     }
 
     /// Has the catalogue take one of them.
@@ -49,6 +51,6 @@ impl<'a> CatalogueWriter<'a> {
                 format!("this would be {bytes} bytes, at most {CHANGE_BYTES_MAX} are kept");
             return Err(ApiError::new(Problem::BodyTooLarge, message));
         }
-        Ok(self.app.branches.change(format!("{}{step}", self.id), change).await?)
+        Ok(self.store.administer(format!("{}{step}", self.id), change).await?)
     }
 }

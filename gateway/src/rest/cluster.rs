@@ -7,22 +7,23 @@ use model::{CatalogueChange, Validation, Value};
 use serde::Serialize;
 
 use crate::app::App;
-use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::params::Params;
 use crate::rest::changes::CatalogueWriter;
 use crate::rest::extractors::{Body, IdempotencyKey};
-use crate::rest::openapi::op;
 use crate::rest::reply::json;
+use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
+use crate::scoped_store::{ScopedStore, StoreCall};
 
 pub(crate) fn routes() -> Routes {
     Routes::of("Node")
         .path("/api/cluster/status")
         .get(
             status,
-            op("The cluster as this node sees it").answers(
+            op("The cluster as this node sees it")
+                .calls(&[StoreCall::Status]).answers(
                 200,
                 "{clusterId: text, answeredBy: int, placementEpoch: int, warnings: [text], level: int, \
                  files?: {fileLimit: int, reserved: int, connectionsMax: int}, \
@@ -33,6 +34,7 @@ pub(crate) fn routes() -> Routes {
         .put(
             raise_level,
             op("Let the cluster agree on a level")
+                .calls(&[StoreCall::Administer])
                 .about(
                     "After every node runs a newer build: from then on it may write what the older \
                      build cannot read, and the older build is refused. Levels never fall.",
@@ -46,6 +48,7 @@ pub(crate) fn routes() -> Routes {
         .get(
             replicas,
             op("The replicas this node holds, each with a hash of its state")
+                .calls(&[StoreCall::Status])
                 .about(
                     "Replicas of a partition that have applied the same have the same hash. It \
                      takes as long as reading all that this node holds.",
@@ -59,23 +62,17 @@ pub(crate) fn routes() -> Routes {
         )
 }
 
-async fn status(State(app): State<App>, principal: Principal) -> Result<Response, ApiError> {
-    authorize(&principal, &Access::cluster(Intent::Read))?;
-    json(StatusCode::OK, &app.branches.status().await)
+async fn status(store: ScopedStore) -> Result<Response, ApiError> {
+    json(StatusCode::OK, &store.status().await?)
 }
 
-async fn replicas(
-    State(app): State<App>,
-    principal: Principal,
-    params: Params,
-) -> Result<Response, ApiError> {
-    authorize(&principal, &Access::cluster(Intent::Read))?;
-    json(StatusCode::OK, &app.branches.replicas(params.flag("verify")).await)
+async fn replicas(store: ScopedStore, params: Params) -> Result<Response, ApiError> {
+    json(StatusCode::OK, &store.replicas(params.flag("verify")).await?)
 }
 
 async fn raise_level(
     State(app): State<App>,
-    principal: Principal,
+    store: ScopedStore,
     named: IdempotencyKey,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -83,17 +80,16 @@ async fn raise_level(
     struct Shape {
         level: u16,
     }
-    authorize(&principal, &Access::cluster(Intent::Write))?;
     let body = body.object()?;
     known_members::LEVEL.members(&body, Validation::Strict)?;
     let level = body.get("level").and_then(Value::as_u64);
     let level = level.and_then(|level| u16::try_from(level).ok()).filter(|level| *level > 0);
     let level = level.ok_or_else(|| {
-        let now = app.branches.catalogue().level;
+        let now = app.node().catalogue().level;
         let right = format!("level must be a whole number from 1; the cluster is at {now}");
         ApiError::new(Problem::InvalidBody, right)
     })?;
-    let changes = CatalogueWriter::of(&app, &named, "/api/cluster/level", &body)?;
+    let changes = CatalogueWriter::of(&app, &store, &named, "/api/cluster/level", &body)?;
     changes.make("level", CatalogueChange::RaiseLevel(level)).await?;
-    json(StatusCode::OK, &Shape { level: app.branches.catalogue().level })
+    json(StatusCode::OK, &Shape { level: app.node().catalogue().level })
 }

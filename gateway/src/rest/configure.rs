@@ -19,16 +19,16 @@ use model::{
 use serde::Serialize;
 
 use crate::app::App;
-use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::limits::ID_BYTES_MAX;
 use crate::publish::text;
 use crate::rest::changes::CatalogueWriter;
 use crate::rest::extractors::{Body, BranchScope, IdempotencyKey, NoClusterParams};
-use crate::rest::openapi::op;
 use crate::rest::reply::json;
+use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
+use crate::scoped_store::{ScopedStore, StoreCall};
 
 /// Names under which clients send which module they mean.
 const MODULE: [&str; 3] = ["id", "moduleId", "name"];
@@ -52,6 +52,7 @@ pub(crate) fn routes() -> Routes {
         .post(
             add_module,
             op("Make a module")
+                .calls(&[StoreCall::Administer])
                 .about(
                     "`id` is written small, with `_` for spaces. Where `validation` and \
                      `versionRule` are not sent, the module is strict, and clients send the \
@@ -71,6 +72,7 @@ pub(crate) fn routes() -> Routes {
         .post(
             add_branch,
             op("Make a branch")
+                .calls(&[StoreCall::Administer])
                 .body(NEW_BRANCH)
                 .answers(201, "{branchId: text, label: text, modules: [text], warnings?: [text]}")
                 .writes()
@@ -83,6 +85,7 @@ pub(crate) fn routes() -> Routes {
         .post(
             give_module,
             op("Give a branch one more module")
+                .calls(&[StoreCall::Administer])
                 .body("{id: text, schema?: any}")
                 .answers(200, "{branchId: text, modules: [text], warnings?: [text]}")
                 .writes()
@@ -94,7 +97,7 @@ pub(crate) fn routes() -> Routes {
 async fn add_module(
     State(app): State<App>,
     _: NoClusterParams,
-    principal: Principal,
+    store: ScopedStore,
     named: IdempotencyKey,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -112,7 +115,6 @@ async fn add_module(
         #[serde(skip_serializing_if = "Vec::is_empty")]
         warnings: Vec<String>,
     }
-    authorize(&principal, &Access::cluster(Intent::Write))?;
     let body = body.object()?;
     let name = text(&body, &MODULE)
         .ok_or_else(|| ApiError::new(Problem::MissingModule, "name the module as \"id\""))?;
@@ -121,7 +123,7 @@ async fn add_module(
     let seed_path = path(&body, "seedFallbackPath")?;
     let schema_path = schema_path.unwrap_or_else(|| format!("data/schemas/{id}.json"));
     let stored = stored_name(&schema_path);
-    let catalogue = app.branches.catalogue();
+    let catalogue = app.node().catalogue();
     let sent = body.get("schema").filter(|schema| !schema.is_null());
     let source = match sent {
         Some(schema) => Arc::new(schema.clone()),
@@ -147,7 +149,7 @@ async fn add_module(
         true,
     )?;
     warnings.extend(made.warnings);
-    let changes = CatalogueWriter::of(&app, &named, "/api/modules", &body)?;
+    let changes = CatalogueWriter::of(&app, &store, &named, "/api/modules", &body)?;
     let config = Arc::new(made.config);
     changes.make("module", CatalogueChange::AddModule(Arc::clone(&config))).await?;
     if sent.is_some() {
@@ -171,7 +173,7 @@ async fn add_module(
 async fn add_branch(
     State(app): State<App>,
     _: NoClusterParams,
-    principal: Principal,
+    store: ScopedStore,
     named: IdempotencyKey,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -188,10 +190,9 @@ async fn add_branch(
     let name = text(&body, &BRANCH)
         .ok_or_else(|| ApiError::new(Problem::MissingBranch, "name the branch as \"id\""))?;
     let id = BranchId::parse(&small(&name))?;
-    authorize(&principal, &Access::branch(Intent::Write, &id))?;
     // A module may have been made at another node a moment ago.
-    app.branches.catch_up().await?;
-    let catalogue = app.branches.catalogue();
+    app.node().catch_up().await?;
+    let catalogue = app.node().catalogue();
     let mut modules: Vec<ModuleId> = Vec::new();
     for name in list_of_names("modules", body.get("modules"))? {
         let module = registered_module(&catalogue, &name)?;
@@ -203,7 +204,7 @@ async fn add_branch(
     let schemas = own_schemas(&catalogue, &id, body.get("schemas"), &mut warnings)?;
     let label = text(&body, &["label"]).unwrap_or_else(|| id.to_string());
     let config = Arc::new(BranchConfig { id, label, modules, seeds: BTreeMap::new() });
-    let changes = CatalogueWriter::of(&app, &named, "/api/branches", &body)?;
+    let changes = CatalogueWriter::of(&app, &store, &named, "/api/branches", &body)?;
     changes.make("branch", CatalogueChange::AddBranch(Arc::clone(&config))).await?;
     for (name, source) in schemas {
         let step = format!("schema:{name}");
@@ -238,12 +239,11 @@ async fn give_module(
         #[serde(skip_serializing_if = "Vec::is_empty")]
         warnings: Vec<String>,
     }
-    scope.authorize(Intent::Write)?;
     let body = body.object()?;
     let name = text(&body, &MODULE)
         .ok_or_else(|| ApiError::new(Problem::MissingModule, "name the module as \"id\""))?;
-    app.branches.catch_up().await?;
-    let catalogue = app.branches.catalogue();
+    app.node().catch_up().await?;
+    let catalogue = app.node().catalogue();
     let branch = scope.branch;
     let module = ModuleId::parse(&name).ok().and_then(|id| catalogue.module(&id).cloned());
     let module = module.ok_or_else(|| {
@@ -256,7 +256,8 @@ async fn give_module(
     if let Some(source) = &own {
         warnings.extend(with_definition((*module).clone(), Arc::clone(source), false)?.warnings);
     }
-    let changes = CatalogueWriter::of(&app, &named, &format!("{branch}/modules"), &body)?;
+    let changes =
+        CatalogueWriter::of(&app, &scope.store, &named, &format!("{branch}/modules"), &body)?;
     let change = CatalogueChange::GiveModule { branch: branch.clone(), module: module.id.clone() };
     changes.make("module", change).await?;
     if let Some(source) = own {
@@ -265,7 +266,7 @@ async fn give_module(
             .make("schema", CatalogueChange::PutSchema { name, source, module: None, fill: false })
             .await?;
     }
-    let modules = app.branches.catalogue().modules_of(&branch);
+    let modules = app.node().catalogue().modules_of(&branch);
     json(StatusCode::OK, &Shape { branch_id: branch, modules, warnings })
 }
 

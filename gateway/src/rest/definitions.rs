@@ -18,7 +18,6 @@ use model::{
 use serde::Serialize;
 
 use crate::app::{App, now};
-use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::limits::SCHEMA_NAME_BYTES_MAX;
@@ -29,9 +28,10 @@ use crate::rest::adoption::{self, Adoption};
 use crate::rest::changes::CatalogueWriter;
 use crate::rest::configure::with_definition;
 use crate::rest::extractors::{Body, IdempotencyKey, NoClusterParams, branch_exists, path_part};
-use crate::rest::openapi::op;
 use crate::rest::reply::{json, written};
+use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
+use crate::scoped_store::{ScopedStore, StoreCall, Target};
 
 pub(crate) fn routes() -> Routes {
     const SHOWN: &str = "{success: flag, path: text, schema: any}";
@@ -45,7 +45,9 @@ pub(crate) fn routes() -> Routes {
     ];
     let mut routes = Routes::of("Configuration").path("/api/schemas").get(
         list,
-        op("The stored definitions").answers(200, "{global: [text], branches: {*: [text]}}"),
+        op("The stored definitions")
+            .calls(&[StoreCall::Catalogue])
+            .answers(200, "{global: [text], branches: {*: [text]}}"),
     );
     for path in ["/api/schemas/global/{name}", "/api/schemas/branch/{branch}/{module}"] {
         routes = routes
@@ -54,12 +56,14 @@ pub(crate) fn routes() -> Routes {
             .get(
                 show,
                 op("A stored definition")
+                    .calls(&[StoreCall::Catalogue])
                     .answers(200, SHOWN)
                     .refuses(&[Problem::InvalidPath, Problem::SchemaNotFound]),
             )
             .post(
                 store,
                 op("Store a definition")
+                    .calls(&[StoreCall::Administer, StoreCall::Status, StoreCall::Read])
                     .about(
                         "A module follows what is stored for the whole cluster as `<id>` or \
                          `<id>_schema`. What is stored for a branch is only kept.",
@@ -75,6 +79,7 @@ pub(crate) fn routes() -> Routes {
     routes.path("/api/seeds").large().post(
         seed,
         op("Store rows to begin with")
+            .calls(&[StoreCall::Administer])
             .about("The newest twenty are kept. Nothing loads them by itself.")
             .body("{branchId: text, moduleId: text, seeds: {*: [Record]}}")
             .answers(
@@ -90,7 +95,7 @@ pub(crate) fn routes() -> Routes {
 
 /// One stored definition, named in the path, and who asks.
 struct DefinitionPath {
-    principal: Principal,
+    store: ScopedStore,
     /// As the catalogue has it.
     name: String,
     /// Where the original would keep it.
@@ -100,11 +105,9 @@ struct DefinitionPath {
 }
 
 impl DefinitionPath {
-    fn authorize(&self, intent: Intent) -> Result<(), ApiError> {
-        match &self.branch {
-            Some(branch) => authorize(&self.principal, &Access::branch(intent, branch)),
-            None => authorize(&self.principal, &Access::cluster(intent)),
-        }
+    /// Whose data it is.
+    fn target(&self) -> Target<'_> {
+        self.branch.as_ref().map_or(Target::Cluster, Target::Branch)
     }
 }
 
@@ -112,19 +115,19 @@ impl FromRequestParts<App> for DefinitionPath {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let Ok(principal) = Principal::from_request_parts(parts, app).await;
+        let Ok(store) = ScopedStore::from_request_parts(parts, app).await;
         let name = path_part(parts, app, "name").await?;
         if !name.is_empty() {
             check_name(&name)?;
             let file = format!("data/schemas/{name}.json");
-            return Ok(Self { principal, name: format!("global/{name}"), file, branch: None });
+            return Ok(Self { store, name: format!("global/{name}"), file, branch: None });
         }
         let branch = BranchId::parse(&path_part(parts, app, "branch").await?)?;
         branch_exists(app, &branch).await?;
         let module = ModuleId::parse(&path_part(parts, app, "module").await?)?;
         let name = format!("branch/{branch}/{module}");
         let file = format!("data/branches/{branch}/modules/{module}/schema/definition.json");
-        Ok(Self { principal, name, file, branch: Some(branch) })
+        Ok(Self { store, name, file, branch: Some(branch) })
     }
 }
 
@@ -141,18 +144,13 @@ fn check_name(name: &str) -> Result<(), ApiError> {
     Err(ApiError::new(Problem::InvalidPath, message))
 }
 
-async fn list(
-    State(app): State<App>,
-    _: NoClusterParams,
-    principal: Principal,
-) -> Result<Response, ApiError> {
+async fn list(_: NoClusterParams, store: ScopedStore) -> Result<Response, ApiError> {
     #[derive(Serialize)]
     struct Shape<'a> {
         global: Vec<&'a str>,
         branches: BTreeMap<&'a str, Vec<&'a str>>,
     }
-    authorize(&principal, &Access::cluster(Intent::Read))?;
-    let catalogue = app.branches.catalogue();
+    let catalogue = store.catalogue(Target::Cluster)?;
     let mut shape = Shape { global: Vec::new(), branches: BTreeMap::new() };
     for name in catalogue.schemas.keys() {
         if let Some(name) = name.strip_prefix("global/") {
@@ -177,8 +175,8 @@ async fn show(
         path: &'a str,
         schema: &'a Value,
     }
-    path.authorize(Intent::Read)?;
-    let schema = app.branches.catalogue().schemas.get(&path.name).cloned().ok_or_else(|| {
+    let catalogue = path.store.catalogue(path.target())?;
+    let schema = catalogue.schemas.get(&path.name).cloned().ok_or_else(|| {
         let message = format!("no definition is stored as {:?}", path.name);
         ApiError::new(Problem::SchemaNotFound, message)
     })?;
@@ -203,7 +201,6 @@ async fn store(
         #[serde(skip_serializing_if = "Vec::is_empty")]
         warnings: Vec<String>,
     }
-    path.authorize(Intent::Write)?;
     let body = body.object()?;
     let missing =
         || ApiError::new(Problem::MissingSchema, "send the definition as \"schema\", an object");
@@ -213,8 +210,8 @@ async fn store(
     }
     let source = Arc::new(sent.clone());
     // The module that follows it may have been made, or changed, at another node a moment ago.
-    app.branches.catch_up().await?;
-    let catalogue = app.branches.catalogue();
+    app.node().catch_up().await?;
+    let catalogue = app.node().catalogue();
     let old = follower(&catalogue, &path.name);
     // What no module follows is only kept, for whoever asks for it: then nothing can be refused.
     let validation = old.as_ref().map_or(Validation::Lenient, |module| module.validation);
@@ -230,7 +227,7 @@ async fn store(
     };
     let fill = adoption::fill(&params)?;
     let adoption = match &module {
-        Some(module) => Some(Adoption::check(&app, module, fill).await?),
+        Some(module) => Some(Adoption::check(&app, &path.store, module, fill).await?),
         None => None,
     };
     let is_stored = catalogue.schemas.get(&path.name).is_some_and(|stored| *stored == source);
@@ -240,11 +237,11 @@ async fn store(
         Some(module) => format!("Schema saved; module {} follows it", module.id),
         None => "Schema saved; no module follows it, so nothing else changes".to_owned(),
     };
-    let changes = CatalogueWriter::of(&app, &named, &path.name, &body)?;
+    let changes = CatalogueWriter::of(&app, &path.store, &named, &path.name, &body)?;
     let name = path.name.clone();
     changes.make("schema", CatalogueChange::PutSchema { name, source, module, fill }).await?;
     if let Some(adoption) = adoption {
-        warnings.extend(adoption.wait_until_adopted(&app).await);
+        warnings.extend(adoption.wait_until_adopted(&path.store).await);
     }
     let (path, message) = (path.file.as_str(), message.as_str());
     json(StatusCode::OK, &Shape { success: true, path, message, changed, warnings })
@@ -260,7 +257,7 @@ fn follower(catalogue: &Catalogue, name: &str) -> Option<Arc<ModuleConfig>> {
 async fn seed(
     State(app): State<App>,
     _: NoClusterParams,
-    principal: Principal,
+    store: ScopedStore,
     named: IdempotencyKey,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -283,10 +280,9 @@ async fn seed(
     let missing = || ApiError::new(Problem::MissingBranch, "send \"branchId\"");
     let branch = BranchId::parse(&branch_name(&body, &["branchId"]).ok_or_else(missing)?)?;
     let module = ModuleId::parse(&need("moduleId", Problem::MissingModule)?)?;
-    authorize(&principal, &Access::branch(Intent::Write, &branch))?;
-    app.branches.catch_up().await?;
+    app.node().catch_up().await?;
     branch_exists(&app, &branch).await?;
-    let catalogue = app.branches.catalogue();
+    let catalogue = app.node().catalogue();
     let config = catalogue.module(&module).ok_or_else(|| {
         let message = format!("there is no module {module:?}");
         ApiError::new(Problem::ModuleNotFound, message).with("moduleId", module.as_str())
@@ -300,11 +296,11 @@ async fn seed(
     let meaning = model::canonical_hash(&*sent);
     let mark = blake3::hash(format!("{}{meaning}", named.0).as_bytes()).to_hex();
     let mut file = format!("seeds/seeds-{}-{}.json", now().0, &mark[..8]);
-    let changes = CatalogueWriter::of(&app, &named, "/api/seeds", &body)?;
+    let changes = CatalogueWriter::of(&app, &store, &named, "/api/seeds", &body)?;
     let change = CatalogueChange::PutSeedFile { name: file.clone(), seed: Arc::clone(&sent) };
     changes.make("seed", change).await?;
     // A repeated request was stored before, under the name it had then.
-    let catalogue = app.branches.catalogue();
+    let catalogue = app.node().catalogue();
     if !catalogue.seed_files.contains_key(&file) {
         let same = catalogue
             .seed_files

@@ -13,8 +13,7 @@ use model::{
 use serde::{Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::app::{App, now, unexpected_answer};
-use crate::auth::Intent;
+use crate::app::{App, now};
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::limits::{EVENTS_PAGE, EVENTS_PAGE_BYTES, EVENTS_PAGE_MAX};
@@ -22,9 +21,10 @@ use crate::params::Params;
 use crate::publish::{Publish, event_of};
 use crate::render;
 use crate::rest::extractors::{Body, IdempotencyKey, ModuleScope, NoParams};
-use crate::rest::openapi::op;
 use crate::rest::reply::{at, shown, written};
+use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
+use crate::scoped_store::{StoreCall, unexpected_answer};
 use crate::wire::{EventLog, LogLine, Module, Shown};
 
 mod ingest;
@@ -53,6 +53,7 @@ pub(crate) fn routes() -> Routes {
         .post(
             publish,
             op("One change, as a socket publishes it")
+                .calls(&[StoreCall::Submit, StoreCall::Read])
                 .body(PUBLISH)
                 .answers(200, PUBLISHED)
                 .writes()
@@ -62,6 +63,7 @@ pub(crate) fn routes() -> Routes {
         .post(
             ingest::ingest,
             op("Many inserts after a known event, all or none")
+                .calls(&[StoreCall::Submit, StoreCall::Read])
                 .body(BATCH)
                 .answers(200, INGESTED)
                 .writes()
@@ -84,18 +86,17 @@ async fn head(
     scope: ModuleScope,
     params: Params,
 ) -> Result<Response, ApiError> {
-    scope.authorize(Intent::Read)?;
     let warnings = known_members::EVENTS.params(&params, scope.config.validation)?;
     if params.first(&["after", "limit"]).is_some() {
         return list(&app, &scope, &params, warnings).await;
     }
-    let log = log_head(&app, &scope, scope.level).await?;
+    let log = log_head(&scope, scope.level).await?;
     // The module is never older than its log: who goes on from the log misses nothing.
     let level = match scope.level {
         ReadLevel::Stale => ReadLevel::Session(log.head.offset),
         ReadLevel::Linearizable | ReadLevel::Session(_) => scope.level,
     };
-    let snapshot = app.snapshot(scope.key.clone(), level).await?;
+    let snapshot = scope.store.snapshot(scope.key.clone(), level).await?;
     let (incarnation, offset) = (snapshot.head.incarnation, snapshot.head.offset);
     let server_id = app.server_id.clone();
     let events = databases(&snapshot);
@@ -108,12 +109,8 @@ async fn head(
 }
 
 /// What the log says of itself.
-pub(crate) async fn log_head(
-    app: &App,
-    scope: &ModuleScope,
-    level: ReadLevel,
-) -> Result<LogHead, ApiError> {
-    let answer = app.branches.read(scope.key.clone(), Read::Log, level).await?;
+pub(crate) async fn log_head(scope: &ModuleScope, level: ReadLevel) -> Result<LogHead, ApiError> {
+    let answer = scope.store.read(scope.key.clone(), Read::Log, level).await?;
     let Answer::Log(log) = answer else { return Err(unexpected_answer(&answer)) };
     Ok(log)
 }
@@ -185,7 +182,7 @@ async fn list(
     }
     let epoch = params.number(&["epoch"])?.and_then(|epoch| u64::try_from(epoch).ok());
     let read = Read::Events { after, limit: u32::try_from(limit).unwrap_or(u32::MAX) };
-    let answer = app.branches.read(scope.key.clone(), read, scope.level).await?;
+    let answer = scope.store.read(scope.key.clone(), read, scope.level).await?;
     let Answer::Events(page) = answer else { return Err(unexpected_answer(&answer)) };
     let other_incarnation = epoch.is_some_and(|epoch| epoch != page.incarnation.0);
     if page.events.is_none() || other_incarnation {
@@ -249,7 +246,6 @@ async fn publish(
     IdempotencyKey(id): IdempotencyKey,
     body: Body,
 ) -> Result<Response, ApiError> {
-    scope.authorize(Intent::Write)?;
     let mut frame = body.object()?;
     known_members::refuse_other_place(&frame, &scope.key, scope.config.validation)?;
     frame.insert("moduleId", scope.key.module.as_str().into());
@@ -262,12 +258,12 @@ async fn publish(
         origin: Arc::new(origin),
         request: Request::Write(Write::of(vec![Mutation::new(action, table, record)])),
     };
-    let accepted = app.submit(command).await.map_err(as_event_failed)?;
+    let accepted = scope.store.commit(command).await.map_err(as_event_failed)?;
     let event = event_of(&accepted)?;
     let (incarnation, offset) = (accepted.delta.incarnation, event.offset);
     let snapshot = match wants_snapshot {
         // The change is made: an answer without the snapshot is better than none.
-        true => app.snapshot(scope.key.clone(), ReadLevel::Session(offset)).await.ok(),
+        true => scope.store.snapshot(scope.key.clone(), ReadLevel::Session(offset)).await.ok(),
         false => None,
     };
     let (server_id, key, event) = (app.server_id.clone(), scope.key, Arc::clone(event));

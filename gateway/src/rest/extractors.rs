@@ -2,6 +2,7 @@
 //!
 //! Promise: whatever is sent, the answer is a value or a 4xx that says what would be right.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,11 +17,12 @@ use model::{
 };
 
 use crate::app::App;
-use crate::auth::{Access, Intent, Principal, authorize};
+use crate::auth::Principal;
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::limits::{BODY_READ_MAX, ID_BYTES_MAX, SYNC_BODY_READ_MAX};
 use crate::params::Params;
+use crate::scoped_store::ScopedStore;
 
 /// Says no where no branch of this name is configured and nothing says that there may be one. It
 /// may have been made at another node a moment ago, so the cluster is asked first.
@@ -28,44 +30,47 @@ use crate::params::Params;
 /// # Errors
 /// `branch-not-found`, or that the cluster could not be asked.
 pub(crate) async fn branch_exists(app: &App, branch: &BranchId) -> Result<(), ApiError> {
-    if app.branches.catalogue().knows_branch(branch) {
+    if app.node().catalogue().knows_branch(branch) {
         return Ok(());
     }
-    app.branches.catch_up().await?;
-    if app.branches.catalogue().knows_branch(branch) {
+    app.node().catch_up().await?;
+    if app.node().catalogue().knows_branch(branch) {
         return Ok(());
     }
     Err(RouteError::UnknownBranch(branch.to_string()).into())
 }
 
-/// A branch named in the path, and who asks.
-pub(crate) struct BranchScope {
-    pub(crate) principal: Principal,
-    pub(crate) branch: BranchId,
-    pub(crate) level: ReadLevel,
+impl FromRequestParts<App> for ScopedStore {
+    type Rejection = Infallible;
+
+    /// The data as whoever sent a request may see and change it.
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
+        let principal = Principal::from_request_parts(parts, app).await?;
+        Ok(app.store(&principal))
+    }
 }
 
-impl BranchScope {
-    /// Passes the policy door.
-    pub(crate) fn authorize(&self, intent: Intent) -> Result<(), ApiError> {
-        authorize(&self.principal, &Access::branch(intent, &self.branch))
-    }
+/// A branch named in the path, and who asks.
+pub(crate) struct BranchScope {
+    pub(crate) store: ScopedStore,
+    pub(crate) branch: BranchId,
+    pub(crate) level: ReadLevel,
 }
 
 impl FromRequestParts<App> for BranchScope {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let Ok(principal) = Principal::from_request_parts(parts, app).await;
+        let Ok(store) = ScopedStore::from_request_parts(parts, app).await;
         let branch = BranchId::parse(&path_part(parts, app, "branch").await?)?;
         branch_exists(app, &branch).await?;
-        Ok(Self { principal, branch, level: read_level(&parts.headers)? })
+        Ok(Self { store, branch, level: read_level(&parts.headers)? })
     }
 }
 
 /// A module of a branch's list, named in the path, and who asks.
 pub(crate) struct ModuleScope {
-    principal: Principal,
+    pub(crate) store: ScopedStore,
     pub(crate) key: BranchKey,
     pub(crate) config: Arc<ModuleConfig>,
     pub(crate) level: ReadLevel,
@@ -75,11 +80,11 @@ impl ModuleScope {
     /// A module of a branch's list, named in whatever way.
     pub(crate) fn find(
         app: &App,
-        principal: Principal,
+        store: ScopedStore,
         key: BranchKey,
         level: ReadLevel,
     ) -> Result<Self, ApiError> {
-        let catalogue = app.branches.catalogue();
+        let catalogue = app.node().catalogue();
         if !catalogue.knows_branch(&key.branch) {
             return Err(RouteError::UnknownBranch(key.branch.to_string()).into());
         }
@@ -89,12 +94,7 @@ impl ModuleScope {
                 let message = format!("branch {:?} has no module {:?}", key.branch, key.module);
                 ApiError::new(Problem::ModuleNotFound, message)
             })?;
-        Ok(Self { principal, key, config, level })
-    }
-
-    /// Passes the policy door.
-    pub(crate) fn authorize(&self, intent: Intent) -> Result<(), ApiError> {
-        authorize(&self.principal, &Access::module(intent, &self.key))
+        Ok(Self { store, key, config, level })
     }
 
     /// Its tables.
@@ -107,16 +107,16 @@ impl FromRequestParts<App> for ModuleScope {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let BranchScope { principal, branch, level } =
+        let BranchScope { store, branch, level } =
             BranchScope::from_request_parts(parts, app).await?;
         let module = ModuleId::parse(&path_part(parts, app, "module").await?)?;
         let key = BranchKey::new(branch, module);
-        if let Ok(found) = Self::find(app, principal.clone(), key.clone(), level) {
+        if let Ok(found) = Self::find(app, store.clone(), key.clone(), level) {
             return Ok(found);
         }
         // It may have been made at another node a moment ago.
-        app.branches.catch_up().await?;
-        Self::find(app, principal, key, level)
+        app.node().catch_up().await?;
+        Self::find(app, store, key, level)
     }
 }
 
@@ -135,7 +135,7 @@ impl FromRequestParts<App> for NoParams {
             return Ok(Self);
         }
         let module = ModuleId::parse(&path_part(parts, app, "module").await?)?;
-        let validation = app.branches.catalogue().validation_of(&module);
+        let validation = app.node().catalogue().validation_of(&module);
         known_members::NONE.params(&params, validation)?;
         if has_version && validation == Validation::Strict {
             let right = "if-match is read by changes of one record, under …/tables/{table}; here, \
@@ -155,7 +155,7 @@ impl FromRequestParts<App> for NoClusterParams {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let params = Params::from_request_parts(parts, app).await?;
-        let modules = &app.branches.catalogue().modules;
+        let modules = &app.node().catalogue().modules;
         let is_lenient = modules.iter().any(|it| it.validation == Validation::Lenient);
         let validation = if is_lenient { Validation::Lenient } else { Validation::Strict };
         known_members::NONE.params(&params, validation)?;

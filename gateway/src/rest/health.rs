@@ -9,8 +9,8 @@ use serde::Serialize;
 use crate::app::{App, now};
 use crate::error::{ApiError, Problem};
 use crate::params::Params;
-use crate::rest::openapi::op;
 use crate::rest::reply::json;
+use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
 
 pub(crate) fn routes() -> Routes {
@@ -60,7 +60,7 @@ async fn readyz(State(app): State<App>, params: Params) -> Result<Response, ApiE
     let missing = if app.draining.is_cancelled() {
         Err(NotReady::new("draining", "this node is draining"))
     } else {
-        app.branches.ready()
+        app.node().ready()
     };
     if let Err(NotReady { reason, message, without_leader }) = missing {
         let not_ready = ApiError::new(Problem::NotReady, message).with("reason", reason);
@@ -75,7 +75,7 @@ async fn readyz(State(app): State<App>, params: Params) -> Result<Response, ApiE
             status: "ready",
             server_id: verbose.then_some(&*app.server_id),
             sockets: verbose.then(|| app.sockets.len()),
-            modules: verbose.then(|| app.branches.catalogue().modules.len()),
+            modules: verbose.then(|| app.node().catalogue().modules.len()),
         },
     )
 }

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::params::Params;
-use crate::rest::openapi::op;
+use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
 use crate::rest::routes::nothing_here;
 

@@ -6,19 +6,19 @@
 
 use std::sync::Arc;
 
-use crate::app::{App, unexpected_answer};
-use crate::auth::Principal;
+use crate::app::App;
 use crate::error::{ApiError, Problem};
 use crate::limits::{NAMES_MAX, WORDS_BYTES_MAX};
 use crate::params::Params;
 use crate::publish::{branch_name, text};
 use crate::rest::extractors::{ModuleScope, branch_exists};
-use crate::rest::openapi::op;
+use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
+use crate::scoped_store::ScopedStore;
+use crate::scoped_store::{StoreCall, unexpected_answer};
 use actors::RouteError;
-use axum::extract::{FromRequestParts, State};
+use axum::extract::State;
 use axum::http::Uri;
-use axum::http::request::Parts;
 use model::{
     Answer, ArchiveEntry, BranchId, BranchKey, ModuleId, Object, Read, ReadLevel, Reject, Value,
 };
@@ -39,6 +39,7 @@ pub(crate) fn routes() -> Routes {
                            mode?: 'append'|'replace', fill?: 'defaults', reason?: text, requestedBy?: text, *: any}";
     let set = || {
         op("Tell clients to begin again from a snapshot, or no longer")
+            .calls(&[StoreCall::Administer])
             .body(FLAGS)
             .answers(200, FLAGGED)
             .writes()
@@ -49,6 +50,7 @@ pub(crate) fn routes() -> Routes {
         .get(
             full_sync::list,
             op("Which clients are told to begin again")
+                .calls(&[StoreCall::Catalogue])
                 .query("branch", "text", "only of this branch")
                 .query("module", "text", "only of this module")
                 .answers(200, "{branchId: text?, moduleId: text?, flags: [object]}"),
@@ -70,6 +72,7 @@ pub(crate) fn routes() -> Routes {
         .post(
             history::restore,
             op("Bring records back out of the history")
+                .calls(&[StoreCall::Submit, StoreCall::Read])
                 .body(RESTORE)
                 .answers(200, "object")
                 .writes()
@@ -92,6 +95,7 @@ fn others(mut routes: Routes) -> Routes {
         routes = routes.path(&format!("/api/manage/{name}")).post(
             daily_reset::reset,
             op("Begin a branch's modules again from their seeds")
+                .calls(&[StoreCall::Submit, StoreCall::Read, StoreCall::Administer])
                 .body(RESET)
                 .answers(200, "object")
                 .writes()
@@ -102,6 +106,7 @@ fn others(mut routes: Routes) -> Routes {
         routes = routes.path(&format!("/api/manage/{name}")).post(
             purge::purge,
             op("Empty tables into the history")
+                .calls(&[StoreCall::Submit, StoreCall::Read])
                 .body(PURGE)
                 .answers(200, "object")
                 .writes()
@@ -120,36 +125,22 @@ async fn nothing_here(State(_): State<App>, uri: Uri) -> ApiError {
         .with("path", path)
 }
 
-/// Who manages.
-struct Manager(Principal);
-
-impl FromRequestParts<App> for Manager {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let Ok(principal) = Principal::from_request_parts(parts, app).await;
-        Ok(Self(principal))
+/// The module a body, or else the parameters, name.
+async fn module(
+    app: &App,
+    store: ScopedStore,
+    body: &Object,
+    params: Option<&Params>,
+) -> Result<ModuleScope, ApiError> {
+    const NAMES: [&str; 3] = ["moduleId", "module", "targetModule"];
+    let branch = branch(body, params)?;
+    branch_exists(app, &branch).await?;
+    let name = text(body, &NAMES).or_else(|| said(params, &NAMES));
+    let module = ModuleId::parse(name.as_deref().unwrap_or(DEFAULT_MODULE))?;
+    if app.node().catalogue().module(&module).is_none() {
+        app.node().catch_up().await?;
     }
-}
-
-impl Manager {
-    /// The module a body, or else the parameters, name.
-    async fn module(
-        self,
-        app: &App,
-        body: &Object,
-        params: Option<&Params>,
-    ) -> Result<ModuleScope, ApiError> {
-        const NAMES: [&str; 3] = ["moduleId", "module", "targetModule"];
-        let branch = branch(body, params)?;
-        branch_exists(app, &branch).await?;
-        let name = text(body, &NAMES).or_else(|| said(params, &NAMES));
-        let module = ModuleId::parse(name.as_deref().unwrap_or(DEFAULT_MODULE))?;
-        if app.branches.catalogue().module(&module).is_none() {
-            app.branches.catch_up().await?;
-        }
-        ModuleScope::find(app, self.0, BranchKey::new(branch, module), ReadLevel::default())
-    }
+    ModuleScope::find(app, store, BranchKey::new(branch, module), ReadLevel::default())
 }
 
 /// The branch a body, or else the parameters, name.
@@ -227,12 +218,12 @@ fn names(body: &Object, members: &[&'static str]) -> Result<Option<Vec<String>>,
 
 /// The entries of a module's history, or the one of this id; none where there is no such entry.
 async fn entries(
-    app: &App,
+    store: &ScopedStore,
     key: &BranchKey,
     entry: Option<String>,
 ) -> Result<Vec<Arc<ArchiveEntry>>, ApiError> {
     let read = Read::Archive { entry };
-    match app.branches.read(key.clone(), read, ReadLevel::default()).await {
+    match store.read(key.clone(), read, ReadLevel::default()).await {
         Ok(Answer::Archive(entries)) => Ok(entries),
         Ok(other) => Err(unexpected_answer(&other)),
         Err(RouteError::Rejected(Reject::NoHistory { .. })) => Ok(Vec::new()),
@@ -243,11 +234,11 @@ async fn entries(
 /// The entry an act on a module has left in its history. The act is done: where its entry cannot
 /// be read now, the answer goes without.
 async fn entry_of(
-    app: &App,
+    store: &ScopedStore,
     key: &BranchKey,
     change: &model::ModuleChange,
 ) -> Option<Arc<ArchiveEntry>> {
     let meta = change.details.get("meta").and_then(Value::as_object)?;
     let id = meta.get("historyEntryId")?.as_str()?.to_owned();
-    entries(app, key, Some(id)).await.ok()?.pop()
+    entries(store, key, Some(id)).await.ok()?.pop()
 }

@@ -10,13 +10,12 @@ use model::{ModuleSnapshot, Value};
 use serde::Serialize;
 
 use crate::app::App;
-use crate::auth::Intent;
 use crate::error::{ApiError, Problem};
 use crate::render;
 use crate::rest::decimals::Decimals;
 use crate::rest::extractors::{Body, ModuleScope, NoParams, path_part};
-use crate::rest::openapi::op;
 use crate::rest::reply::{at, shown};
+use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
 use crate::wire::Module;
 
@@ -58,7 +57,7 @@ async fn whole(
     _: NoParams,
     decimals: Decimals,
 ) -> Result<Response, ApiError> {
-    let snapshot = read(&app, scope, decimals).await?;
+    let snapshot = read(scope, decimals).await?;
     answer(&app, snapshot, |snapshot| render::bytes(&Module(snapshot))).await
 }
 
@@ -75,7 +74,7 @@ async fn echo(
         received: &'a Value,
         snapshot: Module<'a>,
     }
-    let snapshot = read(&app, scope, decimals).await?;
+    let snapshot = read(scope, decimals).await?;
     let write = move |snapshot: &ModuleSnapshot| {
         render::bytes(&Shape { received: &received, snapshot: Module(snapshot) })
     };
@@ -101,7 +100,7 @@ async fn part(
     decimals: Decimals,
     Rest(rest): Rest,
 ) -> Result<Response, ApiError> {
-    let snapshot = read(&app, scope, decimals).await?;
+    let snapshot = read(scope, decimals).await?;
     answer(&app, snapshot, move |snapshot| member(Module(snapshot), &rest)).await
 }
 
@@ -123,13 +122,8 @@ fn member(module: Module<'_>, path: &str) -> Result<bytes::Bytes, ApiError> {
     }
 }
 
-async fn read(
-    app: &App,
-    scope: ModuleScope,
-    decimals: Decimals,
-) -> Result<Arc<ModuleSnapshot>, ApiError> {
-    scope.authorize(Intent::Read)?;
-    let snapshot = app.snapshot(scope.key.clone(), scope.level).await?;
+async fn read(scope: ModuleScope, decimals: Decimals) -> Result<Arc<ModuleSnapshot>, ApiError> {
+    let snapshot = scope.store.snapshot(scope.key.clone(), scope.level).await?;
     Ok(decimals.module(scope.schema(), snapshot))
 }
 

@@ -26,9 +26,9 @@ use crate::error::Problem;
 use crate::rest::decimals;
 use crate::rest::home;
 use crate::rest::reply::written;
+use crate::rest::route_doc::{JSON, Op, RouteDoc, op};
 use crate::rest::routes::Routes;
 
-const JSON: &str = "application/json";
 /// The shape of every refusal, in `shapes`.
 const REFUSAL: &str = "Refusal";
 
@@ -40,202 +40,53 @@ pub(crate) fn routes() -> Routes {
         .get(page, op("This document, for people").answers_in("text/html", "text"))
 }
 
-/// What is said of one method of one path.
-#[derive(Clone)]
-pub(crate) struct Op {
-    summary: &'static str,
-    about: &'static str,
-    query: Vec<(&'static str, &'static str, &'static str)>,
-    body: Option<&'static str>,
-    answers: Vec<(u16, &'static str, &'static str)>,
-    refuses: Vec<Problem>,
-    reads: bool,
-    writes: bool,
-    decimals: bool,
-    is_gone: bool,
-}
-
-/// Begins to say something of a method: what it does, in a few words.
-pub(crate) fn op(summary: &'static str) -> Op {
-    Op {
-        summary,
-        about: "",
-        query: Vec::new(),
-        body: None,
-        answers: Vec::new(),
-        refuses: Vec::new(),
-        reads: false,
-        writes: false,
-        decimals: false,
-        is_gone: false,
+/// What the document says of one method of one path.
+fn operation(doc: &RouteDoc) -> Operation {
+    let op = &doc.op;
+    let id: String = format!("{} {}", doc.method, doc.path)
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+        .collect();
+    let mut operation = OperationBuilder::new()
+        .tag(doc.tag)
+        .summary(Some(op.summary))
+        .operation_id(Some(id))
+        .deprecated(doc.is_alias.then_some(Deprecated::True));
+    if !op.about.is_empty() {
+        operation = operation.description(Some(op.about));
     }
-}
-
-impl Op {
-    /// The original has it, this server does not: it is always refused.
-    pub(crate) fn gone(mut self) -> Self {
-        self.is_gone = true;
-        self.refuses(&[Problem::NotSupported])
+    for name in doc.names() {
+        operation = operation.parameter(in_path(name));
     }
-
-    /// What else is worth knowing.
-    pub(crate) fn about(mut self, text: &'static str) -> Self {
-        self.about = text;
-        self
+    for (name, shape, text) in &op.query {
+        let parameter = parameter(name, ParameterIn::Query, text).schema(Some(read(shape)));
+        // Without it the route asks for it: the example is to work as it stands.
+        let is_needed = matches!(*name, "branch" | "module");
+        let parameter = parameter.example(is_needed.then(|| examples::word(name)));
+        operation = operation.parameter(parameter);
     }
-
-    /// A parameter after `?`, with its shape in the notation.
-    pub(crate) fn query(
-        mut self,
-        name: &'static str,
-        shape: &'static str,
-        text: &'static str,
-    ) -> Self {
-        self.query.push((name, shape, text));
-        self
+    for (header, text) in headers(op) {
+        let parameter = parameter(header, ParameterIn::Header, text).schema(Some(read("text")));
+        operation = operation.parameter(parameter);
     }
-
-    /// What is sent, in the notation.
-    pub(crate) fn body(mut self, shape: &'static str) -> Self {
-        self.body = Some(shape);
-        self
+    if let Some(shape) = op.body {
+        let example = examples::body(doc.method, &doc.path, shape);
+        let content =
+            ContentBuilder::new().schema(Some(read(shape))).example(Some(example)).build();
+        let body = RequestBodyBuilder::new().content(JSON, content).build();
+        operation = operation.request_body(Some(body));
     }
-
-    /// A good answer, in the notation.
-    pub(crate) fn answers(mut self, status: u16, shape: &'static str) -> Self {
-        self.answers.push((status, JSON, shape));
-        self
-    }
-
-    /// A good answer that is no JSON.
-    pub(crate) fn answers_in(mut self, media: &'static str, shape: &'static str) -> Self {
-        self.answers.push((200, media, shape));
-        self
-    }
-
-    /// What it refuses besides what every request of its kind does.
-    pub(crate) fn refuses(mut self, problems: &[Problem]) -> Self {
-        self.refuses.extend(problems);
-        self
-    }
-
-    /// It asks a branch, as freshly as `x-mishkah-read` says.
-    pub(crate) fn reads(mut self) -> Self {
-        self.reads = true;
-        self
-    }
-
-    /// It shows records, decimals as `x-mishkah-decimals` says.
-    pub(crate) fn shows_decimals(mut self) -> Self {
-        self.decimals = true;
-        self
-    }
-
-    /// It changes something, once for each `idempotency-key`.
-    pub(crate) fn writes(mut self) -> Self {
-        self.writes = true;
-        self
-    }
-
-    /// What it may be refused with, by status.
-    fn refusals(&self, path: &str) -> Vec<Problem> {
-        let mut all = self.refuses.clone();
-        let mut also = |if_so: bool, problems: &[Problem]| {
-            if if_so {
-                all.extend(problems);
-            }
+    for (status, media, shape) in &op.answers {
+        let example = match *media {
+            JSON => examples::answer(doc.method, &doc.path, shape),
+            media => examples::text(media),
         };
-        also(path.contains('{'), &[Problem::InvalidName, Problem::InvalidEncoding]);
-        also(path.contains("{branch}"), &[Problem::BranchNotFound]);
-        also(path.contains("{module}"), &[Problem::ModuleNotFound]);
-        also(path.contains("{table}"), &[Problem::TableNotFound]);
-        also(!self.query.is_empty(), &[Problem::InvalidParameter]);
-        also(self.reads || self.writes, &[Problem::InvalidHeader, Problem::Busy]);
-        also(self.decimals, &[Problem::InvalidHeader]);
-        also(self.reads || self.writes, &[Problem::Unavailable]);
-        also(self.writes, &[Problem::KeyReused, Problem::OutcomeUnknown]);
-        let body = [Problem::InvalidJson, Problem::InvalidBody, Problem::BodyTooLarge];
-        also(self.body.is_some(), &body);
-        also(true, &[Problem::Defect]);
-        let position = |problem: &Problem| Problem::ALL.iter().position(|known| known == problem);
-        all.sort_by_key(position);
-        all.dedup();
-        all
+        let content =
+            ContentBuilder::new().schema(Some(read(shape))).example(Some(example)).build();
+        let answer = ResponseBuilder::new().description(op.summary).content(*media, content);
+        operation = operation.response(status.to_string(), answer.build());
     }
-}
-
-/// One method of one path, as it was registered and described.
-pub(crate) struct RouteDoc {
-    /// As the router has it.
-    pub(crate) path: String,
-    /// In lower case.
-    pub(crate) method: &'static str,
-    /// Its resource.
-    pub(crate) tag: &'static str,
-    /// Whether it is another name of a path described before.
-    pub(crate) is_alias: bool,
-    /// What is said of it.
-    pub(crate) op: Op,
-}
-
-impl RouteDoc {
-    /// The path as the document has it: what takes the rest of a path is a name like others there.
-    fn shown_path(&self) -> String {
-        self.path.replace("{*", "{")
-    }
-
-    fn names(&self) -> impl Iterator<Item = &str> {
-        let after_braces = self.path.split('{').skip(1);
-        after_braces.filter_map(|part| part.split('}').next()).map(|name| name.trim_matches('*'))
-    }
-
-    fn operation(&self) -> Operation {
-        let op = &self.op;
-        let id: String = format!("{} {}", self.method, self.path)
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
-            .collect();
-        let mut operation = OperationBuilder::new()
-            .tag(self.tag)
-            .summary(Some(op.summary))
-            .operation_id(Some(id))
-            .deprecated(self.is_alias.then_some(Deprecated::True));
-        if !op.about.is_empty() {
-            operation = operation.description(Some(op.about));
-        }
-        for name in self.names() {
-            operation = operation.parameter(in_path(name));
-        }
-        for (name, shape, text) in &op.query {
-            let parameter = parameter(name, ParameterIn::Query, text).schema(Some(read(shape)));
-            // Without it the route asks for it: the example is to work as it stands.
-            let is_needed = matches!(*name, "branch" | "module");
-            let parameter = parameter.example(is_needed.then(|| examples::word(name)));
-            operation = operation.parameter(parameter);
-        }
-        for (header, text) in headers(op) {
-            let parameter = parameter(header, ParameterIn::Header, text).schema(Some(read("text")));
-            operation = operation.parameter(parameter);
-        }
-        if let Some(shape) = op.body {
-            let example = examples::body(self.method, &self.path, shape);
-            let content =
-                ContentBuilder::new().schema(Some(read(shape))).example(Some(example)).build();
-            let body = RequestBodyBuilder::new().content(JSON, content).build();
-            operation = operation.request_body(Some(body));
-        }
-        for (status, media, shape) in &op.answers {
-            let example = match *media {
-                JSON => examples::answer(self.method, &self.path, shape),
-                media => examples::text(media),
-            };
-            let content =
-                ContentBuilder::new().schema(Some(read(shape))).example(Some(example)).build();
-            let answer = ResponseBuilder::new().description(op.summary).content(*media, content);
-            operation = operation.response(status.to_string(), answer.build());
-        }
-        with_refusals(operation, &op.refusals(&self.path)).build()
-    }
+    with_refusals(operation, &op.refusals(&doc.path)).build()
 }
 
 /// One answer for each status, naming the codes it may come with.
@@ -300,7 +151,7 @@ pub(crate) fn describe(docs: &[RouteDoc]) -> OpenApi {
             "delete" => HttpMethod::Delete,
             _ => HttpMethod::Get,
         };
-        paths.add_path_operation(one.shown_path(), vec![method], one.operation());
+        paths.add_path_operation(one.shown_path(), vec![method], operation(one));
     }
     let mut components = ComponentsBuilder::new();
     for (name, shape) in shapes::NAMED {

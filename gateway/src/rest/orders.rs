@@ -19,18 +19,18 @@ use model::{
 };
 use serde::Serialize;
 
-use crate::app::{App, now, unexpected_answer};
-use crate::auth::Intent;
+use crate::app::{App, now};
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::params::Params;
 use crate::render;
 use crate::rest::extractors::{Body, IdempotencyKey, ModuleScope, NoParams, path_part};
-use crate::rest::openapi::op;
 use crate::rest::orders::echo::{Saved, normalized};
 use crate::rest::orders::payload::Payload;
 use crate::rest::reply::{at, json, written};
+use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
+use crate::scoped_store::{StoreCall, unexpected_answer};
 
 /// The module that has orders.
 const POS: &str = "pos";
@@ -67,6 +67,7 @@ pub(crate) fn routes() -> Routes {
             op("Save an order with all that belongs to it, whole or not at all")
                 .body(BODY)
                 .answers(201, SAVED)
+                .calls(&[StoreCall::Submit, StoreCall::Read])
                 .writes()
                 .refuses(&[
                     Problem::MissingOrder,
@@ -137,7 +138,6 @@ async fn list(
         limit: Option<usize>,
     }
     only_pos(&place, Problem::PathNotFound)?;
-    place.authorize(Intent::Read)?;
     let warnings = known_members::ORDERS.params(&params, place.config.validation)?;
     let query = orders_query(&params)?;
     let unknown = params.list(&INCLUDE).find(|part| !PARTS.contains(&&*plain(part)));
@@ -205,19 +205,17 @@ fn orders_query(params: &Params) -> Result<OrdersQuery, ApiError> {
 }
 
 async fn read(
-    app: &App,
     place: &ModuleScope,
     query: OrdersQuery,
     level: ReadLevel,
 ) -> Result<Orders, ApiError> {
-    let answer = app.branches.read(place.key.clone(), Read::Orders(query), level).await?;
+    let answer = place.store.read(place.key.clone(), Read::Orders(query), level).await?;
     let Answer::Orders(orders) = answer else { return Err(unexpected_answer(&answer)) };
     Ok(orders)
 }
 
 /// One order with all that belongs to it.
 async fn whole(
-    app: &App,
     place: &ModuleScope,
     id: &str,
     level: ReadLevel,
@@ -230,7 +228,7 @@ async fn whole(
         line_status_logs: true,
         ..OrdersQuery::default()
     };
-    Ok(read(app, place, query, level).await?.orders.pop())
+    Ok(read(place, query, level).await?.orders.pop())
 }
 
 /// The answer to one order, shown or saved.
@@ -264,8 +262,7 @@ async fn one(
     OrderId(id): OrderId,
 ) -> Result<Response, ApiError> {
     only_pos(&place, Problem::PathNotFound)?;
-    place.authorize(Intent::Read)?;
-    let order = whole(&app, &place, &id, place.level).await?.ok_or_else(|| {
+    let order = whole(&place, &id, place.level).await?.ok_or_else(|| {
         let message = format!("there is no order {id:?}");
         ApiError::new(Problem::OrderNotFound, message).with("orderId", id.as_str())
     })?;
@@ -280,7 +277,6 @@ async fn save(
     body: Body,
 ) -> Result<Response, ApiError> {
     only_pos(&place, Problem::NotFound)?;
-    place.authorize(Intent::Write)?;
     let body = body.object()?;
     known_members::SAVED_ORDER.members(&body, place.config.validation)?;
     let payload = Payload::read(body)?;
@@ -297,8 +293,8 @@ async fn save(
         origin: Arc::new(origin),
         request: Request::SaveOrder(Box::new(order)),
     };
-    let accepted = app.submit(command).await.map_err(as_of_an_order)?;
-    answer(&app, &place, &payload, &accepted).await
+    let accepted = place.store.commit(command).await.map_err(as_of_an_order)?;
+    answer(&place, &payload, &accepted).await
 }
 
 /// Tills look for a conflict under a code of this endpoint's own.
@@ -310,7 +306,6 @@ fn as_of_an_order(error: ApiError) -> ApiError {
 }
 
 async fn answer(
-    app: &App,
     place: &ModuleScope,
     payload: &Payload,
     accepted: &Accepted,
@@ -321,7 +316,7 @@ async fn answer(
     };
     let saved = saved(payload, accepted).ok_or_else(lost)?;
     let reached = accepted.delta.last().unwrap_or(Offset(0));
-    let order = whole(app, place, &saved.id, ReadLevel::Session(reached)).await?;
+    let order = whole(place, &saved.id, ReadLevel::Session(reached)).await?;
     let order = order.ok_or_else(lost)?;
     let lines = place.schema().table("order_line").map(|table| &**table);
     let normalized = Some(normalized(payload, &saved, lines));

@@ -12,8 +12,7 @@ use model::{
 };
 use serde::Serialize;
 
-use crate::app::{App, unexpected_answer};
-use crate::auth::{Access, Intent, Principal, authorize};
+use crate::app::App;
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::params::Params;
@@ -21,9 +20,11 @@ use crate::publish::{branch_name, text};
 use crate::render;
 use crate::rest::decimals::Decimals;
 use crate::rest::extractors::{Body, ReadLevelHeader, branch_exists};
-use crate::rest::openapi::op;
 use crate::rest::reply::written;
+use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
+use crate::scoped_store::ScopedStore;
+use crate::scoped_store::unexpected_answer;
 
 /// The language that is meant where none is named, as in the original.
 const FALLBACK_LANG: &str = "ar";
@@ -77,14 +78,12 @@ pub(crate) fn read_any(body: &Object) {
 }
 
 /// The original looked into its SQLite file here.
-async fn not_supported(principal: Principal) -> Result<(), ApiError> {
-    authorize(&principal, &Access::cluster(Intent::Read))?;
+async fn not_supported() -> Result<(), ApiError> {
     let message = "there is no SQL here; use POST /api/query/module";
     Err(ApiError::new(Problem::NotSupported, message))
 }
 
-async fn no_database(principal: Principal) -> Result<(), ApiError> {
-    authorize(&principal, &Access::cluster(Intent::Read))?;
+async fn no_database() -> Result<(), ApiError> {
     let message = "there is no SQL database here; use GET /api/schema";
     Err(ApiError::new(Problem::NotSupported, message))
 }
@@ -121,7 +120,7 @@ struct QueryEcho {
 
 async fn query(
     State(app): State<App>,
-    principal: Principal,
+    store: ScopedStore,
     ReadLevelHeader(level): ReadLevelHeader,
     decimals: Decimals,
     params: Params,
@@ -135,17 +134,16 @@ async fn query(
     let branch = branch_name(&body, &["branchId"]).ok_or_else(|| wrong("branchId", "given"))?;
     let branch = BranchId::parse(&branch)?;
     let key = BranchKey::new(branch, ModuleId::parse(&named("moduleId")?)?);
-    authorize(&principal, &Access::module(Intent::Read, &key))?;
     branch_exists(&app, &key.branch).await?;
     let (query, mut echo) = read(&body, table)?;
-    if let Some(config) = app.branches.catalogue().module(&key.module) {
+    if let Some(config) = app.node().catalogue().module(&key.module) {
         let said = known_members::QUERY_PARAMS.params(&params, config.validation)?;
         echo.warnings = unknown(&body, &query, config)?;
         echo.warnings.extend(said);
     }
-    let answer = app.branches.read(key.clone(), Read::Query(query), level).await?;
+    let answer = store.read(key.clone(), Read::Query(query), level).await?;
     let Answer::Query(mut page) = answer else { return Err(unexpected_answer(&answer)) };
-    if let Some(config) = app.branches.catalogue().module(&key.module) {
+    if let Some(config) = app.node().catalogue().module(&key.module) {
         decimals.rows(&config.schema, page.table.as_str(), &mut page.rows);
     }
     let rows = page.rows.len() as u64;

@@ -9,19 +9,20 @@ use model::{BranchKey, Command, CommandId, Origin, ReadLevel, Request, Reset, Va
 use serde::Serialize;
 
 use crate::app::App;
-use crate::auth::Intent;
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::publish::text;
 use crate::render;
 use crate::rest::branches::BranchSnapshot;
 use crate::rest::extractors::{Body, IdempotencyKey, ModuleScope, NoParams};
-use crate::rest::openapi::op;
 use crate::rest::reply::{at, shown};
+use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
+use crate::scoped_store::StoreCall;
 
 pub(crate) fn routes() -> Routes {
     let begin = op("Begin again from the seed; the records go into the history")
+        .calls(&[StoreCall::Submit, StoreCall::Read])
         .body("{requestedBy?: text}")
         .answers(200, "{success: flag, message: text, *: any}")
         .writes();
@@ -43,19 +44,19 @@ async fn reset(
         #[serde(flatten)]
         branch: S,
     }
-    scope.authorize(Intent::Write)?;
     let body = body.object()?;
     known_members::MODULE_RESET.members(&body, scope.config.validation)?;
     let requested_by = text(&body, &["requestedBy"]);
     let reason = "branch-api-reset".to_owned();
     let asked = command(&app, scope.key.clone(), id, (reason, requested_by), true);
-    let accepted = app.submit(asked).await?;
+    let accepted = scope.store.commit(asked).await?;
     // It is done: no answer may read as if it were not.
     let unshown = |error: ApiError| {
         let message = format!("the module began again, but cannot be shown: {}", error.message());
         ApiError::new(Problem::OutcomeUnknown, message)
     };
-    let whole = BranchSnapshot::read(&app, scope.key.branch, ReadLevel::default()).await;
+    let whole =
+        BranchSnapshot::read(&app, &scope.store, scope.key.branch, ReadLevel::default()).await;
     let whole = whole.map_err(unshown)?;
     let server_id = app.server_id.clone();
     let message = match scope.config.validation {
@@ -80,7 +81,7 @@ pub(crate) fn command(
     (reason, requested_by): (String, Option<String>),
     numbers: bool,
 ) -> Command {
-    let seed = app.branches.catalogue().seed(&key);
+    let seed = app.node().catalogue().seed(&key);
     let origin = Origin { user: requested_by.clone(), ..Origin::default() };
     let request = Request::Reset(Reset { seed, reason, requested_by, numbers });
     Command { id, key, origin: Arc::new(origin), request }

@@ -9,11 +9,13 @@ use crate::app::App;
 use crate::error::{ApiError, Problem};
 use crate::limits::BODY_BYTES_MAX;
 use crate::render;
+use crate::rest::route_doc::RouteDoc;
 use crate::rest::routes::{Routes, nothing_here};
 use crate::rest::{
     batch, branches, cluster, configure, definitions, events, health, home, manage, middleware,
     module, openapi, orders, query, reset, save, schema, sequences, settings, sync, tables,
 };
+use crate::scoped_store::StoreCall;
 
 /// Every route of this node.
 pub(crate) fn build(app: App) -> Router {
@@ -55,6 +57,29 @@ pub(crate) fn resources() -> Routes {
         .merge(configure::routes())
         .merge(settings::routes())
         .merge(definitions::routes())
+}
+
+/// A route, and the calls of the store that it may make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteCalls {
+    /// In lower case.
+    pub method: &'static str,
+    /// With its variable parts in braces.
+    pub path: String,
+    /// None where it needs no principal: it shows nothing but the node itself.
+    pub calls: &'static [StoreCall],
+}
+
+/// Every route with the calls of the store that it may make, each path under its first name.
+pub fn route_calls() -> Vec<RouteCalls> {
+    let (_, docs) = resources().finish();
+    let first_names = docs.into_iter().filter(|doc| !doc.is_alias);
+    let calls = |doc: RouteDoc| RouteCalls {
+        calls: doc.op.store_calls(),
+        method: doc.method,
+        path: doc.path,
+    };
+    first_names.map(calls).collect()
 }
 
 /// Something under this path, but not for this method.

@@ -23,7 +23,7 @@ use axum::routing::{MethodFilter, MethodRouter, any, on};
 use crate::app::App;
 use crate::error::{ApiError, Problem};
 use crate::limits::LARGE_BODY_BYTES_MAX;
-use crate::rest::openapi::{Op, RouteDoc};
+use crate::rest::route_doc::{Op, RouteDoc};
 
 /// The two names the original has for branches.
 const BRANCHES: [&str; 2] = ["/api/branches", "/api/branch"];

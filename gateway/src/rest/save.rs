@@ -7,7 +7,6 @@ use model::{Action, Mutation, Object, Origin, Precondition, Value};
 use serde::Serialize;
 
 use crate::app::{App, now};
-use crate::auth::Intent;
 use crate::business_day;
 use crate::error::{ApiError, Problem};
 use crate::known_members;
@@ -15,8 +14,8 @@ use crate::params::Params;
 use crate::preconditions;
 use crate::publish::{event_of, record, text, user_of};
 use crate::rest::extractors::{Body, IdempotencyKey, ModuleScope};
-use crate::rest::openapi::op;
 use crate::rest::reply::{at, json};
+use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
 use crate::rest::tables::{ChangeAnswer, if_match, registered, write};
 use crate::wire::Shown;
@@ -62,7 +61,6 @@ async fn save(
         snapshot_marker: String,
         client_snapshot_marker: Option<String>,
     }
-    scope.authorize(Intent::Write)?;
     let mut body = body.object()?;
     known_members::SAVED.members(&body, scope.config.validation)?;
     let name = text(&body, known_members::TABLE)
@@ -80,7 +78,7 @@ async fn save(
         Mutation { preconditions, ..Mutation::new(Action::Save, table.name.to_string(), record) };
     let refused = |error| in_context(error, &scope, table.name.as_str(), marker.as_deref());
     let command = write(&scope, id, origin(&mut body), mutation);
-    let accepted = app.submit(command).await.map_err(refused)?;
+    let accepted = scope.store.commit(command).await.map_err(refused)?;
 
     let event = event_of(&accepted)?;
     let shown = Shown::of(&app.server_id, &scope.key, event)?;

@@ -13,7 +13,6 @@ use model::{
 use serde::{Serialize, Serializer};
 
 use crate::app::App;
-use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::params::Params;
@@ -22,9 +21,10 @@ use crate::rest::adoption;
 use crate::rest::branches::DEFAULT_BRANCH;
 use crate::rest::configure::strictest;
 use crate::rest::extractors::{NoClusterParams, branch_exists};
-use crate::rest::openapi::op;
 use crate::rest::reply::{json, shown, written};
+use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
+use crate::scoped_store::{ScopedStore, StoreCall, Target};
 use crate::wire::{Members, Module};
 
 pub(crate) fn routes() -> Routes {
@@ -37,7 +37,7 @@ pub(crate) fn routes() -> Routes {
         .path("/api/modules")
         .get(
             modules,
-            op("The modules").answers(
+            op("The modules").calls(&[StoreCall::Catalogue]).answers(
                 200,
                 "{modules: [{id: text, label: text, description: text, tables: [text]}]}",
             ),
@@ -51,6 +51,7 @@ pub(crate) fn routes() -> Routes {
         .get(
             schema,
             op("What the tables of modules are made of")
+                .calls(&[StoreCall::Catalogue, StoreCall::Read])
                 .query("branch", "text", "For which; `lab:test-pad` where none is named")
                 .query("module", "text", "Which, with commas; all where none is named")
                 .query("include", "text", "Of config, schema, seed, live, with commas")
@@ -59,11 +60,7 @@ pub(crate) fn routes() -> Routes {
         )
 }
 
-async fn modules(
-    State(app): State<App>,
-    _: NoClusterParams,
-    principal: Principal,
-) -> Result<Response, ApiError> {
+async fn modules(_: NoClusterParams, store: ScopedStore) -> Result<Response, ApiError> {
     #[derive(Serialize)]
     struct SchemaAnswer<'a> {
         modules: Vec<ModuleRow<'a>>,
@@ -75,8 +72,7 @@ async fn modules(
         description: &'a str,
         tables: &'a [TableName],
     }
-    authorize(&principal, &Access::cluster(Intent::Read))?;
-    let catalogue = app.branches.catalogue();
+    let catalogue = store.catalogue(Target::Cluster)?;
     let modules = catalogue.modules.iter().map(|module| ModuleRow {
         id: &module.id,
         label: &module.label,
@@ -87,8 +83,7 @@ async fn modules(
 }
 
 /// For editors, and for whoever writes definitions by program.
-async fn definition_schema(principal: Principal) -> Result<Response, ApiError> {
-    authorize(&principal, &Access::cluster(Intent::Read))?;
+async fn definition_schema() -> Result<Response, ApiError> {
     let schema: &'static [u8] = include_bytes!("definition_schema.json");
     Ok(written(StatusCode::OK, schema.into()))
 }
@@ -182,16 +177,15 @@ fn by_id<S: Serializer>(modules: &[ModuleView], to: S) -> Result<S::Ok, S::Error
 
 async fn schema(
     State(app): State<App>,
-    principal: Principal,
+    store: ScopedStore,
     params: Params,
 ) -> Result<Response, ApiError> {
     let named = params.first(&["branch", "branchId"]);
     let branch_id = BranchId::parse(named.unwrap_or(DEFAULT_BRANCH))?;
-    authorize(&principal, &Access::branch(Intent::Read, &branch_id))?;
     if named.is_some() {
         branch_exists(&app, &branch_id).await?;
     }
-    let catalogue = app.branches.catalogue();
+    let catalogue = store.catalogue(Target::Branch(&branch_id))?;
     let include = Include::read(&params);
     let mut asked: Vec<String> =
         params.list(&["module", "moduleId", "modules"]).map(str::to_owned).collect();
@@ -223,7 +217,7 @@ async fn schema(
         let mut live = None;
         if include.live {
             let key = BranchKey::new(shape.branch_id.clone(), config.id.clone());
-            live = app.snapshot(key, ReadLevel::default()).await.ok();
+            live = store.snapshot(key, ReadLevel::default()).await.ok();
         }
         for (asked, found, warning) in [
             (include.schema, !config.source.is_null(), "schema-not-found"),
@@ -241,7 +235,7 @@ async fn schema(
         // records.
         if named.is_some() && catalogue.modules_of(&shape.branch_id).contains(&config.id) {
             let key = BranchKey::new(shape.branch_id.clone(), config.id.clone());
-            let said = adoption::unadopted_warning(&app, &key).await;
+            let said = adoption::unadopted_warning(&app, &store, &key).await;
             shape.warnings.extend(said.map(|said| Warning::new(module_id.clone(), said)));
         }
         shape.modules.push(ModuleView { branch: shape.branch_id.clone(), config, include, live });

@@ -16,15 +16,15 @@ use model::{
 };
 use serde::Serialize;
 
-use crate::app::{App, unexpected_answer};
-use crate::auth::Intent;
+use crate::app::App;
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::publish::{text, user_of};
 use crate::rest::extractors::{Body, IdempotencyKey, ModuleScope, NoParams, path_part};
-use crate::rest::openapi::op;
 use crate::rest::reply::{at, json};
+use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
+use crate::scoped_store::{StoreCall, unexpected_answer};
 
 /// Members of a request that say where the counter is, and who asks.
 const COUNTER_MEMBERS: [&str; 3] = ["last", "next", "allowReuse"];
@@ -66,6 +66,7 @@ pub(crate) fn routes() -> Routes {
         .put(
             set,
             op("Set a sequence's rule, its counter, or both")
+                .calls(&[StoreCall::Submit, StoreCall::Read])
                 .about(
                     "The rule holds instead of the definition's. `last` is the last number taken, \
                      `next` the next one; a lower counter than the present needs `allowReuse`.",
@@ -79,6 +80,7 @@ pub(crate) fn routes() -> Routes {
         .delete(
             remove,
             op("Let the definition's rule hold again")
+                .calls(&[StoreCall::Submit, StoreCall::Read])
                 .about(
                     "Removes the rule that a request set; the counter stays. The answer has the \
                      sequence as it is now, and none where nothing else gives the field a rule.",
@@ -177,12 +179,8 @@ impl<'a> SequenceView<'a> {
     }
 }
 
-async fn read(
-    app: &App,
-    scope: &ModuleScope,
-    level: ReadLevel,
-) -> Result<Vec<SequenceState>, ApiError> {
-    let answer = app.branches.read(scope.key.clone(), Read::Sequences, level).await?;
+async fn read(scope: &ModuleScope, level: ReadLevel) -> Result<Vec<SequenceState>, ApiError> {
+    let answer = scope.store.read(scope.key.clone(), Read::Sequences, level).await?;
     let Answer::Sequences(states) = answer else { return Err(unexpected_answer(&answer)) };
     Ok(states)
 }
@@ -192,10 +190,9 @@ async fn list(
     scope: ModuleScope,
     _: NoParams,
 ) -> Result<Response, ApiError> {
-    scope.authorize(Intent::Read)?;
-    let mut states = read(&app, &scope, scope.level).await?;
+    let mut states = read(&scope, scope.level).await?;
     // The module's log takes a new definition with its next command: until then it is shown here.
-    let defined = app.branches.catalogue().definition(&scope.key);
+    let defined = app.node().catalogue().definition(&scope.key);
     for (table, fields) in defined.into_iter().flat_map(|definition| definition.sequences) {
         for (field, rule) in fields {
             let known = states.iter_mut().find(|s| s.table == table && s.field == field);
@@ -245,12 +242,12 @@ async fn set(
     }
     let body = body.object()?;
     let mut asked = asked(&path, &body)?;
-    let prefix = app.branches.catalogue().sequences.prefix(&scope.key.branch);
+    let prefix = app.node().catalogue().sequences.prefix(&scope.key.branch);
     if let RuleChange::Set(rule) = asked.rule {
         asked.rule = RuleChange::Set(rule.for_branch(&prefix));
     }
-    let done = command(&app, &scope, id, user_of(&body, None), asked).await?;
-    let states = read(&app, &scope, done.level()).await?;
+    let done = command(&scope, id, user_of(&body, None), asked).await?;
+    let states = read(&scope, done.level()).await?;
     let state = states.iter().find(|state| path.is(&scope, state)).ok_or_else(|| {
         tracing::error!("a sequence that was set is not there");
         ApiError::new(Problem::Defect, "the sequence was set, but is missing from the answer")
@@ -279,8 +276,8 @@ async fn remove(
         reason: None,
         requested_by: None,
     };
-    let done = command(&app, &scope, id, None, asked).await?;
-    let states = read(&app, &scope, done.level()).await?;
+    let done = command(&scope, id, None, asked).await?;
+    let states = read(&scope, done.level()).await?;
     let holds = states.iter().filter(|state| path.is(&scope, state));
     let shape = Sequences {
         branch_id: scope.key.branch.as_str(),
@@ -308,17 +305,15 @@ impl AcceptedChange {
 }
 
 async fn command(
-    app: &App,
     scope: &ModuleScope,
     id: CommandId,
     user: Option<String>,
     asked: SetSequence,
 ) -> Result<AcceptedChange, ApiError> {
-    scope.authorize(Intent::Write)?;
     let origin = Origin { source: Some("rest".to_owned()), user, ..Origin::default() };
     let request = Request::SetSequence(Box::new(asked));
     let command = Command { id, key: scope.key.clone(), origin: Arc::new(origin), request };
-    Ok(AcceptedChange(app.submit(command).await?))
+    Ok(AcceptedChange(scope.store.commit(command).await?))
 }
 
 /// What a request asks of a sequence: a rule, a place of its counter, or both.
@@ -400,7 +395,6 @@ async fn reserve(
         id: &'a str,
         rule: &'a Value,
     }
-    scope.authorize(Intent::Write)?;
     let body = body.object()?;
     known_members::RESERVE.members(&body, scope.config.validation)?;
     let table = text(&body, &["table", "tableName"]);
@@ -419,7 +413,7 @@ async fn reserve(
         origin: Arc::new(origin),
         request: Request::Reserve(Reserve { table, field }),
     };
-    let accepted = app.submit(command).await?;
+    let accepted = scope.store.commit(command).await?;
     let reserved = accepted.reserved.ok_or_else(|| {
         tracing::error!("an accepted reservation came without its number");
         ApiError::new(Problem::Defect, "the number was taken, but is missing from the answer")

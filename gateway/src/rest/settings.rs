@@ -16,7 +16,6 @@ use model::{
 use serde::Serialize;
 
 use crate::app::App;
-use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::params::Params;
@@ -25,9 +24,10 @@ use crate::rest::adoption::{self, Adoption};
 use crate::rest::changes::CatalogueWriter;
 use crate::rest::configure::{dedup_limits, rules, with_definition};
 use crate::rest::extractors::{Body, IdempotencyKey, path_part};
-use crate::rest::openapi::op;
 use crate::rest::reply::json;
+use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
+use crate::scoped_store::{ScopedStore, StoreCall};
 
 pub(crate) fn routes() -> Routes {
     const SETTINGS: &str = "{label?: text, description?: text, \
@@ -39,6 +39,7 @@ pub(crate) fn routes() -> Routes {
     Routes::of("Configuration").path("/api/modules/{module}").patch(
         change,
         op("Change what a module is called and enforces")
+            .calls(&[StoreCall::Administer, StoreCall::Status, StoreCall::Read])
             .about("What is not sent stays. All branches of the module follow.")
             .query("fill", "text", "`defaults`: records are brought up to what is enforced then")
             .body(SETTINGS)
@@ -51,7 +52,7 @@ pub(crate) fn routes() -> Routes {
 
 /// A module of the cluster, named in the path, and who asks.
 struct ModuleOfCluster {
-    principal: Principal,
+    store: ScopedStore,
     config: Arc<ModuleConfig>,
 }
 
@@ -59,24 +60,24 @@ impl FromRequestParts<App> for ModuleOfCluster {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let Ok(principal) = Principal::from_request_parts(parts, app).await;
+        let Ok(store) = ScopedStore::from_request_parts(parts, app).await;
         let id = ModuleId::parse(&path_part(parts, app, "module").await?)?;
-        if let Some(config) = app.branches.catalogue().module(&id).cloned() {
-            return Ok(Self { principal, config });
+        if let Some(config) = app.node().catalogue().module(&id).cloned() {
+            return Ok(Self { store, config });
         }
         // It may have been made at another node a moment ago.
-        app.branches.catch_up().await?;
-        let config = app.branches.catalogue().module(&id).cloned().ok_or_else(|| {
+        app.node().catch_up().await?;
+        let config = app.node().catalogue().module(&id).cloned().ok_or_else(|| {
             let message = format!("there is no module {:?}", id.as_str());
             ApiError::new(Problem::ModuleNotFound, message).with("moduleId", id.as_str())
         })?;
-        Ok(Self { principal, config })
+        Ok(Self { store, config })
     }
 }
 
 async fn change(
     State(app): State<App>,
-    ModuleOfCluster { principal, config }: ModuleOfCluster,
+    ModuleOfCluster { store, config }: ModuleOfCluster,
     named: IdempotencyKey,
     params: Params,
     body: Body,
@@ -94,7 +95,6 @@ async fn change(
         #[serde(skip_serializing_if = "Vec::is_empty")]
         warnings: Vec<String>,
     }
-    authorize(&principal, &Access::cluster(Intent::Write))?;
     let body = body.object()?;
     let (validation, version_rule) = rules(&body)?;
     known_members::DEFINING.params(&params, Validation::Strict)?;
@@ -113,13 +113,13 @@ async fn change(
     let source = Arc::clone(&wanted.source);
     let made = with_definition(wanted, source, false)?;
     warnings.extend(made.warnings);
-    let adoption = Adoption::check(&app, &Arc::new(made.config), fill).await?;
+    let adoption = Adoption::check(&app, &store, &Arc::new(made.config), fill).await?;
     let path = format!("/api/modules/{}", config.id);
-    let changes = CatalogueWriter::of(&app, &named, &path, &body)?;
+    let changes = CatalogueWriter::of(&app, &store, &named, &path, &body)?;
     let change = CatalogueChange::SetModule { module: config.id.clone(), settings };
     changes.make("settings", change).await?;
-    warnings.extend(adoption.wait_until_adopted(&app).await);
-    let catalogue = app.branches.catalogue();
+    warnings.extend(adoption.wait_until_adopted(&store).await);
+    let catalogue = app.node().catalogue();
     let config = catalogue.module(&config.id).unwrap_or(&config);
     let shape = Shape {
         module_id: &config.id,

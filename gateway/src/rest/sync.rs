@@ -23,8 +23,7 @@ use model::{
 };
 use serde::Serialize;
 
-use crate::app::{App, unexpected_answer};
-use crate::auth::{Access, Intent, Principal, authorize};
+use crate::app::App;
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::params::Params;
@@ -33,9 +32,11 @@ use crate::render;
 use crate::rest::extractors::{
     IdempotencyKey, LargeBody, ReadLevelHeader, branch_exists, path_part,
 };
-use crate::rest::openapi::{Op, op};
 use crate::rest::reply::{at, json, shown};
+use crate::rest::route_doc::{Op, op};
 use crate::rest::routes::Routes;
+use crate::scoped_store::ScopedStore;
+use crate::scoped_store::{StoreCall, unexpected_answer};
 use crate::wire::Module;
 
 /// What another sync system has under `/api/sync`.
@@ -90,6 +91,7 @@ fn sync_at(routes: Routes, path: &'static str) -> Routes {
         .post(
             replace,
             named(op("Replace whole tables"))
+                .calls(&[StoreCall::Submit, StoreCall::Read])
                 .body(BODY)
                 .answers(200, "object")
                 .writes()
@@ -113,23 +115,16 @@ pub(crate) fn read_any(body: &Object) {
 
 /// A module named by the path, by parameters, or not at all, and who asks.
 struct SyncScope {
-    principal: Principal,
+    store: ScopedStore,
     key: BranchKey,
     level: ReadLevel,
-}
-
-impl SyncScope {
-    /// Passes the policy door.
-    fn authorize(&self, intent: Intent) -> Result<(), ApiError> {
-        authorize(&self.principal, &Access::module(intent, &self.key))
-    }
 }
 
 impl FromRequestParts<App> for SyncScope {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let Ok(principal) = Principal::from_request_parts(parts, app).await;
+        let Ok(store) = ScopedStore::from_request_parts(parts, app).await;
         let params = Params::from_request_parts(parts, app).await?;
         let (branch, module) =
             (path_part(parts, app, "branch").await?, path_part(parts, app, "module").await?);
@@ -148,16 +143,16 @@ impl FromRequestParts<App> for SyncScope {
         let key = BranchKey::new(BranchId::parse(&branch)?, ModuleId::parse(&module)?);
         branch_exists(app, &key.branch).await?;
         // Any module may be used by any branch, as by a publish.
-        let is_known = || app.branches.catalogue().module(&key.module).is_some();
+        let is_known = || app.node().catalogue().module(&key.module).is_some();
         if !is_known() {
-            app.branches.catch_up().await?;
+            app.node().catch_up().await?;
         }
         if !is_known() {
             let message = format!("there is no module {:?}", key.module);
             return Err(ApiError::new(Problem::ModuleNotFound, message)
                 .details([("moduleId", key.module.as_str().into())]));
         }
-        let validation = app.branches.catalogue().validation_of(&key.module);
+        let validation = app.node().catalogue().validation_of(&key.module);
         known_members::WHOLE.params(&params, validation)?;
         for (names, here) in [
             (["branch", "branchId"], key.branch.as_str()),
@@ -171,12 +166,11 @@ impl FromRequestParts<App> for SyncScope {
             }
         }
         let ReadLevelHeader(level) = ReadLevelHeader::from_request_parts(parts, app).await?;
-        Ok(Self { principal, key, level })
+        Ok(Self { store, key, level })
     }
 }
 
-async fn reserved(principal: Principal) -> Result<(), ApiError> {
-    authorize(&principal, &Access::cluster(Intent::Read))?;
+async fn reserved() -> Result<(), ApiError> {
     Err(not_served())
 }
 
@@ -198,8 +192,7 @@ async fn whole(State(app): State<App>, scope: SyncScope) -> Result<Response, Api
         server_id: &'a str,
         snapshot: Module<'a>,
     }
-    scope.authorize(Intent::Read)?;
-    let snapshot = app.snapshot(scope.key, scope.level).await?;
+    let snapshot = scope.store.snapshot(scope.key, scope.level).await?;
     let (incarnation, offset) = (snapshot.head.incarnation, snapshot.head.offset);
     let server_id = Arc::clone(&app.server_id);
     let write = move |outline: Vec<Arc<ModuleSnapshot>>| {
@@ -224,9 +217,8 @@ async fn replace(
     named: IdempotencyKey,
     LargeBody(body, _permit): LargeBody,
 ) -> Result<Response, ApiError> {
-    scope.authorize(Intent::Write)?;
     let mut body = body.object()?;
-    let validation = app.branches.catalogue().validation_of(&scope.key.module);
+    let validation = app.node().catalogue().validation_of(&scope.key.module);
     if validation == Validation::Strict && body.get("tables").is_some() {
         let right = "send the tables as \"snapshot\": {\"tables\": …}; they replace what is \
                      stored of these tables (to add records, POST M/batch)";
@@ -236,7 +228,7 @@ async fn replace(
     known_members::refuse_other_place(&body, &scope.key, validation)?;
     let mut snapshot = match body.remove("snapshot") {
         None | Some(Value::Null) => {
-            return unchanged(&app, &scope).await;
+            return unchanged(&scope).await;
         }
         Some(Value::Object(snapshot)) => snapshot,
         Some(Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
@@ -246,9 +238,9 @@ async fn replace(
     known_members::REPLACED.members(&snapshot, validation)?;
     known_members::refuse_other_place(&snapshot, &scope.key, validation)?;
     let Some(tables) = tables(&mut snapshot)? else {
-        return match missing_table(&app, &scope).await? {
+        return match missing_table(&scope).await? {
             Some(refused) => Err(refused),
-            None => unchanged(&app, &scope).await,
+            None => unchanged(&scope).await,
         };
     };
     let revision = revision(&snapshot)?;
@@ -259,9 +251,9 @@ async fn replace(
         request: Request::Replace(Replace { tables, revision }),
     };
     let in_context = |error| in_context(error, &scope.key);
-    let accepted = app.submit(command).await.map_err(in_context)?;
+    let accepted = scope.store.commit(command).await.map_err(in_context)?;
     match accepted.delta.events.last() {
-        None => unchanged(&app, &scope).await,
+        None => unchanged(&scope).await,
         Some(event) => {
             let taken = SyncResult::new(&scope.key, event.revision.0, event.at);
             let response = json(StatusCode::OK, &taken)?;
@@ -339,8 +331,8 @@ impl<'a> SyncResult<'a> {
 }
 
 /// Nothing was given, so nothing changed.
-async fn unchanged(app: &App, scope: &SyncScope) -> Result<Response, ApiError> {
-    let answer = app.branches.read(scope.key.clone(), Read::Head, scope.level).await?;
+async fn unchanged(scope: &SyncScope) -> Result<Response, ApiError> {
+    let answer = scope.store.read(scope.key.clone(), Read::Head, scope.level).await?;
     let Answer::Head(head) = answer else { return Err(unexpected_answer(&answer)) };
     let taken = SyncResult::new(&scope.key, head.revision.0, head.last_updated_at);
     let (incarnation, offset): (_, Offset) = (head.incarnation, head.offset);
@@ -348,8 +340,8 @@ async fn unchanged(app: &App, scope: &SyncScope) -> Result<Response, ApiError> {
 }
 
 /// What is wrong with a snapshot without tables: the first of ours that has records is missing.
-async fn missing_table(app: &App, scope: &SyncScope) -> Result<Option<ApiError>, ApiError> {
-    let snapshot = app.snapshot(scope.key.clone(), scope.level).await?;
+async fn missing_table(scope: &SyncScope) -> Result<Option<ApiError>, ApiError> {
+    let snapshot = scope.store.snapshot(scope.key.clone(), scope.level).await?;
     let first = snapshot.tables.iter().find(|(_, rows)| !rows.is_empty());
     Ok(first.map(|(name, rows)| {
         let details = [

@@ -17,8 +17,7 @@ use model::{
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 
-use crate::app::{App, unexpected_answer};
-use crate::auth::Intent;
+use crate::app::App;
 use crate::error::{ApiError, Problem};
 use crate::known_members::{self, KnownMembers};
 use crate::params::{Params, unreadable};
@@ -26,9 +25,10 @@ use crate::publish::{event_of, user_of};
 use crate::render;
 use crate::rest::decimals::Decimals;
 use crate::rest::extractors::{Body, IdempotencyKey, ModuleScope, path_part};
-use crate::rest::openapi::op;
 use crate::rest::reply::{at, json, written};
+use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
+use crate::scoped_store::unexpected_answer;
 use crate::wire::{Ack, Members, Notice, RecordRef, Shown, record_ref};
 
 pub(crate) fn routes() -> Routes {
@@ -135,13 +135,12 @@ async fn list(
     decimals: Decimals,
     params: Params,
 ) -> Result<Response, ApiError> {
-    scope.authorize(Intent::Read)?;
     let validation = scope.config.validation;
     let mut warnings = known_members::RECORDS.params(&params, validation)?;
     let query = page_query(&table, &params)?;
     warnings.extend(other_order(&params, validation)?);
     let read = Read::Page(query.clone());
-    let answer = app.branches.read(scope.key.clone(), read, scope.level).await?;
+    let answer = scope.store.read(scope.key.clone(), read, scope.level).await?;
     let Answer::Page(mut page) = answer else { return Err(unexpected_answer(&answer)) };
     decimals.rows(scope.schema(), table.name.as_str(), &mut page.rows);
     let rows = page.rows.len() as u64;
@@ -476,7 +475,6 @@ async fn change(
     action: Action,
     sent: SentRecord,
 ) -> Result<Response, ApiError> {
-    scope.authorize(Intent::Write)?;
     let origin = Origin {
         source: Some("rest-crud".to_owned()),
         client_meta: sent.meta,
@@ -485,7 +483,7 @@ async fn change(
         ..Origin::default()
     };
     let command = write(&scope, id, origin, mutation(&table, action, sent.record));
-    let accepted = app.submit(command).await?;
+    let accepted = scope.store.commit(command).await?;
     let event = event_of(&accepted)?;
     let shown = Shown::of(&app.server_id, &scope.key, event)?;
     let (status, word) = match action {

@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 use futures::stream::{
     self, AbortHandle, BoxStream, FuturesUnordered, SelectAll, SplitSink, SplitStream,
 };
-use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
+use futures::{SinkExt as _, StreamExt as _};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use model::{Answer, BranchKey, Catalogue, Outcome, Value};
@@ -33,6 +33,7 @@ use crate::intake::Intake;
 use crate::limits::{GOODBYE_MAX, MESSAGE_BYTES_MAX};
 use crate::metrics::Channel;
 use crate::render::{self, Lists, Mark, Pieces, Written};
+use crate::scoped_store::ScopedStore;
 use crate::ws::outbox::Outbox;
 use crate::ws::session::{Action, Begun, Large, LogEnd, Moment, Session, Ticket};
 use crate::ws::source::{Pulled, deltas, follow, posts};
@@ -67,9 +68,9 @@ pub(crate) async fn run(app: App, principal: Principal, socket: WebSocket, intak
     app.counters.sockets.increment(1.0);
     let counted = App::clone(&app);
     let (mut sink, mut stream) = socket.split();
-    let (session, greeting) =
-        Session::new(id.clone(), Arc::clone(&app.server_id), principal, now());
-    let mut shell = Shell::new(app, session, greeting, intake, spread);
+    let store = app.store(&principal);
+    let session = Session::new(id.clone(), Arc::clone(&app.server_id), principal, now());
+    let mut shell = Shell::new(app, store, session, intake, spread);
     let end = shell.serve(&mut sink, &mut stream).await;
     drop(shell);
     goodbye(end, sink, stream).await;
@@ -97,6 +98,8 @@ type Rendered = Result<(Written, Channel), (Option<Value>, ApiError)>;
 
 struct Shell {
     app: App,
+    /// The data as the session's principal may see and change it.
+    store: ScopedStore,
     session: Session,
     intake: Intake,
     outbox: Outbox,
@@ -117,13 +120,20 @@ struct Shell {
 }
 
 impl Shell {
-    fn new(app: App, session: Session, greeting: Vec<Action>, intake: Intake, spread: f64) -> Self {
+    fn new(
+        app: App,
+        store: ScopedStore,
+        (session, greeting): (Session, Vec<Action>),
+        intake: Intake,
+        spread: f64,
+    ) -> Self {
         let now = Instant::now();
         let ping_at = now + app.limits.ping_every;
-        let catalogues = app.branches.catalogues();
+        let catalogues = app.node().catalogues();
         Self {
             outbox: Outbox::new(app.limits.outbox_frames_max, app.limits.outbox_bytes_max),
             app,
+            store,
             session,
             intake,
             todo: greeting.into(),
@@ -246,7 +256,7 @@ impl Shell {
 
     /// Tells the session something and takes up what it wants done.
     fn tell(&mut self, what: impl FnOnce(&mut Session, Moment<'_>) -> Vec<Action>) {
-        let catalogue = self.app.branches.catalogue();
+        let catalogue = self.app.node().catalogue();
         let moment = Moment { at: now(), catalogue: &catalogue };
         self.todo.extend(what(&mut self.session, moment));
     }
@@ -322,27 +332,29 @@ impl Shell {
                 Action::Send(frame, channel) => self.outbox.push(frame, channel),
                 Action::Write(frame) => self.rendering = Some(self.render(frame)),
                 Action::Follow { ticket, key, begin, wait } => {
-                    let branches = Arc::clone(&self.app.branches);
+                    let store = self.store.clone();
                     self.under_way.push(Box::pin(async move {
                         rest(wait).await;
-                        Done::Started(ticket, follow(&*branches, key, begin).await)
+                        Done::Started(ticket, follow(&store, key, begin).await)
                     }));
                 }
                 Action::Read { ticket, key, read, level, wait } => {
-                    let branches = Arc::clone(&self.app.branches);
+                    let store = self.store.clone();
                     self.under_way.push(Box::pin(async move {
                         rest(wait).await;
-                        Done::Answered(ticket, branches.read(key, read, level).await)
+                        Done::Answered(ticket, store.read(key, read, level).await)
                     }));
                 }
                 Action::Listen { ticket, topic } => {
-                    let heard = self.app.branches.listen(topic);
-                    self.under_way
-                        .push(Box::pin(heard.map(move |heard| Done::Heard(ticket, heard))));
+                    let store = self.store.clone();
+                    self.under_way.push(Box::pin(async move {
+                        Done::Heard(ticket, store.subscribe(topic).await)
+                    }));
                 }
                 Action::Post(post) => {
-                    let said = self.app.branches.publish(post);
-                    self.under_way.push(Box::pin(said.map(Done::Said)));
+                    let store = self.store.clone();
+                    self.under_way
+                        .push(Box::pin(async move { Done::Said(store.publish(post).await) }));
                 }
                 Action::Open(ticket) => self.open(ticket),
                 Action::Drop(ticket) => {
@@ -353,9 +365,10 @@ impl Shell {
                 }
                 Action::Submit(command) => {
                     let key = command.key.clone();
-                    let decided = self.app.branches.submit(command);
-                    let decided = decided.map(move |outcome| Done::Decided(key, outcome));
-                    self.under_way.push(Box::pin(decided));
+                    let store = self.store.clone();
+                    self.under_way.push(Box::pin(async move {
+                        Done::Decided(key, store.submit(command).await)
+                    }));
                 }
             }
         }
@@ -395,7 +408,10 @@ impl Shell {
 
     fn open(&mut self, ticket: Ticket) {
         if let Some(parked) = self.parked.remove(&ticket) {
-            self.pull(ticket, deltas(App::clone(&self.app), ticket, parked).boxed());
+            self.pull(
+                ticket,
+                deltas(App::clone(&self.app), self.store.clone(), ticket, parked).boxed(),
+            );
         }
     }
 

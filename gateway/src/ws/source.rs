@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use actors::{Branches, Cursor, Deltas, Follow, FollowItem, Post, RouteError, SharedDelta};
+use actors::{Cursor, Deltas, Follow, FollowItem, Post, RouteError, SharedDelta};
 use bytes::Bytes;
 use futures::stream::{self, Stream};
 use model::{
@@ -11,8 +11,9 @@ use model::{
 };
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
-use crate::app::{App, unexpected_answer};
+use crate::app::App;
 use crate::limits::EVENT_FRAME_BYTES_MAX;
+use crate::scoped_store::{ScopedStore, unexpected_answer};
 use crate::wire::event_frames;
 use crate::ws::session::{Begin, LogEnd, Ticket};
 
@@ -31,16 +32,17 @@ pub(crate) enum Pulled {
 /// The items of a follow, their frames written.
 pub(crate) fn deltas(
     app: App,
+    store: ScopedStore,
     ticket: Ticket,
     deltas: Box<dyn Deltas>,
 ) -> impl Stream<Item = (Ticket, Pulled)> + Send {
     stream::unfold(Some(deltas), move |deltas| {
-        let app = App::clone(&app);
+        let (app, store) = (App::clone(&app), store.clone());
         async move {
             let mut deltas = deltas?;
             Some(match deltas.next().await {
                 Some(FollowItem::Delta(shared)) => {
-                    rendered(&app, &shared).await;
+                    rendered(&app, &store, &shared).await;
                     ((ticket, Pulled::Delta(shared)), Some(deltas))
                 }
                 Some(FollowItem::Resync(snapshot)) => {
@@ -54,17 +56,17 @@ pub(crate) fn deltas(
 
 /// Begins a follow where it is to begin, the log asked first where that matters.
 pub(crate) async fn follow(
-    branches: &dyn Branches,
+    store: &ScopedStore,
     key: BranchKey,
     begin: Begin,
 ) -> Result<(Follow, Option<LogEnd>), RouteError> {
     let read = match begin {
-        Begin::Now => return Ok((branches.follow(key, None).await?, None)),
-        Begin::After(cursor) => return Ok((branches.follow(key, Some(cursor)).await?, None)),
+        Begin::Now => return Ok((store.follow(key, None).await?, None)),
+        Begin::After(cursor) => return Ok((store.follow(key, Some(cursor)).await?, None)),
         Begin::Resume(cursor) => Read::Events { after: cursor.offset, limit: 1 },
         Begin::Tail => Read::Head,
     };
-    let answer = branches.read(key.clone(), read, ReadLevel::Linearizable).await?;
+    let answer = store.read(key.clone(), read, ReadLevel::Linearizable).await?;
     let log = if let Answer::Events(found) = &answer {
         LogEnd { life: found.incarnation, last: found.last, holds: found.events.is_some() }
     } else if let Answer::Head(head) = &answer {
@@ -79,7 +81,7 @@ pub(crate) async fn follow(
             Cursor { incarnation: log.life, offset: log.last }
         }
     };
-    Ok((branches.follow(key, Some(cursor)).await?, Some(log)))
+    Ok((store.follow(key, Some(cursor)).await?, Some(log)))
 }
 
 /// What is said under a topic. Who hears too slowly misses some of it, but not the last.
@@ -116,7 +118,7 @@ fn fitting_frames(
 }
 
 /// Makes sure a delta's frames are written: by the first session that sees it.
-async fn rendered(app: &App, shared: &SharedDelta) {
+async fn rendered(app: &App, store: &ScopedStore, shared: &SharedDelta) {
     let delta = &shared.delta;
     let begins = |event: &Event| match &event.change {
         EventChange::Module(change) => change.operation == BulkOperation::Reset,
@@ -132,7 +134,7 @@ async fn rendered(app: &App, shared: &SharedDelta) {
         turn = app.including.acquire().await.ok();
         if app.is_first_to_include(&delta.key, last) {
             let level = ReadLevel::Session(last);
-            snapshot = app.snapshot(delta.key.clone(), level).await.ok();
+            snapshot = store.snapshot(delta.key.clone(), level).await.ok();
         }
     }
     let mut first = false;

@@ -13,7 +13,6 @@ use model::{
 use serde::Serialize;
 
 use crate::app::App;
-use crate::auth::Intent;
 use crate::batch;
 use crate::error::{ApiError, Problem};
 use crate::known_members;
@@ -34,7 +33,6 @@ pub(super) async fn ingest(
     IdempotencyKey(id): IdempotencyKey,
     body: Body,
 ) -> Result<Response, ApiError> {
-    scope.authorize(Intent::Write)?;
     let mut body = body.object()?;
     let validation = scope.config.validation;
     known_members::INGESTED.members(&body, validation)?;
@@ -42,7 +40,7 @@ pub(super) async fn ingest(
     let last_ack = last_ack(&body)?;
     let mutations = mutations(&mut body, &scope.key, validation)?;
     if mutations.is_empty() {
-        return nothing(&app, &scope, last_ack).await;
+        return nothing(&scope, last_ack).await;
     }
     let asked = mutations.len();
     let origin = Origin { source: Some(SOURCE.to_owned()), ..Origin::default() };
@@ -56,7 +54,7 @@ pub(super) async fn ingest(
         true => error,
         false => as_event_failed(with_index(error, asked)),
     };
-    let accepted = app.submit(command).await.map_err(refused)?;
+    let accepted = scope.store.commit(command).await.map_err(refused)?;
     let events = &accepted.delta.events;
     let last = events.last().ok_or_else(|| {
         tracing::error!("an accepted batch came without its events");
@@ -138,12 +136,8 @@ fn mutation(mut event: Object, validation: Validation) -> Result<Mutation, ApiEr
 }
 
 /// No events: only whether the client knows the last one.
-async fn nothing(
-    app: &App,
-    scope: &ModuleScope,
-    received: Option<String>,
-) -> Result<Response, ApiError> {
-    let log = log_head(app, scope, ReadLevel::Linearizable).await?;
+async fn nothing(scope: &ModuleScope, received: Option<String>) -> Result<Response, ApiError> {
+    let log = log_head(scope, ReadLevel::Linearizable).await?;
     let expected = log.last.as_ref().map(|last| last.event_id.clone());
     if expected != received {
         return Err(model::Reject::LastEvent { expected, received }.into());

@@ -14,7 +14,6 @@ use model::{
 use serde::Serialize;
 
 use crate::app::App;
-use crate::auth::{Access, Intent, authorize};
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::limits::RESETS_AT_ONCE;
@@ -22,9 +21,10 @@ use crate::publish::event_of;
 use crate::rest::extractors::{Body, IdempotencyKey, branch_exists};
 use crate::rest::manage::full_sync;
 use crate::rest::manage::history::EntrySummary;
-use crate::rest::manage::{Manager, branch, entry_of, flag, names, words};
+use crate::rest::manage::{branch, entry_of, flag, names, words};
 use crate::rest::reply::json;
 use crate::rest::reset::command;
+use crate::scoped_store::ScopedStore;
 use crate::wire::Flag;
 
 /// Why a flag is raised for a module that began again.
@@ -33,19 +33,16 @@ const FLAG_REASON: &str = "post-reset";
 /// `POST …/daily-reset`.
 pub(super) async fn reset(
     State(app): State<App>,
-    Manager(principal): Manager,
+    store: ScopedStore,
     IdempotencyKey(id): IdempotencyKey,
     body: Body,
 ) -> Result<Response, ApiError> {
     let body = body.object()?;
     let request = ResetRequest::read(&app, &body).await?;
-    for module in &request.modules {
-        let key = BranchKey::new(request.branch.clone(), module.clone());
-        authorize(&principal, &Access::module(Intent::Write, &key))?;
-    }
-    let each = stream::iter(request.modules.clone()).map(|module| one(&app, &request, &id, module));
+    let each = stream::iter(request.modules.clone())
+        .map(|module| one(&app, &store, &request, &id, module));
     let resets: Vec<ModuleReset> = each.buffered(RESETS_AT_ONCE).collect().await;
-    let flagged = request.raise(&app, &id, &resets).await;
+    let flagged = request.raise(&store, &id, &resets).await;
     request.answer(&app, &resets, flagged)
 }
 
@@ -66,7 +63,7 @@ impl ResetRequest {
         known_members::RESET.members(body, Validation::Strict)?;
         let branch = branch(body, None)?;
         branch_exists(app, &branch).await?;
-        let listed = app.branches.catalogue().modules_of(&branch);
+        let listed = app.node().catalogue().modules_of(&branch);
         let named = names(body, &["modules", "moduleIds", "moduleId", "module"])?;
         let (mut modules, mut unknown) = (Vec::new(), Vec::new());
         match named.filter(|named| !named.is_empty()) {
@@ -101,7 +98,7 @@ impl ResetRequest {
     /// this fails: the answer says so.
     async fn raise(
         &self,
-        app: &App,
+        store: &ScopedStore,
         id: &CommandId,
         resets: &[ModuleReset],
     ) -> Result<(), ApiError> {
@@ -116,7 +113,7 @@ impl ResetRequest {
         if flags.is_empty() {
             return Ok(());
         }
-        full_sync::put(app, format!("daily-reset/{}/{}", self.branch, id.request), flags).await
+        full_sync::put(store, format!("daily-reset/{}/{}", self.branch, id.request), flags).await
     }
 
     fn answer(
@@ -133,7 +130,7 @@ impl ResetRequest {
             reason: &'a str,
             results: Vec<ResetView<'a>>,
         }
-        let catalogue = app.branches.catalogue();
+        let catalogue = app.node().catalogue();
         let (raised, failed) = match &flagged {
             Ok(()) => (self.raises_flags, None),
             Err(error) => (false, Some(format!("the flag was not set: {}", error.message()))),
@@ -184,15 +181,21 @@ struct ResetResult {
     entry: Option<Arc<ArchiveEntry>>,
 }
 
-async fn one(app: &App, request: &ResetRequest, id: &CommandId, module: ModuleId) -> ModuleReset {
+async fn one(
+    app: &App,
+    store: &ScopedStore,
+    request: &ResetRequest,
+    id: &CommandId,
+    module: ModuleId,
+) -> ModuleReset {
     let key = BranchKey::new(request.branch.clone(), module.clone());
     let why = (request.reason.clone(), request.requested_by.clone());
     let command = command(app, key.clone(), id.clone(), why, false);
     let outcome = async {
-        let accepted = app.submit(command).await?;
+        let accepted = store.commit(command).await?;
         let event = event_of(&accepted)?;
         let entry = match &event.change {
-            EventChange::Module(change) => entry_of(app, &key, change).await,
+            EventChange::Module(change) => entry_of(store, &key, change).await,
             EventChange::Record(_) => None,
         };
         Ok(ResetResult { version: event.revision.0, at: event.at, entry })

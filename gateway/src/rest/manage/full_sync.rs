@@ -13,7 +13,6 @@ use model::{
 use serde::Serialize;
 
 use crate::app::{App, now};
-use crate::auth::{Access, Intent, authorize};
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::limits::FLAG_META_BYTES_MAX;
@@ -22,8 +21,9 @@ use crate::publish::text;
 use crate::render;
 use crate::rest::configure::strictest;
 use crate::rest::extractors::{Body, IdempotencyKey, branch_exists};
-use crate::rest::manage::{Manager, branch, flag, names, words};
+use crate::rest::manage::{branch, flag, names, words};
 use crate::rest::reply::{json, written};
+use crate::scoped_store::{ScopedStore, Target};
 use crate::wire::Flag;
 
 /// Means every module of a branch.
@@ -34,7 +34,7 @@ const MODULES: [&str; 4] = ["modules", "moduleIds", "moduleId", "module"];
 /// `GET`: the flags there are, set or cleared.
 pub(super) async fn list(
     State(app): State<App>,
-    Manager(principal): Manager,
+    store: ScopedStore,
     params: Params,
 ) -> Result<Response, ApiError> {
     #[derive(Serialize)]
@@ -46,14 +46,10 @@ pub(super) async fn list(
     }
     let branch = params.first(&["branchId", "branch"]).map(BranchId::parse).transpose()?;
     let module = params.first(&["moduleId", "module"]).map(str::to_owned);
-    match &branch {
-        Some(branch) => {
-            authorize(&principal, &Access::branch(Intent::Read, branch))?;
-            branch_exists(&app, branch).await?;
-        }
-        None => authorize(&principal, &Access::cluster(Intent::Read))?,
+    if let Some(branch) = &branch {
+        branch_exists(&app, branch).await?;
     }
-    let catalogue = app.branches.catalogue();
+    let catalogue = store.catalogue(branch.as_ref().map_or(Target::Cluster, Target::Branch))?;
     let rows = catalogue.full_sync.len() as u64;
     let write = move || {
         let module = module.as_deref();
@@ -75,7 +71,7 @@ pub(super) async fn list(
 /// `POST` and `PATCH`: sets flags, or clears them where the body says so.
 pub(super) async fn set(
     State(app): State<App>,
-    manager: Manager,
+    store: ScopedStore,
     IdempotencyKey(id): IdempotencyKey,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -83,26 +79,26 @@ pub(super) async fn set(
     let request = FlagRequest::read(&app, &body, None)?;
     let disable = text(&body, &["status", "action"]).is_some_and(|word| word == "disable");
     if disable || flag(&body, "enabled")? == Some(false) {
-        return request.clear(&app, manager, &id.request).await;
+        return request.clear(&app, &store, &id.request).await;
     }
     let meta = body.get("meta").filter(|meta| !meta.is_null()).cloned();
     if meta.as_ref().is_some_and(|meta| meta.to_json().len() > FLAG_META_BYTES_MAX) {
         let message = format!("meta may have at most {FLAG_META_BYTES_MAX} bytes as JSON");
         return Err(ApiError::new(Problem::InvalidBody, message));
     }
-    request.raise(&app, manager, &id.request, meta).await
+    request.raise(&app, &store, &id.request, meta).await
 }
 
 /// `DELETE`: clears flags. What the body does not say, the parameters may.
 pub(super) async fn clear(
     State(app): State<App>,
-    manager: Manager,
+    store: ScopedStore,
     IdempotencyKey(id): IdempotencyKey,
     params: Params,
     body: Body,
 ) -> Result<Response, ApiError> {
     let body = body.object()?;
-    FlagRequest::read(&app, &body, Some(&params))?.clear(&app, manager, &id.request).await
+    FlagRequest::read(&app, &body, Some(&params))?.clear(&app, &store, &id.request).await
 }
 
 /// Whose flags, and who asks.
@@ -118,7 +114,7 @@ struct FlagRequest {
 impl FlagRequest {
     fn read(app: &App, body: &Object, params: Option<&Params>) -> Result<Self, ApiError> {
         let branch = branch(body, params)?;
-        let catalogue = app.branches.catalogue();
+        let catalogue = app.node().catalogue();
         let validation = strictest(&catalogue, &catalogue.modules_of(&branch));
         known_members::FULL_SYNC.members(body, validation)?;
         if let Some(params) = params {
@@ -145,13 +141,12 @@ impl FlagRequest {
     async fn raise(
         self,
         app: &App,
-        Manager(principal): Manager,
+        store: &ScopedStore,
         request: &str,
         meta: Option<Value>,
     ) -> Result<Response, ApiError> {
-        authorize(&principal, &Access::branch(Intent::Write, &self.branch))?;
         branch_exists(app, &self.branch).await?;
-        let catalogue = app.branches.catalogue();
+        let catalogue = app.node().catalogue();
         let is_known =
             |id: &str| ModuleId::parse(id).is_ok_and(|id| catalogue.module(&id).is_some());
         let unknown = self.modules.iter().find(|id| *id != ALL && !is_known(id));
@@ -166,21 +161,20 @@ impl FlagRequest {
             meta: meta.clone(),
             ..raised(&self.branch, module, self.reason.clone(), self.requested_by.clone())
         });
-        put(app, format!("full-sync-set/{}/{request}", self.branch), flags.collect()).await?;
-        self.answer(&app.branches.catalogue(), true)
+        put(store, format!("full-sync-set/{}/{request}", self.branch), flags.collect()).await?;
+        self.answer(&app.node().catalogue(), true)
     }
 
     async fn clear(
         self,
         app: &App,
-        Manager(principal): Manager,
+        store: &ScopedStore,
         request: &str,
     ) -> Result<Response, ApiError> {
-        authorize(&principal, &Access::branch(Intent::Write, &self.branch))?;
         branch_exists(app, &self.branch).await?;
         let at = now();
         let cleared: Vec<FullSyncFlag> = self
-            .flags(&app.branches.catalogue())
+            .flags(&app.node().catalogue())
             .map(|flag| FullSyncFlag {
                 enabled: false,
                 updated_at: at,
@@ -189,9 +183,9 @@ impl FlagRequest {
             })
             .collect();
         if !cleared.is_empty() {
-            put(app, format!("full-sync-clear/{}/{request}", self.branch), cleared).await?;
+            put(store, format!("full-sync-clear/{}/{request}", self.branch), cleared).await?;
         }
-        self.answer(&app.branches.catalogue(), false)
+        self.answer(&app.node().catalogue(), false)
     }
 
     /// The flags asked for that there are.
@@ -236,8 +230,12 @@ pub(super) fn raised(
 }
 
 /// Has the catalogue take flags, once under this name.
-pub(super) async fn put(app: &App, name: String, flags: Vec<FullSyncFlag>) -> Result<(), ApiError> {
-    app.branches.change(name, CatalogueChange::FullSync(flags)).await.map_err(|error| match error {
+pub(super) async fn put(
+    store: &ScopedStore,
+    name: String,
+    flags: Vec<FullSyncFlag>,
+) -> Result<(), ApiError> {
+    store.administer(name, CatalogueChange::FullSync(flags)).await.map_err(|error| match error {
         ChangeError::Refused(refused) => ApiError::new(Problem::CatalogueFull, refused.to_string()),
         ChangeError::Undecided(_) => ApiError::new(Problem::OutcomeUnknown, error.to_string())
             .details([("outcome", "unknown".into())]),

@@ -12,33 +12,32 @@ use model::{
 use serde::{Serialize, Serializer};
 
 use crate::app::App;
-use crate::auth::Intent;
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::params::Params;
 use crate::publish::text;
 use crate::render;
 use crate::rest::extractors::{Body, IdempotencyKey, ModuleScope};
-use crate::rest::manage::{Manager, entries, flag, words};
+use crate::rest::manage::{entries, flag, module, words};
 use crate::rest::reply::{at, json, written};
+use crate::scoped_store::ScopedStore;
 use crate::wire::record_ref;
 
 /// `GET …/purge-history`: every entry in short, or one with its records.
 pub(super) async fn list(
     State(app): State<App>,
-    manager: Manager,
+    store: ScopedStore,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let scope = manager.module(&app, &Object::new(), Some(&params)).await?;
-    scope.authorize(Intent::Read)?;
+    let scope = module(&app, store, &Object::new(), Some(&params)).await?;
     known_members::HISTORY.params(&params, scope.config.validation)?;
     match params.first(&["entryId", "id"]) {
         Some(id) => one(&app, &scope, id).await,
-        None => all(&app, &scope).await,
+        None => all(&scope).await,
     }
 }
 
-async fn all(app: &App, scope: &ModuleScope) -> Result<Response, ApiError> {
+async fn all(scope: &ModuleScope) -> Result<Response, ApiError> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Shape<'a> {
@@ -46,7 +45,7 @@ async fn all(app: &App, scope: &ModuleScope) -> Result<Response, ApiError> {
         module_id: &'a str,
         entries: Vec<EntrySummary<'a>>,
     }
-    let entries = entries(app, &scope.key, None).await?;
+    let entries = entries(&scope.store, &scope.key, None).await?;
     let shape = Shape {
         branch_id: scope.key.branch.as_str(),
         module_id: scope.key.module.as_str(),
@@ -56,10 +55,11 @@ async fn all(app: &App, scope: &ModuleScope) -> Result<Response, ApiError> {
 }
 
 async fn one(app: &App, scope: &ModuleScope, id: &str) -> Result<Response, ApiError> {
-    let entry = entries(app, &scope.key, Some(id.to_owned())).await?.pop().ok_or_else(|| {
-        ApiError::new(Problem::HistoryEntryNotFound, format!("the history has no entry {id:?}"))
-            .with("entryId", id)
-    })?;
+    let entry =
+        entries(&scope.store, &scope.key, Some(id.to_owned())).await?.pop().ok_or_else(|| {
+            ApiError::new(Problem::HistoryEntryNotFound, format!("the history has no entry {id:?}"))
+                .with("entryId", id)
+        })?;
     let key = scope.key.clone();
     let rows = total(&entry) as u64;
     let write = move || render::bytes(&EntryView { key: &key, entry: &entry });
@@ -211,7 +211,7 @@ impl Serialize for KeySample<'_> {
 /// `POST …/purge-history`: brings the records of one entry back.
 pub(super) async fn restore(
     State(app): State<App>,
-    manager: Manager,
+    store: ScopedStore,
     IdempotencyKey(id): IdempotencyKey,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -228,13 +228,12 @@ pub(super) async fn restore(
         mode: &'a str,
     }
     let body = body.object()?;
-    let scope = manager.module(&app, &body, None).await?;
-    scope.authorize(Intent::Write)?;
+    let scope = module(&app, store, &body, None).await?;
     known_members::RESTORE.members(&body, scope.config.validation)?;
     let RestoreRequest { entry: entry_id, mode, fill, reason, requested_by } =
         RestoreRequest::read(&body)?;
     // As it is before: a record that comes back leaves it.
-    let entry = entries(&app, &scope.key, Some(entry_id.clone())).await?.pop();
+    let entry = entries(&scope.store, &scope.key, Some(entry_id.clone())).await?.pop();
     let command = Command {
         id,
         key: scope.key.clone(),
@@ -247,7 +246,7 @@ pub(super) async fn restore(
             requested_by,
         }),
     };
-    let accepted = app.submit(command).await?;
+    let accepted = scope.store.commit(command).await?;
     let event = accepted.delta.events.first();
     let change = event.and_then(|event| match &event.change {
         EventChange::Module(change) => Some(change),

@@ -12,14 +12,14 @@ use model::{
 use serde::Serialize;
 
 use crate::app::App;
-use crate::auth::Intent;
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::rest::events::log_head;
 use crate::rest::extractors::{Body, IdempotencyKey, ModuleScope};
 use crate::rest::manage::history::EntrySummary;
-use crate::rest::manage::{Manager, entry_of, flag, names, words};
+use crate::rest::manage::{entry_of, flag, module, names, words};
 use crate::rest::reply::{at, json};
+use crate::scoped_store::ScopedStore;
 use crate::wire::{EventMeta, Purged};
 
 /// The names of the member that names the tables.
@@ -31,13 +31,12 @@ const DEFAULTS: [&str; 4] = ["order_header", "order_line", "order_payment", "pos
 /// `POST …/purge-live-data`.
 pub(super) async fn purge(
     State(app): State<App>,
-    manager: Manager,
+    store: ScopedStore,
     IdempotencyKey(id): IdempotencyKey,
     body: Body,
 ) -> Result<Response, ApiError> {
     let body = body.object()?;
-    let scope = manager.module(&app, &body, None).await?;
-    scope.authorize(Intent::Write)?;
+    let scope = module(&app, store, &body, None).await?;
     let request = PurgeRequest::read(&body, scope.schema())?;
     let command = Command {
         id,
@@ -50,11 +49,11 @@ pub(super) async fn purge(
             reset_events: request.reset_events,
         }),
     };
-    let accepted = app.submit(command).await?;
-    let log = log_head(&app, &scope, ReadLevel::default()).await;
+    let accepted = scope.store.commit(command).await?;
+    let log = log_head(&scope, ReadLevel::default()).await;
     match accepted.delta.events.first().map(|event| (event, &event.change)) {
         Some((event, EventChange::Module(change))) => {
-            request.removed(&app, &scope, event, change, log.ok()).await
+            request.removed(&scope, event, change, log.ok()).await
         }
         Some((_, EventChange::Record(_))) => {
             tracing::error!("a purge was answered with a change of one record");
@@ -113,13 +112,12 @@ impl PurgeRequest {
     /// What was removed, out of the event that tells of it.
     async fn removed(
         &self,
-        app: &App,
         scope: &ModuleScope,
         event: &Event,
         change: &ModuleChange,
         log: Option<LogHead>,
     ) -> Result<Response, ApiError> {
-        let entry = entry_of(app, &scope.key, change).await;
+        let entry = entry_of(&scope.store, &scope.key, change).await;
         let purged = Purged {
             at: event.at.to_iso(),
             reason: &self.reason,

@@ -10,9 +10,19 @@ use serde::Serialize;
 
 use crate::app::now;
 use crate::business_day;
-use crate::rest::sync::delta::EventsSince;
 use crate::rest::sync::request::{ClientCursor, DeltaRequest};
 use crate::wire::{Members, RecordRef, record_ref};
+
+/// What happened after a cursor, up to the moment the rows were read.
+pub(super) struct EventsSince {
+    pub(super) events: Vec<Arc<Event>>,
+    /// Where the client stands after it has taken them.
+    pub(super) reached: Offset,
+    /// There is more than one answer holds.
+    pub(super) more: bool,
+    /// Why the client must begin again instead.
+    pub(super) resync: Option<&'static str>,
+}
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

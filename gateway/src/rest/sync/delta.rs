@@ -12,8 +12,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use model::{Answer, Event, EventChange, Offset, Read, ReadLevel, SyncDelta};
 
-use crate::app::{App, unexpected_answer};
-use crate::auth::Intent;
+use crate::app::App;
 use crate::error::ApiError;
 use crate::known_members;
 use crate::limits::DELTA_EVENTS_MAX;
@@ -21,8 +20,10 @@ use crate::render;
 use crate::rest::extractors::LargeBody;
 use crate::rest::reply::{at, written};
 use crate::rest::sync::SyncScope;
-use crate::rest::sync::answer::delta_answer;
+use crate::rest::sync::answer::{EventsSince, delta_answer};
 use crate::rest::sync::request::{ClientCursor, DeltaRequest};
+use crate::scoped_store::ScopedStore;
+use crate::scoped_store::unexpected_answer;
 
 /// `POST …/delta`.
 pub(super) async fn delta(
@@ -30,28 +31,27 @@ pub(super) async fn delta(
     scope: SyncScope,
     LargeBody(body, _permit): LargeBody,
 ) -> Result<Response, ApiError> {
-    scope.authorize(Intent::Read)?;
     let body = body.object()?;
-    let validation = app.branches.catalogue().validation_of(&scope.key.module);
+    let validation = app.node().catalogue().validation_of(&scope.key.module);
     known_members::DELTA.members(&body, validation)?;
     known_members::refuse_other_place(&body, &scope.key, validation)?;
     let request = DeltaRequest::read(&body)?;
     let mut query = request.query.clone();
     if request.everything
-        && let Some(config) = app.branches.catalogue().module(&scope.key.module)
+        && let Some(config) = app.node().catalogue().module(&scope.key.module)
     {
         let names = config.schema.tables.iter().map(|table| table.name.to_string());
         query.tables = Some(names.collect());
     }
     let read = Read::Sync(query);
-    let answer = app.branches.read(scope.key.clone(), read, scope.level).await?;
+    let answer = scope.store.read(scope.key.clone(), read, scope.level).await?;
     let Answer::Sync(delta) = answer else { return Err(unexpected_answer(&answer)) };
     let since = match request.cursor {
-        Some(cursor) => Some(since(&app, &delta, cursor).await?),
+        Some(cursor) => Some(since(&scope.store, &delta, cursor).await?),
         None => None,
     };
     let flagged = app
-        .branches
+        .node()
         .catalogue()
         .flags_of(&scope.key.branch, Some(scope.key.module.as_str()))
         .any(|flag| flag.enabled);
@@ -67,17 +67,6 @@ pub(super) async fn delta(
     Ok(at(written(StatusCode::OK, body), incarnation, offset))
 }
 
-/// What happened after a cursor, up to the moment the rows were read.
-pub(super) struct EventsSince {
-    pub(super) events: Vec<Arc<Event>>,
-    /// Where the client stands after it has taken them.
-    pub(super) reached: Offset,
-    /// There is more than one answer holds.
-    pub(super) more: bool,
-    /// Why the client must begin again instead.
-    pub(super) resync: Option<&'static str>,
-}
-
 /// How many records an event shows.
 fn records_in(event: &Arc<Event>) -> u64 {
     match &event.change {
@@ -87,7 +76,7 @@ fn records_in(event: &Arc<Event>) -> u64 {
 }
 
 async fn since(
-    app: &App,
+    store: &ScopedStore,
     delta: &SyncDelta,
     cursor: ClientCursor,
 ) -> Result<EventsSince, ApiError> {
@@ -108,7 +97,7 @@ async fn since(
     }
     let read = Read::Events { after: cursor.sequence, limit: DELTA_EVENTS_MAX };
     let level = ReadLevel::Session(head.offset);
-    let answer = app.branches.read(head.key.clone(), read, level).await?;
+    let answer = store.read(head.key.clone(), read, level).await?;
     let Answer::Events(found) = answer else { return Err(unexpected_answer(&answer)) };
     if found.incarnation != head.incarnation {
         return resync("epoch-changed");

@@ -9,14 +9,14 @@ use model::{Action, Answer, Object, Query, Read, RecordKey, Reject, Table, Valid
 use serde::Serialize;
 
 use super::{SentRecord, TableScope, change};
-use crate::app::{App, unexpected_answer};
-use crate::auth::Intent;
+use crate::app::App;
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::params::Params;
 use crate::rest::decimals::Decimals;
 use crate::rest::extractors::{Body, IdempotencyKey, NoParams, path_part};
 use crate::rest::reply::json;
+use crate::scoped_store::unexpected_answer;
 use crate::wire::{RecordRef, record_ref};
 
 /// A record's key, the last part of the path.
@@ -47,10 +47,9 @@ pub(super) async fn read(
         record_ref: RecordRef<'a>,
         record: &'a Object,
     }
-    scope.authorize(Intent::Read)?;
     let name = table.name.as_str();
     let query = Query { table: name.to_owned(), key: Some(sent.clone()), ..Query::default() };
-    let answer = app.branches.read(scope.key.clone(), Read::Query(query), scope.level).await?;
+    let answer = scope.store.read(scope.key.clone(), Read::Query(query), scope.level).await?;
     let Answer::Query(mut page) = answer else { return Err(unexpected_answer(&answer)) };
     let key = table.key_named(&sent).unwrap_or_else(|| RecordKey(sent.into()));
     decimals.rows(scope.schema(), name, &mut page.rows);

@@ -106,7 +106,7 @@ impl Session {
         match result {
             Ok(Answer::Snapshot(snapshot)) => self.refreshed(key, snapshot, &mut actions),
             Ok(other) => {
-                let error = crate::app::unexpected_answer(&other);
+                let error = crate::scoped_store::unexpected_answer(&other);
                 self.not_refreshed(key, &error, moment, &mut actions);
             }
             Err(error) => self.not_refreshed(key, &error.into(), moment, &mut actions),

@@ -111,7 +111,7 @@ impl Session {
                         warnings,
                     })),
                     Ok(other) => {
-                        let error = crate::app::unexpected_answer(&other);
+                        let error = crate::scoped_store::unexpected_answer(&other);
                         control(frame::query_error(request_id.as_ref(), error.message(), moment.at))
                     }
                     Err(error) => {
