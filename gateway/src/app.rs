@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use actors::Branches;
+use actors::Store;
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
 use model::{BranchKey, Offset};
@@ -54,7 +54,7 @@ impl AppState {
     /// are taken here.
     pub(crate) fn new(
         config: GatewayConfig,
-        store: Arc<dyn Branches>,
+        store: Arc<dyn Store>,
         metrics: PrometheusHandle,
     ) -> Self {
         let own_hosts = config.advertised.as_deref().and_then(host_and_port);

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
-use actors::Branches;
+use actors::Store;
 use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
@@ -27,11 +27,7 @@ pub struct Gateway {
 impl Gateway {
     /// A gateway to these branches; `metrics` renders `GET /metrics`. The recorder must be
     /// installed before, as counters are taken here.
-    pub fn new(
-        config: GatewayConfig,
-        branches: Arc<dyn Branches>,
-        metrics: PrometheusHandle,
-    ) -> Self {
+    pub fn new(config: GatewayConfig, branches: Arc<dyn Store>, metrics: PrometheusHandle) -> Self {
         Self { app: Arc::new(AppState::new(config, branches, metrics)) }
     }
 

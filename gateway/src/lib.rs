@@ -1,14 +1,14 @@
-//! The doors: JSON outside, types inside. REST and WebSocket say the same things.
+//! The gateway: JSON outside, types inside. REST and WebSocket say the same things.
 //!
 //! ```text
-//!   request ── rest/middleware ── rest/<resource> ┐                 ┌── Branches::submit / read
-//!                                             ├── auth, publish ┤
-//!   socket ─── ws/socket ── ws/session ───────┘                 └── Branches::follow / listen
+//!   request ── rest/middleware ── rest/<resource> ──┐
+//!                                                   ├── ScopedStore ── actors::Store
+//!   socket ─── ws/socket ──────── ws/session ───────┘
 //! ```
 //!
 //! Promises:
 //! - names and shapes are those of docs/protocol.md, in that order of members;
-//! - every path that shows or changes data passes [`auth::authorize`];
+//! - data is reached through a `ScopedStore` only, and that is made for a principal;
 //! - every refusal goes through the one table of [`error`], and every bound is named in [`limits`];
 //! - a slow session costs nobody else anything: its queue is bounded, and when it is full its
 //!   streams are simply not pulled.
@@ -36,7 +36,7 @@ mod preconditions;
 mod publish;
 mod render;
 mod rest;
-pub mod scoped_store;
+mod scoped_store;
 mod wire;
 mod ws;
 
@@ -45,3 +45,4 @@ pub use files::{File, Files};
 pub use gateway::Gateway;
 pub use origins::{AllowedOrigins, WebOrigin};
 pub use rest::router::{RouteCalls, route_calls};
+pub use scoped_store::StoreCall;

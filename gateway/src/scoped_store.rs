@@ -3,7 +3,7 @@
 //! ```text
 //!   request ── extractor ──┐                        ┌── check(principal, call, target)
 //!                          ├── Principal ── ScopedStore
-//!   socket ── handshake ───┘                        └── actors::Branches
+//!   socket ── handshake ───┘                        └── actors::Store
 //! ```
 //!
 //! Promises:
@@ -18,7 +18,7 @@
 use std::sync::Arc;
 
 use actors::status::{ClusterStatus, LocalReplicas};
-use actors::{Branches, ChangeError, Cursor, Follow, Listening, NotReady, Post, RouteError};
+use actors::{ChangeError, Cursor, Follow, NotReady, Post, RouteError, Store, TopicSubscription};
 use model::{
     Accepted, Answer, BranchId, BranchKey, Catalogue, CatalogueChange, Command, ModuleSnapshot,
     Outcome, Read, ReadLevel,
@@ -95,11 +95,11 @@ impl From<Denied> for ApiError {
 }
 
 /// Where the data is. It gives what it holds to nobody; it makes views that check.
-pub(crate) struct StoreHandle(Arc<dyn Branches>);
+pub(crate) struct StoreHandle(Arc<dyn Store>);
 
 impl StoreHandle {
     /// Takes the store from the assembler of the node.
-    pub(crate) fn new(store: Arc<dyn Branches>) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
         Self(store)
     }
 
@@ -119,7 +119,7 @@ impl StoreHandle {
 /// which modules are strict and which branches there are. What of the catalogue is *shown* goes
 /// through [`ScopedStore::catalogue`].
 #[derive(Clone, Copy)]
-pub(crate) struct NodeView<'a>(&'a dyn Branches);
+pub(crate) struct NodeView<'a>(&'a dyn Store);
 
 impl NodeView<'_> {
     /// Whether this node can serve: for `GET /readyz`.
@@ -133,7 +133,7 @@ impl NodeView<'_> {
     /// Whether this node's copy of the catalogue can say what there is: until then requests are
     /// refused, because they would be told that nothing exists.
     pub(crate) fn is_initialized(self) -> bool {
-        self.0.knows()
+        self.0.is_initialized()
     }
 
     /// This node's copy of the catalogue, to understand requests by.
@@ -159,7 +159,7 @@ impl NodeView<'_> {
 /// The data of the cluster as one principal may see and change it. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct ScopedStore {
-    store: Arc<dyn Branches>,
+    store: Arc<dyn Store>,
     principal: Principal,
 }
 
@@ -282,9 +282,9 @@ impl ScopedStore {
     ///
     /// # Errors
     /// The principal may not, or the topic's owner cannot be reached.
-    pub(crate) async fn subscribe(&self, topic: String) -> Result<Listening, RouteError> {
+    pub(crate) async fn subscribe(&self, topic: String) -> Result<TopicSubscription, RouteError> {
         self.check(StoreCall::Subscribe, Target::Topic(&topic))?;
-        self.store.listen(topic).await
+        self.store.subscribe(topic).await
     }
 
     /// Has group 0 take a change of the catalogue, once under this id. When it returns, this node's

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use actors::{Cursor, Deltas, Follow, FollowItem, Post, RouteError, SharedDelta};
+use actors::{Cursor, DeltaStream, Follow, FollowItem, Post, RouteError, SharedDelta};
 use bytes::Bytes;
 use futures::stream::{self, Stream};
 use model::{
@@ -34,7 +34,7 @@ pub(crate) fn deltas(
     app: App,
     store: ScopedStore,
     ticket: Ticket,
-    deltas: Box<dyn Deltas>,
+    deltas: Box<dyn DeltaStream>,
 ) -> impl Stream<Item = (Ticket, Pulled)> + Send {
     stream::unfold(Some(deltas), move |deltas| {
         let (app, store) = (App::clone(&app), store.clone());

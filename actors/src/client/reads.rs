@@ -8,14 +8,14 @@ use model::{Answer, Branch, BranchKey, NodeId, PartitionId, Read, ReadLevel};
 use raft::Priority;
 use tokio::time::Instant;
 
-use super::{Partition, Router, final_word, no_leader};
-use crate::door::RouteError;
-use crate::heavy::heavy;
-use crate::limits::{ATTEMPT_TIMEOUT, LAG_PATIENCE, REQUEST_DEADLINE, RETRY_PAUSE};
-use crate::message::{Ask, Refusal, Reply, decode, encode};
+use super::{ClusterStore, LocalPartition, final_word, no_leader};
+use crate::limits::{ATTEMPT_TIMEOUT, LAG_TIMEOUT, REQUEST_DEADLINE, RETRY_PAUSE};
+use crate::message::{PeerReply, PeerRequest, Refusal, decode, encode};
+use crate::offload::offload;
+use crate::store::RouteError;
 
 /// What a read can end in without an answer.
-pub(crate) enum Unread {
+pub(crate) enum ReadFailure {
     Refused(Refusal),
     /// This replica does not have yet what was acknowledged; the leader, who said so, does.
     Lags {
@@ -24,13 +24,13 @@ pub(crate) enum Unread {
     Rejected(model::Reject),
 }
 
-impl From<Refusal> for Unread {
+impl From<Refusal> for ReadFailure {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }
 }
 
-impl Router {
+impl ClusterStore {
     pub(crate) async fn look_up(
         &self,
         key: BranchKey,
@@ -42,12 +42,12 @@ impl Router {
         loop {
             let refusal = match self.try_read(partition, &key, &read, level).await {
                 Ok(answer) => return Ok(answer),
-                Err(Unread::Rejected(reject)) => return Err(RouteError::Rejected(reject)),
-                Err(Unread::Refused(refusal)) => refusal,
-                Err(Unread::Lags { leader }) => Refusal::NotLeader { hint: Some(leader) },
+                Err(ReadFailure::Rejected(reject)) => return Err(RouteError::Rejected(reject)),
+                Err(ReadFailure::Refused(refusal)) => refusal,
+                Err(ReadFailure::Lags { leader }) => Refusal::NotLeader { hint: Some(leader) },
             };
             if Instant::now() + RETRY_PAUSE >= deadline {
-                return Err(unread(refusal));
+                return Err(read_error(refusal));
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }
@@ -59,15 +59,15 @@ impl Router {
         key: &BranchKey,
         read: &Read,
         level: ReadLevel,
-    ) -> Result<Answer, Unread> {
+    ) -> Result<Answer, ReadFailure> {
         let holder = match self.0.partitions.get(partition) {
             Some(local) => match self.read_here(partition, &local, key, read, level).await {
-                Err(Unread::Lags { leader }) => leader,
+                Err(ReadFailure::Lags { leader }) => leader,
                 done => return done,
             },
             None => self.leader_of(partition).ok_or_else(no_leader)?,
         };
-        let ask = Ask::Read { key: key.clone(), read: read.clone(), level };
+        let ask = PeerRequest::Read { key: key.clone(), read: read.clone(), level };
         let reply = self
             .ask_leader(partition, holder, Priority::Bulk, encode(&ask), ATTEMPT_TIMEOUT)
             .await
@@ -75,10 +75,10 @@ impl Router {
                 self.forget_leader(partition);
                 no_leader()
             })?;
-        match heavy(reply.len(), || decode(&reply)) {
-            Ok(Reply::Answer(answer)) => Ok(answer),
-            Ok(Reply::Rejected(reject)) => Err(Unread::Rejected(reject)),
-            Ok(Reply::Refused(refusal)) => {
+        match offload(reply.len(), || decode(&reply)) {
+            Ok(PeerReply::Answer(answer)) => Ok(answer),
+            Ok(PeerReply::Rejected(reject)) => Err(ReadFailure::Rejected(reject)),
+            Ok(PeerReply::Refused(refusal)) => {
                 self.learn(partition, &refusal);
                 Err(refusal.into())
             }
@@ -90,11 +90,11 @@ impl Router {
     pub(crate) async fn read_here(
         &self,
         partition: PartitionId,
-        local: &Partition,
+        local: &LocalPartition,
         key: &BranchKey,
         read: &Read,
         level: ReadLevel,
-    ) -> Result<Answer, Unread> {
+    ) -> Result<Answer, ReadFailure> {
         let view = match level {
             ReadLevel::Linearizable => {
                 self.catch_up(partition, local).await?;
@@ -118,32 +118,32 @@ impl Router {
             return self.events(local, &view, key, *after, *limit).await;
         }
         let branch = self.branch_or_preview(&view, key)?;
-        branch.read(read).map_err(Unread::Rejected)
+        branch.read(read).map_err(ReadFailure::Rejected)
     }
 
     /// Waits until this replica has applied everything acknowledged before now.
     pub(crate) async fn catch_up(
         &self,
         partition: PartitionId,
-        local: &Partition,
-    ) -> Result<(), Unread> {
+        local: &LocalPartition,
+    ) -> Result<(), ReadFailure> {
         let status = local.group.status();
         if status.is_leader {
             local.group.read_barrier().await.map_err(Refusal::from)?;
             return Ok(());
         }
         let Some((_, leader)) = status.leader else { return Err(no_leader().into()) };
-        let message = encode(&Ask::ReadIndex(partition));
+        let message = encode(&PeerRequest::ReadIndex(partition));
         let reply = self
             .ask_leader(partition, leader, Priority::Call, message, ATTEMPT_TIMEOUT)
             .await
             .map_err(|_| no_leader())?;
         match decode(&reply) {
-            Ok(Reply::Index(index)) => {
-                let applied = local.group.wait_applied(index, LAG_PATIENCE).await;
-                applied.map_err(|_| Unread::Lags { leader })
+            Ok(PeerReply::Index(index)) => {
+                let applied = local.group.wait_applied(index, LAG_TIMEOUT).await;
+                applied.map_err(|_| ReadFailure::Lags { leader })
             }
-            Ok(Reply::Refused(refusal)) => Err(refusal.into()),
+            Ok(PeerReply::Refused(refusal)) => Err(refusal.into()),
             Ok(_) | Err(_) => Err(no_leader().into()),
         }
     }
@@ -170,12 +170,12 @@ impl Router {
     /// A stretch of the log: from memory, else from the working store.
     async fn events(
         &self,
-        local: &Partition,
+        local: &LocalPartition,
         view: &model::Partition,
         key: &BranchKey,
         after: model::Offset,
         limit: u32,
-    ) -> Result<Answer, Unread> {
+    ) -> Result<Answer, ReadFailure> {
         let branch = self.branch_or_preview(view, key)?;
         let head = branch.head();
         let mut events = branch.events_after(after);
@@ -199,7 +199,7 @@ impl Router {
 }
 
 /// A read without an answer changed nothing: it is never "indeterminate".
-pub(crate) fn unread(refusal: Refusal) -> RouteError {
+pub(crate) fn read_error(refusal: Refusal) -> RouteError {
     let known = if refusal == Refusal::Indeterminate { no_leader() } else { refusal };
     final_word(known, false)
 }

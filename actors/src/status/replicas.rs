@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use model::{Branch, BrokenChain, Chain, Hash, Offset};
 
-use super::{Partition, Router};
-use crate::limits::{RETRY_PAUSE, VERIFY_EVENTS, VERIFY_PATIENCE};
+use crate::client::{ClusterStore, LocalPartition};
+use crate::limits::{RETRY_PAUSE, VERIFY_EVENTS, VERIFY_TIMEOUT};
 use crate::partition::machine::Published;
 use crate::status::{BrokenLog, LocalReplica, LocalReplicas};
 
-impl Router {
+impl ClusterStore {
     /// This node's replicas, that of group 0 first; `verify`: their logs are walked too.
     pub(crate) async fn own_replicas(&self, verify: bool) -> LocalReplicas {
         let (applied, hash) = self.group_0();
@@ -32,20 +32,20 @@ impl Router {
     /// has no events, and so no chain.
     pub(crate) fn group_0(&self) -> (u64, Hash) {
         // Asked first, for the same reason as below.
-        let applied = self.0.changes.applied();
+        let applied = self.0.catalogue_client.applied();
         let (index, catalogue) = self.0.standing.now();
         (applied.max(index), catalogue.state_hash())
     }
 }
 
 /// Blocks for as long as it takes to read all of the replica.
-fn look(partition: u16, local: &Partition, verify: bool) -> LocalReplica {
+fn look(partition: u16, local: &LocalPartition, verify: bool) -> LocalReplica {
     // Entries that do not concern the machine move this index too; asked first, so that the
     // state is never older than it.
     let applied = local.group.status().applied;
     let (index, state) = local.published.standing();
     let broken = |branch: &Branch| {
-        let walked = whole_log(&local.published, branch, VERIFY_PATIENCE);
+        let walked = whole_log(&local.published, branch, VERIFY_TIMEOUT);
         let BrokenChain { offset, reason } = walked.err()?;
         Some(BrokenLog {
             branch: branch.key().branch.to_string(),

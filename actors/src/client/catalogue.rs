@@ -1,4 +1,4 @@
-//! Changes: how a change of the catalogue reaches the leader of group 0, from any node.
+//! CatalogueClient: how a change of the catalogue reaches the leader of group 0, from any node.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,15 +9,15 @@ use raft::{Priority, ReplicaGroup};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::door::ChangeError;
 use crate::limits::{ATTEMPT_TIMEOUT, REQUEST_DEADLINE};
-use crate::message::{Ask, Refusal, Reply, decode, encode};
+use crate::message::{PeerReply, PeerRequest, Refusal, decode, encode};
 use crate::partition::proposer::wall_clock;
 use crate::peers::Peers;
+use crate::store::ChangeError;
 
 /// The way of a change into group 0.
 #[derive(Clone)]
-pub(crate) struct Changes {
+pub(crate) struct CatalogueClient {
     node: NodeId,
     group: ReplicaGroup,
     catalogue: watch::Receiver<Arc<Catalogue>>,
@@ -28,21 +28,24 @@ pub(crate) struct Changes {
 /// What this node has heard from the leader of group 0 since it was started.
 struct Heard {
     /// Whether its copy of the catalogue has ever been complete: on its disk, or confirmed.
-    knows: AtomicBool,
+    is_initialized: AtomicBool,
     /// The last time group 0 was asked: when, and what came of it.
     round: tokio::sync::Mutex<Option<(Instant, Result<(), Refusal>)>>,
 }
 
-impl Changes {
-    /// `knows`: the copy on this node's disk is of a formed cluster.
+impl CatalogueClient {
+    /// `is_initialized`: the copy on this node's disk is of a formed cluster.
     pub(crate) fn new(
         node: NodeId,
         group: ReplicaGroup,
         catalogue: watch::Receiver<Arc<Catalogue>>,
         peers: Arc<dyn Peers>,
-        knows: bool,
+        is_initialized: bool,
     ) -> Self {
-        let heard = Heard { knows: AtomicBool::new(knows), round: tokio::sync::Mutex::default() };
+        let heard = Heard {
+            is_initialized: AtomicBool::new(is_initialized),
+            round: tokio::sync::Mutex::default(),
+        };
         Self { node, group, catalogue, peers, heard: Arc::new(heard) }
     }
 
@@ -52,8 +55,8 @@ impl Changes {
     }
 
     /// Whether the copy here can be answered from.
-    pub(crate) fn knows(&self) -> bool {
-        self.heard.knows.load(Ordering::Acquire)
+    pub(crate) fn is_initialized(&self) -> bool {
+        self.heard.is_initialized.load(Ordering::Acquire)
     }
 
     /// Brings the copy here up to now. Group 0 is asked one at a time, and who came before it was
@@ -72,7 +75,7 @@ impl Changes {
         let asked = tokio::time::timeout(ATTEMPT_TIMEOUT, self.ask_group_0()).await;
         let answer = asked.unwrap_or_else(|_| Err(silent()));
         if answer.is_ok() {
-            self.heard.knows.store(true, Ordering::Release);
+            self.heard.is_initialized.store(true, Ordering::Release);
         }
         *round = Some((began, answer.clone()));
         answer
@@ -90,11 +93,11 @@ impl Changes {
         if leader == self.node {
             return self.index().await;
         }
-        let message = encode(&Ask::CatalogueIndex);
+        let message = encode(&PeerRequest::CatalogueIndex);
         let answer = self.peers.call(leader, Priority::Bulk, message, ATTEMPT_TIMEOUT).await;
         match answer.map(|answer| decode(&answer)) {
-            Ok(Ok(Reply::Index(index))) => Ok(index),
-            Ok(Ok(Reply::Refused(refusal))) => Err(refusal),
+            Ok(Ok(PeerReply::Index(index))) => Ok(index),
+            Ok(Ok(PeerReply::Refused(refusal))) => Err(refusal),
             Ok(Ok(_) | Err(_)) | Err(_) => Err(silent()),
         }
     }
@@ -113,7 +116,7 @@ impl Changes {
         }
     }
 
-    /// Who leads group 0, as far as this node knows.
+    /// Who leads group 0, as far as this node is_initialized.
     pub(crate) fn leader(&self) -> Option<NodeId> {
         self.group.status().leader.map(|(_, leader)| leader)
     }
@@ -157,15 +160,15 @@ impl Changes {
         if leader == self.node {
             return self.decide(entry).await;
         }
-        let message = encode(&Ask::Change(entry.clone()));
+        let message = encode(&PeerRequest::Change(entry.clone()));
         let answer = self
             .peers
             .call(leader, Priority::Bulk, message, ATTEMPT_TIMEOUT)
             .await
             .map_err(|_| Refusal::Indeterminate)?;
         match decode(&answer) {
-            Ok(Reply::Changed(result)) => Ok(result),
-            Ok(Reply::Refused(refusal)) => Err(refusal),
+            Ok(PeerReply::Changed(result)) => Ok(result),
+            Ok(PeerReply::Refused(refusal)) => Err(refusal),
             Ok(_) | Err(_) => Err(Refusal::Indeterminate),
         }
     }

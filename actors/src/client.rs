@@ -1,4 +1,4 @@
-//! Router: the one door to branches. It finds who leads a branch's partition, here or on another
+//! ClusterStore: the one door to branches. It finds who leads a branch's partition, here or on another
 //! node, and tries within the deadline, always under the same command id: so a caller sees
 //! latency, not the cluster's troubles.
 //!
@@ -20,28 +20,26 @@ use tokio::time::Instant;
 
 use crate::branch::Submission;
 use crate::control::machine::Standing;
-use crate::door::RouteError;
-use crate::heavy::heavy;
 use crate::limits::{
     ATTEMPT_TIMEOUT, LARGE_COMMAND_BYTES, NODE_PERMITS, REQUEST_DEADLINE, RETRY_PAUSE,
 };
-use crate::message::{Ask, BusyWith, Cast, Refusal, Reply, decode, encode};
+use crate::liveness::PeerLiveness;
+use crate::message::{BusyScope, PeerCast, PeerReply, PeerRequest, Refusal, decode, encode};
+use crate::offload::offload;
 use crate::partition;
 use crate::partition::machine::Published;
 use crate::partition::proposer::{Waiting, rough_bytes};
 use crate::peers::{PeerError, Peers};
-use crate::reach::Reach;
 use crate::status::FileBudget;
+use crate::store::RouteError;
 
-mod branches;
-pub(crate) mod changes;
-mod reads;
-pub(crate) mod replicas;
-mod report;
+pub(crate) mod catalogue;
+mod cluster_store;
+pub(crate) mod reads;
 
 /// A partition this node holds a replica of.
 #[derive(Clone)]
-pub(crate) struct Partition {
+pub(crate) struct LocalPartition {
     pub(crate) actor: ActorRef<partition::Message>,
     pub(crate) group: ReplicaGroup,
     pub(crate) published: Arc<Published>,
@@ -52,22 +50,22 @@ pub(crate) type Replica = (ReplicaGroup, Arc<Published>);
 
 /// The partitions of this node.
 #[derive(Clone, Default)]
-pub(crate) struct Partitions {
-    running: Arc<RwLock<BTreeMap<PartitionId, Partition>>>,
+pub(crate) struct LocalPartitions {
+    running: Arc<RwLock<BTreeMap<PartitionId, LocalPartition>>>,
     /// Replicas whose actor failed: they wait for their next one.
     orphaned: Arc<Mutex<BTreeMap<PartitionId, Replica>>>,
 }
 
-impl Partitions {
-    pub(crate) fn get(&self, id: PartitionId) -> Option<Partition> {
+impl LocalPartitions {
+    pub(crate) fn get(&self, id: PartitionId) -> Option<LocalPartition> {
         self.running.read().get(&id).cloned()
     }
 
-    pub(crate) fn put(&self, id: PartitionId, partition: Partition) {
+    pub(crate) fn put(&self, id: PartitionId, partition: LocalPartition) {
         self.running.write().insert(id, partition);
     }
 
-    pub(crate) fn all(&self) -> Vec<(PartitionId, Partition)> {
+    pub(crate) fn all(&self) -> Vec<(PartitionId, LocalPartition)> {
         self.running.read().iter().map(|(id, partition)| (*id, partition.clone())).collect()
     }
 
@@ -95,44 +93,44 @@ impl Partitions {
 
 /// The one door to branches. Cheap to clone.
 #[derive(Clone)]
-pub struct Router(pub(crate) Arc<Inner>);
+pub struct ClusterStore(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) node: NodeId,
     pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
     /// Where group 0 stands here.
     pub(crate) standing: Standing,
-    pub(crate) partitions: Partitions,
+    pub(crate) partitions: LocalPartitions,
     pub(crate) peers: Arc<dyn Peers>,
-    pub(crate) reach: Arc<Reach>,
-    pub(crate) changes: changes::Changes,
+    pub(crate) liveness: Arc<PeerLiveness>,
+    pub(crate) catalogue_client: catalogue::CatalogueClient,
     pub(crate) draining: AtomicBool,
     pub(crate) warnings: Vec<String>,
     pub(crate) files: Option<FileBudget>,
-    /// The ids of the changes this node brings: it can serve once it knows them all itself.
+    /// The ids of the catalogue_client this node brings: it can serve once it knows them all itself.
     pub(crate) brought: Vec<String>,
     permits: Arc<Semaphore>,
     /// Who was last seen to lead a partition this node holds no replica of.
     hints: Mutex<BTreeMap<PartitionId, NodeId>>,
-    pub(crate) feeds: crate::feed::Feeds,
+    pub(crate) feeds: crate::follow::remote::Feeds,
     pub(crate) topics: crate::topics::Topics,
 }
 
-/// What a router is made of.
+/// What a store is made of.
 pub(crate) struct Parts {
     pub(crate) node: NodeId,
     pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
     /// Where group 0 stands here.
     pub(crate) standing: Standing,
-    pub(crate) partitions: Partitions,
+    pub(crate) partitions: LocalPartitions,
     pub(crate) peers: Arc<dyn Peers>,
-    pub(crate) reach: Arc<Reach>,
-    pub(crate) changes: changes::Changes,
+    pub(crate) liveness: Arc<PeerLiveness>,
+    pub(crate) catalogue_client: catalogue::CatalogueClient,
     pub(crate) warnings: Vec<String>,
     pub(crate) files: Option<FileBudget>,
-    /// The ids of the changes this node brings: it can serve once it knows them all itself.
+    /// The ids of the catalogue_client this node brings: it can serve once it knows them all itself.
     pub(crate) brought: Vec<String>,
-    pub(crate) feeds: crate::feed::Feeds,
+    pub(crate) feeds: crate::follow::remote::Feeds,
 }
 
 /// What one attempt gave, when it gave no outcome.
@@ -143,7 +141,7 @@ enum Attempt {
     Unknown,
 }
 
-impl Router {
+impl ClusterStore {
     pub(crate) fn new(parts: Parts) -> Self {
         Self(Arc::new(Inner {
             node: parts.node,
@@ -151,8 +149,8 @@ impl Router {
             standing: parts.standing,
             partitions: parts.partitions,
             peers: parts.peers,
-            reach: parts.reach,
-            changes: parts.changes,
+            liveness: parts.liveness,
+            catalogue_client: parts.catalogue_client,
             warnings: parts.warnings,
             files: parts.files,
             brought: parts.brought,
@@ -185,14 +183,17 @@ impl Router {
     pub(crate) async fn find(&self, key: &BranchKey) -> Result<PartitionId, RouteError> {
         match self.locate(key) {
             Err(RouteError::UnknownModule(_) | RouteError::UnknownBranch(_)) => {
-                self.0.changes.catch_up().await.map_err(reads::unread)?;
+                self.0.catalogue_client.catch_up().await.map_err(reads::read_error)?;
                 self.locate(key)
             }
             known => known,
         }
     }
 
-    pub(crate) async fn decide(&self, mut command: Command) -> Result<Outcome, RouteError> {
+    pub(crate) async fn submit_with_retries(
+        &self,
+        mut command: Command,
+    ) -> Result<Outcome, RouteError> {
         let partition = self.find(&command.key).await?;
         // The cluster's own commands have a session that no client can name.
         if command.id.session.starts_with('@') && command.id.session != SERVER_SESSION {
@@ -233,7 +234,8 @@ impl Router {
         if leader == self.0.node {
             return self.decide_here(partition, command.clone(), timeout).await.map_err(attempt);
         }
-        let message = heavy(rough_bytes(command), || encode(&Ask::Submit(command.clone())));
+        let message =
+            offload(rough_bytes(command), || encode(&PeerRequest::Submit(command.clone())));
         let lane = lane_of(command, message.len());
         let reply = match self.ask_leader(partition, leader, lane, message, timeout).await {
             Ok(reply) => reply,
@@ -246,9 +248,9 @@ impl Router {
                 return Err(Attempt::Again(no_leader()));
             }
         };
-        match heavy(reply.len(), || decode(&reply)) {
-            Ok(Reply::Outcome(outcome)) => Ok(outcome),
-            Ok(Reply::Refused(refusal)) => {
+        match offload(reply.len(), || decode(&reply)) {
+            Ok(PeerReply::Outcome(outcome)) => Ok(outcome),
+            Ok(PeerReply::Refused(refusal)) => {
                 self.learn(partition, &refusal);
                 Err(attempt(refusal))
             }
@@ -289,7 +291,7 @@ impl Router {
         };
         let permit = Arc::clone(&self.0.permits)
             .try_acquire_owned()
-            .map_err(|_| Refusal::Busy { what: BusyWith::Node })?;
+            .map_err(|_| Refusal::Busy { what: BusyScope::Node })?;
         let (waiting, outcome) = Waiting::new(permit);
         let submission = Submission { command, waiting };
         if local.actor.cast(partition::Message::Submit(submission)).is_err() {
@@ -312,7 +314,7 @@ impl Router {
         }
         let catalogue = self.0.catalogue.borrow();
         let placement = catalogue.placements.get(&partition)?;
-        let up = |node: &&NodeId| self.0.reach.is_up(**node);
+        let up = |node: &&NodeId| self.0.liveness.is_up(**node);
         placement
             .preferred_node()
             .filter(|node| up(&node))
@@ -336,7 +338,7 @@ impl Router {
     /// From now on this node is not ready, and its partitions are led elsewhere where possible.
     pub(crate) fn drain(&self) {
         self.0.draining.store(true, Ordering::Release);
-        let leaving = encode(&Cast::Leaving);
+        let leaving = encode(&PeerCast::Draining);
         for node in self.0.catalogue.borrow().nodes.keys().filter(|node| **node != self.0.node) {
             // A peer that is linked only later gives no lead before the link has stood for a while.
             let _ = self.0.peers.cast(*node, Priority::Call, leaving.clone());
@@ -374,10 +376,10 @@ fn no_leader() -> Refusal {
     }
 }
 
-pub(crate) fn busy(what: BusyWith) -> RouteError {
+pub(crate) fn busy(what: BusyScope) -> RouteError {
     let what = match what {
-        BusyWith::Branch => "this branch",
-        BusyWith::Node => "this node",
+        BusyScope::Branch => "this branch",
+        BusyScope::Node => "this node",
     };
     RouteError::Busy { what, retry_after: Duration::from_secs(1) }
 }

@@ -8,20 +8,20 @@ use futures::future::join_all;
 use model::{Catalogue, NodeId, PartitionId, Placement};
 use raft::Priority;
 
-use super::{Partition, Router};
-use crate::door::NotReady;
+use crate::client::{ClusterStore, LocalPartition};
 use crate::limits::BRANCH_WARNINGS_MAX;
-use crate::message::{Ask, Leads, Reply, decode, encode};
+use crate::message::{NodeReport, PeerReply, PeerRequest, decode, encode};
 use crate::status::{BranchStatus, ClusterStatus, NodeStatus, PartitionStatus, ReplicaStatus};
+use crate::store::NotReady;
 
 /// How long a node is waited for; one that is down must not hold up the report.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
-impl Router {
+impl ClusterStore {
     /// What this node leads.
-    pub(crate) fn leads(&self) -> Leads {
+    pub(crate) fn leads(&self) -> NodeReport {
         let catalogue = self.0.catalogue.borrow().clone();
-        let mut leads = Leads { warnings: self.0.warnings.clone(), ..Leads::default() };
+        let mut leads = NodeReport { warnings: self.0.warnings.clone(), ..NodeReport::default() };
         for (id, local) in self.0.partitions.all() {
             if let Some(fatal) = local.group.status().stopped {
                 leads.warnings.push(format!("partition {id} stopped on this node: {fatal}"));
@@ -108,11 +108,11 @@ impl Router {
         std::iter::once(alone).chain(reasons).collect()
     }
 
-    async fn ask_leads(&self, node: NodeId) -> (NodeId, Option<Leads>) {
-        let message = encode(&Ask::Status);
+    async fn ask_leads(&self, node: NodeId) -> (NodeId, Option<NodeReport>) {
+        let message = encode(&PeerRequest::Status);
         let reply = self.0.peers.call(node, Priority::Call, message, REPORT_TIMEOUT).await;
         let leads = match reply.ok().and_then(|bytes| decode(&bytes).ok()) {
-            Some(Reply::Status(leads)) => Some(leads),
+            Some(PeerReply::Status(leads)) => Some(leads),
             _ => None,
         };
         (node, leads)
@@ -132,7 +132,7 @@ impl Router {
                 name: node.name.clone(),
                 http: node.http.clone(),
                 peer: node.peer.clone(),
-                reachable: node.id == self.0.node || self.0.reach.is_up(node.id),
+                reachable: node.id == self.0.node || self.0.liveness.is_up(node.id),
                 leads: count(led.values().filter(|p| p.leader == Some(node.id.0)).count()),
                 replicas: count(
                     catalogue
@@ -178,7 +178,7 @@ impl Router {
         if let Some(local) = self.0.partitions.get(id) {
             return local.group.status().has_quorum;
         }
-        let is_up = |node: &&NodeId| self.0.reach.is_up(**node);
+        let is_up = |node: &&NodeId| self.0.liveness.is_up(**node);
         let up = placement.replicas.values().filter(is_up).count();
         placement.replica_on(self.0.node).is_none()
             && up > placement.replicas.len() / 2
@@ -186,7 +186,11 @@ impl Router {
     }
 }
 
-fn partition_status(id: PartitionId, local: &Partition, catalogue: &Catalogue) -> PartitionStatus {
+fn partition_status(
+    id: PartitionId,
+    local: &LocalPartition,
+    catalogue: &Catalogue,
+) -> PartitionStatus {
     let status = local.group.status();
     let preferred = catalogue.placements.get(&id).and_then(Placement::preferred_node);
     let replicas = status
@@ -212,7 +216,7 @@ fn partition_status(id: PartitionId, local: &Partition, catalogue: &Catalogue) -
 }
 
 /// Which branches forgot outcomes before their time, for want of room.
-fn displaced(local: &Partition) -> Vec<String> {
+fn displaced(local: &LocalPartition) -> Vec<String> {
     let view = local.published.view();
     let forgetful = view.branches().filter_map(|branch| {
         let displaced = branch.dedup().displaced;
@@ -228,7 +232,7 @@ fn displaced(local: &Partition) -> Vec<String> {
 
 fn branch_statuses(
     id: PartitionId,
-    local: &Partition,
+    local: &LocalPartition,
     leader: NodeId,
 ) -> impl Iterator<Item = BranchStatus> {
     let view = local.published.view();
@@ -246,7 +250,7 @@ fn branch_statuses(
 }
 
 /// Sequences that do not follow a number among their records, the first few in words.
-fn ignored_leaps(local: &Partition) -> Vec<String> {
+fn ignored_leaps(local: &LocalPartition) -> Vec<String> {
     let view = local.published.view();
     let all = view.branches().flat_map(|branch| {
         let key = branch.key();

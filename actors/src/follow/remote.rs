@@ -2,7 +2,7 @@
 //! without is followed from afar by a FeedActor: one per branch:module and node, whatever the
 //! number of sessions, started by the first follower and stopped some time after the last.
 //!
-//! Deltas on the link are a hint, the log is the truth: what does not follow on is read back.
+//! DeltaStream on the link are a hint, the log is the truth: what does not follow on is read back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,15 +17,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::door::SharedDelta;
+use crate::client::ClusterStore;
 use crate::limits::{
     ATTEMPT_TIMEOUT, CATCH_UP_EVENTS, FEED_QUEUE_DELTAS, FEEDS_MAX, FOLLOWER_QUEUE_DELTAS,
 };
-use crate::message::{Ask, Cast, Reply, decode, encode};
-use crate::router::Router;
-
-pub(crate) mod serve;
-pub(crate) mod stream;
+use crate::message::{PeerCast, PeerReply, PeerRequest, decode, encode};
+use crate::store::SharedDelta;
 
 /// A feed without followers is kept this long: a till that reloads finds it running.
 const LINGER: Duration = Duration::from_secs(30);
@@ -57,7 +54,7 @@ impl Feeds {
     /// Every later delta of a branch this node holds no replica of.
     pub(crate) async fn tap(
         &self,
-        router: &Router,
+        store: &ClusterStore,
         key: &BranchKey,
     ) -> Result<broadcast::Receiver<Arc<SharedDelta>>, ractor::SpawnErr> {
         if let Some(taken) = self.0.taken.lock().get(key) {
@@ -65,7 +62,7 @@ impl Feeds {
         }
         let feed = self.0.next.fetch_add(1, Ordering::AcqRel);
         let (tap, receiver) = broadcast::channel(FOLLOWER_QUEUE_DELTAS);
-        let start = Start { key: key.clone(), feed, tap: tap.clone(), router: router.clone() };
+        let start = Start { key: key.clone(), feed, tap: tap.clone(), store: store.clone() };
         let (actor, _) = Actor::spawn(None, FeedActor, start).await?;
         let taken = Taken { feed, actor, tap, room: Arc::new(Semaphore::new(FEED_QUEUE_DELTAS)) };
         let mut all = self.0.taken.lock();
@@ -81,7 +78,7 @@ impl Feeds {
     /// Serves a node that follows a branch here. Where the feed begins, or `None` at the limit.
     pub(crate) fn serve(
         &self,
-        router: &Router,
+        store: &ClusterStore,
         from: NodeId,
         feed: u64,
         key: &BranchKey,
@@ -92,26 +89,30 @@ impl Feeds {
         if served.len() >= FEEDS_MAX {
             return None;
         }
-        let peers = Arc::clone(&router.0.peers);
-        let (offset, pump) = serve::pump(peers, from, feed, key, published);
+        let peers = Arc::clone(&store.0.peers);
+        let (offset, pump) = super::serve::pump(peers, from, feed, key, published);
         served.insert((from, feed), pump);
         Some(offset)
     }
 
     /// What another node says about a feed. Never blocks.
-    pub(crate) fn told(&self, from: NodeId, cast: Cast) {
+    pub(crate) fn receive(&self, from: NodeId, cast: PeerCast) {
         match cast {
-            Cast::Pushed { feed, delta } => self.hand(feed, |room| {
+            PeerCast::Delta { feed, delta } => self.hand(feed, |room| {
                 // Without room the delta is dropped here and read back from the log.
                 let permit = Arc::clone(room).try_acquire_owned().ok()?;
-                Some(Message::Pushed { delta: Arc::new(delta), _permit: permit })
+                Some(Message::Delta { delta: Arc::new(delta), _permit: permit })
             }),
-            Cast::Beat { feed, offset } => self.hand(feed, |_| Some(Message::Stands(offset))),
-            Cast::Ended { feed } => self.hand(feed, |_| Some(Message::Broken)),
-            Cast::Unfollow { feed } => {
+            PeerCast::Position { feed, offset } => {
+                self.hand(feed, |_| Some(Message::Stands(offset)))
+            }
+            PeerCast::FeedEnded { feed } => self.hand(feed, |_| Some(Message::Broken)),
+            PeerCast::Unfollow { feed } => {
                 self.0.served.lock().remove(&(from, feed));
             }
-            Cast::Posted { .. } | Cast::Leaving => tracing::warn!("this is no matter of a feed"),
+            PeerCast::Posted { .. } | PeerCast::Draining => {
+                tracing::warn!("this is no matter of a feed")
+            }
         }
     }
 
@@ -141,13 +142,13 @@ impl Feeds {
     }
 }
 
-/// What a feed is told.
+/// What a feed is receive.
 enum Message {
     /// The next delta, as the other node sent it.
-    Pushed { delta: Arc<Delta>, _permit: OwnedSemaphorePermit },
+    Delta { delta: Arc<Delta>, _permit: OwnedSemaphorePermit },
     /// The log stands here.
     Stands(Offset),
-    /// Deltas read back from the log; `true` if there are more.
+    /// DeltaStream read back from the log; `true` if there are more.
     Mended(Vec<Arc<Delta>>, bool),
     /// The log could not be read.
     NotMended,
@@ -163,7 +164,7 @@ struct Start {
     key: BranchKey,
     feed: u64,
     tap: broadcast::Sender<Arc<SharedDelta>>,
-    router: Router,
+    store: ClusterStore,
 }
 
 struct State {
@@ -193,7 +194,7 @@ impl Actor for FeedActor {
         let ticking = myself.clone();
         let tick = tokio::spawn(async move {
             while ticking.cast(Message::Tick).is_ok() {
-                tokio::time::sleep(serve::BEAT).await;
+                tokio::time::sleep(super::serve::POSITION_INTERVAL).await;
             }
         });
         let mut state = State {
@@ -218,7 +219,7 @@ impl Actor for FeedActor {
     ) -> Result<(), ActorProcessingErr> {
         state.heard = if matches!(message, Message::Tick) { state.heard } else { Instant::now() };
         match message {
-            Message::Pushed { delta, .. } => state.pushed(&myself, delta),
+            Message::Delta { delta, .. } => state.pushed(&myself, delta),
             Message::Stands(offset) => state.stands(&myself, offset),
             Message::Mended(deltas, more) => {
                 state.mending = None;
@@ -245,12 +246,15 @@ impl Actor for FeedActor {
         _myself: ActorRef<Message>,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        let Start { key, feed, router, .. } = &state.start;
-        router.0.feeds.forget(key, *feed);
+        let Start { key, feed, store, .. } = &state.start;
+        store.0.feeds.forget(key, *feed);
         if let Some(node) = state.upstream {
             // A link that is down has forgotten the feed by itself.
-            let _ =
-                router.0.peers.cast(node, Priority::Feed, encode(&Cast::Unfollow { feed: *feed }));
+            let _ = store.0.peers.cast(
+                node,
+                Priority::Feed,
+                encode(&PeerCast::Unfollow { feed: *feed }),
+            );
         }
         Ok(())
     }
@@ -273,7 +277,7 @@ impl State {
         self.stands(myself, end);
     }
 
-    /// The log is known to reach `offset`: what is missing up to there is read back.
+    /// The log is known to liveness `offset`: what is missing up to there is read back.
     fn stands(&mut self, myself: &ActorRef<Message>, offset: Offset) {
         if self.last.is_some_and(|last| last < offset) {
             self.mend(myself);
@@ -285,11 +289,11 @@ impl State {
         if self.mending.is_some() {
             return;
         }
-        let (router, key, myself) =
-            (self.start.router.clone(), self.start.key.clone(), myself.clone());
+        let (store, key, myself) =
+            (self.start.store.clone(), self.start.key.clone(), myself.clone());
         self.mending = Some(AbortOnDropHandle::new(tokio::spawn(async move {
             let read = Read::Events { after, limit: CATCH_UP_EVENTS };
-            let answer = router.look_up(key.clone(), read, ReadLevel::Stale).await;
+            let answer = store.look_up(key.clone(), read, ReadLevel::Stale).await;
             let message = match answer {
                 Ok(Answer::Events(found)) => match found.events {
                     Some(events) => {
@@ -310,11 +314,11 @@ impl State {
         if self.following.is_some() {
             return;
         }
-        let (router, key, feed, myself) =
-            (self.start.router.clone(), self.start.key.clone(), self.start.feed, myself.clone());
+        let (store, key, feed, myself) =
+            (self.start.store.clone(), self.start.key.clone(), self.start.feed, myself.clone());
         self.following = Some(AbortOnDropHandle::new(tokio::spawn(async move {
             loop {
-                if let Some((node, offset)) = ask_to_follow(&router, &key, feed).await {
+                if let Some((node, offset)) = ask_to_follow(&store, &key, feed).await {
                     // A feed that just ended needs no more.
                     let _ = myself.cast(Message::Following(node, offset));
                     return;
@@ -338,13 +342,17 @@ impl State {
     }
 }
 
-async fn ask_to_follow(router: &Router, key: &BranchKey, feed: u64) -> Option<(NodeId, Offset)> {
-    let partition = router.locate(key).ok()?;
-    let holder = router.leader_of(partition)?;
-    let message = encode(&Ask::Follow { key: key.clone(), feed });
-    let reply = router.0.peers.call(holder, Priority::Call, message, ATTEMPT_TIMEOUT).await.ok()?;
+async fn ask_to_follow(
+    store: &ClusterStore,
+    key: &BranchKey,
+    feed: u64,
+) -> Option<(NodeId, Offset)> {
+    let partition = store.locate(key).ok()?;
+    let holder = store.leader_of(partition)?;
+    let message = encode(&PeerRequest::Follow { key: key.clone(), feed });
+    let reply = store.0.peers.call(holder, Priority::Call, message, ATTEMPT_TIMEOUT).await.ok()?;
     match decode(&reply) {
-        Ok(Reply::Following(offset)) => Some((holder, offset)),
+        Ok(PeerReply::Following(offset)) => Some((holder, offset)),
         _ => None,
     }
 }

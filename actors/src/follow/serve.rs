@@ -8,15 +8,15 @@ use raft::Priority;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::door::SharedDelta;
-use crate::heavy::event_bytes;
 use crate::limits::PUSHED_BYTES_MAX;
-use crate::message::{Cast, encode};
+use crate::message::{PeerCast, encode};
+use crate::offload::event_bytes;
 use crate::partition::machine::Published;
 use crate::peers::{PeerError, Peers};
+use crate::store::SharedDelta;
 
 /// How often a feed says where it stands: finds a lost last delta.
-pub(crate) const BEAT: Duration = Duration::from_secs(5);
+pub(crate) const POSITION_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Starts pumping. Returns where the feed begins.
 pub(crate) fn pump(
@@ -42,12 +42,12 @@ struct Pump {
 impl Pump {
     async fn run(mut self, mut live: Receiver<Arc<SharedDelta>>) {
         loop {
-            let sent = match tokio::time::timeout(BEAT, live.recv()).await {
+            let sent = match tokio::time::timeout(POSITION_INTERVAL, live.recv()).await {
                 Ok(Ok(shared)) => self.push(&shared),
-                Err(_) => self.cast(&Cast::Beat { feed: self.feed, offset: self.offset }),
+                Err(_) => self.cast(&PeerCast::Position { feed: self.feed, offset: self.offset }),
                 Ok(Err(RecvError::Lagged(_) | RecvError::Closed)) => {
                     // The follower asks again and mends the gap from the log.
-                    let _ = self.cast(&Cast::Ended { feed: self.feed });
+                    let _ = self.cast(&PeerCast::FeedEnded { feed: self.feed });
                     return;
                 }
             };
@@ -59,20 +59,20 @@ impl Pump {
 
     fn push(&mut self, shared: &SharedDelta) -> Result<(), PeerError> {
         self.offset = shared.delta.last().unwrap_or(self.offset);
-        let stands = Cast::Beat { feed: self.feed, offset: self.offset };
+        let stands = PeerCast::Position { feed: self.feed, offset: self.offset };
         let rough: usize = shared.delta.events.iter().map(|e| event_bytes(&e.change)).sum();
         if rough > PUSHED_BYTES_MAX {
             return self.cast(&stands);
         }
         let delta = (*shared.delta).clone();
-        let pushed = encode(&Cast::Pushed { feed: self.feed, delta });
+        let pushed = encode(&PeerCast::Delta { feed: self.feed, delta });
         if pushed.len() > PUSHED_BYTES_MAX {
             return self.cast(&stands);
         }
         self.peers.cast(self.to, Priority::Feed, pushed)
     }
 
-    fn cast(&self, cast: &Cast) -> Result<(), PeerError> {
+    fn cast(&self, cast: &PeerCast) -> Result<(), PeerError> {
         self.peers.cast(self.to, Priority::Feed, encode(cast))
     }
 }

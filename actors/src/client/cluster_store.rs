@@ -1,4 +1,4 @@
-//! The router as the rooms above see it, and as other nodes' routers do.
+//! The store as the rooms above see it, and as other nodes' routers do.
 
 use std::sync::Arc;
 
@@ -10,22 +10,22 @@ use model::{
 };
 use tokio::sync::{broadcast, watch};
 
-use super::Router;
-use super::reads::{Unread, unread};
-use crate::door::{
-    Branches, ChangeError, Cursor, Follow, Listening, NotReady, Post, RouteError, SharedDelta,
-};
-use crate::feed::stream::{Stream, cursor_of};
-use crate::heavy::{event_bytes, heavy, reply_bytes};
+use super::ClusterStore;
+use super::reads::{ReadFailure, read_error};
+use crate::follow::follower::{LogFollower, cursor_of};
 use crate::limits::{ATTEMPT_TIMEOUT, CATCH_UP_BYTES, REQUEST_DEADLINE};
-use crate::message::{Ask, Cast, Refusal, Reply, decode, encode};
+use crate::message::{PeerCast, PeerReply, PeerRequest, Refusal, decode, encode};
+use crate::offload::{event_bytes, offload, reply_bytes};
 use crate::peers::Inbox;
 use crate::status::{ClusterStatus, LocalReplicas};
+use crate::store::{
+    ChangeError, Cursor, Follow, NotReady, Post, RouteError, SharedDelta, Store, TopicSubscription,
+};
 
-impl Branches for Router {
+impl Store for ClusterStore {
     fn submit(&self, command: Command) -> BoxFuture<'static, Result<Outcome, RouteError>> {
-        let router = self.clone();
-        Box::pin(async move { router.decide(command).await })
+        let store = self.clone();
+        Box::pin(async move { store.submit_with_retries(command).await })
     }
 
     fn read(
@@ -34,8 +34,8 @@ impl Branches for Router {
         read: Read,
         level: ReadLevel,
     ) -> BoxFuture<'static, Result<Answer, RouteError>> {
-        let router = self.clone();
-        Box::pin(async move { router.look_up(key, read, level).await })
+        let store = self.clone();
+        Box::pin(async move { store.look_up(key, read, level).await })
     }
 
     fn follow(
@@ -43,8 +43,8 @@ impl Branches for Router {
         key: BranchKey,
         after: Option<Cursor>,
     ) -> BoxFuture<'static, Result<Follow, RouteError>> {
-        let router = self.clone();
-        Box::pin(async move { router.follow_branch(key, after).await })
+        let store = self.clone();
+        Box::pin(async move { store.follow_branch(key, after).await })
     }
 
     fn catalogue(&self) -> Arc<Catalogue> {
@@ -55,13 +55,13 @@ impl Branches for Router {
         self.0.catalogue.clone()
     }
 
-    fn knows(&self) -> bool {
-        self.0.changes.knows()
+    fn is_initialized(&self) -> bool {
+        self.0.catalogue_client.is_initialized()
     }
 
     fn catch_up(&self) -> BoxFuture<'static, Result<(), RouteError>> {
-        let router = self.clone();
-        Box::pin(async move { router.0.changes.catch_up().await.map_err(unread) })
+        let store = self.clone();
+        Box::pin(async move { store.0.catalogue_client.catch_up().await.map_err(read_error) })
     }
 
     fn change(
@@ -69,11 +69,11 @@ impl Branches for Router {
         id: String,
         change: CatalogueChange,
     ) -> BoxFuture<'static, Result<(), ChangeError>> {
-        let router = self.clone();
+        let store = self.clone();
         Box::pin(async move {
-            router.0.changes.make(id.clone(), change).await?;
+            store.0.catalogue_client.make(id.clone(), change).await?;
             let known = |catalogue: &Arc<Catalogue>| catalogue.has_taken(&id);
-            let mut catalogue = router.0.catalogue.clone();
+            let mut catalogue = store.0.catalogue.clone();
             let seen = tokio::time::timeout(REQUEST_DEADLINE, catalogue.wait_for(known)).await;
             match seen {
                 Ok(Ok(_)) => Ok(()),
@@ -86,23 +86,26 @@ impl Branches for Router {
     }
 
     fn publish(&self, post: Post) -> BoxFuture<'static, Result<(), RouteError>> {
-        let router = self.clone();
-        Box::pin(async move { router.post(post).await })
+        let store = self.clone();
+        Box::pin(async move { store.post(post).await })
     }
 
-    fn listen(&self, topic: String) -> BoxFuture<'static, Result<Listening, RouteError>> {
-        let router = self.clone();
-        Box::pin(async move { router.listen_to(topic).await })
+    fn subscribe(
+        &self,
+        topic: String,
+    ) -> BoxFuture<'static, Result<TopicSubscription, RouteError>> {
+        let store = self.clone();
+        Box::pin(async move { store.listen_to(topic).await })
     }
 
     fn status(&self) -> BoxFuture<'static, ClusterStatus> {
-        let router = self.clone();
-        Box::pin(async move { router.report().await })
+        let store = self.clone();
+        Box::pin(async move { store.report().await })
     }
 
     fn replicas(&self, verify: bool) -> BoxFuture<'static, LocalReplicas> {
-        let router = self.clone();
-        Box::pin(async move { router.own_replicas(verify).await })
+        let store = self.clone();
+        Box::pin(async move { store.own_replicas(verify).await })
     }
 
     fn ready(&self) -> Result<(), NotReady> {
@@ -110,7 +113,7 @@ impl Branches for Router {
     }
 }
 
-impl Router {
+impl ClusterStore {
     /// Every later delta of a branch, from the replica here or from afar.
     pub(crate) async fn tap(
         &self,
@@ -134,88 +137,88 @@ impl Router {
     ) -> Result<Follow, RouteError> {
         let live = self.tap(&key).await?;
         if let Some(cursor) = after {
-            let stream = Stream::new(self.clone(), key, cursor, live, true);
+            let stream = LogFollower::new(self.clone(), key, cursor, live, true);
             return Ok(Follow { snapshot: None, stream: Box::new(stream) });
         }
         let answer = self.look_up(key.clone(), Read::Snapshot, ReadLevel::Linearizable).await?;
         let Answer::Snapshot(snapshot) = answer else {
-            return Err(unread(Refusal::Indeterminate));
+            return Err(read_error(Refusal::Indeterminate));
         };
-        let stream = Stream::new(self.clone(), key, cursor_of(&snapshot), live, false);
+        let stream = LogFollower::new(self.clone(), key, cursor_of(&snapshot), live, false);
         Ok(Follow { snapshot: Some(snapshot), stream: Box::new(stream) })
     }
 
-    async fn answer(&self, from: NodeId, message: Bytes) -> Reply {
-        let ask = match heavy(message.len(), || decode::<Ask>(&message)) {
+    async fn answer(&self, from: NodeId, message: Bytes) -> PeerReply {
+        let ask = match offload(message.len(), || decode::<PeerRequest>(&message)) {
             Ok(ask) => ask,
             Err(error) => {
-                return Reply::Refused(Refusal::Unavailable {
+                return PeerReply::Refused(Refusal::Unavailable {
                     reason: format!("this node does not understand: {error}"),
                     retry_after: std::time::Duration::from_secs(5),
                 });
             }
         };
         match ask {
-            Ask::Submit(command) => self.answer_submit(command).await,
-            Ask::Read { key, read, level } => self.answer_read(key, read, level).await,
-            Ask::ReadIndex(partition) => self.answer_read_index(partition).await,
-            Ask::Change(entry) => match self.0.changes.decide(&entry).await {
-                Ok(result) => Reply::Changed(result),
-                Err(refusal) => Reply::Refused(refusal),
+            PeerRequest::Submit(command) => self.answer_submit(command).await,
+            PeerRequest::Read { key, read, level } => self.answer_read(key, read, level).await,
+            PeerRequest::ReadIndex(partition) => self.answer_read_index(partition).await,
+            PeerRequest::Change(entry) => match self.0.catalogue_client.decide(&entry).await {
+                Ok(result) => PeerReply::Changed(result),
+                Err(refusal) => PeerReply::Refused(refusal),
             },
-            Ask::CatalogueIndex => match self.0.changes.index().await {
-                Ok(index) => Reply::Index(index),
-                Err(refusal) => Reply::Refused(refusal),
+            PeerRequest::CatalogueIndex => match self.0.catalogue_client.index().await {
+                Ok(index) => PeerReply::Index(index),
+                Err(refusal) => PeerReply::Refused(refusal),
             },
-            Ask::Status => Reply::Status(self.leads()),
-            Ask::Follow { key, feed } => self.answer_follow(from, &key, feed),
-            Ask::Post(post) => self.post_here(post),
-            Ask::LastPost(topic) => self.last_post(&topic),
+            PeerRequest::Status => PeerReply::Status(self.leads()),
+            PeerRequest::Follow { key, feed } => self.answer_follow(from, &key, feed),
+            PeerRequest::Post(post) => self.post_here(post),
+            PeerRequest::LastPost(topic) => self.last_post(&topic),
         }
     }
 
-    async fn answer_submit(&self, command: Command) -> Reply {
+    async fn answer_submit(&self, command: Command) -> PeerReply {
         let Ok(partition) = self.locate(&command.key) else {
-            return Reply::Refused(Refusal::NotLeader { hint: None });
+            return PeerReply::Refused(Refusal::NotLeader { hint: None });
         };
         match self.decide_here(partition, command, ATTEMPT_TIMEOUT).await {
-            Ok(outcome) => Reply::Outcome(outcome),
-            Err(refusal) => Reply::Refused(refusal),
+            Ok(outcome) => PeerReply::Outcome(outcome),
+            Err(refusal) => PeerReply::Refused(refusal),
         }
     }
 
-    async fn answer_read(&self, key: BranchKey, read: Read, level: ReadLevel) -> Reply {
+    async fn answer_read(&self, key: BranchKey, read: Read, level: ReadLevel) -> PeerReply {
         let local = self.locate(&key).ok().and_then(|id| Some((id, self.0.partitions.get(id)?)));
         let Some((partition, local)) = local else {
-            return Reply::Refused(Refusal::NotLeader { hint: None });
+            return PeerReply::Refused(Refusal::NotLeader { hint: None });
         };
         match self.read_here(partition, &local, &key, &read, level).await {
-            Ok(answer) => Reply::Answer(bounded(answer)),
-            Err(Unread::Rejected(reject)) => Reply::Rejected(reject),
-            Err(Unread::Refused(refusal)) => Reply::Refused(refusal),
-            Err(Unread::Lags { leader }) => {
-                Reply::Refused(Refusal::NotLeader { hint: Some(leader) })
+            Ok(answer) => PeerReply::Answer(bounded(answer)),
+            Err(ReadFailure::Rejected(reject)) => PeerReply::Rejected(reject),
+            Err(ReadFailure::Refused(refusal)) => PeerReply::Refused(refusal),
+            Err(ReadFailure::Lags { leader }) => {
+                PeerReply::Refused(Refusal::NotLeader { hint: Some(leader) })
             }
         }
     }
 
-    async fn answer_read_index(&self, partition: PartitionId) -> Reply {
+    async fn answer_read_index(&self, partition: PartitionId) -> PeerReply {
         let Some(local) = self.0.partitions.get(partition) else {
-            return Reply::Refused(Refusal::NotLeader { hint: None });
+            return PeerReply::Refused(Refusal::NotLeader { hint: None });
         };
         match local.group.read_index().await {
-            Ok(index) => Reply::Index(index),
-            Err(error) => Reply::Refused(error.into()),
+            Ok(index) => PeerReply::Index(index),
+            Err(error) => PeerReply::Refused(error.into()),
         }
     }
 
-    fn answer_follow(&self, from: NodeId, key: &BranchKey, feed: u64) -> Reply {
+    fn answer_follow(&self, from: NodeId, key: &BranchKey, feed: u64) -> PeerReply {
         let local = self.locate(key).ok().and_then(|id| self.0.partitions.get(id));
         let begun =
             local.and_then(|local| self.0.feeds.serve(self, from, feed, key, &local.published));
         match begun {
-            Some(offset) => Reply::Following(offset),
-            None => Reply::Refused(Refusal::NotLeader { hint: None }),
+            Some(offset) => PeerReply::Following(offset),
+            None => PeerReply::Refused(Refusal::NotLeader { hint: None }),
         }
     }
 }
@@ -225,7 +228,7 @@ impl Router {
 fn bounded(mut answer: Answer) -> Answer {
     if let Answer::Events(Events { events: Some(events), .. }) = &mut answer {
         let all = events.iter().map(|event| event_bytes(&event.change)).sum();
-        let fit = heavy(all, || {
+        let fit = offload(all, || {
             let mut bytes = 0;
             let fit = events.iter().take_while(|event| {
                 let before = bytes;
@@ -239,20 +242,22 @@ fn bounded(mut answer: Answer) -> Answer {
     answer
 }
 
-impl Inbox for Router {
+impl Inbox for ClusterStore {
     fn call(&self, from: NodeId, message: Bytes) -> BoxFuture<'static, Bytes> {
-        let router = self.clone();
+        let store = self.clone();
         Box::pin(async move {
-            let reply = router.answer(from, message).await;
-            heavy(reply_bytes(&reply), || encode(&reply))
+            let reply = store.answer(from, message).await;
+            offload(reply_bytes(&reply), || encode(&reply))
         })
     }
 
     fn cast(&self, from: NodeId, message: Bytes) {
-        match decode::<Cast>(&message) {
-            Ok(Cast::Posted { stamp, post }) => self.0.topics.told(stamp, post, message.len()),
-            Ok(Cast::Leaving) => self.0.reach.leaves(from),
-            Ok(cast) => self.0.feeds.told(from, cast),
+        match decode::<PeerCast>(&message) {
+            Ok(PeerCast::Posted { version, post }) => {
+                self.0.topics.receive(version, post, message.len())
+            }
+            Ok(PeerCast::Draining) => self.0.liveness.leaves(from),
+            Ok(cast) => self.0.feeds.receive(from, cast),
             Err(error) => {
                 tracing::warn!(from = from.0, %error, "a message this node does not understand")
             }
@@ -260,7 +265,7 @@ impl Inbox for Router {
     }
 
     fn link_changed(&self, peer: NodeId, up: bool) {
-        self.0.reach.changed(peer, up);
+        self.0.liveness.changed(peer, up);
         self.0.feeds.link_changed(peer);
         if up {
             self.catch_up_topics();

@@ -1,4 +1,4 @@
-//! Stream: one follower's way along a branch's log: live where it keeps up, from the log where it
+//! LogFollower: one follower's way along a branch's log: live where it keeps up, from the log where it
 //! does not. What it misses in the live channel it reads back by cursor, so a slow follower costs
 //! nobody but itself, and nothing is skipped or given twice.
 
@@ -9,13 +9,13 @@ use futures::future::BoxFuture;
 use model::{Answer, BranchKey, Delta, Event, ModuleSnapshot, Read, ReadLevel};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
-use crate::door::{Cursor, Deltas, FollowItem, RouteError, SharedDelta};
+use crate::client::ClusterStore;
 use crate::limits::CATCH_UP_EVENTS;
-use crate::router::Router;
+use crate::store::{Cursor, DeltaStream, FollowItem, RouteError, SharedDelta};
 
 /// One follower's way along a branch's log.
-pub(crate) struct Stream {
-    router: Router,
+pub(crate) struct LogFollower {
+    store: ClusterStore,
     key: BranchKey,
     cursor: Cursor,
     live: Receiver<Arc<SharedDelta>>,
@@ -24,17 +24,17 @@ pub(crate) struct Stream {
     behind: bool,
 }
 
-impl Stream {
+impl LogFollower {
     /// Continues after `cursor`; `live` was tapped before the state at `cursor` was read, or
     /// `behind` is set.
     pub(crate) fn new(
-        router: Router,
+        store: ClusterStore,
         key: BranchKey,
         cursor: Cursor,
         live: Receiver<Arc<SharedDelta>>,
         behind: bool,
     ) -> Self {
-        Self { router, key, cursor, live, backlog: VecDeque::new(), behind }
+        Self { store, key, cursor, live, backlog: VecDeque::new(), behind }
     }
 
     async fn next_item(&mut self) -> Option<FollowItem> {
@@ -88,7 +88,7 @@ impl Stream {
     /// Reads what comes after the cursor from the log. `None`: this node is going away.
     async fn mend(&mut self) -> Option<()> {
         let read = Read::Events { after: self.cursor.offset, limit: CATCH_UP_EVENTS };
-        let answer = self.router.look_up(self.key.clone(), read, ReadLevel::Stale).await;
+        let answer = self.store.look_up(self.key.clone(), read, ReadLevel::Stale).await;
         match answer {
             Ok(Answer::Events(found)) if found.incarnation == self.cursor.incarnation => {
                 match found.events {
@@ -117,7 +117,7 @@ impl Stream {
 
     /// The log no longer holds what was missed: begin again from the state of now.
     async fn resync(&mut self) {
-        let answer = self.router.look_up(self.key.clone(), Read::Snapshot, ReadLevel::Stale).await;
+        let answer = self.store.look_up(self.key.clone(), Read::Snapshot, ReadLevel::Stale).await;
         if let Ok(Answer::Snapshot(snapshot)) = answer {
             self.behind = false;
             self.backlog.push_back(FollowItem::Resync(snapshot));
@@ -127,7 +127,7 @@ impl Stream {
     /// The live channel ended: the replica was replaced or the feed moved. Tap again, then mend.
     async fn reattach(&mut self) -> Option<()> {
         tokio::time::sleep(crate::limits::RETRY_PAUSE).await;
-        self.live = self.router.tap(&self.key).await.ok()?;
+        self.live = self.store.tap(&self.key).await.ok()?;
         self.behind = true;
         Some(())
     }
@@ -149,7 +149,7 @@ impl Stream {
     }
 }
 
-impl Deltas for Stream {
+impl DeltaStream for LogFollower {
     fn next(&mut self) -> BoxFuture<'_, Option<FollowItem>> {
         Box::pin(self.next_item())
     }

@@ -1,4 +1,4 @@
-//! Reach: which peers this node has a link to, and since when; and which of them are about to stop.
+//! PeerLiveness: which peers this node has a link to, and since when; and which of them are about to stop.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 /// Which peers this node has a link to.
 #[derive(Default)]
-pub(crate) struct Reach(Mutex<BTreeMap<NodeId, Link>>);
+pub(crate) struct PeerLiveness(Mutex<BTreeMap<NodeId, Link>>);
 
 struct Link {
     since: Instant,
@@ -17,7 +17,7 @@ struct Link {
     is_leaving: bool,
 }
 
-impl Reach {
+impl PeerLiveness {
     /// A link was made or broke. A new one is a new start, also where it took an old one's place.
     pub(crate) fn changed(&self, peer: NodeId, up: bool) {
         let mut links = self.0.lock();

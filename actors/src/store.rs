@@ -16,7 +16,7 @@ use tokio::sync::{broadcast, watch};
 use crate::status::{ClusterStatus, LocalReplicas};
 
 /// Every branch of the cluster, wherever it lives.
-pub trait Branches: Send + Sync + 'static {
+pub trait Store: Send + Sync + 'static {
     /// Has a command decided by the branch it names, once. Waits at most `REQUEST_DEADLINE`.
     /// A refusal by the branch is an `Ok(Outcome::Rejected)`.
     fn submit(&self, command: Command) -> BoxFuture<'static, Result<Outcome, RouteError>>;
@@ -46,7 +46,7 @@ pub trait Branches: Send + Sync + 'static {
 
     /// Whether there is anything to tell from this node's copy of the catalogue: one that began
     /// with nothing has to hear from group 0 first, or it would deny what there is.
-    fn knows(&self) -> bool;
+    fn is_initialized(&self) -> bool;
 
     /// Brings this node's copy of the catalogue up to now: what was agreed on before, by whatever
     /// node, is in it afterwards. For those about to say that there is no such thing.
@@ -64,7 +64,8 @@ pub trait Branches: Send + Sync + 'static {
     fn publish(&self, post: Post) -> BoxFuture<'static, Result<(), RouteError>>;
 
     /// Listens to a topic: what was said last, if that is known, and all that follows.
-    fn listen(&self, topic: String) -> BoxFuture<'static, Result<Listening, RouteError>>;
+    fn subscribe(&self, topic: String)
+    -> BoxFuture<'static, Result<TopicSubscription, RouteError>>;
 
     /// The cluster as this node sees it.
     fn status(&self) -> BoxFuture<'static, ClusterStatus>;
@@ -88,7 +89,7 @@ pub struct NotReady {
     pub reason: &'static str,
     /// In words.
     pub message: String,
-    /// Partitions that have no majority at work, of those this node serves.
+    /// LocalPartitions that have no majority at work, of those this node serves.
     pub without_leader: usize,
 }
 
@@ -142,7 +143,7 @@ pub struct Post {
 }
 
 /// An open ear for one topic. What is said faster than it is heard is lost; the last word is not.
-pub struct Listening {
+pub struct TopicSubscription {
     /// What was said last.
     pub last: Option<Arc<Post>>,
     /// What is said from now on.
@@ -175,16 +176,16 @@ pub struct Follow {
     /// or of another life.
     pub snapshot: Option<Arc<ModuleSnapshot>>,
     /// What comes after it.
-    pub stream: Box<dyn Deltas>,
+    pub stream: Box<dyn DeltaStream>,
 }
 
 /// The deltas of a followed branch:module. Dropping it ends the follow.
-pub trait Deltas: Send {
+pub trait DeltaStream: Send {
     /// The next item. Cancel-safe. `None`: this node is going away; follow again elsewhere.
     fn next(&mut self) -> BoxFuture<'_, Option<FollowItem>>;
 }
 
-/// One thing a follower is told.
+/// One thing a follower is receive.
 #[derive(Debug, Clone)]
 pub enum FollowItem {
     /// The next change, in order, without gaps.
