@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use actors::Store;
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
 use model::{BranchKey, Offset};
@@ -54,7 +53,7 @@ impl AppState {
     /// are taken here.
     pub(crate) fn new(
         config: GatewayConfig,
-        store: Arc<dyn Store>,
+        store: StoreHandle,
         metrics: PrometheusHandle,
     ) -> Self {
         let own_hosts = config.advertised.as_deref().and_then(host_and_port);
@@ -65,7 +64,7 @@ impl AppState {
         };
         Self {
             server_id: config.server_id.into(),
-            store: StoreHandle::new(store),
+            store,
             metrics,
             counters: Counters::new(config.open_to_all, origins.allowed.is_every()),
             origins,

@@ -17,6 +17,7 @@ use crate::app::{App, AppState};
 use crate::config::GatewayConfig;
 use crate::intake::Connections;
 use crate::rest::router;
+use crate::scoped_store::StoreHandle;
 
 /// The REST and WebSocket server of one node. Cheap to clone: clones share all state.
 #[derive(Clone)]
@@ -25,10 +26,10 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// A gateway to these branches; `metrics` renders `GET /metrics`. The recorder must be
+    /// A gateway to this store; `metrics` renders `GET /metrics`. The recorder must be
     /// installed before, as counters are taken here.
-    pub fn new(config: GatewayConfig, branches: Arc<dyn Store>, metrics: PrometheusHandle) -> Self {
-        Self { app: Arc::new(AppState::new(config, branches, metrics)) }
+    pub fn new(config: GatewayConfig, store: Arc<dyn Store>, metrics: PrometheusHandle) -> Self {
+        Self { app: Arc::new(AppState::new(config, StoreHandle::new(store), metrics)) }
     }
 
     /// Every route, ready to be served or called.

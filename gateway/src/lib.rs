@@ -46,3 +46,4 @@ pub use gateway::Gateway;
 pub use origins::{AllowedOrigins, WebOrigin};
 pub use rest::router::{RouteCalls, route_calls};
 pub use scoped_store::StoreCall;
+pub use ws::frame_calls;

@@ -6,6 +6,7 @@
 //! acknowledgements, events and snapshots; `topic` and `batch` read what clients say.
 
 mod batch;
+mod calls;
 mod frame;
 mod lane;
 mod outbox;
@@ -13,6 +14,8 @@ pub(crate) mod session;
 mod socket;
 mod source;
 mod topic;
+
+pub use calls::frame_calls;
 
 use std::sync::Arc;
 

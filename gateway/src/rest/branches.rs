@@ -81,11 +81,7 @@ struct ModuleSummary {
 }
 
 /// The configured branches in their order, then those that came into being by being written to.
-async fn list(
-    State(app): State<App>,
-    _: NoClusterParams,
-    store: ScopedStore,
-) -> Result<Response, ApiError> {
+async fn list(_: NoClusterParams, store: ScopedStore) -> Result<Response, ApiError> {
     #[derive(Serialize)]
     struct Shape {
         branches: Vec<BranchSummary>,
@@ -215,11 +211,7 @@ impl BranchSnapshot {
     }
 }
 
-async fn modules(
-    State(app): State<App>,
-    _: NoClusterParams,
-    scope: BranchScope,
-) -> Result<Response, ApiError> {
+async fn modules(_: NoClusterParams, scope: BranchScope) -> Result<Response, ApiError> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Shape {

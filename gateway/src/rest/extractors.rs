@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
 use model::{
     BranchId, BranchKey, CommandId, ModuleConfig, ModuleId, Object, Offset, ReadLevel, Schema,
-    Timestamp, Validation, Value,
+    Validation, Value,
 };
 
 use crate::app::App;

@@ -255,12 +255,7 @@ impl<'a> One<'a> {
     }
 }
 
-async fn one(
-    State(app): State<App>,
-    place: ModuleScope,
-    _: NoParams,
-    OrderId(id): OrderId,
-) -> Result<Response, ApiError> {
+async fn one(place: ModuleScope, _: NoParams, OrderId(id): OrderId) -> Result<Response, ApiError> {
     only_pos(&place, Problem::PathNotFound)?;
     let order = whole(&place, &id, place.level).await?.ok_or_else(|| {
         let message = format!("there is no order {id:?}");
@@ -270,7 +265,6 @@ async fn one(
 }
 
 async fn save(
-    State(app): State<App>,
     place: ModuleScope,
     _: NoParams,
     IdempotencyKey(id): IdempotencyKey,

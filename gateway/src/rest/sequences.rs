@@ -261,7 +261,6 @@ async fn set(
 }
 
 async fn remove(
-    State(app): State<App>,
     scope: ModuleScope,
     _: NoParams,
     path: SequencePath,
@@ -378,7 +377,6 @@ fn asked(path: &SequencePath, body: &Object) -> Result<SetSequence, ApiError> {
 }
 
 async fn reserve(
-    State(app): State<App>,
     scope: ModuleScope,
     _: NoParams,
     IdempotencyKey(id): IdempotencyKey,

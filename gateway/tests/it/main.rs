@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects")]
 
+mod access;
 mod bad_input;
 mod batch;
 mod client;

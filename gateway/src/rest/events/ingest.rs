@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use model::{
@@ -12,7 +11,6 @@ use model::{
 };
 use serde::Serialize;
 
-use crate::app::App;
 use crate::batch;
 use crate::error::{ApiError, Problem};
 use crate::known_members;
@@ -27,7 +25,6 @@ const SOURCE: &str = "rest-batch";
 
 /// `POST …/events/batch`.
 pub(super) async fn ingest(
-    State(app): State<App>,
     scope: ModuleScope,
     _: NoParams,
     IdempotencyKey(id): IdempotencyKey,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use model::{Answer, Event, EventChange, Offset, Read, ReadLevel, SyncDelta};
+use model::{Answer, Event, EventChange, Read, ReadLevel, SyncDelta};
 
 use crate::app::App;
 use crate::error::ApiError;

@@ -32,7 +32,6 @@ impl FromRequestParts<App> for KeyPart {
 
 /// `GET …/tables/{table}/{key}`.
 pub(super) async fn read(
-    State(app): State<App>,
     TableScope { scope, table }: TableScope,
     _: NoParams,
     KeyPart(sent): KeyPart,
