@@ -8,6 +8,7 @@ use std::path::Path;
 
 mod citations;
 mod form;
+mod imports;
 mod paths;
 mod rooms;
 mod tree;
@@ -40,7 +41,12 @@ struct Wrong {
 }
 
 fn rules() -> impl Iterator<Item = &'static Rule> {
-    rooms::RULES.iter().chain(form::RULES).chain(words::RULES).chain(citations::RULES)
+    rooms::RULES
+        .iter()
+        .chain(imports::RULES)
+        .chain(form::RULES)
+        .chain(words::RULES)
+        .chain(citations::RULES)
 }
 
 fn house(files: Files) -> Tree {
