@@ -33,15 +33,15 @@ pub(crate) struct AppState {
     /// The description of every route, written when they are made.
     pub(crate) document: OnceLock<Bytes>,
     /// One permit for each socket.
-    pub(crate) seats: Arc<Semaphore>,
+    pub(crate) socket_permits: Arc<Semaphore>,
     /// One permit for each large snapshot being written.
     pub(crate) renders: Arc<Semaphore>,
     /// One permit for each body or message of whole tables being read.
     pub(crate) large_bodies: Arc<Semaphore>,
-    /// The turn to read a snapshot that an event is to carry.
-    pub(crate) including: Semaphore,
+    /// One permit: a snapshot that an event is to carry is read by one session at a time.
+    pub(crate) event_snapshot_permit: Semaphore,
     /// The last event such a snapshot was read for.
-    included: Mutex<Option<(BranchKey, Offset)>>,
+    last_event_with_snapshot: Mutex<Option<(BranchKey, Offset)>>,
     /// Set for good when the node goes away.
     pub(crate) draining: CancellationToken,
     /// The sockets that have not ended.
@@ -68,11 +68,11 @@ impl AppState {
             metrics,
             counters: Counters::new(config.open_to_all, origins.allowed.is_every()),
             origins,
-            seats: Arc::new(Semaphore::new(config.limits.sockets_max)),
+            socket_permits: Arc::new(Semaphore::new(config.limits.sockets_max)),
             renders: Arc::new(Semaphore::new(RENDERS_AT_ONCE)),
             large_bodies: Arc::new(Semaphore::new(SYNC_BODIES_AT_ONCE)),
-            including: Semaphore::new(1),
-            included: Mutex::new(None),
+            event_snapshot_permit: Semaphore::new(1),
+            last_event_with_snapshot: Mutex::new(None),
             draining: CancellationToken::new(),
             sockets: TaskTracker::new(),
             limits: config.limits,
@@ -92,10 +92,10 @@ impl AppState {
     }
 
     /// Whether no session has read the snapshot yet that this event is to carry.
-    pub(crate) fn is_first_to_include(&self, key: &BranchKey, offset: Offset) -> bool {
-        let mut included = self.included.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn is_first_to_read_snapshot_for(&self, key: &BranchKey, offset: Offset) -> bool {
+        let mut last = self.last_event_with_snapshot.lock().unwrap_or_else(PoisonError::into_inner);
         let this = Some((key.clone(), offset));
-        std::mem::replace(&mut *included, this.clone()) != this
+        std::mem::replace(&mut *last, this.clone()) != this
     }
 }
 

@@ -21,7 +21,6 @@ pub(crate) fn read(
     from: &Origin,
     validation: Validation,
 ) -> Result<Write, ApiError> {
-    // A strict module refuses members that nobody reads.
     known_members::BATCH.members(&body, validation)?;
     let mutations = match body.remove("verbs") {
         Some(Value::Array(mutations)) if (1..=BATCH_VERBS_MAX).contains(&mutations.len()) => {
@@ -40,6 +39,8 @@ pub(crate) fn read(
         };
         mutation.map_err(|error| error.with("index", index))
     });
+    // The first that cannot be read refuses all: a batch is decided as one, so none may be left
+    // out.
     read.collect::<Result<_, _>>().map(Write::of)
 }
 

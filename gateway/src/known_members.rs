@@ -1,5 +1,5 @@
-//! KnownMembers: the members and parameters each kind of request has, in one table, so that none is passed
-//! over in silence.
+//! KnownMembers: the members and parameters each kind of request has, in one table, so that none is
+//! passed over in silence.
 //!
 //! Promise: what a strict module's request says beyond its row here is 400 and names what is known;
 //! a lenient module's request is answered with `warnings` besides. A new member is added to its

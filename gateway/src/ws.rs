@@ -67,7 +67,7 @@ pub(crate) async fn accept(app: App, request: Request) -> Response {
     if app.draining.is_cancelled() {
         return ApiError::new(Problem::NotReady, "this node is draining").into_response();
     }
-    let Ok(seat) = Arc::clone(&app.seats).try_acquire_owned() else {
+    let Ok(permit) = Arc::clone(&app.socket_permits).try_acquire_owned() else {
         let message = format!("this node holds {} sockets, its limit", app.limits.sockets_max);
         return ApiError::new(Problem::TooManySockets, message).into_response();
     };
@@ -93,7 +93,7 @@ pub(crate) async fn accept(app: App, request: Request) -> Response {
             }
             Err(error) => tracing::debug!(%error, "a connection ended before it was a WebSocket"),
         }
-        drop((seat, tracked));
+        drop((permit, tracked));
     });
     accepted
 }

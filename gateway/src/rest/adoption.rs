@@ -103,6 +103,8 @@ impl Adoption {
 
     /// Waits until every branch took the change; what is said of those that did not.
     pub(crate) async fn wait_until_adopted(&self, store: &ScopedStore) -> Vec<String> {
+        // The catalogue has the change by now; each branch takes it through its own log, a moment
+        // later. The answer waits a while and then names those that have not.
         let until = tokio::time::Instant::now() + ADOPTION_WAIT;
         // Who took it is not asked again.
         let mut waiting = self.branches.clone();

@@ -92,6 +92,8 @@ fn answer(
         epoch: Incarnation,
         sequence: Offset,
     }
+    // One event a change, in their order: `results` pairs them by place, so another count is a
+    // defect and not a shorter answer.
     let events = &accepted.delta.events;
     let last = events.last().filter(|_| events.len() == asked).ok_or_else(|| {
         tracing::error!(asked, events = events.len(), "a batch was answered with other events");

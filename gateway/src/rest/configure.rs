@@ -152,6 +152,8 @@ async fn add_module(
     let changes = CatalogueWriter::of(&app, &store, &named, "/api/modules", &body)?;
     let config = Arc::new(made.config);
     changes.make("module", CatalogueChange::AddModule(Arc::clone(&config))).await?;
+    // The module first: where this node goes away between the two, the retry under the same key
+    // makes the second, and a definition without its module would be followed by nobody.
     if sent.is_some() {
         let source = Arc::clone(&config.source);
         let change = CatalogueChange::PutSchema { name: stored, source, module: None, fill: false };

@@ -1,4 +1,5 @@
-//! Ask: how requests are read: names in paths, parameters, bodies, headers.
+//! Extractors: how handlers get the parts of a request: who asks, what the path names, bodies and
+//! headers.
 //!
 //! Promise: whatever is sent, the answer is a value or a 4xx that says what would be right.
 
@@ -33,6 +34,7 @@ pub(crate) async fn branch_exists(app: &App, branch: &BranchId) -> Result<(), Ap
     if app.node().catalogue().knows_branch(branch) {
         return Ok(());
     }
+    // Only after this may it be denied: a client that made it at another node asks here next.
     app.node().catch_up().await?;
     if app.node().catalogue().knows_branch(branch) {
         return Ok(());
@@ -50,7 +52,7 @@ impl FromRequestParts<App> for ScopedStore {
     }
 }
 
-/// A branch named in the path, and who asks.
+/// A branch named in the path, and its data as whoever asks may see and change it.
 pub(crate) struct BranchScope {
     pub(crate) store: ScopedStore,
     pub(crate) branch: BranchId,
@@ -68,7 +70,8 @@ impl FromRequestParts<App> for BranchScope {
     }
 }
 
-/// A module of a branch's list, named in the path, and who asks.
+/// A module of a branch's list, named in the path, and its data as whoever asks may see and change
+/// it.
 pub(crate) struct ModuleScope {
     pub(crate) store: ScopedStore,
     pub(crate) key: BranchKey,
@@ -111,6 +114,7 @@ impl FromRequestParts<App> for ModuleScope {
             BranchScope::from_request_parts(parts, app).await?;
         let module = ModuleId::parse(&path_part(parts, app, "module").await?)?;
         let key = BranchKey::new(branch, module);
+        // The usual case costs no question to the cluster.
         if let Ok(found) = Self::find(app, store.clone(), key.clone(), level) {
             return Ok(found);
         }
@@ -209,6 +213,8 @@ impl FromRequest<App> for LargeBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        // Before the first byte is read, and refused instead of waited for: a client that waits
+        // holds a connection, and bodies that wait in memory are what the permits bound.
         let Ok(permit) = Arc::clone(&app.large_bodies).try_acquire_owned() else {
             let retry_after = Duration::from_secs(1);
             return Err(RouteError::Busy { what: "this node", retry_after }.into());
@@ -239,7 +245,7 @@ async fn read_body(
     Value::from_json(&bytes).map_err(ApiError::from)
 }
 
-/// What a command is called: by the client's `Idempotency-Key`, else anew.
+/// The id of the command that a request makes: the client's `Idempotency-Key`, else a new one.
 pub(crate) struct IdempotencyKey(pub(crate) CommandId);
 
 impl FromRequestParts<App> for IdempotencyKey {
@@ -247,6 +253,7 @@ impl FromRequestParts<App> for IdempotencyKey {
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
         let id = match parts.headers.get("idempotency-key") {
+            // A new id is remembered like a client's: the retry inside the cluster needs one.
             None => CommandId::server_named(uuid::Uuid::now_v7()),
             Some(key) => match key.to_str() {
                 Ok(key) if (1..=ID_BYTES_MAX).contains(&key.len()) => CommandId::of_client("", key),

@@ -1,5 +1,8 @@
-//! Door: what every request walks through: limits, origins, sockets, CORS, the body of an error,
+//! Middleware: what every request passes: limits, origins, sockets, CORS, the body of an error,
 //! counting.
+//!
+//! Promise: whatever becomes of a request, its answer has an `x-request-id`, the CORS headers its
+//! sender may have, and, if it is a refusal, the body that docs/protocol.md shows.
 
 use std::any::Any;
 use std::time::{Duration, Instant};
@@ -17,7 +20,7 @@ use crate::app::App;
 use crate::error::{ApiError, Problem};
 use crate::files;
 use crate::limits::{HEADER_BYTES_MAX, ID_BYTES_MAX, URI_BYTES_MAX};
-use crate::origins::Sender;
+use crate::origins::RequestOrigin;
 use crate::params::decoded;
 use crate::rest::reply::json;
 use crate::{metrics, ws};
@@ -26,8 +29,8 @@ use crate::{metrics, ws};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// What balancers poll.
 const READY: &str = "/readyz";
-/// When a node that began with nothing is worth asking again.
-const HEARING_TIME: Duration = Duration::from_secs(1);
+/// When a node that has no catalogue yet is worth asking again.
+const CATALOGUE_WAIT: Duration = Duration::from_secs(1);
 const ANY: HeaderValue = HeaderValue::from_static("*");
 const METHODS: HeaderValue = HeaderValue::from_static("GET,POST,PUT,PATCH,DELETE,OPTIONS");
 const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("600");
@@ -45,20 +48,26 @@ pub(crate) async fn answer(State(app): State<App>, request: Request, next: Next)
     let began = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let id = request_id(request.headers());
-    // Before anything is answered: what a foreign page may not do, it does not learn either.
-    let reader = reader(&app, &request);
-    let grant = Grant::of(&app, reader.as_ref().ok());
-    let admitted = reader.map(drop).and_then(|()| admit(&request));
+    // The origin is checked before the size and the path are: a page that may not ask must not
+    // learn from another refusal whether a path exists.
+    let sender = sender(&app, &request);
+    let grant = CorsGrant::of(&app, sender.as_ref().ok());
+    let admitted = sender.map(drop).and_then(|()| admit(&request));
 
-    let mut response = match admitted.and_then(|()| knows_enough(&app, &request)) {
+    let mut response = match admitted.and_then(|()| is_initialized(&app, &request)) {
         Err(error) => error.into_response(),
+        // A preflight is answered for every path: browsers ask before they know whether it exists.
         Ok(()) if method == Method::OPTIONS => preflight(&grant, request.headers()),
         Ok(()) if ws::is_upgrade(&request) => ws::accept(app, request).await,
+        // A file goes before a route, as in the original: an application may have a page of any
+        // name outside `/api`.
         Ok(()) => match file(&app, &request).await {
             Some(file) => file,
             None => next.run(request).await,
         },
     };
+    // A handler leaves its error in the extensions, because only here is the path known that the
+    // body names.
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
         response = with_body(&error, &path, response);
     }
@@ -70,7 +79,7 @@ pub(crate) async fn answer(State(app): State<App>, request: Request, next: Next)
 }
 
 /// Whose request it is, if it may be made at all; what is refused is counted.
-fn reader(app: &App, request: &Request) -> Result<Sender, ApiError> {
+fn sender(app: &App, request: &Request) -> Result<RequestOrigin, ApiError> {
     let checked = app.origins.check(request, ws::is_upgrade(request));
     match checked.as_ref().map_err(ApiError::problem) {
         Err(Problem::HostNotAllowed) => app.counters.foreign_hosts.increment(1),
@@ -81,7 +90,7 @@ fn reader(app: &App, request: &Request) -> Result<Sender, ApiError> {
 }
 
 /// Who may read an answer besides the node's own pages: what CORS headers say.
-enum Grant {
+enum CorsGrant {
     /// Every page, as in the original.
     Everybody,
     /// Pages of this origin, as it was sent.
@@ -90,12 +99,12 @@ enum Grant {
     Nobody,
 }
 
-impl Grant {
-    fn of(app: &App, sender: Option<&Sender>) -> Self {
+impl CorsGrant {
+    fn of(app: &App, sender: Option<&RequestOrigin>) -> Self {
         match sender {
             _ if app.origins.allowed.is_every() => Self::Everybody,
-            Some(Sender::Allowed(origin)) => Self::Origin(origin.clone()),
-            Some(Sender::Unnamed | Sender::Foreign(_)) | None => Self::Nobody,
+            Some(RequestOrigin::Allowed(origin)) => Self::Origin(origin.clone()),
+            Some(RequestOrigin::Unnamed | RequestOrigin::Foreign(_)) | None => Self::Nobody,
         }
     }
 }
@@ -103,6 +112,7 @@ impl Grant {
 /// The file that a request means, if there is one.
 fn file(app: &App, request: &Request) -> impl Future<Output = Option<Response>> + use<> {
     let file_request = files::FileRequest::of(app.files.as_ref(), request);
+    // The future must not borrow the request, which is handed on if there is no such file.
     async move { file_request?.answer().await }
 }
 
@@ -114,11 +124,11 @@ fn admit(request: &Request) -> Result<(), ApiError> {
         let message = format!("path and query have {long} bytes, at most {URI_BYTES_MAX} are read");
         return Err(ApiError::new(Problem::UriTooLong, message));
     }
-    let large: usize =
+    let bytes: usize =
         request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if large > HEADER_BYTES_MAX {
+    if bytes > HEADER_BYTES_MAX {
         let message =
-            format!("the headers have {large} bytes, at most {HEADER_BYTES_MAX} are read");
+            format!("the headers have {bytes} bytes, at most {HEADER_BYTES_MAX} are read");
         return Err(ApiError::new(Problem::HeadersTooLarge, message));
     }
     decoded(uri.path())?;
@@ -128,13 +138,14 @@ fn admit(request: &Request) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// A node that began with nothing says so, until it has heard what there is: it would deny it.
-fn knows_enough(app: &App, request: &Request) -> Result<(), ApiError> {
+/// Refuses requests about data while this node's copy of the catalogue is empty: it would deny what
+/// there is.
+fn is_initialized(app: &App, request: &Request) -> Result<(), ApiError> {
     let path = request.uri().path();
-    let is_asked = path.starts_with("/api/") && !path.starts_with("/api/cluster/");
-    if (is_asked || ws::is_upgrade(request)) && !app.node().is_initialized() {
+    let is_about_data = path.starts_with("/api/") && !path.starts_with("/api/cluster/");
+    if (is_about_data || ws::is_upgrade(request)) && !app.node().is_initialized() {
         let message = "this node has not heard yet which branches and modules there are";
-        return Err(ApiError::new(Problem::NotReady, message).retry(HEARING_TIME));
+        return Err(ApiError::new(Problem::NotReady, message).retry(CATALOGUE_WAIT));
     }
     Ok(())
 }
@@ -151,9 +162,9 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 
 /// The answer to a browser that asks before it sends. Without a grant it says nothing of one, and
 /// the browser sends nothing.
-fn preflight(grant: &Grant, file_request: &HeaderMap) -> Response {
+fn preflight(grant: &CorsGrant, file_request: &HeaderMap) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
-    if matches!(grant, Grant::Nobody) {
+    if matches!(grant, CorsGrant::Nobody) {
         return response;
     }
     let headers = response.headers_mut();
@@ -181,15 +192,15 @@ fn with_body(error: &ApiError, path: &str, bare: Response) -> Response {
     response
 }
 
-fn finish(headers: &mut HeaderMap, grant: &Grant, id: &HeaderValue) {
+fn finish(headers: &mut HeaderMap, grant: &CorsGrant, id: &HeaderValue) {
     let allowed = match grant {
-        Grant::Everybody => Some(ANY),
+        CorsGrant::Everybody => Some(ANY),
         // A cache must not give one origin's answer to another.
-        Grant::Origin(origin) => {
+        CorsGrant::Origin(origin) => {
             headers.append(VARY, BY_ORIGIN);
             Some(origin.clone())
         }
-        Grant::Nobody => {
+        CorsGrant::Nobody => {
             headers.append(VARY, BY_ORIGIN);
             None
         }
@@ -207,7 +218,7 @@ fn record(method: &Method, path: &str, id: &HeaderValue, status: StatusCode, too
     // Numbers that JSON logs have as numbers: of the 128 bits of a `Duration` they would be texts.
     let (status, ms) = (status.as_u16(), u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
     let request_id = id.to_str().unwrap_or_default();
-    // A balancer that polls a node which is not ready gets its answer; no request failed.
+    // A balancer polls a node until it is ready: its 503 is an answer, and no request failed.
     if status >= 500 && path != READY {
         tracing::warn!(%method, path, request_id, status, ms, "a request failed");
     } else {

@@ -1,5 +1,5 @@
-//! Route docs: what a resource says of each of its routes: what it does, takes, answers and refuses,
-//! and which calls of the store it makes.
+//! Route docs: what a resource says of each of its routes: what it does, takes, answers and
+//! refuses, and which calls of the store it makes.
 
 use crate::error::Problem;
 use crate::scoped_store::StoreCall;

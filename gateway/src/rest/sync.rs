@@ -228,6 +228,7 @@ async fn replace(
     known_members::refuse_other_place(&body, &scope.key, validation)?;
     let mut snapshot = match body.remove("snapshot") {
         None | Some(Value::Null) => {
+            // A client that only asks where it is sends no snapshot; the original answers it so.
             return unchanged(&scope).await;
         }
         Some(Value::Object(snapshot)) => snapshot,
@@ -253,6 +254,7 @@ async fn replace(
     let in_context = |error| in_context(error, &scope.key);
     let accepted = scope.store.commit(command).await.map_err(in_context)?;
     match accepted.delta.events.last() {
+        // The branch found the same rows in every table that was sent: no event, no new version.
         None => unchanged(&scope).await,
         Some(event) => {
             let taken = SyncResult::new(&scope.key, event.revision.0, event.at);

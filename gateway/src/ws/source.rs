@@ -131,8 +131,8 @@ async fn rendered(app: &App, store: &ScopedStore, shared: &SharedDelta) {
         && let Some(last) = delta.last()
     {
         // One session after the other, so that what the first one reads is enough for all.
-        turn = app.including.acquire().await.ok();
-        if app.is_first_to_include(&delta.key, last) {
+        turn = app.event_snapshot_permit.acquire().await.ok();
+        if app.is_first_to_read_snapshot_for(&delta.key, last) {
             let level = ReadLevel::Session(last);
             snapshot = store.snapshot(delta.key.clone(), level).await.ok();
         }

@@ -42,6 +42,7 @@ pub(super) async fn reset(
     let each = stream::iter(request.modules.clone())
         .map(|module| one(&app, &store, &request, &id, module));
     let resets: Vec<ModuleReset> = each.buffered(RESETS_AT_ONCE).collect().await;
+    // After the resets: a client that is told to begin again must find the new state.
     let flagged = request.raise(&store, &id, &resets).await;
     request.answer(&app, &resets, flagged)
 }
@@ -190,6 +191,8 @@ async fn one(
 ) -> ModuleReset {
     let key = BranchKey::new(request.branch.clone(), module.clone());
     let why = (request.reason.clone(), request.requested_by.clone());
+    // Every module takes the request's own id: ids are remembered by branch and module, so that a
+    // repeated request finds each one's outcome.
     let command = command(app, key.clone(), id.clone(), why, false);
     let outcome = async {
         let accepted = store.commit(command).await?;

@@ -157,11 +157,14 @@ impl FlagRequest {
             )
             .details([("moduleId", id.as_str().into())]));
         }
+        // All flags are one change of the catalogue: no client sees half of them.
         let flags = self.modules.iter().map(|module| FullSyncFlag {
             meta: meta.clone(),
             ..raised(&self.branch, module, self.reason.clone(), self.requested_by.clone())
         });
         put(store, format!("full-sync-set/{}/{request}", self.branch), flags.collect()).await?;
+        // Read back instead of answered from `flags`: under a repeated key those of the first
+        // request stand.
         self.answer(&app.node().catalogue(), true)
     }
 

@@ -50,6 +50,8 @@ pub(super) async fn purge(
         }),
     };
     let accepted = scope.store.commit(command).await?;
+    // Not `?`: the tables are emptied by now, and the answer must say so also where the log cannot
+    // be read.
     let log = log_head(&scope, ReadLevel::default()).await;
     match accepted.delta.events.first().map(|event| (event, &event.change)) {
         Some((event, EventChange::Module(change))) => {

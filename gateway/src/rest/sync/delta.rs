@@ -96,6 +96,8 @@ async fn since(
         return resync("cursor-ahead");
     }
     let read = Read::Events { after: cursor.sequence, limit: DELTA_EVENTS_MAX };
+    // Another replica may answer this read: it must have applied what the rows above show, or
+    // events between them and the cursor would be missing.
     let level = ReadLevel::Session(head.offset);
     let answer = store.read(head.key.clone(), read, level).await?;
     let Answer::Events(found) = answer else { return Err(unexpected_answer(&answer)) };
@@ -103,6 +105,7 @@ async fn since(
         return resync("epoch-changed");
     }
     let Some(mut events) = found.events else { return resync("cursor-too-old") };
+    // And it may have applied more, which the rows do not show yet.
     events.retain(|event| event.offset <= head.offset);
     let reached = events.last().map_or(cursor.sequence, |event| event.offset);
     Ok(EventsSince { events, reached, more: reached < head.offset, resync: None })
