@@ -241,7 +241,7 @@ impl ApiError {
 }
 
 impl IntoResponse for ApiError {
-    /// The status, and the error itself for `http/door` to write the body of.
+    /// The status, and the error itself for `rest/middleware` to write the body of.
     fn into_response(self) -> Response {
         let mut response = self.problem.status().into_response();
         response.extensions_mut().insert(self);

@@ -5,7 +5,7 @@
 //! `data/` (a directory of the original holds its data there), and everything under `/api/`,
 //! which no file may stand before.
 //!
-//! This room opens no file: the assembler does, see [`Files`].
+//! This crate opens no file: the assembler does, see [`Files`].
 
 use std::fmt;
 use std::io;

@@ -13,7 +13,7 @@
 //! - a slow session costs nobody else anything: its queue is bounded, and when it is full its
 //!   streams are simply not pulled.
 //!
-//! Refused: this room decides nothing about data. It checks shape, and the branch decides.
+//! Refused: this crate decides nothing about data. It checks shape, and the branch decides.
 
 mod accept;
 mod app;

@@ -1,4 +1,4 @@
-//! Ws: the WebSocket door, on whatever path asks for it.
+//! Ws: the WebSocket API, on whatever path asks for it.
 //!
 //! `session` decides, as a value, what a frame, an outcome or a delta means; `socket` is the shell
 //! around it that reads, writes and waits; `source` is where its streams come from; `outbox` is

@@ -67,7 +67,7 @@ impl Adoption {
         }
         let branches = branches_of_module(store, &wanted, &module.id).await?;
         let adoption = Self { branches, fill };
-        let mut shown: Vec<Value> = Vec::new();
+        let mut misfits: Vec<Value> = Vec::new();
         for (key, fit) in adoption.ask(store, &adoption.branches).await? {
             for misfit in fit.misfits {
                 let record = [
@@ -76,13 +76,13 @@ impl Adoption {
                     ("key", misfit.key.as_str().into()),
                     ("problem", misfit.problem.into()),
                 ];
-                shown.push(Value::Object(record.into_iter().collect()));
+                misfits.push(Value::Object(record.into_iter().collect()));
             }
         }
-        if shown.is_empty() {
+        if misfits.is_empty() {
             return Ok(adoption);
         }
-        shown.truncate(MISFITS_SHOWN);
+        misfits.truncate(MISFITS_SHOWN);
         let remedy = if fill {
             "defaults do not bring them up to it: give a field that is missing a default, or the \
              name of the field it was as its columnName; or change these records first"
@@ -97,7 +97,7 @@ impl Adoption {
         Err(ApiError::new(Problem::RecordsDoNotFit, message).details([
             ("code", "records-do-not-fit".into()),
             ("moduleId", module.id.as_str().into()),
-            ("records", Value::Array(shown)),
+            ("records", Value::Array(misfits)),
         ]))
     }
 

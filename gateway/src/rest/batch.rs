@@ -14,7 +14,7 @@ use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::publish::user_of;
 use crate::rest::extractors::{Body, IdempotencyKey, ModuleScope, NoParams};
-use crate::rest::reply::{at, json};
+use crate::rest::reply::{json, with_cursor};
 use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
 use crate::wire::{RecordRef, Shown};
@@ -56,26 +56,26 @@ async fn change(
         ..Origin::default()
     };
     let write = batch::read(body, &origin, scope.config.validation)?;
-    let asked = write.mutations.len();
+    let count = write.mutations.len();
     let command = Command {
         id,
         key: scope.key.clone(),
         origin: Arc::new(origin),
         request: Request::Write(write),
     };
-    let accepted = scope.store.commit(command).await.map_err(|error| with_index(error, asked))?;
-    answer(&app, &scope, asked, &accepted)
+    let accepted = scope.store.commit(command).await.map_err(|error| with_index(error, count))?;
+    answer(&app, &scope, count, &accepted)
 }
 
 /// A refusal names the change it is about; the only one there is need not be named by the branch.
-pub(crate) fn with_index(error: ApiError, asked: usize) -> ApiError {
-    if asked == 1 && !error.has("index") { error.with("index", 0_u64) } else { error }
+pub(crate) fn with_index(error: ApiError, count: usize) -> ApiError {
+    if count == 1 && !error.has("index") { error.with("index", 0_u64) } else { error }
 }
 
 fn answer(
     app: &App,
     scope: &ModuleScope,
-    asked: usize,
+    count: usize,
     accepted: &Accepted,
 ) -> Result<Response, ApiError> {
     #[derive(Serialize)]
@@ -95,8 +95,8 @@ fn answer(
     // One event a change, in their order: `results` pairs them by place, so another count is a
     // defect and not a shorter answer.
     let events = &accepted.delta.events;
-    let last = events.last().filter(|_| events.len() == asked).ok_or_else(|| {
-        tracing::error!(asked, events = events.len(), "a batch was answered with other events");
+    let last = events.last().filter(|_| events.len() == count).ok_or_else(|| {
+        tracing::error!(count, events = events.len(), "a batch was answered with other events");
         ApiError::new(Problem::Defect, "the batch was accepted, but some of its events are missing")
     })?;
     let shown = |event| Shown::of(&app.server_id, &scope.key, event);
@@ -113,7 +113,7 @@ fn answer(
             .collect(),
         cursor: Cursor { epoch: incarnation, sequence: offset },
     };
-    Ok(at(json(StatusCode::OK, &shape)?, incarnation, offset))
+    Ok(with_cursor(json(StatusCode::OK, &shape)?, incarnation, offset))
 }
 
 /// One change that happened.

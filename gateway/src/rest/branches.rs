@@ -18,7 +18,7 @@ use crate::limits::HEADS_AT_ONCE;
 use crate::params::Params;
 use crate::render::{self, Written};
 use crate::rest::extractors::{BranchScope, NoClusterParams, branch_exists};
-use crate::rest::reply::{json, shown};
+use crate::rest::reply::{json, rendered};
 use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
 use crate::scoped_store::{ScopedStore, StoreCall, Target};
@@ -158,7 +158,7 @@ async fn of_branch(
     let snapshot = BranchSnapshot::read(&app, &store, branch, level).await?;
     let answer =
         snapshot.written(&app, move |snapshot| render::bytes(&snapshot.shape(&server_id))).await?;
-    Ok(shown(StatusCode::OK, answer))
+    Ok(rendered(StatusCode::OK, answer))
 }
 
 /// A branch with everything in it.

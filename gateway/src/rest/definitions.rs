@@ -28,7 +28,7 @@ use crate::rest::adoption::{self, Adoption};
 use crate::rest::changes::CatalogueWriter;
 use crate::rest::configure::with_definition;
 use crate::rest::extractors::{Body, IdempotencyKey, NoClusterParams, branch_exists, path_part};
-use crate::rest::reply::{json, written};
+use crate::rest::reply::{json, json_bytes};
 use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
 use crate::scoped_store::{ScopedStore, StoreCall, Target};
@@ -182,7 +182,7 @@ async fn show(
     })?;
     // A definition may be as large as many rows.
     let write = move || render::bytes(&Shape { success: true, path: &path.file, schema: &schema });
-    Ok(written(StatusCode::OK, render::rows(&app.renders, u64::MAX, write).await?))
+    Ok(json_bytes(StatusCode::OK, render::rows(&app.renders, u64::MAX, write).await?))
 }
 
 async fn store(

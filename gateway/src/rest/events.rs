@@ -21,7 +21,7 @@ use crate::params::Params;
 use crate::publish::{Publish, event_of};
 use crate::render;
 use crate::rest::extractors::{Body, IdempotencyKey, ModuleScope, NoParams};
-use crate::rest::reply::{at, shown, written};
+use crate::rest::reply::{json_bytes, rendered, with_cursor};
 use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
 use crate::scoped_store::{StoreCall, unexpected_answer};
@@ -105,7 +105,7 @@ async fn head(
         render::bytes(&LogAnswer { server_id: &server_id, log: &log, events, snapshot, warnings })
     };
     let answer = render::modules(&app, vec![snapshot], write).await?;
-    Ok(at(shown(StatusCode::OK, answer), incarnation, offset))
+    Ok(with_cursor(rendered(StatusCode::OK, answer), incarnation, offset))
 }
 
 /// What the log says of itself.
@@ -221,7 +221,7 @@ async fn list(
         Ok((render::bytes(&page)?, incarnation, seen))
     };
     let (json, incarnation, seen) = render::rows(&app.renders, rows, write).await?;
-    Ok(at(written(StatusCode::OK, json), incarnation, seen))
+    Ok(with_cursor(json_bytes(StatusCode::OK, json), incarnation, seen))
 }
 
 #[derive(Serialize)]
@@ -280,7 +280,7 @@ async fn publish(
         }
         answer => answer?,
     };
-    Ok(at(shown(StatusCode::OK, answer), incarnation, offset))
+    Ok(with_cursor(rendered(StatusCode::OK, answer), incarnation, offset))
 }
 
 struct PublishAnswer<'a> {

@@ -135,7 +135,7 @@ async fn module(
     const NAMES: [&str; 3] = ["moduleId", "module", "targetModule"];
     let branch = branch(body, params)?;
     branch_exists(app, &branch).await?;
-    let name = text(body, &NAMES).or_else(|| said(params, &NAMES));
+    let name = text(body, &NAMES).or_else(|| param(params, &NAMES));
     let module = ModuleId::parse(name.as_deref().unwrap_or(DEFAULT_MODULE))?;
     if app.node().catalogue().module(&module).is_none() {
         app.node().catch_up().await?;
@@ -146,13 +146,13 @@ async fn module(
 /// The branch a body, or else the parameters, name.
 fn branch(body: &Object, params: Option<&Params>) -> Result<BranchId, ApiError> {
     const NAMES: [&str; 2] = ["branchId", "branch"];
-    let name = branch_name(body, &NAMES).or_else(|| said(params, &NAMES));
+    let name = branch_name(body, &NAMES).or_else(|| param(params, &NAMES));
     let name = name
         .ok_or_else(|| ApiError::new(Problem::MissingBranch, "name the branch as \"branchId\""))?;
     Ok(BranchId::parse(&name)?)
 }
 
-fn said(params: Option<&Params>, names: &[&str]) -> Option<String> {
+fn param(params: Option<&Params>, names: &[&str]) -> Option<String> {
     params?.first(names).map(str::to_owned)
 }
 
@@ -162,7 +162,7 @@ fn words(
     params: Option<&Params>,
     name: &'static str,
 ) -> Result<Option<String>, ApiError> {
-    let words = text(body, &[name]).or_else(|| said(params, &[name]));
+    let words = text(body, &[name]).or_else(|| param(params, &[name]));
     match words {
         Some(words) if words.len() > WORDS_BYTES_MAX => {
             let long = words.len();

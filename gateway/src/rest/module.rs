@@ -14,7 +14,7 @@ use crate::error::{ApiError, Problem};
 use crate::render;
 use crate::rest::decimals::Decimals;
 use crate::rest::extractors::{Body, ModuleScope, NoParams, path_part};
-use crate::rest::reply::{at, shown};
+use crate::rest::reply::{rendered, with_cursor};
 use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
 use crate::wire::Module;
@@ -133,5 +133,5 @@ where
 {
     let (incarnation, offset) = (snapshot.head.incarnation, snapshot.head.offset);
     let answer = render::modules(app, vec![snapshot], move |outline| write(&outline[0])).await?;
-    Ok(at(shown(StatusCode::OK, answer), incarnation, offset))
+    Ok(with_cursor(rendered(StatusCode::OK, answer), incarnation, offset))
 }

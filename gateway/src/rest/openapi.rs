@@ -25,7 +25,7 @@ use crate::app::App;
 use crate::error::Problem;
 use crate::rest::decimals;
 use crate::rest::home;
-use crate::rest::reply::written;
+use crate::rest::reply::json_bytes;
 use crate::rest::route_doc::{JSON, Op, RouteDoc, op};
 use crate::rest::routes::Routes;
 
@@ -166,7 +166,7 @@ pub(crate) fn describe(docs: &[RouteDoc]) -> OpenApi {
 }
 
 async fn document(State(app): State<App>) -> Response {
-    written(StatusCode::OK, app.document.get().cloned().unwrap_or_default())
+    json_bytes(StatusCode::OK, app.document.get().cloned().unwrap_or_default())
 }
 
 /// Everything the page needs is in it; it asks nobody but this node.

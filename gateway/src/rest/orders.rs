@@ -27,7 +27,7 @@ use crate::render;
 use crate::rest::extractors::{Body, IdempotencyKey, ModuleScope, NoParams, path_part};
 use crate::rest::orders::echo::{Saved, normalized};
 use crate::rest::orders::payload::Payload;
-use crate::rest::reply::{at, json, written};
+use crate::rest::reply::{json, json_bytes, with_cursor};
 use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
 use crate::scoped_store::{StoreCall, unexpected_answer};
@@ -165,7 +165,7 @@ async fn list(
             warnings,
         })
     };
-    Ok(written(StatusCode::OK, render::rows(&app.renders, rows, write).await?))
+    Ok(json_bytes(StatusCode::OK, render::rows(&app.renders, rows, write).await?))
 }
 
 /// How many records an order shows: how much work it is to write.
@@ -315,7 +315,7 @@ async fn answer(
     let lines = place.schema().table("order_line").map(|table| &**table);
     let normalized = Some(normalized(payload, &saved, lines));
     let shown = One { normalized, ..One::new(place, &saved.id, &order) };
-    Ok(at(json(StatusCode::CREATED, &shown)?, accepted.delta.incarnation, reached))
+    Ok(with_cursor(json(StatusCode::CREATED, &shown)?, accepted.delta.incarnation, reached))
 }
 
 /// What the branch made of it: its id, when, and the metadata stored.

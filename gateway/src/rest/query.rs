@@ -20,7 +20,7 @@ use crate::publish::{branch_name, text};
 use crate::render;
 use crate::rest::decimals::Decimals;
 use crate::rest::extractors::{Body, ReadLevelHeader, branch_exists};
-use crate::rest::reply::written;
+use crate::rest::reply::json_bytes;
 use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
 use crate::scoped_store::ScopedStore;
@@ -159,7 +159,7 @@ async fn query(
             warnings: echo.warnings,
         })
     };
-    Ok(written(StatusCode::OK, render::rows(&app.renders, rows, write).await?))
+    Ok(json_bytes(StatusCode::OK, render::rows(&app.renders, rows, write).await?))
 }
 
 /// The query a body asks, and what of it the answer repeats.

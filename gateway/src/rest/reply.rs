@@ -18,19 +18,19 @@ pub(crate) const CURSOR: HeaderName = HeaderName::from_static("x-mishkah-cursor"
 
 /// An answer as JSON.
 pub(crate) fn json(status: StatusCode, shape: &impl Serialize) -> Result<Response, ApiError> {
-    Ok(written(status, render::bytes(shape)?))
+    Ok(json_bytes(status, render::bytes(shape)?))
 }
 
 /// An answer already written as JSON.
-pub(crate) fn written(status: StatusCode, json: Bytes) -> Response {
+pub(crate) fn json_bytes(status: StatusCode, json: Bytes) -> Response {
     const JSON: HeaderValue = HeaderValue::from_static("application/json");
     (status, [(header::CONTENT_TYPE, JSON)], json).into_response()
 }
 
 /// An answer that shows modules, written as it is sent where it is large.
-pub(crate) fn shown(status: StatusCode, answer: Written) -> Response {
+pub(crate) fn rendered(status: StatusCode, answer: Written) -> Response {
     match answer {
-        Written::Whole(bytes) => written(status, bytes),
+        Written::Whole(bytes) => json_bytes(status, bytes),
         Written::Pieces(pieces, size) => {
             let rest = stream::unfold(pieces, |mut pieces| async move {
                 let piece = piece(&mut pieces)?;
@@ -52,7 +52,11 @@ fn piece(pieces: &mut Pieces) -> Option<Bytes> {
 }
 
 /// Adds where in the log the answer stands.
-pub(crate) fn at(mut response: Response, incarnation: Incarnation, offset: Offset) -> Response {
+pub(crate) fn with_cursor(
+    mut response: Response,
+    incarnation: Incarnation,
+    offset: Offset,
+) -> Response {
     let cursor = HeaderValue::try_from(format!("{incarnation}.{offset}"));
     response.headers_mut().insert(CURSOR, cursor.expect("two numbers are plain ASCII"));
     response

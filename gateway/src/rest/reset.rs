@@ -15,7 +15,7 @@ use crate::publish::text;
 use crate::render;
 use crate::rest::branches::BranchSnapshot;
 use crate::rest::extractors::{Body, IdempotencyKey, ModuleScope, NoParams};
-use crate::rest::reply::{at, shown};
+use crate::rest::reply::{rendered, with_cursor};
 use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
 use crate::scoped_store::StoreCall;
@@ -66,9 +66,9 @@ async fn reset(
     let write = move |whole: &BranchSnapshot| {
         render::bytes(&Shape { success: true, message, branch: whole.shape(&server_id) })
     };
-    let response = shown(StatusCode::OK, whole.written(&app, write).await.map_err(unshown)?);
+    let response = rendered(StatusCode::OK, whole.written(&app, write).await.map_err(unshown)?);
     Ok(match accepted.delta.last() {
-        Some(offset) => at(response, accepted.delta.incarnation, offset),
+        Some(offset) => with_cursor(response, accepted.delta.incarnation, offset),
         None => response,
     })
 }

@@ -64,7 +64,7 @@ impl Routes {
         self
     }
 
-    /// `GET` of this path, and `HEAD` where the door lets it through.
+    /// `GET` of this path, and `HEAD` where the middleware lets it through.
     pub(crate) fn get<T: 'static>(self, handler: impl Handler<T, App>, op: Op) -> Self {
         self.on("get", MethodFilter::GET, handler, op)
     }

@@ -14,7 +14,7 @@ use crate::params::Params;
 use crate::preconditions;
 use crate::publish::{event_of, record, text, user_of};
 use crate::rest::extractors::{Body, IdempotencyKey, ModuleScope};
-use crate::rest::reply::{at, json};
+use crate::rest::reply::{json, with_cursor};
 use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
 use crate::rest::tables::{ChangeAnswer, if_match, registered, write};
@@ -89,7 +89,7 @@ async fn save(
         client_snapshot_marker: marker,
     };
     let response = json(StatusCode::OK, &saved)?;
-    Ok(at(response, accepted.delta.incarnation, event.offset))
+    Ok(with_cursor(response, accepted.delta.incarnation, event.offset))
 }
 
 fn origin(body: &mut Object) -> Origin {

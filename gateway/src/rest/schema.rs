@@ -21,7 +21,7 @@ use crate::rest::adoption;
 use crate::rest::branches::DEFAULT_BRANCH;
 use crate::rest::configure::strictest;
 use crate::rest::extractors::{NoClusterParams, branch_exists};
-use crate::rest::reply::{json, shown, written};
+use crate::rest::reply::{json, json_bytes, rendered};
 use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
 use crate::scoped_store::{ScopedStore, StoreCall, Target};
@@ -85,7 +85,7 @@ async fn modules(_: NoClusterParams, store: ScopedStore) -> Result<Response, Api
 /// For editors, and for whoever writes definitions by program.
 async fn definition_schema() -> Result<Response, ApiError> {
     let schema: &'static [u8] = include_bytes!("definition_schema.json");
-    Ok(written(StatusCode::OK, schema.into()))
+    Ok(json_bytes(StatusCode::OK, schema.into()))
 }
 
 /// The parameters that name parts.
@@ -248,7 +248,7 @@ async fn schema(
         }
         render::bytes(&shape)
     };
-    Ok(shown(StatusCode::OK, render::modules(&app, live, write).await?))
+    Ok(rendered(StatusCode::OK, render::modules(&app, live, write).await?))
 }
 
 impl Serialize for ModuleView {

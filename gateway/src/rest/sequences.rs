@@ -21,7 +21,7 @@ use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::publish::{text, user_of};
 use crate::rest::extractors::{Body, IdempotencyKey, ModuleScope, NoParams, path_part};
-use crate::rest::reply::{at, json};
+use crate::rest::reply::{json, with_cursor};
 use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
 use crate::scoped_store::{StoreCall, unexpected_answer};
@@ -241,13 +241,13 @@ async fn set(
         sequence: SequenceView<'a>,
     }
     let body = body.object()?;
-    let mut asked = asked(&path, &body)?;
+    let mut set_sequence = set_sequence(&path, &body)?;
     let prefix = app.node().catalogue().sequences.prefix(&scope.key.branch);
-    if let RuleChange::Set(rule) = asked.rule {
-        asked.rule = RuleChange::Set(rule.for_branch(&prefix));
+    if let RuleChange::Set(rule) = set_sequence.rule {
+        set_sequence.rule = RuleChange::Set(rule.for_branch(&prefix));
     }
-    let done = command(&scope, id, user_of(&body, None), asked).await?;
-    let states = read(&scope, done.level()).await?;
+    let accepted = command(&scope, id, user_of(&body, None), set_sequence).await?;
+    let states = read(&scope, accepted.level()).await?;
     let state = states.iter().find(|state| path.is(&scope, state)).ok_or_else(|| {
         tracing::error!("a sequence that was set is not there");
         ApiError::new(Problem::Defect, "the sequence was set, but is missing from the answer")
@@ -257,7 +257,7 @@ async fn set(
         module_id: scope.key.module.as_str(),
         sequence: SequenceView::of(&scope, state),
     };
-    Ok(done.mark(json(StatusCode::OK, &shape)?))
+    Ok(accepted.mark(json(StatusCode::OK, &shape)?))
 }
 
 async fn remove(
@@ -266,7 +266,7 @@ async fn remove(
     path: SequencePath,
     IdempotencyKey(id): IdempotencyKey,
 ) -> Result<Response, ApiError> {
-    let asked = SetSequence {
+    let set_sequence = SetSequence {
         table: path.table.clone(),
         field: path.field.clone(),
         rule: RuleChange::Remove,
@@ -275,15 +275,15 @@ async fn remove(
         reason: None,
         requested_by: None,
     };
-    let done = command(&scope, id, None, asked).await?;
-    let states = read(&scope, done.level()).await?;
+    let accepted = command(&scope, id, None, set_sequence).await?;
+    let states = read(&scope, accepted.level()).await?;
     let holds = states.iter().filter(|state| path.is(&scope, state));
     let shape = Sequences {
         branch_id: scope.key.branch.as_str(),
         module_id: scope.key.module.as_str(),
         sequences: holds.map(|state| SequenceView::of(&scope, state)).collect(),
     };
-    Ok(done.mark(json(StatusCode::OK, &shape)?))
+    Ok(accepted.mark(json(StatusCode::OK, &shape)?))
 }
 
 /// What became of a request that sets or removes.
@@ -297,7 +297,7 @@ impl AcceptedChange {
 
     fn mark(&self, response: Response) -> Response {
         match self.0.delta.last() {
-            Some(reached) => at(response, self.0.delta.incarnation, reached),
+            Some(reached) => with_cursor(response, self.0.delta.incarnation, reached),
             None => response,
         }
     }
@@ -307,16 +307,16 @@ async fn command(
     scope: &ModuleScope,
     id: CommandId,
     user: Option<String>,
-    asked: SetSequence,
+    set_sequence: SetSequence,
 ) -> Result<AcceptedChange, ApiError> {
     let origin = Origin { source: Some("rest".to_owned()), user, ..Origin::default() };
-    let request = Request::SetSequence(Box::new(asked));
+    let request = Request::SetSequence(Box::new(set_sequence));
     let command = Command { id, key: scope.key.clone(), origin: Arc::new(origin), request };
     Ok(AcceptedChange(scope.store.commit(command).await?))
 }
 
 /// What a request asks of a sequence: a rule, a place of its counter, or both.
-fn asked(path: &SequencePath, body: &Object) -> Result<SetSequence, ApiError> {
+fn set_sequence(path: &SequencePath, body: &Object) -> Result<SetSequence, ApiError> {
     let wrong = |problem: String| {
         let (table, field) = (&path.table, &path.field);
         let message = format!("the sequence of {table}.{field}: {problem}");

@@ -32,7 +32,7 @@ use crate::render;
 use crate::rest::extractors::{
     IdempotencyKey, LargeBody, ReadLevelHeader, branch_exists, path_part,
 };
-use crate::rest::reply::{at, json, shown};
+use crate::rest::reply::{json, rendered, with_cursor};
 use crate::rest::route_doc::{Op, op};
 use crate::rest::routes::Routes;
 use crate::scoped_store::ScopedStore;
@@ -128,18 +128,21 @@ impl FromRequestParts<App> for SyncScope {
         let params = Params::from_request_parts(parts, app).await?;
         let (branch, module) =
             (path_part(parts, app, "branch").await?, path_part(parts, app, "module").await?);
-        let said = |part: String, names: &[&str], otherwise: &str| match part.as_str() {
+        let named_or = |part: String, names: &[&str], otherwise: &str| match part.as_str() {
             "" => params.first(names).unwrap_or(otherwise).to_owned(),
             _ => part,
         };
-        let older = parts.uri.path().starts_with(POS_SYNC);
+        let is_pos_sync = parts.uri.path().starts_with(POS_SYNC);
         // The same path written with escapes is the same path.
-        if !older && module.is_empty() && RESERVED.contains(&branch.as_str()) {
+        if !is_pos_sync && module.is_empty() && RESERVED.contains(&branch.as_str()) {
             return Err(not_served());
         }
-        let branch = said(branch, &["branch", "branchId"], BRANCH);
-        let module =
-            if older { POS.to_owned() } else { said(module, &["module", "moduleId"], POS) };
+        let branch = named_or(branch, &["branch", "branchId"], BRANCH);
+        let module = if is_pos_sync {
+            POS.to_owned()
+        } else {
+            named_or(module, &["module", "moduleId"], POS)
+        };
         let key = BranchKey::new(BranchId::parse(&branch)?, ModuleId::parse(&module)?);
         branch_exists(app, &key.branch).await?;
         // Any module may be used by any branch, as by a publish.
@@ -207,7 +210,7 @@ async fn whole(State(app): State<App>, scope: SyncScope) -> Result<Response, Api
         })
     };
     let answer = render::modules(&app, vec![snapshot], write).await?;
-    Ok(at(shown(StatusCode::OK, answer), incarnation, offset))
+    Ok(with_cursor(rendered(StatusCode::OK, answer), incarnation, offset))
 }
 
 /// `POST`: tables that replace those of the same name. Without a snapshot nothing changes.
@@ -257,9 +260,9 @@ async fn replace(
         // The branch found the same rows in every table that was sent: no event, no new version.
         None => unchanged(&scope).await,
         Some(event) => {
-            let taken = SyncResult::new(&scope.key, event.revision.0, event.at);
-            let response = json(StatusCode::OK, &taken)?;
-            Ok(at(response, accepted.delta.incarnation, event.offset))
+            let result = SyncResult::new(&scope.key, event.revision.0, event.at);
+            let response = json(StatusCode::OK, &result)?;
+            Ok(with_cursor(response, accepted.delta.incarnation, event.offset))
         }
     }
 }
@@ -336,9 +339,9 @@ impl<'a> SyncResult<'a> {
 async fn unchanged(scope: &SyncScope) -> Result<Response, ApiError> {
     let answer = scope.store.read(scope.key.clone(), Read::Head, scope.level).await?;
     let Answer::Head(head) = answer else { return Err(unexpected_answer(&answer)) };
-    let taken = SyncResult::new(&scope.key, head.revision.0, head.last_updated_at);
+    let result = SyncResult::new(&scope.key, head.revision.0, head.last_updated_at);
     let (incarnation, offset): (_, Offset) = (head.incarnation, head.offset);
-    Ok(at(json(StatusCode::OK, &taken)?, incarnation, offset))
+    Ok(with_cursor(json(StatusCode::OK, &result)?, incarnation, offset))
 }
 
 /// What is wrong with a snapshot without tables: the first of ours that has records is missing.

@@ -4,7 +4,7 @@ mod record;
 
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, State};
+use axum::extract::{self, FromRequest, FromRequestParts, State};
 use axum::http::header::IF_MATCH;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
@@ -25,7 +25,7 @@ use crate::publish::{event_of, user_of};
 use crate::render;
 use crate::rest::decimals::Decimals;
 use crate::rest::extractors::{Body, IdempotencyKey, ModuleScope, path_part};
-use crate::rest::reply::{at, json, written};
+use crate::rest::reply::{json, json_bytes, with_cursor};
 use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
 use crate::scoped_store::unexpected_answer;
@@ -152,7 +152,7 @@ async fn list(
             warnings: &warnings,
         })
     };
-    Ok(written(StatusCode::OK, render::rows(&app.renders, rows, write).await?))
+    Ok(json_bytes(StatusCode::OK, render::rows(&app.renders, rows, write).await?))
 }
 
 fn page_query(table: &Table, params: &Params) -> Result<PageQuery, ApiError> {
@@ -297,75 +297,85 @@ impl Serialize for RowWithTranslation<'_> {
     }
 }
 
-async fn insert(
-    State(app): State<App>,
+/// A request that changes one record of a table.
+struct RecordRequest {
     target: TableScope,
-    named: IdempotencyKey,
+    key: IdempotencyKey,
     params: Params,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, ApiError> {
+}
+
+impl FromRequest<App> for RecordRequest {
+    type Rejection = ApiError;
+
+    async fn from_request(request: extract::Request, app: &App) -> Result<Self, ApiError> {
+        let (mut parts, body) = request.into_parts();
+        // The table before the body: what is sent to a table that is not there is not read.
+        let target = TableScope::from_request_parts(&mut parts, app).await?;
+        let key = IdempotencyKey::from_request_parts(&mut parts, app).await?;
+        let params = Params::from_request_parts(&mut parts, app).await?;
+        let headers = parts.headers.clone();
+        let request = extract::Request::from_parts(parts, body);
+        let body = Body::from_request(request, app).await?;
+        Ok(Self { target, key, params, headers, body })
+    }
+}
+
+async fn insert(State(app): State<App>, request: RecordRequest) -> Result<Response, ApiError> {
+    let RecordRequest { target, key, params, headers, body } = request;
     let sent = target.sent(body.object()?)?;
     known_members::INSERTING.params(&params, target.scope.config.validation)?;
     if if_match(&headers)?.is_some() {
         let message = "if-match names a stored version; an insert makes a record that is not there";
         return Err(ApiError::new(Problem::InvalidHeader, message));
     }
-    change(&app, target, named, Action::Insert, sent).await
+    change(&app, target, key, Action::Insert, sent).await
 }
 
-async fn merge(
-    State(app): State<App>,
-    target: TableScope,
-    named: IdempotencyKey,
-    params: Params,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let sent = target.sent(body.object()?)?;
-    let sent =
-        target.with_version(sent, Action::Merge, &known_members::WRITING, &params, &headers)?;
-    change(&app, target, named, Action::Merge, sent).await
+async fn merge(State(app): State<App>, request: RecordRequest) -> Result<Response, ApiError> {
+    request.change(&app, Action::Merge, &known_members::WRITING, |_, _, _| Ok(())).await
 }
 
-async fn save(
-    State(app): State<App>,
-    target: TableScope,
-    named: IdempotencyKey,
-    params: Params,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let sent = target.sent(body.object()?)?;
-    let sent =
-        target.with_version(sent, Action::Save, &known_members::WRITING, &params, &headers)?;
-    change(&app, target, named, Action::Save, sent).await
+async fn save(State(app): State<App>, request: RecordRequest) -> Result<Response, ApiError> {
+    request.change(&app, Action::Save, &known_members::WRITING, |_, _, _| Ok(())).await
 }
 
 /// The record to delete is named by the body, else by a parameter that means the field `id`, or the
 /// key where that is another.
-async fn delete(
-    State(app): State<App>,
-    target: TableScope,
-    named: IdempotencyKey,
-    params: Params,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let mut sent = target.sent(body.object()?)?;
-    match params.first(&["id", "recordId", "record_id", "key"]) {
-        Some(id) => {
-            record::name(&target.table, id, &mut sent.record, target.scope.config.validation)?
-        }
-        None if sent.record.is_empty() => {
+async fn delete(State(app): State<App>, request: RecordRequest) -> Result<Response, ApiError> {
+    let named = |target: &TableScope, params: &Params, record: &mut Object| match params.first(&[
+        "id",
+        "recordId",
+        "record_id",
+        "key",
+    ]) {
+        Some(id) => record::name(&target.table, id, record, target.scope.config.validation),
+        None if record.is_empty() => {
             let message = "name the record in the body, or its id as ?id=";
-            return Err(ApiError::new(Problem::MissingRecordKey, message));
+            Err(ApiError::new(Problem::MissingRecordKey, message))
         }
-        None => {}
+        None => Ok(()),
+    };
+    request.change(&app, Action::Delete, &known_members::REMOVED, named).await
+}
+
+impl RecordRequest {
+    /// Changes a stored record, whose version the request may name; `name` completes what was sent
+    /// by what else names the record.
+    async fn change(
+        self,
+        app: &App,
+        action: Action,
+        known: &KnownMembers,
+        name: impl FnOnce(&TableScope, &Params, &mut Object) -> Result<(), ApiError>,
+    ) -> Result<Response, ApiError> {
+        let Self { target, key, params, headers, body } = self;
+        let mut sent = target.sent(body.object()?)?;
+        name(&target, &params, &mut sent.record)?;
+        let sent = target.with_version(sent, action, known, &params, &headers)?;
+        change(app, target, key, action, sent).await
     }
-    let sent =
-        target.with_version(sent, Action::Delete, &known_members::REMOVED, &params, &headers)?;
-    change(&app, target, named, Action::Delete, sent).await
 }
 
 /// A record as sent: `{record, meta?}`, `{data, meta?}` or the bare record.
@@ -498,7 +508,7 @@ async fn change(
     } else {
         json(status, &ChangeAnswer::new(word, &scope, &table, &shown))?
     };
-    Ok(at(response, accepted.delta.incarnation, event.offset))
+    Ok(with_cursor(response, accepted.delta.incarnation, event.offset))
 }
 
 /// One mutation without conditions.

@@ -16,7 +16,7 @@ use tower::ServiceExt as _;
 
 use crate::fake::Fake;
 
-/// Doors of node `n1` before branches in memory.
+/// The gateway of node `n1` before branches in memory.
 pub(crate) fn gateway(fake: &Fake, change: impl FnOnce(&mut GatewayConfig)) -> Gateway {
     let mut config = GatewayConfig::new("n1");
     config.limits.drain_spread = Duration::ZERO;
@@ -143,7 +143,7 @@ impl Served {
         Self::before(Fake::new(), change).await
     }
 
-    /// Doors before these branches: two of them are two nodes of one cluster.
+    /// A gateway before these branches: two of them are two nodes of one cluster.
     pub(crate) async fn before(fake: Fake, change: impl FnOnce(&mut GatewayConfig)) -> Self {
         let gateway = gateway(&fake, change);
         Self::of(fake, gateway).await

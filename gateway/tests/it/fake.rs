@@ -1,4 +1,4 @@
-//! Fake: branches in memory behind the door: the real heart, without agreement or disk. What a
+//! Fake: a store of branches in memory: the real model, without agreement or disk. What a
 //! cluster does to a client (delays, refusals, lagging, moving away) can be ordered.
 
 use std::collections::BTreeMap;

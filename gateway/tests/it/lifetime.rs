@@ -1,4 +1,4 @@
-//! Stories of how sockets and doors end: slow readers, silence, draining, limits.
+//! Stories of how sockets and gateways end: slow readers, silence, draining, limits.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};

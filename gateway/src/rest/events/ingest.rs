@@ -18,7 +18,7 @@ use crate::publish::{record, short, text, user_of};
 use crate::rest::batch::with_index;
 use crate::rest::events::{as_event_failed, log_head};
 use crate::rest::extractors::{Body, IdempotencyKey, ModuleScope, NoParams};
-use crate::rest::reply::{at, json};
+use crate::rest::reply::{json, with_cursor};
 
 /// Where the original's answers say an event came from.
 const SOURCE: &str = "rest-batch";
@@ -39,7 +39,7 @@ pub(super) async fn ingest(
     if mutations.is_empty() {
         return nothing(&scope, last_ack).await;
     }
-    let asked = mutations.len();
+    let count = mutations.len();
     let origin = Origin { source: Some(SOURCE.to_owned()), ..Origin::default() };
     let command = Command {
         id,
@@ -49,7 +49,7 @@ pub(super) async fn ingest(
     };
     let refused = |error: ApiError| match error.problem() == Problem::LastAckMismatch {
         true => error,
-        false => as_event_failed(with_index(error, asked)),
+        false => as_event_failed(with_index(error, count)),
     };
     let accepted = scope.store.commit(command).await.map_err(refused)?;
     let events = &accepted.delta.events;
@@ -58,7 +58,7 @@ pub(super) async fn ingest(
         ApiError::new(Problem::Defect, "the batch was accepted, but its events are missing")
     })?;
     let response = json(StatusCode::OK, &IngestAnswer::of(&scope, events, Some(&last.id)))?;
-    Ok(at(response, accepted.delta.incarnation, last.offset))
+    Ok(with_cursor(response, accepted.delta.incarnation, last.offset))
 }
 
 /// The event after which the client goes on; `None` for an empty log.
@@ -140,7 +140,7 @@ async fn nothing(scope: &ModuleScope, received: Option<String>) -> Result<Respon
         return Err(model::Reject::LastEvent { expected, received }.into());
     }
     let response = json(StatusCode::OK, &IngestAnswer::of(scope, &[], expected.as_deref()))?;
-    Ok(at(response, log.head.incarnation, log.head.offset))
+    Ok(with_cursor(response, log.head.incarnation, log.head.offset))
 }
 
 #[derive(Serialize)]

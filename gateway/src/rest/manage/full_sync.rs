@@ -22,7 +22,7 @@ use crate::render;
 use crate::rest::configure::strictest;
 use crate::rest::extractors::{Body, IdempotencyKey, branch_exists};
 use crate::rest::manage::{branch, flag, names, words};
-use crate::rest::reply::{json, written};
+use crate::rest::reply::{json, json_bytes};
 use crate::scoped_store::{ScopedStore, Target};
 use crate::wire::Flag;
 
@@ -65,7 +65,7 @@ pub(super) async fn list(
         let branch_id = branch.as_ref().map(BranchId::as_str);
         render::bytes(&Shape { branch_id, module_id: module, flags })
     };
-    Ok(written(StatusCode::OK, render::rows(&app.renders, rows, write).await?))
+    Ok(json_bytes(StatusCode::OK, render::rows(&app.renders, rows, write).await?))
 }
 
 /// `POST` and `PATCH`: sets flags, or clears them where the body says so.

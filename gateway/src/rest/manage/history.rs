@@ -19,7 +19,7 @@ use crate::publish::text;
 use crate::render;
 use crate::rest::extractors::{Body, IdempotencyKey, ModuleScope};
 use crate::rest::manage::{entries, flag, module, words};
-use crate::rest::reply::{at, json, written};
+use crate::rest::reply::{json, json_bytes, with_cursor};
 use crate::scoped_store::ScopedStore;
 use crate::wire::record_ref;
 
@@ -63,7 +63,7 @@ async fn one(app: &App, scope: &ModuleScope, id: &str) -> Result<Response, ApiEr
     let key = scope.key.clone();
     let rows = total(&entry) as u64;
     let write = move || render::bytes(&EntryView { key: &key, entry: &entry });
-    Ok(written(StatusCode::OK, render::rows(&app.renders, rows, write).await?))
+    Ok(json_bytes(StatusCode::OK, render::rows(&app.renders, rows, write).await?))
 }
 
 fn total(entry: &ArchiveEntry) -> usize {
@@ -271,7 +271,7 @@ pub(super) async fn restore(
         },
     )?;
     Ok(match event {
-        Some(event) => at(response, accepted.delta.incarnation, event.offset),
+        Some(event) => with_cursor(response, accepted.delta.incarnation, event.offset),
         None => response,
     })
 }

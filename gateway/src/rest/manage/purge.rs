@@ -18,7 +18,7 @@ use crate::rest::events::log_head;
 use crate::rest::extractors::{Body, IdempotencyKey, ModuleScope};
 use crate::rest::manage::history::EntrySummary;
 use crate::rest::manage::{entry_of, flag, module, names, words};
-use crate::rest::reply::{at, json};
+use crate::rest::reply::{json, with_cursor};
 use crate::scoped_store::ScopedStore;
 use crate::wire::{EventMeta, Purged};
 
@@ -142,7 +142,7 @@ impl PurgeRequest {
         };
         let response = json(StatusCode::OK, &shape)?;
         Ok(match &log {
-            Some(log) => at(response, log.head.incarnation, event.offset),
+            Some(log) => with_cursor(response, log.head.incarnation, event.offset),
             None => response,
         })
     }
@@ -156,7 +156,7 @@ impl PurgeRequest {
             ..self.shape(scope)
         };
         let response = json(StatusCode::OK, &shape)?;
-        Ok(at(response, log.head.incarnation, log.head.offset))
+        Ok(with_cursor(response, log.head.incarnation, log.head.offset))
     }
 
     fn registered(&self) -> impl Iterator<Item = &str> {

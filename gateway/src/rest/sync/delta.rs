@@ -18,7 +18,7 @@ use crate::known_members;
 use crate::limits::DELTA_EVENTS_MAX;
 use crate::render;
 use crate::rest::extractors::LargeBody;
-use crate::rest::reply::{at, written};
+use crate::rest::reply::{json_bytes, with_cursor};
 use crate::rest::sync::SyncScope;
 use crate::rest::sync::answer::{EventsSince, delta_answer};
 use crate::rest::sync::request::{ClientCursor, DeltaRequest};
@@ -64,7 +64,7 @@ pub(super) async fn delta(
         render::bytes(&delta_answer(&server_id, &request, &delta, since, flagged))
     };
     let body = render::rows(&app.renders, rows, write).await?;
-    Ok(at(written(StatusCode::OK, body), incarnation, offset))
+    Ok(with_cursor(json_bytes(StatusCode::OK, body), incarnation, offset))
 }
 
 /// How many records an event shows.

@@ -2,19 +2,19 @@
 
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use model::limits::VERSION_MAX;
 use model::{Action, Answer, Object, Query, Read, RecordKey, Reject, Table, Validation, Value};
 use serde::Serialize;
 
-use super::{SentRecord, TableScope, change};
+use super::{RecordRequest, TableScope};
 use crate::app::App;
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::params::Params;
 use crate::rest::decimals::Decimals;
-use crate::rest::extractors::{Body, IdempotencyKey, NoParams, path_part};
+use crate::rest::extractors::{NoParams, path_part};
 use crate::rest::reply::json;
 use crate::scoped_store::unexpected_answer;
 use crate::wire::{RecordRef, record_ref};
@@ -82,45 +82,33 @@ pub(super) async fn read(
 /// `PATCH …/tables/{table}/{key}`.
 pub(super) async fn merge(
     State(app): State<App>,
-    target: TableScope,
     key: KeyPart,
-    named: IdempotencyKey,
-    params: Params,
-    headers: HeaderMap,
-    body: Body,
+    request: RecordRequest,
 ) -> Result<Response, ApiError> {
-    let sent = target.of_key(Action::Merge, &key, &params, &headers, body)?;
-    change(&app, target, named, Action::Merge, sent).await
+    change(&app, Action::Merge, &key, request).await
 }
 
 /// `DELETE …/tables/{table}/{key}`.
 pub(super) async fn remove(
     State(app): State<App>,
-    target: TableScope,
     key: KeyPart,
-    named: IdempotencyKey,
-    params: Params,
-    headers: HeaderMap,
-    body: Body,
+    request: RecordRequest,
 ) -> Result<Response, ApiError> {
-    let sent = target.of_key(Action::Delete, &key, &params, &headers, body)?;
-    change(&app, target, named, Action::Delete, sent).await
+    change(&app, Action::Delete, &key, request).await
 }
 
-impl TableScope {
-    /// What was sent about the record that the path names.
-    fn of_key(
-        &self,
-        action: Action,
-        KeyPart(key): &KeyPart,
-        params: &Params,
-        headers: &HeaderMap,
-        body: Body,
-    ) -> Result<SentRecord, ApiError> {
-        let mut sent = self.sent(body.object()?)?;
-        name(&self.table, key, &mut sent.record, Validation::Strict)?;
-        self.with_version(sent, action, &known_members::WRITING, params, headers)
-    }
+/// Changes the record that the path names. Also a lenient module's request must not name another:
+/// the original has no such path.
+async fn change(
+    app: &App,
+    action: Action,
+    KeyPart(key): &KeyPart,
+    request: RecordRequest,
+) -> Result<Response, ApiError> {
+    let named = |target: &TableScope, _: &Params, record: &mut Object| {
+        name(&target.table, key, record, Validation::Strict)
+    };
+    request.change(app, action, &known_members::WRITING, named).await
 }
 
 /// Gives a record the key that the path or a parameter names; what it says of its key itself must
@@ -134,16 +122,16 @@ pub(super) fn name(
     let unknown = || Reject::NotFound { table: table.name.to_string(), key: RecordKey(key.into()) };
     let fields = table.fields_named(key).ok_or_else(unknown)?;
     for (name, value) in fields.iter() {
-        let said = table.field(name).and_then(|field| table.sent_value(record, field));
-        if said.is_none_or(|said| said.is_null() || said.as_str() == Some("")) {
+        let sent = table.field(name).and_then(|field| table.sent_value(record, field));
+        if sent.is_none_or(|sent| sent.is_null() || sent.as_str() == Some("")) {
             record.insert(name.clone(), value.clone());
         }
     }
-    let (named, said) = (table.key_of(&fields)?, table.key_of(record)?);
-    if named == said || validation == Validation::Lenient {
+    let (named, sent) = (table.key_of(&fields)?, table.key_of(record)?);
+    if named == sent || validation == Validation::Lenient {
         return Ok(());
     }
-    let message = format!("the request names the record {named}, but what was sent is {said}");
-    let details = [("key", named.as_str().into()), ("sent", said.as_str().into())];
+    let message = format!("the request names the record {named}, but what was sent is {sent}");
+    let details = [("key", named.as_str().into()), ("sent", sent.as_str().into())];
     Err(ApiError::new(Problem::InvalidBody, message).details(details))
 }
