@@ -8,8 +8,8 @@
 mod batch;
 mod calls;
 mod frame;
-mod lane;
 mod outbox;
+mod publish_queue;
 pub(crate) mod session;
 mod socket;
 mod source;

@@ -16,7 +16,7 @@ use crate::app::{App, now};
 use crate::error::{ApiError, Problem};
 use crate::limits::HEADS_AT_ONCE;
 use crate::params::Params;
-use crate::render::{self, Written};
+use crate::render::{self, RenderedJson};
 use crate::rest::extractors::{BranchScope, NoClusterParams, branch_exists};
 use crate::rest::reply::{json, rendered};
 use crate::rest::route_doc::op;
@@ -187,7 +187,7 @@ impl BranchSnapshot {
         self,
         app: &App,
         write: impl FnOnce(&Self) -> Result<Bytes, ApiError> + Send + 'static,
-    ) -> Result<Written, ApiError> {
+    ) -> Result<RenderedJson, ApiError> {
         let Self { branch, modules } = self;
         render::modules(app, modules, move |modules| write(&Self { branch, modules })).await
     }

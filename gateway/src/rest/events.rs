@@ -25,7 +25,7 @@ use crate::rest::reply::{json_bytes, rendered, with_cursor};
 use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
 use crate::scoped_store::{StoreCall, unexpected_answer};
-use crate::wire::{EventLog, LogLine, Module, Shown};
+use crate::wire::{EventLog, LogLine, Module, RecordEvent};
 
 mod ingest;
 
@@ -268,7 +268,7 @@ async fn publish(
     };
     let (server_id, key, event) = (app.server_id.clone(), scope.key, Arc::clone(event));
     let write = move |outline: Vec<Arc<ModuleSnapshot>>| {
-        let shown = Shown::of(&server_id, &key, &event)?;
+        let shown = RecordEvent::of(&server_id, &key, &event)?;
         let snapshot = outline.first().map(|snapshot| &**snapshot);
         render::bytes(&PublishAnswer { shown: &shown, snapshot })
     };
@@ -284,7 +284,7 @@ async fn publish(
 }
 
 struct PublishAnswer<'a> {
-    shown: &'a Shown<'a>,
+    shown: &'a RecordEvent<'a>,
     snapshot: Option<&'a ModuleSnapshot>,
 }
 

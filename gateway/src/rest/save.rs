@@ -18,7 +18,7 @@ use crate::rest::reply::{json, with_cursor};
 use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
 use crate::rest::tables::{ChangeAnswer, if_match, registered, write};
-use crate::wire::Shown;
+use crate::wire::RecordEvent;
 
 pub(crate) fn routes() -> Routes {
     const BODY: &str = "{table: text, record: Record, meta?: any, source?: text, \
@@ -81,7 +81,7 @@ async fn save(
     let accepted = scope.store.commit(command).await.map_err(refused)?;
 
     let event = event_of(&accepted)?;
-    let shown = Shown::of(&app.server_id, &scope.key, event)?;
+    let shown = RecordEvent::of(&app.server_id, &scope.key, event)?;
     let status = if shown.created() { "created" } else { "saved" };
     let saved = Saved {
         changed: ChangeAnswer::new(status, &scope, &table, &shown),

@@ -29,7 +29,7 @@ use crate::rest::reply::{json, json_bytes, with_cursor};
 use crate::rest::route_doc::op;
 use crate::rest::routes::Routes;
 use crate::scoped_store::unexpected_answer;
-use crate::wire::{Ack, Members, Notice, RecordRef, Shown, record_ref};
+use crate::wire::{Ack, Members, Notice, RecordEvent, RecordRef, record_ref};
 
 pub(crate) fn routes() -> Routes {
     const LIST: &str = "{branchId: text, moduleId: text, table: text, count: int, \
@@ -495,7 +495,7 @@ async fn change(
     let command = write(&scope, id, origin, mutation(&table, action, sent.record));
     let accepted = scope.store.commit(command).await?;
     let event = event_of(&accepted)?;
-    let shown = Shown::of(&app.server_id, &scope.key, event)?;
+    let shown = RecordEvent::of(&app.server_id, &scope.key, event)?;
     let (status, word) = match action {
         Action::Insert => (StatusCode::CREATED, "created"),
         Action::Merge => (StatusCode::OK, "updated"),
@@ -549,7 +549,7 @@ impl<'a> ChangeAnswer<'a, Ack<'a>, Notice<'a>> {
         status: &'a str,
         scope: &'a ModuleScope,
         table: &'a Table,
-        shown: &'a Shown<'a>,
+        shown: &'a RecordEvent<'a>,
     ) -> Self {
         Self {
             status,
@@ -580,7 +580,7 @@ impl<'a> DeleteAnswer<'a, RecordRef<'a>, Notice<'a>, Ack<'a>> {
         status: &'a str,
         scope: &'a ModuleScope,
         table: &'a Table,
-        shown: &'a Shown<'a>,
+        shown: &'a RecordEvent<'a>,
     ) -> Self {
         Self {
             status,
