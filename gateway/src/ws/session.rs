@@ -27,7 +27,6 @@ use model::{
 };
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::limits::{ID_BYTES_MAX, POSTS_WAITING_MAX, QUERIES_AT_ONCE};
@@ -135,7 +134,6 @@ pub(crate) struct SessionContext<'a> {
 pub(crate) struct Session {
     id: String,
     server_id: Arc<str>,
-    principal: Principal,
     member: Option<Membership>,
     followed: BTreeMap<BranchKey, Followed>,
     pending_snapshot: Option<PendingSnapshot>,
@@ -195,14 +193,12 @@ impl Session {
     pub(crate) fn new(
         id: String,
         server_id: Arc<str>,
-        principal: Principal,
         at: Timestamp,
     ) -> (Self, Vec<SessionAction>) {
         let greeting = control(frame::hello(&server_id, at));
         let session = Self {
             id,
             server_id,
-            principal,
             member: None,
             followed: BTreeMap::new(),
             pending_snapshot: None,
@@ -300,11 +296,7 @@ impl Session {
 
     fn hello(&mut self, frame: &Object, cx: SessionContext<'_>) -> Vec<SessionAction> {
         let request_id = request_id(frame);
-        let branch = named_branch(frame).and_then(|branch| {
-            authorize(&self.principal, &Access::branch(Intent::Follow, &branch))?;
-            Ok(branch)
-        });
-        let branch = match branch {
+        let branch = match named_branch(frame) {
             Ok(branch) => branch,
             Err(error) => return self.failed(request_id.as_ref(), &error, cx.now),
         };

@@ -71,7 +71,7 @@ pub(crate) async fn run(app: App, principal: Principal, socket: WebSocket, intak
     let counted = App::clone(&app);
     let (mut sink, mut stream) = socket.split();
     let store = app.store(&principal);
-    let session = Session::new(id.clone(), Arc::clone(&app.server_id), principal, now());
+    let session = Session::new(id.clone(), Arc::clone(&app.server_id), now());
     let mut shell = SocketTask::new(app, store, session, intake, spread);
     let end = shell.serve(&mut sink, &mut stream).await;
     drop(shell);

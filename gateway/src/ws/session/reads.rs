@@ -10,7 +10,6 @@ use model::{
 };
 
 use super::{CallId, LargeFrame, Session, SessionAction, SessionContext, control};
-use crate::auth::{Access, Intent, authorize};
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::publish::{request_id, text};
@@ -60,7 +59,6 @@ impl Session {
         let key =
             ModuleId::parse(&module).map(|module| BranchKey::new(member.branch.clone(), module));
         let read = key.map_err(ApiError::from).and_then(|key| {
-            authorize(&self.principal, &Access::module(Intent::Read, &key))?;
             let read = read_query(frame, &key, cx)?;
             Ok((key, read))
         });
