@@ -52,7 +52,7 @@ mod topic_events;
 mod topics;
 
 use reads::PendingRead;
-use snapshot::PendingSnapshot;
+use resume::Resume;
 use topics::SubscribedTopics;
 
 /// Names one call of a session to its socket: a follow and its stream, a read, a listening.
@@ -186,6 +186,20 @@ enum State {
     Refreshed(Arc<ModuleSnapshot>),
     /// Its events come.
     Open,
+}
+
+/// A snapshot that waits for its modules.
+struct PendingSnapshot {
+    reason: &'static str,
+    request_id: Option<Value>,
+    /// Where the client goes on, if it said so.
+    resume: Option<Resume>,
+}
+
+impl PendingSnapshot {
+    fn new(reason: &'static str, request_id: Option<Value>) -> Self {
+        Self { reason, request_id, resume: None }
+    }
 }
 
 impl Session {

@@ -10,9 +10,10 @@ use model::{
 };
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::snapshot::{PendingSnapshot, cursor_of, pause};
+use super::snapshot::{cursor_of, pause};
 use super::{
-    CallId, FollowFrom, FollowStart, Followed, Session, SessionAction, SessionContext, State,
+    CallId, FollowFrom, FollowStart, Followed, PendingSnapshot, Session, SessionAction,
+    SessionContext, State,
 };
 use crate::error::ApiError;
 use crate::metrics::FrameKind;
