@@ -7,7 +7,7 @@ use std::time::Duration;
 use actors::{Cursor, RouteError};
 use model::{Answer, BranchKey, ModuleSnapshot, Read, ReadLevel, Value};
 
-use super::resume::{ResumeFrom, Wants};
+use super::resume::ResumeFrom;
 use super::{
     CallId, FollowFrom, LargeFrame, PendingSnapshot, Session, SessionAction, SessionContext, State,
 };
