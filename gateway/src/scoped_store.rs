@@ -32,21 +32,21 @@ use crate::error::{ApiError, Problem};
 /// makes; a test compares that with what the store saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StoreCall {
-    /// [`ScopedStore::catalogue`]: a read of what modules, branches and definitions there are.
+    /// `ScopedStore::catalogue`: a read of what modules, branches and definitions there are.
     Catalogue,
-    /// [`ScopedStore::read`], [`ScopedStore::snapshot`]: a read of a branch:module.
+    /// `ScopedStore::read`, `ScopedStore::snapshot`: a read of a branch:module.
     Read,
-    /// [`ScopedStore::status`], [`ScopedStore::replicas`]: a read of the cluster's own state.
+    /// `ScopedStore::status`, `ScopedStore::replicas`: a read of the cluster's own state.
     Status,
-    /// [`ScopedStore::submit`], [`ScopedStore::commit`]: a change of a branch:module.
+    /// `ScopedStore::submit`, `ScopedStore::commit`: a change of a branch:module.
     Submit,
-    /// [`ScopedStore::publish`]: a change of a topic.
+    /// `ScopedStore::publish`: a change of a topic.
     Publish,
-    /// [`ScopedStore::follow`]: every later change of a branch:module.
+    /// `ScopedStore::follow`: every later change of a branch:module.
     Follow,
-    /// [`ScopedStore::subscribe`]: every later change of a topic.
+    /// `ScopedStore::subscribe`: every later change of a topic.
     Subscribe,
-    /// [`ScopedStore::administer`]: a change of the catalogue.
+    /// `ScopedStore::administer`: a change of the catalogue.
     Administer,
 }
 

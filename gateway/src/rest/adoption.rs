@@ -122,7 +122,7 @@ impl Adoption {
             if tokio::time::Instant::now() >= until {
                 let warnings: Vec<String> =
                     late.iter().map(|(key, fit)| keeps_old_definition(key, fit)).collect();
-                warnings.iter().for_each(|warnings| tracing::warn!("{warnings}"));
+                warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
                 return warnings;
             }
             let late: BTreeSet<&BranchKey> = late.iter().map(|(key, _)| key).collect();

@@ -13,7 +13,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use crate::app::App;
 use crate::limits::EVENT_FRAME_BYTES_MAX;
-use crate::scoped_store::{ScopedStore, unexpected_answer};
+use crate::scoped_store::{PolicyClass, ScopedStore, unexpected_answer};
 use crate::wire::event_frames;
 use crate::ws::session::{CallId, FollowFrom, LogEnd};
 
@@ -123,6 +123,9 @@ fn fitting_frames(
 
 /// Makes sure a delta's frames are written: by the first session that sees it.
 async fn rendered(app: &App, store: &ScopedStore, shared: &SharedDelta) {
+    // The frames of a delta are shared by all principals that see the same of it. With a second
+    // class this does not compile, and they must be kept by class.
+    let PolicyClass::Everyone = store.policy_class();
     let delta = &shared.delta;
     let begins = |event: &Event| match &event.change {
         EventChange::Module(change) => change.operation == BulkOperation::Reset,

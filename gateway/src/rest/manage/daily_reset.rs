@@ -105,10 +105,10 @@ impl ResetRequest {
     ) -> Result<(), ApiError> {
         let flags: Vec<FullSyncFlag> = resets
             .iter()
-            .filter(|resets| self.raises_flags && resets.outcome.is_ok())
-            .map(|resets| {
+            .filter(|reset| self.raises_flags && reset.outcome.is_ok())
+            .map(|reset| {
                 let (reason, by) = (Some(FLAG_REASON.to_owned()), self.requested_by.clone());
-                full_sync::raised(&self.branch, resets.module.as_str(), reason, by)
+                full_sync::raised(&self.branch, reset.module.as_str(), reason, by)
             })
             .collect();
         if flags.is_empty() {
