@@ -172,7 +172,7 @@ impl ApiError {
 
     /// The same particulars under another problem, where an endpoint has a code of its own.
     #[must_use]
-    pub(crate) fn told_as(mut self, problem: Problem) -> Self {
+    pub(crate) fn with_problem(mut self, problem: Problem) -> Self {
         self.problem = problem;
         self
     }

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn every_condition_has_its_guard_in_the_order_they_are_told() {
+    fn conditions_become_preconditions_in_their_order() {
         let all = conditions(
             r#"{"concurrency":{"lastKnownId":"a","ifModifiedBefore":"2020-01-01",
             "allowedPaymentStates":["open"],"rejectPaymentStates":"paid","paymentState":"x",
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_that_cannot_be_read_is_refused_rather_than_ignored() {
+    fn an_unreadable_condition_is_refused_not_ignored() {
         for bad in [
             r#"{"concurrency":5}"#,
             r#"{"concurrency":{"paymentState":{}}}"#,

@@ -320,7 +320,7 @@ impl Serialize for PublishAnswer<'_> {
 fn as_event_failed(error: ApiError) -> ApiError {
     let problem = error.problem();
     if problem == Problem::RecordNotFound {
-        return error.told_as(Problem::ModuleEventFailed);
+        return error.with_problem(Problem::ModuleEventFailed);
     }
     if problem != Problem::TableNotFound {
         return error;
@@ -329,5 +329,5 @@ fn as_event_failed(error: ApiError) -> ApiError {
     let shown = error.shown_details();
     let members = shown.iter().map(|(name, value)| (Arc::clone(name), value.clone()));
     let details: Object = code.chain(members).collect();
-    error.told_as(Problem::ModuleEventFailed).with("details", details)
+    error.with_problem(Problem::ModuleEventFailed).with("details", details)
 }

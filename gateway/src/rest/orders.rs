@@ -294,7 +294,7 @@ async fn save(
 /// Tills look for a conflict under a code of this endpoint's own.
 fn as_of_an_order(error: ApiError) -> ApiError {
     if error.problem() == Problem::VersionConflict {
-        return error.told_as(Problem::OrderVersionConflict);
+        return error.with_problem(Problem::OrderVersionConflict);
     }
     error
 }

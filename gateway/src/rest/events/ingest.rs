@@ -117,7 +117,7 @@ fn mutation(mut event: Object, validation: Validation) -> Result<Mutation, ApiEr
     let table = text(&event, known_members::TABLE)
         .ok_or_else(|| ApiError::new(Problem::MissingTableName, "name the table as \"table\""))?;
     let record = record(&mut event)
-        .map_err(|error| error.told_as(Problem::InvalidEventPayload))?
+        .map_err(|error| error.with_problem(Problem::InvalidEventPayload))?
         .unwrap_or_default();
     let client_meta = event.remove("meta").filter(|meta| !meta.is_null());
     let origin = Origin {
