@@ -135,7 +135,7 @@ impl FromRequestParts<App> for NoParams {
         let params = Params::from_request_parts(parts, app).await?;
         let version = parts.headers.get(header::IF_MATCH).filter(|tag| *tag != "*");
         let has_version = version.is_some() && !parts.method.is_safe();
-        if params.0.is_empty() && !has_version {
+        if params.is_empty() && !has_version {
             return Ok(Self);
         }
         let module = ModuleId::parse(&path_part(parts, app, "module").await?)?;

@@ -146,7 +146,7 @@ async fn list(
         return Err(ApiError::new(Problem::InvalidParameter, message)
             .details([("parameter", "include".into())]));
     }
-    let found = read(&app, &place, query.clone(), place.level).await?;
+    let found = read(&place, query.clone(), place.level).await?;
     let rows = found.orders.iter().map(records_in).sum();
     let write = move || {
         let included = [query.lines, query.payments, query.status_logs, query.line_status_logs];

@@ -16,6 +16,7 @@ use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::limits::{ID_BYTES_MAX, TOPIC_DATA_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
 use crate::publish::{request_id, take_object, text};
+use crate::rest::sync::revision;
 use crate::wire::{Stand, TopicFrame, TopicUpdate, channel_data, sync_data};
 use crate::ws::frame;
 use crate::ws::publish_queue::{PendingReply, QueuedPublish, ReplyKind, SyncPost};
