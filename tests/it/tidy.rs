@@ -11,6 +11,7 @@ mod form;
 mod imports;
 mod paths;
 mod rooms;
+mod trade;
 mod tree;
 mod words;
 
@@ -41,12 +42,8 @@ struct Wrong {
 }
 
 fn rules() -> impl Iterator<Item = &'static Rule> {
-    rooms::RULES
-        .iter()
-        .chain(imports::RULES)
-        .chain(form::RULES)
-        .chain(words::RULES)
-        .chain(citations::RULES)
+    let model = trade::RULES.iter().chain(citations::RULES);
+    rooms::RULES.iter().chain(imports::RULES).chain(form::RULES).chain(words::RULES).chain(model)
 }
 
 fn house(files: Files) -> Tree {

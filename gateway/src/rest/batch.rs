@@ -61,7 +61,7 @@ async fn change(
         id,
         key: scope.key.clone(),
         origin: Arc::new(origin),
-        request: Request::Write(write),
+        request: Request::Transaction(write),
     };
     let accepted = scope.store.commit(command).await.map_err(|error| with_index(error, count))?;
     answer(&app, &scope, count, &accepted)
