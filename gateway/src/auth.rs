@@ -2,8 +2,7 @@
 //!
 //! Promise: every request and every socket has a principal before it can reach data, because only a
 //! principal gives a store to reach it through. Until authentication is configured everybody is the
-//! same one, and a node then listens on loopback only, unless it is set up otherwise
-//! (docs/decisions/0014-loopback-until-somebody-is-checked.md).
+//! same one, and a node then listens on loopback only, unless it is set up otherwise (decision 14).
 
 use std::convert::Infallible;
 

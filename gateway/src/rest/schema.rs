@@ -62,7 +62,7 @@ pub(crate) fn routes() -> Routes {
 
 async fn modules(_: NoClusterParams, store: ScopedStore) -> Result<Response, ApiError> {
     #[derive(Serialize)]
-    struct SchemaAnswer<'a> {
+    struct Shape<'a> {
         modules: Vec<ModuleRow<'a>>,
     }
     #[derive(Serialize)]
@@ -79,7 +79,7 @@ async fn modules(_: NoClusterParams, store: ScopedStore) -> Result<Response, Api
         description: &module.description,
         tables: &module.tables,
     });
-    json(StatusCode::OK, &SchemaAnswer { modules: modules.collect() })
+    json(StatusCode::OK, &Shape { modules: modules.collect() })
 }
 
 /// For editors, and for whoever writes definitions by program.
@@ -255,7 +255,7 @@ impl Serialize for ModuleView {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
-        struct SchemaAnswer<'a> {
+        struct Shape<'a> {
             module_id: &'a ModuleId,
             branch_id: &'a BranchId,
             label: &'a str,
@@ -280,7 +280,7 @@ impl Serialize for ModuleView {
         let seed = config.seed.as_ref().map(|seed| SeedView { tables: &seed.tables });
         let live = live.as_deref().map(LiveSnapshot);
         let source = Some(&*config.source).filter(|source| !source.is_null());
-        SchemaAnswer {
+        Shape {
             module_id: &config.id,
             branch_id: branch,
             label: &config.label,
@@ -333,12 +333,12 @@ impl Serialize for LiveSnapshot<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
-        struct SchemaAnswer<'a> {
+        struct Shape<'a> {
             #[serde(flatten)]
             module: Module<'a>,
             saved_at: String,
         }
         let saved_at = self.0.head.last_updated_at.to_iso();
-        SchemaAnswer { module: Module(self.0), saved_at }.serialize(to)
+        Shape { module: Module(self.0), saved_at }.serialize(to)
     }
 }

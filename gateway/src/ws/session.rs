@@ -9,7 +9,8 @@
 //!   nothing is pulled (`is_holding`);
 //! - what cannot be continued without a gap is begun again: with a snapshot whose reason is
 //!   `resync`;
-//! - publishes are decided in the order they came (`publish_queue`), and acknowledged before their event;
+//! - publishes are decided in the order they came (`publish_queue`), and acknowledged before their
+//!   event;
 //! - a topic tells of a branch only what may be followed of it, and one that names no branch only
 //!   of the session's own.
 //!

@@ -1,5 +1,5 @@
-//! Source: where a socket's streams come from: follows, and listeners for topics. Each session pulls
-//! its own; what is rendered once is shared by all of the node.
+//! Source: where a socket's streams come from: follows, and listeners for topics. Each session
+//! pulls its own; what is rendered once is shared by all of the node.
 
 use std::sync::Arc;
 

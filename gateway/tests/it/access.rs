@@ -127,8 +127,8 @@ impl Store for Recorder {
     }
 }
 
-/// What needs no principal: the node itself, and what this server never serves. The paths of another
-/// sync system are refused in the same way.
+/// What needs no principal: the node itself, and what this server never serves. The paths of
+/// another sync system are refused in the same way.
 const OPEN: [&str; 10] = [
     "get /healthz",
     "get /readyz",

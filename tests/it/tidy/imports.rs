@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::paths::{Path, paths};
-use super::tree::{File, Finding, Tree};
-use super::{Rule, Wrong};
+use super::tree::{Finding, SourceFile, Tree};
+use super::{Rule, WrongExample};
 
 /// The crates whose files import each other in one direction.
 const CRATES: [&str; 2] = ["actors", "gateway"];
@@ -38,14 +38,14 @@ pub(super) const RULES: &[Rule] = &[
         name: "no loops of imports beyond a parent and its children",
         check: loops,
         wrong: &[
-            Wrong {
+            WrongExample {
                 files: &[
                     ("gateway/src/a.rs", "//! A.\nuse crate::b::c::D;\n"),
                     ("gateway/src/b/c.rs", "//! C.\n\nfn f() { crate::a::g() }\n"),
                 ],
                 at: ("gateway/src/a.rs", 2),
             },
-            Wrong {
+            WrongExample {
                 files: &[
                     ("actors/src/a/one.rs", "//! A.\nuse super::two::T;\n"),
                     ("actors/src/a/two.rs", "//! B.\nuse crate::three::T;\n"),
@@ -72,11 +72,11 @@ pub(super) const RULES: &[Rule] = &[
         name: "data is reached through the scoped store",
         check: stores,
         wrong: &[
-            Wrong {
+            WrongExample {
                 files: &[("gateway/src/rest/a.rs", "//! A.\nuse actors::{Cursor, Store};\n")],
                 at: ("gateway/src/rest/a.rs", 2),
             },
-            Wrong {
+            WrongExample {
                 files: &[("gateway/src/app.rs", "//! A.\n\nfn f(store: &dyn actors::Store) {}\n")],
                 at: ("gateway/src/app.rs", 3),
             },
@@ -90,8 +90,8 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 /// A file's place in its crate: the names of the modules down to it.
-fn module_of<'a>(room: &str, path: &'a str) -> Option<Vec<&'a str>> {
-    let inside = path.strip_prefix(room)?.strip_prefix("/src/")?.strip_suffix(".rs")?;
+fn module_of<'a>(crate_name: &str, path: &'a str) -> Option<Vec<&'a str>> {
+    let inside = path.strip_prefix(crate_name)?.strip_prefix("/src/")?.strip_suffix(".rs")?;
     (!matches!(inside, "lib" | "main")).then(|| inside.split('/').collect())
 }
 
@@ -99,8 +99,8 @@ fn module_of<'a>(room: &str, path: &'a str) -> Option<Vec<&'a str>> {
 fn target<'a>(
     from: &[&str],
     path: &Path,
-    files: &BTreeMap<Vec<&str>, &'a File>,
-) -> Option<&'a File> {
+    files: &BTreeMap<Vec<&str>, &'a SourceFile>,
+) -> Option<&'a SourceFile> {
     let mut parts = path.parts.iter().map(String::as_str).peekable();
     let mut module: Vec<&str> = match parts.next()? {
         "crate" => Vec::new(),
@@ -122,15 +122,15 @@ fn are_related(one: &[&str], other: &[&str]) -> bool {
 }
 
 /// What each file of a crate imports of the others, and in which line first.
-fn imports<'a>(room: &str, tree: &'a Tree) -> BTreeMap<&'a str, BTreeMap<&'a str, usize>> {
-    let files: BTreeMap<Vec<&str>, &File> =
-        tree.rust().filter_map(|file| Some((module_of(room, &file.path)?, file))).collect();
+fn imports<'a>(crate_name: &str, tree: &'a Tree) -> BTreeMap<&'a str, BTreeMap<&'a str, usize>> {
+    let files: BTreeMap<Vec<&str>, &SourceFile> =
+        tree.rust().filter_map(|file| Some((module_of(crate_name, &file.path)?, file))).collect();
     let mut found: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
     for (module, file) in &files {
         let of = found.entry(&*file.path).or_default();
         for path in paths(file).iter().filter(|path| !file.is_test_line(path.line)) {
             let Some(other) = target(module, path, &files) else { continue };
-            let there = module_of(room, &other.path).unwrap_or_default();
+            let there = module_of(crate_name, &other.path).unwrap_or_default();
             if !are_related(module, &there) {
                 of.entry(&*other.path).or_insert(path.line);
             }
@@ -156,8 +156,8 @@ fn reached<'a>(
 
 fn loops(tree: &Tree) -> Vec<Finding> {
     let mut found = Vec::new();
-    for room in CRATES {
-        let imports = imports(room, tree);
+    for crate_name in CRATES {
+        let imports = imports(crate_name, tree);
         let reached: BTreeMap<&str, BTreeSet<&str>> =
             imports.keys().map(|file| (*file, reached(file, &imports))).collect();
         // Files that reach each other are one strongly connected component.
