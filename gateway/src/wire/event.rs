@@ -180,9 +180,9 @@ impl<'a> RecordEvent<'a> {
         }
     }
 
-    fn entry(&self) -> Entry<'_> {
+    fn entry(&self) -> EventEntry<'_> {
         let meta = self.meta();
-        Entry {
+        EventEntry {
             id: meta.record_id.map_or(EntryId::Key(meta.record_key), EntryId::Id),
             table: self.table,
             action: self.change.effect.wire_name(),
@@ -210,8 +210,8 @@ impl<'a> RecordEvent<'a> {
         }
     }
 
-    fn frame(&self, r#type: &'static str) -> Frame<'_> {
-        Frame {
+    fn frame(&self, r#type: &'static str) -> EventFrame<'_> {
+        EventFrame {
             r#type,
             action: self.change.effect.wire_name(),
             branch_id: self.key.branch.as_str(),
@@ -318,7 +318,7 @@ enum EntryId<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Entry<'a> {
+struct EventEntry<'a> {
     id: EntryId<'a>,
     table: &'a str,
     action: &'a str,
@@ -348,7 +348,7 @@ pub(crate) struct Notice<'a> {
 /// What acknowledgement and event share.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Frame<'a> {
+struct EventFrame<'a> {
     r#type: &'static str,
     action: &'a str,
     branch_id: &'a str,
@@ -360,14 +360,14 @@ struct Frame<'a> {
     sequence: u64,
     publish_state: PublishState<'a>,
     meta: Meta<'a>,
-    entry: Entry<'a>,
+    entry: EventEntry<'a>,
 }
 
 /// `server:ack`.
 #[derive(Serialize)]
 pub(crate) struct Ack<'a> {
     #[serde(flatten)]
-    frame: Frame<'a>,
+    frame: EventFrame<'a>,
     created: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     deleted: Option<bool>,
@@ -379,7 +379,7 @@ pub(crate) struct Ack<'a> {
 #[derive(Serialize)]
 pub(crate) struct EventFrame<'a> {
     #[serde(flatten)]
-    frame: Frame<'a>,
+    frame: EventFrame<'a>,
     notice: Notice<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     snapshot: Option<Module<'a>>,
