@@ -49,7 +49,9 @@ pub(crate) fn reply_bytes(reply: &Reply) -> usize {
         Reply::Answer(Answer::Archive(entries)) => {
             entries.iter().flat_map(|entry| &entry.tables).map(|table| table.records.len()).sum()
         }
-        Reply::Answer(Answer::Head(_) | Answer::Log(_) | Answer::Sequences(_) | Answer::Fit(_))
+        Reply::Answer(
+            Answer::Head(_) | Answer::Log(_) | Answer::Sequences(_) | Answer::DefinitionCheck(_),
+        )
         | Reply::Outcome(Outcome::Rejected(_))
         | Reply::Index(_)
         | Reply::Changed(_)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Answer, CatalogueChange, ChangeRefused, Outcome, Read, ReadLevel, Value};
+use model::{Answer, CatalogueChange, CatalogueError, Outcome, Read, ReadLevel, Value};
 use raft::Timing;
 
 use crate::door::{Branches, ChangeError, Cursor, FollowItem, Listening, Post, RouteError};
@@ -55,7 +55,7 @@ async fn a_copy_of_the_catalogue_that_was_brought_up_to_now_has_what_was_agreed_
             let router = cluster.router(place);
             assert!(router.knows());
             Branches::catch_up(&router).await.unwrap();
-            assert!(router.catalogue().has_taken(&id), "{id} at {place}");
+            assert!(router.catalogue().has_applied(&id), "{id} at {place}");
         }
     }
 }
@@ -332,7 +332,7 @@ async fn a_change_of_the_catalogue_is_known_here_when_it_is_made() {
         router.change(format!("add-{place}"), change.clone()).await.expect("once under one id");
         assert_eq!(
             router.change(format!("again-{place}"), change).await,
-            Err(ChangeError::Refused(ChangeRefused::BranchExists(branch)))
+            Err(ChangeError::Refused(CatalogueError::BranchExists(branch)))
         );
     }
 }

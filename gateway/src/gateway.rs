@@ -13,7 +13,7 @@ use axum::Router;
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
 use model::{
-    Accepted, Answer, BranchKey, Command, ModuleSnapshot, Offset, Outcome, Read, ReadLevel,
+    Acceptance, Answer, BranchKey, Command, ModuleSnapshot, Offset, Outcome, Read, ReadLevel,
 };
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -170,7 +170,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Has a command decided; a refusal is an error here.
-    pub(crate) async fn submit(&self, command: Command) -> Result<Accepted, ApiError> {
+    pub(crate) async fn submit(&self, command: Command) -> Result<Acceptance, ApiError> {
         match self.branches.submit(command).await? {
             Outcome::Accepted(accepted) => Ok(accepted),
             Outcome::Rejected(reject) => Err(reject.into()),
@@ -209,7 +209,7 @@ pub(crate) fn unasked(answer: &Answer) -> ApiError {
         Answer::Archive(_) => "the history",
         Answer::Log(_) => "the log's head",
         Answer::Sequences(_) => "sequences",
-        Answer::Fit(_) => "whether records fit",
+        Answer::DefinitionCheck(_) => "whether records fit",
     };
     tracing::error!(what, "a read was answered with something else");
     ApiError::new(Problem::Defect, "the read was answered with something else")

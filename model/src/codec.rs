@@ -1,5 +1,5 @@
-//! Codec: the only door to postcard. Every value that outlives the process or leaves the node is
-//! written in an envelope that says what it is and in which version.
+//! Codec: the only file that calls postcard. Every value that outlives the process or leaves the
+//! node is written in an envelope that says what it is and in which version.
 //!
 //! ```text
 //! value          kind u8 · version u8 · postcard bytes
@@ -61,10 +61,10 @@ pub enum FormatKind {
     DedupReservation = 37,
     /// A refusal, beside its decision.
     DedupRejection = 38,
-    /// What a checkpoint says of one entry of the history.
-    HistoryHead = 39,
-    /// Records of one entry of the history in a checkpoint.
-    HistoryPage = 40,
+    /// What a checkpoint says of one entry of the archive.
+    ArchiveHead = 39,
+    /// Records of one entry of the archive in a checkpoint.
+    ArchivePage = 40,
     /// Events of one branch:module in a checkpoint.
     EventSegment = 41,
     /// Something that only a build with the feature `next-level` writes.
@@ -85,7 +85,7 @@ pub enum FormatKind {
     PeerRequest = 96,
     /// The answer to such a request.
     PeerReply = 97,
-    /// What one node tells another without waiting for an answer.
+    /// What one node sends another without waiting for an answer.
     PeerCast = 98,
     /// What a test writes.
     Test = 240,

@@ -1,4 +1,4 @@
-//! Entropy: the chance a command may use, drawn from what the leader stamped.
+//! Entropy: the random bytes a command may use, derived from what the leader stamped.
 //!
 //! Every replica draws the same bytes in the same order, because they are a function of the
 //! batch's seed and the command's place alone. Promise: two places of one seed share no bytes.

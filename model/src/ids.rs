@@ -250,7 +250,7 @@ number!(
     u64
 );
 number!(
-    /// One life of a branch's log (JSON `epoch`); changes only when the log is replaced.
+    /// The number of a branch's log (JSON `epoch`); changes only when the log is replaced.
     Incarnation,
     u64
 );

@@ -33,24 +33,24 @@ pub struct Partition {
 
 /// What applying one command gave.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Applied {
+pub struct AppliedCommand {
     /// Whose command it was.
     pub key: BranchKey,
     /// What was decided. For a repeated command whose events memory no longer holds,
-    /// `repeated_at` tells where they are and the delta is empty.
+    /// `repeated_at` says where they are and the delta is empty.
     pub outcome: Outcome,
     /// First offset and number of events to read back from the store, for such a command.
     pub repeated_at: Option<(Offset, u32)>,
     /// How many older decisions of clients gave way for this one before their time.
     pub displaced: u64,
-    /// Numbers that came with it and are not followed, for the log to tell of.
+    /// Numbers that came with it and are not followed, for the log to report.
     pub leaps: Vec<Arc<IgnoredLeap>>,
 }
 
 impl Partition {
     /// Applies one agreed batch: every command is planned and committed in order. A batch of a
     /// level this build does not know is not decoded ([`Batch::decode`]), so it never comes here.
-    pub fn apply(&mut self, batch: &Batch) -> Vec<Applied> {
+    pub fn apply(&mut self, batch: &Batch) -> Vec<AppliedCommand> {
         self.level = self.level.max(batch.level);
         self.uptime_ms = self.uptime_ms.saturating_add(batch.elapsed_ms);
         if mutant::is(Mutant::ReuseSequenceNumberAfterFailover)
@@ -71,7 +71,7 @@ impl Partition {
         applied.collect()
     }
 
-    fn apply_one(&mut self, command: &Command, stamp: ApplyContext) -> Applied {
+    fn apply_one(&mut self, command: &Command, stamp: ApplyContext) -> AppliedCommand {
         let shared = self.with_shared_schema(command);
         let command = shared.as_ref().unwrap_or(command);
         if let Some(branch) = self.branches.get_mut(&command.key) {
@@ -137,7 +137,7 @@ impl Partition {
 
     /// Lets go of events a store now holds, down to the recent window every branch keeps.
     ///
-    /// `stored` must not tell of more than the last finished checkpoint holds too: a sealed
+    /// `stored` must not exceed what the last finished checkpoint holds: a sealed
     /// segment that memory let go is only kept by name from then on.
     pub fn forget_events(&mut self, stored: impl Fn(&BranchKey) -> Offset) {
         let keys: Vec<BranchKey> = self.branches.keys().cloned().collect();
@@ -166,7 +166,7 @@ impl Partition {
     }
 
     /// Reads one event chunk, sealed or tail, so that a store can be filled again. Which chunks
-    /// hold events, [`is_event_chunk`](checkpoint::is_event_chunk) tells.
+    /// hold events, [`is_event_chunk`](checkpoint::is_event_chunk) says.
     ///
     /// # Errors
     /// [`CodecError`] when the bytes are no such chunk.

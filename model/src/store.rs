@@ -1,5 +1,5 @@
 //! Store: how the working store's keys are laid out, and what one command changes there. The store
-//! itself is opaque to this room, and this room's keys are opaque to the store.
+//! itself is opaque to this crate, and this crate's keys are opaque to the store.
 //!
 //! Keys sort as the data does: all of a branch:module together, events by offset. Every part of
 //! variable length carries its length, so that no two keys meet. Fixed: on disks from now on.

@@ -17,9 +17,9 @@ use serde::ser::{Error as _, SerializeMap, SerializeSeq};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-mod place;
+mod json_error;
 
-pub use place::BadJson;
+pub use json_error::BadJson;
 
 /// Deepest nesting of arrays and objects that is read.
 pub const DEPTH_MAX: usize = 64;
@@ -140,7 +140,7 @@ impl Value {
     /// The text or number under a path of member names, also out of text that
     /// [`from_json`](Self::from_json) refuses: for telling its sender which request was refused.
     pub fn find_in_json(bytes: &[u8], path: &[&str]) -> Option<Self> {
-        place::scalar(bytes, path)
+        json_error::scalar(bytes, path)
     }
 
     /// Writes JSON text without spaces.
@@ -269,7 +269,7 @@ impl Object {
         Self::default()
     }
 
-    /// With room for this many members.
+    /// An empty object with capacity for this many members.
     pub fn with_capacity(members: usize) -> Self {
         Self(Vec::with_capacity(members))
     }
@@ -363,7 +363,7 @@ fn from_raw(raw: &RawValue, depth: usize, whole: &str) -> Result<Value, BadJson>
     Ok(match text.as_bytes().first() {
         Some(b'{') => {
             deeper()?;
-            let Members(members) = serde_json::from_str(text).map_err(read)?;
+            let RawMembers(members) = serde_json::from_str(text).map_err(read)?;
             let members: Result<Vec<_>, _> = members
                 .into_iter()
                 .map(|(name, raw)| Ok((name, from_raw(raw, depth + 1, whole)?)))
@@ -386,13 +386,13 @@ fn from_raw(raw: &RawValue, depth: usize, whole: &str) -> Result<Value, BadJson>
 }
 
 /// An object's members still as text.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
+struct RawMembers<'a>(Vec<(String, &'a RawValue)>);
 
-impl<'de> Deserialize<'de> for Members<'de> {
+impl<'de> Deserialize<'de> for RawMembers<'de> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct Visitor;
         impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Members<'de>;
+            type Value = RawMembers<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a JSON object")
@@ -401,12 +401,12 @@ impl<'de> Deserialize<'de> for Members<'de> {
             fn visit_map<A: de::MapAccess<'de>>(
                 self,
                 mut map: A,
-            ) -> Result<Members<'de>, A::Error> {
+            ) -> Result<RawMembers<'de>, A::Error> {
                 let mut members = Vec::new();
                 while let Some(member) = map.next_entry()? {
                     members.push(member);
                 }
-                Ok(Members(members))
+                Ok(RawMembers(members))
             }
         }
         from.deserialize_map(Visitor)
@@ -414,11 +414,11 @@ impl<'de> Deserialize<'de> for Members<'de> {
 }
 
 /// The type and variant under which a number is given to a serializer that is not for people.
-pub(crate) const PACKED_NUMBER: (&str, &str) = ("Packed", "Number");
+pub(crate) const POSTCARD_NUMBER: (&str, &str) = ("Packed", "Number");
 
 /// How a value looks to postcard. Append-only.
 #[derive(Deserialize)]
-enum Packed {
+enum PostcardValue {
     Null,
     Bool(bool),
     Number(Box<str>),
@@ -450,14 +450,14 @@ impl Serialize for Value {
 }
 
 impl Value {
-    /// Writes what [`Packed`] reads, without a copy: the places and names are its.
+    /// Writes what [`PostcardValue`] reads, without a copy: variant indexes and names must be equal.
     fn pack<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        const NAME: &str = PACKED_NUMBER.0;
+        const NAME: &str = POSTCARD_NUMBER.0;
         match self {
             Self::Null => to.serialize_unit_variant(NAME, 0, "Null"),
             Self::Bool(value) => to.serialize_newtype_variant(NAME, 1, "Bool", value),
             Self::Number(number) => {
-                to.serialize_newtype_variant(NAME, 2, PACKED_NUMBER.1, &*number.0)
+                to.serialize_newtype_variant(NAME, 2, POSTCARD_NUMBER.1, &*number.0)
             }
             Self::String(text) => to.serialize_newtype_variant(NAME, 3, "String", text),
             Self::Array(items) => to.serialize_newtype_variant(NAME, 4, "Array", items),
@@ -485,13 +485,13 @@ impl<'de> Deserialize<'de> for Value {
 }
 
 fn unpack<'de, D: Deserializer<'de>>(from: D) -> Result<Value, D::Error> {
-    Ok(match Packed::deserialize(from)? {
-        Packed::Null => Value::Null,
-        Packed::Bool(value) => Value::Bool(value),
-        Packed::Number(text) => Value::Number(Number(text)),
-        Packed::String(text) => Value::String(text),
-        Packed::Array(items) => Value::Array(items),
-        Packed::Object(object) => Value::Object(object),
+    Ok(match PostcardValue::deserialize(from)? {
+        PostcardValue::Null => Value::Null,
+        PostcardValue::Bool(value) => Value::Bool(value),
+        PostcardValue::Number(text) => Value::Number(Number(text)),
+        PostcardValue::String(text) => Value::String(text),
+        PostcardValue::Array(items) => Value::Array(items),
+        PostcardValue::Object(object) => Value::Object(object),
     })
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use model::codec::Versioned;
 use model::partition::ChunkSink;
 use model::{
-    Accepted, Action, Answer, ArchiveEntry, ArchivedTable, Batch, BranchId, BranchKey,
+    Acceptance, Action, Answer, ArchiveEntry, ArchivedTable, Batch, BranchId, BranchKey,
     BulkOperation, Command, CommandId, DedupLimits, Definition, Delta, Effect, Event, EventChange,
     Hash, Head, Incarnation, LogCursor, LogHead, ModuleChange, ModuleId, Mutation, Object, Offset,
     Origin, Outcome, Part, Partition, Precondition, Purge, Read, RecordChange, RecordKey, Reject,
@@ -213,7 +213,7 @@ fn a_batch() {
 
 #[test]
 fn an_outcome() {
-    let accepted = Outcome::Accepted(Accepted {
+    let accepted = Outcome::Accepted(Acceptance {
         delta: Arc::new(Delta { key: key(), incarnation: Incarnation(1), events: Vec::new() }),
         reserved: None,
         repeated: true,

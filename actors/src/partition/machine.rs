@@ -9,8 +9,8 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use model::{
-    Applied, Batch, Branch, BranchKey, Delta, Event, Offset, Outcome, Partition, Read, Request,
-    checkpoint, codec, store,
+    AppliedCommand, Batch, Branch, BranchKey, Delta, Event, Offset, Outcome, Partition, Read,
+    Request, checkpoint, codec, store,
 };
 use parking_lot::Mutex;
 use raft::{Answer, Change, ChunkSink, ChunkSource, Fatal, FrozenState, Store};
@@ -223,7 +223,7 @@ impl FrozenState for FrozenPartition {
 }
 
 /// Decisions that gave way before their time are counted, and told now and then.
-fn warn_of_displaced(state: &Partition, applied: &[Applied]) {
+fn warn_of_displaced(state: &Partition, applied: &[AppliedCommand]) {
     for one in applied.iter().filter(|one| one.displaced > 0) {
         metrics::counter!("mishkah_dedup_displaced_total").increment(one.displaced);
         let total = state.branch(&one.key).map_or(0, |branch| branch.dedup().displaced);
@@ -242,7 +242,7 @@ fn warn_of_displaced(state: &Partition, applied: &[Applied]) {
 }
 
 /// Tells of numbers that a command brought and their sequences do not follow.
-fn tell_leaps(applied: &Applied) {
+fn tell_leaps(applied: &AppliedCommand) {
     for leap in &applied.leaps {
         tracing::warn!(
             branch = %applied.key.branch,
@@ -257,7 +257,7 @@ fn tell_leaps(applied: &Applied) {
 }
 
 /// What a command newly changed; a remembered answer changed nothing now.
-fn fresh_delta(applied: &Applied) -> Option<Arc<Delta>> {
+fn fresh_delta(applied: &AppliedCommand) -> Option<Arc<Delta>> {
     match &applied.outcome {
         Outcome::Accepted(accepted) if !accepted.repeated && !accepted.delta.events.is_empty() => {
             Some(Arc::clone(&accepted.delta))

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::mutant::{self, Mutant};
-use model::{Applied, Batch, Catalogue, Command, Outcome, Reject, Timestamp};
+use model::{AppliedCommand, Batch, Catalogue, Command, Outcome, Reject, Timestamp};
 use raft::{ProposeError, ReplicaGroup};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -180,7 +180,7 @@ impl Work {
         let entry = heavy(bytes, move || batch.encode()).into();
         let result = self.group.propose(Some(self.term), entry).await;
         let refusal = match result {
-            Ok(proposed) => match proposed.answer.0.downcast::<Vec<Applied>>() {
+            Ok(proposed) => match proposed.answer.0.downcast::<Vec<AppliedCommand>>() {
                 Ok(applied) => return self.answer(&applied, waiting),
                 Err(_) => Refusal::Indeterminate,
             },
@@ -196,7 +196,7 @@ impl Work {
         }
     }
 
-    fn answer(&self, applied: &[Applied], waiting: Vec<(usize, Waiting)>) {
+    fn answer(&self, applied: &[AppliedCommand], waiting: Vec<(usize, Waiting)>) {
         for (place, waiting) in waiting {
             let Some(applied) = applied.get(place) else {
                 waiting.answer(Err(Refusal::Indeterminate));
@@ -218,7 +218,7 @@ impl Work {
     }
 
     /// A command decided so long ago that its events left memory: they are read back.
-    fn answer_from_store(&self, applied: Applied, waiting: Waiting) {
+    fn answer_from_store(&self, applied: AppliedCommand, waiting: Waiting) {
         let published = Arc::clone(&self.published);
         tokio::spawn(raft::blocking(move || {
             waiting.answer(remembered(&published, applied));
@@ -258,7 +258,7 @@ fn at_next_level(level: u16, mut commands: Vec<Command>) -> Vec<Command> {
     commands
 }
 
-fn remembered(published: &Published, mut applied: Applied) -> Result<Outcome, Refusal> {
+fn remembered(published: &Published, mut applied: AppliedCommand) -> Result<Outcome, Refusal> {
     let Some((first, count)) = applied.repeated_at else { return Ok(applied.outcome) };
     let after = model::Offset(first.0 - 1);
     let events = published.stored_events(&applied.key, after, count as usize)?;

@@ -72,7 +72,7 @@ impl Branches for Router {
         let router = self.clone();
         Box::pin(async move {
             router.0.changes.make(id.clone(), change).await?;
-            let known = |catalogue: &Arc<Catalogue>| catalogue.has_taken(&id);
+            let known = |catalogue: &Arc<Catalogue>| catalogue.has_applied(&id);
             let mut catalogue = router.0.catalogue.clone();
             let seen = tokio::time::timeout(REQUEST_DEADLINE, catalogue.wait_for(known)).await;
             match seen {

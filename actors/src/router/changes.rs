@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use model::{Catalogue, CatalogueChange, CatalogueEntry, ChangeRefused, NodeId, codec};
+use model::{Catalogue, CatalogueChange, CatalogueEntry, CatalogueError, NodeId, codec};
 use raft::{Priority, ReplicaGroup};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -153,7 +153,7 @@ impl Changes {
         &self,
         leader: NodeId,
         entry: &CatalogueEntry,
-    ) -> Result<Result<(), ChangeRefused>, Refusal> {
+    ) -> Result<Result<(), CatalogueError>, Refusal> {
         if leader == self.node {
             return self.decide(entry).await;
         }
@@ -175,12 +175,12 @@ impl Changes {
     pub(crate) async fn decide(
         &self,
         entry: &CatalogueEntry,
-    ) -> Result<Result<(), ChangeRefused>, Refusal> {
+    ) -> Result<Result<(), CatalogueError>, Refusal> {
         let level = self.catalogue.borrow().writing_level();
         let proposal = self.group.propose(None, codec::encode_entry(level, entry).into());
         let proposed = tokio::time::timeout(ATTEMPT_TIMEOUT, proposal).await;
         let proposed = proposed.map_err(|_| Refusal::Indeterminate)??;
-        let result = proposed.answer.0.downcast::<Result<(), ChangeRefused>>();
+        let result = proposed.answer.0.downcast::<Result<(), CatalogueError>>();
         result.map(|result| (*result).clone()).map_err(|_| Refusal::Indeterminate)
     }
 }

@@ -156,7 +156,7 @@ impl Router {
         if !catalogue.is_formed() {
             return Err(NotReady::new("forming", "the cluster is still forming"));
         }
-        let missing = self.0.brought.iter().filter(|id| !catalogue.has_taken(id)).count();
+        let missing = self.0.brought.iter().filter(|id| !catalogue.has_applied(id)).count();
         if missing > 0 {
             let message =
                 format!("{missing} of the definitions this node brings are not known yet");

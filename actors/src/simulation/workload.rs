@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Action, Answer, BranchId, BranchKey, CatalogueChange, CatalogueEntry, Command, CommandId,
-    ModuleConfig, ModuleId, Mutation, Object, Origin, Outcome, PageQuery, Pattern, Precondition,
+    Action, Answer, BranchId, BranchKey, BranchPattern, CatalogueChange, CatalogueEntry, Command,
+    CommandId, ModuleConfig, ModuleId, Mutation, Object, Origin, Outcome, PageQuery, Precondition,
     Read, ReadLevel, Request, Schema, SequenceRules, Timestamp, Validation, Value, VersionRule,
     Write,
 };
@@ -113,7 +113,7 @@ pub(super) fn catalogue() -> Vec<CatalogueEntry> {
         seed: None,
         dedup: model::DedupLimits::default(),
     };
-    let patterns: Vec<Pattern> = Vec::new();
+    let patterns: Vec<BranchPattern> = Vec::new();
     let changes = [
         // First the rules: what is written between the module and them would take no number.
         CatalogueChange::Sequences(SequenceRules::from_doc(&rules).expect("a good rule")),

@@ -1,4 +1,4 @@
-//! Chain intact: no replica is missing, and the hash chain of its events is intact.
+//! EventChain intact: no replica is missing, and the hash chain of its events is intact.
 //!
 //! Promise: every replica is checked. Every partition, from the lowest to the highest number, has
 //! as many replicas as the others, each on another node.

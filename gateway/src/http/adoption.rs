@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, stream};
-use model::limits::MISFITS_SHOWN;
+use model::limits::VIOLATIONS_SHOWN;
 use model::{
-    Answer, BranchId, BranchKey, Catalogue, Definition, Fit, ModuleConfig, ModuleId, Read,
-    ReadLevel, Value,
+    Answer, BranchId, BranchKey, Catalogue, Definition, DefinitionCheck, ModuleConfig, ModuleId,
+    Read, ReadLevel, Value,
 };
 
 use crate::error::{ApiError, Problem};
@@ -66,12 +66,12 @@ impl Adoption {
         let adoption = Self { branches, fill };
         let mut shown: Vec<Value> = Vec::new();
         for (key, fit) in adoption.ask(app, &adoption.branches).await? {
-            for misfit in fit.misfits {
+            for violation in fit.violations {
                 let record = [
                     ("branchId", Value::from(key.branch.as_str())),
-                    ("table", misfit.table.into()),
-                    ("key", misfit.key.as_str().into()),
-                    ("problem", misfit.problem.into()),
+                    ("table", violation.table.into()),
+                    ("key", violation.key.as_str().into()),
+                    ("problem", violation.problem.into()),
                 ];
                 shown.push(Value::Object(record.into_iter().collect()));
             }
@@ -79,7 +79,7 @@ impl Adoption {
         if shown.is_empty() {
             return Ok(adoption);
         }
-        shown.truncate(MISFITS_SHOWN);
+        shown.truncate(VIOLATIONS_SHOWN);
         let remedy = if fill {
             "defaults do not bring them up to it: give a field that is missing a default, or the \
              name of the field it was as its columnName; or change these records first"
@@ -105,7 +105,7 @@ impl Adoption {
         let mut waiting = self.branches.clone();
         loop {
             let asked = self.ask(app, &waiting).await;
-            let late: Vec<(BranchKey, Fit)> = match asked {
+            let late: Vec<(BranchKey, DefinitionCheck)> = match asked {
                 Ok(asked) => asked.into_iter().filter(|(_, fit)| !fit.adopted).collect(),
                 Err(error) => {
                     return vec![format!("not all branches could be asked: {}", error.message())];
@@ -126,15 +126,21 @@ impl Adoption {
     }
 
     /// What the records of these branches are to the definition, as of now.
-    async fn ask(&self, app: &App, branches: &[Holder]) -> Result<Vec<(BranchKey, Fit)>, ApiError> {
-        let mut asked: Vec<BoxFuture<'static, Result<(BranchKey, Fit), ApiError>>> = Vec::new();
+    async fn ask(
+        &self,
+        app: &App,
+        branches: &[Holder],
+    ) -> Result<Vec<(BranchKey, DefinitionCheck)>, ApiError> {
+        let mut asked: Vec<BoxFuture<'static, Result<(BranchKey, DefinitionCheck), ApiError>>> =
+            Vec::new();
         for (key, definition) in branches {
-            let read = Read::Fit { definition: Arc::clone(definition), fill: self.fill };
+            let read =
+                Read::DefinitionCheck { definition: Arc::clone(definition), fill: self.fill };
             let (app, key) = (App::clone(app), key.clone());
             let ask = async move {
                 let level = ReadLevel::Linearizable;
                 let answer = app.branches.read(key.clone(), read, level).await?;
-                let Answer::Fit(fit) = answer else { return Err(unasked(&answer)) };
+                let Answer::DefinitionCheck(fit) = answer else { return Err(unasked(&answer)) };
                 Ok((key, fit))
             };
             asked.push(ask.boxed());
@@ -160,9 +166,9 @@ async fn holders(app: &App, wanted: &Catalogue, module: &ModuleId) -> Vec<Holder
 }
 
 /// What is said of a branch that keeps an old definition.
-fn kept(key: &BranchKey, fit: &Fit) -> String {
-    let why = match fit.misfits.first() {
-        Some(misfit) => format!("a record does not satisfy the new one: {misfit}"),
+fn kept(key: &BranchKey, fit: &DefinitionCheck) -> String {
+    let why = match fit.violations.first() {
+        Some(violation) => format!("a record does not satisfy the new one: {violation}"),
         None => "it has not taken the new one yet".to_owned(),
     };
     format!("branch \"{}\" keeps the definition it had: {why}", key.branch)
@@ -174,9 +180,11 @@ pub(crate) async fn standing(app: &App, key: &BranchKey) -> Option<String> {
     let catalogue = app.branches.catalogue();
     let definition = Arc::new(catalogue.definition(key)?);
     let fill = catalogue.filled.contains(&key.module);
-    let read = Read::Fit { definition, fill };
+    let read = Read::DefinitionCheck { definition, fill };
     match app.branches.read(key.clone(), read, ReadLevel::Stale).await {
-        Ok(Answer::Fit(fit)) if !fit.adopted && !fit.misfits.is_empty() => Some(kept(key, &fit)),
+        Ok(Answer::DefinitionCheck(fit)) if !fit.adopted && !fit.violations.is_empty() => {
+            Some(kept(key, &fit))
+        }
         Ok(_) | Err(_) => None,
     }
 }

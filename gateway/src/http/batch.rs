@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use model::{Accepted, Command, Incarnation, Object, Offset, Origin, Request};
+use model::{Acceptance, Command, Incarnation, Object, Offset, Origin, Request};
 use serde::Serialize;
 
 use crate::auth::Intent;
@@ -78,7 +78,7 @@ fn answer(
     app: &App,
     place: &InModule,
     asked: usize,
-    accepted: &Accepted,
+    accepted: &Acceptance,
 ) -> Result<Response, ApiError> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]

@@ -14,7 +14,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
 use model::{
-    Accepted, Answer, Command, Object, Offset, Orders, OrdersQuery, Origin, Read, ReadLevel,
+    Acceptance, Answer, Command, Object, Offset, Orders, OrdersQuery, Origin, Read, ReadLevel,
     Request, Validation, Value,
 };
 use serde::Serialize;
@@ -312,7 +312,7 @@ async fn answer(
     app: &App,
     place: &InModule,
     payload: &Payload,
-    accepted: &Accepted,
+    accepted: &Acceptance,
 ) -> Result<Response, ApiError> {
     let lost = || {
         tracing::error!("an accepted order is not there");
@@ -329,7 +329,7 @@ async fn answer(
 }
 
 /// What the branch made of it: its id, when, and the metadata stored.
-fn saved(payload: &Payload, accepted: &Accepted) -> Option<Saved> {
+fn saved(payload: &Payload, accepted: &Acceptance) -> Option<Saved> {
     let events = &accepted.delta.events;
     let header = events.iter().find_map(|event| {
         let change = event.record().filter(|change| change.table.as_str() == "order_header")?;

@@ -12,7 +12,7 @@ use axum::response::Response;
 use model::limits::VERSION_MAX;
 use model::{
     Action, Answer, Command, CommandId, Incarnation, Mutation, Object, Origin, Page, PageQuery,
-    Place, Read, Request, Table, TableName, Timestamp, Validation, Value, VersionRule, Write,
+    Read, Request, RowPosition, Table, TableName, Timestamp, Validation, Value, VersionRule, Write,
 };
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
@@ -155,7 +155,7 @@ fn page_query(table: &Table, params: &Params) -> Result<PageQuery, ApiError> {
     Ok(PageQuery {
         table: table.name.to_string(),
         limit: params.number(&["limit", "take"])?.filter(|limit| *limit > 0),
-        after_place: place_after(params)?,
+        after_position: place_after(params)?,
         after_key: text(&["afterKey", "cursor"]),
         after_id: text(&["afterId", "after_id", "after", "lastId"]),
         created_after: params.time(known::CREATED_AFTER)?,
@@ -168,12 +168,12 @@ fn page_query(table: &Table, params: &Params) -> Result<PageQuery, ApiError> {
 }
 
 /// `afterPosition`: where an earlier answer's `cursor.position` says it ended.
-fn place_after(params: &Params) -> Result<Option<Place>, ApiError> {
+fn place_after(params: &Params) -> Result<Option<RowPosition>, ApiError> {
     const NAME: &str = "afterPosition";
     let Some(text) = params.first(&[NAME]) else { return Ok(None) };
     let place = text.split_once('.').and_then(|(incarnation, ordinal)| {
         let incarnation = Incarnation(incarnation.parse().ok()?);
-        Some(Place { incarnation, ordinal: ordinal.parse().ok()? })
+        Some(RowPosition { incarnation, ordinal: ordinal.parse().ok()? })
     });
     let right = "the cursor.position of an earlier answer";
     place.map(Some).ok_or_else(|| unreadable(NAME, text, right))
@@ -237,7 +237,7 @@ impl Serialize for ShownPage<'_> {
         let Page { table, key_fields, rows, cursor, cursor_matched, translations } = self.page;
         let ended = rows.last().zip(cursor.as_ref()).map(|(row, cursor)| Ended {
             row: record_ref(table.as_str(), cursor.key.as_str(), key_fields, row),
-            position: format!("{}.{}", cursor.place.incarnation, cursor.place.ordinal),
+            position: format!("{}.{}", cursor.position.incarnation, cursor.position.ordinal),
         });
         let translation = |place| translations.as_ref().and_then(|all| all.get(place));
         let key = &self.place.key;

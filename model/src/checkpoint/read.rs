@@ -6,17 +6,18 @@ use std::sync::Arc;
 use crate::archive::Archive;
 use crate::branch::{Branch, event_hash};
 use crate::checkpoint::{
-    BranchHead, DedupHead, DedupPage, HistoryHead, HistoryPage, PARTITION, PartitionHead,
-    QueueHead, RecordPage, RemovedRows, TableHead, dedup_page_name, entry_name, entry_page_name,
-    folder, head_name, record_page_name, removed_name, schema_name, segment_name, tail_name,
+    ArchiveHead, ArchivePage, BranchHead, DedupHead, DedupPage, PARTITION, PartitionHead,
+    QueueHead, RecordPage, RemovedRows, TableHead, archive_entry_name, archive_page_name,
+    dedup_page_name, folder, head_name, record_page_name, removed_name, schema_name, segment_name,
+    tail_name,
 };
 use crate::codec::{self, LEVEL, Versioned};
-use crate::dedup::{Dedup, ENTRY_BYTES, Entry, Queue};
+use crate::dedup::{Dedup, DedupEntry, DedupQueue, ENTRY_BYTES};
 use crate::delta::{Delta, Event, Hash};
 use crate::event_log::EventLog;
 use crate::event_log::summary::LogSummary;
 use crate::ids::{BranchKey, TableName};
-use crate::limits::{DEDUP_PAGE, HISTORY_PAGE, RECORD_PAGE, SEGMENT_EVENTS};
+use crate::limits::{ARCHIVE_PAGE, DEDUP_PAGE, RECORD_PAGE, SEGMENT_EVENTS};
 use crate::module::{IgnoredLeap, Module, Numbers, Relations, Row, Rows};
 use crate::mutant::{self, Mutant};
 use crate::partition::schemas::Schemas;
@@ -27,7 +28,7 @@ use crate::value::{Object, Value};
 
 /// Reads all of a partition.
 pub(crate) fn partition(source: &dyn ChunkSource) -> Result<Partition, BadChunk> {
-    let mut reader = Reader { source, names: source.names().into_iter().collect() };
+    let mut reader = CheckpointReader { source, names: source.names().into_iter().collect() };
     let chunk: PartitionHead = reader.must_get(PARTITION)?;
     if chunk.level > LEVEL {
         let reason = format!("level {}; this build has {LEVEL}: upgrade this node", chunk.level);
@@ -49,12 +50,12 @@ pub(crate) fn partition(source: &dyn ChunkSource) -> Result<Partition, BadChunk>
     Ok(partition)
 }
 
-struct Reader<'a> {
+struct CheckpointReader<'a> {
     source: &'a dyn ChunkSource,
     names: BTreeSet<String>,
 }
 
-impl Reader<'_> {
+impl CheckpointReader<'_> {
     fn must_get<T: Versioned>(&self, name: &str) -> Result<T, BadChunk> {
         self.get(name)?.ok_or_else(|| bad(name, "is missing"))
     }
@@ -167,9 +168,9 @@ impl Reader<'_> {
         folder: &str,
         queue_name: &str,
         head: &QueueHead,
-    ) -> Result<Queue, BadChunk> {
+    ) -> Result<DedupQueue, BadChunk> {
         let oldest = head.next.saturating_sub(head.entries);
-        let mut queue = Queue::starting_at(oldest);
+        let mut queue = DedupQueue::starting_at(oldest);
         while queue.next() < head.next {
             let name = dedup_page_name(folder, queue_name, queue.next() / DEDUP_PAGE);
             let page: DedupPage = self.must_get(&name)?;
@@ -183,11 +184,11 @@ impl Reader<'_> {
                 ));
             }
             for bytes in entries {
-                let entry = Entry::from_bytes(bytes);
+                let entry = DedupEntry::from_bytes(bytes);
                 queue.push(entry.ok_or_else(|| bad(&name, "has a decision that is none"))?);
             }
-            for beside in page.beside {
-                queue.keep_beside(beside.serial, beside.bytes.into(), beside.is_refusal);
+            for attachment in page.attachment {
+                queue.attach(attachment.serial, attachment.bytes.into(), attachment.is_refusal);
             }
         }
         Ok(queue)
@@ -202,14 +203,14 @@ impl Reader<'_> {
     }
 
     fn entry(&self, folder: &str, id: &str) -> Result<ArchiveEntry, BadChunk> {
-        let head: HistoryHead = self.must_get(&entry_name(folder, id))?;
+        let head: ArchiveHead = self.must_get(&archive_entry_name(folder, id))?;
         let total: u64 = head.tables.iter().map(|table| table.records).sum();
         let mut records = Vec::new();
         while (records.len() as u64) < total {
-            let name = entry_page_name(folder, id, records.len() / HISTORY_PAGE);
-            let HistoryPage(page) = self.must_get(&name)?;
+            let name = archive_page_name(folder, id, records.len() / ARCHIVE_PAGE);
+            let ArchivePage(page) = self.must_get(&name)?;
             let left = usize::try_from(total).unwrap_or(usize::MAX) - records.len();
-            if page.len() != left.min(HISTORY_PAGE) {
+            if page.len() != left.min(ARCHIVE_PAGE) {
                 return Err(bad(&name, format!("has {} records", page.len())));
             }
             records.extend(page);
@@ -244,7 +245,7 @@ impl Reader<'_> {
             }
         }
         let mut log = EventLog::default();
-        let mut chain = Chain::default();
+        let mut chain = ChainCheck::default();
         if sealed > 0 {
             let name = segment_name(folder, sealed);
             let first = (sealed - 1) * SEGMENT_EVENTS + 1;
@@ -271,12 +272,12 @@ fn held_max(branch: &Branch) -> u64 {
 
 /// The events read so far, each the child of the one before.
 #[derive(Default)]
-struct Chain {
+struct ChainCheck {
     last: Option<Hash>,
     count: u64,
 }
 
-impl Chain {
+impl ChainCheck {
     fn take(
         &mut self,
         log: &mut EventLog,
@@ -363,9 +364,9 @@ mod tests {
     }
 
     /// Counts the event segments that are read.
-    struct Counted<'a>(&'a Chunks, Cell<u64>);
+    struct CountingSource<'a>(&'a Chunks, Cell<u64>);
 
-    impl ChunkSource for Counted<'_> {
+    impl ChunkSource for CountingSource<'_> {
         fn get(&self, name: &str) -> Option<Vec<u8>> {
             self.1.set(self.1.get() + u64::from(crate::checkpoint::is_event_chunk(name)));
             self.0.get(name)
@@ -380,7 +381,7 @@ mod tests {
     fn however_many_events_there_are_the_last_two_segments_are_read() {
         for events in [SEGMENT_EVENTS + 1, 8 * SEGMENT_EVENTS + 1] {
             let written = chunks(&shop(events).partition);
-            let counted = Counted(&written, Cell::new(0));
+            let counted = CountingSource(&written, Cell::new(0));
             Partition::from_chunks(&counted).unwrap();
             assert_eq!(counted.1.get(), 2, "{events} events");
         }

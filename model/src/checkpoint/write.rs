@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use crate::branch::Branch;
 use crate::checkpoint::{
-    Beside, BranchHead, DedupHead, DedupPage, EntryTable, HistoryHead, HistoryPage, PARTITION,
-    PartitionHead, QueueHead, RecordPage, RemovedRows, StoredDefinition, TableHead,
-    dedup_page_name, entry_name, entry_page_name, folder, head_name, record_page_name,
+    ArchiveHead, ArchivePage, ArchiveTableHead, BranchHead, DedupAttachment, DedupHead, DedupPage,
+    PARTITION, PartitionHead, QueueHead, RecordPage, RemovedRows, StoredDefinition, TableHead,
+    archive_entry_name, archive_page_name, dedup_page_name, folder, head_name, record_page_name,
     removed_name, schema_name, segment_name, tail_name,
 };
 use crate::codec::{self, Versioned};
-use crate::dedup::Queue;
+use crate::dedup::DedupQueue;
 use crate::delta::{Delta, Hash};
-use crate::limits::{DEDUP_PAGE, HISTORY_PAGE, RECORD_PAGE, SEGMENT_EVENTS};
+use crate::limits::{ARCHIVE_PAGE, DEDUP_PAGE, RECORD_PAGE, SEGMENT_EVENTS};
 use crate::partition::schemas::schema_hash;
 use crate::partition::{ChunkSink, Partition};
 use crate::read::ArchiveEntry;
@@ -154,20 +154,20 @@ impl Branch {
     }
 }
 
-fn queue_head(queue: &Queue) -> QueueHead {
+fn queue_head(queue: &DedupQueue) -> QueueHead {
     QueueHead { entries: queue.len() as u64, next: queue.next() }
 }
 
-fn write_decisions(sink: &mut dyn ChunkSink, folder: &str, name: &str, queue: &Queue) {
+fn write_decisions(sink: &mut dyn ChunkSink, folder: &str, name: &str, queue: &DedupQueue) {
     let entries = queue.iter().map(|(serial, entry)| (serial / DEDUP_PAGE, (serial, *entry)));
     pages(entries, |page, decisions| {
-        let beside = decisions.iter().filter_map(|(serial, entry)| {
-            let bytes = queue.beside(*serial)?.to_vec();
-            Some(Beside { serial: *serial, is_refusal: entry.is_refusal(), bytes })
+        let attachment = decisions.iter().filter_map(|(serial, entry)| {
+            let bytes = queue.attachment(*serial)?.to_vec();
+            Some(DedupAttachment { serial: *serial, is_refusal: entry.is_refusal(), bytes })
         });
         let content = DedupPage {
             first: decisions.first().map_or(0, |(serial, _)| *serial),
-            beside: beside.collect(),
+            attachment: attachment.collect(),
             entries: decisions.iter().flat_map(|(_, entry)| entry.to_bytes()).collect(),
         };
         put(sink, &dedup_page_name(folder, name, page), &content);
@@ -175,13 +175,13 @@ fn write_decisions(sink: &mut dyn ChunkSink, folder: &str, name: &str, queue: &Q
 }
 
 fn write_entry(sink: &mut dyn ChunkSink, folder: &str, entry: &ArchiveEntry) {
-    let tables = entry.tables.iter().map(|table| EntryTable {
+    let tables = entry.tables.iter().map(|table| ArchiveTableHead {
         name: table.table.clone(),
         key_fields: Arc::clone(&table.key_fields),
         first_keys: table.first_keys.clone(),
         records: table.records.len() as u64,
     });
-    let head = HistoryHead {
+    let head = ArchiveHead {
         id: entry.id.clone(),
         at: entry.at,
         reason: entry.reason.clone(),
@@ -189,11 +189,11 @@ fn write_entry(sink: &mut dyn ChunkSink, folder: &str, entry: &ArchiveEntry) {
         revision: entry.revision,
         tables: tables.collect(),
     };
-    put(sink, &entry_name(folder, &entry.id), &head);
+    put(sink, &archive_entry_name(folder, &entry.id), &head);
     let records: Vec<Arc<Object>> =
         entry.tables.iter().flat_map(|table| table.records.iter().cloned()).collect();
-    for (page, records) in records.chunks(HISTORY_PAGE).enumerate() {
-        put(sink, &entry_page_name(folder, &entry.id, page), &HistoryPage(records.to_vec()));
+    for (page, records) in records.chunks(ARCHIVE_PAGE).enumerate() {
+        put(sink, &archive_page_name(folder, &entry.id, page), &ArchivePage(records.to_vec()));
     }
 }
 

@@ -2,7 +2,7 @@
 //! agreed table is replicated in group 0, so that every move is deliberate.
 //!
 //! Rendezvous hashing keeps a partition where it was when a node comes or goes. A cap on replicas
-//! and a quota on leaders keep chance from loading one node.
+//! and a quota on leaders keep random hashes from loading one node more than the others.
 
 use std::collections::BTreeMap;
 

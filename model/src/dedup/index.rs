@@ -14,7 +14,7 @@ const SLOT_BYTES: usize = 5;
 
 /// Where entries are, by hash. Serials are known by their lower 32 bits.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Index {
+pub(super) struct DedupIndex {
     buckets: Vector<Arc<[u8]>>,
     len: usize,
 }
@@ -22,7 +22,7 @@ pub(super) struct Index {
 /// What the index asks of its entries: the hash of the one with this serial.
 pub(super) type HashOf<'a> = &'a dyn Fn(u32) -> u64;
 
-impl Index {
+impl DedupIndex {
     /// The first serial under this hash that is the one looked for.
     pub(super) fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
         let bucket = self.buckets.get(self.place(hash)?)?;
@@ -119,13 +119,13 @@ mod tests {
 
     #[test]
     fn what_is_in_is_found_and_what_was_removed_is_not() {
-        let mut index = Index::default();
+        let mut index = DedupIndex::default();
         assert_eq!(index.find(hash(1), |_| true), None);
         for serial in 0..5_000 {
             index.insert(hash(serial), serial, &hash);
         }
         let kept = index.clone();
-        let found = |index: &Index, n| index.find(hash(n), |serial| serial == n) == Some(n);
+        let found = |index: &DedupIndex, n| index.find(hash(n), |serial| serial == n) == Some(n);
         assert!((0..5_000).all(|n| found(&index, n)));
         assert!(index.buckets.len() > 100);
         for serial in 0..4_990 {

@@ -86,7 +86,7 @@ impl Plan<'_> {
                 let mut shown =
                     sent.as_ref().and_then(Value::as_object).cloned().unwrap_or_default();
                 shown.insert("invoiceSequence", Value::from(number));
-                shown.insert("sequenceRule", rule.shown.clone());
+                shown.insert("sequenceRule", rule.source.clone());
                 header.remove(&metadata.column);
                 header.insert(Arc::clone(&metadata.name), shown.into());
             }

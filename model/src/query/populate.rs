@@ -1,7 +1,7 @@
 //! Populate: references written out as `{id, name}` (contract.md 4.4).
 //!
 //! Each value of a field that points at another table is shown with the name of what it points at,
-//! under the field's own name and under its snake_case twin. What cannot be looked up is its own
+//! under the field's own name and under its column's name. What cannot be looked up is its own
 //! name; `null` stays `null`.
 
 use crate::module::Module;
@@ -61,8 +61,8 @@ impl<'a> Populate<'a> {
     fn name_in(&self, table: &Table, id: &Value) -> Option<Value> {
         let key = table.key_of(&[("id", id.clone())].into_iter().collect()).ok()?;
         let found = self.module.get(&table.name, &key)?;
-        let said = |value: &&Value| !value.is_null() && value.as_str() != Some("");
-        NAMES.iter().find_map(|name| found.get(name).filter(said)).cloned()
+        let has_text = |value: &&Value| !value.is_null() && value.as_str() != Some("");
+        NAMES.iter().find_map(|name| found.get(name).filter(has_text)).cloned()
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::ids::RecordKey;
 use crate::module::{Module, Row};
-use crate::query::compare::Rank;
+use crate::query::compare::SortKey;
 use crate::query::condition::{Condition, stored_as};
 use crate::query::populate::Populate;
 use crate::read::{Query, QueryPage};
@@ -73,8 +73,8 @@ fn sorted<'a>(
     query: &Query,
 ) -> Vec<&'a Arc<Object>> {
     let fields: Vec<_> = query.order_by.iter().map(|by| stored_as(table, &by.field)).collect();
-    let ranks = |record: &Object| -> Vec<Rank> {
-        fields.iter().map(|(field, kind)| Rank::of(*kind, record.get(field))).collect()
+    let ranks = |record: &Object| -> Vec<SortKey> {
+        fields.iter().map(|(field, kind)| SortKey::of(*kind, record.get(field))).collect()
     };
     let mut ranked: Vec<_> = rows.map(|record| (ranks(record), record)).collect();
     ranked.sort_by(|(a, _), (b, _)| {

@@ -16,7 +16,7 @@ use crate::value::{Number, Value};
 
 /// Most digits of a derived amount.
 const DIGITS_MAX: usize = 28;
-/// What an amount of more digits is told.
+/// The rule an amount of more digits breaks.
 const TOO_LONG: &str = "must be a number of at most 28 digits";
 /// Decimal digits of one limb of a product: two limbs multiplied fit in 128 bits.
 const LIMB_DIGITS: usize = 14;
@@ -104,7 +104,7 @@ impl Field {
         other: &Value,
     ) -> Result<Option<Value>, Reject> {
         let Some((a, b)) = number(one).zip(number(other)) else { return Ok(None) };
-        let exact = a.to_decimal().zip(b.to_decimal()).map(|(a, b)| Exact::product(a, b));
+        let exact = a.to_decimal().zip(b.to_decimal()).map(|(a, b)| BigDecimal::product(a, b));
         let fitted = exact.and_then(|exact| self.fitted(exact));
         let too_long = || {
             let shown = Value::from(format!("{} × {}", a.as_str(), b.as_str()));
@@ -119,12 +119,12 @@ impl Field {
         if self.decimals().is_none() {
             return Some(number.clone());
         }
-        let exact = Exact::of(number.to_decimal()?);
+        let exact = BigDecimal::of(number.to_decimal()?);
         // Its own spelling stays where nothing has to be cut off.
         if exact.scale <= self.decimals()? { Some(number.clone()) } else { self.fitted(exact) }
     }
 
-    fn fitted(&self, exact: Exact) -> Option<Number> {
+    fn fitted(&self, exact: BigDecimal) -> Option<Number> {
         match self.decimals() {
             Some(scale) => exact.rounded(scale, self.rounding).into_number(),
             None => exact.into_number(),
@@ -135,7 +135,7 @@ impl Field {
 /// The exact product of two numbers; `None` where one is none, or it has more than 28 digits.
 pub(crate) fn product(one: &Value, other: &Value) -> Option<Value> {
     let (a, b) = (number(one)?.to_decimal()?, number(other)?.to_decimal()?);
-    Exact::product(a, b).into_number().map(Value::Number)
+    BigDecimal::product(a, b).into_number().map(Value::Number)
 }
 
 fn number(value: &Value) -> Option<Number> {
@@ -143,7 +143,7 @@ fn number(value: &Value) -> Option<Number> {
 }
 
 /// A decimal of any length.
-struct Exact {
+struct BigDecimal {
     negative: bool,
     /// 0 to 9 each, the most significant first; more than `scale` of them.
     digits: Vec<u8>,
@@ -151,7 +151,7 @@ struct Exact {
     scale: u32,
 }
 
-impl Exact {
+impl BigDecimal {
     fn of(decimal: Decimal) -> Self {
         Self::product(decimal, Decimal::ONE)
     }
@@ -259,7 +259,7 @@ mod tests {
     fn field(members: &str) -> Result<Field, String> {
         let doc = format!(r#"[{{"name":"t","fields":[{{"name":"f",{members}}}]}}]"#);
         let doc = Value::from_json(doc.as_bytes()).unwrap();
-        let read = Schema::read("m", &doc).and_then(crate::schema::ReadSchema::strict);
+        let read = Schema::read("m", &doc).and_then(crate::schema::ParsedSchema::strict);
         let schema = read.map_err(|error| error.to_string())?;
         Ok(schema.tables[0].fields[0].clone())
     }
@@ -361,9 +361,9 @@ mod tests {
             scales in (0..9_u32, 0..9_u32),
         ) {
             let [one, other] = [Decimal::new(a, scales.0), Decimal::new(b, scales.1)];
-            let found = Exact::product(one, other).into_number().unwrap().to_decimal().unwrap();
+            let found = BigDecimal::product(one, other).into_number().unwrap().to_decimal().unwrap();
             prop_assert_eq!(found, one.checked_mul(other).unwrap());
-            let rounded = Exact::product(one, other).rounded(2, Rounding::HalfAway);
+            let rounded = BigDecimal::product(one, other).rounded(2, Rounding::HalfAway);
             let expected = found.round_dp_with_strategy(
                 2, rust_decimal::RoundingStrategy::MidpointAwayFromZero);
             prop_assert_eq!(rounded.into_number().unwrap().to_decimal().unwrap(), expected);

@@ -44,7 +44,7 @@ impl Table {
         if let Some(default) = &field.default {
             return Ok(match default {
                 Default::Value(value) => value.clone(),
-                Default::Now => field.moment(ctx.at),
+                Default::Now => field.commit_time(ctx.at),
                 Default::Uuid => ctx.entropy.uuid4().into(),
             });
         }
@@ -65,8 +65,8 @@ impl Field {
     /// Whether a strict insert finds a value where nothing was sent; a number of a sequence comes
     /// before all this.
     pub(super) fn is_filled(&self) -> bool {
-        let said = !matches!(&self.default, None | Some(Default::Value(Value::Null)));
-        said || self.primary_key || &*self.name == "branchId" || self.is_stamped(true)
+        let has_default = !matches!(&self.default, None | Some(Default::Value(Value::Null)));
+        has_default || self.primary_key || &*self.name == "branchId" || self.is_stamped(true)
     }
 
     /// A key that points elsewhere, or is a number, cannot be made up.
@@ -102,7 +102,7 @@ impl Field {
     }
 
     /// The commit time as this kind of field shows it.
-    pub(super) fn moment(&self, at: Timestamp) -> Value {
+    pub(super) fn commit_time(&self, at: Timestamp) -> Value {
         match self.kind {
             FieldType::Date => at.to_day().into(),
             FieldType::Time => at.to_iso()[11..19].into(),

@@ -1,7 +1,7 @@
 //! Key: the values that name a record within its table, and the one text for them.
 //!
 //! Everybody who needs a record's key asks here: records as they are sent and as they are stored,
-//! and texts a client sends to name a record it was told of (decision 17).
+//! and texts a client sends to name a record it was shown (decision 17).
 //!
 //! ```text
 //! one field        its text as it is                                  north::bar

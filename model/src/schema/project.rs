@@ -1,7 +1,7 @@
 //! Project: from what a client sent to the record that is stored.
 //!
 //! Promise: an inserted record has exactly the schema's fields, in the schema's order, whatever
-//! order or spelling (field name or its snake_case twin) was sent. A merge changes only what was
+//! order or spelling (field name or its column) was sent. A merge changes only what was
 //! sent, and never the key. Lenient drops what the schema does not know, strict refuses it.
 //!
 //! Versions are the caller's: a `version` the schema does not declare is passed over here, by
@@ -112,7 +112,7 @@ impl Table {
     pub(crate) fn project_fill(&self, stored: &Object, ctx: &mut InsertContext<'_>) -> Object {
         let strict = ctx.validation == Validation::Strict;
         // Where nothing says what a field holds, a lenient insert makes something up.
-        let mut said = InsertContext {
+        let mut strict_context = InsertContext {
             validation: Validation::Strict,
             branch: ctx.branch,
             client: ctx.client,
@@ -124,8 +124,8 @@ impl Table {
             let had = stored.get(&field.name).cloned().or_else(|| self.sent_value(stored, field));
             let value = match had {
                 Some(value) if value.is_null() && (field.nullable || !strict) => Some(value),
-                Some(value) if !value.is_null() => Some(field.read_anew(value)),
-                Some(_) | None => self.default_of(field, &mut said).ok(),
+                Some(value) if !value.is_null() => Some(field.migrate_value(value)),
+                Some(_) | None => self.default_of(field, &mut strict_context).ok(),
             };
             if let Some(value) = value {
                 record.push(field.name.clone(), value);

@@ -77,7 +77,7 @@ impl Schema {
     }
 
     /// What of a seed is left out when a branch is filled, and why: nobody who reads one may lose
-    /// rows without a word.
+    /// rows without a note.
     pub fn skipped_seed_rows(&self, seed: &Seed) -> Vec<SkippedRows> {
         let mut found = Vec::new();
         let mut unknown = Vec::new();
@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn what_a_seed_loses_is_told() {
         let schema = schema(&["menu_items", "pos_database"]);
-        let told = |text: &str| -> Vec<String> {
+        let noted = |text: &str| -> Vec<String> {
             schema.skipped_seed_rows(&seed(text)).iter().map(ToString::to_string).collect()
         };
         for (text, words) in [
@@ -347,11 +347,11 @@ mod tests {
                 r#""items" (1 rows) means menu_items too, which the seed names in another way"#,
             ),
         ] {
-            let told = told(text);
-            assert_eq!(told.len(), 1, "{told:?} for {text}");
-            assert!(told[0].starts_with(words), "{told:?} for {text}");
+            let noted = noted(text);
+            assert_eq!(noted.len(), 1, "{noted:?} for {text}");
+            assert!(noted[0].starts_with(words), "{noted:?} for {text}");
         }
-        assert_eq!(told(r#"{"items":[{"id":"a"},{}],"stores":{"orders":[]}}"#), [""; 0]);
+        assert_eq!(noted(r#"{"items":[{"id":"a"},{}],"stores":{"orders":[]}}"#), [""; 0]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use rust_decimal::Decimal;
 
 use crate::ids::Timestamp;
 use crate::reject::Reject;
-use crate::schema::spelling::{time, word};
+use crate::schema::spelling::{scalar_text, time};
 use crate::schema::{Field, FieldType};
 use crate::value::{Number, Value};
 
@@ -72,7 +72,7 @@ impl Field {
     /// A stored value as this field stores it, where it says the same there: what fits as it is,
     /// and beyond what is taken of clients, a text for what was no text and `1` for `true`. What
     /// cannot be read stays as it is.
-    pub(super) fn read_anew(&self, value: Value) -> Value {
+    pub(super) fn migrate_value(&self, value: Value) -> Value {
         match self.of_kind(&value) {
             Ok(read) => read,
             Err(_) => self.converted(&value).unwrap_or(value),
@@ -164,7 +164,7 @@ fn number(value: &Value) -> Option<Number> {
 }
 
 fn boolean(value: &Value) -> Option<Value> {
-    let text = word(value)?;
+    let text = scalar_text(value)?;
     let is = |words: [&str; 2]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
     if is(["true", "1"]) {
         Some(Value::Bool(true))

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use model::{
-    CursorFate, Effect, Event, EventChange, ModuleChange, Object, Offset, RecordChange, SyncDelta,
-    TableDelta, Value,
+    CursorStatus, Effect, Event, EventChange, ModuleChange, Object, Offset, RecordChange,
+    SyncDelta, TableDelta, Value,
 };
 use serde::Serialize;
 
@@ -48,7 +48,7 @@ pub(super) fn shown<'a>(
 ) -> impl Serialize + 'a {
     let head = &delta.head;
     let tables = || delta.tables.iter();
-    let missed = tables().filter(|table| table.cursor == CursorFate::Missed);
+    let missed = tables().filter(|table| table.cursor == CursorStatus::Missed);
     let cursor_misses: Vec<&str> = missed.map(|table| table.table.as_str()).collect();
     let today = business_day(now().max(head.last_updated_at));
     let other_day = asked.marker.as_ref().is_some_and(|marker| *marker != today);
@@ -122,7 +122,7 @@ impl Stats {
         Self {
             total: table.total,
             returned: table.rows.len(),
-            cursor_matched: table.cursor == CursorFate::Matched,
+            cursor_matched: table.cursor == CursorStatus::Matched,
         }
     }
 }

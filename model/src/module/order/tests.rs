@@ -3,7 +3,7 @@
 use super::*;
 use crate::command::Request;
 use crate::delta::Effect;
-use crate::outcome::Accepted;
+use crate::outcome::Acceptance;
 use crate::sequence::SequenceRule;
 use crate::testing::{Shop, object, schema_of};
 
@@ -73,7 +73,7 @@ fn lenient() -> Shop {
 }
 
 /// An order out of JSON: `header`, `lines` with `statusLogs`, `payments`, `statusLogs`, `actor`.
-fn save(shop: &mut Shop, json: &str) -> Result<Accepted, Reject> {
+fn save(shop: &mut Shop, json: &str) -> Result<Acceptance, Reject> {
     let doc = object(json);
     let all = |rows: &[Value]| -> Vec<Object> {
         rows.iter().map(|row| row.as_object().unwrap().clone()).collect()
@@ -93,7 +93,7 @@ fn save(shop: &mut Shop, json: &str) -> Result<Accepted, Reject> {
 }
 
 /// What an order's events did, in order.
-fn told(accepted: &Accepted) -> Vec<String> {
+fn told(accepted: &Acceptance) -> Vec<String> {
     let event = |event: &Arc<crate::Event>| {
         let change = event.record().unwrap();
         format!("{} {} {}", change.effect.wire_name(), change.table, change.key)

@@ -6,7 +6,7 @@ use crate::schema::{Default, FieldType};
 
 /// As a strict module reads it.
 fn strictly(doc: &str) -> Result<Schema, BadSchema> {
-    Schema::read("pos", &Value::from_json(doc.as_bytes()).unwrap()).and_then(ReadSchema::strict)
+    Schema::read("pos", &Value::from_json(doc.as_bytes()).unwrap()).and_then(ParsedSchema::strict)
 }
 
 /// What a lenient module loads of it, and what it is warned of.
