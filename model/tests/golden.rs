@@ -280,9 +280,9 @@ fn a_history_and_a_log_on_their_way_to_another_node() {
     );
 }
 
-struct Names(BTreeMap<String, String>);
+struct ChunkHashes(BTreeMap<String, String>);
 
-impl ChunkSink for Names {
+impl ChunkSink for ChunkHashes {
     fn put(&mut self, name: &str, bytes: Vec<u8>) {
         self.0.insert(name.to_owned(), blake3::hash(&bytes).to_hex()[..16].to_owned());
     }
@@ -311,16 +311,16 @@ fn a_checkpoint() {
     let define = Request::Define(Arc::new(definition));
     let requests = vec![define, insert.clone(), reserve, write(), tables, purge(), insert];
     partition.apply(&batch(requests));
-    let mut names = Names(BTreeMap::new());
+    let mut names = ChunkHashes(BTreeMap::new());
     partition.chunks(&mut names);
     let lines: Vec<String> = names.0.iter().map(|(name, hash)| format!("{name} {hash}")).collect();
     assert_eq!(
         lines.join("\n"),
-        "b/dar/pos/dedup/client/0000000000000000 289ea0216404b78a\n\
+        "b/dar/pos/archive/purge-b3297052-cbd5-49f2-b5cb-e45bd62f4126/0000000000000000 bd02c6b8148baeea\n\
+         b/dar/pos/archive/purge-b3297052-cbd5-49f2-b5cb-e45bd62f4126/head 2b4d9476d24780a6\n\
+         b/dar/pos/dedup/client/0000000000000000 289ea0216404b78a\n\
          b/dar/pos/events/tail 6e164ab2ce4d0fd3\n\
          b/dar/pos/head 1b01e7f467b06f07\n\
-         b/dar/pos/history/purge-b3297052-cbd5-49f2-b5cb-e45bd62f4126/0000000000000000 bd02c6b8148baeea\n\
-         b/dar/pos/history/purge-b3297052-cbd5-49f2-b5cb-e45bd62f4126/head 2b4d9476d24780a6\n\
          b/dar/pos/records/t/0000000000000000 55cb795b31ed943d\n\
          b/dar/pos/removed/t 278171173f4c5dcb\n\
          partition fc9616e778a91ca9\n\
@@ -328,6 +328,6 @@ fn a_checkpoint() {
     );
     assert_eq!(
         partition.state_hash().to_string(),
-        "be57c206ab86ece2f452b303b6db4c908379fefe3963ca79bfd3c52152d5c9cd"
+        "beb87aaec8b7ada11b3d6b3197768ef5d12d4e6b6a87177412f0919fba9075a5"
     );
 }

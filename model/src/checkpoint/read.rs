@@ -426,7 +426,7 @@ mod tests {
         let mut shop = purged(600);
         let (archive, log) = (shop.archive(), shop.branch().read(&crate::Read::Log).unwrap());
         let written = chunks(&shop.partition);
-        let pages = written.held.keys().filter(|name| name.contains("/history/")).count();
+        let pages = written.held.keys().filter(|name| name.contains("/archive/")).count();
         assert_eq!(pages, 4, "a head, and 601 records on three pages");
         let read = Partition::from_chunks(&written).unwrap();
         assert_eq!(read.state_hash(), shop.partition.state_hash());
@@ -436,7 +436,7 @@ mod tests {
         std::mem::swap(&mut shop.partition, &mut before);
         shop.insert("dishes", r#"{"id":"e","code":"tea"}"#).unwrap();
         let after = chunks(&shop.partition);
-        let entry = |name: &&String| name.contains("/history/");
+        let entry = |name: &&String| name.contains("/archive/");
         assert!(
             written.held.keys().filter(entry).all(|name| after.held[name] == written.held[name]),
             "an entry is written once"
@@ -446,7 +446,7 @@ mod tests {
     #[test]
     fn a_history_that_is_missing_or_damaged_is_refused_by_name() {
         let full = chunks(&purged(300).partition);
-        for name in full.held.keys().filter(|name| name.contains("/history/")) {
+        for name in full.held.keys().filter(|name| name.contains("/archive/")) {
             let mut damaged = full.clone();
             damaged.held.remove(name);
             assert!(Partition::from_chunks(&damaged).is_err(), "without {name}");
@@ -456,7 +456,7 @@ mod tests {
             assert_eq!(&error.name, name);
         }
         let mut swapped = full.clone();
-        let names: Vec<_> = full.held.keys().filter(|name| name.contains("/history/")).collect();
+        let names: Vec<_> = full.held.keys().filter(|name| name.contains("/archive/")).collect();
         swapped.held.insert(names[1].clone(), full.held[names[0]].clone());
         assert!(Partition::from_chunks(&swapped).is_err());
     }
