@@ -11,13 +11,13 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::limits::BRANCH_PERMITS;
-use crate::message::{BusyWith, Refusal};
+use crate::message::{BusyScope, Refusal};
 use crate::partition::machine::Published;
 use crate::partition::proposer::{Pending, Proposer, Waiting};
 
 /// How long a definition on its way is waited for before it is sent again.
 const DEFINE_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// The session of the cluster's own commands; the router keeps clients from using it.
+/// The session of the cluster's own commands; the store keeps clients from using it.
 pub(crate) const OWN_SESSION: &str = "@cluster";
 
 /// A command and who waits for its outcome.
@@ -85,7 +85,7 @@ impl State {
     fn submit(&mut self, submission: Submission) {
         let Submission { command, mut waiting } = submission;
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-            return waiting.answer(Err(Refusal::Busy { what: BusyWith::Branch }));
+            return waiting.answer(Err(Refusal::Busy { what: BusyScope::Branch }));
         };
         waiting.hold(permit);
         let before = self.before();

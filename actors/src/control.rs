@@ -18,21 +18,21 @@ use raft::{GroupId, Groups, Member, ReplicaGroup};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::client::catalogue::CatalogueClient;
+use crate::client::{LocalPartition, LocalPartitions};
+use crate::liveness::PeerLiveness;
 use crate::partition::machine::{PartitionMachine, Published};
 use crate::partition::proposer::chance;
 use crate::partition::{self, PartitionActor};
-use crate::reach::Reach;
-use crate::router::changes::Changes;
-use crate::router::{Partition, Partitions};
 
 pub(crate) mod machine;
 
 /// How often it looks again where nothing woke it.
 const TURN: Duration = Duration::from_millis(500);
-/// Most voters of group 0; every other node follows it as a learner (decision 4).
+/// Most voters of group 0; every other node follows it as a learner (decision 12).
 const VOTERS_MAX: usize = 5;
 
-/// Partitions that start at once: while one waits for the disk, another reads what came.
+/// LocalPartitions that start at once: while one waits for the disk, another reads what came.
 const PARTITIONS_AT_ONCE: usize = 4;
 
 /// What the control actor is told.
@@ -51,9 +51,9 @@ pub(crate) struct Start {
     pub(crate) groups: Groups,
     pub(crate) group: ReplicaGroup,
     pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
-    pub(crate) reach: Arc<Reach>,
-    pub(crate) changes: Changes,
-    pub(crate) running: Partitions,
+    pub(crate) liveness: Arc<PeerLiveness>,
+    pub(crate) catalogue_client: CatalogueClient,
+    pub(crate) running: LocalPartitions,
 }
 
 /// Its state.
@@ -186,17 +186,17 @@ impl State {
             nodes: self.start.initial.clone(),
             placements: cluster::place(self.start.partitions, &nodes, ReplicaId(1)),
         };
-        if let Err(error) = self.start.changes.make("form".to_owned(), change).await {
+        if let Err(error) = self.start.catalogue_client.make("form".to_owned(), change).await {
             tracing::warn!(%error, "the cluster could not be formed yet");
         }
     }
 
     /// Before this node denies anything to a client, it has heard the whole catalogue once.
     async fn learn_what_there_is(&self) {
-        if self.start.changes.knows() {
+        if self.start.catalogue_client.is_initialized() {
             return;
         }
-        if let Err(refusal) = self.start.changes.catch_up().await {
+        if let Err(refusal) = self.start.catalogue_client.catch_up().await {
             tracing::info!(?refusal, "the catalogue is not complete on this node yet");
         }
     }
@@ -208,7 +208,7 @@ impl State {
             return true;
         }
         let id = format!("node:{}:{}", me.id, chance());
-        match self.start.changes.make(id, CatalogueChange::Node(me.clone())).await {
+        match self.start.catalogue_client.make(id, CatalogueChange::Node(me.clone())).await {
             Ok(()) => self.told_itself = true,
             Err(error) => tracing::warn!(%error, "this node could not make itself known yet"),
         }
@@ -218,7 +218,7 @@ impl State {
     async fn tell_the_rest(&mut self) {
         while let Some(entry) = self.to_tell.front() {
             if let Err(error) =
-                self.start.changes.make(entry.id.clone(), entry.change.clone()).await
+                self.start.catalogue_client.make(entry.id.clone(), entry.change.clone()).await
             {
                 tracing::warn!(%error, entry = entry.id, "a definition could not be brought in yet");
                 return;
@@ -262,11 +262,11 @@ impl State {
             group: group.clone(),
             published: Arc::clone(&published),
             catalogue: self.start.catalogue.clone(),
-            reach: Arc::clone(&self.start.reach),
+            liveness: Arc::clone(&self.start.liveness),
         };
         match self.begin(start, replica, placement, myself).await {
             Ok(actor) => {
-                self.start.running.put(partition, Partition { actor, group, published });
+                self.start.running.put(partition, LocalPartition { actor, group, published });
                 Ok(())
             }
             Err(error) => {

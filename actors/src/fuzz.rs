@@ -1,12 +1,12 @@
-//! Fuzz: what another node's router says, as a function of bytes.
+//! Fuzz: what another node's store says, as a function of bytes.
 
-use crate::message::{Ask, Cast, Reply, decode};
+use crate::message::{PeerCast, PeerReply, PeerRequest, decode};
 
 /// A question, an answer, or something one is told.
 pub fn peer_message(data: &[u8]) {
-    let _ = decode::<Ask>(data);
-    let _ = decode::<Reply>(data);
-    let _ = decode::<Cast>(data);
+    let _ = decode::<PeerRequest>(data);
+    let _ = decode::<PeerReply>(data);
+    let _ = decode::<PeerCast>(data);
 }
 
 #[cfg(test)]

@@ -9,35 +9,35 @@
 //!     └── FeedActor*          one per followed branch:module on this node
 //! ```
 //!
-//! The door is [`Router`]: it finds the owner, here or on another node, within a deadline.
+//! Callers use [`ClusterStore`]: it finds the leader, here or on another node, within a deadline.
 
 mod branch;
+mod client;
 mod control;
-mod door;
-mod feed;
+mod follow;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
-mod heavy;
 pub mod limits;
+mod liveness;
 mod message;
+mod offload;
 mod partition;
 mod peers;
-mod reach;
 mod root;
-mod router;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
 pub mod status;
+mod store;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 mod topics;
 
-pub use door::{
-    Branches, ChangeError, Cursor, Deltas, Follow, FollowItem, Listening, NotReady, Post,
-    RouteError, SharedDelta,
-};
+pub use client::ClusterStore;
 pub use peers::{Inbox, PeerError, Peers, Priority};
 pub use root::{Config, Running, StartError, start};
-pub use router::Router;
+pub use store::{
+    ChangeError, Cursor, DeltaStream, Follow, FollowItem, NotReady, Post, RouteError, SharedDelta,
+    Store, TopicSubscription,
+};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// How long a request may take in all, from the gateway's door (decision 16).
+/// How long a request may take in all, from the gateway's door (decision 25).
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 /// Commands in one Raft entry: packing them is the biggest lever on CPU per command.
 pub const BATCH_COMMANDS_MAX: usize = 512;
@@ -16,7 +16,7 @@ pub const NODE_PERMITS: usize = 8192;
 pub const PASSIVATION_BUFFER_MAX: usize = 64;
 /// How long a branch actor stays without work.
 pub const PASSIVATE_AFTER: Duration = Duration::from_secs(300);
-/// Deltas queued for one follower before it is told it lagged.
+/// DeltaStream queued for one follower before it is told it lagged.
 pub const FOLLOWER_QUEUE_DELTAS: usize = 256;
 /// How long one attempt waits for its outcome before the same command is sent again: above a
 /// healthy commit by far. An attempt at a leader that lost its office ends when its successor is
@@ -24,21 +24,21 @@ pub const FOLLOWER_QUEUE_DELTAS: usize = 256;
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long a read waits for a replica that lags before it goes to the leader: above what a healthy
 /// one lags. One that just started may have the log of minutes before it.
-pub const LAG_PATIENCE: Duration = Duration::from_millis(100);
+pub const LAG_TIMEOUT: Duration = Duration::from_millis(100);
 /// Pause between two attempts: a new leader is noticed within it, and nobody spins.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(25);
 /// Events read from the log at once by a follower that catches up.
 pub const CATCH_UP_EVENTS: u32 = 1024;
 /// Feeds one node may have open at another: one for each branch:module followed there.
 pub const FEEDS_MAX: usize = 65_536;
-/// Deltas of one remote feed waiting on this node; beyond it the feed catches up from the log.
+/// DeltaStream of one remote feed waiting on this node; beyond it the feed catches up from the log.
 pub const FEED_QUEUE_DELTAS: usize = 1024;
 /// A command larger than this goes to its leader with the bulk: its events are about as large, and
 /// the lane of calls takes no answer above 4 MiB.
 pub const LARGE_COMMAND_BYTES: usize = 1024 * 1024;
 /// Bytes from which a message is written and read beside the thread that sends heartbeats: below it
 /// that takes a millisecond at most.
-pub const HEAVY_BYTES: usize = 256 * 1024;
+pub const OFFLOAD_BYTES: usize = 256 * 1024;
 /// Bytes of events in one answer to another node; at least one event is in it.
 pub const CATCH_UP_BYTES: usize = 8 * 1024 * 1024;
 /// A delta larger than this is not pushed to other nodes: they are told where the log stands and
@@ -57,7 +57,7 @@ pub const BRANCHES_PER_PARTITION_MAX: usize = 10_000;
 pub const VERIFY_EVENTS: usize = 1024;
 /// How long a working store may take to be filled anew while a log is verified: its replica tries
 /// that every five seconds.
-pub const VERIFY_PATIENCE: Duration = Duration::from_secs(20);
+pub const VERIFY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Remembered outcomes that gave way before their time, for one line in the log.
 pub const DISPLACED_PER_LINE: u64 = 100_000;
 /// Warnings of one kind about the branches of a partition in a report: enough to look there.

@@ -12,13 +12,13 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::door::Post;
 use crate::status::{BranchStatus, PartitionStatus};
-use crate::topics::Stamp;
+use crate::store::Post;
+use crate::topics::PostVersion;
 
 /// A question to another node.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Ask {
+pub(crate) enum PeerRequest {
     /// Have this decided; you should lead its partition.
     Submit(Command),
     /// Answer this read from your replica.
@@ -39,45 +39,45 @@ pub(crate) enum Ask {
     CatalogueIndex,
 }
 
-/// The answer to an [`Ask`].
+/// The answer to an [`PeerRequest`].
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Reply {
+pub(crate) enum PeerReply {
     Outcome(Outcome),
     Answer(Answer),
     Index(u64),
     Changed(Result<(), CatalogueError>),
-    Status(Leads),
+    Status(NodeReport),
     Refused(Refusal),
     Rejected(Reject),
     /// Where the feed begins: the events after this follow as casts.
     Following(Offset),
     Posted,
-    LastPost(Option<(Stamp, Post)>),
+    LastPost(Option<(PostVersion, Post)>),
 }
 
 /// What a node leads.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Leads {
+pub(crate) struct NodeReport {
     pub(crate) partitions: Vec<PartitionStatus>,
     pub(crate) branches: Vec<BranchStatus>,
     pub(crate) warnings: Vec<String>,
 }
 
-/// Something another node is told.
+/// Something another node is receive.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Cast {
+pub(crate) enum PeerCast {
     /// The next delta of a feed.
-    Pushed { feed: u64, delta: Delta },
+    Delta { feed: u64, delta: Delta },
     /// The feed stands here: finds a lost last delta.
-    Beat { feed: u64, offset: Offset },
+    Position { feed: u64, offset: Offset },
     /// No more of this feed: follow again.
-    Ended { feed: u64 },
-    /// I no longer listen to this feed.
+    FeedEnded { feed: u64 },
+    /// I no longer subscribe to this feed.
     Unfollow { feed: u64 },
     /// Somebody said this.
-    Posted { stamp: Stamp, post: Post },
+    Posted { version: PostVersion, post: Post },
     /// I stop soon: give me no lead.
-    Leaving,
+    Draining,
 }
 
 /// Why a node did not do what it was asked.
@@ -86,7 +86,7 @@ pub(crate) enum Refusal {
     /// It does not lead (or hold) the partition; nothing was done.
     NotLeader { hint: Option<NodeId> },
     /// Too much waits there; nothing was done.
-    Busy { what: BusyWith },
+    Busy { what: BusyScope },
     /// Nobody can do it now; nothing was done.
     Unavailable { reason: String, retry_after: Duration },
     /// It may or may not have happened.
@@ -95,7 +95,7 @@ pub(crate) enum Refusal {
 
 /// What is busy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum BusyWith {
+pub(crate) enum BusyScope {
     Branch,
     Node,
 }
@@ -135,7 +135,7 @@ impl From<raft::Fatal> for Refusal {
     }
 }
 
-model::versioned!(Ask => PeerRequest, Reply => PeerReply, Cast => PeerCast);
+model::versioned!(PeerRequest => PeerRequest, PeerReply => PeerReply, PeerCast => PeerCast);
 
 /// Encodes a message for a peer.
 pub(crate) fn encode<T: Versioned>(message: &T) -> Bytes {

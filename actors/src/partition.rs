@@ -16,8 +16,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::branch::{self, BranchActor, Submission};
 use crate::limits::{BRANCHES_PER_PARTITION_MAX, PASSIVATE_AFTER, PASSIVATION_BUFFER_MAX};
-use crate::message::{BusyWith, Refusal};
-use crate::reach::Reach;
+use crate::liveness::PeerLiveness;
+use crate::message::{BusyScope, Refusal};
 
 pub(crate) mod machine;
 pub(crate) mod proposer;
@@ -60,7 +60,7 @@ pub(crate) struct Start {
     pub(crate) group: ReplicaGroup,
     pub(crate) published: Arc<Published>,
     pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
-    pub(crate) reach: Arc<Reach>,
+    pub(crate) liveness: Arc<PeerLiveness>,
 }
 
 /// Its state.
@@ -219,7 +219,7 @@ impl State {
             if stopping.buffered.len() < PASSIVATION_BUFFER_MAX {
                 stopping.buffered.push_back(submission);
             } else {
-                submission.waiting.answer(Err(Refusal::Busy { what: BusyWith::Branch }));
+                submission.waiting.answer(Err(Refusal::Busy { what: BusyScope::Branch }));
             }
             return;
         }
@@ -244,7 +244,7 @@ impl State {
         }
         let active = leading.branches.get_mut(key).expect("inserted above");
         active.used = Instant::now();
-        // An actor that just failed drops the message: its caller's router asks again, same id.
+        // An actor that just failed drops the message: its caller's store asks again, same id.
         let _ = active.actor.cast(branch::Message::Submit(submission));
     }
 
@@ -326,8 +326,8 @@ impl State {
         let node = placement.preferred_node();
         let fit = preferred != status.replica
             && node.is_some_and(|node| {
-                let reach = &self.start.reach;
-                reach.may_lead(node) && reach.up_for(node) >= PREFERRED_UP_FOR
+                let liveness = &self.start.liveness;
+                liveness.may_lead(node) && liveness.up_for(node) >= PREFERRED_UP_FOR
             })
             && status.members.get(&preferred).is_some_and(|(_, voter)| *voter)
             && status.lag.get(&preferred).is_some_and(|lag| *lag <= PREFERRED_LAG_MAX)
@@ -344,7 +344,7 @@ impl State {
             .members
             .iter()
             .filter(|(replica, (_, voter))| *voter && **replica != status.replica)
-            .filter(|(_, (node, _))| self.start.reach.may_lead(*node))
+            .filter(|(_, (node, _))| self.start.liveness.may_lead(*node))
             .filter_map(|(replica, _)| Some((status.lag.get(replica)?, *replica)))
             .min();
         if let (true, Some((_, replica))) = (status.is_leader, fittest) {

@@ -8,13 +8,13 @@ use model::{CatalogueEntry, NodeRecord, ReplicaId};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use raft::{Fatal, GroupId, Groups};
 
+use crate::client::catalogue::CatalogueClient;
+use crate::client::{ClusterStore, LocalPartitions, Parts};
 use crate::control::machine::CatalogueMachine;
 use crate::control::{self, ControlActor};
-use crate::feed::Feeds;
+use crate::follow::remote::Feeds;
+use crate::liveness::PeerLiveness;
 use crate::peers::Peers;
-use crate::reach::Reach;
-use crate::router::changes::Changes;
-use crate::router::{Partitions, Parts, Router};
 use crate::status::FileBudget;
 
 /// How long a drain waits for other nodes to take the lead.
@@ -29,7 +29,7 @@ pub struct Config {
     pub initial: Vec<NodeRecord>,
     /// How many partitions a new cluster gets, for ever.
     pub partitions: u16,
-    /// Changes of the catalogue this node brings: what it read from files. Same id, same change.
+    /// CatalogueClient of the catalogue this node brings: what it read from files. Same id, same change.
     pub entries: Vec<CatalogueEntry>,
     /// The replicas of this node.
     pub groups: Groups,
@@ -54,7 +54,7 @@ pub enum StartError {
 
 /// The running tree.
 pub struct Running {
-    router: Router,
+    store: ClusterStore,
     root: ActorRef<()>,
 }
 
@@ -67,19 +67,24 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let standing = machine.standing();
     let id = config.node.id;
     let group_0 = config.groups.start(GroupId::CLUSTER, ReplicaId(id.0), Box::new(machine)).await?;
-    let reach = Arc::new(Reach::default());
-    let partitions = Partitions::default();
-    let knows = catalogue.borrow().is_formed();
-    let changes =
-        Changes::new(id, group_0.clone(), catalogue.clone(), Arc::clone(&config.peers), knows);
-    let router = Router::new(Parts {
+    let liveness = Arc::new(PeerLiveness::default());
+    let partitions = LocalPartitions::default();
+    let is_initialized = catalogue.borrow().is_formed();
+    let catalogue_client = CatalogueClient::new(
+        id,
+        group_0.clone(),
+        catalogue.clone(),
+        Arc::clone(&config.peers),
+        is_initialized,
+    );
+    let store = ClusterStore::new(Parts {
         node: id,
         catalogue: catalogue.clone(),
         standing,
         partitions: partitions.clone(),
         peers: config.peers,
-        reach: Arc::clone(&reach),
-        changes: changes.clone(),
+        liveness: Arc::clone(&liveness),
+        catalogue_client: catalogue_client.clone(),
         warnings: config.warnings,
         files: config.files,
         brought: config.entries.iter().map(|entry| entry.id.clone()).collect(),
@@ -93,32 +98,32 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         groups: config.groups,
         group: group_0,
         catalogue,
-        reach,
-        changes,
+        liveness,
+        catalogue_client,
         running: partitions,
     };
     let (root, _) = Actor::spawn(None, RootActor, ()).await?;
     let (_, _) = Actor::spawn_linked(None, ControlActor, control, root.get_cell()).await?;
-    Ok(Running { router, root })
+    Ok(Running { store, root })
 }
 
 impl Running {
     /// The door to branches, for the gateway and for other nodes.
-    pub fn router(&self) -> Router {
-        self.router.clone()
+    pub fn store(&self) -> ClusterStore {
+        self.store.clone()
     }
 
     /// Makes this node not ready, and waits a while until it leads nothing that another could.
     pub async fn drain(&self) {
-        self.router.drain();
+        self.store.drain();
         let deadline = tokio::time::Instant::now() + DRAIN_MAX;
-        let leads_alone = |router: &Router| {
-            router.0.partitions.all().iter().any(|(_, partition)| {
+        let leads_alone = |store: &ClusterStore| {
+            store.0.partitions.all().iter().any(|(_, partition)| {
                 let status = partition.group.status();
                 status.is_leader && status.members.len() > 1
             })
         };
-        while leads_alone(&self.router) && tokio::time::Instant::now() < deadline {
+        while leads_alone(&self.store) && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

@@ -1,5 +1,8 @@
 //! What an operator sees of the cluster: plain data, the same for a table, for JSON and a console.
 
+pub(crate) mod replicas;
+mod report;
+
 use serde::{Deserialize, Serialize};
 
 /// The cluster as one node sees it: `GET /api/cluster/status`.
@@ -48,15 +51,15 @@ pub struct NodeStatus {
     pub id: u64,
     /// Its name.
     pub name: String,
-    /// Where clients reach it, `127.0.0.1:3200`.
+    /// Where clients liveness it, `127.0.0.1:3200`.
     pub http: String,
-    /// Where peers reach it.
+    /// Where peers liveness it.
     pub peer: String,
     /// Whether the answering node has a link to it (always true for itself).
     pub reachable: bool,
-    /// Partitions it leads.
+    /// LocalPartitions it leads.
     pub leads: u32,
-    /// Partitions it holds a replica of.
+    /// LocalPartitions it holds a replica of.
     pub replicas: u32,
     /// The build it runs.
     pub version: String,

@@ -16,7 +16,7 @@ use raft::testing::MemoryNetwork;
 use raft::{Groups, GroupsConfig, Priority, Timing};
 use tempfile::TempDir;
 
-use crate::{Branches, Inbox, PeerError, Peers, Router, Running};
+use crate::{ClusterStore, Inbox, PeerError, Peers, Running, Store};
 
 /// The actors' side of the wires: one inbox a node, and the nodes that hang: they take what is
 /// sent to them and never answer; how much it was is counted.
@@ -29,7 +29,7 @@ struct Door {
 }
 
 impl Door {
-    fn reach(&self, to: NodeId) -> Result<Arc<dyn Inbox>, PeerError> {
+    fn liveness(&self, to: NodeId) -> Result<Arc<dyn Inbox>, PeerError> {
         let inbox = self.wires.0.lock().get(&to).cloned();
         inbox.ok_or_else(|| PeerError::Unreachable { node: to, reason: "nobody listens".into() })
     }
@@ -43,7 +43,7 @@ impl Peers for Door {
         message: Bytes,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes, PeerError>> {
-        let (inbox, from) = (self.reach(to), self.node);
+        let (inbox, from) = (self.liveness(to), self.node);
         if let Some(taken) = self.wires.1.lock().get_mut(&to) {
             *taken += 1;
             return Box::pin(std::future::pending());
@@ -55,7 +55,7 @@ impl Peers for Door {
     }
 
     fn cast(&self, to: NodeId, _: Priority, message: Bytes) -> Result<(), PeerError> {
-        self.reach(to)?.cast(self.node, message);
+        self.liveness(to)?.cast(self.node, message);
         Ok(())
     }
 }
@@ -133,7 +133,7 @@ impl Cluster {
             cluster.start_node(id, nodes).await;
         }
         for node in &cluster.nodes {
-            cluster.ready(&node.running.router()).await;
+            cluster.ready(&node.running.store()).await;
         }
         cluster
     }
@@ -155,24 +155,24 @@ impl Cluster {
             files: None,
         });
         let running = running.await.unwrap();
-        let router = running.router();
+        let store = running.store();
         for other in &self.nodes {
-            router.link_changed(other.id, true);
-            other.running.router().link_changed(NodeId(id), true);
+            store.link_changed(other.id, true);
+            other.running.store().link_changed(NodeId(id), true);
         }
-        self.wires.0.lock().insert(NodeId(id), Arc::new(router));
+        self.wires.0.lock().insert(NodeId(id), Arc::new(store));
         self.nodes.push(TestNode { id: NodeId(id), running, groups, _dir: dir });
     }
 
-    async fn ready(&self, router: &Router) {
-        wait_until("a node can serve", || router.ready().is_ok()).await;
+    async fn ready(&self, store: &ClusterStore) {
+        wait_until("a node can serve", || store.ready().is_ok()).await;
     }
 
     /// The place of the node that leads a branch's partition.
     pub(crate) fn leader_of(&self, branch: &str) -> usize {
-        let router = self.router(0);
-        let partition = router.locate(&key(branch)).unwrap();
-        self.place_of(router.leader_of(partition).expect("somebody leads"))
+        let store = self.store(0);
+        let partition = store.locate(&key(branch)).unwrap();
+        self.place_of(store.leader_of(partition).expect("somebody leads"))
     }
 
     /// Where a node stands among the nodes.
@@ -180,8 +180,8 @@ impl Cluster {
         self.nodes.iter().position(|node| node.id == id).expect("a node of this cluster")
     }
 
-    pub(crate) fn router(&self, node: usize) -> Router {
-        self.nodes[node].running.router()
+    pub(crate) fn store(&self, node: usize) -> ClusterStore {
+        self.nodes[node].running.store()
     }
 
     /// The node at this place takes what is sent to it and never answers again; its replicas hear
@@ -208,7 +208,7 @@ impl Cluster {
         self.wires.0.lock().remove(&node.id);
         self.network.leave(node.id);
         for other in &self.nodes {
-            other.running.router().link_changed(node.id, false);
+            other.running.store().link_changed(node.id, false);
         }
         node.running.stop().await;
         node.groups.shutdown().await;
@@ -244,8 +244,8 @@ pub(crate) fn insert(branch: &str, note: &str, text: &str) -> Command {
 }
 
 /// Submits and expects acceptance; gives the offset of the event.
-pub(crate) async fn accept(router: &Router, command: Command) -> u64 {
-    match router.submit(command).await {
+pub(crate) async fn accept(store: &ClusterStore, command: Command) -> u64 {
+    match store.submit(command).await {
         Ok(Outcome::Accepted(accepted)) => accepted.delta.last().unwrap().0,
         other => panic!("expected acceptance, got {other:?}"),
     }

@@ -7,14 +7,14 @@ use std::time::Duration;
 use model::{Answer, CatalogueChange, CatalogueError, Outcome, Read, ReadLevel, Value};
 use raft::Timing;
 
-use crate::door::{Branches, ChangeError, Cursor, FollowItem, Listening, Post, RouteError};
-use crate::message::{Ask, Refusal, Reply, decode, encode};
+use crate::message::{PeerReply, PeerRequest, Refusal, decode, encode};
 use crate::partition;
 use crate::peers::Inbox as _;
+use crate::store::{ChangeError, Cursor, FollowItem, Post, RouteError, Store, TopicSubscription};
 use crate::testing::{Cluster, accept, insert, key, wait_until};
 
-async fn notes_of(router: &crate::Router, branch: &str) -> Vec<String> {
-    let answer = router.read(key(branch), Read::Snapshot, ReadLevel::Linearizable).await;
+async fn notes_of(store: &crate::ClusterStore, branch: &str) -> Vec<String> {
+    let answer = store.read(key(branch), Read::Snapshot, ReadLevel::Linearizable).await;
     let Ok(Answer::Snapshot(snapshot)) = answer else { panic!("no snapshot: {answer:?}") };
     let rows = snapshot.tables.iter().flat_map(|(_, rows)| rows);
     rows.map(|row| row.get("id").unwrap().as_str().unwrap().to_owned()).collect()
@@ -25,22 +25,22 @@ async fn what_one_node_takes_every_node_shows() {
     let cluster = Cluster::start(3).await;
     for place in 0..3 {
         let note = format!("n{place}");
-        accept(&cluster.router(place), insert("dar", &note, "x")).await;
+        accept(&cluster.store(place), insert("dar", &note, "x")).await;
     }
     for place in 0..3 {
-        assert_eq!(notes_of(&cluster.router(place), "dar").await, ["n0", "n1", "n2"]);
+        assert_eq!(notes_of(&cluster.store(place), "dar").await, ["n0", "n1", "n2"]);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_creates_nothing_and_an_unknown_module_is_named() {
     let cluster = Cluster::start(1).await;
-    let router = cluster.router(0);
-    assert_eq!(notes_of(&router, "nobody").await, [""; 0]);
-    assert!(router.report().await.branches.is_empty());
+    let store = cluster.store(0);
+    assert_eq!(notes_of(&store, "nobody").await, [""; 0]);
+    assert!(store.report().await.branches.is_empty());
     let mut elsewhere = key("dar");
     elsewhere.module = model::ModuleId::parse("gym").unwrap();
-    let answer = router.read(elsewhere, Read::Head, ReadLevel::Stale).await;
+    let answer = store.read(elsewhere, Read::Head, ReadLevel::Stale).await;
     assert_eq!(answer, Err(RouteError::UnknownModule("gym".into())));
 }
 
@@ -50,12 +50,12 @@ async fn a_copy_of_the_catalogue_that_was_brought_up_to_now_has_what_was_agreed_
     for (turn, maker) in [0, 1, 2, 0, 1].into_iter().enumerate() {
         let id = format!("late-{turn}");
         let nothing = CatalogueChange::Patterns { patterns: vec![], defaults: vec![] };
-        cluster.router(maker).change(id.clone(), nothing).await.unwrap();
+        cluster.store(maker).change(id.clone(), nothing).await.unwrap();
         for place in 0..3 {
-            let router = cluster.router(place);
-            assert!(router.knows());
-            Branches::catch_up(&router).await.unwrap();
-            assert!(router.catalogue().has_applied(&id), "{id} at {place}");
+            let store = cluster.store(place);
+            assert!(store.is_initialized());
+            Store::catch_up(&store).await.unwrap();
+            assert!(store.catalogue().has_applied(&id), "{id} at {place}");
         }
     }
 }
@@ -63,23 +63,23 @@ async fn a_copy_of_the_catalogue_that_was_brought_up_to_now_has_what_was_agreed_
 #[tokio::test(flavor = "multi_thread")]
 async fn however_many_would_catch_up_a_leader_that_hangs_is_asked_once() {
     let cluster = Cluster::start(3).await;
-    let leader = cluster.router(0).0.changes.leader().unwrap();
+    let leader = cluster.store(0).0.catalogue_client.leader().unwrap();
     let place = cluster.place_of(leader);
-    let follower = cluster.router((place + 1) % 3);
+    let follower = cluster.store((place + 1) % 3);
     cluster.hang(place);
-    let all = (0..50).map(|_| Branches::catch_up(&follower));
+    let all = (0..50).map(|_| Store::catch_up(&follower));
     let answers = futures::future::join_all(all).await;
     assert_eq!(answers.len(), 50);
     assert_eq!(cluster.taken(place), 1, "the others have the first one's answer, or a successor's");
-    while Branches::catch_up(&follower).await.is_err() {}
+    while Store::catch_up(&follower).await.is_err() {}
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_hangs_is_waited_for_until_another_leads_and_no_longer() {
     let cluster = Cluster::start(3).await;
-    accept(&cluster.router(0), insert("dar", "n1", "before")).await;
+    accept(&cluster.store(0), insert("dar", "n1", "before")).await;
     let place = cluster.leader_of("dar");
-    let follower = cluster.router((place + 1) % 3);
+    let follower = cluster.store((place + 1) % 3);
     cluster.hang(place);
     // It would be waited for without end; the limit only keeps a broken test from hanging.
     let taken = accept(&follower, insert("dar", "n2", "while it hangs"));
@@ -90,30 +90,30 @@ async fn a_leader_that_hangs_is_waited_for_until_another_leads_and_no_longer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_branch_actor_that_panics_costs_nobody_anything() {
     let cluster = Cluster::start(1).await;
-    let router = cluster.router(0);
-    accept(&router, insert("dar", "n1", "before")).await;
-    let partition = router.locate(&key("dar")).unwrap();
-    let actor = router.0.partitions.get(partition).unwrap().actor;
+    let store = cluster.store(0);
+    accept(&store, insert("dar", "n1", "before")).await;
+    let partition = store.locate(&key("dar")).unwrap();
+    let actor = store.0.partitions.get(partition).unwrap().actor;
     actor.cast(partition::Message::PanicBranch(key("dar"))).unwrap();
-    assert_eq!(accept(&router, insert("dar", "n2", "after")).await, 2);
-    assert_eq!(accept(&router, insert("remal", "r1", "elsewhere")).await, 1);
-    assert_eq!(notes_of(&router, "dar").await, ["n1", "n2"]);
+    assert_eq!(accept(&store, insert("dar", "n2", "after")).await, 2);
+    assert_eq!(accept(&store, insert("remal", "r1", "elsewhere")).await, 1);
+    assert_eq!(notes_of(&store, "dar").await, ["n1", "n2"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_that_come_while_an_actor_goes_to_sleep_are_kept() {
     let cluster = Cluster::start(1).await;
-    let router = cluster.router(0);
-    accept(&router, insert("dar", "n0", "x")).await;
-    let partition = router.locate(&key("dar")).unwrap();
-    let actor = router.0.partitions.get(partition).unwrap().actor;
+    let store = cluster.store(0);
+    accept(&store, insert("dar", "n0", "x")).await;
+    let partition = store.locate(&key("dar")).unwrap();
+    let actor = store.0.partitions.get(partition).unwrap().actor;
     let mut calls = Vec::new();
     for n in 1..=50 {
         if n % 5 == 0 {
             actor.cast(partition::Message::PassivateAll).unwrap();
         }
-        let (router, note) = (router.clone(), format!("n{n}"));
-        calls.push(tokio::spawn(async move { accept(&router, insert("dar", &note, "x")).await }));
+        let (store, note) = (store.clone(), format!("n{n}"));
+        calls.push(tokio::spawn(async move { accept(&store, insert("dar", &note, "x")).await }));
     }
     let mut offsets = Vec::new();
     for call in calls {
@@ -126,25 +126,25 @@ async fn calls_that_come_while_an_actor_goes_to_sleep_are_kept() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_command_through_two_nodes_is_decided_once() {
     let cluster = Cluster::start(3).await;
-    let first = cluster.router(0).submit(insert("dar", "n1", "x")).await.unwrap();
-    let again = cluster.router(2).submit(insert("dar", "n1", "x")).await.unwrap();
+    let first = cluster.store(0).submit(insert("dar", "n1", "x")).await.unwrap();
+    let again = cluster.store(2).submit(insert("dar", "n1", "x")).await.unwrap();
     let (Outcome::Accepted(first), Outcome::Accepted(again)) = (first, again) else {
         panic!("both are accepted")
     };
     assert_eq!((first.delta.clone(), false, true), (again.delta, first.repeated, again.repeated));
-    let other = cluster.router(1).submit(insert("dar", "n1", "another text")).await.unwrap();
+    let other = cluster.store(1).submit(insert("dar", "n1", "another text")).await.unwrap();
     assert_eq!(other, Outcome::Rejected(model::Reject::KeyReused));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_on_a_node_without_a_replica_sees_every_delta_once() {
     let cluster = Cluster::start(2).await;
-    let near = cluster.router(0);
+    let near = cluster.store(0);
     // Every branch has one replica; of several branches some live on the other node.
     for branch in ["a", "b", "c", "d", "e"] {
         accept(&near, insert(branch, &format!("{branch}-first"), "x")).await;
-        for router in [cluster.router(0), cluster.router(1)] {
-            let mut follow = router.follow(key(branch), None).await.unwrap();
+        for store in [cluster.store(0), cluster.store(1)] {
+            let mut follow = store.follow(key(branch), None).await.unwrap();
             let begin = follow.snapshot.unwrap().head.offset.0;
             for n in 1..=3 {
                 let note = format!("{branch}-{begin}-{n}");
@@ -163,16 +163,16 @@ async fn a_follower_on_a_node_without_a_replica_sees_every_delta_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_that_slept_reads_what_it_missed_from_the_log() {
     let cluster = Cluster::start(1).await;
-    let router = cluster.router(0);
-    accept(&router, insert("dar", "n0", "x")).await;
-    let mut follow = router.follow(key("dar"), None).await.unwrap();
+    let store = cluster.store(0);
+    accept(&store, insert("dar", "n0", "x")).await;
+    let mut follow = store.follow(key("dar"), None).await.unwrap();
     let head = follow.snapshot.take().unwrap().head.clone();
     let many = crate::limits::FOLLOWER_QUEUE_DELTAS as u64 + 50;
     for n in 1..=many {
-        accept(&router, insert("dar", &format!("n{n}"), "x")).await;
+        accept(&store, insert("dar", &format!("n{n}"), "x")).await;
     }
     let cursor = Cursor { incarnation: head.incarnation, offset: head.offset };
-    let mut resumed = router.follow(key("dar"), Some(cursor)).await.unwrap();
+    let mut resumed = store.follow(key("dar"), Some(cursor)).await.unwrap();
     for stream in [&mut follow.stream, &mut resumed.stream] {
         for n in 1..=many {
             let Some(FollowItem::Delta(shared)) = stream.next().await else {
@@ -189,34 +189,34 @@ async fn who_reads_at_a_replica_that_lags_is_answered_by_the_leader() {
     let (election_min, election_max) = (Duration::from_secs(20), Duration::from_secs(30));
     let timing = Timing { election_min, election_max, ..Timing::default() };
     let cluster = Cluster::timed(3, timing).await;
-    accept(&cluster.router(0), insert("dar", "n1", "before")).await;
+    accept(&cluster.store(0), insert("dar", "n1", "before")).await;
     let place = cluster.leader_of("dar");
     let (leader, follower) = (cluster.nodes[place].id, (place + 1) % 3);
-    // Wherever that was read, the follower knows who leads.
-    assert_eq!(notes_of(&cluster.router(follower), "dar").await, ["n1"]);
+    // Wherever that was read, the follower is_initialized who leads.
+    assert_eq!(notes_of(&cluster.store(follower), "dar").await, ["n1"]);
     cluster.deafen(follower);
-    accept(&cluster.router(place), insert("dar", "n2", "after")).await;
-    assert_eq!(notes_of(&cluster.router(follower), "dar").await, ["n1", "n2"]);
+    accept(&cluster.store(place), insert("dar", "n2", "after")).await;
+    assert_eq!(notes_of(&cluster.store(follower), "dar").await, ["n1", "n2"]);
     // Whoever took it for the leader is told who is.
     let (key, read, level) = (key("dar"), Read::Snapshot, ReadLevel::Linearizable);
-    let ask = encode(&Ask::Read { key, read, level });
-    let answer = cluster.router(follower).call(leader, ask).await;
-    let Ok(Reply::Refused(refusal)) = decode(&answer) else { panic!("it lags") };
+    let ask = encode(&PeerRequest::Read { key, read, level });
+    let answer = cluster.store(follower).call(leader, ask).await;
+    let Ok(PeerReply::Refused(refusal)) = decode(&answer) else { panic!("it lags") };
     assert_eq!(refusal, Refusal::NotLeader { hint: Some(leader) });
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_go_on_when_the_leader_dies() {
     let mut cluster = Cluster::start(3).await;
-    accept(&cluster.router(0), insert("dar", "n0", "x")).await;
+    accept(&cluster.store(0), insert("dar", "n0", "x")).await;
     let place = cluster.leader_of("dar");
     cluster.kill(place).await;
-    let router = cluster.router(0);
+    let store = cluster.store(0);
     for n in 1..=5 {
-        assert_eq!(accept(&router, insert("dar", &format!("n{n}"), "x")).await, n + 1);
+        assert_eq!(accept(&store, insert("dar", &format!("n{n}"), "x")).await, n + 1);
     }
-    assert_eq!(notes_of(&cluster.router(1), "dar").await.len(), 6);
-    wait_until("every partition has a leader again", || router.ready().is_ok()).await;
+    assert_eq!(notes_of(&cluster.store(1), "dar").await.len(), 6);
+    wait_until("every partition has a leader again", || store.ready().is_ok()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -225,12 +225,12 @@ async fn a_node_that_is_about_to_stop_keeps_no_lead_that_it_is_given_back() {
     let leaver = &cluster.nodes[0];
     leaver.running.drain().await;
     for other in &cluster.nodes[1..] {
-        let router = other.running.router();
-        wait_until("the others know", || !router.0.reach.may_lead(leaver.id)).await;
+        let store = other.running.store();
+        wait_until("the others know", || !store.0.liveness.may_lead(leaver.id)).await;
     }
     // One that did not hear of it in time gives a lead back.
-    let partition = cluster.router(0).locate(&key("dar")).unwrap();
-    let group_of = |place: usize| cluster.router(place).0.partitions.get(partition).unwrap().group;
+    let partition = cluster.store(0).locate(&key("dar")).unwrap();
+    let group_of = |place: usize| cluster.store(place).0.partitions.get(partition).unwrap().group;
     let leader = (1..3).find(|place| group_of(*place).status().is_leader).unwrap();
     let back = group_of(0).status().replica;
     group_of(leader).transfer_leader(back).await.unwrap();
@@ -239,17 +239,17 @@ async fn a_node_that_is_about_to_stop_keeps_no_lead_that_it_is_given_back() {
     wait_until("it led, and does no more", || was_led_there() && !group_of(0).status().is_leader)
         .await;
     // A new link is a new start.
-    cluster.router(1).link_changed(leaver.id, true);
-    assert!(cluster.router(1).0.reach.may_lead(leaver.id));
+    cluster.store(1).link_changed(leaver.id, true);
+    assert!(cluster.store(1).0.liveness.may_lead(leaver.id));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_without_a_vote_knows_the_cluster_and_serves_every_branch() {
     let cluster = Cluster::start(6).await;
     for (place, branch) in (0..6).zip(["a", "b", "c", "d", "e", "f"]) {
-        accept(&cluster.router(place), insert(branch, branch, "x")).await;
+        accept(&cluster.store(place), insert(branch, branch, "x")).await;
     }
-    let last = cluster.router(5);
+    let last = cluster.store(5);
     for branch in ["a", "b", "c", "d", "e", "f"] {
         assert_eq!(notes_of(&last, branch).await, [branch]);
     }
@@ -260,7 +260,7 @@ fn post(topic: &str, n: u64) -> Post {
 }
 
 /// What an ear hears until a topic's post of this number.
-async fn heard(listening: &mut Listening, until: u64) -> Vec<u64> {
+async fn heard(listening: &mut TopicSubscription, until: u64) -> Vec<u64> {
     let mut numbers = Vec::new();
     while numbers.last() != Some(&until) {
         let post = listening.next.recv().await.unwrap();
@@ -273,19 +273,19 @@ async fn heard(listening: &mut Listening, until: u64) -> Vec<u64> {
 async fn what_is_said_under_a_topic_is_heard_on_every_node_in_one_order() {
     let cluster = Cluster::start(3).await;
     for topic in ["a", "b", "c", "d", "e"] {
-        cluster.router(0).publish(post(topic, 0)).await.unwrap();
+        cluster.store(0).publish(post(topic, 0)).await.unwrap();
         let mut ears = Vec::new();
         for place in 0..3 {
-            let ear = cluster.router(place).listen(topic.to_owned()).await.unwrap();
+            let ear = cluster.store(place).subscribe(topic.to_owned()).await.unwrap();
             assert_eq!(*ear.last.as_deref().unwrap(), post(topic, 0), "the last word is known");
             ears.push(ear);
         }
         let posts = (1..=20).map(|n| {
-            let router = cluster.router(usize::try_from(n % 3).unwrap());
-            async move { router.publish(post(topic, n)).await.unwrap() }
+            let store = cluster.store(usize::try_from(n % 3).unwrap());
+            async move { store.publish(post(topic, n)).await.unwrap() }
         });
         futures::future::join_all(posts).await;
-        cluster.router(1).publish(post(topic, 99)).await.unwrap();
+        cluster.store(1).publish(post(topic, 99)).await.unwrap();
         let first = heard(&mut ears[0], 99).await;
         assert_eq!(first.len(), 21);
         for ear in &mut ears[1..] {
@@ -297,16 +297,16 @@ async fn what_is_said_under_a_topic_is_heard_on_every_node_in_one_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_word_outlives_the_node_that_owned_the_topic() {
     let mut cluster = Cluster::start(3).await;
-    let router = cluster.router(0);
-    router.publish(post("t", 1)).await.unwrap();
-    let partition = model::cluster::partition_of_topic("t", router.catalogue().partitions);
-    let owner = router.leader_of(partition).unwrap();
+    let store = cluster.store(0);
+    store.publish(post("t", 1)).await.unwrap();
+    let partition = model::cluster::partition_of_topic("t", store.catalogue().partitions);
+    let owner = store.leader_of(partition).unwrap();
     let place = cluster.place_of(owner);
     cluster.kill(place).await;
     for place in 0..2 {
-        let mut ear = cluster.router(place).listen("t".to_owned()).await.unwrap();
+        let mut ear = cluster.store(place).subscribe("t".to_owned()).await.unwrap();
         assert_eq!(*ear.last.as_deref().unwrap(), post("t", place as u64 + 1));
-        cluster.router(1 - place).publish(post("t", place as u64 + 2)).await.unwrap();
+        cluster.store(1 - place).publish(post("t", place as u64 + 2)).await.unwrap();
         assert_eq!(heard(&mut ear, place as u64 + 2).await, [place as u64 + 2]);
     }
 }
@@ -324,14 +324,14 @@ fn add_branch(name: &str) -> CatalogueChange {
 async fn a_change_of_the_catalogue_is_known_here_when_it_is_made() {
     let cluster = Cluster::start(3).await;
     for place in 0..3 {
-        let router = cluster.router(place);
+        let store = cluster.store(place);
         let branch = key(&format!("b{place}")).branch;
         let change = add_branch(branch.as_str());
-        router.change(format!("add-{place}"), change.clone()).await.unwrap();
-        assert!(router.catalogue().branch(&branch).is_some());
-        router.change(format!("add-{place}"), change.clone()).await.expect("once under one id");
+        store.change(format!("add-{place}"), change.clone()).await.unwrap();
+        assert!(store.catalogue().branch(&branch).is_some());
+        store.change(format!("add-{place}"), change.clone()).await.expect("once under one id");
         assert_eq!(
-            router.change(format!("again-{place}"), change).await,
+            store.change(format!("again-{place}"), change).await,
             Err(ChangeError::Refused(CatalogueError::BranchExists(branch)))
         );
     }
@@ -340,9 +340,9 @@ async fn a_change_of_the_catalogue_is_known_here_when_it_is_made() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_whose_leader_hangs_is_made_by_the_next() {
     let cluster = Cluster::start(3).await;
-    let leader = cluster.router(0).0.changes.leader().unwrap();
+    let leader = cluster.store(0).0.catalogue_client.leader().unwrap();
     let place = cluster.place_of(leader);
-    let follower = cluster.router((place + 1) % 3);
+    let follower = cluster.store((place + 1) % 3);
     cluster.hang(place);
     // The limit only keeps a broken test from hanging.
     let made = follower.change("add".to_owned(), add_branch("new"));
@@ -353,15 +353,15 @@ async fn a_change_whose_leader_hangs_is_made_by_the_next() {
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_show_one_state_and_whole_logs() {
     let cluster = Cluster::start(3).await;
-    let router = cluster.router(0);
+    let store = cluster.store(0);
     for n in 0..600 {
-        accept(&router, insert("dar", &format!("n{n}"), "x")).await;
+        accept(&store, insert("dar", &format!("n{n}"), "x")).await;
     }
-    let partition = router.locate(&key("dar")).unwrap();
+    let partition = store.locate(&key("dar")).unwrap();
     let states = async || {
         let mut states = Vec::new();
         for place in 0..3 {
-            let own = cluster.router(place).own_replicas(true).await;
+            let own = cluster.store(place).own_replicas(true).await;
             assert_eq!((own.node, own.replicas.len()), (cluster.nodes[place].id.0, 5));
             assert!(own.replicas.iter().all(|replica| replica.broken_chain.is_none()), "{own:?}");
             let ours =
@@ -372,7 +372,7 @@ async fn replicas_show_one_state_and_whole_logs() {
     };
     // Followers hear of the last entry with the next message.
     let applied = |place: usize| {
-        cluster.router(place).0.partitions.get(partition).unwrap().group.status().applied
+        cluster.store(place).0.partitions.get(partition).unwrap().group.status().applied
     };
     wait_until("all have applied the same", || (1..3).all(|n| applied(n) == applied(0))).await;
     let before = states().await;
@@ -380,12 +380,12 @@ async fn replicas_show_one_state_and_whole_logs() {
     assert_eq!(before[0], before[2]);
     // The first events leave memory where a checkpoint and the store hold them.
     let first = |place: usize| {
-        let view = cluster.router(place).0.partitions.get(partition).unwrap().published.view();
+        let view = cluster.store(place).0.partitions.get(partition).unwrap().published.view();
         view.branch(&key("dar")).unwrap().first_event().unwrap().0
     };
-    let group = cluster.router(1).0.partitions.get(partition).unwrap().group;
+    let group = cluster.store(1).0.partitions.get(partition).unwrap().group;
     for n in 600..620 {
-        accept(&router, insert("dar", &format!("n{n}"), "x")).await;
+        accept(&store, insert("dar", &format!("n{n}"), "x")).await;
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         group.checkpoint().await.unwrap();
         if first(1) > 1 {

@@ -18,19 +18,19 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
-use crate::door::{Listening, Post, RouteError};
+use crate::client::{ClusterStore, busy, final_word};
 use crate::limits::{
     ATTEMPT_TIMEOUT, REQUEST_DEADLINE, RETRY_PAUSE, TOPIC_QUEUE_POSTS, TOPICS_BYTES_MAX, TOPICS_MAX,
 };
-use crate::message::{Ask, BusyWith, Cast, Refusal, Reply, decode, encode};
-use crate::router::{Router, busy, final_word};
+use crate::message::{BusyScope, PeerCast, PeerReply, PeerRequest, Refusal, decode, encode};
+use crate::store::{Post, RouteError, TopicSubscription};
 
 /// How long to wait before a post that found no room on a link is sent again.
 const SEND_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// The order of posts: the owner's term, then its count. Later is greater.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct Stamp {
+pub(crate) struct PostVersion {
     term: u64,
     count: u64,
 }
@@ -51,7 +51,7 @@ struct Known {
 }
 
 struct Topic {
-    last: Option<(Stamp, Arc<Post>, usize)>,
+    last: Option<(PostVersion, Arc<Post>, usize)>,
     tap: broadcast::Sender<Arc<Post>>,
     used: Instant,
 }
@@ -70,12 +70,12 @@ impl Topic {
 
 impl Known {
     /// Takes a post, unless a later one is known. `bytes` is what it takes.
-    fn take(&mut self, stamp: Stamp, post: Arc<Post>, bytes: usize) {
+    fn take(&mut self, version: PostVersion, post: Arc<Post>, bytes: usize) {
         let topic = self.topics.entry(post.topic.clone()).or_default();
-        if topic.last.as_ref().is_some_and(|(known, ..)| *known >= stamp) {
+        if topic.last.as_ref().is_some_and(|(known, ..)| *known >= version) {
             return;
         }
-        let before = topic.last.replace((stamp, Arc::clone(&post), bytes));
+        let before = topic.last.replace((version, Arc::clone(&post), bytes));
         topic.used = Instant::now();
         self.bytes += bytes;
         self.bytes -= before.map_or(0, |(_, _, bytes)| bytes);
@@ -123,14 +123,14 @@ impl Known {
 
 impl Topics {
     /// What another node says.
-    pub(crate) fn told(&self, stamp: Stamp, post: Post, bytes: usize) {
-        self.0.lock().take(stamp, Arc::new(post), bytes);
+    pub(crate) fn receive(&self, version: PostVersion, post: Post, bytes: usize) {
+        self.0.lock().take(version, Arc::new(post), bytes);
     }
 
-    fn last(&self, topic: &str) -> Option<(Stamp, Arc<Post>)> {
+    fn last(&self, topic: &str) -> Option<(PostVersion, Arc<Post>)> {
         let known = self.0.lock();
-        let (stamp, post, _) = known.topics.get(topic)?.last.as_ref()?;
-        Some((*stamp, Arc::clone(post)))
+        let (version, post, _) = known.topics.get(topic)?.last.as_ref()?;
+        Some((*version, Arc::clone(post)))
     }
 
     /// The topics somebody here listens to.
@@ -141,14 +141,15 @@ impl Topics {
     }
 }
 
-impl Router {
+impl ClusterStore {
     /// Says something under a topic.
     pub(crate) async fn post(&self, post: Post) -> Result<(), RouteError> {
         let deadline = Instant::now() + REQUEST_DEADLINE;
         loop {
-            let refusal = match self.ask_owner(&post.topic, &Ask::Post(post.clone())).await {
-                Ok(Reply::Posted) => return Ok(()),
-                Ok(Reply::Refused(refusal)) => refusal,
+            let refusal = match self.ask_owner(&post.topic, &PeerRequest::Post(post.clone())).await
+            {
+                Ok(PeerReply::Posted) => return Ok(()),
+                Ok(PeerReply::Refused(refusal)) => refusal,
                 Ok(_) => Refusal::Indeterminate,
                 Err(refusal) => refusal,
             };
@@ -161,12 +162,12 @@ impl Router {
 
     /// Listens to a topic. An owner that cannot be asked is asked when the link to it is back.
     /// Busy where this node hears as many topics as it may.
-    pub(crate) async fn listen_to(&self, topic: String) -> Result<Listening, RouteError> {
+    pub(crate) async fn listen_to(&self, topic: String) -> Result<TopicSubscription, RouteError> {
         let ear = self.0.topics.0.lock().lend_ear(&topic);
-        let next = ear.ok_or_else(|| busy(BusyWith::Node))?;
+        let next = ear.ok_or_else(|| busy(BusyScope::Node))?;
         self.ask_last(&topic).await;
         // What comes between the two is in both: an ear that hears a post twice hears no change.
-        Ok(Listening { last: self.0.topics.last(&topic).map(|(_, post)| post), next })
+        Ok(TopicSubscription { last: self.0.topics.last(&topic).map(|(_, post)| post), next })
     }
 
     /// A link was made anew: what was said over it in between is asked for.
@@ -175,28 +176,28 @@ impl Router {
         if heard.is_empty() {
             return;
         }
-        let router = self.clone();
+        let store = self.clone();
         tokio::spawn(async move {
             for topic in heard {
-                router.ask_last(&topic).await;
+                store.ask_last(&topic).await;
             }
         });
     }
 
     async fn ask_last(&self, topic: &str) {
-        let ask = Ask::LastPost(topic.to_owned());
-        if let Ok(Reply::LastPost(Some((stamp, post)))) = self.ask_owner(topic, &ask).await {
+        let ask = PeerRequest::LastPost(topic.to_owned());
+        if let Ok(PeerReply::LastPost(Some((version, post)))) = self.ask_owner(topic, &ask).await {
             let bytes = model::codec::bare(&post).len();
-            self.0.topics.told(stamp, post, bytes);
+            self.0.topics.receive(version, post, bytes);
         }
     }
 
-    async fn ask_owner(&self, topic: &str, ask: &Ask) -> Result<Reply, Refusal> {
+    async fn ask_owner(&self, topic: &str, ask: &PeerRequest) -> Result<PeerReply, Refusal> {
         let unowned = || Refusal::NotLeader { hint: None };
         let partition = self.partition_of_topic(topic).ok_or_else(unowned)?;
         let owner = self.leader_of(partition).ok_or_else(unowned)?;
         if owner == self.0.node {
-            return Ok(if let Ask::Post(post) = ask {
+            return Ok(if let PeerRequest::Post(post) = ask {
                 self.post_here(post.clone())
             } else {
                 self.last_post(topic)
@@ -213,17 +214,17 @@ impl Router {
     }
 
     /// On the owner: what was said last.
-    pub(crate) fn last_post(&self, topic: &str) -> Reply {
+    pub(crate) fn last_post(&self, topic: &str) -> PeerReply {
         let last = self.0.topics.last(topic);
-        Reply::LastPost(last.map(|(stamp, post)| (stamp, (*post).clone())))
+        PeerReply::LastPost(last.map(|(version, post)| (version, (*post).clone())))
     }
 
     /// On the owner: numbers a post and tells everybody.
-    pub(crate) fn post_here(&self, post: Post) -> Reply {
+    pub(crate) fn post_here(&self, post: Post) -> PeerReply {
         let partition = self.partition_of_topic(&post.topic);
         let local = partition.and_then(|partition| self.0.partitions.get(partition));
         let Some(status) = local.map(|local| local.group.status()).filter(|s| s.is_leader) else {
-            return Reply::Refused(Refusal::NotLeader { hint: None });
+            return PeerReply::Refused(Refusal::NotLeader { hint: None });
         };
         let topic = post.topic.clone();
         let mut known = self.0.topics.0.lock();
@@ -231,16 +232,16 @@ impl Router {
         // A later term has the last word, whatever clock or count the owner before had.
         let term = status.term.max(last.unwrap_or_default().term);
         known.count = known.count.max(last.unwrap_or_default().count) + 1;
-        let stamp = Stamp { term, count: known.count };
-        let bytes = encode(&Cast::Posted { stamp, post: post.clone() });
-        known.take(stamp, Arc::new(post), bytes.len());
+        let version = PostVersion { term, count: known.count };
+        let bytes = encode(&PeerCast::Posted { version, post: post.clone() });
+        known.take(version, Arc::new(post), bytes.len());
         // Sent before the lock is let go: two posts leave in the order they were numbered.
         for node in self.others() {
             if self.0.peers.cast(node, Priority::Feed, bytes.clone()).is_err() {
                 self.send_again(&mut known, node, topic.clone());
             }
         }
-        Reply::Posted
+        PeerReply::Posted
     }
 
     fn others(&self) -> Vec<NodeId> {
@@ -257,12 +258,12 @@ impl Router {
         if is_sending {
             return;
         }
-        let router = self.clone();
+        let store = self.clone();
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(SEND_AGAIN_AFTER).await;
-                let mut known = router.0.topics.0.lock();
-                if !router.0.reach.is_up(node) || router.send_unsent(&mut known, node) {
+                let mut known = store.0.topics.0.lock();
+                if !store.0.liveness.is_up(node) || store.send_unsent(&mut known, node) {
                     known.unsent.remove(&node);
                     return;
                 }
@@ -274,8 +275,8 @@ impl Router {
     fn send_unsent(&self, known: &mut Known, node: NodeId) -> bool {
         while let Some(topic) = known.unsent.get(&node).and_then(BTreeSet::first).cloned() {
             let last = known.topics.get(&topic).and_then(|topic| topic.last.as_ref());
-            let message = last.map(|(stamp, post, _)| {
-                encode(&Cast::Posted { stamp: *stamp, post: (**post).clone() })
+            let message = last.map(|(version, post, _)| {
+                encode(&PeerCast::Posted { version: *version, post: (**post).clone() })
             });
             let sent = message.map(|message| self.0.peers.cast(node, Priority::Feed, message));
             if sent.is_some_and(|sent| sent.is_err()) {
@@ -297,15 +298,15 @@ mod tests {
         Post { topic: topic.to_owned(), data: [("n", n)].into_iter().collect() }
     }
 
-    fn stamp(term: u64, count: u64) -> Stamp {
-        Stamp { term, count }
+    fn version(term: u64, count: u64) -> PostVersion {
+        PostVersion { term, count }
     }
 
     #[test]
     fn the_later_word_stands_in_whatever_order_the_two_come() {
         let topics = Topics::default();
-        topics.told(stamp(2, 1), post("t", 2), 10);
-        topics.told(stamp(1, 9), post("t", 1), 10);
+        topics.receive(version(2, 1), post("t", 2), 10);
+        topics.receive(version(1, 9), post("t", 1), 10);
         assert_eq!(*topics.last("t").unwrap().1, post("t", 2));
         assert_eq!(topics.0.lock().bytes, 10);
     }
@@ -314,15 +315,15 @@ mod tests {
     fn the_longest_unused_topics_are_forgotten_and_those_that_are_heard_are_not() {
         let topics = Topics::default();
         let lend = |name: &str| topics.0.lock().lend_ear(name);
-        topics.told(stamp(1, 1), post("heard", 0), 1);
+        topics.receive(version(1, 1), post("heard", 0), 1);
         let _ear = lend("heard").unwrap();
         for n in 0..TOPICS_MAX as u64 + 5 {
-            topics.told(stamp(1, n), post(&format!("t{n}"), n), 1);
+            topics.receive(version(1, n), post(&format!("t{n}"), n), 1);
             assert!(topics.0.lock().topics.len() <= TOPICS_MAX);
         }
         assert!(topics.last("heard").is_some() && topics.last("t0").is_none());
         assert!(topics.last(&format!("t{}", TOPICS_MAX + 4)).is_some());
-        topics.told(stamp(9, 0), post("large", 0), TOPICS_BYTES_MAX + 1);
+        topics.receive(version(9, 0), post("large", 0), TOPICS_BYTES_MAX + 1);
         assert!(topics.0.lock().bytes <= TOPICS_BYTES_MAX);
         assert!(topics.0.lock().topics.get("heard").unwrap().is_heard());
     }
@@ -334,7 +335,7 @@ mod tests {
         let mut ears: Vec<_> = (0..TOPICS_MAX).map(|n| lend(&n.to_string()).unwrap()).collect();
         assert!(lend("one more").is_none());
         assert!(lend("7").is_some(), "a topic that is heard anyway");
-        topics.told(stamp(1, 1), post("unheard", 0), 1);
+        topics.receive(version(1, 1), post("unheard", 0), 1);
         assert!(topics.0.lock().topics.len() <= TOPICS_MAX);
         assert!(ears.iter_mut().all(|ear| ear.try_recv() == Err(TryRecvError::Empty)));
         ears.pop();

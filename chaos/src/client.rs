@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 pub use rest::RestClient;
 pub use socket::SocketClient;
 
-use crate::history::{BranchKey, Cursor};
+use history::{BranchKey, Cursor};
 
 /// How long one attempt may take. It is shorter than a node's own deadline, so that clients abandon
 /// some requests that still take effect.

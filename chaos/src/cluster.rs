@@ -24,7 +24,7 @@ pub use network::{Link, Network};
 pub use process::{DiskFault, NodeProcess};
 
 use crate::environment::Environment;
-use crate::history::NodeId;
+use history::NodeId;
 
 /// The port for clients of a node in its own namespace.
 const HTTP_PORT: u16 = 3200;

@@ -11,8 +11,8 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::client::{get, module_path};
-use crate::history::{BranchKey, Cursor, LogEvent, NodeId, ReplicaStatus};
 use crate::workload::PADDING_FIELD;
+use history::{BranchKey, Cursor, LogEvent, NodeId, ReplicaStatus};
 
 /// How many events one request reads: the most that the store returns.
 const PAGE: u64 = 1000;

@@ -1,16 +1,15 @@
-//! Chaos: real nodes under seeded faults, a recorded history, and checkers that judge it.
+//! Chaos: real nodes under seeded faults, and a recorded history, which the checkers of crate
+//! `history` judge.
 //!
 //! Promise: a seed repeats the faults of a run, and its verdicts follow from the history alone. A
 //! run leaves nothing behind and changes no network but its own.
 //! Refused: knowledge of how a node works. Everything is observed from outside.
 
-pub mod checker;
 pub mod client;
 pub mod cluster;
 pub mod collect;
 pub mod environment;
 pub mod failure;
-pub mod history;
 pub mod mutants;
 pub mod nemesis;
 pub mod probe;

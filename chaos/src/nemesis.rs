@@ -14,8 +14,8 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::cluster::{DiskFault, Link, TestCluster};
-use crate::history::NodeId;
 use crate::rng::Rng;
+use history::NodeId;
 
 /// How long nodes may take to become ready after everything is healed.
 pub const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);

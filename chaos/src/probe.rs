@@ -17,7 +17,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::history::{DiskStall, MonotonicTime};
+use history::{DiskStall, MonotonicTime};
 
 /// The time between two writes: short enough to meet each stall that counts.
 const INTERVAL: Duration = Duration::from_millis(20);

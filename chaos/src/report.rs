@@ -13,9 +13,9 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::checker::WriteGap;
 use crate::nemesis::FaultKind;
 use crate::run::{Progress, RunResult};
+use history::checker::WriteGap;
 
 /// Exit code: every property held.
 const EXIT_HELD: u8 = 0;
@@ -232,9 +232,9 @@ fn percentiles(figures: &[u64]) -> [String; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::Verdict;
     use crate::failure::FailureKind;
     use crate::run::Figures;
+    use history::checker::Verdict;
 
     fn verdict(property: &'static str, checked: u64, violations: u64) -> Verdict {
         Verdict { checked, violations, ..Verdict::new(property, "a promise") }

@@ -6,22 +6,24 @@
 //! Refused: a verdict without logs. A run that could not read them reports that failure instead.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
-use crate::checker::{self, Verdict};
 use crate::cluster::{ClusterConfig, TestCluster};
 use crate::collect;
 use crate::failure::{FailureKind, RunFailure};
-use crate::history::{BranchKey, DiskStall, Fault, History, MonotonicTime, NodeId};
 use crate::nemesis::{self, FaultKind, FaultTarget, InjectedFault};
 use crate::probe::DiskProbe;
 use crate::rng::Rng;
 use crate::workload::{self, Counts, Recording, RunningWorkload, WorkloadConfig};
+use history::checker::{self, Verdict};
+use history::{BranchKey, DiskStall, Fault, History, MonotonicTime, NodeId};
 
 /// How long the workload runs before the first fault, so that every branch has a leader and a log.
 const WARM_UP: Duration = Duration::from_secs(3);
@@ -160,10 +162,17 @@ pub async fn run(config: &RunConfig, on_progress: &dyn Fn(&Progress<'_>)) -> Res
         nodes.into_iter().filter(|(node, _)| cluster.process(*node).is_running()).collect();
     let history = collect_history(&running_nodes, recording, faults, stalls, &mut failures).await;
     if let Some(file) = &config.history_file {
-        history.write_operations(file).context("keeping the history")?;
+        write_operations(&history, file).context("keeping the history")?;
     }
     let probe_error = probe_error.map(|error| error.to_string());
     Ok(check_history(history, not_injected, figures, probe_error, failures))
+}
+
+fn write_operations(history: &History, file: &Path) -> std::io::Result<()> {
+    if let Some(folder) = file.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    history.write_operations(BufWriter::new(File::create(file)?))
 }
 
 /// The phase of a run in which faults are injected.

@@ -27,7 +27,7 @@ use tokio::time::Instant;
 pub(crate) use setup::PADDING_FIELD;
 pub use setup::{definition, set_up};
 
-use crate::history::{BranchKey, Completion, MonotonicTime, NodeId, Operation, ReceivedMessage};
+use history::{BranchKey, Completion, MonotonicTime, NodeId, Operation, ReceivedMessage};
 
 /// The module of all branches.
 pub const MODULE: &str = "storm";

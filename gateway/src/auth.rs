@@ -2,7 +2,7 @@
 //!
 //! Promise: REST, hello, snapshot, delta, publish, query, subscription and post all call
 //! [`authorize`] with who asks and what for; there is no second place. It allows everything until
-//! authentication is configured (decision 10), and a node then listens on loopback only, unless
+//! authentication is configured (decision 14), and a node then listens on loopback only, unless
 //! told otherwise.
 
 use std::convert::Infallible;

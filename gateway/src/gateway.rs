@@ -8,7 +8,7 @@ use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use actors::Branches;
+use actors::Store;
 use axum::Router;
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -70,11 +70,7 @@ pub struct Gateway {
 impl Gateway {
     /// Doors before these branches; `metrics` renders `GET /metrics`. The recorder must be
     /// installed before, as counters are taken here.
-    pub fn new(
-        config: GatewayConfig,
-        branches: Arc<dyn Branches>,
-        metrics: PrometheusHandle,
-    ) -> Self {
+    pub fn new(config: GatewayConfig, branches: Arc<dyn Store>, metrics: PrometheusHandle) -> Self {
         let own_hosts = config.advertised.as_deref().and_then(host_and_port);
         let origins = OriginPolicy {
             allowed: config.allowed_origins,
@@ -144,7 +140,7 @@ pub(crate) type App = Arc<Shared>;
 /// What all handlers and sockets share.
 pub(crate) struct Shared {
     pub(crate) server_id: Arc<str>,
-    pub(crate) branches: Arc<dyn Branches>,
+    pub(crate) branches: Arc<dyn Store>,
     pub(crate) metrics: PrometheusHandle,
     pub(crate) counters: Counters,
     pub(crate) origins: OriginPolicy,

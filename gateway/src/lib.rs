@@ -1,9 +1,9 @@
 //! The doors: JSON outside, types inside. REST and WebSocket say the same things.
 //!
 //! ```text
-//!   request ── http/door ── http/<resource> ──┐                 ┌── Branches::submit / read
+//!   request ── http/door ── http/<resource> ──┐                 ┌── Store::submit / read
 //!                                             ├── auth, publish ┤
-//!   socket ─── ws/socket ── ws/session ───────┘                 └── Branches::follow / listen
+//!   socket ─── ws/socket ── ws/session ───────┘                 └── Store::follow / subscribe
 //! ```
 //!
 //! Promises:

@@ -6,7 +6,7 @@ mod table;
 
 pub use table::markdown;
 
-/// Largest body of a request, in bytes (decision 16). Beyond it: 413.
+/// Largest body of a request, in bytes (decision 25). Beyond it: 413.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// How long such a body may take to arrive: 32 MiB over a line of 2 Mbit/s.
 pub const SYNC_BODY_READ_MAX: Duration = Duration::from_secs(150);
@@ -15,7 +15,7 @@ pub const SYNC_BODY_READ_MAX: Duration = Duration::from_secs(150);
 pub const SYNC_BODIES_AT_ONCE: usize = 8;
 /// Events of one delta answer: more than a shop makes while a till is away for an hour.
 pub const DELTA_EVENTS_MAX: u32 = 1_000;
-/// Largest body with whole tables, definitions or seeds, in bytes (decision 16). Beyond it: 413.
+/// Largest body with whole tables, definitions or seeds, in bytes (decision 25). Beyond it: 413.
 pub const LARGE_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Largest change of the catalogue, in bytes as it is written to the log, which takes 64 MiB: a
 /// definition is in it as it was sent and as it is understood.
@@ -66,7 +66,7 @@ pub const ROWS_INLINE_MAX: u64 = 2_000;
 /// Large snapshots rendered at the same time on this node: each may take a core.
 pub const RENDERS_AT_ONCE: usize = 4;
 
-/// Largest message a client may send, in bytes (decision 16). A post with a snapshot under a sync
+/// Largest message a client may send, in bytes (decision 25). A post with a snapshot under a sync
 /// topic may have `LARGE_BODY_BYTES_MAX`, and counts among `SYNC_BODIES_AT_ONCE`.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// What a socket reads at once, in bytes. The library allocates this for every socket, idle ones

@@ -66,12 +66,13 @@ pub struct Catalogue {
     pub default_modules: Vec<ModuleId>,
     /// The numbering rules of all branches.
     pub sequences: SequenceRules,
-    /// Definitions stored by name (contract.md 3.8): `global/<name>` or `branch/<branch>/<module>`.
+    /// Definitions stored by name (docs/original/rest.md#configuration): `global/<name>` or
+    /// `branch/<branch>/<module>`.
     pub schemas: BTreeMap<String, Arc<Value>>,
     /// Seed files stored by name, the newest twenty; nothing loads them by itself.
     pub seed_files: BTreeMap<String, Arc<Value>>,
-    /// Which clients are asked to begin again from a snapshot (contract.md 3.10), by branch and
-    /// module, `*` for all modules.
+    /// Which clients are asked to begin again from a snapshot (docs/original/rest.md#management), by
+    /// branch and module, `*` for all modules.
     pub full_sync: BTreeMap<(BranchId, String), FullSyncFlag>,
     /// Modules whose definition brings the records of every branch up to it.
     pub filled: BTreeSet<ModuleId>,
@@ -556,7 +557,8 @@ impl Catalogue {
     }
 
     /// The rules of a branch:module; `None` if there is no such module. Any module may be used by
-    /// any branch (contract.md 6.2: a publish's module need not be in the branch's list).
+    /// any branch (docs/original/socket.md#requests: a publish's module need not be in the branch's
+    /// list).
     pub fn definition(&self, key: &BranchKey) -> Option<Definition> {
         let module = self.module(&key.module)?;
         Some(Definition {

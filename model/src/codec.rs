@@ -18,8 +18,8 @@
 use serde::{Serialize, de::DeserializeOwned};
 
 /// The highest level this build writes and applies. A level is agreed by the whole cluster
-/// ([`CatalogueChange::RaiseLevel`](crate::CatalogueChange::RaiseLevel)); what an older build could not read is not
-/// written before its level is agreed.
+/// ([`CatalogueChange::RaiseLevel`](crate::CatalogueChange::RaiseLevel)); what an older build could
+/// not read is not written before its level is agreed.
 pub const LEVEL: u16 = if cfg!(feature = "next-level") { 2 } else { 1 };
 
 /// The level a new cluster begins with.

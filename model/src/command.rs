@@ -28,7 +28,7 @@ pub struct Command {
 }
 
 /// What an event tells about where it came from. Nothing here decides anything but what is shown,
-/// except `client`, which fills a `clientId` field at insert (contract.md 4.3).
+/// except `client`, which fills a `clientId` field at insert (docs/original/schemas.md#defaults).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
     /// JSON `source`: `ws-client`, `rest-crud`, `rest-save`, … or the client's own word.
@@ -87,7 +87,7 @@ pub struct Write {
     /// In order; a later mutation sees what an earlier one did.
     pub mutations: Vec<Mutation>,
     /// What the id of the log's last event must be, if the client said so: `Some(None)` for a log
-    /// without events (contract.md 3.5, `lastAckId`).
+    /// without events (docs/original/rest.md#events, `lastAckId`).
     pub last_event: Option<Option<String>>,
 }
 
@@ -103,7 +103,8 @@ impl Write {
 pub struct Mutation {
     /// What to do.
     pub action: Action,
-    /// The table as the client named it: a canonical name or an alias (contract.md 4.5).
+    /// The table as the client named it: a canonical name or an alias
+    /// (docs/original/schemas.md#aliases).
     pub table: String,
     /// The record as sent.
     pub record: Object,
@@ -156,8 +157,8 @@ impl Action {
     }
 }
 
-/// A condition of `POST …/save` (contract.md 3.4) or of a new client. The existing record is the
-/// one with the mutation's key, else the one `LastKnown` names.
+/// A condition of `POST …/save` (docs/original/rest.md#save) or of a new client. The existing
+/// record is the one with the mutation's key, else the one `LastKnown` names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Precondition {
     /// The record must exist (`record-not-found`).
@@ -184,8 +185,8 @@ pub enum Precondition {
 /// Rows for empty tables, as a seed file holds them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Seed {
-    /// The seed file's `tables`: names are matched loosely (contract.md 4.6), a value is an array
-    /// of rows or a single row.
+    /// The seed file's `tables`: names are matched loosely (docs/original/schemas.md#seeds), a
+    /// value is an array of rows or a single row.
     pub tables: Object,
 }
 
@@ -238,7 +239,8 @@ pub enum CounterAt {
     Next(u64),
 }
 
-/// A point-of-sale order and its parts, in the schema's names (contract.md 3.7). Saved as one.
+/// A point-of-sale order and its parts, in the schema's names (docs/original/rest.md#orders). Saved
+/// as one.
 ///
 /// A list of parts that is `None` was not sent: the stored parts stay. One that is there, even
 /// empty, replaces them: stored parts of the order that it does not name are deleted.
@@ -259,7 +261,7 @@ pub struct SaveOrder {
     pub actor: Option<String>,
 }
 
-/// Empty tables into the history (contract.md 3.10).
+/// Empty tables into the history (docs/original/rest.md#management).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Purge {
     /// As the client named them; those that are not registered are skipped.
@@ -272,7 +274,7 @@ pub struct Purge {
     pub reset_events: bool,
 }
 
-/// Bring records back out of the history (contract.md 3.10).
+/// Bring records back out of the history (docs/original/rest.md#management).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Restore {
     /// The history entry's id.
@@ -307,7 +309,7 @@ impl RestoreMode {
     }
 }
 
-/// Begin again from the seed (contract.md 5.8).
+/// Begin again from the seed (docs/original/rules.md#purge-and-reset).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reset {
     /// What the empty tables are filled with; the asker takes it out of the catalogue.
@@ -317,12 +319,12 @@ pub struct Reset {
     /// Shown in event and history.
     pub requested_by: Option<String>,
     /// Whether sequences begin again too. Under `strict` a number is never given twice, so this
-    /// only has an effect under `lenient` (decision 14).
+    /// only has an effect under `lenient` (decision 23).
     pub numbers: bool,
 }
 
-/// Replace whole tables by a client's (contract.md 3.9). Without tables it changes nothing, and
-/// its id is taken all the same.
+/// Replace whole tables by a client's (docs/original/rest.md#sync). Without tables it changes
+/// nothing, and its id is taken all the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Replace {
     /// By table: an array of records. Tables that are not named stay as they are.
@@ -331,17 +333,17 @@ pub struct Replace {
     pub revision: Option<u64>,
 }
 
-/// What the leader adds, once, before the log (decision 2): one Raft entry of a partition.
+/// What the leader adds, once, before the log (decision 21): one Raft entry of a partition.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Batch {
     /// The level the cluster had agreed on. It stands in front of the entry and is read first: a
-    /// replica of an older build stops there (decision 2).
+    /// replica of an older build stops there (decision 6).
     #[serde(skip)]
     pub level: u16,
     /// The leader's clock when the batch was made.
     pub stamped: Timestamp,
     /// Milliseconds of the leader's monotonic clock since its previous batch, 0 for its first:
-    /// advances the partition's log uptime (decision 3).
+    /// advances the partition's log uptime (decision 13).
     pub elapsed_ms: u64,
     /// Chance for this batch; each command draws its own from it and its place.
     #[serde(with = "serde_bytes")]

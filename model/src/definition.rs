@@ -36,7 +36,7 @@ impl Definition {
     }
 }
 
-/// How much is enforced (decision 13).
+/// How much is enforced (decision 23).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Validation {
@@ -47,13 +47,13 @@ pub enum Validation {
     Lenient,
 }
 
-/// Which version a client sends (decision 12).
+/// Which version a client sends (decision 23).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VersionRule {
     /// The version it read.
     #[default]
     Read,
-    /// The version it read plus one, with the replace-on-1 rule of contract.md 5.1.
+    /// The version it read plus one, with the replace-on-1 rule of docs/original/rules.md#versions.
     Next,
 }

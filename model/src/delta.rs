@@ -144,7 +144,7 @@ pub enum BulkOperation {
     Restore,
     /// The module began again from its seed; the rest went into the archive.
     Reset,
-    /// Whole tables were replaced by a client's (contract.md 3.9).
+    /// Whole tables were replaced by a client's (docs/original/rest.md#sync).
     Replace,
     /// A sequence got another rule or its counter was set; no record is another.
     Sequence,

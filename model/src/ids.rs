@@ -1,6 +1,6 @@
 //! The names of things: newtypes, so that a branch can never be passed where a module is meant.
 //!
-//! Promise: a name that exists here has passed decision 16's limits; `parse` is the only way in.
+//! Promise: a name that exists here has passed decision 25's limits; `parse` is the only way in.
 //! Refused: names are never normalised or trimmed; what a client sent is what is stored.
 
 use std::borrow::Borrow;
@@ -167,7 +167,7 @@ impl fmt::Display for RecordKey {
 }
 
 /// Names one command for ever: the same id is the same command, after any number of retries
-/// (decision 3). One outcome is remembered per branch:module and id.
+/// (decision 13). One outcome is remembered per branch:module and id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CommandId {
     /// The client's id or session; empty where the request id alone names the command, as with

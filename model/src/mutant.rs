@@ -1,9 +1,9 @@
 //! Mutant: one thing done wrong on purpose, so that a storm can prove that it would be noticed.
 //!
 //! Promise: without the feature `mutants` there is none: [`is`] is `false` before the program is
-//! made, and nothing it preconditions is in it. With the feature all is right until one is chosen by name,
-//! once for the life of a process. It stands here because every crate above can see this one.
-//! Refused: names that are not listed, and a second choice. `docs/mutants.md` tells them all.
+//! made, and nothing it preconditions is in it. With the feature all is right until one is chosen
+//! by name, once for the life of a process. It stands here because every crate above can see this
+//! one. Refused: names that are not listed, and a second choice. `docs/mutants.md` lists them.
 
 /// What may be done wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 //! notes on what was left out and why. Nothing is opened here: whoever reads the disk passes what
 //! it found. Live data is not configuration: [`live_data`] names it, so that it can be refused.
 //!
-//! Refused, naming file and place: what is no JSON, a name against decision 16, a definition or a
+//! Refused, naming file and place: what is no JSON, a name against decision 25, a definition or a
 //! rule that cannot be read. Left out with a note, as the original leaves it out: a module without
 //! a central schema, a listed table its schema lacks, a seed file that is not there.
 //! One thing more than the original: a definition in a branch's own directory is used where its

@@ -54,7 +54,7 @@ pub enum Read {
     },
 }
 
-/// How fresh an answer must be (decision 15).
+/// How fresh an answer must be (decision 24).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReadLevel {
     /// Everything acknowledged before the read began is seen.
@@ -66,7 +66,7 @@ pub enum ReadLevel {
     Stale,
 }
 
-/// A page of `GET …/tables/{table}` (contract.md 3.3).
+/// A page of `GET …/tables/{table}` (docs/original/rest.md#lists).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PageQuery {
     /// A registered name, exactly; aliases are not accepted here.
@@ -97,7 +97,8 @@ pub struct RowPosition {
     pub ordinal: u64,
 }
 
-/// Rows of one table that meet conditions (contract.md 3.11, and `client:query` of 6.2).
+/// Rows of one table that meet conditions (docs/original/rest.md#queries, and `client:query` of
+/// socket.md#requests).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Query {
     /// A registered name or an alias.
@@ -112,7 +113,7 @@ pub struct Query {
     pub offset: usize,
     /// At most this many rows.
     pub limit: Option<usize>,
-    /// Whether references are written out as `{id, name}` (contract.md 4.4).
+    /// Whether references are written out as `{id, name}` (docs/original/schemas.md#references).
     pub populate: bool,
 }
 
@@ -162,8 +163,8 @@ pub struct OrderBy {
     pub descending: bool,
 }
 
-/// Which orders, and what of them (contract.md 3.7). All words are compared as `Operator::Like`
-/// compares letters; an empty list lets every order pass.
+/// Which orders, and what of them (docs/original/rest.md#orders). All words are compared as
+/// `Operator::Like` compares letters; an empty list lets every order pass.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct OrdersQuery {
     /// Only this one.
@@ -194,7 +195,7 @@ pub struct OrdersQuery {
     pub line_status_logs: bool,
 }
 
-/// What a client holds (contract.md 3.9 and 5.6).
+/// What a client holds (docs/original/rest.md#sync and rules.md#deltas).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SyncQuery {
     /// Only these tables; `None` for those with a cursor, and for all where there is none.
@@ -342,7 +343,7 @@ pub struct ArchivedTable {
     pub records: Vec<Arc<Object>>,
 }
 
-/// What an event log says about itself (contract.md 4.7).
+/// What an event log says about itself (docs/original/rules.md#event-log).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LogHead {
     /// The module's counters.

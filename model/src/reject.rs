@@ -37,7 +37,7 @@ pub enum Reject {
         /// The key looked for.
         key: RecordKey,
     },
-    /// The version sent is not the one required (contract.md 5.1).
+    /// The version sent is not the one required (docs/original/rules.md#versions).
     #[error("{message}")]
     VersionConflict {
         /// As sent.
@@ -165,13 +165,13 @@ pub enum Reject {
         /// What the client named.
         received: Option<String>,
     },
-    /// An order that cannot be saved (contract.md 3.7).
+    /// An order that cannot be saved (docs/original/rest.md#orders).
     #[error("{message}")]
     Order {
         /// The original's words, beginning with the original's code in capitals.
         message: String,
     },
-    /// A client's tables cannot replace ours (contract.md 3.9).
+    /// A client's tables cannot replace ours (docs/original/rest.md#sync).
     #[error("Incoming snapshot violates insert-only policy.")]
     Replace {
         /// `version-regression`, `duplicate-primary-key`, …

@@ -122,7 +122,7 @@ pub struct Field {
     pub sequence: Option<Arc<SequenceRule>>,
 }
 
-/// What a field holds (contract.md 4.2).
+/// What a field holds (docs/original/schemas.md#types).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FieldType {
     /// Text.

@@ -17,7 +17,8 @@ pub use counters::Counters;
 pub use rule::BadRule;
 pub use rules::{SequenceRules, TableRules};
 
-/// How one field's numbers are made; normalised from the three formats of contract.md 4.6.
+/// How one field's numbers are made; normalised from the three formats of
+/// docs/original/schemas.md#sequence-rules.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SequenceRule {
     /// The first number.

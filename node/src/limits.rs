@@ -90,7 +90,7 @@ pub const FIRST_DIAL_PATIENCE: Duration = Duration::from_millis(50);
 pub const ORIGINAL_FILES_MAX: usize = 100_000;
 /// Directories within directories of the original that are looked into.
 pub const ORIGINAL_DEPTH_MAX: usize = 16;
-/// Largest file of the original that is read, in bytes: a seed or a schema (decision 16).
+/// Largest file of the original that is read, in bytes: a seed or a schema (decision 25).
 pub const ORIGINAL_FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// How often the catalogue is looked at for nodes and addresses to link with.
 pub const BOOK_EVERY: Duration = Duration::from_millis(500);

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use actors::status::FileBudget;
-use actors::{Branches, Running};
+use actors::{Running, Store};
 use gateway::{Files, Gateway, GatewayConfig};
 use model::NodeRecord;
 use raft::{Groups, GroupsConfig};
@@ -195,7 +195,7 @@ impl Node {
             }
         };
 
-        let router: Arc<dyn Branches> = Arc::new(actors.router());
+        let router: Arc<dyn Store> = Arc::new(actors.store());
         let chores = CancellationToken::new();
         tokio::spawn(chores.clone().run_until_cancelled_owned(keep_book(
             Arc::clone(&router),
@@ -239,8 +239,8 @@ impl Node {
     }
 
     /// The door to branches, without the gateway before it.
-    pub fn branches(&self) -> Arc<dyn Branches> {
-        Arc::new(self.actors.router())
+    pub fn branches(&self) -> Arc<dyn Store> {
+        Arc::new(self.actors.store())
     }
 
     /// Not ready any more, and leaderships handed over to other nodes, as far as they take them.
@@ -362,7 +362,7 @@ impl Upper<'_> {
         .await;
         match started {
             Ok(actors) => {
-                self.link.serve_actors(Arc::new(actors.router()));
+                self.link.serve_actors(Arc::new(actors.store()));
                 Ok((groups, actors))
             }
             Err(error) => {
@@ -421,7 +421,7 @@ fn told_book(config: &Config) -> AddressBook {
 /// Keeps the address book as the catalogue has it. An address this node was told itself stands
 /// over the catalogue's: it may be the only one that is right after all nodes moved.
 async fn keep_book(
-    router: Arc<dyn Branches>,
+    router: Arc<dyn Store>,
     told: AddressBook,
     book: watch::Sender<Arc<AddressBook>>,
 ) {

@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+mod citations;
 mod form;
 mod paths;
 mod rooms;
@@ -39,7 +40,7 @@ struct Wrong {
 }
 
 fn rules() -> impl Iterator<Item = &'static Rule> {
-    rooms::RULES.iter().chain(form::RULES).chain(words::RULES)
+    rooms::RULES.iter().chain(form::RULES).chain(words::RULES).chain(citations::RULES)
 }
 
 fn house(files: Files) -> Tree {

@@ -16,8 +16,8 @@ use parking_lot::Mutex;
 use raft::{Answer, Change, ChunkSink, ChunkSource, Fatal, FrozenState, Store};
 use tokio::sync::broadcast;
 
-use crate::door::SharedDelta;
 use crate::limits::{DISPLACED_PER_LINE, FOLLOWER_QUEUE_DELTAS};
+use crate::store::SharedDelta;
 
 type Tap = broadcast::Sender<Arc<SharedDelta>>;
 
@@ -299,7 +299,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::router::replicas::whole_log;
+    use crate::status::replicas::whole_log;
     use crate::testing::{insert, key};
 
     /// A checkpoint in memory.

@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::machine::Published;
-use crate::heavy::heavy;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, NODE_PERMITS};
-use crate::message::{BusyWith, Refusal};
+use crate::message::{BusyScope, Refusal};
+use crate::offload::offload;
 
 /// Where a command's outcome goes, and what is held until it is known.
 pub(crate) struct Waiting {
@@ -79,7 +79,7 @@ impl Proposer {
         let refused = match self.queue.try_send(pending) {
             Ok(()) => return,
             Err(mpsc::error::TrySendError::Full(pending)) => {
-                (pending, Refusal::Busy { what: BusyWith::Node })
+                (pending, Refusal::Busy { what: BusyScope::Node })
             }
             Err(mpsc::error::TrySendError::Closed(pending)) => {
                 (pending, Refusal::NotLeader { hint: None })
@@ -177,7 +177,7 @@ impl Work {
             let applied = model::Partition::clone(&self.published.view()).apply(&batch);
             self.answer(&applied, std::mem::take(&mut waiting));
         }
-        let entry = heavy(bytes, move || batch.encode()).into();
+        let entry = offload(bytes, move || batch.encode()).into();
         let result = self.group.propose(Some(self.term), entry).await;
         let refusal = match result {
             Ok(proposed) => match proposed.answer.0.downcast::<Vec<AppliedCommand>>() {

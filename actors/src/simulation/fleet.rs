@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::network::Wires;
 use super::schedule::{NODES, PARTITIONS};
-use crate::{Router, Running};
+use crate::{ClusterStore, Running};
 
 /// Size of a log segment: small, so that many come and go.
 const SEGMENT_BYTES: u64 = 128 << 10;
@@ -32,7 +32,7 @@ const LINK_NOTICED: Duration = Duration::from_millis(300);
 
 /// A node that runs.
 pub(super) struct Up {
-    pub(super) router: Router,
+    pub(super) router: ClusterStore,
     pub(super) groups: Groups,
     pub(super) disk: Arc<SimulatedDisk>,
     /// Fires when this life ends.
@@ -140,7 +140,7 @@ impl Fleet {
                 return Err(error.to_string());
             }
         };
-        let router = running.router();
+        let router = running.store();
         self.wires.listen(NodeId(id), Arc::new(router.clone()));
         let up = Up { router, groups, disk, ended: CancellationToken::new(), running, pace };
         if let Some(node) = self.nodes.lock().get_mut(&id) {
@@ -187,7 +187,7 @@ impl Fleet {
     /// After a while the routers hear which of a node's links stand.
     pub(super) fn notice_links(&self, id: u64) {
         let wires = self.wires.clone();
-        let mut pairs: Vec<(Router, u64, u64)> = Vec::new();
+        let mut pairs: Vec<(ClusterStore, u64, u64)> = Vec::new();
         for (&other, node) in self.nodes.lock().iter().filter(|(other, _)| **other != id) {
             let Some(up) = &node.up else { continue };
             pairs.push((up.router.clone(), other, id));
@@ -210,12 +210,12 @@ impl Fleet {
     }
 
     /// The router of a node, if it runs.
-    pub(super) fn router(&self, id: u64) -> Option<Router> {
+    pub(super) fn router(&self, id: u64) -> Option<ClusterStore> {
         self.nodes.lock().get(&id)?.up.as_ref().map(|up| up.router.clone())
     }
 
     /// The router of a node that runs, and what fires when it does no more.
-    pub(super) fn client(&self, id: u64) -> Option<(Router, CancellationToken)> {
+    pub(super) fn client(&self, id: u64) -> Option<(ClusterStore, CancellationToken)> {
         let nodes = self.nodes.lock();
         let up = nodes.get(&id)?.up.as_ref()?;
         Some((up.router.clone(), up.ended.clone()))

@@ -13,7 +13,7 @@ use model::{Answer, Event, Hash, Offset, Read, ReadLevel, Value};
 use super::fleet::Fleet;
 use super::schedule::NODES;
 use super::workload::{Act, BRANCHES, Known, Memory, Op, key};
-use crate::Branches;
+use crate::Store;
 
 /// Events read at once.
 const PAGE: u32 = 1000;

@@ -17,7 +17,7 @@ use super::oracle;
 use super::schedule::{Fault, NODES, PARTITIONS, Strike, Victim, schedule};
 use super::workload::{Act, BRANCHES, CLIENTS, Clients, Known, Memory};
 use super::{Plan, Report};
-use crate::Branches;
+use crate::Store;
 
 /// How long a formed cluster may take to be whole again once nothing is wrong any more.
 const HEALED_WITHIN: Duration = Duration::from_secs(60);

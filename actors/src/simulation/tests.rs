@@ -14,7 +14,7 @@ use super::fleet::Fleet;
 use super::oracle::{Held, Log, judge};
 use super::workload::{Act, Known, Memory, Op};
 use super::{Plan, Report, run, schedule};
-use crate::Branches;
+use crate::Store;
 use crate::testing::wait_until;
 
 /// Virtual time under faults of each seed here; the long runs are the example's.

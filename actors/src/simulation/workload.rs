@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::fleet::Fleet;
 use super::schedule::NODES;
-use crate::{Branches, RouteError};
+use crate::{RouteError, Store};
 
 /// Branches of the workload: enough for every partition to have some.
 pub(super) const BRANCHES: [&str; 4] = ["dar", "remal", "souq", "nile"];

@@ -9,7 +9,7 @@ use super::{
     ATTEMPT_TIMEOUT, Acknowledgement, AttemptResult, Mutation, Request, cursor_of, module_path,
     mutation_json, record_json,
 };
-use crate::history::{BranchKey, Cursor};
+use history::{BranchKey, Cursor};
 
 /// A client of all nodes; it keeps its connections.
 #[derive(Debug, Clone)]

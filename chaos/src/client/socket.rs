@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async, connect_async};
 
 use super::{ATTEMPT_TIMEOUT, Acknowledgement, AttemptResult, Mutation, cursor_of, mutation_json};
-use crate::history::{BranchKey, Cursor, NodeId};
+use history::{BranchKey, Cursor, NodeId};
 
 /// The receive buffer of a slow reader, in bytes.
 const SLOW_READER_BUFFER_BYTES: u32 = 4096;

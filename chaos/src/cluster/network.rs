@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, ensure};
 
 use super::native_tools::{ControlPage, NativeTools, run};
-use crate::history::NodeId;
+use history::NodeId;
 
 /// Ports of the switch; `PORTS_MAX` in `native/tool.c`.
 const PORTS_MAX: usize = 8;

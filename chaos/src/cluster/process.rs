@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use super::disk::Disk;
 use super::native_tools::ControlPage;
-use crate::history::NodeId;
+use history::NodeId;
 
 /// How long a node may take to exit after SIGTERM.
 const STOP_TIMEOUT: Duration = Duration::from_secs(40);

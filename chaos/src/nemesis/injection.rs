@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::{FaultKind, FaultTarget, InjectedFault, RECOVERY_TIMEOUT, Repair, bit_flip};
 use crate::cluster::{DiskFault, Link, TestCluster};
-use crate::history::NodeId;
+use history::NodeId;
 
 /// The `errno` of an input/output error.
 const EIO: i64 = 5;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::records::{ACCOUNTS_TABLE, Rows, list_parts};
 use super::setup::{PADDING_BYTES, PADDING_FIELD};
 use crate::client::{Acknowledgement, Mutation, Request};
-use crate::history::{Invocation, Response, ReturnValue};
+use history::{Invocation, Response, ReturnValue};
 
 /// The request of an invocation. `rows` is what the client has read before, if the request changes
 /// it.

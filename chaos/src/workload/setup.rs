@@ -9,7 +9,7 @@ use tokio::time::{Duration, Instant, sleep};
 
 use super::{MODULE, branch_keys};
 use crate::client::{AttemptResult, Mutation, Request, RestClient};
-use crate::history::{BranchKey, NodeId};
+use history::{BranchKey, NodeId};
 
 /// How many accounts a branch has.
 pub(super) const ACCOUNTS_PER_BRANCH: i64 = 6;

@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{WorkloadContext, branch_keys};
 use crate::client::{SocketClient, cursor_of};
-use crate::history::{BranchKey, Cursor, NodeId, ReceivedMessage, SubscriptionMessage};
 use crate::rng::Rng;
+use history::{BranchKey, Cursor, NodeId, ReceivedMessage, SubscriptionMessage};
 
 /// The shortest and the longest duration of a connection, in seconds.
 const CONNECTION_SECONDS: (u64, u64) = (4, 25);

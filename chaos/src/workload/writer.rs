@@ -14,10 +14,10 @@ use tokio::time::sleep;
 use super::records::{Rows, list_names};
 use super::{MODULE, WorkloadContext, branch_keys, invocations, setup};
 use crate::client::{AttemptResult, Request, RestClient, SocketClient};
-use crate::history::{
+use crate::rng::Rng;
+use history::{
     Attempt, BranchKey, Completion, Cursor, Invocation, NodeId, Operation, Response, ReturnValue,
 };
-use crate::rng::Rng;
 
 /// How many attempts without a clear response an operation may have before it counts as unknown.
 const ATTEMPTS: usize = 5;

@@ -132,7 +132,7 @@ fn admit(request: &Request) -> Result<(), ApiError> {
 fn knows_enough(app: &App, request: &Request) -> Result<(), ApiError> {
     let path = request.uri().path();
     let is_asked = path.starts_with("/api/") && !path.starts_with("/api/cluster/");
-    if (is_asked || ws::is_upgrade(request)) && !app.branches.knows() {
+    if (is_asked || ws::is_upgrade(request)) && !app.branches.is_initialized() {
         let message = "this node has not heard yet which branches and modules there are";
         return Err(ApiError::new(Problem::NotReady, message).retry(HEARING_TIME));
     }

@@ -1,5 +1,5 @@
 //! Orders: point-of-sale orders with all that belongs to them, listed, shown and saved
-//! (contract.md 3.7). Only the module `pos` has them.
+//! (docs/original/rest.md#orders). Only the module `pos` has them.
 //!
 //! An order is sent as the till knows it and stored in the schema's names; `payload` translates,
 //! `echo` shows what was understood. The branch decides whether it can be saved.

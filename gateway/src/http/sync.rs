@@ -1,4 +1,5 @@
-//! Sync: a module's whole state to take and to give, and what is missing since (contract.md 3.9).
+//! Sync: a module's whole state to take and to give, and what is missing since
+//! (docs/original/rest.md#sync).
 //!
 //! Promise: what is shown is the live state; a snapshot given twice under one `mutationId` or
 //! `requestId` is taken once. Refused: a module that does not exist, and the four paths right under

@@ -1,4 +1,5 @@
-//! Module event: one act on a whole module as `server:event` (contract.md 6.5).
+//! Module event: one act on a whole module as `server:event`
+//! (docs/original/socket.md#module-events).
 
 use model::{BranchKey, BulkOperation, Delta, Event, ModuleChange, ModuleSnapshot, Object, Value};
 use serde::ser::SerializeMap;

@@ -1,9 +1,10 @@
 //! Lane: the publishes of one socket, one lane for each branch:module.
 //!
-//! A publish is anything that changes a module: one mutation, a batch, or a post under a sync topic.
-//! Promise: in a lane one publish is decided before the next is submitted, so nothing overtakes;
-//! each accepted publish is acknowledged once, before its event: by whichever comes first, its
-//! outcome or its event in the stream. An event is committed, so it may speak for the outcome.
+//! A publish is anything that changes a module: one mutation, a batch, or a post under a sync
+//! topic. Promise: in a lane one publish is decided before the next is submitted, so nothing
+//! overtakes; each accepted publish is acknowledged once, before its event: by whichever comes
+//! first, its outcome or its event in the stream. An event is committed, so it may speak for the
+//! outcome.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actors::{Deltas, Follow, Listening, RouteError};
+use actors::{DeltaStream, Follow, RouteError, TopicSubscription};
 use futures::future::BoxFuture;
 use futures::stream::{
     self, AbortHandle, BoxStream, FuturesUnordered, SelectAll, SplitSink, SplitStream,
@@ -86,7 +86,7 @@ enum Done {
     /// A follow, and where the log stands, if that was asked.
     Started(Ticket, Result<(Follow, Option<LogEnd>), RouteError>),
     Answered(Ticket, Result<Answer, RouteError>),
-    Heard(Ticket, Result<Listening, RouteError>),
+    Heard(Ticket, Result<TopicSubscription, RouteError>),
     Said(Result<(), RouteError>),
 }
 
@@ -104,7 +104,7 @@ struct Shell {
     todo: VecDeque<Action>,
     rendering: Option<BoxFuture<'static, Rendered>>,
     under_way: FuturesUnordered<BoxFuture<'static, Done>>,
-    parked: HashMap<Ticket, Box<dyn Deltas>>,
+    parked: HashMap<Ticket, Box<dyn DeltaStream>>,
     open: HashMap<Ticket, AbortHandle>,
     follows: SelectAll<BoxStream<'static, (Ticket, Pulled)>>,
     catalogues: watch::Receiver<Arc<Catalogue>>,
@@ -297,7 +297,7 @@ impl Shell {
         self.tell(|session, moment| session.on_followed(ticket, result, moment));
     }
 
-    fn on_listening(&mut self, ticket: Ticket, result: Result<Listening, RouteError>) {
+    fn on_listening(&mut self, ticket: Ticket, result: Result<TopicSubscription, RouteError>) {
         let last = result.map(|listening| {
             self.pull(ticket, posts(ticket, listening.next).boxed());
             listening.last
@@ -336,7 +336,7 @@ impl Shell {
                     }));
                 }
                 Action::Listen { ticket, topic } => {
-                    let heard = self.app.branches.listen(topic);
+                    let heard = self.app.branches.subscribe(topic);
                     self.under_way
                         .push(Box::pin(heard.map(move |heard| Done::Heard(ticket, heard))));
                 }

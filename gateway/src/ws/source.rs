@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use actors::{Branches, Cursor, Deltas, Follow, FollowItem, Post, RouteError, SharedDelta};
+use actors::{Cursor, DeltaStream, Follow, FollowItem, Post, RouteError, SharedDelta, Store};
 use bytes::Bytes;
 use futures::stream::{self, Stream};
 use model::{
@@ -32,7 +32,7 @@ pub(crate) enum Pulled {
 pub(crate) fn deltas(
     app: App,
     ticket: Ticket,
-    deltas: Box<dyn Deltas>,
+    deltas: Box<dyn DeltaStream>,
 ) -> impl Stream<Item = (Ticket, Pulled)> + Send {
     stream::unfold(Some(deltas), move |deltas| {
         let app = App::clone(&app);
@@ -54,7 +54,7 @@ pub(crate) fn deltas(
 
 /// Begins a follow where it is to begin, the log asked first where that matters.
 pub(crate) async fn follow(
-    branches: &dyn Branches,
+    branches: &dyn Store,
     key: BranchKey,
     begin: Begin,
 ) -> Result<(Follow, Option<LogEnd>), RouteError> {

@@ -1,4 +1,5 @@
-//! Topic: what the name of a topic says about where its messages come from (contract.md 6.4).
+//! Topic: what the name of a topic says about where its messages come from
+//! (docs/original/socket.md#topics).
 //!
 //! A branch's name may contain `:` and `::`, a module's and a table's may not. Names are therefore
 //! read from the right, and a few still have two readings: `sync-table::a::pos::t` is table `t` of

@@ -86,7 +86,7 @@ async fn a_module_and_a_branch_are_made_and_used_as_on_the_original() {
 #[tokio::test]
 async fn a_new_module_is_strict_and_read_unless_it_says_otherwise() {
     let rules = |rest: &Rest, id: &str| {
-        let catalogue = actors::Branches::catalogue(&rest.fake);
+        let catalogue = actors::Store::catalogue(&rest.fake);
         let module = catalogue.modules.iter().find(|module| module.id.as_str() == id).unwrap();
         (module.validation, module.version_rule)
     };
@@ -404,7 +404,7 @@ async fn a_request_repeated_under_its_key_is_answered_alike_and_another_is_refus
     let first = keyed(&rest, "s", "/api/seeds", seeds).await;
     let again = keyed(&rest, "s", "/api/seeds", seeds).await;
     assert_eq!(first.raw, again.raw, "the file keeps its name");
-    assert_eq!(actors::Branches::catalogue(&rest.fake).seed_files.len(), 1);
+    assert_eq!(actors::Store::catalogue(&rest.fake).seed_files.len(), 1);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Stories of the event log over HTTP: a publish, a batch of inserts, the log itself.
 
-use actors::Branches as _;
+use actors::Store as _;
 use model::{CatalogueChange, Validation, Value};
 
 use crate::client::{Answered, Rest, at, members};

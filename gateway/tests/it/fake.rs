@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use actors::status::{BranchStatus, BrokenLog, ClusterStatus, LocalReplica, LocalReplicas};
 use actors::{
-    Branches, ChangeError, Cursor, Deltas, Follow, FollowItem, Listening, Post, RouteError,
-    SharedDelta,
+    ChangeError, Cursor, DeltaStream, Follow, FollowItem, Post, RouteError, SharedDelta, Store,
+    TopicSubscription,
 };
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -406,7 +406,7 @@ pub(crate) fn key(branch: &str, module: &str) -> BranchKey {
     BranchKey::new(BranchId::parse(branch).unwrap(), ModuleId::parse(module).unwrap())
 }
 
-impl Branches for Fake {
+impl Store for Fake {
     fn submit(&self, command: Command) -> BoxFuture<'static, Result<Outcome, RouteError>> {
         let this = self.clone();
         async move {
@@ -477,7 +477,7 @@ impl Branches for Fake {
         .boxed()
     }
 
-    fn knows(&self) -> bool {
+    fn is_initialized(&self) -> bool {
         !self.orders().knows_nothing.load(Ordering::SeqCst)
     }
 
@@ -522,10 +522,13 @@ impl Branches for Fake {
         async move { Ok(()) }.boxed()
     }
 
-    fn listen(&self, topic: String) -> BoxFuture<'static, Result<Listening, RouteError>> {
+    fn subscribe(
+        &self,
+        topic: String,
+    ) -> BoxFuture<'static, Result<TopicSubscription, RouteError>> {
         let mut topics = self.0.topics.lock();
         let topic = topics.entry(topic).or_default();
-        let listening = Listening { last: topic.last.clone(), next: topic.tap.subscribe() };
+        let listening = TopicSubscription { last: topic.last.clone(), next: topic.tap.subscribe() };
         async move { Ok(listening) }.boxed()
     }
 
@@ -604,7 +607,7 @@ impl FakeDeltas {
     }
 }
 
-impl Deltas for FakeDeltas {
+impl DeltaStream for FakeDeltas {
     fn next(&mut self) -> BoxFuture<'_, Option<FollowItem>> {
         async move {
             loop {

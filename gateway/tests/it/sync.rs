@@ -1,6 +1,6 @@
 //! Stories about taking and giving whole tables, and about what is missing since.
 
-use actors::Branches as _;
+use actors::Store as _;
 use model::{Action, BranchId, CatalogueChange, FullSyncFlag, Mutation, Timestamp, Value};
 
 use crate::client::{Answered, Rest, at, members};

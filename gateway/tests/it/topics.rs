@@ -106,7 +106,7 @@ async fn a_publish_by_an_alias_is_told_to_the_channel_and_with_the_state_of_now_
 
 #[tokio::test]
 async fn a_flag_that_is_set_is_told_to_the_sockets_of_its_branch() {
-    use actors::Branches as _;
+    use actors::Store as _;
     let served = Served::new(|_| {}).await;
     let (mut till, mut other) = (served.enter("dar").await, served.enter("two").await);
     let flag = FullSyncFlag {
@@ -165,7 +165,7 @@ async fn a_subscriber_that_reads_nothing_delays_nobody() {
 
 #[tokio::test]
 async fn a_topic_is_read_again_when_its_branch_comes_to_be() {
-    use actors::Branches as _;
+    use actors::Store as _;
     let served = Served::new(|_| {}).await;
     // Else there is a branch of any name.
     let no_defaults = CatalogueChange::Patterns { patterns: Vec::new(), defaults: Vec::new() };

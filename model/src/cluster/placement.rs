@@ -42,7 +42,7 @@ fn score(partition: PartitionId, node: NodeId) -> u64 {
     xxh3_64(&bytes)
 }
 
-/// How many replicas a partition has on this many nodes: 1 on one or two, else 3 (decision 4).
+/// How many replicas a partition has on this many nodes: 1 on one or two, else 3 (decision 12).
 pub fn replicas_for(nodes: usize) -> usize {
     if nodes < 3 { 1 } else { 3 }
 }

@@ -1,5 +1,6 @@
 //! LogSummary: what an event log remembers about itself, whatever events memory still holds
-//! (contract.md 4.7). Never forgotten: a purge or a reset is an event like any other.
+//! (docs/original/rules.md#event-log). Never forgotten: a purge or a reset is an event like any
+//! other.
 
 use imbl::OrdMap;
 

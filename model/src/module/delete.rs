@@ -1,5 +1,6 @@
-//! Delete: remove a record. A lenient module never checks its version (contract.md 5.1), a strict
-//! one where it is sent; what still points at it is checked when the command ends.
+//! Delete: remove a record. A lenient module never checks its version
+//! (docs/original/rules.md#versions), a strict one where it is sent; what still points at it is
+//! checked when the command ends.
 
 use crate::command::Mutation;
 use crate::module::plan::Plan;

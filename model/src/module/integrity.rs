@@ -1,4 +1,4 @@
-//! Integrity: what must hold between records when a command ends (decision 13).
+//! Integrity: what must hold between records when a command ends (decision 23).
 //!
 //! Only what the command changed is looked at: data that broke a rule before the rule came stays
 //! as it is until somebody changes that very value. Between the mutations of one command anything

@@ -1,4 +1,5 @@
-//! PlannedOperation: one change of the module as a whole, told by one event (contract.md 6.5).
+//! PlannedOperation: one change of the module as a whole, told by one event
+//! (docs/original/socket.md#module-events).
 //!
 //! What it changed is found by comparing the tables it touched before and after it: first the
 //! records that are gone, then those that came or changed, in their new order. Who takes them over

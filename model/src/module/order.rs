@@ -1,11 +1,11 @@
-//! Order: a point-of-sale order saved with all that belongs to it, in one command (contract.md
-//! 3.7).
+//! Order: a point-of-sale order saved with all that belongs to it, in one command
+//! (docs/original/rest.md#orders).
 //!
-//! Every row is saved as the mutation saves it, and makes its own event. A list of parts that was sent
-//! replaces the stored parts of its kind, an empty one too; a list that was not sent leaves them. A
-//! part of another order is refused, never taken. All or nothing, where the original could stop
-//! half way. A line without a version changes the line there is, whatever its version: the original
-//! made it anew, which lost what the sender did not know of.
+//! Every row is saved as the mutation saves it, and makes its own event. A list of parts that was
+//! sent replaces the stored parts of its kind, an empty one too; a list that was not sent leaves
+//! them. A part of another order is refused, never taken. All or nothing, where the original could
+//! stop half way. A line without a version changes the line there is, whatever its version: the
+//! original made it anew, which lost what the sender did not know of.
 //!
 //! `order/parts.rs` keeps parts with their records, `order/logs.rs` makes the logs nobody sent.
 

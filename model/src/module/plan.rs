@@ -262,8 +262,8 @@ impl<'a> Plan<'a> {
         key: RecordKey,
         (before, after): (Option<Arc<Object>>, Option<Arc<Object>>),
     ) {
-        // The client names the command's first event, and those whose mutation has a name of its own;
-        // the others of a write get names of ours.
+        // The client names the command's first event, and those whose mutation has a name of its
+        // own; the others of a write get names of ours.
         let first = self.context.origin.event_id.as_ref().filter(|_| self.drafts.is_empty());
         let own = mutation.origin.as_ref().and_then(|origin| origin.event_id.as_ref());
         let named = own.or(first).cloned();
@@ -286,7 +286,7 @@ pub(super) fn is_empty(value: Option<&Value>) -> bool {
     value.is_none_or(|value| value.is_null() || value.as_str() == Some(""))
 }
 
-/// The original insists on this reference, in any module and mode (contract.md 5.3).
+/// The original insists on this reference, in any module and mode (docs/original/rules.md#changes).
 fn check_order_id(table: &Table, record: &Object) -> Result<(), Reject> {
     let insists = matches!(table.name.as_str(), "order_line" | "order_payment");
     let Some(field) = table.field("orderId").filter(|_| insists) else { return Ok(()) };

@@ -1,4 +1,5 @@
-//! Precondition: what a client wants to hold of the existing record before its change (contract.md 3.4).
+//! Precondition: what a client wants to hold of the existing record before its change
+//! (docs/original/rest.md#save).
 
 use std::sync::Arc;
 
@@ -18,7 +19,8 @@ const PAYMENT_STATE: [&str; 4] =
 const CURSOR: [&str; 7] = ["key", "id", "uuid", "uid", "primaryKey", "primary", "value"];
 
 impl Plan<'_> {
-    /// Checks a mutation's preconditions in order; the first that does not hold refuses the command.
+    /// Checks a mutation's preconditions in order; the first that does not hold refuses the
+    /// command.
     pub(super) fn check_preconditions(
         &self,
         table: &Table,

@@ -1,5 +1,6 @@
-//! Purge: empty tables into the history (contract.md 3.10, 5.8). The event log and the sequences
-//! go on as if nothing had happened: only the records are gone.
+//! Purge: empty tables into the history (docs/original/rest.md#management,
+//! rules.md#purge-and-reset). The event log and the sequences go on as if nothing had happened:
+//! only the records are gone.
 
 use std::sync::Arc;
 

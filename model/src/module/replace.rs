@@ -1,4 +1,4 @@
-//! Replace: whole tables by a client's (contract.md 3.9).
+//! Replace: whole tables by a client's (docs/original/rest.md#sync).
 //!
 //! Lenient stores the records as they were sent, fields the schema does not know included, as the
 //! original does; strict makes records of them as an insert would. Nothing is replaced where one

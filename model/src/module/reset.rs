@@ -1,5 +1,6 @@
-//! Reset: begin again from the seed (contract.md 5.8). What was there goes into the history; the
-//! event log goes on, and so do the sequences, unless a lenient module is asked otherwise.
+//! Reset: begin again from the seed (docs/original/rules.md#purge-and-reset). What was there goes
+//! into the history; the event log goes on, and so do the sequences, unless a lenient module is
+//! asked otherwise.
 //!
 //! Seed rows are taken as they were at the beginning: a seed that was good enough to begin with is
 //! good enough to begin again with.

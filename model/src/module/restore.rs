@@ -1,4 +1,5 @@
-//! Restore: bring records back out of the history (contract.md 3.10). The entry stays there.
+//! Restore: bring records back out of the history (docs/original/rest.md#management). The entry
+//! stays there.
 //!
 //! The definition may be another one than when they were taken away. A strict module takes none
 //! that does not satisfy it: they are brought up to it where that is asked for.

@@ -1,4 +1,4 @@
-//! Version: a record's optimistic lock, under either rule (decision 12).
+//! Version: a record's optimistic lock, under either rule (decision 23).
 //!
 //! `next`: a client sends the version its change makes, which is the stored one plus one; and 1
 //! over 1 is let pass, as the original does. `read`: a client sends the version it read. In both

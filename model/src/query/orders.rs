@@ -1,4 +1,4 @@
-//! Orders: point-of-sale orders with what belongs to them (contract.md 3.7).
+//! Orders: point-of-sale orders with what belongs to them (docs/original/rest.md#orders).
 //!
 //! A header's status, stage and type are read under the names the original's clients give them,
 //! and then under the schema's own. A header that says none of them is `open`, `new` and

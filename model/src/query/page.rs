@@ -1,4 +1,4 @@
-//! Page: one stretch of one table (contract.md 3.3).
+//! Page: one stretch of one table (docs/original/rest.md#lists).
 //!
 //! The rows after the cursor in the order asked, oldest or newest first; of them those the times
 //! let through; then the limit. Promise: a client that always sends back the cursor it was given

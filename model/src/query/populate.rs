@@ -1,4 +1,4 @@
-//! Populate: references written out as `{id, name}` (contract.md 4.4).
+//! Populate: references written out as `{id, name}` (docs/original/schemas.md#references).
 //!
 //! Each value of a field that points at another table is shown with the name of what it points at,
 //! under the field's own name and under its column's name. What cannot be looked up is its own

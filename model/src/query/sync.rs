@@ -1,4 +1,4 @@
-//! Sync: the rows a client lacks that holds each table up to a row (contract.md 5.6).
+//! Sync: the rows a client lacks that holds each table up to a row (docs/original/rules.md#deltas).
 //!
 //! Promise: rows come in the order they came in, those after the cursor's. A cursor whose row is
 //! gone says so, and all rows come back. Refused: a table that is not registered. What was changed

@@ -1,4 +1,5 @@
-//! Aliases: the other names by which clients of the original call a table (contract.md 4.5).
+//! Aliases: the other names by which clients of the original call a table
+//! (docs/original/schemas.md#aliases).
 //!
 //! Promise: an exact name always wins over an alias, so a module that registers `orders` itself
 //! is never led astray. The caller echoes the name as sent; everything else uses the canonical one.
@@ -20,7 +21,7 @@ const ALIASES: [(&str, &str); 9] = [
     ("order_deliveries", "order_delivery"),
 ];
 
-/// What people who purge say besides, and the table they mean (contract.md 3.10).
+/// What people who purge say besides, and the table they mean (docs/original/rest.md#management).
 const PURGE_ALIASES: [(&str, &str); 6] = [
     ("order", "order_header"),
     ("line", "order_line"),

@@ -1,4 +1,5 @@
-//! Coerce: what a value that was sent becomes in a field of some kind (contract.md 4.2).
+//! Coerce: what a value that was sent becomes in a field of some kind
+//! (docs/original/schemas.md#types).
 //!
 //! Lenient is the original's way: nothing is refused, what cannot be read becomes `null` (a
 //! number), `false` (a boolean) or `{}` (JSON). Numbers are never computed with: a text that is a

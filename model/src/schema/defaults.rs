@@ -1,4 +1,4 @@
-//! Defaults: what stands in at insert where nothing was sent (contract.md 4.3).
+//! Defaults: what stands in at insert where nothing was sent (docs/original/schemas.md#defaults).
 //!
 //! Both ways follow the same order: key, branch, times, client, the schema's default, the kind.
 //! Lenient goes to its end and always finds something: `closedAt` is stamped at insert, a text

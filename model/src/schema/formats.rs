@@ -1,9 +1,9 @@
 //! Formats: every way a module's tables are written down, read into one [`Schema`].
 //!
-//! Told apart by shape alone (contract.md 4.1): `{schema: {tables: […]}}`, `{tables: {name:
-//! {fields: {…}}}}`, `{name: {fields: […]}}`, `{tables: [{columns: […]}]}`, and a plain list of
-//! tables, at the top or under `tables`. Of a table or field written twice the last one wins, in
-//! the first one's place.
+//! Told apart by shape alone (docs/original/schemas.md#formats): `{schema: {tables: […]}}`,
+//! `{tables: {name: {fields: {…}}}}`, `{name: {fields: […]}}`, `{tables: [{columns: […]}]}`, and a
+//! plain list of tables, at the top or under `tables`. Of a table or field written twice the last
+//! one wins, in the first one's place.
 //!
 //! Promise: what is wrong is noted, naming table and field and what would be right, and everything
 //! else loads; whoever asked decides whether notes are warnings (lenient) or a refusal (strict).

@@ -1,9 +1,9 @@
 //! Seeds: which table a seed file's rows belong to, and the record a seed row becomes.
 //!
 //! Seed files were written by hand over years, so their table names are matched loosely
-//! (contract.md 4.6). Promise: one table takes its rows from one member of the file, an exact name
-//! before any other; what matches no table (`settings`, `add_ons`, …) is left out, as the original
-//! leaves it out.
+//! (docs/original/schemas.md#seeds). Promise: one table takes its rows from one member of the file,
+//! an exact name before any other; what matches no table (`settings`, `add_ons`, …) is left out, as
+//! the original leaves it out.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,5 @@
-//! Rule: one sequence's rule, in any of the three formats people have written (contract.md 4.6).
+//! Rule: one sequence's rule, in any of the three formats people have written
+//! (docs/original/schemas.md#sequence-rules).
 //!
 //! Parts: `{prefix, suffix, start, padding, padChar, delimiter, counterField}`, joined by the
 //! delimiter. Format: `{prefix, start, format: "{prefix}-{number:05d}"}`. Pattern: `{pattern:

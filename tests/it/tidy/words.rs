@@ -198,7 +198,7 @@ fn links(tree: &Tree) -> Vec<Finding> {
     found
 }
 
-fn resolve(from: &str, target: &str) -> String {
+pub(super) fn resolve(from: &str, target: &str) -> String {
     let mut parts: Vec<&str> = from.split('/').collect();
     parts.pop();
     for part in target.split('/') {

@@ -16,8 +16,8 @@ use super::compare::Difference;
 const DOCUMENT: &str = "../docs/protocol.md";
 /// How the table begins.
 const HEAD: &str = "| Where | Recorded | Ours | Because |";
-/// What a reason cites one of; 3.13 lists what is not to be ported.
-const RULES: [&str; 4] = ["contract §8.", "contract §3.13", "[BUG] §", "decision "];
+/// What a reason cites one of: sections of `docs/original`, or a decision.
+const RULES: [&str; 3] = ["differences.md#", "faults.md#", "decision "];
 
 /// One row.
 #[derive(Debug, Clone)]
@@ -174,8 +174,9 @@ mod tests {
     }
 
     fn table(place: &str, ours: &str) -> Table {
-        let text =
-            format!("{HEAD}\n|---|---|---|---|\n| `{place}` | it ends | {ours} | [BUG] §1 |\n");
+        let text = format!(
+            "{HEAD}\n|---|---|---|---|\n| `{place}` | it ends | {ours} | faults.md#orders |\n"
+        );
         Table::of(&text).unwrap()
     }
 

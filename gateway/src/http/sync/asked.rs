@@ -1,4 +1,4 @@
-//! Asked: what a client says it holds, under any of the names in use (contract.md 3.9).
+//! Asked: what a client says it holds, under any of the names in use (docs/original/rest.md#sync).
 //!
 //! Refused: what is there and cannot be read. A `cursor` that is no place in a log is somebody
 //! else's and is passed over.

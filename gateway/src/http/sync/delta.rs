@@ -1,4 +1,5 @@
-//! Delta: what a client lacks, by the rows it holds up to, and by the log (contract.md 5.6).
+//! Delta: what a client lacks, by the rows it holds up to, and by the log
+//! (docs/original/rules.md#deltas).
 //!
 //! A cursor of a table names the last row the client holds: the rows after it come back. What was
 //! changed or removed before it is told only to a client that also sends the `cursor` of its last

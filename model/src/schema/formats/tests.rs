@@ -20,7 +20,7 @@ fn read(doc: &str) -> Result<Schema, BadSchema> {
     Schema::from_definition("pos", &Value::from_json(doc.as_bytes()).unwrap())
 }
 
-/// The same two tables in every format of contract.md 4.1.
+/// The same two tables in every format of docs/original/schemas.md#formats.
 const FORMATS: [(&str, &str); 7] = [
     (
         "A",

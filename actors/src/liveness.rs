@@ -1,0 +1,53 @@
+//! PeerLiveness: which peers this node has a link to, and since when; and which of them are about to stop.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use model::NodeId;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// Which peers this node has a link to.
+#[derive(Default)]
+pub(crate) struct PeerLiveness(Mutex<BTreeMap<NodeId, Link>>);
+
+struct Link {
+    since: Instant,
+    /// The peer said that it stops soon.
+    is_leaving: bool,
+}
+
+impl PeerLiveness {
+    /// A link was made or broke. A new one is a new start, also where it took an old one's place.
+    pub(crate) fn changed(&self, peer: NodeId, up: bool) {
+        let mut links = self.0.lock();
+        if up {
+            let new = Link { since: Instant::now(), is_leaving: false };
+            links.entry(peer).or_insert(new).is_leaving = false;
+        } else {
+            links.remove(&peer);
+        }
+    }
+
+    /// A peer stops soon: it is to be given no lead.
+    pub(crate) fn leaves(&self, peer: NodeId) {
+        if let Some(link) = self.0.lock().get_mut(&peer) {
+            link.is_leaving = true;
+        }
+    }
+
+    /// Whether a peer may be given a lead: it is linked, and does not stop soon.
+    pub(crate) fn may_lead(&self, peer: NodeId) -> bool {
+        self.0.lock().get(&peer).is_some_and(|link| !link.is_leaving)
+    }
+
+    /// Whether there is a link now.
+    pub(crate) fn is_up(&self, peer: NodeId) -> bool {
+        self.0.lock().contains_key(&peer)
+    }
+
+    /// How long there has been a link without a break; zero without one.
+    pub(crate) fn up_for(&self, peer: NodeId) -> Duration {
+        self.0.lock().get(&peer).map_or(Duration::ZERO, |link| link.since.elapsed())
+    }
+}

@@ -1,0 +1,223 @@
+//! The door to branches, as the rooms above see it: one trait, so that the gateway's tests can
+//! stand before a branch in memory instead of a cluster.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use model::{
+    Answer, BranchKey, Catalogue, CatalogueChange, CatalogueError, Command, Delta, Incarnation,
+    ModuleSnapshot, Object, Offset, Outcome, Read, ReadLevel, Reject,
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{broadcast, watch};
+
+use crate::status::{ClusterStatus, LocalReplicas};
+
+/// Every branch of the cluster, wherever it lives.
+pub trait Store: Send + Sync + 'static {
+    /// Has a command decided by the branch it names, once. Waits at most `REQUEST_DEADLINE`.
+    /// A refusal by the branch is an `Ok(Outcome::Rejected)`.
+    fn submit(&self, command: Command) -> BoxFuture<'static, Result<Outcome, RouteError>>;
+
+    /// Looks something up. A branch:module that was never written to is answered as its
+    /// definition and seed would make it, without being created.
+    fn read(
+        &self,
+        key: BranchKey,
+        read: Read,
+        level: ReadLevel,
+    ) -> BoxFuture<'static, Result<Answer, RouteError>>;
+
+    /// Follows a branch:module: `None` begins with a snapshot of now; a cursor begins with the
+    /// event after it. Nothing is missed or given twice in between.
+    fn follow(
+        &self,
+        key: BranchKey,
+        after: Option<Cursor>,
+    ) -> BoxFuture<'static, Result<Follow, RouteError>>;
+
+    /// This node's copy of the catalogue.
+    fn catalogue(&self) -> Arc<Catalogue>;
+
+    /// This node's copy of the catalogue, and each later one.
+    fn catalogues(&self) -> watch::Receiver<Arc<Catalogue>>;
+
+    /// Whether there is anything to tell from this node's copy of the catalogue: one that began
+    /// with nothing has to hear from group 0 first, or it would deny what there is.
+    fn is_initialized(&self) -> bool;
+
+    /// Brings this node's copy of the catalogue up to now: what was agreed on before, by whatever
+    /// node, is in it afterwards. For those about to say that there is no such thing.
+    fn catch_up(&self) -> BoxFuture<'static, Result<(), RouteError>>;
+
+    /// Has group 0 take a change, once under this id. When it returns, this node's copy has it.
+    fn change(
+        &self,
+        id: String,
+        change: CatalogueChange,
+    ) -> BoxFuture<'static, Result<(), ChangeError>>;
+
+    /// Says something under a topic, to everybody in the cluster who listens to it. Topics are
+    /// forgotten sooner or later; nothing of them is on a disk.
+    fn publish(&self, post: Post) -> BoxFuture<'static, Result<(), RouteError>>;
+
+    /// Listens to a topic: what was said last, if that is known, and all that follows.
+    fn subscribe(&self, topic: String)
+    -> BoxFuture<'static, Result<TopicSubscription, RouteError>>;
+
+    /// The cluster as this node sees it.
+    fn status(&self) -> BoxFuture<'static, ClusterStatus>;
+
+    /// The replicas this node holds itself, each with a hash of its whole state. `verify`: their
+    /// logs are walked too, from the oldest event held. Takes as long as reading all of that does.
+    fn replicas(&self, verify: bool) -> BoxFuture<'static, LocalReplicas>;
+
+    /// Whether this node can serve: formed, a majority of each partition at work, not draining.
+    ///
+    /// # Errors
+    /// What is missing.
+    fn ready(&self) -> Result<(), NotReady>;
+}
+
+/// Why a node does not serve now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct NotReady {
+    /// Stable: `draining`, `forming`, `definitions-missing`, `no-majority`.
+    pub reason: &'static str,
+    /// In words.
+    pub message: String,
+    /// LocalPartitions that have no majority at work, of those this node serves.
+    pub without_leader: usize,
+}
+
+impl NotReady {
+    /// For a reason that is not about partitions.
+    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), without_leader: 0 }
+    }
+}
+
+/// Why a request has no outcome.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum RouteError {
+    /// There is no such module in the catalogue.
+    #[error("Module \"{0}\" not defined in modules.json")]
+    UnknownModule(String),
+    /// No branch of this name is configured, and nothing says that there may be one.
+    #[error("there is no branch {0:?}; make it with POST /api/branches")]
+    UnknownBranch(String),
+    /// A read was refused by the branch (an unknown table).
+    #[error(transparent)]
+    Rejected(Reject),
+    /// Too many requests wait; nothing was done.
+    #[error("too many requests are waiting for {what}; retry later")]
+    Busy {
+        /// `this branch` or `this node`.
+        what: &'static str,
+        /// When a retry makes sense.
+        retry_after: Duration,
+    },
+    /// Nobody can take it now; nothing was done.
+    #[error("{reason}")]
+    Unavailable {
+        /// In words.
+        reason: String,
+        /// When a retry makes sense.
+        retry_after: Duration,
+    },
+    /// It may or may not have happened: retry with the same id.
+    #[error("the outcome is not known yet; retry with the same id")]
+    Indeterminate,
+}
+
+/// Something said under a topic.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Post {
+    /// Where.
+    pub topic: String,
+    /// What: it replaces what was said before.
+    pub data: Object,
+}
+
+/// An open ear for one topic. What is said faster than it is heard is lost; the last word is not.
+pub struct TopicSubscription {
+    /// What was said last.
+    pub last: Option<Arc<Post>>,
+    /// What is said from now on.
+    pub next: broadcast::Receiver<Arc<Post>>,
+}
+
+/// Why a change of the catalogue was not made.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ChangeError {
+    /// The catalogue refused it: trying again will not help.
+    #[error(transparent)]
+    Refused(#[from] CatalogueError),
+    /// It could not be decided now, or its outcome is not known: retry under the same id.
+    #[error("group 0 did not decide: {0}")]
+    Undecided(String),
+}
+
+/// A place in one life of a branch:module's log: the last event seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    /// JSON `epoch`.
+    pub incarnation: Incarnation,
+    /// JSON `sequence`.
+    pub offset: Offset,
+}
+
+/// A followed branch:module.
+pub struct Follow {
+    /// The state to begin with, if the follow began without a cursor, or with one that is too old
+    /// or of another life.
+    pub snapshot: Option<Arc<ModuleSnapshot>>,
+    /// What comes after it.
+    pub stream: Box<dyn DeltaStream>,
+}
+
+/// The deltas of a followed branch:module. Dropping it ends the follow.
+pub trait DeltaStream: Send {
+    /// The next item. Cancel-safe. `None`: this node is going away; follow again elsewhere.
+    fn next(&mut self) -> BoxFuture<'_, Option<FollowItem>>;
+}
+
+/// One thing a follower is receive.
+#[derive(Debug, Clone)]
+pub enum FollowItem {
+    /// The next change, in order, without gaps.
+    Delta(Arc<SharedDelta>),
+    /// The follower fell so far behind that the log no longer holds what it missed: begin again
+    /// from here.
+    Resync(Arc<ModuleSnapshot>),
+}
+
+/// A delta on its way to many sessions of one node, with room for its rendered frames, so that
+/// they are written once.
+#[derive(Debug)]
+pub struct SharedDelta {
+    /// What changed.
+    pub delta: Arc<Delta>,
+    frames: OnceLock<Vec<Bytes>>,
+    with_records: OnceLock<Vec<Bytes>>,
+}
+
+impl SharedDelta {
+    /// Wraps a delta for its sessions.
+    pub fn new(delta: Arc<Delta>) -> Self {
+        Self { delta, frames: OnceLock::new(), with_records: OnceLock::new() }
+    }
+
+    /// The delta's frames, one for each event, rendered by the first session that asks.
+    pub fn frames(&self, render: impl FnOnce(&Delta) -> Vec<Bytes>) -> &[Bytes] {
+        self.frames.get_or_init(|| render(&self.delta))
+    }
+
+    /// The same frames with the record of every event, for sessions that asked for records.
+    pub fn frames_with_records(&self, render: impl FnOnce(&Delta) -> Vec<Bytes>) -> &[Bytes] {
+        self.with_records.get_or_init(|| render(&self.delta))
+    }
+}
