@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::branch::Submission;
-use crate::control::machine::Standing;
+use crate::control::machine::AppliedCatalogue;
 use crate::limits::{
     ATTEMPT_TIMEOUT, LARGE_COMMAND_BYTES, NODE_PERMITS, REQUEST_DEADLINE, RETRY_PAUSE,
 };
@@ -27,8 +27,8 @@ use crate::liveness::PeerLiveness;
 use crate::message::{BusyScope, PeerCast, PeerReply, PeerRequest, Refusal, decode, encode};
 use crate::offload::offload;
 use crate::partition;
-use crate::partition::machine::Published;
-use crate::partition::proposer::{Waiting, rough_bytes};
+use crate::partition::machine::AppliedPartition;
+use crate::partition::proposer::{OutcomeSender, rough_bytes};
 use crate::peers::{PeerError, Peers};
 use crate::status::FileBudget;
 use crate::store::RouteError;
@@ -42,11 +42,11 @@ pub(crate) mod reads;
 pub(crate) struct LocalPartition {
     pub(crate) actor: ActorRef<partition::Message>,
     pub(crate) group: ReplicaGroup,
-    pub(crate) published: Arc<Published>,
+    pub(crate) applied: Arc<AppliedPartition>,
 }
 
 /// A replica and what its machine shows.
-pub(crate) type Replica = (ReplicaGroup, Arc<Published>);
+pub(crate) type Replica = (ReplicaGroup, Arc<AppliedPartition>);
 
 /// The partitions of this node.
 #[derive(Clone, Default)]
@@ -76,7 +76,7 @@ impl LocalPartitions {
         if let Some(id) = found
             && let Some(partition) = running.remove(&id)
         {
-            self.keep_replica(id, (partition.group, partition.published));
+            self.keep_replica(id, (partition.group, partition.applied));
         }
     }
 
@@ -86,7 +86,10 @@ impl LocalPartitions {
     }
 
     /// The replica that waits for an actor, if there is one.
-    pub(crate) fn take_replica(&self, id: PartitionId) -> Option<(ReplicaGroup, Arc<Published>)> {
+    pub(crate) fn take_replica(
+        &self,
+        id: PartitionId,
+    ) -> Option<(ReplicaGroup, Arc<AppliedPartition>)> {
         self.orphaned.lock().remove(&id)
     }
 }
@@ -99,7 +102,7 @@ pub(crate) struct Inner {
     pub(crate) node: NodeId,
     pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
     /// Where group 0 stands here.
-    pub(crate) standing: Standing,
+    pub(crate) applied_catalogue: AppliedCatalogue,
     pub(crate) partitions: LocalPartitions,
     pub(crate) peers: Arc<dyn Peers>,
     pub(crate) liveness: Arc<PeerLiveness>,
@@ -121,7 +124,7 @@ pub(crate) struct Parts {
     pub(crate) node: NodeId,
     pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
     /// Where group 0 stands here.
-    pub(crate) standing: Standing,
+    pub(crate) applied_catalogue: AppliedCatalogue,
     pub(crate) partitions: LocalPartitions,
     pub(crate) peers: Arc<dyn Peers>,
     pub(crate) liveness: Arc<PeerLiveness>,
@@ -146,7 +149,7 @@ impl ClusterStore {
         Self(Arc::new(Inner {
             node: parts.node,
             catalogue: parts.catalogue,
-            standing: parts.standing,
+            applied_catalogue: parts.applied_catalogue,
             partitions: parts.partitions,
             peers: parts.peers,
             liveness: parts.liveness,
@@ -292,8 +295,8 @@ impl ClusterStore {
         let permit = Arc::clone(&self.0.permits)
             .try_acquire_owned()
             .map_err(|_| Refusal::Busy { what: BusyScope::Node })?;
-        let (waiting, outcome) = Waiting::new(permit);
-        let submission = Submission { command, waiting };
+        let (reply, outcome) = OutcomeSender::new(permit);
+        let submission = Submission { command, reply };
         if local.actor.cast(partition::Message::Submit(submission)).is_err() {
             return Err(no_leader());
         }

@@ -11,7 +11,7 @@ use raft::{Fatal, GroupId, Groups};
 use crate::client::catalogue::CatalogueClient;
 use crate::client::{ClusterStore, LocalPartitions, Parts};
 use crate::control::machine::CatalogueMachine;
-use crate::control::{self, ControlActor};
+use crate::control::{ControlActor, ControlArguments};
 use crate::follow::remote::Feeds;
 use crate::liveness::PeerLiveness;
 use crate::peers::Peers;
@@ -29,7 +29,7 @@ pub struct Config {
     pub initial: Vec<NodeRecord>,
     /// How many partitions a new cluster gets, for ever.
     pub partitions: u16,
-    /// CatalogueClient of the catalogue this node brings: what it read from files. Same id, same change.
+    /// Changes of the catalogue this node brings: what it read from files. Same id, same change.
     pub entries: Vec<CatalogueEntry>,
     /// The replicas of this node.
     pub groups: Groups,
@@ -53,7 +53,7 @@ pub enum StartError {
 }
 
 /// The running tree.
-pub struct Running {
+pub struct ActorTree {
     store: ClusterStore,
     root: ActorRef<()>,
 }
@@ -62,9 +62,9 @@ pub struct Running {
 ///
 /// # Errors
 /// [`StartError`], with what to do about it where something can be done.
-pub async fn start(config: Config) -> Result<Running, StartError> {
+pub async fn start(config: Config) -> Result<ActorTree, StartError> {
     let (machine, catalogue) = CatalogueMachine::new();
-    let standing = machine.standing();
+    let applied_catalogue = machine.applied_catalogue();
     let id = config.node.id;
     let group_0 = config.groups.start(GroupId::CLUSTER, ReplicaId(id.0), Box::new(machine)).await?;
     let liveness = Arc::new(PeerLiveness::default());
@@ -80,7 +80,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let store = ClusterStore::new(Parts {
         node: id,
         catalogue: catalogue.clone(),
-        standing,
+        applied_catalogue,
         partitions: partitions.clone(),
         peers: config.peers,
         liveness: Arc::clone(&liveness),
@@ -90,7 +90,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         brought: config.entries.iter().map(|entry| entry.id.clone()).collect(),
         feeds: Feeds::default(),
     });
-    let control = control::Start {
+    let control = ControlArguments {
         node: config.node,
         initial: config.initial,
         partitions: config.partitions,
@@ -104,10 +104,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     };
     let (root, _) = Actor::spawn(None, RootActor, ()).await?;
     let (_, _) = Actor::spawn_linked(None, ControlActor, control, root.get_cell()).await?;
-    Ok(Running { store, root })
+    Ok(ActorTree { store, root })
 }
 
-impl Running {
+impl ActorTree {
     /// The door to branches, for the gateway and for other nodes.
     pub fn store(&self) -> ClusterStore {
         self.store.clone()

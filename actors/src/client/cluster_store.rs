@@ -121,7 +121,7 @@ impl ClusterStore {
     ) -> Result<broadcast::Receiver<Arc<SharedDelta>>, RouteError> {
         let partition = self.find(key).await?;
         if let Some(local) = self.0.partitions.get(partition) {
-            return Ok(local.published.tap(key).1);
+            return Ok(local.applied.subscribe(key).1);
         }
         self.0.feeds.tap(self, key).await.map_err(|error| RouteError::Unavailable {
             reason: format!("the feed did not start: {error}"),
@@ -215,7 +215,7 @@ impl ClusterStore {
     fn answer_follow(&self, from: NodeId, key: &BranchKey, feed: u64) -> PeerReply {
         let local = self.locate(key).ok().and_then(|id| self.0.partitions.get(id));
         let begun =
-            local.and_then(|local| self.0.feeds.serve(self, from, feed, key, &local.published));
+            local.and_then(|local| self.0.feeds.serve(self, from, feed, key, &local.applied));
         match begun {
             Some(offset) => PeerReply::Following(offset),
             None => PeerReply::Refused(Refusal::NotLeader { hint: None }),

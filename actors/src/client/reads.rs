@@ -98,21 +98,21 @@ impl ClusterStore {
         let view = match level {
             ReadLevel::Linearizable => {
                 self.catch_up(partition, local).await?;
-                local.published.view()
+                local.applied.view()
             }
             ReadLevel::Session(offset) => {
                 let seen = |view: &model::Partition| {
                     view.branch(key).is_some_and(|b| b.head().offset >= offset)
                 };
-                let view = local.published.view();
+                let view = local.applied.view();
                 if seen(&view) {
                     view
                 } else {
                     self.catch_up(partition, local).await?;
-                    local.published.view()
+                    local.applied.view()
                 }
             }
-            ReadLevel::Stale => local.published.view(),
+            ReadLevel::Stale => local.applied.view(),
         };
         if let Read::Events { after, limit } = read {
             return self.events(local, &view, key, *after, *limit).await;
@@ -180,9 +180,9 @@ impl ClusterStore {
         let head = branch.head();
         let mut events = branch.events_after(after);
         if events.is_none() {
-            let (published, wanted) = (Arc::clone(&local.published), key.clone());
+            let (applied, wanted) = (Arc::clone(&local.applied), key.clone());
             let stored =
-                raft::blocking(move || published.stored_events(&wanted, after, limit as usize));
+                raft::blocking(move || applied.stored_events(&wanted, after, limit as usize));
             let stored = stored.await.map_err(|_| no_leader())?.map_err(Refusal::from)?;
             let joins = stored.first().is_some_and(|event| event.offset == after.next());
             events = joins.then_some(stored);

@@ -82,7 +82,7 @@ impl Feeds {
         from: NodeId,
         feed: u64,
         key: &BranchKey,
-        published: &crate::partition::machine::Published,
+        applied: &crate::partition::machine::AppliedPartition,
     ) -> Option<Offset> {
         let mut served = self.0.served.lock();
         served.retain(|_, pump| !pump.is_finished());
@@ -90,7 +90,7 @@ impl Feeds {
             return None;
         }
         let peers = Arc::clone(&store.0.peers);
-        let (offset, pump) = super::serve::pump(peers, from, feed, key, published);
+        let (offset, pump) = super::serve::pump(peers, from, feed, key, applied);
         served.insert((from, feed), pump);
         Some(offset)
     }

@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::limits::PUSHED_BYTES_MAX;
 use crate::message::{PeerCast, encode};
 use crate::offload::event_bytes;
-use crate::partition::machine::Published;
+use crate::partition::machine::AppliedPartition;
 use crate::peers::{PeerError, Peers};
 use crate::store::SharedDelta;
 
@@ -24,9 +24,9 @@ pub(crate) fn pump(
     to: NodeId,
     feed: u64,
     key: &BranchKey,
-    published: &Published,
+    applied: &AppliedPartition,
 ) -> (Offset, AbortOnDropHandle<()>) {
-    let (view, live) = published.tap(key);
+    let (view, live) = applied.subscribe(key);
     let offset = view.branch(key).map(|b| b.head().offset).unwrap_or_default();
     let pump = Pump { peers, to, feed, offset };
     (offset, AbortOnDropHandle::new(tokio::spawn(pump.run(live))))

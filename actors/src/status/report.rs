@@ -217,7 +217,7 @@ fn partition_status(
 
 /// Which branches forgot outcomes before their time, for want of room.
 fn displaced(local: &LocalPartition) -> Vec<String> {
-    let view = local.published.view();
+    let view = local.applied.view();
     let forgetful = view.branches().filter_map(|branch| {
         let displaced = branch.dedup().displaced;
         (displaced > 0).then(|| {
@@ -235,7 +235,7 @@ fn branch_statuses(
     local: &LocalPartition,
     leader: NodeId,
 ) -> impl Iterator<Item = BranchStatus> {
-    let view = local.published.view();
+    let view = local.applied.view();
     let statuses: Vec<_> = view
         .branches()
         .map(|branch| BranchStatus {
@@ -251,7 +251,7 @@ fn branch_statuses(
 
 /// Sequences that do not follow a number among their records, the first few in words.
 fn ignored_leaps(local: &LocalPartition) -> Vec<String> {
-    let view = local.published.view();
+    let view = local.applied.view();
     let all = view.branches().flat_map(|branch| {
         let key = branch.key();
         branch.ignored_leaps().map(move |leap| {
