@@ -125,12 +125,22 @@ impl Cluster {
         Self::timed(nodes, Timing::default()).await
     }
 
+    /// The same, with something done to each tree as soon as it was started.
+    pub(crate) async fn start_with(nodes: u64, started: impl Fn(&ActorTree)) -> Self {
+        Self::open(nodes, Timing::default(), started).await
+    }
+
     /// The same, with other elections.
     pub(crate) async fn timed(nodes: u64, timing: Timing) -> Self {
+        Self::open(nodes, timing, |_| ()).await
+    }
+
+    async fn open(nodes: u64, timing: Timing, started: impl Fn(&ActorTree)) -> Self {
         let (network, wires) = (MemoryNetwork::new(), Wires::default());
         let mut cluster = Self { nodes: Vec::new(), network, wires, timing };
         for id in 1..=nodes {
             cluster.start_node(id, nodes).await;
+            started(&cluster.nodes[cluster.nodes.len() - 1].running);
         }
         for node in &cluster.nodes {
             cluster.ready(&node.running.store()).await;

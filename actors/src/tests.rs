@@ -10,6 +10,7 @@ use raft::Timing;
 use crate::message::{PeerReply, PeerRequest, Refusal, decode, encode};
 use crate::partition;
 use crate::peers::Inbox as _;
+use crate::root;
 use crate::store::{ChangeError, Cursor, FollowItem, Post, RouteError, Store, TopicSubscription};
 use crate::testing::{Cluster, accept, insert, key, wait_until};
 
@@ -98,6 +99,36 @@ async fn a_branch_actor_that_panics_costs_nobody_anything() {
     assert_eq!(accept(&store, insert("dar", "n2", "after")).await, 2);
     assert_eq!(accept(&store, insert("remal", "r1", "elsewhere")).await, 1);
     assert_eq!(notes_of(&store, "dar").await, ["n1", "n2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_actor_that_panics_has_a_successor() {
+    let cluster = Cluster::start(1).await;
+    let store = cluster.store(0);
+    accept(&store, insert("dar", "n1", "before")).await;
+    let partition = store.locate(&key("dar")).unwrap();
+    let actor = || store.0.partitions.get(partition).map(|running| running.actor.get_id());
+    let before = actor();
+    cluster.nodes[0].running.root.cast(root::Message::PanicControl).unwrap();
+    // Partitions go on without it.
+    assert_eq!(accept(&store, insert("dar", "n2", "meanwhile")).await, 2);
+    assert_eq!(actor(), before, "the partition's actor outlived it");
+    // Only a control actor gives a partition a new actor.
+    store.0.partitions.get(partition).unwrap().actor.cast(partition::Message::Panic).unwrap();
+    wait_until("another actor runs", || actor().is_some_and(|now| Some(now) != before)).await;
+    assert_eq!(accept(&store, insert("dar", "n3", "after")).await, 3);
+    assert_eq!(notes_of(&store, "dar").await, ["n1", "n2", "n3"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_actor_may_panic_while_the_cluster_forms() {
+    let cluster = Cluster::start_with(3, |tree| {
+        tree.root.cast(root::Message::PanicControl).unwrap();
+    });
+    let cluster = cluster.await;
+    for place in 0..3 {
+        accept(&cluster.store(place), insert("dar", &format!("n{place}"), "x")).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

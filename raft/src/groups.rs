@@ -6,6 +6,7 @@
 mod config;
 mod starting_replicas;
 
+use std::any::TypeId;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::blocking::blocking;
 use crate::checkpoint_task::CheckpointTask;
 use crate::consensus;
 use crate::disk::{Checkpoints, GroupKey, StoreFiles, Wal, WalConfig};
+use crate::erased::{ErasedMachine, erase};
 use crate::error::Fatal;
 use crate::group::{Inner as GroupInner, ReplicaGroup};
 use crate::limits;
@@ -38,6 +40,7 @@ use crate::rpc::{RpcCall, RpcRejection, RpcResponse};
 use crate::rpc_handler::RpcHandler;
 use crate::state_machine::Applier;
 use crate::status;
+use crate::typed_group::TypedGroup;
 use crate::types::{DiskCounters, GroupId};
 use crate::verifier::Verifier;
 
@@ -115,12 +118,12 @@ impl Groups {
     ///
     /// # Errors
     /// [`Fatal`] when its state on disk is refused, or a replica of the group already runs here.
-    pub async fn start(
+    pub async fn start<M: Machine>(
         &self,
         group: GroupId,
         replica: ReplicaId,
-        machine: Box<dyn Machine>,
-    ) -> Result<ReplicaGroup, Fatal> {
+        machine: M,
+    ) -> Result<TypedGroup<M>, Fatal> {
         let disk = self.disk()?;
         match self.0.running.lock().entry(group) {
             std::collections::hash_map::Entry::Occupied(_) => {
@@ -132,10 +135,11 @@ impl Groups {
         // From here on the guard frees the slot on every way out, also when this future is dropped.
         let guard =
             StartGuard { groups: self.clone(), group, committed: false, _starting: starting };
-        let (started, tasks) = Box::pin(self.0.start(disk, group, replica, machine)).await?;
+        let (started, tasks) =
+            Box::pin(self.0.start(disk, group, replica, TypeId::of::<M>(), erase(machine))).await?;
         guard.commit(started.clone(), tasks);
         elect_single_voter(&started).await;
-        Ok(started)
+        Ok(TypedGroup::new(started))
     }
 
     /// The running replica of a group.
@@ -273,7 +277,8 @@ impl Inner {
         disk: Disk,
         group: GroupId,
         replica: ReplicaId,
-        machine: Box<dyn Machine>,
+        machine_type: TypeId,
+        machine: Box<dyn ErasedMachine>,
     ) -> Result<(ReplicaGroup, Vec<JoinHandle<()>>), Fatal> {
         let Disk { log: shared, checkpoints, store } = disk;
         let wal = shared.wal.clone();
@@ -324,6 +329,7 @@ impl Inner {
         let started = ReplicaGroup::new(GroupInner {
             id: group,
             node,
+            machine_type,
             raft,
             replica: state,
             wal,

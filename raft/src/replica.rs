@@ -20,15 +20,14 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::consensus::{
-    ApplyResponse, EntryData, LogEntry, LogId, StoredMembership, TypeConfig, term_of,
-};
+use crate::consensus::{EntryData, LogEntry, LogId, StoredMembership, TypeConfig, term_of};
 use crate::disk::{
     CheckpointError, CheckpointMeta, Checkpoints, GroupKey, GroupStore, PinnedCheckpoint,
 };
+use crate::erased::{ErasedMachine, ErasedResponse};
 use crate::error::Fatal;
 use crate::limits;
-use crate::machine::{ChunkSource, FrozenState, Machine, WorkingStore};
+use crate::machine::{ChunkSource, FrozenState, WorkingStore};
 
 /// The last entry a replica has applied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -64,7 +63,7 @@ pub(crate) struct Replica {
 
 /// The machine and its position; locked for as long as either is used.
 struct Inner {
-    machine: Box<dyn Machine>,
+    machine: Box<dyn ErasedMachine>,
     applied: Option<LogId>,
     membership: StoredMembership,
 }
@@ -80,7 +79,7 @@ struct PreparedCheckpoint {
 impl Replica {
     pub(crate) fn new(
         key: GroupKey,
-        mut machine: Box<dyn Machine>,
+        mut machine: Box<dyn ErasedMachine>,
         checkpoints: Checkpoints,
         store: Arc<GroupStore>,
         min_due_bytes: u64,
@@ -206,9 +205,9 @@ impl Replica {
             // the position.
             let mut inner = self.inner.lock();
             for (entry, responder) in items {
-                let reply = self.apply_one(&mut inner, &entry)?;
+                let response = self.apply_one(&mut inner, &entry)?;
                 if let Some(responder) = responder {
-                    responder.send(reply);
+                    responder.send(response);
                 }
             }
             Ok(())
@@ -219,14 +218,14 @@ impl Replica {
         Ok(())
     }
 
-    fn apply_one(&self, inner: &mut Inner, entry: &LogEntry) -> Result<ApplyResponse, Fatal> {
+    fn apply_one(&self, inner: &mut Inner, entry: &LogEntry) -> Result<ErasedResponse, Fatal> {
         let id = entry.log_id;
         let mut writes = Vec::new();
-        let reply = match &entry.payload {
-            EntryPayload::Blank => ApplyResponse(None),
+        let response = match &entry.payload {
+            EntryPayload::Blank => ErasedResponse::NONE,
             EntryPayload::Membership(membership) => {
                 inner.membership = StoredMembership::new(Some(id), membership.clone());
-                ApplyResponse(None)
+                ErasedResponse::NONE
             }
             EntryPayload::Normal(EntryData(bytes)) => {
                 self.since_checkpoint.fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -235,7 +234,7 @@ impl Replica {
                 if mutant::is(Mutant::ApplyTwiceAfterRestart) && again() {
                     inner.machine.apply(id.index, bytes, &mut Vec::new())?;
                 }
-                ApplyResponse(Some(inner.machine.apply(id.index, bytes, &mut writes)?))
+                inner.machine.apply(id.index, bytes, &mut writes)?
             }
         };
         inner.applied = Some(id);
@@ -243,7 +242,7 @@ impl Replica {
         // index is published: who waits for it may ask the store.
         self.store.write(id.index, writes);
         self.publish_applied(id);
-        Ok(reply)
+        Ok(response)
     }
 
     /// Publishes the applied position. It never goes back, also if an older checkpoint is restored.
@@ -420,7 +419,8 @@ mod tests {
     use super::*;
     use crate::consensus::log_id;
     use crate::disk::StoreFiles;
-    use crate::machine::{ChunkSink, StoreWrite};
+    use crate::erased::erase;
+    use crate::machine::{ChunkSink, Machine, StoreWrite};
     use crate::testing::RecordingMachine;
 
     #[test]
@@ -452,7 +452,7 @@ mod tests {
         let (machine, fill_hook): (_, FillHook) =
             (RecordingMachine::new(), Arc::new(Mutex::new(Box::new(|| ()))));
         let hooked = HookedMachine { machine: machine.clone(), fill_hook: fill_hook.clone() };
-        let replica = Replica::new(key, Box::new(hooked), checkpoints, store, 1 << 20);
+        let replica = Replica::new(key, erase(hooked), checkpoints, store, 1 << 20);
         assert_eq!(replica.restore_newest().unwrap(), None);
         Fixture { replica: Arc::new(replica), machine, fill_hook, files, _dir: dir }
     }
@@ -488,12 +488,14 @@ mod tests {
     }
 
     impl Machine for HookedMachine {
+        type Response = <RecordingMachine as Machine>::Response;
+
         fn apply(
             &mut self,
             index: u64,
             entry: &[u8],
             writes: &mut Vec<StoreWrite>,
-        ) -> Result<crate::machine::Answer, Fatal> {
+        ) -> Result<Self::Response, Fatal> {
             self.machine.apply(index, entry, writes)
         }
 

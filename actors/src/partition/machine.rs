@@ -1,8 +1,15 @@
 //! Machine: this replica's copy of one partition: applies what was committed, in order, and
 //! publishes the state after each entry for readers and followers.
 //!
-//! Promise: a follower that taps a branch sees a state and then every delta after it, none twice.
+//! Promise: a follower that subscribes to a branch sees a state and then every delta after it, none
+//! twice. Events leave memory only when both a durable checkpoint and the working store hold them.
 //! Refused: nothing here decides anything; `model::Partition` does.
+//!
+//! How events are handed over from memory to disk: `freeze` keeps the state that goes into the
+//! checkpoint; `checkpoint_durable` takes from it the last event of each branch; each later entry
+//! looks whether the working store has reached the checkpoint's index, and once it has, those
+//! events are let go of. The checkpoint is what a restart reads them from, the store is what a read of old
+//! events uses; one alone would lose either.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -13,7 +20,7 @@ use model::{
     Request, checkpoint, codec, store,
 };
 use parking_lot::Mutex;
-use raft::{Answer, ChunkSink, ChunkSource, Fatal, FrozenState, StoreWrite, WorkingStore};
+use raft::{ChunkSink, ChunkSource, Fatal, FrozenState, StoreWrite, WorkingStore};
 use tokio::sync::broadcast;
 
 use crate::limits::{DISPLACED_PER_LINE, FOLLOWER_QUEUE_DELTAS};
@@ -53,6 +60,7 @@ impl AppliedPartition {
 
     /// The state after the last entry applied here, and that entry's index.
     pub(crate) fn indexed_view(&self) -> (u64, Arc<Partition>) {
+        // Under the lock, so that the index is that of the view.
         let fanout = self.fanout.lock();
         (fanout.index, self.view())
     }
@@ -62,7 +70,9 @@ impl AppliedPartition {
         &self,
         key: &BranchKey,
     ) -> (Arc<Partition>, broadcast::Receiver<Arc<SharedDelta>>) {
-        let senders = &mut self.fanout.lock().senders;
+        // Held until the view is read, so that nothing is published in between.
+        let mut fanout = self.fanout.lock();
+        let senders = &mut fanout.senders;
         let receiver = match senders.get(key) {
             Some(sender) => sender.subscribe(),
             None => {
@@ -93,6 +103,8 @@ impl AppliedPartition {
     }
 
     fn publish(&self, index: u64, view: Partition, deltas: Vec<Arc<Delta>>) {
+        // Held over both: a follower that subscribes sees a view and then every delta after it. If
+        // the view changed between the two, it would miss a delta or get one twice.
         let mut fanout = self.fanout.lock();
         fanout.index = index;
         self.view.store(Arc::new(view));
@@ -144,14 +156,19 @@ impl PartitionMachine {
 }
 
 impl raft::Machine for PartitionMachine {
+    /// What each command of the entry came to, in their order.
+    type Response = Vec<AppliedCommand>;
+
     fn apply(
         &mut self,
         index: u64,
         entry: &[u8],
         writes: &mut Vec<StoreWrite>,
-    ) -> Result<Answer, Fatal> {
+    ) -> Result<Self::Response, Fatal> {
         let batch = Batch::decode(entry).map_err(|error| Fatal(error.to_string()))?;
         let applied = self.state.apply(&batch);
+        // Before the state is published: readers hold on to what they were given, so events let go
+        // of later would stay in memory until the next entry.
         self.forget_stored_events();
         log_displaced(&self.state, &applied);
         applied.iter().for_each(log_leaps);
@@ -159,6 +176,9 @@ impl raft::Machine for PartitionMachine {
         for delta in &deltas {
             writes.extend(store::changes(delta).into_iter().map(put_change));
         }
+        // A seed makes records without events, so no delta shows them to the store. All records of
+        // the branch: which of them the seed brought is not known here, and writing one again is
+        // harmless.
         for command in &batch.commands {
             if let (Request::Seed(_), Some(branch)) =
                 (&command.request, self.state.branch(&command.key))
@@ -166,11 +186,15 @@ impl raft::Machine for PartitionMachine {
                 put_records(branch, &mut |write| writes.push(write));
             }
         }
+        // Before the answer is given to the proposer: who reads at this leader after its write was
+        // acknowledged must find it.
         self.applied.publish(index, self.state.clone(), deltas);
-        Ok(Answer(Arc::new(applied)))
+        Ok(applied)
     }
 
     fn freeze(&self) -> Box<dyn FrozenState> {
+        // Kept until the checkpoint is durable: only then is it known which events are on disk. A
+        // later freeze takes its place, and one whose checkpoint failed is never asked about.
         *self.frozen.lock() = Some(self.state.clone());
         Box::new(FrozenPartition(self.state.clone()))
     }
@@ -178,14 +202,17 @@ impl raft::Machine for PartitionMachine {
     fn restore(&mut self, index: u64, source: &dyn ChunkSource) -> Result<(), Fatal> {
         self.state = Partition::from_chunks(source).map_err(|error| Fatal(error.to_string()))?;
         let mut fanout = self.applied.fanout.lock();
-        // Followers of the state that was replaced begin again from their cursors.
+        // The checkpoint may be from another replica and lie ahead: the deltas in between are never
+        // sent. Followers of the state that was replaced begin again from their cursors.
         *fanout = Fanout { index, senders: BTreeMap::new() };
         self.applied.view.store(Arc::new(self.state.clone()));
+        // It is about a state that this one does not descend from.
         self.durable = None;
         Ok(())
     }
 
     fn checkpoint_durable(&mut self, index: u64) {
+        // Taken: the frozen state shares memory with the present one, and would keep its events.
         let Some(frozen) = self.frozen.lock().take() else { return };
         let heads = frozen.branches().map(|branch| (branch.key().clone(), branch.head().offset));
         self.durable = Some(DurableCheckpoint { index, heads: heads.collect() });
@@ -222,7 +249,7 @@ impl FrozenState for FrozenPartition {
     }
 }
 
-/// Decisions that gave way before their time are counted, and told now and then.
+/// Outcomes that gave way before their time are counted, and logged now and then.
 fn log_displaced(state: &Partition, applied: &[AppliedCommand]) {
     for one in applied.iter().filter(|one| one.displaced > 0) {
         metrics::counter!("mishkah_dedup_displaced_total").increment(one.displaced);
@@ -241,7 +268,7 @@ fn log_displaced(state: &Partition, applied: &[AppliedCommand]) {
     }
 }
 
-/// Tells of numbers that a command brought and their sequences do not follow.
+/// Logs numbers that a command brought and their sequences do not follow.
 fn log_leaps(applied: &AppliedCommand) {
     for leap in &applied.leaps {
         tracing::warn!(
@@ -439,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn events_leave_memory_once_a_checkpoint_and_the_store_hold_them() {
+    fn events_leave_memory_once_checkpoint_and_store_hold_them() {
         let (mut live, store) = (Replica::new(), Arc::new(MemoryStore::default()));
         live.0.attach(store.clone());
         live.apply(1..=1400);
@@ -459,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_and_its_hash_are_the_same_however_a_replica_came_to_them() {
+    fn replicas_have_one_state_hash_however_they_came_to_it() {
         let mut live = Replica::new();
         live.apply(1..=700);
         let mut checkpoint = Chunks::default();

@@ -24,7 +24,7 @@ use crate::http::routes::Routes;
 use crate::limits::{EVENTS_PAGE, EVENTS_PAGE_BYTES, EVENTS_PAGE_MAX};
 use crate::publish::{Publish, event_of};
 use crate::render;
-use crate::wire::{EventLog, LogLine, Module, Shown};
+use crate::wire::{EventLog, LogLine, Module, RecordEvent};
 
 mod ingest;
 
@@ -271,7 +271,7 @@ async fn publish(
     };
     let (server_id, key, event) = (app.server_id.clone(), place.key, Arc::clone(event));
     let write = move |outline: Vec<Arc<ModuleSnapshot>>| {
-        let shown = Shown::of(&server_id, &key, &event)?;
+        let shown = RecordEvent::of(&server_id, &key, &event)?;
         let snapshot = outline.first().map(|snapshot| &**snapshot);
         render::bytes(&Published { shown: &shown, snapshot })
     };
@@ -287,7 +287,7 @@ async fn publish(
 }
 
 struct Published<'a> {
-    shown: &'a Shown<'a>,
+    shown: &'a RecordEvent<'a>,
     snapshot: Option<&'a ModuleSnapshot>,
 }
 

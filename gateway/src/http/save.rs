@@ -18,7 +18,7 @@ use crate::http::routes::Routes;
 use crate::http::tables::{Changed, if_match, registered, write};
 use crate::preconditions;
 use crate::publish::{event_of, record, text, user_of};
-use crate::wire::Shown;
+use crate::wire::RecordEvent;
 
 pub(crate) fn routes() -> Routes {
     const BODY: &str = "{table: text, record: Record, meta?: any, source?: text, \
@@ -82,7 +82,7 @@ async fn save(
     let accepted = app.submit(command).await.map_err(refused)?;
 
     let event = event_of(&accepted)?;
-    let shown = Shown::of(&app.server_id, &place.key, event)?;
+    let shown = RecordEvent::of(&app.server_id, &place.key, event)?;
     let status = if shown.created() { "created" } else { "saved" };
     let saved = Saved {
         changed: Changed::new(status, &place, &table, &shown),

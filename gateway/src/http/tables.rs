@@ -28,7 +28,7 @@ use crate::http::reply::{at, json, written};
 use crate::http::routes::Routes;
 use crate::publish::{event_of, user_of};
 use crate::render;
-use crate::wire::{Ack, Members, Notice, RecordRef, Shown, record_ref};
+use crate::wire::{Ack, Members, Notice, RecordEvent, RecordRef, record_ref};
 
 pub(crate) fn routes() -> Routes {
     const LIST: &str = "{branchId: text, moduleId: text, table: text, count: int, \
@@ -476,7 +476,7 @@ async fn change(
     let command = write(&place, id, origin, mutation(&table, action, sent.record));
     let accepted = app.submit(command).await?;
     let event = event_of(&accepted)?;
-    let shown = Shown::of(&app.server_id, &place.key, event)?;
+    let shown = RecordEvent::of(&app.server_id, &place.key, event)?;
     let (status, word) = match action {
         Action::Insert => (StatusCode::CREATED, "created"),
         Action::Merge => (StatusCode::OK, "updated"),
@@ -530,7 +530,7 @@ impl<'a> Changed<'a, Ack<'a>, Notice<'a>> {
         status: &'a str,
         place: &'a InModule,
         table: &'a Table,
-        shown: &'a Shown<'a>,
+        shown: &'a RecordEvent<'a>,
     ) -> Self {
         Self {
             status,
@@ -557,7 +557,12 @@ struct Deleted<'a, R, N, A> {
 }
 
 impl<'a> Deleted<'a, RecordRef<'a>, Notice<'a>, Ack<'a>> {
-    fn new(status: &'a str, place: &'a InModule, table: &'a Table, shown: &'a Shown<'a>) -> Self {
+    fn new(
+        status: &'a str,
+        place: &'a InModule,
+        table: &'a Table,
+        shown: &'a RecordEvent<'a>,
+    ) -> Self {
         Self {
             status,
             branch_id: place.key.branch.as_str(),

@@ -9,17 +9,17 @@ use model::{
     Validation, Value,
 };
 
-use super::{Action, Large, Moment, Session, Ticket, control};
+use super::{CallId, LargeFrame, Session, SessionAction, SessionContext, control};
 use crate::auth::{Access, Intent, authorize};
 use crate::error::{ApiError, Problem};
 use crate::http::known;
 use crate::publish::{request_id, text};
 use crate::wire::QueryFrame;
 use crate::ws::frame;
-use crate::ws::lane::Posted;
+use crate::ws::publish_queue::SyncPost;
 
 /// What a read was for.
-pub(super) enum Asked {
+pub(super) enum PendingRead {
     /// `client:query`.
     Query { request_id: Option<Value>, table: String, single: bool, warnings: Vec<String> },
     /// Whether there is the branch of a hello: it may have been made at another node.
@@ -31,14 +31,14 @@ pub(super) enum Asked {
     /// The state a sync topic's words are shown with.
     State(String),
     /// What was said when a post's id was first used.
-    Duplicate(Arc<Posted>),
+    Duplicate(Arc<SyncPost>),
     /// The state such a post is answered with.
     Repeat { topic: String, data: Object },
     /// Where the module stands that a channel is told of.
-    Stand(BranchKey, Arc<Posted>),
+    Stand(BranchKey, Arc<SyncPost>),
 }
 
-impl Asked {
+impl PendingRead {
     /// Whether the client waits for it.
     pub(super) fn is_query(&self) -> bool {
         matches!(self, Self::Query { .. })
@@ -46,114 +46,122 @@ impl Asked {
 }
 
 impl Session {
-    pub(super) fn query(&mut self, frame: &Object, moment: Moment<'_>) -> Vec<Action> {
+    pub(super) fn query(&mut self, frame: &Object, cx: SessionContext<'_>) -> Vec<SessionAction> {
         let request_id = request_id(frame);
         let Some(member) = &self.member else {
             let message = "Client attempted query before hello handshake";
-            return self.before_hello(request_id.as_ref(), message, moment);
+            return self.before_hello(request_id.as_ref(), message, cx);
         };
         let Some(module) = text(frame, &["moduleId", "module"]) else {
             let problem = Problem::MissingModule;
             let error = ApiError::new(problem, "Module ID missing in query payload");
-            return self.failed(request_id.as_ref(), &error, moment.at);
+            return self.failed(request_id.as_ref(), &error, cx.now);
         };
         let key =
             ModuleId::parse(&module).map(|module| BranchKey::new(member.branch.clone(), module));
         let read = key.map_err(ApiError::from).and_then(|key| {
             authorize(&self.principal, &Access::module(Intent::Read, &key))?;
-            let read = read_query(frame, &key, moment)?;
+            let read = read_query(frame, &key, cx)?;
             Ok((key, read))
         });
         let (key, (query, single, warnings)) = match read {
             Ok(read) => read,
             Err(error) => {
                 let message = error.message();
-                return vec![control(frame::query_error(request_id.as_ref(), message, moment.at))];
+                return vec![control(frame::query_error(request_id.as_ref(), message, cx.now))];
             }
         };
         let table = query.table.clone();
-        let asked = Asked::Query { request_id, table, single, warnings };
+        let pending_reads = PendingRead::Query { request_id, table, single, warnings };
         let mut actions = Vec::new();
-        self.ask(asked, key, Read::Query(query), ReadLevel::Linearizable, &mut actions);
+        self.read_for(
+            pending_reads,
+            key,
+            Read::Query(query),
+            ReadLevel::Linearizable,
+            &mut actions,
+        );
         actions
     }
 
     /// Reads something, and remembers what for.
-    pub(super) fn ask(
+    pub(super) fn read_for(
         &mut self,
-        asked: Asked,
+        pending_reads: PendingRead,
         key: BranchKey,
         read: Read,
         level: ReadLevel,
-        actions: &mut Vec<Action>,
+        actions: &mut Vec<SessionAction>,
     ) {
-        let (ticket, wait) = (self.ticket(), Duration::ZERO);
-        self.asked.insert(ticket, asked);
-        actions.push(Action::Read { ticket, key, read, level, wait });
+        let (call, wait) = (self.next_call(), Duration::ZERO);
+        self.pending_reads.insert(call, pending_reads);
+        actions.push(SessionAction::Read { call, key, read, level, wait });
     }
 
     /// A read was answered.
     pub(crate) fn on_answer(
         &mut self,
-        ticket: Ticket,
+        call: CallId,
         result: Result<Answer, RouteError>,
-        moment: Moment<'_>,
-    ) -> Vec<Action> {
-        match self.asked.remove(&ticket) {
-            Some(Asked::Query { request_id, table, single, warnings }) => {
+        cx: SessionContext<'_>,
+    ) -> Vec<SessionAction> {
+        match self.pending_reads.remove(&call) {
+            Some(PendingRead::Query { request_id, table, single, warnings }) => {
                 vec![match result {
-                    Ok(Answer::Query(page)) => Action::Write(Large::Rows(QueryFrame {
+                    Ok(Answer::Query(page)) => SessionAction::Write(LargeFrame::Rows(QueryFrame {
                         request_id,
                         table,
                         single,
                         rows: page.rows,
-                        at: moment.at,
+                        at: cx.now,
                         warnings,
                     })),
                     Ok(other) => {
                         let error = crate::gateway::unasked(&other);
-                        control(frame::query_error(request_id.as_ref(), error.message(), moment.at))
+                        control(frame::query_error(request_id.as_ref(), error.message(), cx.now))
                     }
                     Err(error) => {
                         let message = error.to_string();
-                        control(frame::query_error(request_id.as_ref(), &message, moment.at))
+                        control(frame::query_error(request_id.as_ref(), &message, cx.now))
                     }
                 }]
             }
-            Some(Asked::Hello(frame)) => match without_branch(result) {
+            Some(PendingRead::Hello(frame)) => match without_branch(result) {
                 Some(error)
                     if error.problem() == Problem::BranchNotFound
                         && text(&frame, &["branchId"]).is_none() =>
                 {
                     let message = "this hello names no branch: say which as \"branchId\"";
                     let error = ApiError::new(Problem::BranchNotFound, message);
-                    self.failed(request_id(&frame).as_ref(), &error, moment.at)
+                    self.failed(request_id(&frame).as_ref(), &error, cx.now)
                 }
-                Some(error) => self.failed(request_id(&frame).as_ref(), &error, moment.at),
-                None => self.enter(&frame, moment),
+                Some(error) => self.failed(request_id(&frame).as_ref(), &error, cx.now),
+                None => self.enter(&frame, cx),
             },
-            Some(Asked::Frame(frame, bytes)) => match without_branch(result) {
-                Some(error) => self.failed(request_id(&frame).as_ref(), &error, moment.at),
+            Some(PendingRead::Frame(frame, bytes)) => match without_branch(result) {
+                Some(error) => self.failed(request_id(&frame).as_ref(), &error, cx.now),
                 // Whether there is the module is known here now: the frame's own answer tells.
-                None => self.on_frame(*frame, bytes, moment),
+                None => self.on_frame(*frame, bytes, cx),
             },
-            Some(Asked::Recall(key)) => match result {
-                Ok(Answer::Events(found)) => self.on_recalled(&key, found, moment),
+            Some(PendingRead::Recall(key)) => match result {
+                Ok(Answer::Events(found)) => self.on_last_messages(&key, found, cx),
                 // What was said last is not known then; what is said next will be.
                 Ok(_) | Err(_) => Vec::new(),
             },
-            Some(Asked::State(topic)) => self.on_state(&topic, result),
-            Some(Asked::Duplicate(_)) => Vec::new(),
-            Some(Asked::Repeat { topic, data }) => vec![self.on_repeated(topic, data, result)],
-            Some(Asked::Stand(key, posted)) => {
+            Some(PendingRead::State(topic)) => self.on_state(&topic, result),
+            Some(PendingRead::Duplicate(_)) => Vec::new(),
+            Some(PendingRead::Repeat { topic, data }) => {
+                vec![self.on_duplicate_state(topic, data, result)]
+            }
+            Some(PendingRead::Stand(key, posted)) => {
                 let stand = match result {
                     Ok(Answer::Head(head)) => Some((head.revision, head.last_updated_at)),
                     // It is told without, then.
                     Ok(_) | Err(_) => None,
                 };
-                self.tell_channel(&key, &posted, stand, moment)
+                self.publish_to_channel(&key, &posted, stand, cx)
             }
-            None => self.on_refreshed(ticket, result, moment),
+            None => self.on_refreshed(call, result, cx),
         }
     }
 }
@@ -194,9 +202,9 @@ fn warned(
 fn read_query(
     frame: &Object,
     key: &BranchKey,
-    moment: Moment<'_>,
+    cx: SessionContext<'_>,
 ) -> Result<(Query, bool, Vec<String>), ApiError> {
-    let config = moment.catalogue.module(&key.module);
+    let config = cx.catalogue.module(&key.module);
     let config = config.ok_or_else(|| RouteError::UnknownModule(key.module.to_string()))?;
     let named = text(frame, known::TABLE).ok_or(Reject::MissingTable)?;
     let unknown = || Reject::UnknownTable { table: named.clone(), module: key.module.to_string() };
@@ -207,7 +215,7 @@ fn read_query(
     let kind = text(frame, &["queryType"]);
     let single = kind.as_deref() == Some("get");
     let is_list = matches!(kind.as_deref(), None | Some("list"));
-    for wrong in [
+    for topic_refusal in [
         (!single && !is_list).then(|| {
             format!("queryType {:?} is not known; known are list, get", kind.unwrap_or_default())
         }),
@@ -221,7 +229,7 @@ fn read_query(
     .into_iter()
     .flatten()
     {
-        warned(wrong, validation, &mut warnings)?;
+        warned(topic_refusal, validation, &mut warnings)?;
     }
     let mut query = Query {
         populate: frame.get("populate").and_then(Value::as_bool) != Some(false),

@@ -1,4 +1,4 @@
-//! Boot: the data directory: whose it is, and that only one process uses it.
+//! Data directory: whose it is, and that only one process uses it.
 //!
 //! ```text
 //!   DATA/lock         held by the running node
@@ -25,7 +25,7 @@ const REPLICAS: &str = "raft";
 
 /// Why a data directory is not opened.
 #[derive(Debug, thiserror::Error)]
-pub enum BootError {
+pub enum DataDirError {
     /// It cannot be made or written.
     #[error(
         "cannot write the data directory {dir}: {source}; give one this user may write with --data"
@@ -96,9 +96,12 @@ impl DataDir {
     ///
     /// # Errors
     /// [`BootError`], with what to do.
-    pub fn open(path: &Path, node: NodeId, cluster: &str) -> Result<Self, BootError> {
-        let unwritable = |source| BootError::Unwritable { dir: path.to_owned(), source };
+    pub fn open(path: &Path, node: NodeId, cluster: &str) -> Result<Self, DataDirError> {
+        let unwritable = |source| DataDirError::Unwritable { dir: path.to_owned(), source };
         fs::create_dir_all(path).map_err(unwritable)?;
+        // Locked before anything is read: whoever holds the lock may still be writing. The file
+        // stays for ever; if it were removed, two processes could hold locks of two files of this
+        // name.
         let lock = File::options()
             .create(true)
             .truncate(false)
@@ -108,7 +111,7 @@ impl DataDir {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(BootError::Locked { dir: path.to_owned() });
+                return Err(DataDirError::Locked { dir: path.to_owned() });
             }
             Err(TryLockError::Error(error)) => return Err(unwritable(error)),
         }
@@ -116,6 +119,7 @@ impl DataDir {
         let known = match fs::read(&file) {
             Ok(bytes) => read(&file, &bytes)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                // Before a new id is made: a log beside it would get an owner by accident.
                 refuse_orphan(path, &file)?;
                 let made = NodeFile {
                     layout: LAYOUT,
@@ -129,7 +133,7 @@ impl DataDir {
             Err(error) => return Err(unwritable(error)),
         };
         if known.node != node.0 || known.cluster != cluster {
-            return Err(BootError::Foreign {
+            return Err(DataDirError::Foreign {
                 dir: path.to_owned(),
                 node: known.node,
                 cluster: known.cluster,
@@ -151,8 +155,8 @@ impl DataDir {
     }
 }
 
-fn read(file: &Path, bytes: &[u8]) -> Result<NodeFile, BootError> {
-    let damaged = |problem: String| BootError::Damaged { file: file.to_owned(), problem };
+fn read(file: &Path, bytes: &[u8]) -> Result<NodeFile, DataDirError> {
+    let damaged = |problem: String| DataDirError::Damaged { file: file.to_owned(), problem };
     let known: NodeFile = serde_json::from_slice(bytes).map_err(|error| {
         damaged(format!("it cannot be read ({error}); restore it, or begin with a new directory"))
     })?;
@@ -166,13 +170,13 @@ fn read(file: &Path, bytes: &[u8]) -> Result<NodeFile, BootError> {
 }
 
 /// A log without a name may be anybody's.
-fn refuse_orphan(dir: &Path, file: &Path) -> Result<(), BootError> {
+fn refuse_orphan(dir: &Path, file: &Path) -> Result<(), DataDirError> {
     if !dir.join(REPLICAS).exists() {
         return Ok(());
     }
     let problem = "it is missing, but there are replicas beside it; restore it, or move the directory \
                    away and begin with a new one";
-    Err(BootError::Damaged { file: file.to_owned(), problem: problem.to_owned() })
+    Err(DataDirError::Damaged { file: file.to_owned(), problem: problem.to_owned() })
 }
 
 /// Writes aside, syncs, renames, syncs the directory: it is there whole, or not at all.
@@ -182,6 +186,7 @@ fn write(dir: &Path, file: &Path, node: &NodeFile) -> std::io::Result<()> {
     let mut text = serde_json::to_vec_pretty(node)?;
     text.push(b'\n');
     new.write_all(&text)?;
+    // Synced before it gets its name: after a power cut the name would lead to an empty file.
     new.sync_all()?;
     fs::rename(&aside, file)?;
     File::open(dir)?.sync_all()
@@ -197,7 +202,7 @@ mod tests {
         let path = dir.path().join("new/data");
         let open = || DataDir::open(&path, NodeId(1), "shop");
         let first = open().unwrap();
-        assert!(matches!(open(), Err(BootError::Locked { .. })));
+        assert!(matches!(open(), Err(DataDirError::Locked { .. })));
         let id = first.data_id().to_owned();
         drop(first);
         assert_eq!(open().unwrap().data_id(), id);
@@ -227,7 +232,7 @@ mod tests {
         let file = dir.path().join("node.json");
         assert!(matches!(
             DataDir::open(&file, NodeId(1), "shop"),
-            Err(BootError::Unwritable { .. })
+            Err(DataDirError::Unwritable { .. })
         ));
     }
 }

@@ -1,4 +1,4 @@
-//! Ask: how the client verbs speak to a node.
+//! Node client: how the client subcommands speak to a node.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use reqwest::{Client, StatusCode};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One node, by its URL.
-pub(super) struct Asked {
+pub(super) struct NodeClient {
     url: String,
     client: Client,
 }
@@ -23,7 +23,7 @@ pub(super) enum NoAnswer {
     Strange { url: String, reason: String },
 }
 
-impl Asked {
+impl NodeClient {
     /// A node by its URL, or its address alone.
     pub(super) fn new(url: &str) -> Self {
         let url = url.trim_end_matches('/');

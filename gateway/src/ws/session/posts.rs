@@ -9,18 +9,18 @@ use model::{
     Replace, Request, Validation, Value,
 };
 
-use super::querying::Asked;
-use super::{Action, Large, Moment, Session, control};
+use super::reads::PendingRead;
+use super::{LargeFrame, Session, SessionAction, SessionContext, control};
 use crate::auth::{Access, Intent, authorize};
 use crate::error::{ApiError, Problem};
 use crate::http::known;
 use crate::http::sync::revision;
 use crate::limits::{ID_BYTES_MAX, TOPIC_DATA_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
 use crate::publish::{request_id, take_object, text};
-use crate::wire::{Said, Stand, TopicFrame, channel_data, sync_data};
+use crate::wire::{Stand, TopicFrame, TopicUpdate, channel_data, sync_data};
 use crate::ws::frame;
-use crate::ws::lane::{Owed, Posted, Reply, Waiting};
-use crate::ws::topic::{Channel, POS, Topic, channel_topic, sync_topics};
+use crate::ws::publish_queue::{PendingReply, QueuedPublish, ReplyKind, SyncPost};
+use crate::ws::topic::{Channel, POS, TopicSource, channel_topic, sync_topics};
 
 /// How the names of the commands begin that take the ids of posts.
 pub(super) const TRANS: &str = "trans/";
@@ -38,11 +38,11 @@ impl Session {
         &mut self,
         mut frame: Object,
         bytes: usize,
-        moment: Moment<'_>,
-    ) -> Vec<Action> {
+        cx: SessionContext<'_>,
+    ) -> Vec<SessionAction> {
         let named = frame.get("topic").and_then(Value::as_str).filter(|name| !name.is_empty());
         let Some(name) = named.map(str::to_owned) else {
-            return self.without_topic(&frame, moment);
+            return self.without_topic(&frame, cx);
         };
         if name.len() > TOPIC_NAME_BYTES_MAX {
             let message = format!("a topic's name has at most {TOPIC_NAME_BYTES_MAX} bytes");
@@ -50,35 +50,38 @@ impl Session {
         }
         let data = take_object(&mut frame, "data").unwrap_or_default();
         // What may be said is what every reading of the name allows, whichever is meant here.
-        let readings = Topic::readings(&name);
+        let readings = TopicSource::readings(&name);
         if readings.iter().any(|topic| !topic.takes_posts()) {
             let message = "This topic tells of a table's changes; nobody else speaks here.";
-            return vec![wrong("topic-not-writable", message, &name)];
+            return vec![topic_refusal("topic-not-writable", message, &name)];
         }
-        let meant = Topic::resolve(&name, moment.catalogue);
+        let meant = TopicSource::resolve(&name, cx.catalogue);
         let access = match &meant {
-            Topic::Sync(key) => return self.post_sync(key.clone(), name, data, bytes, moment),
-            Topic::Channel { branch, .. } => Access::branch(Intent::Write, branch),
-            Topic::Free | Topic::Reserved | Topic::Table { .. } => Access::cluster(Intent::Write),
+            TopicSource::Sync(key) => return self.post_sync(key.clone(), name, data, bytes, cx),
+            TopicSource::Channel { branch, .. } => Access::branch(Intent::Write, branch),
+            TopicSource::Free | TopicSource::Reserved | TopicSource::Table { .. } => {
+                Access::cluster(Intent::Write)
+            }
         };
-        if readings.iter().any(|topic| matches!(topic, Topic::Sync(_))) && trans_of(&data).is_none()
+        if readings.iter().any(|topic| matches!(topic, TopicSource::Sync(_)))
+            && trans_of(&data).is_none()
         {
-            return vec![wrong("missing-trans-id", MISSING_TRANS_ID, &name)];
+            return vec![topic_refusal("missing-trans-id", MISSING_TRANS_ID, &name)];
         }
         if let Err(error) = authorize(&self.principal, &access) {
-            return vec![wrong(error.code(), error.message(), &name)];
+            return vec![topic_refusal(error.code(), error.message(), &name)];
         }
         if let Some(refusal) = too_large(&data, bytes, &name) {
             return vec![refusal];
         }
         let mut actions = Vec::new();
-        self.say(Post { topic: name, data }, &mut actions);
+        self.enqueue_post(Post { topic: name, data }, &mut actions);
         actions
     }
 
     /// A post that names no topic: without a request id it is not answered, as in the original,
     /// unless what stands for the topic is no text.
-    fn without_topic(&self, frame: &Object, moment: Moment<'_>) -> Vec<Action> {
+    fn without_topic(&self, frame: &Object, cx: SessionContext<'_>) -> Vec<SessionAction> {
         let message = "topic must be a text with the name of a topic";
         let mut actions = Vec::new();
         if frame.get("topic").is_some_and(|topic| !topic.is_null()) {
@@ -86,7 +89,7 @@ impl Session {
         }
         if let Some(id) = request_id(frame) {
             let error = ApiError::new(Problem::InvalidBody, message);
-            actions.extend(self.failed(Some(&id), &error, moment.at));
+            actions.extend(self.failed(Some(&id), &error, cx.now));
         }
         actions
     }
@@ -98,14 +101,14 @@ impl Session {
         topic: String,
         mut data: Object,
         bytes: usize,
-        moment: Moment<'_>,
-    ) -> Vec<Action> {
+        cx: SessionContext<'_>,
+    ) -> Vec<SessionAction> {
         let Some(trans) = trans_of(&data) else {
-            return vec![wrong("missing-trans-id", MISSING_TRANS_ID, &topic)];
+            return vec![topic_refusal("missing-trans-id", MISSING_TRANS_ID, &topic)];
         };
         if trans.len() > ID_BYTES_MAX {
             let message = format!("a trans_id has at most {ID_BYTES_MAX} bytes");
-            return vec![wrong("invalid-request-id", &message, &topic)];
+            return vec![topic_refusal("invalid-request-id", &message, &topic)];
         }
         let action = data.get("action").and_then(Value::as_str);
         if action == Some("create-order") && data.get("order").is_some() {
@@ -113,22 +116,22 @@ impl Session {
             let message = "Incoming snapshot violates insert-only policy.";
             return vec![control(frame::topic_error("order-persist-failed", message, None, None))];
         }
-        if let Err(error) = self.may_write(&key, moment) {
-            return vec![wrong(error.code(), error.message(), &topic)];
+        if let Err(error) = self.may_write(&key, cx) {
+            return vec![topic_refusal(error.code(), error.message(), &topic)];
         }
         let mut snapshot = take_object(&mut data, "snapshot").unwrap_or_default();
-        let validation = moment.catalogue.validation_of(&key.module);
+        let validation = cx.catalogue.validation_of(&key.module);
         for sent in [&data, &snapshot] {
             if let Err(error) = known::refuse_other_place(sent, &key, validation) {
-                return vec![wrong(error.code(), error.message(), &topic)];
+                return vec![topic_refusal(error.code(), error.message(), &topic)];
             }
         }
         if let Some(refusal) = too_large(&data, bytes, &topic) {
             return vec![refusal];
         }
-        let revision = match revision_of(&snapshot, &key, moment) {
+        let revision = match revision_of(&snapshot, &key, cx) {
             Ok(revision) => revision,
-            Err(error) => return vec![wrong(error.code(), error.message(), &topic)],
+            Err(error) => return vec![topic_refusal(error.code(), error.message(), &topic)],
         };
         let tables = take_object(&mut snapshot, "tables").unwrap_or_default();
         let session = format!("{TRANS}{}/{}", key.branch, key.module);
@@ -143,11 +146,11 @@ impl Session {
             origin: Arc::new(origin),
             request: Request::Replace(Replace { tables, revision }),
         };
-        let posted = Arc::new(Posted { topic, key, trans, data });
-        let owed = Owed { request_id: None, reply: Reply::Post(posted) };
-        self.lanes.add(Waiting { command, owed, bytes });
+        let posted = Arc::new(SyncPost { topic, key, trans, data });
+        let pending = PendingReply { request_id: None, reply: ReplyKind::Post(posted) };
+        self.publishes.add(QueuedPublish { command, pending, bytes });
         let mut actions = Vec::new();
-        self.start(&mut actions);
+        self.submit_ready(&mut actions);
         actions
     }
 
@@ -155,17 +158,17 @@ impl Session {
     pub(super) fn on_post_decided(
         &mut self,
         key: &BranchKey,
-        posted: &Arc<Posted>,
+        posted: &Arc<SyncPost>,
         result: Result<Outcome, RouteError>,
-        moment: Moment<'_>,
-    ) -> Vec<Action> {
+        cx: SessionContext<'_>,
+    ) -> Vec<SessionAction> {
         let mut actions = Vec::new();
         let accepted = match result {
             Ok(Outcome::Accepted(accepted)) if !accepted.repeated => accepted,
             Ok(Outcome::Accepted(_) | Outcome::Rejected(Reject::KeyReused)) => {
-                let (ticket, topic) = (self.ticket(), posted.topic.clone());
-                self.asked.insert(ticket, Asked::Duplicate(Arc::clone(posted)));
-                return vec![Action::Listen { ticket, topic }];
+                let (call, topic) = (self.next_call(), posted.topic.clone());
+                self.pending_reads.insert(call, PendingRead::Duplicate(Arc::clone(posted)));
+                return vec![SessionAction::SubscribeTopic { call, topic }];
             }
             Ok(Outcome::Rejected(reject)) => {
                 let replaced = matches!(reject, Reject::Replace { .. });
@@ -177,21 +180,21 @@ impl Session {
             }
             Err(error) => {
                 let error = ApiError::from(error);
-                return vec![wrong(error.code(), error.message(), &posted.topic)];
+                return vec![topic_refusal(error.code(), error.message(), &posted.topic)];
             }
         };
         for topic in sync_topics(key) {
-            self.say(Post { topic, data: posted.data.clone() }, &mut actions);
+            self.enqueue_post(Post { topic, data: posted.data.clone() }, &mut actions);
         }
         let table = posted.data.get("table").and_then(Value::as_str);
         if key.module.as_str() == POS && table.and_then(Channel::of_table).is_some() {
             let changed = accepted.delta.events.last().map(|event| (event.revision, event.at));
             if changed.is_some() {
-                actions.extend(self.tell_channel(key, posted, changed, moment));
+                actions.extend(self.publish_to_channel(key, posted, changed, cx));
             } else {
-                let asked = Asked::Stand(key.clone(), Arc::clone(posted));
+                let pending_reads = PendingRead::Stand(key.clone(), Arc::clone(posted));
                 let level = ReadLevel::Linearizable;
-                self.ask(asked, key.clone(), Read::Head, level, &mut actions);
+                self.read_for(pending_reads, key.clone(), Read::Head, level, &mut actions);
             }
         }
         actions
@@ -199,19 +202,19 @@ impl Session {
 
     /// Answers a post whose id was used before: with what was said then, that it was, and the
     /// module's state, which is read first.
-    pub(super) fn repeat(
+    pub(super) fn answer_duplicate(
         &mut self,
-        posted: &Posted,
+        posted: &SyncPost,
         last: Option<&Post>,
-        actions: &mut Vec<Action>,
+        actions: &mut Vec<SessionAction>,
     ) {
-        let data = repeated(posted, last);
+        let data = duplicate_message(posted, last);
         let topic = posted.topic.clone();
         if self.may_read(&posted.key) {
-            let (asked, key) = (Asked::Repeat { topic, data }, posted.key.clone());
-            self.ask(asked, key, Read::Snapshot, ReadLevel::Linearizable, actions);
+            let (pending_reads, key) = (PendingRead::Repeat { topic, data }, posted.key.clone());
+            self.read_for(pending_reads, key, Read::Snapshot, ReadLevel::Linearizable, actions);
         } else {
-            actions.push(control(frame::text(&TopicFrame::new(&topic, Said::Bare(data)))));
+            actions.push(control(frame::text(&TopicFrame::new(&topic, TopicUpdate::Bare(data)))));
         }
     }
 
@@ -220,55 +223,59 @@ impl Session {
     }
 
     /// The state such an answer is shown with came, or could not be read.
-    pub(super) fn on_repeated(
+    pub(super) fn on_duplicate_state(
         &self,
         topic: String,
         data: Object,
         result: Result<Answer, RouteError>,
-    ) -> Action {
+    ) -> SessionAction {
         let Ok(Answer::Snapshot(snapshot)) = result else {
-            return control(frame::text(&TopicFrame::new(&topic, Said::Bare(data))));
+            return control(frame::text(&TopicFrame::new(&topic, TopicUpdate::Bare(data))));
         };
-        let said = Said::Bare(sync_data(&self.server_id, &data, &snapshot.head));
-        Action::Write(Large::Topic(TopicFrame { topic, said, snapshot: Some(snapshot) }))
+        let said = TopicUpdate::Bare(sync_data(&self.server_id, &data, &snapshot.head));
+        SessionAction::Write(LargeFrame::Topic(TopicFrame {
+            topic,
+            said,
+            snapshot: Some(snapshot),
+        }))
     }
 
     /// Tells a channel of a post under a sync topic, completed by where the module stands.
-    pub(super) fn tell_channel(
+    pub(super) fn publish_to_channel(
         &mut self,
         key: &BranchKey,
-        posted: &Posted,
+        posted: &SyncPost,
         stand: Stand,
-        moment: Moment<'_>,
-    ) -> Vec<Action> {
+        cx: SessionContext<'_>,
+    ) -> Vec<SessionAction> {
         let table = posted.data.get("table").and_then(Value::as_str);
         let mut actions = Vec::new();
         if let Some(channel) = table.and_then(Channel::of_table) {
-            let at = moment.at.to_iso();
+            let at = cx.now.to_iso();
             let data = channel_data(&self.server_id, key, &posted.data, stand, channel.name(), &at);
             let topic = channel_topic(&key.branch, channel);
-            self.say(Post { topic, data }, &mut actions);
+            self.enqueue_post(Post { topic, data }, &mut actions);
         }
         actions
     }
 
     /// Says something after all that was said before.
-    fn say(&mut self, post: Post, actions: &mut Vec<Action>) {
+    fn enqueue_post(&mut self, post: Post, actions: &mut Vec<SessionAction>) {
         self.posts.push_back(post.clone());
         if self.posts.len() == 1 {
-            actions.push(Action::Post(post));
+            actions.push(SessionAction::Post(post));
         }
     }
 
     /// A post was said, or not.
-    pub(crate) fn on_posted(&mut self, result: Result<(), RouteError>) -> Vec<Action> {
+    pub(crate) fn on_posted(&mut self, result: Result<(), RouteError>) -> Vec<SessionAction> {
         let mut actions = Vec::new();
         let said = self.posts.pop_front();
         if let (Err(error), Some(post)) = (result, said) {
             let error = ApiError::from(error);
-            actions.push(wrong(error.code(), error.message(), &post.topic));
+            actions.push(topic_refusal(error.code(), error.message(), &post.topic));
         }
-        actions.extend(self.posts.front().cloned().map(Action::Post));
+        actions.extend(self.posts.front().cloned().map(SessionAction::Post));
         actions
     }
 }
@@ -277,9 +284,9 @@ impl Session {
 fn revision_of(
     snapshot: &Object,
     key: &BranchKey,
-    moment: Moment<'_>,
+    cx: SessionContext<'_>,
 ) -> Result<Option<u64>, ApiError> {
-    match (revision(snapshot), moment.catalogue.validation_of(&key.module)) {
+    match (revision(snapshot), cx.catalogue.validation_of(&key.module)) {
         (Err(_), Validation::Lenient)
             if !matches!(snapshot.get("version"), Some(Value::Number(_))) =>
         {
@@ -289,22 +296,22 @@ fn revision_of(
     }
 }
 
-fn wrong(code: &str, message: &str, topic: &str) -> Action {
+fn topic_refusal(code: &str, message: &str, topic: &str) -> SessionAction {
     control(frame::topic_error(code, message, Some(topic), None))
 }
 
 /// What is said is kept by every node: it must be small. `bytes` is the whole frame.
-fn too_large(data: &Object, bytes: usize, topic: &str) -> Option<Action> {
+fn too_large(data: &Object, bytes: usize, topic: &str) -> Option<SessionAction> {
     let large = bytes > TOPIC_DATA_BYTES_MAX
         && Value::from(data.clone()).to_json().len() > TOPIC_DATA_BYTES_MAX;
     large.then(|| {
         let message = format!("the data has at most {TOPIC_DATA_BYTES_MAX} bytes as JSON");
-        wrong("topic-data-too-large", &message, topic)
+        topic_refusal("topic-data-too-large", &message, topic)
     })
 }
 
 /// What is said again of a post whose id was used before, and that it was.
-fn repeated(posted: &Posted, last: Option<&Post>) -> Object {
+fn duplicate_message(posted: &SyncPost, last: Option<&Post>) -> Object {
     let first = last
         .map(|last| &last.data)
         .filter(|data| trans_of(data).as_deref() == Some(posted.trans.as_str()));

@@ -1,4 +1,4 @@
-//! Tour: what to look at and what to try, once the cluster stands. The lines work as printed.
+//! Quickstart: what to look at and what to try, once the cluster stands. The lines work as printed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,10 +6,10 @@ use std::path::Path;
 use actors::status::ClusterStatus;
 use comfy_table::{Table, presets};
 
-use super::{Plan, out};
+use super::{DemoPlan, out};
 
 /// Prints the nodes, who leads what, and lines to try.
-pub(super) fn show(plan: &Plan, status: &ClusterStatus, pids: &BTreeMap<u16, u32>) {
+pub(super) fn show(plan: &DemoPlan, status: &ClusterStatus, pids: &BTreeMap<u16, u32>) {
     out::line(format!("\nThe cluster stands: {}\n", status.cluster_id));
     out::line(nodes(plan, status, pids));
     for warning in &status.warnings {
@@ -19,7 +19,7 @@ pub(super) fn show(plan: &Plan, status: &ClusterStatus, pids: &BTreeMap<u16, u32
     out::line(lines(plan, pids));
 }
 
-fn nodes(plan: &Plan, status: &ClusterStatus, pids: &BTreeMap<u16, u32>) -> Table {
+fn nodes(plan: &DemoPlan, status: &ClusterStatus, pids: &BTreeMap<u16, u32>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED).set_header([
         "node",
@@ -50,7 +50,7 @@ fn branches(status: &ClusterStatus) -> String {
     status.branches.iter().map(line).collect::<Vec<_>>().join("; ")
 }
 
-fn lines(plan: &Plan, pids: &BTreeMap<u16, u32>) -> String {
+fn lines(plan: &DemoPlan, pids: &BTreeMap<u16, u32>) -> String {
     let any = |place: u16| plan.url((place - 1) % plan.nodes + 1);
     let program = shell_word(&plan.program);
     let pos = "api/branches/dar/modules/pos/tables";
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn the_lines_name_nodes_that_exist() {
-        let plan = |nodes| Plan {
+        let plan = |nodes| DemoPlan {
             program: "/opt/my programs/mishkah".into(),
             nodes,
             data: "/tmp/demo".into(),

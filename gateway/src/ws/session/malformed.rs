@@ -4,7 +4,7 @@
 
 use model::{BadJson, Object, Timestamp, Value};
 
-use super::{Action, Level, Session, control};
+use super::{LogLevel, Session, SessionAction, control};
 use crate::error::{ApiError, Problem};
 use crate::limits::{ID_BYTES_MAX, PREVIEW_CHARS, TOPIC_NAME_BYTES_MAX};
 use crate::publish::request_id;
@@ -15,15 +15,20 @@ const REQUEST_IDS: [&[&str]; 3] = [&["meta", "requestId"], &["meta", "requestID"
 
 impl Session {
     /// JSON that is no object.
-    pub(super) fn not_a_frame(&self, message: &[u8], at: Timestamp) -> Action {
+    pub(super) fn not_a_frame(&self, message: &[u8], at: Timestamp) -> SessionAction {
         let preview: String =
             String::from_utf8_lossy(message).chars().take(PREVIEW_CHARS).collect();
         let context = [("preview", preview)].into_iter().collect();
-        self.log(Level::Warn, "Received invalid JSON payload", &context, at)
+        self.log(LogLevel::Warn, "Received invalid JSON payload", &context, at)
     }
 
     /// A message that is not JSON. Whatever of it can be read says who waits for an answer.
-    pub(super) fn unreadable(&self, message: &[u8], bad: BadJson, at: Timestamp) -> Vec<Action> {
+    pub(super) fn unreadable(
+        &self,
+        message: &[u8],
+        bad: BadJson,
+        at: Timestamp,
+    ) -> Vec<SessionAction> {
         let mut actions = vec![self.not_a_frame(message, at)];
         let error = ApiError::from(bad);
         let text = |name| match Value::find_in_json(message, &[name]) {
@@ -59,10 +64,10 @@ impl Session {
     }
 
     /// A frame of a type that is not known, or of none.
-    pub(super) fn unknown(&self, frame: &Object, at: Timestamp) -> Vec<Action> {
+    pub(super) fn unknown(&self, frame: &Object, at: Timestamp) -> Vec<SessionAction> {
         let named = frame.get("type");
         let context = named.map(|word| ("type", word.clone())).into_iter().collect();
-        let mut actions = vec![self.log(Level::Warn, "Unknown message type", &context, at)];
+        let mut actions = vec![self.log(LogLevel::Warn, "Unknown message type", &context, at)];
         let id = request_id(frame);
         if id.is_some() {
             let given = named.map_or_else(

@@ -8,21 +8,21 @@ use std::time::Duration;
 use actors::{Cursor, RouteError};
 use model::{Answer, BranchKey, ModuleId, ModuleSnapshot, Read, ReadLevel, Value};
 
-use super::resume::{Resume, Wanted};
-use super::{Action, Begin, Large, Moment, Session, State, Ticket};
+use super::resume::{Resume, ResumeFrom};
+use super::{CallId, FollowFrom, LargeFrame, Session, SessionAction, SessionContext, State};
 use crate::error::ApiError;
 use crate::limits::{FOLLOW_AGAIN_AFTER, FOLLOW_AGAIN_AFTER_MAX};
 use crate::wire::SnapshotFrame;
 
 /// A snapshot that waits for its modules.
-pub(super) struct Loading {
+pub(super) struct PendingSnapshot {
     pub(super) reason: &'static str,
     pub(super) request_id: Option<Value>,
     /// Where the client goes on, if it said so.
     pub(super) resume: Option<Resume>,
 }
 
-impl Loading {
+impl PendingSnapshot {
     pub(super) fn new(reason: &'static str, request_id: Option<Value>) -> Self {
         Self { reason, request_id, resume: None }
     }
@@ -31,16 +31,16 @@ impl Loading {
 impl Session {
     /// Gets the state of all modules of the branch's list, for a snapshot of them all. `level` is
     /// how new it must be where the module is followed already.
-    pub(super) fn load(
+    pub(super) fn begin_snapshot(
         &mut self,
-        mut loading: Loading,
+        mut pending_snapshot: PendingSnapshot,
         level: ReadLevel,
-        moment: Moment<'_>,
-        actions: &mut Vec<Action>,
+        cx: SessionContext<'_>,
+        actions: &mut Vec<SessionAction>,
     ) {
         let Some(member) = &self.member else { return };
         let branch = member.branch.clone();
-        let listed = moment.catalogue.modules_of(&branch);
+        let listed = cx.catalogue.modules_of(&branch);
         let gone = |key: &BranchKey| key.branch == branch && !listed.contains(&key.module);
         let gone: Vec<BranchKey> = self
             .followed
@@ -49,35 +49,40 @@ impl Session {
             .map(|(key, _)| key.clone())
             .collect();
         gone.iter().for_each(|key| self.release(key, actions));
-        let mut wanted = loading.resume.as_mut().map(|resume| resume.take(&listed));
+        let mut wanted = pending_snapshot.resume.as_mut().map(|resume| resume.take(&listed));
         for module in listed {
             let resumes = wanted.as_mut().and_then(|wanted| wanted.remove(&module));
             let key = BranchKey::new(branch.clone(), module);
             match resumes {
-                Some(Wanted::After(cursor)) => {
-                    self.follow(key, Begin::Resume(cursor), true, actions);
+                Some(ResumeFrom::After(cursor)) => {
+                    self.follow(key, FollowFrom::Resume(cursor), true, actions);
                 }
-                Some(Wanted::Unreadable) => {
-                    if let Some(resume) = &mut loading.resume {
+                Some(ResumeFrom::Unreadable) => {
+                    if let Some(resume) = &mut pending_snapshot.resume {
                         resume.fails(&key.module, "invalid-cursor");
                     }
-                    self.have(key, level, actions);
+                    self.refresh_or_follow(key, level, actions);
                 }
-                None => self.have(key, level, actions),
+                None => self.refresh_or_follow(key, level, actions),
             }
         }
-        self.loading = Some(loading);
-        self.finish_loading(moment, actions);
+        self.pending_snapshot = Some(pending_snapshot);
+        self.finish_snapshot(cx, actions);
     }
 
     /// Has a listed module's state read, or the module followed from now on.
-    fn have(&mut self, key: BranchKey, level: ReadLevel, actions: &mut Vec<Action>) {
-        let next = self.tickets + 1;
+    fn refresh_or_follow(
+        &mut self,
+        key: BranchKey,
+        level: ReadLevel,
+        actions: &mut Vec<SessionAction>,
+    ) {
+        let next = self.calls + 1;
         let Some(followed) = self.followed.get_mut(&key) else {
-            return self.follow(key, Begin::Now, true, actions);
+            return self.follow(key, FollowFrom::Now, true, actions);
         };
         match (&followed.state, followed.cursor) {
-            (State::Waits(_), _) => (followed.listed, followed.told) = (true, true),
+            (State::Waits(_), _) => (followed.listed, followed.sends_events) = (true, true),
             (State::Open | State::Refreshing(_) | State::Refreshed(_), Some(_)) => {
                 let level = match level {
                     ReadLevel::Linearizable => level,
@@ -85,39 +90,39 @@ impl Session {
                         ReadLevel::Session(followed.known())
                     }
                 };
-                (followed.listed, followed.told) = (true, true);
+                (followed.listed, followed.sends_events) = (true, true);
                 followed.state = State::Refreshing(next);
-                let (ticket, read, wait) = (self.ticket(), Read::Snapshot, Duration::ZERO);
-                actions.push(Action::Read { ticket, key, read, level, wait });
+                let (call, read, wait) = (self.next_call(), Read::Snapshot, Duration::ZERO);
+                actions.push(SessionAction::Read { call, key, read, level, wait });
             }
-            _ => self.follow(key, Begin::Now, true, actions),
+            _ => self.follow(key, FollowFrom::Now, true, actions),
         }
     }
 
     /// A module's state came for a snapshot.
     pub(super) fn on_refreshed(
         &mut self,
-        ticket: Ticket,
+        call: CallId,
         result: Result<Answer, RouteError>,
-        moment: Moment<'_>,
-    ) -> Vec<Action> {
+        cx: SessionContext<'_>,
+    ) -> Vec<SessionAction> {
         let mut actions = Vec::new();
-        let Some(key) = self.refreshing(ticket) else { return actions };
+        let Some(key) = self.refreshing(call) else { return actions };
         match result {
             Ok(Answer::Snapshot(snapshot)) => self.refreshed(key, snapshot, &mut actions),
             Ok(other) => {
                 let error = crate::gateway::unasked(&other);
-                self.not_refreshed(key, &error, moment, &mut actions);
+                self.not_refreshed(key, &error, cx, &mut actions);
             }
-            Err(error) => self.not_refreshed(key, &error.into(), moment, &mut actions),
+            Err(error) => self.not_refreshed(key, &error.into(), cx, &mut actions),
         }
-        self.finish_loading(moment, &mut actions);
+        self.finish_snapshot(cx, &mut actions);
         actions
     }
 
-    fn refreshing(&self, ticket: Ticket) -> Option<BranchKey> {
+    fn refreshing(&self, call: CallId) -> Option<BranchKey> {
         let mut followed = self.followed.iter();
-        let same = |state: &State| matches!(state, State::Refreshing(own) if *own == ticket);
+        let same = |state: &State| matches!(state, State::Refreshing(own) if *own == call);
         followed.find(|(_, followed)| same(&followed.state)).map(|(key, _)| key.clone())
     }
 
@@ -125,18 +130,18 @@ impl Session {
         &mut self,
         key: BranchKey,
         snapshot: Arc<ModuleSnapshot>,
-        actions: &mut Vec<Action>,
+        actions: &mut Vec<SessionAction>,
     ) {
         let Some(followed) = self.followed.get_mut(&key) else { return };
         followed.tries = 0;
         let head = &snapshot.head;
-        let life = followed.cursor.map(|cursor| cursor.incarnation);
-        let follows_on = life == Some(head.incarnation) && followed.known() <= head.offset;
+        let incarnation = followed.cursor.map(|cursor| cursor.incarnation);
+        let follows_on = incarnation == Some(head.incarnation) && followed.known() <= head.offset;
         if follows_on {
             followed.state = State::Refreshed(snapshot);
         } else {
             // Another life of the log, or a replica that went back: begin with one picture.
-            self.follow(key, Begin::Now, true, actions);
+            self.follow(key, FollowFrom::Now, true, actions);
         }
     }
 
@@ -144,42 +149,49 @@ impl Session {
         &mut self,
         key: BranchKey,
         error: &ApiError,
-        moment: Moment<'_>,
-        actions: &mut Vec<Action>,
+        cx: SessionContext<'_>,
+        actions: &mut Vec<SessionAction>,
     ) {
-        let ticket = self.ticket();
+        let call = self.next_call();
         let Some(followed) = self.followed.get_mut(&key) else { return };
         let tries = followed.tries;
         followed.tries += 1;
-        followed.state = State::Refreshing(ticket);
+        followed.state = State::Refreshing(call);
         let (read, level, wait) = (Read::Snapshot, ReadLevel::Linearizable, pause(tries));
-        actions.push(Action::Read { ticket, key, read, level, wait });
+        actions.push(SessionAction::Read { call, key, read, level, wait });
         if tries == 0 {
-            let request_id = self.loading.as_ref().and_then(|loading| loading.request_id.clone());
-            actions.extend(self.failed(request_id.as_ref(), error, moment.at));
+            let request_id = self
+                .pending_snapshot
+                .as_ref()
+                .and_then(|pending_snapshot| pending_snapshot.request_id.clone());
+            actions.extend(self.failed(request_id.as_ref(), error, cx.now));
         }
     }
 
     /// Sends the snapshot once every module of the list is there, and opens their streams.
-    pub(super) fn finish_loading(&mut self, moment: Moment<'_>, actions: &mut Vec<Action>) {
+    pub(super) fn finish_snapshot(
+        &mut self,
+        cx: SessionContext<'_>,
+        actions: &mut Vec<SessionAction>,
+    ) {
         let Some(member) = &self.member else { return };
         let misses = |state: &State| matches!(state, State::Opening | State::Refreshing(_));
         let mut listed = self.followed.values().filter(|followed| followed.listed);
-        if self.loading.is_none() || listed.any(|followed| misses(&followed.state)) {
+        if self.pending_snapshot.is_none() || listed.any(|followed| misses(&followed.state)) {
             return;
         }
-        let Some(loading) = self.loading.take() else { return };
+        let Some(pending_snapshot) = self.pending_snapshot.take() else { return };
         let (branch, lang) = (member.branch.clone(), member.lang.clone());
         let (mut modules, mut resumed, mut opened) = (Vec::new(), Vec::new(), Vec::new());
         for (key, followed) in &mut self.followed {
             let fresh = match std::mem::replace(&mut followed.state, State::Open) {
                 State::Waits(snapshot) => {
-                    opened.push((followed.ticket, key.clone()));
+                    opened.push((followed.call, key.clone()));
                     snapshot
                 }
                 State::Refreshed(snapshot) => snapshot,
                 State::Resumes(last) => {
-                    opened.push((followed.ticket, key.clone()));
+                    opened.push((followed.call, key.clone()));
                     resumed.extend(followed.cursor.map(|from| (key.module.clone(), from, last)));
                     continue;
                 }
@@ -191,19 +203,19 @@ impl Session {
             followed.seen = fresh.head.offset;
             modules.push(fresh);
         }
-        let (reason, some) = self.tell_resumed(&branch, &loading, &resumed, actions);
+        let (reason, some) = self.announce_resumed(&branch, &pending_snapshot, &resumed, actions);
         if some || !modules.is_empty() {
             let server_id = Arc::clone(&self.server_id);
-            let flags = moment.catalogue.flags_of(&branch, None);
+            let flags = cx.catalogue.flags_of(&branch, None);
             let flags = flags.filter(|flag| flag.enabled).cloned().collect();
-            let request_id = loading.request_id;
+            let request_id = pending_snapshot.request_id;
             let frame =
                 SnapshotFrame { branch, modules, reason, request_id, server_id, lang, flags };
-            actions.push(Action::Write(Large::Snapshot(frame)));
+            actions.push(SessionAction::Write(LargeFrame::Snapshot(frame)));
         }
-        for (ticket, key) in opened {
-            actions.push(Action::Open(ticket));
-            self.recall(&key, actions);
+        for (call, key) in opened {
+            actions.push(SessionAction::Open(call));
+            self.read_last_messages(&key, actions);
         }
     }
 
@@ -212,16 +224,20 @@ impl Session {
         &self,
         request_id: Option<&Value>,
         error: &ApiError,
-        moment: Moment<'_>,
-    ) -> Vec<Action> {
-        self.failed(request_id, error, moment.at)
+        cx: SessionContext<'_>,
+    ) -> Vec<SessionAction> {
+        self.failed(request_id, error, cx.now)
     }
 
     /// The stream cannot go on without a gap.
-    pub(super) fn begin_again(&mut self, moment: Moment<'_>, actions: &mut Vec<Action>) {
-        if self.loading.is_none() {
+    pub(super) fn restart_snapshot(
+        &mut self,
+        cx: SessionContext<'_>,
+        actions: &mut Vec<SessionAction>,
+    ) {
+        if self.pending_snapshot.is_none() {
             let level = ReadLevel::Session(model::Offset(0));
-            self.load(Loading::new("resync", None), level, moment, actions);
+            self.begin_snapshot(PendingSnapshot::new("resync", None), level, cx, actions);
         }
     }
 }
@@ -238,4 +254,4 @@ pub(super) fn cursor_of(snapshot: &ModuleSnapshot) -> Cursor {
 }
 
 /// What the client wants of each module.
-pub(super) type Wants = BTreeMap<ModuleId, Wanted>;
+pub(super) type Wants = BTreeMap<ModuleId, ResumeFrom>;

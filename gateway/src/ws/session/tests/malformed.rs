@@ -69,8 +69,8 @@ fn bytes_that_are_not_utf_8_are_answered_too() {
     let mut story = Story::live();
     let mut message = br#"{"requestId":"r-1","type":"client:publish","record":{"a":""#.to_vec();
     message.extend([0xff, b'"', b'}', b'}']);
-    let moment = Moment { at: AT, catalogue: &story.catalogue };
-    let told = told(&story.session.on_message(&message, moment));
+    let cx = SessionContext { now: AT, catalogue: &story.catalogue };
+    let told = told(&story.session.on_message(&message, cx));
     assert!(error(&told).get("message").and_then(Value::as_str).unwrap().contains("record.a"));
 }
 

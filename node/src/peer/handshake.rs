@@ -1,4 +1,4 @@
-//! Greet: from a stream to a connection: both sides say hello and agree, or say why not.
+//! Handshake: from a stream to a connection: both sides say hello and agree, or say why not.
 
 use std::sync::Arc;
 
@@ -6,16 +6,19 @@ use model::NodeId;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-use super::Shared;
+use super::Inner;
 use super::connection::Connection;
-use super::hello::{Class, FEATURES, GreetError, Hello, PROTO_MAX, PROTO_MIN, Refusal, read_hello};
+use super::hello::{
+    ConnectionClass, FEATURES, HandshakeError, HandshakeRejection, PROTO_MAX, PROTO_MIN, PeerHello,
+    read_hello,
+};
 use super::remote::Remote;
-use super::transport::Stream;
+use super::transport::PeerStream;
 use crate::limits::HELLO_TIMEOUT;
 
-impl Shared {
-    fn hello(&self, to: NodeId, class: Class) -> Hello {
-        Hello {
+impl Inner {
+    fn hello(&self, to: NodeId, class: ConnectionClass) -> PeerHello {
+        PeerHello {
             proto_min: PROTO_MIN,
             proto_max: PROTO_MAX,
             features: FEATURES,
@@ -28,38 +31,42 @@ impl Shared {
         }
     }
 
-    /// Dials a peer and greets it.
+    /// Dials a peer and makes the handshake.
     pub(super) async fn dial(
         &self,
         remote: &Remote,
-        class: Class,
+        class: ConnectionClass,
         address: String,
-    ) -> Result<(Arc<Connection>, Stream), GreetError> {
-        let greeting = async {
+    ) -> Result<(Arc<Connection>, PeerStream), HandshakeError> {
+        let handshake = async {
             let mut stream = self.transport.dial(address).await?;
             let ours = self.hello(remote.node, class);
+            // The dialler speaks first: its hello names the class and the node it means, which the
+            // other side needs for an answer.
             stream.write.write_all(&ours.encode()).await?;
             stream.write.flush().await?;
             let theirs = read_hello(&mut stream.read).await?;
-            self.check(&ours, &theirs, true).map_err(GreetError::RefusedHere)?;
+            // Both sides check: an address may lead to another node than the book says.
+            self.check(&ours, &theirs, true).map_err(HandshakeError::RefusedHere)?;
             let connection = Connection::new(theirs.from, theirs.boot, theirs.data_id, class, true);
             Ok((Arc::new(connection), stream))
         };
-        timeout(HELLO_TIMEOUT, greeting).await.unwrap_or_else(|_| Err(silent()))
+        timeout(HELLO_TIMEOUT, handshake).await.unwrap_or_else(|_| Err(silent()))
     }
 
-    /// Greets whoever dialled.
-    pub(super) async fn greet(
+    /// Makes the handshake with a peer that dialled.
+    pub(super) async fn accept_handshake(
         &self,
-        mut stream: Stream,
-    ) -> Result<(Arc<Connection>, Stream), GreetError> {
-        let greeting = async {
+        mut stream: PeerStream,
+    ) -> Result<(Arc<Connection>, PeerStream), HandshakeError> {
+        let handshake = async {
             let theirs = read_hello(&mut stream.read).await?;
             let ours = self.hello(theirs.from, theirs.class);
+            // Checked before our hello is sent: with it the dialler takes the connection as agreed.
             if let Err(refusal) = self.check(&ours, &theirs, false) {
                 stream.write.write_all(&refusal.encode()).await?;
                 stream.write.shutdown().await?;
-                return Err(GreetError::RefusedHere(refusal));
+                return Err(HandshakeError::RefusedHere(refusal));
             }
             stream.write.write_all(&ours.encode()).await?;
             stream.write.flush().await?;
@@ -68,24 +75,32 @@ impl Shared {
                 Connection::new(theirs.from, theirs.boot, theirs.data_id, class, false);
             Ok((Arc::new(connection), stream))
         };
-        timeout(HELLO_TIMEOUT, greeting).await.unwrap_or_else(|_| Err(silent()))
+        timeout(HELLO_TIMEOUT, handshake).await.unwrap_or_else(|_| Err(silent()))
     }
 
-    fn check(&self, ours: &Hello, theirs: &Hello, dialled_here: bool) -> Result<(), Refusal> {
+    fn check(
+        &self,
+        ours: &PeerHello,
+        theirs: &PeerHello,
+        dialled_here: bool,
+    ) -> Result<(), HandshakeRejection> {
         let _version = ours.agree(theirs)?;
         if dialled_here && theirs.from != ours.to || theirs.from == self.node {
-            return Err(Refusal::WrongNode { actual: theirs.from });
+            return Err(HandshakeRejection::WrongNode { actual: theirs.from });
         }
+        // Where the book has no data directory yet (a configured peer), the first one is taken; the
+        // catalogue fills it in.
         let known = self.book.borrow().get(&theirs.from).and_then(|peer| peer.data_id.clone());
         if known.is_some_and(|known| known != theirs.data_id) {
-            return Err(Refusal::OtherData { node: theirs.from });
+            return Err(HandshakeRejection::OtherData { node: theirs.from });
         }
+        // Last, because it is the only check that depends on what else is connected right now.
         let remote = self.remotes.read().get(&theirs.from).cloned();
         remote.map_or(Ok(()), |remote| remote.admit(theirs, dialled_here))
     }
 }
 
-fn silent() -> GreetError {
+fn silent() -> HandshakeError {
     let text = format!("no hello within {} s", HELLO_TIMEOUT.as_secs());
-    GreetError::Broken(std::io::Error::new(std::io::ErrorKind::TimedOut, text))
+    HandshakeError::Broken(std::io::Error::new(std::io::ErrorKind::TimedOut, text))
 }

@@ -1,4 +1,4 @@
-//! Place: where something stands: in one life of a module's log, or among the events of a command.
+//! Cursor: where something stands: in one incarnation of a module's log, or among the events of a command.
 
 use actors::Cursor;
 use model::{Event, Incarnation, Object, Offset, Part, Value};
@@ -6,14 +6,14 @@ use serde::Serialize;
 
 /// `cursor`: where a client that has seen this goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub(crate) struct Place {
+pub(crate) struct WireCursor {
     epoch: u64,
     sequence: u64,
 }
 
-impl Place {
-    pub(crate) fn new(life: Incarnation, offset: Offset) -> Self {
-        Self { epoch: life.0, sequence: offset.0 }
+impl WireCursor {
+    pub(crate) fn new(incarnation: Incarnation, offset: Offset) -> Self {
+        Self { epoch: incarnation.0, sequence: offset.0 }
     }
 
     /// Reads `{epoch, sequence}`.
@@ -24,7 +24,7 @@ impl Place {
     }
 }
 
-impl From<Cursor> for Place {
+impl From<Cursor> for WireCursor {
     fn from(cursor: Cursor) -> Self {
         Self::new(cursor.incarnation, cursor.offset)
     }
