@@ -11,7 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{BranchKey, Catalogue, Command, NodeId, Outcome, PartitionId, Request, SERVER_SESSION};
+use model::{
+    BranchKey, Catalogue, Command, NodeId, Outcome, PartitionId, Procedures, Request,
+    SERVER_SESSION,
+};
 use parking_lot::{Mutex, RwLock};
 use ractor::{ActorId, ActorRef};
 use raft::{Priority, TypedGroup};
@@ -118,6 +121,7 @@ pub(crate) struct Inner {
     /// Who was last seen to lead a partition this node holds no replica of.
     hints: Mutex<BTreeMap<PartitionId, NodeId>>,
     pub(crate) feeds: crate::follow::remote::Feeds,
+    pub(crate) procedures: Procedures,
     pub(crate) topics: crate::topics::Topics,
 }
 
@@ -136,6 +140,7 @@ pub(crate) struct Parts {
     /// The ids of the catalogue_client this node brings: it can serve once it knows them all itself.
     pub(crate) brought: Vec<String>,
     pub(crate) feeds: crate::follow::remote::Feeds,
+    pub(crate) procedures: Procedures,
 }
 
 /// What one attempt gave, when it gave no outcome.
@@ -160,6 +165,7 @@ impl ClusterStore {
             files: parts.files,
             brought: parts.brought,
             feeds: parts.feeds,
+            procedures: parts.procedures,
             topics: crate::topics::Topics::default(),
             draining: AtomicBool::new(false),
             permits: Arc::new(Semaphore::new(NODE_PERMITS)),

@@ -17,7 +17,7 @@ use futures::StreamExt;
 use model::cluster::plan::{Observation, Step, next_step};
 use model::{
     Catalogue, CatalogueChange, CatalogueEntry, NodeId, NodeRecord, PartitionId, Placement,
-    ReplicaId,
+    Procedures, ReplicaId,
 };
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
 use raft::{GroupId, Groups, Member, TypedGroup};
@@ -70,6 +70,7 @@ pub(crate) struct ControlArguments {
     pub(crate) liveness: Arc<PeerLiveness>,
     pub(crate) catalogue_client: CatalogueClient,
     pub(crate) running: LocalPartitions,
+    pub(crate) procedures: Procedures,
 }
 
 /// Its state.
@@ -268,7 +269,8 @@ impl State {
             Some(kept) => kept,
             None => {
                 let applied = AppliedPartition::new();
-                let machine = PartitionMachine::new(Arc::clone(&applied));
+                let procedures = self.arguments.procedures.clone();
+                let machine = PartitionMachine::new(Arc::clone(&applied), procedures);
                 let group = groups.start(GroupId::from(partition), replica, machine).await?;
                 // Kept at once: a group runs only once, so that a replica which nobody knows of
                 // could never be given an actor.

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{CatalogueEntry, NodeRecord, ReplicaId};
+use model::{CatalogueEntry, NodeRecord, Procedures, ReplicaId};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use raft::{Fatal, GroupId, Groups};
 
@@ -43,6 +43,8 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// How this process shares out its open files, if it has seen to that.
     pub files: Option<FileBudget>,
+    /// The stored procedures that commands may call. All nodes of a cluster have the same.
+    pub procedures: Procedures,
 }
 
 /// Why a node's actors did not start.
@@ -93,6 +95,7 @@ pub async fn start(config: Config) -> Result<ActorTree, StartError> {
         files: config.files,
         brought: config.entries.iter().map(|entry| entry.id.clone()).collect(),
         feeds: Feeds::default(),
+        procedures: config.procedures.clone(),
     });
     let control = ControlArguments {
         node: config.node,
@@ -105,6 +108,7 @@ pub async fn start(config: Config) -> Result<ActorTree, StartError> {
         liveness,
         catalogue_client,
         running: partitions,
+        procedures: config.procedures,
     };
     let (root, _) = Actor::spawn(None, RootActor, control).await?;
     Ok(ActorTree { store, root })

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use model::{
     Action, BranchId, BranchKey, BranchPattern, CatalogueChange, CatalogueEntry, Command,
-    CommandId, ModuleConfig, ModuleId, Mutation, NodeId, NodeRecord, Object, Origin, Outcome,
-    Request, Schema, Timestamp, Validation, Value, VersionRule, Write,
+    CommandId, ModuleConfig, ModuleId, NodeId, NodeRecord, Object, Origin, Outcome, RecordMutation,
+    Request, Schema, Timestamp, Transaction, Validation, Value, VersionRule,
 };
 use parking_lot::Mutex;
 use raft::testing::MemoryNetwork;
@@ -163,6 +163,7 @@ impl Cluster {
             peers: Arc::new(Door { node: NodeId(id), wires: self.wires.clone() }),
             warnings: Vec::new(),
             files: None,
+            procedures: model::Procedures::default(),
         });
         let running = running.await.unwrap();
         let store = running.store();
@@ -244,12 +245,12 @@ pub(crate) fn key(branch: &str) -> BranchKey {
 /// An insert of one note.
 pub(crate) fn insert(branch: &str, note: &str, text: &str) -> Command {
     let record: Object = [("id", note), ("text", text)].into_iter().collect();
-    let mutation = Mutation::new(Action::Insert, "note", record);
+    let mutation = RecordMutation::new(Action::Insert, "note", record);
     Command {
         id: CommandId { session: String::new(), request: format!("insert-{note}") },
         key: key(branch),
         origin: Arc::new(Origin::default()),
-        request: Request::Write(Write::of(vec![mutation])),
+        request: Request::Transaction(Transaction::of(vec![mutation])),
     }
 }
 

@@ -25,7 +25,7 @@ use crate::limits::{
 use crate::outcome::ReservedNumber;
 use crate::reject::Reject;
 
-pub(crate) use entry::{DedupEntry, ENTRY_BYTES, PayloadHash, payload_hash};
+pub(crate) use entry::{DedupEntry, ENTRY_BYTES, PayloadHash, call_hash, payload_hash};
 pub(crate) use queue::DedupQueue;
 
 /// How much a branch:module remembers of what it decided.

@@ -115,10 +115,10 @@ enum CommandClass {
 impl CommandClass {
     fn of(request: &Request) -> Self {
         match request {
-            Request::Write(_)
+            Request::Transaction(_)
             | Request::Reserve(_)
             | Request::SetSequence(_)
-            | Request::SaveOrder(_) => Self::Write,
+            | Request::Call(_) => Self::Write,
             #[cfg(feature = "next-level")]
             Request::ReserveAtNextLevel(_) => Self::Write,
             Request::Purge(_) | Request::Restore(_) | Request::Reset(_) | Request::Replace(_) => {

@@ -16,8 +16,8 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use model::{
-    AppliedCommand, Batch, Branch, BranchKey, Delta, Event, Offset, Outcome, Partition, Read,
-    Request, checkpoint, codec, store,
+    AppliedCommand, Batch, Branch, BranchKey, Delta, Event, Offset, Outcome, Partition, Procedures,
+    Read, Request, checkpoint, codec, store,
 };
 use parking_lot::Mutex;
 use raft::{ChunkSink, ChunkSource, Fatal, FrozenState, StoreWrite, WorkingStore};
@@ -121,6 +121,8 @@ impl AppliedPartition {
 /// This replica's copy of one partition.
 pub(crate) struct PartitionMachine {
     state: Partition,
+    /// What its commands may call, also after a restore.
+    procedures: Procedures,
     applied: Arc<AppliedPartition>,
     /// The state last written to a checkpoint that is not durable yet.
     frozen: Arc<Mutex<Option<Partition>>>,
@@ -137,8 +139,9 @@ struct DurableCheckpoint {
 }
 
 impl PartitionMachine {
-    pub(crate) fn new(applied: Arc<AppliedPartition>) -> Self {
-        Self { state: Partition::default(), applied, frozen: Arc::default(), durable: None }
+    pub(crate) fn new(applied: Arc<AppliedPartition>, procedures: Procedures) -> Self {
+        let state = Partition::new(procedures.clone());
+        Self { state, procedures, applied, frozen: Arc::default(), durable: None }
     }
 
     /// Lets go of the events that both the last checkpoint and the working store hold. The store
@@ -200,7 +203,8 @@ impl raft::Machine for PartitionMachine {
     }
 
     fn restore(&mut self, index: u64, source: &dyn ChunkSource) -> Result<(), Fatal> {
-        self.state = Partition::from_chunks(source).map_err(|error| Fatal(error.to_string()))?;
+        self.state = Partition::from_chunks(source, self.procedures.clone())
+            .map_err(|error| Fatal(error.to_string()))?;
         let mut fanout = self.applied.fanout.lock();
         // The checkpoint may be from another replica and lie ahead: the deltas in between are never
         // sent. Followers of the state that was replaced begin again from their cursors.
@@ -389,7 +393,7 @@ mod tests {
 
     impl Replica {
         fn new() -> Self {
-            Self(PartitionMachine::new(AppliedPartition::new()))
+            Self(PartitionMachine::new(AppliedPartition::new(), Procedures::default()))
         }
 
         fn apply(&mut self, indexes: std::ops::RangeInclusive<u64>) {

@@ -134,20 +134,22 @@ impl BatchBuilder {
 /// A command's size, near enough to bound a batch: exact sizes would cost a second encoding.
 pub(crate) fn rough_bytes(command: &Command) -> usize {
     match &command.request {
-        model::Request::Write(write) => {
-            write.mutations.iter().map(|mutation| 64 + 48 * mutation.record.len()).sum()
+        model::Request::Transaction(transaction) => {
+            let record = |record: &model::Object| 64 + 48 * record.len();
+            let sizes = transaction.mutations.iter().map(|mutation| match mutation {
+                model::Mutation::Record(mutation) => record(&mutation.record),
+                model::Mutation::ReplaceChildren(children) => {
+                    64 + children.rows.iter().map(record).sum::<usize>()
+                }
+            });
+            sizes.sum()
         }
         model::Request::Define(_) | model::Request::Fill(_) | model::Request::Seed(_) => 64 * 1024,
         model::Request::Reserve(_) => 128,
         #[cfg(feature = "next-level")]
         model::Request::ReserveAtNextLevel(_) => 128,
         model::Request::SetSequence(_) => 1024,
-        model::Request::SaveOrder(order) => {
-            let parts = [&order.lines, &order.payments, &order.status_logs];
-            let sent: usize = parts.into_iter().flatten().map(Vec::len).sum();
-            let logs: usize = order.line_status_logs.iter().flatten().map(Vec::len).sum();
-            64 * 48 * (1 + sent + logs)
-        }
+        model::Request::Call(call) => 128 + call.arguments.len(),
         model::Request::Reset(_) => 64 * 1024,
         model::Request::Replace(replace) => rough_rows(&replace.tables),
         model::Request::Purge(_) | model::Request::Restore(_) => 512,

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use crate::ids::TableName;
 use crate::reject::Reject;
-use crate::schema::{Schema, Table};
+use crate::schema::{Conventions, Schema, Table};
 use crate::value::Value;
 
 /// Something of a definition that cannot be: where, what is wrong, what would be right.
@@ -88,19 +88,32 @@ impl Schema {
     /// Reads a module's definition in any of the known formats.
     ///
     /// # Errors
-    /// [`BadSchema`] where there are no tables, or it is ambiguous which they are.
+    /// [`BadSchema`] where there are no tables, or it cannot be told which they are.
     pub fn read(module: &str, doc: &Value) -> Result<ParsedSchema, BadSchema> {
+        Self::read_under(module, doc, &Conventions::default())
+    }
+
+    /// The same, under what the clients of its trade take for granted.
+    ///
+    /// # Errors
+    /// As [`Schema::read`].
+    pub fn read_under(
+        module: &str,
+        doc: &Value,
+        conventions: &Conventions,
+    ) -> Result<ParsedSchema, BadSchema> {
         let listed =
             shape::listed(doc).map_err(|problems| Diagnostic::new(problems).of_module(module))?;
         let (mut tables, mut notes): (Vec<Table>, _) = (Vec::new(), listed.notes);
         for (name, doc) in listed.tables {
             let mut problems = Vec::new();
-            match table::read(&name, doc, &mut problems) {
-                Ok(table) => match tables.iter_mut().find(|members| members.name == table.name) {
-                    Some(members) => {
+            let versioned = conventions.versioned.contains(&name);
+            match table::read(&name, doc, versioned, &mut problems) {
+                Ok(table) => match tables.iter_mut().find(|known| known.name == table.name) {
+                    Some(known) => {
                         problems
                             .push(Diagnostic::new("it is written twice; the last one is taken"));
-                        *members = table;
+                        *known = table;
                     }
                     None => tables.push(table),
                 },
@@ -116,7 +129,7 @@ impl Schema {
         }
         notes.extend(reference::resolve(module, &mut tables));
         let notes = notes.into_iter().map(|wrong| wrong.of_module(module)).collect();
-        let schema = Self { tables: tables.into_iter().map(Arc::new).collect() };
+        let schema = Self::under(tables.into_iter().map(Arc::new).collect(), conventions);
         Ok(ParsedSchema { schema, notes })
     }
 

@@ -18,11 +18,7 @@ mod schemas;
 
 use std::collections::BTreeMap;
 
-use crate::command::Seed;
-use crate::ids::{BranchId, ModuleId, TableName};
-use crate::schema::Schema;
-use crate::sequence::SequenceRules;
-use crate::value::Value;
+use model::{BranchId, ModuleId, Schema, Seed, SequenceRules, TableName, Value};
 
 pub use files::BadOriginal;
 pub use live::live_data;

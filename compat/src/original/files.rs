@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ids::{ModuleId, TableName};
-use crate::value::{Object, Value};
+use model::{ModuleId, Object, Reject, TableName, Value};
 
 /// A file of the original's directory that cannot be read, and where in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -111,7 +110,7 @@ fn names<'v>(
     list: Option<&'v Value>,
 ) -> Result<Vec<&'v str>, BadOriginal> {
     let wrong = |value: &Value| {
-        let shown = crate::reject::Reject::show(value);
+        let shown = Reject::show(value);
         BadOriginal::new(file, format!("{place} is {shown}; it is a list of names"))
     };
     match list {

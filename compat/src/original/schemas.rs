@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use model::{Object, Value};
+
 use crate::original::MODULES;
 use crate::original::branches::Directory;
 use crate::original::files::{BadOriginal, Files, text};
-use crate::value::{Object, Value};
 
 /// Where a branch's own definition of a module is, unless `modules.json` says otherwise.
 const OWN: &str = "schema/definition.json";

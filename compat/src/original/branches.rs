@@ -2,14 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::command::Seed;
-use crate::definition::Validation;
-use crate::ids::{BranchId, ModuleId};
-use crate::limits::VERSION_MAX;
+use model::limits::VERSION_MAX;
+use model::{BranchId, ModuleId, Object, Schema, Seed, Validation, Value};
+
 use crate::original::files::{BadOriginal, Files, decoded, module_ids, text};
 use crate::original::{BRANCHES, MODULES, Original, OriginalBranch, seed_of};
-use crate::schema::Schema;
-use crate::value::{Object, Value};
 
 /// One module's directory of one branch.
 pub(super) struct Directory {

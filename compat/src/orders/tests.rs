@@ -1,10 +1,11 @@
 //! What a till's save does, told on the tables of a real shop made small.
 
+use std::sync::Arc;
+
+use model::limits::MUTATIONS_MAX;
+use model::{Acceptance, Effect, SequenceRule, Value};
+
 use super::*;
-use crate::command::Request;
-use crate::delta::Effect;
-use crate::outcome::Acceptance;
-use crate::sequence::SequenceRule;
 use crate::testing::{Shop, object, schema_of};
 
 const SCHEMA: &str = r#"{"tables":[
@@ -61,7 +62,7 @@ fn defined(mut shop: Shop, schema: &str) -> Shop {
         definition.schema = schema_of(schema);
         let rule = r#"{"prefix":"DAR","start":1001,"padding":6,"counterField":"invoiceSequence"}"#;
         let rule = SequenceRule::from_doc(&Value::Object(object(rule))).unwrap();
-        let table = crate::TableName::parse("order_header").unwrap();
+        let table = model::TableName::parse("order_header").unwrap();
         definition.sequences.insert(table, [("id".to_owned(), rule)].into());
     })
     .unwrap();
@@ -82,19 +83,20 @@ fn save(shop: &mut Shop, json: &str) -> Result<Acceptance, Reject> {
     let mut lines = rows(&doc, "lines");
     let logs = lines.iter().flatten().map(|line| rows(line, "statusLogs")).collect();
     lines.iter_mut().flatten().for_each(|line| drop(line.remove("statusLogs")));
-    shop.run(Request::SaveOrder(Box::new(SaveOrder {
+    let order = SaveOrder {
         header: doc.get("header").unwrap().as_object().unwrap().clone(),
         lines,
         payments: rows(&doc, "payments"),
         status_logs: rows(&doc, "statusLogs"),
         line_status_logs: logs,
         actor: doc.get("actor").and_then(Value::as_str).map(str::to_owned),
-    })))
+    };
+    shop.run(order.request())
 }
 
 /// What an order's events did, in order.
 fn told(accepted: &Acceptance) -> Vec<String> {
-    let event = |event: &Arc<crate::Event>| {
+    let event = |event: &Arc<model::Event>| {
         let change = event.record().unwrap();
         format!("{} {} {}", change.effect.wire_name(), change.table, change.key)
     };
@@ -227,7 +229,7 @@ fn an_order_without_lines_or_shift_and_one_saved_twice_are_refused_in_the_origin
         ),
     ] {
         let reject = save(&mut shop, sent).unwrap_err();
-        assert_eq!(reject, Reject::Order { message: words.to_owned() });
+        assert_eq!((reject.code(), &*reject.to_string()), ("order-persist-failed", words));
     }
     assert_eq!(shop.branch().head(), before);
     let more = r#"{"header":{"id":"DAR-001001","shift_id":"sh-2","version":1},
@@ -505,4 +507,24 @@ fn a_derived_total_has_its_fields_scale_in_both_modes() {
             "{refused}"
         );
     }
+}
+
+#[test]
+fn an_order_written_anew_is_the_same_order() {
+    let order = |json: &str| {
+        let lines = Some(vec![object(json)]);
+        codec::encode(&SaveOrder { lines, ..SaveOrder::default() })
+    };
+    let meaning = |arguments: &[u8]| OrdersProcedure.meaning(arguments);
+    let (one, anew) = (order(r#"{"id":"l","n":1.50}"#), order(r#"{"n":1.5,"id":"l"}"#));
+    assert_ne!(one, anew, "it is stored as it was sent");
+    assert_eq!(meaning(&one), meaning(&anew));
+    assert_ne!(meaning(&one), meaning(&order(r#"{"id":"l","n":1.6}"#)));
+}
+
+#[test]
+fn arguments_that_cannot_be_read_are_refused() {
+    let damaged =
+        Request::Call(ProcedureCall { procedure: PROCEDURE.to_owned(), arguments: vec![1] });
+    assert_eq!(lenient().run(damaged).unwrap_err().code(), "bad-command");
 }

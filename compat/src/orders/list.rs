@@ -1,4 +1,4 @@
-//! Orders: point-of-sale orders with what belongs to them (docs/original/rest.md#orders).
+//! List: orders with what belongs to them (docs/original/rest.md#orders).
 //!
 //! A header's status, stage and type are read under the names the original's clients give them,
 //! and then under the schema's own. A header that says none of them is `open`, `new` and
@@ -12,52 +12,41 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use crate::ids::Timestamp;
-use crate::module::Module;
-use crate::query::letters::folded;
-use crate::query::times;
-use crate::read::{Orders, OrdersQuery};
-use crate::reject::Reject;
-use crate::schema::{FieldType, Schema, Table};
-use crate::value::{Number, Object, Value};
+use model::{
+    FieldType, Number, Object, ProcedureView, Reject, Table, Timestamp, Value, folded, saved_at,
+    updated_at,
+};
+
+use crate::orders::{HEADER, LINE, LINE_STATUS_LOG, Orders, OrdersQuery, PAYMENT, STATUS_LOG};
 
 /// What an order is no longer active with.
 const ENDED: [&str; 7] =
     ["closed", "complete", "completed", "cancelled", "void", "refunded", "returned"];
-const HEADERS: &str = "order_header";
 const STATUS: [&str; 3] = ["status", "status_id", "state"];
 const STAGE: [&str; 4] = ["fulfillmentStage", "stage", "stage_id", "stageId"];
 const TYPE: [&str; 5] = ["type", "orderType", "order_type", "order_type_id", "orderTypeId"];
 const SHIFT: [&str; 2] = ["shiftId", "shift_id"];
-const ORDER: [&str; 2] = ["orderId", "order_id"];
-const LINE: [&str; 2] = ["orderLineId", "order_line_id"];
+const OF_ORDER: [&str; 2] = ["orderId", "order_id"];
+const OF_LINE: [&str; 2] = ["orderLineId", "order_line_id"];
 
 /// Answers an orders query.
-pub(crate) fn orders(
-    schema: &Schema,
-    module: &Module,
-    module_id: &str,
-    query: &OrdersQuery,
-) -> Result<Orders, Reject> {
-    let table = schema.table(HEADERS).ok_or_else(|| Reject::UnknownTable {
-        table: HEADERS.to_owned(),
-        module: module_id.to_owned(),
+pub(super) fn orders(view: &ProcedureView<'_>, query: &OrdersQuery) -> Result<Orders, Reject> {
+    let table = view.schema().table(HEADER).ok_or_else(|| Reject::UnknownTable {
+        table: HEADER.to_owned(),
+        module: view.module_id().to_string(),
     })?;
-    let mut found: Vec<Found<'_>> = match (module.rows(&table.name), &query.id) {
-        (None, _) => Vec::new(),
-        (Some(rows), Some(id)) => {
-            let row = table.key_named(id).and_then(|key| rows.row(&key));
-            row.into_iter().map(|row| (row.key.as_str(), &*row.record)).collect()
+    let mut found: Vec<Found<'_>> = match &query.id {
+        Some(id) => {
+            let row = table.key_named(id).and_then(|key| view.row(table, &key));
+            row.into_iter().map(|(key, header)| (key.as_str(), &**header)).collect()
         }
-        (Some(rows), None) => {
-            rows.iter().map(|(_, row)| (row.key.as_str(), &*row.record)).collect()
-        }
+        None => view.rows(table).map(|(key, header)| (key.as_str(), &**header)).collect(),
     };
     found.retain(|(_, header)| passes(header, query));
     found.sort_by_cached_key(|(_, header)| Reverse(updated(header)));
     let total = found.len();
     found.truncate(query.limit.unwrap_or(usize::MAX));
-    let parts = Parts::of(schema, module, query, &found);
+    let parts = Parts::of(view, query, &found);
     let whole = found.into_iter().map(|found| parts.whole(found));
     Ok(Orders { orders: whole.collect(), total })
 }
@@ -145,11 +134,11 @@ fn owner(table: Option<&Table>, record: &Object, names: &[&str]) -> Option<Strin
 }
 
 fn updated(header: &Object) -> Option<Timestamp> {
-    times::updated(header).or_else(|| times::saved(header))
+    updated_at(header).or_else(|| saved_at(header))
 }
 
 fn saved(header: &Object) -> Option<Timestamp> {
-    times::saved(header).or_else(|| times::updated(header))
+    saved_at(header).or_else(|| updated_at(header))
 }
 
 /// Records of one table by what they belong to.
@@ -165,19 +154,13 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    fn of(
-        schema: &'a Schema,
-        module: &'a Module,
-        query: &OrdersQuery,
-        found: &[Found<'a>],
-    ) -> Self {
-        let table = |name: &str| schema.table(name).map(|table| &**table);
-        let (headers, line_table) = (table(HEADERS), table("order_line"));
+    fn of(view: &ProcedureView<'a>, query: &OrdersQuery, found: &[Found<'a>]) -> Self {
+        let table = |name: &str| view.schema().table(name).map(|table| &**table);
+        let (headers, line_table) = (table(HEADER), table(LINE));
         let gather = |name: &str, by: &[&str], of: Option<&Table>, to: &mut Belonging<'a>| {
-            let rows = table(name).and_then(|table| module.rows(&table.name));
-            for (_, row) in rows.into_iter().flat_map(|rows| rows.iter()) {
-                if let Some(list) = owner(of, &row.record, by).and_then(|id| to.get_mut(&id)) {
-                    list.push(&row.record);
+            for (_, record) in table(name).into_iter().flat_map(|table| view.rows(table)) {
+                if let Some(list) = owner(of, record, by).and_then(|id| to.get_mut(&id)) {
+                    list.push(record);
                 }
             }
         };
@@ -185,16 +168,16 @@ impl<'a> Parts<'a> {
             found.iter().map(|(key, _)| ((*key).to_owned(), Vec::new())).collect();
         let of_orders = |name: &str| {
             let mut belonging = wanted.clone();
-            gather(name, &ORDER, headers, &mut belonging);
+            gather(name, &OF_ORDER, headers, &mut belonging);
             belonging
         };
-        let lines = query.lines.then(|| of_orders("order_line"));
-        let payments = query.payments.then(|| of_orders("order_payment"));
-        let logs = query.status_logs.then(|| of_orders("order_status_log"));
+        let lines = query.lines.then(|| of_orders(LINE));
+        let payments = query.payments.then(|| of_orders(PAYMENT));
+        let logs = query.status_logs.then(|| of_orders(STATUS_LOG));
         let line_logs = lines.as_ref().filter(|_| query.line_status_logs).map(|lines| {
             let ids = lines.values().flatten().filter_map(|line| owner(line_table, line, &["id"]));
             let mut logs: Belonging<'a> = ids.map(|id| (id, Vec::new())).collect();
-            gather("order_line_status_log", &LINE, line_table, &mut logs);
+            gather(LINE_STATUS_LOG, &OF_LINE, line_table, &mut logs);
             logs
         });
         Self { line_table, lines, line_logs, payments, logs }
@@ -235,45 +218,45 @@ fn list(records: Option<&Vec<&Object>>) -> Value {
 mod tests {
     use std::sync::Arc;
 
-    use super::*;
-    use crate::ids::{RecordKey, TableName};
-    use crate::module::Relations;
-    use crate::testing::{object, schema};
+    use model::{Answer, Request, Seed};
 
-    fn shop() -> (Schema, Module) {
-        let schema = schema(&[
-            ("order_header", &["id", "shiftId", "statusId", "stageId", "orderTypeId"]),
-            ("order_line", &["id", "orderId"]),
-            ("order_payment", &["id", "orderId"]),
-            ("order_line_status_log", &["id", "orderLineId"]),
-        ]);
-        let mut module = Module::default();
-        let mut put = |table: &str, json: &str| {
-            let table = TableName::parse(table).unwrap();
-            let record = object(json);
-            let key = RecordKey(record.get("id").unwrap().as_str().unwrap().into());
-            module.put(&table, key, Arc::new(record), &Relations::default());
+    use super::*;
+    use crate::testing::{Shop, object, schema_of};
+
+    /// Rows as a seed brings them: members that are no fields stay as they are.
+    const ROWS: &str = r#"{"order_header":[
+        {"id":"a","shiftId":"s1","statusId":"ready","stageId":"","orderTypeId":""},
+        {"id":"b","shiftId":"s2","statusId":"","stageId":"paid","orderTypeId":"delivery"},
+        {"id":"c","shiftId":"s2","statusId":"Closed"},
+        {"id":"d","status":"void","statusId":"ready","updatedAt":"2026-11-21T10:00:00Z"},
+        {"id":"e","state":"held","shiftId":7.0,"savedAt":1795260000000,"updatedAt":null}],
+        "order_line":[{"id":"l1","orderId":"a"},{"id":"l2","orderId":{"id":"b","name":"B"}},
+        {"id":"l3","orderId":"a"}],
+        "order_payment":[{"id":"p1","orderId":"b"}],
+        "order_line_status_log":[{"id":"g1","orderLineId":"l3"}]}"#;
+
+    fn shop() -> Shop {
+        let table = |name: &str| {
+            format!(
+                r#"{{"name":"{name}","versioned":false,
+                    "fields":[{{"name":"id","type":"text","primaryKey":true}}]}}"#
+            )
         };
-        for header in [
-            r#"{"id":"a","shiftId":"s1","statusId":"ready","stageId":"","orderTypeId":""}"#,
-            r#"{"id":"b","shiftId":"s2","statusId":"","stageId":"paid","orderTypeId":"delivery"}"#,
-            r#"{"id":"c","shiftId":"s2","statusId":"Closed"}"#,
-            r#"{"id":"d","status":"void","statusId":"ready","updatedAt":"2026-11-21T10:00:00Z"}"#,
-            r#"{"id":"e","state":"held","shiftId":7.0,"savedAt":1795260000000,"updatedAt":null}"#,
-        ] {
-            put("order_header", header);
-        }
-        put("order_line", r#"{"id":"l1","orderId":"a"}"#);
-        put("order_line", r#"{"id":"l2","orderId":{"id":"b","name":"B"}}"#);
-        put("order_line", r#"{"id":"l3","orderId":"a"}"#);
-        put("order_payment", r#"{"id":"p1","orderId":"b"}"#);
-        put("order_line_status_log", r#"{"id":"g1","orderLineId":"l3"}"#);
-        (schema, module)
+        let tables = ["order_header", "order_line", "order_payment", "order_line_status_log"];
+        let schema = schema_of(&format!("[{}]", tables.map(table).join(",")));
+        let mut shop = Shop::lenient();
+        shop.redefine(|definition| definition.schema = schema).unwrap();
+        shop.run(Request::Seed(Arc::new(Seed { tables: object(ROWS) }))).unwrap();
+        shop
+    }
+
+    fn orders(query: &OrdersQuery) -> Orders {
+        let Ok(Answer::Call(answer)) = shop().branch().read(&query.read()) else { panic!() };
+        Orders::decode(&answer).unwrap()
     }
 
     fn found(query: &OrdersQuery) -> Vec<Object> {
-        let (schema, module) = shop();
-        orders(&schema, &module, "pos", query).unwrap().orders
+        orders(query).orders
     }
 
     fn ids(query: &OrdersQuery) -> String {
@@ -290,9 +273,7 @@ mod tests {
     #[test]
     fn the_newest_come_first_and_those_without_a_time_keep_their_order() {
         assert_eq!(ids(&OrdersQuery::default()), "edabc");
-        let (schema, module) = shop();
-        let two = OrdersQuery { limit: Some(2), ..OrdersQuery::default() };
-        let found = orders(&schema, &module, "pos", &two).unwrap();
+        let found = orders(&OrdersQuery { limit: Some(2), ..OrdersQuery::default() });
         assert_eq!((found.orders.len(), found.total), (2, 5));
     }
 
@@ -359,7 +340,10 @@ mod tests {
 
     #[test]
     fn a_module_without_headers_is_refused() {
-        let refused = orders(&schema(&[]), &Module::default(), "kds", &OrdersQuery::default());
+        let mut shop = Shop::lenient();
+        let line = r#"[{"name":"order_line","fields":[{"name":"id","type":"text"}]}]"#;
+        shop.redefine(|definition| definition.schema = schema_of(line)).unwrap();
+        let refused = shop.branch().read(&OrdersQuery::default().read());
         assert_eq!(refused.unwrap_err().code(), "table-not-found");
     }
 }

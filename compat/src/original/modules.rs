@@ -1,11 +1,10 @@
 //! Modules: `modules.json`, the schema files it names, and definitions that only a branch has.
 
-use crate::ids::{ModuleId, TableName};
+use model::{ModuleId, Object, Schema, TableName, Value};
+
 use crate::original::branches::{Directory, rows_left_out};
 use crate::original::files::{BadOriginal, Files, central, module_id, table_names, text};
 use crate::original::{MODULES, OriginalModule};
-use crate::schema::Schema;
-use crate::value::{Object, Value};
 
 /// Reads the modules that can be loaded.
 pub(super) fn read(
@@ -97,7 +96,7 @@ fn build(
     let place = format!("modules.{id}.tables");
     let listed = table_names(MODULES, &place, doc.get("tables"), notes)?;
     let source = files.json(path)?.unwrap_or_default();
-    let read = Schema::read(id.as_str(), &source)
+    let read = Schema::read_under(id.as_str(), &source, &crate::conventions())
         .map_err(|error| BadOriginal::new(path, error.to_string()))?;
     notes.extend(read.warnings().map(|warning| format!("{path}: {warning}")));
     let schema = read.schema.in_order(&listed);

@@ -3,14 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use model::{Entropy, FieldType, InsertContext, Object, Request, Timestamp, Validation};
+
 use super::*;
-use crate::command::Request;
-use crate::definition::Validation;
-use crate::entropy::Entropy;
-use crate::ids::Timestamp;
-use crate::schema::{FieldType, InsertContext};
 use crate::testing::{Shop, object};
-use crate::value::Object;
 
 const SCHEMA: &str = r#"{"schema":{"tables":[
     {"name":"b","fields":[{"name":"id","type":"text","primaryKey":true}]},
@@ -219,7 +215,7 @@ fn the_real_pos_schema_has_its_tables_in_the_order_clients_know() {
     let target = shift.references.as_ref().unwrap();
     assert_eq!((target.table.as_str(), target.field.as_str()), ("pos_shift", "id"));
     assert_eq!(pos.check_strict(), Ok(()));
-    assert_eq!(crate::codec::decode::<Schema>(&crate::codec::encode(pos)).unwrap(), *pos);
+    assert_eq!(model::codec::decode::<Schema>(&model::codec::encode(pos)).unwrap(), *pos);
 }
 
 #[test]
@@ -399,7 +395,7 @@ fn a_real_order_is_stored_as_the_original_stores_it_with_what_it_lost() {
         payments: Some(vec![object(r#"{"id":"pp-1","paymentMethodId":"cash","amount":100}"#)]),
         ..crate::SaveOrder::default()
     };
-    shop.run(Request::SaveOrder(Box::new(order))).unwrap();
+    shop.run(order.request()).unwrap();
     let (iso, ms) = (shop.now.to_iso(), shop.now.0);
     // The recording rest-04, the times and what the till's gateway adds taken out; quantity and
     // price, which the original lost, are kept; a new line is open, as its till means.
@@ -433,7 +429,7 @@ fn a_real_day_is_purged_and_begun_again() {
     let original = Original::read(&files).unwrap();
     let mut shop = dar(&original);
     shop.insert("table_lock", r#"{"id":"from-snap","tableId":"Q"}"#).unwrap();
-    let purge = crate::Purge {
+    let purge = model::Purge {
         tables: ["payments", "table_lock", "zzz"].map(str::to_owned).to_vec(),
         reason: "purge-live-data".to_owned(),
         requested_by: None,
@@ -446,7 +442,7 @@ fn a_real_day_is_purged_and_begun_again() {
     );
     let order = shop.insert("order_header", r#"{"shiftId":"s"}"#).unwrap();
     assert_eq!(order.record().unwrap().key.as_str(), "DAR-001027");
-    let reset = crate::Reset {
+    let reset = model::Reset {
         seed: Some(Arc::new(original.branches[0].seeds[&id("pos")].clone())),
         reason: "branch-api-reset".to_owned(),
         requested_by: None,
