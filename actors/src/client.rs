@@ -52,14 +52,14 @@ pub(crate) struct LocalPartition {
 }
 
 /// A replica and what its machine shows.
-pub(crate) type Replica = (TypedGroup<PartitionMachine>, Arc<AppliedPartition>);
+pub(crate) type PartitionReplica = (TypedGroup<PartitionMachine>, Arc<AppliedPartition>);
 
 /// The partitions of this node.
 #[derive(Clone, Default)]
 pub(crate) struct LocalPartitions {
     running: Arc<RwLock<BTreeMap<PartitionId, LocalPartition>>>,
     /// Replicas that run and have no actor yet, or none any more.
-    orphaned: Arc<Mutex<BTreeMap<PartitionId, Replica>>>,
+    orphaned: Arc<Mutex<BTreeMap<PartitionId, PartitionReplica>>>,
 }
 
 impl LocalPartitions {
@@ -89,12 +89,12 @@ impl LocalPartitions {
     }
 
     /// Keeps a replica that runs and has no actor until one is started.
-    pub(crate) fn keep_replica(&self, id: PartitionId, replica: Replica) {
+    pub(crate) fn keep_replica(&self, id: PartitionId, replica: PartitionReplica) {
         self.orphaned.lock().insert(id, replica);
     }
 
     /// The replica that waits for an actor, if there is one. It waits until [`Self::put`].
-    pub(crate) fn replica_without_actor(&self, id: PartitionId) -> Option<Replica> {
+    pub(crate) fn replica_without_actor(&self, id: PartitionId) -> Option<PartitionReplica> {
         self.orphaned.lock().get(&id).cloned()
     }
 }

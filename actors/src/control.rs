@@ -242,7 +242,7 @@ impl State {
         catalogue: &Catalogue,
     ) -> Vec<PartitionId> {
         let start = async |partition| {
-            let Some(placement) = catalogue.placements.get(&partition) else { return None };
+            let placement = catalogue.placements.get(&partition)?;
             let replica = placement.replica_on(self.arguments.node.id)?;
             let error = self.start_partition(partition, replica, placement).await.err()?;
             tracing::error!(

@@ -155,6 +155,39 @@ async fn calls_that_come_while_an_actor_goes_to_sleep_are_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_branch_that_sleeps_is_woken_by_the_next_command() {
+    let cluster = Cluster::start(1).await;
+    let store = cluster.store(0);
+    accept(&store, insert("dar", "n1", "x")).await;
+    let local = store.0.partitions.get(store.locate(&key("dar")).unwrap()).unwrap();
+    let actor = || local.activations.actor(&key("dar")).map(|actor| actor.get_id());
+    let first = actor();
+    accept(&store, insert("dar", "n2", "x")).await;
+    assert_eq!(actor(), first, "one actor takes all its commands");
+    local.actor.cast(partition::Message::PassivateAll).unwrap();
+    wait_until("it sleeps", || actor().is_none()).await;
+    assert_eq!(accept(&store, insert("dar", "n3", "x")).await, 3);
+    assert!(actor().is_some_and(|second| Some(second) != first));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_has_an_actor_on_its_leader_only() {
+    let cluster = Cluster::start(3).await;
+    let partition = cluster.store(0).locate(&key("dar")).unwrap();
+    let local = |place: usize| cluster.store(place).0.partitions.get(partition).unwrap();
+    let active = |place: usize| local(place).activations.actor(&key("dar")).is_some();
+    accept(&cluster.store(0), insert("dar", "n1", "x")).await;
+    let former = cluster.leader_of("dar");
+    assert_eq!((0..3).filter(|place| active(*place)).collect::<Vec<_>>(), [former]);
+    let next = (former + 1) % 3;
+    let replica = local(next).group.status().replica;
+    local(former).group.transfer_leader(replica).await.unwrap();
+    // Nobody writes meanwhile, so none comes back, whoever leads then.
+    wait_until("the former leader's actor is gone", || !active(former)).await;
+    assert_eq!(accept(&cluster.store(0), insert("dar", "n2", "x")).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_same_command_through_two_nodes_is_decided_once() {
     let cluster = Cluster::start(3).await;
     let first = cluster.store(0).submit(insert("dar", "n1", "x")).await.unwrap();

@@ -129,18 +129,20 @@ pub enum Invocation {
         /// Unique in the run.
         value: u64,
     },
+    /// Reads the cursor of the log's last event, linearizably.
+    ReadHead,
 }
 
 impl Invocation {
     /// Whether it changes nothing.
     pub fn is_read(&self) -> bool {
-        matches!(self, Self::Get { .. } | Self::ReadLists | Self::ReadBalances)
+        matches!(self, Self::Get { .. } | Self::ReadLists | Self::ReadBalances | Self::ReadHead)
     }
 
     /// How many events the operation adds to the log if it happens.
     pub fn event_count(&self) -> usize {
         match self {
-            Self::Get { .. } | Self::ReadLists | Self::ReadBalances => 0,
+            Self::Get { .. } | Self::ReadLists | Self::ReadBalances | Self::ReadHead => 0,
             Self::Append { lists, .. } => lists.len(),
             Self::Transfer { .. } => 2,
             Self::Put { .. }
@@ -160,6 +162,9 @@ pub struct Attempt {
     pub node: NodeId,
     /// When the request was sent.
     pub at: MonotonicTime,
+    /// How this attempt by itself was answered, if that was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion: Option<Completion>,
 }
 
 /// One operation of one client.
@@ -216,7 +221,7 @@ impl Completion {
 /// The response of an acknowledged operation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
-    /// The cursor of the write's last event.
+    /// The cursor of the write's last event, or the one that was read.
     pub cursor: Option<Cursor>,
     /// The record's version after the write.
     pub version: Option<u64>,
@@ -287,6 +292,14 @@ pub enum SubscriptionMessage {
     },
 }
 
+/// A record as JSON. Only the fields that checkers compare need to be in it.
+pub type Row = serde_json::Value;
+
+/// A record from its JSON text; null, which is no record, for a text that is no JSON.
+pub fn row_from_json(text: &str) -> Row {
+    serde_json::from_str(text).unwrap_or_default()
+}
+
 /// One event of a branch's log, read at the end of the run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogEvent {
@@ -300,8 +313,25 @@ pub struct LogEvent {
     pub key: String,
     /// The id of the operation that wrote the record; `None` if the setup wrote it.
     pub op: Option<String>,
-    /// The record after the event, as JSON; `None` for a delete.
-    pub row: Option<serde_json::Value>,
+    /// The record after the event; `None` for a delete.
+    pub row: Option<Row>,
+    /// The hash of the event before it, in hexadecimal, if it was read; zeros for the first.
+    pub previous: Option<String>,
+    /// Its own hash, which the next event must carry, if it was read.
+    pub hash: Option<String>,
+}
+
+/// One table of a branch as a node showed it at the end of the run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableReading {
+    /// The node that showed it.
+    pub node: NodeId,
+    /// The branch.
+    pub branch_key: BranchKey,
+    /// The table.
+    pub table: String,
+    /// Its rows, by key.
+    pub rows: BTreeMap<String, Row>,
 }
 
 /// The status of one replica, read at the end of the run.
@@ -358,6 +388,10 @@ pub struct History {
     pub received: Vec<ReceivedMessage>,
     /// The logs at the end, each with the node that it was read from.
     pub logs: Vec<(NodeId, BranchKey, Vec<LogEvent>)>,
+    /// Tables at the end.
+    pub tables: Vec<TableReading>,
+    /// The first number of every sequence, if it is known.
+    pub first_number: Option<u64>,
     /// The replicas at the end.
     pub replicas: Vec<ReplicaStatus>,
     /// The faults, in the order of their end.

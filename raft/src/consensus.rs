@@ -48,8 +48,8 @@ impl openraft::RaftTypeConfig for TypeConfig {
 
 pub(crate) type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;
 pub(crate) type Vote = openraft::type_config::alias::VoteOf<TypeConfig>;
-pub(crate) type LogEntry = openraft::type_config::alias::EntryOf<TypeConfig>;
-pub(crate) type Payload = openraft::type_config::alias::PayloadOf<TypeConfig>;
+pub(crate) type ReplicatedEntry = openraft::type_config::alias::EntryOf<TypeConfig>;
+pub(crate) type RaftPayload = openraft::type_config::alias::PayloadOf<TypeConfig>;
 pub(crate) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<TypeConfig>;
 pub(crate) type Metrics = openraft::RaftMetrics<TypeConfig>;
 

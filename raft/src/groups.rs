@@ -51,7 +51,7 @@ pub struct Groups(Arc<Inner>);
 struct Inner {
     config: GroupsConfig,
     network: Arc<dyn Network>,
-    disk: Mutex<Option<Disk>>,
+    disk: Mutex<Option<OpenDisk>>,
     local: Vec<(GroupId, ReplicaId)>,
     running: Mutex<HashMap<GroupId, GroupSlot>>,
     checkpoint_permits: Arc<Semaphore>,
@@ -65,7 +65,7 @@ struct Inner {
 
 /// The open files of the node.
 #[derive(Clone)]
-struct Disk {
+struct OpenDisk {
     log: SharedLog,
     checkpoints: Checkpoints,
     store: Arc<StoreFiles>,
@@ -266,7 +266,7 @@ impl Groups {
         disk.log.wal.writable().map_err(|error| error.to_string())
     }
 
-    fn disk(&self) -> Result<Disk, Fatal> {
+    fn disk(&self) -> Result<OpenDisk, Fatal> {
         self.0.disk.lock().clone().ok_or_else(|| Fatal("the node is shutting down".to_owned()))
     }
 }
@@ -274,13 +274,13 @@ impl Groups {
 impl Inner {
     async fn start(
         &self,
-        disk: Disk,
+        disk: OpenDisk,
         group: GroupId,
         replica: ReplicaId,
         machine_type: TypeId,
         machine: Box<dyn ErasedMachine>,
     ) -> Result<(ReplicaGroup, Vec<JoinHandle<()>>), Fatal> {
-        let Disk { log: shared, checkpoints, store } = disk;
+        let OpenDisk { log: shared, checkpoints, store } = disk;
         let wal = shared.wal.clone();
         let key = GroupKey { group: group.0, replica: replica.0 };
         let due = self.config.checkpoint_log_bytes;
@@ -376,7 +376,7 @@ impl Drop for StartGuard {
 }
 
 /// The open files, the replicas that have state in them, and the notification of an inline log.
-type OpenedDisk = (Disk, Vec<(GroupId, ReplicaId)>, Option<Arc<Notify>>);
+type OpenedDisk = (OpenDisk, Vec<(GroupId, ReplicaId)>, Option<Arc<Notify>>);
 
 /// Runs an inline log until it is closed.
 async fn drive_inline_log(
@@ -418,7 +418,7 @@ fn open_disk(config: &GroupsConfig) -> Result<OpenedDisk, Fatal> {
         .map(|(key, _)| (GroupId(key.group), ReplicaId(key.replica)))
         .collect();
     let log = SharedLog::new(Arc::new(wal));
-    Ok((Disk { log, checkpoints, store: Arc::new(store) }, local, log_notify))
+    Ok((OpenDisk { log, checkpoints, store: Arc::new(store) }, local, log_notify))
 }
 
 /// Requests checkpoints of the replicas whose entries keep the oldest log segment alive.

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::consensus::{EntryData, LogEntry, LogId, StoredMembership, TypeConfig, term_of};
+use crate::consensus::{EntryData, LogId, ReplicatedEntry, StoredMembership, TypeConfig, term_of};
 use crate::disk::{
     CheckpointError, CheckpointMeta, Checkpoints, GroupKey, GroupStore, PinnedCheckpoint,
 };
@@ -37,7 +37,7 @@ pub(crate) struct AppliedPosition {
 }
 
 /// An entry, and the responder of its proposer if it was proposed here.
-pub(crate) type ApplyItem = (LogEntry, Option<ApplyResponder<TypeConfig>>);
+pub(crate) type ApplyItem = (ReplicatedEntry, Option<ApplyResponder<TypeConfig>>);
 
 /// The state of one replica, except its log.
 pub(crate) struct Replica {
@@ -218,7 +218,11 @@ impl Replica {
         Ok(())
     }
 
-    fn apply_one(&self, inner: &mut Inner, entry: &LogEntry) -> Result<ErasedResponse, Fatal> {
+    fn apply_one(
+        &self,
+        inner: &mut Inner,
+        entry: &ReplicatedEntry,
+    ) -> Result<ErasedResponse, Fatal> {
         let id = entry.log_id;
         let mut writes = Vec::new();
         let response = match &entry.payload {
@@ -519,7 +523,9 @@ mod tests {
 
     fn entries(indexes: std::ops::Range<u64>) -> Vec<ApplyItem> {
         let entry = |index: u64| EntryData(index.to_string().into());
-        indexes.map(|index| (LogEntry::new_normal(log_id(1, index), entry(index)), None)).collect()
+        indexes
+            .map(|index| (ReplicatedEntry::new_normal(log_id(1, index), entry(index)), None))
+            .collect()
     }
 
     /// The content of the store once it has reached an index.
@@ -606,7 +612,7 @@ mod tests {
     fn nothing_is_applied_after_a_failure() {
         let fixture = fixture();
         fixture.replica.apply(entries(0..3)).unwrap();
-        let failing = LogEntry::new_normal(log_id(1, 3), EntryData("panic".into()));
+        let failing = ReplicatedEntry::new_normal(log_id(1, 3), EntryData("panic".into()));
         let failure = fixture.replica.apply(vec![(failing, None)]).unwrap_err();
         assert!(
             failure.0.contains("panic while applying an entry: as the entry demands"),

@@ -213,7 +213,8 @@ impl Network for Endpoint {
 /// Entries in a full chunk of a [`RecordingMachine`]'s checkpoint.
 const ENTRIES_PER_CHUNK: usize = 64;
 
-/// A machine that remembers every entry in order. Its response is the number of entries so far. Two entries make it fail: `panic` and `fatal`.
+/// A machine that remembers every entry in order. Its response is the number of entries so
+/// far. Two entries make it fail: `panic` and `fatal`.
 #[derive(Clone, Default)]
 pub struct RecordingMachine(Arc<Mutex<Recording>>);
 

@@ -1,11 +1,12 @@
 //! Catching up: a follower that was away holds everything again, and proves it by leading.
 
 use anyhow::Result;
+use history::{Attempt, Completion, Invocation, Response};
 use serde_json::{Value, json};
 use tests::client::{Place, Reply};
 use tests::fleet::{Contents, Fleet};
-use tests::ledger::Ledger;
 use tests::patience::{Look, until};
+use tests::recording::{ID_PREFIX, Recording, now};
 use tests::writer::Writer;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -13,7 +14,7 @@ async fn a_follower_that_was_away_catches_up_by_the_log() -> Result<()> {
     let mut fleet = Fleet::start(3).await?;
     let leader = fleet.leader(1, "dar", "pos").await?;
     let [away, witness] = fleet.others(leader)[..] else { panic!("three nodes") };
-    let mut story = Story { ledger: Ledger::default(), part: 0 };
+    let mut story = Story::default();
 
     fleet.kill(away)?;
     story.write(&fleet, &[leader], 100).await?;
@@ -30,13 +31,13 @@ async fn a_follower_that_was_away_too_long_catches_up_by_a_checkpoint() -> Resul
     fleet.start_all().await?;
     let leader = fleet.leader(1, "dar", "pos").await?;
     let [away, witness] = fleet.others(leader)[..] else { panic!("three nodes") };
-    let mut story = Story { ledger: Ledger::default(), part: 0 };
+    let mut story = Story::default();
 
     story.write(&fleet, &[leader], 20).await?;
     fleet.kill(away)?;
     // Far more log than is kept: what it lacks is no longer there to be sent entry by entry.
     for round in 0..4 {
-        write_notes(&fleet, leader, round).await?;
+        story.write_notes(&fleet, leader, round).await?;
     }
     story.write(&fleet, &[leader], 20).await?;
     fleet.restart(away).await?;
@@ -50,30 +51,40 @@ async fn a_follower_that_was_away_too_long_catches_up_by_a_checkpoint() -> Resul
     story.away_leads_alone(&mut fleet, [leader, away, witness]).await
 }
 
-/// Writes 2 MiB into a table beside the orders.
-async fn write_notes(fleet: &Fleet, through: u64, round: usize) -> Result<()> {
-    let notes = Place::pos("dar", "customer_profiles");
-    for n in 0..64 {
-        let text = format!("{round}-{n}-").repeat(8192);
-        let note = json!({ "id": format!("guest-{round}-{n}"), "name": "story", "notes": text });
-        fleet.client(through).insert(&notes, None, &note).await?.ok()?;
-    }
-    Ok(())
-}
-
 /// What was written, part by part.
+#[derive(Default)]
 struct Story {
-    ledger: Ledger,
+    recording: Recording,
     part: u32,
 }
 
 impl Story {
+    /// Writes 8 MiB into a table beside the orders.
+    async fn write_notes(&mut self, fleet: &Fleet, through: u64, round: u64) -> Result<()> {
+        let notes = Place::pos("dar", "customer_profiles");
+        for n in 0..64 {
+            let value = round * 64 + n;
+            let (op, key) = (format!("{ID_PREFIX}note-{value}"), format!("guest-{value}"));
+            let text = format!("{round}-{n}-").repeat(8192);
+            let at = now();
+            let note = json!({ "id": key, "name": op, "notes": text });
+            let reply = fleet.client(through).insert(&notes, Some(&op), &note).await?;
+            let cursor = reply.cursor;
+            reply.ok()?;
+            let attempts = vec![Attempt { node: through, at, completion: None }];
+            let answer = Completion::Ok(Response { cursor, ..Response::default() });
+            let put = Invocation::Put { key, value };
+            self.recording.record((&op, "dar"), put, attempts, answer);
+        }
+        Ok(())
+    }
+
     async fn write(&mut self, fleet: &Fleet, through: &[u64], orders: usize) -> Result<()> {
         self.part += 1;
         let name = format!("catch-up-{}", self.part);
         let mut writer = Writer::new(&name, "dar", fleet.clients(through));
         writer.write_many(orders).await?;
-        self.ledger.merge(writer.ledger);
+        self.recording.extend(writer.recording);
         Ok(())
     }
 
@@ -89,10 +100,7 @@ impl Story {
         fleet.kill(leader)?;
         fleet.restart(witness).await?;
         self.write(fleet, &[witness, away], 20).await?;
-        for node in [witness, away] {
-            let rows = fleet.client(node).rows(&Place::pos("dar", "order_header")).await?;
-            self.ledger.judge(&rows, "DAR-").assert_clean();
-        }
+        self.recording.judge("dar", &fleet.clients(&[witness, away])).await?.assert_hold();
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tests::client::Place;
 use tests::cluster::Cluster;
-use tests::ledger::MARK;
+use tests::recording::OP_FIELD;
 use tests::session::Session;
 use tests::writer::order;
 
@@ -30,7 +30,7 @@ fn of_type<'a>(frames: &'a [Value], kind: &str) -> Vec<&'a Value> {
 
 /// The marks of the orders these events tell of.
 fn marks<'a>(events: &[&'a Value]) -> Vec<&'a str> {
-    events.iter().filter_map(|event| event["entry"]["record"][MARK].as_str()).collect()
+    events.iter().filter_map(|event| event["entry"]["record"][OP_FIELD].as_str()).collect()
 }
 
 /// Reads until so many events came, then whatever else came by then.

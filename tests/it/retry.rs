@@ -5,7 +5,7 @@ use futures::future::join_all;
 use serde_json::json;
 use tests::client::Place;
 use tests::cluster::Cluster;
-use tests::ledger::MARK;
+use tests::recording::OP_FIELD;
 use tests::writer::order;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -20,7 +20,7 @@ async fn the_same_key_at_two_nodes_gives_the_same_answer_and_one_row() -> Result
         assert_eq!(again["ack"]["sequence"], first["ack"]["sequence"], "at node {node}");
     }
     let rows = cluster.client(2).rows(&orders).await?;
-    assert_eq!(rows.iter().filter(|row| row[MARK] == "once").count(), 1);
+    assert_eq!(rows.iter().filter(|row| row[OP_FIELD] == "once").count(), 1);
     cluster.stop_all().await;
     Ok(())
 }
@@ -40,7 +40,7 @@ async fn the_same_key_at_all_nodes_at_once_counts_once() -> Result<()> {
         }
         assert!(ids.iter().all(|id| *id == ids[0]), "{key}: {ids:?}");
         let rows = clients[0].rows(&orders).await?;
-        assert_eq!(rows.iter().filter(|row| row[MARK] == key.as_str()).count(), 1, "{key}");
+        assert_eq!(rows.iter().filter(|row| row[OP_FIELD] == key.as_str()).count(), 1, "{key}");
     }
     cluster.stop_all().await;
     Ok(())
@@ -55,7 +55,7 @@ async fn the_same_key_with_other_content_is_refused() -> Result<()> {
     let other = cluster.client(2).insert(&orders, key, &order("two")).await?;
     assert_eq!((other.status, &other.body["error"]), (422, &json!("idempotency-key-reused")));
     let rows = cluster.client(3).rows(&orders).await?;
-    assert!(!rows.iter().any(|row| row[MARK] == "two"));
+    assert!(!rows.iter().any(|row| row[OP_FIELD] == "two"));
     cluster.stop_all().await;
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use history::Cursor;
 use model::BranchId;
 use serde_json::{Value, json};
 
@@ -24,6 +25,8 @@ pub struct Reply {
     pub status: u16,
     /// The body; null if it was no JSON.
     pub body: Value,
+    /// Where in the branch's log the answer stands, if it says so.
+    pub cursor: Option<Cursor>,
 }
 
 impl Reply {
@@ -86,9 +89,14 @@ impl Client {
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Reply> {
         let response = request.send().await?;
         let status = response.status().as_u16();
+        let cursor = response.headers().get("x-mishkah-cursor").and_then(|it| it.to_str().ok());
+        let cursor = cursor.and_then(|text| {
+            let (epoch, sequence) = text.split_once('.')?;
+            Some(Cursor { epoch: epoch.parse().ok()?, sequence: sequence.parse().ok()? })
+        });
         let text = response.text().await?;
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Ok(Reply { status, body })
+        Ok(Reply { status, body, cursor })
     }
 
     /// Inserts a record.

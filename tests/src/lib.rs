@@ -7,7 +7,7 @@
 //! - [`client`]: one node's door for calls, as a till would use it; [`session`]: its door for
 //!   live sessions; [`status`]: the cluster as it sees it;
 //! - [`writer`]: writes until the outcome is known, whatever happens to nodes meanwhile;
-//!   [`ledger`]: what was acknowledged, and the verdict over what is there;
+//!   [`recording`]: what was answered and what nodes show, and the verdicts of the checkers;
 //! - [`cluster`]: nodes inside this process; [`fleet`]: nodes as processes, to be killed;
 //!   [`demo`]: as a newcomer starts them; [`binary`]: where their program comes from;
 //! - [`contract`]: recordings of a server played against nodes, and every difference told;
@@ -25,9 +25,9 @@ pub mod demo;
 pub mod disk;
 pub mod drill;
 pub mod fleet;
-pub mod ledger;
 pub mod patience;
 pub mod process;
+pub mod recording;
 pub mod session;
 pub mod status;
 pub mod writer;

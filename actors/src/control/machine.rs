@@ -1,8 +1,8 @@
 //! The machine of group 0: the catalogue, published to this node after each change.
 //!
 //! Promise: whoever watches the catalogue sees each change after the entry that made it was
-//! applied, and a checkpoint that replaces the state as one change more. Refused: a working store; the
-//! catalogue is small, and its checkpoint holds all of it.
+//! applied, and a checkpoint that replaces the state as one change more.
+//! Refused: a working store; the catalogue is small, and its checkpoint holds all of it.
 
 use std::sync::Arc;
 

@@ -65,7 +65,7 @@ impl Activations {
     }
 
     #[cfg(test)]
-    pub(super) fn actor(&self, key: &BranchKey) -> Option<ActorRef<Message>> {
+    pub(crate) fn actor(&self, key: &BranchKey) -> Option<ActorRef<Message>> {
         self.0.read().get(key).map(|handle| handle.actor.clone())
     }
 }

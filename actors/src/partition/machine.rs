@@ -6,10 +6,10 @@
 //! Refused: nothing here decides anything; `model::Partition` does.
 //!
 //! How events are handed over from memory to disk: `freeze` keeps the state that goes into the
-//! checkpoint; `checkpoint_durable` takes from it the last event of each branch; each later entry
-//! looks whether the working store has reached the checkpoint's index, and once it has, those
-//! events are let go of. The checkpoint is what a restart reads them from, the store is what a read of old
-//! events uses; one alone would lose either.
+//! checkpoint; `checkpoint_durable` takes from it the last event of each branch; with each later
+//! entry the machine looks whether the working store has reached the checkpoint's index, and once
+//! it has, the machine drops those events. A restart reads them from the checkpoint, and a client
+//! that asks for old events reads them from the store, so both must hold them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -406,7 +406,7 @@ mod tests {
             self.0.freeze().write(into);
         }
 
-        fn standing(&self) -> (u64, String) {
+        fn applied_state(&self) -> (u64, String) {
             let (index, state) = self.0.applied.indexed_view();
             (index, state.state_hash().to_string())
         }
@@ -455,7 +455,7 @@ mod tests {
         let (_, state) = live.0.applied.indexed_view();
         let branch = state.branch(&key("dar")).unwrap();
         assert!(branch.first_event() > Some(Offset(1)), "some have left memory");
-        let verify = |patience| whole_log(&live.0.applied, branch, patience);
+        let verify = |timeout| whole_log(&live.0.applied, branch, timeout);
         assert_eq!(verify(Duration::ZERO), Ok(()));
         *store.failures.lock() = 1;
         assert_eq!(verify(Duration::ZERO).unwrap_err().reason, "corrupt");
@@ -498,18 +498,26 @@ mod tests {
         live.0.state.forget_events(|_| Offset(300));
         let mut installed = Replica::new();
         installed.0.restore(700, &checkpoint).unwrap();
-        assert_eq!(installed.standing(), live.standing());
+        assert_eq!(installed.applied_state(), live.applied_state());
         live.apply(701..=900);
         let mut replayed = Replica::new();
         replayed.apply(1..=900);
         installed.apply(701..=900);
-        assert_eq!(installed.standing(), live.standing(), "by a checkpoint and the log after it");
-        assert_eq!(replayed.standing(), live.standing(), "by the whole log");
+        assert_eq!(
+            installed.applied_state(),
+            live.applied_state(),
+            "by a checkpoint and the log after it"
+        );
+        assert_eq!(replayed.applied_state(), live.applied_state(), "by the whole log");
         live.checkpoint(&mut checkpoint);
         let mut restarted = Replica::new();
         restarted.0.restore(900, &checkpoint).unwrap();
-        assert_eq!(restarted.standing(), live.standing(), "by its own checkpoint");
+        assert_eq!(restarted.applied_state(), live.applied_state(), "by its own checkpoint");
         replayed.apply(901..=901);
-        assert_ne!(replayed.standing().1, live.standing().1, "a repeat alone moves the time");
+        assert_ne!(
+            replayed.applied_state().1,
+            live.applied_state().1,
+            "a repeat alone moves the time"
+        );
     }
 }

@@ -126,7 +126,7 @@ impl BatchBuilder {
         }
     }
 
-    fn has_room(&self) -> bool {
+    fn takes_more(&self) -> bool {
         self.commands.len() < BATCH_COMMANDS_MAX && self.bytes < BATCH_BYTES_MAX
     }
 }
@@ -170,7 +170,7 @@ impl ProposerTask {
         while let Some(first) = incoming.recv().await {
             let mut builder = BatchBuilder::default();
             builder.add(first);
-            while builder.has_room() {
+            while builder.takes_more() {
                 match incoming.try_recv() {
                     Ok(proposal) => builder.add(proposal),
                     Err(_) => break,

@@ -9,10 +9,10 @@ const ROOMS: [(&str, &[&str]); 9] = [
     ("model", &[]),
     ("compat", &["model"]),
     ("raft", &["model"]),
-    ("actors", &["model", "raft"]),
+    ("actors", &["model", "raft", "history"]),
     ("gateway", &["model", "compat", "actors"]),
     ("node", &["model", "compat", "raft", "actors", "gateway"]),
-    ("tests", &["model", "compat", "node"]),
+    ("tests", &["model", "compat", "history", "node"]),
     ("chaos", &["model", "compat", "history", "node"]),
     ("history", &[]),
 ];

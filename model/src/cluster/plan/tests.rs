@@ -64,12 +64,12 @@ fn execute(step: &Step, catalogue: &mut Catalogue, observed: &mut Observation) {
 }
 
 fn postpone(step: Step, observed: &mut Observation) {
-    match step {
-        Step::StartPartitions(partitions) => observed
-            .postponed
-            .extend(partitions.into_iter().map(|id| Step::StartPartitions(vec![id]))),
-        step => observed.postponed.push(step),
-    }
+    let steps = if let Step::StartPartitions(partitions) = step {
+        partitions.into_iter().map(|id| Step::StartPartitions(vec![id])).collect()
+    } else {
+        vec![step]
+    };
+    observed.postponed.extend(steps);
 }
 
 /// Any state: a cluster of up to seven nodes, formed or not, of which some things are done.
