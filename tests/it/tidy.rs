@@ -12,6 +12,7 @@ mod paths;
 mod rooms;
 mod trade;
 mod tree;
+mod vocabulary;
 mod words;
 
 use tree::{Finding, Tree};
@@ -41,8 +42,9 @@ struct Wrong {
 }
 
 fn rules() -> impl Iterator<Item = &'static Rule> {
-    let model = trade::RULES.iter().chain(citations::RULES);
-    rooms::RULES.iter().chain(form::RULES).chain(words::RULES).chain(model)
+    [rooms::RULES, form::RULES, words::RULES, trade::RULES, citations::RULES, vocabulary::RULES]
+        .into_iter()
+        .flatten()
 }
 
 fn house(files: Files) -> Tree {

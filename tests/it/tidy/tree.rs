@@ -32,6 +32,8 @@ pub(super) struct File {
     pub(super) code: String,
     /// The line at which test code begins; test code runs to the end of the file.
     pub(super) tests_from: usize,
+    /// The line at which a module of tests begins in this file.
+    test_module_from: usize,
     /// Where each line begins.
     lines: Vec<usize>,
 }
@@ -69,6 +71,15 @@ impl File {
     /// Whether this line holds code that only tests run.
     pub(super) fn is_test_line(&self, line: usize) -> bool {
         line >= self.tests_from
+    }
+
+    /// Whether this line is in a module of tests, or in a file of them: what the programs of
+    /// `tests` and `chaos` are made of is neither.
+    pub(super) fn is_in_test_module(&self, line: usize) -> bool {
+        let programs = ["tests/src/", "chaos/"].iter().any(|folder| self.path.starts_with(folder));
+        let is_test_file = self.path.contains("/tests/") || self.path.ends_with("/tests.rs");
+        let is_test = is_test_file || (self.tests_from == 0 && !programs);
+        is_test || line >= self.test_module_from
     }
 
     /// The line of a byte, from 1.
@@ -140,10 +151,11 @@ fn file((path, text): (String, String)) -> File {
         || path.contains("/tests/")
         || path.contains("/benches/")
         || path.ends_with("/tests.rs");
-    let tests_from = if all_tests { 0 } else { first_test_line(&code) };
+    let test_module_from = first_test_line(&code);
+    let tests_from = if all_tests { 0 } else { test_module_from };
     let ends = text.match_indices('\n').map(|(at, _)| at + 1);
     let lines = std::iter::once(0).chain(ends).collect();
-    File { path, text, code, tests_from, lines }
+    File { path, text, code, tests_from, test_module_from, lines }
 }
 
 /// The line of the first `#[cfg(test)]` that opens a module written in place.
