@@ -77,7 +77,7 @@ async fn a_large_answer_to_a_small_request_comes_through_any_node() -> Result<()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_large_order_and_a_large_history_entry_come_through_any_node() -> Result<()> {
+async fn large_orders_and_archive_entries_come_through_any_node() -> Result<()> {
     let cluster = ProcessCluster::start(3).await?;
     let leader = cluster.leader(1, "dar", "pos").await?;
     let text = "x".repeat(TEXT);

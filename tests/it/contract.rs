@@ -37,7 +37,7 @@ async fn a_node_answers_as_the_original_was_recorded() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_nodes_asked_in_turn_answer_as_the_original_was_recorded() -> Result<()> {
+async fn three_nodes_answer_as_the_original_was_recorded() -> Result<()> {
     judge(3).await
 }
 
@@ -83,6 +83,6 @@ async fn a_node_with_the_sample_data_answers_as_it_was_recorded() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_nodes_with_the_sample_data_answer_as_was_recorded_at_one() -> Result<()> {
+async fn three_nodes_answer_on_sample_data_as_one_was_recorded() -> Result<()> {
     judge_the_sample(3).await
 }

@@ -14,7 +14,7 @@ const WRITERS: usize = 4;
 const ORDERS: usize = 60;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_leader_is_killed_and_every_acknowledged_write_is_there_once() -> Result<()> {
+async fn every_acknowledged_write_survives_the_leaders_death_once() -> Result<()> {
     let mut cluster = ProcessCluster::start(3).await?;
     let leader = cluster.leader(1, "dar", "pos").await?;
     let others = cluster.others(leader);
@@ -42,7 +42,7 @@ async fn the_leader_is_killed_and_every_acknowledged_write_is_there_once() -> Re
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_elsewhere_sees_every_order_once_over_the_leaders_death() -> Result<()> {
+async fn a_session_elsewhere_sees_each_order_once_over_a_failover() -> Result<()> {
     let mut cluster = ProcessCluster::start(3).await?;
     let leader = cluster.leader(1, "dar", "pos").await?;
     let [through, watched] = cluster.others(leader)[..] else { panic!("three nodes") };
@@ -68,7 +68,7 @@ async fn a_session_elsewhere_sees_every_order_once_over_the_leaders_death() -> R
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_leader_that_is_asked_to_stop_hands_over_and_nothing_is_lost() -> Result<()> {
+async fn a_leader_asked_to_stop_hands_over_and_nothing_is_lost() -> Result<()> {
     let mut cluster = ProcessCluster::start(3).await?;
     let leader = cluster.leader(1, "dar", "pos").await?;
     let writer = OrderWriter::new("asked", "dar", cluster.clients(&cluster.others(leader)));
@@ -113,7 +113,7 @@ async fn a_node_alone_of_three_acknowledges_nothing() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_nodes_are_killed_and_every_acknowledged_write_is_there_once() -> Result<()> {
+async fn every_acknowledged_write_survives_killing_all_nodes_once() -> Result<()> {
     let mut cluster = ProcessCluster::start(3).await?;
     let mut recording = Recording::default();
     for round in 1..=2 {

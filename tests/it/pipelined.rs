@@ -49,7 +49,7 @@ async fn acknowledged(session: &mut ClientSession, ids: &[String]) -> Result<()>
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn five_pipelined_publishes_are_acknowledged_in_order_though_the_leader_dies() -> Result<()> {
+async fn pipelined_publishes_stay_in_order_over_a_failover() -> Result<()> {
     let mut cluster = ProcessCluster::start(3).await?;
     let leader = cluster.leader(1, "dar", "pos").await?;
     let through = cluster.others(leader)[0];

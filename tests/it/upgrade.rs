@@ -65,7 +65,7 @@ async fn replicas_are_equal(cluster: &ProcessCluster) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_is_upgraded_node_by_node_and_then_agrees_on_the_level() -> Result<()> {
+async fn a_cluster_is_upgraded_node_by_node_then_raises_its_level() -> Result<()> {
     let next = next_level()?;
     let mut cluster = ProcessCluster::plan(3, tests::process_cluster::Contents::Sample).await?;
     cluster.start_all().await?;

@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::tree::{File, Finding, Tree};
-use super::{Rule, Wrong};
+use super::tree::{Finding, SourceFile, Tree};
+use super::{Rule, WrongExample};
 
 /// Words that no identifier may have as a part, and what is said instead.
 const WORDS: [(&str, &str); 39] = [
@@ -92,11 +92,11 @@ pub(super) const RULES: &[Rule] = &[
         name: "a name is the field's",
         check: |tree| words(tree, &left(tree, "word")),
         wrong: &[
-            Wrong {
+            WrongExample {
                 files: &[("raft/src/a.rs", "//! A.\nfn ring_bell() {}\n")],
                 at: ("raft/src/a.rs", 2),
             },
-            Wrong {
+            WrongExample {
                 files: &[("raft/src/a.rs", "//! A.\nstruct SlowLane;\n")],
                 at: ("raft/src/a.rs", 2),
             },
@@ -109,7 +109,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         name: "a type is named by what it is",
         check: |tree| types(tree, &left(tree, "type")),
-        wrong: &[Wrong {
+        wrong: &[WrongExample {
             files: &[("raft/src/a.rs", "//! A.\n\npub(crate) struct Turn {\n}\n")],
             at: ("raft/src/a.rs", 3),
         }],
@@ -118,7 +118,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         name: "a type name has one meaning in the workspace",
         check: |tree| duplicates(tree, &left(tree, "twice")),
-        wrong: &[Wrong {
+        wrong: &[WrongExample {
             files: &[
                 ("model/src/a.rs", "//! A.\npub struct Place;\n"),
                 ("raft/src/a.rs", "//! A.\n\nenum Place {}\n"),
@@ -137,7 +137,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         name: "a test's name is short",
         check: |tree| test_names(tree, &left(tree, "test")),
-        wrong: &[Wrong {
+        wrong: &[WrongExample {
             files: &[(
                 "raft/tests/a.rs",
                 "//! A.\n#[test]\nfn a_name_that_goes_on_and_on_until_nobody_remembers_how_it_began() {}\n",
@@ -150,11 +150,11 @@ pub(super) const RULES: &[Rule] = &[
         name: "the glossary explains each word once, and its types exist",
         check: glossary,
         wrong: &[
-            Wrong {
+            WrongExample {
                 files: &[(GLOSSARY, "| **Leader** | a |\n| **Leader** | b |\n")],
                 at: (GLOSSARY, 2),
             },
-            Wrong {
+            WrongExample {
                 files: &[(GLOSSARY, "| **Leader** | see `LeaderClient` |\n")],
                 at: (GLOSSARY, 1),
             },
@@ -174,7 +174,7 @@ fn left(tree: &Tree, key: &str) -> BTreeSet<String> {
 }
 
 /// A name in code, and its line.
-fn identifiers(file: &File) -> impl Iterator<Item = (usize, &str)> {
+fn identifiers(file: &SourceFile) -> impl Iterator<Item = (usize, &str)> {
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
     file.code.lines().enumerate().flat_map(move |(at, line)| {
         line.split(move |c| !is_name(c)).filter(|name| !name.is_empty()).map(move |n| (at + 1, n))
@@ -225,7 +225,7 @@ fn words(tree: &Tree, left: &BTreeSet<String>) -> Vec<Finding> {
 }
 
 /// The types a file defines outside its tests, and where.
-fn definitions(file: &File) -> impl Iterator<Item = (usize, &str)> {
+fn definitions(file: &SourceFile) -> impl Iterator<Item = (usize, &str)> {
     file.code.lines().enumerate().filter_map(|(at, line)| {
         let item = line.trim_start();
         let item = item.strip_prefix("pub").map_or(item, |rest| {
@@ -256,8 +256,8 @@ fn types(tree: &Tree, left: &BTreeSet<String>) -> Vec<Finding> {
 }
 
 /// Where each type name is defined, in order.
-fn definitions_by_name(tree: &Tree) -> BTreeMap<&str, Vec<(&File, usize)>> {
-    let mut by_name: BTreeMap<&str, Vec<(&File, usize)>> = BTreeMap::new();
+fn definitions_by_name(tree: &Tree) -> BTreeMap<&str, Vec<(&SourceFile, usize)>> {
+    let mut by_name: BTreeMap<&str, Vec<(&SourceFile, usize)>> = BTreeMap::new();
     for file in tree.rust() {
         for (line, name) in definitions(file).filter(|(_, name)| !SHARED.contains(name)) {
             by_name.entry(name).or_default().push((file, line));
@@ -278,7 +278,7 @@ fn duplicates(tree: &Tree, left: &BTreeSet<String>) -> Vec<Finding> {
     found
 }
 
-fn tests(file: &File) -> impl Iterator<Item = (usize, &str)> {
+fn tests(file: &SourceFile) -> impl Iterator<Item = (usize, &str)> {
     let lines: Vec<&str> = file.code.lines().collect();
     let is_test = move |at: usize| {
         let before = lines[..at].iter().rev().take_while(|line| line.trim_start().starts_with('#'));
