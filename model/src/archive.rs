@@ -29,6 +29,7 @@ struct SizedEntry {
 impl SizedEntry {
     fn of(entry: Arc<ArchiveEntry>) -> Self {
         let records = || entry.tables.iter().flat_map(|table| &table.records);
+        // Counted once, when it comes: entries never change.
         let bytes: usize = records().map(|record| codec::bare(&**record).len()).sum();
         Self { records: records().count() as u64, bytes: bytes as u64, entry }
     }
@@ -38,6 +39,8 @@ impl Archive {
     /// Adds the newest entry and drops the oldest ones that exceed the bounds with it.
     pub(crate) fn push(&mut self, entry: Arc<ArchiveEntry>) {
         self.restore(entry);
+        // The newest stays whatever its size: without it a purge of a large module could not be
+        // undone.
         while self.entries.len() > 1 && self.is_too_large() {
             self.entries.pop_front();
         }

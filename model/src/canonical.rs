@@ -21,6 +21,7 @@ pub fn hash<T: Serialize>(value: &T) -> Hash {
 /// # Panics
 /// When a type cannot be written at all: none of ours refuses.
 pub(crate) fn bytes<T: Serialize>(value: &T) -> Vec<u8> {
+    // Most commands are shorter: no growing while they are hashed.
     let mut writer = CanonicalWriter(Vec::with_capacity(256));
     value.serialize(&mut writer).expect("our types can all be written");
     writer.0
@@ -35,6 +36,8 @@ pub(crate) fn spelled(value: &Value) -> Value {
         Value::Array(items) => Value::Array(items.iter().map(spelled).collect()),
         Value::Object(members) => {
             let mut members: Vec<_> = members.iter().collect();
+            // Clients build the same object in different orders; a name or a hash must not depend
+            // on it.
             members.sort_unstable_by_key(|(name, _)| *name);
             let mut sorted = Object::with_capacity(members.len());
             for (name, value) in members {
@@ -211,6 +214,7 @@ impl<'a> ser::Serializer for &'a mut CanonicalWriter {
         self.put(place.to_le_bytes())?;
         let start = self.0.len();
         value.serialize(&mut *self)?;
+        // Only here is a number seen as one: everywhere else its digits are a text like any other.
         if (name, variant) == crate::value::POSTCARD_NUMBER {
             // What was just written is the number's text behind its length.
             let text = String::from_utf8_lossy(&self.0[start + 8..]).into_owned();
@@ -352,6 +356,7 @@ impl ser::SerializeMap for MapWriter<'_> {
                 .zip(ends)
                 .map(|(start, end)| &written[start - first..end])
                 .collect();
+            // By their bytes, not their names: the order only has to be the same for equal members.
             members.sort_unstable();
             members.iter().for_each(|member| self.writer.0.extend_from_slice(member));
         }

@@ -376,6 +376,8 @@ impl Catalogue {
     /// # Errors
     /// [`CatalogueError`]; nothing changed.
     pub fn apply(&mut self, entry: &CatalogueEntry) -> Result<(), CatalogueError> {
+        // A proposer that saw no answer proposes again: the second time must say what the first
+        // did, and change nothing.
         if self.has_applied(&entry.id) {
             return Ok(());
         }
@@ -411,6 +413,8 @@ impl Catalogue {
             CatalogueChange::SetModule { module, settings } => self.set_module(module, settings)?,
             CatalogueChange::RaiseLevel(level) => self.raise_level(*level)?,
         }
+        // The revision says that definitions must be copied into the partitions; nodes, flags and
+        // seed files concern none of them.
         let about_nodes = matches!(
             entry.change,
             CatalogueChange::Form { .. }
@@ -425,6 +429,7 @@ impl Catalogue {
         {
             self.revision += 1;
         }
+        // Only after success: a refused change may be proposed again once its reason is gone.
         self.remember(entry);
         Ok(())
     }
@@ -435,6 +440,7 @@ impl Catalogue {
         if let Some((name, _)) = entry.id.rsplit_once(':').filter(|_| entry.is_from_file()) {
             let versions = self.applied_from_files.entry(name.to_owned()).or_default();
             versions.push_back(entry.id.clone());
+            // Bounded per definition, not over all: a busy one must not push out a quiet one's.
             if versions.len() > VERSIONS_REMEMBERED {
                 versions.pop_front();
             }
@@ -471,12 +477,15 @@ impl Catalogue {
         if !self.is_formed() {
             return Err(CatalogueError::NotFormed);
         }
+        // A node with an empty directory under an old number has lost its vote and its log: it must
+        // not pass for the one that promised.
         if let Some(known) = self.nodes.get(&node.id)
             && !known.data_id.is_empty()
             && known.data_id != node.data_id
         {
             return Err(CatalogueError::OtherData(node.id));
         }
+        // It could not read what the cluster writes already.
         if node.level < self.level {
             return Err(CatalogueError::LevelTooLow { node: node.id, level: self.level });
         }
@@ -494,6 +503,7 @@ impl Catalogue {
 
     /// The id of the last change applied whose id begins so.
     pub fn last_applied_under(&self, beginning: &str) -> Option<&str> {
+        // Of several requests under one name the last one is what stands.
         let mut newest_first = self.applied.iter().rev().map(String::as_str);
         newest_first.find(|applied| applied.starts_with(beginning))
     }

@@ -112,6 +112,7 @@ impl DedupHit<'_> {
 
 impl Dedup {
     pub(crate) fn get(&self, id: &CommandId) -> Option<DedupHit<'_>> {
+        // The id itself says which queue, so that only one is searched.
         let queue = if id.is_server_named() { &self.server } else { &self.client };
         let (serial, entry) = queue.get(&entry::id_hash(id))?;
         Some(DedupHit { dedup: self, queue, serial, entry })
@@ -132,6 +133,8 @@ impl Dedup {
                 (entry::PackedOutcome::Reserved, Some((codec::encode(reserved), false)))
             }
             DedupOutcome::Rejected(reject) => {
+                // The entry keeps the code, the attachment the whole refusal: of an old one only
+                // the code is left, which is enough for a client to know that it was refused.
                 let code = self.index_of_code(reject.code());
                 (entry::PackedOutcome::Rejected { code }, Some((codec::encode(reject), true)))
             }
@@ -162,6 +165,7 @@ impl Dedup {
     /// # Errors
     /// After how many milliseconds of log uptime an entry fits, where none fits now.
     pub(crate) fn make_room(&mut self, limits: &DedupLimits, uptime_ms: u64) -> Result<u64, u64> {
+        // A few with each command, so that no command pays for a burst an hour ago.
         for _ in 0..EVICTIONS_PER_COMMAND {
             let server = pop_over(&mut self.server, uptime_ms, server_keep(limits));
             let client = pop_over(&mut self.client, uptime_ms, limits.keep_ms);
@@ -170,6 +174,9 @@ impl Dedup {
             }
         }
         let (mut displaced, mut may_give_way) = (0, true);
+        // At the bound: entries that could still be asked for give way, the least likely ones
+        // first. A young one of a client never does; a new command is refused rather than an old
+        // one repeated.
         for _ in 0..DEDUP_DISPLACED_AT_ONCE {
             if self.has_room(limits) {
                 break;
@@ -184,6 +191,8 @@ impl Dedup {
             }
             displaced += 1;
         }
+        // Counted for ever and replicated: operators see that the bound is too small for their
+        // clients.
         self.displaced += displaced;
         // After the bound was lowered more may give way than one command should wait for: the next
         // ones go on with it. Each leaves many more than it adds.
@@ -195,6 +204,7 @@ impl Dedup {
 
     fn has_room(&self, limits: &DedupLimits) -> bool {
         let bytes = self.client.bytes() + self.server.bytes();
+        // With the entry that is about to come.
         bytes + DEDUP_ENTRY_BYTES as u64 <= limits.bytes_max
     }
 
@@ -228,6 +238,7 @@ fn pop_over(queue: &mut DedupQueue, uptime_ms: u64, keep_ms: u64) -> bool {
 }
 
 fn give_way(limits: &DedupLimits) -> u64 {
+    // A definition may keep for less than what gives way at the bound.
     limits.keep_ms.min(DEDUP_GIVE_WAY_MS)
 }
 

@@ -59,7 +59,10 @@ impl Partition {
     /// Applies one agreed batch: every command is planned and committed in order. A batch of a
     /// level this build does not know is not decoded ([`Batch::decode`]), so it never comes here.
     pub fn apply(&mut self, batch: &Batch) -> Vec<AppliedCommand> {
+        // A leader that is a little behind may propose a lower level; what was written stays
+        // written.
         self.level = self.level.max(batch.level);
+        // The log's own time, so that all replicas forget the same outcomes at the same entry.
         self.uptime_ms = self.uptime_ms.saturating_add(batch.elapsed_ms);
         if mutant::is(Mutant::ReuseSequenceNumberAfterFailover)
             && batch.entropy.starts_with(&mutant::FIRST_OF_TERM)
@@ -82,6 +85,7 @@ impl Partition {
     fn apply_one(&mut self, command: &Command, stamp: ApplyContext) -> AppliedCommand {
         let shared = self.with_shared_schema(command);
         let command = shared.as_ref().unwrap_or(command);
+        // A branch is copied only where a snapshot of the partition still holds it.
         if let Some(branch) = self.branches.get_mut(&command.key) {
             return Arc::make_mut(branch).apply(command, stamp);
         }
@@ -115,6 +119,8 @@ impl Partition {
         let (Request::Define(definition) | Request::Fill(definition)) = &command.request else {
             return None;
         };
+        // The command brought its own copy through the log; a thousand branches would keep a
+        // thousand.
         let mut definition = (**definition).clone();
         definition.schema = self.schemas.share(definition.schema);
         let definition = Arc::new(definition);
@@ -152,6 +158,7 @@ impl Partition {
         for key in keys {
             let stored = stored(&key);
             let branch = self.branches.get_mut(&key).expect("the key was just read");
+            // Asked first, for `make_mut` copies a branch that a reader holds.
             if branch.events.can_forget(stored) {
                 Arc::make_mut(branch).events.forget(stored);
             }

@@ -91,6 +91,7 @@ impl SequenceRule {
     pub fn parse(&self, text: &str) -> Option<u64> {
         let (before, pad, after) = self.around();
         let middle = text.strip_prefix(before.as_str())?.strip_suffix(after.as_str())?;
+        // A number of nothing but padding is zero: one pad stays to be read.
         let digits = middle.trim_start_matches(pad);
         let number = if digits.is_empty() { middle } else { digits }.parse().ok()?;
         // A pad may be a digit other than 0: only what renders to this very text is its number.

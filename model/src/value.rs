@@ -51,6 +51,7 @@ pub struct Number(Box<str>);
 impl Number {
     /// Takes a text that is a JSON number; `None` when it is not one.
     pub fn parse(text: &str) -> Option<Self> {
+        // `RawValue` accepts any JSON and spaces around it; a number has neither.
         let starts = text.bytes().next().is_some_and(|b| b == b'-' || b.is_ascii_digit());
         let raw = (starts && text.len() <= NUMBER_CHARS_MAX)
             .then(|| serde_json::from_str::<&RawValue>(text).ok())
@@ -91,6 +92,8 @@ fn shifted(mantissa: &str, by: i32) -> Option<String> {
         None => ("", mantissa),
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    // A decimal has 28 digits: a larger exponent would only make a text that nothing reads, and one
+    // of a client's choosing would fill memory.
     let zeros = "0".repeat(usize::try_from(by.unsigned_abs()).ok().filter(|by| *by <= 64)?);
     let moved = if by < 0 {
         let whole = format!("{zeros}{whole}");
@@ -324,6 +327,7 @@ impl Object {
 
 impl<K: Into<Arc<str>> + AsRef<str>, V: Into<Value>> FromIterator<(K, V)> for Object {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(members: I) -> Self {
+        // A linear search for each member would make a large object of a client quadratic.
         let mut seen = BTreeMap::new();
         let mut object = Self::new();
         for (name, value) in members {
@@ -361,6 +365,8 @@ fn from_raw(raw: &RawValue, depth: usize, whole: &str) -> Result<Value, BadJson>
         false => Err(bad(format!("nested deeper than {DEPTH_MAX}"))),
     };
     Ok(match text.as_bytes().first() {
+        // Nested values stay text until their depth is known: a parser that descends by itself
+        // would use the stack as deep as the sender likes.
         Some(b'{') => {
             deeper()?;
             let RawMembers(members) = serde_json::from_str(text).map_err(read)?;
@@ -429,6 +435,7 @@ enum PostcardValue {
 
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        // postcard cannot read a value whose type it does not know: there it is an enum.
         if !to.is_human_readable() {
             return self.pack(to);
         }
@@ -516,6 +523,7 @@ impl<'de> Deserialize<'de> for Object {
             }
 
             fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+                // The size comes from the bytes: damaged ones must not reserve all memory.
                 let mut members = Vec::with_capacity(map.size_hint().unwrap_or(0).min(1024));
                 while let Some((name, value)) = map.next_entry::<String, Value>()? {
                     members.push((Arc::from(name), value));
@@ -532,6 +540,7 @@ impl<'de> Deserialize<'de> for Object {
 /// # Errors
 /// The reader's reason, with the field's name.
 pub fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, BadJson> {
+    // By way of text, so that a number's digits reach the reader as they were written.
     let json = value.to_json();
     serde_json::from_str(&json).map_err(|error| BadJson::of_reader(json.as_bytes(), 0, &error))
 }

@@ -35,6 +35,7 @@ pub(crate) fn partition(
     let names = source.names().into_iter().collect();
     let mut reader = CheckpointReader { source, names, procedures: procedures.clone() };
     let chunk: PartitionHead = reader.must_get(PARTITION)?;
+    // Before any other chunk is read: chunks of a newer level would be told as damaged.
     if chunk.level > LEVEL {
         let reason = format!("level {}; this build has {LEVEL}: upgrade this node", chunk.level);
         return Err(bad(PARTITION, reason));
@@ -75,6 +76,8 @@ impl CheckpointReader<'_> {
         let folder = folder(&key);
         let head_name = head_name(&folder);
         let head: BranchHead = self.must_get(&head_name)?;
+        // Branches of one module share a schema: chunks name it by its hash, and memory holds it
+        // once.
         let schema: Schema = self.must_get(&schema_name(head.definition.schema))?;
         let definition = Arc::new(head.definition.with(schemas.share(Arc::new(schema))));
         let relations = Arc::new(Relations::of(&definition));
@@ -82,6 +85,7 @@ impl CheckpointReader<'_> {
         for table in head.tables {
             let name = table.name.clone();
             let mut rows = self.rows(&folder, &definition.schema, table)?;
+            // Indexes are not written: they are a function of the rows and the definition.
             rows.index(relations.indexes(&name));
             module.set_rows(name, rows);
         }
@@ -117,6 +121,7 @@ impl CheckpointReader<'_> {
             archive: self.archive(&folder, head.archive)?,
             ..Branch::new(key, self.procedures.clone())
         };
+        // Last, because the chain is checked against the offset and the head just read.
         branch.events = self.events(&folder, &branch)?;
         Ok(branch)
     }
@@ -129,6 +134,7 @@ impl CheckpointReader<'_> {
             if !self.names.contains(&name) {
                 continue; // All its records were removed.
             }
+            // A row on the wrong page would be written to another one next time, and stand twice.
             for (ordinal, key, record) in self.must_get::<RecordPage>(&name)?.0 {
                 if ordinal / RECORD_PAGE != page || ordinal >= head.next_ordinal {
                     return Err(bad(&name, format!("has ordinal {ordinal}")));
@@ -145,6 +151,8 @@ impl CheckpointReader<'_> {
                 rows.restore_removed(row, ordinal);
             }
         }
+        // A page that is missing looks like one whose rows were removed; the count tells them
+        // apart.
         if rows.len() as u64 != head.records {
             let reason = format!(
                 "says {} has {} records, its pages have {}",
@@ -158,6 +166,7 @@ impl CheckpointReader<'_> {
     }
 
     fn dedup(&self, folder: &str, head: DedupHead) -> Result<Dedup, BadChunk> {
+        // Broken on purpose in mutant builds: a chaos run must notice it.
         if mutant::is(Mutant::ForgetExactlyOnceInCheckpoint) {
             return Ok(Dedup::default());
         }
@@ -175,6 +184,7 @@ impl CheckpointReader<'_> {
         queue_name: &str,
         head: &QueueHead,
     ) -> Result<DedupQueue, BadChunk> {
+        // Entries leave only at the front, so two numbers say which serials there are.
         let oldest = head.next.saturating_sub(head.entries);
         let mut queue = DedupQueue::starting_at(oldest);
         while queue.next() < head.next {
@@ -183,6 +193,7 @@ impl CheckpointReader<'_> {
             let (entries, rest) = page.entries.as_chunks::<ENTRY_BYTES>();
             let last = queue.next() + entries.len() as u64;
             let end = head.next.min((queue.next() / DEDUP_PAGE + 1) * DEDUP_PAGE);
+            // A gap would answer a retry with another command's outcome: serials are positions.
             if page.first != queue.next() || last != end || !rest.is_empty() {
                 return Err(bad(
                     &name,
@@ -210,6 +221,7 @@ impl CheckpointReader<'_> {
 
     fn entry(&self, folder: &str, id: &str) -> Result<ArchiveEntry, BadChunk> {
         let head: ArchiveHead = self.must_get(&archive_entry_name(folder, id))?;
+        // Pages run over the tables' borders, so that small tables do not each cost a chunk.
         let total: u64 = head.tables.iter().map(|table| table.records).sum();
         let mut records = Vec::new();
         while (records.len() as u64) < total {
@@ -244,6 +256,8 @@ impl CheckpointReader<'_> {
     /// The tail and the last sealed segment; that the older ones exist is all that is asked.
     fn events(&self, folder: &str, branch: &Branch) -> Result<EventLog, BadChunk> {
         let sealed = branch.offset.0 / SEGMENT_EVENTS;
+        // Reading all history at each start would take longer with every day. Old segments never
+        // change; `verify` walks them from the store when an operator asks.
         for segment in 1..sealed {
             let name = segment_name(folder, segment);
             if !self.names.contains(&name) {
@@ -262,6 +276,8 @@ impl CheckpointReader<'_> {
             let first = sealed * SEGMENT_EVENTS + 1;
             chain.take(&mut log, &tail, branch, self.must_get(&tail)?, first)?;
         }
+        // The head's hash was agreed by the replicas: a tail that ends in it is the log's end,
+        // whole.
         let held = chain.last.unwrap_or_default();
         if held != branch.chain_head || chain.count != branch.offset.0.min(held_max(branch)) {
             return Err(bad(&tail, "does not end in the chain head"));
@@ -292,6 +308,7 @@ impl ChainCheck {
         segment: Delta,
         first: u64,
     ) -> Result<(), BadChunk> {
+        // A valid segment under another branch's name: chunks were mixed up, not damaged.
         if segment.key != branch.key || segment.incarnation != branch.incarnation {
             return Err(bad(name, format!("belongs to {}", segment.key)));
         }
@@ -303,6 +320,7 @@ impl ChainCheck {
     }
 
     fn check(&mut self, name: &str, place: u64, event: &Event) -> Result<(), BadChunk> {
+        // The first event read has a parent that was not read: its link is taken on trust here.
         let follows = self.last.is_none_or(|last| last == event.previous);
         if event.offset.0 != place || !follows {
             return Err(bad(name, format!("event {} does not follow its chain", event.offset)));
@@ -325,6 +343,8 @@ impl FieldNames {
     fn share(&mut self, record: &Object) -> Object {
         let mut shared = Object::with_capacity(record.len());
         for (name, value) in record.iter() {
+            // Each record decodes with names of its own; a hundred thousand records would hold as
+            // many copies of the same text.
             let name = self.0.entry(Arc::clone(name)).or_insert_with(|| Arc::clone(name));
             shared.push(Arc::clone(name), Value::clone(value));
         }

@@ -26,6 +26,8 @@ pub(crate) fn partition(partition: &Partition, sink: &mut dyn ChunkSink) {
     if partition.level >= 2 {
         put(sink, super::NEXT_LEVEL, &super::NextLevelChunk { level: partition.level });
     }
+    // Once for all branches that share it; the order of branches decides where, so that replicas
+    // write the same.
     let mut written = BTreeSet::new();
     for definition in partition.branches().filter_map(Branch::definition) {
         let hash = schema_hash(&definition.schema);
@@ -41,6 +43,8 @@ pub(crate) fn partition(partition: &Partition, sink: &mut dyn ChunkSink) {
 
 /// The hash of everything replicas agree on: the counters of the partition, and each branch.
 pub(crate) fn state_hash(partition: &Partition) -> Hash {
+    // Schemas and events are left out: a head names its schema by hash and its events by the chain,
+    // so comparing replicas reads neither.
     let mut sink = HashSink::default();
     sink.put(PARTITION, codec::encode(&partition_chunk(partition)));
     for branch in partition.branches() {
@@ -65,6 +69,9 @@ impl Branch {
             sink.put(&head_name(&folder), codec::encode(&head));
         }
         for (table, rows) in self.module.tables() {
+            // By ordinal and not by key: a new row touches the last page only, and every page
+            // before it has the bytes it had, which the disk then shares with the checkpoint
+            // before.
             let rows = rows.iter().map(|(ordinal, row)| {
                 (ordinal / RECORD_PAGE, (ordinal, row.key.clone(), Arc::clone(&row.record)))
             });
@@ -87,6 +94,8 @@ impl Branch {
     fn write_events(&self, sink: &mut dyn ChunkSink) {
         let folder = folder(&self.key);
         let sealed = self.offset.0 / SEGMENT_EVENTS;
+        // Memory forgot a segment only after a finished checkpoint held it, so `keep` always finds
+        // it.
         let first_held = self.events.first().map_or(u64::MAX, |first| first.0);
         for segment in 1..=sealed {
             let name = segment_name(&folder, segment);
@@ -96,6 +105,7 @@ impl Branch {
                 sink.keep(&name);
             }
         }
+        // At a boundary there is no tail: an empty chunk would be one that is written for nothing.
         if !self.offset.0.is_multiple_of(SEGMENT_EVENTS) {
             put(sink, &tail_name(&folder), &self.segment(sealed + 1));
         }
@@ -162,6 +172,7 @@ fn write_decisions(sink: &mut dyn ChunkSink, folder: &str, name: &str, queue: &D
     let entries = queue.iter().map(|(serial, entry)| (serial / DEDUP_PAGE, (serial, *entry)));
     pages(entries, |page, decisions| {
         let attachment = decisions.iter().filter_map(|(serial, entry)| {
+            // A refusal may be gone already while its entry stays: it knows the code.
             let bytes = queue.attachment(*serial)?.to_vec();
             Some(DedupAttachment { serial: *serial, is_refusal: entry.is_refusal(), bytes })
         });
@@ -201,6 +212,7 @@ fn write_entry(sink: &mut dyn ChunkSink, folder: &str, entry: &ArchiveEntry) {
 fn pages<T>(items: impl Iterator<Item = (u64, T)>, mut give: impl FnMut(u64, Vec<T>)) {
     let (mut current, mut page) = (0, Vec::new());
     for (number, item) in items {
+        // A page whose items are all gone is not written at all; reading expects that.
         if number != current && !page.is_empty() {
             give(current, std::mem::take(&mut page));
         }
@@ -229,6 +241,7 @@ impl HashSink {
 impl ChunkSink for HashSink {
     fn put(&mut self, name: &str, bytes: Vec<u8>) {
         for part in [name.as_bytes(), &bytes] {
+            // With lengths, so that no two lists of names and contents run into the same bytes.
             self.0.update(&(part.len() as u64).to_le_bytes()).update(part);
         }
     }

@@ -9,6 +9,7 @@ impl Catalogue {
         if !self.is_formed() {
             return Err(CatalogueError::NotFormed);
         }
+        // Every node that is known, running or not: one that comes back must read the log.
         if let Some(node) = self.nodes.values().find(|node| node.level < level) {
             return Err(CatalogueError::LevelTooLow { node: node.id, level });
         }

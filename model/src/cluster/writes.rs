@@ -36,11 +36,13 @@ impl Catalogue {
         module: &ModuleId,
         settings: &ModuleSettings,
     ) -> Result<(), CatalogueError> {
+        // Decided here and not by who asked: another request may have been applied in between.
         let Some(config) = self.module(module) else {
             return Err(CatalogueError::NoModule(module.clone()));
         };
         let config = Arc::new(settings.of(config));
         replace_or_add(&mut self.modules, &config, |module| &module.id);
+        // Other settings do not ask for records to be brought up to anything.
         if settings.validation.is_some() {
             self.set_filled(module, settings.fill);
         }
@@ -142,6 +144,7 @@ impl Catalogue {
         let concerns = move |flag: &&FullSyncFlag| {
             module.is_none_or(|module| flag.module == "*" || flag.module == module)
         };
+        // The empty module sorts before all: the range begins with the branch's first flag.
         let first = (branch.clone(), String::new());
         self.full_sync
             .range(first..)

@@ -51,6 +51,7 @@ impl PackedOutcome {
     fn pack(self) -> u64 {
         match self {
             Self::Events { first, count } => {
+                // Packed silently it would point a retry at another command's events.
                 assert!(first.0 < 1 << OFFSET_BITS, "offset {first} is beyond what is counted");
                 // More events than any request is answered with: the first of them are.
                 (first.0 << COUNT_BITS) | u64::from(count).min((1 << COUNT_BITS) - 1)
@@ -105,6 +106,7 @@ impl DedupEntry {
 
     /// How long ago it was decided, in milliseconds of log uptime, rounded down to a tick.
     pub(crate) fn age_ms(&self, uptime_ms: u64) -> u64 {
+        // Ages and not times are compared: a tick wraps after 13 years, the age of an entry does not.
         let ticks = low(uptime_ms / TICK_MS).wrapping_sub(self.tick);
         // Rounded up, a tick may lie a little ahead of now.
         if ticks > u32::MAX / 2 { 0 } else { u64::from(ticks) * TICK_MS }
@@ -122,6 +124,7 @@ impl DedupEntry {
     /// `None` for bytes that no entry has.
     pub(crate) fn from_bytes(bytes: &[u8; ENTRY_BYTES]) -> Option<Self> {
         let packed = u64::from_le_bytes(bytes[24..32].try_into().ok()?);
+        // Checked here once, so that `decision` can rely on it at every look.
         PackedOutcome::unpack(packed)?;
         Some(Self {
             id: bytes[..16].try_into().ok()?,

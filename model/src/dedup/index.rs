@@ -27,6 +27,7 @@ impl DedupIndex {
     pub(super) fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
         let bucket = self.buckets.get(self.place(hash)?)?;
         let slots = bucket.chunks_exact(SLOT_BYTES);
+        // The tag spares most looks at entries, each of which is a miss of the processor's cache.
         slots.filter(|slot| slot[0] == tag(hash)).map(serial_of).find(|serial| is_it(*serial))
     }
 
@@ -49,8 +50,11 @@ impl DedupIndex {
             return;
         };
         let (before, after) = (&bucket[..at * SLOT_BYTES], &bucket[(at + 1) * SLOT_BYTES..]);
+        // A bucket is replaced, not changed: clones of the table still read the old one.
         self.buckets.set(place, [before, after].concat().into());
         self.len -= 1;
+        // At half the load at which a bucket is split, or a table at the border would do both in
+        // turn.
         if self.buckets.len() > 1 && self.len * 2 < self.buckets.len() * SLOTS {
             self.join();
         }
@@ -59,6 +63,8 @@ impl DedupIndex {
     /// Which bucket a hash belongs to; `None` while there is none.
     fn place(&self, hash: u64) -> Option<usize> {
         let count = self.buckets.len() as u64;
+        // Linear hashing: `round` bits of the hash name the bucket once this round of splits is
+        // done.
         let round = count.checked_next_power_of_two().filter(|_| count > 0)?;
         let place = hash & (round - 1);
         // Not split yet in this round: it still belongs where it was.

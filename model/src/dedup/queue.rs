@@ -73,6 +73,7 @@ impl DedupQueue {
     }
 
     pub(crate) fn get(&self, id: &IdHash) -> Option<(u64, &DedupEntry)> {
+        // The index knows lower halves only; relative to the front they are unique.
         let place = |serial: u32| (serial.wrapping_sub(low(self.first()))) as usize;
         let is_it = |serial| self.entries.get(place(serial)).is_some_and(|entry| entry.id == *id);
         let found = place(self.index.find(hash(id), is_it)?);
@@ -88,6 +89,7 @@ impl DedupQueue {
         let hash_of = |serial: u32| {
             entries.get(serial.wrapping_sub(first) as usize).map_or(0, |entry| hash(&entry.id))
         };
+        // After the entry is there: a split asks for the hash of every entry of a bucket.
         self.index.insert(hash(&entry.id), low(serial), &hash_of);
         serial
     }
@@ -127,6 +129,7 @@ impl DedupQueue {
             return;
         }
         self.refusals.insert(serial, bytes);
+        // Refusals are as long as what clients sent; a flood of them must not push out outcomes.
         while self.refusals.bytes > REFUSALS_BYTES_MAX {
             let Some(oldest) = self.refusals.oldest() else { break };
             self.refusals.remove(oldest);

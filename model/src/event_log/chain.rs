@@ -35,6 +35,7 @@ impl EventChain {
                 return Err(broken(offset, format!("it stands where {} is due", last.next())));
             }
             Some((_, hash)) => Some(hash),
+            // Only the first event of all has a known parent without one before it.
             None if offset == Offset(1) => Some(Hash::default()),
             None => None,
         };

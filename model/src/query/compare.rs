@@ -64,6 +64,7 @@ impl ParsedNumber<'_> {
 fn number(value: &Value) -> Option<ParsedNumber<'_>> {
     match value {
         Value::Number(number) => Some(ParsedNumber::Number(number)),
+        // Clients send numbers as texts, also with spaces around them.
         Value::String(text) => Number::parse(text.trim()).map(ParsedNumber::Text),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     }

@@ -55,6 +55,7 @@ impl<'a> Condition<'a> {
     pub(crate) fn new(filter: &'a Filter, table: &'a Table) -> Self {
         let (field, kind) = stored_as(table, &filter.field);
         let reference = table.field(field).filter(|field| field.references.is_some());
+        // Read as the field's kind once for all rows.
         let meant = |value: &Value| {
             let value = reduced(reference, value).into_owned();
             Operand { typed: kind.typed(&value), value }
@@ -91,6 +92,7 @@ impl<'a> Condition<'a> {
             Operator::GreaterOrEqual => ordered(Ordering::is_ge),
             Operator::Less => ordered(Ordering::is_lt),
             Operator::LessOrEqual => ordered(Ordering::is_le),
+            // Answered above, by its pattern.
             Operator::Like => false,
         }
     }
@@ -127,6 +129,7 @@ impl Operand {
         kind: FieldType,
     ) -> Option<Ordering> {
         match (typed, &self.typed) {
+            // JSON has no order of its own: its text is compared.
             (Some(TypedValue::Json(_)), _) | (_, Some(TypedValue::Json(_))) => {
                 compare(value, &self.value)
             }
@@ -150,6 +153,7 @@ fn reduced<'a>(reference: Option<&Field>, value: &'a Value) -> Cow<'a, Value> {
 
 /// The values a condition compares with.
 fn values(filter: &Filter) -> &[Value] {
+    // A list with another operator is one value: a JSON field may hold lists.
     let takes_list = matches!(filter.operator, Operator::In | Operator::NotIn);
     let list = filter.value.as_array().filter(|_| takes_list);
     list.unwrap_or_else(|| std::slice::from_ref(&filter.value))

@@ -50,8 +50,10 @@ pub(crate) fn page(
 /// The rows after an ordinal, in the order asked.
 fn stretch<'a>(rows: &'a Rows, after: Option<u64>, query: &PageQuery) -> Vec<&'a Row> {
     let limit = query.limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX);
+    // Filtered before the limit, or a page might be empty while more rows match.
     let wanted = |row: &&Row| in_time(&row.record, query);
     if query.descending {
+        // The cursor before the order: a page of the newest first goes on where the last one ended.
         rows.before(after.unwrap_or(u64::MAX)).rev().filter(wanted).take(limit).collect()
     } else {
         let all = || rows.iter().map(|(_, row)| row);
@@ -73,6 +75,7 @@ fn cursor(table: &Table, rows: &Rows, incarnation: Incarnation, query: &PageQuer
         Some(RowPosition { ordinal, .. }) => {
             key.and_then(|key| rows.moved_from(&key, ordinal)).or(Some(ordinal))
         }
+        // Names of rows removed lately are remembered, so that a list goes on behind one.
         None => rows.ordinal_named(key.as_ref(), text?),
     }
 }

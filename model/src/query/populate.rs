@@ -22,6 +22,7 @@ impl<'a> Populate<'a> {
     pub(crate) fn of(schema: &'a Schema, module: &'a Module, table: &'a Table) -> Self {
         let target = |name: &str| {
             let table: &Table = schema.table(name)?;
+            // As the original: any other key shows the value itself as its name.
             (table.key.len() == 1 && &*table.key[0] == "id").then_some(table)
         };
         let fields = table.fields.iter().filter_map(|field| {
@@ -39,6 +40,7 @@ impl<'a> Populate<'a> {
                 continue;
             };
             let expanded = Value::Object(self.expanded(value, *target));
+            // The column's name first, so that a field of that very name is shown as itself.
             if field.column != field.name {
                 shown.insert(field.column.clone(), expanded.clone());
             }

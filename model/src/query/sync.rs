@@ -37,6 +37,7 @@ pub(crate) fn sync(
         None => cursors.iter().map(|(table, _)| *table).collect(),
     };
     let mut seen = BTreeSet::new();
+    // A table named twice, or by an alias too, is answered once.
     wanted.retain(|table| seen.insert(&table.name));
     let delta = |table: &Arc<Table>| {
         let cursor = cursors.iter().find(|(of, _)| of.name == table.name);
@@ -72,6 +73,7 @@ fn table_delta(module: &Module, table: &Table, cursor: &[Value]) -> TableDelta {
 /// The ordinal of the last row that any part of the cursor names. A row that was removed is a miss:
 /// its client still holds it, and does not learn here that it was removed.
 fn last_named(table: &Table, rows: &Rows, cursor: &[Value]) -> Option<u64> {
+    // A key is looked up; only names that are none cost a walk over the table.
     let by_key = cursor.iter().filter_map(|value| rows.ordinal(&table.key_meant(value)?));
     by_key.max().or_else(|| {
         let names: Vec<String> = cursor.iter().filter_map(Value::name_text).collect();

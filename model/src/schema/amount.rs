@@ -104,6 +104,8 @@ impl Field {
         other: &Value,
     ) -> Result<Option<Value>, Reject> {
         let Some((a, b)) = number(one).zip(number(other)) else { return Ok(None) };
+        // The full product first and rounding once: rounding in between would lose a cent now and
+        // then.
         let exact = a.to_decimal().zip(b.to_decimal()).map(|(a, b)| BigDecimal::product(a, b));
         let fitted = exact.and_then(|exact| self.fitted(exact));
         let too_long = || {
@@ -157,6 +159,8 @@ impl BigDecimal {
     }
 
     fn product(a: Decimal, b: Decimal) -> Self {
+        // The decimal library rounds a product of more than 28 digits without a word, so it is
+        // worked out digit for digit.
         let (left, right) = (limbs(a), limbs(b));
         let mut sums = [0_u128; 6];
         for (i, x) in left.iter().enumerate() {
@@ -196,6 +200,7 @@ impl BigDecimal {
             false => Ordering::Equal,
         });
         let odd = digits.last().is_some_and(|digit| digit % 2 == 1);
+        // Zeros that are cut off change nothing in any mode.
         if some(dropped) && rounding.steps(self.negative, odd, half) {
             add_one(&mut digits);
         }

@@ -50,6 +50,7 @@ fn number_in(text: &str) -> Option<Number> {
     if text.is_empty() {
         return Some(Number::from(0_u64));
     }
+    // Its own spelling where it is JSON already: `1.50` stays `1.50`.
     if let Some(number) = Number::parse(text) {
         return finite(number);
     }

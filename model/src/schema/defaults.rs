@@ -29,12 +29,16 @@ impl Table {
             Validation::Strict => true,
             Validation::Lenient => false,
         };
+        // The key before all: a schema's default for a key would name every record alike.
         if field.primary_key && (!strict || field.may_invent_key()) {
             return Ok(field.new_key(strict, ctx));
         }
+        // Before the schema's default: a record belongs to the branch whose log it is in, whatever
+        // the definition says.
         if &*field.name == "branchId" {
             return Ok(ctx.branch.as_str().into());
         }
+        // Times before the schema's default as well, as in the original.
         if field.is_stamped(strict) {
             return Ok(ctx.at.to_iso().into());
         }
@@ -86,6 +90,7 @@ impl Field {
     /// `id-<uuid>`; a plain uuid where the schema asks for one or a strict field is too short.
     fn new_key(&self, strict: bool, ctx: &mut InsertContext<'_>) -> Value {
         let uuid = ctx.entropy.uuid4();
+        // With the field's name in front, as in the original.
         let key = format!("{}-{uuid}", self.name);
         let max = self.max_length.and_then(|max| usize::try_from(max).ok()).unwrap_or(usize::MAX);
         let too_long = strict && key.chars().count() > max;

@@ -30,6 +30,7 @@ impl Table {
             return None;
         }
         let value = sent.get(&field.column)?;
+        // Another field of that very name owns the value; taking it twice would copy it.
         (!self.fields.iter().any(|other| other.name == field.column)).then_some(value)
     }
 }

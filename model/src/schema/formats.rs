@@ -127,6 +127,7 @@ impl Schema {
         {
             return Err(first.clone().of_module(module));
         }
+        // Once all tables are known: a reference may point at a table that is written later.
         notes.extend(reference::resolve(module, &mut tables));
         let notes = notes.into_iter().map(|wrong| wrong.of_module(module)).collect();
         let schema = Self::under(tables.into_iter().map(Arc::new).collect(), conventions);
@@ -170,6 +171,7 @@ impl Schema {
         let place = |table: &Arc<Table>| {
             names.iter().position(|name| *name == table.name).unwrap_or(names.len())
         };
+        // Stable, so that the tables nobody named keep their order.
         self.tables.sort_by_key(place);
         self
     }

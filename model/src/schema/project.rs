@@ -47,8 +47,11 @@ impl Table {
         if ctx.validation == Validation::Strict {
             self.refuse_unknown(sent)?;
         }
+        // One more than the schema has: a strict record's version comes behind its fields.
         let mut record = Object::with_capacity(self.fields.len() + 1);
         for field in &self.fields {
+            // In the schema's order, whatever order was sent: records of a table look alike, and
+            // equal inserts give equal bytes.
             let sent = self.sent_value(sent, field);
             let value = match ctx.validation {
                 Validation::Lenient => match sent {
@@ -84,6 +87,7 @@ impl Table {
         if strict {
             self.refuse_unknown(patch)?;
         }
+        // From the stored record, not from the patch: what was not sent stays, in its place.
         let mut record = current.clone();
         for field in &self.fields {
             if self.key.contains(&field.name) {
@@ -97,6 +101,7 @@ impl Table {
                 Some(value) => {
                     record.insert(field.name.clone(), field.coerce(&value));
                 }
+                // Only where it was not sent: a client that syncs late keeps its own time.
                 None if field.is_update_time() => {
                     record.insert(field.name.clone(), at.to_iso().into());
                 }
@@ -131,6 +136,7 @@ impl Table {
                 record.push(field.name.clone(), value);
             }
         }
+        // A column's old value was taken up under its new name above; it would stand twice.
         let renamed = |name: &str| self.fields.iter().any(|field| *field.column == *name);
         let stays = |name: &str| name == "version" || (!strict && !renamed(name));
         for (name, value) in stored.iter().filter(|(name, _)| stays(name)) {

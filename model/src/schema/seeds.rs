@@ -45,6 +45,7 @@ impl Schema {
         let mut sources: BTreeMap<&TableName, (&str, &Value)> = BTreeMap::new();
         for (name, rows) in seed.tables.iter() {
             let Some(table) = self.seed_table(name) else { continue };
+            // Two members may mean one table; the exact name wins wherever it stands in the file.
             let source = sources.entry(&table.name).or_insert((&**name, rows));
             if table.name.as_str() == &**name {
                 *source = (&**name, rows);
@@ -250,6 +251,7 @@ impl Table {
             at: ctx.at,
             entropy: ctx.entropy,
         };
+        // A seed is taken as it is even by a strict module: a shop's data must load.
         let mut record = self.project_insert(row, &mut lenient)?;
         for (name, value) in row.iter() {
             // The schema's own text of the name is shared by all records; a row's is not.

@@ -75,7 +75,10 @@ impl FieldType {
         match self {
             Self::String | Self::Opaque => None,
             Self::Integer | Self::Number => {
+                // Read as a lenient write reads it, or a condition would not find what such a write
+                // stored.
                 let Value::Number(number) = self.coerced(value) else { return None };
+                // Coercion makes 0 of an empty text; as a name that would be the record 0.
                 (!is_empty(value)).then_some(TypedValue::Number(number))
             }
             Self::Boolean => boolean(value).map(TypedValue::Boolean),
@@ -163,6 +166,7 @@ pub(super) fn boolean(value: &Value) -> Option<bool> {
 
 /// The time of day that a text says; none where it says a day besides, which would be lost.
 pub(super) fn time(text: &str) -> Option<Time> {
+    // The library reads the time out of a whole instant.
     text.parse().ok().filter(|_| text.parse::<jiff::civil::DateTime>().is_err())
 }
 
@@ -200,6 +204,7 @@ fn iso(at: jiff::Timestamp) -> String {
 /// A day as `2026-11-21`; an instant within it as an instant.
 fn day(at: jiff::Timestamp) -> String {
     let iso = iso(at);
+    // Midnight is how a day reads as an instant, so both spellings are one name.
     match iso.strip_suffix("T00:00:00.000Z") {
         Some(day) => day.to_owned(),
         None => iso,

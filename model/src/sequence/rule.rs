@@ -74,6 +74,8 @@ impl SequenceRule {
     /// [`BadRule`] naming the member that is unknown, has no effect, or is out of bounds.
     pub fn from_request(doc: &Value) -> Result<Self, BadRule> {
         let wrong = |problem| BadRule { place: doc.to_json(), problem };
+        // What was in a file stays readable as it always was; what is asked for today must be
+        // meant.
         let rule = Self::from_doc(doc)?;
         let members = doc.as_object().expect("a rule is an object");
         if let Some((name, _)) = members.iter().find(|(name, _)| !MEMBERS.contains(&&***name)) {
@@ -109,6 +111,7 @@ impl SequenceRule {
                 if plain { Ok(()) } else { Err(wrong.to_owned()) }
             }
             FieldType::String | FieldType::Opaque => {
+                // The first number: later ones may be longer, and are refused when they come.
                 let length = self.render(self.start).chars().count();
                 match field.max_length.and_then(|max| usize::try_from(max).ok()) {
                     Some(max) if length > max => {

@@ -43,6 +43,7 @@ impl std::fmt::Display for BadJson {
 impl BadJson {
     /// What is wrong at a byte of a text.
     pub(super) fn at(text: &[u8], byte: usize, reason: impl Into<String>) -> Self {
+        // A reader at the end of the text names the byte behind it.
         let byte = byte.min(text.len());
         let before = &text[..byte];
         let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |place| place + 1);
@@ -53,6 +54,7 @@ impl BadJson {
 
     /// What `serde_json` says of a text that begins at a byte of the whole.
     pub(super) fn of_reader(whole: &[u8], begin: usize, error: &serde_json::Error) -> Self {
+        // The reader counts lines from where it began, which is inside the whole text.
         let text = &whole[begin.min(whole.len())..];
         let lines = text.split_inclusive(|b| *b == b'\n');
         let line_start: usize = lines.take(error.line().saturating_sub(1)).map(<[u8]>::len).sum();
@@ -124,6 +126,8 @@ impl<'a> JsonScanner<'a> {
         match self.text.get(from)? {
             b'{' => self.enter(Container::Object { name: None, has_name: false }),
             b'[' => self.enter(Container::Array(0)),
+            // Nothing is kept of what is deeper than is read, so that memory stays bounded; only
+            // its ends are counted.
             b'}' | b']' if self.skipped_depth > 0 => self.skipped_depth -= 1,
             b'}' | b']' => drop(self.containers.pop()),
             b',' if self.skipped_depth == 0 => match self.containers.last_mut() {
@@ -135,6 +139,7 @@ impl<'a> JsonScanner<'a> {
                 self.pass_text();
                 let to = self.at;
                 match self.containers.last_mut().filter(|_| self.skipped_depth == 0) {
+                    // A string is a name until its colon: the first one after a brace or a comma.
                     Some(Container::Object { name, has_name }) if !*has_name => {
                         (*name, *has_name) = (Some((from, to)), true);
                     }
@@ -172,6 +177,7 @@ impl<'a> JsonScanner<'a> {
                 break;
             }
         }
+        // A backslash at the very end passes a byte that is not there.
         self.at = self.at.min(self.text.len());
     }
 

@@ -12,6 +12,8 @@ use crate::value::{Object, Value};
 /// default that the field's own rules refuse is noted and taken: lenient uses it.
 pub(super) fn read(field: &Field, doc: &Object, problems: &mut Vec<String>) -> Option<Default> {
     let mut first: Option<(&str, Default)> = None;
+    // All are read, though the first counts: a second that says something else is a mistake that
+    // nobody would find later.
     for (name, reader) in SPELLINGS {
         let Some(value) = doc.get(name) else { continue };
         let mut noted = Vec::new();
@@ -85,6 +87,7 @@ fn function(name: &str) -> Option<Default> {
 }
 
 fn sql(field: &Field, text: &str, problems: &mut Vec<String>) -> Result<Default, String> {
+    // SQL Server writes a default back in parentheses, `((0))`.
     let mut text = text.trim();
     while let Some(inner) = text.strip_prefix('(').and_then(|t| t.strip_suffix(')')) {
         text = inner.trim();

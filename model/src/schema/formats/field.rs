@@ -28,6 +28,7 @@ pub(super) fn read(name: &str, doc: &Object, notes: &mut FieldDiagnostics) -> Fi
     notes.problems.extend(members::FIELD.check(doc));
     let mut sized = sized(doc, &mut notes.problems);
     let problems = &mut notes.problems;
+    // Sizes before defaults and listed values, which are checked against them.
     contradictions::sizes(doc, &mut sized, problems);
     contradictions::members(doc, sized.kind, problems);
     let primary_key = flag(doc, "primaryKey", problems).unwrap_or(false);
@@ -58,6 +59,7 @@ pub(super) fn read(name: &str, doc: &Object, notes: &mut FieldDiagnostics) -> Fi
         Ok(sequence) => field.sequence = sequence,
         Err(problem) => problems.push(problem),
     }
+    // The listed values before the default, which must be one of them.
     field.allowed = allowed(&field, doc, problems);
     field.default = default::read(&field, doc, problems);
     if let Some(target) = doc.get("references").or_else(|| doc.get("foreignKey"))
@@ -141,6 +143,7 @@ fn allowed(field: &Field, doc: &Object, problems: &mut Vec<String>) -> Vec<Value
     let mut values = Vec::with_capacity(listed.len());
     for item in listed.iter() {
         let shown = item.to_json();
+        // Read once here, so that a write compares values of one kind.
         let read = if field.kind == FieldType::Json { item.clone() } else { field.coerce(item) };
         if read.is_null() != item.is_null() {
             problems.push(format!("enum lists {shown}, which is no value of its type"));

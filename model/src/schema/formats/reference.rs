@@ -124,12 +124,14 @@ fn resolve_one(module: &str, tables: &[Arc<Table>], reference: &mut Reference) {
     if reference.module.is_none()
         && let Some((left, right)) = reference.table.clone().split_once('.')
     {
+        // `a.b` means two things; the tables of this module decide which.
         if reference.field.is_empty() && find(tables, left).is_some() {
             (reference.table, reference.field) = (left.to_owned(), right.to_owned());
         } else {
             (reference.module, reference.table) = (Some(left.to_owned()), right.to_owned());
         }
     }
+    // A module may name itself: then the reference is enforced like any other.
     reference.module.take_if(|named| named == module);
     let target = if reference.module.is_none() { find(tables, &reference.table) } else { None };
     let Some(target) = target else {

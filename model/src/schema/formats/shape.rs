@@ -49,6 +49,7 @@ impl<'a> TableList<'a> {
         .into_iter()
         .filter_map(|(there, place)| there.then_some(place))
         .collect();
+        // Reading one of them would lose the other's tables without a word.
         if places.len() > 1 {
             let places = places.join(" and ");
             return Err(format!("tables stand {places}: which are meant? put all in one place"));

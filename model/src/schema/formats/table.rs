@@ -212,6 +212,7 @@ fn key(doc: &Object, fields: &mut [Field], notes: &mut Vec<Diagnostic>) -> Arc<[
             }
         }
     }
+    // What the table says of its key holds for the field too, or an insert would not fill it.
     for field in fields.iter_mut().filter(|field| key.contains(&field.name)) {
         (field.primary_key, field.nullable) = (true, false);
     }
@@ -219,6 +220,7 @@ fn key(doc: &Object, fields: &mut [Field], notes: &mut Vec<Diagnostic>) -> Arc<[
         key = fields.iter().filter(|f| f.primary_key).map(|f| f.name.clone()).collect();
     }
     if key.is_empty() {
+        // Something must name a record: a table without any key could not be merged into.
         let id = fields.iter().find(|field| &*field.name == "id").unwrap_or(&fields[0]);
         key.push(Arc::clone(&id.name));
     }

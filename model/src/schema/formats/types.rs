@@ -61,6 +61,7 @@ impl ColumnType {
             return Ok(read); // What is in parentheses are its values.
         }
         let mut sizes = sizes.split(',').map(str::trim);
+        // `NVARCHAR(max)` is a text without a bound.
         let first = sizes.next().filter(|size| !size.is_empty() && *size != "max");
         let size = |text: &str| text.parse::<u32>().map_err(|_| wrong());
         match read.kind {

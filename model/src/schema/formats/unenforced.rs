@@ -46,6 +46,7 @@ impl Schema {
         let is_key = |set: &[Arc<str>]| *set == table.key[..];
         let points = |field: &Field| {
             let reference = field.references.as_ref().filter(|to| to.module.is_none());
+            // A reference to what is not there is not enforced by a strict module either.
             let far = reference.and_then(|to| Some((self.table(&to.table)?, &to.field)));
             far.is_some_and(|(far, name)| far.field(name).is_some())
         };
