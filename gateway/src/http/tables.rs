@@ -11,9 +11,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use model::limits::VERSION_MAX;
 use model::{
-    Action, Answer, Command, CommandId, Incarnation, Object, Origin, Page, PageQuery, Place, Read,
-    RecordMutation, Request, Table, TableName, Timestamp, Transaction, Validation, Value,
-    VersionRule,
+    Action, Answer, Command, CommandId, Incarnation, Object, Origin, Page, PageQuery, Read,
+    RecordMutation, Request, RowPosition, Table, TableName, Timestamp, Transaction, Validation,
+    Value, VersionRule,
 };
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
