@@ -13,8 +13,8 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use crate::gateway::{App, unasked};
 use crate::limits::EVENT_FRAME_BYTES_MAX;
-use crate::wire::event_frames;
-use crate::ws::session::{CallId, FollowFrom, LogEnd};
+use crate::ws::dialect::Dialect;
+use crate::ws::subscription::{CallId, FollowFrom, LogEnd};
 
 /// What a stream gives.
 pub(crate) enum StreamItem {
@@ -31,6 +31,7 @@ pub(crate) enum StreamItem {
 /// The items of a follow, their frames written.
 pub(crate) fn deltas(
     app: App,
+    dialect: &'static dyn Dialect,
     call: CallId,
     deltas: Box<dyn DeltaStream>,
 ) -> impl Stream<Item = (CallId, StreamItem)> + Send {
@@ -40,7 +41,7 @@ pub(crate) fn deltas(
             let mut deltas = deltas?;
             Some(match deltas.next().await {
                 Some(FollowItem::Delta(shared)) => {
-                    rendered(&app, &shared).await;
+                    render_frames(&app, dialect, &shared).await;
                     ((call, StreamItem::Delta(shared)), Some(deltas))
                 }
                 Some(FollowItem::Resync(snapshot)) => {
@@ -56,10 +57,10 @@ pub(crate) fn deltas(
 pub(crate) async fn follow(
     branches: &dyn Store,
     key: BranchKey,
-    begin: FollowFrom,
+    from: FollowFrom,
 ) -> Result<(Follow, Option<LogEnd>), RouteError> {
-    let read = match begin {
-        FollowFrom::Now => return Ok((branches.follow(key, None).await?, None)),
+    let read = match from {
+        FollowFrom::Snapshot => return Ok((branches.follow(key, None).await?, None)),
         FollowFrom::After(cursor) => return Ok((branches.follow(key, Some(cursor)).await?, None)),
         FollowFrom::Resume(cursor) => Read::Events { after: cursor.offset, limit: 1 },
         FollowFrom::Tail => Read::Head,
@@ -77,9 +78,9 @@ pub(crate) async fn follow(
         tracing::error!(error = unasked(&answer).message(), "a follow cannot begin");
         return Err(RouteError::Indeterminate);
     };
-    let cursor = match begin {
+    let cursor = match from {
         FollowFrom::Resume(cursor) => cursor,
-        FollowFrom::Now | FollowFrom::After(_) | FollowFrom::Tail => {
+        FollowFrom::Snapshot | FollowFrom::After(_) | FollowFrom::Tail => {
             Cursor { incarnation: log.incarnation, offset: log.last }
         }
     };
@@ -107,11 +108,12 @@ pub(crate) fn posts(
 /// one frame. Whoever wants it asks for a snapshot, which comes in pieces.
 fn fitting_frames(
     app: &App,
+    dialect: &dyn Dialect,
     delta: &Delta,
     snapshot: Option<&ModuleSnapshot>,
     with_records: bool,
 ) -> Vec<Bytes> {
-    let frames = |snapshot| event_frames(&app.server_id, delta, snapshot, with_records);
+    let frames = |snapshot| dialect.events(&app.server_id, delta, snapshot, with_records);
     let whole = frames(snapshot);
     match whole.iter().any(|frame| frame.len() > EVENT_FRAME_BYTES_MAX) {
         true if snapshot.is_some() => frames(None),
@@ -120,7 +122,7 @@ fn fitting_frames(
 }
 
 /// Makes sure a delta's frames are written: by the first session that sees it.
-async fn rendered(app: &App, shared: &SharedDelta) {
+async fn render_frames(app: &App, dialect: &dyn Dialect, shared: &SharedDelta) {
     let delta = &shared.delta;
     let begins = |event: &Event| match &event.change {
         EventChange::Module(change) => change.operation == BulkOperation::Reset,
@@ -142,11 +144,13 @@ async fn rendered(app: &App, shared: &SharedDelta) {
     let mut first = false;
     shared.frames(|delta| {
         first = true;
-        fitting_frames(app, delta, snapshot.as_deref(), false)
+        fitting_frames(app, dialect, delta, snapshot.as_deref(), false)
     });
     if snapshot.is_some() {
         // Only here is it known; without one, those who ask for records write their own.
-        shared.frames_with_records(|delta| fitting_frames(app, delta, snapshot.as_deref(), true));
+        shared.frames_with_records(|delta| {
+            fitting_frames(app, dialect, delta, snapshot.as_deref(), true)
+        });
     }
     drop(turn);
     if first {

@@ -8,15 +8,14 @@ use model::{
     Write,
 };
 
-use super::{FollowFrom, Session, SessionAction, SessionContext};
+use super::{Session, SessionAction, SessionContext};
 use crate::auth::{Access, Intent, authorize};
 use crate::error::{ApiError, Problem};
 use crate::http::known;
 use crate::metrics::FrameKind;
 use crate::publish::{Publish, event_of, request_id};
-use crate::wire::RecordEvent;
-use crate::ws::frame;
 use crate::ws::publish_queue::{PendingReply, QueuedPublish, ReplyKind};
+use crate::ws::subscription::{FollowFrom, Subscription};
 
 impl Session {
     pub(super) fn publish(
@@ -81,13 +80,9 @@ impl Session {
         let mut actions = Vec::new();
         let key = queued.command.key.clone();
         self.publishes.add(queued);
-        match self.followed.get_mut(&key) {
-            None => self.follow(key, FollowFrom::Now, false, &mut actions),
-            Some(followed) if !followed.sends_events => match followed.cursor {
-                Some(cursor) => (followed.sends_events, followed.seen) = (true, cursor.offset),
-                None => self.follow(key, FollowFrom::Now, false, &mut actions),
-            },
-            Some(_) => {}
+        // Followed before it is submitted, so that its event cannot be missed.
+        if !self.subscriptions.get_mut(&key).is_some_and(Subscription::send_events) {
+            self.follow(key, FollowFrom::Snapshot, false, &mut actions);
         }
         self.submit_ready(&mut actions);
         actions
@@ -112,10 +107,10 @@ impl Session {
 
     /// Submits what may be submitted: not before the module's events would be seen.
     pub(super) fn submit_ready(&mut self, actions: &mut Vec<SessionAction>) {
-        let followed = &self.followed;
+        let subscriptions = &self.subscriptions;
         let commands = self
             .publishes
-            .next_commands(|key| followed.get(key).is_none_or(|followed| !followed.is_new()));
+            .next_commands(|key| subscriptions.get(key).is_none_or(|module| !module.is_new()));
         actions.extend(commands.into_iter().map(SessionAction::Submit));
     }
 
@@ -177,10 +172,9 @@ impl Session {
     ) -> Option<SessionAction> {
         let frame = match &pending.reply {
             ReplyKind::Ack => {
-                let shown = RecordEvent::new(&self.server_id, key, events.first()?)?;
-                frame::text(&shown.with_cursor(incarnation).ack())
+                self.dialect.ack(&self.server_id, key, incarnation, events.first()?)?
             }
-            ReplyKind::Batch => frame::batch_ack(
+            ReplyKind::Batch => self.dialect.batch_ack(
                 &self.server_id,
                 key,
                 incarnation,
