@@ -11,14 +11,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{BranchKey, Catalogue, Command, NodeId, Outcome, PartitionId, Request, SERVER_SESSION};
+use model::{
+    BranchKey, Catalogue, Command, NodeId, Outcome, PartitionId, Procedures, Request,
+    SERVER_SESSION,
+};
 use parking_lot::{Mutex, RwLock};
 use ractor::{ActorId, ActorRef};
-use raft::{Priority, ReplicaGroup};
+use raft::{Priority, TypedGroup};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use crate::branch::Submission;
 use crate::control::machine::AppliedCatalogue;
 use crate::limits::{
     ATTEMPT_TIMEOUT, LARGE_COMMAND_BYTES, NODE_PERMITS, REQUEST_DEADLINE, RETRY_PAUSE,
@@ -27,7 +29,9 @@ use crate::liveness::PeerLiveness;
 use crate::message::{BusyScope, PeerCast, PeerReply, PeerRequest, Refusal, decode, encode};
 use crate::offload::offload;
 use crate::partition;
-use crate::partition::machine::AppliedPartition;
+use crate::partition::activations::Activations;
+use crate::partition::branch::Submission;
+use crate::partition::machine::{AppliedPartition, PartitionMachine};
 use crate::partition::proposer::{OutcomeSender, rough_bytes};
 use crate::peers::{PeerError, Peers};
 use crate::status::FileBudget;
@@ -41,19 +45,21 @@ pub(crate) mod reads;
 #[derive(Clone)]
 pub(crate) struct LocalPartition {
     pub(crate) actor: ActorRef<partition::Message>,
-    pub(crate) group: ReplicaGroup,
+    /// Its branch actors, where this node leads it.
+    pub(crate) activations: Activations,
+    pub(crate) group: TypedGroup<PartitionMachine>,
     pub(crate) applied: Arc<AppliedPartition>,
 }
 
 /// A replica and what its machine shows.
-pub(crate) type Replica = (ReplicaGroup, Arc<AppliedPartition>);
+pub(crate) type PartitionReplica = (TypedGroup<PartitionMachine>, Arc<AppliedPartition>);
 
 /// The partitions of this node.
 #[derive(Clone, Default)]
 pub(crate) struct LocalPartitions {
     running: Arc<RwLock<BTreeMap<PartitionId, LocalPartition>>>,
-    /// Replicas whose actor failed: they wait for their next one.
-    orphaned: Arc<Mutex<BTreeMap<PartitionId, Replica>>>,
+    /// Replicas that run and have no actor yet, or none any more.
+    orphaned: Arc<Mutex<BTreeMap<PartitionId, PartitionReplica>>>,
 }
 
 impl LocalPartitions {
@@ -61,8 +67,10 @@ impl LocalPartitions {
         self.running.read().get(&id).cloned()
     }
 
+    /// A partition has its replica and its actor.
     pub(crate) fn put(&self, id: PartitionId, partition: LocalPartition) {
         self.running.write().insert(id, partition);
+        self.orphaned.lock().remove(&id);
     }
 
     pub(crate) fn all(&self) -> Vec<(PartitionId, LocalPartition)> {
@@ -81,16 +89,13 @@ impl LocalPartitions {
     }
 
     /// Keeps a replica that runs and has no actor until one is started.
-    pub(crate) fn keep_replica(&self, id: PartitionId, replica: Replica) {
+    pub(crate) fn keep_replica(&self, id: PartitionId, replica: PartitionReplica) {
         self.orphaned.lock().insert(id, replica);
     }
 
-    /// The replica that waits for an actor, if there is one.
-    pub(crate) fn take_replica(
-        &self,
-        id: PartitionId,
-    ) -> Option<(ReplicaGroup, Arc<AppliedPartition>)> {
-        self.orphaned.lock().remove(&id)
+    /// The replica that waits for an actor, if there is one. It waits until [`Self::put`].
+    pub(crate) fn replica_without_actor(&self, id: PartitionId) -> Option<PartitionReplica> {
+        self.orphaned.lock().get(&id).cloned()
     }
 }
 
@@ -116,6 +121,7 @@ pub(crate) struct Inner {
     /// Who was last seen to lead a partition this node holds no replica of.
     hints: Mutex<BTreeMap<PartitionId, NodeId>>,
     pub(crate) feeds: crate::follow::remote::Feeds,
+    pub(crate) procedures: Procedures,
     pub(crate) topics: crate::topics::Topics,
 }
 
@@ -134,6 +140,7 @@ pub(crate) struct Parts {
     /// The ids of the catalogue_client this node brings: it can serve once it knows them all itself.
     pub(crate) brought: Vec<String>,
     pub(crate) feeds: crate::follow::remote::Feeds,
+    pub(crate) procedures: Procedures,
 }
 
 /// What one attempt gave, when it gave no outcome.
@@ -158,6 +165,7 @@ impl ClusterStore {
             files: parts.files,
             brought: parts.brought,
             feeds: parts.feeds,
+            procedures: parts.procedures,
             topics: crate::topics::Topics::default(),
             draining: AtomicBool::new(false),
             permits: Arc::new(Semaphore::new(NODE_PERMITS)),
@@ -297,7 +305,11 @@ impl ClusterStore {
             .map_err(|_| Refusal::Busy { what: BusyScope::Node })?;
         let (reply, outcome) = OutcomeSender::new(permit);
         let submission = Submission { command, reply };
-        if local.actor.cast(partition::Message::Submit(submission)).is_err() {
+        // Straight to the branch's actor. Without one, or while it ends, the partition's actor
+        // starts the next.
+        if let Err(submission) = local.activations.submit(submission)
+            && local.actor.cast(partition::Message::Submit(submission)).is_err()
+        {
             return Err(no_leader());
         }
         match tokio::time::timeout(timeout, outcome).await {

@@ -88,7 +88,11 @@ fn catalogue() -> Catalogue {
         label: String::new(),
         description: String::new(),
         tables: Vec::new(),
-        schema: Arc::new(Schema::from_definition("pos", &source).expect("a definition")),
+        schema: Arc::new(
+            Schema::read_under("pos", &source, &compat::conventions())
+                .expect("a definition")
+                .schema,
+        ),
         source: Arc::new(source),
         validation: Validation::Lenient,
         version_rule: VersionRule::Next,

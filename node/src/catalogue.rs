@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use model::original::{BadOriginal, Original, live_data};
+use compat::{BadOriginal, Original, live_data};
 use model::{
     BranchConfig, CatalogueChange, CatalogueEntry, ModuleConfig, Pattern, Timestamp, Validation,
     VersionRule,

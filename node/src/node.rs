@@ -385,6 +385,7 @@ impl CoreBuilder<'_> {
             peers: Arc::new(self.link.clone()),
             warnings: config.warnings(),
             files: Some(self.files),
+            procedures: compat::procedures(),
         })
         .await;
         match started {

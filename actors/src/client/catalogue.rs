@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use model::{Catalogue, CatalogueChange, CatalogueEntry, ChangeRefused, NodeId, codec};
-use raft::{Priority, ReplicaGroup};
+use raft::{Priority, TypedGroup};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::control::machine::CatalogueMachine;
 use crate::limits::{ATTEMPT_TIMEOUT, REQUEST_DEADLINE};
 use crate::message::{PeerReply, PeerRequest, Refusal, decode, encode};
 use crate::partition::proposer::wall_clock;
@@ -19,7 +20,7 @@ use crate::store::ChangeError;
 #[derive(Clone)]
 pub(crate) struct CatalogueClient {
     node: NodeId,
-    group: ReplicaGroup,
+    group: TypedGroup<CatalogueMachine>,
     catalogue: watch::Receiver<Arc<Catalogue>>,
     peers: Arc<dyn Peers>,
     heard: Arc<Heard>,
@@ -37,7 +38,7 @@ impl CatalogueClient {
     /// `is_initialized`: the copy on this node's disk is of a formed cluster.
     pub(crate) fn new(
         node: NodeId,
-        group: ReplicaGroup,
+        group: TypedGroup<CatalogueMachine>,
         catalogue: watch::Receiver<Arc<Catalogue>>,
         peers: Arc<dyn Peers>,
         is_initialized: bool,
@@ -182,9 +183,7 @@ impl CatalogueClient {
         let level = self.catalogue.borrow().writing_level();
         let proposal = self.group.propose(None, codec::encode_entry(level, entry).into());
         let proposed = tokio::time::timeout(ATTEMPT_TIMEOUT, proposal).await;
-        let proposed = proposed.map_err(|_| Refusal::Indeterminate)??;
-        let result = proposed.answer.0.downcast::<Result<(), ChangeRefused>>();
-        result.map(|result| (*result).clone()).map_err(|_| Refusal::Indeterminate)
+        Ok(proposed.map_err(|_| Refusal::Indeterminate)??.response)
     }
 }
 

@@ -164,7 +164,9 @@ impl ClusterStore {
         })?;
         let seed = catalogue.seed(key);
         let at = catalogue.formed_at;
-        Ok(Branch::preview(key.clone(), Arc::new(definition), seed.as_deref(), at))
+        let procedures = self.0.procedures.clone();
+        let definition = Arc::new(definition);
+        Ok(Branch::preview(key.clone(), definition, seed.as_deref(), at, procedures))
     }
 
     /// A stretch of the log: from memory, else from the working store.

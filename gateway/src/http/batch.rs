@@ -63,7 +63,7 @@ async fn change(
         id,
         key: place.key.clone(),
         origin: Arc::new(origin),
-        request: Request::Write(write),
+        request: Request::Transaction(write),
     };
     let accepted = app.submit(command).await.map_err(|error| at_its_place(error, asked))?;
     answer(&app, &place, asked, &accepted)

@@ -7,8 +7,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use model::{
-    Answer, Command, Events, Incarnation, LogHead, ModuleSnapshot, Mutation, Object, Offset, Read,
-    ReadLevel, Request, Value, Write,
+    Answer, Command, Events, Incarnation, LogHead, ModuleSnapshot, Object, Offset, Read, ReadLevel,
+    RecordMutation, Request, Transaction, Value,
 };
 use serde::{Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
@@ -259,7 +259,9 @@ async fn publish(
         id,
         key: place.key.clone(),
         origin: Arc::new(origin),
-        request: Request::Write(Write::of(vec![Mutation::new(action, table, record)])),
+        request: Request::Transaction(Transaction::of(vec![RecordMutation::new(
+            action, table, record,
+        )])),
     };
     let accepted = app.submit(command).await.map_err(as_event_failed)?;
     let event = event_of(&accepted)?;

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use model::{Action, Mutation, Object, Origin, Precondition, Value};
+use model::{Action, Object, Origin, Precondition, RecordMutation, Value};
 use serde::Serialize;
 
 use crate::auth::Intent;
@@ -75,8 +75,10 @@ async fn save(
     let mut preconditions = preconditions::read(&body, marker.as_deref())?;
     // The same condition as `concurrency.expectedVersion`.
     preconditions.extend(if_match(&headers)?.map(Precondition::VersionIs));
-    let mutation =
-        Mutation { preconditions, ..Mutation::new(Action::Save, table.name.to_string(), record) };
+    let mutation = RecordMutation {
+        preconditions,
+        ..RecordMutation::new(Action::Save, table.name.to_string(), record)
+    };
     let refused = |error| in_context(error, &place, table.name.as_str(), marker.as_deref());
     let command = write(&place, id, origin(&mut body), mutation);
     let accepted = app.submit(command).await.map_err(refused)?;

@@ -11,8 +11,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use model::limits::VERSION_MAX;
 use model::{
-    Action, Answer, Command, CommandId, Incarnation, Mutation, Object, Origin, Page, PageQuery,
-    Place, Read, Request, Table, TableName, Timestamp, Validation, Value, VersionRule, Write,
+    Action, Answer, Command, CommandId, Incarnation, Object, Origin, Page, PageQuery, Place, Read,
+    RecordMutation, Request, Table, TableName, Timestamp, Transaction, Validation, Value,
+    VersionRule,
 };
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
@@ -493,8 +494,8 @@ async fn change(
 }
 
 /// One mutation without conditions.
-fn mutation(table: &Table, action: Action, record: Object) -> Mutation {
-    Mutation::new(action, table.name.to_string(), record)
+fn mutation(table: &Table, action: Action, record: Object) -> RecordMutation {
+    RecordMutation::new(action, table.name.to_string(), record)
 }
 
 /// A command of one mutation.
@@ -502,13 +503,13 @@ pub(crate) fn write(
     place: &InModule,
     id: CommandId,
     origin: Origin,
-    mutation: Mutation,
+    mutation: RecordMutation,
 ) -> Command {
     Command {
         id,
         key: place.key.clone(),
         origin: Arc::new(origin),
-        request: Request::Write(Write::of(vec![mutation])),
+        request: Request::Transaction(Transaction::of(vec![mutation])),
     }
 }
 

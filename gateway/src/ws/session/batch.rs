@@ -42,7 +42,7 @@ impl Session {
             return self.failed(named.as_ref(), &error, cx.now);
         }
         let id = self.name(read.request);
-        let request = Request::Write(read.write);
+        let request = Request::Transaction(read.write);
         let command = Command { id, key, origin: Arc::new(read.origin), request };
         let pending = PendingReply { request_id: named, reply: ReplyKind::Batch };
         self.enqueue(QueuedPublish { command, pending, bytes })

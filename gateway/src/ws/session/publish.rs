@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use actors::RouteError;
 use model::{
-    BranchKey, Command, CommandId, Event, Incarnation, Mutation, Object, Outcome, Request, Value,
-    Write,
+    BranchKey, Command, CommandId, Event, Incarnation, Object, Outcome, RecordMutation, Request,
+    Transaction, Value,
 };
 
 use super::{Session, SessionAction, SessionContext};
@@ -46,8 +46,8 @@ impl Session {
         let id = self.name(request);
         origin.client = Some(self.client().to_owned());
         origin.user = origin.user.or(user);
-        let mutation = Mutation::new(action, table, record);
-        let request = Request::Write(Write::of(vec![mutation]));
+        let mutation = RecordMutation::new(action, table, record);
+        let request = Request::Transaction(Transaction::of(vec![mutation]));
         let command = Command { id, key, origin: Arc::new(origin), request };
         let pending = PendingReply { request_id: named, reply: ReplyKind::Ack };
         self.enqueue(QueuedPublish { command, pending, bytes })

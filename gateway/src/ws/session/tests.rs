@@ -146,7 +146,7 @@ fn schema() -> Schema {
     let table = |name| format!(r#"{{"name":"{name}","fields":{field}}}"#);
     let tables = ["tickets", "order_header"].map(table).join(",");
     let doc = Value::from_json(format!("[{tables}]").as_bytes()).unwrap();
-    Schema::from_definition("pos", &doc).unwrap()
+    Schema::read_under("pos", &doc, &compat::conventions()).unwrap().schema
 }
 
 fn key(branch: &str, module: &str) -> BranchKey {
