@@ -5,10 +5,10 @@
 #![allow(clippy::print_stdout, reason = "a drill prints what it measured")]
 
 use anyhow::{Result, ensure};
-use tests::drill::{Figures, Options};
-use tests::fleet::Fleet;
+use tests::drill::{Options, Samples};
+use tests::process_cluster::ProcessCluster;
 use tests::recording::{Recording, Verdicts};
-use tests::writer::{Writer, start_writers};
+use tests::writer::{OrderWriter, start_writers};
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -18,7 +18,7 @@ async fn main() -> Result<()> {
     let writers: usize = options.value("--writers", 1)?;
 
     println!("run  verdicts, longest gap between two acknowledgements");
-    let mut gaps = Figures::default();
+    let mut gaps = Samples::default();
     let mut all_hold = true;
     for run in 1..=runs {
         let (verdicts, gap) = drill(writes / writers, writers).await?;
@@ -33,17 +33,17 @@ async fn main() -> Result<()> {
 
 /// One leader's death; the verdicts, and the longest silence in seconds.
 async fn drill(writes: usize, writers: usize) -> Result<(Verdicts, f64)> {
-    let mut fleet = Fleet::start(3).await?;
-    fleet.keep_quiet();
-    fleet.leaders_return().await?;
-    let leader = fleet.leader(1, "dar", "pos").await?;
-    let through = fleet.others(leader)[0];
+    let mut cluster = ProcessCluster::start(3).await?;
+    cluster.keep_quiet();
+    cluster.leaders_return().await?;
+    let leader = cluster.leader(1, "dar", "pos").await?;
+    let through = cluster.others(leader)[0];
     let crowd = (0..writers)
-        .map(|n| Writer::new(&format!("drill-{n}"), "dar", fleet.clients(&[through])))
+        .map(|n| OrderWriter::new(&format!("drill-{n}"), "dar", cluster.clients(&[through])))
         .collect();
     let (acknowledged, running) = start_writers(crowd, writes);
     acknowledged.reached(writes * writers / 2).await?;
-    fleet.kill(leader)?;
+    cluster.kill(leader)?;
 
     let mut recording = Recording::default();
     let mut gap = 0.0_f64;
@@ -51,5 +51,5 @@ async fn drill(writes: usize, writers: usize) -> Result<(Verdicts, f64)> {
         gap = gap.max(writer.longest_gap.as_secs_f64());
         recording.extend(writer.recording);
     }
-    Ok((recording.judge("dar", &fleet.clients(&[through])).await?, gap))
+    Ok((recording.judge("dar", &cluster.clients(&[through])).await?, gap))
 }

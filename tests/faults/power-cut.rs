@@ -13,11 +13,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use tests::disk::Disk;
+use tests::disk::PowerCutDisk;
 use tests::drill::Options;
-use tests::fleet::{Contents, Fleet};
+use tests::process_cluster::{Contents, ProcessCluster};
 use tests::recording::Verdicts;
-use tests::writer::{AcknowledgedCount, RunningWriters, Writer, start_writers};
+use tests::writer::{AcknowledgedCount, OrderWriter, RunningWriters, start_writers};
 
 /// Orders of each writer that follow after the cut, so that writes are under way at that moment.
 const AFTER: usize = 50;
@@ -64,84 +64,84 @@ async fn main() -> Result<()> {
 /// The disk of node 1 is cut, while only nodes 1 and 2 are there to acknowledge.
 async fn cut_one(writes: usize, kill_before: bool) -> Result<Verdicts> {
     let folder = tempfile::tempdir()?;
-    let disk = Disk::new(folder.path(), "node-1")?;
+    let disk = PowerCutDisk::new(folder.path(), "node-1")?;
     let (victim, partner, witness) = (1, 2, 3);
-    let mut fleet = Fleet::plan(3, Contents::Sample).await?;
-    fleet.keep_quiet();
-    fleet.put_data(victim, &disk.path().join("data"));
-    fleet.start_all().await?;
-    fleet.kill(witness)?;
+    let mut cluster = ProcessCluster::plan(3, Contents::Sample).await?;
+    cluster.keep_quiet();
+    cluster.put_data(victim, &disk.path().join("data"));
+    cluster.start_all().await?;
+    cluster.kill(witness)?;
 
-    let (acknowledged, running) = start_writing(&fleet, &[partner, witness], writes);
+    let (acknowledged, running) = start_writing(&cluster, &[partner, witness], writes);
     if kill_before {
         acknowledged.reached(writes / 2).await?;
-        fleet.kill(victim)?;
-        fleet.restart(victim).await.context("after the kill")?;
+        cluster.kill(victim)?;
+        cluster.restart(victim).await.context("after the kill")?;
     }
     acknowledged.reached(writes).await?;
     disk.cut()?;
-    fleet.kill(victim)?;
-    fleet.kill(partner)?;
+    cluster.kill(victim)?;
+    cluster.kill(partner)?;
     disk.restore()?;
-    fleet.launch(witness)?;
-    fleet.restart(victim).await.context("after the power cut")?;
-    fleet.wait_until_ready(witness).await?;
+    cluster.launch(witness)?;
+    cluster.restart(victim).await.context("after the power cut")?;
+    cluster.wait_until_ready(witness).await?;
 
     let recording = running.finish().await?;
-    recording.judge("dar", &fleet.clients(&[victim, witness])).await
-    // The fleet is dropped before the disk it stands on.
+    recording.judge("dar", &cluster.clients(&[victim, witness])).await
+    // The cluster is dropped before the disk it stands on.
 }
 
 /// All three disks are cut at once.
 async fn cut_all(writes: usize, kill_before: bool) -> Result<Verdicts> {
     let folder = tempfile::tempdir()?;
-    let mut fleet = Fleet::plan(3, Contents::Sample).await?;
-    fleet.keep_quiet();
-    let disks = disks_for(&mut fleet, folder.path())?;
-    fleet.start_all().await?;
+    let mut cluster = ProcessCluster::plan(3, Contents::Sample).await?;
+    cluster.keep_quiet();
+    let disks = disks_for(&mut cluster, folder.path())?;
+    cluster.start_all().await?;
 
-    let (acknowledged, running) = start_writing(&fleet, &fleet.ids(), writes);
+    let (acknowledged, running) = start_writing(&cluster, &cluster.ids(), writes);
     if kill_before {
         acknowledged.reached(writes / 2).await?;
-        for node in fleet.ids() {
-            fleet.kill(node)?;
+        for node in cluster.ids() {
+            cluster.kill(node)?;
         }
-        fleet.start_all().await.context("after the kill")?;
+        cluster.start_all().await.context("after the kill")?;
     }
     acknowledged.reached(writes).await?;
     for disk in &disks {
         disk.cut()?;
     }
-    for node in fleet.ids() {
-        fleet.kill(node)?;
+    for node in cluster.ids() {
+        cluster.kill(node)?;
     }
     for disk in &disks {
         disk.restore()?;
     }
-    fleet.start_all().await.context("after the power cut")?;
+    cluster.start_all().await.context("after the power cut")?;
 
     let recording = running.finish().await?;
-    let verdicts = recording.judge("dar", &fleet.clients(&fleet.ids())).await;
-    drop(fleet);
+    let verdicts = recording.judge("dar", &cluster.clients(&cluster.ids())).await;
+    drop(cluster);
     verdicts
 }
 
-fn disks_for(fleet: &mut Fleet, folder: &Path) -> Result<Vec<Disk>> {
+fn disks_for(cluster: &mut ProcessCluster, folder: &Path) -> Result<Vec<PowerCutDisk>> {
     let mut disks = Vec::new();
-    for node in fleet.ids() {
-        let disk = Disk::new(folder, &format!("node-{node}"))?;
-        fleet.put_data(node, &disk.path().join("data"));
+    for node in cluster.ids() {
+        let disk = PowerCutDisk::new(folder, &format!("node-{node}"))?;
+        cluster.put_data(node, &disk.path().join("data"));
         disks.push(disk);
     }
     Ok(disks)
 }
 
 fn start_writing(
-    fleet: &Fleet,
+    cluster: &ProcessCluster,
     through: &[u64],
     writes: usize,
 ) -> (AcknowledgedCount, RunningWriters) {
-    let writers =
-        (0..WRITERS).map(|n| Writer::new(&format!("cut-{n}"), "dar", fleet.clients(through)));
+    let writers = (0..WRITERS)
+        .map(|n| OrderWriter::new(&format!("cut-{n}"), "dar", cluster.clients(through)));
     start_writers(writers.collect(), writes / WRITERS + AFTER)
 }

@@ -14,10 +14,10 @@ use history::Cursor;
 use serde_json::json;
 use tests::client::Client;
 use tests::drill::Options;
-use tests::fleet::Fleet;
+use tests::process_cluster::ProcessCluster;
 use tests::recording::{Recording, SubscriberRecorder};
-use tests::session::Session;
-use tests::writer::Writer;
+use tests::session::ClientSession;
+use tests::writer::OrderWriter;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep, timeout};
 
@@ -36,12 +36,12 @@ async fn main() -> Result<()> {
     let kills: u64 = options.value("--kills", 5)?;
     let mut rng = SeededRng(options.value("--seed", 1)?);
 
-    let mut fleet = Fleet::start(3).await?;
-    fleet.keep_quiet();
-    fleet.leaders_return().await?;
-    let mut subscriber = ResumingSubscriber::begin(&fleet).await?;
+    let mut cluster = ProcessCluster::start(3).await?;
+    cluster.keep_quiet();
+    cluster.leaders_return().await?;
+    let mut subscriber = ResumingSubscriber::begin(&cluster).await?;
     let stop = Arc::new(AtomicBool::new(false));
-    let writing = write(&fleet, rate, &stop);
+    let writing = write(&cluster, rate, &stop);
 
     let mut down = None;
     let mut turn = 0;
@@ -50,23 +50,23 @@ async fn main() -> Result<()> {
         let kill_now = kills > 0 && turn % (connections / kills).max(1) == 0;
         if kill_now {
             if let Some(node) = down.take() {
-                fleet.restart(node).await?;
+                cluster.restart(node).await?;
             }
-            let asked = fleet.ids()[0];
-            let leader = fleet.leader(asked, "dar", "pos").await?;
-            fleet.kill(leader)?;
+            let asked = cluster.ids()[0];
+            let leader = cluster.leader(asked, "dar", "pos").await?;
+            cluster.kill(leader)?;
             down = Some(leader);
             println!(
                 "{turn:>4}  killed node {leader}, which led; {} events",
                 subscriber.recorder.events()
             );
         }
-        let node = fleet.ids()[rng.below(3)];
+        let node = cluster.ids()[rng.below(3)];
         let stay = Duration::from_millis(rng.below(120) as u64);
         if Some(node) != down {
-            subscriber.connect(&fleet, node, stay).await?;
+            subscriber.connect(&cluster, node, stay).await?;
         } else if let Some(node) = down.take_if(|_| rng.below(10) == 0) {
-            fleet.restart(node).await?;
+            cluster.restart(node).await?;
         }
     }
     stop.store(true, Ordering::Release);
@@ -75,23 +75,27 @@ async fn main() -> Result<()> {
         recording.extend(task.await??);
     }
     if let Some(node) = down {
-        fleet.restart(node).await?;
+        cluster.restart(node).await?;
     }
-    subscriber.finish(&fleet, recording.acknowledged()).await?;
+    subscriber.finish(&cluster, recording.acknowledged()).await?;
     let (connections, events) = (subscriber.connections, subscriber.recorder.events());
     recording.extend(subscriber.recorder.finish());
-    let verdicts = recording.judge("dar", &fleet.clients(&fleet.ids())).await?;
+    let verdicts = recording.judge("dar", &cluster.clients(&cluster.ids())).await?;
     println!("connections {connections}, events {events}; {verdicts}");
     ensure!(verdicts.hold(), "something is wrong: see above");
     Ok(())
 }
 
 /// Writes at a rate until stopped; each task gives what it recorded.
-fn write(fleet: &Fleet, rate: u64, stop: &Arc<AtomicBool>) -> Vec<JoinHandle<Result<Recording>>> {
+fn write(
+    cluster: &ProcessCluster,
+    rate: u64,
+    stop: &Arc<AtomicBool>,
+) -> Vec<JoinHandle<Result<Recording>>> {
     let writer = |n: u64| {
-        let mut nodes: Vec<Client> = fleet.clients(&fleet.ids());
+        let mut nodes: Vec<Client> = cluster.clients(&cluster.ids());
         nodes.rotate_left(usize::try_from(n % 3).expect("less than three"));
-        let mut writer = Writer::new(&format!("resume-{n}"), "dar", nodes);
+        let mut writer = OrderWriter::new(&format!("resume-{n}"), "dar", nodes);
         let (stop, every) = (Arc::clone(stop), Duration::from_micros(1_000_000 * WRITERS / rate));
         tokio::spawn(async move {
             let mut ticks = interval(every);
@@ -124,9 +128,9 @@ struct ResumingSubscriber {
 }
 
 impl ResumingSubscriber {
-    async fn begin(fleet: &Fleet) -> Result<Self> {
-        let node = fleet.ids()[0];
-        let (_, snapshot) = Session::enter(fleet.http(node), "dar").await?;
+    async fn begin(cluster: &ProcessCluster) -> Result<Self> {
+        let node = cluster.ids()[0];
+        let (_, snapshot) = ClientSession::enter(cluster.http(node), "dar").await?;
         let mut recorder = SubscriberRecorder::new(1, "dar");
         recorder.connected(node);
         let cursor = recorder.receive(&snapshot).context("a snapshot has a cursor")?;
@@ -134,9 +138,9 @@ impl ResumingSubscriber {
     }
 
     /// Goes on at a node for a while.
-    async fn connect(&mut self, fleet: &Fleet, node: u64, stay: Duration) -> Result<()> {
+    async fn connect(&mut self, cluster: &ProcessCluster, node: u64, stay: Duration) -> Result<()> {
         // A node that is just starting does not listen yet: no connection, nothing to judge.
-        let Ok(mut session) = Session::open(fleet.http(node)).await else { return Ok(()) };
+        let Ok(mut session) = ClientSession::open(cluster.http(node)).await else { return Ok(()) };
         self.connections += 1;
         self.recorder.connected(node);
         let cursor = json!({ "epoch": self.cursor.epoch, "sequence": self.cursor.sequence });
@@ -161,12 +165,12 @@ impl ResumingSubscriber {
     }
 
     /// Receives the rest, until every acknowledged write has come as an event.
-    async fn finish(&mut self, fleet: &Fleet, acknowledged: usize) -> Result<()> {
+    async fn finish(&mut self, cluster: &ProcessCluster, acknowledged: usize) -> Result<()> {
         let end = Instant::now() + DRAIN_TIMEOUT;
         while self.recorder.events() < acknowledged {
             let events = self.recorder.events();
             ensure!(Instant::now() < end, "{events} events of {acknowledged} came");
-            self.connect(fleet, fleet.ids()[0], Duration::from_millis(500)).await?;
+            self.connect(cluster, cluster.ids()[0], Duration::from_millis(500)).await?;
             sleep(READ_TIMEOUT).await;
         }
         Ok(())

@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 use history::{Attempt, Completion, Invocation};
-use tests::client::Place;
-use tests::fleet::Fleet;
+use tests::client::TablePath;
+use tests::process_cluster::ProcessCluster;
 use tests::recording::{ID_PREFIX, Recording, SubscriberRecorder, completion, now};
-use tests::session::Session;
-use tests::writer::{Writer, order, start_writers};
+use tests::session::ClientSession;
+use tests::writer::{OrderWriter, order, start_writers};
 
 /// Writers at once, so that writes are under way whenever the leader dies.
 const WRITERS: usize = 4;
@@ -14,46 +14,46 @@ const WRITERS: usize = 4;
 const ORDERS: usize = 60;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_leader_is_killed_and_every_acknowledged_write_is_there_once() -> Result<()> {
-    let mut fleet = Fleet::start(3).await?;
-    let leader = fleet.leader(1, "dar", "pos").await?;
-    let others = fleet.others(leader);
+async fn every_acknowledged_write_survives_the_leaders_death_once() -> Result<()> {
+    let mut cluster = ProcessCluster::start(3).await?;
+    let leader = cluster.leader(1, "dar", "pos").await?;
+    let others = cluster.others(leader);
     let writers = (0..WRITERS).map(|n| {
-        let mut nodes = fleet.clients(&others);
+        let mut nodes = cluster.clients(&others);
         nodes.rotate_left(n % 2);
-        Writer::new(&format!("failover-{n}"), "dar", nodes)
+        OrderWriter::new(&format!("failover-{n}"), "dar", nodes)
     });
     let (acknowledged, writers) = start_writers(writers.collect(), ORDERS);
     acknowledged.reached(WRITERS * ORDERS / 4).await?;
-    fleet.kill(leader)?;
+    cluster.kill(leader)?;
     let recording = writers.finish().await?;
 
-    recording.judge("dar", &fleet.clients(&others)).await?.assert_hold();
+    recording.judge("dar", &cluster.clients(&others)).await?.assert_hold();
     assert_eq!(
         recording.acknowledged(),
         WRITERS * ORDERS,
         "writes resumed after the leader's death"
     );
 
-    fleet.restart(leader).await?;
-    fleet.leaders_return().await?;
-    recording.judge("dar", &fleet.clients(&fleet.ids())).await?.assert_hold();
+    cluster.restart(leader).await?;
+    cluster.leaders_return().await?;
+    recording.judge("dar", &cluster.clients(&cluster.ids())).await?.assert_hold();
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_elsewhere_sees_every_order_once_over_the_leaders_death() -> Result<()> {
-    let mut fleet = Fleet::start(3).await?;
-    let leader = fleet.leader(1, "dar", "pos").await?;
-    let [through, watched] = fleet.others(leader)[..] else { panic!("three nodes") };
-    let (mut session, snapshot) = Session::enter(fleet.http(watched), "dar").await?;
+async fn a_session_elsewhere_sees_each_order_once_over_a_failover() -> Result<()> {
+    let mut cluster = ProcessCluster::start(3).await?;
+    let leader = cluster.leader(1, "dar", "pos").await?;
+    let [through, watched] = cluster.others(leader)[..] else { panic!("three nodes") };
+    let (mut session, snapshot) = ClientSession::enter(cluster.http(watched), "dar").await?;
     let mut subscriber = SubscriberRecorder::new(1, "dar");
     subscriber.connected(watched);
     subscriber.receive(&snapshot);
-    let writer = Writer::new("seen", "dar", fleet.clients(&[through]));
+    let writer = OrderWriter::new("seen", "dar", cluster.clients(&[through]));
     let (acknowledged, writers) = start_writers(vec![writer], ORDERS);
     acknowledged.reached(ORDERS / 3).await?;
-    fleet.kill(leader)?;
+    cluster.kill(leader)?;
     let mut recording = writers.finish().await?;
 
     while subscriber.events() < recording.acknowledged() {
@@ -63,32 +63,32 @@ async fn a_session_elsewhere_sees_every_order_once_over_the_leaders_death() -> R
         subscriber.receive(&frame);
     }
     recording.extend(subscriber.finish());
-    recording.judge("dar", &fleet.clients(&[watched, through])).await?.assert_hold();
+    recording.judge("dar", &cluster.clients(&[watched, through])).await?.assert_hold();
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_leader_that_is_asked_to_stop_hands_over_and_nothing_is_lost() -> Result<()> {
-    let mut fleet = Fleet::start(3).await?;
-    let leader = fleet.leader(1, "dar", "pos").await?;
-    let writer = Writer::new("asked", "dar", fleet.clients(&fleet.others(leader)));
+async fn a_leader_asked_to_stop_hands_over_and_nothing_is_lost() -> Result<()> {
+    let mut cluster = ProcessCluster::start(3).await?;
+    let leader = cluster.leader(1, "dar", "pos").await?;
+    let writer = OrderWriter::new("asked", "dar", cluster.clients(&cluster.others(leader)));
     let (acknowledged, writers) = start_writers(vec![writer], ORDERS);
     acknowledged.reached(ORDERS / 3).await?;
-    fleet.stop(leader).await?;
+    cluster.stop(leader).await?;
     let recording = writers.finish().await?;
-    let others = fleet.clients(&fleet.others(leader));
+    let others = cluster.clients(&cluster.others(leader));
     recording.judge("dar", &others).await?.assert_hold();
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_alone_of_three_acknowledges_nothing() -> Result<()> {
-    let mut fleet = Fleet::start(3).await?;
-    let leader = fleet.leader(1, "dar", "pos").await?;
-    for other in fleet.others(leader) {
-        fleet.kill(other)?;
+    let mut cluster = ProcessCluster::start(3).await?;
+    let leader = cluster.leader(1, "dar", "pos").await?;
+    for other in cluster.others(leader) {
+        cluster.kill(other)?;
     }
-    let (alone, orders) = (fleet.client(leader), Place::pos("dar", "order_header"));
+    let (alone, orders) = (cluster.client(leader), TablePath::pos("dar", "order_header"));
     let keys = [0, 1].map(|n| format!("{ID_PREFIX}alone-{n}"));
     let mut sent = Vec::new();
     for key in &keys {
@@ -99,7 +99,7 @@ async fn a_node_alone_of_three_acknowledges_nothing() -> Result<()> {
     }
 
     // With the others back, the same keys get their outcomes, each once.
-    fleet.start_all().await?;
+    cluster.start_all().await?;
     let mut recording = Recording::default();
     for (key, first) in keys.iter().zip(sent) {
         let at = now();
@@ -108,28 +108,28 @@ async fn a_node_alone_of_three_acknowledges_nothing() -> Result<()> {
         let second = Attempt { node: leader, at, completion: Some(answer.clone()) };
         recording.record((key, "dar"), Invocation::Ticket, vec![first, second], answer);
     }
-    recording.judge("dar", &fleet.clients(&fleet.ids())).await?.assert_hold();
+    recording.judge("dar", &cluster.clients(&cluster.ids())).await?.assert_hold();
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_nodes_are_killed_and_every_acknowledged_write_is_there_once() -> Result<()> {
-    let mut fleet = Fleet::start(3).await?;
+async fn every_acknowledged_write_survives_killing_all_nodes_once() -> Result<()> {
+    let mut cluster = ProcessCluster::start(3).await?;
     let mut recording = Recording::default();
     for round in 1..=2 {
-        let writers = fleet.ids().into_iter().map(|node| {
-            let mut nodes = fleet.clients(&fleet.ids());
+        let writers = cluster.ids().into_iter().map(|node| {
+            let mut nodes = cluster.clients(&cluster.ids());
             nodes.rotate_left(usize::try_from(node - 1).expect("three nodes"));
-            Writer::new(&format!("all-{round}-{node}"), "dar", nodes)
+            OrderWriter::new(&format!("all-{round}-{node}"), "dar", nodes)
         });
         let (acknowledged, running) = start_writers(writers.collect(), ORDERS / 2);
         acknowledged.reached(ORDERS / 2).await?;
-        for node in fleet.ids() {
-            fleet.kill(node)?;
+        for node in cluster.ids() {
+            cluster.kill(node)?;
         }
-        fleet.start_all().await?;
+        cluster.start_all().await?;
         recording.extend(running.finish().await?);
-        recording.judge("dar", &fleet.clients(&fleet.ids())).await?.assert_hold();
+        recording.judge("dar", &cluster.clients(&cluster.ids())).await?.assert_hold();
     }
     assert_eq!(recording.acknowledged(), 2 * 3 * (ORDERS / 2), "writes resumed each time");
     Ok(())

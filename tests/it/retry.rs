@@ -3,15 +3,15 @@
 use anyhow::Result;
 use futures::future::join_all;
 use serde_json::json;
-use tests::client::Place;
-use tests::cluster::Cluster;
+use tests::client::TablePath;
+use tests::cluster::InProcessCluster;
 use tests::recording::OP_FIELD;
 use tests::writer::order;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_key_at_two_nodes_gives_the_same_answer_and_one_row() -> Result<()> {
-    let cluster = Cluster::start(3).await?;
-    let orders = Place::pos("dar", "order_header");
+    let cluster = InProcessCluster::start(3).await?;
+    let orders = TablePath::pos("dar", "order_header");
     let mark = order("once");
     let first = cluster.client(1).insert(&orders, Some("story-once"), &mark).await?.ok()?;
     for node in [2, 3, 1] {
@@ -27,8 +27,8 @@ async fn the_same_key_at_two_nodes_gives_the_same_answer_and_one_row() -> Result
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_key_at_all_nodes_at_once_counts_once() -> Result<()> {
-    let cluster = Cluster::start(3).await?;
-    let orders = Place::pos("dar", "order_header");
+    let cluster = InProcessCluster::start(3).await?;
+    let orders = TablePath::pos("dar", "order_header");
     for round in 0..10 {
         let key = format!("story-{round}");
         let record = order(&key);
@@ -48,8 +48,8 @@ async fn the_same_key_at_all_nodes_at_once_counts_once() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_key_with_other_content_is_refused() -> Result<()> {
-    let cluster = Cluster::start(3).await?;
-    let orders = Place::pos("dar", "order_header");
+    let cluster = InProcessCluster::start(3).await?;
+    let orders = TablePath::pos("dar", "order_header");
     let key = Some("story-reused");
     cluster.client(1).insert(&orders, key, &order("one")).await?.ok()?;
     let other = cluster.client(2).insert(&orders, key, &order("two")).await?;

@@ -21,7 +21,7 @@ use history::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::client::{Client, Place, Reply};
+use crate::client::{Client, HttpReply, TablePath};
 
 /// The field of an order that carries its operation's id: any text is allowed in it.
 pub const OP_FIELD: &str = "shiftId";
@@ -97,7 +97,7 @@ impl Recording {
         for (node, client) in (1..).zip(nodes) {
             let log = log(client, branch).await.with_context(|| format!("reading log {node}"))?;
             history.logs.push((node, branch_key(branch), log));
-            let rows = client.rows(&Place::pos(branch, "order_header")).await?;
+            let rows = client.rows(&TablePath::pos(branch, "order_header")).await?;
             // The sample's own orders have numbers, but no event: ours begin after them.
             let sample = rows.iter().filter(|row| op(row).is_none()).filter_map(order_number);
             history.first_number = history.first_number.max(sample.max().map(|last| last + 1));
@@ -162,7 +162,7 @@ impl fmt::Display for Verdicts {
 }
 
 /// How an insert of an order completed, by its answer.
-pub fn completion(reply: &Reply) -> Completion {
+pub fn completion(reply: &HttpReply) -> Completion {
     let id = reply.body["record"]["id"].as_str();
     match (reply.status, id.and_then(number_at_end)) {
         (200 | 201, Some(number)) => Completion::Ok(Response {
@@ -321,7 +321,7 @@ fn converted(table: &str, record: &Value) -> Converted {
 /// The log of a branch, from its first event.
 async fn log(node: &Client, branch: &str) -> Result<Vec<LogEvent>> {
     let mut log: Vec<LogEvent> = Vec::new();
-    let path = Place::pos(branch, "order_header").module_path();
+    let path = TablePath::pos(branch, "order_header").module_path();
     loop {
         let after = log.last().map_or(0, |last| last.cursor.sequence);
         let page = node.get(&format!("{path}/events?after={after}&limit={PAGE}")).await?.ok()?;
@@ -377,7 +377,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_a_success_a_refusal_or_unclear() {
-        let completion = |status, body| completion(&Reply { status, body, cursor: None });
+        let completion = |status, body| completion(&HttpReply { status, body, cursor: None });
         let made = json!({ "record": { "id": "DAR-001001" } });
         let response = completion(201, made);
         let number = response.response().map(|it| it.return_value.clone());

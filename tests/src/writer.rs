@@ -15,16 +15,16 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::client::{Client, Place};
-use crate::patience::SAFETY_NET;
+use crate::client::{Client, TablePath};
 use crate::recording::{ID_PREFIX, OP_FIELD, Recording, completion, now};
+use crate::wait::TIMEOUT;
 
 /// The pause before an order is sent again.
 const RETRY_DELAY: Duration = Duration::from_millis(25);
 
 /// Writes orders of one branch.
 #[derive(Debug)]
-pub struct Writer {
+pub struct OrderWriter {
     nodes: Vec<Client>,
     branch: String,
     name: String,
@@ -38,7 +38,7 @@ pub struct Writer {
     last_acknowledged: Option<Instant>,
 }
 
-impl Writer {
+impl OrderWriter {
     /// A writer with a name that no other writer has. It sends to the first node first.
     pub fn new(name: &str, branch: &str, nodes: Vec<Client>) -> Self {
         Self {
@@ -78,7 +78,7 @@ impl Writer {
             }
             Some((Completion::Fail { code }, _)) => bail!("{key} was refused: {code}"),
             Some((Completion::Info { .. }, _)) | None => {
-                bail!("no outcome for {key} within {SAFETY_NET:?}; last: {unclear}")
+                bail!("no outcome for {key} within {TIMEOUT:?}; last: {unclear}")
             }
         }
     }
@@ -101,8 +101,8 @@ impl Writer {
         attempts: &mut Vec<Attempt>,
         unclear: &mut String,
     ) -> Option<(Completion, String)> {
-        let end = Instant::now() + SAFETY_NET;
-        let orders = Place::pos(&self.branch, "order_header");
+        let end = Instant::now() + TIMEOUT;
+        let orders = TablePath::pos(&self.branch, "order_header");
         for (node, client) in (1..).zip(&self.nodes).cycle() {
             if Instant::now() >= end {
                 break;
@@ -131,14 +131,17 @@ impl Writer {
 
 /// Writers that work at the same time.
 #[derive(Debug)]
-pub struct RunningWriters(Vec<JoinHandle<Result<Writer>>>);
+pub struct RunningWriters(Vec<JoinHandle<Result<OrderWriter>>>);
 
 /// How many writes were acknowledged to running writers so far.
 #[derive(Debug)]
 pub struct AcknowledgedCount(watch::Receiver<usize>);
 
 /// Starts writers, each of which writes this many orders, one after another.
-pub fn start_writers(writers: Vec<Writer>, orders: usize) -> (AcknowledgedCount, RunningWriters) {
+pub fn start_writers(
+    writers: Vec<OrderWriter>,
+    orders: usize,
+) -> (AcknowledgedCount, RunningWriters) {
     let (sender, count) = watch::channel(0);
     let sender = Arc::new(sender);
     let tasks = writers.into_iter().map(|mut writer| {
@@ -162,10 +165,10 @@ impl AcknowledgedCount {
     pub async fn reached(&self, count: usize) -> Result<()> {
         let mut acknowledged = self.0.clone();
         let reached = acknowledged.wait_for(|acknowledged| *acknowledged >= count);
-        match timeout(SAFETY_NET, reached).await {
+        match timeout(TIMEOUT, reached).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => bail!("the writers ended before {count} writes were acknowledged"),
-            Err(_) => bail!("{count} writes were not acknowledged within {SAFETY_NET:?}"),
+            Err(_) => bail!("{count} writes were not acknowledged within {TIMEOUT:?}"),
         }
     }
 }
@@ -187,7 +190,7 @@ impl RunningWriters {
     ///
     /// # Errors
     /// One of them failed.
-    pub async fn writers(self) -> Result<Vec<Writer>> {
+    pub async fn writers(self) -> Result<Vec<OrderWriter>> {
         let mut writers = Vec::new();
         for task in self.0 {
             writers.push(task.await??);

@@ -1,8 +1,8 @@
 //! Chain intact: no replica is missing, and the hash chain of its events is intact.
 //!
-//! Promise: every replica is checked, and every log event by event, where the hashes were read: each
-//! event carries the hash of the one before it, the first carries zeros. Every partition, from the lowest to the highest number, has
-//! as many replicas as the others, each on another node.
+//! Promise: every replica is checked, and every log event by event, where the hashes were read:
+//! each event carries the hash of the one before it, the first carries zeros. Every partition, from
+//! the lowest to the highest number, has as many replicas as the others, each on another node.
 //! Refused: a history without replicas counts as a violation.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,8 +1,9 @@
-//! Fleet: nodes as processes of their own, to be stopped, killed and started again.
+//! Process cluster: nodes as processes of their own, to be stopped, killed and started again.
 //!
-//! Every node keeps its addresses and its data directory for the life of the fleet. Only one
-//! fleet or cluster runs at a time in this process: three nodes are enough for a small machine.
-//! At its end a fleet prints the end of each node's log, which is shown if the story failed.
+//! Every node keeps its addresses and its data directory for the life of the cluster. Only one
+//! cluster runs at a time, of processes or not, in this process: three nodes are enough for a small
+//! machine. At its end a cluster prints the end of each node's log, which is shown if the story
+//! failed.
 
 use std::fs::{self, OpenOptions};
 use std::net::{SocketAddr, TcpListener};
@@ -16,8 +17,8 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::binary::{call, mishkah};
 use crate::client::Client;
-use crate::patience::{Look, until};
 use crate::status::Status;
+use crate::wait::{Observation, until};
 
 /// Held by whoever runs nodes.
 static ALONE: Mutex<()> = Mutex::const_new(());
@@ -39,7 +40,7 @@ pub enum Contents {
 }
 
 /// Nodes as processes.
-pub struct Fleet {
+pub struct ProcessCluster {
     members: Vec<Member>,
     contents: Contents,
     settings: Vec<String>,
@@ -59,15 +60,15 @@ struct Member {
     build: Option<PathBuf>,
 }
 
-impl Fleet {
+impl ProcessCluster {
     /// Starts this many nodes with the sample branches and waits until all serve.
     ///
     /// # Errors
     /// They do not come to serve.
     pub async fn start(nodes: usize) -> Result<Self> {
-        let mut fleet = Self::plan(nodes, Contents::Sample).await?;
-        fleet.start_all().await?;
-        Ok(fleet)
+        let mut cluster = Self::plan(nodes, Contents::Sample).await?;
+        cluster.start_all().await?;
+        Ok(cluster)
     }
 
     /// Chooses addresses and folders; starts nothing yet.
@@ -247,9 +248,9 @@ impl Fleet {
         let child = self.member_mut(node).child.as_mut().context("the node does not run")?;
         let ended = until(&format!("node {node} serves"), async || {
             if let Ok(Some(ended)) = child.try_wait() {
-                return Look::Done(Some(ended));
+                return Observation::Done(Some(ended));
             }
-            Look::when(client.is_ready().await, None, || "it does not yet".to_owned())
+            Observation::when(client.is_ready().await, None, || "it does not yet".to_owned())
         })
         .await?;
         match ended {
@@ -258,7 +259,7 @@ impl Fleet {
         }
     }
 
-    /// Kills a node as a power switch would kill its process: nothing is told to it.
+    /// Kills a node as a power switch would kill its process: it gets no warning.
     ///
     /// # Errors
     /// It does not run.
@@ -278,8 +279,8 @@ impl Fleet {
         let pid = Pid::from_child(&child);
         kill_process(pid, Signal::TERM)?;
         let status = until(&format!("node {node} has stopped"), async || match child.try_wait() {
-            Ok(Some(status)) => Look::Done(status),
-            other => Look::NotYet(format!("{other:?}")),
+            Ok(Some(status)) => Observation::Done(status),
+            other => Observation::NotYet(format!("{other:?}")),
         })
         .await?;
         if !status.success() {
@@ -309,10 +310,10 @@ impl Fleet {
         until(&format!("{branch}:{module} has a leader"), async || {
             match Status::of(&client).await {
                 Ok(status) => match status.leader_of(branch, module) {
-                    Some(leader) => Look::Done(leader),
-                    None => Look::NotYet("none is known".to_owned()),
+                    Some(leader) => Observation::Done(leader),
+                    None => Observation::NotYet("none is known".to_owned()),
                 },
-                Err(error) => Look::NotYet(format!("{error:#}")),
+                Err(error) => Observation::NotYet(format!("{error:#}")),
             }
         })
         .await
@@ -328,9 +329,11 @@ impl Fleet {
         until("every leader is on its preferred node", async || match Status::of(&asked).await {
             Ok(status) => {
                 let elsewhere = status.led_elsewhere();
-                Look::when(elsewhere.is_empty(), (), || format!("partitions {elsewhere:?} are not"))
+                Observation::when(elsewhere.is_empty(), (), || {
+                    format!("partitions {elsewhere:?} are not")
+                })
             }
-            Err(error) => Look::NotYet(format!("{error:#}")),
+            Err(error) => Observation::NotYet(format!("{error:#}")),
         })
         .await
     }
@@ -345,12 +348,12 @@ impl Fleet {
     }
 
     fn member(&self, node: u64) -> &Member {
-        let at = usize::try_from(node - 1).expect("a fleet is small");
+        let at = usize::try_from(node - 1).expect("a cluster is small");
         &self.members[at]
     }
 
     fn member_mut(&mut self, node: u64) -> &mut Member {
-        let at = usize::try_from(node - 1).expect("a fleet is small");
+        let at = usize::try_from(node - 1).expect("a cluster is small");
         &mut self.members[at]
     }
 
@@ -365,7 +368,7 @@ impl Fleet {
     }
 }
 
-impl Drop for Fleet {
+impl Drop for ProcessCluster {
     fn drop(&mut self) {
         for child in self.members.iter_mut().filter_map(|member| member.child.as_mut()) {
             // It may have ended by itself; then there is nothing to kill.

@@ -1,11 +1,11 @@
-//! Who may import whom, one library one room, one effect one room (ARCHITECTURE.md).
+//! Who may import whom, one library one crate, one effect one crate (ARCHITECTURE.md).
 
 use super::paths::paths;
-use super::tree::{File, Finding, Tree};
-use super::{Rule, Wrong};
+use super::tree::{Finding, SourceFile, Tree};
+use super::{Rule, WrongExample};
 
-/// Each room and the rooms it may import.
-const ROOMS: [(&str, &[&str]); 9] = [
+/// Each crate and the crates it may import.
+const CRATES: [(&str, &[&str]); 9] = [
     ("model", &[]),
     ("compat", &["model"]),
     ("raft", &["model"]),
@@ -17,7 +17,7 @@ const ROOMS: [(&str, &[&str]); 9] = [
     ("history", &[]),
 ];
 
-/// The fuzzers: no part of the house is built from them, and each calls one room's function.
+/// The fuzzers: no crate is built from them, and each calls one crate's function.
 const FUZZERS: &str = "tests/fuzz/";
 
 /// Each library that has a home, and the places that may name it.
@@ -110,9 +110,9 @@ const BANNED: [(&str, &str); 2] = [
 /// The rules of this file.
 pub(super) const RULES: &[Rule] = &[
     Rule {
-        name: "a room's manifest names only rooms below it",
+        name: "a crate's manifest names only crates below it",
         check: manifests_follow_the_arrows,
-        wrong: &[Wrong {
+        wrong: &[WrongExample {
             files: &[(
                 "raft/Cargo.toml",
                 "[dependencies]\nmodel.workspace = true\nactors.workspace = true\n",
@@ -125,14 +125,14 @@ pub(super) const RULES: &[Rule] = &[
         )]],
     },
     Rule {
-        name: "a room's code names only rooms below it",
+        name: "a crate's code names only crates below it",
         check: code_follows_the_arrows,
         wrong: &[
-            Wrong {
+            WrongExample {
                 files: &[("gateway/src/a.rs", "//! A.\nuse raft::Groups;\n")],
                 at: ("gateway/src/a.rs", 2),
             },
-            Wrong {
+            WrongExample {
                 files: &[("model/src/a.rs", "//! A.\n\nfn f() { node::start() }\n")],
                 at: ("model/src/a.rs", 3),
             },
@@ -150,14 +150,17 @@ pub(super) const RULES: &[Rule] = &[
         name: "one table of versions, one table of lints",
         check: manifests_share_the_tables,
         wrong: &[
-            Wrong {
+            WrongExample {
                 files: &[(
                     "raft/Cargo.toml",
                     "[lints]\nworkspace = true\n[dependencies]\nsled = \"0.34\"\n",
                 )],
                 at: ("raft/Cargo.toml", 4),
             },
-            Wrong { files: &[("raft/Cargo.toml", "[dependencies]\n")], at: ("raft/Cargo.toml", 1) },
+            WrongExample {
+                files: &[("raft/Cargo.toml", "[dependencies]\n")],
+                at: ("raft/Cargo.toml", 1),
+            },
         ],
         fine: &[&[(
             "raft/Cargo.toml",
@@ -168,12 +171,12 @@ pub(super) const RULES: &[Rule] = &[
         name: "the table of versions pins what must not move",
         check: versions_are_pinned,
         wrong: &[
-            Wrong { files: &[("Cargo.toml", "sled = \"0.34\"\n")], at: ("Cargo.toml", 1) },
-            Wrong {
+            WrongExample { files: &[("Cargo.toml", "sled = \"0.34\"\n")], at: ("Cargo.toml", 1) },
+            WrongExample {
                 files: &[("Cargo.toml", "\nx = { features = [\"arbitrary_precision\"] }\n")],
                 at: ("Cargo.toml", 2),
             },
-            Wrong {
+            WrongExample {
                 files: &[("Cargo.toml", ""), ("rust-toolchain.toml", "")],
                 at: ("rust-toolchain.toml", 1),
             },
@@ -184,18 +187,18 @@ pub(super) const RULES: &[Rule] = &[
         )]],
     },
     Rule {
-        name: "one library, one room",
+        name: "one library, one crate",
         check: libraries_stay_home,
         wrong: &[
-            Wrong {
+            WrongExample {
                 files: &[("node/src/a.rs", "//! A.\nuse {std::io, openraft::Raft};\n")],
                 at: ("node/src/a.rs", 2),
             },
-            Wrong {
+            WrongExample {
                 files: &[("model/src/value.rs", "//! A.\nfn f() { postcard::to_vec() }\n")],
                 at: ("model/src/value.rs", 2),
             },
-            Wrong {
+            WrongExample {
                 files: &[(
                     "actors/Cargo.toml",
                     "[dependencies]\nmetrics.workspace = true\naxum.workspace = true\n",
@@ -210,22 +213,22 @@ pub(super) const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "one effect, one room",
+        name: "one effect, one crate",
         check: effects_stay_home,
         wrong: &[
-            Wrong {
+            WrongExample {
                 files: &[("actors/src/a.rs", "//! A.\nuse std::{fs::File, io};\n")],
                 at: ("actors/src/a.rs", 2),
             },
-            Wrong {
+            WrongExample {
                 files: &[("raft/src/group.rs", "//! A.\n\nfn f() { SystemTime::now(); }\n")],
                 at: ("raft/src/group.rs", 3),
             },
-            Wrong {
+            WrongExample {
                 files: &[("gateway/src/a.rs", "//! A.\nfn f() { std::env::var(\"X\") }\n")],
                 at: ("gateway/src/a.rs", 2),
             },
-            Wrong {
+            WrongExample {
                 files: &[(
                     "raft/src/network.rs",
                     "//! A.\nuse tokio::net::{TcpListener, TcpStream};\n",
@@ -241,7 +244,7 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 /// The dependencies of a manifest: name as code writes it, and line.
-fn dependencies(file: &File) -> Vec<(String, usize, &str)> {
+fn dependencies(file: &SourceFile) -> Vec<(String, usize, &str)> {
     let mut found = Vec::new();
     let mut inside = false;
     for (at, line) in file.text.lines().enumerate() {
@@ -256,23 +259,25 @@ fn dependencies(file: &File) -> Vec<(String, usize, &str)> {
     found
 }
 
-fn manifests(tree: &Tree) -> impl Iterator<Item = (&File, &'static [&'static str])> {
-    ROOMS.iter().filter_map(|(room, may)| Some((tree.get(&format!("{room}/Cargo.toml"))?, *may)))
+fn manifests(tree: &Tree) -> impl Iterator<Item = (&SourceFile, &'static [&'static str])> {
+    CRATES
+        .iter()
+        .filter_map(|(member, may)| Some((tree.get(&format!("{member}/Cargo.toml"))?, *may)))
 }
 
-fn is_room(name: &str) -> bool {
-    ROOMS.iter().any(|(room, _)| *room == name)
+fn is_crate(name: &str) -> bool {
+    CRATES.iter().any(|(member, _)| *member == name)
 }
 
 fn manifests_follow_the_arrows(tree: &Tree) -> Vec<Finding> {
     let mut found = Vec::new();
     for (file, may) in manifests(tree) {
         for (name, line, _) in dependencies(file) {
-            if is_room(&name) && name != file.room() && !may.contains(&name.as_str()) {
+            if is_crate(&name) && name != file.member() && !may.contains(&name.as_str()) {
                 found.push(file.finding(
                     line,
-                    format!("{} imports {name}", file.room()),
-                    format!("{} may import only {may:?}; move what is shared down", file.room()),
+                    format!("{} imports {name}", file.member()),
+                    format!("{} may import only {may:?}; move what is shared down", file.member()),
                 ));
             }
         }
@@ -282,14 +287,14 @@ fn manifests_follow_the_arrows(tree: &Tree) -> Vec<Finding> {
 
 fn code_follows_the_arrows(tree: &Tree) -> Vec<Finding> {
     let mut found = Vec::new();
-    for (room, may) in ROOMS {
-        let ours = |file: &&File| file.room() == room && !file.path.starts_with(FUZZERS);
-        let files: Vec<&File> = tree.rust().filter(ours).collect();
-        let above = |name: &str| is_room(name) && name != room && !may.contains(&name);
+    for (member, may) in CRATES {
+        let ours = |file: &&SourceFile| file.member() == member && !file.path.starts_with(FUZZERS);
+        let files: Vec<&SourceFile> = tree.rust().filter(ours).collect();
+        let above = |name: &str| is_crate(name) && name != member && !may.contains(&name);
         for file in &files {
             for path in paths(file).iter().filter(|path| above(path.first())) {
                 if !files.iter().any(|file| declares(file, path.first())) {
-                    let right = format!("{room} may name only {may:?}");
+                    let right = format!("{member} may name only {may:?}");
                     found.push(file.finding(path.line, format!("names {}", path.shown()), right));
                 }
             }
@@ -298,8 +303,8 @@ fn code_follows_the_arrows(tree: &Tree) -> Vec<Finding> {
     found
 }
 
-/// Whether a file has a module of this name, which then hides the room's.
-fn declares(file: &File, module: &str) -> bool {
+/// Whether a file has a module of this name, which then hides the crate's.
+fn declares(file: &SourceFile, module: &str) -> bool {
     let (closed, open) = (format!("mod {module};"), format!("mod {module} {{"));
     file.code.contains(&closed) || file.code.contains(&open)
 }
@@ -316,8 +321,8 @@ fn manifests_share_the_tables(tree: &Tree) -> Vec<Finding> {
         }
         for (name, line, text) in dependencies(file) {
             let shared = text.contains(".workspace = true") || text.contains("workspace = true,");
-            // A room may name itself, so that its own tests see a feature of it.
-            let itself = name == file.room() && text.contains("path = \".\"");
+            // A crate may name itself, so that its own tests see a feature of it.
+            let itself = name == file.member() && text.contains("path = \".\"");
             if !shared && !itself && !text.ends_with("{ workspace = true }") {
                 found.push(file.finding(
                     line,
@@ -357,7 +362,7 @@ fn versions_are_pinned(tree: &Tree) -> Vec<Finding> {
 
 fn libraries_stay_home(tree: &Tree) -> Vec<Finding> {
     let right = |library, homes| {
-        format!("{library} only in {homes:?}; speak to it through that room's door")
+        format!("{library} only in {homes:?}; use it through that crate's interface")
     };
     let mut found = Vec::new();
     for file in tree.rust() {
@@ -375,7 +380,7 @@ fn libraries_stay_home(tree: &Tree) -> Vec<Finding> {
         for (name, line, _) in dependencies(file) {
             let home = LIBRARIES.iter().find(|(library, _)| name == *library);
             if let Some((library, homes)) = home
-                && !homes.iter().any(|home| home.split('/').next() == Some(file.room()))
+                && !homes.iter().any(|home| home.split('/').next() == Some(file.member()))
             {
                 found.push(file.finding(line, format!("depends on {name}"), right(library, homes)));
             }
