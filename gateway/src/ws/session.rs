@@ -9,7 +9,8 @@
 //!   nothing is pulled (`is_holding`);
 //! - what cannot be continued without a gap is begun again: with a snapshot whose reason is
 //!   `resync`;
-//! - publishes are decided in the order they came (`publish_queue`), and acknowledged before their event;
+//! - publishes are decided in the order they came (`publish_queue`), and acknowledged before their
+//!   event;
 //! - a topic tells of a branch only what may be followed of it, and one that names no branch only
 //!   of the session's own.
 //!
@@ -27,12 +28,12 @@ use model::{
 };
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
-use crate::http::{DEFAULT_BRANCH, known};
+use crate::known_members;
 use crate::limits::{ID_BYTES_MAX, POSTS_WAITING_MAX, QUERIES_AT_ONCE};
 use crate::metrics::FrameKind;
 use crate::publish::{request_id, text, user_of};
+use crate::rest::DEFAULT_BRANCH;
 use crate::ws::dialect::{self, Dialect, LargeFrame, LogLevel, Request};
 use crate::ws::publish_queue::PublishQueues;
 use crate::ws::subscription::{CallId, FollowFrom, Subscription};
@@ -52,7 +53,7 @@ mod topic_events;
 mod topics;
 
 use reads::PendingRead;
-use snapshot::PendingSnapshot;
+use resume::Resume;
 use topics::SubscribedTopics;
 
 /// What the socket must do, in order.
@@ -89,7 +90,6 @@ pub(crate) struct SessionContext<'a> {
 pub(crate) struct Session {
     id: String,
     server_id: Arc<str>,
-    principal: Principal,
     dialect: &'static dyn Dialect,
     member: Option<Membership>,
     /// What is followed: the modules of snapshots, those published to, and those topics are fed from.
@@ -115,12 +115,25 @@ struct Membership {
     records: bool,
 }
 
+/// A snapshot that waits for its modules.
+struct PendingSnapshot {
+    reason: &'static str,
+    request_id: Option<Value>,
+    /// Where the client goes on, if it said so.
+    resume: Option<Resume>,
+}
+
+impl PendingSnapshot {
+    fn new(reason: &'static str, request_id: Option<Value>) -> Self {
+        Self { reason, request_id, resume: None }
+    }
+}
+
 impl Session {
     /// A session before its hello, and what it says first.
     pub(crate) fn new(
         id: String,
         server_id: Arc<str>,
-        principal: Principal,
         at: Timestamp,
     ) -> (Self, Vec<SessionAction>) {
         let dialect = dialect::of_socket();
@@ -128,7 +141,6 @@ impl Session {
         let session = Self {
             id,
             server_id,
-            principal,
             dialect,
             member: None,
             subscriptions: BTreeMap::new(),
@@ -232,11 +244,7 @@ impl Session {
 
     fn hello(&mut self, frame: &Object, cx: SessionContext<'_>) -> Vec<SessionAction> {
         let request_id = request_id(frame);
-        let branch = named_branch(frame).and_then(|branch| {
-            authorize(&self.principal, &Access::branch(Intent::Follow, &branch))?;
-            Ok(branch)
-        });
-        let branch = match branch {
+        let branch = match named_branch(frame) {
             Ok(branch) => branch,
             Err(error) => return self.failed(request_id.as_ref(), &error, cx.now),
         };
@@ -275,7 +283,7 @@ impl Session {
         actions.push(self.log(LogLevel::Info, "Client registered", &context, cx.now));
 
         // Told, whatever the modules: a hello is never refused for what it says besides.
-        let unknown = known::HELLO.members(frame, Validation::Lenient).unwrap_or_default();
+        let unknown = known_members::HELLO.members(frame, Validation::Lenient).unwrap_or_default();
         if let Some(first) = unknown.first() {
             actions.push(self.log(LogLevel::Warn, first, &Object::new(), cx.now));
         }

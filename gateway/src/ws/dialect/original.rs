@@ -13,8 +13,8 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{Dialect, LargeFrame, LogLevel, Request};
 use crate::error::ApiError;
-use crate::http::DEFAULT_BRANCH;
 use crate::render;
+use crate::rest::DEFAULT_BRANCH;
 use crate::wire::{
     Directive, Members, RecordEvent, RecordRef, TopicFrame, WireCursor, event_frames,
 };

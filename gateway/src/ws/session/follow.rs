@@ -11,9 +11,7 @@ use model::{
 };
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::snapshot::PendingSnapshot;
-use super::{Session, SessionAction, SessionContext};
-use crate::auth::{Access, Intent, authorize};
+use super::{PendingSnapshot, Session, SessionAction, SessionContext};
 use crate::error::ApiError;
 use crate::metrics::FrameKind;
 use crate::wire::EventRenderer;
@@ -187,10 +185,6 @@ impl Session {
         let delta = &*shared.delta;
         let mut actions = Vec::new();
         let Some(key) = self.key_of(call) else { return vec![SessionAction::Drop(call)] };
-        if authorize(&self.principal, &Access::module(Intent::Follow, &key)).is_err() {
-            self.subscriptions.remove(&key);
-            return vec![SessionAction::Drop(call)];
-        }
         let Some((first, last)) = delta.events.first().zip(delta.last()) else { return actions };
         let Some(subscription) = self.subscriptions.get_mut(&key) else { return actions };
         let new = match subscription.on_delta(delta.incarnation, first.offset, last) {

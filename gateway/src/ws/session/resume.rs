@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use actors::Cursor;
 use model::{BranchId, ModuleId, Object, Offset, Value};
 
-use super::snapshot::{PendingSnapshot, Wants};
-use super::{Session, SessionAction, control};
+use super::{PendingSnapshot, Session, SessionAction, control};
 use crate::wire::WireCursor;
+
+/// What the client wants of each module.
+pub(super) type Wants = BTreeMap<ModuleId, ResumeFrom>;
 
 /// What a hello said about where it goes on, and what became of it.
 #[derive(Default)]

@@ -2,33 +2,18 @@
 //! of the branch, or to the events that follow on the client's cursors. Which modules it waits for
 //! is known by their subscriptions.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actors::RouteError;
-use model::{Answer, BranchKey, ModuleId, Read, ReadLevel, Value};
+use model::{Answer, BranchKey, Read, ReadLevel};
 
-use super::resume::{Resume, ResumeFrom};
-use super::{Session, SessionAction, SessionContext};
+use super::resume::ResumeFrom;
+use super::{PendingSnapshot, Session, SessionAction, SessionContext};
 use crate::error::ApiError;
 use crate::wire::SnapshotFrame;
 use crate::ws::dialect::LargeFrame;
 use crate::ws::subscription::{CallId, FollowFrom, Passage, Refresh, Subscription};
-
-/// A snapshot that waits for its modules.
-pub(super) struct PendingSnapshot {
-    pub(super) reason: &'static str,
-    pub(super) request_id: Option<Value>,
-    /// Where the client goes on, if it said so.
-    pub(super) resume: Option<Resume>,
-}
-
-impl PendingSnapshot {
-    pub(super) fn new(reason: &'static str, request_id: Option<Value>) -> Self {
-        Self { reason, request_id, resume: None }
-    }
-}
 
 impl Session {
     /// Gets the state of all modules of the branch's list, for a snapshot of them all. `level` is
@@ -119,7 +104,7 @@ impl Session {
                 }
             }
             Ok(other) => {
-                let error = crate::gateway::unasked(&other);
+                let error = crate::scoped_store::unexpected_answer(&other);
                 self.refresh_failed(key, &error, cx, &mut actions);
             }
             Err(error) => self.refresh_failed(key, &error.into(), cx, &mut actions),
@@ -216,6 +201,3 @@ impl Session {
         }
     }
 }
-
-/// What the client wants of each module.
-pub(super) type Wants = BTreeMap<ModuleId, ResumeFrom>;
