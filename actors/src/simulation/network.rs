@@ -170,7 +170,7 @@ impl SimulatedNetwork {
             last: now,
         });
         // Both are drawn for every message: one that is lost must not change the next latency.
-        let (is_lost, latency) = (link.rng.chance(lost), link.rng.between(shortest, longest));
+        let (is_lost, latency) = (link.rng.random_bool(lost), link.rng.between(shortest, longest));
         if may_lose && is_lost {
             state.lost += 1;
             return Delivery::Dropped;
