@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::RouteError;
-use model::{Answer, BranchKey, Read, ReadLevel};
+use model::{Answer, BranchKey, Read, ReadLevel, Value};
 
 use super::resume::ResumeFrom;
 use super::{PendingSnapshot, Session, SessionAction, SessionContext};
