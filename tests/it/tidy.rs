@@ -9,6 +9,7 @@ use std::path::Path;
 mod citations;
 mod crates;
 mod form;
+mod imports;
 mod paths;
 mod trade;
 mod tree;
@@ -42,9 +43,17 @@ struct WrongExample {
 }
 
 fn rules() -> impl Iterator<Item = &'static Rule> {
-    [crates::RULES, form::RULES, words::RULES, trade::RULES, citations::RULES, vocabulary::RULES]
-        .into_iter()
-        .flatten()
+    [
+        crates::RULES,
+        imports::RULES,
+        form::RULES,
+        words::RULES,
+        trade::RULES,
+        citations::RULES,
+        vocabulary::RULES,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 fn tree_of(files: ExampleFiles) -> Tree {

@@ -292,7 +292,7 @@ impl SimulatedClients {
             }
             attempts.push(Attempt { node, at, completion: Some(answer) });
             let is_unclear = matches!(completion, Completion::Info { .. });
-            if !is_unclear && !client.rng.chance(300) {
+            if !is_unclear && !client.rng.random_bool(300) {
                 break;
             }
             node = 1 + (node + client.rng.below(NODES - 1)) % NODES;

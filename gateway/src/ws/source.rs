@@ -1,9 +1,9 @@
-//! Source: where a socket's streams come from: follows, and listeners for topics. Each session pulls
-//! its own; what is rendered once is shared by all of the node.
+//! Source: where a socket's streams come from: follows, and listeners for topics. Each session
+//! pulls its own; what is rendered once is shared by all of the node.
 
 use std::sync::Arc;
 
-use actors::{Cursor, DeltaStream, Follow, FollowItem, Post, RouteError, SharedDelta, Store};
+use actors::{Cursor, DeltaStream, Follow, FollowItem, Post, RouteError, SharedDelta};
 use bytes::Bytes;
 use futures::stream::{self, Stream};
 use model::{
@@ -11,10 +11,11 @@ use model::{
 };
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
-use crate::gateway::{App, unasked};
+use crate::app::App;
 use crate::limits::EVENT_FRAME_BYTES_MAX;
-use crate::wire::event_frames;
-use crate::ws::session::{CallId, FollowFrom, LogEnd};
+use crate::scoped_store::{PolicyClass, ScopedStore, unexpected_answer};
+use crate::ws::dialect::Dialect;
+use crate::ws::subscription::{CallId, FollowFrom, LogEnd};
 
 /// What a stream gives.
 pub(crate) enum StreamItem {
@@ -31,16 +32,18 @@ pub(crate) enum StreamItem {
 /// The items of a follow, their frames written.
 pub(crate) fn deltas(
     app: App,
+    store: ScopedStore,
+    dialect: &'static dyn Dialect,
     call: CallId,
     deltas: Box<dyn DeltaStream>,
 ) -> impl Stream<Item = (CallId, StreamItem)> + Send {
     stream::unfold(Some(deltas), move |deltas| {
-        let app = App::clone(&app);
+        let (app, store) = (App::clone(&app), store.clone());
         async move {
             let mut deltas = deltas?;
             Some(match deltas.next().await {
                 Some(FollowItem::Delta(shared)) => {
-                    rendered(&app, &shared).await;
+                    render_frames(&app, &store, dialect, &shared).await;
                     ((call, StreamItem::Delta(shared)), Some(deltas))
                 }
                 Some(FollowItem::Resync(snapshot)) => {
@@ -54,17 +57,17 @@ pub(crate) fn deltas(
 
 /// Begins a follow where it is to begin, the log asked first where that matters.
 pub(crate) async fn follow(
-    branches: &dyn Store,
+    store: &ScopedStore,
     key: BranchKey,
-    begin: FollowFrom,
+    from: FollowFrom,
 ) -> Result<(Follow, Option<LogEnd>), RouteError> {
-    let read = match begin {
-        FollowFrom::Now => return Ok((branches.follow(key, None).await?, None)),
-        FollowFrom::After(cursor) => return Ok((branches.follow(key, Some(cursor)).await?, None)),
+    let read = match from {
+        FollowFrom::Snapshot => return Ok((store.follow(key, None).await?, None)),
+        FollowFrom::After(cursor) => return Ok((store.follow(key, Some(cursor)).await?, None)),
         FollowFrom::Resume(cursor) => Read::Events { after: cursor.offset, limit: 1 },
         FollowFrom::Tail => Read::Head,
     };
-    let answer = branches.read(key.clone(), read, ReadLevel::Linearizable).await?;
+    let answer = store.read(key.clone(), read, ReadLevel::Linearizable).await?;
     let log = if let Answer::Events(found) = &answer {
         LogEnd {
             incarnation: found.incarnation,
@@ -74,16 +77,16 @@ pub(crate) async fn follow(
     } else if let Answer::Head(head) = &answer {
         LogEnd { incarnation: head.incarnation, last: head.offset, is_retained: true }
     } else {
-        tracing::error!(error = unasked(&answer).message(), "a follow cannot begin");
+        tracing::error!(error = unexpected_answer(&answer).message(), "a follow cannot begin");
         return Err(RouteError::Indeterminate);
     };
-    let cursor = match begin {
+    let cursor = match from {
         FollowFrom::Resume(cursor) => cursor,
-        FollowFrom::Now | FollowFrom::After(_) | FollowFrom::Tail => {
+        FollowFrom::Snapshot | FollowFrom::After(_) | FollowFrom::Tail => {
             Cursor { incarnation: log.incarnation, offset: log.last }
         }
     };
-    Ok((branches.follow(key, Some(cursor)).await?, Some(log)))
+    Ok((store.follow(key, Some(cursor)).await?, Some(log)))
 }
 
 /// What is said under a topic. Who hears too slowly misses some of it, but not the last.
@@ -107,11 +110,12 @@ pub(crate) fn posts(
 /// one frame. Whoever wants it asks for a snapshot, which comes in pieces.
 fn fitting_frames(
     app: &App,
+    dialect: &dyn Dialect,
     delta: &Delta,
     snapshot: Option<&ModuleSnapshot>,
     with_records: bool,
 ) -> Vec<Bytes> {
-    let frames = |snapshot| event_frames(&app.server_id, delta, snapshot, with_records);
+    let frames = |snapshot| dialect.events(&app.server_id, delta, snapshot, with_records);
     let whole = frames(snapshot);
     match whole.iter().any(|frame| frame.len() > EVENT_FRAME_BYTES_MAX) {
         true if snapshot.is_some() => frames(None),
@@ -120,7 +124,15 @@ fn fitting_frames(
 }
 
 /// Makes sure a delta's frames are written: by the first session that sees it.
-async fn rendered(app: &App, shared: &SharedDelta) {
+async fn render_frames(
+    app: &App,
+    store: &ScopedStore,
+    dialect: &dyn Dialect,
+    shared: &SharedDelta,
+) {
+    // The frames of a delta are shared by all principals that see the same of it. With a second
+    // class this does not compile, and they must be kept by class.
+    let PolicyClass::Everyone = store.policy_class();
     let delta = &shared.delta;
     let begins = |event: &Event| match &event.change {
         EventChange::Module(change) => change.operation == BulkOperation::Reset,
@@ -133,20 +145,22 @@ async fn rendered(app: &App, shared: &SharedDelta) {
         && let Some(last) = delta.last()
     {
         // One session after the other, so that what the first one reads is enough for all.
-        turn = app.including.acquire().await.ok();
-        if app.is_first_to_include(&delta.key, last) {
+        turn = app.event_snapshot_permit.acquire().await.ok();
+        if app.is_first_to_read_snapshot_for(&delta.key, last) {
             let level = ReadLevel::Session(last);
-            snapshot = app.snapshot(delta.key.clone(), level).await.ok();
+            snapshot = store.snapshot(delta.key.clone(), level).await.ok();
         }
     }
     let mut first = false;
     shared.frames(|delta| {
         first = true;
-        fitting_frames(app, delta, snapshot.as_deref(), false)
+        fitting_frames(app, dialect, delta, snapshot.as_deref(), false)
     });
     if snapshot.is_some() {
         // Only here is it known; without one, those who ask for records write their own.
-        shared.frames_with_records(|delta| fitting_frames(app, delta, snapshot.as_deref(), true));
+        shared.frames_with_records(|delta| {
+            fitting_frames(app, dialect, delta, snapshot.as_deref(), true)
+        });
     }
     drop(turn);
     if first {

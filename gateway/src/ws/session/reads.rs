@@ -9,14 +9,14 @@ use model::{
     Validation, Value,
 };
 
-use super::{CallId, LargeFrame, Session, SessionAction, SessionContext, control};
-use crate::auth::{Access, Intent, authorize};
+use super::{Session, SessionAction, SessionContext, control};
 use crate::error::{ApiError, Problem};
-use crate::http::known;
+use crate::known_members;
 use crate::publish::{request_id, text};
 use crate::wire::QueryFrame;
-use crate::ws::frame;
+use crate::ws::dialect::LargeFrame;
 use crate::ws::publish_queue::SyncPost;
+use crate::ws::subscription::CallId;
 
 /// What a read was for.
 pub(super) enum PendingRead {
@@ -60,7 +60,6 @@ impl Session {
         let key =
             ModuleId::parse(&module).map(|module| BranchKey::new(member.branch.clone(), module));
         let read = key.map_err(ApiError::from).and_then(|key| {
-            authorize(&self.principal, &Access::module(Intent::Read, &key))?;
             let read = read_query(frame, &key, cx)?;
             Ok((key, read))
         });
@@ -68,7 +67,11 @@ impl Session {
             Ok(read) => read,
             Err(error) => {
                 let message = error.message();
-                return vec![control(frame::query_error(request_id.as_ref(), message, cx.now))];
+                return vec![control(self.dialect.query_error(
+                    request_id.as_ref(),
+                    message,
+                    cx.now,
+                ))];
             }
         };
         let table = query.table.clone();
@@ -117,12 +120,16 @@ impl Session {
                         warnings,
                     })),
                     Ok(other) => {
-                        let error = crate::gateway::unasked(&other);
-                        control(frame::query_error(request_id.as_ref(), error.message(), cx.now))
+                        let error = crate::scoped_store::unexpected_answer(&other);
+                        control(self.dialect.query_error(
+                            request_id.as_ref(),
+                            error.message(),
+                            cx.now,
+                        ))
                     }
                     Err(error) => {
                         let message = error.to_string();
-                        control(frame::query_error(request_id.as_ref(), &message, cx.now))
+                        control(self.dialect.query_error(request_id.as_ref(), &message, cx.now))
                     }
                 }]
             }
@@ -206,12 +213,12 @@ fn read_query(
 ) -> Result<(Query, bool, Vec<String>), ApiError> {
     let config = cx.catalogue.module(&key.module);
     let config = config.ok_or_else(|| RouteError::UnknownModule(key.module.to_string()))?;
-    let named = text(frame, known::TABLE).ok_or(Reject::MissingTable)?;
+    let named = text(frame, known_members::TABLE).ok_or(Reject::MissingTable)?;
     let unknown = || Reject::UnknownTable { table: named.clone(), module: key.module.to_string() };
     let table = config.schema.resolve(&named).ok_or_else(unknown)?;
     let validation = config.validation;
-    let mut warnings = known::SOCKET_QUERY.members(frame, validation)?;
-    known::refuse_other_place(frame, key, validation)?;
+    let mut warnings = known_members::SOCKET_QUERY.members(frame, validation)?;
+    known_members::refuse_other_place(frame, key, validation)?;
     let kind = text(frame, &["queryType"]);
     let single = kind.as_deref() == Some("get");
     let is_list = matches!(kind.as_deref(), None | Some("list"));
