@@ -17,7 +17,7 @@ use crate::partition::proposer::{Pending, Proposer, Waiting};
 
 /// How long a definition on its way is waited for before it is sent again.
 const DEFINE_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// The session of the cluster's own commands; the store keeps clients from using it.
+/// The session of the cluster's own commands; `Writes` keeps clients from using it.
 pub(crate) const OWN_SESSION: &str = "@cluster";
 
 /// A command and who waits for its outcome.

@@ -18,8 +18,7 @@ use raft::{GroupId, Groups, Member, ReplicaGroup};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::client::catalogue::CatalogueClient;
-use crate::client::{LocalPartition, LocalPartitions};
+use crate::client::{CatalogueClient, LocalPartition, LocalPartitions};
 use crate::liveness::PeerLiveness;
 use crate::partition::machine::{PartitionMachine, Published};
 use crate::partition::proposer::chance;

@@ -1,4 +1,4 @@
-//! Every bound of this room, in one table, with units and reasons.
+//! Every bound of this crate, in one table, with units and reasons.
 
 use std::time::Duration;
 

@@ -244,7 +244,7 @@ impl State {
         }
         let active = leading.branches.get_mut(key).expect("inserted above");
         active.used = Instant::now();
-        // An actor that just failed drops the message: its caller's store asks again, same id.
+        // An actor that just failed drops the message: its caller asks again, same id.
         let _ = active.actor.cast(branch::Message::Submit(submission));
     }
 

@@ -8,14 +8,13 @@ use model::{CatalogueEntry, NodeRecord, ReplicaId};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use raft::{Fatal, GroupId, Groups};
 
-use crate::client::catalogue::CatalogueClient;
-use crate::client::{ClusterStore, LocalPartitions, Parts};
+use crate::client::{CatalogueClient, ClusterStore, LeaderClient, LocalPartitions};
 use crate::control::machine::CatalogueMachine;
 use crate::control::{self, ControlActor};
-use crate::follow::remote::Feeds;
 use crate::liveness::PeerLiveness;
 use crate::peers::Peers;
 use crate::status::FileBudget;
+use crate::status::report::StatusReporter;
 
 /// How long a drain waits for other nodes to take the lead.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -29,7 +28,7 @@ pub struct Config {
     pub initial: Vec<NodeRecord>,
     /// How many partitions a new cluster gets, for ever.
     pub partitions: u16,
-    /// CatalogueClient of the catalogue this node brings: what it read from files. Same id, same change.
+    /// Changes of the catalogue this node brings: what it read from files. Same id, same change.
     pub entries: Vec<CatalogueEntry>,
     /// The replicas of this node.
     pub groups: Groups,
@@ -70,26 +69,32 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let liveness = Arc::new(PeerLiveness::default());
     let partitions = LocalPartitions::default();
     let is_initialized = catalogue.borrow().is_formed();
-    let catalogue_client = CatalogueClient::new(
+    let leaders = LeaderClient::new(
         id,
         group_0.clone(),
         catalogue.clone(),
+        partitions.clone(),
         Arc::clone(&config.peers),
-        is_initialized,
+        Arc::clone(&liveness),
     );
-    let store = ClusterStore::new(Parts {
+    let catalogue_client =
+        CatalogueClient::new(leaders.clone(), group_0.clone(), catalogue.clone(), is_initialized);
+    let (root, _) = Actor::spawn(None, RootActor, ()).await?;
+    let reporter = StatusReporter {
         node: id,
         catalogue: catalogue.clone(),
         standing,
         partitions: partitions.clone(),
-        peers: config.peers,
+        peers: Arc::clone(&config.peers),
         liveness: Arc::clone(&liveness),
+        leaders: leaders.clone(),
         catalogue_client: catalogue_client.clone(),
-        warnings: config.warnings,
+        warnings: config.warnings.into(),
         files: config.files,
         brought: config.entries.iter().map(|entry| entry.id.clone()).collect(),
-        feeds: Feeds::default(),
-    });
+        draining: Arc::default(),
+    };
+    let store = ClusterStore::start(leaders, reporter, &root.get_cell()).await?;
     let control = control::Start {
         node: config.node,
         initial: config.initial,
@@ -102,13 +107,12 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         catalogue_client,
         running: partitions,
     };
-    let (root, _) = Actor::spawn(None, RootActor, ()).await?;
     let (_, _) = Actor::spawn_linked(None, ControlActor, control, root.get_cell()).await?;
     Ok(Running { store, root })
 }
 
 impl Running {
-    /// The door to branches, for the gateway and for other nodes.
+    /// The cluster's branches, for the gateway and for other nodes.
     pub fn store(&self) -> ClusterStore {
         self.store.clone()
     }

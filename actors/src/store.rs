@@ -1,5 +1,5 @@
-//! The door to branches, as the rooms above see it: one trait, so that the gateway's tests can
-//! stand before a branch in memory instead of a cluster.
+//! Store: every branch of the cluster, as the crates above see it: one trait, so that the gateway's
+//! tests can run against branches in memory instead of a cluster.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -44,8 +44,8 @@ pub trait Store: Send + Sync + 'static {
     /// This node's copy of the catalogue, and each later one.
     fn catalogues(&self) -> watch::Receiver<Arc<Catalogue>>;
 
-    /// Whether there is anything to tell from this node's copy of the catalogue: one that began
-    /// with nothing has to hear from group 0 first, or it would deny what there is.
+    /// Whether this node's copy of the catalogue can be answered from: one that began with nothing
+    /// has to receive it from group 0 first, or it would deny what there is.
     fn is_initialized(&self) -> bool;
 
     /// Brings this node's copy of the catalogue up to now: what was agreed on before, by whatever
@@ -59,11 +59,11 @@ pub trait Store: Send + Sync + 'static {
         change: CatalogueChange,
     ) -> BoxFuture<'static, Result<(), ChangeError>>;
 
-    /// Says something under a topic, to everybody in the cluster who listens to it. Topics are
-    /// forgotten sooner or later; nothing of them is on a disk.
+    /// Publishes under a topic, to all its subscribers in the cluster. Topics are forgotten sooner
+    /// or later; nothing of them is on a disk.
     fn publish(&self, post: Post) -> BoxFuture<'static, Result<(), RouteError>>;
 
-    /// Listens to a topic: what was said last, if that is known, and all that follows.
+    /// Subscribes to a topic: the last post, if it is known, and all that follow.
     fn subscribe(&self, topic: String)
     -> BoxFuture<'static, Result<TopicSubscription, RouteError>>;
 
@@ -133,21 +133,22 @@ pub enum RouteError {
     Indeterminate,
 }
 
-/// Something said under a topic.
+/// What a client publishes under a topic.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Post {
-    /// Where.
+    /// The topic.
     pub topic: String,
-    /// What: it replaces what was said before.
+    /// What: it replaces the post before.
     pub data: Object,
 }
 
-/// An open ear for one topic. What is said faster than it is heard is lost; the last word is not.
+/// A subscription to one topic. What is published faster than it is received is lost; the last
+/// post is not.
 pub struct TopicSubscription {
-    /// What was said last.
+    /// The last post so far.
     pub last: Option<Arc<Post>>,
-    /// What is said from now on.
-    pub next: broadcast::Receiver<Arc<Post>>,
+    /// The posts from now on.
+    pub posts: broadcast::Receiver<Arc<Post>>,
 }
 
 /// Why a change of the catalogue was not made.
@@ -161,7 +162,7 @@ pub enum ChangeError {
     Undecided(String),
 }
 
-/// A place in one life of a branch:module's log: the last event seen.
+/// A place in one incarnation of a branch:module's log: the last event seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
     /// JSON `epoch`.
@@ -173,7 +174,7 @@ pub struct Cursor {
 /// A followed branch:module.
 pub struct Follow {
     /// The state to begin with, if the follow began without a cursor, or with one that is too old
-    /// or of another life.
+    /// or of another incarnation.
     pub snapshot: Option<Arc<ModuleSnapshot>>,
     /// What comes after it.
     pub stream: Box<dyn DeltaStream>,
@@ -185,7 +186,7 @@ pub trait DeltaStream: Send {
     fn next(&mut self) -> BoxFuture<'_, Option<FollowItem>>;
 }
 
-/// One thing a follower is receive.
+/// One item of a follow.
 #[derive(Debug, Clone)]
 pub enum FollowItem {
     /// The next change, in order, without gaps.

@@ -299,7 +299,7 @@ impl Shell {
 
     fn on_listening(&mut self, ticket: Ticket, result: Result<TopicSubscription, RouteError>) {
         let last = result.map(|listening| {
-            self.pull(ticket, posts(ticket, listening.next).boxed());
+            self.pull(ticket, posts(ticket, listening.posts).boxed());
             listening.last
         });
         self.tell(|session, _| session.on_listening(ticket, last));
