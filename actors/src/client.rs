@@ -31,7 +31,7 @@ use crate::message::{BusyScope, Refusal};
 use crate::store::RouteError;
 use leader_client::leader_unknown;
 
-/// What a caller is told when a leader did not do something.
+/// What a caller gets when a leader did not do something.
 pub(crate) fn route_error(refusal: Refusal) -> RouteError {
     match refusal {
         Refusal::Indeterminate => RouteError::Indeterminate,

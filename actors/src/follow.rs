@@ -31,7 +31,7 @@ use crate::store::{Cursor, Follow, RouteError};
 use follower::LogFollower;
 use live::{LiveChannel, Tap};
 
-/// How often a feed says where it stands: finds a lost last delta.
+/// How often a served feed sends its position: finds a lost last delta.
 const POSITION_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The follows of this node, those it takes and those it serves. Cheap to clone.

@@ -1,4 +1,4 @@
-//! Root: the trunk of the actors' tree: starts group 0 and the control actor, which starts the
+//! Root: the root of the actors' tree: starts group 0 and the control actor, which starts the
 //! rest, and stops it all in the opposite order.
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::status::report::StatusReporter;
 /// How long a drain waits for other nodes to take the lead.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
-/// What this room is started with.
+/// What this crate is started with.
 pub struct Config {
     /// This node, as the others shall know it.
     pub node: NodeRecord,
@@ -40,7 +40,7 @@ pub struct Config {
     pub files: Option<FileBudget>,
 }
 
-/// Why this room did not start.
+/// Why this crate did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Group 0's replica is refused by its disk.

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use model::{
     Answer, BranchKey, Catalogue, CatalogueChange, ChangeRefused, Command, Delta, Incarnation,
-    ModuleSnapshot, Object, Offset, Outcome, Read, ReadLevel, Reject,
+    ModuleSnapshot, Object, Offset, Outcome, PriorRecords, Read, ReadLevel, Reject,
 };
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, watch};
 
@@ -49,7 +50,7 @@ pub trait Store: Send + Sync + 'static {
     fn is_initialized(&self) -> bool;
 
     /// Brings this node's copy of the catalogue up to now: what was agreed on before, by whatever
-    /// node, is in it afterwards. For those about to say that there is no such thing.
+    /// node, is in it afterwards. For those about to deny that there is such a thing.
     fn catch_up(&self) -> BoxFuture<'static, Result<(), RouteError>>;
 
     /// Has group 0 take a change, once under this id. When it returns, this node's copy has it.
@@ -106,7 +107,7 @@ pub enum RouteError {
     /// There is no such module in the catalogue.
     #[error("Module \"{0}\" not defined in modules.json")]
     UnknownModule(String),
-    /// No branch of this name is configured, and nothing says that there may be one.
+    /// No branch of this name is configured, and no pattern allows one.
     #[error("there is no branch {0:?}; make it with POST /api/branches")]
     UnknownBranch(String),
     /// A read was refused by the branch (an unknown table).
@@ -196,29 +197,88 @@ pub enum FollowItem {
     Resync(Arc<ModuleSnapshot>),
 }
 
-/// A delta on its way to many sessions of one node, with room for its rendered frames, so that
-/// they are written once.
+/// A delta on its way to many sessions of one node, with the frames written for them, so that each
+/// is written once.
 #[derive(Debug)]
 pub struct SharedDelta {
     /// What changed.
     pub delta: Arc<Delta>,
-    frames: OnceLock<Vec<Bytes>>,
-    with_records: OnceLock<Vec<Bytes>>,
+    prior: Option<Vec<PriorRecords>>,
+    frames: RwLock<Vec<(FrameKey, Arc<OnceLock<Frames>>)>>,
+}
+
+/// The frames of a delta, one for each event.
+pub type Frames = Arc<[Bytes]>;
+
+/// Which sessions share a delta's frames: those that speak one dialect, may see the same, and
+/// want as much of it. The gateway decides what the numbers stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameKey {
+    /// How frames are written.
+    pub dialect: u16,
+    /// What the session may see of a record.
+    pub policy_class: u16,
+    /// Whether the session asked for the record of every event.
+    pub with_records: bool,
 }
 
 impl SharedDelta {
-    /// Wraps a delta for its sessions.
+    /// A delta of which nobody knows what its records were before: it came from another node or
+    /// from the log.
     pub fn new(delta: Arc<Delta>) -> Self {
-        Self { delta, frames: OnceLock::new(), with_records: OnceLock::new() }
+        Self { delta, prior: None, frames: RwLock::default() }
     }
 
-    /// The delta's frames, one for each event, rendered by the first session that asks.
-    pub fn frames(&self, render: impl FnOnce(&Delta) -> Vec<Bytes>) -> &[Bytes] {
-        self.frames.get_or_init(|| render(&self.delta))
+    /// A delta as it was applied on this node. `prior` has one entry for each of its events.
+    pub fn with_prior(delta: Arc<Delta>, prior: Vec<PriorRecords>) -> Self {
+        Self { delta, prior: Some(prior), frames: RwLock::default() }
     }
 
-    /// The same frames with the record of every event, for sessions that asked for records.
-    pub fn frames_with_records(&self, render: impl FnOnce(&Delta) -> Vec<Bytes>) -> &[Bytes] {
-        self.with_records.get_or_init(|| render(&self.delta))
+    /// What the records were before, one entry for each event. `None`: nobody here knows.
+    pub fn prior(&self) -> Option<&[PriorRecords]> {
+        self.prior.as_deref()
+    }
+
+    /// The delta's frames for this key, written by the first session that asks for them.
+    pub fn frames(&self, key: FrameKey, render: impl FnOnce(&Delta) -> Vec<Bytes>) -> Frames {
+        let cell = self.cell(key);
+        // Written without the lock: sessions of another key do not wait, those of this key do.
+        Arc::clone(cell.get_or_init(|| render(&self.delta).into()))
+    }
+
+    fn cell(&self, key: FrameKey) -> Arc<OnceLock<Frames>> {
+        let find = |cells: &[(FrameKey, Arc<OnceLock<Frames>>)]| {
+            cells.iter().find(|(of, _)| *of == key).map(|(_, cell)| Arc::clone(cell))
+        };
+        if let Some(cell) = find(&self.frames.read()) {
+            return cell;
+        }
+        let mut cells = self.frames.write();
+        // Another session may have been quicker between the two locks.
+        find(&cells).unwrap_or_else(|| {
+            let cell = Arc::default();
+            cells.push((key, Arc::clone(&cell)));
+            cell
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{BranchId, BranchKey, ModuleId};
+
+    use super::*;
+
+    #[test]
+    fn frames_are_written_once_for_each_key() {
+        let key = BranchKey::new(BranchId::parse("dar").unwrap(), ModuleId::parse("pos").unwrap());
+        let delta = Delta { key, incarnation: Incarnation(1), events: Vec::new() };
+        let shared = SharedDelta::new(Arc::new(delta));
+        let key = FrameKey { dialect: 0, policy_class: 0, with_records: false };
+        let write = |key, text: &'static [u8]| shared.frames(key, |_| vec![Bytes::from(text)]);
+        assert_eq!(&*write(key, b"one"), [Bytes::from("one")]);
+        assert_eq!(&*write(key, b"two"), [Bytes::from("one")]);
+        assert_eq!(&*write(FrameKey { with_records: true, ..key }, b"two"), [Bytes::from("two")]);
+        assert_eq!(&*write(FrameKey { policy_class: 1, ..key }, b"three"), [Bytes::from("three")]);
     }
 }

@@ -12,7 +12,9 @@ mod query;
 mod snapshot;
 mod topic;
 
-pub(crate) use event::{Ack, LogLine, Notice, RecordRef, Shown, event_frames, record_ref};
+pub(crate) use event::{
+    Ack, LogLine, Notice, RecordRef, Shown, event_frames, frame_key, record_ref,
+};
 pub(crate) use flag::{Directive, Flag};
 pub(crate) use log_head::{EventLog, EventMeta, Purged};
 pub(crate) use place::Place;

@@ -5,8 +5,9 @@
 //! nothing was done. Once one attempt may have reached a leader and no outcome is known, what it
 //! ends with is `Indeterminate`, whatever later attempts said.
 //!
-//! Refused: to guess. A leader is what the replica on this node says, else what another node said,
-//! else a replica that is linked; the one that is asked says whether it leads.
+//! It never decides who leads. It takes the leader from the status of the replica on this node, else
+//! from another node's redirect, else it asks any replica that is linked; the node that is asked
+//! refuses if it does not lead.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -149,8 +150,8 @@ impl LeaderClient {
     }
 
     /// Sends a message to a leader and waits for the answer. A leader that hangs or is cut off
-    /// answers nobody, while its followers elect another after a second; without a replica here
-    /// that says so, only the timeout ends the wait.
+    /// answers nobody, while its followers elect another after a second. The replica here learns
+    /// of that and ends the wait; without one, only the timeout does.
     async fn call(
         &self,
         group: GroupId,
@@ -173,14 +174,14 @@ impl LeaderClient {
 
     /// Who leads a group, as far as this node knows.
     pub(crate) fn leader_of(&self, group: GroupId) -> Option<NodeId> {
-        // A replica here follows elections: nothing that others say is newer.
+        // A replica here takes part in elections: no redirect is newer than its status.
         if let Some(local) = self.group(group) {
             return local.status().leader.map(|(_, node)| node);
         }
         if let Some(hint) = self.0.hints.lock().get(&group) {
             return Some(*hint);
         }
-        // Nobody has said anything yet. Any replica will do to begin with: it says who leads.
+        // No redirect yet. Any replica will do to begin with: it redirects to the leader.
         let catalogue = self.0.catalogue.borrow();
         let placement = catalogue.placements.get(&PartitionId(group.0))?;
         let is_up = |node: &NodeId| self.0.liveness.is_up(*node);
@@ -230,8 +231,8 @@ where
             Err(refusal) => refusal,
         };
         match refusal {
-            // Whoever is told so must be able to rely on it, so an attempt that may have been
-            // carried out before counts for more than the refusal of a later one.
+            // The caller relies on `Busy` meaning that nothing was done, so an earlier attempt that
+            // may have been carried out counts for more than the refusal of a later one.
             Refusal::Busy { .. } if !maybe_done => return Err(refusal),
             Refusal::Indeterminate => maybe_done = true,
             Refusal::Busy { .. } | Refusal::NotLeader { .. } | Refusal::Unavailable { .. } => {}

@@ -1,5 +1,5 @@
 //! Peer requests: what other nodes ask of this one, answered by the parts that own it. Nothing is
-//! forwarded from here: a node that does not lead says who does, and the asker asks there.
+//! forwarded from here: a node that does not lead redirects, and the asker asks there.
 
 use std::time::Duration;
 

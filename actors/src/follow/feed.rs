@@ -140,8 +140,17 @@ struct Feed {
 }
 
 impl Feed {
-    /// Runs until nobody follows, or the followers must begin again.
-    async fn run(mut self) {
+    /// Runs until nobody has followed for a while, or the followers must begin again.
+    async fn run(self) {
+        let updates = self.updates.clone();
+        tokio::select! {
+            () = self.forward() => {}
+            () = unfollowed(&updates) => {}
+        }
+    }
+
+    /// Sends followers what comes, each delta once and in order.
+    async fn forward(mut self) {
         // Attached before the head is read: what happens in between comes live.
         if matches!(self.upstream.next().await, LiveUpdate::Ended) {
             return;
@@ -150,30 +159,15 @@ impl Feed {
         // Followers that tapped before this feed was attached may have a state older than it: for
         // them the feed begins after a gap, which they read from the log.
         send(&self.updates, LiveUpdate::Position(cursor.offset));
-        let mut follower =
-            LogFollower::new(self.reads.clone(), self.key.clone(), cursor, self.upstream);
-        let mut followed_at = Instant::now();
-        loop {
-            tokio::select! {
-                item = follower.next_item() => match item {
-                    Some(FollowItem::Delta(shared)) => {
-                        send(&self.updates, LiveUpdate::Delta(shared));
-                    }
-                    // Between the followers and this state there is no log. They tap again and
-                    // find that out for themselves, each from its own cursor.
-                    Some(FollowItem::Resync(_)) | None => return,
-                },
-                () = tokio::time::sleep(POSITION_INTERVAL) => {}
-            }
-            if self.updates.receiver_count() > 0 {
-                followed_at = Instant::now();
-            } else if followed_at.elapsed() > LINGER {
-                return;
-            }
+        let mut follower = LogFollower::new(self.reads, self.key, cursor, self.upstream);
+        // After a resync there is no log between the followers and the new state, so the feed ends:
+        // they tap again and begin again, each from its own cursor.
+        while let Some(FollowItem::Delta(shared)) = follower.next_item().await {
+            send(&self.updates, LiveUpdate::Delta(shared));
         }
     }
 
-    /// Where the log stands now.
+    /// The end of the log now.
     async fn head(&self) -> Option<Cursor> {
         loop {
             match self.reads.read(self.key.clone(), Read::Head, ReadLevel::Stale).await {
@@ -183,6 +177,17 @@ impl Feed {
                 Ok(_) => return None,
                 Err(_) => tokio::time::sleep(RETRY_PAUSE).await,
             }
+        }
+    }
+}
+
+/// Waits until nobody has followed for `LINGER`.
+async fn unfollowed(updates: &broadcast::Sender<LiveUpdate>) {
+    let mut followed_at = Instant::now();
+    while followed_at.elapsed() <= LINGER {
+        tokio::time::sleep(POSITION_INTERVAL).await;
+        if updates.receiver_count() > 0 {
+            followed_at = Instant::now();
         }
     }
 }

@@ -109,7 +109,7 @@ impl Feeds {
         self.send(feed, LiveUpdate::Delta(Arc::new(shared)));
     }
 
-    /// Another node says where the log of a feed stands.
+    /// Another node sends the position of a feed.
     pub(crate) fn note_position(&self, feed: u64, offset: Offset) {
         self.send(feed, LiveUpdate::Position(offset));
     }

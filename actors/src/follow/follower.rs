@@ -1,8 +1,8 @@
 //! LogFollower: turns "this log, after this offset" into a gapless stream of deltas. Live where it
 //! keeps up, from the log where it does not; nothing else in this crate mends a gap.
 //!
-//! Promise: every delta after the cursor is given once and in order, or the stream says so with a
-//! `Resync` and goes on from there. A slow follower costs nobody but itself.
+//! Promise: every delta after the cursor is given once and in order, or the stream gives a `Resync`
+//! and goes on from there. A slow follower costs nobody but itself.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -104,7 +104,7 @@ impl<S: LiveSource> LogFollower<S> {
     async fn read_log(&mut self) -> Option<()> {
         let read = Read::Events { after: self.cursor.offset, limit: CATCH_UP_EVENTS };
         // The replica that is nearest will do, if it has what is known to be there: one that lags
-        // would say that nothing is missing.
+        // would answer that nothing is missing.
         let level = ReadLevel::Session(self.known);
         let answer = self.reads.read(self.key.clone(), read, level).await;
         match answer {
@@ -119,7 +119,7 @@ impl<S: LiveSource> LogFollower<S> {
                     None => self.resync().await,
                 }
             }
-            // The log was replaced by another: its offsets say nothing about this cursor.
+            // The log was replaced by another: its offsets have nothing to do with this cursor.
             Ok(_) => self.resync().await,
             Err(
                 RouteError::UnknownBranch(_)
@@ -127,7 +127,7 @@ impl<S: LiveSource> LogFollower<S> {
                 | RouteError::Rejected(_),
             ) => return None,
             // Between two leaders, or with all replicas away: the follower waits as long as that
-            // takes. Whoever consumes the stream is told nothing, since nothing is lost.
+            // takes. Whoever consumes the stream notices only the delay: nothing is lost.
             Err(
                 RouteError::Busy { .. }
                 | RouteError::Unavailable { .. }

@@ -1,5 +1,5 @@
-//! Live: where a follower's deltas come from as they happen. A source may lose some; it owes the
-//! follower only that the loss can be noticed, by the next offset or by being told.
+//! Live: where a follower's deltas come from as they happen. A source may lose some, as long as the
+//! follower can notice: by the offset of the next delta, by a position, or by a `Gap`.
 
 use std::sync::Arc;
 

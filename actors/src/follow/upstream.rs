@@ -76,8 +76,8 @@ impl Upstream {
                     // The registry forgot this feed: nothing will come any more.
                     return update.unwrap_or(LiveUpdate::Ended);
                 }
-                // A healthy upstream says every few seconds where the log stands. One that died
-                // with its link up, or gave up on a full queue, says nothing.
+                // A healthy upstream sends its position every few seconds. One that died with its
+                // link up, or stopped at a full queue, sends nothing.
                 () = tokio::time::sleep_until(self.received_at + SILENCE_MAX) => {
                     self.is_attached = false;
                 }

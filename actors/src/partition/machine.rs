@@ -9,8 +9,8 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use model::{
-    Applied, Batch, Branch, BranchKey, Delta, Event, Offset, Outcome, Partition, Read, Request,
-    checkpoint, codec, store,
+    Applied, Batch, Branch, BranchKey, Delta, Event, Offset, Outcome, Partition, PriorRecords,
+    Read, Request, checkpoint, codec, store,
 };
 use parking_lot::Mutex;
 use raft::{Answer, Change, ChunkSink, ChunkSource, Fatal, FrozenState, Store};
@@ -92,14 +92,14 @@ impl Published {
             .map_err(|error| Fatal(format!("the working store holds a bad event: {error}")))
     }
 
-    fn publish(&self, index: u64, view: Partition, deltas: Vec<Arc<Delta>>) {
+    fn publish(&self, index: u64, view: Partition, deltas: Vec<FreshDelta>) {
         let mut live = self.live.lock();
         live.index = index;
         self.view.store(Arc::new(view));
-        for delta in deltas {
+        for (delta, prior) in deltas {
             let Some(tap) = live.taps.get(&delta.key) else { continue };
             let key = delta.key.clone();
-            if tap.send(Arc::new(SharedDelta::new(delta))).is_err() {
+            if tap.send(Arc::new(SharedDelta::with_prior(delta, prior))).is_err() {
                 live.taps.remove(&key); // The last follower left.
             }
         }
@@ -151,12 +151,12 @@ impl raft::Machine for PartitionMachine {
         changes: &mut Vec<Change>,
     ) -> Result<Answer, Fatal> {
         let batch = Batch::decode(entry).map_err(|error| Fatal(error.to_string()))?;
-        let applied = self.state.apply(&batch);
+        let mut applied = self.state.apply(&batch);
         self.forget_stored_events();
         warn_of_displaced(&self.state, &applied);
         applied.iter().for_each(tell_leaps);
-        let deltas: Vec<_> = applied.iter().filter_map(fresh_delta).collect();
-        for delta in &deltas {
+        let deltas: Vec<_> = applied.iter_mut().filter_map(fresh_delta).collect();
+        for (delta, _) in &deltas {
             changes.extend(store::changes(delta).into_iter().map(put_change));
         }
         for command in &batch.commands {
@@ -256,11 +256,15 @@ fn tell_leaps(applied: &Applied) {
     }
 }
 
+/// A delta and what its records were before, which only followers want: the proposer's answer goes
+/// without.
+type FreshDelta = (Arc<Delta>, Vec<PriorRecords>);
+
 /// What a command newly changed; a remembered answer changed nothing now.
-fn fresh_delta(applied: &Applied) -> Option<Arc<Delta>> {
+fn fresh_delta(applied: &mut Applied) -> Option<FreshDelta> {
     match &applied.outcome {
         Outcome::Accepted(accepted) if !accepted.repeated && !accepted.delta.events.is_empty() => {
-            Some(Arc::clone(&accepted.delta))
+            Some((Arc::clone(&accepted.delta), std::mem::take(&mut applied.prior)))
         }
         Outcome::Accepted(_) | Outcome::Rejected(_) => None,
     }

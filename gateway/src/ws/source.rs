@@ -1,4 +1,4 @@
-//! Source: where a socket's streams come from: follows, and ears for topics. Each session pulls
+//! Source: where a socket's streams come from: follows, and subscriptions to topics. Each session pulls
 //! its own; what is rendered once is shared by all of the node.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use crate::gateway::{App, unasked};
 use crate::limits::EVENT_FRAME_BYTES_MAX;
-use crate::wire::event_frames;
+use crate::wire::{event_frames, frame_key};
 use crate::ws::session::{Begin, LogEnd, Ticket};
 
 /// What a stream gives.
@@ -136,13 +136,14 @@ async fn rendered(app: &App, shared: &SharedDelta) {
         }
     }
     let mut first = false;
-    shared.frames(|delta| {
+    shared.frames(frame_key(false), |delta| {
         first = true;
         fitting_frames(app, delta, snapshot.as_deref(), false)
     });
     if snapshot.is_some() {
         // Only here is it known; without one, those who ask for records write their own.
-        shared.frames_with_records(|delta| fitting_frames(app, delta, snapshot.as_deref(), true));
+        shared
+            .frames(frame_key(true), |delta| fitting_frames(app, delta, snapshot.as_deref(), true));
     }
     drop(turn);
     if first {

@@ -15,7 +15,7 @@ use super::{Action, Begin, Begun, Followed, Moment, Session, State, Ticket};
 use crate::auth::{Access, Intent, authorize};
 use crate::error::ApiError;
 use crate::metrics::Channel;
-use crate::wire::{Teller, event_frames};
+use crate::wire::{Teller, event_frames, frame_key};
 
 impl Session {
     /// Follows a module anew. `listed` ones are part of snapshots.
@@ -227,10 +227,7 @@ impl Session {
         let with_records = self.member.as_ref().is_some_and(|member| member.records);
         let render =
             |delta: &model::Delta| event_frames(&self.server_id, delta, None, with_records);
-        let frames = match with_records {
-            true => shared.frames_with_records(render),
-            false => shared.frames(render),
-        };
+        let frames = shared.frames(frame_key(with_records), render);
 
         let skip = delta.events.iter().take_while(|event| event.offset < came).count();
         let events = delta.events.get(skip..).unwrap_or_default();
