@@ -12,18 +12,18 @@ use tokio::time::Instant;
 
 use crate::limits::BRANCH_PERMITS;
 use crate::message::{BusyScope, Refusal};
-use crate::partition::machine::Published;
-use crate::partition::proposer::{Pending, Proposer, Waiting};
+use crate::partition::machine::AppliedPartition;
+use crate::partition::proposer::{OutcomeSender, Proposal, Proposer};
 
 /// How long a definition on its way is waited for before it is sent again.
 const DEFINE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// The session of the cluster's own commands; `Writes` keeps clients from using it.
-pub(crate) const OWN_SESSION: &str = "@cluster";
+pub(crate) const CLUSTER_SESSION: &str = "@cluster";
 
 /// A command and who waits for its outcome.
 pub(crate) struct Submission {
     pub(crate) command: Command,
-    pub(crate) waiting: Waiting,
+    pub(crate) reply: OutcomeSender,
 }
 
 /// What a branch actor is told.
@@ -36,16 +36,16 @@ pub(crate) enum Message {
 }
 
 /// What a branch actor is started with.
-pub(crate) struct Start {
+pub(crate) struct BranchArguments {
     pub(crate) key: BranchKey,
     pub(crate) proposer: Proposer,
-    pub(crate) published: Arc<Published>,
+    pub(crate) applied: Arc<AppliedPartition>,
     pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
 }
 
 /// Its state: nothing that is not also in the partition's machine.
 pub(crate) struct State {
-    start: Start,
+    arguments: BranchArguments,
     permits: Arc<Semaphore>,
     /// The catalogue revision whose definition was last sent, and when.
     defined: Option<(u64, Instant)>,
@@ -56,14 +56,14 @@ pub(crate) struct BranchActor;
 impl Actor for BranchActor {
     type Msg = Message;
     type State = State;
-    type Arguments = Start;
+    type Arguments = BranchArguments;
 
     async fn pre_start(
         &self,
         _myself: ActorRef<Message>,
-        start: Start,
+        arguments: BranchArguments,
     ) -> Result<State, ActorProcessingErr> {
-        Ok(State { start, permits: Arc::new(Semaphore::new(BRANCH_PERMITS)), defined: None })
+        Ok(State { arguments, permits: Arc::new(Semaphore::new(BRANCH_PERMITS)), defined: None })
     }
 
     async fn handle(
@@ -83,34 +83,38 @@ impl Actor for BranchActor {
 
 impl State {
     fn submit(&mut self, submission: Submission) {
-        let Submission { command, mut waiting } = submission;
+        let Submission { command, mut reply } = submission;
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-            return waiting.answer(Err(Refusal::Busy { what: BusyScope::Branch }));
+            return reply.answer(Err(Refusal::Busy { what: BusyScope::Branch }));
         };
-        waiting.hold(permit);
-        let before = self.before();
-        self.start.proposer.hand_in(Pending { before, command, waiting: Some(waiting) });
+        reply.hold(permit);
+        let prerequisites = self.prerequisites();
+        self.arguments.proposer.enqueue(Proposal { prerequisites, command, reply: Some(reply) });
     }
 
     /// The definition and seed, if the branch lacks them and they are not on their way.
-    fn before(&mut self) -> Vec<Command> {
-        let catalogue = Arc::clone(&self.start.catalogue.borrow());
+    fn prerequisites(&mut self) -> Vec<Command> {
+        let catalogue = Arc::clone(&self.arguments.catalogue.borrow());
         let sent_lately = self.defined.is_some_and(|(revision, at)| {
             revision == catalogue.revision && at.elapsed() < DEFINE_AGAIN_AFTER
         });
         let settled = self.defined.is_some_and(|(revision, _)| revision == catalogue.revision)
-            && self.start.published.view().branch(&self.start.key).is_some();
+            && self.arguments.applied.view().branch(&self.arguments.key).is_some();
         if sent_lately || settled {
             return Vec::new();
         }
         self.defined = Some((catalogue.revision, Instant::now()));
-        due(&self.start.key, &catalogue, &self.start.published)
+        missing_definition(&self.arguments.key, &catalogue, &self.arguments.applied)
     }
 }
 
 /// The commands that bring a branch's definition and seed up to the catalogue's; none if they are.
-pub(crate) fn due(key: &BranchKey, catalogue: &Catalogue, published: &Published) -> Vec<Command> {
-    let view = published.view();
+pub(crate) fn missing_definition(
+    key: &BranchKey,
+    catalogue: &Catalogue,
+    applied: &AppliedPartition,
+) -> Vec<Command> {
+    let view = applied.view();
     let branch = view.branch(key);
     let mut commands = Vec::new();
     if let Some(wanted) = catalogue.definition(key)
@@ -122,19 +126,19 @@ pub(crate) fn due(key: &BranchKey, catalogue: &Catalogue, published: &Published)
         } else {
             Request::Define(Arc::new(wanted))
         };
-        commands.push(own(key, name, request));
+        commands.push(cluster_command(key, name, request));
     }
     if let Some(seed) = catalogue.seed(key)
         && branch.is_none_or(|branch| !branch.seeded())
     {
-        commands.push(own(key, "seed".to_owned(), Request::Seed(seed)));
+        commands.push(cluster_command(key, "seed".to_owned(), Request::Seed(seed)));
     }
     commands
 }
 
-fn own(key: &BranchKey, request_id: String, request: Request) -> Command {
+fn cluster_command(key: &BranchKey, request_id: String, request: Request) -> Command {
     Command {
-        id: CommandId { session: OWN_SESSION.to_owned(), request: request_id },
+        id: CommandId { session: CLUSTER_SESSION.to_owned(), request: request_id },
         key: key.clone(),
         origin: Arc::new(Origin::default()),
         request,

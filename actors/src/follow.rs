@@ -72,7 +72,7 @@ impl Follows {
     async fn tap(&self, key: &BranchKey) -> Result<LiveChannel, RouteError> {
         let partition = self.catalogue_client.find(key).await?;
         if let Some(local) = self.partitions.get(partition) {
-            return Ok(LiveChannel::Replica(local.published.tap(key).1));
+            return Ok(LiveChannel::Replica(local.applied.subscribe(key).1));
         }
         let channel = self.feeds.tap(key).map_err(|error| RouteError::Unavailable {
             reason: format!("the feed did not start: {error}"),

@@ -37,7 +37,7 @@ mod topics;
 
 pub use client::ClusterStore;
 pub use peers::{Inbox, PeerError, Peers, Priority};
-pub use root::{Config, Running, StartError, start};
+pub use root::{ActorTree, Config, StartError, start};
 pub use store::{
     ChangeError, Cursor, DeltaStream, Follow, FollowItem, FrameKey, Frames, NotReady, Post,
     RouteError, SharedDelta, Store, TopicSubscription,

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::branch::{self, BranchActor, Submission};
+use crate::branch::{self, BranchActor, BranchArguments, Submission};
 use crate::limits::{BRANCHES_PER_PARTITION_MAX, PASSIVATE_AFTER, PASSIVATION_BUFFER_MAX};
 use crate::liveness::PeerLiveness;
 use crate::message::{BusyScope, Refusal};
@@ -22,8 +22,8 @@ use crate::message::{BusyScope, Refusal};
 pub(crate) mod machine;
 pub(crate) mod proposer;
 
-use machine::Published;
-use proposer::{Pending, Proposer};
+use machine::AppliedPartition;
+use proposer::{Proposal, Proposer};
 
 /// How often a leader looks whether branches are idle and whether another node should lead.
 const TICK: Duration = Duration::from_secs(1);
@@ -55,37 +55,37 @@ pub(crate) enum Message {
 }
 
 /// What a partition actor is started with.
-pub(crate) struct Start {
+pub(crate) struct PartitionArguments {
     pub(crate) partition: PartitionId,
     pub(crate) group: ReplicaGroup,
-    pub(crate) published: Arc<Published>,
+    pub(crate) applied: Arc<AppliedPartition>,
     pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
     pub(crate) liveness: Arc<PeerLiveness>,
 }
 
 /// Its state.
 pub(crate) struct State {
-    start: Start,
-    leading: Option<Leading>,
+    arguments: PartitionArguments,
+    leadership: Option<Leadership>,
     /// Actors that were told to stop, by actor: what has come for their branch since.
-    stopping: BTreeMap<ActorId, Stopping>,
+    stopping: BTreeMap<ActorId, PassivatingBranch>,
     draining: bool,
     transfer_tried: Option<Instant>,
     _watches: Vec<AbortOnDropHandle<()>>,
 }
 
-struct Leading {
+struct Leadership {
     term: u64,
     proposer: Proposer,
-    branches: BTreeMap<BranchKey, Active>,
+    branches: BTreeMap<BranchKey, Activation>,
 }
 
-struct Active {
+struct Activation {
     actor: ActorRef<branch::Message>,
     used: Instant,
 }
 
-struct Stopping {
+struct PassivatingBranch {
     key: BranchKey,
     buffered: VecDeque<Submission>,
 }
@@ -95,24 +95,27 @@ pub(crate) struct PartitionActor;
 impl Actor for PartitionActor {
     type Msg = Message;
     type State = State;
-    type Arguments = Start;
+    type Arguments = PartitionArguments;
 
     async fn pre_start(
         &self,
         myself: ActorRef<Message>,
-        start: Start,
+        arguments: PartitionArguments,
     ) -> Result<State, ActorProcessingErr> {
         let watches = vec![
-            AbortOnDropHandle::new(tokio::spawn(watch_status(myself.clone(), start.group.clone()))),
+            AbortOnDropHandle::new(tokio::spawn(watch_status(
+                myself.clone(),
+                arguments.group.clone(),
+            ))),
             AbortOnDropHandle::new(tokio::spawn(watch_catalogue(
                 myself.clone(),
-                start.catalogue.clone(),
+                arguments.catalogue.clone(),
             ))),
             AbortOnDropHandle::new(tokio::spawn(tick(myself))),
         ];
         Ok(State {
-            start,
-            leading: None,
+            arguments,
+            leadership: None,
             stopping: BTreeMap::new(),
             draining: false,
             transfer_tried: None,
@@ -128,25 +131,25 @@ impl Actor for PartitionActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             Message::Submit(submission) => state.submit(&myself, submission).await,
-            Message::Status(status) => state.lead_or_follow(&status),
+            Message::Status(status) => state.update_leadership(&status),
             Message::Catalogue => state.define_configured(),
             Message::Tick => {
                 state.passivate(PASSIVATE_AFTER);
                 if state.draining {
-                    state.hand_over(); // What it was given back in the meantime.
+                    state.transfer_to_fittest(); // What it was given back in the meantime.
                 } else {
-                    state.give_back_lead();
+                    state.transfer_to_preferred();
                 }
             }
             Message::Drain => {
                 state.draining = true;
-                state.hand_over();
+                state.transfer_to_fittest();
             }
             #[cfg(test)]
             Message::PassivateAll => state.passivate(Duration::ZERO),
             #[cfg(test)]
             Message::PanicBranch(key) => {
-                if let Some(active) = state.leading.as_ref().and_then(|l| l.branches.get(&key)) {
+                if let Some(active) = state.leadership.as_ref().and_then(|l| l.branches.get(&key)) {
                     let _ = active.actor.cast(branch::Message::Panic);
                 }
             }
@@ -162,12 +165,12 @@ impl Actor for PartitionActor {
     ) -> Result<(), ActorProcessingErr> {
         match event {
             SupervisionEvent::ActorFailed(who, error) => {
-                tracing::error!(partition = state.start.partition.0, %error, "a branch actor failed");
+                tracing::error!(partition = state.arguments.partition.0, %error, "a branch actor failed");
                 metrics::counter!("mishkah_branch_actor_failures_total").increment(1);
-                state.gone(&myself, who.get_id()).await;
+                state.branch_actor_ended(&myself, who.get_id()).await;
             }
             SupervisionEvent::ActorTerminated(who, _, _) => {
-                state.gone(&myself, who.get_id()).await;
+                state.branch_actor_ended(&myself, who.get_id()).await;
             }
             SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
         }
@@ -219,58 +222,60 @@ impl State {
             if stopping.buffered.len() < PASSIVATION_BUFFER_MAX {
                 stopping.buffered.push_back(submission);
             } else {
-                submission.waiting.answer(Err(Refusal::Busy { what: BusyScope::Branch }));
+                submission.reply.answer(Err(Refusal::Busy { what: BusyScope::Branch }));
             }
             return;
         }
-        let Some(leading) = &mut self.leading else {
-            let hint = self.start.group.status().leader.map(|(_, node)| node);
-            return submission.waiting.answer(Err(Refusal::NotLeader { hint }));
+        let Some(leadership) = &mut self.leadership else {
+            let hint = self.arguments.group.status().leader.map(|(_, node)| node);
+            return submission.reply.answer(Err(Refusal::NotLeader { hint }));
         };
-        if !leading.branches.contains_key(key) {
-            if let Some(reject) =
-                no_room(&self.start.published.view(), key, BRANCHES_PER_PARTITION_MAX)
-            {
-                return submission.waiting.answer(Ok(Outcome::Rejected(reject)));
+        if !leadership.branches.contains_key(key) {
+            if let Some(reject) = branch_limit_reached(
+                &self.arguments.applied.view(),
+                key,
+                BRANCHES_PER_PARTITION_MAX,
+            ) {
+                return submission.reply.answer(Ok(Outcome::Rejected(reject)));
             }
-            let actor = match activate(&self.start, leading, key.clone(), myself).await {
+            let actor = match activate(&self.arguments, leadership, key.clone(), myself).await {
                 Ok(actor) => actor,
                 Err(error) => {
                     tracing::error!(%error, %key, "a branch actor did not start");
-                    return submission.waiting.answer(Err(unavailable("the branch is starting")));
+                    return submission.reply.answer(Err(unavailable("the branch is starting")));
                 }
             };
-            leading.branches.insert(key.clone(), Active { actor, used: Instant::now() });
+            leadership.branches.insert(key.clone(), Activation { actor, used: Instant::now() });
         }
-        let active = leading.branches.get_mut(key).expect("inserted above");
+        let active = leadership.branches.get_mut(key).expect("inserted above");
         active.used = Instant::now();
         // An actor that just failed drops the message: its caller asks again, same id.
         let _ = active.actor.cast(branch::Message::Submit(submission));
     }
 
-    fn lead_or_follow(&mut self, status: &GroupStatus) {
+    fn update_leadership(&mut self, status: &GroupStatus) {
         let term = status.ready.then_some(status.term);
-        if self.leading.as_ref().map(|leading| leading.term) == term {
+        if self.leadership.as_ref().map(|leadership| leadership.term) == term {
             return;
         }
-        if let Some(former) = self.leading.take() {
+        if let Some(former) = self.leadership.take() {
             tracing::info!(
-                partition = self.start.partition.0,
+                partition = self.arguments.partition.0,
                 term = former.term,
                 "no longer leads"
             );
             former.branches.values().for_each(|active| active.actor.stop(None));
         }
         if let Some(term) = term {
-            tracing::info!(partition = self.start.partition.0, term, "leads");
-            let published = Arc::clone(&self.start.published);
+            tracing::info!(partition = self.arguments.partition.0, term, "leads");
+            let applied = Arc::clone(&self.arguments.applied);
             let proposer = Proposer::start(
-                self.start.group.clone(),
+                self.arguments.group.clone(),
                 term,
-                published,
-                self.start.catalogue.clone(),
+                applied,
+                self.arguments.catalogue.clone(),
             );
-            self.leading = Some(Leading { term, proposer, branches: BTreeMap::new() });
+            self.leadership = Some(Leadership { term, proposer, branches: BTreeMap::new() });
             self.define_configured();
         }
     }
@@ -278,55 +283,55 @@ impl State {
     /// Configured branches exist without being written to: their definition and seed go into the
     /// log as soon as somebody leads, and again when the catalogue changes them.
     fn define_configured(&self) {
-        let Some(leading) = &self.leading else { return };
-        let catalogue = Arc::clone(&self.start.catalogue.borrow());
+        let Some(leadership) = &self.leadership else { return };
+        let catalogue = Arc::clone(&self.arguments.catalogue.borrow());
         // A branch that came into being by being written to follows its module as well.
-        let view = self.start.published.view();
+        let view = self.arguments.applied.view();
         let mut keys: BTreeSet<model::BranchKey> = catalogue.configured().collect();
         keys.extend(view.branches().map(|branch| branch.key().clone()));
         for key in keys {
-            if catalogue.partition_of(&key) != Some(self.start.partition) {
+            if catalogue.partition_of(&key) != Some(self.arguments.partition) {
                 continue;
             }
-            let mut due = branch::due(&key, &catalogue, &self.start.published);
+            let mut due = branch::missing_definition(&key, &catalogue, &self.arguments.applied);
             if let Some(command) = due.pop() {
-                leading.proposer.hand_in(Pending { before: due, command, waiting: None });
+                leadership.proposer.enqueue(Proposal { prerequisites: due, command, reply: None });
             }
         }
     }
 
     /// Ends the actors of branches without work for this long. They begin again when asked.
     fn passivate(&mut self, idle_for: Duration) {
-        let Some(leading) = &mut self.leading else { return };
-        let idle: Vec<_> = leading
+        let Some(leadership) = &mut self.leadership else { return };
+        let idle: Vec<_> = leadership
             .branches
             .iter()
             .filter(|(_, active)| active.used.elapsed() >= idle_for)
             .map(|(key, _)| key.clone())
             .collect();
         for key in idle {
-            let Some(active) = leading.branches.remove(&key) else { continue };
+            let Some(active) = leadership.branches.remove(&key) else { continue };
             // What is queued is still handled; what comes from now on is buffered.
             if active.actor.drain().is_ok() {
-                let stopping = Stopping { key, buffered: VecDeque::new() };
+                let stopping = PassivatingBranch { key, buffered: VecDeque::new() };
                 self.stopping.insert(active.actor.get_id(), stopping);
             }
         }
     }
 
     /// Leaders follow the placement: if another node should lead and can, it is asked to.
-    fn give_back_lead(&mut self) {
-        let catalogue = Arc::clone(&self.start.catalogue.borrow());
-        let Some(placement) = catalogue.placements.get(&self.start.partition) else { return };
-        if self.leading.is_none() {
+    fn transfer_to_preferred(&mut self) {
+        let catalogue = Arc::clone(&self.arguments.catalogue.borrow());
+        let Some(placement) = catalogue.placements.get(&self.arguments.partition) else { return };
+        if self.leadership.is_none() {
             return;
         }
         let preferred = placement.preferred;
-        let status = self.start.group.status();
+        let status = self.arguments.group.status();
         let node = placement.preferred_node();
         let fit = preferred != status.replica
             && node.is_some_and(|node| {
-                let liveness = &self.start.liveness;
+                let liveness = &self.arguments.liveness;
                 liveness.may_lead(node) && liveness.up_for(node) >= PREFERRED_UP_FOR
             })
             && status.members.get(&preferred).is_some_and(|(_, voter)| *voter)
@@ -338,13 +343,13 @@ impl State {
     }
 
     /// Asks the fittest other replica to lead, if this one does.
-    fn hand_over(&mut self) {
-        let status = self.start.group.status();
+    fn transfer_to_fittest(&mut self) {
+        let status = self.arguments.group.status();
         let fittest = status
             .members
             .iter()
             .filter(|(replica, (_, voter))| *voter && **replica != status.replica)
-            .filter(|(_, (node, _))| self.start.liveness.may_lead(*node))
+            .filter(|(_, (node, _))| self.arguments.liveness.may_lead(*node))
             .filter_map(|(replica, _)| Some((status.lag.get(replica)?, *replica)))
             .min();
         if let (true, Some((_, replica))) = (status.is_leader, fittest) {
@@ -354,7 +359,7 @@ impl State {
 
     fn transfer(&mut self, to: model::ReplicaId) {
         self.transfer_tried = Some(Instant::now());
-        let (group, partition) = (self.start.group.clone(), self.start.partition);
+        let (group, partition) = (self.arguments.group.clone(), self.arguments.partition);
         tokio::spawn(async move {
             match group.transfer_leader(to).await {
                 Ok(()) => {
@@ -372,9 +377,9 @@ impl State {
     }
 
     /// A branch actor has ended: what was buffered for it goes to its successor.
-    async fn gone(&mut self, myself: &ActorRef<Message>, id: ActorId) {
-        if let Some(leading) = &mut self.leading {
-            leading.branches.retain(|_, active| active.actor.get_id() != id);
+    async fn branch_actor_ended(&mut self, myself: &ActorRef<Message>, id: ActorId) {
+        if let Some(leadership) = &mut self.leadership {
+            leadership.branches.retain(|_, active| active.actor.get_id() != id);
         }
         if let Some(stopping) = self.stopping.remove(&id) {
             for submission in stopping.buffered {
@@ -385,7 +390,7 @@ impl State {
 }
 
 /// Whether a branch that does not exist yet would be one too many.
-fn no_room(view: &Partition, key: &BranchKey, most: usize) -> Option<Reject> {
+fn branch_limit_reached(view: &Partition, key: &BranchKey, most: usize) -> Option<Reject> {
     let full = view.branch(key).is_none() && view.branches().count() >= most;
     full.then(|| Reject::BadCommand {
         message: format!(
@@ -395,18 +400,18 @@ fn no_room(view: &Partition, key: &BranchKey, most: usize) -> Option<Reject> {
 }
 
 async fn activate(
-    start: &Start,
-    leading: &Leading,
+    arguments: &PartitionArguments,
+    leadership: &Leadership,
     key: BranchKey,
     myself: &ActorRef<Message>,
 ) -> Result<ActorRef<branch::Message>, ractor::SpawnErr> {
-    let start = branch::Start {
+    let arguments = BranchArguments {
         key,
-        proposer: leading.proposer.clone(),
-        published: Arc::clone(&start.published),
-        catalogue: start.catalogue.clone(),
+        proposer: leadership.proposer.clone(),
+        applied: Arc::clone(&arguments.applied),
+        catalogue: arguments.catalogue.clone(),
     };
-    let (actor, _) = Actor::spawn_linked(None, BranchActor, start, myself.get_cell()).await?;
+    let (actor, _) = Actor::spawn_linked(None, BranchActor, arguments, myself.get_cell()).await?;
     Ok(actor)
 }
 
@@ -424,8 +429,8 @@ mod tests {
     fn writes_make_only_so_many_branches() {
         let key = BranchKey::new(BranchId::parse("dar").unwrap(), ModuleId::parse("pos").unwrap());
         let view = Partition::default();
-        assert_eq!(no_room(&view, &key, 1), None);
-        let refused = no_room(&view, &key, 0).unwrap().to_string();
+        assert_eq!(branch_limit_reached(&view, &key, 1), None);
+        let refused = branch_limit_reached(&view, &key, 0).unwrap().to_string();
         assert!(refused.contains("holds 0 branches, the most it may"), "{refused}");
     }
 }

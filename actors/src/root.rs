@@ -10,7 +10,7 @@ use raft::{Fatal, GroupId, Groups};
 
 use crate::client::{CatalogueClient, ClusterStore, LeaderClient, LocalPartitions};
 use crate::control::machine::CatalogueMachine;
-use crate::control::{self, ControlActor};
+use crate::control::{ControlActor, ControlArguments};
 use crate::liveness::PeerLiveness;
 use crate::peers::Peers;
 use crate::status::FileBudget;
@@ -52,7 +52,7 @@ pub enum StartError {
 }
 
 /// The running tree.
-pub struct Running {
+pub struct ActorTree {
     store: ClusterStore,
     root: ActorRef<()>,
 }
@@ -61,9 +61,9 @@ pub struct Running {
 ///
 /// # Errors
 /// [`StartError`], with what to do about it where something can be done.
-pub async fn start(config: Config) -> Result<Running, StartError> {
+pub async fn start(config: Config) -> Result<ActorTree, StartError> {
     let (machine, catalogue) = CatalogueMachine::new();
-    let standing = machine.standing();
+    let applied_catalogue = machine.applied_catalogue();
     let id = config.node.id;
     let group_0 = config.groups.start(GroupId::CLUSTER, ReplicaId(id.0), Box::new(machine)).await?;
     let liveness = Arc::new(PeerLiveness::default());
@@ -83,7 +83,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let reporter = StatusReporter {
         node: id,
         catalogue: catalogue.clone(),
-        standing,
+        applied_catalogue,
         partitions: partitions.clone(),
         peers: Arc::clone(&config.peers),
         liveness: Arc::clone(&liveness),
@@ -95,7 +95,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         draining: Arc::default(),
     };
     let store = ClusterStore::start(leaders, reporter, &root.get_cell()).await?;
-    let control = control::Start {
+    let control = ControlArguments {
         node: config.node,
         initial: config.initial,
         partitions: config.partitions,
@@ -108,10 +108,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         running: partitions,
     };
     let (_, _) = Actor::spawn_linked(None, ControlActor, control, root.get_cell()).await?;
-    Ok(Running { store, root })
+    Ok(ActorTree { store, root })
 }
 
-impl Running {
+impl ActorTree {
     /// The cluster's branches, for the gateway and for other nodes.
     pub fn store(&self) -> ClusterStore {
         self.store.clone()

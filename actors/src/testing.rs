@@ -16,7 +16,7 @@ use raft::testing::MemoryNetwork;
 use raft::{Groups, GroupsConfig, Priority, Timing};
 use tempfile::TempDir;
 
-use crate::{ClusterStore, Inbox, PeerError, Peers, Running, Store};
+use crate::{ActorTree, ClusterStore, Inbox, PeerError, Peers, Store};
 
 /// The actors' side of the wires: one inbox a node, and the nodes that hang: they take what is
 /// sent to them and never answer; how much it was is counted.
@@ -63,7 +63,7 @@ impl Peers for Door {
 /// One node's tree.
 pub(crate) struct TestNode {
     pub(crate) id: NodeId,
-    pub(crate) running: Running,
+    pub(crate) running: ActorTree,
     groups: Groups,
     _dir: TempDir,
 }

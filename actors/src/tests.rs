@@ -406,7 +406,7 @@ async fn replicas_show_one_state_and_whole_logs() {
     assert_eq!(before[0], before[2]);
     // The first events leave memory where a checkpoint and the store hold them.
     let first = |place: usize| {
-        let view = cluster.store(place).0.partitions.get(partition).unwrap().published.view();
+        let view = cluster.store(place).0.partitions.get(partition).unwrap().applied.view();
         view.branch(&key("dar")).unwrap().first_event().unwrap().0
     };
     let group = cluster.store(1).0.partitions.get(partition).unwrap().group;

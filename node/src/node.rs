@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use actors::status::FileBudget;
-use actors::{Running, Store};
+use actors::{ActorTree, Store};
 use gateway::{Files, Gateway, GatewayConfig};
 use model::NodeRecord;
 use raft::{Groups, GroupsConfig};
@@ -123,7 +123,7 @@ pub struct Node {
     http: SocketAddr,
     link: PeerLink,
     groups: Groups,
-    actors: Running,
+    actors: ActorTree,
     doors: JoinHandle<std::io::Result<()>>,
     threads: Threads,
     closing: CancellationToken,
@@ -340,7 +340,7 @@ impl Upper<'_> {
         &self,
         loaded: Loaded,
         on_fatal: OnFatal,
-    ) -> Result<(Groups, Running), StartError> {
+    ) -> Result<(Groups, ActorTree), StartError> {
         let config = self.config;
         let groups_config = GroupsConfig {
             timing: config.timing,

@@ -7,7 +7,7 @@
 //! ```text
 //!   Groups ── one per node ──┬── Wal     one log for all groups, one fdatasync per write batch
 //!     │                      ├── Checkpoints   the state of a replica at one index
-//!     │                      └── Store   sled, the working store, never the only copy
+//!     │                      └── WorkingStore  sled, never the only copy
 //!     └── ReplicaGroup ── one per partition: propose, read_barrier, members, transfer
 //!            └── openraft ── Network (a trait: sockets live in `node`)
 //! ```
@@ -45,7 +45,7 @@ pub use blocking::blocking;
 pub use error::{Fatal, ProposeError, ReadError};
 pub use group::ReplicaGroup;
 pub use groups::{DiskLatency, Groups, GroupsConfig, OpenError};
-pub use machine::{Answer, Change, ChunkSink, ChunkSource, FrozenState, Machine, Store};
+pub use machine::{Answer, ChunkSink, ChunkSource, FrozenState, Machine, StoreWrite, WorkingStore};
 pub use network::{Network, NetworkError, Priority};
 pub use timing::{Timing, TimingError};
 pub use types::{AppliedEntry, DiskCounters, GroupId, GroupStatus, Member};

@@ -25,7 +25,7 @@ impl fmt::Debug for Answer {
 
 /// A replicated state.
 pub trait Machine: Send + 'static {
-    /// Applies the committed entry at `index`. Runs on a thread that may block briefly. `changes`
+    /// Applies the committed entry at `index`. Runs on a thread that may block briefly. `writes`
     /// are written to the store later, in order, together with the index.
     ///
     /// # Errors
@@ -34,7 +34,7 @@ pub trait Machine: Send + 'static {
         &mut self,
         index: u64,
         entry: &[u8],
-        changes: &mut Vec<Change>,
+        writes: &mut Vec<StoreWrite>,
     ) -> Result<Answer, Fatal>;
 
     /// The state at this moment, to be written by another thread. Must be cheap: nothing is applied
@@ -50,10 +50,10 @@ pub trait Machine: Send + 'static {
 
     /// A checkpoint of the last frozen state is durable: the machine may drop from memory what the
     /// checkpoint holds.
-    fn checkpointed(&mut self, index: u64);
+    fn checkpoint_durable(&mut self, index: u64);
 
     /// Gives the machine its working store. Called once, before anything else.
-    fn attach(&mut self, store: Arc<dyn Store>);
+    fn attach(&mut self, store: Arc<dyn WorkingStore>);
 }
 
 /// A state that no longer changes.
@@ -67,14 +67,18 @@ pub trait FrozenState: Send {
     ///
     /// # Errors
     /// [`Fatal`] when the checkpoint cannot be read. Nothing stops; the rebuild is retried.
-    fn fill(&self, _source: &dyn ChunkSource, _put: &mut dyn FnMut(Change)) -> Result<(), Fatal> {
+    fn fill(
+        &self,
+        _source: &dyn ChunkSource,
+        _put: &mut dyn FnMut(StoreWrite),
+    ) -> Result<(), Fatal> {
         Ok(())
     }
 }
 
 /// One change of the working store. Keys are chosen by the machine; the group is added here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub enum StoreWrite {
     /// Sets the value of a key. The store splits values above 32 KiB.
     Put(Bytes, Bytes),
     /// Removes a key.
@@ -82,8 +86,8 @@ pub enum Change {
 }
 
 /// The working store of one replica: what its machine wrote, about a second behind `apply`.
-pub trait Store: Send + Sync + 'static {
-    /// The index up to which changes can be read.
+pub trait WorkingStore: Send + Sync + 'static {
+    /// The index up to which writes can be read.
     fn stored(&self) -> u64;
     /// The keys and values from `from` (included) to `to` (excluded), in key order, at most
     /// `limit`. Blocks on disk: never called from an async task without `spawn_blocking`.

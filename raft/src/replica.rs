@@ -28,7 +28,7 @@ use crate::disk::{
 };
 use crate::error::Fatal;
 use crate::limits;
-use crate::machine::{ChunkSource, FrozenState, Machine, Store};
+use crate::machine::{ChunkSource, FrozenState, Machine, WorkingStore};
 
 /// The last entry a replica has applied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -221,7 +221,7 @@ impl Replica {
 
     fn apply_one(&self, inner: &mut Inner, entry: &LogEntry) -> Result<ApplyResponse, Fatal> {
         let id = entry.log_id;
-        let mut changes = Vec::new();
+        let mut writes = Vec::new();
         let reply = match &entry.payload {
             EntryPayload::Blank => ApplyResponse(None),
             EntryPayload::Membership(membership) => {
@@ -235,13 +235,13 @@ impl Replica {
                 if mutant::is(Mutant::ApplyTwiceAfterRestart) && again() {
                     inner.machine.apply(id.index, bytes, &mut Vec::new())?;
                 }
-                ApplyResponse(Some(inner.machine.apply(id.index, bytes, &mut changes)?))
+                ApplyResponse(Some(inner.machine.apply(id.index, bytes, &mut writes)?))
             }
         };
         inner.applied = Some(id);
         // Also without changes, as the store must know up to which index it is complete. Before the
         // index is published: who waits for it may ask the store.
-        self.store.write(id.index, changes);
+        self.store.write(id.index, writes);
         self.publish_applied(id);
         Ok(reply)
     }
@@ -268,7 +268,7 @@ impl Replica {
         let pinned = self.write(prepared)?;
         // Ignored: the checkpoint is valid, and after a failure the next apply is an error.
         let _ = self.run_machine("dropping what a checkpoint holds", || {
-            self.inner.lock().machine.checkpointed(index);
+            self.inner.lock().machine.checkpoint_durable(index);
             Ok(())
         });
         Ok(pinned)
@@ -328,8 +328,7 @@ impl Replica {
         // another replica in between.
         let matching = newest.filter(|newest| newest.meta().index == index);
         let pinned = matching.ok_or_else(|| fatal("another checkpoint came meanwhile"))?;
-        let fill =
-            |source: &dyn ChunkSource| frozen.fill(source, &mut |change| rebuild.put(change));
+        let fill = |source: &dyn ChunkSource| frozen.fill(source, &mut |write| rebuild.put(write));
         pinned.read(fill).map_err(fatal)??;
         rebuild.finish(index)
     }
@@ -421,7 +420,7 @@ mod tests {
     use super::*;
     use crate::consensus::log_id;
     use crate::disk::StoreFiles;
-    use crate::machine::{Change, ChunkSink};
+    use crate::machine::{ChunkSink, StoreWrite};
     use crate::testing::RecordingMachine;
 
     #[test]
@@ -477,7 +476,11 @@ mod tests {
             self.frozen.write(sink);
         }
 
-        fn fill(&self, source: &dyn ChunkSource, put: &mut dyn FnMut(Change)) -> Result<(), Fatal> {
+        fn fill(
+            &self,
+            source: &dyn ChunkSource,
+            put: &mut dyn FnMut(StoreWrite),
+        ) -> Result<(), Fatal> {
             self.frozen.fill(source, put)?;
             (self.fill_hook.lock())();
             Ok(())
@@ -489,9 +492,9 @@ mod tests {
             &mut self,
             index: u64,
             entry: &[u8],
-            changes: &mut Vec<Change>,
+            writes: &mut Vec<StoreWrite>,
         ) -> Result<crate::machine::Answer, Fatal> {
-            self.machine.apply(index, entry, changes)
+            self.machine.apply(index, entry, writes)
         }
 
         fn freeze(&self) -> Box<dyn FrozenState> {
@@ -503,11 +506,11 @@ mod tests {
             self.machine.restore(index, source)
         }
 
-        fn checkpointed(&mut self, index: u64) {
-            self.machine.checkpointed(index);
+        fn checkpoint_durable(&mut self, index: u64) {
+            self.machine.checkpoint_durable(index);
         }
 
-        fn attach(&mut self, store: Arc<dyn Store>) {
+        fn attach(&mut self, store: Arc<dyn WorkingStore>) {
             self.machine.attach(store);
         }
     }

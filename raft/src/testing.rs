@@ -19,7 +19,9 @@ use tokio::sync::Semaphore;
 
 use crate::error::Fatal;
 use crate::groups::Groups;
-use crate::machine::{Answer, Change, ChunkSink, ChunkSource, FrozenState, Machine, Store};
+use crate::machine::{
+    Answer, ChunkSink, ChunkSource, FrozenState, Machine, StoreWrite, WorkingStore,
+};
 use crate::network::{Network, NetworkError, Priority};
 
 /// Connects the [`Groups`] of several nodes in one process.
@@ -226,7 +228,7 @@ struct Recording {
     kept_chunks: usize,
     /// Full chunks when the state was last frozen.
     frozen_chunks: usize,
-    store: Option<Arc<dyn Store>>,
+    store: Option<Arc<dyn WorkingStore>>,
     restored: u64,
     rebuilt: u64,
 }
@@ -254,7 +256,7 @@ impl RecordingMachine {
     }
 
     /// Its working store.
-    pub fn store(&self) -> Option<Arc<dyn Store>> {
+    pub fn store(&self) -> Option<Arc<dyn WorkingStore>> {
         self.0.lock().store.clone()
     }
 }
@@ -273,7 +275,7 @@ impl Machine for RecordingMachine {
         &mut self,
         index: u64,
         entry: &[u8],
-        changes: &mut Vec<Change>,
+        writes: &mut Vec<StoreWrite>,
     ) -> Result<Answer, Fatal> {
         match entry {
             b"panic" => panic!("as the entry demands"),
@@ -283,7 +285,7 @@ impl Machine for RecordingMachine {
         let mut recording = self.0.lock();
         assert!(index > recording.last_index || recording.last_index == 0, "an entry came twice");
         let entry = Bytes::copy_from_slice(entry);
-        changes.push(Change::Put(key(recording.entries.len()), entry.clone()));
+        writes.push(StoreWrite::Put(key(recording.entries.len()), entry.clone()));
         recording.entries.push(entry);
         recording.last_index = index;
         Ok(Answer(Arc::new(recording.entries.len() as u64)))
@@ -312,12 +314,12 @@ impl Machine for RecordingMachine {
         Ok(())
     }
 
-    fn checkpointed(&mut self, _: u64) {
+    fn checkpoint_durable(&mut self, _: u64) {
         let mut recording = self.0.lock();
         recording.kept_chunks = recording.frozen_chunks;
     }
 
-    fn attach(&mut self, store: Arc<dyn Store>) {
+    fn attach(&mut self, store: Arc<dyn WorkingStore>) {
         self.0.lock().store = Some(store);
     }
 }
@@ -341,10 +343,10 @@ impl FrozenState for FrozenRecording {
         }
     }
 
-    fn fill(&self, _: &dyn ChunkSource, put: &mut dyn FnMut(Change)) -> Result<(), Fatal> {
+    fn fill(&self, _: &dyn ChunkSource, put: &mut dyn FnMut(StoreWrite)) -> Result<(), Fatal> {
         self.machine.0.lock().rebuilt += 1;
         for (number, entry) in self.entries.iter().enumerate() {
-            put(Change::Put(key(number), entry.clone()));
+            put(StoreWrite::Put(key(number), entry.clone()));
         }
         Ok(())
     }

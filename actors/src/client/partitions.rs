@@ -9,18 +9,18 @@ use ractor::{ActorId, ActorRef};
 use raft::ReplicaGroup;
 
 use crate::partition;
-use crate::partition::machine::Published;
+use crate::partition::machine::AppliedPartition;
 
 /// A partition this node holds a replica of.
 #[derive(Clone)]
 pub(crate) struct LocalPartition {
     pub(crate) actor: ActorRef<partition::Message>,
     pub(crate) group: ReplicaGroup,
-    pub(crate) published: Arc<Published>,
+    pub(crate) applied: Arc<AppliedPartition>,
 }
 
 /// A replica and what its machine shows.
-pub(crate) type RunningReplica = (ReplicaGroup, Arc<Published>);
+pub(crate) type RunningReplica = (ReplicaGroup, Arc<AppliedPartition>);
 
 /// The partitions of this node.
 #[derive(Clone, Default)]
@@ -50,7 +50,7 @@ impl LocalPartitions {
         if let Some(id) = found
             && let Some(partition) = running.remove(&id)
         {
-            self.keep_replica(id, (partition.group, partition.published));
+            self.keep_replica(id, (partition.group, partition.applied));
         }
     }
 

@@ -114,7 +114,7 @@ impl ClusterStore {
         let located = self.0.catalogue_client.locate(key).ok();
         let local = located.and_then(|id| self.0.partitions.get(id));
         let offset =
-            local.and_then(|local| self.0.follows.server.start(from, feed, key, &local.published));
+            local.and_then(|local| self.0.follows.server.start(from, feed, key, &local.applied));
         match offset {
             Some(offset) => PeerReply::Following(offset),
             None => PeerReply::Refused(Refusal::NotLeader { hint: None }),

@@ -105,21 +105,21 @@ impl Reads {
         let view = match level {
             ReadLevel::Linearizable => {
                 self.catch_up(partition, local).await?;
-                local.published.view()
+                local.applied.view()
             }
             ReadLevel::Session(offset) => {
                 let has_it = |view: &model::Partition| {
                     view.branch(key).is_some_and(|b| b.head().offset >= offset)
                 };
-                let view = local.published.view();
+                let view = local.applied.view();
                 if has_it(&view) {
                     view
                 } else {
                     self.catch_up(partition, local).await?;
-                    local.published.view()
+                    local.applied.view()
                 }
             }
-            ReadLevel::Stale => local.published.view(),
+            ReadLevel::Stale => local.applied.view(),
         };
         if let Read::Events { after, limit } = read {
             return self.events(local, &view, key, *after, *limit).await;
@@ -188,9 +188,9 @@ impl Reads {
         let head = branch.head();
         let mut events = branch.events_after(after);
         if events.is_none() {
-            let (published, wanted) = (Arc::clone(&local.published), key.clone());
+            let (applied, wanted) = (Arc::clone(&local.applied), key.clone());
             let stored =
-                raft::blocking(move || published.stored_events(&wanted, after, limit as usize));
+                raft::blocking(move || applied.stored_events(&wanted, after, limit as usize));
             let stored = stored.await.map_err(|_| leader_unknown())?.map_err(Refusal::from)?;
             // The store lies some moments behind: what does not join on would be a gap.
             let joins = stored.first().is_some_and(|event| event.offset == after.next());

@@ -19,7 +19,7 @@ use crate::limits::{LARGE_COMMAND_BYTES, NODE_PERMITS, REQUEST_DEADLINE};
 use crate::message::{BusyScope, PeerReply, PeerRequest, Refusal, encode};
 use crate::offload::offload;
 use crate::partition;
-use crate::partition::proposer::{Waiting, rough_bytes};
+use crate::partition::proposer::{OutcomeSender, rough_bytes};
 use crate::store::RouteError;
 
 /// The way of a command to its leader. Cheap to clone.
@@ -73,8 +73,8 @@ impl Writes {
         let permit = Arc::clone(&self.permits)
             .try_acquire_owned()
             .map_err(|_| Refusal::Busy { what: BusyScope::Node })?;
-        let (waiting, outcome) = Waiting::new(permit);
-        let submission = Submission { command, waiting };
+        let (reply, outcome) = OutcomeSender::new(permit);
+        let submission = Submission { command, reply };
         if local.actor.cast(partition::Message::Submit(submission)).is_err() {
             return Err(leader_unknown());
         }

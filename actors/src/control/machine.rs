@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::{Catalogue, CatalogueEntry, codec};
 use parking_lot::Mutex;
-use raft::{Answer, Change, ChunkSink, ChunkSource, Fatal, FrozenState, Store};
+use raft::{Answer, ChunkSink, ChunkSource, Fatal, FrozenState, StoreWrite, WorkingStore};
 use tokio::sync::watch;
 
 /// The one chunk of a catalogue's checkpoint.
@@ -14,17 +14,17 @@ const CHUNK: &str = "catalogue";
 pub(crate) struct CatalogueMachine {
     state: Catalogue,
     published: watch::Sender<Arc<Catalogue>>,
-    standing: Standing,
+    applied_catalogue: AppliedCatalogue,
 }
 
 /// The catalogue after the last entry applied here, and that entry's index. Of entries that do
 /// not concern the machine it does not hear.
 #[derive(Clone, Default)]
-pub(crate) struct Standing(Arc<Mutex<(u64, Arc<Catalogue>)>>);
+pub(crate) struct AppliedCatalogue(Arc<Mutex<(u64, Arc<Catalogue>)>>);
 
-impl Standing {
+impl AppliedCatalogue {
     /// Both, of one moment.
-    pub(crate) fn now(&self) -> (u64, Arc<Catalogue>) {
+    pub(crate) fn indexed_view(&self) -> (u64, Arc<Catalogue>) {
         self.0.lock().clone()
     }
 }
@@ -32,18 +32,18 @@ impl Standing {
 impl CatalogueMachine {
     pub(crate) fn new() -> (Self, watch::Receiver<Arc<Catalogue>>) {
         let (published, watched) = watch::channel(Arc::default());
-        let standing = Standing::default();
-        (Self { state: Catalogue::default(), published, standing }, watched)
+        let applied_catalogue = AppliedCatalogue::default();
+        (Self { state: Catalogue::default(), published, applied_catalogue }, watched)
     }
 
     /// Where it stands, as long as it lives.
-    pub(crate) fn standing(&self) -> Standing {
-        self.standing.clone()
+    pub(crate) fn applied_catalogue(&self) -> AppliedCatalogue {
+        self.applied_catalogue.clone()
     }
 
     fn publish(&self, index: u64) {
         let state = Arc::new(self.state.clone());
-        *self.standing.0.lock() = (index, Arc::clone(&state));
+        *self.applied_catalogue.0.lock() = (index, Arc::clone(&state));
         self.published.send_replace(state);
     }
 }
@@ -53,7 +53,7 @@ impl raft::Machine for CatalogueMachine {
         &mut self,
         index: u64,
         entry: &[u8],
-        _changes: &mut Vec<Change>,
+        _changes: &mut Vec<StoreWrite>,
     ) -> Result<Answer, Fatal> {
         let (_, entry): (_, CatalogueEntry) =
             codec::decode_entry(entry).map_err(|error| Fatal(error.to_string()))?;
@@ -61,7 +61,7 @@ impl raft::Machine for CatalogueMachine {
         match result {
             Ok(()) => self.publish(index),
             // A change that is refused changes nothing but how far this is.
-            Err(_) => self.standing.0.lock().0 = index,
+            Err(_) => self.applied_catalogue.0.lock().0 = index,
         }
         Ok(Answer(Arc::new(result)))
     }
@@ -78,9 +78,9 @@ impl raft::Machine for CatalogueMachine {
         Ok(())
     }
 
-    fn checkpointed(&mut self, _index: u64) {}
+    fn checkpoint_durable(&mut self, _index: u64) {}
 
-    fn attach(&mut self, _store: Arc<dyn Store>) {}
+    fn attach(&mut self, _store: Arc<dyn WorkingStore>) {}
 }
 
 struct FrozenCatalogue(Catalogue);

@@ -14,7 +14,7 @@ use super::POSITION_INTERVAL;
 use crate::limits::{FEEDS_MAX, PUSHED_BYTES_MAX};
 use crate::message::{PeerCast, encode};
 use crate::offload::event_bytes;
-use crate::partition::machine::Published;
+use crate::partition::machine::AppliedPartition;
 use crate::peers::{PeerError, Peers};
 use crate::store::SharedDelta;
 
@@ -37,7 +37,7 @@ impl FeedServer {
         to: NodeId,
         feed: u64,
         key: &BranchKey,
-        published: &Published,
+        applied: &AppliedPartition,
     ) -> Option<Offset> {
         let mut running = self.running.lock();
         running.retain(|_, pump| !pump.is_finished());
@@ -45,7 +45,7 @@ impl FeedServer {
             return None;
         }
         // State and tap are of one moment: the first delta sent is the one after this offset.
-        let (view, live) = published.tap(key);
+        let (view, live) = applied.subscribe(key);
         let offset = view.branch(key).map(|b| b.head().offset).unwrap_or_default();
         let pump = Pump { peers: Arc::clone(&self.peers), to, feed, offset };
         // One that sent to this feed before is dropped, and ends.

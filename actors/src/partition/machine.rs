@@ -13,35 +13,35 @@ use model::{
     Read, Request, checkpoint, codec, store,
 };
 use parking_lot::Mutex;
-use raft::{Answer, Change, ChunkSink, ChunkSource, Fatal, FrozenState, Store};
+use raft::{Answer, ChunkSink, ChunkSource, Fatal, FrozenState, StoreWrite, WorkingStore};
 use tokio::sync::broadcast;
 
 use crate::limits::{DISPLACED_PER_LINE, FOLLOWER_QUEUE_DELTAS};
 use crate::store::SharedDelta;
 
-type Tap = broadcast::Sender<Arc<SharedDelta>>;
+type DeltaSender = broadcast::Sender<Arc<SharedDelta>>;
 
 /// What a replica's machine shows the rest of the node.
-pub(crate) struct Published {
+pub(crate) struct AppliedPartition {
     view: ArcSwap<Partition>,
     /// Held while `view` is replaced.
-    live: Mutex<Live>,
-    store: OnceLock<Arc<dyn Store>>,
+    fanout: Mutex<Fanout>,
+    store: OnceLock<Arc<dyn WorkingStore>>,
 }
 
 /// What changes together with the state.
 #[derive(Default)]
-struct Live {
+struct Fanout {
     /// The index of the entry after which the state is so.
     index: u64,
-    taps: BTreeMap<BranchKey, Tap>,
+    senders: BTreeMap<BranchKey, DeltaSender>,
 }
 
-impl Published {
+impl AppliedPartition {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             view: ArcSwap::from_pointee(Partition::default()),
-            live: Mutex::default(),
+            fanout: Mutex::default(),
             store: OnceLock::new(),
         })
     }
@@ -52,22 +52,22 @@ impl Published {
     }
 
     /// The state after the last entry applied here, and that entry's index.
-    pub(crate) fn standing(&self) -> (u64, Arc<Partition>) {
-        let live = self.live.lock();
-        (live.index, self.view())
+    pub(crate) fn indexed_view(&self) -> (u64, Arc<Partition>) {
+        let fanout = self.fanout.lock();
+        (fanout.index, self.view())
     }
 
     /// The state of now, and every later delta of the branch.
-    pub(crate) fn tap(
+    pub(crate) fn subscribe(
         &self,
         key: &BranchKey,
     ) -> (Arc<Partition>, broadcast::Receiver<Arc<SharedDelta>>) {
-        let taps = &mut self.live.lock().taps;
-        let receiver = match taps.get(key) {
-            Some(tap) => tap.subscribe(),
+        let senders = &mut self.fanout.lock().senders;
+        let receiver = match senders.get(key) {
+            Some(sender) => sender.subscribe(),
             None => {
-                let (tap, receiver) = broadcast::channel(FOLLOWER_QUEUE_DELTAS);
-                taps.insert(key.clone(), tap);
+                let (sender, receiver) = broadcast::channel(FOLLOWER_QUEUE_DELTAS);
+                senders.insert(key.clone(), sender);
                 receiver
             }
         };
@@ -92,15 +92,15 @@ impl Published {
             .map_err(|error| Fatal(format!("the working store holds a bad event: {error}")))
     }
 
-    fn publish(&self, index: u64, view: Partition, deltas: Vec<FreshDelta>) {
-        let mut live = self.live.lock();
-        live.index = index;
+    fn publish(&self, index: u64, view: Partition, deltas: Vec<NewDelta>) {
+        let mut fanout = self.fanout.lock();
+        fanout.index = index;
         self.view.store(Arc::new(view));
         for (delta, prior) in deltas {
-            let Some(tap) = live.taps.get(&delta.key) else { continue };
+            let Some(sender) = fanout.senders.get(&delta.key) else { continue };
             let key = delta.key.clone();
-            if tap.send(Arc::new(SharedDelta::with_prior(delta, prior))).is_err() {
-                live.taps.remove(&key); // The last follower left.
+            if sender.send(Arc::new(SharedDelta::with_prior(delta, prior))).is_err() {
+                fanout.senders.remove(&key); // The last follower left.
             }
         }
     }
@@ -109,15 +109,15 @@ impl Published {
 /// This replica's copy of one partition.
 pub(crate) struct PartitionMachine {
     state: Partition,
-    published: Arc<Published>,
+    applied: Arc<AppliedPartition>,
     /// The state last written to a checkpoint that is not durable yet.
     frozen: Arc<Mutex<Option<Partition>>>,
     /// What the last durable checkpoint holds and memory may still hold too.
-    checkpointed: Option<Checkpointed>,
+    durable: Option<DurableCheckpoint>,
 }
 
 /// The events that a durable checkpoint holds.
-struct Checkpointed {
+struct DurableCheckpoint {
     /// The index of the last entry in it.
     index: u64,
     /// The last event of every branch in it.
@@ -125,8 +125,8 @@ struct Checkpointed {
 }
 
 impl PartitionMachine {
-    pub(crate) fn new(published: Arc<Published>) -> Self {
-        Self { state: Partition::default(), published, frozen: Arc::default(), checkpointed: None }
+    pub(crate) fn new(applied: Arc<AppliedPartition>) -> Self {
+        Self { state: Partition::default(), applied, frozen: Arc::default(), durable: None }
     }
 
     /// Lets go of the events that both the last checkpoint and the working store hold. The store
@@ -134,11 +134,11 @@ impl PartitionMachine {
     /// later entry. If it waited for a checkpoint that finds the store ahead of it, a node that is
     /// never at rest would hold all its events.
     fn forget_stored_events(&mut self) {
-        let Some(Checkpointed { index, .. }) = &self.checkpointed else { return };
-        if self.published.store.get().is_none_or(|store| store.stored() < *index) {
+        let Some(DurableCheckpoint { index, .. }) = &self.durable else { return };
+        if self.applied.store.get().is_none_or(|store| store.stored() < *index) {
             return;
         }
-        let Some(Checkpointed { heads, .. }) = self.checkpointed.take() else { return };
+        let Some(DurableCheckpoint { heads, .. }) = self.durable.take() else { return };
         self.state.forget_events(|key| heads.get(key).copied().unwrap_or_default());
     }
 }
@@ -148,25 +148,25 @@ impl raft::Machine for PartitionMachine {
         &mut self,
         index: u64,
         entry: &[u8],
-        changes: &mut Vec<Change>,
+        writes: &mut Vec<StoreWrite>,
     ) -> Result<Answer, Fatal> {
         let batch = Batch::decode(entry).map_err(|error| Fatal(error.to_string()))?;
         let mut applied = self.state.apply(&batch);
         self.forget_stored_events();
-        warn_of_displaced(&self.state, &applied);
-        applied.iter().for_each(tell_leaps);
-        let deltas: Vec<_> = applied.iter_mut().filter_map(fresh_delta).collect();
+        log_displaced(&self.state, &applied);
+        applied.iter().for_each(log_leaps);
+        let deltas: Vec<_> = applied.iter_mut().filter_map(new_delta).collect();
         for (delta, _) in &deltas {
-            changes.extend(store::changes(delta).into_iter().map(put_change));
+            writes.extend(store::changes(delta).into_iter().map(put_change));
         }
         for command in &batch.commands {
             if let (Request::Seed(_), Some(branch)) =
                 (&command.request, self.state.branch(&command.key))
             {
-                put_records(branch, &mut |change| changes.push(change));
+                put_records(branch, &mut |write| writes.push(write));
             }
         }
-        self.published.publish(index, self.state.clone(), deltas);
+        self.applied.publish(index, self.state.clone(), deltas);
         Ok(Answer(Arc::new(applied)))
     }
 
@@ -177,24 +177,24 @@ impl raft::Machine for PartitionMachine {
 
     fn restore(&mut self, index: u64, source: &dyn ChunkSource) -> Result<(), Fatal> {
         self.state = Partition::from_chunks(source).map_err(|error| Fatal(error.to_string()))?;
-        let mut live = self.published.live.lock();
+        let mut fanout = self.applied.fanout.lock();
         // Followers of the state that was replaced begin again from their cursors.
-        *live = Live { index, taps: BTreeMap::new() };
-        self.published.view.store(Arc::new(self.state.clone()));
-        self.checkpointed = None;
+        *fanout = Fanout { index, senders: BTreeMap::new() };
+        self.applied.view.store(Arc::new(self.state.clone()));
+        self.durable = None;
         Ok(())
     }
 
-    fn checkpointed(&mut self, index: u64) {
+    fn checkpoint_durable(&mut self, index: u64) {
         let Some(frozen) = self.frozen.lock().take() else { return };
         let heads = frozen.branches().map(|branch| (branch.key().clone(), branch.head().offset));
-        self.checkpointed = Some(Checkpointed { index, heads: heads.collect() });
+        self.durable = Some(DurableCheckpoint { index, heads: heads.collect() });
         self.forget_stored_events();
     }
 
-    fn attach(&mut self, store: Arc<dyn Store>) {
+    fn attach(&mut self, store: Arc<dyn WorkingStore>) {
         // A second call would be a defect of the caller; the first store stays.
-        let _ = self.published.store.set(store);
+        let _ = self.applied.store.set(store);
     }
 }
 
@@ -206,7 +206,7 @@ impl FrozenState for FrozenPartition {
     }
 
     /// All events, then all records as they are.
-    fn fill(&self, source: &dyn ChunkSource, put: &mut dyn FnMut(Change)) -> Result<(), Fatal> {
+    fn fill(&self, source: &dyn ChunkSource, put: &mut dyn FnMut(StoreWrite)) -> Result<(), Fatal> {
         for name in source.names().into_iter().filter(|name| checkpoint::is_event_chunk(name)) {
             let bytes =
                 source.get(&name).ok_or_else(|| Fatal(format!("chunk {name:?} is gone")))?;
@@ -214,7 +214,7 @@ impl FrozenState for FrozenPartition {
                 .map_err(|error| Fatal(format!("chunk {name:?}: {error}")))?;
             for event in &segment.events {
                 let key = store::event_key(&segment.key, event.offset);
-                put(Change::Put(key.into(), codec::encode(&**event).into()));
+                put(StoreWrite::Put(key.into(), codec::encode(&**event).into()));
             }
         }
         self.0.branches().for_each(|branch| put_records(branch, put));
@@ -223,7 +223,7 @@ impl FrozenState for FrozenPartition {
 }
 
 /// Decisions that gave way before their time are counted, and told now and then.
-fn warn_of_displaced(state: &Partition, applied: &[Applied]) {
+fn log_displaced(state: &Partition, applied: &[Applied]) {
     for one in applied.iter().filter(|one| one.displaced > 0) {
         metrics::counter!("mishkah_dedup_displaced_total").increment(one.displaced);
         let total = state.branch(&one.key).map_or(0, |branch| branch.dedup().displaced);
@@ -242,7 +242,7 @@ fn warn_of_displaced(state: &Partition, applied: &[Applied]) {
 }
 
 /// Tells of numbers that a command brought and their sequences do not follow.
-fn tell_leaps(applied: &Applied) {
+fn log_leaps(applied: &Applied) {
     for leap in &applied.leaps {
         tracing::warn!(
             branch = %applied.key.branch,
@@ -258,10 +258,10 @@ fn tell_leaps(applied: &Applied) {
 
 /// A delta and what its records were before, which only followers want: the proposer's answer goes
 /// without.
-type FreshDelta = (Arc<Delta>, Vec<PriorRecords>);
+type NewDelta = (Arc<Delta>, Vec<PriorRecords>);
 
 /// What a command newly changed; a remembered answer changed nothing now.
-fn fresh_delta(applied: &mut Applied) -> Option<FreshDelta> {
+fn new_delta(applied: &mut Applied) -> Option<NewDelta> {
     match &applied.outcome {
         Outcome::Accepted(accepted) if !accepted.repeated && !accepted.delta.events.is_empty() => {
             Some((Arc::clone(&accepted.delta), std::mem::take(&mut applied.prior)))
@@ -270,16 +270,16 @@ fn fresh_delta(applied: &mut Applied) -> Option<FreshDelta> {
     }
 }
 
-fn put_change(change: store::StoreChange) -> Change {
-    let key = change.key.into();
-    match change.value {
-        Some(value) => Change::Put(key, value.into()),
-        None => Change::Delete(key),
+fn put_change(write: store::StoreChange) -> StoreWrite {
+    let key = write.key.into();
+    match write.value {
+        Some(value) => StoreWrite::Put(key, value.into()),
+        None => StoreWrite::Delete(key),
     }
 }
 
 /// All records of a branch as they are: what a seed or a checkpoint brings makes no events.
-fn put_records(branch: &Branch, put: &mut dyn FnMut(Change)) {
+fn put_records(branch: &Branch, put: &mut dyn FnMut(StoreWrite)) {
     let Ok(model::Answer::Snapshot(snapshot)) = branch.read(&Read::Snapshot) else { return };
     let Some(definition) = branch.definition() else { return };
     for (name, rows) in &snapshot.tables {
@@ -287,7 +287,7 @@ fn put_records(branch: &Branch, put: &mut dyn FnMut(Change)) {
         for row in rows {
             let Ok(key) = table.key_of(row) else { continue }; // A stored record has its key.
             let key = store::record_key(branch.key(), name, &key);
-            put(Change::Put(key.into(), codec::encode(&**row).into()));
+            put(StoreWrite::Put(key.into(), codec::encode(&**row).into()));
         }
     }
 }
@@ -366,7 +366,7 @@ mod tests {
 
     impl Replica {
         fn new() -> Self {
-            Self(PartitionMachine::new(Published::new()))
+            Self(PartitionMachine::new(AppliedPartition::new()))
         }
 
         fn apply(&mut self, indexes: std::ops::RangeInclusive<u64>) {
@@ -380,20 +380,20 @@ mod tests {
         }
 
         fn standing(&self) -> (u64, String) {
-            let (index, state) = self.0.published.standing();
+            let (index, state) = self.0.applied.indexed_view();
             (index, state.state_hash().to_string())
         }
     }
 
     /// A working store that cannot be read so many times, and lacks so many of the newest entries.
     #[derive(Default)]
-    struct Shelf {
+    struct MemoryStore {
         rows: Mutex<BTreeMap<Bytes, Bytes>>,
         failures: Mutex<usize>,
         lag: Mutex<u64>,
     }
 
-    impl Store for Shelf {
+    impl WorkingStore for MemoryStore {
         fn stored(&self) -> u64 {
             u64::MAX - *self.lag.lock()
         }
@@ -412,29 +412,29 @@ mod tests {
 
     #[test]
     fn a_log_is_broken_only_by_what_stays_unreadable() {
-        let (mut live, shelf) = (Replica::new(), Arc::new(Shelf::default()));
-        live.0.attach(shelf.clone());
-        let mut changes = Vec::new();
+        let (mut live, store) = (Replica::new(), Arc::new(MemoryStore::default()));
+        live.0.attach(store.clone());
+        let mut writes = Vec::new();
         for index in 1..=1100 {
-            live.0.apply(index, &entry(index), &mut changes).unwrap();
+            live.0.apply(index, &entry(index), &mut writes).unwrap();
         }
-        for change in changes {
-            if let Change::Put(key, value) = change {
-                shelf.rows.lock().insert(key, value);
+        for write in writes {
+            if let StoreWrite::Put(key, value) = write {
+                store.rows.lock().insert(key, value);
             }
         }
         live.0.state.forget_events(|_| Offset(300));
         live.apply(1101..=1102);
-        let (_, state) = live.0.published.standing();
+        let (_, state) = live.0.applied.indexed_view();
         let branch = state.branch(&key("dar")).unwrap();
         assert!(branch.first_event() > Some(Offset(1)), "some have left memory");
-        let verify = |patience| whole_log(&live.0.published, branch, patience);
+        let verify = |patience| whole_log(&live.0.applied, branch, patience);
         assert_eq!(verify(Duration::ZERO), Ok(()));
-        *shelf.failures.lock() = 1;
+        *store.failures.lock() = 1;
         assert_eq!(verify(Duration::ZERO).unwrap_err().reason, "corrupt");
-        *shelf.failures.lock() = 3;
+        *store.failures.lock() = 3;
         assert_eq!(verify(Duration::from_secs(60)), Ok(()), "it was filled anew meanwhile");
-        shelf.rows.lock().clear();
+        store.rows.lock().clear();
         let missing = verify(Duration::ZERO).unwrap_err();
         assert_eq!(
             (missing.offset, &*missing.reason),
@@ -444,20 +444,20 @@ mod tests {
 
     #[test]
     fn events_leave_memory_once_a_checkpoint_and_the_store_hold_them() {
-        let (mut live, shelf) = (Replica::new(), Arc::new(Shelf::default()));
-        live.0.attach(shelf.clone());
+        let (mut live, store) = (Replica::new(), Arc::new(MemoryStore::default()));
+        live.0.attach(store.clone());
         live.apply(1..=1400);
         let first = |live: &Replica| {
-            let state = live.0.published.view();
+            let state = live.0.applied.view();
             state.branch(&key("dar")).unwrap().first_event()
         };
-        *shelf.lag.lock() = u64::MAX - 1399;
+        *store.lag.lock() = u64::MAX - 1399;
         let mut checkpoint = Chunks::default();
         live.checkpoint(&mut checkpoint);
-        live.0.checkpointed(1400);
+        live.0.checkpoint_durable(1400);
         live.apply(1401..=1401);
         assert_eq!(first(&live), Some(Offset(1)), "the store lacks one of them");
-        *shelf.lag.lock() = u64::MAX - 1400;
+        *store.lag.lock() = u64::MAX - 1400;
         live.apply(1402..=1402);
         assert_eq!(first(&live), Some(Offset(257)), "no second checkpoint was needed");
     }

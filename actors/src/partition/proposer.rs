@@ -14,18 +14,18 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::machine::Published;
+use super::machine::AppliedPartition;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, NODE_PERMITS};
 use crate::message::{BusyScope, Refusal};
 use crate::offload::offload;
 
 /// Where a command's outcome goes, and what is held until it is known.
-pub(crate) struct Waiting {
+pub(crate) struct OutcomeSender {
     answer: oneshot::Sender<Result<Outcome, Refusal>>,
     permits: Vec<OwnedSemaphorePermit>,
 }
 
-impl Waiting {
+impl OutcomeSender {
     /// A caller that waits. The permit bounds what waits on this node.
     pub(crate) fn new(
         permit: OwnedSemaphorePermit,
@@ -47,16 +47,16 @@ impl Waiting {
 }
 
 /// A command on its way into the log, after those it needs (its branch's definition and seed).
-pub(crate) struct Pending {
-    pub(crate) before: Vec<Command>,
+pub(crate) struct Proposal {
+    pub(crate) prerequisites: Vec<Command>,
     pub(crate) command: Command,
-    pub(crate) waiting: Option<Waiting>,
+    pub(crate) reply: Option<OutcomeSender>,
 }
 
 /// The way to a partition's proposer. Dropping the last one lets it finish and end.
 #[derive(Clone)]
 pub(crate) struct Proposer {
-    queue: mpsc::Sender<Pending>,
+    queue: mpsc::Sender<Proposal>,
     _task: Arc<AbortOnDropHandle<()>>,
 }
 
@@ -65,36 +65,36 @@ impl Proposer {
     pub(crate) fn start(
         group: ReplicaGroup,
         term: u64,
-        published: Arc<Published>,
+        applied: Arc<AppliedPartition>,
         catalogue: watch::Receiver<Arc<Catalogue>>,
     ) -> Self {
         let (queue, incoming) = mpsc::channel(NODE_PERMITS);
-        let work = Work { group, term, published, catalogue, stamped: None };
+        let work = ProposerTask { group, term, applied, catalogue, stamped: None };
         let task = tokio::spawn(work.run(incoming));
         Self { queue, _task: Arc::new(AbortOnDropHandle::new(task)) }
     }
 
     /// Hands a command in. Never waits: a full queue is answered at once.
-    pub(crate) fn hand_in(&self, pending: Pending) {
-        let refused = match self.queue.try_send(pending) {
+    pub(crate) fn enqueue(&self, proposal: Proposal) {
+        let refused = match self.queue.try_send(proposal) {
             Ok(()) => return,
-            Err(mpsc::error::TrySendError::Full(pending)) => {
-                (pending, Refusal::Busy { what: BusyScope::Node })
+            Err(mpsc::error::TrySendError::Full(proposal)) => {
+                (proposal, Refusal::Busy { what: BusyScope::Node })
             }
-            Err(mpsc::error::TrySendError::Closed(pending)) => {
-                (pending, Refusal::NotLeader { hint: None })
+            Err(mpsc::error::TrySendError::Closed(proposal)) => {
+                (proposal, Refusal::NotLeader { hint: None })
             }
         };
-        if let (Pending { waiting: Some(waiting), .. }, refusal) = refused {
-            waiting.answer(Err(refusal));
+        if let (Proposal { reply: Some(reply), .. }, refusal) = refused {
+            reply.answer(Err(refusal));
         }
     }
 }
 
-struct Work {
+struct ProposerTask {
     group: ReplicaGroup,
     term: u64,
-    published: Arc<Published>,
+    applied: Arc<AppliedPartition>,
     /// Says which level the cluster has agreed on.
     catalogue: watch::Receiver<Arc<Catalogue>>,
     /// When the last batch was stamped, on the monotonic clock.
@@ -103,20 +103,20 @@ struct Work {
 
 /// The commands of one entry and who waits for which of them.
 #[derive(Default)]
-struct Packed {
+struct BatchBuilder {
     commands: Vec<Command>,
-    waiting: Vec<(usize, Waiting)>,
+    replies: Vec<(usize, OutcomeSender)>,
     bytes: usize,
 }
 
-impl Packed {
-    fn add(&mut self, pending: Pending) {
-        for command in pending.before.into_iter().chain([pending.command]) {
+impl BatchBuilder {
+    fn add(&mut self, proposal: Proposal) {
+        for command in proposal.prerequisites.into_iter().chain([proposal.command]) {
             self.bytes += rough_bytes(&command);
             self.commands.push(command);
         }
-        if let Some(waiting) = pending.waiting {
-            self.waiting.push((self.commands.len() - 1, waiting));
+        if let Some(reply) = proposal.reply {
+            self.replies.push((self.commands.len() - 1, reply));
         }
     }
 
@@ -154,34 +154,34 @@ fn rough_rows(tables: &model::Object) -> usize {
     tables.iter().map(|(_, value)| 512 * rows(value)).sum()
 }
 
-impl Work {
-    async fn run(mut self, mut incoming: mpsc::Receiver<Pending>) {
+impl ProposerTask {
+    async fn run(mut self, mut incoming: mpsc::Receiver<Proposal>) {
         while let Some(first) = incoming.recv().await {
-            let mut packed = Packed::default();
-            packed.add(first);
-            while packed.has_room() {
+            let mut builder = BatchBuilder::default();
+            builder.add(first);
+            while builder.has_room() {
                 match incoming.try_recv() {
-                    Ok(pending) => packed.add(pending),
+                    Ok(proposal) => builder.add(proposal),
                     Err(_) => break,
                 }
             }
-            self.propose(packed).await;
+            self.propose(builder).await;
         }
     }
 
-    async fn propose(&mut self, packed: Packed) {
-        let Packed { commands, mut waiting, bytes } = packed;
+    async fn propose(&mut self, builder: BatchBuilder) {
+        let BatchBuilder { commands, mut replies, bytes } = builder;
         metrics::histogram!("mishkah_batch_commands").record(commands.len() as f64);
         let batch = self.stamp(commands);
         if mutant::is(Mutant::AcknowledgeBeforeCommit) {
-            let applied = model::Partition::clone(&self.published.view()).apply(&batch);
-            self.answer(&applied, std::mem::take(&mut waiting));
+            let applied = model::Partition::clone(&self.applied.view()).apply(&batch);
+            self.answer(&applied, std::mem::take(&mut replies));
         }
         let entry = offload(bytes, move || batch.encode()).into();
         let result = self.group.propose(Some(self.term), entry).await;
         let refusal = match result {
             Ok(proposed) => match proposed.answer.0.downcast::<Vec<Applied>>() {
-                Ok(applied) => return self.answer(&applied, waiting),
+                Ok(applied) => return self.answer(&applied, replies),
                 Err(_) => Refusal::Indeterminate,
             },
             Err(error) => {
@@ -191,37 +191,37 @@ impl Work {
                 Refusal::from(error)
             }
         };
-        for (_, waiting) in waiting {
-            waiting.answer(Err(refusal.clone()));
+        for (_, reply) in replies {
+            reply.answer(Err(refusal.clone()));
         }
     }
 
-    fn answer(&self, applied: &[Applied], waiting: Vec<(usize, Waiting)>) {
-        for (place, waiting) in waiting {
+    fn answer(&self, applied: &[Applied], replies: Vec<(usize, OutcomeSender)>) {
+        for (place, reply) in replies {
             let Some(applied) = applied.get(place) else {
-                waiting.answer(Err(Refusal::Indeterminate));
+                reply.answer(Err(Refusal::Indeterminate));
                 continue;
             };
             match (&applied.outcome, applied.repeated_at) {
                 (Outcome::Rejected(Reject::Undefined), _) => {
-                    waiting.answer(Err(Refusal::Unavailable {
+                    reply.answer(Err(Refusal::Unavailable {
                         reason: "this module's definition is on its way".to_owned(),
                         retry_after: Duration::from_millis(20),
                     }));
                 }
                 (outcome, None) => {
-                    waiting.answer(Ok(outcome.clone()));
+                    reply.answer(Ok(outcome.clone()));
                 }
-                (_, Some(_)) => self.answer_from_store(applied.clone(), waiting),
+                (_, Some(_)) => self.answer_from_store(applied.clone(), reply),
             }
         }
     }
 
     /// A command decided so long ago that its events left memory: they are read back.
-    fn answer_from_store(&self, applied: Applied, waiting: Waiting) {
-        let published = Arc::clone(&self.published);
+    fn answer_from_store(&self, applied: Applied, reply: OutcomeSender) {
+        let partition = Arc::clone(&self.applied);
         tokio::spawn(raft::blocking(move || {
-            waiting.answer(remembered(&published, applied));
+            reply.answer(repeated_outcome(&partition, applied));
         }));
     }
 
@@ -229,7 +229,7 @@ impl Work {
         let now = Instant::now();
         let last = self.stamped.replace(now);
         let elapsed = last.map_or(Duration::ZERO, |last| now - last);
-        let mut entropy = *chance().as_bytes();
+        let mut entropy = *random().as_bytes();
         if mutant::is(Mutant::ReuseSequenceNumberAfterFailover) && last.is_none() {
             entropy[..8].copy_from_slice(&mutant::FIRST_OF_TERM);
         }
@@ -258,10 +258,13 @@ fn at_next_level(level: u16, mut commands: Vec<Command>) -> Vec<Command> {
     commands
 }
 
-fn remembered(published: &Published, mut applied: Applied) -> Result<Outcome, Refusal> {
+fn repeated_outcome(
+    partition: &AppliedPartition,
+    mut applied: Applied,
+) -> Result<Outcome, Refusal> {
     let Some((first, count)) = applied.repeated_at else { return Ok(applied.outcome) };
     let after = model::Offset(first.0 - 1);
-    let events = published.stored_events(&applied.key, after, count as usize)?;
+    let events = partition.stored_events(&applied.key, after, count as usize)?;
     if events.len() < count as usize {
         return Err(Refusal::Unavailable {
             reason: "the answer to this earlier request is not readable yet".to_owned(),
@@ -275,7 +278,7 @@ fn remembered(published: &Published, mut applied: Applied) -> Result<Outcome, Re
 }
 
 /// A number nobody can foresee.
-pub(crate) fn chance() -> uuid::Uuid {
+pub(crate) fn random() -> uuid::Uuid {
     #[cfg(any(test, feature = "simulation"))]
     if let (Some(high), Some(low)) = (raft::simulated::next_u64(), raft::simulated::next_u64()) {
         return uuid::Uuid::from_u64_pair(high, low);

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::network::Wires;
 use super::schedule::{NODES, PARTITIONS};
-use crate::{ClusterStore, Running};
+use crate::{ActorTree, ClusterStore};
 
 /// Size of a log segment: small, so that many come and go.
 const SEGMENT_BYTES: u64 = 128 << 10;
@@ -37,7 +37,7 @@ pub(super) struct Up {
     pub(super) disk: Arc<SimulatedDisk>,
     /// Fires when this life ends.
     pub(super) ended: CancellationToken,
-    running: Running,
+    running: ActorTree,
     /// The most milliseconds its disk takes for a turn.
     pace: Arc<Mutex<u64>>,
 }

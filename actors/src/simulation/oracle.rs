@@ -39,7 +39,7 @@ pub(super) async fn held(fleet: &Fleet) -> Result<Held, String> {
         let router = fleet.router(node).ok_or_else(|| format!("node {node} does not run"))?;
         held.states.entry(0).or_default().insert(node, router.group_0());
         for (partition, running) in router.0.partitions.all() {
-            let (applied, view) = (running.group.status().applied, running.published.view());
+            let (applied, view) = (running.group.status().applied, running.applied.view());
             let states = held.states.entry(partition.0).or_default();
             states.insert(node, (applied, view.state_hash()));
         }

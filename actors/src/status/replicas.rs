@@ -9,7 +9,7 @@ use model::{Branch, BrokenChain, Chain, Hash, Offset};
 
 use crate::client::LocalPartition;
 use crate::limits::{RETRY_PAUSE, VERIFY_EVENTS, VERIFY_TIMEOUT};
-use crate::partition::machine::Published;
+use crate::partition::machine::AppliedPartition;
 use crate::status::report::StatusReporter;
 use crate::status::{BrokenLog, LocalReplica, LocalReplicas};
 
@@ -34,7 +34,7 @@ impl StatusReporter {
     pub(crate) fn group_0(&self) -> (u64, Hash) {
         // Asked first, for the same reason as below.
         let applied = self.catalogue_client.applied();
-        let (index, catalogue) = self.standing.now();
+        let (index, catalogue) = self.applied_catalogue.indexed_view();
         (applied.max(index), catalogue.state_hash())
     }
 }
@@ -44,9 +44,9 @@ fn look(partition: u16, local: &LocalPartition, verify: bool) -> LocalReplica {
     // Entries that do not concern the machine move this index too; asked first, so that the
     // state is never older than it.
     let applied = local.group.status().applied;
-    let (index, state) = local.published.standing();
+    let (index, state) = local.applied.indexed_view();
     let broken = |branch: &Branch| {
-        let walked = whole_log(&local.published, branch, VERIFY_TIMEOUT);
+        let walked = whole_log(&local.applied, branch, VERIFY_TIMEOUT);
         let BrokenChain { offset, reason } = walked.err()?;
         Some(BrokenLog {
             branch: branch.key().branch.to_string(),
@@ -66,13 +66,13 @@ fn look(partition: u16, local: &LocalPartition, verify: bool) -> LocalReplica {
 /// Walks a log, again where the working store could not be read on the way: it is filled anew by
 /// itself. After `timeout` what cannot be read counts as broken. Blocks.
 pub(crate) fn whole_log(
-    published: &Published,
+    applied: &AppliedPartition,
     branch: &Branch,
     timeout: Duration,
 ) -> Result<(), BrokenChain> {
     let end = Instant::now() + timeout;
     loop {
-        match walk(published, branch) {
+        match walk(applied, branch) {
             Ok(()) => return Ok(()),
             Err(Stop::Unreadable(_)) if Instant::now() < end => std::thread::sleep(RETRY_PAUSE),
             Err(Stop::Unreadable(broken) | Stop::Broken(broken)) => return Err(broken),
@@ -94,13 +94,13 @@ impl From<BrokenChain> for Stop {
 }
 
 /// Walks a log from the oldest event held: first those that left memory, then those in it.
-fn walk(published: &Published, branch: &Branch) -> Result<(), Stop> {
+fn walk(applied: &AppliedPartition, branch: &Branch) -> Result<(), Stop> {
     let mut chain = Chain::default();
     let first = branch.first_event().unwrap_or(Offset(1));
     let mut after = Offset(0);
     while after.next() < first {
         let limit = usize::try_from(first.0 - after.next().0).unwrap_or(usize::MAX);
-        let stored = published.stored_events(branch.key(), after, limit.min(VERIFY_EVENTS));
+        let stored = applied.stored_events(branch.key(), after, limit.min(VERIFY_EVENTS));
         let unreadable =
             |reason: String| Stop::Unreadable(BrokenChain { offset: after.next(), reason });
         let stored = stored.map_err(|fatal| unreadable(fatal.to_string()))?;

@@ -11,7 +11,7 @@ use raft::Priority;
 use tokio::sync::watch;
 
 use crate::client::{CatalogueClient, LeaderClient, LocalPartition, LocalPartitions};
-use crate::control::machine::Standing;
+use crate::control::machine::AppliedCatalogue;
 use crate::limits::BRANCH_WARNINGS_MAX;
 use crate::liveness::PeerLiveness;
 use crate::message::{NodeReport, PeerReply, PeerRequest, decode, encode};
@@ -29,7 +29,7 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) struct StatusReporter {
     pub(crate) node: NodeId,
     pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
-    pub(crate) standing: Standing,
+    pub(crate) applied_catalogue: AppliedCatalogue,
     pub(crate) partitions: LocalPartitions,
     pub(crate) peers: Arc<dyn Peers>,
     pub(crate) liveness: Arc<PeerLiveness>,
@@ -252,7 +252,7 @@ fn partition_status(
 
 /// Which branches forgot outcomes before their time, for want of room.
 fn displaced(local: &LocalPartition) -> Vec<String> {
-    let view = local.published.view();
+    let view = local.applied.view();
     let forgetful = view.branches().filter_map(|branch| {
         let displaced = branch.dedup().displaced;
         (displaced > 0).then(|| {
@@ -270,7 +270,7 @@ fn branch_statuses(
     local: &LocalPartition,
     leader: NodeId,
 ) -> impl Iterator<Item = BranchStatus> {
-    let view = local.published.view();
+    let view = local.applied.view();
     let statuses: Vec<_> = view
         .branches()
         .map(|branch| BranchStatus {
@@ -286,7 +286,7 @@ fn branch_statuses(
 
 /// Sequences that do not follow a number among their records, the first few in words.
 fn ignored_leaps(local: &LocalPartition) -> Vec<String> {
-    let view = local.published.view();
+    let view = local.applied.view();
     let all = view.branches().flat_map(|branch| {
         let key = branch.key();
         branch.ignored_leaps().map(move |leap| {

@@ -34,13 +34,13 @@ use crate::limits::{
     STORE_BATCH_BYTES, STORE_QUEUE_BYTES, STORE_QUEUE_LENGTH, STORE_REBUILD_BACKLOG_BYTES,
     STORE_REBUILD_HANDOVER_CHANGES,
 };
-use crate::machine::{Change, Store};
+use crate::machine::{StoreWrite, WorkingStore};
 
 mod database;
 mod writer;
 
 use database::Database;
-use writer::{Job, change_size};
+use writer::{Job, write_size};
 
 /// The working stores of all replicas of a node: one sled database, one writer thread.
 pub struct StoreFiles {
@@ -222,12 +222,12 @@ pub struct GroupStore {
 }
 
 impl GroupStore {
-    /// Gives the changes of an index to the writer, which writes them within about a second.
+    /// Gives the writes of an index to the writer, which writes them within about a second.
     /// Changes of an index that is stored already are skipped. During a rebuild they are kept until
     /// it is finished, and a lost store ignores them. Blocks only while the queue is full. One
     /// caller at a time.
-    pub fn write(self: &Arc<Self>, index: u64, changes: Vec<Change>) {
-        let bytes = changes.iter().map(change_size).sum();
+    pub fn write(self: &Arc<Self>, index: u64, writes: Vec<StoreWrite>) {
+        let bytes = writes.iter().map(write_size).sum();
         // Skips what a replay after a restart applies again.
         if self.submitted.fetch_max(index, Ordering::AcqRel) >= index {
             return;
@@ -238,11 +238,11 @@ impl GroupStore {
         }
         // A rebuild is filled with the state of an earlier index; these changes follow it.
         if let Some(backlog) = &mut *backlog {
-            return backlog.keep(bytes, index, changes);
+            return backlog.keep(bytes, index, writes);
         }
         drop(backlog);
         if !self.needs_rebuild() {
-            let job = Job::Write(Arc::clone(self), index, changes);
+            let job = Job::Write(Arc::clone(self), index, writes);
             self.shared.enqueue(bytes, STORE_QUEUE_BYTES, job);
         }
     }
@@ -288,7 +288,7 @@ impl GroupStore {
         self.shared.send(Job::BeginRebuild(Arc::clone(self), reply));
         let generation = started.recv().map_err(|_| closed())??;
         *self.backlog.lock() = Some(RebuildBacklog::default());
-        Ok(StoreRebuild { store: Arc::clone(self), generation, changes: Vec::new(), bytes: 0 })
+        Ok(StoreRebuild { store: Arc::clone(self), generation, writes: Vec::new(), bytes: 0 })
     }
 
     /// Removes everything of this replica. Blocks.
@@ -318,11 +318,11 @@ impl GroupStore {
 
     /// Ends a rebuild that has reached `index`. Returns what was written meanwhile and must be
     /// written next. `None`: the store was lost again.
-    fn complete_rebuild(&self, index: u64) -> Option<Vec<(u64, Vec<Change>)>> {
+    fn complete_rebuild(&self, index: u64) -> Option<Vec<(u64, Vec<StoreWrite>)>> {
         // Under one lock: a `write` comes either into this backlog or, once `lost` is false, to the
         // writer behind it. Either way the order of the indexes is kept.
         let mut backlog = self.backlog.lock();
-        let backlog = backlog.take()?.changes;
+        let backlog = backlog.take()?.writes;
         self.lost.store(false, Ordering::Release);
         self.set_stored(index);
         self.backlog_changed.notify_all();
@@ -345,7 +345,7 @@ impl GroupStore {
 #[derive(Default)]
 struct RebuildBacklog {
     bytes: usize,
-    changes: Vec<(u64, Vec<Change>)>,
+    writes: Vec<(u64, Vec<StoreWrite>)>,
 }
 
 impl RebuildBacklog {
@@ -353,13 +353,13 @@ impl RebuildBacklog {
         self.bytes > 0 && self.bytes + bytes > STORE_REBUILD_BACKLOG_BYTES
     }
 
-    fn keep(&mut self, bytes: usize, index: u64, changes: Vec<Change>) {
+    fn keep(&mut self, bytes: usize, index: u64, writes: Vec<StoreWrite>) {
         self.bytes += bytes;
-        self.changes.push((index, changes));
+        self.writes.push((index, writes));
     }
 }
 
-impl Store for GroupStore {
+impl WorkingStore for GroupStore {
     fn stored(&self) -> u64 {
         *self.stored_index.lock()
     }
@@ -383,25 +383,25 @@ fn closed() -> Fatal {
 pub struct StoreRebuild {
     store: Arc<GroupStore>,
     generation: u64,
-    changes: Vec<Change>,
+    writes: Vec<StoreWrite>,
     bytes: usize,
 }
 
 impl StoreRebuild {
     /// Adds a change. Blocks while the queue is full. Errors of the database are reported by
     /// [`StoreRebuild::finish`].
-    pub fn put(&mut self, change: Change) {
-        self.bytes += change_size(&change);
-        self.changes.push(change);
-        if self.changes.len() >= STORE_REBUILD_HANDOVER_CHANGES || self.bytes >= STORE_BATCH_BYTES {
+    pub fn put(&mut self, write: StoreWrite) {
+        self.bytes += write_size(&write);
+        self.writes.push(write);
+        if self.writes.len() >= STORE_REBUILD_HANDOVER_CHANGES || self.bytes >= STORE_BATCH_BYTES {
             self.enqueue();
         }
     }
 
     fn enqueue(&mut self) {
-        let changes = std::mem::take(&mut self.changes);
+        let writes = std::mem::take(&mut self.writes);
         let bytes = std::mem::take(&mut self.bytes);
-        let job = Job::RebuildPut(Arc::clone(&self.store), self.generation, changes);
+        let job = Job::RebuildPut(Arc::clone(&self.store), self.generation, writes);
         // Half of the queue is left to other replicas: apply must not wait for a rebuild.
         self.store.shared.enqueue(bytes, STORE_QUEUE_BYTES / 2, job);
     }

@@ -9,8 +9,8 @@ use futures::FutureExt;
 use model::NodeId;
 use raft::testing::{RecordingMachine, UNREAD_CHUNK};
 use raft::{
-    Answer, Change, ChunkSource, Fatal, FrozenState, GroupId, Groups, GroupsConfig, Machine,
-    Priority, Store,
+    Answer, ChunkSource, Fatal, FrozenState, GroupId, Groups, GroupsConfig, Machine, Priority,
+    StoreWrite, WorkingStore,
 };
 
 use crate::cluster::{Cluster, eventually, replica};
@@ -135,7 +135,7 @@ async fn purge_log(cluster: &Cluster, count: usize) {
     }
 }
 
-async fn scan(store: Arc<dyn Store>) -> Vec<Bytes> {
+async fn scan(store: Arc<dyn WorkingStore>) -> Vec<Bytes> {
     let scanned =
         tokio::task::spawn_blocking(move || store.scan(&[], &[0xff; 9], usize::MAX)).await;
     scanned.unwrap().unwrap().into_iter().map(|(_, value)| value).collect()
@@ -230,7 +230,7 @@ struct SlowMachine {
 }
 
 impl Machine for SlowMachine {
-    fn apply(&mut self, at: u64, entry: &[u8], to: &mut Vec<Change>) -> Result<Answer, Fatal> {
+    fn apply(&mut self, at: u64, entry: &[u8], to: &mut Vec<StoreWrite>) -> Result<Answer, Fatal> {
         self.machine.apply(at, entry, to)
     }
 
@@ -242,11 +242,11 @@ impl Machine for SlowMachine {
         self.machine.restore(index, source)
     }
 
-    fn checkpointed(&mut self, index: u64) {
-        self.machine.checkpointed(index);
+    fn checkpoint_durable(&mut self, index: u64) {
+        self.machine.checkpoint_durable(index);
     }
 
-    fn attach(&mut self, store: Arc<dyn Store>) {
+    fn attach(&mut self, store: Arc<dyn WorkingStore>) {
         self.may_attach.recv().unwrap();
         self.machine.attach(store);
     }

@@ -20,7 +20,7 @@ use crate::limits::{
     STORE_BATCH_BYTES, STORE_BATCH_RECORDS, STORE_BROKEN_KEPT, STORE_CACHE_BYTES,
     STORE_SEGMENT_BYTES, STORE_VALUE_BYTES,
 };
-use crate::machine::Change;
+use crate::machine::StoreWrite;
 
 /// The key spaces: the byte that follows group and replica in a key.
 const PROGRESS: u8 = 0;
@@ -206,14 +206,14 @@ impl Database {
     pub(super) fn write(
         &self,
         group: GroupKey,
-        changes: impl IntoIterator<Item = Change>,
+        writes: impl IntoIterator<Item = StoreWrite>,
         progress: Option<StoreProgress>,
     ) -> Result<(), String> {
         let mut batch = Batch::default();
-        for change in changes {
-            let (name, value) = match &change {
-                Change::Put(name, value) => (name, Some(value)),
-                Change::Delete(name) => (name, None),
+        for write in writes {
+            let (name, value) = match &write {
+                StoreWrite::Put(name, value) => (name, Some(value)),
+                StoreWrite::Delete(name) => (name, None),
             };
             self.replace(&mut batch, group, name, value)?;
             self.apply_if_full(&mut batch)?;

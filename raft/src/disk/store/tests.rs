@@ -5,8 +5,11 @@ use super::*;
 const GROUP: GroupKey = GroupKey { group: 1, replica: 7 };
 const LONG: Duration = Duration::from_secs(60);
 
-fn put(name: &str, value: &str) -> Change {
-    Change::Put(Bytes::copy_from_slice(name.as_bytes()), Bytes::copy_from_slice(value.as_bytes()))
+fn put(name: &str, value: &str) -> StoreWrite {
+    StoreWrite::Put(
+        Bytes::copy_from_slice(name.as_bytes()),
+        Bytes::copy_from_slice(value.as_bytes()),
+    )
 }
 
 fn all(store: &GroupStore) -> Vec<(String, usize)> {
@@ -23,7 +26,7 @@ fn writes_survive_restart_with_their_index() {
         let files = StoreFiles::open(&path).unwrap();
         let store = files.open_group(GROUP).unwrap();
         store.write(1, vec![put("a", "1"), put("b", "1")]);
-        store.write(2, vec![put("a", "22"), Change::Delete(Bytes::from_static(b"b"))]);
+        store.write(2, vec![put("a", "22"), StoreWrite::Delete(Bytes::from_static(b"b"))]);
         assert!(store.wait(2, LONG));
         store.write(2, vec![put("a", "skipped")]);
         store.write(3, vec![put("c", "333")]);
@@ -82,7 +85,7 @@ fn read_during_replacement_sees_old_or_new_value() {
         }
     });
     assert!(!store.needs_rebuild());
-    store.write(60, vec![Change::Delete(Bytes::from_static(b"k"))]);
+    store.write(60, vec![StoreWrite::Delete(Bytes::from_static(b"k"))]);
     assert!(store.wait(60, LONG));
     assert_eq!(files.shared.database().unwrap().records(), 1, "only the mark is left");
 }
@@ -95,9 +98,9 @@ fn split_value_editions_are_never_reused() {
     let files = StoreFiles::open(&path).unwrap();
     let store = files.open_group(GROUP).unwrap();
     let mut index = 0;
-    let mut write = |change| {
+    let mut write = |write| {
         index += 1;
-        store.write(index, vec![change]);
+        store.write(index, vec![write]);
         assert!(store.wait(index, LONG));
     };
     for _ in 0..4 {
@@ -106,7 +109,7 @@ fn split_value_editions_are_never_reused() {
             let edition = files.shared.database().unwrap().edition(GROUP, b"k");
             assert!(edition.is_none_or(|edition| seen.insert(edition)), "{edition:?} came twice");
         }
-        write(Change::Delete(Bytes::from_static(b"k")));
+        write(StoreWrite::Delete(Bytes::from_static(b"k")));
     }
     assert_eq!(seen.len(), 8);
 }

@@ -17,7 +17,7 @@ use super::{GroupStore, Shared};
 use crate::disk::GroupKey;
 use crate::error::Fatal;
 use crate::limits::{STORE_BUFFER_BYTES, STORE_BUFFER_TIME};
-use crate::machine::Change;
+use crate::machine::StoreWrite;
 
 /// Bytes that an inline writer buffers.
 #[cfg(any(test, feature = "testing"))]
@@ -26,10 +26,10 @@ const INLINE_BUFFER_BYTES: usize = 4 << 10;
 /// A job for the writer.
 pub(super) enum Job {
     Open(Arc<GroupStore>),
-    Write(Arc<GroupStore>, u64, Vec<Change>),
+    Write(Arc<GroupStore>, u64, Vec<StoreWrite>),
     Flush,
     BeginRebuild(Arc<GroupStore>, SyncSender<Result<u64, Fatal>>),
-    RebuildPut(Arc<GroupStore>, u64, Vec<Change>),
+    RebuildPut(Arc<GroupStore>, u64, Vec<StoreWrite>),
     FinishRebuild(Arc<GroupStore>, u64, u64, SyncSender<Result<(), Fatal>>),
     Clear(Arc<GroupStore>, SyncSender<()>),
     /// A reader got an error from the database of this generation.
@@ -50,7 +50,7 @@ pub(super) struct Writer {
 #[derive(Default)]
 struct BufferedChanges {
     index: u64,
-    changes: BTreeMap<Bytes, Change>,
+    writes: BTreeMap<Bytes, StoreWrite>,
 }
 
 impl Drop for Writer {
@@ -98,18 +98,18 @@ impl Writer {
             Job::Open(store) => {
                 self.groups.insert(store.group, store);
             }
-            Job::Write(store, index, changes) => {
-                self.shared.release_queue(changes.iter().map(change_size).sum());
-                self.buffer(&store, index, changes);
+            Job::Write(store, index, writes) => {
+                self.shared.release_queue(writes.iter().map(write_size).sum());
+                self.buffer(&store, index, writes);
             }
             Job::Flush => self.flush_buffer(),
             Job::BeginRebuild(store, reply) => {
                 let started = self.begin(&store);
                 let _ = reply.send(started); // Who no longer waits begins again.
             }
-            Job::RebuildPut(store, generation, changes) => {
-                self.shared.release_queue(changes.iter().map(change_size).sum());
-                self.put(&store, generation, changes);
+            Job::RebuildPut(store, generation, writes) => {
+                self.shared.release_queue(writes.iter().map(write_size).sum());
+                self.put(&store, generation, writes);
             }
             Job::FinishRebuild(store, generation, index, reply) => {
                 let finished = self.finish(&store, generation, index);
@@ -133,7 +133,7 @@ impl Writer {
         }
     }
 
-    fn buffer(&mut self, store: &Arc<GroupStore>, index: u64, changes: Vec<Change>) {
+    fn buffer(&mut self, store: &Arc<GroupStore>, index: u64, writes: Vec<StoreWrite>) {
         // Sent before the store was lost: a rebuild will bring these changes.
         if store.needs_rebuild() {
             return;
@@ -141,10 +141,10 @@ impl Writer {
         self.since.get_or_insert_with(Instant::now);
         let buffered = self.buffered.entry(store.group).or_default();
         buffered.index = index;
-        for change in changes {
-            self.bytes += change_size(&change);
-            let (Change::Put(name, _) | Change::Delete(name)) = &change;
-            buffered.changes.insert(name.clone(), change);
+        for write in writes {
+            self.bytes += write_size(&write);
+            let (StoreWrite::Put(name, _) | StoreWrite::Delete(name)) = &write;
+            buffered.writes.insert(name.clone(), write);
         }
     }
 
@@ -159,8 +159,8 @@ impl Writer {
         // One replica after the other: the index of a replica is in the batch of its last change.
         for (group, buffered) in buffered {
             let progress = StoreProgress { index: buffered.index, rebuilding: false };
-            let changes = buffered.changes.into_values();
-            if !self.with_database(|database| database.write(group, changes, Some(progress))) {
+            let writes = buffered.writes.into_values();
+            if !self.with_database(|database| database.write(group, writes, Some(progress))) {
                 return;
             }
             indexes.push((group, buffered.index));
@@ -188,9 +188,9 @@ impl Writer {
         if started { Ok(generation) } else { Err(failed()) }
     }
 
-    fn put(&mut self, store: &Arc<GroupStore>, generation: u64, changes: Vec<Change>) {
+    fn put(&mut self, store: &Arc<GroupStore>, generation: u64, writes: Vec<StoreWrite>) {
         if self.shared.generation.load(Ordering::Acquire) == generation {
-            self.with_database(|database| database.write(store.group, changes, None));
+            self.with_database(|database| database.write(store.group, writes, None));
         }
     }
 
@@ -210,8 +210,8 @@ impl Writer {
         });
         // After the flag is cleared on disk. The backlog comes behind the rebuild in the buffer.
         let backlog = if finished { store.complete_rebuild(index) } else { None };
-        for (index, changes) in backlog.ok_or_else(failed)? {
-            self.buffer(store, index, changes);
+        for (index, writes) in backlog.ok_or_else(failed)? {
+            self.buffer(store, index, writes);
         }
         Ok(())
     }
@@ -253,10 +253,10 @@ impl Writer {
 }
 
 /// Bytes that a change takes in the queue.
-pub(super) fn change_size(change: &Change) -> usize {
-    match change {
-        Change::Put(name, value) => name.len() + value.len(),
-        Change::Delete(name) => name.len(),
+pub(super) fn write_size(write: &StoreWrite) -> usize {
+    match write {
+        StoreWrite::Put(name, value) => name.len() + value.len(),
+        StoreWrite::Delete(name) => name.len(),
     }
 }
 
