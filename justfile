@@ -1,4 +1,4 @@
-# The verbs of this house. `just check` never edits; `just fix` does.
+# Commands for this repository. `just check` never edits; `just fix` does.
 
 # What a change must pass.
 check:

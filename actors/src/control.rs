@@ -1,68 +1,84 @@
-//! ControlActor: group 0 on this node. It forms the cluster once, makes this node known to it,
-//! brings in what this node was started with, and starts the partitions placed here.
+//! ControlActor: group 0 on this node. It forms the cluster once, registers this node, brings in
+//! what this node was started with, and starts the partitions placed here.
 //!
-//! Every turn looks at what is and takes the next step towards what should be; a step that fails
-//! is tried again the next turn. So the order in which nodes start does not matter.
+//! `model::cluster::plan` decides which step comes next; this actor observes, executes one step,
+//! and looks again. A step that fails is postponed, so that it holds up no other, and tried again
+//! in the next round.
+//!
+//! Promise: when this actor fails, RootActor starts a successor, which observes everything anew and
+//! goes on. Partition actors hang under RootActor too, so they outlive it.
+//! Refused: deciding what comes next.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use model::cluster::plan::{Observation, Step, next_step};
 use model::{
     Catalogue, CatalogueChange, CatalogueEntry, NodeId, NodeRecord, PartitionId, Placement,
-    ReplicaId, cluster,
+    Procedures, ReplicaId,
 };
-use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use raft::{GroupId, Groups, Member, ReplicaGroup};
-use tokio::sync::watch;
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
+use raft::{GroupId, Groups, Member, TypedGroup};
+use tokio::sync::{oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::{CatalogueClient, LocalPartition, LocalPartitions};
 use crate::liveness::PeerLiveness;
+use crate::partition::activations::Activations;
 use crate::partition::machine::{AppliedPartition, PartitionMachine};
 use crate::partition::proposer::random;
-use crate::partition::{self, PartitionActor, PartitionArguments};
+use crate::partition::{PartitionActor, PartitionArguments};
 
 pub(crate) mod machine;
 
-/// How often it looks again where nothing woke it.
-const RECONCILE_INTERVAL: Duration = Duration::from_millis(500);
-/// Most voters of group 0; every other node follows it as a learner (decision 12).
-const VOTERS_MAX: usize = 5;
+use machine::CatalogueMachine;
+
+/// How soon postponed steps are tried again where no change of the catalogue comes before.
+const ROUND_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Partitions that start at once: while one waits for the disk, another reads what came.
 const PARTITIONS_AT_ONCE: usize = 4;
 
-/// What the control actor is told.
+/// Messages of the control actor.
 pub(crate) enum Message {
-    /// Look again.
-    Reconcile,
+    /// Take the next step.
+    Step {
+        /// Whether steps that failed are tried again.
+        new_round: bool,
+        /// Whether there was a step to take.
+        taken: oneshot::Sender<bool>,
+    },
+    /// For tests: fail, as a defect would.
+    #[cfg(test)]
+    Panic,
 }
 
-/// What it is started with.
+/// What a control actor is spawned with. Cloned for each successor.
+#[derive(Clone)]
 pub(crate) struct ControlArguments {
     pub(crate) node: NodeRecord,
-    /// The first nodes; the lowest of them begins group 0.
+    /// The first nodes; the lowest of them initializes group 0.
     pub(crate) initial: Vec<NodeRecord>,
     pub(crate) partitions: u16,
-    pub(crate) entries: Vec<CatalogueEntry>,
+    pub(crate) entries: Arc<[CatalogueEntry]>,
     pub(crate) groups: Groups,
-    pub(crate) group: ReplicaGroup,
+    pub(crate) group: TypedGroup<CatalogueMachine>,
     pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
     pub(crate) liveness: Arc<PeerLiveness>,
     pub(crate) catalogue_client: CatalogueClient,
     pub(crate) running: LocalPartitions,
+    pub(crate) procedures: Procedures,
 }
 
 /// Its state.
 pub(crate) struct State {
     arguments: ControlArguments,
-    initialized: bool,
-    /// What this node has to tell the cluster, in order.
-    entries: VecDeque<CatalogueEntry>,
-    registered: bool,
-    _watches: Vec<AbortOnDropHandle<()>>,
+    /// The supervisor of the partition actors it spawns.
+    root: ActorCell,
+    observed: Observation,
+    _driver: AbortOnDropHandle<()>,
 }
 
 pub(crate) struct ControlActor;
@@ -70,186 +86,175 @@ pub(crate) struct ControlActor;
 impl Actor for ControlActor {
     type Msg = Message;
     type State = State;
-    type Arguments = ControlArguments;
+    type Arguments = (ControlArguments, ActorCell);
 
     async fn pre_start(
         &self,
         myself: ActorRef<Message>,
-        mut arguments: ControlArguments,
+        (arguments, root): (ControlArguments, ActorCell),
     ) -> Result<State, ActorProcessingErr> {
-        let entries = std::mem::take(&mut arguments.entries).into();
-        let watch = AbortOnDropHandle::new(tokio::spawn(watch_catalogue(
-            myself,
-            arguments.catalogue.clone(),
-        )));
-        Ok(State {
-            arguments,
-            initialized: false,
-            entries,
-            registered: false,
-            _watches: vec![watch],
-        })
+        let observed = Observation {
+            node: arguments.node.clone(),
+            initial: arguments.initial.iter().map(|node| node.id).collect(),
+            partitions: arguments.partitions,
+            group_0_members: BTreeSet::new(),
+            leads_group_0: false,
+            running: BTreeSet::new(),
+            catalogue_complete: false,
+            entries: arguments.entries.iter().map(|entry| entry.id.clone()).collect(),
+            done: Vec::new(),
+            postponed: Vec::new(),
+        };
+        let driver =
+            AbortOnDropHandle::new(tokio::spawn(drive(myself, arguments.catalogue.clone())));
+        Ok(State { arguments, root, observed, _driver: driver })
     }
 
     async fn handle(
         &self,
-        myself: ActorRef<Message>,
+        _myself: ActorRef<Message>,
         message: Message,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Reconcile => state.reconcile(&myself).await,
-        }
-        Ok(())
-    }
-
-    async fn handle_supervisor_evt(
-        &self,
-        _myself: ActorRef<Message>,
-        event: SupervisionEvent,
-        state: &mut State,
-    ) -> Result<(), ActorProcessingErr> {
-        if let SupervisionEvent::ActorFailed(who, error) = &event {
-            tracing::error!(%error, "a partition actor failed and is started again");
-            state.arguments.running.forget_actor(who.get_id());
+            Message::Step { new_round, taken } => {
+                if new_round {
+                    state.begin_round();
+                }
+                // The driver ends with this actor: nobody needs an answer that nobody receives.
+                let _ = taken.send(state.take_step().await);
+            }
+            #[cfg(test)]
+            Message::Panic => panic!("a test asked for it"),
         }
         Ok(())
     }
 }
 
-async fn watch_catalogue(actor: ActorRef<Message>, mut catalogue: watch::Receiver<Arc<Catalogue>>) {
+/// Has the actor take one step after the other until there is none, then waits for a change. One
+/// message at a time: steps that take long must not pile up others behind them.
+async fn drive(actor: ActorRef<Message>, mut catalogue: watch::Receiver<Arc<Catalogue>>) {
+    let mut new_round = true;
     loop {
-        if actor.cast(Message::Reconcile).is_err() {
+        let (taken, was_taken) = oneshot::channel();
+        if actor.cast(Message::Step { new_round, taken }).is_err() {
             return;
         }
-        // A change wakes it; otherwise it looks again after a while.
-        if let Ok(Err(_)) = tokio::time::timeout(RECONCILE_INTERVAL, catalogue.changed()).await {
-            return;
+        // No answer: the actor failed, and its successor has a driver of its own.
+        let Ok(was_taken) = was_taken.await else { return };
+        new_round = !was_taken;
+        if new_round
+            && let Ok(Err(_)) = tokio::time::timeout(ROUND_INTERVAL, catalogue.changed()).await
+        {
+            return; // Group 0's machine is gone: this node stops.
         }
     }
 }
 
 impl State {
-    async fn reconcile(&mut self, myself: &ActorRef<Message>) {
-        self.initialize_group_0().await;
-        self.add_learners().await;
-        let catalogue = Arc::clone(&self.arguments.catalogue.borrow());
-        if !catalogue.is_formed() {
-            return self.form().await;
-        }
-        self.start_partitions(&catalogue, myself).await;
-        self.catch_up_catalogue().await;
-        if self.register_node(&catalogue).await {
-            self.bring_in_entries().await;
-        }
+    /// Steps that failed are tried again. What was done in the last round shows by now wherever it
+    /// can be observed; what only the catalogue shows may take longer, and is not proposed twice.
+    fn begin_round(&mut self) {
+        self.observed.postponed.clear();
+        self.observed.done.retain(|step| match step {
+            Step::RegisterNode | Step::BringInEntry { .. } => true,
+            Step::InitializeGroup0 { .. }
+            | Step::AddLearner(_)
+            | Step::FormCluster { .. }
+            | Step::StartPartitions(_)
+            | Step::CatchUpCatalogue => false,
+        });
     }
 
-    /// The lowest of the first nodes begins group 0, with all of them, once.
-    async fn initialize_group_0(&mut self) {
-        let lowest = self.arguments.initial.iter().map(|node| node.id).min();
-        if self.initialized || lowest != Some(self.arguments.node.id) {
-            return;
-        }
-        let members = self
-            .arguments
-            .initial
-            .iter()
-            .take(VOTERS_MAX)
-            .map(|node| (ReplicaId(node.id.0), Member { node: node.id }))
-            .collect();
-        match self.arguments.group.initialize(members).await {
-            Ok(()) => self.initialized = true,
-            Err(error) => tracing::warn!(%error, "group 0 could not be begun yet"),
-        }
-    }
-
-    /// Nodes that do not vote in group 0 follow it: its leader adds them.
-    async fn add_learners(&self) {
+    fn observe(&mut self) {
         let status = self.arguments.group.status();
-        if !status.ready {
-            return;
-        }
-        for node in &self.arguments.initial {
-            let replica = ReplicaId(node.id.0);
-            if status.members.contains_key(&replica) {
-                continue;
-            }
-            if let Err(error) =
-                self.arguments.group.add_learner(replica, Member { node: node.id }).await
-            {
-                tracing::warn!(node = node.id.0, %error, "a node does not follow group 0 yet");
-                return;
-            }
-        }
+        let observed = &mut self.observed;
+        observed.group_0_members = status.members.values().map(|(node, _)| *node).collect();
+        observed.leads_group_0 = status.ready;
+        observed.running = self.arguments.running.all().into_iter().map(|(id, _)| id).collect();
+        observed.catalogue_complete = self.arguments.catalogue_client.is_initialized();
     }
 
-    /// The leader of group 0 proposes the cluster: its id, its nodes, who holds what.
-    async fn form(&self) {
-        if !self.arguments.group.status().ready {
-            return;
-        }
-        let nodes: Vec<NodeId> = self.arguments.initial.iter().map(|node| node.id).collect();
-        let change = CatalogueChange::Form {
-            cluster_id: random().to_string(),
-            nodes: self.arguments.initial.clone(),
-            placements: cluster::place(self.arguments.partitions, &nodes, ReplicaId(1)),
-        };
-        if let Err(error) = self.arguments.catalogue_client.make("form".to_owned(), change).await {
-            tracing::warn!(%error, "the cluster could not be formed yet");
-        }
-    }
-
-    /// Before this node denies anything to a client, it has heard the whole catalogue once.
-    async fn catch_up_catalogue(&self) {
-        if self.arguments.catalogue_client.is_initialized() {
-            return;
-        }
-        if let Err(refusal) = self.arguments.catalogue_client.catch_up().await {
-            tracing::info!(?refusal, "the catalogue is not complete on this node yet");
-        }
-    }
-
-    /// Makes this node's addresses and data directory known. Whether they are.
-    async fn register_node(&mut self, catalogue: &Catalogue) -> bool {
-        let me = &self.arguments.node;
-        if catalogue.nodes.get(&me.id) == Some(me) || self.registered {
+    /// Takes the next step. Whether there was one.
+    async fn take_step(&mut self) -> bool {
+        self.observe();
+        let catalogue = Arc::clone(&self.arguments.catalogue.borrow());
+        let Some(step) = next_step(&catalogue, &self.observed) else { return false };
+        if let Step::StartPartitions(partitions) = &step {
+            let failed = self.start_partitions(partitions, &catalogue).await;
+            // Each alone, so that the next step is for the others. Those that started are observed.
+            let failed = failed.into_iter().map(|partition| Step::StartPartitions(vec![partition]));
+            self.observed.postponed.extend(failed);
             return true;
         }
-        let id = format!("node:{}:{}", me.id, random());
-        match self.arguments.catalogue_client.make(id, CatalogueChange::Node(me.clone())).await {
-            Ok(()) => self.registered = true,
-            Err(error) => tracing::warn!(%error, "this node could not make itself known yet"),
-        }
-        self.registered
-    }
-
-    async fn bring_in_entries(&mut self) {
-        while let Some(entry) = self.entries.front() {
-            if let Err(error) =
-                self.arguments.catalogue_client.make(entry.id.clone(), entry.change.clone()).await
-            {
-                tracing::warn!(%error, entry = entry.id, "a definition could not be brought in yet");
-                return;
+        match self.execute(&step).await {
+            Ok(()) => self.observed.done.push(step),
+            Err(error) => {
+                tracing::warn!(%error, "it is tried again, after it failed: {step}");
+                self.observed.postponed.push(step);
             }
-            self.entries.pop_front();
         }
+        true
     }
 
-    async fn start_partitions(&self, catalogue: &Catalogue, myself: &ActorRef<Message>) {
-        let mine = catalogue.placements.iter().filter_map(|(&partition, placement)| {
+    /// Executes a step. Each is safe to repeat: who fails in the middle of one leaves it to its
+    /// successor.
+    async fn execute(&self, step: &Step) -> Result<(), ActorProcessingErr> {
+        let ControlArguments { node, initial, group, catalogue_client, .. } = &self.arguments;
+        match step {
+            Step::InitializeGroup0 { voters } => {
+                let member = |node: &NodeId| (ReplicaId(node.0), Member { node: *node });
+                group.initialize(voters.iter().map(member).collect()).await?;
+            }
+            Step::AddLearner(node) => {
+                group.add_learner(ReplicaId(node.0), Member { node: *node }).await?;
+            }
+            Step::FormCluster { placements } => {
+                let (cluster_id, nodes) = (random().to_string(), initial.clone());
+                let placements = placements.clone();
+                let change = CatalogueChange::Form { cluster_id, nodes, placements };
+                catalogue_client.make("form".to_owned(), change).await?;
+            }
+            Step::StartPartitions(_) => {} // `take_step` has done it: some may fail and some not.
+            Step::CatchUpCatalogue => {
+                let refused = |refusal| ActorProcessingErr::from(format!("{refusal:?}"));
+                catalogue_client.catch_up().await.map_err(refused)?;
+            }
+            Step::RegisterNode => {
+                // The same record again, after another one, must not count as taken before.
+                let id = format!("node:{}:{}", node.id, random());
+                catalogue_client.make(id, CatalogueChange::Node(node.clone())).await?;
+            }
+            Step::BringInEntry { id } => {
+                let entry = self.arguments.entries.iter().find(|entry| entry.id == *id);
+                let entry = entry.ok_or_else(|| format!("no change {id} was brought"))?;
+                catalogue_client.make(entry.id.clone(), entry.change.clone()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts these partitions, several at once. Gives those that failed.
+    async fn start_partitions(
+        &self,
+        partitions: &[PartitionId],
+        catalogue: &Catalogue,
+    ) -> Vec<PartitionId> {
+        let start = async |partition| {
+            let placement = catalogue.placements.get(&partition)?;
             let replica = placement.replica_on(self.arguments.node.id)?;
-            self.arguments
-                .running
-                .get(partition)
-                .is_none()
-                .then_some((partition, replica, placement))
-        });
-        let start = async |(partition, replica, placement)| {
-            if let Err(error) = self.start_partition(partition, replica, placement, myself).await {
-                tracing::error!(partition = partition.0, %error, "a partition did not start on this node");
-            }
+            let error = self.start_partition(partition, replica, placement).await.err()?;
+            tracing::error!(
+                partition = partition.0,
+                %error,
+                "a partition did not start on this node"
+            );
+            Some(partition)
         };
-        futures::stream::iter(mine).for_each_concurrent(PARTITIONS_AT_ONCE, start).await;
+        let started = futures::stream::iter(partitions.iter().copied())
+            .map(start)
+            .buffer_unordered(PARTITIONS_AT_ONCE);
+        started.filter_map(std::future::ready).collect().await
     }
 
     async fn start_partition(
@@ -257,52 +262,37 @@ impl State {
         partition: PartitionId,
         replica: ReplicaId,
         placement: &Placement,
-        myself: &ActorRef<Message>,
     ) -> Result<(), ActorProcessingErr> {
-        let id = GroupId::from(partition);
-        let (group, applied) = match self.arguments.running.take_replica(partition) {
+        let ControlArguments { groups, catalogue, liveness, running, .. } = &self.arguments;
+        let (group, applied) = match running.replica_without_actor(partition) {
             Some(kept) => kept,
             None => {
                 let applied = AppliedPartition::new();
-                let machine = PartitionMachine::new(Arc::clone(&applied));
-                let group = self.arguments.groups.start(id, replica, Box::new(machine)).await?;
+                let procedures = self.arguments.procedures.clone();
+                let machine = PartitionMachine::new(Arc::clone(&applied), procedures);
+                let group = groups.start(GroupId::from(partition), replica, machine).await?;
+                // Kept at once: a group runs only once, so that a replica which nobody knows of
+                // could never be given an actor.
+                running.keep_replica(partition, (group.clone(), Arc::clone(&applied)));
                 (group, applied)
             }
         };
+        if placement.preferred == replica {
+            group.initialize(members(&placement.replicas)).await?;
+        }
+        let activations = Activations::default();
         let arguments = PartitionArguments {
             partition,
             group: group.clone(),
             applied: Arc::clone(&applied),
-            catalogue: self.arguments.catalogue.clone(),
-            liveness: Arc::clone(&self.arguments.liveness),
+            catalogue: catalogue.clone(),
+            liveness: Arc::clone(liveness),
+            activations: activations.clone(),
         };
-        match self.spawn_actor(arguments, replica, placement, myself).await {
-            Ok(actor) => {
-                self.arguments.running.put(partition, LocalPartition { actor, group, applied });
-                Ok(())
-            }
-            Err(error) => {
-                // The replica runs, and a group runs only once: the next turn takes it from there.
-                self.arguments.running.keep_replica(partition, (group, applied));
-                Err(error)
-            }
-        }
-    }
-
-    /// Begins the group, if that is for this replica to do, and starts the actor of a running one.
-    async fn spawn_actor(
-        &self,
-        arguments: PartitionArguments,
-        replica: ReplicaId,
-        placement: &Placement,
-        myself: &ActorRef<Message>,
-    ) -> Result<ActorRef<partition::Message>, ActorProcessingErr> {
-        if placement.preferred == replica {
-            arguments.group.initialize(members(&placement.replicas)).await?;
-        }
         let (actor, _) =
-            Actor::spawn_linked(None, PartitionActor, arguments, myself.get_cell()).await?;
-        Ok(actor)
+            Actor::spawn_linked(None, PartitionActor, arguments, self.root.clone()).await?;
+        running.put(partition, LocalPartition { actor, activations, group, applied });
+        Ok(())
     }
 }
 

@@ -12,7 +12,6 @@
 //!
 //! Callers use [`ClusterStore`]: it finds the leader, here or on another node, within a deadline.
 
-mod branch;
 mod client;
 mod control;
 mod follow;

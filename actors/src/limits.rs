@@ -8,8 +8,11 @@ pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 pub const BATCH_COMMANDS_MAX: usize = 512;
 /// Bytes of commands in one Raft entry: an entry must not hold up a heartbeat.
 pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
-/// Commands waiting for one branch; the next is refused with 429.
+/// Writes of clients waiting for one branch; the next is refused with 429.
 pub const BRANCH_PERMITS: usize = 1024;
+/// Bulk operations waiting for one branch; the next is refused with 429. Each may be megabytes, and
+/// rewrites a module while the branch's writes wait.
+pub const BRANCH_BULK_PERMITS: usize = 64;
 /// Commands waiting on one node; the next is refused with 429.
 pub const NODE_PERMITS: usize = 8192;
 /// Calls buffered while a branch actor is being stopped.

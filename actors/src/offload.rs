@@ -44,7 +44,7 @@ pub(crate) fn reply_bytes(reply: &PeerReply) -> usize {
         }
         PeerReply::Answer(Answer::Page(page)) => page.rows.len(),
         PeerReply::Answer(Answer::Query(page)) => page.rows.len(),
-        PeerReply::Answer(Answer::Orders(orders)) => orders.orders.len(),
+        PeerReply::Answer(Answer::Call(answer)) => return answer.len(),
         PeerReply::Answer(Answer::Sync(delta)) => delta.tables.iter().map(|t| t.rows.len()).sum(),
         PeerReply::Answer(Answer::Archive(entries)) => {
             entries.iter().flat_map(|entry| &entry.tables).map(|table| table.records.len()).sum()

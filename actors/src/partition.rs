@@ -1,7 +1,10 @@
 //! PartitionActor: one replica group and its branches on this node. It watches who leads. While
 //! this replica does, it holds the proposer and the branch actors of that term; when it no longer
-//! does, they go. Branch actors are reached through it alone, so that none is spoken to while it
-//! is being stopped.
+//! does, they go.
+//!
+//! Promise: a branch never has two actors at once, not of two terms either. A command whose branch
+//! has no actor comes here, and the first one starts it; all others go straight to the branch's
+//! actor, through `Activations`. What comes while an actor ends waits here for its successor.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -9,20 +12,23 @@ use std::time::Duration;
 
 use model::{BranchKey, Catalogue, Outcome, Partition, PartitionId, Reject};
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
-use raft::{GroupStatus, ReplicaGroup};
+use raft::{GroupStatus, TypedGroup};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::branch::{self, BranchActor, BranchArguments, Submission};
 use crate::limits::{BRANCHES_PER_PARTITION_MAX, PASSIVATE_AFTER, PASSIVATION_BUFFER_MAX};
 use crate::liveness::PeerLiveness;
 use crate::message::{BusyScope, Refusal};
 
+pub(crate) mod activations;
+pub(crate) mod branch;
 pub(crate) mod machine;
 pub(crate) mod proposer;
 
-use machine::AppliedPartition;
+use activations::{Activations, Admission, BranchHandle};
+use branch::{BranchActor, BranchArguments, Submission};
+use machine::{AppliedPartition, PartitionMachine};
 use proposer::{Proposal, Proposer};
 
 /// How often a leader looks whether branches are idle and whether another node should lead.
@@ -34,9 +40,9 @@ const PREFERRED_LAG_MAX: u64 = 64;
 /// After a transfer was tried, it is not tried again for this long.
 const TRANSFER_PAUSE: Duration = Duration::from_secs(60);
 
-/// What a partition actor is told.
+/// Messages of a partition actor.
 pub(crate) enum Message {
-    /// Have this decided by its branch.
+    /// Have this decided by its branch, which has no actor that takes it.
     Submit(Submission),
     /// Leader, term or readiness changed.
     Status(GroupStatus),
@@ -49,45 +55,49 @@ pub(crate) enum Message {
     /// For tests: make one branch's actor fail.
     #[cfg(test)]
     PanicBranch(BranchKey),
+    /// For tests: fail, as a defect would.
+    #[cfg(test)]
+    Panic,
     /// For tests: every branch counts as idle.
     #[cfg(test)]
     PassivateAll,
 }
 
-/// What a partition actor is started with.
+/// What a partition actor is spawned with.
 pub(crate) struct PartitionArguments {
     pub(crate) partition: PartitionId,
-    pub(crate) group: ReplicaGroup,
+    pub(crate) group: TypedGroup<PartitionMachine>,
     pub(crate) applied: Arc<AppliedPartition>,
     pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
     pub(crate) liveness: Arc<PeerLiveness>,
+    pub(crate) activations: Activations,
 }
 
 /// Its state.
 pub(crate) struct State {
     arguments: PartitionArguments,
     leadership: Option<Leadership>,
-    /// Actors that were told to stop, by actor: what has come for their branch since.
-    stopping: BTreeMap<ActorId, PassivatingBranch>,
+    /// The branch actors that have not ended, of this term or an earlier one, also those that take
+    /// no commands any more.
+    branch_actors: BTreeMap<BranchKey, SpawnedBranch>,
+    /// The same, by actor.
+    keys: BTreeMap<ActorId, BranchKey>,
     draining: bool,
     transfer_tried: Option<Instant>,
     _watches: Vec<AbortOnDropHandle<()>>,
 }
 
+/// What a leader has for one term.
 struct Leadership {
     term: u64,
     proposer: Proposer,
-    branches: BTreeMap<BranchKey, Activation>,
 }
 
-struct Activation {
-    actor: ActorRef<branch::Message>,
-    used: Instant,
-}
-
-struct PassivatingBranch {
-    key: BranchKey,
-    buffered: VecDeque<Submission>,
+/// A branch actor that has not ended.
+#[derive(Default)]
+struct SpawnedBranch {
+    /// What came while it ended, for its successor.
+    waiting: VecDeque<Submission>,
 }
 
 pub(crate) struct PartitionActor;
@@ -116,7 +126,8 @@ impl Actor for PartitionActor {
         Ok(State {
             arguments,
             leadership: None,
-            stopping: BTreeMap::new(),
+            branch_actors: BTreeMap::new(),
+            keys: BTreeMap::new(),
             draining: false,
             transfer_tried: None,
             _watches: watches,
@@ -134,7 +145,7 @@ impl Actor for PartitionActor {
             Message::Status(status) => state.update_leadership(&status),
             Message::Catalogue => state.define_configured(),
             Message::Tick => {
-                state.passivate(PASSIVATE_AFTER);
+                passivate(&state.arguments.activations, PASSIVATE_AFTER);
                 if state.draining {
                     state.transfer_to_fittest(); // What it was given back in the meantime.
                 } else {
@@ -146,11 +157,13 @@ impl Actor for PartitionActor {
                 state.transfer_to_fittest();
             }
             #[cfg(test)]
-            Message::PassivateAll => state.passivate(Duration::ZERO),
+            Message::PassivateAll => passivate(&state.arguments.activations, Duration::ZERO),
+            #[cfg(test)]
+            Message::Panic => panic!("a test asked for it"),
             #[cfg(test)]
             Message::PanicBranch(key) => {
-                if let Some(active) = state.leadership.as_ref().and_then(|l| l.branches.get(&key)) {
-                    let _ = active.actor.cast(branch::Message::Panic);
+                if let Some(actor) = state.arguments.activations.actor(&key) {
+                    let _ = actor.cast(branch::Message::Panic);
                 }
             }
         }
@@ -178,7 +191,7 @@ impl Actor for PartitionActor {
     }
 }
 
-async fn watch_status(actor: ActorRef<Message>, group: ReplicaGroup) {
+async fn watch_status(actor: ActorRef<Message>, group: TypedGroup<PartitionMachine>) {
     let mut status = group.watch();
     let mut last = None;
     loop {
@@ -217,40 +230,42 @@ async fn tick(actor: ActorRef<Message>) {
 
 impl State {
     async fn submit(&mut self, myself: &ActorRef<Message>, submission: Submission) {
-        let key = &submission.command.key;
-        if let Some(stopping) = self.stopping.values_mut().find(|stopping| stopping.key == *key) {
-            if stopping.buffered.len() < PASSIVATION_BUFFER_MAX {
-                stopping.buffered.push_back(submission);
+        // The first of several commands for a branch without an actor has had one started; the
+        // others were on their way here by then.
+        let Err(submission) = self.arguments.activations.submit(submission) else { return };
+        let Some(leadership) = &self.leadership else {
+            let hint = self.arguments.group.status().leader.map(|(_, node)| node);
+            return submission.reply.answer(Err(Refusal::NotLeader { hint }));
+        };
+        let key = submission.command.key.clone();
+        if let Some(spawned) = self.branch_actors.get_mut(&key) {
+            // Its actor takes no more commands and has not ended. A successor now would be a second
+            // one at work on the same branch.
+            if spawned.waiting.len() < PASSIVATION_BUFFER_MAX {
+                spawned.waiting.push_back(submission);
             } else {
                 submission.reply.answer(Err(Refusal::Busy { what: BusyScope::Branch }));
             }
             return;
         }
-        let Some(leadership) = &mut self.leadership else {
-            let hint = self.arguments.group.status().leader.map(|(_, node)| node);
-            return submission.reply.answer(Err(Refusal::NotLeader { hint }));
-        };
-        if !leadership.branches.contains_key(key) {
-            if let Some(reject) = branch_limit_reached(
-                &self.arguments.applied.view(),
-                key,
-                BRANCHES_PER_PARTITION_MAX,
-            ) {
-                return submission.reply.answer(Ok(Outcome::Rejected(reject)));
-            }
-            let actor = match activate(&self.arguments, leadership, key.clone(), myself).await {
-                Ok(actor) => actor,
-                Err(error) => {
-                    tracing::error!(%error, %key, "a branch actor did not start");
-                    return submission.reply.answer(Err(unavailable("the branch is starting")));
-                }
-            };
-            leadership.branches.insert(key.clone(), Activation { actor, used: Instant::now() });
+        let view = self.arguments.applied.view();
+        if let Some(reject) = branch_limit_reached(&view, &key, BRANCHES_PER_PARTITION_MAX) {
+            return submission.reply.answer(Ok(Outcome::Rejected(reject)));
         }
-        let active = leadership.branches.get_mut(key).expect("inserted above");
-        active.used = Instant::now();
-        // An actor that just failed drops the message: its caller asks again, same id.
-        let _ = active.actor.cast(branch::Message::Submit(submission));
+        let handle = match spawn_branch(&self.arguments, leadership, key.clone(), myself).await {
+            Ok(handle) => handle,
+            Err(error) => {
+                tracing::error!(%error, %key, "a branch actor did not start");
+                return submission.reply.answer(Err(unavailable("the branch is starting")));
+            }
+        };
+        self.keys.insert(handle.actor.get_id(), key.clone());
+        self.branch_actors.insert(key.clone(), SpawnedBranch::default());
+        self.arguments.activations.insert(key, handle);
+        if let Err(submission) = self.arguments.activations.submit(submission) {
+            // It has failed already: nothing was done, and the store asks again.
+            submission.reply.answer(Err(unavailable("the branch is starting")));
+        }
     }
 
     fn update_leadership(&mut self, status: &GroupStatus) {
@@ -264,7 +279,11 @@ impl State {
                 term = former.term,
                 "no longer leads"
             );
-            former.branches.values().for_each(|active| active.actor.stop(None));
+            // Out of the map before anything of a new term is put in. What is queued at these
+            // actors is dropped with them: their proposer is fenced by the former term, so none of
+            // it could be taken any more, and the store asks the next leader under the same id.
+            let former = self.arguments.activations.take_all();
+            former.iter().for_each(|handle| handle.actor.stop(None));
         }
         if let Some(term) = term {
             tracing::info!(partition = self.arguments.partition.0, term, "leads");
@@ -275,13 +294,14 @@ impl State {
                 applied,
                 self.arguments.catalogue.clone(),
             );
-            self.leadership = Some(Leadership { term, proposer, branches: BTreeMap::new() });
+            self.leadership = Some(Leadership { term, proposer });
             self.define_configured();
         }
     }
 
     /// Configured branches exist without being written to: their definition and seed go into the
-    /// log as soon as somebody leads, and again when the catalogue changes them.
+    /// log as soon as this replica leads, and again when the catalogue changes them. Straight to
+    /// the proposer: an actor for each branch of the catalogue would be started for nothing else.
     fn define_configured(&self) {
         let Some(leadership) = &self.leadership else { return };
         let catalogue = Arc::clone(&self.arguments.catalogue.borrow());
@@ -296,25 +316,6 @@ impl State {
             let mut due = branch::missing_definition(&key, &catalogue, &self.arguments.applied);
             if let Some(command) = due.pop() {
                 leadership.proposer.enqueue(Proposal { prerequisites: due, command, reply: None });
-            }
-        }
-    }
-
-    /// Ends the actors of branches without work for this long. They begin again when asked.
-    fn passivate(&mut self, idle_for: Duration) {
-        let Some(leadership) = &mut self.leadership else { return };
-        let idle: Vec<_> = leadership
-            .branches
-            .iter()
-            .filter(|(_, active)| active.used.elapsed() >= idle_for)
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in idle {
-            let Some(active) = leadership.branches.remove(&key) else { continue };
-            // What is queued is still handled; what comes from now on is buffered.
-            if active.actor.drain().is_ok() {
-                let stopping = PassivatingBranch { key, buffered: VecDeque::new() };
-                self.stopping.insert(active.actor.get_id(), stopping);
             }
         }
     }
@@ -376,16 +377,24 @@ impl State {
         });
     }
 
-    /// A branch actor has ended: what was buffered for it goes to its successor.
+    /// A branch actor has ended: what waited for that goes to its successor.
     async fn branch_actor_ended(&mut self, myself: &ActorRef<Message>, id: ActorId) {
-        if let Some(leadership) = &mut self.leadership {
-            leadership.branches.retain(|_, active| active.actor.get_id() != id);
+        let Some(key) = self.keys.remove(&id) else { return };
+        // One that failed is still in the map.
+        self.arguments.activations.remove(&key, id);
+        let Some(spawned) = self.branch_actors.remove(&key) else { return };
+        for submission in spawned.waiting {
+            self.submit(myself, submission).await;
         }
-        if let Some(stopping) = self.stopping.remove(&id) {
-            for submission in stopping.buffered {
-                self.submit(myself, submission).await;
-            }
-        }
+    }
+}
+
+/// Asks the actors of branches without work for this long to go to sleep. They decide: a command
+/// may be on its way to one. The next command starts an actor anew.
+fn passivate(activations: &Activations, idle_for: Duration) {
+    for actor in activations.idle(idle_for) {
+        // One that has ended sleeps already.
+        let _ = actor.cast(branch::Message::Passivate { idle_for });
     }
 }
 
@@ -399,20 +408,23 @@ fn branch_limit_reached(view: &Partition, key: &BranchKey, most: usize) -> Optio
     })
 }
 
-async fn activate(
+async fn spawn_branch(
     arguments: &PartitionArguments,
     leadership: &Leadership,
     key: BranchKey,
     myself: &ActorRef<Message>,
-) -> Result<ActorRef<branch::Message>, ractor::SpawnErr> {
+) -> Result<BranchHandle, ractor::SpawnErr> {
+    let admission = Admission::new();
     let arguments = BranchArguments {
         key,
         proposer: leadership.proposer.clone(),
         applied: Arc::clone(&arguments.applied),
         catalogue: arguments.catalogue.clone(),
+        admission: Arc::clone(&admission),
+        activations: arguments.activations.clone(),
     };
     let (actor, _) = Actor::spawn_linked(None, BranchActor, arguments, myself.get_cell()).await?;
-    Ok(actor)
+    Ok(BranchHandle::new(actor, admission))
 }
 
 fn unavailable(reason: &str) -> Refusal {

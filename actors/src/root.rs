@@ -1,16 +1,20 @@
-//! Root: the root of the actors' tree: starts group 0 and the control actor, which starts the
-//! rest, and stops it all in the opposite order.
+//! Root: starts group 0 and RootActor, which supervises the control actor and the partition actors,
+//! and stops it all in the opposite order.
+//!
+//! Promise: a control actor that fails has a successor, and partition actors outlive it. Why they
+//! hang here and not under the control actor, which spawns them: an actor that ends takes its
+//! children with it, so a defect in control would have ended every partition of the node.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{CatalogueEntry, NodeRecord, ReplicaId};
+use model::{CatalogueEntry, NodeRecord, Procedures, ReplicaId};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use raft::{Fatal, GroupId, Groups};
 
 use crate::client::{CatalogueClient, ClusterStore, LeaderClient, LocalPartitions};
 use crate::control::machine::CatalogueMachine;
-use crate::control::{ControlActor, ControlArguments};
+use crate::control::{self, ControlActor, ControlArguments};
 use crate::liveness::PeerLiveness;
 use crate::peers::Peers;
 use crate::status::FileBudget;
@@ -19,16 +23,16 @@ use crate::status::report::StatusReporter;
 /// How long a drain waits for other nodes to take the lead.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
-/// What this crate is started with.
+/// What a node's actors are started with.
 pub struct Config {
     /// This node, as the others shall know it.
     pub node: NodeRecord,
     /// The first nodes of the cluster, this one among them; their `http` and `data_id` may be
-    /// empty, each node tells its own. All nodes must be given the same ids.
+    /// empty, each node registers its own. All nodes must be given the same ids.
     pub initial: Vec<NodeRecord>,
     /// How many partitions a new cluster gets, for ever.
     pub partitions: u16,
-    /// Changes of the catalogue this node brings: what it read from files. Same id, same change.
+    /// Changes of the catalogue that this node read from files. Same id, same change.
     pub entries: Vec<CatalogueEntry>,
     /// The replicas of this node.
     pub groups: Groups,
@@ -38,9 +42,11 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// How this process shares out its open files, if it has seen to that.
     pub files: Option<FileBudget>,
+    /// The stored procedures that commands may call. All nodes of a cluster have the same.
+    pub procedures: Procedures,
 }
 
-/// Why this crate did not start.
+/// Why a node's actors did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Group 0's replica is refused by its disk.
@@ -51,10 +57,10 @@ pub enum StartError {
     Actor(#[from] ractor::SpawnErr),
 }
 
-/// The running tree.
+/// The running actors of a node.
 pub struct ActorTree {
     store: ClusterStore,
-    root: ActorRef<()>,
+    pub(crate) root: ActorRef<Message>,
 }
 
 /// Starts the tree. The cluster forms by itself, in whatever order its nodes start.
@@ -65,13 +71,13 @@ pub async fn start(config: Config) -> Result<ActorTree, StartError> {
     let (machine, catalogue) = CatalogueMachine::new();
     let applied_catalogue = machine.applied_catalogue();
     let id = config.node.id;
-    let group_0 = config.groups.start(GroupId::CLUSTER, ReplicaId(id.0), Box::new(machine)).await?;
+    let group_0 = config.groups.start(GroupId::CLUSTER, ReplicaId(id.0), machine).await?;
     let liveness = Arc::new(PeerLiveness::default());
     let partitions = LocalPartitions::default();
     let is_initialized = catalogue.borrow().is_formed();
     let leaders = LeaderClient::new(
         id,
-        group_0.clone(),
+        (*group_0).clone(),
         catalogue.clone(),
         partitions.clone(),
         Arc::clone(&config.peers),
@@ -79,7 +85,6 @@ pub async fn start(config: Config) -> Result<ActorTree, StartError> {
     );
     let catalogue_client =
         CatalogueClient::new(leaders.clone(), group_0.clone(), catalogue.clone(), is_initialized);
-    let (root, _) = Actor::spawn(None, RootActor, ()).await?;
     let reporter = StatusReporter {
         node: id,
         catalogue: catalogue.clone(),
@@ -94,25 +99,27 @@ pub async fn start(config: Config) -> Result<ActorTree, StartError> {
         brought: config.entries.iter().map(|entry| entry.id.clone()).collect(),
         draining: Arc::default(),
     };
-    let store = ClusterStore::start(leaders, reporter, &root.get_cell()).await?;
+    let procedures = config.procedures.clone();
     let control = ControlArguments {
         node: config.node,
         initial: config.initial,
         partitions: config.partitions,
-        entries: config.entries,
+        entries: config.entries.into(),
         groups: config.groups,
         group: group_0,
         catalogue,
         liveness,
         catalogue_client,
         running: partitions,
+        procedures: config.procedures,
     };
-    let (_, _) = Actor::spawn_linked(None, ControlActor, control, root.get_cell()).await?;
+    let (root, _) = Actor::spawn(None, RootActor, control).await?;
+    let store = ClusterStore::start(leaders, reporter, procedures, &root.get_cell()).await?;
     Ok(ActorTree { store, root })
 }
 
 impl ActorTree {
-    /// The cluster's branches, for the gateway and for other nodes.
+    /// The store, for the gateway and for other nodes.
     pub fn store(&self) -> ClusterStore {
         self.store.clone()
     }
@@ -141,26 +148,86 @@ impl ActorTree {
     }
 }
 
+/// How long after a control actor failed its successor is started: one that fails at once must not
+/// keep a processor busy.
+const RESTART_PAUSE: Duration = Duration::from_millis(500);
+
+/// Messages of the root actor.
+pub(crate) enum Message {
+    /// Start a control actor in place of one that failed.
+    StartControl,
+    /// For tests: make the control actor fail.
+    #[cfg(test)]
+    PanicControl,
+}
+
+/// Its state.
+struct State {
+    arguments: ControlArguments,
+    control: ActorRef<control::Message>,
+}
+
 struct RootActor;
 
 impl Actor for RootActor {
-    type Msg = ();
-    type State = ();
-    type Arguments = ();
+    type Msg = Message;
+    type State = State;
+    type Arguments = ControlArguments;
 
-    async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Message>,
+        arguments: ControlArguments,
+    ) -> Result<State, ActorProcessingErr> {
+        let control = spawn_control(&myself, arguments.clone()).await?;
+        Ok(State { arguments, control })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Message>,
+        message: Message,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::StartControl => match spawn_control(&myself, state.arguments.clone()).await {
+                Ok(control) => state.control = control,
+                Err(error) => {
+                    tracing::error!(%error, "the control actor did not start; it is tried again");
+                    myself.send_after(RESTART_PAUSE, || Message::StartControl);
+                }
+            },
+            #[cfg(test)]
+            Message::PanicControl => state.control.cast(control::Message::Panic)?,
+        }
         Ok(())
     }
 
     async fn handle_supervisor_evt(
         &self,
-        _: ActorRef<()>,
+        myself: ActorRef<Message>,
         event: SupervisionEvent,
-        _: &mut (),
+        state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        if let SupervisionEvent::ActorFailed(_, error) = event {
-            tracing::error!(%error, "the control actor failed: this node changes nothing more");
+        // Only failures: an actor that was stopped belongs to a tree that is being stopped.
+        let SupervisionEvent::ActorFailed(who, error) = event else { return Ok(()) };
+        if who.get_id() == state.control.get_id() {
+            tracing::error!(%error, "the control actor failed and is started again");
+            myself.send_after(RESTART_PAUSE, || Message::StartControl);
+        } else {
+            // The control actor finds the partition without an actor and gives it one.
+            tracing::error!(%error, "a partition actor failed and is started again");
+            state.arguments.running.forget_actor(who.get_id());
         }
         Ok(())
     }
+}
+
+async fn spawn_control(
+    root: &ActorRef<Message>,
+    arguments: ControlArguments,
+) -> Result<ActorRef<control::Message>, ractor::SpawnErr> {
+    let arguments = (arguments, root.get_cell());
+    let (control, _) = Actor::spawn_linked(None, ControlActor, arguments, root.get_cell()).await?;
+    Ok(control)
 }

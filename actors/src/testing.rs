@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use model::{
     Action, BranchId, BranchKey, CatalogueChange, CatalogueEntry, Command, CommandId, ModuleConfig,
-    ModuleId, Mutation, NodeId, NodeRecord, Object, Origin, Outcome, Pattern, Request, Schema,
-    Timestamp, Validation, Value, VersionRule, Write,
+    ModuleId, NodeId, NodeRecord, Object, Origin, Outcome, Pattern, RecordMutation, Request,
+    Schema, Timestamp, Transaction, Validation, Value, VersionRule,
 };
 use parking_lot::Mutex;
 use raft::testing::MemoryNetwork;
@@ -125,12 +125,22 @@ impl Cluster {
         Self::timed(nodes, Timing::default()).await
     }
 
+    /// The same, with something done to each tree as soon as it was started.
+    pub(crate) async fn start_with(nodes: u64, started: impl Fn(&ActorTree)) -> Self {
+        Self::open(nodes, Timing::default(), started).await
+    }
+
     /// The same, with other elections.
     pub(crate) async fn timed(nodes: u64, timing: Timing) -> Self {
+        Self::open(nodes, timing, |_| ()).await
+    }
+
+    async fn open(nodes: u64, timing: Timing, started: impl Fn(&ActorTree)) -> Self {
         let (network, wires) = (MemoryNetwork::new(), Wires::default());
         let mut cluster = Self { nodes: Vec::new(), network, wires, timing };
         for id in 1..=nodes {
             cluster.start_node(id, nodes).await;
+            started(&cluster.nodes[cluster.nodes.len() - 1].running);
         }
         for node in &cluster.nodes {
             cluster.ready(&node.running.store()).await;
@@ -153,6 +163,7 @@ impl Cluster {
             peers: Arc::new(Door { node: NodeId(id), wires: self.wires.clone() }),
             warnings: Vec::new(),
             files: None,
+            procedures: model::Procedures::default(),
         });
         let running = running.await.unwrap();
         let store = running.store();
@@ -234,12 +245,12 @@ pub(crate) fn key(branch: &str) -> BranchKey {
 /// An insert of one note.
 pub(crate) fn insert(branch: &str, note: &str, text: &str) -> Command {
     let record: Object = [("id", note), ("text", text)].into_iter().collect();
-    let mutation = Mutation::new(Action::Insert, "note", record);
+    let mutation = RecordMutation::new(Action::Insert, "note", record);
     Command {
         id: CommandId { session: String::new(), request: format!("insert-{note}") },
         key: key(branch),
         origin: Arc::new(Origin::default()),
-        request: Request::Write(Write::of(vec![mutation])),
+        request: Request::Transaction(Transaction::of(vec![mutation])),
     }
 }
 

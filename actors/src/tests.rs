@@ -10,6 +10,7 @@ use raft::Timing;
 use crate::message::{PeerReply, PeerRequest, Refusal, decode, encode};
 use crate::partition;
 use crate::peers::Inbox as _;
+use crate::root;
 use crate::store::{ChangeError, Cursor, FollowItem, Post, RouteError, Store, TopicSubscription};
 use crate::testing::{Cluster, accept, insert, key, wait_until};
 
@@ -101,6 +102,36 @@ async fn a_branch_actor_that_panics_costs_nobody_anything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_control_actor_that_panics_has_a_successor() {
+    let cluster = Cluster::start(1).await;
+    let store = cluster.store(0);
+    accept(&store, insert("dar", "n1", "before")).await;
+    let partition = store.0.catalogue_client.locate(&key("dar")).unwrap();
+    let actor = || store.0.partitions.get(partition).map(|running| running.actor.get_id());
+    let before = actor();
+    cluster.nodes[0].running.root.cast(root::Message::PanicControl).unwrap();
+    // Partitions go on without it.
+    assert_eq!(accept(&store, insert("dar", "n2", "meanwhile")).await, 2);
+    assert_eq!(actor(), before, "the partition's actor outlived it");
+    // Only a control actor gives a partition a new actor.
+    store.0.partitions.get(partition).unwrap().actor.cast(partition::Message::Panic).unwrap();
+    wait_until("another actor runs", || actor().is_some_and(|now| Some(now) != before)).await;
+    assert_eq!(accept(&store, insert("dar", "n3", "after")).await, 3);
+    assert_eq!(notes_of(&store, "dar").await, ["n1", "n2", "n3"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_actor_may_panic_while_the_cluster_forms() {
+    let cluster = Cluster::start_with(3, |tree| {
+        tree.root.cast(root::Message::PanicControl).unwrap();
+    });
+    let cluster = cluster.await;
+    for place in 0..3 {
+        accept(&cluster.store(place), insert("dar", &format!("n{place}"), "x")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn calls_that_come_while_an_actor_goes_to_sleep_are_kept() {
     let cluster = Cluster::start(1).await;
     let store = cluster.store(0);
@@ -121,6 +152,40 @@ async fn calls_that_come_while_an_actor_goes_to_sleep_are_kept() {
     }
     offsets.sort_unstable();
     assert_eq!(offsets, (2..=51).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_that_sleeps_is_woken_by_the_next_command() {
+    let cluster = Cluster::start(1).await;
+    let store = cluster.store(0);
+    accept(&store, insert("dar", "n1", "x")).await;
+    let local =
+        store.0.partitions.get(store.0.catalogue_client.locate(&key("dar")).unwrap()).unwrap();
+    let actor = || local.activations.actor(&key("dar")).map(|actor| actor.get_id());
+    let first = actor();
+    accept(&store, insert("dar", "n2", "x")).await;
+    assert_eq!(actor(), first, "one actor takes all its commands");
+    local.actor.cast(partition::Message::PassivateAll).unwrap();
+    wait_until("it sleeps", || actor().is_none()).await;
+    assert_eq!(accept(&store, insert("dar", "n3", "x")).await, 3);
+    assert!(actor().is_some_and(|second| Some(second) != first));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_has_an_actor_on_its_leader_only() {
+    let cluster = Cluster::start(3).await;
+    let partition = cluster.store(0).0.catalogue_client.locate(&key("dar")).unwrap();
+    let local = |place: usize| cluster.store(place).0.partitions.get(partition).unwrap();
+    let active = |place: usize| local(place).activations.actor(&key("dar")).is_some();
+    accept(&cluster.store(0), insert("dar", "n1", "x")).await;
+    let former = cluster.leader_of("dar");
+    assert_eq!((0..3).filter(|place| active(*place)).collect::<Vec<_>>(), [former]);
+    let next = (former + 1) % 3;
+    let replica = local(next).group.status().replica;
+    local(former).group.transfer_leader(replica).await.unwrap();
+    // Nobody writes meanwhile, so none comes back, whoever leads then.
+    wait_until("the former leader's actor is gone", || !active(former)).await;
+    assert_eq!(accept(&cluster.store(0), insert("dar", "n2", "x")).await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use model::{Action, Mutation, Object, Origin, Validation, Value, Write};
+use model::{Action, Object, Origin, RecordMutation, Transaction, Validation, Value};
 
 use crate::error::{ApiError, Problem};
 use crate::http::{known, marker};
@@ -19,7 +19,7 @@ pub(crate) fn read(
     mut body: Object,
     from: &Origin,
     validation: Validation,
-) -> Result<Write, ApiError> {
+) -> Result<Transaction, ApiError> {
     // A strict module refuses members that nobody reads.
     known::BATCH.members(&body, validation)?;
     let mutations = match body.remove("verbs") {
@@ -39,7 +39,7 @@ pub(crate) fn read(
         };
         mutation.map_err(|error| error.with("index", index))
     });
-    read.collect::<Result<_, _>>().map(Write::of)
+    read.collect::<Result<Vec<_>, _>>().map(Transaction::of)
 }
 
 fn not_a_batch(given: Option<&Value>) -> ApiError {
@@ -56,7 +56,7 @@ fn read_verb(
     mut sent: Object,
     from: &Origin,
     validation: Validation,
-) -> Result<Mutation, ApiError> {
+) -> Result<RecordMutation, ApiError> {
     known::VERB.members(&sent, validation)?;
     let action = action(&sent)?;
     let table = text(&sent, known::TABLE)
@@ -67,10 +67,10 @@ fn read_verb(
     let mut preconditions = preconditions::read(&sent, marker::sent(&sent).as_deref())?;
     preconditions.extend(preconditions::version(&sent, "expectedVersion")?);
     let origin = origin(&mut sent, action, from)?;
-    Ok(Mutation {
+    Ok(RecordMutation {
         preconditions,
         origin: Some(Arc::new(origin)),
-        ..Mutation::new(action, table, record)
+        ..RecordMutation::new(action, table, record)
     })
 }
 
@@ -107,11 +107,11 @@ fn wrong(name: &str, right: &str) -> ApiError {
 
 #[cfg(test)]
 mod tests {
-    use model::Precondition;
+    use model::{Mutation, Precondition};
 
     use super::*;
 
-    fn batch(json: &str) -> Result<Write, ApiError> {
+    fn batch(json: &str) -> Result<Transaction, ApiError> {
         let body = Value::from_json(json.as_bytes()).unwrap().as_object().unwrap().clone();
         let from = Origin {
             source: Some("ws-client".into()),
@@ -134,8 +134,12 @@ mod tests {
             {"action":"delete","table":"t","record":{"id":3}}]}"#,
         )
         .unwrap();
-        assert_eq!(write.last_event, None);
-        let [first, second, third] = &write.mutations[..] else { panic!("{write:?}") };
+        assert_eq!(write.preconditions, []);
+        let [Mutation::Record(first), Mutation::Record(second), Mutation::Record(third)] =
+            &write.mutations[..]
+        else {
+            panic!("{write:?}")
+        };
         assert_eq!((first.action, first.table.as_str()), (Action::Merge, "orders"));
         assert_eq!(first.preconditions, [Precondition::VersionIs(4)]);
         let origin = first.origin.as_ref().unwrap();

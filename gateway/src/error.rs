@@ -364,7 +364,7 @@ impl From<Reject> for ApiError {
             Reject::LastEvent { expected, received } => {
                 new(Problem::LastAckMismatch).with("expected", expected).with("received", received)
             }
-            Reject::Order { .. } => new(Problem::OrderRefused),
+            Reject::Procedure { code, details, .. } => procedure(&message, &code, details),
             Reject::Replace { reason, details } => replacement(&message, reason, details),
             Reject::NoHistory { entry } => {
                 new(Problem::HistoryRestoreFailed).with("entryId", entry)
@@ -398,8 +398,18 @@ impl From<Reject> for ApiError {
                 failed().details([("code", code), ("table", table.into()), ("field", field.into())])
             }
             Reject::BadDefinition { code, .. } => bad_definition(&message, &code),
-            Reject::MissingTable | Reject::BadCommand { .. } => failed().details([("code", code)]),
+            Reject::MissingTable | Reject::BadCommand { .. } | Reject::UnknownProcedure { .. } => {
+                failed().details([("code", code)])
+            }
         }
+    }
+}
+
+/// What a stored procedure refuses.
+fn procedure(message: &str, code: &str, details: Object) -> ApiError {
+    match code {
+        "order-persist-failed" => ApiError::new(Problem::OrderRefused, message),
+        _ => precondition(message, code.into(), details),
     }
 }
 

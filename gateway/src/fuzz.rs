@@ -18,7 +18,7 @@ use crate::batch;
 use crate::http::fuzz::read_bodies;
 use crate::preconditions;
 use crate::publish::Publish;
-use crate::ws::session::{Action, Begun, LogEnd, Moment, Session};
+use crate::ws::session::{FollowStart, LogEnd, Session, SessionAction, SessionContext};
 
 /// When everything here happens.
 const AT: Timestamp = Timestamp(1_795_220_377_740);
@@ -39,29 +39,30 @@ pub fn rest_body(data: &[u8]) {
 /// once, what it asks cannot be told.
 pub fn socket_frame(data: &[u8]) {
     let catalogue = catalogue();
-    let moment = Moment { at: AT, catalogue: &catalogue };
+    let cx = SessionContext { now: AT, catalogue: &catalogue };
     let (mut session, _) = Session::new("socket".into(), "ws-1".into(), Principal::Anyone, AT);
     for frame in data.split(|byte| *byte == b'\n') {
-        let mut todo: VecDeque<Action> = session.on_message(frame, moment).into();
+        let mut todo: VecDeque<SessionAction> = session.on_message(frame, cx).into();
         for _ in 0..ACTIONS_MAX {
             let Some(action) = todo.pop_front() else { break };
             match action {
-                Action::Follow { ticket, key, .. } => {
-                    let log = LogEnd { life: Incarnation(1), last: Offset(7), holds: true };
-                    let begun = Begun { snapshot: Some(snapshot(key)), log: Some(log) };
-                    todo.extend(session.on_followed(ticket, Ok(begun), moment));
+                SessionAction::Follow { call, key, .. } => {
+                    let log =
+                        LogEnd { incarnation: Incarnation(1), last: Offset(7), is_retained: true };
+                    let begun = FollowStart { snapshot: Some(snapshot(key)), log: Some(log) };
+                    todo.extend(session.on_followed(call, Ok(begun), cx));
                 }
-                Action::Submit(command) => {
+                SessionAction::Submit(command) => {
                     let unknown = Err(RouteError::Indeterminate);
-                    todo.extend(session.on_outcome(&command.key, unknown, moment));
+                    todo.extend(session.on_outcome(&command.key, unknown, cx));
                 }
-                Action::Send(..)
-                | Action::Write(_)
-                | Action::Open(_)
-                | Action::Drop(_)
-                | Action::Read { .. }
-                | Action::Listen { .. }
-                | Action::Post(_) => {}
+                SessionAction::Send(..)
+                | SessionAction::Write(_)
+                | SessionAction::Open(_)
+                | SessionAction::Drop(_)
+                | SessionAction::Read { .. }
+                | SessionAction::SubscribeTopic { .. }
+                | SessionAction::Post(_) => {}
             }
         }
     }
@@ -86,7 +87,11 @@ fn catalogue() -> Catalogue {
         label: String::new(),
         description: String::new(),
         tables: Vec::new(),
-        schema: Arc::new(Schema::from_definition("pos", &source).expect("a definition")),
+        schema: Arc::new(
+            Schema::read_under("pos", &source, &compat::conventions())
+                .expect("a definition")
+                .schema,
+        ),
         source: Arc::new(source),
         validation: Validation::Lenient,
         version_rule: VersionRule::Next,

@@ -200,7 +200,7 @@ pub(crate) fn unasked(answer: &Answer) -> ApiError {
         Answer::Head(_) => "counters",
         Answer::Events(_) => "events",
         Answer::Query(_) => "rows",
-        Answer::Orders(_) => "orders",
+        Answer::Call(_) => "a procedure's answer",
         Answer::Sync(_) => "what is missing",
         Answer::Archive(_) => "the history",
         Answer::Log(_) => "the log's head",

@@ -111,7 +111,7 @@ pub const TOPIC_DATA_BYTES_MAX: usize = 64 * 1024;
 /// Posts of one socket that wait for those before them; at this number the socket is not read.
 pub const POSTS_WAITING_MAX: usize = 64;
 /// Words of one sync topic that wait for the state they are shown with; beyond, the oldest go.
-pub const SYNC_WORDS_WAITING_MAX: usize = 32;
+pub const SYNC_MESSAGES_WAITING_MAX: usize = 32;
 /// How far back a module's log is searched for what a topic said last, in events.
 pub const RECENT_EVENTS: u32 = 256;
 

@@ -10,7 +10,7 @@ use metrics::{Counter, Gauge, counter, gauge, histogram};
 
 /// What a frame is, for counting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Channel {
+pub(crate) enum FrameKind {
     /// `server:event`.
     Event,
     /// `server:ack`.
@@ -21,7 +21,7 @@ pub(crate) enum Channel {
     Control,
 }
 
-impl Channel {
+impl FrameKind {
     const ALL: [Self; 4] = [Self::Event, Self::Ack, Self::Snapshot, Self::Control];
 
     fn name(self) -> &'static str {
@@ -53,7 +53,7 @@ pub(crate) struct Counters {
 impl Counters {
     pub(crate) fn new(open_to_all: bool, all_origins: bool) -> Self {
         let by_channel = |name: &'static str| {
-            Channel::ALL.map(|channel| counter!(name, "channel" => channel.name()))
+            FrameKind::ALL.map(|channel| counter!(name, "channel" => channel.name()))
         };
         let rendered = |result: &'static str| counter!("ws2_ws_serialization_events_total", "channel" => "event", "result" => result);
         gauge!("mishkah_open_to_all").set(if open_to_all { 1.0 } else { 0.0 });
@@ -74,13 +74,13 @@ impl Counters {
     }
 
     /// A frame was given to a socket.
-    pub(crate) fn frame(&self, channel: Channel, bytes: usize) {
+    pub(crate) fn frame(&self, channel: FrameKind, bytes: usize) {
         self.frames[channel as usize].increment(1);
         self.bytes[channel as usize].increment(bytes as u64);
     }
 
     /// A piece of a frame was given to a socket; the frame is counted with its last one.
-    pub(crate) fn piece(&self, channel: Channel, bytes: usize, is_last: bool) {
+    pub(crate) fn piece(&self, channel: FrameKind, bytes: usize, is_last: bool) {
         self.frames[channel as usize].increment(u64::from(is_last));
         self.bytes[channel as usize].increment(bytes as u64);
     }

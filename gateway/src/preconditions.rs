@@ -26,19 +26,19 @@ pub(crate) fn read(body: &Object, marker: Option<&str>) -> Result<Vec<Preconditi
         preconditions.push(Precondition::MustExist);
     }
     if let Some(day) = text(given, &["requireSnapshotMarker"]) {
-        preconditions.push(Precondition::SnapshotMarker { expected: Some(day) });
+        preconditions.push(Precondition::CommitDay { expected: Some(day) });
     }
     if says("enforceSnapshot") {
-        preconditions.push(Precondition::SnapshotMarker { expected: marker.map(str::to_owned) });
+        preconditions.push(Precondition::CommitDay { expected: marker.map(str::to_owned) });
     }
     if let Some((name, value)) = first(given, &["expectedPaymentState", "paymentState"]) {
-        preconditions.push(Precondition::PaymentStateIs(words(name, value)?));
+        preconditions.push(compat::payment_state_is(words(name, value)?));
     }
     if let Some((name, value)) = first(given, &["rejectPaymentStates"]) {
-        preconditions.push(Precondition::PaymentStateIsNot(words(name, value)?));
+        preconditions.push(compat::payment_state_is_not(words(name, value)?));
     }
     if let Some((name, value)) = first(given, &["allowedPaymentStates"]) {
-        preconditions.push(Precondition::PaymentStateAllowed(words(name, value)?));
+        preconditions.push(compat::payment_state_allowed(words(name, value)?));
     }
     const SINCE: [&str; 3] = ["ifNotModifiedSince", "ifModifiedBefore", "expectedUpdatedAt"];
     if let Some((name, value)) = first(given, &SINCE) {
@@ -107,16 +107,16 @@ mod tests {
             "enforceSnapshot":true,"requireSnapshotMarker":"2026-11-20","disallowCreate":true,
             "expectedVersion":3}}"#,
         );
-        let marker = |day: &str| Precondition::SnapshotMarker { expected: Some(day.into()) };
+        let marker = |day: &str| Precondition::CommitDay { expected: Some(day.into()) };
         assert_eq!(
             all.unwrap(),
             [
                 Precondition::MustExist,
                 marker("2026-11-20"),
                 marker("2026-11-21"),
-                Precondition::PaymentStateIs(vec!["x".into()]),
-                Precondition::PaymentStateIsNot(vec!["paid".into()]),
-                Precondition::PaymentStateAllowed(vec!["open".into()]),
+                compat::payment_state_is(vec!["x".into()]),
+                compat::payment_state_is_not(vec!["paid".into()]),
+                compat::payment_state_allowed(vec!["open".into()]),
                 Precondition::UnmodifiedSince(Timestamp::parse("2020-01-01").unwrap()),
                 Precondition::LastKnown("a".into()),
                 Precondition::VersionIs(3),

@@ -14,7 +14,7 @@ use crate::error::{ApiError, Problem};
 use crate::gateway::App;
 use crate::limits::ROWS_INLINE_MAX;
 
-pub(crate) use pieces::{Lists, Mark, Pieces, Written, written};
+pub(crate) use pieces::{Pieces, Placeholder, RenderedJson, RowLists, written};
 
 /// Writes a small shape.
 pub(crate) fn bytes(shape: &impl Serialize) -> Result<Bytes, ApiError> {
@@ -49,15 +49,15 @@ pub(crate) async fn modules<F>(
     app: &App,
     modules: Vec<Arc<ModuleSnapshot>>,
     write: F,
-) -> Result<Written, ApiError>
+) -> Result<RenderedJson, ApiError>
 where
     F: FnOnce(Vec<Arc<ModuleSnapshot>>) -> Result<Bytes, ApiError> + Send + 'static,
 {
     let count = modules.iter().map(|module| module.head.rows).sum();
     let outline = move || {
-        let mark = Mark::new();
+        let mark = Placeholder::new();
         let outline = write(mark.modules(&modules))?;
-        Pieces::new(&outline, &mark, Lists::Modules(modules))
+        Pieces::new(&outline, &mark, RowLists::Modules(modules))
     };
     written(&app.renders, count, app.limits.snapshot_bytes_max, outline).await
 }

@@ -3,24 +3,26 @@
 //!
 //! Everything here borrows: a frame is written straight out of the rows the branch shares.
 
+mod cursor;
 mod event;
 mod flag;
 mod log_head;
 mod module_event;
-mod place;
 mod query;
 mod snapshot;
 mod topic;
 
+pub(crate) use cursor::WireCursor;
 pub(crate) use event::{
-    Ack, LogLine, Notice, RecordRef, Shown, event_frames, frame_key, record_ref,
+    Ack, LogLine, Notice, RecordEvent, RecordRef, event_frames, frame_key, record_ref,
 };
 pub(crate) use flag::{Directive, Flag};
 pub(crate) use log_head::{EventLog, EventMeta, Purged};
-pub(crate) use place::Place;
 pub(crate) use query::QueryFrame;
 pub(crate) use snapshot::{Module, ModuleMeta, SnapshotFrame, by_id};
-pub(crate) use topic::{SNAPSHOT, Said, Stand, Teller, TopicFrame, channel_data, sync_data};
+pub(crate) use topic::{
+    EventRenderer, SNAPSHOT, Stand, TopicFrame, TopicUpdate, channel_data, sync_data,
+};
 
 use serde::{Serialize, Serializer};
 

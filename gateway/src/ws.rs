@@ -7,8 +7,8 @@
 
 mod batch;
 mod frame;
-mod lane;
 mod outbox;
+mod publish_queue;
 pub(crate) mod session;
 mod socket;
 mod source;

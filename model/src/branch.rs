@@ -19,7 +19,8 @@ use crate::event_log::EventLog;
 use crate::event_log::summary::LogSummary;
 use crate::ids::{BranchKey, CommandId, Incarnation, Offset, Revision, Timestamp};
 use crate::module::{Module, Numbers, Relations};
-use crate::query::{orders, page, query, sync};
+use crate::procedure::{ProcedureView, Procedures};
+use crate::query::{page, query, sync};
 use crate::read::{Answer, Events, Head, ModuleSnapshot, Read, SequenceState, SyncDelta};
 use crate::reject::Reject;
 
@@ -33,6 +34,8 @@ pub struct Branch {
     pub(crate) definition: Option<Arc<Definition>>,
     /// Derived from the definition.
     pub(crate) relations: Arc<Relations>,
+    /// What this build can run. Not part of what replicas agree on.
+    pub(crate) procedures: Procedures,
     pub(crate) incarnation: Incarnation,
     pub(crate) offset: Offset,
     pub(crate) chain_head: Hash,
@@ -58,11 +61,12 @@ pub struct Branch {
 
 impl Branch {
     /// A module without a definition: it refuses everything but one.
-    pub(crate) fn new(key: BranchKey) -> Self {
+    pub(crate) fn new(key: BranchKey, procedures: Procedures) -> Self {
         Self {
             key,
             definition: None,
             relations: Arc::default(),
+            procedures,
             incarnation: Incarnation(1),
             offset: Offset(0),
             chain_head: Hash::default(),
@@ -89,8 +93,9 @@ impl Branch {
         definition: Arc<Definition>,
         seed: Option<&Seed>,
         at: Timestamp,
+        procedures: Procedures,
     ) -> Self {
-        let mut branch = Self::new(key.clone());
+        let mut branch = Self::new(key.clone(), procedures);
         let seed = seed.map(|seed| Request::Seed(Arc::new(seed.clone())));
         let requests = std::iter::once(Request::Define(definition)).chain(seed);
         for (place, request) in (0..).zip(requests) {
@@ -170,8 +175,8 @@ impl Branch {
     /// Answers a lookup.
     ///
     /// # Errors
-    /// [`Reject::UnknownTable`] for a lookup in a table that is not registered, and
-    /// [`Reject::Undefined`] before the first `Define`.
+    /// [`Reject::UnknownTable`] for a lookup in a table that is not registered,
+    /// [`Reject::Undefined`] before the first `Define`, and whatever a procedure refuses.
     pub fn read(&self, read: &Read) -> Result<Answer, Reject> {
         let definition = self.definition.as_ref().ok_or(Reject::Undefined)?;
         let (schema, module_id) = (&definition.schema, self.key.module.as_str());
@@ -194,8 +199,10 @@ impl Branch {
             Read::Query(asked) => {
                 Answer::Query(query::query(schema, &self.module, module_id, asked)?)
             }
-            Read::Orders(asked) => {
-                Answer::Orders(orders::orders(schema, &self.module, module_id, asked)?)
+            Read::Call(call) => {
+                let view = ProcedureView::new(schema, &self.module, &self.key.module);
+                let procedure = self.procedures.get(&call.procedure)?;
+                Answer::Call(procedure.read(&view, &call.arguments)?)
             }
             Read::Sync(asked) => Answer::Sync(SyncDelta {
                 head: self.head(),

@@ -26,6 +26,7 @@ use crate::value::Value;
 
 mod level;
 mod placement;
+pub mod plan;
 mod writes;
 
 pub use placement::{partition_of, partition_of_topic, place, replicas_for};

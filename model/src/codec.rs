@@ -67,6 +67,10 @@ pub enum FormatKind {
     HistoryPage = 40,
     /// Events of one branch:module in a checkpoint.
     EventSegment = 41,
+    /// What a stored procedure is called with.
+    ProcedureArguments = 42,
+    /// What a stored procedure answers.
+    ProcedureAnswer = 43,
     /// Something that only a build with the feature `next-level` writes.
     NextLevel = 63,
     /// A vote of a Raft group.

@@ -53,7 +53,7 @@ pub struct Origin {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Request {
     /// Change records: all mutations or none.
-    Write(Write),
+    Transaction(Transaction),
     /// Take this definition from now on. Sent by the leader, out of the catalogue, before the
     /// first command that needs it.
     Define(Arc<Definition>),
@@ -62,8 +62,8 @@ pub enum Request {
     Seed(Arc<Seed>),
     /// Take one number of a sequence without a record.
     Reserve(Reserve),
-    /// Save a point-of-sale order with all that belongs to it.
-    SaveOrder(Box<SaveOrder>),
+    /// Run a stored procedure.
+    Call(ProcedureCall),
     /// Empty tables into the history.
     Purge(Purge),
     /// Bring records back out of the history.
@@ -83,24 +83,62 @@ pub enum Request {
 
 /// One or more mutations that succeed together or not at all.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Write {
+pub struct Transaction {
     /// In order; a later mutation sees what an earlier one did.
     pub mutations: Vec<Mutation>,
-    /// What the id of the log's last event must be, if the client said so: `Some(None)` for a log
-    /// without events (docs/original/rest.md#events, `lastAckId`).
-    pub last_event: Option<Option<String>>,
+    /// What must hold of the log and of the day before anything is changed, checked in order.
+    /// Conditions on a record belong to its mutation; here they are refused (`bad-command`).
+    pub preconditions: Vec<Precondition>,
 }
 
-impl Write {
-    /// These mutations, all or none, whatever the log's last event is.
-    pub fn of(mutations: Vec<Mutation>) -> Self {
-        Self { mutations, last_event: None }
+impl Transaction {
+    /// These mutations, all or none, under no condition but their own.
+    pub fn of<M: Into<Mutation>>(mutations: impl IntoIterator<Item = M>) -> Self {
+        let mutations = mutations.into_iter().map(Into::into).collect();
+        Self { mutations, preconditions: Vec::new() }
     }
+}
+
+/// One step of a transaction.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Mutation {
+    /// Change one record.
+    Record(RecordMutation),
+    /// Make these rows the children of a record: all of them, and no others.
+    ReplaceChildren(ReplaceChildren),
+}
+
+impl From<RecordMutation> for Mutation {
+    fn from(mutation: RecordMutation) -> Self {
+        Self::Record(mutation)
+    }
+}
+
+impl From<ReplaceChildren> for Mutation {
+    fn from(children: ReplaceChildren) -> Self {
+        Self::ReplaceChildren(children)
+    }
+}
+
+/// The children of one record in one table, replaced as a whole: the rows sent are saved, the
+/// stored children that are not among them are deleted. A row that is stored as a child of another
+/// record is refused (`part-of-another-record`), and so are two rows under one key
+/// (`duplicate-part`). A row sent without a version changes the row there is, whatever its version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReplaceChildren {
+    /// The children's table as the client named it.
+    pub table: String,
+    /// The field of a child that names its parent.
+    pub parent_field: String,
+    /// What names the parent; each row gets it in `parent_field`.
+    pub parent: Value,
+    /// The children, in the order in which they are saved.
+    pub rows: Vec<Object>,
 }
 
 /// One change of one record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Mutation {
+pub struct RecordMutation {
     /// What to do.
     pub action: Action,
     /// The table as the client named it: a canonical name or an alias
@@ -114,14 +152,14 @@ pub struct Mutation {
     pub origin: Option<Arc<Origin>>,
 }
 
-impl Mutation {
+impl RecordMutation {
     /// A mutation without conditions, from wherever its command comes.
     pub fn new(action: Action, table: impl Into<String>, record: Object) -> Self {
         Self { action, table: table.into(), record, preconditions: Vec::new(), origin: None }
     }
 }
 
-/// The four mutations.
+/// The four mutations of one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
     /// Add a record.
@@ -157,29 +195,55 @@ impl Action {
     }
 }
 
-/// A condition of `POST …/save` (docs/original/rest.md#save) or of a new client. The existing
-/// record is the one with the mutation's key, else the one `LastKnown` names.
+/// What must hold before a change. The record it speaks of is the one with the mutation's key, else
+/// the one `LastKnown` names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Precondition {
     /// The record must exist (`record-not-found`).
     MustExist,
-    /// The client's business day must be the branch's (`snapshot-mismatch`).
-    SnapshotMarker {
-        /// The day the client believes in, `2026-11-21`; `None` never matches.
-        expected: Option<String>,
-    },
-    /// The record's payment state must be one of these (`payment-state-conflict`).
-    PaymentStateIs(Vec<String>),
-    /// …must not be one of these (`payment-state-rejected`).
-    PaymentStateIsNot(Vec<String>),
-    /// …must be one of these (`payment-state-not-allowed`).
-    PaymentStateAllowed(Vec<String>),
+    /// The record must have exactly this version (`version-conflict`), whatever the version rule.
+    VersionIs(u64),
+    /// A field of the record must say what is listed, or not (the condition's own code).
+    Field(FieldCondition),
     /// The record must not have changed after this time (`concurrent-update`).
     UnmodifiedSince(Timestamp),
     /// The cursor the client last knew must name an existing record (`stale-cursor`).
     LastKnown(Value),
-    /// The record must have exactly this version (`version-conflict`), whatever the version rule.
-    VersionIs(u64),
+    /// The day of the commit must be this one (`snapshot-mismatch`).
+    CommitDay {
+        /// The day the client believes in, `2026-11-21`; `None` never matches.
+        expected: Option<String>,
+    },
+    /// The id of the log's last event must be this one (`last-ack-mismatch`); `None` for a log
+    /// without events.
+    LastEvent(Option<String>),
+}
+
+/// A condition on what a record says in a field.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FieldCondition {
+    /// The fields looked at, in order: the first that holds a text or a number that is not empty
+    /// is what the record says.
+    pub fields: Vec<String>,
+    /// The values listed.
+    pub values: Vec<String>,
+    /// When the condition holds.
+    pub holds: Holds,
+    /// The public code of the refusal.
+    pub code: String,
+    /// The member of the refusal's details that shows the values, beside `actual`.
+    pub member: String,
+}
+
+/// When a condition on a field holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Holds {
+    /// The record says one of the values.
+    Listed,
+    /// It says none of them, or there is no record.
+    NotListed,
+    /// It says one of them, or there is no record.
+    ListedOrAbsent,
 }
 
 /// Rows for empty tables, as a seed file holds them.
@@ -239,26 +303,14 @@ pub enum CounterAt {
     Next(u64),
 }
 
-/// A point-of-sale order and its parts, in the schema's names (docs/original/rest.md#orders). Saved
-/// as one.
-///
-/// A list of parts that is `None` was not sent: the stored parts stay. One that is there, even
-/// empty, replaces them: stored parts of the order that it does not name are deleted.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct SaveOrder {
-    /// `order_header`. Without an `id`, or with one that begins `draft-`, it gets a number.
-    pub header: Object,
-    /// `order_line`; each gets the header's id as `orderId`. A new order must have some.
-    pub lines: Option<Vec<Object>>,
-    /// `order_payment`, likewise.
-    pub payments: Option<Vec<Object>>,
-    /// `order_status_log`, likewise; one is added where none is sent and the state changed.
-    pub status_logs: Option<Vec<Object>>,
-    /// `order_line_status_log` of each line, at the line's place in `lines`; shorter where the
-    /// last lines have none. Each gets the line's id as `orderLineId`.
-    pub line_status_logs: Vec<Option<Vec<Object>>>,
-    /// Who did it, for the logs that are added.
-    pub actor: Option<String>,
+/// A call of a stored procedure ([`Procedure`](crate::Procedure)).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProcedureCall {
+    /// The procedure's name.
+    pub procedure: String,
+    /// Its arguments, in an envelope of their own version.
+    #[serde(with = "serde_bytes")]
+    pub arguments: Vec<u8>,
 }
 
 /// Empty tables into the history (docs/original/rest.md#management).

@@ -24,7 +24,7 @@ use crate::limits::{
 use crate::outcome::Reserved;
 use crate::reject::Reject;
 
-pub(crate) use entry::{ENTRY_BYTES, Entry, PayloadHash, payload_hash};
+pub(crate) use entry::{ENTRY_BYTES, Entry, PayloadHash, call_hash, payload_hash};
 pub(crate) use queue::Queue;
 
 /// How much a branch:module remembers of what it decided.

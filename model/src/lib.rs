@@ -27,9 +27,9 @@ pub mod limits;
 mod magnitude;
 mod module;
 pub mod mutant;
-pub mod original;
 pub mod outcome;
 pub mod partition;
+mod procedure;
 mod query;
 pub mod read;
 pub mod reject;
@@ -47,8 +47,9 @@ pub use cluster::{
     ModuleConfig, ModuleSettings, NodeRecord, Pattern, Placement,
 };
 pub use command::{
-    Action, Batch, Command, CounterAt, Mutation, Origin, Precondition, Purge, Replace, Request,
-    Reserve, Reset, Restore, RestoreMode, RuleChange, SaveOrder, Seed, SetSequence, Write,
+    Action, Batch, Command, CounterAt, FieldCondition, Holds, Mutation, Origin, Precondition,
+    ProcedureCall, Purge, RecordMutation, Replace, ReplaceChildren, Request, Reserve, Reset,
+    Restore, RestoreMode, RuleChange, Seed, SetSequence, Transaction,
 };
 pub use dedup::{DedupLimits, DedupUse};
 pub use definition::{Definition, Validation, VersionRule};
@@ -62,17 +63,22 @@ pub use ids::{
     BadName, BranchId, BranchKey, CommandId, Incarnation, ModuleId, NodeId, Offset, PartitionId,
     PlacementEpoch, RecordKey, ReplicaId, Revision, SERVER_SESSION, TableName, Timestamp,
 };
-pub use original::{BadOriginal, Original, OriginalBranch, OriginalModule, live_data};
+pub use module::RecordDiff;
 pub use outcome::{Accepted, Outcome, Reserved};
 pub use partition::{Applied, Partition};
+pub use procedure::{
+    Procedure, ProcedureContext, ProcedureView, Procedures, sent_version, stored_version,
+};
+pub use query::{folded, saved_at, updated_at};
 pub use read::{
     Answer, ArchiveEntry, ArchivedTable, CursorFate, Events, Filter, Fit, Head, LogCursor, LogHead,
-    Misfit, ModuleSnapshot, Operator, OrderBy, Orders, OrdersQuery, Page, PageCursor, PageQuery,
-    Place, Query, QueryPage, Read, ReadLevel, SequenceState, SyncDelta, SyncQuery, TableDelta,
+    Misfit, ModuleSnapshot, Operator, OrderBy, Page, PageCursor, PageQuery, Place, Query,
+    QueryPage, Read, ReadLevel, SequenceState, SyncDelta, SyncQuery, TableDelta,
 };
 pub use reject::Reject;
 pub use schema::{
-    BadSchema, Field, FieldType, InsertContext, Reference, Rounding, Schema, SkippedRows, Table,
+    Alias, BadSchema, ChildLink, Conventions, Field, FieldType, InsertContext, Reference, Rounding,
+    Schema, SkippedRows, Table,
 };
 pub use sequence::{BadRule, Counters, Piece, SequenceRule, SequenceRules};
 pub use value::{BadJson, Number, Object, Value};

@@ -6,6 +6,7 @@
 //! Promise: records keep the order they came in; a write costs the same whatever the number of
 //! records; a table the definition no longer names keeps its records, unseen.
 
+mod children;
 mod define;
 mod delete;
 pub(crate) mod fit;
@@ -15,7 +16,6 @@ mod integrity;
 mod merge;
 mod numbers;
 mod operation;
-mod order;
 mod plan;
 mod precondition;
 mod purge;
@@ -40,10 +40,12 @@ use crate::ids::{RecordKey, TableName};
 use crate::schema::Schema;
 use crate::value::Object;
 
+pub(crate) use children::refuse_same_keys;
 pub(crate) use define::define;
 pub(crate) use numbers::Numbers;
 pub use numbers::{IgnoredLeap, Reservation, RuleSource};
 pub(crate) use operation::PlannedOperation;
+pub use operation::RecordDiff;
 pub(crate) use plan::{Draft, Plan, PlanContext, State};
 pub(crate) use relations::Relations;
 pub(crate) use removed::has_id;

@@ -19,6 +19,7 @@ use crate::module::IgnoredLeap;
 use crate::mutant::{self, Mutant};
 use crate::outcome::Outcome;
 use crate::partition::schemas::Schemas;
+use crate::procedure::Procedures;
 
 /// The state one Raft group replicates. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +30,8 @@ pub struct Partition {
     pub(crate) branches: OrdMap<BranchKey, Arc<Branch>>,
     /// Not part of what replicas agree on: only where equal schemas are found again.
     pub(crate) schemas: Schemas,
+    /// Nor is this: what this build can run.
+    pub(crate) procedures: Procedures,
 }
 
 /// What applying one command gave.
@@ -51,6 +54,11 @@ pub struct Applied {
 }
 
 impl Partition {
+    /// Without branches, for commands that may call these procedures.
+    pub fn new(procedures: Procedures) -> Self {
+        Self { procedures, ..Self::default() }
+    }
+
     /// Applies one agreed batch: every command is planned and committed in order. A batch of a
     /// level this build does not know is not decoded ([`Batch::decode`]), so it never comes here.
     pub fn apply(&mut self, batch: &Batch) -> Vec<Applied> {
@@ -80,7 +88,7 @@ impl Partition {
         if let Some(branch) = self.branches.get_mut(&command.key) {
             return Arc::make_mut(branch).apply(command, stamp);
         }
-        let mut branch = Branch::new(command.key.clone());
+        let mut branch = Branch::new(command.key.clone(), self.procedures.clone());
         let applied = branch.apply(command, stamp);
         // Only a definition makes a branch: whatever else was asked is asked again after it.
         if branch.definition().is_some() {
@@ -160,12 +168,13 @@ impl Partition {
         checkpoint::write::partition(self, sink);
     }
 
-    /// Reads back what `chunks` wrote. Old sealed event segments are not loaded into memory.
+    /// Reads back what `chunks` wrote, for commands that may call these procedures. Old sealed
+    /// event segments are not loaded into memory.
     ///
     /// # Errors
     /// What is missing or damaged, by chunk name.
-    pub fn from_chunks(source: &dyn ChunkSource) -> Result<Self, BadChunk> {
-        checkpoint::read::partition(source)
+    pub fn from_chunks(source: &dyn ChunkSource, procedures: Procedures) -> Result<Self, BadChunk> {
+        checkpoint::read::partition(source, procedures)
     }
 
     /// Reads one event chunk, sealed or tail, so that a store can be filled again. Which chunks
@@ -207,13 +216,13 @@ pub struct BadChunk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Action, Write};
+    use crate::command::{Action, Transaction};
     use crate::reject::Reject;
     use crate::testing::{Shop, mutation};
 
     fn write(shop: &mut Shop) -> Command {
         let mutations = vec![mutation(Action::Insert, "tickets", "{}")];
-        shop.command(Request::Write(Write::of(mutations)))
+        shop.command(Request::Transaction(Transaction::of(mutations)))
     }
 
     #[test]

@@ -3,7 +3,6 @@
 mod compare;
 mod condition;
 mod letters;
-pub(crate) mod orders;
 pub(crate) mod page;
 mod populate;
 #[allow(clippy::module_inception, reason = "a query among the queries")]
@@ -11,3 +10,6 @@ pub(crate) mod query;
 pub(crate) mod sync;
 pub(crate) mod times;
 mod translate;
+
+pub use letters::folded;
+pub use times::{saved as saved_at, updated as updated_at};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::command::ProcedureCall;
 use crate::definition::Definition;
 use crate::delta::Event;
 use crate::ids::{BranchKey, Incarnation, Offset, RecordKey, Revision, TableName, Timestamp};
@@ -32,8 +33,8 @@ pub enum Read {
     },
     /// Rows of one table that meet conditions.
     Query(Query),
-    /// Point-of-sale orders with what belongs to them.
-    Orders(OrdersQuery),
+    /// What a stored procedure answers.
+    Call(ProcedureCall),
     /// What a client that holds rows up to its cursors lacks.
     Sync(SyncQuery),
     /// The history of purges and resets: all entries, or one with its records.
@@ -163,38 +164,6 @@ pub struct OrderBy {
     pub descending: bool,
 }
 
-/// Which orders, and what of them (docs/original/rest.md#orders). All words are compared as
-/// `Operator::Like` compares letters; an empty list lets every order pass.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct OrdersQuery {
-    /// Only this one.
-    pub id: Option<String>,
-    /// Leave out orders that are closed, cancelled and so on.
-    pub only_active: bool,
-    /// Only these states.
-    pub statuses: Vec<String>,
-    /// Only these stages.
-    pub stages: Vec<String>,
-    /// Only these types.
-    pub types: Vec<String>,
-    /// Only of these shifts.
-    pub shifts: Vec<String>,
-    /// Only those updated at this time or later.
-    pub updated_from: Option<Timestamp>,
-    /// Only those saved at this time or later.
-    pub saved_from: Option<Timestamp>,
-    /// At most this many, the newest.
-    pub limit: Option<usize>,
-    /// With their `lines`.
-    pub lines: bool,
-    /// With their `payments`.
-    pub payments: bool,
-    /// With their `statusLogs`.
-    pub status_logs: bool,
-    /// Each line with its `statusLogs`.
-    pub line_status_logs: bool,
-}
-
 /// What a client holds (docs/original/rest.md#sync and rules.md#deltas).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SyncQuery {
@@ -218,8 +187,8 @@ pub enum Answer {
     Events(Events),
     /// For `Read::Query`.
     Query(QueryPage),
-    /// For `Read::Orders`.
-    Orders(Orders),
+    /// For `Read::Call`, in an envelope of its own version.
+    Call(#[serde(with = "serde_bytes")] Vec<u8>),
     /// For `Read::Sync`.
     Sync(SyncDelta),
     /// For `Read::Archive`, newest first; empty where there is no such entry.
@@ -265,15 +234,6 @@ pub struct QueryPage {
     pub table: TableName,
     /// In the order asked.
     pub rows: Vec<Arc<Object>>,
-}
-
-/// Orders, newest first.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Orders {
-    /// Headers with the parts asked for.
-    pub orders: Vec<Object>,
-    /// How many there are without the limit.
-    pub total: usize,
 }
 
 /// What a client lacks.

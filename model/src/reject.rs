@@ -141,7 +141,7 @@ pub enum Reject {
     /// `plan` panicked: a defect of ours, the same on every replica. Nothing changed.
     #[error("this request ran into a defect of the store and changed nothing")]
     Defect,
-    /// A record needs a reference the original insists on (`order_line` without `orderId`).
+    /// A record needs a reference that is insisted on.
     #[error("{table} needs \"{field}\"")]
     MissingField {
         /// Canonical.
@@ -165,11 +165,15 @@ pub enum Reject {
         /// What the client named.
         received: Option<String>,
     },
-    /// An order that cannot be saved (docs/original/rest.md#orders).
+    /// What a stored procedure refuses.
     #[error("{message}")]
-    Order {
-        /// The original's words, beginning with the original's code in capitals.
+    Procedure {
+        /// The public code.
+        code: String,
+        /// What is wrong.
         message: String,
+        /// Members of the wire's `details`, besides `code`.
+        details: Object,
     },
     /// A client's tables cannot replace ours (docs/original/rest.md#sync).
     #[error("Incoming snapshot violates insert-only policy.")]
@@ -251,6 +255,12 @@ pub enum Reject {
         /// The value sent or stored, as JSON, cut at 200 characters.
         value: String,
     },
+    /// This build has no procedure of this name.
+    #[error("there is no procedure \"{procedure}\"")]
+    UnknownProcedure {
+        /// As called.
+        procedure: String,
+    },
 }
 
 crate::versioned!(Reject => DedupRejection);
@@ -268,7 +278,9 @@ impl Reject {
             Self::Invalid { .. } | Self::BadVersion { .. } => "invalid-field",
             Self::NotUnique { .. } => "not-unique",
             Self::ForeignKey { .. } => "foreign-key",
-            Self::Precondition { code, .. } | Self::BadDefinition { code, .. } => code,
+            Self::Precondition { code, .. }
+            | Self::BadDefinition { code, .. }
+            | Self::Procedure { code, .. } => code,
             Self::KeyReused => "idempotency-key-reused",
             Self::DedupFull { .. } => "outcomes-full",
             Self::Undefined => "module-not-defined",
@@ -278,7 +290,6 @@ impl Reject {
             Self::MissingField { .. } => "missing-field",
             Self::AtMutation { reject, .. } => reject.code(),
             Self::LastEvent { .. } => "last-ack-mismatch",
-            Self::Order { .. } => "order-persist-failed",
             Self::Replace { .. } => "insert-only-violation",
             Self::NoHistory { .. } => "history-entry-not-found",
             Self::Earlier { code } => code,
@@ -286,6 +297,7 @@ impl Reject {
             Self::BadSequence { .. } => "invalid-sequence",
             Self::WouldRepeat { .. } => "sequence-would-repeat",
             Self::DuplicatePart { .. } => "duplicate-part",
+            Self::UnknownProcedure { .. } => "procedure-not-found",
         }
     }
 

@@ -10,6 +10,7 @@
 mod aliases;
 mod amount;
 mod coerce;
+mod conventions;
 mod decimals;
 mod defaults;
 mod foreign;
@@ -30,6 +31,7 @@ use crate::value::Value;
 
 pub use amount::Rounding;
 pub(crate) use amount::product;
+pub use conventions::{Alias, ChildLink, Conventions};
 pub use formats::{BadSchema, ReadSchema};
 pub use project::InsertContext;
 pub use seeds::SkippedRows;
@@ -40,6 +42,8 @@ pub(crate) use spelling::TypedValue;
 pub struct Schema {
     /// In order; names are unique.
     pub tables: Vec<Arc<Table>>,
+    /// What is taken for granted about them.
+    pub conventions: Conventions,
 }
 
 crate::versioned!(Schema => Schema);
@@ -48,6 +52,13 @@ impl Schema {
     /// The table of this canonical name.
     pub fn table(&self, name: &str) -> Option<&Arc<Table>> {
         self.tables.iter().find(|table| table.name.as_str() == name)
+    }
+
+    /// These tables, under what is taken for granted about them.
+    pub fn under(tables: Vec<Arc<Table>>, conventions: &Conventions) -> Self {
+        let mut schema = Self { tables, conventions: Conventions::default() };
+        schema.conventions = conventions.of_tables(&schema);
+        schema
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::command::{
-    Action, Batch, Command, Mutation, Origin, Precondition, Request, Reserve, Seed, Write,
+    Action, Batch, Command, Origin, Precondition, RecordMutation, Request, Reserve, Seed,
+    Transaction,
 };
 use crate::definition::{Definition, Validation, VersionRule};
 use crate::delta::{Effect, Event, EventChange, Hash, RecordChange};
@@ -13,8 +14,9 @@ use crate::ids::{
 };
 use crate::outcome::{Accepted, Outcome};
 use crate::partition::{Applied, ChunkSink, ChunkSource, Partition};
+use crate::procedure::Procedures;
 use crate::reject::Reject;
-use crate::schema::{Field, FieldType, Reference, Schema, Table};
+use crate::schema::{Alias, ChildLink, Conventions, Field, FieldType, Reference, Schema, Table};
 use crate::sequence::SequenceRule;
 use crate::value::{Object, Value};
 
@@ -26,7 +28,7 @@ pub(crate) fn object(json: &str) -> Object {
 /// Tables of nullable text fields; the first field is the key.
 pub(crate) fn schema(tables: &[(&str, &[&str])]) -> Schema {
     let tables = tables.iter().map(|(name, fields)| Arc::new(table(name, fields)));
-    Schema { tables: tables.collect() }
+    Schema::under(tables.collect(), &conventions())
 }
 
 /// A table of nullable text fields, except `n` which is a number, the first one the key.
@@ -122,6 +124,21 @@ impl Shop {
         }
     }
 
+    /// The same shop, which knows these procedures.
+    pub(crate) fn with_procedures(mut self, procedures: Procedures) -> Self {
+        self.partition.procedures = procedures;
+        self.restore();
+        self
+    }
+
+    /// Begins again from a checkpoint of what there is.
+    pub(crate) fn restore(&mut self) {
+        let mut chunks = Chunks::default();
+        self.partition.chunks(&mut chunks);
+        let procedures = self.partition.procedures.clone();
+        self.partition = Partition::from_chunks(&chunks, procedures).unwrap();
+    }
+
     pub(crate) fn command(&mut self, request: Request) -> Command {
         self.requests += 1;
         Command {
@@ -156,12 +173,12 @@ impl Shop {
         }
     }
 
-    pub(crate) fn write(&mut self, mutations: Vec<Mutation>) -> Result<Accepted, Reject> {
-        self.run(Request::Write(Write::of(mutations)))
+    pub(crate) fn write(&mut self, mutations: Vec<RecordMutation>) -> Result<Accepted, Reject> {
+        self.run(Request::Transaction(Transaction::of(mutations)))
     }
 
     /// One mutation; its event.
-    pub(crate) fn mutation(&mut self, mutation: Mutation) -> Result<Arc<Event>, Reject> {
+    pub(crate) fn mutation(&mut self, mutation: RecordMutation) -> Result<Arc<Event>, Reject> {
         Ok(Arc::clone(&self.write(vec![mutation])?.delta.events[0]))
     }
 
@@ -239,7 +256,7 @@ impl Shop {
 }
 
 /// A mutation without preconditions.
-pub(crate) fn mutation(action: Action, table: &str, json: &str) -> Mutation {
+pub(crate) fn mutation(action: Action, table: &str, json: &str) -> RecordMutation {
     guarded(action, table, json, Vec::new())
 }
 
@@ -249,8 +266,8 @@ pub(crate) fn guarded(
     table: &str,
     json: &str,
     preconditions: Vec<Precondition>,
-) -> Mutation {
-    Mutation { preconditions, ..Mutation::new(action, table.to_owned(), object(json)) }
+) -> RecordMutation {
+    RecordMutation { preconditions, ..RecordMutation::new(action, table.to_owned(), object(json)) }
 }
 
 /// Orders with lines, and dishes with a unique code.
@@ -268,7 +285,7 @@ pub(crate) fn definition(validation: Validation, version_rule: VersionRule) -> D
         table("tickets", &["id", "number", "n"]),
     ];
     Definition {
-        schema: Arc::new(Schema { tables: tables.into_iter().map(Arc::new).collect() }),
+        schema: Arc::new(Schema::under(tables.into_iter().map(Arc::new).collect(), &conventions())),
         validation,
         version_rule,
         sequences: BTreeMap::new(),
@@ -318,7 +335,7 @@ impl ChunkSource for Chunks {
 /// A schema out of a definition document.
 pub(crate) fn schema_of(json: &str) -> Arc<Schema> {
     let doc = Value::from_json(json.as_bytes()).unwrap();
-    Arc::new(Schema::from_definition("pos", &doc).unwrap())
+    Arc::new(conventional(&doc))
 }
 
 /// A module event's part of the event.
@@ -326,5 +343,56 @@ pub(crate) fn module_change(event: &Event) -> &crate::ModuleChange {
     match &event.change {
         EventChange::Module(change) => change,
         EventChange::Record(change) => panic!("a change of {}", change.key),
+    }
+}
+
+/// A schema out of a definition, under a shop's conventions.
+pub(crate) fn conventional(doc: &Value) -> Schema {
+    Schema::read_under("pos", doc, &conventions()).unwrap().schema
+}
+
+/// What a shop takes for granted about its tables: a part of what the original's clients do.
+pub(crate) fn conventions() -> Conventions {
+    let text = str::to_owned;
+    let alias = |(name, table): (&str, &str)| Alias { name: text(name), table: text(table) };
+    let pairs = |list: &[(&str, &str)]| list.iter().map(|(a, b)| (text(a), text(b))).collect();
+    let link = |(table, field, parent): (&str, &str, &str)| ChildLink {
+        table: text(table),
+        field: text(field),
+        parent: text(parent),
+    };
+    Conventions {
+        aliases: [
+            ("orders", "order_header"),
+            ("order_lines", "order_line"),
+            ("payments", "order_payment"),
+        ]
+        .map(alias)
+        .to_vec(),
+        purge_aliases: [
+            ("order", "order_header"),
+            ("line", "order_line"),
+            ("lines", "order_line"),
+            ("shifts", "pos_shift"),
+        ]
+        .map(alias)
+        .to_vec(),
+        seed_aliases: [
+            ("items", "menu_items"),
+            ("categories", "menu_categories"),
+            ("drivers", "delivery_drivers"),
+            ("stores", "pos_database"),
+        ]
+        .map(alias)
+        .to_vec(),
+        children: [
+            ("order_line", "orderId", "order_header"),
+            ("order_payment", "orderId", "order_header"),
+        ]
+        .map(link)
+        .to_vec(),
+        required: pairs(&[("order_line", "orderId"), ("order_payment", "orderId")]),
+        versioned: ["order_header", "order_line"].map(text).to_vec(),
+        nouns: pairs(&[("order_header", "order"), ("order_line", "order item")]),
     }
 }

@@ -13,10 +13,11 @@ use model::partition::ChunkSink;
 use model::{
     Accepted, Action, Answer, ArchiveEntry, ArchivedTable, Batch, BranchId, BranchKey,
     BulkOperation, Command, CommandId, DedupLimits, Definition, Delta, Effect, Event, EventChange,
-    Hash, Head, Incarnation, LogCursor, LogHead, ModuleChange, ModuleId, Mutation, Object, Offset,
-    Origin, Outcome, Part, Partition, Precondition, Purge, Read, RecordChange, RecordKey, Reject,
-    Replace, Request, Reserve, Reset, Restore, RestoreMode, Revision, SaveOrder, Schema, Seed,
-    TableName, Timestamp, Validation, Value, VersionRule, Write, codec,
+    FieldCondition, Hash, Head, Holds, Incarnation, LogCursor, LogHead, ModuleChange, ModuleId,
+    Object, Offset, Origin, Outcome, Part, Partition, Precondition, ProcedureCall, Purge, Read,
+    RecordChange, RecordKey, RecordMutation, Reject, Replace, ReplaceChildren, Request, Reserve,
+    Reset, Restore, RestoreMode, Revision, Schema, Seed, TableName, Timestamp, Transaction,
+    Validation, Value, VersionRule, codec,
 };
 
 fn object(json: &str) -> Object {
@@ -87,9 +88,21 @@ fn batch(requests: Vec<Request>) -> Batch {
 }
 
 fn write() -> Request {
-    Request::Write(Write::of(vec![Mutation {
-        preconditions: vec![Precondition::MustExist, Precondition::VersionIs(2)],
-        ..Mutation::new(Action::Save, "t", object(r#"{"id":"7"}"#))
+    Request::Transaction(Transaction::of(vec![RecordMutation {
+        preconditions: vec![
+            Precondition::MustExist,
+            Precondition::VersionIs(2),
+            Precondition::Field(FieldCondition {
+                fields: vec!["f".to_owned()],
+                values: vec!["v".to_owned()],
+                holds: Holds::ListedOrAbsent,
+                code: "c".to_owned(),
+                member: "m".to_owned(),
+            }),
+            Precondition::UnmodifiedSince(Timestamp(1)),
+            Precondition::LastKnown("7".into()),
+        ],
+        ..RecordMutation::new(Action::Save, "t", object(r#"{"id":"7"}"#))
     }]))
 }
 
@@ -151,14 +164,13 @@ fn replace(json: &str) -> Request {
 }
 
 #[test]
-fn a_batch_of_acts_and_orders() {
-    let order = SaveOrder {
-        header: object(r#"{"id":"o"}"#),
-        lines: Some(vec![object(r#"{"id":"l"}"#)]),
-        payments: Some(vec![object(r#"{"id":"p"}"#)]),
-        status_logs: None,
-        line_status_logs: vec![None, Some(vec![object(r#"{"id":"ls"}"#)])],
-        actor: Some("u".to_owned()),
+fn a_batch_of_acts_and_calls() {
+    let call = ProcedureCall { procedure: "p".to_owned(), arguments: vec![42, 1, 7] };
+    let children = ReplaceChildren {
+        table: "l".to_owned(),
+        parent_field: "of".to_owned(),
+        parent: "7".into(),
+        rows: vec![object(r#"{"id":"8"}"#)],
     };
     let restore = |mode| {
         let (entry, reason) = ("purge-1".to_owned(), Some("why".to_owned()));
@@ -166,32 +178,38 @@ fn a_batch_of_acts_and_orders() {
     };
     let seed = Some(Arc::new(Seed { tables: object(r#"{"t":[]}"#) }));
     let reset = Reset { seed, reason: "why".to_owned(), requested_by: None, numbers: true };
-    let mutation = Mutation {
+    let mutation = RecordMutation {
         origin: Some(origin()),
-        ..Mutation::new(Action::Insert, "t", object(r#"{"id":"7"}"#))
+        ..RecordMutation::new(Action::Insert, "t", object(r#"{"id":"7"}"#))
     };
-    let last_event = Some(Some("evt-1".to_owned()));
+    let transaction = Transaction {
+        mutations: vec![mutation.into(), children.into()],
+        preconditions: vec![
+            Precondition::LastEvent(Some("evt-1".to_owned())),
+            Precondition::CommitDay { expected: Some("2026-11-21".to_owned()) },
+        ],
+    };
     let requests = vec![
-        Request::SaveOrder(Box::new(order)),
+        Request::Call(call),
         purge(),
         restore(RestoreMode::Append),
         restore(RestoreMode::Replace),
         Request::Reset(reset),
         replace(r#"{"t":[{"id":"8"}]}"#),
-        Request::Write(Write { mutations: vec![mutation], last_event }),
+        Request::Transaction(transaction),
     ];
     let entry = batch(requests);
     assert_eq!(
         hex(&entry.encode()),
         "0100100198c2c8b7bf688001100303030303030303030303030303030307017301310364617203706f\
-         730104726573740100000000010000040102696403016f01010102696403016c010101026964030170\
-         00020001010102696403026c73010175017301320364617203706f7301047265737401000000000100\
-         00050101740377687901026d6501017301330364617203706f73010472657374010000000001000006\
-         0770757267652d310000010377687900017301340364617203706f7301047265737401000000000100\
-         00060770757267652d310100010377687900017301350364617203706f730104726573740100000000\
-         01000007010101740400037768790001017301360364617203706f7301047265737401000000000100\
-         00080101740401050102696403013801ac02017301370364617203706f730104726573740100000000\
-         010000000100017401026964030137000101047265737401000000000100000101056576742d31",
+         730104726573740100000000010000040170032a0107017301320364617203706f7301047265737401\
+         00000000010000050101740377687901026d6501017301330364617203706f73010472657374010000\
+         0000010000060770757267652d310000010377687900017301340364617203706f7301047265737401\
+         00000000010000060770757267652d310100010377687900017301350364617203706f730104726573\
+         74010000000001000007010101740400037768790001017301360364617203706f7301047265737401\
+         00000000010000080101740401050102696403013801ac02017301370364617203706f730104726573\
+         740100000000010000000200000174010269640301370001010472657374010000000001000001016c\
+         026f660301370101026964030138020601056576742d3105010a323032362d31312d3231",
     );
     assert_eq!(Batch::decode(&entry.encode()).unwrap(), entry);
 }
@@ -204,9 +222,9 @@ fn a_batch() {
     assert_eq!(
         hex(&entry.encode()),
         "0100100198c2c8b7bf688001100303030303030303030303030303030303017301310364617203706f\
-         7301047265737401000000000100000001020174010269640301370200070200000173013203646172\
-         03706f730104726573740100000000010000030174026e6f017301330364617203706f730104726573\
-         740100000000010000020101740400",
+         7301047265737401000000000100000001000201740102696403013705000102020101660101760201\
+         63016d0302040301370000017301320364617203706f73010472657374010000000001000003017402\
+         6e6f017301330364617203706f730104726573740100000000010000020101740400",
     );
     assert_eq!(Batch::decode(&entry.encode()).unwrap(), entry);
 }
@@ -223,11 +241,18 @@ fn an_outcome() {
     assert_eq!(hex(&codec::bare(&rejected)), "010bac0205");
     let rejects = [
         Reject::LastEvent { expected: Some("a".to_owned()), received: None },
-        Reject::Order { message: "no".to_owned() },
+        Reject::Procedure {
+            code: "c".to_owned(),
+            message: "no".to_owned(),
+            details: Object::new(),
+        },
         Reject::Replace { reason: "why".to_owned(), details: object(r#"{"key":"7"}"#) },
         Reject::NoHistory { entry: "e".to_owned() },
     ];
-    assert_eq!(hex(&codec::bare(&rejects)), "130101610014026e6f150377687901036b6579030137160165");
+    assert_eq!(
+        hex(&codec::bare(&rejects)),
+        "1301016100140163026e6f00150377687901036b6579030137160165"
+    );
 }
 
 #[test]
@@ -304,7 +329,11 @@ fn a_checkpoint() {
         sequences: BTreeMap::new(),
         dedup: DedupLimits { bytes_max: 9_000, keep_ms: 1_000 },
     };
-    let insert = Request::Write(Write::of(vec![Mutation::new(Action::Insert, "t", object("{}"))]));
+    let insert = Request::Transaction(Transaction::of(vec![RecordMutation::new(
+        Action::Insert,
+        "t",
+        object("{}"),
+    )]));
     let reserve = Request::Reserve(Reserve { table: "t".to_owned(), field: "no".to_owned() });
     let mut partition = Partition::default();
     let tables = replace(r#"{"t":[{"id":"8"},{"id":"9"}]}"#);
@@ -316,18 +345,18 @@ fn a_checkpoint() {
     let lines: Vec<String> = names.0.iter().map(|(name, hash)| format!("{name} {hash}")).collect();
     assert_eq!(
         lines.join("\n"),
-        "b/dar/pos/dedup/client/0000000000000000 289ea0216404b78a\n\
+        "b/dar/pos/dedup/client/0000000000000000 b78b41dac759bd08\n\
          b/dar/pos/events/tail 6e164ab2ce4d0fd3\n\
-         b/dar/pos/head 1b01e7f467b06f07\n\
+         b/dar/pos/head 4a13d242bdedff36\n\
          b/dar/pos/history/purge-b3297052-cbd5-49f2-b5cb-e45bd62f4126/0000000000000000 bd02c6b8148baeea\n\
          b/dar/pos/history/purge-b3297052-cbd5-49f2-b5cb-e45bd62f4126/head 2b4d9476d24780a6\n\
          b/dar/pos/records/t/0000000000000000 55cb795b31ed943d\n\
          b/dar/pos/removed/t 278171173f4c5dcb\n\
          partition fc9616e778a91ca9\n\
-         schema/0f9958bd868d6898df4f4a37da4812ee7019261fbc2526958b8623e213d598b8 a6ec8a758e928a71"
+         schema/5cdb9ca573ce44e1cac5d70a23322390fb14929517256d7fc8ac45ca2cc107b1 519a29e650f5a78c"
     );
     assert_eq!(
         partition.state_hash().to_string(),
-        "be57c206ab86ece2f452b303b6db4c908379fefe3963ca79bfd3c52152d5c9cd"
+        "240a3d6bdc20e4c7bb1f066f9b8b793b5719df3658ec128abde7e6f57e6d7cb8"
     );
 }

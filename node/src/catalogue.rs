@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use model::original::{BadOriginal, Original, live_data};
+use compat::{BadOriginal, Original, live_data};
 use model::{
     BranchConfig, CatalogueChange, CatalogueEntry, ModuleConfig, Pattern, Timestamp, Validation,
     VersionRule,
@@ -66,7 +66,7 @@ pub enum CatalogueError {
 
 /// What files configure: the changes, and what was left out and why, for people to read.
 #[derive(Debug, Default)]
-pub struct Loaded {
+pub struct LoadedCatalogue {
     /// The changes.
     pub entries: Vec<CatalogueEntry>,
     /// The notes.
@@ -77,9 +77,9 @@ pub struct Loaded {
 ///
 /// # Errors
 /// [`CatalogueError`] names the file and what would be right.
-pub fn load(source: &CatalogueSource) -> Result<Loaded, CatalogueError> {
+pub fn load(source: &CatalogueSource) -> Result<LoadedCatalogue, CatalogueError> {
     match source {
-        CatalogueSource::Nothing => Ok(Loaded::default()),
+        CatalogueSource::Nothing => Ok(LoadedCatalogue::default()),
         CatalogueSource::Sample => {
             let sample = Path::new("the sample data");
             read(sample, &sample::files()).map(|original| changes("sample", original))
@@ -170,7 +170,7 @@ fn walk(
 }
 
 /// The changes that make a catalogue of it.
-fn changes(source: &str, original: Original) -> Loaded {
+fn changes(source: &str, original: Original) -> LoadedCatalogue {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let at = Timestamp(i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
     let entry = |kind: &str, name: &str, change: CatalogueChange| {
@@ -224,14 +224,14 @@ fn changes(source: &str, original: Original) -> Loaded {
             CatalogueChange::PutSchema { name: name.clone(), source, module: None, fill: false };
         entries.push(entry("schema", &name, change));
     }
-    Loaded { entries, notes: original.notes }
+    LoadedCatalogue { entries, notes: original.notes }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ids(loaded: &Loaded) -> Vec<String> {
+    fn ids(loaded: &LoadedCatalogue) -> Vec<String> {
         loaded.entries.iter().map(|entry| entry.id.clone()).collect()
     }
 

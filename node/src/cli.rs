@@ -1,12 +1,12 @@
-//! Cli: the verbs of `mishkah`, and nothing they do.
+//! Command line: the subcommands of `mishkah`, and nothing they do.
 //!
 //! Exit codes, as `mishkah help` tells them: 0 done; 1 failed, with the reason and what to do on
 //! standard error; 2 not understood; 3 `status` found something an operator should look at; 4
 //! `status` got no answer; 74 the disk can no longer be trusted.
 
-mod ask;
 mod check;
 mod demo;
+mod node_client;
 mod out;
 mod start;
 mod status;
@@ -15,7 +15,7 @@ mod watch;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser};
 
 use crate::config::Settings;
 
@@ -26,15 +26,15 @@ pub const EXIT_NO_ANSWER: u8 = 4;
 /// What `start` ends with when the disk can no longer be trusted.
 pub const EXIT_DISK: u8 = 74;
 
-/// Why a verb failed, for the person who said it.
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+/// Why a subcommand failed, for the person who said it.
+pub type CliError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Mishkah Store: a real-time data store for shops with many branches, as a cluster
 #[derive(Debug, Parser)]
 #[command(name = "mishkah", version, propagate_version = true, after_help = EXAMPLES)]
-pub struct Cli {
+pub struct CommandLine {
     #[command(subcommand)]
-    verb: Verb,
+    subcommand: Subcommand,
 }
 
 const EXAMPLES: &str = "\
@@ -48,8 +48,8 @@ Exit codes: 0 done; 1 failed, and the reason is on standard error; 2 not underst
 something needs attention, 4 no node answered; of `start`: 74 the disk can no longer be trusted. A
 reader that leaves early, as in `mishkah status | head -1`, changes none of them.";
 
-#[derive(Debug, Subcommand)]
-enum Verb {
+#[derive(Debug, clap::Subcommand)]
+enum Subcommand {
     /// Run one node, in the foreground
     #[command(after_help = start::EXAMPLES)]
     Start(Box<StartArgs>),
@@ -134,7 +134,7 @@ struct CheckArgs {
     dir: PathBuf,
 }
 
-impl Cli {
+impl CommandLine {
     /// Reads the command line; prints help, version or what is wrong and ends the process where
     /// that is all there is to do.
     pub fn read() -> Self {
@@ -142,21 +142,21 @@ impl Cli {
     }
 
     /// Says why nothing came of it.
-    pub fn complain(error: &dyn std::fmt::Display) {
+    pub fn report(error: &dyn std::fmt::Display) {
         out::note(format!("mishkah: {error}"));
     }
 
     /// Does what was said.
     ///
     /// # Errors
-    /// [`Failure`] with what to do.
-    pub async fn run(self) -> Result<ExitCode, Failure> {
-        let code = match self.verb {
-            Verb::Start(args) => Box::pin(start::run(*args)).await,
-            Verb::Demo(args) => Box::pin(demo::run(args)).await,
-            Verb::Status(args) => status::run(&args).await,
-            Verb::Watch(args) => Box::pin(watch::run(&args)).await,
-            Verb::CheckOriginal(args) => check::run(&args),
+    /// [`CliError`] with what to do.
+    pub async fn run(self) -> Result<ExitCode, CliError> {
+        let code = match self.subcommand {
+            Subcommand::Start(args) => Box::pin(start::run(*args)).await,
+            Subcommand::Demo(args) => Box::pin(demo::run(args)).await,
+            Subcommand::Status(args) => status::run(&args).await,
+            Subcommand::Watch(args) => Box::pin(watch::run(&args)).await,
+            Subcommand::CheckOriginal(args) => check::run(&args),
         }?;
         out::failure().map_or(Ok(code), |reason| Err(reason.into()))
     }
@@ -169,20 +169,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_well_formed_and_every_verb_has_an_example() {
-        let mut command = Cli::command();
+    fn the_command_line_is_well_formed_and_every_subcommand_has_an_example() {
+        let mut command = CommandLine::command();
         command.build();
         command.clone().debug_assert();
-        for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
-            let example = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(example.contains(&format!("mishkah {}", verb.get_name())), "{verb}");
+        for subcommand in
+            command.get_subcommands().filter(|subcommand| subcommand.get_name() != "help")
+        {
+            let example = subcommand.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(
+                example.contains(&format!("mishkah {}", subcommand.get_name())),
+                "{subcommand}"
+            );
         }
     }
 
     #[test]
     fn switches_take_a_value_only_with_an_equals_sign() {
-        let read = |line: &str| Cli::try_parse_from(line.split(' '));
-        let Verb::Start(start) = read("mishkah start --sample --open=false").unwrap().verb else {
+        let read = |line: &str| CommandLine::try_parse_from(line.split(' '));
+        let Subcommand::Start(start) =
+            read("mishkah start --sample --open=false").unwrap().subcommand
+        else {
             panic!("not start");
         };
         assert_eq!((start.settings.sample, start.settings.open), (Some(true), Some(false)));

@@ -1,4 +1,4 @@
-//! Config: everything a node can be told, once, before anything opens.
+//! Config: everything that is configured of a node, once, before anything opens.
 //!
 //! Promise: file < environment < flags; an unknown key of the file or an unknown `MISHKAH_…`
 //! variable is refused with the nearest known name; the whole is checked before a file or a port

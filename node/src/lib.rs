@@ -9,10 +9,10 @@
 //!
 //! Disk, sockets, environment and signals are touched here and in `raft/disk` and `gateway` only.
 
-pub mod boot;
 pub mod catalogue;
 pub mod cli;
 pub mod config;
+pub mod data_dir;
 pub mod file_limit;
 mod files;
 pub mod limits;
@@ -23,4 +23,4 @@ pub mod signals;
 pub mod telemetry;
 
 pub use config::{CatalogueSource, Config, ConfigError};
-pub use node::{Node, OnFatal, Sockets, StartError};
+pub use node::{Node, NodeStartError, OnFatal, Sockets};

@@ -1,4 +1,4 @@
-//! Every bound of this room, in one table, with units and reasons.
+//! Every bound of this crate, in one table, with units and reasons.
 
 use std::time::Duration;
 
@@ -14,14 +14,15 @@ pub const BULK_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Longest answer to a call, on either connection: a module's snapshot of the largest size that is
 /// sent to a client (512 MiB as JSON), and half as much. Longer ones fail by name.
 pub const ANSWER_BYTES_MAX: usize = 768 * 1024 * 1024;
-/// Answers above this size travel in pieces, whatever lane their call came in, and wait for room.
+/// Answers above this size travel in pieces, whatever the priority of their call, and wait for the
+/// budget below.
 pub const LARGE_ANSWER_BYTES: usize = 1024 * 1024;
 /// Bytes of large answers on their way over one connection at once: the longest, or many; more
 /// wait for their turn.
 pub const LARGE_ANSWERS_BYTES_AT_ONCE: usize = ANSWER_BYTES_MAX;
-/// The unit in which that room is counted.
-pub const ROOM_UNIT_BYTES: usize = 64 * 1024;
-/// Calls of the bulk lane of one connection worked on at once; more wait before they begin, so
+/// The unit in which that budget is counted.
+pub const BUDGET_UNIT_BYTES: usize = 64 * 1024;
+/// Bulk calls of one connection worked on at once; more wait before they begin, so
 /// that the answers held in memory have a bound.
 pub const BULK_CALLS_AT_ONCE: usize = 64;
 /// How long a call waits for the next piece of an answer that is coming, if its own deadline is
@@ -32,25 +33,25 @@ pub const UNFINISHED_BYTES_MAX: usize = 2 * BULK_MESSAGE_BYTES_MAX + LARGE_ANSWE
 /// What the kernel may hold unsent of one connection: so much of a bulk transfer is ahead of a
 /// heartbeat at the line.
 pub const SEND_BUFFER_BYTES: usize = 1024 * 1024;
-/// Bytes copied together for one write: a turn. Larger payloads are written as they are.
-pub const TURN_BYTES: usize = 64 * 1024;
-/// Payloads up to this size are copied into the turn's buffer; larger ones are written in place.
+/// Bytes copied together for one write: a write batch. Larger payloads are written as they are.
+pub const WRITE_BATCH_BYTES: usize = 64 * 1024;
+/// Payloads up to this size are copied into the batch's buffer; larger ones are written in place.
 pub const COPY_BYTES_MAX: usize = 16 * 1024;
 /// What a connection's reader asks of the kernel at once.
 pub const READ_BUFFER_BYTES: usize = 16 * 1024;
 
-/// Frames waiting in one lane of one connection.
-pub const LANE_FRAMES_MAX: usize = 4096;
-/// Bytes waiting in the urgent lane: heartbeats and votes are small.
-pub const URGENT_LANE_BYTES_MAX: usize = 1024 * 1024;
-/// Bytes waiting in the log lane: a few of Raft's largest messages.
-pub const LOG_LANE_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Bytes waiting in the call lane.
-pub const CALL_LANE_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Bytes waiting in the feed lane: past this a feed is told it lost its place.
-pub const FEED_LANE_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Bytes waiting in the bulk lane: two of the largest messages.
-pub const BULK_LANE_BYTES_MAX: usize = 2 * BULK_MESSAGE_BYTES_MAX;
+/// Frames waiting in one priority queue of one connection.
+pub const QUEUE_FRAMES_MAX: usize = 4096;
+/// Bytes waiting in the urgent queue: heartbeats and votes are small.
+pub const URGENT_QUEUE_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes waiting in the log queue: a few of Raft's largest messages.
+pub const LOG_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes waiting in the call queue.
+pub const CALL_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes waiting in the feed queue: past this a feed learns that it lost its place.
+pub const FEED_QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes waiting in the bulk queue: two of the largest messages.
+pub const BULK_QUEUE_BYTES_MAX: usize = 2 * BULK_MESSAGE_BYTES_MAX;
 
 /// Calls of this node waiting for one peer's answer on one connection.
 pub const PENDING_CALLS_MAX: usize = 16 * 1024;
@@ -73,8 +74,8 @@ pub const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
 pub const HELLO_BYTES_MAX: usize = 1024;
 /// Longest cluster name and data-directory id in a hello, in bytes.
 pub const HELLO_NAME_BYTES_MAX: usize = 128;
-/// Connections being greeted at once; more wait in the kernel's queue.
-pub const GREETINGS_MAX: usize = 64;
+/// Handshakes under way at once; more wait in the kernel's queue.
+pub const HANDSHAKES_MAX: usize = 64;
 /// First wait before a peer is dialled again; doubles up to [`REDIAL_MAX`], with jitter.
 pub const REDIAL_MIN: Duration = Duration::from_millis(100);
 /// Longest wait before a peer is dialled again. One that comes back takes its clients in at once
@@ -82,9 +83,9 @@ pub const REDIAL_MIN: Duration = Duration::from_millis(100);
 pub const REDIAL_MAX: Duration = Duration::from_secs(1);
 /// How long the node with the higher number waits to be dialled before it dials itself: a node
 /// that joins is not yet known by those it knows.
-pub const DIAL_PATIENCE: Duration = Duration::from_millis(500);
+pub const DIALLED_WITHIN: Duration = Duration::from_millis(500);
 /// The same, of a node that has just started: long enough for one that starts with it.
-pub const FIRST_DIAL_PATIENCE: Duration = Duration::from_millis(50);
+pub const FIRST_DIALLED_WITHIN: Duration = Duration::from_millis(50);
 
 /// Files of a directory of the original that are looked at.
 pub const ORIGINAL_FILES_MAX: usize = 100_000;
@@ -111,6 +112,6 @@ pub const FILES_PER_PEER: u64 = 4;
 pub const FILES_RESERVED_PART: u64 = 16;
 /// Fewest connections a node is started for.
 pub const CONNECTIONS_MIN: u64 = 16;
-/// Connections of clients that wait to be accepted, as far as the system lets them; the library's
-/// own 128 are fewer than one crowd.
+/// Connections of clients that wait to be accepted, as far as the system lets them; the
+/// library's own 128 are fewer than one crowd.
 pub const LISTEN_BACKLOG: i32 = 4096;

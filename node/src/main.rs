@@ -3,17 +3,17 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
-use node::cli::Cli;
+use node::cli::CommandLine;
 
 fn main() -> ExitCode {
-    let cli = Cli::read();
+    let cli = CommandLine::read();
     run(cli).unwrap_or_else(|error| {
-        Cli::complain(&error);
+        CommandLine::report(&error);
         ExitCode::FAILURE
     })
 }
 
-fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+fn run(cli: CommandLine) -> anyhow::Result<ExitCode> {
     // One thread keeps the cluster together: heartbeats wake no second one. Requests are served,
     // and entries applied, on threads of their own.
     tokio::runtime::Builder::new_multi_thread()

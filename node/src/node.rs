@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Promise: a node that cannot start leaves nothing running and says why and what to do. `stop`
-//! first makes it not ready and hands its leaderships over, then closes the doors, then the rest.
+//! first makes it not ready and hands its leaderships over, then closes the gateway, then the rest.
 //! Refused: nothing is checked here that `config` has not checked.
 
 use std::collections::BTreeMap;
@@ -23,21 +23,21 @@ use tokio::task::JoinHandle;
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::boot::{BootError, DataDir};
-use crate::catalogue::{self, CatalogueError, Loaded};
+use crate::catalogue::{self, CatalogueError, LoadedCatalogue};
 use crate::config::{CatalogueSource, Config};
+use crate::data_dir::{DataDir, DataDirError};
 use crate::file_limit::{self, TooFewFiles};
 use crate::files::StaticFiles;
 use crate::limits::{BOOK_EVERY, GATEWAY_STOP_MAX, LISTEN_BACKLOG, METRICS_UPKEEP_EVERY};
-use crate::peer::{AddressBook, PeerAddress, PeerConfig, PeerLink, Plain};
+use crate::peer::{AddressBook, PeerAddress, PeerConfig, PeerLink, PlainTcp};
 use crate::telemetry;
 
-/// Told, once, that the disk can no longer be trusted: the process must end.
+/// Called, once, when it turns out that the disk can no longer be trusted: the process must end.
 pub type OnFatal = Arc<dyn Fn(String) + Send + Sync>;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum NodeStartError {
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {source}; {advice}")]
     Listen {
@@ -53,7 +53,7 @@ pub enum StartError {
     OpenFiles(#[from] TooFewFiles),
     /// Its data directory is refused.
     #[error(transparent)]
-    Data(#[from] BootError),
+    Data(#[from] DataDirError),
     /// Its modules and branches cannot be read.
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
@@ -68,9 +68,9 @@ pub enum StartError {
     /// The link to its peers did not start.
     #[error("the link to other nodes did not start: {0}")]
     Link(#[source] std::io::Error),
-    /// The threads of its doors did not start.
+    /// The threads that serve clients did not start.
     #[error("the threads that serve clients did not start: {0}")]
-    Doors(#[source] std::io::Error),
+    ClientThreads(#[source] std::io::Error),
     /// Its disk is refused.
     #[error(transparent)]
     Disk(#[from] raft::OpenError),
@@ -92,7 +92,7 @@ impl Sockets {
     ///
     /// # Errors
     /// [`StartError::Listen`].
-    pub fn bind(config: &Config) -> Result<Self, StartError> {
+    pub fn bind(config: &Config) -> Result<Self, NodeStartError> {
         let bind = |address: SocketAddr, flag: &str| {
             TcpListener::bind(address).map_err(|source| {
                 let kind = source.kind();
@@ -106,7 +106,7 @@ impl Sockets {
                 } else {
                     format!("choose an address of this machine with {flag}")
                 };
-                StartError::Listen { address, source, advice }
+                NodeStartError::Listen { address, source, advice }
             })
         };
         let http = bind(config.listen, "--listen")?;
@@ -124,10 +124,10 @@ pub struct Node {
     link: PeerLink,
     groups: Groups,
     actors: ActorTree,
-    doors: JoinHandle<std::io::Result<()>>,
-    threads: Threads,
+    gateway_task: JoinHandle<std::io::Result<()>>,
+    threads: ClientThreads,
     closing: CancellationToken,
-    chores: CancellationToken,
+    background_tasks: CancellationToken,
     /// Let go of last: until then nobody else may have the directory.
     data: DataDir,
 }
@@ -137,7 +137,7 @@ impl Node {
     ///
     /// # Errors
     /// [`StartError`], with what to do.
-    pub async fn start(config: Config) -> Result<Self, StartError> {
+    pub async fn start(config: Config) -> Result<Self, NodeStartError> {
         let sockets = Sockets::bind(&config)?;
         let on_fatal = |reason| {
             tracing::error!(reason, "the disk can no longer be trusted: the process ends");
@@ -155,9 +155,9 @@ impl Node {
         config: Config,
         sockets: Sockets,
         on_fatal: OnFatal,
-    ) -> Result<Self, StartError> {
+    ) -> Result<Self, NodeStartError> {
         let address = config.listen;
-        let listen = |source| StartError::Listen { address, source, advice: String::new() };
+        let listen = |source| NodeStartError::Listen { address, source, advice: String::new() };
         sockets.http.set_nonblocking(true).map_err(listen)?;
         let http_address = sockets.http.local_addr().map_err(listen)?;
         tracing::info!(%config, "configured");
@@ -165,62 +165,76 @@ impl Node {
         // Before anything is opened: what is not enough now is not enough later.
         let files_budget = file_limit::budget(file_limit::raise_open_files(), config.peers.len())?;
 
-        let threads = Threads::start().map_err(StartError::Doors)?;
+        // From here on each step needs the one before it: the directory says which id the link
+        // gives itself, the link carries the replicas' messages, and the actors need replicas.
+        // Clients come last, so that nobody is taken in who cannot be served.
+        let threads = ClientThreads::start().map_err(NodeStartError::ClientThreads)?;
         let data = DataDir::open(&config.data, config.node, &config.cluster)?;
         let loaded = load(&config.catalogue)?;
         let files = open_files(config.static_files.as_deref())?;
-        let told = told_book(&config);
-        let (book, followed) = watch::channel(Arc::new(told.clone()));
+        let configured = static_peers(&config);
+        let (book, followed) = watch::channel(Arc::new(configured.clone()));
         let link = PeerLink::start(PeerConfig {
             node: config.node,
             cluster: config.cluster.clone(),
             data_id: data.data_id().to_owned(),
             listener: sockets.peer,
             book: followed,
-            transport: Arc::new(Plain),
+            transport: Arc::new(PlainTcp),
         })
-        .map_err(StartError::Link)?;
-        let upper = Upper {
+        .map_err(NodeStartError::Link)?;
+        let core = CoreBuilder {
             config: &config,
             http: http_address,
             data: &data,
             link: &link,
             files: files_budget,
         };
-        let (groups, actors) = match Box::pin(upper.start(loaded, on_fatal)).await {
+        let (groups, actors) = match Box::pin(core.start(loaded, on_fatal)).await {
             Ok(started) => started,
             Err(error) => {
+                // Its tasks would go on and keep the port.
                 link.stop().await;
                 return Err(error);
             }
         };
 
-        let router: Arc<dyn Store> = Arc::new(actors.store());
-        let chores = CancellationToken::new();
-        tokio::spawn(chores.clone().run_until_cancelled_owned(keep_book(
-            Arc::clone(&router),
-            told,
+        let store: Arc<dyn Store> = Arc::new(actors.store());
+        let background_tasks = CancellationToken::new();
+        tokio::spawn(background_tasks.clone().run_until_cancelled_owned(update_address_book(
+            Arc::clone(&store),
+            configured,
             book,
         )));
         let upkeep = metrics.clone();
-        tokio::spawn(chores.clone().run_until_cancelled_owned(async move {
+        tokio::spawn(background_tasks.clone().run_until_cancelled_owned(async move {
             let mut timer = interval(METRICS_UPKEEP_EVERY);
             loop {
                 timer.tick().await;
                 upkeep.run_upkeep();
             }
         }));
-        let doors = gateway_config(&config, http_address, files, files_budget);
-        let gateway = Gateway::new(doors, router, metrics);
+        let gateway_task = gateway_config(&config, http_address, files, files_budget);
+        let gateway = Gateway::new(gateway_task, store, metrics);
         let closing = CancellationToken::new();
         let closed = closing.clone().cancelled_owned();
-        let doors = threads.spawn(async move {
+        let gateway_task = threads.spawn(async move {
             let http = tokio::net::TcpListener::from_std(sockets.http)?;
             gateway.serve(http, closed).await
         });
         tracing::info!(node = config.node.0, http = %http_address, peers = %link.address(), "started");
         let http = http_address;
-        Ok(Self { http, link, groups, actors, doors, threads, closing, chores, data })
+        Ok(Self {
+            http,
+            link,
+            groups,
+            actors,
+            gateway_task,
+            threads,
+            closing,
+            background_tasks,
+            data,
+        })
     }
 
     /// Where clients dial in.
@@ -238,7 +252,7 @@ impl Node {
         &self.link
     }
 
-    /// The door to branches, without the gateway before it.
+    /// The branches, without the gateway before them.
     pub fn branches(&self) -> Arc<dyn Store> {
         Arc::new(self.actors.store())
     }
@@ -249,7 +263,7 @@ impl Node {
         self.actors.drain().await;
     }
 
-    /// Drains, closes the doors, stops everything and syncs the disk.
+    /// Drains, closes the gateway, stops everything and syncs the disk.
     pub async fn stop(self) {
         self.drain().await;
         self.close().await;
@@ -257,16 +271,28 @@ impl Node {
 
     /// Stops without handing over: others find out by themselves.
     pub async fn close(self) {
-        let Self { link, groups, actors, doors, threads, closing, chores, data, .. } = self;
+        let Self {
+            link,
+            groups,
+            actors,
+            gateway_task,
+            threads,
+            closing,
+            background_tasks,
+            data,
+            ..
+        } = self;
+        // Clients first: what they still ask needs actors and replicas. Those who do not leave in
+        // time are cut with their threads.
         closing.cancel();
-        match timeout(GATEWAY_STOP_MAX, doors).await {
+        match timeout(GATEWAY_STOP_MAX, gateway_task).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => tracing::warn!(%error, "the gateway did not end well"),
             Ok(Err(error)) => tracing::warn!(%error, "the gateway did not end well"),
             Err(_) => tracing::warn!("some clients did not leave in time"),
         }
         drop(threads);
-        chores.cancel();
+        background_tasks.cancel();
         actors.stop().await;
         drop(actors);
         // Before the replicas: they hold the link, and it holds them.
@@ -277,14 +303,14 @@ impl Node {
     }
 }
 
-/// What the gateway is told: connections up to what the open files leave.
+/// The gateway's configuration: connections up to what the open files leave.
 fn gateway_config(
     config: &Config,
     http: SocketAddr,
     files: Option<Arc<dyn Files>>,
     budget: FileBudget,
 ) -> GatewayConfig {
-    let mut told = GatewayConfig {
+    let mut gateway = GatewayConfig {
         open_to_all: config.open_addresses().next().is_some(),
         allowed_origins: config.allowed_origins.clone(),
         checks_host: http.ip().is_loopback(),
@@ -293,19 +319,19 @@ fn gateway_config(
         ..GatewayConfig::new(&config.name)
     };
     let connections = usize::try_from(budget.connections_max).unwrap_or(usize::MAX);
-    told.limits.connections_max = told.limits.connections_max.min(connections);
-    told.limits.snapshot_bytes_max = config.snapshot_bytes_max;
-    told
+    gateway.limits.connections_max = gateway.limits.connections_max.min(connections);
+    gateway.limits.snapshot_bytes_max = config.snapshot_bytes_max;
+    gateway
 }
 
 /// The threads that serve clients. They are apart from those that keep the cluster together, so
 /// that no amount of requests delays a heartbeat; without clients they sleep.
-struct Threads(Option<tokio::runtime::Runtime>);
+struct ClientThreads(Option<tokio::runtime::Runtime>);
 
-impl Threads {
+impl ClientThreads {
     fn start() -> std::io::Result<Self> {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.thread_name("doors").enable_all().build().map(|runtime| Self(Some(runtime)))
+        builder.thread_name("clients").enable_all().build().map(|runtime| Self(Some(runtime)))
     }
 
     fn spawn<F>(&self, work: F) -> JoinHandle<F::Output>
@@ -317,7 +343,7 @@ impl Threads {
     }
 }
 
-impl Drop for Threads {
+impl Drop for ClientThreads {
     /// A runtime must not wait for its tasks inside another one.
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
@@ -326,8 +352,8 @@ impl Drop for Threads {
     }
 }
 
-/// What is needed to start what stands on the link.
-struct Upper<'a> {
+/// What is needed to start the replicas and the actors, which speak over the link.
+struct CoreBuilder<'a> {
     config: &'a Config,
     http: SocketAddr,
     data: &'a DataDir,
@@ -335,12 +361,12 @@ struct Upper<'a> {
     files: FileBudget,
 }
 
-impl Upper<'_> {
+impl CoreBuilder<'_> {
     async fn start(
         &self,
-        loaded: Loaded,
+        loaded: LoadedCatalogue,
         on_fatal: OnFatal,
-    ) -> Result<(Groups, ActorTree), StartError> {
+    ) -> Result<(Groups, ActorTree), NodeStartError> {
         let config = self.config;
         let groups_config = GroupsConfig {
             timing: config.timing,
@@ -348,6 +374,7 @@ impl Upper<'_> {
             ..GroupsConfig::new(config.node, self.data.replicas(), move |reason| on_fatal(reason))
         };
         let groups = Groups::open(groups_config, Arc::new(self.link.clone())).await?;
+        // Before the actors start: they wait for leaders, and those are elected by messages.
         self.link.serve_raft(Arc::new(groups.clone()));
         let started = actors::start(actors::Config {
             node: self.record(),
@@ -358,6 +385,7 @@ impl Upper<'_> {
             peers: Arc::new(self.link.clone()),
             warnings: config.warnings(),
             files: Some(self.files),
+            procedures: compat::procedures(),
         })
         .await;
         match started {
@@ -366,6 +394,7 @@ impl Upper<'_> {
                 Ok((groups, actors))
             }
             Err(error) => {
+                // The groups hold the log's files and threads; nobody else would end them.
                 groups.shutdown().await;
                 Err(error.into())
             }
@@ -374,12 +403,13 @@ impl Upper<'_> {
 
     /// This node as the others shall know it.
     fn record(&self) -> NodeRecord {
-        let told = self.config.peers.get(&self.config.node).filter(|address| !address.is_empty());
+        let configured =
+            self.config.peers.get(&self.config.node).filter(|address| !address.is_empty());
         NodeRecord {
             id: self.config.node,
             name: self.config.name.clone(),
             http: self.config.http_address(self.http),
-            peer: told.cloned().unwrap_or_else(|| self.link.address().to_string()),
+            peer: configured.cloned().unwrap_or_else(|| self.link.address().to_string()),
             data_id: self.data.data_id().to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             level: model::codec::LEVEL,
@@ -387,7 +417,7 @@ impl Upper<'_> {
     }
 }
 
-/// A first node before it has told about itself.
+/// A first node before it has recorded itself in the catalogue.
 fn initial(id: model::NodeId, peer: &str) -> NodeRecord {
     NodeRecord {
         id,
@@ -400,7 +430,7 @@ fn initial(id: model::NodeId, peer: &str) -> NodeRecord {
     }
 }
 
-fn load(source: &CatalogueSource) -> Result<Loaded, StartError> {
+fn load(source: &CatalogueSource) -> Result<LoadedCatalogue, NodeStartError> {
     let loaded = catalogue::load(source)?;
     for note in &loaded.notes {
         tracing::warn!("{note}");
@@ -411,30 +441,30 @@ fn load(source: &CatalogueSource) -> Result<Loaded, StartError> {
     Ok(loaded)
 }
 
-/// The addresses this node was told.
-fn told_book(config: &Config) -> AddressBook {
+/// The peers' addresses that this node's configuration names.
+fn static_peers(config: &Config) -> AddressBook {
     let others = config.peers.iter().filter(|(node, _)| **node != config.node);
     let address = |address: &String| PeerAddress { address: address.clone(), data_id: None };
-    others.map(|(node, told)| (*node, address(told))).collect()
+    others.map(|(node, configured)| (*node, address(configured))).collect()
 }
 
-/// Keeps the address book as the catalogue has it. An address this node was told itself stands
-/// over the catalogue's: it may be the only one that is right after all nodes moved.
-async fn keep_book(
-    router: Arc<dyn Store>,
-    told: AddressBook,
+/// Keeps the address book as the catalogue has it. A configured address takes precedence over
+/// the catalogue's: it may be the only one that is right after all nodes moved.
+async fn update_address_book(
+    store: Arc<dyn Store>,
+    configured: AddressBook,
     book: watch::Sender<Arc<AddressBook>>,
 ) {
     let mut timer = interval(BOOK_EVERY);
     let mut seen = BTreeMap::new();
     loop {
         timer.tick().await;
-        let catalogue = router.catalogue();
+        let catalogue = store.catalogue();
         if catalogue.nodes == seen {
             continue;
         }
         seen.clone_from(&catalogue.nodes);
-        let mut now = told.clone();
+        let mut now = configured.clone();
         for (id, node) in &seen {
             let entry = now
                 .entry(*id)
@@ -452,9 +482,9 @@ async fn keep_book(
 }
 
 /// The files that browsers may have.
-fn open_files(dir: Option<&Path>) -> Result<Option<Arc<dyn Files>>, StartError> {
+fn open_files(dir: Option<&Path>) -> Result<Option<Arc<dyn Files>>, NodeStartError> {
     let Some(dir) = dir else { return Ok(None) };
     let files = StaticFiles::open(dir)
-        .map_err(|source| StartError::Files { dir: dir.to_owned(), source })?;
+        .map_err(|source| NodeStartError::Files { dir: dir.to_owned(), source })?;
     Ok(Some(Arc::new(files)))
 }

@@ -11,7 +11,7 @@
 //!
 //! Promise: a call ends by its answer, its deadline, or at once when the link breaks; whether it
 //! can have done anything is part of the error. Every queue is bounded and says when it is full.
-//! Within a lane of the control connection messages arrive in the order they were sent; bulk
+//! Within a priority messages of the control connection arrive in the order they were sent; bulk
 //! messages take turns in pieces, so a short one may pass a long one.
 //! Refused: peers of another cluster, another link version, another number than was dialled, or
 //! another data directory than is known, each by name.
@@ -22,10 +22,10 @@ mod dial;
 mod frame;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
-mod greet;
+mod handshake;
 mod hello;
-mod lanes;
 mod listener;
+mod priority_queues;
 mod remote;
 mod serve;
 mod transport;
@@ -48,15 +48,15 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use calls::CallFailed;
+use calls::CallError;
 use connection::Connection;
-use frame::Kind;
-use hello::Class;
+use frame::FrameKind;
+use hello::ConnectionClass;
 use remote::Remote;
-use serve::Served;
+use serve::Inboxes;
 
-pub use hello::{GreetError, PROTO_MAX, PROTO_MIN, Refusal};
-pub use transport::{Plain, Stream, Transport};
+pub use hello::{HandshakeError, HandshakeRejection, PROTO_MAX, PROTO_MIN};
+pub use transport::{PeerStream, PlainTcp, Transport};
 
 use crate::limits::{PING_EVERY, SWEEP_EVERY};
 
@@ -115,9 +115,9 @@ pub struct LinkState {
 
 /// The link to all peers. Cheap to clone.
 #[derive(Clone)]
-pub struct PeerLink(Arc<Shared>);
+pub struct PeerLink(Arc<Inner>);
 
-struct Shared {
+struct Inner {
     node: NodeId,
     cluster: String,
     data_id: String,
@@ -126,7 +126,7 @@ struct Shared {
     address: SocketAddr,
     book: watch::Receiver<Arc<AddressBook>>,
     transport: Arc<dyn Transport>,
-    served: Served,
+    inboxes: Inboxes,
     remotes: RwLock<BTreeMap<NodeId, Arc<Remote>>>,
     stopping: CancellationToken,
     tasks: TaskTracker,
@@ -143,7 +143,7 @@ impl PeerLink {
         let listener = tokio::net::TcpListener::from_std(config.listener)?;
         let mut boot = [0; 16];
         getrandom::fill(&mut boot).map_err(std::io::Error::other)?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(Inner {
             node: config.node,
             cluster: config.cluster,
             data_id: config.data_id,
@@ -151,7 +151,7 @@ impl PeerLink {
             address: listener.local_addr()?,
             book: config.book,
             transport: config.transport,
-            served: Served::default(),
+            inboxes: Inboxes::default(),
             remotes: RwLock::default(),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -169,15 +169,15 @@ impl PeerLink {
 
     /// Says who answers Raft's messages.
     pub fn serve_raft(&self, raft: Arc<dyn RaftInbox>) {
-        self.0.served.set_raft(raft);
+        self.0.inboxes.set_raft(raft);
     }
 
     /// Says who answers the actors' messages, and tells it which links stand already.
     pub fn serve_actors(&self, inbox: Arc<dyn Inbox>) {
-        self.0.served.set_inbox(inbox);
+        self.0.inboxes.set_inbox(inbox);
         let remotes: Vec<_> = self.0.remotes.read().values().cloned().collect();
         for remote in remotes {
-            remote.tell_if_up(&self.0.served);
+            remote.notify_if_up(&self.0.inboxes);
         }
     }
 
@@ -186,7 +186,7 @@ impl PeerLink {
         let remotes = self.0.remotes.read();
         let state = |remote: &Arc<Remote>| LinkState {
             node: remote.node,
-            up: remote.occupied.borrow().control,
+            up: remote.connections_up.borrow().control,
             trouble: remote.trouble.lock().clone(),
         };
         remotes.values().map(state).collect()
@@ -195,7 +195,7 @@ impl PeerLink {
     /// Ends all connections and tasks, and lets go of those it served. Calls that wait end at
     /// once.
     pub async fn stop(&self) {
-        self.0.served.clear();
+        self.0.inboxes.clear();
         self.0.stopping.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
@@ -203,16 +203,19 @@ impl PeerLink {
 
     fn ask(
         &self,
-        kind: Kind,
+        kind: FrameKind,
         to: NodeId,
-        lane: Priority,
+        priority: Priority,
         message: Bytes,
         limit: Duration,
     ) -> BoxFuture<'static, Result<Bytes, NetworkError>> {
         let shared = Arc::clone(&self.0);
         Box::pin(async move {
-            let connection = shared.carrier(to, lane)?;
-            connection.call(kind, lane, message, limit).await.map_err(|error| explain(to, error))
+            let connection = shared.carrier(to, priority)?;
+            connection
+                .call(kind, priority, message, limit)
+                .await
+                .map_err(|error| explain(to, error))
         })
     }
 }
@@ -221,11 +224,11 @@ impl Network for PeerLink {
     fn call(
         &self,
         to: NodeId,
-        lane: Priority,
+        priority: Priority,
         message: Bytes,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes, NetworkError>> {
-        self.ask(Kind::RaftCall, to, lane, message, timeout)
+        self.ask(FrameKind::RaftCall, to, priority, message, timeout)
     }
 }
 
@@ -233,16 +236,16 @@ impl Peers for PeerLink {
     fn call(
         &self,
         to: NodeId,
-        lane: Priority,
+        priority: Priority,
         message: Bytes,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes, PeerError>> {
-        self.ask(Kind::ActorCall, to, lane, message, timeout)
+        self.ask(FrameKind::ActorCall, to, priority, message, timeout)
     }
 
-    fn cast(&self, to: NodeId, lane: Priority, message: Bytes) -> Result<(), PeerError> {
-        let connection = self.0.carrier(to, lane)?;
-        connection.cast(lane, message).map_err(|error| explain(to, error))
+    fn cast(&self, to: NodeId, priority: Priority, message: Bytes) -> Result<(), PeerError> {
+        let connection = self.0.carrier(to, priority)?;
+        connection.cast(priority, message).map_err(|error| explain(to, error))
     }
 
     fn troubles(&self) -> Vec<(NodeId, String)> {
@@ -251,15 +254,15 @@ impl Peers for PeerLink {
     }
 }
 
-fn explain(node: NodeId, error: CallFailed) -> NetworkError {
+fn explain(node: NodeId, error: CallError) -> NetworkError {
     match error {
-        CallFailed::NotSent(reason) => NetworkError::Unreachable { node, reason },
-        CallFailed::NoAnswer(reason) => NetworkError::NoAnswer { node, reason },
-        CallFailed::Busy => NetworkError::Full { node },
+        CallError::NotSent(reason) => NetworkError::Unreachable { node, reason },
+        CallError::NoAnswer(reason) => NetworkError::NoAnswer { node, reason },
+        CallError::Busy => NetworkError::Full { node },
     }
 }
 
-impl Shared {
+impl Inner {
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stopping = self.stopping.clone();
         self.tasks.spawn(async move {
@@ -272,6 +275,7 @@ impl Shared {
         if let Some(remote) = self.remotes.read().get(&node) {
             return Arc::clone(remote);
         }
+        // Another task may have made it between the two locks: the entry decides.
         let mut remotes = self.remotes.write();
         let remote = remotes
             .entry(node)
@@ -279,7 +283,7 @@ impl Shared {
         Arc::clone(remote)
     }
 
-    fn carrier(&self, to: NodeId, lane: Priority) -> Result<Arc<Connection>, NetworkError> {
+    fn carrier(&self, to: NodeId, priority: Priority) -> Result<Arc<Connection>, NetworkError> {
         let remote = self.remotes.read().get(&to).cloned();
         let unreachable =
             |reason: &str| NetworkError::Unreachable { node: to, reason: reason.into() };
@@ -290,18 +294,18 @@ impl Shared {
                 "it is not known"
             }));
         };
-        remote.carrier(lane).ok_or_else(|| {
+        remote.carrier(priority).ok_or_else(|| {
             let trouble = remote.trouble.lock();
             unreachable(trouble.as_deref().unwrap_or("it is not linked yet"))
         })
     }
 
-    /// Puts a greeted connection in its place and runs it to its end.
-    async fn run(&self, connection: Arc<Connection>, stream: Stream) {
+    /// Puts a connection whose handshake is done in its place and runs it to its end.
+    async fn run(&self, connection: Arc<Connection>, stream: PeerStream) {
         let remote = self.remote(connection.peer);
-        remote.install(&connection, &self.served);
-        let ended = connection.run(stream, &self.served).await;
-        remote.remove(&connection, &ended.to_string(), &self.served);
+        remote.install(&connection, &self.inboxes);
+        let ended = connection.run(stream, &self.inboxes).await;
+        remote.remove(&connection, &ended.to_string(), &self.inboxes);
     }
 
     /// Dials whoever is in the address book, and stops for whoever is not any more.
@@ -315,7 +319,7 @@ impl Shared {
                     continue;
                 }
                 let remote = self.remote(*node);
-                for class in [Class::Control, Class::Bulk] {
+                for class in [ConnectionClass::Control, ConnectionClass::Bulk] {
                     let gone = remote.gone.clone();
                     let dialling = Arc::clone(&self).keep_dialled(Arc::clone(&remote), class);
                     self.spawn(async move {
@@ -329,6 +333,7 @@ impl Shared {
                 remote.gone.cancel();
                 remote.end("the peer left the cluster");
             }
+            // `borrow_and_update` above marked what was seen: a change since then returns at once.
             if book.changed().await.is_err() {
                 return; // The book's owner is gone: it stays as it is.
             }

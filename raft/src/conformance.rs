@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::consensus::TypeConfig;
 use crate::disk::{Checkpoints, GroupKey, StoreFiles, Wal, WalConfig};
+use crate::erased::erase;
 use crate::log_storage::{LogStorage, SharedLog};
 use crate::replica::Replica;
 use crate::state_machine::Applier;
@@ -28,7 +29,7 @@ impl StoreBuilder<TypeConfig, LogStorage, Applier, (StoreFiles, TempDir)> for Fr
         let files = StoreFiles::open(&dir.path().join("store")).unwrap();
         let store = files.open_group(key).unwrap();
         let replica =
-            Replica::new(key, Box::new(RecordingMachine::new()), checkpoints, store, u64::MAX);
+            Replica::new(key, erase(RecordingMachine::new()), checkpoints, store, u64::MAX);
         replica.restore_newest().unwrap();
         let log = LogStorage::new(key, SharedLog::new(Arc::new(wal)));
         Ok(((files, dir), log, Applier(Arc::new(replica))))

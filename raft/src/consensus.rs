@@ -12,11 +12,11 @@ use bytes::Bytes;
 use openraft::SnapshotPolicy;
 use openraft::raft::responder::Responder;
 use openraft::vote::leader_id_std::{CommittedLeaderId, LeaderId};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::erased::ErasedResponse;
 use crate::limits;
-use crate::machine::Answer;
 use crate::timing::Timing;
 use crate::types::{GroupId, Member};
 
@@ -26,7 +26,7 @@ pub(crate) struct TypeConfig;
 
 impl openraft::RaftTypeConfig for TypeConfig {
     type D = EntryData;
-    type R = ApplyResponse;
+    type R = ErasedResponse;
     type NodeId = u64;
     type Node = Member;
     type Term = u64;
@@ -48,8 +48,8 @@ impl openraft::RaftTypeConfig for TypeConfig {
 
 pub(crate) type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;
 pub(crate) type Vote = openraft::type_config::alias::VoteOf<TypeConfig>;
-pub(crate) type LogEntry = openraft::type_config::alias::EntryOf<TypeConfig>;
-pub(crate) type Payload = openraft::type_config::alias::PayloadOf<TypeConfig>;
+pub(crate) type ReplicatedEntry = openraft::type_config::alias::EntryOf<TypeConfig>;
+pub(crate) type RaftPayload = openraft::type_config::alias::PayloadOf<TypeConfig>;
 pub(crate) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<TypeConfig>;
 pub(crate) type Metrics = openraft::RaftMetrics<TypeConfig>;
 
@@ -67,23 +67,6 @@ impl fmt::Debug for EntryData {
 impl fmt::Display for EntryData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
-    }
-}
-
-/// The result of applying an entry: `None` for openraft's own entries. It never leaves the process.
-/// openraft demands serde for it and never uses it here, so both directions are errors.
-#[derive(Debug, Clone)]
-pub(crate) struct ApplyResponse(pub(crate) Option<Answer>);
-
-impl Serialize for ApplyResponse {
-    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
-        Err(serde::ser::Error::custom("an answer never leaves the process"))
-    }
-}
-
-impl<'de> Deserialize<'de> for ApplyResponse {
-    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        Err(serde::de::Error::custom("an answer never comes from outside the process"))
     }
 }
 

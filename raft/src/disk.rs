@@ -34,7 +34,7 @@ pub use simulated::{
 };
 pub use store::{GroupStore, StoreFiles, StoreRebuild};
 pub use wal::{
-    GroupLogState, Op, RecoveredLog, StoredEntry, SubmitCallback, Wal, WalConfig, WalCounters,
+    GroupLogState, LogOp, RecoveredLog, StoredEntry, SubmitCallback, Wal, WalConfig, WalCounters,
     WalError,
 };
 

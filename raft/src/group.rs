@@ -1,9 +1,11 @@
-//! Replica group: a node's interface to one group: propose, read, watch, change members.
+//! Replica group: a node's interface to one group: read, watch, change members. Who knows its
+//! machine proposes as well, through [`TypedGroup`].
 //!
 //! Promise: what is acknowledged is on the disks of a majority; a fenced proposal enters the log
 //! only in its own term; a quorum confirms a read index after the call began. Refused: reads by
 //! lease, and proposals while this node's disk takes no writes.
 
+use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,14 +25,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::checkpoint_task::CheckpointRequest;
 use crate::consensus::{EntryData, Metrics, ProposalResponder, TypeConfig};
 use crate::disk::Wal;
+use crate::erased::ErasedResponse;
 use crate::error::{Fatal, ProposeError, ReadError};
 use crate::limits;
-use crate::machine::Answer;
+use crate::machine::Machine;
 use crate::replica::Replica;
 use crate::rpc_handler::RpcHandler;
 use crate::state_machine::Applier;
 use crate::status;
-use crate::types::{AppliedEntry, GroupId, GroupStatus, Member};
+use crate::typed_group::TypedGroup;
+use crate::types::{GroupId, GroupStatus, Member};
 
 /// One node's replica of one group. Cheap to clone.
 #[derive(Clone)]
@@ -39,6 +43,8 @@ pub struct ReplicaGroup(Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) id: GroupId,
     pub(crate) node: NodeId,
+    /// The type of the replica's machine.
+    pub(crate) machine_type: TypeId,
     pub(crate) raft: Raft<TypeConfig, Applier>,
     pub(crate) replica: Arc<Replica>,
     pub(crate) wal: Arc<Wal>,
@@ -62,6 +68,12 @@ impl ReplicaGroup {
         ReplicaId(self.0.replica.key.replica)
     }
 
+    /// The same replica as a group that takes proposals. `None`: its machine is not an `M`.
+    pub fn typed<M: Machine>(&self) -> Option<TypedGroup<M>> {
+        let is_of_type = self.0.machine_type == TypeId::of::<M>();
+        is_of_type.then(|| TypedGroup::new(self.clone()))
+    }
+
     /// Initializes a new group with these voters. Idempotent: a group that is initialized already
     /// is left as it is.
     ///
@@ -83,17 +95,13 @@ impl ReplicaGroup {
         }
     }
 
-    /// Proposes an entry and waits until it is committed and applied here. With a term the proposal
-    /// is fenced: it is rejected unless this replica still leads in exactly that term.
-    ///
-    /// # Errors
-    /// See [`ProposeError`]: only after `Indeterminate` the entry may be committed. A caller that
-    /// stops waiting after this was first polled must treat that as `Indeterminate` as well.
-    pub async fn propose(
+    /// Proposes an entry and gives its index and the machine's response; see
+    /// [`TypedGroup::propose`].
+    pub(crate) async fn propose_erased(
         &self,
         term: Option<u64>,
         entry: Bytes,
-    ) -> Result<AppliedEntry, ProposeError> {
+    ) -> Result<(u64, ErasedResponse), ProposeError> {
         self.writable()?;
         let (responder, response) = ProposalResponder::new();
         let mut write = self.0.raft.write(EntryData(entry)).responder(responder);
@@ -106,10 +114,7 @@ impl ReplicaGroup {
             return Err(self.fatal_reason(&error).into());
         }
         match response.await {
-            Ok(Ok(written)) => {
-                let answer = written.data.0.unwrap_or_else(|| Answer(Arc::new(())));
-                Ok(AppliedEntry { index: written.log_id.index, answer })
-            }
+            Ok(Ok(written)) => Ok((written.log_id.index, written.data)),
             Ok(Err(error)) => Err(self.to_propose_error(error)),
             // openraft ended while it held the proposal; the entry may be in the log.
             Err(_) => Err(ProposeError::Indeterminate),

@@ -6,6 +6,7 @@
 mod config;
 mod starting_replicas;
 
+use std::any::TypeId;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::blocking::blocking;
 use crate::checkpoint_task::CheckpointTask;
 use crate::consensus;
 use crate::disk::{Checkpoints, GroupKey, StoreFiles, Wal, WalConfig};
+use crate::erased::{ErasedMachine, erase};
 use crate::error::Fatal;
 use crate::group::{Inner as GroupInner, ReplicaGroup};
 use crate::limits;
@@ -38,6 +40,7 @@ use crate::rpc::{RpcCall, RpcRejection, RpcResponse};
 use crate::rpc_handler::RpcHandler;
 use crate::state_machine::Applier;
 use crate::status;
+use crate::typed_group::TypedGroup;
 use crate::types::{DiskCounters, GroupId};
 use crate::verifier::Verifier;
 
@@ -48,7 +51,7 @@ pub struct Groups(Arc<Inner>);
 struct Inner {
     config: GroupsConfig,
     network: Arc<dyn Network>,
-    disk: Mutex<Option<Disk>>,
+    disk: Mutex<Option<OpenDisk>>,
     local: Vec<(GroupId, ReplicaId)>,
     running: Mutex<HashMap<GroupId, GroupSlot>>,
     checkpoint_permits: Arc<Semaphore>,
@@ -62,7 +65,7 @@ struct Inner {
 
 /// The open files of the node.
 #[derive(Clone)]
-struct Disk {
+struct OpenDisk {
     log: SharedLog,
     checkpoints: Checkpoints,
     store: Arc<StoreFiles>,
@@ -115,12 +118,12 @@ impl Groups {
     ///
     /// # Errors
     /// [`Fatal`] when its state on disk is refused, or a replica of the group already runs here.
-    pub async fn start(
+    pub async fn start<M: Machine>(
         &self,
         group: GroupId,
         replica: ReplicaId,
-        machine: Box<dyn Machine>,
-    ) -> Result<ReplicaGroup, Fatal> {
+        machine: M,
+    ) -> Result<TypedGroup<M>, Fatal> {
         let disk = self.disk()?;
         match self.0.running.lock().entry(group) {
             std::collections::hash_map::Entry::Occupied(_) => {
@@ -132,10 +135,11 @@ impl Groups {
         // From here on the guard frees the slot on every way out, also when this future is dropped.
         let guard =
             StartGuard { groups: self.clone(), group, committed: false, _starting: starting };
-        let (started, tasks) = Box::pin(self.0.start(disk, group, replica, machine)).await?;
+        let (started, tasks) =
+            Box::pin(self.0.start(disk, group, replica, TypeId::of::<M>(), erase(machine))).await?;
         guard.commit(started.clone(), tasks);
         elect_single_voter(&started).await;
-        Ok(started)
+        Ok(TypedGroup::new(started))
     }
 
     /// The running replica of a group.
@@ -262,7 +266,7 @@ impl Groups {
         disk.log.wal.writable().map_err(|error| error.to_string())
     }
 
-    fn disk(&self) -> Result<Disk, Fatal> {
+    fn disk(&self) -> Result<OpenDisk, Fatal> {
         self.0.disk.lock().clone().ok_or_else(|| Fatal("the node is shutting down".to_owned()))
     }
 }
@@ -270,12 +274,13 @@ impl Groups {
 impl Inner {
     async fn start(
         &self,
-        disk: Disk,
+        disk: OpenDisk,
         group: GroupId,
         replica: ReplicaId,
-        machine: Box<dyn Machine>,
+        machine_type: TypeId,
+        machine: Box<dyn ErasedMachine>,
     ) -> Result<(ReplicaGroup, Vec<JoinHandle<()>>), Fatal> {
-        let Disk { log: shared, checkpoints, store } = disk;
+        let OpenDisk { log: shared, checkpoints, store } = disk;
         let wal = shared.wal.clone();
         let key = GroupKey { group: group.0, replica: replica.0 };
         let due = self.config.checkpoint_log_bytes;
@@ -324,6 +329,7 @@ impl Inner {
         let started = ReplicaGroup::new(GroupInner {
             id: group,
             node,
+            machine_type,
             raft,
             replica: state,
             wal,
@@ -370,7 +376,7 @@ impl Drop for StartGuard {
 }
 
 /// The open files, the replicas that have state in them, and the notification of an inline log.
-type OpenedDisk = (Disk, Vec<(GroupId, ReplicaId)>, Option<Arc<Notify>>);
+type OpenedDisk = (OpenDisk, Vec<(GroupId, ReplicaId)>, Option<Arc<Notify>>);
 
 /// Runs an inline log until it is closed.
 async fn drive_inline_log(
@@ -412,7 +418,7 @@ fn open_disk(config: &GroupsConfig) -> Result<OpenedDisk, Fatal> {
         .map(|(key, _)| (GroupId(key.group), ReplicaId(key.replica)))
         .collect();
     let log = SharedLog::new(Arc::new(wal));
-    Ok((Disk { log, checkpoints, store: Arc::new(store) }, local, log_notify))
+    Ok((OpenDisk { log, checkpoints, store: Arc::new(store) }, local, log_notify))
 }
 
 /// Requests checkpoints of the replicas whose entries keep the oldest log segment alive.

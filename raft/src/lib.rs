@@ -8,7 +8,7 @@
 //!   Groups ── one per node ──┬── Wal     one log for all groups, one fdatasync per write batch
 //!     │                      ├── Checkpoints   the state of a replica at one index
 //!     │                      └── WorkingStore  sled, never the only copy
-//!     └── ReplicaGroup ── one per partition: propose, read_barrier, members, transfer
+//!     └── TypedGroup<Machine> ── one per partition: propose, read_barrier, members, transfer
 //!            └── openraft ── Network (a trait: sockets live in `node`)
 //! ```
 
@@ -20,6 +20,7 @@ mod coalesced_timers;
 mod conformance;
 mod consensus;
 pub mod disk;
+mod erased;
 mod error;
 mod group;
 mod groups;
@@ -38,6 +39,7 @@ mod status;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod timing;
+mod typed_group;
 mod types;
 mod verifier;
 
@@ -45,7 +47,8 @@ pub use blocking::blocking;
 pub use error::{Fatal, ProposeError, ReadError};
 pub use group::ReplicaGroup;
 pub use groups::{DiskLatency, Groups, GroupsConfig, OpenError};
-pub use machine::{Answer, ChunkSink, ChunkSource, FrozenState, Machine, StoreWrite, WorkingStore};
+pub use machine::{ChunkSink, ChunkSource, FrozenState, Machine, StoreWrite, WorkingStore};
 pub use network::{Network, NetworkError, Priority};
 pub use timing::{Timing, TimingError};
+pub use typed_group::TypedGroup;
 pub use types::{AppliedEntry, DiskCounters, GroupId, GroupStatus, Member};

@@ -24,8 +24,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use self::entry_codec::{decode, encode};
 use self::tail::Tail;
 use crate::blocking::blocking;
-use crate::consensus::{LogEntry, LogId, TypeConfig, Vote, log_id};
-use crate::disk::{GroupKey, GroupLogState, Op, SubmitCallback, Wal, WalError};
+use crate::consensus::{LogId, ReplicatedEntry, TypeConfig, Vote, log_id};
+use crate::disk::{GroupKey, GroupLogState, LogOp, SubmitCallback, Wal, WalError};
 use crate::error::Fatal;
 use crate::limits;
 
@@ -43,10 +43,10 @@ impl SharedLog {
 
     /// Removes everything of a replica from the log.
     pub(crate) async fn forget(&self, group: GroupKey) -> io::Result<()> {
-        self.submit_and_wait(vec![Op::Forget { group }]).await
+        self.submit_and_wait(vec![LogOp::Forget { group }]).await
     }
 
-    async fn submit_and_wait(&self, ops: Vec<Op>) -> io::Result<()> {
+    async fn submit_and_wait(&self, ops: Vec<LogOp>) -> io::Result<()> {
         // Held until the callback, so that the permits count what is queued and not yet on disk.
         let queue_permits = self.queue_permits(0).await;
         let (tx, rx) = oneshot::channel();
@@ -119,8 +119,10 @@ impl LogStorage {
         tracing::warn!(%group, checkpoint = %id, "the log conflicts with the checkpoint");
         let log_id = codec::encode_as(codec::FormatKind::RaftLogId, &id).into();
         // All entries go: those behind the checkpoint follow the conflicting one.
-        let repair =
-            vec![Op::TruncateAfter { group, after: None }, Op::Purge { group, index, log_id }];
+        let repair = vec![
+            LogOp::TruncateAfter { group, after: None },
+            LogOp::Purge { group, index, log_id },
+        ];
         self.submit_and_wait(repair).await.map_err(fatal)
     }
 
@@ -128,12 +130,12 @@ impl LogStorage {
         self.0.shared.wal.state(self.0.key)
     }
 
-    async fn submit_and_wait(&self, ops: Vec<Op>) -> io::Result<()> {
+    async fn submit_and_wait(&self, ops: Vec<LogOp>) -> io::Result<()> {
         self.0.shared.submit_and_wait(ops).await
     }
 
     /// The entries of a range, from memory if that holds the first one, otherwise from disk.
-    async fn read(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<LogEntry>> {
+    async fn read(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<ReplicatedEntry>> {
         if range.is_empty() {
             return Ok(Vec::new());
         }
@@ -143,7 +145,11 @@ impl LogStorage {
         self.read_disk(range, max_bytes).await
     }
 
-    async fn read_disk(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<LogEntry>> {
+    async fn read_disk(
+        &self,
+        range: Range<u64>,
+        max_bytes: usize,
+    ) -> io::Result<Vec<ReplicatedEntry>> {
         let (wal, key) = (self.0.shared.wal.clone(), self.0.key);
         let read = blocking(move || wal.read(key, range, max_bytes)).await;
         let entries = read.map_err(io::Error::other)?.map_err(to_io_error)?;
@@ -155,7 +161,7 @@ impl RaftLogReader<TypeConfig> for LogStorage {
     async fn try_get_log_entries<R: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: R,
-    ) -> io::Result<Vec<LogEntry>> {
+    ) -> io::Result<Vec<ReplicatedEntry>> {
         let range = self.clamp(&range);
         let mut entries = Vec::new();
         let mut from = range.start;
@@ -171,7 +177,7 @@ impl RaftLogReader<TypeConfig> for LogStorage {
     async fn entries_stream<R>(
         &mut self,
         range: R,
-    ) -> impl Stream<Item = io::Result<LogEntry>> + OptionalSend
+    ) -> impl Stream<Item = io::Result<ReplicatedEntry>> + OptionalSend
     where
         R: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
@@ -197,7 +203,11 @@ impl RaftLogReader<TypeConfig> for LogStorage {
         vote.transpose().map_err(io::Error::other)
     }
 
-    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<LogEntry>> {
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> io::Result<Vec<ReplicatedEntry>> {
         self.read(start..end, limits::APPEND_BYTES).await
     }
 }
@@ -226,7 +236,7 @@ impl LogStorage {
 fn stream_in_batches(
     log: LogStorage,
     range: Range<u64>,
-) -> impl Stream<Item = io::Result<LogEntry>> + Send + Unpin {
+) -> impl Stream<Item = io::Result<ReplicatedEntry>> + Send + Unpin {
     let start = (log, range, VecDeque::new());
     Box::pin(stream::try_unfold(start, |(log, mut range, mut ready)| async move {
         if ready.is_empty() {
@@ -235,7 +245,7 @@ fn stream_in_batches(
         if range.is_empty() {
             return Ok(None);
         }
-        let next: Option<LogEntry> = ready.pop_front();
+        let next: Option<ReplicatedEntry> = ready.pop_front();
         let Some(entry) = next.filter(|entry| entry.log_id.index == range.start) else {
             let reason = format!("{}: log entry {} is gone", log.0.key, range.start);
             return Err(io::Error::other(reason));
@@ -265,14 +275,14 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
         let vote = codec::encode_as(codec::FormatKind::RaftVote, vote).into();
-        self.submit_and_wait(vec![Op::Vote { group: self.0.key, vote }]).await
+        self.submit_and_wait(vec![LogOp::Vote { group: self.0.key, vote }]).await
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
         let Some(committed) = committed else { return Ok(()) };
         let committed = codec::encode_as(codec::FormatKind::RaftLogId, &committed).into();
         let queue_permits = self.0.shared.queue_permits(0).await;
-        let op = Op::Committed { group: self.0.key, committed };
+        let op = LogOp::Committed { group: self.0.key, committed };
         // Not waited for: without it a start replays more, and nothing else.
         self.0.shared.wal.submit(vec![op], Box::new(move |_| drop(queue_permits)));
         Ok(())
@@ -287,10 +297,10 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
     where
-        I: IntoIterator<Item = LogEntry> + OptionalSend,
+        I: IntoIterator<Item = ReplicatedEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let entries: Vec<LogEntry> = entries.into_iter().collect();
+        let entries: Vec<ReplicatedEntry> = entries.into_iter().collect();
         if entries.is_empty() {
             callback.io_completed(Ok(()));
             return Ok(());
@@ -308,7 +318,7 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
             drop(queue_permits);
             callback.io_completed(result);
         });
-        self.0.shared.wal.submit(vec![Op::Append { group: self.0.key, entries: encoded }], done);
+        self.0.shared.wal.submit(vec![LogOp::Append { group: self.0.key, entries: encoded }], done);
         // After `submit`, so that what can be read from the tail can be read from the log as well.
         self.0.tail.lock().append(entries);
         Ok(())
@@ -318,13 +328,14 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
         let after = last_log_id.map(|id| id.index);
         // The tail first: readers must not see the entries once the log may have lost them.
         self.0.tail.lock().truncate_after(after);
-        self.submit_and_wait(vec![Op::TruncateAfter { group: self.0.key, after }]).await
+        self.submit_and_wait(vec![LogOp::TruncateAfter { group: self.0.key, after }]).await
     }
 
     async fn purge(&mut self, id: LogId) -> io::Result<()> {
         self.0.tail.lock().purge(id.index);
         let log_id = codec::encode_as(codec::FormatKind::RaftLogId, &id).into();
-        self.submit_and_wait(vec![Op::Purge { group: self.0.key, index: id.index, log_id }]).await
+        self.submit_and_wait(vec![LogOp::Purge { group: self.0.key, index: id.index, log_id }])
+            .await
     }
 }
 
@@ -358,12 +369,13 @@ mod tests {
     }
 
     async fn append(log: &mut LogStorage, indexes: Range<u64>, term: u64) {
-        let entry = |index| LogEntry::new_normal(log_id(term, index), EntryData(Bytes::new()));
+        let entry =
+            |index| ReplicatedEntry::new_normal(log_id(term, index), EntryData(Bytes::new()));
         log.blocking_append(indexes.map(entry)).await.unwrap();
     }
 
     async fn streamed(log: &mut LogStorage, range: Range<u64>) -> io::Result<Vec<u64>> {
-        let entries: Vec<LogEntry> = log.entries_stream(range).await.try_collect().await?;
+        let entries: Vec<ReplicatedEntry> = log.entries_stream(range).await.try_collect().await?;
         Ok(entries.iter().map(|entry| entry.log_id.index).collect())
     }
 

@@ -4,8 +4,6 @@
 //! deterministic rejection is an answer. An error means that this replica cannot continue, and it
 //! stops.
 
-use std::any::Any;
-use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,18 +11,12 @@ pub use model::partition::{ChunkSink, ChunkSource};
 
 use crate::error::Fatal;
 
-/// The result of an entry for its proposer, on the proposing replica only; opaque to this crate.
-#[derive(Clone)]
-pub struct Answer(pub Arc<dyn Any + Send + Sync>);
-
-impl fmt::Debug for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Answer(..)")
-    }
-}
-
 /// A replicated state.
 pub trait Machine: Send + 'static {
+    /// The result of an entry for its proposer. It exists on the proposing replica only and never
+    /// leaves the process.
+    type Response: Send + Sync + 'static;
+
     /// Applies the committed entry at `index`. Runs on a thread that may block briefly. `writes`
     /// are written to the store later, in order, together with the index.
     ///
@@ -35,7 +27,7 @@ pub trait Machine: Send + 'static {
         index: u64,
         entry: &[u8],
         writes: &mut Vec<StoreWrite>,
-    ) -> Result<Answer, Fatal>;
+    ) -> Result<Self::Response, Fatal>;
 
     /// The state at this moment, to be written by another thread. Must be cheap: nothing is applied
     /// meanwhile.

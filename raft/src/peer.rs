@@ -37,9 +37,9 @@ type RpcResult<T> = Result<T, RPCError<TypeConfig>>;
 
 /// Creates clients for the other replicas of one group. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct PeerClients(Arc<Shared>);
+pub(crate) struct PeerClients(Arc<PeerShared>);
 
-struct Shared {
+struct PeerShared {
     network: Arc<dyn Network>,
     group: GroupId,
     replica: ReplicaId,
@@ -56,7 +56,7 @@ impl PeerClients {
         timing: &Timing,
         stream_base: u64,
     ) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(PeerShared {
             network,
             group,
             replica,
@@ -96,7 +96,7 @@ impl RaftNetworkFactory<TypeConfig> for PeerClients {
 /// snapshots.
 #[derive(Clone)]
 pub(crate) struct PeerClient {
-    shared: Arc<Shared>,
+    shared: Arc<PeerShared>,
     to: ReplicaId,
     node: NodeId,
     /// The priority of appends: `Urgent` for heartbeats, `Log` for entries.

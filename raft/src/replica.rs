@@ -20,15 +20,14 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::consensus::{
-    ApplyResponse, EntryData, LogEntry, LogId, StoredMembership, TypeConfig, term_of,
-};
+use crate::consensus::{EntryData, LogId, ReplicatedEntry, StoredMembership, TypeConfig, term_of};
 use crate::disk::{
     CheckpointError, CheckpointMeta, Checkpoints, GroupKey, GroupStore, PinnedCheckpoint,
 };
+use crate::erased::{ErasedMachine, ErasedResponse};
 use crate::error::Fatal;
 use crate::limits;
-use crate::machine::{ChunkSource, FrozenState, Machine, WorkingStore};
+use crate::machine::{ChunkSource, FrozenState, WorkingStore};
 
 /// The last entry a replica has applied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,7 +37,7 @@ pub(crate) struct AppliedPosition {
 }
 
 /// An entry, and the responder of its proposer if it was proposed here.
-pub(crate) type ApplyItem = (LogEntry, Option<ApplyResponder<TypeConfig>>);
+pub(crate) type ApplyItem = (ReplicatedEntry, Option<ApplyResponder<TypeConfig>>);
 
 /// The state of one replica, except its log.
 pub(crate) struct Replica {
@@ -64,7 +63,7 @@ pub(crate) struct Replica {
 
 /// The machine and its position; locked for as long as either is used.
 struct Inner {
-    machine: Box<dyn Machine>,
+    machine: Box<dyn ErasedMachine>,
     applied: Option<LogId>,
     membership: StoredMembership,
 }
@@ -80,7 +79,7 @@ struct PreparedCheckpoint {
 impl Replica {
     pub(crate) fn new(
         key: GroupKey,
-        mut machine: Box<dyn Machine>,
+        mut machine: Box<dyn ErasedMachine>,
         checkpoints: Checkpoints,
         store: Arc<GroupStore>,
         min_due_bytes: u64,
@@ -206,9 +205,9 @@ impl Replica {
             // the position.
             let mut inner = self.inner.lock();
             for (entry, responder) in items {
-                let reply = self.apply_one(&mut inner, &entry)?;
+                let response = self.apply_one(&mut inner, &entry)?;
                 if let Some(responder) = responder {
-                    responder.send(reply);
+                    responder.send(response);
                 }
             }
             Ok(())
@@ -219,14 +218,18 @@ impl Replica {
         Ok(())
     }
 
-    fn apply_one(&self, inner: &mut Inner, entry: &LogEntry) -> Result<ApplyResponse, Fatal> {
+    fn apply_one(
+        &self,
+        inner: &mut Inner,
+        entry: &ReplicatedEntry,
+    ) -> Result<ErasedResponse, Fatal> {
         let id = entry.log_id;
         let mut writes = Vec::new();
-        let reply = match &entry.payload {
-            EntryPayload::Blank => ApplyResponse(None),
+        let response = match &entry.payload {
+            EntryPayload::Blank => ErasedResponse::NONE,
             EntryPayload::Membership(membership) => {
                 inner.membership = StoredMembership::new(Some(id), membership.clone());
-                ApplyResponse(None)
+                ErasedResponse::NONE
             }
             EntryPayload::Normal(EntryData(bytes)) => {
                 self.since_checkpoint.fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -235,7 +238,7 @@ impl Replica {
                 if mutant::is(Mutant::ApplyTwiceAfterRestart) && again() {
                     inner.machine.apply(id.index, bytes, &mut Vec::new())?;
                 }
-                ApplyResponse(Some(inner.machine.apply(id.index, bytes, &mut writes)?))
+                inner.machine.apply(id.index, bytes, &mut writes)?
             }
         };
         inner.applied = Some(id);
@@ -243,7 +246,7 @@ impl Replica {
         // index is published: who waits for it may ask the store.
         self.store.write(id.index, writes);
         self.publish_applied(id);
-        Ok(reply)
+        Ok(response)
     }
 
     /// Publishes the applied position. It never goes back, also if an older checkpoint is restored.
@@ -420,7 +423,8 @@ mod tests {
     use super::*;
     use crate::consensus::log_id;
     use crate::disk::StoreFiles;
-    use crate::machine::{ChunkSink, StoreWrite};
+    use crate::erased::erase;
+    use crate::machine::{ChunkSink, Machine, StoreWrite};
     use crate::testing::RecordingMachine;
 
     #[test]
@@ -452,7 +456,7 @@ mod tests {
         let (machine, fill_hook): (_, FillHook) =
             (RecordingMachine::new(), Arc::new(Mutex::new(Box::new(|| ()))));
         let hooked = HookedMachine { machine: machine.clone(), fill_hook: fill_hook.clone() };
-        let replica = Replica::new(key, Box::new(hooked), checkpoints, store, 1 << 20);
+        let replica = Replica::new(key, erase(hooked), checkpoints, store, 1 << 20);
         assert_eq!(replica.restore_newest().unwrap(), None);
         Fixture { replica: Arc::new(replica), machine, fill_hook, files, _dir: dir }
     }
@@ -488,12 +492,14 @@ mod tests {
     }
 
     impl Machine for HookedMachine {
+        type Response = <RecordingMachine as Machine>::Response;
+
         fn apply(
             &mut self,
             index: u64,
             entry: &[u8],
             writes: &mut Vec<StoreWrite>,
-        ) -> Result<crate::machine::Answer, Fatal> {
+        ) -> Result<Self::Response, Fatal> {
             self.machine.apply(index, entry, writes)
         }
 
@@ -517,7 +523,9 @@ mod tests {
 
     fn entries(indexes: std::ops::Range<u64>) -> Vec<ApplyItem> {
         let entry = |index: u64| EntryData(index.to_string().into());
-        indexes.map(|index| (LogEntry::new_normal(log_id(1, index), entry(index)), None)).collect()
+        indexes
+            .map(|index| (ReplicatedEntry::new_normal(log_id(1, index), entry(index)), None))
+            .collect()
     }
 
     /// The content of the store once it has reached an index.
@@ -604,7 +612,7 @@ mod tests {
     fn nothing_is_applied_after_a_failure() {
         let fixture = fixture();
         fixture.replica.apply(entries(0..3)).unwrap();
-        let failing = LogEntry::new_normal(log_id(1, 3), EntryData("panic".into()));
+        let failing = ReplicatedEntry::new_normal(log_id(1, 3), EntryData("panic".into()));
         let failure = fixture.replica.apply(vec![(failing, None)]).unwrap_err();
         assert!(
             failure.0.contains("panic while applying an entry: as the entry demands"),

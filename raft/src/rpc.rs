@@ -132,7 +132,7 @@ mod tests {
     use openraft::entry::RaftEntry;
 
     use super::*;
-    use crate::consensus::{EntryData, LogEntry, log_id};
+    use crate::consensus::{EntryData, ReplicatedEntry, log_id};
     use crate::types::Member;
 
     #[test]
@@ -140,9 +140,9 @@ mod tests {
         let members = BTreeMap::from([(7, Member { node: NodeId(1) })]);
         let membership = openraft::Membership::new(vec![BTreeSet::from([7])], members).unwrap();
         let entries = vec![
-            LogEntry::new_blank(log_id(2, 4)),
-            LogEntry::new_normal(log_id(2, 5), EntryData(Bytes::from_static(b"five"))),
-            LogEntry::new_membership(log_id(2, 6), membership),
+            ReplicatedEntry::new_blank(log_id(2, 4)),
+            ReplicatedEntry::new_normal(log_id(2, 5), EntryData(Bytes::from_static(b"five"))),
+            ReplicatedEntry::new_membership(log_id(2, 6), membership),
         ];
         let request = AppendEntriesRequest::<TypeConfig> {
             vote: Vote::new_committed(2, 7),

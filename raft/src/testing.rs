@@ -19,9 +19,7 @@ use tokio::sync::Semaphore;
 
 use crate::error::Fatal;
 use crate::groups::Groups;
-use crate::machine::{
-    Answer, ChunkSink, ChunkSource, FrozenState, Machine, StoreWrite, WorkingStore,
-};
+use crate::machine::{ChunkSink, ChunkSource, FrozenState, Machine, StoreWrite, WorkingStore};
 use crate::network::{Network, NetworkError, Priority};
 
 /// Connects the [`Groups`] of several nodes in one process.
@@ -215,8 +213,8 @@ impl Network for Endpoint {
 /// Entries in a full chunk of a [`RecordingMachine`]'s checkpoint.
 const ENTRIES_PER_CHUNK: usize = 64;
 
-/// A machine that remembers every entry in order. Its answer is the number of entries so far, as
-/// `u64`. Two entries make it fail: `panic` and `fatal`.
+/// A machine that remembers every entry in order. Its response is the number of entries so
+/// far. Two entries make it fail: `panic` and `fatal`.
 #[derive(Clone, Default)]
 pub struct RecordingMachine(Arc<Mutex<Recording>>);
 
@@ -271,12 +269,14 @@ fn key(number: usize) -> Bytes {
 }
 
 impl Machine for RecordingMachine {
+    type Response = u64;
+
     fn apply(
         &mut self,
         index: u64,
         entry: &[u8],
         writes: &mut Vec<StoreWrite>,
-    ) -> Result<Answer, Fatal> {
+    ) -> Result<u64, Fatal> {
         match entry {
             b"panic" => panic!("as the entry demands"),
             b"fatal" => return Err(Fatal("as the entry demands".to_owned())),
@@ -288,7 +288,7 @@ impl Machine for RecordingMachine {
         writes.push(StoreWrite::Put(key(recording.entries.len()), entry.clone()));
         recording.entries.push(entry);
         recording.last_index = index;
-        Ok(Answer(Arc::new(recording.entries.len() as u64)))
+        Ok(recording.entries.len() as u64)
     }
 
     fn freeze(&self) -> Box<dyn FrozenState> {

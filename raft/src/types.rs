@@ -8,7 +8,6 @@ use model::{NodeId, PartitionId, ReplicaId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Fatal;
-use crate::machine::Answer;
 
 /// Names a replica group, the same on every node: 0 is the cluster's own, p is partition p's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -40,12 +39,12 @@ pub struct Member {
 }
 
 /// The result of a proposal that was committed and applied here.
-#[derive(Debug, Clone)]
-pub struct AppliedEntry {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppliedEntry<R> {
     /// The entry's index in the group's log.
     pub index: u64,
-    /// The machine's answer.
-    pub answer: Answer,
+    /// The machine's response.
+    pub response: R,
 }
 
 /// The status of a replica: its own state, and what it knows of its leader and its group.

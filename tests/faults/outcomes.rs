@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use model::{
     Action, Batch, BranchId, BranchKey, Command, CommandId, DedupLimits, Definition, ModuleId,
-    Mutation, Offset, Origin, Outcome, Partition, Request, Schema, Timestamp, Validation, Value,
-    VersionRule, Write,
+    Offset, Origin, Outcome, Partition, RecordMutation, Request, Schema, Timestamp, Transaction,
+    Validation, Value, VersionRule,
 };
 
 const BATCH: u64 = 64;
@@ -53,7 +53,11 @@ fn write(partition: &mut Partition, first: u64, id: &dyn Fn(u64) -> CommandId) -
         id: id(n),
         key: key(),
         origin: Arc::new(Origin::default()),
-        request: Request::Write(Write::of(vec![Mutation::new(Action::Save, "t", record(n))])),
+        request: Request::Transaction(Transaction::of(vec![RecordMutation::new(
+            Action::Save,
+            "t",
+            record(n),
+        )])),
     };
     let commands = (first..first + BATCH).map(command).collect();
     // A reader holds the state of the entry before, as on a node.

@@ -10,6 +10,7 @@ mod citations;
 mod form;
 mod paths;
 mod rooms;
+mod trade;
 mod tree;
 mod words;
 
@@ -40,7 +41,8 @@ struct Wrong {
 }
 
 fn rules() -> impl Iterator<Item = &'static Rule> {
-    rooms::RULES.iter().chain(form::RULES).chain(words::RULES).chain(citations::RULES)
+    let model = trade::RULES.iter().chain(citations::RULES);
+    rooms::RULES.iter().chain(form::RULES).chain(words::RULES).chain(model)
 }
 
 fn house(files: Files) -> Tree {

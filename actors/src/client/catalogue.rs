@@ -10,12 +10,13 @@ use model::{
     BranchKey, Catalogue, CatalogueChange, CatalogueEntry, ChangeRefused, NodeId, PartitionId,
     codec,
 };
-use raft::{GroupId, Priority, ReplicaGroup};
+use raft::{GroupId, Priority, TypedGroup};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::client::leader_client::{LeaderClient, LeaderRequest};
 use crate::client::read_error;
+use crate::control::machine::CatalogueMachine;
 use crate::limits::{ATTEMPT_TIMEOUT, REQUEST_DEADLINE};
 use crate::message::{PeerReply, PeerRequest, Refusal, encode};
 use crate::partition::proposer::wall_clock;
@@ -25,7 +26,7 @@ use crate::store::{ChangeError, RouteError};
 #[derive(Clone)]
 pub(crate) struct CatalogueClient {
     leaders: LeaderClient,
-    group: ReplicaGroup,
+    group: TypedGroup<CatalogueMachine>,
     catalogue: watch::Receiver<Arc<Catalogue>>,
     confirmation: Arc<Confirmation>,
 }
@@ -42,7 +43,7 @@ impl CatalogueClient {
     /// `is_initialized`: the copy on this node's disk is of a formed cluster.
     pub(crate) fn new(
         leaders: LeaderClient,
-        group: ReplicaGroup,
+        group: TypedGroup<CatalogueMachine>,
         catalogue: watch::Receiver<Arc<Catalogue>>,
         is_initialized: bool,
     ) -> Self {
@@ -185,9 +186,7 @@ impl CatalogueClient {
         let level = self.catalogue.borrow().writing_level();
         let proposal = self.group.propose(None, codec::encode_entry(level, entry).into());
         let proposed = tokio::time::timeout(ATTEMPT_TIMEOUT, proposal).await;
-        let proposed = proposed.map_err(|_| Refusal::Indeterminate)??;
-        let result = proposed.answer.0.downcast::<Result<(), ChangeRefused>>();
-        result.map(|result| (*result).clone()).map_err(|_| Refusal::Indeterminate)
+        Ok(proposed.map_err(|_| Refusal::Indeterminate)??.response)
     }
 }
 

@@ -7,7 +7,8 @@ use futures::future::BoxFuture;
 #[cfg(any(test, feature = "simulation"))]
 use model::Hash;
 use model::{
-    Answer, BranchKey, Catalogue, CatalogueChange, Command, NodeId, Outcome, Read, ReadLevel,
+    Answer, BranchKey, Catalogue, CatalogueChange, Command, NodeId, Outcome, Procedures, Read,
+    ReadLevel,
 };
 use ractor::{ActorCell, SpawnErr};
 use raft::Priority;
@@ -132,6 +133,7 @@ impl ClusterStore {
     pub(crate) async fn start(
         leaders: LeaderClient,
         reporter: StatusReporter,
+        procedures: Procedures,
         root: &ActorCell,
     ) -> Result<Self, SpawnErr> {
         let StatusReporter {
@@ -142,6 +144,7 @@ impl ClusterStore {
             catalogue_client.clone(),
             catalogue.clone(),
             partitions.clone(),
+            procedures,
         );
         let context = UpstreamContext {
             leaders: leaders.clone(),

@@ -196,7 +196,7 @@ impl LeaderClient {
         if id == GroupId::CLUSTER {
             return Some(self.0.group_0.clone());
         }
-        self.0.partitions.get(PartitionId(id.0)).map(|local| local.group)
+        self.0.partitions.get(PartitionId(id.0)).map(|local| (*local.group).clone())
     }
 
     fn follow_redirect(&self, group: GroupId, refusal: &Refusal) {

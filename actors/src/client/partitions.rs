@@ -6,28 +6,31 @@ use std::sync::Arc;
 use model::PartitionId;
 use parking_lot::{Mutex, RwLock};
 use ractor::{ActorId, ActorRef};
-use raft::ReplicaGroup;
+use raft::TypedGroup;
 
 use crate::partition;
-use crate::partition::machine::AppliedPartition;
+use crate::partition::activations::Activations;
+use crate::partition::machine::{AppliedPartition, PartitionMachine};
 
 /// A partition this node holds a replica of.
 #[derive(Clone)]
 pub(crate) struct LocalPartition {
     pub(crate) actor: ActorRef<partition::Message>,
-    pub(crate) group: ReplicaGroup,
+    /// Its branch actors, where this node leads it.
+    pub(crate) activations: Activations,
+    pub(crate) group: TypedGroup<PartitionMachine>,
     pub(crate) applied: Arc<AppliedPartition>,
 }
 
 /// A replica and what its machine shows.
-pub(crate) type RunningReplica = (ReplicaGroup, Arc<AppliedPartition>);
+pub(crate) type PartitionReplica = (TypedGroup<PartitionMachine>, Arc<AppliedPartition>);
 
 /// The partitions of this node.
 #[derive(Clone, Default)]
 pub(crate) struct LocalPartitions {
     running: Arc<RwLock<BTreeMap<PartitionId, LocalPartition>>>,
-    /// Replicas whose actor failed: they wait for their next one.
-    orphaned: Arc<Mutex<BTreeMap<PartitionId, RunningReplica>>>,
+    /// Replicas that run and have no actor yet, or none any more.
+    orphaned: Arc<Mutex<BTreeMap<PartitionId, PartitionReplica>>>,
 }
 
 impl LocalPartitions {
@@ -35,8 +38,10 @@ impl LocalPartitions {
         self.running.read().get(&id).cloned()
     }
 
+    /// A partition has its replica and its actor.
     pub(crate) fn put(&self, id: PartitionId, partition: LocalPartition) {
         self.running.write().insert(id, partition);
+        self.orphaned.lock().remove(&id);
     }
 
     pub(crate) fn all(&self) -> Vec<(PartitionId, LocalPartition)> {
@@ -55,12 +60,12 @@ impl LocalPartitions {
     }
 
     /// Keeps a replica that runs and has no actor until one is started.
-    pub(crate) fn keep_replica(&self, id: PartitionId, replica: RunningReplica) {
+    pub(crate) fn keep_replica(&self, id: PartitionId, replica: PartitionReplica) {
         self.orphaned.lock().insert(id, replica);
     }
 
-    /// The replica that waits for an actor, if there is one.
-    pub(crate) fn take_replica(&self, id: PartitionId) -> Option<RunningReplica> {
-        self.orphaned.lock().remove(&id)
+    /// The replica that waits for an actor, if there is one. It waits until [`Self::put`].
+    pub(crate) fn replica_without_actor(&self, id: PartitionId) -> Option<PartitionReplica> {
+        self.orphaned.lock().get(&id).cloned()
     }
 }

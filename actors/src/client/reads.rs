@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{Answer, Branch, BranchKey, Catalogue, NodeId, PartitionId, Read, ReadLevel, Reject};
+use model::{
+    Answer, Branch, BranchKey, Catalogue, NodeId, PartitionId, Procedures, Read, ReadLevel, Reject,
+};
 use raft::{GroupId, Priority, ReplicaGroup};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -25,6 +27,8 @@ pub(crate) struct Reads {
     catalogue_client: CatalogueClient,
     catalogue: watch::Receiver<Arc<Catalogue>>,
     partitions: LocalPartitions,
+    /// Those a branch that was never written to would have.
+    procedures: Procedures,
 }
 
 /// Why a replica on this node did not answer a read.
@@ -49,8 +53,9 @@ impl Reads {
         catalogue_client: CatalogueClient,
         catalogue: watch::Receiver<Arc<Catalogue>>,
         partitions: LocalPartitions,
+        procedures: Procedures,
     ) -> Self {
-        Self { leaders, catalogue_client, catalogue, partitions }
+        Self { leaders, catalogue_client, catalogue, partitions, procedures }
     }
 
     /// Looks something up within `REQUEST_DEADLINE`.
@@ -172,7 +177,9 @@ impl Reads {
         })?;
         let seed = catalogue.seed(key);
         let at = catalogue.formed_at;
-        Ok(Branch::preview(key.clone(), Arc::new(definition), seed.as_deref(), at))
+        let procedures = self.procedures.clone();
+        let definition = Arc::new(definition);
+        Ok(Branch::preview(key.clone(), definition, seed.as_deref(), at, procedures))
     }
 
     /// A stretch of the log: from memory, else from the working store.

@@ -10,7 +10,6 @@ use raft::{GroupId, Priority};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::branch::Submission;
 use crate::client::CatalogueClient;
 use crate::client::LocalPartitions;
 use crate::client::leader_client::{LeaderClient, LeaderRequest, leader_unknown};
@@ -19,6 +18,7 @@ use crate::limits::{LARGE_COMMAND_BYTES, NODE_PERMITS, REQUEST_DEADLINE};
 use crate::message::{BusyScope, PeerReply, PeerRequest, Refusal, encode};
 use crate::offload::offload;
 use crate::partition;
+use crate::partition::branch::Submission;
 use crate::partition::proposer::{OutcomeSender, rough_bytes};
 use crate::store::RouteError;
 
@@ -75,7 +75,11 @@ impl Writes {
             .map_err(|_| Refusal::Busy { what: BusyScope::Node })?;
         let (reply, outcome) = OutcomeSender::new(permit);
         let submission = Submission { command, reply };
-        if local.actor.cast(partition::Message::Submit(submission)).is_err() {
+        // Straight to the branch's actor. Without one, or while it ends, the partition's actor
+        // starts the next.
+        if let Err(submission) = local.activations.submit(submission)
+            && local.actor.cast(partition::Message::Submit(submission)).is_err()
+        {
             return Err(leader_unknown());
         }
         match tokio::time::timeout(timeout, outcome).await {

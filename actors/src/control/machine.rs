@@ -1,10 +1,14 @@
 //! The machine of group 0: the catalogue, published to this node after each change.
+//!
+//! Promise: whoever watches the catalogue sees each change after the entry that made it was
+//! applied, and a checkpoint that replaces the state as one change more.
+//! Refused: a working store; the catalogue is small, and its checkpoint holds all of it.
 
 use std::sync::Arc;
 
-use model::{Catalogue, CatalogueEntry, codec};
+use model::{Catalogue, CatalogueEntry, ChangeRefused, codec};
 use parking_lot::Mutex;
-use raft::{Answer, ChunkSink, ChunkSource, Fatal, FrozenState, StoreWrite, WorkingStore};
+use raft::{ChunkSink, ChunkSource, Fatal, FrozenState, StoreWrite, WorkingStore};
 use tokio::sync::watch;
 
 /// The one chunk of a catalogue's checkpoint.
@@ -17,8 +21,8 @@ pub(crate) struct CatalogueMachine {
     applied_catalogue: AppliedCatalogue,
 }
 
-/// The catalogue after the last entry applied here, and that entry's index. Of entries that do
-/// not concern the machine it does not hear.
+/// The catalogue after the last entry applied here, and that entry's index. openraft's own entries
+/// do not reach the machine, so the group's applied index may be higher.
 #[derive(Clone, Default)]
 pub(crate) struct AppliedCatalogue(Arc<Mutex<(u64, Arc<Catalogue>)>>);
 
@@ -36,25 +40,29 @@ impl CatalogueMachine {
         (Self { state: Catalogue::default(), published, applied_catalogue }, watched)
     }
 
-    /// Where it stands, as long as it lives.
+    /// What is applied, as long as the machine lives.
     pub(crate) fn applied_catalogue(&self) -> AppliedCatalogue {
         self.applied_catalogue.clone()
     }
 
     fn publish(&self, index: u64) {
         let state = Arc::new(self.state.clone());
+        // Before the watchers are woken: who asks for the index then must not get the one before.
         *self.applied_catalogue.0.lock() = (index, Arc::clone(&state));
+        // Replaced also while nobody watches: the next one to watch begins with it.
         self.published.send_replace(state);
     }
 }
 
 impl raft::Machine for CatalogueMachine {
+    type Response = Result<(), ChangeRefused>;
+
     fn apply(
         &mut self,
         index: u64,
         entry: &[u8],
-        _changes: &mut Vec<StoreWrite>,
-    ) -> Result<Answer, Fatal> {
+        _writes: &mut Vec<StoreWrite>,
+    ) -> Result<Self::Response, Fatal> {
         let (_, entry): (_, CatalogueEntry) =
             codec::decode_entry(entry).map_err(|error| Fatal(error.to_string()))?;
         let result = self.state.apply(&entry);
@@ -63,7 +71,7 @@ impl raft::Machine for CatalogueMachine {
             // A change that is refused changes nothing but how far this is.
             Err(_) => self.applied_catalogue.0.lock().0 = index,
         }
-        Ok(Answer(Arc::new(result)))
+        Ok(result)
     }
 
     fn freeze(&self) -> Box<dyn FrozenState> {

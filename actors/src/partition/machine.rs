@@ -1,8 +1,15 @@
 //! Machine: this replica's copy of one partition: applies what was committed, in order, and
 //! publishes the state after each entry for readers and followers.
 //!
-//! Promise: a follower that taps a branch sees a state and then every delta after it, none twice.
+//! Promise: a follower that subscribes to a branch sees a state and then every delta after it, none
+//! twice. Events leave memory only when both a durable checkpoint and the working store hold them.
 //! Refused: nothing here decides anything; `model::Partition` does.
+//!
+//! How events are handed over from memory to disk: `freeze` keeps the state that goes into the
+//! checkpoint; `checkpoint_durable` takes from it the last event of each branch; with each later
+//! entry the machine looks whether the working store has reached the checkpoint's index, and once
+//! it has, the machine drops those events. A restart reads them from the checkpoint, and a client
+//! that asks for old events reads them from the store, so both must hold them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -10,10 +17,10 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use model::{
     Applied, Batch, Branch, BranchKey, Delta, Event, Offset, Outcome, Partition, PriorRecords,
-    Read, Request, checkpoint, codec, store,
+    Procedures, Read, Request, checkpoint, codec, store,
 };
 use parking_lot::Mutex;
-use raft::{Answer, ChunkSink, ChunkSource, Fatal, FrozenState, StoreWrite, WorkingStore};
+use raft::{ChunkSink, ChunkSource, Fatal, FrozenState, StoreWrite, WorkingStore};
 use tokio::sync::broadcast;
 
 use crate::limits::{DISPLACED_PER_LINE, FOLLOWER_QUEUE_DELTAS};
@@ -53,6 +60,7 @@ impl AppliedPartition {
 
     /// The state after the last entry applied here, and that entry's index.
     pub(crate) fn indexed_view(&self) -> (u64, Arc<Partition>) {
+        // Under the lock, so that the index is that of the view.
         let fanout = self.fanout.lock();
         (fanout.index, self.view())
     }
@@ -62,7 +70,9 @@ impl AppliedPartition {
         &self,
         key: &BranchKey,
     ) -> (Arc<Partition>, broadcast::Receiver<Arc<SharedDelta>>) {
-        let senders = &mut self.fanout.lock().senders;
+        // Held until the view is read, so that nothing is published in between.
+        let mut fanout = self.fanout.lock();
+        let senders = &mut fanout.senders;
         let receiver = match senders.get(key) {
             Some(sender) => sender.subscribe(),
             None => {
@@ -93,6 +103,8 @@ impl AppliedPartition {
     }
 
     fn publish(&self, index: u64, view: Partition, deltas: Vec<NewDelta>) {
+        // Held over both: a follower that subscribes sees a view and then every delta after it. If
+        // the view changed between the two, it would miss a delta or get one twice.
         let mut fanout = self.fanout.lock();
         fanout.index = index;
         self.view.store(Arc::new(view));
@@ -109,6 +121,8 @@ impl AppliedPartition {
 /// This replica's copy of one partition.
 pub(crate) struct PartitionMachine {
     state: Partition,
+    /// What its commands may call, also after a restore.
+    procedures: Procedures,
     applied: Arc<AppliedPartition>,
     /// The state last written to a checkpoint that is not durable yet.
     frozen: Arc<Mutex<Option<Partition>>>,
@@ -125,8 +139,9 @@ struct DurableCheckpoint {
 }
 
 impl PartitionMachine {
-    pub(crate) fn new(applied: Arc<AppliedPartition>) -> Self {
-        Self { state: Partition::default(), applied, frozen: Arc::default(), durable: None }
+    pub(crate) fn new(applied: Arc<AppliedPartition>, procedures: Procedures) -> Self {
+        let state = Partition::new(procedures.clone());
+        Self { state, procedures, applied, frozen: Arc::default(), durable: None }
     }
 
     /// Lets go of the events that both the last checkpoint and the working store hold. The store
@@ -144,14 +159,19 @@ impl PartitionMachine {
 }
 
 impl raft::Machine for PartitionMachine {
+    /// What each command of the entry came to, in their order.
+    type Response = Vec<Applied>;
+
     fn apply(
         &mut self,
         index: u64,
         entry: &[u8],
         writes: &mut Vec<StoreWrite>,
-    ) -> Result<Answer, Fatal> {
+    ) -> Result<Self::Response, Fatal> {
         let batch = Batch::decode(entry).map_err(|error| Fatal(error.to_string()))?;
         let mut applied = self.state.apply(&batch);
+        // Before the state is published: readers hold on to what they were given, so events let go
+        // of later would stay in memory until the next entry.
         self.forget_stored_events();
         log_displaced(&self.state, &applied);
         applied.iter().for_each(log_leaps);
@@ -159,6 +179,9 @@ impl raft::Machine for PartitionMachine {
         for (delta, _) in &deltas {
             writes.extend(store::changes(delta).into_iter().map(put_change));
         }
+        // A seed makes records without events, so no delta shows them to the store. All records of
+        // the branch: which of them the seed brought is not known here, and writing one again is
+        // harmless.
         for command in &batch.commands {
             if let (Request::Seed(_), Some(branch)) =
                 (&command.request, self.state.branch(&command.key))
@@ -166,26 +189,34 @@ impl raft::Machine for PartitionMachine {
                 put_records(branch, &mut |write| writes.push(write));
             }
         }
+        // Before the answer is given to the proposer: who reads at this leader after its write was
+        // acknowledged must find it.
         self.applied.publish(index, self.state.clone(), deltas);
-        Ok(Answer(Arc::new(applied)))
+        Ok(applied)
     }
 
     fn freeze(&self) -> Box<dyn FrozenState> {
+        // Kept until the checkpoint is durable: only then is it known which events are on disk. A
+        // later freeze takes its place, and one whose checkpoint failed is never asked about.
         *self.frozen.lock() = Some(self.state.clone());
         Box::new(FrozenPartition(self.state.clone()))
     }
 
     fn restore(&mut self, index: u64, source: &dyn ChunkSource) -> Result<(), Fatal> {
-        self.state = Partition::from_chunks(source).map_err(|error| Fatal(error.to_string()))?;
+        self.state = Partition::from_chunks(source, self.procedures.clone())
+            .map_err(|error| Fatal(error.to_string()))?;
         let mut fanout = self.applied.fanout.lock();
-        // Followers of the state that was replaced begin again from their cursors.
+        // The checkpoint may be from another replica and lie ahead: the deltas in between are never
+        // sent. Followers of the state that was replaced begin again from their cursors.
         *fanout = Fanout { index, senders: BTreeMap::new() };
         self.applied.view.store(Arc::new(self.state.clone()));
+        // It is about a state that this one does not descend from.
         self.durable = None;
         Ok(())
     }
 
     fn checkpoint_durable(&mut self, index: u64) {
+        // Taken: the frozen state shares memory with the present one, and would keep its events.
         let Some(frozen) = self.frozen.lock().take() else { return };
         let heads = frozen.branches().map(|branch| (branch.key().clone(), branch.head().offset));
         self.durable = Some(DurableCheckpoint { index, heads: heads.collect() });
@@ -222,7 +253,7 @@ impl FrozenState for FrozenPartition {
     }
 }
 
-/// Decisions that gave way before their time are counted, and told now and then.
+/// Outcomes that gave way before their time are counted, and logged now and then.
 fn log_displaced(state: &Partition, applied: &[Applied]) {
     for one in applied.iter().filter(|one| one.displaced > 0) {
         metrics::counter!("mishkah_dedup_displaced_total").increment(one.displaced);
@@ -241,7 +272,7 @@ fn log_displaced(state: &Partition, applied: &[Applied]) {
     }
 }
 
-/// Tells of numbers that a command brought and their sequences do not follow.
+/// Logs numbers that a command brought and their sequences do not follow.
 fn log_leaps(applied: &Applied) {
     for leap in &applied.leaps {
         tracing::warn!(
@@ -366,7 +397,7 @@ mod tests {
 
     impl Replica {
         fn new() -> Self {
-            Self(PartitionMachine::new(AppliedPartition::new()))
+            Self(PartitionMachine::new(AppliedPartition::new(), Procedures::default()))
         }
 
         fn apply(&mut self, indexes: std::ops::RangeInclusive<u64>) {
@@ -379,7 +410,7 @@ mod tests {
             self.0.freeze().write(into);
         }
 
-        fn standing(&self) -> (u64, String) {
+        fn applied_state(&self) -> (u64, String) {
             let (index, state) = self.0.applied.indexed_view();
             (index, state.state_hash().to_string())
         }
@@ -428,7 +459,7 @@ mod tests {
         let (_, state) = live.0.applied.indexed_view();
         let branch = state.branch(&key("dar")).unwrap();
         assert!(branch.first_event() > Some(Offset(1)), "some have left memory");
-        let verify = |patience| whole_log(&live.0.applied, branch, patience);
+        let verify = |timeout| whole_log(&live.0.applied, branch, timeout);
         assert_eq!(verify(Duration::ZERO), Ok(()));
         *store.failures.lock() = 1;
         assert_eq!(verify(Duration::ZERO).unwrap_err().reason, "corrupt");
@@ -443,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn events_leave_memory_once_a_checkpoint_and_the_store_hold_them() {
+    fn events_leave_memory_once_checkpoint_and_store_hold_them() {
         let (mut live, store) = (Replica::new(), Arc::new(MemoryStore::default()));
         live.0.attach(store.clone());
         live.apply(1..=1400);
@@ -463,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_and_its_hash_are_the_same_however_a_replica_came_to_them() {
+    fn replicas_have_one_state_hash_however_they_came_to_it() {
         let mut live = Replica::new();
         live.apply(1..=700);
         let mut checkpoint = Chunks::default();
@@ -471,18 +502,26 @@ mod tests {
         live.0.state.forget_events(|_| Offset(300));
         let mut installed = Replica::new();
         installed.0.restore(700, &checkpoint).unwrap();
-        assert_eq!(installed.standing(), live.standing());
+        assert_eq!(installed.applied_state(), live.applied_state());
         live.apply(701..=900);
         let mut replayed = Replica::new();
         replayed.apply(1..=900);
         installed.apply(701..=900);
-        assert_eq!(installed.standing(), live.standing(), "by a checkpoint and the log after it");
-        assert_eq!(replayed.standing(), live.standing(), "by the whole log");
+        assert_eq!(
+            installed.applied_state(),
+            live.applied_state(),
+            "by a checkpoint and the log after it"
+        );
+        assert_eq!(replayed.applied_state(), live.applied_state(), "by the whole log");
         live.checkpoint(&mut checkpoint);
         let mut restarted = Replica::new();
         restarted.0.restore(900, &checkpoint).unwrap();
-        assert_eq!(restarted.standing(), live.standing(), "by its own checkpoint");
+        assert_eq!(restarted.applied_state(), live.applied_state(), "by its own checkpoint");
         replayed.apply(901..=901);
-        assert_ne!(replayed.standing().1, live.standing().1, "a repeat alone moves the time");
+        assert_ne!(
+            replayed.applied_state().1,
+            live.applied_state().1,
+            "a repeat alone moves the time"
+        );
     }
 }

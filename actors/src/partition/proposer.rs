@@ -1,5 +1,5 @@
-//! Proposer: the one hand that writes to a partition's log. It stamps, packs the commands of many
-//! branches into one entry, proposes, and gives each caller its outcome.
+//! Proposer: the only writer of a partition's log. It stamps, puts the commands of many branches
+//! into one entry, proposes it, and sends each caller the outcome.
 //!
 //! Promise: commands enter the log in the order they were handed in. Everything of one proposer
 //! is fenced by one term: once the leader has changed, nothing of it can be taken any more.
@@ -9,12 +9,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::mutant::{self, Mutant};
 use model::{Applied, Batch, Catalogue, Command, Outcome, Reject, Timestamp};
-use raft::{ProposeError, ReplicaGroup};
+use raft::{ProposeError, TypedGroup};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::machine::AppliedPartition;
+use super::machine::{AppliedPartition, PartitionMachine};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, NODE_PERMITS};
 use crate::message::{BusyScope, Refusal};
 use crate::offload::offload;
@@ -41,6 +41,7 @@ impl OutcomeSender {
 
     /// Answers the caller; one that left needs no answer.
     pub(crate) fn answer(self, outcome: Result<Outcome, Refusal>) {
+        // First: a caller that asks again as soon as it is answered must find its place free.
         drop(self.permits);
         let _ = self.answer.send(outcome);
     }
@@ -53,7 +54,8 @@ pub(crate) struct Proposal {
     pub(crate) reply: Option<OutcomeSender>,
 }
 
-/// The way to a partition's proposer. Dropping the last one lets it finish and end.
+/// The way to a partition's proposer. Dropping the last one ends it: callers that still wait are
+/// told that their outcome is unknown.
 #[derive(Clone)]
 pub(crate) struct Proposer {
     queue: mpsc::Sender<Proposal>,
@@ -63,7 +65,7 @@ pub(crate) struct Proposer {
 impl Proposer {
     /// Starts proposing for the term this node leads.
     pub(crate) fn start(
-        group: ReplicaGroup,
+        group: TypedGroup<PartitionMachine>,
         term: u64,
         applied: Arc<AppliedPartition>,
         catalogue: watch::Receiver<Arc<Catalogue>>,
@@ -81,6 +83,7 @@ impl Proposer {
             Err(mpsc::error::TrySendError::Full(proposal)) => {
                 (proposal, Refusal::Busy { what: BusyScope::Node })
             }
+            // The term is over and the task with it; the entry was never proposed.
             Err(mpsc::error::TrySendError::Closed(proposal)) => {
                 (proposal, Refusal::NotLeader { hint: None })
             }
@@ -92,7 +95,7 @@ impl Proposer {
 }
 
 struct ProposerTask {
-    group: ReplicaGroup,
+    group: TypedGroup<PartitionMachine>,
     term: u64,
     applied: Arc<AppliedPartition>,
     /// Says which level the cluster has agreed on.
@@ -111,16 +114,19 @@ struct BatchBuilder {
 
 impl BatchBuilder {
     fn add(&mut self, proposal: Proposal) {
+        // All of a proposal, also where that is more than a batch should hold: with an entry's end
+        // between a definition and the command that needs it, one could be lost without the other.
         for command in proposal.prerequisites.into_iter().chain([proposal.command]) {
             self.bytes += rough_bytes(&command);
             self.commands.push(command);
         }
         if let Some(reply) = proposal.reply {
+            // The last command is the caller's; nobody waits for its prerequisites.
             self.replies.push((self.commands.len() - 1, reply));
         }
     }
 
-    fn has_room(&self) -> bool {
+    fn takes_more(&self) -> bool {
         self.commands.len() < BATCH_COMMANDS_MAX && self.bytes < BATCH_BYTES_MAX
     }
 }
@@ -128,20 +134,22 @@ impl BatchBuilder {
 /// A command's size, near enough to bound a batch: exact sizes would cost a second encoding.
 pub(crate) fn rough_bytes(command: &Command) -> usize {
     match &command.request {
-        model::Request::Write(write) => {
-            write.mutations.iter().map(|mutation| 64 + 48 * mutation.record.len()).sum()
+        model::Request::Transaction(transaction) => {
+            let record = |record: &model::Object| 64 + 48 * record.len();
+            let sizes = transaction.mutations.iter().map(|mutation| match mutation {
+                model::Mutation::Record(mutation) => record(&mutation.record),
+                model::Mutation::ReplaceChildren(children) => {
+                    64 + children.rows.iter().map(record).sum::<usize>()
+                }
+            });
+            sizes.sum()
         }
         model::Request::Define(_) | model::Request::Fill(_) | model::Request::Seed(_) => 64 * 1024,
         model::Request::Reserve(_) => 128,
         #[cfg(feature = "next-level")]
         model::Request::ReserveAtNextLevel(_) => 128,
         model::Request::SetSequence(_) => 1024,
-        model::Request::SaveOrder(order) => {
-            let parts = [&order.lines, &order.payments, &order.status_logs];
-            let sent: usize = parts.into_iter().flatten().map(Vec::len).sum();
-            let logs: usize = order.line_status_logs.iter().flatten().map(Vec::len).sum();
-            64 * 48 * (1 + sent + logs)
-        }
+        model::Request::Call(call) => 128 + call.arguments.len(),
         model::Request::Reset(_) => 64 * 1024,
         model::Request::Replace(replace) => rough_rows(&replace.tables),
         model::Request::Purge(_) | model::Request::Restore(_) => 512,
@@ -156,10 +164,13 @@ fn rough_rows(tables: &model::Object) -> usize {
 
 impl ProposerTask {
     async fn run(mut self, mut incoming: mpsc::Receiver<Proposal>) {
+        // One entry at a time: what comes while it is on its way is in the next one. So batches
+        // grow by themselves under load, a command alone waits for no companions, and the order of
+        // the queue is the order of the log.
         while let Some(first) = incoming.recv().await {
             let mut builder = BatchBuilder::default();
             builder.add(first);
-            while builder.has_room() {
+            while builder.takes_more() {
                 match incoming.try_recv() {
                     Ok(proposal) => builder.add(proposal),
                     Err(_) => break,
@@ -172,18 +183,21 @@ impl ProposerTask {
     async fn propose(&mut self, builder: BatchBuilder) {
         let BatchBuilder { commands, mut replies, bytes } = builder;
         metrics::histogram!("mishkah_batch_commands").record(commands.len() as f64);
+        // Stamped once, here: replicas that apply the entry read no clock and draw no numbers, so
+        // that they cannot differ.
         let batch = self.stamp(commands);
         if mutant::is(Mutant::AcknowledgeBeforeCommit) {
             let applied = model::Partition::clone(&self.applied.view()).apply(&batch);
             self.answer(&applied, std::mem::take(&mut replies));
         }
+        // Encoded once, also for the followers; large entries beside the thread of the heartbeats.
         let entry = offload(bytes, move || batch.encode()).into();
+        // Fenced by the term: an entry of this proposer must not come into the log of a later term,
+        // even of this very node, because the leaders in between may have decided
+        // what it was not stamped after.
         let result = self.group.propose(Some(self.term), entry).await;
         let refusal = match result {
-            Ok(proposed) => match proposed.answer.0.downcast::<Vec<Applied>>() {
-                Ok(applied) => return self.answer(&applied, replies),
-                Err(_) => Refusal::Indeterminate,
-            },
+            Ok(entry) => return self.answer(&entry.response, replies),
             Err(error) => {
                 if !matches!(error, ProposeError::NotLeader { .. }) {
                     tracing::debug!(group = self.group.id().0, %error, "a proposal has no outcome");
@@ -191,6 +205,7 @@ impl ProposerTask {
                 Refusal::from(error)
             }
         };
+        // One entry, one fate: what is not known of the entry is not known of any command in it.
         for (_, reply) in replies {
             reply.answer(Err(refusal.clone()));
         }
@@ -198,11 +213,15 @@ impl ProposerTask {
 
     fn answer(&self, applied: &[Applied], replies: Vec<(usize, OutcomeSender)>) {
         for (place, reply) in replies {
+            // The machine answers every command, so this is a defect; the command was decided all
+            // the same, and the caller learns how under the same id.
             let Some(applied) = applied.get(place) else {
                 reply.answer(Err(Refusal::Indeterminate));
                 continue;
             };
             match (&applied.outcome, applied.repeated_at) {
+                // The definition of the same proposal was refused or is in a later entry of another
+                // leader. Nothing was done, so this is no outcome of the command.
                 (Outcome::Rejected(Reject::Undefined), _) => {
                     reply.answer(Err(Refusal::Unavailable {
                         reason: "this module's definition is on its way".to_owned(),
@@ -220,6 +239,7 @@ impl ProposerTask {
     /// A command decided so long ago that its events left memory: they are read back.
     fn answer_from_store(&self, applied: Applied, reply: OutcomeSender) {
         let partition = Arc::clone(&self.applied);
+        // A task of its own: reading the disk must not hold up the answers and entries behind it.
         tokio::spawn(raft::blocking(move || {
             reply.answer(repeated_outcome(&partition, applied));
         }));
@@ -228,11 +248,15 @@ impl ProposerTask {
     fn stamp(&mut self, commands: Vec<Command>) -> Batch {
         let now = Instant::now();
         let last = self.stamped.replace(now);
+        // From the monotonic clock, and nothing for the time before this term: log uptime counts
+        // only while a leader ran, so that a wall clock set forward expires nothing.
         let elapsed = last.map_or(Duration::ZERO, |last| now - last);
         let mut entropy = *random().as_bytes();
         if mutant::is(Mutant::ReuseSequenceNumberAfterFailover) && last.is_none() {
             entropy[..8].copy_from_slice(&mutant::FIRST_OF_TERM);
         }
+        // What the cluster has agreed on, not what this build knows: a member that is not upgraded
+        // yet must be able to read the entry.
         let level = self.catalogue.borrow().writing_level();
         #[cfg(feature = "next-level")]
         let commands = at_next_level(level, commands);
@@ -263,8 +287,11 @@ fn repeated_outcome(
     mut applied: Applied,
 ) -> Result<Outcome, Refusal> {
     let Some((first, count)) = applied.repeated_at else { return Ok(applied.outcome) };
+    // Offsets begin with 1.
     let after = model::Offset(first.0 - 1);
     let events = partition.stored_events(&applied.key, after, count as usize)?;
+    // The store is written behind the machine, or is just being rebuilt: fewer events would be a
+    // wrong answer, so the caller asks again.
     if events.len() < count as usize {
         return Err(Refusal::Unavailable {
             reason: "the answer to this earlier request is not readable yet".to_owned(),

@@ -132,6 +132,7 @@ impl Fleet {
             peers: door,
             warnings: Vec::new(),
             files: None,
+            procedures: model::Procedures::default(),
         });
         let running = match running.await {
             Ok(running) => running,

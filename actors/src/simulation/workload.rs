@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use model::{
     Action, Answer, BranchId, BranchKey, CatalogueChange, CatalogueEntry, Command, CommandId,
-    ModuleConfig, ModuleId, Mutation, Object, Origin, Outcome, PageQuery, Pattern, Precondition,
-    Read, ReadLevel, Request, Schema, SequenceRules, Timestamp, Validation, Value, VersionRule,
-    Write,
+    ModuleConfig, ModuleId, Object, Origin, Outcome, PageQuery, Pattern, Precondition, Read,
+    ReadLevel, RecordMutation, Request, Schema, SequenceRules, Timestamp, Transaction, Validation,
+    Value, VersionRule,
 };
 use parking_lot::Mutex;
 use raft::simulated::Rng;
@@ -133,11 +133,11 @@ fn command(id: &CommandId, branch: &str, act: &Act) -> Command {
     let mutation = match act {
         Act::Note => {
             let record: Object = [("id", op), ("text", op)].into_iter().collect();
-            Mutation::new(Action::Insert, "note", record)
+            RecordMutation::new(Action::Insert, "note", record)
         }
         Act::Ticket => {
             let record: Object = [("note", op)].into_iter().collect();
-            Mutation::new(Action::Insert, "ticket", record)
+            RecordMutation::new(Action::Insert, "ticket", record)
         }
         Act::Count { counter, version, value } => {
             let record: Object = [
@@ -148,9 +148,9 @@ fn command(id: &CommandId, branch: &str, act: &Act) -> Command {
             .into_iter()
             .collect();
             match version {
-                None => Mutation::new(Action::Insert, "counter", record),
+                None => RecordMutation::new(Action::Insert, "counter", record),
                 Some(version) => {
-                    let mut mutation = Mutation::new(Action::Merge, "counter", record);
+                    let mut mutation = RecordMutation::new(Action::Merge, "counter", record);
                     mutation.preconditions.push(Precondition::VersionIs(*version));
                     mutation
                 }
@@ -161,7 +161,7 @@ fn command(id: &CommandId, branch: &str, act: &Act) -> Command {
         id: id.clone(),
         key: key(branch),
         origin: Arc::new(Origin::default()),
-        request: Request::Write(Write::of(vec![mutation])),
+        request: Request::Transaction(Transaction::of(vec![mutation])),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::http::openapi::op;
 use crate::http::reply::{at, json};
 use crate::http::routes::Routes;
 use crate::publish::user_of;
-use crate::wire::{RecordRef, Shown};
+use crate::wire::{RecordEvent, RecordRef};
 
 pub(crate) fn routes() -> Routes {
     const BODY: &str = "{requestId?: text, verbs: [{action: text, table: text, record: Record, expectedVersion?: int, \
@@ -63,7 +63,7 @@ async fn change(
         id,
         key: place.key.clone(),
         origin: Arc::new(origin),
-        request: Request::Write(write),
+        request: Request::Transaction(write),
     };
     let accepted = app.submit(command).await.map_err(|error| at_its_place(error, asked))?;
     answer(&app, &place, asked, &accepted)
@@ -99,8 +99,8 @@ fn answer(
         tracing::error!(asked, events = events.len(), "a batch was answered with other events");
         ApiError::new(Problem::Defect, "the batch was accepted, but some of its events are missing")
     })?;
-    let shown = |event| Shown::of(&app.server_id, &place.key, event);
-    let shown: Vec<Shown<'_>> = events.iter().map(|e| shown(e)).collect::<Result<_, _>>()?;
+    let shown = |event| RecordEvent::of(&app.server_id, &place.key, event);
+    let shown: Vec<RecordEvent<'_>> = events.iter().map(|e| shown(e)).collect::<Result<_, _>>()?;
     let (incarnation, offset) = (accepted.delta.incarnation, last.offset);
     let shape = Shape {
         branch_id: place.key.branch.as_str(),
@@ -126,7 +126,7 @@ struct Done<'a> {
 }
 
 impl<'a> Done<'a> {
-    fn of(index: u64, shown: &'a Shown<'a>) -> Self {
+    fn of(index: u64, shown: &'a RecordEvent<'a>) -> Self {
         let status = match (shown.created(), shown.deleted()) {
             (true, _) => "created",
             (false, true) => "deleted",

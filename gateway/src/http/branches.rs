@@ -20,7 +20,7 @@ use crate::http::openapi::op;
 use crate::http::reply::{json, shown};
 use crate::http::routes::Routes;
 use crate::limits::HEADS_AT_ONCE;
-use crate::render::{self, Written};
+use crate::render::{self, RenderedJson};
 use crate::wire::{ModuleMeta, by_id};
 
 /// The branch that is meant where none is named.
@@ -179,7 +179,7 @@ impl Whole {
         self,
         app: &App,
         write: impl FnOnce(&Self) -> Result<Bytes, ApiError> + Send + 'static,
-    ) -> Result<Written, ApiError> {
+    ) -> Result<RenderedJson, ApiError> {
         let Self { branch, modules } = self;
         render::modules(app, modules, move |modules| write(&Self { branch, modules })).await
     }

@@ -333,7 +333,8 @@ pub(crate) fn configured(
         ])
     };
     let as_refused = |bad: BadSchema| refused(bad.to_string(), bad.table, bad.field);
-    let read = Schema::read(module.id.as_str(), &source).map_err(as_refused)?;
+    let read = Schema::read_under(module.id.as_str(), &source, &compat::conventions())
+        .map_err(as_refused)?;
     let (schema, mut warnings) = match module.validation {
         Validation::Strict => {
             let notes = read.notes.iter().map(ToString::to_string).collect();

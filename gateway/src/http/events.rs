@@ -7,8 +7,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use model::{
-    Answer, Command, Events, Incarnation, LogHead, ModuleSnapshot, Mutation, Object, Offset, Read,
-    ReadLevel, Request, Value, Write,
+    Answer, Command, Events, Incarnation, LogHead, ModuleSnapshot, Object, Offset, Read, ReadLevel,
+    RecordMutation, Request, Transaction, Value,
 };
 use serde::{Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
@@ -24,7 +24,7 @@ use crate::http::routes::Routes;
 use crate::limits::{EVENTS_PAGE, EVENTS_PAGE_BYTES, EVENTS_PAGE_MAX};
 use crate::publish::{Publish, event_of};
 use crate::render;
-use crate::wire::{EventLog, LogLine, Module, Shown};
+use crate::wire::{EventLog, LogLine, Module, RecordEvent};
 
 mod ingest;
 
@@ -259,7 +259,9 @@ async fn publish(
         id,
         key: place.key.clone(),
         origin: Arc::new(origin),
-        request: Request::Write(Write::of(vec![Mutation::new(action, table, record)])),
+        request: Request::Transaction(Transaction::of(vec![RecordMutation::new(
+            action, table, record,
+        )])),
     };
     let accepted = app.submit(command).await.map_err(as_event_failed)?;
     let event = event_of(&accepted)?;
@@ -271,7 +273,7 @@ async fn publish(
     };
     let (server_id, key, event) = (app.server_id.clone(), place.key, Arc::clone(event));
     let write = move |outline: Vec<Arc<ModuleSnapshot>>| {
-        let shown = Shown::of(&server_id, &key, &event)?;
+        let shown = RecordEvent::of(&server_id, &key, &event)?;
         let snapshot = outline.first().map(|snapshot| &**snapshot);
         render::bytes(&Published { shown: &shown, snapshot })
     };
@@ -287,7 +289,7 @@ async fn publish(
 }
 
 struct Published<'a> {
-    shown: &'a Shown<'a>,
+    shown: &'a RecordEvent<'a>,
     snapshot: Option<&'a ModuleSnapshot>,
 }
 

@@ -13,10 +13,8 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
-use model::{
-    Accepted, Answer, Command, Object, Offset, Orders, OrdersQuery, Origin, Read, ReadLevel,
-    Request, Validation, Value,
-};
+use compat::{Orders, OrdersQuery};
+use model::{Accepted, Answer, Command, Object, Offset, Origin, ReadLevel, Validation, Value};
 use serde::Serialize;
 
 use crate::auth::Intent;
@@ -209,9 +207,12 @@ async fn read(
     query: OrdersQuery,
     level: ReadLevel,
 ) -> Result<Orders, ApiError> {
-    let answer = app.branches.read(place.key.clone(), Read::Orders(query), level).await?;
-    let Answer::Orders(orders) = answer else { return Err(unasked(&answer)) };
-    Ok(orders)
+    let answer = app.branches.read(place.key.clone(), query.read(), level).await?;
+    let Answer::Call(orders) = answer else { return Err(unasked(&answer)) };
+    Orders::decode(&orders).map_err(|error| {
+        tracing::error!(%error, "orders were answered that cannot be read");
+        ApiError::new(Problem::Defect, "the read was answered with something else")
+    })
 }
 
 /// One order with all that belongs to it.
@@ -290,12 +291,8 @@ async fn save(
         ..Origin::default()
     };
     let order = payload.save_order(place.schema(), place.config.validation)?;
-    let command = Command {
-        id,
-        key: place.key.clone(),
-        origin: Arc::new(origin),
-        request: Request::SaveOrder(Box::new(order)),
-    };
+    let command =
+        Command { id, key: place.key.clone(), origin: Arc::new(origin), request: order.request() };
     let accepted = app.submit(command).await.map_err(as_of_an_order)?;
     answer(&app, &place, &payload, &accepted).await
 }

@@ -11,7 +11,7 @@ use model::{Incarnation, Offset};
 use serde::Serialize;
 
 use crate::error::ApiError;
-use crate::render::{self, Pieces, Written};
+use crate::render::{self, Pieces, RenderedJson};
 
 /// Where in a module's log an answer stands: `<epoch>.<sequence>`.
 pub(crate) const CURSOR: HeaderName = HeaderName::from_static("x-mishkah-cursor");
@@ -28,10 +28,10 @@ pub(crate) fn written(status: StatusCode, json: Bytes) -> Response {
 }
 
 /// An answer that shows modules, written as it is sent where it is large.
-pub(crate) fn shown(status: StatusCode, answer: Written) -> Response {
+pub(crate) fn shown(status: StatusCode, answer: RenderedJson) -> Response {
     match answer {
-        Written::Whole(bytes) => written(status, bytes),
-        Written::Pieces(pieces, size) => {
+        RenderedJson::Whole(bytes) => written(status, bytes),
+        RenderedJson::Pieces(pieces, size) => {
             let rest = stream::unfold(pieces, |mut pieces| async move {
                 let piece = piece(&mut pieces)?;
                 Some((Ok::<_, Infallible>(piece), pieces))

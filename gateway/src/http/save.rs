@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use model::{Action, Mutation, Object, Origin, Precondition, Value};
+use model::{Action, Object, Origin, Precondition, RecordMutation, Value};
 use serde::Serialize;
 
 use crate::auth::Intent;
@@ -18,7 +18,7 @@ use crate::http::routes::Routes;
 use crate::http::tables::{Changed, if_match, registered, write};
 use crate::preconditions;
 use crate::publish::{event_of, record, text, user_of};
-use crate::wire::Shown;
+use crate::wire::RecordEvent;
 
 pub(crate) fn routes() -> Routes {
     const BODY: &str = "{table: text, record: Record, meta?: any, source?: text, \
@@ -75,14 +75,16 @@ async fn save(
     let mut preconditions = preconditions::read(&body, marker.as_deref())?;
     // The same condition as `concurrency.expectedVersion`.
     preconditions.extend(if_match(&headers)?.map(Precondition::VersionIs));
-    let mutation =
-        Mutation { preconditions, ..Mutation::new(Action::Save, table.name.to_string(), record) };
+    let mutation = RecordMutation {
+        preconditions,
+        ..RecordMutation::new(Action::Save, table.name.to_string(), record)
+    };
     let refused = |error| in_context(error, &place, table.name.as_str(), marker.as_deref());
     let command = write(&place, id, origin(&mut body), mutation);
     let accepted = app.submit(command).await.map_err(refused)?;
 
     let event = event_of(&accepted)?;
-    let shown = Shown::of(&app.server_id, &place.key, event)?;
+    let shown = RecordEvent::of(&app.server_id, &place.key, event)?;
     let status = if shown.created() { "created" } else { "saved" };
     let saved = Saved {
         changed: Changed::new(status, &place, &table, &shown),

@@ -155,7 +155,7 @@ fn of_definition(config: &ModuleConfig) -> Vec<Warning> {
     if config.source.is_null() {
         return Vec::new();
     }
-    match Schema::read(config.id.as_str(), &config.source) {
+    match Schema::read_under(config.id.as_str(), &config.source, &compat::conventions()) {
         Err(bad) => vec![Warning::of(&bad)],
         Ok(read) => match config.validation {
             Validation::Strict => read.notes.iter().map(Warning::of).collect(),

@@ -11,8 +11,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use model::limits::VERSION_MAX;
 use model::{
-    Action, Answer, Command, CommandId, Incarnation, Mutation, Object, Origin, Page, PageQuery,
-    Place, Read, Request, Table, TableName, Timestamp, Validation, Value, VersionRule, Write,
+    Action, Answer, Command, CommandId, Incarnation, Object, Origin, Page, PageQuery, Place, Read,
+    RecordMutation, Request, Table, TableName, Timestamp, Transaction, Validation, Value,
+    VersionRule,
 };
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
@@ -28,7 +29,7 @@ use crate::http::reply::{at, json, written};
 use crate::http::routes::Routes;
 use crate::publish::{event_of, user_of};
 use crate::render;
-use crate::wire::{Ack, Members, Notice, RecordRef, Shown, record_ref};
+use crate::wire::{Ack, Members, Notice, RecordEvent, RecordRef, record_ref};
 
 pub(crate) fn routes() -> Routes {
     const LIST: &str = "{branchId: text, moduleId: text, table: text, count: int, \
@@ -476,7 +477,7 @@ async fn change(
     let command = write(&place, id, origin, mutation(&table, action, sent.record));
     let accepted = app.submit(command).await?;
     let event = event_of(&accepted)?;
-    let shown = Shown::of(&app.server_id, &place.key, event)?;
+    let shown = RecordEvent::of(&app.server_id, &place.key, event)?;
     let (status, word) = match action {
         Action::Insert => (StatusCode::CREATED, "created"),
         Action::Merge => (StatusCode::OK, "updated"),
@@ -493,8 +494,8 @@ async fn change(
 }
 
 /// One mutation without conditions.
-fn mutation(table: &Table, action: Action, record: Object) -> Mutation {
-    Mutation::new(action, table.name.to_string(), record)
+fn mutation(table: &Table, action: Action, record: Object) -> RecordMutation {
+    RecordMutation::new(action, table.name.to_string(), record)
 }
 
 /// A command of one mutation.
@@ -502,13 +503,13 @@ pub(crate) fn write(
     place: &InModule,
     id: CommandId,
     origin: Origin,
-    mutation: Mutation,
+    mutation: RecordMutation,
 ) -> Command {
     Command {
         id,
         key: place.key.clone(),
         origin: Arc::new(origin),
-        request: Request::Write(Write::of(vec![mutation])),
+        request: Request::Transaction(Transaction::of(vec![mutation])),
     }
 }
 
@@ -530,7 +531,7 @@ impl<'a> Changed<'a, Ack<'a>, Notice<'a>> {
         status: &'a str,
         place: &'a InModule,
         table: &'a Table,
-        shown: &'a Shown<'a>,
+        shown: &'a RecordEvent<'a>,
     ) -> Self {
         Self {
             status,
@@ -557,7 +558,12 @@ struct Deleted<'a, R, N, A> {
 }
 
 impl<'a> Deleted<'a, RecordRef<'a>, Notice<'a>, Ack<'a>> {
-    fn new(status: &'a str, place: &'a InModule, table: &'a Table, shown: &'a Shown<'a>) -> Self {
+    fn new(
+        status: &'a str,
+        place: &'a InModule,
+        table: &'a Table,
+        shown: &'a RecordEvent<'a>,
+    ) -> Self {
         Self {
             status,
             branch_id: place.key.branch.as_str(),

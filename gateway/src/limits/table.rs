@@ -13,7 +13,7 @@ use super::{
     HEADER_BYTES_MAX, ID_BYTES_MAX, LARGE_BODY_BYTES_MAX, Limits, MESSAGE_BYTES_MAX, NAMES_MAX,
     PIECE_BYTES, POSTS_WAITING_MAX, PUBLISH_BYTES_WAITING_MAX, PUBLISHES_WAITING_MAX,
     QUERIES_AT_ONCE, RECENT_EVENTS, SCHEMA_NAME_BYTES_MAX, SLOWEST_BYTES_PER_SECOND,
-    SYNC_BODIES_AT_ONCE, SYNC_BODY_READ_MAX, SYNC_WORDS_WAITING_MAX, TOPIC_DATA_BYTES_MAX,
+    SYNC_BODIES_AT_ONCE, SYNC_BODY_READ_MAX, SYNC_MESSAGES_WAITING_MAX, TOPIC_DATA_BYTES_MAX,
     TOPIC_NAME_BYTES_MAX, TOPICS_MAX, URI_BYTES_MAX, WHOLE_BYTES_MAX, WORDS_BYTES_MAX,
 };
 
@@ -129,7 +129,7 @@ fn sockets(usual: &Limits) -> Vec<Row> {
         ("Data under a topic", bytes(TOPIC_DATA_BYTES_MAX), "`error` `topic-data-too-large`"),
         (
             "Words of a sync topic that wait for the state",
-            SYNC_WORDS_WAITING_MAX.to_string(),
+            SYNC_MESSAGES_WAITING_MAX.to_string(),
             "the oldest are left out",
         ),
         (

@@ -21,9 +21,9 @@ use crate::limits::{PIECE_BYTES, WHOLE_BYTES_MAX};
 use crate::render::rows;
 
 /// What stands in an outline in the place of rows: nothing a client can guess.
-pub(crate) struct Mark(String);
+pub(crate) struct Placeholder(String);
 
-impl Mark {
+impl Placeholder {
     pub(crate) fn new() -> Self {
         Self(uuid::Uuid::new_v4().to_string())
     }
@@ -52,14 +52,14 @@ impl Mark {
 }
 
 /// What is shown: the lists in the order in which they are marked.
-pub(crate) enum Lists {
+pub(crate) enum RowLists {
     /// The tables of modules.
     Modules(Vec<Arc<ModuleSnapshot>>),
     /// The rows of one list.
     Rows(Vec<Arc<Object>>),
 }
 
-impl Lists {
+impl RowLists {
     fn get(&self, index: usize) -> &[Arc<Object>] {
         match self {
             Self::Modules(modules) => {
@@ -71,15 +71,15 @@ impl Lists {
     }
 }
 
-enum Part {
+enum OutlinePart {
     Text(Bytes),
     List(usize),
 }
 
 /// A text that is written as it is taken.
 pub(crate) struct Pieces {
-    lists: Lists,
-    parts: VecDeque<Part>,
+    lists: RowLists,
+    parts: VecDeque<OutlinePart>,
     /// The next row of the first part.
     row: usize,
     /// What is written and not taken.
@@ -87,7 +87,7 @@ pub(crate) struct Pieces {
 }
 
 /// A text in the form in which it is sent.
-pub(crate) enum Written {
+pub(crate) enum RenderedJson {
     /// A small one.
     Whole(Bytes),
     /// A large one, and how many bytes it has.
@@ -96,7 +96,11 @@ pub(crate) enum Written {
 
 impl Pieces {
     /// A text by its outline.
-    pub(crate) fn new(outline: &Bytes, mark: &Mark, lists: Lists) -> Result<Self, ApiError> {
+    pub(crate) fn new(
+        outline: &Bytes,
+        mark: &Placeholder,
+        lists: RowLists,
+    ) -> Result<Self, ApiError> {
         let defect = || {
             tracing::error!("an outline has marks that cannot be read");
             ApiError::new(Problem::Defect, "the answer could not be written")
@@ -108,11 +112,11 @@ impl Pieces {
         for (at, _) in text.match_indices(&begin) {
             let index = &text[at + begin.len()..];
             let index = index.split_once('}').ok_or_else(defect)?.0;
-            parts.push_back(Part::Text(outline.slice(from..at)));
-            parts.push_back(Part::List(index.parse().map_err(|_| defect())?));
+            parts.push_back(OutlinePart::Text(outline.slice(from..at)));
+            parts.push_back(OutlinePart::List(index.parse().map_err(|_| defect())?));
             from = at + begin.len() + index.len() + 1;
         }
-        parts.push_back(Part::Text(outline.slice(from..)));
+        parts.push_back(OutlinePart::Text(outline.slice(from..)));
         Ok(Self { lists, parts, row: 0, buffer: BytesMut::new() })
     }
 
@@ -121,12 +125,12 @@ impl Pieces {
         while self.buffer.len() < enough {
             let rows = match self.parts.front() {
                 None => return Ok(true),
-                Some(Part::Text(text)) => {
+                Some(OutlinePart::Text(text)) => {
                     self.buffer.extend_from_slice(text);
                     self.parts.pop_front();
                     continue;
                 }
-                Some(Part::List(index)) => self.lists.get(*index),
+                Some(OutlinePart::List(index)) => self.lists.get(*index),
             };
             if let Some(row) = rows.get(self.row) {
                 write_row(&mut self.buffer, self.row, row)?;
@@ -141,12 +145,12 @@ impl Pieces {
 
     /// Counts what has not been taken, and gives up beyond `max`.
     fn count(&self, max: u64) -> Result<u64, ApiError> {
-        let mut counted = Counter(0);
+        let mut counted = ByteCounter(0);
         let mut row = self.row;
         for part in &self.parts {
             match part {
-                Part::Text(text) => counted.0 += text.len() as u64,
-                Part::List(index) => {
+                OutlinePart::Text(text) => counted.0 += text.len() as u64,
+                OutlinePart::List(index) => {
                     let rows = self.lists.get(*index);
                     for (place, row) in rows.iter().enumerate().skip(row) {
                         write_row(&mut counted, place, row)?;
@@ -187,7 +191,7 @@ pub(crate) async fn written<F>(
     count: u64,
     max: u64,
     outline: F,
-) -> Result<Written, ApiError>
+) -> Result<RenderedJson, ApiError>
 where
     F: FnOnce() -> Result<Pieces, ApiError> + Send + 'static,
 {
@@ -198,12 +202,12 @@ where
     };
     let (pieces, is_whole) = rows(renders, count, begin).await?;
     if is_whole {
-        return Ok(Written::Whole(pieces.buffer.freeze()));
+        return Ok(RenderedJson::Whole(pieces.buffer.freeze()));
     }
     // Its size is told, or refused, before the first byte is sent: counting takes a while.
     rows(renders, u64::MAX, move || {
         let size = pieces.count(max)?;
-        Ok(Written::Pieces(pieces, size))
+        Ok(RenderedJson::Pieces(pieces, size))
     })
     .await
 }
@@ -217,7 +221,7 @@ fn too_large(max: u64) -> ApiError {
     ApiError::new(Problem::SnapshotTooLarge, message).details([("max", max.into())])
 }
 
-fn write_row(to: &mut impl Sink, place: usize, row: &Object) -> Result<(), ApiError> {
+fn write_row(to: &mut impl RowWriter, place: usize, row: &Object) -> Result<(), ApiError> {
     let failed = |error: serde_json::Error| {
         tracing::error!(%error, "a row could not be written");
         ApiError::new(Problem::Defect, "the answer could not be written")
@@ -229,12 +233,12 @@ fn write_row(to: &mut impl Sink, place: usize, row: &Object) -> Result<(), ApiEr
 }
 
 /// Where rows are written.
-trait Sink {
+trait RowWriter {
     fn comma(&mut self);
     fn row(&mut self, row: &Object) -> serde_json::Result<()>;
 }
 
-impl Sink for BytesMut {
+impl RowWriter for BytesMut {
     fn comma(&mut self) {
         self.put_u8(b',');
     }
@@ -245,9 +249,9 @@ impl Sink for BytesMut {
 }
 
 /// Counts bytes.
-struct Counter(u64);
+struct ByteCounter(u64);
 
-impl Sink for Counter {
+impl RowWriter for ByteCounter {
     fn comma(&mut self) {
         self.0 += 1;
     }
@@ -257,7 +261,7 @@ impl Sink for Counter {
     }
 }
 
-impl io::Write for Counter {
+impl io::Write for ByteCounter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0 += bytes.len() as u64;
         Ok(bytes.len())
@@ -298,12 +302,12 @@ mod tests {
         Arc::new(ModuleSnapshot { head, tables: tables.collect() })
     }
 
-    async fn write(module: &Arc<ModuleSnapshot>, max: u64) -> Result<Written, ApiError> {
+    async fn write(module: &Arc<ModuleSnapshot>, max: u64) -> Result<RenderedJson, ApiError> {
         let module = Arc::clone(module);
         let outline = move || {
-            let (mark, modules) = (Mark::new(), vec![module]);
+            let (mark, modules) = (Placeholder::new(), vec![module]);
             let outline = serde_json::to_vec(&Module(&mark.modules(&modules)[0])).unwrap();
-            Pieces::new(&outline.into(), &mark, Lists::Modules(modules))
+            Pieces::new(&outline.into(), &mark, RowLists::Modules(modules))
         };
         written(&Semaphore::new(1), 1, max, outline).await
     }
@@ -319,10 +323,10 @@ mod tests {
             let module = module(rows);
             let whole = serde_json::to_vec(&Module(&module)).unwrap();
             match write(&module, 100_000_000).await.unwrap() {
-                Written::Whole(bytes) => {
+                RenderedJson::Whole(bytes) => {
                     assert!(bytes == whole && whole.len() <= WHOLE_BYTES_MAX);
                 }
-                Written::Pieces(mut pieces, size) => {
+                RenderedJson::Pieces(mut pieces, size) => {
                     let mut text = Vec::new();
                     while let Some((piece, is_last)) = pieces.next().unwrap() {
                         text.extend_from_slice(&piece);

@@ -12,8 +12,8 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::error::{ApiError, Problem};
+use crate::wire::cursor::{Batch, WireCursor};
 use crate::wire::module_event::ModuleEvent;
-use crate::wire::place::{Batch, Place};
 use crate::wire::snapshot::Module;
 
 mod log;
@@ -67,7 +67,7 @@ impl Serialize for PrimaryKey<'_> {
 }
 
 /// An event with what its shapes share.
-pub(crate) struct Shown<'a> {
+pub(crate) struct RecordEvent<'a> {
     server_id: &'a str,
     key: &'a BranchKey,
     event: &'a Event,
@@ -75,24 +75,33 @@ pub(crate) struct Shown<'a> {
     at: String,
     table: &'a str,
     /// Which life of the log it is of, where that is shown.
-    life: Option<Incarnation>,
+    incarnation: Option<Incarnation>,
     /// Whether the record is shown whatever the publish said.
     with_record: bool,
 }
 
-impl<'a> Shown<'a> {
+impl<'a> RecordEvent<'a> {
     /// A change of one record of this branch, as this server shows it; `None` for a change of the
     /// whole module.
     pub(crate) fn new(server_id: &'a str, key: &'a BranchKey, event: &'a Event) -> Option<Self> {
         let change = event.record()?;
         let table = change.table_sent.as_deref().unwrap_or(change.table.as_str());
         let at = event.at.to_iso();
-        Some(Self { server_id, key, event, change, at, table, life: None, with_record: false })
+        Some(Self {
+            server_id,
+            key,
+            event,
+            change,
+            at,
+            table,
+            incarnation: None,
+            with_record: false,
+        })
     }
 
     /// With its place in this life of the log, as frames show it.
-    pub(crate) fn of_life(self, life: Incarnation) -> Self {
-        Self { life: Some(life), ..self }
+    pub(crate) fn with_cursor(self, incarnation: Incarnation) -> Self {
+        Self { incarnation: Some(incarnation), ..self }
     }
 
     /// With its record, whatever the publish said.
@@ -233,8 +242,8 @@ impl<'a> Shown<'a> {
         }
     }
 
-    fn cursor(&self) -> Option<Place> {
-        self.life.map(|life| Place::new(life, self.event.offset))
+    fn cursor(&self) -> Option<WireCursor> {
+        self.incarnation.map(|incarnation| WireCursor::new(incarnation, self.event.offset))
     }
 
     /// `server:event`.
@@ -267,10 +276,10 @@ pub(crate) fn event_frames(
     let frame = |event: &Arc<Event>| {
         let json = match &event.change {
             EventChange::Record(_) => {
-                let Some(shown) = Shown::new(server_id, &delta.key, event) else {
+                let Some(shown) = RecordEvent::new(server_id, &delta.key, event) else {
                     return Bytes::new();
                 };
-                let shown = shown.of_life(delta.incarnation).with_record(with_records);
+                let shown = shown.with_cursor(delta.incarnation).with_record(with_records);
                 serde_json::to_vec(&shown.event(snapshot))
             }
             EventChange::Module(change) => {
@@ -369,7 +378,7 @@ pub(crate) struct Ack<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     deleted: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    cursor: Option<Place>,
+    cursor: Option<WireCursor>,
 }
 
 /// `server:event`.
@@ -381,7 +390,7 @@ pub(crate) struct EventFrame<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     snapshot: Option<Module<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    cursor: Option<Place>,
+    cursor: Option<WireCursor>,
     #[serde(skip_serializing_if = "Option::is_none")]
     batch: Option<Batch<'a>>,
 }

@@ -6,8 +6,8 @@ use model::{BranchId, FullSyncFlag, ModuleSnapshot, Value};
 use serde::{Serialize, Serializer};
 
 use crate::wire::Members;
+use crate::wire::cursor::WireCursor;
 use crate::wire::flag::Flag;
-use crate::wire::place::Place;
 
 /// `moduleSnapshot`.
 #[derive(Clone, Copy)]
@@ -119,7 +119,7 @@ impl Serialize for SnapshotFrame {
             full_sync_flags: Option<&'a [Flag<'a>]>,
         }
         let flags: Vec<Flag<'_>> = self.flags.iter().map(Flag::of).collect();
-        let place = |head: &model::Head| Place::new(head.incarnation, head.offset);
+        let place = |head: &model::Head| WireCursor::new(head.incarnation, head.offset);
         let cursors = self.modules.iter().map(|m| (&m.head.key.module, place(&m.head)));
         Shape {
             r#type: "server:snapshot",

@@ -9,7 +9,7 @@ use model::{
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use crate::wire::event::Shown;
+use crate::wire::event::RecordEvent;
 use crate::wire::module_event::module_meta;
 use crate::wire::snapshot::Module;
 
@@ -25,13 +25,13 @@ pub(crate) const SNAPSHOT: &str = "snapshot";
 /// A `publish` frame to a subscriber.
 pub(crate) struct TopicFrame {
     pub(crate) topic: String,
-    pub(crate) said: Said,
+    pub(crate) said: TopicUpdate,
     /// Shown in the place of the data's member [`SNAPSHOT`].
     pub(crate) snapshot: Option<Arc<ModuleSnapshot>>,
 }
 
 /// Its data.
-pub(crate) enum Said {
+pub(crate) enum TopicUpdate {
     /// All of it.
     Whole(Object),
     /// What is new, and which members are gone.
@@ -40,7 +40,7 @@ pub(crate) enum Said {
     Bare(Object),
 }
 
-impl Said {
+impl TopicUpdate {
     /// What a subscriber that was told `before` is told now; `None` if nothing is new.
     pub(crate) fn after(before: Option<&Object>, now: &Object) -> Option<Self> {
         let Some(before) = before else { return Some(Self::Whole(now.clone())) };
@@ -72,7 +72,7 @@ impl Serialize for With<'_> {
 
 impl TopicFrame {
     /// A frame without a module's state.
-    pub(crate) fn new(topic: &str, said: Said) -> Self {
+    pub(crate) fn new(topic: &str, said: TopicUpdate) -> Self {
         Self { topic: topic.to_owned(), said, snapshot: None }
     }
 
@@ -104,28 +104,30 @@ impl Serialize for TopicFrame {
         }
         let (r#type, topic, state) = ("publish", &*self.topic, self.snapshot.as_deref());
         match &self.said {
-            Said::Whole(data) => {
+            TopicUpdate::Whole(data) => {
                 let data = Whole { mode: "snapshot", snapshot: With(data, state) };
                 Shape { r#type, topic, data }.serialize(to)
             }
-            Said::Changed(set, remove) => {
+            TopicUpdate::Changed(set, remove) => {
                 let data = Changed { mode: "delta", set: With(set, state), remove };
                 Shape { r#type, topic, data }.serialize(to)
             }
-            Said::Bare(data) => Shape { r#type, topic, data: With(data, state) }.serialize(to),
+            TopicUpdate::Bare(data) => {
+                Shape { r#type, topic, data: With(data, state) }.serialize(to)
+            }
         }
     }
 }
 
 /// Who tells of an event.
 #[derive(Clone, Copy)]
-pub(crate) struct Teller<'a> {
+pub(crate) struct EventRenderer<'a> {
     pub(crate) server_id: &'a str,
     pub(crate) key: &'a BranchKey,
     pub(crate) event: &'a Event,
 }
 
-impl Teller<'_> {
+impl EventRenderer<'_> {
     /// `table:update` for one table, `canonical`, under the name subscribed to; `None` where the
     /// event says nothing of it.
     pub(crate) fn table(&self, canonical: &str, name: &str) -> Option<Object> {
@@ -139,7 +141,7 @@ impl Teller<'_> {
         .collect();
         match &self.event.change {
             EventChange::Record(change) if change.table.as_str() == canonical => {
-                let shown = Shown::new(self.server_id, self.key, self.event)?;
+                let shown = RecordEvent::new(self.server_id, self.key, self.event)?;
                 extend(&mut data, &shown.notice());
             }
             EventChange::Record(_) => return None,
@@ -167,7 +169,7 @@ impl Teller<'_> {
 
     /// `branch:table-notice`.
     pub(crate) fn notice(&self, topic: &str, at: &str) -> Option<Object> {
-        let shown = Shown::new(self.server_id, self.key, self.event)?;
+        let shown = RecordEvent::new(self.server_id, self.key, self.event)?;
         let mut notice = Object::new();
         extend(&mut notice, &shown.notice());
         let mut data = Object::new();
@@ -300,7 +302,7 @@ mod tests {
 
     fn told(before: Option<&str>, now: &str) -> String {
         let before = before.map(object);
-        Said::after(before.as_ref(), &object(now)).map_or_else(String::new, |said| {
+        TopicUpdate::after(before.as_ref(), &object(now)).map_or_else(String::new, |said| {
             serde_json::to_string(&TopicFrame::new("t", said)).unwrap()
         })
     }

@@ -1,6 +1,6 @@
 //! Batch: several mutations in one frame, made into one command's parts: all or none.
 
-use model::{ModuleId, Object, Origin, Validation, Value, Write};
+use model::{ModuleId, Object, Origin, Transaction, Validation, Value};
 
 use crate::error::{ApiError, Problem};
 use crate::limits::ID_BYTES_MAX;
@@ -10,7 +10,7 @@ use crate::publish::{request_id, text, user_of};
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) module: ModuleId,
-    pub(crate) write: Write,
+    pub(crate) write: Transaction,
     /// What all its mutations share.
     pub(crate) origin: Origin,
     /// What the client calls it.
@@ -48,7 +48,7 @@ pub(crate) fn read(
 
 #[cfg(test)]
 mod tests {
-    use model::Mutation;
+    use model::{Mutation, RecordMutation};
 
     use super::*;
 
@@ -66,8 +66,10 @@ mod tests {
         )
         .unwrap();
         assert_eq!((batch.module.as_str(), batch.request.as_deref()), ("pos", Some("b-1")));
-        let [first, second] = &batch.write.mutations[..] else { panic!("two verbs") };
-        let origin = |mutation: &Mutation| mutation.origin.as_deref().unwrap().clone();
+        let [Mutation::Record(first), Mutation::Record(second)] = &batch.write.mutations[..] else {
+            panic!("two verbs")
+        };
+        let origin = |mutation: &RecordMutation| mutation.origin.as_deref().unwrap().clone();
         assert!(origin(first).include_record && !origin(second).include_record);
         assert_eq!(origin(first).client_meta.unwrap().to_json(), r#"{"till":7}"#);
         assert_eq!(origin(second).client_meta.unwrap().to_json(), r#"{"own":1}"#);

@@ -8,12 +8,12 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::error::ApiError;
 use crate::http::DEFAULT_BRANCH;
-use crate::wire::{Members, Place, RecordRef, Shown};
+use crate::wire::{Members, RecordEvent, RecordRef, WireCursor};
 
 /// How loud a `server:log` is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Level {
+pub(crate) enum LogLevel {
     Info,
     Warn,
     Error,
@@ -52,7 +52,7 @@ pub(crate) fn hello(server_id: &str, now: Timestamp) -> Utf8Bytes {
 /// `server:log`.
 pub(crate) fn log(
     server_id: &str,
-    level: Level,
+    level: LogLevel,
     message: &str,
     context: &Object,
     at: Timestamp,
@@ -61,7 +61,7 @@ pub(crate) fn log(
     #[serde(rename_all = "camelCase")]
     struct Log<'a> {
         r#type: &'a str,
-        level: Level,
+        level: LogLevel,
         message: &'a str,
         context: &'a Object,
         ts: String,
@@ -139,13 +139,13 @@ pub(crate) fn topic_error(
 /// `server:resumed`: these modules go on after `from`; what is missed reaches to `to`.
 pub(crate) fn resumed(
     branch: &BranchId,
-    modules: &[(ModuleId, Place, Place)],
+    modules: &[(ModuleId, WireCursor, WireCursor)],
     request_id: Option<&Value>,
 ) -> Utf8Bytes {
     #[derive(Clone, Serialize)]
     struct Stretch {
-        from: Place,
-        to: Place,
+        from: WireCursor,
+        to: WireCursor,
     }
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -182,7 +182,7 @@ pub(crate) fn resync(branch: &BranchId, module: &str, reason: &str) -> Utf8Bytes
 pub(crate) fn batch_ack(
     server_id: &str,
     key: &BranchKey,
-    life: Incarnation,
+    incarnation: Incarnation,
     request_id: Option<&Value>,
     events: &[Arc<Event>],
 ) -> Utf8Bytes {
@@ -195,7 +195,7 @@ pub(crate) fn batch_ack(
         module_id: &'a ModuleId,
         version: u64,
         results: Results<'a>,
-        cursor: Place,
+        cursor: WireCursor,
     }
     let Some(last) = events.last() else { return Utf8Bytes::default() };
     text(&Ack {
@@ -205,7 +205,7 @@ pub(crate) fn batch_ack(
         module_id: &key.module,
         version: last.revision.0,
         results: Results { server_id, key, events },
-        cursor: Place::new(life, last.offset),
+        cursor: WireCursor::new(incarnation, last.offset),
     })
 }
 
@@ -232,7 +232,7 @@ impl Serialize for Results<'_> {
             deleted: bool,
         }
         let shown = self.events.iter().enumerate().filter_map(|(index, event)| {
-            Some((index, event, Shown::new(self.server_id, self.key, event)?))
+            Some((index, event, RecordEvent::new(self.server_id, self.key, event)?))
         });
         let shown: Vec<_> = shown.collect();
         to.collect_seq(shown.iter().map(|(index, event, shown)| Done {

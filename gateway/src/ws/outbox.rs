@@ -19,11 +19,11 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::error::{ApiError, Problem};
 use crate::limits::{PIECES_A_TURN, SLOWEST_BYTES_PER_SECOND};
-use crate::metrics::{Channel, Counters};
+use crate::metrics::{Counters, FrameKind};
 use crate::render::Pieces;
 
 /// What is to be sent.
-enum Item {
+enum OutboxItem {
     Frame(Message),
     /// One message in pieces, and whether its first frame is gone.
     Pieces(Box<Pieces>, bool),
@@ -31,7 +31,7 @@ enum Item {
 
 /// What has yet to be written.
 pub(crate) struct Outbox {
-    frames: VecDeque<(Item, Channel)>,
+    frames: VecDeque<(OutboxItem, FrameKind)>,
     /// Pings: they go before the frames, also between the pieces of one message.
     pings: usize,
     /// Of the frames that are no snapshots.
@@ -44,7 +44,7 @@ pub(crate) struct Outbox {
     /// The largest frame the sink may hold.
     in_sink: usize,
     /// When the sink last took a frame or had nothing left.
-    moved: Instant,
+    progressed_at: Instant,
 }
 
 impl Outbox {
@@ -58,45 +58,45 @@ impl Outbox {
             bytes_max,
             unflushed: false,
             in_sink: 0,
-            moved: Instant::now(),
+            progressed_at: Instant::now(),
         }
     }
 
     /// Adds a text frame; an empty one is none.
-    pub(crate) fn push(&mut self, frame: Utf8Bytes, channel: Channel) {
+    pub(crate) fn push(&mut self, frame: Utf8Bytes, kind: FrameKind) {
         let lost = mutant::is(Mutant::DropEventWhenQueueFull)
-            && channel == Channel::Event
+            && kind == FrameKind::Event
             && self.is_full();
         if !frame.is_empty() && !lost {
-            self.add(Item::Frame(Message::Text(frame)), channel);
+            self.add(OutboxItem::Frame(Message::Text(frame)), kind);
         }
     }
 
     /// Adds a message that is written piece by piece; it counts as a snapshot.
     pub(crate) fn push_pieces(&mut self, pieces: Box<Pieces>) {
-        self.add(Item::Pieces(pieces, false), Channel::Snapshot);
+        self.add(OutboxItem::Pieces(pieces, false), FrameKind::Snapshot);
     }
 
     /// Adds a protocol ping.
     pub(crate) fn ping(&mut self) {
         if !self.has_work() {
-            self.moved = Instant::now();
+            self.progressed_at = Instant::now();
         }
         self.pings = 1;
     }
 
-    fn add(&mut self, item: Item, channel: Channel) {
+    fn add(&mut self, item: OutboxItem, kind: FrameKind) {
         if !self.has_work() {
-            self.moved = Instant::now();
+            self.progressed_at = Instant::now();
         }
-        if channel == Channel::Snapshot {
+        if kind == FrameKind::Snapshot {
             self.snapshots += 1;
-        } else if let Item::Frame(frame) = &item {
+        } else if let OutboxItem::Frame(frame) = &item {
             self.bytes += frame.len();
         }
-        self.frames.push_back((item, channel));
+        self.frames.push_back((item, kind));
         if mutant::is(Mutant::ReorderTwoEvents)
-            && let [.., earlier @ (_, Channel::Event), later @ (_, Channel::Event)] =
+            && let [.., earlier @ (_, FrameKind::Event), later @ (_, FrameKind::Event)] =
                 self.frames.make_contiguous()
         {
             std::mem::swap(earlier, later);
@@ -123,9 +123,9 @@ impl Outbox {
     }
 
     /// When this socket counts as stalled, unless it takes something before.
-    pub(crate) fn stalls_at(&self, patience: Duration) -> Option<Instant> {
+    pub(crate) fn stalls_at(&self, stall_max: Duration) -> Option<Instant> {
         let for_size = Duration::from_secs(self.in_sink as u64 / SLOWEST_BYTES_PER_SECOND);
-        self.has_work().then(|| self.moved + patience + for_size)
+        self.has_work().then(|| self.progressed_at + stall_max + for_size)
     }
 
     /// Gives the sink all it takes and flushes once. Cancel-safe.
@@ -150,10 +150,10 @@ impl Outbox {
             pieces += usize::from(matches!(frame, Message::Frame(_)));
             let size = frame.len();
             sink.as_mut().start_send(frame).map_err(WriteError::Sink)?;
-            (self.unflushed, self.in_sink, self.moved) = (true, size, Instant::now());
+            (self.unflushed, self.in_sink, self.progressed_at) = (true, size, Instant::now());
         }
         ready!(sink.poll_flush(context)).map_err(WriteError::Sink)?;
-        (self.unflushed, self.in_sink, self.moved) = (false, 0, Instant::now());
+        (self.unflushed, self.in_sink, self.progressed_at) = (false, 0, Instant::now());
         Poll::Ready(Ok(()))
     }
 
@@ -161,29 +161,31 @@ impl Outbox {
     fn next(&mut self, counters: &Counters) -> Result<Option<Message>, ApiError> {
         if self.pings > 0 {
             self.pings = 0;
-            counters.frame(Channel::Control, 0);
+            counters.frame(FrameKind::Control, 0);
             return Ok(Some(Message::Ping(bytes::Bytes::new())));
         }
-        if let Some((Item::Pieces(pieces, has_begun), channel)) = self.frames.front_mut() {
+        if let Some((OutboxItem::Pieces(pieces, has_begun), kind)) = self.frames.front_mut() {
             let Some((piece, is_last)) = pieces.next()? else {
                 return Err(ApiError::new(Problem::Defect, "a snapshot ended before its end"));
             };
             // Between the first and the last frame of a message all others continue it.
-            let kind = if std::mem::replace(has_begun, true) { Data::Continue } else { Data::Text };
-            counters.piece(*channel, piece.len(), is_last);
+            let data = if std::mem::replace(has_begun, true) { Data::Continue } else { Data::Text };
+            counters.piece(*kind, piece.len(), is_last);
             if is_last {
                 self.frames.pop_front();
                 self.snapshots -= 1;
             }
-            return Ok(Some(Message::Frame(Frame::message(piece, OpCode::Data(kind), is_last))));
+            return Ok(Some(Message::Frame(Frame::message(piece, OpCode::Data(data), is_last))));
         }
-        let Some((Item::Frame(frame), channel)) = self.frames.pop_front() else { return Ok(None) };
-        if channel == Channel::Snapshot {
+        let Some((OutboxItem::Frame(frame), kind)) = self.frames.pop_front() else {
+            return Ok(None);
+        };
+        if kind == FrameKind::Snapshot {
             self.snapshots -= 1;
         } else {
             self.bytes -= frame.len();
         }
-        counters.frame(channel, frame.len());
+        counters.frame(kind, frame.len());
         Ok(Some(frame))
     }
 }
@@ -242,7 +244,7 @@ mod tests {
         let mut outbox = Outbox::new(3, 100);
         for frame in ["a", "b", "c"] {
             assert!(outbox.has_room());
-            outbox.push(frame.into(), Channel::Event);
+            outbox.push(frame.into(), FrameKind::Event);
         }
         assert!(!outbox.has_room());
         let mut sink = Narrow { takes: 2, taken: Vec::new() };
@@ -257,22 +259,22 @@ mod tests {
     #[test]
     fn bytes_bound_it_too_but_a_snapshot_counts_apart() {
         let mut outbox = Outbox::new(100, 10);
-        outbox.push("a snapshot of twenty..".into(), Channel::Snapshot);
+        outbox.push("a snapshot of twenty..".into(), FrameKind::Snapshot);
         assert!(outbox.has_room() && outbox.has_snapshot());
-        outbox.push("ten bytes!".into(), Channel::Event);
+        outbox.push("ten bytes!".into(), FrameKind::Event);
         assert!(!outbox.has_room());
-        outbox.push("".into(), Channel::Event);
+        outbox.push("".into(), FrameKind::Event);
         assert_eq!(outbox.frames.len(), 2);
     }
 
     #[test]
     fn a_large_frame_is_given_more_time() {
         let mut outbox = Outbox::new(10, 10);
-        let patience = Duration::from_secs(30);
-        assert_eq!(outbox.stalls_at(patience), None);
-        outbox.push("a".into(), Channel::Event);
-        let small = outbox.stalls_at(patience).unwrap();
+        let stall_max = Duration::from_secs(30);
+        assert_eq!(outbox.stalls_at(stall_max), None);
+        outbox.push("a".into(), FrameKind::Event);
+        let small = outbox.stalls_at(stall_max).unwrap();
         outbox.in_sink = 1024 * 1024;
-        assert_eq!(outbox.stalls_at(patience).unwrap() - small, Duration::from_secs(64));
+        assert_eq!(outbox.stalls_at(stall_max).unwrap() - small, Duration::from_secs(64));
     }
 }

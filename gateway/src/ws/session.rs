@@ -9,7 +9,7 @@
 //!   nothing is pulled (`is_holding`);
 //! - what cannot be continued without a gap is begun again: with a snapshot whose reason is
 //!   `resync`;
-//! - publishes are decided in the order they came (`lane`), and acknowledged before their event;
+//! - publishes are decided in the order they came (`publish_queue`), and acknowledged before their event;
 //! - a topic tells of a branch only what may be followed of it, and one that names no branch only
 //!   of the session's own.
 //!
@@ -31,57 +31,57 @@ use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
 use crate::http::{DEFAULT_BRANCH, known};
 use crate::limits::{ID_BYTES_MAX, POSTS_WAITING_MAX, QUERIES_AT_ONCE};
-use crate::metrics::Channel;
+use crate::metrics::FrameKind;
 use crate::publish::{request_id, text, user_of};
 use crate::wire::{QueryFrame, SnapshotFrame, TopicFrame};
-use crate::ws::frame::{self, Level};
-use crate::ws::lane::Lanes;
+use crate::ws::frame::{self, LogLevel};
+use crate::ws::publish_queue::PublishQueues;
 
-mod batching;
-mod directives;
-mod feeding;
-mod following;
-mod loading;
-mod posting;
-mod publishing;
-mod querying;
+mod batch;
+mod follow;
+mod full_sync;
+mod malformed;
+mod posts;
+mod publish;
+mod reads;
 mod resume;
+mod snapshot;
 #[cfg(test)]
 mod tests;
+mod topic_events;
 mod topics;
-mod unreadable;
 
-use loading::Loading;
-use querying::Asked;
-use topics::Topics;
+use reads::PendingRead;
+use snapshot::PendingSnapshot;
+use topics::SubscribedTopics;
 
-/// Names one follow, one read or one ear of one session.
-pub(crate) type Ticket = u64;
+/// Names one call of a session to its socket: a follow and its stream, a read, a listening.
+pub(crate) type CallId = u64;
 
 /// What the shell must do, in order.
-pub(crate) enum Action {
+pub(crate) enum SessionAction {
     /// Queue a frame.
-    Send(Utf8Bytes, Channel),
+    Send(Utf8Bytes, FrameKind),
     /// Write a large frame and queue it; what comes after it waits until it is written.
-    Write(Large),
+    Write(LargeFrame),
     /// Follow, after waiting for so long, and report with `on_followed`.
-    Follow { ticket: Ticket, key: BranchKey, begin: Begin, wait: Duration },
+    Follow { call: CallId, key: BranchKey, begin: FollowFrom, wait: Duration },
     /// Begin to take what the follow gives.
-    Open(Ticket),
-    /// Let go of the follow or the ear.
-    Drop(Ticket),
+    Open(CallId),
+    /// Let go of the follow or the listener.
+    Drop(CallId),
     /// Read, after waiting for so long, and report with `on_answer`.
-    Read { ticket: Ticket, key: BranchKey, read: Read, level: ReadLevel, wait: Duration },
+    Read { call: CallId, key: BranchKey, read: Read, level: ReadLevel, wait: Duration },
     /// Have it decided, and report with `on_outcome`.
     Submit(Command),
     /// Listen to a topic: report what was said last, and each later post, with `on_post`.
-    Listen { ticket: Ticket, topic: String },
+    SubscribeTopic { call: CallId, topic: String },
     /// Say something, and report with `on_posted`.
     Post(Post),
 }
 
 /// Frames that may be large.
-pub(crate) enum Large {
+pub(crate) enum LargeFrame {
     /// `server:snapshot`.
     Snapshot(SnapshotFrame),
     /// `server:query:result`.
@@ -92,7 +92,7 @@ pub(crate) enum Large {
 
 /// Where a follow begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Begin {
+pub(crate) enum FollowFrom {
     /// With a snapshot of now.
     Now,
     /// After an event this session has seen.
@@ -105,27 +105,28 @@ pub(crate) enum Begin {
 
 /// What a follow began with.
 #[derive(Default)]
-pub(crate) struct Begun {
-    /// For `Begin::Now`.
+pub(crate) struct FollowStart {
+    /// For `FollowFrom::Now`.
     pub(crate) snapshot: Option<Arc<ModuleSnapshot>>,
-    /// For `Begin::Resume` and `Begin::Tail`: where the log stands.
+    /// For `FollowFrom::Resume` and `FollowFrom::Tail`: where the log stands.
     pub(crate) log: Option<LogEnd>,
 }
 
 /// Where a log stands, seen from a cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LogEnd {
-    pub(crate) life: Incarnation,
+    pub(crate) incarnation: Incarnation,
     /// Its last event.
     pub(crate) last: Offset,
     /// Whether it still holds all after the cursor.
-    pub(crate) holds: bool,
+    pub(crate) is_retained: bool,
 }
 
 /// What a session is told about the world when something comes in.
 #[derive(Clone, Copy)]
-pub(crate) struct Moment<'a> {
-    pub(crate) at: Timestamp,
+pub(crate) struct SessionContext<'a> {
+    /// The clock of the wall.
+    pub(crate) now: Timestamp,
     pub(crate) catalogue: &'a Catalogue,
 }
 
@@ -134,21 +135,21 @@ pub(crate) struct Session {
     id: String,
     server_id: Arc<str>,
     principal: Principal,
-    member: Option<Member>,
+    member: Option<Membership>,
     followed: BTreeMap<BranchKey, Followed>,
-    loading: Option<Loading>,
-    lanes: Lanes,
-    topics: Topics,
+    pending_snapshot: Option<PendingSnapshot>,
+    publishes: PublishQueues,
+    topics: SubscribedTopics,
     /// The first of them is being said.
     posts: VecDeque<Post>,
-    asked: BTreeMap<Ticket, Asked>,
+    pending_reads: BTreeMap<CallId, PendingRead>,
     flags: Vec<FullSyncFlag>,
-    tickets: Ticket,
-    unnamed: u64,
+    calls: CallId,
+    unnamed_commands: u64,
 }
 
 /// What the hello said.
-struct Member {
+struct Membership {
     branch: BranchId,
     lang: Option<Value>,
     user: Option<String>,
@@ -159,11 +160,11 @@ struct Member {
 
 /// A module this session follows.
 struct Followed {
-    ticket: Ticket,
+    call: CallId,
     /// Whether it is of the branch's list, and so part of every snapshot.
     listed: bool,
     /// Whether its events are sent; else only topics are fed from it.
-    told: bool,
+    sends_events: bool,
     state: State,
     /// The last event that came, or the snapshot's.
     cursor: Option<Cursor>,
@@ -181,7 +182,7 @@ enum State {
     /// Goes on from the client's cursor, and waits for the other modules.
     Resumes(Offset),
     /// Its events come, and a state for the next snapshot is asked for.
-    Refreshing(Ticket),
+    Refreshing(CallId),
     /// Its events come; waits for the other modules.
     Refreshed(Arc<ModuleSnapshot>),
     /// Its events come.
@@ -195,7 +196,7 @@ impl Session {
         server_id: Arc<str>,
         principal: Principal,
         at: Timestamp,
-    ) -> (Self, Vec<Action>) {
+    ) -> (Self, Vec<SessionAction>) {
         let greeting = control(frame::hello(&server_id, at));
         let session = Self {
             id,
@@ -203,14 +204,14 @@ impl Session {
             principal,
             member: None,
             followed: BTreeMap::new(),
-            loading: None,
-            lanes: Lanes::default(),
-            topics: Topics::default(),
+            pending_snapshot: None,
+            publishes: PublishQueues::default(),
+            topics: SubscribedTopics::default(),
             posts: VecDeque::new(),
-            asked: BTreeMap::new(),
+            pending_reads: BTreeMap::new(),
             flags: Vec::new(),
-            tickets: 0,
-            unnamed: 0,
+            calls: 0,
+            unnamed_commands: 0,
         };
         (session, vec![greeting])
     }
@@ -218,10 +219,12 @@ impl Session {
     /// Whether the client should not be read now: what it asked first is not there yet, or it has
     /// asked for more than may wait.
     pub(crate) fn is_busy(&self) -> bool {
-        let asks = self.asked.values().filter(|asked| asked.is_query()).count();
+        let asks =
+            self.pending_reads.values().filter(|pending_reads| pending_reads.is_query()).count();
         // What comes after a hello is about the branch it enters; frames are taken in their order.
-        self.asked.values().any(|asked| matches!(asked, Asked::Hello(_) | Asked::Frame(..)))
-            || self.lanes.is_full()
+        self.pending_reads.values().any(|pending_reads| {
+            matches!(pending_reads, PendingRead::Hello(_) | PendingRead::Frame(..))
+        }) || self.publishes.is_full()
             || self.followed.values().any(Followed::is_new)
             || self.posts.len() >= POSTS_WAITING_MAX
             || asks >= QUERIES_AT_ONCE
@@ -236,32 +239,37 @@ impl Session {
 
     /// Whether every publish is decided.
     pub(crate) fn is_idle(&self) -> bool {
-        self.lanes.is_idle()
+        self.publishes.is_idle()
     }
 
     /// A text or binary message.
-    pub(crate) fn on_message(&mut self, message: &[u8], moment: Moment<'_>) -> Vec<Action> {
+    pub(crate) fn on_message(
+        &mut self,
+        message: &[u8],
+        cx: SessionContext<'_>,
+    ) -> Vec<SessionAction> {
         let frame = match Value::from_json(message) {
             Ok(Value::Object(frame)) => frame,
-            Ok(_) => return vec![self.not_a_frame(message, moment.at)],
-            Err(error) => return self.unreadable(message, error, moment.at),
+            Ok(_) => return vec![self.not_a_frame(message, cx.now)],
+            Err(error) => return self.unreadable(message, error, cx.now),
         };
-        if let Some(key) = self.unknown_module(&frame, moment) {
+        if let Some(key) = self.unknown_module(&frame, cx) {
             // Only the cluster may deny it: it may have been made at another node a moment ago.
-            let (asked, mut actions) = (Asked::Frame(Box::new(frame), message.len()), Vec::new());
-            self.ask(asked, key, Read::Head, ReadLevel::Stale, &mut actions);
+            let (pending_reads, mut actions) =
+                (PendingRead::Frame(Box::new(frame), message.len()), Vec::new());
+            self.read_for(pending_reads, key, Read::Head, ReadLevel::Stale, &mut actions);
             return actions;
         }
-        self.on_frame(frame, message.len(), moment)
+        self.on_frame(frame, message.len(), cx)
     }
 
     /// The module a frame works on, if it is not known here.
-    fn unknown_module(&self, frame: &Object, moment: Moment<'_>) -> Option<BranchKey> {
+    fn unknown_module(&self, frame: &Object, cx: SessionContext<'_>) -> Option<BranchKey> {
         const ABOUT_A_MODULE: [&str; 3] = ["client:publish", "client:batch", "client:query"];
         let kind = frame.get("type").and_then(Value::as_str)?;
         let member = self.member.as_ref().filter(|_| ABOUT_A_MODULE.contains(&kind))?;
         let module = ModuleId::parse(&text(frame, &["moduleId", "module"])?).ok()?;
-        let is_known = moment.catalogue.module(&module).is_some();
+        let is_known = cx.catalogue.module(&module).is_some();
         (!is_known).then(|| BranchKey::new(member.branch.clone(), module))
     }
 
@@ -270,26 +278,26 @@ impl Session {
         &mut self,
         frame: Object,
         bytes: usize,
-        moment: Moment<'_>,
-    ) -> Vec<Action> {
+        cx: SessionContext<'_>,
+    ) -> Vec<SessionAction> {
         match frame.get("type").and_then(Value::as_str) {
-            Some("client:hello") => self.hello(&frame, moment),
-            Some("client:publish") => self.publish(frame, bytes, moment),
-            Some("client:batch") => self.batch(frame, bytes, moment),
-            Some("client:query") => self.query(&frame, moment),
-            Some("client:request:snapshot") => self.snapshot("explicit-request", &frame, moment),
-            Some("client:request:history") => self.snapshot("history-request", &frame, moment),
-            Some("subscribe") => self.subscribe(&frame, moment),
+            Some("client:hello") => self.hello(&frame, cx),
+            Some("client:publish") => self.publish(frame, bytes, cx),
+            Some("client:batch") => self.batch(frame, bytes, cx),
+            Some("client:query") => self.query(&frame, cx),
+            Some("client:request:snapshot") => self.snapshot("explicit-request", &frame, cx),
+            Some("client:request:history") => self.snapshot("history-request", &frame, cx),
+            Some("subscribe") => self.subscribe(&frame, cx),
             Some("unsubscribe") => self.unsubscribe(&frame),
-            Some("publish") => self.post(frame, bytes, moment),
+            Some("publish") => self.post(frame, bytes, cx),
             Some("ping") => vec![control(frame::pong())],
             Some("pong") => Vec::new(),
             Some("auth") => vec![control(frame::auth_ack())],
-            Some(_) | None => self.unknown(&frame, moment.at),
+            Some(_) | None => self.unknown(&frame, cx.now),
         }
     }
 
-    fn hello(&mut self, frame: &Object, moment: Moment<'_>) -> Vec<Action> {
+    fn hello(&mut self, frame: &Object, cx: SessionContext<'_>) -> Vec<SessionAction> {
         let request_id = request_id(frame);
         let branch = named_branch(frame).and_then(|branch| {
             authorize(&self.principal, &Access::branch(Intent::Follow, &branch))?;
@@ -297,30 +305,30 @@ impl Session {
         });
         let branch = match branch {
             Ok(branch) => branch,
-            Err(error) => return self.failed(request_id.as_ref(), &error, moment.at),
+            Err(error) => return self.failed(request_id.as_ref(), &error, cx.now),
         };
-        if !moment.catalogue.knows_branch(&branch) {
+        if !cx.catalogue.knows_branch(&branch) {
             // Only the cluster may deny it: the read asks what has been agreed on since.
-            let module = moment.catalogue.modules.first().map(|module| module.id.clone());
+            let module = cx.catalogue.modules.first().map(|module| module.id.clone());
             let module = module.or_else(|| ModuleId::parse("pos").ok());
             if let Some(module) = module {
-                let (asked, key) =
-                    (Asked::Hello(Box::new(frame.clone())), BranchKey::new(branch, module));
+                let (pending_reads, key) =
+                    (PendingRead::Hello(Box::new(frame.clone())), BranchKey::new(branch, module));
                 let mut actions = Vec::new();
-                self.ask(asked, key, Read::Head, ReadLevel::Stale, &mut actions);
+                self.read_for(pending_reads, key, Read::Head, ReadLevel::Stale, &mut actions);
                 return actions;
             }
         }
-        self.enter(frame, moment)
+        self.enter(frame, cx)
     }
 
     /// Enters the branch of a hello that was not refused.
-    fn enter(&mut self, frame: &Object, moment: Moment<'_>) -> Vec<Action> {
+    fn enter(&mut self, frame: &Object, cx: SessionContext<'_>) -> Vec<SessionAction> {
         let request_id = request_id(frame);
         let named = frame.get("branchId").and_then(Value::as_str).filter(|name| !name.is_empty());
         let branch = match BranchId::parse(named.unwrap_or(DEFAULT_BRANCH)) {
             Ok(branch) => branch,
-            Err(error) => return self.failed(request_id.as_ref(), &error.into(), moment.at),
+            Err(error) => return self.failed(request_id.as_ref(), &error.into(), cx.now),
         };
         let given = |name| frame.get(name).filter(|value| !value.is_null()).cloned();
         let role = given("role").unwrap_or_else(|| "unknown".into());
@@ -331,31 +339,32 @@ impl Session {
             .collect::<Object>();
         let mut actions = Vec::new();
         self.leave(&branch, &mut actions);
-        actions.push(self.log(Level::Info, "Client registered", &context, moment.at));
+        actions.push(self.log(LogLevel::Info, "Client registered", &context, cx.now));
 
         // Told, whatever the modules: a hello is never refused for what it says besides.
         let unknown = known::HELLO.members(frame, Validation::Lenient).unwrap_or_default();
         if let Some(first) = unknown.first() {
-            actions.push(self.log(Level::Warn, first, &Object::new(), moment.at));
+            actions.push(self.log(LogLevel::Warn, first, &Object::new(), cx.now));
         }
         let client = text(frame, &["clientId"]);
         if client.as_ref().is_some_and(|id| id.len() > ID_BYTES_MAX) {
             let message = format!("clientId is not used: it has more than {ID_BYTES_MAX} bytes");
-            actions.push(self.log(Level::Warn, &message, &Object::new(), moment.at));
+            actions.push(self.log(LogLevel::Warn, &message, &Object::new(), cx.now));
         }
         let client = client.filter(|id| id.len() <= ID_BYTES_MAX);
         let records = given("records").unwrap_or(Value::Bool(false));
         if records.as_bool().is_none() {
             let message = "records is not used: it must be true or false";
-            actions.push(self.log(Level::Warn, message, &Object::new(), moment.at));
+            actions.push(self.log(LogLevel::Warn, message, &Object::new(), cx.now));
         }
         let records = records.as_bool() == Some(true);
-        self.member = Some(Member { branch, lang, user: user_of(frame, None), client, records });
-        self.know_flags(moment);
-        let loading = Loading::new("initial-sync", request_id);
-        let loading = Loading { resume: resume::read(frame), ..loading };
-        self.load(loading, ReadLevel::Linearizable, moment, &mut actions);
-        self.find_own_tables(moment, &mut actions);
+        self.member =
+            Some(Membership { branch, lang, user: user_of(frame, None), client, records });
+        self.remember_flags(cx);
+        let pending_snapshot = PendingSnapshot::new("initial-sync", request_id);
+        let pending_snapshot = PendingSnapshot { resume: resume::read(frame), ..pending_snapshot };
+        self.begin_snapshot(pending_snapshot, ReadLevel::Linearizable, cx, &mut actions);
+        self.resolve_own_tables(cx, &mut actions);
         actions
     }
 
@@ -363,8 +372,8 @@ impl Session {
         &mut self,
         reason: &'static str,
         frame: &Object,
-        moment: Moment<'_>,
-    ) -> Vec<Action> {
+        cx: SessionContext<'_>,
+    ) -> Vec<SessionAction> {
         let mut actions = Vec::new();
         let request_id = request_id(frame);
         if self.member.is_none() && request_id.is_some() {
@@ -373,27 +382,38 @@ impl Session {
             let error = ApiError::new(Problem::HelloRequired, message);
             return vec![control(frame::error(request_id.as_ref(), &error))];
         }
-        let loading = Loading::new(reason, request_id);
-        self.load(loading, ReadLevel::Linearizable, moment, &mut actions);
+        let pending_snapshot = PendingSnapshot::new(reason, request_id);
+        self.begin_snapshot(pending_snapshot, ReadLevel::Linearizable, cx, &mut actions);
         actions
     }
 
-    fn ticket(&mut self) -> Ticket {
-        self.tickets += 1;
-        self.tickets
+    fn next_call(&mut self) -> CallId {
+        self.calls += 1;
+        self.calls
     }
 
     /// What the original only logs, and a frame the client can match to its request.
-    fn failed(&self, request_id: Option<&Value>, error: &ApiError, at: Timestamp) -> Vec<Action> {
+    fn failed(
+        &self,
+        request_id: Option<&Value>,
+        error: &ApiError,
+        at: Timestamp,
+    ) -> Vec<SessionAction> {
         let context = request_id.map(|id| ("requestId", id.clone())).into_iter();
         let context = context.chain([("code", error.code().into())]).collect();
         vec![
-            self.log(Level::Error, error.message(), &context, at),
+            self.log(LogLevel::Error, error.message(), &context, at),
             control(frame::error(request_id, error)),
         ]
     }
 
-    fn log(&self, level: Level, message: &str, context: &Object, at: Timestamp) -> Action {
+    fn log(
+        &self,
+        level: LogLevel,
+        message: &str,
+        context: &Object,
+        at: Timestamp,
+    ) -> SessionAction {
         control(frame::log(&self.server_id, level, message, context, at))
     }
 }
@@ -411,6 +431,6 @@ fn named_branch(frame: &Object) -> Result<BranchId, ApiError> {
     BranchId::parse(named).map_err(ApiError::from)
 }
 
-fn control(frame: Utf8Bytes) -> Action {
-    Action::Send(frame, Channel::Control)
+fn control(frame: Utf8Bytes) -> SessionAction {
+    SessionAction::Send(frame, FrameKind::Control)
 }

@@ -31,11 +31,13 @@ use crate::error::ApiError;
 use crate::gateway::{App, now};
 use crate::intake::Intake;
 use crate::limits::{GOODBYE_MAX, MESSAGE_BYTES_MAX};
-use crate::metrics::Channel;
-use crate::render::{self, Lists, Mark, Pieces, Written};
+use crate::metrics::FrameKind;
+use crate::render::{self, Pieces, Placeholder, RenderedJson, RowLists};
 use crate::ws::outbox::Outbox;
-use crate::ws::session::{Action, Begun, Large, LogEnd, Moment, Session, Ticket};
-use crate::ws::source::{Pulled, deltas, follow, posts};
+use crate::ws::session::{
+    CallId, FollowStart, LargeFrame, LogEnd, Session, SessionAction, SessionContext,
+};
+use crate::ws::source::{StreamItem, deltas, follow, posts};
 use crate::ws::topic;
 
 /// A connection that has become a WebSocket.
@@ -43,7 +45,7 @@ pub(crate) type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// Why a socket ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+enum CloseReason {
     /// The client is gone, or said goodbye.
     Gone,
     /// The client sent more than may be sent at once.
@@ -69,44 +71,44 @@ pub(crate) async fn run(app: App, principal: Principal, socket: WebSocket, intak
     let (mut sink, mut stream) = socket.split();
     let (session, greeting) =
         Session::new(id.clone(), Arc::clone(&app.server_id), principal, now());
-    let mut shell = Shell::new(app, session, greeting, intake, spread);
+    let mut shell = SocketTask::new(app, session, greeting, intake, spread);
     let end = shell.serve(&mut sink, &mut stream).await;
     drop(shell);
-    goodbye(end, sink, stream).await;
+    close(end, sink, stream).await;
     counted.counters.sockets.decrement(1.0);
-    if end == End::Stalled {
+    if end == CloseReason::Stalled {
         counted.counters.stalled.increment(1);
     }
     tracing::debug!(socket = id, ?end, "a socket ended");
 }
 
 /// What the shell was asked to do elsewhere, done.
-enum Done {
+enum TaskResult {
     Decided(BranchKey, Result<Outcome, RouteError>),
     /// A follow, and where the log stands, if that was asked.
-    Started(Ticket, Result<(Follow, Option<LogEnd>), RouteError>),
-    Answered(Ticket, Result<Answer, RouteError>),
-    Heard(Ticket, Result<TopicSubscription, RouteError>),
-    Said(Result<(), RouteError>),
+    Started(CallId, Result<(Follow, Option<LogEnd>), RouteError>),
+    Answered(CallId, Result<Answer, RouteError>),
+    TopicSubscribed(CallId, Result<TopicSubscription, RouteError>),
+    Posted(Result<(), RouteError>),
 }
 
-type Sink = SplitSink<WebSocket, Message>;
+type FrameSink = SplitSink<WebSocket, Message>;
 
 /// A large frame and where it goes; or which request it answers, and why it cannot be written.
-type Rendered = Result<(Written, Channel), (Option<Value>, ApiError)>;
+type Rendered = Result<(RenderedJson, FrameKind), (Option<Value>, ApiError)>;
 
-struct Shell {
+struct SocketTask {
     app: App,
     session: Session,
     intake: Intake,
     outbox: Outbox,
     /// What the session asked for and that waits for a snapshot being written.
-    todo: VecDeque<Action>,
+    actions: VecDeque<SessionAction>,
     rendering: Option<BoxFuture<'static, Rendered>>,
-    under_way: FuturesUnordered<BoxFuture<'static, Done>>,
-    parked: HashMap<Ticket, Box<dyn DeltaStream>>,
-    open: HashMap<Ticket, AbortHandle>,
-    follows: SelectAll<BoxStream<'static, (Ticket, Pulled)>>,
+    calls: FuturesUnordered<BoxFuture<'static, TaskResult>>,
+    unopened: HashMap<CallId, Box<dyn DeltaStream>>,
+    abort_handles: HashMap<CallId, AbortHandle>,
+    streams: SelectAll<BoxStream<'static, (CallId, StreamItem)>>,
     catalogues: watch::Receiver<Arc<Catalogue>>,
     heard: Instant,
     ping_at: Instant,
@@ -116,8 +118,14 @@ struct Shell {
     timer: Pin<Box<Sleep>>,
 }
 
-impl Shell {
-    fn new(app: App, session: Session, greeting: Vec<Action>, intake: Intake, spread: f64) -> Self {
+impl SocketTask {
+    fn new(
+        app: App,
+        session: Session,
+        greeting: Vec<SessionAction>,
+        intake: Intake,
+        spread: f64,
+    ) -> Self {
         let now = Instant::now();
         let ping_at = now + app.limits.ping_every;
         let catalogues = app.branches.catalogues();
@@ -126,12 +134,12 @@ impl Shell {
             app,
             session,
             intake,
-            todo: greeting.into(),
+            actions: greeting.into(),
             rendering: None,
-            under_way: FuturesUnordered::new(),
-            parked: HashMap::new(),
-            open: HashMap::new(),
-            follows: SelectAll::new(),
+            calls: FuturesUnordered::new(),
+            unopened: HashMap::new(),
+            abort_handles: HashMap::new(),
+            streams: SelectAll::new(),
             catalogues,
             heard: now,
             ping_at,
@@ -141,9 +149,13 @@ impl Shell {
         }
     }
 
-    async fn serve(&mut self, sink: &mut Sink, stream: &mut SplitStream<WebSocket>) -> End {
+    async fn serve(
+        &mut self,
+        sink: &mut FrameSink,
+        stream: &mut SplitStream<WebSocket>,
+    ) -> CloseReason {
         loop {
-            self.work_off();
+            self.run_actions();
             if self.session.is_idle() {
                 self.intake.decided();
             }
@@ -152,8 +164,7 @@ impl Shell {
             }
             let (reading, pulling) = (self.may_read(), self.may_pull());
             let staying = self.leave_at.is_none();
-            let Self { app, outbox, rendering, catalogues, timer, under_way, follows, .. } =
-                &mut *self;
+            let Self { app, outbox, rendering, catalogues, timer, calls, streams, .. } = &mut *self;
             // In this order: what is done, what changed, what is asked, then writing it all.
             tokio::select! {
                 biased;
@@ -165,12 +176,12 @@ impl Shell {
                     Some(rendering) => rendering.as_mut().poll(context),
                     None => std::task::Poll::Pending,
                 }) => self.on_rendered(rendered),
-                Some(done) = under_way.next(), if !under_way.is_empty() => self.on_done(done),
+                Some(done) = calls.next(), if !calls.is_empty() => self.on_done(done),
                 Ok(()) = catalogues.changed() => {
-                    self.tell(|session, moment| session.on_catalogue(moment));
+                    self.with_session(|session, cx| session.on_catalogue(cx));
                 }
-                Some((ticket, pulled)) = follows.next(), if pulling && !follows.is_empty() => {
-                    self.on_pulled(ticket, &pulled);
+                Some((call, pulled)) = streams.next(), if pulling && !streams.is_empty() => {
+                    self.on_stream_item(call, &pulled);
                 }
                 message = stream.next(), if reading => {
                     if let Some(end) = self.on_message(message) {
@@ -181,7 +192,7 @@ impl Shell {
                     outbox.poll_write(Pin::new(&mut *sink), &app.counters, context)
                 }), if outbox.has_work() => {
                     if written.is_err() {
-                        return End::Gone;
+                        return CloseReason::Gone;
                     }
                 }
                 () = timer.as_mut() => {}
@@ -208,10 +219,10 @@ impl Shell {
     }
 
     /// Does what its time has come for, and sets the timer for the next.
-    fn on_time(&mut self, now: Instant) -> Option<End> {
+    fn on_time(&mut self, now: Instant) -> Option<CloseReason> {
         let limits = &self.app.limits;
         if self.intake.is_overdue() {
-            return Some(End::Idle);
+            return Some(CloseReason::Idle);
         }
         if !self.may_read() || self.intake.is_coming() {
             // The silence is ours, or there is none.
@@ -220,15 +231,15 @@ impl Shell {
         let idle_at = self.heard + limits.idle_max;
         let stalls_at = self.outbox.stalls_at(limits.stall_max);
         let over_at = self.leave_at.map(|leave_at| leave_at + limits.drain_max);
-        let at_rest = self.session.is_idle() && self.todo.is_empty() && !self.outbox.has_work();
+        let at_rest = self.session.is_idle() && self.actions.is_empty() && !self.outbox.has_work();
         if stalls_at.is_some_and(|at| at <= now) {
-            return Some(End::Stalled);
+            return Some(CloseReason::Stalled);
         }
         if idle_at <= now {
-            return Some(End::Idle);
+            return Some(CloseReason::Idle);
         }
         if over_at.is_some_and(|at| at <= now) || (self.is_leaving() && at_rest) {
-            return Some(End::Leaving);
+            return Some(CloseReason::Leaving);
         }
         if self.ping_at <= now {
             self.ping_at = now + limits.ping_every;
@@ -245,124 +256,128 @@ impl Shell {
     }
 
     /// Tells the session something and takes up what it wants done.
-    fn tell(&mut self, what: impl FnOnce(&mut Session, Moment<'_>) -> Vec<Action>) {
+    fn with_session(
+        &mut self,
+        what: impl FnOnce(&mut Session, SessionContext<'_>) -> Vec<SessionAction>,
+    ) {
         let catalogue = self.app.branches.catalogue();
-        let moment = Moment { at: now(), catalogue: &catalogue };
-        self.todo.extend(what(&mut self.session, moment));
+        let cx = SessionContext { now: now(), catalogue: &catalogue };
+        self.actions.extend(what(&mut self.session, cx));
     }
 
-    fn on_message(&mut self, message: Option<tungstenite::Result<Message>>) -> Option<End> {
+    fn on_message(&mut self, message: Option<tungstenite::Result<Message>>) -> Option<CloseReason> {
         self.heard = Instant::now();
         match message {
             Some(Ok(Message::Text(text))) => return self.on_frame(text.as_bytes()),
             Some(Ok(Message::Binary(bytes))) => return self.on_frame(&bytes),
             // Whole messages only are given, never a raw frame.
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-            Some(Ok(Message::Close(_))) | None => return Some(End::Gone),
-            Some(Err(tungstenite::Error::Capacity(_))) => return Some(End::TooLarge),
-            Some(Err(tungstenite::Error::Utf8(_))) => return Some(End::NotText),
-            Some(Err(_)) => return Some(End::Gone),
+            Some(Ok(Message::Close(_))) | None => return Some(CloseReason::Gone),
+            Some(Err(tungstenite::Error::Capacity(_))) => return Some(CloseReason::TooLarge),
+            Some(Err(tungstenite::Error::Utf8(_))) => return Some(CloseReason::NotText),
+            Some(Err(_)) => return Some(CloseReason::Gone),
         }
         None
     }
 
-    fn on_frame(&mut self, message: &[u8]) -> Option<End> {
+    fn on_frame(&mut self, message: &[u8]) -> Option<CloseReason> {
         self.intake.delivered();
         if message.len() > MESSAGE_BYTES_MAX && !topic::brings_snapshot(message) {
-            return Some(End::TooLarge);
+            return Some(CloseReason::TooLarge);
         }
-        self.tell(|session, moment| session.on_message(message, moment));
+        self.with_session(|session, cx| session.on_message(message, cx));
         None
     }
 
-    fn on_done(&mut self, done: Done) {
+    fn on_done(&mut self, done: TaskResult) {
         match done {
-            Done::Decided(key, outcome) => {
-                self.tell(|session, moment| session.on_outcome(&key, outcome, moment));
+            TaskResult::Decided(key, outcome) => {
+                self.with_session(|session, cx| session.on_outcome(&key, outcome, cx));
             }
-            Done::Started(ticket, result) => self.on_started(ticket, result),
-            Done::Answered(ticket, answer) => {
-                self.tell(|session, moment| session.on_answer(ticket, answer, moment));
+            TaskResult::Started(call, result) => self.on_started(call, result),
+            TaskResult::Answered(call, answer) => {
+                self.with_session(|session, cx| session.on_answer(call, answer, cx));
             }
-            Done::Heard(ticket, result) => self.on_listening(ticket, result),
-            Done::Said(result) => self.tell(|session, _| session.on_posted(result)),
+            TaskResult::TopicSubscribed(call, result) => self.on_topic_subscribed(call, result),
+            TaskResult::Posted(result) => self.with_session(|session, _| session.on_posted(result)),
         }
     }
 
-    fn on_started(&mut self, ticket: Ticket, result: Result<(Follow, Option<LogEnd>), RouteError>) {
+    fn on_started(&mut self, call: CallId, result: Result<(Follow, Option<LogEnd>), RouteError>) {
         let result = result.map(|(follow, log)| {
-            self.parked.insert(ticket, follow.stream);
-            Begun { snapshot: follow.snapshot, log }
+            self.unopened.insert(call, follow.stream);
+            FollowStart { snapshot: follow.snapshot, log }
         });
-        self.tell(|session, moment| session.on_followed(ticket, result, moment));
+        self.with_session(|session, cx| session.on_followed(call, result, cx));
     }
 
-    fn on_listening(&mut self, ticket: Ticket, result: Result<TopicSubscription, RouteError>) {
+    fn on_topic_subscribed(&mut self, call: CallId, result: Result<TopicSubscription, RouteError>) {
         let last = result.map(|listening| {
-            self.pull(ticket, posts(ticket, listening.posts).boxed());
+            self.add_stream(call, posts(call, listening.posts).boxed());
             listening.last
         });
-        self.tell(|session, _| session.on_listening(ticket, last));
+        self.with_session(|session, _| session.on_topic_subscribed(call, last));
     }
 
-    fn on_pulled(&mut self, ticket: Ticket, pulled: &Pulled) {
-        self.tell(|session, moment| match pulled {
-            Pulled::Delta(shared) => session.on_delta(ticket, shared, moment),
-            Pulled::Resync(snapshot) => session.on_resync(ticket, snapshot, moment),
-            Pulled::Ended => session.on_ended(ticket),
-            Pulled::Post(post) => session.on_post(ticket, Arc::clone(post)),
+    fn on_stream_item(&mut self, call: CallId, pulled: &StreamItem) {
+        self.with_session(|session, cx| match pulled {
+            StreamItem::Delta(shared) => session.on_delta(call, shared, cx),
+            StreamItem::Resync(snapshot) => session.on_resync(call, snapshot, cx),
+            StreamItem::Ended => session.on_ended(call),
+            StreamItem::Post(post) => session.on_post(call, Arc::clone(post)),
         });
     }
 
     /// Does what the session asked for, up to a snapshot that has to be written elsewhere.
-    fn work_off(&mut self) {
+    fn run_actions(&mut self) {
         while self.rendering.is_none() {
-            let Some(action) = self.todo.pop_front() else { return };
+            let Some(action) = self.actions.pop_front() else { return };
             match action {
-                Action::Send(frame, channel) => self.outbox.push(frame, channel),
-                Action::Write(frame) => self.rendering = Some(self.render(frame)),
-                Action::Follow { ticket, key, begin, wait } => {
+                SessionAction::Send(frame, channel) => self.outbox.push(frame, channel),
+                SessionAction::Write(frame) => self.rendering = Some(self.render(frame)),
+                SessionAction::Follow { call, key, begin, wait } => {
                     let branches = Arc::clone(&self.app.branches);
-                    self.under_way.push(Box::pin(async move {
-                        rest(wait).await;
-                        Done::Started(ticket, follow(&*branches, key, begin).await)
+                    self.calls.push(Box::pin(async move {
+                        delay(wait).await;
+                        TaskResult::Started(call, follow(&*branches, key, begin).await)
                     }));
                 }
-                Action::Read { ticket, key, read, level, wait } => {
+                SessionAction::Read { call, key, read, level, wait } => {
                     let branches = Arc::clone(&self.app.branches);
-                    self.under_way.push(Box::pin(async move {
-                        rest(wait).await;
-                        Done::Answered(ticket, branches.read(key, read, level).await)
+                    self.calls.push(Box::pin(async move {
+                        delay(wait).await;
+                        TaskResult::Answered(call, branches.read(key, read, level).await)
                     }));
                 }
-                Action::Listen { ticket, topic } => {
+                SessionAction::SubscribeTopic { call, topic } => {
                     let heard = self.app.branches.subscribe(topic);
-                    self.under_way
-                        .push(Box::pin(heard.map(move |heard| Done::Heard(ticket, heard))));
+                    self.calls.push(Box::pin(
+                        heard.map(move |heard| TaskResult::TopicSubscribed(call, heard)),
+                    ));
                 }
-                Action::Post(post) => {
+                SessionAction::Post(post) => {
                     let said = self.app.branches.publish(post);
-                    self.under_way.push(Box::pin(said.map(Done::Said)));
+                    self.calls.push(Box::pin(said.map(TaskResult::Posted)));
                 }
-                Action::Open(ticket) => self.open(ticket),
-                Action::Drop(ticket) => {
-                    self.parked.remove(&ticket);
-                    if let Some(open) = self.open.remove(&ticket) {
-                        open.abort();
+                SessionAction::Open(call) => self.open_stream(call),
+                SessionAction::Drop(call) => {
+                    self.unopened.remove(&call);
+                    if let Some(handle) = self.abort_handles.remove(&call) {
+                        handle.abort();
                     }
                 }
-                Action::Submit(command) => {
+                SessionAction::Submit(command) => {
                     let key = command.key.clone();
                     let decided = self.app.branches.submit(command);
-                    let decided = decided.map(move |outcome| Done::Decided(key, outcome));
-                    self.under_way.push(Box::pin(decided));
+                    let decided = decided.map(move |outcome| TaskResult::Decided(key, outcome));
+                    self.calls.push(Box::pin(decided));
                 }
             }
         }
     }
 
-    fn render(&self, frame: Large) -> BoxFuture<'static, Rendered> {
-        if matches!(&frame, Large::Snapshot(snapshot) if snapshot.reason == "resync") {
+    fn render(&self, frame: LargeFrame) -> BoxFuture<'static, Rendered> {
+        if matches!(&frame, LargeFrame::Snapshot(snapshot) if snapshot.reason == "resync") {
             self.app.counters.resyncs.increment(1);
         }
         let app = App::clone(&self.app);
@@ -378,35 +393,35 @@ impl Shell {
     fn on_rendered(&mut self, rendered: Rendered) {
         self.rendering = None;
         match rendered {
-            Ok((Written::Pieces(pieces, _), _)) => self.outbox.push_pieces(pieces),
-            Ok((Written::Whole(text), channel)) => {
+            Ok((RenderedJson::Pieces(pieces, _), _)) => self.outbox.push_pieces(pieces),
+            Ok((RenderedJson::Whole(text), channel)) => {
                 // JSON is text: the writer gives nothing else.
                 let text = Utf8Bytes::try_from(text).unwrap_or_default();
                 self.outbox.push(text, channel);
             }
             Err((request_id, error)) => {
-                let waiting = std::mem::take(&mut self.todo);
+                let waiting = std::mem::take(&mut self.actions);
                 let failed = (request_id.as_ref(), &error);
-                self.tell(|session, moment| session.on_not_written(failed.0, failed.1, moment));
-                self.todo.extend(waiting);
+                self.with_session(|session, cx| session.on_not_written(failed.0, failed.1, cx));
+                self.actions.extend(waiting);
             }
         }
     }
 
-    fn open(&mut self, ticket: Ticket) {
-        if let Some(parked) = self.parked.remove(&ticket) {
-            self.pull(ticket, deltas(App::clone(&self.app), ticket, parked).boxed());
+    fn open_stream(&mut self, call: CallId) {
+        if let Some(unopened) = self.unopened.remove(&call) {
+            self.add_stream(call, deltas(App::clone(&self.app), call, unopened).boxed());
         }
     }
 
-    fn pull(&mut self, ticket: Ticket, items: BoxStream<'static, (Ticket, Pulled)>) {
+    fn add_stream(&mut self, call: CallId, items: BoxStream<'static, (CallId, StreamItem)>) {
         let (items, handle) = stream::abortable(items);
-        self.open.insert(ticket, handle);
-        self.follows.push(items.boxed());
+        self.abort_handles.insert(call, handle);
+        self.streams.push(items.boxed());
     }
 }
 
-impl Large {
+impl LargeFrame {
     /// How much work it is to write.
     fn rows(&self) -> u64 {
         match self {
@@ -416,11 +431,11 @@ impl Large {
         }
     }
 
-    fn channel(&self) -> Channel {
+    fn channel(&self) -> FrameKind {
         match self {
-            Self::Snapshot(_) => Channel::Snapshot,
-            Self::Topic(frame) if frame.snapshot.is_some() => Channel::Snapshot,
-            Self::Rows(_) | Self::Topic(_) => Channel::Control,
+            Self::Snapshot(_) => FrameKind::Snapshot,
+            Self::Topic(frame) if frame.snapshot.is_some() => FrameKind::Snapshot,
+            Self::Rows(_) | Self::Topic(_) => FrameKind::Control,
         }
     }
 
@@ -435,22 +450,22 @@ impl Large {
 
     /// Its text, its rows to be written one after the other.
     fn pieces(self) -> Result<Pieces, ApiError> {
-        let mark = Mark::new();
+        let mark = Placeholder::new();
         let (outline, lists) = match self {
             Self::Snapshot(mut frame) => {
                 let modules = std::mem::take(&mut frame.modules);
                 frame.modules = mark.modules(&modules);
-                (render::bytes(&frame)?, Lists::Modules(modules))
+                (render::bytes(&frame)?, RowLists::Modules(modules))
             }
             Self::Topic(mut frame) => {
                 let modules: Vec<_> = frame.snapshot.take().into_iter().collect();
                 frame.snapshot = mark.modules(&modules).pop();
-                (render::bytes(&frame)?, Lists::Modules(modules))
+                (render::bytes(&frame)?, RowLists::Modules(modules))
             }
             Self::Rows(mut frame) => {
                 let rows = std::mem::take(&mut frame.rows);
                 frame.rows = mark.list(0, &rows);
-                (render::bytes(&frame)?, Lists::Rows(rows))
+                (render::bytes(&frame)?, RowLists::Rows(rows))
             }
         };
         Pieces::new(&outline, &mark, lists)
@@ -458,21 +473,21 @@ impl Large {
 }
 
 /// Waits, where there is anything to wait for.
-async fn rest(wait: Duration) {
+async fn delay(wait: Duration) {
     if !wait.is_zero() {
         sleep(wait).await;
     }
 }
 
 /// Says why, and lets the client answer.
-async fn goodbye(end: End, mut sink: Sink, mut stream: SplitStream<WebSocket>) {
+async fn close(end: CloseReason, mut sink: FrameSink, mut stream: SplitStream<WebSocket>) {
     let said = match end {
-        End::Gone => None,
-        End::TooLarge => Some((CloseCode::Size, "the message is too large")),
-        End::NotText => Some((CloseCode::Invalid, "a text message is not UTF-8")),
-        End::Idle => Some((CloseCode::Away, "nothing was heard")),
-        End::Stalled => Some((CloseCode::Again, "nothing was taken; connect again")),
-        End::Leaving => Some((CloseCode::Restart, "this node goes away; connect again")),
+        CloseReason::Gone => None,
+        CloseReason::TooLarge => Some((CloseCode::Size, "the message is too large")),
+        CloseReason::NotText => Some((CloseCode::Invalid, "a text message is not UTF-8")),
+        CloseReason::Idle => Some((CloseCode::Away, "nothing was heard")),
+        CloseReason::Stalled => Some((CloseCode::Again, "nothing was taken; connect again")),
+        CloseReason::Leaving => Some((CloseCode::Restart, "this node goes away; connect again")),
     };
     if let Some((code, reason)) = said {
         let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));

@@ -14,10 +14,10 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use crate::gateway::{App, unasked};
 use crate::limits::EVENT_FRAME_BYTES_MAX;
 use crate::wire::{event_frames, frame_key};
-use crate::ws::session::{Begin, LogEnd, Ticket};
+use crate::ws::session::{CallId, FollowFrom, LogEnd};
 
 /// What a stream gives.
-pub(crate) enum Pulled {
+pub(crate) enum StreamItem {
     /// The next change.
     Delta(Arc<SharedDelta>),
     /// The follow goes on from this state.
@@ -31,9 +31,9 @@ pub(crate) enum Pulled {
 /// The items of a follow, their frames written.
 pub(crate) fn deltas(
     app: App,
-    ticket: Ticket,
+    call: CallId,
     deltas: Box<dyn DeltaStream>,
-) -> impl Stream<Item = (Ticket, Pulled)> + Send {
+) -> impl Stream<Item = (CallId, StreamItem)> + Send {
     stream::unfold(Some(deltas), move |deltas| {
         let app = App::clone(&app);
         async move {
@@ -41,12 +41,12 @@ pub(crate) fn deltas(
             Some(match deltas.next().await {
                 Some(FollowItem::Delta(shared)) => {
                     rendered(&app, &shared).await;
-                    ((ticket, Pulled::Delta(shared)), Some(deltas))
+                    ((call, StreamItem::Delta(shared)), Some(deltas))
                 }
                 Some(FollowItem::Resync(snapshot)) => {
-                    ((ticket, Pulled::Resync(snapshot)), Some(deltas))
+                    ((call, StreamItem::Resync(snapshot)), Some(deltas))
                 }
-                None => ((ticket, Pulled::Ended), None),
+                None => ((call, StreamItem::Ended), None),
             })
         }
     })
@@ -56,27 +56,31 @@ pub(crate) fn deltas(
 pub(crate) async fn follow(
     branches: &dyn Store,
     key: BranchKey,
-    begin: Begin,
+    begin: FollowFrom,
 ) -> Result<(Follow, Option<LogEnd>), RouteError> {
     let read = match begin {
-        Begin::Now => return Ok((branches.follow(key, None).await?, None)),
-        Begin::After(cursor) => return Ok((branches.follow(key, Some(cursor)).await?, None)),
-        Begin::Resume(cursor) => Read::Events { after: cursor.offset, limit: 1 },
-        Begin::Tail => Read::Head,
+        FollowFrom::Now => return Ok((branches.follow(key, None).await?, None)),
+        FollowFrom::After(cursor) => return Ok((branches.follow(key, Some(cursor)).await?, None)),
+        FollowFrom::Resume(cursor) => Read::Events { after: cursor.offset, limit: 1 },
+        FollowFrom::Tail => Read::Head,
     };
     let answer = branches.read(key.clone(), read, ReadLevel::Linearizable).await?;
     let log = if let Answer::Events(found) = &answer {
-        LogEnd { life: found.incarnation, last: found.last, holds: found.events.is_some() }
+        LogEnd {
+            incarnation: found.incarnation,
+            last: found.last,
+            is_retained: found.events.is_some(),
+        }
     } else if let Answer::Head(head) = &answer {
-        LogEnd { life: head.incarnation, last: head.offset, holds: true }
+        LogEnd { incarnation: head.incarnation, last: head.offset, is_retained: true }
     } else {
         tracing::error!(error = unasked(&answer).message(), "a follow cannot begin");
         return Err(RouteError::Indeterminate);
     };
     let cursor = match begin {
-        Begin::Resume(cursor) => cursor,
-        Begin::Now | Begin::After(_) | Begin::Tail => {
-            Cursor { incarnation: log.life, offset: log.last }
+        FollowFrom::Resume(cursor) => cursor,
+        FollowFrom::Now | FollowFrom::After(_) | FollowFrom::Tail => {
+            Cursor { incarnation: log.incarnation, offset: log.last }
         }
     };
     Ok((branches.follow(key, Some(cursor)).await?, Some(log)))
@@ -84,16 +88,16 @@ pub(crate) async fn follow(
 
 /// What is said under a topic. Who hears too slowly misses some of it, but not the last.
 pub(crate) fn posts(
-    ticket: Ticket,
+    call: CallId,
     next: Receiver<Arc<Post>>,
-) -> impl Stream<Item = (Ticket, Pulled)> + Send {
+) -> impl Stream<Item = (CallId, StreamItem)> + Send {
     stream::unfold(Some(next), move |next| async move {
         let mut next = next?;
         loop {
             match next.recv().await {
-                Ok(post) => return Some(((ticket, Pulled::Post(post)), Some(next))),
+                Ok(post) => return Some(((call, StreamItem::Post(post)), Some(next))),
                 Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => return Some(((ticket, Pulled::Ended), None)),
+                Err(RecvError::Closed) => return Some(((call, StreamItem::Ended), None)),
             }
         }
     })

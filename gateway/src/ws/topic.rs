@@ -15,7 +15,7 @@ use serde::de::IgnoredAny;
 
 /// Where a topic's words come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Topic {
+pub(crate) enum TopicSource {
     /// From a table's events: `sync-table::{b}::{m}::{t}`, `sync-table::{b}::{t}`, `table::{t}`.
     /// Without a branch it is the session's own.
     Table { branch: Option<BranchId>, module: Option<ModuleId>, table: String },
@@ -70,7 +70,7 @@ impl Channel {
 /// The module whose tills and kitchens share channels.
 pub(crate) const POS: &str = "pos";
 
-impl Topic {
+impl TopicSource {
     /// All that a topic's name can mean, whether it exists or not: at least one reading, at most
     /// two. Where nothing else decides, the earlier one is meant.
     pub(crate) fn readings(name: &str) -> Vec<Self> {
@@ -216,7 +216,9 @@ pub(crate) fn brings_snapshot(message: &[u8]) -> bool {
     serde_json::from_slice::<Frame<'_>>(message).is_ok_and(|frame| {
         frame.r#type == "publish"
             && frame.data.snapshot.is_some()
-            && Topic::readings(&frame.topic).iter().any(|topic| matches!(topic, Topic::Sync(_)))
+            && TopicSource::readings(&frame.topic)
+                .iter()
+                .any(|topic| matches!(topic, TopicSource::Sync(_)))
     })
 }
 

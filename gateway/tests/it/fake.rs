@@ -15,8 +15,9 @@ use futures::future::BoxFuture;
 use model::{
     Action, Answer, Batch, Branch, BranchConfig, BranchId, BranchKey, BulkOperation, Catalogue,
     CatalogueChange, CatalogueEntry, Command, CommandId, Delta, Event, EventChange, ModuleChange,
-    ModuleConfig, ModuleId, ModuleSnapshot, Mutation, Object, Offset, Origin, Outcome, Partition,
-    Pattern, Read, ReadLevel, Request, Schema, Seed, Timestamp, Validation, Value, VersionRule,
+    ModuleConfig, ModuleId, ModuleSnapshot, Object, Offset, Origin, Outcome, Partition, Pattern,
+    Read, ReadLevel, RecordMutation, Request, Schema, Seed, Timestamp, Validation, Value,
+    VersionRule,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, broadcast, watch};
@@ -157,7 +158,7 @@ pub(crate) fn module(
     seed: Option<&str>,
 ) -> Arc<ModuleConfig> {
     let source = Value::from_json(doc.as_bytes()).unwrap();
-    let schema = Schema::from_definition(id, &source).unwrap();
+    let schema = Schema::read_under(id, &source, &compat::conventions()).unwrap().schema;
     let seed = seed.map(|json| {
         let tables = Value::from_json(json.as_bytes()).unwrap().as_object().unwrap().clone();
         Arc::new(Seed { tables })
@@ -204,7 +205,7 @@ fn catalogue() -> Catalogue {
 impl Fake {
     pub(crate) fn new() -> Self {
         let state = State {
-            partition: Partition::default(),
+            partition: Partition::new(compat::procedures()),
             logs: BTreeMap::new(),
             commands: 0,
             at: 1_795_220_377_740,
@@ -263,8 +264,8 @@ impl Fake {
     }
 
     /// Writes as another gateway's client would.
-    pub(crate) fn write(&self, branch: &str, module: &str, mutation: Mutation) -> Outcome {
-        let request = Request::Write(model::Write::of(vec![mutation]));
+    pub(crate) fn write(&self, branch: &str, module: &str, mutation: RecordMutation) -> Outcome {
+        let request = Request::Transaction(model::Transaction::of(vec![mutation]));
         let request_id = format!("w{}", self.0.state.lock().commands);
         self.apply(Command {
             id: CommandId { session: "elsewhere".into(), request: request_id },
@@ -286,7 +287,7 @@ impl Fake {
         let details = Value::from_json(details.as_bytes()).unwrap().as_object().unwrap().clone();
         let change = EventChange::Module(ModuleChange { operation, details, records: Vec::new() });
         *self.0.told_as.lock() = Some(change);
-        self.write(branch, module, Mutation::new(Action::Insert, "tickets", Object::new()));
+        self.write(branch, module, RecordMutation::new(Action::Insert, "tickets", Object::new()));
     }
 
     fn apply(&self, command: Command) -> Outcome {
@@ -376,7 +377,8 @@ impl Fake {
             definition.ok_or_else(|| RouteError::UnknownModule(key.module.to_string()))?;
         let seed = self.catalogue().seed(key);
         let at = Timestamp(state.at);
-        Ok(Branch::preview(key.clone(), Arc::new(definition), seed.as_deref(), at))
+        let procedures = compat::procedures();
+        Ok(Branch::preview(key.clone(), Arc::new(definition), seed.as_deref(), at, procedures))
     }
 
     fn snapshot(&self, key: &BranchKey) -> Result<Arc<ModuleSnapshot>, RouteError> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{Action, Mutation, Value};
+use model::{Action, RecordMutation, Value};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -11,9 +11,9 @@ use crate::client::{Rest, Served, at};
 const HELLO: &[u8] = br#"{"type":"client:hello","branchId":"dar","requestId":"h"}"#;
 
 /// A record of 100 kB.
-fn large(n: usize) -> Mutation {
+fn large(n: usize) -> RecordMutation {
     let record = [("id", Value::from(format!("t{n}"))), ("title", "é".repeat(50_000).into())];
-    Mutation::new(Action::Insert, "tickets", record.into_iter().collect())
+    RecordMutation::new(Action::Insert, "tickets", record.into_iter().collect())
 }
 
 /// A socket whose frames are read as they are.

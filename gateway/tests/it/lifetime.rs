@@ -4,15 +4,15 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures::SinkExt as _;
-use model::{Action, Mutation, Value};
+use model::{Action, RecordMutation, Value};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::client::{Served, at};
 
-fn insert(n: usize, bytes: usize) -> Mutation {
+fn insert(n: usize, bytes: usize) -> RecordMutation {
     let record = [("id", format!("t-{n}")), ("title", "x".repeat(bytes))].into_iter().collect();
-    Mutation::new(Action::Insert, "tickets", record)
+    RecordMutation::new(Action::Insert, "tickets", record)
 }
 
 fn sequence(frame: &Value) -> u64 {

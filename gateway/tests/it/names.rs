@@ -86,7 +86,7 @@ async fn every_branch_name_works_in_topics() {
         assert_eq!(at(&refused, &["code"]).as_str(), Some("topic-not-writable"), "{name}");
         let id = Value::from("t1");
         let record = [("id", id)].into_iter().collect();
-        let mutation = model::Mutation::new(model::Action::Insert, "tickets", record);
+        let mutation = model::RecordMutation::new(model::Action::Insert, "tickets", record);
         served.fake.write(name, "pos", mutation);
         let told = board.expect("publish").await;
         assert_eq!(at(&told, &["data", "snapshot", "branchId"]).as_str(), Some(name));

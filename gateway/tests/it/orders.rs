@@ -1,6 +1,6 @@
 //! Stories about point-of-sale orders: listed, shown, saved.
 
-use model::{Action, Mutation, Outcome, Value};
+use model::{Action, Outcome, RecordMutation, Value};
 
 use crate::client::{Answered, Rest, at, members};
 
@@ -9,7 +9,7 @@ const M: &str = "/api/branches/dar/modules/pos";
 /// Writes a record as a socket would.
 fn put(rest: &Rest, table: &str, json: &str) {
     let record = Value::from_json(json.as_bytes()).unwrap().as_object().unwrap().clone();
-    let outcome = rest.fake.write("dar", "pos", Mutation::new(Action::Insert, table, record));
+    let outcome = rest.fake.write("dar", "pos", RecordMutation::new(Action::Insert, table, record));
     assert!(matches!(outcome, Outcome::Accepted(_)), "{outcome:?}");
 }
 

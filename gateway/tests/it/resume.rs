@@ -1,13 +1,13 @@
 //! Stories of clients that come back, to this node or another, with the cursors they had.
 
-use model::{Action, BulkOperation, Mutation, Value};
+use model::{Action, BulkOperation, RecordMutation, Value};
 
 use crate::client::{Served, Socket, at, members};
 use crate::fake::Fake;
 
-fn elsewhere(id: &str) -> Mutation {
+fn elsewhere(id: &str) -> RecordMutation {
     let record = [("id", id)].into_iter().collect();
-    Mutation::new(Action::Insert, "tickets", record)
+    RecordMutation::new(Action::Insert, "tickets", record)
 }
 
 fn sequence(frame: &Value) -> u64 {

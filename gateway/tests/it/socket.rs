@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use actors::RouteError;
 use futures::SinkExt as _;
-use model::{Action, Mutation, Value};
+use model::{Action, RecordMutation, Value};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::client::{Served, Socket, at, members};
@@ -15,9 +15,9 @@ fn insert(id: &str) -> String {
 }
 
 /// The same, by somebody else.
-fn elsewhere(id: &str) -> Mutation {
+fn elsewhere(id: &str) -> RecordMutation {
     let record = [("id", id)].into_iter().collect();
-    Mutation::new(Action::Insert, "tickets", record)
+    RecordMutation::new(Action::Insert, "tickets", record)
 }
 
 fn text<'a>(frame: &'a Value, path: &[&str]) -> &'a str {
@@ -364,7 +364,7 @@ async fn a_large_snapshot_arrives_whole_and_the_events_after_it() {
     let title = "x".repeat(300);
     for n in 0..3_000 {
         let record = [("id", format!("t-{n}")), ("title", title.clone())].into_iter().collect();
-        let mutation = Mutation::new(Action::Insert, "tickets", record);
+        let mutation = RecordMutation::new(Action::Insert, "tickets", record);
         served.fake.write("dar", "pos", mutation);
     }
     let mut till = served.open("/ws").await;

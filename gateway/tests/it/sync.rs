@@ -1,7 +1,7 @@
 //! Stories about taking and giving whole tables, and about what is missing since.
 
 use actors::Store as _;
-use model::{Action, BranchId, CatalogueChange, FullSyncFlag, Mutation, Timestamp, Value};
+use model::{Action, BranchId, CatalogueChange, FullSyncFlag, RecordMutation, Timestamp, Value};
 
 use crate::client::{Answered, Rest, at, members};
 
@@ -178,7 +178,7 @@ async fn a_client_far_behind_comes_to_the_end_step_by_step() {
     let rest = Rest::with_till();
     for n in 0..1_003_u64 {
         let record = [("id", n.to_string())].into_iter().collect();
-        rest.fake.write("dar", "pos", Mutation::new(Action::Insert, "tickets", record));
+        rest.fake.write("dar", "pos", RecordMutation::new(Action::Insert, "tickets", record));
     }
     for (after, told, reached, more) in [(0, 1_000, 1_000, "true"), (1_000, 3, 1_003, "false")] {
         let body = format!(r#"{{"resume":{{"epoch":1,"sequence":{after}}}}}"#);

@@ -1,12 +1,12 @@
 //! Stories of topics over sockets: what is said, who hears it, and who does not.
 
-use model::{Action, CatalogueChange, FullSyncFlag, Mutation, Timestamp, Value};
+use model::{Action, CatalogueChange, FullSyncFlag, RecordMutation, Timestamp, Value};
 
 use crate::client::{Served, Socket, at};
 use crate::fake::{Fake, key};
 
-fn ticket(id: &str) -> Mutation {
-    Mutation::new(Action::Insert, "tickets", [("id", id)].into_iter().collect())
+fn ticket(id: &str) -> RecordMutation {
+    RecordMutation::new(Action::Insert, "tickets", [("id", id)].into_iter().collect())
 }
 
 async fn subscribe(socket: &mut Socket, topic: &str) {

@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::branch::Branch;
-use crate::command::{Command, Origin, Request, Write};
-use crate::dedup::{Decided, payload_hash};
+use crate::command::{Command, Origin, Request};
+use crate::dedup::{Decided, PayloadHash, call_hash, payload_hash};
 use crate::definition::Definition;
 use crate::delta::{
     BulkOperation, Delta, Effect, Event, EventChange, Hash, Part, PriorRecords, RecordChange,
@@ -17,6 +17,7 @@ use crate::module::{
 };
 use crate::outcome::{Accepted, Outcome, Reserved};
 use crate::partition::Applied;
+use crate::procedure::ProcedureContext;
 use crate::read::{Fit, Misfit};
 use crate::reject::Reject;
 use crate::value::Value;
@@ -63,7 +64,11 @@ impl Branch {
         {
             self.level = stamp.level;
         }
-        let payload = payload_hash(command);
+        let payload = match self.payload_hash(command) {
+            Ok(payload) => payload,
+            // Not remembered: what it would do is not known here.
+            Err(reject) => return self.refused(reject),
+        };
         if let Some(found) = self.dedup.get(&command.id) {
             return if found.is_about(payload) {
                 self.repeat(found.decided())
@@ -176,13 +181,16 @@ impl Branch {
             at,
             entropy,
             revision: self.revision,
+            last_event: self.summary.last_event(),
         };
         let mut plan = Plan::new(context, self.state());
         let (mut seeded, mut reserved) = (self.seeded, None);
         match &command.request {
-            Request::Write(write) => {
-                self.check_last_event(write)?;
-                plan.write(write)?;
+            Request::Transaction(transaction) => plan.transaction(transaction)?,
+            Request::Call(call) => {
+                let procedure = self.procedures.get(&call.procedure)?;
+                procedure.run(&mut ProcedureContext::new(&mut plan), &call.arguments)?;
+                plan.check_changes()?;
             }
             Request::Reserve(reserve) => {
                 let user = command.origin.user.as_deref();
@@ -199,7 +207,6 @@ impl Branch {
                 }
                 seeded = true;
             }
-            Request::SaveOrder(order) => plan.save_order(order)?,
             Request::Purge(purge) => plan.purge(purge)?,
             Request::Restore(restore) => plan.restore(restore)?,
             Request::Reset(reset) => plan.reset(reset)?,
@@ -211,14 +218,26 @@ impl Branch {
         Ok(Changes { at, state, drafts, operation, definition: None, seeded, reserved })
     }
 
-    /// Refuses a write that names another event than the log's last.
-    fn check_last_event(&self, write: &Write) -> Result<(), Reject> {
-        let Some(named) = &write.last_event else { return Ok(()) };
-        let last = self.summary.last_event();
-        if last == named.as_ref() {
-            return Ok(());
+    /// Names what a command asks; only a procedure knows what a call of it means.
+    fn payload_hash(&self, command: &Command) -> Result<PayloadHash, Reject> {
+        match &command.request {
+            Request::Call(call) => {
+                let meaning = self.procedures.meaning(call)?;
+                Ok(call_hash(command, &call.procedure, &meaning))
+            }
+            Request::Transaction(_)
+            | Request::Define(_)
+            | Request::Fill(_)
+            | Request::Seed(_)
+            | Request::Reserve(_)
+            | Request::Purge(_)
+            | Request::Restore(_)
+            | Request::Reset(_)
+            | Request::Replace(_)
+            | Request::SetSequence(_) => Ok(payload_hash(command)),
+            #[cfg(feature = "next-level")]
+            Request::ReserveAtNextLevel(_) => Ok(payload_hash(command)),
         }
-        Err(Reject::LastEvent { expected: last.cloned(), received: named.clone() })
     }
 
     /// What a plan works on, for nothing.
@@ -435,12 +454,12 @@ fn guarded<T>(plan: impl FnOnce() -> Result<T, Reject>) -> Result<T, Reject> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::Action;
+    use crate::command::{Action, Transaction};
     use crate::testing::{Shop, mutation};
 
     fn insert(shop: &mut Shop, id: &str) -> Command {
         let mutations = vec![mutation(Action::Insert, "tickets", &format!(r#"{{"id":"{id}"}}"#))];
-        shop.command(Request::Write(Write::of(mutations)))
+        shop.command(Request::Transaction(Transaction::of(mutations)))
     }
 
     fn accepted(applied: &Applied) -> &Accepted {
@@ -510,7 +529,7 @@ mod tests {
     fn a_refusal_is_remembered_too() {
         let mut shop = Shop::lenient();
         let mutations = vec![mutation(Action::Merge, "tickets", r#"{"id":"a"}"#)];
-        let command = shop.command(Request::Write(Write::of(mutations)));
+        let command = shop.command(Request::Transaction(Transaction::of(mutations)));
         let refused = shop.apply_one(command.clone());
         shop.insert("tickets", r#"{"id":"a"}"#).unwrap();
         assert_eq!(shop.apply_one(command).outcome, refused.outcome, "though it could be done now");
@@ -551,8 +570,9 @@ mod tests {
     #[test]
     fn a_retry_written_anew_is_the_same_retry() {
         let mut shop = Shop::lenient();
-        let write =
-            |json: &str| Request::Write(Write::of(vec![mutation(Action::Save, "tickets", json)]));
+        let write = |json: &str| {
+            Request::Transaction(Transaction::of(vec![mutation(Action::Save, "tickets", json)]))
+        };
         let first =
             shop.command(write(r#"{"id":"a","n":1.50,"more":{"x":1,"y":[{"p":1,"q":2}]}}"#));
         shop.apply_one(first.clone());

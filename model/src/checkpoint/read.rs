@@ -21,13 +21,18 @@ use crate::module::{IgnoredLeap, Module, Numbers, Relations, Row, Rows};
 use crate::mutant::{self, Mutant};
 use crate::partition::schemas::Schemas;
 use crate::partition::{BadChunk, ChunkSource, Partition};
+use crate::procedure::Procedures;
 use crate::read::{ArchiveEntry, ArchivedTable};
 use crate::schema::Schema;
 use crate::value::{Object, Value};
 
 /// Reads all of a partition.
-pub(crate) fn partition(source: &dyn ChunkSource) -> Result<Partition, BadChunk> {
-    let mut reader = Reader { source, names: source.names().into_iter().collect() };
+pub(crate) fn partition(
+    source: &dyn ChunkSource,
+    procedures: Procedures,
+) -> Result<Partition, BadChunk> {
+    let names = source.names().into_iter().collect();
+    let mut reader = Reader { source, names, procedures: procedures.clone() };
     let chunk: PartitionHead = reader.must_get(PARTITION)?;
     if chunk.level > LEVEL {
         let reason = format!("level {}; this build has {LEVEL}: upgrade this node", chunk.level);
@@ -41,7 +46,7 @@ pub(crate) fn partition(source: &dyn ChunkSource) -> Result<Partition, BadChunk>
         }
     }
     let mut partition =
-        Partition { uptime_ms: chunk.uptime_ms, level: chunk.level, ..Partition::default() };
+        Partition { uptime_ms: chunk.uptime_ms, level: chunk.level, ..Partition::new(procedures) };
     for key in chunk.branches {
         let branch = reader.branch(key.clone(), &mut partition.schemas)?;
         partition.branches.insert(key, Arc::new(branch));
@@ -52,6 +57,7 @@ pub(crate) fn partition(source: &dyn ChunkSource) -> Result<Partition, BadChunk>
 struct Reader<'a> {
     source: &'a dyn ChunkSource,
     names: BTreeSet<String>,
+    procedures: Procedures,
 }
 
 impl Reader<'_> {
@@ -108,7 +114,7 @@ impl Reader<'_> {
                 tables: head.log_tables.into_iter().collect(),
             },
             archive: self.archive(&folder, head.archive)?,
-            ..Branch::new(key)
+            ..Branch::new(key, self.procedures.clone())
         };
         branch.events = self.events(&folder, &branch)?;
         Ok(branch)
@@ -381,7 +387,7 @@ mod tests {
         for events in [SEGMENT_EVENTS + 1, 8 * SEGMENT_EVENTS + 1] {
             let written = chunks(&shop(events).partition);
             let counted = Counted(&written, Cell::new(0));
-            Partition::from_chunks(&counted).unwrap();
+            Partition::from_chunks(&counted, Procedures::default()).unwrap();
             assert_eq!(counted.1.get(), 2, "{events} events");
         }
     }
@@ -391,7 +397,7 @@ mod tests {
         for events in [0, 1, 255, 256, 257, 600] {
             let mut shop = shop(events);
             let written = chunks(&shop.partition);
-            let mut read = Partition::from_chunks(&written).unwrap();
+            let mut read = Partition::from_chunks(&written, Procedures::default()).unwrap();
             assert_eq!(read.state_hash(), shop.partition.state_hash(), "{events} events");
             assert_eq!(chunks(&shop.partition), written, "and the same each time");
             shop.insert("dishes", r#"{"id":"e","code":"tea"}"#).unwrap_err();
@@ -427,7 +433,7 @@ mod tests {
         let written = chunks(&shop.partition);
         let pages = written.held.keys().filter(|name| name.contains("/history/")).count();
         assert_eq!(pages, 4, "a head, and 601 records on three pages");
-        let read = Partition::from_chunks(&written).unwrap();
+        let read = Partition::from_chunks(&written, Procedures::default()).unwrap();
         assert_eq!(read.state_hash(), shop.partition.state_hash());
         let mut before = std::mem::replace(&mut shop.partition, read);
         assert_eq!(shop.archive(), archive);
@@ -448,16 +454,19 @@ mod tests {
         for name in full.held.keys().filter(|name| name.contains("/history/")) {
             let mut damaged = full.clone();
             damaged.held.remove(name);
-            assert!(Partition::from_chunks(&damaged).is_err(), "without {name}");
+            assert!(
+                Partition::from_chunks(&damaged, Procedures::default()).is_err(),
+                "without {name}"
+            );
             let mut cut = full.clone();
             cut.held.get_mut(name).unwrap().pop();
-            let error = Partition::from_chunks(&cut).unwrap_err();
+            let error = Partition::from_chunks(&cut, Procedures::default()).unwrap_err();
             assert_eq!(&error.name, name);
         }
         let mut swapped = full.clone();
         let names: Vec<_> = full.held.keys().filter(|name| name.contains("/history/")).collect();
         swapped.held.insert(names[1].clone(), full.held[names[0]].clone());
-        assert!(Partition::from_chunks(&swapped).is_err());
+        assert!(Partition::from_chunks(&swapped, Procedures::default()).is_err());
     }
 
     #[test]
@@ -470,7 +479,7 @@ mod tests {
         assert_eq!(after.kept, ["b/dar/pos/events/0000000000000001"]);
         assert_eq!(
             shop.partition.state_hash(),
-            Partition::from_chunks(&full).unwrap().state_hash()
+            Partition::from_chunks(&full, Procedures::default()).unwrap().state_hash()
         );
         let segment = Partition::read_segment(&full.held[&after.kept[0]]).unwrap();
         assert_eq!((segment.events.len(), segment.last()), (256, Some(Offset(256))));
@@ -503,16 +512,23 @@ mod tests {
         for name in &names {
             let mut missing = full.clone();
             missing.held.remove(name);
-            assert!(Partition::from_chunks(&missing).is_err(), "without {name}");
+            assert!(
+                Partition::from_chunks(&missing, Procedures::default()).is_err(),
+                "without {name}"
+            );
             let mut cut = full.clone();
             cut.held.get_mut(name).unwrap().pop();
             let old_segment = name.ends_with("events/0000000000000001");
-            assert_eq!(Partition::from_chunks(&cut).is_err(), !old_segment, "{name} cut");
+            assert_eq!(
+                Partition::from_chunks(&cut, Procedures::default()).is_err(),
+                !old_segment,
+                "{name} cut"
+            );
         }
         let mut swapped = full.clone();
         let older = full.held["b/dar/pos/events/0000000000000001"].clone();
         swapped.held.insert("b/dar/pos/events/0000000000000002".to_owned(), older);
-        let error = Partition::from_chunks(&swapped).unwrap_err();
+        let error = Partition::from_chunks(&swapped, Procedures::default()).unwrap_err();
         assert_eq!(
             error.to_string(),
             "checkpoint chunk \"b/dar/pos/events/0000000000000002\": event 1 does not follow its chain"
@@ -521,7 +537,8 @@ mod tests {
 
     #[test]
     fn the_records_of_a_table_share_their_names() {
-        let read = Partition::from_chunks(&chunks(&shop(2).partition)).unwrap();
+        let read =
+            Partition::from_chunks(&chunks(&shop(2).partition), Procedures::default()).unwrap();
         let branch = read.branches().next().unwrap();
         let table = branch.definition().unwrap().schema.table("tickets").unwrap();
         let (_, row) = branch.module.rows(&table.name).unwrap().iter().next().unwrap();

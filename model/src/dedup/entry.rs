@@ -6,6 +6,7 @@
 use crate::canonical;
 use crate::codec;
 use crate::command::Command;
+use crate::delta::Hash;
 use crate::ids::{CommandId, Offset};
 
 /// Bytes of an entry in memory and in a checkpoint.
@@ -139,6 +140,12 @@ fn low(number: u64) -> u32 {
 /// Names what a command asks, whoever asks and whenever, in whatever order its members were sent.
 pub(crate) fn payload_hash(command: &Command) -> PayloadHash {
     let hash = blake3::hash(&canonical::bytes(&(&command.key, &command.request)));
+    hash.as_bytes()[..8].try_into().expect("32 bytes hold 8")
+}
+
+/// The same for a call, of which only its procedure knows what it means.
+pub(crate) fn call_hash(command: &Command, procedure: &str, meaning: &Hash) -> PayloadHash {
+    let hash = blake3::hash(&canonical::bytes(&(&command.key, procedure, meaning)));
     hash.as_bytes()[..8].try_into().expect("32 bytes hold 8")
 }
 

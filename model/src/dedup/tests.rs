@@ -102,7 +102,7 @@ fn writes_that_no_client_named_keep_memory_flat() {
         // A thousand a second: the table holds a minute of them, and no more.
         shop.elapsed_ms = 1;
         let mutations = vec![crate::testing::mutation(crate::Action::Save, "tickets", row)];
-        let request = crate::Request::Write(crate::Write::of(mutations));
+        let request = crate::Request::Transaction(crate::Transaction::of(mutations));
         let command =
             crate::Command { id: CommandId::server_named(n.to_string()), ..shop.command(request) };
         let applied = shop.apply_one(command);

@@ -54,7 +54,7 @@ impl LogSummary {
 
 #[cfg(test)]
 mod tests {
-    use crate::command::{Action, Purge, Request, Write};
+    use crate::command::{Action, Precondition, Purge, Request, Transaction};
     use crate::read::{Answer, LogHead, Read};
     use crate::reject::Reject;
     use crate::testing::{Shop, mutation};
@@ -65,8 +65,9 @@ mod tests {
     }
 
     fn write_after(shop: &mut Shop, last_event: Option<Option<String>>) -> Result<(), Reject> {
-        let mutations = vec![mutation(Action::Insert, "tickets", "{}")];
-        shop.run(Request::Write(Write { mutations, last_event })).map(|_| ())
+        let mutations = vec![mutation(Action::Insert, "tickets", "{}").into()];
+        let preconditions = last_event.map(Precondition::LastEvent).into_iter().collect();
+        shop.run(Request::Transaction(Transaction { mutations, preconditions })).map(|_| ())
     }
 
     #[test]

@@ -86,7 +86,8 @@ mod tests {
         let old = shop.branch().definition().unwrap().schema.clone();
         let without = |definition: &mut crate::Definition| {
             let tables = old.tables.iter().filter(|table| table.name.as_str() != "tickets");
-            definition.schema = Arc::new(Schema { tables: tables.cloned().collect() });
+            definition.schema =
+                Arc::new(Schema::under(tables.cloned().collect(), &crate::testing::conventions()));
         };
         let refused = shop.redefine(without).unwrap_err();
         assert_eq!(refused.code(), "records-do-not-fit");
@@ -130,7 +131,8 @@ mod tests {
             let mut reference = crate::testing::reference("dishes", "id");
             reference.module = Some("stock".to_owned());
             line.fields[1].references = Some(reference);
-            definition.schema = Arc::new(Schema { tables: vec![Arc::new(line)] });
+            definition.schema =
+                Arc::new(Schema::under(vec![Arc::new(line)], &crate::testing::conventions()));
         });
         assert_eq!(reject.unwrap_err().code(), "cross-module-reference");
         let reject = shop.redefine(|definition| {

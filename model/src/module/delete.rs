@@ -2,13 +2,17 @@
 //! (docs/original/rules.md#versions), a strict one where it is sent; what still points at it is
 //! checked when the command ends.
 
-use crate::command::Mutation;
+use crate::command::RecordMutation;
 use crate::module::plan::Plan;
 use crate::reject::Reject;
 use crate::schema::Table;
 
 impl Plan<'_> {
-    pub(super) fn delete(&mut self, table: &Table, mutation: &Mutation) -> Result<(), Reject> {
+    pub(super) fn delete(
+        &mut self,
+        table: &Table,
+        mutation: &RecordMutation,
+    ) -> Result<(), Reject> {
         let key = table.key_of(&mutation.record)?;
         let current = self.module().get(&table.name, &key).cloned();
         if current.is_some() {

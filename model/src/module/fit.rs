@@ -250,7 +250,7 @@ mod tests {
 
     fn schema(doc: &str) -> Arc<Schema> {
         let doc = Value::from_json(doc.as_bytes()).unwrap();
-        Arc::new(Schema::from_definition("pos", &doc).unwrap())
+        Arc::new(crate::testing::conventional(&doc))
     }
 
     fn shop(validation: Validation) -> Shop {

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::command::{Action, Mutation};
+use crate::command::{Action, RecordMutation};
 use crate::definition::Validation;
 use crate::module::plan::{Plan, is_empty};
 use crate::reject::Reject;
@@ -18,7 +18,7 @@ impl Plan<'_> {
     pub(super) fn insert(
         &mut self,
         table: &Table,
-        mutation: &Mutation,
+        mutation: &RecordMutation,
         mut sent: Object,
     ) -> Result<(), Reject> {
         let known = table.key_of(&sent).is_ok_and(|key| self.has(table, &key));
@@ -37,7 +37,7 @@ impl Plan<'_> {
         match self.validation() {
             Validation::Strict => Err(Reject::DuplicateKey { table: table.name.to_string(), key }),
             Validation::Lenient => {
-                self.refuse_taken_part(table, Action::Insert, &sent)?;
+                self.refuse_taken_child(table, Action::Insert, &sent)?;
                 let record = amend(table, &current, &sent, &record);
                 self.put(table, mutation, key, record)
             }
@@ -61,7 +61,7 @@ fn amend(table: &Table, current: &Object, sent: &Object, projected: &Object) -> 
 
 #[cfg(test)]
 mod tests {
-    use crate::command::{Action, Request, Write};
+    use crate::command::{Action, Request, Transaction};
     use crate::definition::{Validation, VersionRule};
     use crate::delta::Effect;
     use crate::outcome::Outcome;
@@ -194,7 +194,7 @@ mod tests {
             mutation(Action::Insert, "dishes", r#"{"id":"a"}"#),
             mutation(Action::Insert, "dishes", r#"{"id":"b"}"#),
         ];
-        let mut command = shop.command(Request::Write(Write::of(mutations)));
+        let mut command = shop.command(Request::Transaction(Transaction::of(mutations)));
         let origin = crate::Origin { event_id: Some("evt-mine".to_owned()), ..Default::default() };
         command.origin = std::sync::Arc::new(origin);
         let Outcome::Accepted(accepted) = shop.apply_one(command).outcome else { panic!() };

@@ -251,7 +251,7 @@ mod tests {
                 {"name":"paid","type":"boolean"},{"name":"sum","type":"decimal"}],
              "indexes":[{"name":"one","columns":["paid","sum"],"unique":true}]}]"#;
         let doc = crate::Value::from_json(doc.as_bytes()).unwrap();
-        let schema = crate::Schema::from_definition("pos", &doc).unwrap();
+        let schema = crate::testing::conventional(&doc);
         shop.redefine(|definition| definition.schema = schema.into()).unwrap();
         shop
     }

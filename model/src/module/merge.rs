@@ -1,6 +1,6 @@
 //! Merge: change the fields sent of a record that exists.
 
-use crate::command::Mutation;
+use crate::command::RecordMutation;
 use crate::ids::RecordKey;
 use crate::module::plan::Plan;
 use crate::reject::Reject;
@@ -11,7 +11,7 @@ impl Plan<'_> {
     pub(super) fn merge(
         &mut self,
         table: &Table,
-        mutation: &Mutation,
+        mutation: &RecordMutation,
         sent: Object,
     ) -> Result<(), Reject> {
         let not_found = |key| Reject::NotFound { table: mutation.table.clone(), key };

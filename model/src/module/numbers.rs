@@ -270,7 +270,7 @@ pub(super) struct Taken {
 }
 
 impl Plan<'_> {
-    pub(super) fn rule(&self, table: &Table, field: &str) -> Option<&SequenceRule> {
+    pub(crate) fn rule(&self, table: &Table, field: &str) -> Option<&SequenceRule> {
         self.numbers().rule(self.definition(), &table.name, field)
     }
 
@@ -362,7 +362,7 @@ impl Plan<'_> {
     }
 
     /// Takes the next number of a field and puts it into a record, and into the field for it.
-    pub(super) fn give(
+    pub(crate) fn give(
         &mut self,
         table: &Table,
         field: &Field,

@@ -29,13 +29,17 @@ pub(crate) struct PlannedOperation {
     pub(crate) revision: Revision,
 }
 
-/// One record an act changed.
-#[derive(Debug)]
-pub(crate) struct RecordDiff {
-    pub(crate) table: TableName,
-    pub(crate) key: RecordKey,
-    pub(crate) before: Option<Arc<Object>>,
-    pub(crate) after: Option<Arc<Object>>,
+/// What became of one record.
+#[derive(Debug, Clone)]
+pub struct RecordDiff {
+    /// The canonical table.
+    pub table: TableName,
+    /// The record's key.
+    pub key: RecordKey,
+    /// As it was; `None` where there was none.
+    pub before: Option<Arc<Object>>,
+    /// As it is; `None` where it is gone.
+    pub after: Option<Arc<Object>>,
 }
 
 impl PlannedOperation {

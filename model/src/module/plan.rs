@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::archive::Archive;
-use crate::command::{Action, Mutation, Origin, Write};
+use crate::command::{Action, Mutation, Origin, RecordMutation, Transaction};
 use crate::definition::{Definition, Validation};
 use crate::delta::{BulkOperation, Effect};
 use crate::entropy::Entropy;
@@ -30,6 +30,8 @@ pub(crate) struct PlanContext<'a> {
     pub(crate) entropy: Entropy,
     /// The module's, before the command.
     pub(crate) revision: Revision,
+    /// The id of the log's last event.
+    pub(crate) last_event: Option<&'a String>,
 }
 
 /// What a command may change.
@@ -78,27 +80,47 @@ impl<'a> Plan<'a> {
     }
 
     /// Works out every mutation in order, then what must hold between records.
-    pub(crate) fn write(&mut self, write: &Write) -> Result<(), Reject> {
-        if write.mutations.is_empty() {
+    pub(crate) fn transaction(&mut self, transaction: &Transaction) -> Result<(), Reject> {
+        self.check_transaction(&transaction.preconditions)?;
+        let mutations = &transaction.mutations;
+        if mutations.is_empty() {
             return Err(Reject::BadCommand { message: "this write has no verbs".to_owned() });
         }
-        if write.mutations.len() > MUTATIONS_MAX {
-            let message = format!(
-                "a write of {} verbs; at most {MUTATIONS_MAX} go at once",
-                write.mutations.len()
-            );
+        let rows = |mutation: &Mutation| match mutation {
+            Mutation::Record(_) => 1,
+            Mutation::ReplaceChildren(children) => children.rows.len(),
+        };
+        let asked: usize = mutations.iter().map(rows).sum::<usize>().max(mutations.len());
+        if asked > MUTATIONS_MAX {
+            let message = format!("a write of {asked} verbs; at most {MUTATIONS_MAX} go at once");
             return Err(Reject::BadCommand { message });
         }
-        for (index, mutation) in (0..).zip(&write.mutations) {
-            self.mutation(mutation).map_err(|reject| match write.mutations.len() {
+        for (index, mutation) in (0..).zip(mutations) {
+            let done = match mutation {
+                Mutation::Record(mutation) => self.mutation(mutation),
+                Mutation::ReplaceChildren(children) => self.replace_children(children).map(drop),
+            };
+            done.map_err(|reject| match mutations.len() {
                 1 => reject,
                 _ => Reject::AtMutation { index, reject: Box::new(reject) },
             })?;
         }
+        self.check_changes()
+    }
+
+    /// Checks what is known only when all is worked out: how much it changes, and what must hold
+    /// between records.
+    pub(crate) fn check_changes(&self) -> Result<(), Reject> {
+        let changes = self.drafts.len();
+        // Rows that were not sent are deleted, so there may be more changes than rows.
+        if changes > MUTATIONS_MAX {
+            let message = format!("{changes} records change; at most {MUTATIONS_MAX} go at once");
+            return Err(Reject::BadCommand { message });
+        }
         self.check_integrity()
     }
 
-    pub(super) fn mutation(&mut self, mutation: &Mutation) -> Result<(), Reject> {
+    pub(crate) fn mutation(&mut self, mutation: &RecordMutation) -> Result<(), Reject> {
         let table = Arc::clone(self.table(&mutation.table)?);
         self.check_bound(&table, &mutation.record)?;
         let sent = self.lock(&table).take_out(&mutation.record);
@@ -112,7 +134,7 @@ impl<'a> Plan<'a> {
     }
 
     /// The table a client means.
-    pub(super) fn table(&self, sent: &str) -> Result<&'a Arc<Table>, Reject> {
+    pub(crate) fn table(&self, sent: &str) -> Result<&'a Arc<Table>, Reject> {
         if sent.is_empty() {
             return Err(Reject::MissingTable);
         }
@@ -128,7 +150,7 @@ impl<'a> Plan<'a> {
         (self.state, self.drafts, self.operation)
     }
 
-    pub(super) fn module(&self) -> &Module {
+    pub(crate) fn module(&self) -> &Module {
         &self.state.module
     }
 
@@ -182,11 +204,27 @@ impl<'a> Plan<'a> {
         self.drafts.iter().rev().find(removes)?.before.as_ref()
     }
 
-    pub(super) fn drafts(&self) -> &[Draft] {
+    pub(crate) fn drafts(&self) -> &[Draft] {
         &self.drafts
     }
 
-    pub(super) fn definition(&self) -> &'a Definition {
+    /// What the last mutation did to its record.
+    pub(crate) fn last_diff(&self) -> RecordDiff {
+        let draft = self.drafts.last().expect("a mutation drafts its event");
+        RecordDiff {
+            table: draft.table.clone(),
+            key: draft.key.clone(),
+            before: draft.before.clone(),
+            after: draft.after.clone(),
+        }
+    }
+
+    /// The id of the log's last event.
+    pub(super) fn last_event(&self) -> Option<&String> {
+        self.context.last_event
+    }
+
+    pub(crate) fn definition(&self) -> &'a Definition {
         self.context.definition
     }
 
@@ -194,7 +232,7 @@ impl<'a> Plan<'a> {
         self.context.relations
     }
 
-    pub(super) fn at(&self) -> Timestamp {
+    pub(crate) fn at(&self) -> Timestamp {
         self.context.at
     }
 
@@ -226,11 +264,11 @@ impl<'a> Plan<'a> {
     pub(super) fn put(
         &mut self,
         table: &Table,
-        mutation: &Mutation,
+        mutation: &RecordMutation,
         key: RecordKey,
         record: Object,
     ) -> Result<(), Reject> {
-        check_order_id(table, &record)?;
+        self.check_required(table, &record)?;
         self.learn_numbers(table, &record);
         let record = Arc::new(record);
         let before = self.module().get(&table.name, &key).cloned();
@@ -241,11 +279,26 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
+    /// What must say something in any mode, by convention.
+    fn check_required(&self, table: &Table, record: &Object) -> Result<(), Reject> {
+        let conventions = &self.definition().schema.conventions;
+        let required = conventions.required_of(table.name.as_str());
+        for field in required.filter_map(|name| table.field(name)) {
+            if is_empty(record.get(&field.name)) {
+                return Err(Reject::MissingField {
+                    table: table.name.to_string(),
+                    field: field.name.to_string(),
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Takes a record out of the copy and drafts its event.
     pub(super) fn take(
         &mut self,
         table: &Table,
-        mutation: &Mutation,
+        mutation: &RecordMutation,
         key: RecordKey,
     ) -> Option<()> {
         let relations = self.context.relations;
@@ -257,7 +310,7 @@ impl<'a> Plan<'a> {
     fn draft(
         &mut self,
         table: &Table,
-        mutation: &Mutation,
+        mutation: &RecordMutation,
         effect: Effect,
         key: RecordKey,
         (before, after): (Option<Arc<Object>>, Option<Arc<Object>>),
@@ -284,17 +337,4 @@ impl<'a> Plan<'a> {
 /// Whether nothing was sent or stored here: missing, `null` or the empty text.
 pub(super) fn is_empty(value: Option<&Value>) -> bool {
     value.is_none_or(|value| value.is_null() || value.as_str() == Some(""))
-}
-
-/// The original insists on this reference, in any module and mode (docs/original/rules.md#changes).
-fn check_order_id(table: &Table, record: &Object) -> Result<(), Reject> {
-    let insists = matches!(table.name.as_str(), "order_line" | "order_payment");
-    let Some(field) = table.field("orderId").filter(|_| insists) else { return Ok(()) };
-    if is_empty(record.get(&field.name)) {
-        return Err(Reject::MissingField {
-            table: table.name.to_string(),
-            field: field.name.to_string(),
-        });
-    }
-    Ok(())
 }

@@ -1,9 +1,9 @@
-//! Precondition: what a client wants to hold of the existing record before its change
-//! (docs/original/rest.md#save).
+//! Precondition: what whoever asks wants to hold of the existing record, of the log and of the day,
+//! before its change (docs/original/rest.md#save).
 
 use std::sync::Arc;
 
-use crate::command::{Mutation, Precondition};
+use crate::command::{FieldCondition, Holds, Precondition, RecordMutation};
 use crate::ids::{RecordKey, Timestamp};
 use crate::module::plan::Plan;
 use crate::module::version;
@@ -12,19 +12,49 @@ use crate::reject::Reject;
 use crate::schema::Table;
 use crate::value::{Object, Value};
 
-/// Where a record's payment state may stand, in the order looked at.
-const PAYMENT_STATE: [&str; 4] =
-    ["paymentState", "payment_state", "paymentStateId", "payment_state_id"];
 /// Where a cursor may hold a key.
 const CURSOR: [&str; 7] = ["key", "id", "uuid", "uid", "primaryKey", "primary", "value"];
 
 impl Plan<'_> {
-    /// Checks a mutation's preconditions in order; the first that does not hold refuses the
-    /// command.
+    /// Checks a transaction's preconditions in order.
+    pub(super) fn check_transaction(&self, preconditions: &[Precondition]) -> Result<(), Reject> {
+        for precondition in preconditions {
+            match precondition {
+                Precondition::LastEvent(named) => self.check_last_event(named.as_ref())?,
+                Precondition::CommitDay { expected } => self.check_day(expected.as_deref())?,
+                Precondition::MustExist
+                | Precondition::VersionIs(_)
+                | Precondition::Field(_)
+                | Precondition::UnmodifiedSince(_)
+                | Precondition::LastKnown(_) => {
+                    let message = "a condition on a record belongs to its mutation".to_owned();
+                    return Err(Reject::BadCommand { message });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_last_event(&self, named: Option<&String>) -> Result<(), Reject> {
+        let last = self.last_event();
+        if last == named {
+            return Ok(());
+        }
+        Err(Reject::LastEvent { expected: last.cloned(), received: named.cloned() })
+    }
+
+    fn check_day(&self, expected: Option<&str>) -> Result<(), Reject> {
+        let actual = self.at().to_day();
+        check(expected == Some(&*actual), "snapshot-mismatch", || {
+            [("expected", expected.map(str::to_owned).into()), ("actual", actual.into())]
+        })
+    }
+
+    /// Checks a mutation's preconditions in order; the first that does not hold refuses the command.
     pub(super) fn check_preconditions(
         &self,
         table: &Table,
-        mutation: &Mutation,
+        mutation: &RecordMutation,
     ) -> Result<(), Reject> {
         if mutation.preconditions.is_empty() {
             return Ok(());
@@ -34,7 +64,7 @@ impl Plan<'_> {
         for precondition in &mutation.preconditions {
             match precondition {
                 Precondition::VersionIs(expected) => {
-                    check_version(table, mutation, *expected, existing)?
+                    self.check_version(table, mutation, *expected, existing)?
                 }
                 Precondition::MustExist => {
                     let message = "Existing record required but not found.";
@@ -42,17 +72,9 @@ impl Plan<'_> {
                         [("message", Value::from(message))]
                     })?;
                 }
-                Precondition::SnapshotMarker { expected } => {
-                    let actual = self.at().to_day();
-                    check(expected.as_ref() == Some(&actual), "snapshot-mismatch", || {
-                        [("expected", expected.clone().into()), ("actual", actual.into())]
-                    })?;
-                }
-                Precondition::PaymentStateIs(states)
-                | Precondition::PaymentStateIsNot(states)
-                | Precondition::PaymentStateAllowed(states) => {
-                    check_payment_state(precondition, states, existing)?;
-                }
+                Precondition::CommitDay { expected } => self.check_day(expected.as_deref())?,
+                Precondition::LastEvent(named) => self.check_last_event(named.as_ref())?,
+                Precondition::Field(condition) => check_field(condition, existing)?,
                 Precondition::UnmodifiedSince(threshold) => check_time(*threshold, existing)?,
                 Precondition::LastKnown(cursor) => {
                     check(self.named_by(table, cursor).is_some(), "stale-cursor", || {
@@ -64,18 +86,38 @@ impl Plan<'_> {
         Ok(())
     }
 
+    /// A record that does not exist has version 0.
+    fn check_version(
+        &self,
+        table: &Table,
+        mutation: &RecordMutation,
+        expected: u64,
+        existing: Option<&Object>,
+    ) -> Result<(), Reject> {
+        let current = existing.map_or(0, version::stored);
+        if current == expected {
+            return Ok(());
+        }
+        Err(Reject::VersionConflict {
+            table: mutation.table.clone(),
+            key: table.key_of(&mutation.record).unwrap_or_else(|_| RecordKey("".into())),
+            expected: Some(expected),
+            current,
+            message: version::stale(self.noun(table), current, expected),
+        })
+    }
+
     /// The record with the mutation's key, else the one a cursor names.
-    fn record_in_question(&self, table: &Table, mutation: &Mutation) -> Option<Arc<Object>> {
+    fn record_in_question(&self, table: &Table, mutation: &RecordMutation) -> Option<Arc<Object>> {
         let by_key = table.key_of(&mutation.record).ok();
         let found = by_key.and_then(|key| self.module().get(&table.name, &key));
         found.cloned().or_else(|| {
             mutation.preconditions.iter().find_map(|precondition| match precondition {
                 Precondition::LastKnown(cursor) => self.named_by(table, cursor),
                 Precondition::MustExist
-                | Precondition::SnapshotMarker { .. }
-                | Precondition::PaymentStateIs(_)
-                | Precondition::PaymentStateIsNot(_)
-                | Precondition::PaymentStateAllowed(_)
+                | Precondition::CommitDay { .. }
+                | Precondition::LastEvent(_)
+                | Precondition::Field(_)
                 | Precondition::UnmodifiedSince(_)
                 | Precondition::VersionIs(_) => None,
             })
@@ -102,53 +144,29 @@ fn check<const N: usize>(
     Err(Reject::Precondition { code: code.to_owned(), details: details().into_iter().collect() })
 }
 
-/// A record that does not exist has version 0.
-fn check_version(
-    table: &Table,
-    mutation: &Mutation,
-    expected: u64,
-    existing: Option<&Object>,
-) -> Result<(), Reject> {
-    let current = existing.map_or(0, version::stored);
-    if current == expected {
+/// Only `Listed` asks for a record: the others speak of what it says where there is one.
+fn check_field(condition: &FieldCondition, existing: Option<&Object>) -> Result<(), Reject> {
+    let FieldCondition { fields, values, holds, code, member } = condition;
+    let said = |record: &'_ Object| -> Option<String> {
+        let text = |name: &String| record.get(name)?.key_text().filter(|text| !text.is_empty());
+        fields.iter().find_map(text).map(str::to_owned)
+    };
+    let actual = existing.and_then(said);
+    let listed = actual.as_ref().is_some_and(|actual| values.contains(actual));
+    let holds = match holds {
+        Holds::Listed => listed,
+        Holds::NotListed => !listed,
+        Holds::ListedOrAbsent => listed || existing.is_none(),
+    };
+    if holds {
         return Ok(());
     }
-    Err(Reject::VersionConflict {
-        table: mutation.table.clone(),
-        key: table.key_of(&mutation.record).unwrap_or_else(|_| RecordKey("".into())),
-        expected: Some(expected),
-        current,
-        message: version::stale(table.name.as_str(), current, expected),
-    })
-}
-
-/// Only `PaymentStateIs` asks for a record: the others speak of a state where there is one.
-fn check_payment_state(
-    precondition: &Precondition,
-    states: &[String],
-    existing: Option<&Object>,
-) -> Result<(), Reject> {
-    let actual = existing.and_then(|record| {
-        PAYMENT_STATE.iter().find_map(|name| record.get(name)?.key_text().filter(|t| !t.is_empty()))
-    });
-    let listed = actual.is_some_and(|actual| states.iter().any(|state| state == actual));
-    let (holds, code, word) = match precondition {
-        Precondition::PaymentStateIs(_) => (listed, "payment-state-conflict", "expected"),
-        Precondition::PaymentStateIsNot(_) => (!listed, "payment-state-rejected", "rejected"),
-        Precondition::PaymentStateAllowed(_) => {
-            (listed || existing.is_none(), "payment-state-not-allowed", "allowed")
-        }
-        Precondition::MustExist
-        | Precondition::SnapshotMarker { .. }
-        | Precondition::UnmodifiedSince(_)
-        | Precondition::LastKnown(_)
-        | Precondition::VersionIs(_) => return Ok(()),
+    let shown = match &values[..] {
+        [one] => one.as_str().into(),
+        _ => Value::Array(values.iter().map(|value| value.as_str().into()).collect()),
     };
-    check(holds, code, || {
-        let mut listed: Vec<Value> = states.iter().map(|state| state.as_str().into()).collect();
-        let listed = if listed.len() == 1 { listed.remove(0) } else { Value::Array(listed) };
-        [(word, listed), ("actual", actual.into())]
-    })
+    let details = [(member.as_str(), shown), ("actual", actual.into())];
+    Err(Reject::Precondition { code: code.clone(), details: details.into_iter().collect() })
 }
 
 fn check_time(threshold: Timestamp, existing: Option<&Object>) -> Result<(), Reject> {
@@ -185,9 +203,19 @@ mod tests {
         }
     }
 
-    fn paid(precondition: impl Fn(Vec<String>) -> Precondition, states: &[&str]) -> Option<String> {
-        let states = states.iter().map(|state| (*state).to_owned()).collect();
-        refusal(r#"{"id":"o","version":1}"#, vec![precondition(states)]).map(|(code, _)| code)
+    fn state(holds: Holds, values: &[&str]) -> Precondition {
+        Precondition::Field(FieldCondition {
+            fields: ["state", "paymentState"].map(str::to_owned).to_vec(),
+            values: values.iter().map(|value| (*value).to_owned()).collect(),
+            holds,
+            code: "wrong-state".to_owned(),
+            member: "wanted".to_owned(),
+        })
+    }
+
+    /// Whether a condition on the state of the paid order holds.
+    fn allows(holds: Holds, values: &[&str]) -> bool {
+        refusal(r#"{"id":"o","version":1}"#, vec![state(holds, values)]).is_none()
     }
 
     #[test]
@@ -201,7 +229,7 @@ mod tests {
     #[test]
     fn the_business_day_is_the_day_of_the_commit() {
         let marker =
-            |day: Option<&str>| Precondition::SnapshotMarker { expected: day.map(str::to_owned) };
+            |day: Option<&str>| Precondition::CommitDay { expected: day.map(str::to_owned) };
         assert_eq!(refusal(r#"{"id":"n"}"#, vec![marker(Some("2026-11-21"))]), None);
         let (code, details) = refusal(r#"{"id":"n"}"#, vec![marker(Some("old"))]).unwrap();
         assert_eq!(code, "snapshot-mismatch");
@@ -211,29 +239,30 @@ mod tests {
     }
 
     #[test]
-    fn the_payment_state_is_or_is_not_or_is_among() {
-        assert_eq!(paid(Precondition::PaymentStateIs, &["paid"]), None);
-        assert_eq!(
-            paid(Precondition::PaymentStateIs, &["open"]).as_deref(),
-            Some("payment-state-conflict")
-        );
-        assert_eq!(paid(Precondition::PaymentStateIsNot, &["open"]), None);
-        assert_eq!(
-            paid(Precondition::PaymentStateIsNot, &["open", "paid"]).as_deref(),
-            Some("payment-state-rejected")
-        );
-        assert_eq!(paid(Precondition::PaymentStateAllowed, &["open", "paid"]), None);
-        let refused = refusal(
-            r#"{"id":"o","version":1}"#,
-            vec![Precondition::PaymentStateAllowed(vec!["open".to_owned(), "void".to_owned()])],
-        );
-        let (code, details) = refused.unwrap();
-        assert_eq!(code, "payment-state-not-allowed");
-        assert_eq!(details, r#"{"allowed":["open","void"],"actual":"paid"}"#);
-        let states = vec!["open".to_owned()];
-        let new = refusal(r#"{"id":"n"}"#, vec![Precondition::PaymentStateAllowed(states.clone())]);
-        assert_eq!(new, None, "a new order has no state yet");
-        assert!(refusal(r#"{"id":"n"}"#, vec![Precondition::PaymentStateIs(states)]).is_some());
+    fn a_field_says_what_is_listed_or_not() {
+        assert!(allows(Holds::Listed, &["open", "paid"]) && !allows(Holds::Listed, &["open"]));
+        assert!(allows(Holds::NotListed, &["open"]) && !allows(Holds::NotListed, &["paid"]));
+        let refused = vec![state(Holds::ListedOrAbsent, &["open", "void"])];
+        let (code, details) = refusal(r#"{"id":"o","version":1}"#, refused).unwrap();
+        assert_eq!(code, "wrong-state");
+        assert_eq!(details, r#"{"wanted":["open","void"],"actual":"paid"}"#);
+        let (_, details) = refusal(r#"{"id":"n"}"#, vec![state(Holds::Listed, &["open"])]).unwrap();
+        assert_eq!(details, r#"{"wanted":"open","actual":null}"#, "there is no record");
+        for holds in [Holds::ListedOrAbsent, Holds::NotListed] {
+            assert_eq!(refusal(r#"{"id":"n"}"#, vec![state(holds, &["open"])]), None);
+        }
+    }
+
+    #[test]
+    fn a_transaction_has_no_condition_on_a_record() {
+        let mutation = RecordMutation::new(Action::Insert, "tickets", object(r#"{"id":"t"}"#));
+        let mut transaction = crate::Transaction::of([mutation]);
+        transaction.preconditions = vec![Precondition::MustExist];
+        let refused = shop().run(crate::Request::Transaction(transaction.clone())).unwrap_err();
+        assert_eq!(refused.code(), "bad-command");
+        transaction.preconditions =
+            vec![Precondition::CommitDay { expected: Some("2026-11-21".to_owned()) }];
+        shop().run(crate::Request::Transaction(transaction)).unwrap();
     }
 
     #[test]

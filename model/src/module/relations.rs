@@ -1,6 +1,6 @@
 //! Relations: what a strict definition says must be unique and what must point at what, worked out
-//! once per definition; and, in any definition, which rows belong to an order. Derived, never
-//! stored: two replicas derive the same.
+//! once per definition; and, in any definition, which rows are parts of which records by convention.
+//! Derived, never stored: two replicas derive the same.
 //!
 //! A foreign key is enforced where both ends are in this definition. A table it does not know (the
 //! original's POS schema names some) is not enforced; another module is refused by `define`.
@@ -14,15 +14,7 @@ use crate::module::index::{IndexField, IndexFields};
 use crate::schema::{FieldType, Schema, Table};
 use crate::value::Value;
 
-/// The tables whose rows are parts of an order.
-pub(super) const ORDER_PARTS: [&str; 4] =
-    ["order_line", "order_payment", "order_status_log", "order_line_status_log"];
-/// The table of the orders themselves.
-const HEADERS: &str = "order_header";
-/// The field of a part that says of which order it is.
-pub(super) const ORDER: &str = "orderId";
-
-/// What must be looked up, by table. A lenient definition only has its orders' parts.
+/// What must be looked up, by table. A lenient definition only has what its conventions say.
 #[derive(Debug, Default)]
 pub(crate) struct Relations {
     tables: BTreeMap<TableName, TableRelations>,
@@ -65,10 +57,11 @@ impl Link {
 impl Relations {
     pub(crate) fn of(definition: &Definition) -> Self {
         let mut relations = Self::default();
-        for table in ORDER_PARTS.iter().filter_map(|name| definition.schema.table(name)) {
-            if let Some(field) = table.fields.iter().find(|field| &*field.name == ORDER) {
-                let headers = definition.schema.table(HEADERS);
-                let kind = headers.map_or(field.kind, |headers| headers.name_kind());
+        for link in &definition.schema.conventions.children {
+            let Some(table) = definition.schema.table(&link.table) else { continue };
+            if let Some(field) = table.fields.iter().find(|field| *field.name == *link.field) {
+                let parent = definition.schema.table(&link.parent);
+                let kind = parent.map_or(field.kind, |parent| parent.name_kind());
                 let field = IndexField { name: Arc::clone(&field.name), kind };
                 relations.add_index(&table.name, vec![field]);
             }
@@ -91,11 +84,10 @@ impl Relations {
         self.tables.get(table).map_or(&[], |relations| &relations.indexes)
     }
 
-    /// The place of a table's index by order, if its rows are parts of orders, and what an order's
-    /// id is read as.
-    pub(crate) fn by_order(&self, table: &TableName) -> Option<(usize, FieldType)> {
+    /// The place of a table's index by one field, and what the field's values are read as.
+    pub(crate) fn by_field(&self, table: &TableName, field: &str) -> Option<(usize, FieldType)> {
         self.indexes(table).iter().enumerate().find_map(|(place, fields)| match &fields[..] {
-            [one] if *one.name == *ORDER => Some((place, one.kind)),
+            [one] if *one.name == *field => Some((place, one.kind)),
             _ => None,
         })
     }

@@ -60,7 +60,7 @@ impl<'a> Plan<'a> {
         let names = tables.iter().map(|table| Value::from(table.name.as_str())).collect();
         let details = [("tables", Value::Array(names))].into_iter().collect();
         let diffs = self.touched(&before, &tables);
-        self.refuse_moved_parts(&diffs)?;
+        self.refuse_moved_children(&diffs)?;
         let revision = replace.revision.map_or_else(|| self.next_revision(), Revision);
         self.draft_operation(BulkOperation::Replace, details, diffs, revision);
         self.check_integrity()

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::command::{Action, Mutation};
+use crate::command::{Action, RecordMutation};
 use crate::definition::VersionRule;
 use crate::ids::RecordKey;
 use crate::module::plan::{Plan, is_empty};
@@ -15,7 +15,7 @@ impl Plan<'_> {
     pub(super) fn save(
         &mut self,
         table: &Table,
-        mutation: &Mutation,
+        mutation: &RecordMutation,
         sent: Object,
     ) -> Result<(), Reject> {
         let existing = table
@@ -31,7 +31,7 @@ impl Plan<'_> {
             VersionRule::Next => table.versioned && version::sent(&mutation.record) == Some(1),
             VersionRule::Read => false,
         };
-        self.refuse_taken_part(table, Action::Save, &sent)?;
+        self.refuse_taken_child(table, Action::Save, &sent)?;
         if replaces {
             return self.replace(table, mutation, sent, key, &current);
         }
@@ -43,7 +43,7 @@ impl Plan<'_> {
     fn replace(
         &mut self,
         table: &Table,
-        mutation: &Mutation,
+        mutation: &RecordMutation,
         mut sent: Object,
         key: RecordKey,
         current: &Object,

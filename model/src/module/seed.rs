@@ -109,7 +109,7 @@ mod tests {
         let doc = r#"{"tables":{"bill":{"fields":{"id":{"type":"text","primaryKey":true},
             "no":{"type":"integer","sequence":true},"a":{"type":"text"}}}}}"#;
         let doc = crate::Value::from_json(doc.as_bytes()).unwrap();
-        let schema = crate::Schema::from_definition("pos", &doc).unwrap();
+        let schema = crate::testing::conventional(&doc);
         shop.redefine(|definition| {
             let table = crate::TableName::parse("bill").unwrap();
             definition.sequences.insert(table, [("no".to_owned(), rule("", 1))].into());
@@ -156,8 +156,15 @@ mod tests {
         let shop = Shop::lenient();
         let definition = std::sync::Arc::clone(shop.branch().definition().unwrap());
         let seed = crate::Seed { tables: crate::testing::object(r#"{"dishes":[{"code":"a"}]}"#) };
-        let imagine =
-            || crate::Branch::preview(shop.key.clone(), definition.clone(), Some(&seed), shop.now);
+        let imagine = || {
+            crate::Branch::preview(
+                shop.key.clone(),
+                definition.clone(),
+                Some(&seed),
+                shop.now,
+                Default::default(),
+            )
+        };
         let branch = imagine();
         assert_eq!((branch.head().rows, branch.head().offset.0), (1, 0));
         assert_eq!(branch.state_hash(), imagine().state_hash(), "the same each time");

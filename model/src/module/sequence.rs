@@ -290,7 +290,7 @@ mod tests {
         let doc = r#"{"tables":{"ticket":{"fields":{"id":{"type":"text","primaryKey":true},
             "no":{"type":"decimal(3,0)"}}}}}"#;
         let doc = Value::from_json(doc.as_bytes()).unwrap();
-        let schema = Arc::new(crate::Schema::from_definition("pos", &doc).unwrap());
+        let schema = Arc::new(crate::testing::conventional(&doc));
         for (mut shop, refuses) in [(Shop::strict(), true), (Shop::lenient(), false)] {
             shop.redefine(|definition| definition.schema = Arc::clone(&schema)).unwrap();
             let rule = |start| SetSequence {

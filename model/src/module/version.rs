@@ -15,7 +15,7 @@ use std::sync::{Arc, LazyLock};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
-use crate::command::{Mutation, Precondition};
+use crate::command::{Precondition, RecordMutation};
 use crate::definition::{Definition, Validation, VersionRule};
 use crate::ids::RecordKey;
 use crate::limits::VERSION_MAX;
@@ -83,7 +83,7 @@ impl Lock {
 }
 
 /// The version sent: the whole part of a number above zero, up to [`VERSION_MAX`].
-pub(super) fn sent(record: &Object) -> Option<u64> {
+pub(crate) fn sent(record: &Object) -> Option<u64> {
     let number = decimal(record.get(&VERSION)?)?;
     number.trunc().to_u64().filter(|version| (1..=VERSION_MAX).contains(version))
 }
@@ -133,7 +133,7 @@ fn decimal(value: &Value) -> Option<Decimal> {
 
 impl Plan<'_> {
     /// The version a new record gets.
-    pub(super) fn first_version(&self, table: &Table, mutation: &Mutation) -> u64 {
+    pub(super) fn first_version(&self, table: &Table, mutation: &RecordMutation) -> u64 {
         match self.definition().version_rule {
             VersionRule::Read => 1,
             VersionRule::Next if table.field(&VERSION).is_none() => 1,
@@ -166,7 +166,7 @@ impl Plan<'_> {
     pub(super) fn next_version(
         &self,
         table: &Table,
-        mutation: &Mutation,
+        mutation: &RecordMutation,
         key: &RecordKey,
         current: &Object,
     ) -> Result<u64, Reject> {
@@ -194,17 +194,17 @@ impl Plan<'_> {
                 .iter()
                 .any(|precondition| matches!(precondition, Precondition::VersionIs(_)));
             let may_pass = said || lock == Lock::Checked;
-            return if may_pass { Ok(current + 1) } else { Err(conflict(missing(table))) };
+            return if may_pass {
+                Ok(current + 1)
+            } else {
+                Err(conflict(missing(self.noun(table))))
+            };
         };
         let fits = match self.definition().version_rule {
             VersionRule::Read => sent == current,
             VersionRule::Next => sent == current + 1 || (sent == 1 && current == 1),
         };
-        if fits {
-            Ok(current + 1)
-        } else {
-            Err(conflict(stale(table.name.as_str(), current, sent)))
-        }
+        if fits { Ok(current + 1) } else { Err(conflict(stale(self.noun(table), current, sent))) }
     }
 
     /// Checks the version a strict module's record is removed with, or saved anew with. A removal
@@ -212,7 +212,7 @@ impl Plan<'_> {
     pub(super) fn check_last_version(
         &self,
         table: &Table,
-        mutation: &Mutation,
+        mutation: &RecordMutation,
         key: &RecordKey,
         current: Option<&Object>,
     ) -> Result<(), Reject> {
@@ -242,8 +242,13 @@ impl Plan<'_> {
             key: key.clone(),
             expected: sent,
             current,
-            message: stale(table.name.as_str(), current, sent.unwrap_or(0)),
+            message: stale(self.noun(table), current, sent.unwrap_or(0)),
         })
+    }
+
+    /// What messages call a record of a table.
+    pub(super) fn noun(&self, table: &Table) -> &str {
+        self.definition().schema.conventions.noun(table.name.as_str())
     }
 
     /// The lock of a table's records.
@@ -287,28 +292,18 @@ fn bad_version(table: &Table, record: &Object, rule: String, value: Option<&Valu
     }
 }
 
-fn friendly(table: &str) -> &'static str {
-    match table {
-        "order_header" => "order",
-        "order_line" => "order item",
-        _ => "record",
-    }
-}
-
-fn missing(table: &Table) -> String {
+fn missing(noun: &str) -> String {
     format!(
-        "Update failed: version number is required for {}. Please include version field in your \
-         request.",
-        friendly(table.name.as_str())
+        "Update failed: version number is required for {noun}. Please include version field in \
+         your request."
     )
 }
 
 /// What a client with an old version is told.
-pub(super) fn stale(table: &str, current: u64, sent: u64) -> String {
+pub(super) fn stale(noun: &str, current: u64, sent: u64) -> String {
     format!(
-        "Update failed: This {} has been modified (current version: {current}, your version: \
-         {sent}). Please reload and try again.",
-        friendly(table)
+        "Update failed: This {noun} has been modified (current version: {current}, your version: \
+         {sent}). Please reload and try again."
     )
 }
 
@@ -478,7 +473,7 @@ mod tests {
                 "version":{"type":"integer","nullable":false}}},
                 "b":{"fields":{"id":{"type":"text"},"version":{"type":"text"}}}}}"#;
             let doc = Value::from_json(doc.as_bytes()).unwrap();
-            let schema = crate::schema::Schema::from_definition("pos", &doc).unwrap();
+            let schema = crate::testing::conventional(&doc);
             definition.schema = Arc::new(schema);
         })
         .unwrap();

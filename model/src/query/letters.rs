@@ -14,7 +14,7 @@ use icu_casemap::CaseMapper;
 use icu_normalizer::ComposingNormalizer;
 
 /// The form of a text in which it is matched.
-pub(crate) fn folded(text: &str) -> Cow<'_, str> {
+pub fn folded(text: &str) -> Cow<'_, str> {
     if text.is_ascii() {
         return match text.bytes().any(|byte| byte.is_ascii_uppercase()) {
             true => Cow::Owned(text.to_ascii_lowercase()),

@@ -17,12 +17,12 @@ pub(crate) fn created(record: &Object) -> Option<Timestamp> {
 }
 
 /// When a record was last updated, if it says so.
-pub(crate) fn updated(record: &Object) -> Option<Timestamp> {
+pub fn updated(record: &Object) -> Option<Timestamp> {
     UPDATED.iter().find_map(|name| time(record.get(name)?))
 }
 
 /// When a record was last saved, if it says so.
-pub(crate) fn saved(record: &Object) -> Option<Timestamp> {
+pub fn saved(record: &Object) -> Option<Timestamp> {
     SAVED.iter().find_map(|name| time(record.get(name)?))
 }
 

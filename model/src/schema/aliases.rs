@@ -1,41 +1,19 @@
-//! Aliases: the other names by which clients of the original call a table
-//! (docs/original/schemas.md#aliases).
+//! Aliases: the other names by which clients call a table (docs/original/schemas.md#aliases);
+//! which there are, the schema's conventions say.
 //!
-//! Promise: an exact name always wins over an alias, so a module that registers `orders` itself
-//! is never led astray. The caller echoes the name as sent; everything else uses the canonical one.
+//! Promise: an exact name always wins over an alias, so a module that registers a table of that name
+//! itself is never led astray. The caller echoes the name as sent; everything else uses the
+//! canonical one.
 
 use std::sync::Arc;
 
-use crate::schema::{Schema, Table};
-
-/// What clients say, and the table they mean.
-const ALIASES: [(&str, &str); 9] = [
-    ("orders", "order_header"),
-    ("job_orders", "job_order_header"),
-    ("job_order_headers", "job_order_header"),
-    ("order_lines", "order_line"),
-    ("order_payments", "order_payment"),
-    ("payments", "order_payment"),
-    ("job_order_details", "job_order_detail"),
-    ("deliveries", "order_delivery"),
-    ("order_deliveries", "order_delivery"),
-];
-
-/// What people who purge say besides, and the table they mean (docs/original/rest.md#management).
-const PURGE_ALIASES: [(&str, &str); 6] = [
-    ("order", "order_header"),
-    ("line", "order_line"),
-    ("lines", "order_line"),
-    ("payment", "order_payment"),
-    ("shift", "pos_shift"),
-    ("shifts", "pos_shift"),
-];
+use crate::schema::{Alias, Schema, Table};
 
 impl Schema {
     /// The table somebody who purges means: as [`Schema::resolve`], with a few short names more.
     pub fn purge_table(&self, sent: &str) -> Option<&Arc<Table>> {
         self.table(sent)
-            .or_else(|| self.aliased(&PURGE_ALIASES, sent))
+            .or_else(|| self.aliased(&self.conventions.purge_aliases, sent))
             .or_else(|| self.resolve(sent))
     }
 
@@ -43,13 +21,14 @@ impl Schema {
     /// final `s`.
     pub fn resolve(&self, sent: &str) -> Option<&Arc<Table>> {
         self.table(sent)
-            .or_else(|| self.aliased(&ALIASES, sent))
+            .or_else(|| self.aliased(&self.conventions.aliases, sent))
             .or_else(|| self.singular_or_plural(sent))
     }
 
     /// The table of an alias in a list, if it is registered.
-    pub(super) fn aliased(&self, list: &[(&str, &str)], sent: &str) -> Option<&Arc<Table>> {
-        list.iter().filter(|(alias, _)| *alias == sent).find_map(|(_, name)| self.table(name))
+    pub(super) fn aliased(&self, list: &[Alias], sent: &str) -> Option<&Arc<Table>> {
+        let named = list.iter().filter(|alias| alias.name == sent);
+        named.into_iter().find_map(|alias| self.table(&alias.table))
     }
 
     fn singular_or_plural(&self, sent: &str) -> Option<&Arc<Table>> {
@@ -85,7 +64,7 @@ mod tests {
             .map(|name| format!(r#"{{"name":"{name}","fields":[{{"name":"id","type":"text"}}]}}"#))
             .collect();
         let doc = Value::from_json(format!("[{}]", tables.join(",")).as_bytes()).unwrap();
-        Schema::from_definition("pos", &doc).unwrap()
+        crate::testing::conventional(&doc)
     }
 
     #[test]

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use crate::ids::TableName;
 use crate::reject::Reject;
-use crate::schema::{Schema, Table};
+use crate::schema::{Conventions, Schema, Table};
 use crate::value::Value;
 
 /// Something of a definition that cannot be: where, what is wrong, what would be right.
@@ -90,11 +90,24 @@ impl Schema {
     /// # Errors
     /// [`BadSchema`] where there are no tables, or it cannot be told which they are.
     pub fn read(module: &str, doc: &Value) -> Result<ReadSchema, BadSchema> {
+        Self::read_under(module, doc, &Conventions::default())
+    }
+
+    /// The same, under what the clients of its trade take for granted.
+    ///
+    /// # Errors
+    /// As [`Schema::read`].
+    pub fn read_under(
+        module: &str,
+        doc: &Value,
+        conventions: &Conventions,
+    ) -> Result<ReadSchema, BadSchema> {
         let listed = shape::listed(doc).map_err(|said| Wrong::new(said).of_module(module))?;
         let (mut tables, mut notes): (Vec<Table>, _) = (Vec::new(), listed.notes);
         for (name, doc) in listed.tables {
             let mut said = Vec::new();
-            match table::read(&name, doc, &mut said) {
+            let versioned = conventions.versioned.contains(&name);
+            match table::read(&name, doc, versioned, &mut said) {
                 Ok(table) => match tables.iter_mut().find(|known| known.name == table.name) {
                     Some(known) => {
                         said.push(Wrong::new("it is written twice; the last one is taken"));
@@ -114,7 +127,7 @@ impl Schema {
         }
         notes.extend(reference::settle(module, &mut tables));
         let notes = notes.into_iter().map(|wrong| wrong.of_module(module)).collect();
-        let schema = Self { tables: tables.into_iter().map(Arc::new).collect() };
+        let schema = Self::under(tables.into_iter().map(Arc::new).collect(), conventions);
         Ok(ReadSchema { schema, notes })
     }
 

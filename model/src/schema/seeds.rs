@@ -18,20 +18,12 @@ use crate::schema::aliases::snake_case;
 use crate::schema::{InsertContext, Schema, Table};
 use crate::value::{Object, Value};
 
-/// What seed files say, besides the aliases clients use, and the table they mean.
-const SEED_ALIASES: [(&str, &str); 4] = [
-    ("items", "menu_items"),
-    ("categories", "menu_categories"),
-    ("drivers", "delivery_drivers"),
-    ("stores", "pos_database"),
-];
-
 impl Schema {
     /// The table a seed file means by a name.
     pub fn seed_table(&self, name: &str) -> Option<&Arc<Table>> {
         let find = |name: &str| {
             self.table(name)
-                .or_else(|| self.aliased(&SEED_ALIASES, name))
+                .or_else(|| self.aliased(&self.conventions.seed_aliases, name))
                 .or_else(|| self.resolve(name))
         };
         find(name).or_else(|| find(&snake_case(name)))
@@ -285,7 +277,7 @@ mod tests {
                 {{"name":"unitPrice","type":"decimal"}}]}}"#
             ))
         });
-        Schema::from_definition("pos", &Value::Array(tables.collect())).unwrap()
+        crate::testing::conventional(&Value::Array(tables.collect()))
     }
 
     fn seed(text: &str) -> Seed {

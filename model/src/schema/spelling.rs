@@ -146,7 +146,7 @@ impl Field {
 
 impl Table {
     /// The kind of what names its records; of several fields together, any.
-    pub(crate) fn name_kind(&self) -> FieldType {
+    pub fn name_kind(&self) -> FieldType {
         let [name] = &self.key[..] else { return FieldType::Opaque };
         self.field(name).map_or(FieldType::Opaque, |field| field.kind)
     }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use model::partition::{ChunkSink, ChunkSource};
 use model::{
-    Action, Batch, BranchId, BranchKey, Command, CommandId, DedupLimits, Definition, Entropy,
-    ModuleId, Mutation, Object, Origin, Partition, Piece, Precondition, Purge, Replace, Request,
-    Reserve, Reset, Restore, RestoreMode, SaveOrder, Schema, Seed, SequenceRule, TableName,
-    Timestamp, Validation, Value, VersionRule, Write,
+    Action, Alias, Batch, BranchId, BranchKey, ChildLink, Command, CommandId, Conventions,
+    DedupLimits, Definition, Entropy, ModuleId, Mutation, Object, Origin, Partition, Piece,
+    Precondition, Purge, RecordMutation, Replace, ReplaceChildren, Request, Reserve, Reset,
+    Restore, RestoreMode, Schema, Seed, SequenceRule, TableName, Timestamp, Transaction,
+    Validation, Value, VersionRule,
 };
 use proptest::prelude::*;
 
@@ -51,6 +52,32 @@ pub(crate) fn key(branch: &str) -> BranchKey {
     BranchKey::new(BranchId::parse(branch).unwrap(), ModuleId::parse("pos").unwrap())
 }
 
+/// What a shop takes for granted about these tables.
+fn conventions() -> Conventions {
+    let text = str::to_owned;
+    let link = |(table, field, parent): (&str, &str, &str)| ChildLink {
+        table: text(table),
+        field: text(field),
+        parent: text(parent),
+    };
+    Conventions {
+        aliases: vec![Alias { name: text("orders"), table: text("order_header") }],
+        children: [
+            ("order_line", "orderId", "order_header"),
+            ("order_payment", "orderId", "order_header"),
+            ("order_line_status_log", "orderId", "order_header"),
+            ("order_line_status_log", "orderLineId", "order_line"),
+        ]
+        .map(link)
+        .to_vec(),
+        required: ["order_line", "order_payment"]
+            .map(|table| (text(table), text("orderId")))
+            .to_vec(),
+        versioned: ["order_header", "order_line"].map(text).to_vec(),
+        ..Conventions::default()
+    }
+}
+
 fn definition(branch: &str, remembered: u64) -> Request {
     let doc = Value::from_json(SCHEMA.as_bytes()).unwrap();
     let number = Piece::Number { width: 0, pad: '0' };
@@ -61,7 +88,7 @@ fn definition(branch: &str, remembered: u64) -> Request {
     };
     let strict = branch == "strict";
     Request::Define(Arc::new(Definition {
-        schema: Arc::new(Schema::from_definition("pos", &doc).unwrap()),
+        schema: Arc::new(Schema::read_under("pos", &doc, &conventions()).unwrap().schema),
         validation: if strict { Validation::Strict } else { Validation::Lenient },
         version_rule: if strict { VersionRule::Read } else { VersionRule::Next },
         sequences: BTreeMap::from([(
@@ -152,8 +179,8 @@ fn place(drawn: Drawn, sent: &mut Vec<Command>, entries: &[String]) -> Command {
 fn seats(seat: u64) -> Request {
     let record: Object = [("seat", seat)].into_iter().collect();
     let table = "ticket".to_owned();
-    let mutation = Mutation::new(Action::Insert, table, record);
-    Request::Write(Write::of(vec![mutation]))
+    let mutation = RecordMutation::new(Action::Insert, table, record);
+    Request::Transaction(Transaction::of(vec![mutation]))
 }
 
 fn branch() -> impl Strategy<Value = &'static str> {
@@ -183,7 +210,11 @@ fn any_request() -> impl Strategy<Value = Request> {
     ];
     prop_oneof![
         20 => (mutations, last_event)
-            .prop_map(|(mutations, last_event)| Request::Write(Write { mutations, last_event })),
+            .prop_map(|(mutations, last_event)| {
+                let mut transaction = Transaction::of(mutations);
+                transaction.preconditions.extend(last_event.map(Precondition::LastEvent));
+                Request::Transaction(transaction)
+            }),
         2 => any_order(),
         2 => any_purge(),
         1 => (any::<bool>(), 0..4_u8).prop_map(|(seeded, odd)| reset(seeded, odd == 0)),
@@ -215,7 +246,18 @@ fn any_order() -> impl Strategy<Value = Request> {
         if let Some(version) = version {
             header.insert("version", Value::from(version));
         }
-        Request::SaveOrder(Box::new(SaveOrder { header, lines, payments, ..SaveOrder::default() }))
+        let saved = RecordMutation::new(Action::Save, "order_header", header);
+        let mut transaction = Transaction::of([saved]);
+        for (table, rows) in [("order_line", lines), ("order_payment", payments)] {
+            let children = rows.map(|rows| ReplaceChildren {
+                table: table.to_owned(),
+                parent_field: "orderId".to_owned(),
+                parent: id.as_str().into(),
+                rows,
+            });
+            transaction.mutations.extend(children.map(Mutation::ReplaceChildren));
+        }
+        Request::Transaction(transaction)
     })
 }
 
@@ -264,11 +306,11 @@ fn any_replace() -> impl Strategy<Value = Request> {
     })
 }
 
-fn any_verbs() -> impl Strategy<Value = Vec<Mutation>> {
+fn any_verbs() -> impl Strategy<Value = Vec<RecordMutation>> {
     prop::collection::vec(any_verb(), 0..5)
 }
 
-fn any_verb() -> impl Strategy<Value = Mutation> {
+fn any_verb() -> impl Strategy<Value = RecordMutation> {
     let action = prop::sample::select(vec![
         Action::Insert,
         Action::Insert,
@@ -291,7 +333,11 @@ fn any_verb() -> impl Strategy<Value = Mutation> {
         if let Some(version) = version.filter(|_| table.starts_with("order")) {
             record.insert("version", Value::from(version));
         }
-        Mutation { preconditions, origin, ..Mutation::new(action, table.to_owned(), record) }
+        RecordMutation {
+            preconditions,
+            origin,
+            ..RecordMutation::new(action, table.to_owned(), record)
+        }
     })
 }
 

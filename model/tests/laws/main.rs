@@ -15,8 +15,8 @@ use std::sync::Arc;
 use history::{Held, batches, key, start};
 use model::{
     Answer, Applied, Batch, BranchKey, BulkOperation, Command, Effect, Event, EventChange, Hash,
-    ModuleSnapshot, Object, Offset, Outcome, Partition, Read, RecordKey, Reject, Request,
-    TableName, Value, codec,
+    ModuleSnapshot, Object, Offset, Outcome, Partition, Procedures, Read, RecordKey, Reject,
+    Request, TableName, Value, codec,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -106,7 +106,7 @@ proptest! {
             if cuts.contains(&index) {
                 let mut held = Held::default();
                 other.chunks(&mut held);
-                other = Partition::from_chunks(&held).unwrap();
+                other = Partition::from_chunks(&held, Procedures::default()).unwrap();
                 let stored: BTreeMap<_, _> =
                     other.branches().map(|branch| (branch.key().clone(), branch.head())).collect();
                 other.forget_events(|key| stored[key].offset);
@@ -367,8 +367,9 @@ fn the_histories_try_everything() {
         "last-ack-mismatch",
         "missing-field",
         "not-unique",
-        "order-persist-failed",
+        "duplicate-part",
         "outcomes-full",
+        "part-of-another-record",
         "record-not-found",
         "version-conflict",
     ] {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use model::CatalogueChange;
 
-use super::{CheckArgs, Failure, out};
+use super::{CheckArgs, CliError, out};
 use crate::catalogue;
 use crate::config::CatalogueSource;
 
@@ -12,7 +12,7 @@ pub(super) const EXAMPLES: &str = "\
 Example:
   mishkah check-original ./data";
 
-pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
+pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
     let source = |seeds_only| CatalogueSource::Original { dir: args.dir.clone(), seeds_only };
     let loaded = match catalogue::load(&source(false)) {
         Err(catalogue::CatalogueError::Live { dir, files }) => {

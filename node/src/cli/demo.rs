@@ -7,7 +7,7 @@
 
 mod child;
 mod form;
-mod tour;
+mod quickstart;
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -17,11 +17,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{DemoArgs, Failure, out};
+use super::{CliError, DemoArgs, out};
 use crate::signals::Signals;
 
-use child::{Event, supervise};
-use form::{Formed, form};
+use child::{ChildEvent, supervise};
+use form::{FormOutcome, form};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -36,7 +36,7 @@ const EVENTS_WAITING: usize = 64;
 
 /// What all parts of a demo know.
 #[derive(Debug, Clone)]
-struct Plan {
+struct DemoPlan {
     /// This program.
     program: PathBuf,
     nodes: u16,
@@ -45,9 +45,9 @@ struct Plan {
     static_files: Option<PathBuf>,
 }
 
-impl Plan {
+impl DemoPlan {
     /// Checks that it can be done.
-    fn new(args: DemoArgs) -> Result<Self, Failure> {
+    fn new(args: DemoArgs) -> Result<Self, CliError> {
         let program = std::env::current_exe()?;
         let DemoArgs { nodes, data, port, static_files } = args;
         if port == 0 || u32::from(port) + 2 * u32::from(nodes) > 65_536 {
@@ -63,7 +63,7 @@ impl Plan {
         Ok(plan)
     }
 
-    fn check_data(&self) -> Result<(), Failure> {
+    fn check_data(&self) -> Result<(), CliError> {
         let made = (1..=9).filter(|node| self.dir(*node).join("node.json").exists()).count();
         if made != 0 && made != usize::from(self.nodes) {
             return Err(format!(
@@ -81,7 +81,7 @@ impl Plan {
         Ok(())
     }
 
-    fn check_ports(&self) -> Result<(), Failure> {
+    fn check_ports(&self) -> Result<(), CliError> {
         for port in self.port..self.port + 2 * self.nodes {
             TcpListener::bind(("127.0.0.1", port)).map_err(|error| {
                 format!(
@@ -126,8 +126,8 @@ impl Plan {
     }
 }
 
-pub(super) async fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
-    let plan = Plan::new(args)?;
+pub(super) async fn run(args: DemoArgs) -> Result<ExitCode, CliError> {
+    let plan = DemoPlan::new(args)?;
     let mut signals = Signals::new()?;
     out::line(format!("{} nodes, with their data in {}", plan.nodes, plan.data.display()));
     let (events, mut happened) = mpsc::channel(EVENTS_WAITING);
@@ -145,12 +145,12 @@ pub(super) async fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
         formed = form(&plan, &mut happened) => formed,
         signal = signals.next() => {
             out::note(format!("- {signal}"));
-            Formed::Stopped
+            FormOutcome::Stopped
         }
     };
     match formed {
-        Formed::Ready(status, pids) => {
-            tour::show(&plan, &status, &pids);
+        FormOutcome::Ready(status, pids) => {
+            quickstart::show(&plan, &status, &pids);
             tokio::select! {
                 // Whoever was to read this is gone, and would be the one to stop it.
                 () = std::future::ready(()), if out::is_closed() => {}
@@ -158,8 +158,8 @@ pub(super) async fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
                 signal = signals.next() => out::note(format!("- {signal}")),
             }
         }
-        Formed::Failed(reason) => result = Err(reason.into()),
-        Formed::Stopped => {}
+        FormOutcome::Failed(reason) => result = Err(reason.into()),
+        FormOutcome::Stopped => {}
     }
 
     out::note("- stopping all nodes; once more ends them at once");
@@ -177,18 +177,18 @@ pub(super) async fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
 }
 
 /// Tells what happens to nodes.
-async fn tell(plan: &Plan, happened: &mut mpsc::Receiver<Event>) {
+async fn tell(plan: &DemoPlan, happened: &mut mpsc::Receiver<ChildEvent>) {
     while let Some(event) = happened.recv().await {
         match event {
-            Event::Started { node, pid } => {
+            ChildEvent::Started { node, pid } => {
                 out::note(format!("- node {node} runs again, as process {pid}"));
             }
-            Event::Ended { node, how } => out::note(format!(
+            ChildEvent::Ended { node, how } => out::note(format!(
                 "- node {node} ended ({how}); it is started again in {} s; its log is {}",
                 child::AGAIN_AFTER.as_secs(),
                 plan.log(node).display()
             )),
-            Event::NotStarted { node, reason } => {
+            ChildEvent::NotStarted { node, reason } => {
                 out::note(format!("- node {node} cannot be started: {reason}"));
             }
         }

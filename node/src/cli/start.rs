@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::{EXIT_DISK, Failure, StartArgs};
+use super::{CliError, EXIT_DISK, StartArgs};
 use crate::config::{Config, Settings, unknown_variables};
 use crate::node::{Node, Sockets};
 use crate::signals::{Signals, input_closed};
@@ -20,7 +20,7 @@ Examples:
 
 A setting may stand in the file, in its MISHKAH_… variable or in its flag; the later wins.";
 
-pub(super) async fn run(args: StartArgs) -> Result<ExitCode, Failure> {
+pub(super) async fn run(args: StartArgs) -> Result<ExitCode, CliError> {
     unknown_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))?;
     let file = match &args.config {
         Some(path) => Settings::read(path)?,
@@ -63,7 +63,7 @@ pub(super) async fn run(args: StartArgs) -> Result<ExitCode, Failure> {
 
 /// Takes the mutant that the environment names, and says so where nobody can miss it.
 #[cfg(feature = "mutants")]
-fn choose_mutant() -> Result<(), Failure> {
+fn choose_mutant() -> Result<(), CliError> {
     let Some(name) = std::env::var_os(crate::config::MUTANT) else { return Ok(()) };
     let name = name.to_string_lossy();
     model::mutant::choose(&name)?;

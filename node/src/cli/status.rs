@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use actors::status::{ClusterStatus, PartitionStatus};
 use comfy_table::{Table, presets};
 
-use super::ask::{Asked, NoAnswer};
-use super::{EXIT_NO_ANSWER, EXIT_WARNINGS, Failure, StatusArgs, out};
+use super::node_client::{NoAnswer, NodeClient};
+use super::{CliError, EXIT_NO_ANSWER, EXIT_WARNINGS, StatusArgs, out};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -17,8 +17,8 @@ Examples:
 Exit codes: 0 all is well; 3 something needs attention: a warning, a node that has formed no cluster,
 that the others refuse, or that is no member; 4 no node answered.";
 
-pub(super) async fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
-    let (text, status) = match Asked::new(&args.node.url).status().await {
+pub(super) async fn run(args: &StatusArgs) -> Result<ExitCode, CliError> {
+    let (text, status) = match NodeClient::new(&args.node.url).status().await {
         Ok(answer) => answer,
         Err(error @ (NoAnswer::Unreachable { .. } | NoAnswer::Strange { .. })) => {
             out::note(error);

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::ask::Asked;
-use super::{Failure, WatchArgs, out};
+use super::node_client::NodeClient;
+use super::{CliError, WatchArgs, out};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -19,8 +19,8 @@ Examples:
 /// How soon a lost connection is made anew.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-pub(super) async fn run(args: &WatchArgs) -> Result<ExitCode, Failure> {
-    let url = format!("{}/ws", Asked::new(&args.node.url).url().replacen("http", "ws", 1));
+pub(super) async fn run(args: &WatchArgs) -> Result<ExitCode, CliError> {
+    let url = format!("{}/ws", NodeClient::new(&args.node.url).url().replacen("http", "ws", 1));
     let mut was_connected = false;
     loop {
         match follow(&url, args, &mut was_connected).await {

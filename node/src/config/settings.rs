@@ -11,7 +11,7 @@ use super::ConfigError;
 /// What every variable of ours begins with.
 const PREFIX: &str = "MISHKAH_";
 /// Variables of ours that are no settings of a node: the configuration's path, which node the
-/// client verbs ask, and what tests are told.
+/// client subcommands ask, and what tests are told.
 const OTHER_VARIABLES: &[&str] = &[
     "MISHKAH_CONFIG",
     "MISHKAH_URL",

@@ -12,12 +12,12 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::frame::Failure;
+use super::frame::CallFailure;
 use crate::limits::{NEXT_PIECE_MAX, PENDING_CALLS_MAX};
 
 /// Why a call ended without an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum CallFailed {
+pub(super) enum CallError {
     /// It certainly did nothing.
     NotSent(String),
     /// It may have done something.
@@ -26,42 +26,42 @@ pub(super) enum CallFailed {
     Busy,
 }
 
-impl From<Failure> for CallFailed {
-    fn from(failure: Failure) -> Self {
+impl From<CallFailure> for CallError {
+    fn from(failure: CallFailure) -> Self {
         match failure {
-            Failure::Busy => Self::Busy,
-            Failure::Starting => Self::NotSent("it is still starting".into()),
-            Failure::Unsupported => Self::NotSent("its build does not know such calls".into()),
-            Failure::Expired => Self::NotSent("the deadline had passed on arrival".into()),
-            Failure::Dropped => Self::NoAnswer("it gave the call up".into()),
-            Failure::TooLarge => Self::NoAnswer("its answer is larger than any may be".into()),
+            CallFailure::Busy => Self::Busy,
+            CallFailure::Starting => Self::NotSent("it is still starting".into()),
+            CallFailure::Unsupported => Self::NotSent("its build does not know such calls".into()),
+            CallFailure::Expired => Self::NotSent("the deadline had passed on arrival".into()),
+            CallFailure::Dropped => Self::NoAnswer("it gave the call up".into()),
+            CallFailure::TooLarge => Self::NoAnswer("its answer is larger than any may be".into()),
         }
     }
 }
 
 /// How a call ended.
-pub(super) type CallResult = Result<Bytes, CallFailed>;
+pub(super) type CallResult = Result<Bytes, CallError>;
 
 /// The calls waiting for an answer.
 pub(super) struct Calls {
-    waiting: Mutex<Waiting>,
+    pending: Mutex<PendingCalls>,
     next: AtomicU64,
 }
 
 #[derive(Default)]
-struct Waiting {
-    by_id: HashMap<u64, Call>,
+struct PendingCalls {
+    by_id: HashMap<u64, PendingCall>,
     closed: bool,
 }
 
-struct Call {
+struct PendingCall {
     deadline: Instant,
     result: oneshot::Sender<CallResult>,
 }
 
 impl Calls {
     pub(super) fn new() -> Self {
-        Self { waiting: Mutex::new(Waiting::default()), next: AtomicU64::new(1) }
+        Self { pending: Mutex::new(PendingCalls::default()), next: AtomicU64::new(1) }
     }
 
     /// A number no other message of this connection has.
@@ -72,27 +72,28 @@ impl Calls {
     /// Waits for the answer to `id`; `None` when too many wait already.
     ///
     /// # Errors
-    /// [`CallFailed::NotSent`] when the connection is closed.
+    /// [`CallError::NotSent`] when the connection is closed.
     pub(super) fn expect(
         &self,
         id: u64,
         deadline: Instant,
-    ) -> Result<oneshot::Receiver<CallResult>, CallFailed> {
+    ) -> Result<oneshot::Receiver<CallResult>, CallError> {
         let (result, receiver) = oneshot::channel();
-        let mut waiting = self.waiting.lock();
-        if waiting.closed {
-            return Err(CallFailed::NotSent("the connection broke".into()));
+        let mut pending = self.pending.lock();
+        if pending.closed {
+            return Err(CallError::NotSent("the connection broke".into()));
         }
-        if waiting.by_id.len() >= PENDING_CALLS_MAX {
-            return Err(CallFailed::Busy);
+        if pending.by_id.len() >= PENDING_CALLS_MAX {
+            return Err(CallError::Busy);
         }
-        waiting.by_id.insert(id, Call { deadline, result });
+        pending.by_id.insert(id, PendingCall { deadline, result });
         Ok(receiver)
     }
 
     /// Ends a call. One that is not waited for any more is nobody's business.
     pub(super) fn end(&self, id: u64, result: CallResult) {
-        let call = self.waiting.lock().by_id.remove(&id);
+        // Removed under the lock, so that an answer and the sweep never both end one call.
+        let call = self.pending.lock().by_id.remove(&id);
         if let Some(call) = call {
             let _ = call.result.send(result);
         }
@@ -100,44 +101,45 @@ impl Calls {
 
     /// A piece of a call's answer has come: the rest is waited for a while longer.
     pub(super) fn progress(&self, id: u64, now: Instant) {
-        if let Some(call) = self.waiting.lock().by_id.get_mut(&id) {
+        if let Some(call) = self.pending.lock().by_id.get_mut(&id) {
             call.deadline = call.deadline.max(now + NEXT_PIECE_MAX);
         }
     }
 
     /// Forgets a call whose caller stopped waiting.
     pub(super) fn forget(&self, id: u64) {
-        self.waiting.lock().by_id.remove(&id);
+        self.pending.lock().by_id.remove(&id);
     }
 
     /// Ends what is overdue.
     pub(super) fn sweep(&self, now: Instant) {
-        let overdue: Vec<Call> = {
-            let mut waiting = self.waiting.lock();
-            if waiting.by_id.is_empty() {
+        let overdue: Vec<PendingCall> = {
+            let mut pending = self.pending.lock();
+            if pending.by_id.is_empty() {
                 return;
             }
-            waiting.by_id.extract_if(|_, call| call.deadline <= now).map(|(_, call)| call).collect()
+            pending.by_id.extract_if(|_, call| call.deadline <= now).map(|(_, call)| call).collect()
         };
+        // Outside the lock: a caller that wakes may make its next call at once.
         for call in overdue {
-            let _ = call.result.send(Err(CallFailed::NoAnswer("the deadline passed".into())));
+            let _ = call.result.send(Err(CallError::NoAnswer("the deadline passed".into())));
         }
     }
 
     /// Ends everything: the connection broke.
     pub(super) fn close(&self, reason: &str) {
         let all = {
-            let mut waiting = self.waiting.lock();
-            waiting.closed = true;
-            std::mem::take(&mut waiting.by_id)
+            let mut pending = self.pending.lock();
+            pending.closed = true;
+            std::mem::take(&mut pending.by_id)
         };
         for call in all.into_values() {
-            let _ = call.result.send(Err(CallFailed::NoAnswer(reason.to_owned())));
+            let _ = call.result.send(Err(CallError::NoAnswer(reason.to_owned())));
         }
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.waiting.lock().by_id.len()
+        self.pending.lock().by_id.len()
     }
 }

@@ -1,11 +1,12 @@
-//! Connection: one greeted stream to one peer: a reader, a writer, and what they share.
+//! Connection: one stream to one peer, after the handshake: a reader, a writer, and what they
+//! share.
 //!
 //! Both run in one task, so that a heartbeat is read, answered and written without waking another.
 //! Calls for the replicas are polled in that task as well; calls for the actors get a task each,
 //! because what they do is not bounded here.
 //!
 //! Promise: every call taken in is answered, with a failure if its handler panics or is dropped;
-//! when the connection ends, for whatever reason, all that waits on it is told at once.
+//! when the connection ends, for whatever reason, all calls that wait on it end at once.
 //! Refused: frames and unfinished messages past their bounds: the peer is cut.
 
 use std::collections::HashMap;
@@ -27,22 +28,22 @@ use tokio::sync::Semaphore;
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 use tokio_util::sync::CancellationToken;
 
-use super::calls::{CallFailed, CallResult, Calls};
-use super::frame::{Failure, Frame, HEADER_BYTES, Kind};
-use super::hello::Class;
-use super::lanes::{Lanes, NotQueued, Outgoing};
-use super::serve::{Answering, Served};
-use super::transport::Stream;
+use super::calls::{CallError, CallResult, Calls};
+use super::frame::{CallFailure, FrameKind, HEADER_BYTES, PeerFrame};
+use super::hello::ConnectionClass;
+use super::priority_queues::{NotQueued, Outgoing, PriorityQueues};
+use super::serve::{AnswerGuard, Inboxes};
+use super::transport::PeerStream;
 use crate::limits::{
-    ACTOR_CALLS_SERVED_MAX, ANSWER_BYTES_MAX, BULK_CALLS_AT_ONCE, BULK_MESSAGE_BYTES_MAX,
-    BULK_PIECE_BYTES_MAX, CONTROL_FRAME_BYTES_MAX, CONTROL_PAYLOAD_BYTES_MAX, COPY_BYTES_MAX,
-    LARGE_ANSWERS_BYTES_AT_ONCE, RAFT_CALLS_SERVED_MAX, READ_BUFFER_BYTES, ROOM_UNIT_BYTES,
-    TURN_BYTES, UNFINISHED_BYTES_MAX,
+    ACTOR_CALLS_SERVED_MAX, ANSWER_BYTES_MAX, BUDGET_UNIT_BYTES, BULK_CALLS_AT_ONCE,
+    BULK_MESSAGE_BYTES_MAX, BULK_PIECE_BYTES_MAX, CONTROL_FRAME_BYTES_MAX,
+    CONTROL_PAYLOAD_BYTES_MAX, COPY_BYTES_MAX, LARGE_ANSWERS_BYTES_AT_ONCE, RAFT_CALLS_SERVED_MAX,
+    READ_BUFFER_BYTES, UNFINISHED_BYTES_MAX, WRITE_BATCH_BYTES,
 };
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Ended {
+pub(super) enum EndReason {
     #[error("the peer closed it")]
     ByPeer,
     #[error("{0}")]
@@ -53,17 +54,17 @@ pub(super) enum Ended {
     Here(String),
 }
 
-/// One greeted stream to one peer.
+/// One stream to one peer, after the handshake.
 pub(super) struct Connection {
     pub(super) peer: NodeId,
     /// The peer's start, as it said.
     pub(super) boot: u128,
     /// The peer's data directory, as it said.
     pub(super) data_id: String,
-    pub(super) class: Class,
+    pub(super) class: ConnectionClass,
     /// Whether this node dialled.
     pub(super) dialled_here: bool,
-    pub(super) lanes: Lanes,
+    pub(super) priority_queues: PriorityQueues,
     pub(super) calls: Calls,
     /// Actor calls of the peer that may still be taken in.
     pub(super) actor_permits: Arc<Semaphore>,
@@ -71,29 +72,29 @@ pub(super) struct Connection {
     pub(super) raft_permits: Arc<Semaphore>,
     /// Bulk calls of the peer that may still be worked on.
     pub(super) bulk_work: Arc<Semaphore>,
-    /// The room for large answers, in units of [`ROOM_UNIT_BYTES`].
-    pub(super) answer_room: Arc<Semaphore>,
+    /// The budget for large answers, in units of [`BUDGET_UNIT_BYTES`].
+    pub(super) answer_budget: Arc<Semaphore>,
     /// Ends handlers whose answers nobody can be given any more.
     pub(super) ended: CancellationToken,
     began: Instant,
     /// Milliseconds from `began` to the last sign of life.
-    heard_ms: AtomicU64,
+    last_received_ms: AtomicU64,
     end_reason: Mutex<Option<String>>,
-    counters: Counters,
+    counters: ConnectionCounters,
 }
 
-struct Counters {
+struct ConnectionCounters {
     frames_sent: Counter,
     bytes_sent: Counter,
     frames_received: Counter,
     bytes_received: Counter,
 }
 
-impl Counters {
-    fn new(peer: NodeId, class: Class) -> Self {
+impl ConnectionCounters {
+    fn new(peer: NodeId, class: ConnectionClass) -> Self {
         let class = match class {
-            Class::Control => "control",
-            Class::Bulk => "bulk",
+            ConnectionClass::Control => "control",
+            ConnectionClass::Bulk => "bulk",
         };
         let counter = |name: &'static str| metrics::counter!(name, "peer" => peer.to_string(), "connection" => class);
         Self {
@@ -106,12 +107,12 @@ impl Counters {
 }
 
 /// Forgets a call when its caller stops waiting.
-struct Waiter<'a> {
+struct CallGuard<'a> {
     calls: &'a Calls,
     id: u64,
 }
 
-impl Drop for Waiter<'_> {
+impl Drop for CallGuard<'_> {
     fn drop(&mut self) {
         self.calls.forget(self.id);
     }
@@ -122,7 +123,7 @@ impl Connection {
         peer: NodeId,
         boot: u128,
         data_id: String,
-        class: Class,
+        class: ConnectionClass,
         dialled_here: bool,
     ) -> Self {
         Self {
@@ -131,68 +132,72 @@ impl Connection {
             data_id,
             class,
             dialled_here,
-            lanes: Lanes::new(),
+            priority_queues: PriorityQueues::new(),
             calls: Calls::new(),
             actor_permits: Arc::new(Semaphore::new(ACTOR_CALLS_SERVED_MAX)),
             raft_permits: Arc::new(Semaphore::new(RAFT_CALLS_SERVED_MAX)),
             bulk_work: Arc::new(Semaphore::new(BULK_CALLS_AT_ONCE)),
-            answer_room: Arc::new(Semaphore::new(LARGE_ANSWERS_BYTES_AT_ONCE / ROOM_UNIT_BYTES)),
+            answer_budget: Arc::new(Semaphore::new(
+                LARGE_ANSWERS_BYTES_AT_ONCE / BUDGET_UNIT_BYTES,
+            )),
             ended: CancellationToken::new(),
             began: Instant::now(),
-            heard_ms: AtomicU64::new(0),
+            last_received_ms: AtomicU64::new(0),
             end_reason: Mutex::new(None),
-            counters: Counters::new(peer, class),
+            counters: ConnectionCounters::new(peer, class),
         }
     }
 
     /// How long the peer has been silent.
     pub(super) fn silence(&self, now: Instant) -> Duration {
-        let heard = Duration::from_millis(self.heard_ms.load(Ordering::Relaxed));
-        now.saturating_duration_since(self.began).saturating_sub(heard)
+        let received = Duration::from_millis(self.last_received_ms.load(Ordering::Relaxed));
+        now.saturating_duration_since(self.began).saturating_sub(received)
     }
 
-    fn heard(&self) {
+    fn note_received(&self) {
         let ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.heard_ms.store(ms, Ordering::Relaxed);
+        self.last_received_ms.store(ms, Ordering::Relaxed);
     }
 
-    /// Asks the peer for a sign of life. A full lane is one already.
+    /// Asks the peer for a sign of life. A full queue is one already.
     pub(super) fn ping(&self) {
-        let lane = match self.class {
-            Class::Control => Priority::Urgent,
-            Class::Bulk => Priority::Bulk,
+        let priority = match self.class {
+            ConnectionClass::Control => Priority::Urgent,
+            ConnectionClass::Bulk => Priority::Bulk,
         };
-        let _ = self.lanes.put(Outgoing::new(Kind::Ping, lane, 0, Bytes::new()));
+        let _ = self.priority_queues.put(Outgoing::new(FrameKind::Ping, priority, 0, Bytes::new()));
     }
 
     /// Sends a call and waits for its end.
     pub(super) async fn call(
         &self,
-        kind: Kind,
-        lane: Priority,
+        kind: FrameKind,
+        priority: Priority,
         payload: Bytes,
         timeout: Duration,
     ) -> CallResult {
-        check_size(lane, payload.len())?;
+        check_size(priority, payload.len())?;
         let deadline = Instant::now() + timeout;
         let id = self.calls.next_id();
+        // Registered before it is queued: the answer may come before `put` returns.
         let answer = self.calls.expect(id, deadline)?;
-        let _waiter = Waiter { calls: &self.calls, id };
-        let call = Outgoing { deadline: Some(deadline), ..Outgoing::new(kind, lane, id, payload) };
+        let _waiter = CallGuard { calls: &self.calls, id };
+        let call =
+            Outgoing { deadline: Some(deadline), ..Outgoing::new(kind, priority, id, payload) };
         self.put(call)?;
-        answer.await.unwrap_or_else(|_| Err(CallFailed::NoAnswer("the connection broke".into())))
+        answer.await.unwrap_or_else(|_| Err(CallError::NoAnswer("the connection broke".into())))
     }
 
     /// Sends a message without an answer.
-    pub(super) fn cast(&self, lane: Priority, payload: Bytes) -> Result<(), CallFailed> {
-        check_size(lane, payload.len())?;
-        self.put(Outgoing::new(Kind::Cast, lane, self.calls.next_id(), payload))
+    pub(super) fn cast(&self, priority: Priority, payload: Bytes) -> Result<(), CallError> {
+        check_size(priority, payload.len())?;
+        self.put(Outgoing::new(FrameKind::Cast, priority, self.calls.next_id(), payload))
     }
 
-    fn put(&self, message: Outgoing) -> Result<(), CallFailed> {
-        self.lanes.put(message).map_err(|error| match error {
-            NotQueued::Full => CallFailed::Busy,
-            NotQueued::Closed => CallFailed::NotSent("the connection broke".into()),
+    fn put(&self, message: Outgoing) -> Result<(), CallError> {
+        self.priority_queues.put(message).map_err(|error| match error {
+            NotQueued::Full => CallError::Busy,
+            NotQueued::Closed => CallError::NotSent("the connection broke".into()),
         })
     }
 
@@ -203,20 +208,25 @@ impl Connection {
     }
 
     /// Reads and writes until the connection ends.
-    pub(super) async fn run(self: &Arc<Self>, stream: Stream, served: &Served) -> Ended {
+    pub(super) async fn run(self: &Arc<Self>, stream: PeerStream, inboxes: &Inboxes) -> EndReason {
         let ended = tokio::select! {
+            // An end from this side wins over the error it causes on the stream: its reason is
+            // told.
             biased;
             () = self.ended.cancelled() => {
-                Ended::Here(self.end_reason.lock().clone().unwrap_or_default())
+                EndReason::Here(self.end_reason.lock().clone().unwrap_or_default())
             }
-            ended = self.read(stream.read, served) => ended,
-            error = self.write(stream.write) => Ended::Broken(error),
+            ended = self.read(stream.read, inboxes) => ended,
+            error = self.write(stream.write) => EndReason::Broken(error),
         };
         self.ended.cancel();
-        for unsent in self.lanes.close() {
-            if matches!(unsent.kind, Kind::RaftCall | Kind::ActorCall) {
+        // The order matters. What still waits in a queue certainly did nothing, and its call says
+        // so; only what is left after that may have been executed. Closed queues take nothing more,
+        // so no call slips in between.
+        for unsent in self.priority_queues.close() {
+            if matches!(unsent.kind, FrameKind::RaftCall | FrameKind::ActorCall) {
                 let reason = format!("the connection broke before it was sent: {ended}");
-                self.calls.end(unsent.id, Err(CallFailed::NotSent(reason)));
+                self.calls.end(unsent.id, Err(CallError::NotSent(reason)));
             }
         }
         self.calls.close(&format!("the connection broke: {ended}"));
@@ -224,12 +234,12 @@ impl Connection {
     }
 
     async fn write(&self, mut stream: Box<dyn AsyncWrite + Send + Unpin>) -> io::Error {
-        let mut turn = Vec::new();
+        let mut batch = Vec::new();
         let mut buffer = BytesMut::with_capacity(4096);
         loop {
-            self.lanes.take_turn(&mut turn).await;
-            let frames = turn.len() as u64;
-            match write_turn(&mut stream, &mut buffer, &mut turn).await {
+            self.priority_queues.take_batch(&mut batch).await;
+            let frames = batch.len() as u64;
+            match write_batch(&mut stream, &mut buffer, &mut batch).await {
                 Ok(bytes) => {
                     self.counters.frames_sent.increment(frames);
                     self.counters.bytes_sent.increment(bytes);
@@ -242,84 +252,91 @@ impl Connection {
     async fn read(
         self: &Arc<Self>,
         stream: Box<dyn AsyncRead + Send + Unpin>,
-        served: &Served,
-    ) -> Ended {
+        inboxes: &Inboxes,
+    ) -> EndReason {
         let codec = LengthDelimitedCodec::builder()
             .length_field_type::<u32>()
             .max_frame_length(match self.class {
-                Class::Control => CONTROL_FRAME_BYTES_MAX,
-                Class::Bulk => BULK_PIECE_BYTES_MAX + HEADER_BYTES,
+                ConnectionClass::Control => CONTROL_FRAME_BYTES_MAX,
+                ConnectionClass::Bulk => BULK_PIECE_BYTES_MAX + HEADER_BYTES,
             })
             .new_codec();
         let mut frames = FramedRead::with_capacity(stream, codec, READ_BUFFER_BYTES);
-        let mut unfinished = Unfinished::default();
+        let mut unfinished = PartialMessages::default();
         let mut answering: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
         loop {
             let body = tokio::select! {
+                // Answers before new frames: a peer that sends without pause delays no answer.
                 biased;
                 Some(()) = answering.next(), if !answering.is_empty() => continue,
                 body = frames.next() => body,
             };
             let body = match body {
-                None => return Ended::ByPeer,
-                Some(Err(error)) => return Ended::Broken(error),
+                None => return EndReason::ByPeer,
+                Some(Err(error)) => return EndReason::Broken(error),
                 Some(Ok(body)) => body,
             };
-            self.heard();
+            self.note_received();
             self.counters.frames_received.increment(1);
             self.counters.bytes_received.increment(body.len() as u64);
-            let frame = match Frame::decode(body) {
+            let frame = match PeerFrame::decode(body) {
                 Ok(frame) => frame,
-                Err(error) => return Ended::Protocol(error.to_string()),
+                Err(error) => return EndReason::Protocol(error.to_string()),
             };
-            if frame.more && frame.kind == Kind::Answer {
+            // The caller waits as long as pieces come: a large answer takes longer than the
+            // deadline its call was given, which nobody could know.
+            if frame.more && frame.kind == FrameKind::Answer {
                 self.calls.progress(frame.id, Instant::now());
             }
             match unfinished.add(frame) {
                 Ok(Some(whole)) => {
-                    if let Some(call) = self.take_in(whole, served) {
+                    if let Some(call) = self.take_in(whole, inboxes) {
                         answering.push(call);
                     }
                 }
                 Ok(None) => {}
-                Err(reason) => return Ended::Protocol(reason),
+                Err(reason) => return EndReason::Protocol(reason),
             }
         }
     }
 
     /// Does what a frame says; a call for the replicas comes back as the future that answers it.
-    fn take_in(self: &Arc<Self>, frame: Frame, served: &Served) -> Option<BoxFuture<'static, ()>> {
+    fn take_in(
+        self: &Arc<Self>,
+        frame: PeerFrame,
+        inboxes: &Inboxes,
+    ) -> Option<BoxFuture<'static, ()>> {
         match frame.kind {
-            Kind::Ping => {
-                let pong = Outgoing::new(Kind::Pong, frame.lane, 0, Bytes::new());
-                let _ = self.lanes.put(pong);
+            FrameKind::Ping => {
+                let pong = Outgoing::new(FrameKind::Pong, frame.priority, 0, Bytes::new());
+                let _ = self.priority_queues.put(pong);
                 None
             }
-            Kind::Pong => None,
-            Kind::Answer => {
+            FrameKind::Pong => None,
+            FrameKind::Answer => {
                 self.calls.end(frame.id, Ok(frame.payload));
                 None
             }
-            Kind::Failed => {
-                let failure = Failure::from_payload(&frame.payload);
+            FrameKind::Failed => {
+                let failure = CallFailure::from_payload(&frame.payload);
                 self.calls.end(frame.id, Err(failure.into()));
                 None
             }
-            Kind::Cast => {
-                served.cast(self.peer, frame.payload);
+            FrameKind::Cast => {
+                inboxes.cast(self.peer, frame.payload);
                 None
             }
-            Kind::RaftCall | Kind::ActorCall => served.answer(self, frame),
-            Kind::Unknown(_) => {
-                Answering::refuse(self, &frame, Failure::Unsupported);
+            FrameKind::RaftCall | FrameKind::ActorCall => inboxes.answer(self, frame),
+            FrameKind::Unknown(_) => {
+                AnswerGuard::refuse(self, &frame, CallFailure::Unsupported);
                 None
             }
         }
     }
 }
 
-fn check_size(lane: Priority, bytes: usize) -> Result<(), CallFailed> {
-    let most = match lane {
+fn check_size(priority: Priority, bytes: usize) -> Result<(), CallError> {
+    let most = match priority {
         Priority::Urgent | Priority::Log | Priority::Call | Priority::Feed => {
             CONTROL_PAYLOAD_BYTES_MAX
         }
@@ -327,24 +344,24 @@ fn check_size(lane: Priority, bytes: usize) -> Result<(), CallFailed> {
     };
     if bytes > most {
         let reason = format!("a message of {bytes} bytes is larger than its lane's {most}");
-        return Err(CallFailed::NotSent(reason));
+        return Err(CallError::NotSent(reason));
     }
     Ok(())
 }
 
-/// Writes a turn's frames: small ones copied together, large ones in place.
-async fn write_turn<P>(
+/// Writes a batch's frames: small ones copied together, large ones in place.
+async fn write_batch<P>(
     stream: &mut (impl AsyncWrite + Unpin),
     buffer: &mut BytesMut,
-    turn: &mut Vec<(Frame, P)>,
+    batch: &mut Vec<(PeerFrame, P)>,
 ) -> io::Result<u64> {
     let mut written = 0;
-    for (frame, _permit) in turn.drain(..) {
+    for (frame, _permit) in batch.drain(..) {
         frame.put_header(buffer);
         if frame.payload.len() <= COPY_BYTES_MAX {
             buffer.extend_from_slice(&frame.payload);
         }
-        if buffer.len() >= TURN_BYTES || frame.payload.len() > COPY_BYTES_MAX {
+        if buffer.len() >= WRITE_BATCH_BYTES || frame.payload.len() > COPY_BYTES_MAX {
             written += buffer.len();
             stream.write_all_buf(buffer).await?;
             buffer.clear();
@@ -363,18 +380,21 @@ async fn write_turn<P>(
 
 /// Messages of which some pieces have come.
 #[derive(Default)]
-struct Unfinished {
+struct PartialMessages {
     messages: HashMap<(u8, u64), BytesMut>,
     bytes: usize,
 }
 
-impl Unfinished {
+impl PartialMessages {
     /// Adds a piece; gives the whole message with its last one.
-    fn add(&mut self, mut frame: Frame) -> Result<Option<Frame>, String> {
+    fn add(&mut self, mut frame: PeerFrame) -> Result<Option<PeerFrame>, String> {
+        // Nearly every message is whole: no lookup for it.
         if !frame.more && self.messages.is_empty() {
             return Ok(Some(frame));
         }
-        let direction = u8::from(matches!(frame.kind, Kind::Answer | Kind::Failed));
+        // Both sides number their calls from 1, so an answer's id may also be the id of a call that
+        // the peer makes: the direction is part of the name.
+        let direction = u8::from(matches!(frame.kind, FrameKind::Answer | FrameKind::Failed));
         let name = (direction, frame.id);
         if frame.more {
             let message = self.messages.entry(name).or_default();

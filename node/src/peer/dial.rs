@@ -9,28 +9,32 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::hello::{Class, GreetError, Refusal};
-use super::remote::{Occupied, Remote};
-use super::{PeerAddress, Shared};
-use crate::limits::{DIAL_PATIENCE, FIRST_DIAL_PATIENCE, REDIAL_MAX, REDIAL_MIN};
+use super::hello::{ConnectionClass, HandshakeError, HandshakeRejection};
+use super::remote::{ConnectionsUp, Remote};
+use super::{Inner, PeerAddress};
+use crate::limits::{DIALLED_WITHIN, FIRST_DIALLED_WITHIN, REDIAL_MAX, REDIAL_MIN};
 
-impl Shared {
+impl Inner {
     /// Keeps one connection up; ends only by being cancelled.
-    pub(super) async fn keep_dialled(self: Arc<Self>, remote: Arc<Remote>, class: Class) {
+    pub(super) async fn keep_dialled(self: Arc<Self>, remote: Arc<Remote>, class: ConnectionClass) {
         let mut book = self.book.clone();
         let mut wait = REDIAL_MIN;
-        let mut patience = FIRST_DIAL_PATIENCE;
+        let mut dialled_within = FIRST_DIALLED_WITHIN;
         loop {
-            self.until_due(&remote, class, patience).await;
-            patience = DIAL_PATIENCE;
+            self.until_due(&remote, class, dialled_within).await;
+            dialled_within = DIALLED_WITHIN;
             let address = book.borrow_and_update().get(&remote.node).cloned();
             if let Some(address) = address {
                 match self.dial(&remote, class, address.address.clone()).await {
                     Ok((connection, stream)) => {
+                        // Before it runs: when it ends the peer is dialled again without a long
+                        // wait.
                         wait = REDIAL_MIN;
                         self.run(connection, stream).await;
                     }
-                    Err(GreetError::RefusedByPeer(Refusal::Duplicate)) => {}
+                    // The peer's own connection stands or comes up; `until_due` waits while it
+                    // does.
+                    Err(HandshakeError::RefusedByPeer(HandshakeRejection::Duplicate)) => {}
                     Err(error) => report(&remote, &address, &error),
                 }
             }
@@ -41,20 +45,20 @@ impl Shared {
     }
 
     /// Waits until this node should dial.
-    async fn until_due(&self, remote: &Remote, class: Class, patience: Duration) {
-        let mut occupied = remote.occupied.subscribe();
-        let is_missing = |now: &Occupied| match class {
-            Class::Control => !now.control,
-            Class::Bulk => now.control && !now.bulk,
+    async fn until_due(&self, remote: &Remote, class: ConnectionClass, dialled_within: Duration) {
+        let mut connections_up = remote.connections_up.subscribe();
+        let is_missing = |now: &ConnectionsUp| match class {
+            ConnectionClass::Control => !now.control,
+            ConnectionClass::Bulk => now.control && !now.bulk,
         };
         loop {
             // The sender lives as long as the remote: the wait cannot fail.
-            let _ = occupied.wait_for(is_missing).await;
+            let _ = connections_up.wait_for(is_missing).await;
             if self.node < remote.node {
                 return;
             }
-            let dialled = occupied.wait_for(|now| !is_missing(now));
-            if timeout(patience, dialled).await.is_err() {
+            let dialled = connections_up.wait_for(|now| !is_missing(now));
+            if timeout(dialled_within, dialled).await.is_err() {
                 return;
             }
         }
@@ -62,7 +66,7 @@ impl Shared {
 }
 
 /// Says once what is wrong, and again only when it is something else.
-fn report(remote: &Remote, address: &PeerAddress, error: &GreetError) {
+fn report(remote: &Remote, address: &PeerAddress, error: &HandshakeError) {
     let text = error.to_string();
     let mut trouble = remote.trouble.lock();
     if trouble.as_ref() == Some(&text) {
@@ -70,10 +74,12 @@ fn report(remote: &Remote, address: &PeerAddress, error: &GreetError) {
     }
     let (peer, address) = (remote.node, &address.address);
     match error {
-        GreetError::Broken(_) => {
+        HandshakeError::Broken(_) => {
             tracing::info!(peer = peer.0, address, reason = text, "not reached yet")
         }
-        GreetError::NotAHello(_) | GreetError::RefusedByPeer(_) | GreetError::RefusedHere(_) => {
+        HandshakeError::NotAHello(_)
+        | HandshakeError::RefusedByPeer(_)
+        | HandshakeError::RefusedHere(_) => {
             tracing::error!(peer = peer.0, address, reason = text, "cannot be linked");
         }
     }

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Promise: any bytes decode to a frame or to a named error, never to a panic; a kind this build
-//! does not know is a frame of kind [`Kind::Unknown`], to be answered, not a reason to hang up.
-//! Refused: frames shorter than their header.
+//! does not know is a frame of kind [`FrameKind::Unknown`], to be answered, not a reason to hang
+//! up. Refused: frames shorter than their header.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use raft::Priority;
@@ -19,12 +19,12 @@ const FLAG_MORE: u8 = 1;
 
 /// What a frame is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FrameKind {
     /// Asks for a sign of life.
     Ping,
     /// The sign of life.
     Pong,
-    /// A message for the replicas' door, to be answered.
+    /// A message for the replicas, to be answered.
     RaftCall,
     /// A message for the actors' inbox, to be answered.
     ActorCall,
@@ -32,13 +32,13 @@ pub(super) enum Kind {
     Cast,
     /// The answer to a call.
     Answer,
-    /// A call has no answer; the payload is one byte, a [`Failure`].
+    /// A call has no answer; the payload is one byte, a [`CallFailure`].
     Failed,
     /// Something a newer build sends.
     Unknown(u8),
 }
 
-impl Kind {
+impl FrameKind {
     fn to_byte(self) -> u8 {
         match self {
             Self::Ping => 1,
@@ -68,7 +68,7 @@ impl Kind {
 
 /// Why a call has no answer, as the answering side says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(super) enum CallFailure {
     /// Too many calls are being answered; this one was not begun.
     Busy,
     /// The node is not ready for such calls yet; this one was not begun.
@@ -79,11 +79,11 @@ pub(super) enum Failure {
     Expired,
     /// The call was begun and dropped without an answer.
     Dropped,
-    /// The answer is larger than the lane may carry.
+    /// The answer is larger than its priority may carry.
     TooLarge,
 }
 
-impl Failure {
+impl CallFailure {
     pub(super) fn to_payload(self) -> Bytes {
         Bytes::from_static(match self {
             Self::Busy => &[1],
@@ -95,7 +95,7 @@ impl Failure {
         })
     }
 
-    /// A reason of a newer build is read as [`Failure::Dropped`], the one that promises least.
+    /// A reason of a newer build is read as [`CallFailure::Dropped`], the one that promises least.
     pub(super) fn from_payload(payload: &[u8]) -> Self {
         match payload.first() {
             Some(1) => Self::Busy,
@@ -110,11 +110,11 @@ impl Failure {
 
 /// One frame, or one piece of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Frame {
+pub(super) struct PeerFrame {
     /// What it is for.
-    pub(super) kind: Kind,
-    /// The lane it travels in, which is also where its answer belongs.
-    pub(super) lane: Priority,
+    pub(super) kind: FrameKind,
+    /// The priority it travels with, which is also where its answer belongs.
+    pub(super) priority: Priority,
     /// Whether more pieces of the same kind and id follow.
     pub(super) more: bool,
     /// Names a call, or a message in pieces, on this connection and in this direction.
@@ -127,47 +127,47 @@ pub(super) struct Frame {
 
 /// Bytes that are not a frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum BadFrame {
+pub(super) enum FrameError {
     /// There is not even a header.
     #[error("a frame of {0} bytes is shorter than its header")]
     Short(usize),
-    /// There is no such lane.
+    /// There is no such priority.
     #[error("a frame in lane {0}, which does not exist")]
-    Lane(u8),
+    Priority(u8),
 }
 
-impl Frame {
+impl PeerFrame {
     /// Writes length and header; the payload follows, copied or written in place.
     pub(super) fn put_header(&self, buffer: &mut BytesMut) {
         let body = HEADER_BYTES + self.payload.len();
         buffer.put_u32(u32::try_from(body).expect("payloads are bounded far below 4 GiB"));
         buffer.put_u8(self.kind.to_byte());
         buffer.put_u8(if self.more { FLAG_MORE } else { 0 });
-        buffer.put_u8(lane_to_byte(self.lane));
+        buffer.put_u8(priority_to_byte(self.priority));
         buffer.put_u8(0);
         buffer.put_u64(self.id);
         buffer.put_u32(self.remaining_ms);
     }
 
     /// Reads what follows the length.
-    pub(super) fn decode(mut body: BytesMut) -> Result<Self, BadFrame> {
+    pub(super) fn decode(mut body: BytesMut) -> Result<Self, FrameError> {
         if body.len() < HEADER_BYTES {
-            return Err(BadFrame::Short(body.len()));
+            return Err(FrameError::Short(body.len()));
         }
-        let kind = Kind::from_byte(body.get_u8());
+        let kind = FrameKind::from_byte(body.get_u8());
         let more = body.get_u8() & FLAG_MORE != 0;
-        let lane = body.get_u8();
-        let lane = lane_from_byte(lane).ok_or(BadFrame::Lane(lane))?;
+        let priority = body.get_u8();
+        let priority = priority_from_byte(priority).ok_or(FrameError::Priority(priority))?;
         let _reserved = body.get_u8();
         let id = body.get_u64();
         let remaining_ms = body.get_u32();
-        Ok(Self { kind, lane, more, id, remaining_ms, payload: body.freeze() })
+        Ok(Self { kind, priority, more, id, remaining_ms, payload: body.freeze() })
     }
 }
 
-/// The lane's place in the order of urgency.
-pub(super) fn lane_to_byte(lane: Priority) -> u8 {
-    match lane {
+/// A priority's place in the order of urgency.
+pub(super) fn priority_to_byte(priority: Priority) -> u8 {
+    match priority {
         Priority::Urgent => 0,
         Priority::Log => 1,
         Priority::Call => 2,
@@ -176,7 +176,7 @@ pub(super) fn lane_to_byte(lane: Priority) -> u8 {
     }
 }
 
-fn lane_from_byte(byte: u8) -> Option<Priority> {
+fn priority_from_byte(byte: u8) -> Option<Priority> {
     Some(match byte {
         0 => Priority::Urgent,
         1 => Priority::Log,
@@ -193,7 +193,7 @@ mod tests {
 
     use super::*;
 
-    fn encode(frame: &Frame) -> BytesMut {
+    fn encode(frame: &PeerFrame) -> BytesMut {
         let mut buffer = BytesMut::new();
         frame.put_header(&mut buffer);
         buffer.extend_from_slice(&frame.payload);
@@ -202,9 +202,9 @@ mod tests {
 
     #[test]
     fn the_header_is_pinned_byte_by_byte() {
-        let frame = Frame {
-            kind: Kind::RaftCall,
-            lane: Priority::Log,
+        let frame = PeerFrame {
+            kind: FrameKind::RaftCall,
+            priority: Priority::Log,
             more: true,
             id: 7,
             remaining_ms: 300,
@@ -217,28 +217,28 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read(
-            kind in any::<u8>(), lane in 0u8..5, more in any::<bool>(), id in any::<u64>(),
+            kind in any::<u8>(), priority in 0u8..5, more in any::<bool>(), id in any::<u64>(),
             remaining_ms in any::<u32>(), payload in prop::collection::vec(any::<u8>(), 0..200),
         ) {
-            let frame = Frame {
-                kind: Kind::from_byte(kind),
-                lane: lane_from_byte(lane).unwrap(),
+            let frame = PeerFrame {
+                kind: FrameKind::from_byte(kind),
+                priority: priority_from_byte(priority).unwrap(),
                 more, id, remaining_ms,
                 payload: payload.into(),
             };
             let mut bytes = encode(&frame);
             prop_assert_eq!(bytes.get_u32() as usize, bytes.len());
-            prop_assert_eq!(Frame::decode(bytes), Ok(frame));
+            prop_assert_eq!(PeerFrame::decode(bytes), Ok(frame));
         }
 
         #[test]
         fn garbage_is_refused_or_read_but_never_panics(
             bytes in prop::collection::vec(any::<u8>(), 0..64),
         ) {
-            match Frame::decode(BytesMut::from(&bytes[..])) {
+            match PeerFrame::decode(BytesMut::from(&bytes[..])) {
                 Ok(frame) => prop_assert_eq!(frame.payload.len(), bytes.len() - HEADER_BYTES),
-                Err(BadFrame::Short(length)) => prop_assert_eq!(length, bytes.len()),
-                Err(BadFrame::Lane(lane)) => prop_assert!(lane > 4),
+                Err(FrameError::Short(length)) => prop_assert_eq!(length, bytes.len()),
+                Err(FrameError::Priority(priority)) => prop_assert!(priority > 4),
             }
         }
     }

@@ -4,12 +4,12 @@ use bytes::BytesMut;
 
 use super::{frame, hello};
 
-/// A frame of the link, and the greeting before it.
+/// A frame of the link, and the hello before it.
 pub fn peer_frame(data: &[u8]) {
-    if let Ok(frame) = frame::Frame::decode(BytesMut::from(data)) {
+    if let Ok(frame) = frame::PeerFrame::decode(BytesMut::from(data)) {
         let mut header = BytesMut::new();
         frame.put_header(&mut header);
-        let _ = frame::Failure::from_payload(&frame.payload);
+        let _ = frame::CallFailure::from_payload(&frame.payload);
     }
     hello::read_any(data);
 }

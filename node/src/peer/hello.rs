@@ -5,13 +5,13 @@
 //!   tag 0  hello    "MISHKAH\0" | u16 min | u16 max | u64 features | u8 class | u64 from
 //!                   | u64 to | u128 boot | u8+bytes data-directory id | u8+bytes cluster name
 //!                   | ignored rest
-//!   tag >0 refusal  see `Refusal`
+//!   tag >0 refusal  see `HandshakeRejection`
 //! ```
 //!
-//! Promise: both sides end with the same version and features, or with a [`Refusal`] that says
-//! what does not fit. Later versions append to the body; what is not understood is ignored.
-//! Refused: everything that is not a hello, by name; postcard is not used here, because it could
-//! not tell.
+//! Promise: both sides end with the same version and features, or with a [`HandshakeRejection`]
+//! that says what does not fit. Later versions append to the body; what is not understood is
+//! ignored. Refused: everything that is not a hello, by name; postcard is not used here, because it
+//! could not tell.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use model::NodeId;
@@ -29,7 +29,7 @@ pub(super) const FEATURES: u64 = 0;
 
 /// What a connection carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
+pub(super) enum ConnectionClass {
     /// Everything that is small and must be soon.
     Control,
     /// What is large.
@@ -38,11 +38,11 @@ pub(super) enum Class {
 
 /// How one side introduces itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Hello {
+pub(super) struct PeerHello {
     pub(super) proto_min: u16,
     pub(super) proto_max: u16,
     pub(super) features: u64,
-    pub(super) class: Class,
+    pub(super) class: ConnectionClass,
     /// Who speaks.
     pub(super) from: NodeId,
     /// Whom it believes to speak to.
@@ -55,7 +55,7 @@ pub(super) struct Hello {
 
 /// Why two nodes do not talk.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum HandshakeRejection {
     /// No version of the link is spoken by both.
     #[error(
         "no common version of the peer link: we speak {ours_min} to {ours_max}, they {theirs_min} to {theirs_max}"
@@ -98,9 +98,9 @@ pub enum Refusal {
     Other(u8),
 }
 
-/// Why a greeting came to nothing.
+/// Why a handshake failed.
 #[derive(Debug, thiserror::Error)]
-pub enum GreetError {
+pub enum HandshakeError {
     /// The connection broke, or nothing came in time.
     #[error("the greeting broke off: {0}")]
     Broken(#[from] std::io::Error),
@@ -109,13 +109,13 @@ pub enum GreetError {
     NotAHello(&'static str),
     /// The other side said no.
     #[error("refused: {0}")]
-    RefusedByPeer(Refusal),
+    RefusedByPeer(HandshakeRejection),
     /// This side said no.
     #[error("refused: {0}")]
-    RefusedHere(Refusal),
+    RefusedHere(HandshakeRejection),
 }
 
-impl Hello {
+impl PeerHello {
     /// The frame that carries it.
     pub(super) fn encode(&self) -> Bytes {
         let mut body = BytesMut::with_capacity(128);
@@ -124,8 +124,8 @@ impl Hello {
         body.put_u16(self.proto_max);
         body.put_u64(self.features);
         body.put_u8(match self.class {
-            Class::Control => 0,
-            Class::Bulk => 1,
+            ConnectionClass::Control => 0,
+            ConnectionClass::Bulk => 1,
         });
         body.put_u64(self.from.0);
         body.put_u64(self.to.0);
@@ -135,13 +135,13 @@ impl Hello {
         framed(0, &body)
     }
 
-    fn decode(mut body: &[u8]) -> Result<Self, GreetError> {
+    fn decode(mut body: &[u8]) -> Result<Self, HandshakeError> {
         const FIXED: usize = 8 + 2 + 2 + 8 + 1 + 8 + 8 + 16;
         if body.len() < FIXED {
-            return Err(GreetError::NotAHello("it is too short"));
+            return Err(HandshakeError::NotAHello("it is too short"));
         }
         if body[..MAGIC.len()] != MAGIC[..] {
-            return Err(GreetError::NotAHello("it does not begin as one"));
+            return Err(HandshakeError::NotAHello("it does not begin as one"));
         }
         body.advance(MAGIC.len());
         Ok(Self {
@@ -149,9 +149,9 @@ impl Hello {
             proto_max: body.get_u16(),
             features: body.get_u64(),
             class: match body.get_u8() {
-                0 => Class::Control,
-                1 => Class::Bulk,
-                _ => return Err(GreetError::NotAHello("its connection class is unknown")),
+                0 => ConnectionClass::Control,
+                1 => ConnectionClass::Bulk,
+                _ => return Err(HandshakeError::NotAHello("its connection class is unknown")),
             },
             from: NodeId(body.get_u64()),
             to: NodeId(body.get_u64()),
@@ -162,13 +162,13 @@ impl Hello {
     }
 
     /// What both sides agree on, as seen by the side that checks: the newest common version.
-    pub(super) fn agree(&self, theirs: &Self) -> Result<u16, Refusal> {
+    pub(super) fn agree(&self, theirs: &Self) -> Result<u16, HandshakeRejection> {
         if theirs.cluster != self.cluster {
-            return Err(Refusal::WrongCluster { theirs: self.cluster.clone() });
+            return Err(HandshakeRejection::WrongCluster { theirs: self.cluster.clone() });
         }
         let newest = self.proto_max.min(theirs.proto_max);
         if newest < self.proto_min.max(theirs.proto_min) {
-            return Err(Refusal::VersionMismatch {
+            return Err(HandshakeRejection::VersionMismatch {
                 ours_min: self.proto_min,
                 ours_max: self.proto_max,
                 theirs_min: theirs.proto_min,
@@ -176,13 +176,13 @@ impl Hello {
             });
         }
         if theirs.to != self.from {
-            return Err(Refusal::WrongNode { actual: self.from });
+            return Err(HandshakeRejection::WrongNode { actual: self.from });
         }
         Ok(newest)
     }
 }
 
-impl Refusal {
+impl HandshakeRejection {
     /// The frame that carries it.
     pub(super) fn encode(&self) -> Bytes {
         let mut body = BytesMut::new();
@@ -234,28 +234,30 @@ impl Refusal {
 /// Reads bytes as a hello and as a refusal.
 #[cfg(any(test, feature = "fuzz"))]
 pub(super) fn read_any(data: &[u8]) {
-    if let Ok(hello) = Hello::decode(data) {
+    if let Ok(hello) = PeerHello::decode(data) {
         let _ = hello.agree(&hello);
         let _ = hello.encode();
     }
     if let Some((tag, body)) = data.split_first() {
-        let _ = Refusal::decode(*tag, body).to_string();
+        let _ = HandshakeRejection::decode(*tag, body).to_string();
     }
 }
 
 /// Reads the other side's hello, or its refusal. The caller sets a time limit.
-pub(super) async fn read_hello(from: &mut (impl AsyncRead + Unpin)) -> Result<Hello, GreetError> {
+pub(super) async fn read_hello(
+    from: &mut (impl AsyncRead + Unpin),
+) -> Result<PeerHello, HandshakeError> {
     let mut head = [0; 3];
     from.read_exact(&mut head).await?;
     let length = usize::from(u16::from_be_bytes([head[1], head[2]]));
     if length > HELLO_BYTES_MAX {
-        return Err(GreetError::NotAHello("it is too long"));
+        return Err(HandshakeError::NotAHello("it is too long"));
     }
     let mut body = vec![0; length];
     from.read_exact(&mut body).await?;
     match head[0] {
-        0 => Hello::decode(&body),
-        tag => Err(GreetError::RefusedByPeer(Refusal::decode(tag, &body))),
+        0 => PeerHello::decode(&body),
+        tag => Err(HandshakeError::RefusedByPeer(HandshakeRejection::decode(tag, &body))),
     }
 }
 
@@ -277,8 +279,8 @@ fn put_name(body: &mut BytesMut, name: &str) {
     body.put_slice(&name.as_bytes()[..end]);
 }
 
-fn get_name(body: &mut &[u8]) -> Result<String, GreetError> {
-    let short = GreetError::NotAHello("a name is cut short");
+fn get_name(body: &mut &[u8]) -> Result<String, HandshakeError> {
+    let short = HandshakeError::NotAHello("a name is cut short");
     if body.is_empty() {
         return Err(short);
     }
@@ -287,7 +289,7 @@ fn get_name(body: &mut &[u8]) -> Result<String, GreetError> {
         return Err(short);
     }
     let name = std::str::from_utf8(&body[..length])
-        .map_err(|_| GreetError::NotAHello("a name is not text"))?
+        .map_err(|_| HandshakeError::NotAHello("a name is not text"))?
         .to_owned();
     body.advance(length);
     Ok(name)
@@ -299,12 +301,12 @@ mod tests {
 
     use super::*;
 
-    fn hello() -> Hello {
-        Hello {
+    fn hello() -> PeerHello {
+        PeerHello {
             proto_min: 1,
             proto_max: 3,
             features: 0,
-            class: Class::Bulk,
+            class: ConnectionClass::Bulk,
             from: NodeId(1),
             to: NodeId(2),
             boot: 5,
@@ -313,7 +315,7 @@ mod tests {
         }
     }
 
-    async fn read(bytes: &[u8]) -> Result<Hello, GreetError> {
+    async fn read(bytes: &[u8]) -> Result<PeerHello, HandshakeError> {
         read_hello(&mut &bytes[..]).await
     }
 
@@ -329,15 +331,20 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_is_read_as_written() {
         for refusal in [
-            Refusal::VersionMismatch { ours_min: 1, ours_max: 2, theirs_min: 3, theirs_max: 4 },
-            Refusal::WrongCluster { theirs: "other".into() },
-            Refusal::WrongNode { actual: NodeId(9) },
-            Refusal::OtherData { node: NodeId(3) },
-            Refusal::Duplicate,
-            Refusal::Other(77),
+            HandshakeRejection::VersionMismatch {
+                ours_min: 1,
+                ours_max: 2,
+                theirs_min: 3,
+                theirs_max: 4,
+            },
+            HandshakeRejection::WrongCluster { theirs: "other".into() },
+            HandshakeRejection::WrongNode { actual: NodeId(9) },
+            HandshakeRejection::OtherData { node: NodeId(3) },
+            HandshakeRejection::Duplicate,
+            HandshakeRejection::Other(77),
         ] {
             match read(&refusal.encode()).await {
-                Err(GreetError::RefusedByPeer(read)) => assert_eq!(read, refusal),
+                Err(HandshakeError::RefusedByPeer(read)) => assert_eq!(read, refusal),
                 other => panic!("{other:?}"),
             }
         }
@@ -345,29 +352,30 @@ mod tests {
 
     #[test]
     fn the_newest_common_version_is_taken_and_what_does_not_fit_is_named() {
-        let here = Hello { from: NodeId(2), to: NodeId(1), proto_min: 2, proto_max: 9, ..hello() };
+        let here =
+            PeerHello { from: NodeId(2), to: NodeId(1), proto_min: 2, proto_max: 9, ..hello() };
         assert_eq!(here.agree(&hello()), Ok(3));
-        let old = Hello { proto_min: 1, proto_max: 1, ..hello() };
-        assert!(matches!(here.agree(&old), Err(Refusal::VersionMismatch { .. })));
-        let foreign = Hello { cluster: "other".into(), ..hello() };
-        assert!(matches!(here.agree(&foreign), Err(Refusal::WrongCluster { .. })));
-        let lost = Hello { to: NodeId(7), ..hello() };
-        assert_eq!(here.agree(&lost), Err(Refusal::WrongNode { actual: NodeId(2) }));
+        let old = PeerHello { proto_min: 1, proto_max: 1, ..hello() };
+        assert!(matches!(here.agree(&old), Err(HandshakeRejection::VersionMismatch { .. })));
+        let foreign = PeerHello { cluster: "other".into(), ..hello() };
+        assert!(matches!(here.agree(&foreign), Err(HandshakeRejection::WrongCluster { .. })));
+        let lost = PeerHello { to: NodeId(7), ..hello() };
+        assert_eq!(here.agree(&lost), Err(HandshakeRejection::WrongNode { actual: NodeId(2) }));
     }
 
     proptest! {
         #[test]
         fn garbage_is_refused_and_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Hello::decode(&bytes);
+            let _ = PeerHello::decode(&bytes);
             if let Some((tag, body)) = bytes.split_first() {
-                let _ = Refusal::decode(*tag, body);
+                let _ = HandshakeRejection::decode(*tag, body);
             }
             let mut valid = hello().encode().to_vec();
             for (place, byte) in bytes.iter().enumerate().filter(|(_, b)| **b % 16 == 0) {
                 let place = place % valid.len();
                 valid[place] ^= byte;
             }
-            let _ = Hello::decode(&valid[3..]);
+            let _ = PeerHello::decode(&valid[3..]);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Listener: takes in those who dial.
 //!
-//! Promise: greetings are bounded in number and in time, so that a stranger who says nothing
+//! Promise: handshakes are bounded in number and in time, so that a stranger who says nothing
 //! costs a slot for three seconds and nothing else.
 
 use std::sync::Arc;
@@ -9,26 +9,26 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use super::Shared;
-use super::hello::GreetError;
-use crate::limits::GREETINGS_MAX;
+use super::Inner;
+use super::hello::HandshakeError;
+use crate::limits::HANDSHAKES_MAX;
 
 /// How long to wait where the system cannot give a socket (too many open files).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-impl Shared {
+impl Inner {
     /// Accepts until cancelled.
     pub(super) async fn listen(self: Arc<Self>, listener: TcpListener) {
-        let greetings = Arc::new(Semaphore::new(GREETINGS_MAX));
+        let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
         loop {
-            let Ok(slot) = Arc::clone(&greetings).acquire_owned().await else { return };
+            let Ok(slot) = Arc::clone(&handshakes).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((socket, from)) => {
                     let shared = Arc::clone(&self);
                     self.spawn(async move {
-                        let greeted = shared.take(socket).await;
+                        let connected = shared.take(socket).await;
                         drop(slot);
-                        match greeted {
+                        match connected {
                             Ok((connection, stream)) => shared.run(connection, stream).await,
                             Err(error) => tracing::warn!(%from, %error, "a peer was not let in"),
                         }
@@ -45,8 +45,9 @@ impl Shared {
     async fn take(
         &self,
         socket: TcpStream,
-    ) -> Result<(Arc<super::connection::Connection>, super::transport::Stream), GreetError> {
+    ) -> Result<(Arc<super::connection::Connection>, super::transport::PeerStream), HandshakeError>
+    {
         let stream = self.transport.accept(socket).await?;
-        self.greet(stream).await
+        self.accept_handshake(stream).await
     }
 }

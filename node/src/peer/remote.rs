@@ -1,7 +1,7 @@
-//! Remote: one peer as this node has it: its two connections, and who is told when they change.
+//! Remote: one peer as this node has it: its two connections, and who is notified when they change.
 //!
 //! Promise: at most one connection of each class is in use; a new one takes the place of the old
-//! one, which ends. `link_changed` is told in the order things happened. Bulk ends with control.
+//! one, which ends. `link_changed` is called in the order things happened. Bulk ends with control.
 //! Refused: a second connection dialled by the node that should wait to be dialled, while the
 //! first is well; a connection from another data directory while the known one is connected.
 
@@ -15,18 +15,18 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
-use super::hello::{Class, Hello, Refusal};
-use super::serve::Served;
+use super::hello::{ConnectionClass, HandshakeRejection, PeerHello};
+use super::serve::Inboxes;
 use crate::limits::{PING_EVERY, SILENCE_MAX};
 
 /// One peer.
 pub(super) struct Remote {
     pub(super) node: NodeId,
-    connections: RwLock<Connections>,
-    /// Held while a change is made and told, so that changes are told in order.
-    telling: Mutex<()>,
+    connections: RwLock<PeerConnections>,
+    /// Held while a change is made and notified, so that notifications keep the order of changes.
+    notifying: Mutex<()>,
     /// Which connections stand.
-    pub(super) occupied: watch::Sender<Occupied>,
+    pub(super) connections_up: watch::Sender<ConnectionsUp>,
     /// The peer left the address book, or this node stops.
     pub(super) gone: CancellationToken,
     /// Why there is no connection, in words.
@@ -35,22 +35,22 @@ pub(super) struct Remote {
 
 /// Which connections stand.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Occupied {
+pub(super) struct ConnectionsUp {
     pub(super) control: bool,
     pub(super) bulk: bool,
 }
 
 #[derive(Default, Clone)]
-struct Connections {
+struct PeerConnections {
     control: Option<Arc<Connection>>,
     bulk: Option<Arc<Connection>>,
 }
 
-impl Connections {
-    fn of(&mut self, class: Class) -> &mut Option<Arc<Connection>> {
+impl PeerConnections {
+    fn of(&mut self, class: ConnectionClass) -> &mut Option<Arc<Connection>> {
         match class {
-            Class::Control => &mut self.control,
-            Class::Bulk => &mut self.bulk,
+            ConnectionClass::Control => &mut self.control,
+            ConnectionClass::Bulk => &mut self.bulk,
         }
     }
 }
@@ -60,17 +60,17 @@ impl Remote {
         Self {
             node,
             connections: RwLock::default(),
-            telling: Mutex::new(()),
-            occupied: watch::Sender::default(),
+            notifying: Mutex::new(()),
+            connections_up: watch::Sender::default(),
             gone,
             trouble: Mutex::new(None),
         }
     }
 
-    /// The connection that carries a lane.
-    pub(super) fn carrier(&self, lane: Priority) -> Option<Arc<Connection>> {
+    /// The connection that carries a priority.
+    pub(super) fn carrier(&self, priority: Priority) -> Option<Arc<Connection>> {
         let connections = self.connections.read();
-        match lane {
+        match priority {
             Priority::Urgent | Priority::Log | Priority::Call | Priority::Feed => {
                 connections.control.clone()
             }
@@ -79,16 +79,20 @@ impl Remote {
     }
 
     /// Tells the dialling tasks which connections stand.
-    fn tell_dialling(&self) {
+    fn notify_diallers(&self) {
         let connections = self.connections.read();
-        self.occupied.send_replace(Occupied {
+        self.connections_up.send_replace(ConnectionsUp {
             control: connections.control.is_some(),
             bulk: connections.bulk.is_some(),
         });
     }
 
-    /// Whether a greeted connection may take its place here.
-    pub(super) fn admit(&self, hello: &Hello, dialled_here: bool) -> Result<(), Refusal> {
+    /// Whether a connection may take its place here.
+    pub(super) fn admit(
+        &self,
+        hello: &PeerHello,
+        dialled_here: bool,
+    ) -> Result<(), HandshakeRejection> {
         let mut connections = self.connections.read().clone();
         let now = Instant::now();
         let is_well = |connection: &Connection| connection.silence(now) < SILENCE_MAX;
@@ -96,61 +100,68 @@ impl Remote {
             && control.data_id != hello.data_id
             && is_well(control)
         {
-            return Err(Refusal::OtherData { node: hello.from });
+            return Err(HandshakeRejection::OtherData { node: hello.from });
         }
         if let Some(current) = connections.of(hello.class)
             && current.boot == hello.boot
             && is_well(current)
         {
+            // Both nodes dialled at once. Each side sees the two connections in another order, so
+            // the choice must not depend on order: the one dialled by the lower number stays.
+            // Without this rule each side could end the connection that the other kept.
             let dialler = if dialled_here { hello.to } else { hello.from };
             let other = if dialled_here { hello.from } else { hello.to };
             let current_is_regular = current.dialled_here == (hello.to < hello.from);
             if dialler > other && current_is_regular {
-                return Err(Refusal::Duplicate);
+                return Err(HandshakeRejection::Duplicate);
             }
         }
         Ok(())
     }
 
     /// Puts a connection in its place. The one before it ends.
-    pub(super) fn install(&self, connection: &Arc<Connection>, served: &Served) {
-        let _telling = self.telling.lock();
+    pub(super) fn install(&self, connection: &Arc<Connection>, inboxes: &Inboxes) {
+        let _telling = self.notifying.lock();
         let mut ended = Vec::new();
         {
             let mut connections = self.connections.write();
             ended.extend(connections.of(connection.class).replace(Arc::clone(connection)));
             let is_of_another_start = |bulk: &mut Arc<Connection>| bulk.boot != connection.boot;
-            if connection.class == Class::Control {
+            // A bulk connection of an earlier start of the peer leads to a process that is gone.
+            if connection.class == ConnectionClass::Control {
                 ended.extend(connections.bulk.take_if(is_of_another_start));
             }
         }
+        // Outside the lock: its task comes to `remove`, which takes it.
         for old in ended {
             old.end("a newer connection took its place");
         }
-        if connection.class == Class::Control {
+        if connection.class == ConnectionClass::Control {
             *self.trouble.lock() = None;
             tracing::info!(peer = self.node.0, "linked");
-            self.tell(served, true);
+            self.notify(inboxes, true);
         }
-        self.tell_dialling();
+        self.notify_diallers();
     }
 
     /// Takes an ended connection out of its place, unless another has taken it already.
-    pub(super) fn remove(&self, connection: &Arc<Connection>, reason: &str, served: &Served) {
-        let _telling = self.telling.lock();
+    pub(super) fn remove(&self, connection: &Arc<Connection>, reason: &str, inboxes: &Inboxes) {
+        let _telling = self.notifying.lock();
         let bulk = {
             let mut connections = self.connections.write();
             let place = connections.of(connection.class);
+            // The place may hold a newer connection by now, which must not go with the old one.
             if place.take_if(|current| Arc::ptr_eq(current, connection)).is_none() {
                 return;
             }
             match connection.class {
-                Class::Control => connections.bulk.take(),
-                Class::Bulk => None,
+                ConnectionClass::Control => connections.bulk.take(),
+                ConnectionClass::Bulk => None,
             }
         };
-        self.tell_dialling();
-        if connection.class == Class::Bulk {
+        // Before anything else is told: the dialling task can begin while the rest goes on.
+        self.notify_diallers();
+        if connection.class == ConnectionClass::Bulk {
             tracing::debug!(peer = self.node.0, reason, "bulk connection lost");
             return;
         }
@@ -159,18 +170,18 @@ impl Remote {
         }
         *self.trouble.lock() = Some(reason.to_owned());
         tracing::warn!(peer = self.node.0, reason, "link lost");
-        self.tell(served, false);
+        self.notify(inboxes, false);
     }
 
-    fn tell(&self, served: &Served, up: bool) {
-        served.link_changed(self.node, up);
+    fn notify(&self, inboxes: &Inboxes, up: bool) {
+        inboxes.link_changed(self.node, up);
     }
 
     /// Tells an inbox that came later what it missed.
-    pub(super) fn tell_if_up(&self, served: &Served) {
-        let _telling = self.telling.lock();
-        if self.occupied.borrow().control {
-            self.tell(served, true);
+    pub(super) fn notify_if_up(&self, inboxes: &Inboxes) {
+        let _telling = self.notifying.lock();
+        if self.connections_up.borrow().control {
+            self.notify(inboxes, true);
         }
     }
 
@@ -181,6 +192,7 @@ impl Remote {
         for connection in [&connections.control, &connections.bulk].into_iter().flatten() {
             connection.calls.sweep(now);
         }
+        // Only control is pinged: bulk ends with it, and may be silent behind a long write.
         let Some(control) = connections.control.filter(|_| pinging) else { return };
         let silence = control.silence(now);
         if silence >= SILENCE_MAX {

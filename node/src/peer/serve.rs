@@ -1,6 +1,6 @@
 //! Serve: what is done with messages that arrive: calls for the replicas and for the actors.
 //!
-//! Promise: each call gets exactly one answer. [`Answering`] is the guard: dropped without an
+//! Promise: each call gets exactly one answer. [`AnswerGuard`] is the guard: dropped without an
 //! answer, it sends a failure.
 //! Refused: calls past the bound, calls whose time is up, calls nobody is there for yet.
 
@@ -20,19 +20,19 @@ use tokio::time::Instant;
 
 use super::RaftInbox;
 use super::connection::Connection;
-use super::frame::{Failure, Frame, Kind};
-use super::lanes::Outgoing;
-use crate::limits::{ANSWER_BYTES_MAX, LARGE_ANSWER_BYTES, ROOM_UNIT_BYTES};
+use super::frame::{CallFailure, FrameKind, PeerFrame};
+use super::priority_queues::Outgoing;
+use crate::limits::{ANSWER_BYTES_MAX, BUDGET_UNIT_BYTES, LARGE_ANSWER_BYTES};
 
 /// Whom arriving messages are for. Both come after the link, because they are made with it, and
 /// leave with it, because they hold it.
 #[derive(Default)]
-pub(super) struct Served {
+pub(super) struct Inboxes {
     raft: RwLock<Option<Arc<dyn RaftInbox>>>,
     inbox: RwLock<Option<Arc<dyn Inbox>>>,
 }
 
-impl Served {
+impl Inboxes {
     pub(super) fn set_raft(&self, raft: Arc<dyn RaftInbox>) {
         *self.raft.write() = Some(raft);
     }
@@ -70,33 +70,33 @@ impl Served {
     pub(super) fn answer(
         &self,
         connection: &Arc<Connection>,
-        frame: Frame,
+        frame: PeerFrame,
     ) -> Option<BoxFuture<'static, ()>> {
-        let is_raft = frame.kind == Kind::RaftCall;
+        let is_raft = frame.kind == FrameKind::RaftCall;
         let permits = if is_raft { &connection.raft_permits } else { &connection.actor_permits };
         if frame.remaining_ms == 0 {
-            Answering::refuse(connection, &frame, Failure::Expired);
+            AnswerGuard::refuse(connection, &frame, CallFailure::Expired);
             return None;
         }
         let Ok(permit) = Arc::clone(permits).try_acquire_owned() else {
-            Answering::refuse(connection, &frame, Failure::Busy);
+            AnswerGuard::refuse(connection, &frame, CallFailure::Busy);
             return None;
         };
         let Some(work) = self.begin(connection.peer, &frame) else {
-            Answering::refuse(connection, &frame, Failure::Starting);
+            AnswerGuard::refuse(connection, &frame, CallFailure::Starting);
             return None;
         };
-        let answering = Answering {
+        let answering = AnswerGuard {
             connection: Arc::clone(connection),
-            lane: answer_lane(frame.lane),
+            priority: answer_priority(frame.priority),
             id: frame.id,
             permit: Some(permit),
         };
         let deadline = Instant::now() + Duration::from_millis(frame.remaining_ms.into());
-        let bulk =
-            (frame.lane == Priority::Bulk && !is_raft).then(|| Arc::clone(&connection.bulk_work));
+        let bulk = (frame.priority == Priority::Bulk && !is_raft)
+            .then(|| Arc::clone(&connection.bulk_work));
         let answer = async move {
-            // What a call of the bulk lane brings up may be large: so many at once. A closed
+            // What a bulk call brings up may be large: so many at once. A closed
             // semaphore would be a defect; it is never closed.
             let _at_work = match bulk {
                 Some(bulk) => bulk.acquire_owned().await.ok(),
@@ -116,9 +116,9 @@ impl Served {
     }
 
     /// The work a call asks for, not begun yet; `None` where nobody is there for it.
-    fn begin(&self, from: NodeId, call: &Frame) -> Option<BoxFuture<'static, Bytes>> {
+    fn begin(&self, from: NodeId, call: &PeerFrame) -> Option<BoxFuture<'static, Bytes>> {
         let payload = call.payload.clone();
-        if call.kind == Kind::RaftCall {
+        if call.kind == FrameKind::RaftCall {
             let raft = self.raft.read().clone()?;
             return Some(Box::pin(async move { raft.handle(from, payload).await }));
         }
@@ -127,8 +127,8 @@ impl Served {
     }
 }
 
-/// The lane an answer travels in: as urgent as its call, but never behind other calls.
-fn answer_lane(call: Priority) -> Priority {
+/// The priority of an answer: as urgent as its call, but never behind other calls.
+fn answer_priority(call: Priority) -> Priority {
     match call {
         Priority::Urgent => Priority::Urgent,
         Priority::Log | Priority::Call | Priority::Feed => Priority::Log,
@@ -137,60 +137,63 @@ fn answer_lane(call: Priority) -> Priority {
 }
 
 /// The duty to answer one call.
-pub(super) struct Answering {
+pub(super) struct AnswerGuard {
     connection: Arc<Connection>,
-    lane: Priority,
+    priority: Priority,
     id: u64,
     /// Taken by the answer.
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Answering {
+impl AnswerGuard {
     /// Sends the answer. How large it is, nobody knew when the call was sent: a large one goes in
-    /// pieces behind everything that is urgent on this connection, once there is room for it.
+    /// pieces behind everything that is urgent on this connection, once the budget has space for
+    /// it.
     async fn answer(mut self, payload: Bytes, deadline: Instant) {
         if payload.len() > ANSWER_BYTES_MAX {
-            return self.send(Kind::Failed, Failure::TooLarge.to_payload(), None);
+            return self.send(FrameKind::Failed, CallFailure::TooLarge.to_payload(), None);
         }
         if payload.len() <= LARGE_ANSWER_BYTES {
-            return self.send(Kind::Answer, payload, None);
+            return self.send(FrameKind::Answer, payload, None);
         }
-        let units = payload.len().div_ceil(ROOM_UNIT_BYTES);
+        let units = payload.len().div_ceil(BUDGET_UNIT_BYTES);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.connection.answer_room).acquire_many_owned(units);
-        match tokio::time::timeout_at(deadline, room).await {
-            Ok(Ok(room)) => {
-                self.lane = Priority::Bulk;
-                self.send(Kind::Answer, payload, Some(room));
+        let budget = Arc::clone(&self.connection.answer_budget).acquire_many_owned(units);
+        match tokio::time::timeout_at(deadline, budget).await {
+            Ok(Ok(budget)) => {
+                self.priority = Priority::Bulk;
+                self.send(FrameKind::Answer, payload, Some(budget));
             }
             // Nobody waits for it any more.
-            Ok(Err(_)) | Err(_) => self.send(Kind::Failed, Failure::Dropped.to_payload(), None),
+            Ok(Err(_)) | Err(_) => {
+                self.send(FrameKind::Failed, CallFailure::Dropped.to_payload(), None)
+            }
         }
     }
 
-    fn send(&mut self, kind: Kind, payload: Bytes, room: Option<OwnedSemaphorePermit>) {
+    fn send(&mut self, kind: FrameKind, payload: Bytes, budget: Option<OwnedSemaphorePermit>) {
         let permit = self.permit.take();
-        let new = Outgoing::new(kind, self.lane, self.id, payload);
-        let message = Outgoing { permit, room, ..new };
-        // A closed connection has told the caller already.
-        let _ = self.connection.lanes.put(message);
+        let new = Outgoing::new(kind, self.priority, self.id, payload);
+        let message = Outgoing { permit, budget, ..new };
+        // A closed connection has ended the call already.
+        let _ = self.connection.priority_queues.put(message);
     }
 
     /// Refuses a call that was not begun. If even that does not fit, the caller's deadline ends it.
-    pub(super) fn refuse(connection: &Connection, call: &Frame, failure: Failure) {
+    pub(super) fn refuse(connection: &Connection, call: &PeerFrame, failure: CallFailure) {
         if call.id == 0 {
             return;
         }
-        let lane = answer_lane(call.lane);
-        let message = Outgoing::new(Kind::Failed, lane, call.id, failure.to_payload());
-        let _ = connection.lanes.put(message);
+        let priority = answer_priority(call.priority);
+        let message = Outgoing::new(FrameKind::Failed, priority, call.id, failure.to_payload());
+        let _ = connection.priority_queues.put(message);
     }
 }
 
-impl Drop for Answering {
+impl Drop for AnswerGuard {
     fn drop(&mut self) {
         if self.permit.is_some() {
-            self.send(Kind::Failed, Failure::Dropped.to_payload(), None);
+            self.send(FrameKind::Failed, CallFailure::Dropped.to_payload(), None);
         }
     }
 }

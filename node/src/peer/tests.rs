@@ -8,9 +8,9 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
-use super::hello::{FEATURES, Hello, read_hello};
+use super::hello::{FEATURES, PeerHello, read_hello};
 use super::*;
-use crate::limits::{CONTROL_PAYLOAD_BYTES_MAX, DIAL_PATIENCE, LANE_FRAMES_MAX};
+use crate::limits::{CONTROL_PAYLOAD_BYTES_MAX, DIALLED_WITHIN, QUEUE_FRAMES_MAX};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -28,12 +28,12 @@ impl RaftInbox for Echo {
 struct Actors {
     casts: Mutex<VecDeque<(NodeId, Bytes)>>,
     links: Mutex<Vec<(NodeId, bool)>>,
-    served: AtomicUsize,
+    inboxes: AtomicUsize,
 }
 
 impl Inbox for Actors {
     fn call(&self, _from: NodeId, message: Bytes) -> BoxFuture<'static, Bytes> {
-        self.served.fetch_add(1, Ordering::Relaxed);
+        self.inboxes.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
             match &message[..] {
                 b"panic" => panic!("as asked"),
@@ -91,7 +91,7 @@ fn start_as(
         data_id: data_id.into(),
         listener,
         book: receiver,
-        transport: Arc::new(Plain),
+        transport: Arc::new(PlainTcp),
     })
     .unwrap();
     let actors = Arc::new(Actors::default());
@@ -119,7 +119,7 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 async fn linked(here: &Here, peer: u64) {
     let remote = here.link.0.remote(NodeId(peer));
     until("linked", || {
-        let now = *remote.occupied.borrow();
+        let now = *remote.connections_up.borrow();
         now.control && now.bulk
     })
     .await;
@@ -128,10 +128,10 @@ async fn linked(here: &Here, peer: u64) {
 async fn ask(
     from: &Here,
     to: u64,
-    lane: Priority,
+    priority: Priority,
     message: &'static [u8],
 ) -> Result<Bytes, NetworkError> {
-    Peers::call(&from.link, NodeId(to), lane, Bytes::from_static(message), SOON).await
+    Peers::call(&from.link, NodeId(to), priority, Bytes::from_static(message), SOON).await
 }
 
 /// Reaches nobody, and counts how often that was tried.
@@ -139,7 +139,7 @@ async fn ask(
 struct Nowhere(AtomicUsize);
 
 impl Transport for Nowhere {
-    fn dial(&self, _address: String) -> BoxFuture<'static, std::io::Result<Stream>> {
+    fn dial(&self, _address: String) -> BoxFuture<'static, std::io::Result<PeerStream>> {
         self.0.fetch_add(1, Ordering::Relaxed);
         Box::pin(async { Err(std::io::ErrorKind::ConnectionRefused.into()) })
     }
@@ -147,7 +147,7 @@ impl Transport for Nowhere {
     fn accept(
         &self,
         _socket: tokio::net::TcpStream,
-    ) -> BoxFuture<'static, std::io::Result<Stream>> {
+    ) -> BoxFuture<'static, std::io::Result<PeerStream>> {
         Box::pin(async { Err(std::io::ErrorKind::ConnectionRefused.into()) })
     }
 }
@@ -184,10 +184,10 @@ async fn a_peer_that_is_long_gone_is_dialled_every_second_by_either_side() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_starts_dials_before_it_would_lose_patience() {
+async fn a_node_that_starts_dials_sooner_than_later() {
     let nowhere = Arc::new(Nowhere::default());
     let (_book, _link) = start_nowhere(2, 1, &nowhere);
-    sleep(DIAL_PATIENCE - Duration::from_millis(1)).await;
+    sleep(DIALLED_WITHIN - Duration::from_millis(1)).await;
     assert!(nowhere.0.load(Ordering::Relaxed) > 0);
 }
 
@@ -197,12 +197,12 @@ async fn calls_and_casts_go_both_ways() {
     linked(&one, 2).await;
     linked(&two, 1).await;
     for (from, to) in [(&one, 2), (&two, 1)] {
-        for lane in
+        for priority in
             [Priority::Urgent, Priority::Log, Priority::Call, Priority::Feed, Priority::Bulk]
         {
-            assert_eq!(ask(from, to, lane, b"hello").await.unwrap(), "hello");
+            assert_eq!(ask(from, to, priority, b"hello").await.unwrap(), "hello");
             let message = Bytes::from_static(b"vote");
-            let answer = Network::call(&from.link, NodeId(to), lane, message, SOON).await;
+            let answer = Network::call(&from.link, NodeId(to), priority, message, SOON).await;
             assert_eq!(answer.unwrap(), "vote");
         }
     }
@@ -236,7 +236,7 @@ async fn calls_end_by_panic_by_deadline_and_by_the_end_of_the_link() {
 
     let (stopped, ended) = tokio::join!(
         async {
-            until("served", || two.actors.served.load(Ordering::Relaxed) == 3).await;
+            until("served", || two.actors.inboxes.load(Ordering::Relaxed) == 3).await;
             two.link.stop().await;
         },
         timeout(SOON, ask(&one, 2, Priority::Call, b"never")),
@@ -289,11 +289,11 @@ async fn large_messages_travel_in_pieces_while_small_ones_pass() {
 async fn a_large_answer_comes_back_whatever_lane_asked() {
     let (one, two) = pair();
     linked(&one, 2).await;
-    for lane in [Priority::Urgent, Priority::Log, Priority::Call, Priority::Bulk] {
-        // More than a lane holds: what waits here is bounded by the room for large answers.
-        let asked = (0..5).map(|_| ask(&one, 2, lane, b"five"));
+    for priority in [Priority::Urgent, Priority::Log, Priority::Call, Priority::Bulk] {
+        // More than a queue holds: what waits here is bounded by the budget for large answers.
+        let asked = (0..5).map(|_| ask(&one, 2, priority, b"five"));
         for answer in futures::future::join_all(asked).await {
-            assert_eq!(answer.unwrap().len(), 5 * 1024 * 1024, "{lane:?}");
+            assert_eq!(answer.unwrap().len(), 5 * 1024 * 1024, "{priority:?}");
         }
     }
     drop(two);
@@ -305,7 +305,7 @@ async fn a_full_lane_is_refused_at_once() {
     linked(&one, 2).await;
     // Nothing is written until this task yields: the test runs on one thread.
     let cast = |bytes: Bytes| one.link.cast(NodeId(2), Priority::Feed, bytes);
-    for _ in 0..LANE_FRAMES_MAX {
+    for _ in 0..QUEUE_FRAMES_MAX {
         cast(Bytes::from_static(b"x")).unwrap();
     }
     assert_eq!(cast(Bytes::from_static(b"x")), Err(NetworkError::Full { node: NodeId(2) }));
@@ -350,12 +350,12 @@ async fn another_data_directory_is_refused() {
     .await;
 }
 
-fn raw_hello(from: u64, to: u64) -> Hello {
-    Hello {
+fn raw_hello(from: u64, to: u64) -> PeerHello {
+    PeerHello {
         proto_min: PROTO_MIN,
         proto_max: PROTO_MAX,
         features: FEATURES,
-        class: Class::Control,
+        class: ConnectionClass::Control,
         from: NodeId(from),
         to: NodeId(to),
         boot: 1,
@@ -369,10 +369,13 @@ async fn another_version_is_refused_and_garbage_is_cut() {
     let (two, at_two) = listener();
     let two = start(2, two, &[]);
     let mut socket = tokio::net::TcpStream::connect(&at_two).await.unwrap();
-    let newer = Hello { proto_min: PROTO_MAX + 1, proto_max: PROTO_MAX + 2, ..raw_hello(1, 2) };
+    let newer = PeerHello { proto_min: PROTO_MAX + 1, proto_max: PROTO_MAX + 2, ..raw_hello(1, 2) };
     socket.write_all(&newer.encode()).await.unwrap();
     match read_hello(&mut socket).await {
-        Err(GreetError::RefusedByPeer(Refusal::VersionMismatch { ours_max, .. })) => {
+        Err(HandshakeError::RefusedByPeer(HandshakeRejection::VersionMismatch {
+            ours_max,
+            ..
+        })) => {
             assert_eq!(ours_max, PROTO_MAX);
         }
         other => panic!("{other:?}"),
@@ -428,7 +431,7 @@ async fn a_restarted_peer_is_linked_anew_and_a_late_address_is_enough() {
         data_id: "data-1".into(),
         listener: one,
         book: receiver,
-        transport: Arc::new(Plain),
+        transport: Arc::new(PlainTcp),
     })
     .unwrap();
     let first = start(2, two, &[]);

@@ -12,7 +12,7 @@ use tokio::net::{TcpStream, lookup_host};
 use crate::limits::{SEND_BUFFER_BYTES, UNCONFIRMED_MAX};
 
 /// A stream in its two directions.
-pub struct Stream {
+pub struct PeerStream {
     /// What comes in.
     pub read: Box<dyn AsyncRead + Send + Unpin>,
     /// What goes out.
@@ -22,17 +22,17 @@ pub struct Stream {
 /// Makes streams between nodes.
 pub trait Transport: Send + Sync + 'static {
     /// Connects to an address, `host:port`.
-    fn dial(&self, address: String) -> BoxFuture<'static, io::Result<Stream>>;
+    fn dial(&self, address: String) -> BoxFuture<'static, io::Result<PeerStream>>;
     /// Makes a stream of an accepted connection.
-    fn accept(&self, socket: TcpStream) -> BoxFuture<'static, io::Result<Stream>>;
+    fn accept(&self, socket: TcpStream) -> BoxFuture<'static, io::Result<PeerStream>>;
 }
 
 /// TCP without encryption: for one machine, or a network of its own.
 #[derive(Debug, Clone, Copy)]
-pub struct Plain;
+pub struct PlainTcp;
 
-impl Transport for Plain {
-    fn dial(&self, address: String) -> BoxFuture<'static, io::Result<Stream>> {
+impl Transport for PlainTcp {
+    fn dial(&self, address: String) -> BoxFuture<'static, io::Result<PeerStream>> {
         Box::pin(async move {
             let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
             for candidate in lookup_host(&address).await? {
@@ -45,7 +45,7 @@ impl Transport for Plain {
         })
     }
 
-    fn accept(&self, socket: TcpStream) -> BoxFuture<'static, io::Result<Stream>> {
+    fn accept(&self, socket: TcpStream) -> BoxFuture<'static, io::Result<PeerStream>> {
         Box::pin(async move { split(socket) })
     }
 }
@@ -60,11 +60,11 @@ async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-fn split(socket: TcpStream) -> io::Result<Stream> {
+fn split(socket: TcpStream) -> io::Result<PeerStream> {
     socket.set_nodelay(true)?;
     sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER_BYTES)?;
     let unconfirmed_ms = u32::try_from(UNCONFIRMED_MAX.as_millis()).unwrap_or(u32::MAX);
     sockopt::set_tcp_user_timeout(&socket, unconfirmed_ms)?;
     let (read, write) = socket.into_split();
-    Ok(Stream { read: Box::new(read), write: Box::new(write) })
+    Ok(PeerStream { read: Box::new(read), write: Box::new(write) })
 }

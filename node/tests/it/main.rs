@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::NodeId;
-use node::{CatalogueSource, Config, Node, Sockets, StartError};
+use node::{CatalogueSource, Config, Node, NodeStartError, Sockets};
 
 fn config(data: &Path, number: u64) -> Config {
     Config {
@@ -54,7 +54,7 @@ async fn one_node_starts_serves_stops_and_starts_again() {
         sample_is_there(&node).await;
         let again = Box::pin(Node::start(config(dir.path(), 1))).await;
         match again.err() {
-            Some(StartError::Data(error)) => assert!(error.to_string().contains("in use")),
+            Some(NodeStartError::Data(error)) => assert!(error.to_string().contains("in use")),
             other => panic!("{other:?}"),
         }
         let busy = Config { listen: node.http_addr(), ..config(dir.path(), 1) };

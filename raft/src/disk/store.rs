@@ -44,13 +44,13 @@ use writer::{Job, write_size};
 
 /// The working stores of all replicas of a node: one sled database, one writer thread.
 pub struct StoreFiles {
-    shared: Arc<Shared>,
+    shared: Arc<StoreShared>,
     groups: Mutex<BTreeMap<GroupKey, Arc<GroupStore>>>,
     writer: Option<JoinHandle<()>>,
 }
 
 /// What the writer and the stores of all replicas share.
-struct Shared {
+struct StoreShared {
     dir: PathBuf,
     /// `None` while no new database can be created.
     database: Mutex<Option<Database>>,
@@ -63,10 +63,10 @@ struct Shared {
     jobs: SyncSender<Job>,
     /// The writer, where it has no thread.
     #[cfg(any(test, feature = "testing"))]
-    inline_writer: Mutex<Option<writer::Writer>>,
+    inline_writer: Mutex<Option<writer::StoreWriter>>,
 }
 
-impl Shared {
+impl StoreShared {
     fn database(&self) -> Result<Database, Fatal> {
         let database = self.database.lock().clone();
         database.ok_or_else(|| Fatal(format!("no working store in {}", self.dir.display())))
@@ -118,7 +118,7 @@ impl StoreFiles {
     pub fn open(dir: &Path) -> io::Result<Self> {
         let database = Database::open_or_create(dir).map_err(io::Error::other)?;
         let (jobs, receiver) = sync_channel(STORE_QUEUE_LENGTH);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(StoreShared {
             dir: dir.to_owned(),
             database: Mutex::new(Some(database)),
             generation: AtomicU64::new(0),
@@ -128,7 +128,7 @@ impl StoreFiles {
             #[cfg(any(test, feature = "testing"))]
             inline_writer: Mutex::default(),
         });
-        let work = writer::Writer::new(Arc::clone(&shared));
+        let work = writer::StoreWriter::new(Arc::clone(&shared));
         #[cfg(any(test, feature = "testing"))]
         if crate::simulated::is_active() {
             *shared.inline_writer.lock() = Some(work);
@@ -206,7 +206,7 @@ impl Drop for StoreFiles {
 /// The working store of one replica.
 pub struct GroupStore {
     group: GroupKey,
-    shared: Arc<Shared>,
+    shared: Arc<StoreShared>,
     /// The index up to which changes can be read.
     stored_index: Mutex<u64>,
     stored_changed: Condvar,

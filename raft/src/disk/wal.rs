@@ -73,13 +73,13 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::disk::wal::index::EntrySource;
 use crate::disk::wal::segment_allocator::SegmentAllocator;
-use crate::disk::wal::writer::{PendingSubmission, Shared, State, Writer};
+use crate::disk::wal::writer::{PendingSubmission, State, WalShared, WalWriter};
 use crate::disk::{Device, GroupKey, RealDevice};
 use crate::limits;
 
 /// One change of a replica's log. Payloads are opaque.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Op {
+pub enum LogOp {
     /// Appends entries `(index, term, bytes)`: consecutive, the first one right after the group's
     /// last. In an empty log the first may have any index, after a purge the one after the purge.
     Append {
@@ -284,7 +284,7 @@ pub struct WalCounters {
     pub disk_reads: AtomicU64,
 }
 
-impl Op {
+impl LogOp {
     /// The replica whose log it changes.
     pub fn group(&self) -> GroupKey {
         match self {
@@ -300,13 +300,13 @@ impl Op {
 
 /// The writer of an inline log, and whom to notify when a submission waits for it.
 struct InlineWriter {
-    writer: Mutex<Writer>,
+    writer: Mutex<WalWriter>,
     notify: Box<dyn Fn() + Send + Sync>,
 }
 
 /// The log of a node. Dropping it writes what is queued and waits for that.
 pub struct Wal {
-    shared: Arc<Shared>,
+    shared: Arc<WalShared>,
     dir: PathBuf,
     threads: Vec<JoinHandle<()>>,
     /// The writer, where it has no thread.
@@ -329,7 +329,7 @@ impl Wal {
         let counters = WalCounters::default();
         counters.segments.store(opened.index.segments.len() as u64, Relaxed);
         let index = std::mem::take(&mut opened.index);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(WalShared {
             state: Mutex::new(State { index, ..State::default() }),
             work_queued: Condvar::new(),
             queue_space: Condvar::new(),
@@ -344,7 +344,7 @@ impl Wal {
             segment_bytes: config.segment_bytes,
         };
         let notify = config.inline_notify.take();
-        let mut writer = Writer::new(shared.clone(), dir.to_owned(), config, opened);
+        let mut writer = WalWriter::new(shared.clone(), dir.to_owned(), config, opened);
         let (dir, threads) = (dir.to_owned(), Vec::new());
         let mut wal = Self { shared, dir, threads, inline: None, _lock: lock };
         if let Some(notify) = notify {
@@ -371,7 +371,7 @@ impl Wal {
     /// `done` gets `StorageFull` when there was no space (nothing of the submission is written),
     /// `InvalidInput` when an entry would leave a gap or is too large, and another error when the
     /// log has stopped. For committed indexes alone it is called at once.
-    pub fn submit(&self, ops: Vec<Op>, done: SubmitCallback) {
+    pub fn submit(&self, ops: Vec<LogOp>, done: SubmitCallback) {
         let mut state = self.shared.state.lock();
         while state.stopped.is_none()
             && (state.queued_bytes >= limits::WAL_QUEUE_BYTES
@@ -391,7 +391,7 @@ impl Wal {
         // Remembers what the caller has seen: if a replica's count has grown by the time the writer
         // takes this submission, it builds on a rejected one.
         let mut groups: Vec<(GroupKey, u64)> = Vec::new();
-        for key in ops.iter().map(Op::group) {
+        for key in ops.iter().map(LogOp::group) {
             let rejections = state.index.rejections.get(&key).copied().unwrap_or(0);
             if !groups.contains(&(key, rejections)) {
                 groups.push((key, rejections));
@@ -399,7 +399,7 @@ impl Wal {
         }
         state.sequence += 1;
         let sequence = state.sequence;
-        let only_committed = ops.iter().all(|op| matches!(op, Op::Committed { .. }));
+        let only_committed = ops.iter().all(|op| matches!(op, LogOp::Committed { .. }));
         // Index and queue change under one lock, so that the order of the records on disk is the
         // order in which the index changed.
         let records = state.index.apply(ops, sequence);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use model::codec;
 use openraft::EntryPayload;
 
-use crate::consensus::{EntryData, LogEntry, Payload, log_id};
+use crate::consensus::{EntryData, RaftPayload, ReplicatedEntry, log_id};
 use crate::disk;
 use crate::error::Fatal;
 
@@ -17,7 +17,7 @@ const NORMAL: u8 = 1;
 const MEMBERSHIP: u8 = 2;
 
 /// Encodes the payload of an entry for the log.
-pub(super) fn encode(payload: &Payload) -> Bytes {
+pub(super) fn encode(payload: &RaftPayload) -> Bytes {
     let (kind, body): (u8, &[u8]) = match payload {
         EntryPayload::Blank => (BLANK, &[]),
         EntryPayload::Normal(EntryData(bytes)) => (NORMAL, bytes),
@@ -32,7 +32,7 @@ pub(super) fn encode(payload: &Payload) -> Bytes {
 }
 
 /// Decodes an entry of the log.
-pub(super) fn decode(entry: &disk::StoredEntry) -> Result<LogEntry, Fatal> {
+pub(super) fn decode(entry: &disk::StoredEntry) -> Result<ReplicatedEntry, Fatal> {
     let disk::StoredEntry { index, term, bytes } = entry;
     let bad = |reason: String| Fatal(format!("log entry {index} {reason}"));
     let payload = match *bytes.as_ref() {
@@ -48,7 +48,7 @@ pub(super) fn decode(entry: &disk::StoredEntry) -> Result<LogEntry, Fatal> {
         }
         [] => return Err(bad("is empty".to_owned())),
     };
-    Ok(LogEntry { log_id: log_id(*term, *index), payload })
+    Ok(ReplicatedEntry { log_id: log_id(*term, *index), payload })
 }
 
 #[cfg(test)]
@@ -72,7 +72,7 @@ mod tests {
         ] {
             let bytes = encode(&payload);
             let back = decode(&disk::StoredEntry { index: 4, term: 2, bytes }).unwrap();
-            assert_eq!(back, LogEntry { log_id: log_id(2, 4), payload });
+            assert_eq!(back, ReplicatedEntry { log_id: log_id(2, 4), payload });
         }
         for bad in [&b""[..], &[9, 1], &[1, 9], &[1, 2, 3]] {
             let bytes = Bytes::copy_from_slice(bad);

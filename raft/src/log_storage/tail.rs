@@ -9,18 +9,18 @@ use std::ops::Range;
 
 use openraft::EntryPayload;
 
-use crate::consensus::{EntryData, LogEntry};
+use crate::consensus::{EntryData, ReplicatedEntry};
 use crate::limits;
 
 /// The last entries, decoded.
 #[derive(Default)]
 pub(super) struct Tail {
-    entries: VecDeque<LogEntry>,
+    entries: VecDeque<ReplicatedEntry>,
     bytes: usize,
 }
 
 impl Tail {
-    pub(super) fn append(&mut self, entries: Vec<LogEntry>) {
+    pub(super) fn append(&mut self, entries: Vec<ReplicatedEntry>) {
         for entry in entries {
             let follows = self.entries.back().map(|last| last.log_id.index + 1);
             // After a checkpoint from another replica the log continues behind a gap.
@@ -43,7 +43,8 @@ impl Tail {
     }
 
     pub(super) fn truncate_after(&mut self, after: Option<u64>) {
-        let stays = |entry: &LogEntry| after.is_some_and(|after| entry.log_id.index <= after);
+        let stays =
+            |entry: &ReplicatedEntry| after.is_some_and(|after| entry.log_id.index <= after);
         while self.entries.back().is_some_and(|entry| !stays(entry)) {
             if let Some(entry) = self.entries.pop_back() {
                 self.bytes -= size(&entry);
@@ -59,10 +60,10 @@ impl Tail {
 
     /// The first entries of a range: at least one, otherwise no more than fit into `max_bytes`.
     /// `None`: the first one is not in memory.
-    pub(super) fn get(&self, range: &Range<u64>, max_bytes: usize) -> Option<Vec<LogEntry>> {
+    pub(super) fn get(&self, range: &Range<u64>, max_bytes: usize) -> Option<Vec<ReplicatedEntry>> {
         let first = self.entries.front()?.log_id.index;
         let skip = usize::try_from(range.start.checked_sub(first)?).ok()?;
-        let mut found: Vec<LogEntry> = Vec::new();
+        let mut found: Vec<ReplicatedEntry> = Vec::new();
         let mut bytes = 0;
         for entry in self.entries.iter().skip(skip) {
             bytes += size(entry);
@@ -76,7 +77,7 @@ impl Tail {
 }
 
 /// What an entry costs in memory, roughly.
-fn size(entry: &LogEntry) -> usize {
+fn size(entry: &ReplicatedEntry) -> usize {
     const ENTRY: usize = 64;
     match &entry.payload {
         EntryPayload::Blank | EntryPayload::Membership(_) => ENTRY,
@@ -92,11 +93,11 @@ mod tests {
     use super::*;
     use crate::consensus::log_id;
 
-    fn entry(index: u64, bytes: &[u8]) -> LogEntry {
-        LogEntry::new_normal(log_id(1, index), EntryData(Bytes::copy_from_slice(bytes)))
+    fn entry(index: u64, bytes: &[u8]) -> ReplicatedEntry {
+        ReplicatedEntry::new_normal(log_id(1, index), EntryData(Bytes::copy_from_slice(bytes)))
     }
 
-    fn indexes(entries: Option<Vec<LogEntry>>) -> Option<Vec<u64>> {
+    fn indexes(entries: Option<Vec<ReplicatedEntry>>) -> Option<Vec<u64>> {
         entries.map(|entries| entries.iter().map(|entry| entry.log_id.index).collect())
     }
 

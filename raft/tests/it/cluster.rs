@@ -9,7 +9,7 @@ use bytes::Bytes;
 use model::{NodeId, ReplicaId};
 use parking_lot::Mutex;
 use raft::testing::{MemoryNetwork, RecordingMachine};
-use raft::{GroupId, GroupStatus, Groups, GroupsConfig, Member, ProposeError, ReplicaGroup};
+use raft::{GroupId, GroupStatus, Groups, GroupsConfig, Member, ProposeError, TypedGroup};
 use tempfile::TempDir;
 
 /// Longer than anything takes that should happen.
@@ -86,8 +86,7 @@ impl Cluster {
         let mut machines = BTreeMap::new();
         for &group in &self.groups {
             let machine = RecordingMachine::new();
-            let boxed = Box::new(machine.clone());
-            groups.start(group, replica(group, node), boxed).await.unwrap();
+            groups.start(group, replica(group, node), machine.clone()).await.unwrap();
             machines.insert(group, machine);
         }
         self.nodes.insert(node, Node { groups, machines });
@@ -104,8 +103,9 @@ impl Cluster {
         &self.nodes[&node].groups
     }
 
-    pub(crate) fn group(&self, node: NodeId, group: GroupId) -> ReplicaGroup {
-        self.nodes[&node].groups.get(group).expect("the group runs")
+    pub(crate) fn group(&self, node: NodeId, group: GroupId) -> TypedGroup<RecordingMachine> {
+        let running = self.nodes[&node].groups.get(group).expect("the group runs");
+        running.typed().expect("every group here records")
     }
 
     pub(crate) fn machine(&self, node: NodeId, group: GroupId) -> &RecordingMachine {
@@ -188,9 +188,4 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
         }
     };
     tokio::time::timeout(TIMEOUT, polling).await.unwrap_or_else(|_| panic!("never came: {what}"))
-}
-
-/// The answer of a recording machine: the number of its entries.
-pub(crate) fn number(answer: &raft::Answer) -> u64 {
-    *answer.0.downcast_ref::<u64>().expect("the answer is a number")
 }

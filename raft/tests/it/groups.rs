@@ -5,7 +5,7 @@ use futures::future::join_all;
 use model::NodeId;
 use raft::{GroupId, Priority, ProposeError, ReadError};
 
-use crate::cluster::{Cluster, TIMEOUT, number, replica};
+use crate::cluster::{Cluster, TIMEOUT, replica};
 
 const G: GroupId = GroupId(1);
 
@@ -26,8 +26,8 @@ async fn three_replicas_apply_the_same_entries_in_the_same_order() {
     let entries = cluster.machine(leader, G).entries();
     assert_eq!(entries.len(), 500, "each counts once");
     for (proposal, proposed) in proposed.iter().enumerate() {
-        let count = usize::try_from(number(&proposed.answer)).unwrap();
-        assert_eq!(entries[count - 1], proposal.to_string(), "the answer belongs to the entry");
+        let count = usize::try_from(proposed.response).unwrap();
+        assert_eq!(entries[count - 1], proposal.to_string(), "the response belongs to the entry");
     }
     for node in cluster.running() {
         cluster.wait_for_entries(node, G, 500).await;
@@ -121,7 +121,7 @@ async fn seventeen_groups_elect_and_keep_leaders_while_idle() {
     for group in (0..17).map(GroupId) {
         let leader = cluster.leader(group).await;
         let proposed = cluster.group(leader, group).propose(None, Bytes::from_static(b"x")).await;
-        assert_eq!(number(&proposed.unwrap().answer), 1);
+        assert_eq!(proposed.unwrap().response, 1);
     }
     let terms: Vec<u64> =
         (0..17).map(|group| cluster.group(NodeId(1), GroupId(group)).status().term).collect();
@@ -141,4 +141,37 @@ async fn seventeen_groups_elect_and_keep_leaders_while_idle() {
         })
         .count();
     assert!(leader_changes <= 3, "an idle group keeps its leader; {leader_changes} of 17 did not");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_takes_proposals_only_for_its_own_machine() {
+    struct Other;
+    impl raft::Machine for Other {
+        type Response = ();
+
+        fn apply(
+            &mut self,
+            _: u64,
+            _: &[u8],
+            _: &mut Vec<raft::StoreWrite>,
+        ) -> Result<(), raft::Fatal> {
+            Ok(())
+        }
+
+        fn freeze(&self) -> Box<dyn raft::FrozenState> {
+            unreachable!("it never runs")
+        }
+
+        fn restore(&mut self, _: u64, _: &dyn raft::ChunkSource) -> Result<(), raft::Fatal> {
+            Ok(())
+        }
+
+        fn checkpoint_durable(&mut self, _: u64) {}
+
+        fn attach(&mut self, _: std::sync::Arc<dyn raft::WorkingStore>) {}
+    }
+    let cluster = Cluster::start(1, [1]).await;
+    let group = cluster.group(NodeId(1), G);
+    assert!(group.typed::<raft::testing::RecordingMachine>().is_some());
+    assert!(group.typed::<Other>().is_none());
 }

@@ -69,8 +69,7 @@ async fn rpc_for_a_removed_replica_is_rejected_by_its_successor() {
     cluster.wait_for_entries(node, G, 1).await;
     cluster.groups(node).stop(G).await;
     let (successor, machine) = (ReplicaId(9999), RecordingMachine::new());
-    let boxed = Box::new(machine.clone());
-    let started = cluster.groups(node).start(G, successor, boxed).await.unwrap();
+    let started = cluster.groups(node).start(G, successor, machine.clone()).await.unwrap();
     for _ in 0..20 {
         cluster.propose_without(G, node).await;
     }
@@ -84,8 +83,7 @@ async fn rpc_for_a_removed_replica_is_rejected_by_its_successor() {
 #[tokio::test(flavor = "multi_thread")]
 async fn group_runs_at_most_once_on_a_node() {
     let cluster = Cluster::start(1, [1]).await;
-    let again =
-        cluster.groups(NodeId(1)).start(G, ReplicaId(5), Box::new(RecordingMachine::new())).await;
+    let again = cluster.groups(NodeId(1)).start(G, ReplicaId(5), RecordingMachine::new()).await;
     assert!(again.is_err_and(|fatal| fatal.0.contains("already runs")));
     let forget = cluster.groups(NodeId(1)).forget(G, replica(G, NodeId(1))).await;
     assert!(forget.is_err(), "it runs");

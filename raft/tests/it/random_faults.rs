@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::NodeId;
 use parking_lot::Mutex;
+use raft::testing::RecordingMachine;
 use raft::{GroupId, Groups, ProposeError};
 
 use crate::cluster::Cluster;
@@ -52,7 +53,7 @@ async fn client(
         let entry = Bytes::from(format!("{number}/{count}"));
         history.lock().proposed.insert(entry.clone());
         let group = nodes.lock().get(&target).and_then(|groups| groups.get(G));
-        let Some(group) = group else {
+        let Some(group) = group.and_then(|group| group.typed::<RecordingMachine>()) else {
             target = NodeId(target.0 % 3 + 1);
             tokio::time::sleep(Duration::from_millis(5)).await;
             continue;

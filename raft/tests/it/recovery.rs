@@ -9,8 +9,8 @@ use futures::FutureExt;
 use model::NodeId;
 use raft::testing::{RecordingMachine, UNREAD_CHUNK};
 use raft::{
-    Answer, ChunkSource, Fatal, FrozenState, GroupId, Groups, GroupsConfig, Machine, Priority,
-    StoreWrite, WorkingStore,
+    ChunkSource, Fatal, FrozenState, GroupId, Groups, GroupsConfig, Machine, Priority, StoreWrite,
+    WorkingStore,
 };
 
 use crate::cluster::{Cluster, eventually, replica};
@@ -230,7 +230,9 @@ struct SlowMachine {
 }
 
 impl Machine for SlowMachine {
-    fn apply(&mut self, at: u64, entry: &[u8], to: &mut Vec<StoreWrite>) -> Result<Answer, Fatal> {
+    type Response = u64;
+
+    fn apply(&mut self, at: u64, entry: &[u8], to: &mut Vec<StoreWrite>) -> Result<u64, Fatal> {
         self.machine.apply(at, entry, to)
     }
 
@@ -264,11 +266,11 @@ async fn store_rebuild_waits_for_starting_replicas() {
     let groups = Groups::open(config, cluster.network.endpoint(node)).await.unwrap();
 
     let (allow_attach, may_attach) = mpsc::channel();
-    let slow_machine = Box::new(SlowMachine { machine: RecordingMachine::new(), may_attach });
+    let slow_machine = SlowMachine { machine: RecordingMachine::new(), may_attach };
     let mut starting = Box::pin(groups.start(GroupId(2), replica(GroupId(2), node), slow_machine));
     assert!(starting.as_mut().now_or_never().is_none());
     let machine = RecordingMachine::new();
-    groups.start(G, replica(G, node), Box::new(machine.clone())).await.unwrap();
+    groups.start(G, replica(G, node), machine.clone()).await.unwrap();
     // Longer than it takes to fill it, were that done.
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(machine.restored(), (1, 0));

@@ -29,7 +29,12 @@ const REGISTRIES: [&str; 6] = [
 /// The parts of a decision record.
 const RECORD: [&str; 4] = ["## Context", "## Choice", "## Cost", "## When to revisit"];
 /// Where stable codes of refusals are written, and the document that explains them.
-const CODES: [&str; 2] = ["model/src/reject.rs", "gateway/src/error.rs"];
+const CODES: [&str; 4] = [
+    "model/src/reject.rs",
+    "gateway/src/error.rs",
+    "compat/src/orders/save.rs",
+    "compat/src/payments.rs",
+];
 const PROTOCOL: &str = "docs/protocol.md";
 
 /// The rules of this file.

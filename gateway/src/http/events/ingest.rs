@@ -7,8 +7,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use model::{
-    Action, BranchKey, Command, Event, Mutation, Object, Origin, ReadLevel, Request, Validation,
-    Value, Write,
+    Action, BranchKey, Command, Event, Object, Origin, Precondition, ReadLevel, RecordMutation,
+    Request, Transaction, Validation, Value,
 };
 use serde::Serialize;
 
@@ -46,11 +46,13 @@ pub(super) async fn ingest(
     }
     let asked = mutations.len();
     let origin = Origin { source: Some(SOURCE.to_owned()), ..Origin::default() };
+    let mut transaction = Transaction::of(mutations);
+    transaction.preconditions.push(Precondition::LastEvent(last_ack));
     let command = Command {
         id,
         key: place.key.clone(),
         origin: Arc::new(origin),
-        request: Request::Write(Write { mutations, last_event: Some(last_ack) }),
+        request: Request::Transaction(transaction),
     };
     let refused = |error: ApiError| match error.problem() == Problem::LastAckMismatch {
         true => error,
@@ -86,7 +88,7 @@ fn mutations(
     body: &mut Object,
     key: &BranchKey,
     validation: Validation,
-) -> Result<Vec<Mutation>, ApiError> {
+) -> Result<Vec<RecordMutation>, ApiError> {
     let events = match body.remove("events") {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::Array(events)) => events,
@@ -111,7 +113,7 @@ fn mutations(
     read.collect()
 }
 
-fn mutation(mut event: Object, validation: Validation) -> Result<Mutation, ApiError> {
+fn mutation(mut event: Object, validation: Validation) -> Result<RecordMutation, ApiError> {
     known::INGESTED_EVENT.members(&event, validation)?;
     let word = text(&event, &["action"]);
     if !matches!(batch::action(&event), Ok(Action::Insert)) {
@@ -134,7 +136,10 @@ fn mutation(mut event: Object, validation: Validation) -> Result<Mutation, ApiEr
         client_meta,
         ..Origin::default()
     };
-    Ok(Mutation { origin: Some(Arc::new(origin)), ..Mutation::new(Action::Insert, table, record) })
+    Ok(RecordMutation {
+        origin: Some(Arc::new(origin)),
+        ..RecordMutation::new(Action::Insert, table, record)
+    })
 }
 
 /// No events: only whether the client knows the last one.

@@ -8,9 +8,8 @@
 
 use std::slice;
 
-use model::{
-    Field, FieldType, Number, Object, SaveOrder, Schema, Table, Timestamp, Validation, Value,
-};
+use compat::SaveOrder;
+use model::{Field, FieldType, Number, Object, Schema, Table, Timestamp, Validation, Value};
 
 use crate::error::{ApiError, Problem};
 use crate::publish::text;
@@ -423,7 +422,7 @@ mod tests {
 
     fn save(json: &str) -> SaveOrder {
         let source = Value::from_json(SCHEMA.as_bytes()).unwrap();
-        let schema = Schema::from_definition("pos", &source).unwrap();
+        let schema = Schema::read_under("pos", &source, &compat::conventions()).unwrap().schema;
         let payload = Payload::read(object(&format!(r#"{{"order":{json}}}"#))).unwrap();
         payload.save_order(&schema, Validation::Lenient).unwrap()
     }
@@ -531,7 +530,7 @@ mod tests {
     #[test]
     fn a_percentage_is_no_amount_and_a_strict_module_refuses_it() {
         let source = Value::from_json(SCHEMA.as_bytes()).unwrap();
-        let schema = Schema::from_definition("pos", &source).unwrap();
+        let schema = Schema::read_under("pos", &source, &compat::conventions()).unwrap().schema;
         let discount = |order: &str, validation| {
             let order = format!(r#"{{"order":{{"shiftId":"s","lines":[],{order}}}}}"#);
             let saved = Payload::read(object(&order)).unwrap().save_order(&schema, validation);

@@ -7,7 +7,7 @@ use model::{BranchKey, Event, EventChange, Hash, ModuleChange, Object, Offset, R
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::{Meta, PublishState, RecordRef, Shown};
+use super::{Meta, PublishState, RecordEvent, RecordRef};
 
 /// `logEntry`: one line of the original's event log.
 #[derive(Serialize)]
@@ -45,7 +45,7 @@ struct LogMeta<'a> {
     record_ref: RecordRef<'a>,
 }
 
-impl<'a> Shown<'a> {
+impl<'a> RecordEvent<'a> {
     /// `logEntry`.
     pub(crate) fn log_entry(&'a self) -> LogEntry<'a> {
         let frame = self.frame("");
@@ -116,7 +116,7 @@ impl LogLine<'_> {
             batch: Option<Batch<'a>>,
             previous: String,
         }
-        let Some(shown) = Shown::new(self.server_id, self.key, self.event) else {
+        let Some(shown) = RecordEvent::new(self.server_id, self.key, self.event) else {
             return to.serialize_unit();
         };
         Shape {

@@ -6,21 +6,21 @@ use std::collections::BTreeMap;
 use actors::Cursor;
 use model::{BranchId, BranchKey, ModuleId, Object, Offset, Value};
 
-use super::loading::{Loading, Wants};
-use super::{Action, Begin, LogEnd, Session, State, control};
-use crate::wire::Place;
+use super::snapshot::{PendingSnapshot, Wants};
+use super::{FollowFrom, LogEnd, Session, SessionAction, State, control};
+use crate::wire::WireCursor;
 use crate::ws::frame;
 
 /// What a hello said about where it goes on, and what became of it.
 #[derive(Default)]
 pub(super) struct Resume {
-    named: BTreeMap<String, Wanted>,
+    named: BTreeMap<String, ResumeFrom>,
     /// Modules that begin again, and why.
     failed: Vec<(String, &'static str)>,
 }
 
 /// What the client wants of one module.
-pub(super) enum Wanted {
+pub(super) enum ResumeFrom {
     /// The events after this one.
     After(Cursor),
     /// What it said is no cursor.
@@ -37,8 +37,8 @@ pub(super) fn read(frame: &Object) -> Option<Resume> {
         }
     };
     let wanted = |cursor: &Value| {
-        let cursor = cursor.as_object().and_then(Place::read);
-        cursor.map_or(Wanted::Unreadable, Wanted::After)
+        let cursor = cursor.as_object().and_then(WireCursor::read);
+        cursor.map_or(ResumeFrom::Unreadable, ResumeFrom::After)
     };
     let named = named.iter().map(|(module, cursor)| (module.to_string(), wanted(cursor)));
     Some(Resume { named: named.collect(), failed: Vec::new() })
@@ -65,57 +65,70 @@ impl Resume {
 
 impl Session {
     /// The log was asked whether it goes on from where a follow is to begin.
-    pub(super) fn goes_on(&mut self, key: &BranchKey, log: LogEnd, actions: &mut Vec<Action>) {
+    pub(super) fn on_log_end(
+        &mut self,
+        key: &BranchKey,
+        log: LogEnd,
+        actions: &mut Vec<SessionAction>,
+    ) {
         let Some(followed) = self.followed.get_mut(key) else { return };
         let Some(from) = followed.cursor else {
             // Only topics are fed from it: what happens from now on is enough.
-            followed.cursor = Some(Cursor { incarnation: log.life, offset: log.last });
+            followed.cursor = Some(Cursor { incarnation: log.incarnation, offset: log.last });
             followed.seen = log.last;
             followed.state = State::Open;
-            actions.push(Action::Open(followed.ticket));
-            return self.recall(key, actions);
+            actions.push(SessionAction::Open(followed.call));
+            return self.read_last_messages(key, actions);
         };
-        let Some(why) = broken(from, log) else {
+        let Some(why) = why_not_resumable(from, log) else {
             followed.seen = from.offset;
             followed.state = State::Resumes(log.last);
             return;
         };
-        if let Some(resume) = self.loading.as_mut().and_then(|loading| loading.resume.as_mut()) {
+        if let Some(resume) = self
+            .pending_snapshot
+            .as_mut()
+            .and_then(|pending_snapshot| pending_snapshot.resume.as_mut())
+        {
             resume.fails(&key.module, why);
         }
-        self.follow(key.clone(), Begin::Now, true, actions);
+        self.follow(key.clone(), FollowFrom::Now, true, actions);
     }
 
     /// Says which modules go on and which begin again. Returns the reason of the snapshot that
     /// follows, and whether there is one even without modules.
-    pub(super) fn tell_resumed(
+    pub(super) fn announce_resumed(
         &self,
         branch: &BranchId,
-        loading: &Loading,
+        pending_snapshot: &PendingSnapshot,
         resumed: &[(ModuleId, Cursor, Offset)],
-        actions: &mut Vec<Action>,
+        actions: &mut Vec<SessionAction>,
     ) -> (&'static str, bool) {
-        let Some(resume) = &loading.resume else { return (loading.reason, true) };
+        let Some(resume) = &pending_snapshot.resume else { return (pending_snapshot.reason, true) };
         let stretch = |(module, from, last): &(ModuleId, Cursor, Offset)| {
-            (module.clone(), Place::from(*from), Place::new(from.incarnation, *last))
+            (module.clone(), WireCursor::from(*from), WireCursor::new(from.incarnation, *last))
         };
         let modules: Vec<_> = resumed.iter().map(stretch).collect();
-        actions.push(control(frame::resumed(branch, &modules, loading.request_id.as_ref())));
+        actions.push(control(frame::resumed(
+            branch,
+            &modules,
+            pending_snapshot.request_id.as_ref(),
+        )));
         for (module, why) in &resume.failed {
             actions.push(control(frame::resync(branch, module, why)));
         }
         let begins = resume.failed.iter().any(|(_, why)| *why != "not-in-branch");
-        (if begins { "resync" } else { loading.reason }, false)
+        (if begins { "resync" } else { pending_snapshot.reason }, false)
     }
 }
 
 /// Why a log does not go on from a cursor, if it does not.
-fn broken(from: Cursor, log: LogEnd) -> Option<&'static str> {
-    if from.incarnation != log.life {
+fn why_not_resumable(from: Cursor, log: LogEnd) -> Option<&'static str> {
+    if from.incarnation != log.incarnation {
         return Some("other-epoch");
     }
     if from.offset > log.last {
         return Some("ahead");
     }
-    (!log.holds).then_some("too-old")
+    (!log.is_retained).then_some("too-old")
 }

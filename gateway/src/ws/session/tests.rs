@@ -13,11 +13,11 @@ use super::*;
 
 mod batches;
 mod laws;
+mod malformed;
 mod modules;
 mod queries;
 mod resumes;
 mod subscriptions;
-mod unreadable;
 
 const AT: Timestamp = Timestamp(1_795_220_377_740);
 
@@ -78,59 +78,63 @@ impl Story {
     }
 
     fn says(&mut self, message: &str) -> Vec<String> {
-        let moment = Moment { at: AT, catalogue: &self.catalogue };
-        told(&self.session.on_message(message.as_bytes(), moment))
+        let cx = SessionContext { now: AT, catalogue: &self.catalogue };
+        told(&self.session.on_message(message.as_bytes(), cx))
     }
 
-    fn followed(&mut self, ticket: Ticket, module: &str, offset: u64) -> Vec<String> {
+    fn followed(&mut self, call: CallId, module: &str, offset: u64) -> Vec<String> {
         let snapshot = Some(Arc::new(snapshot(module, offset)));
-        self.answered(ticket, Ok(snapshot))
+        self.answered(call, Ok(snapshot))
     }
 
     fn answered(
         &mut self,
-        ticket: Ticket,
+        call: CallId,
         result: Result<Option<Arc<ModuleSnapshot>>, RouteError>,
     ) -> Vec<String> {
-        self.begins(ticket, result.map(|snapshot| Begun { snapshot, log: None }))
+        self.begins(call, result.map(|snapshot| FollowStart { snapshot, log: None }))
     }
 
-    fn begins(&mut self, ticket: Ticket, result: Result<Begun, RouteError>) -> Vec<String> {
-        let moment = Moment { at: AT, catalogue: &self.catalogue };
-        told(&self.session.on_followed(ticket, result, moment))
+    fn begins(&mut self, call: CallId, result: Result<FollowStart, RouteError>) -> Vec<String> {
+        let cx = SessionContext { now: AT, catalogue: &self.catalogue };
+        told(&self.session.on_followed(call, result, cx))
     }
 
     /// The log of a follow stands here.
-    fn stands(&mut self, ticket: Ticket, life: u64, last: u64, holds: bool) -> Vec<String> {
-        let log = LogEnd { life: Incarnation(life), last: Offset(last), holds };
-        self.begins(ticket, Ok(Begun { snapshot: None, log: Some(log) }))
+    fn stands(&mut self, call: CallId, incarnation: u64, last: u64, holds: bool) -> Vec<String> {
+        let log = LogEnd {
+            incarnation: Incarnation(incarnation),
+            last: Offset(last),
+            is_retained: holds,
+        };
+        self.begins(call, Ok(FollowStart { snapshot: None, log: Some(log) }))
     }
 
     /// A module's state was read.
-    fn reads(&mut self, ticket: Ticket, module: &str, offset: u64) -> Vec<String> {
-        self.answers(ticket, Ok(Answer::Snapshot(Arc::new(snapshot(module, offset)))))
+    fn reads(&mut self, call: CallId, module: &str, offset: u64) -> Vec<String> {
+        self.answers(call, Ok(Answer::Snapshot(Arc::new(snapshot(module, offset)))))
     }
 
-    fn answers(&mut self, ticket: Ticket, result: Result<Answer, RouteError>) -> Vec<String> {
-        let moment = Moment { at: AT, catalogue: &self.catalogue };
-        told(&self.session.on_answer(ticket, result, moment))
+    fn answers(&mut self, call: CallId, result: Result<Answer, RouteError>) -> Vec<String> {
+        let cx = SessionContext { now: AT, catalogue: &self.catalogue };
+        told(&self.session.on_answer(call, result, cx))
     }
 
     /// These events came, as one delta.
-    fn came(&mut self, ticket: Ticket, delta: Delta) -> Vec<String> {
-        let moment = Moment { at: AT, catalogue: &self.catalogue };
-        told(&self.session.on_delta(ticket, &SharedDelta::new(Arc::new(delta)), moment))
+    fn came(&mut self, call: CallId, delta: Delta) -> Vec<String> {
+        let cx = SessionContext { now: AT, catalogue: &self.catalogue };
+        told(&self.session.on_delta(call, &SharedDelta::new(Arc::new(delta)), cx))
     }
 
-    fn delta(&mut self, ticket: Ticket, module: &str, offset: u64, command: &str) -> Vec<String> {
+    fn delta(&mut self, call: CallId, module: &str, offset: u64, command: &str) -> Vec<String> {
         let shared = SharedDelta::new(Arc::new(delta(module, offset, command)));
-        let moment = Moment { at: AT, catalogue: &self.catalogue };
-        told(&self.session.on_delta(ticket, &shared, moment))
+        let cx = SessionContext { now: AT, catalogue: &self.catalogue };
+        told(&self.session.on_delta(call, &shared, cx))
     }
 
     fn outcome(&mut self, module: &str, result: Result<Outcome, RouteError>) -> Vec<String> {
-        let moment = Moment { at: AT, catalogue: &self.catalogue };
-        told(&self.session.on_outcome(&key("dar", module), result, moment))
+        let cx = SessionContext { now: AT, catalogue: &self.catalogue };
+        told(&self.session.on_outcome(&key("dar", module), result, cx))
     }
 }
 
@@ -140,7 +144,7 @@ fn schema() -> Schema {
     let table = |name| format!(r#"{{"name":"{name}","fields":{field}}}"#);
     let tables = ["tickets", "order_header"].map(table).join(",");
     let doc = Value::from_json(format!("[{tables}]").as_bytes()).unwrap();
-    Schema::from_definition("pos", &doc).unwrap()
+    Schema::read_under("pos", &doc, &compat::conventions()).unwrap().schema
 }
 
 fn key(branch: &str, module: &str) -> BranchKey {
@@ -191,9 +195,9 @@ fn accepted(module: &str, offset: u64, command: &str) -> Result<Outcome, RouteEr
 }
 
 /// Actions in words: acknowledgements, events and snapshots short, other frames in full.
-fn told(actions: &[Action]) -> Vec<String> {
-    let one = |action: &Action| match action {
-        Action::Send(frame, Channel::Event | Channel::Ack) => {
+fn told(actions: &[SessionAction]) -> Vec<String> {
+    let one = |action: &SessionAction| match action {
+        SessionAction::Send(frame, FrameKind::Event | FrameKind::Ack) => {
             let frame = Value::from_json(frame.as_bytes()).unwrap();
             let cursor = frame.get("cursor").unwrap();
             let of = |object: &Value, name| {
@@ -204,25 +208,25 @@ fn told(actions: &[Action]) -> Vec<String> {
             let action = if whole { format!(" {action}") } else { String::new() };
             format!("{} {}{action}", of(&frame, "type"), of(cursor, "sequence"))
         }
-        Action::Send(frame, Channel::Control | Channel::Snapshot) => frame.to_string(),
-        Action::Write(Large::Rows(frame)) => serde_json::to_string(frame).unwrap(),
-        Action::Write(Large::Topic(frame)) => serde_json::to_string(frame).unwrap(),
-        Action::Write(Large::Snapshot(frame)) => {
+        SessionAction::Send(frame, FrameKind::Control | FrameKind::Snapshot) => frame.to_string(),
+        SessionAction::Write(LargeFrame::Rows(frame)) => serde_json::to_string(frame).unwrap(),
+        SessionAction::Write(LargeFrame::Topic(frame)) => serde_json::to_string(frame).unwrap(),
+        SessionAction::Write(LargeFrame::Snapshot(frame)) => {
             let at = |m: &Arc<ModuleSnapshot>| format!("{}@{}", m.head.key.module, m.head.offset);
             let modules: Vec<_> = frame.modules.iter().map(at).collect();
             format!("snapshot {} {}", frame.reason, modules.join(" "))
         }
-        Action::Follow { ticket, key, begin, wait } => {
+        SessionAction::Follow { call, key, begin, wait } => {
             let begin = match begin {
-                Begin::Now => String::new(),
-                Begin::After(cursor) => format!(" after {}", cursor.offset),
-                Begin::Resume(cursor) => format!(" resuming {}", cursor.offset),
-                Begin::Tail => " from now".to_owned(),
+                FollowFrom::Now => String::new(),
+                FollowFrom::After(cursor) => format!(" after {}", cursor.offset),
+                FollowFrom::Resume(cursor) => format!(" resuming {}", cursor.offset),
+                FollowFrom::Tail => " from now".to_owned(),
             };
             let wait = if wait.is_zero() { String::new() } else { format!(" in {wait:?}") };
-            format!("follow {} as {ticket}{begin}{wait}", key.module)
+            format!("follow {} as {call}{begin}{wait}", key.module)
         }
-        Action::Read { ticket, key, read, level, wait } => {
+        SessionAction::Read { call, key, read, level, wait } => {
             let what = if let Read::Events { after, .. } = read {
                 format!("events after {after}")
             } else if *read == Read::Snapshot {
@@ -236,15 +240,15 @@ fn told(actions: &[Action]) -> Vec<String> {
                 ReadLevel::Stale => String::new(),
             };
             let wait = if wait.is_zero() { String::new() } else { format!(" in {wait:?}") };
-            format!("read {what} of {}{level} as {ticket}{wait}", key.module)
+            format!("read {what} of {}{level} as {call}{wait}", key.module)
         }
-        Action::Listen { ticket, topic } => format!("listen to {topic} as {ticket}"),
-        Action::Post(post) => {
+        SessionAction::SubscribeTopic { call, topic } => format!("listen to {topic} as {call}"),
+        SessionAction::Post(post) => {
             format!("say {} {}", post.topic, Value::from(post.data.clone()).to_json())
         }
-        Action::Open(ticket) => format!("open {ticket}"),
-        Action::Drop(ticket) => format!("drop {ticket}"),
-        Action::Submit(command) => format!("submit {} to {}", command.id, command.key),
+        SessionAction::Open(call) => format!("open {call}"),
+        SessionAction::Drop(call) => format!("drop {call}"),
+        SessionAction::Submit(command) => format!("submit {} to {}", command.id, command.key),
     };
     actions.iter().map(one).collect()
 }
@@ -450,8 +454,8 @@ fn a_stream_that_ends_is_taken_up_where_it_was() {
 #[test]
 fn what_cannot_go_on_without_a_gap_begins_again_with_a_snapshot() {
     let mut lagged = Story::live();
-    let moment = Moment { at: AT, catalogue: &lagged.catalogue };
-    let actions = lagged.session.on_resync(1, &snapshot("pos", 9), moment);
+    let cx = SessionContext { now: AT, catalogue: &lagged.catalogue };
+    let actions = lagged.session.on_resync(1, &snapshot("pos", 9), cx);
     assert_eq!(told(&actions), ["read state of pos at 9 as 3", "read state of stock at 0 as 4"]);
     assert!(lagged.session.is_holding(), "what comes now must come after the snapshot");
     lagged.reads(3, "pos", 9);

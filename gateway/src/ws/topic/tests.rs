@@ -16,16 +16,16 @@ fn key(branch: &str, module: &str) -> BranchKey {
     BranchKey::new(BranchId::parse(branch).unwrap(), ModuleId::parse(module).unwrap())
 }
 
-fn table(name: Option<&str>, module: Option<&str>, table: &str) -> Topic {
-    Topic::Table {
+fn table(name: Option<&str>, module: Option<&str>, table: &str) -> TopicSource {
+    TopicSource::Table {
         branch: name.map(branch),
         module: module.map(|module| ModuleId::parse(module).unwrap()),
         table: table.to_owned(),
     }
 }
 
-fn channel(name: &str, channel: Channel) -> Topic {
-    Topic::Channel { branch: branch(name), channel }
+fn channel(name: &str, channel: Channel) -> TopicSource {
+    TopicSource::Channel { branch: branch(name), channel }
 }
 
 /// These branches, each with `pos` and `stock`, which have the table `t`; branches that begin with
@@ -81,28 +81,28 @@ fn a_name_is_read_from_the_right() {
             vec![table(Some("a:"), Some("pos"), "t"), table(Some("a:::pos"), None, "t")],
         ),
         ("sync-table::::a::POS::t", vec![table(Some("::a::POS"), None, "t")]),
-        ("sync::lab:a::pos", vec![Topic::Sync(key("lab:a", "pos"))]),
-        ("sync::a::b:::pos", vec![Topic::Sync(key("a::b:", "pos"))]),
-        ("pos:sync:dar", vec![Topic::Sync(key("dar", "pos"))]),
+        ("sync::lab:a::pos", vec![TopicSource::Sync(key("lab:a", "pos"))]),
+        ("sync::a::b:::pos", vec![TopicSource::Sync(key("a::b:", "pos"))]),
+        ("pos:sync:dar", vec![TopicSource::Sync(key("dar", "pos"))]),
         ("lab:a:pos:kds:orders", vec![channel("lab:a", Channel::Orders)]),
         ("dar:pos:payments", vec![channel("dar", Channel::Payments)]),
         ("sync-table::a:pos:payments", vec![channel("sync-table::a", Channel::Payments)]),
         (
             "pos:sync:a:kds:jobs:updates",
             vec![
-                Topic::Sync(key("a:kds:jobs:updates", "pos")),
+                TopicSource::Sync(key("a:kds:jobs:updates", "pos")),
                 channel("pos:sync:a", Channel::Jobs),
             ],
         ),
-        ("dar:kds:delivery:updates", vec![Topic::Free]),
-        ("sync::dar::POS", vec![Topic::Free]),
-        (":pos:payments", vec![Topic::Free]),
-        ("free:topic", vec![Topic::Free]),
-        ("sync-table::", vec![Topic::Reserved]),
-        ("sync-table::a/b::pos::t", vec![Topic::Reserved]),
-        ("table::a::b", vec![Topic::Reserved]),
+        ("dar:kds:delivery:updates", vec![TopicSource::Free]),
+        ("sync::dar::POS", vec![TopicSource::Free]),
+        (":pos:payments", vec![TopicSource::Free]),
+        ("free:topic", vec![TopicSource::Free]),
+        ("sync-table::", vec![TopicSource::Reserved]),
+        ("sync-table::a/b::pos::t", vec![TopicSource::Reserved]),
+        ("table::a::b", vec![TopicSource::Reserved]),
     ] {
-        assert_eq!(Topic::readings(name), readings, "{name}");
+        assert_eq!(TopicSource::readings(name), readings, "{name}");
     }
 }
 
@@ -117,9 +117,9 @@ fn what_exists_decides_between_two_readings() {
         (&["cairo", "cairo::pos"], &of_cairo),
         (&[], &of_cairo),
     ] {
-        assert_eq!(Topic::resolve(name, &catalogue(branches)), *meant, "{branches:?}");
+        assert_eq!(TopicSource::resolve(name, &catalogue(branches)), *meant, "{branches:?}");
     }
-    let resolve = |name: &str, branches: &[&str]| Topic::resolve(name, &catalogue(branches));
+    let resolve = |name: &str, branches: &[&str]| TopicSource::resolve(name, &catalogue(branches));
     let by_pattern = table(Some("lab"), Some("pos"), "t");
     assert_eq!(resolve("sync-table::lab::pos::t", &[]), by_pattern);
     let configured = table(Some("lab::pos"), None, "t");
@@ -129,7 +129,7 @@ fn what_exists_decides_between_two_readings() {
     let name = "pos:sync:a:pos:payments";
     assert_eq!(resolve(name, &["pos:sync:a"]), channel("pos:sync:a", Channel::Payments));
     let both = ["pos:sync:a", "a:pos:payments"];
-    assert_eq!(resolve(name, &both), Topic::Sync(key("a:pos:payments", "pos")));
+    assert_eq!(resolve(name, &both), TopicSource::Sync(key("a:pos:payments", "pos")));
 }
 
 #[test]
@@ -208,27 +208,27 @@ proptest! {
     ) {
         let key = BranchKey::new(branch.clone(), module.clone());
         for name in sync_topics(&key) {
-            prop_assert!(Topic::readings(&name).contains(&Topic::Sync(key.clone())), "{}", name);
+            prop_assert!(TopicSource::readings(&name).contains(&TopicSource::Sync(key.clone())), "{}", name);
         }
         for channel in Channel::ALL {
-            let (name, topic) = (channel_topic(&branch, channel), Topic::Channel {
+            let (name, topic) = (channel_topic(&branch, channel), TopicSource::Channel {
                 branch: branch.clone(),
                 channel,
             });
-            prop_assert!(Topic::readings(&name).contains(&topic), "{}", name);
+            prop_assert!(TopicSource::readings(&name).contains(&topic), "{}", name);
         }
         // Where only its branch exists, that is what every one of its topics means.
         let exists = catalogue(&[branch.as_str()]);
         let known = exists.module(&module).is_some();
         if known && module.as_str() != "extra" && !branch.as_str().contains("lab") {
             for name in sync_topics(&key) {
-                prop_assert_eq!(Topic::resolve(&name, &exists), Topic::Sync(key.clone()));
+                prop_assert_eq!(TopicSource::resolve(&name, &exists), TopicSource::Sync(key.clone()));
             }
-            let of = |module| Topic::Table { branch: Some(branch.clone()), module, table: "t".into() };
+            let of = |module| TopicSource::Table { branch: Some(branch.clone()), module, table: "t".into() };
             let long = format!("sync-table::{branch}::{module}::t");
-            prop_assert_eq!(Topic::resolve(&long, &exists), of(Some(module.clone())));
+            prop_assert_eq!(TopicSource::resolve(&long, &exists), of(Some(module.clone())));
             let short = format!("sync-table::{branch}::t");
-            prop_assert_eq!(Topic::resolve(&short, &exists), of(None));
+            prop_assert_eq!(TopicSource::resolve(&short, &exists), of(None));
         }
         let names = [
             format!("sync-table::{branch}::{module}::{table}"),
@@ -236,7 +236,7 @@ proptest! {
             format!("table::{table}"),
         ];
         for name in names {
-            prop_assert!(Topic::readings(&name).iter().all(|topic| !topic.takes_posts()), "{}", name);
+            prop_assert!(TopicSource::readings(&name).iter().all(|topic| !topic.takes_posts()), "{}", name);
         }
     }
 
@@ -247,10 +247,10 @@ proptest! {
     ) {
         let parts: Vec<&str> = parts.iter().map(BranchId::as_str).collect();
         let name = format!("{prefix}{}", parts.join("::"));
-        let readings = Topic::readings(&name);
+        let readings = TopicSource::readings(&name);
         prop_assert!((1..=2).contains(&readings.len()), "{:?}", readings);
-        if readings.iter().any(Topic::takes_posts) {
-            let tables = |topic: &Topic| matches!(topic, Topic::Table { .. } | Topic::Reserved);
+        if readings.iter().any(TopicSource::takes_posts) {
+            let tables = |topic: &TopicSource| matches!(topic, TopicSource::Table { .. } | TopicSource::Reserved);
             prop_assert!(!readings.iter().any(tables), "{}: {:?}", name, readings);
         }
     }

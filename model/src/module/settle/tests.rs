@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::command::{Action, Purge, Replace, Request, Reset, Restore, RestoreMode, Seed, Write};
+use crate::command::{
+    Action, Purge, Replace, Request, Reset, Restore, RestoreMode, Seed, Transaction,
+};
 use crate::definition::{Validation, VersionRule};
 use crate::delta::Event;
 use crate::ids::TableName;
@@ -115,7 +117,7 @@ fn what_one_request_removes_and_makes_again_is_the_same_record() {
                 mutation(Action::Delete, "tickets", r#"{"id":"a"}"#),
                 mutation(action, "tickets", r#"{"id":"a","number":"2"}"#),
             ];
-            shop.run(Request::Write(Write::of(mutations))).unwrap();
+            shop.run(Request::Transaction(Transaction::of(mutations))).unwrap();
         }
         assert_eq!(tickets(&shop), named(&[("a", 3)]));
         shop.delete("tickets", r#"{"id":"a"}"#).unwrap();

@@ -11,14 +11,17 @@ use crate::schema::formats::{Wrong, clash, field, known, reference};
 use crate::schema::{Field, Table};
 use crate::value::{Object, Value};
 
-/// Tables whose records the original checks the version of, in every module.
-const VERSIONED: [&str; 2] = ["order_header", "order_line"];
-
-/// Reads one table under a name already found.
+/// Reads one table under a name already found; whether its records carry a version where it does
+/// not say is the caller's to know.
 ///
 /// # Errors
 /// What leaves no table: a name outside the rules, no field.
-pub(super) fn read(name: &str, doc: &Object, notes: &mut Vec<Wrong>) -> Result<Table, Wrong> {
+pub(super) fn read(
+    name: &str,
+    doc: &Object,
+    is_versioned: bool,
+    notes: &mut Vec<Wrong>,
+) -> Result<Table, Wrong> {
     let table_name = TableName::parse(name).map_err(|error| Wrong::new(error.to_string()))?;
     notes.extend(known::TABLE.check(doc).map(Wrong::new));
     let mut fields = fields(doc, notes)?;
@@ -33,7 +36,7 @@ pub(super) fn read(name: &str, doc: &Object, notes: &mut Vec<Wrong>) -> Result<T
     let table = Table {
         label: label.unwrap_or(name).to_owned(),
         key,
-        versioned: versioned.unwrap_or_else(|| VERSIONED.contains(&name)),
+        versioned: versioned.unwrap_or(is_versioned),
         name: table_name,
         fields,
         unique,

@@ -3,21 +3,25 @@
 use super::*;
 use crate::codec;
 use crate::schema::{Default, FieldType};
+use crate::testing::conventions;
 
 /// As a strict module reads it.
 fn strictly(doc: &str) -> Result<Schema, BadSchema> {
-    Schema::read("pos", &Value::from_json(doc.as_bytes()).unwrap()).and_then(ReadSchema::strict)
+    let doc = Value::from_json(doc.as_bytes()).unwrap();
+    Schema::read_under("pos", &doc, &conventions()).and_then(ReadSchema::strict)
 }
 
 /// What a lenient module loads of it, and what it is warned of.
 fn leniently(doc: &str) -> (Schema, Vec<String>) {
-    let read = Schema::read("pos", &Value::from_json(doc.as_bytes()).unwrap()).unwrap();
+    let doc = Value::from_json(doc.as_bytes()).unwrap();
+    let read = Schema::read_under("pos", &doc, &conventions()).unwrap();
     let warnings = read.warnings().map(ToString::to_string).collect();
     (read.schema, warnings)
 }
 
 fn read(doc: &str) -> Result<Schema, BadSchema> {
-    Schema::from_definition("pos", &Value::from_json(doc.as_bytes()).unwrap())
+    let doc = Value::from_json(doc.as_bytes()).unwrap();
+    Schema::read_under("pos", &doc, &conventions()).map(|read| read.schema)
 }
 
 /// The same two tables in every format of docs/original/schemas.md#formats.
@@ -138,7 +142,7 @@ fn the_key_is_all_primary_keys_else_id_else_the_first_field() {
 }
 
 #[test]
-fn orders_are_versioned_unless_the_schema_says_otherwise() {
+fn tables_are_versioned_by_convention_where_nothing_is_said() {
     let versioned = |table: &str| {
         let doc = format!(r#"[{{{table},"fields":[{{"name":"id","type":"text"}}]}}]"#);
         read(&doc).unwrap().tables[0].versioned
@@ -448,6 +452,7 @@ fn a_schema_is_pinned_as_bytes() {
         0, 0, // rounding, no sequence
         1, 2, b'i', b'd', 1, // key, versioned
         1, 1, 6, b'p', b'a', b'i', b'd', b'B', b'y', // unique
+        0, 0, 0, 0, 0, 0, 0, // no conventions
     ];
     assert_eq!(bytes, golden, "golden bytes");
 }

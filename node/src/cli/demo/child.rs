@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Plan;
+use super::DemoPlan;
 
 /// How long a node that ended stays away: long enough to watch the others take over.
 pub(super) const AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -20,7 +20,7 @@ const STOP_GRACE: Duration = Duration::from_secs(35);
 
 /// What happened to a node.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(super) enum ChildEvent {
     /// Its process runs.
     Started { node: u16, pid: u32 },
     /// Its process ended by itself, or was killed.
@@ -31,9 +31,9 @@ pub(super) enum Event {
 
 /// Keeps one node running until it shall stop. The second token kills without grace.
 pub(super) async fn supervise(
-    plan: Plan,
+    plan: DemoPlan,
     node: u16,
-    events: mpsc::Sender<Event>,
+    events: mpsc::Sender<ChildEvent>,
     (stopping, killing): (CancellationToken, CancellationToken),
 ) {
     while !stopping.is_cancelled() {
@@ -42,7 +42,7 @@ pub(super) async fn supervise(
                 let pid = child.id().unwrap_or_default();
                 // Kept here, because waiting for a process closes its input.
                 let input = child.stdin.take();
-                let _ = events.send(Event::Started { node, pid }).await;
+                let _ = events.send(ChildEvent::Started { node, pid }).await;
                 let how = tokio::select! {
                     ended = child.wait() => describe(ended),
                     () = stopping.cancelled() => {
@@ -52,18 +52,18 @@ pub(super) async fn supervise(
                         return;
                     }
                 };
-                let _ = events.send(Event::Ended { node, how }).await;
+                let _ = events.send(ChildEvent::Ended { node, how }).await;
             }
             Err(error) => {
                 let reason = error.to_string();
-                let _ = events.send(Event::NotStarted { node, reason }).await;
+                let _ = events.send(ChildEvent::NotStarted { node, reason }).await;
             }
         }
         stopping.run_until_cancelled(sleep(AGAIN_AFTER)).await;
     }
 }
 
-fn start(plan: &Plan, node: u16) -> std::io::Result<Child> {
+fn start(plan: &DemoPlan, node: u16) -> std::io::Result<Child> {
     let log = File::options().create(true).append(true).open(plan.log(node))?;
     let mut command = Command::new(&plan.program);
     // What this process was told in its environment is not meant for the nodes.

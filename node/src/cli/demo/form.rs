@@ -8,9 +8,9 @@ use actors::status::ClusterStatus;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc;
 
-use super::child::Event;
-use super::{Plan, out};
-use crate::cli::ask::Asked;
+use super::child::ChildEvent;
+use super::{DemoPlan, out};
+use crate::cli::node_client::NodeClient;
 
 /// A cluster that is not there by then will not be without help.
 const FORM_MAX: Duration = Duration::from_secs(120);
@@ -20,7 +20,7 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 const LOG_LINES: usize = 12;
 
 /// What came of it.
-pub(super) enum Formed {
+pub(super) enum FormOutcome {
     /// All nodes serve: the cluster, and the nodes' processes.
     Ready(Box<ClusterStatus>, BTreeMap<u16, u32>),
     /// A node ended, or it took too long.
@@ -30,12 +30,12 @@ pub(super) enum Formed {
 }
 
 /// Shows how far it is: a line that changes on a terminal, else a line for each step.
-struct Progress {
+struct FormProgress {
     bar: Option<ProgressBar>,
     last: String,
 }
 
-impl Progress {
+impl FormProgress {
     fn new() -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})");
@@ -59,7 +59,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for FormProgress {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -68,32 +68,37 @@ impl Drop for Progress {
 }
 
 /// Waits until every node serves and every partition has a leader.
-pub(super) async fn form(plan: &Plan, happened: &mut mpsc::Receiver<Event>) -> Formed {
-    let mut progress = Progress::new();
-    let asked: Vec<Asked> = plan.all().map(|node| Asked::new(&plan.url(node))).collect();
+pub(super) async fn form(
+    plan: &DemoPlan,
+    happened: &mut mpsc::Receiver<ChildEvent>,
+) -> FormOutcome {
+    let mut progress = FormProgress::new();
+    let nodes: Vec<NodeClient> = plan.all().map(|node| NodeClient::new(&plan.url(node))).collect();
     let mut pids = BTreeMap::new();
     let began = Instant::now();
     loop {
         while let Ok(event) = happened.try_recv() {
             match event {
-                Event::Started { node, pid } => {
+                ChildEvent::Started { node, pid } => {
                     pids.insert(node, pid);
                 }
-                Event::Ended { node, how } => return Formed::Failed(ended(plan, node, &how)),
-                Event::NotStarted { node, reason } => {
-                    return Formed::Failed(format!("node {node} cannot be started: {reason}"));
+                ChildEvent::Ended { node, how } => {
+                    return FormOutcome::Failed(ended(plan, node, &how));
+                }
+                ChildEvent::NotStarted { node, reason } => {
+                    return FormOutcome::Failed(format!("node {node} cannot be started: {reason}"));
                 }
             }
         }
-        match look(&asked).await {
-            Ok(status) if pids.len() == asked.len() => {
-                return Formed::Ready(Box::new(status), pids);
+        match look(&nodes).await {
+            Ok(status) if pids.len() == nodes.len() => {
+                return FormOutcome::Ready(Box::new(status), pids);
             }
             Ok(_) => {}
             Err(missing) => progress.show(missing),
         }
         if began.elapsed() > FORM_MAX {
-            return Formed::Failed(format!(
+            return FormOutcome::Failed(format!(
                 "the cluster did not form within {} s ({}); the logs are {}/node-*/log",
                 FORM_MAX.as_secs(),
                 progress.last,
@@ -105,20 +110,20 @@ pub(super) async fn form(plan: &Plan, happened: &mut mpsc::Receiver<Event>) -> F
 }
 
 /// The cluster if it is whole; else what is missing, in words.
-async fn look(asked: &[Asked]) -> Result<ClusterStatus, String> {
+async fn look(nodes: &[NodeClient]) -> Result<ClusterStatus, String> {
     let mut ready = 0;
     let mut missing = String::new();
-    for node in asked {
+    for node in nodes {
         match node.ready().await {
             Ok(()) => ready += 1,
             Err(why) => missing = why,
         }
     }
-    if ready < asked.len() {
+    if ready < nodes.len() {
         let why = missing.lines().next().unwrap_or_default();
-        return Err(format!("{ready} of {} nodes are ready: {why}", asked.len()));
+        return Err(format!("{ready} of {} nodes are ready: {why}", nodes.len()));
     }
-    let first = asked.first().ok_or_else(|| "there are no nodes".to_owned())?;
+    let first = nodes.first().ok_or_else(|| "there are no nodes".to_owned())?;
     let (_, status) = first.status().await.map_err(|error| error.to_string())?;
     let led = status.partitions.iter().filter(|partition| partition.leader.is_some()).count();
     if status.partitions.is_empty() || led < status.partitions.len() {
@@ -130,7 +135,7 @@ async fn look(asked: &[Asked]) -> Result<ClusterStatus, String> {
     Ok(status)
 }
 
-fn ended(plan: &Plan, node: u16, how: &str) -> String {
+fn ended(plan: &DemoPlan, node: u16, how: &str) -> String {
     let log = plan.log(node);
     let text = std::fs::read_to_string(&log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();

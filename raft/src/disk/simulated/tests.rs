@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
-use crate::disk::{GroupKey, Op, Wal, WalConfig};
+use crate::disk::{GroupKey, LogOp, Wal, WalConfig};
 
 const KEY: GroupKey = GroupKey { group: 1, replica: 1 };
 
@@ -57,7 +57,7 @@ fn crash_runs(seed: u64, ignored_syncs: bool) -> String {
                 let size = usize::try_from(rng.below(300)).unwrap();
                 let bytes = Bytes::from(vec![u8::try_from(rng.below(256)).unwrap(); size]);
                 let (entry, durable) = ((index, run, bytes.clone()), durable.clone());
-                let append = Op::Append { group: KEY, entries: vec![entry] };
+                let append = LogOp::Append { group: KEY, entries: vec![entry] };
                 let done = move |result: io::Result<()>| {
                     if result.is_ok() {
                         durable.lock().insert(index, bytes);
@@ -102,7 +102,7 @@ fn bit_flip_before_last_batch_is_rejected_until_reverted() {
         let wal = open(&old.join("log"), &disk).unwrap();
         for index in 1..30 {
             let entries = vec![(index, 1, Bytes::from(vec![7; 100]))];
-            wal.submit(vec![Op::Append { group: KEY, entries }], Box::new(|_| {}));
+            wal.submit(vec![LogOp::Append { group: KEY, entries }], Box::new(|_| {}));
             wal.run_queued();
         }
         disk.crash(CrashKind::PowerLoss, &old, &dir).unwrap();

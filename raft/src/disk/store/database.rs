@@ -209,7 +209,7 @@ impl Database {
         writes: impl IntoIterator<Item = StoreWrite>,
         progress: Option<StoreProgress>,
     ) -> Result<(), String> {
-        let mut batch = Batch::default();
+        let mut batch = StoreBatch::default();
         for write in writes {
             let (name, value) = match &write {
                 StoreWrite::Put(name, value) => (name, Some(value)),
@@ -228,7 +228,7 @@ impl Database {
 
     fn replace(
         &self,
-        batch: &mut Batch,
+        batch: &mut StoreBatch,
         group: GroupKey,
         name: &[u8],
         value: Option<&Bytes>,
@@ -270,11 +270,11 @@ impl Database {
         Ok(())
     }
 
-    fn apply_if_full(&self, batch: &mut Batch) -> Result<(), String> {
+    fn apply_if_full(&self, batch: &mut StoreBatch) -> Result<(), String> {
         if batch.is_full() { self.apply(batch) } else { Ok(()) }
     }
 
-    fn apply(&self, batch: &mut Batch) -> Result<(), String> {
+    fn apply(&self, batch: &mut StoreBatch) -> Result<(), String> {
         let batch = std::mem::take(batch);
         if batch.records == 0 {
             return Ok(());
@@ -309,7 +309,7 @@ impl Database {
 
     pub(super) fn clear(&self, group: GroupKey) -> Result<(), String> {
         let prefix = key(group, 0, &[]);
-        let mut batch = Batch::default();
+        let mut batch = StoreBatch::default();
         let mut keys = self.db.scan_prefix(&prefix[..prefix.len() - 1]).keys();
         while let Some(key) = catch_sled(|| keys.next().transpose())? {
             batch.remove(key.to_vec());
@@ -406,13 +406,13 @@ impl Database {
 
 /// A bounded batch: sled stops all readers and writers of the process while it applies a batch.
 #[derive(Default)]
-struct Batch {
+struct StoreBatch {
     batch: sled::Batch,
     records: usize,
     bytes: usize,
 }
 
-impl Batch {
+impl StoreBatch {
     fn insert(&mut self, key: Vec<u8>, value: Vec<u8>) {
         self.records += 1;
         self.bytes += key.len() + value.len();

@@ -1,4 +1,4 @@
-//! Writer: the one thread that changes the database.
+//! StoreWriter: the one thread that changes the database.
 //!
 //! It buffers changes for about a second, so that of one key only the last change is written.
 //! Promise: a database call that fails or panics replaces the database and tells every replica.
@@ -13,7 +13,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::database::{Database, StoreProgress};
-use super::{GroupStore, Shared};
+use super::{GroupStore, StoreShared};
 use crate::disk::GroupKey;
 use crate::error::Fatal;
 use crate::limits::{STORE_BUFFER_BYTES, STORE_BUFFER_TIME};
@@ -37,8 +37,8 @@ pub(super) enum Job {
     Stop,
 }
 
-pub(super) struct Writer {
-    shared: Arc<Shared>,
+pub(super) struct StoreWriter {
+    shared: Arc<StoreShared>,
     groups: BTreeMap<GroupKey, Arc<GroupStore>>,
     buffered: BTreeMap<GroupKey, BufferedChanges>,
     bytes: usize,
@@ -53,14 +53,14 @@ struct BufferedChanges {
     writes: BTreeMap<Bytes, StoreWrite>,
 }
 
-impl Drop for Writer {
+impl Drop for StoreWriter {
     fn drop(&mut self) {
         self.shared.writer_ended();
     }
 }
 
-impl Writer {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+impl StoreWriter {
+    pub(super) fn new(shared: Arc<StoreShared>) -> Self {
         Self { shared, groups: BTreeMap::new(), buffered: BTreeMap::new(), bytes: 0, since: None }
     }
 

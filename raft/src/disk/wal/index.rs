@@ -1,4 +1,4 @@
-//! Index: what the log holds, in memory. No file is touched here.
+//! WalIndex: what the log holds, in memory. No file is touched here.
 //!
 //! For each live entry it keeps the term and the location, and for the most recent ones the payload
 //! as well. A submitted entry is in the index at once, as `Queued`; the writer replaces that by the
@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use crate::disk::record::{Kind, Record};
 use crate::disk::segment::Segment;
-use crate::disk::wal::{GroupLogState, Op, WalError};
+use crate::disk::wal::{GroupLogState, LogOp, WalError};
 use crate::disk::{GroupKey, StoredEntry};
 use crate::limits;
 
@@ -82,11 +82,11 @@ impl LogBounds {
         }
     }
 
-    /// Applies an operation to the bounds. Must agree with [`Index::apply`]: a submission is
+    /// Applies an operation to the bounds. Must agree with [`WalIndex::apply`]: a submission is
     /// checked as a whole here before any part of it changes the index.
-    fn apply(&mut self, op: &Op) -> Result<(), String> {
+    fn apply(&mut self, op: &LogOp) -> Result<(), String> {
         match op {
-            Op::Append { group, entries } => {
+            LogOp::Append { group, entries } => {
                 for (index, _, bytes) in entries {
                     if let Some(expected) = self.next.filter(|expected| expected != index) {
                         return Err(format!(
@@ -100,8 +100,8 @@ impl LogBounds {
                     self.next = Some(index + 1);
                 }
             }
-            Op::Vote { .. } | Op::Committed { .. } => {}
-            Op::TruncateAfter { after, .. } => {
+            LogOp::Vote { .. } | LogOp::Committed { .. } => {}
+            LogOp::TruncateAfter { after, .. } => {
                 let end = after.map_or(0, |after| after + 1);
                 // Nothing is left: what may come next is decided by the purge alone.
                 if self.first.is_some_and(|first| end <= first) {
@@ -111,7 +111,7 @@ impl LogBounds {
                     self.next = self.next.map(|next| next.min(end));
                 }
             }
-            Op::Purge { index, .. } if self.purged.is_none_or(|purged| purged < *index) => {
+            LogOp::Purge { index, .. } if self.purged.is_none_or(|purged| purged < *index) => {
                 self.purged = Some(*index);
                 if self.first.is_some() && self.next.is_some_and(|next| next > index + 1) {
                     self.first = self.first.map(|first| first.max(index + 1));
@@ -122,8 +122,8 @@ impl LogBounds {
                     self.next = Some(index + 1);
                 }
             }
-            Op::Purge { .. } => {}
-            Op::Forget { .. } => *self = Self::default(),
+            LogOp::Purge { .. } => {}
+            LogOp::Forget { .. } => *self = Self::default(),
         }
         Ok(())
     }
@@ -192,7 +192,7 @@ impl EntrySource {
 
 /// What the log holds, of all replicas.
 #[derive(Debug, Default)]
-pub(super) struct Index {
+pub(super) struct WalIndex {
     pub(super) groups: BTreeMap<GroupKey, GroupIndex>,
     pub(super) segments: BTreeMap<u64, SegmentUsage>,
     /// Replicas whose committed index changed since it was last written.
@@ -207,7 +207,7 @@ pub(super) struct Index {
     cache_bytes: usize,
 }
 
-impl Index {
+impl WalIndex {
     pub(super) fn new(cache_bytes: usize) -> Self {
         Self { cache_bytes, ..Self::default() }
     }
@@ -216,7 +216,7 @@ impl Index {
     ///
     /// # Errors
     /// The reason, in words.
-    pub(super) fn check(&self, ops: &[Op]) -> Result<(), String> {
+    pub(super) fn check(&self, ops: &[LogOp]) -> Result<(), String> {
         let mut bounds_by_group: Vec<(GroupKey, LogBounds)> = Vec::new();
         for op in ops {
             let key = op.group();
@@ -231,41 +231,42 @@ impl Index {
         Ok(())
     }
 
-    /// Applies operations that passed [`Index::check`], and returns the records to write for them.
+    /// Applies operations that passed [`WalIndex::check`], and returns the records to write for
+    /// them.
     /// A committed index gives no record: the next batch adds it.
-    pub(super) fn apply(&mut self, ops: Vec<Op>, sequence: u64) -> Vec<Record> {
+    pub(super) fn apply(&mut self, ops: Vec<LogOp>, sequence: u64) -> Vec<Record> {
         let mut records = Vec::new();
         for op in ops {
             match op {
-                Op::Append { group, entries } => {
+                LogOp::Append { group, entries } => {
                     for (index, term, payload) in entries {
                         self.append(group, index, term, &payload, sequence);
                         let kind = Kind::Entry;
                         records.push(Record { kind, key: group, index, term, payload });
                     }
                 }
-                Op::Vote { group, vote } => {
+                LogOp::Vote { group, vote } => {
                     self.group(group).vote.value = Some(vote.clone());
                     records.push(Record::metadata(Kind::Vote, group, 0, vote));
                 }
-                Op::Committed { group, committed } => {
+                LogOp::Committed { group, committed } => {
                     self.group(group).committed.value = Some(committed);
                     if !self.committed_changed.contains(&group) {
                         self.committed_changed.push(group);
                     }
                 }
-                Op::TruncateAfter { group, after } => {
+                LogOp::TruncateAfter { group, after } => {
                     self.truncate(group, after);
                     let kind = after.map_or(Kind::TruncateAll, |_| Kind::TruncateAfter);
                     records.push(Record::metadata(kind, group, after.unwrap_or(0), Bytes::new()));
                 }
-                Op::Purge { group, index, log_id } => {
+                LogOp::Purge { group, index, log_id } => {
                     // A purge below the last one changes nothing and needs no record.
                     if self.purge(group, index, &log_id) {
                         records.push(Record::metadata(Kind::Purge, group, index, log_id));
                     }
                 }
-                Op::Forget { group } => {
+                LogOp::Forget { group } => {
                     self.forget(group);
                     records.push(Record::metadata(Kind::Forget, group, 0, Bytes::new()));
                 }

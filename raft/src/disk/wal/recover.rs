@@ -21,12 +21,12 @@ use crate::disk::record::{
 use crate::disk::segment::{
     self, ParsedBatch, SEGMENT_HEADER_BYTES, ScanEnd, Segment, SegmentHeader,
 };
-use crate::disk::wal::index::{EntryLocation, Index, LatestRecord, LiveEntry};
+use crate::disk::wal::index::{EntryLocation, LatestRecord, LiveEntry, WalIndex};
 use crate::disk::wal::{RecoveredLog, WalConfig, WalError};
 
 /// A log that is ready for the writer.
 pub(super) struct OpenedLog {
-    pub(super) index: Index,
+    pub(super) index: WalIndex,
     pub(super) recovered: RecoveredLog,
     pub(super) active: Arc<Segment>,
     pub(super) capacity: u64,
@@ -342,8 +342,8 @@ impl Replay {
         copy: &Arc<Segment>,
         replaced: u64,
         cache_bytes: usize,
-    ) -> Result<Index, WalError> {
-        let mut index = Index::new(cache_bytes);
+    ) -> Result<WalIndex, WalError> {
+        let mut index = WalIndex::new(cache_bytes);
         for segment in kept {
             index.add_segment(segment.clone());
         }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crate::disk::Device;
 use crate::disk::device::is_full;
 use crate::disk::segment::{Segment, SegmentHeader};
-use crate::disk::wal::writer::Shared;
+use crate::disk::wal::writer::WalShared;
 use crate::limits;
 
 /// The request of the writer and the answer of the allocator; part of the shared state.
@@ -51,7 +51,7 @@ impl SpareSegment {
 
 /// Creates segments.
 pub(super) struct SegmentAllocator {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<WalShared>,
     pub(super) dir: PathBuf,
     pub(super) device: Arc<dyn Device>,
     pub(super) segment_bytes: u64,
@@ -139,7 +139,7 @@ impl SegmentAllocator {
     }
 }
 
-impl Shared {
+impl WalShared {
     /// Waits for the next segment. `None`: the disk is full. With `retry` the disk was asked once
     /// more after this call began.
     pub(super) fn next_segment(&self, retry: bool) -> io::Result<Option<Segment>> {

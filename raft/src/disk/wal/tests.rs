@@ -78,27 +78,27 @@ fn entry(index: u64) -> (u64, u64, Bytes) {
     (index, 1, Bytes::from(format!("entry {index} of a branch's log")))
 }
 
-fn append(group: GroupKey, indexes: Range<u64>) -> Op {
-    Op::Append { group, entries: indexes.map(entry).collect() }
+fn append(group: GroupKey, indexes: Range<u64>) -> LogOp {
+    LogOp::Append { group, entries: indexes.map(entry).collect() }
 }
 
-fn vote(group: GroupKey, vote: &'static str) -> Op {
-    Op::Vote { group, vote: Bytes::from_static(vote.as_bytes()) }
+fn vote(group: GroupKey, vote: &'static str) -> LogOp {
+    LogOp::Vote { group, vote: Bytes::from_static(vote.as_bytes()) }
 }
 
-fn purge(group: GroupKey, index: u64) -> Op {
-    Op::Purge { group, index, log_id: Bytes::from(format!("log id {index}")) }
+fn purge(group: GroupKey, index: u64) -> LogOp {
+    LogOp::Purge { group, index, log_id: Bytes::from(format!("log id {index}")) }
 }
 
 /// Submits without waiting.
-fn submit(wal: &Wal, ops: Vec<Op>) -> mpsc::Receiver<io::Result<()>> {
+fn submit(wal: &Wal, ops: Vec<LogOp>) -> mpsc::Receiver<io::Result<()>> {
     let (sender, result) = mpsc::channel();
     wal.submit(ops, Box::new(move |result| sender.send(result).unwrap()));
     result
 }
 
 /// Submits and waits, so that the operations get a batch of their own.
-fn write(wal: &Wal, ops: Vec<Op>) -> io::Result<()> {
+fn write(wal: &Wal, ops: Vec<LogOp>) -> io::Result<()> {
     submit(wal, ops).recv().unwrap()
 }
 
@@ -118,8 +118,8 @@ fn disk_submitted_entries_are_readable_before_and_after_restart() {
     let first = submit(&wal, vec![append(ONE, 1..4), vote(ONE, "me")]);
     assert_eq!(indexes(&wal, ONE), [1, 2, 3]);
     assert_eq!(wal.state(ONE).last, Some((3, 1)));
-    let second = submit(&wal, vec![Op::TruncateAfter { group: ONE, after: Some(2) }]);
-    let committed = Op::Committed { group: ONE, committed: Bytes::from_static(b"2") };
+    let second = submit(&wal, vec![LogOp::TruncateAfter { group: ONE, after: Some(2) }]);
+    let committed = LogOp::Committed { group: ONE, committed: Bytes::from_static(b"2") };
     write(&wal, vec![committed]).unwrap();
     write(&wal, vec![append(TWO, 7..9), purge(TWO, 7)]).unwrap();
     first.recv().unwrap().unwrap();
@@ -139,7 +139,7 @@ fn disk_submitted_entries_are_readable_before_and_after_restart() {
     assert_eq!(recovered.groups[&TWO].purged, Some((7, Bytes::from_static(b"log id 7"))));
     assert_eq!(recovered.torn_write, None);
     assert_eq!((indexes(&wal, ONE), indexes(&wal, TWO)), (vec![1, 2], vec![8]));
-    write(&wal, vec![Op::Forget { group: ONE }]).unwrap();
+    write(&wal, vec![LogOp::Forget { group: ONE }]).unwrap();
     drop(wal);
     assert_eq!(fixture.open().1.groups.keys().copied().collect::<Vec<_>>(), [TWO]);
 }
@@ -153,13 +153,13 @@ fn disk_gaps_are_rejected_and_change_nothing() {
         vec![append(ONE, 8..9)],
         vec![append(ONE, 6..7)],
         vec![purge(ONE, 9), append(ONE, 9..10)],
-        vec![Op::TruncateAfter { group: ONE, after: Some(5) }, append(ONE, 7..8)],
+        vec![LogOp::TruncateAfter { group: ONE, after: Some(5) }, append(ONE, 7..8)],
     ] {
         let error = write(&wal, ops).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     }
     assert_eq!(indexes(&wal, ONE), [5, 6]);
-    let cut = Op::TruncateAfter { group: ONE, after: Some(5) };
+    let cut = LogOp::TruncateAfter { group: ONE, after: Some(5) };
     write(&wal, vec![cut, append(ONE, 6..8), purge(ONE, 20), append(ONE, 21..22)]).unwrap();
     assert_eq!(indexes(&wal, ONE), [21]);
 }
@@ -171,7 +171,7 @@ fn disk_oversized_entry_gets_a_larger_segment() {
     let large = Bytes::from(vec![7; 20 << 10]);
     let entries = vec![(1, 1, large.clone()), (2, 1, large.clone())];
     write(&wal, vec![append(TWO, 1..2)]).unwrap();
-    write(&wal, vec![Op::Append { group: ONE, entries }]).unwrap();
+    write(&wal, vec![LogOp::Append { group: ONE, entries }]).unwrap();
     drop(wal);
     let (wal, _) = fixture.open();
     assert_eq!(wal.read(ONE, 2..3, 1).unwrap()[0].bytes, large);

@@ -1,4 +1,4 @@
-//! Writer: the one thread that writes the log.
+//! WalWriter: the one thread that writes the log.
 //!
 //! It takes every queued submission, writes all of them as one batch, syncs the file once, and then
 //! calls the submitters back in the order of their calls. It also switches to the next segment and
@@ -24,7 +24,7 @@ use crate::disk::record::{
     BATCH_HEADER_BYTES, BatchLink, Kind, RECORD_HEADER_BYTES, Record, WriteBatch,
 };
 use crate::disk::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader};
-use crate::disk::wal::index::{EntrySource, Index};
+use crate::disk::wal::index::{EntrySource, WalIndex};
 use crate::disk::wal::recover::OpenedLog;
 use crate::disk::wal::segment_allocator::{SegmentAllocator, SpareSegment};
 use crate::disk::wal::{SubmitCallback, WalConfig, WalCounters, WalError};
@@ -51,7 +51,7 @@ impl PendingSubmission {
 }
 
 /// What callers, the writer and the segment allocator share.
-pub(super) struct Shared {
+pub(super) struct WalShared {
     pub(super) state: Mutex<State>,
     /// Wakes the writer.
     pub(super) work_queued: Condvar,
@@ -68,7 +68,7 @@ pub(super) struct Shared {
 /// together: the index describes the log as it will be once the queue is written.
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) index: Index,
+    pub(super) index: WalIndex,
     pub(super) queue: VecDeque<PendingSubmission>,
     pub(super) queued_bytes: usize,
     pub(super) sequence: u64,
@@ -97,8 +97,8 @@ struct WritePlan {
 }
 
 /// The writer and the position it writes at.
-pub(super) struct Writer {
-    shared: Arc<Shared>,
+pub(super) struct WalWriter {
+    shared: Arc<WalShared>,
     dir: PathBuf,
     device: Arc<dyn Device>,
     fatal: Box<dyn Fn(String) + Send + Sync>,
@@ -127,9 +127,9 @@ pub(super) struct Writer {
     ended: bool,
 }
 
-impl Writer {
+impl WalWriter {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<WalShared>,
         dir: PathBuf,
         config: WalConfig,
         opened: OpenedLog,
@@ -220,7 +220,7 @@ impl Writer {
         Ok(true)
     }
 
-    /// The segment after the active one; see [`Shared::next_segment`].
+    /// The segment after the active one; see [`WalShared::next_segment`].
     fn await_next_segment(&self, retry: bool) -> io::Result<Option<Segment>> {
         match &self.allocator {
             Some(allocator) => {

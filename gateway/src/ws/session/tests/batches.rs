@@ -30,9 +30,9 @@ fn done(delta: Delta) -> Result<Outcome, RouteError> {
 fn a_batch_is_one_command_and_each_verb_is_answered_before_the_events() {
     let mut story = Story::live();
     assert_eq!(story.says(BATCH), ["submit s-1/b to dar:pos"]);
-    let moment = Moment { at: AT, catalogue: &story.catalogue };
-    let actions = story.session.on_outcome(&key("dar", "pos"), done(two(1, "s-1/b")), moment);
-    let [Action::Send(frame, Channel::Ack)] = &actions[..] else { panic!("one answer") };
+    let cx = SessionContext { now: AT, catalogue: &story.catalogue };
+    let actions = story.session.on_outcome(&key("dar", "pos"), done(two(1, "s-1/b")), cx);
+    let [SessionAction::Send(frame, FrameKind::Ack)] = &actions[..] else { panic!("one answer") };
     assert_eq!(
         frame.as_str(),
         r#"{"type":"server:batch:ack","requestId":"b","branchId":"dar","moduleId":"pos","version":3,"results":[{"index":0,"action":"module:insert","table":"tickets","recordRef":{"table":"tickets","key":"k","primaryKey":{"id":"k"},"id":"k"},"record":{"id":"k"},"eventId":"evt-1","sequence":1,"created":true,"deleted":false},{"index":1,"action":"module:delete","table":"tickets","recordRef":{"table":"tickets","key":"k","primaryKey":{"id":"k"},"id":"k"},"eventId":"evt-2","sequence":2,"created":false,"deleted":true}],"cursor":{"epoch":1,"sequence":2}}"#

@@ -47,10 +47,10 @@ struct World {
     /// Whether each event changed the module as a whole.
     log: Vec<bool>,
     /// The open follow, and the last event it brought.
-    stream: Option<(Ticket, u64)>,
+    stream: Option<(CallId, u64)>,
     /// Follows that are answered but not open.
-    parked: BTreeMap<Ticket, u64>,
-    asked: VecDeque<Action>,
+    parked: BTreeMap<CallId, u64>,
+    asked: VecDeque<SessionAction>,
     /// The last event the client knows of, and the last it was told of under a topic.
     client: u64,
     heard: u64,
@@ -77,34 +77,37 @@ impl World {
         Arc::new(snapshot)
     }
 
-    fn does(&mut self, actions: Vec<Action>) {
+    fn does(&mut self, actions: Vec<SessionAction>) {
         for action in actions {
             match action {
-                Action::Send(frame, Channel::Event) => {
+                SessionAction::Send(frame, FrameKind::Event) => {
                     let frame = Value::from_json(frame.as_bytes()).unwrap();
                     let cursor = frame.get("cursor").unwrap();
                     let offset = cursor.get("sequence").and_then(Value::as_u64).unwrap();
                     assert_eq!(offset, self.client + 1, "an event is missing or told twice");
                     self.client = offset;
                 }
-                Action::Send(frame, _) => self.hear(&frame),
-                Action::Write(Large::Snapshot(frame)) => {
+                SessionAction::Send(frame, _) => self.hear(&frame),
+                SessionAction::Write(LargeFrame::Snapshot(frame)) => {
                     let offset = frame.modules[0].head.offset.0;
                     assert!(offset >= self.client, "a snapshot that is older than the client");
                     self.client = offset;
                 }
-                Action::Open(ticket) => {
-                    let at = self.parked.remove(&ticket).expect("a follow that was answered");
-                    assert!(self.stream.replace((ticket, at)).is_none(), "two streams");
+                SessionAction::Open(call) => {
+                    let at = self.parked.remove(&call).expect("a follow that was answered");
+                    assert!(self.stream.replace((call, at)).is_none(), "two streams");
                 }
-                Action::Drop(ticket) => {
-                    self.parked.remove(&ticket);
-                    self.stream = self.stream.filter(|(open, _)| *open != ticket);
+                SessionAction::Drop(call) => {
+                    self.parked.remove(&call);
+                    self.stream = self.stream.filter(|(open, _)| *open != call);
                 }
-                action @ (Action::Follow { .. } | Action::Read { .. }) => {
+                action @ (SessionAction::Follow { .. } | SessionAction::Read { .. }) => {
                     self.asked.push_back(action);
                 }
-                Action::Write(_) | Action::Submit(_) | Action::Listen { .. } | Action::Post(_) => {
+                SessionAction::Write(_)
+                | SessionAction::Submit(_)
+                | SessionAction::SubscribeTopic { .. }
+                | SessionAction::Post(_) => {
                     panic!("nobody asked for this");
                 }
             }
@@ -123,8 +126,8 @@ impl World {
     }
 
     fn says(&mut self, message: &str) {
-        let moment = Moment { at: AT, catalogue: &self.story.catalogue };
-        let actions = self.story.session.on_message(message.as_bytes(), moment);
+        let cx = SessionContext { now: AT, catalogue: &self.story.catalogue };
+        let actions = self.story.session.on_message(message.as_bytes(), cx);
         self.does(actions);
     }
 
@@ -140,16 +143,16 @@ impl World {
             Step::Ask => {}
             Step::Lag | Step::End if self.story.session.is_holding() => {}
             Step::Lag => {
-                let Some((ticket, _)) = self.stream else { return };
+                let Some((call, _)) = self.stream else { return };
                 let last = self.last();
-                self.stream = Some((ticket, last));
-                let moment = Moment { at: AT, catalogue: &self.story.catalogue };
-                let actions = self.story.session.on_resync(ticket, &Self::state(last), moment);
+                self.stream = Some((call, last));
+                let cx = SessionContext { now: AT, catalogue: &self.story.catalogue };
+                let actions = self.story.session.on_resync(call, &Self::state(last), cx);
                 self.does(actions);
             }
             Step::End => {
-                let Some((ticket, _)) = self.stream else { return };
-                let actions = self.story.session.on_ended(ticket);
+                let Some((call, _)) = self.stream else { return };
+                let actions = self.story.session.on_ended(call);
                 self.does(actions);
             }
             Step::Return if !self.story.session.is_busy() => {
@@ -163,51 +166,52 @@ impl World {
     }
 
     fn pull(&mut self) {
-        let Some((ticket, at)) = self.stream else { return };
+        let Some((call, at)) = self.stream else { return };
         if at == self.last() || self.story.session.is_holding() {
             return;
         }
-        self.stream = Some((ticket, at + 1));
+        self.stream = Some((call, at + 1));
         let shared = SharedDelta::new(Arc::new(self.event(at + 1)));
-        let moment = Moment { at: AT, catalogue: &self.story.catalogue };
-        let actions = self.story.session.on_delta(ticket, &shared, moment);
+        let cx = SessionContext { now: AT, catalogue: &self.story.catalogue };
+        let actions = self.story.session.on_delta(call, &shared, cx);
         self.does(actions);
     }
 
     fn answer(&mut self, newest: bool) {
-        let moment = Moment { at: AT, catalogue: &self.story.catalogue.clone() };
+        let cx = SessionContext { now: AT, catalogue: &self.story.catalogue.clone() };
         let last = self.last();
         let actions = match self.asked.pop_front() {
-            Some(Action::Follow { ticket, begin, .. }) => {
-                let log = LogEnd { life: Incarnation(1), last: Offset(last), holds: true };
+            Some(SessionAction::Follow { call, begin, .. }) => {
+                let log =
+                    LogEnd { incarnation: Incarnation(1), last: Offset(last), is_retained: true };
                 let (at, begun) = match begin {
-                    Begin::Now => {
+                    FollowFrom::Now => {
                         let snapshot = Some(Self::state(last));
-                        (last, Begun { snapshot, log: None })
+                        (last, FollowStart { snapshot, log: None })
                     }
-                    Begin::After(Cursor { offset, .. }) => (offset.0, Begun::default()),
-                    Begin::Resume(Cursor { offset, .. }) => {
-                        (offset.0, Begun { snapshot: None, log: Some(log) })
+                    FollowFrom::After(Cursor { offset, .. }) => (offset.0, FollowStart::default()),
+                    FollowFrom::Resume(Cursor { offset, .. }) => {
+                        (offset.0, FollowStart { snapshot: None, log: Some(log) })
                     }
-                    Begin::Tail => (last, Begun { snapshot: None, log: Some(log) }),
+                    FollowFrom::Tail => (last, FollowStart { snapshot: None, log: Some(log) }),
                 };
-                self.parked.insert(ticket, at);
-                self.story.session.on_followed(ticket, Ok(begun), moment)
+                self.parked.insert(call, at);
+                self.story.session.on_followed(call, Ok(begun), cx)
             }
-            Some(Action::Read { ticket, read: Read::Snapshot, level, .. }) => {
+            Some(SessionAction::Read { call, read: Read::Snapshot, level, .. }) => {
                 let at = match level {
                     ReadLevel::Session(least) if !newest => least.0,
                     ReadLevel::Session(_) | ReadLevel::Linearizable | ReadLevel::Stale => last,
                 };
                 let answer = Ok(Answer::Snapshot(Self::state(at)));
-                self.story.session.on_answer(ticket, answer, moment)
+                self.story.session.on_answer(call, answer, cx)
             }
-            Some(Action::Read { ticket, .. }) => {
+            Some(SessionAction::Read { call, .. }) => {
                 let all = (1..=last).flat_map(|offset| self.event(offset).events);
                 let events = Some(all.collect());
                 let found =
                     model::Events { incarnation: Incarnation(1), last: Offset(last), events };
-                self.story.session.on_answer(ticket, Ok(Answer::Events(found)), moment)
+                self.story.session.on_answer(call, Ok(Answer::Events(found)), cx)
             }
             Some(_) | None => return,
         };
@@ -215,13 +219,13 @@ impl World {
     }
 
     fn fail(&mut self) {
-        let moment = Moment { at: AT, catalogue: &self.story.catalogue.clone() };
+        let cx = SessionContext { now: AT, catalogue: &self.story.catalogue.clone() };
         let actions = match self.asked.pop_front() {
-            Some(Action::Follow { ticket, .. }) => {
-                self.story.session.on_followed(ticket, Err(RouteError::Indeterminate), moment)
+            Some(SessionAction::Follow { call, .. }) => {
+                self.story.session.on_followed(call, Err(RouteError::Indeterminate), cx)
             }
-            Some(Action::Read { ticket, .. }) => {
-                self.story.session.on_answer(ticket, Err(RouteError::Indeterminate), moment)
+            Some(SessionAction::Read { call, .. }) => {
+                self.story.session.on_answer(call, Err(RouteError::Indeterminate), cx)
             }
             Some(_) | None => return,
         };

@@ -133,8 +133,8 @@ impl Story {
             let place = (flag.branch.clone(), flag.module.clone());
             self.catalogue.full_sync.insert(place, flag.clone());
         }
-        let moment = Moment { at: AT, catalogue: &self.catalogue };
-        told(&self.session.on_catalogue(moment))
+        let cx = SessionContext { now: AT, catalogue: &self.catalogue };
+        told(&self.session.on_catalogue(cx))
     }
 }
 
@@ -163,10 +163,12 @@ fn a_snapshot_shows_the_flags_that_stand() {
     story.flags(&[flag("*", true), flag("pos", false)]);
     story.says(r#"{"type":"client:hello","branchId":"dar"}"#);
     story.followed(1, "pos", 0);
-    let moment = Moment { at: AT, catalogue: &story.catalogue };
-    let begun = Begun { snapshot: Some(Arc::new(snapshot("stock", 0))), log: None };
-    let actions = story.session.on_followed(2, Ok(begun), moment);
-    let Action::Write(Large::Snapshot(frame)) = &actions[0] else { panic!("a snapshot") };
+    let cx = SessionContext { now: AT, catalogue: &story.catalogue };
+    let begun = FollowStart { snapshot: Some(Arc::new(snapshot("stock", 0))), log: None };
+    let actions = story.session.on_followed(2, Ok(begun), cx);
+    let SessionAction::Write(LargeFrame::Snapshot(frame)) = &actions[0] else {
+        panic!("a snapshot")
+    };
     let frame = Value::from_json(frame_text(frame).as_bytes()).unwrap();
     let flags = frame.get("fullSyncFlags").unwrap();
     assert_eq!(

@@ -44,13 +44,13 @@ fn modules_without_a_cursor_come_in_a_snapshot_after_the_word_that_the_others_go
 
 #[test]
 fn a_cursor_that_cannot_be_continued_is_said_so_and_the_module_begins_again() {
-    for (life, last, holds, why) in
+    for (incarnation, last, is_retained, why) in
         [(2, 9, true, "other-epoch"), (1, 6, true, "ahead"), (1, 9, false, "too-old")]
     {
         let mut story = Story::begin();
         story.says(&hello(r#"{"pos":{"epoch":1,"sequence":7},"stock":{"epoch":1,"sequence":1}}"#));
         story.stands(2, 1, 1, true);
-        assert_eq!(story.stands(1, life, last, holds), ["drop 1", "follow pos as 3"]);
+        assert_eq!(story.stands(1, incarnation, last, is_retained), ["drop 1", "follow pos as 3"]);
         let told = story.followed(3, "pos", last);
         assert!(told[0].contains(r#""modules":{"stock":"#), "{told:?}");
         assert_eq!(
@@ -97,14 +97,14 @@ fn publishes_wait_until_what_was_missed_is_known_and_are_acknowledged_once() {
     assert!(story.says(&publish("pos", "a")).is_empty(), "it may be among what was missed");
     let told = story.stands(1, 1, 8, true);
     assert_eq!(told[1..], ["open 1", "submit till/a to remal:pos"]);
-    let moment = Moment { at: AT, catalogue: &story.catalogue };
+    let cx = SessionContext { now: AT, catalogue: &story.catalogue };
     let mut missed = delta("pos", 8, "till/a");
     missed.key = key("remal", "pos");
     let shared = SharedDelta::new(Arc::new(missed));
-    let actions = story.session.on_delta(1, &shared, moment);
+    let actions = story.session.on_delta(1, &shared, cx);
     assert_eq!(super::told(&actions), ["server:ack 8", "server:event 8"]);
     let again = accepted("pos", 8, "till/a");
-    let actions = story.session.on_outcome(&key("remal", "pos"), again, moment);
+    let actions = story.session.on_outcome(&key("remal", "pos"), again, cx);
     assert!(actions.is_empty());
 }
 

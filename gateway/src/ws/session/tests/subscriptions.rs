@@ -31,15 +31,15 @@ fn order(offset: u64, client: Option<&str>) -> Delta {
 }
 
 impl Story {
-    fn says_post(&mut self, ticket: Ticket, topic: &str, data: &str) -> Vec<String> {
+    fn says_post(&mut self, call: CallId, topic: &str, data: &str) -> Vec<String> {
         let data = Value::from_json(data.as_bytes()).unwrap().as_object().unwrap().clone();
-        told(&self.session.on_post(ticket, Arc::new(Post { topic: topic.into(), data })))
+        told(&self.session.on_post(call, Arc::new(Post { topic: topic.into(), data })))
     }
 
-    fn recalls(&mut self, ticket: Ticket, events: Vec<Arc<Event>>) -> Vec<String> {
+    fn recalls(&mut self, call: CallId, events: Vec<Arc<Event>>) -> Vec<String> {
         let last = events.last().map_or(Offset(0), |event| event.offset);
         let found = Events { incarnation: Incarnation(1), last, events: Some(events) };
-        self.answers(ticket, Ok(Answer::Events(found)))
+        self.answers(call, Ok(Answer::Events(found)))
     }
 }
 
@@ -72,7 +72,7 @@ fn a_free_topic_says_all_at_first_then_what_changed() {
     story.says(&subscribe("t"));
     let moment_post = Arc::new(Post { topic: "t".into(), data: Object::new() });
     assert_eq!(
-        told(&story.session.on_listening(1, Ok(Some(moment_post)))),
+        told(&story.session.on_topic_subscribed(1, Ok(Some(moment_post)))),
         [r#"{"type":"publish","topic":"t","data":{"mode":"snapshot","snapshot":{}}}"#]
     );
     assert_eq!(
@@ -279,13 +279,13 @@ fn a_sync_topic_shows_the_state_of_now_and_only_when_it_changed() {
     assert!(told[0].contains(r#""snapshot":{"moduleId":"pos""#), "{told:?}");
 }
 
-fn ticket(repeated: bool) -> Result<Outcome, RouteError> {
+fn call(repeated: bool) -> Result<Outcome, RouteError> {
     let delta = Arc::new(Delta { events: Vec::new(), ..delta("pos", 1, "x/1") });
     Ok(Outcome::Accepted(Accepted { delta, reserved: None, repeated }))
 }
 
 /// The ticket an action names last.
-fn number_of(action: &str) -> Ticket {
+fn number_of(action: &str) -> CallId {
     action.rsplit_once(' ').unwrap().1.parse().unwrap()
 }
 
@@ -301,11 +301,11 @@ fn a_word_under_a_sync_topic_takes_its_id_and_is_said_once() {
     let said =
         r#"{"trans_id":"t1","action":"notify","mutationId":"m1","meta":{"x":1},"table":"orders"}"#;
     assert_eq!(story.says(&post("sync::dar::pos", said)), ["submit trans/dar/pos/t1 to dar:pos"]);
-    let first = story.outcome("pos", ticket(false));
+    let first = story.outcome("pos", call(false));
     let [say, read] = &first[..] else { panic!("{first:?}") };
     assert_eq!(*say, format!("say sync::dar::pos {said}"));
     assert!(read.starts_with("read "), "{read}");
-    let stand: Ticket = number_of(read);
+    let stand: CallId = number_of(read);
     assert_eq!(told(&story.session.on_posted(Ok(()))), [format!("say pos:sync:dar {said}")]);
     assert!(story.session.on_posted(Ok(())).is_empty());
     let head = Ok(Answer::Head(snapshot("pos", 7).head));
@@ -318,14 +318,14 @@ fn a_word_under_a_sync_topic_takes_its_id_and_is_said_once() {
     assert!(story.session.on_posted(Ok(())).is_empty());
 
     let again = r#"{"trans_id":"t1","action":"notify","mutationId":"m2"}"#;
-    for outcome in [ticket(true), Ok(Outcome::Rejected(Reject::KeyReused))] {
+    for outcome in [call(true), Ok(Outcome::Rejected(Reject::KeyReused))] {
         story.says(&post("sync::dar::pos", again));
         let told_listen = story.outcome("pos", outcome);
         let [listen] = &told_listen[..] else { panic!("{told_listen:?}") };
         let number = number_of(listen);
         let data = Value::from_json(said.as_bytes()).unwrap().as_object().unwrap().clone();
         let last = Arc::new(Post { topic: "sync::dar::pos".into(), data });
-        let actions = told(&story.session.on_listening(number, Ok(Some(last))));
+        let actions = told(&story.session.on_topic_subscribed(number, Ok(Some(last))));
         let [dropped, read] = &actions[..] else { panic!("{actions:?}") };
         assert_eq!(*dropped, format!("drop {number}"));
         let read = number_of(read);
@@ -342,9 +342,9 @@ fn a_word_under_a_sync_topic_takes_its_id_and_is_said_once() {
 fn tables_that_a_word_brings_are_replaced_or_it_is_said_why_not() {
     let mut story = Story::begin();
     let word = r#"{"trans_id":"t","snapshot":{"version":4,"tables":{"tickets":[{"id":"a"}]}}}"#;
-    let moment = Moment { at: AT, catalogue: &story.catalogue };
-    let actions = story.session.on_message(post("pos:sync:dar", word).as_bytes(), moment);
-    let [Action::Submit(command)] = &actions[..] else { panic!("one command") };
+    let cx = SessionContext { now: AT, catalogue: &story.catalogue };
+    let actions = story.session.on_message(post("pos:sync:dar", word).as_bytes(), cx);
+    let [SessionAction::Submit(command)] = &actions[..] else { panic!("one command") };
     let model::Request::Replace(replace) = &command.request else { panic!("{command:?}") };
     assert_eq!(replace.revision, Some(4));
     assert!(replace.tables.get("tickets").is_some());
@@ -427,8 +427,8 @@ fn with_branch(story: &mut Story, name: &str) {
 
 /// What comes of the catalogue that is there now.
 fn catalogue_changes(story: &mut Story) -> Vec<String> {
-    let moment = Moment { at: AT, catalogue: &story.catalogue };
-    told(&story.session.on_catalogue(moment))
+    let cx = SessionContext { now: AT, catalogue: &story.catalogue };
+    told(&story.session.on_catalogue(cx))
 }
 
 #[test]

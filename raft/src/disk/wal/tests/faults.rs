@@ -264,9 +264,9 @@ fn disk_rejected_changes_are_rewritten_when_space_returns() {
         assert!(small < 1000);
     }
     // Not even a truncation fits; it holds in memory all the same.
-    let cut = Op::TruncateAfter { group: ONE, after: Some(4) };
+    let cut = LogOp::TruncateAfter { group: ONE, after: Some(4) };
     assert!(write(&wal, vec![cut, vote(ONE, "me"), append(ONE, 5..7)]).is_err());
-    assert!(write(&wal, vec![Op::Forget { group: TWO }]).is_err());
+    assert!(write(&wal, vec![LogOp::Forget { group: TWO }]).is_err());
     assert_eq!(indexes(&wal, ONE), [1, 2, 3, 4]);
     fixture.device.full.store(false, SeqCst);
     wait_until("space", || wal.writable().is_ok());

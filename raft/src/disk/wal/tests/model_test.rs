@@ -63,7 +63,7 @@ fn key(group: u16) -> GroupKey {
 }
 
 /// An operation that is valid now; the model is updated.
-fn next(model: &mut Model, group: u16, kind: OpKind, amount: u64, salt: u64) -> Op {
+fn next(model: &mut Model, group: u16, kind: OpKind, amount: u64, salt: u64) -> LogOp {
     let group = key(group);
     let expected = model.entry(group).or_default();
     let last = expected.entries.keys().next_back().copied().or(expected.purged);
@@ -74,17 +74,17 @@ fn next(model: &mut Model, group: u16, kind: OpKind, amount: u64, salt: u64) -> 
                 |index| (index, salt, Bytes::from(vec![salt as u8; (index * 7 % 90) as usize]));
             let entries: Vec<_> = (from..=from + amount).map(of).collect();
             expected.entries.extend(entries.iter().map(|(i, term, b)| (*i, (*term, b.clone()))));
-            Op::Append { group, entries }
+            LogOp::Append { group, entries }
         }
         OpKind::Vote => {
             let vote = Bytes::from(format!("{salt}"));
             expected.vote = Some(vote.clone());
-            Op::Vote { group, vote }
+            LogOp::Vote { group, vote }
         }
         OpKind::Truncate => {
             let after = last.filter(|last| *last >= amount).map(|last| last - amount);
             expected.entries.retain(|index, _| after.is_some_and(|after| *index <= after));
-            Op::TruncateAfter { group, after }
+            LogOp::TruncateAfter { group, after }
         }
         OpKind::Purge => {
             let first = expected.entries.keys().next().map(|first| first + amount);
@@ -95,7 +95,7 @@ fn next(model: &mut Model, group: u16, kind: OpKind, amount: u64, salt: u64) -> 
         }
         OpKind::Forget => {
             model.remove(&group);
-            Op::Forget { group }
+            LogOp::Forget { group }
         }
     }
 }

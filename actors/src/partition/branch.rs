@@ -1,0 +1,186 @@
+//! BranchActor: the single activation of one branch:module, on the partition's leader only. It
+//! stands between the store and the proposer: it has the branch's queue, whose places
+//! `activations.rs` gives out by class; it sees to it that the branch has its definition first; and
+//! it goes to sleep when nothing was asked for long.
+//!
+//! Promise: a branch has one such actor at a time, and a command that was admitted is handed to the
+//! proposer in the order of the queue. It never awaits the log.
+//! Refused: any state that is not also in the partition's machine; a successor starts with nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{BranchKey, Catalogue, Command, CommandId, Origin, Request};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::activations::{Activations, Admission};
+use super::machine::AppliedPartition;
+use super::proposer::{OutcomeSender, Proposal, Proposer};
+
+/// How long a definition on its way is waited for before it is sent again.
+const DEFINE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// The session of the cluster's own commands; the store keeps clients from using it.
+pub(crate) const CLUSTER_SESSION: &str = "@cluster";
+
+/// A command and who waits for its outcome.
+pub(crate) struct Submission {
+    pub(crate) command: Command,
+    pub(crate) reply: OutcomeSender,
+}
+
+/// Messages of a branch actor.
+#[allow(clippy::large_enum_variant, reason = "the large one is nearly every message")]
+pub(crate) enum Message {
+    /// Hand this to the proposer; it was admitted.
+    Submit(Submission),
+    /// Go to sleep, unless something was admitted within this time.
+    Passivate { idle_for: Duration },
+    /// For tests: fail, as a defect would.
+    #[cfg(test)]
+    Panic,
+}
+
+/// What a branch actor is spawned with.
+pub(crate) struct BranchArguments {
+    pub(crate) key: BranchKey,
+    pub(crate) proposer: Proposer,
+    pub(crate) applied: Arc<AppliedPartition>,
+    pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) activations: Activations,
+}
+
+/// Its state.
+pub(crate) struct State {
+    arguments: BranchArguments,
+    definition: DefinitionState,
+}
+
+pub(crate) struct BranchActor;
+
+impl Actor for BranchActor {
+    type Msg = Message;
+    type State = State;
+    type Arguments = BranchArguments;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<Message>,
+        arguments: BranchArguments,
+    ) -> Result<State, ActorProcessingErr> {
+        Ok(State { arguments, definition: DefinitionState::default() })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Message>,
+        message: Message,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::Submit(submission) => state.submit(submission),
+            Message::Passivate { idle_for } => state.passivate(&myself, idle_for),
+            #[cfg(test)]
+            Message::Panic => panic!("a test asked for it"),
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn submit(&mut self, submission: Submission) {
+        let Submission { command, reply } = submission;
+        let BranchArguments { key, catalogue, applied, proposer, .. } = &self.arguments;
+        let catalogue = Arc::clone(&catalogue.borrow());
+        // In one proposal: nothing of another branch's proposals can come between a definition and
+        // the command that needs it, and both are lost or decided together.
+        let prerequisites = self.definition.commands_due(key, &catalogue, applied);
+        proposer.enqueue(Proposal { prerequisites, command, reply: Some(reply) });
+    }
+
+    /// Only this actor can tell: a command may have been admitted since it was asked to sleep.
+    fn passivate(&self, myself: &ActorRef<Message>, idle_for: Duration) {
+        let BranchArguments { key, admission, activations, .. } = &self.arguments;
+        if admission.idle_for() < idle_for {
+            return;
+        }
+        // First out of the map, then closed: whoever still finds the actor there may send to it.
+        activations.remove(key, myself.get_id());
+        // What is queued is still handled. What is sent from now on is given back to its sender,
+        // who turns to the partition's actor; that one starts a successor once this one has ended.
+        if let Err(error) = myself.drain() {
+            tracing::debug!(%error, %key, "a branch actor that goes to sleep has ended already");
+        }
+    }
+}
+
+/// Which definition this actor has seen to.
+#[derive(Default)]
+struct DefinitionState {
+    /// The catalogue's revision whose definition was last sent, and when. `None`: none yet; the one
+    /// in force may be older than the catalogue's.
+    sent: Option<(u64, Instant)>,
+}
+
+impl DefinitionState {
+    /// The commands that must come before the branch's next one: its definition and seed, if it
+    /// lacks the catalogue's and they are not on their way.
+    fn commands_due(
+        &mut self,
+        key: &BranchKey,
+        catalogue: &Catalogue,
+        applied: &AppliedPartition,
+    ) -> Vec<Command> {
+        if let Some((revision, at)) = self.sent
+            && revision == catalogue.revision
+        {
+            let is_on_its_way = at.elapsed() < DEFINE_AGAIN_AFTER;
+            // Whatever came of it: a branch that refused the definition keeps its old one, and
+            // would refuse it again.
+            if is_on_its_way || applied.view().branch(key).is_some() {
+                return Vec::new();
+            }
+        }
+        self.sent = Some((catalogue.revision, Instant::now()));
+        missing_definition(key, catalogue, applied)
+    }
+}
+
+/// The commands that bring a branch's definition and seed up to the catalogue's; none if they are.
+pub(super) fn missing_definition(
+    key: &BranchKey,
+    catalogue: &Catalogue,
+    applied: &AppliedPartition,
+) -> Vec<Command> {
+    let view = applied.view();
+    let branch = view.branch(key);
+    let mut commands = Vec::new();
+    if let Some(wanted) = catalogue.definition(key)
+        && branch.and_then(|branch| branch.definition()).is_none_or(|current| **current != wanted)
+    {
+        let name = format!("define:{}:{}", catalogue.revision, wanted.hash());
+        let request = if catalogue.filled.contains(&key.module) {
+            Request::Fill(Arc::new(wanted))
+        } else {
+            Request::Define(Arc::new(wanted))
+        };
+        commands.push(cluster_command(key, name, request));
+    }
+    if let Some(seed) = catalogue.seed(key)
+        && branch.is_none_or(|branch| !branch.seeded())
+    {
+        commands.push(cluster_command(key, "seed".to_owned(), Request::Seed(seed)));
+    }
+    commands
+}
+
+fn cluster_command(key: &BranchKey, request_id: String, request: Request) -> Command {
+    Command {
+        id: CommandId { session: CLUSTER_SESSION.to_owned(), request: request_id },
+        key: key.clone(),
+        origin: Arc::new(Origin::default()),
+        request,
+    }
+}

@@ -1,0 +1,64 @@
+//! Client: what this node asks of the cluster, for the gateway and for its own actors.
+//!
+//! ```text
+//!   ClusterStore ── Writes ───────────┐
+//!                ── Reads ────────────┤
+//!                ── CatalogueClient ──┼── LeaderClient ── the replica here, or the peer link
+//!                ── Follows, Topics ──┘
+//! ```
+//!
+//! Promise: `Unavailable` and `Busy` mean nothing was done. Once a command may have reached a
+//! leader and no outcome is known, the answer is `Indeterminate`, never "failed".
+
+mod catalogue;
+mod cluster_store;
+mod leader_client;
+mod partitions;
+mod peer_requests;
+mod reads;
+mod writes;
+
+use std::time::Duration;
+
+pub(crate) use catalogue::CatalogueClient;
+pub use cluster_store::ClusterStore;
+pub(crate) use cluster_store::Inner;
+pub(crate) use leader_client::{LeaderClient, LeaderRequest, retry};
+pub(crate) use partitions::{LocalPartition, LocalPartitions};
+pub(crate) use reads::Reads;
+pub(crate) use writes::Writes;
+
+use crate::message::{BusyScope, Refusal};
+use crate::store::RouteError;
+use leader_client::leader_unknown;
+
+/// What a caller is told when a leader did not do something.
+pub(crate) fn route_error(refusal: Refusal) -> RouteError {
+    match refusal {
+        Refusal::Indeterminate => RouteError::Indeterminate,
+        Refusal::Busy { what } => busy(what),
+        Refusal::Unavailable { reason, retry_after } => {
+            RouteError::Unavailable { reason, retry_after }
+        }
+        Refusal::NotLeader { .. } => route_error(leader_unknown()),
+    }
+}
+
+/// The same for a read: without an answer it changed nothing, so it is never "indeterminate".
+pub(crate) fn read_error(refusal: Refusal) -> RouteError {
+    match refusal {
+        Refusal::Indeterminate => route_error(leader_unknown()),
+        Refusal::Busy { .. } | Refusal::NotLeader { .. } | Refusal::Unavailable { .. } => {
+            route_error(refusal)
+        }
+    }
+}
+
+/// Too much waits; nothing was done.
+pub(crate) fn busy(what: BusyScope) -> RouteError {
+    let what = match what {
+        BusyScope::Branch => "this branch",
+        BusyScope::Node => "this node",
+    };
+    RouteError::Busy { what, retry_after: Duration::from_secs(1) }
+}

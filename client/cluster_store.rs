@@ -1,0 +1,150 @@
+//! ClusterStore: the cluster behind the trait [`Store`]. It decides nothing: each method belongs
+//! to one part, which is named in its body.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use model::{
+    Answer, BranchKey, Catalogue, CatalogueChange, Command, Hash, NodeId, Outcome, Read, ReadLevel,
+};
+use raft::Priority;
+use tokio::sync::watch;
+
+use crate::client::{CatalogueClient, LocalPartitions, Reads, Writes, read_error};
+#[cfg(test)]
+use crate::client::LeaderClient;
+use crate::follow::Follows;
+use crate::liveness::PeerLiveness;
+use crate::message::{PeerCast, encode};
+use crate::partition;
+use crate::peers::Peers;
+use crate::status::report::StatusReporter;
+use crate::status::{ClusterStatus, LocalReplicas};
+use crate::store::{
+    ChangeError, Cursor, Follow, NotReady, Post, RouteError, Store, TopicSubscription,
+};
+use crate::topics::Topics;
+
+/// Every branch of the cluster, as this node reaches it. Cheap to clone.
+#[derive(Clone)]
+pub struct ClusterStore(pub(crate) Arc<Inner>);
+
+/// What it delegates to.
+pub(crate) struct Inner {
+    pub(crate) node: NodeId,
+    pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
+    pub(crate) partitions: LocalPartitions,
+    pub(crate) peers: Arc<dyn Peers>,
+    pub(crate) liveness: Arc<PeerLiveness>,
+    pub(crate) catalogue_client: CatalogueClient,
+    pub(crate) reads: Reads,
+    pub(crate) writes: Writes,
+    pub(crate) follows: Follows,
+    pub(crate) topics: Topics,
+    pub(crate) reporter: StatusReporter,
+    /// For tests: they ask who leads.
+    #[cfg(test)]
+    pub(crate) leaders: LeaderClient,
+}
+
+impl Store for ClusterStore {
+    fn submit(&self, command: Command) -> BoxFuture<'static, Result<Outcome, RouteError>> {
+        let writes = self.0.writes.clone();
+        Box::pin(async move { writes.submit(command).await })
+    }
+
+    fn read(
+        &self,
+        key: BranchKey,
+        read: Read,
+        level: ReadLevel,
+    ) -> BoxFuture<'static, Result<Answer, RouteError>> {
+        let reads = self.0.reads.clone();
+        Box::pin(async move { reads.read(key, read, level).await })
+    }
+
+    fn follow(
+        &self,
+        key: BranchKey,
+        after: Option<Cursor>,
+    ) -> BoxFuture<'static, Result<Follow, RouteError>> {
+        let follows = self.0.follows.clone();
+        Box::pin(async move { follows.follow(key, after).await })
+    }
+
+    fn catalogue(&self) -> Arc<Catalogue> {
+        Arc::clone(&self.0.catalogue.borrow())
+    }
+
+    fn catalogues(&self) -> watch::Receiver<Arc<Catalogue>> {
+        self.0.catalogue.clone()
+    }
+
+    fn is_initialized(&self) -> bool {
+        self.0.catalogue_client.is_initialized()
+    }
+
+    fn catch_up(&self) -> BoxFuture<'static, Result<(), RouteError>> {
+        let catalogue_client = self.0.catalogue_client.clone();
+        Box::pin(async move { catalogue_client.catch_up().await.map_err(read_error) })
+    }
+
+    fn change(
+        &self,
+        id: String,
+        change: CatalogueChange,
+    ) -> BoxFuture<'static, Result<(), ChangeError>> {
+        let catalogue_client = self.0.catalogue_client.clone();
+        Box::pin(async move { catalogue_client.change(id, change).await })
+    }
+
+    fn publish(&self, post: Post) -> BoxFuture<'static, Result<(), RouteError>> {
+        let topics = self.0.topics.clone();
+        Box::pin(async move { topics.publish(post).await })
+    }
+
+    fn subscribe(
+        &self,
+        topic: String,
+    ) -> BoxFuture<'static, Result<TopicSubscription, RouteError>> {
+        let topics = self.0.topics.clone();
+        Box::pin(async move { topics.subscribe(topic).await })
+    }
+
+    fn status(&self) -> BoxFuture<'static, ClusterStatus> {
+        let reporter = self.0.reporter.clone();
+        Box::pin(async move { reporter.cluster_status().await })
+    }
+
+    fn replicas(&self, verify: bool) -> BoxFuture<'static, LocalReplicas> {
+        let reporter = self.0.reporter.clone();
+        Box::pin(async move { reporter.local_replicas(verify).await })
+    }
+
+    fn ready(&self) -> Result<(), NotReady> {
+        self.0.reporter.readiness()
+    }
+}
+
+impl ClusterStore {
+    /// From now on this node is not ready, and its partitions are led elsewhere where possible.
+    pub(crate) fn drain(&self) {
+        self.0.reporter.set_draining();
+        // Said before the leads are given up, so that none of the others gives one back.
+        let draining = encode(&PeerCast::Draining);
+        for node in self.0.catalogue.borrow().nodes.keys().filter(|node| **node != self.0.node) {
+            // A peer that is linked only later gives no lead before the link has stood for a while.
+            let _ = self.0.peers.cast(*node, Priority::Call, draining.clone());
+        }
+        for (_, partition) in self.0.partitions.all() {
+            // An actor that ended leads nothing.
+            let _ = partition.actor.cast(partition::Message::Drain);
+        }
+    }
+
+    /// How far group 0 has applied here, and the hash of the catalogue at exactly that index.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn group_0(&self) -> (u64, Hash) {
+        self.0.reporter.group_0()
+    }
+}

@@ -1,0 +1,266 @@
+//! Reads: a replica here answers once it is as fresh as asked. Without one, or where it lags, the
+//! leader does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::{Answer, Branch, BranchKey, Catalogue, NodeId, PartitionId, Read, ReadLevel, Reject};
+use raft::{GroupId, Priority, ReplicaGroup};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::client::catalogue::CatalogueClient;
+use crate::client::leader_client::{LeaderClient, LeaderRequest, leader_unknown, retry};
+use crate::client::partitions::{LocalPartition, LocalPartitions};
+use crate::client::read_error;
+use crate::limits::{ATTEMPT_TIMEOUT, LAG_TIMEOUT, REQUEST_DEADLINE};
+use crate::message::{PeerReply, PeerRequest, Refusal, encode};
+use crate::store::RouteError;
+
+/// The way of a lookup to a replica that may answer it. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Reads {
+    leaders: LeaderClient,
+    catalogue_client: CatalogueClient,
+    catalogue: watch::Receiver<Arc<Catalogue>>,
+    partitions: LocalPartitions,
+}
+
+/// Why a replica on this node did not answer a read.
+pub(crate) enum ReadFailure {
+    Refused(Refusal),
+    /// This replica does not have yet what was acknowledged; the leader, who said so, does.
+    Lags {
+        leader: NodeId,
+    },
+    Rejected(Reject),
+}
+
+impl From<Refusal> for ReadFailure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl Reads {
+    pub(crate) fn new(
+        leaders: LeaderClient,
+        catalogue_client: CatalogueClient,
+        catalogue: watch::Receiver<Arc<Catalogue>>,
+        partitions: LocalPartitions,
+    ) -> Self {
+        Self { leaders, catalogue_client, catalogue, partitions }
+    }
+
+    /// Looks something up within `REQUEST_DEADLINE`.
+    ///
+    /// # Errors
+    /// Never `Indeterminate`: a read without an answer changed nothing.
+    pub(crate) async fn read(
+        &self,
+        key: BranchKey,
+        read: Read,
+        level: ReadLevel,
+    ) -> Result<Answer, RouteError> {
+        let partition = self.catalogue_client.find(&key).await?;
+        let deadline = Instant::now() + REQUEST_DEADLINE;
+        let request = ReadRequest { partition, key, read, level };
+        let answer = retry(deadline, |timeout| self.attempt(&request, timeout)).await;
+        answer.map_err(read_error)?.map_err(RouteError::Rejected)
+    }
+
+    /// One attempt: the replica here, else the leader, wherever it is.
+    async fn attempt(
+        &self,
+        request: &ReadRequest,
+        timeout: Duration,
+    ) -> Result<Result<Answer, Reject>, Refusal> {
+        let group = GroupId::from(request.partition);
+        let Some(local) = self.partitions.get(request.partition) else {
+            return self.leaders.ask_once(group, request, timeout).await;
+        };
+        let ReadRequest { partition, key, read, level } = request;
+        match self.read_here(*partition, &local, key, read, *level).await {
+            Ok(answer) => Ok(Ok(answer)),
+            Err(ReadFailure::Rejected(reject)) => Ok(Err(reject)),
+            Err(ReadFailure::Refused(refusal)) => Err(refusal),
+            // A replica that has just started may have the log of minutes before it: nobody waits
+            // for that while the leader has the answer.
+            Err(ReadFailure::Lags { leader }) => {
+                self.leaders.ask_node(group, leader, request, timeout).await
+            }
+        }
+    }
+
+    /// Answers from this node's replica, once it is as fresh as asked.
+    pub(crate) async fn read_here(
+        &self,
+        partition: PartitionId,
+        local: &LocalPartition,
+        key: &BranchKey,
+        read: &Read,
+        level: ReadLevel,
+    ) -> Result<Answer, ReadFailure> {
+        let view = match level {
+            ReadLevel::Linearizable => {
+                self.catch_up(partition, local).await?;
+                local.published.view()
+            }
+            ReadLevel::Session(offset) => {
+                let has_it = |view: &model::Partition| {
+                    view.branch(key).is_some_and(|b| b.head().offset >= offset)
+                };
+                let view = local.published.view();
+                if has_it(&view) {
+                    view
+                } else {
+                    self.catch_up(partition, local).await?;
+                    local.published.view()
+                }
+            }
+            ReadLevel::Stale => local.published.view(),
+        };
+        if let Read::Events { after, limit } = read {
+            return self.events(local, &view, key, *after, *limit).await;
+        }
+        let branch = self.branch_or_preview(&view, key)?;
+        branch.read(read).map_err(ReadFailure::Rejected)
+    }
+
+    /// Waits until this replica has applied everything acknowledged before now.
+    async fn catch_up(
+        &self,
+        partition: PartitionId,
+        local: &LocalPartition,
+    ) -> Result<(), ReadFailure> {
+        let status = local.group.status();
+        if status.is_leader {
+            local.group.read_barrier().await.map_err(Refusal::from)?;
+            return Ok(());
+        }
+        let Some((_, leader)) = status.leader else { return Err(leader_unknown().into()) };
+        let request = ReadIndexRequest { partition, group: &local.group };
+        let group = GroupId::from(partition);
+        let index = self.leaders.ask_node(group, leader, &request, ATTEMPT_TIMEOUT).await?;
+        let applied = local.group.wait_applied(index, LAG_TIMEOUT).await;
+        applied.map_err(|_| ReadFailure::Lags { leader })
+    }
+
+    /// On the leader of a partition: the index that a reader must have applied.
+    ///
+    /// # Errors
+    /// `NotLeader` where this node holds no replica of it, or one that does not lead.
+    pub(crate) async fn index(&self, partition: PartitionId) -> Result<u64, Refusal> {
+        let local = self.partitions.get(partition).ok_or(Refusal::NotLeader { hint: None })?;
+        Ok(local.group.read_index().await?)
+    }
+
+    /// The branch as it is, or, if it was never written to, as its first write would find it.
+    fn branch_or_preview(
+        &self,
+        view: &model::Partition,
+        key: &BranchKey,
+    ) -> Result<Branch, Refusal> {
+        if let Some(branch) = view.branch(key) {
+            return Ok(branch.clone());
+        }
+        let catalogue = self.catalogue.borrow();
+        let definition = catalogue.definition(key).ok_or_else(|| Refusal::Unavailable {
+            reason: format!("module {:?} is not defined", key.module),
+            retry_after: Duration::from_secs(1),
+        })?;
+        let seed = catalogue.seed(key);
+        let at = catalogue.formed_at;
+        Ok(Branch::preview(key.clone(), Arc::new(definition), seed.as_deref(), at))
+    }
+
+    /// A stretch of the log: from memory, else from the working store.
+    async fn events(
+        &self,
+        local: &LocalPartition,
+        view: &model::Partition,
+        key: &BranchKey,
+        after: model::Offset,
+        limit: u32,
+    ) -> Result<Answer, ReadFailure> {
+        let branch = self.branch_or_preview(view, key)?;
+        let head = branch.head();
+        let mut events = branch.events_after(after);
+        if events.is_none() {
+            let (published, wanted) = (Arc::clone(&local.published), key.clone());
+            let stored =
+                raft::blocking(move || published.stored_events(&wanted, after, limit as usize));
+            let stored = stored.await.map_err(|_| leader_unknown())?.map_err(Refusal::from)?;
+            // The store lies some moments behind: what does not join on would be a gap.
+            let joins = stored.first().is_some_and(|event| event.offset == after.next());
+            events = joins.then_some(stored);
+        }
+        if let Some(events) = &mut events {
+            events.truncate(limit as usize);
+        }
+        Ok(Answer::Events(model::Events {
+            incarnation: head.incarnation,
+            last: head.offset,
+            events,
+        }))
+    }
+}
+
+struct ReadRequest {
+    partition: PartitionId,
+    key: BranchKey,
+    read: Read,
+    level: ReadLevel,
+}
+
+impl LeaderRequest for ReadRequest {
+    type Answer = Result<Answer, Reject>;
+
+    fn message(&self) -> (Priority, Bytes) {
+        let (key, read) = (self.key.clone(), self.read.clone());
+        // An answer may be as large as a branch is.
+        (Priority::Bulk, encode(&PeerRequest::Read { key, read, level: self.level }))
+    }
+
+    fn answer(&self, _: NodeId, reply: PeerReply) -> Option<Result<Answer, Reject>> {
+        match reply {
+            PeerReply::Answer(answer) => Some(Ok(answer)),
+            PeerReply::Rejected(reject) => Some(Err(reject)),
+            PeerReply::Outcome(_)
+            | PeerReply::Index(_)
+            | PeerReply::Changed(_)
+            | PeerReply::Status(_)
+            | PeerReply::Refused(_)
+            | PeerReply::Following(_)
+            | PeerReply::Posted
+            | PeerReply::LastPost(_) => None,
+        }
+    }
+
+    /// There was no replica here a moment ago. If there is one now, the next attempt finds it.
+    async fn perform(&self, _: Duration) -> Result<Result<Answer, Reject>, Refusal> {
+        Err(Refusal::NotLeader { hint: None })
+    }
+}
+
+struct ReadIndexRequest<'a> {
+    partition: PartitionId,
+    group: &'a ReplicaGroup,
+}
+
+impl LeaderRequest for ReadIndexRequest<'_> {
+    type Answer = u64;
+
+    fn message(&self) -> (Priority, Bytes) {
+        (Priority::Call, encode(&PeerRequest::ReadIndex(self.partition)))
+    }
+
+    fn answer(&self, _: NodeId, reply: PeerReply) -> Option<u64> {
+        if let PeerReply::Index(index) = reply { Some(index) } else { None }
+    }
+
+    async fn perform(&self, _: Duration) -> Result<u64, Refusal> {
+        Ok(self.group.read_index().await?)
+    }
+}

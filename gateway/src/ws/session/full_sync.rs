@@ -1,0 +1,32 @@
+//! Directives: full-sync flags of the session's branch, told when they change; and topics that
+//! wait for what they tell of to exist.
+
+use model::FullSyncFlag;
+
+use super::{Session, SessionAction, SessionContext, control};
+use crate::wire::Directive;
+use crate::ws::frame;
+
+impl Session {
+    /// Takes the flags of now as known: the snapshot shows them.
+    pub(super) fn remember_flags(&mut self, cx: SessionContext<'_>) {
+        self.flags = self.flags_of(cx);
+    }
+
+    fn flags_of(&self, cx: SessionContext<'_>) -> Vec<FullSyncFlag> {
+        let branch = self.member.as_ref().map(|member| &member.branch);
+        branch
+            .map_or_else(Vec::new, |branch| cx.catalogue.flags_of(branch, None).cloned().collect())
+    }
+
+    /// The catalogue changed.
+    pub(crate) fn on_catalogue(&mut self, cx: SessionContext<'_>) -> Vec<SessionAction> {
+        let now = self.flags_of(cx);
+        let new = now.iter().filter(|flag| !self.flags.contains(flag));
+        let mut actions: Vec<_> =
+            new.map(|flag| control(frame::text(&Directive::of(flag)))).collect();
+        self.flags = now;
+        self.resolve_missing_inputs(cx, &mut actions);
+        actions
+    }
+}
