@@ -1,15 +1,15 @@
-//! Simulate: runs seeds of the simulation one after the other and says what came of each.
+//! Simulate: runs seeds of the simulation one after the other and prints what came of each.
 //!
-//! Promise: a seed that fails is told with what was wrong and the one command that repeats it; the
-//! exit code is 1 then. With `--twice` each seed runs twice and the first step in which the runs
-//! differ is told. Refused: options it does not know.
+//! Promise: a seed that fails is printed with its violations and the one command that repeats it;
+//! the exit code is 1 then. With `--twice` each seed runs twice and the first step in which the
+//! runs differ is printed. Refused: options it does not know.
 
 #![allow(clippy::print_stdout, reason = "a program that prints")]
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use actors::simulation::{Plan, Report, run};
+use actors::simulation::{SimulationConfig, SimulationReport, run};
 
 const HELP: &str = "\
 Runs a whole cluster in one thread, under virtual time, with faults out of a seed, and judges it.
@@ -27,26 +27,26 @@ Examples:
   simulate --seeds 200            seeds 1 to 200, a virtual minute each
   simulate --seed 137 --story     one seed, and everything that happened in it";
 
-/// What was asked.
-struct Asked {
+/// The options of the command line.
+struct Args {
     seed: u64,
     seeds: u64,
     seconds: u64,
     faults: bool,
-    lying: bool,
+    ignored_syncs: bool,
     twice: bool,
     first_failure: bool,
     story: bool,
 }
 
-/// `None`: how to ask.
-fn asked() -> Result<Option<Asked>, String> {
-    let mut asked = Asked {
+/// The options; `None` if the help is asked for.
+fn args() -> Result<Option<Args>, String> {
+    let mut args = Args {
         seed: 1,
         seeds: 1,
         seconds: 60,
         faults: true,
-        lying: false,
+        ignored_syncs: false,
         twice: false,
         first_failure: false,
         story: false,
@@ -58,30 +58,30 @@ fn asked() -> Result<Option<Asked>, String> {
             text.parse().map_err(|_| format!("{word} {text}: not a number"))
         };
         match word.as_str() {
-            "--seed" => asked.seed = number()?,
-            "--seeds" => asked.seeds = number()?,
-            "--seconds" => asked.seconds = number()?,
-            "--no-faults" => asked.faults = false,
-            "--lying-disks" => asked.lying = true,
-            "--twice" => asked.twice = true,
-            "--first-failure" => asked.first_failure = true,
-            "--story" => asked.story = true,
+            "--seed" => args.seed = number()?,
+            "--seeds" => args.seeds = number()?,
+            "--seconds" => args.seconds = number()?,
+            "--no-faults" => args.faults = false,
+            "--lying-disks" => args.ignored_syncs = true,
+            "--twice" => args.twice = true,
+            "--first-failure" => args.first_failure = true,
+            "--story" => args.story = true,
             "--help" | "-h" => return Ok(None),
             other => return Err(format!("{other} is not known; --help says what is")),
         }
     }
-    Ok(Some(asked))
+    Ok(Some(args))
 }
 
 /// Sums over all seeds.
 #[derive(Default)]
-struct Sums {
+struct Totals {
     seeds: u64,
     failed: Vec<u64>,
     acknowledged: u64,
     unknown: u64,
     reads: u64,
-    lives: u64,
+    crashes: u64,
     refusals: u64,
     lost: u64,
     bulk: u64,
@@ -91,8 +91,8 @@ struct Sums {
     faults: BTreeMap<&'static str, u64>,
 }
 
-impl Sums {
-    fn add(&mut self, seed: u64, report: &Report) {
+impl Totals {
+    fn add(&mut self, seed: u64, report: &SimulationReport) {
         self.seeds += 1;
         if !report.violations.is_empty() {
             self.failed.push(seed);
@@ -100,7 +100,7 @@ impl Sums {
         self.acknowledged += report.acknowledged;
         self.unknown += report.unknown;
         self.reads += report.reads;
-        self.lives += report.lives;
+        self.crashes += report.crashes;
         self.refusals += report.refusals;
         self.lost += report.messages.1;
         self.bulk += report.messages.2;
@@ -123,9 +123,9 @@ impl Sums {
             self.reads
         );
         println!(
-            "{} lives ended, {} starts refused, {} messages lost, {} with checkpoints, {} logs \
+            "{} crashes, {} starts refused, {} messages lost, {} with checkpoints, {} logs \
              shortened, slowest healing {:.1} s",
-            self.lives,
+            self.crashes,
             self.refusals,
             self.lost,
             self.bulk,
@@ -138,60 +138,64 @@ impl Sums {
     }
 }
 
-/// Tells of one seed.
-fn tell(asked: &Asked, seed: u64, report: &Report, wall: Duration) {
-    if asked.story {
-        for (at, words) in &report.story {
+/// Prints what came of one seed.
+fn print_seed(args: &Args, seed: u64, report: &SimulationReport, wall: Duration) {
+    if args.story {
+        for (at, words) in &report.events {
             println!("  {:9.3} {words}", at.as_secs_f64());
         }
     }
     let holds = report.violations.is_empty();
     println!(
-        "seed {seed}: {} after {:.0} virtual s in {:.2} s, {} acknowledged, {} lives ended",
+        "seed {seed}: {} after {:.0} virtual s in {:.2} s, {} acknowledged, {} crashes",
         if holds { "holds" } else { "VIOLATED" },
         report.virtual_time.as_secs_f64(),
         wall.as_secs_f64(),
         report.acknowledged,
-        report.lives
+        report.crashes
     );
     report.violations.iter().for_each(|wrong| println!("  {wrong}"));
     if !holds {
-        let no_faults = if asked.faults { "" } else { " --no-faults" };
-        let lying = if asked.lying { " --lying-disks" } else { "" };
+        let no_faults = if args.faults { "" } else { " --no-faults" };
+        let lying_disks = if args.ignored_syncs { " --lying-disks" } else { "" };
         println!(
             "  again: cargo run --release -p actors --example simulate -- --seed {seed} \
-             --seconds {}{no_faults}{lying} --story",
-            asked.seconds
+             --seconds {}{no_faults}{lying_disks} --story",
+            args.seconds
         );
     }
 }
 
 fn main() -> Result<(), String> {
-    let Some(asked) = asked()? else {
+    let Some(args) = args()? else {
         println!("{HELP}");
         return Ok(());
     };
-    let (began, mut sums) = (Instant::now(), Sums::default());
-    for seed in asked.seed..asked.seed + asked.seeds {
-        let length = Duration::from_secs(asked.seconds);
-        let plan = Plan { faults: asked.faults, lying: asked.lying, ..Plan::new(seed, length) };
+    let (began, mut totals) = (Instant::now(), Totals::default());
+    for seed in args.seed..args.seed + args.seeds {
+        let length = Duration::from_secs(args.seconds);
+        let config = SimulationConfig {
+            faults: args.faults,
+            ignored_syncs: args.ignored_syncs,
+            ..SimulationConfig::new(seed, length)
+        };
         let failed = |error: std::io::Error| format!("seed {seed} could not be run: {error}");
         let one = Instant::now();
-        let report = run(plan).map_err(failed)?;
-        tell(&asked, seed, &report, one.elapsed());
-        sums.add(seed, &report);
-        if asked.twice {
-            match report.first_difference(&run(plan).map_err(failed)?) {
+        let report = run(config).map_err(failed)?;
+        print_seed(&args, seed, &report, one.elapsed());
+        totals.add(seed, &report);
+        if args.twice {
+            match report.first_difference(&run(config).map_err(failed)?) {
                 None => println!("  twice the same in {} steps", report.steps.len()),
                 Some((one, other)) => println!("  they part: {one} | {other}"),
             }
         }
-        if asked.first_failure && !report.violations.is_empty() {
+        if args.first_failure && !report.violations.is_empty() {
             break;
         }
     }
-    sums.print(began.elapsed());
-    match sums.failed.len() {
+    totals.print(began.elapsed());
+    match totals.failed.len() {
         0 => Ok(()),
         failed => Err(format!("{failed} seeds are violated")),
     }

@@ -1,5 +1,5 @@
-//! Collect: reads from the nodes what they hold after the faults: the log of every branch from
-//! every node, and the state and hash chain of every replica.
+//! Collect: reads from the nodes what they hold after the faults: the log of every branch and its
+//! small tables from every node, and the state and hash chain of every replica.
 //!
 //! Promise: replicas are read only after all of a partition have applied the same index.
 //! Refused: a partial answer. One node that cannot be read is an error.
@@ -11,11 +11,14 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::client::{get, module_path};
-use crate::workload::PADDING_FIELD;
-use history::{BranchKey, Cursor, LogEvent, NodeId, ReplicaStatus};
+use crate::workload::{PADDING_FIELD, branch_keys};
+use history::checker::fields;
+use history::{BranchKey, Cursor, LogEvent, NodeId, ReplicaStatus, TableReading};
 
 /// How many events one request reads: the most that the store returns.
 const PAGE: u64 = 1000;
+/// The tables that are read, beside the logs: those whose rows are small.
+const TABLES: [&str; 3] = [fields::ACCOUNTS, fields::COUNTERS, fields::TICKETS];
 /// How long the replicas may take to apply the same index after the last fault was healed.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long one response may take: a node verifies a hash chain from its beginning.
@@ -76,6 +79,32 @@ async fn log(
     }
 }
 
+/// The small tables of the branches that exist from the beginning, read from every node.
+///
+/// # Errors
+/// A node does not respond, or its response is not a table.
+pub async fn tables(nodes: &[NodeAddress]) -> Result<Vec<TableReading>> {
+    let client = slow_http_client()?;
+    let mut tables = Vec::new();
+    for (node, http) in nodes {
+        for branch_key in branch_keys() {
+            for table in TABLES {
+                let path = format!("{}/tables/{table}?limit=0", module_path(&branch_key));
+                let shown = get(&client, http, &path).await?;
+                let rows = shown["rows"].as_array().context("a table has rows")?;
+                let keyed = |row: &Value| Some((row["id"].as_str()?.to_owned(), row.clone()));
+                tables.push(TableReading {
+                    node: *node,
+                    branch_key: branch_key.clone(),
+                    table: table.to_owned(),
+                    rows: rows.iter().filter_map(keyed).collect(),
+                });
+            }
+        }
+    }
+    Ok(tables)
+}
+
 fn last_sequence(events: &[Value]) -> Value {
     events.last().map_or(Value::Null, |last| last["sequence"].clone())
 }
@@ -100,6 +129,8 @@ fn read_event(epoch: u64, event: &Value) -> Result<LogEvent> {
         key: text(&event["recordRef"]["key"]).unwrap_or_default(),
         op: text(&record["op"]),
         row: (!record.is_null()).then_some(record),
+        previous: text(&event["previous"]),
+        hash: None,
     })
 }
 

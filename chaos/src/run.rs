@@ -377,10 +377,20 @@ async fn collect_history(
         .await
         .map_err(&mut report_unreadable)
         .unwrap_or_default();
+    let tables = collect::tables(nodes).await.map_err(&mut report_unreadable).unwrap_or_default();
     let mut operations = recording.operations;
     operations.sort_by_key(|op| op.invoked);
-    let deposits = workload::deposits();
-    History { operations, received: recording.received, logs, replicas, faults, stalls, deposits }
+    History {
+        operations,
+        received: recording.received,
+        logs,
+        tables,
+        replicas,
+        faults,
+        stalls,
+        deposits: workload::deposits(),
+        first_number: None,
+    }
 }
 
 fn check_history(

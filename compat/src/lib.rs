@@ -10,20 +10,12 @@ mod conventions;
 mod orders;
 mod original;
 mod payments;
+mod procedures;
 #[cfg(test)]
 mod testing;
-
-use std::sync::Arc;
-
-use model::Procedures;
 
 pub use conventions::conventions;
 pub use orders::{Orders, OrdersQuery, SaveOrder};
 pub use original::{BadOriginal, Original, OriginalBranch, OriginalModule, live_data};
 pub use payments::{payment_state_allowed, payment_state_is, payment_state_is_not};
-
-/// The stored procedures of the original's clients, for a
-/// [`Partition`](model::Partition::new).
-pub fn procedures() -> Procedures {
-    Procedures::new([Arc::new(orders::OrdersProcedure) as Arc<dyn model::Procedure>])
-}
+pub use procedures::procedures;

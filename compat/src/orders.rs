@@ -1,5 +1,6 @@
 //! Orders: point-of-sale orders with all that belongs to them (docs/original/rest.md#orders), as a
-//! stored procedure: whether an order can be saved, its number and its logs depend on what is stored.
+//! stored procedure: whether an order can be saved, its number and its logs depend on what is
+//! stored.
 //!
 //! Only a call of the procedure `orders` is in the log; `save` is what it does on every
 //! replica, `list` answers its lookups.

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use model::{Action, Object, Origin, RecordMutation, Transaction, Validation, Value};
 
+use crate::business_day;
 use crate::error::{ApiError, Problem};
-use crate::http::{known, marker};
+use crate::known_members;
 use crate::limits::BATCH_VERBS_MAX;
 use crate::preconditions;
 use crate::publish::{record, short, text, user_of};
@@ -20,8 +21,7 @@ pub(crate) fn read(
     from: &Origin,
     validation: Validation,
 ) -> Result<Transaction, ApiError> {
-    // A strict module refuses members that nobody reads.
-    known::BATCH.members(&body, validation)?;
+    known_members::BATCH.members(&body, validation)?;
     let mutations = match body.remove("verbs") {
         Some(Value::Array(mutations)) if (1..=BATCH_VERBS_MAX).contains(&mutations.len()) => {
             mutations
@@ -39,6 +39,8 @@ pub(crate) fn read(
         };
         mutation.map_err(|error| error.with("index", index))
     });
+    // The first that cannot be read refuses all: a batch is decided as one, so none may be left
+    // out.
     read.collect::<Result<Vec<_>, _>>().map(Transaction::of)
 }
 
@@ -57,14 +59,14 @@ fn read_verb(
     from: &Origin,
     validation: Validation,
 ) -> Result<RecordMutation, ApiError> {
-    known::VERB.members(&sent, validation)?;
+    known_members::VERB.members(&sent, validation)?;
     let action = action(&sent)?;
-    let table = text(&sent, known::TABLE)
+    let table = text(&sent, known_members::TABLE)
         .ok_or_else(|| ApiError::new(Problem::MissingTableName, "name the table as \"table\""))?;
     let record = record(&mut sent)?.ok_or_else(|| {
         ApiError::new(Problem::MissingRecord, "send the record as \"record\", an object")
     })?;
-    let mut preconditions = preconditions::read(&sent, marker::sent(&sent).as_deref())?;
+    let mut preconditions = preconditions::read(&sent, business_day::sent(&sent).as_deref())?;
     preconditions.extend(preconditions::version(&sent, "expectedVersion")?);
     let origin = origin(&mut sent, action, from)?;
     Ok(RecordMutation {

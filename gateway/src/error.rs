@@ -172,7 +172,7 @@ impl ApiError {
 
     /// The same particulars under another problem, where an endpoint has a code of its own.
     #[must_use]
-    pub(crate) fn told_as(mut self, problem: Problem) -> Self {
+    pub(crate) fn with_problem(mut self, problem: Problem) -> Self {
         self.problem = problem;
         self
     }
@@ -241,7 +241,7 @@ impl ApiError {
 }
 
 impl IntoResponse for ApiError {
-    /// The status, and the error itself for `http/door` to write the body of.
+    /// The status, and the error itself for `rest/middleware` to write the body of.
     fn into_response(self) -> Response {
         let mut response = self.problem.status().into_response();
         response.extensions_mut().insert(self);

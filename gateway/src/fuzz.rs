@@ -13,11 +13,10 @@ use model::{
     VersionRule,
 };
 
-use crate::auth::Principal;
 use crate::batch;
-use crate::http::fuzz::read_bodies;
 use crate::preconditions;
 use crate::publish::Publish;
+use crate::rest::fuzz::read_bodies;
 use crate::ws::session::{FollowStart, LogEnd, Session, SessionAction, SessionContext};
 
 /// When everything here happens.
@@ -40,7 +39,7 @@ pub fn rest_body(data: &[u8]) {
 pub fn socket_frame(data: &[u8]) {
     let catalogue = catalogue();
     let cx = SessionContext { now: AT, catalogue: &catalogue };
-    let (mut session, _) = Session::new("socket".into(), "ws-1".into(), Principal::Anyone, AT);
+    let (mut session, _) = Session::new("socket".into(), "ws-1".into(), AT);
     for frame in data.split(|byte| *byte == b'\n') {
         let mut todo: VecDeque<SessionAction> = session.on_message(frame, cx).into();
         for _ in 0..ACTIONS_MAX {

@@ -51,6 +51,7 @@ impl Intake {
 
     /// From here on what comes is messages.
     pub(crate) fn begin(&self) {
+        // The bytes of the upgrade request are no message's.
         let mut state = self.state();
         (state.is_socket, state.bytes) = (true, 0);
     }
@@ -63,6 +64,8 @@ impl Intake {
     /// What a large message asked for is decided.
     pub(crate) fn decided(&self) {
         let mut state = self.state();
+        // More bytes are the next large message, which came while this one was decided: it keeps
+        // the permit, because it would have to wait for one in the middle.
         if state.bytes <= LARGE {
             state.held = None;
         }
@@ -135,6 +138,8 @@ impl AsyncRead for Metered {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        // The lock is let go before the permit is waited for: the socket's task asks this state,
+        // too.
         let needs_permit = {
             let mut state = this.intake.state();
             state.waits = state.is_socket && state.bytes > LARGE && state.held.is_none();
@@ -146,6 +151,7 @@ impl AsyncRead for Metered {
             let mut state = this.intake.state();
             (state.waits, state.held) = (false, Some((permit, Instant::now())));
         }
+        // Only what arrives now is counted: the caller's buffer may hold bytes from before.
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
         this.intake.state().bytes += buffer.filled().len() - before;

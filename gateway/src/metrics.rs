@@ -34,7 +34,7 @@ impl FrameKind {
     }
 }
 
-/// The counters of the doors.
+/// The counters of a gateway.
 pub(crate) struct Counters {
     frames: [Counter; 4],
     bytes: [Counter; 4],

@@ -154,7 +154,7 @@ pub(crate) struct OriginPolicy {
 
 /// Whose request it is, as far as the browser says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Sender {
+pub(crate) enum RequestOrigin {
     /// No browser's, or one of the node's own pages that says nothing of itself.
     Unnamed,
     /// A page that may read the answer: its origin as it was sent.
@@ -165,13 +165,19 @@ pub(crate) enum Sender {
 
 impl OriginPolicy {
     /// Refuses what comes under a foreign `Host`, and what a foreign page must not do.
-    pub(crate) fn check(&self, request: &Request, is_upgrade: bool) -> Result<Sender, ApiError> {
+    pub(crate) fn check(
+        &self,
+        request: &Request,
+        is_upgrade: bool,
+    ) -> Result<RequestOrigin, ApiError> {
         self.check_host(request.uri(), request.headers())?;
         let sender = self.sender(request.uri(), request.headers());
         let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         match sender {
-            Sender::Foreign(origin) if is_upgrade || !reads => Err(not_allowed(&origin)),
-            Sender::Foreign(_) | Sender::Allowed(_) | Sender::Unnamed => Ok(sender),
+            RequestOrigin::Foreign(origin) if is_upgrade || !reads => Err(not_allowed(&origin)),
+            RequestOrigin::Foreign(_) | RequestOrigin::Allowed(_) | RequestOrigin::Unnamed => {
+                Ok(sender)
+            }
         }
     }
 
@@ -196,7 +202,7 @@ impl OriginPolicy {
 
     /// Whose request it is. An origin that is sent decides alone: pages of allowed origins are
     /// usually of another site.
-    fn sender(&self, uri: &Uri, headers: &HeaderMap) -> Sender {
+    fn sender(&self, uri: &Uri, headers: &HeaderMap) -> RequestOrigin {
         let mut allowed = None;
         for value in headers.get_all(header::ORIGIN) {
             let text = String::from_utf8_lossy(value.as_bytes());
@@ -206,18 +212,18 @@ impl OriginPolicy {
             };
             let may = origin.is_some_and(|origin| self.allowed.has(&origin) || is_own(&origin));
             if !may && !self.allowed.every {
-                return Sender::Foreign(shortened(&text));
+                return RequestOrigin::Foreign(shortened(&text));
             }
             allowed = Some(value.clone());
         }
         if let Some(origin) = allowed {
-            return Sender::Allowed(origin);
+            return RequestOrigin::Allowed(origin);
         }
         let site = headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes).unwrap_or_default();
         if !self.allowed.every && site.eq_ignore_ascii_case(b"cross-site") {
-            return Sender::Foreign("another site".to_owned());
+            return RequestOrigin::Foreign("another site".to_owned());
         }
-        Sender::Unnamed
+        RequestOrigin::Unnamed
     }
 }
 

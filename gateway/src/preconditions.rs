@@ -6,7 +6,7 @@ use model::limits::VERSION_MAX;
 use model::{Object, Precondition, Timestamp, Validation, Value};
 
 use crate::error::{ApiError, Problem};
-use crate::http::known;
+use crate::known_members;
 use crate::publish::text;
 
 /// The names of the member that holds the conditions.
@@ -20,7 +20,7 @@ pub(crate) fn read(body: &Object, marker: Option<&str>) -> Result<Vec<Preconditi
         Some((name, value)) => value.as_object().ok_or_else(|| wrong(name, "an object"))?,
     };
     // Also for a lenient module: a write under a condition nobody reads is another write.
-    known::CONDITIONS.members(given, Validation::Strict)?;
+    known_members::CONDITIONS.members(given, Validation::Strict)?;
     let says = |name| given.get(name).and_then(Value::as_bool) == Some(true);
     if says("requireExisting") || says("disallowCreate") {
         preconditions.push(Precondition::MustExist);
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn every_condition_has_its_guard_in_the_order_they_are_told() {
+    fn conditions_become_preconditions_in_their_order() {
         let all = conditions(
             r#"{"concurrency":{"lastKnownId":"a","ifModifiedBefore":"2020-01-01",
             "allowedPaymentStates":["open"],"rejectPaymentStates":"paid","paymentState":"x",
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_that_cannot_be_read_is_refused_rather_than_ignored() {
+    fn an_unreadable_condition_is_refused_not_ignored() {
         for bad in [
             r#"{"concurrency":5}"#,
             r#"{"concurrency":{"paymentState":{}}}"#,

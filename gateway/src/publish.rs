@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::{Accepted, Action, Event, ModuleId, Object, Origin, Reject, Validation, Value};
 
 use crate::error::{ApiError, Problem};
-use crate::http::known;
+use crate::known_members;
 use crate::limits::ID_BYTES_MAX;
 
 /// A publish whose shape is right.
@@ -32,7 +32,7 @@ impl Publish {
             ApiError::new(Problem::MissingModule, "Module ID missing in publish payload")
         })?;
         let module = ModuleId::parse(&module)?;
-        known::PUBLISH.members(&frame, validation(&module))?;
+        known_members::PUBLISH.members(&frame, validation(&module))?;
         let event_id = short(&frame, &["eventId", "id"])?;
         let request = match request_id(&frame) {
             Some(id) => Some(id_text(&id)?),
@@ -44,7 +44,7 @@ impl Publish {
             ApiError::new(Problem::ModuleEventFailed, message)
                 .details([("code", "unsupported-action".into()), ("action", word.into())])
         })?;
-        let table = text(&frame, known::TABLE).ok_or(Reject::MissingTable)?;
+        let table = text(&frame, known_members::TABLE).ok_or(Reject::MissingTable)?;
         let record = record(&mut frame)?.unwrap_or_default();
         let client_meta = frame.remove("meta").filter(|meta| !meta.is_null());
         let says = |name| frame.get(name).and_then(Value::as_bool) == Some(true);

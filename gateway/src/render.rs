@@ -10,8 +10,8 @@ use model::ModuleSnapshot;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
+use crate::app::App;
 use crate::error::{ApiError, Problem};
-use crate::gateway::App;
 use crate::limits::ROWS_INLINE_MAX;
 
 pub(crate) use pieces::{Pieces, Placeholder, RenderedJson, RowLists, written};

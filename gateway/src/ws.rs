@@ -1,4 +1,4 @@
-//! Ws: the WebSocket door, on whatever path asks for it.
+//! Ws: the WebSocket API, on whatever path asks for it.
 //!
 //! `session` decides, as a value, what a frame, an outcome or a delta means; `socket` is the shell
 //! around it that reads, writes and waits; `source` is where its streams come from; `outbox` is
@@ -6,6 +6,7 @@
 //! acknowledgements, events and snapshots; `topic` and `batch` read what clients say.
 
 mod batch;
+mod calls;
 mod frame;
 mod outbox;
 mod publish_queue;
@@ -13,6 +14,8 @@ pub(crate) mod session;
 mod socket;
 mod source;
 mod topic;
+
+pub use calls::frame_calls;
 
 use std::sync::Arc;
 
@@ -27,9 +30,9 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
+use crate::app::App;
 use crate::auth::Principal;
 use crate::error::{ApiError, Problem};
-use crate::gateway::App;
 use crate::intake::Intake;
 use crate::limits::{
     LARGE_BODY_BYTES_MAX, MESSAGE_BYTES_MAX, READ_BUFFER_BYTES, WRITE_BUFFER_BYTES,
@@ -64,7 +67,7 @@ pub(crate) async fn accept(app: App, request: Request) -> Response {
     if app.draining.is_cancelled() {
         return ApiError::new(Problem::NotReady, "this node is draining").into_response();
     }
-    let Ok(seat) = Arc::clone(&app.seats).try_acquire_owned() else {
+    let Ok(permit) = Arc::clone(&app.socket_permits).try_acquire_owned() else {
         let message = format!("this node holds {} sockets, its limit", app.limits.sockets_max);
         return ApiError::new(Problem::TooManySockets, message).into_response();
     };
@@ -90,7 +93,7 @@ pub(crate) async fn accept(app: App, request: Request) -> Response {
             }
             Err(error) => tracing::debug!(%error, "a connection ended before it was a WebSocket"),
         }
-        drop((seat, tracked));
+        drop((permit, tracked));
     });
     accepted
 }

@@ -9,12 +9,14 @@ use serde::Serialize;
 
 use crate::History;
 
+mod answers_agree;
 mod at_most_once;
 mod bank;
 mod bounded_unavailability;
 mod chain_intact;
 mod counters_and_stock;
 mod cross_check;
+mod cursors_in_order;
 mod events;
 #[cfg(test)]
 mod examples;
@@ -31,6 +33,7 @@ mod reference_store;
 mod registers;
 mod replicas_equal;
 mod sequences;
+mod tables_follow_logs;
 #[cfg(test)]
 mod tests;
 mod timeline;
@@ -89,6 +92,8 @@ pub fn all_checkers() -> Vec<Checker> {
         no_lost_acknowledgement::check,
         no_phantom::check,
         at_most_once::check,
+        answers_agree::check,
+        cursors_in_order::check,
         linearizable::check,
         cross_check::check,
         lists::check,
@@ -97,6 +102,7 @@ pub fn all_checkers() -> Vec<Checker> {
         counters_and_stock::check,
         events::check,
         logs_equal::check,
+        tables_follow_logs::check,
         replicas_equal::check,
         chain_intact::check,
         minority_silent::check,

@@ -1,4 +1,4 @@
-//! Mutant: one thing done wrong on purpose, so that a storm can prove that it would be noticed.
+//! Mutant: one thing done wrong on purpose, so that a chaos run can prove that it notices.
 //!
 //! Promise: without the feature `mutants` there is none: [`is`] is `false` before the program is
 //! made, and nothing it preconditions is in it. With the feature all is right until one is chosen

@@ -1,11 +1,11 @@
 //! Procedure: a stored procedure, for what cannot be written as a [`Transaction`] by whoever asks,
 //! because what is to be changed depends on what is found.
 //!
-//! The log holds a [`ProcedureCall`]: the procedure's name and its arguments. Every replica runs the
-//! procedure it knows under that name on the state it holds, so a procedure must be a function of
-//! that state and of its arguments: no clock but [`ProcedureContext::at`], no chance.
-//! Promise: a call happens whole or not at all; after it, what a definition says must hold between
-//! records holds, as after a transaction. A name no procedure has is refused on every replica.
+//! The log holds a [`ProcedureCall`]: the procedure's name and its arguments. Every replica runs
+//! the procedure it knows under that name on the state it holds, so a procedure must be a function
+//! of that state and of its arguments: no clock but [`ProcedureContext::at`], no chance. Promise: a
+//! call happens whole or not at all; after it, what a definition says must hold between records
+//! holds, as after a transaction. A name no procedure has is refused on every replica.
 //!
 //! [`Transaction`]: crate::Transaction
 

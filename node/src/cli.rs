@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_well_formed_and_every_subcommand_has_an_example() {
+    fn every_subcommand_has_an_example() {
         let mut command = CommandLine::command();
         command.build();
         command.clone().debug_assert();

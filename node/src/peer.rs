@@ -48,7 +48,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use calls::CallError;
+use calls::PeerCallError;
 use connection::Connection;
 use frame::FrameKind;
 use hello::ConnectionClass;
@@ -254,11 +254,11 @@ impl Peers for PeerLink {
     }
 }
 
-fn explain(node: NodeId, error: CallError) -> NetworkError {
+fn explain(node: NodeId, error: PeerCallError) -> NetworkError {
     match error {
-        CallError::NotSent(reason) => NetworkError::Unreachable { node, reason },
-        CallError::NoAnswer(reason) => NetworkError::NoAnswer { node, reason },
-        CallError::Busy => NetworkError::Full { node },
+        PeerCallError::NotSent(reason) => NetworkError::Unreachable { node, reason },
+        PeerCallError::NoAnswer(reason) => NetworkError::NoAnswer { node, reason },
+        PeerCallError::Busy => NetworkError::Full { node },
     }
 }
 

@@ -10,12 +10,12 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
-use tests::contract::deviations::Table;
+use tests::contract::deviations::DeviationTable;
 use tests::contract::play::{Played, play};
 use tests::contract::recording::{Scenario, original, read_original, transcripts};
-use tests::contract::verdict::Verdict;
+use tests::contract::verdict::ContractVerdict;
 use tests::drill::Options;
-use tests::fleet::{Contents, Fleet};
+use tests::process_cluster::{Contents, ProcessCluster};
 
 /// What may be given.
 const OPTIONS: [&str; 6] = ["--transcripts", "--only", "--alone", "--node", "--nodes", "--list"];
@@ -28,7 +28,7 @@ async fn main() -> Result<()> {
     let scenarios = chosen(read_original(&folder)?, &only, options.has("--alone"));
     let node: String = options.value("--node", String::new())?;
     let mut played = if node.is_empty() {
-        on_a_fleet(&scenarios, options.value("--nodes", 1)?).await?
+        on_a_cluster(&scenarios, options.value("--nodes", 1)?).await?
     } else {
         let node: SocketAddr = node.parse().context("--node ADDRESS:PORT")?;
         play(&scenarios, &[node]).await?
@@ -38,8 +38,8 @@ async fn main() -> Result<()> {
         played.differences.retain(|found| is_asked(&found.file));
         played.files.retain(is_asked);
     }
-    let table = Table::of_the_document()?;
-    let verdict = Verdict::of(played.exchanges, played.differences, &table, &played.files);
+    let table = DeviationTable::of_the_document()?;
+    let verdict = ContractVerdict::of(played.exchanges, played.differences, &table, &played.files);
     println!("{}", if options.has("--list") { verdict.list() } else { verdict.work() });
     println!("{verdict}");
     Ok(())
@@ -55,13 +55,13 @@ fn chosen(scenarios: Vec<Scenario>, only: &str, is_alone: bool) -> Vec<Scenario>
     upto.filter(|one| one.is_rehearsal || !is_alone || is_asked(one)).collect()
 }
 
-async fn on_a_fleet(scenarios: &[Scenario], nodes: usize) -> Result<Played> {
+async fn on_a_cluster(scenarios: &[Scenario], nodes: usize) -> Result<Played> {
     let data = original().context("MISHKAH_ORIGINAL_DATA names the data they were taken on")?;
-    let mut fleet = Fleet::plan(nodes, Contents::Original(data)).await?;
-    fleet.keep_quiet();
+    let mut cluster = ProcessCluster::plan(nodes, Contents::Original(data)).await?;
+    cluster.keep_quiet();
     // Recordings have the original's headers, which let every origin read.
-    fleet.tell("--allow-origin", "*");
-    fleet.start_all().await?;
-    let nodes: Vec<SocketAddr> = fleet.ids().iter().map(|node| fleet.http(*node)).collect();
+    cluster.tell("--allow-origin", "*");
+    cluster.start_all().await?;
+    let nodes: Vec<SocketAddr> = cluster.ids().iter().map(|node| cluster.http(*node)).collect();
     play(scenarios, &nodes).await
 }

@@ -9,9 +9,9 @@
 use anyhow::Result;
 use serde_json::Value;
 use tests::contract::play;
-use tests::contract::recording::{Call, Does, Scenario, own, read_all, transcripts};
+use tests::contract::recording::{Does, RecordedCall, Scenario, own, read_all, transcripts};
 use tests::drill::Options;
-use tests::fleet::{Contents, Fleet};
+use tests::process_cluster::{Contents, ProcessCluster};
 
 /// What may be given.
 const OPTIONS: [&str; 3] = ["--from", "--into", "--only"];
@@ -30,12 +30,12 @@ async fn main() -> Result<()> {
     let scenarios = read_all(&from)?.into_iter().filter(is_wanted);
     let scenarios: Vec<Scenario> = scenarios.map(on_the_sample).collect();
 
-    let mut fleet = Fleet::plan(1, Contents::Sample).await?;
-    fleet.keep_quiet();
+    let mut cluster = ProcessCluster::plan(1, Contents::Sample).await?;
+    cluster.keep_quiet();
     // Recordings have the original's headers, which let every origin read.
-    fleet.tell("--allow-origin", "*");
-    fleet.start_all().await?;
-    let played = play::record(&scenarios, &[fleet.http(1)]).await?;
+    cluster.tell("--allow-origin", "*");
+    cluster.start_all().await?;
+    let played = play::record(&scenarios, &[cluster.http(1)]).await?;
     let written = played.kept.write(&into)?;
     println!("{} exchanges; wrote {}", played.exchanges, written.join(", "));
     Ok(())
@@ -45,7 +45,7 @@ async fn main() -> Result<()> {
 fn on_the_sample(mut scenario: Scenario) -> Scenario {
     for step in &mut scenario.steps {
         match &mut step.does {
-            Does::Call(Call { body, .. }) => rename(body),
+            Does::RecordedCall(RecordedCall { body, .. }) => rename(body),
             Does::Send(_, frame) => rename(frame),
             Does::Open(..) | Does::Expect(..) | Does::Close(_) | Does::Note => {}
         }

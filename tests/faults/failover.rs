@@ -5,11 +5,10 @@
 #![allow(clippy::print_stdout, reason = "a drill prints what it measured")]
 
 use anyhow::{Result, ensure};
-use tests::client::Place;
-use tests::drill::{Figures, Options};
-use tests::fleet::Fleet;
-use tests::ledger::{Ledger, Verdict};
-use tests::writer::{Writer, write_together};
+use tests::drill::{Options, Samples};
+use tests::process_cluster::ProcessCluster;
+use tests::recording::{ClientRecording, Verdicts};
+use tests::writer::{OrderWriter, start_writers};
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -18,40 +17,39 @@ async fn main() -> Result<()> {
     let writes: usize = options.value("--writes", 1000)?;
     let writers: usize = options.value("--writers", 1)?;
 
-    println!("run  verdict, longest gap between two acknowledgements");
-    let mut gaps = Figures::default();
-    let mut clean = true;
+    println!("run  verdicts, longest gap between two acknowledgements");
+    let mut gaps = Samples::default();
+    let mut all_hold = true;
     for run in 1..=runs {
-        let (verdict, gap) = drill(writes / writers, writers).await?;
-        println!("{run:>3}  {verdict}; longest gap {gap:.2} s");
-        clean &= verdict.is_clean();
+        let (verdicts, gap) = drill(writes / writers, writers).await?;
+        println!("{run:>3}  {verdicts}; longest gap {gap:.2} s");
+        all_hold &= verdicts.hold();
         gaps.add(gap);
     }
     println!("longest gap in seconds: {gaps}");
-    ensure!(clean, "something is wrong: see above");
+    ensure!(all_hold, "something is wrong: see above");
     Ok(())
 }
 
-/// One leader's death; the verdict, and the longest silence in seconds.
-async fn drill(writes: usize, writers: usize) -> Result<(Verdict, f64)> {
-    let mut fleet = Fleet::start(3).await?;
-    fleet.keep_quiet();
-    fleet.leaders_return().await?;
-    let leader = fleet.leader(1, "dar", "pos").await?;
-    let through = fleet.others(leader)[0];
+/// One leader's death; the verdicts, and the longest silence in seconds.
+async fn drill(writes: usize, writers: usize) -> Result<(Verdicts, f64)> {
+    let mut cluster = ProcessCluster::start(3).await?;
+    cluster.keep_quiet();
+    cluster.leaders_return().await?;
+    let leader = cluster.leader(1, "dar", "pos").await?;
+    let through = cluster.others(leader)[0];
     let crowd = (0..writers)
-        .map(|n| Writer::new(&format!("drill-{n}"), "dar", fleet.clients(&[through])))
+        .map(|n| OrderWriter::new(&format!("drill-{n}"), "dar", cluster.clients(&[through])))
         .collect();
-    let (progress, writing) = write_together(crowd, writes);
-    progress.reached(writes * writers / 2).await?;
-    fleet.kill(leader)?;
+    let (acknowledged, running) = start_writers(crowd, writes);
+    acknowledged.reached(writes * writers / 2).await?;
+    cluster.kill(leader)?;
 
-    let mut ledger = Ledger::default();
+    let mut recording = ClientRecording::default();
     let mut gap = 0.0_f64;
-    for writer in writing.writers().await? {
+    for writer in running.writers().await? {
         gap = gap.max(writer.longest_gap.as_secs_f64());
-        ledger.merge(writer.ledger);
+        recording.extend(writer.recording);
     }
-    let rows = fleet.client(through).rows(&Place::pos("dar", "order_header")).await?;
-    Ok((ledger.judge(&rows, "DAR-"), gap))
+    Ok((recording.judge("dar", &cluster.clients(&[through])).await?, gap))
 }

@@ -1,4 +1,4 @@
-//! Why this program: three million writes that name no id, through the doors of a real node, must
+//! Why this program: three million writes that name no id, through the API of a real node, must
 //! end without a refusal and with the node's memory flat.
 //!
 //! `cargo run --release -p tests --example keyless [writes]`
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use tests::fleet::{Contents, Fleet};
+use tests::process_cluster::{Contents, ProcessCluster};
 
 /// Connections, and requests sent over one before its answers are read.
 const CONNECTIONS: usize = 32;
@@ -25,10 +25,10 @@ const REPORTS: usize = 10;
 #[tokio::main]
 async fn main() -> Result<()> {
     let writes = std::env::args().nth(1).map_or(Ok(3_000_000), |text| text.parse())?;
-    let mut fleet = Fleet::plan(1, Contents::Sample).await?;
-    fleet.keep_quiet();
-    fleet.start_all().await?;
-    let (address, pid) = (fleet.http(1), fleet.pid(1)?);
+    let mut cluster = ProcessCluster::plan(1, Contents::Sample).await?;
+    cluster.keep_quiet();
+    cluster.start_all().await?;
+    let (address, pid) = (cluster.http(1), cluster.pid(1)?);
     let (began, refused) = (Instant::now(), Arc::new(AtomicUsize::new(0)));
     println!("writes, resident memory, refusals");
     println!("{:>9} {:>6} MB {:>4}", 0, resident(pid)?, 0);
@@ -48,7 +48,7 @@ async fn main() -> Result<()> {
         println!("{done:>9} {:>6} MB {refusals:>4}", resident(pid)?);
     }
     println!("{:.0} writes a second", writes as f64 / began.elapsed().as_secs_f64());
-    fleet.stop(1).await
+    cluster.stop(1).await
 }
 
 /// Writes so many times over a connection of its own.

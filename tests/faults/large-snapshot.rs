@@ -13,10 +13,10 @@ use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use futures::{SinkExt, StreamExt};
 use serde_json::json;
-use tests::client::Place;
+use tests::client::TablePath;
 use tests::drill::Options;
-use tests::fleet::Fleet;
 use tests::process::{peak_kib, resident_kib};
+use tests::process_cluster::ProcessCluster;
 use tokio::time::Instant;
 use tokio_tungstenite::connect_async_with_config;
 use tokio_tungstenite::tungstenite::Message;
@@ -31,20 +31,20 @@ const MORE_PER_SOCKET_MIB: u64 = 16;
 async fn main() -> Result<()> {
     let options = Options::of_this_program(&["--records", "--sockets"])?;
     let (records, sockets) = (options.value("--records", 150)?, options.value("--sockets", 4)?);
-    let mut fleet = Fleet::start(1).await?;
-    fleet.keep_quiet();
-    let (client, place) = (fleet.client(1), Place::pos("dar", "dining_tables"));
+    let mut cluster = ProcessCluster::start(1).await?;
+    cluster.keep_quiet();
+    let (client, place) = (cluster.client(1), TablePath::pos("dar", "dining_tables"));
     let text = "x".repeat(TEXT);
     for n in 0..records {
         let record = json!({ "id": format!("large-{n}"), "name": "T", "note": text });
         client.insert(&place, None, &record).await?.ok()?;
     }
-    let pid = fleet.pid(1)?;
+    let pid = cluster.pid(1)?;
     let mib = |kib: u64| kib / 1024;
     let (resident, peak) = (mib(resident_kib(pid)?), mib(peak_kib(pid)?));
     println!("filled with {records} records: resident {resident} MiB, peak {peak} MiB");
 
-    let node = fleet.http(1);
+    let node = cluster.http(1);
     load(node, records).await?;
     let after_one = mib(peak_kib(pid)?);
     println!("after one socket: peak {after_one} MiB, {} MiB more", after_one - peak);
@@ -53,7 +53,7 @@ async fn main() -> Result<()> {
     println!("after {sockets} more at once: peak {after_all} MiB, {} MiB more", after_all - peak);
     let allowed = MORE_PER_SOCKET_MIB * (sockets as u64 + 1);
     ensure!(after_all - peak <= allowed, "more than {allowed} MiB for all sockets");
-    fleet.stop(1).await
+    cluster.stop(1).await
 }
 
 /// Says hello to the branch and takes its snapshot.

@@ -13,12 +13,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use tests::client::Place;
-use tests::disk::Disk;
+use tests::disk::PowerCutDisk;
 use tests::drill::Options;
-use tests::fleet::{Contents, Fleet};
-use tests::ledger::{Ledger, Verdict};
-use tests::writer::{Progress, Writer, Writing, write_together};
+use tests::process_cluster::{Contents, ProcessCluster};
+use tests::recording::Verdicts;
+use tests::writer::{AcknowledgedCount, OrderWriter, RunningWriters, start_writers};
 
 /// Orders of each writer that follow after the cut, so that writes are under way at that moment.
 const AFTER: usize = 50;
@@ -31,8 +30,8 @@ async fn main() -> Result<()> {
     let writes: usize = options.value("--writes", 300)?;
     let all = options.has("--all");
 
-    println!("run  killed before  verdict");
-    let (mut acked, mut lost, mut unclean, mut unopened) = (0, 0, 0, 0);
+    println!("run  killed before  verdicts");
+    let (mut acknowledged, mut lost, mut violated, mut unopened) = (0, 0, 0, 0);
     for run in 1..=runs {
         let kill_before = run % 2 == 0;
         let shown = if kill_before { "yes" } else { "no" };
@@ -42,11 +41,11 @@ async fn main() -> Result<()> {
             cut_one(writes, kill_before).await
         };
         match done {
-            Ok(verdict) => {
-                println!("{run:>3}  {shown:<13}  {verdict}");
-                acked += verdict.acked;
-                lost += verdict.lost.len();
-                unclean += u32::from(!verdict.is_clean());
+            Ok(verdicts) => {
+                println!("{run:>3}  {shown:<13}  {verdicts}");
+                acknowledged += verdicts.acknowledged;
+                lost += verdicts.violations("no-lost-acknowledgement");
+                violated += u32::from(!verdicts.hold());
             }
             Err(error) => {
                 println!("{run:>3}  {shown:<13}  did not come back: {error:#}");
@@ -55,102 +54,94 @@ async fn main() -> Result<()> {
         }
     }
     println!(
-        "runs {runs}, acked {acked}, lost {lost}, unclean {unclean}, failed reopens {unopened}"
+        "runs {runs}, acknowledged {acknowledged}, lost {lost}, violated in {violated}, failed \
+         reopens {unopened}"
     );
-    ensure!(unclean + unopened == 0, "something is wrong: see above");
+    ensure!(violated + unopened == 0, "something is wrong: see above");
     Ok(())
 }
 
 /// The disk of node 1 is cut, while only nodes 1 and 2 are there to acknowledge.
-async fn cut_one(writes: usize, kill_before: bool) -> Result<Verdict> {
+async fn cut_one(writes: usize, kill_before: bool) -> Result<Verdicts> {
     let folder = tempfile::tempdir()?;
-    let disk = Disk::new(folder.path(), "node-1")?;
+    let disk = PowerCutDisk::new(folder.path(), "node-1")?;
     let (victim, partner, witness) = (1, 2, 3);
-    let mut fleet = Fleet::plan(3, Contents::Sample).await?;
-    fleet.keep_quiet();
-    fleet.put_data(victim, &disk.path().join("data"));
-    fleet.start_all().await?;
-    fleet.kill(witness)?;
+    let mut cluster = ProcessCluster::plan(3, Contents::Sample).await?;
+    cluster.keep_quiet();
+    cluster.put_data(victim, &disk.path().join("data"));
+    cluster.start_all().await?;
+    cluster.kill(witness)?;
 
-    let (progress, writing) = set_to_work(&fleet, &[partner, witness], writes);
+    let (acknowledged, running) = start_writing(&cluster, &[partner, witness], writes);
     if kill_before {
-        progress.reached(writes / 2).await?;
-        fleet.kill(victim)?;
-        fleet.restart(victim).await.context("after the kill")?;
+        acknowledged.reached(writes / 2).await?;
+        cluster.kill(victim)?;
+        cluster.restart(victim).await.context("after the kill")?;
     }
-    progress.reached(writes).await?;
+    acknowledged.reached(writes).await?;
     disk.cut()?;
-    fleet.kill(victim)?;
-    fleet.kill(partner)?;
+    cluster.kill(victim)?;
+    cluster.kill(partner)?;
     disk.restore()?;
-    fleet.launch(witness)?;
-    fleet.restart(victim).await.context("after the power cut")?;
-    fleet.wait_until_ready(witness).await?;
+    cluster.launch(witness)?;
+    cluster.restart(victim).await.context("after the power cut")?;
+    cluster.wait_until_ready(witness).await?;
 
-    let ledger = writing.finish().await?;
-    judge_at(&fleet, &[victim, witness], &ledger).await
-    // The fleet is dropped before the disk it stands on.
+    let recording = running.finish().await?;
+    recording.judge("dar", &cluster.clients(&[victim, witness])).await
+    // The cluster is dropped before the disk it stands on.
 }
 
 /// All three disks are cut at once.
-async fn cut_all(writes: usize, kill_before: bool) -> Result<Verdict> {
+async fn cut_all(writes: usize, kill_before: bool) -> Result<Verdicts> {
     let folder = tempfile::tempdir()?;
-    let mut fleet = Fleet::plan(3, Contents::Sample).await?;
-    fleet.keep_quiet();
-    let disks = disks_for(&mut fleet, folder.path())?;
-    fleet.start_all().await?;
+    let mut cluster = ProcessCluster::plan(3, Contents::Sample).await?;
+    cluster.keep_quiet();
+    let disks = disks_for(&mut cluster, folder.path())?;
+    cluster.start_all().await?;
 
-    let (progress, writing) = set_to_work(&fleet, &fleet.ids(), writes);
+    let (acknowledged, running) = start_writing(&cluster, &cluster.ids(), writes);
     if kill_before {
-        progress.reached(writes / 2).await?;
-        for node in fleet.ids() {
-            fleet.kill(node)?;
+        acknowledged.reached(writes / 2).await?;
+        for node in cluster.ids() {
+            cluster.kill(node)?;
         }
-        fleet.start_all().await.context("after the kill")?;
+        cluster.start_all().await.context("after the kill")?;
     }
-    progress.reached(writes).await?;
+    acknowledged.reached(writes).await?;
     for disk in &disks {
         disk.cut()?;
     }
-    for node in fleet.ids() {
-        fleet.kill(node)?;
+    for node in cluster.ids() {
+        cluster.kill(node)?;
     }
     for disk in &disks {
         disk.restore()?;
     }
-    fleet.start_all().await.context("after the power cut")?;
+    cluster.start_all().await.context("after the power cut")?;
 
-    let ledger = writing.finish().await?;
-    let verdict = judge_at(&fleet, &fleet.ids(), &ledger).await;
-    drop(fleet);
-    verdict
+    let recording = running.finish().await?;
+    let verdicts = recording.judge("dar", &cluster.clients(&cluster.ids())).await;
+    drop(cluster);
+    verdicts
 }
 
-fn disks_for(fleet: &mut Fleet, folder: &Path) -> Result<Vec<Disk>> {
+fn disks_for(cluster: &mut ProcessCluster, folder: &Path) -> Result<Vec<PowerCutDisk>> {
     let mut disks = Vec::new();
-    for node in fleet.ids() {
-        let disk = Disk::new(folder, &format!("node-{node}"))?;
-        fleet.put_data(node, &disk.path().join("data"));
+    for node in cluster.ids() {
+        let disk = PowerCutDisk::new(folder, &format!("node-{node}"))?;
+        cluster.put_data(node, &disk.path().join("data"));
         disks.push(disk);
     }
     Ok(disks)
 }
 
-fn set_to_work(fleet: &Fleet, through: &[u64], writes: usize) -> (Progress, Writing) {
-    let writers =
-        (0..WRITERS).map(|n| Writer::new(&format!("cut-{n}"), "dar", fleet.clients(through)));
-    write_together(writers.collect(), writes / WRITERS + AFTER)
-}
-
-/// The worst of what these nodes show.
-async fn judge_at(fleet: &Fleet, nodes: &[u64], ledger: &Ledger) -> Result<Verdict> {
-    let mut worst = Verdict::default();
-    for (at, node) in nodes.iter().enumerate() {
-        let rows = fleet.client(*node).rows(&Place::pos("dar", "order_header")).await?;
-        let verdict = ledger.judge(&rows, "DAR-");
-        if at == 0 || !verdict.is_clean() {
-            worst = verdict;
-        }
-    }
-    Ok(worst)
+fn start_writing(
+    cluster: &ProcessCluster,
+    through: &[u64],
+    writes: usize,
+) -> (AcknowledgedCount, RunningWriters) {
+    let writers = (0..WRITERS)
+        .map(|n| OrderWriter::new(&format!("cut-{n}"), "dar", cluster.clients(through)));
+    start_writers(writers.collect(), writes / WRITERS + AFTER)
 }

@@ -10,21 +10,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use history::Cursor;
+use serde_json::json;
 use tests::client::Client;
 use tests::drill::Options;
-use tests::fleet::Fleet;
-use tests::session::Session;
-use tests::writer::Writer;
+use tests::process_cluster::ProcessCluster;
+use tests::recording::{ClientRecording, SubscriberRecorder};
+use tests::session::ClientSession;
+use tests::writer::OrderWriter;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep, timeout};
 
 /// Writers that share the rate.
 const WRITERS: u64 = 8;
-/// How long the subscriber waits for one more frame before it looks at its watch again.
-const GLANCE: Duration = Duration::from_millis(20);
+/// How long the subscriber waits for one more frame before it checks whether its stay is over.
+const READ_TIMEOUT: Duration = Duration::from_millis(20);
 /// How long the last events may take to come.
-const PATIENCE: Duration = Duration::from_secs(30);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -32,14 +34,14 @@ async fn main() -> Result<()> {
     let connections: u64 = options.value("--connections", 300)?;
     let rate: u64 = options.value("--rate", 200)?;
     let kills: u64 = options.value("--kills", 5)?;
-    let mut chance = Chance(options.value("--seed", 1)?);
+    let mut rng = SeededRng(options.value("--seed", 1)?);
 
-    let mut fleet = Fleet::start(3).await?;
-    fleet.keep_quiet();
-    fleet.leaders_return().await?;
-    let mut subscriber = Subscriber::begin(&fleet).await?;
+    let mut cluster = ProcessCluster::start(3).await?;
+    cluster.keep_quiet();
+    cluster.leaders_return().await?;
+    let mut subscriber = ResumingSubscriber::begin(&cluster).await?;
     let stop = Arc::new(AtomicBool::new(false));
-    let writing = write(&fleet, rate, &stop);
+    let writing = write(&cluster, rate, &stop);
 
     let mut down = None;
     let mut turn = 0;
@@ -48,64 +50,69 @@ async fn main() -> Result<()> {
         let kill_now = kills > 0 && turn % (connections / kills).max(1) == 0;
         if kill_now {
             if let Some(node) = down.take() {
-                fleet.restart(node).await?;
+                cluster.restart(node).await?;
             }
-            let asked = fleet.ids()[0];
-            let leader = fleet.leader(asked, "dar", "pos").await?;
-            fleet.kill(leader)?;
+            let asked = cluster.ids()[0];
+            let leader = cluster.leader(asked, "dar", "pos").await?;
+            cluster.kill(leader)?;
             down = Some(leader);
-            println!("{turn:>4}  killed node {leader}, which led; {} events", subscriber.seen);
+            println!(
+                "{turn:>4}  killed node {leader}, which led; {} events",
+                subscriber.recorder.events()
+            );
         }
-        let node = fleet.ids()[chance.below(3)];
-        let stay = Duration::from_millis(chance.below(120) as u64);
+        let node = cluster.ids()[rng.below(3)];
+        let stay = Duration::from_millis(rng.below(120) as u64);
         if Some(node) != down {
-            subscriber.connect(&fleet, node, stay).await?;
-        } else if let Some(node) = down.take_if(|_| chance.below(10) == 0) {
-            fleet.restart(node).await?;
+            subscriber.connect(&cluster, node, stay).await?;
+        } else if let Some(node) = down.take_if(|_| rng.below(10) == 0) {
+            cluster.restart(node).await?;
         }
     }
     stop.store(true, Ordering::Release);
-    let mut acked = 0;
+    let mut recording = ClientRecording::default();
     for task in writing {
-        acked += task.await??;
+        recording.extend(task.await??);
     }
     if let Some(node) = down {
-        fleet.restart(node).await?;
+        cluster.restart(node).await?;
     }
-    subscriber.finish(&fleet, acked).await?;
-    println!(
-        "connections {}, events {}, writes acknowledged {acked}, twice 0, missing 0, snapshots {}, \
-         resyncs {}",
-        subscriber.connections, subscriber.seen, subscriber.snapshots, subscriber.resyncs
-    );
-    ensure!(subscriber.snapshots == subscriber.resyncs, "a snapshot came that nobody announced");
+    subscriber.finish(&cluster, recording.acknowledged()).await?;
+    let (connections, events) = (subscriber.connections, subscriber.recorder.events());
+    recording.extend(subscriber.recorder.finish());
+    let verdicts = recording.judge("dar", &cluster.clients(&cluster.ids())).await?;
+    println!("connections {connections}, events {events}; {verdicts}");
+    ensure!(verdicts.hold(), "something is wrong: see above");
     Ok(())
 }
 
-/// Writes at a rate until told to stop; each task gives the number of its acknowledged writes.
-fn write(fleet: &Fleet, rate: u64, stop: &Arc<AtomicBool>) -> Vec<JoinHandle<Result<u64>>> {
+/// Writes at a rate until stopped; each task gives what it recorded.
+fn write(
+    cluster: &ProcessCluster,
+    rate: u64,
+    stop: &Arc<AtomicBool>,
+) -> Vec<JoinHandle<Result<ClientRecording>>> {
     let writer = |n: u64| {
-        let mut nodes: Vec<Client> = fleet.clients(&fleet.ids());
+        let mut nodes: Vec<Client> = cluster.clients(&cluster.ids());
         nodes.rotate_left(usize::try_from(n % 3).expect("less than three"));
-        let mut writer = Writer::new(&format!("resume-{n}"), "dar", nodes);
+        let mut writer = OrderWriter::new(&format!("resume-{n}"), "dar", nodes);
         let (stop, every) = (Arc::clone(stop), Duration::from_micros(1_000_000 * WRITERS / rate));
         tokio::spawn(async move {
-            let (mut ticks, mut acked) = (interval(every), 0);
+            let mut ticks = interval(every);
             while !stop.load(Ordering::Acquire) {
                 ticks.tick().await;
                 writer.write().await?;
-                acked += 1;
             }
-            Ok(acked)
+            Ok(writer.recording)
         })
     };
     (0..WRITERS).map(writer).collect()
 }
 
-/// Numbers that look like chance, the same for one seed.
-struct Chance(u64);
+/// Pseudo-random numbers, the same for one seed.
+struct SeededRng(u64);
 
-impl Chance {
+impl SeededRng {
     fn below(&mut self, end: usize) -> usize {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -113,37 +120,30 @@ impl Chance {
     }
 }
 
-struct Subscriber {
-    epoch: u64,
-    /// The last event seen.
-    sequence: u64,
-    seen: u64,
+/// A subscriber that goes on at any node after the cursor up to which it has received the log.
+struct ResumingSubscriber {
+    recorder: SubscriberRecorder,
+    cursor: Cursor,
     connections: u64,
-    snapshots: u64,
-    resyncs: u64,
 }
 
-impl Subscriber {
-    async fn begin(fleet: &Fleet) -> Result<Self> {
-        let (_, snapshot) = Session::enter(fleet.http(fleet.ids()[0]), "dar").await?;
-        let cursor = &snapshot["cursors"]["pos"];
-        let number = |name: &str| cursor[name].as_u64().context("a snapshot tells its cursors");
-        Ok(Self {
-            epoch: number("epoch")?,
-            sequence: number("sequence")?,
-            seen: 0,
-            connections: 0,
-            snapshots: 0,
-            resyncs: 0,
-        })
+impl ResumingSubscriber {
+    async fn begin(cluster: &ProcessCluster) -> Result<Self> {
+        let node = cluster.ids()[0];
+        let (_, snapshot) = ClientSession::enter(cluster.http(node), "dar").await?;
+        let mut recorder = SubscriberRecorder::new(1, "dar");
+        recorder.connected(node);
+        let cursor = recorder.receive(&snapshot).context("a snapshot has a cursor")?;
+        Ok(Self { recorder, cursor, connections: 0 })
     }
 
     /// Goes on at a node for a while.
-    async fn connect(&mut self, fleet: &Fleet, node: u64, stay: Duration) -> Result<()> {
+    async fn connect(&mut self, cluster: &ProcessCluster, node: u64, stay: Duration) -> Result<()> {
         // A node that is just starting does not listen yet: no connection, nothing to judge.
-        let Ok(mut session) = Session::open(fleet.http(node)).await else { return Ok(()) };
+        let Ok(mut session) = ClientSession::open(cluster.http(node)).await else { return Ok(()) };
         self.connections += 1;
-        let cursor = json!({ "epoch": self.epoch, "sequence": self.sequence });
+        self.recorder.connected(node);
+        let cursor = json!({ "epoch": self.cursor.epoch, "sequence": self.cursor.sequence });
         let hello =
             json!({ "type": "client:hello", "branchId": "dar", "resume": { "pos": cursor } });
         if session.send(&hello).await.is_err() {
@@ -151,8 +151,12 @@ impl Subscriber {
         }
         let until = Instant::now() + stay;
         while Instant::now() < until {
-            match timeout(GLANCE, session.next()).await {
-                Ok(Ok(frame)) => self.take(&frame)?,
+            match timeout(READ_TIMEOUT, session.next()).await {
+                Ok(Ok(frame)) => {
+                    if let Some(cursor) = self.recorder.receive(&frame) {
+                        self.cursor = cursor;
+                    }
+                }
                 Ok(Err(_)) => return Ok(()), // The node died; go on elsewhere.
                 Err(_) => {}
             }
@@ -160,33 +164,14 @@ impl Subscriber {
         Ok(())
     }
 
-    fn take(&mut self, frame: &Value) -> Result<()> {
-        match frame["type"].as_str() {
-            Some("server:event") => {
-                let sequence = frame["sequence"].as_u64().context("an event has a sequence")?;
-                let last = self.sequence;
-                ensure!(sequence == last + 1, "event {sequence} came after {last}");
-                (self.sequence, self.seen) = (sequence, self.seen + 1);
-            }
-            Some("server:resync") => self.resyncs += 1,
-            Some("server:snapshot") => {
-                self.snapshots += 1;
-                let cursor = &frame["cursors"]["pos"];
-                self.epoch = cursor["epoch"].as_u64().context("an epoch")?;
-                self.sequence = cursor["sequence"].as_u64().context("a sequence")?;
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// Reads what is left, until every acknowledged write was seen.
-    async fn finish(&mut self, fleet: &Fleet, acked: u64) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
-        while self.seen < acked {
-            ensure!(Instant::now() < end, "{} events of {acked} came", self.seen);
-            self.connect(fleet, fleet.ids()[0], Duration::from_millis(500)).await?;
-            sleep(GLANCE).await;
+    /// Receives the rest, until every acknowledged write has come as an event.
+    async fn finish(&mut self, cluster: &ProcessCluster, acknowledged: usize) -> Result<()> {
+        let end = Instant::now() + DRAIN_TIMEOUT;
+        while self.recorder.events() < acknowledged {
+            let events = self.recorder.events();
+            ensure!(Instant::now() < end, "{events} events of {acknowledged} came");
+            self.connect(cluster, cluster.ids()[0], Duration::from_millis(500)).await?;
+            sleep(READ_TIMEOUT).await;
         }
         Ok(())
     }

@@ -3,8 +3,8 @@
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
-use tests::client::{Client, Place};
-use tests::fleet::Fleet;
+use tests::client::{Client, TablePath};
+use tests::process_cluster::ProcessCluster;
 
 /// Rows of one batch, and characters of each: an answer of five megabytes to a small request.
 const ROWS: usize = 500;
@@ -34,17 +34,17 @@ async fn ask(client: &Client, method: &str, path: &str, key: &str, body: &Value)
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_answer_to_a_small_request_comes_through_any_node() -> Result<()> {
-    let fleet = Fleet::start(3).await?;
-    let places = Place::pos("dar", "dining_tables");
-    let leader = fleet.leader(1, "dar", "pos").await?;
+    let cluster = ProcessCluster::start(3).await?;
+    let places = TablePath::pos("dar", "dining_tables");
+    let leader = cluster.leader(1, "dar", "pos").await?;
     let (text, large) = ("x".repeat(TEXT), "x".repeat(LARGE_TEXT));
     let mut rows: Vec<Value> =
         (0..ROWS).map(|n| json!({ "id": format!("r-{n}"), "name": "T", "note": text })).collect();
     rows.push(json!({ "id": "large", "name": "T", "note": large }));
     let snapshot = tables(rows, "m-1");
-    ask(&fleet.client(leader), "POST", "/api/sync/dar/pos", "m-1", &snapshot).await?;
-    for node in fleet.others(leader) {
-        let client = fleet.client(node);
+    ask(&cluster.client(leader), "POST", "/api/sync/dar/pos", "m-1", &snapshot).await?;
+    for node in cluster.others(leader) {
+        let client = cluster.client(node);
         let mutations: Vec<Value> = (0..ROWS)
             .map(|n| {
                 let record = json!({ "id": format!("r-{n}"), "name": format!("T{node}") });
@@ -77,30 +77,30 @@ async fn a_large_answer_to_a_small_request_comes_through_any_node() -> Result<()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_large_order_and_a_large_history_entry_come_through_any_node() -> Result<()> {
-    let fleet = Fleet::start(3).await?;
-    let leader = fleet.leader(1, "dar", "pos").await?;
+async fn large_orders_and_archive_entries_come_through_any_node() -> Result<()> {
+    let cluster = ProcessCluster::start(3).await?;
+    let leader = cluster.leader(1, "dar", "pos").await?;
     let text = "x".repeat(TEXT);
     let line = |n| json!({ "id": format!("L-{n}"), "qty": 1, "price": 1, "notes": text });
     let lines: Vec<Value> = (0..LINES).map(line).collect();
     let order = json!({ "order": { "id": "T1", "shiftId": "s", "lines": lines } });
     let path = "/api/branches/dar/modules/pos/orders";
-    ask(&fleet.client(leader), "POST", path, "o-1", &order).await?;
-    let others = fleet.others(leader);
+    ask(&cluster.client(leader), "POST", path, "o-1", &order).await?;
+    let others = cluster.others(leader);
     for (version, node) in (2..).zip(&others) {
         let order = json!({ "id": "T1", "shiftId": "s", "version": version, "status": "ready" });
         let (key, body) = (format!("o-{version}"), json!({ "order": order }));
-        let saved = ask(&fleet.client(*node), "POST", path, &key, &body).await?;
+        let saved = ask(&cluster.client(*node), "POST", path, &key, &body).await?;
         let lines = saved["order"]["lines"].as_array().map_or(0, Vec::len);
         assert_eq!(lines, LINES, "the lines that were not sent are in the answer");
     }
     let purge = json!({ "branchId": "dar" });
-    let client = fleet.client(others[0]);
+    let client = cluster.client(others[0]);
     let purged = ask(&client, "POST", "/api/manage/purge-live-data", "p-1", &purge).await?;
     let entry = purged["historyEntry"]["id"].as_str().unwrap_or_default();
     let path = format!("/api/manage/purge-history?branch=dar&module=pos&entryId={entry}");
     for node in others {
-        let shown = fleet.client(node).get(&path).await?.ok()?;
+        let shown = cluster.client(node).get(&path).await?.ok()?;
         assert!(shown.to_string().len() > LINES * TEXT, "the entry has its records");
     }
     Ok(())

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tests::browser::{chromium, visit};
-use tests::client::{Client, Place};
-use tests::fleet::{Contents, Fleet};
+use tests::client::{Client, TablePath};
+use tests::process_cluster::{Contents, ProcessCluster};
 
 /// The page: every attempt says `sent`, a status, `open`, or `refused`.
 const PAGE: &str = include_str!("browser/foreign.html");
@@ -22,13 +22,13 @@ fn browser() -> Option<PathBuf> {
     found
 }
 
-async fn node(origins: Option<&str>) -> Result<Fleet> {
-    let mut fleet = Fleet::plan(1, Contents::Sample).await?;
+async fn node(origins: Option<&str>) -> Result<ProcessCluster> {
+    let mut cluster = ProcessCluster::plan(1, Contents::Sample).await?;
     if let Some(origins) = origins {
-        fleet.tell("--allow-origin", origins);
+        cluster.tell("--allow-origin", origins);
     }
-    fleet.start_all().await?;
-    Ok(fleet)
+    cluster.start_all().await?;
+    Ok(cluster)
 }
 
 fn page(node: SocketAddr) -> String {
@@ -38,28 +38,28 @@ fn page(node: SocketAddr) -> String {
 /// The version of the module and its orders.
 async fn state(client: &Client) -> Result<(Value, Vec<Value>)> {
     let module = client.get("/api/branches/dar/modules/pos/version").await?.ok()?;
-    Ok((module, client.rows(&Place::pos("dar", "order_header")).await?))
+    Ok((module, client.rows(&TablePath::pos("dar", "order_header")).await?))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_of_a_foreign_origin_changes_nothing() -> Result<()> {
     let Some(program) = browser() else { return Ok(()) };
-    let fleet = node(None).await?;
-    let client = fleet.client(1);
-    let till = Place::pos("dar", "order_header");
+    let cluster = node(None).await?;
+    let client = cluster.client(1);
+    let till = TablePath::pos("dar", "order_header");
     client.insert(&till, None, &json!({ "shiftId": "own", "statusId": "open" })).await?.ok()?;
     let before = state(&client).await?;
-    let told = visit(&program, page(fleet.http(1)), fleet.http(1)).await?;
+    let answers = visit(&program, page(cluster.http(1)), cluster.http(1)).await?;
     for sent in ["image", "form", "simple", "withoutReferrer", "sandboxed"] {
-        assert_eq!(told[sent], "sent", "a browser sends it without asking: {told}");
+        assert_eq!(answers[sent], "sent", "a browser sends it without asking: {answers}");
     }
     for refused in ["json", "delete", "read", "socket"] {
-        assert_eq!(told[refused], "refused", "{told}");
+        assert_eq!(answers[refused], "refused", "{answers}");
     }
     for rebound in ["reboundRead", "reboundWrite"] {
-        assert_eq!(told[rebound], 403, "{told}");
+        assert_eq!(answers[rebound], 403, "{answers}");
     }
-    assert_eq!(state(&client).await?, before, "{told}");
+    assert_eq!(state(&client).await?, before, "{answers}");
     Ok(())
 }
 
@@ -67,13 +67,13 @@ async fn a_page_of_a_foreign_origin_changes_nothing() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_page_does_all_of_it_where_every_origin_may() -> Result<()> {
     let Some(program) = browser() else { return Ok(()) };
-    let fleet = node(Some("*")).await?;
-    let client = fleet.client(1);
-    let told = visit(&program, page(fleet.http(1)), fleet.http(1)).await?;
-    assert_eq!(told["json"], 201, "{told}");
-    assert_eq!(told["read"], 200, "{told}");
-    assert_eq!(told["socket"], "open", "{told}");
-    assert_eq!(told["reboundWrite"], 201, "{told}");
+    let cluster = node(Some("*")).await?;
+    let client = cluster.client(1);
+    let answers = visit(&program, page(cluster.http(1)), cluster.http(1)).await?;
+    assert_eq!(answers["json"], 201, "{answers}");
+    assert_eq!(answers["read"], 200, "{answers}");
+    assert_eq!(answers["socket"], "open", "{answers}");
+    assert_eq!(answers["reboundWrite"], 201, "{answers}");
     let (_, rows) = state(&client).await?;
     let shifts: Vec<&str> = rows.iter().filter_map(|row| row["shiftId"].as_str()).collect();
     for attempt in ["form", "simple", "withoutReferrer", "sandboxed", "json", "reboundWrite"] {
@@ -81,7 +81,7 @@ async fn the_same_page_does_all_of_it_where_every_origin_may() -> Result<()> {
     }
     let status = client.status().await?;
     let warnings = status["warnings"].as_array().context("a status has warnings")?;
-    let is_told = |warning: &Value| warning.as_str().is_some_and(|w| w.contains("every origin"));
-    assert!(warnings.iter().any(is_told), "{status}");
+    let is_printed = |warning: &Value| warning.as_str().is_some_and(|w| w.contains("every origin"));
+    assert!(warnings.iter().any(is_printed), "{status}");
     Ok(())
 }

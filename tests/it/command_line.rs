@@ -9,8 +9,8 @@ use std::process::{Child, Output, Stdio};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::binary::mishkah;
-use tests::fleet::{Contents, Fleet, alone};
-use tests::patience::{Look, until};
+use tests::process_cluster::{Contents, ProcessCluster, alone};
+use tests::wait::{Observation, until};
 
 /// What `status` ends with when there are warnings.
 const WARNINGS: Option<i32> = Some(3);
@@ -24,10 +24,10 @@ fn unread(arguments: &[&str]) -> Result<Output> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_leaves_changes_no_exit_code() -> Result<()> {
-    let mut fleet = Fleet::plan(1, Contents::Sample).await?;
-    fleet.tell("--allow-origin", "*");
-    fleet.start_all().await?;
-    let node = fleet.client(1).base().to_owned();
+    let mut cluster = ProcessCluster::plan(1, Contents::Sample).await?;
+    cluster.tell("--allow-origin", "*");
+    cluster.start_all().await?;
+    let node = cluster.client(1).base().to_owned();
     for (arguments, code) in [
         (vec!["help"], 0),
         (vec!["help", "start"], 0),
@@ -51,9 +51,9 @@ async fn a_reader_that_leaves_changes_no_exit_code() -> Result<()> {
 }
 
 /// A node's process, killed when it is dropped.
-struct Started(Child);
+struct ChildProcess(Child);
 
-impl Drop for Started {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -67,7 +67,7 @@ fn start(
     node: usize,
     http: SocketAddr,
     peers: &[(usize, SocketAddr)],
-) -> Result<Started> {
+) -> Result<ChildProcess> {
     let peers: Vec<String> = peers.iter().map(|(id, peer)| format!("{id}={peer}")).collect();
     let log = File::create(home.join(format!("log-{cluster}-{node}")))?;
     let mut command = mishkah()?;
@@ -79,7 +79,7 @@ fn start(
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log);
-    Ok(Started(command.spawn()?))
+    Ok(ChildProcess(command.spawn()?))
 }
 
 fn addresses(count: usize) -> Result<Vec<SocketAddr>> {
@@ -95,10 +95,10 @@ async fn says(node: SocketAddr, part: &str) -> Result<()> {
     until(&format!("status of {node} says {part:?}"), async || match command.output() {
         Ok(done) => {
             let text = String::from_utf8_lossy(&done.stdout).into_owned();
-            let is_told = text.contains(part) && done.status.code() == WARNINGS;
-            Look::when(is_told, (), || format!("{}: {text}", done.status))
+            let is_printed = text.contains(part) && done.status.code() == WARNINGS;
+            Observation::when(is_printed, (), || format!("{}: {text}", done.status))
         }
-        Err(error) => Look::NotYet(error.to_string()),
+        Err(error) => Observation::NotYet(error.to_string()),
     })
     .await
 }
@@ -122,17 +122,17 @@ async fn status_of_a_node_in_no_cluster_says_why_and_fails() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn json_logs_have_numbers_and_polls_are_no_warnings() -> Result<()> {
-    let mut fleet = Fleet::plan(3, Contents::Sample).await?;
-    fleet.tell("--log", "json");
-    fleet.tell("--log-level", "debug");
-    fleet.start_all().await?;
-    fleet.leaders_return().await?;
-    fleet.kill(3)?;
-    fleet.client(1).get("/api/branches").await?.ok()?;
-    fleet.restart(3).await?;
+    let mut cluster = ProcessCluster::plan(3, Contents::Sample).await?;
+    cluster.tell("--log", "json");
+    cluster.tell("--log-level", "debug");
+    cluster.start_all().await?;
+    cluster.leaders_return().await?;
+    cluster.kill(3)?;
+    cluster.client(1).get("/api/branches").await?.ok()?;
+    cluster.restart(3).await?;
     let mut polls = 0;
-    for node in fleet.ids() {
-        for line in fleet.logged(node).lines() {
+    for node in cluster.ids() {
+        for line in cluster.logged(node).lines() {
             let entry: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
             let members = entry.as_object().context("a line is an object")?;
             for (name, value) in members {
@@ -146,7 +146,7 @@ async fn json_logs_have_numbers_and_polls_are_no_warnings() -> Result<()> {
         }
     }
     assert!(polls > 0, "the nodes were polled");
-    fleet.keep_quiet();
+    cluster.keep_quiet();
     Ok(())
 }
 
@@ -154,9 +154,9 @@ async fn json_logs_have_numbers_and_polls_are_no_warnings() -> Result<()> {
 /// is told until it is set.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn status_shows_a_number_that_a_sequence_does_not_follow() -> Result<()> {
-    let mut fleet = Fleet::plan(1, Contents::Sample).await?;
-    fleet.start_all().await?;
-    let (client, node) = (fleet.client(1), fleet.client(1).base().to_owned());
+    let mut cluster = ProcessCluster::plan(1, Contents::Sample).await?;
+    cluster.start_all().await?;
+    let (client, node) = (cluster.client(1), cluster.client(1).base().to_owned());
     let definition = serde_json::json!({"id": "bills", "schema": {"tables": [{
         "name": "bill",
         "fields": [{"name": "id", "type": "string", "primaryKey": true,
@@ -177,9 +177,9 @@ async fn status_shows_a_number_that_a_sequence_does_not_follow() -> Result<()> {
     let id = first.pointer("/record/id").and_then(Value::as_str).context("it has an id")?;
     let absurd = id.replace(|digit: char| digit.is_ascii_digit(), "") + "999999999999999";
     client.send_json("POST", bills, None, &serde_json::json!({"id": absurd})).await?.ok()?;
-    let told = mishkah()?.args(["status", "--node", &node]).output()?;
-    let text = String::from_utf8_lossy(&told.stdout);
-    assert_eq!(told.status.code(), WARNINGS, "{text}");
+    let output = mishkah()?.args(["status", "--node", &node]).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), WARNINGS, "{text}");
     let said = format!("bill.id of n/bills stands at 1 and does not follow \"{absurd}\"");
     assert!(text.contains(&said), "{text}");
     let counter = serde_json::json!({"next": 2});
@@ -187,7 +187,7 @@ async fn status_shows_a_number_that_a_sequence_does_not_follow() -> Result<()> {
         .send_json("PUT", "/api/branches/n/modules/bills/sequences/bill/id", None, &counter)
         .await?
         .ok()?;
-    let told = mishkah()?.args(["status", "--node", &node]).output()?;
-    assert!(!String::from_utf8_lossy(&told.stdout).contains("does not follow"));
+    let output = mishkah()?.args(["status", "--node", &node]).output()?;
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("does not follow"));
     Ok(())
 }

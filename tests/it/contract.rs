@@ -4,11 +4,11 @@
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use tests::contract::deviations::Table;
+use tests::contract::deviations::DeviationTable;
 use tests::contract::play::play;
 use tests::contract::recording::{original, own, read_all, read_original, transcripts};
-use tests::contract::verdict::Verdict;
-use tests::fleet::{Contents, Fleet};
+use tests::contract::verdict::ContractVerdict;
+use tests::process_cluster::{Contents, ProcessCluster};
 
 /// Plays what was recorded of the original; says that it skips where there is nothing.
 #[allow(clippy::print_stderr, reason = "a skipped story says so, and figures are always shown")]
@@ -17,15 +17,15 @@ async fn judge(nodes: usize) -> Result<()> {
         eprintln!("skipped: there are no recordings beside MISHKAH_ORIGINAL_DATA");
         return Ok(());
     };
-    let mut fleet = Fleet::plan(nodes, Contents::Original(data)).await?;
-    fleet.keep_quiet();
+    let mut cluster = ProcessCluster::plan(nodes, Contents::Original(data)).await?;
+    cluster.keep_quiet();
     // Recordings have the original's headers, which let every origin read.
-    fleet.tell("--allow-origin", "*");
-    fleet.start_all().await?;
-    let doors: Vec<SocketAddr> = fleet.ids().iter().map(|node| fleet.http(*node)).collect();
-    let played = play(&read_original(&folder)?, &doors).await?;
-    let table = Table::of_the_document()?;
-    let verdict = Verdict::of(played.exchanges, played.differences, &table, &played.files);
+    cluster.tell("--allow-origin", "*");
+    cluster.start_all().await?;
+    let addresses: Vec<SocketAddr> = cluster.ids().iter().map(|node| cluster.http(*node)).collect();
+    let played = play(&read_original(&folder)?, &addresses).await?;
+    let table = DeviationTable::of_the_document()?;
+    let verdict = ContractVerdict::of(played.exchanges, played.differences, &table, &played.files);
     eprintln!("{}\n{verdict}, on {nodes} nodes", verdict.work());
     assert!(verdict.is_clean(), "{verdict}; rows without use: {:?}", verdict.unused);
     Ok(())
@@ -37,7 +37,7 @@ async fn a_node_answers_as_the_original_was_recorded() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_nodes_asked_in_turn_answer_as_the_original_was_recorded() -> Result<()> {
+async fn three_nodes_answer_as_the_original_was_recorded() -> Result<()> {
     judge(3).await
 }
 
@@ -50,15 +50,17 @@ const PLAYS: usize = 4;
 #[allow(clippy::print_stderr, reason = "figures are always shown")]
 async fn judge_the_sample(nodes: usize) -> Result<()> {
     for plays in 1..=PLAYS {
-        let mut fleet = Fleet::plan(nodes, Contents::Sample).await?;
-        fleet.keep_quiet();
+        let mut cluster = ProcessCluster::plan(nodes, Contents::Sample).await?;
+        cluster.keep_quiet();
         // Recordings have the original's headers, which let every origin read.
-        fleet.tell("--allow-origin", "*");
-        fleet.start_all().await?;
-        let doors: Vec<SocketAddr> = fleet.ids().iter().map(|node| fleet.http(*node)).collect();
-        let played = play(&read_all(&own())?, &doors).await?;
-        let none = Table::default();
-        let verdict = Verdict::of(played.exchanges, played.differences, &none, &played.files);
+        cluster.tell("--allow-origin", "*");
+        cluster.start_all().await?;
+        let addresses: Vec<SocketAddr> =
+            cluster.ids().iter().map(|node| cluster.http(*node)).collect();
+        let played = play(&read_all(&own())?, &addresses).await?;
+        let none = DeviationTable::default();
+        let verdict =
+            ContractVerdict::of(played.exchanges, played.differences, &none, &played.files);
         eprintln!("{verdict}, on the sample data, on {nodes} nodes");
         let list = verdict.list().to_string();
         let of_a_flag =
@@ -81,6 +83,6 @@ async fn a_node_with_the_sample_data_answers_as_it_was_recorded() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_nodes_with_the_sample_data_answer_as_was_recorded_at_one() -> Result<()> {
+async fn three_nodes_answer_on_sample_data_as_one_was_recorded() -> Result<()> {
     judge_the_sample(3).await
 }

@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tests::client::{Client, Place};
+use tests::client::Client;
 use tests::demo::Demo;
-use tests::patience::{Look, until};
-use tests::writer::Writer;
+use tests::wait::{Observation, until};
+use tests::writer::OrderWriter;
 
 const README: &str = include_str!("../../README.md");
 
@@ -32,13 +32,12 @@ async fn the_lines_it_prints_and_those_of_the_readme_work_at_any_node() -> Resul
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopped_and_started_again_it_goes_on_where_it_was() -> Result<()> {
     let mut demo = Demo::start(3).await?;
-    let mut writer = Writer::new("demo", "dar", vec![demo.client(2)]);
+    let mut writer = OrderWriter::new("demo", "dar", vec![demo.client(2)]);
     writer.write_many(10).await?;
     demo.stop().await?;
     demo.start_again().await?;
     writer.write_many(10).await?;
-    let rows = demo.client(3).rows(&Place::pos("dar", "order_header")).await?;
-    writer.ledger.judge(&rows, "DAR-").assert_clean();
+    writer.recording.judge("dar", &[demo.client(3)]).await?.assert_hold();
     demo.stop().await
 }
 
@@ -48,8 +47,10 @@ async fn a_node_that_dies_is_missed_and_started_again() -> Result<()> {
     let before = demo.pids()?;
     demo.kill(2)?;
     until("the demo has started node 2 again", async || match demo.pids() {
-        Ok(now) => Look::when(now[1] != before[1], (), || "the old process is there".to_owned()),
-        Err(error) => Look::NotYet(format!("{error:#}")),
+        Ok(now) => {
+            Observation::when(now[1] != before[1], (), || "the old process is there".to_owned())
+        }
+        Err(error) => Observation::NotYet(format!("{error:#}")),
     })
     .await?;
     demo.wait_until_ready().await?;

@@ -1,11 +1,12 @@
 //! Failover: the process that leads is killed while others write through the rest.
 
 use anyhow::Result;
-use tests::client::Place;
-use tests::fleet::Fleet;
-use tests::ledger::{KEY, Ledger};
-use tests::session::Session;
-use tests::writer::{Writer, order, write_together};
+use history::{Attempt, Completion, Invocation};
+use tests::client::TablePath;
+use tests::process_cluster::ProcessCluster;
+use tests::recording::{ClientRecording, ID_PREFIX, SubscriberRecorder, completion, now};
+use tests::session::ClientSession;
+use tests::writer::{OrderWriter, order, start_writers};
 
 /// Writers at once, so that writes are under way whenever the leader dies.
 const WRITERS: usize = 4;
@@ -13,125 +14,123 @@ const WRITERS: usize = 4;
 const ORDERS: usize = 60;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_leader_is_killed_and_every_acknowledged_write_is_there_once() -> Result<()> {
-    let mut fleet = Fleet::start(3).await?;
-    let leader = fleet.leader(1, "dar", "pos").await?;
-    let others = fleet.others(leader);
+async fn every_acknowledged_write_survives_the_leaders_death_once() -> Result<()> {
+    let mut cluster = ProcessCluster::start(3).await?;
+    let leader = cluster.leader(1, "dar", "pos").await?;
+    let others = cluster.others(leader);
     let writers = (0..WRITERS).map(|n| {
-        let mut nodes = fleet.clients(&others);
+        let mut nodes = cluster.clients(&others);
         nodes.rotate_left(n % 2);
-        Writer::new(&format!("failover-{n}"), "dar", nodes)
+        OrderWriter::new(&format!("failover-{n}"), "dar", nodes)
     });
-    let (progress, writing) = write_together(writers.collect(), ORDERS);
-    progress.reached(WRITERS * ORDERS / 4).await?;
-    fleet.kill(leader)?;
-    let ledger = writing.finish().await?;
+    let (acknowledged, writers) = start_writers(writers.collect(), ORDERS);
+    acknowledged.reached(WRITERS * ORDERS / 4).await?;
+    cluster.kill(leader)?;
+    let recording = writers.finish().await?;
 
-    let orders = Place::pos("dar", "order_header");
-    for node in &others {
-        let rows = fleet.client(*node).rows(&orders).await?;
-        ledger.judge(&rows, "DAR-").assert_clean();
-    }
-    assert_eq!(ledger.acked(), WRITERS * ORDERS, "writes resumed after the leader's death");
+    recording.judge("dar", &cluster.clients(&others)).await?.assert_hold();
+    assert_eq!(
+        recording.acknowledged(),
+        WRITERS * ORDERS,
+        "writes resumed after the leader's death"
+    );
 
-    fleet.restart(leader).await?;
-    fleet.leaders_return().await?;
-    let rows = fleet.client(leader).rows(&orders).await?;
-    ledger.judge(&rows, "DAR-").assert_clean();
+    cluster.restart(leader).await?;
+    cluster.leaders_return().await?;
+    recording.judge("dar", &cluster.clients(&cluster.ids())).await?.assert_hold();
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_elsewhere_sees_every_order_once_over_the_leaders_death() -> Result<()> {
-    let mut fleet = Fleet::start(3).await?;
-    let leader = fleet.leader(1, "dar", "pos").await?;
-    let [through, watched] = fleet.others(leader)[..] else { panic!("three nodes") };
-    let (mut session, _) = Session::enter(fleet.http(watched), "dar").await?;
-    let writer = Writer::new("seen", "dar", fleet.clients(&[through]));
-    let (progress, writing) = write_together(vec![writer], ORDERS);
-    progress.reached(ORDERS / 3).await?;
-    fleet.kill(leader)?;
-    let ledger = writing.finish().await?;
+async fn a_session_elsewhere_sees_each_order_once_over_a_failover() -> Result<()> {
+    let mut cluster = ProcessCluster::start(3).await?;
+    let leader = cluster.leader(1, "dar", "pos").await?;
+    let [through, watched] = cluster.others(leader)[..] else { panic!("three nodes") };
+    let (mut session, snapshot) = ClientSession::enter(cluster.http(watched), "dar").await?;
+    let mut subscriber = SubscriberRecorder::new(1, "dar");
+    subscriber.connected(watched);
+    subscriber.receive(&snapshot);
+    let writer = OrderWriter::new("seen", "dar", cluster.clients(&[through]));
+    let (acknowledged, writers) = start_writers(vec![writer], ORDERS);
+    acknowledged.reached(ORDERS / 3).await?;
+    cluster.kill(leader)?;
+    let mut recording = writers.finish().await?;
 
-    // The orders come by their events, each with its row.
-    let mut seen = Vec::new();
-    while seen.len() < ledger.acked() {
-        seen.push(session.wait_for("server:event").await?);
+    while subscriber.events() < recording.acknowledged() {
+        subscriber.receive(&session.wait_for("server:event").await?);
     }
-    let left = session.drain().await?;
-    seen.extend(left.into_iter().filter(|frame| frame["type"] == "server:event"));
-    let rows: Vec<_> = seen.iter().map(|event| event["entry"]["record"].clone()).collect();
-    ledger.judge(&rows, "DAR-").assert_clean();
-    let sequences: Vec<u64> = seen.iter().filter_map(|event| event["sequence"].as_u64()).collect();
-    assert!(sequences.windows(2).all(|pair| pair[1] == pair[0] + 1), "{sequences:?}");
+    for frame in session.drain().await? {
+        subscriber.receive(&frame);
+    }
+    recording.extend(subscriber.finish());
+    recording.judge("dar", &cluster.clients(&[watched, through])).await?.assert_hold();
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_leader_that_is_asked_to_stop_hands_over_and_nothing_is_lost() -> Result<()> {
-    let mut fleet = Fleet::start(3).await?;
-    let leader = fleet.leader(1, "dar", "pos").await?;
-    let writer = Writer::new("asked", "dar", fleet.clients(&fleet.others(leader)));
-    let (progress, writing) = write_together(vec![writer], ORDERS);
-    progress.reached(ORDERS / 3).await?;
-    fleet.stop(leader).await?;
-    let ledger = writing.finish().await?;
-    for node in fleet.others(leader) {
-        let rows = fleet.client(node).rows(&Place::pos("dar", "order_header")).await?;
-        ledger.judge(&rows, "DAR-").assert_clean();
-    }
+async fn a_leader_asked_to_stop_hands_over_and_nothing_is_lost() -> Result<()> {
+    let mut cluster = ProcessCluster::start(3).await?;
+    let leader = cluster.leader(1, "dar", "pos").await?;
+    let writer = OrderWriter::new("asked", "dar", cluster.clients(&cluster.others(leader)));
+    let (acknowledged, writers) = start_writers(vec![writer], ORDERS);
+    acknowledged.reached(ORDERS / 3).await?;
+    cluster.stop(leader).await?;
+    let recording = writers.finish().await?;
+    let others = cluster.clients(&cluster.others(leader));
+    recording.judge("dar", &others).await?.assert_hold();
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_alone_of_three_acknowledges_nothing() -> Result<()> {
-    let mut fleet = Fleet::start(3).await?;
-    let leader = fleet.leader(1, "dar", "pos").await?;
-    for other in fleet.others(leader) {
-        fleet.kill(other)?;
+    let mut cluster = ProcessCluster::start(3).await?;
+    let leader = cluster.leader(1, "dar", "pos").await?;
+    for other in cluster.others(leader) {
+        cluster.kill(other)?;
     }
-    let (alone, orders) = (fleet.client(leader), Place::pos("dar", "order_header"));
-    let mut ledger = Ledger::default();
-    for n in 0..2 {
-        let key = format!("{KEY}alone-{n}");
-        ledger.ask(&key);
-        let reply = alone.insert(&orders, Some(&key), &order(&key)).await?;
+    let (alone, orders) = (cluster.client(leader), TablePath::pos("dar", "order_header"));
+    let keys = [0, 1].map(|n| format!("{ID_PREFIX}alone-{n}"));
+    let mut sent = Vec::new();
+    for key in &keys {
+        let at = now();
+        let reply = alone.insert(&orders, Some(key), &order(key)).await?;
         assert!([503, 504].contains(&reply.status), "answered {}: {}", reply.status, reply.body);
+        sent.push(Attempt { node: leader, at, completion: Some(completion(&reply)) });
     }
 
     // With the others back, the same keys get their outcomes, each once.
-    fleet.start_all().await?;
-    for n in 0..2 {
-        let key = format!("{KEY}alone-{n}");
-        let made = alone.insert(&orders, Some(&key), &order(&key)).await?.ok()?;
-        ledger.ack(&key, made["record"]["id"].as_str().unwrap_or_default());
+    cluster.start_all().await?;
+    let mut recording = ClientRecording::default();
+    for (key, first) in keys.iter().zip(sent) {
+        let at = now();
+        let answer = completion(&alone.insert(&orders, Some(key), &order(key)).await?);
+        assert!(matches!(answer, Completion::Ok(_)), "{answer:?}");
+        let second = Attempt { node: leader, at, completion: Some(answer.clone()) };
+        recording.record((key, "dar"), Invocation::Ticket, vec![first, second], answer);
     }
-    ledger.judge(&alone.rows(&orders).await?, "DAR-").assert_clean();
+    recording.judge("dar", &cluster.clients(&cluster.ids())).await?.assert_hold();
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_nodes_are_killed_and_every_acknowledged_write_is_there_once() -> Result<()> {
-    let mut fleet = Fleet::start(3).await?;
-    let mut ledger = Ledger::default();
+async fn every_acknowledged_write_survives_killing_all_nodes_once() -> Result<()> {
+    let mut cluster = ProcessCluster::start(3).await?;
+    let mut recording = ClientRecording::default();
     for round in 1..=2 {
-        let writers = fleet.ids().into_iter().map(|node| {
-            let mut nodes = fleet.clients(&fleet.ids());
+        let writers = cluster.ids().into_iter().map(|node| {
+            let mut nodes = cluster.clients(&cluster.ids());
             nodes.rotate_left(usize::try_from(node - 1).expect("three nodes"));
-            Writer::new(&format!("all-{round}-{node}"), "dar", nodes)
+            OrderWriter::new(&format!("all-{round}-{node}"), "dar", nodes)
         });
-        let (progress, writing) = write_together(writers.collect(), ORDERS / 2);
-        progress.reached(ORDERS / 2).await?;
-        for node in fleet.ids() {
-            fleet.kill(node)?;
+        let (acknowledged, running) = start_writers(writers.collect(), ORDERS / 2);
+        acknowledged.reached(ORDERS / 2).await?;
+        for node in cluster.ids() {
+            cluster.kill(node)?;
         }
-        fleet.start_all().await?;
-        ledger.merge(writing.finish().await?);
-        for node in fleet.ids() {
-            let rows = fleet.client(node).rows(&Place::pos("dar", "order_header")).await?;
-            ledger.judge(&rows, "DAR-").assert_clean();
-        }
+        cluster.start_all().await?;
+        recording.extend(running.finish().await?);
+        recording.judge("dar", &cluster.clients(&cluster.ids())).await?.assert_hold();
     }
-    assert_eq!(ledger.acked(), 2 * 3 * (ORDERS / 2), "writes resumed each time");
+    assert_eq!(recording.acknowledged(), 2 * 3 * (ORDERS / 2), "writes resumed each time");
     Ok(())
 }

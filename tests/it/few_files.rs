@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tests::client::Place;
-use tests::fleet::{Contents, Fleet};
+use tests::client::TablePath;
+use tests::process_cluster::{Contents, ProcessCluster};
 
 /// Files the process may have, and connections that are opened and then say nothing.
 const FILES: u32 = 160;
@@ -45,18 +45,18 @@ fn ask(stream: &mut TcpStream, path: &str, body: &Value) -> Result<(u16, String)
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_of_connections_takes_no_file_from_the_log() -> Result<()> {
-    let mut fleet = Fleet::plan(1, Contents::Sample).await?;
-    fleet.limit_files(FILES);
+    let mut cluster = ProcessCluster::plan(1, Contents::Sample).await?;
+    cluster.limit_files(FILES);
     // Small, so that log segments and checkpoints are made while the crowd is there.
-    fleet.tell("--checkpoint-log-mib", 1);
-    fleet.start_all().await?;
-    let status = fleet.client(1).status().await?;
+    cluster.tell("--checkpoint-log-mib", 1);
+    cluster.start_all().await?;
+    let status = cluster.client(1).status().await?;
     assert_eq!(status["files"]["fileLimit"], FILES);
     let connections = status["files"]["connectionsMax"].as_u64().context("a number")?;
     assert!(connections < u64::from(FILES) && connections > 16, "{connections}");
 
-    let places = Place::pos("dar", "dining_tables");
-    let mut first = TcpStream::connect(fleet.http(1))?;
+    let places = TablePath::pos("dar", "dining_tables");
+    let mut first = TcpStream::connect(cluster.http(1))?;
     first.set_read_timeout(Some(Duration::from_secs(30)))?;
     let note = "x".repeat(100_000);
     let record =
@@ -64,7 +64,7 @@ async fn a_crowd_of_connections_takes_no_file_from_the_log() -> Result<()> {
     assert_eq!(ask(&mut first, &places.path(), &record(0))?.0, 201);
 
     let soon = Duration::from_secs(5);
-    let connect = |_| TcpStream::connect_timeout(&fleet.http(1), soon);
+    let connect = |_| TcpStream::connect_timeout(&cluster.http(1), soon);
     let crowd: Vec<TcpStream> = (0..IDLE).map(connect).collect::<Result<_, _>>()?;
     let mut acknowledged = 1;
     for n in 1..=WRITES {
@@ -76,22 +76,22 @@ async fn a_crowd_of_connections_takes_no_file_from_the_log() -> Result<()> {
 
     // Those that never said a word give way to one that does.
     let late = json!({ "id": "t-late", "name": "T" });
-    fleet.client(1).insert(&places, None, &late).await?.ok()?;
+    cluster.client(1).insert(&places, None, &late).await?.ok()?;
     acknowledged += 1;
     drop(crowd);
-    fleet.wait_until_ready(1).await?;
-    let rows = fleet.client(1).rows(&places).await?;
+    cluster.wait_until_ready(1).await?;
+    let rows = cluster.client(1).rows(&places).await?;
     let ours = rows.iter().filter(|row| row["id"].as_str().is_some_and(|id| id.starts_with("t-")));
     assert_eq!(ours.count(), acknowledged);
-    fleet.stop(1).await?;
+    cluster.stop(1).await?;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_with_too_few_files_says_so_and_does_not_start() -> Result<()> {
-    let mut fleet = Fleet::plan(1, Contents::Sample).await?;
-    fleet.limit_files(64);
-    assert!(fleet.start_all().await.is_err());
-    assert!(fleet.logged(1).contains("may have 64 open files"), "{}", fleet.logged(1));
+    let mut cluster = ProcessCluster::plan(1, Contents::Sample).await?;
+    cluster.limit_files(64);
+    assert!(cluster.start_all().await.is_err());
+    assert!(cluster.logged(1).contains("may have 64 open files"), "{}", cluster.logged(1));
     Ok(())
 }

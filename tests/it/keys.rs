@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tests::client::{Client, Place};
-use tests::fleet::Fleet;
+use tests::client::{Client, TablePath};
+use tests::process_cluster::ProcessCluster;
 
 /// A shelf's slot, named by two texts, and a stock, named by a number.
 fn definition() -> Value {
@@ -17,8 +17,8 @@ fn definition() -> Value {
             { "name": "n", "type": "integer", "nullable": true }] }] })
 }
 
-const SLOTS: Place<'static> = Place { branch: "dar", module: "shelves", table: "slot" };
-const STOCK: Place<'static> = Place { branch: "dar", module: "shelves", table: "stock" };
+const SLOTS: TablePath<'static> = TablePath { branch: "dar", module: "shelves", table: "slot" };
+const STOCK: TablePath<'static> = TablePath { branch: "dar", module: "shelves", table: "stock" };
 
 async fn define(till: &Client, validation: &str) -> Result<()> {
     let module = json!({ "id": "shelves", "schema": definition(), "validation": validation });
@@ -36,8 +36,8 @@ async fn older(till: &Client, cursor: &Value) -> Result<Value> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_names_one_record_at_every_node_and_after_a_restart() -> Result<()> {
-    let mut fleet = Fleet::start(3).await?;
-    let nodes = fleet.clients(&fleet.ids());
+    let mut cluster = ProcessCluster::start(3).await?;
+    let nodes = cluster.clients(&cluster.ids());
     define(&nodes[0], "strict").await?;
     for (n, (shelf, slot)) in
         [("A:", "1"), ("A", ":1"), ("north", "bar::1"), ("north::bar", "1")].into_iter().enumerate()
@@ -53,11 +53,11 @@ async fn a_key_names_one_record_at_every_node_and_after_a_restart() -> Result<()
     assert_eq!(first["cursor"]["key"], "4");
     nodes[2].send_json("DELETE", &STOCK.path(), None, &json!({ "code": 4.0 })).await?.ok()?;
 
-    for node in fleet.ids() {
-        fleet.stop(node).await?;
-        fleet.restart(node).await?;
+    for node in cluster.ids() {
+        cluster.stop(node).await?;
+        cluster.restart(node).await?;
     }
-    for node in fleet.clients(&fleet.ids()) {
+    for node in cluster.clients(&cluster.ids()) {
         assert_eq!(node.rows(&SLOTS).await?.len(), 4);
         for (n, key) in
             ["A~:::1", "A::~:1", "north::bar~:~:1", "north~:~:bar::1"].iter().enumerate()

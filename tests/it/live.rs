@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tests::client::Place;
-use tests::cluster::Cluster;
-use tests::ledger::MARK;
-use tests::session::Session;
+use tests::client::TablePath;
+use tests::cluster::InProcessCluster;
+use tests::recording::OP_FIELD;
+use tests::session::ClientSession;
 use tests::writer::order;
 
 /// Orders of each story.
@@ -30,11 +30,11 @@ fn of_type<'a>(frames: &'a [Value], kind: &str) -> Vec<&'a Value> {
 
 /// The marks of the orders these events tell of.
 fn marks<'a>(events: &[&'a Value]) -> Vec<&'a str> {
-    events.iter().filter_map(|event| event["entry"]["record"][MARK].as_str()).collect()
+    events.iter().filter_map(|event| event["entry"]["record"][OP_FIELD].as_str()).collect()
 }
 
 /// Reads until so many events came, then whatever else came by then.
-async fn events(session: &mut Session, count: usize) -> Result<Vec<Value>> {
+async fn events(session: &mut ClientSession, count: usize) -> Result<Vec<Value>> {
     let mut events = Vec::new();
     while events.len() < count {
         events.push(
@@ -57,12 +57,12 @@ fn assert_in_a_row(events: &[Value]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_sees_what_other_nodes_take_once_and_in_order() -> Result<()> {
-    let cluster = Cluster::start(3).await?;
+    let cluster = InProcessCluster::start(3).await?;
     let mut sessions = Vec::new();
     for node in cluster.ids() {
-        sessions.push(Session::enter(cluster.http(node), "dar").await?.0);
+        sessions.push(ClientSession::enter(cluster.http(node), "dar").await?.0);
     }
-    let orders = Place::pos("dar", "order_header");
+    let orders = TablePath::pos("dar", "order_header");
     let wanted: Vec<String> = (0..ORDERS).map(|n| format!("live-{n}")).collect();
     for (n, mark) in wanted.iter().enumerate() {
         let node = cluster.ids()[n % 3];
@@ -79,9 +79,9 @@ async fn a_session_sees_what_other_nodes_take_once_and_in_order() -> Result<()> 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_writer_gets_its_acknowledgement_then_the_event_each_once() -> Result<()> {
-    let cluster = Cluster::start(3).await?;
+    let cluster = InProcessCluster::start(3).await?;
     for node in cluster.ids() {
-        let (mut writer, _) = Session::enter(cluster.http(node), "dar").await?;
+        let (mut writer, _) = ClientSession::enter(cluster.http(node), "dar").await?;
         writer.drain().await?;
         let wanted: Vec<String> = (0..ORDERS).map(|n| format!("ack-{node}-{n}")).collect();
         for mark in &wanted {
@@ -113,8 +113,8 @@ async fn the_writer_gets_its_acknowledgement_then_the_event_each_once() -> Resul
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_and_the_events_after_it_leave_nothing_out() -> Result<()> {
-    let cluster = Cluster::start(3).await?;
-    let orders = Place::pos("dar", "order_header");
+    let cluster = InProcessCluster::start(3).await?;
+    let orders = TablePath::pos("dar", "order_header");
     let writer = cluster.client(1);
     let writing = tokio::spawn(async move {
         for n in 0..ORDERS * 3 {
@@ -125,7 +125,7 @@ async fn a_snapshot_and_the_events_after_it_leave_nothing_out() -> Result<()> {
     // Sessions that come while it is written: what the snapshot lacks, the events bring.
     let mut joined = Vec::new();
     for n in 0..6 {
-        joined.push(Session::enter(cluster.http(cluster.ids()[n % 3]), "dar").await?);
+        joined.push(ClientSession::enter(cluster.http(cluster.ids()[n % 3]), "dar").await?);
     }
     writing.await??;
     let rows = cluster.client(2).rows(&orders).await?;
@@ -148,8 +148,8 @@ async fn a_snapshot_and_the_events_after_it_leave_nothing_out() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_publish_is_answered_and_later_ones_go_on() -> Result<()> {
-    let cluster = Cluster::start(3).await?;
-    let (mut session, _) = Session::enter(cluster.http(2), "dar").await?;
+    let cluster = InProcessCluster::start(3).await?;
+    let (mut session, _) = ClientSession::enter(cluster.http(2), "dar").await?;
     let mut wrong = publish("wrong");
     wrong["table"] = json!("no_such_table");
     session.send(&wrong).await?;

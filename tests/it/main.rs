@@ -1,4 +1,4 @@
-//! One binary for every story told against real nodes, and for the manners of the house.
+//! One binary for every story with real nodes, and for the conventions of the repository.
 
 mod answers;
 mod browser;

@@ -8,18 +8,18 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use tests::fleet::Fleet;
 use tests::process::resident_kib;
-use tests::session::Session;
+use tests::process_cluster::ProcessCluster;
+use tests::session::ClientSession;
 
 use bodies::{BODIES, ENDPOINTS, frames, large};
-use raw::{Answer, request, send};
+use raw::{RawAnswer, request, send};
 
 /// What a node's memory may grow by when everything is sent once more, in KiB.
 const GROWTH_MAX_KIB: u64 = 32 * 1024;
 
 /// An answer that is right: a success, or a refusal in the documented shape.
-fn judge(what: &str, answer: &Answer) {
+fn judge(what: &str, answer: &RawAnswer) {
     assert!(answer.status < 500, "{what}: {answer:?}");
     if answer.status < 400 {
         return;
@@ -33,8 +33,8 @@ fn judge(what: &str, answer: &Answer) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_sent_is_refused_in_words_and_the_node_lives_on() -> Result<()> {
-    let fleet = Fleet::start(1).await?;
-    let (node, pid) = (fleet.http(1), fleet.pid(1)?);
+    let cluster = ProcessCluster::start(1).await?;
+    let (node, pid) = (cluster.http(1), cluster.pid(1)?);
     let sent = send_all(node).await?;
     // What is made once is there by now: the same again must not take more.
     let before = resident_kib(pid)?;
@@ -43,7 +43,7 @@ async fn whatever_is_sent_is_refused_in_words_and_the_node_lives_on() -> Result<
     println!("{sent} requests twice; resident {before} KiB, then {after} KiB");
     assert!(sent >= 300, "{sent} requests");
     assert!(after < before + GROWTH_MAX_KIB, "{before} KiB grew to {after} KiB");
-    assert!(fleet.client(1).is_ready().await);
+    assert!(cluster.client(1).is_ready().await);
     Ok(())
 }
 
@@ -72,10 +72,10 @@ async fn send_all(node: SocketAddr) -> Result<usize> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_frame_is_sent_the_socket_goes_on_or_says_why_not() -> Result<()> {
-    let fleet = Fleet::start(1).await?;
+    let cluster = ProcessCluster::start(1).await?;
     let frames = frames();
     for has_entered in [false, true] {
-        let mut session = Session::open(fleet.http(1)).await?;
+        let mut session = ClientSession::open(cluster.http(1)).await?;
         if has_entered {
             session.send(&json!({ "type": "client:hello", "branchId": "dar" })).await?;
             session.wait_for("server:snapshot").await?;
@@ -90,6 +90,6 @@ async fn whatever_frame_is_sent_the_socket_goes_on_or_says_why_not() -> Result<(
         }
     }
     println!("{} frames, before and after a hello", frames.len());
-    assert!(fleet.client(1).is_ready().await);
+    assert!(cluster.client(1).is_ready().await);
     Ok(())
 }

@@ -3,21 +3,21 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::binary::{binary, mishkah};
-use tests::fleet::Fleet;
+use tests::process_cluster::ProcessCluster;
 use tests::status::Status;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leadership_is_spread_and_the_sample_branches_live_apart() -> Result<()> {
-    let fleet = Fleet::start(3).await?;
-    fleet.leaders_return().await?;
-    for node in fleet.ids() {
-        let status = Status(by_command(fleet.client(node).base())?);
+    let cluster = ProcessCluster::start(3).await?;
+    cluster.leaders_return().await?;
+    for node in cluster.ids() {
+        let status = Status(by_command(cluster.client(node).base())?);
         let partitions = status.list("partitions");
         assert_eq!(partitions.len(), 16, "partitions of node {node}'s answer");
         for partition in partitions {
             assert_eq!(partition["replicas"].as_array().map(Vec::len), Some(3), "{partition}");
         }
-        let leads = status.leads(&fleet.ids());
+        let leads = status.leads(&cluster.ids());
         assert_eq!(leads.iter().sum::<usize>(), 16);
         assert!(leads.iter().all(|count| [5, 6].contains(count)), "{leads:?}");
         let leader = |branch| status.leader_of(branch, "pos").context("a sample branch is led");

@@ -3,10 +3,10 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use tests::client::Place;
-use tests::cluster::Cluster;
-use tests::fleet::Fleet;
-use tests::session::Session;
+use tests::client::TablePath;
+use tests::cluster::InProcessCluster;
+use tests::process_cluster::ProcessCluster;
+use tests::session::ClientSession;
 
 /// Inserts sent at once.
 const INSERTS: usize = 10;
@@ -24,7 +24,7 @@ fn publish(id: &str) -> Value {
 }
 
 /// Sends five publishes at once; their acknowledgements must come in order, numbered in a row.
-async fn five_in_a_row(session: &mut Session, round: &str) -> Result<()> {
+async fn five_in_a_row(session: &mut ClientSession, round: &str) -> Result<()> {
     let ids: Vec<String> = (0..5).map(|n| format!("{round}-{n}")).collect();
     for id in &ids {
         session.send(&publish(id)).await?;
@@ -32,7 +32,7 @@ async fn five_in_a_row(session: &mut Session, round: &str) -> Result<()> {
     acknowledged(session, &ids).await
 }
 
-async fn acknowledged(session: &mut Session, ids: &[String]) -> Result<()> {
+async fn acknowledged(session: &mut ClientSession, ids: &[String]) -> Result<()> {
     let mut acks = Vec::new();
     for _ in ids {
         acks.push(session.wait_for("server:ack").await?);
@@ -49,23 +49,23 @@ async fn acknowledged(session: &mut Session, ids: &[String]) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn five_pipelined_publishes_are_acknowledged_in_order_though_the_leader_dies() -> Result<()> {
-    let mut fleet = Fleet::start(3).await?;
-    let leader = fleet.leader(1, "dar", "pos").await?;
-    let through = fleet.others(leader)[0];
-    let (mut session, _) = Session::enter(fleet.http(through), "dar").await?;
+async fn pipelined_publishes_stay_in_order_over_a_failover() -> Result<()> {
+    let mut cluster = ProcessCluster::start(3).await?;
+    let leader = cluster.leader(1, "dar", "pos").await?;
+    let through = cluster.others(leader)[0];
+    let (mut session, _) = ClientSession::enter(cluster.http(through), "dar").await?;
     five_in_a_row(&mut session, "calm").await?;
     // The leader dies between the five.
-    let ids: Vec<String> = (0..5).map(|n| format!("storm-{n}")).collect();
+    let ids: Vec<String> = (0..5).map(|n| format!("burst-{n}")).collect();
     for id in &ids[..2] {
         session.send(&publish(id)).await?;
     }
-    fleet.kill(leader)?;
+    cluster.kill(leader)?;
     for id in &ids[2..] {
         session.send(&publish(id)).await?;
     }
     acknowledged(&mut session, &ids).await?;
-    let rows = fleet.client(through).rows(&Place::pos("dar", "order_header")).await?;
+    let rows = cluster.client(through).rows(&TablePath::pos("dar", "order_header")).await?;
     for id in &ids {
         assert_eq!(rows.iter().filter(|row| row["id"] == **id).count(), 1, "{id}");
     }
@@ -74,8 +74,8 @@ async fn five_pipelined_publishes_are_acknowledged_in_order_though_the_leader_di
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_inserts_at_once_through_all_nodes_get_ten_numbers() -> Result<()> {
-    let cluster = Cluster::start(3).await?;
-    let place = Place::pos("dar", "order_header");
+    let cluster = InProcessCluster::start(3).await?;
+    let place = TablePath::pos("dar", "order_header");
     let before = cluster.client(1).get(&format!("{}/version", place.module_path())).await?.ok()?;
     let inserts = (0..INSERTS).map(|n| {
         let client = cluster.client(cluster.ids()[n % 3]);

@@ -1,4 +1,4 @@
-//! Tidy: the manners of the house, kept by a machine so that reviews are about thought.
+//! Tidy: the conventions of the repository, kept by a machine so that reviews are about thought.
 //!
 //! Each rule carries examples it must catch and examples it must let pass, so that no rule can
 //! fall silent. What a rule finds names the file, the line, and what would be right.
@@ -7,20 +7,22 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 mod citations;
+mod crates;
 mod form;
+mod imports;
 mod paths;
-mod rooms;
 mod trade;
 mod tree;
+mod vocabulary;
 mod words;
 
 use tree::{Finding, Tree};
 
-/// Fewer files than this, and the rules were not shown the house.
+/// Fewer files than this, and the rules were not shown the repository.
 const FILES_MIN: usize = 40;
 
 /// Files of an example: path and text.
-type Files = &'static [(&'static str, &'static str)];
+type ExampleFiles = &'static [(&'static str, &'static str)];
 
 /// One rule.
 struct Rule {
@@ -29,29 +31,39 @@ struct Rule {
     /// Finds where it is not kept.
     check: fn(&Tree) -> Vec<Finding>,
     /// What it must catch.
-    wrong: &'static [Wrong],
+    wrong: &'static [WrongExample],
     /// What it must let pass.
-    fine: &'static [Files],
+    fine: &'static [ExampleFiles],
 }
 
 /// An example that breaks one rule in one place.
-struct Wrong {
-    files: Files,
+struct WrongExample {
+    files: ExampleFiles,
     at: (&'static str, usize),
 }
 
 fn rules() -> impl Iterator<Item = &'static Rule> {
-    let model = trade::RULES.iter().chain(citations::RULES);
-    rooms::RULES.iter().chain(form::RULES).chain(words::RULES).chain(model)
+    [
+        crates::RULES,
+        imports::RULES,
+        form::RULES,
+        words::RULES,
+        trade::RULES,
+        citations::RULES,
+        vocabulary::RULES,
+    ]
+    .into_iter()
+    .flatten()
 }
 
-fn house(files: Files) -> Tree {
+fn tree_of(files: ExampleFiles) -> Tree {
     Tree::of(files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect())
 }
 
 #[test]
-fn the_house_keeps_its_rules() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the house holds this room");
+fn the_repository_keeps_its_rules() {
+    let root =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository holds this crate");
     let tree = Tree::read(root);
     assert!(tree.files.len() >= FILES_MIN, "only {} files were read", tree.files.len());
     let mut report = String::new();
@@ -61,7 +73,7 @@ fn the_house_keeps_its_rules() {
                 .expect("a string takes what is written");
         }
     }
-    assert!(report.is_empty(), "the house does not keep its rules:\n{report}");
+    assert!(report.is_empty(), "the repository does not keep its rules:\n{report}");
 }
 
 #[test]
@@ -69,8 +81,8 @@ fn every_rule_catches_what_it_must() {
     for rule in rules() {
         assert!(!rule.wrong.is_empty(), "the rule `{}` has no example to catch", rule.name);
         assert!(!rule.fine.is_empty(), "the rule `{}` has no example to let pass", rule.name);
-        for Wrong { files, at } in rule.wrong {
-            let found = (rule.check)(&house(files));
+        for WrongExample { files, at } in rule.wrong {
+            let found = (rule.check)(&tree_of(files));
             let places: Vec<_> = found.iter().map(|f| (f.path.as_str(), f.line)).collect();
             assert!(places.contains(at), "`{}` missed {at:?}, found {found:?}", rule.name);
         }
@@ -81,7 +93,7 @@ fn every_rule_catches_what_it_must() {
 fn every_rule_lets_pass_what_it_must() {
     for rule in rules() {
         for files in rule.fine {
-            assert_eq!((rule.check)(&house(files)), [], "`{}` caught {files:?}", rule.name);
+            assert_eq!((rule.check)(&tree_of(files)), [], "`{}` caught {files:?}", rule.name);
         }
     }
 }

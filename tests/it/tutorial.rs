@@ -36,7 +36,7 @@ const ANY: &str = "…";
 
 /// A command of the document, and the answer shown after it.
 #[derive(Debug, PartialEq)]
-struct Step {
+struct TutorialStep {
     command: String,
     answer: Option<String>,
 }
@@ -99,7 +99,7 @@ async fn observe(demo: &Demo, page: &Path) -> Result<Option<JoinHandle<Result<Va
 #[test]
 fn commands_and_their_answers_are_read_from_fences() {
     let text = "a\n```sh\none\ntwo\n```\nb\n```json\n{}\n```\n```sh\nthree\n```\n";
-    let step = |command: &str, answer: Option<&str>| Step {
+    let step = |command: &str, answer: Option<&str>| TutorialStep {
         command: command.to_owned(),
         answer: answer.map(str::to_owned),
     };
@@ -117,8 +117,8 @@ fn an_answer_is_compared_member_by_member() {
 }
 
 /// The commands of a document and their answers, in order.
-fn steps(text: &str) -> Vec<Step> {
-    let mut steps: Vec<Step> = Vec::new();
+fn steps(text: &str) -> Vec<TutorialStep> {
+    let mut steps: Vec<TutorialStep> = Vec::new();
     let mut fence: Option<(&str, String)> = None;
     for line in text.lines() {
         match (&mut fence, line.strip_prefix("```")) {
@@ -128,7 +128,7 @@ fn steps(text: &str) -> Vec<Step> {
                 body.push('\n');
             }
             (Some(_), Some(_)) => match fence.take() {
-                Some(("sh", command)) => steps.push(Step { command, answer: None }),
+                Some(("sh", command)) => steps.push(TutorialStep { command, answer: None }),
                 Some(("json", answer)) => {
                     let step = steps.last_mut().expect("an answer follows a command");
                     step.answer = Some(answer);

@@ -2,15 +2,15 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use tests::client::{Client, Place};
-use tests::cluster::Cluster;
+use tests::client::{Client, TablePath};
+use tests::cluster::InProcessCluster;
 use tests::writer::order;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_node_takes_every_node_shows_at_once() -> Result<()> {
-    let cluster = Cluster::start(3).await?;
+    let cluster = InProcessCluster::start(3).await?;
     for branch in ["dar", "remal"] {
-        let orders = Place::pos(branch, "order_header");
+        let orders = TablePath::pos(branch, "order_header");
         for writer in cluster.ids() {
             let made = cluster.client(writer).insert(&orders, None, &order("story")).await?.ok()?;
             let id = made["record"]["id"].clone();
@@ -27,9 +27,9 @@ async fn what_one_node_takes_every_node_shows_at_once() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_lives_its_life_through_different_nodes() -> Result<()> {
-    let cluster = Cluster::start(3).await?;
+    let cluster = InProcessCluster::start(3).await?;
     let nodes: Vec<Client> = cluster.ids().into_iter().map(|id| cluster.client(id)).collect();
-    let orders = Place::pos("dar", "order_header");
+    let orders = TablePath::pos("dar", "order_header");
     let made = nodes[0].insert(&orders, None, &order("life")).await?.ok()?;
     let id = made["record"]["id"].clone();
     assert_eq!(made["record"]["version"], 1);
@@ -56,8 +56,8 @@ async fn a_record_lives_its_life_through_different_nodes() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn numbers_are_taken_once_and_without_gaps_by_all_nodes_at_once() -> Result<()> {
-    let cluster = Cluster::start(3).await?;
-    let orders = Place::pos("remal", "order_header");
+    let cluster = InProcessCluster::start(3).await?;
+    let orders = TablePath::pos("remal", "order_header");
     let writers = cluster.ids().into_iter().map(|id| {
         let client = cluster.client(id);
         tokio::spawn(async move {
@@ -85,8 +85,8 @@ async fn numbers_are_taken_once_and_without_gaps_by_all_nodes_at_once() -> Resul
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scratchpad_exists_once_it_is_written_to_and_not_before() -> Result<()> {
-    let cluster = Cluster::start(3).await?;
-    let notes = Place { branch: "lab:story", module: "scratchpad", table: "scratchpad_entry" };
+    let cluster = InProcessCluster::start(3).await?;
+    let notes = TablePath { branch: "lab:story", module: "scratchpad", table: "scratchpad_entry" };
     for node in cluster.ids() {
         assert_eq!(cluster.client(node).rows(&notes).await?, Vec::<Value>::new());
         let status = cluster.client(node).status().await?;

@@ -41,7 +41,7 @@ pub fn next_level() -> Result<PathBuf> {
     Ok(target.join("debug/mishkah"))
 }
 
-/// A call of the program that is told nothing by this process's environment.
+/// A call of the program without this process's settings in its environment.
 ///
 /// # Errors
 /// It cannot be built.

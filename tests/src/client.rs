@@ -1,9 +1,10 @@
-//! Client: one node's door for calls, as a till would use it.
+//! Client: calls to one node, as a till would make them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use history::Cursor;
 use model::BranchId;
 use serde_json::{Value, json};
 
@@ -19,14 +20,16 @@ pub struct Client {
 
 /// An answer.
 #[derive(Debug, Clone)]
-pub struct Reply {
+pub struct HttpReply {
     /// The status.
     pub status: u16,
     /// The body; null if it was no JSON.
     pub body: Value,
+    /// Where in the branch's log the answer stands, if it says so.
+    pub cursor: Option<Cursor>,
 }
 
-impl Reply {
+impl HttpReply {
     /// The body of a success.
     ///
     /// # Errors
@@ -60,7 +63,7 @@ impl Client {
     ///
     /// # Errors
     /// No answer came.
-    pub async fn get(&self, path: &str) -> Result<Reply> {
+    pub async fn get(&self, path: &str) -> Result<HttpReply> {
         self.send(self.http.get(format!("{}{path}", self.base))).await
     }
 
@@ -74,7 +77,7 @@ impl Client {
         path: &str,
         key: Option<&str>,
         body: &Value,
-    ) -> Result<Reply> {
+    ) -> Result<HttpReply> {
         let method = reqwest::Method::from_bytes(method.as_bytes())?;
         let mut request = self.http.request(method, format!("{}{path}", self.base)).json(body);
         if let Some(key) = key {
@@ -83,19 +86,29 @@ impl Client {
         self.send(request).await
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Reply> {
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<HttpReply> {
         let response = request.send().await?;
         let status = response.status().as_u16();
+        let cursor = response.headers().get("x-mishkah-cursor").and_then(|it| it.to_str().ok());
+        let cursor = cursor.and_then(|text| {
+            let (epoch, sequence) = text.split_once('.')?;
+            Some(Cursor { epoch: epoch.parse().ok()?, sequence: sequence.parse().ok()? })
+        });
         let text = response.text().await?;
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Ok(Reply { status, body })
+        Ok(HttpReply { status, body, cursor })
     }
 
     /// Inserts a record.
     ///
     /// # Errors
     /// No answer came.
-    pub async fn insert(&self, at: &Place<'_>, key: Option<&str>, record: &Value) -> Result<Reply> {
+    pub async fn insert(
+        &self,
+        at: &TablePath<'_>,
+        key: Option<&str>,
+        record: &Value,
+    ) -> Result<HttpReply> {
         self.send_json("POST", &at.path(), key, &json!({ "record": record })).await
     }
 
@@ -103,7 +116,7 @@ impl Client {
     ///
     /// # Errors
     /// No answer, or no success.
-    pub async fn rows(&self, at: &Place<'_>) -> Result<Vec<Value>> {
+    pub async fn rows(&self, at: &TablePath<'_>) -> Result<Vec<Value>> {
         let body = self.get(&format!("{}?limit=0", at.path())).await?.ok()?;
         let rows = body["rows"].as_array().context("a table's answer has rows")?;
         Ok(rows.clone())
@@ -125,7 +138,7 @@ impl Client {
 
 /// A table of a branch:module.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub struct TablePath<'a> {
     /// The branch.
     pub branch: &'a str,
     /// The module.
@@ -134,7 +147,7 @@ pub struct Place<'a> {
     pub table: &'a str,
 }
 
-impl<'a> Place<'a> {
+impl<'a> TablePath<'a> {
     /// A table of a branch's `pos`.
     pub fn pos(branch: &'a str, table: &'a str) -> Self {
         Self { branch, module: "pos", table }

@@ -11,17 +11,17 @@ use tempfile::TempDir;
 use tokio::sync::MutexGuard;
 
 use crate::client::Client;
-use crate::fleet::alone;
-use crate::patience::{Look, until};
+use crate::process_cluster::alone;
+use crate::wait::{Observation, until};
 
 /// Nodes inside this process.
-pub struct Cluster {
+pub struct InProcessCluster {
     nodes: BTreeMap<u64, Node>,
     _home: TempDir,
     _alone: MutexGuard<'static, ()>,
 }
 
-impl Cluster {
+impl InProcessCluster {
     /// Starts this many nodes with the sample branches and waits until all serve.
     ///
     /// # Errors
@@ -57,7 +57,7 @@ impl Cluster {
         for id in self.ids() {
             let client = self.client(id);
             until(&format!("node {id} serves"), async || {
-                Look::when(client.is_ready().await, (), || "it does not yet".to_owned())
+                Observation::when(client.is_ready().await, (), || "it does not yet".to_owned())
             })
             .await?;
         }

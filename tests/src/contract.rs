@@ -1,4 +1,4 @@
-//! Contract: recordings of a server played against nodes, and every difference told.
+//! Contract: recordings of a server played against nodes, and every difference listed.
 //!
 //! A recording says what was asked and what was answered, over HTTP and over sockets. It is played
 //! in order against real nodes; status, error code, members, types and values are compared.

@@ -12,12 +12,12 @@ use tokio::sync::MutexGuard;
 
 use crate::binary::mishkah;
 use crate::client::Client;
-use crate::fleet::alone;
-use crate::patience::{Look, until};
 use crate::process::children;
+use crate::process_cluster::alone;
+use crate::wait::{Observation, until};
 
 /// How the lines to try begin: by then the demo has seen its cluster form.
-const TOUR: &str = "Try it";
+const QUICKSTART: &str = "Try it";
 /// How often another place for the ports is tried.
 const PLACES_TRIED: usize = 100;
 
@@ -81,9 +81,9 @@ impl Demo {
             let child = &mut self.child;
             let ended = until(&format!("node {node} of the demo serves"), async || {
                 if let Ok(Some(ended)) = child.try_wait() {
-                    return Look::Done(Some(ended));
+                    return Observation::Done(Some(ended));
                 }
-                Look::when(client.is_ready().await, None, || "it does not yet".to_owned())
+                Observation::when(client.is_ready().await, None, || "it does not yet".to_owned())
             })
             .await?;
             if let Some(ended) = ended {
@@ -91,8 +91,8 @@ impl Demo {
             }
         }
         until("the demo has said what to try", async || {
-            let is_told = self.said().matches(TOUR).count() == self.starts;
-            Look::when(is_told, (), || self.said())
+            let is_printed = self.said().matches(QUICKSTART).count() == self.starts;
+            Observation::when(is_printed, (), || self.said())
         })
         .await
     }
@@ -146,8 +146,8 @@ impl Demo {
         kill_process(Pid::from_child(&self.child), Signal::INT)?;
         let child = &mut self.child;
         let ended = until("the demo has stopped", async || match child.try_wait() {
-            Ok(Some(ended)) => Look::Done(ended),
-            other => Look::NotYet(format!("{other:?}")),
+            Ok(Some(ended)) => Observation::Done(ended),
+            other => Observation::NotYet(format!("{other:?}")),
         })
         .await?;
         if !ended.success() {

@@ -26,12 +26,12 @@ const WRITTEN: &[u8] = b"written before the power was cut";
 
 /// A disk whose power can be cut.
 #[derive(Debug)]
-pub struct Disk {
+pub struct PowerCutDisk {
     image: PathBuf,
     mount: PathBuf,
 }
 
-impl Disk {
+impl PowerCutDisk {
     /// Makes and mounts an empty disk in a folder.
     ///
     /// # Errors
@@ -89,7 +89,7 @@ impl Disk {
     }
 }
 
-impl Drop for Disk {
+impl Drop for PowerCutDisk {
     fn drop(&mut self) {
         // Lazily: it lets go once the last process that uses it has ended.
         let _ = run("umount", |umount| umount.arg("--lazy").arg(&self.mount));

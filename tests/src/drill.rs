@@ -45,9 +45,9 @@ impl Options {
 
 /// Figures of several runs.
 #[derive(Debug, Clone, Default)]
-pub struct Figures(Vec<f64>);
+pub struct Samples(Vec<f64>);
 
-impl Figures {
+impl Samples {
     /// Takes one more.
     pub fn add(&mut self, figure: f64) {
         self.0.push(figure);
@@ -55,7 +55,7 @@ impl Figures {
     }
 }
 
-impl fmt::Display for Figures {
+impl fmt::Display for Samples {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.as_slice() {
             [] => f.write_str("none"),
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn figures_are_shown_with_their_spread() {
-        let mut figures = Figures::default();
+        let mut figures = Samples::default();
         assert_eq!(figures.to_string(), "none");
         figures.add(2.0);
         assert_eq!(figures.to_string(), "2.00");

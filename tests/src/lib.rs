@@ -1,20 +1,20 @@
-//! The house seen from outside: what its stories and drills share.
+//! The product seen from outside: what its stories and drills share.
 //!
 //! Real nodes on real sockets: in this process where a story only talks to them, as processes of
-//! their own where it kills them. Nothing here looks behind a door; what is judged is what a
-//! client was told and what it can read afterwards.
+//! their own where it kills them. Nothing here looks inside a node; what is judged is what a
+//! client was answered and what it can read afterwards.
 //!
-//! - [`client`]: one node's door for calls, as a till would use it; [`session`]: its door for
-//!   live sessions; [`status`]: the cluster as it sees it;
+//! - [`client`]: calls to one node, as a till would make them; [`session`]: a live session with
+//!   it; [`status`]: the cluster as it sees it;
 //! - [`writer`]: writes until the outcome is known, whatever happens to nodes meanwhile;
-//!   [`ledger`]: what was acknowledged, and the verdict over what is there;
-//! - [`cluster`]: nodes inside this process; [`fleet`]: nodes as processes, to be killed;
+//!   [`recording`]: what was answered and what nodes show, and the verdicts of the checkers;
+//! - [`cluster`]: nodes inside this process; [`process_cluster`]: nodes as processes, to be killed;
 //!   [`demo`]: as a newcomer starts them; [`binary`]: where their program comes from;
-//! - [`contract`]: recordings of a server played against nodes, and every difference told;
+//! - [`contract`]: recordings of a server played against nodes, and every difference listed;
 //! - [`disk`]: a disk whose power can be cut; [`process`]: what the kernel knows of a process;
 //!   [`drill`]: options and figures of the programs in `faults`;
 //! - [`browser`]: a real browser, and an attacker's server for it to visit;
-//! - [`patience`]: waiting for something to become true, with a safety net and a clear message.
+//! - [`wait`]: waiting for something to become true, with a timeout and a clear message.
 
 pub mod binary;
 pub mod browser;
@@ -24,10 +24,10 @@ pub mod contract;
 pub mod demo;
 pub mod disk;
 pub mod drill;
-pub mod fleet;
-pub mod ledger;
-pub mod patience;
 pub mod process;
+pub mod process_cluster;
+pub mod recording;
 pub mod session;
 pub mod status;
+pub mod wait;
 pub mod writer;

@@ -1,4 +1,4 @@
-//! Session: one node's door for live sessions: frames out, frames in, in order.
+//! Session: a live session with one node: frames out, frames in, in order.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -11,17 +11,17 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use crate::patience::SAFETY_NET;
+use crate::wait::TIMEOUT;
 
 /// A live session.
 #[derive(Debug)]
-pub struct Session {
+pub struct ClientSession {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     /// Frames that came while another was waited for, in order.
     passed: VecDeque<Value>,
 }
 
-impl Session {
+impl ClientSession {
     /// Opens a session at a node and reads its greeting.
     ///
     /// # Errors
@@ -29,9 +29,9 @@ impl Session {
     pub async fn open(node: SocketAddr) -> Result<Self> {
         let (socket, _) = connect_async(format!("ws://{node}/ws")).await?;
         let mut session = Self { socket, passed: VecDeque::new() };
-        let greeting = session.next().await?;
-        if greeting["type"] != "server:hello" {
-            bail!("greeted with {greeting}");
+        let hello_frame = session.next().await?;
+        if hello_frame["type"] != "server:hello" {
+            bail!("greeted with {hello_frame}");
         }
         Ok(session)
     }
@@ -112,7 +112,7 @@ impl Session {
 
     async fn read(&mut self) -> Result<Value> {
         loop {
-            let next = timeout(SAFETY_NET, self.socket.next());
+            let next = timeout(TIMEOUT, self.socket.next());
             let message =
                 next.await.context("nothing came")?.context("the socket was closed")??;
             match message {

@@ -1,62 +1,55 @@
-//! Writer: writes orders until each outcome is known, whatever happens to nodes meanwhile.
+//! Writer: writes orders until each outcome is known, whatever happens to nodes meanwhile, and
+//! records what it was answered.
 //!
-//! No answer, or the answer that the outcome is unknown, is asked again under the same key, at
-//! the next node: the key makes it the same command. A refusal ends the story; nothing here
-//! earns one.
+//! Without an answer, or if the outcome is unknown, a writer sends the order again under the same
+//! key to the next node: the key makes it the same command. A refusal ends the test; no order of
+//! a writer gives a reason for one.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use history::{Attempt, Completion, Invocation};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::client::{Client, Place, Reply};
-use crate::ledger::{KEY, Ledger, MARK};
-use crate::patience::SAFETY_NET;
+use crate::client::{Client, TablePath};
+use crate::recording::{ClientRecording, ID_PREFIX, OP_FIELD, completion, now};
+use crate::wait::TIMEOUT;
 
-/// Before a write is asked again.
-const PAUSE: Duration = Duration::from_millis(25);
+/// The pause before an order is sent again.
+const RETRY_DELAY: Duration = Duration::from_millis(25);
 
 /// Writes orders of one branch.
 #[derive(Debug)]
-pub struct Writer {
+pub struct OrderWriter {
     nodes: Vec<Client>,
     branch: String,
     name: String,
     next: u64,
-    /// What was asked and acknowledged.
-    pub ledger: Ledger,
-    /// The longest time between two acknowledgements; for drills that measure.
+    /// What it wrote, and how each write completed.
+    pub recording: ClientRecording,
+    /// The longest time between two acknowledgements; for programs that measure it.
     pub longest_gap: Duration,
-    /// How often a write had to be asked again.
-    pub asked_again: u64,
-    last_ack: Option<Instant>,
+    /// How often an order was sent again.
+    pub retries: u64,
+    last_acknowledged: Option<Instant>,
 }
 
-/// What an answer means to a writer.
-#[derive(Debug, PartialEq, Eq)]
-enum Meaning {
-    Acked(String),
-    /// Nothing was done, or it is not known: ask again under the same key.
-    Again,
-    Refused,
-}
-
-impl Writer {
-    /// A writer named `name`, which must be unlike any other's, that asks the first node first.
+impl OrderWriter {
+    /// A writer with a name that no other writer has. It sends to the first node first.
     pub fn new(name: &str, branch: &str, nodes: Vec<Client>) -> Self {
         Self {
             nodes,
             branch: branch.to_owned(),
             name: name.to_owned(),
             next: 0,
-            ledger: Ledger::default(),
+            recording: ClientRecording::default(),
             longest_gap: Duration::ZERO,
-            asked_again: 0,
-            last_ack: None,
+            retries: 0,
+            last_acknowledged: None,
         }
     }
 
@@ -66,15 +59,28 @@ impl Writer {
     /// A refusal, or no known outcome within the safety net.
     pub async fn write(&mut self) -> Result<String> {
         self.next += 1;
-        let key = format!("{KEY}{}-{}", self.name, self.next);
-        self.ledger.ask(&key);
-        let id = self.ask_until_known(&key).await?;
-        self.ledger.ack(&key, &id);
-        let now = Instant::now();
-        if let Some(before) = self.last_ack.replace(now) {
-            self.longest_gap = self.longest_gap.max(now - before);
+        let key = format!("{ID_PREFIX}{}-{}", self.name, self.next);
+        let (mut attempts, mut unclear) = (Vec::new(), String::new());
+        let answer = self.send_until_known(&key, &mut attempts, &mut unclear).await;
+        // Recorded also without a known outcome: what the nodes show of it was asked for.
+        let completion = match &answer {
+            Some((completion, _)) => completion.clone(),
+            None => Completion::Info { why: unclear.clone() },
+        };
+        self.recording.record((&key, &self.branch), Invocation::Ticket, attempts, completion);
+        match answer {
+            Some((Completion::Ok(_), id)) => {
+                let now = Instant::now();
+                if let Some(before) = self.last_acknowledged.replace(now) {
+                    self.longest_gap = self.longest_gap.max(now - before);
+                }
+                Ok(id)
+            }
+            Some((Completion::Fail { code }, _)) => bail!("{key} was refused: {code}"),
+            Some((Completion::Info { .. }, _)) | None => {
+                bail!("no outcome for {key} within {TIMEOUT:?}; last: {unclear}")
+            }
         }
-        Ok(id)
     }
 
     /// Writes this many orders, one after another.
@@ -88,88 +94,103 @@ impl Writer {
         Ok(())
     }
 
-    async fn ask_until_known(&mut self, key: &str) -> Result<String> {
-        let end = Instant::now() + SAFETY_NET;
-        let mut last = String::new();
-        let orders = Place::pos(&self.branch, "order_header");
-        for node in self.nodes.iter().cycle() {
+    /// The first clear answer, with the order's id; `None` if there was none in time.
+    async fn send_until_known(
+        &mut self,
+        key: &str,
+        attempts: &mut Vec<Attempt>,
+        unclear: &mut String,
+    ) -> Option<(Completion, String)> {
+        let end = Instant::now() + TIMEOUT;
+        let orders = TablePath::pos(&self.branch, "order_header");
+        for (node, client) in (1..).zip(&self.nodes).cycle() {
             if Instant::now() >= end {
                 break;
             }
-            match node.insert(&orders, Some(key), &order(key)).await {
-                Ok(reply) => match meaning(&reply) {
-                    Meaning::Acked(id) => return Ok(id),
-                    Meaning::Refused => bail!("{key} was refused: {} {}", reply.status, reply.body),
-                    Meaning::Again => last = format!("{} {}", reply.status, reply.body),
-                },
-                Err(error) => last = format!("{error:#}"),
+            let at = now();
+            let reply = client.insert(&orders, Some(key), &order(key)).await;
+            let answer = match &reply {
+                Ok(reply) => completion(reply),
+                Err(error) => Completion::Info { why: format!("{error:#}") },
+            };
+            attempts.push(Attempt { node, at, completion: Some(answer.clone()) });
+            match (answer, reply) {
+                (Completion::Info { why }, _) => *unclear = why,
+                (answer, Ok(reply)) => {
+                    let id = reply.body["record"]["id"].as_str().unwrap_or_default();
+                    return Some((answer, id.to_owned()));
+                }
+                (_, Err(error)) => *unclear = format!("{error:#}"),
             }
-            self.asked_again += 1;
-            sleep(PAUSE).await;
+            self.retries += 1;
+            sleep(RETRY_DELAY).await;
         }
-        bail!("no outcome for {key} within {SAFETY_NET:?}; last: {last}")
+        None
     }
 }
 
-/// Writers at work together.
+/// Writers that work at the same time.
 #[derive(Debug)]
-pub struct Writing(Vec<JoinHandle<Result<Writer>>>);
+pub struct RunningWriters(Vec<JoinHandle<Result<OrderWriter>>>);
 
-/// How many writes were acknowledged to writers at work, so far.
+/// How many writes were acknowledged to running writers so far.
 #[derive(Debug)]
-pub struct Progress(watch::Receiver<usize>);
+pub struct AcknowledgedCount(watch::Receiver<usize>);
 
-/// Sets writers to work, each on this many orders, one after another.
-pub fn write_together(writers: Vec<Writer>, orders: usize) -> (Progress, Writing) {
-    let (acked, progress) = watch::channel(0);
-    let acked = Arc::new(acked);
+/// Starts writers, each of which writes this many orders, one after another.
+pub fn start_writers(
+    writers: Vec<OrderWriter>,
+    orders: usize,
+) -> (AcknowledgedCount, RunningWriters) {
+    let (sender, count) = watch::channel(0);
+    let sender = Arc::new(sender);
     let tasks = writers.into_iter().map(|mut writer| {
-        let acked = Arc::clone(&acked);
+        let sender = Arc::clone(&sender);
         tokio::spawn(async move {
             for _ in 0..orders {
                 writer.write().await?;
-                acked.send_modify(|count| *count += 1);
+                sender.send_modify(|count| *count += 1);
             }
             Ok(writer)
         })
     });
-    (Progress(progress), Writing(tasks.collect()))
+    (AcknowledgedCount(count), RunningWriters(tasks.collect()))
 }
 
-impl Progress {
+impl AcknowledgedCount {
     /// Waits until this many writes were acknowledged.
     ///
     /// # Errors
     /// The writers ended before, or took too long.
     pub async fn reached(&self, count: usize) -> Result<()> {
-        let mut progress = self.0.clone();
-        let reached = progress.wait_for(|acked| *acked >= count);
-        match timeout(SAFETY_NET, reached).await {
+        let mut acknowledged = self.0.clone();
+        let reached = acknowledged.wait_for(|acknowledged| *acknowledged >= count);
+        match timeout(TIMEOUT, reached).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => bail!("the writers ended before {count} writes were acknowledged"),
-            Err(_) => bail!("{count} writes were not acknowledged within {SAFETY_NET:?}"),
+            Err(_) => bail!("{count} writes were not acknowledged within {TIMEOUT:?}"),
         }
     }
 }
 
-impl Writing {
-    /// Waits for every writer; returns what all of them noted.
+impl RunningWriters {
+    /// Waits for every writer; returns what all of them recorded.
     ///
     /// # Errors
     /// One of them failed.
-    pub async fn finish(self) -> Result<Ledger> {
-        let mut ledger = Ledger::default();
+    pub async fn finish(self) -> Result<ClientRecording> {
+        let mut recording = ClientRecording::default();
         for writer in self.writers().await? {
-            ledger.merge(writer.ledger);
+            recording.extend(writer.recording);
         }
-        Ok(ledger)
+        Ok(recording)
     }
 
     /// Waits for every writer.
     ///
     /// # Errors
     /// One of them failed.
-    pub async fn writers(self) -> Result<Vec<Writer>> {
+    pub async fn writers(self) -> Result<Vec<OrderWriter>> {
         let mut writers = Vec::new();
         for task in self.0 {
             writers.push(task.await??);
@@ -178,33 +199,7 @@ impl Writing {
     }
 }
 
-/// The smallest order there is; it carries its key.
-pub fn order(key: &str) -> Value {
-    json!({ MARK: key, "statusId": "open" })
-}
-
-fn meaning(reply: &Reply) -> Meaning {
-    match (reply.status, reply.body["record"]["id"].as_str()) {
-        (200 | 201, Some(id)) => Meaning::Acked(id.to_owned()),
-        (408 | 429 | 500.., _) => Meaning::Again,
-        _ => Meaning::Refused,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_is_a_success_a_refusal_or_a_reason_to_ask_again() {
-        let means = |status, body| meaning(&Reply { status, body });
-        let made = json!({ "record": { "id": "DAR-001001" } });
-        assert_eq!(means(201, made), Meaning::Acked("DAR-001001".into()));
-        for status in [408, 429, 500, 502, 503, 504] {
-            assert_eq!(means(status, Value::Null), Meaning::Again, "{status}");
-        }
-        for status in [201, 400, 404, 409, 422] {
-            assert_eq!(means(status, Value::Null), Meaning::Refused, "{status}");
-        }
-    }
+/// The smallest order there is; it carries the id of its operation.
+pub fn order(op: &str) -> Value {
+    json!({ OP_FIELD: op, "statusId": "open" })
 }

@@ -1,7 +1,7 @@
-//! Network: the wires of a simulated cluster: late, cut in one direction or both, losing calls.
+//! Network: the links of a simulated cluster: slow, cut in one direction or both, losing calls.
 //!
-//! Promise: what goes over one lane in one direction arrives in order, and a cast is lost only
-//! where a wire is cut. A node that ended sends nothing more, whatever of it still runs.
+//! Promise: messages of one priority in one direction arrive in order, and a cast is lost only
+//! where a link is cut. A node that crashed sends nothing more, whatever of it still runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
@@ -18,92 +18,95 @@ use tokio::time::Instant;
 
 use crate::{Inbox, PeerError, Peers};
 
-/// For how long a cut wire swallows what is sent before its link is known to be broken.
-const SWALLOWS: Duration = Duration::from_millis(400);
-/// How far apart two messages of one lane arrive at least: tokio's clock has milliseconds.
-const APART: Duration = Duration::from_millis(1);
-/// How long a message is under way when nothing is wrong.
-pub(super) const USUAL: (Duration, Duration) =
+/// For how long a cut link drops what is sent before the sender learns that it is broken.
+const CUT_NOTICED: Duration = Duration::from_millis(400);
+/// How far apart two messages of one priority arrive at least: with tokio's clock, which has
+/// milliseconds, a shorter time would let the second overtake the first.
+const MESSAGE_GAP: Duration = Duration::from_millis(1);
+/// The shortest and longest latency of a message when no fault is injected.
+pub(super) const USUAL_LATENCY: (Duration, Duration) =
     (Duration::from_micros(200), Duration::from_millis(2));
 
-/// What one node's ends of the wires are fastened to.
+/// Who takes the messages for a node.
 #[derive(Clone, Default)]
-struct Ends {
-    life: u64,
+struct NodeHandlers {
+    incarnation: u64,
     groups: Option<Groups>,
     inbox: Option<Arc<dyn Inbox>>,
 }
 
-/// One lane in one direction. Its chance is its own, so that what goes on elsewhere at the same
-/// moment does not change it.
-struct Way {
-    dice: Rng,
+/// The messages of one priority in one direction. It has an rng of its own, so that what happens
+/// elsewhere at the same time does not change it.
+struct OneWayQueue {
+    rng: Rng,
     /// When the last message arrives.
     last: Instant,
 }
 
 struct State {
-    ends: BTreeMap<NodeId, Ends>,
+    handlers: BTreeMap<NodeId, NodeHandlers>,
     /// From, to: since when nothing passes.
     cut: BTreeMap<(NodeId, NodeId), Instant>,
-    delay: (Duration, Duration),
+    latency: (Duration, Duration),
     lost_per_mille: u64,
     seed: u64,
-    lanes: BTreeMap<(NodeId, NodeId, u8), Way>,
+    queues: BTreeMap<(NodeId, NodeId, u8), OneWayQueue>,
     carried: u64,
     lost: u64,
     bulk: u64,
 }
 
-/// All wires. Cheap to clone.
+/// All links. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Wires(Arc<Mutex<State>>);
+pub(super) struct SimulatedNetwork(Arc<Mutex<State>>);
 
-/// What becomes of a message that is handed to a wire.
-enum Fate {
-    Arrives(Instant),
-    Swallowed,
+/// What becomes of a message that is sent.
+enum Delivery {
+    At(Instant),
+    Dropped,
     Refused(&'static str),
 }
 
-impl Wires {
+impl SimulatedNetwork {
     pub(super) fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(State {
-            ends: BTreeMap::new(),
+            handlers: BTreeMap::new(),
             cut: BTreeMap::new(),
-            delay: USUAL,
+            latency: USUAL_LATENCY,
             lost_per_mille: 0,
             seed,
-            lanes: BTreeMap::new(),
+            queues: BTreeMap::new(),
             carried: 0,
             lost: 0,
             bulk: 0,
         })))
     }
 
-    /// What a node in one of its lives sees of them.
-    pub(super) fn door(&self, node: NodeId, life: u64) -> Arc<Door> {
-        self.0.lock().ends.insert(node, Ends { life, ..Ends::default() });
-        Arc::new(Door { wires: self.clone(), node, life })
+    /// The network as one incarnation of a node uses it.
+    pub(super) fn node(&self, node: NodeId, incarnation: u64) -> Arc<NodeNetwork> {
+        let handlers = NodeHandlers { incarnation, ..NodeHandlers::default() };
+        self.0.lock().handlers.insert(node, handlers);
+        Arc::new(NodeNetwork { network: self.clone(), node, incarnation })
     }
 
-    pub(super) fn join(&self, node: NodeId, groups: Groups) {
-        if let Some(ends) = self.0.lock().ends.get_mut(&node) {
-            ends.groups = Some(groups);
+    pub(super) fn attach_groups(&self, node: NodeId, groups: Groups) {
+        if let Some(handlers) = self.0.lock().handlers.get_mut(&node) {
+            handlers.groups = Some(groups);
         }
     }
 
-    pub(super) fn listen(&self, node: NodeId, inbox: Arc<dyn Inbox>) {
-        if let Some(ends) = self.0.lock().ends.get_mut(&node) {
-            ends.inbox = Some(inbox);
+    pub(super) fn attach_inbox(&self, node: NodeId, inbox: Arc<dyn Inbox>) {
+        if let Some(handlers) = self.0.lock().handlers.get_mut(&node) {
+            handlers.inbox = Some(inbox);
         }
     }
 
-    pub(super) fn leave(&self, node: NodeId) {
-        self.0.lock().ends.remove(&node);
+    /// Nothing reaches the node any more, and nothing that it sends leaves it.
+    pub(super) fn detach(&self, node: NodeId) {
+        self.0.lock().handlers.remove(&node);
     }
 
-    /// Nothing passes in this direction.
+    /// Drops everything in this direction.
     pub(super) fn cut(&self, from: NodeId, to: NodeId) {
         self.0.lock().cut.entry((from, to)).or_insert_with(Instant::now);
     }
@@ -112,19 +115,20 @@ impl Wires {
         self.0.lock().cut.remove(&(from, to));
     }
 
-    /// Whether a link between the two stands: both directions pass and both listen.
-    pub(super) fn linked(&self, a: NodeId, b: NodeId) -> bool {
+    /// Whether the link between two nodes is up: neither direction is cut, and both run.
+    pub(super) fn is_linked(&self, a: NodeId, b: NodeId) -> bool {
         let state = self.0.lock();
         let cut = state.cut.contains_key(&(a, b)) || state.cut.contains_key(&(b, a));
-        let listens = |node| state.ends.get(&node).is_some_and(|ends: &Ends| ends.inbox.is_some());
-        !cut && listens(a) && listens(b)
+        let runs =
+            |node| state.handlers.get(&node).is_some_and(|it: &NodeHandlers| it.inbox.is_some());
+        !cut && runs(a) && runs(b)
     }
 
-    pub(super) fn delay(&self, delay: (Duration, Duration)) {
-        self.0.lock().delay = delay;
+    pub(super) fn set_latency(&self, latency: (Duration, Duration)) {
+        self.0.lock().latency = latency;
     }
 
-    pub(super) fn lose(&self, per_mille: u64) {
+    pub(super) fn set_loss(&self, per_mille: u64) {
         self.0.lock().lost_per_mille = per_mille;
     }
 
@@ -134,87 +138,98 @@ impl Wires {
         (state.carried, state.lost, state.bulk)
     }
 
-    /// The nodes whose wires are cut in any direction.
-    pub(super) fn cut_off(&self) -> BTreeSet<(NodeId, NodeId)> {
+    /// The directions that are cut.
+    pub(super) fn cuts(&self) -> BTreeSet<(NodeId, NodeId)> {
         self.0.lock().cut.keys().copied().collect()
     }
 
-    fn send(&self, from: NodeId, life: u64, to: NodeId, lane: Priority, may_lose: bool) -> Fate {
+    fn send(
+        &self,
+        (from, incarnation): (NodeId, u64),
+        to: NodeId,
+        priority: Priority,
+        may_lose: bool,
+    ) -> Delivery {
         let mut state = self.0.lock();
-        if state.ends.get(&from).is_none_or(|ends| ends.life != life) {
-            return Fate::Refused("this node has ended");
+        // A crashed incarnation still shuts down, and must not speak for the one after it.
+        if state.handlers.get(&from).is_none_or(|sender| sender.incarnation != incarnation) {
+            return Delivery::Refused("this node has crashed");
         }
         if let Some(since) = state.cut.get(&(from, to)) {
-            let fresh = since.elapsed() < SWALLOWS;
+            let fresh = since.elapsed() < CUT_NOTICED;
             state.lost += 1;
-            return if fresh { Fate::Swallowed } else { Fate::Refused("the link is broken") };
+            return if fresh { Delivery::Dropped } else { Delivery::Refused("the link is broken") };
         }
-        if !state.ends.contains_key(&to) {
-            return Fate::Refused("nobody listens");
+        if !state.handlers.contains_key(&to) {
+            return Delivery::Refused("it does not run");
         }
-        let (seed, lost, (least, most)) = (state.seed, state.lost_per_mille, state.delay);
+        let (seed, lost, (shortest, longest)) = (state.seed, state.lost_per_mille, state.latency);
         let now = Instant::now();
-        let way = state.lanes.entry((from, to, lane as u8)).or_insert_with(|| Way {
-            dice: Rng(seed ^ (from.0 << 40 | to.0 << 20 | lane as u64)),
+        let link = state.queues.entry((from, to, priority as u8)).or_insert_with(|| OneWayQueue {
+            rng: Rng(seed ^ (from.0 << 40 | to.0 << 20 | priority as u64)),
             last: now,
         });
-        let (is_lost, late) = (way.dice.chance(lost), way.dice.between(least, most));
+        // Both are drawn for every message: one that is lost must not change the next latency.
+        let (is_lost, latency) = (link.rng.random_bool(lost), link.rng.between(shortest, longest));
         if may_lose && is_lost {
             state.lost += 1;
-            return Fate::Swallowed;
+            return Delivery::Dropped;
         }
-        let due = (now + late).max(way.last + APART);
-        way.last = due;
+        let due = (now + latency).max(link.last + MESSAGE_GAP);
+        link.last = due;
         state.carried += 1;
-        state.bulk += u64::from(lane == Priority::Bulk);
-        Fate::Arrives(due)
+        state.bulk += u64::from(priority == Priority::Bulk);
+        Delivery::At(due)
     }
 
-    /// Whether what was under way still arrives.
-    fn arrives(&self, from: NodeId, to: NodeId) -> Option<Ends> {
+    /// Who takes a message that was under way; `None`: the link was cut or the node crashed
+    /// meanwhile.
+    fn receiver(&self, from: NodeId, to: NodeId) -> Option<NodeHandlers> {
         let state = self.0.lock();
-        (!state.cut.contains_key(&(from, to))).then(|| state.ends.get(&to).cloned()).flatten()
+        (!state.cut.contains_key(&(from, to))).then(|| state.handlers.get(&to).cloned()).flatten()
     }
 
-    /// A way there and back. Pending for ever where something was swallowed.
-    async fn round<F>(
+    /// A message and its answer. Never ends where one of the two was dropped: the caller has a
+    /// timeout.
+    async fn round_trip<F>(
         self,
-        (from, life): (NodeId, u64),
+        (from, incarnation): (NodeId, u64),
         to: NodeId,
-        lane: Priority,
-        handle: impl FnOnce(Ends) -> Option<F> + Send,
+        priority: Priority,
+        handle: impl FnOnce(NodeHandlers) -> Option<F> + Send,
     ) -> Result<Bytes, NetworkError>
     where
         F: Future<Output = Bytes> + Send + 'static,
     {
         let unreachable =
             |reason: &str| NetworkError::Unreachable { node: to, reason: reason.into() };
-        match self.send(from, life, to, lane, true) {
-            Fate::Arrives(due) => tokio::time::sleep_until(due).await,
-            Fate::Swallowed => return pending().await,
-            Fate::Refused(reason) => return Err(unreachable(reason)),
+        match self.send((from, incarnation), to, priority, true) {
+            Delivery::At(due) => tokio::time::sleep_until(due).await,
+            Delivery::Dropped => return pending().await,
+            Delivery::Refused(reason) => return Err(unreachable(reason)),
         }
-        let Some(ends) = self.arrives(from, to) else { return pending().await };
-        let there = ends.life;
-        let Some(work) = handle(ends) else { return Err(unreachable("it is still starting")) };
-        // A task of its own, as over sockets: who gives up waiting does not stop the work.
+        let Some(receiver) = self.receiver(from, to) else { return pending().await };
+        let answering = receiver.incarnation;
+        let Some(work) = handle(receiver) else { return Err(unreachable("it is still starting")) };
+        // A task of its own, as over sockets: a caller that gives up does not stop the work.
         let Ok(answer) = tokio::spawn(work).await else { return pending().await };
-        match self.send(to, there, from, lane, true) {
-            Fate::Arrives(due) => tokio::time::sleep_until(due).await,
-            Fate::Swallowed | Fate::Refused(_) => return pending().await,
+        match self.send((to, answering), from, priority, true) {
+            Delivery::At(due) => tokio::time::sleep_until(due).await,
+            Delivery::Dropped | Delivery::Refused(_) => return pending().await,
         }
-        match self.arrives(to, from) {
-            Some(ends) if ends.life == life => Ok(answer),
+        // An answer to a crashed incarnation is not one to its successor.
+        match self.receiver(to, from) {
+            Some(caller) if caller.incarnation == incarnation => Ok(answer),
             Some(_) | None => pending().await,
         }
     }
 }
 
-/// One node's side of all wires, for one of its lives.
-pub(super) struct Door {
-    wires: Wires,
+/// The network as one incarnation of a node uses it.
+pub(super) struct NodeNetwork {
+    network: SimulatedNetwork,
     node: NodeId,
-    life: u64,
+    incarnation: u64,
 }
 
 async fn within<T>(
@@ -227,59 +242,59 @@ async fn within<T>(
     })
 }
 
-impl Network for Door {
+impl Network for NodeNetwork {
     fn call(
         &self,
         to: NodeId,
-        lane: Priority,
+        priority: Priority,
         message: Bytes,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes, NetworkError>> {
-        let (wires, from) = (self.wires.clone(), (self.node, self.life));
+        let (network, from) = (self.network.clone(), (self.node, self.incarnation));
         Box::pin(within(
             to,
             timeout,
-            wires.round(from, to, lane, move |ends| {
-                let groups = ends.groups?;
+            network.round_trip(from, to, priority, move |receiver| {
+                let groups = receiver.groups?;
                 Some(async move { groups.handle(from.0, message).await })
             }),
         ))
     }
 }
 
-impl Peers for Door {
+impl Peers for NodeNetwork {
     fn call(
         &self,
         to: NodeId,
-        lane: Priority,
+        priority: Priority,
         message: Bytes,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes, PeerError>> {
-        let (wires, from) = (self.wires.clone(), (self.node, self.life));
+        let (network, from) = (self.network.clone(), (self.node, self.incarnation));
         Box::pin(within(
             to,
             timeout,
-            wires.round(from, to, lane, move |ends| {
-                let inbox = ends.inbox?;
+            network.round_trip(from, to, priority, move |receiver| {
+                let inbox = receiver.inbox?;
                 Some(async move { inbox.call(from.0, message).await })
             }),
         ))
     }
 
-    fn cast(&self, to: NodeId, lane: Priority, message: Bytes) -> Result<(), PeerError> {
-        let (wires, from) = (self.wires.clone(), self.node);
-        match wires.send(from, self.life, to, lane, false) {
-            Fate::Arrives(due) => {
+    fn cast(&self, to: NodeId, priority: Priority, message: Bytes) -> Result<(), PeerError> {
+        let (network, from) = (self.network.clone(), self.node);
+        match network.send((from, self.incarnation), to, priority, false) {
+            Delivery::At(due) => {
                 tokio::spawn(async move {
                     tokio::time::sleep_until(due).await;
-                    if let Some(inbox) = wires.arrives(from, to).and_then(|ends| ends.inbox) {
+                    if let Some(inbox) = network.receiver(from, to).and_then(|it| it.inbox) {
                         inbox.cast(from, message);
                     }
                 });
                 Ok(())
             }
-            Fate::Swallowed => Ok(()),
-            Fate::Refused(reason) => {
+            Delivery::Dropped => Ok(()),
+            Delivery::Refused(reason) => {
                 Err(PeerError::Unreachable { node: to, reason: reason.into() })
             }
         }

@@ -67,6 +67,8 @@ pub(super) fn request(id: &str, invocation: &Invocation, rows: &Rows) -> Request
         Invocation::FirstWrite { value } => {
             write("insert", "registers", json!({"id": "first", "value": value}), None)
         }
+        // Not performed here: over REST the end of a log is read with the log.
+        Invocation::ReadHead => Request::Query { table: "registers", filter: json!([]) },
     }
 }
 
@@ -112,7 +114,8 @@ pub(super) fn read_response(invocation: &Invocation, rows: &Rows) -> Response {
         | Invocation::Ticket
         | Invocation::Increment { .. }
         | Invocation::TakePiece { .. }
-        | Invocation::FirstWrite { .. } => ReturnValue::Nothing,
+        | Invocation::FirstWrite { .. }
+        | Invocation::ReadHead => ReturnValue::Nothing,
     };
     Response { cursor: None, version: None, return_value }
 }

@@ -212,7 +212,7 @@ impl Writer {
         // Read before the first attempt and after the last one: the interval must contain the
         // moment at which the operation took effect.
         let invoked = self.context.now();
-        let (attempts, result) = self.attempt_until_answered(&id, &request).await;
+        let (attempts, result) = self.attempt_until_answered(&id, &invocation, &request).await;
         let completed = self.context.now();
         let mut read_rows = Rows { generation: rows.generation, rows: Vec::new() };
         let completion = match result {
@@ -254,6 +254,7 @@ impl Writer {
     async fn attempt_until_answered(
         &mut self,
         id: &str,
+        invocation: &Invocation,
         request: &Request,
     ) -> (Vec<Attempt>, AttemptResult) {
         let mut attempts = Vec::new();
@@ -262,7 +263,7 @@ impl Writer {
         while unclear < ATTEMPTS && unavailable < UNAVAILABLE_ATTEMPTS {
             let node = self.choose_node();
             // Recorded before it is sent: a checker must know of a request whose response is lost.
-            attempts.push(Attempt { node, at: self.context.now() });
+            attempts.push(Attempt { node, at: self.context.now(), completion: None });
             let result = self.attempt(node, id, request).await;
             match result {
                 AttemptResult::Unavailable(_) if self.context.is_stopped() => break,
@@ -274,7 +275,13 @@ impl Writer {
                 definite @ (AttemptResult::Acknowledged(_)
                 | AttemptResult::Rows(_)
                 | AttemptResult::Refused(_)) => {
-                    let definite = self.maybe_repeat(id, request, &mut attempts, definite).await;
+                    let answer = attempt_completion(invocation, &definite);
+                    if let Some(last) = attempts.last_mut() {
+                        last.completion = answer;
+                    }
+                    if matches!(definite, AttemptResult::Acknowledged(_)) {
+                        self.maybe_repeat(id, invocation, request, &mut attempts).await;
+                    }
                     return (attempts, definite);
                 }
             }
@@ -290,52 +297,24 @@ impl Writer {
         )
     }
 
-    /// Sends some acknowledged writes again, to another node. The second response must equal the
-    /// first; the first one is returned.
+    /// Sends some acknowledged writes again, to another node. A checker compares the answers.
     async fn maybe_repeat(
         &mut self,
         id: &str,
+        invocation: &Invocation,
         request: &Request,
         attempts: &mut Vec<Attempt>,
-        first: AttemptResult,
-    ) -> AttemptResult {
-        let is_write = matches!(first, AttemptResult::Acknowledged(_));
-        if !is_write || !self.rng.random_bool(REPEATED_PERCENT) {
-            return first;
+    ) {
+        if !self.rng.random_bool(REPEATED_PERCENT) {
+            return;
         }
         self.avoided_node = attempts.last().map(|attempt| attempt.node);
         let node = self.choose_node();
         let at = self.context.now();
         let second = self.attempt(node, id, request).await;
-        // Recorded only if acknowledged: a checker takes the last attempt for the one that
-        // completed the operation.
-        if matches!(second, AttemptResult::Acknowledged(_)) {
-            attempts.push(Attempt { node, at });
-        }
-        let same = match (&first, &second) {
-            (AttemptResult::Acknowledged(first), AttemptResult::Acknowledged(second)) => {
-                first.cursor == second.cursor
-            }
-            (
-                _,
-                AttemptResult::Unavailable(_)
-                | AttemptResult::Unknown(_)
-                | AttemptResult::Defect(_),
-            ) => true,
-            (
-                _,
-                AttemptResult::Refused(_) | AttemptResult::Rows(_) | AttemptResult::Acknowledged(_),
-            ) => false,
-        };
-        let mut recording = self.context.recording();
-        recording.counts.repeated += 1;
-        if !same {
-            let description =
-                format!("{id} on {}: first {first:?}, then {second:?}", self.branch_key.name());
-            recording.impossible_responses.push(description);
-        }
-        drop(recording);
-        first
+        let completion = attempt_completion(invocation, &second);
+        attempts.push(Attempt { node, at, completion });
+        self.context.recording().counts.repeated += 1;
     }
 
     /// Sends a request once and records an impossible result.
@@ -411,4 +390,20 @@ impl Writer {
         let others = nodes.iter().map(|(node, _)| *node).filter(|node| Some(*node) != avoided_node);
         *self.rng.choose(&others.collect::<Vec<_>>())
     }
+}
+
+/// The answer of one attempt at a write; `None` for one at a read, of which only the operation's
+/// completion counts. An attempt that did nothing says as little as one that is unknown: another
+/// attempt of the operation may have done it.
+fn attempt_completion(invocation: &Invocation, result: &AttemptResult) -> Option<Completion> {
+    Some(match result {
+        AttemptResult::Acknowledged(written) => {
+            Completion::Ok(invocations::write_response(invocation, written))
+        }
+        AttemptResult::Refused(code) => Completion::Fail { code: code.clone() },
+        AttemptResult::Rows(_) => return None,
+        AttemptResult::Unavailable(why)
+        | AttemptResult::Unknown(why)
+        | AttemptResult::Defect(why) => Completion::Info { why: why.clone() },
+    })
 }

@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_come_first_and_those_without_a_time_keep_their_order() {
+    fn the_newest_orders_come_first_then_those_without_a_time() {
         assert_eq!(ids(&OrdersQuery::default()), "edabc");
         let found = orders(&OrdersQuery { limit: Some(2), ..OrdersQuery::default() });
         assert_eq!((found.orders.len(), found.total), (2, 5));

@@ -213,7 +213,7 @@ fn logs_that_are_sent_are_saved_instead_of_made() {
 }
 
 #[test]
-fn an_order_without_lines_or_shift_and_one_saved_twice_are_refused_in_the_originals_words() {
+fn bad_orders_are_refused_in_the_originals_words() {
     let mut shop = lenient();
     save(&mut shop, NEW).unwrap();
     let before = shop.branch().head();
@@ -284,7 +284,7 @@ fn a_line_without_a_version_changes_the_line_there_is() {
 }
 
 #[test]
-fn a_refused_order_takes_no_number_and_metadata_that_was_sent_stays() {
+fn a_refused_order_takes_no_number() {
     let mut shop = lenient();
     let bad = r#"{"header":{"shiftId":"s"},"lines":[{"id":"l"},{"id":"l","version":7}]}"#;
     save(&mut shop, bad).unwrap_err();
@@ -296,7 +296,7 @@ fn a_refused_order_takes_no_number_and_metadata_that_was_sent_stays() {
 }
 
 #[test]
-fn tables_the_module_does_not_have_are_passed_over_and_a_header_is_needed() {
+fn tables_the_module_lacks_are_ignored_except_the_header() {
     let mut shop = Shop::lenient();
     let accepted = save(&mut shop, NEW).unwrap();
     assert_eq!(

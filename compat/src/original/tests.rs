@@ -87,7 +87,7 @@ fn a_directory_is_read_and_what_is_left_out_is_noted() {
 }
 
 #[test]
-fn a_registered_module_without_central_schema_takes_a_branchs_definition() {
+fn a_module_without_a_schema_takes_a_branchs_definition() {
     let mut small = small();
     small.insert("branches/dar/modules/gym/schema/definition.json".into(), SCHEMA.into());
     let original = Original::read(&small).unwrap();
@@ -383,7 +383,7 @@ fn dar(original: &Original) -> Shop {
 }
 
 #[test]
-fn a_real_order_is_stored_as_the_original_stores_it_with_what_it_lost() {
+fn a_real_order_is_stored_with_what_the_original_lost() {
     let Some(files) = real() else { return };
     let original = Original::read(&files).unwrap();
     let mut shop = dar(&original);

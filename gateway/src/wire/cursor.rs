@@ -1,4 +1,5 @@
-//! Cursor: where something stands: in one incarnation of a module's log, or among the events of a command.
+//! Cursor: where something stands: in one incarnation of a module's log, or among the events of a
+//! command.
 
 use actors::Cursor;
 use model::{Event, Incarnation, Object, Offset, Part, Value};

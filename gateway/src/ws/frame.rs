@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::error::ApiError;
-use crate::http::DEFAULT_BRANCH;
+use crate::rest::DEFAULT_BRANCH;
 use crate::wire::{Members, RecordEvent, RecordRef, WireCursor};
 
 /// How loud a `server:log` is.

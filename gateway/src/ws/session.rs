@@ -9,7 +9,8 @@
 //!   nothing is pulled (`is_holding`);
 //! - what cannot be continued without a gap is begun again: with a snapshot whose reason is
 //!   `resync`;
-//! - publishes are decided in the order they came (`publish_queue`), and acknowledged before their event;
+//! - publishes are decided in the order they came (`publish_queue`), and acknowledged before their
+//!   event;
 //! - a topic tells of a branch only what may be followed of it, and one that names no branch only
 //!   of the session's own.
 //!
@@ -27,12 +28,12 @@ use model::{
 };
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use crate::auth::{Access, Intent, Principal, authorize};
 use crate::error::{ApiError, Problem};
-use crate::http::{DEFAULT_BRANCH, known};
+use crate::known_members;
 use crate::limits::{ID_BYTES_MAX, POSTS_WAITING_MAX, QUERIES_AT_ONCE};
 use crate::metrics::FrameKind;
 use crate::publish::{request_id, text, user_of};
+use crate::rest::DEFAULT_BRANCH;
 use crate::wire::{QueryFrame, SnapshotFrame, TopicFrame};
 use crate::ws::frame::{self, LogLevel};
 use crate::ws::publish_queue::PublishQueues;
@@ -52,7 +53,7 @@ mod topic_events;
 mod topics;
 
 use reads::PendingRead;
-use snapshot::PendingSnapshot;
+use resume::Resume;
 use topics::SubscribedTopics;
 
 /// Names one call of a session to its socket: a follow and its stream, a read, a listening.
@@ -134,7 +135,6 @@ pub(crate) struct SessionContext<'a> {
 pub(crate) struct Session {
     id: String,
     server_id: Arc<str>,
-    principal: Principal,
     member: Option<Membership>,
     followed: BTreeMap<BranchKey, Followed>,
     pending_snapshot: Option<PendingSnapshot>,
@@ -189,19 +189,31 @@ enum State {
     Open,
 }
 
+/// A snapshot that waits for its modules.
+struct PendingSnapshot {
+    reason: &'static str,
+    request_id: Option<Value>,
+    /// Where the client goes on, if it said so.
+    resume: Option<Resume>,
+}
+
+impl PendingSnapshot {
+    fn new(reason: &'static str, request_id: Option<Value>) -> Self {
+        Self { reason, request_id, resume: None }
+    }
+}
+
 impl Session {
     /// A session before its hello, and what it says first.
     pub(crate) fn new(
         id: String,
         server_id: Arc<str>,
-        principal: Principal,
         at: Timestamp,
     ) -> (Self, Vec<SessionAction>) {
         let greeting = control(frame::hello(&server_id, at));
         let session = Self {
             id,
             server_id,
-            principal,
             member: None,
             followed: BTreeMap::new(),
             pending_snapshot: None,
@@ -299,11 +311,7 @@ impl Session {
 
     fn hello(&mut self, frame: &Object, cx: SessionContext<'_>) -> Vec<SessionAction> {
         let request_id = request_id(frame);
-        let branch = named_branch(frame).and_then(|branch| {
-            authorize(&self.principal, &Access::branch(Intent::Follow, &branch))?;
-            Ok(branch)
-        });
-        let branch = match branch {
+        let branch = match named_branch(frame) {
             Ok(branch) => branch,
             Err(error) => return self.failed(request_id.as_ref(), &error, cx.now),
         };
@@ -342,7 +350,7 @@ impl Session {
         actions.push(self.log(LogLevel::Info, "Client registered", &context, cx.now));
 
         // Told, whatever the modules: a hello is never refused for what it says besides.
-        let unknown = known::HELLO.members(frame, Validation::Lenient).unwrap_or_default();
+        let unknown = known_members::HELLO.members(frame, Validation::Lenient).unwrap_or_default();
         if let Some(first) = unknown.first() {
             actions.push(self.log(LogLevel::Warn, first, &Object::new(), cx.now));
         }

@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 use futures::stream::{
     self, AbortHandle, BoxStream, FuturesUnordered, SelectAll, SplitSink, SplitStream,
 };
-use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
+use futures::{SinkExt as _, StreamExt as _};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use model::{Answer, BranchKey, Catalogue, Outcome, Value};
@@ -26,13 +26,14 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
+use crate::app::{App, now};
 use crate::auth::Principal;
 use crate::error::ApiError;
-use crate::gateway::{App, now};
 use crate::intake::Intake;
 use crate::limits::{GOODBYE_MAX, MESSAGE_BYTES_MAX};
 use crate::metrics::FrameKind;
 use crate::render::{self, Pieces, Placeholder, RenderedJson, RowLists};
+use crate::scoped_store::ScopedStore;
 use crate::ws::outbox::Outbox;
 use crate::ws::session::{
     CallId, FollowStart, LargeFrame, LogEnd, Session, SessionAction, SessionContext,
@@ -69,9 +70,9 @@ pub(crate) async fn run(app: App, principal: Principal, socket: WebSocket, intak
     app.counters.sockets.increment(1.0);
     let counted = App::clone(&app);
     let (mut sink, mut stream) = socket.split();
-    let (session, greeting) =
-        Session::new(id.clone(), Arc::clone(&app.server_id), principal, now());
-    let mut shell = SocketTask::new(app, session, greeting, intake, spread);
+    let store = app.store(&principal);
+    let session = Session::new(id.clone(), Arc::clone(&app.server_id), now());
+    let mut shell = SocketTask::new(app, store, session, intake, spread);
     let end = shell.serve(&mut sink, &mut stream).await;
     drop(shell);
     close(end, sink, stream).await;
@@ -99,6 +100,8 @@ type Rendered = Result<(RenderedJson, FrameKind), (Option<Value>, ApiError)>;
 
 struct SocketTask {
     app: App,
+    /// The data as the session's principal may see and change it.
+    store: ScopedStore,
     session: Session,
     intake: Intake,
     outbox: Outbox,
@@ -121,17 +124,18 @@ struct SocketTask {
 impl SocketTask {
     fn new(
         app: App,
-        session: Session,
-        greeting: Vec<SessionAction>,
+        store: ScopedStore,
+        (session, greeting): (Session, Vec<SessionAction>),
         intake: Intake,
         spread: f64,
     ) -> Self {
         let now = Instant::now();
         let ping_at = now + app.limits.ping_every;
-        let catalogues = app.branches.catalogues();
+        let catalogues = app.node().catalogues();
         Self {
             outbox: Outbox::new(app.limits.outbox_frames_max, app.limits.outbox_bytes_max),
             app,
+            store,
             session,
             intake,
             actions: greeting.into(),
@@ -260,7 +264,7 @@ impl SocketTask {
         &mut self,
         what: impl FnOnce(&mut Session, SessionContext<'_>) -> Vec<SessionAction>,
     ) {
-        let catalogue = self.app.branches.catalogue();
+        let catalogue = self.app.node().catalogue();
         let cx = SessionContext { now: now(), catalogue: &catalogue };
         self.actions.extend(what(&mut self.session, cx));
     }
@@ -336,28 +340,30 @@ impl SocketTask {
                 SessionAction::Send(frame, channel) => self.outbox.push(frame, channel),
                 SessionAction::Write(frame) => self.rendering = Some(self.render(frame)),
                 SessionAction::Follow { call, key, begin, wait } => {
-                    let branches = Arc::clone(&self.app.branches);
+                    let store = self.store.clone();
                     self.calls.push(Box::pin(async move {
                         delay(wait).await;
-                        TaskResult::Started(call, follow(&*branches, key, begin).await)
+                        TaskResult::Started(call, follow(&store, key, begin).await)
                     }));
                 }
                 SessionAction::Read { call, key, read, level, wait } => {
-                    let branches = Arc::clone(&self.app.branches);
+                    let store = self.store.clone();
                     self.calls.push(Box::pin(async move {
                         delay(wait).await;
-                        TaskResult::Answered(call, branches.read(key, read, level).await)
+                        TaskResult::Answered(call, store.read(key, read, level).await)
                     }));
                 }
                 SessionAction::SubscribeTopic { call, topic } => {
-                    let heard = self.app.branches.subscribe(topic);
-                    self.calls.push(Box::pin(
-                        heard.map(move |heard| TaskResult::TopicSubscribed(call, heard)),
-                    ));
+                    let store = self.store.clone();
+                    self.calls.push(Box::pin(async move {
+                        TaskResult::TopicSubscribed(call, store.subscribe(topic).await)
+                    }));
                 }
                 SessionAction::Post(post) => {
-                    let said = self.app.branches.publish(post);
-                    self.calls.push(Box::pin(said.map(TaskResult::Posted)));
+                    let store = self.store.clone();
+                    self.calls.push(Box::pin(async move {
+                        TaskResult::Posted(store.publish(post).await)
+                    }));
                 }
                 SessionAction::Open(call) => self.open_stream(call),
                 SessionAction::Drop(call) => {
@@ -368,9 +374,10 @@ impl SocketTask {
                 }
                 SessionAction::Submit(command) => {
                     let key = command.key.clone();
-                    let decided = self.app.branches.submit(command);
-                    let decided = decided.map(move |outcome| TaskResult::Decided(key, outcome));
-                    self.calls.push(Box::pin(decided));
+                    let store = self.store.clone();
+                    self.calls.push(Box::pin(async move {
+                        TaskResult::Decided(key, store.submit(command).await)
+                    }));
                 }
             }
         }
@@ -410,7 +417,10 @@ impl SocketTask {
 
     fn open_stream(&mut self, call: CallId) {
         if let Some(unopened) = self.unopened.remove(&call) {
-            self.add_stream(call, deltas(App::clone(&self.app), call, unopened).boxed());
+            self.add_stream(
+                call,
+                deltas(App::clone(&self.app), self.store.clone(), call, unopened).boxed(),
+            );
         }
     }
 

@@ -1,9 +1,9 @@
-//! Source: where a socket's streams come from: follows, and subscriptions to topics. Each session pulls
-//! its own; what is rendered once is shared by all of the node.
+//! Source: where a socket's streams come from: follows, and subscriptions to topics. Each session
+//! pulls its own; what is rendered once is shared by all of the node.
 
 use std::sync::Arc;
 
-use actors::{Cursor, DeltaStream, Follow, FollowItem, Post, RouteError, SharedDelta, Store};
+use actors::{Cursor, DeltaStream, Follow, FollowItem, Post, RouteError, SharedDelta};
 use bytes::Bytes;
 use futures::stream::{self, Stream};
 use model::{
@@ -11,8 +11,9 @@ use model::{
 };
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
-use crate::gateway::{App, unasked};
+use crate::app::App;
 use crate::limits::EVENT_FRAME_BYTES_MAX;
+use crate::scoped_store::{PolicyClass, ScopedStore, unexpected_answer};
 use crate::wire::{event_frames, frame_key};
 use crate::ws::session::{CallId, FollowFrom, LogEnd};
 
@@ -31,16 +32,17 @@ pub(crate) enum StreamItem {
 /// The items of a follow, their frames written.
 pub(crate) fn deltas(
     app: App,
+    store: ScopedStore,
     call: CallId,
     deltas: Box<dyn DeltaStream>,
 ) -> impl Stream<Item = (CallId, StreamItem)> + Send {
     stream::unfold(Some(deltas), move |deltas| {
-        let app = App::clone(&app);
+        let (app, store) = (App::clone(&app), store.clone());
         async move {
             let mut deltas = deltas?;
             Some(match deltas.next().await {
                 Some(FollowItem::Delta(shared)) => {
-                    rendered(&app, &shared).await;
+                    rendered(&app, &store, &shared).await;
                     ((call, StreamItem::Delta(shared)), Some(deltas))
                 }
                 Some(FollowItem::Resync(snapshot)) => {
@@ -54,17 +56,17 @@ pub(crate) fn deltas(
 
 /// Begins a follow where it is to begin, the log asked first where that matters.
 pub(crate) async fn follow(
-    branches: &dyn Store,
+    store: &ScopedStore,
     key: BranchKey,
     begin: FollowFrom,
 ) -> Result<(Follow, Option<LogEnd>), RouteError> {
     let read = match begin {
-        FollowFrom::Now => return Ok((branches.follow(key, None).await?, None)),
-        FollowFrom::After(cursor) => return Ok((branches.follow(key, Some(cursor)).await?, None)),
+        FollowFrom::Now => return Ok((store.follow(key, None).await?, None)),
+        FollowFrom::After(cursor) => return Ok((store.follow(key, Some(cursor)).await?, None)),
         FollowFrom::Resume(cursor) => Read::Events { after: cursor.offset, limit: 1 },
         FollowFrom::Tail => Read::Head,
     };
-    let answer = branches.read(key.clone(), read, ReadLevel::Linearizable).await?;
+    let answer = store.read(key.clone(), read, ReadLevel::Linearizable).await?;
     let log = if let Answer::Events(found) = &answer {
         LogEnd {
             incarnation: found.incarnation,
@@ -74,7 +76,7 @@ pub(crate) async fn follow(
     } else if let Answer::Head(head) = &answer {
         LogEnd { incarnation: head.incarnation, last: head.offset, is_retained: true }
     } else {
-        tracing::error!(error = unasked(&answer).message(), "a follow cannot begin");
+        tracing::error!(error = unexpected_answer(&answer).message(), "a follow cannot begin");
         return Err(RouteError::Indeterminate);
     };
     let cursor = match begin {
@@ -83,7 +85,7 @@ pub(crate) async fn follow(
             Cursor { incarnation: log.incarnation, offset: log.last }
         }
     };
-    Ok((branches.follow(key, Some(cursor)).await?, Some(log)))
+    Ok((store.follow(key, Some(cursor)).await?, Some(log)))
 }
 
 /// What is said under a topic. Who hears too slowly misses some of it, but not the last.
@@ -120,7 +122,10 @@ fn fitting_frames(
 }
 
 /// Makes sure a delta's frames are written: by the first session that sees it.
-async fn rendered(app: &App, shared: &SharedDelta) {
+async fn rendered(app: &App, store: &ScopedStore, shared: &SharedDelta) {
+    // The frames of a delta are shared by all principals that see the same of it. With a second
+    // class this does not compile, and they must be kept by class.
+    let PolicyClass::Everyone = store.policy_class();
     let delta = &shared.delta;
     let begins = |event: &Event| match &event.change {
         EventChange::Module(change) => change.operation == BulkOperation::Reset,
@@ -133,10 +138,10 @@ async fn rendered(app: &App, shared: &SharedDelta) {
         && let Some(last) = delta.last()
     {
         // One session after the other, so that what the first one reads is enough for all.
-        turn = app.including.acquire().await.ok();
-        if app.is_first_to_include(&delta.key, last) {
+        turn = app.event_snapshot_permit.acquire().await.ok();
+        if app.is_first_to_read_snapshot_for(&delta.key, last) {
             let level = ReadLevel::Session(last);
-            snapshot = app.snapshot(delta.key.clone(), level).await.ok();
+            snapshot = store.snapshot(delta.key.clone(), level).await.ok();
         }
     }
     let mut first = false;

@@ -162,7 +162,7 @@ async fn an_upgrade_that_is_none_is_refused() {
 }
 
 #[tokio::test]
-async fn a_defect_of_ours_is_told_in_the_same_shape() {
+async fn a_defect_is_answered_in_the_same_shape() {
     let rest = Rest::new();
     rest.fake.orders().panic.store(true, Ordering::SeqCst);
     let answer = rest.get(M).await;

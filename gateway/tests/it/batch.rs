@@ -53,7 +53,7 @@ async fn changes_of_any_kind_on_any_tables_happen_together() {
 }
 
 #[tokio::test]
-async fn one_refusal_is_told_with_its_place_and_undoes_all() {
+async fn one_refusal_names_its_index_and_undoes_all() {
     let rest = Rest::new();
     rest.post(&format!("{M}/tables/order_header"), r#"{"id":"o","shiftId":"s"}"#).await;
     let before = count(&rest).await;
@@ -108,7 +108,7 @@ async fn a_batch_is_done_once_under_its_key() {
 }
 
 #[tokio::test]
-async fn everybody_of_the_branch_is_told_of_each_change() {
+async fn everybody_in_the_branch_gets_each_change() {
     let served = Served::new(|_| {}).await;
     let mut till = served.enter("dar").await;
     let gateway = crate::client::gateway(&served.fake, |_| {});

@@ -16,7 +16,7 @@ use tower::ServiceExt as _;
 
 use crate::fake::Fake;
 
-/// Doors of node `n1` before branches in memory.
+/// The gateway of node `n1` before branches in memory.
 pub(crate) fn gateway(fake: &Fake, change: impl FnOnce(&mut GatewayConfig)) -> Gateway {
     let mut config = GatewayConfig::new("n1");
     config.limits.drain_spread = Duration::ZERO;
@@ -143,9 +143,14 @@ impl Served {
         Self::before(Fake::new(), change).await
     }
 
-    /// Doors before these branches: two of them are two nodes of one cluster.
+    /// A gateway before these branches: two of them are two nodes of one cluster.
     pub(crate) async fn before(fake: Fake, change: impl FnOnce(&mut GatewayConfig)) -> Self {
         let gateway = gateway(&fake, change);
+        Self::of(fake, gateway).await
+    }
+
+    /// This gateway, before these branches.
+    pub(crate) async fn of(fake: Fake, gateway: Gateway) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -221,6 +226,11 @@ impl Socket {
     pub(crate) async fn silent(&mut self) {
         let next = tokio::time::timeout(Duration::from_millis(150), self.0.next()).await;
         assert!(next.is_err(), "{next:?}");
+    }
+
+    /// Takes what comes, until nothing has come for a moment.
+    pub(crate) async fn quiet(&mut self) {
+        while tokio::time::timeout(Duration::from_millis(150), self.0.next()).await.is_ok() {}
     }
 
     /// The code and reason of the goodbye.

@@ -138,7 +138,7 @@ async fn the_settings_of_a_module_are_changed_by_patch() {
 }
 
 #[tokio::test]
-async fn a_lenient_module_says_once_a_table_which_rules_it_does_not_check() {
+async fn a_lenient_module_warns_once_a_table_of_unchecked_rules() {
     let rest = Rest::new();
     let schema = r#"{"tables":{"people":{"fields":{"id":{"type":"text","primaryKey":true},
         "phone":{"type":"text","unique":true},"name":{"type":"text","required":true}}},
@@ -161,7 +161,7 @@ async fn a_lenient_module_says_once_a_table_which_rules_it_does_not_check() {
 }
 
 #[tokio::test]
-async fn a_definition_that_contradicts_itself_is_refused_naming_table_and_field() {
+async fn a_contradictory_definition_is_refused_by_table_and_field() {
     let rest = Rest::new();
     let schema = r#"{"tables":{"t":{"fields":{"id":{"type":"text","primaryKey":true},
         "tier":{"type":"text","enum":["a"],"default":"'b'"}}}}}"#;
@@ -281,7 +281,7 @@ async fn a_strict_modules_write_refuses_what_nobody_reads() {
 }
 
 #[tokio::test]
-async fn a_question_for_definitions_refuses_or_warns_of_what_is_not_known() {
+async fn reading_definitions_refuses_or_warns_of_unknown_parameters() {
     let rest = Rest::new();
     let schema = rest.get("/api/schema?module=kds&branches=two").await;
     assert_eq!(schema.code(), (400, "invalid-parameter"));
@@ -387,7 +387,7 @@ async fn what_is_wrong_with_a_module_or_branch_is_said() {
 }
 
 #[tokio::test]
-async fn a_request_repeated_under_its_key_is_answered_alike_and_another_is_refused() {
+async fn a_repeated_request_is_answered_alike_another_is_refused() {
     let rest = Rest::new();
     let body = format!(r#"{{"id":"m","schema":{SMALL}}}"#);
     let first = keyed(&rest, "k:1", "/api/modules", &body).await;
@@ -453,7 +453,7 @@ async fn definitions_are_stored_by_name_and_a_module_follows_its_own() {
 }
 
 #[tokio::test]
-async fn seeds_are_kept_and_large_bodies_are_taken_only_where_they_belong() {
+async fn seeds_are_stored_and_large_bodies_taken_where_they_belong() {
     let rest = Rest::new();
     let seeds = r#"{"branchId":"dar","moduleId":"pos",
         "seeds":{"tickets":[{"id":"1"},{"id":"2"}],"thing":[]}}"#;

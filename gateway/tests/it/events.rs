@@ -13,7 +13,7 @@ fn list<'a>(answer: &'a Answered, member: &str) -> &'a [Value] {
 }
 
 #[tokio::test]
-async fn a_publish_is_answered_with_all_that_everybody_is_told() {
+async fn a_publish_is_answered_with_its_event() {
     let rest = Rest::new();
     let body = r#"{"action":"module:insert","table":"tickets","record":{"id":"t-1"},
         "meta":{"requestId":"x"},"eventId":"mine"}"#;

@@ -1,4 +1,4 @@
-//! Fake: branches in memory behind the door: the real heart, without agreement or disk. What a
+//! Fake: a store of branches in memory: the real model, without agreement or disk. What a
 //! cluster does to a client (delays, refusals, lagging, moving away) can be ordered.
 
 use std::collections::BTreeMap;
@@ -134,8 +134,8 @@ struct Inner {
     changed: watch::Sender<u64>,
     catalogue: watch::Sender<Arc<Catalogue>>,
     topics: Mutex<BTreeMap<String, Topic>>,
-    /// What the next change is told as.
-    told_as: Mutex<Option<EventChange>>,
+    /// What the next change is published as instead.
+    next_change: Mutex<Option<EventChange>>,
     orders: Orders,
     outcomes: Semaphore,
 }
@@ -215,7 +215,7 @@ impl Fake {
             changed: watch::channel(0).0,
             catalogue: watch::channel(Arc::new(catalogue())).0,
             topics: Mutex::default(),
-            told_as: Mutex::default(),
+            next_change: Mutex::default(),
             orders: Orders::default(),
             outcomes: Semaphore::new(0),
         }))
@@ -286,7 +286,7 @@ impl Fake {
     ) {
         let details = Value::from_json(details.as_bytes()).unwrap().as_object().unwrap().clone();
         let change = EventChange::Module(ModuleChange { operation, details, records: Vec::new() });
-        *self.0.told_as.lock() = Some(change);
+        *self.0.next_change.lock() = Some(change);
         self.write(branch, module, RecordMutation::new(Action::Insert, "tickets", Object::new()));
     }
 
@@ -328,7 +328,7 @@ impl Fake {
         {
             let log = state.logs.entry(key).or_insert_with(Log::new);
             let mut delta = Arc::clone(&accepted.delta);
-            if let Some(change) = self.0.told_as.lock().take() {
+            if let Some(change) = self.0.next_change.lock().take() {
                 let event = Event { change, ..(*delta.events[0]).clone() };
                 delta = Arc::new(Delta { events: vec![Arc::new(event)], ..(*delta).clone() });
             }

@@ -62,7 +62,7 @@ async fn files_are_given_with_their_kind_and_how_long_they_keep() {
 }
 
 #[tokio::test]
-async fn a_file_stands_before_pages_of_ours_but_not_before_the_api_or_health() {
+async fn a_file_is_served_before_our_pages_but_not_before_the_api() {
     let rest = with_files(&["docs", "healthz", "metrics", "api/branches", "data/modules.json"]);
     assert_eq!(rest.get("/docs").await.raw, "docs");
     assert!(rest.get("/api/branches").await.raw.starts_with(r#"{"branches""#));

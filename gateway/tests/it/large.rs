@@ -165,7 +165,7 @@ async fn a_text_that_is_not_utf_8_ends_the_socket_and_says_so() {
 }
 
 #[tokio::test]
-async fn an_event_whose_state_is_too_large_for_a_frame_comes_without_it() {
+async fn an_event_too_large_with_its_snapshot_comes_without_it() {
     let served = Served::new(|_| {}).await;
     let mut till = served.enter("dar").await;
     let publish = |id: &str| {

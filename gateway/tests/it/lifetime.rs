@@ -1,4 +1,4 @@
-//! Stories of how sockets and doors end: slow readers, silence, draining, limits.
+//! Stories of how sockets and gateways end: slow readers, silence, draining, limits.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ async fn a_slow_reader_delays_nobody_and_misses_nothing() {
 }
 
 #[tokio::test]
-async fn who_takes_nothing_at_all_is_told_to_come_again() {
+async fn a_client_that_takes_nothing_is_closed_with_try_again() {
     let served = Served::new(|config| config.limits.stall_max = Duration::from_millis(300)).await;
     let slow = served.enter("dar").await;
     let following = || served.fake.orders().following.load(Ordering::SeqCst);
@@ -95,7 +95,7 @@ async fn a_message_that_is_too_large_ends_the_socket() {
 }
 
 #[tokio::test]
-async fn a_snapshot_under_a_sync_topic_may_be_larger_than_other_messages() {
+async fn a_sync_topics_snapshot_may_be_larger_than_other_messages() {
     let served = Served::new(|_| {}).await;
     let mut socket = served.open("/ws").await;
     let large = "x".repeat(4 * 1024 * 1024);
@@ -117,7 +117,7 @@ async fn a_snapshot_under_a_sync_topic_may_be_larger_than_other_messages() {
 }
 
 #[tokio::test]
-async fn a_socket_that_is_gone_follows_nothing_and_frees_its_seat() {
+async fn a_socket_that_is_gone_follows_nothing_and_frees_its_permit() {
     let served = Served::new(|config| config.limits.sockets_max = 1).await;
     let socket = served.enter("two").await;
     assert_eq!(served.fake.orders().following.load(Ordering::SeqCst), 2);
@@ -160,7 +160,7 @@ async fn draining_acknowledges_what_is_under_way_then_says_goodbye() {
 }
 
 #[tokio::test]
-async fn who_does_not_say_what_he_wants_is_let_go_and_others_are_served() {
+async fn a_slow_request_head_ends_its_own_connection_only() {
     let short = Duration::from_millis(200);
     let served = Served::new(|config| config.limits.header_read_max = short).await;
     let mut slow = tokio::net::TcpStream::connect(served.address).await.unwrap();

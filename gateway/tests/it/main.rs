@@ -1,7 +1,8 @@
-//! The doors seen from outside: stories over HTTP and WebSocket before branches in memory.
+//! The gateway seen from outside: stories over HTTP and WebSocket before branches in memory.
 #![allow(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects")]
 
+mod access;
 mod bad_input;
 mod batch;
 mod client;

@@ -232,7 +232,7 @@ async fn what_was_purged_is_listed_shown_and_comes_back() {
 }
 
 #[tokio::test]
-async fn a_day_ends_and_the_clients_are_told_to_begin_again() {
+async fn a_daily_reset_flags_clients_to_begin_again() {
     let rest = shop().await;
     let body = r#"{"branchId":"dar","requestedBy":"me"}"#;
     let key = [("idempotency-key", "night")];

@@ -11,7 +11,7 @@ fn batch(request: &str, mutations: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_batch_is_done_as_one_and_told_in_one_piece() {
+async fn a_batch_is_one_change_and_one_answer() {
     let served = Served::new(|_| {}).await;
     let (mut till, mut kitchen) = (served.enter("dar").await, served.enter("dar").await);
     let mutations = r#"[{"table":"tickets","record":{"id":"a"},"includeRecord":true},

@@ -94,7 +94,7 @@ async fn every_branch_name_works_in_topics() {
 }
 
 #[tokio::test]
-async fn a_field_named_as_the_member_that_holds_a_record_is_written_as_a_field() {
+async fn a_field_named_record_or_data_is_written_as_a_field() {
     let rest = Rest::new();
     let schema = r#"{"id":"vinyl","schema":{"tables":{"albums":{"fields":{"id":{"type":"text"},
         "record":{"type":"json","nullable":true},"data":{"type":"text","nullable":true}}}}}}"#;

@@ -30,7 +30,7 @@ fn filled(path: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_the_document_tells_is_routed_and_what_it_does_not_tell_is_not() {
+async fn the_document_has_every_route_and_no_other() {
     let rest = Rest::new();
     let document = document(&rest).await;
     assert_eq!(document["openapi"], "3.1.0");
@@ -96,7 +96,7 @@ fn matches(document: &Value, schema: &Value, value: &Value, at: &str) -> Result<
 }
 
 #[tokio::test]
-async fn answers_and_refusals_have_the_shapes_that_the_document_tells() {
+async fn answers_have_the_shapes_that_the_document_shows() {
     let rest = Rest::new();
     let document = document(&rest).await;
     let tickets = "/api/branches/{branch}/modules/{module}/tables/{table}";
@@ -210,7 +210,7 @@ async fn every_route_has_an_example_of_its_shape() {
 
 #[test]
 fn every_kept_example_belongs_to_a_route() {
-    let kept = include_str!("../../src/http/openapi/examples.json");
+    let kept = include_str!("../../src/rest/openapi/examples.json");
     let kept: Value = serde_json::from_str(kept).unwrap();
     let rest = Rest::new();
     let document = futures::executor::block_on(document(&rest));

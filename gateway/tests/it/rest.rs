@@ -40,7 +40,7 @@ async fn ready_is_no_while_a_leader_is_missing_or_the_node_drains() {
 }
 
 #[tokio::test]
-async fn a_node_that_has_heard_nothing_denies_nothing() {
+async fn a_node_without_a_catalogue_denies_nothing() {
     let rest = Rest::new();
     rest.fake.orders().knows_nothing.store(true, Ordering::SeqCst);
     for path in [M, "/api/branches", "/api/sync/dar/pos", "/api/branches/no/modules/such"] {
@@ -94,7 +94,7 @@ async fn what_is_not_there_and_what_is_not_done_there() {
 }
 
 #[tokio::test]
-async fn branches_are_listed_configured_first_then_those_that_were_written_to() {
+async fn branches_are_listed_configured_ones_first() {
     let rest = Rest::new();
     rest.post("/api/branches/new/modules/pos/tables/tickets", "{}").await;
     let list = rest.get("/api/branches").await;
@@ -148,7 +148,7 @@ async fn a_module_is_shown_whole_in_parts_and_beside_what_was_sent() {
 }
 
 #[tokio::test]
-async fn an_insert_answers_with_the_record_and_what_everybody_is_told() {
+async fn an_insert_answers_with_the_record_and_its_event() {
     let rest = Rest::new();
     let path = format!("{M}/tables/tickets");
     let body = r#"{"record":{"id":"t-1","title":"a","data":{"n":1.10},"unknown":1},
@@ -444,7 +444,7 @@ async fn a_sequence_that_cannot_be_is_refused_in_words() {
 }
 
 #[tokio::test]
-async fn a_sequence_of_a_definition_numbers_what_an_insert_leaves_empty() {
+async fn a_sequence_of_a_definition_numbers_empty_fields() {
     let rest = Rest::new();
     let of = |no: &str| {
         format!(
@@ -524,7 +524,7 @@ async fn the_cluster_shows_itself() {
 }
 
 #[tokio::test]
-async fn a_node_shows_the_state_of_its_own_replicas_and_what_is_wrong_with_them() {
+async fn a_node_shows_the_state_of_its_own_replicas() {
     let rest = Rest::new();
     let replica = async |path: &str| {
         let answer = rest.get(path).await;

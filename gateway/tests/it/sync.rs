@@ -137,7 +137,7 @@ async fn a_delta_has_the_rows_after_each_cursor() {
 }
 
 #[tokio::test]
-async fn a_client_that_sends_its_place_in_the_log_is_told_every_change() {
+async fn a_delta_after_a_cursor_has_every_later_change() {
     let rest = shop().await;
     rest.patch(TICKETS, r#"{"id":"a","title":"new"}"#).await;
     rest.delete(&format!("{TICKETS}?id=b"), "").await;
@@ -190,7 +190,7 @@ async fn a_client_far_behind_comes_to_the_end_step_by_step() {
 }
 
 #[tokio::test]
-async fn a_full_sync_flag_is_told_while_it_stands() {
+async fn a_full_sync_flag_is_shown_while_it_is_set() {
     let rest = shop().await;
     let flag = |enabled| FullSyncFlag {
         id: "fsync-1".into(),

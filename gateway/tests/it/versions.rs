@@ -59,7 +59,7 @@ async fn a_stale_writer_loses_against_a_replacement_and_a_restoration() {
 }
 
 #[tokio::test]
-async fn an_unreadable_version_of_a_row_is_refused_with_table_key_and_field() {
+async fn an_unreadable_row_version_is_refused_by_table_and_key() {
     let rest = strict().await;
     for sent in ["\"abc\"", "-1", "1.5", "true", "{}"].iter().chain(&HUGE) {
         let body =

@@ -35,7 +35,8 @@ pub(super) fn check(history: &History) -> Verdict {
             | Invocation::Ticket
             | Invocation::Increment { .. }
             | Invocation::TakePiece { .. }
-            | Invocation::FirstWrite { .. } => {}
+            | Invocation::FirstWrite { .. }
+            | Invocation::ReadHead => {}
         }
     }
     for (branch_key, reads) in reads_by_branch {

@@ -60,7 +60,7 @@ pub(super) fn operation(
         client: 1,
         branch_key: branch_key(),
         invocation,
-        attempts: vec![Attempt { node: 1, at: MonotonicTime(from) }],
+        attempts: vec![Attempt { node: 1, at: MonotonicTime(from), completion: None }],
         invoked: MonotonicTime(from),
         completed: MonotonicTime(to),
         completion,
@@ -107,6 +107,8 @@ pub(super) fn log_event(
         key: key.to_owned(),
         op: op.map(str::to_owned),
         row: Some(serde_json::from_str(row).unwrap()),
+        previous: None,
+        hash: None,
     }
 }
 

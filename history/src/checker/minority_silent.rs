@@ -1,7 +1,8 @@
 //! Minority silent: a node that cannot reach a majority acknowledges no write and returns no read.
 //!
 //! Promise: every attempt at a node of a minority is checked, if it was sent and completed while
-//! the node was in the minority. Only the last attempt of an operation can have been acknowledged.
+//! the node was in the minority. Where the answers of attempts were not recorded, only the last one
+//! of an operation can have been acknowledged.
 
 use super::Verdict;
 use super::history_index::{describe, format_time};
@@ -13,8 +14,7 @@ pub(super) fn check(history: &History) -> Verdict {
     let mut verdict = Verdict::new("minority-silent", promise);
     for fault in history.faults.iter().filter(|fault| !fault.minority.is_empty()) {
         let attempts = history.operations.iter().flat_map(|op| attempts_at_minority(op, fault));
-        for (op, is_last) in attempts {
-            let is_violated = is_last && matches!(op.completion, Completion::Ok(_));
+        for (op, is_violated) in attempts {
             verdict.record(is_violated.then(|| {
                 let (op, kind) = (describe(op), &fault.kind);
                 let (from, until) = (format_time(fault.minority_from), format_time(fault.until));
@@ -26,7 +26,7 @@ pub(super) fn check(history: &History) -> Verdict {
     verdict
 }
 
-/// The attempts of an operation at a node of the minority, and whether each was the last.
+/// The attempts of an operation at a node of the minority, and whether each was acknowledged.
 fn attempts_at_minority<'a>(
     op: &'a Operation,
     fault: &Fault,
@@ -37,7 +37,9 @@ fn attempts_at_minority<'a>(
         let is_inside = fault.minority.contains(&attempt.node)
             && attempt.at >= fault.minority_from
             && next.unwrap_or(op.completed) <= fault.until;
-        is_inside.then_some((op, next.is_none()))
+        let own = attempt.completion.as_ref();
+        let completion = own.or_else(|| next.is_none().then_some(&op.completion));
+        is_inside.then_some((op, matches!(completion, Some(Completion::Ok(_)))))
     })
 }
 
@@ -52,7 +54,7 @@ mod tests {
         let mut asked = operation("a", put(7), 0, completed, completion);
         asked.attempts = attempts
             .iter()
-            .map(|(node, at)| Attempt { node: *node, at: MonotonicTime(*at) })
+            .map(|(node, at)| Attempt { node: *node, at: MonotonicTime(*at), completion: None })
             .collect();
         let mut cut = fault("netsplit", &[1, 2], 100, 200);
         cut.minority = vec![1, 2];
@@ -78,5 +80,8 @@ mod tests {
         assert_violation(check, &history_with(&[(1, 120)], 150, ok(1)), expected);
         assert_violation(check, &history_with(&[(3, 90), (2, 110)], 200, ok(1)), expected);
         assert_violation(check, &history_with(&[(1, 120)], 150, returned_register(7, 1)), expected);
+        let mut repeated = history_with(&[(1, 120), (3, 130)], 150, ok(1));
+        repeated.operations[0].attempts[0].completion = Some(ok(1));
+        assert_violation(check, &repeated, expected);
     }
 }

@@ -59,7 +59,10 @@ fn matches_invocation(op: &Operation, event: &LogEvent) -> bool {
     let has = |field, number: i128| fields::number(event, field) == Some(number);
     match &op.invocation {
         // A read adds no event.
-        Invocation::Get { .. } | Invocation::ReadLists | Invocation::ReadBalances => false,
+        Invocation::Get { .. }
+        | Invocation::ReadLists
+        | Invocation::ReadBalances
+        | Invocation::ReadHead => false,
         Invocation::Put { key, value } | Invocation::Cas { key, value, .. } => {
             is_record(fields::REGISTERS, key) && has(fields::VALUE, (*value).into())
         }

@@ -11,7 +11,7 @@ use super::fields;
 use super::wgl::tests::TestRng;
 use crate::{
     Attempt, BranchKey, Completion, History, Invocation, LogEvent, MonotonicTime, Operation,
-    ReceivedMessage, Response, ReturnValue, SubscriptionMessage,
+    ReceivedMessage, Response, ReturnValue, SubscriptionMessage, TableReading,
 };
 
 /// How many clients run at the same time.
@@ -81,6 +81,7 @@ pub(super) fn correct_history(seed: u64, count: usize) -> History {
                 if !matches!(&op.completion, Completion::Info { why } if why == "lost") {
                     op.completion =
                         completions[index].clone().expect("it takes effect before it completes");
+                    op.attempts[0].completion = Some(op.completion.clone());
                 }
                 steps.push(Reverse((now + rng.below(50), Step::Invoke(op.client))));
             }
@@ -90,11 +91,12 @@ pub(super) fn correct_history(seed: u64, count: usize) -> History {
 }
 
 fn history_of(operations: Vec<Operation>, stores: &[ReferenceStore], rng: &mut TestRng) -> History {
-    let mut found = History { operations, ..History::default() };
+    let mut found = History { operations, first_number: Some(1), ..History::default() };
     for (partition, store) in (1..).zip(stores) {
         for node in 1..=3 {
             found.logs.push((node, store.branch_key.clone(), store.log.clone()));
             found.replicas.push(replica(node, partition, 9, &store.branch_key.branch));
+            found.tables.push(store.table(node, fields::REGISTERS));
         }
         for subscriber in 0..3 {
             found.received.extend(store.deliver(u32::from(partition) * 10 + subscriber, rng));
@@ -130,7 +132,7 @@ impl ReferenceStore {
         let value = index as u64;
         let key = format!("r{}", rng.below(3));
         let version = self.row(fields::REGISTERS, &key).1;
-        let invocation = match rng.below(12) {
+        let invocation = match rng.below(13) {
             0 | 1 => Invocation::Put { key, value },
             2 => Invocation::Cas { key, value, expected: version },
             3 | 4 => Invocation::Get { key },
@@ -140,6 +142,7 @@ impl ReferenceStore {
             8 => Invocation::Transfer { from: "p".to_owned(), to: "q".to_owned(), amount: 1 },
             9 => Invocation::ReadBalances,
             10 => Invocation::Ticket,
+            11 => Invocation::ReadHead,
             _ if rng.below(2) == 0 => {
                 let (value, expected) = self.row(fields::COUNTERS, "c");
                 let value = u64::try_from(value).expect("it counts up") + 1;
@@ -156,7 +159,11 @@ impl ReferenceStore {
             client,
             branch_key: self.branch_key.clone(),
             invocation,
-            attempts: vec![Attempt { node: 1 + rng.below(3), at: MonotonicTime(now) }],
+            attempts: vec![Attempt {
+                node: 1 + rng.below(3),
+                at: MonotonicTime(now),
+                completion: None,
+            }],
             invoked: MonotonicTime(now),
             completed: MonotonicTime(now),
             completion: Completion::Info { why: "open".to_owned() },
@@ -178,6 +185,14 @@ impl ReferenceStore {
         version
     }
 
+    /// A table as a node shows it.
+    fn table(&self, node: u64, table: &str) -> TableReading {
+        let events = self.log.iter().filter(|event| event.table == table);
+        let rows = events.filter_map(|event| Some((event.key.clone(), event.row.clone()?)));
+        let (branch_key, table) = (self.branch_key.clone(), table.to_owned());
+        TableReading { node, branch_key, table, rows: rows.collect() }
+    }
+
     fn log(&mut self, table: &str, key: &str, op: Option<&str>, row: serde_json::Value) {
         let sequence = self.log.len() as u64 + 1;
         let (table, key) = (table.to_owned(), key.to_owned());
@@ -189,6 +204,8 @@ impl ReferenceStore {
             key,
             op: op.map(str::to_owned),
             row: Some(row),
+            previous: Some(format!("{:064x}", sequence - 1)),
+            hash: Some(format!("{sequence:064x}")),
         });
     }
 
@@ -250,9 +267,10 @@ impl ReferenceStore {
                 }
                 version = Some(self.write(fields::STOCK, item, id, (*left).into()));
             }
-            Invocation::FirstWrite { .. } => {}
+            Invocation::FirstWrite { .. } | Invocation::ReadHead => {}
         }
-        let cursor = (!op.invocation.is_read()).then(|| cursor_at(self.log.len() as u64));
+        let has_cursor = !op.invocation.is_read() || op.invocation == Invocation::ReadHead;
+        let cursor = has_cursor.then(|| cursor_at(self.log.len() as u64));
         Completion::Ok(Response { cursor, version, return_value })
     }
 

@@ -89,7 +89,8 @@ fn key(invocation: &Invocation) -> Option<&str> {
         | Invocation::ReadBalances
         | Invocation::Ticket
         | Invocation::Increment { .. }
-        | Invocation::TakePiece { .. } => None,
+        | Invocation::TakePiece { .. }
+        | Invocation::ReadHead => None,
     }
 }
 
@@ -151,7 +152,8 @@ fn effect(index: &HistoryIndex<'_>, op: &Operation) -> RegisterEffect {
         | Invocation::ReadBalances
         | Invocation::Ticket
         | Invocation::Increment { .. }
-        | Invocation::TakePiece { .. } => RegisterEffect::None,
+        | Invocation::TakePiece { .. }
+        | Invocation::ReadHead => RegisterEffect::None,
     }
 }
 

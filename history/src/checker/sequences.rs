@@ -1,6 +1,7 @@
 //! Sequences: the store gives each number of a sequence once, in order, without gaps.
 //!
-//! Promise: the numbers in a branch's log follow each other in the order of the log. Every
+//! Promise: the numbers in a branch's log follow each other in the order of the log, from the first
+//! number on where the history knows it. Every
 //! acknowledged ticket has a number that no other response contains, and it is the one in the log.
 
 use std::collections::HashMap;
@@ -15,7 +16,7 @@ pub(super) fn check(history: &History) -> Verdict {
     let mut verdict = Verdict::new("sequences", promise);
     let index = HistoryIndex::new(history);
     for (branch_key, log) in index.logs() {
-        let mut last = None;
+        let mut last = history.first_number.map(|first| i128::from(first) - 1);
         for event in log.iter().filter(|event| event.table == fields::TICKETS) {
             let number = fields::number_at_end(event, fields::NUMBER);
             let is_next = last.is_none_or(|last| number == Some(last + 1)) && number.is_some();
@@ -110,6 +111,14 @@ mod tests {
         );
         let log = vec![ticket(1, "a", 1), ticket(2, "c", 1)];
         assert_violation(check, &history_of(vec![], log), "the number after Some(1) is Some(1)");
+    }
+
+    #[test]
+    fn a_sequence_that_begins_late_is_a_violation() {
+        let late = history_of(vec![], vec![ticket(1, "a", 2), ticket(2, "b", 3)]);
+        assert_holds(check, &late, 2);
+        let known = History { first_number: Some(1), ..late };
+        assert_violation(check, &known, "the number after Some(0) is Some(2)");
     }
 
     #[test]

@@ -164,6 +164,21 @@ const CORRUPTIONS: &[Corruption] = &[
         });
         events.last().unwrap().push('x');
     }),
+    ("answers-agree", |it| {
+        let is_ok = |op: &&mut crate::Operation| op.completion.response().is_some();
+        let op = it.operations.iter_mut().find(is_ok).unwrap();
+        op.attempts[0].completion = Some(Completion::Fail { code: "not-found".to_owned() });
+    }),
+    ("cursors-in-order", |it| {
+        let heads = it.operations.iter_mut().filter(|op| op.invocation == Invocation::ReadHead);
+        let responses = heads.filter_map(|op| match &mut op.completion {
+            Completion::Ok(response) => Some(response),
+            Completion::Fail { .. } | Completion::Info { .. } => None,
+        });
+        responses.last().unwrap().cursor = Some(Cursor { epoch: 1, sequence: 3 });
+    }),
+    ("tables-follow-logs", |it| drop(it.tables[0].rows.pop_last())),
+    ("chain-intact", |it| change_logs(it, |log| log[9].previous = log[10].previous.clone())),
     ("logs-equal", |it| drop(it.logs[1].2.pop())),
     ("logs-equal", |it| change_logs(it, |log| log[9].cursor = Cursor { epoch: 2, sequence: 10 })),
     ("replicas-equal", |it| it.replicas[1].state_hash.push('x')),

@@ -50,7 +50,8 @@ impl Plan<'_> {
         })
     }
 
-    /// Checks a mutation's preconditions in order; the first that does not hold refuses the command.
+    /// Checks a mutation's preconditions in order; the first that does not hold refuses the
+    /// command.
     pub(super) fn check_preconditions(
         &self,
         table: &Table,

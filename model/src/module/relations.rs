@@ -1,6 +1,6 @@
 //! Relations: what a strict definition says must be unique and what must point at what, worked out
-//! once per definition; and, in any definition, which rows are parts of which records by convention.
-//! Derived, never stored: two replicas derive the same.
+//! once per definition; and, in any definition, which rows are parts of which records by
+//! convention. Derived, never stored: two replicas derive the same.
 //!
 //! A foreign key is enforced where both ends are in this definition. A table it does not know (the
 //! original's POS schema names some) is not enforced; another module is refused by `define`.

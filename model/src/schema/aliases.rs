@@ -1,8 +1,8 @@
 //! Aliases: the other names by which clients call a table (docs/original/schemas.md#aliases);
 //! which there are, the schema's conventions say.
 //!
-//! Promise: an exact name always wins over an alias, so a module that registers a table of that name
-//! itself is never led astray. The caller echoes the name as sent; everything else uses the
+//! Promise: an exact name always wins over an alias, so a module that registers a table of that
+//! name itself is never led astray. The caller echoes the name as sent; everything else uses the
 //! canonical one.
 
 use std::sync::Arc;

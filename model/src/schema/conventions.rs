@@ -2,8 +2,8 @@
 //! definition says.
 //!
 //! They are data: whoever reads a definition gives them ([`Schema::read_under`]), and they go with
-//! the schema into the log and into checkpoints, so that every replica means the same. A schema only
-//! keeps those that speak of its own tables.
+//! the schema into the log and into checkpoints, so that every replica means the same. A schema
+//! only keeps those that speak of its own tables.
 
 use serde::{Deserialize, Serialize};
 

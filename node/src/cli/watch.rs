@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_is_summed_up_and_everything_else_is_shown_as_it_came() {
+    fn a_snapshot_is_summed_up_and_other_frames_are_not() {
         let snapshot = r#"{"type":"server:snapshot","branchId":"dar","modules":{"pos":{"version":3,
             "tables":{"a":[{},{}],"b":[{}]}}}}"#;
         let sum: Value = serde_json::from_str(&shown(snapshot, false)).unwrap();

@@ -97,7 +97,8 @@ pub struct Settings {
     #[serde(rename = "static")]
     pub static_files: Option<PathBuf>,
     /// An origin whose pages may change data, besides the node's own; may be given several times:
-    /// `https://shop.example`, `loopback` for pages of this machine, `*` for all [default: loopback]
+    /// `https://shop.example`, `loopback` for pages of this machine, `*` for all [default:
+    /// loopback]
     #[arg(
         long = "allow-origin",
         id = "allowed_origins",

@@ -41,9 +41,9 @@ fn every_setting_can_be_told_in_a_file() {
 
 #[test]
 fn flags_stand_over_the_file() {
-    let told = Settings { node: Some(3), ..Settings::default() };
+    let flags = Settings { node: Some(3), ..Settings::default() };
     let file = Settings { node: Some(1), partitions: Some(32), ..Settings::default() };
-    let both = told.over(file);
+    let both = flags.over(file);
     assert_eq!((both.node, both.partitions), (Some(3), Some(32)));
 }
 
@@ -123,10 +123,10 @@ fn a_node_as_it_is_released_refuses_to_be_a_mutant() {
 
 #[cfg(feature = "mutants")]
 #[test]
-fn a_node_may_be_told_of_any_mutant_that_is_documented_and_of_no_other() {
+fn only_documented_mutants_may_be_chosen() {
     assert_eq!(refused_mutant(), None);
     let table = include_str!("../../../docs/mutants.md");
-    let told: Vec<&str> =
+    let documented: Vec<&str> =
         table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
-    assert_eq!(told, model::mutant::ALL.map(|(name, _)| name));
+    assert_eq!(documented, model::mutant::ALL.map(|(name, _)| name));
 }

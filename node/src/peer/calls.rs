@@ -17,7 +17,7 @@ use crate::limits::{NEXT_PIECE_MAX, PENDING_CALLS_MAX};
 
 /// Why a call ended without an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum CallError {
+pub(super) enum PeerCallError {
     /// It certainly did nothing.
     NotSent(String),
     /// It may have done something.
@@ -26,7 +26,7 @@ pub(super) enum CallError {
     Busy,
 }
 
-impl From<CallFailure> for CallError {
+impl From<CallFailure> for PeerCallError {
     fn from(failure: CallFailure) -> Self {
         match failure {
             CallFailure::Busy => Self::Busy,
@@ -40,7 +40,7 @@ impl From<CallFailure> for CallError {
 }
 
 /// How a call ended.
-pub(super) type CallResult = Result<Bytes, CallError>;
+pub(super) type CallResult = Result<Bytes, PeerCallError>;
 
 /// The calls waiting for an answer.
 pub(super) struct Calls {
@@ -72,19 +72,19 @@ impl Calls {
     /// Waits for the answer to `id`; `None` when too many wait already.
     ///
     /// # Errors
-    /// [`CallError::NotSent`] when the connection is closed.
+    /// [`PeerCallError::NotSent`] when the connection is closed.
     pub(super) fn expect(
         &self,
         id: u64,
         deadline: Instant,
-    ) -> Result<oneshot::Receiver<CallResult>, CallError> {
+    ) -> Result<oneshot::Receiver<CallResult>, PeerCallError> {
         let (result, receiver) = oneshot::channel();
         let mut pending = self.pending.lock();
         if pending.closed {
-            return Err(CallError::NotSent("the connection broke".into()));
+            return Err(PeerCallError::NotSent("the connection broke".into()));
         }
         if pending.by_id.len() >= PENDING_CALLS_MAX {
-            return Err(CallError::Busy);
+            return Err(PeerCallError::Busy);
         }
         pending.by_id.insert(id, PendingCall { deadline, result });
         Ok(receiver)
@@ -122,7 +122,7 @@ impl Calls {
         };
         // Outside the lock: a caller that wakes may make its next call at once.
         for call in overdue {
-            let _ = call.result.send(Err(CallError::NoAnswer("the deadline passed".into())));
+            let _ = call.result.send(Err(PeerCallError::NoAnswer("the deadline passed".into())));
         }
     }
 
@@ -134,7 +134,7 @@ impl Calls {
             std::mem::take(&mut pending.by_id)
         };
         for call in all.into_values() {
-            let _ = call.result.send(Err(CallError::NoAnswer(reason.to_owned())));
+            let _ = call.result.send(Err(PeerCallError::NoAnswer(reason.to_owned())));
         }
     }
 

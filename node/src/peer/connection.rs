@@ -28,7 +28,7 @@ use tokio::sync::Semaphore;
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 use tokio_util::sync::CancellationToken;
 
-use super::calls::{CallError, CallResult, Calls};
+use super::calls::{CallResult, Calls, PeerCallError};
 use super::frame::{CallFailure, FrameKind, HEADER_BYTES, PeerFrame};
 use super::hello::ConnectionClass;
 use super::priority_queues::{NotQueued, Outgoing, PriorityQueues};
@@ -185,19 +185,19 @@ impl Connection {
         let call =
             Outgoing { deadline: Some(deadline), ..Outgoing::new(kind, priority, id, payload) };
         self.put(call)?;
-        answer.await.unwrap_or_else(|_| Err(CallError::NoAnswer("the connection broke".into())))
+        answer.await.unwrap_or_else(|_| Err(PeerCallError::NoAnswer("the connection broke".into())))
     }
 
     /// Sends a message without an answer.
-    pub(super) fn cast(&self, priority: Priority, payload: Bytes) -> Result<(), CallError> {
+    pub(super) fn cast(&self, priority: Priority, payload: Bytes) -> Result<(), PeerCallError> {
         check_size(priority, payload.len())?;
         self.put(Outgoing::new(FrameKind::Cast, priority, self.calls.next_id(), payload))
     }
 
-    fn put(&self, message: Outgoing) -> Result<(), CallError> {
+    fn put(&self, message: Outgoing) -> Result<(), PeerCallError> {
         self.priority_queues.put(message).map_err(|error| match error {
-            NotQueued::Full => CallError::Busy,
-            NotQueued::Closed => CallError::NotSent("the connection broke".into()),
+            NotQueued::Full => PeerCallError::Busy,
+            NotQueued::Closed => PeerCallError::NotSent("the connection broke".into()),
         })
     }
 
@@ -226,7 +226,7 @@ impl Connection {
         for unsent in self.priority_queues.close() {
             if matches!(unsent.kind, FrameKind::RaftCall | FrameKind::ActorCall) {
                 let reason = format!("the connection broke before it was sent: {ended}");
-                self.calls.end(unsent.id, Err(CallError::NotSent(reason)));
+                self.calls.end(unsent.id, Err(PeerCallError::NotSent(reason)));
             }
         }
         self.calls.close(&format!("the connection broke: {ended}"));
@@ -335,7 +335,7 @@ impl Connection {
     }
 }
 
-fn check_size(priority: Priority, bytes: usize) -> Result<(), CallError> {
+fn check_size(priority: Priority, bytes: usize) -> Result<(), PeerCallError> {
     let most = match priority {
         Priority::Urgent | Priority::Log | Priority::Call | Priority::Feed => {
             CONTROL_PAYLOAD_BYTES_MAX
@@ -344,7 +344,7 @@ fn check_size(priority: Priority, bytes: usize) -> Result<(), CallError> {
     };
     if bytes > most {
         let reason = format!("a message of {bytes} bytes is larger than its lane's {most}");
-        return Err(CallError::NotSent(reason));
+        return Err(PeerCallError::NotSent(reason));
     }
     Ok(())
 }

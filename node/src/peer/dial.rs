@@ -88,6 +88,6 @@ fn report(remote: &Remote, address: &PeerAddress, error: &HandshakeError) {
 
 /// Half of the wait, and by chance up to the other half: peers do not dial in step.
 fn jittered(wait: Duration) -> Duration {
-    let chance = getrandom::u32().unwrap_or(u32::MAX / 2);
-    wait / 2 + wait.mul_f64(f64::from(chance) / f64::from(u32::MAX) / 2.0)
+    let random = getrandom::u32().unwrap_or(u32::MAX / 2);
+    wait / 2 + wait.mul_f64(f64::from(random) / f64::from(u32::MAX) / 2.0)
 }

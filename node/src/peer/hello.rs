@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_common_version_is_taken_and_what_does_not_fit_is_named() {
+    fn the_newest_common_version_is_agreed_or_the_misfit_named() {
         let here =
             PeerHello { from: NodeId(2), to: NodeId(1), proto_min: 2, proto_max: 9, ..hello() };
         assert_eq!(here.agree(&hello()), Ok(3));

@@ -170,7 +170,7 @@ fn start_nowhere(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_is_long_gone_is_dialled_every_second_by_either_side() {
+async fn a_lost_peer_is_dialled_every_second_by_either_side() {
     for (node, peer) in [(1, 2), (2, 1)] {
         let nowhere = Arc::new(Nowhere::default());
         let (_book, link) = start_nowhere(node, peer, &nowhere);

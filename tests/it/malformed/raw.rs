@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
-use tests::patience::SAFETY_NET;
+use tests::wait::TIMEOUT;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// An answer.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct RawAnswer {
     pub(super) status: u16,
     pub(super) body: Vec<u8>,
 }
@@ -33,7 +33,7 @@ pub(super) fn request(method: &str, path: &str, headers: &[&str], body: &[u8]) -
 ///
 /// # Errors
 /// There is none, or it is no HTTP.
-pub(super) async fn send(node: SocketAddr, bytes: &[u8]) -> Result<Answer> {
+pub(super) async fn send(node: SocketAddr, bytes: &[u8]) -> Result<RawAnswer> {
     let mut stream = TcpStream::connect(node).await?;
     let (mut reader, mut writer) = stream.split();
     let mut answer = Vec::new();
@@ -43,7 +43,7 @@ pub(super) async fn send(node: SocketAddr, bytes: &[u8]) -> Result<Answer> {
         read
     };
     // A connection that is reset after its answer has still answered.
-    let ended = timeout(SAFETY_NET, talk).await.context("no answer came")?;
+    let ended = timeout(TIMEOUT, talk).await.context("no answer came")?;
     if answer.is_empty() {
         ended.context("the connection broke without an answer")?;
     }
@@ -54,7 +54,7 @@ pub(super) async fn send(node: SocketAddr, bytes: &[u8]) -> Result<Answer> {
     if text.to_ascii_lowercase().contains("transfer-encoding: chunked") {
         body = unchunked(&body);
     }
-    Ok(Answer { status, body })
+    Ok(RawAnswer { status, body })
 }
 
 fn unchunked(mut bytes: &[u8]) -> Vec<u8> {

@@ -4,8 +4,8 @@
 //! `decision 14`, or the path of a document. A section is a heading, in the spelling of its link:
 //! small letters, `-` for blanks.
 
-use super::tree::{File, Finding, Tree};
-use super::{Rule, Wrong};
+use super::tree::{Finding, SourceFile, Tree};
+use super::{Rule, WrongExample};
 
 /// Where the pages about the original are: a page without a folder is one of them.
 const ORIGINAL: &str = "docs/original/";
@@ -17,22 +17,22 @@ pub(super) const RULES: &[Rule] = &[
         name: "a cited section exists",
         check: sections,
         wrong: &[
-            Wrong {
+            WrongExample {
                 files: &[
                     ("model/src/a.rs", "//! A.\n\n/// B (docs/original/rest.md#gone).\n"),
                     ("docs/original/rest.md", "# Calls\n\n## Save\n"),
                 ],
                 at: ("model/src/a.rs", 3),
             },
-            Wrong {
+            WrongExample {
                 files: &[("model/src/a.rs", "//! A (docs/original/rest.md).\n")],
                 at: ("model/src/a.rs", 1),
             },
-            Wrong {
+            WrongExample {
                 files: &[("model/src/a.rs", "//! A (contract.md 3.4).\n")],
                 at: ("model/src/a.rs", 1),
             },
-            Wrong {
+            WrongExample {
                 files: &[("docs/a.md", "One.\n\n[b](b.md#gone)\n"), ("docs/b.md", "# There\n")],
                 at: ("docs/a.md", 3),
             },
@@ -50,14 +50,14 @@ pub(super) const RULES: &[Rule] = &[
         name: "a cited decision exists",
         check: decisions,
         wrong: &[
-            Wrong {
+            WrongExample {
                 files: &[
                     ("model/src/a.rs", "//! A (decision 2).\n"),
                     ("docs/decisions/0001-a.md", ""),
                 ],
                 at: ("model/src/a.rs", 1),
             },
-            Wrong {
+            WrongExample {
                 files: &[
                     ("docs/a.md", "As decisions 1 and 7 say.\n"),
                     ("docs/decisions/0001-a.md", ""),
@@ -73,7 +73,7 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 /// The lines of a file that may cite: all of a document, the comments of code.
-fn prose(file: &File) -> impl Iterator<Item = (usize, &str)> {
+fn prose(file: &SourceFile) -> impl Iterator<Item = (usize, &str)> {
     let lines = file.text.lines().enumerate().map(|(at, line)| (at + 1, line));
     lines.filter_map(|(at, line)| {
         let is_document = !file.is_rust();
@@ -127,7 +127,12 @@ fn citation(line: &str, byte: usize) -> Option<(String, Option<String>)> {
 }
 
 /// The page a citation means: from the root, beside the citing file, or about the original.
-fn cited<'a>(tree: &'a Tree, from: &File, path: &str, is_link: bool) -> Option<&'a File> {
+fn cited<'a>(
+    tree: &'a Tree,
+    from: &SourceFile,
+    path: &str,
+    is_link: bool,
+) -> Option<&'a SourceFile> {
     let beside = super::words::resolve(&from.path, path);
     if is_link {
         return tree.get(&beside);
@@ -137,7 +142,7 @@ fn cited<'a>(tree: &'a Tree, from: &File, path: &str, is_link: bool) -> Option<&
 }
 
 /// The sections of a document, as links spell them.
-fn headings(page: &File) -> impl Iterator<Item = String> {
+fn headings(page: &SourceFile) -> impl Iterator<Item = String> {
     let titles = page.text.lines().filter(|line| line.starts_with('#'));
     titles.map(|line| {
         let title = line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");

@@ -1,7 +1,7 @@
 //! How a file looks: its header, its size, its name, and what may not stand in it.
 
-use super::tree::{File, Finding, Tree};
-use super::{Rule, Wrong};
+use super::tree::{Finding, SourceFile, Tree};
+use super::{Rule, WrongExample};
 
 /// Most lines a file may have before its tests.
 const LINES_MAX: usize = 700;
@@ -16,32 +16,44 @@ pub(super) const RULES: &[Rule] = &[
         name: "a file opens with why",
         check: headers,
         wrong: &[
-            Wrong { files: &[("raft/src/a.rs", "use std::io;\n")], at: ("raft/src/a.rs", 1) },
-            Wrong { files: &[("raft/src/a.rs", "//! placeholder\n")], at: ("raft/src/a.rs", 1) },
+            WrongExample {
+                files: &[("raft/src/a.rs", "use std::io;\n")],
+                at: ("raft/src/a.rs", 1),
+            },
+            WrongExample {
+                files: &[("raft/src/a.rs", "//! placeholder\n")],
+                at: ("raft/src/a.rs", 1),
+            },
         ],
         fine: &[&[("raft/src/a.rs", "//! The log of all groups.\n\nuse std::io;\n")]],
     },
     Rule {
         name: "a file is short",
         check: sizes,
-        wrong: &[Wrong { files: &[("raft/src/a.rs", LONG)], at: ("raft/src/a.rs", LINES_MAX + 1) }],
+        wrong: &[WrongExample {
+            files: &[("raft/src/a.rs", LONG)],
+            at: ("raft/src/a.rs", LINES_MAX + 1),
+        }],
         fine: &[&[("raft/tests/a.rs", "//! A.\n")]],
     },
     Rule {
         name: "a comment's line is short",
         check: widths,
-        wrong: &[Wrong { files: &[("raft/src/a.rs", WIDE_COMMENT)], at: ("raft/src/a.rs", 2) }],
+        wrong: &[WrongExample {
+            files: &[("raft/src/a.rs", WIDE_COMMENT)],
+            at: ("raft/src/a.rs", 2),
+        }],
         fine: &[&[("raft/src/a.rs", WIDE_STRING)]],
     },
     Rule {
         name: "a file's name says what is inside",
         check: names,
         wrong: &[
-            Wrong {
+            WrongExample {
                 files: &[("raft/src/disk/mod.rs", "//! A.\n")],
                 at: ("raft/src/disk/mod.rs", 1),
             },
-            Wrong {
+            WrongExample {
                 files: &[("raft/src/wal_utils.rs", "//! A.\n")],
                 at: ("raft/src/wal_utils.rs", 1),
             },
@@ -52,11 +64,11 @@ pub(super) const RULES: &[Rule] = &[
         name: "lib.rs holds header, modules and re-exports only",
         check: libs,
         wrong: &[
-            Wrong {
+            WrongExample {
                 files: &[("raft/src/lib.rs", "//! A.\n\nmod a;\n\n/// B.\npub struct B;\n")],
                 at: ("raft/src/lib.rs", 6),
             },
-            Wrong {
+            WrongExample {
                 files: &[("raft/src/lib.rs", "//! A.\nmod a;\nmod b {\n    fn c() {}\n}\n")],
                 at: ("raft/src/lib.rs", 3),
             },
@@ -70,19 +82,19 @@ pub(super) const RULES: &[Rule] = &[
         name: "nothing is left unfinished, nothing unwraps outside tests",
         check: leftovers,
         wrong: &[
-            Wrong {
+            WrongExample {
                 files: &[("raft/src/a.rs", "//! A.\nfn f() { todo!() }\n")],
                 at: ("raft/src/a.rs", 2),
             },
-            Wrong {
+            WrongExample {
                 files: &[("raft/src/a.rs", "//! A.\n\nfn f() { unimplemented!(\"later\") }\n")],
                 at: ("raft/src/a.rs", 3),
             },
-            Wrong {
+            WrongExample {
                 files: &[("raft/src/a.rs", "//! A.\nfn f() { dbg!(1); }\n")],
                 at: ("raft/src/a.rs", 2),
             },
-            Wrong {
+            WrongExample {
                 files: &[("raft/src/a.rs", "//! A.\nfn f() { x\n    .unwrap(); }\n")],
                 at: ("raft/src/a.rs", 3),
             },
@@ -99,15 +111,15 @@ pub(super) const RULES: &[Rule] = &[
         name: "expect says why it cannot happen",
         check: expects,
         wrong: &[
-            Wrong {
+            WrongExample {
                 files: &[("raft/src/a.rs", "//! A.\nfn f() { x.expect(\"\") }\n")],
                 at: ("raft/src/a.rs", 2),
             },
-            Wrong {
+            WrongExample {
                 files: &[("raft/src/a.rs", "//! A.\nfn f() { x.expect(\"failed\") }\n")],
                 at: ("raft/src/a.rs", 2),
             },
-            Wrong {
+            WrongExample {
                 files: &[(
                     "raft/src/a.rs",
                     "//! A.\nfn f() { x.expect(\n        \"oops\",\n    ) }\n",
@@ -124,11 +136,11 @@ pub(super) const RULES: &[Rule] = &[
         name: "an exception says its reason",
         check: exceptions,
         wrong: &[
-            Wrong {
+            WrongExample {
                 files: &[("raft/src/a.rs", "//! A.\n#[allow(dead_code)]\nfn f() {}\n")],
                 at: ("raft/src/a.rs", 2),
             },
-            Wrong {
+            WrongExample {
                 files: &[("raft/src/a.rs", "//! A.\n#![expect(\n    clippy::all\n)]\n")],
                 at: ("raft/src/a.rs", 2),
             },
@@ -141,7 +153,7 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 fn headers(tree: &Tree) -> Vec<Finding> {
-    let opens = |file: &&File| {
+    let opens = |file: &&SourceFile| {
         let first = file.text.lines().next().unwrap_or_default();
         first
             .strip_prefix("//!")
@@ -154,7 +166,7 @@ fn headers(tree: &Tree) -> Vec<Finding> {
 }
 
 fn sizes(tree: &Tree) -> Vec<Finding> {
-    let before_tests = |file: &File| match file.tests_from {
+    let before_tests = |file: &SourceFile| match file.tests_from {
         0 => file.text.lines().count(),
         from => file.text.lines().count().min(from.saturating_sub(1)),
     };

@@ -1,6 +1,6 @@
 //! Paths: every path a Rust file names, with the trees of its `use` items spelled out.
 
-use super::tree::File;
+use super::tree::SourceFile;
 
 /// `a::b::c` at a line.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl Path {
 }
 
 /// Every path of a file.
-pub(super) fn paths(file: &File) -> Vec<Path> {
+pub(super) fn paths(file: &SourceFile) -> Vec<Path> {
     let words = words(&file.code);
     let mut found = Vec::new();
     let mut at = 0;

@@ -1,8 +1,8 @@
 //! The model speaks of no trade: what exists only because the original sold things over a counter
 //! is in `compat`.
 
-use super::tree::{File, Finding, Tree};
-use super::{Rule, Wrong};
+use super::tree::{Finding, SourceFile, Tree};
+use super::{Rule, WrongExample};
 
 /// Words that only a shop has.
 const WORDS: [&str; 7] = ["orders", "payment", "payments", "kitchen", "pos", "invoice", "cashier"];
@@ -14,19 +14,19 @@ pub(super) const RULES: &[Rule] = &[Rule {
     name: "the model has no word of a trade",
     check: model_knows_no_trade,
     wrong: &[
-        Wrong {
+        WrongExample {
             files: &[("model/src/a.rs", "//! A.\n\nstruct SaveOrders;\n")],
             at: ("model/src/a.rs", 3),
         },
-        Wrong {
+        WrongExample {
             files: &[("model/src/a.rs", "//! A.\nconst A: &str = \"order_header\";\n")],
             at: ("model/src/a.rs", 2),
         },
-        Wrong {
+        WrongExample {
             files: &[("model/src/a.rs", "//! A.\nfn f() { g(\"orderId\") } // An id.\n")],
             at: ("model/src/a.rs", 2),
         },
-        Wrong {
+        WrongExample {
             files: &[("model/src/a.rs", "//! A.\nconst PAYMENT_STATE: u8 = 1;\n")],
             at: ("model/src/a.rs", 2),
         },
@@ -54,7 +54,7 @@ fn model_knows_no_trade(tree: &Tree) -> Vec<Finding> {
     found
 }
 
-fn wrong(file: &File, line: usize, name: &str) -> Finding {
+fn wrong(file: &SourceFile, line: usize, name: &str) -> Finding {
     let right = "a word any trade has; what only the original has belongs to compat";
     file.finding(line, format!("speaks of {name}"), right)
 }

@@ -1,5 +1,5 @@
-//! Tree: the files of the house as text, and Rust text with comments and literals blanked out, so
-//! that a rule about code never trips over prose.
+//! Tree: the files of the repository as text, and Rust text with comments and literals blanked out,
+//! so that a rule about code never trips over prose.
 
 use std::fs;
 use std::ops::Range;
@@ -13,17 +13,17 @@ const TEXT: [&str; 13] = [
     "LICENSE", "run",
 ];
 
-/// Every text file of the house, in order of path.
+/// Every text file of the repository, in order of path.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     /// The files.
-    pub(super) files: Vec<File>,
+    pub(super) files: Vec<SourceFile>,
 }
 
 /// One file.
 #[derive(Debug)]
-pub(super) struct File {
-    /// From the root of the house, with `/`.
+pub(super) struct SourceFile {
+    /// From the root of the repository, with `/`.
     pub(super) path: String,
     /// As it is.
     pub(super) text: String,
@@ -32,6 +32,8 @@ pub(super) struct File {
     pub(super) code: String,
     /// The line at which test code begins; test code runs to the end of the file.
     pub(super) tests_from: usize,
+    /// The line at which a module of tests begins in this file.
+    test_module_from: usize,
     /// Where each line begins.
     lines: Vec<usize>,
 }
@@ -49,9 +51,9 @@ pub(super) struct Finding {
     pub(super) right: String,
 }
 
-impl File {
-    /// The room the file belongs to: its first folder.
-    pub(super) fn room(&self) -> &str {
+impl SourceFile {
+    /// The crate the file belongs to: its first folder.
+    pub(super) fn member(&self) -> &str {
         self.path.split('/').next().unwrap_or_default()
     }
 
@@ -71,6 +73,15 @@ impl File {
         line >= self.tests_from
     }
 
+    /// Whether this line is in a module of tests, or in a file of them: what the programs of
+    /// `tests` and `chaos` are made of is neither.
+    pub(super) fn is_in_test_module(&self, line: usize) -> bool {
+        let programs = ["tests/src/", "chaos/"].iter().any(|folder| self.path.starts_with(folder));
+        let is_test_file = self.path.contains("/tests/") || self.path.ends_with("/tests.rs");
+        let is_test = is_test_file || (self.tests_from == 0 && !programs);
+        is_test || line >= self.test_module_from
+    }
+
     /// The line of a byte, from 1.
     pub(super) fn line_of(&self, byte: usize) -> usize {
         self.lines.partition_point(|start| *start <= byte)
@@ -88,7 +99,7 @@ impl File {
 }
 
 impl Tree {
-    /// Reads the house from disk.
+    /// Reads the repository from disk.
     pub(super) fn read(root: &Path) -> Self {
         let mut texts = Vec::new();
         gather(root, "", &mut texts);
@@ -96,9 +107,9 @@ impl Tree {
         Self::of(texts)
     }
 
-    /// A house made of these files.
+    /// A repository made of these files.
     pub(super) fn of(texts: Vec<(String, String)>) -> Self {
-        let mut files: Vec<File> = texts.into_iter().map(file).collect();
+        let mut files: Vec<SourceFile> = texts.into_iter().map(file).collect();
         for path in test_only_files(&files) {
             for file in files.iter_mut().filter(|file| file.path == path) {
                 file.tests_from = 0;
@@ -108,12 +119,12 @@ impl Tree {
     }
 
     /// The Rust files.
-    pub(super) fn rust(&self) -> impl Iterator<Item = &File> {
+    pub(super) fn rust(&self) -> impl Iterator<Item = &SourceFile> {
         self.files.iter().filter(|file| file.is_rust())
     }
 
     /// A file by its path.
-    pub(super) fn get(&self, path: &str) -> Option<&File> {
+    pub(super) fn get(&self, path: &str) -> Option<&SourceFile> {
         self.files.iter().find(|file| file.path == path)
     }
 }
@@ -134,16 +145,17 @@ fn gather(root: &Path, below: &str, texts: &mut Vec<(String, String)>) {
     }
 }
 
-fn file((path, text): (String, String)) -> File {
+fn file((path, text): (String, String)) -> SourceFile {
     let code = if path.ends_with(".rs") { blank(&text) } else { text.clone() };
-    let all_tests = ["tests/", "chaos/"].iter().any(|room| path.starts_with(room))
+    let all_tests = ["tests/", "chaos/"].iter().any(|folder| path.starts_with(folder))
         || path.contains("/tests/")
         || path.contains("/benches/")
         || path.ends_with("/tests.rs");
-    let tests_from = if all_tests { 0 } else { first_test_line(&code) };
+    let test_module_from = first_test_line(&code);
+    let tests_from = if all_tests { 0 } else { test_module_from };
     let ends = text.match_indices('\n').map(|(at, _)| at + 1);
     let lines = std::iter::once(0).chain(ends).collect();
-    File { path, text, code, tests_from, lines }
+    SourceFile { path, text, code, tests_from, test_module_from, lines }
 }
 
 /// The line of the first `#[cfg(test)]` that opens a module written in place.
@@ -162,7 +174,7 @@ fn first_test_line(code: &str) -> usize {
 }
 
 /// The files declared by `mod name;` under a `cfg` that names `test` or the feature `testing`.
-fn test_only_files(files: &[File]) -> Vec<String> {
+fn test_only_files(files: &[SourceFile]) -> Vec<String> {
     let mut found = Vec::new();
     for file in files.iter().filter(|file| file.is_rust()) {
         let folder = match file.path.rsplit_once('/') {

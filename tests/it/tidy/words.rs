@@ -1,8 +1,8 @@
 //! What may not be said, and what the documents must say: banned words, places of one machine,
 //! links that lead nowhere, decisions without their cost, error codes nobody explained.
 
-use super::tree::{File, Finding, Tree};
-use super::{Rule, Wrong};
+use super::tree::{Finding, SourceFile, Tree};
+use super::{Rule, WrongExample};
 
 /// Words that promise work nobody wrote down. Spelled in pieces, so that this file may stand.
 const PROMISES: [&str; 4] =
@@ -42,21 +42,21 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         name: "no promise without an owner",
         check: promises,
-        wrong: &[Wrong {
+        wrong: &[WrongExample {
             files: &[("raft/src/a.rs", concat!("//! A.\n// TO", "DO: later\n"))],
             at: ("raft/src/a.rs", 2),
         }],
         fine: &[&[("docs/a.md", "What is to do.\n")]],
     },
     Rule {
-        name: "the house stands on any machine",
+        name: "the repository builds on any machine",
         check: machines,
         wrong: &[
-            Wrong {
+            WrongExample {
                 files: &[("docs/a.md", concat!("one\nsee /ho", "me/me/x\n"))],
                 at: ("docs/a.md", 2),
             },
-            Wrong {
+            WrongExample {
                 files: &[("justfile", concat!("# from crates", ".io\n"))],
                 at: ("justfile", 1),
             },
@@ -66,7 +66,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         name: "links between documents lead somewhere",
         check: links,
-        wrong: &[Wrong {
+        wrong: &[WrongExample {
             files: &[("docs/a.md", "[b](b.md)\n\n[c](../c.md)\n"), ("docs/b.md", "")],
             at: ("docs/a.md", 3),
         }],
@@ -79,14 +79,14 @@ pub(super) const RULES: &[Rule] = &[
         name: "a decision says context, choice, cost and when to revisit",
         check: decisions,
         wrong: &[
-            Wrong {
+            WrongExample {
                 files: &[(
                     "docs/decisions/0001-a.md",
                     "# 1. A\n\n## Context\n\n## Choice\n\n## When to revisit\n",
                 )],
                 at: ("docs/decisions/0001-a.md", 1),
             },
-            Wrong {
+            WrongExample {
                 files: &[
                     (
                         "docs/decisions/0001-a.md",
@@ -108,7 +108,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         name: "the protocol explains every code",
         check: codes,
-        wrong: &[Wrong {
+        wrong: &[WrongExample {
             files: &[
                 (
                     "model/src/reject.rs",
@@ -129,7 +129,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         name: "every story a document names is told",
         check: stories,
-        wrong: &[Wrong {
+        wrong: &[WrongExample {
             files: &[
                 (
                     "docs/protocol.md",
@@ -152,7 +152,10 @@ pub(super) const RULES: &[Rule] = &[
 /// How a table begins that names stories in its last column.
 const STORIES: &str = "| Rule | Stories |";
 
-fn each_line<'a>(file: &'a File, words: &'a [&str]) -> impl Iterator<Item = (usize, &'a str)> {
+fn each_line<'a>(
+    file: &'a SourceFile,
+    words: &'a [&str],
+) -> impl Iterator<Item = (usize, &'a str)> {
     file.text.lines().enumerate().flat_map(move |(at, line)| {
         words.iter().filter(|word| line.contains(**word)).map(move |word| (at + 1, *word))
     })
@@ -195,7 +198,7 @@ fn links(tree: &Tree) -> Vec<Finding> {
                     || f.path.starts_with(&format!("{}/", wanted.trim_end_matches('/')))
             });
             if !leads {
-                let right = "a file of this house, by its path from this document";
+                let right = "a file of this repository, by its path from this document";
                 found.push(file.finding(file.line_of(byte), format!("leads to {wanted}"), right));
             }
         }

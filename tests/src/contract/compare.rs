@@ -9,7 +9,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::names::Names;
+use super::names::NameBindings;
 use super::slack;
 
 /// Most characters of a value in a report.
@@ -27,7 +27,7 @@ const PLACES: [&str; 2] = ["branchId", "moduleId"];
 
 /// How two answers differ in one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum DifferenceKind {
     /// The status is another.
     Status,
     /// A member, a record or a whole frame is not there.
@@ -44,7 +44,7 @@ pub enum Kind {
     Silence,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for DifferenceKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Status => "status",
@@ -70,7 +70,7 @@ pub struct Difference {
     /// Where in the answer.
     pub path: String,
     /// How it differs.
-    pub kind: Kind,
+    pub kind: DifferenceKind,
     /// What was recorded.
     pub recorded: String,
     /// What we answered.
@@ -102,14 +102,14 @@ struct Distance {
 #[derive(Debug, Default)]
 pub struct Comparison {
     /// Which names mean the same.
-    pub names: Names,
+    pub names: NameBindings,
     /// What was found so far.
     pub differences: Vec<Difference>,
     distances: BTreeMap<(String, String), Distance>,
     /// Records we ever had, and the number of the scenario they came in.
     had: BTreeMap<String, usize>,
-    /// Records that were told of in this scenario.
-    told: BTreeSet<String>,
+    /// Records that were shown in this scenario.
+    shown: BTreeSet<String>,
     scenario: usize,
     spot: Spot,
     /// The topic, where what is compared shows a state of its own.
@@ -118,14 +118,14 @@ pub struct Comparison {
 
 impl Comparison {
     /// Nothing is known.
-    pub fn new(names: Names) -> Self {
+    pub fn new(names: NameBindings) -> Self {
         Self { names, ..Self::default() }
     }
 
     /// Forgets how far numbers are apart: another scenario begins, maybe on another state.
     pub fn begin(&mut self) {
         self.distances.clear();
-        self.told.clear();
+        self.shown.clear();
         self.scenario += 1;
     }
 
@@ -157,7 +157,7 @@ impl Comparison {
     }
 
     /// Notes a difference at the place taken.
-    pub fn differs(&mut self, path: &[String], kind: Kind, recorded: &str, ours: &str) {
+    pub fn differs(&mut self, path: &[String], kind: DifferenceKind, recorded: &str, ours: &str) {
         self.differences.push(Difference {
             file: self.spot.file.clone(),
             step: self.spot.step,
@@ -175,9 +175,9 @@ impl Comparison {
         self.topic = if slack::is_of_a_state(topic) { topic.to_owned() } else { String::new() };
         self.walk("", &mut vec![root.to_owned()], recorded, ours);
         self.remember(ours);
-        let mut told = Vec::new();
-        every_key(recorded, &mut told);
-        self.told.extend(told.iter().map(|key| self.names.translate(key)));
+        let mut shown = Vec::new();
+        every_key(recorded, &mut shown);
+        self.shown.extend(shown.iter().map(|key| self.names.translate(key)));
     }
 
     /// Remembers which records we have.
@@ -189,10 +189,10 @@ impl Comparison {
         }
     }
 
-    /// Whether a record of ours that was not recorded must not be there: it was told of in this
+    /// Whether a record of ours that was not recorded must not be there: it was shown in this
     /// scenario, or came in it. An older one may have been lost before the recording.
     fn is_new(&self, key: &str) -> bool {
-        self.told.contains(key) || self.had.get(key).is_none_or(|since| *since == self.scenario)
+        self.shown.contains(key) || self.had.get(key).is_none_or(|since| *since == self.scenario)
     }
 
     fn walk(&mut self, place: &str, path: &mut Vec<String>, recorded: &Value, ours: &Value) {
@@ -206,7 +206,7 @@ impl Comparison {
             (Value::Array(left), Value::Array(right)) => self.lists(place, path, left, right),
             (Value::String(left), Value::String(right)) => {
                 if !self.names.matches(left, right) {
-                    self.differs(path, Kind::Value, &shown(recorded), &shown(ours));
+                    self.differs(path, DifferenceKind::Value, &shown(recorded), &shown(ours));
                 }
             }
             (Value::Number(left), Value::Number(right)) => {
@@ -215,9 +215,9 @@ impl Comparison {
             }
             _ if recorded == ours => {}
             _ if type_of(recorded) == type_of(ours) => {
-                self.differs(path, Kind::Value, &shown(recorded), &shown(ours));
+                self.differs(path, DifferenceKind::Value, &shown(recorded), &shown(ours));
             }
-            _ => self.differs(path, Kind::Type, &shown(recorded), &shown(ours)),
+            _ => self.differs(path, DifferenceKind::Type, &shown(recorded), &shown(ours)),
         }
     }
 
@@ -239,7 +239,7 @@ impl Comparison {
 
     fn types(&mut self, path: &[String], recorded: &Value, ours: &Value) {
         if type_of(recorded) != type_of(ours) {
-            self.differs(path, Kind::Type, &shown(recorded), &shown(ours));
+            self.differs(path, DifferenceKind::Type, &shown(recorded), &shown(ours));
         }
     }
 
@@ -259,7 +259,7 @@ impl Comparison {
             let name = &self.names.translate(name);
             path.push(name.clone());
             match right.get(name) {
-                None => self.differs(path, Kind::Missing, &shown(value), ""),
+                None => self.differs(path, DifferenceKind::Missing, &shown(value), ""),
                 Some(ours) if slack::is_parsers_word(recorded, name) => {
                     self.types(path, value, ours);
                 }
@@ -280,7 +280,7 @@ impl Comparison {
         for (name, value) in right.iter().filter(|(name, _)| !known.contains(*name)) {
             if !slack::may_have(path, recorded, name) {
                 path.push(name.clone());
-                self.differs(path, Kind::Extra, "", &shown(value));
+                self.differs(path, DifferenceKind::Extra, "", &shown(value));
                 path.pop();
             }
         }
@@ -301,7 +301,7 @@ impl Comparison {
             path.push(name.clone());
             match right.get(name) {
                 Some(ours) => self.walk(place, path, rows, ours),
-                None => self.differs(path, Kind::Missing, "a table", ""),
+                None => self.differs(path, DifferenceKind::Missing, "a table", ""),
             }
             path.pop();
         }
@@ -313,7 +313,7 @@ impl Comparison {
         let recorded = shown.count() + usize::try_from(cut).unwrap_or_default();
         if recorded != right.len() {
             let (recorded, ours) = (format!("{recorded} tables"), format!("{}", right.len()));
-            self.differs(path, Kind::Value, &recorded, &ours);
+            self.differs(path, DifferenceKind::Value, &recorded, &ours);
         }
     }
 
@@ -341,7 +341,7 @@ impl Comparison {
             known.seen = Some(found);
             let expected = left - known.agreed;
             let ours = format!("{right} (for an even distance {expected})");
-            self.differs(path, Kind::Value, &format!("{left}"), &ours);
+            self.differs(path, DifferenceKind::Value, &format!("{left}"), &ours);
         }
     }
 
@@ -354,7 +354,7 @@ impl Comparison {
         let are_times = left > MILLISECONDS && right > MILLISECONDS;
         #[allow(clippy::float_cmp, reason = "both were read from text")]
         if left != right && !are_times {
-            self.differs(path, Kind::Value, &left.to_string(), &right.to_string());
+            self.differs(path, DifferenceKind::Value, &left.to_string(), &right.to_string());
         }
     }
 
@@ -369,8 +369,8 @@ impl Comparison {
             path.push(at.to_string());
             match (left.get(at), right.get(at)) {
                 (Some(left), Some(right)) => self.walk(place, path, left, right),
-                (Some(left), None) => self.differs(path, Kind::Missing, &shown(left), ""),
-                (None, Some(right)) => self.differs(path, Kind::Extra, "", &shown(right)),
+                (Some(left), None) => self.differs(path, DifferenceKind::Missing, &shown(left), ""),
+                (None, Some(right)) => self.differs(path, DifferenceKind::Extra, "", &shown(right)),
                 (None, None) => {}
             }
             path.pop();
@@ -411,7 +411,7 @@ impl Comparison {
                     self.walk(&inside, path, recorded, &right[at]);
                 }
                 None if self.had.contains_key(&said) => {
-                    self.differs(path, Kind::Missing, &shown(recorded), "");
+                    self.differs(path, DifferenceKind::Missing, &shown(recorded), "");
                 }
                 None => {}
             }
@@ -421,12 +421,12 @@ impl Comparison {
             let key = key(&right[at]).unwrap_or_default();
             if !is_cut && self.is_new(&key) {
                 path.push(key);
-                self.differs(path, Kind::Extra, "", &shown(&right[at]));
+                self.differs(path, DifferenceKind::Extra, "", &shown(&right[at]));
                 path.pop();
             }
         }
         if !is_ordered {
-            self.differs(path, Kind::Order, &keys(left), &keys(right));
+            self.differs(path, DifferenceKind::Order, &keys(left), &keys(right));
         }
     }
 }
@@ -526,8 +526,8 @@ mod tests {
 
     use super::*;
 
-    fn found(pairs: &[(Value, Value)]) -> Vec<(String, Kind)> {
-        let mut comparison = Comparison::new(Names::new("2026-11-21", "2030-01-02"));
+    fn found(pairs: &[(Value, Value)]) -> Vec<(String, DifferenceKind)> {
+        let mut comparison = Comparison::new(NameBindings::new("2026-11-21", "2030-01-02"));
         for (recorded, ours) in pairs {
             comparison.values("body", recorded, ours);
         }
@@ -540,10 +540,10 @@ mod tests {
         let recorded = json!({ "a": 1, "b": null, "c": [1, "x"], "e": 1.0 });
         let ours = json!({ "a": 2, "c": [1, 2], "d": true, "e": 1 });
         let expected = [
-            ("/body/a".to_owned(), Kind::Value),
-            ("/body/b".to_owned(), Kind::Missing),
-            ("/body/c/1".to_owned(), Kind::Type),
-            ("/body/d".to_owned(), Kind::Extra),
+            ("/body/a".to_owned(), DifferenceKind::Value),
+            ("/body/b".to_owned(), DifferenceKind::Missing),
+            ("/body/c/1".to_owned(), DifferenceKind::Type),
+            ("/body/d".to_owned(), DifferenceKind::Extra),
         ];
         assert_eq!(found(&[(recorded, ours)]), expected);
     }
@@ -554,7 +554,11 @@ mod tests {
         let even = [(answer(39), answer(5)), (answer(40), answer(6))];
         assert_eq!(found(&even), []);
         let odd = [(answer(39), answer(5)), (answer(40), answer(7)), (answer(41), answer(8))];
-        assert_eq!(found(&odd), [("/body/version".to_owned(), Kind::Value)], "it is said once");
+        assert_eq!(
+            found(&odd),
+            [("/body/version".to_owned(), DifferenceKind::Value)],
+            "it is said once"
+        );
         let record = (json!({ "id": "a", "version": 2 }), json!({ "id": "a", "version": 3 }));
         let sent =
             [(answer(39), answer(5)), (answer(500), answer(500)), (answer(501), answer(501))];
@@ -567,14 +571,16 @@ mod tests {
         let list = |ids: &[&str]| json!({ "rows": ids.iter().map(|id| json!({ "id": id })).collect::<Vec<_>>() });
         assert_eq!(found(&[(list(&["old", "a"]), list(&["a"]))]), []);
         let lost = [(list(&["a", "b"]), list(&["a", "b"])), (list(&["a", "b"]), list(&["b", "c"]))];
-        let expected =
-            [("/body/rows/a".to_owned(), Kind::Missing), ("/body/rows/c".to_owned(), Kind::Extra)];
+        let expected = [
+            ("/body/rows/a".to_owned(), DifferenceKind::Missing),
+            ("/body/rows/c".to_owned(), DifferenceKind::Extra),
+        ];
         assert_eq!(found(&lost), expected);
         let id = "a::status::179522060101";
         let log = |at: u8, state: &str| json!({ "rows": [{ "id": format!("{id}{at}"), "state": state }] });
-        let state = ("/body/rows/a::status::1795220601017/state".to_owned(), Kind::Value);
+        let state = ("/body/rows/a::status::1795220601017/state".to_owned(), DifferenceKind::Value);
         assert_eq!(found(&[(log(7, ""), log(8, "open"))]), [state], "one stands for one");
         let turned = (list(&["a", "b"]), list(&["b", "a"]));
-        assert_eq!(found(&[turned]), [("/body/rows".to_owned(), Kind::Order)]);
+        assert_eq!(found(&[turned]), [("/body/rows".to_owned(), DifferenceKind::Order)]);
     }
 }

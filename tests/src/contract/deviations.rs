@@ -2,7 +2,7 @@
 //!
 //! `Where` is `<file>#<steps> <path>`: the file or `*`; steps such as `7`, `7,9-12` or `*`; a path
 //! in which `*` is one step and `**` any number. `Recorded` and `Ours` are words, or a value in
-//! backticks that must be the one found, `*` standing for any text. `Because` cites the rule.
+//! backticks that must be the one found, `*` for any text. `Because` cites the rule.
 
 use std::cell::Cell;
 use std::fs;
@@ -21,7 +21,7 @@ const RULES: [&str; 3] = ["differences.md#", "faults.md#", "decision "];
 
 /// One row.
 #[derive(Debug, Clone)]
-pub struct Row {
+pub struct DeviationRow {
     /// `<file>#<steps> <path>`, as written.
     pub place: String,
     file: String,
@@ -34,12 +34,12 @@ pub struct Row {
 
 /// The table.
 #[derive(Debug, Clone, Default)]
-pub struct Table {
+pub struct DeviationTable {
     /// Its rows.
-    pub rows: Vec<Row>,
+    pub rows: Vec<DeviationRow>,
 }
 
-impl Table {
+impl DeviationTable {
     /// Reads the table of the document.
     ///
     /// # Errors
@@ -72,13 +72,13 @@ impl Table {
 
     /// Rows that explained nothing, of the files that were played.
     pub fn unused(&self, files: &[String]) -> Vec<String> {
-        let is_played = |row: &&Row| files.iter().any(|file| matches(&row.file, file));
+        let is_played = |row: &&DeviationRow| files.iter().any(|file| matches(&row.file, file));
         let unused = self.rows.iter().filter(|row| row.used.get() == 0).filter(is_played);
         unused.map(|row| row.place.clone()).collect()
     }
 }
 
-impl Row {
+impl DeviationRow {
     fn matches(&self, difference: &Difference) -> bool {
         let path: Vec<&str> = difference.path.split('/').collect();
         let like: Vec<&str> = self.path.split('/').collect();
@@ -90,7 +90,7 @@ impl Row {
     }
 }
 
-fn row(line: &str) -> Result<Row> {
+fn row(line: &str) -> Result<DeviationRow> {
     let cells: Vec<&str> = line.trim().trim_matches('|').split(" | ").map(str::trim).collect();
     let [place, recorded, ours, because] = cells[..] else {
         anyhow::bail!("a row has four cells: {line}");
@@ -99,7 +99,7 @@ fn row(line: &str) -> Result<Row> {
     ensure!(RULES.iter().any(|rule| because.contains(rule)), "{place} cites no rule: {because}");
     let (spot, path) = place.split_once(' ').with_context(|| format!("{place} has no path"))?;
     let (file, steps) = spot.split_once('#').with_context(|| format!("{place} has no step"))?;
-    Ok(Row {
+    Ok(DeviationRow {
         place: place.to_owned(),
         file: file.to_owned(),
         steps: steps.to_owned(),
@@ -158,7 +158,7 @@ fn matches(form: &str, text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::compare::Kind;
+    use super::super::compare::DifferenceKind;
     use super::*;
 
     fn difference(path: &str, ours: &str) -> Difference {
@@ -167,17 +167,17 @@ mod tests {
             step: 19,
             what: "POST /x".to_owned(),
             path: path.to_owned(),
-            kind: Kind::Status,
+            kind: DifferenceKind::Status,
             recorded: String::new(),
             ours: ours.to_owned(),
         }
     }
 
-    fn table(place: &str, ours: &str) -> Table {
+    fn table(place: &str, ours: &str) -> DeviationTable {
         let text = format!(
             "{HEAD}\n|---|---|---|---|\n| `{place}` | it ends | {ours} | faults.md#orders |\n"
         );
-        Table::of(&text).unwrap()
+        DeviationTable::of(&text).unwrap()
     }
 
     #[test]
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn a_reason_cites_a_rule() {
         let text = format!("{HEAD}\n|---|---|---|---|\n| `a#1 /x` | a | b | we like it |\n");
-        assert!(Table::of(&text).is_err());
+        assert!(DeviationTable::of(&text).is_err());
     }
 
     /// The first cells of the table under a heading of the document, without backticks.
@@ -227,7 +227,7 @@ mod tests {
                 of == file && has_step(steps, step)
             })
         };
-        for row in Table::of_the_document().unwrap().rows {
+        for row in DeviationTable::of_the_document().unwrap().rows {
             let cited = (0..1000).filter(|step| row.steps != "*" && has_step(&row.steps, *step));
             for step in cited.filter(|_| row.file != "*") {
                 let files = [row.file.clone(), row.file.replace('*', "1")];

@@ -12,7 +12,7 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use super::compare::{CUT_LIST, CUT_TABLES};
-use super::recording::{Answer, Call};
+use super::recording::{RecordedAnswer, RecordedCall};
 
 /// Longer lists are cut to [`KEPT`].
 const LIST_MAX: usize = 4;
@@ -23,11 +23,11 @@ const TABLES: &str = "tables";
 
 /// What happened, by file, in order.
 #[derive(Debug, Clone, Default)]
-pub struct Kept(BTreeMap<String, Vec<Value>>);
+pub struct KeptEvents(BTreeMap<String, Vec<Value>>);
 
-impl Kept {
+impl KeptEvents {
     /// A call was answered.
-    pub fn called(&mut self, file: &str, name: &str, call: &Call, answer: &Answer) {
+    pub fn called(&mut self, file: &str, name: &str, call: &RecordedCall, answer: &RecordedAnswer) {
         let body = cut(&answer.body);
         self.add(
             file,

@@ -10,23 +10,23 @@ use serde_json::Value;
 
 /// No clock of a run is ahead of this; later times were sent by clients.
 const FAR: &str = "2090";
-/// How long an id is that was made by chance.
+/// How long an id is that was made at random.
 const UUID: usize = 36;
 /// No run was before this, in milliseconds since 1970, which are within ids of logs.
 const MILLISECONDS: &str = "1600000000000";
 
 /// One part of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Piece<'a> {
+enum NamePiece<'a> {
     /// As it is.
     Plain(&'a str),
-    /// A moment: `2026-11-21T00:23:19.881Z`, or with `-` throughout, as in a file's name.
+    /// An instant: `2026-11-21T00:23:19.881Z`, or with `-` throughout, as in a file's name.
     Time(&'a str),
-    /// A moment in milliseconds: `1795220601017`.
+    /// An instant in milliseconds: `1795220601017`.
     Millis(&'a str),
     /// A day: `2026-11-21`.
     Day(&'a str),
-    /// What stands before it, and an id made by chance.
+    /// What stands before it, and an id made at random.
     Made(&'a str, &'a str),
     /// What stands before it, and a number of a sequence: `DAR-001020`.
     Number(&'a str, &'a str),
@@ -34,14 +34,14 @@ enum Piece<'a> {
 
 /// What is bound.
 #[derive(Debug, Clone, Default)]
-pub struct Names {
+pub struct NameBindings {
     bound: BTreeMap<String, String>,
     taken: BTreeSet<String>,
     recorded_day: String,
     our_day: String,
 }
 
-impl Names {
+impl NameBindings {
     /// Nothing is bound; the runs took place on these days.
     pub fn new(recorded_day: &str, our_day: &str) -> Self {
         Self {
@@ -53,11 +53,13 @@ impl Names {
 
     /// A recorded text as we would say it.
     pub fn translate(&self, text: &str) -> String {
-        let say = |piece: &Piece<'_>| match *piece {
-            Piece::Plain(text) | Piece::Time(text) | Piece::Millis(text) => text.to_owned(),
-            Piece::Day(day) if day == self.recorded_day => self.our_day.clone(),
-            Piece::Day(day) => day.to_owned(),
-            Piece::Made(before, made) | Piece::Number(before, made) => {
+        let say = |piece: &NamePiece<'_>| match *piece {
+            NamePiece::Plain(text) | NamePiece::Time(text) | NamePiece::Millis(text) => {
+                text.to_owned()
+            }
+            NamePiece::Day(day) if day == self.recorded_day => self.our_day.clone(),
+            NamePiece::Day(day) => day.to_owned(),
+            NamePiece::Made(before, made) | NamePiece::Number(before, made) => {
                 let whole = format!("{before}{made}");
                 self.bound.get(&whole).cloned().unwrap_or(whole)
             }
@@ -100,30 +102,30 @@ impl Names {
 
     /// Forgets which numbers of sequences mean the same: a reset lets them begin again.
     pub fn forget_numbers(&mut self) {
-        let is_number = |name: &str| matches!(pieces(name)[..], [Piece::Number(..)]);
+        let is_number = |name: &str| matches!(pieces(name)[..], [NamePiece::Number(..)]);
         self.bound.retain(|name, _| !is_number(name));
         self.taken.retain(|name| !is_number(name));
     }
 
-    fn meets(&self, recorded: Piece<'_>, ours: Piece<'_>) -> bool {
+    fn meets(&self, recorded: NamePiece<'_>, ours: NamePiece<'_>) -> bool {
         match (recorded, ours) {
-            (Piece::Time(left), Piece::Time(right)) => {
+            (NamePiece::Time(left), NamePiece::Time(right)) => {
                 let (now, too) = (self.recorded_day.as_str(), self.our_day.as_str());
                 left == right || ((now..FAR).contains(&left) && (too..FAR).contains(&right))
             }
-            (Piece::Millis(_), Piece::Millis(_)) => true,
-            (Piece::Day(left), Piece::Day(right)) => {
+            (NamePiece::Millis(_), NamePiece::Millis(_)) => true,
+            (NamePiece::Day(left), NamePiece::Day(right)) => {
                 left == right || (left == self.recorded_day && right >= self.our_day.as_str())
             }
-            (Piece::Made(before, _), Piece::Made(ours_before, _))
-            | (Piece::Number(before, _), Piece::Number(ours_before, _)) => {
+            (NamePiece::Made(before, _), NamePiece::Made(ours_before, _))
+            | (NamePiece::Number(before, _), NamePiece::Number(ours_before, _)) => {
                 before == ours_before && self.agree(recorded, ours)
             }
             (left, right) => left == right,
         }
     }
 
-    fn agree(&self, recorded: Piece<'_>, ours: Piece<'_>) -> bool {
+    fn agree(&self, recorded: NamePiece<'_>, ours: NamePiece<'_>) -> bool {
         let (Some(left), Some(right)) = (whole(recorded), whole(ours)) else { return false };
         match self.bound.get(&left) {
             Some(bound) => *bound == right,
@@ -132,15 +134,17 @@ impl Names {
     }
 }
 
-fn whole(piece: Piece<'_>) -> Option<String> {
+fn whole(piece: NamePiece<'_>) -> Option<String> {
     match piece {
-        Piece::Made(before, made) | Piece::Number(before, made) => Some(format!("{before}{made}")),
-        Piece::Plain(_) | Piece::Time(_) | Piece::Millis(_) | Piece::Day(_) => None,
+        NamePiece::Made(before, made) | NamePiece::Number(before, made) => {
+            Some(format!("{before}{made}"))
+        }
+        NamePiece::Plain(_) | NamePiece::Time(_) | NamePiece::Millis(_) | NamePiece::Day(_) => None,
     }
 }
 
 /// The parts of a text, in order.
-fn pieces(text: &str) -> Vec<Piece<'_>> {
+fn pieces(text: &str) -> Vec<NamePiece<'_>> {
     let mut found = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
@@ -152,7 +156,7 @@ fn pieces(text: &str) -> Vec<Piece<'_>> {
             (None, length) => length,
         };
         let (here, after) = rest.split_at(length);
-        found.push(if time.is_some() { Piece::Time(here) } else { piece(here) });
+        found.push(if time.is_some() { NamePiece::Time(here) } else { piece(here) });
         rest = after;
     }
     found
@@ -162,25 +166,25 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '-' || c == '_'
 }
 
-fn piece(word: &str) -> Piece<'_> {
+fn piece(word: &str) -> NamePiece<'_> {
     let split =
         |length: usize| word.len().checked_sub(length).and_then(|at| word.split_at_checked(at));
     if has_form(word, "0000-00-00") {
-        return Piece::Day(word);
+        return NamePiece::Day(word);
     }
     if has_form(word, "0000000000000") && word > MILLISECONDS {
-        return Piece::Millis(word);
+        return NamePiece::Millis(word);
     }
     if let Some((before, made)) = split(UUID)
         && is_uuid(made)
     {
-        return Piece::Made(before, made);
+        return NamePiece::Made(before, made);
     }
     match split("000000".len()) {
         Some((before, number)) if has_form(number, "000000") && has_form(before, "AAA-") => {
-            Piece::Number(before, number)
+            NamePiece::Number(before, number)
         }
-        _ => Piece::Plain(word),
+        _ => NamePiece::Plain(word),
     }
 }
 
@@ -191,7 +195,7 @@ fn is_uuid(text: &str) -> bool {
     })
 }
 
-/// How long a moment at the start of a text is.
+/// How long an instant at the start of a text is.
 fn time_length(text: &str) -> Option<usize> {
     ["0000-00-00T00:00:00.000Z", "0000-00-00T00:00:00Z", "0000-00-00T00-00-00-000Z"]
         .into_iter()
@@ -216,8 +220,8 @@ mod tests {
     const FIRST: &str = "evt-46048ae6-9a9b-4ddb-b8c3-cfff9319eab1";
     const SECOND: &str = "evt-38be1ec6-bdc0-4a6d-b8fc-11e9a77f284c";
 
-    fn names() -> Names {
-        Names::new("2026-11-21", "2030-01-02")
+    fn names() -> NameBindings {
+        NameBindings::new("2026-11-21", "2030-01-02")
     }
 
     #[test]

@@ -12,10 +12,10 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
-use super::compare::{Comparison, Difference, Kind, Spot, shown};
-use super::keep::Kept;
-use super::names::Names;
-use super::recording::{Answer, Call, Does, Scenario, Step};
+use super::compare::{Comparison, Difference, DifferenceKind, Spot, shown};
+use super::keep::KeptEvents;
+use super::names::NameBindings;
+use super::recording::{Does, RecordedAnswer, RecordedCall, RecordedStep, Scenario};
 use super::slack;
 use super::wire::{Caller, Wire};
 
@@ -30,7 +30,7 @@ const NAMED: [(&str, &str); 8] = [
     ("pos-sync", "{b}"),
     ("global", "{name}"),
 ];
-/// Members by which a frame is told from others of its type, besides the record it is about.
+/// Members by which a frame differs from others of its type, besides the record it is about.
 const TELLING: [&str; 8] =
     ["topic", "table", "requestId", "level", "event", "directive", "branchId", "moduleId"];
 /// What tells the words of one topic from each other.
@@ -58,7 +58,7 @@ pub struct Played {
     /// The files played.
     pub files: Vec<String>,
     /// What was written down, by file.
-    pub kept: Kept,
+    pub kept: KeptEvents,
 }
 
 struct Socket {
@@ -76,7 +76,7 @@ struct Player {
     comparison: Comparison,
     exchanges: usize,
     /// What came, where it is written down.
-    record: Option<Kept>,
+    record: Option<KeptEvents>,
 }
 
 /// Plays scenarios in order against these nodes; requests and sockets go to each in turn.
@@ -93,19 +93,19 @@ pub async fn play(scenarios: &[Scenario], nodes: &[SocketAddr]) -> Result<Played
 /// # Errors
 /// As [`play`].
 pub async fn record(scenarios: &[Scenario], nodes: &[SocketAddr]) -> Result<Played> {
-    perform(scenarios, nodes, Some(Kept::default())).await
+    perform(scenarios, nodes, Some(KeptEvents::default())).await
 }
 
 async fn perform(
     scenarios: &[Scenario],
     nodes: &[SocketAddr],
-    record: Option<Kept>,
+    record: Option<KeptEvents>,
 ) -> Result<Played> {
     let mut caller = Caller::new(nodes)?;
     let health = caller.call("GET", "/healthz", &Value::Null, None).await?;
     let our_day = day(&health.body["now"]).context("a node tells the time")?;
     let recorded_day = scenarios.iter().find_map(recorded_day).unwrap_or_else(|| our_day.clone());
-    let comparison = Comparison::new(Names::new(&recorded_day, &our_day));
+    let comparison = Comparison::new(NameBindings::new(&recorded_day, &our_day));
     let mut player = Player { caller, sockets: BTreeMap::new(), comparison, exchanges: 0, record };
     let mut files = Vec::new();
     for scenario in scenarios {
@@ -162,7 +162,7 @@ impl Player {
     }
 
     /// Writes down, where this is recorded.
-    fn note(&mut self, write: impl FnOnce(&mut Kept)) {
+    fn note(&mut self, write: impl FnOnce(&mut KeptEvents)) {
         if let Some(kept) = &mut self.record {
             write(kept);
         }
@@ -178,7 +178,7 @@ impl Player {
         }
     }
 
-    async fn step(&mut self, step: &Step) {
+    async fn step(&mut self, step: &RecordedStep) {
         let spot = |what: String, call: &str| Spot {
             file: step.file.clone(),
             step: step.at,
@@ -186,7 +186,7 @@ impl Player {
             call: call.to_owned(),
         };
         match &step.does {
-            Does::Call(call) => {
+            Does::RecordedCall(call) => {
                 let path = call.path.split('?').next().unwrap_or_default();
                 self.comparison.stand(spot(endpoint(&call.method, path), path));
                 self.call(step, call).await;
@@ -225,10 +225,10 @@ impl Player {
     }
 
     fn fails(&mut self, recorded: &str, error: &anyhow::Error) {
-        self.comparison.differs(&[], Kind::Silence, recorded, &format!("{error:#}"));
+        self.comparison.differs(&[], DifferenceKind::Silence, recorded, &format!("{error:#}"));
     }
 
-    async fn call(&mut self, step: &Step, call: &Call) {
+    async fn call(&mut self, step: &RecordedStep, call: &RecordedCall) {
         self.exchanges += 1;
         let path = self.comparison.names.translate(&call.path);
         let body = self.comparison.names.translate_all(&call.body);
@@ -247,7 +247,7 @@ impl Player {
         }
         match &call.answer {
             Some(recorded) => {
-                let made = Call { path, body, ..call.clone() };
+                let made = RecordedCall { path, body, ..call.clone() };
                 self.note(|kept| kept.called(&step.file, &step.title, &made, &ours));
                 self.answers(recorded, &ours);
             }
@@ -255,15 +255,15 @@ impl Player {
         }
     }
 
-    fn answers(&mut self, recorded: &Answer, ours: &Answer) {
-        let code = |answer: &Answer| match (answer.status, answer.body["error"].as_str()) {
+    fn answers(&mut self, recorded: &RecordedAnswer, ours: &RecordedAnswer) {
+        let code = |answer: &RecordedAnswer| match (answer.status, answer.body["error"].as_str()) {
             (None, _) => "the process ends".to_owned(),
             (Some(status), None) => status.to_string(),
             (Some(status), Some(error)) => format!("{status} {error}"),
         };
         if recorded.status != ours.status {
             let path = ["status".to_owned()];
-            self.comparison.differs(&path, Kind::Status, &code(recorded), &code(ours));
+            self.comparison.differs(&path, DifferenceKind::Status, &code(recorded), &code(ours));
             self.comparison.remember(&ours.body);
             return;
         }
@@ -271,10 +271,15 @@ impl Player {
             let path = ["headers".to_owned(), name.clone()];
             match ours.headers.get(name) {
                 _ if !has_meaning(name) => {}
-                None => self.comparison.differs(&path, Kind::Missing, &shown(value), ""),
+                None => self.comparison.differs(&path, DifferenceKind::Missing, &shown(value), ""),
                 Some(ours) if is_alike(name, value, ours) => {}
                 Some(ours) => {
-                    self.comparison.differs(&path, Kind::Value, &shown(value), &shown(ours));
+                    self.comparison.differs(
+                        &path,
+                        DifferenceKind::Value,
+                        &shown(value),
+                        &shown(ours),
+                    );
                 }
             }
         }
@@ -289,7 +294,7 @@ impl Player {
         }
     }
 
-    async fn send(&mut self, step: &Step, client: &str, frame: &Value) {
+    async fn send(&mut self, step: &RecordedStep, client: &str, frame: &Value) {
         self.exchanges += 1;
         let frame = self.comparison.names.translate_all(frame);
         self.note(|kept| kept.sent(&step.file, client, &frame));
@@ -307,12 +312,12 @@ impl Player {
         let taken = socket.wire.take(&kind, |ours| is_counterpart(recorded, ours, names)).await;
         let path = ["frame".to_owned()];
         let Some((place, ours)) = taken else {
-            return self.comparison.differs(&path, Kind::Missing, &shown(recorded), "");
+            return self.comparison.differs(&path, DifferenceKind::Missing, &shown(recorded), "");
         };
         let last = socket.last.insert(stream(recorded), place);
         if let Some(last) = last.filter(|last| *last > place) {
             let ours = format!("it came {} too early", last - place);
-            self.comparison.differs(&path, Kind::Order, &title(recorded), &ours);
+            self.comparison.differs(&path, DifferenceKind::Order, &title(recorded), &ours);
         }
         self.comparison.values("frame", recorded, &ours);
     }
@@ -323,7 +328,12 @@ impl Player {
             self.comparison.remember(&frame);
             if !slack::may_come(&frame) {
                 self.comparison.says(format!("unasked frame {}", title(&frame)));
-                self.comparison.differs(&[client.to_owned()], Kind::Extra, "", &shown(&frame));
+                self.comparison.differs(
+                    &[client.to_owned()],
+                    DifferenceKind::Extra,
+                    "",
+                    &shown(&frame),
+                );
             }
         }
     }
@@ -408,7 +418,7 @@ fn title(frame: &Value) -> String {
 }
 
 /// Whether our frame is the one a recorded frame stands for; its values may still differ.
-fn is_counterpart(recorded: &Value, ours: &Value, names: &Names) -> bool {
+fn is_counterpart(recorded: &Value, ours: &Value, names: &NameBindings) -> bool {
     let alike = |left: &Value, right: &Value| match (left.as_str(), right.as_str()) {
         (Some(left), Some(right)) => names.may_match(left, right),
         (Some(_), None) => false,
@@ -420,7 +430,7 @@ fn is_counterpart(recorded: &Value, ours: &Value, names: &Names) -> bool {
     };
     let is_answer = recorded.pointer(REQUEST).is_some();
     let is = |name: &str| recorded["type"] == name;
-    // What a topic says is told from what it said before by these.
+    // By these a topic's message differs from the one before.
     let says = |path: &str| {
         alike(
             recorded.pointer(path).unwrap_or(&Value::Null),
@@ -454,7 +464,7 @@ mod tests {
 
     #[test]
     fn a_frame_is_found_by_what_it_is_about() {
-        let names = Names::new("2026-11-21", "2026-11-21");
+        let names = NameBindings::new("2026-11-21", "2026-11-21");
         let event = |key: &str| json!({ "type": "server:event", "recordRef": { "key": key } });
         assert!(is_counterpart(&event("a"), &event("a"), &names));
         assert!(!is_counterpart(&event("a"), &event("b"), &names));

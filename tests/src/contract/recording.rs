@@ -44,14 +44,14 @@ pub struct Scenario {
     /// The files it was made of, such as `rest-01`.
     pub name: String,
     /// Its steps.
-    pub steps: Vec<Step>,
+    pub steps: Vec<RecordedStep>,
     /// Whether it is played for the state it leaves only.
     pub is_rehearsal: bool,
 }
 
 /// One thing that was done or that came.
 #[derive(Debug, Clone)]
-pub struct Step {
+pub struct RecordedStep {
     /// The file, such as `rest-01`.
     pub file: String,
     /// Its place in the file, from 0.
@@ -66,7 +66,7 @@ pub struct Step {
 #[derive(Debug, Clone)]
 pub enum Does {
     /// A request and its answer.
-    Call(Call),
+    RecordedCall(RecordedCall),
     /// A client opens a socket at a path.
     Open(String, String),
     /// A client sends a frame: JSON, or text as it is.
@@ -81,8 +81,8 @@ pub enum Does {
 
 impl Does {
     /// The answer of a call, where it is known.
-    pub fn answer(&self) -> Option<&Answer> {
-        if let Self::Call(call) = self { call.answer.as_ref() } else { None }
+    pub fn answer(&self) -> Option<&RecordedAnswer> {
+        if let Self::RecordedCall(call) = self { call.answer.as_ref() } else { None }
     }
 
     /// The frame a client is sent.
@@ -93,7 +93,7 @@ impl Does {
 
 /// A request and its answer.
 #[derive(Debug, Clone)]
-pub struct Call {
+pub struct RecordedCall {
     /// The method.
     pub method: String,
     /// Path and query.
@@ -101,12 +101,12 @@ pub struct Call {
     /// The body: null is none, text is sent as it is.
     pub body: Value,
     /// What was answered; nothing where nothing is known of it.
-    pub answer: Option<Answer>,
+    pub answer: Option<RecordedAnswer>,
 }
 
 /// What was answered.
 #[derive(Debug, Clone, Default)]
-pub struct Answer {
+pub struct RecordedAnswer {
     /// The status; none where the server ended instead.
     pub status: Option<u16>,
     /// The headers that matter.
@@ -169,7 +169,8 @@ pub fn read_original(folder: &Path) -> Result<Vec<Scenario>> {
     let mut scenarios = read_all(folder)?;
     let of = |name: &&str| scenarios.iter().find(|scenario| scenario.name == **name);
     let steps = REHEARSED.iter().filter_map(of).flat_map(|scenario| scenario.steps.clone());
-    let lives = |step: &Step| step.does.answer().is_none_or(|answer| answer.status.is_some());
+    let lives =
+        |step: &RecordedStep| step.does.answer().is_none_or(|answer| answer.status.is_some());
     let steps = steps.take_while(lives).collect();
     let rehearsal = Scenario { name: "unrecorded".to_owned(), steps, is_rehearsal: true };
     let first = scenarios.iter().position(|scenario| scenario.name == REHEARSED[0]);
@@ -191,7 +192,7 @@ fn read(path: &Path) -> Result<Scenario> {
     let steps = items.iter().enumerate().map(|(at, item)| {
         let does = does(item).with_context(|| format!("{name}#{at}"))?;
         let title = item["name"].as_str().or_else(|| item["note"].as_str()).unwrap_or_default();
-        Ok(Step { file: name.clone(), at, title: title.to_owned(), does })
+        Ok(RecordedStep { file: name.clone(), at, title: title.to_owned(), does })
     });
     let steps = steps.collect::<Result<_>>()?;
     Ok(Scenario { name, steps, is_rehearsal: false })
@@ -199,7 +200,7 @@ fn read(path: &Path) -> Result<Scenario> {
 
 fn does(item: &Value) -> Result<Does> {
     if item.get("request").is_some() {
-        return call(item).map(Does::Call);
+        return call(item).map(Does::RecordedCall);
     }
     if item.get("note").is_some() {
         return Ok(Does::Note);
@@ -214,24 +215,24 @@ fn does(item: &Value) -> Result<Does> {
     })
 }
 
-fn call(item: &Value) -> Result<Call> {
+fn call(item: &Value) -> Result<RecordedCall> {
     let (request, response) = (&item["request"], &item["response"]);
     let text = |name: &str| -> Result<String> {
         Ok(request[name].as_str().with_context(|| format!("a request has a {name}"))?.to_owned())
     };
     let status = response["status"].as_u64().map(u16::try_from).transpose()?;
-    let answer = Answer {
+    let answer = RecordedAnswer {
         status,
         headers: response["headers"].as_object().cloned().unwrap_or_default(),
         body: response["body"].clone(),
     };
     let body = request["body"].clone();
-    Ok(Call { method: text("method")?, path: text("path")?, body, answer: Some(answer) })
+    Ok(RecordedCall { method: text("method")?, path: text("path")?, body, answer: Some(answer) })
 }
 
 /// One scenario of the files that were recorded together.
 fn joined(mut parts: Vec<Scenario>) -> Option<Scenario> {
-    let mut calls: Vec<Step> =
+    let mut calls: Vec<RecordedStep> =
         if parts.len() > 1 { parts.pop().map(|part| part.steps)? } else { Vec::new() };
     let mut joined = parts.pop()?;
     winners_first(&mut calls);
@@ -239,7 +240,9 @@ fn joined(mut parts: Vec<Scenario>) -> Option<Scenario> {
     if let Some(first) = calls.first() {
         joined.name = format!("{}+{}", joined.name, first.file);
     }
-    let named = |step: &Step, notes: &[Step]| notes.iter().any(|note| note.title == step.title);
+    let named = |step: &RecordedStep, notes: &[RecordedStep]| {
+        notes.iter().any(|note| note.title == step.title)
+    };
     let mut woven = Vec::new();
     let mut rest = calls.as_slice();
     for (at, step) in joined.steps.iter().enumerate() {
@@ -266,18 +269,18 @@ fn joined(mut parts: Vec<Scenario>) -> Option<Scenario> {
 
 /// Calls made together were written down as they ended. They are played one by one, those that
 /// succeeded first, so that the same one wins.
-fn winners_first(steps: &mut [Step]) {
-    let group = |step: &Step| {
+fn winners_first(steps: &mut [RecordedStep]) {
+    let group = |step: &RecordedStep| {
         step.title.starts_with(RACE).then(|| step.title.split('#').next().unwrap_or("").to_owned())
     };
-    let status = |step: &Step| step.does.answer().and_then(|answer| answer.status);
+    let status = |step: &RecordedStep| step.does.answer().and_then(|answer| answer.status);
     for run in steps.chunk_by_mut(|a, b| group(a).is_some() && group(a) == group(b)) {
         run.sort_by_key(status);
     }
 }
 
 /// The call behind a note, made again from the event it caused.
-fn unwritten(note: &Step, after: &[Step]) -> Option<Step> {
+fn unwritten(note: &RecordedStep, after: &[RecordedStep]) -> Option<RecordedStep> {
     let mut frames = after.iter().filter_map(|step| step.does.expected());
     let event = frames.find(|frame| frame["type"] == "server:event")?;
     let place = |name: &str| event[name].as_str().unwrap_or_default();
@@ -288,22 +291,30 @@ fn unwritten(note: &Step, after: &[Step]) -> Option<Step> {
         place("table")
     );
     let body = json!({ "record": event["entry"]["record"] });
-    let call = Call { method: "POST".to_owned(), path, body, answer: None };
-    Some(Step { does: Does::Call(call), ..note.clone() })
+    let call = RecordedCall { method: "POST".to_owned(), path, body, answer: None };
+    Some(RecordedStep { does: Does::RecordedCall(call), ..note.clone() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn step(title: &str, does: Does) -> Step {
-        Step { file: "f".to_owned(), at: 0, title: title.to_owned(), does }
+    fn step(title: &str, does: Does) -> RecordedStep {
+        RecordedStep { file: "f".to_owned(), at: 0, title: title.to_owned(), does }
     }
 
-    fn called(title: &str, status: u16) -> Step {
-        let answer = Answer { status: Some(status), ..Answer::default() };
+    fn called(title: &str, status: u16) -> RecordedStep {
+        let answer = RecordedAnswer { status: Some(status), ..RecordedAnswer::default() };
         let (method, path) = ("GET".to_owned(), "/".to_owned());
-        step(title, Does::Call(Call { method, path, body: Value::Null, answer: Some(answer) }))
+        step(
+            title,
+            Does::RecordedCall(RecordedCall {
+                method,
+                path,
+                body: Value::Null,
+                answer: Some(answer),
+            }),
+        )
     }
 
     fn titles(scenario: &Scenario) -> Vec<&str> {

@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
-use super::compare::{Difference, Kind};
-use super::deviations::Table;
+use super::compare::{Difference, DifferenceKind};
+use super::deviations::DeviationTable;
 
 /// Most examples of one kind of difference in a list.
 const PLACES_SHOWN: usize = 4;
 
 /// What was found.
 #[derive(Debug, Clone, Default)]
-pub struct Verdict {
+pub struct ContractVerdict {
     /// Requests answered, frames sent and frames compared.
     pub exchanges: usize,
     /// Those that differ in any way.
@@ -24,12 +24,12 @@ pub struct Verdict {
     pub unused: Vec<String>,
 }
 
-impl Verdict {
+impl ContractVerdict {
     /// Judges what was found in these files.
     pub fn of(
         exchanges: usize,
         differences: Vec<Difference>,
-        table: &Table,
+        table: &DeviationTable,
         files: &[String],
     ) -> Self {
         let places: BTreeSet<(&str, usize)> =
@@ -83,7 +83,7 @@ impl Verdict {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for ContractVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -99,7 +99,7 @@ impl fmt::Display for Verdict {
 
 /// The kinds of difference of one request or frame.
 fn kinds(found: &[&Difference]) -> String {
-    let mut kinds: BTreeMap<(Kind, String), Vec<&Difference>> = BTreeMap::new();
+    let mut kinds: BTreeMap<(DifferenceKind, String), Vec<&Difference>> = BTreeMap::new();
     for found in found {
         kinds.entry((found.kind, general(&found.path))).or_default().push(found);
     }
@@ -148,12 +148,12 @@ mod tests {
             step,
             what: what.to_owned(),
             path: format!("/body/rows/{step}/x"),
-            kind: Kind::Value,
+            kind: DifferenceKind::Value,
             recorded: "1".to_owned(),
             ours: "2".to_owned(),
         };
         let differences = vec![found("a", 1), found("b", 2), found("b", 3)];
-        let verdict = Verdict::of(9, differences, &Table::default(), &[]);
+        let verdict = ContractVerdict::of(9, differences, &DeviationTable::default(), &[]);
         assert_eq!(
             verdict.to_string(),
             "replayed 9, deviate 3, explained 0, unexplained 3, rows without use 0"

@@ -14,12 +14,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use super::recording::Answer;
+use super::recording::RecordedAnswer;
 
 /// Longer than a request may take on the other side.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a frame is waited for.
-const FRAME_PATIENCE: Duration = Duration::from_millis(2000);
+const FRAME_TIMEOUT: Duration = Duration::from_millis(2000);
 /// How long once frames of its type stayed out this often.
 const FRAME_IMPATIENCE: Duration = Duration::from_millis(300);
 /// See [`FRAME_IMPATIENCE`].
@@ -27,7 +27,7 @@ const MISSES: usize = 2;
 /// How long nothing comes on a socket that is quiet.
 const QUIET: Duration = Duration::from_millis(250);
 /// How long a socket may take to open.
-const OPEN_PATIENCE: Duration = Duration::from_secs(5);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Headers of an answer that matter.
 const HEADERS: [&str; 5] = [
     "content-type",
@@ -74,7 +74,7 @@ impl Caller {
         path: &str,
         body: &Value,
         asked: Option<&str>,
-    ) -> Result<Answer> {
+    ) -> Result<RecordedAnswer> {
         let url = format!("http://{}{path}", self.turn());
         let method = reqwest::Method::from_bytes(method.as_bytes())?;
         let mut request = self.http.request(method, url);
@@ -99,7 +99,7 @@ impl Caller {
         }
         let text = response.text().await?;
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Ok(Answer { status, headers, body })
+        Ok(RecordedAnswer { status, headers, body })
     }
 }
 
@@ -119,7 +119,7 @@ impl Wire {
     /// # Errors
     /// It is not opened in time.
     pub async fn open(node: SocketAddr, path: &str) -> Result<Self> {
-        let opening = timeout(OPEN_PATIENCE, connect_async(format!("ws://{node}{path}")));
+        let opening = timeout(OPEN_TIMEOUT, connect_async(format!("ws://{node}{path}")));
         let (socket, _) = opening.await.context("opening a socket")??;
         Ok(Self { socket, passed: VecDeque::new(), came: 0, misses: BTreeMap::new() })
     }
@@ -134,11 +134,11 @@ impl Wire {
             Some(bytes) => Message::binary(bytes.as_bytes().to_vec()),
             None => Message::text(text),
         };
-        Ok(timeout(OPEN_PATIENCE, self.socket.send(message)).await??)
+        Ok(timeout(OPEN_TIMEOUT, self.socket.send(message)).await??)
     }
 
-    /// The first frame that is taken, and its place among all that came. `kind` is what patience
-    /// is kept by.
+    /// The first frame that is taken, and its place among all that came. `kind` decides how
+    /// long it waits.
     pub async fn take(
         &mut self,
         kind: &str,
@@ -148,8 +148,8 @@ impl Wire {
             return self.passed.remove(at);
         }
         let is_lost = self.misses.get(kind).is_some_and(|misses| *misses >= MISSES);
-        let patience = if is_lost { FRAME_IMPATIENCE } else { FRAME_PATIENCE };
-        let end = Instant::now() + patience;
+        let wait = if is_lost { FRAME_IMPATIENCE } else { FRAME_TIMEOUT };
+        let end = Instant::now() + wait;
         while let Ok(Some(frame)) = timeout_at(end, self.read()).await {
             self.came += 1;
             if is_it(&frame) {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use model::{BranchKey, Command, Object, Origin, Request};
 
-use super::publish::place_of;
+use super::publish::{module_exists, place_of};
 use super::{Session, SessionAction, SessionContext};
-use crate::http::known;
+use crate::known_members;
 use crate::publish::request_id;
 use crate::ws::batch;
 use crate::ws::publish_queue::{PendingReply, QueuedPublish, ReplyKind};
@@ -37,8 +37,8 @@ impl Session {
             Err(error) => return self.failed(named.as_ref(), &error, cx.now),
         };
         let key = BranchKey::new(branch, read.module);
-        let here = known::refuse_other_place(&place, &key, validation(&key.module));
-        if let Err(error) = self.may_write(&key, cx).and(here) {
+        let here = known_members::refuse_other_place(&place, &key, validation(&key.module));
+        if let Err(error) = module_exists(&key, cx).and(here) {
             return self.failed(named.as_ref(), &error, cx.now);
         }
         let id = self.name(read.request);

@@ -10,11 +10,11 @@ use model::{
 };
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::snapshot::{PendingSnapshot, cursor_of, pause};
+use super::snapshot::{cursor_of, pause};
 use super::{
-    CallId, FollowFrom, FollowStart, Followed, Session, SessionAction, SessionContext, State,
+    CallId, FollowFrom, FollowStart, Followed, PendingSnapshot, Session, SessionAction,
+    SessionContext, State,
 };
-use crate::auth::{Access, Intent, authorize};
 use crate::error::ApiError;
 use crate::metrics::FrameKind;
 use crate::wire::{EventRenderer, event_frames, frame_key};
@@ -215,10 +215,6 @@ impl Session {
         let delta = &*shared.delta;
         let mut actions = Vec::new();
         let Some(key) = self.key_of(call) else { return vec![SessionAction::Drop(call)] };
-        if authorize(&self.principal, &Access::module(Intent::Follow, &key)).is_err() {
-            self.followed.remove(&key);
-            return vec![SessionAction::Drop(call)];
-        }
         let Some((first, last)) = delta.events.first().zip(delta.last()) else { return actions };
         let Some(followed) = self.followed.get_mut(&key) else { return actions };
         let next = followed.cursor.map(|cursor| (cursor.incarnation, cursor.offset.next()));

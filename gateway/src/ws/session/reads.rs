@@ -10,9 +10,8 @@ use model::{
 };
 
 use super::{CallId, LargeFrame, Session, SessionAction, SessionContext, control};
-use crate::auth::{Access, Intent, authorize};
 use crate::error::{ApiError, Problem};
-use crate::http::known;
+use crate::known_members;
 use crate::publish::{request_id, text};
 use crate::wire::QueryFrame;
 use crate::ws::frame;
@@ -60,7 +59,6 @@ impl Session {
         let key =
             ModuleId::parse(&module).map(|module| BranchKey::new(member.branch.clone(), module));
         let read = key.map_err(ApiError::from).and_then(|key| {
-            authorize(&self.principal, &Access::module(Intent::Read, &key))?;
             let read = read_query(frame, &key, cx)?;
             Ok((key, read))
         });
@@ -117,7 +115,7 @@ impl Session {
                         warnings,
                     })),
                     Ok(other) => {
-                        let error = crate::gateway::unasked(&other);
+                        let error = crate::scoped_store::unexpected_answer(&other);
                         control(frame::query_error(request_id.as_ref(), error.message(), cx.now))
                     }
                     Err(error) => {
@@ -206,12 +204,12 @@ fn read_query(
 ) -> Result<(Query, bool, Vec<String>), ApiError> {
     let config = cx.catalogue.module(&key.module);
     let config = config.ok_or_else(|| RouteError::UnknownModule(key.module.to_string()))?;
-    let named = text(frame, known::TABLE).ok_or(Reject::MissingTable)?;
+    let named = text(frame, known_members::TABLE).ok_or(Reject::MissingTable)?;
     let unknown = || Reject::UnknownTable { table: named.clone(), module: key.module.to_string() };
     let table = config.schema.resolve(&named).ok_or_else(unknown)?;
     let validation = config.validation;
-    let mut warnings = known::SOCKET_QUERY.members(frame, validation)?;
-    known::refuse_other_place(frame, key, validation)?;
+    let mut warnings = known_members::SOCKET_QUERY.members(frame, validation)?;
+    known_members::refuse_other_place(frame, key, validation)?;
     let kind = text(frame, &["queryType"]);
     let single = kind.as_deref() == Some("get");
     let is_list = matches!(kind.as_deref(), None | Some("list"));

@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 use actors::Cursor;
 use model::{BranchId, BranchKey, ModuleId, Object, Offset, Value};
 
-use super::snapshot::{PendingSnapshot, Wants};
-use super::{FollowFrom, LogEnd, Session, SessionAction, State, control};
+use super::{FollowFrom, LogEnd, PendingSnapshot, Session, SessionAction, State, control};
 use crate::wire::WireCursor;
 use crate::ws::frame;
+
+/// What the client wants of each module.
+pub(super) type Wants = BTreeMap<ModuleId, ResumeFrom>;
 
 /// What a hello said about where it goes on, and what became of it.
 #[derive(Default)]

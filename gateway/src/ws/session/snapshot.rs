@@ -1,32 +1,19 @@
 //! Loading: from a hello, a request or a module that began again to one `server:snapshot` of all
 //! modules of the branch, or to the events that follow on the client's cursors.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actors::{Cursor, RouteError};
-use model::{Answer, BranchKey, ModuleId, ModuleSnapshot, Read, ReadLevel, Value};
+use model::{Answer, BranchKey, ModuleSnapshot, Read, ReadLevel, Value};
 
-use super::resume::{Resume, ResumeFrom};
-use super::{CallId, FollowFrom, LargeFrame, Session, SessionAction, SessionContext, State};
+use super::resume::ResumeFrom;
+use super::{
+    CallId, FollowFrom, LargeFrame, PendingSnapshot, Session, SessionAction, SessionContext, State,
+};
 use crate::error::ApiError;
 use crate::limits::{FOLLOW_AGAIN_AFTER, FOLLOW_AGAIN_AFTER_MAX};
 use crate::wire::SnapshotFrame;
-
-/// A snapshot that waits for its modules.
-pub(super) struct PendingSnapshot {
-    pub(super) reason: &'static str,
-    pub(super) request_id: Option<Value>,
-    /// Where the client goes on, if it said so.
-    pub(super) resume: Option<Resume>,
-}
-
-impl PendingSnapshot {
-    pub(super) fn new(reason: &'static str, request_id: Option<Value>) -> Self {
-        Self { reason, request_id, resume: None }
-    }
-}
 
 impl Session {
     /// Gets the state of all modules of the branch's list, for a snapshot of them all. `level` is
@@ -111,7 +98,7 @@ impl Session {
         match result {
             Ok(Answer::Snapshot(snapshot)) => self.refreshed(key, snapshot, &mut actions),
             Ok(other) => {
-                let error = crate::gateway::unasked(&other);
+                let error = crate::scoped_store::unexpected_answer(&other);
                 self.not_refreshed(key, &error, cx, &mut actions);
             }
             Err(error) => self.not_refreshed(key, &error.into(), cx, &mut actions),
@@ -252,6 +239,3 @@ pub(super) fn pause(tries: u32) -> Duration {
 pub(super) fn cursor_of(snapshot: &ModuleSnapshot) -> Cursor {
     Cursor { incarnation: snapshot.head.incarnation, offset: snapshot.head.offset }
 }
-
-/// What the client wants of each module.
-pub(super) type Wants = BTreeMap<ModuleId, ResumeFrom>;

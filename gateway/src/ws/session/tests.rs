@@ -57,7 +57,7 @@ impl Story {
             Arc::new(branch("dar", vec![id("pos"), id("stock")])),
             Arc::new(branch("remal", vec![id("pos")])),
         ];
-        let (session, greeting) = Session::new("s-1".into(), "ws-a".into(), Principal::Anyone, AT);
+        let (session, greeting) = Session::new("s-1".into(), "ws-a".into(), AT);
         assert_eq!(
             told(&greeting),
             [

@@ -9,7 +9,6 @@ use model::{BranchKey, Object, TableName, Value};
 
 use super::reads::PendingRead;
 use super::{CallId, FollowFrom, Session, SessionAction, SessionContext, State, control};
-use crate::auth::{Access, Intent, authorize};
 use crate::error::{ApiError, Problem};
 use crate::limits::{SYNC_MESSAGES_WAITING_MAX, TOPIC_NAME_BYTES_MAX, TOPICS_MAX};
 use crate::publish::request_id;
@@ -160,10 +159,6 @@ impl Session {
             ))];
         }
         let topic = TopicSource::resolve(name, cx.catalogue);
-        if let Err(error) = self.may_subscribe(&topic) {
-            let (code, message) = (error.code(), error.message());
-            return vec![control(frame::topic_error(code, message, Some(name), None))];
-        }
         actions.push(control(frame::topic_ack("subscribe", name)));
         let mut subscription = TopicState::new(topic);
         if subscription.topic.takes_posts() {
@@ -174,17 +169,6 @@ impl Session {
         self.topics.0.insert(name.to_owned(), subscription);
         self.resolve_inputs(name, cx, &mut actions);
         actions
-    }
-
-    fn may_subscribe(&self, topic: &TopicSource) -> Result<(), ApiError> {
-        let access = match topic {
-            TopicSource::Table { branch: Some(branch), .. }
-            | TopicSource::Channel { branch, .. } => Access::branch(Intent::Follow, branch),
-            TopicSource::Sync(key) => Access::module(Intent::Follow, key),
-            TopicSource::Table { branch: None, .. } => return Ok(()),
-            TopicSource::Reserved | TopicSource::Free => Access::cluster(Intent::Follow),
-        };
-        authorize(&self.principal, &access)
     }
 
     pub(super) fn unsubscribe(&mut self, frame: &Object) -> Vec<SessionAction> {
@@ -292,7 +276,7 @@ impl Session {
         let names: Vec<String> = silent.map(|(name, _)| name.clone()).collect();
         for name in names {
             let resolved = TopicSource::resolve(&name, cx.catalogue);
-            if self.inputs_of(&resolved, cx).is_empty() || self.may_subscribe(&resolved).is_err() {
+            if self.inputs_of(&resolved, cx).is_empty() {
                 continue;
             }
             if let Some(topic) = self.topics.0.get_mut(&name) {

@@ -1,0 +1,108 @@
+//! App: what all handlers and sockets of a node share. Nothing here knows a route or a frame.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use metrics_exporter_prometheus::PrometheusHandle;
+use model::{BranchKey, Offset};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::Principal;
+use crate::config::GatewayConfig;
+use crate::files::Files;
+use crate::limits::{Limits, RENDERS_AT_ONCE, SYNC_BODIES_AT_ONCE};
+use crate::metrics::Counters;
+use crate::origins::{OriginPolicy, host_and_port};
+use crate::scoped_store::{NodeView, ScopedStore, StoreHandle};
+
+/// What all handlers and sockets share, as they hold it.
+pub(crate) type App = Arc<AppState>;
+
+/// What all handlers and sockets share.
+pub(crate) struct AppState {
+    pub(crate) server_id: Arc<str>,
+    /// Where the data is: reached through [`AppState::store`] and [`AppState::node`] only.
+    store: StoreHandle,
+    pub(crate) metrics: PrometheusHandle,
+    pub(crate) counters: Counters,
+    pub(crate) origins: OriginPolicy,
+    pub(crate) limits: Limits,
+    pub(crate) files: Option<Arc<dyn Files>>,
+    /// The description of every route, written when they are made.
+    pub(crate) document: OnceLock<Bytes>,
+    /// One permit for each socket.
+    pub(crate) socket_permits: Arc<Semaphore>,
+    /// One permit for each large snapshot being written.
+    pub(crate) renders: Arc<Semaphore>,
+    /// One permit for each body or message of whole tables being read.
+    pub(crate) large_bodies: Arc<Semaphore>,
+    /// One permit: a snapshot that an event is to carry is read by one session at a time.
+    pub(crate) event_snapshot_permit: Semaphore,
+    /// The last event such a snapshot was read for.
+    last_event_with_snapshot: Mutex<Option<(BranchKey, Offset)>>,
+    /// Set for good when the node goes away.
+    pub(crate) draining: CancellationToken,
+    /// The sockets that have not ended.
+    pub(crate) sockets: TaskTracker,
+}
+
+impl AppState {
+    /// The state of a node's gateway. The metrics recorder must be installed before, as counters
+    /// are taken here.
+    pub(crate) fn new(
+        config: GatewayConfig,
+        store: StoreHandle,
+        metrics: PrometheusHandle,
+    ) -> Self {
+        let own_hosts = config.advertised.as_deref().and_then(host_and_port);
+        let origins = OriginPolicy {
+            allowed: config.allowed_origins,
+            checks_host: config.checks_host,
+            own_hosts: own_hosts.into_iter().map(|(host, _)| host).collect(),
+        };
+        Self {
+            server_id: config.server_id.into(),
+            store,
+            metrics,
+            counters: Counters::new(config.open_to_all, origins.allowed.is_every()),
+            origins,
+            socket_permits: Arc::new(Semaphore::new(config.limits.sockets_max)),
+            renders: Arc::new(Semaphore::new(RENDERS_AT_ONCE)),
+            large_bodies: Arc::new(Semaphore::new(SYNC_BODIES_AT_ONCE)),
+            event_snapshot_permit: Semaphore::new(1),
+            last_event_with_snapshot: Mutex::new(None),
+            draining: CancellationToken::new(),
+            sockets: TaskTracker::new(),
+            limits: config.limits,
+            files: config.files,
+            document: OnceLock::new(),
+        }
+    }
+
+    /// The data of the cluster as this principal may see and change it.
+    pub(crate) fn store(&self, principal: &Principal) -> ScopedStore {
+        self.store.scoped(principal)
+    }
+
+    /// What this node says of itself to anybody.
+    pub(crate) fn node(&self) -> NodeView<'_> {
+        self.store.node()
+    }
+
+    /// Whether no session has read the snapshot yet that this event is to carry.
+    pub(crate) fn is_first_to_read_snapshot_for(&self, key: &BranchKey, offset: Offset) -> bool {
+        let mut last = self.last_event_with_snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        let this = Some((key.clone(), offset));
+        std::mem::replace(&mut *last, this.clone()) != this
+    }
+}
+
+/// Now, as this node's clock has it: for what is shown, never for what is decided.
+pub(crate) fn now() -> model::Timestamp {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    model::Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
