@@ -490,7 +490,7 @@ mod tests {
         let mut shop = Shop::lenient();
         let write = |json| mutation(Action::Save, "tickets", json);
         let mutations = vec![write(r#"{"id":"a","n":1}"#), write(r#"{"id":"a","n":2}"#)];
-        let command = shop.command(Request::Write(Write::of(mutations)));
+        let command = shop.command(Request::Transaction(Transaction::of(mutations)));
         let applied = shop.apply_one(command.clone());
         let [first, second] = &applied.prior[..] else { panic!("one for each event") };
         assert_eq!(*first, PriorRecords::Record(None));
