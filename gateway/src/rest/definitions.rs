@@ -51,10 +51,10 @@ pub(crate) fn routes() -> Routes {
     );
     // Only what the whole cluster has is followed by a module, whose branches are asked then.
     const FOLLOWED: &[StoreCall] = &[StoreCall::Administer, StoreCall::Status, StoreCall::Read];
-    for (path, calls) in [
-        ("/api/schemas/global/{name}", FOLLOWED),
-        ("/api/schemas/branch/{branch}/{module}", &[StoreCall::Administer]),
-    ] {
+    const KEPT: &[StoreCall] = &[StoreCall::Administer];
+    for (path, calls) in
+        [("/api/schemas/global/{name}", FOLLOWED), ("/api/schemas/branch/{branch}/{module}", KEPT)]
+    {
         routes = routes
             .path(path)
             .large()
