@@ -34,11 +34,11 @@ use crate::limits::{GOODBYE_MAX, MESSAGE_BYTES_MAX};
 use crate::metrics::FrameKind;
 use crate::render::{self, Pieces, Placeholder, RenderedJson, RowLists};
 use crate::scoped_store::ScopedStore;
+use crate::ws::dialect::{Dialect, LargeFrame};
 use crate::ws::outbox::Outbox;
-use crate::ws::session::{
-    CallId, FollowStart, LargeFrame, LogEnd, Session, SessionAction, SessionContext,
-};
+use crate::ws::session::{Session, SessionAction, SessionContext};
 use crate::ws::source::{StreamItem, deltas, follow, posts};
+use crate::ws::subscription::{CallId, FollowStart, LogEnd};
 use crate::ws::topic;
 
 /// A connection that has become a WebSocket.
@@ -339,11 +339,11 @@ impl SocketTask {
             match action {
                 SessionAction::Send(frame, channel) => self.outbox.push(frame, channel),
                 SessionAction::Write(frame) => self.rendering = Some(self.render(frame)),
-                SessionAction::Follow { call, key, begin, wait } => {
+                SessionAction::Follow { call, key, from, wait } => {
                     let store = self.store.clone();
                     self.calls.push(Box::pin(async move {
                         delay(wait).await;
-                        TaskResult::Started(call, follow(&store, key, begin).await)
+                        TaskResult::Started(call, follow(&store, key, from).await)
                     }));
                 }
                 SessionAction::Read { call, key, read, level, wait } => {
@@ -388,11 +388,13 @@ impl SocketTask {
             self.app.counters.resyncs.increment(1);
         }
         let app = App::clone(&self.app);
+        let dialect = self.session.dialect();
         Box::pin(async move {
             let (rows, channel) = (frame.rows(), frame.channel());
             let request_id = frame.request_id().cloned();
             let max = app.limits.snapshot_bytes_max;
-            let written = render::written(&app.renders, rows, max, move || frame.pieces()).await;
+            let written =
+                render::written(&app.renders, rows, max, move || frame.pieces(dialect)).await;
             written.map(|written| (written, channel)).map_err(|error| (request_id, error))
         })
     }
@@ -419,7 +421,14 @@ impl SocketTask {
         if let Some(unopened) = self.unopened.remove(&call) {
             self.add_stream(
                 call,
-                deltas(App::clone(&self.app), self.store.clone(), call, unopened).boxed(),
+                deltas(
+                    App::clone(&self.app),
+                    self.store.clone(),
+                    self.session.dialect(),
+                    call,
+                    unopened,
+                )
+                .boxed(),
             );
         }
     }
@@ -459,26 +468,27 @@ impl LargeFrame {
     }
 
     /// Its text, its rows to be written one after the other.
-    fn pieces(self) -> Result<Pieces, ApiError> {
+    fn pieces(mut self, dialect: &dyn Dialect) -> Result<Pieces, ApiError> {
         let mark = Placeholder::new();
-        let (outline, lists) = match self {
-            Self::Snapshot(mut frame) => {
+        // What is large is taken out, and a placeholder written where it was.
+        let lists = match &mut self {
+            Self::Snapshot(frame) => {
                 let modules = std::mem::take(&mut frame.modules);
                 frame.modules = mark.modules(&modules);
-                (render::bytes(&frame)?, RowLists::Modules(modules))
+                RowLists::Modules(modules)
             }
-            Self::Topic(mut frame) => {
+            Self::Topic(frame) => {
                 let modules: Vec<_> = frame.snapshot.take().into_iter().collect();
                 frame.snapshot = mark.modules(&modules).pop();
-                (render::bytes(&frame)?, RowLists::Modules(modules))
+                RowLists::Modules(modules)
             }
-            Self::Rows(mut frame) => {
+            Self::Rows(frame) => {
                 let rows = std::mem::take(&mut frame.rows);
                 frame.rows = mark.list(0, &rows);
-                (render::bytes(&frame)?, RowLists::Rows(rows))
+                RowLists::Rows(rows)
             }
         };
-        Pieces::new(&outline, &mark, lists)
+        Pieces::new(&dialect.outline(&self)?, &mark, lists)
     }
 }
 

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use actors::{RouteError, SharedDelta};
 use model::{
-    Accepted, Answer, CommandId, Delta, Effect, Event, EventChange, Hash, Head, ModuleConfig,
-    ModuleId, Origin, Outcome, RecordChange, RecordKey, Reject, Revision, Schema, TableName,
-    Validation, VersionRule,
+    Accepted, Answer, CommandId, Delta, Effect, Event, EventChange, Hash, Head, Incarnation,
+    ModuleConfig, ModuleId, ModuleSnapshot, Offset, Origin, Outcome, RecordChange, RecordKey,
+    Reject, Revision, Schema, TableName, Validation, VersionRule,
 };
 
 use super::*;
+use crate::wire::SnapshotFrame;
+use crate::ws::subscription::{FollowStart, LogEnd};
 
 mod batches;
 mod laws;
@@ -216,15 +218,15 @@ fn told(actions: &[SessionAction]) -> Vec<String> {
             let modules: Vec<_> = frame.modules.iter().map(at).collect();
             format!("snapshot {} {}", frame.reason, modules.join(" "))
         }
-        SessionAction::Follow { call, key, begin, wait } => {
-            let begin = match begin {
-                FollowFrom::Now => String::new(),
+        SessionAction::Follow { call, key, from, wait } => {
+            let from = match from {
+                FollowFrom::Snapshot => String::new(),
                 FollowFrom::After(cursor) => format!(" after {}", cursor.offset),
                 FollowFrom::Resume(cursor) => format!(" resuming {}", cursor.offset),
                 FollowFrom::Tail => " from now".to_owned(),
             };
             let wait = if wait.is_zero() { String::new() } else { format!(" in {wait:?}") };
-            format!("follow {} as {call}{begin}{wait}", key.module)
+            format!("follow {} as {call}{from}{wait}", key.module)
         }
         SessionAction::Read { call, key, read, level, wait } => {
             let what = if let Read::Events { after, .. } = read {
