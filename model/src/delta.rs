@@ -123,6 +123,16 @@ pub struct RecordChange {
     pub record: Arc<Object>,
 }
 
+/// What the records of an event were before it. In memory only: neither the log nor another node
+/// holds it, so a delta that came from either is without.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PriorRecords {
+    /// Of the record an event changed; `None` where it was new.
+    Record(Option<Arc<Object>>),
+    /// Of the records a module change lists, in its order; `None` for one that was new.
+    Module(Vec<Option<Arc<Object>>>),
+}
+
 /// One act on a whole module.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModuleChange {

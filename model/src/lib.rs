@@ -54,7 +54,8 @@ pub use command::{
 pub use dedup::{DedupLimits, DedupUse};
 pub use definition::{Definition, Validation, VersionRule};
 pub use delta::{
-    BulkOperation, Delta, Effect, Event, EventChange, Hash, ModuleChange, Part, RecordChange,
+    BulkOperation, Delta, Effect, Event, EventChange, Hash, ModuleChange, Part, PriorRecords,
+    RecordChange,
 };
 pub use entropy::Entropy;
 pub use event_log::chain::{BrokenChain, Chain};

@@ -12,7 +12,7 @@ use crate::branch::{ApplyContext, Branch};
 use crate::checkpoint;
 use crate::codec::{self, CodecError};
 use crate::command::{Batch, Command, Request};
-use crate::delta::{Delta, Hash};
+use crate::delta::{Delta, Hash, PriorRecords};
 use crate::entropy::Entropy;
 use crate::ids::{BranchKey, Offset};
 use crate::module::IgnoredLeap;
@@ -44,6 +44,9 @@ pub struct Applied {
     pub outcome: Outcome,
     /// First offset and number of events to read back from the store, for such a command.
     pub repeated_at: Option<(Offset, u32)>,
+    /// What the records of its events were before, one entry for each event; empty where it changed
+    /// nothing now.
+    pub prior: Vec<PriorRecords>,
     /// How many older decisions of clients gave way for this one before their time.
     pub displaced: u64,
     /// Numbers that came with it and are not followed, for the log to tell of.

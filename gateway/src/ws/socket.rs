@@ -323,7 +323,7 @@ impl SocketTask {
 
     fn on_topic_subscribed(&mut self, call: CallId, result: Result<TopicSubscription, RouteError>) {
         let last = result.map(|listening| {
-            self.add_stream(call, posts(call, listening.next).boxed());
+            self.add_stream(call, posts(call, listening.posts).boxed());
             listening.last
         });
         self.with_session(|session, _| session.on_topic_subscribed(call, last));

@@ -14,6 +14,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use crate::app::App;
 use crate::limits::EVENT_FRAME_BYTES_MAX;
 use crate::scoped_store::{PolicyClass, ScopedStore, unexpected_answer};
+use crate::wire::frame_key;
 use crate::ws::dialect::Dialect;
 use crate::ws::subscription::{CallId, FollowFrom, LogEnd};
 
@@ -152,13 +153,13 @@ async fn render_frames(
         }
     }
     let mut first = false;
-    shared.frames(|delta| {
+    shared.frames(frame_key(false), |delta| {
         first = true;
         fitting_frames(app, dialect, delta, snapshot.as_deref(), false)
     });
     if snapshot.is_some() {
         // Only here is it known; without one, those who ask for records write their own.
-        shared.frames_with_records(|delta| {
+        shared.frames(frame_key(true), |delta| {
             fitting_frames(app, dialect, delta, snapshot.as_deref(), true)
         });
     }

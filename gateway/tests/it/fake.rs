@@ -529,7 +529,8 @@ impl Store for Fake {
     ) -> BoxFuture<'static, Result<TopicSubscription, RouteError>> {
         let mut topics = self.0.topics.lock();
         let topic = topics.entry(topic).or_default();
-        let listening = TopicSubscription { last: topic.last.clone(), next: topic.tap.subscribe() };
+        let listening =
+            TopicSubscription { last: topic.last.clone(), posts: topic.tap.subscribe() };
         async move { Ok(listening) }.boxed()
     }
 

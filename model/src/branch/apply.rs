@@ -7,7 +7,9 @@ use crate::branch::Branch;
 use crate::command::{Command, Origin, Request};
 use crate::dedup::{Decided, PayloadHash, call_hash, payload_hash};
 use crate::definition::Definition;
-use crate::delta::{BulkOperation, Delta, Effect, Event, EventChange, Hash, Part, RecordChange};
+use crate::delta::{
+    BulkOperation, Delta, Effect, Event, EventChange, Hash, Part, PriorRecords, RecordChange,
+};
 use crate::entropy::Entropy;
 use crate::ids::{Offset, RecordKey, Timestamp};
 use crate::module::{
@@ -44,6 +46,17 @@ pub(crate) struct Changes {
     reserved: Option<Reserved>,
 }
 
+impl Changes {
+    /// What the records of each event were before it.
+    fn prior_records(&self) -> Vec<PriorRecords> {
+        let drafts = self.drafts.iter().map(|draft| PriorRecords::Record(draft.before.clone()));
+        let operation = self.operation.iter().map(|operation| {
+            PriorRecords::Module(operation.diffs.iter().map(|diff| diff.before.clone()).collect())
+        });
+        drafts.chain(operation).collect()
+    }
+}
+
 impl Branch {
     /// Decides a command, or tells what was decided about it before.
     pub(crate) fn apply(&mut self, command: &Command, stamp: ApplyContext) -> Applied {
@@ -68,11 +81,13 @@ impl Branch {
             Err(reject) => return self.refused(reject),
         };
         let at = stamp.at.max(self.last_commit_at);
-        let mut leaps = Vec::new();
+        let (mut leaps, mut prior) = (Vec::new(), Vec::new());
         let (outcome, decided) = match guarded(|| self.plan(command, at, stamp.entropy)) {
             Ok(changes) => {
                 let first = self.offset.next();
                 leaps = changes.state.numbers.new_leaps(&self.numbers);
+                // Taken before the commit consumes the drafts: afterwards nobody knows any more.
+                prior = changes.prior_records();
                 let accepted = self.commit(changes, command);
                 let decided = match &accepted.reserved {
                     Some(reserved) => Decided::Reserved(reserved.clone()),
@@ -84,7 +99,7 @@ impl Branch {
             Err(reject) => (Outcome::Rejected(reject.clone()), Decided::Rejected(reject)),
         };
         self.dedup.remember(&command.id, payload, stamp.uptime_ms, &decided);
-        Applied { key: self.key.clone(), outcome, repeated_at: None, displaced, leaps }
+        Applied { key: self.key.clone(), outcome, repeated_at: None, prior, displaced, leaps }
     }
 
     fn refused(&self, reject: Reject) -> Applied {
@@ -93,6 +108,7 @@ impl Branch {
             key: self.key.clone(),
             outcome,
             repeated_at: None,
+            prior: Vec::new(),
             displaced: 0,
             leaps: Vec::new(),
         }
@@ -116,7 +132,14 @@ impl Branch {
                 }
             }
         };
-        Applied { key: self.key.clone(), outcome, repeated_at, displaced: 0, leaps: Vec::new() }
+        Applied {
+            key: self.key.clone(),
+            outcome,
+            repeated_at,
+            prior: Vec::new(),
+            displaced: 0,
+            leaps: Vec::new(),
+        }
     }
 
     /// Forgets what was kept long enough, and at the bound what may give way; gives how many gave
@@ -460,6 +483,20 @@ mod tests {
         assert_eq!(accepted(&repeated).delta, accepted(&first).delta);
         assert!(accepted(&repeated).repeated && !accepted(&first).repeated);
         assert_eq!(shop.branch().state_hash(), state);
+    }
+
+    #[test]
+    fn each_event_comes_with_its_record_before_it() {
+        let mut shop = Shop::lenient();
+        let write = |json| mutation(Action::Save, "tickets", json);
+        let mutations = vec![write(r#"{"id":"a","n":1}"#), write(r#"{"id":"a","n":2}"#)];
+        let command = shop.command(Request::Transaction(Transaction::of(mutations)));
+        let applied = shop.apply_one(command.clone());
+        let [first, second] = &applied.prior[..] else { panic!("one for each event") };
+        assert_eq!(*first, PriorRecords::Record(None));
+        let made = accepted(&applied).delta.events[0].record().unwrap().record.clone();
+        assert_eq!(*second, PriorRecords::Record(Some(made)));
+        assert!(shop.apply_one(command).prior.is_empty(), "a repeat changes nothing");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use super::{PendingSnapshot, Session, SessionAction, SessionContext};
 use crate::error::ApiError;
 use crate::metrics::FrameKind;
-use crate::wire::EventRenderer;
+use crate::wire::{EventRenderer, frame_key};
 use crate::ws::subscription::{CallId, Delivery, FollowFrom, FollowStart, Start, Subscription};
 
 impl Session {
@@ -220,10 +220,7 @@ impl Session {
         let render =
             |delta: &Delta| self.dialect.events(&self.server_id, delta, None, with_records);
         // Rendered at the first session of this node that gets here, and shared by the others.
-        let frames = match with_records {
-            true => shared.frames_with_records(render),
-            false => shared.frames(render),
-        };
+        let frames = shared.frames(frame_key(with_records), render);
         let Some(subscription) = self.subscriptions.get(key) else { return };
         let send = |events: &[Arc<Event>], frames: &[Bytes], actions: &mut Vec<SessionAction>| {
             if subscription.sends_events() {
