@@ -28,7 +28,7 @@ Examples:
   simulate --seed 137 --story     one seed, and everything that happened in it";
 
 /// The options of the command line.
-struct Options {
+struct Args {
     seed: u64,
     seeds: u64,
     seconds: u64,
@@ -40,8 +40,8 @@ struct Options {
 }
 
 /// The options; `None` if the help is asked for.
-fn options() -> Result<Option<Options>, String> {
-    let mut options = Options {
+fn args() -> Result<Option<Args>, String> {
+    let mut args = Args {
         seed: 1,
         seeds: 1,
         seconds: 60,
@@ -58,19 +58,19 @@ fn options() -> Result<Option<Options>, String> {
             text.parse().map_err(|_| format!("{word} {text}: not a number"))
         };
         match word.as_str() {
-            "--seed" => options.seed = number()?,
-            "--seeds" => options.seeds = number()?,
-            "--seconds" => options.seconds = number()?,
-            "--no-faults" => options.faults = false,
-            "--lying-disks" => options.ignored_syncs = true,
-            "--twice" => options.twice = true,
-            "--first-failure" => options.first_failure = true,
-            "--story" => options.story = true,
+            "--seed" => args.seed = number()?,
+            "--seeds" => args.seeds = number()?,
+            "--seconds" => args.seconds = number()?,
+            "--no-faults" => args.faults = false,
+            "--lying-disks" => args.ignored_syncs = true,
+            "--twice" => args.twice = true,
+            "--first-failure" => args.first_failure = true,
+            "--story" => args.story = true,
             "--help" | "-h" => return Ok(None),
             other => return Err(format!("{other} is not known; --help says what is")),
         }
     }
-    Ok(Some(options))
+    Ok(Some(args))
 }
 
 /// Sums over all seeds.
@@ -139,8 +139,8 @@ impl Totals {
 }
 
 /// Prints what came of one seed.
-fn print_seed(options: &Options, seed: u64, report: &SimulationReport, wall: Duration) {
-    if options.story {
+fn print_seed(args: &Args, seed: u64, report: &SimulationReport, wall: Duration) {
+    if args.story {
         for (at, words) in &report.events {
             println!("  {:9.3} {words}", at.as_secs_f64());
         }
@@ -156,41 +156,41 @@ fn print_seed(options: &Options, seed: u64, report: &SimulationReport, wall: Dur
     );
     report.violations.iter().for_each(|wrong| println!("  {wrong}"));
     if !holds {
-        let no_faults = if options.faults { "" } else { " --no-faults" };
-        let lying_disks = if options.ignored_syncs { " --lying-disks" } else { "" };
+        let no_faults = if args.faults { "" } else { " --no-faults" };
+        let lying_disks = if args.ignored_syncs { " --lying-disks" } else { "" };
         println!(
             "  again: cargo run --release -p actors --example simulate -- --seed {seed} \
              --seconds {}{no_faults}{lying_disks} --story",
-            options.seconds
+            args.seconds
         );
     }
 }
 
 fn main() -> Result<(), String> {
-    let Some(options) = options()? else {
+    let Some(args) = args()? else {
         println!("{HELP}");
         return Ok(());
     };
     let (began, mut totals) = (Instant::now(), Totals::default());
-    for seed in options.seed..options.seed + options.seeds {
-        let length = Duration::from_secs(options.seconds);
+    for seed in args.seed..args.seed + args.seeds {
+        let length = Duration::from_secs(args.seconds);
         let config = SimulationConfig {
-            faults: options.faults,
-            ignored_syncs: options.ignored_syncs,
+            faults: args.faults,
+            ignored_syncs: args.ignored_syncs,
             ..SimulationConfig::new(seed, length)
         };
         let failed = |error: std::io::Error| format!("seed {seed} could not be run: {error}");
         let one = Instant::now();
         let report = run(config).map_err(failed)?;
-        print_seed(&options, seed, &report, one.elapsed());
+        print_seed(&args, seed, &report, one.elapsed());
         totals.add(seed, &report);
-        if options.twice {
+        if args.twice {
             match report.first_difference(&run(config).map_err(failed)?) {
                 None => println!("  twice the same in {} steps", report.steps.len()),
                 Some((one, other)) => println!("  they part: {one} | {other}"),
             }
         }
-        if options.first_failure && !report.violations.is_empty() {
+        if args.first_failure && !report.violations.is_empty() {
             break;
         }
     }

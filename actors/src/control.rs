@@ -24,8 +24,7 @@ use raft::{GroupId, Groups, Member, TypedGroup};
 use tokio::sync::{oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::client::catalogue::CatalogueClient;
-use crate::client::{LocalPartition, LocalPartitions};
+use crate::client::{CatalogueClient, LocalPartition, LocalPartitions};
 use crate::liveness::PeerLiveness;
 use crate::partition::activations::Activations;
 use crate::partition::machine::{AppliedPartition, PartitionMachine};

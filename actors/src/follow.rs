@@ -1,5 +1,88 @@
-//! Follow: how a change reaches those who follow a branch:module, on this node and on others.
+//! Follow: how every change of a branch:module reaches those who follow it, on whatever node.
+//!
+//! ```text
+//!   replica here ── its machine ────────────── LogFollower ── session
+//!   replica elsewhere ── FeedServer ══ Upstream ── LogFollower ── Feed ── LogFollower ── session
+//! ```
+//!
+//! What is live may lose deltas: queues are bounded, links break, nodes die. The log is the truth.
+//! [`LogFollower`] alone knows how to go from one to the other; a feed is one node's follower of
+//! a branch:module, whatever the number of sessions behind it.
 
-pub(crate) mod follower;
-pub(crate) mod remote;
-pub(crate) mod serve;
+mod feed;
+mod feeds;
+mod follower;
+mod live;
+mod server;
+mod upstream;
+
+use std::time::Duration;
+
+use model::{Answer, BranchKey, ModuleSnapshot, Read, ReadLevel};
+
+pub(crate) use feed::SupervisorStart;
+pub(crate) use feeds::Feeds;
+pub(crate) use server::FeedServer;
+pub(crate) use upstream::UpstreamContext;
+
+use crate::client::{CatalogueClient, LocalPartitions, Reads, read_error};
+use crate::message::Refusal;
+use crate::store::{Cursor, Follow, RouteError};
+use follower::LogFollower;
+use live::{LiveChannel, Tap};
+
+/// How often a served feed sends its position: finds a lost last delta.
+const POSITION_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The follows of this node, those it takes and those it serves. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Follows {
+    pub(crate) reads: Reads,
+    pub(crate) catalogue_client: CatalogueClient,
+    pub(crate) partitions: LocalPartitions,
+    pub(crate) feeds: Feeds,
+    pub(crate) server: FeedServer,
+}
+
+impl Follows {
+    /// Follows a branch:module from the state of now, or from the event after a cursor.
+    pub(crate) async fn follow(
+        &self,
+        key: BranchKey,
+        after: Option<Cursor>,
+    ) -> Result<Follow, RouteError> {
+        // Live first, then the state: what happens in between is in both and given once. The
+        // other way round it would be in neither.
+        let channel = self.tap(&key).await?;
+        let tap = Tap::new(self.clone(), key.clone(), channel);
+        if let Some(cursor) = after {
+            // Nobody has looked what came after the cursor: the log is read before anything live.
+            let stream = LogFollower::behind(self.reads.clone(), key, cursor, tap);
+            return Ok(Follow { snapshot: None, stream: Box::new(stream) });
+        }
+        let answer = self.reads.read(key.clone(), Read::Snapshot, ReadLevel::Linearizable).await?;
+        let Answer::Snapshot(snapshot) = answer else {
+            return Err(read_error(Refusal::Indeterminate));
+        };
+        let stream = LogFollower::new(self.reads.clone(), key, cursor_of(&snapshot), tap);
+        Ok(Follow { snapshot: Some(snapshot), stream: Box::new(stream) })
+    }
+
+    /// Every later delta of a branch, from the replica here or from afar.
+    async fn tap(&self, key: &BranchKey) -> Result<LiveChannel, RouteError> {
+        let partition = self.catalogue_client.find(key).await?;
+        if let Some(local) = self.partitions.get(partition) {
+            return Ok(LiveChannel::Replica(local.applied.subscribe(key).1));
+        }
+        let channel = self.feeds.tap(key).map_err(|error| RouteError::Unavailable {
+            reason: format!("the feed did not start: {error}"),
+            retry_after: Duration::from_secs(1),
+        })?;
+        Ok(LiveChannel::Feed(channel))
+    }
+}
+
+/// The cursor of a snapshot.
+fn cursor_of(snapshot: &ModuleSnapshot) -> Cursor {
+    Cursor { incarnation: snapshot.head.incarnation, offset: snapshot.head.offset }
+}

@@ -1,8 +1,8 @@
-//! Fuzz: what another node's store says, as a function of bytes.
+//! Fuzz: what another node sends, as a function of bytes.
 
 use crate::message::{PeerCast, PeerReply, PeerRequest, decode};
 
-/// A question, an answer, or something one is told.
+/// A request, a reply or a cast.
 pub fn peer_message(data: &[u8]) {
     let _ = decode::<PeerRequest>(data);
     let _ = decode::<PeerReply>(data);

@@ -1,4 +1,4 @@
-//! Life: who owns what, who restarts whom, who speaks to whom.
+//! Actors: who owns what, who restarts whom, who sends what to whom.
 //!
 //! ```text
 //!   RootActor
@@ -6,7 +6,8 @@
 //!     ├── PartitionActor × P  one replica group and its branches; leader watch
 //!     │     ├── Proposer      stamps, batches, proposes; one per partition
 //!     │     └── BranchActor*  the single activation of a branch:module, on the leader only
-//!     └── FeedActor*          one per followed branch:module on this node
+//!     └── FeedSupervisor
+//!           └── FeedActor*    one per branch:module that is followed on another node
 //! ```
 //!
 //! Callers use [`ClusterStore`]: it finds the leader, here or on another node, within a deadline.
@@ -37,6 +38,6 @@ pub use client::ClusterStore;
 pub use peers::{Inbox, PeerError, Peers, Priority};
 pub use root::{ActorTree, Config, StartError, start};
 pub use store::{
-    ChangeError, Cursor, DeltaStream, Follow, FollowItem, NotReady, Post, RouteError, SharedDelta,
-    Store, TopicSubscription,
+    ChangeError, Cursor, DeltaStream, Follow, FollowItem, FrameKey, Frames, NotReady, Post,
+    RouteError, SharedDelta, Store, TopicSubscription,
 };

@@ -1,8 +1,8 @@
-//! Every bound of this room, in one table, with units and reasons.
+//! Every bound of this crate, in one table, with units and reasons.
 
 use std::time::Duration;
 
-/// How long a request may take in all, from the gateway's door (decision 25).
+/// How long a request may take in all, from where the gateway takes it (decision 25).
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 /// Commands in one Raft entry: packing them is the biggest lever on CPU per command.
 pub const BATCH_COMMANDS_MAX: usize = 512;
@@ -19,10 +19,10 @@ pub const NODE_PERMITS: usize = 8192;
 pub const PASSIVATION_BUFFER_MAX: usize = 64;
 /// How long a branch actor stays without work.
 pub const PASSIVATE_AFTER: Duration = Duration::from_secs(300);
-/// DeltaStream queued for one follower before it is told it lagged.
+/// Deltas queued for one follower before it has to read the log.
 pub const FOLLOWER_QUEUE_DELTAS: usize = 256;
 /// How long one attempt waits for its outcome before the same command is sent again: above a
-/// healthy commit by far. An attempt at a leader that lost its office ends when its successor is
+/// healthy commit by far. An attempt at a deposed leader ends when its successor is
 /// known.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long a read waits for a replica that lags before it goes to the leader: above what a healthy
@@ -44,14 +44,14 @@ pub const LARGE_COMMAND_BYTES: usize = 1024 * 1024;
 pub const OFFLOAD_BYTES: usize = 256 * 1024;
 /// Bytes of events in one answer to another node; at least one event is in it.
 pub const CATCH_UP_BYTES: usize = 8 * 1024 * 1024;
-/// A delta larger than this is not pushed to other nodes: they are told where the log stands and
+/// A delta larger than this is not pushed to other nodes: they receive where the log stands and
 /// read it.
 pub const PUSHED_BYTES_MAX: usize = 1024 * 1024;
 /// Topics one node knows; beyond it the longest unused are forgotten.
 pub const TOPICS_MAX: usize = 10_000;
-/// Bytes of what was last said under all topics of a node.
+/// Bytes of the last posts of all topics of a node.
 pub const TOPICS_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Posts of one topic queued for one ear before it hears only later ones.
+/// Posts of one topic queued for one subscriber before it receives only later ones.
 pub const TOPIC_QUEUE_POSTS: usize = 64;
 /// Branch:modules one partition may hold: what writes may create is bounded, and 16 partitions
 /// of them are far more than a chain of shops has.

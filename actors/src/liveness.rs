@@ -1,4 +1,4 @@
-//! PeerLiveness: which peers this node has a link to, and since when; and which of them are about to stop.
+//! PeerLiveness: which peers this node has a link to, and since when; and which are about to stop.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,31 +14,31 @@ pub(crate) struct PeerLiveness(Mutex<BTreeMap<NodeId, Link>>);
 struct Link {
     since: Instant,
     /// The peer said that it stops soon.
-    is_leaving: bool,
+    is_draining: bool,
 }
 
 impl PeerLiveness {
     /// A link was made or broke. A new one is a new start, also where it took an old one's place.
-    pub(crate) fn changed(&self, peer: NodeId, up: bool) {
+    pub(crate) fn link_changed(&self, peer: NodeId, up: bool) {
         let mut links = self.0.lock();
         if up {
-            let new = Link { since: Instant::now(), is_leaving: false };
-            links.entry(peer).or_insert(new).is_leaving = false;
+            let new = Link { since: Instant::now(), is_draining: false };
+            links.entry(peer).or_insert(new).is_draining = false;
         } else {
             links.remove(&peer);
         }
     }
 
     /// A peer stops soon: it is to be given no lead.
-    pub(crate) fn leaves(&self, peer: NodeId) {
+    pub(crate) fn set_draining(&self, peer: NodeId) {
         if let Some(link) = self.0.lock().get_mut(&peer) {
-            link.is_leaving = true;
+            link.is_draining = true;
         }
     }
 
     /// Whether a peer may be given a lead: it is linked, and does not stop soon.
     pub(crate) fn may_lead(&self, peer: NodeId) -> bool {
-        self.0.lock().get(&peer).is_some_and(|link| !link.is_leaving)
+        self.0.lock().get(&peer).is_some_and(|link| !link.is_draining)
     }
 
     /// Whether there is a link now.

@@ -1,4 +1,4 @@
-//! What the routers of two nodes say to each other: asks with an answer, casts without one.
+//! What two nodes send each other: requests, which have a reply, and casts, which have none.
 //!
 //! Append-only: these bytes travel between nodes of different builds, behind `model::codec`.
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::codec::Versioned;
 use model::{
-    Answer, BranchKey, CatalogueEntry, ChangeRefused, Command, Delta, NodeId, Offset, Outcome,
+    Answer, BranchKey, CatalogueEntry, CatalogueError, Command, Delta, NodeId, Offset, Outcome,
     PartitionId, Read, ReadLevel, Reject,
 };
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use crate::status::{BranchStatus, PartitionStatus};
 use crate::store::Post;
 use crate::topics::PostVersion;
 
-/// A question to another node.
+/// A request to another node.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum PeerRequest {
     /// Have this decided; you should lead its partition.
@@ -31,9 +31,9 @@ pub(crate) enum PeerRequest {
     Status,
     /// Send me this branch's deltas from now on, under this number of mine.
     Follow { key: BranchKey, feed: u64 },
-    /// Say this under its topic; you should own it.
+    /// Publish this under its topic; you should own it.
     Post(Post),
-    /// What was said last under this topic? You should own it.
+    /// What is the last post of this topic? You should own it.
     LastPost(String),
     /// Confirm that you lead group 0, and up to where a reader must have applied.
     CatalogueIndex,
@@ -45,7 +45,7 @@ pub(crate) enum PeerReply {
     Outcome(Outcome),
     Answer(Answer),
     Index(u64),
-    Changed(Result<(), ChangeRefused>),
+    Changed(Result<(), CatalogueError>),
     Status(NodeReport),
     Refused(Refusal),
     Rejected(Reject),
@@ -63,7 +63,7 @@ pub(crate) struct NodeReport {
     pub(crate) warnings: Vec<String>,
 }
 
-/// Something another node is receive.
+/// What another node is sent without an answer.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum PeerCast {
     /// The next delta of a feed.
@@ -72,15 +72,15 @@ pub(crate) enum PeerCast {
     Position { feed: u64, offset: Offset },
     /// No more of this feed: follow again.
     FeedEnded { feed: u64 },
-    /// I no longer subscribe to this feed.
+    /// I no longer follow: end this feed.
     Unfollow { feed: u64 },
-    /// Somebody said this.
+    /// The owner of its topic numbered this post.
     Posted { version: PostVersion, post: Post },
     /// I stop soon: give me no lead.
     Draining,
 }
 
-/// Why a node did not do what it was asked.
+/// Why a node did not do what was requested.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Refusal {
     /// It does not lead (or hold) the partition; nothing was done.

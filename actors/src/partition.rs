@@ -25,6 +25,7 @@ pub(crate) mod activations;
 pub(crate) mod branch;
 pub(crate) mod machine;
 pub(crate) mod proposer;
+mod transfer;
 
 use activations::{Activations, Admission, BranchHandle};
 use branch::{BranchActor, BranchArguments, Submission};
@@ -33,13 +34,6 @@ use proposer::{Proposal, Proposer};
 
 /// How often a leader looks whether branches are idle and whether another node should lead.
 const TICK: Duration = Duration::from_secs(1);
-/// A preferred leader must have been reachable this long before it is given the lead back.
-const PREFERRED_UP_FOR: Duration = Duration::from_secs(10);
-/// A preferred leader may lack at most this many entries.
-const PREFERRED_LAG_MAX: u64 = 64;
-/// After a transfer was tried, it is not tried again for this long.
-const TRANSFER_PAUSE: Duration = Duration::from_secs(60);
-
 /// Messages of a partition actor.
 pub(crate) enum Message {
     /// Have this decided by its branch, which has no actor that takes it.
@@ -147,7 +141,8 @@ impl Actor for PartitionActor {
             Message::Tick => {
                 passivate(&state.arguments.activations, PASSIVATE_AFTER);
                 if state.draining {
-                    state.transfer_to_fittest(); // What it was given back in the meantime.
+                    // Again: a peer that has not heard of the drain may have given the lead back.
+                    state.transfer_to_fittest();
                 } else {
                     state.transfer_to_preferred();
                 }
@@ -318,63 +313,6 @@ impl State {
                 leadership.proposer.enqueue(Proposal { prerequisites: due, command, reply: None });
             }
         }
-    }
-
-    /// Leaders follow the placement: if another node should lead and can, it is asked to.
-    fn transfer_to_preferred(&mut self) {
-        let catalogue = Arc::clone(&self.arguments.catalogue.borrow());
-        let Some(placement) = catalogue.placements.get(&self.arguments.partition) else { return };
-        if self.leadership.is_none() {
-            return;
-        }
-        let preferred = placement.preferred;
-        let status = self.arguments.group.status();
-        let node = placement.preferred_node();
-        let fit = preferred != status.replica
-            && node.is_some_and(|node| {
-                let liveness = &self.arguments.liveness;
-                liveness.may_lead(node) && liveness.up_for(node) >= PREFERRED_UP_FOR
-            })
-            && status.members.get(&preferred).is_some_and(|(_, voter)| *voter)
-            && status.lag.get(&preferred).is_some_and(|lag| *lag <= PREFERRED_LAG_MAX)
-            && self.transfer_tried.is_none_or(|at| at.elapsed() >= TRANSFER_PAUSE);
-        if fit {
-            self.transfer(preferred);
-        }
-    }
-
-    /// Asks the fittest other replica to lead, if this one does.
-    fn transfer_to_fittest(&mut self) {
-        let status = self.arguments.group.status();
-        let fittest = status
-            .members
-            .iter()
-            .filter(|(replica, (_, voter))| *voter && **replica != status.replica)
-            .filter(|(_, (node, _))| self.arguments.liveness.may_lead(*node))
-            .filter_map(|(replica, _)| Some((status.lag.get(replica)?, *replica)))
-            .min();
-        if let (true, Some((_, replica))) = (status.is_leader, fittest) {
-            self.transfer(replica);
-        }
-    }
-
-    fn transfer(&mut self, to: model::ReplicaId) {
-        self.transfer_tried = Some(Instant::now());
-        let (group, partition) = (self.arguments.group.clone(), self.arguments.partition);
-        tokio::spawn(async move {
-            match group.transfer_leader(to).await {
-                Ok(()) => {
-                    tracing::info!(
-                        partition = partition.0,
-                        replica = to.0,
-                        "asked another replica to lead"
-                    )
-                }
-                Err(error) => {
-                    tracing::warn!(partition = partition.0, %error, "the lead could not be given away")
-                }
-            }
-        });
     }
 
     /// A branch actor has ended: what waited for that goes to its successor.

@@ -12,14 +12,13 @@ use model::{CatalogueEntry, NodeRecord, Procedures, ReplicaId};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use raft::{Fatal, GroupId, Groups};
 
-use crate::client::catalogue::CatalogueClient;
-use crate::client::{ClusterStore, LocalPartitions, Parts};
+use crate::client::{CatalogueClient, ClusterStore, LeaderClient, LocalPartitions};
 use crate::control::machine::CatalogueMachine;
 use crate::control::{self, ControlActor, ControlArguments};
-use crate::follow::remote::Feeds;
 use crate::liveness::PeerLiveness;
 use crate::peers::Peers;
 use crate::status::FileBudget;
+use crate::status::report::StatusReporter;
 
 /// How long a drain waits for other nodes to take the lead.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -76,27 +75,31 @@ pub async fn start(config: Config) -> Result<ActorTree, StartError> {
     let liveness = Arc::new(PeerLiveness::default());
     let partitions = LocalPartitions::default();
     let is_initialized = catalogue.borrow().is_formed();
-    let catalogue_client = CatalogueClient::new(
+    let leaders = LeaderClient::new(
         id,
-        group_0.clone(),
+        (*group_0).clone(),
         catalogue.clone(),
+        partitions.clone(),
         Arc::clone(&config.peers),
-        is_initialized,
+        Arc::clone(&liveness),
     );
-    let store = ClusterStore::new(Parts {
+    let catalogue_client =
+        CatalogueClient::new(leaders.clone(), group_0.clone(), catalogue.clone(), is_initialized);
+    let reporter = StatusReporter {
         node: id,
         catalogue: catalogue.clone(),
         applied_catalogue,
         partitions: partitions.clone(),
-        peers: config.peers,
+        peers: Arc::clone(&config.peers),
         liveness: Arc::clone(&liveness),
+        leaders: leaders.clone(),
         catalogue_client: catalogue_client.clone(),
-        warnings: config.warnings,
+        warnings: config.warnings.into(),
         files: config.files,
         brought: config.entries.iter().map(|entry| entry.id.clone()).collect(),
-        feeds: Feeds::default(),
-        procedures: config.procedures.clone(),
-    });
+        draining: Arc::default(),
+    };
+    let procedures = config.procedures.clone();
     let control = ControlArguments {
         node: config.node,
         initial: config.initial,
@@ -111,6 +114,7 @@ pub async fn start(config: Config) -> Result<ActorTree, StartError> {
         procedures: config.procedures,
     };
     let (root, _) = Actor::spawn(None, RootActor, control).await?;
+    let store = ClusterStore::start(leaders, reporter, procedures, &root.get_cell()).await?;
     Ok(ActorTree { store, root })
 }
 

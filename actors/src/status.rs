@@ -1,7 +1,7 @@
 //! What an operator sees of the cluster: plain data, the same for a table, for JSON and a console.
 
 pub(crate) mod replicas;
-mod report;
+pub(crate) mod report;
 
 use serde::{Deserialize, Serialize};
 
@@ -51,9 +51,9 @@ pub struct NodeStatus {
     pub id: u64,
     /// Its name.
     pub name: String,
-    /// Where clients liveness it, `127.0.0.1:3200`.
+    /// Where clients reach it, `127.0.0.1:3200`.
     pub http: String,
-    /// Where peers liveness it.
+    /// Where peers reach it.
     pub peer: String,
     /// Whether the answering node has a link to it (always true for itself).
     pub reachable: bool,

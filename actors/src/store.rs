@@ -1,5 +1,5 @@
-//! The door to branches, as the rooms above see it: one trait, so that the gateway's tests can
-//! stand before a branch in memory instead of a cluster.
+//! Store: every branch of the cluster, as the crates above see it: one trait, so that the gateway's
+//! tests can run against branches in memory instead of a cluster.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -7,9 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use model::{
-    Answer, BranchKey, Catalogue, CatalogueChange, ChangeRefused, Command, Delta, Incarnation,
-    ModuleSnapshot, Object, Offset, Outcome, Read, ReadLevel, Reject,
+    Answer, BranchKey, Catalogue, CatalogueChange, CatalogueError, Command, Delta, Incarnation,
+    ModuleSnapshot, Object, Offset, Outcome, PriorRecords, Read, ReadLevel, Reject,
 };
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, watch};
 
@@ -44,12 +45,12 @@ pub trait Store: Send + Sync + 'static {
     /// This node's copy of the catalogue, and each later one.
     fn catalogues(&self) -> watch::Receiver<Arc<Catalogue>>;
 
-    /// Whether there is anything to tell from this node's copy of the catalogue: one that began
-    /// with nothing has to hear from group 0 first, or it would deny what there is.
+    /// Whether this node's copy of the catalogue can be answered from: one that began with nothing
+    /// has to receive it from group 0 first, or it would deny what there is.
     fn is_initialized(&self) -> bool;
 
     /// Brings this node's copy of the catalogue up to now: what was agreed on before, by whatever
-    /// node, is in it afterwards. For those about to say that there is no such thing.
+    /// node, is in it afterwards. For those about to deny that there is such a thing.
     fn catch_up(&self) -> BoxFuture<'static, Result<(), RouteError>>;
 
     /// Has group 0 take a change, once under this id. When it returns, this node's copy has it.
@@ -59,11 +60,11 @@ pub trait Store: Send + Sync + 'static {
         change: CatalogueChange,
     ) -> BoxFuture<'static, Result<(), ChangeError>>;
 
-    /// Says something under a topic, to everybody in the cluster who listens to it. Topics are
-    /// forgotten sooner or later; nothing of them is on a disk.
+    /// Publishes under a topic, to all its subscribers in the cluster. Topics are forgotten sooner
+    /// or later; nothing of them is on a disk.
     fn publish(&self, post: Post) -> BoxFuture<'static, Result<(), RouteError>>;
 
-    /// Listens to a topic: what was said last, if that is known, and all that follows.
+    /// Subscribes to a topic: the last post, if it is known, and all that follow.
     fn subscribe(&self, topic: String)
     -> BoxFuture<'static, Result<TopicSubscription, RouteError>>;
 
@@ -106,7 +107,7 @@ pub enum RouteError {
     /// There is no such module in the catalogue.
     #[error("Module \"{0}\" not defined in modules.json")]
     UnknownModule(String),
-    /// No branch of this name is configured, and nothing says that there may be one.
+    /// No branch of this name is configured, and no pattern allows one.
     #[error("there is no branch {0:?}; make it with POST /api/branches")]
     UnknownBranch(String),
     /// A read was refused by the branch (an unknown table).
@@ -133,21 +134,22 @@ pub enum RouteError {
     Indeterminate,
 }
 
-/// Something said under a topic.
+/// What a client publishes under a topic.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Post {
-    /// Where.
+    /// The topic.
     pub topic: String,
-    /// What: it replaces what was said before.
+    /// What: it replaces the post before.
     pub data: Object,
 }
 
-/// An open ear for one topic. What is said faster than it is heard is lost; the last word is not.
+/// A subscription to one topic. What is published faster than it is received is lost; the last
+/// post is not.
 pub struct TopicSubscription {
-    /// What was said last.
+    /// The last post so far.
     pub last: Option<Arc<Post>>,
-    /// What is said from now on.
-    pub next: broadcast::Receiver<Arc<Post>>,
+    /// The posts from now on.
+    pub posts: broadcast::Receiver<Arc<Post>>,
 }
 
 /// Why a change of the catalogue was not made.
@@ -155,13 +157,13 @@ pub struct TopicSubscription {
 pub enum ChangeError {
     /// The catalogue refused it: trying again will not help.
     #[error(transparent)]
-    Refused(#[from] ChangeRefused),
+    Refused(#[from] CatalogueError),
     /// It could not be decided now, or its outcome is not known: retry under the same id.
     #[error("group 0 did not decide: {0}")]
     Undecided(String),
 }
 
-/// A place in one life of a branch:module's log: the last event seen.
+/// A place in one incarnation of a branch:module's log: the last event seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
     /// JSON `epoch`.
@@ -173,7 +175,7 @@ pub struct Cursor {
 /// A followed branch:module.
 pub struct Follow {
     /// The state to begin with, if the follow began without a cursor, or with one that is too old
-    /// or of another life.
+    /// or of another incarnation.
     pub snapshot: Option<Arc<ModuleSnapshot>>,
     /// What comes after it.
     pub stream: Box<dyn DeltaStream>,
@@ -185,7 +187,7 @@ pub trait DeltaStream: Send {
     fn next(&mut self) -> BoxFuture<'_, Option<FollowItem>>;
 }
 
-/// One thing a follower is receive.
+/// One item of a follow.
 #[derive(Debug, Clone)]
 pub enum FollowItem {
     /// The next change, in order, without gaps.
@@ -195,29 +197,88 @@ pub enum FollowItem {
     Resync(Arc<ModuleSnapshot>),
 }
 
-/// A delta on its way to many sessions of one node, with room for its rendered frames, so that
-/// they are written once.
+/// A delta on its way to many sessions of one node, with the frames written for them, so that each
+/// is written once.
 #[derive(Debug)]
 pub struct SharedDelta {
     /// What changed.
     pub delta: Arc<Delta>,
-    frames: OnceLock<Vec<Bytes>>,
-    with_records: OnceLock<Vec<Bytes>>,
+    prior: Option<Vec<PriorRecords>>,
+    frames: RwLock<Vec<(FrameKey, Arc<OnceLock<Frames>>)>>,
+}
+
+/// The frames of a delta, one for each event.
+pub type Frames = Arc<[Bytes]>;
+
+/// Which sessions share a delta's frames: those that speak one dialect, may see the same, and
+/// want as much of it. The gateway decides what the numbers stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameKey {
+    /// How frames are written.
+    pub dialect: u16,
+    /// What the session may see of a record.
+    pub policy_class: u16,
+    /// Whether the session asked for the record of every event.
+    pub with_records: bool,
 }
 
 impl SharedDelta {
-    /// Wraps a delta for its sessions.
+    /// A delta of which nobody knows what its records were before: it came from another node or
+    /// from the log.
     pub fn new(delta: Arc<Delta>) -> Self {
-        Self { delta, frames: OnceLock::new(), with_records: OnceLock::new() }
+        Self { delta, prior: None, frames: RwLock::default() }
     }
 
-    /// The delta's frames, one for each event, rendered by the first session that asks.
-    pub fn frames(&self, render: impl FnOnce(&Delta) -> Vec<Bytes>) -> &[Bytes] {
-        self.frames.get_or_init(|| render(&self.delta))
+    /// A delta as it was applied on this node. `prior` has one entry for each of its events.
+    pub fn with_prior(delta: Arc<Delta>, prior: Vec<PriorRecords>) -> Self {
+        Self { delta, prior: Some(prior), frames: RwLock::default() }
     }
 
-    /// The same frames with the record of every event, for sessions that asked for records.
-    pub fn frames_with_records(&self, render: impl FnOnce(&Delta) -> Vec<Bytes>) -> &[Bytes] {
-        self.with_records.get_or_init(|| render(&self.delta))
+    /// What the records were before, one entry for each event. `None`: nobody here knows.
+    pub fn prior(&self) -> Option<&[PriorRecords]> {
+        self.prior.as_deref()
+    }
+
+    /// The delta's frames for this key, written by the first session that asks for them.
+    pub fn frames(&self, key: FrameKey, render: impl FnOnce(&Delta) -> Vec<Bytes>) -> Frames {
+        let cell = self.cell(key);
+        // Written without the lock: sessions of another key do not wait, those of this key do.
+        Arc::clone(cell.get_or_init(|| render(&self.delta).into()))
+    }
+
+    fn cell(&self, key: FrameKey) -> Arc<OnceLock<Frames>> {
+        let find = |cells: &[(FrameKey, Arc<OnceLock<Frames>>)]| {
+            cells.iter().find(|(of, _)| *of == key).map(|(_, cell)| Arc::clone(cell))
+        };
+        if let Some(cell) = find(&self.frames.read()) {
+            return cell;
+        }
+        let mut cells = self.frames.write();
+        // Another session may have been quicker between the two locks.
+        find(&cells).unwrap_or_else(|| {
+            let cell = Arc::default();
+            cells.push((key, Arc::clone(&cell)));
+            cell
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{BranchId, BranchKey, ModuleId};
+
+    use super::*;
+
+    #[test]
+    fn frames_are_written_once_for_each_key() {
+        let key = BranchKey::new(BranchId::parse("dar").unwrap(), ModuleId::parse("pos").unwrap());
+        let delta = Delta { key, incarnation: Incarnation(1), events: Vec::new() };
+        let shared = SharedDelta::new(Arc::new(delta));
+        let key = FrameKey { dialect: 0, policy_class: 0, with_records: false };
+        let write = |key, text: &'static [u8]| shared.frames(key, |_| vec![Bytes::from(text)]);
+        assert_eq!(&*write(key, b"one"), [Bytes::from("one")]);
+        assert_eq!(&*write(key, b"two"), [Bytes::from("one")]);
+        assert_eq!(&*write(FrameKey { with_records: true, ..key }, b"two"), [Bytes::from("two")]);
+        assert_eq!(&*write(FrameKey { policy_class: 1, ..key }, b"three"), [Bytes::from("three")]);
     }
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use model::{
-    Action, BranchId, BranchKey, CatalogueChange, CatalogueEntry, Command, CommandId, ModuleConfig,
-    ModuleId, NodeId, NodeRecord, Object, Origin, Outcome, Pattern, RecordMutation, Request,
-    Schema, Timestamp, Transaction, Validation, Value, VersionRule,
+    Action, BranchId, BranchKey, BranchPattern, CatalogueChange, CatalogueEntry, Command,
+    CommandId, ModuleConfig, ModuleId, NodeId, NodeRecord, Object, Origin, Outcome, RecordMutation,
+    Request, Schema, Timestamp, Transaction, Validation, Value, VersionRule,
 };
 use parking_lot::Mutex;
 use raft::testing::MemoryNetwork;
@@ -29,7 +29,7 @@ struct Door {
 }
 
 impl Door {
-    fn liveness(&self, to: NodeId) -> Result<Arc<dyn Inbox>, PeerError> {
+    fn inbox(&self, to: NodeId) -> Result<Arc<dyn Inbox>, PeerError> {
         let inbox = self.wires.0.lock().get(&to).cloned();
         inbox.ok_or_else(|| PeerError::Unreachable { node: to, reason: "nobody listens".into() })
     }
@@ -43,7 +43,7 @@ impl Peers for Door {
         message: Bytes,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes, PeerError>> {
-        let (inbox, from) = (self.liveness(to), self.node);
+        let (inbox, from) = (self.inbox(to), self.node);
         if let Some(taken) = self.wires.1.lock().get_mut(&to) {
             *taken += 1;
             return Box::pin(std::future::pending());
@@ -55,7 +55,7 @@ impl Peers for Door {
     }
 
     fn cast(&self, to: NodeId, _: Priority, message: Bytes) -> Result<(), PeerError> {
-        self.liveness(to)?.cast(self.node, message);
+        self.inbox(to)?.cast(self.node, message);
         Ok(())
     }
 }
@@ -106,7 +106,7 @@ pub(crate) fn notes() -> Vec<CatalogueEntry> {
         seed: None,
         dedup: model::DedupLimits::default(),
     };
-    let patterns: Vec<Pattern> = Vec::new();
+    let patterns: Vec<BranchPattern> = Vec::new();
     let changes = [
         CatalogueChange::Module(Arc::new(module)),
         CatalogueChange::Patterns { patterns, defaults: vec![id] },
@@ -182,8 +182,8 @@ impl Cluster {
     /// The place of the node that leads a branch's partition.
     pub(crate) fn leader_of(&self, branch: &str) -> usize {
         let store = self.store(0);
-        let partition = store.locate(&key(branch)).unwrap();
-        self.place_of(store.leader_of(partition).expect("somebody leads"))
+        let partition = store.0.catalogue_client.locate(&key(branch)).unwrap();
+        self.place_of(store.0.leaders.leader_of(partition.into()).expect("somebody leads"))
     }
 
     /// Where a node stands among the nodes.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Answer, CatalogueChange, ChangeRefused, Outcome, Read, ReadLevel, Value};
+use model::{Answer, CatalogueChange, CatalogueError, Outcome, Read, ReadLevel, Value};
 use raft::Timing;
 
 use crate::message::{PeerReply, PeerRequest, Refusal, decode, encode};
@@ -34,11 +34,11 @@ async fn what_one_node_takes_every_node_shows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_read_creates_nothing_and_an_unknown_module_is_named() {
+async fn a_read_creates_nothing_and_names_an_unknown_module() {
     let cluster = Cluster::start(1).await;
     let store = cluster.store(0);
     assert_eq!(notes_of(&store, "nobody").await, [""; 0]);
-    assert!(store.report().await.branches.is_empty());
+    assert!(store.status().await.branches.is_empty());
     let mut elsewhere = key("dar");
     elsewhere.module = model::ModuleId::parse("gym").unwrap();
     let answer = store.read(elsewhere, Read::Head, ReadLevel::Stale).await;
@@ -46,7 +46,7 @@ async fn a_read_creates_nothing_and_an_unknown_module_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_of_the_catalogue_that_was_brought_up_to_now_has_what_was_agreed_before() {
+async fn a_catalogue_that_caught_up_has_what_was_agreed_before() {
     let cluster = Cluster::start(3).await;
     for (turn, maker) in [0, 1, 2, 0, 1].into_iter().enumerate() {
         let id = format!("late-{turn}");
@@ -56,13 +56,13 @@ async fn a_copy_of_the_catalogue_that_was_brought_up_to_now_has_what_was_agreed_
             let store = cluster.store(place);
             assert!(store.is_initialized());
             Store::catch_up(&store).await.unwrap();
-            assert!(store.catalogue().has_taken(&id), "{id} at {place}");
+            assert!(store.catalogue().has_applied(&id), "{id} at {place}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn however_many_would_catch_up_a_leader_that_hangs_is_asked_once() {
+async fn a_leader_that_hangs_is_asked_once_to_catch_up() {
     let cluster = Cluster::start(3).await;
     let leader = cluster.store(0).0.catalogue_client.leader().unwrap();
     let place = cluster.place_of(leader);
@@ -76,7 +76,7 @@ async fn however_many_would_catch_up_a_leader_that_hangs_is_asked_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_hangs_is_waited_for_until_another_leads_and_no_longer() {
+async fn a_leader_that_hangs_is_left_when_another_leads() {
     let cluster = Cluster::start(3).await;
     accept(&cluster.store(0), insert("dar", "n1", "before")).await;
     let place = cluster.leader_of("dar");
@@ -93,7 +93,7 @@ async fn a_branch_actor_that_panics_costs_nobody_anything() {
     let cluster = Cluster::start(1).await;
     let store = cluster.store(0);
     accept(&store, insert("dar", "n1", "before")).await;
-    let partition = store.locate(&key("dar")).unwrap();
+    let partition = store.0.catalogue_client.locate(&key("dar")).unwrap();
     let actor = store.0.partitions.get(partition).unwrap().actor;
     actor.cast(partition::Message::PanicBranch(key("dar"))).unwrap();
     assert_eq!(accept(&store, insert("dar", "n2", "after")).await, 2);
@@ -106,7 +106,7 @@ async fn a_control_actor_that_panics_has_a_successor() {
     let cluster = Cluster::start(1).await;
     let store = cluster.store(0);
     accept(&store, insert("dar", "n1", "before")).await;
-    let partition = store.locate(&key("dar")).unwrap();
+    let partition = store.0.catalogue_client.locate(&key("dar")).unwrap();
     let actor = || store.0.partitions.get(partition).map(|running| running.actor.get_id());
     let before = actor();
     cluster.nodes[0].running.root.cast(root::Message::PanicControl).unwrap();
@@ -136,7 +136,7 @@ async fn calls_that_come_while_an_actor_goes_to_sleep_are_kept() {
     let cluster = Cluster::start(1).await;
     let store = cluster.store(0);
     accept(&store, insert("dar", "n0", "x")).await;
-    let partition = store.locate(&key("dar")).unwrap();
+    let partition = store.0.catalogue_client.locate(&key("dar")).unwrap();
     let actor = store.0.partitions.get(partition).unwrap().actor;
     let mut calls = Vec::new();
     for n in 1..=50 {
@@ -159,7 +159,8 @@ async fn a_branch_that_sleeps_is_woken_by_the_next_command() {
     let cluster = Cluster::start(1).await;
     let store = cluster.store(0);
     accept(&store, insert("dar", "n1", "x")).await;
-    let local = store.0.partitions.get(store.locate(&key("dar")).unwrap()).unwrap();
+    let local =
+        store.0.partitions.get(store.0.catalogue_client.locate(&key("dar")).unwrap()).unwrap();
     let actor = || local.activations.actor(&key("dar")).map(|actor| actor.get_id());
     let first = actor();
     accept(&store, insert("dar", "n2", "x")).await;
@@ -173,7 +174,7 @@ async fn a_branch_that_sleeps_is_woken_by_the_next_command() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_branch_has_an_actor_on_its_leader_only() {
     let cluster = Cluster::start(3).await;
-    let partition = cluster.store(0).locate(&key("dar")).unwrap();
+    let partition = cluster.store(0).0.catalogue_client.locate(&key("dar")).unwrap();
     let local = |place: usize| cluster.store(place).0.partitions.get(partition).unwrap();
     let active = |place: usize| local(place).activations.actor(&key("dar")).is_some();
     accept(&cluster.store(0), insert("dar", "n1", "x")).await;
@@ -201,7 +202,7 @@ async fn the_same_command_through_two_nodes_is_decided_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_follower_on_a_node_without_a_replica_sees_every_delta_once() {
+async fn a_follower_without_a_replica_sees_every_delta_once() {
     let cluster = Cluster::start(2).await;
     let near = cluster.store(0);
     // Every branch has one replica; of several branches some live on the other node.
@@ -221,6 +222,28 @@ async fn a_follower_on_a_node_without_a_replica_sees_every_delta_once() {
                 assert_eq!(shared.delta.last().unwrap().0, begin + n, "branch {branch}");
             }
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn followers_of_a_feed_that_fails_follow_again() {
+    let cluster = Cluster::start(2).await;
+    let store = cluster.store(0);
+    let is_elsewhere = |branch: &&str| {
+        let partition = store.0.catalogue_client.locate(&key(branch)).unwrap();
+        store.0.partitions.get(partition).is_none()
+    };
+    let branch = ["a", "b", "c", "d", "e"].into_iter().find(is_elsewhere).unwrap();
+    let mut follow = store.follow(key(branch), None).await.unwrap();
+    for n in 1..=3 {
+        accept(&store, insert(branch, &format!("n{n}"), "x")).await;
+        let Some(FollowItem::Delta(shared)) = follow.stream.next().await else {
+            panic!("a delta follows")
+        };
+        assert_eq!(shared.delta.last().unwrap().0, n);
+        let feeds = store.0.follows.feeds.actors();
+        assert_eq!(feeds.len(), 1, "the next feed was started by its follower");
+        feeds[0].kill();
     }
 }
 
@@ -248,7 +271,7 @@ async fn a_follower_that_slept_reads_what_it_missed_from_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_reads_at_a_replica_that_lags_is_answered_by_the_leader() {
+async fn a_read_at_a_replica_that_lags_goes_to_the_leader() {
     // Who hears nobody does not campaign while this test runs.
     let (election_min, election_max) = (Duration::from_secs(20), Duration::from_secs(30));
     let timing = Timing { election_min, election_max, ..Timing::default() };
@@ -284,7 +307,7 @@ async fn writes_go_on_when_the_leader_dies() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_is_about_to_stop_keeps_no_lead_that_it_is_given_back() {
+async fn a_draining_node_gives_a_lead_away_again() {
     let cluster = Cluster::start(3).await;
     let leaver = &cluster.nodes[0];
     leaver.running.drain().await;
@@ -293,7 +316,7 @@ async fn a_node_that_is_about_to_stop_keeps_no_lead_that_it_is_given_back() {
         wait_until("the others know", || !store.0.liveness.may_lead(leaver.id)).await;
     }
     // One that did not hear of it in time gives a lead back.
-    let partition = cluster.store(0).locate(&key("dar")).unwrap();
+    let partition = cluster.store(0).0.catalogue_client.locate(&key("dar")).unwrap();
     let group_of = |place: usize| cluster.store(place).0.partitions.get(partition).unwrap().group;
     let leader = (1..3).find(|place| group_of(*place).status().is_leader).unwrap();
     let back = group_of(0).status().replica;
@@ -308,7 +331,7 @@ async fn a_node_that_is_about_to_stop_keeps_no_lead_that_it_is_given_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_without_a_vote_knows_the_cluster_and_serves_every_branch() {
+async fn a_node_without_a_vote_serves_every_branch() {
     let cluster = Cluster::start(6).await;
     for (place, branch) in (0..6).zip(["a", "b", "c", "d", "e", "f"]) {
         accept(&cluster.store(place), insert(branch, branch, "x")).await;
@@ -323,26 +346,30 @@ fn post(topic: &str, n: u64) -> Post {
     Post { topic: topic.to_owned(), data: [("n", n)].into_iter().collect() }
 }
 
-/// What an ear hears until a topic's post of this number.
-async fn heard(listening: &mut TopicSubscription, until: u64) -> Vec<u64> {
+/// What a subscriber receives until a topic's post of this number.
+async fn received(subscription: &mut TopicSubscription, until: u64) -> Vec<u64> {
     let mut numbers = Vec::new();
     while numbers.last() != Some(&until) {
-        let post = listening.next.recv().await.unwrap();
+        let post = subscription.posts.recv().await.unwrap();
         numbers.push(post.data.get("n").and_then(Value::as_u64).unwrap());
     }
     numbers
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_said_under_a_topic_is_heard_on_every_node_in_one_order() {
+async fn posts_reach_every_node_in_one_order() {
     let cluster = Cluster::start(3).await;
     for topic in ["a", "b", "c", "d", "e"] {
         cluster.store(0).publish(post(topic, 0)).await.unwrap();
-        let mut ears = Vec::new();
+        let mut all = Vec::new();
         for place in 0..3 {
-            let ear = cluster.store(place).subscribe(topic.to_owned()).await.unwrap();
-            assert_eq!(*ear.last.as_deref().unwrap(), post(topic, 0), "the last word is known");
-            ears.push(ear);
+            let subscription = cluster.store(place).subscribe(topic.to_owned()).await.unwrap();
+            assert_eq!(
+                *subscription.last.as_deref().unwrap(),
+                post(topic, 0),
+                "the last post is known"
+            );
+            all.push(subscription);
         }
         let posts = (1..=20).map(|n| {
             let store = cluster.store(usize::try_from(n % 3).unwrap());
@@ -350,28 +377,28 @@ async fn what_is_said_under_a_topic_is_heard_on_every_node_in_one_order() {
         });
         futures::future::join_all(posts).await;
         cluster.store(1).publish(post(topic, 99)).await.unwrap();
-        let first = heard(&mut ears[0], 99).await;
+        let first = received(&mut all[0], 99).await;
         assert_eq!(first.len(), 21);
-        for ear in &mut ears[1..] {
-            assert_eq!(heard(ear, 99).await, first, "one order for all");
+        for subscription in &mut all[1..] {
+            assert_eq!(received(subscription, 99).await, first, "one order for all");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_last_word_outlives_the_node_that_owned_the_topic() {
+async fn the_last_post_outlives_the_owner_of_its_topic() {
     let mut cluster = Cluster::start(3).await;
     let store = cluster.store(0);
     store.publish(post("t", 1)).await.unwrap();
     let partition = model::cluster::partition_of_topic("t", store.catalogue().partitions);
-    let owner = store.leader_of(partition).unwrap();
+    let owner = store.0.leaders.leader_of(partition.into()).unwrap();
     let place = cluster.place_of(owner);
     cluster.kill(place).await;
     for place in 0..2 {
-        let mut ear = cluster.store(place).subscribe("t".to_owned()).await.unwrap();
-        assert_eq!(*ear.last.as_deref().unwrap(), post("t", place as u64 + 1));
+        let mut subscription = cluster.store(place).subscribe("t".to_owned()).await.unwrap();
+        assert_eq!(*subscription.last.as_deref().unwrap(), post("t", place as u64 + 1));
         cluster.store(1 - place).publish(post("t", place as u64 + 2)).await.unwrap();
-        assert_eq!(heard(&mut ear, place as u64 + 2).await, [place as u64 + 2]);
+        assert_eq!(received(&mut subscription, place as u64 + 2).await, [place as u64 + 2]);
     }
 }
 
@@ -396,7 +423,7 @@ async fn a_change_of_the_catalogue_is_known_here_when_it_is_made() {
         store.change(format!("add-{place}"), change.clone()).await.expect("once under one id");
         assert_eq!(
             store.change(format!("again-{place}"), change).await,
-            Err(ChangeError::Refused(ChangeRefused::BranchExists(branch)))
+            Err(ChangeError::Refused(CatalogueError::BranchExists(branch)))
         );
     }
 }
@@ -421,11 +448,11 @@ async fn replicas_show_one_state_and_whole_logs() {
     for n in 0..600 {
         accept(&store, insert("dar", &format!("n{n}"), "x")).await;
     }
-    let partition = store.locate(&key("dar")).unwrap();
+    let partition = store.0.catalogue_client.locate(&key("dar")).unwrap();
     let states = async || {
         let mut states = Vec::new();
         for place in 0..3 {
-            let own = cluster.store(place).own_replicas(true).await;
+            let own = cluster.store(place).replicas(true).await;
             assert_eq!((own.node, own.replicas.len()), (cluster.nodes[place].id.0, 5));
             assert!(own.replicas.iter().all(|replica| replica.broken_chain.is_none()), "{own:?}");
             let ours =

@@ -17,7 +17,8 @@ use crate::batch;
 use crate::preconditions;
 use crate::publish::Publish;
 use crate::rest::fuzz::read_bodies;
-use crate::ws::session::{FollowStart, LogEnd, Session, SessionAction, SessionContext};
+use crate::ws::session::{Session, SessionAction, SessionContext};
+use crate::ws::subscription::{FollowStart, LogEnd};
 
 /// When everything here happens.
 const AT: Timestamp = Timestamp(1_795_220_377_740);

@@ -13,7 +13,9 @@ mod snapshot;
 mod topic;
 
 pub(crate) use cursor::WireCursor;
-pub(crate) use event::{Ack, LogLine, Notice, RecordEvent, RecordRef, event_frames, record_ref};
+pub(crate) use event::{
+    Ack, LogLine, Notice, RecordEvent, RecordRef, event_frames, frame_key, record_ref,
+};
 pub(crate) use flag::{Directive, Flag};
 pub(crate) use log_head::{EventLog, EventMeta, Purged};
 pub(crate) use query::QueryFrame;

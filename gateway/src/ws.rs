@@ -2,17 +2,19 @@
 //!
 //! `session` decides, as a value, what a frame, an outcome or a delta means; `socket` is the shell
 //! around it that reads, writes and waits; `source` is where its streams come from; `outbox` is
-//! what has yet to be written; `frame` are the shapes of what the server says besides
-//! acknowledgements, events and snapshots; `topic` and `batch` read what clients say.
+//! what has yet to be written; `subscription` is what a session knows of a module it follows,
+//! `publish_queue` of what it is to decide; `dialect` names frames and writes them; `topic` and
+//! `batch` read what clients say.
 
 mod batch;
 mod calls;
-mod frame;
+mod dialect;
 mod outbox;
 mod publish_queue;
 pub(crate) mod session;
 mod socket;
 mod source;
+pub(crate) mod subscription;
 mod topic;
 
 pub use calls::frame_calls;

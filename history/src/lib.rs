@@ -15,6 +15,6 @@ mod record;
 
 pub use record::{
     Attempt, BranchKey, Completion, Cursor, DiskStall, Fault, History, Invocation, LogEvent,
-    MonotonicTime, NodeId, Operation, ReceivedMessage, ReplicaStatus, Response, ReturnValue, Row,
-    SubscriptionMessage, TableReading, row_from_json,
+    MonotonicTime, NodeId, Operation, ReceivedMessage, ReplicaStatus, Response, ReturnValue,
+    RowJson, SubscriptionMessage, TableReading, row_from_json,
 };

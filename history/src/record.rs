@@ -1,4 +1,8 @@
-//! Record: operations, faults and what was found at the end, as one line of JSON each.
+//! Record: what a history holds: operations and how they completed, what subscribers received,
+//! faults, and what the nodes showed at the end.
+//!
+//! Promise: every time is a reading of one clock. What was not read is absent, and a checker that
+//! needs it says so. Refused: opinions; nothing here says whether a history is right.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -281,10 +285,10 @@ pub enum SubscriptionMessage {
 }
 
 /// A record as JSON. Only the fields that checkers compare need to be in it.
-pub type Row = serde_json::Value;
+pub type RowJson = serde_json::Value;
 
 /// A record from its JSON text; null, which is no record, for a text that is no JSON.
-pub fn row_from_json(text: &str) -> Row {
+pub fn row_from_json(text: &str) -> RowJson {
     serde_json::from_str(text).unwrap_or_default()
 }
 
@@ -302,7 +306,7 @@ pub struct LogEvent {
     /// The id of the operation that wrote the record; `None` if the setup wrote it.
     pub op: Option<String>,
     /// The record after the event; `None` for a delete.
-    pub row: Option<Row>,
+    pub row: Option<RowJson>,
     /// The hash of the event before it, in hexadecimal, if it was read; zeros for the first.
     pub previous: Option<String>,
     /// Its own hash, which the next event must carry, if it was read.
@@ -319,7 +323,7 @@ pub struct TableReading {
     /// The table.
     pub table: String,
     /// Its rows, by key.
-    pub rows: BTreeMap<String, Row>,
+    pub rows: BTreeMap<String, RowJson>,
 }
 
 /// The status of one replica, read at the end of the run.

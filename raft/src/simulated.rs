@@ -34,7 +34,7 @@ impl Rng {
     }
 
     /// `true` with a probability of `per_mille` in a thousand.
-    pub fn chance(&mut self, per_mille: u64) -> bool {
+    pub fn random_bool(&mut self, per_mille: u64) -> bool {
         self.below(1000) < per_mille
     }
 

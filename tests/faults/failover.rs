@@ -7,7 +7,7 @@
 use anyhow::{Result, ensure};
 use tests::drill::{DrillOptions, Samples};
 use tests::process_cluster::ProcessCluster;
-use tests::recording::{Recording, Verdicts};
+use tests::recording::{ClientRecording, Verdicts};
 use tests::writer::{OrderWriter, start_writers};
 
 #[tokio::main]
@@ -45,7 +45,7 @@ async fn drill(writes: usize, writers: usize) -> Result<(Verdicts, f64)> {
     acknowledged.reached(writes * writers / 2).await?;
     cluster.kill(leader)?;
 
-    let mut recording = Recording::default();
+    let mut recording = ClientRecording::default();
     let mut gap = 0.0_f64;
     for writer in running.writers().await? {
         gap = gap.max(writer.longest_gap.as_secs_f64());

@@ -15,7 +15,7 @@ use serde_json::json;
 use tests::client::Client;
 use tests::drill::DrillOptions;
 use tests::process_cluster::ProcessCluster;
-use tests::recording::{Recording, SubscriberRecorder};
+use tests::recording::{ClientRecording, SubscriberRecorder};
 use tests::session::ClientSession;
 use tests::writer::OrderWriter;
 use tokio::task::JoinHandle;
@@ -70,7 +70,7 @@ async fn main() -> Result<()> {
         }
     }
     stop.store(true, Ordering::Release);
-    let mut recording = Recording::default();
+    let mut recording = ClientRecording::default();
     for task in writing {
         recording.extend(task.await??);
     }
@@ -91,7 +91,7 @@ fn write(
     cluster: &ProcessCluster,
     rate: u64,
     stop: &Arc<AtomicBool>,
-) -> Vec<JoinHandle<Result<Recording>>> {
+) -> Vec<JoinHandle<Result<ClientRecording>>> {
     let writer = |n: u64| {
         let mut nodes: Vec<Client> = cluster.clients(&cluster.ids());
         nodes.rotate_left(usize::try_from(n % 3).expect("less than three"));

@@ -5,7 +5,7 @@ use history::{Attempt, Completion, Invocation, Response};
 use serde_json::{Value, json};
 use tests::client::{HttpReply, TablePath};
 use tests::process_cluster::{Contents, ProcessCluster};
-use tests::recording::{ID_PREFIX, Recording, now};
+use tests::recording::{ClientRecording, ID_PREFIX, now};
 use tests::wait::{WaitState, until};
 use tests::writer::OrderWriter;
 
@@ -54,7 +54,7 @@ async fn a_follower_that_was_away_too_long_catches_up_by_a_checkpoint() -> Resul
 /// What was written, part by part.
 #[derive(Default)]
 struct WrittenParts {
-    recording: Recording,
+    recording: ClientRecording,
     part: u32,
 }
 

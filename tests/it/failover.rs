@@ -4,7 +4,7 @@ use anyhow::Result;
 use history::{Attempt, Completion, Invocation};
 use tests::client::TablePath;
 use tests::process_cluster::ProcessCluster;
-use tests::recording::{ID_PREFIX, Recording, SubscriberRecorder, completion, now};
+use tests::recording::{ClientRecording, ID_PREFIX, SubscriberRecorder, completion, now};
 use tests::session::ClientSession;
 use tests::writer::{OrderWriter, order, start_writers};
 
@@ -100,7 +100,7 @@ async fn a_node_alone_of_three_acknowledges_nothing() -> Result<()> {
 
     // With the others back, the same keys get their outcomes, each once.
     cluster.start_all().await?;
-    let mut recording = Recording::default();
+    let mut recording = ClientRecording::default();
     for (key, first) in keys.iter().zip(sent) {
         let at = now();
         let answer = completion(&alone.insert(&orders, Some(key), &order(key)).await?);
@@ -115,7 +115,7 @@ async fn a_node_alone_of_three_acknowledges_nothing() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_acknowledged_write_survives_killing_all_nodes_once() -> Result<()> {
     let mut cluster = ProcessCluster::start(3).await?;
-    let mut recording = Recording::default();
+    let mut recording = ClientRecording::default();
     for round in 1..=2 {
         let writers = cluster.ids().into_iter().map(|node| {
             let mut nodes = cluster.clients(&cluster.ids());

@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use history::checker::{Verdict, all_checkers, fields};
 use history::{
     Attempt, BranchKey, Completion, Cursor, History, Invocation, LogEvent, MonotonicTime,
-    Operation, ReceivedMessage, ReplicaStatus, Response, ReturnValue, Row, SubscriptionMessage,
+    Operation, ReceivedMessage, ReplicaStatus, Response, ReturnValue, RowJson, SubscriptionMessage,
     TableReading,
 };
 use serde_json::{Value, json};
@@ -42,12 +42,12 @@ pub fn now() -> MonotonicTime {
 
 /// What was recorded.
 #[derive(Debug, Clone, Default)]
-pub struct Recording {
+pub struct ClientRecording {
     operations: Vec<Operation>,
     received: Vec<ReceivedMessage>,
 }
 
-impl Recording {
+impl ClientRecording {
     /// Records an operation that has completed just now.
     ///
     /// # Panics
@@ -230,8 +230,8 @@ impl SubscriberRecorder {
     }
 
     /// Its messages, as a recording.
-    pub fn finish(self) -> Recording {
-        Recording { operations: Vec::new(), received: self.messages }
+    pub fn finish(self) -> ClientRecording {
+        ClientRecording { operations: Vec::new(), received: self.messages }
     }
 
     fn message(&mut self, frame: &Value) -> Option<SubscriptionMessage> {
@@ -299,7 +299,7 @@ fn order_number(order: &Value) -> Option<u64> {
 struct Converted {
     table: String,
     key: String,
-    row: Row,
+    row: RowJson,
 }
 
 /// Only what the checkers compare: an event and a table may show a record differently.

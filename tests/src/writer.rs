@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::client::{Client, TablePath};
-use crate::recording::{ID_PREFIX, OP_FIELD, Recording, completion, now};
+use crate::recording::{ClientRecording, ID_PREFIX, OP_FIELD, completion, now};
 use crate::wait::TIMEOUT;
 
 /// The pause before an order is sent again.
@@ -30,7 +30,7 @@ pub struct OrderWriter {
     name: String,
     next: u64,
     /// What it wrote, and how each write completed.
-    pub recording: Recording,
+    pub recording: ClientRecording,
     /// The longest time between two acknowledgements; for programs that measure it.
     pub longest_gap: Duration,
     /// How often an order was sent again.
@@ -46,7 +46,7 @@ impl OrderWriter {
             branch: branch.to_owned(),
             name: name.to_owned(),
             next: 0,
-            recording: Recording::default(),
+            recording: ClientRecording::default(),
             longest_gap: Duration::ZERO,
             retries: 0,
             last_acknowledged: None,
@@ -178,8 +178,8 @@ impl RunningWriters {
     ///
     /// # Errors
     /// One of them failed.
-    pub async fn finish(self) -> Result<Recording> {
-        let mut recording = Recording::default();
+    pub async fn finish(self) -> Result<ClientRecording> {
+        let mut recording = ClientRecording::default();
         for writer in self.writers().await? {
             recording.extend(writer.recording);
         }

@@ -1,53 +1,57 @@
-//! CatalogueClient: how a change of the catalogue reaches the leader of group 0, from any node.
+//! CatalogueClient: what this node knows of the catalogue, and how a change of it reaches the
+//! leader of group 0, from any node.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use model::{Catalogue, CatalogueChange, CatalogueEntry, ChangeRefused, NodeId, codec};
-use raft::{Priority, TypedGroup};
+use bytes::Bytes;
+use model::{
+    BranchKey, Catalogue, CatalogueChange, CatalogueEntry, CatalogueError, NodeId, PartitionId,
+    codec,
+};
+use raft::{GroupId, Priority, TypedGroup};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::client::leader_client::{LeaderClient, LeaderRequest};
+use crate::client::read_error;
 use crate::control::machine::CatalogueMachine;
 use crate::limits::{ATTEMPT_TIMEOUT, REQUEST_DEADLINE};
-use crate::message::{PeerReply, PeerRequest, Refusal, decode, encode};
+use crate::message::{PeerReply, PeerRequest, Refusal, encode};
 use crate::partition::proposer::wall_clock;
-use crate::peers::Peers;
-use crate::store::ChangeError;
+use crate::store::{ChangeError, RouteError};
 
-/// The way of a change into group 0.
+/// The catalogue, here and at the leader of group 0. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct CatalogueClient {
-    node: NodeId,
+    leaders: LeaderClient,
     group: TypedGroup<CatalogueMachine>,
     catalogue: watch::Receiver<Arc<Catalogue>>,
-    peers: Arc<dyn Peers>,
-    heard: Arc<Heard>,
+    confirmation: Arc<Confirmation>,
 }
 
-/// What this node has heard from the leader of group 0 since it was started.
-struct Heard {
-    /// Whether its copy of the catalogue has ever been complete: on its disk, or confirmed.
+/// What the leader of group 0 has confirmed to this node since it was started.
+struct Confirmation {
+    /// Whether the copy here has ever been complete: on its disk, or confirmed.
     is_initialized: AtomicBool,
-    /// The last time group 0 was asked: when, and what came of it.
+    /// The last round: when group 0 was asked, and what came of it.
     round: tokio::sync::Mutex<Option<(Instant, Result<(), Refusal>)>>,
 }
 
 impl CatalogueClient {
     /// `is_initialized`: the copy on this node's disk is of a formed cluster.
     pub(crate) fn new(
-        node: NodeId,
+        leaders: LeaderClient,
         group: TypedGroup<CatalogueMachine>,
         catalogue: watch::Receiver<Arc<Catalogue>>,
-        peers: Arc<dyn Peers>,
         is_initialized: bool,
     ) -> Self {
-        let heard = Heard {
+        let confirmation = Confirmation {
             is_initialized: AtomicBool::new(is_initialized),
             round: tokio::sync::Mutex::default(),
         };
-        Self { node, group, catalogue, peers, heard: Arc::new(heard) }
+        Self { leaders, group, catalogue, confirmation: Arc::new(confirmation) }
     }
 
     /// The last entry of group 0 applied here.
@@ -57,7 +61,35 @@ impl CatalogueClient {
 
     /// Whether the copy here can be answered from.
     pub(crate) fn is_initialized(&self) -> bool {
-        self.heard.is_initialized.load(Ordering::Acquire)
+        self.confirmation.is_initialized.load(Ordering::Acquire)
+    }
+
+    /// The partition of a branch:module that exists or could.
+    pub(crate) fn locate(&self, key: &BranchKey) -> Result<PartitionId, RouteError> {
+        let catalogue = self.catalogue.borrow();
+        let partition = catalogue.partition_of(key).ok_or_else(|| RouteError::Unavailable {
+            reason: "the cluster is still forming".to_owned(),
+            retry_after: Duration::from_secs(1),
+        })?;
+        if !catalogue.knows_branch(&key.branch) {
+            return Err(RouteError::UnknownBranch(key.branch.to_string()));
+        }
+        if catalogue.module(&key.module).is_none() {
+            return Err(RouteError::UnknownModule(key.module.to_string()));
+        }
+        Ok(partition)
+    }
+
+    /// The same, and a branch or module that is not known here may have been made elsewhere a
+    /// moment ago: it is denied only by what the cluster has agreed on.
+    pub(crate) async fn find(&self, key: &BranchKey) -> Result<PartitionId, RouteError> {
+        match self.locate(key) {
+            Err(RouteError::UnknownModule(_) | RouteError::UnknownBranch(_)) => {
+                self.catch_up().await.map_err(read_error)?;
+                self.locate(key)
+            }
+            located => located,
+        }
     }
 
     /// Brings the copy here up to now. Group 0 is asked one at a time, and who came before it was
@@ -66,65 +98,62 @@ impl CatalogueClient {
     pub(crate) async fn catch_up(&self) -> Result<(), Refusal> {
         let came = Instant::now();
         // Held while group 0 is asked: to wait for it is to wait for that answer.
-        let mut round = self.heard.round.lock().await;
+        let mut round = self.confirmation.round.lock().await;
+        // A round that began before this caller came may lack what the caller knows of.
         if let Some((began, answer)) = &*round
             && *began >= came
         {
             return answer.clone();
         }
         let began = Instant::now();
-        let asked = tokio::time::timeout(ATTEMPT_TIMEOUT, self.ask_group_0()).await;
-        let answer = asked.unwrap_or_else(|_| Err(silent()));
+        let asked = tokio::time::timeout(ATTEMPT_TIMEOUT, self.wait_until_current()).await;
+        let answer = asked.unwrap_or_else(|_| Err(unconfirmed()));
         if answer.is_ok() {
-            self.heard.is_initialized.store(true, Ordering::Release);
+            self.confirmation.is_initialized.store(true, Ordering::Release);
         }
         *round = Some((began, answer.clone()));
         answer
     }
 
-    /// Waits until the copy here has all that group 0 had agreed on when it was asked.
-    async fn ask_group_0(&self) -> Result<(), Refusal> {
-        let leader = self.leader().ok_or_else(silent)?;
-        let asked = self.while_it_leads(leader, self.ask_index(leader)).await;
-        let index = asked.ok_or_else(silent)??;
+    /// Waits until the copy here has all that group 0 had agreed on when it was asked. One attempt:
+    /// many wait for it, and each of them may try again.
+    async fn wait_until_current(&self) -> Result<(), Refusal> {
+        let request = IndexRequest(self);
+        let asked = self.leaders.ask_once(GroupId::CLUSTER, &request, ATTEMPT_TIMEOUT);
+        let index = asked.await.map_err(|refusal| match refusal {
+            Refusal::NotLeader { .. } | Refusal::Indeterminate => unconfirmed(),
+            Refusal::Busy { .. } | Refusal::Unavailable { .. } => refusal,
+        })?;
         Ok(self.group.wait_applied(index, ATTEMPT_TIMEOUT).await?)
     }
 
-    async fn ask_index(&self, leader: NodeId) -> Result<u64, Refusal> {
-        if leader == self.node {
-            return self.index().await;
-        }
-        let message = encode(&PeerRequest::CatalogueIndex);
-        let answer = self.peers.call(leader, Priority::Bulk, message, ATTEMPT_TIMEOUT).await;
-        match answer.map(|answer| decode(&answer)) {
-            Ok(Ok(PeerReply::Index(index))) => Ok(index),
-            Ok(Ok(PeerReply::Refused(refusal))) => Err(refusal),
-            Ok(Ok(_) | Err(_)) | Err(_) => Err(silent()),
-        }
-    }
-
-    /// What a leader of group 0 answers. `None`: another node leads now; one that hangs or is cut
-    /// off is waited for no longer than until its successor is known here.
-    async fn while_it_leads<T>(
-        &self,
-        leader: NodeId,
-        asked: impl Future<Output = T> + Send,
-    ) -> Option<T> {
-        tokio::select! {
-            biased;
-            answer = asked => Some(answer),
-            () = self.group.led_by_another(leader) => None,
-        }
-    }
-
-    /// Who leads group 0, as far as this node is_initialized.
+    /// Who leads group 0, as far as this node knows.
+    #[cfg(test)]
     pub(crate) fn leader(&self) -> Option<NodeId> {
-        self.group.status().leader.map(|(_, leader)| leader)
+        self.leaders.leader_of(GroupId::CLUSTER)
     }
 
     /// On the leader of group 0: the index that a reader must have applied.
     pub(crate) async fn index(&self) -> Result<u64, Refusal> {
         Ok(self.group.read_index().await?)
+    }
+
+    /// Has group 0 take a change, once under this id, and waits until this node's copy has it.
+    pub(crate) async fn change(
+        &self,
+        id: String,
+        change: CatalogueChange,
+    ) -> Result<(), ChangeError> {
+        self.make(id.clone(), change).await?;
+        let has_it = |catalogue: &Arc<Catalogue>| catalogue.has_applied(&id);
+        let mut catalogue = self.catalogue.clone();
+        match tokio::time::timeout(REQUEST_DEADLINE, catalogue.wait_for(has_it)).await {
+            Ok(Ok(_)) => Ok(()),
+            // Agreed, but not here yet: the same id tells once it is.
+            Ok(Err(_)) | Err(_) => {
+                Err(ChangeError::Undecided("this node lags behind group 0".to_owned()))
+            }
+        }
     }
 
     /// Has group 0 take a change; tries again, under the same id, until the deadline.
@@ -135,51 +164,25 @@ impl CatalogueClient {
     ) -> Result<(), ChangeError> {
         let entry = CatalogueEntry { id, at: wall_clock(), change };
         let deadline = Instant::now() + REQUEST_DEADLINE;
-        let mut why = "no leader is known".to_owned();
-        while Instant::now() < deadline {
-            match self.leader() {
-                Some(leader) => {
-                    let asked = self.while_it_leads(leader, self.ask(leader, &entry));
-                    match tokio::time::timeout_at(deadline, asked).await {
-                        Ok(Some(Ok(result))) => return Ok(result?),
-                        Ok(Some(Err(refusal))) => why = format!("{refusal:?}"),
-                        Ok(None) | Err(_) => why = format!("node {leader} did not answer"),
-                    }
-                }
-                None => "no leader is known".clone_into(&mut why),
+        let request = ChangeRequest { client: self, entry };
+        let asked = self.leaders.ask(GroupId::CLUSTER, &request, deadline);
+        // An attempt begun just before the deadline may not outlast it.
+        match tokio::time::timeout_at(deadline, asked).await {
+            Ok(Ok(result)) => Ok(result?),
+            Ok(Err(Refusal::NotLeader { .. })) => {
+                Err(ChangeError::Undecided("no leader is known".to_owned()))
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        Err(ChangeError::Undecided(why))
-    }
-
-    async fn ask(
-        &self,
-        leader: NodeId,
-        entry: &CatalogueEntry,
-    ) -> Result<Result<(), ChangeRefused>, Refusal> {
-        if leader == self.node {
-            return self.decide(entry).await;
-        }
-        let message = encode(&PeerRequest::Change(entry.clone()));
-        let answer = self
-            .peers
-            .call(leader, Priority::Bulk, message, ATTEMPT_TIMEOUT)
-            .await
-            .map_err(|_| Refusal::Indeterminate)?;
-        match decode(&answer) {
-            Ok(PeerReply::Changed(result)) => Ok(result),
-            Ok(PeerReply::Refused(refusal)) => Err(refusal),
-            Ok(_) | Err(_) => Err(Refusal::Indeterminate),
+            Ok(Err(refusal)) => Err(ChangeError::Undecided(format!("{refusal:?}"))),
+            Err(_) => Err(ChangeError::Undecided(format!("{:?}", Refusal::Indeterminate))),
         }
     }
 
     /// On the leader of group 0: proposes the change. What a majority does not take in time, as
     /// where there is none, has no outcome; the same id may be asked again.
-    pub(crate) async fn decide(
+    pub(crate) async fn propose(
         &self,
         entry: &CatalogueEntry,
-    ) -> Result<Result<(), ChangeRefused>, Refusal> {
+    ) -> Result<Result<(), CatalogueError>, Refusal> {
         let level = self.catalogue.borrow().writing_level();
         let proposal = self.group.propose(None, codec::encode_entry(level, entry).into());
         let proposed = tokio::time::timeout(ATTEMPT_TIMEOUT, proposal).await;
@@ -187,7 +190,47 @@ impl CatalogueClient {
     }
 }
 
-fn silent() -> Refusal {
+struct ChangeRequest<'a> {
+    client: &'a CatalogueClient,
+    entry: CatalogueEntry,
+}
+
+impl LeaderRequest for ChangeRequest<'_> {
+    type Answer = Result<(), CatalogueError>;
+
+    fn message(&self) -> (Priority, Bytes) {
+        (Priority::Bulk, encode(&PeerRequest::Change(self.entry.clone())))
+    }
+
+    fn answer(&self, _: NodeId, reply: PeerReply) -> Option<Result<(), CatalogueError>> {
+        if let PeerReply::Changed(result) = reply { Some(result) } else { None }
+    }
+
+    async fn perform(&self, _: Duration) -> Result<Result<(), CatalogueError>, Refusal> {
+        self.client.propose(&self.entry).await
+    }
+}
+
+/// Up to where group 0 has agreed.
+struct IndexRequest<'a>(&'a CatalogueClient);
+
+impl LeaderRequest for IndexRequest<'_> {
+    type Answer = u64;
+
+    fn message(&self) -> (Priority, Bytes) {
+        (Priority::Bulk, encode(&PeerRequest::CatalogueIndex))
+    }
+
+    fn answer(&self, _: NodeId, reply: PeerReply) -> Option<u64> {
+        if let PeerReply::Index(index) = reply { Some(index) } else { None }
+    }
+
+    async fn perform(&self, _: Duration) -> Result<u64, Refusal> {
+        self.0.index().await
+    }
+}
+
+fn unconfirmed() -> Refusal {
     Refusal::Unavailable {
         reason: "nobody confirms now what the cluster holds".to_owned(),
         retry_after: Duration::from_secs(1),

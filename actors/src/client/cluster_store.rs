@@ -1,31 +1,58 @@
-//! The store as the rooms above see it, and as other nodes' routers do.
+//! ClusterStore: the cluster behind the trait [`Store`]. It decides nothing: each method belongs
+//! to one part, which is named in its body.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
+#[cfg(any(test, feature = "simulation"))]
+use model::Hash;
 use model::{
-    Answer, BranchKey, Catalogue, CatalogueChange, Command, Events, NodeId, Outcome, PartitionId,
-    Read, ReadLevel,
+    Answer, BranchKey, Catalogue, CatalogueChange, Command, NodeId, Outcome, Procedures, Read,
+    ReadLevel,
 };
-use tokio::sync::{broadcast, watch};
+use ractor::{ActorCell, SpawnErr};
+use raft::Priority;
+use tokio::sync::watch;
 
-use super::ClusterStore;
-use super::reads::{ReadFailure, read_error};
-use crate::follow::follower::{LogFollower, cursor_of};
-use crate::limits::{ATTEMPT_TIMEOUT, CATCH_UP_BYTES, REQUEST_DEADLINE};
-use crate::message::{PeerCast, PeerReply, PeerRequest, Refusal, decode, encode};
-use crate::offload::{event_bytes, offload, reply_bytes};
-use crate::peers::Inbox;
+use crate::client::{CatalogueClient, LeaderClient, LocalPartitions, Reads, Writes, read_error};
+use crate::follow::{FeedServer, Feeds, Follows, SupervisorStart, UpstreamContext};
+use crate::liveness::PeerLiveness;
+use crate::message::{PeerCast, encode};
+use crate::partition;
+use crate::peers::Peers;
+use crate::status::report::StatusReporter;
 use crate::status::{ClusterStatus, LocalReplicas};
 use crate::store::{
-    ChangeError, Cursor, Follow, NotReady, Post, RouteError, SharedDelta, Store, TopicSubscription,
+    ChangeError, Cursor, Follow, NotReady, Post, RouteError, Store, TopicSubscription,
 };
+use crate::topics::Topics;
+
+/// Every branch of the cluster, as this node reaches it. Cheap to clone.
+#[derive(Clone)]
+pub struct ClusterStore(pub(crate) Arc<Inner>);
+
+/// What it delegates to.
+pub(crate) struct Inner {
+    pub(crate) node: NodeId,
+    pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
+    pub(crate) partitions: LocalPartitions,
+    pub(crate) peers: Arc<dyn Peers>,
+    pub(crate) liveness: Arc<PeerLiveness>,
+    pub(crate) catalogue_client: CatalogueClient,
+    pub(crate) reads: Reads,
+    pub(crate) writes: Writes,
+    pub(crate) follows: Follows,
+    pub(crate) topics: Topics,
+    pub(crate) reporter: StatusReporter,
+    /// For tests: they ask who leads.
+    #[cfg(test)]
+    pub(crate) leaders: LeaderClient,
+}
 
 impl Store for ClusterStore {
     fn submit(&self, command: Command) -> BoxFuture<'static, Result<Outcome, RouteError>> {
-        let store = self.clone();
-        Box::pin(async move { store.submit_with_retries(command).await })
+        let writes = self.0.writes.clone();
+        Box::pin(async move { writes.submit(command).await })
     }
 
     fn read(
@@ -34,8 +61,8 @@ impl Store for ClusterStore {
         read: Read,
         level: ReadLevel,
     ) -> BoxFuture<'static, Result<Answer, RouteError>> {
-        let store = self.clone();
-        Box::pin(async move { store.look_up(key, read, level).await })
+        let reads = self.0.reads.clone();
+        Box::pin(async move { reads.read(key, read, level).await })
     }
 
     fn follow(
@@ -43,8 +70,8 @@ impl Store for ClusterStore {
         key: BranchKey,
         after: Option<Cursor>,
     ) -> BoxFuture<'static, Result<Follow, RouteError>> {
-        let store = self.clone();
-        Box::pin(async move { store.follow_branch(key, after).await })
+        let follows = self.0.follows.clone();
+        Box::pin(async move { follows.follow(key, after).await })
     }
 
     fn catalogue(&self) -> Arc<Catalogue> {
@@ -60,8 +87,8 @@ impl Store for ClusterStore {
     }
 
     fn catch_up(&self) -> BoxFuture<'static, Result<(), RouteError>> {
-        let store = self.clone();
-        Box::pin(async move { store.0.catalogue_client.catch_up().await.map_err(read_error) })
+        let catalogue_client = self.0.catalogue_client.clone();
+        Box::pin(async move { catalogue_client.catch_up().await.map_err(read_error) })
     }
 
     fn change(
@@ -69,206 +96,114 @@ impl Store for ClusterStore {
         id: String,
         change: CatalogueChange,
     ) -> BoxFuture<'static, Result<(), ChangeError>> {
-        let store = self.clone();
-        Box::pin(async move {
-            store.0.catalogue_client.make(id.clone(), change).await?;
-            let known = |catalogue: &Arc<Catalogue>| catalogue.has_taken(&id);
-            let mut catalogue = store.0.catalogue.clone();
-            let seen = tokio::time::timeout(REQUEST_DEADLINE, catalogue.wait_for(known)).await;
-            match seen {
-                Ok(Ok(_)) => Ok(()),
-                // Agreed, but not here yet: the same id tells once it is.
-                Ok(Err(_)) | Err(_) => {
-                    Err(ChangeError::Undecided("this node lags behind group 0".to_owned()))
-                }
-            }
-        })
+        let catalogue_client = self.0.catalogue_client.clone();
+        Box::pin(async move { catalogue_client.change(id, change).await })
     }
 
     fn publish(&self, post: Post) -> BoxFuture<'static, Result<(), RouteError>> {
-        let store = self.clone();
-        Box::pin(async move { store.post(post).await })
+        let topics = self.0.topics.clone();
+        Box::pin(async move { topics.publish(post).await })
     }
 
     fn subscribe(
         &self,
         topic: String,
     ) -> BoxFuture<'static, Result<TopicSubscription, RouteError>> {
-        let store = self.clone();
-        Box::pin(async move { store.listen_to(topic).await })
+        let topics = self.0.topics.clone();
+        Box::pin(async move { topics.subscribe(topic).await })
     }
 
     fn status(&self) -> BoxFuture<'static, ClusterStatus> {
-        let store = self.clone();
-        Box::pin(async move { store.report().await })
+        let reporter = self.0.reporter.clone();
+        Box::pin(async move { reporter.cluster_status().await })
     }
 
     fn replicas(&self, verify: bool) -> BoxFuture<'static, LocalReplicas> {
-        let store = self.clone();
-        Box::pin(async move { store.own_replicas(verify).await })
+        let reporter = self.0.reporter.clone();
+        Box::pin(async move { reporter.local_replicas(verify).await })
     }
 
     fn ready(&self) -> Result<(), NotReady> {
-        self.readiness()
+        self.0.reporter.readiness()
     }
 }
 
 impl ClusterStore {
-    /// Every later delta of a branch, from the replica here or from afar.
-    pub(crate) async fn tap(
-        &self,
-        key: &BranchKey,
-    ) -> Result<broadcast::Receiver<Arc<SharedDelta>>, RouteError> {
-        let partition = self.find(key).await?;
-        if let Some(local) = self.0.partitions.get(partition) {
-            return Ok(local.applied.subscribe(key).1);
-        }
-        self.0.feeds.tap(self, key).await.map_err(|error| RouteError::Unavailable {
-            reason: format!("the feed did not start: {error}"),
-            retry_after: std::time::Duration::from_secs(1),
-        })
-    }
-
-    /// Live first, then the state: what happens in between is in both and given once.
-    async fn follow_branch(
-        &self,
-        key: BranchKey,
-        after: Option<Cursor>,
-    ) -> Result<Follow, RouteError> {
-        let live = self.tap(&key).await?;
-        if let Some(cursor) = after {
-            let stream = LogFollower::new(self.clone(), key, cursor, live, true);
-            return Ok(Follow { snapshot: None, stream: Box::new(stream) });
-        }
-        let answer = self.look_up(key.clone(), Read::Snapshot, ReadLevel::Linearizable).await?;
-        let Answer::Snapshot(snapshot) = answer else {
-            return Err(read_error(Refusal::Indeterminate));
+    /// Puts the parts together, and starts the supervisor of feeds beneath `root`.
+    pub(crate) async fn start(
+        leaders: LeaderClient,
+        reporter: StatusReporter,
+        procedures: Procedures,
+        root: &ActorCell,
+    ) -> Result<Self, SpawnErr> {
+        let StatusReporter {
+            node, catalogue, partitions, peers, liveness, catalogue_client, ..
+        } = reporter.clone();
+        let reads = Reads::new(
+            leaders.clone(),
+            catalogue_client.clone(),
+            catalogue.clone(),
+            partitions.clone(),
+            procedures,
+        );
+        let context = UpstreamContext {
+            leaders: leaders.clone(),
+            catalogue_client: catalogue_client.clone(),
+            partitions: partitions.clone(),
+            peers: Arc::clone(&peers),
         };
-        let stream = LogFollower::new(self.clone(), key, cursor_of(&snapshot), live, false);
-        Ok(Follow { snapshot: Some(snapshot), stream: Box::new(stream) })
-    }
-
-    async fn answer(&self, from: NodeId, message: Bytes) -> PeerReply {
-        let ask = match offload(message.len(), || decode::<PeerRequest>(&message)) {
-            Ok(ask) => ask,
-            Err(error) => {
-                return PeerReply::Refused(Refusal::Unavailable {
-                    reason: format!("this node does not understand: {error}"),
-                    retry_after: std::time::Duration::from_secs(5),
-                });
-            }
+        let start = SupervisorStart { context, reads: reads.clone() };
+        let follows = Follows {
+            reads: reads.clone(),
+            catalogue_client: catalogue_client.clone(),
+            partitions: partitions.clone(),
+            feeds: Feeds::start(start, root.clone()).await?,
+            server: FeedServer::new(Arc::clone(&peers)),
         };
-        match ask {
-            PeerRequest::Submit(command) => self.answer_submit(command).await,
-            PeerRequest::Read { key, read, level } => self.answer_read(key, read, level).await,
-            PeerRequest::ReadIndex(partition) => self.answer_read_index(partition).await,
-            PeerRequest::Change(entry) => match self.0.catalogue_client.decide(&entry).await {
-                Ok(result) => PeerReply::Changed(result),
-                Err(refusal) => PeerReply::Refused(refusal),
-            },
-            PeerRequest::CatalogueIndex => match self.0.catalogue_client.index().await {
-                Ok(index) => PeerReply::Index(index),
-                Err(refusal) => PeerReply::Refused(refusal),
-            },
-            PeerRequest::Status => PeerReply::Status(self.leads()),
-            PeerRequest::Follow { key, feed } => self.answer_follow(from, &key, feed),
-            PeerRequest::Post(post) => self.post_here(post),
-            PeerRequest::LastPost(topic) => self.last_post(&topic),
+        let topics = Topics::new(
+            node,
+            leaders.clone(),
+            catalogue.clone(),
+            partitions.clone(),
+            Arc::clone(&peers),
+            Arc::clone(&liveness),
+        );
+        let writes = Writes::new(leaders.clone(), catalogue_client.clone(), partitions.clone());
+        Ok(Self(Arc::new(Inner {
+            node,
+            catalogue,
+            partitions,
+            peers,
+            liveness,
+            catalogue_client,
+            reads,
+            writes,
+            follows,
+            topics,
+            reporter,
+            #[cfg(test)]
+            leaders,
+        })))
+    }
+
+    /// From now on this node is not ready, and its partitions are led elsewhere where possible.
+    pub(crate) fn drain(&self) {
+        self.0.reporter.set_draining();
+        // Said before the leads are given up, so that none of the others gives one back.
+        let draining = encode(&PeerCast::Draining);
+        for node in self.0.catalogue.borrow().nodes.keys().filter(|node| **node != self.0.node) {
+            // A peer that is linked only later gives no lead before the link has stood for a while.
+            let _ = self.0.peers.cast(*node, Priority::Call, draining.clone());
+        }
+        for (_, partition) in self.0.partitions.all() {
+            // An actor that ended leads nothing.
+            let _ = partition.actor.cast(partition::Message::Drain);
         }
     }
 
-    async fn answer_submit(&self, command: Command) -> PeerReply {
-        let Ok(partition) = self.locate(&command.key) else {
-            return PeerReply::Refused(Refusal::NotLeader { hint: None });
-        };
-        match self.decide_here(partition, command, ATTEMPT_TIMEOUT).await {
-            Ok(outcome) => PeerReply::Outcome(outcome),
-            Err(refusal) => PeerReply::Refused(refusal),
-        }
-    }
-
-    async fn answer_read(&self, key: BranchKey, read: Read, level: ReadLevel) -> PeerReply {
-        let local = self.locate(&key).ok().and_then(|id| Some((id, self.0.partitions.get(id)?)));
-        let Some((partition, local)) = local else {
-            return PeerReply::Refused(Refusal::NotLeader { hint: None });
-        };
-        match self.read_here(partition, &local, &key, &read, level).await {
-            Ok(answer) => PeerReply::Answer(bounded(answer)),
-            Err(ReadFailure::Rejected(reject)) => PeerReply::Rejected(reject),
-            Err(ReadFailure::Refused(refusal)) => PeerReply::Refused(refusal),
-            Err(ReadFailure::Lags { leader }) => {
-                PeerReply::Refused(Refusal::NotLeader { hint: Some(leader) })
-            }
-        }
-    }
-
-    async fn answer_read_index(&self, partition: PartitionId) -> PeerReply {
-        let Some(local) = self.0.partitions.get(partition) else {
-            return PeerReply::Refused(Refusal::NotLeader { hint: None });
-        };
-        match local.group.read_index().await {
-            Ok(index) => PeerReply::Index(index),
-            Err(error) => PeerReply::Refused(error.into()),
-        }
-    }
-
-    fn answer_follow(&self, from: NodeId, key: &BranchKey, feed: u64) -> PeerReply {
-        let local = self.locate(key).ok().and_then(|id| self.0.partitions.get(id));
-        let begun =
-            local.and_then(|local| self.0.feeds.serve(self, from, feed, key, &local.applied));
-        match begun {
-            Some(offset) => PeerReply::Following(offset),
-            None => PeerReply::Refused(Refusal::NotLeader { hint: None }),
-        }
-    }
-}
-
-/// An answer that fits on the link: of many large events the first ones. Who asked sees that the
-/// log goes on, and asks again.
-fn bounded(mut answer: Answer) -> Answer {
-    if let Answer::Events(Events { events: Some(events), .. }) = &mut answer {
-        let all = events.iter().map(|event| event_bytes(&event.change)).sum();
-        let fit = offload(all, || {
-            let mut bytes = 0;
-            let fit = events.iter().take_while(|event| {
-                let before = bytes;
-                bytes += encode(&***event).len();
-                before == 0 || bytes <= CATCH_UP_BYTES
-            });
-            fit.count()
-        });
-        events.truncate(fit);
-    }
-    answer
-}
-
-impl Inbox for ClusterStore {
-    fn call(&self, from: NodeId, message: Bytes) -> BoxFuture<'static, Bytes> {
-        let store = self.clone();
-        Box::pin(async move {
-            let reply = store.answer(from, message).await;
-            offload(reply_bytes(&reply), || encode(&reply))
-        })
-    }
-
-    fn cast(&self, from: NodeId, message: Bytes) {
-        match decode::<PeerCast>(&message) {
-            Ok(PeerCast::Posted { version, post }) => {
-                self.0.topics.receive(version, post, message.len())
-            }
-            Ok(PeerCast::Draining) => self.0.liveness.leaves(from),
-            Ok(cast) => self.0.feeds.receive(from, cast),
-            Err(error) => {
-                tracing::warn!(from = from.0, %error, "a message this node does not understand")
-            }
-        }
-    }
-
-    fn link_changed(&self, peer: NodeId, up: bool) {
-        self.0.liveness.changed(peer, up);
-        self.0.feeds.link_changed(peer);
-        if up {
-            self.catch_up_topics();
-        }
+    /// How far group 0 has applied here, and the hash of the catalogue at exactly that index.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn group_0(&self) -> (u64, Hash) {
+        self.0.reporter.group_0()
     }
 }

@@ -4,24 +4,41 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Answer, Branch, BranchKey, NodeId, PartitionId, Read, ReadLevel};
-use raft::Priority;
+use bytes::Bytes;
+use model::{
+    Answer, Branch, BranchKey, Catalogue, NodeId, PartitionId, Procedures, Read, ReadLevel, Reject,
+};
+use raft::{GroupId, Priority, ReplicaGroup};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{ClusterStore, LocalPartition, final_word, no_leader};
-use crate::limits::{ATTEMPT_TIMEOUT, LAG_TIMEOUT, REQUEST_DEADLINE, RETRY_PAUSE};
-use crate::message::{PeerReply, PeerRequest, Refusal, decode, encode};
-use crate::offload::offload;
+use crate::client::CatalogueClient;
+use crate::client::leader_client::{LeaderClient, LeaderRequest, leader_unknown, retry};
+use crate::client::read_error;
+use crate::client::{LocalPartition, LocalPartitions};
+use crate::limits::{ATTEMPT_TIMEOUT, LAG_TIMEOUT, REQUEST_DEADLINE};
+use crate::message::{PeerReply, PeerRequest, Refusal, encode};
 use crate::store::RouteError;
 
-/// What a read can end in without an answer.
+/// The way of a lookup to a replica that may answer it. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Reads {
+    leaders: LeaderClient,
+    catalogue_client: CatalogueClient,
+    catalogue: watch::Receiver<Arc<Catalogue>>,
+    partitions: LocalPartitions,
+    /// Those a branch that was never written to would have.
+    procedures: Procedures,
+}
+
+/// Why a replica on this node did not answer a read.
 pub(crate) enum ReadFailure {
     Refused(Refusal),
     /// This replica does not have yet what was acknowledged; the leader, who said so, does.
     Lags {
         leader: NodeId,
     },
-    Rejected(model::Reject),
+    Rejected(Reject),
 }
 
 impl From<Refusal> for ReadFailure {
@@ -30,59 +47,54 @@ impl From<Refusal> for ReadFailure {
     }
 }
 
-impl ClusterStore {
-    pub(crate) async fn look_up(
+impl Reads {
+    pub(crate) fn new(
+        leaders: LeaderClient,
+        catalogue_client: CatalogueClient,
+        catalogue: watch::Receiver<Arc<Catalogue>>,
+        partitions: LocalPartitions,
+        procedures: Procedures,
+    ) -> Self {
+        Self { leaders, catalogue_client, catalogue, partitions, procedures }
+    }
+
+    /// Looks something up within `REQUEST_DEADLINE`.
+    ///
+    /// # Errors
+    /// Never `Indeterminate`: a read without an answer changed nothing.
+    pub(crate) async fn read(
         &self,
         key: BranchKey,
         read: Read,
         level: ReadLevel,
     ) -> Result<Answer, RouteError> {
-        let partition = self.find(&key).await?;
+        let partition = self.catalogue_client.find(&key).await?;
         let deadline = Instant::now() + REQUEST_DEADLINE;
-        loop {
-            let refusal = match self.try_read(partition, &key, &read, level).await {
-                Ok(answer) => return Ok(answer),
-                Err(ReadFailure::Rejected(reject)) => return Err(RouteError::Rejected(reject)),
-                Err(ReadFailure::Refused(refusal)) => refusal,
-                Err(ReadFailure::Lags { leader }) => Refusal::NotLeader { hint: Some(leader) },
-            };
-            if Instant::now() + RETRY_PAUSE >= deadline {
-                return Err(read_error(refusal));
-            }
-            tokio::time::sleep(RETRY_PAUSE).await;
-        }
+        let request = ReadRequest { partition, key, read, level };
+        let answer = retry(deadline, |timeout| self.attempt(&request, timeout)).await;
+        answer.map_err(read_error)?.map_err(RouteError::Rejected)
     }
 
-    async fn try_read(
+    /// One attempt: the replica here, else the leader, wherever it is.
+    async fn attempt(
         &self,
-        partition: PartitionId,
-        key: &BranchKey,
-        read: &Read,
-        level: ReadLevel,
-    ) -> Result<Answer, ReadFailure> {
-        let holder = match self.0.partitions.get(partition) {
-            Some(local) => match self.read_here(partition, &local, key, read, level).await {
-                Err(ReadFailure::Lags { leader }) => leader,
-                done => return done,
-            },
-            None => self.leader_of(partition).ok_or_else(no_leader)?,
+        request: &ReadRequest,
+        timeout: Duration,
+    ) -> Result<Result<Answer, Reject>, Refusal> {
+        let group = GroupId::from(request.partition);
+        let Some(local) = self.partitions.get(request.partition) else {
+            return self.leaders.ask_once(group, request, timeout).await;
         };
-        let ask = PeerRequest::Read { key: key.clone(), read: read.clone(), level };
-        let reply = self
-            .ask_leader(partition, holder, Priority::Bulk, encode(&ask), ATTEMPT_TIMEOUT)
-            .await
-            .map_err(|_| {
-                self.forget_leader(partition);
-                no_leader()
-            })?;
-        match offload(reply.len(), || decode(&reply)) {
-            Ok(PeerReply::Answer(answer)) => Ok(answer),
-            Ok(PeerReply::Rejected(reject)) => Err(ReadFailure::Rejected(reject)),
-            Ok(PeerReply::Refused(refusal)) => {
-                self.learn(partition, &refusal);
-                Err(refusal.into())
+        let ReadRequest { partition, key, read, level } = request;
+        match self.read_here(*partition, &local, key, read, *level).await {
+            Ok(answer) => Ok(Ok(answer)),
+            Err(ReadFailure::Rejected(reject)) => Ok(Err(reject)),
+            Err(ReadFailure::Refused(refusal)) => Err(refusal),
+            // A replica that has just started may have the log of minutes before it: nobody waits
+            // for that while the leader has the answer.
+            Err(ReadFailure::Lags { leader }) => {
+                self.leaders.ask_node(group, leader, request, timeout).await
             }
-            Ok(_) | Err(_) => Err(no_leader().into()),
         }
     }
 
@@ -101,11 +113,11 @@ impl ClusterStore {
                 local.applied.view()
             }
             ReadLevel::Session(offset) => {
-                let seen = |view: &model::Partition| {
+                let has_it = |view: &model::Partition| {
                     view.branch(key).is_some_and(|b| b.head().offset >= offset)
                 };
                 let view = local.applied.view();
-                if seen(&view) {
+                if has_it(&view) {
                     view
                 } else {
                     self.catch_up(partition, local).await?;
@@ -122,7 +134,7 @@ impl ClusterStore {
     }
 
     /// Waits until this replica has applied everything acknowledged before now.
-    pub(crate) async fn catch_up(
+    async fn catch_up(
         &self,
         partition: PartitionId,
         local: &LocalPartition,
@@ -132,24 +144,25 @@ impl ClusterStore {
             local.group.read_barrier().await.map_err(Refusal::from)?;
             return Ok(());
         }
-        let Some((_, leader)) = status.leader else { return Err(no_leader().into()) };
-        let message = encode(&PeerRequest::ReadIndex(partition));
-        let reply = self
-            .ask_leader(partition, leader, Priority::Call, message, ATTEMPT_TIMEOUT)
-            .await
-            .map_err(|_| no_leader())?;
-        match decode(&reply) {
-            Ok(PeerReply::Index(index)) => {
-                let applied = local.group.wait_applied(index, LAG_TIMEOUT).await;
-                applied.map_err(|_| ReadFailure::Lags { leader })
-            }
-            Ok(PeerReply::Refused(refusal)) => Err(refusal.into()),
-            Ok(_) | Err(_) => Err(no_leader().into()),
-        }
+        let Some((_, leader)) = status.leader else { return Err(leader_unknown().into()) };
+        let request = ReadIndexRequest { partition, group: &local.group };
+        let group = GroupId::from(partition);
+        let index = self.leaders.ask_node(group, leader, &request, ATTEMPT_TIMEOUT).await?;
+        let applied = local.group.wait_applied(index, LAG_TIMEOUT).await;
+        applied.map_err(|_| ReadFailure::Lags { leader })
+    }
+
+    /// On the leader of a partition: the index that a reader must have applied.
+    ///
+    /// # Errors
+    /// `NotLeader` where this node holds no replica of it, or one that does not lead.
+    pub(crate) async fn index(&self, partition: PartitionId) -> Result<u64, Refusal> {
+        let local = self.partitions.get(partition).ok_or(Refusal::NotLeader { hint: None })?;
+        Ok(local.group.read_index().await?)
     }
 
     /// The branch as it is, or, if it was never written to, as its first write would find it.
-    pub(crate) fn branch_or_preview(
+    fn branch_or_preview(
         &self,
         view: &model::Partition,
         key: &BranchKey,
@@ -157,14 +170,14 @@ impl ClusterStore {
         if let Some(branch) = view.branch(key) {
             return Ok(branch.clone());
         }
-        let catalogue = self.0.catalogue.borrow();
+        let catalogue = self.catalogue.borrow();
         let definition = catalogue.definition(key).ok_or_else(|| Refusal::Unavailable {
             reason: format!("module {:?} is not defined", key.module),
             retry_after: Duration::from_secs(1),
         })?;
         let seed = catalogue.seed(key);
         let at = catalogue.formed_at;
-        let procedures = self.0.procedures.clone();
+        let procedures = self.procedures.clone();
         let definition = Arc::new(definition);
         Ok(Branch::preview(key.clone(), definition, seed.as_deref(), at, procedures))
     }
@@ -185,7 +198,8 @@ impl ClusterStore {
             let (applied, wanted) = (Arc::clone(&local.applied), key.clone());
             let stored =
                 raft::blocking(move || applied.stored_events(&wanted, after, limit as usize));
-            let stored = stored.await.map_err(|_| no_leader())?.map_err(Refusal::from)?;
+            let stored = stored.await.map_err(|_| leader_unknown())?.map_err(Refusal::from)?;
+            // The store lies some moments behind: what does not join on would be a gap.
             let joins = stored.first().is_some_and(|event| event.offset == after.next());
             events = joins.then_some(stored);
         }
@@ -200,8 +214,60 @@ impl ClusterStore {
     }
 }
 
-/// A read without an answer changed nothing: it is never "indeterminate".
-pub(crate) fn read_error(refusal: Refusal) -> RouteError {
-    let known = if refusal == Refusal::Indeterminate { no_leader() } else { refusal };
-    final_word(known, false)
+struct ReadRequest {
+    partition: PartitionId,
+    key: BranchKey,
+    read: Read,
+    level: ReadLevel,
+}
+
+impl LeaderRequest for ReadRequest {
+    type Answer = Result<Answer, Reject>;
+
+    fn message(&self) -> (Priority, Bytes) {
+        let (key, read) = (self.key.clone(), self.read.clone());
+        // An answer may be as large as a branch is.
+        (Priority::Bulk, encode(&PeerRequest::Read { key, read, level: self.level }))
+    }
+
+    fn answer(&self, _: NodeId, reply: PeerReply) -> Option<Result<Answer, Reject>> {
+        match reply {
+            PeerReply::Answer(answer) => Some(Ok(answer)),
+            PeerReply::Rejected(reject) => Some(Err(reject)),
+            PeerReply::Outcome(_)
+            | PeerReply::Index(_)
+            | PeerReply::Changed(_)
+            | PeerReply::Status(_)
+            | PeerReply::Refused(_)
+            | PeerReply::Following(_)
+            | PeerReply::Posted
+            | PeerReply::LastPost(_) => None,
+        }
+    }
+
+    /// There was no replica here a moment ago. If there is one now, the next attempt finds it.
+    async fn perform(&self, _: Duration) -> Result<Result<Answer, Reject>, Refusal> {
+        Err(Refusal::NotLeader { hint: None })
+    }
+}
+
+struct ReadIndexRequest<'a> {
+    partition: PartitionId,
+    group: &'a ReplicaGroup,
+}
+
+impl LeaderRequest for ReadIndexRequest<'_> {
+    type Answer = u64;
+
+    fn message(&self) -> (Priority, Bytes) {
+        (Priority::Call, encode(&PeerRequest::ReadIndex(self.partition)))
+    }
+
+    fn answer(&self, _: NodeId, reply: PeerReply) -> Option<u64> {
+        if let PeerReply::Index(index) = reply { Some(index) } else { None }
+    }
+
+    async fn perform(&self, _: Duration) -> Result<u64, Refusal> {
+        Ok(self.group.read_index().await?)
+    }
 }

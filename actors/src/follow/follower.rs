@@ -1,142 +1,162 @@
-//! LogFollower: one follower's way along a branch's log: live where it keeps up, from the log where it
-//! does not. What it misses in the live channel it reads back by cursor, so a slow follower costs
-//! nobody but itself, and nothing is skipped or given twice.
+//! LogFollower: turns "this log, after this offset" into a gapless stream of deltas. Live where it
+//! keeps up, from the log where it does not; nothing else in this crate mends a gap.
+//!
+//! Promise: every delta after the cursor is given once and in order, or the stream gives a `Resync`
+//! and goes on from there. A slow follower costs nobody but itself.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use model::{Answer, BranchKey, Delta, Event, ModuleSnapshot, Read, ReadLevel};
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use model::{Answer, BranchKey, Delta, Event, Offset, Read, ReadLevel};
 
-use crate::client::ClusterStore;
-use crate::limits::CATCH_UP_EVENTS;
+use super::cursor_of;
+use super::live::{LiveSource, LiveUpdate};
+use crate::client::Reads;
+use crate::limits::{CATCH_UP_EVENTS, RETRY_PAUSE};
 use crate::store::{Cursor, DeltaStream, FollowItem, RouteError, SharedDelta};
 
-/// One follower's way along a branch's log.
-pub(crate) struct LogFollower {
-    store: ClusterStore,
+/// One follower's way along the log of a branch:module.
+pub(crate) struct LogFollower<S> {
+    reads: Reads,
     key: BranchKey,
+    /// The last event given.
     cursor: Cursor,
-    live: Receiver<Arc<SharedDelta>>,
+    source: S,
+    /// Read from the log and not given yet.
     backlog: VecDeque<FollowItem>,
-    /// Whether the log may hold events after the cursor that the live channel will not bring.
-    behind: bool,
+    /// Whether the log may hold events after the cursor that the source will not bring.
+    is_behind: bool,
+    /// The furthest the log is known to reach: a replica that has less is not asked.
+    known: Offset,
 }
 
-impl LogFollower {
-    /// Continues after `cursor`; `live` was tapped before the state at `cursor` was read, or
-    /// `behind` is set.
-    pub(crate) fn new(
-        store: ClusterStore,
-        key: BranchKey,
-        cursor: Cursor,
-        live: Receiver<Arc<SharedDelta>>,
-        behind: bool,
-    ) -> Self {
-        Self { store, key, cursor, live, backlog: VecDeque::new(), behind }
+impl<S: LiveSource> LogFollower<S> {
+    /// Continues after `cursor`, where the state at the cursor was read after `source` was opened.
+    pub(super) fn new(reads: Reads, key: BranchKey, cursor: Cursor, source: S) -> Self {
+        let backlog = VecDeque::new();
+        Self { reads, key, cursor, source, backlog, is_behind: false, known: cursor.offset }
     }
 
-    async fn next_item(&mut self) -> Option<FollowItem> {
+    /// Continues after `cursor`, wherever the log is now.
+    pub(super) fn behind(reads: Reads, key: BranchKey, cursor: Cursor, source: S) -> Self {
+        Self { is_behind: true, ..Self::new(reads, key, cursor, source) }
+    }
+
+    /// The next item. Cancel-safe: the cursor moves with what is returned and no sooner. `None`:
+    /// the branch can no longer be followed from here.
+    pub(super) async fn next_item(&mut self) -> Option<FollowItem> {
         loop {
+            // What was read from the log comes before what is live: it is older.
             if let Some(item) = self.backlog.pop_front() {
-                self.pass(&item);
+                self.advance(&item);
                 return Some(item);
             }
-            if self.behind {
-                self.mend().await?;
+            if self.is_behind {
+                self.read_log().await?;
                 continue;
             }
-            match self.live.recv().await {
-                Ok(shared) => {
+            match self.source.next().await {
+                LiveUpdate::Delta(shared) => {
                     if let Some(item) = self.place(shared) {
-                        self.pass(&item);
+                        self.advance(&item);
                         return Some(item);
                     }
                 }
-                Err(RecvError::Lagged(_)) => self.behind = true,
-                Err(RecvError::Closed) => self.reattach().await?,
+                LiveUpdate::Position(offset) => {
+                    self.known = self.known.max(offset);
+                    self.is_behind = self.cursor.offset < offset;
+                }
+                LiveUpdate::Gap => self.is_behind = true,
+                LiveUpdate::Ended => return None,
             }
         }
     }
 
-    /// A live delta: the next one, one already seen, or one after a gap.
+    /// A live delta: the next one, one already given, or one after a gap.
     fn place(&mut self, shared: Arc<SharedDelta>) -> Option<FollowItem> {
         let (first, last) = (shared.delta.events.first()?.offset, shared.delta.last()?);
         let next = self.cursor.offset.next();
-        let same_life = shared.delta.incarnation == self.cursor.incarnation;
-        if same_life && first == next {
+        let is_same_log = shared.delta.incarnation == self.cursor.incarnation;
+        if is_same_log && first == next {
             return Some(FollowItem::Delta(shared));
         }
-        // One that begins in the middle of what was seen holds something new as well.
-        self.behind = !same_life || last >= next;
+        // Of a delta that begins within what was given, its end may still be new: the log has it
+        // in pieces that fit. The delta itself is dropped, here as after a gap, since what is read
+        // now includes it.
+        self.is_behind = !is_same_log || last >= next;
+        if is_same_log {
+            self.known = self.known.max(last);
+        }
         None
     }
 
-    fn pass(&mut self, item: &FollowItem) {
+    fn advance(&mut self, item: &FollowItem) {
         match item {
             FollowItem::Delta(shared) => {
                 self.cursor.offset = shared.delta.last().unwrap_or(self.cursor.offset);
             }
-            FollowItem::Resync(snapshot) => {
-                self.cursor.incarnation = snapshot.head.incarnation;
-                self.cursor.offset = snapshot.head.offset;
-            }
+            FollowItem::Resync(snapshot) => self.cursor = cursor_of(snapshot),
         }
     }
 
-    /// Reads what comes after the cursor from the log. `None`: this node is going away.
-    async fn mend(&mut self) -> Option<()> {
+    /// Reads what comes after the cursor from the log. `None`: there is no such branch any more.
+    async fn read_log(&mut self) -> Option<()> {
         let read = Read::Events { after: self.cursor.offset, limit: CATCH_UP_EVENTS };
-        let answer = self.store.look_up(self.key.clone(), read, ReadLevel::Stale).await;
+        // The replica that is nearest will do, if it has what is known to be there: one that lags
+        // would answer that nothing is missing.
+        let level = ReadLevel::Session(self.known);
+        let answer = self.reads.read(self.key.clone(), read, level).await;
         match answer {
             Ok(Answer::Events(found)) if found.incarnation == self.cursor.incarnation => {
                 match found.events {
                     Some(events) => {
                         let read_to = events.last().map_or(self.cursor.offset, |e| e.offset);
-                        self.behind = read_to < found.last;
+                        self.is_behind = read_to < found.last;
                         self.backlog.extend(self.deltas(events));
                     }
+                    // The log no longer holds the event after the cursor.
                     None => self.resync().await,
                 }
             }
+            // The log was replaced by another: its offsets have nothing to do with this cursor.
             Ok(_) => self.resync().await,
             Err(
                 RouteError::UnknownBranch(_)
                 | RouteError::UnknownModule(_)
                 | RouteError::Rejected(_),
             ) => return None,
+            // Between two leaders, or with all replicas away: the follower waits as long as that
+            // takes. Whoever consumes the stream notices only the delay: nothing is lost.
             Err(
                 RouteError::Busy { .. }
                 | RouteError::Unavailable { .. }
                 | RouteError::Indeterminate,
-            ) => tokio::time::sleep(crate::limits::RETRY_PAUSE).await,
+            ) => tokio::time::sleep(RETRY_PAUSE).await,
         }
         Some(())
     }
 
-    /// The log no longer holds what was missed: begin again from the state of now.
+    /// Begins again from the state of now.
     async fn resync(&mut self) {
-        let answer = self.store.look_up(self.key.clone(), Read::Snapshot, ReadLevel::Stale).await;
-        if let Ok(Answer::Snapshot(snapshot)) = answer {
-            self.behind = false;
-            self.backlog.push_back(FollowItem::Resync(snapshot));
+        let level = ReadLevel::Session(self.known);
+        let answer = self.reads.read(self.key.clone(), Read::Snapshot, level).await;
+        match answer {
+            Ok(Answer::Snapshot(snapshot)) => {
+                self.is_behind = false;
+                self.backlog.push_back(FollowItem::Resync(snapshot));
+            }
+            // The log is read again, which tells whether there still is such a branch.
+            Ok(_) | Err(_) => tokio::time::sleep(RETRY_PAUSE).await,
         }
     }
 
-    /// The live channel ended: the replica was replaced or the feed moved. Tap again, then mend.
-    async fn reattach(&mut self) -> Option<()> {
-        tokio::time::sleep(crate::limits::RETRY_PAUSE).await;
-        self.live = self.store.tap(&self.key).await.ok()?;
-        self.behind = true;
-        Some(())
-    }
-
-    /// Events read from the log, one delta for each command.
+    /// Events read from the log, one delta for each command. The log does not hold what the
+    /// records were before.
     fn deltas(&self, events: Vec<Arc<Event>>) -> Vec<FollowItem> {
-        let same_command = |a: &Arc<Event>, b: &Arc<Event>| a.command == b.command;
+        let is_same_command = |a: &Arc<Event>, b: &Arc<Event>| a.command == b.command;
         events
-            .chunk_by(same_command)
+            .chunk_by(is_same_command)
             .map(|events| {
                 let delta = Delta {
                     key: self.key.clone(),
@@ -149,13 +169,8 @@ impl LogFollower {
     }
 }
 
-impl DeltaStream for LogFollower {
+impl<S: LiveSource> DeltaStream for LogFollower<S> {
     fn next(&mut self) -> BoxFuture<'_, Option<FollowItem>> {
         Box::pin(self.next_item())
     }
-}
-
-/// The cursor of a snapshot.
-pub(crate) fn cursor_of(snapshot: &ModuleSnapshot) -> Cursor {
-    Cursor { incarnation: snapshot.head.incarnation, offset: snapshot.head.offset }
 }

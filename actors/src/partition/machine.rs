@@ -16,8 +16,8 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use model::{
-    Applied, Batch, Branch, BranchKey, Delta, Event, Offset, Outcome, Partition, Procedures, Read,
-    Request, checkpoint, codec, store,
+    AppliedCommand, Batch, Branch, BranchKey, Delta, Event, Offset, Outcome, Partition,
+    PriorRecords, Procedures, Read, Request, checkpoint, codec, store,
 };
 use parking_lot::Mutex;
 use raft::{ChunkSink, ChunkSource, Fatal, FrozenState, StoreWrite, WorkingStore};
@@ -102,16 +102,16 @@ impl AppliedPartition {
             .map_err(|error| Fatal(format!("the working store holds a bad event: {error}")))
     }
 
-    fn publish(&self, index: u64, view: Partition, deltas: Vec<Arc<Delta>>) {
+    fn publish(&self, index: u64, view: Partition, deltas: Vec<NewDelta>) {
         // Held over both: a follower that subscribes sees a view and then every delta after it. If
         // the view changed between the two, it would miss a delta or get one twice.
         let mut fanout = self.fanout.lock();
         fanout.index = index;
         self.view.store(Arc::new(view));
-        for delta in deltas {
+        for (delta, prior) in deltas {
             let Some(sender) = fanout.senders.get(&delta.key) else { continue };
             let key = delta.key.clone();
-            if sender.send(Arc::new(SharedDelta::new(delta))).is_err() {
+            if sender.send(Arc::new(SharedDelta::with_prior(delta, prior))).is_err() {
                 fanout.senders.remove(&key); // The last follower left.
             }
         }
@@ -160,7 +160,7 @@ impl PartitionMachine {
 
 impl raft::Machine for PartitionMachine {
     /// What each command of the entry came to, in their order.
-    type Response = Vec<Applied>;
+    type Response = Vec<AppliedCommand>;
 
     fn apply(
         &mut self,
@@ -169,14 +169,14 @@ impl raft::Machine for PartitionMachine {
         writes: &mut Vec<StoreWrite>,
     ) -> Result<Self::Response, Fatal> {
         let batch = Batch::decode(entry).map_err(|error| Fatal(error.to_string()))?;
-        let applied = self.state.apply(&batch);
+        let mut applied = self.state.apply(&batch);
         // Before the state is published: readers hold on to what they were given, so events let go
         // of later would stay in memory until the next entry.
         self.forget_stored_events();
         log_displaced(&self.state, &applied);
         applied.iter().for_each(log_leaps);
-        let deltas: Vec<_> = applied.iter().filter_map(new_delta).collect();
-        for delta in &deltas {
+        let deltas: Vec<_> = applied.iter_mut().filter_map(new_delta).collect();
+        for (delta, _) in &deltas {
             writes.extend(store::changes(delta).into_iter().map(put_change));
         }
         // A seed makes records without events, so no delta shows them to the store. All records of
@@ -254,7 +254,7 @@ impl FrozenState for FrozenPartition {
 }
 
 /// Outcomes that gave way before their time are counted, and logged now and then.
-fn log_displaced(state: &Partition, applied: &[Applied]) {
+fn log_displaced(state: &Partition, applied: &[AppliedCommand]) {
     for one in applied.iter().filter(|one| one.displaced > 0) {
         metrics::counter!("mishkah_dedup_displaced_total").increment(one.displaced);
         let total = state.branch(&one.key).map_or(0, |branch| branch.dedup().displaced);
@@ -273,7 +273,7 @@ fn log_displaced(state: &Partition, applied: &[Applied]) {
 }
 
 /// Logs numbers that a command brought and their sequences do not follow.
-fn log_leaps(applied: &Applied) {
+fn log_leaps(applied: &AppliedCommand) {
     for leap in &applied.leaps {
         tracing::warn!(
             branch = %applied.key.branch,
@@ -287,11 +287,15 @@ fn log_leaps(applied: &Applied) {
     }
 }
 
+/// A delta and what its records were before, which only followers want: the proposer's answer goes
+/// without.
+type NewDelta = (Arc<Delta>, Vec<PriorRecords>);
+
 /// What a command newly changed; a remembered answer changed nothing now.
-fn new_delta(applied: &Applied) -> Option<Arc<Delta>> {
+fn new_delta(applied: &mut AppliedCommand) -> Option<NewDelta> {
     match &applied.outcome {
         Outcome::Accepted(accepted) if !accepted.repeated && !accepted.delta.events.is_empty() => {
-            Some(Arc::clone(&accepted.delta))
+            Some((Arc::clone(&accepted.delta), std::mem::take(&mut applied.prior)))
         }
         Outcome::Accepted(_) | Outcome::Rejected(_) => None,
     }

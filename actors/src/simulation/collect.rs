@@ -134,7 +134,7 @@ pub(super) fn log_event(event: &Event) -> LogEvent {
 }
 
 /// A record as the checkers read it: a ticket's number is its key.
-fn checked_row(table: &str, record: &Object) -> history::Row {
+fn checked_row(table: &str, record: &Object) -> history::RowJson {
     let mut record = record.clone();
     if table == fields::TICKETS
         && let Some(id) = record.get("id").cloned()

@@ -1,6 +1,6 @@
 //! Network: the links of a simulated cluster: slow, cut in one direction or both, losing calls.
 //!
-//! Promise: what goes over one lane in one direction arrives in order, and a cast is lost only
+//! Promise: messages of one priority in one direction arrive in order, and a cast is lost only
 //! where a link is cut. A node that crashed sends nothing more, whatever of it still runs.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,9 +18,9 @@ use tokio::time::Instant;
 
 use crate::{Inbox, PeerError, Peers};
 
-/// For how long a cut link drops what is sent before the sender is told that it is broken.
+/// For how long a cut link drops what is sent before the sender learns that it is broken.
 const CUT_NOTICED: Duration = Duration::from_millis(400);
-/// How far apart two messages of one lane arrive at least: with tokio's clock, which has
+/// How far apart two messages of one priority arrive at least: with tokio's clock, which has
 /// milliseconds, a shorter time would let the second overtake the first.
 const MESSAGE_GAP: Duration = Duration::from_millis(1);
 /// The shortest and longest latency of a message when no fault is injected.
@@ -35,9 +35,9 @@ struct NodeHandlers {
     inbox: Option<Arc<dyn Inbox>>,
 }
 
-/// One lane in one direction. It has an rng of its own, so that what happens elsewhere at the same
-/// moment does not change it.
-struct OneWayLane {
+/// The messages of one priority in one direction. It has an rng of its own, so that what happens
+/// elsewhere at the same time does not change it.
+struct OneWayQueue {
     rng: Rng,
     /// When the last message arrives.
     last: Instant,
@@ -50,7 +50,7 @@ struct State {
     latency: (Duration, Duration),
     lost_per_mille: u64,
     seed: u64,
-    lanes: BTreeMap<(NodeId, NodeId, u8), OneWayLane>,
+    queues: BTreeMap<(NodeId, NodeId, u8), OneWayQueue>,
     carried: u64,
     lost: u64,
     bulk: u64,
@@ -75,7 +75,7 @@ impl SimulatedNetwork {
             latency: USUAL_LATENCY,
             lost_per_mille: 0,
             seed,
-            lanes: BTreeMap::new(),
+            queues: BTreeMap::new(),
             carried: 0,
             lost: 0,
             bulk: 0,
@@ -147,7 +147,7 @@ impl SimulatedNetwork {
         &self,
         (from, incarnation): (NodeId, u64),
         to: NodeId,
-        lane: Priority,
+        priority: Priority,
         may_lose: bool,
     ) -> Delivery {
         let mut state = self.0.lock();
@@ -165,12 +165,12 @@ impl SimulatedNetwork {
         }
         let (seed, lost, (shortest, longest)) = (state.seed, state.lost_per_mille, state.latency);
         let now = Instant::now();
-        let link = state.lanes.entry((from, to, lane as u8)).or_insert_with(|| OneWayLane {
-            rng: Rng(seed ^ (from.0 << 40 | to.0 << 20 | lane as u64)),
+        let link = state.queues.entry((from, to, priority as u8)).or_insert_with(|| OneWayQueue {
+            rng: Rng(seed ^ (from.0 << 40 | to.0 << 20 | priority as u64)),
             last: now,
         });
         // Both are drawn for every message: one that is lost must not change the next latency.
-        let (is_lost, latency) = (link.rng.chance(lost), link.rng.between(shortest, longest));
+        let (is_lost, latency) = (link.rng.random_bool(lost), link.rng.between(shortest, longest));
         if may_lose && is_lost {
             state.lost += 1;
             return Delivery::Dropped;
@@ -178,7 +178,7 @@ impl SimulatedNetwork {
         let due = (now + latency).max(link.last + MESSAGE_GAP);
         link.last = due;
         state.carried += 1;
-        state.bulk += u64::from(lane == Priority::Bulk);
+        state.bulk += u64::from(priority == Priority::Bulk);
         Delivery::At(due)
     }
 
@@ -195,7 +195,7 @@ impl SimulatedNetwork {
         self,
         (from, incarnation): (NodeId, u64),
         to: NodeId,
-        lane: Priority,
+        priority: Priority,
         handle: impl FnOnce(NodeHandlers) -> Option<F> + Send,
     ) -> Result<Bytes, NetworkError>
     where
@@ -203,7 +203,7 @@ impl SimulatedNetwork {
     {
         let unreachable =
             |reason: &str| NetworkError::Unreachable { node: to, reason: reason.into() };
-        match self.send((from, incarnation), to, lane, true) {
+        match self.send((from, incarnation), to, priority, true) {
             Delivery::At(due) => tokio::time::sleep_until(due).await,
             Delivery::Dropped => return pending().await,
             Delivery::Refused(reason) => return Err(unreachable(reason)),
@@ -213,7 +213,7 @@ impl SimulatedNetwork {
         let Some(work) = handle(receiver) else { return Err(unreachable("it is still starting")) };
         // A task of its own, as over sockets: a caller that gives up does not stop the work.
         let Ok(answer) = tokio::spawn(work).await else { return pending().await };
-        match self.send((to, answering), from, lane, true) {
+        match self.send((to, answering), from, priority, true) {
             Delivery::At(due) => tokio::time::sleep_until(due).await,
             Delivery::Dropped | Delivery::Refused(_) => return pending().await,
         }
@@ -246,7 +246,7 @@ impl Network for NodeNetwork {
     fn call(
         &self,
         to: NodeId,
-        lane: Priority,
+        priority: Priority,
         message: Bytes,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes, NetworkError>> {
@@ -254,7 +254,7 @@ impl Network for NodeNetwork {
         Box::pin(within(
             to,
             timeout,
-            network.round_trip(from, to, lane, move |receiver| {
+            network.round_trip(from, to, priority, move |receiver| {
                 let groups = receiver.groups?;
                 Some(async move { groups.handle(from.0, message).await })
             }),
@@ -266,7 +266,7 @@ impl Peers for NodeNetwork {
     fn call(
         &self,
         to: NodeId,
-        lane: Priority,
+        priority: Priority,
         message: Bytes,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes, PeerError>> {
@@ -274,16 +274,16 @@ impl Peers for NodeNetwork {
         Box::pin(within(
             to,
             timeout,
-            network.round_trip(from, to, lane, move |receiver| {
+            network.round_trip(from, to, priority, move |receiver| {
                 let inbox = receiver.inbox?;
                 Some(async move { inbox.call(from.0, message).await })
             }),
         ))
     }
 
-    fn cast(&self, to: NodeId, lane: Priority, message: Bytes) -> Result<(), PeerError> {
+    fn cast(&self, to: NodeId, priority: Priority, message: Bytes) -> Result<(), PeerError> {
         let (network, from) = (self.network.clone(), self.node);
-        match network.send((from, self.incarnation), to, lane, false) {
+        match network.send((from, self.incarnation), to, priority, false) {
             Delivery::At(due) => {
                 tokio::spawn(async move {
                     tokio::time::sleep_until(due).await;

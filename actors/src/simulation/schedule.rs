@@ -103,7 +103,7 @@ pub fn schedule(seed: u64, length: Duration) -> Vec<ScheduledFault> {
     let mut rng = Rng(seed ^ 0x005E_ED0F_FA17);
     let (ms, s) = (Duration::from_millis, Duration::from_secs);
     let mut faults = Vec::new();
-    let warm_up = if rng.chance(250) { Duration::ZERO } else { WARM_UP };
+    let warm_up = if rng.random_bool(250) { Duration::ZERO } else { WARM_UP };
     let mut at = warm_up + rng.between(ms(0), s(2));
     while at < length {
         let fault = draw(&mut rng);
@@ -129,7 +129,7 @@ pub fn schedule(seed: u64, length: Duration) -> Vec<ScheduledFault> {
 }
 
 fn select_node(rng: &mut Rng) -> NodeSelector {
-    if rng.chance(500) {
+    if rng.random_bool(500) {
         NodeSelector::Node(1 + rng.below(NODES))
     } else {
         NodeSelector::Leader(u16::try_from(rng.below(u64::from(PARTITIONS) + 1)).unwrap_or(0))
@@ -156,7 +156,7 @@ fn draw(rng: &mut Rng) -> SimulatedFault {
         }
         12 => SimulatedFault::Latency(20 + rng.below(400)),
         13 => SimulatedFault::Loss(20 + rng.below(250)),
-        14 => match rng.chance(500) {
+        14 => match rng.random_bool(500) {
             true => SimulatedFault::DiskFull(node),
             false => SimulatedFault::DiskError(node),
         },

@@ -5,35 +5,36 @@
 
 use std::time::{Duration, Instant};
 
-use model::{Branch, BrokenChain, Chain, Hash, Offset};
+use model::{Branch, BrokenChain, EventChain, Hash, Offset};
 
-use crate::client::{ClusterStore, LocalPartition};
+use crate::client::LocalPartition;
 use crate::limits::{RETRY_PAUSE, VERIFY_EVENTS, VERIFY_TIMEOUT};
 use crate::partition::machine::AppliedPartition;
+use crate::status::report::StatusReporter;
 use crate::status::{BrokenLog, LocalReplica, LocalReplicas};
 
-impl ClusterStore {
+impl StatusReporter {
     /// This node's replicas, that of group 0 first; `verify`: their logs are walked too.
-    pub(crate) async fn own_replicas(&self, verify: bool) -> LocalReplicas {
+    pub(crate) async fn local_replicas(&self, verify: bool) -> LocalReplicas {
         let (applied, hash) = self.group_0();
         let (state_hash, broken_chain) = (hash.to_string(), None);
         let mut replicas = vec![LocalReplica { partition: 0, applied, state_hash, broken_chain }];
-        for (id, local) in self.0.partitions.all() {
+        for (id, local) in self.partitions.all() {
             let looked = tokio::task::spawn_blocking(move || look(id.0, &local, verify)).await;
             match looked {
                 Ok(replica) => replicas.push(replica),
                 Err(error) => tracing::error!(partition = id.0, %error, "a state has no hash"),
             }
         }
-        LocalReplicas { node: self.0.node.0, replicas }
+        LocalReplicas { node: self.node.0, replicas }
     }
 
     /// How far group 0 has applied here, and the hash of the catalogue at exactly that index. It
     /// has no events, and so no chain.
     pub(crate) fn group_0(&self) -> (u64, Hash) {
         // Asked first, for the same reason as below.
-        let applied = self.0.catalogue_client.applied();
-        let (index, catalogue) = self.0.applied_catalogue.indexed_view();
+        let applied = self.catalogue_client.applied();
+        let (index, catalogue) = self.applied_catalogue.indexed_view();
         (applied.max(index), catalogue.state_hash())
     }
 }
@@ -63,13 +64,13 @@ fn look(partition: u16, local: &LocalPartition, verify: bool) -> LocalReplica {
 }
 
 /// Walks a log, again where the working store could not be read on the way: it is filled anew by
-/// itself. After `patience` what cannot be read counts as broken. Blocks.
+/// itself. After `timeout` what cannot be read counts as broken. Blocks.
 pub(crate) fn whole_log(
     applied: &AppliedPartition,
     branch: &Branch,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<(), BrokenChain> {
-    let end = Instant::now() + patience;
+    let end = Instant::now() + timeout;
     loop {
         match walk(applied, branch) {
             Ok(()) => return Ok(()),
@@ -94,7 +95,7 @@ impl From<BrokenChain> for Stop {
 
 /// Walks a log from the oldest event held: first those that left memory, then those in it.
 fn walk(applied: &AppliedPartition, branch: &Branch) -> Result<(), Stop> {
-    let mut chain = Chain::default();
+    let mut chain = EventChain::default();
     let first = branch.first_event().unwrap_or(Offset(1));
     let mut after = Offset(0);
     while after.next() < first {

@@ -1,67 +1,93 @@
-//! Report: what an operator sees of the cluster, put together from what every node leads.
+//! StatusReporter: what an operator sees of the cluster, put together from what every node leads.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
 use model::{Catalogue, NodeId, PartitionId, Placement};
 use raft::Priority;
+use tokio::sync::watch;
 
-use crate::client::{ClusterStore, LocalPartition};
+use crate::client::{CatalogueClient, LeaderClient, LocalPartition, LocalPartitions};
+use crate::control::machine::AppliedCatalogue;
 use crate::limits::BRANCH_WARNINGS_MAX;
+use crate::liveness::PeerLiveness;
 use crate::message::{NodeReport, PeerReply, PeerRequest, decode, encode};
-use crate::status::{BranchStatus, ClusterStatus, NodeStatus, PartitionStatus, ReplicaStatus};
+use crate::peers::Peers;
+use crate::status::{
+    BranchStatus, ClusterStatus, FileBudget, NodeStatus, PartitionStatus, ReplicaStatus,
+};
 use crate::store::NotReady;
 
 /// How long a node is waited for; one that is down must not hold up the report.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
-impl ClusterStore {
+/// What this node knows about itself and asks the others. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct StatusReporter {
+    pub(crate) node: NodeId,
+    pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
+    pub(crate) applied_catalogue: AppliedCatalogue,
+    pub(crate) partitions: LocalPartitions,
+    pub(crate) peers: Arc<dyn Peers>,
+    pub(crate) liveness: Arc<PeerLiveness>,
+    pub(crate) leaders: LeaderClient,
+    pub(crate) catalogue_client: CatalogueClient,
+    /// What an operator should know about how this node was started.
+    pub(crate) warnings: Arc<[String]>,
+    pub(crate) files: Option<FileBudget>,
+    /// The ids of the changes this node brings: it can serve once it has them all itself.
+    pub(crate) brought: Arc<[String]>,
+    pub(crate) draining: Arc<AtomicBool>,
+}
+
+impl StatusReporter {
     /// What this node leads.
-    pub(crate) fn leads(&self) -> NodeReport {
-        let catalogue = self.0.catalogue.borrow().clone();
-        let mut leads = NodeReport { warnings: self.0.warnings.clone(), ..NodeReport::default() };
-        for (id, local) in self.0.partitions.all() {
+    pub(crate) fn node_report(&self) -> NodeReport {
+        let catalogue = self.catalogue.borrow().clone();
+        let mut report = NodeReport { warnings: self.warnings.to_vec(), ..NodeReport::default() };
+        for (id, local) in self.partitions.all() {
             if let Some(fatal) = local.group.status().stopped {
-                leads.warnings.push(format!("partition {id} stopped on this node: {fatal}"));
+                report.warnings.push(format!("partition {id} stopped on this node: {fatal}"));
             }
             let status = local.group.status();
             // A leader without a quorum leads nothing, whatever it was last told.
             if status.is_leader && status.has_quorum {
-                leads.partitions.push(partition_status(id, &local, &catalogue));
-                leads.warnings.extend(displaced(&local));
-                leads.branches.extend(branch_statuses(id, &local, self.0.node));
-                leads.warnings.extend(ignored_leaps(&local));
+                report.partitions.push(partition_status(id, &local, &catalogue));
+                report.warnings.extend(displaced(&local));
+                report.branches.extend(branch_statuses(id, &local, self.node));
+                report.warnings.extend(ignored_leaps(&local));
             }
         }
-        leads
+        report
     }
 
-    pub(crate) async fn report(&self) -> ClusterStatus {
-        let catalogue = self.0.catalogue.borrow().clone();
-        let others = catalogue.nodes.keys().filter(|node| **node != self.0.node);
-        let asked = join_all(others.map(|node| self.ask_leads(*node))).await;
+    pub(crate) async fn cluster_status(&self) -> ClusterStatus {
+        let catalogue = self.catalogue.borrow().clone();
+        let others = catalogue.nodes.keys().filter(|node| **node != self.node);
+        let asked = join_all(others.map(|node| self.ask_report(*node))).await;
         let mut led: BTreeMap<PartitionId, PartitionStatus> = BTreeMap::new();
         let mut branches = BTreeMap::new();
-        let troubles: BTreeMap<NodeId, String> = self.0.peers.troubles().into_iter().collect();
-        let mut warnings = self.standing(&catalogue, &troubles);
-        let here = (self.0.node, Some(self.leads()));
-        for (node, leads) in asked.into_iter().chain([here]) {
-            let Some(leads) = leads else {
+        let troubles: BTreeMap<NodeId, String> = self.peers.troubles().into_iter().collect();
+        let mut warnings = self.membership_warnings(&catalogue, &troubles);
+        let here = (self.node, Some(self.node_report()));
+        for (node, report) in asked.into_iter().chain([here]) {
+            let Some(report) = report else {
                 let why = troubles.get(&node).map_or_else(String::new, |why| format!(" ({why})"));
                 warnings.push(format!("node {node} cannot be reached{why}"));
                 continue;
             };
-            warnings.extend(leads.warnings.into_iter().map(|text| format!("node {node}: {text}")));
-            for status in leads.partitions {
+            warnings.extend(report.warnings.into_iter().map(|text| format!("node {node}: {text}")));
+            for status in report.partitions {
                 let newer =
                     led.get(&PartitionId(status.id)).is_none_or(|known| known.term < status.term);
                 if newer {
                     led.insert(PartitionId(status.id), status);
                 }
             }
-            for status in leads.branches {
+            for status in report.branches {
                 branches.insert((status.branch.clone(), status.module.clone()), status);
             }
         }
@@ -76,11 +102,11 @@ impl ClusterStore {
         let nodes = self.node_statuses(&catalogue, &led);
         ClusterStatus {
             cluster_id: catalogue.cluster_id.clone(),
-            answered_by: self.0.node.0,
+            answered_by: self.node.0,
             placement_epoch: catalogue.epoch.0,
             level: catalogue.level,
             warnings,
-            files: self.0.files,
+            files: self.files,
             nodes,
             partitions: led.into_values().collect(),
             branches: branches.into_values().collect(),
@@ -88,8 +114,12 @@ impl ClusterStore {
     }
 
     /// What is wrong with this node's own place: it has none, or the cluster does not know it.
-    fn standing(&self, catalogue: &Catalogue, troubles: &BTreeMap<NodeId, String>) -> Vec<String> {
-        let node = self.0.node;
+    fn membership_warnings(
+        &self,
+        catalogue: &Catalogue,
+        troubles: &BTreeMap<NodeId, String>,
+    ) -> Vec<String> {
+        let node = self.node;
         if catalogue.is_formed() {
             let is_member = catalogue.nodes.contains_key(&node);
             let stranger = || {
@@ -108,14 +138,14 @@ impl ClusterStore {
         std::iter::once(alone).chain(reasons).collect()
     }
 
-    async fn ask_leads(&self, node: NodeId) -> (NodeId, Option<NodeReport>) {
+    async fn ask_report(&self, node: NodeId) -> (NodeId, Option<NodeReport>) {
         let message = encode(&PeerRequest::Status);
-        let reply = self.0.peers.call(node, Priority::Call, message, REPORT_TIMEOUT).await;
-        let leads = match reply.ok().and_then(|bytes| decode(&bytes).ok()) {
-            Some(PeerReply::Status(leads)) => Some(leads),
+        let reply = self.peers.call(node, Priority::Call, message, REPORT_TIMEOUT).await;
+        let report = match reply.ok().and_then(|bytes| decode(&bytes).ok()) {
+            Some(PeerReply::Status(report)) => Some(report),
             _ => None,
         };
-        (node, leads)
+        (node, report)
     }
 
     fn node_statuses(
@@ -132,7 +162,7 @@ impl ClusterStore {
                 name: node.name.clone(),
                 http: node.http.clone(),
                 peer: node.peer.clone(),
-                reachable: node.id == self.0.node || self.0.liveness.is_up(node.id),
+                reachable: node.id == self.node || self.liveness.is_up(node.id),
                 leads: count(led.values().filter(|p| p.leader == Some(node.id.0)).count()),
                 replicas: count(
                     catalogue
@@ -147,16 +177,21 @@ impl ClusterStore {
             .collect()
     }
 
+    /// From now on this node is not ready.
+    pub(crate) fn set_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
     /// Whether this node can serve, and if not, what is missing.
     pub(crate) fn readiness(&self) -> Result<(), NotReady> {
-        if self.0.draining.load(Ordering::Acquire) {
+        if self.draining.load(Ordering::Acquire) {
             return Err(NotReady::new("draining", "this node is draining"));
         }
-        let catalogue = self.0.catalogue.borrow().clone();
+        let catalogue = self.catalogue.borrow().clone();
         if !catalogue.is_formed() {
             return Err(NotReady::new("forming", "the cluster is still forming"));
         }
-        let missing = self.0.brought.iter().filter(|id| !catalogue.has_taken(id)).count();
+        let missing = self.brought.iter().filter(|id| !catalogue.has_applied(id)).count();
         if missing > 0 {
             let message =
                 format!("{missing} of the definitions this node brings are not known yet");
@@ -175,14 +210,14 @@ impl ClusterStore {
     /// Whether a majority of a partition is at work, as far as this node can tell: by its own
     /// replica, else by whom it is linked with.
     fn serves(&self, id: PartitionId, placement: &Placement) -> bool {
-        if let Some(local) = self.0.partitions.get(id) {
+        if let Some(local) = self.partitions.get(id) {
             return local.group.status().has_quorum;
         }
-        let is_up = |node: &&NodeId| self.0.liveness.is_up(**node);
+        let is_up = |node: &&NodeId| self.liveness.is_up(**node);
         let up = placement.replicas.values().filter(is_up).count();
-        placement.replica_on(self.0.node).is_none()
+        placement.replica_on(self.node).is_none()
             && up > placement.replicas.len() / 2
-            && self.leader_of(id).is_some()
+            && self.leaders.leader_of(id.into()).is_some()
     }
 }
 

@@ -49,7 +49,12 @@ pub(crate) fn routes() -> Routes {
             .calls(&[StoreCall::Catalogue])
             .answers(200, "{global: [text], branches: {*: [text]}}"),
     );
-    for path in ["/api/schemas/global/{name}", "/api/schemas/branch/{branch}/{module}"] {
+    // Only what the whole cluster has is followed by a module, whose branches are asked then.
+    const FOLLOWED: &[StoreCall] = &[StoreCall::Administer, StoreCall::Status, StoreCall::Read];
+    const KEPT: &[StoreCall] = &[StoreCall::Administer];
+    for (path, calls) in
+        [("/api/schemas/global/{name}", FOLLOWED), ("/api/schemas/branch/{branch}/{module}", KEPT)]
+    {
         routes = routes
             .path(path)
             .large()
@@ -63,7 +68,7 @@ pub(crate) fn routes() -> Routes {
             .post(
                 store,
                 op("Store a definition")
-                    .calls(&[StoreCall::Administer, StoreCall::Status, StoreCall::Read])
+                    .calls(calls)
                     .about(
                         "A module follows what is stored for the whole cluster as `<id>` or \
                          `<id>_schema`. What is stored for a branch is only kept.",

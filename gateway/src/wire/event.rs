@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use actors::FrameKey;
 use bytes::Bytes;
 use model::{
     BranchId, BranchKey, Delta, Effect, Event, EventChange, Incarnation, ModuleSnapshot, Object,
@@ -256,6 +257,11 @@ impl<'a> RecordEvent<'a> {
             batch: Batch::of(self.event),
         }
     }
+}
+
+/// Which sessions share frames: there is one dialect yet, and everybody may see the same.
+pub(crate) fn frame_key(with_records: bool) -> FrameKey {
+    FrameKey { dialect: 0, policy_class: 0, with_records }
 }
 
 /// The frames of a delta, one for each event, the same for every session of this node; an empty

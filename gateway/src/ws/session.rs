@@ -21,10 +21,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::{Cursor, Post};
+use actors::Post;
 use model::{
-    BranchId, BranchKey, Catalogue, Command, FullSyncFlag, Incarnation, ModuleId, ModuleSnapshot,
-    Object, Offset, Read, ReadLevel, Timestamp, Validation, Value,
+    BranchId, BranchKey, Catalogue, Command, FullSyncFlag, ModuleId, Object, Read, ReadLevel,
+    Timestamp, Validation, Value,
 };
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -34,9 +34,9 @@ use crate::limits::{ID_BYTES_MAX, POSTS_WAITING_MAX, QUERIES_AT_ONCE};
 use crate::metrics::FrameKind;
 use crate::publish::{request_id, text, user_of};
 use crate::rest::DEFAULT_BRANCH;
-use crate::wire::{QueryFrame, SnapshotFrame, TopicFrame};
-use crate::ws::frame::{self, LogLevel};
+use crate::ws::dialect::{self, Dialect, LargeFrame, LogLevel, Request};
 use crate::ws::publish_queue::PublishQueues;
+use crate::ws::subscription::{CallId, FollowFrom, Subscription};
 
 mod batch;
 mod follow;
@@ -56,17 +56,14 @@ use reads::PendingRead;
 use resume::Resume;
 use topics::SubscribedTopics;
 
-/// Names one call of a session to its socket: a follow and its stream, a read, a listening.
-pub(crate) type CallId = u64;
-
-/// What the shell must do, in order.
+/// What the socket must do, in order.
 pub(crate) enum SessionAction {
     /// Queue a frame.
     Send(Utf8Bytes, FrameKind),
     /// Write a large frame and queue it; what comes after it waits until it is written.
     Write(LargeFrame),
     /// Follow, after waiting for so long, and report with `on_followed`.
-    Follow { call: CallId, key: BranchKey, begin: FollowFrom, wait: Duration },
+    Follow { call: CallId, key: BranchKey, from: FollowFrom, wait: Duration },
     /// Begin to take what the follow gives.
     Open(CallId),
     /// Let go of the follow or the listener.
@@ -81,49 +78,7 @@ pub(crate) enum SessionAction {
     Post(Post),
 }
 
-/// Frames that may be large.
-pub(crate) enum LargeFrame {
-    /// `server:snapshot`.
-    Snapshot(SnapshotFrame),
-    /// `server:query:result`.
-    Rows(QueryFrame),
-    /// A `publish` with a module's state in it.
-    Topic(TopicFrame),
-}
-
-/// Where a follow begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FollowFrom {
-    /// With a snapshot of now.
-    Now,
-    /// After an event this session has seen.
-    After(Cursor),
-    /// After an event the client says it has seen: first ask whether the log goes on from there.
-    Resume(Cursor),
-    /// With what happens from now on.
-    Tail,
-}
-
-/// What a follow began with.
-#[derive(Default)]
-pub(crate) struct FollowStart {
-    /// For `FollowFrom::Now`.
-    pub(crate) snapshot: Option<Arc<ModuleSnapshot>>,
-    /// For `FollowFrom::Resume` and `FollowFrom::Tail`: where the log stands.
-    pub(crate) log: Option<LogEnd>,
-}
-
-/// Where a log stands, seen from a cursor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LogEnd {
-    pub(crate) incarnation: Incarnation,
-    /// Its last event.
-    pub(crate) last: Offset,
-    /// Whether it still holds all after the cursor.
-    pub(crate) is_retained: bool,
-}
-
-/// What a session is told about the world when something comes in.
+/// What a session may know of the world when something comes in.
 #[derive(Clone, Copy)]
 pub(crate) struct SessionContext<'a> {
     /// The clock of the wall.
@@ -135,8 +90,10 @@ pub(crate) struct SessionContext<'a> {
 pub(crate) struct Session {
     id: String,
     server_id: Arc<str>,
+    dialect: &'static dyn Dialect,
     member: Option<Membership>,
-    followed: BTreeMap<BranchKey, Followed>,
+    /// What is followed: the modules of snapshots, those published to, and those topics are fed from.
+    subscriptions: BTreeMap<BranchKey, Subscription>,
     pending_snapshot: Option<PendingSnapshot>,
     publishes: PublishQueues,
     topics: SubscribedTopics,
@@ -148,7 +105,7 @@ pub(crate) struct Session {
     unnamed_commands: u64,
 }
 
-/// What the hello said.
+/// The branch a hello entered, and what else it said.
 struct Membership {
     branch: BranchId,
     lang: Option<Value>,
@@ -156,37 +113,6 @@ struct Membership {
     client: Option<String>,
     /// Whether every event is to carry its record.
     records: bool,
-}
-
-/// A module this session follows.
-struct Followed {
-    call: CallId,
-    /// Whether it is of the branch's list, and so part of every snapshot.
-    listed: bool,
-    /// Whether its events are sent; else only topics are fed from it.
-    sends_events: bool,
-    state: State,
-    /// The last event that came, or the snapshot's.
-    cursor: Option<Cursor>,
-    /// The last event a snapshot held, or the client said it had: later ones are sent.
-    seen: Offset,
-    /// How often in a row it could not be followed or read.
-    tries: u32,
-}
-
-enum State {
-    /// Asked for.
-    Opening,
-    /// Waits for the other modules of a snapshot.
-    Waits(Arc<ModuleSnapshot>),
-    /// Goes on from the client's cursor, and waits for the other modules.
-    Resumes(Offset),
-    /// Its events come, and a state for the next snapshot is asked for.
-    Refreshing(CallId),
-    /// Its events come; waits for the other modules.
-    Refreshed(Arc<ModuleSnapshot>),
-    /// Its events come.
-    Open,
 }
 
 /// A snapshot that waits for its modules.
@@ -210,12 +136,14 @@ impl Session {
         server_id: Arc<str>,
         at: Timestamp,
     ) -> (Self, Vec<SessionAction>) {
-        let greeting = control(frame::hello(&server_id, at));
+        let dialect = dialect::of_socket();
+        let greeting = control(dialect.hello(&server_id, at));
         let session = Self {
             id,
             server_id,
+            dialect,
             member: None,
-            followed: BTreeMap::new(),
+            subscriptions: BTreeMap::new(),
             pending_snapshot: None,
             publishes: PublishQueues::default(),
             topics: SubscribedTopics::default(),
@@ -237,7 +165,7 @@ impl Session {
         self.pending_reads.values().any(|pending_reads| {
             matches!(pending_reads, PendingRead::Hello(_) | PendingRead::Frame(..))
         }) || self.publishes.is_full()
-            || self.followed.values().any(Followed::is_new)
+            || self.subscriptions.values().any(Subscription::is_new)
             || self.posts.len() >= POSTS_WAITING_MAX
             || asks >= QUERIES_AT_ONCE
     }
@@ -245,8 +173,12 @@ impl Session {
     /// Whether no stream should be pulled now: a snapshot is on its way that must hold all that
     /// was sent before it.
     pub(crate) fn is_holding(&self) -> bool {
-        let holds = |state: &State| matches!(state, State::Refreshing(_) | State::Refreshed(_));
-        self.followed.values().any(|followed| holds(&followed.state))
+        self.subscriptions.values().any(Subscription::is_refreshing)
+    }
+
+    /// What its client is spoken to in.
+    pub(crate) fn dialect(&self) -> &'static dyn Dialect {
+        self.dialect
     }
 
     /// Whether every publish is decided.
@@ -277,9 +209,10 @@ impl Session {
 
     /// The module a frame works on, if it is not known here.
     fn unknown_module(&self, frame: &Object, cx: SessionContext<'_>) -> Option<BranchKey> {
-        const ABOUT_A_MODULE: [&str; 3] = ["client:publish", "client:batch", "client:query"];
-        let kind = frame.get("type").and_then(Value::as_str)?;
-        let member = self.member.as_ref().filter(|_| ABOUT_A_MODULE.contains(&kind))?;
+        let request = self.dialect.request(frame.get("type").and_then(Value::as_str)?)?;
+        let is_about_a_module =
+            matches!(request, Request::Publish | Request::Batch | Request::Query);
+        let member = self.member.as_ref().filter(|_| is_about_a_module)?;
         let module = ModuleId::parse(&text(frame, &["moduleId", "module"])?).ok()?;
         let is_known = cx.catalogue.module(&module).is_some();
         (!is_known).then(|| BranchKey::new(member.branch.clone(), module))
@@ -292,20 +225,20 @@ impl Session {
         bytes: usize,
         cx: SessionContext<'_>,
     ) -> Vec<SessionAction> {
-        match frame.get("type").and_then(Value::as_str) {
-            Some("client:hello") => self.hello(&frame, cx),
-            Some("client:publish") => self.publish(frame, bytes, cx),
-            Some("client:batch") => self.batch(frame, bytes, cx),
-            Some("client:query") => self.query(&frame, cx),
-            Some("client:request:snapshot") => self.snapshot("explicit-request", &frame, cx),
-            Some("client:request:history") => self.snapshot("history-request", &frame, cx),
-            Some("subscribe") => self.subscribe(&frame, cx),
-            Some("unsubscribe") => self.unsubscribe(&frame),
-            Some("publish") => self.post(frame, bytes, cx),
-            Some("ping") => vec![control(frame::pong())],
-            Some("pong") => Vec::new(),
-            Some("auth") => vec![control(frame::auth_ack())],
-            Some(_) | None => self.unknown(&frame, cx.now),
+        let request = frame.get("type").and_then(Value::as_str);
+        match request.and_then(|name| self.dialect.request(name)) {
+            Some(Request::Hello) => self.hello(&frame, cx),
+            Some(Request::Publish) => self.publish(frame, bytes, cx),
+            Some(Request::Batch) => self.batch(frame, bytes, cx),
+            Some(Request::Query) => self.query(&frame, cx),
+            Some(Request::Snapshot(reason)) => self.snapshot(reason, &frame, cx),
+            Some(Request::Subscribe) => self.subscribe(&frame, cx),
+            Some(Request::Unsubscribe) => self.unsubscribe(&frame),
+            Some(Request::Post) => self.post(frame, bytes, cx),
+            Some(Request::Ping) => vec![control(self.dialect.pong())],
+            Some(Request::Pong) => Vec::new(),
+            Some(Request::Auth) => vec![control(self.dialect.auth_ack())],
+            None => self.unknown(&frame, cx.now),
         }
     }
 
@@ -388,7 +321,7 @@ impl Session {
             // The original says nothing here, also in its log.
             let message = "Client requested a snapshot before hello handshake";
             let error = ApiError::new(Problem::HelloRequired, message);
-            return vec![control(frame::error(request_id.as_ref(), &error))];
+            return vec![control(self.dialect.error(request_id.as_ref(), &error))];
         }
         let pending_snapshot = PendingSnapshot::new(reason, request_id);
         self.begin_snapshot(pending_snapshot, ReadLevel::Linearizable, cx, &mut actions);
@@ -411,7 +344,7 @@ impl Session {
         let context = context.chain([("code", error.code().into())]).collect();
         vec![
             self.log(LogLevel::Error, error.message(), &context, at),
-            control(frame::error(request_id, error)),
+            control(self.dialect.error(request_id, error)),
         ]
     }
 
@@ -422,7 +355,7 @@ impl Session {
         context: &Object,
         at: Timestamp,
     ) -> SessionAction {
-        control(frame::log(&self.server_id, level, message, context, at))
+        control(self.dialect.log(&self.server_id, level, message, context, at))
     }
 }
 

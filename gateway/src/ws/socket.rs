@@ -1,4 +1,4 @@
-//! Socket: the shell around a session: it reads, writes, waits, and decides nothing.
+//! Socket: the task around a session: it reads, writes, waits, and decides nothing.
 //!
 //! One task for each socket. What fills the queue is asked first and the queue is written last,
 //! so whatever is there at once goes out with one flush; without room nothing is asked, so one
@@ -34,11 +34,11 @@ use crate::limits::{GOODBYE_MAX, MESSAGE_BYTES_MAX};
 use crate::metrics::FrameKind;
 use crate::render::{self, Pieces, Placeholder, RenderedJson, RowLists};
 use crate::scoped_store::ScopedStore;
+use crate::ws::dialect::{Dialect, LargeFrame};
 use crate::ws::outbox::Outbox;
-use crate::ws::session::{
-    CallId, FollowStart, LargeFrame, LogEnd, Session, SessionAction, SessionContext,
-};
+use crate::ws::session::{Session, SessionAction, SessionContext};
 use crate::ws::source::{StreamItem, deltas, follow, posts};
+use crate::ws::subscription::{CallId, FollowStart, LogEnd};
 use crate::ws::topic;
 
 /// A connection that has become a WebSocket.
@@ -72,9 +72,10 @@ pub(crate) async fn run(app: App, principal: Principal, socket: WebSocket, intak
     let (mut sink, mut stream) = socket.split();
     let store = app.store(&principal);
     let session = Session::new(id.clone(), Arc::clone(&app.server_id), now());
-    let mut shell = SocketTask::new(app, store, session, intake, spread);
-    let end = shell.serve(&mut sink, &mut stream).await;
-    drop(shell);
+    let mut task = SocketTask::new(app, store, session, intake, spread);
+    let end = task.serve(&mut sink, &mut stream).await;
+    // Its follows end now, and not only when the client has taken the goodbye.
+    drop(task);
     close(end, sink, stream).await;
     counted.counters.sockets.decrement(1.0);
     if end == CloseReason::Stalled {
@@ -83,7 +84,7 @@ pub(crate) async fn run(app: App, principal: Principal, socket: WebSocket, intak
     tracing::debug!(socket = id, ?end, "a socket ended");
 }
 
-/// What the shell was asked to do elsewhere, done.
+/// What a session asked for and that was done elsewhere.
 enum TaskResult {
     Decided(BranchKey, Result<Outcome, RouteError>),
     /// A follow, and where the log stands, if that was asked.
@@ -108,12 +109,16 @@ struct SocketTask {
     /// What the session asked for and that waits for a snapshot being written.
     actions: VecDeque<SessionAction>,
     rendering: Option<BoxFuture<'static, Rendered>>,
+    /// What the session asked the store for and that is not answered yet.
     calls: FuturesUnordered<BoxFuture<'static, TaskResult>>,
+    /// Follows that began, and whose streams the session has not opened yet.
     unopened: HashMap<CallId, Box<dyn DeltaStream>>,
+    /// Ends the streams that are pulled.
     abort_handles: HashMap<CallId, AbortHandle>,
     streams: SelectAll<BoxStream<'static, (CallId, StreamItem)>>,
     catalogues: watch::Receiver<Arc<Catalogue>>,
-    heard: Instant,
+    /// When the client last said anything, or could not.
+    received_at: Instant,
     ping_at: Instant,
     /// A number from 0 to 1 that differs from socket to socket.
     spread: f64,
@@ -145,7 +150,7 @@ impl SocketTask {
             abort_handles: HashMap::new(),
             streams: SelectAll::new(),
             catalogues,
-            heard: now,
+            received_at: now,
             ping_at,
             spread,
             leave_at: None,
@@ -230,9 +235,9 @@ impl SocketTask {
         }
         if !self.may_read() || self.intake.is_coming() {
             // The silence is ours, or there is none.
-            self.heard = now;
+            self.received_at = now;
         }
-        let idle_at = self.heard + limits.idle_max;
+        let idle_at = self.received_at + limits.idle_max;
         let stalls_at = self.outbox.stalls_at(limits.stall_max);
         let over_at = self.leave_at.map(|leave_at| leave_at + limits.drain_max);
         let at_rest = self.session.is_idle() && self.actions.is_empty() && !self.outbox.has_work();
@@ -270,7 +275,7 @@ impl SocketTask {
     }
 
     fn on_message(&mut self, message: Option<tungstenite::Result<Message>>) -> Option<CloseReason> {
-        self.heard = Instant::now();
+        self.received_at = Instant::now();
         match message {
             Some(Ok(Message::Text(text))) => return self.on_frame(text.as_bytes()),
             Some(Ok(Message::Binary(bytes))) => return self.on_frame(&bytes),
@@ -285,6 +290,7 @@ impl SocketTask {
     }
 
     fn on_frame(&mut self, message: &[u8]) -> Option<CloseReason> {
+        // Whatever its size: what the intake lent for a large message is given back by it.
         self.intake.delivered();
         if message.len() > MESSAGE_BYTES_MAX && !topic::brings_snapshot(message) {
             return Some(CloseReason::TooLarge);
@@ -317,7 +323,7 @@ impl SocketTask {
 
     fn on_topic_subscribed(&mut self, call: CallId, result: Result<TopicSubscription, RouteError>) {
         let last = result.map(|listening| {
-            self.add_stream(call, posts(call, listening.next).boxed());
+            self.add_stream(call, posts(call, listening.posts).boxed());
             listening.last
         });
         self.with_session(|session, _| session.on_topic_subscribed(call, last));
@@ -339,11 +345,11 @@ impl SocketTask {
             match action {
                 SessionAction::Send(frame, channel) => self.outbox.push(frame, channel),
                 SessionAction::Write(frame) => self.rendering = Some(self.render(frame)),
-                SessionAction::Follow { call, key, begin, wait } => {
+                SessionAction::Follow { call, key, from, wait } => {
                     let store = self.store.clone();
                     self.calls.push(Box::pin(async move {
                         delay(wait).await;
-                        TaskResult::Started(call, follow(&store, key, begin).await)
+                        TaskResult::Started(call, follow(&store, key, from).await)
                     }));
                 }
                 SessionAction::Read { call, key, read, level, wait } => {
@@ -367,6 +373,7 @@ impl SocketTask {
                 }
                 SessionAction::Open(call) => self.open_stream(call),
                 SessionAction::Drop(call) => {
+                    // It may be answered, pulled, or neither yet: then its answer is dropped too.
                     self.unopened.remove(&call);
                     if let Some(handle) = self.abort_handles.remove(&call) {
                         handle.abort();
@@ -388,11 +395,13 @@ impl SocketTask {
             self.app.counters.resyncs.increment(1);
         }
         let app = App::clone(&self.app);
+        let dialect = self.session.dialect();
         Box::pin(async move {
             let (rows, channel) = (frame.rows(), frame.channel());
             let request_id = frame.request_id().cloned();
             let max = app.limits.snapshot_bytes_max;
-            let written = render::written(&app.renders, rows, max, move || frame.pieces()).await;
+            let written =
+                render::written(&app.renders, rows, max, move || frame.pieces(dialect)).await;
             written.map(|written| (written, channel)).map_err(|error| (request_id, error))
         })
     }
@@ -407,6 +416,7 @@ impl SocketTask {
                 self.outbox.push(text, channel);
             }
             Err((request_id, error)) => {
+                // What is said of it comes where it would have been: before all that waited for it.
                 let waiting = std::mem::take(&mut self.actions);
                 let failed = (request_id.as_ref(), &error);
                 self.with_session(|session, cx| session.on_not_written(failed.0, failed.1, cx));
@@ -419,7 +429,14 @@ impl SocketTask {
         if let Some(unopened) = self.unopened.remove(&call) {
             self.add_stream(
                 call,
-                deltas(App::clone(&self.app), self.store.clone(), call, unopened).boxed(),
+                deltas(
+                    App::clone(&self.app),
+                    self.store.clone(),
+                    self.session.dialect(),
+                    call,
+                    unopened,
+                )
+                .boxed(),
             );
         }
     }
@@ -459,26 +476,27 @@ impl LargeFrame {
     }
 
     /// Its text, its rows to be written one after the other.
-    fn pieces(self) -> Result<Pieces, ApiError> {
+    fn pieces(mut self, dialect: &dyn Dialect) -> Result<Pieces, ApiError> {
         let mark = Placeholder::new();
-        let (outline, lists) = match self {
-            Self::Snapshot(mut frame) => {
+        // What is large is taken out, and a placeholder written where it was.
+        let lists = match &mut self {
+            Self::Snapshot(frame) => {
                 let modules = std::mem::take(&mut frame.modules);
                 frame.modules = mark.modules(&modules);
-                (render::bytes(&frame)?, RowLists::Modules(modules))
+                RowLists::Modules(modules)
             }
-            Self::Topic(mut frame) => {
+            Self::Topic(frame) => {
                 let modules: Vec<_> = frame.snapshot.take().into_iter().collect();
                 frame.snapshot = mark.modules(&modules).pop();
-                (render::bytes(&frame)?, RowLists::Modules(modules))
+                RowLists::Modules(modules)
             }
-            Self::Rows(mut frame) => {
+            Self::Rows(frame) => {
                 let rows = std::mem::take(&mut frame.rows);
                 frame.rows = mark.list(0, &rows);
-                (render::bytes(&frame)?, RowLists::Rows(rows))
+                RowLists::Rows(rows)
             }
         };
-        Pieces::new(&outline, &mark, lists)
+        Pieces::new(&dialect.outline(&self)?, &mark, lists)
     }
 }
 
@@ -491,7 +509,7 @@ async fn delay(wait: Duration) {
 
 /// Says why, and lets the client answer.
 async fn close(end: CloseReason, mut sink: FrameSink, mut stream: SplitStream<WebSocket>) {
-    let said = match end {
+    let reason = match end {
         CloseReason::Gone => None,
         CloseReason::TooLarge => Some((CloseCode::Size, "the message is too large")),
         CloseReason::NotText => Some((CloseCode::Invalid, "a text message is not UTF-8")),
@@ -499,7 +517,7 @@ async fn close(end: CloseReason, mut sink: FrameSink, mut stream: SplitStream<We
         CloseReason::Stalled => Some((CloseCode::Again, "nothing was taken; connect again")),
         CloseReason::Leaving => Some((CloseCode::Restart, "this node goes away; connect again")),
     };
-    if let Some((code, reason)) = said {
+    if let Some((code, reason)) = reason {
         let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
         if !matches!(timeout(GOODBYE_MAX, sink.send(close)).await, Ok(Ok(()))) {
             return;

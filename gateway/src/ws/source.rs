@@ -1,4 +1,4 @@
-//! Source: where a socket's streams come from: follows, and listeners for topics. Each session
+//! Source: where a socket's streams come from: follows, and posts under topics. Each session
 //! pulls its own; what is rendered once is shared by all of the node.
 
 use std::sync::Arc;
@@ -14,8 +14,9 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use crate::app::App;
 use crate::limits::EVENT_FRAME_BYTES_MAX;
 use crate::scoped_store::{PolicyClass, ScopedStore, unexpected_answer};
-use crate::wire::event_frames;
-use crate::ws::session::{CallId, FollowFrom, LogEnd};
+use crate::wire::frame_key;
+use crate::ws::dialect::Dialect;
+use crate::ws::subscription::{CallId, FollowFrom, LogEnd};
 
 /// What a stream gives.
 pub(crate) enum StreamItem {
@@ -25,7 +26,7 @@ pub(crate) enum StreamItem {
     Resync(Arc<model::ModuleSnapshot>),
     /// The stream is over.
     Ended,
-    /// Somebody said something.
+    /// A post under a topic.
     Post(Arc<Post>),
 }
 
@@ -33,6 +34,7 @@ pub(crate) enum StreamItem {
 pub(crate) fn deltas(
     app: App,
     store: ScopedStore,
+    dialect: &'static dyn Dialect,
     call: CallId,
     deltas: Box<dyn DeltaStream>,
 ) -> impl Stream<Item = (CallId, StreamItem)> + Send {
@@ -42,7 +44,7 @@ pub(crate) fn deltas(
             let mut deltas = deltas?;
             Some(match deltas.next().await {
                 Some(FollowItem::Delta(shared)) => {
-                    rendered(&app, &store, &shared).await;
+                    render_frames(&app, &store, dialect, &shared).await;
                     ((call, StreamItem::Delta(shared)), Some(deltas))
                 }
                 Some(FollowItem::Resync(snapshot)) => {
@@ -58,10 +60,10 @@ pub(crate) fn deltas(
 pub(crate) async fn follow(
     store: &ScopedStore,
     key: BranchKey,
-    begin: FollowFrom,
+    from: FollowFrom,
 ) -> Result<(Follow, Option<LogEnd>), RouteError> {
-    let read = match begin {
-        FollowFrom::Now => return Ok((store.follow(key, None).await?, None)),
+    let read = match from {
+        FollowFrom::Snapshot => return Ok((store.follow(key, None).await?, None)),
         FollowFrom::After(cursor) => return Ok((store.follow(key, Some(cursor)).await?, None)),
         FollowFrom::Resume(cursor) => Read::Events { after: cursor.offset, limit: 1 },
         FollowFrom::Tail => Read::Head,
@@ -79,16 +81,16 @@ pub(crate) async fn follow(
         tracing::error!(error = unexpected_answer(&answer).message(), "a follow cannot begin");
         return Err(RouteError::Indeterminate);
     };
-    let cursor = match begin {
+    let cursor = match from {
         FollowFrom::Resume(cursor) => cursor,
-        FollowFrom::Now | FollowFrom::After(_) | FollowFrom::Tail => {
+        FollowFrom::Snapshot | FollowFrom::After(_) | FollowFrom::Tail => {
             Cursor { incarnation: log.incarnation, offset: log.last }
         }
     };
     Ok((store.follow(key, Some(cursor)).await?, Some(log)))
 }
 
-/// What is said under a topic. Who hears too slowly misses some of it, but not the last.
+/// The posts under a topic. A session that takes them too slowly misses some, but not the last.
 pub(crate) fn posts(
     call: CallId,
     next: Receiver<Arc<Post>>,
@@ -109,11 +111,12 @@ pub(crate) fn posts(
 /// one frame. Whoever wants it asks for a snapshot, which comes in pieces.
 fn fitting_frames(
     app: &App,
+    dialect: &dyn Dialect,
     delta: &Delta,
     snapshot: Option<&ModuleSnapshot>,
     with_records: bool,
 ) -> Vec<Bytes> {
-    let frames = |snapshot| event_frames(&app.server_id, delta, snapshot, with_records);
+    let frames = |snapshot| dialect.events(&app.server_id, delta, snapshot, with_records);
     let whole = frames(snapshot);
     match whole.iter().any(|frame| frame.len() > EVENT_FRAME_BYTES_MAX) {
         true if snapshot.is_some() => frames(None),
@@ -122,7 +125,12 @@ fn fitting_frames(
 }
 
 /// Makes sure a delta's frames are written: by the first session that sees it.
-async fn rendered(app: &App, store: &ScopedStore, shared: &SharedDelta) {
+async fn render_frames(
+    app: &App,
+    store: &ScopedStore,
+    dialect: &dyn Dialect,
+    shared: &SharedDelta,
+) {
     // The frames of a delta are shared by all principals that see the same of it. With a second
     // class this does not compile, and they must be kept by class.
     let PolicyClass::Everyone = store.policy_class();
@@ -145,13 +153,15 @@ async fn rendered(app: &App, store: &ScopedStore, shared: &SharedDelta) {
         }
     }
     let mut first = false;
-    shared.frames(|delta| {
+    shared.frames(frame_key(false), |delta| {
         first = true;
-        fitting_frames(app, delta, snapshot.as_deref(), false)
+        fitting_frames(app, dialect, delta, snapshot.as_deref(), false)
     });
     if snapshot.is_some() {
         // Only here is it known; without one, those who ask for records write their own.
-        shared.frames_with_records(|delta| fitting_frames(app, delta, snapshot.as_deref(), true));
+        shared.frames(frame_key(true), |delta| {
+            fitting_frames(app, dialect, delta, snapshot.as_deref(), true)
+        });
     }
     drop(turn);
     if first {

@@ -5,18 +5,20 @@ use std::sync::Arc;
 
 use crate::branch::Branch;
 use crate::command::{Command, Origin, Request};
-use crate::dedup::{Decided, PayloadHash, call_hash, payload_hash};
+use crate::dedup::{DedupOutcome, PayloadHash, call_hash, payload_hash};
 use crate::definition::Definition;
-use crate::delta::{BulkOperation, Delta, Effect, Event, EventChange, Hash, Part, RecordChange};
+use crate::delta::{
+    BulkOperation, Delta, Effect, Event, EventChange, Hash, Part, PriorRecords, RecordChange,
+};
 use crate::entropy::Entropy;
 use crate::ids::{Offset, RecordKey, Timestamp};
 use crate::module::{
     Draft, Module, Plan, PlanContext, PlannedOperation, Relations, State, define, fit,
 };
-use crate::outcome::{Accepted, Outcome, Reserved};
-use crate::partition::Applied;
+use crate::outcome::{Acceptance, Outcome, ReservedNumber};
+use crate::partition::AppliedCommand;
 use crate::procedure::ProcedureContext;
-use crate::read::{Fit, Misfit};
+use crate::read::{DefinitionCheck, Violation};
 use crate::reject::Reject;
 use crate::value::Value;
 
@@ -41,12 +43,23 @@ pub(crate) struct Changes {
     operation: Option<PlannedOperation>,
     definition: Option<(Arc<Definition>, Arc<Relations>)>,
     seeded: bool,
-    reserved: Option<Reserved>,
+    reserved: Option<ReservedNumber>,
+}
+
+impl Changes {
+    /// What the records of each event were before it.
+    fn prior_records(&self) -> Vec<PriorRecords> {
+        let drafts = self.drafts.iter().map(|draft| PriorRecords::Record(draft.before.clone()));
+        let operation = self.operation.iter().map(|operation| {
+            PriorRecords::Module(operation.diffs.iter().map(|diff| diff.before.clone()).collect())
+        });
+        drafts.chain(operation).collect()
+    }
 }
 
 impl Branch {
     /// Decides a command, or tells what was decided about it before.
-    pub(crate) fn apply(&mut self, command: &Command, stamp: ApplyContext) -> Applied {
+    pub(crate) fn apply(&mut self, command: &Command, stamp: ApplyContext) -> AppliedCommand {
         #[cfg(feature = "next-level")]
         {
             self.level = stamp.level;
@@ -68,46 +81,56 @@ impl Branch {
             Err(reject) => return self.refused(reject),
         };
         let at = stamp.at.max(self.last_commit_at);
-        let mut leaps = Vec::new();
+        let (mut leaps, mut prior) = (Vec::new(), Vec::new());
         let (outcome, decided) = match guarded(|| self.plan(command, at, stamp.entropy)) {
             Ok(changes) => {
                 let first = self.offset.next();
                 leaps = changes.state.numbers.new_leaps(&self.numbers);
+                // Taken before the commit consumes the drafts: afterwards nobody knows any more.
+                prior = changes.prior_records();
                 let accepted = self.commit(changes, command);
                 let decided = match &accepted.reserved {
-                    Some(reserved) => Decided::Reserved(reserved.clone()),
-                    None => Decided::Events { first, count: count(&accepted.delta) },
+                    Some(reserved) => DedupOutcome::Reserved(reserved.clone()),
+                    None => DedupOutcome::Events { first, count: count(&accepted.delta) },
                 };
                 (Outcome::Accepted(accepted), decided)
             }
             Err(Reject::Undefined) => return self.refused(Reject::Undefined),
-            Err(reject) => (Outcome::Rejected(reject.clone()), Decided::Rejected(reject)),
+            Err(reject) => (Outcome::Rejected(reject.clone()), DedupOutcome::Rejected(reject)),
         };
         self.dedup.remember(&command.id, payload, stamp.uptime_ms, &decided);
-        Applied { key: self.key.clone(), outcome, repeated_at: None, displaced, leaps }
-    }
-
-    fn refused(&self, reject: Reject) -> Applied {
-        let outcome = Outcome::Rejected(reject);
-        Applied {
+        AppliedCommand {
             key: self.key.clone(),
             outcome,
             repeated_at: None,
+            prior,
+            displaced,
+            leaps,
+        }
+    }
+
+    fn refused(&self, reject: Reject) -> AppliedCommand {
+        let outcome = Outcome::Rejected(reject);
+        AppliedCommand {
+            key: self.key.clone(),
+            outcome,
+            repeated_at: None,
+            prior: Vec::new(),
             displaced: 0,
             leaps: Vec::new(),
         }
     }
 
     /// The answer given before, its events read back while memory holds them.
-    fn repeat(&self, decided: Decided) -> Applied {
+    fn repeat(&self, decided: DedupOutcome) -> AppliedCommand {
         let accepted = |events, reserved| {
-            Outcome::Accepted(Accepted { delta: self.delta(events), reserved, repeated: true })
+            Outcome::Accepted(Acceptance { delta: self.delta(events), reserved, repeated: true })
         };
         let (outcome, repeated_at) = match decided {
-            Decided::Rejected(reject) => (Outcome::Rejected(reject), None),
-            Decided::Reserved(reserved) => (accepted(Vec::new(), Some(reserved)), None),
-            Decided::Events { count: 0, .. } => (accepted(Vec::new(), None), None),
-            Decided::Events { first, count } => {
+            DedupOutcome::Rejected(reject) => (Outcome::Rejected(reject), None),
+            DedupOutcome::Reserved(reserved) => (accepted(Vec::new(), Some(reserved)), None),
+            DedupOutcome::Events { count: 0, .. } => (accepted(Vec::new(), None), None),
+            DedupOutcome::Events { first, count } => {
                 let before = Offset(first.0 - 1);
                 let limit = usize::try_from(count).unwrap_or(usize::MAX);
                 match self.events.after(before, self.offset, limit) {
@@ -116,7 +139,14 @@ impl Branch {
                 }
             }
         };
-        Applied { key: self.key.clone(), outcome, repeated_at, displaced: 0, leaps: Vec::new() }
+        AppliedCommand {
+            key: self.key.clone(),
+            outcome,
+            repeated_at,
+            prior: Vec::new(),
+            displaced: 0,
+            leaps: Vec::new(),
+        }
     }
 
     /// Forgets what was kept long enough, and at the bound what may give way; gives how many gave
@@ -244,7 +274,7 @@ impl Branch {
         definition: &Arc<Definition>,
         fill: Option<Entropy>,
         at: Timestamp,
-    ) -> Result<(Vec<Misfit>, Changes), Reject> {
+    ) -> Result<(Vec<Violation>, Changes), Reject> {
         let relations = Arc::new(Relations::of(definition));
         let mut state = self.state();
         // Under the new keys and indexes first: a record is filled where it will stand.
@@ -262,7 +292,7 @@ impl Branch {
             let relations = (&*self.relations, &*relations);
             let filled =
                 operation.as_ref().map_or(&[][..], |operation: &PlannedOperation| &operation.diffs);
-            found = fit::misfits((old, definition), relations, &state.module, filled);
+            found = fit::violations((old, definition), relations, &state.module, filled);
         }
         let changes = Changes {
             at,
@@ -302,25 +332,25 @@ impl Branch {
     }
 
     /// Whether the records satisfy a definition, which nothing takes yet.
-    pub(crate) fn fit(&self, definition: &Arc<Definition>, fill: bool) -> Fit {
+    pub(crate) fn fit(&self, definition: &Arc<Definition>, fill: bool) -> DefinitionCheck {
         if self.definition.as_ref().is_some_and(|now| now == definition) {
-            return Fit { adopted: true, misfits: Vec::new() };
+            return DefinitionCheck { adopted: true, violations: Vec::new() };
         }
         let entropy = fill.then(|| Entropy::new([0; 16], 0));
-        let misfits = match self.adopted(definition, entropy, self.last_commit_at) {
+        let violations = match self.adopted(definition, entropy, self.last_commit_at) {
             Ok((found, _)) => found,
             // The key cannot change: that is about a table as a whole.
-            Err(reject) => vec![Misfit {
+            Err(reject) => vec![Violation {
                 table: String::new(),
                 key: RecordKey("".into()),
                 problem: reject.to_string(),
             }],
         };
-        Fit { adopted: false, misfits }
+        DefinitionCheck { adopted: false, violations }
     }
 
     /// Takes a plan over. Cannot fail.
-    pub(crate) fn commit(&mut self, changes: Changes, command: &Command) -> Accepted {
+    pub(crate) fn commit(&mut self, changes: Changes, command: &Command) -> Acceptance {
         let first_definition = self.definition.is_none();
         if let Some((definition, relations)) = changes.definition {
             self.definition = Some(definition);
@@ -345,7 +375,7 @@ impl Branch {
         let mut events: Vec<_> =
             events.map(|(n, draft)| self.record(draft, part(n), command)).collect();
         events.extend(changes.operation.map(|operation| self.record_operation(operation, command)));
-        Accepted { delta: self.delta(events), reserved: changes.reserved, repeated: false }
+        Acceptance { delta: self.delta(events), reserved: changes.reserved, repeated: false }
     }
 
     /// Gives the change of a record its place in the log.
@@ -439,7 +469,7 @@ mod tests {
         shop.command(Request::Transaction(Transaction::of(mutations)))
     }
 
-    fn accepted(applied: &Applied) -> &Accepted {
+    fn accepted(applied: &AppliedCommand) -> &Acceptance {
         match &applied.outcome {
             Outcome::Accepted(accepted) => accepted,
             Outcome::Rejected(reject) => panic!("{reject}"),
@@ -460,6 +490,20 @@ mod tests {
         assert_eq!(accepted(&repeated).delta, accepted(&first).delta);
         assert!(accepted(&repeated).repeated && !accepted(&first).repeated);
         assert_eq!(shop.branch().state_hash(), state);
+    }
+
+    #[test]
+    fn each_event_comes_with_its_record_before_it() {
+        let mut shop = Shop::lenient();
+        let write = |json| mutation(Action::Save, "tickets", json);
+        let mutations = vec![write(r#"{"id":"a","n":1}"#), write(r#"{"id":"a","n":2}"#)];
+        let command = shop.command(Request::Transaction(Transaction::of(mutations)));
+        let applied = shop.apply_one(command.clone());
+        let [first, second] = &applied.prior[..] else { panic!("one for each event") };
+        assert_eq!(*first, PriorRecords::Record(None));
+        let made = accepted(&applied).delta.events[0].record().unwrap().record.clone();
+        assert_eq!(*second, PriorRecords::Record(Some(made)));
+        assert!(shop.apply_one(command).prior.is_empty(), "a repeat changes nothing");
     }
 
     #[test]

@@ -175,7 +175,7 @@ impl SimulatedDisk {
         let mut lose = |file: &File, before: &[(u64, Vec<u8>)]| -> io::Result<()> {
             for (offset, before) in before.iter().rev() {
                 for (at, sector) in before.chunks(SECTOR).enumerate() {
-                    if rng.as_mut().is_none_or(|rng| rng.chance(500)) {
+                    if rng.as_mut().is_none_or(|rng| rng.random_bool(500)) {
                         file.write_all_at(sector, offset + (at * SECTOR) as u64)?;
                     }
                 }

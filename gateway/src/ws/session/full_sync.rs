@@ -4,8 +4,6 @@
 use model::FullSyncFlag;
 
 use super::{Session, SessionAction, SessionContext, control};
-use crate::wire::Directive;
-use crate::ws::frame;
 
 impl Session {
     /// Takes the flags of now as known: the snapshot shows them.
@@ -23,8 +21,7 @@ impl Session {
     pub(crate) fn on_catalogue(&mut self, cx: SessionContext<'_>) -> Vec<SessionAction> {
         let now = self.flags_of(cx);
         let new = now.iter().filter(|flag| !self.flags.contains(flag));
-        let mut actions: Vec<_> =
-            new.map(|flag| control(frame::text(&Directive::of(flag)))).collect();
+        let mut actions: Vec<_> = new.map(|flag| control(self.dialect.directive(flag))).collect();
         self.flags = now;
         self.resolve_missing_inputs(cx, &mut actions);
         actions

@@ -4,11 +4,11 @@
 
 use model::{BadJson, Object, Timestamp, Value};
 
-use super::{LogLevel, Session, SessionAction, control};
+use super::{Session, SessionAction, control};
 use crate::error::{ApiError, Problem};
 use crate::limits::{ID_BYTES_MAX, PREVIEW_CHARS, TOPIC_NAME_BYTES_MAX};
 use crate::publish::request_id;
-use crate::ws::frame;
+use crate::ws::dialect::{LogLevel, Request};
 
 /// Where a frame says which request it is, the first first.
 const REQUEST_IDS: [&[&str]; 3] = [&["meta", "requestId"], &["meta", "requestID"], &["requestId"]];
@@ -40,25 +40,26 @@ impl Session {
         };
         let id = REQUEST_IDS.iter().find_map(|path| Value::find_in_json(message, path));
         let id = id.filter(is_short);
-        let kind = text("type");
+        let frame_type = text("type");
+        let request = frame_type.as_deref().and_then(|name| self.dialect.request(name));
         let topic = text("topic").filter(|topic| topic.len() <= TOPIC_NAME_BYTES_MAX);
-        match kind.as_deref() {
-            Some("publish" | "subscribe" | "unsubscribe") if topic.is_some() => {
+        match request {
+            Some(Request::Post | Request::Subscribe | Request::Unsubscribe) if topic.is_some() => {
                 let details = error.shown_details();
-                actions.push(control(frame::topic_error(
+                actions.push(control(self.dialect.topic_error(
                     error.code(),
                     error.message(),
                     topic.as_deref(),
                     Some(&details),
                 )));
             }
-            Some("client:query") => {
-                actions.push(control(frame::query_error(id.as_ref(), error.message(), at)));
+            Some(Request::Query) => {
+                actions.push(control(self.dialect.query_error(id.as_ref(), error.message(), at)));
             }
             Some(_) | None => {}
         }
         if id.is_some() {
-            actions.push(control(frame::error(id.as_ref(), &error)));
+            actions.push(control(self.dialect.error(id.as_ref(), &error)));
         }
         actions
     }
@@ -79,7 +80,7 @@ impl Session {
             );
             let message = format!("the frame's type {given}; see docs/protocol.md, section 2");
             let error = ApiError::new(Problem::UnknownMessage, message);
-            actions.push(control(frame::error(id.as_ref(), &error)));
+            actions.push(control(self.dialect.error(id.as_ref(), &error)));
         }
         actions
     }

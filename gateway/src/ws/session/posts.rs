@@ -1,4 +1,4 @@
-//! Posting: what clients say under topics. Under a sync topic each word has an id and is said
+//! Posts: what clients post under topics. Under a sync topic each post has an id and is sent
 //! once: a command takes the id, and replaces the tables the word brings.
 
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use model::{
 
 use super::publish::module_exists;
 use super::reads::PendingRead;
-use super::{LargeFrame, Session, SessionAction, SessionContext, control};
+use super::{Session, SessionAction, SessionContext, control};
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::limits::{ID_BYTES_MAX, TOPIC_DATA_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
 use crate::publish::{request_id, take_object, text};
 use crate::rest::sync::revision;
 use crate::wire::{Stand, TopicFrame, TopicUpdate, channel_data, sync_data};
-use crate::ws::frame;
+use crate::ws::dialect::LargeFrame;
 use crate::ws::publish_queue::{PendingReply, QueuedPublish, ReplyKind, SyncPost};
 use crate::ws::topic::{Channel, POS, TopicSource, channel_topic, sync_topics};
 
@@ -46,14 +46,14 @@ impl Session {
         };
         if name.len() > TOPIC_NAME_BYTES_MAX {
             let message = format!("a topic's name has at most {TOPIC_NAME_BYTES_MAX} bytes");
-            return vec![control(frame::topic_error("invalid-topic", &message, None, None))];
+            return vec![control(self.dialect.topic_error("invalid-topic", &message, None, None))];
         }
         let data = take_object(&mut frame, "data").unwrap_or_default();
         // What may be said is what every reading of the name allows, whichever is meant here.
         let readings = TopicSource::readings(&name);
         if readings.iter().any(|topic| !topic.takes_posts()) {
             let message = "This topic tells of a table's changes; nobody else speaks here.";
-            return vec![topic_refusal("topic-not-writable", message, &name)];
+            return vec![self.topic_refusal("topic-not-writable", message, &name)];
         }
         let meant = TopicSource::resolve(&name, cx.catalogue);
         if let TopicSource::Sync(key) = &meant {
@@ -62,9 +62,9 @@ impl Session {
         if readings.iter().any(|topic| matches!(topic, TopicSource::Sync(_)))
             && trans_of(&data).is_none()
         {
-            return vec![topic_refusal("missing-trans-id", MISSING_TRANS_ID, &name)];
+            return vec![self.topic_refusal("missing-trans-id", MISSING_TRANS_ID, &name)];
         }
-        if let Some(refusal) = too_large(&data, bytes, &name) {
+        if let Some(refusal) = self.too_large(&data, bytes, &name) {
             return vec![refusal];
         }
         let mut actions = Vec::new();
@@ -78,7 +78,7 @@ impl Session {
         let message = "topic must be a text with the name of a topic";
         let mut actions = Vec::new();
         if frame.get("topic").is_some_and(|topic| !topic.is_null()) {
-            actions.push(control(frame::topic_error("invalid-topic", message, None, None)));
+            actions.push(control(self.dialect.topic_error("invalid-topic", message, None, None)));
         }
         if let Some(id) = request_id(frame) {
             let error = ApiError::new(Problem::InvalidBody, message);
@@ -97,34 +97,39 @@ impl Session {
         cx: SessionContext<'_>,
     ) -> Vec<SessionAction> {
         let Some(trans) = trans_of(&data) else {
-            return vec![topic_refusal("missing-trans-id", MISSING_TRANS_ID, &topic)];
+            return vec![self.topic_refusal("missing-trans-id", MISSING_TRANS_ID, &topic)];
         };
         if trans.len() > ID_BYTES_MAX {
             let message = format!("a trans_id has at most {ID_BYTES_MAX} bytes");
-            return vec![topic_refusal("invalid-request-id", &message, &topic)];
+            return vec![self.topic_refusal("invalid-request-id", &message, &topic)];
         }
         let action = data.get("action").and_then(Value::as_str);
         if action == Some("create-order") && data.get("order").is_some() {
             // As the original always answers here.
             let message = "Incoming snapshot violates insert-only policy.";
-            return vec![control(frame::topic_error("order-persist-failed", message, None, None))];
+            return vec![control(self.dialect.topic_error(
+                "order-persist-failed",
+                message,
+                None,
+                None,
+            ))];
         }
         if let Err(error) = module_exists(&key, cx) {
-            return vec![topic_refusal(error.code(), error.message(), &topic)];
+            return vec![self.topic_refusal(error.code(), error.message(), &topic)];
         }
         let mut snapshot = take_object(&mut data, "snapshot").unwrap_or_default();
         let validation = cx.catalogue.validation_of(&key.module);
         for sent in [&data, &snapshot] {
             if let Err(error) = known_members::refuse_other_place(sent, &key, validation) {
-                return vec![topic_refusal(error.code(), error.message(), &topic)];
+                return vec![self.topic_refusal(error.code(), error.message(), &topic)];
             }
         }
-        if let Some(refusal) = too_large(&data, bytes, &topic) {
+        if let Some(refusal) = self.too_large(&data, bytes, &topic) {
             return vec![refusal];
         }
         let revision = match revision_of(&snapshot, &key, cx) {
             Ok(revision) => revision,
-            Err(error) => return vec![topic_refusal(error.code(), error.message(), &topic)],
+            Err(error) => return vec![self.topic_refusal(error.code(), error.message(), &topic)],
         };
         let tables = take_object(&mut snapshot, "tables").unwrap_or_default();
         let session = format!("{TRANS}{}/{}", key.branch, key.module);
@@ -168,12 +173,13 @@ impl Session {
                 let code = if replaced { "insert-only-violation" } else { "sync-snapshot-failed" };
                 let error = ApiError::from(reject);
                 let (message, details) = (error.message(), error.shown_details());
-                let frame = frame::topic_error(code, message, Some(&posted.topic), Some(&details));
+                let frame =
+                    self.dialect.topic_error(code, message, Some(&posted.topic), Some(&details));
                 return vec![control(frame)];
             }
             Err(error) => {
                 let error = ApiError::from(error);
-                return vec![topic_refusal(error.code(), error.message(), &posted.topic)];
+                return vec![self.topic_refusal(error.code(), error.message(), &posted.topic)];
             }
         };
         for topic in sync_topics(key) {
@@ -215,7 +221,7 @@ impl Session {
         result: Result<Answer, RouteError>,
     ) -> SessionAction {
         let Ok(Answer::Snapshot(snapshot)) = result else {
-            return control(frame::text(&TopicFrame::new(&topic, TopicUpdate::Bare(data))));
+            return control(self.dialect.topic(&TopicFrame::new(&topic, TopicUpdate::Bare(data))));
         };
         let said = TopicUpdate::Bare(sync_data(&self.server_id, &data, &snapshot.head));
         SessionAction::Write(LargeFrame::Topic(TopicFrame {
@@ -258,10 +264,24 @@ impl Session {
         let said = self.posts.pop_front();
         if let (Err(error), Some(post)) = (result, said) {
             let error = ApiError::from(error);
-            actions.push(topic_refusal(error.code(), error.message(), &post.topic));
+            actions.push(self.topic_refusal(error.code(), error.message(), &post.topic));
         }
         actions.extend(self.posts.front().cloned().map(SessionAction::Post));
         actions
+    }
+
+    fn topic_refusal(&self, code: &str, message: &str, topic: &str) -> SessionAction {
+        control(self.dialect.topic_error(code, message, Some(topic), None))
+    }
+
+    /// Every node keeps what is posted: it must be small. `bytes` is the whole frame.
+    fn too_large(&self, data: &Object, bytes: usize, topic: &str) -> Option<SessionAction> {
+        let large = bytes > TOPIC_DATA_BYTES_MAX
+            && Value::from(data.clone()).to_json().len() > TOPIC_DATA_BYTES_MAX;
+        large.then(|| {
+            let message = format!("the data has at most {TOPIC_DATA_BYTES_MAX} bytes as JSON");
+            self.topic_refusal("topic-data-too-large", &message, topic)
+        })
     }
 }
 
@@ -279,20 +299,6 @@ fn revision_of(
         }
         (read, _) => read,
     }
-}
-
-fn topic_refusal(code: &str, message: &str, topic: &str) -> SessionAction {
-    control(frame::topic_error(code, message, Some(topic), None))
-}
-
-/// What is said is kept by every node: it must be small. `bytes` is the whole frame.
-fn too_large(data: &Object, bytes: usize, topic: &str) -> Option<SessionAction> {
-    let large = bytes > TOPIC_DATA_BYTES_MAX
-        && Value::from(data.clone()).to_json().len() > TOPIC_DATA_BYTES_MAX;
-    large.then(|| {
-        let message = format!("the data has at most {TOPIC_DATA_BYTES_MAX} bytes as JSON");
-        topic_refusal("topic-data-too-large", &message, topic)
-    })
 }
 
 /// What is said again of a post whose id was used before, and that it was.

@@ -8,14 +8,13 @@ use model::{
     Transaction, Value,
 };
 
-use super::{FollowFrom, Session, SessionAction, SessionContext};
+use super::{Session, SessionAction, SessionContext};
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::metrics::FrameKind;
 use crate::publish::{Publish, event_of, request_id};
-use crate::wire::RecordEvent;
-use crate::ws::frame;
 use crate::ws::publish_queue::{PendingReply, QueuedPublish, ReplyKind};
+use crate::ws::subscription::{FollowFrom, Subscription};
 
 /// Refuses a module that is not in the catalogue.
 pub(super) fn module_exists(key: &BranchKey, cx: SessionContext<'_>) -> Result<(), ApiError> {
@@ -76,13 +75,9 @@ impl Session {
         let mut actions = Vec::new();
         let key = queued.command.key.clone();
         self.publishes.add(queued);
-        match self.followed.get_mut(&key) {
-            None => self.follow(key, FollowFrom::Now, false, &mut actions),
-            Some(followed) if !followed.sends_events => match followed.cursor {
-                Some(cursor) => (followed.sends_events, followed.seen) = (true, cursor.offset),
-                None => self.follow(key, FollowFrom::Now, false, &mut actions),
-            },
-            Some(_) => {}
+        // Followed before it is submitted, so that its event cannot be missed.
+        if !self.subscriptions.get_mut(&key).is_some_and(Subscription::send_events) {
+            self.follow(key, FollowFrom::Snapshot, false, &mut actions);
         }
         self.submit_ready(&mut actions);
         actions
@@ -107,10 +102,10 @@ impl Session {
 
     /// Submits what may be submitted: not before the module's events would be seen.
     pub(super) fn submit_ready(&mut self, actions: &mut Vec<SessionAction>) {
-        let followed = &self.followed;
+        let subscriptions = &self.subscriptions;
         let commands = self
             .publishes
-            .next_commands(|key| followed.get(key).is_none_or(|followed| !followed.is_new()));
+            .next_commands(|key| subscriptions.get(key).is_none_or(|module| !module.is_new()));
         actions.extend(commands.into_iter().map(SessionAction::Submit));
     }
 
@@ -126,6 +121,7 @@ impl Session {
             ReplyKind::Post(posted) => self.on_post_decided(key, posted, result, cx),
             ReplyKind::Ack | ReplyKind::Batch if own.acknowledged => Vec::new(),
             ReplyKind::Ack | ReplyKind::Batch => {
+                // The client is told so; should the event come after all, it acknowledges then.
                 if result == Err(RouteError::Indeterminate) {
                     self.publishes.remember_unknown(own.id, own.pending.clone());
                 }
@@ -172,10 +168,9 @@ impl Session {
     ) -> Option<SessionAction> {
         let frame = match &pending.reply {
             ReplyKind::Ack => {
-                let shown = RecordEvent::new(&self.server_id, key, events.first()?)?;
-                frame::text(&shown.with_cursor(incarnation).ack())
+                self.dialect.ack(&self.server_id, key, incarnation, events.first()?)?
             }
-            ReplyKind::Batch => frame::batch_ack(
+            ReplyKind::Batch => self.dialect.batch_ack(
                 &self.server_id,
                 key,
                 incarnation,

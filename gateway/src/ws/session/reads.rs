@@ -9,13 +9,14 @@ use model::{
     Validation, Value,
 };
 
-use super::{CallId, LargeFrame, Session, SessionAction, SessionContext, control};
+use super::{Session, SessionAction, SessionContext, control};
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::publish::{request_id, text};
 use crate::wire::QueryFrame;
-use crate::ws::frame;
+use crate::ws::dialect::LargeFrame;
 use crate::ws::publish_queue::SyncPost;
+use crate::ws::subscription::CallId;
 
 /// What a read was for.
 pub(super) enum PendingRead {
@@ -66,7 +67,11 @@ impl Session {
             Ok(read) => read,
             Err(error) => {
                 let message = error.message();
-                return vec![control(frame::query_error(request_id.as_ref(), message, cx.now))];
+                return vec![control(self.dialect.query_error(
+                    request_id.as_ref(),
+                    message,
+                    cx.now,
+                ))];
             }
         };
         let table = query.table.clone();
@@ -116,11 +121,15 @@ impl Session {
                     })),
                     Ok(other) => {
                         let error = crate::scoped_store::unexpected_answer(&other);
-                        control(frame::query_error(request_id.as_ref(), error.message(), cx.now))
+                        control(self.dialect.query_error(
+                            request_id.as_ref(),
+                            error.message(),
+                            cx.now,
+                        ))
                     }
                     Err(error) => {
                         let message = error.to_string();
-                        control(frame::query_error(request_id.as_ref(), &message, cx.now))
+                        control(self.dialect.query_error(request_id.as_ref(), &message, cx.now))
                     }
                 }]
             }

@@ -4,11 +4,10 @@
 use std::collections::BTreeMap;
 
 use actors::Cursor;
-use model::{BranchId, BranchKey, ModuleId, Object, Offset, Value};
+use model::{BranchId, ModuleId, Object, Offset, Value};
 
-use super::{FollowFrom, LogEnd, PendingSnapshot, Session, SessionAction, State, control};
+use super::{PendingSnapshot, Session, SessionAction, control};
 use crate::wire::WireCursor;
-use crate::ws::frame;
 
 /// What the client wants of each module.
 pub(super) type Wants = BTreeMap<ModuleId, ResumeFrom>;
@@ -66,37 +65,6 @@ impl Resume {
 }
 
 impl Session {
-    /// The log was asked whether it goes on from where a follow is to begin.
-    pub(super) fn on_log_end(
-        &mut self,
-        key: &BranchKey,
-        log: LogEnd,
-        actions: &mut Vec<SessionAction>,
-    ) {
-        let Some(followed) = self.followed.get_mut(key) else { return };
-        let Some(from) = followed.cursor else {
-            // Only topics are fed from it: what happens from now on is enough.
-            followed.cursor = Some(Cursor { incarnation: log.incarnation, offset: log.last });
-            followed.seen = log.last;
-            followed.state = State::Open;
-            actions.push(SessionAction::Open(followed.call));
-            return self.read_last_messages(key, actions);
-        };
-        let Some(why) = why_not_resumable(from, log) else {
-            followed.seen = from.offset;
-            followed.state = State::Resumes(log.last);
-            return;
-        };
-        if let Some(resume) = self
-            .pending_snapshot
-            .as_mut()
-            .and_then(|pending_snapshot| pending_snapshot.resume.as_mut())
-        {
-            resume.fails(&key.module, why);
-        }
-        self.follow(key.clone(), FollowFrom::Now, true, actions);
-    }
-
     /// Says which modules go on and which begin again. Returns the reason of the snapshot that
     /// follows, and whether there is one even without modules.
     pub(super) fn announce_resumed(
@@ -111,26 +79,15 @@ impl Session {
             (module.clone(), WireCursor::from(*from), WireCursor::new(from.incarnation, *last))
         };
         let modules: Vec<_> = resumed.iter().map(stretch).collect();
-        actions.push(control(frame::resumed(
+        actions.push(control(self.dialect.resumed(
             branch,
             &modules,
             pending_snapshot.request_id.as_ref(),
         )));
         for (module, why) in &resume.failed {
-            actions.push(control(frame::resync(branch, module, why)));
+            actions.push(control(self.dialect.resync(branch, module, why)));
         }
         let begins = resume.failed.iter().any(|(_, why)| *why != "not-in-branch");
         (if begins { "resync" } else { pending_snapshot.reason }, false)
     }
-}
-
-/// Why a log does not go on from a cursor, if it does not.
-fn why_not_resumable(from: Cursor, log: LogEnd) -> Option<&'static str> {
-    if from.incarnation != log.incarnation {
-        return Some("other-epoch");
-    }
-    if from.offset > log.last {
-        return Some("ahead");
-    }
-    (!log.is_retained).then_some("too-old")
 }

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use actors::{RouteError, SharedDelta};
 use model::{
-    Accepted, Answer, CommandId, Delta, Effect, Event, EventChange, Hash, Head, ModuleConfig,
-    ModuleId, Origin, Outcome, RecordChange, RecordKey, Reject, Revision, Schema, TableName,
-    Validation, VersionRule,
+    Acceptance, Answer, CommandId, Delta, Effect, Event, EventChange, Hash, Head, Incarnation,
+    ModuleConfig, ModuleId, ModuleSnapshot, Offset, Origin, Outcome, RecordChange, RecordKey,
+    Reject, Revision, Schema, TableName, Validation, VersionRule,
 };
 
 use super::*;
+use crate::wire::SnapshotFrame;
+use crate::ws::subscription::{FollowStart, LogEnd};
 
 mod batches;
 mod laws;
@@ -52,7 +54,8 @@ impl Story {
         };
         let mut catalogue = Catalogue::default();
         catalogue.modules = ["pos", "stock", "extra"].map(module).into();
-        catalogue.patterns = vec![model::Pattern { matches: "^lab:".into(), modules: Vec::new() }];
+        catalogue.patterns =
+            vec![model::BranchPattern { matches: "^lab:".into(), modules: Vec::new() }];
         catalogue.branches = vec![
             Arc::new(branch("dar", vec![id("pos"), id("stock")])),
             Arc::new(branch("remal", vec![id("pos")])),
@@ -191,7 +194,7 @@ fn delta(module: &str, offset: u64, command: &str) -> Delta {
 
 fn accepted(module: &str, offset: u64, command: &str) -> Result<Outcome, RouteError> {
     let delta = Arc::new(delta(module, offset, command));
-    Ok(Outcome::Accepted(Accepted { delta, reserved: None, repeated: false }))
+    Ok(Outcome::Accepted(Acceptance { delta, reserved: None, repeated: false }))
 }
 
 /// Actions in words: acknowledgements, events and snapshots short, other frames in full.
@@ -216,15 +219,15 @@ fn told(actions: &[SessionAction]) -> Vec<String> {
             let modules: Vec<_> = frame.modules.iter().map(at).collect();
             format!("snapshot {} {}", frame.reason, modules.join(" "))
         }
-        SessionAction::Follow { call, key, begin, wait } => {
-            let begin = match begin {
-                FollowFrom::Now => String::new(),
+        SessionAction::Follow { call, key, from, wait } => {
+            let from = match from {
+                FollowFrom::Snapshot => String::new(),
                 FollowFrom::After(cursor) => format!(" after {}", cursor.offset),
                 FollowFrom::Resume(cursor) => format!(" resuming {}", cursor.offset),
                 FollowFrom::Tail => " from now".to_owned(),
             };
             let wait = if wait.is_zero() { String::new() } else { format!(" in {wait:?}") };
-            format!("follow {} as {call}{begin}{wait}", key.module)
+            format!("follow {} as {call}{from}{wait}", key.module)
         }
         SessionAction::Read { call, key, read, level, wait } => {
             let what = if let Read::Events { after, .. } = read {

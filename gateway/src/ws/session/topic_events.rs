@@ -1,4 +1,4 @@
-//! Feeding: from a module's events to what its topics say. Nothing but the followed stream feeds
+//! Topic events: from a module's events to the messages of its topics. Nothing but the followed stream feeds
 //! them, so they say the same on every node.
 
 use std::sync::Arc;
@@ -10,19 +10,21 @@ use model::{
 };
 
 use super::reads::PendingRead;
-use super::snapshot::{cursor_of, pause};
 use super::topics::{LastMessage, SubscribedTopics, TopicState};
-use super::{LargeFrame, Session, SessionAction, SessionContext};
+use super::{Session, SessionAction, SessionContext};
 use crate::limits::RECENT_EVENTS;
 use crate::wire::{EventRenderer, SNAPSHOT, TopicFrame, TopicUpdate, channel_data, sync_data};
+use crate::ws::dialect::{Dialect, LargeFrame};
+use crate::ws::subscription::{Subscription, cursor_of, pause};
 use crate::ws::topic::{Channel, TopicSource};
 
 impl SubscribedTopics {
     /// An event came.
-    pub(super) fn input(
+    pub(super) fn on_event(
         &mut self,
         renderer: EventRenderer<'_>,
         incarnation: Incarnation,
+        dialect: &dyn Dialect,
         cx: SessionContext<'_>,
         actions: &mut Vec<SessionAction>,
     ) {
@@ -37,8 +39,8 @@ impl SubscribedTopics {
             let places: Vec<usize> = fits.map(|(place, _)| place).collect();
             for place in places {
                 topic.inputs[place].applied = Some(at);
-                for data in deferred(topic, place, name, renderer, cx) {
-                    tell(topic, name, at, data, actions);
+                for data in messages_of(topic, place, name, renderer, cx) {
+                    update(topic, name, at, data, dialect, actions);
                 }
             }
         }
@@ -46,7 +48,7 @@ impl SubscribedTopics {
 }
 
 /// What a topic says of an event.
-fn deferred(
+fn messages_of(
     topic: &TopicState,
     place: usize,
     name: &str,
@@ -106,11 +108,12 @@ fn replaced(renderer: EventRenderer<'_>) -> Option<Object> {
     Some(data)
 }
 
-fn tell(
+fn update(
     topic: &mut TopicState,
     name: &str,
     at: Cursor,
     data: Object,
+    dialect: &dyn Dialect,
     actions: &mut Vec<SessionAction>,
 ) {
     match topic.topic {
@@ -119,7 +122,7 @@ fn tell(
         | TopicSource::Channel { .. }
         | TopicSource::Reserved
         | TopicSource::Free => {
-            topic.send(name, LastMessage::Own(data), actions);
+            topic.send(name, LastMessage::Own(data), dialect, actions);
         }
     }
 }
@@ -127,7 +130,7 @@ fn tell(
 impl Session {
     /// Looks up what the topics fed from a module said last, where that is not known.
     pub(super) fn read_last_messages(&mut self, key: &BranchKey, actions: &mut Vec<SessionAction>) {
-        let Some(cursor) = self.followed.get(key).and_then(|followed| followed.cursor) else {
+        let Some(cursor) = self.subscriptions.get(key).and_then(Subscription::cursor) else {
             return;
         };
         let inputs = self.topics.0.values().flat_map(|topic| &topic.inputs);
@@ -148,14 +151,14 @@ impl Session {
         cx: SessionContext<'_>,
     ) -> Vec<SessionAction> {
         let mut actions = Vec::new();
-        let Some(cursor) = self.followed.get(key).and_then(|followed| followed.cursor) else {
+        let Some(cursor) = self.subscriptions.get(key).and_then(Subscription::cursor) else {
             return actions;
         };
         if cursor.incarnation != found.incarnation {
             return actions;
         }
         let events = found.events.unwrap_or_default();
-        // What comes after the cursor comes by itself.
+        // Events after the cursor come by the stream, which must not be overtaken.
         let known = || events.iter().rev().filter(|event| event.offset <= cursor.offset);
         for (name, topic) in &mut self.topics.0 {
             for place in 0..topic.inputs.len() {
@@ -166,13 +169,13 @@ impl Session {
                     let at = Cursor { incarnation: found.incarnation, offset: event.offset };
                     let renderer = EventRenderer { server_id: &self.server_id, key, event };
                     let new = topic.inputs[place].takes(at);
-                    new.then(|| deferred(topic, place, name, renderer, cx).pop()).flatten()
+                    new.then(|| messages_of(topic, place, name, renderer, cx).pop()).flatten()
                 });
                 if topic.inputs[place].takes(cursor) {
                     topic.inputs[place].applied = Some(cursor);
                 }
                 if let Some(data) = last {
-                    tell(topic, name, cursor, data, &mut actions);
+                    update(topic, name, cursor, data, self.dialect, &mut actions);
                 }
             }
         }
@@ -182,7 +185,7 @@ impl Session {
 
     /// Has the state read that sync topics' words are shown with.
     pub(super) fn read_for_topics(&mut self, key: &BranchKey, actions: &mut Vec<SessionAction>) {
-        let cursor = self.followed.get(key).and_then(|followed| followed.cursor);
+        let cursor = self.subscriptions.get(key).and_then(Subscription::cursor);
         let level = ReadLevel::Session(cursor.map_or(Offset(0), |cursor| cursor.offset));
         let mut names = Vec::new();
         for (name, topic) in &mut self.topics.0 {

@@ -1,4 +1,4 @@
-//! Topics: what a session subscribed to, and what it was last told of each.
+//! Topics: what a session subscribed to, and what it was last sent of each.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Deref;
@@ -8,12 +8,13 @@ use actors::{Cursor, Post, RouteError};
 use model::{BranchKey, Object, TableName, Value};
 
 use super::reads::PendingRead;
-use super::{CallId, FollowFrom, Session, SessionAction, SessionContext, State, control};
+use super::{Session, SessionAction, SessionContext, control};
 use crate::error::{ApiError, Problem};
 use crate::limits::{SYNC_MESSAGES_WAITING_MAX, TOPIC_NAME_BYTES_MAX, TOPICS_MAX};
 use crate::publish::request_id;
 use crate::wire::{TopicFrame, TopicUpdate};
-use crate::ws::frame;
+use crate::ws::dialect::Dialect;
+use crate::ws::subscription::{CallId, FollowFrom, Subscription};
 use crate::ws::topic::{POS, TopicSource};
 
 /// What a session subscribed to, by name.
@@ -27,9 +28,9 @@ pub(super) struct TopicState {
     pub(super) inputs: Vec<TopicInput>,
     /// The listener for what clients say.
     posts_call: Option<CallId>,
-    /// What was told last.
+    /// What was sent last.
     pub(super) last: Option<LastMessage>,
-    /// What is to be told once the state it is shown with is there, which must hold this event.
+    /// What is to be sent once the state it is shown with is there, which must hold this event.
     pub(super) deferred: VecDeque<(Option<Cursor>, Object)>,
     /// Whether that state is being read.
     pub(super) is_reading: bool,
@@ -55,7 +56,7 @@ impl TopicInput {
     }
 }
 
-/// What was told last: said by a client and shared by all, or made here.
+/// What was sent last: posted by a client and shared by all, or made here.
 pub(super) enum LastMessage {
     Post(Arc<Post>),
     Own(Object),
@@ -103,14 +104,20 @@ impl TopicState {
     }
 
     /// Tells what is new in it.
-    pub(super) fn send(&mut self, name: &str, now: LastMessage, actions: &mut Vec<SessionAction>) {
+    pub(super) fn send(
+        &mut self,
+        name: &str,
+        now: LastMessage,
+        dialect: &dyn Dialect,
+        actions: &mut Vec<SessionAction>,
+    ) {
         if let Some(said) = TopicUpdate::after(self.last.as_deref(), &now) {
-            actions.push(control(frame::text(&TopicFrame::new(name, said))));
+            actions.push(control(dialect.topic(&TopicFrame::new(name, said))));
             self.last = Some(now);
         }
     }
 
-    /// Keeps a word until the state it is shown with is there.
+    /// Keeps a message until the state it is shown with is there.
     pub(super) fn defer(&mut self, at: Option<Cursor>, word: Object) {
         if self.deferred.len() == SYNC_MESSAGES_WAITING_MAX {
             self.deferred.pop_front();
@@ -129,7 +136,7 @@ impl Session {
         let Some(name) = named else {
             let message = "Subscription topic required.";
             let mut actions =
-                vec![control(frame::topic_error("invalid-topic", message, None, None))];
+                vec![control(self.dialect.topic_error("invalid-topic", message, None, None))];
             if let Some(id) = request_id(frame) {
                 let error = ApiError::new(Problem::InvalidBody, message);
                 actions.extend(self.failed(Some(&id), &error, cx.now));
@@ -138,20 +145,20 @@ impl Session {
         };
         if name.len() > TOPIC_NAME_BYTES_MAX {
             let message = format!("a topic's name has at most {TOPIC_NAME_BYTES_MAX} bytes");
-            return vec![control(frame::topic_error("invalid-topic", &message, None, None))];
+            return vec![control(self.dialect.topic_error("invalid-topic", &message, None, None))];
         }
         let mut actions = Vec::new();
         if let Some(known) = self.topics.0.get(name) {
-            actions.push(control(frame::topic_ack("subscribe", name)));
+            actions.push(control(self.dialect.topic_ack("subscribe", name)));
             if let Some(last) = known.last.as_ref().filter(|_| known.shown.is_none()) {
                 let whole = TopicFrame::new(name, TopicUpdate::Whole((**last).clone()));
-                actions.push(control(frame::text(&whole)));
+                actions.push(control(self.dialect.topic(&whole)));
             }
             return actions;
         }
         if self.topics.0.len() >= TOPICS_MAX {
             let message = format!("a socket subscribes to at most {TOPICS_MAX} topics");
-            return vec![control(frame::topic_error(
+            return vec![control(self.dialect.topic_error(
                 "too-many-topics",
                 &message,
                 Some(name),
@@ -159,7 +166,7 @@ impl Session {
             ))];
         }
         let topic = TopicSource::resolve(name, cx.catalogue);
-        actions.push(control(frame::topic_ack("subscribe", name)));
+        actions.push(control(self.dialect.topic_ack("subscribe", name)));
         let mut subscription = TopicState::new(topic);
         if subscription.topic.takes_posts() {
             let call = self.next_call();
@@ -177,14 +184,14 @@ impl Session {
         if let Some(topic) = self.topics.0.remove(name) {
             actions.extend(topic.posts_call.map(SessionAction::Drop));
             for input in topic.inputs {
-                let told =
-                    self.followed.get(&input.key).is_some_and(|followed| followed.sends_events);
-                if !told {
+                let sends_events =
+                    self.subscriptions.get(&input.key).is_some_and(Subscription::sends_events);
+                if !sends_events {
                     self.release(&input.key, &mut actions);
                 }
             }
         }
-        actions.push(control(frame::topic_ack("unsubscribe", name)));
+        actions.push(control(self.dialect.topic_ack("unsubscribe", name)));
         actions
     }
 
@@ -219,11 +226,11 @@ impl Session {
             topic.inputs = inputs;
         }
         for key in keys {
-            match self.followed.get(&key).map(|followed| &followed.state) {
+            match self.subscriptions.get(&key).map(Subscription::is_open) {
                 None => self.follow(key, FollowFrom::Tail, false, actions),
                 // It is looked up when its events begin to come.
-                Some(State::Opening | State::Waits(_) | State::Resumes(_)) => {}
-                Some(State::Open | State::Refreshing(_) | State::Refreshed(_)) => {
+                Some(false) => {}
+                Some(true) => {
                     self.read_last_messages(&key, actions);
                 }
             }
@@ -307,7 +314,7 @@ impl Session {
                 };
                 let error = ApiError::from(error);
                 let (code, message) = (error.code(), error.message());
-                vec![control(frame::topic_error(code, message, Some(&name), None))]
+                vec![control(self.dialect.topic_error(code, message, Some(&name), None))]
             }
         }
     }
@@ -326,7 +333,7 @@ impl Session {
             | TopicSource::Channel { .. }
             | TopicSource::Table { .. }
             | TopicSource::Reserved => {
-                topic.send(&name, LastMessage::Post(post), &mut actions);
+                topic.send(&name, LastMessage::Post(post), self.dialect, &mut actions);
             }
         }
         actions

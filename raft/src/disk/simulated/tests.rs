@@ -44,7 +44,7 @@ fn crash_runs(seed: u64, ignored_syncs: bool) -> String {
     for run in 1..8 {
         let disk = Arc::new(SimulatedDisk::new(rng.next_u64()));
         disk.fail(DiskFaults { ignored_syncs, ..DiskFaults::default() });
-        let loses_power = rng.chance(600);
+        let loses_power = rng.random_bool(600);
         if loses_power {
             disk.lose_power_after(rng.below(60));
         }
@@ -64,7 +64,7 @@ fn crash_runs(seed: u64, ignored_syncs: bool) -> String {
                     }
                 };
                 wal.submit(vec![append], Box::new(done));
-                if rng.chance(400) {
+                if rng.random_bool(400) {
                     wal.run_queued();
                 }
             }

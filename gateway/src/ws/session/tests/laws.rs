@@ -181,11 +181,11 @@ impl World {
         let cx = SessionContext { now: AT, catalogue: &self.story.catalogue.clone() };
         let last = self.last();
         let actions = match self.asked.pop_front() {
-            Some(SessionAction::Follow { call, begin, .. }) => {
+            Some(SessionAction::Follow { call, from, .. }) => {
                 let log =
                     LogEnd { incarnation: Incarnation(1), last: Offset(last), is_retained: true };
-                let (at, begun) = match begin {
-                    FollowFrom::Now => {
+                let (at, begun) = match from {
+                    FollowFrom::Snapshot => {
                         let snapshot = Some(Self::state(last));
                         (last, FollowStart { snapshot, log: None })
                     }

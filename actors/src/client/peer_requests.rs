@@ -1,0 +1,150 @@
+//! Peer requests: what other nodes ask of this one, answered by the parts that own it. Nothing is
+//! forwarded from here: a node that does not lead redirects, and the asker asks there.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use model::{Answer, BranchKey, Command, Events, NodeId, Read, ReadLevel};
+
+use super::ClusterStore;
+use super::reads::ReadFailure;
+use crate::limits::{ATTEMPT_TIMEOUT, CATCH_UP_BYTES};
+use crate::message::{PeerCast, PeerReply, PeerRequest, Refusal, decode, encode};
+use crate::offload::{event_bytes, offload, reply_bytes};
+use crate::peers::Inbox;
+
+impl Inbox for ClusterStore {
+    fn call(&self, from: NodeId, message: Bytes) -> BoxFuture<'static, Bytes> {
+        let store = self.clone();
+        Box::pin(async move {
+            let reply = store.answer(from, message).await;
+            offload(reply_bytes(&reply), || encode(&reply))
+        })
+    }
+
+    fn cast(&self, from: NodeId, message: Bytes) {
+        match decode::<PeerCast>(&message) {
+            Ok(PeerCast::Posted { version, post }) => {
+                self.0.topics.receive(version, post, message.len());
+            }
+            Ok(PeerCast::Draining) => self.0.liveness.set_draining(from),
+            Ok(PeerCast::Delta { feed, delta }) => self.0.follows.feeds.deliver(feed, delta),
+            Ok(PeerCast::Position { feed, offset }) => {
+                self.0.follows.feeds.note_position(feed, offset);
+            }
+            Ok(PeerCast::FeedEnded { feed }) => self.0.follows.feeds.note_ended(feed),
+            Ok(PeerCast::Unfollow { feed }) => self.0.follows.server.stop(from, feed),
+            Err(error) => {
+                tracing::warn!(from = from.0, %error, "a message this node does not understand");
+            }
+        }
+    }
+
+    fn link_changed(&self, peer: NodeId, up: bool) {
+        self.0.liveness.link_changed(peer, up);
+        // What was cast on the old link may be lost, in both directions: whoever is served from
+        // here asks again, and the feeds of this node do so too.
+        self.0.follows.server.link_changed(peer);
+        self.0.follows.feeds.link_changed();
+        if up {
+            self.0.topics.catch_up();
+        }
+    }
+}
+
+impl ClusterStore {
+    async fn answer(&self, from: NodeId, message: Bytes) -> PeerReply {
+        let request = match offload(message.len(), || decode::<PeerRequest>(&message)) {
+            Ok(request) => request,
+            Err(error) => {
+                return PeerReply::Refused(Refusal::Unavailable {
+                    reason: format!("this node does not understand: {error}"),
+                    retry_after: Duration::from_secs(5),
+                });
+            }
+        };
+        let catalogue_client = &self.0.catalogue_client;
+        match request {
+            PeerRequest::Submit(command) => self.answer_submit(command).await,
+            PeerRequest::Read { key, read, level } => self.answer_read(key, read, level).await,
+            PeerRequest::ReadIndex(partition) => {
+                reply(self.0.reads.index(partition).await, PeerReply::Index)
+            }
+            PeerRequest::Change(entry) => {
+                reply(catalogue_client.propose(&entry).await, PeerReply::Changed)
+            }
+            PeerRequest::CatalogueIndex => reply(catalogue_client.index().await, PeerReply::Index),
+            PeerRequest::Status => PeerReply::Status(self.0.reporter.node_report()),
+            PeerRequest::Follow { key, feed } => self.answer_follow(from, &key, feed),
+            PeerRequest::Post(post) => {
+                reply(self.0.topics.publish_as_owner(post), |()| PeerReply::Posted)
+            }
+            PeerRequest::LastPost(topic) => PeerReply::LastPost(self.0.topics.last_post(&topic)),
+        }
+    }
+
+    async fn answer_submit(&self, command: Command) -> PeerReply {
+        // A branch that is not known here is not denied: the asker has a newer catalogue.
+        let Ok(partition) = self.0.catalogue_client.locate(&command.key) else {
+            return PeerReply::Refused(Refusal::NotLeader { hint: None });
+        };
+        let outcome = self.0.writes.submit_here(partition, command, ATTEMPT_TIMEOUT).await;
+        reply(outcome, PeerReply::Outcome)
+    }
+
+    async fn answer_read(&self, key: BranchKey, read: Read, level: ReadLevel) -> PeerReply {
+        let located = self.0.catalogue_client.locate(&key).ok();
+        let local = located.and_then(|id| Some((id, self.0.partitions.get(id)?)));
+        let Some((partition, local)) = local else {
+            return PeerReply::Refused(Refusal::NotLeader { hint: None });
+        };
+        match self.0.reads.read_here(partition, &local, &key, &read, level).await {
+            Ok(answer) => PeerReply::Answer(bounded(answer)),
+            Err(ReadFailure::Rejected(reject)) => PeerReply::Rejected(reject),
+            Err(ReadFailure::Refused(refusal)) => PeerReply::Refused(refusal),
+            // Asking the leader from here would be a second hop: the asker does that itself.
+            Err(ReadFailure::Lags { leader }) => {
+                PeerReply::Refused(Refusal::NotLeader { hint: Some(leader) })
+            }
+        }
+    }
+
+    fn answer_follow(&self, from: NodeId, key: &BranchKey, feed: u64) -> PeerReply {
+        let located = self.0.catalogue_client.locate(key).ok();
+        let local = located.and_then(|id| self.0.partitions.get(id));
+        let offset =
+            local.and_then(|local| self.0.follows.server.start(from, feed, key, &local.applied));
+        match offset {
+            Some(offset) => PeerReply::Following(offset),
+            None => PeerReply::Refused(Refusal::NotLeader { hint: None }),
+        }
+    }
+}
+
+fn reply<T>(result: Result<T, Refusal>, answer: impl FnOnce(T) -> PeerReply) -> PeerReply {
+    match result {
+        Ok(value) => answer(value),
+        Err(refusal) => PeerReply::Refused(refusal),
+    }
+}
+
+/// An answer that fits on the link: of many large events the first ones. Who asked sees that the
+/// log goes on, and asks again.
+fn bounded(mut answer: Answer) -> Answer {
+    if let Answer::Events(Events { events: Some(events), .. }) = &mut answer {
+        let all = events.iter().map(|event| event_bytes(&event.change)).sum();
+        let fit = offload(all, || {
+            let mut bytes = 0;
+            let fit = events.iter().take_while(|event| {
+                let before = bytes;
+                bytes += encode(&***event).len();
+                // One event at least, however large: an answer without any would never end.
+                before == 0 || bytes <= CATCH_UP_BYTES
+            });
+            fit.count()
+        });
+        events.truncate(fit);
+    }
+    answer
+}

@@ -1,0 +1,126 @@
+//! Writes: has a command decided by the leader of its partition, always under the same id: so a
+//! caller sees latency, not the cluster's troubles.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::{Command, NodeId, Outcome, PartitionId, Request, SERVER_SESSION};
+use raft::{GroupId, Priority};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::client::CatalogueClient;
+use crate::client::LocalPartitions;
+use crate::client::leader_client::{LeaderClient, LeaderRequest, leader_unknown};
+use crate::client::route_error;
+use crate::limits::{LARGE_COMMAND_BYTES, NODE_PERMITS, REQUEST_DEADLINE};
+use crate::message::{BusyScope, PeerReply, PeerRequest, Refusal, encode};
+use crate::offload::offload;
+use crate::partition;
+use crate::partition::branch::Submission;
+use crate::partition::proposer::{OutcomeSender, rough_bytes};
+use crate::store::RouteError;
+
+/// The way of a command to its leader. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Writes {
+    leaders: LeaderClient,
+    catalogue_client: CatalogueClient,
+    partitions: LocalPartitions,
+    /// Bounds the commands that wait on this node.
+    permits: Arc<Semaphore>,
+}
+
+impl Writes {
+    pub(crate) fn new(
+        leaders: LeaderClient,
+        catalogue_client: CatalogueClient,
+        partitions: LocalPartitions,
+    ) -> Self {
+        let permits = Arc::new(Semaphore::new(NODE_PERMITS));
+        Self { leaders, catalogue_client, partitions, permits }
+    }
+
+    /// Has a command decided, once, within `REQUEST_DEADLINE`.
+    ///
+    /// # Errors
+    /// `Indeterminate` if it may have been decided; any other error if it was not.
+    pub(crate) async fn submit(&self, mut command: Command) -> Result<Outcome, RouteError> {
+        let partition = self.catalogue_client.find(&command.key).await?;
+        // The cluster's own commands have a session that no client can name.
+        if command.id.session.starts_with('@') && command.id.session != SERVER_SESSION {
+            command.id.session.insert(0, '@');
+        }
+        let deadline = Instant::now() + REQUEST_DEADLINE;
+        let request = SubmitRequest { writes: self, partition, command };
+        self.leaders.ask(GroupId::from(partition), &request, deadline).await.map_err(route_error)
+    }
+
+    /// Has a command decided by this node's replica, if it leads.
+    ///
+    /// # Errors
+    /// `Indeterminate` if it was handed to the proposer and has no outcome in time.
+    pub(crate) async fn submit_here(
+        &self,
+        partition: PartitionId,
+        command: Command,
+        timeout: Duration,
+    ) -> Result<Outcome, Refusal> {
+        let Some(local) = self.partitions.get(partition) else {
+            return Err(Refusal::NotLeader { hint: None });
+        };
+        let permit = Arc::clone(&self.permits)
+            .try_acquire_owned()
+            .map_err(|_| Refusal::Busy { what: BusyScope::Node })?;
+        let (reply, outcome) = OutcomeSender::new(permit);
+        let submission = Submission { command, reply };
+        // Straight to the branch's actor. Without one, or while it ends, the partition's actor
+        // starts the next.
+        if let Err(submission) = local.activations.submit(submission)
+            && local.actor.cast(partition::Message::Submit(submission)).is_err()
+        {
+            return Err(leader_unknown());
+        }
+        match tokio::time::timeout(timeout, outcome).await {
+            Ok(Ok(outcome)) => outcome,
+            // The branch's actor failed with the command in its hands, or the log is slow: either
+            // way the command may be in the log.
+            Ok(Err(_)) | Err(_) => Err(Refusal::Indeterminate),
+        }
+    }
+}
+
+struct SubmitRequest<'a> {
+    writes: &'a Writes,
+    partition: PartitionId,
+    command: Command,
+}
+
+impl LeaderRequest for SubmitRequest<'_> {
+    type Answer = Outcome;
+
+    fn message(&self) -> (Priority, Bytes) {
+        let encoded = || encode(&PeerRequest::Submit(self.command.clone()));
+        let message = offload(rough_bytes(&self.command), encoded);
+        (lane_of(&self.command, message.len()), message)
+    }
+
+    fn answer(&self, _: NodeId, reply: PeerReply) -> Option<Outcome> {
+        if let PeerReply::Outcome(outcome) = reply { Some(outcome) } else { None }
+    }
+
+    async fn perform(&self, timeout: Duration) -> Result<Outcome, Refusal> {
+        self.writes.submit_here(self.partition, self.command.clone(), timeout).await
+    }
+}
+
+/// The lane of a command on its way to its leader: large ones, and those whose answer may be
+/// large, go with the bulk.
+fn lane_of(command: &Command, bytes: usize) -> Priority {
+    let is_bulk_operation = matches!(
+        command.request,
+        Request::Purge(_) | Request::Restore(_) | Request::Reset(_) | Request::Replace(_)
+    );
+    if is_bulk_operation || bytes > LARGE_COMMAND_BYTES { Priority::Bulk } else { Priority::Call }
+}

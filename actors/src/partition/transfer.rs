@@ -1,0 +1,84 @@
+//! Transfer: when a leader asks another replica to lead in its place.
+//!
+//! Promise: the preferred replica leads when all is well, and a node that goes away leads nothing
+//! that another could.
+//! Refused: waiting for the other one. A replica that is asked and does not win an election leaves
+//! this one the leader, which costs nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::ReplicaId;
+use tokio::time::Instant;
+
+use super::State;
+
+/// A preferred leader must have been reachable this long before it is asked to lead.
+const PREFERRED_UP_FOR: Duration = Duration::from_secs(10);
+/// A preferred leader may lack at most this many entries.
+const PREFERRED_LAG_MAX: u64 = 64;
+/// After a transfer was tried, it is not tried again for this long.
+const TRANSFER_PAUSE: Duration = Duration::from_secs(60);
+
+impl State {
+    /// Leaders follow the placement: if another replica should lead and can, it is asked to.
+    pub(super) fn transfer_to_preferred(&mut self) {
+        let catalogue = Arc::clone(&self.arguments.catalogue.borrow());
+        let Some(placement) = catalogue.placements.get(&self.arguments.partition) else { return };
+        if self.leadership.is_none() {
+            return;
+        }
+        let preferred = placement.preferred;
+        let status = self.arguments.group.status();
+        let node = placement.preferred_node();
+        let is_fit = preferred != status.replica
+            // A node that comes and goes would take the lead each time, and clients pay for each
+            // change with an election.
+            && node.is_some_and(|node| {
+                let liveness = &self.arguments.liveness;
+                liveness.may_lead(node) && liveness.up_for(node) >= PREFERRED_UP_FOR
+            })
+            && status.members.get(&preferred).is_some_and(|(_, voter)| *voter)
+            // What it lacks it would have to catch up on while nobody leads.
+            && status.lag.get(&preferred).is_some_and(|lag| *lag <= PREFERRED_LAG_MAX)
+            && self.transfer_tried.is_none_or(|at| at.elapsed() >= TRANSFER_PAUSE);
+        if is_fit {
+            self.transfer(preferred);
+        }
+    }
+
+    /// Asks the fittest other replica to lead, if this one does: the voter that lacks least.
+    pub(super) fn transfer_to_fittest(&mut self) {
+        let status = self.arguments.group.status();
+        let fittest = status
+            .members
+            .iter()
+            .filter(|(replica, (_, voter))| *voter && **replica != status.replica)
+            .filter(|(_, (node, _))| self.arguments.liveness.may_lead(*node))
+            .filter_map(|(replica, _)| Some((status.lag.get(replica)?, *replica)))
+            .min();
+        if let (true, Some((_, replica))) = (status.is_leader, fittest) {
+            self.transfer(replica);
+        }
+    }
+
+    fn transfer(&mut self, to: ReplicaId) {
+        self.transfer_tried = Some(Instant::now());
+        let (group, partition) = (self.arguments.group.clone(), self.arguments.partition);
+        // A task of its own: branches must not wait for the answer of a peer.
+        tokio::spawn(async move {
+            match group.transfer_leader(to).await {
+                Ok(()) => tracing::info!(
+                    partition = partition.0,
+                    replica = to.0,
+                    "asked another replica to lead"
+                ),
+                Err(error) => tracing::warn!(
+                    partition = partition.0,
+                    %error,
+                    "the lead could not be given away"
+                ),
+            }
+        });
+    }
+}
