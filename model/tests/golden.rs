@@ -11,7 +11,7 @@ use std::sync::Arc;
 use model::codec::Versioned;
 use model::partition::ChunkSink;
 use model::{
-    Accepted, Action, Answer, ArchiveEntry, ArchivedTable, Batch, BranchId, BranchKey,
+    Acceptance, Action, Answer, ArchiveEntry, ArchivedTable, Batch, BranchId, BranchKey,
     BulkOperation, Command, CommandId, DedupLimits, Definition, Delta, Effect, Event, EventChange,
     FieldCondition, Hash, Head, Holds, Incarnation, LogCursor, LogHead, ModuleChange, ModuleId,
     Object, Offset, Origin, Outcome, Part, Partition, Precondition, ProcedureCall, Purge, Read,
@@ -231,7 +231,7 @@ fn a_batch() {
 
 #[test]
 fn an_outcome() {
-    let accepted = Outcome::Accepted(Accepted {
+    let accepted = Outcome::Accepted(Acceptance {
         delta: Arc::new(Delta { key: key(), incarnation: Incarnation(1), events: Vec::new() }),
         reserved: None,
         repeated: true,
@@ -305,9 +305,9 @@ fn a_history_and_a_log_on_their_way_to_another_node() {
     );
 }
 
-struct Names(BTreeMap<String, String>);
+struct ChunkHashes(BTreeMap<String, String>);
 
-impl ChunkSink for Names {
+impl ChunkSink for ChunkHashes {
     fn put(&mut self, name: &str, bytes: Vec<u8>) {
         self.0.insert(name.to_owned(), blake3::hash(&bytes).to_hex()[..16].to_owned());
     }
@@ -340,7 +340,7 @@ fn a_checkpoint() {
     let define = Request::Define(Arc::new(definition));
     let requests = vec![define, insert.clone(), reserve, write(), tables, purge(), insert];
     partition.apply(&batch(requests));
-    let mut names = Names(BTreeMap::new());
+    let mut names = ChunkHashes(BTreeMap::new());
     partition.chunks(&mut names);
     let lines: Vec<String> = names.0.iter().map(|(name, hash)| format!("{name} {hash}")).collect();
     assert_eq!(

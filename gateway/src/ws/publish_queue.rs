@@ -130,6 +130,7 @@ impl PublishQueues {
             return self.unknown.remove(place).map(|(_, pending)| pending);
         }
         let in_flight = self.by_module.get_mut(key)?.in_flight.as_mut()?;
+        // Marked and not removed: its outcome still comes, and must not be answered a second time.
         let is_due = in_flight.id == *id && !in_flight.acknowledged;
         if !is_due || !in_flight.pending.is_answered_by(events) {
             return None;
@@ -150,6 +151,7 @@ impl PublishQueues {
 
     /// The client was told that the outcome is unknown.
     pub(crate) fn remember_unknown(&mut self, id: CommandId, pending: PendingReply) {
+        // The oldest gives way: its event, if it ever comes, is sent without an acknowledgement.
         if self.unknown.len() == UNKNOWN_OUTCOMES_MAX {
             self.unknown.pop_front();
         }

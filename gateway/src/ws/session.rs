@@ -105,7 +105,7 @@ pub(crate) struct Session {
     unnamed_commands: u64,
 }
 
-/// What the hello said.
+/// The branch a hello entered, and what else it said.
 struct Membership {
     branch: BranchId,
     lang: Option<Value>,

@@ -1,4 +1,4 @@
-//! Socket: the shell around a session: it reads, writes, waits, and decides nothing.
+//! Socket: the task around a session: it reads, writes, waits, and decides nothing.
 //!
 //! One task for each socket. What fills the queue is asked first and the queue is written last,
 //! so whatever is there at once goes out with one flush; without room nothing is asked, so one
@@ -72,9 +72,10 @@ pub(crate) async fn run(app: App, principal: Principal, socket: WebSocket, intak
     let (mut sink, mut stream) = socket.split();
     let store = app.store(&principal);
     let session = Session::new(id.clone(), Arc::clone(&app.server_id), now());
-    let mut shell = SocketTask::new(app, store, session, intake, spread);
-    let end = shell.serve(&mut sink, &mut stream).await;
-    drop(shell);
+    let mut task = SocketTask::new(app, store, session, intake, spread);
+    let end = task.serve(&mut sink, &mut stream).await;
+    // Its follows end now, and not only when the client has taken the goodbye.
+    drop(task);
     close(end, sink, stream).await;
     counted.counters.sockets.decrement(1.0);
     if end == CloseReason::Stalled {
@@ -83,7 +84,7 @@ pub(crate) async fn run(app: App, principal: Principal, socket: WebSocket, intak
     tracing::debug!(socket = id, ?end, "a socket ended");
 }
 
-/// What the shell was asked to do elsewhere, done.
+/// What a session asked for and that was done elsewhere.
 enum TaskResult {
     Decided(BranchKey, Result<Outcome, RouteError>),
     /// A follow, and where the log stands, if that was asked.
@@ -108,12 +109,16 @@ struct SocketTask {
     /// What the session asked for and that waits for a snapshot being written.
     actions: VecDeque<SessionAction>,
     rendering: Option<BoxFuture<'static, Rendered>>,
+    /// What the session asked the store for and that is not answered yet.
     calls: FuturesUnordered<BoxFuture<'static, TaskResult>>,
+    /// Follows that began, and whose streams the session has not opened yet.
     unopened: HashMap<CallId, Box<dyn DeltaStream>>,
+    /// Ends the streams that are pulled.
     abort_handles: HashMap<CallId, AbortHandle>,
     streams: SelectAll<BoxStream<'static, (CallId, StreamItem)>>,
     catalogues: watch::Receiver<Arc<Catalogue>>,
-    heard: Instant,
+    /// When the client last said anything, or could not.
+    received_at: Instant,
     ping_at: Instant,
     /// A number from 0 to 1 that differs from socket to socket.
     spread: f64,
@@ -145,7 +150,7 @@ impl SocketTask {
             abort_handles: HashMap::new(),
             streams: SelectAll::new(),
             catalogues,
-            heard: now,
+            received_at: now,
             ping_at,
             spread,
             leave_at: None,
@@ -230,9 +235,9 @@ impl SocketTask {
         }
         if !self.may_read() || self.intake.is_coming() {
             // The silence is ours, or there is none.
-            self.heard = now;
+            self.received_at = now;
         }
-        let idle_at = self.heard + limits.idle_max;
+        let idle_at = self.received_at + limits.idle_max;
         let stalls_at = self.outbox.stalls_at(limits.stall_max);
         let over_at = self.leave_at.map(|leave_at| leave_at + limits.drain_max);
         let at_rest = self.session.is_idle() && self.actions.is_empty() && !self.outbox.has_work();
@@ -270,7 +275,7 @@ impl SocketTask {
     }
 
     fn on_message(&mut self, message: Option<tungstenite::Result<Message>>) -> Option<CloseReason> {
-        self.heard = Instant::now();
+        self.received_at = Instant::now();
         match message {
             Some(Ok(Message::Text(text))) => return self.on_frame(text.as_bytes()),
             Some(Ok(Message::Binary(bytes))) => return self.on_frame(&bytes),
@@ -285,6 +290,7 @@ impl SocketTask {
     }
 
     fn on_frame(&mut self, message: &[u8]) -> Option<CloseReason> {
+        // Whatever its size: what the intake lent for a large message is given back by it.
         self.intake.delivered();
         if message.len() > MESSAGE_BYTES_MAX && !topic::brings_snapshot(message) {
             return Some(CloseReason::TooLarge);
@@ -367,6 +373,7 @@ impl SocketTask {
                 }
                 SessionAction::Open(call) => self.open_stream(call),
                 SessionAction::Drop(call) => {
+                    // It may be answered, pulled, or neither yet: then its answer is dropped too.
                     self.unopened.remove(&call);
                     if let Some(handle) = self.abort_handles.remove(&call) {
                         handle.abort();
@@ -409,6 +416,7 @@ impl SocketTask {
                 self.outbox.push(text, channel);
             }
             Err((request_id, error)) => {
+                // What is said of it comes where it would have been: before all that waited for it.
                 let waiting = std::mem::take(&mut self.actions);
                 let failed = (request_id.as_ref(), &error);
                 self.with_session(|session, cx| session.on_not_written(failed.0, failed.1, cx));
@@ -501,7 +509,7 @@ async fn delay(wait: Duration) {
 
 /// Says why, and lets the client answer.
 async fn close(end: CloseReason, mut sink: FrameSink, mut stream: SplitStream<WebSocket>) {
-    let said = match end {
+    let reason = match end {
         CloseReason::Gone => None,
         CloseReason::TooLarge => Some((CloseCode::Size, "the message is too large")),
         CloseReason::NotText => Some((CloseCode::Invalid, "a text message is not UTF-8")),
@@ -509,7 +517,7 @@ async fn close(end: CloseReason, mut sink: FrameSink, mut stream: SplitStream<We
         CloseReason::Stalled => Some((CloseCode::Again, "nothing was taken; connect again")),
         CloseReason::Leaving => Some((CloseCode::Restart, "this node goes away; connect again")),
     };
-    if let Some((code, reason)) = said {
+    if let Some((code, reason)) = reason {
         let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
         if !matches!(timeout(GOODBYE_MAX, sink.send(close)).await, Ok(Ok(()))) {
             return;

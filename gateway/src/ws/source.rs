@@ -1,4 +1,4 @@
-//! Source: where a socket's streams come from: follows, and subscriptions to topics. Each session
+//! Source: where a socket's streams come from: follows, and posts under topics. Each session
 //! pulls its own; what is rendered once is shared by all of the node.
 
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub(crate) enum StreamItem {
     Resync(Arc<model::ModuleSnapshot>),
     /// The stream is over.
     Ended,
-    /// Somebody said something.
+    /// A post under a topic.
     Post(Arc<Post>),
 }
 
@@ -90,7 +90,7 @@ pub(crate) async fn follow(
     Ok((store.follow(key, Some(cursor)).await?, Some(log)))
 }
 
-/// What is said under a topic. Who hears too slowly misses some of it, but not the last.
+/// The posts under a topic. A session that takes them too slowly misses some, but not the last.
 pub(crate) fn posts(
     call: CallId,
     next: Receiver<Arc<Post>>,

@@ -1,4 +1,4 @@
-//! Posting: what clients say under topics. Under a sync topic each word has an id and is said
+//! Posts: what clients post under topics. Under a sync topic each post has an id and is sent
 //! once: a command takes the id, and replaces the tables the word brings.
 
 use std::sync::Arc;

@@ -121,6 +121,7 @@ impl Session {
             ReplyKind::Post(posted) => self.on_post_decided(key, posted, result, cx),
             ReplyKind::Ack | ReplyKind::Batch if own.acknowledged => Vec::new(),
             ReplyKind::Ack | ReplyKind::Batch => {
+                // The client is told so; should the event come after all, it acknowledges then.
                 if result == Err(RouteError::Indeterminate) {
                     self.publishes.remember_unknown(own.id, own.pending.clone());
                 }

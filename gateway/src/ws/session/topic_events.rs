@@ -1,4 +1,4 @@
-//! Feeding: from a module's events to what its topics say. Nothing but the followed stream feeds
+//! Topic events: from a module's events to the messages of its topics. Nothing but the followed stream feeds
 //! them, so they say the same on every node.
 
 use std::sync::Arc;
@@ -158,7 +158,7 @@ impl Session {
             return actions;
         }
         let events = found.events.unwrap_or_default();
-        // What comes after the cursor comes by itself.
+        // Events after the cursor come by the stream, which must not be overtaken.
         let known = || events.iter().rev().filter(|event| event.offset <= cursor.offset);
         for (name, topic) in &mut self.topics.0 {
             for place in 0..topic.inputs.len() {

@@ -1,4 +1,4 @@
-//! Topics: what a session subscribed to, and what it was last told of each.
+//! Topics: what a session subscribed to, and what it was last sent of each.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Deref;
@@ -28,9 +28,9 @@ pub(super) struct TopicState {
     pub(super) inputs: Vec<TopicInput>,
     /// The listener for what clients say.
     posts_call: Option<CallId>,
-    /// What was told last.
+    /// What was sent last.
     pub(super) last: Option<LastMessage>,
-    /// What is to be told once the state it is shown with is there, which must hold this event.
+    /// What is to be sent once the state it is shown with is there, which must hold this event.
     pub(super) deferred: VecDeque<(Option<Cursor>, Object)>,
     /// Whether that state is being read.
     pub(super) is_reading: bool,
@@ -56,7 +56,7 @@ impl TopicInput {
     }
 }
 
-/// What was told last: said by a client and shared by all, or made here.
+/// What was sent last: posted by a client and shared by all, or made here.
 pub(super) enum LastMessage {
     Post(Arc<Post>),
     Own(Object),
@@ -117,7 +117,7 @@ impl TopicState {
         }
     }
 
-    /// Keeps a word until the state it is shown with is there.
+    /// Keeps a message until the state it is shown with is there.
     pub(super) fn defer(&mut self, at: Option<Cursor>, word: Object) {
         if self.deferred.len() == SYNC_MESSAGES_WAITING_MAX {
             self.deferred.pop_front();
