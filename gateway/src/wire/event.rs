@@ -211,8 +211,8 @@ impl<'a> RecordEvent<'a> {
         }
     }
 
-    fn frame(&self, r#type: &'static str) -> EventFrame<'_> {
-        EventFrame {
+    fn frame(&self, r#type: &'static str) -> Frame<'_> {
+        Frame {
             r#type,
             action: self.change.effect.wire_name(),
             branch_id: self.key.branch.as_str(),
@@ -354,7 +354,7 @@ pub(crate) struct Notice<'a> {
 /// What acknowledgement and event share.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct EventFrame<'a> {
+struct Frame<'a> {
     r#type: &'static str,
     action: &'a str,
     branch_id: &'a str,
@@ -373,7 +373,7 @@ struct EventFrame<'a> {
 #[derive(Serialize)]
 pub(crate) struct Ack<'a> {
     #[serde(flatten)]
-    frame: EventFrame<'a>,
+    frame: Frame<'a>,
     created: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     deleted: Option<bool>,
@@ -385,7 +385,7 @@ pub(crate) struct Ack<'a> {
 #[derive(Serialize)]
 pub(crate) struct EventFrame<'a> {
     #[serde(flatten)]
-    frame: EventFrame<'a>,
+    frame: Frame<'a>,
     notice: Notice<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     snapshot: Option<Module<'a>>,
