@@ -378,7 +378,9 @@ impl From<Reject> for ApiError {
             Reject::Sequence { .. } => new(Problem::SequenceFailed),
             Reject::Defect => new(Problem::Defect),
             Reject::Precondition { details, .. } => precondition(&message, code, details),
-            Reject::MissingKey { table, field } | Reject::MissingField { table, field } => {
+            Reject::MissingKey { table, field }
+            | Reject::MissingField { table, field }
+            | Reject::ForeignKey { table, field, .. } => {
                 failed().details([("code", code), ("table", table.into()), ("field", field.into())])
             }
             Reject::Invalid { table, field, rule, value } => failed().details([
@@ -394,9 +396,6 @@ impl From<Reject> for ApiError {
                 ("fields", fields.into()),
                 ("key", key_text(&key)),
             ]),
-            Reject::ForeignKey { table, field, .. } => {
-                failed().details([("code", code), ("table", table.into()), ("field", field.into())])
-            }
             Reject::BadDefinition { code, .. } => bad_definition(&message, &code),
             Reject::MissingTable | Reject::BadCommand { .. } | Reject::UnknownProcedure { .. } => {
                 failed().details([("code", code)])

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use actors::status::FileBudget;
 use actors::{ActorTree, Store};
 use gateway::{Files, Gateway, GatewayConfig};
+use metrics_exporter_prometheus::PrometheusHandle;
 use model::NodeRecord;
 use raft::{Groups, GroupsConfig};
 use tokio::sync::watch;
@@ -206,14 +207,8 @@ impl Node {
             configured,
             book,
         )));
-        let upkeep = metrics.clone();
-        tokio::spawn(background_tasks.clone().run_until_cancelled_owned(async move {
-            let mut timer = interval(METRICS_UPKEEP_EVERY);
-            loop {
-                timer.tick().await;
-                upkeep.run_upkeep();
-            }
-        }));
+        let upkeep = run_metrics_upkeep(metrics.clone());
+        tokio::spawn(background_tasks.clone().run_until_cancelled_owned(upkeep));
         let gateway_task = gateway_config(&config, http_address, files, files_budget);
         let gateway = Gateway::new(gateway_task, store, metrics);
         let closing = CancellationToken::new();
@@ -441,6 +436,15 @@ fn static_peers(config: &Config) -> AddressBook {
     let others = config.peers.iter().filter(|(node, _)| **node != config.node);
     let address = |address: &String| PeerAddress { address: address.clone(), data_id: None };
     others.map(|(node, configured)| (*node, address(configured))).collect()
+}
+
+/// Lets the recorder forget what it no longer needs: it does so only when it is asked.
+async fn run_metrics_upkeep(metrics: PrometheusHandle) {
+    let mut timer = interval(METRICS_UPKEEP_EVERY);
+    loop {
+        timer.tick().await;
+        metrics.run_upkeep();
+    }
 }
 
 /// Keeps the address book as the catalogue has it. A configured address takes precedence over
