@@ -34,7 +34,7 @@ pub const RETRY_PAUSE: Duration = Duration::from_millis(25);
 pub const CATCH_UP_EVENTS: u32 = 1024;
 /// Feeds one node may have open at another: one for each branch:module followed there.
 pub const FEEDS_MAX: usize = 65_536;
-/// DeltaStream of one remote feed waiting on this node; beyond it the feed catches up from the log.
+/// Deltas of one remote feed waiting on this node; beyond it the feed catches up from the log.
 pub const FEED_QUEUE_DELTAS: usize = 1024;
 /// A command larger than this goes to its leader with the bulk: its events are about as large, and
 /// the lane of calls takes no answer above 4 MiB.

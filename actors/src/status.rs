@@ -57,9 +57,9 @@ pub struct NodeStatus {
     pub peer: String,
     /// Whether the answering node has a link to it (always true for itself).
     pub reachable: bool,
-    /// LocalPartitions it leads.
+    /// Partitions it leads.
     pub leads: u32,
-    /// LocalPartitions it holds a replica of.
+    /// Partitions it holds a replica of.
     pub replicas: u32,
     /// The build it runs.
     pub version: String,

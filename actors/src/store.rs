@@ -90,7 +90,7 @@ pub struct NotReady {
     pub reason: &'static str,
     /// In words.
     pub message: String,
-    /// LocalPartitions that have no majority at work, of those this node serves.
+    /// Partitions that have no majority at work, of those this node serves.
     pub without_leader: usize,
 }
 

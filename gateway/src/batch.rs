@@ -14,7 +14,7 @@ use crate::limits::BATCH_VERBS_MAX;
 use crate::preconditions;
 use crate::publish::{record, short, text, user_of};
 
-/// Reads `{mutations: [{action, table, record, …}]}`. What a change does not say of where it comes
+/// Reads `{verbs: [{action, table, record, …}]}`. What a change does not say of where it comes
 /// from, `from` says.
 pub(crate) fn read(
     mut body: Object,

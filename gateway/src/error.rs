@@ -439,9 +439,11 @@ fn earlier(message: &str, code: &str) -> ApiError {
         "history-entry-not-found" => Problem::HistoryRestoreFailed,
         "sequence-allocation-failed" => Problem::SequenceFailed,
         "snapshot-mismatch" | "stale-cursor" => Problem::FullSyncRequired,
-        condition if condition.contains("payment") || condition.contains("concurrent") => {
-            Problem::ConcurrencyConflict
-        }
+        // Other conditions are refused as `precondition` refuses them the first time.
+        "payment-state-conflict"
+        | "payment-state-rejected"
+        | "payment-state-not-allowed"
+        | "concurrent-update" => Problem::ConcurrencyConflict,
         "defect" => Problem::Defect,
         _ => Problem::ModuleEventFailed,
     };

@@ -43,7 +43,7 @@ pub const HEADS_AT_ONCE: usize = 16;
 /// How long the branches of a module may take to follow a new definition before it is answered.
 pub const ADOPTION_WAIT: Duration = Duration::from_secs(3);
 
-/// CatalogueWriter of one batch: they are decided in one turn, and others wait meanwhile.
+/// Changes of one batch: they are decided in one turn, and others wait meanwhile.
 pub const BATCH_VERBS_MAX: usize = 500;
 /// Events of one page of the log, where nothing else was asked for.
 pub const EVENTS_PAGE: usize = 100;

@@ -1,4 +1,7 @@
-//! Guards: what a client believes about a record, as conditions of a change.
+//! Preconditions: what a client believes about a record, read from JSON.
+//!
+//! Read for a save and for each change of a batch; publishes, `POST …/events` and the routes of one
+//! table read no conditions but a version.
 //!
 //! Promise: a condition that cannot be read is refused, never ignored.
 
@@ -7,7 +10,6 @@ use model::{Object, Precondition, Timestamp, Validation, Value};
 
 use crate::error::{ApiError, Problem};
 use crate::known_members;
-use crate::publish::text;
 
 /// The names of the member that holds the conditions.
 pub(crate) const NAMES: [&str; 4] = ["concurrency", "expected", "guard", "guards"];
@@ -21,14 +23,16 @@ pub(crate) fn read(body: &Object, marker: Option<&str>) -> Result<Vec<Preconditi
     };
     // Also for a lenient module: a write under a condition nobody reads is another write.
     known_members::CONDITIONS.members(given, Validation::Strict)?;
-    let says = |name| given.get(name).and_then(Value::as_bool) == Some(true);
-    if says("requireExisting") || says("disallowCreate") {
+    // Both are read: one that cannot be read is not hidden by the other.
+    let (require, disallow) = (flag(given, "requireExisting")?, flag(given, "disallowCreate")?);
+    if require || disallow {
         preconditions.push(Precondition::MustExist);
     }
-    if let Some(day) = text(given, &["requireSnapshotMarker"]) {
-        preconditions.push(Precondition::CommitDay { expected: Some(day) });
+    if let Some((name, value)) = first(given, &["requireSnapshotMarker"]) {
+        let day = value.key_text().ok_or_else(|| wrong(name, "a day, as in 2026-11-21"))?;
+        preconditions.push(Precondition::CommitDay { expected: Some(day.to_owned()) });
     }
-    if says("enforceSnapshot") {
+    if flag(given, "enforceSnapshot")? {
         preconditions.push(Precondition::CommitDay { expected: marker.map(str::to_owned) });
     }
     if let Some((name, value)) = first(given, &["expectedPaymentState", "paymentState"]) {
@@ -70,6 +74,12 @@ pub(crate) fn version(
 fn first<'a>(object: &'a Object, names: &[&'static str]) -> Option<(&'static str, &'a Value)> {
     let said = |value: &&Value| !value.is_null() && value.as_str() != Some("");
     names.iter().find_map(|name| Some((*name, object.get(name).filter(said)?)))
+}
+
+/// Whether a condition without a value is asked for.
+fn flag(object: &Object, name: &'static str) -> Result<bool, ApiError> {
+    let Some((name, value)) = first(object, &[name]) else { return Ok(false) };
+    value.as_bool().ok_or_else(|| wrong(name, "true or false"))
 }
 
 fn words(name: &'static str, value: &Value) -> Result<Vec<String>, ApiError> {
@@ -138,6 +148,10 @@ mod tests {
             r#"{"concurrency":{"expectedVersion":-1}}"#,
             r#"{"concurrency":{"expectedVersion":1000000000000000}}"#,
             r#"{"concurrency":{"expectedVerison":1}}"#,
+            r#"{"concurrency":{"requireExisting":"true"}}"#,
+            r#"{"concurrency":{"requireExisting":true,"disallowCreate":1}}"#,
+            r#"{"concurrency":{"enforceSnapshot":"yes"}}"#,
+            r#"{"concurrency":{"requireSnapshotMarker":{}}}"#,
         ] {
             assert_eq!(conditions(bad).unwrap_err().problem(), Problem::InvalidBody, "{bad}");
         }

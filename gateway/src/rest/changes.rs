@@ -11,7 +11,7 @@ use crate::limits::CHANGE_BYTES_MAX;
 use crate::rest::extractors::IdempotencyKey;
 use crate::scoped_store::ScopedStore;
 
-/// CatalogueWriter of the catalogue that one request makes, each once under the request's key.
+/// The changes of the catalogue that one request makes, each once under the request's key.
 pub(crate) struct CatalogueWriter<'a> {
     store: &'a ScopedStore,
     id: String,

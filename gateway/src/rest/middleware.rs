@@ -162,16 +162,16 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 
 /// The answer to a browser that asks before it sends. Without a grant it says nothing of one, and
 /// the browser sends nothing.
-fn preflight(grant: &CorsGrant, file_request: &HeaderMap) -> Response {
+fn preflight(grant: &CorsGrant, request_headers: &HeaderMap) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     if matches!(grant, CorsGrant::Nobody) {
         return response;
     }
     let headers = response.headers_mut();
-    let wanted = file_request.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    let wanted = request_headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.unwrap_or(ANY));
     headers.insert(ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS);
-    if file_request.contains_key(LOCAL_NETWORK_ASKED) {
+    if request_headers.contains_key(LOCAL_NETWORK_ASKED) {
         headers.insert(LOCAL_NETWORK, YES);
     }
     response

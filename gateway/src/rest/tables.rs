@@ -271,7 +271,7 @@ impl Serialize for PageAnswer<'_> {
     }
 }
 
-/// RowsWithTranslations, each with its translations as `i18n.lang` where it has some.
+/// Rows, each with its translations as `i18n.lang` where it has some.
 struct RowsWithTranslations<I>(I);
 
 impl<'a, I> Serialize for RowsWithTranslations<I>

@@ -17,7 +17,7 @@ pub(crate) struct Batch {
     pub(crate) request: Option<String>,
 }
 
-/// Reads `{moduleId, requestId, meta?, mutations:[{action, table, record, …}]}`; `from` is who
+/// Reads `{moduleId, requestId, meta?, verbs:[{action, table, record, …}]}`; `from` is who
 /// asks, where the frame does not say it better, and `validation` how strictly a module reads. What
 /// is wrong with one mutation tells its `index`.
 pub(crate) fn read(

@@ -161,10 +161,10 @@ impl Session {
     /// asked for more than may wait.
     pub(crate) fn is_busy(&self) -> bool {
         let asks =
-            self.pending_reads.values().filter(|pending_reads| pending_reads.is_query()).count();
+            self.pending_reads.values().filter(|pending_read| pending_read.is_query()).count();
         // What comes after a hello is about the branch it enters; frames are taken in their order.
-        self.pending_reads.values().any(|pending_reads| {
-            matches!(pending_reads, PendingRead::Hello(_) | PendingRead::Frame(..))
+        self.pending_reads.values().any(|pending_read| {
+            matches!(pending_read, PendingRead::Hello(_) | PendingRead::Frame(..))
         }) || self.publishes.is_full()
             || self.subscriptions.values().any(Subscription::is_new)
             || self.posts.len() >= POSTS_WAITING_MAX
@@ -200,9 +200,9 @@ impl Session {
         };
         if let Some(key) = self.unknown_module(&frame, cx) {
             // Only the cluster may deny it: it may have been made at another node a moment ago.
-            let (pending_reads, mut actions) =
+            let (pending_read, mut actions) =
                 (PendingRead::Frame(Box::new(frame), message.len()), Vec::new());
-            self.read_for(pending_reads, key, Read::Head, ReadLevel::Stale, &mut actions);
+            self.read_for(pending_read, key, Read::Head, ReadLevel::Stale, &mut actions);
             return actions;
         }
         self.on_frame(frame, message.len(), cx)
@@ -254,10 +254,10 @@ impl Session {
             let module = cx.catalogue.modules.first().map(|module| module.id.clone());
             let module = module.or_else(|| ModuleId::parse("pos").ok());
             if let Some(module) = module {
-                let (pending_reads, key) =
+                let (pending_read, key) =
                     (PendingRead::Hello(Box::new(frame.clone())), BranchKey::new(branch, module));
                 let mut actions = Vec::new();
-                self.read_for(pending_reads, key, Read::Head, ReadLevel::Stale, &mut actions);
+                self.read_for(pending_read, key, Read::Head, ReadLevel::Stale, &mut actions);
                 return actions;
             }
         }

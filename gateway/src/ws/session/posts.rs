@@ -191,9 +191,9 @@ impl Session {
             if changed.is_some() {
                 actions.extend(self.publish_to_channel(key, posted, changed, cx));
             } else {
-                let pending_reads = PendingRead::Stand(key.clone(), Arc::clone(posted));
+                let pending_read = PendingRead::Stand(key.clone(), Arc::clone(posted));
                 let level = ReadLevel::Linearizable;
-                self.read_for(pending_reads, key.clone(), Read::Head, level, &mut actions);
+                self.read_for(pending_read, key.clone(), Read::Head, level, &mut actions);
             }
         }
         actions
@@ -209,8 +209,8 @@ impl Session {
     ) {
         let data = duplicate_message(posted, last);
         let topic = posted.topic.clone();
-        let (pending_reads, key) = (PendingRead::Repeat { topic, data }, posted.key.clone());
-        self.read_for(pending_reads, key, Read::Snapshot, ReadLevel::Linearizable, actions);
+        let (pending_read, key) = (PendingRead::Repeat { topic, data }, posted.key.clone());
+        self.read_for(pending_read, key, Read::Snapshot, ReadLevel::Linearizable, actions);
     }
 
     /// The state such an answer is shown with came, or could not be read.

@@ -75,10 +75,10 @@ impl Session {
             }
         };
         let table = query.table.clone();
-        let pending_reads = PendingRead::Query { request_id, table, single, warnings };
+        let pending_read = PendingRead::Query { request_id, table, single, warnings };
         let mut actions = Vec::new();
         self.read_for(
-            pending_reads,
+            pending_read,
             key,
             Read::Query(query),
             ReadLevel::Linearizable,
@@ -90,14 +90,14 @@ impl Session {
     /// Reads something, and remembers what for.
     pub(super) fn read_for(
         &mut self,
-        pending_reads: PendingRead,
+        pending_read: PendingRead,
         key: BranchKey,
         read: Read,
         level: ReadLevel,
         actions: &mut Vec<SessionAction>,
     ) {
         let (call, wait) = (self.next_call(), Duration::ZERO);
-        self.pending_reads.insert(call, pending_reads);
+        self.pending_reads.insert(call, pending_read);
         actions.push(SessionAction::Read { call, key, read, level, wait });
     }
 
