@@ -18,7 +18,8 @@ struct Link {
 }
 
 impl PeerLiveness {
-    /// A link was made or broke. A new one is a new start, also where it took an old one's place.
+    /// A link was made or broke. One that takes the place of another goes on being up, but its peer
+    /// no longer drains: it may have been restarted.
     pub(crate) fn link_changed(&self, peer: NodeId, up: bool) {
         let mut links = self.0.lock();
         if up {

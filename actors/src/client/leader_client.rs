@@ -56,8 +56,17 @@ struct Inner {
     partitions: LocalPartitions,
     peers: Arc<dyn Peers>,
     liveness: Arc<PeerLiveness>,
-    /// Who was last said to lead a partition that this node holds no replica of.
-    hints: Mutex<BTreeMap<GroupId, NodeId>>,
+    /// What was last learned of groups that this node holds no replica of.
+    hints: Mutex<BTreeMap<GroupId, Hint>>,
+}
+
+/// What an attempt taught of a group that has no replica here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hint {
+    /// It was said to lead.
+    Leads(NodeId),
+    /// It did not answer, or knows of no leader: it may have just started.
+    Failed(NodeId),
 }
 
 impl LeaderClient {
@@ -105,7 +114,7 @@ impl LeaderClient {
         let answer = request.perform(timeout).await;
         if let Err(refusal) = &answer {
             // Another node may have said that this one leads; it knows better.
-            self.follow_redirect(group, refusal);
+            self.follow_redirect(group, leader, refusal);
         }
         answer
     }
@@ -124,10 +133,9 @@ impl LeaderClient {
         let (lane, message) = request.message();
         let reply = match self.call(group, leader, lane, message, timeout).await {
             Ok(reply) => reply,
-            // Where the hint led nowhere the placement is asked again: the next attempt goes to
-            // another replica, which knows who leads or will lead itself.
+            // The next attempt goes to another replica, which knows who leads or will lead itself.
             Err(error) => {
-                self.0.hints.lock().remove(&group);
+                self.0.hints.lock().insert(group, Hint::Failed(leader));
                 return Err(match error {
                     // It was sent and may have been carried out.
                     PeerError::NoAnswer { .. } => Refusal::Indeterminate,
@@ -140,7 +148,7 @@ impl LeaderClient {
         };
         match offload(reply.len(), || decode(&reply)) {
             Ok(PeerReply::Refused(refusal)) => {
-                self.follow_redirect(group, &refusal);
+                self.follow_redirect(group, leader, &refusal);
                 Err(refusal)
             }
             // An answer that cannot be understood does not say that nothing was done.
@@ -178,17 +186,18 @@ impl LeaderClient {
         if let Some(local) = self.group(group) {
             return local.status().leader.map(|(_, node)| node);
         }
-        if let Some(hint) = self.0.hints.lock().get(&group) {
-            return Some(*hint);
-        }
+        let failed = match self.0.hints.lock().get(&group) {
+            Some(Hint::Leads(node)) => return Some(*node),
+            Some(Hint::Failed(node)) => Some(*node),
+            None => None,
+        };
         // No redirect yet. Any replica will do to begin with: it redirects to the leader.
         let catalogue = self.0.catalogue.borrow();
         let placement = catalogue.placements.get(&PartitionId(group.0))?;
-        let is_up = |node: &NodeId| self.0.liveness.is_up(*node);
-        placement
-            .preferred_node()
-            .filter(is_up)
-            .or_else(|| placement.replicas.values().copied().find(is_up))
+        let replicas: Vec<NodeId> = placement.replicas.values().copied().collect();
+        next_replica(&replicas, placement.preferred_node(), failed, |node| {
+            self.0.liveness.is_up(node)
+        })
     }
 
     /// The replica of a group on this node.
@@ -199,16 +208,31 @@ impl LeaderClient {
         self.0.partitions.get(PartitionId(id.0)).map(|local| (*local.group).clone())
     }
 
-    fn follow_redirect(&self, group: GroupId, refusal: &Refusal) {
+    fn follow_redirect(&self, group: GroupId, from: NodeId, refusal: &Refusal) {
         if let Refusal::NotLeader { hint } = refusal {
-            let mut hints = self.0.hints.lock();
-            match hint {
-                Some(node) => hints.insert(group, *node),
-                // It leads no more and knows of no other: the placement is asked again.
-                None => hints.remove(&group),
-            };
+            let hint = hint.map_or(Hint::Failed(from), Hint::Leads);
+            self.0.hints.lock().insert(group, hint);
         }
     }
+}
+
+/// Which linked replica is asked where nobody is known to lead: the preferred one, and after one
+/// that failed the next in order. A node that has just started is linked before it has its replica,
+/// so asking the preferred one again and again might never end.
+fn next_replica(
+    replicas: &[NodeId],
+    preferred: Option<NodeId>,
+    failed: Option<NodeId>,
+    is_up: impl Fn(NodeId) -> bool,
+) -> Option<NodeId> {
+    let place = |node| replicas.iter().position(|replica| *replica == node);
+    let first = match failed.and_then(place) {
+        Some(failed) => failed + 1,
+        None => preferred.and_then(place).unwrap_or(0),
+    };
+    // The one that failed comes last: where no other is linked, it is asked again.
+    let in_order = replicas.iter().cycle().skip(first).take(replicas.len());
+    in_order.copied().find(|node| is_up(*node))
 }
 
 /// Attempts something until it is done or the deadline leaves no time for another attempt. Each
@@ -270,6 +294,22 @@ mod tests {
             std::future::ready(next.expect("one at least"))
         };
         retry(deadline, attempt).await
+    }
+
+    #[test]
+    fn after_a_replica_that_failed_the_next_one_is_asked() {
+        let nodes = [1, 2, 3].map(NodeId);
+        let next = |failed: Option<u64>, up: &[u64]| {
+            let is_up = |node: NodeId| up.contains(&node.0);
+            next_replica(&nodes, Some(NodeId(2)), failed.map(NodeId), is_up).map(|node| node.0)
+        };
+        assert_eq!(next(None, &[1, 2, 3]), Some(2), "the preferred one first");
+        assert_eq!(next(None, &[1, 3]), Some(3));
+        assert_eq!(next(Some(2), &[1, 2, 3]), Some(3), "not the preferred one again");
+        assert_eq!(next(Some(3), &[1, 2, 3]), Some(1));
+        assert_eq!(next(Some(2), &[2]), Some(2), "there is no other");
+        assert_eq!(next(Some(9), &[1, 2, 3]), Some(2), "it holds a replica no more");
+        assert_eq!(next(None, &[]), None);
     }
 
     #[tokio::test]

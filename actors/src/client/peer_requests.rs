@@ -29,9 +29,13 @@ impl Inbox for ClusterStore {
                 self.0.topics.receive(version, post, message.len());
             }
             Ok(PeerCast::Draining) => self.0.liveness.set_draining(from),
-            Ok(PeerCast::Delta { feed, delta }) => self.0.follows.feeds.deliver(feed, delta),
+            Ok(PeerCast::Delta { feed, delta }) => {
+                let is_known = self.0.follows.feeds.deliver(feed, delta);
+                self.unfollow_unknown(from, feed, is_known);
+            }
             Ok(PeerCast::Position { feed, offset }) => {
-                self.0.follows.feeds.note_position(feed, offset);
+                let is_known = self.0.follows.feeds.note_position(feed, offset);
+                self.unfollow_unknown(from, feed, is_known);
             }
             Ok(PeerCast::FeedEnded { feed }) => self.0.follows.feeds.note_ended(feed),
             Ok(PeerCast::Unfollow { feed }) => self.0.follows.server.stop(from, feed),
@@ -84,6 +88,15 @@ impl ClusterStore {
         }
     }
 
+    /// Ends a feed at its server that this node knows nothing of: it ended while it attached, or its
+    /// `Unfollow` found a full queue.
+    fn unfollow_unknown(&self, from: NodeId, feed: u64, is_known: bool) {
+        if !is_known {
+            // One that is lost is followed by the next: the server goes on sending positions.
+            let _ = self.0.peers.cast(from, Priority::Feed, encode(&PeerCast::Unfollow { feed }));
+        }
+    }
+
     async fn answer_submit(&self, command: Command) -> PeerReply {
         // A branch that is not known here is not denied: the asker has a newer catalogue.
         let Ok(partition) = self.0.catalogue_client.locate(&command.key) else {
@@ -113,8 +126,7 @@ impl ClusterStore {
     fn answer_follow(&self, from: NodeId, key: &BranchKey, feed: u64) -> PeerReply {
         let located = self.0.catalogue_client.locate(key).ok();
         let local = located.and_then(|id| self.0.partitions.get(id));
-        let offset =
-            local.and_then(|local| self.0.follows.server.start(from, feed, key, &local.applied));
+        let offset = local.and_then(|local| self.0.follows.server.start(from, feed, key, &local));
         match offset {
             Some(offset) => PeerReply::Following(offset),
             None => PeerReply::Refused(Refusal::NotLeader { hint: None }),

@@ -160,10 +160,18 @@ impl Feed {
         // them the feed begins after a gap, which they read from the log.
         send(&self.updates, LiveUpdate::Position(cursor.offset));
         let mut follower = LogFollower::new(self.reads, self.key, cursor, self.upstream);
-        // After a resync there is no log between the followers and the new state, so the feed ends:
-        // they tap again and begin again, each from its own cursor.
-        while let Some(FollowItem::Delta(shared)) = follower.next_item().await {
-            send(&self.updates, LiveUpdate::Delta(shared));
+        loop {
+            match tokio::time::timeout(POSITION_INTERVAL, follower.next_item()).await {
+                Ok(Some(FollowItem::Delta(shared))) => {
+                    send(&self.updates, LiveUpdate::Delta(shared));
+                }
+                // After a resync there is no log between the followers and the new state, so the
+                // feed ends: they tap again and begin again, each from its own cursor.
+                Ok(Some(FollowItem::Resync(_)) | None) => return,
+                // A follower that came to a quiet branch may have read from a replica that lagged:
+                // without this it would learn what it lacks only with the next change.
+                Err(_) => send(&self.updates, LiveUpdate::Position(follower.cursor().offset)),
+            }
         }
     }
 

@@ -103,15 +103,15 @@ impl Feeds {
         Ok(receiver)
     }
 
-    /// Another node sends a delta.
-    pub(crate) fn deliver(&self, feed: u64, delta: Delta) {
+    /// Another node sends a delta. Whether the feed is one of this node's.
+    pub(crate) fn deliver(&self, feed: u64, delta: Delta) -> bool {
         let shared = SharedDelta::new(Arc::new(delta));
-        self.send(feed, LiveUpdate::Delta(Arc::new(shared)));
+        self.send(feed, LiveUpdate::Delta(Arc::new(shared)))
     }
 
-    /// Another node sends the position of a feed.
-    pub(crate) fn note_position(&self, feed: u64, offset: Offset) {
-        self.send(feed, LiveUpdate::Position(offset));
+    /// Another node sends the position of a feed. Whether the feed is one of this node's.
+    pub(crate) fn note_position(&self, feed: u64, offset: Offset) -> bool {
+        self.send(feed, LiveUpdate::Position(offset))
     }
 
     /// Another node serves a feed no longer.
@@ -127,12 +127,12 @@ impl Feeds {
         self.registry.entries.lock().values().for_each(|entry| entry.lost.notify_one());
     }
 
-    fn send(&self, feed: u64, update: LiveUpdate) {
+    fn send(&self, feed: u64, update: LiveUpdate) -> bool {
         let entries = self.registry.entries.lock();
-        if let Some(entry) = entries.values().find(|entry| entry.feed == feed) {
-            // A full queue loses the update: the feed notices by the next offset or position.
-            let _ = entry.incoming.try_send(update);
-        }
+        let Some(entry) = entries.values().find(|entry| entry.feed == feed) else { return false };
+        // A full queue loses the update: the feed notices by the next offset or position.
+        let _ = entry.incoming.try_send(update);
+        true
     }
 
     /// For tests: the feeds that run.

@@ -91,6 +91,11 @@ impl<S: LiveSource> LogFollower<S> {
         None
     }
 
+    /// The last event given.
+    pub(super) fn cursor(&self) -> Cursor {
+        self.cursor
+    }
+
     fn advance(&mut self, item: &FollowItem) {
         match item {
             FollowItem::Delta(shared) => {

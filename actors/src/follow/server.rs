@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use model::{BranchKey, NodeId, Offset};
 use parking_lot::Mutex;
-use raft::Priority;
+use raft::{Priority, ReplicaGroup};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::POSITION_INTERVAL;
+use crate::client::LocalPartition;
 use crate::limits::{FEEDS_MAX, PUSHED_BYTES_MAX};
 use crate::message::{PeerCast, encode};
 use crate::offload::event_bytes;
-use crate::partition::machine::AppliedPartition;
 use crate::peers::{PeerError, Peers};
 use crate::store::SharedDelta;
 
@@ -34,23 +34,30 @@ impl FeedServer {
         Self { peers, running: Arc::default() }
     }
 
-    /// Begins to send a branch's deltas. The offset after which it does, or `None` at the limit.
+    /// Begins to send a branch's deltas. The offset after which it does, or `None` at the limit, or
+    /// where this replica has no quorum.
     pub(crate) fn start(
         &self,
         to: NodeId,
         feed: u64,
         key: &BranchKey,
-        applied: &AppliedPartition,
+        local: &LocalPartition,
     ) -> Option<Offset> {
+        let group: ReplicaGroup = (*local.group).clone();
+        // A replica that is cut off from the others has nothing new to send: another is asked.
+        if !group.status().has_quorum {
+            return None;
+        }
         let mut running = self.running.lock();
         running.retain(|_, pump| !pump.is_finished());
-        if running.len() >= FEEDS_MAX {
+        // A feed that attaches again takes the place it has.
+        if running.len() >= FEEDS_MAX && !running.contains_key(&(to, feed)) {
             return None;
         }
         // State and tap are of one moment: the first delta sent is the one after this offset.
-        let (view, live) = applied.subscribe(key);
+        let (view, live) = local.applied.subscribe(key);
         let offset = view.branch(key).map(|b| b.head().offset).unwrap_or_default();
-        let pump = Pump { peers: Arc::clone(&self.peers), to, feed, offset };
+        let pump = Pump { peers: Arc::clone(&self.peers), group, to, feed, offset };
         // One that sent to this feed before is dropped, and ends.
         running.insert((to, feed), AbortOnDropHandle::new(tokio::spawn(pump.run(live))));
         Some(offset)
@@ -69,6 +76,7 @@ impl FeedServer {
 
 struct Pump {
     peers: Arc<dyn Peers>,
+    group: ReplicaGroup,
     to: NodeId,
     feed: u64,
     offset: Offset,
@@ -79,6 +87,11 @@ impl Pump {
         loop {
             let sent = match tokio::time::timeout(POSITION_INTERVAL, live.recv()).await {
                 Ok(Ok(shared)) => self.push(&shared),
+                // Silence of a replica that others do not reach says nothing of the log.
+                Err(_) if !self.group.status().has_quorum => {
+                    let _ = self.cast(&PeerCast::FeedEnded { feed: self.feed });
+                    return;
+                }
                 Err(_) => self.cast(&PeerCast::Position { feed: self.feed, offset: self.offset }),
                 Ok(Err(RecvError::Lagged(_) | RecvError::Closed)) => {
                     // The follower attaches again and reads what it missed from the log.

@@ -1,5 +1,5 @@
 //! Upstream: a branch:module's live deltas as another node sends them, and its successor when that
-//! node dies, drains or loses the link.
+//! node dies, loses its quorum or the link breaks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,8 +31,8 @@ pub(crate) struct UpstreamContext {
     pub(crate) peers: Arc<dyn Peers>,
 }
 
-/// The live deltas of a branch:module from the node that leads it. Dropping it ends the feed
-/// there.
+/// The live deltas of a branch:module from a node that holds a replica with a quorum, the leader
+/// where it is known. Dropping it ends the feed there.
 pub(super) struct Upstream {
     context: UpstreamContext,
     key: BranchKey,
@@ -85,7 +85,7 @@ impl Upstream {
         }
     }
 
-    /// Asks the leader to send the deltas here until one does. The offset after which it will, or
+    /// Asks a replica to send the deltas here until one does. The offset after which it will, or
     /// `None` where this node cannot follow the branch from afar: it is gone, or it is here now.
     async fn attach(&mut self) -> Option<Offset> {
         loop {
@@ -112,7 +112,8 @@ impl Upstream {
     fn detach(&mut self) {
         if let Some(node) = self.node.take() {
             let unfollow = encode(&PeerCast::Unfollow { feed: self.feed });
-            // A link that is down has forgotten the feed by itself.
+            // A link that is down has forgotten the feed by itself; where its queue is full, what
+            // comes for a feed that is not known here is answered with another `Unfollow`.
             let _ = self.context.peers.cast(node, Priority::Feed, unfollow);
         }
     }

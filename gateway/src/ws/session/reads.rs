@@ -77,13 +77,7 @@ impl Session {
         let table = query.table.clone();
         let pending_read = PendingRead::Query { request_id, table, single, warnings };
         let mut actions = Vec::new();
-        self.read_for(
-            pending_read,
-            key,
-            Read::Query(query),
-            ReadLevel::Linearizable,
-            &mut actions,
-        );
+        self.read_for(pending_read, key, Read::Query(query), ReadLevel::Linearizable, &mut actions);
         actions
     }
 
