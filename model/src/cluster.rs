@@ -72,8 +72,8 @@ pub struct Catalogue {
     pub schemas: BTreeMap<String, Arc<Value>>,
     /// Seed files stored by name, the newest twenty; nothing loads them by itself.
     pub seed_files: BTreeMap<String, Arc<Value>>,
-    /// Which clients are asked to begin again from a snapshot (docs/original/rest.md#management), by
-    /// branch and module, `*` for all modules.
+    /// Which clients are asked to begin again from a snapshot (docs/original/rest.md#management),
+    /// by branch and module, `*` for all modules.
     pub full_sync: BTreeMap<(BranchId, String), FullSyncFlag>,
     /// Modules whose definition brings the records of every branch up to it.
     pub filled: BTreeSet<ModuleId>,

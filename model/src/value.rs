@@ -457,7 +457,8 @@ impl Serialize for Value {
 }
 
 impl Value {
-    /// Writes what [`PostcardValue`] reads, without a copy: variant indexes and names must be equal.
+    /// Writes what [`PostcardValue`] reads, without a copy: variant indexes and names must be
+    /// equal.
     fn pack<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         const NAME: &str = POSTCARD_NUMBER.0;
         match self {

@@ -106,7 +106,8 @@ impl DedupEntry {
 
     /// How long ago it was decided, in milliseconds of log uptime, rounded down to a tick.
     pub(crate) fn age_ms(&self, uptime_ms: u64) -> u64 {
-        // Ages and not times are compared: a tick wraps after 13 years, the age of an entry does not.
+        // Ages and not times are compared: a tick wraps after 13 years, the age of an entry does
+        // not.
         let ticks = low(uptime_ms / TICK_MS).wrapping_sub(self.tick);
         // Rounded up, a tick may lie a little ahead of now.
         if ticks > u32::MAX / 2 { 0 } else { u64::from(ticks) * TICK_MS }

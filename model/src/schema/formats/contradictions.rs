@@ -1,7 +1,8 @@
 //! Contradictions: statements of a definition that cannot both be true, or that no record can keep.
 //!
 //! Promise: each is noted once, where it is written. The rest loads as if nobody had looked, but
-//! for a size that cannot be and a second index. What only says one thing twice is no contradiction.
+//! for a size that cannot be and a second index. What only says one thing twice is no
+//! contradiction.
 
 use std::sync::Arc;
 
