@@ -16,10 +16,10 @@ use serde_json::json;
 use tests::levels::{
     CHECKPOINT_LOG_BYTES, LevelNode, REPEATED_KEY, all, contents, orders, pack, repeated_order,
 };
-use tests::patience::{Look, until};
+use tests::wait::{WaitState, until};
 
 /// Orders before the checkpoint: their log is longer than what makes one due.
-const ORDERS: usize = 80;
+const ORDERS: usize = 60;
 /// Letters of the text of each.
 const TEXT: usize = 600;
 
@@ -44,7 +44,7 @@ async fn main() -> Result<()> {
     let checkpoints = data.join("raft/checkpoints");
     until("there is a checkpoint", async || {
         let any = has_files(&checkpoints);
-        Look::when(any, (), || "there is none".to_owned())
+        WaitState::when(any, (), || "there is none".to_owned())
     })
     .await?;
 

@@ -17,9 +17,9 @@ use node::{CatalogueSource, Config, Node, Sockets};
 use serde_json::{Value, json};
 use tokio::sync::MutexGuard;
 
-use crate::client::{Client, Place};
-use crate::fleet::alone;
-use crate::patience::{Look, until};
+use crate::client::{Client, TablePath};
+use crate::process_cluster::alone;
+use crate::wait::{WaitState, until};
 
 /// A command that was sent when a level's directory was made, and is sent again to it.
 pub const REPEATED_KEY: &str = "level-repeated";
@@ -32,8 +32,8 @@ pub fn all() -> PathBuf {
 }
 
 /// The table the stories of a level write to.
-pub fn orders() -> Place<'static> {
-    Place::pos("dar", "order_header")
+pub fn orders() -> TablePath<'static> {
+    TablePath::pos("dar", "order_header")
 }
 
 /// The record that [`REPEATED_KEY`] inserts.
@@ -72,7 +72,7 @@ impl LevelNode {
         let level = Self { node, _alone: alone };
         let client = level.client();
         until("the node serves", async || {
-            Look::when(client.is_ready().await, (), || "it does not yet".to_owned())
+            WaitState::when(client.is_ready().await, (), || "it does not yet".to_owned())
         })
         .await?;
         Ok(level)
@@ -98,7 +98,8 @@ pub async fn contents(client: &Client) -> Result<Value> {
     let module = orders().module_path();
     let mut found = serde_json::Map::new();
     let archive = "/api/manage/purge-history?branch=dar&module=pos";
-    for path in [&*module, &format!("{module}/events?limit=1000"), &format!("{module}/sequences"), archive]
+    for path in
+        [&*module, &format!("{module}/events?limit=1000"), &format!("{module}/sequences"), archive]
     {
         found.insert(path.to_owned(), stable(client.get(path).await?.ok()?));
     }
@@ -147,7 +148,7 @@ pub fn pack(data: &Path, level: &Path, contents: &Value) -> Result<()> {
         lengths.insert(file.to_string_lossy().into_owned(), bytes.len());
     }
     fs::write(level.join("files.json"), serde_json::to_string_pretty(&lengths)? + "\n")?;
-    fs::write(level.join("contents.json"), serde_json::to_string_pretty(contents)? + "\n")?;
+    fs::write(level.join("contents.json"), serde_json::to_string(contents)? + "\n")?;
     Ok(())
 }
 

@@ -25,6 +25,7 @@ pub mod contract;
 pub mod demo;
 pub mod disk;
 pub mod drill;
+pub mod levels;
 pub mod process;
 pub mod process_cluster;
 pub mod recording;
