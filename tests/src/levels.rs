@@ -23,7 +23,7 @@ use crate::wait::{WaitState, until};
 
 /// A command that was sent when a level's directory was made, and is sent again to it.
 pub const REPEATED_KEY: &str = "level-repeated";
-/// Log after which the node writes a checkpoint, in bytes: so little that a small directory has one.
+/// Log after which the node writes a checkpoint, in bytes: little, so that a small log has one.
 pub const CHECKPOINT_LOG_BYTES: u64 = 32 * 1024;
 
 /// Where the directories of all levels are.
