@@ -5,9 +5,9 @@
 //! ```
 //!
 //! For the level this build writes; an older one is never written again, for only its own build
-//! could. What is written: inserts, merges and a delete, a command under a key, reserved numbers, an
+//! For the level this build writes; an older one is never written again: only its own build could. It
+//! holds inserts, a merge and a delete, a command under a key, a reserved number, an
 //! archive entry, a checkpoint, and a log behind it.
-
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
