@@ -4,10 +4,10 @@
 //! cargo run -p tests --example make-level -- 1
 //! ```
 //!
-//! For the level this build writes; an older one is never written again, for only its own build
-//! For the level this build writes; an older one is never written again: only its own build could. It
-//! holds inserts, a merge and a delete, a command under a key, a reserved number, an
-//! archive entry, a checkpoint, and a log behind it.
+//! For the level this build writes. An older one is never written again: only its own build could.
+//! It holds inserts, a merge and a delete, a command under a key, a reserved number, an archive
+//! entry, a checkpoint, and a log behind it.
+
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
