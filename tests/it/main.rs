@@ -11,6 +11,7 @@ mod failover;
 mod few_files;
 mod keys;
 mod large;
+mod levels;
 mod live;
 mod malformed;
 mod operators;

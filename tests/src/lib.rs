@@ -11,6 +11,7 @@
 //! - [`cluster`]: nodes inside this process; [`process_cluster`]: nodes as processes, to be killed;
 //!   [`demo`]: as a newcomer starts them; [`binary`]: where their program comes from;
 //! - [`contract`]: recordings of a server played against nodes, and every difference listed;
+//! - [`levels`]: data directories of every level of the formats, to be opened by later builds;
 //! - [`disk`]: a disk whose power can be cut; [`process`]: what the kernel knows of a process;
 //!   [`drill`]: options and figures of the programs in `faults`;
 //! - [`browser`]: a real browser, and an attacker's server for it to visit;
@@ -24,6 +25,7 @@ pub mod contract;
 pub mod demo;
 pub mod disk;
 pub mod drill;
+pub mod levels;
 pub mod process;
 pub mod process_cluster;
 pub mod recording;

@@ -200,7 +200,7 @@ impl Diagnostic {
         Self { field: Some(name.to_owned()), ..Self::new(problem) }
     }
 
-    fn as_advice(mut self) -> Self {
+    fn into_advice(mut self) -> Self {
         self.is_advice = true;
         self
     }

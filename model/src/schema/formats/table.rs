@@ -94,7 +94,7 @@ fn add(fields: &mut Vec<Field>, name: &str, doc: &Value, notes: &mut Vec<Diagnos
     let field = field::read(name, doc, &mut found);
     notes.extend(found.problems.into_iter().map(|problem| Diagnostic::in_field(name, problem)));
     notes.extend(
-        found.advice.into_iter().map(|found| Diagnostic::in_field(name, found).as_advice()),
+        found.advice.into_iter().map(|found| Diagnostic::in_field(name, found).into_advice()),
     );
     match fields.iter_mut().find(|earlier| &*earlier.name == name) {
         // As of tables: the last one wins, in the first one's place.
@@ -183,7 +183,7 @@ fn foreign_keys(doc: &Object, fields: &mut [Field], notes: &mut Vec<Diagnostic>)
         }
         notes.extend(found.problems.into_iter().map(|problem| Diagnostic::in_field(name, problem)));
         notes.extend(
-            found.advice.into_iter().map(|found| Diagnostic::in_field(name, found).as_advice()),
+            found.advice.into_iter().map(|found| Diagnostic::in_field(name, found).into_advice()),
         );
     }
 }
