@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::codec::Versioned;
 use model::{
-    Answer, BranchKey, CatalogueEntry, ChangeRefused, Command, Delta, NodeId, Offset, Outcome,
+    Answer, BranchKey, CatalogueEntry, CatalogueError, Command, Delta, NodeId, Offset, Outcome,
     PartitionId, Read, ReadLevel, Reject,
 };
 use serde::{Deserialize, Serialize};
@@ -45,7 +45,7 @@ pub(crate) enum PeerReply {
     Outcome(Outcome),
     Answer(Answer),
     Index(u64),
-    Changed(Result<(), ChangeRefused>),
+    Changed(Result<(), CatalogueError>),
     Status(NodeReport),
     Refused(Refusal),
     Rejected(Reject),

@@ -50,7 +50,7 @@ pub(crate) fn reply_bytes(reply: &PeerReply) -> usize {
             entries.iter().flat_map(|entry| &entry.tables).map(|table| table.records.len()).sum()
         }
         PeerReply::Answer(
-            Answer::Head(_) | Answer::Log(_) | Answer::Sequences(_) | Answer::Fit(_),
+            Answer::Head(_) | Answer::Log(_) | Answer::Sequences(_) | Answer::DefinitionCheck(_),
         )
         | PeerReply::Outcome(Outcome::Rejected(_))
         | PeerReply::Index(_)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use model::{
-    Answer, BranchKey, Catalogue, CatalogueChange, ChangeRefused, Command, Delta, Incarnation,
+    Answer, BranchKey, Catalogue, CatalogueChange, CatalogueError, Command, Delta, Incarnation,
     ModuleSnapshot, Object, Offset, Outcome, PriorRecords, Read, ReadLevel, Reject,
 };
 use parking_lot::RwLock;
@@ -157,7 +157,7 @@ pub struct TopicSubscription {
 pub enum ChangeError {
     /// The catalogue refused it: trying again will not help.
     #[error(transparent)]
-    Refused(#[from] ChangeRefused),
+    Refused(#[from] CatalogueError),
     /// It could not be decided now, or its outcome is not known: retry under the same id.
     #[error("group 0 did not decide: {0}")]
     Undecided(String),

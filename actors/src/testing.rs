@@ -7,9 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use model::{
-    Action, BranchId, BranchKey, CatalogueChange, CatalogueEntry, Command, CommandId, ModuleConfig,
-    ModuleId, NodeId, NodeRecord, Object, Origin, Outcome, Pattern, RecordMutation, Request,
-    Schema, Timestamp, Transaction, Validation, Value, VersionRule,
+    Action, BranchId, BranchKey, BranchPattern, CatalogueChange, CatalogueEntry, Command,
+    CommandId, ModuleConfig, ModuleId, NodeId, NodeRecord, Object, Origin, Outcome, RecordMutation,
+    Request, Schema, Timestamp, Transaction, Validation, Value, VersionRule,
 };
 use parking_lot::Mutex;
 use raft::testing::MemoryNetwork;
@@ -106,7 +106,7 @@ pub(crate) fn notes() -> Vec<CatalogueEntry> {
         seed: None,
         dedup: model::DedupLimits::default(),
     };
-    let patterns: Vec<Pattern> = Vec::new();
+    let patterns: Vec<BranchPattern> = Vec::new();
     let changes = [
         CatalogueChange::Module(Arc::new(module)),
         CatalogueChange::Patterns { patterns, defaults: vec![id] },

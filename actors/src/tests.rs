@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Answer, CatalogueChange, ChangeRefused, Outcome, Read, ReadLevel, Value};
+use model::{Answer, CatalogueChange, CatalogueError, Outcome, Read, ReadLevel, Value};
 use raft::Timing;
 
 use crate::message::{PeerReply, PeerRequest, Refusal, decode, encode};
@@ -56,7 +56,7 @@ async fn a_catalogue_that_caught_up_has_what_was_agreed_before() {
             let store = cluster.store(place);
             assert!(store.is_initialized());
             Store::catch_up(&store).await.unwrap();
-            assert!(store.catalogue().has_taken(&id), "{id} at {place}");
+            assert!(store.catalogue().has_applied(&id), "{id} at {place}");
         }
     }
 }
@@ -423,7 +423,7 @@ async fn a_change_of_the_catalogue_is_known_here_when_it_is_made() {
         store.change(format!("add-{place}"), change.clone()).await.expect("once under one id");
         assert_eq!(
             store.change(format!("again-{place}"), change).await,
-            Err(ChangeError::Refused(ChangeRefused::BranchExists(branch)))
+            Err(ChangeError::Refused(CatalogueError::BranchExists(branch)))
         );
     }
 }

@@ -23,7 +23,7 @@ use model::{BranchId, ModuleId, Schema, Seed, SequenceRules, TableName, Value};
 pub use files::BadOriginal;
 pub use live::live_data;
 
-use files::Files;
+use files::OriginalFiles;
 
 /// The branches and which modules they have.
 const BRANCHES: &str = "branches.config.json";
@@ -98,7 +98,7 @@ impl Original {
     /// # Errors
     /// [`BadOriginal`] naming the first file that cannot be read, and where in it.
     pub fn read(files: &BTreeMap<String, Vec<u8>>) -> Result<Self, BadOriginal> {
-        let files = Files::new(files);
+        let files = OriginalFiles::new(files);
         let mut notes = Vec::new();
         if files.has(SECRETS) {
             notes.push(format!("{SECRETS} is not applied: no field is hidden because of it"));

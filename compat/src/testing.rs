@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{
-    Accepted, Action, Answer, Batch, Branch, BranchId, BranchKey, Command, CommandId, DedupLimits,
-    Definition, Event, EventChange, ModuleChange, ModuleId, Object, Origin, Outcome, Partition,
-    Read, RecordMutation, Reject, Request, Reserve, Schema, Timestamp, Transaction, Validation,
-    Value, VersionRule,
+    Acceptance, Action, Answer, Batch, Branch, BranchId, BranchKey, Command, CommandId,
+    DedupLimits, Definition, Event, EventChange, ModuleChange, ModuleId, Object, Origin, Outcome,
+    Partition, Read, RecordMutation, Reject, Request, Reserve, Schema, Timestamp, Transaction,
+    Validation, Value, VersionRule,
 };
 
 /// A record out of JSON.
@@ -70,7 +70,7 @@ impl Shop {
     }
 
     /// Decides one request.
-    pub(crate) fn run(&mut self, request: Request) -> Result<Accepted, Reject> {
+    pub(crate) fn run(&mut self, request: Request) -> Result<Acceptance, Reject> {
         self.requests += 1;
         self.now = Timestamp(self.now.0 + 1);
         let command = Command {
@@ -115,7 +115,7 @@ impl Shop {
     pub(crate) fn redefine(
         &mut self,
         change: impl FnOnce(&mut Definition),
-    ) -> Result<Accepted, Reject> {
+    ) -> Result<Acceptance, Reject> {
         let mut definition = (**self.branch().definition().unwrap()).clone();
         change(&mut definition);
         self.run(Request::Define(Arc::new(definition)))

@@ -10,7 +10,7 @@ use std::time::Duration;
 use actors::{ChangeError, RouteError};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use model::{BadJson, BadName, ChangeRefused, Object, Reject, Value};
+use model::{BadJson, BadName, CatalogueError, Object, Reject, Value};
 
 macro_rules! problems {
     ($($name:ident $status:literal $code:literal $title:literal;)*) => {
@@ -300,26 +300,26 @@ impl From<ChangeError> for ApiError {
         let message = error.to_string();
         let new = |problem| Self::new(problem, message.clone());
         match error {
-            ChangeError::Refused(ChangeRefused::ModuleExists(id)) => {
+            ChangeError::Refused(CatalogueError::ModuleExists(id)) => {
                 new(Problem::ModuleExists).with("moduleId", id.as_str())
             }
-            ChangeError::Refused(ChangeRefused::BranchExists(id)) => {
+            ChangeError::Refused(CatalogueError::BranchExists(id)) => {
                 new(Problem::BranchExists).with("branchId", id.as_str())
             }
-            ChangeError::Refused(ChangeRefused::NoModule(id)) => {
+            ChangeError::Refused(CatalogueError::NoModule(id)) => {
                 new(Problem::ModuleNotFound).with("moduleId", id.as_str())
             }
-            ChangeError::Refused(ChangeRefused::LevelTooLow { node, level }) => {
+            ChangeError::Refused(CatalogueError::LevelTooLow { node, level }) => {
                 let details = [("node", node.0.into()), ("level", u64::from(level).into())];
                 new(Problem::LevelTooLow).details(details)
             }
-            ChangeError::Refused(ChangeRefused::Full { max, .. }) => {
+            ChangeError::Refused(CatalogueError::Full { max, .. }) => {
                 new(Problem::CatalogueFull).details([("max", u64::from(max).into())])
             }
             ChangeError::Refused(
-                ChangeRefused::AlreadyFormed(_)
-                | ChangeRefused::NotFormed
-                | ChangeRefused::OtherData(_),
+                CatalogueError::AlreadyFormed(_)
+                | CatalogueError::NotFormed
+                | CatalogueError::OtherData(_),
             ) => new(Problem::Unavailable).retry(Duration::from_secs(1)),
             ChangeError::Undecided(_) => {
                 new(Problem::OutcomeUnknown).details([("outcome", "unknown".into())])

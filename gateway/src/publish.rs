@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use model::{Accepted, Action, Event, ModuleId, Object, Origin, Reject, Validation, Value};
+use model::{Acceptance, Action, Event, ModuleId, Object, Origin, Reject, Validation, Value};
 
 use crate::error::{ApiError, Problem};
 use crate::known_members;
@@ -117,7 +117,7 @@ pub(crate) fn user_of(body: &Object, meta: Option<&Value>) -> Option<String> {
 }
 
 /// The event of an accepted command of one mutation.
-pub(crate) fn event_of(accepted: &Accepted) -> Result<&Arc<Event>, ApiError> {
+pub(crate) fn event_of(accepted: &Acceptance) -> Result<&Arc<Event>, ApiError> {
     accepted.delta.events.first().ok_or_else(|| {
         tracing::error!("an accepted change came without its event");
         ApiError::new(Problem::Defect, "the change was accepted, but its event is missing")

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use actors::status::{ClusterStatus, LocalReplicas};
 use actors::{ChangeError, Cursor, Follow, NotReady, Post, RouteError, Store, TopicSubscription};
 use model::{
-    Accepted, Answer, BranchId, BranchKey, Catalogue, CatalogueChange, Command, ModuleSnapshot,
+    Acceptance, Answer, BranchId, BranchKey, Catalogue, CatalogueChange, Command, ModuleSnapshot,
     Outcome, Read, ReadLevel,
 };
 use tokio::sync::watch;
@@ -250,7 +250,7 @@ impl ScopedStore {
     ///
     /// # Errors
     /// As [`Self::submit`], and what the branch refuses.
-    pub(crate) async fn commit(&self, command: Command) -> Result<Accepted, ApiError> {
+    pub(crate) async fn commit(&self, command: Command) -> Result<Acceptance, ApiError> {
         match self.submit(command).await? {
             Outcome::Accepted(accepted) => Ok(accepted),
             Outcome::Rejected(reject) => Err(reject.into()),
@@ -350,7 +350,7 @@ pub(crate) fn unexpected_answer(answer: &Answer) -> ApiError {
         Answer::Archive(_) => "the history",
         Answer::Log(_) => "the log's head",
         Answer::Sequences(_) => "sequences",
-        Answer::Fit(_) => "whether records fit",
+        Answer::DefinitionCheck(_) => "whether records fit",
     };
     tracing::error!(what, "a read was answered with something else");
     ApiError::new(Problem::Defect, "the read was answered with something else")

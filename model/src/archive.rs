@@ -8,51 +8,54 @@ use std::sync::Arc;
 use imbl::Vector;
 
 use crate::codec;
-use crate::limits::{HISTORY_BYTES_MAX, HISTORY_ENTRIES_MAX, HISTORY_RECORDS_MAX};
+use crate::limits::{ARCHIVE_BYTES_MAX, ARCHIVE_ENTRIES_MAX, ARCHIVE_RECORDS_MAX};
 use crate::read::ArchiveEntry;
 
 /// The newest entries of one branch:module.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Archive {
     /// Oldest first.
-    kept: Vector<Kept>,
+    entries: Vector<SizedEntry>,
 }
 
 /// An entry with its size.
 #[derive(Debug, Clone)]
-struct Kept {
+struct SizedEntry {
     entry: Arc<ArchiveEntry>,
     records: u64,
     bytes: u64,
 }
 
-impl Kept {
+impl SizedEntry {
     fn of(entry: Arc<ArchiveEntry>) -> Self {
         let records = || entry.tables.iter().flat_map(|table| &table.records);
+        // Counted once, when it comes: entries never change.
         let bytes: usize = records().map(|record| codec::bare(&**record).len()).sum();
         Self { records: records().count() as u64, bytes: bytes as u64, entry }
     }
 }
 
 impl Archive {
-    /// Adds the newest entry and drops the oldest ones that have no room beside it.
+    /// Adds the newest entry and drops the oldest ones that exceed the bounds with it.
     pub(crate) fn push(&mut self, entry: Arc<ArchiveEntry>) {
         self.restore(entry);
-        while self.kept.len() > 1 && self.is_too_large() {
-            self.kept.pop_front();
+        // The newest stays whatever its size: without it a purge of a large module could not be
+        // undone.
+        while self.entries.len() > 1 && self.is_too_large() {
+            self.entries.pop_front();
         }
     }
 
-    /// Puts the next entry back, as a checkpoint names it: what was kept is kept.
+    /// Puts the next entry back, as a checkpoint names it: it passed the bounds when it was added.
     pub(crate) fn restore(&mut self, entry: Arc<ArchiveEntry>) {
-        self.kept.push_back(Kept::of(entry));
+        self.entries.push_back(SizedEntry::of(entry));
     }
 
     fn is_too_large(&self) -> bool {
-        let sum = |size: fn(&Kept) -> u64| self.kept.iter().map(size).sum::<u64>();
-        self.kept.len() > HISTORY_ENTRIES_MAX
-            || sum(|kept| kept.records) > HISTORY_RECORDS_MAX
-            || sum(|kept| kept.bytes) > HISTORY_BYTES_MAX
+        let sum = |size: fn(&SizedEntry) -> u64| self.entries.iter().map(size).sum::<u64>();
+        self.entries.len() > ARCHIVE_ENTRIES_MAX
+            || sum(|entries| entries.records) > ARCHIVE_RECORDS_MAX
+            || sum(|entries| entries.bytes) > ARCHIVE_BYTES_MAX
     }
 
     pub(crate) fn get(&self, id: &str) -> Option<&Arc<ArchiveEntry>> {
@@ -61,7 +64,7 @@ impl Archive {
 
     /// Oldest first.
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<ArchiveEntry>> {
-        self.kept.iter().map(|kept| &kept.entry)
+        self.entries.iter().map(|entries| &entries.entry)
     }
 }
 
@@ -97,8 +100,8 @@ mod tests {
     #[test]
     fn the_newest_entries_are_kept() {
         let mut archive = Archive::default();
-        (0..HISTORY_ENTRIES_MAX + 2).for_each(|id| archive.push(entry(id, 1, 1)));
-        assert_eq!(archive.iter().count(), HISTORY_ENTRIES_MAX);
+        (0..ARCHIVE_ENTRIES_MAX + 2).for_each(|id| archive.push(entry(id, 1, 1)));
+        assert_eq!(archive.iter().count(), ARCHIVE_ENTRIES_MAX);
         assert_eq!(ids(&archive)[0], "2");
         assert!(archive.get("1").is_none() && archive.get("51").is_some());
     }

@@ -193,7 +193,9 @@ impl Branch {
             Read::Archive { entry: Some(id) } => {
                 Answer::Archive(self.archive.get(id).cloned().into_iter().collect())
             }
-            Read::Fit { definition, fill } => Answer::Fit(self.fit(definition, *fill)),
+            Read::DefinitionCheck { definition, fill } => {
+                Answer::DefinitionCheck(self.fit(definition, *fill))
+            }
             Read::Log => Answer::Log(self.summary.show(self.head())),
             Read::Sequences => Answer::Sequences(self.sequences()),
             Read::Query(asked) => {

@@ -21,7 +21,8 @@ pub fn hash<T: Serialize>(value: &T) -> Hash {
 /// # Panics
 /// When a type cannot be written at all: none of ours refuses.
 pub(crate) fn bytes<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut writer = Writer(Vec::with_capacity(256));
+    // Most commands are shorter: no growing while they are hashed.
+    let mut writer = CanonicalWriter(Vec::with_capacity(256));
     value.serialize(&mut writer).expect("our types can all be written");
     writer.0
 }
@@ -35,6 +36,8 @@ pub(crate) fn spelled(value: &Value) -> Value {
         Value::Array(items) => Value::Array(items.iter().map(spelled).collect()),
         Value::Object(members) => {
             let mut members: Vec<_> = members.iter().collect();
+            // Clients build the same object in different orders; a name or a hash must not depend
+            // on it.
             members.sort_unstable_by_key(|(name, _)| *name);
             let mut sorted = Object::with_capacity(members.len());
             for (name, value) in members {
@@ -46,33 +49,34 @@ pub(crate) fn spelled(value: &Value) -> Value {
     }
 }
 
-struct Writer(Vec<u8>);
+struct CanonicalWriter(Vec<u8>);
 
 /// A type's own complaint while it is written.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Refused(String);
+struct CanonicalError(String);
 
-impl ser::Error for Refused {
+impl ser::Error for CanonicalError {
     fn custom<T: std::fmt::Display>(reason: T) -> Self {
         Self(reason.to_string())
     }
 }
 
-impl Writer {
-    fn put<const N: usize>(&mut self, bytes: [u8; N]) -> Result<(), Refused> {
+impl CanonicalWriter {
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) -> Result<(), CanonicalError> {
         self.0.extend_from_slice(&bytes);
         Ok(())
     }
 
     /// Begins something of so many parts. Their number stands first, so that no two values have the
     /// same bytes: each part is read from the left without knowing what follows.
-    fn put_len(&mut self, len: Option<usize>) -> Result<(), Refused> {
-        let len = len.ok_or_else(|| Refused("a list whose length is not known".to_owned()))?;
+    fn put_len(&mut self, len: Option<usize>) -> Result<(), CanonicalError> {
+        let len =
+            len.ok_or_else(|| CanonicalError("a list whose length is not known".to_owned()))?;
         self.put((len as u64).to_le_bytes())
     }
 
-    fn put_text(&mut self, text: &[u8]) -> Result<(), Refused> {
+    fn put_text(&mut self, text: &[u8]) -> Result<(), CanonicalError> {
         self.put_len(Some(text.len()))?;
         self.0.extend_from_slice(text);
         Ok(())
@@ -80,106 +84,106 @@ impl Writer {
 }
 
 /// The items of a list, tuple or struct, behind their number.
-struct Items<'a>(&'a mut Writer);
+struct ElementWriter<'a>(&'a mut CanonicalWriter);
 
-impl Items<'_> {
-    fn item<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), Refused> {
+impl ElementWriter<'_> {
+    fn item<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), CanonicalError> {
         item.serialize(&mut *self.0)
     }
 }
 
 /// The members of a map, behind their number, put in order when all are written.
-struct Members<'a> {
-    writer: &'a mut Writer,
+struct MapWriter<'a> {
+    writer: &'a mut CanonicalWriter,
     /// Where each member begins.
     starts: Vec<usize>,
 }
 
-impl<'a> ser::Serializer for &'a mut Writer {
+impl<'a> ser::Serializer for &'a mut CanonicalWriter {
     type Ok = ();
-    type Error = Refused;
-    type SerializeSeq = Items<'a>;
-    type SerializeTuple = Items<'a>;
-    type SerializeTupleStruct = Items<'a>;
-    type SerializeTupleVariant = Items<'a>;
-    type SerializeMap = Members<'a>;
-    type SerializeStruct = Items<'a>;
-    type SerializeStructVariant = Items<'a>;
+    type Error = CanonicalError;
+    type SerializeSeq = ElementWriter<'a>;
+    type SerializeTuple = ElementWriter<'a>;
+    type SerializeTupleStruct = ElementWriter<'a>;
+    type SerializeTupleVariant = ElementWriter<'a>;
+    type SerializeMap = MapWriter<'a>;
+    type SerializeStruct = ElementWriter<'a>;
+    type SerializeStructVariant = ElementWriter<'a>;
 
     fn is_human_readable(&self) -> bool {
         false
     }
 
-    fn serialize_bool(self, value: bool) -> Result<(), Refused> {
+    fn serialize_bool(self, value: bool) -> Result<(), CanonicalError> {
         self.put([u8::from(value)])
     }
 
-    fn serialize_i8(self, value: i8) -> Result<(), Refused> {
+    fn serialize_i8(self, value: i8) -> Result<(), CanonicalError> {
         self.serialize_i64(value.into())
     }
 
-    fn serialize_i16(self, value: i16) -> Result<(), Refused> {
+    fn serialize_i16(self, value: i16) -> Result<(), CanonicalError> {
         self.serialize_i64(value.into())
     }
 
-    fn serialize_i32(self, value: i32) -> Result<(), Refused> {
+    fn serialize_i32(self, value: i32) -> Result<(), CanonicalError> {
         self.serialize_i64(value.into())
     }
 
-    fn serialize_i64(self, value: i64) -> Result<(), Refused> {
+    fn serialize_i64(self, value: i64) -> Result<(), CanonicalError> {
         self.put(value.to_le_bytes())
     }
 
-    fn serialize_u8(self, value: u8) -> Result<(), Refused> {
+    fn serialize_u8(self, value: u8) -> Result<(), CanonicalError> {
         self.serialize_u64(value.into())
     }
 
-    fn serialize_u16(self, value: u16) -> Result<(), Refused> {
+    fn serialize_u16(self, value: u16) -> Result<(), CanonicalError> {
         self.serialize_u64(value.into())
     }
 
-    fn serialize_u32(self, value: u32) -> Result<(), Refused> {
+    fn serialize_u32(self, value: u32) -> Result<(), CanonicalError> {
         self.serialize_u64(value.into())
     }
 
-    fn serialize_u64(self, value: u64) -> Result<(), Refused> {
+    fn serialize_u64(self, value: u64) -> Result<(), CanonicalError> {
         self.put(value.to_le_bytes())
     }
 
-    fn serialize_f32(self, value: f32) -> Result<(), Refused> {
+    fn serialize_f32(self, value: f32) -> Result<(), CanonicalError> {
         self.put(value.to_bits().to_le_bytes())
     }
 
-    fn serialize_f64(self, value: f64) -> Result<(), Refused> {
+    fn serialize_f64(self, value: f64) -> Result<(), CanonicalError> {
         self.put(value.to_bits().to_le_bytes())
     }
 
-    fn serialize_char(self, value: char) -> Result<(), Refused> {
+    fn serialize_char(self, value: char) -> Result<(), CanonicalError> {
         self.put(u32::from(value).to_le_bytes())
     }
 
-    fn serialize_str(self, text: &str) -> Result<(), Refused> {
+    fn serialize_str(self, text: &str) -> Result<(), CanonicalError> {
         self.put_text(text.as_bytes())
     }
 
-    fn serialize_bytes(self, bytes: &[u8]) -> Result<(), Refused> {
+    fn serialize_bytes(self, bytes: &[u8]) -> Result<(), CanonicalError> {
         self.put_text(bytes)
     }
 
-    fn serialize_none(self) -> Result<(), Refused> {
+    fn serialize_none(self) -> Result<(), CanonicalError> {
         self.put([0])
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Refused> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), CanonicalError> {
         self.put([1])?;
         value.serialize(self)
     }
 
-    fn serialize_unit(self) -> Result<(), Refused> {
+    fn serialize_unit(self) -> Result<(), CanonicalError> {
         Ok(())
     }
 
-    fn serialize_unit_struct(self, _: &'static str) -> Result<(), Refused> {
+    fn serialize_unit_struct(self, _: &'static str) -> Result<(), CanonicalError> {
         Ok(())
     }
 
@@ -188,7 +192,7 @@ impl<'a> ser::Serializer for &'a mut Writer {
         _: &'static str,
         place: u32,
         _: &'static str,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), CanonicalError> {
         self.put(place.to_le_bytes())
     }
 
@@ -196,7 +200,7 @@ impl<'a> ser::Serializer for &'a mut Writer {
         self,
         _: &'static str,
         value: &T,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), CanonicalError> {
         value.serialize(self)
     }
 
@@ -206,11 +210,12 @@ impl<'a> ser::Serializer for &'a mut Writer {
         place: u32,
         variant: &'static str,
         value: &T,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), CanonicalError> {
         self.put(place.to_le_bytes())?;
         let start = self.0.len();
         value.serialize(&mut *self)?;
-        if (name, variant) == crate::value::PACKED_NUMBER {
+        // Only here is a number seen as one: everywhere else its digits are a text like any other.
+        if (name, variant) == crate::value::POSTCARD_NUMBER {
             // What was just written is the number's text behind its length.
             let text = String::from_utf8_lossy(&self.0[start + 8..]).into_owned();
             self.0.truncate(start);
@@ -219,16 +224,20 @@ impl<'a> ser::Serializer for &'a mut Writer {
         Ok(())
     }
 
-    fn serialize_seq(self, len: Option<usize>) -> Result<Items<'a>, Refused> {
+    fn serialize_seq(self, len: Option<usize>) -> Result<ElementWriter<'a>, CanonicalError> {
         self.put_len(len)?;
-        Ok(Items(self))
+        Ok(ElementWriter(self))
     }
 
-    fn serialize_tuple(self, len: usize) -> Result<Items<'a>, Refused> {
+    fn serialize_tuple(self, len: usize) -> Result<ElementWriter<'a>, CanonicalError> {
         self.serialize_seq(Some(len))
     }
 
-    fn serialize_tuple_struct(self, _: &'static str, len: usize) -> Result<Items<'a>, Refused> {
+    fn serialize_tuple_struct(
+        self,
+        _: &'static str,
+        len: usize,
+    ) -> Result<ElementWriter<'a>, CanonicalError> {
         self.serialize_seq(Some(len))
     }
 
@@ -238,17 +247,21 @@ impl<'a> ser::Serializer for &'a mut Writer {
         place: u32,
         _: &'static str,
         len: usize,
-    ) -> Result<Items<'a>, Refused> {
+    ) -> Result<ElementWriter<'a>, CanonicalError> {
         self.put(place.to_le_bytes())?;
         self.serialize_seq(Some(len))
     }
 
-    fn serialize_map(self, len: Option<usize>) -> Result<Members<'a>, Refused> {
+    fn serialize_map(self, len: Option<usize>) -> Result<MapWriter<'a>, CanonicalError> {
         self.put_len(len)?;
-        Ok(Members { writer: self, starts: Vec::new() })
+        Ok(MapWriter { writer: self, starts: Vec::new() })
     }
 
-    fn serialize_struct(self, _: &'static str, len: usize) -> Result<Items<'a>, Refused> {
+    fn serialize_struct(
+        self,
+        _: &'static str,
+        len: usize,
+    ) -> Result<ElementWriter<'a>, CanonicalError> {
         self.serialize_seq(Some(len))
     }
 
@@ -258,7 +271,7 @@ impl<'a> ser::Serializer for &'a mut Writer {
         place: u32,
         _: &'static str,
         len: usize,
-    ) -> Result<Items<'a>, Refused> {
+    ) -> Result<ElementWriter<'a>, CanonicalError> {
         self.put(place.to_le_bytes())?;
         self.serialize_seq(Some(len))
     }
@@ -275,15 +288,15 @@ fn value_of(text: String) -> String {
 
 macro_rules! items {
     ($($trait:ident $method:ident;)*) => {
-        $(impl ser::$trait for Items<'_> {
+        $(impl ser::$trait for ElementWriter<'_> {
             type Ok = ();
-            type Error = Refused;
+            type Error = CanonicalError;
 
-            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CanonicalError> {
                 self.item(value)
             }
 
-            fn end(self) -> Result<(), Refused> {
+            fn end(self) -> Result<(), CanonicalError> {
                 Ok(())
             }
         })*
@@ -299,19 +312,19 @@ items! {
 
 macro_rules! fields {
     ($($trait:ident)*) => {
-        $(impl ser::$trait for Items<'_> {
+        $(impl ser::$trait for ElementWriter<'_> {
             type Ok = ();
-            type Error = Refused;
+            type Error = CanonicalError;
 
             fn serialize_field<T: Serialize + ?Sized>(
                 &mut self,
                 _: &'static str,
                 value: &T,
-            ) -> Result<(), Refused> {
+            ) -> Result<(), CanonicalError> {
                 self.item(value)
             }
 
-            fn end(self) -> Result<(), Refused> {
+            fn end(self) -> Result<(), CanonicalError> {
                 Ok(())
             }
         })*
@@ -320,20 +333,20 @@ macro_rules! fields {
 
 fields!(SerializeStruct SerializeStructVariant);
 
-impl ser::SerializeMap for Members<'_> {
+impl ser::SerializeMap for MapWriter<'_> {
     type Ok = ();
-    type Error = Refused;
+    type Error = CanonicalError;
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Refused> {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), CanonicalError> {
         self.starts.push(self.writer.0.len());
         key.serialize(&mut *self.writer)
     }
 
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CanonicalError> {
         value.serialize(&mut *self.writer)
     }
 
-    fn end(self) -> Result<(), Refused> {
+    fn end(self) -> Result<(), CanonicalError> {
         if let Some(first) = self.starts.first().copied() {
             let written = self.writer.0.split_off(first);
             let ends = self.starts.iter().skip(1).map(|next| next - first).chain([written.len()]);
@@ -343,6 +356,7 @@ impl ser::SerializeMap for Members<'_> {
                 .zip(ends)
                 .map(|(start, end)| &written[start - first..end])
                 .collect();
+            // By their bytes, not their names: the order only has to be the same for equal members.
             members.sort_unstable();
             members.iter().for_each(|member| self.writer.0.extend_from_slice(member));
         }

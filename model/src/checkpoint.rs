@@ -7,8 +7,8 @@
 //! b/<branch>/<module>/records/<table>/<page>  the records of 256 ordinals
 //! b/<branch>/<module>/removed/<table>         names and ordinals of the rows it lost lately
 //! b/<branch>/<module>/dedup/<queue>/<page>    the decisions of 1024 serials; queue: client, server
-//! b/<branch>/<module>/history/<entry>/head    one entry of the history: when, why, how many
-//! b/<branch>/<module>/history/<entry>/<page>  256 of its records
+//! b/<branch>/<module>/archive/<entry>/head    one entry of the archive: when, why, how many
+//! b/<branch>/<module>/archive/<entry>/<page>  256 of its records
 //! b/<branch>/<module>/events/<segment>        256 events, sealed: never written differently again
 //! b/<branch>/<module>/events/tail             the events after the last sealed segment
 //! ```
@@ -81,7 +81,7 @@ struct BranchHead {
     log_first_at: Option<Timestamp>,
     log_last: Option<LogCursor>,
     log_tables: Vec<(String, LogCursor)>,
-    /// The ids of the history's entries, oldest first.
+    /// The ids of the archive's entries, oldest first.
     archive: Vec<String>,
 }
 
@@ -141,13 +141,13 @@ struct DedupPage {
     /// One after another, 36 bytes each.
     #[serde(with = "serde_bytes")]
     entries: Vec<u8>,
-    /// What is kept beside some of them, by serial.
-    beside: Vec<Beside>,
+    /// What belongs to some of them, by serial.
+    attachment: Vec<DedupAttachment>,
 }
 
 /// What does not fit into an entry.
 #[derive(Serialize, Deserialize)]
-struct Beside {
+struct DedupAttachment {
     serial: u64,
     is_refusal: bool,
     #[serde(with = "serde_bytes")]
@@ -162,29 +162,29 @@ struct TableHead {
     records: u64,
 }
 
-/// The chunk `head` of a history entry: the entry, its records counted.
+/// The chunk `head` of an archive entry: the entry, its records counted.
 #[derive(Serialize, Deserialize)]
-struct HistoryHead {
+struct ArchiveHead {
     id: String,
     at: Timestamp,
     reason: String,
     requested_by: Option<String>,
     revision: Revision,
-    tables: Vec<EntryTable>,
+    tables: Vec<ArchiveTableHead>,
 }
 
-/// One table of a history entry.
+/// One table of an archive entry.
 #[derive(Serialize, Deserialize)]
-struct EntryTable {
+struct ArchiveTableHead {
     name: TableName,
     key_fields: Arc<[Arc<str>]>,
     first_keys: Vec<RecordKey>,
     records: u64,
 }
 
-/// One page of a history entry, its tables one after another.
+/// One page of an archive entry, its tables one after another.
 #[derive(Serialize, Deserialize)]
-struct HistoryPage(Vec<Arc<Object>>);
+struct ArchivePage(Vec<Arc<Object>>);
 
 /// One page of records: ordinal, key, record.
 #[derive(Serialize, Deserialize)]
@@ -198,8 +198,8 @@ crate::versioned!(
     PartitionHead => PartitionHead,
     BranchHead => BranchHead,
     DedupPage => DedupPage,
-    HistoryHead => HistoryHead,
-    HistoryPage => HistoryPage,
+    ArchiveHead => ArchiveHead,
+    ArchivePage => ArchivePage,
     RecordPage => RecordPage,
     RemovedRows => RemovedRows,
 );
@@ -243,12 +243,12 @@ fn removed_name(folder: &str, table: &TableName) -> String {
     format!("{folder}removed/{table}")
 }
 
-fn entry_name(folder: &str, id: &str) -> String {
-    format!("{folder}history/{id}/head")
+fn archive_entry_name(folder: &str, id: &str) -> String {
+    format!("{folder}archive/{id}/head")
 }
 
-fn entry_page_name(folder: &str, id: &str, page: usize) -> String {
-    format!("{folder}history/{id}/{page:016x}")
+fn archive_page_name(folder: &str, id: &str, page: usize) -> String {
+    format!("{folder}archive/{id}/{page:016x}")
 }
 
 fn dedup_page_name(folder: &str, queue: &str, page: u64) -> String {

@@ -2,7 +2,7 @@
 //! and branches of the whole cluster are.
 //!
 //! Promise: the same entries in the same order give the same catalogue; a change whose id was
-//! already taken changes nothing. Every node holds a copy, as voter or learner.
+//! already applied changes nothing. Every node holds a copy, as voter or learner.
 //! Refused: it decides nothing about a branch's data. A partition's leader copies what concerns a
 //! branch into the partition's own log.
 
@@ -62,7 +62,7 @@ pub struct Catalogue {
     /// The configured branches, in the order they were added.
     pub branches: Vec<Arc<BranchConfig>>,
     /// Which modules a branch without an entry has: first pattern that matches its id.
-    pub patterns: Vec<Pattern>,
+    pub patterns: Vec<BranchPattern>,
     /// Which modules a branch has that no pattern matches.
     pub default_modules: Vec<ModuleId>,
     /// The numbering rules of all branches.
@@ -72,17 +72,17 @@ pub struct Catalogue {
     pub schemas: BTreeMap<String, Arc<Value>>,
     /// Seed files stored by name, the newest twenty; nothing loads them by itself.
     pub seed_files: BTreeMap<String, Arc<Value>>,
-    /// Which clients are told to begin again from a snapshot (docs/original/rest.md#management), by
-    /// branch and module, `*` for all modules.
+    /// Which clients are asked to begin again from a snapshot (docs/original/rest.md#management),
+    /// by branch and module, `*` for all modules.
     pub full_sync: BTreeMap<(BranchId, String), FullSyncFlag>,
     /// Modules whose definition brings the records of every branch up to it.
     pub filled: BTreeSet<ModuleId>,
-    /// The last changes taken of each definition that nodes bring out of files, by its name, oldest
-    /// first. A node that starts again brings them again: if they were forgotten like others, what
+    /// The last changes applied of each definition that nodes read from files, by its name, oldest
+    /// first. A node that starts again proposes them again: were they forgotten like others, what
     /// requests changed since would be undone.
-    brought: BTreeMap<String, std::collections::VecDeque<String>>,
-    /// Ids of other changes already taken, oldest first.
-    taken: std::collections::VecDeque<String>,
+    applied_from_files: BTreeMap<String, std::collections::VecDeque<String>>,
+    /// Ids of other changes already applied, oldest first.
+    applied: std::collections::VecDeque<String>,
 }
 
 /// One node, as all others know it.
@@ -175,13 +175,13 @@ pub struct FullSyncFlag {
     pub module: String,
     /// Whether it stands.
     pub enabled: bool,
-    /// Why, in the asker's words.
+    /// Why, in the words of whoever asked.
     pub reason: Option<String>,
-    /// Who, in the asker's words.
+    /// Who, in the words of whoever asked.
     pub requested_by: Option<String>,
     /// When it was last set or cleared.
     pub updated_at: Timestamp,
-    /// What the asker added.
+    /// Added by whoever asked.
     pub meta: Option<Value>,
     /// Who cleared it.
     pub cleared_by: Option<String>,
@@ -189,7 +189,7 @@ pub struct FullSyncFlag {
 
 /// Which modules the branches have whose id matches.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Pattern {
+pub struct BranchPattern {
     /// A regular expression over the branch id.
     pub matches: String,
     /// Their modules.
@@ -210,8 +210,8 @@ pub struct CatalogueEntry {
 crate::versioned!(CatalogueEntry => CatalogueEntry, Catalogue => Catalogue);
 
 impl CatalogueEntry {
-    /// Whether a node brought it out of a file, and will again when it starts.
-    fn is_brought(&self) -> bool {
+    /// Whether a node proposed it out of a file, and will again when it starts.
+    fn is_from_file(&self) -> bool {
         let of_files = matches!(
             self.change,
             CatalogueChange::Module(_)
@@ -228,7 +228,7 @@ impl CatalogueEntry {
 /// What may change in the catalogue. Append-only.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum CatalogueChange {
-    /// The cluster begins: taken once, refused afterwards.
+    /// The cluster begins: applied once, refused afterwards.
     Form {
         /// The cluster's id.
         cluster_id: String,
@@ -246,7 +246,7 @@ pub enum CatalogueChange {
     /// Which modules unlisted branches have.
     Patterns {
         /// In order of matching.
-        patterns: Vec<Pattern>,
+        patterns: Vec<BranchPattern>,
         /// Where none matches.
         defaults: Vec<ModuleId>,
     },
@@ -329,9 +329,9 @@ impl ModuleSettings {
     }
 }
 
-/// Why a change was not taken.
+/// Why a change was not applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-pub enum ChangeRefused {
+pub enum CatalogueError {
     /// There already is a cluster.
     #[error("this cluster was formed before, as {0}")]
     AlreadyFormed(String),
@@ -374,9 +374,11 @@ impl Catalogue {
     /// Takes one agreed entry.
     ///
     /// # Errors
-    /// [`ChangeRefused`]; nothing changed.
-    pub fn apply(&mut self, entry: &CatalogueEntry) -> Result<(), ChangeRefused> {
-        if self.has_taken(&entry.id) {
+    /// [`CatalogueError`]; nothing changed.
+    pub fn apply(&mut self, entry: &CatalogueEntry) -> Result<(), CatalogueError> {
+        // A proposer that saw no answer proposes again: the second time must say what the first
+        // did, and change nothing.
+        if self.has_applied(&entry.id) {
             return Ok(());
         }
         match &entry.change {
@@ -411,6 +413,8 @@ impl Catalogue {
             CatalogueChange::SetModule { module, settings } => self.set_module(module, settings)?,
             CatalogueChange::RaiseLevel(level) => self.raise_level(*level)?,
         }
+        // The revision says that definitions must be copied into the partitions; nodes, flags and
+        // seed files concern none of them.
         let about_nodes = matches!(
             entry.change,
             CatalogueChange::Form { .. }
@@ -425,24 +429,26 @@ impl Catalogue {
         {
             self.revision += 1;
         }
+        // Only after success: a refused change may be proposed again once its reason is gone.
         self.remember(entry);
         Ok(())
     }
 
-    /// Remembers a change as taken: of a definition that nodes bring out of files the last few for
+    /// Remembers a change as applied: of a definition that nodes read from files the last few for
     /// ever, of requests as long as a retry may come.
     fn remember(&mut self, entry: &CatalogueEntry) {
-        if let Some((name, _)) = entry.id.rsplit_once(':').filter(|_| entry.is_brought()) {
-            let versions = self.brought.entry(name.to_owned()).or_default();
+        if let Some((name, _)) = entry.id.rsplit_once(':').filter(|_| entry.is_from_file()) {
+            let versions = self.applied_from_files.entry(name.to_owned()).or_default();
             versions.push_back(entry.id.clone());
+            // Bounded per definition, not over all: a busy one must not push out a quiet one's.
             if versions.len() > VERSIONS_REMEMBERED {
                 versions.pop_front();
             }
             return;
         }
-        self.taken.push_back(entry.id.clone());
-        if self.taken.len() > CHANGES_REMEMBERED {
-            self.taken.pop_front();
+        self.applied.push_back(entry.id.clone());
+        if self.applied.len() > CHANGES_REMEMBERED {
+            self.applied.pop_front();
         }
     }
 
@@ -452,9 +458,9 @@ impl Catalogue {
         nodes: &[NodeRecord],
         placements: &BTreeMap<PartitionId, Placement>,
         at: Timestamp,
-    ) -> Result<(), ChangeRefused> {
+    ) -> Result<(), CatalogueError> {
         if self.is_formed() {
-            return Err(ChangeRefused::AlreadyFormed(self.cluster_id.clone()));
+            return Err(CatalogueError::AlreadyFormed(self.cluster_id.clone()));
         }
         cluster_id.clone_into(&mut self.cluster_id);
         self.level = codec::FIRST_LEVEL;
@@ -467,34 +473,39 @@ impl Catalogue {
         Ok(())
     }
 
-    fn put_node(&mut self, node: &NodeRecord) -> Result<(), ChangeRefused> {
+    fn put_node(&mut self, node: &NodeRecord) -> Result<(), CatalogueError> {
         if !self.is_formed() {
-            return Err(ChangeRefused::NotFormed);
+            return Err(CatalogueError::NotFormed);
         }
+        // A node with an empty directory under an old number has lost its vote and its log: it must
+        // not pass for the one that promised.
         if let Some(known) = self.nodes.get(&node.id)
             && !known.data_id.is_empty()
             && known.data_id != node.data_id
         {
-            return Err(ChangeRefused::OtherData(node.id));
+            return Err(CatalogueError::OtherData(node.id));
         }
+        // It could not read what the cluster writes already.
         if node.level < self.level {
-            return Err(ChangeRefused::LevelTooLow { node: node.id, level: self.level });
+            return Err(CatalogueError::LevelTooLow { node: node.id, level: self.level });
         }
         self.nodes.insert(node.id, node.clone());
         Ok(())
     }
 
-    /// Whether a change of this id was taken.
-    pub fn has_taken(&self, id: &str) -> bool {
-        let brought = id.rsplit_once(':').and_then(|(name, _)| self.brought.get(name));
-        brought.is_some_and(|taken| taken.iter().any(|taken| taken == id))
-            || self.taken.iter().any(|taken| taken == id)
+    /// Whether a change of this id was applied.
+    pub fn has_applied(&self, id: &str) -> bool {
+        let applied_from_files =
+            id.rsplit_once(':').and_then(|(name, _)| self.applied_from_files.get(name));
+        applied_from_files.is_some_and(|applied| applied.iter().any(|applied| applied == id))
+            || self.applied.iter().any(|applied| applied == id)
     }
 
-    /// The id of the last change taken whose id begins so.
-    pub fn taken_under(&self, beginning: &str) -> Option<&str> {
-        let mut newest_first = self.taken.iter().rev().map(String::as_str);
-        newest_first.find(|taken| taken.starts_with(beginning))
+    /// The id of the last change applied whose id begins so.
+    pub fn last_applied_under(&self, beginning: &str) -> Option<&str> {
+        // Of several requests under one name the last one is what stands.
+        let mut newest_first = self.applied.iter().rev().map(String::as_str);
+        newest_first.find(|applied| applied.starts_with(beginning))
     }
 
     /// BLAKE3 of all of it: nodes that have applied the same entries have the same.
@@ -549,7 +560,7 @@ impl Catalogue {
             || self.pattern_of(branch).is_some()
     }
 
-    fn pattern_of(&self, branch: &BranchId) -> Option<&Pattern> {
+    fn pattern_of(&self, branch: &BranchId) -> Option<&BranchPattern> {
         self.patterns.iter().find(|pattern| {
             regex_lite::Regex::new(&pattern.matches)
                 .is_ok_and(|regex| regex.is_match(branch.as_str()))

@@ -1,5 +1,5 @@
-//! Codec: the only door to postcard. Every value that outlives the process or leaves the node is
-//! written in an envelope that says what it is and in which version.
+//! Codec: the only file that calls postcard. Every value that outlives the process or leaves the
+//! node is written in an envelope that says what it is and in which version.
 //!
 //! ```text
 //! value          kind u8 · version u8 · postcard bytes
@@ -61,10 +61,10 @@ pub enum FormatKind {
     DedupReservation = 37,
     /// A refusal, beside its decision.
     DedupRejection = 38,
-    /// What a checkpoint says of one entry of the history.
-    HistoryHead = 39,
-    /// Records of one entry of the history in a checkpoint.
-    HistoryPage = 40,
+    /// What a checkpoint says of one entry of the archive.
+    ArchiveHead = 39,
+    /// Records of one entry of the archive in a checkpoint.
+    ArchivePage = 40,
     /// Events of one branch:module in a checkpoint.
     EventSegment = 41,
     /// What a stored procedure is called with.
@@ -89,7 +89,7 @@ pub enum FormatKind {
     PeerRequest = 96,
     /// The answer to such a request.
     PeerReply = 97,
-    /// What one node tells another without waiting for an answer.
+    /// What one node sends another without waiting for an answer.
     PeerCast = 98,
     /// What a test writes.
     Test = 240,
@@ -226,6 +226,8 @@ pub fn decode<T: Versioned>(bytes: &[u8]) -> Result<T, CodecError> {
 
 /// Encodes a log entry that every node of this level and above may apply.
 pub fn encode_entry<T: Versioned>(level: u16, value: &T) -> Vec<u8> {
+    // The level lies outside the envelope: a build that knows neither the kind nor the version of a
+    // newer entry still reads that it must be upgraded.
     let mut bytes = level.to_le_bytes().to_vec();
     enclose(value, &mut bytes);
     bytes
@@ -239,6 +241,7 @@ pub fn decode_entry<T: Versioned>(bytes: &[u8]) -> Result<(u16, T), EntryError> 
     let short = CodecError::Short { what: T::KIND, found: bytes.len() };
     let (level, value) = bytes.split_first_chunk::<LEVEL_BYTES>().ok_or(short)?;
     let level = u16::from_le_bytes(*level);
+    // Before `decode`: an entry of a newer level may hold what this build takes for damage.
     if level > LEVEL {
         return Err(EntryError::Level { needed: level });
     }
@@ -247,6 +250,7 @@ pub fn decode_entry<T: Versioned>(bytes: &[u8]) -> Result<(u16, T), EntryError> 
 
 /// Encodes a value of a type that is not ours to declare; its only version is 1.
 pub fn encode_as<T: Serialize + ?Sized>(kind: FormatKind, value: &T) -> Vec<u8> {
+    // Types of other crates have one version: who owns them cannot give them a second one here.
     let mut bytes = vec![kind as u8, 1];
     append(value, &mut bytes);
     bytes
@@ -270,12 +274,17 @@ pub fn bare<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
 
 /// Checks an envelope; the version and what is behind it.
 fn open(kind: FormatKind, known: u8, bytes: &[u8]) -> Result<(u8, &[u8]), CodecError> {
+    // Kind and version before anything else: postcard would read bytes of another type without an
+    // error, as it does not describe itself.
     let [found, version, body @ ..] = bytes else {
         return Err(CodecError::Short { what: kind, found: bytes.len() });
     };
     match (*found, *version) {
+        // Development builds wrote a version where the kind is now: theirs is refused by name, or
+        // it would be told as damage.
         (1..16, _) => Err(CodecError::BeforeLevelOne { what: kind }),
         (found, _) if found != kind as u8 => Err(CodecError::FormatKind { what: kind, found }),
+        // No build ever wrote version 0: these are zeroed or torn bytes, not an old format.
         (_, 0) => Err(CodecError::Damaged { what: kind, reason: "version 0".to_owned() }),
         (_, found) if found > known => Err(CodecError::Newer { what: kind, found, known }),
         (_, version) => Ok((version, body)),
@@ -288,6 +297,7 @@ fn open(kind: FormatKind, known: u8, bytes: &[u8]) -> Result<(u8, &[u8]), CodecE
 /// When a type cannot be encoded by postcard at all (an unsized sequence): a defect of the type,
 /// found by its first test.
 pub fn append<T: Serialize + ?Sized>(value: &T, to: &mut Vec<u8>) {
+    // Into the buffer that is there: an entry is encoded once, behind its level, without a copy.
     *to = postcard::to_extend(value, std::mem::take(to)).expect("our types are sized for postcard");
 }
 
@@ -299,6 +309,7 @@ pub fn take<T: DeserializeOwned>(what: FormatKind, bytes: &[u8]) -> Result<T, Co
     let damaged = |reason: String| CodecError::Damaged { what, reason };
     match postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),
+        // A shorter type reads a prefix of a longer one without complaint. Only the rest tells.
         Ok((_, rest)) => Err(damaged(format!("{} bytes too many", rest.len()))),
         Err(error) => Err(damaged(error.to_string())),
     }

@@ -4,7 +4,8 @@
 //! Two queues. What clients named is kept as long as the definition says, by the log's own uptime;
 //! what servers named for them is kept a minute, because nobody can repeat it later. Both share one
 //! bound in bytes. At the bound server-named decisions go first, then the oldest of clients that
-//! are over an hour old; only then is a new command refused, and told when room comes.
+//! are over an hour old; only then is a new command refused, with the time after
+//! which to try again.
 
 mod entry;
 mod index;
@@ -21,11 +22,11 @@ use crate::limits::{
     DEDUP_DISPLACED_AT_ONCE, DEDUP_ENTRY_BYTES, DEDUP_GIVE_WAY_MS, DEDUP_SERVER_KEEP_MIN_MS,
     DEDUP_SERVER_KEEP_MS, EVICTIONS_PER_COMMAND, REFUSAL_CODES_MAX,
 };
-use crate::outcome::Reserved;
+use crate::outcome::ReservedNumber;
 use crate::reject::Reject;
 
-pub(crate) use entry::{ENTRY_BYTES, Entry, PayloadHash, call_hash, payload_hash};
-pub(crate) use queue::Queue;
+pub(crate) use entry::{DedupEntry, ENTRY_BYTES, PayloadHash, call_hash, payload_hash};
+pub(crate) use queue::DedupQueue;
 
 /// How much a branch:module remembers of what it decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,9 +60,9 @@ pub struct DedupUse {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Dedup {
     /// What clients named.
-    pub(crate) client: Queue,
+    pub(crate) client: DedupQueue,
     /// What servers named.
-    pub(crate) server: Queue,
+    pub(crate) server: DedupQueue,
     /// How many of the clients' gave way before their time, ever.
     pub(crate) displaced: u64,
     /// The codes of refusals, in the order they first came; entries know their places.
@@ -70,50 +71,51 @@ pub(crate) struct Dedup {
 
 /// What was decided, as whoever repeats a command is answered.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Decided {
+pub(crate) enum DedupOutcome {
     Events { first: Offset, count: u32 },
-    Reserved(Reserved),
+    Reserved(ReservedNumber),
     Rejected(Reject),
 }
 
 /// A decision found by its id.
-pub(crate) struct Found<'a> {
+pub(crate) struct DedupHit<'a> {
     dedup: &'a Dedup,
-    queue: &'a Queue,
+    queue: &'a DedupQueue,
     serial: u64,
-    entry: &'a Entry,
+    entry: &'a DedupEntry,
 }
 
-impl Found<'_> {
+impl DedupHit<'_> {
     /// Whether it was about the same content.
     pub(crate) fn is_about(&self, payload: PayloadHash) -> bool {
         self.entry.payload == payload
     }
 
-    pub(crate) fn decided(&self) -> Decided {
+    pub(crate) fn decided(&self) -> DedupOutcome {
         match self.entry.decision() {
-            entry::Decision::Events { first, count } => Decided::Events { first, count },
-            entry::Decision::Reserved => match self.queue.reserved(self.serial) {
-                Some(reserved) => Decided::Reserved(reserved),
+            entry::PackedOutcome::Events { first, count } => DedupOutcome::Events { first, count },
+            entry::PackedOutcome::Reserved => match self.queue.reserved(self.serial) {
+                Some(reserved) => DedupOutcome::Reserved(reserved),
                 // Kept as long as its entry: only a defect loses it.
-                None => Decided::Rejected(Reject::Defect),
+                None => DedupOutcome::Rejected(Reject::Defect),
             },
-            entry::Decision::Rejected { code } => {
+            entry::PackedOutcome::Rejected { code } => {
                 let earlier = || {
                     let code = self.dedup.codes.get(code as usize);
                     Reject::Earlier { code: code.map_or("request-refused", |code| code).to_owned() }
                 };
-                Decided::Rejected(self.queue.refusal(self.serial).unwrap_or_else(earlier))
+                DedupOutcome::Rejected(self.queue.refusal(self.serial).unwrap_or_else(earlier))
             }
         }
     }
 }
 
 impl Dedup {
-    pub(crate) fn get(&self, id: &CommandId) -> Option<Found<'_>> {
+    pub(crate) fn get(&self, id: &CommandId) -> Option<DedupHit<'_>> {
+        // The id itself says which queue, so that only one is searched.
         let queue = if id.is_server_named() { &self.server } else { &self.client };
         let (serial, entry) = queue.get(&entry::id_hash(id))?;
-        Some(Found { dedup: self, queue, serial, entry })
+        Some(DedupHit { dedup: self, queue, serial, entry })
     }
 
     pub(crate) fn remember(
@@ -121,29 +123,31 @@ impl Dedup {
         id: &CommandId,
         payload: PayloadHash,
         uptime_ms: u64,
-        decided: &Decided,
+        decided: &DedupOutcome,
     ) {
-        let (decision, beside) = match decided {
-            Decided::Events { first, count } => {
-                (entry::Decision::Events { first: *first, count: *count }, None)
+        let (decision, attachment) = match decided {
+            DedupOutcome::Events { first, count } => {
+                (entry::PackedOutcome::Events { first: *first, count: *count }, None)
             }
-            Decided::Reserved(reserved) => {
-                (entry::Decision::Reserved, Some((codec::encode(reserved), false)))
+            DedupOutcome::Reserved(reserved) => {
+                (entry::PackedOutcome::Reserved, Some((codec::encode(reserved), false)))
             }
-            Decided::Rejected(reject) => {
-                let code = self.place_of_code(reject.code());
-                (entry::Decision::Rejected { code }, Some((codec::encode(reject), true)))
+            DedupOutcome::Rejected(reject) => {
+                // The entry keeps the code, the attachment the whole refusal: of an old one only
+                // the code is left, which is enough for a client to know that it was refused.
+                let code = self.index_of_code(reject.code());
+                (entry::PackedOutcome::Rejected { code }, Some((codec::encode(reject), true)))
             }
         };
         let queue = if id.is_server_named() { &mut self.server } else { &mut self.client };
-        let serial = queue.push(Entry::new(id, payload, uptime_ms, decision));
-        if let Some((bytes, is_refusal)) = beside {
-            queue.keep_beside(serial, bytes.into(), is_refusal);
+        let serial = queue.push(DedupEntry::new(id, payload, uptime_ms, decision));
+        if let Some((bytes, is_refusal)) = attachment {
+            queue.attach(serial, bytes.into(), is_refusal);
         }
     }
 
-    /// Codes are few; past a bound they are not told apart any more.
-    fn place_of_code(&mut self, code: &str) -> u32 {
+    /// Codes are few; past a bound they are not distinguished any more.
+    fn index_of_code(&mut self, code: &str) -> u32 {
         let place = self.codes.iter().position(|known| **known == *code);
         let place = place.unwrap_or_else(|| {
             if self.codes.len() < REFUSAL_CODES_MAX {
@@ -159,8 +163,9 @@ impl Dedup {
     /// give way. Gives how many gave way before their time.
     ///
     /// # Errors
-    /// After how many milliseconds of log uptime room comes, where there is none now.
+    /// After how many milliseconds of log uptime an entry fits, where none fits now.
     pub(crate) fn make_room(&mut self, limits: &DedupLimits, uptime_ms: u64) -> Result<u64, u64> {
+        // A few with each command, so that no command pays for a burst an hour ago.
         for _ in 0..EVICTIONS_PER_COMMAND {
             let server = pop_over(&mut self.server, uptime_ms, server_keep(limits));
             let client = pop_over(&mut self.client, uptime_ms, limits.keep_ms);
@@ -169,6 +174,9 @@ impl Dedup {
             }
         }
         let (mut displaced, mut may_give_way) = (0, true);
+        // At the bound: entries that could still be asked for give way, the least likely ones
+        // first. A young one of a client never does; a new command is refused rather than an old
+        // one repeated.
         for _ in 0..DEDUP_DISPLACED_AT_ONCE {
             if self.has_room(limits) {
                 break;
@@ -183,28 +191,31 @@ impl Dedup {
             }
             displaced += 1;
         }
+        // Counted for ever and replicated: operators see that the bound is too small for their
+        // clients.
         self.displaced += displaced;
         // After the bound was lowered more may give way than one command should wait for: the next
         // ones go on with it. Each leaves many more than it adds.
         if may_give_way || self.has_room(limits) {
             return Ok(displaced);
         }
-        Err(self.room_comes(limits, uptime_ms))
+        Err(self.retry_after_ms(limits, uptime_ms))
     }
 
     fn has_room(&self, limits: &DedupLimits) -> bool {
         let bytes = self.client.bytes() + self.server.bytes();
+        // With the entry that is about to come.
         bytes + DEDUP_ENTRY_BYTES as u64 <= limits.bytes_max
     }
 
     /// When the next entry may give way.
-    fn room_comes(&self, limits: &DedupLimits, uptime_ms: u64) -> u64 {
-        let wait = |queue: &Queue, keep_ms: u64| {
+    fn retry_after_ms(&self, limits: &DedupLimits, uptime_ms: u64) -> u64 {
+        let wait = |queue: &DedupQueue, keep_ms: u64| {
             queue.oldest().map(|oldest| keep_ms.saturating_sub(oldest.age_ms(uptime_ms)))
         };
         let server = wait(&self.server, server_give_way(limits));
         let client = wait(&self.client, give_way(limits));
-        // Without entries no room ever comes: the bound is below one entry.
+        // Without entries nothing can be evicted: the bound is below one entry.
         server.into_iter().chain(client).min().unwrap_or(limits.keep_ms)
     }
 
@@ -218,7 +229,7 @@ impl Dedup {
 }
 
 /// Forgets the oldest if it is so old.
-fn pop_over(queue: &mut Queue, uptime_ms: u64, keep_ms: u64) -> bool {
+fn pop_over(queue: &mut DedupQueue, uptime_ms: u64, keep_ms: u64) -> bool {
     let over = queue.oldest().is_some_and(|oldest| oldest.age_ms(uptime_ms) >= keep_ms);
     if over {
         queue.pop();
@@ -227,6 +238,7 @@ fn pop_over(queue: &mut Queue, uptime_ms: u64, keep_ms: u64) -> bool {
 }
 
 fn give_way(limits: &DedupLimits) -> u64 {
+    // A definition may keep for less than what gives way at the bound.
     limits.keep_ms.min(DEDUP_GIVE_WAY_MS)
 }
 

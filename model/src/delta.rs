@@ -102,7 +102,7 @@ impl Event {
 pub enum EventChange {
     /// One record.
     Record(RecordChange),
-    /// Many records by one act on the module.
+    /// Many records by one bulk operation.
     Module(ModuleChange),
 }
 
@@ -133,12 +133,12 @@ pub enum PriorRecords {
     Module(Vec<Option<Arc<Object>>>),
 }
 
-/// One act on a whole module.
+/// One operation on a whole module.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModuleChange {
     /// Which.
     pub operation: BulkOperation,
-    /// What the wire tells of it, besides where and when: `tables`, `totalRemoved`, `meta`, …
+    /// What the wire shows of it, besides where and when: `tables`, `totalRemoved`, `meta`, …
     pub details: Object,
     /// Every record it changed, as it is afterwards; `None` for one that is gone. In order, one
     /// entry for each record.
@@ -148,11 +148,11 @@ pub struct ModuleChange {
 /// What may be done to a module as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BulkOperation {
-    /// Tables were emptied into the history.
+    /// Tables were emptied into the archive.
     Purge,
-    /// Records came back out of the history.
+    /// Records came back out of the archive.
     Restore,
-    /// The module began again from its seed; the rest went into the history.
+    /// The module began again from its seed; the rest went into the archive.
     Reset,
     /// Whole tables were replaced by a client's (docs/original/rest.md#sync).
     Replace,
@@ -188,7 +188,7 @@ pub struct Part {
 pub struct Delta {
     /// Whose log.
     pub key: BranchKey,
-    /// Which life of it.
+    /// The incarnation of that log.
     pub incarnation: Incarnation,
     /// In offset order. Each is written in an envelope of its own, with the bytes it was first
     /// written with: its hash is taken over them.

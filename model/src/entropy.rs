@@ -1,4 +1,4 @@
-//! Entropy: the chance a command may use, drawn from what the leader stamped.
+//! Entropy: the random bytes a command may use, derived from what the leader stamped.
 //!
 //! Every replica draws the same bytes in the same order, because they are a function of the
 //! batch's seed and the command's place alone. Promise: two places of one seed share no bytes.
@@ -15,6 +15,7 @@ pub struct Entropy {
 impl Entropy {
     /// The stream of the command at `place` of the batch stamped with `seed`.
     pub fn new(seed: [u8; 16], place: u64) -> Self {
+        // The context string separates these bytes from every other use of the same seed, for ever.
         let mut hasher = blake3::Hasher::new_derive_key("mishkah store: entropy of a command, 1");
         hasher.update(&seed).update(&place.to_le_bytes());
         Self { stream: hasher.finalize_xof() }
@@ -30,6 +31,7 @@ impl Entropy {
     /// A random uuid (version 4), lower case with dashes.
     pub fn uuid4(&mut self) -> String {
         let mut bytes = self.bytes();
+        // The version and variant bits that make it a uuid of version 4.
         bytes[6] = (bytes[6] & 0x0f) | 0x40;
         bytes[8] = (bytes[8] & 0x3f) | 0x80;
         let mut text = String::with_capacity(36);

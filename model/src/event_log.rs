@@ -42,6 +42,7 @@ impl EventLog {
             return Some(Vec::new());
         }
         let first = self.first()?;
+        // Below the first one held: the caller reads from the store instead.
         let skip = after.next().0.checked_sub(first.0)?;
         Some(self.recent.iter().skip(to_usize(skip)).take(limit).cloned().collect())
     }
@@ -66,6 +67,7 @@ impl EventLog {
     /// How many events the oldest segment has, if it may leave.
     fn forgettable(&self, stored: Offset) -> Option<usize> {
         let first = self.first()?;
+        // Whole segments, or a checkpoint could neither write a segment nor keep it by name.
         let end = segment_of(first) * SEGMENT_EVENTS;
         let sealed = to_usize(end + 1 - first.0);
         (end <= stored.0 && self.recent.len() >= sealed + EVENTS_KEPT_MIN).then_some(sealed)

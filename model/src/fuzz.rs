@@ -1,4 +1,4 @@
-//! Fuzz: what this room reads that strangers wrote, as functions of bytes, for the fuzzers in
+//! Fuzz: what this crate reads that others wrote, as functions of bytes, for the fuzzers in
 //! tests/fuzz. Their corpora run here as plain tests.
 //!
 //! Promise: whatever the bytes, each target returns; what it read, it can write and read again.

@@ -47,6 +47,7 @@ macro_rules! name {
                 if check(name) {
                     return Ok(Self(name.into()));
                 }
+                // The refusal shows the name; one of megabytes would be sent back whole.
                 let mut cut = name.len().min(128);
                 while !name.is_char_boundary(cut) {
                     cut -= 1;
@@ -250,7 +251,7 @@ number!(
     u64
 );
 number!(
-    /// One life of a branch's log (JSON `epoch`); changes only when the log is replaced.
+    /// The number of a branch's log (JSON `epoch`); changes only when the log is replaced.
     Incarnation,
     u64
 );
@@ -265,6 +266,7 @@ impl Revision {
     /// revision goes on, and a reset begins again.
     #[must_use]
     pub fn next(self) -> Self {
+        // Not an error: a module whose revision a client set to the limit must still take writes.
         if self.0 < VERSION_MAX { Self(self.0 + 1) } else { self }
     }
 }
@@ -310,6 +312,7 @@ impl Timestamp {
         if let Ok(time) = text.parse::<jiff::Timestamp>() {
             return Some(time);
         }
+        // Clients and seeds write times without a zone; they mean UTC, as in the original.
         let time: jiff::civil::DateTime = text.parse().ok()?;
         time.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
     }

@@ -1,4 +1,5 @@
-//! The heart: what a branch is and how it changes. No runtime, no disk, no clock, no chance.
+//! The model: what a branch is and how it changes. No runtime, no disk, no clock, no random
+//! source: time and randomness come with the log entry.
 //!
 //! A command goes in through the log and comes out through the branch; nothing calls backwards.
 //!
@@ -43,8 +44,8 @@ pub mod value;
 pub use branch::{Branch, IgnoredLeap, Reservation, RuleSource};
 pub use canonical::hash as canonical_hash;
 pub use cluster::{
-    BranchConfig, Catalogue, CatalogueChange, CatalogueEntry, ChangeRefused, FullSyncFlag,
-    ModuleConfig, ModuleSettings, NodeRecord, Pattern, Placement,
+    BranchConfig, BranchPattern, Catalogue, CatalogueChange, CatalogueEntry, CatalogueError,
+    FullSyncFlag, ModuleConfig, ModuleSettings, NodeRecord, Placement,
 };
 pub use command::{
     Action, Batch, Command, CounterAt, FieldCondition, Holds, Mutation, Origin, Precondition,
@@ -58,27 +59,28 @@ pub use delta::{
     RecordChange,
 };
 pub use entropy::Entropy;
-pub use event_log::chain::{BrokenChain, Chain};
+pub use event_log::chain::{BrokenChain, EventChain};
 pub use ids::{
     BadName, BranchId, BranchKey, CommandId, Incarnation, ModuleId, NodeId, Offset, PartitionId,
     PlacementEpoch, RecordKey, ReplicaId, Revision, SERVER_SESSION, TableName, Timestamp,
 };
 pub use module::RecordDiff;
-pub use outcome::{Accepted, Outcome, Reserved};
-pub use partition::{Applied, Partition};
+pub use outcome::{Acceptance, Outcome, ReservedNumber};
+pub use partition::{AppliedCommand, Partition};
 pub use procedure::{
     Procedure, ProcedureContext, ProcedureView, Procedures, sent_version, stored_version,
 };
 pub use query::{folded, saved_at, updated_at};
 pub use read::{
-    Answer, ArchiveEntry, ArchivedTable, CursorFate, Events, Filter, Fit, Head, LogCursor, LogHead,
-    Misfit, ModuleSnapshot, Operator, OrderBy, Page, PageCursor, PageQuery, Place, Query,
-    QueryPage, Read, ReadLevel, SequenceState, SyncDelta, SyncQuery, TableDelta,
+    Answer, ArchiveEntry, ArchivedTable, CursorStatus, DefinitionCheck, Events, Filter, Head,
+    LogCursor, LogHead, ModuleSnapshot, Operator, OrderBy, Page, PageCursor, PageQuery, Query,
+    QueryPage, Read, ReadLevel, RowPosition, SequenceState, SyncDelta, SyncQuery, TableDelta,
+    Violation,
 };
 pub use reject::Reject;
 pub use schema::{
     Alias, BadSchema, ChildLink, Conventions, Field, FieldType, InsertContext, Reference, Rounding,
     Schema, SkippedRows, Table,
 };
-pub use sequence::{BadRule, Counters, Piece, SequenceRule, SequenceRules};
+pub use sequence::{BadRule, Counters, PatternPart, SequenceRule, SequenceRules};
 pub use value::{BadJson, Number, Object, Value};

@@ -1,4 +1,4 @@
-//! Limits: every bound of this room, with its unit and its reason. What an operator may set is in
+//! Limits: every bound of this crate, with its unit and its reason. What an operator may set is in
 //! the definition instead.
 
 /// Most mutations of one write: a purge of a busy day's orders fits, a table copied whole does not.
@@ -45,17 +45,17 @@ pub const VERSION_MAX: u64 = 999_999_999_999_999;
 /// How far over a strict module's version that of a snapshot may be: it counts changes, and no
 /// client has seen a million that the store has not.
 pub const VERSION_LEAP_MAX: u64 = 1_000_000;
-/// Entries a module's history keeps, the newest: a purge and a reset a day for most of a month.
-pub const HISTORY_ENTRIES_MAX: usize = 50;
-/// Records a module's history keeps over all entries. The newest entry is always kept whole, or a
+/// Entries a module's archive keeps, the newest: a purge and a reset a day for most of a month.
+pub const ARCHIVE_ENTRIES_MAX: usize = 50;
+/// Records a module's archive keeps over all entries. The newest entry is always kept whole, or a
 /// purge would lose what it took.
-pub const HISTORY_RECORDS_MAX: u64 = 100_000;
+pub const ARCHIVE_RECORDS_MAX: u64 = 100_000;
 /// Bytes of such records, as a checkpoint holds them.
-pub const HISTORY_BYTES_MAX: u64 = 32 * 1024 * 1024;
-/// Records of one page of a history entry. Part of the checkpoint's format.
-pub const HISTORY_PAGE: usize = 256;
-/// Records of a history entry's table that are named where the entry is shown in short.
-pub const HISTORY_SAMPLE: usize = 5;
+pub const ARCHIVE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Records of one page of an archive entry. Part of the checkpoint's format.
+pub const ARCHIVE_PAGE: usize = 256;
+/// Records of an archive entry's table that are named where the entry is shown in short.
+pub const ARCHIVE_SAMPLE: usize = 5;
 /// Reservations listed, the newest; older ones are still in the log.
 pub const RESERVATIONS_KEPT: usize = 1_000;
 /// Sequences a module may make by itself, out of reservations for fields without a rule.
@@ -81,4 +81,4 @@ pub const SEQUENCE_LEAP_MAX: u64 = 1_000_000;
 /// Numbers passed over at once because they are keys of records already: taking one stays quick.
 pub const NUMBERS_PASSED_MAX: u64 = 100_000;
 /// Records named where a definition is refused because of them: enough to see what is wrong.
-pub const MISFITS_SHOWN: usize = 10;
+pub const VIOLATIONS_SHOWN: usize = 10;

@@ -49,6 +49,8 @@ impl Magnitude {
         let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
         let all = format!("{whole}{fraction}");
+        // Zeros at either end say where the point is, which `scale` says already: without them
+        // equal numbers have equal digits.
         let significant = all.trim_start_matches('0');
         let digits = significant.trim_end_matches('0').to_owned();
         if digits.is_empty() {
@@ -95,6 +97,8 @@ impl Number {
     /// An exponent that no counter holds is left as it was written.
     pub fn canonical(&self) -> Cow<'_, str> {
         let text = self.as_str();
+        // Most keys and counters are plain whole numbers: they are spelled as they stand, without
+        // an allocation.
         let whole = text.bytes().all(|byte| byte.is_ascii_digit());
         if whole && text.len() <= PLAIN_DIGITS_MAX && (text == "0" || !text.starts_with('0')) {
             return Cow::Borrowed(text);

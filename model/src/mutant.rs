@@ -2,8 +2,8 @@
 //!
 //! Promise: without the feature `mutants` there is none: [`is`] is `false` before the program is
 //! made, and nothing it preconditions is in it. With the feature all is right until one is chosen
-//! by name, once for the life of a process. It stands here because every room above can see this
-//! one. Refused: names that are not listed, and a second choice. `docs/mutants.md` tells them all.
+//! by name, once for the life of a process. It stands here because every crate above can see this
+//! one. Refused: names that are not listed, and a second choice. `docs/mutants.md` lists them.
 
 /// What may be done wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum Mutant {
     ForgetExactlyOnceInCheckpoint,
     /// New names in a directory are not made durable.
     SkipDirectoryFsync,
-    /// A socket whose queue is full loses its next events, and nobody is told.
+    /// A socket whose queue is full loses its next events, and nobody notices.
     DropEventWhenQueueFull,
     /// Of two events that wait for a socket the later one leaves first.
     ReorderTwoEvents,

@@ -13,25 +13,25 @@ use crate::sequence::SequenceRule;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Outcome {
     /// It happened.
-    Accepted(Accepted),
+    Accepted(Acceptance),
     /// It was refused and changed nothing.
     Rejected(Reject),
 }
 
 /// What an accepted command did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Accepted {
+pub struct Acceptance {
     /// Its events. For a repeated command they are the first time's, read back from the log.
     pub delta: Arc<Delta>,
     /// The number taken, for `Reserve`.
-    pub reserved: Option<Reserved>,
+    pub reserved: Option<ReservedNumber>,
     /// Whether the command had already been decided and this is the remembered answer.
     pub repeated: bool,
 }
 
 /// A number taken without a record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Reserved {
+pub struct ReservedNumber {
     /// The canonical table.
     pub table: TableName,
     /// The field.
@@ -44,4 +44,4 @@ pub struct Reserved {
     pub rule: SequenceRule,
 }
 
-crate::versioned!(Reserved => DedupReservation);
+crate::versioned!(ReservedNumber => DedupReservation);

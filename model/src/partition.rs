@@ -36,11 +36,11 @@ pub struct Partition {
 
 /// What applying one command gave.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Applied {
+pub struct AppliedCommand {
     /// Whose command it was.
     pub key: BranchKey,
     /// What was decided. For a repeated command whose events memory no longer holds,
-    /// `repeated_at` tells where they are and the delta is empty.
+    /// `repeated_at` says where they are and the delta is empty.
     pub outcome: Outcome,
     /// First offset and number of events to read back from the store, for such a command.
     pub repeated_at: Option<(Offset, u32)>,
@@ -49,7 +49,7 @@ pub struct Applied {
     pub prior: Vec<PriorRecords>,
     /// How many older decisions of clients gave way for this one before their time.
     pub displaced: u64,
-    /// Numbers that came with it and are not followed, for the log to tell of.
+    /// Numbers that came with it and are not followed, for the log to report.
     pub leaps: Vec<Arc<IgnoredLeap>>,
 }
 
@@ -61,8 +61,11 @@ impl Partition {
 
     /// Applies one agreed batch: every command is planned and committed in order. A batch of a
     /// level this build does not know is not decoded ([`Batch::decode`]), so it never comes here.
-    pub fn apply(&mut self, batch: &Batch) -> Vec<Applied> {
+    pub fn apply(&mut self, batch: &Batch) -> Vec<AppliedCommand> {
+        // A leader that is a little behind may propose a lower level; what was written stays
+        // written.
         self.level = self.level.max(batch.level);
+        // The log's own time, so that all replicas forget the same outcomes at the same entry.
         self.uptime_ms = self.uptime_ms.saturating_add(batch.elapsed_ms);
         if mutant::is(Mutant::ReuseSequenceNumberAfterFailover)
             && batch.entropy.starts_with(&mutant::FIRST_OF_TERM)
@@ -82,9 +85,10 @@ impl Partition {
         applied.collect()
     }
 
-    fn apply_one(&mut self, command: &Command, stamp: ApplyContext) -> Applied {
+    fn apply_one(&mut self, command: &Command, stamp: ApplyContext) -> AppliedCommand {
         let shared = self.with_shared_schema(command);
         let command = shared.as_ref().unwrap_or(command);
+        // A branch is copied only where a snapshot of the partition still holds it.
         if let Some(branch) = self.branches.get_mut(&command.key) {
             return Arc::make_mut(branch).apply(command, stamp);
         }
@@ -118,6 +122,8 @@ impl Partition {
         let (Request::Define(definition) | Request::Fill(definition)) = &command.request else {
             return None;
         };
+        // The command brought its own copy through the log; a thousand branches would keep a
+        // thousand.
         let mut definition = (**definition).clone();
         definition.schema = self.schemas.share(definition.schema);
         let definition = Arc::new(definition);
@@ -148,13 +154,14 @@ impl Partition {
 
     /// Lets go of events a store now holds, down to the recent window every branch keeps.
     ///
-    /// `stored` must not tell of more than the last finished checkpoint holds too: a sealed
+    /// `stored` must not exceed what the last finished checkpoint holds: a sealed
     /// segment that memory let go is only kept by name from then on.
     pub fn forget_events(&mut self, stored: impl Fn(&BranchKey) -> Offset) {
         let keys: Vec<BranchKey> = self.branches.keys().cloned().collect();
         for key in keys {
             let stored = stored(&key);
             let branch = self.branches.get_mut(&key).expect("the key was just read");
+            // Asked first, for `make_mut` copies a branch that a reader holds.
             if branch.events.can_forget(stored) {
                 Arc::make_mut(branch).events.forget(stored);
             }
@@ -178,7 +185,7 @@ impl Partition {
     }
 
     /// Reads one event chunk, sealed or tail, so that a store can be filled again. Which chunks
-    /// hold events, [`is_event_chunk`](checkpoint::is_event_chunk) tells.
+    /// hold events, [`is_event_chunk`](checkpoint::is_event_chunk) says.
     ///
     /// # Errors
     /// [`CodecError`] when the bytes are no such chunk.

@@ -212,7 +212,7 @@ impl<'p, 'a> ProcedureContext<'p, 'a> {
     ) -> Result<Option<(u64, Value)>, Reject> {
         let Some(rule) = self.plan.rule(table, &field.name).cloned() else { return Ok(None) };
         let number = self.plan.give(table, field, &rule, record)?;
-        Ok(Some((number, rule.shown)))
+        Ok(Some((number, rule.source)))
     }
 }
 

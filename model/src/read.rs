@@ -37,7 +37,7 @@ pub enum Read {
     Call(ProcedureCall),
     /// What a client that holds rows up to its cursors lacks.
     Sync(SyncQuery),
-    /// The history of purges and resets: all entries, or one with its records.
+    /// The archive of purges and resets: all entries, or one with its records.
     Archive {
         /// One entry's id.
         entry: Option<String>,
@@ -47,7 +47,7 @@ pub enum Read {
     /// The sequences and their counters.
     Sequences,
     /// Whether the records satisfy a definition.
-    Fit {
+    DefinitionCheck {
         /// Which is to be taken.
         definition: Arc<Definition>,
         /// Whether they may be brought up to it.
@@ -74,9 +74,9 @@ pub struct PageQuery {
     pub table: String,
     /// At most this many rows; `None` or 0 is all.
     pub limit: Option<usize>,
-    /// Rows after this place of the table; goes before the other two. One of another life of the
-    /// log is ignored.
-    pub after_place: Option<Place>,
+    /// Rows after this position of the table; goes before the other two. One of another
+    /// incarnation of the log is ignored.
+    pub after_position: Option<RowPosition>,
     /// Rows after the one with this record key; an unknown key is ignored. Goes before `after_id`.
     pub after_key: Option<String>,
     /// Rows after the one whose key, `id`, `uid` or `uuid` is this; an unknown one is ignored.
@@ -89,10 +89,10 @@ pub struct PageQuery {
     pub descending: bool,
 }
 
-/// A place in a table's order. It stays a place when the row there is removed.
+/// A position in a table's order. It stays valid when the row there is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
-    /// Which life of the log counted it.
+pub struct RowPosition {
+    /// The incarnation of the log that counted it.
     pub incarnation: Incarnation,
     /// The row's number in the table, given once.
     pub ordinal: u64,
@@ -197,22 +197,22 @@ pub enum Answer {
     Log(LogHead),
     /// For `Read::Sequences`, by table and field.
     Sequences(Vec<SequenceState>),
-    /// For `Read::Fit`.
-    Fit(Fit),
+    /// For `Read::DefinitionCheck`.
+    DefinitionCheck(DefinitionCheck),
 }
 
 /// Whether records satisfy a definition.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Fit {
+pub struct DefinitionCheck {
     /// Whether the branch:module has taken it already.
     pub adopted: bool,
     /// The first records that do not satisfy it; it is refused if there are any.
-    pub misfits: Vec<Misfit>,
+    pub violations: Vec<Violation>,
 }
 
 /// One record that does not satisfy a definition.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Misfit {
+pub struct Violation {
     /// Canonical.
     pub table: String,
     /// Which record.
@@ -221,7 +221,7 @@ pub struct Misfit {
     pub problem: String,
 }
 
-impl std::fmt::Display for Misfit {
+impl std::fmt::Display for Violation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} \"{}\": {}", self.table, self.key, self.problem)
     }
@@ -259,12 +259,12 @@ pub struct TableDelta {
     /// Rows in the table.
     pub total: usize,
     /// What became of the cursor.
-    pub cursor: CursorFate,
+    pub cursor: CursorStatus,
 }
 
 /// What became of a table's cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum CursorFate {
+pub enum CursorStatus {
     /// None was sent: all rows come back.
     None,
     /// Its row was found: the rows after it come back.
@@ -280,9 +280,9 @@ pub struct ArchiveEntry {
     pub id: String,
     /// When.
     pub at: Timestamp,
-    /// Why, in the asker's words.
+    /// Why, in the words of whoever asked.
     pub reason: String,
-    /// Who, in the asker's words.
+    /// Who, in the words of whoever asked.
     pub requested_by: Option<String>,
     /// The module's revision before.
     pub revision: Revision,
@@ -290,14 +290,14 @@ pub struct ArchiveEntry {
     pub tables: Vec<ArchivedTable>,
 }
 
-/// The records of one table in the history.
+/// The records of one table in an archive entry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ArchivedTable {
     /// The canonical table.
     pub table: TableName,
     /// The names of the key's fields.
     pub key_fields: Arc<[Arc<str>]>,
-    /// The keys of the first records, at most [`HISTORY_SAMPLE`](crate::limits::HISTORY_SAMPLE).
+    /// The keys of the first records, at most [`ARCHIVE_SAMPLE`](crate::limits::ARCHIVE_SAMPLE).
     pub first_keys: Vec<RecordKey>,
     /// In insertion order.
     pub records: Vec<Arc<Object>>,
@@ -336,7 +336,7 @@ pub struct LogCursor {
 pub struct Head {
     /// Whose.
     pub key: BranchKey,
-    /// Which life of its log.
+    /// The incarnation of its log.
     pub incarnation: Incarnation,
     /// The last event's place; 0 before the first.
     pub offset: Offset,
@@ -366,7 +366,7 @@ pub struct Page {
     pub key_fields: Arc<[Arc<str>]>,
     /// The rows, in the order asked.
     pub rows: Vec<Arc<Object>>,
-    /// Where the last of them stands: what goes on from here.
+    /// Where the last of them is: the next page starts after it.
     pub cursor: Option<PageCursor>,
     /// Whether the cursor that was sent names a row that is or was lately there; `None` where none
     /// was sent.
@@ -380,14 +380,14 @@ pub struct Page {
 pub struct PageCursor {
     /// Its key.
     pub key: RecordKey,
-    /// Its place.
-    pub place: Place,
+    /// Its position in the table.
+    pub position: RowPosition,
 }
 
 /// A stretch of the event log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Events {
-    /// Which life of the log.
+    /// The incarnation of the log.
     pub incarnation: Incarnation,
     /// The log's last offset when this was read.
     pub last: Offset,

@@ -1,6 +1,6 @@
 //! Schema: a module's tables, normalised from any of the formats the original's users have.
 //!
-//! Readers are in `schema/formats.rs`. What the store does with a record is told from outside in:
+//! Readers are in `schema/formats.rs`. What the store does with a record is listed from outside in:
 //! `project` (what was sent becomes what is stored) draws on `foreign`, `defaults`, `coerce`
 //! (lenient) and `validate` (strict); `key` names it by what its values say (`spelling`); `aliases`
 //! and `seeds` find its table.
@@ -32,7 +32,7 @@ use crate::value::Value;
 pub use amount::Rounding;
 pub(crate) use amount::product;
 pub use conventions::{Alias, ChildLink, Conventions};
-pub use formats::{BadSchema, ReadSchema};
+pub use formats::{BadSchema, ParsedSchema};
 pub use project::InsertContext;
 pub use seeds::SkippedRows;
 pub(crate) use spelling::TypedValue;
@@ -104,7 +104,7 @@ impl Table {
 pub struct Field {
     /// Its name in records, for example `shiftId`.
     pub name: Arc<str>,
-    /// Its snake_case twin, accepted where a record is read, for example `shift_id`.
+    /// Its snake_case form, accepted where a record is read, for example `shift_id`.
     pub column: Arc<str>,
     /// What it holds.
     pub kind: FieldType,

@@ -26,16 +26,16 @@ pub struct SequenceRule {
     /// How far apart two numbers are; at least 1.
     pub increment: u64,
     /// The text around the number, in order; exactly one piece is the number.
-    pub pattern: Vec<Piece>,
+    pub pattern: Vec<PatternPart>,
     /// A field that gets the number itself, if the schema has it.
     pub counter_field: Option<String>,
     /// The rule as it was written, for `POST …/sequences` to show.
-    pub shown: Value,
+    pub source: Value,
 }
 
 /// One piece of a sequence's text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Piece {
+pub enum PatternPart {
     /// This text.
     Text(String),
     /// The number, padded on the left to `width` with `pad`.
@@ -52,7 +52,7 @@ pub enum Piece {
 impl SequenceRule {
     /// The rule of a sequence nobody configured: 1, 2, 3, …
     pub fn plain() -> Self {
-        let shown = [
+        let source = [
             ("start", Value::from(1_u64)),
             ("prefix", "".into()),
             ("suffix", "".into()),
@@ -62,9 +62,9 @@ impl SequenceRule {
         Self {
             start: 1,
             increment: 1,
-            pattern: vec![Piece::Number { width: 0, pad: '0' }],
+            pattern: vec![PatternPart::Number { width: 0, pad: '0' }],
             counter_field: None,
-            shown: shown.into_iter().collect::<Object>().into(),
+            source: source.into_iter().collect::<Object>().into(),
         }
     }
 
@@ -73,9 +73,9 @@ impl SequenceRule {
         let mut text = String::new();
         for piece in &self.pattern {
             match piece {
-                Piece::Text(part) => text.push_str(part),
-                Piece::BranchPrefix => {}
-                Piece::Number { width, pad } => {
+                PatternPart::Text(part) => text.push_str(part),
+                PatternPart::BranchPrefix => {}
+                PatternPart::Number { width, pad } => {
                     let digits = number.to_string();
                     let width = usize::try_from(*width).unwrap_or(usize::MAX);
                     text.extend(std::iter::repeat_n(*pad, width.saturating_sub(digits.len())));
@@ -91,6 +91,7 @@ impl SequenceRule {
     pub fn parse(&self, text: &str) -> Option<u64> {
         let (before, pad, after) = self.around();
         let middle = text.strip_prefix(before.as_str())?.strip_suffix(after.as_str())?;
+        // A number of nothing but padding is zero: one pad stays to be read.
         let digits = middle.trim_start_matches(pad);
         let number = if digits.is_empty() { middle } else { digits }.parse().ok()?;
         // A pad may be a digit other than 0: only what renders to this very text is its number.
@@ -102,8 +103,8 @@ impl SequenceRule {
     pub fn for_branch(&self, prefix: &str) -> Self {
         let mut rule = self.clone();
         for piece in &mut rule.pattern {
-            if *piece == Piece::BranchPrefix {
-                *piece = Piece::Text(prefix.to_owned());
+            if *piece == PatternPart::BranchPrefix {
+                *piece = PatternPart::Text(prefix.to_owned());
             }
         }
         rule
@@ -118,10 +119,10 @@ impl SequenceRule {
         let (mut before, mut pad, mut after) = (String::new(), None, String::new());
         for piece in &self.pattern {
             match piece {
-                Piece::Number { pad: fill, .. } => pad = Some(*fill),
-                Piece::Text(part) if pad.is_none() => before.push_str(part),
-                Piece::Text(part) => after.push_str(part),
-                Piece::BranchPrefix => {}
+                PatternPart::Number { pad: fill, .. } => pad = Some(*fill),
+                PatternPart::Text(part) if pad.is_none() => before.push_str(part),
+                PatternPart::Text(part) => after.push_str(part),
+                PatternPart::BranchPrefix => {}
             }
         }
         (before, pad.unwrap_or('0'), after)
@@ -140,7 +141,7 @@ mod tests {
     use super::*;
     use crate::codec;
 
-    fn rule(pattern: Vec<Piece>) -> SequenceRule {
+    fn rule(pattern: Vec<PatternPart>) -> SequenceRule {
         SequenceRule { pattern, ..SequenceRule::plain() }
     }
 
@@ -149,14 +150,17 @@ mod tests {
         let plain = SequenceRule::plain();
         assert_eq!(plain.render(3), "3");
         assert_eq!(
-            plain.shown.to_json(),
+            plain.source.to_json(),
             r#"{"start":1,"prefix":"","suffix":"","delimiter":"","padding":0}"#
         );
     }
 
     #[test]
     fn only_a_text_of_the_sequence_has_a_number() {
-        let rule = rule(vec![Piece::Text("DAR-".into()), Piece::Number { width: 6, pad: '0' }]);
+        let rule = rule(vec![
+            PatternPart::Text("DAR-".into()),
+            PatternPart::Number { width: 6, pad: '0' },
+        ]);
         assert_eq!(rule.render(1020), "DAR-001020");
         assert_eq!(rule.parse("DAR-001020"), Some(1020));
         assert_eq!(rule.parse("DAR-000000"), Some(0));
@@ -169,9 +173,9 @@ mod tests {
     #[test]
     fn the_branch_prefix_is_put_in_its_place() {
         let rule = rule(vec![
-            Piece::BranchPrefix,
-            Piece::Text("/".into()),
-            Piece::Number { width: 0, pad: '0' },
+            PatternPart::BranchPrefix,
+            PatternPart::Text("/".into()),
+            PatternPart::Number { width: 0, pad: '0' },
         ]);
         let branch = BranchId::parse("dar").unwrap();
         assert_eq!(rule.for_branch(&prefix_of(&branch)).render(7), "DAR/7");
@@ -180,8 +184,8 @@ mod tests {
     #[test]
     fn a_rule_is_pinned_as_bytes() {
         let rule = SequenceRule {
-            shown: Value::Null,
-            ..rule(vec![Piece::Text("A".into()), Piece::Number { width: 6, pad: '0' }])
+            source: Value::Null,
+            ..rule(vec![PatternPart::Text("A".into()), PatternPart::Number { width: 6, pad: '0' }])
         };
         let bytes = codec::encode_as(codec::FormatKind::Test, &rule);
         let golden = [240, 1, 1, 1, 2, 0, 1, b'A', 1, 6, 1, b'0', 0, 0];
@@ -202,7 +206,7 @@ mod tests {
             after in "[A-Z0-9-]{0,6}",
         ) {
             let rule = rule(vec![
-                Piece::Text(before), Piece::Number { width, pad }, Piece::Text(after),
+                PatternPart::Text(before), PatternPart::Number { width, pad }, PatternPart::Text(after),
             ]);
             let text = rule.render(number);
             match rule.parse(&text) {

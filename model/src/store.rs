@@ -1,5 +1,5 @@
 //! Store: how the working store's keys are laid out, and what one command changes there. The store
-//! itself is opaque to this room, and this room's keys are opaque to the store.
+//! itself is opaque to this crate, and this crate's keys are opaque to the store.
 //!
 //! Keys sort as the data does: all of a branch:module together, events by offset. Every part of
 //! variable length carries its length, so that no two keys meet. Fixed: on disks from now on.
@@ -28,6 +28,7 @@ pub fn event_prefix(branch: &BranchKey) -> Vec<u8> {
 /// The key of one event; its value is the event's codec bytes.
 pub fn event_key(branch: &BranchKey, offset: Offset) -> Vec<u8> {
     let mut key = event_prefix(branch);
+    // Big endian, so that keys sort as offsets do.
     key.extend(offset.0.to_be_bytes());
     key
 }
@@ -41,6 +42,7 @@ pub fn record_prefix(branch: &BranchKey) -> Vec<u8> {
 pub fn record_key(branch: &BranchKey, table: &TableName, record: &RecordKey) -> Vec<u8> {
     let mut key = record_prefix(branch);
     push(&mut key, table.as_str());
+    // Last and without a length: nothing follows that it could run into.
     key.extend(record.as_str().as_bytes());
     key
 }
@@ -48,6 +50,7 @@ pub fn record_key(branch: &BranchKey, table: &TableName, record: &RecordKey) -> 
 /// What an accepted command changes in the store: its events, and the records as they are after
 /// each of them, in order.
 pub fn changes(delta: &Delta) -> Vec<StoreChange> {
+    // In order: a later event of one command may change a record that an earlier one made.
     let mut changes = Vec::with_capacity(delta.events.len() * 2);
     for event in &delta.events {
         changes.push(StoreChange {

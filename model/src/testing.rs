@@ -12,8 +12,8 @@ use crate::delta::{Effect, Event, EventChange, Hash, RecordChange};
 use crate::ids::{
     BranchId, BranchKey, CommandId, ModuleId, Offset, RecordKey, Revision, TableName, Timestamp,
 };
-use crate::outcome::{Accepted, Outcome};
-use crate::partition::{Applied, ChunkSink, ChunkSource, Partition};
+use crate::outcome::{Acceptance, Outcome};
+use crate::partition::{AppliedCommand, ChunkSink, ChunkSource, Partition};
 use crate::procedure::Procedures;
 use crate::reject::Reject;
 use crate::schema::{Alias, ChildLink, Conventions, Field, FieldType, Reference, Schema, Table};
@@ -149,7 +149,7 @@ impl Shop {
         }
     }
 
-    pub(crate) fn apply(&mut self, commands: Vec<Command>) -> Vec<Applied> {
+    pub(crate) fn apply(&mut self, commands: Vec<Command>) -> Vec<AppliedCommand> {
         self.now = Timestamp(self.now.0 + 1);
         let batch = Batch {
             level: 1,
@@ -161,11 +161,11 @@ impl Shop {
         self.partition.apply(&batch)
     }
 
-    pub(crate) fn apply_one(&mut self, command: Command) -> Applied {
+    pub(crate) fn apply_one(&mut self, command: Command) -> AppliedCommand {
         self.apply(vec![command]).remove(0)
     }
 
-    pub(crate) fn run(&mut self, request: Request) -> Result<Accepted, Reject> {
+    pub(crate) fn run(&mut self, request: Request) -> Result<Acceptance, Reject> {
         let command = self.command(request);
         match self.apply_one(command).outcome {
             Outcome::Accepted(accepted) => Ok(accepted),
@@ -173,7 +173,7 @@ impl Shop {
         }
     }
 
-    pub(crate) fn write(&mut self, mutations: Vec<RecordMutation>) -> Result<Accepted, Reject> {
+    pub(crate) fn write(&mut self, mutations: Vec<RecordMutation>) -> Result<Acceptance, Reject> {
         self.run(Request::Transaction(Transaction::of(mutations)))
     }
 
@@ -203,7 +203,7 @@ impl Shop {
         Ok(self.run(Request::Reserve(reserve))?.reserved.unwrap().text)
     }
 
-    pub(crate) fn seed(&mut self, json: &str) -> Result<Accepted, Reject> {
+    pub(crate) fn seed(&mut self, json: &str) -> Result<Acceptance, Reject> {
         self.run(Request::Seed(Arc::new(Seed { tables: object(json) })))
     }
 
@@ -211,7 +211,7 @@ impl Shop {
     pub(crate) fn redefine(
         &mut self,
         change: impl FnOnce(&mut Definition),
-    ) -> Result<Accepted, Reject> {
+    ) -> Result<Acceptance, Reject> {
         let mut definition = (**self.branch().definition().unwrap()).clone();
         change(&mut definition);
         self.run(Request::Define(Arc::new(definition)))
@@ -227,14 +227,14 @@ impl Shop {
         self
     }
 
-    /// Runs an act on the module; its event, if it made one.
+    /// Runs an operation on the module; its event, if it made one.
     pub(crate) fn operation(&mut self, request: Request) -> Result<Option<Arc<Event>>, Reject> {
         let accepted = self.run(request)?;
-        assert!(accepted.delta.events.len() < 2, "an act is told by one event");
+        assert!(accepted.delta.events.len() < 2, "an operation makes one event");
         Ok(accepted.delta.events.first().cloned())
     }
 
-    /// The history, newest first.
+    /// The archive, newest first.
     pub(crate) fn archive(&self) -> Vec<Arc<crate::ArchiveEntry>> {
         match self.branch().read(&crate::Read::Archive { entry: None }) {
             Ok(crate::Answer::Archive(entries)) => entries,
@@ -301,7 +301,7 @@ pub(crate) fn reference(table: &str, field: &str) -> Reference {
 /// A sequence `<prefix><number>`.
 pub(crate) fn rule(prefix: &str, start: u64) -> SequenceRule {
     let mut rule = SequenceRule { start, ..SequenceRule::plain() };
-    rule.pattern.insert(0, crate::sequence::Piece::Text(prefix.to_owned()));
+    rule.pattern.insert(0, crate::sequence::PatternPart::Text(prefix.to_owned()));
     rule
 }
 

@@ -17,9 +17,9 @@ use serde::ser::{Error as _, SerializeMap, SerializeSeq};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-mod place;
+mod json_error;
 
-pub use place::BadJson;
+pub use json_error::BadJson;
 
 /// Deepest nesting of arrays and objects that is read.
 pub const DEPTH_MAX: usize = 64;
@@ -51,6 +51,7 @@ pub struct Number(Box<str>);
 impl Number {
     /// Takes a text that is a JSON number; `None` when it is not one.
     pub fn parse(text: &str) -> Option<Self> {
+        // `RawValue` accepts any JSON and spaces around it; a number has neither.
         let starts = text.bytes().next().is_some_and(|b| b == b'-' || b.is_ascii_digit());
         let raw = (starts && text.len() <= NUMBER_CHARS_MAX)
             .then(|| serde_json::from_str::<&RawValue>(text).ok())
@@ -91,6 +92,8 @@ fn shifted(mantissa: &str, by: i32) -> Option<String> {
         None => ("", mantissa),
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    // A decimal has 28 digits: a larger exponent would only make a text that nothing reads, and one
+    // of a client's choosing would fill memory.
     let zeros = "0".repeat(usize::try_from(by.unsigned_abs()).ok().filter(|by| *by <= 64)?);
     let moved = if by < 0 {
         let whole = format!("{zeros}{whole}");
@@ -140,7 +143,7 @@ impl Value {
     /// The text or number under a path of member names, also out of text that
     /// [`from_json`](Self::from_json) refuses: for telling its sender which request was refused.
     pub fn find_in_json(bytes: &[u8], path: &[&str]) -> Option<Self> {
-        place::scalar(bytes, path)
+        json_error::scalar(bytes, path)
     }
 
     /// Writes JSON text without spaces.
@@ -269,7 +272,7 @@ impl Object {
         Self::default()
     }
 
-    /// With room for this many members.
+    /// An empty object with capacity for this many members.
     pub fn with_capacity(members: usize) -> Self {
         Self(Vec::with_capacity(members))
     }
@@ -324,6 +327,7 @@ impl Object {
 
 impl<K: Into<Arc<str>> + AsRef<str>, V: Into<Value>> FromIterator<(K, V)> for Object {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(members: I) -> Self {
+        // A linear search for each member would make a large object of a client quadratic.
         let mut seen = BTreeMap::new();
         let mut object = Self::new();
         for (name, value) in members {
@@ -361,9 +365,11 @@ fn from_raw(raw: &RawValue, depth: usize, whole: &str) -> Result<Value, BadJson>
         false => Err(bad(format!("nested deeper than {DEPTH_MAX}"))),
     };
     Ok(match text.as_bytes().first() {
+        // Nested values stay text until their depth is known: a parser that descends by itself
+        // would use the stack as deep as the sender likes.
         Some(b'{') => {
             deeper()?;
-            let Members(members) = serde_json::from_str(text).map_err(read)?;
+            let RawMembers(members) = serde_json::from_str(text).map_err(read)?;
             let members: Result<Vec<_>, _> = members
                 .into_iter()
                 .map(|(name, raw)| Ok((name, from_raw(raw, depth + 1, whole)?)))
@@ -386,13 +392,13 @@ fn from_raw(raw: &RawValue, depth: usize, whole: &str) -> Result<Value, BadJson>
 }
 
 /// An object's members still as text.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
+struct RawMembers<'a>(Vec<(String, &'a RawValue)>);
 
-impl<'de> Deserialize<'de> for Members<'de> {
+impl<'de> Deserialize<'de> for RawMembers<'de> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct Visitor;
         impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Members<'de>;
+            type Value = RawMembers<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a JSON object")
@@ -401,12 +407,12 @@ impl<'de> Deserialize<'de> for Members<'de> {
             fn visit_map<A: de::MapAccess<'de>>(
                 self,
                 mut map: A,
-            ) -> Result<Members<'de>, A::Error> {
+            ) -> Result<RawMembers<'de>, A::Error> {
                 let mut members = Vec::new();
                 while let Some(member) = map.next_entry()? {
                     members.push(member);
                 }
-                Ok(Members(members))
+                Ok(RawMembers(members))
             }
         }
         from.deserialize_map(Visitor)
@@ -414,11 +420,11 @@ impl<'de> Deserialize<'de> for Members<'de> {
 }
 
 /// The type and variant under which a number is given to a serializer that is not for people.
-pub(crate) const PACKED_NUMBER: (&str, &str) = ("Packed", "Number");
+pub(crate) const POSTCARD_NUMBER: (&str, &str) = ("Packed", "Number");
 
 /// How a value looks to postcard. Append-only.
 #[derive(Deserialize)]
-enum Packed {
+enum PostcardValue {
     Null,
     Bool(bool),
     Number(Box<str>),
@@ -429,6 +435,7 @@ enum Packed {
 
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        // postcard cannot read a value whose type it does not know: there it is an enum.
         if !to.is_human_readable() {
             return self.pack(to);
         }
@@ -450,14 +457,15 @@ impl Serialize for Value {
 }
 
 impl Value {
-    /// Writes what [`Packed`] reads, without a copy: the places and names are its.
+    /// Writes what [`PostcardValue`] reads, without a copy: variant indexes and names must be
+    /// equal.
     fn pack<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        const NAME: &str = PACKED_NUMBER.0;
+        const NAME: &str = POSTCARD_NUMBER.0;
         match self {
             Self::Null => to.serialize_unit_variant(NAME, 0, "Null"),
             Self::Bool(value) => to.serialize_newtype_variant(NAME, 1, "Bool", value),
             Self::Number(number) => {
-                to.serialize_newtype_variant(NAME, 2, PACKED_NUMBER.1, &*number.0)
+                to.serialize_newtype_variant(NAME, 2, POSTCARD_NUMBER.1, &*number.0)
             }
             Self::String(text) => to.serialize_newtype_variant(NAME, 3, "String", text),
             Self::Array(items) => to.serialize_newtype_variant(NAME, 4, "Array", items),
@@ -485,13 +493,13 @@ impl<'de> Deserialize<'de> for Value {
 }
 
 fn unpack<'de, D: Deserializer<'de>>(from: D) -> Result<Value, D::Error> {
-    Ok(match Packed::deserialize(from)? {
-        Packed::Null => Value::Null,
-        Packed::Bool(value) => Value::Bool(value),
-        Packed::Number(text) => Value::Number(Number(text)),
-        Packed::String(text) => Value::String(text),
-        Packed::Array(items) => Value::Array(items),
-        Packed::Object(object) => Value::Object(object),
+    Ok(match PostcardValue::deserialize(from)? {
+        PostcardValue::Null => Value::Null,
+        PostcardValue::Bool(value) => Value::Bool(value),
+        PostcardValue::Number(text) => Value::Number(Number(text)),
+        PostcardValue::String(text) => Value::String(text),
+        PostcardValue::Array(items) => Value::Array(items),
+        PostcardValue::Object(object) => Value::Object(object),
     })
 }
 
@@ -516,6 +524,7 @@ impl<'de> Deserialize<'de> for Object {
             }
 
             fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+                // The size comes from the bytes: damaged ones must not reserve all memory.
                 let mut members = Vec::with_capacity(map.size_hint().unwrap_or(0).min(1024));
                 while let Some((name, value)) = map.next_entry::<String, Value>()? {
                     members.push((Arc::from(name), value));
@@ -532,6 +541,7 @@ impl<'de> Deserialize<'de> for Object {
 /// # Errors
 /// The reader's reason, with the field's name.
 pub fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, BadJson> {
+    // By way of text, so that a number's digits reach the reader as they were written.
     let json = value.to_json();
     serde_json::from_str(&json).map_err(|error| BadJson::of_reader(json.as_bytes(), 0, &error))
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use model::{
-    Accepted, Action, Answer, Batch, BranchId, BranchKey, Command, CommandId, Conventions,
+    Acceptance, Action, Answer, Batch, BranchId, BranchKey, Command, CommandId, Conventions,
     DedupLimits, Definition, FieldCondition, Filter, Holds, ModuleId, Mutation, Object, Operator,
     Origin, Outcome, Partition, Precondition, Query, Read, RecordMutation, Reject, ReplaceChildren,
     Request, Reserve, Schema, SequenceRule, TableName, Timestamp, Transaction, Validation, Value,
@@ -67,7 +67,7 @@ impl Clinic {
         clinic
     }
 
-    fn run(&mut self, request: Request) -> Result<Accepted, Reject> {
+    fn run(&mut self, request: Request) -> Result<Acceptance, Reject> {
         self.requests += 1;
         let command = Command {
             id: CommandId { session: String::new(), request: self.requests.to_string() },
@@ -88,11 +88,11 @@ impl Clinic {
         }
     }
 
-    fn mutate(&mut self, mutation: impl Into<Mutation>) -> Result<Accepted, Reject> {
+    fn mutate(&mut self, mutation: impl Into<Mutation>) -> Result<Acceptance, Reject> {
         self.run(Request::Transaction(Transaction::of([mutation])))
     }
 
-    fn treat(&mut self, appointment: &str, rows: &[&str]) -> Result<Accepted, Reject> {
+    fn treat(&mut self, appointment: &str, rows: &[&str]) -> Result<Acceptance, Reject> {
         self.mutate(ReplaceChildren {
             table: "treatment".to_owned(),
             parent_field: "appointmentId".to_owned(),

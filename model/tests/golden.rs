@@ -11,7 +11,7 @@ use std::sync::Arc;
 use model::codec::Versioned;
 use model::partition::ChunkSink;
 use model::{
-    Accepted, Action, Answer, ArchiveEntry, ArchivedTable, Batch, BranchId, BranchKey,
+    Acceptance, Action, Answer, ArchiveEntry, ArchivedTable, Batch, BranchId, BranchKey,
     BulkOperation, Command, CommandId, DedupLimits, Definition, Delta, Effect, Event, EventChange,
     FieldCondition, Hash, Head, Holds, Incarnation, LogCursor, LogHead, ModuleChange, ModuleId,
     Object, Offset, Origin, Outcome, Part, Partition, Precondition, ProcedureCall, Purge, Read,
@@ -231,7 +231,7 @@ fn a_batch() {
 
 #[test]
 fn an_outcome() {
-    let accepted = Outcome::Accepted(Accepted {
+    let accepted = Outcome::Accepted(Acceptance {
         delta: Arc::new(Delta { key: key(), incarnation: Incarnation(1), events: Vec::new() }),
         reserved: None,
         repeated: true,
@@ -305,9 +305,9 @@ fn a_history_and_a_log_on_their_way_to_another_node() {
     );
 }
 
-struct Names(BTreeMap<String, String>);
+struct ChunkHashes(BTreeMap<String, String>);
 
-impl ChunkSink for Names {
+impl ChunkSink for ChunkHashes {
     fn put(&mut self, name: &str, bytes: Vec<u8>) {
         self.0.insert(name.to_owned(), blake3::hash(&bytes).to_hex()[..16].to_owned());
     }
@@ -340,16 +340,16 @@ fn a_checkpoint() {
     let define = Request::Define(Arc::new(definition));
     let requests = vec![define, insert.clone(), reserve, write(), tables, purge(), insert];
     partition.apply(&batch(requests));
-    let mut names = Names(BTreeMap::new());
+    let mut names = ChunkHashes(BTreeMap::new());
     partition.chunks(&mut names);
     let lines: Vec<String> = names.0.iter().map(|(name, hash)| format!("{name} {hash}")).collect();
     assert_eq!(
         lines.join("\n"),
-        "b/dar/pos/dedup/client/0000000000000000 b78b41dac759bd08\n\
+        "b/dar/pos/archive/purge-b3297052-cbd5-49f2-b5cb-e45bd62f4126/0000000000000000 bd02c6b8148baeea\n\
+         b/dar/pos/archive/purge-b3297052-cbd5-49f2-b5cb-e45bd62f4126/head 2b4d9476d24780a6\n\
+         b/dar/pos/dedup/client/0000000000000000 b78b41dac759bd08\n\
          b/dar/pos/events/tail 6e164ab2ce4d0fd3\n\
          b/dar/pos/head 4a13d242bdedff36\n\
-         b/dar/pos/history/purge-b3297052-cbd5-49f2-b5cb-e45bd62f4126/0000000000000000 bd02c6b8148baeea\n\
-         b/dar/pos/history/purge-b3297052-cbd5-49f2-b5cb-e45bd62f4126/head 2b4d9476d24780a6\n\
          b/dar/pos/records/t/0000000000000000 55cb795b31ed943d\n\
          b/dar/pos/removed/t 278171173f4c5dcb\n\
          partition fc9616e778a91ca9\n\
@@ -357,6 +357,6 @@ fn a_checkpoint() {
     );
     assert_eq!(
         partition.state_hash().to_string(),
-        "240a3d6bdc20e4c7bb1f066f9b8b793b5719df3658ec128abde7e6f57e6d7cb8"
+        "f0d8d6ab319c0167e8f2ece3d61c4e88a74ad4dffed0d1b019e8d7e45693e388"
     );
 }

@@ -13,8 +13,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use compat::{BadOriginal, Original, live_data};
 use model::{
-    BranchConfig, CatalogueChange, CatalogueEntry, ModuleConfig, Pattern, Timestamp, Validation,
-    VersionRule,
+    BranchConfig, BranchPattern, CatalogueChange, CatalogueEntry, ModuleConfig, Timestamp,
+    Validation, VersionRule,
 };
 
 use crate::config::CatalogueSource;
@@ -215,7 +215,7 @@ fn changes(source: &str, original: Original) -> LoadedCatalogue {
         ));
     }
     let patterns = original.patterns.into_iter();
-    let patterns = patterns.map(|(matches, modules)| Pattern { matches, modules }).collect();
+    let patterns = patterns.map(|(matches, modules)| BranchPattern { matches, modules }).collect();
     let change = CatalogueChange::Patterns { patterns, defaults: original.defaults };
     entries.push(entry("patterns", "all", change));
     for (name, source) in original.schemas {

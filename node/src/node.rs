@@ -252,11 +252,6 @@ impl Node {
         &self.link
     }
 
-    /// The branches, without the gateway before them.
-    pub fn branches(&self) -> Arc<dyn Store> {
-        Arc::new(self.actors.store())
-    }
-
     /// Not ready any more, and leaderships handed over to other nodes, as far as they take them.
     pub async fn drain(&self) {
         tracing::info!("stopping: handing over");

@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use model::mutant::{self, Mutant};
 use model::{NodeId, ReplicaId};
 use openraft::errors::{
@@ -18,14 +17,12 @@ use openraft::errors::{
     RaftError,
 };
 use openraft::raft::ClientWriteResponse;
-use openraft::vote::leader_id_std::CommittedLeaderId;
 use openraft::{ChangeMembers, Raft, ReadPolicy};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::checkpoint_task::CheckpointRequest;
-use crate::consensus::{EntryData, Metrics, ProposalResponder, TypeConfig};
+use crate::consensus::{Metrics, TypeConfig};
 use crate::disk::Wal;
-use crate::erased::ErasedResponse;
 use crate::error::{Fatal, ProposeError, ReadError};
 use crate::limits;
 use crate::machine::Machine;
@@ -92,32 +89,6 @@ impl ReplicaGroup {
                 Err(unavailable(error))
             }
             Err(RaftError::Fatal(error)) => Err(self.fatal_reason(&error).into()),
-        }
-    }
-
-    /// Proposes an entry and gives its index and the machine's response; see
-    /// [`TypedGroup::propose`].
-    pub(crate) async fn propose_erased(
-        &self,
-        term: Option<u64>,
-        entry: Bytes,
-    ) -> Result<(u64, ErasedResponse), ProposeError> {
-        self.writable()?;
-        let (responder, response) = ProposalResponder::new();
-        let mut write = self.0.raft.write(EntryData(entry)).responder(responder);
-        // openraft checks the term in its own task, where it appends: a change of leader between
-        // the caller's decision and the append cannot slip through.
-        if let Some(term) = term {
-            write = write.with_leader(CommittedLeaderId::new(term));
-        }
-        if let Err(error) = write.await {
-            return Err(self.fatal_reason(&error).into());
-        }
-        match response.await {
-            Ok(Ok(written)) => Ok((written.log_id.index, written.data)),
-            Ok(Err(error)) => Err(self.to_propose_error(error)),
-            // openraft ended while it held the proposal; the entry may be in the log.
-            Err(_) => Err(ProposeError::Indeterminate),
         }
     }
 
@@ -274,7 +245,7 @@ impl ReplicaGroup {
         &self.0
     }
 
-    fn writable(&self) -> Result<(), ProposeError> {
+    pub(crate) fn writable(&self) -> Result<(), ProposeError> {
         self.0.wal.writable().map_err(unavailable)
     }
 
@@ -302,7 +273,7 @@ impl ReplicaGroup {
         }
     }
 
-    fn to_propose_error(&self, error: ClientWriteError<TypeConfig>) -> ProposeError {
+    pub(crate) fn to_propose_error(&self, error: ClientWriteError<TypeConfig>) -> ProposeError {
         match error {
             ClientWriteError::ForwardToLeader(forward) => match self.leader_hint(&forward) {
                 Ok(hint) => ProposeError::NotLeader { hint },
@@ -333,7 +304,7 @@ impl ReplicaGroup {
         }
     }
 
-    fn fatal_reason(&self, error: &openraft::errors::Fatal<TypeConfig>) -> Fatal {
+    pub(crate) fn fatal_reason(&self, error: &openraft::errors::Fatal<TypeConfig>) -> Fatal {
         self.0.replica.failure().unwrap_or_else(|| Fatal(error.to_string()))
     }
 }

@@ -9,7 +9,9 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 
 use bytes::Bytes;
+use openraft::vote::leader_id_std::CommittedLeaderId;
 
+use crate::consensus::{EntryData, ProposalResponder};
 use crate::error::ProposeError;
 use crate::group::ReplicaGroup;
 use crate::machine::Machine;
@@ -39,12 +41,28 @@ impl<M: Machine> TypedGroup<M> {
         term: Option<u64>,
         entry: Bytes,
     ) -> Result<AppliedEntry<M::Response>, ProposeError> {
-        let (index, response) = self.group.propose_erased(term, entry).await?;
+        self.group.writable()?;
+        let (responder, response) = ProposalResponder::new();
+        let mut write = self.group.inner().raft.write(EntryData(entry)).responder(responder);
+        // openraft checks the term in its own task, where it appends: a change of leader between
+        // the caller's decision and the append cannot slip through.
+        if let Some(term) = term {
+            write = write.with_leader(CommittedLeaderId::new(term));
+        }
+        if let Err(error) = write.await {
+            return Err(self.group.fatal_reason(&error).into());
+        }
+        let written = match response.await {
+            Ok(Ok(written)) => written,
+            Ok(Err(error)) => return Err(self.group.to_propose_error(error)),
+            // openraft ended while it held the proposal; the entry may be in the log.
+            Err(_) => return Err(ProposeError::Indeterminate),
+        };
         // The group was started with an `M`, and a machine has a response to every proposed entry.
         // If that did not hold, the entry would be applied all the same, so nothing but "unknown"
         // is true.
-        let response = response.into_response::<M>().ok_or(ProposeError::Indeterminate)?;
-        Ok(AppliedEntry { index, response })
+        let response = written.data.into_response::<M>().ok_or(ProposeError::Indeterminate)?;
+        Ok(AppliedEntry { index: written.log_id.index, response })
     }
 }
 

@@ -14,7 +14,7 @@ use tests::contract::deviations::DeviationTable;
 use tests::contract::play::{Played, play};
 use tests::contract::recording::{Scenario, original, read_original, transcripts};
 use tests::contract::verdict::ContractVerdict;
-use tests::drill::Options;
+use tests::drill::DrillOptions;
 use tests::process_cluster::{Contents, ProcessCluster};
 
 /// What may be given.
@@ -22,7 +22,7 @@ const OPTIONS: [&str; 6] = ["--transcripts", "--only", "--alone", "--node", "--n
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let options = Options::of_this_program(&OPTIONS)?;
+    let options = DrillOptions::of_this_program(&OPTIONS)?;
     let only: String = options.value("--only", String::new())?;
     let folder = options.value("--transcripts", transcripts().unwrap_or_default())?;
     let scenarios = chosen(read_original(&folder)?, &only, options.has("--alone"));

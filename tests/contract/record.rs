@@ -10,7 +10,7 @@ use anyhow::Result;
 use serde_json::Value;
 use tests::contract::play;
 use tests::contract::recording::{Does, RecordedCall, Scenario, own, read_all, transcripts};
-use tests::drill::Options;
+use tests::drill::DrillOptions;
 use tests::process_cluster::{Contents, ProcessCluster};
 
 /// What may be given.
@@ -20,7 +20,7 @@ const NAMES: [(&str, &str); 2] = [("T10", "table-10"), ("burger", "item-01")];
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let options = Options::of_this_program(&OPTIONS)?;
+    let options = DrillOptions::of_this_program(&OPTIONS)?;
     let from = options.value("--from", transcripts().unwrap_or_else(own))?;
     let into = options.value("--into", own())?;
     let only: String = options.value("--only", String::new())?;

@@ -5,14 +5,14 @@
 #![allow(clippy::print_stdout, reason = "a drill prints what it measured")]
 
 use anyhow::{Result, ensure};
-use tests::drill::{Options, Samples};
+use tests::drill::{DrillOptions, Samples};
 use tests::process_cluster::ProcessCluster;
 use tests::recording::{ClientRecording, Verdicts};
 use tests::writer::{OrderWriter, start_writers};
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let options = Options::of_this_program(&["--runs", "--writes", "--writers"])?;
+    let options = DrillOptions::of_this_program(&["--runs", "--writes", "--writers"])?;
     let runs: u32 = options.value("--runs", 1)?;
     let writes: usize = options.value("--writes", 1000)?;
     let writers: usize = options.value("--writers", 1)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tests::demo::Demo;
-use tests::drill::Options;
+use tests::drill::DrillOptions;
 use tests::process::{cpu, resident_kib};
 use tokio::time::{Instant, sleep};
 
@@ -16,7 +16,7 @@ const SETTLE: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let options = Options::of_this_program(&["--nodes", "--seconds"])?;
+    let options = DrillOptions::of_this_program(&["--nodes", "--seconds"])?;
     let seconds = options.value("--seconds", 30)?;
     let mut demo = Demo::start(options.value("--nodes", 3)?).await?;
     sleep(SETTLE).await;

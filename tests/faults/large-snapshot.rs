@@ -14,7 +14,7 @@ use futures::future::try_join_all;
 use futures::{SinkExt, StreamExt};
 use serde_json::json;
 use tests::client::TablePath;
-use tests::drill::Options;
+use tests::drill::DrillOptions;
 use tests::process::{peak_kib, resident_kib};
 use tests::process_cluster::ProcessCluster;
 use tokio::time::Instant;
@@ -29,7 +29,7 @@ const MORE_PER_SOCKET_MIB: u64 = 16;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let options = Options::of_this_program(&["--records", "--sockets"])?;
+    let options = DrillOptions::of_this_program(&["--records", "--sockets"])?;
     let (records, sockets) = (options.value("--records", 150)?, options.value("--sockets", 4)?);
     let mut cluster = ProcessCluster::start(1).await?;
     cluster.keep_quiet();

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use tests::disk::PowerCutDisk;
-use tests::drill::Options;
+use tests::drill::DrillOptions;
 use tests::process_cluster::{Contents, ProcessCluster};
 use tests::recording::Verdicts;
 use tests::writer::{AcknowledgedCount, OrderWriter, RunningWriters, start_writers};
@@ -25,7 +25,7 @@ const WRITERS: usize = 4;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let options = Options::of_this_program(&["--runs", "--writes", "--all"])?;
+    let options = DrillOptions::of_this_program(&["--runs", "--writes", "--all"])?;
     let runs: u32 = options.value("--runs", 20)?;
     let writes: usize = options.value("--writes", 300)?;
     let all = options.has("--all");

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use history::Cursor;
 use serde_json::json;
 use tests::client::Client;
-use tests::drill::Options;
+use tests::drill::DrillOptions;
 use tests::process_cluster::ProcessCluster;
 use tests::recording::{ClientRecording, SubscriberRecorder};
 use tests::session::ClientSession;
@@ -30,7 +30,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let options = Options::of_this_program(&["--connections", "--rate", "--kills", "--seed"])?;
+    let options = DrillOptions::of_this_program(&["--connections", "--rate", "--kills", "--seed"])?;
     let connections: u64 = options.value("--connections", 300)?;
     let rate: u64 = options.value("--rate", 200)?;
     let kills: u64 = options.value("--kills", 5)?;

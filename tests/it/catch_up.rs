@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tests::client::{HttpReply, TablePath};
 use tests::process_cluster::{Contents, ProcessCluster};
 use tests::recording::{ClientRecording, ID_PREFIX, now};
-use tests::wait::{Observation, until};
+use tests::wait::{WaitState, until};
 use tests::writer::OrderWriter;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -120,10 +120,10 @@ async fn no_lag(cluster: &ProcessCluster, asked: u64, node: u64) -> Result<()> {
     until(&format!("node {node} has caught up"), async || {
         let status = match cluster.status(asked).await {
             Ok(status) => status,
-            Err(error) => return Observation::NotYet(format!("{error:#}")),
+            Err(error) => return WaitState::NotYet(format!("{error:#}")),
         };
         let lag = status.lag_of("dar", "pos", node);
-        Observation::when(lag == Some(0), (), || format!("its lag is {lag:?}"))
+        WaitState::when(lag == Some(0), (), || format!("its lag is {lag:?}"))
     })
     .await
 }
@@ -136,21 +136,21 @@ async fn same_state(cluster: &ProcessCluster) -> Result<()> {
             let path = "/api/cluster/replicas?verify=true";
             match cluster.client(node).get(path).await.and_then(HttpReply::ok) {
                 Ok(own) => shown.push(own["replicas"].as_array().cloned().unwrap_or_default()),
-                Err(error) => return Observation::NotYet(format!("{error:#}")),
+                Err(error) => return WaitState::NotYet(format!("{error:#}")),
             }
         }
         let applied = |replicas: &[Value]| -> Vec<Value> {
             replicas.iter().map(|replica| replica["applied"].clone()).collect()
         };
         if shown.iter().any(|replicas| applied(replicas) != applied(&shown[0])) {
-            return Observation::NotYet("entries are under way".to_owned());
+            return WaitState::NotYet("entries are under way".to_owned());
         }
         assert!(!shown[0].is_empty());
         for replicas in &shown {
             assert!(replicas.iter().all(|one| one.get("brokenChain").is_none()), "{replicas:?}");
             assert_eq!(*replicas, shown[0], "the same entries gave another state");
         }
-        Observation::Done(())
+        WaitState::Done(())
     })
     .await
 }

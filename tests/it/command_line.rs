@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::binary::mishkah;
 use tests::process_cluster::{Contents, ProcessCluster, alone};
-use tests::wait::{Observation, until};
+use tests::wait::{WaitState, until};
 
 /// What `status` ends with when there are warnings.
 const WARNINGS: Option<i32> = Some(3);
@@ -96,9 +96,9 @@ async fn says(node: SocketAddr, part: &str) -> Result<()> {
         Ok(done) => {
             let text = String::from_utf8_lossy(&done.stdout).into_owned();
             let is_printed = text.contains(part) && done.status.code() == WARNINGS;
-            Observation::when(is_printed, (), || format!("{}: {text}", done.status))
+            WaitState::when(is_printed, (), || format!("{}: {text}", done.status))
         }
-        Err(error) => Observation::NotYet(error.to_string()),
+        Err(error) => WaitState::NotYet(error.to_string()),
     })
     .await
 }

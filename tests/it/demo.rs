@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::client::Client;
 use tests::demo::Demo;
-use tests::wait::{Observation, until};
+use tests::wait::{WaitState, until};
 use tests::writer::OrderWriter;
 
 const README: &str = include_str!("../../README.md");
@@ -48,9 +48,9 @@ async fn a_node_that_dies_is_missed_and_started_again() -> Result<()> {
     demo.kill(2)?;
     until("the demo has started node 2 again", async || match demo.pids() {
         Ok(now) => {
-            Observation::when(now[1] != before[1], (), || "the old process is there".to_owned())
+            WaitState::when(now[1] != before[1], (), || "the old process is there".to_owned())
         }
-        Err(error) => Observation::NotYet(format!("{error:#}")),
+        Err(error) => WaitState::NotYet(format!("{error:#}")),
     })
     .await?;
     demo.wait_until_ready().await?;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use tests::process_cluster::ProcessCluster;
-use tests::wait::{Observation, until};
+use tests::wait::{WaitState, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_without_a_majority_is_not_ready_until_it_is_back() -> Result<()> {
@@ -17,9 +17,9 @@ async fn a_node_without_a_majority_is_not_ready_until_it_is_back() -> Result<()>
     let alone = cluster.client(leader);
     let refused = until("the last node says so", async || match alone.get("/readyz").await {
         Ok(reply) if reply.status == 503 && reply.body["reason"] == "no-majority" => {
-            Observation::Done(reply.body)
+            WaitState::Done(reply.body)
         }
-        other => Observation::NotYet(format!("{other:?}")),
+        other => WaitState::NotYet(format!("{other:?}")),
     })
     .await?;
     let without = refused["details"]["partitionsWithoutLeader"].as_u64();
@@ -29,9 +29,9 @@ async fn a_node_without_a_majority_is_not_ready_until_it_is_back() -> Result<()>
             Ok(status) => {
                 let led = status["partitions"].as_array().into_iter().flatten();
                 let led = led.filter(|partition| !partition["leader"].is_null()).count();
-                Observation::when(led == 0, status.clone(), || format!("{led} are led"))
+                WaitState::when(led == 0, status.clone(), || format!("{led} are led"))
             }
-            Err(error) => Observation::NotYet(format!("{error:#}")),
+            Err(error) => WaitState::NotYet(format!("{error:#}")),
         })
         .await?;
     let warnings = status["warnings"].to_string();

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tests::binary::next_level;
 use tests::client::TablePath;
 use tests::process_cluster::ProcessCluster;
-use tests::wait::{Observation, until};
+use tests::wait::{WaitState, until};
 
 const LEVEL: &str = "/api/cluster/level";
 
@@ -43,7 +43,7 @@ async fn replicas_are_equal(cluster: &ProcessCluster) -> Result<()> {
         let mut partitions: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for node in cluster.ids() {
             let Ok(held) = cluster.client(node).get("/api/cluster/replicas").await else {
-                return Observation::NotYet(format!("node {node} does not answer"));
+                return WaitState::NotYet(format!("node {node} does not answer"));
             };
             for replica in held.body["replicas"].as_array().into_iter().flatten() {
                 let state = format!("{} {}", replica["applied"], replica["stateHash"]);
@@ -53,13 +53,13 @@ async fn replicas_are_equal(cluster: &ProcessCluster) -> Result<()> {
         for (partition, states) in &partitions {
             let is_equal = states.len() == nodes && states.iter().all(|it| *it == states[0]);
             if !is_equal {
-                return Observation::NotYet(format!("replicas of {partition} hold {states:?}"));
+                return WaitState::NotYet(format!("replicas of {partition} hold {states:?}"));
             }
         }
         if partitions.is_empty() {
-            return Observation::NotYet("there are none".to_owned());
+            return WaitState::NotYet("there are none".to_owned());
         }
-        Observation::Done(())
+        WaitState::Done(())
     })
     .await
 }
@@ -98,7 +98,7 @@ async fn a_cluster_is_upgraded_node_by_node_then_raises_its_level() -> Result<()
     let raised = until("the cluster agrees on level 2", async || {
         let asked = cluster.client(1).send_json("PUT", LEVEL, None, &json!({"level": 2})).await;
         let asked = asked.and_then(tests::client::HttpReply::ok);
-        Observation::when(asked.is_ok(), (), || format!("{asked:?}"))
+        WaitState::when(asked.is_ok(), (), || format!("{asked:?}"))
     });
     raised.await?;
     let all = write_everywhere(&cluster, 3).await?;
@@ -112,7 +112,7 @@ async fn a_cluster_is_upgraded_node_by_node_then_raises_its_level() -> Result<()
     cluster.launch(3)?;
     until("the old build says that it must be upgraded", async || {
         let said = cluster.logged(3).contains("level 2, this build has 1: upgrade this node");
-        Observation::when(said, (), || "it does not yet".to_owned())
+        WaitState::when(said, (), || "it does not yet".to_owned())
     })
     .await?;
     let _ = cluster.kill(3);

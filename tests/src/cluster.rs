@@ -12,7 +12,7 @@ use tokio::sync::MutexGuard;
 
 use crate::client::Client;
 use crate::process_cluster::alone;
-use crate::wait::{Observation, until};
+use crate::wait::{WaitState, until};
 
 /// Nodes inside this process.
 pub struct InProcessCluster {
@@ -57,7 +57,7 @@ impl InProcessCluster {
         for id in self.ids() {
             let client = self.client(id);
             until(&format!("node {id} serves"), async || {
-                Observation::when(client.is_ready().await, (), || "it does not yet".to_owned())
+                WaitState::when(client.is_ready().await, (), || "it does not yet".to_owned())
             })
             .await?;
         }

@@ -14,7 +14,7 @@ use crate::binary::mishkah;
 use crate::client::Client;
 use crate::process::children;
 use crate::process_cluster::alone;
-use crate::wait::{Observation, until};
+use crate::wait::{WaitState, until};
 
 /// How the lines to try begin: by then the demo has seen its cluster form.
 const QUICKSTART: &str = "Try it";
@@ -81,9 +81,9 @@ impl Demo {
             let child = &mut self.child;
             let ended = until(&format!("node {node} of the demo serves"), async || {
                 if let Ok(Some(ended)) = child.try_wait() {
-                    return Observation::Done(Some(ended));
+                    return WaitState::Done(Some(ended));
                 }
-                Observation::when(client.is_ready().await, None, || "it does not yet".to_owned())
+                WaitState::when(client.is_ready().await, None, || "it does not yet".to_owned())
             })
             .await?;
             if let Some(ended) = ended {
@@ -92,7 +92,7 @@ impl Demo {
         }
         until("the demo has said what to try", async || {
             let is_printed = self.said().matches(QUICKSTART).count() == self.starts;
-            Observation::when(is_printed, (), || self.said())
+            WaitState::when(is_printed, (), || self.said())
         })
         .await
     }
@@ -146,8 +146,8 @@ impl Demo {
         kill_process(Pid::from_child(&self.child), Signal::INT)?;
         let child = &mut self.child;
         let ended = until("the demo has stopped", async || match child.try_wait() {
-            Ok(Some(ended)) => Observation::Done(ended),
-            other => Observation::NotYet(format!("{other:?}")),
+            Ok(Some(ended)) => WaitState::Done(ended),
+            other => WaitState::NotYet(format!("{other:?}")),
         })
         .await?;
         if !ended.success() {

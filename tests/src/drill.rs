@@ -8,9 +8,9 @@ use anyhow::{Context, Result, bail};
 
 /// Options of the form `--name value` and `--name`.
 #[derive(Debug, Clone)]
-pub struct Options(Vec<String>);
+pub struct DrillOptions(Vec<String>);
 
-impl Options {
+impl DrillOptions {
     /// The options this program was given; others than `known` are refused.
     ///
     /// # Errors
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn options_have_defaults_and_are_read() {
-        let options = Options(vec!["--runs".into(), "7".into(), "--all".into()]);
+        let options = DrillOptions(vec!["--runs".into(), "7".into(), "--all".into()]);
         assert_eq!(options.value("--runs", 1).unwrap(), 7);
         assert_eq!(options.value("--writes", 3).unwrap(), 3);
         assert!(options.has("--all"));

@@ -18,7 +18,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::binary::{call, mishkah};
 use crate::client::Client;
 use crate::status::Status;
-use crate::wait::{Observation, until};
+use crate::wait::{WaitState, until};
 
 /// Held by whoever runs nodes.
 static ALONE: Mutex<()> = Mutex::const_new(());
@@ -41,7 +41,7 @@ pub enum Contents {
 
 /// Nodes as processes.
 pub struct ProcessCluster {
-    members: Vec<Member>,
+    members: Vec<ClusterMember>,
     contents: Contents,
     settings: Vec<String>,
     file_limit: Option<u32>,
@@ -50,7 +50,7 @@ pub struct ProcessCluster {
     _alone: MutexGuard<'static, ()>,
 }
 
-struct Member {
+struct ClusterMember {
     id: u64,
     http: SocketAddr,
     peer: SocketAddr,
@@ -80,7 +80,7 @@ impl ProcessCluster {
         let home = tempfile::tempdir()?;
         let ports = free_addresses(nodes * 2)?;
         let members = (0..nodes)
-            .map(|at| Member {
+            .map(|at| ClusterMember {
                 id: at as u64 + 1,
                 http: ports[at],
                 peer: ports[nodes + at],
@@ -248,9 +248,9 @@ impl ProcessCluster {
         let child = self.member_mut(node).child.as_mut().context("the node does not run")?;
         let ended = until(&format!("node {node} serves"), async || {
             if let Ok(Some(ended)) = child.try_wait() {
-                return Observation::Done(Some(ended));
+                return WaitState::Done(Some(ended));
             }
-            Observation::when(client.is_ready().await, None, || "it does not yet".to_owned())
+            WaitState::when(client.is_ready().await, None, || "it does not yet".to_owned())
         })
         .await?;
         match ended {
@@ -279,8 +279,8 @@ impl ProcessCluster {
         let pid = Pid::from_child(&child);
         kill_process(pid, Signal::TERM)?;
         let status = until(&format!("node {node} has stopped"), async || match child.try_wait() {
-            Ok(Some(status)) => Observation::Done(status),
-            other => Observation::NotYet(format!("{other:?}")),
+            Ok(Some(status)) => WaitState::Done(status),
+            other => WaitState::NotYet(format!("{other:?}")),
         })
         .await?;
         if !status.success() {
@@ -310,10 +310,10 @@ impl ProcessCluster {
         until(&format!("{branch}:{module} has a leader"), async || {
             match Status::of(&client).await {
                 Ok(status) => match status.leader_of(branch, module) {
-                    Some(leader) => Observation::Done(leader),
-                    None => Observation::NotYet("none is known".to_owned()),
+                    Some(leader) => WaitState::Done(leader),
+                    None => WaitState::NotYet("none is known".to_owned()),
                 },
-                Err(error) => Observation::NotYet(format!("{error:#}")),
+                Err(error) => WaitState::NotYet(format!("{error:#}")),
             }
         })
         .await
@@ -329,11 +329,11 @@ impl ProcessCluster {
         until("every leader is on its preferred node", async || match Status::of(&asked).await {
             Ok(status) => {
                 let elsewhere = status.led_elsewhere();
-                Observation::when(elsewhere.is_empty(), (), || {
+                WaitState::when(elsewhere.is_empty(), (), || {
                     format!("partitions {elsewhere:?} are not")
                 })
             }
-            Err(error) => Observation::NotYet(format!("{error:#}")),
+            Err(error) => WaitState::NotYet(format!("{error:#}")),
         })
         .await
     }
@@ -347,12 +347,12 @@ impl ProcessCluster {
         self.home.path().join(format!("node-{node}.log"))
     }
 
-    fn member(&self, node: u64) -> &Member {
+    fn member(&self, node: u64) -> &ClusterMember {
         let at = usize::try_from(node - 1).expect("a cluster is small");
         &self.members[at]
     }
 
-    fn member_mut(&mut self, node: u64) -> &mut Member {
+    fn member_mut(&mut self, node: u64) -> &mut ClusterMember {
         let at = usize::try_from(node - 1).expect("a cluster is small");
         &mut self.members[at]
     }

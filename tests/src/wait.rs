@@ -13,7 +13,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// What a look found.
 #[derive(Debug)]
-pub enum Observation<T> {
+pub enum WaitState<T> {
     /// It is so.
     Done(T),
     /// Not yet; in words, what is there instead.
@@ -24,20 +24,20 @@ pub enum Observation<T> {
 ///
 /// # Errors
 /// After [`TIMEOUT`], with what was waited for and what was there instead.
-pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Observation<T>) -> Result<T> {
+pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> WaitState<T>) -> Result<T> {
     let end = Instant::now() + TIMEOUT;
     loop {
         match look().await {
-            Observation::Done(value) => return Ok(value),
-            Observation::NotYet(instead) if Instant::now() >= end => {
+            WaitState::Done(value) => return Ok(value),
+            WaitState::NotYet(instead) if Instant::now() >= end => {
                 bail!("waited {TIMEOUT:?} in vain until {what}; last seen: {instead}")
             }
-            Observation::NotYet(_) => sleep(PAUSE).await,
+            WaitState::NotYet(_) => sleep(PAUSE).await,
         }
     }
 }
 
-impl<T> Observation<T> {
+impl<T> WaitState<T> {
     /// `Done` if the condition holds.
     pub fn when(holds: bool, value: T, instead: impl FnOnce() -> String) -> Self {
         if holds { Self::Done(value) } else { Self::NotYet(instead()) }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use model::{
-    BranchKey, Catalogue, CatalogueChange, CatalogueEntry, ChangeRefused, NodeId, PartitionId,
+    BranchKey, Catalogue, CatalogueChange, CatalogueEntry, CatalogueError, NodeId, PartitionId,
     codec,
 };
 use raft::{GroupId, Priority, TypedGroup};
@@ -145,7 +145,7 @@ impl CatalogueClient {
         change: CatalogueChange,
     ) -> Result<(), ChangeError> {
         self.make(id.clone(), change).await?;
-        let has_it = |catalogue: &Arc<Catalogue>| catalogue.has_taken(&id);
+        let has_it = |catalogue: &Arc<Catalogue>| catalogue.has_applied(&id);
         let mut catalogue = self.catalogue.clone();
         match tokio::time::timeout(REQUEST_DEADLINE, catalogue.wait_for(has_it)).await {
             Ok(Ok(_)) => Ok(()),
@@ -182,7 +182,7 @@ impl CatalogueClient {
     pub(crate) async fn propose(
         &self,
         entry: &CatalogueEntry,
-    ) -> Result<Result<(), ChangeRefused>, Refusal> {
+    ) -> Result<Result<(), CatalogueError>, Refusal> {
         let level = self.catalogue.borrow().writing_level();
         let proposal = self.group.propose(None, codec::encode_entry(level, entry).into());
         let proposed = tokio::time::timeout(ATTEMPT_TIMEOUT, proposal).await;
@@ -196,17 +196,17 @@ struct ChangeRequest<'a> {
 }
 
 impl LeaderRequest for ChangeRequest<'_> {
-    type Answer = Result<(), ChangeRefused>;
+    type Answer = Result<(), CatalogueError>;
 
     fn message(&self) -> (Priority, Bytes) {
         (Priority::Bulk, encode(&PeerRequest::Change(self.entry.clone())))
     }
 
-    fn answer(&self, _: NodeId, reply: PeerReply) -> Option<Result<(), ChangeRefused>> {
+    fn answer(&self, _: NodeId, reply: PeerReply) -> Option<Result<(), CatalogueError>> {
         if let PeerReply::Changed(result) = reply { Some(result) } else { None }
     }
 
-    async fn perform(&self, _: Duration) -> Result<Result<(), ChangeRefused>, Refusal> {
+    async fn perform(&self, _: Duration) -> Result<Result<(), CatalogueError>, Refusal> {
         self.client.propose(&self.entry).await
     }
 }

@@ -5,9 +5,9 @@
 //! nothing was done. Once one attempt may have reached a leader and no outcome is known, what it
 //! ends with is `Indeterminate`, whatever later attempts said.
 //!
-//! It never decides who leads. It takes the leader from the status of the replica on this node, else
-//! from another node's redirect, else it asks any replica that is linked; the node that is asked
-//! refuses if it does not lead.
+//! It never decides who leads. It takes the leader from the status of the replica on this node,
+//! else from another node's redirect, else it asks any replica that is linked; the node that is
+//! asked refuses if it does not lead.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use model::{Catalogue, CatalogueEntry, ChangeRefused, codec};
+use model::{Catalogue, CatalogueEntry, CatalogueError, codec};
 use parking_lot::Mutex;
 use raft::{ChunkSink, ChunkSource, Fatal, FrozenState, StoreWrite, WorkingStore};
 use tokio::sync::watch;
@@ -55,7 +55,7 @@ impl CatalogueMachine {
 }
 
 impl raft::Machine for CatalogueMachine {
-    type Response = Result<(), ChangeRefused>;
+    type Response = Result<(), CatalogueError>;
 
     fn apply(
         &mut self,

@@ -23,8 +23,11 @@ use crate::store::SharedDelta;
 #[derive(Clone)]
 pub(crate) struct FeedServer {
     peers: Arc<dyn Peers>,
-    running: Arc<Mutex<BTreeMap<(NodeId, u64), AbortOnDropHandle<()>>>>,
+    running: Arc<Mutex<Pumps>>,
 }
+
+/// The task that sends each feed.
+type Pumps = BTreeMap<(NodeId, u64), AbortOnDropHandle<()>>;
 
 impl FeedServer {
     pub(crate) fn new(peers: Arc<dyn Peers>) -> Self {

@@ -16,8 +16,8 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use model::{
-    Applied, Batch, Branch, BranchKey, Delta, Event, Offset, Outcome, Partition, PriorRecords,
-    Procedures, Read, Request, checkpoint, codec, store,
+    AppliedCommand, Batch, Branch, BranchKey, Delta, Event, Offset, Outcome, Partition,
+    PriorRecords, Procedures, Read, Request, checkpoint, codec, store,
 };
 use parking_lot::Mutex;
 use raft::{ChunkSink, ChunkSource, Fatal, FrozenState, StoreWrite, WorkingStore};
@@ -160,7 +160,7 @@ impl PartitionMachine {
 
 impl raft::Machine for PartitionMachine {
     /// What each command of the entry came to, in their order.
-    type Response = Vec<Applied>;
+    type Response = Vec<AppliedCommand>;
 
     fn apply(
         &mut self,
@@ -254,7 +254,7 @@ impl FrozenState for FrozenPartition {
 }
 
 /// Outcomes that gave way before their time are counted, and logged now and then.
-fn log_displaced(state: &Partition, applied: &[Applied]) {
+fn log_displaced(state: &Partition, applied: &[AppliedCommand]) {
     for one in applied.iter().filter(|one| one.displaced > 0) {
         metrics::counter!("mishkah_dedup_displaced_total").increment(one.displaced);
         let total = state.branch(&one.key).map_or(0, |branch| branch.dedup().displaced);
@@ -273,7 +273,7 @@ fn log_displaced(state: &Partition, applied: &[Applied]) {
 }
 
 /// Logs numbers that a command brought and their sequences do not follow.
-fn log_leaps(applied: &Applied) {
+fn log_leaps(applied: &AppliedCommand) {
     for leap in &applied.leaps {
         tracing::warn!(
             branch = %applied.key.branch,
@@ -292,7 +292,7 @@ fn log_leaps(applied: &Applied) {
 type NewDelta = (Arc<Delta>, Vec<PriorRecords>);
 
 /// What a command newly changed; a remembered answer changed nothing now.
-fn new_delta(applied: &mut Applied) -> Option<NewDelta> {
+fn new_delta(applied: &mut AppliedCommand) -> Option<NewDelta> {
     match &applied.outcome {
         Outcome::Accepted(accepted) if !accepted.repeated && !accepted.delta.events.is_empty() => {
             Some((Arc::clone(&accepted.delta), std::mem::take(&mut applied.prior)))

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::mutant::{self, Mutant};
-use model::{Applied, Batch, Catalogue, Command, Outcome, Reject, Timestamp};
+use model::{AppliedCommand, Batch, Catalogue, Command, Outcome, Reject, Timestamp};
 use raft::{ProposeError, TypedGroup};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -211,7 +211,7 @@ impl ProposerTask {
         }
     }
 
-    fn answer(&self, applied: &[Applied], replies: Vec<(usize, OutcomeSender)>) {
+    fn answer(&self, applied: &[AppliedCommand], replies: Vec<(usize, OutcomeSender)>) {
         for (place, reply) in replies {
             // The machine answers every command, so this is a defect; the command was decided all
             // the same, and the caller learns how under the same id.
@@ -237,7 +237,7 @@ impl ProposerTask {
     }
 
     /// A command decided so long ago that its events left memory: they are read back.
-    fn answer_from_store(&self, applied: Applied, reply: OutcomeSender) {
+    fn answer_from_store(&self, applied: AppliedCommand, reply: OutcomeSender) {
         let partition = Arc::clone(&self.applied);
         // A task of its own: reading the disk must not hold up the answers and entries behind it.
         tokio::spawn(raft::blocking(move || {
@@ -284,7 +284,7 @@ fn at_next_level(level: u16, mut commands: Vec<Command>) -> Vec<Command> {
 
 fn repeated_outcome(
     partition: &AppliedPartition,
-    mut applied: Applied,
+    mut applied: AppliedCommand,
 ) -> Result<Outcome, Refusal> {
     let Some((first, count)) = applied.repeated_at else { return Ok(applied.outcome) };
     // Offsets begin with 1.

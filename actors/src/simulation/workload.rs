@@ -12,10 +12,10 @@ use history::{
     Attempt, Completion, Cursor, Invocation, MonotonicTime, Operation, Response, ReturnValue,
 };
 use model::{
-    Accepted, Action, Answer, BranchId, BranchKey, CatalogueChange, CatalogueEntry, Command,
-    CommandId, ModuleConfig, ModuleId, Object, Origin, Outcome, PageQuery, Pattern, Precondition,
-    Read, ReadLevel, RecordMutation, Request, Schema, SequenceRules, Timestamp, Transaction,
-    Validation, Value, VersionRule,
+    Acceptance, Action, Answer, BranchId, BranchKey, BranchPattern, CatalogueChange,
+    CatalogueEntry, Command, CommandId, ModuleConfig, ModuleId, Object, Origin, Outcome, PageQuery,
+    Precondition, Read, ReadLevel, RecordMutation, Request, Schema, SequenceRules, Timestamp,
+    Transaction, Validation, Value, VersionRule,
 };
 use parking_lot::Mutex;
 use raft::simulated::Rng;
@@ -110,7 +110,7 @@ pub(super) fn catalogue() -> Vec<CatalogueEntry> {
         seed: None,
         dedup: model::DedupLimits::default(),
     };
-    let patterns: Vec<Pattern> = Vec::new();
+    let patterns: Vec<BranchPattern> = Vec::new();
     let changes = [
         // First the rules: a ticket that is written between the module and them has no number.
         CatalogueChange::Sequences(SequenceRules::from_doc(&rules).expect("a valid rule")),
@@ -417,7 +417,7 @@ impl SimulatedClients {
 }
 
 /// The response in an acknowledgement.
-fn response(accepted: &Accepted) -> Option<Response> {
+fn response(accepted: &Acceptance) -> Option<Response> {
     let event = accepted.delta.events.last()?;
     let cursor = Some(Cursor { epoch: EPOCH, sequence: event.offset.0 });
     let change = event.record()?;

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use model::{Branch, BrokenChain, Chain, Hash, Offset};
+use model::{Branch, BrokenChain, EventChain, Hash, Offset};
 
 use crate::client::LocalPartition;
 use crate::limits::{RETRY_PAUSE, VERIFY_EVENTS, VERIFY_TIMEOUT};
@@ -95,7 +95,7 @@ impl From<BrokenChain> for Stop {
 
 /// Walks a log from the oldest event held: first those that left memory, then those in it.
 fn walk(applied: &AppliedPartition, branch: &Branch) -> Result<(), Stop> {
-    let mut chain = Chain::default();
+    let mut chain = EventChain::default();
     let first = branch.first_event().unwrap_or(Offset(1));
     let mut after = Offset(0);
     while after.next() < first {

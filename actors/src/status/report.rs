@@ -191,7 +191,7 @@ impl StatusReporter {
         if !catalogue.is_formed() {
             return Err(NotReady::new("forming", "the cluster is still forming"));
         }
-        let missing = self.brought.iter().filter(|id| !catalogue.has_taken(id)).count();
+        let missing = self.brought.iter().filter(|id| !catalogue.has_applied(id)).count();
         if missing > 0 {
             let message =
                 format!("{missing} of the definitions this node brings are not known yet");

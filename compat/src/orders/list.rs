@@ -35,7 +35,7 @@ pub(super) fn orders(view: &ProcedureView<'_>, query: &OrdersQuery) -> Result<Or
         table: HEADER.to_owned(),
         module: view.module_id().to_string(),
     })?;
-    let mut found: Vec<Found<'_>> = match &query.id {
+    let mut found: Vec<FoundOrders<'_>> = match &query.id {
         Some(id) => {
             let row = table.key_named(id).and_then(|key| view.row(table, &key));
             row.into_iter().map(|(key, header)| (key.as_str(), &**header)).collect()
@@ -46,13 +46,13 @@ pub(super) fn orders(view: &ProcedureView<'_>, query: &OrdersQuery) -> Result<Or
     found.sort_by_cached_key(|(_, header)| Reverse(updated(header)));
     let total = found.len();
     found.truncate(query.limit.unwrap_or(usize::MAX));
-    let parts = Parts::of(view, query, &found);
+    let parts = OrderParts::of(view, query, &found);
     let whole = found.into_iter().map(|found| parts.whole(found));
     Ok(Orders { orders: whole.collect(), total })
 }
 
 /// A header and its key.
-type Found<'a> = (&'a str, &'a Object);
+type FoundOrders<'a> = (&'a str, &'a Object);
 
 fn passes(header: &Object, query: &OrdersQuery) -> bool {
     let said = Word::of(header, &STATUS);
@@ -145,7 +145,7 @@ fn saved(header: &Object) -> Option<Timestamp> {
 type Belonging<'a> = BTreeMap<String, Vec<&'a Object>>;
 
 /// What belongs to the orders found; `None` for what was not asked for.
-struct Parts<'a> {
+struct OrderParts<'a> {
     line_table: Option<&'a Table>,
     lines: Option<Belonging<'a>>,
     line_logs: Option<Belonging<'a>>,
@@ -153,8 +153,8 @@ struct Parts<'a> {
     logs: Option<Belonging<'a>>,
 }
 
-impl<'a> Parts<'a> {
-    fn of(view: &ProcedureView<'a>, query: &OrdersQuery, found: &[Found<'a>]) -> Self {
+impl<'a> OrderParts<'a> {
+    fn of(view: &ProcedureView<'a>, query: &OrdersQuery, found: &[FoundOrders<'a>]) -> Self {
         let table = |name: &str| view.schema().table(name).map(|table| &**table);
         let (headers, line_table) = (table(HEADER), table(LINE));
         let gather = |name: &str, by: &[&str], of: Option<&Table>, to: &mut Belonging<'a>| {
@@ -184,7 +184,7 @@ impl<'a> Parts<'a> {
     }
 
     /// A header with its parts.
-    fn whole(&self, (key, header): Found<'_>) -> Object {
+    fn whole(&self, (key, header): FoundOrders<'_>) -> Object {
         let mut order = header.clone();
         if let Some(lines) = &self.lines {
             let lines = lines.get(key).into_iter().flatten();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::limits::MUTATIONS_MAX;
-use model::{Accepted, Effect, SequenceRule, Value};
+use model::{Acceptance, Effect, SequenceRule, Value};
 
 use super::*;
 use crate::testing::{Shop, object, schema_of};
@@ -74,7 +74,7 @@ fn lenient() -> Shop {
 }
 
 /// An order out of JSON: `header`, `lines` with `statusLogs`, `payments`, `statusLogs`, `actor`.
-fn save(shop: &mut Shop, json: &str) -> Result<Accepted, Reject> {
+fn save(shop: &mut Shop, json: &str) -> Result<Acceptance, Reject> {
     let doc = object(json);
     let all = |rows: &[Value]| -> Vec<Object> {
         rows.iter().map(|row| row.as_object().unwrap().clone()).collect()
@@ -95,7 +95,7 @@ fn save(shop: &mut Shop, json: &str) -> Result<Accepted, Reject> {
 }
 
 /// What an order's events did, in order.
-fn told(accepted: &Accepted) -> Vec<String> {
+fn told(accepted: &Acceptance) -> Vec<String> {
     let event = |event: &Arc<model::Event>| {
         let change = event.record().unwrap();
         format!("{} {} {}", change.effect.wire_name(), change.table, change.key)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use model::limits::VERSION_MAX;
 use model::{BranchId, ModuleId, Object, Schema, Seed, Validation, Value};
 
-use crate::original::files::{BadOriginal, Files, decoded, module_ids, text};
+use crate::original::files::{BadOriginal, OriginalFiles, decoded, module_ids, text};
 use crate::original::{BRANCHES, MODULES, Original, OriginalBranch, seed_of};
 
 /// One module's directory of one branch.
@@ -28,7 +28,7 @@ impl Directory {
 }
 
 /// The directories that hold files, in order of their paths.
-pub(super) fn directories(files: &Files<'_>, notes: &mut Vec<String>) -> Vec<Directory> {
+pub(super) fn directories(files: &OriginalFiles<'_>, notes: &mut Vec<String>) -> Vec<Directory> {
     let mut found: Vec<Directory> = Vec::new();
     let mut last = String::new();
     for path in files.paths() {
@@ -57,7 +57,7 @@ pub(super) fn directories(files: &Files<'_>, notes: &mut Vec<String>) -> Vec<Dir
 
 /// Reads the branches, their seeds, patterns and defaults.
 pub(super) fn read(
-    files: &Files<'_>,
+    files: &OriginalFiles<'_>,
     directories: &[Directory],
     original: &mut Original,
 ) -> Result<(), BadOriginal> {
@@ -115,7 +115,7 @@ fn read_config(doc: &Value, original: &mut Original) -> Result<(), BadOriginal> 
 }
 
 /// Where each module keeps a branch's seed, where it says so.
-fn seed_paths(files: &Files<'_>) -> Result<Vec<(String, String)>, BadOriginal> {
+fn seed_paths(files: &OriginalFiles<'_>) -> Result<Vec<(String, String)>, BadOriginal> {
     let doc = files.json(MODULES)?.unwrap_or_default();
     let modules = doc.get("modules").and_then(Value::as_object);
     let paths = modules.into_iter().flat_map(Object::iter).filter_map(|(name, doc)| {

@@ -21,9 +21,9 @@ impl BadOriginal {
 }
 
 /// The files, by path without a leading `./`.
-pub(super) struct Files<'a>(BTreeMap<&'a str, &'a [u8]>);
+pub(super) struct OriginalFiles<'a>(BTreeMap<&'a str, &'a [u8]>);
 
-impl<'a> Files<'a> {
+impl<'a> OriginalFiles<'a> {
     pub(super) fn new(files: &'a BTreeMap<String, Vec<u8>>) -> Self {
         let files = files.iter();
         Self(files.map(|(path, bytes)| (plain(path), bytes.as_slice())).collect())

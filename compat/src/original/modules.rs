@@ -3,12 +3,12 @@
 use model::{ModuleId, Object, Schema, TableName, Value};
 
 use crate::original::branches::{Directory, rows_left_out};
-use crate::original::files::{BadOriginal, Files, central, module_id, table_names, text};
+use crate::original::files::{BadOriginal, OriginalFiles, central, module_id, table_names, text};
 use crate::original::{MODULES, OriginalModule};
 
 /// Reads the modules that can be loaded.
 pub(super) fn read(
-    files: &Files<'_>,
+    files: &OriginalFiles<'_>,
     directories: &mut [Directory],
     notes: &mut Vec<String>,
 ) -> Result<Vec<OriginalModule>, BadOriginal> {
@@ -39,7 +39,7 @@ pub(super) fn read(
 }
 
 fn read_one(
-    files: &Files<'_>,
+    files: &OriginalFiles<'_>,
     directories: &mut [Directory],
     id: ModuleId,
     doc: &Object,
@@ -69,7 +69,7 @@ fn read_one(
 /// The path of the first branch's own definition of a module. All directories that have one are
 /// marked: it is the only reason some of them exist.
 fn own_definition(
-    files: &Files<'_>,
+    files: &OriginalFiles<'_>,
     directories: &mut [Directory],
     id: &ModuleId,
     doc: &Object,
@@ -87,7 +87,7 @@ fn own_definition(
 }
 
 fn build(
-    files: &Files<'_>,
+    files: &OriginalFiles<'_>,
     id: ModuleId,
     doc: &Object,
     path: &str,

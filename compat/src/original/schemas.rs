@@ -7,14 +7,14 @@ use model::{Object, Value};
 
 use crate::original::MODULES;
 use crate::original::branches::Directory;
-use crate::original::files::{BadOriginal, Files, text};
+use crate::original::files::{BadOriginal, OriginalFiles, text};
 
 /// Where a branch's own definition of a module is, unless `modules.json` says otherwise.
 const OWN: &str = "schema/definition.json";
 
 /// Reads them: `global/<file>` and `branch/<branch>/<module>`.
 pub(super) fn read(
-    files: &Files<'_>,
+    files: &OriginalFiles<'_>,
     directories: &[Directory],
     notes: &mut Vec<String>,
 ) -> Result<BTreeMap<String, Value>, BadOriginal> {

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, stream};
-use model::limits::MISFITS_SHOWN;
+use model::limits::VIOLATIONS_SHOWN;
 use model::{
-    Answer, BranchId, BranchKey, Catalogue, Definition, Fit, ModuleConfig, ModuleId, Read,
-    ReadLevel, Value,
+    Answer, BranchId, BranchKey, Catalogue, Definition, DefinitionCheck, ModuleConfig, ModuleId,
+    Read, ReadLevel, Value,
 };
 
 use crate::app::App;
@@ -67,22 +67,22 @@ impl Adoption {
         }
         let branches = branches_of_module(store, &wanted, &module.id).await?;
         let adoption = Self { branches, fill };
-        let mut misfits: Vec<Value> = Vec::new();
+        let mut violations: Vec<Value> = Vec::new();
         for (key, fit) in adoption.ask(store, &adoption.branches).await? {
-            for misfit in fit.misfits {
+            for violation in fit.violations {
                 let record = [
                     ("branchId", Value::from(key.branch.as_str())),
-                    ("table", misfit.table.into()),
-                    ("key", misfit.key.as_str().into()),
-                    ("problem", misfit.problem.into()),
+                    ("table", violation.table.into()),
+                    ("key", violation.key.as_str().into()),
+                    ("problem", violation.problem.into()),
                 ];
-                misfits.push(Value::Object(record.into_iter().collect()));
+                violations.push(Value::Object(record.into_iter().collect()));
             }
         }
-        if misfits.is_empty() {
+        if violations.is_empty() {
             return Ok(adoption);
         }
-        misfits.truncate(MISFITS_SHOWN);
+        violations.truncate(VIOLATIONS_SHOWN);
         let remedy = if fill {
             "defaults do not bring them up to it: give a field that is missing a default, or the \
              name of the field it was as its columnName; or change these records first"
@@ -97,7 +97,7 @@ impl Adoption {
         Err(ApiError::new(Problem::RecordsDoNotFit, message).details([
             ("code", "records-do-not-fit".into()),
             ("moduleId", module.id.as_str().into()),
-            ("records", Value::Array(misfits)),
+            ("records", Value::Array(violations)),
         ]))
     }
 
@@ -110,7 +110,7 @@ impl Adoption {
         let mut waiting = self.branches.clone();
         loop {
             let fits = self.ask(store, &waiting).await;
-            let late: Vec<(BranchKey, Fit)> = match fits {
+            let late: Vec<(BranchKey, DefinitionCheck)> = match fits {
                 Ok(fits) => fits.into_iter().filter(|(_, fit)| !fit.adopted).collect(),
                 Err(error) => {
                     return vec![format!("not all branches could be asked: {}", error.message())];
@@ -136,15 +136,19 @@ impl Adoption {
         &self,
         store: &ScopedStore,
         branches: &[BranchDefinition],
-    ) -> Result<Vec<(BranchKey, Fit)>, ApiError> {
-        let mut fits: Vec<BoxFuture<'static, Result<(BranchKey, Fit), ApiError>>> = Vec::new();
+    ) -> Result<Vec<(BranchKey, DefinitionCheck)>, ApiError> {
+        let mut fits: Vec<BoxFuture<'static, Result<(BranchKey, DefinitionCheck), ApiError>>> =
+            Vec::new();
         for (key, definition) in branches {
-            let read = Read::Fit { definition: Arc::clone(definition), fill: self.fill };
+            let read =
+                Read::DefinitionCheck { definition: Arc::clone(definition), fill: self.fill };
             let (store, key) = (store.clone(), key.clone());
             let ask = async move {
                 let level = ReadLevel::Linearizable;
                 let answer = store.read(key.clone(), read, level).await?;
-                let Answer::Fit(fit) = answer else { return Err(unexpected_answer(&answer)) };
+                let Answer::DefinitionCheck(fit) = answer else {
+                    return Err(unexpected_answer(&answer));
+                };
                 Ok((key, fit))
             };
             fits.push(ask.boxed());
@@ -174,8 +178,8 @@ async fn branches_of_module(
 }
 
 /// What is said of a branch that keeps an old definition.
-fn keeps_old_definition(key: &BranchKey, fit: &Fit) -> String {
-    let why = match fit.misfits.first() {
+fn keeps_old_definition(key: &BranchKey, fit: &DefinitionCheck) -> String {
+    let why = match fit.violations.first() {
         Some(misfit) => format!("a record does not satisfy the new one: {misfit}"),
         None => "it has not taken the new one yet".to_owned(),
     };
@@ -192,9 +196,9 @@ pub(crate) async fn unadopted_warning(
     let catalogue = app.node().catalogue();
     let definition = Arc::new(catalogue.definition(key)?);
     let fill = catalogue.filled.contains(&key.module);
-    let read = Read::Fit { definition, fill };
+    let read = Read::DefinitionCheck { definition, fill };
     match store.read(key.clone(), read, ReadLevel::Stale).await {
-        Ok(Answer::Fit(fit)) if !fit.adopted && !fit.misfits.is_empty() => {
+        Ok(Answer::DefinitionCheck(fit)) if !fit.adopted && !fit.violations.is_empty() => {
             Some(keeps_old_definition(key, &fit))
         }
         Ok(_) | Err(_) => None,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use model::{Accepted, Command, Incarnation, Object, Offset, Origin, Request};
+use model::{Acceptance, Command, Incarnation, Object, Offset, Origin, Request};
 use serde::Serialize;
 
 use crate::app::App;
@@ -76,7 +76,7 @@ fn answer(
     app: &App,
     scope: &ModuleScope,
     count: usize,
-    accepted: &Accepted,
+    accepted: &Acceptance,
 ) -> Result<Response, ApiError> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]

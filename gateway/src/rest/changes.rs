@@ -33,7 +33,7 @@ impl<'a> CatalogueWriter<'a> {
         // Of what the body means: a client may write its request anew, in another order.
         let id = format!("{key}{}:", model::canonical_hash(&(path, body)));
         let catalogue = app.node().catalogue();
-        if catalogue.taken_under(&key).is_some_and(|earlier| !earlier.starts_with(&id)) {
+        if catalogue.last_applied_under(&key).is_some_and(|earlier| !earlier.starts_with(&id)) {
             let message = "this Idempotency-Key came with another request; use a new one";
             return Err(ApiError::new(Problem::KeyReused, message));
         }

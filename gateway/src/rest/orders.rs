@@ -14,7 +14,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
 use compat::{Orders, OrdersQuery};
-use model::{Accepted, Answer, Command, Object, Offset, Origin, ReadLevel, Validation, Value};
+use model::{Acceptance, Answer, Command, Object, Offset, Origin, ReadLevel, Validation, Value};
 use serde::Serialize;
 
 use crate::app::{App, now};
@@ -299,7 +299,7 @@ fn as_of_an_order(error: ApiError) -> ApiError {
 async fn answer(
     place: &ModuleScope,
     payload: &Payload,
-    accepted: &Accepted,
+    accepted: &Acceptance,
 ) -> Result<Response, ApiError> {
     let lost = || {
         tracing::error!("an accepted order is not there");
@@ -316,7 +316,7 @@ async fn answer(
 }
 
 /// What the branch made of it: its id, when, and the metadata stored.
-fn saved(payload: &Payload, accepted: &Accepted) -> Option<Saved> {
+fn saved(payload: &Payload, accepted: &Acceptance) -> Option<Saved> {
     let events = &accepted.delta.events;
     let header = events.iter().find_map(|event| {
         let change = event.record().filter(|change| change.table.as_str() == "order_header")?;

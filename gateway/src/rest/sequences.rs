@@ -11,8 +11,9 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
 use model::{
-    Accepted, Answer, Command, CommandId, CounterAt, IgnoredLeap, Object, Origin, Read, ReadLevel,
-    Request, Reserve, RuleChange, RuleSource, SequenceRule, SequenceState, SetSequence, Value,
+    Acceptance, Answer, Command, CommandId, CounterAt, IgnoredLeap, Object, Origin, Read,
+    ReadLevel, Request, Reserve, RuleChange, RuleSource, SequenceRule, SequenceState, SetSequence,
+    Value,
 };
 use serde::Serialize;
 
@@ -156,7 +157,7 @@ impl<'a> SequenceView<'a> {
         let source = match state.source {
             RuleSource::Set => "request",
             RuleSource::Made => "reservation",
-            RuleSource::Defined if defined.is_some_and(|own| own.shown == state.rule.shown) => {
+            RuleSource::Defined if defined.is_some_and(|own| own.source == state.rule.source) => {
                 "definition"
             }
             RuleSource::Defined => "configuration",
@@ -169,7 +170,7 @@ impl<'a> SequenceView<'a> {
         Self {
             table: state.table.as_str(),
             field: &state.field,
-            rule: &state.rule.shown,
+            rule: &state.rule.source,
             source,
             last: state.last,
             next: state.next,
@@ -287,7 +288,7 @@ async fn remove(
 }
 
 /// What became of a request that sets or removes.
-struct AcceptedChange(Accepted);
+struct AcceptedChange(Acceptance);
 
 impl AcceptedChange {
     /// What a reader needs to see it.
@@ -362,7 +363,7 @@ fn set_sequence(path: &SequencePath, body: &Object) -> Result<SetSequence, ApiEr
     let rule = if rule.is_empty() {
         RuleChange::Keep
     } else {
-        let rule = SequenceRule::asked(&Value::from(rule));
+        let rule = SequenceRule::from_request(&Value::from(rule));
         RuleChange::Set(rule.map_err(|bad| wrong(bad.problem))?)
     };
     Ok(SetSequence {
@@ -425,7 +426,7 @@ async fn reserve(
             field: &reserved.field,
             value: reserved.value,
             id: &reserved.text,
-            rule: &reserved.rule.shown,
+            rule: &reserved.rule.source,
         },
     )
 }

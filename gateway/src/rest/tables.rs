@@ -11,9 +11,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use model::limits::VERSION_MAX;
 use model::{
-    Action, Answer, Command, CommandId, Incarnation, Object, Origin, Page, PageQuery, Place, Read,
-    RecordMutation, Request, Table, TableName, Timestamp, Transaction, Validation, Value,
-    VersionRule,
+    Action, Answer, Command, CommandId, Incarnation, Object, Origin, Page, PageQuery, Read,
+    RecordMutation, Request, RowPosition, Table, TableName, Timestamp, Transaction, Validation,
+    Value, VersionRule,
 };
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
@@ -161,7 +161,7 @@ fn page_query(table: &Table, params: &Params) -> Result<PageQuery, ApiError> {
     Ok(PageQuery {
         table: table.name.to_string(),
         limit: params.number(&["limit", "take"])?.filter(|limit| *limit > 0),
-        after_place: position_after(params)?,
+        after_position: position_after(params)?,
         after_key: text(&["afterKey", "cursor"]),
         after_id: text(&["afterId", "after_id", "after", "lastId"]),
         created_after: params.time(known_members::CREATED_AFTER)?,
@@ -174,12 +174,12 @@ fn page_query(table: &Table, params: &Params) -> Result<PageQuery, ApiError> {
 }
 
 /// `afterPosition`: where an earlier answer's `cursor.position` says it ended.
-fn position_after(params: &Params) -> Result<Option<Place>, ApiError> {
+fn position_after(params: &Params) -> Result<Option<RowPosition>, ApiError> {
     const NAME: &str = "afterPosition";
     let Some(text) = params.first(&[NAME]) else { return Ok(None) };
     let position = text.split_once('.').and_then(|(incarnation, ordinal)| {
         let incarnation = Incarnation(incarnation.parse().ok()?);
-        Some(Place { incarnation, ordinal: ordinal.parse().ok()? })
+        Some(RowPosition { incarnation, ordinal: ordinal.parse().ok()? })
     });
     let right = "the cursor.position of an earlier answer";
     position.map(Some).ok_or_else(|| unreadable(NAME, text, right))
@@ -243,7 +243,7 @@ impl Serialize for PageAnswer<'_> {
         let Page { table, key_fields, rows, cursor, cursor_matched, translations } = self.page;
         let ended = rows.last().zip(cursor.as_ref()).map(|(row, cursor)| Ended {
             row: record_ref(table.as_str(), cursor.key.as_str(), key_fields, row),
-            position: format!("{}.{}", cursor.place.incarnation, cursor.place.ordinal),
+            position: format!("{}.{}", cursor.position.incarnation, cursor.position.ordinal),
         });
         let translation = |n| translations.as_ref().and_then(|all| all.get(n));
         let key = &self.scope.key;

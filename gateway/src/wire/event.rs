@@ -181,9 +181,9 @@ impl<'a> RecordEvent<'a> {
         }
     }
 
-    fn entry(&self) -> Entry<'_> {
+    fn entry(&self) -> EventEntry<'_> {
         let meta = self.meta();
-        Entry {
+        EventEntry {
             id: meta.record_id.map_or(EntryId::Key(meta.record_key), EntryId::Id),
             table: self.table,
             action: self.change.effect.wire_name(),
@@ -324,7 +324,7 @@ enum EntryId<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Entry<'a> {
+struct EventEntry<'a> {
     id: EntryId<'a>,
     table: &'a str,
     action: &'a str,
@@ -366,7 +366,7 @@ struct Frame<'a> {
     sequence: u64,
     publish_state: PublishState<'a>,
     meta: Meta<'a>,
-    entry: Entry<'a>,
+    entry: EventEntry<'a>,
 }
 
 /// `server:ack`.

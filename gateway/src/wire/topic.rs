@@ -53,9 +53,9 @@ impl TopicUpdate {
 }
 
 /// Data, a module's state in the place of one member.
-struct With<'a>(&'a Object, Option<&'a ModuleSnapshot>);
+struct TopicData<'a>(&'a Object, Option<&'a ModuleSnapshot>);
 
-impl Serialize for With<'_> {
+impl Serialize for TopicData<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let mut map = to.serialize_map(Some(self.0.len()))?;
         for (name, value) in self.0.iter() {
@@ -93,27 +93,27 @@ impl Serialize for TopicFrame {
         #[derive(Serialize)]
         struct Whole<'a> {
             mode: &'a str,
-            snapshot: With<'a>,
+            snapshot: TopicData<'a>,
         }
         #[derive(Serialize)]
         struct Changed<'a> {
             mode: &'a str,
-            set: With<'a>,
+            set: TopicData<'a>,
             #[serde(skip_serializing_if = "<[_]>::is_empty")]
             remove: &'a [Arc<str>],
         }
         let (r#type, topic, state) = ("publish", &*self.topic, self.snapshot.as_deref());
         match &self.said {
             TopicUpdate::Whole(data) => {
-                let data = Whole { mode: "snapshot", snapshot: With(data, state) };
+                let data = Whole { mode: "snapshot", snapshot: TopicData(data, state) };
                 Shape { r#type, topic, data }.serialize(to)
             }
             TopicUpdate::Changed(set, remove) => {
-                let data = Changed { mode: "delta", set: With(set, state), remove };
+                let data = Changed { mode: "delta", set: TopicData(set, state), remove };
                 Shape { r#type, topic, data }.serialize(to)
             }
             TopicUpdate::Bare(data) => {
-                Shape { r#type, topic, data: With(data, state) }.serialize(to)
+                Shape { r#type, topic, data: TopicData(data, state) }.serialize(to)
             }
         }
     }

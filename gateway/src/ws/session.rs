@@ -92,7 +92,8 @@ pub(crate) struct Session {
     server_id: Arc<str>,
     dialect: &'static dyn Dialect,
     member: Option<Membership>,
-    /// What is followed: the modules of snapshots, those published to, and those topics are fed from.
+    /// What is followed: the modules of snapshots, those published to, and those topics are fed
+    /// from.
     subscriptions: BTreeMap<BranchKey, Subscription>,
     pending_snapshot: Option<PendingSnapshot>,
     publishes: PublishQueues,

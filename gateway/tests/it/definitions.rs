@@ -76,7 +76,7 @@ async fn every_example_of_a_definition_does_what_is_said_of_it() {
     let served = rest.get("/api/definition-schema").await;
     assert_eq!(served.status, 200, "{}", served.raw);
     let schema = served.body;
-    let strict = |doc: &Value| Schema::read("m", doc).and_then(model::schema::ReadSchema::strict);
+    let strict = |doc: &Value| Schema::read("m", doc).and_then(model::schema::ParsedSchema::strict);
     for text in examples("definition") {
         let doc = json(text);
         strict(&doc).unwrap_or_else(|error| panic!("{error}"));

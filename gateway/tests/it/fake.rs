@@ -13,11 +13,11 @@ use actors::{
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use model::{
-    Action, Answer, Batch, Branch, BranchConfig, BranchId, BranchKey, BulkOperation, Catalogue,
-    CatalogueChange, CatalogueEntry, Command, CommandId, Delta, Event, EventChange, ModuleChange,
-    ModuleConfig, ModuleId, ModuleSnapshot, Object, Offset, Origin, Outcome, Partition, Pattern,
-    Read, ReadLevel, RecordMutation, Request, Schema, Seed, Timestamp, Validation, Value,
-    VersionRule,
+    Action, Answer, Batch, Branch, BranchConfig, BranchId, BranchKey, BranchPattern, BulkOperation,
+    Catalogue, CatalogueChange, CatalogueEntry, Command, CommandId, Delta, Event, EventChange,
+    ModuleChange, ModuleConfig, ModuleId, ModuleSnapshot, Object, Offset, Origin, Outcome,
+    Partition, Read, ReadLevel, RecordMutation, Request, Schema, Seed, Timestamp, Validation,
+    Value, VersionRule,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, broadcast, watch};
@@ -195,7 +195,7 @@ fn catalogue() -> Catalogue {
         module("spare", POS, Validation::Lenient, None),
     ];
     catalogue.branches = vec![branch("dar", &["pos"]), branch("two", &["pos", "kds"])];
-    catalogue.patterns = vec![Pattern { matches: "^lab:".into(), modules: Vec::new() }];
+    catalogue.patterns = vec![BranchPattern { matches: "^lab:".into(), modules: Vec::new() }];
     catalogue.default_modules = vec![id("pos")];
     let rules = Value::from_json(SEQUENCES.as_bytes()).unwrap();
     catalogue.sequences = model::SequenceRules::from_doc(&rules).unwrap();

@@ -1,4 +1,4 @@
-//! Chain intact: no replica is missing, and the hash chain of its events is intact.
+//! EventChain intact: no replica is missing, and the hash chain of its events is intact.
 //!
 //! Promise: every replica is checked, and every log event by event, where the hashes were read:
 //! each event carries the hash of the one before it, the first carries zeros. Every partition, from

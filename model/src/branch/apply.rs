@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::branch::Branch;
 use crate::command::{Command, Origin, Request};
-use crate::dedup::{Decided, PayloadHash, call_hash, payload_hash};
+use crate::dedup::{DedupOutcome, PayloadHash, call_hash, payload_hash};
 use crate::definition::Definition;
 use crate::delta::{
     BulkOperation, Delta, Effect, Event, EventChange, Hash, Part, PriorRecords, RecordChange,
@@ -15,10 +15,10 @@ use crate::ids::{Offset, RecordKey, Timestamp};
 use crate::module::{
     Draft, Module, Plan, PlanContext, PlannedOperation, Relations, State, define, fit,
 };
-use crate::outcome::{Accepted, Outcome, Reserved};
-use crate::partition::Applied;
+use crate::outcome::{Acceptance, Outcome, ReservedNumber};
+use crate::partition::AppliedCommand;
 use crate::procedure::ProcedureContext;
-use crate::read::{Fit, Misfit};
+use crate::read::{DefinitionCheck, Violation};
 use crate::reject::Reject;
 use crate::value::Value;
 
@@ -43,7 +43,7 @@ pub(crate) struct Changes {
     operation: Option<PlannedOperation>,
     definition: Option<(Arc<Definition>, Arc<Relations>)>,
     seeded: bool,
-    reserved: Option<Reserved>,
+    reserved: Option<ReservedNumber>,
 }
 
 impl Changes {
@@ -59,7 +59,7 @@ impl Changes {
 
 impl Branch {
     /// Decides a command, or tells what was decided about it before.
-    pub(crate) fn apply(&mut self, command: &Command, stamp: ApplyContext) -> Applied {
+    pub(crate) fn apply(&mut self, command: &Command, stamp: ApplyContext) -> AppliedCommand {
         #[cfg(feature = "next-level")]
         {
             self.level = stamp.level;
@@ -90,21 +90,28 @@ impl Branch {
                 prior = changes.prior_records();
                 let accepted = self.commit(changes, command);
                 let decided = match &accepted.reserved {
-                    Some(reserved) => Decided::Reserved(reserved.clone()),
-                    None => Decided::Events { first, count: count(&accepted.delta) },
+                    Some(reserved) => DedupOutcome::Reserved(reserved.clone()),
+                    None => DedupOutcome::Events { first, count: count(&accepted.delta) },
                 };
                 (Outcome::Accepted(accepted), decided)
             }
             Err(Reject::Undefined) => return self.refused(Reject::Undefined),
-            Err(reject) => (Outcome::Rejected(reject.clone()), Decided::Rejected(reject)),
+            Err(reject) => (Outcome::Rejected(reject.clone()), DedupOutcome::Rejected(reject)),
         };
         self.dedup.remember(&command.id, payload, stamp.uptime_ms, &decided);
-        Applied { key: self.key.clone(), outcome, repeated_at: None, prior, displaced, leaps }
+        AppliedCommand {
+            key: self.key.clone(),
+            outcome,
+            repeated_at: None,
+            prior,
+            displaced,
+            leaps,
+        }
     }
 
-    fn refused(&self, reject: Reject) -> Applied {
+    fn refused(&self, reject: Reject) -> AppliedCommand {
         let outcome = Outcome::Rejected(reject);
-        Applied {
+        AppliedCommand {
             key: self.key.clone(),
             outcome,
             repeated_at: None,
@@ -115,15 +122,15 @@ impl Branch {
     }
 
     /// The answer given before, its events read back while memory holds them.
-    fn repeat(&self, decided: Decided) -> Applied {
+    fn repeat(&self, decided: DedupOutcome) -> AppliedCommand {
         let accepted = |events, reserved| {
-            Outcome::Accepted(Accepted { delta: self.delta(events), reserved, repeated: true })
+            Outcome::Accepted(Acceptance { delta: self.delta(events), reserved, repeated: true })
         };
         let (outcome, repeated_at) = match decided {
-            Decided::Rejected(reject) => (Outcome::Rejected(reject), None),
-            Decided::Reserved(reserved) => (accepted(Vec::new(), Some(reserved)), None),
-            Decided::Events { count: 0, .. } => (accepted(Vec::new(), None), None),
-            Decided::Events { first, count } => {
+            DedupOutcome::Rejected(reject) => (Outcome::Rejected(reject), None),
+            DedupOutcome::Reserved(reserved) => (accepted(Vec::new(), Some(reserved)), None),
+            DedupOutcome::Events { count: 0, .. } => (accepted(Vec::new(), None), None),
+            DedupOutcome::Events { first, count } => {
                 let before = Offset(first.0 - 1);
                 let limit = usize::try_from(count).unwrap_or(usize::MAX);
                 match self.events.after(before, self.offset, limit) {
@@ -132,7 +139,7 @@ impl Branch {
                 }
             }
         };
-        Applied {
+        AppliedCommand {
             key: self.key.clone(),
             outcome,
             repeated_at,
@@ -267,7 +274,7 @@ impl Branch {
         definition: &Arc<Definition>,
         fill: Option<Entropy>,
         at: Timestamp,
-    ) -> Result<(Vec<Misfit>, Changes), Reject> {
+    ) -> Result<(Vec<Violation>, Changes), Reject> {
         let relations = Arc::new(Relations::of(definition));
         let mut state = self.state();
         // Under the new keys and indexes first: a record is filled where it will stand.
@@ -285,7 +292,7 @@ impl Branch {
             let relations = (&*self.relations, &*relations);
             let filled =
                 operation.as_ref().map_or(&[][..], |operation: &PlannedOperation| &operation.diffs);
-            found = fit::misfits((old, definition), relations, &state.module, filled);
+            found = fit::violations((old, definition), relations, &state.module, filled);
         }
         let changes = Changes {
             at,
@@ -325,25 +332,25 @@ impl Branch {
     }
 
     /// Whether the records satisfy a definition, which nothing takes yet.
-    pub(crate) fn fit(&self, definition: &Arc<Definition>, fill: bool) -> Fit {
+    pub(crate) fn fit(&self, definition: &Arc<Definition>, fill: bool) -> DefinitionCheck {
         if self.definition.as_ref().is_some_and(|now| now == definition) {
-            return Fit { adopted: true, misfits: Vec::new() };
+            return DefinitionCheck { adopted: true, violations: Vec::new() };
         }
         let entropy = fill.then(|| Entropy::new([0; 16], 0));
-        let misfits = match self.adopted(definition, entropy, self.last_commit_at) {
+        let violations = match self.adopted(definition, entropy, self.last_commit_at) {
             Ok((found, _)) => found,
             // The key cannot change: that is about a table as a whole.
-            Err(reject) => vec![Misfit {
+            Err(reject) => vec![Violation {
                 table: String::new(),
                 key: RecordKey("".into()),
                 problem: reject.to_string(),
             }],
         };
-        Fit { adopted: false, misfits }
+        DefinitionCheck { adopted: false, violations }
     }
 
     /// Takes a plan over. Cannot fail.
-    pub(crate) fn commit(&mut self, changes: Changes, command: &Command) -> Accepted {
+    pub(crate) fn commit(&mut self, changes: Changes, command: &Command) -> Acceptance {
         let first_definition = self.definition.is_none();
         if let Some((definition, relations)) = changes.definition {
             self.definition = Some(definition);
@@ -368,7 +375,7 @@ impl Branch {
         let mut events: Vec<_> =
             events.map(|(n, draft)| self.record(draft, part(n), command)).collect();
         events.extend(changes.operation.map(|operation| self.record_operation(operation, command)));
-        Accepted { delta: self.delta(events), reserved: changes.reserved, repeated: false }
+        Acceptance { delta: self.delta(events), reserved: changes.reserved, repeated: false }
     }
 
     /// Gives the change of a record its place in the log.
@@ -462,7 +469,7 @@ mod tests {
         shop.command(Request::Transaction(Transaction::of(mutations)))
     }
 
-    fn accepted(applied: &Applied) -> &Accepted {
+    fn accepted(applied: &AppliedCommand) -> &Acceptance {
         match &applied.outcome {
             Outcome::Accepted(accepted) => accepted,
             Outcome::Rejected(reject) => panic!("{reject}"),

@@ -6,17 +6,18 @@ use std::sync::Arc;
 use crate::archive::Archive;
 use crate::branch::{Branch, event_hash};
 use crate::checkpoint::{
-    BranchHead, DedupHead, DedupPage, HistoryHead, HistoryPage, PARTITION, PartitionHead,
-    QueueHead, RecordPage, RemovedRows, TableHead, dedup_page_name, entry_name, entry_page_name,
-    folder, head_name, record_page_name, removed_name, schema_name, segment_name, tail_name,
+    ArchiveHead, ArchivePage, BranchHead, DedupHead, DedupPage, PARTITION, PartitionHead,
+    QueueHead, RecordPage, RemovedRows, TableHead, archive_entry_name, archive_page_name,
+    dedup_page_name, folder, head_name, record_page_name, removed_name, schema_name, segment_name,
+    tail_name,
 };
 use crate::codec::{self, LEVEL, Versioned};
-use crate::dedup::{Dedup, ENTRY_BYTES, Entry, Queue};
+use crate::dedup::{Dedup, DedupEntry, DedupQueue, ENTRY_BYTES};
 use crate::delta::{Delta, Event, Hash};
 use crate::event_log::EventLog;
 use crate::event_log::summary::LogSummary;
 use crate::ids::{BranchKey, TableName};
-use crate::limits::{DEDUP_PAGE, HISTORY_PAGE, RECORD_PAGE, SEGMENT_EVENTS};
+use crate::limits::{ARCHIVE_PAGE, DEDUP_PAGE, RECORD_PAGE, SEGMENT_EVENTS};
 use crate::module::{IgnoredLeap, Module, Numbers, Relations, Row, Rows};
 use crate::mutant::{self, Mutant};
 use crate::partition::schemas::Schemas;
@@ -32,8 +33,9 @@ pub(crate) fn partition(
     procedures: Procedures,
 ) -> Result<Partition, BadChunk> {
     let names = source.names().into_iter().collect();
-    let mut reader = Reader { source, names, procedures: procedures.clone() };
+    let mut reader = CheckpointReader { source, names, procedures: procedures.clone() };
     let chunk: PartitionHead = reader.must_get(PARTITION)?;
+    // Before any other chunk is read: chunks of a newer level would be told as damaged.
     if chunk.level > LEVEL {
         let reason = format!("level {}; this build has {LEVEL}: upgrade this node", chunk.level);
         return Err(bad(PARTITION, reason));
@@ -54,13 +56,13 @@ pub(crate) fn partition(
     Ok(partition)
 }
 
-struct Reader<'a> {
+struct CheckpointReader<'a> {
     source: &'a dyn ChunkSource,
     names: BTreeSet<String>,
     procedures: Procedures,
 }
 
-impl Reader<'_> {
+impl CheckpointReader<'_> {
     fn must_get<T: Versioned>(&self, name: &str) -> Result<T, BadChunk> {
         self.get(name)?.ok_or_else(|| bad(name, "is missing"))
     }
@@ -74,6 +76,8 @@ impl Reader<'_> {
         let folder = folder(&key);
         let head_name = head_name(&folder);
         let head: BranchHead = self.must_get(&head_name)?;
+        // Branches of one module share a schema: chunks name it by its hash, and memory holds it
+        // once.
         let schema: Schema = self.must_get(&schema_name(head.definition.schema))?;
         let definition = Arc::new(head.definition.with(schemas.share(Arc::new(schema))));
         let relations = Arc::new(Relations::of(&definition));
@@ -81,6 +85,7 @@ impl Reader<'_> {
         for table in head.tables {
             let name = table.name.clone();
             let mut rows = self.rows(&folder, &definition.schema, table)?;
+            // Indexes are not written: they are a function of the rows and the definition.
             rows.index(relations.indexes(&name));
             module.set_rows(name, rows);
         }
@@ -116,6 +121,7 @@ impl Reader<'_> {
             archive: self.archive(&folder, head.archive)?,
             ..Branch::new(key, self.procedures.clone())
         };
+        // Last, because the chain is checked against the offset and the head just read.
         branch.events = self.events(&folder, &branch)?;
         Ok(branch)
     }
@@ -128,6 +134,7 @@ impl Reader<'_> {
             if !self.names.contains(&name) {
                 continue; // All its records were removed.
             }
+            // A row on the wrong page would be written to another one next time, and stand twice.
             for (ordinal, key, record) in self.must_get::<RecordPage>(&name)?.0 {
                 if ordinal / RECORD_PAGE != page || ordinal >= head.next_ordinal {
                     return Err(bad(&name, format!("has ordinal {ordinal}")));
@@ -144,6 +151,8 @@ impl Reader<'_> {
                 rows.restore_removed(row, ordinal);
             }
         }
+        // A page that is missing looks like one whose rows were removed; the count tells them
+        // apart.
         if rows.len() as u64 != head.records {
             let reason = format!(
                 "says {} has {} records, its pages have {}",
@@ -157,6 +166,7 @@ impl Reader<'_> {
     }
 
     fn dedup(&self, folder: &str, head: DedupHead) -> Result<Dedup, BadChunk> {
+        // Broken on purpose in mutant builds: a chaos run must notice it.
         if mutant::is(Mutant::ForgetExactlyOnceInCheckpoint) {
             return Ok(Dedup::default());
         }
@@ -173,15 +183,17 @@ impl Reader<'_> {
         folder: &str,
         queue_name: &str,
         head: &QueueHead,
-    ) -> Result<Queue, BadChunk> {
+    ) -> Result<DedupQueue, BadChunk> {
+        // Entries leave only at the front, so two numbers say which serials there are.
         let oldest = head.next.saturating_sub(head.entries);
-        let mut queue = Queue::starting_at(oldest);
+        let mut queue = DedupQueue::starting_at(oldest);
         while queue.next() < head.next {
             let name = dedup_page_name(folder, queue_name, queue.next() / DEDUP_PAGE);
             let page: DedupPage = self.must_get(&name)?;
             let (entries, rest) = page.entries.as_chunks::<ENTRY_BYTES>();
             let last = queue.next() + entries.len() as u64;
             let end = head.next.min((queue.next() / DEDUP_PAGE + 1) * DEDUP_PAGE);
+            // A gap would answer a retry with another command's outcome: serials are positions.
             if page.first != queue.next() || last != end || !rest.is_empty() {
                 return Err(bad(
                     &name,
@@ -189,11 +201,11 @@ impl Reader<'_> {
                 ));
             }
             for bytes in entries {
-                let entry = Entry::from_bytes(bytes);
+                let entry = DedupEntry::from_bytes(bytes);
                 queue.push(entry.ok_or_else(|| bad(&name, "has a decision that is none"))?);
             }
-            for beside in page.beside {
-                queue.keep_beside(beside.serial, beside.bytes.into(), beside.is_refusal);
+            for attachment in page.attachment {
+                queue.attach(attachment.serial, attachment.bytes.into(), attachment.is_refusal);
             }
         }
         Ok(queue)
@@ -208,14 +220,15 @@ impl Reader<'_> {
     }
 
     fn entry(&self, folder: &str, id: &str) -> Result<ArchiveEntry, BadChunk> {
-        let head: HistoryHead = self.must_get(&entry_name(folder, id))?;
+        let head: ArchiveHead = self.must_get(&archive_entry_name(folder, id))?;
+        // Pages run over the tables' borders, so that small tables do not each cost a chunk.
         let total: u64 = head.tables.iter().map(|table| table.records).sum();
         let mut records = Vec::new();
         while (records.len() as u64) < total {
-            let name = entry_page_name(folder, id, records.len() / HISTORY_PAGE);
-            let HistoryPage(page) = self.must_get(&name)?;
+            let name = archive_page_name(folder, id, records.len() / ARCHIVE_PAGE);
+            let ArchivePage(page) = self.must_get(&name)?;
             let left = usize::try_from(total).unwrap_or(usize::MAX) - records.len();
-            if page.len() != left.min(HISTORY_PAGE) {
+            if page.len() != left.min(ARCHIVE_PAGE) {
                 return Err(bad(&name, format!("has {} records", page.len())));
             }
             records.extend(page);
@@ -243,6 +256,8 @@ impl Reader<'_> {
     /// The tail and the last sealed segment; that the older ones exist is all that is asked.
     fn events(&self, folder: &str, branch: &Branch) -> Result<EventLog, BadChunk> {
         let sealed = branch.offset.0 / SEGMENT_EVENTS;
+        // Reading all history at each start would take longer with every day. Old segments never
+        // change; `verify` walks them from the store when an operator asks.
         for segment in 1..sealed {
             let name = segment_name(folder, segment);
             if !self.names.contains(&name) {
@@ -250,7 +265,7 @@ impl Reader<'_> {
             }
         }
         let mut log = EventLog::default();
-        let mut chain = Chain::default();
+        let mut chain = ChainCheck::default();
         if sealed > 0 {
             let name = segment_name(folder, sealed);
             let first = (sealed - 1) * SEGMENT_EVENTS + 1;
@@ -261,6 +276,8 @@ impl Reader<'_> {
             let first = sealed * SEGMENT_EVENTS + 1;
             chain.take(&mut log, &tail, branch, self.must_get(&tail)?, first)?;
         }
+        // The head's hash was agreed by the replicas: a tail that ends in it is the log's end,
+        // whole.
         let held = chain.last.unwrap_or_default();
         if held != branch.chain_head || chain.count != branch.offset.0.min(held_max(branch)) {
             return Err(bad(&tail, "does not end in the chain head"));
@@ -277,12 +294,12 @@ fn held_max(branch: &Branch) -> u64 {
 
 /// The events read so far, each the child of the one before.
 #[derive(Default)]
-struct Chain {
+struct ChainCheck {
     last: Option<Hash>,
     count: u64,
 }
 
-impl Chain {
+impl ChainCheck {
     fn take(
         &mut self,
         log: &mut EventLog,
@@ -291,6 +308,7 @@ impl Chain {
         segment: Delta,
         first: u64,
     ) -> Result<(), BadChunk> {
+        // A valid segment under another branch's name: chunks were mixed up, not damaged.
         if segment.key != branch.key || segment.incarnation != branch.incarnation {
             return Err(bad(name, format!("belongs to {}", segment.key)));
         }
@@ -302,6 +320,7 @@ impl Chain {
     }
 
     fn check(&mut self, name: &str, place: u64, event: &Event) -> Result<(), BadChunk> {
+        // The first event read has a parent that was not read: its link is taken on trust here.
         let follows = self.last.is_none_or(|last| last == event.previous);
         if event.offset.0 != place || !follows {
             return Err(bad(name, format!("event {} does not follow its chain", event.offset)));
@@ -324,6 +343,8 @@ impl FieldNames {
     fn share(&mut self, record: &Object) -> Object {
         let mut shared = Object::with_capacity(record.len());
         for (name, value) in record.iter() {
+            // Each record decodes with names of its own; a hundred thousand records would hold as
+            // many copies of the same text.
             let name = self.0.entry(Arc::clone(name)).or_insert_with(|| Arc::clone(name));
             shared.push(Arc::clone(name), Value::clone(value));
         }
@@ -369,9 +390,9 @@ mod tests {
     }
 
     /// Counts the event segments that are read.
-    struct Counted<'a>(&'a Chunks, Cell<u64>);
+    struct CountingSource<'a>(&'a Chunks, Cell<u64>);
 
-    impl ChunkSource for Counted<'_> {
+    impl ChunkSource for CountingSource<'_> {
         fn get(&self, name: &str) -> Option<Vec<u8>> {
             self.1.set(self.1.get() + u64::from(crate::checkpoint::is_event_chunk(name)));
             self.0.get(name)
@@ -386,7 +407,7 @@ mod tests {
     fn however_many_events_there_are_the_last_two_segments_are_read() {
         for events in [SEGMENT_EVENTS + 1, 8 * SEGMENT_EVENTS + 1] {
             let written = chunks(&shop(events).partition);
-            let counted = Counted(&written, Cell::new(0));
+            let counted = CountingSource(&written, Cell::new(0));
             Partition::from_chunks(&counted, Procedures::default()).unwrap();
             assert_eq!(counted.1.get(), 2, "{events} events");
         }
@@ -431,7 +452,7 @@ mod tests {
         let mut shop = purged(600);
         let (archive, log) = (shop.archive(), shop.branch().read(&crate::Read::Log).unwrap());
         let written = chunks(&shop.partition);
-        let pages = written.held.keys().filter(|name| name.contains("/history/")).count();
+        let pages = written.held.keys().filter(|name| name.contains("/archive/")).count();
         assert_eq!(pages, 4, "a head, and 601 records on three pages");
         let read = Partition::from_chunks(&written, Procedures::default()).unwrap();
         assert_eq!(read.state_hash(), shop.partition.state_hash());
@@ -441,7 +462,7 @@ mod tests {
         std::mem::swap(&mut shop.partition, &mut before);
         shop.insert("dishes", r#"{"id":"e","code":"tea"}"#).unwrap();
         let after = chunks(&shop.partition);
-        let entry = |name: &&String| name.contains("/history/");
+        let entry = |name: &&String| name.contains("/archive/");
         assert!(
             written.held.keys().filter(entry).all(|name| after.held[name] == written.held[name]),
             "an entry is written once"
@@ -451,7 +472,7 @@ mod tests {
     #[test]
     fn a_history_that_is_missing_or_damaged_is_refused_by_name() {
         let full = chunks(&purged(300).partition);
-        for name in full.held.keys().filter(|name| name.contains("/history/")) {
+        for name in full.held.keys().filter(|name| name.contains("/archive/")) {
             let mut damaged = full.clone();
             damaged.held.remove(name);
             assert!(
@@ -464,7 +485,7 @@ mod tests {
             assert_eq!(&error.name, name);
         }
         let mut swapped = full.clone();
-        let names: Vec<_> = full.held.keys().filter(|name| name.contains("/history/")).collect();
+        let names: Vec<_> = full.held.keys().filter(|name| name.contains("/archive/")).collect();
         swapped.held.insert(names[1].clone(), full.held[names[0]].clone());
         assert!(Partition::from_chunks(&swapped, Procedures::default()).is_err());
     }

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use crate::branch::Branch;
 use crate::checkpoint::{
-    Beside, BranchHead, DedupHead, DedupPage, EntryTable, HistoryHead, HistoryPage, PARTITION,
-    PartitionHead, QueueHead, RecordPage, RemovedRows, StoredDefinition, TableHead,
-    dedup_page_name, entry_name, entry_page_name, folder, head_name, record_page_name,
+    ArchiveHead, ArchivePage, ArchiveTableHead, BranchHead, DedupAttachment, DedupHead, DedupPage,
+    PARTITION, PartitionHead, QueueHead, RecordPage, RemovedRows, StoredDefinition, TableHead,
+    archive_entry_name, archive_page_name, dedup_page_name, folder, head_name, record_page_name,
     removed_name, schema_name, segment_name, tail_name,
 };
 use crate::codec::{self, Versioned};
-use crate::dedup::Queue;
+use crate::dedup::DedupQueue;
 use crate::delta::{Delta, Hash};
-use crate::limits::{DEDUP_PAGE, HISTORY_PAGE, RECORD_PAGE, SEGMENT_EVENTS};
+use crate::limits::{ARCHIVE_PAGE, DEDUP_PAGE, RECORD_PAGE, SEGMENT_EVENTS};
 use crate::partition::schemas::schema_hash;
 use crate::partition::{ChunkSink, Partition};
 use crate::read::ArchiveEntry;
@@ -26,6 +26,8 @@ pub(crate) fn partition(partition: &Partition, sink: &mut dyn ChunkSink) {
     if partition.level >= 2 {
         put(sink, super::NEXT_LEVEL, &super::NextLevelChunk { level: partition.level });
     }
+    // Once for all branches that share it; the order of branches decides where, so that replicas
+    // write the same.
     let mut written = BTreeSet::new();
     for definition in partition.branches().filter_map(Branch::definition) {
         let hash = schema_hash(&definition.schema);
@@ -41,6 +43,8 @@ pub(crate) fn partition(partition: &Partition, sink: &mut dyn ChunkSink) {
 
 /// The hash of everything replicas agree on: the counters of the partition, and each branch.
 pub(crate) fn state_hash(partition: &Partition) -> Hash {
+    // Schemas and events are left out: a head names its schema by hash and its events by the chain,
+    // so comparing replicas reads neither.
     let mut sink = HashSink::default();
     sink.put(PARTITION, codec::encode(&partition_chunk(partition)));
     for branch in partition.branches() {
@@ -65,6 +69,9 @@ impl Branch {
             sink.put(&head_name(&folder), codec::encode(&head));
         }
         for (table, rows) in self.module.tables() {
+            // By ordinal and not by key: a new row touches the last page only, and every page
+            // before it has the bytes it had, which the disk then shares with the checkpoint
+            // before.
             let rows = rows.iter().map(|(ordinal, row)| {
                 (ordinal / RECORD_PAGE, (ordinal, row.key.clone(), Arc::clone(&row.record)))
             });
@@ -87,6 +94,8 @@ impl Branch {
     fn write_events(&self, sink: &mut dyn ChunkSink) {
         let folder = folder(&self.key);
         let sealed = self.offset.0 / SEGMENT_EVENTS;
+        // Memory forgot a segment only after a finished checkpoint held it, so `keep` always finds
+        // it.
         let first_held = self.events.first().map_or(u64::MAX, |first| first.0);
         for segment in 1..=sealed {
             let name = segment_name(&folder, segment);
@@ -96,6 +105,7 @@ impl Branch {
                 sink.keep(&name);
             }
         }
+        // At a boundary there is no tail: an empty chunk would be one that is written for nothing.
         if !self.offset.0.is_multiple_of(SEGMENT_EVENTS) {
             put(sink, &tail_name(&folder), &self.segment(sealed + 1));
         }
@@ -154,20 +164,21 @@ impl Branch {
     }
 }
 
-fn queue_head(queue: &Queue) -> QueueHead {
+fn queue_head(queue: &DedupQueue) -> QueueHead {
     QueueHead { entries: queue.len() as u64, next: queue.next() }
 }
 
-fn write_decisions(sink: &mut dyn ChunkSink, folder: &str, name: &str, queue: &Queue) {
+fn write_decisions(sink: &mut dyn ChunkSink, folder: &str, name: &str, queue: &DedupQueue) {
     let entries = queue.iter().map(|(serial, entry)| (serial / DEDUP_PAGE, (serial, *entry)));
     pages(entries, |page, decisions| {
-        let beside = decisions.iter().filter_map(|(serial, entry)| {
-            let bytes = queue.beside(*serial)?.to_vec();
-            Some(Beside { serial: *serial, is_refusal: entry.is_refusal(), bytes })
+        let attachment = decisions.iter().filter_map(|(serial, entry)| {
+            // A refusal may be gone already while its entry stays: it knows the code.
+            let bytes = queue.attachment(*serial)?.to_vec();
+            Some(DedupAttachment { serial: *serial, is_refusal: entry.is_refusal(), bytes })
         });
         let content = DedupPage {
             first: decisions.first().map_or(0, |(serial, _)| *serial),
-            beside: beside.collect(),
+            attachment: attachment.collect(),
             entries: decisions.iter().flat_map(|(_, entry)| entry.to_bytes()).collect(),
         };
         put(sink, &dedup_page_name(folder, name, page), &content);
@@ -175,13 +186,13 @@ fn write_decisions(sink: &mut dyn ChunkSink, folder: &str, name: &str, queue: &Q
 }
 
 fn write_entry(sink: &mut dyn ChunkSink, folder: &str, entry: &ArchiveEntry) {
-    let tables = entry.tables.iter().map(|table| EntryTable {
+    let tables = entry.tables.iter().map(|table| ArchiveTableHead {
         name: table.table.clone(),
         key_fields: Arc::clone(&table.key_fields),
         first_keys: table.first_keys.clone(),
         records: table.records.len() as u64,
     });
-    let head = HistoryHead {
+    let head = ArchiveHead {
         id: entry.id.clone(),
         at: entry.at,
         reason: entry.reason.clone(),
@@ -189,11 +200,11 @@ fn write_entry(sink: &mut dyn ChunkSink, folder: &str, entry: &ArchiveEntry) {
         revision: entry.revision,
         tables: tables.collect(),
     };
-    put(sink, &entry_name(folder, &entry.id), &head);
+    put(sink, &archive_entry_name(folder, &entry.id), &head);
     let records: Vec<Arc<Object>> =
         entry.tables.iter().flat_map(|table| table.records.iter().cloned()).collect();
-    for (page, records) in records.chunks(HISTORY_PAGE).enumerate() {
-        put(sink, &entry_page_name(folder, &entry.id, page), &HistoryPage(records.to_vec()));
+    for (page, records) in records.chunks(ARCHIVE_PAGE).enumerate() {
+        put(sink, &archive_page_name(folder, &entry.id, page), &ArchivePage(records.to_vec()));
     }
 }
 
@@ -201,6 +212,7 @@ fn write_entry(sink: &mut dyn ChunkSink, folder: &str, entry: &ArchiveEntry) {
 fn pages<T>(items: impl Iterator<Item = (u64, T)>, mut give: impl FnMut(u64, Vec<T>)) {
     let (mut current, mut page) = (0, Vec::new());
     for (number, item) in items {
+        // A page whose items are all gone is not written at all; reading expects that.
         if number != current && !page.is_empty() {
             give(current, std::mem::take(&mut page));
         }
@@ -229,6 +241,7 @@ impl HashSink {
 impl ChunkSink for HashSink {
     fn put(&mut self, name: &str, bytes: Vec<u8>) {
         for part in [name.as_bytes(), &bytes] {
+            // With lengths, so that no two lists of names and contents run into the same bytes.
             self.0.update(&(part.len() as u64).to_le_bytes()).update(part);
         }
     }

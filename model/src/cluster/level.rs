@@ -1,16 +1,17 @@
 //! Level: which formats the whole cluster may write (decision 6).
 
-use crate::cluster::{Catalogue, ChangeRefused};
+use crate::cluster::{Catalogue, CatalogueError};
 use crate::codec;
 
 impl Catalogue {
     /// Levels never fall: what was written on one must stay readable for every member.
-    pub(super) fn raise_level(&mut self, level: u16) -> Result<(), ChangeRefused> {
+    pub(super) fn raise_level(&mut self, level: u16) -> Result<(), CatalogueError> {
         if !self.is_formed() {
-            return Err(ChangeRefused::NotFormed);
+            return Err(CatalogueError::NotFormed);
         }
+        // Every node that is known, running or not: one that comes back must read the log.
         if let Some(node) = self.nodes.values().find(|node| node.level < level) {
-            return Err(ChangeRefused::LevelTooLow { node: node.id, level });
+            return Err(CatalogueError::LevelTooLow { node: node.id, level });
         }
         self.level = self.level.max(level);
         Ok(())
@@ -49,7 +50,7 @@ mod tests {
         catalogue
     }
 
-    fn take(catalogue: &mut Catalogue, change: CatalogueChange) -> Result<(), ChangeRefused> {
+    fn take(catalogue: &mut Catalogue, change: CatalogueChange) -> Result<(), CatalogueError> {
         let id = format!("{change:?}");
         catalogue.apply(&CatalogueEntry { id, at: Timestamp(1), change })
     }
@@ -59,7 +60,7 @@ mod tests {
         let mut catalogue = formed([2, 1]);
         assert_eq!(catalogue.writing_level(), 1);
         let refused = take(&mut catalogue, CatalogueChange::RaiseLevel(2));
-        assert_eq!(refused, Err(ChangeRefused::LevelTooLow { node: NodeId(2), level: 2 }));
+        assert_eq!(refused, Err(CatalogueError::LevelTooLow { node: NodeId(2), level: 2 }));
         take(&mut catalogue, CatalogueChange::Node(node(2, 2))).unwrap();
         assert_eq!(take(&mut catalogue, CatalogueChange::RaiseLevel(2)), Ok(()));
         assert_eq!(catalogue.writing_level(), 2);
@@ -72,6 +73,6 @@ mod tests {
         take(&mut catalogue, CatalogueChange::RaiseLevel(1)).unwrap();
         assert_eq!(catalogue.level, 3);
         let older = take(&mut catalogue, CatalogueChange::Node(node(2, 2)));
-        assert_eq!(older, Err(ChangeRefused::LevelTooLow { node: NodeId(2), level: 3 }));
+        assert_eq!(older, Err(CatalogueError::LevelTooLow { node: NodeId(2), level: 3 }));
     }
 }

@@ -2,7 +2,7 @@
 //! agreed table is replicated in group 0, so that every move is deliberate.
 //!
 //! Rendezvous hashing keeps a partition where it was when a node comes or goes. A cap on replicas
-//! and a quota on leaders keep chance from loading one node.
+//! and a quota on leaders keep random hashes from loading one node more than the others.
 
 use std::collections::BTreeMap;
 
@@ -29,6 +29,7 @@ pub fn partition_of(key: &BranchKey, partitions: u16) -> PartitionId {
 /// The partition whose leader owns a topic, among `partitions`.
 pub fn partition_of_topic(topic: &str, partitions: u16) -> PartitionId {
     let mut bytes = vec![RULE];
+    // A space of its own, so that a topic and a branch of one name do not share a place by rule.
     bytes.extend(b"topic");
     bytes.extend(topic.as_bytes());
     let place = xxh3_64(&bytes) % u64::from(partitions);
@@ -59,6 +60,7 @@ pub fn place(
     assert!(!nodes.is_empty(), "a cluster has at least one node");
     let copies = replicas_for(nodes.len());
     let total = usize::from(partitions);
+    // Hashes alone would give some node half as much again as another.
     let cap = (copies * total).div_ceil(nodes.len());
     let mut held: BTreeMap<NodeId, usize> = BTreeMap::new();
     let mut leads: BTreeMap<NodeId, usize> = BTreeMap::new();
@@ -66,8 +68,10 @@ pub fn place(
     let mut table = BTreeMap::new();
     for partition in (1..=partitions).map(PartitionId) {
         let mut ranked = nodes.to_vec();
+        // Ties by node id: every node must propose the same table.
         ranked.sort_by_key(|node| (std::cmp::Reverse(score(partition, *node)), *node));
         let free = |node: &NodeId| held.get(node).copied().unwrap_or(0) < cap;
+        // Full nodes stay in the list, behind: with few nodes a partition needs them all the same.
         let (roomy, full): (Vec<_>, Vec<_>) = ranked.into_iter().partition(free);
         let chosen: Vec<NodeId> = roomy.into_iter().chain(full).take(copies).collect();
         let leader = pick_leader(&chosen, &mut leads, total, nodes.len());
@@ -94,6 +98,7 @@ fn pick_leader(
     nodes: usize,
 ) -> NodeId {
     let (share, extra) = (partitions / nodes, partitions % nodes);
+    // The partitions that do not divide evenly go to one node each, not all to the first.
     let extras_used = leads.values().filter(|count| **count > share).count();
     let below = |node: &NodeId| {
         let count = leads.get(node).copied().unwrap_or(0);

@@ -174,7 +174,7 @@ fn bring_in_entry(catalogue: &Catalogue, observed: &Observation) -> Option<Step>
         return None;
     }
     let step = |id: &String| Step::BringInEntry { id: id.clone() };
-    let mut open = observed.entries.iter().filter(|id| !catalogue.has_taken(id)).map(step);
+    let mut open = observed.entries.iter().filter(|id| !catalogue.has_applied(id)).map(step);
     open.find(|step| !observed.done.contains(step))
         .filter(|step| !observed.postponed.contains(step))
 }

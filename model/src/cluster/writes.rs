@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::cluster::{
-    BranchConfig, Catalogue, ChangeRefused, FullSyncFlag, ModuleConfig, ModuleSettings,
+    BranchConfig, Catalogue, CatalogueError, FullSyncFlag, ModuleConfig, ModuleSettings,
     replace_or_add,
 };
 use crate::ids::{BranchId, ModuleId};
@@ -22,11 +22,11 @@ pub(crate) const SEED_FILES_KEPT: usize = 20;
 pub(crate) const FLAGS_MAX: usize = 100_000;
 
 impl Catalogue {
-    pub(super) fn add_module(&mut self, module: &Arc<ModuleConfig>) -> Result<(), ChangeRefused> {
+    pub(super) fn add_module(&mut self, module: &Arc<ModuleConfig>) -> Result<(), CatalogueError> {
         if self.module(&module.id).is_some() {
-            return Err(ChangeRefused::ModuleExists(module.id.clone()));
+            return Err(CatalogueError::ModuleExists(module.id.clone()));
         }
-        room("modules", self.modules.len(), MODULES_MAX)?;
+        check_limit("modules", self.modules.len(), MODULES_MAX)?;
         self.modules.push(Arc::clone(module));
         Ok(())
     }
@@ -35,12 +35,14 @@ impl Catalogue {
         &mut self,
         module: &ModuleId,
         settings: &ModuleSettings,
-    ) -> Result<(), ChangeRefused> {
+    ) -> Result<(), CatalogueError> {
+        // Decided here and not by who asked: another request may have been applied in between.
         let Some(config) = self.module(module) else {
-            return Err(ChangeRefused::NoModule(module.clone()));
+            return Err(CatalogueError::NoModule(module.clone()));
         };
         let config = Arc::new(settings.of(config));
         replace_or_add(&mut self.modules, &config, |module| &module.id);
+        // Other settings do not ask for records to be brought up to anything.
         if settings.validation.is_some() {
             self.set_filled(module, settings.fill);
         }
@@ -56,11 +58,11 @@ impl Catalogue {
         }
     }
 
-    pub(super) fn add_branch(&mut self, branch: &Arc<BranchConfig>) -> Result<(), ChangeRefused> {
+    pub(super) fn add_branch(&mut self, branch: &Arc<BranchConfig>) -> Result<(), CatalogueError> {
         if self.branch(&branch.id).is_some() {
-            return Err(ChangeRefused::BranchExists(branch.id.clone()));
+            return Err(CatalogueError::BranchExists(branch.id.clone()));
         }
-        room("branches", self.branches.len(), BRANCHES_MAX)?;
+        check_limit("branches", self.branches.len(), BRANCHES_MAX)?;
         self.all_exist(&branch.modules)?;
         self.branches.push(Arc::clone(branch));
         Ok(())
@@ -70,12 +72,12 @@ impl Catalogue {
         &mut self,
         branch: &BranchId,
         module: &ModuleId,
-    ) -> Result<(), ChangeRefused> {
+    ) -> Result<(), CatalogueError> {
         self.all_exist(std::slice::from_ref(module))?;
         let mut config = match self.branch(branch) {
             Some(config) => (**config).clone(),
             None => {
-                room("branches", self.branches.len(), BRANCHES_MAX)?;
+                check_limit("branches", self.branches.len(), BRANCHES_MAX)?;
                 BranchConfig {
                     id: branch.clone(),
                     label: branch.to_string(),
@@ -96,9 +98,9 @@ impl Catalogue {
         name: &str,
         source: &Arc<Value>,
         module: Option<&Arc<ModuleConfig>>,
-    ) -> Result<(), ChangeRefused> {
+    ) -> Result<(), CatalogueError> {
         if !self.schemas.contains_key(name) {
-            room("schemas", self.schemas.len(), SCHEMAS_MAX)?;
+            check_limit("schemas", self.schemas.len(), SCHEMAS_MAX)?;
         }
         self.schemas.insert(name.to_owned(), Arc::clone(source));
         if let Some(module) = module {
@@ -125,8 +127,8 @@ impl Catalogue {
         }
     }
 
-    pub(super) fn put_flags(&mut self, flags: &[FullSyncFlag]) -> Result<(), ChangeRefused> {
-        room("full-sync flags", self.full_sync.len() + flags.len(), FLAGS_MAX + 1)?;
+    pub(super) fn put_flags(&mut self, flags: &[FullSyncFlag]) -> Result<(), CatalogueError> {
+        check_limit("full-sync flags", self.full_sync.len() + flags.len(), FLAGS_MAX + 1)?;
         for flag in flags {
             self.full_sync.insert((flag.branch.clone(), flag.module.clone()), flag.clone());
         }
@@ -142,6 +144,7 @@ impl Catalogue {
         let concerns = move |flag: &&FullSyncFlag| {
             module.is_none_or(|module| flag.module == "*" || flag.module == module)
         };
+        // The empty module sorts before all: the range begins with the branch's first flag.
         let first = (branch.clone(), String::new());
         self.full_sync
             .range(first..)
@@ -150,20 +153,20 @@ impl Catalogue {
             .filter(concerns)
     }
 
-    fn all_exist(&self, modules: &[ModuleId]) -> Result<(), ChangeRefused> {
+    fn all_exist(&self, modules: &[ModuleId]) -> Result<(), CatalogueError> {
         match modules.iter().find(|id| self.module(id).is_none()) {
-            Some(missing) => Err(ChangeRefused::NoModule(missing.clone())),
+            Some(missing) => Err(CatalogueError::NoModule(missing.clone())),
             None => Ok(()),
         }
     }
 }
 
-fn room(what: &str, there: usize, max: usize) -> Result<(), ChangeRefused> {
-    if there < max {
+fn check_limit(what: &str, count: usize, max: usize) -> Result<(), CatalogueError> {
+    if count < max {
         return Ok(());
     }
     let max = u32::try_from(max).unwrap_or(u32::MAX);
-    Err(ChangeRefused::Full { what: what.to_owned(), max })
+    Err(CatalogueError::Full { what: what.to_owned(), max })
 }
 
 #[cfg(test)]
@@ -254,13 +257,13 @@ mod tests {
             let change = settings("as set", Validation::Strict);
             take(&mut catalogue, &format!("rest:{n}:settings"), change);
         }
-        assert!(!catalogue.has_taken("rest:0:settings"), "the first of the others is forgotten");
-        assert!(catalogue.has_taken("original:module:pos:a1"));
+        assert!(!catalogue.has_applied("rest:0:settings"), "the first of the others is forgotten");
+        assert!(catalogue.has_applied("original:module:pos:a1"));
         take(&mut catalogue, "original:module:pos:a1", brought());
         assert_eq!(catalogue.modules[0].label, "as set", "a node that starts again undoes nothing");
         take(&mut catalogue, "original:module:pos:b2", brought());
         assert_eq!(catalogue.modules[0].label, "as in the file", "another file is another change");
-        assert!(catalogue.has_taken("original:module:pos:a1"), "other nodes may still bring it");
+        assert!(catalogue.has_applied("original:module:pos:a1"), "other nodes may still bring it");
     }
 
     #[test]

@@ -22,10 +22,10 @@ pub(crate) type PayloadHash = [u8; 8];
 
 /// One decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub(crate) struct DedupEntry {
     pub(crate) id: IdHash,
     pub(crate) payload: PayloadHash,
-    /// See [`Decision::pack`]; in two halves, so that an entry is aligned to 4 bytes.
+    /// See [`PackedOutcome::pack`]; in two halves, so that an entry is aligned to 4 bytes.
     decision: [u32; 2],
     /// The log's uptime when it was decided, in ticks, rounded up: never forgotten early.
     tick: u32,
@@ -33,24 +33,25 @@ pub(crate) struct Entry {
 
 /// What was decided, as an entry holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Decision {
+pub(crate) enum PackedOutcome {
     /// It made these events; none for `Define` and `Seed`.
     Events { first: Offset, count: u32 },
-    /// It took a number, which is kept beside the entries.
+    /// It took a number, which is kept as an attachment.
     Reserved,
     /// It was refused. The place of the refusal's code in the table's list; the whole refusal is
-    /// kept beside the entries while it is among the newest.
+    /// an attachment while it is among the newest.
     Rejected { code: u32 },
 }
 
 const COUNT_BITS: u32 = 18;
 const OFFSET_BITS: u32 = 44;
 
-impl Decision {
+impl PackedOutcome {
     /// Two bits of kind, 44 of offset (eleven years at 50,000 events a second), 18 of count.
     fn pack(self) -> u64 {
         match self {
             Self::Events { first, count } => {
+                // Packed silently it would point a retry at another command's events.
                 assert!(first.0 < 1 << OFFSET_BITS, "offset {first} is beyond what is counted");
                 // More events than any request is answered with: the first of them are.
                 (first.0 << COUNT_BITS) | u64::from(count).min((1 << COUNT_BITS) - 1)
@@ -75,12 +76,12 @@ impl Decision {
     }
 }
 
-impl Entry {
+impl DedupEntry {
     pub(crate) fn new(
         id: &CommandId,
         payload: PayloadHash,
         uptime_ms: u64,
-        decision: Decision,
+        decision: PackedOutcome,
     ) -> Self {
         let packed = decision.pack();
         Self {
@@ -91,12 +92,12 @@ impl Entry {
         }
     }
 
-    pub(crate) fn decision(&self) -> Decision {
-        Decision::unpack(self.packed()).expect("checked when it was made or read")
+    pub(crate) fn decision(&self) -> PackedOutcome {
+        PackedOutcome::unpack(self.packed()).expect("checked when it was made or read")
     }
 
     pub(crate) fn is_refusal(&self) -> bool {
-        matches!(self.decision(), Decision::Rejected { .. })
+        matches!(self.decision(), PackedOutcome::Rejected { .. })
     }
 
     fn packed(&self) -> u64 {
@@ -105,6 +106,8 @@ impl Entry {
 
     /// How long ago it was decided, in milliseconds of log uptime, rounded down to a tick.
     pub(crate) fn age_ms(&self, uptime_ms: u64) -> u64 {
+        // Ages and not times are compared: a tick wraps after 13 years, the age of an entry does
+        // not.
         let ticks = low(uptime_ms / TICK_MS).wrapping_sub(self.tick);
         // Rounded up, a tick may lie a little ahead of now.
         if ticks > u32::MAX / 2 { 0 } else { u64::from(ticks) * TICK_MS }
@@ -122,7 +125,8 @@ impl Entry {
     /// `None` for bytes that no entry has.
     pub(crate) fn from_bytes(bytes: &[u8; ENTRY_BYTES]) -> Option<Self> {
         let packed = u64::from_le_bytes(bytes[24..32].try_into().ok()?);
-        Decision::unpack(packed)?;
+        // Checked here once, so that `decision` can rely on it at every look.
+        PackedOutcome::unpack(packed)?;
         Some(Self {
             id: bytes[..16].try_into().ok()?,
             payload: bytes[16..24].try_into().ok()?,
@@ -160,25 +164,25 @@ mod tests {
 
     #[test]
     fn an_entry_is_36_bytes_and_reads_back() {
-        assert_eq!(size_of::<Entry>(), ENTRY_BYTES);
+        assert_eq!(size_of::<DedupEntry>(), ENTRY_BYTES);
         let id = CommandId { session: "s".to_owned(), request: "1".to_owned() };
         for decision in [
-            Decision::Events { first: Offset(0), count: 0 },
-            Decision::Events { first: Offset((1 << 44) - 1), count: (1 << 18) - 1 },
-            Decision::Reserved,
-            Decision::Rejected { code: u32::MAX },
+            PackedOutcome::Events { first: Offset(0), count: 0 },
+            PackedOutcome::Events { first: Offset((1 << 44) - 1), count: (1 << 18) - 1 },
+            PackedOutcome::Reserved,
+            PackedOutcome::Rejected { code: u32::MAX },
         ] {
-            let entry = Entry::new(&id, [7; 8], 12_345, decision);
+            let entry = DedupEntry::new(&id, [7; 8], 12_345, decision);
             assert_eq!(entry.decision(), decision);
-            assert_eq!(Entry::from_bytes(&entry.to_bytes()), Some(entry));
+            assert_eq!(DedupEntry::from_bytes(&entry.to_bytes()), Some(entry));
         }
-        assert_eq!(Entry::from_bytes(&[0xff; ENTRY_BYTES]), None);
+        assert_eq!(DedupEntry::from_bytes(&[0xff; ENTRY_BYTES]), None);
     }
 
     #[test]
     fn an_age_is_never_overstated() {
         let id = CommandId { session: "s".to_owned(), request: "1".to_owned() };
-        let entry = |at| Entry::new(&id, [0; 8], at, Decision::Reserved);
+        let entry = |at| DedupEntry::new(&id, [0; 8], at, PackedOutcome::Reserved);
         assert_eq!(entry(101).age_ms(101), 0);
         assert_eq!(entry(101).age_ms(299), 0);
         assert_eq!(entry(101).age_ms(300), 100);

@@ -14,7 +14,7 @@ const SLOT_BYTES: usize = 5;
 
 /// Where entries are, by hash. Serials are known by their lower 32 bits.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Index {
+pub(super) struct DedupIndex {
     buckets: Vector<Arc<[u8]>>,
     len: usize,
 }
@@ -22,11 +22,12 @@ pub(super) struct Index {
 /// What the index asks of its entries: the hash of the one with this serial.
 pub(super) type HashOf<'a> = &'a dyn Fn(u32) -> u64;
 
-impl Index {
+impl DedupIndex {
     /// The first serial under this hash that is the one looked for.
     pub(super) fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
         let bucket = self.buckets.get(self.place(hash)?)?;
         let slots = bucket.chunks_exact(SLOT_BYTES);
+        // The tag spares most looks at entries, each of which is a miss of the processor's cache.
         slots.filter(|slot| slot[0] == tag(hash)).map(serial_of).find(|serial| is_it(*serial))
     }
 
@@ -49,8 +50,11 @@ impl Index {
             return;
         };
         let (before, after) = (&bucket[..at * SLOT_BYTES], &bucket[(at + 1) * SLOT_BYTES..]);
+        // A bucket is replaced, not changed: clones of the table still read the old one.
         self.buckets.set(place, [before, after].concat().into());
         self.len -= 1;
+        // At half the load at which a bucket is split, or a table at the border would do both in
+        // turn.
         if self.buckets.len() > 1 && self.len * 2 < self.buckets.len() * SLOTS {
             self.join();
         }
@@ -59,6 +63,8 @@ impl Index {
     /// Which bucket a hash belongs to; `None` while there is none.
     fn place(&self, hash: u64) -> Option<usize> {
         let count = self.buckets.len() as u64;
+        // Linear hashing: `round` bits of the hash name the bucket once this round of splits is
+        // done.
         let round = count.checked_next_power_of_two().filter(|_| count > 0)?;
         let place = hash & (round - 1);
         // Not split yet in this round: it still belongs where it was.
@@ -119,13 +125,13 @@ mod tests {
 
     #[test]
     fn what_is_in_is_found_and_what_was_removed_is_not() {
-        let mut index = Index::default();
+        let mut index = DedupIndex::default();
         assert_eq!(index.find(hash(1), |_| true), None);
         for serial in 0..5_000 {
             index.insert(hash(serial), serial, &hash);
         }
         let kept = index.clone();
-        let found = |index: &Index, n| index.find(hash(n), |serial| serial == n) == Some(n);
+        let found = |index: &DedupIndex, n| index.find(hash(n), |serial| serial == n) == Some(n);
         assert!((0..5_000).all(|n| found(&index, n)));
         assert!(index.buckets.len() > 100);
         for serial in 0..4_990 {

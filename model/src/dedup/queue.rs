@@ -4,33 +4,33 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, Vector};
 
-use super::entry::{Decision, Entry, IdHash};
-use super::index::Index;
+use super::entry::{DedupEntry, IdHash, PackedOutcome};
+use super::index::DedupIndex;
 use crate::codec;
 use crate::limits::{DEDUP_ENTRY_BYTES, REFUSALS_BYTES_MAX, RESERVED_EXTRA_BYTES};
-use crate::outcome::Reserved;
+use crate::outcome::ReservedNumber;
 use crate::reject::Reject;
 
 /// Decisions in order. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Queue {
+pub(crate) struct DedupQueue {
     next: u64,
-    entries: Vector<Entry>,
-    index: Index,
+    entries: Vector<DedupEntry>,
+    index: DedupIndex,
     /// The newest refusals, as many as their bound in bytes lets.
-    refusals: Beside,
+    refusals: Attachments,
     /// The numbers taken, as long as their entries are kept.
-    reserved: Beside,
+    reserved: Attachments,
 }
 
 /// What does not fit into an entry, by serial, encoded.
 #[derive(Debug, Clone, Default)]
-struct Beside {
+struct Attachments {
     by_serial: OrdMap<u64, Arc<[u8]>>,
     bytes: usize,
 }
 
-impl Beside {
+impl Attachments {
     fn insert(&mut self, serial: u64, bytes: Arc<[u8]>) {
         self.bytes += bytes.len();
         self.by_serial.insert(serial, bytes);
@@ -47,7 +47,7 @@ impl Beside {
     }
 }
 
-impl Queue {
+impl DedupQueue {
     /// An empty queue whose next entry gets this serial.
     pub(crate) fn starting_at(next: u64) -> Self {
         Self { next, ..Self::default() }
@@ -72,7 +72,8 @@ impl Queue {
         self.next - self.entries.len() as u64
     }
 
-    pub(crate) fn get(&self, id: &IdHash) -> Option<(u64, &Entry)> {
+    pub(crate) fn get(&self, id: &IdHash) -> Option<(u64, &DedupEntry)> {
+        // The index knows lower halves only; relative to the front they are unique.
         let place = |serial: u32| (serial.wrapping_sub(low(self.first()))) as usize;
         let is_it = |serial| self.entries.get(place(serial)).is_some_and(|entry| entry.id == *id);
         let found = place(self.index.find(hash(id), is_it)?);
@@ -80,7 +81,7 @@ impl Queue {
     }
 
     /// Adds a decision; gives its serial.
-    pub(crate) fn push(&mut self, entry: Entry) -> u64 {
+    pub(crate) fn push(&mut self, entry: DedupEntry) -> u64 {
         let (serial, first) = (self.next, low(self.first()));
         self.entries.push_back(entry);
         self.next += 1;
@@ -88,11 +89,12 @@ impl Queue {
         let hash_of = |serial: u32| {
             entries.get(serial.wrapping_sub(first) as usize).map_or(0, |entry| hash(&entry.id))
         };
+        // After the entry is there: a split asks for the hash of every entry of a bucket.
         self.index.insert(hash(&entry.id), low(serial), &hash_of);
         serial
     }
 
-    pub(crate) fn oldest(&self) -> Option<&Entry> {
+    pub(crate) fn oldest(&self) -> Option<&DedupEntry> {
         self.entries.front()
     }
 
@@ -102,38 +104,39 @@ impl Queue {
         let Some(entry) = self.entries.pop_front() else { return };
         self.index.remove(hash(&entry.id), low(serial));
         match entry.decision() {
-            Decision::Events { .. } => {}
-            Decision::Reserved => self.reserved.remove(serial),
-            Decision::Rejected { .. } => self.refusals.remove(serial),
+            PackedOutcome::Events { .. } => {}
+            PackedOutcome::Reserved => self.reserved.remove(serial),
+            PackedOutcome::Rejected { .. } => self.refusals.remove(serial),
         }
     }
 
     /// In the order decided.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Entry)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &DedupEntry)> {
         (self.first()..).zip(&self.entries)
     }
 
-    /// What is kept beside the entry of this serial, encoded.
-    pub(crate) fn beside(&self, serial: u64) -> Option<&Arc<[u8]>> {
+    /// The attachment of the entry with this serial, encoded.
+    pub(crate) fn attachment(&self, serial: u64) -> Option<&Arc<[u8]>> {
         let refusal = self.refusals.by_serial.get(&serial);
         refusal.or_else(|| self.reserved.by_serial.get(&serial))
     }
 
     /// Keeps what belongs to the entry of this serial. Refusals beyond their bound go, the oldest
     /// first: their entries stay and know the code.
-    pub(crate) fn keep_beside(&mut self, serial: u64, bytes: Arc<[u8]>, is_refusal: bool) {
+    pub(crate) fn attach(&mut self, serial: u64, bytes: Arc<[u8]>, is_refusal: bool) {
         if !is_refusal {
             self.reserved.insert(serial, bytes);
             return;
         }
         self.refusals.insert(serial, bytes);
+        // Refusals are as long as what clients sent; a flood of them must not push out outcomes.
         while self.refusals.bytes > REFUSALS_BYTES_MAX {
             let Some(oldest) = self.refusals.oldest() else { break };
             self.refusals.remove(oldest);
         }
     }
 
-    pub(crate) fn reserved(&self, serial: u64) -> Option<Reserved> {
+    pub(crate) fn reserved(&self, serial: u64) -> Option<ReservedNumber> {
         codec::decode(self.reserved.by_serial.get(&serial)?).ok()
     }
 

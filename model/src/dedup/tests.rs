@@ -13,7 +13,7 @@ fn limits(entries: u64) -> DedupLimits {
 }
 
 fn remember(dedup: &mut Dedup, id: &CommandId, uptime_ms: u64) {
-    let decided = Decided::Events { first: Offset(1), count: 1 };
+    let decided = DedupOutcome::Events { first: Offset(1), count: 1 };
     dedup.remember(id, [0; 8], uptime_ms, &decided);
 }
 
@@ -78,11 +78,11 @@ fn what_a_server_named_gives_way_before_a_clients() {
 fn refusals_beyond_their_bound_are_known_by_their_code() {
     let mut dedup = Dedup::default();
     let refusal = |n: u64| Reject::BadCommand { message: format!("{n} {}", "x".repeat(10_000)) };
-    (0..200).for_each(|n| dedup.remember(&id(n), [0; 8], 0, &Decided::Rejected(refusal(n))));
+    (0..200).for_each(|n| dedup.remember(&id(n), [0; 8], 0, &DedupOutcome::Rejected(refusal(n))));
     let decided = |n| dedup.get(&id(n)).unwrap().decided();
-    assert_eq!(decided(199), Decided::Rejected(refusal(199)));
+    assert_eq!(decided(199), DedupOutcome::Rejected(refusal(199)));
     let earlier = Reject::Earlier { code: "bad-command".to_owned() };
-    assert_eq!(decided(0), Decided::Rejected(earlier));
+    assert_eq!(decided(0), DedupOutcome::Rejected(earlier));
 }
 
 #[test]

@@ -19,11 +19,11 @@ pub struct BrokenChain {
 
 /// A walk over the events of a branch:module, oldest first.
 #[derive(Debug, Default)]
-pub struct Chain {
+pub struct EventChain {
     last: Option<(Offset, Hash)>,
 }
 
-impl Chain {
+impl EventChain {
     /// Takes the next event. The first one may have any offset.
     ///
     /// # Errors
@@ -35,6 +35,7 @@ impl Chain {
                 return Err(broken(offset, format!("it stands where {} is due", last.next())));
             }
             Some((_, hash)) => Some(hash),
+            // Only the first event of all has a known parent without one before it.
             None if offset == Offset(1) => Some(Hash::default()),
             None => None,
         };
@@ -76,7 +77,7 @@ mod tests {
     use crate::testing::Shop;
 
     fn walk(shop: &Shop, events: &[Arc<Event>]) -> Result<(), BrokenChain> {
-        let mut chain = Chain::default();
+        let mut chain = EventChain::default();
         events.iter().try_for_each(|event| chain.follow(event))?;
         chain.end(shop.branch())
     }

@@ -31,12 +31,14 @@ impl LogSummary {
             EventChange::Record(change) => {
                 cursor.key = Some(change.key.clone());
                 cursor.id = change.record.get("id").filter(|id| !id.is_null()).cloned();
+                // The name that was written under, alias or not: clients ask by the name they use.
                 let sent = change.table_sent.clone();
                 let name = sent.unwrap_or_else(|| change.table.to_string());
                 self.tables.insert(name, cursor.clone());
             }
             EventChange::Module(_) => {}
         }
+        // Kept for ever: the event itself leaves memory.
         self.first_at.get_or_insert(event.at);
         self.last = Some(cursor);
     }

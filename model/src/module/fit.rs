@@ -12,27 +12,27 @@ use std::sync::Arc;
 
 use crate::definition::{Definition, Validation};
 use crate::ids::RecordKey;
-use crate::limits::MISFITS_SHOWN;
+use crate::limits::VIOLATIONS_SHOWN;
 use crate::module::Module;
 use crate::module::index::{names, values_text};
 use crate::module::operation::RecordDiff;
 use crate::module::relations::{Link, Relations};
 use crate::module::version::{Lock, risen, stored};
-use crate::read::Misfit;
+use crate::read::Violation;
 use crate::reject::Reject;
 use crate::schema::{Default, Field, InsertContext, Table};
 use crate::value::{Object, Value};
 
 /// The first records that satisfied the old definition and do not satisfy the new one. `module`
 /// holds them under the new one's keys and indexes; `filled` were changed to satisfy the new one.
-pub(crate) fn misfits(
+pub(crate) fn violations(
     (old, new): (&Definition, &Definition),
     (was, relations): (&Relations, &Relations),
     module: &Module,
     filled: &[RecordDiff],
-) -> Vec<Misfit> {
+) -> Vec<Violation> {
     let mut found = without_table(old, new, module);
-    found.truncate(MISFITS_SHOWN);
+    found.truncate(VIOLATIONS_SHOWN);
     let filled: BTreeSet<_> = filled.iter().map(|diff| (&diff.table, &diff.key)).collect();
     for table in &new.schema.tables {
         let Some(rows) = module.rows(&table.name) else { continue };
@@ -47,8 +47,12 @@ pub(crate) fn misfits(
             let was = (!filled.contains(&(&table.name, &row.key))).then_some(was);
             let between = between((was, relations), module, table, (&row.key, &row.record));
             for problem in problems.into_iter().chain(between) {
-                found.push(Misfit { table: table.name.to_string(), key: row.key.clone(), problem });
-                if found.len() >= MISFITS_SHOWN {
+                found.push(Violation {
+                    table: table.name.to_string(),
+                    key: row.key.clone(),
+                    problem,
+                });
+                if found.len() >= VIOLATIONS_SHOWN {
                     return found;
                 }
             }
@@ -58,7 +62,7 @@ pub(crate) fn misfits(
 }
 
 /// The first record of each table that the new definition does not have.
-fn without_table(old: &Definition, new: &Definition, module: &Module) -> Vec<Misfit> {
+fn without_table(old: &Definition, new: &Definition, module: &Module) -> Vec<Violation> {
     let gone =
         old.schema.tables.iter().filter(|table| new.schema.table(table.name.as_str()).is_none());
     let first = |table: &Arc<Table>| {
@@ -68,7 +72,7 @@ fn without_table(old: &Definition, new: &Definition, module: &Module) -> Vec<Mis
             "its table is no longer defined; remove its {} records first, or keep the table",
             rows.len()
         );
-        Some(Misfit { table: table.name.to_string(), key: row.key.clone(), problem })
+        Some(Violation { table: table.name.to_string(), key: row.key.clone(), problem })
     };
     gone.filter_map(first).collect()
 }
@@ -81,7 +85,7 @@ pub(crate) fn problems(table: &Table, record: &Object, validation: Validation) -
             (None, _) => {
                 let no_default = matches!(&field.default, None | Some(Default::Value(Value::Null)));
                 // It was called so before.
-                if table.twin_value(record, field).is_some() {
+                if table.column_value(record, field).is_some() {
                     problems.push(format!("{} is still called {}", field.name, field.column));
                 } else if &*field.name != "version" && !(field.nullable && no_default) {
                     problems.push(format!("{} is missing", field.name));
@@ -222,7 +226,7 @@ pub(crate) struct Context {
 }
 
 /// How a definition is refused whose records do not fit.
-pub(crate) fn refusal(found: &[Misfit]) -> Reject {
+pub(crate) fn refusal(found: &[Violation]) -> Reject {
     let shown: Vec<String> = found.iter().map(ToString::to_string).collect();
     Reject::BadDefinition {
         code: "records-do-not-fit".to_owned(),
@@ -236,7 +240,7 @@ mod tests {
 
     use crate::Request;
     use crate::definition::{Definition, Validation};
-    use crate::outcome::Accepted;
+    use crate::outcome::Acceptance;
     use crate::read::{Answer, Read};
     use crate::reject::Reject;
     use crate::schema::Schema;
@@ -282,15 +286,17 @@ mod tests {
         ))
     }
 
-    fn take(shop: &mut Shop, new: Arc<Schema>, fill: bool) -> Result<Accepted, Reject> {
+    fn take(shop: &mut Shop, new: Arc<Schema>, fill: bool) -> Result<Acceptance, Reject> {
         let mut definition: Definition = (**shop.branch().definition().unwrap()).clone();
         definition.schema = new;
         let definition = Arc::new(definition);
-        let read = Read::Fit { definition: Arc::clone(&definition), fill };
-        let Ok(Answer::Fit(fit)) = shop.branch().read(&read) else { panic!("an answer") };
+        let read = Read::DefinitionCheck { definition: Arc::clone(&definition), fill };
+        let Ok(Answer::DefinitionCheck(fit)) = shop.branch().read(&read) else {
+            panic!("an answer")
+        };
         let request = if fill { Request::Fill(definition) } else { Request::Define(definition) };
         let taken = shop.run(request);
-        assert_eq!(fit.misfits.is_empty(), taken.is_ok(), "the look and the command agree");
+        assert_eq!(fit.violations.is_empty(), taken.is_ok(), "the look and the command agree");
         taken
     }
 

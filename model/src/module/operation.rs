@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::delta::{BulkOperation, ModuleChange};
 use crate::ids::{RecordKey, Revision, TableName};
-use crate::limits::{HISTORY_SAMPLE, TABLES_NAMED_MAX};
+use crate::limits::{ARCHIVE_SAMPLE, TABLES_NAMED_MAX};
 use crate::module::Module;
 use crate::module::plan::Plan;
 use crate::read::{ArchiveEntry, ArchivedTable};
@@ -91,7 +91,7 @@ impl Plan<'_> {
             table: table.name.clone(),
             key_fields: Arc::clone(&table.key),
             first_keys: self.module().rows(&table.name).map_or_else(Vec::new, |rows| {
-                rows.iter().take(HISTORY_SAMPLE).map(|(_, row)| row.key.clone()).collect()
+                rows.iter().take(ARCHIVE_SAMPLE).map(|(_, row)| row.key.clone()).collect()
             }),
             records: self.module().rows(&table.name).map_or_else(Vec::new, |rows| {
                 rows.iter().map(|(_, row)| Arc::clone(&row.record)).collect()

@@ -11,7 +11,7 @@ use crate::ids::CommandId;
 use crate::limits::RULES_MADE_MAX;
 use crate::module::numbers::Reservation;
 use crate::module::plan::Plan;
-use crate::outcome::Reserved;
+use crate::outcome::ReservedNumber;
 use crate::reject::Reject;
 use crate::schema::Table;
 use crate::sequence::SequenceRule;
@@ -22,7 +22,7 @@ impl Plan<'_> {
         reserve: &Reserve,
         command: &CommandId,
         user: Option<&str>,
-    ) -> Result<Reserved, Reject> {
+    ) -> Result<ReservedNumber, Reject> {
         let table = Arc::clone(self.table(&reserve.table)?);
         let field = table.field(&reserve.field).map(|field| field.name.to_string());
         let field = match (field, self.validation()) {
@@ -50,7 +50,7 @@ impl Plan<'_> {
             user: user.map(str::to_owned),
         });
         let (value, text) = (taken.value, taken.text);
-        Ok(Reserved { table: table.name.clone(), field, value, text, rule })
+        Ok(ReservedNumber { table: table.name.clone(), field, value, text, rule })
     }
 
     fn make_rule(&mut self, table: &Table, field: &str) -> Result<SequenceRule, Reject> {

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use crate::command::{Restore, RestoreMode};
 use crate::definition::Validation;
 use crate::delta::BulkOperation;
-use crate::limits::MISFITS_SHOWN;
+use crate::limits::VIOLATIONS_SHOWN;
 use crate::module::fit;
 use crate::module::operation::{RecordDiff, number};
 use crate::module::plan::Plan;
 use crate::module::version;
-use crate::read::{ArchivedTable, Misfit};
+use crate::read::{ArchivedTable, Violation};
 use crate::reject::Reject;
 use crate::schema::Table;
 use crate::value::{Object, Value};
@@ -89,13 +89,13 @@ impl Plan<'_> {
         let found = found.flat_map(|(diff, record)| {
             let table = definition.schema.table(diff.table.as_str());
             let problems = table.map(|table| fit::problems(table, record, Validation::Strict));
-            problems.unwrap_or_default().into_iter().map(|problem| Misfit {
+            problems.unwrap_or_default().into_iter().map(|problem| Violation {
                 table: diff.table.to_string(),
                 key: diff.key.clone(),
                 problem,
             })
         });
-        let found: Vec<Misfit> = found.take(MISFITS_SHOWN).collect();
+        let found: Vec<Violation> = found.take(VIOLATIONS_SHOWN).collect();
         if found.is_empty() { Ok(()) } else { Err(fit::refusal(&found)) }
     }
 

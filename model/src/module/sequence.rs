@@ -52,7 +52,7 @@ impl Plan<'_> {
         let numbering: Object = [
             ("table", Value::from(table.name.as_str())),
             ("field", field.as_str().into()),
-            ("rule", rule.map(|rule| rule.shown).into()),
+            ("rule", rule.map(|rule| rule.source).into()),
             ("lastBefore", before.into()),
             ("last", last.into()),
             ("next", next.into()),
@@ -182,7 +182,7 @@ mod tests {
 
     fn asked(rule: Option<&str>, counter: Option<CounterAt>, allow_reuse: bool) -> SetSequence {
         let rule = rule.map_or(RuleChange::Keep, |rule| {
-            RuleChange::Set(SequenceRule::asked(&Value::Object(object(rule))).unwrap())
+            RuleChange::Set(SequenceRule::from_request(&Value::Object(object(rule))).unwrap())
         });
         SetSequence {
             table: "ticket".to_owned(),

@@ -20,6 +20,8 @@ impl Schemas {
         if let Some(held) = self.0.get(&hash) {
             return Arc::clone(held);
         }
+        // Only when a new one comes: definitions change rarely, and looking through all costs
+        // little then. A count of 1 is this map's own.
         let unused: Vec<Hash> = self
             .0
             .iter()

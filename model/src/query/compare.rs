@@ -30,7 +30,7 @@ pub(super) fn equal(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(number), Value::String(text))
         | (Value::String(text), Value::Number(number)) => Number::parse(text.trim())
-            .is_some_and(|said| Magnitude::of(&said) == Magnitude::of(number)),
+            .is_some_and(|parsed| Magnitude::of(&parsed) == Magnitude::of(number)),
         _ => same(a, b),
     }
 }
@@ -39,7 +39,7 @@ pub(super) fn equal(a: &Value, b: &Value) -> bool {
 /// its text. `null` is neither greater nor less than anything.
 pub(super) fn compare(a: &Value, b: &Value) -> Option<Ordering> {
     if let (Some(a), Some(b)) = (number(a), number(b))
-        && (matches!(a, Digits::Number(_)) || matches!(b, Digits::Number(_)))
+        && (matches!(a, ParsedNumber::Number(_)) || matches!(b, ParsedNumber::Number(_)))
     {
         return Some(Magnitude::of(a.get()).cmp(&Magnitude::of(b.get())));
     }
@@ -47,12 +47,12 @@ pub(super) fn compare(a: &Value, b: &Value) -> Option<Ordering> {
 }
 
 /// A number, as itself or as the text that says it.
-enum Digits<'a> {
+enum ParsedNumber<'a> {
     Number(&'a Number),
     Text(Number),
 }
 
-impl Digits<'_> {
+impl ParsedNumber<'_> {
     fn get(&self) -> &Number {
         match self {
             Self::Number(number) => number,
@@ -61,10 +61,11 @@ impl Digits<'_> {
     }
 }
 
-fn number(value: &Value) -> Option<Digits<'_>> {
+fn number(value: &Value) -> Option<ParsedNumber<'_>> {
     match value {
-        Value::Number(number) => Some(Digits::Number(number)),
-        Value::String(text) => Number::parse(text.trim()).map(Digits::Text),
+        Value::Number(number) => Some(ParsedNumber::Number(number)),
+        // Clients send numbers as texts, also with spaces around them.
+        Value::String(text) => Number::parse(text.trim()).map(ParsedNumber::Text),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     }
 }
@@ -80,9 +81,9 @@ fn text(value: &Value) -> Option<String> {
 
 /// The pieces of a pattern, which follow one another in a text that has it. `%` and `_` stand for
 /// anything, either end is open, and letters are compared in their folded form.
-pub(super) struct Pattern(Vec<String>);
+pub(super) struct LikePattern(Vec<String>);
 
-impl Pattern {
+impl LikePattern {
     /// Reads a pattern; `None` for `null`, which nothing is like. Pieces are folded after they are
     /// cut: a sign that folding turns into `%` stands for itself.
     pub(super) fn new(pattern: &Value) -> Option<Self> {
@@ -105,14 +106,14 @@ impl Pattern {
     }
 }
 
-/// Where a value stands in a sorted list: `null` first, then truth, numbers, times, texts, the
+/// Where a value stands in a sorted list: `null` first, then booleans, numbers, times, texts, the
 /// rest.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Rank {
+pub(crate) enum SortKey {
     /// `null`, or nothing at all.
-    Nothing,
+    Null,
     /// `false` before `true`.
-    Truth(bool),
+    Boolean(bool),
     /// By value.
     Number(Magnitude),
     /// The earliest first.
@@ -125,19 +126,19 @@ pub(crate) enum Rank {
     Other(String),
 }
 
-impl Rank {
+impl SortKey {
     /// The rank of a value of some kind, in whatever spelling.
     pub(crate) fn of(kind: FieldType, value: Option<&Value>) -> Self {
         match value.and_then(|value| kind.typed(value)) {
-            Some(TypedValue::Truth(truth)) => return Self::Truth(truth),
+            Some(TypedValue::Boolean(boolean)) => return Self::Boolean(boolean),
             Some(TypedValue::Number(number)) => return Self::Number(Magnitude::of(&number)),
             Some(TypedValue::Instant(at)) => return Self::Instant(at),
             Some(TypedValue::Time(time)) => return Self::Time(time),
             Some(TypedValue::Json(_)) | None => {}
         }
         match value {
-            None | Some(Value::Null) => Self::Nothing,
-            Some(Value::Bool(truth)) => Self::Truth(*truth),
+            None | Some(Value::Null) => Self::Null,
+            Some(Value::Bool(boolean)) => Self::Boolean(*boolean),
             Some(Value::Number(number)) => Self::Number(Magnitude::of(number)),
             Some(Value::String(text)) => Self::Text(text.clone()),
             Some(other @ (Value::Array(_) | Value::Object(_))) => Self::Other(other.to_json()),
@@ -158,7 +159,7 @@ mod tests {
     #[test]
     fn a_pattern_is_open_at_both_ends_and_blind_to_forms() {
         let like = |text: &str, pattern: &str| {
-            Pattern::new(&Value::from(pattern)).unwrap().is_in(&Value::from(text))
+            LikePattern::new(&Value::from(pattern)).unwrap().is_in(&Value::from(text))
         };
         assert!(like("Grilled Fish", "fish") && like("Grilled Fish", "g%F") && like("x", ""));
         assert!(like("ab", "a_b"), "as in the original, _ stands for any number of letters");
@@ -168,11 +169,11 @@ mod tests {
         assert!(like("أحمد علي", "احمد") && like("احمد", "أَحْمَد") && like("شقة ١٢", "شقه 12"));
         assert!(like("Straße", "STRASSE") && like("ﬁsh", "FI%H") && like("ＡＢＣ", "b"));
         assert!(like("50％ off", "50％ off") && !like("50 percent off", "50％off"));
-        assert!(Pattern::new(&"١٢".into()).unwrap().is_in(&value("125")));
+        assert!(LikePattern::new(&"١٢".into()).unwrap().is_in(&value("125")));
         assert!(like("a.c", ".") && !like("abc", "a.c"), "nothing else is special");
-        assert!(Pattern::new(&"2".into()).unwrap().is_in(&value("125")));
-        assert!(!Pattern::new(&"%".into()).unwrap().is_in(&Value::Null));
-        assert!(Pattern::new(&Value::Null).is_none());
+        assert!(LikePattern::new(&"2".into()).unwrap().is_in(&value("125")));
+        assert!(!LikePattern::new(&"%".into()).unwrap().is_in(&Value::Null));
+        assert!(LikePattern::new(&Value::Null).is_none());
         let (text, pattern) = ("a".repeat(100_000), "a%".repeat(20_000) + "b");
         assert!(!like(&text, &pattern), "and in no time");
     }
@@ -205,7 +206,7 @@ mod tests {
                 from = cut;
             }
             let pattern = Value::from(pieces.join("%"));
-            prop_assert!(Pattern::new(&pattern).unwrap().is_in(&Value::from(text.as_str())));
+            prop_assert!(LikePattern::new(&pattern).unwrap().is_in(&Value::from(text.as_str())));
         }
     }
 }

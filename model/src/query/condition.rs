@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use crate::definition::Validation;
-use crate::query::compare::{Pattern, compare, equal, same};
+use crate::query::compare::{LikePattern, compare, equal, same};
 use crate::read::{Filter, Operator};
 use crate::schema::{Field, FieldType, Table, TypedValue};
 use crate::value::{Object, Value};
@@ -33,15 +33,15 @@ pub(crate) struct Condition<'a> {
     /// The field, where it points at a record.
     reference: Option<&'a Field>,
     pub(super) operator: Operator,
-    with: With,
+    with: Comparand,
 }
 
 /// What a field is compared with.
-enum With {
+enum Comparand {
     /// For `In` and `NotIn` any of several, else the only one.
     Values(Vec<Operand>),
     /// None where nothing can be like it.
-    Pattern(Option<Pattern>),
+    Pattern(Option<LikePattern>),
 }
 
 /// A value, and what it says as one of the field's kind.
@@ -55,14 +55,15 @@ impl<'a> Condition<'a> {
     pub(crate) fn new(filter: &'a Filter, table: &'a Table) -> Self {
         let (field, kind) = stored_as(table, &filter.field);
         let reference = table.field(field).filter(|field| field.references.is_some());
+        // Read as the field's kind once for all rows.
         let meant = |value: &Value| {
             let value = reduced(reference, value).into_owned();
             Operand { typed: kind.typed(&value), value }
         };
         let with = if filter.operator == Operator::Like {
-            With::Pattern(Pattern::new(&filter.value))
+            Comparand::Pattern(LikePattern::new(&filter.value))
         } else {
-            With::Values(values(filter).iter().map(meant).collect())
+            Comparand::Values(values(filter).iter().map(meant).collect())
         };
         Self { field, kind, reference, operator: filter.operator, with }
     }
@@ -71,10 +72,10 @@ impl<'a> Condition<'a> {
     pub(crate) fn holds(&self, record: &Object) -> bool {
         let value = record.get(self.field).unwrap_or(&Value::Null);
         let values = match &self.with {
-            With::Pattern(pattern) => {
+            Comparand::Pattern(pattern) => {
                 return pattern.as_ref().is_some_and(|pattern| pattern.is_in(value));
             }
-            With::Values(values) => values,
+            Comparand::Values(values) => values,
         };
         let value = &*reduced(self.reference, value);
         let typed = self.kind.typed(value);
@@ -91,6 +92,7 @@ impl<'a> Condition<'a> {
             Operator::GreaterOrEqual => ordered(Ordering::is_ge),
             Operator::Less => ordered(Ordering::is_lt),
             Operator::LessOrEqual => ordered(Ordering::is_le),
+            // Answered above, by its pattern.
             Operator::Like => false,
         }
     }
@@ -98,7 +100,7 @@ impl<'a> Condition<'a> {
     /// The text of the only value that it lets through, if there is one.
     pub(super) fn only(&self) -> Option<&Value> {
         match (self.operator, &self.with) {
-            (Operator::Is, With::Values(values)) => match &values[..] {
+            (Operator::Is, Comparand::Values(values)) => match &values[..] {
                 [one] if one.value.key_text().is_some() => Some(&one.value),
                 _ => None,
             },
@@ -127,6 +129,7 @@ impl Operand {
         kind: FieldType,
     ) -> Option<Ordering> {
         match (typed, &self.typed) {
+            // JSON has no order of its own: its text is compared.
             (Some(TypedValue::Json(_)), _) | (_, Some(TypedValue::Json(_))) => {
                 compare(value, &self.value)
             }
@@ -150,6 +153,7 @@ fn reduced<'a>(reference: Option<&Field>, value: &'a Value) -> Cow<'a, Value> {
 
 /// The values a condition compares with.
 fn values(filter: &Filter) -> &[Value] {
+    // A list with another operator is one value: a JSON field may hold lists.
     let takes_list = matches!(filter.operator, Operator::In | Operator::NotIn);
     let list = filter.value.as_array().filter(|_| takes_list);
     list.unwrap_or_else(|| std::slice::from_ref(&filter.value))
@@ -158,7 +162,7 @@ fn values(filter: &Filter) -> &[Value] {
 impl Filter {
     /// What is wrong with the value it compares with, for people: the first that cannot be of the
     /// field's kind, however it is spelled. In a lenient module, whose fields hold whatever text
-    /// was sent, only numbers and booleans can be told.
+    /// was sent, only numbers and booleans can be judged.
     pub fn misread(&self, table: &Table, validation: Validation) -> Option<String> {
         let of_kind = self.operator != Operator::Like;
         let Some(field) = table.field(&self.field) else {
@@ -181,8 +185,8 @@ impl Filter {
                 !is_read || field.kind.typed(value).is_some()
             }
         };
-        let mut told = values(self).iter().filter(|value| of_kind && !may_be(value));
-        told.find_map(|value| misread(table, field, value))
+        let mut refused = values(self).iter().filter(|value| of_kind && !may_be(value));
+        refused.find_map(|value| misread(table, field, value))
     }
 }
 

@@ -11,12 +11,12 @@ use std::sync::Arc;
 use crate::ids::Incarnation;
 use crate::module::{Module, Row, Rows};
 use crate::query::{times, translate};
-use crate::read::{Page, PageCursor, PageQuery, Place};
+use crate::read::{Page, PageCursor, PageQuery, RowPosition};
 use crate::reject::Reject;
 use crate::schema::{Schema, Table};
 use crate::value::Object;
 
-/// Answers a page query of a module in this life of its log.
+/// Answers a page query of a module in this incarnation of its log.
 pub(crate) fn page(
     schema: &Schema,
     module: &Module,
@@ -29,12 +29,13 @@ pub(crate) fn page(
     })?;
     let none = Rows::default();
     let all = module.rows(&table.name).map_or(&none, |rows| &**rows);
-    let sent = query.after_place.is_some() || query.after_key.is_some() || query.after_id.is_some();
+    let sent =
+        query.after_position.is_some() || query.after_key.is_some() || query.after_id.is_some();
     let after = cursor(table, all, incarnation, query);
     let rows = stretch(all, after, query);
     let cursor = rows.last().and_then(|row| {
-        let place = Place { incarnation, ordinal: all.ordinal(&row.key)? };
-        Some(PageCursor { key: row.key.clone(), place })
+        let position = RowPosition { incarnation, ordinal: all.ordinal(&row.key)? };
+        Some(PageCursor { key: row.key.clone(), position })
     });
     Ok(Page {
         table: table.name.clone(),
@@ -49,8 +50,10 @@ pub(crate) fn page(
 /// The rows after an ordinal, in the order asked.
 fn stretch<'a>(rows: &'a Rows, after: Option<u64>, query: &PageQuery) -> Vec<&'a Row> {
     let limit = query.limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX);
+    // Filtered before the limit, or a page might be empty while more rows match.
     let wanted = |row: &&Row| in_time(&row.record, query);
     if query.descending {
+        // The cursor before the order: a page of the newest first goes on where the last one ended.
         rows.before(after.unwrap_or(u64::MAX)).rev().filter(wanted).take(limit).collect()
     } else {
         let all = || rows.iter().map(|(_, row)| row);
@@ -62,15 +65,17 @@ fn stretch<'a>(rows: &'a Rows, after: Option<u64>, query: &PageQuery) -> Vec<&'a
 }
 
 /// The ordinal the cursor names.
-fn cursor(table: &Table, rows: &Rows, life: Incarnation, query: &PageQuery) -> Option<u64> {
-    let given = |place: &Place| place.incarnation == life && place.ordinal < rows.next();
+fn cursor(table: &Table, rows: &Rows, incarnation: Incarnation, query: &PageQuery) -> Option<u64> {
+    let given =
+        |place: &RowPosition| place.incarnation == incarnation && place.ordinal < rows.next();
     let text = query.after_key.as_deref().or(query.after_id.as_deref());
     let key = text.and_then(|text| table.key_named(text));
-    match query.after_place.filter(given) {
+    match query.after_position.filter(given) {
         // A replacement may have put the row elsewhere; one removed and inserted again is another.
-        Some(Place { ordinal, .. }) => {
+        Some(RowPosition { ordinal, .. }) => {
             key.and_then(|key| rows.moved_from(&key, ordinal)).or(Some(ordinal))
         }
+        // Names of rows removed lately are remembered, so that a list goes on behind one.
         None => rows.ordinal_named(key.as_ref(), text?),
     }
 }
@@ -186,7 +191,7 @@ mod tests {
         let after = |text: &str| PageQuery { after_id: Some(text.to_owned()), ..query() };
         assert_eq!((matched(after("u-tea")), matched(after("ghost"))), (Some(true), Some(false)));
         let at = |incarnation, ordinal| PageQuery {
-            after_place: Some(Place { incarnation: Incarnation(incarnation), ordinal }),
+            after_position: Some(RowPosition { incarnation: Incarnation(incarnation), ordinal }),
             ..query()
         };
         assert_eq!(
@@ -222,7 +227,7 @@ mod tests {
 
     /// What happens to the table between two pages.
     #[derive(Debug, Clone)]
-    enum Step {
+    enum PageStep {
         Insert(u8),
         Delete(u8),
         /// The row the last page ended with.
@@ -231,13 +236,13 @@ mod tests {
         Turn,
     }
 
-    fn any_step() -> impl Strategy<Value = Step> {
+    fn any_step() -> impl Strategy<Value = PageStep> {
         prop_oneof![
-            4 => (0..40_u8).prop_map(Step::Insert),
-            3 => (0..40_u8).prop_map(Step::Delete),
-            2 => Just(Step::DeleteLast),
-            1 => Just(Step::Purge),
-            4 => Just(Step::Turn),
+            4 => (0..40_u8).prop_map(PageStep::Insert),
+            3 => (0..40_u8).prop_map(PageStep::Delete),
+            2 => Just(PageStep::DeleteLast),
+            1 => Just(PageStep::Purge),
+            4 => Just(PageStep::Turn),
         ]
     }
 
@@ -259,9 +264,9 @@ mod tests {
             let (mut stays, mut seen) = (at_first, Vec::new());
             let mut cursor: Option<PageCursor> = None;
             // After its last page a walk is turned on until nothing comes: rows may have come.
-            for step in steps.into_iter().chain(vec![Step::Turn; 80]) {
+            for step in steps.into_iter().chain(vec![PageStep::Turn; 80]) {
                 let gone = match step {
-                    Step::Insert(id) => {
+                    PageStep::Insert(id) => {
                         // A key that came back would be a new row under a name seen before: only a
                         // place tells those apart.
                         let is_new = !stays.contains(&id.to_string())
@@ -271,22 +276,22 @@ mod tests {
                         }
                         None
                     }
-                    Step::Delete(id) => Some(id.to_string()),
-                    Step::DeleteLast => cursor.as_ref().map(|cursor| cursor.key.to_string()),
-                    Step::Purge => {
+                    PageStep::Delete(id) => Some(id.to_string()),
+                    PageStep::DeleteLast => cursor.as_ref().map(|cursor| cursor.key.to_string()),
+                    PageStep::Purge => {
                         let rows = module.rows(&name).map(|rows| rows.emptied());
                         module.set_rows(name.clone(), rows.unwrap_or_default());
                         stays.clear();
                         None
                     }
-                    Step::Turn => {
+                    PageStep::Turn => {
                         let after_key = cursor.as_ref().map(|cursor| cursor.key.to_string());
-                        let after_place = cursor.as_ref().map(|cursor| cursor.place);
+                        let after_position = cursor.as_ref().map(|cursor| cursor.position);
                         let next = PageQuery {
                             limit: Some(limit),
                             descending,
                             after_key,
-                            after_place: after_place.filter(|_| by_place),
+                            after_position: after_position.filter(|_| by_place),
                             ..query()
                         };
                         let page = ask(&module, &next);

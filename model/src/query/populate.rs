@@ -1,7 +1,7 @@
 //! Populate: references written out as `{id, name}` (docs/original/schemas.md#references).
 //!
 //! Each value of a field that points at another table is shown with the name of what it points at,
-//! under the field's own name and under its snake_case twin. What cannot be looked up is its own
+//! under the field's own name and under its column's name. What cannot be looked up is its own
 //! name; `null` stays `null`.
 
 use crate::module::Module;
@@ -22,6 +22,7 @@ impl<'a> Populate<'a> {
     pub(crate) fn of(schema: &'a Schema, module: &'a Module, table: &'a Table) -> Self {
         let target = |name: &str| {
             let table: &Table = schema.table(name)?;
+            // As the original: any other key shows the value itself as its name.
             (table.key.len() == 1 && &*table.key[0] == "id").then_some(table)
         };
         let fields = table.fields.iter().filter_map(|field| {
@@ -39,6 +40,7 @@ impl<'a> Populate<'a> {
                 continue;
             };
             let expanded = Value::Object(self.expanded(value, *target));
+            // The column's name first, so that a field of that very name is shown as itself.
             if field.column != field.name {
                 shown.insert(field.column.clone(), expanded.clone());
             }
@@ -61,8 +63,8 @@ impl<'a> Populate<'a> {
     fn name_in(&self, table: &Table, id: &Value) -> Option<Value> {
         let key = table.key_of(&[("id", id.clone())].into_iter().collect()).ok()?;
         let found = self.module.get(&table.name, &key)?;
-        let said = |value: &&Value| !value.is_null() && value.as_str() != Some("");
-        NAMES.iter().find_map(|name| found.get(name).filter(said)).cloned()
+        let has_text = |value: &&Value| !value.is_null() && value.as_str() != Some("");
+        NAMES.iter().find_map(|name| found.get(name).filter(has_text)).cloned()
     }
 }
 

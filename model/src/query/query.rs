@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::ids::RecordKey;
 use crate::module::{Module, Row};
-use crate::query::compare::Rank;
+use crate::query::compare::SortKey;
 use crate::query::condition::{Condition, stored_as};
 use crate::query::populate::Populate;
 use crate::read::{Query, QueryPage};
@@ -49,6 +49,7 @@ fn meeting<'a>(module: &'a Module, table: &Table, query: &Query) -> Vec<&'a Arc<
         let key = table.key_named(key);
         return key.and_then(|key| rows.get(&key)).filter(meets).into_iter().collect();
     }
+    // A condition on the key is a lookup: clients mostly ask for one record this way.
     if let Some(key) = key_asked(table, &conditions) {
         return rows.get(&key).filter(meets).into_iter().collect();
     }
@@ -73,10 +74,12 @@ fn sorted<'a>(
     query: &Query,
 ) -> Vec<&'a Arc<Object>> {
     let fields: Vec<_> = query.order_by.iter().map(|by| stored_as(table, &by.field)).collect();
-    let ranks = |record: &Object| -> Vec<Rank> {
-        fields.iter().map(|(field, kind)| Rank::of(*kind, record.get(field))).collect()
+    let ranks = |record: &Object| -> Vec<SortKey> {
+        fields.iter().map(|(field, kind)| SortKey::of(*kind, record.get(field))).collect()
     };
+    // Keys are made once for each row; in the comparison they would be made for each pair.
     let mut ranked: Vec<_> = rows.map(|record| (ranks(record), record)).collect();
+    // A stable sort: equal rows keep the order they came in, on every replica.
     ranked.sort_by(|(a, _), (b, _)| {
         let fields = query.order_by.iter().zip(a.iter().zip(b));
         let compared = fields.map(|(by, (a, b))| match by.descending {

@@ -2,13 +2,13 @@
 //!
 //! Promise: rows come in the order they came in, those after the cursor's. A cursor whose row is
 //! gone says so, and all rows come back. Refused: a table that is not registered. What was changed
-//! or removed before the cursor is not told here; the event log tells that.
+//! or removed before the cursor is not reported here; the event log has it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::module::{Module, Row, Rows, has_id};
-use crate::read::{CursorFate, SyncQuery, TableDelta};
+use crate::read::{CursorStatus, SyncQuery, TableDelta};
 use crate::reject::Reject;
 use crate::schema::{Schema, Table};
 use crate::value::Value;
@@ -37,6 +37,7 @@ pub(crate) fn sync(
         None => cursors.iter().map(|(table, _)| *table).collect(),
     };
     let mut seen = BTreeSet::new();
+    // A table named twice, or by an alias too, is answered once.
     wanted.retain(|table| seen.insert(&table.name));
     let delta = |table: &Arc<Table>| {
         let cursor = cursors.iter().find(|(of, _)| of.name == table.name);
@@ -50,10 +51,10 @@ fn table_delta(module: &Module, table: &Table, cursor: &[Value]) -> TableDelta {
     let rows = module.rows(&table.name).map_or(&none, |rows| &**rows);
     let place = last_named(table, rows, cursor);
     let fate = match place {
-        Some(_) => CursorFate::Matched,
+        Some(_) => CursorStatus::Matched,
         // There is nothing to have missed in an empty table.
-        None if cursor.is_empty() || rows.len() == 0 => CursorFate::None,
-        None => CursorFate::Missed,
+        None if cursor.is_empty() || rows.len() == 0 => CursorStatus::None,
+        None => CursorStatus::Missed,
     };
     let all = || rows.iter().map(|(_, row)| row);
     TableDelta {
@@ -70,8 +71,9 @@ fn table_delta(module: &Module, table: &Table, cursor: &[Value]) -> TableDelta {
 }
 
 /// The ordinal of the last row that any part of the cursor names. A row that was removed is a miss:
-/// its client still holds it, and is not told here that it went.
+/// its client still holds it, and does not learn here that it was removed.
 fn last_named(table: &Table, rows: &Rows, cursor: &[Value]) -> Option<u64> {
+    // A key is looked up; only names that are none cost a walk over the table.
     let by_key = cursor.iter().filter_map(|value| rows.ordinal(&table.key_meant(value)?));
     by_key.max().or_else(|| {
         let names: Vec<String> = cursor.iter().filter_map(Value::name_text).collect();

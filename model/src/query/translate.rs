@@ -20,6 +20,7 @@ pub(crate) fn translations(
     rows: &[&Row],
 ) -> Option<Vec<Value>> {
     let lang_table = schema.table(&format!("{}_lang", table.name))?;
+    // One pass over the translations, not one for each row.
     let mut by_key: BTreeMap<String, Object> = BTreeMap::new();
     let points_at = reference(lang_table, table);
     if let (Some(lang_rows), Some(points_at)) = (module.rows(&lang_table.name), &points_at) {

@@ -16,7 +16,7 @@ use crate::value::{Number, Value};
 
 /// Most digits of a derived amount.
 const DIGITS_MAX: usize = 28;
-/// What an amount of more digits is told.
+/// The rule an amount of more digits breaks.
 const TOO_LONG: &str = "must be a number of at most 28 digits";
 /// Decimal digits of one limb of a product: two limbs multiplied fit in 128 bits.
 const LIMB_DIGITS: usize = 14;
@@ -104,7 +104,9 @@ impl Field {
         other: &Value,
     ) -> Result<Option<Value>, Reject> {
         let Some((a, b)) = number(one).zip(number(other)) else { return Ok(None) };
-        let exact = a.to_decimal().zip(b.to_decimal()).map(|(a, b)| Exact::product(a, b));
+        // The full product first and rounding once: rounding in between would lose a cent now and
+        // then.
+        let exact = a.to_decimal().zip(b.to_decimal()).map(|(a, b)| BigDecimal::product(a, b));
         let fitted = exact.and_then(|exact| self.fitted(exact));
         let too_long = || {
             let shown = Value::from(format!("{} × {}", a.as_str(), b.as_str()));
@@ -119,12 +121,12 @@ impl Field {
         if self.decimals().is_none() {
             return Some(number.clone());
         }
-        let exact = Exact::of(number.to_decimal()?);
+        let exact = BigDecimal::of(number.to_decimal()?);
         // Its own spelling stays where nothing has to be cut off.
         if exact.scale <= self.decimals()? { Some(number.clone()) } else { self.fitted(exact) }
     }
 
-    fn fitted(&self, exact: Exact) -> Option<Number> {
+    fn fitted(&self, exact: BigDecimal) -> Option<Number> {
         match self.decimals() {
             Some(scale) => exact.rounded(scale, self.rounding).into_number(),
             None => exact.into_number(),
@@ -135,7 +137,7 @@ impl Field {
 /// The exact product of two numbers; `None` where one is none, or it has more than 28 digits.
 pub(crate) fn product(one: &Value, other: &Value) -> Option<Value> {
     let (a, b) = (number(one)?.to_decimal()?, number(other)?.to_decimal()?);
-    Exact::product(a, b).into_number().map(Value::Number)
+    BigDecimal::product(a, b).into_number().map(Value::Number)
 }
 
 fn number(value: &Value) -> Option<Number> {
@@ -143,7 +145,7 @@ fn number(value: &Value) -> Option<Number> {
 }
 
 /// A decimal of any length.
-struct Exact {
+struct BigDecimal {
     negative: bool,
     /// 0 to 9 each, the most significant first; more than `scale` of them.
     digits: Vec<u8>,
@@ -151,12 +153,14 @@ struct Exact {
     scale: u32,
 }
 
-impl Exact {
+impl BigDecimal {
     fn of(decimal: Decimal) -> Self {
         Self::product(decimal, Decimal::ONE)
     }
 
     fn product(a: Decimal, b: Decimal) -> Self {
+        // The decimal library rounds a product of more than 28 digits without a word, so it is
+        // worked out digit for digit.
         let (left, right) = (limbs(a), limbs(b));
         let mut sums = [0_u128; 6];
         for (i, x) in left.iter().enumerate() {
@@ -196,6 +200,7 @@ impl Exact {
             false => Ordering::Equal,
         });
         let odd = digits.last().is_some_and(|digit| digit % 2 == 1);
+        // Zeros that are cut off change nothing in any mode.
         if some(dropped) && rounding.steps(self.negative, odd, half) {
             add_one(&mut digits);
         }
@@ -259,7 +264,7 @@ mod tests {
     fn field(members: &str) -> Result<Field, String> {
         let doc = format!(r#"[{{"name":"t","fields":[{{"name":"f",{members}}}]}}]"#);
         let doc = Value::from_json(doc.as_bytes()).unwrap();
-        let read = Schema::read("m", &doc).and_then(crate::schema::ReadSchema::strict);
+        let read = Schema::read("m", &doc).and_then(crate::schema::ParsedSchema::strict);
         let schema = read.map_err(|error| error.to_string())?;
         Ok(schema.tables[0].fields[0].clone())
     }
@@ -361,9 +366,9 @@ mod tests {
             scales in (0..9_u32, 0..9_u32),
         ) {
             let [one, other] = [Decimal::new(a, scales.0), Decimal::new(b, scales.1)];
-            let found = Exact::product(one, other).into_number().unwrap().to_decimal().unwrap();
+            let found = BigDecimal::product(one, other).into_number().unwrap().to_decimal().unwrap();
             prop_assert_eq!(found, one.checked_mul(other).unwrap());
-            let rounded = Exact::product(one, other).rounded(2, Rounding::HalfAway);
+            let rounded = BigDecimal::product(one, other).rounded(2, Rounding::HalfAway);
             let expected = found.round_dp_with_strategy(
                 2, rust_decimal::RoundingStrategy::MidpointAwayFromZero);
             prop_assert_eq!(rounded.into_number().unwrap().to_decimal().unwrap(), expected);

@@ -6,7 +6,7 @@
 //! number becomes that number, digit for digit. Two of the original's accidents are not repeated:
 //! an array is never a number, and a number too big for a client becomes `null` at once.
 
-use crate::schema::spelling::truth;
+use crate::schema::spelling::boolean;
 use crate::schema::{Field, FieldType};
 use crate::value::{Number, Object, Value};
 
@@ -25,7 +25,7 @@ impl FieldType {
         }
         match self {
             Self::Integer | Self::Number => number(value).map_or(Value::Null, Value::Number),
-            Self::Boolean => Value::Bool(truth(value) == Some(true)),
+            Self::Boolean => Value::Bool(boolean(value) == Some(true)),
             Self::Json => json(value),
             Self::String | Self::Date | Self::Time | Self::Timestamp | Self::Opaque => {
                 value.clone()
@@ -50,6 +50,7 @@ fn number_in(text: &str) -> Option<Number> {
     if text.is_empty() {
         return Some(Number::from(0_u64));
     }
+    // Its own spelling where it is JSON already: `1.50` stays `1.50`.
     if let Some(number) = Number::parse(text) {
         return finite(number);
     }

@@ -29,12 +29,16 @@ impl Table {
             Validation::Strict => true,
             Validation::Lenient => false,
         };
+        // The key before all: a schema's default for a key would name every record alike.
         if field.primary_key && (!strict || field.may_invent_key()) {
             return Ok(field.new_key(strict, ctx));
         }
+        // Before the schema's default: a record belongs to the branch whose log it is in, whatever
+        // the definition says.
         if &*field.name == "branchId" {
             return Ok(ctx.branch.as_str().into());
         }
+        // Times before the schema's default as well, as in the original.
         if field.is_stamped(strict) {
             return Ok(ctx.at.to_iso().into());
         }
@@ -44,7 +48,7 @@ impl Table {
         if let Some(default) = &field.default {
             return Ok(match default {
                 Default::Value(value) => value.clone(),
-                Default::Now => field.moment(ctx.at),
+                Default::Now => field.commit_time(ctx.at),
                 Default::Uuid => ctx.entropy.uuid4().into(),
             });
         }
@@ -65,8 +69,8 @@ impl Field {
     /// Whether a strict insert finds a value where nothing was sent; a number of a sequence comes
     /// before all this.
     pub(super) fn is_filled(&self) -> bool {
-        let said = !matches!(&self.default, None | Some(Default::Value(Value::Null)));
-        said || self.primary_key || &*self.name == "branchId" || self.is_stamped(true)
+        let has_default = !matches!(&self.default, None | Some(Default::Value(Value::Null)));
+        has_default || self.primary_key || &*self.name == "branchId" || self.is_stamped(true)
     }
 
     /// A key that points elsewhere, or is a number, cannot be made up.
@@ -86,6 +90,7 @@ impl Field {
     /// `id-<uuid>`; a plain uuid where the schema asks for one or a strict field is too short.
     fn new_key(&self, strict: bool, ctx: &mut InsertContext<'_>) -> Value {
         let uuid = ctx.entropy.uuid4();
+        // With the field's name in front, as in the original.
         let key = format!("{}-{uuid}", self.name);
         let max = self.max_length.and_then(|max| usize::try_from(max).ok()).unwrap_or(usize::MAX);
         let too_long = strict && key.chars().count() > max;
@@ -102,7 +107,7 @@ impl Field {
     }
 
     /// The commit time as this kind of field shows it.
-    pub(super) fn moment(&self, at: Timestamp) -> Value {
+    pub(super) fn commit_time(&self, at: Timestamp) -> Value {
         match self.kind {
             FieldType::Date => at.to_day().into(),
             FieldType::Time => at.to_iso()[11..19].into(),

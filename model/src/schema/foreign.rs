@@ -2,7 +2,7 @@
 //!
 //! Clients read references populated as `{id, name}` and send them back so; both an insert and a
 //! merge reduce them to the id (the original did so at insert only, and stored the object at
-//! merge). The snake_case twin of a field's name is accepted by both alike, unless another field
+//! merge). The column name of a field is accepted by both alike, unless another field
 //! of the table has that very name.
 
 use crate::schema::{Field, Table};
@@ -14,22 +14,23 @@ impl Table {
     pub fn sent_value(&self, sent: &Object, field: &Field) -> Option<Value> {
         let named = sent.get(&field.name);
         let full = named.filter(|value| !value.is_null() && value.as_str() != Some(""));
-        full.or_else(|| self.twin_value(sent, field)).or(named).map(|value| field.reduced(value))
+        full.or_else(|| self.column_value(sent, field)).or(named).map(|value| field.reduced(value))
     }
 
     /// What a merge takes for a field: what was sent under its name, `null` and empty text too,
     /// else under its column's. `None` where nothing was sent.
     pub(super) fn patched_value(&self, patch: &Object, field: &Field) -> Option<Value> {
-        let sent = patch.get(&field.name).or_else(|| self.twin_value(patch, field));
+        let sent = patch.get(&field.name).or_else(|| self.column_value(patch, field));
         sent.map(|value| field.reduced(value))
     }
 
     /// What stands under the name of a field's column, unless another field has that very name.
-    pub(crate) fn twin_value<'a>(&self, sent: &'a Object, field: &Field) -> Option<&'a Value> {
+    pub(crate) fn column_value<'a>(&self, sent: &'a Object, field: &Field) -> Option<&'a Value> {
         if field.column == field.name {
             return None;
         }
         let value = sent.get(&field.column)?;
+        // Another field of that very name owns the value; taking it twice would copy it.
         (!self.fields.iter().any(|other| other.name == field.column)).then_some(value)
     }
 }

@@ -9,10 +9,10 @@
 //! else loads; whoever asked decides whether notes are warnings (lenient) or a refusal (strict).
 //! Refused at once: what has no tables, or tables in two places.
 
-mod clash;
+mod contradictions;
 mod default;
 mod field;
-mod known;
+mod members;
 mod reference;
 mod shape;
 mod table;
@@ -44,14 +44,14 @@ pub struct BadSchema {
 
 /// A definition as far as it can be read.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ReadSchema {
+pub struct ParsedSchema {
     /// The tables.
     pub schema: Schema,
     /// What was left out of them or changed, in the order found.
     pub notes: Vec<BadSchema>,
 }
 
-impl ReadSchema {
+impl ParsedSchema {
     /// The tables of a strict module.
     ///
     /// # Errors
@@ -89,7 +89,7 @@ impl Schema {
     ///
     /// # Errors
     /// [`BadSchema`] where there are no tables, or it cannot be told which they are.
-    pub fn read(module: &str, doc: &Value) -> Result<ReadSchema, BadSchema> {
+    pub fn read(module: &str, doc: &Value) -> Result<ParsedSchema, BadSchema> {
         Self::read_under(module, doc, &Conventions::default())
     }
 
@@ -101,34 +101,37 @@ impl Schema {
         module: &str,
         doc: &Value,
         conventions: &Conventions,
-    ) -> Result<ReadSchema, BadSchema> {
-        let listed = shape::listed(doc).map_err(|said| Wrong::new(said).of_module(module))?;
+    ) -> Result<ParsedSchema, BadSchema> {
+        let listed =
+            shape::listed(doc).map_err(|problems| Diagnostic::new(problems).of_module(module))?;
         let (mut tables, mut notes): (Vec<Table>, _) = (Vec::new(), listed.notes);
         for (name, doc) in listed.tables {
-            let mut said = Vec::new();
+            let mut problems = Vec::new();
             let versioned = conventions.versioned.contains(&name);
-            match table::read(&name, doc, versioned, &mut said) {
+            match table::read(&name, doc, versioned, &mut problems) {
                 Ok(table) => match tables.iter_mut().find(|known| known.name == table.name) {
                     Some(known) => {
-                        said.push(Wrong::new("it is written twice; the last one is taken"));
+                        problems
+                            .push(Diagnostic::new("it is written twice; the last one is taken"));
                         *known = table;
                     }
                     None => tables.push(table),
                 },
-                Err(wrong) if said.is_empty() => said.push(wrong),
+                Err(wrong) if problems.is_empty() => problems.push(wrong),
                 Err(_) => {}
             }
-            notes.extend(said.into_iter().map(|wrong| wrong.in_table(&name)));
+            notes.extend(problems.into_iter().map(|wrong| wrong.in_table(&name)));
         }
         if tables.is_empty()
             && let Some(first) = notes.first()
         {
             return Err(first.clone().of_module(module));
         }
-        notes.extend(reference::settle(module, &mut tables));
+        // Once all tables are known: a reference may point at a table that is written later.
+        notes.extend(reference::resolve(module, &mut tables));
         let notes = notes.into_iter().map(|wrong| wrong.of_module(module)).collect();
         let schema = Self::under(tables.into_iter().map(Arc::new).collect(), conventions);
-        Ok(ReadSchema { schema, notes })
+        Ok(ParsedSchema { schema, notes })
     }
 
     /// The tables of a definition, for who has read its notes elsewhere.
@@ -168,21 +171,22 @@ impl Schema {
         let place = |table: &Arc<Table>| {
             names.iter().position(|name| *name == table.name).unwrap_or(names.len())
         };
+        // Stable, so that the tables nobody named keep their order.
         self.tables.sort_by_key(place);
         self
     }
 }
 
-/// Something wrong, not yet told of which module.
+/// A problem of a definition, before its module is known.
 #[derive(Debug, Clone)]
-struct Wrong {
+struct Diagnostic {
     table: Option<String>,
     field: Option<String>,
     problem: String,
     is_advice: bool,
 }
 
-impl Wrong {
+impl Diagnostic {
     fn new(problem: impl Into<String>) -> Self {
         Self { table: None, field: None, problem: problem.into(), is_advice: false }
     }
@@ -196,7 +200,7 @@ impl Wrong {
         Self { field: Some(name.to_owned()), ..Self::new(problem) }
     }
 
-    fn only_advice(mut self) -> Self {
+    fn as_advice(mut self) -> Self {
         self.is_advice = true;
         self
     }

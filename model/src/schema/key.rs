@@ -1,7 +1,7 @@
 //! Key: the values that name a record within its table, and the one text for them.
 //!
 //! Everybody who needs a record's key asks here: records as they are sent and as they are stored,
-//! and texts a client sends to name a record it was told of (decision 17).
+//! and texts a client sends to name a record it was shown (decision 17).
 //!
 //! ```text
 //! one field        its text as it is                                  north::bar
@@ -109,6 +109,7 @@ fn joined(parts: &[String]) -> String {
     if let [one] = parts {
         return one.clone();
     }
+    // Nearly all keys: plain ones stay readable and equal to what clients join themselves.
     let plain = parts.join(SEPARATOR);
     if !is_marked(&plain) && split_plain(&plain, parts.len()).is_some() {
         return plain;
@@ -168,6 +169,7 @@ fn marked(part: &str) -> String {
     let (mut before, mut rest) = (None, part.chars().peekable());
     while let Some(char) = rest.next() {
         let next = rest.peek().copied();
+        // Only what would be misread is marked, so that a key has exactly one spelling.
         let is_read_as_mark = match char {
             ':' => matches!(before, None | Some(':')) || matches!(next, None | Some(':')),
             MARK => matches!(next, None | Some(':' | MARK)),

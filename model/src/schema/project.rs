@@ -1,7 +1,7 @@
 //! Project: from what a client sent to the record that is stored.
 //!
 //! Promise: an inserted record has exactly the schema's fields, in the schema's order, whatever
-//! order or spelling (field name or its snake_case twin) was sent. A merge changes only what was
+//! order or spelling (field name or its column) was sent. A merge changes only what was
 //! sent, and never the key. Lenient drops what the schema does not know, strict refuses it.
 //!
 //! Versions are the caller's: a `version` the schema does not declare is passed over here, by
@@ -47,8 +47,11 @@ impl Table {
         if ctx.validation == Validation::Strict {
             self.refuse_unknown(sent)?;
         }
+        // One more than the schema has: a strict record's version comes behind its fields.
         let mut record = Object::with_capacity(self.fields.len() + 1);
         for field in &self.fields {
+            // In the schema's order, whatever order was sent: records of a table look alike, and
+            // equal inserts give equal bytes.
             let sent = self.sent_value(sent, field);
             let value = match ctx.validation {
                 Validation::Lenient => match sent {
@@ -84,6 +87,7 @@ impl Table {
         if strict {
             self.refuse_unknown(patch)?;
         }
+        // From the stored record, not from the patch: what was not sent stays, in its place.
         let mut record = current.clone();
         for field in &self.fields {
             if self.key.contains(&field.name) {
@@ -97,6 +101,7 @@ impl Table {
                 Some(value) => {
                     record.insert(field.name.clone(), field.coerce(&value));
                 }
+                // Only where it was not sent: a client that syncs late keeps its own time.
                 None if field.is_update_time() => {
                     record.insert(field.name.clone(), at.to_iso().into());
                 }
@@ -112,7 +117,7 @@ impl Table {
     pub(crate) fn project_fill(&self, stored: &Object, ctx: &mut InsertContext<'_>) -> Object {
         let strict = ctx.validation == Validation::Strict;
         // Where nothing says what a field holds, a lenient insert makes something up.
-        let mut said = InsertContext {
+        let mut strict_context = InsertContext {
             validation: Validation::Strict,
             branch: ctx.branch,
             client: ctx.client,
@@ -124,13 +129,14 @@ impl Table {
             let had = stored.get(&field.name).cloned().or_else(|| self.sent_value(stored, field));
             let value = match had {
                 Some(value) if value.is_null() && (field.nullable || !strict) => Some(value),
-                Some(value) if !value.is_null() => Some(field.read_anew(value)),
-                Some(_) | None => self.default_of(field, &mut said).ok(),
+                Some(value) if !value.is_null() => Some(field.migrate_value(value)),
+                Some(_) | None => self.default_of(field, &mut strict_context).ok(),
             };
             if let Some(value) = value {
                 record.push(field.name.clone(), value);
             }
         }
+        // A column's old value was taken up under its new name above; it would stand twice.
         let renamed = |name: &str| self.fields.iter().any(|field| *field.column == *name);
         let stays = |name: &str| name == "version" || (!strict && !renamed(name));
         for (name, value) in stored.iter().filter(|(name, _)| stays(name)) {

@@ -45,6 +45,7 @@ impl Schema {
         let mut sources: BTreeMap<&TableName, (&str, &Value)> = BTreeMap::new();
         for (name, rows) in seed.tables.iter() {
             let Some(table) = self.seed_table(name) else { continue };
+            // Two members may mean one table; the exact name wins wherever it stands in the file.
             let source = sources.entry(&table.name).or_insert((&**name, rows));
             if table.name.as_str() == &**name {
                 *source = (&**name, rows);
@@ -69,7 +70,7 @@ impl Schema {
     }
 
     /// What of a seed is left out when a branch is filled, and why: nobody who reads one may lose
-    /// rows without a word.
+    /// rows without a note.
     pub fn skipped_seed_rows(&self, seed: &Seed) -> Vec<SkippedRows> {
         let mut found = Vec::new();
         let mut unknown = Vec::new();
@@ -250,6 +251,7 @@ impl Table {
             at: ctx.at,
             entropy: ctx.entropy,
         };
+        // A seed is taken as it is even by a strict module: a shop's data must load.
         let mut record = self.project_insert(row, &mut lenient)?;
         for (name, value) in row.iter() {
             // The schema's own text of the name is shared by all records; a row's is not.
@@ -316,7 +318,7 @@ mod tests {
     #[test]
     fn what_a_seed_loses_is_told() {
         let schema = schema(&["menu_items", "pos_database"]);
-        let told = |text: &str| -> Vec<String> {
+        let noted = |text: &str| -> Vec<String> {
             schema.skipped_seed_rows(&seed(text)).iter().map(ToString::to_string).collect()
         };
         for (text, words) in [
@@ -339,11 +341,11 @@ mod tests {
                 r#""items" (1 rows) means menu_items too, which the seed names in another way"#,
             ),
         ] {
-            let told = told(text);
-            assert_eq!(told.len(), 1, "{told:?} for {text}");
-            assert!(told[0].starts_with(words), "{told:?} for {text}");
+            let noted = noted(text);
+            assert_eq!(noted.len(), 1, "{noted:?} for {text}");
+            assert!(noted[0].starts_with(words), "{noted:?} for {text}");
         }
-        assert_eq!(told(r#"{"items":[{"id":"a"},{}],"stores":{"orders":[]}}"#), [""; 0]);
+        assert_eq!(noted(r#"{"items":[{"id":"a"},{}],"stores":{"orders":[]}}"#), [""; 0]);
     }
 
     #[test]

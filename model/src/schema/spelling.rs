@@ -1,6 +1,6 @@
 //! Spelling: what a value of some kind says, in whichever of its spellings it was written.
 //!
-//! `1.50` and `"1.5"` are one number, `true` and `"yes"` one truth, `10:00:00Z` and
+//! `1.50` and `"1.5"` are one number, `true` and `"yes"` one boolean, `10:00:00Z` and
 //! `12:00:00+02:00` of one day one instant, and JSON is the same with its members in any order.
 //! Everybody who names a record, looks it up or compares it asks here (decision 17), so that two
 //! spellings are one value everywhere or nowhere.
@@ -24,7 +24,7 @@ use crate::value::{Number, Value};
 #[derive(Debug)]
 pub(crate) enum TypedValue {
     /// Of a boolean.
-    Truth(bool),
+    Boolean(bool),
     /// Of a number.
     Number(Number),
     /// Of a timestamp, or of a date: its first moment.
@@ -47,7 +47,7 @@ impl TypedValue {
     /// Which is greater; JSON has no order.
     pub(crate) fn compare(&self, other: &Self) -> Option<Ordering> {
         match (self, other) {
-            (Self::Truth(a), Self::Truth(b)) => Some(a.cmp(b)),
+            (Self::Boolean(a), Self::Boolean(b)) => Some(a.cmp(b)),
             (Self::Number(a), Self::Number(b)) => Some(Magnitude::of(a).cmp(&Magnitude::of(b))),
             (Self::Instant(a), Self::Instant(b)) => Some(a.cmp(b)),
             (Self::Time(a), Self::Time(b)) => Some(a.cmp(b)),
@@ -58,7 +58,7 @@ impl TypedValue {
     /// Its one spelling.
     fn name(&self, kind: FieldType) -> String {
         match self {
-            Self::Truth(truth) => truth.to_string(),
+            Self::Boolean(boolean) => boolean.to_string(),
             Self::Number(number) => number.canonical().into_owned(),
             Self::Instant(at) if kind == FieldType::Date => day(*at),
             Self::Instant(at) => iso(*at),
@@ -75,18 +75,21 @@ impl FieldType {
         match self {
             Self::String | Self::Opaque => None,
             Self::Integer | Self::Number => {
+                // Read as a lenient write reads it, or a condition would not find what such a write
+                // stored.
                 let Value::Number(number) = self.coerced(value) else { return None };
+                // Coercion makes 0 of an empty text; as a name that would be the record 0.
                 (!is_empty(value)).then_some(TypedValue::Number(number))
             }
-            Self::Boolean => truth(value).map(TypedValue::Truth),
-            Self::Timestamp => Timestamp::instant(&word(value)?).map(TypedValue::Instant),
+            Self::Boolean => boolean(value).map(TypedValue::Boolean),
+            Self::Timestamp => Timestamp::instant(&scalar_text(value)?).map(TypedValue::Instant),
             Self::Date => {
-                let text = word(value)?;
+                let text = scalar_text(value)?;
                 let day =
                     || Timestamp::instant(&text.parse::<jiff::civil::Date>().ok()?.to_string());
                 Timestamp::instant(&text).or_else(day).map(TypedValue::Instant)
             }
-            Self::Time => time(&word(value)?).map(TypedValue::Time),
+            Self::Time => time(&scalar_text(value)?).map(TypedValue::Time),
             Self::Json => match value {
                 Value::Array(_) | Value::Object(_) | Value::Number(_) => {
                     Some(TypedValue::Json(value.clone()))
@@ -122,7 +125,7 @@ impl Field {
     /// stored in whatever spelling it was sent.
     pub(super) fn as_stored(&self, value: Value) -> Value {
         match self.kind.typed(&value) {
-            Some(TypedValue::Truth(truth)) => Value::Bool(truth),
+            Some(TypedValue::Boolean(boolean)) => Value::Bool(boolean),
             Some(TypedValue::Number(number)) => Value::Number(number),
             Some(TypedValue::Json(json @ (Value::Array(_) | Value::Object(_)))) => json,
             Some(TypedValue::Instant(_) | TypedValue::Time(_) | TypedValue::Json(_)) | None => {
@@ -153,15 +156,17 @@ impl Table {
 }
 
 /// A boolean as it may be sent; `None` where it is none.
-pub(super) fn truth(value: &Value) -> Option<bool> {
-    let text = word(value)?;
-    let is = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+pub(super) fn boolean(value: &Value) -> Option<bool> {
+    let text = scalar_text(value)?;
+    let is =
+        |words: &[&str]| words.iter().any(|scalar_text| text.eq_ignore_ascii_case(scalar_text));
     let yes = is(&["true", "1", "yes", "on"]);
     (yes || is(&["false", "0", "no", "off"])).then_some(yes)
 }
 
 /// The time of day that a text says; none where it says a day besides, which would be lost.
 pub(super) fn time(text: &str) -> Option<Time> {
+    // The library reads the time out of a whole instant.
     text.parse().ok().filter(|_| text.parse::<jiff::civil::DateTime>().is_err())
 }
 
@@ -170,8 +175,8 @@ pub(super) fn is_empty(value: &Value) -> bool {
     value.is_null() || value.as_str() == Some("")
 }
 
-/// A text, or what is written as one word in JSON; a number in its one spelling.
-pub(super) fn word(value: &Value) -> Option<Cow<'_, str>> {
+/// The text of a string, a boolean or a number; a number in its one spelling.
+pub(super) fn scalar_text(value: &Value) -> Option<Cow<'_, str>> {
     match value {
         Value::Number(number) => Some(number.canonical()),
         Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
@@ -199,6 +204,7 @@ fn iso(at: jiff::Timestamp) -> String {
 /// A day as `2026-11-21`; an instant within it as an instant.
 fn day(at: jiff::Timestamp) -> String {
     let iso = iso(at);
+    // Midnight is how a day reads as an instant, so both spellings are one name.
     match iso.strip_suffix("T00:00:00.000Z") {
         Some(day) => day.to_owned(),
         None => iso,

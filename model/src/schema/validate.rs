@@ -9,7 +9,7 @@ use rust_decimal::Decimal;
 
 use crate::ids::Timestamp;
 use crate::reject::Reject;
-use crate::schema::spelling::{time, word};
+use crate::schema::spelling::{scalar_text, time};
 use crate::schema::{Field, FieldType};
 use crate::value::{Number, Value};
 
@@ -72,7 +72,7 @@ impl Field {
     /// A stored value as this field stores it, where it says the same there: what fits as it is,
     /// and beyond what is taken of clients, a text for what was no text and `1` for `true`. What
     /// cannot be read stays as it is.
-    pub(super) fn read_anew(&self, value: Value) -> Value {
+    pub(super) fn migrate_value(&self, value: Value) -> Value {
         match self.of_kind(&value) {
             Ok(read) => read,
             Err(_) => self.converted(&value).unwrap_or(value),
@@ -101,6 +101,7 @@ impl Field {
     fn integer(&self, value: &Value) -> Result<Value, String> {
         let rule = || "must be a whole number".to_owned();
         let number = number(value).ok_or_else(rule)?;
+        // Exactly, not as a double: 2^53 + 1 is a whole number and stays one.
         let decimal = number.to_decimal().ok_or_else(rule)?;
         if !decimal.fract().is_zero() {
             return Err(rule());
@@ -111,6 +112,7 @@ impl Field {
     fn number(&self, value: &Value) -> Result<Value, String> {
         let number = number(value).ok_or("must be a number")?;
         let decimal = number.to_decimal().ok_or("must be a number of at most 28 digits")?;
+        // `1.500` fits two digits after the point: zeros at the end are no digits.
         let exact = decimal.normalize();
         if let Some(scale) = self.scale.or_else(|| self.precision.map(|_| 0))
             && exact.scale() > scale
@@ -118,6 +120,7 @@ impl Field {
             return Err(format!("must have at most {scale} digits after the point"));
         }
         if let Some(precision) = self.precision {
+            // As SQL counts: precision is all digits, so this many are left before the point.
             let whole = precision.saturating_sub(self.scale.unwrap_or(0));
             if whole_digits(exact) > whole {
                 return Err(format!("must have at most {whole} digits before the point"));
@@ -137,6 +140,7 @@ impl Field {
     }
 
     fn check_allowed(&self, value: &Value) -> Result<(), String> {
+        // In any spelling: `18:30` is listed where `18:30:00` is.
         let is_it = |allowed: &Value| self.kind.is_same(allowed, value);
         if self.allowed.is_empty() || self.allowed.iter().any(is_it) {
             return Ok(());
@@ -164,7 +168,7 @@ fn number(value: &Value) -> Option<Number> {
 }
 
 fn boolean(value: &Value) -> Option<Value> {
-    let text = word(value)?;
+    let text = scalar_text(value)?;
     let is = |words: [&str; 2]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
     if is(["true", "1"]) {
         Some(Value::Bool(true))

@@ -30,6 +30,7 @@ impl Counters {
     pub fn next(&self, table: &TableName, field: &str, rule: &SequenceRule) -> Result<u64, Reject> {
         let last = self.last(table, field);
         let next = match last {
+            // The start may have been raised since: numbers go on from there, never below.
             Some(last) => last.checked_add(rule.increment).map(|next| next.max(rule.start)),
             None => Some(rule.start),
         };
@@ -44,6 +45,7 @@ impl Counters {
     /// Notes that a number was taken. A counter is never lowered.
     pub fn take(&mut self, table: &TableName, field: &str, number: u64) {
         let last = self.0.entry((table.clone(), field.into())).or_insert(number);
+        // A record may bring an older number of its own; the next one must still be new.
         *last = (*last).max(number);
     }
 
@@ -64,6 +66,7 @@ impl Counters {
 
 impl Serialize for Counters {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        // A map's order is its keys', so equal counters have equal bytes on every replica.
         let counters: Vec<_> = self.iter().collect();
         counters.serialize(to)
     }

@@ -8,7 +8,7 @@
 
 use crate::limits::{SEQUENCE_NOTE_BYTES_MAX, SEQUENCE_NUMBER_MAX, SEQUENCE_TEXT_BYTES_MAX};
 use crate::schema::{Field, FieldType};
-use crate::sequence::{Piece, SequenceRule};
+use crate::sequence::{PatternPart, SequenceRule};
 use crate::value::{Object, Value};
 
 /// Widest padding, in characters: a longer number is unreadable anyway.
@@ -63,7 +63,7 @@ impl SequenceRule {
             increment,
             pattern,
             counter_field: text(rule, "counterField").map_err(wrong)?,
-            shown: doc.clone(),
+            source: doc.clone(),
         })
     }
 
@@ -72,8 +72,10 @@ impl SequenceRule {
     ///
     /// # Errors
     /// [`BadRule`] naming the member that is unknown, has no effect, or is out of bounds.
-    pub fn asked(doc: &Value) -> Result<Self, BadRule> {
+    pub fn from_request(doc: &Value) -> Result<Self, BadRule> {
         let wrong = |problem| BadRule { place: doc.to_json(), problem };
+        // What was in a file stays readable as it always was; what is asked for today must be
+        // meant.
         let rule = Self::from_doc(doc)?;
         let members = doc.as_object().expect("a rule is an object");
         if let Some((name, _)) = members.iter().find(|(name, _)| !MEMBERS.contains(&&***name)) {
@@ -83,8 +85,8 @@ impl SequenceRule {
         no_effect(members).map_err(wrong)?;
         short(members, &rule.pattern).map_err(wrong)?;
         let width = rule.pattern.iter().map(|piece| match piece {
-            Piece::Number { width, .. } => *width,
-            Piece::Text(_) | Piece::BranchPrefix => 0,
+            PatternPart::Number { width, .. } => *width,
+            PatternPart::Text(_) | PatternPart::BranchPrefix => 0,
         });
         if width.max().unwrap_or(0) > DIGITS_MAX {
             return Err(wrong(format!("its numbers are padded to more than {DIGITS_MAX} digits")));
@@ -104,11 +106,12 @@ impl SequenceRule {
     pub fn check_field(&self, field: &Field) -> Result<(), String> {
         match field.kind {
             FieldType::Integer | FieldType::Number => {
-                let plain = matches!(self.pattern[..], [Piece::Number { width: 0, .. }]);
+                let plain = matches!(self.pattern[..], [PatternPart::Number { width: 0, .. }]);
                 let wrong = "it holds numbers: its rule has no text around them and no padding";
                 if plain { Ok(()) } else { Err(wrong.to_owned()) }
             }
             FieldType::String | FieldType::Opaque => {
+                // The first number: later ones may be longer, and are refused when they come.
                 let length = self.render(self.start).chars().count();
                 match field.max_length.and_then(|max| usize::try_from(max).ok()) {
                     Some(max) if length > max => {
@@ -151,27 +154,27 @@ impl SequenceRule {
 
 /// Refuses members that say nothing beside a template: what is passed over is not what was meant.
 fn no_effect(rule: &Object) -> Result<(), String> {
-    let said = |name: &str| rule.get(name).is_some_and(|value| !value.is_null());
-    if said("pattern") && said("format") {
+    let has = |name: &str| rule.get(name).is_some_and(|value| !value.is_null());
+    if has("pattern") && has("format") {
         return Err("it has a pattern and a format; one of them is right".to_owned());
     }
     let template = text(rule, "pattern")?.map_or_else(|| text(rule, "format"), |t| Ok(Some(t)))?;
     let Some(template) = template else { return Ok(()) };
     for name in ["prefix", "suffix"] {
-        if said(name) && !template.contains(&format!("{{{name}}}")) {
+        if has(name) && !template.contains(&format!("{{{name}}}")) {
             return Err(format!(
                 "{template:?} has no place for the {name}: write {{{name}}} in it"
             ));
         }
     }
-    if said("delimiter") {
+    if has("delimiter") {
         return Err(format!("the delimiter stands in {template:?} itself"));
     }
     Ok(())
 }
 
 /// Refuses texts that are too long, each by itself and all around the number.
-fn short(rule: &Object, pattern: &[Piece]) -> Result<(), String> {
+fn short(rule: &Object, pattern: &[PatternPart]) -> Result<(), String> {
     for (name, value) in rule.iter() {
         let bytes = value.as_str().map_or(0, str::len);
         let max = match &**name {
@@ -183,8 +186,8 @@ fn short(rule: &Object, pattern: &[Piece]) -> Result<(), String> {
         }
     }
     let around = pattern.iter().map(|piece| match piece {
-        Piece::Text(text) => text.len(),
-        Piece::Number { .. } | Piece::BranchPrefix => 0,
+        PatternPart::Text(text) => text.len(),
+        PatternPart::Number { .. } | PatternPart::BranchPrefix => 0,
     });
     let (bytes, max) = (around.sum::<usize>(), SEQUENCE_TEXT_BYTES_MAX);
     if bytes > max {
@@ -195,7 +198,7 @@ fn short(rule: &Object, pattern: &[Piece]) -> Result<(), String> {
     Ok(())
 }
 
-fn pattern(rule: &Object) -> Result<Vec<Piece>, String> {
+fn pattern(rule: &Object) -> Result<Vec<PatternPart>, String> {
     match text(rule, "pattern")?.map_or_else(|| text(rule, "format"), |text| Ok(Some(text)))? {
         Some(template) => from_template(rule, &template),
         None => from_parts(rule),
@@ -203,21 +206,21 @@ fn pattern(rule: &Object) -> Result<Vec<Piece>, String> {
 }
 
 /// Prefix, number and suffix, those that are there, joined by the delimiter.
-fn from_parts(rule: &Object) -> Result<Vec<Piece>, String> {
+fn from_parts(rule: &Object) -> Result<Vec<PatternPart>, String> {
     let delimiter = text(rule, "delimiter")?.unwrap_or_else(|| "-".to_owned());
     let mut pieces = Vec::new();
     if let Some(prefix) = text(rule, "prefix")?.filter(|prefix| !prefix.is_empty()) {
-        pieces.push(Piece::Text(prefix + &delimiter));
+        pieces.push(PatternPart::Text(prefix + &delimiter));
     }
     pieces.push(number_piece(rule, None)?);
     if let Some(suffix) = text(rule, "suffix")?.filter(|suffix| !suffix.is_empty()) {
-        pieces.push(Piece::Text(delimiter + &suffix));
+        pieces.push(PatternPart::Text(delimiter + &suffix));
     }
     Ok(pieces)
 }
 
 /// Reads `{prefix}-{number:05d}` and its kin.
-fn from_template(rule: &Object, template: &str) -> Result<Vec<Piece>, String> {
+fn from_template(rule: &Object, template: &str) -> Result<Vec<PatternPart>, String> {
     let wrong = |found: &str| {
         format!(
             "{template:?} has {found}; known are {{prefix}}, {{suffix}}, {{branchPrefix}} and one \
@@ -225,11 +228,11 @@ fn from_template(rule: &Object, template: &str) -> Result<Vec<Piece>, String> {
         )
     };
     let mut pieces = Vec::new();
-    let push_text = |pieces: &mut Vec<Piece>, text: &str| match pieces.last_mut() {
+    let push_text = |pieces: &mut Vec<PatternPart>, text: &str| match pieces.last_mut() {
         _ if text.is_empty() => {}
-        Some(Piece::Text(before)) => before.push_str(text),
-        Some(Piece::Number { .. } | Piece::BranchPrefix) | None => {
-            pieces.push(Piece::Text(text.to_owned()));
+        Some(PatternPart::Text(before)) => before.push_str(text),
+        Some(PatternPart::Number { .. } | PatternPart::BranchPrefix) | None => {
+            pieces.push(PatternPart::Text(text.to_owned()));
         }
     };
     let mut rest = template;
@@ -240,19 +243,19 @@ fn from_template(rule: &Object, template: &str) -> Result<Vec<Piece>, String> {
         match name.trim() {
             "prefix" => push_text(&mut pieces, &text(rule, "prefix")?.unwrap_or_default()),
             "suffix" => push_text(&mut pieces, &text(rule, "suffix")?.unwrap_or_default()),
-            "branchPrefix" => pieces.push(Piece::BranchPrefix),
+            "branchPrefix" => pieces.push(PatternPart::BranchPrefix),
             "number" | "seq" => pieces.push(number_piece(rule, size)?),
             _ => return Err(wrong(&format!("{{{inside}}}"))),
         }
         rest = after;
     }
     push_text(&mut pieces, rest);
-    let numbers = pieces.iter().filter(|piece| matches!(piece, Piece::Number { .. })).count();
+    let numbers = pieces.iter().filter(|piece| matches!(piece, PatternPart::Number { .. })).count();
     if numbers == 1 { Ok(pieces) } else { Err(wrong(&format!("{numbers} numbers"))) }
 }
 
 /// The number's piece; a size in the template wins over the rule's padding.
-fn number_piece(rule: &Object, size: Option<&str>) -> Result<Piece, String> {
+fn number_piece(rule: &Object, size: Option<&str>) -> Result<PatternPart, String> {
     let width = match size {
         Some(size) => {
             let digits = size.trim().trim_end_matches('d');
@@ -267,7 +270,7 @@ fn number_piece(rule: &Object, size: Option<&str>) -> Result<Piece, String> {
     let width = width.ok_or_else(|| format!("the padding is wider than {WIDTH_MAX} characters"))?;
     let pad = text(rule, "padChar")?.map_or_else(|| text(rule, "padWith"), |pad| Ok(Some(pad)))?;
     let pad = pad.and_then(|pad| pad.chars().next()).unwrap_or('0');
-    Ok(Piece::Number { width, pad })
+    Ok(PatternPart::Number { width, pad })
 }
 
 fn text(rule: &Object, name: &str) -> Result<Option<String>, String> {
@@ -319,7 +322,8 @@ mod tests {
 
     #[test]
     fn nothing_of_a_rule_that_is_asked_for_is_passed_over() {
-        let asked = |doc: &str| SequenceRule::asked(&Value::from_json(doc.as_bytes()).unwrap());
+        let asked =
+            |doc: &str| SequenceRule::from_request(&Value::from_json(doc.as_bytes()).unwrap());
         let (long, half, note) = ("x".repeat(65), "x".repeat(40), "x".repeat(1025));
         for (doc, part) in [
             (r#"{"prefx":"A"}"#, "\"prefx\" is no member of a rule; known are prefix, suffix"),

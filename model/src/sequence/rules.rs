@@ -41,6 +41,7 @@ impl SequenceRules {
     pub fn from_doc(doc: &Value) -> Result<Self, BadRule> {
         let mut rules = Self::default();
         let top = object(doc, "the file")?;
+        // The flat nesting has tables at the top, where these two names are no tables.
         let nested = top.get("defaults").is_some() || top.get("branches").is_some();
         if !nested {
             rules.read_flat(top)?;
@@ -65,6 +66,8 @@ impl SequenceRules {
     /// The rules of one branch:module, with the branch's prefix in its place.
     pub fn rules_for(&self, branch: &BranchId, module: &ModuleId) -> TableRules {
         let own = self.branches.get(branch).and_then(|modules| modules.get(module));
+        // The more particular rule replaces the more general one's whole table, as files were
+        // written with that in mind.
         let mut found = self.everywhere.clone();
         for rules in self.defaults.get(module).into_iter().chain(own) {
             found.extend(rules.iter().map(|(table, fields)| (table.clone(), fields.clone())));

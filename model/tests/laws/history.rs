@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::partition::{ChunkSink, ChunkSource};
 use model::{
     Action, Alias, Batch, BranchId, BranchKey, ChildLink, Command, CommandId, Conventions,
-    DedupLimits, Definition, Entropy, ModuleId, Mutation, Object, Origin, Partition, Piece,
+    DedupLimits, Definition, Entropy, ModuleId, Mutation, Object, Origin, Partition, PatternPart,
     Precondition, Purge, RecordMutation, Replace, ReplaceChildren, Request, Reserve, Reset,
     Restore, RestoreMode, Schema, Seed, SequenceRule, TableName, Timestamp, Transaction,
     Validation, Value, VersionRule,
@@ -80,10 +80,10 @@ fn conventions() -> Conventions {
 
 fn definition(branch: &str, remembered: u64) -> Request {
     let doc = Value::from_json(SCHEMA.as_bytes()).unwrap();
-    let number = Piece::Number { width: 0, pad: '0' };
+    let number = PatternPart::Number { width: 0, pad: '0' };
     let rule = SequenceRule {
         start: 100,
-        pattern: vec![Piece::Text("T-".to_owned()), number],
+        pattern: vec![PatternPart::Text("T-".to_owned()), number],
         ..SequenceRule::plain()
     };
     let strict = branch == "strict";
@@ -144,7 +144,7 @@ pub(crate) fn batches(most: usize) -> impl Strategy<Value = Vec<Batch>> {
 
 /// What is asked, and whether it is new, a retry of an earlier one, or a misuse of its id.
 #[derive(Debug, Clone)]
-enum Drawn {
+enum GeneratedStep {
     New(&'static str, Request),
     Retry(usize),
     Reuse(usize, Request),
@@ -152,11 +152,11 @@ enum Drawn {
     Restore(&'static str, usize, RestoreMode),
 }
 
-fn place(drawn: Drawn, sent: &mut Vec<Command>, entries: &[String]) -> Command {
+fn place(drawn: GeneratedStep, sent: &mut Vec<Command>, entries: &[String]) -> Command {
     let earlier = |n: usize, sent: &[Command]| sent.get(n % sent.len().max(1)).cloned();
     let placed = match drawn {
-        Drawn::New(branch, request) => command(&sent.len().to_string(), branch, request),
-        Drawn::Restore(branch, back, mode) => {
+        GeneratedStep::New(branch, request) => command(&sent.len().to_string(), branch, request),
+        GeneratedStep::Restore(branch, back, mode) => {
             let took_out = |(command, entry): (&Command, &String)| {
                 let request = matches!(&command.request, Request::Purge(_) | Request::Reset(_));
                 (request && command.key == key(branch)).then(|| entry.clone())
@@ -166,8 +166,10 @@ fn place(drawn: Drawn, sent: &mut Vec<Command>, entries: &[String]) -> Command {
             let restore = Restore { entry, mode, fill: false, reason: None, requested_by: None };
             command(&sent.len().to_string(), branch, Request::Restore(restore))
         }
-        Drawn::Retry(n) => earlier(n, sent).unwrap_or_else(|| command("0", "strict", seats(1))),
-        Drawn::Reuse(n, request) => match earlier(n, sent) {
+        GeneratedStep::Retry(n) => {
+            earlier(n, sent).unwrap_or_else(|| command("0", "strict", seats(1)))
+        }
+        GeneratedStep::Reuse(n, request) => match earlier(n, sent) {
             Some(earlier) => Command { request, ..earlier },
             None => command("0", "strict", request),
         },
@@ -187,17 +189,17 @@ fn branch() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec!["lenient", "strict"])
 }
 
-fn any_command() -> impl Strategy<Value = Drawn> {
+fn any_command() -> impl Strategy<Value = GeneratedStep> {
     prop_oneof![
-        16 => (branch(), any_request()).prop_map(|(branch, request)| Drawn::New(branch, request)),
-        1 => any::<usize>().prop_map(Drawn::Retry),
-        1 => (any::<usize>(), any_request()).prop_map(|(n, request)| Drawn::Reuse(n, request)),
+        16 => (branch(), any_request()).prop_map(|(branch, request)| GeneratedStep::New(branch, request)),
+        1 => any::<usize>().prop_map(GeneratedStep::Retry),
+        1 => (any::<usize>(), any_request()).prop_map(|(n, request)| GeneratedStep::Reuse(n, request)),
         2 => (branch(), 0..3_usize, any::<bool>()).prop_map(|(branch, back, append)| {
             let mode = if append { RestoreMode::Append } else { RestoreMode::Replace };
-            Drawn::Restore(branch, back, mode)
+            GeneratedStep::Restore(branch, back, mode)
         }),
         1 => (branch(), 5..60_u64)
-            .prop_map(|(branch, max)| Drawn::New(branch, definition(branch, max))),
+            .prop_map(|(branch, max)| GeneratedStep::New(branch, definition(branch, max))),
     ]
 }
 
@@ -366,9 +368,9 @@ fn any_record() -> impl Strategy<Value = (&'static str, Object)> {
 
 /// A checkpoint in memory.
 #[derive(Default)]
-pub(crate) struct Held(BTreeMap<String, Vec<u8>>);
+pub(crate) struct StoreContents(BTreeMap<String, Vec<u8>>);
 
-impl ChunkSink for Held {
+impl ChunkSink for StoreContents {
     fn put(&mut self, name: &str, bytes: Vec<u8>) {
         assert!(self.0.insert(name.to_owned(), bytes).is_none(), "{name} twice");
     }
@@ -378,7 +380,7 @@ impl ChunkSink for Held {
     }
 }
 
-impl ChunkSource for Held {
+impl ChunkSource for StoreContents {
     fn get(&self, name: &str) -> Option<Vec<u8>> {
         self.0.get(name).cloned()
     }

@@ -2,8 +2,8 @@
 //!
 //! A history is a list of batches over two branches, one lenient and one strict, with retries,
 //! reused ids, refusals, redefinitions, purges, resets and what came back, clocks that go back, and
-//! an uptime that lets outcomes expire. Every law takes a history and judges it by the public door
-//! alone.
+//! an uptime that lets outcomes expire. Every law takes a history and judges it by the public
+//! functions alone.
 
 #![allow(clippy::unwrap_used, reason = "what a test takes for granted it unwraps")]
 
@@ -12,16 +12,16 @@ mod history;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use history::{Held, batches, key, start};
+use history::{StoreContents, batches, key, start};
 use model::{
-    Answer, Applied, Batch, BranchKey, BulkOperation, Command, Effect, Event, EventChange, Hash,
-    ModuleSnapshot, Object, Offset, Outcome, Partition, Procedures, Read, RecordKey, Reject,
+    Answer, AppliedCommand, Batch, BranchKey, BulkOperation, Command, Effect, Event, EventChange,
+    Hash, ModuleSnapshot, Object, Offset, Outcome, Partition, Procedures, Read, RecordKey, Reject,
     Request, TableName, Value, codec,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
-fn apply_all(partition: &mut Partition, batches: &[Batch]) -> Vec<Vec<Applied>> {
+fn apply_all(partition: &mut Partition, batches: &[Batch]) -> Vec<Vec<AppliedCommand>> {
     batches.iter().map(|batch| partition.apply(batch)).collect()
 }
 
@@ -31,7 +31,7 @@ fn snapshot(partition: &Partition, key: &BranchKey) -> Arc<ModuleSnapshot> {
     snapshot
 }
 
-fn fresh_events(applied: &[Vec<Applied>], key: &BranchKey) -> Vec<Arc<Event>> {
+fn fresh_events(applied: &[Vec<AppliedCommand>], key: &BranchKey) -> Vec<Arc<Event>> {
     let accepted =
         applied.iter().flatten().filter(|applied| applied.key == *key).filter_map(|applied| {
             match &applied.outcome {
@@ -44,9 +44,9 @@ fn fresh_events(applied: &[Vec<Applied>], key: &BranchKey) -> Vec<Arc<Event>> {
 
 /// What somebody knows who only hears the events: the tables, in their order.
 #[derive(Default)]
-struct Told(BTreeMap<TableName, Vec<(RecordKey, Arc<Object>)>>);
+struct EventReplay(BTreeMap<TableName, Vec<(RecordKey, Arc<Object>)>>);
 
-impl Told {
+impl EventReplay {
     fn has(&self, table: &TableName, key: &RecordKey) -> bool {
         self.0.get(table).is_some_and(|rows| rows.iter().any(|(known, _)| known == key))
     }
@@ -95,16 +95,16 @@ proptest! {
         let mut live = start();
         let mut other = start();
         for (index, batch) in batches.iter().enumerate() {
-            let told = live.apply(batch);
-            let other_told = other.apply(batch);
-            for (one, two) in told.iter().zip(&other_told) {
+            let applied = live.apply(batch);
+            let other_applied = other.apply(batch);
+            for (one, two) in applied.iter().zip(&other_applied) {
                 if two.repeated_at.is_none() {
                     prop_assert_eq!(one, two);
                 }
             }
             prop_assert_eq!(live.state_hash(), other.state_hash(), "after batch {}", index);
             if cuts.contains(&index) {
-                let mut held = Held::default();
+                let mut held = StoreContents::default();
                 other.chunks(&mut held);
                 other = Partition::from_chunks(&held, Procedures::default()).unwrap();
                 let stored: BTreeMap<_, _> =
@@ -114,10 +114,10 @@ proptest! {
             }
         }
         let mut replayed = start();
-        let told = apply_all(&mut replayed, &batches);
+        let applied = apply_all(&mut replayed, &batches);
         prop_assert_eq!(replayed.state_hash(), live.state_hash());
         let mut again = start();
-        prop_assert_eq!(apply_all(&mut again, &batches), told);
+        prop_assert_eq!(apply_all(&mut again, &batches), applied);
     }
 
     #[test]
@@ -151,29 +151,29 @@ proptest! {
         let applied = apply_all(&mut partition, &batches);
         for branch in ["lenient", "strict"] {
             let key = key(branch);
-            let mut told = Told::default();
+            let mut replayed = EventReplay::default();
             // Tables a lenient module was sent whole: their rows stand in the order that was sent,
-            // which events do not tell.
+            // which events do not show.
             let mut moved: BTreeSet<TableName> = BTreeSet::new();
             for event in fresh_events(&applied, &key) {
                 match &event.change {
                     EventChange::Record(change) => {
-                        let known = told.has(&change.table, &change.key);
+                        let known = replayed.has(&change.table, &change.key);
                         prop_assert_eq!(known, change.effect != Effect::Insert);
                         match change.effect {
-                            Effect::Delete => told.remove(&change.table, &change.key),
+                            Effect::Delete => replayed.remove(&change.table, &change.key),
                             Effect::Insert | Effect::Merge => {
-                                told.put(&change.table, &change.key, &change.record);
+                                replayed.put(&change.table, &change.key, &change.record);
                             }
                         }
                     }
                     EventChange::Module(change) => {
                         for (table, key, record) in &change.records {
-                            prop_assert!(record.is_some() || told.has(table, key));
+                            prop_assert!(record.is_some() || replayed.has(table, key));
                             moved.insert(table.clone());
                             match record {
-                                Some(record) => told.put(table, key, record),
-                                None => told.remove(table, key),
+                                Some(record) => replayed.put(table, key, record),
+                                None => replayed.remove(table, key),
                             }
                         }
                     }
@@ -183,13 +183,13 @@ proptest! {
             let rows: usize = snapshot.tables.iter().map(|(_, rows)| rows.len()).sum();
             prop_assert_eq!(snapshot.head.rows, rows as u64);
             for (table, rows) in &snapshot.tables {
-                let (mut told, mut rows) = (told.records(table), rows.clone());
+                let (mut replayed, mut rows) = (replayed.records(table), rows.clone());
                 if branch == "lenient" && moved.contains(table) {
                     let by_content = |row: &Arc<Object>| Value::from((**row).clone()).to_json();
-                    told.sort_by_key(by_content);
+                    replayed.sort_by_key(by_content);
                     rows.sort_by_key(by_content);
                 }
-                prop_assert_eq!(told, rows, "{}", table);
+                prop_assert_eq!(replayed, rows, "{}", table);
             }
         }
     }
@@ -199,7 +199,7 @@ proptest! {
         let mut partition = start();
         for batch in &batches {
             let first = partition.apply(batch);
-            let full = |applied: &Applied| match &applied.outcome {
+            let full = |applied: &AppliedCommand| match &applied.outcome {
                 Outcome::Rejected(reject) => matches!(reject, Reject::DedupFull { .. }),
                 Outcome::Accepted(_) => false,
             };

@@ -16,7 +16,7 @@ pub(super) struct NodeClient {
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoAnswer {
+pub(super) enum NodeClientError {
     #[error("no node answers at {url} ({reason}); is it running? name another with --node URL")]
     Unreachable { url: String, reason: String },
     #[error("what answers at {url} is not a Mishkah node: {reason}")]
@@ -51,12 +51,12 @@ impl NodeClient {
     }
 
     /// The cluster as it sees it: the text as it came, and read.
-    pub(super) async fn status(&self) -> Result<(String, ClusterStatus), NoAnswer> {
-        let unreachable = |error: reqwest::Error| NoAnswer::Unreachable {
+    pub(super) async fn status(&self) -> Result<(String, ClusterStatus), NodeClientError> {
+        let unreachable = |error: reqwest::Error| NodeClientError::Unreachable {
             url: self.url.clone(),
             reason: root_cause(&error),
         };
-        let strange = |reason: String| NoAnswer::Strange { url: self.url.clone(), reason };
+        let strange = |reason: String| NodeClientError::Strange { url: self.url.clone(), reason };
         let answer = self.client.get(format!("{}/api/cluster/status", self.url)).send().await;
         let answer = answer.map_err(unreachable)?;
         let code = answer.status();

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use actors::status::{ClusterStatus, PartitionStatus};
 use comfy_table::{Table, presets};
 
-use super::node_client::{NoAnswer, NodeClient};
+use super::node_client::{NodeClient, NodeClientError};
 use super::{CliError, EXIT_NO_ANSWER, EXIT_WARNINGS, StatusArgs, out};
 
 pub(super) const EXAMPLES: &str = "\
@@ -20,7 +20,7 @@ that the others refuse, or that is no member; 4 no node answered.";
 pub(super) async fn run(args: &StatusArgs) -> Result<ExitCode, CliError> {
     let (text, status) = match NodeClient::new(&args.node.url).status().await {
         Ok(answer) => answer,
-        Err(error @ (NoAnswer::Unreachable { .. } | NoAnswer::Strange { .. })) => {
+        Err(error @ (NodeClientError::Unreachable { .. } | NodeClientError::Strange { .. })) => {
             out::note(error);
             return Ok(ExitCode::from(EXIT_NO_ANSWER));
         }

@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use super::calls::{CallResult, Calls, PeerCallError};
 use super::frame::{CallFailure, FrameKind, HEADER_BYTES, PeerFrame};
 use super::hello::ConnectionClass;
-use super::priority_queues::{NotQueued, Outgoing, PriorityQueues};
+use super::priority_queues::{Outgoing, PriorityQueues, QueueError};
 use super::serve::{AnswerGuard, Inboxes};
 use super::transport::PeerStream;
 use crate::limits::{
@@ -196,8 +196,8 @@ impl Connection {
 
     fn put(&self, message: Outgoing) -> Result<(), PeerCallError> {
         self.priority_queues.put(message).map_err(|error| match error {
-            NotQueued::Full => PeerCallError::Busy,
-            NotQueued::Closed => PeerCallError::NotSent("the connection broke".into()),
+            QueueError::Full => PeerCallError::Busy,
+            QueueError::Closed => PeerCallError::NotSent("the connection broke".into()),
         })
     }
 

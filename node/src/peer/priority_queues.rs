@@ -57,7 +57,7 @@ impl Outgoing {
 
 /// Why a message was not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NotQueued {
+pub(super) enum QueueError {
     /// The queue is full.
     Full,
     /// The connection is closed.
@@ -88,18 +88,18 @@ impl PriorityQueues {
     }
 
     /// Queues a message; never waits.
-    pub(super) fn put(&self, mut message: Outgoing) -> Result<(), NotQueued> {
+    pub(super) fn put(&self, mut message: Outgoing) -> Result<(), QueueError> {
         let place = usize::from(priority_to_byte(message.priority));
         let mut state = self.state.lock();
         if state.closed {
-            return Err(NotQueued::Closed);
+            return Err(QueueError::Closed);
         }
         let queue = &mut state.priority_queues[place];
         let full = queue.messages.len() >= QUEUE_FRAMES_MAX
             || queue.bytes + message.payload.len() > QUEUE_BYTES_MAX[place];
         // An answer's permit was given when its call was taken in: that is where it is bounded.
         if full && message.permit.is_none() {
-            return Err(NotQueued::Full);
+            return Err(QueueError::Full);
         }
         // A large answer has waited for its part of the budget, so it is never too much here.
         let is_too_much = queue.bytes + message.payload.len() > 2 * QUEUE_BYTES_MAX[place];
@@ -240,7 +240,7 @@ mod tests {
         for id in 0..QUEUE_FRAMES_MAX as u64 {
             priority_queues.put(message(Priority::Call, id, 1)).unwrap();
         }
-        assert_eq!(priority_queues.put(message(Priority::Call, 0, 1)), Err(NotQueued::Full));
+        assert_eq!(priority_queues.put(message(Priority::Call, 0, 1)), Err(QueueError::Full));
         assert_eq!(
             priority_queues.put(message(Priority::Feed, 0, 1)),
             Ok(()),
@@ -248,13 +248,13 @@ mod tests {
         );
         assert_eq!(
             priority_queues.put(message(Priority::Feed, 0, FEED_QUEUE_BYTES_MAX)),
-            Err(NotQueued::Full),
+            Err(QueueError::Full),
             "full by bytes"
         );
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().ok();
         let answer = Outgoing { permit, ..message(Priority::Call, 0, 1) };
         assert_eq!(priority_queues.put(answer), Ok(()));
         assert_eq!(priority_queues.close().len(), QUEUE_FRAMES_MAX + 2);
-        assert_eq!(priority_queues.put(message(Priority::Log, 0, 1)), Err(NotQueued::Closed));
+        assert_eq!(priority_queues.put(message(Priority::Log, 0, 1)), Err(QueueError::Closed));
     }
 }

@@ -164,6 +164,18 @@ pub(super) const RULES: &[Rule] = &[
             ("actors/src/a.rs", "//! A.\npub struct LeaderClient;\n"),
         ]],
     },
+    Rule {
+        name: "what is left of old names only shrinks",
+        check: entries,
+        wrong: &[WrongExample {
+            files: &[(LEFT_PATH, "word no_such_name_anywhere\n")],
+            at: (LEFT_PATH, 1),
+        }],
+        fine: &[&[
+            (LEFT_PATH, "word ring_bell\n"),
+            ("raft/src/a.rs", "//! A.\nfn ring_bell() {}\n"),
+        ]],
+    },
 ];
 
 /// The names of one rule that stand today. None for an example, which has no such file.
@@ -234,9 +246,10 @@ fn definitions(file: &SourceFile) -> impl Iterator<Item = (usize, &str)> {
             inside.map_or(rest, |(_, rest)| rest).trim_start()
         });
         let (word, rest) = item.split_once(' ')?;
-        // A type inside an implementation is a name of the trait's.
-        let is_type = matches!(word, "struct" | "enum" | "trait" | "union")
-            || (word == "type" && !line.starts_with(' '));
+        // Inside a function a type is a shape of its answer; inside an implementation it is a name
+        // of the trait's.
+        let is_type = matches!(word, "struct" | "enum" | "trait" | "union" | "type")
+            && !line.starts_with(' ');
         let name = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next()?;
         // In a macro a type's name may be a parameter.
         (is_type && !name.is_empty() && !file.is_in_test_module(at + 1)).then_some((at + 1, name))
@@ -334,4 +347,25 @@ fn is_type_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_uppercase())
         && name.chars().all(char::is_alphanumeric)
         && name.chars().any(|c| c.is_ascii_lowercase())
+}
+
+/// Entries that no longer occur.
+fn entries(tree: &Tree) -> Vec<Finding> {
+    let Some(file) = tree.get(LEFT_PATH) else { return Vec::new() };
+    let names: BTreeSet<&str> = tree.rust().flat_map(identifiers).map(|(_, name)| name).collect();
+    let by_name = definitions_by_name(tree);
+    let mut found = Vec::new();
+    for (at, line) in file.text.lines().enumerate() {
+        let occurs = match line.split_once(' ') {
+            Some(("word", name)) => names.contains(name) && banned_word(name).is_some(),
+            Some(("type", name)) => by_name.contains_key(name),
+            Some(("twice", name)) => by_name.get(name).is_some_and(|places| places.len() > 1),
+            Some(("test", name)) => names.contains(name),
+            Some(_) | None => false,
+        };
+        if !occurs {
+            found.push(file.finding(at + 1, format!("`{line}` no longer occurs"), "no such line"));
+        }
+    }
+    found
 }

@@ -19,7 +19,7 @@ use utoipa::openapi::{Ref, RefOr};
 /// # Errors
 /// In words, where the notation is not kept.
 pub(crate) fn read(text: &str) -> Result<RefOr<Schema>, String> {
-    let mut reader = Reader { rest: text.trim() };
+    let mut reader = NotationReader { rest: text.trim() };
     let shape = reader.shape()?;
     if reader.rest.is_empty() {
         return Ok(shape);
@@ -27,11 +27,11 @@ pub(crate) fn read(text: &str) -> Result<RefOr<Schema>, String> {
     Err(format!("{:?} follows the shape {text:?}", reader.rest))
 }
 
-struct Reader<'a> {
+struct NotationReader<'a> {
     rest: &'a str,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> NotationReader<'a> {
     fn shape(&mut self) -> Result<RefOr<Schema>, String> {
         let plain = match self.rest.chars().next() {
             Some('{') => self.object()?,

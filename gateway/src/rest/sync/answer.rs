@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use model::{
-    CursorFate, Effect, Event, EventChange, ModuleChange, Object, Offset, RecordChange, SyncDelta,
-    TableDelta, Value,
+    CursorStatus, Effect, Event, EventChange, ModuleChange, Object, Offset, RecordChange,
+    SyncDelta, TableDelta, Value,
 };
 use serde::Serialize;
 
@@ -58,7 +58,7 @@ pub(super) fn delta_answer<'a>(
 ) -> impl Serialize + 'a {
     let head = &delta.head;
     let tables = || delta.tables.iter();
-    let missed = tables().filter(|table| table.cursor == CursorFate::Missed);
+    let missed = tables().filter(|table| table.cursor == CursorStatus::Missed);
     let cursor_misses: Vec<&str> = missed.map(|table| table.table.as_str()).collect();
     let today = business_day::of(now().max(head.last_updated_at));
     let other_day = request.marker.as_ref().is_some_and(|marker| *marker != today);
@@ -132,7 +132,7 @@ impl TableStats {
         Self {
             total: table.total,
             returned: table.rows.len(),
-            cursor_matched: table.cursor == CursorFate::Matched,
+            cursor_matched: table.cursor == CursorStatus::Matched,
         }
     }
 }

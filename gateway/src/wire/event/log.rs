@@ -113,7 +113,7 @@ impl LogLine<'_> {
             created: bool,
             deleted: bool,
             #[serde(skip_serializing_if = "Option::is_none")]
-            batch: Option<Batch<'a>>,
+            batch: Option<LogBatch<'a>>,
             previous: String,
         }
         let Some(shown) = RecordEvent::new(self.server_id, self.key, self.event) else {
@@ -159,15 +159,15 @@ impl LogLine<'_> {
         map.end()
     }
 
-    fn batch(&self) -> Option<Batch<'_>> {
+    fn batch(&self) -> Option<LogBatch<'_>> {
         let part = self.event.part?;
-        Some(Batch { index: part.index, count: part.count, id: &self.event.command.request })
+        Some(LogBatch { index: part.index, count: part.count, id: &self.event.command.request })
     }
 }
 
 /// Which of its command's events this is.
 #[derive(Serialize)]
-struct Batch<'a> {
+struct LogBatch<'a> {
     index: u32,
     count: u32,
     id: &'a str,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use actors::{RouteError, SharedDelta};
 use model::{
-    Accepted, Answer, CommandId, Delta, Effect, Event, EventChange, Hash, Head, Incarnation,
+    Acceptance, Answer, CommandId, Delta, Effect, Event, EventChange, Hash, Head, Incarnation,
     ModuleConfig, ModuleId, ModuleSnapshot, Offset, Origin, Outcome, RecordChange, RecordKey,
     Reject, Revision, Schema, TableName, Validation, VersionRule,
 };
@@ -55,7 +55,8 @@ impl Story {
         };
         let mut catalogue = Catalogue::default();
         catalogue.modules = ["pos", "stock", "extra"].map(module).into();
-        catalogue.patterns = vec![model::Pattern { matches: "^lab:".into(), modules: Vec::new() }];
+        catalogue.patterns =
+            vec![model::BranchPattern { matches: "^lab:".into(), modules: Vec::new() }];
         catalogue.branches = vec![
             Arc::new(branch("dar", vec![id("pos"), id("stock")])),
             Arc::new(branch("remal", vec![id("pos")])),
@@ -194,7 +195,7 @@ fn delta(module: &str, offset: u64, command: &str) -> Delta {
 
 fn accepted(module: &str, offset: u64, command: &str) -> Result<Outcome, RouteError> {
     let delta = Arc::new(delta(module, offset, command));
-    Ok(Outcome::Accepted(Accepted { delta, reserved: None, repeated: false }))
+    Ok(Outcome::Accepted(Acceptance { delta, reserved: None, repeated: false }))
 }
 
 /// Actions in words: acknowledgements, events and snapshots short, other frames in full.

@@ -1,5 +1,5 @@
-//! Topic events: from a module's events to the messages of its topics. Nothing but the followed stream feeds
-//! them, so they say the same on every node.
+//! Topic events: from a module's events to the messages of its topics. Nothing but the followed
+//! stream feeds them, so they say the same on every node.
 
 use std::sync::Arc;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::{BranchConfig, ModuleConfig, Pattern, Schema, Validation, Value, VersionRule};
+use model::{BranchConfig, BranchPattern, ModuleConfig, Schema, Validation, Value, VersionRule};
 use proptest::prelude::*;
 
 use super::*;
@@ -56,7 +56,7 @@ fn catalogue(branches: &[&str]) -> Catalogue {
     let mut catalogue = Catalogue::default();
     catalogue.modules = ["pos", "stock", "extra"].map(|name| Arc::new(module(name))).into();
     catalogue.branches = branches.iter().map(|name| Arc::new(config(name))).collect();
-    catalogue.patterns = vec![Pattern { matches: "^lab".into(), modules: vec![id("pos")] }];
+    catalogue.patterns = vec![BranchPattern { matches: "^lab".into(), modules: vec![id("pos")] }];
     catalogue
 }
 

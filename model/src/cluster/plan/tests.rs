@@ -158,7 +158,7 @@ proptest! {
             execute(&step, &mut catalogue, &mut observed);
         }
         if catalogue.is_formed() {
-            prop_assert!(observed.entries.iter().all(|id| catalogue.has_taken(id)));
+            prop_assert!(observed.entries.iter().all(|id| catalogue.has_applied(id)));
             prop_assert_eq!(catalogue.nodes.get(&observed.node.id), Some(&observed.node));
         }
     }

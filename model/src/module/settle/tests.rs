@@ -251,7 +251,7 @@ fn turn(shop: &Shop, cursor: Option<&PageCursor>, descending: bool) -> Page {
         limit: Some(3),
         descending,
         after_key: cursor.map(|cursor| cursor.key.to_string()),
-        after_place: cursor.map(|cursor| cursor.place),
+        after_position: cursor.map(|cursor| cursor.position),
         ..PageQuery::default()
     };
     match shop.branch().read(&Read::Page(query)) {

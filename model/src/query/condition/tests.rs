@@ -1,4 +1,4 @@
-//! Tests of conditions: a value is found in any spelling, and what is none of its kind is told.
+//! Tests of conditions: a value is found in any spelling, and what is none of its kind is refused.
 
 use proptest::prelude::*;
 

@@ -12,12 +12,14 @@ use crate::value::{Object, Value};
 /// default that the field's own rules refuse is noted and taken: lenient uses it.
 pub(super) fn read(field: &Field, doc: &Object, problems: &mut Vec<String>) -> Option<Default> {
     let mut first: Option<(&str, Default)> = None;
+    // All are read, though the first counts: a second that says something else is a mistake that
+    // nobody would find later.
     for (name, reader) in SPELLINGS {
         let Some(value) = doc.get(name) else { continue };
-        let mut said = Vec::new();
-        match (reader(field, value, &mut said), &first) {
+        let mut noted = Vec::new();
+        match (reader(field, value, &mut noted), &first) {
             (Ok(default), None) => {
-                problems.append(&mut said);
+                problems.append(&mut noted);
                 first = Some((name, default));
             }
             (Err(problem), None) => {
@@ -36,16 +38,16 @@ pub(super) fn read(field: &Field, doc: &Object, problems: &mut Vec<String>) -> O
 }
 
 /// The members a default may stand in, the one that counts first, and how each is read.
-const SPELLINGS: [(&str, Reader); 3] =
+const SPELLINGS: [(&str, DefaultReader); 3] =
     [("defaultFn", named), ("defaultValue", literal), ("default", written)];
 
 /// Reads one member; what it notes is wrong and taken all the same.
-type Reader = fn(&Field, &Value, &mut Vec<String>) -> Result<Default, String>;
+type DefaultReader = fn(&Field, &Value, &mut Vec<String>) -> Result<Default, String>;
 
 fn named(field: &Field, value: &Value, problems: &mut Vec<String>) -> Result<Default, String> {
     let wrong = || format!("defaultFn {} is not known; NOW_ISO and UUID are", value.to_json());
     let default = value.as_str().and_then(function).ok_or_else(wrong)?;
-    problems.extend(misfit(field, &default));
+    problems.extend(violation(field, &default));
     Ok(default)
 }
 
@@ -59,10 +61,10 @@ fn written(field: &Field, value: &Value, problems: &mut Vec<String>) -> Result<D
 }
 
 /// What of a value that is made at each insert its field does not allow, whenever that is.
-fn misfit(field: &Field, default: &Default) -> Option<String> {
+fn violation(field: &Field, default: &Default) -> Option<String> {
     let (what, value) = match default {
         Default::Value(_) => return None,
-        Default::Now => ("the time of the insert", field.moment(SOME_TIME)),
+        Default::Now => ("the time of the insert", field.commit_time(SOME_TIME)),
         Default::Uuid => ("a new uuid", Value::from(SOME_UUID)),
     };
     field.stored(&value).err().map(|rule| format!("its default, {what}, {rule}"))
@@ -85,6 +87,7 @@ fn function(name: &str) -> Option<Default> {
 }
 
 fn sql(field: &Field, text: &str, problems: &mut Vec<String>) -> Result<Default, String> {
+    // SQL Server writes a default back in parentheses, `((0))`.
     let mut text = text.trim();
     while let Some(inner) = text.strip_prefix('(').and_then(|t| t.strip_suffix(')')) {
         text = inner.trim();
@@ -96,7 +99,7 @@ fn sql(field: &Field, text: &str, problems: &mut Vec<String>) -> Result<Default,
     let called = text.ends_with("()") || field.kind != FieldType::String;
     match called.then(|| function(text)).flatten() {
         Some(default) => {
-            problems.extend(misfit(field, &default));
+            problems.extend(violation(field, &default));
             Ok(default)
         }
         None if text.eq_ignore_ascii_case("null") => {
@@ -148,7 +151,7 @@ mod tests {
         let doc = format!(r#"[{{"name":"t","fields":[{{"name":"f",{field}}}]}}]"#);
         let doc = Value::from_json(doc.as_bytes()).unwrap();
         Schema::read("m", &doc)
-            .and_then(crate::schema::ReadSchema::strict)
+            .and_then(crate::schema::ParsedSchema::strict)
             .map(|schema| schema.tables[0].fields[0].default.clone())
             .map_err(|error| error.to_string())
     }

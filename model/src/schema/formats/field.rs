@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use crate::schema::aliases::snake_case;
-use crate::schema::formats::types::Type;
-use crate::schema::formats::{clash, default, known, reference};
+use crate::schema::formats::types::ColumnType;
+use crate::schema::formats::{contradictions, default, members, reference};
 use crate::schema::{Field, FieldType, Rounding};
 use crate::sequence::SequenceRule;
 use crate::value::{Object, Value};
@@ -18,29 +18,30 @@ pub(super) const FIELD_NAME_BYTES_MAX: usize = 128;
 
 /// What is said of one field: what cannot be, and what is only worth knowing.
 #[derive(Debug, Default)]
-pub(super) struct Notes {
+pub(super) struct FieldDiagnostics {
     pub(super) problems: Vec<String>,
     pub(super) advice: Vec<String>,
 }
 
 /// Reads one field under a name already found.
-pub(super) fn read(name: &str, doc: &Object, notes: &mut Notes) -> Field {
-    notes.problems.extend(known::FIELD.check(doc));
+pub(super) fn read(name: &str, doc: &Object, notes: &mut FieldDiagnostics) -> Field {
+    notes.problems.extend(members::FIELD.check(doc));
     let mut sized = sized(doc, &mut notes.problems);
-    let said = &mut notes.problems;
-    clash::sizes(doc, &mut sized, said);
-    clash::members(doc, sized.kind, said);
-    let primary_key = flag(doc, "primaryKey", said).unwrap_or(false);
-    let required = flag(doc, "required", said).unwrap_or(false);
-    let nullable = flag(doc, "nullable", said).unwrap_or(true);
-    flag(doc, "index", said);
+    let problems = &mut notes.problems;
+    // Sizes before defaults and listed values, which are checked against them.
+    contradictions::sizes(doc, &mut sized, problems);
+    contradictions::members(doc, sized.kind, problems);
+    let primary_key = flag(doc, "primaryKey", problems).unwrap_or(false);
+    let required = flag(doc, "required", problems).unwrap_or(false);
+    let nullable = flag(doc, "nullable", problems).unwrap_or(true);
+    flag(doc, "index", problems);
     let mut field = Field {
         name: name.into(),
-        column: column(name, doc, said),
+        column: column(name, doc, problems),
         kind: sized.kind,
         nullable: nullable && !primary_key && !required,
         primary_key,
-        unique: flag(doc, "unique", said).unwrap_or(false),
+        unique: flag(doc, "unique", problems).unwrap_or(false),
         max_length: sized.max_length,
         precision: sized.precision,
         scale: sized.scale,
@@ -52,14 +53,15 @@ pub(super) fn read(name: &str, doc: &Object, notes: &mut Notes) -> Field {
     };
     match rounding(sized.kind, doc) {
         Ok(rounding) => field.rounding = rounding,
-        Err(problem) => said.push(problem),
+        Err(problem) => problems.push(problem),
     }
     match sequence(&field, doc) {
         Ok(sequence) => field.sequence = sequence,
-        Err(problem) => said.push(problem),
+        Err(problem) => problems.push(problem),
     }
-    field.allowed = allowed(&field, doc, said);
-    field.default = default::read(&field, doc, said);
+    // The listed values before the default, which must be one of them.
+    field.allowed = allowed(&field, doc, problems);
+    field.default = default::read(&field, doc, problems);
     if let Some(target) = doc.get("references").or_else(|| doc.get("foreignKey"))
         && !target.is_null()
     {
@@ -72,10 +74,10 @@ pub(super) fn read(name: &str, doc: &Object, notes: &mut Notes) -> Field {
 }
 
 /// The type; where none is written, that of the values listed, else any.
-fn sized(doc: &Object, problems: &mut Vec<String>) -> Type {
+fn sized(doc: &Object, problems: &mut Vec<String>) -> ColumnType {
     match doc.get("type") {
         Some(Value::String(text)) => {
-            let (read, problem) = Type::read(text);
+            let (read, problem) = ColumnType::read(text);
             problems.extend(problem);
             read
         }
@@ -86,7 +88,7 @@ fn sized(doc: &Object, problems: &mut Vec<String>) -> Type {
                 _ => "its enum has no type; give one, such as \"text\" or \"integer\"".to_owned(),
             });
             let all = |is: fn(&Value) -> bool| !values.is_empty() && values.iter().all(is);
-            Type::of(if all(|value| value.as_str().is_some()) {
+            ColumnType::of(if all(|value| value.as_str().is_some()) {
                 FieldType::String
             } else if all(|value| matches!(value, Value::Number(_))) {
                 FieldType::Number
@@ -97,7 +99,7 @@ fn sized(doc: &Object, problems: &mut Vec<String>) -> Type {
         Some(other) => {
             let shown = other.to_json();
             problems.push(format!("its type is {shown}; a type is text, such as \"text\""));
-            Type::of(FieldType::Opaque)
+            ColumnType::of(FieldType::Opaque)
         }
     }
 }
@@ -112,8 +114,8 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The column as given, else the snake_case twin of a camelCase name. A name in any other style
-/// (`ID`, `Patient_Code`) has no twin.
+/// The column as given, else the snake_case form of a camelCase name. A name in any other style
+/// (`ID`, `Patient_Code`) has no such form.
 fn column(name: &str, doc: &Object, problems: &mut Vec<String>) -> Arc<str> {
     match doc.get("columnName").or_else(|| doc.get("column")) {
         Some(Value::String(column)) => return column.as_str().into(),
@@ -141,6 +143,7 @@ fn allowed(field: &Field, doc: &Object, problems: &mut Vec<String>) -> Vec<Value
     let mut values = Vec::with_capacity(listed.len());
     for item in listed.iter() {
         let shown = item.to_json();
+        // Read once here, so that a write compares values of one kind.
         let read = if field.kind == FieldType::Json { item.clone() } else { field.coerce(item) };
         if read.is_null() != item.is_null() {
             problems.push(format!("enum lists {shown}, which is no value of its type"));
@@ -159,7 +162,7 @@ fn allowed(field: &Field, doc: &Object, problems: &mut Vec<String>) -> Vec<Value
         }
         values.push(read);
     }
-    clash::listed(&values, doc, problems);
+    contradictions::listed(&values, doc, problems);
     values
 }
 
@@ -168,9 +171,8 @@ fn sequence(field: &Field, doc: &Object) -> Result<Option<Arc<SequenceRule>>, St
     let rule = match doc.get("sequence") {
         None | Some(Value::Null | Value::Bool(false)) => return Ok(None),
         Some(Value::Bool(true)) => SequenceRule::plain(),
-        Some(rule @ Value::Object(_)) => {
-            SequenceRule::asked(rule).map_err(|bad| format!("its sequence: {}", bad.problem))?
-        }
+        Some(rule @ Value::Object(_)) => SequenceRule::from_request(rule)
+            .map_err(|bad| format!("its sequence: {}", bad.problem))?,
         Some(other) => {
             return Err(format!(
                 "its sequence is {}; it is true or a rule such as {{\"prefix\": \"INV\"}}",
@@ -184,15 +186,16 @@ fn sequence(field: &Field, doc: &Object) -> Result<Option<Arc<SequenceRule>>, St
 
 /// How derived amounts are rounded, as a field of numbers may say.
 fn rounding(kind: FieldType, doc: &Object) -> Result<Rounding, String> {
-    let said = match doc.get("rounding") {
+    let problems = match doc.get("rounding") {
         None | Some(Value::Null) => return Ok(Rounding::default()),
-        Some(said) => said,
+        Some(problems) => problems,
     };
     if !matches!(kind, FieldType::Integer | FieldType::Number) {
         return Err("rounding is said of numbers only".to_owned());
     }
-    let known = said.as_str().and_then(Rounding::parse);
-    known.ok_or_else(|| format!("rounding is {}; known are {}", said.to_json(), Rounding::NAMES))
+    let known = problems.as_str().and_then(Rounding::parse);
+    known
+        .ok_or_else(|| format!("rounding is {}; known are {}", problems.to_json(), Rounding::NAMES))
 }
 
 /// The values of a type such as `ENUM('new','paid')`.

@@ -7,15 +7,15 @@
 
 use std::sync::Arc;
 
-use crate::schema::formats::field::Notes;
-use crate::schema::formats::{Wrong, known};
+use crate::schema::formats::field::FieldDiagnostics;
+use crate::schema::formats::{Diagnostic, members};
 use crate::schema::{Field, Reference, Table};
 use crate::value::{Object, Value};
 
 /// Reads `"Roles(ID)"`, `"roles"`, `"erp.roles(id)"` or `{table, column|field, module}`.
-pub(super) fn read(value: &Value, notes: &mut Notes) -> Result<Reference, String> {
+pub(super) fn read(value: &Value, notes: &mut FieldDiagnostics) -> Result<Reference, String> {
     if let Value::Object(doc) = value {
-        notes.problems.extend(known::REFERENCE.check(doc));
+        notes.problems.extend(members::REFERENCE.check(doc));
         note_actions(doc, notes);
     }
     let wrong = || {
@@ -63,7 +63,7 @@ pub(super) fn cascades(doc: &Object) -> bool {
 
 /// Notes what a strict module does not do: a record that others point at stays, whatever is
 /// written.
-pub(super) fn note_actions(doc: &Object, notes: &mut Notes) {
+pub(super) fn note_actions(doc: &Object, notes: &mut FieldDiagnostics) {
     for name in ["onDelete", "onUpdate"] {
         let Some(action) = doc.get(name).and_then(Value::as_str) else { continue };
         let word = action.trim().to_ascii_uppercase().replace('_', " ");
@@ -77,15 +77,15 @@ pub(super) fn note_actions(doc: &Object, notes: &mut Notes) {
 
 /// Gives every reference its target's canonical table and field names. What points nowhere is
 /// noted.
-pub(super) fn settle(module: &str, tables: &mut [Table]) -> Vec<Wrong> {
+pub(super) fn resolve(module: &str, tables: &mut [Table]) -> Vec<Diagnostic> {
     let known: Vec<Arc<Table>> = tables.iter().cloned().map(Arc::new).collect();
     let mut notes = Vec::new();
     for table in tables {
         for field in &mut table.fields {
             if let Some(reference) = &mut field.references {
-                settle_one(module, &known, reference);
+                resolve_one(module, &known, reference);
                 if let Some(problem) = dangling(&known, reference) {
-                    let wrong = Wrong::in_field(&field.name, problem);
+                    let wrong = Diagnostic::in_field(&field.name, problem);
                     notes.push(wrong.in_table(table.name.as_str()));
                 }
             }
@@ -96,11 +96,11 @@ pub(super) fn settle(module: &str, tables: &mut [Table]) -> Vec<Wrong> {
 
 /// What is wrong with a reference whose target is not there, or not one record. Other modules are
 /// not looked into.
-fn dangling(known: &[Arc<Table>], reference: &Reference) -> Option<String> {
+fn dangling(tables: &[Arc<Table>], reference: &Reference) -> Option<String> {
     if reference.module.is_some() {
         return None;
     }
-    let Some(target) = find(known, &reference.table) else {
+    let Some(target) = find(tables, &reference.table) else {
         return Some(format!("it refers to table {:?}, which is not defined", reference.table));
     };
     let what = || format!("it refers to {:?} of table {:?}", reference.field, target.name.as_str());
@@ -120,18 +120,20 @@ fn names_one(table: &Table, field: &Field) -> bool {
     field.unique || alone(&table.key) || table.unique.iter().any(|set| alone(set))
 }
 
-fn settle_one(module: &str, known: &[Arc<Table>], reference: &mut Reference) {
+fn resolve_one(module: &str, tables: &[Arc<Table>], reference: &mut Reference) {
     if reference.module.is_none()
         && let Some((left, right)) = reference.table.clone().split_once('.')
     {
-        if reference.field.is_empty() && find(known, left).is_some() {
+        // `a.b` means two things; the tables of this module decide which.
+        if reference.field.is_empty() && find(tables, left).is_some() {
             (reference.table, reference.field) = (left.to_owned(), right.to_owned());
         } else {
             (reference.module, reference.table) = (Some(left.to_owned()), right.to_owned());
         }
     }
+    // A module may name itself: then the reference is enforced like any other.
     reference.module.take_if(|named| named == module);
-    let target = if reference.module.is_none() { find(known, &reference.table) } else { None };
+    let target = if reference.module.is_none() { find(tables, &reference.table) } else { None };
     let Some(target) = target else {
         if reference.field.is_empty() {
             "id".clone_into(&mut reference.field);
@@ -148,16 +150,16 @@ fn settle_one(module: &str, known: &[Arc<Table>], reference: &mut Reference) {
     };
 }
 
-fn find<'a>(known: &'a [Arc<Table>], name: &str) -> Option<&'a Arc<Table>> {
-    known
+fn find<'a>(tables: &'a [Arc<Table>], name: &str) -> Option<&'a Arc<Table>> {
+    tables
         .iter()
         .find(|table| table.name.as_str() == name)
-        .or_else(|| known.iter().find(|table| table.name.as_str().eq_ignore_ascii_case(name)))
+        .or_else(|| tables.iter().find(|table| table.name.as_str().eq_ignore_ascii_case(name)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Notes;
+    use super::FieldDiagnostics;
     use crate::schema::Schema;
     use crate::value::Value;
 
@@ -211,7 +213,7 @@ mod tests {
     fn what_is_no_reference_is_refused() {
         for bad in [r#"7"#, r#""""#, r#"{"column":"id"}"#, r#""Roles(ID""#] {
             let value = Value::from_json(bad.as_bytes()).unwrap();
-            assert!(super::read(&value, &mut Notes::default()).is_err(), "{bad}");
+            assert!(super::read(&value, &mut FieldDiagnostics::default()).is_err(), "{bad}");
         }
     }
 }

@@ -8,18 +8,18 @@
 //! there.
 
 use crate::reject::Reject;
-use crate::schema::formats::{Wrong, known};
+use crate::schema::formats::{Diagnostic, members};
 use crate::value::{Object, Value};
 
 /// The tables a definition lists, with their names, and what was left out of it.
-pub(super) struct Listed<'a> {
+pub(super) struct TableList<'a> {
     pub(super) tables: Vec<(String, &'a Object)>,
-    pub(super) notes: Vec<Wrong>,
+    pub(super) notes: Vec<Diagnostic>,
 }
 
 /// The tables of a definition, whatever its shape.
-pub(super) fn listed(doc: &Value) -> Result<Listed<'_>, String> {
-    let mut listed = Listed { tables: Vec::new(), notes: Vec::new() };
+pub(super) fn listed(doc: &Value) -> Result<TableList<'_>, String> {
+    let mut listed = TableList { tables: Vec::new(), notes: Vec::new() };
     match doc {
         Value::Array(items) => listed.in_list(items),
         Value::Object(members) => listed.in_object(members)?,
@@ -32,9 +32,9 @@ pub(super) fn listed(doc: &Value) -> Result<Listed<'_>, String> {
     }
 }
 
-impl<'a> Listed<'a> {
+impl<'a> TableList<'a> {
     fn note(&mut self, problem: String) {
-        self.notes.push(Wrong::new(problem));
+        self.notes.push(Diagnostic::new(problem));
     }
 
     fn in_object(&mut self, members: &'a Object) -> Result<(), String> {
@@ -49,6 +49,7 @@ impl<'a> Listed<'a> {
         .into_iter()
         .filter_map(|(there, place)| there.then_some(place))
         .collect();
+        // Reading one of them would lose the other's tables without a word.
         if places.len() > 1 {
             let places = places.join(" and ");
             return Err(format!("tables stand {places}: which are meant? put all in one place"));
@@ -95,14 +96,14 @@ impl<'a> Listed<'a> {
         for (name, member) in members.iter() {
             match member {
                 Value::Object(doc) if is_table(doc) => self.tables.push((name.to_string(), doc)),
-                _ if is_whole && known::DOCUMENT.has(name) => {}
+                _ if is_whole && members::DOCUMENT.has(name) => {}
                 Value::Object(_) | Value::Array(_) => {
                     self.note(format!(
                         "{name:?} has neither fields nor columns; {}",
                         known_shapes()
                     ));
                 }
-                _ if is_whole => self.note(known::DOCUMENT.unknown(name)),
+                _ if is_whole => self.note(members::DOCUMENT.unknown(name)),
                 Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
                     self.note(format!(
                         "table {name:?} is {}; a table is an object with fields",
@@ -115,8 +116,8 @@ impl<'a> Listed<'a> {
 
     fn note_unknown(&mut self, members: &Object, but: &str) {
         for (name, _) in members.iter().filter(|(name, _)| &***name != but) {
-            if !known::DOCUMENT.has(name) {
-                self.note(known::DOCUMENT.unknown(name));
+            if !members::DOCUMENT.has(name) {
+                self.note(members::DOCUMENT.unknown(name));
             }
         }
     }

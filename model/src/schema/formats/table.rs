@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::ids::TableName;
 use crate::reject::Reject;
-use crate::schema::formats::{Wrong, clash, field, known, reference};
+use crate::schema::formats::{Diagnostic, contradictions, field, members, reference};
 use crate::schema::{Field, Table};
 use crate::value::{Object, Value};
 
@@ -20,18 +20,18 @@ pub(super) fn read(
     name: &str,
     doc: &Object,
     is_versioned: bool,
-    notes: &mut Vec<Wrong>,
-) -> Result<Table, Wrong> {
-    let table_name = TableName::parse(name).map_err(|error| Wrong::new(error.to_string()))?;
-    notes.extend(known::TABLE.check(doc).map(Wrong::new));
+    notes: &mut Vec<Diagnostic>,
+) -> Result<Table, Diagnostic> {
+    let table_name = TableName::parse(name).map_err(|error| Diagnostic::new(error.to_string()))?;
+    notes.extend(members::TABLE.check(doc).map(Diagnostic::new));
     let mut fields = fields(doc, notes)?;
-    twins(&fields, notes);
+    shared_names(&fields, notes);
     foreign_keys(doc, &mut fields, notes);
     let key = key(doc, &mut fields, notes);
     let unique = unique_sets(doc, &fields, notes);
     let mut problems = Vec::new();
     let versioned = field::flag(doc, "versioned", &mut problems);
-    notes.extend(problems.into_iter().map(Wrong::new));
+    notes.extend(problems.into_iter().map(Diagnostic::new));
     let label = doc.get("label").or_else(|| doc.get("title")).and_then(Value::as_str);
     let table = Table {
         label: label.unwrap_or(name).to_owned(),
@@ -41,17 +41,17 @@ pub(super) fn read(
         fields,
         unique,
     };
-    notes.extend(clash::table(doc, &table));
+    notes.extend(contradictions::table(doc, &table));
     Ok(table)
 }
 
-fn fields(doc: &Object, notes: &mut Vec<Wrong>) -> Result<Vec<Field>, Wrong> {
+fn fields(doc: &Object, notes: &mut Vec<Diagnostic>) -> Result<Vec<Field>, Diagnostic> {
     let is_many = |value: &&Value| matches!(value, Value::Array(_) | Value::Object(_));
     let (fields, columns) = (doc.get("fields"), doc.get("columns"));
     if fields.filter(is_many).is_some() && columns.filter(is_many).is_some() {
         let problem =
             "it has both \"fields\" and \"columns\": which are meant? give it one of them";
-        return Err(Wrong::new(problem));
+        return Err(Diagnostic::new(problem));
     }
     let mut read: Vec<Field> = Vec::new();
     match fields.filter(is_many).or_else(|| columns.filter(is_many)) {
@@ -63,7 +63,7 @@ fn fields(doc: &Object, notes: &mut Vec<Wrong>) -> Result<Vec<Field>, Wrong> {
                         let (place, shown) = (place + 1, Reject::show(item));
                         let problem =
                             format!("field {place} is {shown}; a field has a name and a type");
-                        notes.push(Wrong::new(problem));
+                        notes.push(Diagnostic::new(problem));
                     }
                 }
             }
@@ -78,34 +78,36 @@ fn fields(doc: &Object, notes: &mut Vec<Wrong>) -> Result<Vec<Field>, Wrong> {
     match notes.first() {
         _ if !read.is_empty() => Ok(read),
         Some(first) => Err(first.clone()),
-        None => Err(Wrong::new("it has no fields; give it \"fields\" or \"columns\"")),
+        None => Err(Diagnostic::new("it has no fields; give it \"fields\" or \"columns\"")),
     }
 }
 
-fn add(fields: &mut Vec<Field>, name: &str, doc: &Value, notes: &mut Vec<Wrong>) {
+fn add(fields: &mut Vec<Field>, name: &str, doc: &Value, notes: &mut Vec<Diagnostic>) {
     let Some(doc) = doc.as_object() else {
         let problem = format!("it is {}; a field is an object with a type", doc.to_json());
-        return notes.push(Wrong::in_field(name, problem));
+        return notes.push(Diagnostic::in_field(name, problem));
     };
     if let Err(problem) = field::check_name(name) {
-        return notes.push(Wrong::in_field(name, problem));
+        return notes.push(Diagnostic::in_field(name, problem));
     }
-    let mut said = field::Notes::default();
-    let field = field::read(name, doc, &mut said);
-    notes.extend(said.problems.into_iter().map(|problem| Wrong::in_field(name, problem)));
-    notes.extend(said.advice.into_iter().map(|said| Wrong::in_field(name, said).only_advice()));
-    match fields.iter_mut().find(|known| &*known.name == name) {
+    let mut found = field::FieldDiagnostics::default();
+    let field = field::read(name, doc, &mut found);
+    notes.extend(found.problems.into_iter().map(|problem| Diagnostic::in_field(name, problem)));
+    notes.extend(
+        found.advice.into_iter().map(|found| Diagnostic::in_field(name, found).as_advice()),
+    );
+    match fields.iter_mut().find(|earlier| &*earlier.name == name) {
         // As of tables: the last one wins, in the first one's place.
-        Some(known) => {
-            notes.push(Wrong::in_field(name, "it is written twice; once is right".to_owned()));
-            *known = field;
+        Some(earlier) => {
+            notes.push(Diagnostic::in_field(name, "it is written twice; once is right".to_owned()));
+            *earlier = field;
         }
         None => fields.push(field),
     }
 }
 
-/// Notes fields that answer to one name: whoever sends it may mean either.
-fn twins(fields: &[Field], notes: &mut Vec<Wrong>) {
+/// Notes fields that share a name: whoever sends it may mean either.
+fn shared_names(fields: &[Field], notes: &mut Vec<Diagnostic>) {
     for (place, field) in fields.iter().enumerate() {
         let twin = fields.iter().enumerate().find(|(other, twin)| {
             *other != place
@@ -116,7 +118,7 @@ fn twins(fields: &[Field], notes: &mut Vec<Wrong>) {
                 "its column {:?} is also a name of field {:?}; each name belongs to one field",
                 field.column, twin.name
             );
-            notes.push(Wrong::in_field(&field.name, problem));
+            notes.push(Diagnostic::in_field(&field.name, problem));
         }
     }
 }
@@ -130,19 +132,19 @@ fn meant<'a>(fields: &'a [Field], name: &str) -> Option<&'a Field> {
 }
 
 /// `foreignKeys: [{field, references, referencesField}]`, beside the fields.
-fn foreign_keys(doc: &Object, fields: &mut [Field], notes: &mut Vec<Wrong>) {
+fn foreign_keys(doc: &Object, fields: &mut [Field], notes: &mut Vec<Diagnostic>) {
     let list = match doc.get("foreignKeys") {
         None | Some(Value::Null) => return,
         Some(Value::Array(list)) => list,
         Some(other) => {
             let shown = Reject::show(other);
             let problem = format!("foreignKeys is {shown}; it is a list of foreign keys");
-            return notes.push(Wrong::new(problem));
+            return notes.push(Diagnostic::new(problem));
         }
     };
     for item in list.iter() {
         if let Some(doc) = item.as_object() {
-            notes.extend(known::FOREIGN_KEY.check(doc).map(Wrong::new));
+            notes.extend(members::FOREIGN_KEY.check(doc).map(Diagnostic::new));
         }
         let name = item.get("field").or_else(|| item.get("column")).and_then(Value::as_str);
         let name = name.unwrap_or_default();
@@ -150,15 +152,15 @@ fn foreign_keys(doc: &Object, fields: &mut [Field], notes: &mut Vec<Wrong>) {
         let Some(field) = fields.iter_mut().find(named) else {
             let shown = item.to_json();
             let problem = format!("the foreign key {shown} names no field of this table");
-            notes.push(Wrong::new(problem));
+            notes.push(Diagnostic::new(problem));
             continue;
         };
-        let mut said = field::Notes::default();
+        let mut found = field::FieldDiagnostics::default();
         let target = item.get("references").unwrap_or(&Value::Null);
         if let Some(doc) = item.as_object() {
-            reference::note_actions(doc, &mut said);
+            reference::note_actions(doc, &mut found);
         }
-        match reference::read(target, &mut said) {
+        match reference::read(target, &mut found) {
             Ok(mut read) => {
                 if let Some(target_field) = item.get("referencesField").and_then(Value::as_str) {
                     target_field.clone_into(&mut read.field);
@@ -168,24 +170,26 @@ fn foreign_keys(doc: &Object, fields: &mut [Field], notes: &mut Vec<Wrong>) {
                 }
                 read.cascades |= item.as_object().is_some_and(reference::cascades);
                 if let Some(before) = &field.references
-                    && !clash::same_table(before, &read)
+                    && !contradictions::same_table(before, &read)
                 {
-                    said.problems.push(format!(
+                    found.problems.push(format!(
                         "it refers to {:?} and, in foreignKeys, to {:?}; it refers to one",
                         before.table, read.table
                     ));
                 }
                 field.references = Some(read);
             }
-            Err(problem) => said.problems.push(problem),
+            Err(problem) => found.problems.push(problem),
         }
-        notes.extend(said.problems.into_iter().map(|problem| Wrong::in_field(name, problem)));
-        notes.extend(said.advice.into_iter().map(|said| Wrong::in_field(name, said).only_advice()));
+        notes.extend(found.problems.into_iter().map(|problem| Diagnostic::in_field(name, problem)));
+        notes.extend(
+            found.advice.into_iter().map(|found| Diagnostic::in_field(name, found).as_advice()),
+        );
     }
 }
 
 /// The table's `primaryKey`, else all fields that are primary keys, else `id`, else the first.
-fn key(doc: &Object, fields: &mut [Field], notes: &mut Vec<Wrong>) -> Arc<[Arc<str>]> {
+fn key(doc: &Object, fields: &mut [Field], notes: &mut Vec<Diagnostic>) -> Arc<[Arc<str>]> {
     let names: Vec<&Value> = match doc.get("primaryKey") {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::Array(names)) => names.iter().collect(),
@@ -196,15 +200,19 @@ fn key(doc: &Object, fields: &mut [Field], notes: &mut Vec<Wrong>) -> Arc<[Arc<s
         match name.as_str().and_then(|name| meant(fields, name)) {
             Some(field) if !key.contains(&field.name) => key.push(Arc::clone(&field.name)),
             Some(field) => {
-                notes.push(Wrong::new(format!("its primaryKey names {:?} twice", &*field.name)));
+                notes.push(Diagnostic::new(format!(
+                    "its primaryKey names {:?} twice",
+                    &*field.name
+                )));
             }
             None => {
                 let shown = name.to_json();
                 let problem = format!("its primaryKey names {shown}, which is no field of it");
-                notes.push(Wrong::new(problem));
+                notes.push(Diagnostic::new(problem));
             }
         }
     }
+    // What the table says of its key holds for the field too, or an insert would not fill it.
     for field in fields.iter_mut().filter(|field| key.contains(&field.name)) {
         (field.primary_key, field.nullable) = (true, false);
     }
@@ -212,6 +220,7 @@ fn key(doc: &Object, fields: &mut [Field], notes: &mut Vec<Wrong>) -> Arc<[Arc<s
         key = fields.iter().filter(|f| f.primary_key).map(|f| f.name.clone()).collect();
     }
     if key.is_empty() {
+        // Something must name a record: a table without any key could not be merged into.
         let id = fields.iter().find(|field| &*field.name == "id").unwrap_or(&fields[0]);
         key.push(Arc::clone(&id.name));
     }
@@ -219,24 +228,24 @@ fn key(doc: &Object, fields: &mut [Field], notes: &mut Vec<Wrong>) -> Arc<[Arc<s
 }
 
 /// Unique indexes, as sets of field names. Others say nothing that is kept, yet must be right.
-fn unique_sets(doc: &Object, fields: &[Field], notes: &mut Vec<Wrong>) -> Vec<Vec<Arc<str>>> {
+fn unique_sets(doc: &Object, fields: &[Field], notes: &mut Vec<Diagnostic>) -> Vec<Vec<Arc<str>>> {
     let list = match doc.get("indexes") {
         None | Some(Value::Null) => return Vec::new(),
         Some(Value::Array(list)) => list,
         Some(other) => {
             let shown = Reject::show(other);
-            notes.push(Wrong::new(format!("indexes is {shown}; it is a list of indexes")));
+            notes.push(Diagnostic::new(format!("indexes is {shown}; it is a list of indexes")));
             return Vec::new();
         }
     };
-    let mut indexes = clash::Indexes::new();
+    let mut indexes = contradictions::UniqueIndexes::new();
     for index in list.iter() {
         let Some(index) = index.as_object() else {
             let shown = index.to_json();
-            notes.push(Wrong::new(format!("the index {shown} is not an object with columns")));
+            notes.push(Diagnostic::new(format!("the index {shown} is not an object with columns")));
             continue;
         };
-        notes.extend(known::INDEX.check(index).map(Wrong::new));
+        notes.extend(members::INDEX.check(index).map(Diagnostic::new));
         let mut problems = Vec::new();
         let unique = field::flag(index, "unique", &mut problems) == Some(true);
         let name = index.get("name").and_then(Value::as_str);
@@ -250,7 +259,7 @@ fn unique_sets(doc: &Object, fields: &[Field], notes: &mut Vec<Wrong>) -> Vec<Ve
                 problems.extend(indexes.take(&what, set).err());
             }
         }
-        notes.extend(problems.into_iter().map(Wrong::new));
+        notes.extend(problems.into_iter().map(Diagnostic::new));
     }
     indexes.into_sets()
 }

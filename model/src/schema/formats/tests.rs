@@ -8,7 +8,7 @@ use crate::testing::conventions;
 /// As a strict module reads it.
 fn strictly(doc: &str) -> Result<Schema, BadSchema> {
     let doc = Value::from_json(doc.as_bytes()).unwrap();
-    Schema::read_under("pos", &doc, &conventions()).and_then(ReadSchema::strict)
+    Schema::read_under("pos", &doc, &conventions()).and_then(ParsedSchema::strict)
 }
 
 /// What a lenient module loads of it, and what it is warned of.

@@ -8,7 +8,7 @@ use crate::schema::FieldType;
 
 /// What a type name says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Type {
+pub(super) struct ColumnType {
     /// What the field holds.
     pub(super) kind: FieldType,
     /// `60` of `NVARCHAR(60)`.
@@ -19,7 +19,7 @@ pub(super) struct Type {
     pub(super) scale: Option<u32>,
 }
 
-impl Type {
+impl ColumnType {
     /// A kind without any size.
     pub(super) fn of(kind: FieldType) -> Self {
         Self { kind, max_length: None, precision: None, scale: None }
@@ -61,6 +61,7 @@ impl Type {
             return Ok(read); // What is in parentheses are its values.
         }
         let mut sizes = sizes.split(',').map(str::trim);
+        // `NVARCHAR(max)` is a text without a bound.
         let first = sizes.next().filter(|size| !size.is_empty() && *size != "max");
         let size = |text: &str| text.parse::<u32>().map_err(|_| wrong());
         match read.kind {
@@ -135,18 +136,18 @@ mod tests {
             ("timestamptz", FieldType::Timestamp, None, None, None),
             ("uuid", FieldType::Opaque, None, None, None),
         ] {
-            let read = Type { kind, max_length, precision, scale };
-            assert_eq!(Type::read(text), (read, None), "{text}");
+            let read = ColumnType { kind, max_length, precision, scale };
+            assert_eq!(ColumnType::read(text), (read, None), "{text}");
         }
     }
 
     #[test]
     fn a_type_that_cannot_be_read_says_what_would_be_right() {
         for bad in ["", "(60)", "NVARCHAR(60", "NVARCHAR(many)", "DECIMAL(18,x)"] {
-            let (_, error) = Type::read(bad);
+            let (_, error) = ColumnType::read(bad);
             assert!(error.unwrap().contains("DECIMAL(18,2)"), "{bad}");
         }
-        let (read, error) = Type::read("quantity");
+        let (read, error) = ColumnType::read("quantity");
         assert_eq!(read.kind, FieldType::Opaque);
         assert!(error.unwrap().starts_with("the type \"quantity\" is not known; known are text"));
     }

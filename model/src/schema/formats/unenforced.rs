@@ -15,12 +15,12 @@ impl Schema {
     pub fn unenforced(&self, module: &str) -> Vec<BadSchema> {
         let of_table = |table: &Arc<Table>| {
             let rules = self.rules(table);
-            let rules: Vec<String> = rules.iter().map(|(rule, of)| shown(rule, of)).collect();
+            let rules: Vec<String> = rules.iter().map(|(rule, of)| with_fields(rule, of)).collect();
             (!rules.is_empty()).then(|| BadSchema {
                 module: module.to_owned(),
                 table: Some(table.name.to_string()),
                 field: None,
-                problem: said(module, &rules.join(", ")),
+                problem: message(module, &rules.join(", ")),
                 is_advice: true,
             })
         };
@@ -36,7 +36,7 @@ impl Schema {
         names.dedup();
         let many = if tables == 1 { "table" } else { "tables" };
         let what = format!("{} of {tables} {many}", names.join(", "));
-        (tables > 0).then(|| format!("module {module:?}: {}", said(module, &what)))
+        (tables > 0).then(|| format!("module {module:?}: {}", message(module, &what)))
     }
 
     /// The rules of a table that only strict enforces, and the fields they are said of.
@@ -46,6 +46,7 @@ impl Schema {
         let is_key = |set: &[Arc<str>]| *set == table.key[..];
         let points = |field: &Field| {
             let reference = field.references.as_ref().filter(|to| to.module.is_none());
+            // A reference to what is not there is not enforced by a strict module either.
             let far = reference.and_then(|to| Some((self.table(&to.table)?, &to.field)));
             far.is_some_and(|(far, name)| far.field(name).is_some())
         };
@@ -74,7 +75,7 @@ impl Schema {
     }
 }
 
-fn said(module: &str, what: &str) -> String {
+fn message(module: &str, what: &str) -> String {
     format!(
         "a lenient module does not check {what}; PATCH /api/modules/{module} with \
          {{\"validation\": \"strict\"}} makes it strict"
@@ -82,7 +83,7 @@ fn said(module: &str, what: &str) -> String {
 }
 
 /// A rule with the fields it is said of.
-fn shown(rule: &str, fields: &[String]) -> String {
+fn with_fields(rule: &str, fields: &[String]) -> String {
     let named = fields.iter().take(FIELDS_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
     match fields.len().checked_sub(FIELDS_NAMED) {
         None | Some(0) => format!("{rule} ({named})"),

@@ -23,7 +23,7 @@ fn two(offset: u64, command: &str) -> Delta {
 
 fn done(delta: Delta) -> Result<Outcome, RouteError> {
     let delta = Arc::new(delta);
-    Ok(Outcome::Accepted(Accepted { delta, reserved: None, repeated: false }))
+    Ok(Outcome::Accepted(Acceptance { delta, reserved: None, repeated: false }))
 }
 
 #[test]

@@ -281,7 +281,7 @@ fn a_sync_topic_shows_the_state_of_now_and_only_when_it_changed() {
 
 fn call(repeated: bool) -> Result<Outcome, RouteError> {
     let delta = Arc::new(Delta { events: Vec::new(), ..delta("pos", 1, "x/1") });
-    Ok(Outcome::Accepted(Accepted { delta, reserved: None, repeated }))
+    Ok(Outcome::Accepted(Acceptance { delta, reserved: None, repeated }))
 }
 
 /// The ticket an action names last.

@@ -1,13 +1,14 @@
-//! Clash: statements of a definition that cannot both be true, or that no record can keep.
+//! Contradictions: statements of a definition that cannot both be true, or that no record can keep.
 //!
 //! Promise: each is noted once, where it is written. The rest loads as if nobody had looked, but
-//! for a size that cannot be and a second index. What only says one thing twice is no clash.
+//! for a size that cannot be and a second index. What only says one thing twice is no
+//! contradiction.
 
 use std::sync::Arc;
 
-use crate::schema::formats::field::{Notes, count, of_type};
-use crate::schema::formats::types::Type;
-use crate::schema::formats::{Wrong, reference};
+use crate::schema::formats::field::{FieldDiagnostics, count, of_type};
+use crate::schema::formats::types::ColumnType;
+use crate::schema::formats::{Diagnostic, reference};
 use crate::schema::{Default, Field, FieldType, Reference, Table};
 use crate::value::{Object, Value};
 
@@ -39,7 +40,7 @@ pub(super) fn members(doc: &Object, kind: FieldType, problems: &mut Vec<String>)
     }
     let read = |name: &str| {
         let target = doc.get(name).filter(|target| !target.is_null())?;
-        reference::read(target, &mut Notes::default()).ok()
+        reference::read(target, &mut FieldDiagnostics::default()).ok()
     };
     if let (Some(one), Some(other)) = (read("references"), read("foreignKey"))
         && !same_table(&one, &other)
@@ -52,10 +53,10 @@ pub(super) fn members(doc: &Object, kind: FieldType, problems: &mut Vec<String>)
 /// What is said of a size that a field of this kind does not have. No digits after the point is
 /// true of a whole number.
 fn size_without_effect(doc: &Object, kind: FieldType, name: &str, part: &str) -> Option<String> {
-    let said = doc.get(name).filter(|size| !size.is_null())?;
+    let declared = doc.get(name).filter(|size| !size.is_null())?;
     let has_it = match kind {
         FieldType::Number => name != "maxLength",
-        FieldType::Integer => name == "scale" && said.as_u64() == Some(0),
+        FieldType::Integer => name == "scale" && declared.as_u64() == Some(0),
         FieldType::String
         | FieldType::Opaque
         | FieldType::Date
@@ -82,11 +83,11 @@ pub(super) fn same_table(one: &Reference, other: &Reference) -> bool {
 }
 
 /// The sizes of a field: its members, else what its type says. A size that cannot be goes.
-pub(super) fn sizes(doc: &Object, sized: &mut Type, problems: &mut Vec<String>) {
-    for (name, said) in [("precision", sized.precision), ("scale", sized.scale)] {
-        let said = doc.get(name).and_then(Value::as_u64).or_else(|| said.map(u64::from));
-        if sized.kind == FieldType::Number && said.is_some_and(|digits| digits > DIGITS_MAX) {
-            let digits = said.unwrap_or_default();
+pub(super) fn sizes(doc: &Object, sized: &mut ColumnType, problems: &mut Vec<String>) {
+    for (name, declared) in [("precision", sized.precision), ("scale", sized.scale)] {
+        let declared = doc.get(name).and_then(Value::as_u64).or_else(|| declared.map(u64::from));
+        if sized.kind == FieldType::Number && declared.is_some_and(|digits| digits > DIGITS_MAX) {
+            let digits = declared.unwrap_or_default();
             problems
                 .push(format!("its {name} is {digits}; a decimal has at most {DIGITS_MAX} digits"));
         }
@@ -114,16 +115,17 @@ fn size_of(
     of_type: Option<u32>,
     problems: &mut Vec<String>,
 ) -> Option<u32> {
-    let said = count(doc, name, least, problems);
-    if let (Some(said), Some(of_type)) = (said, of_type)
-        && said != of_type
+    let declared = count(doc, name, least, problems);
+    if let (Some(declared), Some(of_type)) = (declared, of_type)
+        && declared != of_type
     {
-        problems.push(format!("its {name} is {said}, and its type says {of_type}; say it once"));
+        problems
+            .push(format!("its {name} is {declared}, and its type says {of_type}; say it once"));
     }
-    if said.is_none() && of_type.is_some_and(|size| size < least) {
+    if declared.is_none() && of_type.is_some_and(|size| size < least) {
         problems.push(format!("its type says that its {name} is 0; it is at least {least}"));
     }
-    said.or(of_type).filter(|size| *size >= least)
+    declared.or(of_type).filter(|size| *size >= least)
 }
 
 /// Values listed by the type and by `enum`.
@@ -136,13 +138,14 @@ pub(super) fn listed(values: &[Value], doc: &Object, problems: &mut Vec<String>)
 }
 
 /// What a whole table says that cannot be: of its fields, its key and its versions.
-pub(super) fn table(doc: &Object, table: &Table) -> Vec<Wrong> {
+pub(super) fn table(doc: &Object, table: &Table) -> Vec<Diagnostic> {
     let mut notes = Vec::new();
     for field in &table.fields {
-        let mut said = sequence(table, field);
-        said.extend(member(doc, &field.name).and_then(|member| left_out(field, member)));
-        said.extend(alike(table, field));
-        notes.extend(said.into_iter().map(|problem| Wrong::in_field(&field.name, problem)));
+        let mut declared = sequence(table, field);
+        declared.extend(member(doc, &field.name).and_then(|member| left_out(field, member)));
+        declared.extend(alike(table, field));
+        notes
+            .extend(declared.into_iter().map(|problem| Diagnostic::in_field(&field.name, problem)));
     }
     notes.extend(key(doc, table));
     let version = table.fields.iter().find(|field| &*field.name == "version");
@@ -150,9 +153,9 @@ pub(super) fn table(doc: &Object, table: &Table) -> Vec<Wrong> {
         if !matches!(field.kind, FieldType::Integer | FieldType::Number) {
             let problem =
                 "the table is versioned, and a version is a whole number: make it an integer";
-            notes.push(Wrong::in_field(&field.name, problem.to_owned()));
+            notes.push(Diagnostic::in_field(&field.name, problem.to_owned()));
         }
-        notes.extend(kept_version(field).map(|problem| Wrong::in_field(&field.name, problem)));
+        notes.extend(kept_version(field).map(|problem| Diagnostic::in_field(&field.name, problem)));
     }
     notes
 }
@@ -164,18 +167,19 @@ fn kept_version(field: &Field) -> Option<String> {
         Some(Default::Value(value)) => value.as_u64() != Some(1),
         Some(Default::Now | Default::Uuid) => true,
     };
-    let said = [
+    let declared = [
         ("default", default),
         ("sequence", field.sequence.is_some()),
         ("unique", field.unique),
         ("enum", !field.allowed.is_empty()),
     ];
-    let said: Vec<&str> = said.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
-    (!said.is_empty()).then(|| {
+    let declared: Vec<&str> =
+        declared.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
+    (!declared.is_empty()).then(|| {
         format!(
             "the table is versioned, and the store makes its versions, 1 for a new record: leave \
              out {}",
-            said.join(", ")
+            declared.join(", ")
         )
     })
 }
@@ -236,7 +240,7 @@ fn sequence(table: &Table, field: &Field) -> Vec<String> {
 }
 
 /// What contradicts that the key names one record.
-fn key(doc: &Object, table: &Table) -> Vec<Wrong> {
+fn key(doc: &Object, table: &Table) -> Vec<Diagnostic> {
     let mut notes = Vec::new();
     let is_listed = doc.get("primaryKey").is_some_and(|key| !key.is_null());
     let names: Vec<String> = table.key.iter().map(|name| format!("{name:?}")).collect();
@@ -250,15 +254,15 @@ fn key(doc: &Object, table: &Table) -> Vec<Wrong> {
                 "it is marked primaryKey, but the table's primaryKey is {}; say it once",
                 names.join(", ")
             );
-            notes.push(Wrong::in_field(&field.name, problem));
+            notes.push(Diagnostic::in_field(&field.name, problem));
         }
         if is_listed && in_key && nullable && !marked {
-            notes.push(Wrong::in_field(&field.name, NULLABLE_KEY.to_owned()));
+            notes.push(Diagnostic::in_field(&field.name, NULLABLE_KEY.to_owned()));
         }
         let is_constant = matches!(&field.default, Some(Default::Value(value)) if !value.is_null());
         if field.primary_key && in_key && table.key.len() == 1 && is_constant {
             let problem = "it is the key and has a default, but no two records have the same key";
-            notes.push(Wrong::in_field(&field.name, problem.to_owned()));
+            notes.push(Diagnostic::in_field(&field.name, problem.to_owned()));
         }
     }
     notes
@@ -278,12 +282,12 @@ fn member<'a>(table: &'a Object, name: &str) -> Option<&'a Object> {
 }
 
 /// What an index says that one before it says, or says otherwise.
-pub(super) struct Indexes {
+pub(super) struct UniqueIndexes {
     names: Vec<String>,
     sets: Vec<Vec<Arc<str>>>,
 }
 
-impl Indexes {
+impl UniqueIndexes {
     /// None yet.
     pub(super) fn new() -> Self {
         Self { names: Vec::new(), sets: Vec::new() }
@@ -292,7 +296,7 @@ impl Indexes {
     /// Whether an index of this name may still be: of two with one name the first is taken.
     pub(super) fn named(&mut self, name: Option<&str>) -> Result<(), String> {
         let Some(name) = name else { return Ok(()) };
-        if self.names.iter().any(|known| known == name) {
+        if self.names.iter().any(|earlier| earlier == name) {
             return Err(format!("two indexes are called {name:?}; the first is taken"));
         }
         self.names.push(name.to_owned());
@@ -301,8 +305,8 @@ impl Indexes {
 
     /// Takes the fields of a unique index, unless one before it has the same.
     pub(super) fn take(&mut self, what: &str, set: Vec<Arc<str>>) -> Result<(), String> {
-        let same = |known: &Vec<Arc<str>>| {
-            known.len() == set.len() && known.iter().all(|field| set.contains(field))
+        let same = |earlier: &Vec<Arc<str>>| {
+            earlier.len() == set.len() && earlier.iter().all(|field| set.contains(field))
         };
         if self.sets.iter().any(same) {
             return Err(format!("{what} has the same fields as one before it; say it once"));

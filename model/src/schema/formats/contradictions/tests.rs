@@ -1,6 +1,6 @@
 //! What a definition says against itself is refused by strict, and lenient is warned of it.
 
-use crate::schema::{BadSchema, Default, FieldType, ReadSchema, Schema};
+use crate::schema::{BadSchema, Default, FieldType, ParsedSchema, Schema};
 use crate::value::Value;
 
 /// A table `t` with these fields and members besides its `id`, and a table `u` with a key of two.
@@ -18,7 +18,7 @@ fn doc(fields: &str, more: &str) -> Value {
 }
 
 fn strictly(fields: &str, more: &str) -> Result<Schema, BadSchema> {
-    Schema::read("pos", &doc(fields, more)).and_then(ReadSchema::strict)
+    Schema::read("pos", &doc(fields, more)).and_then(ParsedSchema::strict)
 }
 
 /// Each is refused by strict with these words, and a lenient module is warned in the same.
@@ -348,7 +348,7 @@ fn a_key_and_a_version_are_what_is_said_of_them() {
     let alike = r#"[{"name":"t","fields":[{"name":"id","type":"text","primaryKey":true,
         "default":"'x'"}]}]"#;
     let alike = Value::from_json(alike.as_bytes()).unwrap();
-    let refused = Schema::read("pos", &alike).and_then(ReadSchema::strict).unwrap_err();
+    let refused = Schema::read("pos", &alike).and_then(ParsedSchema::strict).unwrap_err();
     assert!(refused.to_string().contains("no two records have the same key"), "{refused}");
     for version in [r#","default":1"#, r#","default":"NULL""#, r#","nullable":false"#, ""] {
         let field = format!(r#",{{"name":"version","type":"integer"{version}}}"#);

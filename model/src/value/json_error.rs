@@ -1,6 +1,6 @@
-//! Place: where in JSON text something stands, as people look for it: the member's path, line and
-//! column. It also reads single members out of text that cannot be read as a whole, so that its
-//! sender can be answered.
+//! JSON errors: where in JSON text something is wrong, as people look for it: the member's path,
+//! line and column. It also reads single members out of text that cannot be read as a whole, so
+//! that its sender can be answered.
 //!
 //! Promise: one pass, bounded memory, whatever the bytes are; on text that is right the paths are.
 
@@ -43,6 +43,7 @@ impl std::fmt::Display for BadJson {
 impl BadJson {
     /// What is wrong at a byte of a text.
     pub(super) fn at(text: &[u8], byte: usize, reason: impl Into<String>) -> Self {
+        // A reader at the end of the text names the byte behind it.
         let byte = byte.min(text.len());
         let before = &text[..byte];
         let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |place| place + 1);
@@ -53,6 +54,7 @@ impl BadJson {
 
     /// What `serde_json` says of a text that begins at a byte of the whole.
     pub(super) fn of_reader(whole: &[u8], begin: usize, error: &serde_json::Error) -> Self {
+        // The reader counts lines from where it began, which is inside the whole text.
         let text = &whole[begin.min(whole.len())..];
         let lines = text.split_inclusive(|b| *b == b'\n');
         let line_start: usize = lines.take(error.line().saturating_sub(1)).map(<[u8]>::len).sum();
@@ -66,17 +68,17 @@ impl BadJson {
 
 /// The path of the member that a byte is in.
 fn path_at(text: &[u8], byte: usize) -> String {
-    let mut walk = Walk::new(text);
-    while walk.at < byte && walk.step().is_some() {}
-    walk.path()
+    let mut scanner = JsonScanner::new(text);
+    while scanner.at < byte && scanner.next_token().is_some() {}
+    scanner.path()
 }
 
 /// The first text or number under a path, if one can be read there.
 pub(super) fn scalar(text: &[u8], path: &[&str]) -> Option<Value> {
-    let mut walk = Walk::new(text);
-    while let Some(step) = walk.step() {
-        let Step::Scalar(from, to) = step else { continue };
-        if walk.is_at(path)
+    let mut scanner = JsonScanner::new(text);
+    while let Some(token) = scanner.next_token() {
+        let Token::Scalar(from, to) = token else { continue };
+        if scanner.is_at(path)
             && let Ok(scalar) = std::str::from_utf8(&text[from..to])
             && let Ok(value @ (Value::String(_) | Value::Number(_))) =
                 serde_json::from_str::<Value>(scalar)
@@ -87,58 +89,61 @@ pub(super) fn scalar(text: &[u8], path: &[&str]) -> Option<Value> {
     None
 }
 
-/// What was passed.
-enum Step {
-    /// A text, a number or a word, between these bytes.
+/// What the scanner passed.
+enum Token {
+    /// A string, a number or a literal, between these bytes.
     Scalar(usize, usize),
     /// Anything else.
-    Sign,
+    Punctuation,
 }
 
-/// An object or array the walk is in.
-enum Level {
+/// An object or array the scanner is in.
+enum Container {
     /// The name of its member of now, with its quotes, and whether another name comes next.
-    Object { name: Option<(usize, usize)>, is_named: bool },
+    Object { name: Option<(usize, usize)>, has_name: bool },
     /// The index of its item of now.
     Array(usize),
 }
 
 /// Goes through JSON text from left to right without asking that it is right.
-struct Walk<'a> {
+struct JsonScanner<'a> {
     text: &'a [u8],
     at: usize,
-    levels: Vec<Level>,
+    containers: Vec<Container>,
     /// Levels deeper than are looked at.
-    beyond: usize,
+    skipped_depth: usize,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> JsonScanner<'a> {
     fn new(text: &'a [u8]) -> Self {
-        Self { text, at: 0, levels: Vec::new(), beyond: 0 }
+        Self { text, at: 0, containers: Vec::new(), skipped_depth: 0 }
     }
 
-    /// Passes one sign, text, number or word; `None` at the end.
-    fn step(&mut self) -> Option<Step> {
+    /// Passes one punctuation mark or scalar; `None` at the end.
+    fn next_token(&mut self) -> Option<Token> {
         let from = self.at;
         self.at += 1;
         match self.text.get(from)? {
-            b'{' => self.enter(Level::Object { name: None, is_named: false }),
-            b'[' => self.enter(Level::Array(0)),
-            b'}' | b']' if self.beyond > 0 => self.beyond -= 1,
-            b'}' | b']' => drop(self.levels.pop()),
-            b',' if self.beyond == 0 => match self.levels.last_mut() {
-                Some(Level::Object { name, is_named }) => (*name, *is_named) = (None, false),
-                Some(Level::Array(index)) => *index += 1,
+            b'{' => self.enter(Container::Object { name: None, has_name: false }),
+            b'[' => self.enter(Container::Array(0)),
+            // Nothing is kept of what is deeper than is read, so that memory stays bounded; only
+            // its ends are counted.
+            b'}' | b']' if self.skipped_depth > 0 => self.skipped_depth -= 1,
+            b'}' | b']' => drop(self.containers.pop()),
+            b',' if self.skipped_depth == 0 => match self.containers.last_mut() {
+                Some(Container::Object { name, has_name }) => (*name, *has_name) = (None, false),
+                Some(Container::Array(index)) => *index += 1,
                 None => {}
             },
             b'"' => {
                 self.pass_text();
                 let to = self.at;
-                match self.levels.last_mut().filter(|_| self.beyond == 0) {
-                    Some(Level::Object { name, is_named }) if !*is_named => {
-                        (*name, *is_named) = (Some((from, to)), true);
+                match self.containers.last_mut().filter(|_| self.skipped_depth == 0) {
+                    // A string is a name until its colon: the first one after a brace or a comma.
+                    Some(Container::Object { name, has_name }) if !*has_name => {
+                        (*name, *has_name) = (Some((from, to)), true);
                     }
-                    _ => return Some(Step::Scalar(from, to)),
+                    _ => return Some(Token::Scalar(from, to)),
                 }
             }
             b':' | b',' | b' ' | b'\t' | b'\r' | b'\n' => {}
@@ -146,18 +151,18 @@ impl<'a> Walk<'a> {
                 let ends = |b: &u8| b",:{}[]\" \t\r\n".contains(b);
                 let rest = &self.text[self.at..];
                 self.at += rest.iter().position(ends).unwrap_or(rest.len());
-                return Some(Step::Scalar(from, self.at));
+                return Some(Token::Scalar(from, self.at));
             }
         }
-        Some(Step::Sign)
+        Some(Token::Punctuation)
     }
 
-    fn enter(&mut self, level: Level) {
+    fn enter(&mut self, level: Container) {
         // One level more than is read, so that what is too deep is shown where it is.
-        if self.beyond > 0 || self.levels.len() > DEPTH_MAX {
-            self.beyond += 1;
+        if self.skipped_depth > 0 || self.containers.len() > DEPTH_MAX {
+            self.skipped_depth += 1;
         } else {
-            self.levels.push(level);
+            self.containers.push(level);
         }
     }
 
@@ -172,34 +177,35 @@ impl<'a> Walk<'a> {
                 break;
             }
         }
+        // A backslash at the very end passes a byte that is not there.
         self.at = self.at.min(self.text.len());
     }
 
-    /// Whether the walk is at the value of this path.
+    /// Whether the scanner is at the value of this path.
     fn is_at(&self, path: &[&str]) -> bool {
-        let same = |(level, wanted): (&Level, &&str)| match level {
-            Level::Object { name: Some((from, to)), .. } => {
+        let same = |(level, wanted): (&Container, &&str)| match level {
+            Container::Object { name: Some((from, to)), .. } => {
                 name_of(&self.text[*from..*to]) == *wanted
             }
-            Level::Object { name: None, .. } | Level::Array(_) => false,
+            Container::Object { name: None, .. } | Container::Array(_) => false,
         };
-        self.beyond == 0
-            && self.levels.len() == path.len()
-            && self.levels.iter().zip(path).all(same)
+        self.skipped_depth == 0
+            && self.containers.len() == path.len()
+            && self.containers.iter().zip(path).all(same)
     }
 
     fn path(&self) -> String {
         let mut path = String::new();
-        for level in &self.levels {
+        for level in &self.containers {
             match level {
-                Level::Object { name: Some((from, to)), .. } => {
+                Container::Object { name: Some((from, to)), .. } => {
                     if !path.is_empty() {
                         path.push('.');
                     }
                     path.push_str(&name_of(&self.text[*from..*to]));
                 }
-                Level::Object { name: None, .. } => {}
-                Level::Array(index) => path.push_str(&format!("[{index}]")),
+                Container::Object { name: None, .. } => {}
+                Container::Array(index) => path.push_str(&format!("[{index}]")),
             }
             if path.len() > PATH_BYTES_MAX {
                 let cut = (0..=PATH_BYTES_MAX).rev().find(|cut| path.is_char_boundary(*cut));
@@ -293,9 +299,9 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_passed_to_their_end(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-            let mut walk = Walk::new(&bytes);
+            let mut scanner = JsonScanner::new(&bytes);
             let mut steps = 0;
-            while walk.step().is_some() {
+            while scanner.next_token().is_some() {
                 steps += 1;
                 prop_assert!(steps <= bytes.len());
             }

@@ -1,16 +1,16 @@
-//! Known: the members each part of a definition may have, in one table. What is not in it is told
-//! of: a strict module refuses it, a lenient one loads without it and warns.
+//! Members: what each part of a definition may contain, in one table. What is not in it is noted: a
+//! strict module refuses it, a lenient one loads without it and warns.
 
 use crate::value::Object;
 
 /// One kind of part, what it is called, and its members.
-pub(super) struct Known {
+pub(super) struct KnownMembers {
     what: &'static str,
     members: &'static [&'static str],
 }
 
 /// The definition as a whole, and what it may wrap as `schema`.
-pub(super) const DOCUMENT: Known = Known {
+pub(super) const DOCUMENT: KnownMembers = KnownMembers {
     what: "a definition",
     members: &[
         "$schema",
@@ -30,7 +30,7 @@ pub(super) const DOCUMENT: Known = Known {
     ],
 };
 /// A table.
-pub(super) const TABLE: Known = Known {
+pub(super) const TABLE: KnownMembers = KnownMembers {
     what: "a table",
     members: &[
         "classCode",
@@ -51,7 +51,7 @@ pub(super) const TABLE: Known = Known {
     ],
 };
 /// A field.
-pub(super) const FIELD: Known = Known {
+pub(super) const FIELD: KnownMembers = KnownMembers {
     what: "a field",
     members: &[
         "column",
@@ -82,12 +82,12 @@ pub(super) const FIELD: Known = Known {
     ],
 };
 /// An index.
-pub(super) const INDEX: Known = Known {
+pub(super) const INDEX: KnownMembers = KnownMembers {
     what: "an index",
     members: &["columns", "comment", "description", "fields", "name", "notes", "unique"],
 };
 /// An entry of `foreignKeys`.
-pub(super) const FOREIGN_KEY: Known = Known {
+pub(super) const FOREIGN_KEY: KnownMembers = KnownMembers {
     what: "a foreign key",
     members: &[
         "column",
@@ -102,12 +102,12 @@ pub(super) const FOREIGN_KEY: Known = Known {
     ],
 };
 /// A reference written as an object.
-pub(super) const REFERENCE: Known = Known {
+pub(super) const REFERENCE: KnownMembers = KnownMembers {
     what: "a reference",
     members: &["column", "comment", "field", "module", "name", "onDelete", "onUpdate", "table"],
 };
 
-impl Known {
+impl KnownMembers {
     /// Whether it has a member of this name.
     pub(super) fn has(&self, name: &str) -> bool {
         self.members.contains(&name)
