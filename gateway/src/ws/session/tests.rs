@@ -19,6 +19,7 @@ mod malformed;
 mod modules;
 mod queries;
 mod resumes;
+mod scripts;
 mod subscriptions;
 
 const AT: Timestamp = Timestamp(1_795_220_377_740);
