@@ -241,7 +241,12 @@ async fn followers_of_a_feed_that_fails_follow_again() {
             panic!("a delta follows")
         };
         assert_eq!(shared.delta.last().unwrap().0, n);
-        let feeds = store.0.follows.feeds.actors();
+        // The delta may have been read from the log while the next feed was being started.
+        let mut feeds = store.0.follows.feeds.actors();
+        while feeds.is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            feeds = store.0.follows.feeds.actors();
+        }
         assert_eq!(feeds.len(), 1, "the next feed was started by its follower");
         feeds[0].kill();
     }

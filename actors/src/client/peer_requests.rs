@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use model::{Answer, BranchKey, Command, Events, NodeId, Read, ReadLevel};
+use raft::Priority;
 
 use super::ClusterStore;
 use super::reads::ReadFailure;
