@@ -333,7 +333,6 @@ impl From<Reject> for ApiError {
         let (code, message) = (Value::from(reject.code()), reject.to_string());
         let new = |problem| Self::new(problem, message.clone());
         let failed = || new(Problem::ModuleEventFailed);
-        let key_text = |key: &model::RecordKey| Value::from(key.as_str());
         match reject {
             Reject::VersionConflict { table, key, expected, current, .. } => {
                 new(Problem::VersionConflict).details([
@@ -402,6 +401,10 @@ impl From<Reject> for ApiError {
             }
         }
     }
+}
+
+fn key_text(key: &model::RecordKey) -> Value {
+    Value::from(key.as_str())
 }
 
 /// What a stored procedure refuses.
