@@ -95,7 +95,7 @@ impl DataDir {
     /// Opens the directory, making it if there is none.
     ///
     /// # Errors
-    /// [`BootError`], with what to do.
+    /// [`DataDirError`], with what to do.
     pub fn open(path: &Path, node: NodeId, cluster: &str) -> Result<Self, DataDirError> {
         let unwritable = |source| DataDirError::Unwritable { dir: path.to_owned(), source };
         fs::create_dir_all(path).map_err(unwritable)?;

@@ -92,7 +92,7 @@ impl Sockets {
     /// Binds what the configuration names.
     ///
     /// # Errors
-    /// [`StartError::Listen`].
+    /// [`NodeStartError::Listen`].
     pub fn bind(config: &Config) -> Result<Self, NodeStartError> {
         let bind = |address: SocketAddr, flag: &str| {
             TcpListener::bind(address).map_err(|source| {
@@ -137,7 +137,7 @@ impl Node {
     /// Starts a node. If its disk fails later, that is logged and the process is aborted.
     ///
     /// # Errors
-    /// [`StartError`], with what to do.
+    /// [`NodeStartError`], with what to do.
     pub async fn start(config: Config) -> Result<Self, NodeStartError> {
         let sockets = Sockets::bind(&config)?;
         let on_fatal = |reason| {
@@ -151,7 +151,7 @@ impl Node {
     /// before the first one starts.
     ///
     /// # Errors
-    /// [`StartError`], with what to do.
+    /// [`NodeStartError`], with what to do.
     pub async fn start_on(
         config: Config,
         sockets: Sockets,

@@ -39,7 +39,7 @@ impl ClientSession {
     /// Opens a session and enters a branch; returns it with the branch's first snapshot.
     ///
     /// # Errors
-    /// See [`Session::open`].
+    /// See [`ClientSession::open`].
     pub async fn enter(node: SocketAddr, branch: &str) -> Result<(Self, Value)> {
         let mut session = Self::open(node).await?;
         session
@@ -79,7 +79,7 @@ impl ClientSession {
     /// The next frame of a type; frames of other types stay for later, in order.
     ///
     /// # Errors
-    /// See [`Session::next`].
+    /// See [`ClientSession::next`].
     pub async fn wait_for(&mut self, kind: &str) -> Result<Value> {
         if let Some(at) = self.passed.iter().position(|frame| frame["type"] == kind) {
             return self.passed.remove(at).context("it was found a moment ago");
@@ -97,7 +97,7 @@ impl ClientSession {
     /// overtakes nothing.
     ///
     /// # Errors
-    /// See [`Session::next`].
+    /// See [`ClientSession::next`].
     pub async fn drain(&mut self) -> Result<Vec<Value>> {
         self.send(&json!({ "type": "ping" })).await?;
         let mut frames = Vec::new();

@@ -86,7 +86,7 @@ impl OrderWriter {
     /// Writes this many orders, one after another.
     ///
     /// # Errors
-    /// See [`Writer::write`].
+    /// See [`OrderWriter::write`].
     pub async fn write_many(&mut self, count: usize) -> Result<()> {
         for _ in 0..count {
             self.write().await?;
