@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::status::{BranchStatus, PartitionStatus};
 use crate::store::Post;
-use crate::topics::PostVersion;
 
 /// A request to another node.
 #[derive(Debug, Serialize, Deserialize)]
@@ -78,6 +77,13 @@ pub(crate) enum PeerCast {
     Posted { version: PostVersion, post: Post },
     /// I stop soon: give me no lead.
     Draining,
+}
+
+/// The order of posts: the owner's term, then its count. Later is greater.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct PostVersion {
+    pub(crate) term: u64,
+    pub(crate) count: u64,
 }
 
 /// Why a node did not do what was requested.

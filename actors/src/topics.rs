@@ -24,11 +24,10 @@ use tokio::time::Instant;
 use crate::client::{LeaderClient, LeaderRequest, LocalPartitions, busy, retry, route_error};
 use crate::limits::{ATTEMPT_TIMEOUT, REQUEST_DEADLINE};
 use crate::liveness::PeerLiveness;
-use crate::message::{BusyScope, PeerCast, PeerReply, PeerRequest, Refusal, encode};
+use crate::message::{BusyScope, PeerCast, PeerReply, PeerRequest, PostVersion, Refusal, encode};
 use crate::peers::Peers;
 use crate::store::{Post, RouteError, TopicSubscription};
 
-pub(crate) use table::PostVersion;
 use table::TopicTable;
 
 /// How long to wait before a post that found no room on a link is sent again.

@@ -4,19 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::NodeId;
-use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 use crate::limits::{TOPIC_QUEUE_POSTS, TOPICS_BYTES_MAX, TOPICS_MAX};
+use crate::message::PostVersion;
 use crate::store::Post;
-
-/// The order of posts: the owner's term, then its count. Later is greater.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct PostVersion {
-    term: u64,
-    count: u64,
-}
 
 /// The topics this node knows.
 #[derive(Default)]
