@@ -89,8 +89,8 @@ impl ClusterStore {
         }
     }
 
-    /// Ends a feed at its server that this node knows nothing of: it ended while it attached, or its
-    /// `Unfollow` found a full queue.
+    /// Ends a feed at its server that this node knows nothing of: it ended while it attached, or
+    /// its `Unfollow` found a full queue.
     fn unfollow_unknown(&self, from: NodeId, feed: u64, is_known: bool) {
         if !is_known {
             // One that is lost is followed by the next: the server goes on sending positions.
