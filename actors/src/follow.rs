@@ -14,6 +14,8 @@ mod feeds;
 mod follower;
 mod live;
 mod server;
+#[cfg(test)]
+mod tests;
 mod upstream;
 
 use std::time::Duration;

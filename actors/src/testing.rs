@@ -208,6 +208,11 @@ impl Cluster {
         self.network.isolate(self.nodes[place].id);
     }
 
+    /// From now on this takes what is sent to a node.
+    pub(crate) fn put_inbox(&self, node: NodeId, inbox: Arc<dyn Inbox>) {
+        self.wires.0.lock().insert(node, inbox);
+    }
+
     /// How many calls a node that hangs has taken.
     pub(crate) fn taken(&self, place: usize) -> usize {
         self.wires.1.lock().get(&self.nodes[place].id).copied().unwrap_or_default()
