@@ -1,4 +1,4 @@
-//! Heavy: work on large messages, kept off the thread that keeps the cluster together.
+//! Offload: work on large messages, kept off the thread that keeps the cluster together.
 //!
 //! One thread of a process sends heartbeats and answers peers. Writing or reading a message of many
 //! megabytes on it would hold them up long enough for others to believe that this node is gone.

@@ -244,7 +244,7 @@ fn arguments(
     let mut arguments = vec!["start".to_owned()];
     let mut push_option =
         |name: &str, value: String| arguments.extend([format!("--{name}"), value]);
-    push_option("cluster", "storm".to_owned());
+    push_option("cluster", "chaos".to_owned());
     push_option("node", node.to_string());
     push_option("peers", peers.to_owned());
     push_option("data", data.display().to_string());

@@ -47,7 +47,7 @@ pub fn missing_for_namespaces() -> Option<String> {
         ));
     }
     // Containers often run as root without the capabilities: only an attempt tells.
-    let probe_script = "mount -t tmpfs tmpfs /mnt && ip tuntap add storm0 mode tap";
+    let probe_script = "mount -t tmpfs tmpfs /mnt && ip tuntap add chaos0 mode tap";
     let result = unshare_command().args(["sh", "-c", probe_script]).output();
     match result {
         Ok(output) if output.status.success() => None,

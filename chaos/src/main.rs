@@ -91,7 +91,7 @@ struct RunOptions {
     #[arg(long)]
     mutant: Option<String>,
     /// The directory for report, chart and logs
-    #[arg(long, value_name = "DIR", default_value = "storm-report")]
+    #[arg(long, value_name = "DIR", default_value = "chaos-report")]
     out: PathBuf,
     /// Also keep every operation with its attempts, one JSON object a line, in `history.jsonl`
     #[arg(long)]
@@ -140,7 +140,7 @@ async fn run_command(mut options: RunOptions) -> Result<ExitCode> {
     if let Some(work_dir) = environment::work_dir_in_namespaces() {
         return run_chaos(&options, Environment::Namespaces, &work_dir).await;
     }
-    let work_dir = tempfile::Builder::new().prefix("mishkah-storm-").tempdir()?;
+    let work_dir = tempfile::Builder::new().prefix("mishkah-chaos-").tempdir()?;
     let missing = if options.loopback {
         Some("--loopback was given".to_owned())
     } else {

@@ -30,7 +30,7 @@ pub use setup::{definition, set_up};
 use history::{BranchKey, Completion, MonotonicTime, NodeId, Operation, ReceivedMessage};
 
 /// The module of all branches.
-pub const MODULE: &str = "storm";
+pub const MODULE: &str = "chaos";
 /// How many branches exist from the beginning.
 pub const BRANCHES: u64 = 4;
 /// How long one generation of registers and lists is written to. It bounds the size of a register's
@@ -192,7 +192,7 @@ impl WorkloadContext {
 /// The branches that exist from the beginning.
 pub fn branch_keys() -> Vec<BranchKey> {
     (1..=BRANCHES)
-        .map(|number| BranchKey { branch: format!("storm-{number}"), module: MODULE.to_owned() })
+        .map(|number| BranchKey { branch: format!("chaos-{number}"), module: MODULE.to_owned() })
         .collect()
 }
 

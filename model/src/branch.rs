@@ -99,7 +99,7 @@ impl Branch {
         let seed = seed.map(|seed| Request::Seed(Arc::new(seed.clone())));
         let requests = std::iter::once(Request::Define(definition)).chain(seed);
         for (place, request) in (0..).zip(requests) {
-            let id = CommandId { session: String::new(), request: "imagined".to_owned() };
+            let id = CommandId { session: String::new(), request: "preview".to_owned() };
             let origin = Arc::new(Origin::default());
             let command = Command { id, key: key.clone(), origin, request };
             // Refused: the reader sees what there is without it.

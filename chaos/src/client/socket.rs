@@ -73,7 +73,7 @@ impl SocketClient {
         after: Option<Cursor>,
     ) -> Result<Self> {
         let mut hello = json!({"type": "client:hello", "branchId": branch_key.branch,
-                               "clientId": client, "role": "storm"});
+                               "clientId": client, "role": "chaos"});
         if let Some(Cursor { epoch, sequence }) = after {
             hello["resume"] = json!({&branch_key.module: {"epoch": epoch, "sequence": sequence}});
         }

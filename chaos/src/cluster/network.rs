@@ -86,7 +86,7 @@ impl Network {
         for node in 1..=nodes {
             bring_up(&["-n", &format!("n{node}")], "eth0", &address(node))?;
         }
-        bring_up(&[], "storm0", "10.77.0.254")?;
+        bring_up(&[], "chaos0", "10.77.0.254")?;
         Ok(Self { page, nodes, switch })
     }
 

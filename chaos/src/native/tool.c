@@ -3,7 +3,7 @@
  *   tool cut MOUNT                 shuts a filesystem down at once, without flushing its journal
  *   tool switch CONTROL SEED N     a switch between namespaces /run/netns/n1 … nN and this one
  *
- * The switch has one TAP device in each namespace (eth0) and one here (storm0). It forwards packets
+ * The switch has one TAP device in each namespace (eth0) and one here (chaos0). It forwards packets
  * between them as the control file says at this moment: loss, delay, jitter, duplicates, bandwidth,
  * a closed port. It prints "ready" when the devices exist, and ends with its parent. It queues at
  * most QUEUED_MAX packets and drops the rest.
@@ -218,7 +218,7 @@ int main(int count, char **arguments) {
     int nodes = atoi(arguments[4]), fds[PORTS_MAX];
     if (nodes < 1 || nodes >= PORTS_MAX) return 2;
     for (int node = 0; node < nodes; node++) fds[node] = tap_in(node + 1);
-    fds[nodes] = tap("storm0");
+    fds[nodes] = tap("chaos0");
     int control = open(arguments[2], O_RDONLY | O_CLOEXEC);
     void *links = control < 0 ? MAP_FAILED
         : mmap(NULL, sizeof(struct link) * PORTS_MAX * PORTS_MAX, PROT_READ, MAP_SHARED, control, 0);
