@@ -264,7 +264,7 @@ where
         if Instant::now() + RETRY_PAUSE >= deadline {
             return Err(if maybe_done { Refusal::Indeterminate } else { refusal });
         }
-        metrics::counter!("mishkah_router_retries_total").increment(1);
+        metrics::counter!("mishkah_leader_client_retries_total").increment(1);
         // Between two leaders there is none: without a pause every caller would spin meanwhile.
         tokio::time::sleep(RETRY_PAUSE).await;
     }
