@@ -23,6 +23,7 @@ mod message;
 mod offload;
 mod partition;
 mod peers;
+mod read_pool;
 mod root;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;

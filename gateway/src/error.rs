@@ -38,6 +38,7 @@ problems! {
     InvalidBody 400 "invalid-body" "The body, or a member of it, has the wrong type";
     InvalidName 400 "invalid-name" "A branch, module or table is named outside the rules";
     InvalidEncoding 400 "invalid-encoding" "The path or query is not properly percent-encoded";
+    QueryTooLarge 400 "query-too-large" "A query asks for more than one query may";
     InvalidParameter 400 "invalid-parameter" "A query parameter cannot be read";
     InvalidHeader 400 "invalid-header" "A header cannot be read";
     InvalidUpgrade 400 "invalid-upgrade" "The request to become a WebSocket is not complete";
@@ -111,6 +112,7 @@ problems! {
     Defect 500 "defect" "A defect of the store; nothing was changed by this request";
     NotReady 503 "not-ready" "This node does not serve now";
     Unavailable 503 "unavailable" "Nobody can take it now; nothing was done";
+    ReadTimeout 503 "read-timeout" "The read took too long and was ended";
     TooManySockets 503 "too-many-sockets" "This node holds as many sockets as it may";
     OutcomeUnknown 504 "outcome-unknown" "It may or may not have happened: retry with the same id";
 }
@@ -373,6 +375,8 @@ impl From<Reject> for ApiError {
             Reject::DedupFull { max_bytes, retry_after_ms } => new(Problem::DedupFull)
                 .retry(Duration::from_millis(retry_after_ms))
                 .details([("maxBytes", max_bytes.into()), ("retryAfterMs", retry_after_ms.into())]),
+            Reject::QueryTooLarge { .. } => new(Problem::QueryTooLarge),
+            Reject::ReadTimeout { .. } => new(Problem::ReadTimeout).retry(Duration::from_secs(1)),
             Reject::Undefined => new(Problem::Unavailable).retry(Duration::from_secs(1)),
             Reject::Sequence { .. } => new(Problem::SequenceFailed),
             Reject::Defect => new(Problem::Defect),

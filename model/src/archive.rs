@@ -51,6 +51,11 @@ impl Archive {
         self.entries.push_back(SizedEntry::of(entry));
     }
 
+    /// How many records its entries hold in all.
+    pub(crate) fn records(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.records).sum()
+    }
+
     fn is_too_large(&self) -> bool {
         let sum = |size: fn(&SizedEntry) -> u64| self.entries.iter().map(size).sum::<u64>();
         self.entries.len() > ARCHIVE_ENTRIES_MAX

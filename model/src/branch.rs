@@ -21,7 +21,10 @@ use crate::ids::{BranchKey, CommandId, Incarnation, Offset, Revision, Timestamp}
 use crate::module::{Module, Numbers, Relations};
 use crate::procedure::{ProcedureView, Procedures};
 use crate::query::{page, query, sync};
-use crate::read::{Answer, Events, Head, ModuleSnapshot, Read, SequenceState, SyncDelta};
+use crate::read::{
+    Answer, BranchReadError, Events, Head, ModuleSnapshot, Read, SequenceState, StillWanted,
+    SyncDelta,
+};
 use crate::reject::Reject;
 
 pub use crate::module::{IgnoredLeap, Reservation, RuleSource};
@@ -178,6 +181,38 @@ impl Branch {
     /// [`Reject::UnknownTable`] for a lookup in a table that is not registered,
     /// [`Reject::Undefined`] before the first `Define`, and whatever a procedure refuses.
     pub fn read(&self, read: &Read) -> Result<Answer, Reject> {
+        match self.read_while(read, &|| true) {
+            Ok(answer) => Ok(answer),
+            Err(BranchReadError::Rejected(reject)) => Err(reject),
+            Err(BranchReadError::Interrupted) => unreachable!("it is wanted until it ends"),
+        }
+    }
+
+    /// About how much a read looks at: rows, times the conditions asked of each. Small ones are
+    /// answered at once; for the others it pays to look elsewhere.
+    pub fn read_work(&self, read: &Read) -> u64 {
+        let Some(definition) = &self.definition else { return 0 };
+        match read {
+            Read::Query(asked) => query::work(&definition.schema, &self.module, asked),
+            Read::Snapshot
+            | Read::Page(_)
+            | Read::Sync(_)
+            | Read::Call(_)
+            | Read::DefinitionCheck { .. } => self.rows,
+            Read::Archive { .. } => self.archive.records(),
+            Read::Head | Read::Log | Read::Sequences | Read::Events { .. } => 0,
+        }
+    }
+
+    /// Answers a lookup as long as it is wanted; a long one asks now and then.
+    ///
+    /// # Errors
+    /// As [`Self::read`], and [`BranchReadError::Interrupted`] where it was not wanted to its end.
+    pub fn read_while(
+        &self,
+        read: &Read,
+        wanted: StillWanted<'_>,
+    ) -> Result<Answer, BranchReadError> {
         let definition = self.definition.as_ref().ok_or(Reject::Undefined)?;
         let (schema, module_id) = (&definition.schema, self.key.module.as_str());
         Ok(match read {
@@ -199,7 +234,7 @@ impl Branch {
             Read::Log => Answer::Log(self.summary.show(self.head())),
             Read::Sequences => Answer::Sequences(self.sequences()),
             Read::Query(asked) => {
-                Answer::Query(query::query(schema, &self.module, module_id, asked)?)
+                Answer::Query(query::query(schema, &self.module, module_id, asked, wanted)?)
             }
             Read::Call(call) => {
                 let view = ProcedureView::new(schema, &self.module, &self.key.module);

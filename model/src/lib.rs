@@ -72,10 +72,10 @@ pub use procedure::{
 };
 pub use query::{folded, saved_at, updated_at};
 pub use read::{
-    Answer, ArchiveEntry, ArchivedTable, CursorStatus, DefinitionCheck, Events, Filter, Head,
-    LogCursor, LogHead, ModuleSnapshot, Operator, OrderBy, Page, PageCursor, PageQuery, Query,
-    QueryPage, Read, ReadLevel, RowPosition, SequenceState, SyncDelta, SyncQuery, TableDelta,
-    Violation,
+    Answer, ArchiveEntry, ArchivedTable, BranchReadError, CursorStatus, DefinitionCheck, Events,
+    Filter, Head, LogCursor, LogHead, ModuleSnapshot, Operator, OrderBy, Page, PageCursor,
+    PageQuery, Query, QueryPage, Read, ReadLevel, RowPosition, SequenceState, StillWanted,
+    SyncDelta, SyncQuery, TableDelta, Violation,
 };
 pub use reject::Reject;
 pub use schema::{

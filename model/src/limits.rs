@@ -82,3 +82,13 @@ pub const SEQUENCE_LEAP_MAX: u64 = 1_000_000;
 pub const NUMBERS_PASSED_MAX: u64 = 100_000;
 /// Records named where a definition is refused because of them: enough to see what is wrong.
 pub const VIOLATIONS_SHOWN: usize = 10;
+/// Conditions of one query: a page of filters has a dozen.
+pub const QUERY_CONDITIONS_MAX: usize = 100;
+/// Values that one condition of a query may list: the records of a page, and not a copy of a table.
+pub const QUERY_VALUES_MAX: usize = 1_000;
+/// Fields that one query may sort by: each is held for every row while it sorts.
+pub const QUERY_SORT_FIELDS_MAX: usize = 8;
+/// Rows times conditions that one query may look at: a second or two of one processor.
+pub const QUERY_WORK_MAX: u64 = 20_000_000;
+/// Rows a read looks at before it asks again whether anybody still waits for it: a millisecond.
+pub const ROWS_PER_SLICE: usize = 1_000;

@@ -10,6 +10,7 @@ pub(crate) mod query;
 pub(crate) mod sync;
 pub(crate) mod times;
 mod translate;
+mod value_set;
 
 pub use letters::folded;
 pub use times::{saved as saved_at, updated as updated_at};

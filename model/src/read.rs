@@ -12,6 +12,7 @@ use crate::definition::Definition;
 use crate::delta::Event;
 use crate::ids::{BranchKey, Incarnation, Offset, RecordKey, Revision, TableName, Timestamp};
 use crate::module::{IgnoredLeap, RuleSource};
+use crate::reject::Reject;
 use crate::sequence::SequenceRule;
 use crate::value::{Object, Value};
 
@@ -53,6 +54,21 @@ pub enum Read {
         /// Whether they may be brought up to it.
         fill: bool,
     },
+}
+
+/// Whether somebody still waits for an answer: asked between slices of a long read, which ends where
+/// it says no.
+pub type StillWanted<'a> = &'a dyn Fn() -> bool;
+
+/// Why a read has no answer.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum BranchReadError {
+    /// The branch refuses it.
+    #[error(transparent)]
+    Rejected(#[from] Reject),
+    /// Nobody waited for it any more.
+    #[error("the read was ended before it had looked at all rows")]
+    Interrupted,
 }
 
 /// How fresh an answer must be (decision 24).

@@ -261,6 +261,21 @@ pub enum Reject {
         /// As called.
         procedure: String,
     },
+    /// A query asks for more than one query may.
+    #[error("{message}")]
+    QueryTooLarge {
+        /// What there is too much of, and how much would be right.
+        message: String,
+    },
+    /// A read was ended because it took too long.
+    #[error(
+        "the read was ended after {after_ms} ms: ask for less at once, or retry later if the node \
+         has much to do"
+    )]
+    ReadTimeout {
+        /// How long it may take, in milliseconds.
+        after_ms: u64,
+    },
 }
 
 crate::versioned!(Reject => DedupRejection);
@@ -298,6 +313,8 @@ impl Reject {
             Self::WouldRepeat { .. } => "sequence-would-repeat",
             Self::DuplicatePart { .. } => "duplicate-part",
             Self::UnknownProcedure { .. } => "procedure-not-found",
+            Self::QueryTooLarge { .. } => "query-too-large",
+            Self::ReadTimeout { .. } => "read-timeout",
         }
     }
 

@@ -20,6 +20,7 @@ use crate::liveness::PeerLiveness;
 use crate::message::{PeerCast, encode};
 use crate::partition;
 use crate::peers::Peers;
+use crate::read_pool::ReadPool;
 use crate::status::report::StatusReporter;
 use crate::status::{ClusterStatus, LocalReplicas};
 use crate::store::{
@@ -136,6 +137,7 @@ impl ClusterStore {
         procedures: Procedures,
         root: &ActorCell,
     ) -> Result<Self, SpawnErr> {
+        let pool = ReadPool::start().map_err(|error| SpawnErr::StartupFailed(error.into()))?;
         let StatusReporter {
             node, catalogue, partitions, peers, liveness, catalogue_client, ..
         } = reporter.clone();
@@ -145,6 +147,7 @@ impl ClusterStore {
             catalogue.clone(),
             partitions.clone(),
             procedures,
+            pool,
         );
         let context = UpstreamContext {
             leaders: leaders.clone(),

@@ -18,6 +18,7 @@ use crate::client::read_error;
 use crate::client::{LocalPartition, LocalPartitions};
 use crate::limits::{ATTEMPT_TIMEOUT, LAG_TIMEOUT, REQUEST_DEADLINE};
 use crate::message::{PeerReply, PeerRequest, Refusal, encode};
+use crate::read_pool::ReadPool;
 use crate::store::RouteError;
 
 /// The way of a lookup to a replica that may answer it. Cheap to clone.
@@ -29,6 +30,7 @@ pub(crate) struct Reads {
     partitions: LocalPartitions,
     /// Those a branch that was never written to would have.
     procedures: Procedures,
+    pool: ReadPool,
 }
 
 /// Why a replica on this node did not answer a read.
@@ -54,8 +56,9 @@ impl Reads {
         catalogue: watch::Receiver<Arc<Catalogue>>,
         partitions: LocalPartitions,
         procedures: Procedures,
+        pool: ReadPool,
     ) -> Self {
-        Self { leaders, catalogue_client, catalogue, partitions, procedures }
+        Self { leaders, catalogue_client, catalogue, partitions, procedures, pool }
     }
 
     /// Looks something up within `REQUEST_DEADLINE`.
@@ -130,7 +133,7 @@ impl Reads {
             return self.events(local, &view, key, *after, *limit).await;
         }
         let branch = self.branch_or_preview(&view, key)?;
-        branch.read(read).map_err(ReadFailure::Rejected)
+        self.pool.read(branch, read).await
     }
 
     /// Waits until this replica has applied everything acknowledged before now.

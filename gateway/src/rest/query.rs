@@ -61,6 +61,7 @@ pub(crate) fn routes() -> Routes {
                     Problem::BranchNotFound,
                     Problem::ModuleNotFound,
                     Problem::InvalidName,
+                    Problem::QueryTooLarge,
                 ]),
         )
         .path("/api/query")

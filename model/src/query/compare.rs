@@ -109,7 +109,7 @@ impl LikePattern {
 /// Where a value stands in a sorted list: `null` first, then booleans, numbers, times, texts, the
 /// rest.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum SortKey {
+pub(crate) enum SortKey<'a> {
     /// `null`, or nothing at all.
     Null,
     /// `false` before `true`.
@@ -120,15 +120,15 @@ pub(crate) enum SortKey {
     Instant(jiff::Timestamp),
     /// The earliest first.
     Time(jiff::civil::Time),
-    /// By its characters.
-    Text(String),
+    /// By its characters; the record's own, because a text may be long and the rows many.
+    Text(&'a str),
     /// Lists and objects, by their JSON.
     Other(String),
 }
 
-impl SortKey {
+impl<'a> SortKey<'a> {
     /// The rank of a value of some kind, in whatever spelling.
-    pub(crate) fn of(kind: FieldType, value: Option<&Value>) -> Self {
+    pub(crate) fn of(kind: FieldType, value: Option<&'a Value>) -> Self {
         match value.and_then(|value| kind.typed(value)) {
             Some(TypedValue::Boolean(boolean)) => return Self::Boolean(boolean),
             Some(TypedValue::Number(number)) => return Self::Number(Magnitude::of(&number)),
@@ -140,7 +140,7 @@ impl SortKey {
             None | Some(Value::Null) => Self::Null,
             Some(Value::Bool(boolean)) => Self::Boolean(*boolean),
             Some(Value::Number(number)) => Self::Number(Magnitude::of(number)),
-            Some(Value::String(text)) => Self::Text(text.clone()),
+            Some(Value::String(text)) => Self::Text(text),
             Some(other @ (Value::Array(_) | Value::Object(_))) => Self::Other(other.to_json()),
         }
     }

@@ -9,6 +9,7 @@ use std::cmp::Ordering;
 
 use crate::definition::Validation;
 use crate::query::compare::{LikePattern, compare, equal, same};
+use crate::query::value_set::ValueSet;
 use crate::read::{Filter, Operator};
 use crate::schema::{Field, FieldType, Table, TypedValue};
 use crate::value::{Object, Value};
@@ -38,8 +39,10 @@ pub(crate) struct Condition<'a> {
 
 /// What a field is compared with.
 enum Comparand {
-    /// For `In` and `NotIn` any of several, else the only one.
-    Values(Vec<Operand>),
+    /// The only value.
+    Value(Operand),
+    /// For `In` and `NotIn`: any of several.
+    Set(ValueSet),
     /// None where nothing can be like it.
     Pattern(Option<LikePattern>),
 }
@@ -56,14 +59,22 @@ impl<'a> Condition<'a> {
         let (field, kind) = stored_as(table, &filter.field);
         let reference = table.field(field).filter(|field| field.references.is_some());
         // Read as the field's kind once for all rows.
-        let meant = |value: &Value| {
-            let value = reduced(reference, value).into_owned();
-            Operand { typed: kind.typed(&value), value }
-        };
-        let with = if filter.operator == Operator::Like {
-            Comparand::Pattern(LikePattern::new(&filter.value))
-        } else {
-            Comparand::Values(values(filter).iter().map(meant).collect())
+        let sent = |value: &Value| reduced(reference, value).into_owned();
+        let with = match filter.operator {
+            Operator::Like => Comparand::Pattern(LikePattern::new(&filter.value)),
+            Operator::In | Operator::NotIn => {
+                Comparand::Set(ValueSet::new(kind, values(filter).iter().map(sent)))
+            }
+            Operator::Is
+            | Operator::Equal
+            | Operator::NotEqual
+            | Operator::Greater
+            | Operator::GreaterOrEqual
+            | Operator::Less
+            | Operator::LessOrEqual => {
+                let value = sent(&filter.value);
+                Comparand::Value(Operand { typed: kind.typed(&value), value })
+            }
         };
         Self { field, kind, reference, operator: filter.operator, with }
     }
@@ -71,39 +82,42 @@ impl<'a> Condition<'a> {
     /// Whether it holds for a row; one without the field has `null` there.
     pub(crate) fn holds(&self, record: &Object) -> bool {
         let value = record.get(self.field).unwrap_or(&Value::Null);
-        let values = match &self.with {
-            Comparand::Pattern(pattern) => {
-                return pattern.as_ref().is_some_and(|pattern| pattern.is_in(value));
-            }
-            Comparand::Values(values) => values,
-        };
+        if let Comparand::Pattern(pattern) = &self.with {
+            return pattern.as_ref().is_some_and(|pattern| pattern.is_in(value));
+        }
         let value = &*reduced(self.reference, value);
         let typed = self.kind.typed(value);
         let stored = (value, typed.as_ref());
-        let any = |is: &dyn Fn(&Operand) -> bool| values.iter().any(is);
-        let ordered = |wanted: fn(Ordering) -> bool| {
-            any(&|with| with.compared(stored, self.kind).is_some_and(wanted))
+        let with = match &self.with {
+            Comparand::Value(with) => with,
+            Comparand::Set(set) => {
+                let is_listed = set.contains(value, typed.as_ref());
+                return is_listed == (self.operator == Operator::In);
+            }
+            // Answered above, before its value is read as the field's kind.
+            Comparand::Pattern(_) => return false,
         };
+        let ordered =
+            |wanted: fn(Ordering) -> bool| with.compared(stored, self.kind).is_some_and(wanted);
         match self.operator {
-            Operator::Is => any(&|with| with.is(stored, same)),
-            Operator::Equal | Operator::In => any(&|with| with.is(stored, equal)),
-            Operator::NotEqual | Operator::NotIn => !any(&|with| with.is(stored, equal)),
+            Operator::Is => with.is(stored, same),
+            Operator::Equal => with.is(stored, equal),
+            Operator::NotEqual => !with.is(stored, equal),
             Operator::Greater => ordered(Ordering::is_gt),
             Operator::GreaterOrEqual => ordered(Ordering::is_ge),
             Operator::Less => ordered(Ordering::is_lt),
             Operator::LessOrEqual => ordered(Ordering::is_le),
-            // Answered above, by its pattern.
-            Operator::Like => false,
+            // Their comparands are a set and a pattern.
+            Operator::In | Operator::NotIn | Operator::Like => false,
         }
     }
 
     /// The text of the only value that it lets through, if there is one.
     pub(super) fn only(&self) -> Option<&Value> {
         match (self.operator, &self.with) {
-            (Operator::Is, Comparand::Values(values)) => match &values[..] {
-                [one] if one.value.key_text().is_some() => Some(&one.value),
-                _ => None,
-            },
+            (Operator::Is, Comparand::Value(one)) if one.value.key_text().is_some() => {
+                Some(&one.value)
+            }
             _ => None,
         }
     }
@@ -152,7 +166,7 @@ fn reduced<'a>(reference: Option<&Field>, value: &'a Value) -> Cow<'a, Value> {
 }
 
 /// The values a condition compares with.
-fn values(filter: &Filter) -> &[Value] {
+pub(super) fn values(filter: &Filter) -> &[Value] {
     // A list with another operator is one value: a JSON field may hold lists.
     let takes_list = matches!(filter.operator, Operator::In | Operator::NotIn);
     let list = filter.value.as_array().filter(|_| takes_list);

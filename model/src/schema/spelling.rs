@@ -56,7 +56,7 @@ impl TypedValue {
     }
 
     /// Its one spelling.
-    fn name(&self, kind: FieldType) -> String {
+    pub(crate) fn name(&self, kind: FieldType) -> String {
         match self {
             Self::Boolean(boolean) => boolean.to_string(),
             Self::Number(number) => number.canonical().into_owned(),

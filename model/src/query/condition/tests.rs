@@ -165,6 +165,22 @@ fn what_cannot_be_of_the_fields_kind_is_told() {
     assert_eq!(told("timestamp", Validation::Lenient, Operator::Equal, r#""soon""#), None);
 }
 
+proptest! {
+    #[test]
+    fn a_list_holds_what_equals_one_of_its_values(
+        kind in 0..KINDS.len(),
+        stored in any_sent(),
+        listed in prop::collection::vec(any_sent(), 0..6),
+    ) {
+        let kind = table(KINDS[kind], false).fields[1].kind;
+        let list = Value::Array(listed.clone());
+        let equals = |with| asked(kind, Operator::Equal, &stored, with);
+        let expected = listed.iter().any(equals);
+        prop_assert_eq!(asked(kind, Operator::In, &stored, &list), expected);
+        prop_assert_eq!(asked(kind, Operator::NotIn, &stored, &list), !expected);
+    }
+}
+
 /// A value as clients spell them: many of the same few, and whatever else.
 pub(crate) fn any_sent() -> impl Strategy<Value = Value> {
     const SPELLED: [&str; 34] = [

@@ -1,0 +1,199 @@
+//! Read pool: threads of their own for reads that look at many rows.
+//!
+//! ```text
+//!   read ── few rows ────► answered at once, where it came in
+//!        └─ many rows ──► place in the pool ── a thread of low priority ──► answer
+//!                               └── none left: Busy
+//! ```
+//!
+//! Promises:
+//! - the threads that serve sockets, requests and heartbeats never look at more than
+//!   `READ_INLINE_WORK` rows for a client;
+//! - a read whose client has left, or that took `READ_TIMEOUT`, ends within a slice of rows;
+//! - reads in the pool share its threads, which the operating system gives turns: a long one does
+//!   not hold up a short one.
+//!
+//! Refused: more than `READS_AT_ONCE` in the pool; the next is told that this node is busy.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Answer, Branch, BranchReadError, Read, Reject};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::Instant;
+
+use crate::client::reads::ReadFailure;
+use crate::limits::{READ_INLINE_WORK, READ_THREADS, READ_TIMEOUT, READS_AT_ONCE};
+use crate::message::{BusyScope, Refusal};
+
+/// How much less the pool's threads get than others while there is not enough for all: a share of
+/// about a tenth each (the steps of `nice`).
+const NICENESS: i32 = 10;
+
+/// The pool of one node. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct ReadPool(Arc<Inner>);
+
+struct Inner {
+    /// Taken by `drop` only.
+    threads: Option<Runtime>,
+    places: Arc<Semaphore>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // The last owner may be a task, and a task must not wait for threads to end. What they are
+        // at is not wanted any more, so they end within a slice.
+        if let Some(threads) = self.threads.take() {
+            threads.shutdown_background();
+        }
+    }
+}
+
+impl ReadPool {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// The operating system gives none.
+    pub(crate) fn start() -> std::io::Result<Self> {
+        let threads = Builder::new_multi_thread()
+            .worker_threads(READ_THREADS)
+            .thread_name("reads")
+            .on_thread_start(lower_priority)
+            .enable_time()
+            .build()?;
+        let places = Arc::new(Semaphore::new(READS_AT_ONCE));
+        Ok(Self(Arc::new(Inner { threads: Some(threads), places })))
+    }
+
+    /// Answers a read from a branch as it is: at once if it is small, else in the pool.
+    ///
+    /// # Errors
+    /// What the branch refuses; `Busy` where the pool is full.
+    pub(crate) async fn read(&self, branch: Branch, read: &Read) -> Result<Answer, ReadFailure> {
+        if branch.read_work(read) <= READ_INLINE_WORK || is_simulated() {
+            return branch.read(read).map_err(ReadFailure::Rejected);
+        }
+        self.run(READ_TIMEOUT, {
+            let read = read.clone();
+            move |wanted| branch.read_while(&read, wanted)
+        })
+        .await
+    }
+
+    /// Does the work of a read on a thread of the pool.
+    async fn run(
+        &self,
+        timeout: Duration,
+        work: impl FnOnce(model::StillWanted<'_>) -> Result<Answer, BranchReadError> + Send + 'static,
+    ) -> Result<Answer, ReadFailure> {
+        let Ok(place) = Arc::clone(&self.0.places).try_acquire_owned() else {
+            return Err(Refusal::Busy { what: BusyScope::Node }.into());
+        };
+        let (reply, answer) = oneshot::channel();
+        // Counted from here: a place in the queue is part of what the client waits for.
+        let deadline = Instant::now() + timeout;
+        let job = async move {
+            // Whoever asked holds the other end: it is closed once the client has left.
+            let wanted = || !reply.is_closed() && Instant::now() < deadline;
+            let result = if wanted() { work(&wanted) } else { Err(BranchReadError::Interrupted) };
+            // Before the answer is sent: who has it may ask the next question at once.
+            drop(place);
+            // Nobody is there: the client left after the last row.
+            let _ = reply.send(result);
+        };
+        if let Some(threads) = &self.0.threads {
+            threads.spawn(job);
+        }
+        match answer.await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(BranchReadError::Rejected(reject))) => Err(ReadFailure::Rejected(reject)),
+            Ok(Err(BranchReadError::Interrupted)) => {
+                let after_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+                Err(ReadFailure::Rejected(Reject::ReadTimeout { after_ms }))
+            }
+            // The read panicked; its thread lives on.
+            Err(_) => Err(ReadFailure::Rejected(Reject::Defect)),
+        }
+    }
+}
+
+/// In a simulation there is one thread, and time stands still while it works.
+fn is_simulated() -> bool {
+    #[cfg(any(test, feature = "simulation"))]
+    return raft::simulated::is_active();
+    #[cfg(not(any(test, feature = "simulation")))]
+    false
+}
+
+/// Lowers the priority of the calling thread, so that long reads take what the node's other work
+/// leaves.
+fn lower_priority() {
+    // On Linux this is the priority of the calling thread alone.
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::warn!(%error, "reads of many rows run with the priority of all other work");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn finished() -> Result<Answer, BranchReadError> {
+        Ok(Answer::Archive(Vec::new()))
+    }
+
+    #[tokio::test]
+    async fn a_read_ends_when_its_client_has_left() {
+        let pool = ReadPool::start().unwrap();
+        let (ended, end) = mpsc::channel();
+        let read = pool.run(Duration::from_secs(600), move |wanted| {
+            while wanted() {
+                std::thread::yield_now();
+            }
+            ended.send(()).unwrap();
+            Err(BranchReadError::Interrupted)
+        });
+        // Dropped while the read is at work.
+        assert!(tokio::time::timeout(Duration::from_millis(50), read).await.is_err());
+        tokio::task::spawn_blocking(move || end.recv().unwrap()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_read_that_takes_too_long_is_refused() {
+        let pool = ReadPool::start().unwrap();
+        let refused = pool.run(Duration::from_millis(20), |wanted| {
+            while wanted() {
+                std::thread::yield_now();
+            }
+            Err(BranchReadError::Interrupted)
+        });
+        let refused = refused.await;
+        let Err(ReadFailure::Rejected(reject)) = refused else { panic!("an answer") };
+        assert_eq!(reject, Reject::ReadTimeout { after_ms: 20 });
+    }
+
+    #[tokio::test]
+    async fn a_full_pool_refuses_and_takes_reads_again() {
+        let pool = ReadPool::start().unwrap();
+        let held = Arc::clone(&pool.0.places);
+        let held = held.acquire_many_owned(u32::try_from(READS_AT_ONCE).unwrap()).await.unwrap();
+        let refused = pool.run(READ_TIMEOUT, |_| finished()).await;
+        assert!(matches!(refused, Err(ReadFailure::Refused(Refusal::Busy { .. }))));
+        drop(held);
+        assert!(pool.run(READ_TIMEOUT, |_| finished()).await.is_ok());
+        assert_eq!(pool.0.places.available_permits(), READS_AT_ONCE);
+    }
+
+    #[tokio::test]
+    async fn a_read_that_panics_is_a_defect_and_gives_its_place_back() {
+        let pool = ReadPool::start().unwrap();
+        let defect = pool.run(READ_TIMEOUT, |_| panic!("a test asked for it")).await;
+        assert!(matches!(defect, Err(ReadFailure::Rejected(Reject::Defect))));
+        assert!(pool.run(READ_TIMEOUT, |_| finished()).await.is_ok());
+        assert_eq!(pool.0.places.available_permits(), READS_AT_ONCE);
+    }
+}
