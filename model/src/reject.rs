@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::RecordKey;
+use crate::limits::RECORD_KEY_BYTES_MAX;
 use crate::value::{Object, Value};
 
 /// Why a command was refused. Nothing changed.
@@ -267,6 +268,17 @@ pub enum Reject {
         /// What there is too much of, and how much would be right.
         message: String,
     },
+    /// A record's key is longer than a key may be.
+    #[error(
+        "the key of a record of {table} has {bytes} bytes; at most {RECORD_KEY_BYTES_MAX} are \
+         taken, all its fields together"
+    )]
+    KeyTooLong {
+        /// Canonical.
+        table: String,
+        /// How long it is.
+        bytes: u64,
+    },
     /// A read was ended because it took too long.
     #[error(
         "the read was ended after {after_ms} ms: ask for less at once, or retry later if the node \
@@ -314,6 +326,7 @@ impl Reject {
             Self::DuplicatePart { .. } => "duplicate-part",
             Self::UnknownProcedure { .. } => "procedure-not-found",
             Self::QueryTooLarge { .. } => "query-too-large",
+            Self::KeyTooLong { .. } => "key-too-long",
             Self::ReadTimeout { .. } => "read-timeout",
         }
     }

@@ -23,6 +23,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::ids::RecordKey;
+use crate::limits::RECORD_KEY_BYTES_MAX;
 use crate::reject::Reject;
 use crate::schema::spelling::is_empty;
 use crate::schema::{Field, Table};
@@ -37,12 +38,18 @@ impl Table {
     /// The key of a record as sent or as stored.
     ///
     /// # Errors
-    /// [`Reject::MissingKey`] naming the first key field without a value.
+    /// [`Reject::MissingKey`] naming the first key field without a value, and
+    /// [`Reject::KeyTooLong`] over [`RECORD_KEY_BYTES_MAX`].
     pub fn key_of(&self, record: &Object) -> Result<RecordKey, Reject> {
         let values = self.sent_key(record)?;
         let parts: Vec<String> =
             values.iter().filter_map(|(field, value)| field.kind.name_text(value)).collect();
-        Ok(RecordKey(joined(&parts).into()))
+        let key = joined(&parts);
+        if key.len() > RECORD_KEY_BYTES_MAX {
+            let (table, bytes) = (self.name.to_string(), key.len() as u64);
+            return Err(Reject::KeyTooLong { table, bytes });
+        }
+        Ok(RecordKey(key.into()))
     }
 
     /// The key fields with their values, as the wire's `primaryKey` shows them: one sent as
@@ -307,6 +314,21 @@ mod tests {
             assert_eq!(table.key_meant(&value).unwrap().as_str(), "6221031490017::true", "{json}");
         }
         assert_eq!(texts(1).key_named("1.0").unwrap().as_str(), "1.0", "texts are texts");
+    }
+
+    #[test]
+    fn a_key_has_at_most_so_many_bytes_over_all_its_fields() {
+        let most = "k".repeat(RECORD_KEY_BYTES_MAX);
+        assert_eq!(key_of_texts(&[&most]).len(), RECORD_KEY_BYTES_MAX);
+        let half = "k".repeat(RECORD_KEY_BYTES_MAX / 2);
+        let fields = [("f0", half.as_str()), ("f1", half.as_str())].into_iter().collect();
+        let refused = texts(2).key_of(&fields).unwrap_err();
+        assert_eq!(refused, Reject::KeyTooLong { table: "t".to_owned(), bytes: 1026 });
+        assert_eq!(
+            refused.to_string(),
+            "the key of a record of t has 1026 bytes; at most 1024 are taken, all its fields together"
+        );
+        assert_eq!(texts(1).key_named(&format!("{most}k")), None, "nothing has such a key");
     }
 
     /// Texts made of what keys are made of.

@@ -1,0 +1,91 @@
+//! Abuse: what hostile clients may cost others.
+//!
+//! Each attack runs on three nodes of its own with a polite client beside it, on the attacked node
+//! and another branch. First the polite client alone, then both. The rule it is judged by: the polite
+//! client's p99 stays within three times of its quiet value and none of its requests fails; no
+//! node's memory grows beyond the attack's allowance; no partition changes its leader.
+//!
+//! `cargo run --release -p tests --example abuse [NAME …]`
+//!
+//! `--list` names the attacks; `--smoke` makes them short; `--json` prints a line of JSON for each.
+#![allow(clippy::print_stdout, reason = "a drill prints what it measured")]
+
+mod attacks;
+mod polite;
+mod report;
+
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+use tests::process_cluster::ProcessCluster;
+
+use attacks::{ATTACKS, Attack, BRANCH, Target};
+use polite::PoliteClient;
+use report::{Report, Watch};
+
+/// How long each phase lasts.
+const PHASE: Duration = Duration::from_secs(20);
+/// The same with `--smoke`.
+const SMOKE_PHASE: Duration = Duration::from_secs(5);
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let has = |option: &str| arguments.iter().any(|given| given == option);
+    if has("--list") {
+        ATTACKS.iter().for_each(|attack| println!("{:<16} {}", attack.name, attack.about));
+        return Ok(());
+    }
+    let phase = if has("--smoke") { SMOKE_PHASE } else { PHASE };
+    let mut judged = Vec::new();
+    println!("{}", Report::HEADER);
+    for attack in chosen(&arguments)? {
+        let report = run(attack, phase).await?;
+        if has("--json") {
+            println!("{}", report.json())
+        } else {
+            println!("{report}")
+        }
+        judged.push(report);
+    }
+    let broken: Vec<&str> =
+        judged.iter().filter(|report| !report.holds()).map(|report| report.attack).collect();
+    ensure!(broken.is_empty(), "the rule is broken by {broken:?}");
+    Ok(())
+}
+
+/// The attacks that were named; all of them where none was.
+fn chosen(arguments: &[String]) -> Result<Vec<&'static Attack>> {
+    let mut chosen = Vec::new();
+    for name in arguments {
+        match (name.as_str(), ATTACKS.iter().find(|attack| attack.name == name)) {
+            (_, Some(attack)) => chosen.push(attack),
+            ("--smoke" | "--json", None) => {}
+            _ => bail!("there is no attack or option {name:?}; --list names the attacks"),
+        }
+    }
+    if chosen.is_empty() { Ok(ATTACKS.iter().collect()) } else { Ok(chosen) }
+}
+
+async fn run(attack: &'static Attack, phase: Duration) -> Result<Report> {
+    let mut cluster = ProcessCluster::start(3).await?;
+    cluster.keep_quiet();
+    // The node that leads the attacked branch has the work of it.
+    let attacked = cluster.leader(1, BRANCH, "pos").await?;
+    let target = Target { node: cluster.http(attacked), client: cluster.client(attacked) };
+    (attack.prepare)(target.clone()).await?;
+    cluster.leaders_return().await?;
+    let polite = PoliteClient::new(cluster.client(attacked));
+    // Once unmeasured: connections, caches and the branch come to be.
+    polite.run(Duration::from_secs(1)).await?;
+    let quiet = polite.run(phase).await?;
+    let watch = Watch::start(&cluster).await?;
+    let attacker = tokio::spawn((attack.run)(target, phase));
+    let attacked = polite.run(phase).await?;
+    let answers = attacker.await??;
+    let report = watch.end(&cluster, attack, quiet, attacked, answers).await?;
+    for node in cluster.ids() {
+        cluster.stop(node).await?;
+    }
+    Ok(report)
+}

@@ -1,0 +1,84 @@
+//! Polite: a client that reads and writes a little at a fixed rate, and notes how long each took.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::json;
+use tests::client::{Client, TablePath};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+/// Its branch; attacks go to others.
+const BRANCH: &str = "remal";
+/// Between two requests: half of them write.
+const PERIOD: Duration = Duration::from_millis(20);
+
+/// A client of the attacked node.
+#[derive(Debug, Clone)]
+pub(crate) struct PoliteClient(Client);
+
+/// What it saw.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Latencies {
+    /// Of answers, in ascending order, from when each request was due.
+    took: Vec<Duration>,
+    /// Requests without a success.
+    pub(crate) failed: usize,
+}
+
+impl Latencies {
+    /// The value that this share of the answers does not exceed.
+    pub(crate) fn quantile(&self, share: f64) -> Duration {
+        let last = self.took.len().saturating_sub(1);
+        let at = (last as f64 * share).round() as usize;
+        self.took.get(at).copied().unwrap_or_default()
+    }
+
+    /// How many answers there were.
+    pub(crate) fn count(&self) -> usize {
+        self.took.len()
+    }
+}
+
+impl PoliteClient {
+    pub(crate) fn new(client: Client) -> Self {
+        Self(client)
+    }
+
+    /// Reads and writes for so long.
+    pub(crate) async fn run(&self, phase: Duration) -> Result<Latencies> {
+        let end = Instant::now() + phase;
+        let mut ticks = interval(PERIOD);
+        // A request that is late counts from when it was due: waiting must not hide waiting.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        let mut requests = Vec::new();
+        for n in 0_u64.. {
+            let due = ticks.tick().await;
+            if due >= end {
+                break;
+            }
+            let client = self.0.clone();
+            requests.push(tokio::spawn(async move { (ask(&client, n).await, due.elapsed()) }));
+        }
+        let mut seen = Latencies::default();
+        for request in requests {
+            match request.await? {
+                (true, took) => seen.took.push(took),
+                (false, _) => seen.failed += 1,
+            }
+        }
+        seen.took.sort_unstable();
+        Ok(seen)
+    }
+}
+
+/// One request; whether it succeeded.
+async fn ask(client: &Client, n: u64) -> bool {
+    let place = TablePath::pos(BRANCH, "dining_tables");
+    let record =
+        json!({ "record": { "id": format!("polite-{}", n % 10), "name": format!("T{n}") } });
+    let reply = match n % 2 {
+        0 => client.send_json("PUT", &place.path(), None, &record).await,
+        _ => client.get(&format!("{}?limit=5", place.path())).await,
+    };
+    reply.is_ok_and(|reply| reply.ok().is_ok())
+}

@@ -1,0 +1,144 @@
+//! Report: what an attack cost others, and the verdict.
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use tests::process::{peak_kib, resident_kib};
+use tests::process_cluster::ProcessCluster;
+use tests::status::Status;
+use tokio::time::sleep;
+
+use crate::attacks::{Answers, Attack};
+use crate::polite::Latencies;
+
+/// How many times its quiet p99 a polite client may see.
+const RATIO_MAX: f64 = 3.0;
+/// A quiet p99 below this counts as this: with less, a ratio is of the machine's own noise.
+const QUIET_MIN: Duration = Duration::from_millis(10);
+/// How long memory has to come back.
+const REST: Duration = Duration::from_secs(5);
+
+/// What is looked at before an attack and after it.
+pub(crate) struct Watch {
+    memory: Vec<u64>,
+    terms: u64,
+}
+
+/// What an attack cost.
+#[derive(Debug)]
+pub(crate) struct Report {
+    /// Which.
+    pub(crate) attack: &'static str,
+    quiet: Latencies,
+    attacked: Latencies,
+    /// MiB that the node whose memory grew most held before, at most, and some seconds after.
+    memory: (u64, u64, u64),
+    memory_max: u64,
+    leader_changes: u64,
+    answers: Answers,
+}
+
+impl Watch {
+    pub(crate) async fn start(cluster: &ProcessCluster) -> Result<Self> {
+        let memory = mebibytes(cluster, resident_kib)?;
+        Ok(Self { memory, terms: terms(cluster).await? })
+    }
+
+    pub(crate) async fn end(
+        self,
+        cluster: &ProcessCluster,
+        attack: &'static Attack,
+        quiet: Latencies,
+        attacked: Latencies,
+        answers: Answers,
+    ) -> Result<Report> {
+        sleep(REST).await;
+        let peaks = mebibytes(cluster, peak_kib)?;
+        let after = mebibytes(cluster, resident_kib)?;
+        let grown = self.memory.into_iter().zip(peaks).zip(after);
+        let memory = grown.map(|((before, peak), after)| (before, peak, after));
+        let memory = memory.max_by_key(|(before, peak, _)| peak.saturating_sub(*before));
+        Ok(Report {
+            attack: attack.name,
+            quiet,
+            attacked,
+            memory: memory.unwrap_or_default(),
+            memory_max: attack.memory_max_mib,
+            leader_changes: terms(cluster).await?.saturating_sub(self.terms),
+            answers,
+        })
+    }
+}
+
+fn mebibytes(cluster: &ProcessCluster, of: fn(u32) -> Result<u64>) -> Result<Vec<u64>> {
+    cluster.ids().into_iter().map(|node| Ok(of(cluster.pid(node)?)? / 1024)).collect()
+}
+
+/// The terms of all partitions, added up: each election raises it.
+async fn terms(cluster: &ProcessCluster) -> Result<u64> {
+    let status = Status::of(&cluster.client(1)).await?;
+    Ok(status.list("partitions").iter().filter_map(|partition| partition["term"].as_u64()).sum())
+}
+
+impl Report {
+    /// The head of the table.
+    pub(crate) const HEADER: &str = "attack             polite p99: quiet → attacked   failed   \
+                                     MiB: before → most → after   elections   answers";
+
+    fn ratio(&self) -> f64 {
+        let quiet = self.quiet.quantile(0.99).max(QUIET_MIN);
+        self.attacked.quantile(0.99).as_secs_f64() / quiet.as_secs_f64()
+    }
+
+    /// Whether the rule holds.
+    pub(crate) fn holds(&self) -> bool {
+        let (before, peak, _) = self.memory;
+        self.ratio() <= RATIO_MAX
+            && self.attacked.failed == 0
+            && peak.saturating_sub(before) <= self.memory_max
+            && self.leader_changes == 0
+    }
+
+    /// The same as one line of JSON.
+    pub(crate) fn json(&self) -> Value {
+        let (before, peak, after) = self.memory;
+        let micros = |seen: &Latencies| seen.quantile(0.99).as_micros() as u64;
+        json!({
+            "attack": self.attack,
+            "holds": self.holds(),
+            "polite": {
+                "quietP99Micros": micros(&self.quiet),
+                "attackedP99Micros": micros(&self.attacked),
+                "ratio": self.ratio(),
+                "answered": self.attacked.count(),
+                "failed": self.attacked.failed,
+            },
+            "memoryMiB": { "before": before, "peak": peak, "after": after, "allowed": self.memory_max },
+            "elections": self.leader_changes,
+            "answers": self.answers.0,
+        })
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (before, peak, after) = self.memory;
+        let millis = |seen: &Latencies| seen.quantile(0.99).as_secs_f64() * 1e3;
+        write!(
+            f,
+            "{:<16} {:>7.1} ms → {:>8.1} ms ({:>4.1} ×) {:>5}/{:<5} {before:>6} → {peak:>5} → {after:>5} {:>9}   ",
+            self.attack,
+            millis(&self.quiet),
+            millis(&self.attacked),
+            self.ratio(),
+            self.attacked.failed,
+            self.attacked.count() + self.attacked.failed,
+            self.leader_changes,
+        )?;
+        let answers: Vec<String> =
+            self.answers.0.iter().map(|(status, count)| format!("{count} × {status}")).collect();
+        write!(f, "{}   {}", answers.join(", "), if self.holds() { "holds" } else { "BROKEN" })
+    }
+}
