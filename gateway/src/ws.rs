@@ -8,7 +8,7 @@
 
 mod batch;
 mod calls;
-mod dialect;
+pub(crate) mod dialect;
 mod outbox;
 mod publish_queue;
 pub(crate) mod session;

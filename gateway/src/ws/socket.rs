@@ -34,12 +34,11 @@ use crate::limits::{GOODBYE_MAX, MESSAGE_BYTES_MAX};
 use crate::metrics::FrameKind;
 use crate::render::{self, Pieces, Placeholder, RenderedJson, RowLists};
 use crate::scoped_store::ScopedStore;
-use crate::ws::dialect::{Dialect, LargeFrame};
+use crate::ws::dialect::{self, Dialect, LargeFrame};
 use crate::ws::outbox::Outbox;
 use crate::ws::session::{Session, SessionAction, SessionContext};
 use crate::ws::source::{StreamItem, deltas, follow, posts};
 use crate::ws::subscription::{CallId, FollowStart, LogEnd};
-use crate::ws::topic;
 
 /// A connection that has become a WebSocket.
 pub(crate) type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
@@ -71,7 +70,8 @@ pub(crate) async fn run(app: App, principal: Principal, socket: WebSocket, intak
     let counted = App::clone(&app);
     let (mut sink, mut stream) = socket.split();
     let store = app.store(&principal);
-    let session = Session::new(id.clone(), Arc::clone(&app.server_id), now());
+    let (server_id, class) = (Arc::clone(&app.server_id), store.policy_class());
+    let session = Session::new(id.clone(), server_id, dialect::of_socket(), class, now());
     let mut task = SocketTask::new(app, store, session, intake, spread);
     let end = task.serve(&mut sink, &mut stream).await;
     // Its follows end now, and not only when the client has taken the goodbye.
@@ -292,7 +292,8 @@ impl SocketTask {
     fn on_frame(&mut self, message: &[u8]) -> Option<CloseReason> {
         // Whatever its size: what the intake lent for a large message is given back by it.
         self.intake.delivered();
-        if message.len() > MESSAGE_BYTES_MAX && !topic::brings_snapshot(message) {
+        let is_large = message.len() > MESSAGE_BYTES_MAX;
+        if is_large && !self.session.dialect().brings_snapshot(message) {
             return Some(CloseReason::TooLarge);
         }
         self.with_session(|session, cx| session.on_message(message, cx));
@@ -343,7 +344,7 @@ impl SocketTask {
         while self.rendering.is_none() {
             let Some(action) = self.actions.pop_front() else { return };
             match action {
-                SessionAction::Send(frame, channel) => self.outbox.push(frame, channel),
+                SessionAction::Send(frame, kind) => self.outbox.push(frame, kind),
                 SessionAction::Write(frame) => self.rendering = Some(self.render(frame)),
                 SessionAction::Follow { call, key, from, wait } => {
                     let store = self.store.clone();
@@ -397,12 +398,12 @@ impl SocketTask {
         let app = App::clone(&self.app);
         let dialect = self.session.dialect();
         Box::pin(async move {
-            let (rows, channel) = (frame.rows(), frame.channel());
+            let (rows, kind) = (frame.rows(), frame.as_frame().kind());
             let request_id = frame.request_id().cloned();
             let max = app.limits.snapshot_bytes_max;
             let written =
                 render::written(&app.renders, rows, max, move || frame.pieces(dialect)).await;
-            written.map(|written| (written, channel)).map_err(|error| (request_id, error))
+            written.map(|written| (written, kind)).map_err(|error| (request_id, error))
         })
     }
 
@@ -410,10 +411,10 @@ impl SocketTask {
         self.rendering = None;
         match rendered {
             Ok((RenderedJson::Pieces(pieces, _), _)) => self.outbox.push_pieces(pieces),
-            Ok((RenderedJson::Whole(text), channel)) => {
+            Ok((RenderedJson::Whole(text), kind)) => {
                 // JSON is text: the writer gives nothing else.
                 let text = Utf8Bytes::try_from(text).unwrap_or_default();
-                self.outbox.push(text, channel);
+                self.outbox.push(text, kind);
             }
             Err((request_id, error)) => {
                 // What is said of it comes where it would have been: before all that waited for it.
@@ -458,14 +459,6 @@ impl LargeFrame {
         }
     }
 
-    fn channel(&self) -> FrameKind {
-        match self {
-            Self::Snapshot(_) => FrameKind::Snapshot,
-            Self::Topic(frame) if frame.snapshot.is_some() => FrameKind::Snapshot,
-            Self::Rows(_) | Self::Topic(_) => FrameKind::Control,
-        }
-    }
-
     /// The request it answers.
     fn request_id(&self) -> Option<&Value> {
         match self {
@@ -496,7 +489,7 @@ impl LargeFrame {
                 RowLists::Rows(rows)
             }
         };
-        Pieces::new(&dialect.outline(&self)?, &mark, lists)
+        Pieces::new(&dialect.render(&self.as_frame())?, &mark, lists)
     }
 }
 

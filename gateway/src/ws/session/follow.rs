@@ -14,7 +14,8 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use super::{PendingSnapshot, Session, SessionAction, SessionContext};
 use crate::error::ApiError;
 use crate::metrics::FrameKind;
-use crate::wire::{EventRenderer, frame_key};
+use crate::wire::EventRenderer;
+use crate::ws::dialect::{event_frames, frame_key};
 use crate::ws::subscription::{CallId, Delivery, FollowFrom, FollowStart, Start, Subscription};
 
 impl Session {
@@ -218,9 +219,11 @@ impl Session {
         let delta = &*shared.delta;
         let with_records = self.member.as_ref().is_some_and(|member| member.records);
         let render =
-            |delta: &Delta| self.dialect.events(&self.server_id, delta, None, with_records);
-        // Rendered at the first session of this node that gets here, and shared by the others.
-        let frames = shared.frames(frame_key(with_records), render);
+            |delta: &Delta| event_frames(self.dialect, &self.server_id, delta, None, with_records);
+        // Written by the first session of this node that gets here, and shared by all others of its
+        // dialect and class.
+        let shared_by = frame_key(self.dialect, self.policy_class, with_records);
+        let frames = shared.frames(shared_by, render);
         let Some(subscription) = self.subscriptions.get(key) else { return };
         let send = |events: &[Arc<Event>], frames: &[Bytes], actions: &mut Vec<SessionAction>| {
             if subscription.sends_events() {

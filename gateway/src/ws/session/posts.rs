@@ -11,14 +11,14 @@ use model::{
 
 use super::publish::module_exists;
 use super::reads::PendingRead;
-use super::{Session, SessionAction, SessionContext, control};
+use super::{Session, SessionAction, SessionContext};
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::limits::{ID_BYTES_MAX, TOPIC_DATA_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
 use crate::publish::{request_id, take_object, text};
 use crate::rest::sync::revision;
 use crate::wire::{Stand, TopicFrame, TopicUpdate, channel_data, sync_data};
-use crate::ws::dialect::LargeFrame;
+use crate::ws::dialect::{LargeFrame, ServerFrame};
 use crate::ws::publish_queue::{PendingReply, QueuedPublish, ReplyKind, SyncPost};
 use crate::ws::topic::{Channel, POS, TopicSource, channel_topic, sync_topics};
 
@@ -46,7 +46,7 @@ impl Session {
         };
         if name.len() > TOPIC_NAME_BYTES_MAX {
             let message = format!("a topic's name has at most {TOPIC_NAME_BYTES_MAX} bytes");
-            return vec![control(self.dialect.topic_error("invalid-topic", &message, None, None))];
+            return vec![self.topic_error("invalid-topic", &message, None)];
         }
         let data = take_object(&mut frame, "data").unwrap_or_default();
         // What may be said is what every reading of the name allows, whichever is meant here.
@@ -78,7 +78,7 @@ impl Session {
         let message = "topic must be a text with the name of a topic";
         let mut actions = Vec::new();
         if frame.get("topic").is_some_and(|topic| !topic.is_null()) {
-            actions.push(control(self.dialect.topic_error("invalid-topic", message, None, None)));
+            actions.push(self.topic_error("invalid-topic", message, None));
         }
         if let Some(id) = request_id(frame) {
             let error = ApiError::new(Problem::InvalidBody, message);
@@ -107,12 +107,7 @@ impl Session {
         if action == Some("create-order") && data.get("order").is_some() {
             // As the original always answers here.
             let message = "Incoming snapshot violates insert-only policy.";
-            return vec![control(self.dialect.topic_error(
-                "order-persist-failed",
-                message,
-                None,
-                None,
-            ))];
+            return vec![self.topic_error("order-persist-failed", message, None)];
         }
         if let Err(error) = module_exists(&key, cx) {
             return vec![self.topic_refusal(error.code(), error.message(), &topic)];
@@ -173,9 +168,8 @@ impl Session {
                 let code = if replaced { "insert-only-violation" } else { "sync-snapshot-failed" };
                 let error = ApiError::from(reject);
                 let (message, details) = (error.message(), error.shown_details());
-                let frame =
-                    self.dialect.topic_error(code, message, Some(&posted.topic), Some(&details));
-                return vec![control(frame)];
+                let (topic, details) = (Some(&*posted.topic), Some(&details));
+                return vec![self.send(&ServerFrame::TopicError { code, message, topic, details })];
             }
             Err(error) => {
                 let error = ApiError::from(error);
@@ -221,7 +215,8 @@ impl Session {
         result: Result<Answer, RouteError>,
     ) -> SessionAction {
         let Ok(Answer::Snapshot(snapshot)) = result else {
-            return control(self.dialect.topic(&TopicFrame::new(&topic, TopicUpdate::Bare(data))));
+            let frame = TopicFrame::new(&topic, TopicUpdate::Bare(data));
+            return self.send(&ServerFrame::Topic(&frame));
         };
         let said = TopicUpdate::Bare(sync_data(&self.server_id, &data, &snapshot.head));
         SessionAction::Write(LargeFrame::Topic(TopicFrame {
@@ -271,7 +266,7 @@ impl Session {
     }
 
     fn topic_refusal(&self, code: &str, message: &str, topic: &str) -> SessionAction {
-        control(self.dialect.topic_error(code, message, Some(topic), None))
+        self.topic_error(code, message, Some(topic))
     }
 
     /// Every node keeps what is posted: it must be small. `bytes` is the whole frame.

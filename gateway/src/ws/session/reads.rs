@@ -9,12 +9,12 @@ use model::{
     Validation, Value,
 };
 
-use super::{Session, SessionAction, SessionContext, control};
+use super::{Session, SessionAction, SessionContext};
 use crate::error::{ApiError, Problem};
 use crate::known_members;
 use crate::publish::{request_id, text};
 use crate::wire::QueryFrame;
-use crate::ws::dialect::LargeFrame;
+use crate::ws::dialect::{ClientFrame, LargeFrame, ServerFrame};
 use crate::ws::publish_queue::SyncPost;
 use crate::ws::subscription::CallId;
 
@@ -24,8 +24,8 @@ pub(super) enum PendingRead {
     Query { request_id: Option<Value>, table: String, single: bool, warnings: Vec<String> },
     /// Whether there is the branch of a hello: it may have been made at another node.
     Hello(Box<Object>),
-    /// Whether there is the module of a frame of so many bytes.
-    Frame(Box<Object>, usize),
+    /// Whether there is the module of a frame.
+    Frame(Box<ClientFrame>),
     /// What the topics fed from this module said last.
     Recall(BranchKey),
     /// The state a sync topic's words are shown with.
@@ -66,12 +66,7 @@ impl Session {
         let (key, (query, single, warnings)) = match read {
             Ok(read) => read,
             Err(error) => {
-                let message = error.message();
-                return vec![control(self.dialect.query_error(
-                    request_id.as_ref(),
-                    message,
-                    cx.now,
-                ))];
+                return vec![self.query_error(request_id.as_ref(), error.message(), cx)];
             }
         };
         let table = query.table.clone();
@@ -79,6 +74,15 @@ impl Session {
         let mut actions = Vec::new();
         self.read_for(pending_read, key, Read::Query(query), ReadLevel::Linearizable, &mut actions);
         actions
+    }
+
+    fn query_error(
+        &self,
+        request_id: Option<&Value>,
+        message: &str,
+        cx: SessionContext<'_>,
+    ) -> SessionAction {
+        self.send(&ServerFrame::QueryError { request_id, message, at: cx.now })
     }
 
     /// Reads something, and remembers what for.
@@ -115,15 +119,10 @@ impl Session {
                     })),
                     Ok(other) => {
                         let error = crate::scoped_store::unexpected_answer(&other);
-                        control(self.dialect.query_error(
-                            request_id.as_ref(),
-                            error.message(),
-                            cx.now,
-                        ))
+                        self.query_error(request_id.as_ref(), error.message(), cx)
                     }
                     Err(error) => {
-                        let message = error.to_string();
-                        control(self.dialect.query_error(request_id.as_ref(), &message, cx.now))
+                        self.query_error(request_id.as_ref(), &error.to_string(), cx)
                     }
                 }]
             }
@@ -139,10 +138,10 @@ impl Session {
                 Some(error) => self.failed(request_id(&frame).as_ref(), &error, cx.now),
                 None => self.enter(&frame, cx),
             },
-            Some(PendingRead::Frame(frame, bytes)) => match without_branch(result) {
-                Some(error) => self.failed(request_id(&frame).as_ref(), &error, cx.now),
+            Some(PendingRead::Frame(frame)) => match without_branch(result) {
+                Some(error) => self.failed(request_id(&frame.members).as_ref(), &error, cx.now),
                 // Whether there is the module is known here now: the frame's own answer tells.
-                None => self.on_frame(*frame, bytes, cx),
+                None => self.on_frame(*frame, cx),
             },
             Some(PendingRead::Recall(key)) => match result {
                 Ok(Answer::Events(found)) => self.on_last_messages(&key, found, cx),

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use actors::Cursor;
-use model::{BranchId, ModuleId, Object, Offset, Value};
+use model::{BranchId, ModuleId, Object, Value};
 
-use super::{PendingSnapshot, Session, SessionAction, control};
+use super::{PendingSnapshot, Session, SessionAction};
 use crate::wire::WireCursor;
+use crate::ws::dialect::{ResumedModule, ServerFrame};
 
 /// What the client wants of each module.
 pub(super) type Wants = BTreeMap<ModuleId, ResumeFrom>;
@@ -71,21 +72,14 @@ impl Session {
         &self,
         branch: &BranchId,
         pending_snapshot: &PendingSnapshot,
-        resumed: &[(ModuleId, Cursor, Offset)],
+        modules: &[ResumedModule],
         actions: &mut Vec<SessionAction>,
     ) -> (&'static str, bool) {
         let Some(resume) = &pending_snapshot.resume else { return (pending_snapshot.reason, true) };
-        let stretch = |(module, from, last): &(ModuleId, Cursor, Offset)| {
-            (module.clone(), WireCursor::from(*from), WireCursor::new(from.incarnation, *last))
-        };
-        let modules: Vec<_> = resumed.iter().map(stretch).collect();
-        actions.push(control(self.dialect.resumed(
-            branch,
-            &modules,
-            pending_snapshot.request_id.as_ref(),
-        )));
-        for (module, why) in &resume.failed {
-            actions.push(control(self.dialect.resync(branch, module, why)));
+        let request_id = pending_snapshot.request_id.as_ref();
+        actions.push(self.send(&ServerFrame::Resumed { branch, modules, request_id }));
+        for (module, reason) in &resume.failed {
+            actions.push(self.send(&ServerFrame::Resync { branch, module, reason }));
         }
         let begins = resume.failed.iter().any(|(_, why)| *why != "not-in-branch");
         (if begins { "resync" } else { pending_snapshot.reason }, false)

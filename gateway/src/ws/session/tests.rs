@@ -11,9 +11,11 @@ use model::{
 
 use super::*;
 use crate::wire::SnapshotFrame;
+use crate::ws::dialect;
 use crate::ws::subscription::{FollowStart, LogEnd};
 
 mod batches;
+mod dialects;
 mod laws;
 mod malformed;
 mod modules;
@@ -28,10 +30,23 @@ const AT: Timestamp = Timestamp(1_795_220_377_740);
 struct Story {
     session: Session,
     catalogue: Catalogue,
+    /// What it said first.
+    hello: Vec<SessionAction>,
 }
 
 impl Story {
     fn begin() -> Self {
+        let mut story = Self::begin_as(dialect::of_socket(), PolicyClass::EVERYONE);
+        assert_eq!(
+            told(&std::mem::take(&mut story.hello)),
+            [
+                r#"{"type":"server:hello","serverId":"ws-a","now":"2026-11-21T00:19:37.740Z","defaults":{"branchId":"lab:test-pad"}}"#
+            ]
+        );
+        story
+    }
+
+    fn begin_as(dialect: &'static dyn Dialect, class: PolicyClass) -> Self {
         let module = |id: &str| {
             Arc::new(ModuleConfig {
                 id: ModuleId::parse(id).unwrap(),
@@ -61,24 +76,22 @@ impl Story {
             Arc::new(branch("dar", vec![id("pos"), id("stock")])),
             Arc::new(branch("remal", vec![id("pos")])),
         ];
-        let (session, greeting) = Session::new("s-1".into(), "ws-a".into(), AT);
-        assert_eq!(
-            told(&greeting),
-            [
-                r#"{"type":"server:hello","serverId":"ws-a","now":"2026-11-21T00:19:37.740Z","defaults":{"branchId":"lab:test-pad"}}"#
-            ]
-        );
-        Self { session, catalogue }
+        let (session, hello) = Session::new("s-1".into(), "ws-a".into(), dialect, class, AT);
+        Self { session, catalogue, hello }
     }
 
     /// In branch `dar`, snapshot sent, streams 1 (`pos`) and 2 (`stock`) open.
     fn live() -> Self {
-        let mut story = Self::begin();
+        Self::begin().enter()
+    }
+
+    fn enter(mut self) -> Self {
+        let story = &mut self;
         story.says(r#"{"type":"client:hello","branchId":"dar","requestId":"h"}"#);
         story.followed(1, "pos", 0);
         story.followed(2, "stock", 0);
         assert!(!story.session.is_busy());
-        story
+        self
     }
 
     fn says(&mut self, message: &str) -> Vec<String> {

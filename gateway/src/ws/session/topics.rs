@@ -8,12 +8,12 @@ use actors::{Cursor, Post, RouteError};
 use model::{BranchKey, Object, TableName, Value};
 
 use super::reads::PendingRead;
-use super::{Session, SessionAction, SessionContext, control};
+use super::{Session, SessionAction, SessionContext, written};
 use crate::error::{ApiError, Problem};
 use crate::limits::{SYNC_MESSAGES_WAITING_MAX, TOPIC_NAME_BYTES_MAX, TOPICS_MAX};
 use crate::publish::request_id;
 use crate::wire::{TopicFrame, TopicUpdate};
-use crate::ws::dialect::Dialect;
+use crate::ws::dialect::{Dialect, ServerFrame};
 use crate::ws::subscription::{CallId, FollowFrom, Subscription};
 use crate::ws::topic::{POS, TopicSource};
 
@@ -112,7 +112,8 @@ impl TopicState {
         actions: &mut Vec<SessionAction>,
     ) {
         if let Some(said) = TopicUpdate::after(self.last.as_deref(), &now) {
-            actions.push(control(dialect.topic(&TopicFrame::new(name, said))));
+            let frame = TopicFrame::new(name, said);
+            actions.push(written(dialect, &ServerFrame::Topic(&frame)));
             self.last = Some(now);
         }
     }
@@ -135,8 +136,7 @@ impl Session {
         let named = frame.get("topic").and_then(Value::as_str).filter(|name| !name.is_empty());
         let Some(name) = named else {
             let message = "Subscription topic required.";
-            let mut actions =
-                vec![control(self.dialect.topic_error("invalid-topic", message, None, None))];
+            let mut actions = vec![self.topic_error("invalid-topic", message, None)];
             if let Some(id) = request_id(frame) {
                 let error = ApiError::new(Problem::InvalidBody, message);
                 actions.extend(self.failed(Some(&id), &error, cx.now));
@@ -145,28 +145,23 @@ impl Session {
         };
         if name.len() > TOPIC_NAME_BYTES_MAX {
             let message = format!("a topic's name has at most {TOPIC_NAME_BYTES_MAX} bytes");
-            return vec![control(self.dialect.topic_error("invalid-topic", &message, None, None))];
+            return vec![self.topic_error("invalid-topic", &message, None)];
         }
         let mut actions = Vec::new();
         if let Some(known) = self.topics.0.get(name) {
-            actions.push(control(self.dialect.topic_ack("subscribe", name)));
+            actions.push(self.send(&ServerFrame::Subscribed { topic: name }));
             if let Some(last) = known.last.as_ref().filter(|_| known.shown.is_none()) {
                 let whole = TopicFrame::new(name, TopicUpdate::Whole((**last).clone()));
-                actions.push(control(self.dialect.topic(&whole)));
+                actions.push(self.send(&ServerFrame::Topic(&whole)));
             }
             return actions;
         }
         if self.topics.0.len() >= TOPICS_MAX {
             let message = format!("a socket subscribes to at most {TOPICS_MAX} topics");
-            return vec![control(self.dialect.topic_error(
-                "too-many-topics",
-                &message,
-                Some(name),
-                None,
-            ))];
+            return vec![self.topic_error("too-many-topics", &message, Some(name))];
         }
         let topic = TopicSource::resolve(name, cx.catalogue);
-        actions.push(control(self.dialect.topic_ack("subscribe", name)));
+        actions.push(self.send(&ServerFrame::Subscribed { topic: name }));
         let mut subscription = TopicState::new(topic);
         if subscription.topic.takes_posts() {
             let call = self.next_call();
@@ -191,7 +186,7 @@ impl Session {
                 }
             }
         }
-        actions.push(control(self.dialect.topic_ack("unsubscribe", name)));
+        actions.push(self.send(&ServerFrame::Unsubscribed { topic: name }));
         actions
     }
 
@@ -313,8 +308,7 @@ impl Session {
                     return vec![SessionAction::Drop(call)];
                 };
                 let error = ApiError::from(error);
-                let (code, message) = (error.code(), error.message());
-                vec![control(self.dialect.topic_error(code, message, Some(&name), None))]
+                vec![self.topic_error(error.code(), error.message(), Some(&name))]
             }
         }
     }

@@ -60,7 +60,13 @@ fn events_that_come_first_answer_for_the_whole_batch_or_not_at_all() {
 
 #[test]
 fn each_event_of_a_batch_says_which_of_how_many_it_is() {
-    let frames = crate::wire::event_frames("ws-a", &two(1, "s-1/b"), None, false);
+    let frames = dialect::event_frames(
+        dialect::of_socket(),
+        "ws-a",
+        &two(1, "s-1/b"),
+        None,
+        false,
+    );
     let batch =
         |frame: &bytes::Bytes| Value::from_json(frame).unwrap().get("batch").unwrap().to_json();
     assert_eq!(

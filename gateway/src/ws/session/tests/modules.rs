@@ -15,7 +15,7 @@ pub(super) fn operation(operation: BulkOperation, offset: u64, details: &str) ->
 }
 
 fn text(delta: &Delta, snapshot: Option<&ModuleSnapshot>) -> Vec<String> {
-    let frames = crate::wire::event_frames("ws-a", delta, snapshot, false);
+    let frames = dialect::event_frames(dialect::of_socket(), "ws-a", delta, snapshot, false);
     frames.iter().map(|frame| String::from_utf8(frame.to_vec()).unwrap()).collect()
 }
 
